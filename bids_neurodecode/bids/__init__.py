@@ -1,0 +1,1 @@
+"""The only room that knows BIDS: what to read and what to write."""

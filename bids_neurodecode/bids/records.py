@@ -1,0 +1,96 @@
+"""What was found in a dataset: one record a run, a participant, a dataset.
+
+Plain frozen data that the workflow can write as JSON and a person can read.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Self
+
+Paradigm = Literal['images', 'movie']
+
+
+@dataclass(frozen=True)
+class RunInput:
+    """One preprocessed run and the files that belong to it.
+
+    ``entities`` are the BIDS entities that name it, by their short keys and without prefixes, in
+    BIDS order (``{'sub': '01', 'ses': 'a', 'task': 'img', 'run': '01'}``); ``space`` and ``res``
+    are kept apart. ``n_volumes`` and ``repetition_time`` (s) were checked against the series.
+    """
+
+    entities: Mapping[str, str]
+    bold: Path
+    mask: Path
+    events: Path
+    confounds: Path | None
+    repetition_time: float
+    n_volumes: int
+    space: str | None = None
+    resolution: str | None = None
+    sources: tuple[str, ...] = ()
+    """BIDS URIs of the series, mask, confounds and events (``bids:fmriprep:sub-01/...``)."""
+
+    @property
+    def label(self) -> str:
+        """The run as a person names it, such as ``ses-a task-img run-01``."""
+        return ' '.join(f'{k}-{v}' for k, v in self.entities.items() if k != 'sub')
+
+    @property
+    def stem(self) -> str:
+        """The entities as a file name starts, such as ``sub-01_ses-a_task-img_run-01``."""
+        return '_'.join(f'{k}-{v}' for k, v in self.entities.items())
+
+
+@dataclass(frozen=True)
+class ParticipantInput:
+    """All runs of one participant that go into one analysis, in chronological order."""
+
+    label: str
+    task: str
+    paradigm: Paradigm
+    runs: tuple[RunInput, ...]
+    stimuli_dir: Path
+    stimuli: tuple[str, ...]
+    """Names of the stimulus files that the events use, relative to ``stimuli_dir``, sorted."""
+    betas: Path | None = None
+    """Precomputed single-trial betas (4-D NIfTI) of a derivatives dataset, where asked for."""
+    betas_events: Path | None = None
+    """Their table: one row a volume."""
+
+    def to_json(self) -> str:
+        """Write the record as JSON (paths as text)."""
+        return json.dumps(dataclasses.asdict(self), default=str, indent=2)
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Read what :meth:`to_json` wrote."""
+        values: dict[str, Any] = json.loads(text)
+        runs = []
+        for run in values.pop('runs'):
+            for key in ('bold', 'mask', 'events', 'confounds'):
+                run[key] = None if run[key] is None else Path(run[key])
+            run['sources'] = tuple(run['sources'])
+            runs.append(RunInput(**run))
+        for key in ('stimuli_dir', 'betas', 'betas_events'):
+            values[key] = None if values[key] is None else Path(values[key])
+        values['stimuli'] = tuple(values['stimuli'])
+        return cls(runs=tuple(runs), **values)
+
+
+@dataclass(frozen=True)
+class DatasetInput:
+    """Everything that one call will read, and who cannot be processed and why."""
+
+    bids_dir: Path
+    derivatives: Mapping[str, Path]
+    participants: tuple[ParticipantInput, ...]
+    failures: Mapping[str, str] = field(default_factory=dict)
+    """Participant label to the one line that says what is wrong with their data."""
+    notes: tuple[str, ...] = ()
+    """What was found and why it was chosen, one line each, for the log and the report."""

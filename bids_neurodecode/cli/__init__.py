@@ -1,0 +1,1 @@
+"""Arguments to settings, checks before work starts, exit codes."""

@@ -1,0 +1,285 @@
+"""Every setting of a run: validated, frozen, and written beside the outputs as TOML.
+
+A :class:`Config` is built once (preset, then file, then command line) and handed down in parts;
+nothing else in the package holds settings. An unknown key is an error, and so is a file written
+for another version of these settings.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from bids_neurodecode.errors import ArgumentsError
+
+SCHEMA_VERSION = 1
+
+UNREADABLE = (
+    'Cannot read the settings in {file}: {reason}. Mend the file, or choose a preset: {presets}.'
+)
+UNKNOWN_PRESET = 'No preset or file is called {name!r}. Presets: {presets}.'
+INVALID = 'Invalid setting in {file}: {key}: {reason}.'
+OTHER_VERSION = (
+    'The settings in {file} are of version {found}; this program reads version {expected}. '
+    'Start from a preset of this version: {presets}.'
+)
+
+Fraction = Annotated[float, Field(gt=0, le=1)]
+
+
+class Settings(BaseModel):
+    """Base of all settings: frozen, and strict about unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra='forbid', str_strip_whitespace=True)
+
+
+class CleanSettings(Settings):
+    """How the BOLD series are cleaned (nilearn's names of strategies)."""
+
+    strategy: tuple[
+        Literal['motion', 'wm_csf', 'global_signal', 'compcor', 'ica_aroma', 'scrub'], ...
+    ] = ()
+    """Strategies as :func:`nilearn.interfaces.fmriprep.load_confounds` names them."""
+    columns: tuple[str, ...] = ()
+    """Columns of the confounds table to regress out, beside the strategies."""
+    high_pass: Annotated[float, Field(ge=0)] | None = 0.008
+    """High-pass cut-off in Hz (delayed series only; single-trial betas model the drift)."""
+    scaling: Literal['psc', 'zscore', 'none'] = 'psc'
+    """Percent signal change, z-scores over a run, or the data's own units."""
+
+
+class BetaSettings(Settings):
+    """Single-trial betas (GLMsingle's four models)."""
+
+    engine: Literal['native', 'glmsingle'] = 'native'
+    model: Literal['B', 'C', 'D'] = 'D'
+    """Which of the models feeds the decoders: FITHRF, GLMdenoise, or with fractional ridge."""
+    off_grid: Literal['error', 'resample'] = 'resample'
+    """Onsets between volumes: an error, or the series resampled to a finer grid."""
+    n_components: Annotated[int, Field(ge=0, le=10)] | None = None
+    """A fixed number of noise components; chosen by cross-validation if left out."""
+    fraction: Fraction | None = None
+    """A fixed fraction for the ridge; chosen by cross-validation if left out."""
+    tuning: Literal['training', 'all'] = 'training'
+    """Which trials choose components and fractions: each fold's training trials, or all
+    (as GLMsingle does; then the test trials' repeats have had a say)."""
+    precomputed: str | None = None
+    """Name of the derivatives dataset whose betas are taken instead of estimating any."""
+
+
+class DelaySettings(Settings):
+    """Alignment of continuous series with the haemodynamic response (films)."""
+
+    seconds: Annotated[float, Field(ge=0, le=20)] = 5.2
+    fir_seconds: tuple[Annotated[float, Field(ge=0, le=30)], ...] = (2.6, 3.9, 5.2, 6.5, 7.8)
+    """Delays of the finite impulse response of linear encoding models."""
+
+
+class AtlasSettings(Settings):
+    """A parcellation, and which of its regions are used."""
+
+    name: str | None = None
+    """TemplateFlow name, such as ``Schaefer2018_desc-100Parcels7Networks``; or see ``file``."""
+    file: Path | None = None
+    """A ``dseg`` NIfTI file in the space of the data."""
+    table: Path | None = None
+    """Its table (TSV with ``index`` and ``name`` or ``label``); found beside it if left out."""
+    regions: tuple[str, ...] = ()
+    """Regions or networks whose voxels are used (whole names, or parts between underscores)."""
+
+    @model_validator(mode='after')
+    def _one_atlas(self) -> Self:
+        if self.name is not None and self.file is not None:
+            msg = 'give a name or a file, not both'
+            raise ValueError(msg)
+        if self.regions and self.name is None and self.file is None:
+            msg = 'regions need an atlas: give a name or a file'
+            raise ValueError(msg)
+        return self
+
+
+class SelectionSettings(Settings):
+    """Which voxels are used; always decided on training samples alone."""
+
+    measure: Literal['auto', 'ncsnr', 'noise_ceiling', 'snr', 'tsnr', 'isc', 'none'] = 'auto'
+    """``auto``: ``ncsnr`` where stimuli are repeated, else ``tsnr``."""
+    rule: Literal['fdr', 'top', 'threshold'] = 'fdr'
+    """``fdr``: the voxels whose repeats agree more than chance (F test over stimuli)."""
+    fdr: Fraction = 0.05
+    fraction: Fraction = 0.3
+    """The share of voxels that ``top`` keeps."""
+    threshold: float = 0.2
+    min_voxels: Annotated[int, Field(ge=1)] = 20
+    """Fewer than this pass: the best of them are taken instead, with a warning."""
+
+
+class SplitSettings(Settings):
+    """What is held out."""
+
+    by: Literal['auto', 'run', 'session', 'stimulus', 'film', 'time'] = 'auto'
+    """``auto``: by stimulus, by run where all runs show the same few pictures; films in time."""
+    n_folds: Annotated[int, Field(ge=1)] | None = None
+    """Folds of a cross-validation; ``auto``: one a run or a session, one for stimuli and films."""
+    test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    gap: Annotated[float, Field(ge=0)] = 10.4
+    """Seconds left out between training and test blocks of one film."""
+
+
+class FeatureSettings(Settings):
+    """What a picture is turned into before it is decoded or encoded."""
+
+    extractor: str = 'gabor'
+    image_size: Annotated[int, Field(ge=8, le=1024)] = 64
+    n_components: Annotated[int, Field(ge=1)] | None = 100
+    """Principal components kept (fitted on training stimuli), at unit variance; else all."""
+
+
+class RidgeSettings(Settings):
+    """Cross-validated ridge regression."""
+
+    alphas: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)] = tuple(
+        10.0**k for k in range(-2, 7)
+    )
+    n_folds: Annotated[int, Field(ge=2)] = 5
+    per_target: bool = True
+    """One alpha a target, or one for all."""
+
+
+class EvaluationSettings(Settings):
+    """How scores are tested."""
+
+    n_permutations: Annotated[int, Field(ge=0)] = 1000
+    n_bootstrap: Annotated[int, Field(ge=0)] = 1000
+    confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
+
+
+class Config(Settings):
+    """All settings of one run."""
+
+    schema_version: int = SCHEMA_VERSION
+    system: Literal['auto', 'movie', 'reconstruction', 'encoding'] = 'auto'
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 20260101
+    clean: CleanSettings = CleanSettings()
+    betas: BetaSettings = BetaSettings()
+    delay: DelaySettings = DelaySettings()
+    atlas: AtlasSettings = AtlasSettings()
+    selection: SelectionSettings = SelectionSettings()
+    split: SplitSettings = SplitSettings()
+    features: FeatureSettings = FeatureSettings()
+    ridge: RidgeSettings = RidgeSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+
+    def to_toml(self) -> str:
+        """Write all settings, defaults included, as TOML (settings left out stay out)."""
+        import tomli_w
+
+        return tomli_w.dumps(self.model_dump(mode='json', exclude_none=True))
+
+
+def preset_names() -> list[str]:
+    """Return the names of the presets in the package, sorted."""
+    folder = resources.files('bids_neurodecode') / 'presets'
+    return sorted(
+        p.name.removesuffix('.toml') for p in folder.iterdir() if p.name.endswith('.toml')
+    )
+
+
+def read_settings(source: str | Path) -> dict[str, Any]:
+    """Read a preset (by name) or a TOML file into a nested dictionary, not yet validated.
+
+    Parameters
+    ----------
+    source
+        The name of a preset, or the path of a TOML file.
+
+    Raises
+    ------
+    ArgumentsError
+        If it is neither, cannot be read, or is of another version.
+    """
+    names = preset_names()
+    presets = ', '.join(names)
+    if str(source) in names:
+        text = (resources.files('bids_neurodecode') / 'presets' / f'{source}.toml').read_text(
+            'utf-8'
+        )
+    else:
+        path = Path(source)
+        if not path.is_file():
+            raise ArgumentsError(UNKNOWN_PRESET.format(name=str(source), presets=presets))
+        try:
+            text = path.read_text('utf-8')
+        except (OSError, UnicodeDecodeError) as error:
+            raise ArgumentsError(
+                UNREADABLE.format(file=source, reason=_one_line(error), presets=presets)
+            ) from error
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ArgumentsError(
+            UNREADABLE.format(file=source, reason=_one_line(error), presets=presets)
+        ) from error
+    version = values.get('schema_version', SCHEMA_VERSION)
+    if version != SCHEMA_VERSION:
+        raise ArgumentsError(
+            OTHER_VERSION.format(
+                file=source, found=version, expected=SCHEMA_VERSION, presets=presets
+            )
+        )
+    return values
+
+
+def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge nested settings; later layers win, key by key.
+
+    Examples
+    --------
+    >>> merge({'a': {'x': 1, 'y': 2}}, {'a': {'y': 3}})
+    {'a': {'x': 1, 'y': 3}}
+    """
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        for key, value in layer.items():
+            if isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
+                merged[key] = merge(merged[key], value)
+            else:
+                merged[key] = dict(value) if isinstance(value, Mapping) else value
+    return merged
+
+
+def build_config(*layers: Mapping[str, Any], source: str = 'the settings') -> Config:
+    """Merge the layers and validate the result.
+
+    Parameters
+    ----------
+    *layers
+        Nested settings, the strongest last (preset, file, command line).
+    source
+        What an error names as the place of a bad setting.
+
+    Raises
+    ------
+    ArgumentsError
+        For an unknown key or a value out of range, naming the key.
+    """
+    try:
+        return Config.model_validate(merge(*layers))
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = '.'.join(str(part) for part in first['loc'])
+        reason = 'unknown key' if first['type'] == 'extra_forbidden' else first['msg']
+        raise ArgumentsError(INVALID.format(file=source, key=key, reason=reason)) from error
+
+
+def load_config(path: Path) -> Config:
+    """Read a whole configuration, as :meth:`Config.to_toml` wrote it."""
+    return build_config(read_settings(path), source=str(path))
+
+
+def _one_line(error: Exception) -> str:
+    return ' '.join(str(error).split())

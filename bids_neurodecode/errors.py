@@ -1,0 +1,33 @@
+"""What can go wrong, as one family of exceptions.
+
+Each error says what is wrong, in which file, and what to do about it, in one line. ``cli`` turns
+the family into exit codes; anything outside of it is a bug and keeps its traceback.
+"""
+
+
+class NeurodecodeError(Exception):
+    """Base of every error that the program raises on purpose."""
+
+
+class ArgumentsError(NeurodecodeError):
+    """An argument, a configuration or a filter that cannot be used (exit code 2)."""
+
+
+class InputError(NeurodecodeError):
+    """A dataset or file that cannot be used, found before work starts (exit code 2)."""
+
+
+class DataError(NeurodecodeError):
+    """Arrays or files that a computation cannot use, found while it runs (exit code 1)."""
+
+
+class ResourceError(NeurodecodeError):
+    """Too little disk or memory, or a device that is not there (exit code 2)."""
+
+
+class ReportError(NeurodecodeError):
+    """A report that could not be made although the results were (exit code 3)."""
+
+
+class NeurodecodeWarning(UserWarning):
+    """Something that the user should know and that the report repeats."""

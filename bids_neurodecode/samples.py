@@ -1,0 +1,477 @@
+"""Responses, the stimuli they belong to, and splits that cannot leak.
+
+``Responses`` are samples x voxels with the mask that turns a row back into a volume. ``Samples``
+pair them with a table (one row a sample). A ``Split`` holds checked folds; only
+:meth:`Samples.fold` cuts samples by one, so training and test samples are different objects and
+what is fitted never holds the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from bids_neurodecode.errors import DataError
+
+if TYPE_CHECKING:
+    import nibabel as nib
+    import pandas as pd
+
+FloatArray = npt.NDArray[np.floating[Any]]
+IndexArray = npt.NDArray[np.intp]
+By = Literal['run', 'session', 'stimulus', 'film', 'time']
+
+BAD_MASK = (
+    'A mask must be three-dimensional and hold at least one voxel; this one is {shape} with {n}.'
+)
+BAD_VALUES = (
+    'Responses must be samples x voxels with {expected} voxels of the mask; these are {shape}.'
+)
+BAD_TABLE = (
+    'The table of samples has {rows} rows for {samples} responses; they must be one to one.'
+)
+MISSING_COLUMN = 'The table of samples lacks the column(s) {columns}.'
+EMPTY_PART = 'Fold {fold} has no {part} samples. Hold out less, or use fewer folds.'
+OVERLAP = 'Fold {fold} has {n} samples in both {a} and {b}; a sample has one place only.'
+LEAK = (
+    'Fold {fold} has {n} {group}(s) in both training and test (first: {first}). '
+    'Split by {group}, or by run or session and say so.'
+)
+TOO_FEW = 'Cannot make {n_folds} folds of {n} {group}(s). Ask for {n} folds or fewer.'
+NEEDS_TWO = 'A split by {group} needs at least two of them; there is {n}. Choose another split.'
+NO_TRAINING_TIME = (
+    'Blocks in time leave no training samples: a gap of {gap:g} s around a test share of '
+    '{share:g} is too much for {n} samples. Shorten the gap.'
+)
+
+
+@dataclass(frozen=True, eq=False)
+class VoxelMask:
+    """Which voxels of a grid make the columns of a matrix.
+
+    Parameters
+    ----------
+    mask
+        Boolean array of shape (x, y, z) with at least one true voxel.
+    affine
+        Voxel-to-world matrix in mm, shape (4, 4).
+    """
+
+    mask: npt.NDArray[np.bool_]
+    affine: npt.NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        n = int(np.count_nonzero(self.mask))
+        if self.mask.ndim != 3 or self.mask.dtype != np.bool_ or n == 0:
+            raise DataError(BAD_MASK.format(shape=self.mask.shape, n=n))
+
+    @property
+    def n_voxels(self) -> int:
+        """Number of true voxels."""
+        return int(np.count_nonzero(self.mask))
+
+    def volume(self, row: npt.ArrayLike, fill: float = 0.0) -> npt.NDArray[np.float32]:
+        """Put values of shape (n_voxels,) or (n_samples, n_voxels) back on the grid.
+
+        Returns
+        -------
+        numpy.ndarray
+            Shape (x, y, z) or (x, y, z, n_samples), float32, ``fill`` outside the mask.
+        """
+        values = np.asarray(row)
+        if values.shape[-1] != self.n_voxels:
+            raise DataError(BAD_VALUES.format(expected=self.n_voxels, shape=values.shape))
+        shape = self.mask.shape + values.shape[:-1]
+        out = np.full(shape, fill, dtype=np.float32)
+        out[self.mask] = values.T
+        return out
+
+    def image(self, row: npt.ArrayLike, fill: float = 0.0) -> nib.Nifti1Image:
+        """Return :meth:`volume` as a NIfTI image (mm, s)."""
+        import nibabel as nib
+
+        image = nib.Nifti1Image(self.volume(row, fill), self.affine)
+        image.header.set_xyzt_units('mm', 'sec')
+        return image
+
+    def extract(self, volumes: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Take the masked voxels of (x, y, z) or (x, y, z, n): (n_voxels,) or (n, n_voxels)."""
+        return np.ascontiguousarray(volumes[self.mask].T)
+
+    def restrict(self, keep: npt.NDArray[np.bool_]) -> VoxelMask:
+        """Return the mask of the voxels kept, ``keep`` being of shape (n_voxels,)."""
+        if keep.shape != (self.n_voxels,):
+            raise DataError(BAD_VALUES.format(expected=self.n_voxels, shape=keep.shape))
+        mask = np.zeros_like(self.mask)
+        mask[self.mask] = keep
+        return VoxelMask(mask, self.affine)
+
+    def save(self, path: Path) -> None:
+        """Write the mask as a NIfTI of 0 and 1."""
+        import nibabel as nib
+
+        nib.Nifti1Image(self.mask.astype(np.uint8), self.affine).to_filename(path)
+
+    @classmethod
+    def load(cls, path: Path) -> VoxelMask:
+        """Read a mask; every voxel above 0 is in it."""
+        import nibabel as nib
+
+        image = nib.load(path)
+        return cls(np.asanyarray(image.dataobj) > 0, np.asarray(image.affine, dtype=np.float64))
+
+
+@dataclass(frozen=True, eq=False)
+class Responses:
+    """Samples x voxels, on disk or in memory, with the mask that makes a row a volume again."""
+
+    values: npt.NDArray[np.float32]
+    mask: VoxelMask
+
+    def __post_init__(self) -> None:
+        if self.values.ndim != 2 or self.values.shape[1] != self.mask.n_voxels:
+            raise DataError(
+                BAD_VALUES.format(expected=self.mask.n_voxels, shape=self.values.shape)
+            )
+
+    @property
+    def n_samples(self) -> int:
+        """Number of rows."""
+        return int(self.values.shape[0])
+
+    def save(self, values_path: Path, mask_path: Path) -> None:
+        """Write the values as ``.npy`` and the mask as NIfTI."""
+        np.save(values_path, np.asarray(self.values, dtype=np.float32))
+        self.mask.save(mask_path)
+
+    @classmethod
+    def load(cls, values_path: Path, mask_path: Path) -> Responses:
+        """Map the values into memory (read only) and read the mask."""
+        return cls(
+            np.load(values_path, mmap_mode='r', allow_pickle=False), VoxelMask.load(mask_path)
+        )
+
+
+class Parts(NamedTuple):
+    """One fold: fit on ``train``, stop early on ``validation``, judge on ``test``."""
+
+    train: Samples
+    validation: Samples | None
+    test: Samples
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """Responses and what was seen, one row of ``table`` a row of ``responses``.
+
+    ``table`` has at least the columns ``stimulus`` (an identifier) and ``run``; ``session``,
+    ``film``, ``onset`` (seconds in the run) and ``trial_type`` where they are known.
+    """
+
+    responses: Responses
+    table: pd.DataFrame
+
+    def __post_init__(self) -> None:
+        if len(self.table) != self.responses.n_samples:
+            raise DataError(
+                BAD_TABLE.format(rows=len(self.table), samples=self.responses.n_samples)
+            )
+        _need(self.table, ('stimulus', 'run'))
+
+    @property
+    def n_samples(self) -> int:
+        """Number of samples."""
+        return self.responses.n_samples
+
+    @property
+    def values(self) -> npt.NDArray[np.float32]:
+        """The responses, (n_samples, n_voxels)."""
+        return self.responses.values
+
+    def take(self, rows: npt.ArrayLike) -> Samples:
+        """Return the samples at these row numbers, in their order."""
+        index = np.asarray(rows, dtype=np.intp)
+        return Samples(
+            Responses(np.asarray(self.values[index]), self.responses.mask),
+            self.table.iloc[index].reset_index(drop=True),
+        )
+
+    def voxels(self, keep: npt.NDArray[np.bool_]) -> Samples:
+        """Return the samples with only the voxels kept, ``keep`` of shape (n_voxels,)."""
+        mask = self.responses.mask.restrict(keep)
+        return Samples(Responses(np.ascontiguousarray(self.values[:, keep]), mask), self.table)
+
+    def fold(self, fold: Fold) -> Parts:
+        """Cut the samples by a checked fold: the one way from all samples to training and test."""
+        return Parts(
+            self.take(fold.train),
+            self.take(fold.validation) if fold.validation.size else None,
+            self.take(fold.test),
+        )
+
+    def averaged(self) -> Samples:
+        """Average the repeats: one row a stimulus, in order of first appearance."""
+        codes, first = _codes(self.table['stimulus'])
+        sums = np.zeros((len(first), self.values.shape[1]), dtype=np.float64)
+        np.add.at(sums, codes, self.values)
+        counts = np.bincount(codes, minlength=len(first))
+        table = self.table.iloc[first].reset_index(drop=True).assign(n_repeats=counts)
+        means = (sums / counts[:, None]).astype(np.float32)
+        return Samples(Responses(means, self.responses.mask), table)
+
+
+@dataclass(frozen=True, eq=False)
+class Fold:
+    """Row numbers of training, validation and test samples; only validation may be empty."""
+
+    train: IndexArray
+    test: IndexArray
+    validation: IndexArray = field(default_factory=lambda: np.empty(0, dtype=np.intp))
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Folds that were checked against the table they cut.
+
+    Parameters
+    ----------
+    by
+        What is kept whole: no value of this column is on both sides of any fold. For ``run`` and
+        ``session`` the same stimulus may be on both sides (``repeats_cross`` is then true, and
+        the report says what the score means); for every other it may not. ``time`` splits
+        samples of one film in blocks.
+    folds
+        One or more folds.
+    table
+        The table of samples that the folds index.
+    """
+
+    by: By
+    folds: tuple[Fold, ...]
+    table: pd.DataFrame = field(repr=False)
+
+    def __post_init__(self) -> None:
+        for number, fold in enumerate(self.folds):
+            _check_disjoint(number, fold)
+            column = {'time': None}.get(self.by, self.by)
+            if column is not None:
+                self._check_group(number, fold, column)
+            if self.by not in {'run', 'session', 'time'}:
+                self._check_group(number, fold, 'stimulus')
+
+    def _check_group(self, number: int, fold: Fold, column: str) -> None:
+        _need(self.table, (column,))
+        values = self.table[column].to_numpy()
+        seen = set(values[fold.train]) | set(values[fold.validation])
+        shared = sorted(seen & set(values[fold.test]), key=str)
+        if shared:
+            raise DataError(LEAK.format(fold=number, n=len(shared), group=column, first=shared[0]))
+
+    def __iter__(self) -> Iterator[Fold]:
+        return iter(self.folds)
+
+    def __len__(self) -> int:
+        return len(self.folds)
+
+    @property
+    def repeats_cross(self) -> bool:
+        """Whether some stimulus has repeats on both sides of a fold."""
+        stimuli = self.table['stimulus'].to_numpy()
+        return any(set(stimuli[f.train]) & set(stimuli[f.test]) for f in self.folds)
+
+    @property
+    def protocol(self) -> str:
+        """The name under which scores of this split are reported."""
+        kind = 'leave-one-out' if self._leaves_one_out() else f'{len(self)}-fold'
+        if len(self) == 1:
+            kind = 'hold-out'
+        return f'{kind}-by-{self.by}'
+
+    def _leaves_one_out(self) -> bool:
+        if self.by == 'time':
+            return False
+        return len(self) == self.table[self.by].nunique() and len(self) > 1
+
+    def to_table(self) -> pd.DataFrame:
+        """Return the part of each sample in each fold: columns ``fold``, ``sample``, ``part``."""
+        import pandas as pd
+
+        rows = [
+            (number, int(sample), part)
+            for number, fold in enumerate(self.folds)
+            for part in ('train', 'validation', 'test')
+            for sample in getattr(fold, part)
+        ]
+        return pd.DataFrame(rows, columns=['fold', 'sample', 'part'])
+
+    @classmethod
+    def from_table(cls, by: By, parts: pd.DataFrame, table: pd.DataFrame) -> Split:
+        """Rebuild (and check again) what :meth:`to_table` wrote."""
+        folds = []
+        for _, rows in parts.groupby('fold', sort=True):
+            index = {
+                part: rows.loc[rows['part'] == part, 'sample'].to_numpy(dtype=np.intp)
+                for part in ('train', 'validation', 'test')
+            }
+            folds.append(Fold(**index))
+        return cls(by, tuple(folds), table)
+
+
+def split_by_group(
+    table: pd.DataFrame,
+    by: Literal['run', 'session', 'film', 'stimulus'],
+    *,
+    n_folds: int | None = None,
+    test_fraction: float = 0.2,
+    rng: np.random.Generator | None = None,
+) -> Split:
+    """Hold out whole groups.
+
+    Parameters
+    ----------
+    table
+        One row a sample, with the column ``by``.
+    by
+        The column whose values are kept whole.
+    n_folds
+        Number of folds that share out the groups (each is tested once). 1 holds out
+        ``test_fraction`` of the groups once. None leaves one run, session or film out at a time,
+        and holds stimuli out once.
+    test_fraction
+        Share of groups held out when there is one fold.
+    rng
+        Shuffles stimuli before they are shared out (other groups stay in order).
+
+    Raises
+    ------
+    DataError
+        If there are fewer than two groups, or fewer groups than folds.
+    """
+    _need(table, (by,))
+    codes, first = _codes(table[by])
+    n_groups = len(first)
+    if n_groups < 2:
+        raise DataError(NEEDS_TWO.format(group=by, n=n_groups))
+    if n_folds is None:
+        n_folds = 1 if by == 'stimulus' else n_groups
+    if n_folds > n_groups:
+        raise DataError(TOO_FEW.format(n_folds=n_folds, n=n_groups, group=by))
+    order = np.arange(n_groups)
+    if by == 'stimulus':
+        order = (rng or np.random.default_rng(0)).permutation(n_groups)
+    if n_folds == 1:
+        n_test = min(n_groups - 1, max(1, round(test_fraction * n_groups)))
+        chunks = [order[:n_test]] if by == 'stimulus' else [order[-n_test:]]
+    else:
+        chunks = np.array_split(order, n_folds)
+    folds = []
+    for chunk in chunks:
+        held_out = np.isin(codes, chunk)
+        folds.append(Fold(train=np.flatnonzero(~held_out), test=np.flatnonzero(held_out)))
+    return Split(by, tuple(folds), table)
+
+
+def split_in_time(
+    table: pd.DataFrame, *, gap: float, test_fraction: float = 0.2, n_folds: int = 1
+) -> Split:
+    """Hold out contiguous blocks of each film or run, with a gap of ``gap`` seconds around them.
+
+    Parameters
+    ----------
+    table
+        One row a sample, with ``run``, ``onset`` (seconds in the run) and, where known, ``film``.
+    gap
+        Samples closer than this to a test sample of the same film (or run) are left out.
+    test_fraction
+        Share of each film held out when there is one fold (its end).
+    n_folds
+        With more than one, each film is cut into that many blocks and each is tested once.
+    """
+    _need(table, ('run', 'onset'))
+    unit, first = _codes(table['film'] if 'film' in table.columns else table['run'])
+    onset = table['onset'].to_numpy(dtype=float)
+    folds = []
+    for number in range(n_folds):
+        test = np.zeros(len(table), dtype=bool)
+        near = np.zeros(len(table), dtype=bool)
+        for code in range(len(first)):
+            rows = np.flatnonzero(unit == code)
+            times = np.unique(onset[rows])
+            if n_folds == 1:
+                block = times[len(times) - max(1, round(test_fraction * len(times))) :]
+            else:
+                block = np.array_split(times, n_folds)[number]
+            if not block.size:
+                continue
+            inside = (onset[rows] >= block[0]) & (onset[rows] <= block[-1])
+            close = (onset[rows] > block[0] - gap) & (onset[rows] < block[-1] + gap)
+            test[rows[inside]] = True
+            near[rows[close & ~inside]] = True
+        train = ~test & ~near
+        if not train.any():
+            raise DataError(
+                NO_TRAINING_TIME.format(gap=gap, share=float(test.mean()), n=len(table))
+            )
+        folds.append(Fold(train=np.flatnonzero(train), test=np.flatnonzero(test)))
+    return Split('time', tuple(folds), table)
+
+
+@dataclass(frozen=True, eq=False)
+class Standardizer:
+    """Means and deviations of training samples, applied to any samples.
+
+    A column that does not vary is only centred.
+    """
+
+    mean: npt.NDArray[np.float64]
+    scale: npt.NDArray[np.float64]
+
+    @classmethod
+    def fit(cls, values: npt.NDArray[Any]) -> Standardizer:
+        """Take mean and standard deviation (ddof 0) over rows of (n_samples, n_columns)."""
+        mean = np.asarray(np.mean(values, axis=0, dtype=np.float64))
+        scale = np.asarray(np.std(values, axis=0, dtype=np.float64))
+        # a constant column has a deviation of rounding errors, not of zero
+        constant = scale <= 1e-7 * np.maximum(np.abs(mean), np.finfo(np.float32).tiny)
+        return cls(mean, np.where(constant, 1.0, scale))
+
+    def apply(self, values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """Standardise rows of (n_samples, n_columns)."""
+        return ((values - self.mean) / self.scale).astype(np.float32)
+
+    def invert(self, values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """Undo :meth:`apply`."""
+        return (values * self.scale + self.mean).astype(np.float32)
+
+
+def _need(table: pd.DataFrame, columns: Sequence[str]) -> None:
+    missing = [column for column in columns if column not in table.columns]
+    if missing:
+        raise DataError(MISSING_COLUMN.format(columns=', '.join(missing)))
+
+
+def _codes(column: pd.Series[Any]) -> tuple[IndexArray, list[int]]:
+    """Return codes of the distinct values by first appearance, and their first rows."""
+    import pandas as pd
+
+    codes, _ = pd.factorize(column)
+    first = [int(np.flatnonzero(codes == code)[0]) for code in range(int(codes.max()) + 1)]
+    return codes.astype(np.intp), first
+
+
+def _check_disjoint(number: int, fold: Fold) -> None:
+    parts = {'training': fold.train, 'validation': fold.validation, 'test': fold.test}
+    for part in ('training', 'test'):
+        if parts[part].size == 0:
+            raise DataError(EMPTY_PART.format(fold=number, part=part))
+    names = list(parts)
+    for i, a in enumerate(names):
+        for b in names[i + 1 :]:
+            shared = np.intersect1d(parts[a], parts[b])
+            if shared.size:
+                raise DataError(OVERLAP.format(fold=number, n=shared.size, a=a, b=b))

@@ -1,0 +1,1 @@
+"""BOLD to responses: cleaning, delay alignment, single-trial betas, atlases, reliability."""

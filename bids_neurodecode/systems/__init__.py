@@ -1,0 +1,1 @@
+"""The three recipes: fit, predict, evaluate."""

@@ -1,0 +1,1 @@
+"""Nipype: when and where the functions run."""
