@@ -57,8 +57,9 @@ class BetaSettings(Settings):
     """Single-trial betas (GLMsingle's four models)."""
 
     engine: Literal['native', 'glmsingle'] = 'native'
-    model: Literal['B', 'C', 'D'] = 'D'
-    """Which of the models feeds the decoders: FITHRF, GLMdenoise, or with fractional ridge."""
+    model: Literal['auto', 'B', 'C', 'D'] = 'auto'
+    """Which of the models feeds the decoders: FITHRF (B), with GLMdenoise (C), with fractional
+    ridge too (D). ``auto``: D where stimuli are repeated over runs in training, else B."""
     off_grid: Literal['error', 'resample'] = 'resample'
     """Onsets between volumes: an error, or the series resampled to a finer grid."""
     n_components: Annotated[int, Field(ge=0, le=10)] | None = None

@@ -115,7 +115,9 @@ class VoxelMask:
         """Write the mask as a NIfTI of 0 and 1."""
         import nibabel as nib
 
-        nib.Nifti1Image(self.mask.astype(np.uint8), self.affine).to_filename(path)
+        image = nib.Nifti1Image(self.mask.astype(np.uint8), self.affine)
+        image.header.set_xyzt_units('mm', 'sec')
+        image.to_filename(path)
 
     @classmethod
     def load(cls, path: Path) -> VoxelMask:

@@ -1,7 +1,13 @@
 """What several tests share."""
 
+import importlib.util
 import os
+import shutil
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -14,3 +20,41 @@ def shared() -> Path:
     if not (folder / 'data').is_dir():
         pytest.skip(f'no folder with real data at {folder} (set BIDS_NEURODECODE_SHARED)')
     return folder
+
+
+@pytest.fixture(scope='session')
+def datasets() -> ModuleType:
+    """The module ``tests/datasets.py``: small BIDS datasets described in a dict."""
+    # with --import-mode=importlib tests cannot import one another by name
+    path = Path(__file__).with_name('datasets.py')
+    spec = importlib.util.spec_from_file_location('datasets', path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules['datasets'] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope='session')
+def dataset_template(datasets: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Callable:
+    """Make each kind of dataset once; to be copied, not changed."""
+    made = {}
+
+    def make(**changes: Any) -> Any:
+        key = repr(sorted(changes.items()))
+        if key not in made:
+            made[key] = datasets.make_dataset(tmp_path_factory.mktemp('data') / 'raw', **changes)
+        return made[key]
+
+    return make
+
+
+@pytest.fixture
+def make_dataset(datasets: ModuleType, dataset_template: Callable, tmp_path: Path) -> Callable:
+    """Return a function that writes a small BIDS dataset into the test's own folder."""
+
+    def make(name: str = 'raw', **changes: Any) -> Any:
+        template = dataset_template(**changes)
+        shutil.copytree(template.root, tmp_path / name)
+        return datasets.Dataset(tmp_path / name, template.spec)
+
+    return make

@@ -1,0 +1,46 @@
+# make setup | demo | test | check | wheel | clean
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO := demo
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+STAMP := $(VENV)/.installed
+# one thread a process: the workers are processes
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: setup demo test check wheel clean
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v <= (3, 13) else f"Python 3.11 to 3.13 is needed, this is {v[0]}.{v[1]}: make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet --upgrade 'pip>=24'
+	@# torch first, alone: asked for by another package, pip would take the newest build
+	$(PIP) install --quiet --constraint constraints.txt torch
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: setup
+	rm -rf $(DEMO)
+	$(BIN)/bids_neurodecode-tools demo $(DEMO)/data --paradigm images
+	$(BIN)/bids_neurodecode $(DEMO)/data $(DEMO)/out participant --work-dir $(DEMO)/work
+	$(BIN)/bids_neurodecode $(DEMO)/data $(DEMO)/out group --work-dir $(DEMO)/work
+	@echo; echo "Reports: $$(ls $(CURDIR)/$(DEMO)/out/*.html | tr '\n' ' ')"
+
+test: setup
+	$(BIN)/python -m pytest -n 2
+
+check: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+wheel: setup
+	rm -rf dist build
+	$(BIN)/python -m build --wheel --outdir dist .
+	$(BIN)/python -m tests.wheel_contents dist/*.whl
+
+clean:
+	rm -rf $(VENV) $(DEMO) build dist

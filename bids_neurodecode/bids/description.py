@@ -1,0 +1,166 @@
+"""What a folder says it is: ``dataset_description.json`` of raw and derived datasets."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bids_neurodecode.bids.entities import natural_key
+from bids_neurodecode.errors import ArgumentsError, InputError
+
+NO_FOLDER = 'There is no folder {folder}. Give the folder of a BIDS dataset.'
+NO_DESCRIPTION = (
+    'No dataset_description.json in {folder}. Give the top folder of a BIDS dataset, or add the '
+    'file with "Name" and "BIDSVersion".'
+)
+BAD_DESCRIPTION = 'Cannot read {file}: {reason}. It must be a JSON object; mend it.'
+NO_FIELD = '{file} lacks "{field}". Add it, as BIDS asks.'
+NOT_RAW = (
+    '{folder} is a derivative dataset, says its dataset_description.json. '
+    'Give the raw dataset as BIDS_DIR, and this one with --derivatives.'
+)
+EMPTY_DATASET = 'No participant (sub-* folder) in {folder}. Give the top folder of the dataset.'
+NOT_DERIVATIVE = (
+    '{folder} is not a derivative dataset: {file} does not say "DatasetType": "derivative". '
+    'Add it, or give another folder with --derivatives.'
+)
+NO_DERIVATIVES = (
+    'No derivatives with preprocessed BOLD (desc-preproc_bold) in {folder}. '
+    'Run fMRIPrep first, or name its output with --derivatives NAME=PATH.'
+)
+UNKNOWN_DERIVATIVE = (
+    'No derivatives are called {name!r}. Known: {known}. Add them with --derivatives {name}=PATH.'
+)
+
+
+def read_description(folder: Path) -> dict[str, Any]:
+    """Read ``dataset_description.json``.
+
+    Raises
+    ------
+    InputError
+        If the folder or the file is not there, or the file is not a JSON object.
+    """
+    if not folder.is_dir():
+        raise InputError(NO_FOLDER.format(folder=folder))
+    file = folder / 'dataset_description.json'
+    if not file.is_file():
+        raise InputError(NO_DESCRIPTION.format(folder=folder))
+    return read_json(file)
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read or holds something else.
+    """
+    try:
+        content = json.loads(file.read_text('utf-8'))
+    except (OSError, ValueError) as error:
+        reason = ' '.join(str(error).split())
+        raise InputError(BAD_DESCRIPTION.format(file=file, reason=reason)) from error
+    if not isinstance(content, dict):
+        reason = f'it holds a {type(content).__name__}'
+        raise InputError(BAD_DESCRIPTION.format(file=file, reason=reason))
+    return content
+
+
+def check_raw(folder: Path) -> tuple[str, ...]:
+    """Check that a folder is a raw dataset and return its participants' labels, sorted.
+
+    Raises
+    ------
+    InputError
+        If it is none, or holds no participant.
+    """
+    description = read_description(folder)
+    for field in ('Name', 'BIDSVersion'):
+        if field not in description:
+            raise InputError(
+                NO_FIELD.format(file=folder / 'dataset_description.json', field=field)
+            )
+    if description.get('DatasetType', 'raw') == 'derivative':
+        raise InputError(NOT_RAW.format(folder=folder))
+    labels = participants_in(folder)
+    if not labels:
+        raise InputError(EMPTY_DATASET.format(folder=folder))
+    return labels
+
+
+def check_derivative(folder: Path) -> None:
+    """Check that a folder is a derived dataset.
+
+    Raises
+    ------
+    InputError
+        If its description does not say so.
+    """
+    if read_description(folder).get('DatasetType') != 'derivative':
+        file = folder / 'dataset_description.json'
+        raise InputError(NOT_DERIVATIVE.format(folder=folder, file=file.name))
+
+
+def participants_in(folder: Path) -> tuple[str, ...]:
+    """Return the labels of the ``sub-*`` folders, sorted as people count."""
+    labels = (p.name.removeprefix('sub-') for p in folder.glob('sub-*') if p.is_dir())
+    return tuple(sorted(labels, key=natural_key))
+
+
+def find_derivatives(
+    bids_dir: Path, given: Mapping[str, Path], betas_from: str | None = None
+) -> tuple[dict[str, Path], list[str]]:
+    """Return the derived datasets to read by name, and what to tell about the choice.
+
+    Parameters
+    ----------
+    bids_dir
+        The raw dataset, below which they are looked for when none is given.
+    given
+        Datasets named by the user; then no other is read.
+    betas_from
+        Name of the one that holds precomputed betas (it needs no preprocessed BOLD).
+
+    Raises
+    ------
+    InputError
+        If one that was named is no derived dataset, or none is found.
+    ArgumentsError
+        If ``betas_from`` is the name of none.
+    """
+    if given:
+        for folder in given.values():
+            check_derivative(folder)
+        found: dict[str, Path] = dict(given)
+        notes: list[str] = []
+    else:
+        found, notes = _look_below(bids_dir / 'derivatives', betas_from)
+    if betas_from is not None and betas_from not in found:
+        known = ', '.join(found) or 'none'
+        raise ArgumentsError(UNKNOWN_DERIVATIVE.format(name=betas_from, known=known))
+    if not found:
+        raise InputError(NO_DERIVATIVES.format(folder=bids_dir / 'derivatives'))
+    return found, notes
+
+
+def _look_below(folder: Path, betas_from: str | None) -> tuple[dict[str, Path], list[str]]:
+    found: dict[str, Path] = {}
+    notes: list[str] = []
+    for child in sorted(folder.glob('*')):
+        if not (child / 'dataset_description.json').is_file():
+            continue
+        if read_description(child).get('DatasetType') != 'derivative':
+            notes.append(f'{child} was left out: it does not say "DatasetType": "derivative".')
+        elif child.name == betas_from or _holds_bold(child):
+            found[child.name] = child
+            notes.append(f'Derivatives {child.name!r} were found in {folder}.')
+    return found, notes
+
+
+def _holds_bold(folder: Path) -> bool:
+    patterns = ('sub-*/func/*desc-preproc_bold.nii*', 'sub-*/ses-*/func/*desc-preproc_bold.nii*')
+    return any(next(folder.glob(pattern), None) is not None for pattern in patterns)

@@ -1,0 +1,116 @@
+"""File names taken apart: entities, their order, and which file belongs to which."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from bids_neurodecode.errors import InputError
+
+AMBIGUOUS = (
+    'Several files apply equally to {target}: {files}. Keep one, or name them more exactly.'
+)
+
+OUTPUT_ENTITIES = ('space', 'res', 'den', 'desc', 'label', 'atlas', 'seg', 'scale', 'stat')
+"""Entities that say what was done to a run, not which run it is."""
+
+_ENTITY = re.compile(r'(?:^|_)([a-zA-Z]+)-([^_.]+)')
+
+
+def parse_entities(path: Path) -> dict[str, str]:
+    """Return the entities of a file name by their short keys, in the order of the name.
+
+    Examples
+    --------
+    >>> parse_entities(Path('sub-01_task-img_run-02_desc-preproc_bold.nii.gz'))
+    {'sub': '01', 'task': 'img', 'run': '02', 'desc': 'preproc'}
+    """
+    return dict(_ENTITY.findall(path.name))
+
+
+def run_entities(path: Path) -> dict[str, str]:
+    """Return only the entities that name the run (subject, session, task, ..., run, echo)."""
+    return {k: v for k, v in parse_entities(path).items() if k not in OUTPUT_ENTITIES}
+
+
+def without_prefix(label: str, prefix: str) -> str:
+    """Strip the key of a label that was given as in a file name.
+
+    Examples
+    --------
+    >>> without_prefix('sub-01', 'sub'), without_prefix('01', 'sub')
+    ('01', '01')
+    """
+    return label.removeprefix(f'{prefix}-')
+
+
+def same_index(a: str, b: str) -> bool:
+    """Whether two labels are equal, leading zeros of numbers aside.
+
+    Examples
+    --------
+    >>> same_index('1', '01'), same_index('a', 'A')
+    (True, False)
+    """
+    return a == b or (a.isdecimal() and b.isdecimal() and int(a) == int(b))
+
+
+def natural_key(label: str) -> tuple[tuple[int, int, str], ...]:
+    """Return a key that sorts labels as people count: ``2`` before ``10``."""
+    parts = re.findall(r'\d+|\D+', label)
+    return tuple((0, int(p), p) if p.isdigit() else (1, 0, p) for p in parts)
+
+
+def nearest(target: Path, root: Path, candidates: Iterable[Path]) -> Path | None:
+    """Find the file that applies to ``target`` by the inheritance principle.
+
+    A candidate applies if it lies in a folder at or above the target's place in the tree, and each
+    of its entities is one of the target's. The deepest wins, then the one with most entities.
+
+    Parameters
+    ----------
+    target
+        A data file, which may lie in another dataset: its place is taken from its entities.
+    root
+        The dataset of the candidates.
+    candidates
+        Files of one suffix and extension.
+
+    Returns
+    -------
+    pathlib.Path or None
+        The nearest one, if there is any.
+
+    Raises
+    ------
+    InputError
+        If two are equally near.
+    """
+    entities = run_entities(target)
+    ranked: dict[tuple[int, int], list[Path]] = {}
+    for candidate in candidates:
+        own = run_entities(candidate)
+        if _contains(entities, own) and _above(entities, candidate.relative_to(root)):
+            depth = len(candidate.relative_to(root).parts)
+            ranked.setdefault((depth, len(own)), []).append(candidate)
+    if not ranked:
+        return None
+    best = ranked[max(ranked)]
+    if len(best) > 1:
+        files = ', '.join(str(path) for path in sorted(best))
+        raise InputError(AMBIGUOUS.format(target=target, files=files))
+    return best[0]
+
+
+def _contains(entities: Mapping[str, str], own: Mapping[str, str]) -> bool:
+    return all(entities.get(key) == value for key, value in own.items())
+
+
+def _above(entities: Mapping[str, str], relative: Path) -> bool:
+    """Whether the folder of a file is one of those on the way to the run's own folder."""
+    way = [f'sub-{entities.get("sub")}']
+    if 'ses' in entities:
+        way.append(f'ses-{entities["ses"]}')
+    way.append('func')
+    return list(relative.parent.parts) == way[: len(relative.parent.parts)]

@@ -1,0 +1,100 @@
+"""The filter file: which of several files pybids is to take."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bids_neurodecode.errors import ArgumentsError
+
+QUERIES: Mapping[str, Mapping[str, Any]] = {
+    'bold': {'suffix': 'bold', 'desc': 'preproc', 'extension': ['.nii', '.nii.gz']},
+    'mask': {'suffix': 'mask', 'desc': 'brain', 'extension': ['.nii', '.nii.gz']},
+    'confounds': {
+        'suffix': ['timeseries', 'regressors'],
+        'desc': 'confounds',
+        'extension': '.tsv',
+    },
+    'events': {'suffix': 'events', 'extension': '.tsv'},
+}
+"""What is looked for, as queries of pybids; a filter adds to one of them or overrides it."""
+
+NO_FILTER = 'There is no filter file {file}. Check --bids-filter-file.'
+BAD_FILTER = 'Cannot read the filters in {file}: {reason}. It must be a JSON object of objects.'
+UNKNOWN_QUERY = 'Unknown query {key!r} in {file}. Known: {known}.'
+UNKNOWN_ENTITY = (
+    'Unknown entity {key!r} of the query {query!r} in {file}.{nearest} Known: {known}.'
+)
+BAD_VALUE = (
+    'The value of {query}.{key} in {file} must be text, a number, a list of them, or null '
+    '(the entity is absent).'
+)
+
+
+def read_filters(file: Path) -> dict[str, dict[str, Any]]:
+    """Read and check a filter file: ``{"bold": {"session": "a"}, ...}``.
+
+    Parameters
+    ----------
+    file
+        JSON; the outer keys are those of :data:`QUERIES`, the inner ones pybids' entities.
+
+    Raises
+    ------
+    ArgumentsError
+        If it cannot be read, or for an unknown key or a value of a wrong type.
+    """
+    if not file.is_file():
+        raise ArgumentsError(NO_FILTER.format(file=file))
+    try:
+        filters = json.loads(file.read_text('utf-8'))
+    except (OSError, ValueError) as error:
+        reason = ' '.join(str(error).split())
+        raise ArgumentsError(BAD_FILTER.format(file=file, reason=reason)) from error
+    if not isinstance(filters, dict) or not all(isinstance(v, dict) for v in filters.values()):
+        reason = 'it is not an object of objects'
+        raise ArgumentsError(BAD_FILTER.format(file=file, reason=reason))
+    for query, wanted in filters.items():
+        if query not in QUERIES:
+            raise ArgumentsError(
+                UNKNOWN_QUERY.format(key=query, file=file, known=', '.join(QUERIES))
+            )
+        _check_entities(query, wanted, file)
+    return filters
+
+
+def query_of(name: str, filters: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the arguments of pybids' ``get`` for a query with its filter."""
+    from bids.layout import Query
+
+    wanted = {**QUERIES[name], **filters.get(name, {})}
+    return {key: Query.NONE if value is None else value for key, value in wanted.items()}
+
+
+def _check_entities(query: str, wanted: Mapping[str, Any], file: Path) -> None:
+    from bids.layout.models import Config
+
+    known = sorted({key for name in ('bids', 'derivatives') for key in Config.load(name).entities})
+    for key, value in wanted.items():
+        if key not in known:
+            raise ArgumentsError(
+                UNKNOWN_ENTITY.format(
+                    key=key,
+                    query=query,
+                    file=file,
+                    nearest=_nearest(key, known),
+                    known=', '.join(known),
+                )
+            )
+        values = value if isinstance(value, list) else [value]
+        if not all(v is None or isinstance(v, str | int) for v in values):
+            raise ArgumentsError(BAD_VALUE.format(query=query, key=key, file=file))
+
+
+def _nearest(key: str, known: list[str]) -> str:
+    import difflib
+
+    close = difflib.get_close_matches(key, known, n=1)
+    return f' Did you mean {close[0]!r}?' if close else ''

@@ -1,0 +1,209 @@
+"""Every name that the program writes, declared once.
+
+A product is a template of BIDS entities, a suffix and an extension; :func:`product_path` fills it
+in for a participant, a run or the dataset. Entities are written in the order of the schema.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from bids_neurodecode.errors import DataError
+
+UNKNOWN_ENTITY = 'No entity is called {name!r} in output names; known: {known}.'
+BAD_VALUE = 'The value {value!r} of the entity {name!r} may hold letters, digits and + only.'
+NEEDS_SUBJECT = 'The name of {key} needs a participant.'
+
+ENTITY_ORDER = (
+    'sub',
+    'ses',
+    'task',
+    'acq',
+    'rec',
+    'dir',
+    'run',
+    'echo',
+    'space',
+    'atlas',
+    'seg',
+    'scale',
+    'res',
+    'den',
+    'label',
+    'stat',
+    'desc',
+)
+
+Folder = Literal['func', 'models', 'figures', 'stimuli']
+
+
+@dataclass(frozen=True)
+class Product:
+    """One kind of output file.
+
+    Parameters
+    ----------
+    suffix, extension
+        The end of the name.
+    entities
+        Entities fixed by the kind.
+    folder
+        The folder below the participant's.
+    spatial
+        Whether the name carries ``space`` and ``res``.
+    sidecar
+        Fixed fields of the JSON sidecar (what a ``stat`` or ``desc`` means, units).
+    """
+
+    suffix: str
+    extension: str = '.nii.gz'
+    entities: Mapping[str, str] = field(default_factory=dict)
+    folder: Folder = 'func'
+    spatial: bool = True
+    sidecar: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _map(stat: str, description: str, units: str, suffix: str = 'statmap', **more: str) -> Product:
+    return Product(
+        suffix,
+        entities={'stat': stat, **more},
+        sidecar={'Description': description, 'Units': units},
+    )
+
+
+PRODUCTS: Mapping[str, Product] = {
+    'betas': _map(
+        'effect',
+        'Single-trial response amplitudes, one volume a trial, in the order of the events table',
+        'percent signal change',
+        desc='singletrial',
+    ),
+    'betas_events': Product('events', '.tsv', {'desc': 'singletrial'}, spatial=False, sidecar={}),
+    'hrfindex': _map(
+        'hrfindex', 'Index (from 0) of the HRF chosen from the library of 20', 'index'
+    ),
+    'fracridge': _map('fracridge', 'Fraction of the unregularised length chosen', 'fraction'),
+    'rsquared': _map(
+        'rsquared', 'Variance explained by the single-trial model, drift removed', 'percent'
+    ),
+    'noiseceiling': _map(
+        'noiseceiling', 'Noise ceiling of the average over repeats', 'fraction of variance'
+    ),
+    'ncsnr': _map('ncsnr', 'Noise-ceiling signal-to-noise ratio of a single trial', 'ratio'),
+    'tsnr': _map('tsnr', 'Temporal signal-to-noise ratio, mean over runs', 'ratio', 'boldmap'),
+    'isc': _map('isc', 'Leave-one-participant-out intersubject correlation', 'Pearson r'),
+    'pearsonr': _map('pearsonr', 'Correlation of predicted and measured response', 'Pearson r'),
+    'meanbold': _map(
+        'mean', 'Mean of the preprocessed series over all runs', 'arbitrary', 'boldmap'
+    ),
+    'reliable': Product('mask', entities={'label': 'reliable'}, sidecar={'Type': 'ROI'}),
+    'dseg': Product(
+        'dseg', sidecar={'Description': 'Parcellation resampled to the grid of the data'}
+    ),
+    'dseg_table': Product('dseg', '.tsv'),
+    'timeseries': Product(
+        'timeseries', '.tsv', {'stat': 'mean'}, sidecar={'Description': 'Mean over each parcel'}
+    ),
+    'delayed': Product(
+        'bold',
+        entities={'desc': 'aligned'},
+        sidecar={'Description': 'Cleaned series shifted back by the haemodynamic delay'},
+    ),
+    'predicted': Product(
+        'bold',
+        entities={'desc': 'predicted'},
+        sidecar={'Description': 'Held-out volumes as predicted from the stimuli; see RunOnsets'},
+    ),
+    'significant': Product('mask', entities={'label': 'predicted'}, sidecar={'Type': 'ROI'}),
+    'metrics': Product('metrics', '.tsv', spatial=False),
+    'predictions': Product('predictions', '.tsv', spatial=False),
+    'model': Product('model', '.safetensors', folder='models', spatial=False),
+    'model_config': Product('model', '.toml', folder='models', spatial=False),
+    'model_card': Product('model', '.md', folder='models', spatial=False),
+    'figure': Product('figure', '.svg', folder='figures', spatial=False),
+}
+
+BIDSIGNORE = (
+    '*.html',
+    'figures',
+    'log',
+    'logs',
+    'models',
+    '*_statmap.*',
+    '*_boldmap.*',
+    '*_timeseries.*',
+    '*_metrics.*',
+    '*_predictions.*',
+    '*desc-*_events.*',
+)
+"""Names that the merged specification does not know yet."""
+
+
+def clean_label(text: str) -> str:
+    """Drop what a BIDS label may not hold.
+
+    Examples
+    --------
+    >>> clean_label('Schaefer 2018-100')
+    'Schaefer2018100'
+    """
+    return ''.join(c for c in text if c.isalnum() or c == '+')
+
+
+def build_name(entities: Mapping[str, str], suffix: str, extension: str) -> str:
+    """Write a file name: entities in the schema's order, suffix, extension.
+
+    Examples
+    --------
+    >>> build_name({'stat': 'tsnr', 'sub': '01'}, 'boldmap', '.nii.gz')
+    'sub-01_stat-tsnr_boldmap.nii.gz'
+    """
+    for name, value in entities.items():
+        if name not in ENTITY_ORDER:
+            raise DataError(UNKNOWN_ENTITY.format(name=name, known=', '.join(ENTITY_ORDER)))
+        if not value or clean_label(value) != value:
+            raise DataError(BAD_VALUE.format(name=name, value=value))
+    parts = [f'{name}-{entities[name]}' for name in ENTITY_ORDER if name in entities]
+    return '_'.join([*parts, suffix]) + extension
+
+
+def product_path(
+    key: str,
+    entities: Mapping[str, str],
+    *,
+    space: str | None = None,
+    resolution: str | None = None,
+    extension: str | None = None,
+    **more: str,
+) -> Path:
+    """Return the path of a product, relative to the output folder.
+
+    Parameters
+    ----------
+    key
+        Key of :data:`PRODUCTS`.
+    entities
+        Entities of the participant or run; ``sub`` is needed.
+    space, resolution
+        Of the grid, where the product is spatial and they are known.
+    extension
+        Another extension than the product's (``.json`` for its sidecar).
+    **more
+        Further entities (``desc``, ``atlas``, ...); they win over the product's own.
+    """
+    product = PRODUCTS[key]
+    named = {**entities, **product.entities, **more}
+    if product.spatial and space is not None:
+        named['space'] = space
+    if product.spatial and resolution is not None:
+        named['res'] = resolution
+    if 'sub' not in named:
+        raise DataError(NEEDS_SUBJECT.format(key=key))
+    name = build_name(named, product.suffix, extension or product.extension)
+    folder = Path(f'sub-{named["sub"]}')
+    if 'ses' in named and product.folder == 'func':
+        folder /= f'ses-{named["ses"]}'
+    return folder / product.folder / name

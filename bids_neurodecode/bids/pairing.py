@@ -1,0 +1,239 @@
+"""Runs paired with their mask, confounds, events and sidecar on all entities; never a guess."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from bids_neurodecode.bids.description import read_json
+from bids_neurodecode.bids.entities import (
+    natural_key,
+    nearest,
+    parse_entities,
+    run_entities,
+)
+from bids_neurodecode.bids.provenance import bids_uri
+from bids_neurodecode.bids.records import RunInput
+from bids_neurodecode.bids.series import Grid, check_grid, open_image, read_header, read_mask
+from bids_neurodecode.bids.timing import check_timing, read_table, stimulus_names
+from bids_neurodecode.errors import InputError
+
+NO_MASK = 'No brain mask for {bold}: no {expected} beside it. Add the mask of this very run.'
+NO_CONFOUNDS = (
+    'No confounds for {bold}: no {expected} beside it. Add the confounds table of this very run.'
+)
+NO_EVENTS = (
+    'No events for {bold}: no *_events.tsv in {folder} applies to it. '
+    'Add one, or leave the run out with --run-label, --session-label or --bids-filter-file.'
+)
+NO_TR = (
+    'No repetition time for {bold}: neither a sidecar nor the header has one. '
+    'Add "RepetitionTime" (s) to its JSON sidecar.'
+)
+BAD_TR = '{file} has the RepetitionTime {value!r}; it must be a positive number (s). Correct it.'
+TR_DISAGREES = (
+    'The repetition times of {bold} disagree: {file} says {sidecar:g} s, '
+    '{other} says {found:g} s. Correct the wrong one.'
+)
+ROWS = (
+    '{confounds} has {rows} rows, but {bold} has {volumes} volumes. '
+    'They do not belong together; make the derivatives anew.'
+)
+TR_TOLERANCE = 1e-3
+"""Seconds; headers hold single precision, and some tools round to milliseconds."""
+
+
+@dataclass(frozen=True)
+class Series:
+    """A preprocessed series that was found, by its name alone."""
+
+    path: Path
+    derivative: str
+
+    @cached_property
+    def entities(self) -> dict[str, str]:
+        """Entities that name the run."""
+        return run_entities(self.path)
+
+    @property
+    def space(self) -> str | None:
+        """Label of the space, None where the name has none (the scanner's own space)."""
+        return parse_entities(self.path).get('space')
+
+    @property
+    def resolution(self) -> str | None:
+        """Label of the resolution."""
+        return parse_entities(self.path).get('res')
+
+    @property
+    def order(self) -> tuple[Any, ...]:
+        """A key that sorts runs: session, run, then the rest of the name."""
+        e = self.entities
+        return (natural_key(e.get('ses', '')), natural_key(e.get('run', '')), self.path.name)
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Files of one participant that may belong to a series."""
+
+    bids_dir: Path
+    derivatives: Mapping[str, Path]
+    masks: Mapping[str, Sequence[Path]]
+    confounds: Mapping[str, Sequence[Path]]
+    sidecars: Mapping[str, Sequence[Path]]
+    events: Sequence[Path]
+    raw_sidecars: Sequence[Path]
+
+
+def pair_run(series: Series, files: Candidates, *, need_confounds: bool = True) -> RunInput:
+    """Find and check what belongs to one series.
+
+    Parameters
+    ----------
+    series
+        The preprocessed series.
+    files
+        Where to look; mask and confounds are taken from the series' own dataset.
+    need_confounds
+        Whether a run without a confounds table is an error.
+
+    Raises
+    ------
+    InputError
+        If something is missing or does not fit: entities, grids, rows and volumes, repetition
+        times, times of events.
+    """
+    bold, name = series.path, series.derivative
+    header = read_header(bold)
+    repetition_time = _repetition_time(series, files, header.repetition_time)
+    mask = _exactly(series, files.masks.get(name, ()), ('space', 'res'))
+    if mask is None:
+        raise InputError(NO_MASK.format(bold=bold, expected=_expected(series, 'mask')))
+    _check_mask(mask, bold, header.grid)
+    confounds = _exactly(series, files.confounds.get(name, ()), ())
+    if confounds is not None:
+        _check_rows(confounds, bold, header.n_volumes)
+    elif need_confounds:
+        raise InputError(NO_CONFOUNDS.format(bold=bold, expected=_expected(series, 'confounds')))
+    events = nearest(bold, files.bids_dir, files.events)
+    if events is None:
+        raise InputError(NO_EVENTS.format(bold=bold, folder=files.bids_dir))
+    table = read_table(events)
+    stimulus_names(table, events)
+    length = header.n_volumes * repetition_time
+    check_timing(table, events, length=length, slack=repetition_time)
+    root = files.derivatives[name]
+    derived = [path for path in (bold, mask, confounds) if path is not None]
+    return RunInput(
+        entities=series.entities,
+        bold=bold,
+        mask=mask,
+        events=events,
+        confounds=confounds,
+        repetition_time=repetition_time,
+        n_volumes=header.n_volumes,
+        space=series.space,
+        resolution=series.resolution,
+        sources=(
+            *(bids_uri(name, path, root) for path in derived),
+            bids_uri('raw', events, files.bids_dir),
+        ),
+    )
+
+
+def _exactly(series: Series, candidates: Sequence[Path], keep: Sequence[str]) -> Path | None:
+    """Return the candidate with all of the run's entities (and ``keep``), no more, no fewer."""
+    own = parse_entities(series.path)
+    wanted = {**series.entities, **{key: own[key] for key in keep if key in own}}
+    for path in sorted(candidates):
+        found = {k: v for k, v in parse_entities(path).items() if k != 'desc'}
+        if found == wanted:
+            return path
+    return None
+
+
+def _expected(series: Series, kind: str) -> str:
+    stem = series.path.name.split('_desc-')[0]
+    if kind == 'mask':
+        return f'{stem}_desc-brain_mask.nii.gz'
+    stem = '_'.join(f'{key}-{value}' for key, value in series.entities.items())
+    return f'{stem}_desc-confounds_timeseries.tsv'
+
+
+def _check_mask(mask: Path, bold: Path, grid: Grid) -> None:
+    image = open_image(mask)
+    if len(image.shape) == 3:
+        check_grid(Grid(tuple(image.shape), image.affine), mask, grid, bold)
+    read_mask(mask)
+
+
+def _check_rows(confounds: Path, bold: Path, n_volumes: int) -> None:
+    rows = len(read_table(confounds))
+    if rows != n_volumes:
+        raise InputError(ROWS.format(confounds=confounds, rows=rows, bold=bold, volumes=n_volumes))
+
+
+def _repetition_time(series: Series, files: Candidates, header: float | None) -> float:
+    """Return the repetition time (s) on which sidecars and header agree."""
+    root = files.derivatives[series.derivative]
+    said: list[tuple[str, float]] = []
+    for folder, candidates in (
+        (root, files.sidecars.get(series.derivative, ())),
+        (files.bids_dir, files.raw_sidecars),
+    ):
+        found = _sidecar_time(series, folder, candidates)
+        if found is not None:
+            said.append(found)
+    if header is not None:
+        said.append(('its header', header))
+    if not said:
+        raise InputError(NO_TR.format(bold=series.path))
+    first_name, first = said[0]
+    for other, value in said[1:]:
+        if abs(value - first) > TR_TOLERANCE:
+            raise InputError(
+                TR_DISAGREES.format(
+                    bold=series.path, file=first_name, sidecar=first, other=other, found=value
+                )
+            )
+    return first
+
+
+def _sidecar_time(
+    series: Series, root: Path, candidates: Sequence[Path]
+) -> tuple[str, float] | None:
+    """Return the repetition time that the nearest sidecar with one gives, and its name."""
+    own = parse_entities(series.path)
+    able = [
+        path
+        for path in candidates
+        if all(
+            parse_entities(path).get(key, own.get(key)) == own.get(key)
+            for key in ('space', 'res', 'desc')
+        )
+    ]
+    while able:
+        file = nearest(series.path, root, _most_alike(able, own))
+        if file is None:
+            return None
+        value = read_json(file).get('RepetitionTime')
+        if value is not None:
+            if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
+                raise InputError(BAD_TR.format(file=file, value=value))
+            return str(file), float(value)
+        able.remove(file)
+    return None
+
+
+def _most_alike(candidates: Sequence[Path], own: Mapping[str, str]) -> list[Path]:
+    """Of sidecars that differ in space, res and desc alone, keep the most exact."""
+    best: dict[tuple[Path, tuple[tuple[str, str], ...]], tuple[int, Path]] = {}
+    for path in candidates:
+        key = (path.parent, tuple(run_entities(path).items()))
+        score = sum(k in own for k in parse_entities(path))
+        if key not in best or score > best[key][0]:
+            best[key] = (score, path)
+    return [path for _, path in best.values()]

@@ -1,0 +1,181 @@
+"""Who made the dataset, from what, with which settings: the files at its top."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from bids_neurodecode._version import __version__
+from bids_neurodecode.bids.names import BIDSIGNORE
+from bids_neurodecode.bids.sink import write_json, write_text, write_tsv
+from bids_neurodecode.errors import InputError
+
+BIDS_VERSION = '1.10.0'
+NAME = 'bids_neurodecode'
+CONTAINER_VARIABLE = 'BIDS_NEURODECODE_CONTAINER'
+"""Set by the container images to their ``type:tag``."""
+
+NOT_OURS = (
+    '{file} says that the output folder belongs to another program ({name}). '
+    'Choose an empty folder, or one that {ours} wrote.'
+)
+BROKEN = 'Cannot read {file}: {reason}. Remove it, or choose another output folder.'
+
+DESCRIPTIONS: Mapping[str, str] = {
+    'singletrial': 'One value a trial, in the order of the events table of the same name',
+    'aligned': 'Cleaned series shifted back by the haemodynamic delay',
+    'predicted': 'Predicted by a trained model from the stimuli alone',
+    'linear': 'Ridge regression between voxels and image features',
+    'fdr': 'Voxels whose repeats agree more than chance, false discovery rate controlled',
+    'top': 'The most reliable share of the voxels',
+    'threshold': 'Voxels above a threshold of reliability',
+    'all': 'All voxels of the brain mask',
+}
+
+
+def generated_by() -> list[dict[str, Any]]:
+    """Return the ``GeneratedBy`` field: name, version, container where there is one."""
+    entry: dict[str, Any] = {'Name': NAME, 'Version': __version__}
+    container = os.environ.get(CONTAINER_VARIABLE, '')
+    if container:
+        kind, _, tag = container.partition(':')
+        entry['Container'] = {'Type': kind, 'Tag': tag}
+    return [entry]
+
+
+def software_versions() -> dict[str, str]:
+    """Return the versions of the libraries that shape the numbers."""
+    names = ('numpy', 'scipy', 'scikit-learn', 'himalaya', 'nilearn', 'nibabel', 'nipype', 'torch')
+    versions = {'python': platform.python_version(), NAME: __version__}
+    for name in names:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            versions[name] = 'not installed'
+    return versions
+
+
+def relative_link(target: Path, folder: Path) -> str:
+    """Return a link to another dataset: relative where that stays short, else a file URI."""
+    relative = os.path.relpath(target.resolve(), folder.resolve())
+    return relative if relative.count('..') <= 3 else target.resolve().as_uri()
+
+
+def check_output(output_dir: Path) -> None:
+    """Refuse an output folder whose description names another program.
+
+    Raises
+    ------
+    InputError
+        If its ``dataset_description.json`` is another program's, or cannot be read.
+    """
+    file = output_dir / 'dataset_description.json'
+    if not file.exists():
+        return
+    try:
+        description = json.loads(file.read_text('utf-8'))
+        names = [entry['Name'] for entry in description.get('GeneratedBy', [])]
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise InputError(BROKEN.format(file=file, reason=' '.join(str(error).split()))) from error
+    if NAME not in names:
+        found = ', '.join(names) or 'no GeneratedBy'
+        raise InputError(NOT_OURS.format(file=file, name=found, ours=NAME))
+
+
+def write_dataset_files(
+    output_dir: Path,
+    *,
+    bids_dir: Path,
+    derivatives: Mapping[str, Path],
+    citation: Mapping[str, str] | None = None,
+) -> None:
+    """Write what belongs to the whole dataset, under a lock: several processes may do so at once.
+
+    Parameters
+    ----------
+    output_dir
+        The derivatives dataset.
+    bids_dir, derivatives
+        What it was made from, by name; they become ``DatasetLinks``.
+    citation
+        Contents of ``logs/CITATION.*`` by extension (``md``, ``bib``, ``html``).
+    """
+    from filelock import FileLock
+
+    output_dir.mkdir(parents=True, exist_ok=True)
+    with FileLock(output_dir / '.bids_neurodecode.lock', timeout=120):
+        previous = _read(output_dir / 'dataset_description.json')
+        links = dict(previous.get('DatasetLinks', {}))
+        links['raw'] = relative_link(bids_dir, output_dir)
+        links |= {name: relative_link(path, output_dir) for name, path in derivatives.items()}
+        write_json(
+            output_dir / 'dataset_description.json',
+            {
+                'Name': 'bids_neurodecode: what people see and their fMRI',
+                'BIDSVersion': BIDS_VERSION,
+                'DatasetType': 'derivative',
+                'License': previous.get('License', _read_license(bids_dir)),
+                'HowToAcknowledge': 'Please cite the works in logs/CITATION.md.',
+                'GeneratedBy': generated_by(),
+                'SourceDatasets': [{'URL': link} for link in links.values()],
+                'DatasetLinks': links,
+            },
+        )
+        _write_ignore(output_dir / '.bidsignore')
+        _write_descriptions(output_dir / 'descriptions.tsv')
+        for extension, text in (citation or {}).items():
+            write_text(output_dir / 'logs' / f'CITATION.{extension}', text)
+
+
+def bids_uri(dataset: str, path: Path, root: Path) -> str:
+    """Return the BIDS URI of a file in a linked dataset.
+
+    Examples
+    --------
+    >>> bids_uri('fmriprep', Path('/d/sub-01/func/x.nii.gz'), Path('/d'))
+    'bids:fmriprep:sub-01/func/x.nii.gz'
+    """
+    return f'bids:{dataset}:{path.relative_to(root).as_posix()}'
+
+
+def sidecar(
+    *,
+    sources: Sequence[str] = (),
+    fixed: Mapping[str, Any] | None = None,
+    resolution: str | None = None,
+    **fields: Any,
+) -> dict[str, Any]:
+    """Return the content of a sidecar: sources, what the file means, and what is given."""
+    content: dict[str, Any] = dict(fixed or {})
+    content['Sources'] = list(sources)
+    if resolution is not None:
+        content['Resolution'] = f'Grid of the preprocessed series (res-{resolution})'
+    return content | {key: value for key, value in fields.items() if value is not None}
+
+
+def _read(file: Path) -> dict[str, Any]:
+    if not file.exists():
+        return {}
+    content: dict[str, Any] = json.loads(file.read_text('utf-8'))
+    return content
+
+
+def _read_license(bids_dir: Path) -> str:
+    return str(_read(bids_dir / 'dataset_description.json').get('License', 'n/a'))
+
+
+def _write_ignore(path: Path) -> None:
+    lines = set(path.read_text('utf-8').splitlines()) if path.exists() else set()
+    write_text(path, '\n'.join(sorted(lines | set(BIDSIGNORE))) + '\n')
+
+
+def _write_descriptions(path: Path) -> None:
+    import pandas as pd
+
+    rows = [(f'desc-{name}', text) for name, text in sorted(DESCRIPTIONS.items())]
+    write_tsv(path, pd.DataFrame(rows, columns=['desc_id', 'description']))

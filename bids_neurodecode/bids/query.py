@@ -1,0 +1,319 @@
+"""The door in: from folders to one record a run, a participant, a dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bids_neurodecode.bids.betas import find_betas
+from bids_neurodecode.bids.choices import (
+    check_once,
+    choose_echo,
+    choose_space,
+    choose_task,
+    keep_labels,
+    space_label,
+)
+from bids_neurodecode.bids.description import check_raw, find_derivatives
+from bids_neurodecode.bids.entities import natural_key, run_entities
+from bids_neurodecode.bids.filters import query_of
+from bids_neurodecode.bids.index import index_dataset
+from bids_neurodecode.bids.pairing import Candidates, Series, pair_run
+from bids_neurodecode.bids.records import DatasetInput, ParticipantInput, RunInput
+from bids_neurodecode.bids.series import Grid, check_grid, open_image
+from bids_neurodecode.bids.stimuli import check_image, paradigm_of, resolve_stimulus
+from bids_neurodecode.bids.timing import read_table, stimulus_names
+from bids_neurodecode.errors import InputError
+
+UNKNOWN_PARTICIPANT = 'There is no participant {label!r} in {folder}. Found: {known}.'
+NO_BOLD = (
+    'No preprocessed BOLD (desc-preproc_bold) {where} in {folders}. '
+    'Run fMRIPrep, name its output with --derivatives, or ask for less.'
+)
+NO_BOLD_OF = (
+    'No preprocessed BOLD (desc-preproc_bold) of sub-{label} that was asked for in {folders}. '
+    'Preprocess it, or leave the participant out with --participant-label.'
+)
+NOBODY = '{first} (And so for all {n} participants: {labels}.)'
+TR_BETWEEN = (
+    'The repetition times of two runs disagree: {a:g} s in {first}, {b:g} s in {second}. '
+    'Choose runs or sessions with one repetition time.'
+)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked for; labels without prefixes, empty for all.
+
+    ``derivatives`` empty looks below ``<bids_dir>/derivatives``. ``filters`` are those of
+    :func:`bids_neurodecode.bids.filters.read_filters`. ``betas_from`` names the derivatives that
+    hold precomputed single-trial betas.
+    """
+
+    bids_dir: Path
+    derivatives: Mapping[str, Path] = field(default_factory=dict)
+    participants: tuple[str, ...] = ()
+    sessions: tuple[str, ...] = ()
+    tasks: tuple[str, ...] = ()
+    runs: tuple[str, ...] = ()
+    space: str | None = None
+    filters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    database_dir: Path | None = None
+    betas_from: str | None = None
+
+
+@dataclass(frozen=True)
+class _Index:
+    """The indices of the raw and derived datasets, and what was said while they were made."""
+
+    raw: Any
+    derived: Mapping[str, Any]
+    notes: tuple[str, ...]
+
+
+def find_inputs(request: Request) -> DatasetInput:
+    """Find everything that one call reads, and check headers, tables and stimuli.
+
+    Parameters
+    ----------
+    request
+        What is asked for.
+
+    Returns
+    -------
+    DatasetInput
+        Participants that can be processed; of the others, one line each in ``failures``.
+
+    Raises
+    ------
+    InputError
+        If the dataset, a label or the derivatives are not there, a choice is open, or no
+        participant can be processed.
+    ArgumentsError
+        If ``betas_from`` is the name of no derivatives.
+    """
+    wanted = _participants(request)
+    derivatives, notes = find_derivatives(
+        request.bids_dir, request.derivatives, request.betas_from
+    )
+    index = _index(request, derivatives, wanted)
+    notes += index.notes
+    series, more = _select(request, derivatives, index)
+    notes += more
+    found: list[ParticipantInput] = []
+    failures: dict[str, str] = {}
+    for label in wanted:
+        own = sorted((s for s in series if s.entities.get('sub') == label), key=lambda s: s.order)
+        try:
+            found.append(_participant(label, own, request, derivatives, index))
+        except InputError as error:
+            failures[label] = str(error)
+    if not found:
+        raise InputError(all_failed(failures))
+    notes += _describe(found)
+    return DatasetInput(
+        bids_dir=request.bids_dir,
+        derivatives=derivatives,
+        participants=tuple(found),
+        failures=failures,
+        notes=tuple(notes),
+    )
+
+
+def all_failed(failures: Mapping[str, str]) -> str:
+    """Return the one line for a dataset in which nobody can be processed."""
+    first = next(iter(failures.values()))
+    if len(failures) == 1:
+        return first
+    labels = ', '.join(f'sub-{label}' for label in failures)
+    return NOBODY.format(first=first, n=len(failures), labels=labels)
+
+
+def _participants(request: Request) -> tuple[str, ...]:
+    known = check_raw(request.bids_dir)
+    for label in request.participants:
+        if label not in known:
+            raise InputError(
+                UNKNOWN_PARTICIPANT.format(
+                    label=label, folder=request.bids_dir, known=', '.join(known)
+                )
+            )
+    return tuple(dict.fromkeys(request.participants)) or known
+
+
+def _index(request: Request, derivatives: Mapping[str, Path], wanted: Sequence[str]) -> _Index:
+    raw, note = index_dataset(
+        request.bids_dir, wanted, derivative=False, database_dir=request.database_dir
+    )
+    derived, notes = {}, [note]
+    for name, folder in derivatives.items():
+        derived[name], note = index_dataset(
+            folder, wanted, derivative=True, database_dir=request.database_dir
+        )
+        notes.append(note)
+    return _Index(raw, derived, tuple(n for n in notes if n is not None))
+
+
+def _files(layout: Any, query: Mapping[str, Any]) -> list[Path]:
+    found = layout.get(return_type='filename', invalid_filters='allow', **query)
+    return sorted(Path(file) for file in found)
+
+
+def _select(
+    request: Request, derivatives: Mapping[str, Path], index: _Index
+) -> tuple[list[Series], list[str]]:
+    """Return the series of one task in one space, and notes on what was chosen."""
+    query = query_of('bold', request.filters)
+    found = [
+        Series(path, name)
+        for name, layout in index.derived.items()
+        if name != request.betas_from or len(derivatives) == 1
+        for path in _files(layout, query)
+        if 'task' in run_entities(path)
+    ]
+    notes = []
+    for key, selected in request.filters.items():
+        text = ', '.join(f'{k}={v}' for k, v in selected.items())
+        n = len(found) if key == 'bold' else _count(key, request, index)
+        notes.append(f'The filter of {key} ({text}) selected {n} files.')
+    folders = ', '.join(str(folder) for folder in derivatives.values())
+    if not found:
+        where = ' that the filter selects' if 'bold' in request.filters else ''
+        raise InputError(NO_BOLD.format(where=where.strip() or 'was found', folders=folders))
+    found = keep_labels(found, 'ses', 'session', request.sessions)
+    found, note = choose_task(found, request.tasks, lambda task: _shows(task, index))
+    notes.append(note or '')
+    found = keep_labels(found, 'run', 'run', request.runs)
+    found = choose_space(found, request.space)
+    found, note = choose_echo(found)
+    notes.append(note or '')
+    return found, [note for note in notes if note]
+
+
+def _count(key: str, request: Request, index: _Index) -> int:
+    layouts = [index.raw] if key == 'events' else list(index.derived.values())
+    return sum(len(_files(layout, query_of(key, request.filters))) for layout in layouts)
+
+
+def _shows(task: str, index: _Index) -> bool:
+    """Whether any events of a task have a ``stim_file``."""
+    files = _files(index.raw, {**query_of('events', {}), 'task': task})
+    return any(_names_stimuli(file) for file in files)
+
+
+def _names_stimuli(events: Path) -> bool:
+    try:
+        return 'stim_file' in read_table(events).columns
+    except InputError:
+        # a broken table is its own participant's trouble, found when the run is paired
+        return False
+
+
+def _participant(
+    label: str,
+    series: Sequence[Series],
+    request: Request,
+    derivatives: Mapping[str, Path],
+    index: _Index,
+) -> ParticipantInput:
+    """Pair and check all runs of one participant."""
+    if not series:
+        folders = ', '.join(str(folder) for folder in derivatives.values())
+        raise InputError(NO_BOLD_OF.format(label=label, folders=folders))
+    check_once(series)
+    files = _candidates(label, request, derivatives, index)
+    need = request.betas_from is None
+    runs = tuple(pair_run(s, files, need_confounds=need) for s in series)
+    _check_alike(runs)
+    task = series[0].entities['task']
+    folder = request.bids_dir / 'stimuli'
+    stimuli = _stimuli(runs, folder)
+    betas, betas_events = None, None
+    if request.betas_from is not None:
+        layout = index.derived[request.betas_from]
+        betas, betas_events = find_betas(
+            _files(layout, {'suffix': 'statmap', 'desc': 'singletrial'}),
+            _files(layout, {'suffix': 'events', 'desc': 'singletrial', 'extension': '.tsv'}),
+            runs,
+            derivatives[request.betas_from],
+        )
+    return ParticipantInput(
+        label=label,
+        task=task,
+        paradigm=paradigm_of(stimuli, task),
+        runs=runs,
+        stimuli_dir=folder,
+        stimuli=stimuli,
+        betas=betas,
+        betas_events=betas_events,
+    )
+
+
+def _candidates(
+    label: str, request: Request, derivatives: Mapping[str, Path], index: _Index
+) -> Candidates:
+    def own(layout: Any, query: str) -> list[Path]:
+        paths = _files(layout, query_of(query, request.filters))
+        return [p for p in paths if run_entities(p).get('sub', label) == label]
+
+    json_query = {'suffix': 'bold', 'extension': '.json'}
+    return Candidates(
+        bids_dir=request.bids_dir,
+        derivatives=derivatives,
+        masks={name: own(layout, 'mask') for name, layout in index.derived.items()},
+        confounds={name: own(layout, 'confounds') for name, layout in index.derived.items()},
+        sidecars={name: _files(layout, json_query) for name, layout in index.derived.items()},
+        events=own(index.raw, 'events'),
+        raw_sidecars=_files(index.raw, json_query),
+    )
+
+
+def _check_alike(runs: Sequence[RunInput]) -> None:
+    """Check that runs share their grid and repetition time."""
+    first = runs[0]
+    image = open_image(first.bold)
+    expected = Grid(tuple(image.shape[:3]), image.affine)
+    for run in runs[1:]:
+        if abs(run.repetition_time - first.repetition_time) > 1e-3:
+            raise InputError(
+                TR_BETWEEN.format(
+                    a=first.repetition_time,
+                    first=first.bold,
+                    b=run.repetition_time,
+                    second=run.bold,
+                )
+            )
+        image = open_image(run.bold)
+        check_grid(Grid(tuple(image.shape[:3]), image.affine), run.bold, expected, first.bold)
+
+
+def _stimuli(runs: Sequence[RunInput], folder: Path) -> tuple[str, ...]:
+    """Resolve and open every stimulus of the runs once; names sorted."""
+    seen: dict[str, Path] = {}
+    for run in runs:
+        for name in stimulus_names(read_table(run.events), run.events):
+            seen.setdefault(name, run.events)
+    paradigm_of([name for name in seen if Path(name).suffix], runs[0].entities['task'])
+    for name, events in seen.items():
+        file = resolve_stimulus(name, folder, events)
+        if paradigm_of([name], '') == 'images':
+            check_image(file, events)
+    return tuple(sorted(seen))
+
+
+def _describe(found: Sequence[ParticipantInput]) -> list[str]:
+    """Say what was found, a line a participant."""
+    lines = []
+    for person in sorted(found, key=lambda p: natural_key(p.label)):
+        run = person.runs[0]
+        space = space_label(Series(run.bold, ''))
+        n_volumes = sum(r.n_volumes for r in person.runs)
+        kind = 'films' if person.paradigm == 'movie' else 'images'
+        lines.append(
+            f'sub-{person.label}: task {person.task!r}, {len(person.runs)} runs, {n_volumes} '
+            f'volumes, TR {run.repetition_time:g} s, space {space}, {len(person.stimuli)} {kind} '
+            f'(paradigm {person.paradigm!r}, by the types of their files).'
+        )
+    return lines

@@ -1,0 +1,217 @@
+"""NIfTI files checked before they are used: header, grid, and the values in one pass."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bids_neurodecode.errors import InputError
+
+NOT_NIFTI = 'Cannot read {file} as NIfTI: {reason}. The file is corrupt; copy or make it anew.'
+TRUNCATED = 'The file {file} is cut short or corrupt ({reason}). Copy or make it anew.'
+NOT_4D = '{file} has the shape {shape}; a series has four dimensions and two or more volumes.'
+NOT_3D = '{file} has the shape {shape}; a mask has three dimensions.'
+EMPTY_MASK = 'The mask {file} holds no voxel. Make it anew.'
+OTHER_GRID = (
+    '{file} is on another grid ({grid}) than {reference} ({expected}). '
+    'Resample one of them, or choose one --space.'
+)
+NOT_FINITE = (
+    '{file} holds {n} values that are NaN or infinite inside the mask (first in volume {volume}). '
+    'Make the file anew.'
+)
+ALL_ZERO = '{file} is zero in the whole mask{where}. Make the file anew.'
+
+CHUNK = 1 << 22
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """Shape (3,) and affine (4, 4, mm) of a volume."""
+
+    shape: tuple[int, ...]
+    affine: npt.NDArray[np.float64]
+
+    def same_as(self, other: Grid) -> bool:
+        """Whether voxels are the same, to a thousandth of a voxel at any corner."""
+        if self.shape != other.shape:
+            return False
+        corner = np.array([*self.shape, 1.0])
+        size = np.linalg.norm(self.affine[:3, :3], axis=0).min()
+        difference = np.abs(self.affine - other.affine) @ corner
+        return bool(difference.max() < 0.001 * size * max(self.shape))
+
+    def __str__(self) -> str:
+        size = np.linalg.norm(self.affine[:3, :3], axis=0)
+        origin = self.affine[:3, 3]
+        return (
+            f'{"x".join(map(str, self.shape))} voxels of '
+            f'{" x ".join(f"{s:g}" for s in np.round(size, 3))} mm from '
+            f'({", ".join(f"{o:g}" for o in np.round(origin, 2))})'
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Header:
+    """What the header of a series says; ``repetition_time`` (s) is None where it says none."""
+
+    grid: Grid
+    n_volumes: int
+    repetition_time: float | None
+    n_bytes: int
+    """Of the uncompressed values."""
+
+
+def open_image(file: Path) -> Any:
+    """Open a NIfTI file (header only).
+
+    Raises
+    ------
+    InputError
+        If it is none, or its header is damaged.
+    """
+    import nibabel as nib
+    from nibabel.filebasedimages import ImageFileError
+    from nibabel.spatialimages import HeaderDataError
+
+    damage = (ImageFileError, HeaderDataError, OSError, EOFError, zlib.error, ValueError)
+    try:
+        return nib.load(file)
+    except damage as error:
+        reason = ' '.join(str(error).split())
+        raise InputError(NOT_NIFTI.format(file=file, reason=reason)) from error
+
+
+def read_header(file: Path) -> Header:
+    """Read the header of a 4-D series.
+
+    Raises
+    ------
+    InputError
+        If it is not one.
+    """
+    image = open_image(file)
+    shape = tuple(int(n) for n in image.shape)
+    if len(shape) != 4 or shape[3] < 2:
+        raise InputError(NOT_4D.format(file=file, shape=shape))
+    step = float(image.header.get_zooms()[3])
+    units = image.header.get_xyzt_units()[1]
+    seconds = step * {'msec': 1e-3, 'usec': 1e-6}.get(units, 1.0)
+    dtype = image.header.get_data_dtype()
+    return Header(
+        grid=Grid(shape[:3], np.asarray(image.affine, dtype=float)),
+        n_volumes=shape[3],
+        repetition_time=seconds if seconds > 0 else None,
+        n_bytes=int(np.prod(shape)) * dtype.itemsize,
+    )
+
+
+def read_mask(file: Path) -> tuple[npt.NDArray[np.bool_], Grid]:
+    """Read a brain mask, (x, y, z), and its grid.
+
+    Raises
+    ------
+    InputError
+        If it is not three-dimensional, cannot be read or is empty.
+    """
+    image = open_image(file)
+    if len(image.shape) != 3:
+        raise InputError(NOT_3D.format(file=file, shape=tuple(image.shape)))
+    try:
+        inside = np.asarray(image.dataobj) > 0
+    except (OSError, EOFError, zlib.error, ValueError) as error:
+        reason = ' '.join(str(error).split())
+        raise InputError(TRUNCATED.format(file=file, reason=reason)) from error
+    if not inside.any():
+        raise InputError(EMPTY_MASK.format(file=file))
+    return inside, Grid(tuple(inside.shape), np.asarray(image.affine, dtype=float))
+
+
+def check_grid(grid: Grid, file: Path, expected: Grid, reference: Path) -> None:
+    """Check that a file has the grid of another.
+
+    Raises
+    ------
+    InputError
+        Naming both grids.
+    """
+    if not grid.same_as(expected):
+        raise InputError(
+            OTHER_GRID.format(file=file, grid=grid, reference=reference, expected=expected)
+        )
+
+
+def check_values(file: Path, inside: npt.NDArray[np.bool_]) -> None:
+    """Read a series once, volume by volume, and check what is inside the mask.
+
+    Memory stays at one volume. Compressed files are read to their end, so that a damaged tail is
+    found too.
+
+    Parameters
+    ----------
+    file
+        A 4-D NIfTI, compressed or not.
+    inside
+        Mask (x, y, z).
+
+    Raises
+    ------
+    InputError
+        If the file is cut short or corrupt, holds NaN or infinite values, or is zero in the whole
+        mask (in one volume or all).
+    """
+    image = open_image(file)
+    dtype = image.header.get_data_dtype()
+    n_volumes = image.shape[3]
+    size = int(np.prod(image.shape[:3]))
+    voxels = np.flatnonzero(inside.ravel(order='F'))
+    zero = np.zeros(n_volumes, dtype=bool)
+    n_bad, first_bad = 0, 0
+    try:
+        with _open(file) as stream:
+            _skip(stream, int(image.dataobj.offset), file)
+            for volume in range(n_volumes):
+                data = _read(stream, size * dtype.itemsize, file, volume, n_volumes)
+                values = np.frombuffer(data, dtype)[voxels]
+                zero[volume] = not values.any()
+                if dtype.kind == 'f':
+                    bad = values.size - int(np.count_nonzero(np.isfinite(values)))
+                    first_bad = volume if bad and not n_bad else first_bad
+                    n_bad += bad
+            while stream.read(CHUNK):
+                pass
+    except (OSError, EOFError, zlib.error) as error:
+        reason = ' '.join(str(error).split())
+        raise InputError(TRUNCATED.format(file=file, reason=reason)) from error
+    if n_bad:
+        raise InputError(NOT_FINITE.format(file=file, n=n_bad, volume=first_bad))
+    if zero.any():
+        where = '' if zero.all() else f' in volume {int(np.flatnonzero(zero)[0])}'
+        raise InputError(ALL_ZERO.format(file=file, where=where))
+
+
+def _open(file: Path) -> IO[bytes] | gzip.GzipFile:
+    if file.suffix == '.gz':
+        return gzip.open(file, 'rb')
+    return file.open('rb')
+
+
+def _skip(stream: IO[bytes] | gzip.GzipFile, n_bytes: int, file: Path) -> None:
+    if len(stream.read(n_bytes)) < n_bytes:
+        raise InputError(TRUNCATED.format(file=file, reason='it ends within the header'))
+
+
+def _read(
+    stream: IO[bytes] | gzip.GzipFile, n_bytes: int, file: Path, volume: int, n_volumes: int
+) -> bytes:
+    data = stream.read(n_bytes)
+    if len(data) < n_bytes:
+        reason = f'it ends in volume {volume} of {n_volumes}'
+        raise InputError(TRUNCATED.format(file=file, reason=reason))
+    return data

@@ -1,0 +1,89 @@
+"""The door out: files written atomically under their BIDS names, with sidecars.
+
+A file appears under its final name only when it is whole. The same content gives the same bytes:
+compressed NIfTI carry no time and no name.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import nibabel as nib
+    import pandas as pd
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path`` and rename it when the block ends well.
+
+    Raises
+    ------
+    OSError
+        If the folder cannot be made or written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix='.tmp-', suffix=path.name)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        # mkstemp makes files for their owner alone; outputs follow the umask
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all."""
+    with atomic(path) as temporary:
+        temporary.write_text(text, encoding='utf-8')
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write JSON with sorted, readable layout."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False, default=str) + '\n')
+
+
+def write_tsv(path: Path, table: pd.DataFrame) -> None:
+    """Write a table as BIDS wants it: tabs, ``n/a`` for what is missing."""
+    with atomic(path) as temporary:
+        table.to_csv(
+            temporary,
+            sep='\t',
+            index=False,
+            na_rep='n/a',
+            float_format='%.6g',
+            lineterminator='\n',
+        )
+
+
+def write_image(
+    path: Path, image: nib.Nifti1Image, *, repetition_time: float | None = None
+) -> None:
+    """Write a compressed NIfTI; the time step goes into the header where there is one."""
+    if repetition_time is not None:
+        zooms = (*image.header.get_zooms()[:3], repetition_time)
+        image.header.set_zooms(zooms)
+    with (
+        atomic(path) as temporary,
+        temporary.open('wb') as raw,
+        gzip.GzipFile(filename='', mode='wb', fileobj=raw, compresslevel=6, mtime=0) as stream,
+    ):
+        stream.write(image.to_bytes())
+
+
+def copy_file(source: Path, path: Path) -> None:
+    """Copy a file, whole or not at all."""
+    with atomic(path) as temporary:
+        temporary.write_bytes(source.read_bytes())

@@ -1,0 +1,122 @@
+"""Stimulus files: the names that events give, resolved below ``stimuli/`` and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+
+from bids_neurodecode.bids.records import Paradigm
+from bids_neurodecode.errors import InputError
+
+IMAGES = frozenset({'.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp'})
+FILMS = frozenset({'.mp4', '.mkv', '.avi', '.mov', '.webm', '.mpg', '.mpeg'})
+
+OUTSIDE = (
+    'The stim_file {name!r} in {events} leads out of {folder}. '
+    'Name a file in stimuli/, relative to it.'
+)
+MISSING = (
+    'The stim_file {name!r} in {events} is not there: no file {file}. '
+    'Add it (names are relative to stimuli/), or correct the events.'
+)
+NOT_FETCHED = (
+    'The stim_file {name!r} in {events} is a link to a file that was not fetched: {file}. '
+    'Get it first, for example with "datalad get stimuli".'
+)
+EMPTY = 'The stimulus {file} (in {events}) is empty. Replace the file.'
+UNKNOWN_TYPE = (
+    'The stimulus {file} (in {events}) is of an unknown type. Images: {images}; films: {films}.'
+)
+BROKEN_IMAGE = 'Cannot read the image {file} (in {events}): {reason}. Replace the file.'
+MIXED = (
+    'Task {task!r} shows both images ({image}) and films ({film}). '
+    'Split it into two tasks, one for each.'
+)
+
+
+def resolve_stimulus(name: str, folder: Path, events: Path) -> Path:
+    """Return the file that a ``stim_file`` names.
+
+    Parameters
+    ----------
+    name
+        As in the events, relative to ``folder``.
+    folder
+        The dataset's ``stimuli/``.
+    events
+        The events file, named in errors.
+
+    Raises
+    ------
+    InputError
+        If it leads out of the folder (``..``, an absolute path, a link), is missing, empty, not a
+        file or of an unknown type.
+    """
+    pure = PurePosixPath(name)
+    file = folder / pure
+    if pure.is_absolute() or '..' in pure.parts:
+        raise InputError(OUTSIDE.format(name=name, events=events, folder=folder))
+    if file.is_symlink() and not file.exists():
+        raise InputError(NOT_FETCHED.format(name=name, events=events, file=file))
+    if not _within(file, folder):
+        raise InputError(OUTSIDE.format(name=name, events=events, folder=folder))
+    if not file.is_file():
+        raise InputError(MISSING.format(name=name, events=events, file=file))
+    if file.stat().st_size == 0:
+        raise InputError(EMPTY.format(file=file, events=events))
+    if file.suffix.lower() not in IMAGES | FILMS:
+        raise InputError(
+            UNKNOWN_TYPE.format(
+                file=file,
+                events=events,
+                images=' '.join(sorted(IMAGES)),
+                films=' '.join(sorted(FILMS)),
+            )
+        )
+    return file
+
+
+def _within(file: Path, folder: Path) -> bool:
+    """Whether the real file lies in the real folder, or in the dataset's own git-annex store."""
+    real = file.resolve()
+    store = folder.parent.resolve() / '.git' / 'annex' / 'objects'
+    return real.is_relative_to(folder.resolve()) or real.is_relative_to(store)
+
+
+def check_image(file: Path, events: Path) -> None:
+    """Open an image and check its header (the pixels are not decoded).
+
+    Raises
+    ------
+    InputError
+        If it is no image.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(file) as image:
+            image.verify()
+    except (OSError, SyntaxError, ValueError) as error:
+        reason = ' '.join(str(error).split())
+        raise InputError(BROKEN_IMAGE.format(file=file, events=events, reason=reason)) from error
+
+
+def paradigm_of(names: Iterable[str], task: str) -> Paradigm:
+    """Tell from the stimuli's types what a task shows.
+
+    Raises
+    ------
+    InputError
+        If it shows both images and films.
+
+    Examples
+    --------
+    >>> paradigm_of(['a.png', 'b.JPG'], 'img')
+    'images'
+    """
+    kinds: dict[bool, str] = {}
+    for name in sorted(names):
+        kinds.setdefault(PurePosixPath(name).suffix.lower() in FILMS, name)
+    if len(kinds) > 1:
+        raise InputError(MIXED.format(task=task, image=kinds[False], film=kinds[True]))
+    return 'movie' if True in kinds else 'images'

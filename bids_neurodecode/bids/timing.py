@@ -1,0 +1,144 @@
+"""Events tables: read, and checked against the length of their run."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bids_neurodecode.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+UNREADABLE = 'Cannot read the table {file}: {reason}. It must be tab-separated text with a header.'
+NO_COLUMN = 'The events {file} lack the column {column!r}. Add it, as BIDS asks.'
+NO_STIM_FILE = (
+    'The events {file} lack the column "stim_file". Add it, naming for each trial the picture or '
+    'film that was shown, relative to stimuli/ (n/a for rows that show none).'
+)
+NO_STIMULUS = (
+    'No row of {file} shows a stimulus ("stim_file" is n/a in all). '
+    'Name the pictures or films, relative to stimuli/.'
+)
+NOT_A_NUMBER = (
+    'Row {row} of {file} has the {column} {value!r}; it must be a number (s). '
+    'Correct the row, or set its stim_file to n/a.'
+)
+NEGATIVE_ONSET = (
+    'Row {row} of {file} starts before the run, at {onset:g} s. '
+    'Correct the onset, or set its stim_file to n/a.'
+)
+NO_DURATION = (
+    'Row {row} of {file} lasts {duration:g} s; a stimulus must last longer than 0 s. '
+    'Correct the duration.'
+)
+OUTSIDE_RUN = (
+    'Row {row} of {file} lasts until {end:g} s, but its run ends at {length:g} s. '
+    'Correct the onset or duration, or set its stim_file to n/a.'
+)
+OVERLAP = (
+    'Rows {first} and {second} of {file} overlap: one lasts until {end:g} s, the other starts at '
+    '{onset:g} s. Correct the onsets or durations.'
+)
+TOLERANCE = 0.02
+"""Seconds by which clocks of stimulus computers may be off between two rows."""
+
+
+def read_table(file: Path) -> pd.DataFrame:
+    """Read a BIDS table; every value stays text and ``n/a`` becomes missing.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read.
+    """
+    import pandas as pd
+
+    try:
+        return pd.read_csv(
+            file, sep='\t', dtype='string', na_values=['n/a'], keep_default_na=False
+        )
+    except (OSError, ValueError) as error:
+        reason = ' '.join(str(error).split())
+        raise InputError(UNREADABLE.format(file=file, reason=reason)) from error
+
+
+def stimulus_names(table: pd.DataFrame, file: Path) -> list[str]:
+    """Return the ``stim_file`` of each row that shows a stimulus.
+
+    Raises
+    ------
+    InputError
+        If there is no such column, or no such row.
+    """
+    if 'stim_file' not in table.columns:
+        raise InputError(NO_STIM_FILE.format(file=file))
+    names = [str(name) for name in table['stim_file'].dropna()]
+    if not names:
+        raise InputError(NO_STIMULUS.format(file=file))
+    return names
+
+
+def check_timing(table: pd.DataFrame, file: Path, *, length: float, slack: float) -> None:
+    """Check the rows that show a stimulus against the run.
+
+    Parameters
+    ----------
+    table
+        As :func:`read_table` returns it, with ``stim_file``.
+    file
+        Named in errors.
+    length
+        Length of the run (s).
+    slack
+        How much later than the run the last stimulus may end (s).
+
+    Raises
+    ------
+    InputError
+        For onsets or durations that are no numbers, negative, outside the run or overlapping.
+        Rows are counted from 2, as editors show them (the header is 1).
+    """
+    for column in ('onset', 'duration'):
+        if column not in table.columns:
+            raise InputError(NO_COLUMN.format(file=file, column=column))
+    shown = table[table['stim_file'].notna()]
+    rows = shown.index.to_numpy() + 2
+    onset = _numbers(shown, 'onset', file)
+    duration = _numbers(shown, 'duration', file)
+    for row, start, lasts in zip(rows, onset, duration, strict=True):
+        if start < 0:
+            raise InputError(NEGATIVE_ONSET.format(row=row, file=file, onset=start))
+        if lasts <= 0:
+            raise InputError(NO_DURATION.format(row=row, file=file, duration=lasts))
+        if start >= length or start + lasts > length + slack:
+            raise InputError(
+                OUTSIDE_RUN.format(row=row, file=file, end=start + lasts, length=length)
+            )
+    order = np.argsort(onset, kind='stable')
+    for a, b in itertools.pairwise(order):
+        end = onset[a] + duration[a]
+        if end > onset[b] + TOLERANCE:
+            raise InputError(
+                OVERLAP.format(first=rows[a], second=rows[b], file=file, end=end, onset=onset[b])
+            )
+
+
+def _numbers(shown: pd.DataFrame, column: str, file: Path) -> npt.NDArray[Any]:
+    values = np.empty(len(shown))
+    for position, (index, value) in enumerate(shown[column].items()):
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            number = np.nan
+        if not np.isfinite(number):
+            text = 'n/a' if not isinstance(value, str) else value
+            raise InputError(
+                NOT_A_NUMBER.format(row=int(str(index)) + 2, file=file, column=column, value=text)
+            )
+        values[position] = number
+    return values

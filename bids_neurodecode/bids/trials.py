@@ -1,0 +1,148 @@
+"""Events to the table of trials: one row a trial, in chronological order over all runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bids_neurodecode.bids.records import RunInput
+from bids_neurodecode.errors import DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+NO_TRIALS = 'No trial in {file} shows a stimulus (stim_file is n/a or missing in every row).'
+SEVERAL_DURATIONS = (
+    'Trials last from {low:g} to {high:g} s in {file}; single-trial betas need one duration. '
+    'Split the task, or give the events one duration.'
+)
+DURATION_TOLERANCE = 0.25
+"""Seconds by which durations may differ and still count as one (jitter of the presentation)."""
+
+
+def read_events(path: Path) -> pd.DataFrame:
+    """Read an events file; ``n/a`` becomes missing, stimulus names stay text."""
+    import pandas as pd
+
+    return pd.read_csv(
+        path,
+        sep='\t',
+        na_values=['n/a'],
+        keep_default_na=False,
+        dtype={'stim_file': 'string', 'trial_type': 'string'},
+    )
+
+
+def trials_table(runs: Sequence[RunInput]) -> pd.DataFrame:
+    """Gather the trials of all runs.
+
+    Parameters
+    ----------
+    runs
+        In chronological order.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns ``onset`` and ``duration`` (s), ``stimulus`` (the ``stim_file``), ``trial_type``,
+        ``run`` (number of the run, from 0), ``run_label``, ``session`` and ``repeat`` (how often
+        the stimulus had been shown, from 0).
+
+    Raises
+    ------
+    DataError
+        If a run shows no stimulus.
+    """
+    import pandas as pd
+
+    parts = []
+    for number, run in enumerate(runs):
+        events = read_events(run.events)
+        shown = events[events['stim_file'].notna()].sort_values('onset', kind='stable')
+        if shown.empty:
+            raise DataError(NO_TRIALS.format(file=run.events))
+        stimulus = shown['stim_file'].astype(str).to_numpy()
+        kind = shown['trial_type'] if 'trial_type' in shown.columns else shown['stim_file']
+        parts.append(
+            pd.DataFrame(
+                {
+                    'onset': shown['onset'].to_numpy(dtype=float),
+                    'duration': shown['duration'].to_numpy(dtype=float),
+                    'stimulus': stimulus,
+                    'trial_type': kind.fillna('n/a').astype(str).to_numpy(),
+                    'run': number,
+                    'run_label': run.label,
+                    'session': run.entities.get('ses', '1'),
+                }
+            )
+        )
+    table = pd.concat(parts, ignore_index=True)
+    table['repeat'] = table.groupby('stimulus').cumcount()
+    return table
+
+
+def stimulus_duration(table: pd.DataFrame, file: Path) -> float:
+    """Return the one duration (s, median) of all trials.
+
+    Raises
+    ------
+    DataError
+        If durations differ by more than :data:`DURATION_TOLERANCE`.
+    """
+    durations = table['duration'].to_numpy(dtype=float)
+    if np.ptp(durations) > DURATION_TOLERANCE:
+        raise DataError(
+            SEVERAL_DURATIONS.format(low=durations.min(), high=durations.max(), file=file)
+        )
+    return round(float(np.median(durations)), 3)
+
+
+def film_table(runs: Sequence[RunInput]) -> pd.DataFrame:
+    """Lay the clock of each film over its run: one row a volume of the film.
+
+    Parameters
+    ----------
+    runs
+        In chronological order.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns ``stimulus`` (film and sample, unique within a showing), ``film`` (the
+        ``stim_file``), ``onset`` (seconds into the film), ``run``, ``run_label``, ``session`` and
+        ``run_onset`` (seconds into the run, without any haemodynamic delay).
+
+    Raises
+    ------
+    DataError
+        If a run shows no film.
+    """
+    import pandas as pd
+
+    parts = []
+    for number, run in enumerate(runs):
+        events = read_events(run.events)
+        shown = events[events['stim_file'].notna()].sort_values('onset', kind='stable')
+        if shown.empty:
+            raise DataError(NO_TRIALS.format(file=run.events))
+        for event in shown.itertuples(index=False):
+            # a rounding error of the duration does not cost a volume
+            n_samples = int(np.floor(float(event.duration) / run.repetition_time + 1e-6))
+            onset = np.arange(n_samples) * run.repetition_time
+            parts.append(
+                pd.DataFrame(
+                    {
+                        'stimulus': [f'{event.stim_file}#{i:05d}' for i in range(n_samples)],
+                        'film': str(event.stim_file),
+                        'onset': onset.round(6),
+                        'run': number,
+                        'run_label': run.label,
+                        'session': run.entities.get('ses', '1'),
+                        'run_onset': (onset + float(event.onset)).round(6),
+                    }
+                )
+            )
+    return pd.concat(parts, ignore_index=True)

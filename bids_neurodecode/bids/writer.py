@@ -1,0 +1,113 @@
+"""One participant's products under their names, each with its sidecar."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bids_neurodecode.bids.names import PRODUCTS, product_path
+from bids_neurodecode.bids.provenance import sidecar
+from bids_neurodecode.bids.records import ParticipantInput
+from bids_neurodecode.bids.sink import copy_file, write_json, write_text, write_tsv
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class ProductWriter:
+    """Writes the products of one participant and task below an output folder.
+
+    Parameters
+    ----------
+    output_dir
+        The derivatives dataset.
+    entities
+        Those that all products carry (``sub``, ``task``).
+    space, resolution
+        Of the grid.
+    sources
+        BIDS URIs of what everything was made from.
+    """
+
+    output_dir: Path
+    entities: Mapping[str, str]
+    space: str | None = None
+    resolution: str | None = None
+    sources: Sequence[str] = ()
+
+    @classmethod
+    def for_participant(cls, participant: ParticipantInput, output_dir: Path) -> ProductWriter:
+        """Return the writer of a participant's products over all runs."""
+        first = participant.runs[0]
+        return cls(
+            output_dir,
+            {'sub': participant.label, 'task': participant.task},
+            first.space,
+            first.resolution,
+            tuple(source for run in participant.runs for source in run.sources),
+        )
+
+    def for_run(self, entities: Mapping[str, str], sources: Sequence[str]) -> ProductWriter:
+        """Return the writer of one run's products."""
+        return ProductWriter(self.output_dir, entities, self.space, self.resolution, sources)
+
+    def path(self, key: str, *, extension: str | None = None, **more: str) -> Path:
+        """Return where a product goes."""
+        return self.output_dir / product_path(
+            key,
+            self.entities,
+            space=self.space,
+            resolution=self.resolution,
+            extension=extension,
+            **more,
+        )
+
+    def image(
+        self, key: str, source: Path, *, more: Mapping[str, str] | None = None, **fields: Any
+    ) -> Path:
+        """Copy a NIfTI from the work folder and write its sidecar; return where it went."""
+        entities = dict(more or {})
+        target = self.path(key, **entities)
+        copy_file(source, target)
+        product = PRODUCTS[key]
+        write_json(
+            self.path(key, extension='.json', **entities),
+            sidecar(
+                sources=self.sources,
+                fixed={**product.sidecar, 'SkullStripped': True},
+                resolution=self.resolution,
+                **fields,
+            ),
+        )
+        return target
+
+    def table(
+        self,
+        key: str,
+        table: pd.DataFrame,
+        *,
+        columns: Mapping[str, Any] | None = None,
+        more: Mapping[str, str] | None = None,
+    ) -> Path:
+        """Write a TSV and, where columns are described, its JSON."""
+        entities = dict(more or {})
+        target = self.path(key, **entities)
+        write_tsv(target, table)
+        if columns is not None:
+            write_json(self.path(key, extension='.json', **entities), columns)
+        return target
+
+    def copy(self, key: str, source: Path, **more: str) -> Path:
+        """Copy a file as it is."""
+        target = self.path(key, **more)
+        copy_file(source, target)
+        return target
+
+    def text(self, key: str, text: str, **more: str) -> Path:
+        """Write a text file."""
+        target = self.path(key, **more)
+        write_text(target, text)
+        return target

@@ -1,0 +1,152 @@
+"""All checks that can be made before any work, in order: cheap ones first, nothing written."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+from bids_neurodecode.bids.description import check_raw
+from bids_neurodecode.bids.filters import read_filters
+from bids_neurodecode.bids.provenance import check_output
+from bids_neurodecode.bids.query import Request, all_failed, find_inputs
+from bids_neurodecode.bids.records import DatasetInput, ParticipantInput, RunInput
+from bids_neurodecode.cli.checks_data import check_atlas, check_design, check_run_values
+from bids_neurodecode.cli.checks_places import (
+    check_machine,
+    check_places,
+    check_previous,
+    check_room,
+)
+from bids_neurodecode.cli.parser import Arguments
+from bids_neurodecode.cli.validation import validate_dataset
+from bids_neurodecode.config import Config
+from bids_neurodecode.errors import InputError
+
+READ_ONCE = 'All {n} series were read once and checked in {seconds:.1f} s.'
+VALIDATED = 'The schema validator found no error in {folder}.'
+NOT_VALIDATED = 'The raw dataset was not validated (--skip-bids-validation).'
+INVALID_OTHERS = 'Not valid BIDS, but not asked for: {labels}.'
+
+
+def check_all(arguments: Arguments, config: Config) -> DatasetInput:
+    """Check everything before work starts, and find what will be read.
+
+    Parameters
+    ----------
+    arguments
+        The command line.
+    config
+        The settings.
+
+    Returns
+    -------
+    DatasetInput
+        Participants that can be processed, and one line each for the others. Without participants
+        at group level, which reads the results of the participant level.
+
+    Raises
+    ------
+    ArgumentsError, InputError, ResourceError
+        One line: what is wrong, where, and the way out.
+    """
+    check_places(arguments)
+    check_machine(arguments)
+    check_output(arguments.output_dir)
+    check_previous(arguments)
+    filters = read_filters(arguments.bids_filter_file) if arguments.bids_filter_file else {}
+    if arguments.analysis_level == 'group':
+        check_raw(arguments.bids_dir)
+        return DatasetInput(arguments.bids_dir, dict(arguments.derivatives), ())
+    request = Request(
+        bids_dir=arguments.bids_dir,
+        derivatives=arguments.derivatives,
+        participants=arguments.participant_label,
+        sessions=arguments.session_label,
+        tasks=() if arguments.task_id is None else (arguments.task_id,),
+        runs=arguments.run_label,
+        space=arguments.space,
+        filters=filters,
+        database_dir=arguments.bids_database_dir,
+        betas_from=config.betas.precomputed,
+    )
+    inputs = _validated(find_inputs(request), arguments)
+    inputs = _keep(inputs, lambda person: check_design(person, config))
+    inputs = _with_atlas(inputs, config)
+    if not (arguments.reports_only or arguments.boilerplate_only):
+        inputs = _with_values(inputs, arguments.nprocs or os.cpu_count() or 1)
+        check_room(arguments, inputs.participants)
+    return inputs
+
+
+def _validated(inputs: DatasetInput, arguments: Arguments) -> DatasetInput:
+    """Run the schema validator; errors in one participant's files are that participant's."""
+    if arguments.skip_bids_validation:
+        return replace(inputs, notes=(*inputs.notes, NOT_VALIDATED))
+    invalid = validate_dataset(arguments.bids_dir)
+    present = {person.label for person in inputs.participants}
+    others = [f'sub-{label}' for label in invalid if label not in present | set(inputs.failures)]
+    note = VALIDATED.format(folder=arguments.bids_dir)
+    if invalid:
+        note = INVALID_OTHERS.format(labels=', '.join(others)) if others else ''
+    inputs = _without(inputs, {k: v for k, v in invalid.items() if k in present})
+    return replace(inputs, notes=(*inputs.notes, *filter(None, [note])))
+
+
+def _keep(inputs: DatasetInput, check: Callable[[ParticipantInput], object]) -> DatasetInput:
+    """Check each participant; who fails is set aside with the reason."""
+    failures: dict[str, str] = {}
+    for person in inputs.participants:
+        try:
+            check(person)
+        except InputError as error:
+            failures[person.label] = str(error)
+    return _without(inputs, failures)
+
+
+def _without(inputs: DatasetInput, failures: dict[str, str]) -> DatasetInput:
+    """Move participants to the failures; an error if nobody is left."""
+    together = {**inputs.failures, **failures}
+    left = tuple(p for p in inputs.participants if p.label not in failures)
+    if not left:
+        raise InputError(all_failed(together))
+    return replace(inputs, participants=left, failures=together)
+
+
+def _with_atlas(inputs: DatasetInput, config: Config) -> DatasetInput:
+    warnings: list[str] = []
+
+    def check(person: ParticipantInput) -> None:
+        warnings.extend(check_atlas(person, config.atlas))
+
+    kept = _keep(inputs, check)
+    return replace(kept, notes=(*kept.notes, *dict.fromkeys(warnings)))
+
+
+def _with_values(inputs: DatasetInput, n_threads: int) -> DatasetInput:
+    """Read all series once, several at a time (decompression releases the interpreter lock)."""
+    runs = [(person.label, run) for person in inputs.participants for run in person.runs]
+    start = time.monotonic()
+    with ThreadPoolExecutor(min(n_threads, len(runs))) as pool:
+        reasons = list(pool.map(_reason, (run for _, run in runs)))
+    failures: dict[str, str] = {}
+    for (label, _), reason in zip(runs, reasons, strict=True):
+        if reason is not None:
+            failures.setdefault(label, reason)
+    inputs = _without(inputs, failures)
+    took = time.monotonic() - start
+    return replace(inputs, notes=_also(inputs.notes, READ_ONCE.format(n=len(runs), seconds=took)))
+
+
+def _reason(run: RunInput) -> str | None:
+    try:
+        check_run_values(run)
+    except InputError as error:
+        return str(error)
+    return None
+
+
+def _also(notes: Iterable[str], note: str) -> tuple[str, ...]:
+    return (*notes, note)

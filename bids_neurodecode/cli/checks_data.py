@@ -1,0 +1,196 @@
+"""One participant's data against the settings: values, folds, repeats, films, atlas."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from bids_neurodecode.bids.records import ParticipantInput, RunInput
+from bids_neurodecode.bids.series import check_values, read_mask
+from bids_neurodecode.bids.timing import read_table
+from bids_neurodecode.config import AtlasSettings, Config
+from bids_neurodecode.errors import DataError, InputError
+
+OTHER_PARADIGM = (
+    'The system {system!r} needs {needed}, and task {task!r} shows {shown} (first: {file}). '
+    'Choose another --system or --task-id.'
+)
+NO_REPEATS = (
+    'No image of sub-{label} is shown twice ({file} and the other runs), and selection.measure = '
+    '"{measure}" needs repeats. Use "tsnr", "none" or "auto".'
+)
+WHO = '{file}: {reason}'
+FILM_SHORTER = (
+    'The film {film} lasts {duration:g} s, and {events} shows it for {shown:g} s. '
+    'Give the whole film, or correct the duration.'
+)
+VARIABLE_RATE = (
+    'The film {film} has a variable frame rate. '
+    'Write it anew with a constant one (ffmpeg -i IN -fps_mode cfr OUT).'
+)
+ATLAS_OUTSIDE = (
+    'The atlas {atlas} has no voxel in the mask {mask}. '
+    'Give one in the space of the data, or leave the atlas out.'
+)
+REGIONS_OUTSIDE = (
+    'The regions {regions} of the atlas {atlas} have no voxel in the mask {mask}. '
+    'Choose other regions (atlas.regions).'
+)
+MEASURES_OF_REPEATS = ('ncsnr', 'noise_ceiling', 'snr')
+
+
+def check_design(person: ParticipantInput, config: Config) -> None:
+    """Check what tables and headers can tell: system, confounds, repeats, folds, films.
+
+    Raises
+    ------
+    InputError
+        With the one line.
+    """
+    _check_system(person, config.system)
+    for run in person.runs:
+        _check_confounds(run, config)
+    if person.paradigm == 'movie':
+        check_films(person)
+    first = person.runs[0].events
+    try:
+        _check_split(person, config)
+    except DataError as error:
+        raise InputError(WHO.format(file=first, reason=error)) from error
+
+
+def _check_system(person: ParticipantInput, system: str) -> None:
+    needed = {'movie': 'movie', 'reconstruction': 'images'}.get(system)
+    if needed is not None and needed != person.paradigm:
+        words = {'movie': 'films', 'images': 'images'}
+        raise InputError(
+            OTHER_PARADIGM.format(
+                system=system,
+                needed=words[needed],
+                task=person.task,
+                shown=words[person.paradigm],
+                file=person.stimuli_dir / person.stimuli[0],
+            )
+        )
+
+
+def _check_confounds(run: RunInput, config: Config) -> None:
+    from bids_neurodecode.signals.confounds import load_confounds
+
+    try:
+        load_confounds(
+            run.confounds,
+            run.n_volumes,
+            config.clean.strategy,
+            config.clean.columns,
+            source=str(run.bold),
+        )
+    except DataError as error:
+        raise InputError(str(error)) from error
+
+
+def _check_split(person: ParticipantInput, config: Config) -> None:
+    from bids_neurodecode.bids.trials import film_table, stimulus_duration, trials_table
+    from bids_neurodecode.systems.protocol import choose_film_split, choose_split
+
+    if person.betas is not None:
+        return
+    if person.paradigm == 'movie':
+        choose_film_split(film_table(person.runs), config.split)
+        return
+    table = trials_table(person.runs)
+    stimulus_duration(table, person.runs[0].events)
+    measure = config.selection.measure
+    if measure in MEASURES_OF_REPEATS and not (table['repeat'] > 0).any():
+        raise InputError(
+            NO_REPEATS.format(label=person.label, file=person.runs[0].events, measure=measure)
+        )
+    choose_split(table, config.split, config.seed)
+
+
+def check_films(person: ParticipantInput) -> None:
+    """Check each film against the longest time that it is shown.
+
+    Raises
+    ------
+    InputError
+        For a film without video, with a variable frame rate, or shorter than it is shown.
+    """
+    from bids_neurodecode.stimuli.films import probe_film
+
+    for name, (shown, events) in _longest_showings(person.runs).items():
+        film = person.stimuli_dir / name
+        info = probe_film(film)
+        if info.variable:
+            raise InputError(VARIABLE_RATE.format(film=film))
+        if shown > info.duration + max(0.1, 1 / info.frame_rate):
+            raise InputError(
+                FILM_SHORTER.format(
+                    film=film, duration=round(info.duration, 3), events=events, shown=shown
+                )
+            )
+
+
+def _longest_showings(runs: tuple[RunInput, ...]) -> Mapping[str, tuple[float, Path]]:
+    longest: dict[str, tuple[float, Path]] = {}
+    for run in runs:
+        table = read_table(run.events)
+        shown = table[table['stim_file'].notna()]
+        for name, duration in zip(shown['stim_file'], shown['duration'], strict=True):
+            if float(duration) > longest.get(str(name), (0.0, run.events))[0]:
+                longest[str(name)] = (float(duration), run.events)
+    return longest
+
+
+def check_run_values(run: RunInput) -> None:
+    """Read one series once and check it inside its mask.
+
+    Raises
+    ------
+    InputError
+        If it is cut short, corrupt, zero, or holds NaN.
+    """
+    inside, _ = read_mask(run.mask)
+    check_values(run.bold, inside)
+
+
+def check_atlas(person: ParticipantInput, settings: AtlasSettings) -> tuple[str, ...]:
+    """Put the atlas on the grid of the data and check that it and its regions meet the mask.
+
+    Returns
+    -------
+    tuple of str
+        What the user should know about the atlas.
+
+    Raises
+    ------
+    InputError
+        If the atlas cannot be had or read, or misses the mask.
+    """
+    if settings.name is None and settings.file is None:
+        return ()
+    from bids_neurodecode.signals.atlas import region_mask, resample_labels
+    from bids_neurodecode.signals.atlasfiles import load_atlas
+
+    run = person.runs[0]
+    inside, grid = read_mask(run.mask)
+    named = settings.name or settings.file
+    try:
+        atlas = load_atlas(
+            name=settings.name, file=settings.file, table=settings.table, space=run.space
+        )
+        labels = resample_labels(atlas.labels, atlas.affine, grid.shape, grid.affine)
+        if not labels[inside].any():
+            raise InputError(ATLAS_OUTSIDE.format(atlas=named, mask=run.mask))
+        if settings.regions:
+            chosen = region_mask(labels, atlas.table, settings.regions)
+            if not np.any(chosen & inside):
+                regions = ', '.join(settings.regions)
+                raise InputError(
+                    REGIONS_OUTSIDE.format(regions=regions, atlas=named, mask=run.mask)
+                )
+    except DataError as error:
+        raise InputError(WHO.format(file=named, reason=error)) from error
+    return atlas.warnings

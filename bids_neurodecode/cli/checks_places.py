@@ -1,0 +1,207 @@
+"""Folders and the machine: checked before anything is indexed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from bids_neurodecode.bids.description import NO_FOLDER, check_derivative
+from bids_neurodecode.bids.records import ParticipantInput
+from bids_neurodecode.bids.timing import read_table, stimulus_names
+from bids_neurodecode.cli.parser import Arguments
+from bids_neurodecode.errors import ArgumentsError, InputError, ResourceError
+
+OUTPUT_IN_INPUT = (
+    'The output folder {folder} equals or lies inside the input {input}. '
+    'Choose a folder outside of it.'
+)
+WORK_IN_INPUT = (
+    'The work folder {folder} equals or lies inside the input {input}. '
+    'Choose another with --work-dir.'
+)
+INDEX_IN_INPUT = (
+    'The index folder {folder} equals or lies inside the input {input}. '
+    'Choose another with --bids-database-dir.'
+)
+WORK_HOLDS = (
+    '--clean-workdir would delete {held}, which lies in the work folder {folder}. '
+    'Choose another with --work-dir.'
+)
+NOT_A_FOLDER = '{path} is a file, and a folder is needed there. Choose another {what}.'
+NOT_WRITABLE = 'The {what} {folder} cannot be written. Choose another, or change its permissions.'
+NO_CUDA = 'There is no CUDA device, and --device cuda asks for one. Use --device cpu or auto.'
+FEW_GPUS = '--n-gpus asks for {asked} GPUs, and {found} are there. Ask for {found} or fewer.'
+NO_WEIGHTS = (
+    'There is no folder of weights {folder}. Fetch them with "bids_neurodecode-tools weights '
+    'fetch", or correct --weights-dir.'
+)
+NO_PLUGIN_FILE = 'There is no plugin file {file}. Check --use-plugin.'
+MUCH_MEMORY = (
+    '--mem asks for {asked:.1f} GB, and this machine has {found:.1f} GB. Ask for less, '
+    'or run on a cluster with --use-plugin.'
+)
+LITTLE_MEMORY = (
+    'The data of sub-{label} ({file}) need about {needed:.1f} GB of memory, and {found:.1f} GB '
+    'may be used. Give more with --mem, use a larger machine, or choose fewer runs.'
+)
+LITTLE_DISK = (
+    'About {needed:.2f} GB of disk are needed in {folder}, and {free:.2f} GB are free. '
+    'Free some, or choose other folders.'
+)
+NO_RESULTS = (
+    'There are no results of participants in {folder} (sub-*/func/*_metrics.tsv). '
+    'Run the participant level into it first.'
+)
+NO_MODELS = (
+    'There are no trained models in {folder} (sub-*/models/*_model.safetensors). '
+    'Give the output folder of a training run with --models-from.'
+)
+GB = 1024.0**3
+
+
+def check_places(arguments: Arguments) -> None:
+    """Check where is read and written; nothing is made.
+
+    Raises
+    ------
+    InputError, ArgumentsError
+        For folders that are not there, inside one another, or cannot be written.
+    """
+    if not arguments.bids_dir.is_dir():
+        raise InputError(NO_FOLDER.format(folder=arguments.bids_dir))
+    inputs = [arguments.bids_dir, *arguments.derivatives.values()]
+    places = [
+        (arguments.output_dir, OUTPUT_IN_INPUT, 'output folder'),
+        (arguments.work_dir, WORK_IN_INPUT, 'work folder'),
+    ]
+    if arguments.bids_database_dir is not None:
+        places.append((arguments.bids_database_dir, INDEX_IN_INPUT, 'index folder'))
+    for folder, message, what in places:
+        for source in inputs:
+            if folder.resolve().is_relative_to(source.resolve()):
+                raise ArgumentsError(message.format(folder=folder, input=source))
+        _check_writable(folder, what)
+    if arguments.clean_workdir:
+        for held in (*inputs, arguments.output_dir):
+            if held.resolve().is_relative_to(arguments.work_dir.resolve()):
+                raise ArgumentsError(WORK_HOLDS.format(folder=arguments.work_dir, held=held))
+
+
+def existing_parent(folder: Path) -> Path:
+    """Return the folder itself or the nearest above it that is there."""
+    place = folder.resolve()
+    while not place.exists():
+        place = place.parent
+    return place
+
+
+def _check_writable(folder: Path, what: str) -> None:
+    place = existing_parent(folder)
+    if not place.is_dir():
+        raise ArgumentsError(NOT_A_FOLDER.format(path=place, what=what))
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise ArgumentsError(NOT_WRITABLE.format(what=what, folder=folder))
+
+
+def check_machine(arguments: Arguments) -> None:
+    """Check the device, the weights, the plugin and the memory that are asked for.
+
+    Raises
+    ------
+    ResourceError, ArgumentsError
+        For what is not there.
+    """
+    if arguments.device == 'cuda' or arguments.n_gpus:
+        import torch
+
+        if not torch.cuda.is_available():
+            raise ResourceError(NO_CUDA)
+        found = torch.cuda.device_count()
+        if (arguments.n_gpus or 0) > found:
+            raise ResourceError(FEW_GPUS.format(asked=arguments.n_gpus, found=found))
+    if arguments.weights_dir is not None and not arguments.weights_dir.is_dir():
+        raise ResourceError(NO_WEIGHTS.format(folder=arguments.weights_dir))
+    if arguments.use_plugin is not None:
+        from bids_neurodecode.workflow.run import PluginSettings
+
+        if not arguments.use_plugin.is_file():
+            raise ArgumentsError(NO_PLUGIN_FILE.format(file=arguments.use_plugin))
+        PluginSettings.read(arguments.use_plugin)
+    elif arguments.mem_gb is not None and arguments.mem_gb > total_memory_gb():
+        raise ResourceError(MUCH_MEMORY.format(asked=arguments.mem_gb, found=total_memory_gb()))
+
+
+def total_memory_gb() -> float:
+    """Return the memory of this machine (GB)."""
+    import psutil
+
+    return float(psutil.virtual_memory().total) / GB
+
+
+def check_previous(arguments: Arguments) -> None:
+    """Check that earlier results, on which this call builds, are there.
+
+    Raises
+    ------
+    InputError
+        If there are none.
+    """
+    if arguments.analysis_level == 'group' or arguments.reports_only:
+        patterns = ('sub-*/func/*_metrics.tsv', 'sub-*/ses-*/func/*_metrics.tsv')
+        if not any(any(arguments.output_dir.glob(pattern)) for pattern in patterns):
+            raise InputError(NO_RESULTS.format(folder=arguments.output_dir))
+    if arguments.models_from is not None:
+        check_derivative(arguments.models_from)
+        if not any(arguments.models_from.glob('sub-*/models/*_model.safetensors')):
+            raise InputError(NO_MODELS.format(folder=arguments.models_from))
+
+
+def check_room(arguments: Arguments, participants: Sequence[ParticipantInput]) -> None:
+    """Check that memory and disk suffice, from the headers.
+
+    Raises
+    ------
+    ResourceError
+        With what is needed and what is there.
+    """
+    from bids_neurodecode.workflow.resources import data_size, memory_of
+
+    needed: dict[Path, float] = {arguments.output_dir: 0.0, arguments.work_dir: 0.0}
+    for person in participants:
+        size = data_size(person)
+        stages = ('quality', 'betas', 'decode', 'parcels', 'align', 'outputs')
+        memory = max(memory_of(stage, size) for stage in stages)
+        limit = arguments.mem_gb or total_memory_gb()
+        if memory > limit and arguments.use_plugin is None:
+            raise ResourceError(
+                LITTLE_MEMORY.format(
+                    label=person.label, file=person.runs[0].bold, needed=memory, found=limit
+                )
+            )
+        volume = 4 * size.n_voxels / GB
+        # three kinds of betas and some twenty maps; the work folder holds cleaned series as well
+        outputs = volume * (_n_trials(person) + 20)
+        needed[arguments.output_dir] += outputs
+        needed[arguments.work_dir] += 3 * outputs + 2 * volume * sum(size.n_volumes)
+    _check_disk(needed)
+
+
+def _n_trials(person: ParticipantInput) -> int:
+    if person.paradigm == 'movie':
+        return sum(run.n_volumes for run in person.runs)
+    return sum(len(stimulus_names(read_table(run.events), run.events)) for run in person.runs)
+
+
+def _check_disk(needed: Mapping[Path, float]) -> None:
+    """Compare with what is free; folders on one disk share it."""
+    disks: dict[int, tuple[float, Path]] = {}
+    for folder, amount in needed.items():
+        place = existing_parent(folder)
+        before = disks.get(place.stat().st_dev, (0.0, folder))
+        disks[place.stat().st_dev] = (before[0] + amount, before[1])
+    for amount, folder in disks.values():
+        free = shutil.disk_usage(existing_parent(folder)).free / GB
+        if amount > free:
+            raise ResourceError(LITTLE_DISK.format(needed=amount, folder=folder, free=free))

@@ -1,0 +1,92 @@
+"""What a dry run prints: what would be read, run and written."""
+
+from __future__ import annotations
+
+from bids_neurodecode.bids.records import DatasetInput, ParticipantInput
+from bids_neurodecode.cli.parser import Arguments
+from bids_neurodecode.config import Config
+
+DRY = 'Dry run: nothing is run and nothing is written.'
+
+
+def describe(arguments: Arguments, config: Config, inputs: DatasetInput) -> str:
+    """Write what a call would do.
+
+    Parameters
+    ----------
+    arguments, config
+        The call and its settings.
+    inputs
+        What :func:`bids_neurodecode.cli.checks.check_all` found.
+
+    Returns
+    -------
+    str
+        Lines of text, for a person.
+    """
+    lines = [DRY, '', 'Read', f'  raw dataset: {inputs.bids_dir}']
+    lines += [f'  derivatives {name}: {path}' for name, path in inputs.derivatives.items()]
+    for person in inputs.participants:
+        lines += _participant(person)
+    lines += [f'  left out, sub-{label}: {why}' for label, why in inputs.failures.items()]
+    lines += ['', 'Run', *(f'  {line}' for line in _steps(arguments, config, inputs))]
+    lines += ['', 'Write', f'  results: {arguments.output_dir}']
+    lines += [
+        f'    sub-{person.label}.html, sub-{person.label}/ (func, models, figures, log)'
+        for person in inputs.participants
+    ]
+    if arguments.analysis_level == 'group':
+        lines.append('    group.html')
+    lines.append(f'  intermediate files: {arguments.work_dir}')
+    if arguments.bids_database_dir is not None:
+        lines.append(f'  index: {arguments.bids_database_dir}')
+    if inputs.notes:
+        lines += ['', 'Found', *(f'  {note}' for note in inputs.notes)]
+    return '\n'.join(lines) + '\n'
+
+
+def _participant(person: ParticipantInput) -> list[str]:
+    lines = [f'  sub-{person.label}: {len(person.stimuli)} stimuli in {person.stimuli_dir}']
+    for run in person.runs:
+        lines += [
+            f'    {run.label}: {run.n_volumes} volumes, TR {run.repetition_time:g} s',
+            f'      series     {run.bold}',
+            f'      mask       {run.mask}',
+            f'      confounds  {run.confounds or "none"}',
+            f'      events     {run.events}',
+        ]
+    if person.betas is not None:
+        lines.append(f'    betas: {person.betas} ({person.betas_events})')
+    return lines
+
+
+def _steps(arguments: Arguments, config: Config, inputs: DatasetInput) -> list[str]:
+    if arguments.analysis_level == 'group':
+        return ['gather the results of all participants']
+    if arguments.boilerplate_only:
+        return ['write the methods text']
+    if arguments.reports_only:
+        return ['make the reports anew']
+    steps = []
+    for paradigm in sorted({person.paradigm for person in inputs.participants}):
+        if paradigm == 'movie':
+            response = f'series aligned with the films by a delay of {config.delay.seconds:g} s'
+        elif config.betas.precomputed is not None:
+            response = f'single-trial betas of the derivatives {config.betas.precomputed!r}'
+        else:
+            response = f'single-trial betas, model {config.betas.model} ({config.betas.engine})'
+        steps.append(f'{paradigm}: {response}')
+    verb = 'train and evaluate' if arguments.mode == 'train' else 'apply'
+    confounds = [*config.clean.strategy, *config.clean.columns]
+    steps += [
+        f'{verb} the system: {config.system}',
+        f'confounds regressed out: {", ".join(confounds) or "none"}',
+        f'voxels: {config.selection.measure} ({config.selection.rule})',
+        f'held out: by {config.split.by}',
+        f'features: {config.features.extractor}; seed {config.seed}',
+    ]
+    atlas = config.atlas.name or config.atlas.file
+    if atlas is not None:
+        regions = ', '.join(config.atlas.regions) or 'all regions'
+        steps.append(f'atlas: {atlas} ({regions})')
+    return steps

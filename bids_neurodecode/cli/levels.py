@@ -1,0 +1,183 @@
+"""The two levels of analysis: what they run, and the exit code that comes of it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bids_neurodecode.bids.records import DatasetInput
+from bids_neurodecode.cli.exits import FAILED, NO_REPORT, OK
+from bids_neurodecode.cli.parser import Arguments
+from bids_neurodecode.cli.progress import Progress
+from bids_neurodecode.config import Config
+from bids_neurodecode.workflow.nodes import RunSettings
+from bids_neurodecode.workflow.run import Failure, PluginSettings
+
+LOGGER = logging.getLogger('bids_neurodecode')
+REPORT = 'report'
+
+
+def participant_level(
+    arguments: Arguments, config: Config, inputs: DatasetInput, run_id: str
+) -> int:
+    """Run all participants that can be processed; report those that cannot at the end."""
+    from bids_neurodecode.workflow.participant import init_run_wf
+    from bids_neurodecode.workflow.reports import find_results, participant_report
+
+    run = run_settings(arguments, config, inputs, run_id)
+    _write_dataset(arguments, config, inputs)
+    labels = [participant.label for participant in inputs.participants]
+    if arguments.boilerplate_only:
+        return OK
+    if arguments.reports_only:
+        for file in find_results(run.output_dir, labels, arguments.task_id):
+            LOGGER.info('Report: %s', participant_report(file, run.output_dir))
+        return OK
+    failures = run_and_watch(init_run_wf(inputs.participants, run), arguments)
+    _write_stages(run, labels)
+    for label in labels:
+        if not any(failure.participant == label for failure in failures):
+            LOGGER.info('Report: %s', run.output_dir / f'sub-{label}.html')
+    for label, reason in inputs.failures.items():
+        LOGGER.error('sub-%s was left out: %s', label, reason)
+    if inputs.failures:
+        return FAILED
+    return code_of(failures)
+
+
+def group_level(arguments: Arguments, config: Config, inputs: DatasetInput, run_id: str) -> int:
+    """Put together what the participants left in the output folder."""
+    from bids_neurodecode.workflow.group import init_group_wf
+    from bids_neurodecode.workflow.reports import find_results
+
+    run = run_settings(arguments, config, inputs, run_id)
+    results = find_results(run.output_dir, arguments.participant_label, arguments.task_id)
+    found = {file.parent.parent.name.removeprefix('sub-') for file in results}
+    missing = _without_results(arguments, run.output_dir, found)
+    failures = run_and_watch(init_group_wf(results, missing, run), arguments)
+    LOGGER.info('Report: %s', run.output_dir / 'group.html')
+    return code_of(failures)
+
+
+def run_and_watch(workflow: Any, arguments: Arguments) -> list[Failure]:
+    """Run a workflow with progress on the terminal; log what failed and why."""
+    from bids_neurodecode.workflow.run import execution_config, run_workflow
+
+    for section, values in execution_config(
+        stop_on_first_crash=arguments.stop_on_first_crash
+    ).items():
+        workflow.config.setdefault(section, {}).update(values)
+    names = workflow.list_node_names()
+    if arguments.write_graph:
+        target = arguments.output_dir / 'logs' / f'{workflow.name}.dot'
+        workflow.write_graph(graph2use='colored', dotfilename=str(target), format='svg')
+    progress = Progress(len(names))
+    failures = run_workflow(workflow, plugin_of(arguments), progress)
+    for failure in failures:
+        LOGGER.error('%s: %s (details: %s)', failure.node, failure.reason, failure.crash_file)
+    LOGGER.info('%s', progress.summary())
+    return failures
+
+
+def code_of(failures: Sequence[Failure]) -> int:
+    """Return the exit code of what failed: reports alone count less than results."""
+    if not failures:
+        return OK
+    nodes = {failure.node.split('.')[-1] for failure in failures}
+    return NO_REPORT if nodes == {REPORT} else FAILED
+
+
+def plugin_of(arguments: Arguments) -> PluginSettings:
+    """Return the plugin: the file's where one is given, else MultiProc with the resources."""
+    if arguments.use_plugin is not None:
+        return PluginSettings.read(arguments.use_plugin)
+    settings: dict[str, Any] = {'n_procs': arguments.nprocs or os.cpu_count() or 1}
+    if arguments.mem_gb is not None:
+        settings['memory_gb'] = arguments.mem_gb
+    # a node that states more than there is runs alone instead of not at all
+    settings['raise_insufficient'] = False
+    return PluginSettings('MultiProc', settings)
+
+
+def run_settings(
+    arguments: Arguments, config: Config, inputs: DatasetInput, run_id: str
+) -> RunSettings:
+    """Return what the factories need; the work folder is this dataset's own."""
+    import hashlib
+
+    key = '\n'.join([str(inputs.bids_dir), *(str(p) for p in inputs.derivatives.values())])
+    name = hashlib.sha256(f'{key}\n{arguments.output_dir}'.encode()).hexdigest()[:12]
+    work_dir = arguments.work_dir / name
+    if arguments.clean_workdir and work_dir.exists():
+        shutil.rmtree(work_dir)
+    work_dir.mkdir(parents=True, exist_ok=True)
+    return RunSettings(
+        config=config,
+        output_dir=arguments.output_dir,
+        work_dir=work_dir,
+        run_id=run_id,
+        threads=arguments.omp_nthreads or 1,
+        device=device_of(arguments.device),
+        bids_dir=inputs.bids_dir,
+        derivatives=dict(inputs.derivatives),
+        notes=tuple(inputs.notes),
+    )
+
+
+def device_of(asked: str) -> str:
+    """Return ``cpu`` or ``cuda``."""
+    if asked != 'auto':
+        return asked
+    import torch
+
+    return 'cuda' if torch.cuda.is_available() else 'cpu'
+
+
+def _write_dataset(arguments: Arguments, config: Config, inputs: DatasetInput) -> None:
+    from bids_neurodecode.bids.provenance import write_dataset_files
+    from bids_neurodecode.workflow.reports import citations
+
+    paradigm = inputs.participants[0].paradigm
+    write_dataset_files(
+        arguments.output_dir,
+        bids_dir=inputs.bids_dir,
+        derivatives=inputs.derivatives,
+        citation=citations(config, paradigm, list(inputs.derivatives)),
+    )
+
+
+def _write_stages(run: RunSettings, labels: Sequence[str]) -> None:
+    """Gather what each stage took into one table a participant, in the log of this run."""
+    import json
+
+    import pandas as pd
+
+    from bids_neurodecode.bids.sink import write_tsv
+
+    for label in labels:
+        folder = run.work_dir / 'bids_neurodecode_wf' / f'sub_{label}_wf'
+        rows = [
+            {'stage': file.parent.name, **json.loads(file.read_text('utf-8'))}
+            for file in sorted(folder.glob('*/stage.json'))
+        ]
+        if rows:
+            target = run.output_dir / f'sub-{label}' / 'log' / run.run_id / 'stages.tsv'
+            write_tsv(target, pd.DataFrame(rows))
+
+
+def _without_results(arguments: Arguments, output_dir: Path, found: set[str]) -> dict[str, str]:
+    """Return the participants of the raw dataset that left no results."""
+    asked = arguments.participant_label or tuple(
+        folder.name.removeprefix('sub-')
+        for folder in sorted(arguments.bids_dir.glob('sub-*'))
+        if folder.is_dir()
+    )
+    return {
+        label: f'no results in {output_dir}; run the participant level'
+        for label in asked
+        if label not in found
+    }

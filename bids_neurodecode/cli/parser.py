@@ -1,0 +1,427 @@
+"""The command line: options to arguments, and arguments to settings.
+
+Importing this and asking for help loads nothing heavy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import math
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
+
+from bids_neurodecode._version import __version__
+from bids_neurodecode.errors import ArgumentsError
+
+if TYPE_CHECKING:
+    from bids_neurodecode.config import Config
+
+PROG = 'bids_neurodecode'
+WEIGHTS_VARIABLE = 'BIDS_NEURODECODE_WEIGHTS'
+
+USAGE_ERROR = '{message}. See {prog} --help.'
+UNKNOWN_OPTION = 'Unknown option {option}.{nearest} See {prog} --help.'
+EXTRA_ARGUMENT = (
+    'Unexpected argument {argument!r}. Give BIDS_DIR OUTPUT_DIR and participant or group first, '
+    'then the options. See {prog} --help.'
+)
+DUPLICATE_NAME = 'The derivatives name {name!r} is given twice. Give each dataset its own name.'
+BAD_MEMORY = '{text!r} is no amount of memory; give a number with a unit, such as 16G or 16000M'
+BAD_PAIR = '{text!r} is not NAME=PATH; give such as fmriprep=/data/derivatives/fmriprep'
+BAD_LABEL = '{text!r} is no BIDS label; labels hold letters, digits and + only'
+BAD_COUNT = '{text!r} is not a whole number of {low} or more'
+PREDICT_NEEDS_MODELS = '--mode predict needs --models-from: the derivatives that hold the models.'
+MODELS_NEED_PREDICT = '--models-from is for --mode predict. Leave it out, or add --mode predict.'
+GPUS_ON_CPU = '--n-gpus {n} contradicts --device cpu. Leave one of them out.'
+
+UNITS = {'K': 1024.0**-2, 'M': 1 / 1024.0, 'G': 1.0, 'T': 1024.0}
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """One call, as it was given: paths absolute, labels without prefixes."""
+
+    bids_dir: Path
+    output_dir: Path
+    analysis_level: Literal['participant', 'group']
+    participant_label: tuple[str, ...]
+    session_label: tuple[str, ...]
+    task_id: str | None
+    run_label: tuple[str, ...]
+    space: str | None
+    bids_filter_file: Path | None
+    derivatives: Mapping[str, Path]
+    bids_database_dir: Path | None
+    skip_bids_validation: bool
+    system: Literal['movie', 'reconstruction', 'encoding'] | None
+    preset: str
+    config_file: Path | None
+    atlas: str | None
+    mode: Literal['train', 'predict']
+    models_from: Path | None
+    weights_dir: Path | None
+    device: Literal['auto', 'cpu', 'cuda']
+    n_gpus: int | None
+    nprocs: int | None
+    omp_nthreads: int | None
+    mem_gb: float | None
+    use_plugin: Path | None
+    work_dir: Path
+    clean_workdir: bool
+    stop_on_first_crash: bool
+    resource_monitor: bool
+    write_graph: bool
+    dry_run: bool
+    reports_only: bool
+    boilerplate_only: bool
+    random_seed: int | None
+    verbose: int
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are the program's own, one line each."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise instead of exiting."""
+        text = message[0].upper() + message[1:].rstrip('.')
+        raise ArgumentsError(USAGE_ERROR.format(message=text, prog=self.prog))
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser with all options, in groups."""
+    parser = _Parser(
+        prog=PROG,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description='Relates what people see to their fMRI, both ways, as a BIDS-App.\n'
+        'Derivatives, task, paradigm (films or single images) and system are found from the '
+        'data;\nwhere the data leave a choice open, the error lists the choices.',
+        epilog='Exit codes: 0 all well; 1 some participant or node failed; 2 bad arguments or '
+        'input;\n3 finished without a report; 130 interrupted (the same command resumes).',
+    )
+    parser.add_argument('bids_dir', metavar='BIDS_DIR', type=_path, help='the raw BIDS dataset')
+    parser.add_argument(
+        'output_dir', metavar='OUTPUT_DIR', type=_path, help='where the derivatives are written'
+    )
+    parser.add_argument(
+        'analysis_level',
+        choices=('participant', 'group'),
+        help='each participant alone, or what they have in common (after the participants)',
+    )
+    parser.add_argument('--version', action='version', version=f'{PROG} {__version__}')
+    _add_selection(parser)
+    _add_analysis(parser)
+    _add_resources(parser)
+    _add_running(parser)
+    return parser
+
+
+def _add_selection(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group('which data')
+    for names, key, what in (
+        (('--participant-label',), 'sub', 'participants'),
+        (('--session-label', '--session-id'), 'ses', 'sessions'),
+        (('--run-label',), 'run', 'runs'),
+    ):
+        group.add_argument(
+            *names,
+            nargs='+',
+            action='extend',
+            default=[],
+            type=_label(key),
+            metavar='LABEL',
+            help=f'only these {what} (with or without {key}-)',
+        )
+    group.add_argument(
+        '--task-id',
+        '--task-label',
+        type=_label('task'),
+        metavar='LABEL',
+        help='the task (found if only one shows stimuli)',
+    )
+    group.add_argument(
+        '--space',
+        metavar='LABEL[:res-X]',
+        help='the space of the preprocessed series; "func" for series without one in their name',
+    )
+    group.add_argument(
+        '--bids-filter-file', type=_path, metavar='FILE', help='JSON of pybids queries'
+    )
+    group.add_argument(
+        '-d',
+        '--derivatives',
+        nargs='+',
+        action='extend',
+        default=[],
+        type=_pair,
+        metavar='NAME=PATH',
+        help='derivatives to read (default: those below BIDS_DIR/derivatives)',
+    )
+    group.add_argument(
+        '--bids-database-dir', type=_path, metavar='DIR', help='keep and reuse the index here'
+    )
+    group.add_argument(
+        '--skip-bids-validation', action='store_true', help='do not run the schema validator'
+    )
+
+
+def _add_analysis(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group('what is done')
+    group.add_argument(
+        '--system',
+        choices=('movie', 'reconstruction', 'encoding'),
+        help='which of the three systems (default: found from the data)',
+    )
+    group.add_argument(
+        '--preset',
+        default='default',
+        metavar='NAME_OR_FILE',
+        help='named settings, or a TOML file (list: bids_neurodecode-tools presets)',
+    )
+    group.add_argument(
+        '--config-file', type=_path, metavar='FILE', help='TOML whose settings override the preset'
+    )
+    group.add_argument(
+        '--atlas', metavar='NAME_OR_FILE', help='a TemplateFlow atlas, or a dseg NIfTI file'
+    )
+    group.add_argument(
+        '--mode',
+        choices=('train', 'predict'),
+        default='train',
+        help='train models (default), or apply trained ones to new data',
+    )
+    group.add_argument(
+        '--models-from', type=_path, metavar='DIR', help='derivatives with trained models'
+    )
+    group.add_argument(
+        '--weights-dir',
+        type=_path,
+        metavar='DIR',
+        default=os.environ.get(WEIGHTS_VARIABLE),
+        help=f'pretrained weights (default: ${WEIGHTS_VARIABLE}); never downloaded by a run',
+    )
+    group.add_argument(
+        '--random-seed', type=_count(0), metavar='N', help='the one seed of all randomness'
+    )
+
+
+def _add_resources(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group('resources')
+    group.add_argument(
+        '--device', choices=('auto', 'cpu', 'cuda'), default='auto', help='where models run'
+    )
+    group.add_argument('--n-gpus', type=_count(0), metavar='N', help='GPUs used at a time')
+    group.add_argument(
+        '--nprocs',
+        '--nthreads',
+        '--n-cpus',
+        type=_count(1),
+        metavar='N',
+        help='CPUs used by all nodes together',
+    )
+    group.add_argument(
+        '--omp-nthreads', type=_count(1), metavar='N', help='threads of a single node'
+    )
+    group.add_argument(
+        '--mem',
+        '--mem-gb',
+        dest='mem_gb',
+        type=_memory,
+        metavar='SIZE',
+        help='memory of all nodes together, with a unit: 16G, 16000M',
+    )
+    group.add_argument(
+        '--use-plugin',
+        type=_path,
+        metavar='FILE',
+        help='Nipype plugin YAML (SLURM, PBS, SGE, ...); wins over --nprocs and --mem',
+    )
+
+
+def _add_running(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group('how it runs')
+    group.add_argument(
+        '-w',
+        '--work-dir',
+        type=_path,
+        default='work',
+        metavar='DIR',
+        help='intermediate files (default: ./work); can be deleted at any time',
+    )
+    group.add_argument('--clean-workdir', action='store_true', help='empty the work folder first')
+    group.add_argument(
+        '--stop-on-first-crash', action='store_true', help='stop when the first node fails'
+    )
+    group.add_argument('--resource-monitor', action='store_true', help='log memory and CPU')
+    group.add_argument('--write-graph', action='store_true', help='draw the workflow')
+    only = group.add_mutually_exclusive_group()
+    only.add_argument(
+        '--dry-run',
+        action='store_true',
+        help='print what would be read, run and written; run none',
+    )
+    only.add_argument('--reports-only', action='store_true', help='make the reports anew')
+    only.add_argument(
+        '--boilerplate-only', action='store_true', help='write the methods text only'
+    )
+    group.add_argument('-v', '--verbose', action='count', default=0, help='say more (repeatable)')
+    group.add_argument('--notrack', action='store_true', help='accepted; there is no telemetry')
+
+
+def parse_arguments(argv: Sequence[str] | None = None) -> Arguments:
+    """Parse a command line.
+
+    Parameters
+    ----------
+    argv
+        Without the program's name; that of the process if None.
+
+    Raises
+    ------
+    ArgumentsError
+        One line: what cannot be used, and what could.
+    SystemExit
+        For ``--help`` and ``--version``.
+    """
+    parser = build_parser()
+    values, unknown = _parse_known(parser, argv)
+    if unknown:
+        raise ArgumentsError(_unknown(parser, unknown))
+    fields = vars(values)
+    del fields['notrack']
+    fields['derivatives'] = _named(fields['derivatives'])
+    for key in ('participant_label', 'session_label', 'run_label'):
+        fields[key] = tuple(dict.fromkeys(fields[key]))
+    arguments = Arguments(**fields)
+    _check_together(arguments)
+    return arguments
+
+
+def _parse_known(
+    parser: argparse.ArgumentParser, argv: Sequence[str] | None
+) -> tuple[argparse.Namespace, list[str]]:
+    """Parse; an unknown option is named even where positional arguments are missing too."""
+    try:
+        return parser.parse_known_args(argv)
+    except ArgumentsError:
+        options = _options(parser)
+        for word in argv or ():
+            name = word.split('=')[0]
+            if name.startswith('--') and len(name) > 2 and name not in options:
+                raise ArgumentsError(_unknown(parser, [word])) from None
+        raise
+
+
+def settings_from(arguments: Arguments) -> Config:
+    """Build the settings: preset, then configuration file, then command line.
+
+    Raises
+    ------
+    ArgumentsError
+        For a file that cannot be read, of another version or with an unknown key, naming it.
+    """
+    from bids_neurodecode.config import build_config, read_settings
+
+    preset = read_settings(arguments.preset)
+    build_config(preset, source=f'the preset {arguments.preset}')
+    layers = [preset]
+    if arguments.config_file is not None:
+        layers.append(read_settings(arguments.config_file))
+        build_config(*layers, source=str(arguments.config_file))
+    return build_config(*layers, _from_command_line(arguments), source='the command line')
+
+
+def _from_command_line(arguments: Arguments) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    if arguments.system is not None:
+        values['system'] = arguments.system
+    if arguments.random_seed is not None:
+        values['seed'] = arguments.random_seed
+    if arguments.atlas is not None:
+        is_file = arguments.atlas.endswith(('.nii', '.nii.gz')) or os.sep in arguments.atlas
+        values['atlas'] = {
+            'name': None if is_file else arguments.atlas,
+            'file': _path(arguments.atlas) if is_file else None,
+            'table': None,
+        }
+    return values
+
+
+def _check_together(arguments: Arguments) -> None:
+    if arguments.mode == 'predict' and arguments.models_from is None:
+        raise ArgumentsError(PREDICT_NEEDS_MODELS)
+    if arguments.mode == 'train' and arguments.models_from is not None:
+        raise ArgumentsError(MODELS_NEED_PREDICT)
+    if arguments.device == 'cpu' and arguments.n_gpus:
+        raise ArgumentsError(GPUS_ON_CPU.format(n=arguments.n_gpus))
+
+
+def _named(pairs: Sequence[tuple[str, Path]]) -> Mapping[str, Path]:
+    named: dict[str, Path] = {}
+    for name, path in pairs:
+        if name in named:
+            raise ArgumentsError(DUPLICATE_NAME.format(name=name))
+        named[name] = path
+    return MappingProxyType(named)
+
+
+def _options(parser: argparse.ArgumentParser) -> list[str]:
+    return sorted(set(re.findall(r'(?<![\w-])--?[a-z][\w-]*', parser.format_help())))
+
+
+def _unknown(parser: argparse.ArgumentParser, unknown: Sequence[str]) -> str:
+    """Write the one line for what was not understood, with the nearest option."""
+    options = [word for word in unknown if word.startswith('-')]
+    if not options:
+        return EXTRA_ARGUMENT.format(argument=unknown[0], prog=parser.prog)
+    name = options[0].split('=')[0]
+    known = _options(parser)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    close = close or [option for option in known if option.startswith(name)][:1]
+    nearest = f' Did you mean {close[0]}?' if close else ''
+    return UNKNOWN_OPTION.format(option=name, nearest=nearest, prog=parser.prog)
+
+
+def _path(text: str) -> Path:
+    return Path(text).expanduser().absolute()
+
+
+def _label(key: str) -> Callable[[str], str]:
+    def label(text: str) -> str:
+        bare = text.removeprefix(f'{key}-')
+        if not re.fullmatch(r'[a-zA-Z0-9+]+', bare):
+            raise argparse.ArgumentTypeError(BAD_LABEL.format(text=text))
+        return bare
+
+    return label
+
+
+def _pair(text: str) -> tuple[str, Path]:
+    name, _, path = text.partition('=')
+    if not re.fullmatch(r'[\w.-]+', name) or not path:
+        raise argparse.ArgumentTypeError(BAD_PAIR.format(text=text))
+    return name, _path(path)
+
+
+def _count(low: int) -> Callable[[str], int]:
+    def count(text: str) -> int:
+        if not text.isdecimal() or int(text) < low:
+            raise argparse.ArgumentTypeError(BAD_COUNT.format(text=text, low=low))
+        return int(text)
+
+    return count
+
+
+def _memory(text: str) -> float:
+    """Return an amount of memory in GB."""
+    match = re.fullmatch(r'(\d+(?:\.\d+)?)\s*([KMGT])i?B?', text.strip(), flags=re.IGNORECASE)
+    amount = float(match[1]) * UNITS[match[2].upper()] if match else 0.0
+    if amount <= 0 or not math.isfinite(amount):
+        raise argparse.ArgumentTypeError(BAD_MEMORY.format(text=text))
+    return amount

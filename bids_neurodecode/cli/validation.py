@@ -1,0 +1,90 @@
+"""The schema validator, run on the raw dataset, and what it found in one line."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bids_neurodecode.errors import InputError, ResourceError
+
+VALIDATOR = 'bids-validator-deno'
+NO_VALIDATOR = (
+    'The schema validator ({name}) is not installed. Install it, or pass --skip-bids-validation.'
+)
+VALIDATOR_FAILED = (
+    'The schema validator could not read {folder}: {reason}. Mend the dataset, or pass '
+    '--skip-bids-validation.'
+)
+NOT_VALID = (
+    '{folder} is not valid BIDS: {n} error(s), first {code} at {location}. '
+    'Mend the dataset (see {name} {folder}), or pass --skip-bids-validation.'
+)
+
+
+def validate_dataset(folder: Path) -> dict[str, str]:
+    """Run the validator.
+
+    Parameters
+    ----------
+    folder
+        The raw dataset (its derivatives are not entered).
+
+    Returns
+    -------
+    dict
+        Participant label to one line, for errors in that participant's files alone.
+
+    Raises
+    ------
+    InputError
+        If the dataset as a whole has errors, or the validator cannot read it.
+    ResourceError
+        If there is no validator.
+    """
+    by_owner: dict[str | None, list[Mapping[str, Any]]] = {}
+    for issue in _errors(folder):
+        found = re.match(r'/sub-([0-9a-zA-Z+]+)/', str(issue.get('location', '')))
+        by_owner.setdefault(found[1] if found else None, []).append(issue)
+    shared = by_owner.pop(None, [])
+    if shared:
+        raise InputError(_line(folder, shared))
+    return {str(label): _line(folder, issues) for label, issues in by_owner.items()}
+
+
+def _line(folder: Path, issues: Sequence[Mapping[str, Any]]) -> str:
+    first = issues[0]
+    code = ' '.join(str(first[key]) for key in ('code', 'subCode') if first.get(key))
+    return NOT_VALID.format(
+        folder=folder,
+        n=len(issues),
+        code=code,
+        location=first.get('location', 'the dataset'),
+        name=VALIDATOR,
+    )
+
+
+def _errors(folder: Path) -> list[Mapping[str, Any]]:
+    beside = Path(sys.executable).parent / VALIDATOR
+    program = str(beside) if beside.is_file() else shutil.which(VALIDATOR)
+    if program is None:
+        raise ResourceError(NO_VALIDATOR.format(name=VALIDATOR))
+    result = subprocess.run(
+        [program, str(folder), '--format', 'json', '--ignoreWarnings'],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, 'NO_COLOR': '1'},
+    )
+    try:
+        issues: list[Mapping[str, Any]] = json.loads(result.stdout)['issues']['issues']
+    except (ValueError, KeyError, TypeError) as error:
+        lines = (result.stderr or result.stdout or 'it said nothing').strip().splitlines()
+        raise InputError(VALIDATOR_FAILED.format(folder=folder, reason=lines[-1])) from error
+    return [issue for issue in issues if issue.get('severity') == 'error']

@@ -1,0 +1,165 @@
+"""Which of the candidates was seen? Similarities, ranks and what follows from them.
+
+All functions take a matrix of similarities, (n_samples, n_candidates), larger is more alike, and
+``truth``, the column of each sample's true candidate. Ties are shared out evenly, so that a
+prediction that says nothing scores chance: one that ties with e others counts 1 / (e + 1).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from bids_neurodecode.errors import DataError
+
+BAD_TRUTH = 'Each of the {n} samples needs its true candidate, from 0 to {last}; found {found}.'
+BAD_PAIRS = 'Predictions {a} and candidates {b} must have the same number of columns.'
+NOT_FINITE = 'Similarities must be finite; {n} are not.'
+NO_OTHERS = 'Identification needs at least two candidates; there is {n}.'
+
+Measure = Literal['pearson', 'cosine']
+FloatArray = npt.NDArray[np.float64]
+
+
+def similarity(
+    predictions: npt.NDArray[np.floating[Any]],
+    candidates: npt.NDArray[np.floating[Any]],
+    measure: Measure = 'cosine',
+) -> FloatArray:
+    """Compare predictions with candidates.
+
+    Parameters
+    ----------
+    predictions
+        Shape (n_samples, n_features).
+    candidates
+        Shape (n_candidates, n_features).
+    measure
+        ``pearson`` centres each row over features; ``cosine`` does not, so that in centred
+        coordinates it does not depend on the choice of axes.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (n_samples, n_candidates); 0 where either row is constant (``pearson``) or
+        zero (``cosine``), as it then points nowhere.
+    """
+    if (
+        predictions.ndim != 2
+        or candidates.ndim != 2
+        or predictions.shape[1] != candidates.shape[1]
+    ):
+        raise DataError(BAD_PAIRS.format(a=predictions.shape, b=candidates.shape))
+    # equal candidates must tie, whatever the order in which a library sums
+    rounded: FloatArray = np.round(
+        _unit_rows(predictions, measure) @ _unit_rows(candidates, measure).T, 12
+    )
+    return rounded
+
+
+def outcomes_top1(similarities: npt.NDArray[np.floating[Any]]) -> FloatArray:
+    """Return what each sample would score in top-1 identification, were each candidate true.
+
+    Shape (n_samples, n_candidates); rows sum to 1.
+    """
+    best = similarities == similarities.max(axis=1, keepdims=True)
+    return np.asarray(best / best.sum(axis=1, keepdims=True), dtype=np.float64)
+
+
+def outcomes_2way(similarities: npt.NDArray[np.floating[Any]]) -> FloatArray:
+    """Return what each sample would score in 2-way identification, were each candidate true.
+
+    That is the share of the other candidates that are less alike, ties counting half. Shape
+    (n_samples, n_candidates); the mean of a row is 1/2.
+    """
+    n_candidates = similarities.shape[1]
+    if n_candidates < 2:
+        raise DataError(NO_OTHERS.format(n=n_candidates))
+    shares: FloatArray = (n_candidates - _mid_ranks(similarities)) / (n_candidates - 1)
+    return shares
+
+
+def ranks(similarities: npt.NDArray[np.floating[Any]], truth: npt.ArrayLike) -> FloatArray:
+    """Return the rank of each sample's true candidate, 1 the best; ties have their mean rank."""
+    rows, columns = _pairs(similarities, truth)
+    return np.asarray(_mid_ranks(similarities)[rows, columns])
+
+
+def identification_top1(
+    similarities: npt.NDArray[np.floating[Any]], truth: npt.ArrayLike
+) -> float:
+    """Share of samples whose true candidate is the most alike; chance 1 / n_candidates."""
+    rows, columns = _pairs(similarities, truth)
+    return float(outcomes_top1(similarities)[rows, columns].mean())
+
+
+def top_k(similarities: npt.NDArray[np.floating[Any]], truth: npt.ArrayLike, k: int) -> float:
+    """Share of samples whose true candidate is among the k most alike; chance k / n_candidates.
+
+    Ties across the border count as drawing among them would on average.
+    """
+    rows, columns = _pairs(similarities, truth)
+    own = similarities[rows, columns][:, None]
+    ahead = (similarities > own).sum(axis=1)
+    tied = (similarities == own).sum(axis=1)
+    return float(np.clip((k - ahead) / tied, 0, 1).mean())
+
+
+def identification_2way(
+    similarities: npt.NDArray[np.floating[Any]], truth: npt.ArrayLike
+) -> float:
+    """Share of pairs (true, other) in which the true candidate is more alike; chance 1/2.
+
+    For prediction j this is the share of the other candidates i with r(i, j) < r(j, j), as in
+    the protocol of Brain-Diffuser (Ozcelik & VanRullen 2023, Sci Rep 13:15666).
+    """
+    rows, columns = _pairs(similarities, truth)
+    return float(outcomes_2way(similarities)[rows, columns].mean())
+
+
+def confusion_matrix(
+    similarities: npt.NDArray[np.floating[Any]], truth: npt.ArrayLike
+) -> FloatArray:
+    """Count (true, identified) pairs, (n_candidates, n_candidates); ties are shared out."""
+    rows, columns = _pairs(similarities, truth)
+    counts = np.zeros((similarities.shape[1],) * 2)
+    np.add.at(counts, columns, outcomes_top1(similarities)[rows])
+    return counts
+
+
+def nearest(similarities: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.intp]:
+    """Return the most alike candidate of each sample (the first of several)."""
+    return np.asarray(similarities.argmax(axis=1))
+
+
+def _mid_ranks(similarities: npt.NDArray[np.floating[Any]]) -> FloatArray:
+    from scipy.stats import rankdata
+
+    return np.asarray(rankdata(-np.asarray(similarities, dtype=np.float64), axis=1))
+
+
+def _pairs(
+    similarities: npt.NDArray[np.floating[Any]], truth: npt.ArrayLike
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    columns = np.asarray(truth)
+    n_samples, n_candidates = similarities.shape
+    whole = columns.shape == (n_samples,) and np.issubdtype(columns.dtype, np.integer)
+    if not whole or (n_samples and not (columns.min() >= 0 and columns.max() < n_candidates)):
+        raise DataError(BAD_TRUTH.format(n=n_samples, last=n_candidates - 1, found=columns))
+    bad = int(np.count_nonzero(~np.isfinite(similarities)))
+    if bad:
+        raise DataError(NOT_FINITE.format(n=bad))
+    return np.arange(n_samples), columns.astype(np.intp)
+
+
+def _unit_rows(values: npt.NDArray[np.floating[Any]], measure: Measure) -> FloatArray:
+    rows = np.asarray(values, dtype=np.float64)
+    size = np.linalg.norm(rows, axis=1, keepdims=True)
+    if measure == 'pearson':
+        rows = rows - rows.mean(axis=1, keepdims=True)
+    norm = np.linalg.norm(rows, axis=1, keepdims=True)
+    # what centring leaves of a constant row is rounding noise
+    empty = norm <= 1e-12 * np.maximum(size, np.finfo(np.float64).tiny)
+    return np.where(empty, 0.0, rows / np.where(empty, 1.0, norm))

@@ -1,0 +1,333 @@
+"""Methods text for a paper, written from the settings, with the works that it cites.
+
+The text holds marks such as ``[@prince2022glmsingle]`` for keys of the bibliography in the
+package; only what a run really did is written, and only what the text cites is listed.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from typing import TYPE_CHECKING
+
+from bids_neurodecode.errors import ReportError
+
+if TYPE_CHECKING:
+    from bids_neurodecode.bids.records import Paradigm
+    from bids_neurodecode.config import Config
+
+UNKNOWN_KEY = 'The methods text cites {key!r}, which the bibliography does not hold.'
+
+_MARK = re.compile(r'\[(@[\w]+(?:; @[\w]+)*)\]')
+_ENTRY = re.compile(r'@(\w+)\{(\w+),\n(.*?)\n\}', re.DOTALL)
+_FIELD = re.compile(r'^\s*(\w+) = \{(.*)\},?$', re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """One work of the bibliography."""
+
+    key: str
+    fields: Mapping[str, str]
+    source: str
+    """The entry as it is in the file."""
+
+    @property
+    def short(self) -> str:
+        """How the text cites it, such as ``Prince et al., 2022``."""
+        families = [a.split(',')[0] for a in self.fields['author'].split(' and ')]
+        if len(families) > 2 or 'others' in families:
+            name = f'{families[0]} et al.'
+        else:
+            name = ' & '.join(families)
+        return f'{name}, {self.fields["year"]}'
+
+    @property
+    def address(self) -> str:
+        """Where to find it."""
+        doi = self.fields.get('doi')
+        return f'https://doi.org/{doi}' if doi else self.fields['url']
+
+    @property
+    def text(self) -> str:
+        """The work as a reference list shows it, without its address."""
+        authors = [_initials(a) for a in self.fields['author'].split(' and ')]
+        pages = self.fields['pages'].replace('--', '–')
+        return (
+            f'{", ".join(authors)} ({self.fields["year"]}). {self.fields["title"]}. '
+            f'{self.fields["journal"]} {self.fields["volume"]}, {pages}.'
+        )
+
+
+def read_bibliography() -> dict[str, Reference]:
+    """Read the bibliography of the package, by key."""
+    path = resources.files('bids_neurodecode') / 'data' / 'bibliography.bib'
+    return {
+        m.group(2): Reference(m.group(2), dict(_FIELD.findall(m.group(3))), m.group(0))
+        for m in _ENTRY.finditer(path.read_text('utf-8'))
+    }
+
+
+def cited(paragraphs: Sequence[str]) -> list[Reference]:
+    """Return the works that a text cites, in the order of their first mention.
+
+    Raises
+    ------
+    ReportError
+        If one is not in the bibliography.
+    """
+    known = read_bibliography()
+    keys: dict[str, None] = {}
+    for paragraph in paragraphs:
+        for mark in _MARK.finditer(paragraph):
+            keys |= dict.fromkeys(part.strip(' @') for part in mark.group(1).split(';'))
+    missing = [key for key in keys if key not in known]
+    if missing:
+        raise ReportError(UNKNOWN_KEY.format(key=missing[0]))
+    return [known[key] for key in keys]
+
+
+def in_words(paragraph: str) -> str:
+    """Replace the marks by author and year.
+
+    Examples
+    --------
+    >>> in_words('Betas [@prince2022glmsingle].')
+    'Betas (Prince et al., 2022).'
+    """
+    known = read_bibliography()
+
+    def write(mark: re.Match[str]) -> str:
+        keys = [part.strip(' @') for part in mark.group(1).split(';')]
+        return '(' + '; '.join(known[key].short for key in keys) + ')'
+
+    return _MARK.sub(write, paragraph)
+
+
+def methods(
+    config: Config,
+    *,
+    paradigm: Paradigm,
+    version: str,
+    system: str | None = None,
+    derivatives: Sequence[str] = (),
+    versions: Mapping[str, str] | None = None,
+    rule: str | None = None,
+) -> tuple[str, ...]:
+    """Write the methods of a run as paragraphs with citation marks.
+
+    Parameters
+    ----------
+    config
+        The settings of the run.
+    paradigm
+        Single images or a film.
+    version
+        Of this program.
+    system
+        The recipe that ran, where the settings leave it open.
+    derivatives
+        Names of the derivatives datasets that the series came from.
+    versions
+        Of the libraries, by name.
+    rule
+        How voxels were chosen, in words, where the settings leave it open.
+    """
+    recipe = system or config.system
+    paragraphs = [_inputs(derivatives, version)]
+    if paradigm == 'images':
+        paragraphs += [_betas(config), _selection(config, rule)]
+    else:
+        paragraphs += [_series(config), _selection(config, rule)]
+    paragraphs += [_model(config, recipe), _statistics(config), _software(versions or {})]
+    return tuple(paragraphs)
+
+
+def citation_files(paragraphs: Sequence[str]) -> dict[str, str]:
+    """Return the contents of ``CITATION.md``, ``.bib`` and ``.html``, by extension."""
+    works = cited(paragraphs)
+    texts = [in_words(p) for p in paragraphs]
+    body = '\n\n'.join(texts)
+    listed = '\n'.join(f'{n}. {w.text} {w.address}' for n, w in enumerate(works, 1))
+    rows = '\n'.join(
+        f'<li>{html.escape(w.text)} <a href="{html.escape(w.address)}">'
+        f'{html.escape(w.address)}</a></li>'
+        for w in works
+    )
+    shown = '\n'.join(f'<p>{html.escape(text)}</p>' for text in texts)
+    page = (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>Methods</title>'
+        f'</head>\n<body>\n<h1>Methods</h1>\n{shown}\n<h2>References</h2>\n<ol>\n{rows}\n</ol>\n'
+        '</body></html>\n'
+    )
+    return {
+        'md': f'# Methods\n\n{body}\n\n## References\n\n{listed}\n',
+        'bib': '\n\n'.join(w.source for w in works) + '\n',
+        'html': page,
+    }
+
+
+def _initials(author: str) -> str:
+    if author == 'others':
+        return 'et al.'
+    family, _, given = author.partition(', ')
+    letters = [part[0] + '.' for name in given.split() for part in [name] if part[0].isupper()]
+    return f'{family}, {" ".join(letters)}' if letters else family
+
+
+def _inputs(derivatives: Sequence[str], version: str) -> str:
+    source = ''
+    if any('fmriprep' in name.lower() for name in derivatives):
+        source = ' in the layout of fMRIPrep [@esteban2019fmriprep]'
+    return (
+        f'Data were organised according to BIDS [@gorgolewski2016bids] and analysed with '
+        f'bids_neurodecode {version}, a BIDS-App [@gorgolewski2017bidsapps], from preprocessed '
+        f'series{source}. Quality was judged by framewise displacement (sum of absolute changes '
+        f'of the six motion parameters, head radius 50 mm) [@power2012motion] and temporal '
+        f'signal-to-noise ratio [@murphy2007tsnr].'
+    )
+
+
+def _betas(config: Config) -> str:
+    betas = config.betas
+    if betas.precomputed:
+        return f'Single-trial betas were taken from the derivatives dataset {betas.precomputed}.'
+    engine = 'the glmsingle package' if betas.engine == 'glmsingle' else "the program's own engine"
+    text = (
+        f'Single-trial response amplitudes were estimated as in GLMsingle '
+        f'[@prince2022glmsingle] with {engine}. One regressor per trial was convolved with each '
+        f'of 20 haemodynamic response functions derived from the Natural Scenes Dataset '
+        f'[@allen2022nsd], and each voxel kept the one that explained most variance; slow drift '
+        f'was modelled by polynomials per run.'
+    )
+    if betas.model in 'CD':
+        number = (
+            'their number was chosen by cross-validation over repeats'
+            if betas.n_components is None
+            else f'their number was fixed at {betas.n_components}'
+        )
+        text += (
+            ' Principal components of voxels that did not respond to the task were added as '
+            f'nuisance regressors [@kay2013glmdenoise]; {number}.'
+        )
+    if betas.model == 'D':
+        how = (
+            'chosen for each voxel by cross-validation over repeats'
+            if betas.fraction is None
+            else f'fixed at {betas.fraction:g}'
+        )
+        text += (
+            ' Betas were regularised by fractional ridge regression [@rokem2020fracridge], the '
+            f'fraction {how}.'
+        )
+    if betas.model in 'CD' and (betas.n_components is None or betas.fraction is None):
+        text += (
+            ' These choices were made on the training trials of each fold only.'
+            if betas.tuning == 'training'
+            else ' These choices were made on all trials, test trials included.'
+        )
+    return text + ' Betas are in percent signal change.'
+
+
+def _series(config: Config) -> str:
+    clean = config.clean
+    parts = [*clean.strategy, *clean.columns]
+    regressed = (
+        f'Confounds ({", ".join(parts)}) were regressed out'
+        if parts
+        else ('No confounds were regressed out')
+    )
+    high_pass = (
+        '' if not clean.high_pass else f', and series were high-passed at {clean.high_pass:g} Hz'
+    )
+    scaled = {
+        'psc': 'as percent signal change',
+        'zscore': 'as z-scores',
+        'none': 'in their own units',
+    }
+    return (
+        f'{regressed}{high_pass} with nilearn [@abraham2014nilearn], {scaled[clean.scaling]}. '
+        f'Series were shifted by a haemodynamic delay of {config.delay.seconds:g} s, between '
+        'volumes by interpolation. Agreement between participants was measured by '
+        'leave-one-participant-out intersubject correlation [@hasson2004isc].'
+    )
+
+
+def _selection(config: Config, rule: str | None) -> str:
+    selection = config.selection
+    atlas = ''
+    if config.atlas.name:
+        works = ' [@schaefer2018atlas]' if 'Schaefer2018' in config.atlas.name else ''
+        atlas = (
+            f'The atlas {config.atlas.name}{works} was taken from TemplateFlow '
+            '[@ciric2022templateflow] and resampled to the grid of the data by nearest neighbour. '
+        )
+    if selection.measure == 'none':
+        return atlas + 'All voxels of the brain mask were used.'
+    if rule is not None:
+        return f'{atlas}Voxels were selected by this rule: {rule.rstrip(".")}.'
+    if selection.rule == 'fdr':
+        which = (
+            'whose responses to repeats agreed more than chance (F test over stimuli, false '
+            f'discovery rate {selection.fdr:g} [@benjamini1995fdr])'
+        )
+    elif selection.rule == 'top':
+        which = f'in the top {100 * selection.fraction:g} % by reliability'
+    else:
+        which = f'with a reliability above {selection.threshold:g}'
+    return (
+        f'{atlas}Voxels {which} were used; the choice was made on the training samples of each '
+        'fold only. Noise ceilings follow the definition of the Natural Scenes Dataset '
+        '[@allen2022nsd].'
+    )
+
+
+def _model(config: Config, recipe: str) -> str:
+    features = config.features
+    count = f'{features.n_components} principal components of ' if features.n_components else ''
+    if recipe == 'encoding':
+        return (
+            f'Responses were predicted from {count}image features ({features.extractor}) by ridge '
+            'regression [@dupre2022banded], the penalty chosen by '
+            f'{config.ridge.n_folds}-fold cross-validation within the training samples.'
+        )
+    return (
+        f'Each picture was described by {count}its features ({features.extractor}, pictures of '
+        f'{features.image_size} x {features.image_size} pixels; components were fitted on '
+        'training stimuli). Ridge regression [@dupre2022banded] from voxels to features was '
+        f'fitted on training samples, its penalty chosen by {config.ridge.n_folds}-fold '
+        'cross-validation within them. A held-out sample was identified as the candidate whose '
+        'features were most like the decoded ones [@kay2008identifying].'
+    )
+
+
+def _statistics(config: Config) -> str:
+    evaluation = config.evaluation
+    parts = []
+    if evaluation.n_permutations:
+        parts.append(
+            f'The p values come from {evaluation.n_permutations} permutations of the pairing '
+            'between samples and stimuli, as (b + 1) / (m + 1) [@phipson2010permutation]'
+        )
+    if evaluation.n_bootstrap:
+        parts.append(
+            f'{100 * evaluation.confidence:g} % confidence intervals come from '
+            f'{evaluation.n_bootstrap} bootstrap samples'
+        )
+    return '; '.join(parts) + '.' if parts else 'Scores were not tested.'
+
+
+def _software(versions: Mapping[str, str]) -> str:
+    def name(library: str) -> str:
+        version = versions.get(library, '')
+        return f'{library} {version}'.strip()
+
+    return (
+        f'The workflow runs on {name("nipype")} [@gorgolewski2011nipype]; it uses PyBIDS '
+        f'[@yarkoni2019pybids], {name("nilearn")} [@abraham2014nilearn], {name("scikit-learn")} '
+        f'[@pedregosa2011sklearn], {name("numpy")} [@harris2020numpy] and {name("scipy")} '
+        '[@virtanen2020scipy].'
+    )

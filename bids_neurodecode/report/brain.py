@@ -1,0 +1,452 @@
+"""Brain reportlets: maps on slices of the mean BOLD image with their distribution, glass brains.
+
+Slices are drawn as they are in the data (reoriented to the nearest canonical axes, never
+resampled), so a single slice, a partial volume or a space that is no template's all work; that is
+why the mosaics are not nilearn's or nireports', which cut at coordinates of a whole brain.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bids_neurodecode.errors import ReportError
+from bids_neurodecode.report.style import BLUE, GREY, RED, WIDTH, new_figure, styled
+
+if TYPE_CHECKING:
+    import nibabel as nib
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure, SubFigure
+
+Volume = npt.NDArray[np.floating[Any]]
+Mask = npt.NDArray[np.bool_]
+
+OTHER_GRID = 'The {what} is of shape {shape}; the map beside it is of shape {expected}.'
+
+
+@dataclass(frozen=True)
+class MapSpec:
+    """How a map is shown and explained."""
+
+    title: str
+    label: str
+    """Of the colour bar, with units."""
+    how_to_read: str
+    colormap: str = 'viridis'
+    low: float | None = 0.0
+    """Lower end of the colours; None takes the 2nd percentile."""
+    high: float | None = None
+    """Upper end; None takes the 98th percentile."""
+    symmetric: bool = False
+    glass: bool = False
+
+
+MAPS: dict[str, MapSpec] = {
+    'tsnr': MapSpec(
+        'Temporal signal-to-noise ratio',
+        'tSNR (mean / SD over time)',
+        'Mean of each voxel over time divided by its standard deviation, averaged over runs. '
+        'Higher is better; drop-out and strong motion show as dark areas.',
+        'cividis',
+    ),
+    'noiseceiling': MapSpec(
+        'Noise ceiling',
+        'noise ceiling (share of variance)',
+        'The share of variance of the averaged responses that differences between stimuli can '
+        'explain at best, from the agreement of repeats. No model can do better than this.',
+        'magma',
+        glass=True,
+    ),
+    'ncsnr': MapSpec(
+        'Noise-ceiling signal-to-noise ratio',
+        'ncsnr (signal SD / noise SD)',
+        'Standard deviation of the stimulus-driven response over that of the trial-to-trial '
+        'noise. 0: no reliable response; 1: signal as large as noise in a single trial.',
+        'magma',
+        glass=True,
+    ),
+    'rsquared': MapSpec(
+        'Variance explained by the trial model',
+        'R² (%)',
+        'Variance of the series (drift removed) that the single-trial model explains, on the data '
+        'that it was fitted to: it shows where the task drives the signal, and is no test.',
+        'magma',
+    ),
+    'hrfindex': MapSpec(
+        'Time to peak of the haemodynamic response',
+        'time to peak (s)',
+        'Time to peak of the response shape that fits each voxel best, out of a fixed library. In '
+        'voxels that do not respond to the task the choice is arbitrary and looks like noise.',
+        'viridis',
+        low=None,
+    ),
+    'fracridge': MapSpec(
+        'Fraction of the unregularised length kept (ridge)',
+        'fraction',
+        'How much of the ordinary least-squares solution each voxel keeps. 1: no shrinkage; small '
+        'values: noisy voxels whose betas were shrunk strongly.',
+        'viridis',
+        high=1.0,
+    ),
+    'pearsonr': MapSpec(
+        'Prediction accuracy',
+        'Pearson r',
+        'Correlation of predicted and measured responses on held-out data. Chance is 0.',
+        'RdBu_r',
+        symmetric=True,
+        glass=True,
+    ),
+    'isc': MapSpec(
+        'Intersubject correlation',
+        'Pearson r',
+        'Correlation with the average of the other participants, a bound on what a stimulus can '
+        'explain in one participant. Chance is 0.',
+        'RdBu_r',
+        symmetric=True,
+        glass=True,
+    ),
+}
+
+
+def canonical(image: nib.Nifti1Image) -> tuple[Volume, npt.NDArray[np.float64]]:
+    """Return the volume with axes nearest to right, anterior, superior, and its affine."""
+    import nibabel as nib
+
+    turned = nib.as_closest_canonical(image)
+    volume = np.asarray(turned.dataobj, dtype=np.float64)
+    return volume.reshape(volume.shape[:3]), np.asarray(turned.affine, dtype=np.float64)
+
+
+def choose_slices(mask: Mask, n_max: int = 12) -> list[int]:
+    """Choose axial slices that hold voxels of the mask, evenly spread, never an empty one.
+
+    Parameters
+    ----------
+    mask
+        Boolean array of shape (x, y, z).
+    n_max
+        The most slices to show.
+
+    Examples
+    --------
+    >>> choose_slices(np.ones((2, 2, 1), dtype=bool))
+    [0]
+    """
+    covered = np.flatnonzero(mask.any(axis=(0, 1)))
+    if covered.size <= n_max:
+        return [int(z) for z in covered]
+    # the outermost slices hold a few voxels only
+    positions = np.linspace(0, covered.size - 1, n_max + 2)[1:-1]
+    return [int(covered[round(p)]) for p in positions]
+
+
+@styled
+def plot_map(
+    image: nib.Nifti1Image,
+    spec: MapSpec,
+    *,
+    mask: nib.Nifti1Image,
+    background: nib.Nifti1Image | None = None,
+    selected: nib.Nifti1Image | None = None,
+    n_slices: int = 12,
+) -> Figure:
+    """Show a map over the mean BOLD image, and the histogram of its values.
+
+    Parameters
+    ----------
+    image
+        The map, 3-D.
+    spec
+        Its title, units and colours.
+    mask
+        Voxels that are shown and counted.
+    background
+        A grey image under the map.
+    selected
+        Voxels that the analysis used; drawn as a second histogram.
+
+    Raises
+    ------
+    ReportError
+        If the images are not on one grid.
+    """
+    volume, affine = canonical(image)
+    inside = _on_grid(mask, volume.shape, 'mask') > 0
+    grey = None if background is None else _on_grid(background, volume.shape, 'background')
+    kept = None if selected is None else (_on_grid(selected, volume.shape, 'selection') > 0)
+    values = volume[inside & np.isfinite(volume)]
+    low, high = color_limits(values, spec)
+    figure, left, right = _map_and_histogram(inside, affine, n_slices)
+    axes = _draw_slices(left, inside, affine, n_slices, grey)
+    shown = np.where(inside, volume, np.nan)
+    artist: Any = None
+    for axis, z, crop in axes:
+        artist = axis.imshow(
+            shown[:, :, z][crop].T,
+            origin='lower',
+            cmap=spec.colormap,
+            vmin=low,
+            vmax=high,
+            interpolation='nearest',
+            aspect=_aspect(affine),
+        )
+        _draw_outline(axis, inside[:, :, z][crop], '#9ca3af')
+    left.colorbar(
+        artist, ax=[a for a, _, _ in axes], label=spec.label, shrink=0.9, pad=0.02, aspect=24
+    )
+    chosen = None if kept is None else volume[inside & kept & np.isfinite(volume)]
+    _draw_histogram(right.subplots(), values, chosen, spec)
+    return figure
+
+
+@styled
+def plot_selection(
+    selected: nib.Nifti1Image,
+    *,
+    mask: nib.Nifti1Image,
+    background: nib.Nifti1Image | None = None,
+    n_slices: int = 12,
+) -> Figure:
+    """Show which voxels were used, filled, over the mean BOLD image; the mask is outlined."""
+    volume, affine = canonical(selected)
+    inside = _on_grid(mask, volume.shape, 'mask') > 0
+    grey = None if background is None else _on_grid(background, volume.shape, 'background')
+    n_columns, _, height = _panel_size(inside, affine, n_slices, WIDTH - 0.4)
+    figure = new_figure(_rows(inside, n_slices, n_columns) * height + 0.5)
+    from matplotlib.colors import ListedColormap
+
+    for axis, z, crop in _draw_slices(figure, inside, affine, n_slices, grey, width=WIDTH - 0.4):
+        chosen = np.where((volume[:, :, z] > 0) & inside[:, :, z], 1.0, np.nan)
+        axis.imshow(
+            chosen[crop].T,
+            origin='lower',
+            cmap=ListedColormap(['#E69F00']),
+            vmin=0,
+            vmax=1,
+            interpolation='nearest',
+            aspect=_aspect(affine),
+            alpha=0.9,
+        )
+        _draw_outline(axis, inside[:, :, z][crop], 'white')
+    return figure
+
+
+@styled
+def plot_parcels(
+    labels: nib.Nifti1Image,
+    *,
+    mask: nib.Nifti1Image,
+    background: nib.Nifti1Image | None = None,
+    n_slices: int = 12,
+) -> Figure:
+    """Show an atlas on the grid of the data, each region in a colour unlike its neighbours'."""
+    volume, affine = canonical(labels)
+    inside = _on_grid(mask, volume.shape, 'mask') > 0
+    grey = None if background is None else _on_grid(background, volume.shape, 'background')
+    n_columns, _, height = _panel_size(inside, affine, n_slices, WIDTH - 0.4)
+    figure = new_figure(_rows(inside, n_slices, n_columns) * height + 0.5)
+    # neighbouring numbers are neighbouring regions: spread them over the colours
+    colors = np.where(volume > 0, (volume * 7) % 20, np.nan)
+    for axis, z, crop in _draw_slices(figure, inside, affine, n_slices, grey, width=WIDTH - 0.4):
+        axis.imshow(
+            colors[:, :, z][crop].T,
+            origin='lower',
+            cmap='tab20',
+            vmin=0,
+            vmax=19,
+            interpolation='nearest',
+            aspect=_aspect(affine),
+            alpha=0.85,
+        )
+    return figure
+
+
+@styled
+def plot_glass(image: nib.Nifti1Image, spec: MapSpec, *, mask: nib.Nifti1Image) -> Figure:
+    """Project a map in MNI space through a glass brain (nilearn): the strongest voxel counts."""
+    import nibabel as nib
+    from nilearn.plotting import plot_glass_brain
+
+    volume = np.asarray(image.dataobj, dtype=np.float32).reshape(image.shape[:3])
+    inside = np.asarray(mask.dataobj).reshape(mask.shape[:3]) > 0
+    values = volume[inside & np.isfinite(volume)]
+    low, high = color_limits(values, spec)
+    threshold = float(np.quantile(np.abs(values), 0.9)) if values.size else 0.0
+    clean = nib.Nifti1Image(np.where(inside, np.nan_to_num(volume), 0), image.affine)
+    figure = new_figure(2.6, layout='none')
+    display = plot_glass_brain(
+        clean,
+        display_mode='lyrz',
+        figure=figure,
+        axes=(0.0, 0.0, 0.91, 1.0),
+        colorbar=False,
+        cmap=spec.colormap,
+        threshold=min(threshold, 0.999 * high),
+        plot_abs=not spec.symmetric,
+        vmin=low,
+        vmax=high,
+        symmetric_cbar=spec.symmetric,
+        annotate=True,
+        black_bg=False,
+    )
+    for axis in display.axes.values():
+        # the projected voxels are a picture, the outlines stay lines
+        for collection in (*axis.ax.collections, *axis.ax.images):
+            collection.set_rasterized(True)
+    _add_color_bar(figure, spec, low, high)
+    return figure
+
+
+def color_limits(values: Volume, spec: MapSpec) -> tuple[float, float]:
+    """Return the ends of the colours: the map's own, or the 2nd and 98th percentile."""
+    if not values.size:
+        return 0.0, 1.0
+    low, high = (float(v) for v in np.percentile(values, (2, 98)))
+    if spec.symmetric:
+        bound = max(abs(low), abs(high)) or 1.0
+        return -bound, bound
+    low = low if spec.low is None else spec.low
+    high = high if spec.high is None else spec.high
+    return (low, high) if high > low else (low, low + 1.0)
+
+
+def _add_color_bar(figure: Figure, spec: MapSpec, low: float, high: float) -> None:
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+
+    axis = figure.add_axes((0.92, 0.14, 0.012, 0.72))
+    bar = figure.colorbar(ScalarMappable(Normalize(low, high), spec.colormap), cax=axis)
+    bar.set_label(spec.label, fontsize=7)
+    bar.ax.tick_params(labelsize=6)
+
+
+def _on_grid(image: nib.Nifti1Image, shape: tuple[int, ...], what: str) -> Volume:
+    volume, _ = canonical(image)
+    if volume.shape != shape:
+        raise ReportError(OTHER_GRID.format(what=what, shape=volume.shape, expected=shape))
+    return volume
+
+
+def _aspect(affine: npt.NDArray[np.float64]) -> float:
+    size = np.linalg.norm(affine[:3, :3], axis=0)
+    return float(size[1] / size[0])
+
+
+def _crop(mask: Mask) -> tuple[slice, slice]:
+    """Return the in-plane bounding box of the mask, one voxel wider."""
+    bounds = []
+    for axis in (0, 1):
+        used = np.flatnonzero(mask.any(axis=tuple(i for i in range(3) if i != axis)))
+        bounds.append(slice(max(0, int(used[0]) - 1), int(used[-1]) + 2))
+    return bounds[0], bounds[1]
+
+
+def _panel_size(
+    mask: Mask, affine: npt.NDArray[np.float64], n_slices: int, width: float
+) -> tuple[int, float, float]:
+    """Return the number of columns, and width and height of one panel in inches."""
+    shown = mask[_crop(mask)]
+    ratio = shown.shape[1] * _aspect(affine) / shown.shape[0]
+    n = len(choose_slices(mask, n_slices))
+    n_columns = min(n, 6 if n > 4 else max(n, 1))
+    panel = min(width / n_columns, 3.2 / ratio, 4.2)
+    return n_columns, panel, panel * ratio + 0.16
+
+
+def _rows(mask: Mask, n_slices: int, n_columns: int) -> int:
+    return math.ceil(len(choose_slices(mask, n_slices)) / n_columns)
+
+
+def _map_and_histogram(
+    mask: Mask, affine: npt.NDArray[np.float64], n_slices: int
+) -> tuple[Figure, SubFigure, SubFigure]:
+    n_columns, _, height = _panel_size(mask, affine, n_slices, 0.68 * WIDTH - 0.9)
+    figure = new_figure(max(2.3, _rows(mask, n_slices, n_columns) * height + 0.35))
+    parts = figure.subfigures(1, 2, squeeze=False, width_ratios=(0.7, 0.3))[0]
+    return figure, parts[0], parts[1]
+
+
+def _draw_slices(
+    figure: Figure | SubFigure,
+    mask: Mask,
+    affine: npt.NDArray[np.float64],
+    n_slices: int,
+    background: Volume | None,
+    *,
+    width: float = 0.68 * WIDTH - 0.9,
+) -> list[tuple[Axes, int, tuple[slice, slice]]]:
+    """Draw the grey slices; return each panel with its slice and the box that it shows."""
+    chosen = choose_slices(mask, n_slices)
+    crop = _crop(mask)
+    n_columns, _, _ = _panel_size(mask, affine, n_slices, width)
+    n_rows = math.ceil(len(chosen) / n_columns)
+    axes = np.atleast_1d(
+        figure.subplots(n_rows, n_columns, gridspec_kw={'wspace': 0.03, 'hspace': 0.03})
+    ).ravel()
+    center = np.asarray(mask.shape) / 2
+    panels = []
+    for axis in axes:
+        axis.set_axis_off()
+    for axis, z in zip(axes, chosen, strict=False):
+        shown = mask[:, :, z][crop].T
+        if background is None:
+            grey: Volume = shown.astype(float) * 0.3
+            low, high = 0.0, 1.0
+        else:
+            grey = background[:, :, z][crop].T
+            low, high = (float(v) for v in np.percentile(background[mask], (1, 99.5)))
+        axis.imshow(
+            grey,
+            origin='lower',
+            cmap='gray',
+            vmin=min(low, 0.0),
+            vmax=high,
+            interpolation='nearest',
+            aspect=_aspect(affine),
+        )
+        height = (affine @ [center[0], center[1], z, 1])[2]
+        axis.set_title(f'z = {height:.0f} mm', fontsize=6.5, weight='normal', loc='center', pad=2)
+        panels.append((axis, z, crop))
+    for name, side in (('L', 'left'), ('R', 'right')):
+        panels[0][0].set_title(name, fontsize=6.5, weight='bold', loc=side, pad=2)
+    return panels
+
+
+def _draw_outline(axis: Axes, inside: Mask, color: str) -> None:
+    """Draw the edge of the mask, since voxels of value zero look like those outside of it."""
+    if inside.any() and not inside.all():
+        axis.contour(inside.T.astype(float), levels=[0.5], colors=color, linewidths=0.6)
+
+
+def _draw_histogram(axis: Axes, values: Volume, selected: Volume | None, spec: MapSpec) -> None:
+    """Draw the distribution in the mask and, where there is a selection, in the voxels used."""
+    if not values.size:
+        axis.set_axis_off()
+        return
+    distinct = np.unique(values)
+    low, high = (float(v) for v in np.percentile(values, (0.5, 99.5)))
+    edges = np.linspace(low, high if high > low else low + 1, 31).tolist()
+    if distinct.size <= 25:
+        steps = np.diff(distinct).min() if distinct.size > 1 else 1.0
+        edges = sorted({*(distinct - 0.4 * steps), *(distinct + 0.4 * steps)})
+    axis.hist(values, bins=edges, color=GREY, alpha=0.45, label=f'mask ({values.size})')
+    median = float(np.median(values))
+    axis.axvline(median, color=GREY, linewidth=1, linestyle='--')
+    if selected is not None and selected.size:
+        axis.hist(
+            selected,
+            bins=edges,
+            histtype='step',
+            color=BLUE,
+            linewidth=1.3,
+            label=f'used ({selected.size})',
+        )
+        axis.axvline(float(np.median(selected)), color=BLUE, linewidth=1, linestyle='--')
+    if spec.symmetric:
+        axis.axvline(0, color=RED, linewidth=0.8)
+    axis.set(xlabel=spec.label, ylabel='voxels')
+    axis.legend(loc='upper right')

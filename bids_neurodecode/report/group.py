@@ -1,0 +1,364 @@
+"""The page of the group: scores over participants, quality beside them, mean maps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from bids_neurodecode.bids.names import clean_label
+from bids_neurodecode.report import brain, scores
+from bids_neurodecode.report.build import (
+    Block,
+    Bullets,
+    Page,
+    Plot,
+    Section,
+    Table,
+    Text,
+    Verdict,
+    Verdicts,
+    write_page,
+)
+from bids_neurodecode.report.reader import Reader
+from bids_neurodecode.report.results import ParticipantResults
+from bids_neurodecode.report.style import percent
+
+if TYPE_CHECKING:
+    import nibabel as nib
+    import pandas as pd
+
+KEYS = ('system', 'model', 'protocol', 'split', 'space', 'metric')
+"""Columns that make two rows of the metrics tables of two participants the same score."""
+
+MEAN_MAPS = ('tsnr', 'noiseceiling', 'ncsnr', 'pearsonr', 'isc')
+
+CAVEAT = (
+    'Intervals of the mean are 95 % intervals of a t distribution over participants. A mean above '
+    'chance says that at least some participants carry the information, not that most people do '
+    '(Allefeld et al., 2016); the count of participants above chance on their own says more.'
+)
+
+
+class MeanScore(NamedTuple):
+    """A score over participants."""
+
+    mean: float
+    low: float
+    high: float
+    chance: float
+    n: int
+    n_significant: int
+    """Participants with p below 0.05."""
+    n_tested: int
+
+
+def write_group_report(
+    participants: Sequence[ParticipantResults],
+    html: Path,
+    figures_dir: Path,
+    *,
+    failures: Mapping[str, str] | None = None,
+) -> None:
+    """Write the page of the group, and its figures as SVG.
+
+    Parameters
+    ----------
+    participants
+        Their results, in the order in which they are shown.
+    html
+        The page, such as ``OUT/group.html``.
+    figures_dir
+        Folder of the figures.
+    failures
+        Participants without results: label, and the one line that says why.
+    """
+    readers = [Reader(results) for results in participants]
+    sections = [
+        Section('summary', 'Summary', _summary(readers, failures or {})),
+        Section('scores', 'Scores', _scores(readers)),
+        Section('quality', 'Quality', _quality(readers)),
+        Section('maps', 'Mean maps', _maps(readers)),
+        Section('failed', 'Participants without results', _failures(failures or {})),
+    ]
+    tasks = ', '.join(dict.fromkeys(r.results.task for r in readers)) or 'none'
+    names = ', '.join(dict.fromkeys(r.results.bids_name for r in readers))
+    versions = ', '.join(dict.fromkeys(r.results.version for r in readers))
+    page = Page(
+        'Group report',
+        ' · '.join(part for part in (names, f'task {tasks}') if part),
+        tuple(section for section in sections if section.blocks),
+        f'bids_neurodecode {versions}'.strip(),
+    )
+    write_page(page, html, figures_dir)
+
+
+def gather_metrics(readers: Sequence[Reader]) -> pd.DataFrame:
+    """Put the metrics tables below each other, with a column ``participant``."""
+    import pandas as pd
+
+    tables = [
+        reader.metrics.assign(participant=reader.results.participant)
+        for reader in readers
+        if reader.metrics is not None
+    ]
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+
+
+def mean_score(rows: pd.DataFrame) -> MeanScore:
+    """Average one score over participants.
+
+    Parameters
+    ----------
+    rows
+        One row a participant: ``value``, ``chance``, ``p``.
+    """
+    from scipy import stats
+
+    values = rows['value'].dropna().to_numpy(dtype=float)
+    mean = float(values.mean()) if values.size else math.nan
+    low = high = math.nan
+    if values.size > 1:
+        half = float(stats.t.ppf(0.975, values.size - 1) * stats.sem(values))
+        low, high = mean - half, mean + half
+    tested = rows['p'].dropna()
+    chance = float(rows['chance'].mean())
+    better = rows['value'] > rows['chance']
+    if len(rows) and not scores.metric_of(str(rows['metric'].iloc[0])).higher_is_better:
+        better = rows['value'] < rows['chance']
+    n_significant = int(((rows['p'] < 0.05) & better).sum())
+    return MeanScore(mean, low, high, chance, int(values.size), n_significant, len(tested))
+
+
+def _summary(readers: Sequence[Reader], failures: Mapping[str, str]) -> tuple[Block, ...]:
+    n = len(readers)
+    text = f'{n} participant{"s" * (n != 1)} with results'
+    text += f', {len(failures)} without.' if failures else '.'
+    lines = []
+    metrics = gather_metrics(readers)
+    row = scores.headline(metrics) if len(metrics) else None
+    if row is not None:
+        found = mean_score(_same_score(metrics, row))
+        name = str(row['metric'])
+        shown = f'{scores.metric_of(name).title}: mean {scores.write_score(name, found.mean)}'
+        if math.isfinite(found.low):
+            low, high = (scores.write_score(name, v) for v in (found.low, found.high))
+            shown += f' (95 % interval {low} to {high})'
+        if math.isfinite(found.chance):
+            shown += f', chance {scores.write_score(name, found.chance)}'
+        above = math.isfinite(found.low) and found.low > found.chance
+        lines.append(Verdict('good' if above else 'info', f'{shown}.'))
+        if found.n_tested:
+            text_tested = (
+                f'{found.n_significant} of {found.n_tested} participants are better than chance '
+                'on their own (p < 0.05, not corrected for their number).'
+            )
+            lines.append(Verdict('info', text_tested))
+    if failures:
+        lines.append(Verdict('bad', f'No results for {len(failures)}: see the last section.'))
+    return (Text((text,)), Verdicts(tuple(lines))) if lines else (Text((text,)),)
+
+
+def _scores(readers: Sequence[Reader]) -> tuple[Block, ...]:
+    metrics = gather_metrics(readers)
+    if metrics.empty or metrics['value'].isna().all():
+        return (Text(('No score was computed.',)),)
+    blocks: list[Block] = [_mean_table(metrics), Text((CAVEAT,)), *_score_plots(metrics)]
+    row = scores.headline(metrics)
+    if row is not None:
+        blocks.append(_participant_table(_same_score(metrics, row)))
+    return tuple(blocks)
+
+
+def _score_plots(metrics: pd.DataFrame) -> list[Plot]:
+    plots = []
+    models = metrics[~metrics['model'].map(scores.is_baseline)]
+    for number, (_, rows) in enumerate(models.groupby(_keys(models), sort=False, dropna=False)):
+        known = rows[rows['value'].notna()]
+        if known.empty:
+            continue
+        name = str(known['metric'].iloc[0])
+        found = mean_score(known)
+        figure = scores.plot_group(
+            known['value'].to_numpy(dtype=float),
+            [f'sub-{label}' for label in known['participant']],
+            name,
+            intervals=known[['ci_low', 'ci_high']].to_numpy(dtype=float),
+            mean=found.mean,
+            mean_interval=(found.low, found.high),
+            chance=found.chance,
+        )
+        caption = (
+            f'{scores.metric_of(name).title} of the model {known["model"].iloc[0]}: each '
+            'participant a dot with its own confidence interval, the mean below with the interval '
+            'over participants; dashed: chance.'
+        )
+        alt = f'{found.n} participants, mean {scores.write_score(name, found.mean)}.'
+        file = f'group_desc-{clean_label(name)}{number}_figure.svg'
+        plots.append(Plot(file, figure, caption, alt))
+    return plots
+
+
+def _mean_table(metrics: pd.DataFrame) -> Table:
+    rows = []
+    for _, same in metrics.groupby(_keys(metrics), sort=False, dropna=False):
+        name = str(same['metric'].iloc[0])
+        found = mean_score(same)
+        low, high = (scores.write_score(name, v) for v in (found.low, found.high))
+        rows.append(
+            (
+                str(same['model'].iloc[0]),
+                scores.metric_of(name).title,
+                scores.write_score(name, found.mean),
+                'n/a' if 'n/a' in (low, high) else f'{low} to {high}',
+                scores.write_score(name, found.chance),
+                f'{found.n_significant} of {found.n_tested}' if found.n_tested else 'n/a',
+                str(found.n),
+            )
+        )
+    columns = ('model', 'metric', 'mean', '95 % interval', 'chance', 'p < 0.05', 'n')
+    caption = (
+        'Scores over participants. p < 0.05: participants better than chance on their own; n: '
+        'participants with this score.'
+    )
+    return Table(columns, tuple(rows), caption, frozenset(range(2, 7)))
+
+
+def _participant_table(rows: pd.DataFrame) -> Table:
+    name = str(rows['metric'].iloc[0])
+    cells = tuple(
+        (
+            f'sub-{row["participant"]}',
+            *(scores.write_score(name, float(row[k])) for k in ('value', 'ci_low', 'ci_high')),
+            scores.write_p(float(row['p'])),
+            f'{row["n"]:.0f}' if math.isfinite(row['n']) else 'n/a',
+        )
+        for _, row in rows.iterrows()
+    )
+    columns = ('participant', 'value', 'low', 'high', 'p', 'n')
+    caption = f'{scores.metric_of(name).title} by participant, with its confidence interval.'
+    return Table(columns, cells, caption, frozenset(range(1, 6)))
+
+
+def _quality(readers: Sequence[Reader]) -> tuple[Block, ...]:
+    rows = []
+    for reader in readers:
+        results = reader.results
+        motion = reader.motion
+        mean = f'{np.mean([run.mean for run in motion]):.3f}' if motion else 'n/a'
+        moved = percent(float(np.mean([r.share_moved for r in motion]))) if motion else 'n/a'
+        voxels = results.voxels
+        rows.append(
+            (
+                f'sub-{results.participant}',
+                str(len(results.runs)),
+                str(sum(run.n_trials for run in results.runs)),
+                mean,
+                moved,
+                _median(results, 'tsnr'),
+                'n/a' if voxels is None else f'{voxels.n_selected} of {voxels.n_mask}',
+                str(len(results.warnings)),
+            )
+        )
+    columns = (
+        'participant',
+        'runs',
+        'trials',
+        'mean FD (mm)',
+        'FD > 0.5 mm',
+        'median tSNR',
+        'voxels used',
+        'warnings',
+    )
+    caption = 'Data and quality by participant (means over runs; tSNR: median over the mask).'
+    return (Table(columns, tuple(rows), caption, frozenset(range(1, 8))),) if rows else ()
+
+
+def _median(results: ParticipantResults, key: str) -> str:
+    path = results.maps.get(key)
+    if path is None or not path.exists():
+        return 'n/a'
+    values = _volume(path)
+    values = values[np.isfinite(values) & (values != 0)]
+    return f'{np.median(values):.1f}' if values.size else 'n/a'
+
+
+def _maps(readers: Sequence[Reader]) -> tuple[Block, ...]:
+    blocks: list[Block] = []
+    for key in MEAN_MAPS:
+        paths = [
+            reader.results.maps[key]
+            for reader in readers
+            if key in reader.results.maps and reader.results.maps[key].exists()
+        ]
+        if len(paths) < 2:
+            continue
+        spec = brain.MAPS[key]
+        mean = mean_map(paths)
+        if mean is None:
+            note = f'{spec.title}: the maps of the participants are on different grids.'
+            blocks.append(Text((note,)))
+            continue
+        image, mask = mean
+        caption = (
+            f'{spec.title}, mean of {len(paths)} participants in the voxels that all of them '
+            f'have. {spec.how_to_read}'
+        )
+        figure = brain.plot_map(image, spec, mask=mask)
+        alt = f'Mean {spec.title} on slices.'
+        blocks.append(Plot(f'group_desc-{key}_map.svg', figure, caption, alt))
+        if spec.glass and all(reader.results.in_mni for reader in readers):
+            glass = brain.plot_glass(image, spec, mask=mask)
+            text = f'{spec.title}, mean of {len(paths)} participants, through a glass brain.'
+            blocks.append(Plot(f'group_desc-{key}glass_map.svg', glass, text, alt))
+    return tuple(blocks)
+
+
+def mean_map(paths: Sequence[Path]) -> tuple[nib.Nifti1Image, nib.Nifti1Image] | None:
+    """Average maps on one grid over the voxels that all have; None where grids differ."""
+    import nibabel as nib
+
+    images = [nib.load(path) for path in paths]
+    first = images[0]
+    if any(
+        image.shape[:3] != first.shape[:3] or not np.allclose(image.affine, first.affine)
+        for image in images
+    ):
+        return None
+    volumes = np.stack([_volume(path) for path in paths])
+    shared = np.all(np.isfinite(volumes) & (volumes != 0), axis=0)
+    if not shared.any():
+        return None
+    mean = np.where(shared, np.where(shared, volumes, 0).mean(axis=0), 0)
+    return (
+        nib.Nifti1Image(mean.astype(np.float32), first.affine),
+        nib.Nifti1Image(shared.astype(np.uint8), first.affine),
+    )
+
+
+def _volume(path: Path) -> Any:
+    import nibabel as nib
+
+    volume = np.asarray(nib.load(path).dataobj, dtype=np.float64)
+    return volume.reshape(volume.shape[:3])
+
+
+def _failures(failures: Mapping[str, str]) -> tuple[Block, ...]:
+    if not failures:
+        return ()
+    return (Bullets(tuple(f'sub-{label}: {reason}' for label, reason in failures.items())),)
+
+
+def _keys(metrics: pd.DataFrame) -> list[str]:
+    return [key for key in KEYS if key in metrics.columns]
+
+
+def _same_score(metrics: pd.DataFrame, row: pd.Series[Any]) -> pd.DataFrame:
+    """Return the rows of all participants that hold the same score as ``row``."""
+    same = np.ones(len(metrics), dtype=bool)
+    for key in _keys(metrics):
+        same &= (metrics[key] == row[key]).to_numpy()
+    return metrics[same]

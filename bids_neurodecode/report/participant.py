@@ -1,0 +1,197 @@
+"""The page of one participant: reads the files of its results and puts the sections together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from bids_neurodecode.report import scores, verdicts
+from bids_neurodecode.report.boilerplate import cited, in_words, methods
+from bids_neurodecode.report.build import (
+    Block,
+    Bullets,
+    Code,
+    Page,
+    References,
+    Section,
+    Table,
+    Text,
+    Verdicts,
+    write_page,
+)
+from bids_neurodecode.report.reader import Reader
+from bids_neurodecode.report.results import (
+    BetaResults,
+    ConfusionResults,
+    NullResults,
+    ParticipantResults,
+    RunResults,
+    SplitResults,
+    StageResults,
+    VoxelResults,
+)
+from bids_neurodecode.report.section_data import (
+    denoising_section,
+    design_section,
+    motion_section,
+    used_section,
+)
+from bids_neurodecode.report.section_scores import decoded_section, scores_section
+from bids_neurodecode.report.section_signal import signal_section
+
+__all__ = [
+    'BetaResults',
+    'ConfusionResults',
+    'NullResults',
+    'ParticipantResults',
+    'RunResults',
+    'SplitResults',
+    'StageResults',
+    'VoxelResults',
+    'write_participant_report',
+]
+
+
+def write_participant_report(results: ParticipantResults, html: Path, figures_dir: Path) -> None:
+    """Write the page of one participant, and its figures as SVG.
+
+    Parameters
+    ----------
+    results
+        What the workflow found and made.
+    html
+        The page, such as ``OUT/sub-01.html``.
+    figures_dir
+        Folder of the figures, such as ``OUT/sub-01/figures``.
+    """
+    write_page(_page(Reader(results)), html, figures_dir)
+
+
+def _page(reader: Reader) -> Page:
+    results = reader.results
+    sections = [
+        Section('summary', 'Summary', _summary(reader)),
+        Section('used', 'What was found and used', used_section(reader)),
+        Section('design', 'Design and timing', design_section(reader)),
+        Section('motion', 'Motion and confounds', motion_section(reader)),
+        Section('signal', 'Signal', signal_section(results, reader.name)),
+        Section('denoising', 'Denoising and regularisation', denoising_section(reader)),
+        Section('scores', 'Scores', scores_section(reader)),
+        Section('decoded', 'Decoded', decoded_section(reader)),
+        Section('warnings', 'Warnings', _warnings(reader)),
+        Section('methods', 'Methods', _methods(reader)),
+        Section('provenance', 'Provenance', _provenance(reader)),
+    ]
+    subtitle = ' · '.join(
+        [results.bids_name, f'task {results.task}', results.space or 'native space']
+    )
+    return Page(
+        f'Participant {results.participant}: {results.system}',
+        subtitle,
+        tuple(section for section in sections if section.blocks),
+        f'bids_neurodecode {results.version}, run {results.run_id}',
+    )
+
+
+def _summary(reader: Reader) -> tuple[Block, ...]:
+    results = reader.results
+    blocks: list[Block] = [Text((_what_was_done(reader),))]
+    lines: list[Any] = []
+    row = None if reader.metrics is None else scores.headline(reader.metrics)
+    if row is None or reader.metrics is None:
+        blocks.append(Text(('No score was computed.',)))
+    else:
+        confidence = 0.95 if reader.config is None else reader.config.evaluation.confidence
+        n_folds = None if results.split is None else results.split.n_folds
+        blocks.append(verdicts.make_headline(row, confidence, n_folds))
+        lines = [
+            verdicts.score_verdict(row),
+            *verdicts.baseline_verdicts(reader.metrics, row),
+        ]
+    lines += [
+        verdicts.split_verdict(results),
+        verdicts.tuning_verdict(results),
+        verdicts.voxel_verdict(results),
+        verdicts.motion_verdict(reader.motion),
+        verdicts.warning_verdict(results),
+    ]
+    found = tuple(line for line in lines if line is not None)
+    return (*blocks, Verdicts(found)) if found else tuple(blocks)
+
+
+def _what_was_done(reader: Reader) -> str:
+    results = reader.results
+    shown = 'a film' if results.paradigm == 'movie' else 'single pictures'
+    aim = {
+        'encoding': 'predicts the brain responses from what was shown',
+        'movie': 'relates the film to the brain responses',
+    }.get(results.system, 'tells from the brain responses what was shown')
+    n_trials = sum(run.n_trials for run in results.runs)
+    minutes = sum(run.n_volumes * run.repetition_time for run in results.runs) / 60
+    trials = f' with {n_trials} trials' if n_trials else ''
+    text = (
+        f'Participant {results.participant} saw {shown} in {len(results.runs)} '
+        f'run{"s" * (len(results.runs) != 1)}{trials} ({minutes:.0f} minutes of fMRI). The '
+        f'program {aim}.'
+    )
+    if results.split is not None:
+        text += (
+            f' Everything was fitted on training samples and judged on samples held out by '
+            f'{results.split.by} ({results.split.protocol}).'
+        )
+    return text
+
+
+def _warnings(reader: Reader) -> tuple[Block, ...]:
+    if not reader.results.warnings:
+        return (Text(('None.',)),)
+    return (Bullets(reader.results.warnings),)
+
+
+def _methods(reader: Reader) -> tuple[Block, ...]:
+    results = reader.results
+    if reader.config is None:
+        return ()
+    paragraphs = methods(
+        reader.config,
+        paradigm=results.paradigm,
+        version=results.version,
+        system=results.system,
+        derivatives=results.derivatives,
+        versions=results.versions,
+        rule=None if results.voxels is None else results.voxels.rule,
+    )
+    entries = tuple((work.text, work.address) for work in cited(paragraphs))
+    intro = 'This text may be used in a paper as it is; the same is in logs/CITATION.md.'
+    return (
+        Text((intro, *(in_words(paragraph) for paragraph in paragraphs))),
+        References(entries),
+    )
+
+
+def _provenance(reader: Reader) -> tuple[Block, ...]:
+    results = reader.results
+    blocks: list[Block] = [
+        Bullets((f'Program: bids_neurodecode {results.version}.', f'Run: {results.run_id}.'))
+    ]
+    if results.stages:
+        blocks.append(_stage_table(results.stages))
+    if results.versions:
+        rows = tuple((name, version) for name, version in results.versions.items())
+        blocks.append(Table(('software', 'version'), rows, 'Versions', folded=True))
+    if results.config is not None:
+        text = results.config.read_text('utf-8')
+        blocks.append(Code('All settings of this run (TOML)', text))
+    return tuple(blocks)
+
+
+def _stage_table(stages: tuple[StageResults, ...]) -> Table:
+    def memory(value: float | None) -> str:
+        return 'n/a' if value is None else f'{value:.2f}'
+
+    rows = [(stage.name, f'{stage.seconds:.1f}', memory(stage.memory_gb)) for stage in stages]
+    known = [stage.memory_gb for stage in stages if stage.memory_gb is not None]
+    total = f'{sum(stage.seconds for stage in stages):.1f}'
+    rows.append(('sum of times, peak of memory', total, memory(max(known, default=None))))
+    caption = 'Time and peak memory of each stage; stages that ran side by side overlap.'
+    return Table(('stage', 'seconds', 'memory (GB)'), tuple(rows), caption, frozenset({1, 2}))

@@ -1,0 +1,143 @@
+"""Pictures inside the page: what was shown beside what was decoded, good and bad alike."""
+
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from bids_neurodecode.report.style import new_figure, plain, shorten, styled
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+    from PIL.Image import Image
+
+Kind = Literal['best', 'median', 'worst']
+
+THUMBNAIL = 128
+"""Longest side in pixels of a picture in the page."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """One held-out sample: what was shown, what was decoded, and how well it ranked."""
+
+    kind: Kind
+    stimulus: str
+    retrieved: str
+    rank: int
+    n_candidates: int
+
+
+def pick_examples(predictions: pd.DataFrame, n: int = 4) -> list[Example]:
+    """Choose the best, the middle and the worst held-out samples.
+
+    Samples are put in order by rank (as a share of their candidates) and, within one rank, by the
+    similarity of the decoded features to the true stimulus. Within each group a stimulus appears
+    once where there are others to show.
+
+    Parameters
+    ----------
+    predictions
+        Columns ``stimulus``, ``retrieved``, ``rank``, ``n_candidates``; ``similarity`` is used
+        where it is there.
+    n
+        How many of each kind; fewer where there are not three times as many samples.
+    """
+    table = predictions[predictions['retrieved'].notna()].copy()
+    n = min(n, len(table) // 3) or min(1, len(table))
+    if not n:
+        return []
+    table['_share'] = table['rank'] / table['n_candidates']
+    keys, ascending = ['_share'], [True]
+    if 'similarity' in table.columns:
+        keys, ascending = ['_share', 'similarity'], [True, False]
+    table = table.sort_values(keys, ascending=ascending, kind='stable')
+    order = np.arange(len(table))
+    middle = order[np.argsort(np.abs(order - (len(table) - 1) / 2), kind='stable')]
+    walks: dict[Kind, Any] = {'best': order, 'median': middle, 'worst': order[::-1]}
+    examples = []
+    for kind, walk in walks.items():
+        if kind != 'best' and len(table) < 3:
+            continue
+        for place in _distinct(table['stimulus'].tolist(), walk, n):
+            row = table.iloc[place]
+            examples.append(
+                Example(
+                    kind,
+                    str(row['stimulus']),
+                    str(row['retrieved']),
+                    int(row['rank']),
+                    int(row['n_candidates']),
+                )
+            )
+    return examples
+
+
+def _distinct(stimuli: list[str], walk: Any, n: int) -> list[int]:
+    """Take the first ``n`` places of a walk, each stimulus once, then fill up with the rest."""
+    seen: set[str] = set()
+    first: list[int] = []
+    rest: list[int] = []
+    for place in walk:
+        (rest if stimuli[place] in seen else first).append(int(place))
+        seen.add(stimuli[place])
+    return (first + rest)[:n]
+
+
+def thumbnail(path: Path, size: int = THUMBNAIL) -> Image | None:
+    """Read a picture, at most ``size`` pixels a side; None where it cannot be read as one."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as image:
+            small = image.convert('RGB')
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError):
+        return None
+    small.thumbnail((size, size), Image.Resampling.LANCZOS)
+    return small
+
+
+def data_uri(image: Image) -> str:
+    """Return a picture as a JPEG inside a ``data:`` address."""
+    buffer = io.BytesIO()
+    image.save(buffer, format='JPEG', quality=85)
+    return 'data:image/jpeg;base64,' + base64.b64encode(buffer.getvalue()).decode('ascii')
+
+
+@styled
+def plot_examples(examples: list[Example], pictures: dict[str, Image]) -> Figure:
+    """Draw shown stimuli above retrieved ones, a column a sample, a pair of rows a kind.
+
+    Parameters
+    ----------
+    examples
+        From :func:`pick_examples`.
+    pictures
+        Thumbnails by stimulus name; one that is missing leaves an empty frame.
+    """
+    kinds = list(dict.fromkeys(example.kind for example in examples))
+    rows = {kind: [e for e in examples if e.kind == kind] for kind in kinds}
+    n_columns = max(len(row) for row in rows.values())
+    figure = new_figure(2 * 1.25 * len(kinds), min(9.0, 1.3 * n_columns + 0.8))
+    axes = figure.subplots(2 * len(kinds), n_columns, squeeze=False)
+    for axis in axes.ravel():
+        axis.set(xticks=[], yticks=[])
+        axis.spines[:].set_visible(False)
+    for i, kind in enumerate(kinds):
+        for j, example in enumerate(rows[kind]):
+            for offset, name in ((0, example.stimulus), (1, example.retrieved)):
+                axis = axes[2 * i + offset, j]
+                if name in pictures:
+                    axis.imshow(np.asarray(pictures[name]))
+                axis.set_xlabel(plain(shorten(name, 18)), fontsize=6)
+            title = f'rank {example.rank} of {example.n_candidates}'
+            axes[2 * i, j].set_title(title, fontsize=7, loc='center')
+        axes[2 * i, 0].set_ylabel(f'{kind}\nshown')
+        axes[2 * i + 1, 0].set_ylabel('retrieved')
+    return figure

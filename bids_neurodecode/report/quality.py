@@ -1,0 +1,237 @@
+"""Quality reportlets: head motion, a carpet of one run, and the choice of noise components."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bids_neurodecode.report.style import (
+    BLACK,
+    BLUE,
+    GREY,
+    LIGHT,
+    ORANGE,
+    PALETTE,
+    RED,
+    WIDTH,
+    new_figure,
+    styled,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+Array = npt.NDArray[np.floating[Any]]
+
+TRANSLATIONS = ('trans_x', 'trans_y', 'trans_z')
+ROTATIONS = ('rot_x', 'rot_y', 'rot_z')
+FD_LIMIT = 0.5
+"""Millimetres of framewise displacement above which a volume is counted as moved."""
+HEAD_RADIUS = 50.0
+"""Millimetres; turns rotations into displacements (Power et al., 2012)."""
+
+
+@dataclass(frozen=True, eq=False)
+class RunMotion:
+    """Head motion of one run, and the numbers that sum it up.
+
+    ``displacement`` is the framewise displacement in mm, NaN for the first volume; translations
+    are in mm, rotations in radians, (n_volumes, 3) each.
+    """
+
+    label: str
+    repetition_time: float
+    displacement: Array
+    translations: Array
+    rotations: Array
+    computed: bool
+    """Whether the displacement was computed here, the table having none."""
+
+    @property
+    def mean(self) -> float:
+        """Mean framewise displacement (mm)."""
+        return float(np.nanmean(self.displacement))
+
+    @property
+    def maximum(self) -> float:
+        """Largest framewise displacement (mm)."""
+        return float(np.nanmax(self.displacement))
+
+    @property
+    def share_moved(self) -> float:
+        """Share of volumes above :data:`FD_LIMIT`."""
+        moved = self.displacement[np.isfinite(self.displacement)] > FD_LIMIT
+        return float(moved.mean())
+
+    @property
+    def drift(self) -> float:
+        """Largest distance from the first volume (translations, mm)."""
+        distance = np.linalg.norm(self.translations - self.translations[0], axis=1)
+        return float(np.nanmax(distance))
+
+
+def framewise_displacement(translations: Array, rotations: Array) -> Array:
+    """Sum the absolute changes of six motion parameters from volume to volume.
+
+    Parameters
+    ----------
+    translations, rotations
+        Shape (n_volumes, 3), mm and radians.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (n_volumes,), mm; NaN for the first volume.
+
+    References
+    ----------
+    Power et al. (2012), NeuroImage 59:2142, with a head of 50 mm radius.
+    """
+    steps = np.abs(np.diff(translations, axis=0)).sum(axis=1)
+    steps += HEAD_RADIUS * np.abs(np.diff(rotations, axis=0)).sum(axis=1)
+    return np.concatenate([[np.nan], steps])
+
+
+def run_motion(label: str, repetition_time: float, confounds: pd.DataFrame) -> RunMotion | None:
+    """Take the motion of a run from its confounds table; None where the table has none."""
+    if not set(TRANSLATIONS + ROTATIONS) <= set(confounds.columns) or len(confounds) < 2:
+        return None
+    translations = confounds[list(TRANSLATIONS)].to_numpy(dtype=float)
+    rotations = confounds[list(ROTATIONS)].to_numpy(dtype=float)
+    computed = 'framewise_displacement' not in confounds.columns
+    if computed:
+        displacement = framewise_displacement(translations, rotations)
+    else:
+        displacement = confounds['framewise_displacement'].to_numpy(dtype=float)
+    return RunMotion(label, repetition_time, displacement, translations, rotations, computed)
+
+
+@styled
+def plot_motion(runs: Sequence[RunMotion]) -> Figure:
+    """Draw framewise displacement, translations and rotations of all runs, end to end."""
+    figure = new_figure(4.6)
+    axes = figure.subplots(3, 1, sharex=True, height_ratios=(1.2, 1, 1))
+    start = 0.0
+    for number, run in enumerate(runs):
+        minutes = start + np.arange(len(run.displacement)) * run.repetition_time / 60
+        end = start + len(run.displacement) * run.repetition_time / 60
+        axes[0].plot(minutes, run.displacement, color=BLACK, linewidth=0.8)
+        for series, axis, unit in (
+            (run.translations, axes[1], 1.0),
+            (run.rotations, axes[2], 180 / np.pi),
+        ):
+            for k, (color, name) in enumerate(zip((BLUE, ORANGE, RED), 'xyz', strict=True)):
+                label = name if number == 0 else None
+                axis.plot(minutes, series[:, k] * unit, color=color, linewidth=0.8, label=label)
+        for axis in axes:
+            if number % 2:
+                axis.axvspan(start, end, color=LIGHT, alpha=0.35, linewidth=0)
+        if len(runs) <= 24:
+            axes[0].annotate(
+                str(number + 1),
+                ((start + end) / 2, 1.02),
+                xycoords=('data', 'axes fraction'),
+                ha='center',
+                fontsize=7,
+                color=GREY,
+            )
+        start = end
+    axes[0].axhline(FD_LIMIT, color=RED, linewidth=0.9, linestyle='--')
+    top = max(1.1 * FD_LIMIT, 1.05 * max(run.maximum for run in runs))
+    axes[0].set(ylabel='FD (mm)', ylim=(0, top), xlim=(0, start))
+    axes[1].set(ylabel='translation (mm)')
+    axes[2].set(ylabel='rotation (°)', xlabel='time over all runs (min)')
+    figure.legend(*axes[1].get_legend_handles_labels(), loc='outside right center', title='axis')
+    figure.align_ylabels()
+    return figure
+
+
+@styled
+def plot_carpet(series: Array, repetition_time: float, displacement: Array | None) -> Figure:
+    """Draw a run as voxels by time under its framewise displacement (nireports' carpet).
+
+    Parameters
+    ----------
+    series
+        Shape (n_volumes, n_voxels); each voxel is detrended and z-scored before it is drawn.
+    repetition_time
+        Seconds.
+    displacement
+        Shape (n_volumes,), mm, drawn above the carpet where it is known.
+    """
+    import matplotlib.pyplot as plt
+    from nireports.reportlets.nuisance import plot_carpet as draw_carpet
+
+    moving = series[:, series.std(axis=0) > 0]
+    # nireports draws on pyplot's current figure: this one is taken off that list before it leaves
+    figure: Figure = plt.figure(figsize=(WIDTH, 3.4))
+    try:
+        grid = figure.add_gridspec(
+            2, 1, height_ratios=(1, 3), hspace=0.08, left=0.08, right=0.98, top=0.97, bottom=0.15
+        )
+        draw_carpet(
+            moving.T,
+            tr=repetition_time,
+            subplot=grid[1],
+            sort_rows=False,
+            legend=False,
+            segments={f'{moving.shape[1]} voxels': list(range(moving.shape[1]))},
+            detrend=True,
+            fontsize=8,
+        )
+    finally:
+        plt.close(figure)
+    axis = figure.add_subplot(grid[0])
+    if displacement is None:
+        axis.set_axis_off()
+    else:
+        axis.plot(displacement, color=BLACK, linewidth=0.9)
+        axis.axhline(FD_LIMIT, color=RED, linewidth=0.9, linestyle='--')
+        axis.set(ylabel='FD (mm)', xlim=(-0.5, len(displacement) - 0.5), xticks=[])
+        axis.set_ylim(bottom=0)
+    return figure
+
+
+@styled
+def plot_components(curves: Sequence[Sequence[float]], chosen: Sequence[int]) -> Figure:
+    """Draw how much each number of noise components helps, and which was chosen.
+
+    Parameters
+    ----------
+    curves
+        One curve a fit; entry k is the cross-validated gain of k components over none.
+    chosen
+        The number chosen in each fit.
+    """
+    chosen = list(chosen)
+    figure = new_figure(2.6)
+    axis = figure.subplots()
+    for number, curve in enumerate(curves):
+        color = BLUE if len(curves) == 1 else PALETTE[number % len(PALETTE)]
+        axis.plot(range(len(curve)), curve, color=color, alpha=0.9 if len(curves) == 1 else 0.45)
+        k = chosen[number]
+        if k < len(curve):
+            axis.plot(
+                k,
+                curve[k],
+                'o',
+                color=color,
+                markersize=7,
+                markeredgecolor='white',
+                label=f'chosen: {k}' if len(curves) == 1 else None,
+            )
+    if len(curves) > 1:
+        counts = [f'{k} in {chosen.count(k)}' for k in sorted(set(chosen))]
+        label = f'chosen: {", ".join(counts)} of {len(chosen)} fits'
+        axis.plot([], [], 'o', color=GREY, label=label)
+    axis.axhline(0, color=GREY, linewidth=0.8, linestyle='--')
+    axis.set(xlabel='noise components', ylabel='cross-validated gain over none')
+    axis.set_xticks(range(max(len(curve) for curve in curves)))
+    axis.grid(axis='y')
+    axis.legend(loc='best')
+    return figure

@@ -1,0 +1,204 @@
+"""What the workflow hands to the report: one record a participant, written as ``results.json``.
+
+The record holds paths and small facts, no arrays: the report reads the files that it shows, so
+that a page can be made again long after the run. Anything optional may be missing; the page then
+says that it is.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from bids_neurodecode.bids.records import Paradigm
+from bids_neurodecode.errors import ReportError
+
+BROKEN = 'Cannot read the results in {source}: {reason}. Run the participant again.'
+
+
+@dataclass(frozen=True)
+class RunResults:
+    """One run that was used: its label, its size and its files."""
+
+    label: str
+    n_volumes: int
+    repetition_time: float
+    """Seconds."""
+    bold: Path
+    mask: Path
+    events: Path
+    confounds: Path | None = None
+    n_trials: int = 0
+
+
+@dataclass(frozen=True)
+class SplitResults:
+    """What was held out."""
+
+    by: str
+    """``run``, ``session``, ``stimulus``, ``film`` or ``time``."""
+    protocol: str
+    """Such as ``leave-one-out-by-run``."""
+    n_folds: int
+    repeats_cross: bool
+    """Whether presentations of one stimulus are on both sides (splits by run or session)."""
+
+
+@dataclass(frozen=True)
+class BetaResults:
+    """How the single-trial betas were made; tuples hold one entry a fit (all data, or a fold)."""
+
+    model: str
+    """``B``, ``C`` or ``D``."""
+    engine: str
+    tuning: str
+    """``training`` or ``all``: which trials chose components and fractions."""
+    n_components: tuple[int, ...] = ()
+    component_curves: tuple[tuple[float, ...], ...] = ()
+    """Score of 0, 1, 2, ... noise components, relative to none (higher is better)."""
+    n_noise_pool: int | None = None
+    onoff_threshold: float | None = None
+    """ON-OFF R2 in percent below which a voxel is in the noise pool."""
+    hrf_times_to_peak: tuple[float, ...] = ()
+    """Seconds from onset to peak of each HRF of the library, in the order of the index map."""
+
+
+@dataclass(frozen=True)
+class NullResults:
+    """A score under shuffled pairings."""
+
+    values: Path
+    """``.npy`` of shape (n_permutations,)."""
+    observed: float
+    metric: str
+    """Its name in the metrics table."""
+
+
+@dataclass(frozen=True)
+class ConfusionResults:
+    """How often each stimulus or category (rows) was taken for each other one (columns)."""
+
+    matrix: Path
+    """``.npy`` of shape (n_labels, n_labels), counts."""
+    labels: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class VoxelResults:
+    """How many voxels there were, how many were used, and by which rule."""
+
+    n_mask: int
+    n_selected: int
+    rule: str
+    """In words, such as ``F test over stimuli, FDR 0.05, training samples only``."""
+
+
+@dataclass(frozen=True)
+class StageResults:
+    """What one stage of the workflow took."""
+
+    name: str
+    seconds: float
+    memory_gb: float | None = None
+    """Peak resident memory."""
+
+
+@dataclass(frozen=True)
+class ParticipantResults:
+    """Everything that the page of one participant shows.
+
+    ``maps`` are 3-D NIfTI files on one grid, by the names of :data:`report.brain.MAPS` (``tsnr``,
+    ``noiseceiling``, ``ncsnr``, ``hrfindex``, ``rsquared``, ``fracridge``, ``isc``, ``pearsonr``)
+    plus ``reliable`` (selected voxels) and ``dseg`` (atlas). ``trials`` has the columns ``onset``,
+    ``duration`` (s), ``stimulus``, ``run`` and, where known, ``trial_type``, ``session`` and
+    ``repeat``. ``predictions`` has one row a held-out sample: ``fold``, ``sample``, ``stimulus``,
+    ``n_candidates``, ``rank`` (1 is best), ``retrieved`` (file of the nearest stimulus) and, where
+    known, ``similarity``. Stimulus names are files relative to ``stimuli_dir``.
+    """
+
+    participant: str
+    version: str
+    run_id: str
+    system: str
+    paradigm: Paradigm
+    task: str
+    bids_name: str
+    runs: tuple[RunResults, ...]
+    derivatives: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    space: str | None = None
+    in_mni: bool = False
+    split: SplitResults | None = None
+    betas: BetaResults | None = None
+    voxels: VoxelResults | None = None
+    trials: Path | None = None
+    maps: Mapping[str, Path] = field(default_factory=dict)
+    mean_bold: Path | None = None
+    metrics: Path | None = None
+    predictions: Path | None = None
+    confusion: ConfusionResults | None = None
+    null: NullResults | None = None
+    stimuli_dir: Path | None = None
+    parcels: Path | None = None
+    """Table of scores a parcel (movies): ``name`` and one column a score."""
+    stages: tuple[StageResults, ...] = ()
+    config: Path | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """Write the record as JSON (paths as text)."""
+        return json.dumps(dataclasses.asdict(self), default=str, indent=2) + '\n'
+
+    @classmethod
+    def from_json(cls, text: str, *, source: str = 'results.json') -> Self:
+        """Read what :meth:`to_json` wrote.
+
+        Raises
+        ------
+        ReportError
+            If it is not such a record; ``source`` is what the message names.
+        """
+        try:
+            return cls(**_typed(json.loads(text)))
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            reason = ' '.join(str(error).split())
+            raise ReportError(BROKEN.format(source=source, reason=reason)) from error
+
+
+def _typed(values: dict[str, Any]) -> dict[str, Any]:
+    """Turn what JSON holds into the types of :class:`ParticipantResults`."""
+    values['runs'] = tuple(
+        RunResults(**_with_paths(run, 'bold', 'mask', 'events', 'confounds'))
+        for run in values['runs']
+    )
+    values['stages'] = tuple(StageResults(**stage) for stage in values.get('stages', ()))
+    for key, kind in (('split', SplitResults), ('voxels', VoxelResults)):
+        values[key] = None if values.get(key) is None else kind(**values[key])
+    if values.get('betas') is not None:
+        betas = values['betas']
+        betas['component_curves'] = tuple(tuple(c) for c in betas.get('component_curves', ()))
+        for key in ('n_components', 'hrf_times_to_peak'):
+            betas[key] = tuple(betas.get(key, ()))
+        values['betas'] = BetaResults(**betas)
+    if values.get('null') is not None:
+        values['null'] = NullResults(**_with_paths(values['null'], 'values'))
+    if values.get('confusion') is not None:
+        confusion = _with_paths(values['confusion'], 'matrix')
+        confusion['labels'] = tuple(confusion['labels'])
+        values['confusion'] = ConfusionResults(**confusion)
+    for key in ('derivatives', 'notes', 'warnings'):
+        values[key] = tuple(values.get(key, ()))
+    values['maps'] = {name: Path(path) for name, path in values.get('maps', {}).items()}
+    return _with_paths(
+        values,
+        *('trials', 'mean_bold', 'metrics', 'predictions', 'stimuli_dir', 'parcels', 'config'),
+    )
+
+
+def _with_paths(values: dict[str, Any], *keys: str) -> dict[str, Any]:
+    return values | {k: Path(values[k]) for k in keys if values.get(k) is not None}

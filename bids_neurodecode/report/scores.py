@@ -1,0 +1,393 @@
+"""Score reportlets: scores beside chance, ceiling and baselines; their null; what is confused."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bids_neurodecode.report.style import (
+    BLACK,
+    BLUE,
+    GREY,
+    LIGHT,
+    ORANGE,
+    RED,
+    new_figure,
+    percent,
+    plain,
+    shorten,
+    styled,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+NUMBERS = ('value', 'chance', 'ceiling', 'ci_low', 'ci_high', 'p', 'n')
+
+
+@dataclass(frozen=True)
+class Metric:
+    """How a metric is named, written and read."""
+
+    title: str
+    meaning: str
+    share: bool = False
+    """Written as percent."""
+    higher_is_better: bool = True
+
+
+METRICS: dict[str, Metric] = {
+    'identification_top1': Metric(
+        'Identification among all candidates',
+        'share of held-out samples whose own stimulus was the best match among all candidates',
+        share=True,
+    ),
+    'identification_2way': Metric(
+        'Two-way identification',
+        'share of pairs in which the own stimulus matched better than another one; it says '
+        'much less than identification among all candidates',
+        share=True,
+    ),
+    'retrieval_image_top1': Metric(
+        'Image retrieval', 'share of samples whose image was found from the brain', share=True
+    ),
+    'retrieval_brain_top1': Metric(
+        'Brain retrieval', 'share of images whose brain response was found', share=True
+    ),
+    'pixcorr': Metric('Pixel correlation', 'correlation of the pixels; rewards blur'),
+    'ssim_2d': Metric('SSIM', 'structural similarity of the grey images; rewards blur'),
+    'ssim_columnwise_legacy': Metric(
+        'SSIM (column-wise, legacy)', 'structural similarity as some papers computed it'
+    ),
+    'alexnet2_2way': Metric('AlexNet(2) two-way', 'two-way, early features', share=True),
+    'alexnet5_2way': Metric('AlexNet(5) two-way', 'two-way, mid-level features', share=True),
+    'inception_2way': Metric('Inception two-way', 'two-way, late features', share=True),
+    'clip_2way': Metric('CLIP two-way', 'two-way, semantic features', share=True),
+    'efficientnet_distance': Metric(
+        'EfficientNet distance', 'correlation distance of features', higher_is_better=False
+    ),
+    'swav_distance': Metric(
+        'SwAV distance', 'correlation distance of features', higher_is_better=False
+    ),
+    'latent_mse': Metric(
+        'Latent squared error', 'mean squared error of the latents', higher_is_better=False
+    ),
+    'latent_mae': Metric(
+        'Latent absolute error', 'mean absolute error of the latents', higher_is_better=False
+    ),
+    'voxel_r_median': Metric(
+        'Voxel-wise correlation (median)', 'predicted with measured responses, median voxel'
+    ),
+    'voxel_r_mean': Metric(
+        'Voxel-wise correlation (mean)', 'predicted with measured responses, mean over voxels'
+    ),
+    'voxel_r2_median': Metric(
+        'Voxel-wise R² (median)', 'variance predicted on held-out data, median voxel'
+    ),
+    'noise_normalized_median': Metric(
+        'Noise-normalised accuracy (median)', 'squared correlation over the noise ceiling'
+    ),
+    'noise_normalized_paper': Metric(
+        'Noise-normalised accuracy (as in the challenge)', 'mean of r² over the noise ceiling'
+    ),
+    'frame_ssim': Metric('Frame SSIM', 'structural similarity of predicted and shown frames'),
+}
+
+HEADLINES = tuple(METRICS)
+"""Which metric heads the page: the first of these that was scored."""
+
+
+def metric_of(name: str) -> Metric:
+    """Return the description of a metric; an unknown one describes itself."""
+    return METRICS.get(name, Metric(name.replace('_', ' '), ''))
+
+
+def read_metrics(path: Path) -> pd.DataFrame:
+    """Read a metrics table; ``n/a`` becomes NaN in the columns of numbers."""
+    import pandas as pd
+
+    table = pd.read_csv(path, sep='\t', dtype=str, keep_default_na=False)
+    for column in NUMBERS:
+        values = table[column] if column in table.columns else pd.Series('n/a', table.index)
+        table[column] = pd.to_numeric(values.mask(values.isin(['n/a', ''])))
+    return table
+
+
+def is_baseline(model: str) -> bool:
+    """Return whether a model is there for comparison only."""
+    return model.startswith('baseline')
+
+
+def headline(metrics: pd.DataFrame) -> pd.Series[Any] | None:
+    """Return the row that heads the page: a model's (not a baseline's) most telling score."""
+    models = metrics[~metrics['model'].map(is_baseline)]
+    for name in HEADLINES:
+        rows = models[(models['metric'] == name) & models['value'].notna()]
+        if len(rows):
+            return rows.iloc[0]
+    rows = models[models['value'].notna()]
+    return rows.iloc[0] if len(rows) else None
+
+
+def write_score(name: str, value: float) -> str:
+    """Write a value of a metric as the page shows it.
+
+    Examples
+    --------
+    >>> write_score('identification_top1', 0.78125), write_score('pixcorr', 0.3)
+    ('78.1 %', '0.300')
+    """
+    if not math.isfinite(value):
+        return 'n/a'
+    return percent(value) if metric_of(name).share else f'{value:.3f}'
+
+
+def write_p(value: float) -> str:
+    """Write a p value with enough digits to tell it from its neighbours.
+
+    Examples
+    --------
+    >>> write_p(0.000999), write_p(0.0321)
+    ('0.001', '0.032')
+    """
+    if not math.isfinite(value):
+        return 'n/a'
+    return f'{value:.3f}' if value >= 0.0005 else f'{value:.1e}'
+
+
+@styled
+def plot_scores(metrics: pd.DataFrame) -> Figure:
+    """Draw each score with its interval beside chance, ceiling and baselines, a panel a metric.
+
+    Parameters
+    ----------
+    metrics
+        The metrics table: ``model``, ``metric``, ``value``, ``chance``, ``ceiling``, ``ci_low``,
+        ``ci_high``; optional ``space``, ``split`` tell rows of one model apart.
+    """
+    shown = metrics[metrics['value'].notna()]
+    names = list(dict.fromkeys(shown['metric']))
+    sizes = [int((shown['metric'] == name).sum()) for name in names]
+    figure = new_figure(0.27 * sum(sizes) + 0.62 * len(names) + 0.5)
+    axes = np.atleast_1d(figure.subplots(len(names), 1, height_ratios=[n + 1.2 for n in sizes]))
+    for axis, name in zip(axes, names, strict=True):
+        _draw_metric(axis, name, shown[shown['metric'] == name])
+    figure.legend(handles=_score_legend(), loc='outside lower center', ncols=5)
+    return figure
+
+
+def _draw_metric(axis: Axes, name: str, rows: pd.DataFrame) -> None:
+    metric = metric_of(name)
+    scale = 100.0 if metric.share else 1.0
+    # the split and the voxel set tell apart rows that share a model's name
+    telling = [c for c in ('model', 'space', 'split') if c == 'model' or rows[c].nunique() > 1]
+    labels = rows[telling].astype(str).agg(', '.join, axis=1)
+    for y, (_, row) in enumerate(rows.iterrows()):
+        baseline = is_baseline(str(row['model']))
+        color = GREY if baseline else BLUE
+        if np.isfinite([row['ci_low'], row['ci_high']]).all():
+            axis.hlines(y, scale * row['ci_low'], scale * row['ci_high'], color=color, lw=1.8)
+        axis.plot(
+            scale * row['value'],
+            y,
+            'o',
+            color=color,
+            markersize=7,
+            markerfacecolor='white' if baseline else color,
+            zorder=4,
+        )
+        if np.isfinite(row['chance']):
+            axis.plot(scale * row['chance'], y, '|', color=RED, markersize=14, mew=2)
+        if np.isfinite(row['ceiling']):
+            axis.plot(scale * row['ceiling'], y, 'D', color=ORANGE, markersize=5)
+    axis.set_yticks(range(len(rows)), [plain(shorten(label, 30)) for label in labels])
+    axis.set_ylim(len(rows) - 0.4, -0.6)
+    axis.grid(axis='x')
+    unit = ' (%)' if metric.share else ''
+    better = '' if metric.higher_is_better else ', lower is better'
+    axis.set_title(plain(f'{metric.title}{unit}{better}'))
+    if metric.share:
+        axis.set_xlim(-1, 101)
+    else:
+        axis.margins(x=0.08)
+        low, high = axis.get_xlim()
+        axis.set_xlim(min(low, 0.0), max(high, 0.0))
+
+
+def _score_legend() -> list[Any]:
+    from matplotlib.lines import Line2D
+
+    point: dict[str, Any] = {'linestyle': 'none', 'marker': 'o', 'markersize': 7}
+    return [
+        Line2D([], [], color=BLUE, label='model', **point),
+        Line2D([], [], color=GREY, markerfacecolor='white', label='baseline', **point),
+        Line2D([], [], color=BLUE, lw=1.8, label='confidence interval'),
+        Line2D([], [], color=RED, linestyle='none', marker='|', ms=12, mew=2, label='chance'),
+        Line2D([], [], color=ORANGE, linestyle='none', marker='D', ms=5, label='ceiling'),
+    ]
+
+
+@styled
+def plot_null(
+    null: npt.NDArray[np.floating[Any]], observed: float, metric: str, chance: float = math.nan
+) -> Figure:
+    """Draw the scores under shuffled pairings, and where the real one lies.
+
+    Parameters
+    ----------
+    null
+        Shape (n_permutations,).
+    observed, chance
+        The real score and the expected one under guessing.
+    metric
+        Its name, for the axis.
+    """
+    described = metric_of(metric)
+    scale = 100.0 if described.share else 1.0
+    figure = new_figure(2.4)
+    axis = figure.subplots()
+    distinct = np.unique(null)
+    if distinct.size <= 40:
+        # a score of few samples takes few values: bars on the values, not across them
+        counts = [int((null == value).sum()) for value in distinct]
+        gap = float(np.diff(distinct).min()) if distinct.size > 1 else 0.01
+        axis.bar(scale * distinct, counts, width=0.85 * scale * gap, color=GREY, alpha=0.55)
+    else:
+        axis.hist(scale * null, bins=40, color=GREY, alpha=0.55)
+    axis.axvline(scale * observed, color=BLUE, linewidth=2, label='observed')
+    if np.isfinite(chance):
+        axis.axvline(scale * chance, color=RED, linewidth=1.2, linestyle='--', label='chance')
+    unit = ' (%)' if described.share else ''
+    axis.set(xlabel=f'{described.title}{unit}', ylabel=f'count of {null.size} permutations')
+    axis.legend(loc='upper center')
+    return figure
+
+
+@styled
+def plot_confusion(matrix: npt.NDArray[Any], labels: Sequence[str]) -> Figure:
+    """Draw the confusion matrix: rows are shown, columns are decoded, percent of the row.
+
+    Parameters
+    ----------
+    matrix
+        Shape (n_labels, n_labels), counts.
+    labels
+        Names of the rows and columns.
+    """
+    n = len(labels)
+    counts = np.asarray(matrix, dtype=float)
+    totals = counts.sum(axis=1, keepdims=True)
+    shares = 100 * np.divide(counts, totals, out=np.zeros_like(counts), where=totals > 0)
+    side = min(max(0.42 * n + 1.2, 2.6), 6.0)
+    figure = new_figure(side, layout='compressed')
+    axis = figure.subplots()
+    drawn = axis.imshow(shares, cmap='Blues', vmin=0, vmax=100, interpolation='nearest')
+    names = [plain(shorten(label, 20)) for label in labels]
+    if n <= 40:
+        axis.set_xticks(range(n), names, rotation=45, ha='right', rotation_mode='anchor')
+        axis.set_yticks(range(n), names)
+    if n <= 12:
+        for i, j in np.ndindex(n, n):
+            if counts[i, j]:
+                color = 'white' if shares[i, j] > 55 else BLACK
+                text = f'{counts[i, j]:g}'
+                axis.text(j, i, text, ha='center', va='center', color=color, fontsize=8)
+    axis.set(xlabel='decoded as', ylabel='shown')
+    axis.spines[:].set_visible(False)
+    figure.colorbar(drawn, ax=axis, label='% of presentations', shrink=0.8)
+    return figure
+
+
+@styled
+def plot_ranks(predictions: pd.DataFrame) -> Figure:
+    """Draw how often the true stimulus is among the best k, and the score of each fold.
+
+    Parameters
+    ----------
+    predictions
+        Columns ``rank`` (from 1), ``n_candidates`` and ``fold``.
+    """
+    ranks = predictions['rank'].to_numpy(dtype=float)
+    n_candidates = predictions['n_candidates'].to_numpy(dtype=float)
+    k = np.arange(1, int(n_candidates.max()) + 1)
+    found = np.array([(ranks <= value).mean() for value in k])
+    guessed = np.array([np.minimum(value / n_candidates, 1).mean() for value in k])
+    figure = new_figure(2.7)
+    left, right = figure.subplots(1, 2, width_ratios=(1.15, 1))
+    marker = 'o' if k.size <= 30 else None
+    left.plot(k, 100 * found, color=BLUE, marker=marker, markersize=4, label='decoded')
+    left.plot(k, 100 * guessed, color=RED, linestyle='--', label='chance')
+    left.set(xlabel='best k of the candidates', ylabel='true stimulus among them (%)')
+    left.set_ylim(0, 102)
+    left.grid()
+    left.legend(loc='lower right')
+    by_fold = (predictions['rank'] == 1).groupby(predictions['fold'], sort=True).mean()
+    right.plot(range(len(by_fold)), 100 * by_fold, 'o', color=BLUE)
+    right.axhline(100 * (ranks == 1).mean(), color=BLUE, linewidth=1, label='all samples')
+    right.axhline(
+        100 * (1 / n_candidates).mean(), color=RED, linewidth=1.1, linestyle='--', label='chance'
+    )
+    step = max(1, len(by_fold) // 12)
+    right.set_xticks(range(0, len(by_fold), step), [str(f) for f in by_fold.index[::step]])
+    right.set(xlabel='fold', ylabel='best match is right (%)', ylim=(-2, 102))
+    right.set_xlim(-0.6, len(by_fold) - 0.4)
+    right.grid(axis='y')
+    right.legend(loc='best')
+    return figure
+
+
+@styled
+def plot_group(
+    values: npt.NDArray[np.floating[Any]],
+    labels: Sequence[str],
+    metric: str,
+    *,
+    intervals: npt.NDArray[np.floating[Any]] | None = None,
+    mean: float = math.nan,
+    mean_interval: tuple[float, float] = (math.nan, math.nan),
+    chance: float = math.nan,
+) -> Figure:
+    """Draw one score of all participants, each a dot with its interval, and their mean.
+
+    Parameters
+    ----------
+    values
+        Shape (n_participants,).
+    labels
+        Their names.
+    intervals
+        Confidence interval of each, shape (n_participants, 2).
+    mean, mean_interval
+        Over participants.
+    """
+    described = metric_of(metric)
+    scale = 100.0 if described.share else 1.0
+    figure = new_figure(min(0.25 * len(values) + 1.25, 9.0))
+    axis = figure.subplots()
+    y = np.arange(len(values))
+    if intervals is not None:
+        axis.hlines(y, scale * intervals[:, 0], scale * intervals[:, 1], color=BLUE, lw=1.5)
+    axis.plot(scale * values, y, 'o', color=BLUE, markersize=7, label='participant')
+    axis.plot(scale * mean, len(values), 'D', color=BLACK, markersize=7, label='mean')
+    axis.hlines(len(values), *(scale * v for v in mean_interval), color=BLACK, lw=1.8)
+    axis.axhspan(len(values) - 0.5, len(values) + 0.5, color=LIGHT, alpha=0.35, linewidth=0)
+    if np.isfinite(chance):
+        axis.axvline(scale * chance, color=RED, linestyle='--', linewidth=1.2, label='chance')
+    names = [plain(shorten(label)) for label in labels]
+    axis.set_yticks(range(len(values) + 1), [*names, 'mean'])
+    axis.set_ylim(len(values) + 0.5, -0.6)
+    unit = ' (%)' if described.share else ''
+    axis.set_xlabel(f'{described.title}{unit}')
+    if described.share:
+        axis.set_xlim(-1, 101)
+    axis.grid(axis='x')
+    figure.legend(loc='outside right upper')
+    return figure

@@ -1,0 +1,168 @@
+"""Sections on what came out: scores with what to hold them against, and what was decoded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bids_neurodecode.report import pictures, scores
+from bids_neurodecode.report.build import Block, Gallery, Pair, Plot, Table, Text
+from bids_neurodecode.report.reader import Reader, read_table
+from bids_neurodecode.report.style import percent
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def scores_section(reader: Reader) -> tuple[Block, ...]:
+    """Show the scores beside chance, ceiling, baselines and their null distribution."""
+    blocks: list[Block] = []
+    if reader.metrics is not None and reader.metrics['value'].notna().any():
+        blocks += [_metrics_table(reader.metrics), _score_plot(reader, reader.metrics)]
+    blocks += [*_null(reader), *_ranks(reader), *_confusion(reader), *_parcels(reader)]
+    return tuple(blocks) or (Text(('No score was computed.',)),)
+
+
+def _score_plot(reader: Reader, metrics: pd.DataFrame) -> Plot:
+    confidence = 0.95 if reader.config is None else reader.config.evaluation.confidence
+    return reader.plot(
+        'scores',
+        scores.plot_scores(metrics),
+        'Scores on held-out samples, a panel a metric. Filled dots: models; open dots: '
+        f'baselines; bars: {100 * confidence:g} % confidence intervals; red strokes: what '
+        'guessing would score; orange diamonds: the best score that the noise allows, where '
+        'it is known. A bar that reaches the red stroke is no evidence.',
+        'Dot plot of the scores in the table above.',
+    )
+
+
+def _null(reader: Reader) -> Iterable[Block]:
+    null = reader.results.null
+    if null is None:
+        return
+    values = np.load(null.values, allow_pickle=False)
+    chance = np.nan
+    if reader.metrics is not None:
+        rows = reader.metrics[reader.metrics['metric'] == null.metric]
+        chance = float(rows['chance'].iloc[0]) if len(rows) else np.nan
+    largest = scores.write_score(null.metric, float(values.max()))
+    observed = scores.write_score(null.metric, null.observed)
+    yield reader.plot(
+        'null',
+        scores.plot_null(values, null.observed, null.metric, chance),
+        f'Scores of {values.size} analyses with shuffled pairings of samples and stimuli '
+        f'(grey; largest: {largest}) and the real score (blue: {observed}). p is the share of '
+        f'grey scores that reach the real one, and never less than 1/{values.size + 1}.',
+        f'Histogram of {values.size} permutations; observed {observed}.',
+    )
+
+
+def _ranks(reader: Reader) -> Iterable[Block]:
+    if reader.predictions is None or reader.predictions.empty:
+        return
+    yield reader.plot(
+        'ranks',
+        scores.plot_ranks(reader.predictions),
+        'Left: how often the true stimulus is among the k best candidates (blue) and how '
+        'often it would be by guessing (red). Right: share of right first choices in each '
+        'fold; a score that rests on a few folds is a weak one.',
+        f'Ranks of {len(reader.predictions)} held-out samples.',
+    )
+
+
+def _confusion(reader: Reader) -> Iterable[Block]:
+    confusion = reader.results.confusion
+    if confusion is None:
+        return
+    matrix = np.load(confusion.matrix, allow_pickle=False)
+    right = percent(float(np.trace(matrix) / matrix.sum())) if matrix.sum() else 'none'
+    yield reader.plot(
+        'confusion',
+        scores.plot_confusion(matrix, confusion.labels),
+        f'Which stimuli are taken for which. Rows: shown; columns: decoded; numbers: held-out '
+        f'samples; colour: percent of the row. The diagonal is right ({right} of all).',
+        f'Confusion matrix of {len(confusion.labels)} labels, {right} on the diagonal.',
+    )
+
+
+def _parcels(reader: Reader) -> Iterable[Block]:
+    table = read_table(reader.results.parcels)
+    if table is None or table.empty:
+        return
+    rows = tuple(
+        tuple(f'{v:.3f}' if isinstance(v, float) else str(v) for v in row)
+        for row in table.itertuples(index=False)
+    )
+    numeric = frozenset(i for i, kind in enumerate(table.dtypes) if np.issubdtype(kind, np.number))
+    columns = tuple(str(c) for c in table.columns)
+    yield Table(columns, rows, f'Scores of {len(rows)} parcels', numeric, folded=True)
+
+
+def decoded_section(reader: Reader) -> tuple[Block, ...]:
+    """Show stimuli beside what was decoded: best, in the middle, worst."""
+    folder = reader.results.stimuli_dir
+    if reader.predictions is None or folder is None:
+        return ()
+    examples = pictures.pick_examples(reader.predictions)
+    if not examples:
+        return ()
+    found = {
+        name: image
+        for name in {n for e in examples for n in (e.stimulus, e.retrieved)}
+        if (image := pictures.thumbnail(folder / name)) is not None
+    }
+    titles = {'best': 'Best', 'median': 'In the middle', 'worst': 'Worst'}
+    rows = tuple(
+        (
+            titles[kind],
+            tuple(
+                Pair(
+                    f'rank {e.rank} of {e.n_candidates}',
+                    (e.stimulus, e.retrieved),
+                    (found.get(e.stimulus), found.get(e.retrieved)),
+                )
+                for e in examples
+                if e.kind == kind
+            ),
+        )
+        for kind in dict.fromkeys(e.kind for e in examples)
+    )
+    caption = (
+        'Pictures that were shown, each beside the stimulus whose features are most like the '
+        'decoded ones. Held-out samples are put in order by the rank of the true stimulus '
+        'among the candidates (1 is best; ties by similarity); the best, the middle and the '
+        'worst of them are shown. The pictures are taken from the stimuli, not generated.'
+    )
+    figure = reader.plot(
+        'examples',
+        pictures.plot_examples(examples, found),
+        'The same pictures as one figure.',
+        'The pictures of the gallery above.',
+    )
+    return (Gallery(rows, caption, figure),)
+
+
+def _metrics_table(metrics: pd.DataFrame) -> Table:
+    rows = []
+    for _, row in metrics.iterrows():
+        name = str(row['metric'])
+        value, chance, ceiling, low, high = (
+            scores.write_score(name, float(row[key]))
+            for key in ('value', 'chance', 'ceiling', 'ci_low', 'ci_high')
+        )
+        interval = 'n/a' if 'n/a' in (low, high) else f'{low} to {high}'
+        n = f'{row["n"]:.0f}' if np.isfinite(row['n']) else 'n/a'
+        title = scores.metric_of(name).title
+        p = scores.write_p(float(row['p']))
+        rows.append((str(row['model']), title, value, chance, ceiling, interval, p, n))
+    meanings = dict.fromkeys(
+        f'{m.title}: {m.meaning}.' for m in map(scores.metric_of, metrics['metric']) if m.meaning
+    )
+    return Table(
+        ('model', 'metric', 'value', 'chance', 'ceiling', 'confidence interval', 'p', 'n'),
+        tuple(rows),
+        'Scores on held-out samples. ' + ' '.join(meanings),
+        frozenset(range(2, 8)),
+    )

@@ -1,0 +1,173 @@
+"""The section on the signal: maps of the participant on the brain, each with its distribution."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bids_neurodecode.report import brain
+from bids_neurodecode.report.build import Block, Plot, Text
+from bids_neurodecode.report.results import ParticipantResults
+
+if TYPE_CHECKING:
+    import nibabel as nib
+
+WHERE = (
+    ' Slices run from the bottom to the top of the mask (z in mm); left is left. Right panel: '
+    'distribution over the voxels of the mask (grey) and those used (blue), dashed: medians.'
+)
+
+
+def signal_section(
+    results: ParticipantResults, name: Callable[[str, str], str]
+) -> tuple[Block, ...]:
+    """Make the figures of the maps that there are.
+
+    Parameters
+    ----------
+    results
+        Of the participant.
+    name
+        Gives the file name of a figure from its description and suffix.
+    """
+    maps = {key: path for key, path in results.maps.items() if path.exists()}
+    mask = _analysis_mask(results, maps)
+    if mask is None:
+        return (Text(('No map was made.',)),)
+    background = None if results.mean_bold is None else _load(results.mean_bold)
+    selected = _load(maps['reliable']) if 'reliable' in maps else None
+    blocks: list[Block] = []
+    for key, spec in brain.MAPS.items():
+        if key not in maps:
+            continue
+        image = _load(maps[key])
+        shown = spec
+        if key == 'hrfindex':
+            image = _times_to_peak(image, results)
+            if not (results.betas and results.betas.hrf_times_to_peak):
+                shown = brain.MapSpec('Index of the response shape', 'index', spec.how_to_read)
+        blocks.append(_map_block(key, image, shown, mask, background, selected, name))
+        if results.in_mni and spec.glass:
+            blocks.append(_glass_block(key, image, spec, mask, name))
+    if selected is not None:
+        blocks.append(_selection_block(results, selected, mask, background, name))
+    if 'dseg' in maps:
+        blocks.append(_atlas_block(_load(maps['dseg']), mask, background, name))
+    return tuple(blocks) or (Text(('No map was made.',)),)
+
+
+def _map_block(
+    key: str,
+    image: nib.Nifti1Image,
+    spec: brain.MapSpec,
+    mask: nib.Nifti1Image,
+    background: nib.Nifti1Image | None,
+    selected: nib.Nifti1Image | None,
+    name: Callable[[str, str], str],
+) -> Plot:
+    figure = brain.plot_map(image, spec, mask=mask, background=background, selected=selected)
+    inside = np.asarray(mask.dataobj) > 0
+    volume = np.asarray(image.dataobj)
+    values = volume[inside & np.isfinite(volume)]
+    middle = f'median {np.median(values):.3g} over {values.size} voxels' if values.size else ''
+    if selected is not None and values.size:
+        used = volume[inside & (np.asarray(selected.dataobj) > 0) & np.isfinite(volume)]
+        if used.size:
+            middle += f', {np.median(used):.3g} over the {used.size} used'
+    caption = f'{spec.title}: {middle}. {spec.how_to_read}{WHERE}'
+    return Plot(name(key, 'map'), figure, caption, f'{spec.title} on slices; {middle}.')
+
+
+def _glass_block(
+    key: str,
+    image: nib.Nifti1Image,
+    spec: brain.MapSpec,
+    mask: nib.Nifti1Image,
+    name: Callable[[str, str], str],
+) -> Plot:
+    caption = (
+        f'{spec.title} seen through a glass brain in MNI space: for each line of sight the '
+        'strongest voxel is shown, and only the strongest tenth of all voxels.'
+    )
+    figure = brain.plot_glass(image, spec, mask=mask)
+    return Plot(name(f'{key}glass', 'map'), figure, caption, f'{spec.title}, glass brain.')
+
+
+def _selection_block(
+    results: ParticipantResults,
+    selected: nib.Nifti1Image,
+    mask: nib.Nifti1Image,
+    background: nib.Nifti1Image | None,
+    name: Callable[[str, str], str],
+) -> Plot:
+    n = int((np.asarray(selected.dataobj) > 0).sum())
+    rule = '' if results.voxels is None else f' Rule: {results.voxels.rule.rstrip(".")}.'
+    caption = (
+        f'The {n} voxels that were used (orange) over the mean BOLD image; white line: edge of '
+        f'the mask.{rule}'
+    )
+    figure = brain.plot_selection(selected, mask=mask, background=background)
+    return Plot(name('selected', 'mask'), figure, caption, f'{n} selected voxels on slices.')
+
+
+def _atlas_block(
+    labels: nib.Nifti1Image,
+    mask: nib.Nifti1Image,
+    background: nib.Nifti1Image | None,
+    name: Callable[[str, str], str],
+) -> Plot:
+    regions = np.unique(np.asarray(labels.dataobj))
+    n = int((regions > 0).sum())
+    caption = (
+        f'The {n} regions of the atlas on the grid of the data; colours only tell neighbours '
+        'apart. Regions that do not follow the grey matter point to a wrong space.'
+    )
+    figure = brain.plot_parcels(labels, mask=mask, background=background)
+    return Plot(name('atlas', 'dseg'), figure, caption, f'Atlas of {n} regions on slices.')
+
+
+def _times_to_peak(image: nib.Nifti1Image, results: ParticipantResults) -> nib.Nifti1Image:
+    """Turn indices of the HRF library into seconds, where the times are known."""
+    import nibabel as nib
+
+    if results.betas is None or not results.betas.hrf_times_to_peak:
+        return image
+    times = np.asarray(results.betas.hrf_times_to_peak)
+    index = np.asarray(image.dataobj, dtype=np.float64)
+    known = np.isfinite(index) & (index >= 0) & (index < times.size)
+    seconds = np.where(known, times[np.where(known, index, 0).astype(int)], np.nan)
+    return nib.Nifti1Image(seconds, image.affine)
+
+
+def _analysis_mask(results: ParticipantResults, maps: dict[str, Path]) -> nib.Nifti1Image | None:
+    """Return the voxels that are in the masks of all runs; else those where a map has values."""
+    import nibabel as nib
+
+    masks = [_load(run.mask) for run in results.runs if run.mask.exists()]
+    shape = next((_load(p).shape[:3] for k, p in maps.items() if k in brain.MAPS), None)
+    masks = [mask for mask in masks if shape is None or mask.shape == shape]
+    if masks:
+        inside = np.all([np.asarray(mask.dataobj) > 0 for mask in masks], axis=0)
+        if inside.any():
+            return nib.Nifti1Image(inside.astype(np.uint8), masks[0].affine)
+    for key in ('tsnr', 'rsquared', 'pearsonr'):
+        if key in maps:
+            image = _load(maps[key])
+            volume = np.asarray(image.dataobj)
+            inside = np.isfinite(volume) & (volume != 0)
+            if inside.any():
+                return nib.Nifti1Image(inside.astype(np.uint8), image.affine)
+    return None
+
+
+def _load(path: Path) -> nib.Nifti1Image:
+    """Read a 3-D image (a fourth axis of length one is dropped)."""
+    import nibabel as nib
+
+    image = nib.load(path)
+    if len(image.shape) == 3:
+        return image
+    return nib.Nifti1Image(np.asarray(image.dataobj)[..., 0], image.affine)

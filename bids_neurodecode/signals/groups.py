@@ -1,0 +1,95 @@
+"""Sums over groups of trials and blocks of voxels, shared by what judges voxels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+
+from bids_neurodecode.errors import DataError
+
+FloatArray = npt.NDArray[np.floating[Any]]
+
+BLOCK_BYTES = 2**26
+"""Size of a block of voxels in double precision."""
+
+WRONG_SHAPE = 'Expected an array of {expected}; this one is {shape}.'
+WRONG_LENGTH = 'There are {n} entries of {what} for {trials} trials; they must be one to one.'
+MISSING_LABEL = 'The {what} of {n} trial(s) is missing. Every trial needs one.'
+
+
+class TrialGroups:
+    """Trials by label: means and variances of groups as sparse products.
+
+    Parameters
+    ----------
+    labels
+        Shape (n_trials,); groups are numbered by first appearance.
+    n_trials
+        Number of trials.
+    what
+        What an error calls the labels.
+
+    Raises
+    ------
+    DataError
+        If the labels are not one a trial, or one is missing.
+    """
+
+    def __init__(self, labels: npt.ArrayLike, n_trials: int, what: str) -> None:
+        import pandas as pd
+
+        codes, self.labels = pd.factorize(np.asarray(labels))
+        if codes.shape != (n_trials,):
+            raise DataError(WRONG_LENGTH.format(n=len(codes), what=what, trials=n_trials))
+        if (codes < 0).any():
+            raise DataError(MISSING_LABEL.format(what=what, n=int(np.sum(codes < 0))))
+        self.codes = codes
+        self.counts = np.bincount(codes)
+        ones = np.ones(n_trials)
+        self._sum = sparse.csr_array((ones, (codes, np.arange(n_trials))))
+
+    def means(self, values: FloatArray) -> npt.NDArray[np.float64]:
+        """(n_trials, n) to (n_groups, n)."""
+        return np.asarray(self._sum @ values) / self.counts[:, None]
+
+    def variances(self, values: FloatArray, means: FloatArray) -> npt.NDArray[np.float64]:
+        """Variance (ddof 1) within each group, (n_groups, n); 0 for groups of one."""
+        residual = values - means[self.codes]
+        return np.asarray(self._sum @ residual**2) / np.maximum(self.counts - 1, 1)[:, None]
+
+    def scaled(self, values: FloatArray, zscore: bool) -> npt.NDArray[np.float64]:
+        """Centre, or z-score (ddof 1), the values of each group."""
+        means = self.means(values)
+        centred = values - means[self.codes]
+        if zscore:
+            deviation = np.sqrt(self.variances(values, means))
+            still = deviation <= 1e-7 * np.abs(means)
+            centred = centred / np.where(still, np.inf, deviation)[self.codes]
+        return np.asarray(centred)
+
+
+def checked(values: FloatArray, n_dimensions: int, expected: str) -> FloatArray:
+    """Return the array, or say what it should have been."""
+    values = np.asanyarray(values)  # may be a memory map
+    if values.ndim != n_dimensions or 0 in values.shape:
+        raise DataError(WRONG_SHAPE.format(expected=expected, shape=values.shape))
+    return values
+
+
+def voxel_blocks(values: FloatArray) -> Iterator[tuple[slice, npt.NDArray[np.float64]]]:
+    """Go through the last axis in blocks of double precision."""
+    n_voxels = values.shape[-1]
+    size = max(1, BLOCK_BYTES // (8 * (values.size // n_voxels)))
+    for start in range(0, n_voxels, size):
+        part = slice(start, start + size)
+        yield part, np.asarray(values[..., part], dtype=np.float64)
+
+
+def ratio_of(above: FloatArray, below: FloatArray) -> npt.NDArray[np.float64]:
+    """Divide; 0 / 0 is 0, more than 0 / 0 is infinite."""
+    nothing = np.where(above > 0, np.inf, 0.0 * above)
+    return np.where(below != 0, above / np.where(below != 0, below, 1.0), nothing)

@@ -1,0 +1,235 @@
+"""The simulated dataset on disk: raw BIDS, and derivatives in the layout of fMRIPrep."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bids_neurodecode.bids.names import build_name
+from bids_neurodecode.bids.provenance import BIDS_VERSION, generated_by
+from bids_neurodecode.bids.sink import write_image, write_json, write_text, write_tsv
+from bids_neurodecode.errors import ArgumentsError
+from bids_neurodecode.simulate.brain import SPACE, Brain
+from bids_neurodecode.simulate.confounds import confounds_table
+from bids_neurodecode.simulate.design import RunDesign
+from bids_neurodecode.simulate.participant import Participant
+from bids_neurodecode.simulate.spec import SimulationSpec, generator
+
+TOO_LARGE = (
+    'The simulated series of {label} leaves the range of 16-bit integers ({low:g} to {high:g}). '
+    'Ask for less noise (noise_sd, drift, motion) or less signal (snr).'
+)
+
+FloatArray = npt.NDArray[np.float64]
+Stimuli = Sequence[tuple[str, str]]
+"""Name (relative to the folder of stimuli) and category of each stimulus."""
+
+README = """Simulated dataset
+=================
+
+Everything here was made by a program (bids_neurodecode-tools demo): nobody was scanned.
+
+{n_subjects} participants saw {what}. Voxels of a coarse grid over the MNI152 template have
+known tuning, haemodynamic responses and signal-to-noise ratios; noise, drift, physiology and head
+motion are added. The raw series equal the preprocessed ones in derivatives/fmriprep: there is
+nothing to realign, and volumes are whole at their start (no slice timing).
+
+What was planted is in derivatives/simulated-truth. The seed is {seed}; the same settings
+({settings}) give the same bytes.
+"""
+
+EVENTS_COLUMNS: Mapping[str, Any] = {
+    'onset': {'Description': 'Onset from the first volume', 'Units': 's'},
+    'duration': {'Description': 'Time that the stimulus was shown', 'Units': 's'},
+    'trial_type': {'Description': 'Category of the stimulus'},
+    'stim_file': {'Description': 'File in the folder stimuli'},
+    'StimulusPresentation': {
+        'OperatingSystem': 'none',
+        'SoftwareName': 'bids_neurodecode',
+        'SoftwareRRID': 'n/a',
+        'SoftwareVersion': generated_by()[0]['Version'],
+    },
+}
+
+BOLD_SIDECAR: Mapping[str, Any] = {
+    'Manufacturer': 'simulated',
+    'ManufacturersModelName': 'simulated',
+    'MagneticFieldStrength': 3,
+    'PulseSequenceType': 'simulated',
+    'EchoTime': 0.03,
+    'FlipAngle': 90,
+    'Instructions': 'Look at the screen.',
+}
+
+
+def write_dataset_files(out: Path, spec: SimulationSpec, labels: Sequence[str]) -> None:
+    """Write participants, README and the sidecars that hold for all runs."""
+    import pandas as pd
+
+    rng = generator(spec.seed, 'participants')
+    table = pd.DataFrame(
+        {
+            'participant_id': [f'sub-{label}' for label in labels],
+            'age': rng.integers(20, 40, size=len(labels)),
+            'sex': rng.choice(['F', 'M'], size=len(labels)),
+        }
+    )
+    write_tsv(out / 'participants.tsv', table)
+    write_json(
+        out / 'participants.json',
+        {
+            'age': {'Description': 'Age (made up)', 'Units': 'year'},
+            'sex': {'Description': 'Sex (made up)', 'Levels': {'F': 'female', 'M': 'male'}},
+        },
+    )
+    shown = f'{spec.n_images} pictures' if spec.paradigm == 'images' else f'{spec.n_films} films'
+    write_text(
+        out / 'README',
+        README.format(
+            n_subjects=spec.n_subjects,
+            what=shown,
+            seed=spec.seed,
+            settings='derivatives/simulated-truth/spec.json',
+        ),
+    )
+    sidecar = {
+        'TaskName': spec.task,
+        'TaskDescription': f'Passive viewing of {shown}',
+        'RepetitionTime': spec.repetition_time,
+        **BOLD_SIDECAR,
+    }
+    write_json(out / f'task-{spec.task}_bold.json', sidecar)
+    write_json(out / f'task-{spec.task}_events.json', EVENTS_COLUMNS)
+
+
+def write_description(
+    folder: Path, name: str, links: Mapping[str, str] | None = None, maker: str | None = None
+) -> None:
+    """Write ``dataset_description.json``: last of a dataset's files, so that it marks its end."""
+    made = generated_by()[0]
+    if maker is not None:
+        made |= {'Name': maker, 'Description': 'Simulated; not made by fMRIPrep'}
+    description: dict[str, Any] = {
+        'Name': name,
+        'BIDSVersion': BIDS_VERSION,
+        'HEDVersion': '8.3.0',
+        'DatasetType': 'derivative' if links else 'raw',
+        'License': 'CC0',
+        'Authors': ['bids_neurodecode'],
+        'GeneratedBy': [made],
+    }
+    if links:
+        description['DatasetLinks'] = dict(links)
+        description['SourceDatasets'] = [{'URL': url} for url in links.values()]
+    write_json(folder / 'dataset_description.json', description)
+
+
+def write_participant(
+    out: Path,
+    spec: SimulationSpec,
+    brain: Brain,
+    label: str,
+    person: Participant,
+    stimuli: Stimuli,
+) -> None:
+    """Write all runs of a participant, raw and preprocessed."""
+    for run, (design, series) in enumerate(zip(person.designs, person.series, strict=True)):
+        entities = run_entities(spec, label, run)
+        image = _series_image(brain, series, f'sub-{label} run {run + 1}')
+        folder = _folder(entities)
+        raw = out / folder / build_name(entities, 'bold', '.nii.gz')
+        write_image(raw, image, repetition_time=spec.repetition_time)
+        write_tsv(out / folder / build_name(entities, 'events', '.tsv'), _events(design, stimuli))
+        motion = person.motion[run]
+        target = out / 'derivatives' / 'fmriprep' / folder
+        _write_preprocessed(target, spec, brain, entities, image, raw.relative_to(out))
+        table, sidecar = confounds_table(series, motion, brain, spec.repetition_time)
+        confounds = {**entities, 'desc': 'confounds'}
+        write_tsv(target / build_name(confounds, 'timeseries', '.tsv'), table)
+        write_json(target / build_name(confounds, 'timeseries', '.json'), sidecar)
+
+
+def run_entities(spec: SimulationSpec, label: str, run: int) -> dict[str, str]:
+    """Return the entities of a run, counted over all sessions from 0."""
+    session, number = divmod(run, spec.n_runs)
+    entities = {'sub': label, 'task': spec.task, 'run': f'{number + 1:02d}'}
+    return entities | ({'ses': f'{session + 1:02d}'} if spec.n_sessions > 1 else {})
+
+
+def _folder(entities: Mapping[str, str]) -> Path:
+    parts = [f'{key}-{entities[key]}' for key in ('sub', 'ses') if key in entities]
+    return Path(*parts, 'func')
+
+
+def _write_preprocessed(
+    folder: Path,
+    spec: SimulationSpec,
+    brain: Brain,
+    entities: Mapping[str, str],
+    image: Any,
+    raw: Path,
+) -> None:
+    spatial = {**entities, 'space': SPACE}
+    bold, mask = {**spatial, 'desc': 'preproc'}, {**spatial, 'desc': 'brain'}
+    image.header.set_sform(image.affine, code='mni')
+    sources = [f'bids:raw:{raw.as_posix()}']
+    write_image(
+        folder / build_name(bold, 'bold', '.nii.gz'), image, repetition_time=spec.repetition_time
+    )
+    write_json(
+        folder / build_name(bold, 'bold', '.json'),
+        {
+            'TaskName': spec.task,
+            'RepetitionTime': spec.repetition_time,
+            'SkullStripped': True,
+            'SliceTimingCorrected': False,
+            'StartTime': 0.0,
+            'Sources': sources,
+        },
+    )
+    masked = brain.mask.image(np.ones(brain.n_voxels))
+    write_image(folder / build_name(mask, 'mask', '.nii.gz'), mni_image(masked, np.uint8))
+    write_json(folder / build_name(mask, 'mask', '.json'), {'Type': 'Brain', 'Sources': sources})
+
+
+def mni_image(image: Any, dtype: Any) -> Any:
+    """Return the image with this type of values and the space's code in its header."""
+    import nibabel as nib
+
+    values = np.asarray(image.dataobj)
+    if np.issubdtype(dtype, np.integer):
+        values = np.rint(values)
+    out = nib.Nifti1Image(values.astype(dtype), image.affine)
+    out.header.set_xyzt_units('mm', 'sec')
+    out.header.set_sform(image.affine, code='mni')
+    return out
+
+
+def _series_image(brain: Brain, series: FloatArray, label: str) -> Any:
+    import nibabel as nib
+
+    low, high = float(series.min()), float(series.max())
+    if low < 0 or high > np.iinfo(np.int16).max:
+        raise ArgumentsError(TOO_LARGE.format(label=label, low=low, high=high))
+    image = nib.Nifti1Image(brain.mask.volume(series).astype(np.int16), brain.mask.affine)
+    image.header.set_xyzt_units('mm', 'sec')
+    image.header.set_sform(brain.mask.affine, code='scanner')
+    return image
+
+
+def _events(design: RunDesign, stimuli: Stimuli) -> Any:
+    import pandas as pd
+
+    shown = [stimuli[index] for index in design.stimuli]
+    return pd.DataFrame(
+        {
+            'onset': design.onsets,
+            'duration': design.durations,
+            'trial_type': [category for _, category in shown],
+            'stim_file': [name for name, _ in shown],
+        }
+    )

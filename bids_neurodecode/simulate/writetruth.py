@@ -1,0 +1,146 @@
+"""What was planted, on disk: ``derivatives/simulated-truth``.
+
+One folder a participant with maps, and at the top the atlas, the features of the stimuli and the
+settings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from bids_neurodecode.bids.names import build_name
+from bids_neurodecode.bids.sink import atomic, write_image, write_json, write_text, write_tsv
+from bids_neurodecode.simulate.brain import ATLAS, SPACE, Brain, atlas_table
+from bids_neurodecode.simulate.features import FeatureTable
+from bids_neurodecode.simulate.participant import Participant
+from bids_neurodecode.simulate.response import times_to_peak
+from bids_neurodecode.simulate.spec import SimulationSpec
+from bids_neurodecode.simulate.truth import leave_one_out_isc, noise_ceiling
+from bids_neurodecode.simulate.write import Stimuli, mni_image
+
+FOLDER = 'simulated-truth'
+BIDSIGNORE = '*_statmap.*\n*_tuning.*\n*_stimuli.*\nfeatures.*\nspec.json\ntpl-*\n'
+
+MAPS = {
+    'hrfindex': 'Index (from 0) of the response planted, of the library of 20',
+    'timetopeak': 'Time from the onset of a stimulus to the peak of the response planted, s',
+    'ncsnr': 'True signal-to-noise ratio of a single trial (images) or volume (movie)',
+    'noiseceiling': 'True share of variance that is signal, of the mean over the repeats',
+    'signalsd': 'True deviation of the signal over pictures (images) or time (movie), percent',
+    'noisesd': 'True deviation of the noise of a single-trial beta, or over time, percent',
+    'isc': "Expected correlation with the mean of the others' series, polynomials taken out",
+    'effect': 'True amplitudes, one volume a picture in the order of the stimuli table, percent',
+}
+
+README = """What was planted in the simulated data.
+
+spec.json                settings and seed
+atlas-Sim                (tpl-* folder) regions, with a table of names
+features.npy, .tsv       features of the stimuli (rows: stimuli, or 0.1 s of each film in turn), their names
+sub-*/func/*_statmap     maps; the JSON beside each says what it holds
+sub-*/func/*_mask        voxels that carry signal
+sub-*/func/*_tuning.npy  weights of the standardised features, features x voxels of that mask
+"""  # noqa: E501
+
+FloatArray = npt.NDArray[np.float64]
+
+
+def write_truth(
+    folder: Path,
+    spec: SimulationSpec,
+    brain: Brain,
+    labels: Sequence[str],
+    people: Sequence[Participant],
+    stimuli: Stimuli,
+    features: FeatureTable,
+) -> None:
+    """Write everything but the description; ``features`` are those of all stimuli."""
+    write_text(folder / '.bidsignore', BIDSIGNORE)
+    write_text(folder / 'README.md', README)
+    write_text(folder / 'spec.json', spec.to_json())
+    _write_atlas(folder, brain)
+    _write_array(folder / 'features.npy', features.values)
+    write_tsv(folder / 'features.tsv', features.columns)
+    isc: Sequence[FloatArray | None] = [None] * len(people)
+    if spec.paradigm == 'movie' and len(people) > 1:
+        isc = list(
+            leave_one_out_isc(
+                np.stack([p.signal_sd for p in people]), np.stack([p.noise_sd for p in people])
+            )
+        )
+    for label, person, own_isc in zip(labels, people, isc, strict=True):
+        _write_person(folder, spec, brain, label, person, stimuli, own_isc)
+
+
+def _write_person(
+    folder: Path,
+    spec: SimulationSpec,
+    brain: Brain,
+    label: str,
+    person: Participant,
+    stimuli: Stimuli,
+    isc: FloatArray | None,
+) -> None:
+    import pandas as pd
+
+    entities = {'sub': label, 'task': spec.task, 'space': SPACE}
+    target = folder / f'sub-{label}' / 'func'
+    duration = spec.stimulus_duration if spec.paradigm == 'images' else 0.1
+    repeats = spec.n_repeats if spec.paradigm == 'images' else 1
+    noisy = person.noise_sd > 0
+    ncsnr = np.where(
+        noisy,
+        person.signal_sd / np.where(noisy, person.noise_sd, 1),
+        np.where(person.voxels.responsive, np.inf, 0),
+    )
+    peak = times_to_peak(duration)[person.voxels.hrf_index]
+    if spec.paradigm == 'movie' and spec.response_delay is not None:
+        peak = np.full(brain.n_voxels, spec.response_delay)
+    maps: dict[str, FloatArray | None] = {
+        'hrfindex': person.voxels.hrf_index.astype(float),
+        'timetopeak': peak,
+        'ncsnr': ncsnr,
+        'noiseceiling': noise_ceiling(ncsnr, repeats),
+        'signalsd': person.signal_sd,
+        'noisesd': person.noise_sd,
+        'isc': isc,
+        'effect': person.betas,
+    }
+    for stat, values in maps.items():
+        if values is not None:
+            named = {**entities, 'stat': stat}
+            image = mni_image(brain.mask.image(values), np.float32)
+            write_image(target / build_name(named, 'statmap', '.nii.gz'), image)
+            write_json(target / build_name(named, 'statmap', '.json'), {'Description': MAPS[stat]})
+    mask = {**entities, 'label': 'responsive'}
+    image = mni_image(brain.mask.image(person.voxels.responsive.astype(float)), np.uint8)
+    write_image(target / build_name(mask, 'mask', '.nii.gz'), image)
+    write_json(target / build_name(mask, 'mask', '.json'), {'Type': 'ROI'})
+    plain = {'sub': label, 'task': spec.task}
+    weights = person.voxels.weights[:, person.voxels.responsive]
+    _write_array(target / build_name(plain, 'tuning', '.npy'), weights)
+    write_tsv(
+        target / build_name(plain, 'stimuli', '.tsv'),
+        pd.DataFrame(stimuli, columns=['stim_file', 'trial_type']),
+    )
+
+
+def _write_atlas(folder: Path, brain: Brain) -> None:
+    target = folder / f'tpl-{SPACE}'
+    stem = f'tpl-{SPACE}_atlas-{ATLAS}_dseg'
+    image = mni_image(brain.mask.image(brain.labels.astype(float)), np.int16)
+    write_image(target / f'{stem}.nii.gz', image)
+    write_json(
+        target / f'{stem}.json',
+        {'Description': 'Regions of the simulated voxels: ellipsoids in MNI space'},
+    )
+    write_tsv(target / f'{stem}.tsv', atlas_table())
+
+
+def _write_array(path: Path, values: FloatArray) -> None:
+    with atomic(path) as temporary, temporary.open('wb') as stream:
+        np.save(stream, values.astype(np.float32), allow_pickle=False)

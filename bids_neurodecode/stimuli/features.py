@@ -1,0 +1,175 @@
+"""Feature extractors: the interface, the registry, and a cache on disk.
+
+An extractor is frozen: its output depends on the picture, its name, its version and its
+parameters, and on nothing else. That is what makes the cache right.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import io
+import json
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from bids_neurodecode.errors import ArgumentsError, DataError
+
+UNKNOWN_EXTRACTOR = 'No feature extractor is called {name!r}. Extractors: {names}.'
+BAD_PARAMETERS = 'The feature extractor {name!r} cannot be made: {reason}.'
+NOT_PICTURES = 'Pictures must be uint8 of shape (n, h, w, 3) with n at least 1; these are {found}.'
+BAD_FEATURES = (
+    'The feature extractor {name!r} returned {found} for {n} pictures; it must be (n, n_features).'
+)
+
+_EXTRACTORS = {'gabor': ('bids_neurodecode.stimuli.gabor', 'GaborPyramid')}
+_DIGEST = 32  # bytes of SHA-256 behind the array in a cache file
+
+Float32Array = npt.NDArray[np.float32]
+
+
+class FeatureExtractor(Protocol):
+    """What turns pictures into features, the same way every time."""
+
+    @property
+    def name(self) -> str:
+        """The extractor's name in the registry."""
+
+    @property
+    def version(self) -> str:
+        """Changes whenever the same parameters give other numbers."""
+
+    @property
+    def params(self) -> Mapping[str, Any]:
+        """Every parameter that the features depend on; JSON can hold it."""
+
+    def transform(self, images: npt.NDArray[np.uint8]) -> Float32Array:
+        """Turn pictures (n, h, w, 3) into features (n, n_features)."""
+
+
+def extractor_names() -> tuple[str, ...]:
+    """Return the names that :func:`get_extractor` knows, sorted."""
+    return tuple(sorted(_EXTRACTORS))
+
+
+def get_extractor(name: str, **params: Any) -> FeatureExtractor:
+    """Make a feature extractor.
+
+    Raises
+    ------
+    ArgumentsError
+        If no extractor has that name, or a parameter is unknown or out of range.
+    """
+    if name not in _EXTRACTORS:
+        raise ArgumentsError(
+            UNKNOWN_EXTRACTOR.format(name=name, names=', '.join(extractor_names()))
+        )
+    module, attribute = _EXTRACTORS[name]
+    make = getattr(importlib.import_module(module), attribute)
+    try:
+        return cast('FeatureExtractor', make(**params))
+    except TypeError as error:
+        raise ArgumentsError(BAD_PARAMETERS.format(name=name, reason=error)) from error
+
+
+def extract_features(
+    images: npt.NDArray[np.uint8],
+    extractor: FeatureExtractor,
+    *,
+    cache_dir: Path | None = None,
+    batch_size: int = 64,
+    progress: Callable[[int, int], None] | None = None,
+) -> Float32Array:
+    """Turn pictures into features, reading those seen before from a cache.
+
+    Parameters
+    ----------
+    images
+        Shape (n, h, w, 3), uint8.
+    extractor
+        The frozen extractor.
+    cache_dir
+        Folder of the cache (made if need be); None computes everything. Any number of processes
+        may share it. It can be deleted at any time.
+    batch_size
+        Pictures handed to the extractor at once.
+    progress
+        Called with (pictures done, all pictures) after each batch.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (n, n_features), float32.
+
+    Raises
+    ------
+    DataError
+        If the pictures or what the extractor returns have the wrong shape.
+    """
+    if images.ndim != 4 or images.shape[-1] != 3 or images.dtype != np.uint8 or not len(images):
+        raise DataError(NOT_PICTURES.format(found=f'{images.dtype} {images.shape}'))
+    files: list[Path | None] = [None] * len(images)
+    if cache_dir is not None:
+        files = [_cache_file(cache_dir, extractor, image) for image in images]
+    rows = [None if file is None else _read(file) for file in files]
+    missing = [index for index, row in enumerate(rows) if row is None]
+    for start in range(0, len(missing), batch_size):
+        batch = missing[start : start + batch_size]
+        values = np.asarray(extractor.transform(images[batch]), dtype=np.float32)
+        if values.ndim != 2 or len(values) != len(batch):
+            raise DataError(
+                BAD_FEATURES.format(name=extractor.name, found=values.shape, n=len(batch))
+            )
+        for index, row in zip(batch, values, strict=True):
+            rows[index] = row
+            file = files[index]
+            if file is not None:
+                _write(file, row)
+        if progress is not None:
+            progress(len(images) - len(missing) + start + len(batch), len(images))
+    return np.stack([row for row in rows if row is not None])
+
+
+def _cache_file(folder: Path, extractor: FeatureExtractor, image: npt.NDArray[np.uint8]) -> Path:
+    recipe = json.dumps(
+        [extractor.name, extractor.version, dict(extractor.params), image.shape], sort_keys=True
+    )
+    digest = hashlib.sha256(recipe.encode())
+    digest.update(np.ascontiguousarray(image).tobytes())
+    key = digest.hexdigest()
+    return folder / extractor.name / key[:2] / f'{key}.npy'
+
+
+def _read(file: Path) -> Float32Array | None:
+    """Read a cached row; None where there is none or where it is damaged."""
+    try:
+        content = file.read_bytes()
+    except FileNotFoundError:
+        return None
+    body, digest = content[:-_DIGEST], content[-_DIGEST:]
+    if hashlib.sha256(body).digest() != digest:
+        return None
+    return cast('Float32Array', np.load(io.BytesIO(body), allow_pickle=False))
+
+
+def _write(file: Path, row: Float32Array) -> None:
+    """Write a row under its final name at once, whole; the last of several writers wins."""
+    buffer = io.BytesIO()
+    np.save(buffer, row, allow_pickle=False)
+    body = buffer.getvalue()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=file.parent, suffix='.tmp')
+    try:
+        with os.fdopen(handle, 'wb') as stream:
+            # numpy reads the array and leaves the digest behind it alone
+            stream.write(body + hashlib.sha256(body).digest())
+        Path(temporary).replace(file)
+    except OSError:
+        Path(temporary).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,183 @@
+"""Picture files to arrays: one way from any common format to 8-bit RGB.
+
+Nothing is guessed in silence: a file that is not a still picture is an error with its name.
+Colour profiles are not applied; pixel values are taken as sRGB.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from bids_neurodecode.errors import DataError, InputError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+UNREADABLE = (
+    'Cannot read the picture {file}: {reason}. Replace the file, or take it out of the events.'
+)
+ANIMATED = (
+    'The picture {file} holds {n} frames. Save the one that was shown as a picture of its own.'
+)
+FLOAT_RANGE = (
+    'The picture {file} holds floating-point values from {low:g} to {high:g}; they must lie '
+    'between 0 and 1. Save it with 8 bits a channel.'
+)
+SIZES_DIFFER = (
+    'The pictures {first} ({first_size}) and {other} ({other_size}) differ in size. '
+    'Give the size to bring them to.'
+)
+NO_PICTURES = 'There are no pictures to load.'
+NOT_IMAGES = 'Pictures must be uint8, or floating point in [0, 1], of shape (n, h, w, 3): {found}.'
+
+Fit = Literal['pad', 'crop', 'stretch']
+Uint8Array = npt.NDArray[np.uint8]
+
+GREY = (128, 128, 128)
+
+
+def load_images(
+    paths: Sequence[str | Path],
+    *,
+    size: int | tuple[int, int] | None = None,
+    fit: Fit = 'pad',
+    background: tuple[int, int, int] = GREY,
+) -> Uint8Array:
+    """Load pictures as 8-bit RGB.
+
+    Parameters
+    ----------
+    paths
+        Picture files, at least one.
+    size
+        Height and width in pixels (one number for a square); None keeps the pictures' own, which
+        must then be equal.
+    fit
+        How another aspect ratio is met: ``pad`` keeps the whole picture on the background,
+        ``crop`` cuts the longer side at its middle, ``stretch`` distorts.
+    background
+        RGB behind transparent pixels and padding; mid-grey, as the screen mostly is.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (n, h, w, 3), uint8.
+
+    Raises
+    ------
+    InputError
+        If a file cannot be read, holds several frames, or the sizes differ and none is given.
+    """
+    if not paths:
+        raise InputError(NO_PICTURES)
+    images = [load_image(path, size=size, fit=fit, background=background) for path in paths]
+    for path, image in zip(paths, images, strict=True):
+        if image.shape != images[0].shape:
+            raise InputError(
+                SIZES_DIFFER.format(
+                    first=paths[0],
+                    first_size=_size_text(images[0]),
+                    other=path,
+                    other_size=_size_text(image),
+                )
+            )
+    return np.stack(images)
+
+
+def load_image(
+    path: str | Path,
+    *,
+    size: int | tuple[int, int] | None = None,
+    fit: Fit = 'pad',
+    background: tuple[int, int, int] = GREY,
+) -> Uint8Array:
+    """Load one picture as 8-bit RGB of shape (h, w, 3); see :func:`load_images`."""
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(path) as opened:
+            frames = getattr(opened, 'n_frames', 1)
+            # cameras write a preview as the second frame of an MPO file
+            if frames > 1 and opened.format != 'MPO':
+                raise InputError(ANIMATED.format(file=path, n=frames))
+            opened.load()
+            picture = ImageOps.exif_transpose(opened)
+            rgb = _to_rgb(picture, path, background)
+    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        reason = ' '.join(str(error).split()) or type(error).__name__
+        raise InputError(UNREADABLE.format(file=path, reason=reason)) from error
+    if size is not None:
+        rgb = _fit(rgb, (size, size) if isinstance(size, int) else size, fit, background)
+    return np.asarray(rgb, dtype=np.uint8)
+
+
+def as_float(images: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
+    """Return pictures as float32 in [0, 1].
+
+    Parameters
+    ----------
+    images
+        Shape (n, h, w, 3); uint8 (0 to 255), or floating point already in [0, 1].
+
+    Raises
+    ------
+    DataError
+        For another shape, type or range.
+    """
+    if images.ndim != 4 or images.shape[-1] != 3:
+        raise DataError(NOT_IMAGES.format(found=f'shape {images.shape}'))
+    if images.dtype == np.uint8:
+        return images.astype(np.float32) / np.float32(255)
+    if not np.issubdtype(images.dtype, np.floating):
+        raise DataError(NOT_IMAGES.format(found=f'type {images.dtype}'))
+    values = images.astype(np.float32)
+    if values.size and not (values.min() >= 0 and values.max() <= 1):
+        raise DataError(NOT_IMAGES.format(found=f'range {values.min():g} to {values.max():g}'))
+    return values
+
+
+def _to_rgb(
+    picture: Image.Image, path: str | Path, background: tuple[int, int, int]
+) -> Image.Image:
+    from PIL import Image
+
+    if picture.mode.startswith('I'):  # 16 bits, which Pillow may hold as 32
+        values = np.asarray(picture).astype(np.float64) / 257
+        picture = Image.fromarray(np.clip(np.rint(values), 0, 255).astype(np.uint8))
+    elif picture.mode == 'F':
+        values = np.asarray(picture).astype(np.float64)
+        if not (values.min() >= 0 and values.max() <= 1):
+            raise InputError(
+                FLOAT_RANGE.format(file=path, low=float(values.min()), high=float(values.max()))
+            )
+        picture = Image.fromarray(np.rint(values * 255).astype(np.uint8))
+    if picture.has_transparency_data:
+        layer = picture.convert('RGBA')
+        canvas = Image.new('RGBA', layer.size, (*background, 255))
+        return Image.alpha_composite(canvas, layer).convert('RGB')
+    return picture.convert('RGB')
+
+
+def _fit(
+    picture: Image.Image, size: tuple[int, int], fit: Fit, background: tuple[int, int, int]
+) -> Image.Image:
+    from PIL import Image, ImageOps
+
+    height_width = (size[1], size[0])
+    method = Image.Resampling.BILINEAR  # Pillow widens the kernel when it shrinks: no aliasing
+    if picture.size == height_width:
+        return picture
+    if fit == 'pad':
+        return ImageOps.pad(picture, height_width, method, color=background)
+    if fit == 'crop':
+        return ImageOps.fit(picture, height_width, method)
+    return picture.resize(height_width, method)
+
+
+def _size_text(image: Uint8Array) -> str:
+    return f'{image.shape[1]} x {image.shape[0]}'

@@ -1,0 +1,126 @@
+"""What all systems share: three verbs, what they read of stimuli, and what judging gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from bids_neurodecode.errors import DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from bids_neurodecode.evaluation.metrics import Score
+    from bids_neurodecode.samples import Samples
+
+NOT_ONE_TO_ONE = (
+    'There are {n} stimuli ({distinct} different) for {rows} rows of features or pictures; they '
+    'must be one to one.'
+)
+UNKNOWN_STIMULI = (
+    '{n} stimuli of the samples have no features or picture (first: {first}). '
+    'Check that the stimulus files of all events were loaded.'
+)
+
+ModelT = TypeVar('ModelT')
+SettingsT_contra = TypeVar('SettingsT_contra', contravariant=True)
+Float32Array = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class PerStimulus:
+    """One row a distinct stimulus, found by its name: features, or pictures.
+
+    Parameters
+    ----------
+    stimuli
+        Names, as in the column ``stimulus`` of the samples.
+    values
+        Shape (n_stimuli, ...): features (n_stimuli, n_features) or pictures
+        (n_stimuli, h, w, 3).
+    """
+
+    stimuli: tuple[str, ...]
+    values: npt.NDArray[Any]
+
+    def __post_init__(self) -> None:
+        distinct = len(set(self.stimuli))
+        if not len(self.values) == len(self.stimuli) == distinct:
+            raise DataError(
+                NOT_ONE_TO_ONE.format(
+                    n=len(self.stimuli), distinct=distinct, rows=len(self.values)
+                )
+            )
+
+    @classmethod
+    def from_mapping(cls, rows: Mapping[str, npt.NDArray[Any]]) -> PerStimulus:
+        """Stack one array a stimulus, in the order of the mapping."""
+        return cls(tuple(rows), np.stack(list(rows.values())))
+
+    def of(self, names: Iterable[str]) -> npt.NDArray[Any]:
+        """Return the rows of these stimuli, in their order (names may repeat)."""
+        wanted = list(names)
+        place = {name: row for row, name in enumerate(self.stimuli)}
+        unknown = [name for name in dict.fromkeys(wanted) if name not in place]
+        if unknown:
+            raise DataError(UNKNOWN_STIMULI.format(n=len(unknown), first=unknown[0]))
+        return np.asarray(self.values[[place[name] for name in wanted]])
+
+
+class System(Protocol[ModelT, SettingsT_contra]):
+    """The three verbs; a module with these functions is a system.
+
+    ``fit`` sees training samples only, ``predict`` takes new responses (or features), and
+    ``evaluate`` judges predictions of test samples, which are another object than the training
+    samples (:meth:`bids_neurodecode.samples.Samples.fold`).
+    """
+
+    def fit(self, train: Samples, features: PerStimulus, settings: SettingsT_contra, /) -> ModelT:
+        """Learn from training samples."""
+
+    def predict(self, model: ModelT, values: npt.NDArray[Any], /) -> Float32Array:
+        """Predict from the responses (or features) of new samples, (n_samples, n_columns)."""
+
+    def evaluate(
+        self, model: ModelT, test: Samples, features: PerStimulus, candidates: Sequence[str], /
+    ) -> Any:
+        """Judge the predictions of one fold's test samples."""
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What judging all folds gives back.
+
+    Parameters
+    ----------
+    scores
+        Rows of the metrics table, baselines among them.
+    samples
+        One row a judged sample of the system's own model: ``space``, ``fold``, ``sample`` (row
+        number among all samples; of an average, its first), ``stimulus``, ``run``,
+        ``n_candidates``, ``rank``, ``similarity`` (to the true stimulus), ``identified`` and
+        ``two_way`` (0 to 1) and ``retrieved``.
+    nulls
+        Permuted scores of the system's own model, (n_permutations,), by ``<space>/<metric>``.
+    confusion
+        Counts of (true, identified) stimuli, shape (n_labels, n_labels); ties are shared out.
+    labels
+        The stimuli that name the rows and columns of ``confusion``.
+    decoded
+        Predicted features of the single trials, (n_trials, n_features), in the order of
+        ``samples``.
+    notes
+        What a reader of the scores should know, one line each.
+    """
+
+    scores: tuple[Score, ...]
+    samples: pd.DataFrame
+    nulls: Mapping[str, npt.NDArray[np.float64]]
+    confusion: npt.NDArray[np.float64]
+    labels: tuple[str, ...]
+    decoded: Float32Array
+    notes: tuple[str, ...] = ()

@@ -1,0 +1,56 @@
+"""What a decoder must beat: shuffled responses, the nearest training response, the mean picture.
+
+Each is a function from test responses (n, n_voxels) to whitened components (n, n_components) in
+the space of the decoder that it is compared with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bids_neurodecode.evaluation import identification
+from bids_neurodecode.samples import Responses, Samples
+from bids_neurodecode.systems.base import PerStimulus
+
+if TYPE_CHECKING:
+    from bids_neurodecode.systems.reconstruction import LinearDecoder
+
+Float32Array = npt.NDArray[np.float32]
+Components = Callable[[npt.NDArray[np.floating[Any]]], Float32Array]
+
+
+def shuffled(train: Samples, rng: np.random.Generator) -> Samples:
+    """Return training samples whose responses no longer belong to their stimuli."""
+    order = rng.permutation(train.n_samples)
+    return Samples(Responses(train.values[order], train.responses.mask), train.table)
+
+
+def nearest(decoder: LinearDecoder, train: Samples, features: PerStimulus) -> Components:
+    """Take the features of the training stimulus whose mean response correlates most.
+
+    Haxby et al. (2001, Science 293:2425) decoded so.
+    """
+    average = train.averaged()
+    patterns = decoder.voxels.apply(average.values)
+    known = decoder.space.transform(features.of(average.table['stimulus'].astype(str)))
+
+    def components(responses: npt.NDArray[np.floating[Any]]) -> Float32Array:
+        alike = identification.similarity(
+            decoder.voxels.apply(responses), patterns, measure='pearson'
+        )
+        return known[identification.nearest(alike)]
+
+    return components
+
+
+def mean_image(decoder: LinearDecoder) -> Components:
+    """Predict the mean of the training stimuli, which is the origin of the space."""
+
+    def components(responses: npt.NDArray[np.floating[Any]]) -> Float32Array:
+        return np.zeros((len(responses), decoder.space.n_components), dtype=np.float32)
+
+    return components

@@ -1,0 +1,115 @@
+"""What a model said of the test samples of one fold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bids_neurodecode.evaluation import identification
+from bids_neurodecode.samples import Samples
+from bids_neurodecode.systems.base import PerStimulus
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from bids_neurodecode.systems.reconstruction import LinearDecoder
+
+SINGLE_TRIAL, REPEAT_AVERAGE = 'single-trial', 'repeat-average'
+OWN_MODEL, MEAN_IMAGE = 'ridge', 'baseline-mean-image'
+
+FloatArray = npt.NDArray[np.float64]
+IndexArray = npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What one model said of the test samples of one fold.
+
+    Parameters
+    ----------
+    model, space, fold
+        Which model, ``single-trial`` or ``repeat-average``, and which fold.
+    table
+        One row a test sample: ``sample`` (its number among all), ``stimulus``, ``run``.
+    candidates
+        Distinct stimuli, the columns of ``similarities``.
+    similarities
+        Shape (n_samples, n_candidates).
+    retrieved
+        The nearest training stimulus of each sample; empty text for the mean picture.
+    best
+        The training stimulus nearest to the truth: what retrieval could reach.
+    library
+        The training stimuli.
+    decoded
+        Predicted features, (n_samples, n_features).
+    """
+
+    model: str
+    space: str
+    fold: int
+    table: pd.DataFrame
+    candidates: tuple[str, ...]
+    similarities: FloatArray
+    retrieved: tuple[str, ...]
+    best: tuple[str, ...]
+    library: tuple[str, ...]
+    decoded: npt.NDArray[np.float32]
+
+    @property
+    def truth(self) -> IndexArray:
+        """The column of each sample's stimulus."""
+        place = {name: column for column, name in enumerate(self.candidates)}
+        return np.array([place[name] for name in self.table['stimulus']], dtype=np.intp)
+
+
+def judge(
+    model: str,
+    components: Callable[[npt.NDArray[np.floating[Any]]], npt.NDArray[np.float32]],
+    decoder: LinearDecoder,
+    test: Samples,
+    features: PerStimulus,
+    candidates: Sequence[str],
+    *,
+    fold: int,
+    rows: npt.ArrayLike | None,
+    average: bool,
+) -> Outcome:
+    """Compare predicted components of test samples with candidates and with the library."""
+    numbers = np.arange(test.n_samples) if rows is None else np.asarray(rows)
+    table = test.table.assign(sample=numbers)
+    tested = Samples(test.responses, table)
+    if average:
+        tested = tested.averaged()
+    predicted = components(tested.values)
+    known = decoder.space.transform(features.of(decoder.library))
+    names = tested.table['stimulus'].astype(str)
+    alike = identification.similarity(predicted, known, decoder.measure)
+    true = decoder.space.transform(features.of(names))
+    best = identification.nearest(identification.similarity(true, known, decoder.measure))
+    offered = decoder.space.transform(features.of(candidates))
+    pick = [decoder.library[i] for i in identification.nearest(alike)]
+    return Outcome(
+        model=model,
+        space=REPEAT_AVERAGE if average else SINGLE_TRIAL,
+        fold=fold,
+        table=tested.table.assign(stimulus=names, run=run_labels(tested.table))[
+            ['sample', 'stimulus', 'run']
+        ],
+        candidates=tuple(candidates),
+        similarities=identification.similarity(predicted, offered, decoder.measure),
+        retrieved=tuple('' if model == MEAN_IMAGE else name for name in pick),
+        best=tuple(decoder.library[i] for i in best),
+        library=decoder.library,
+        decoded=decoder.space.inverse(predicted),
+    )
+
+
+def run_labels(table: pd.DataFrame) -> npt.NDArray[Any]:
+    """Return a label a run that is unique over sessions and tasks."""
+    parts = [c for c in ('session', 'task', 'run') if c in table.columns]
+    return np.array([' '.join(map(str, row)) for row in table[parts].itertuples(index=False)])

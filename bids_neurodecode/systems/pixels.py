@@ -1,0 +1,111 @@
+"""Pixel scores of what was retrieved, beside those of the mean picture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bids_neurodecode.evaluation import images
+from bids_neurodecode.evaluation.metrics import Score
+from bids_neurodecode.systems.base import PerStimulus
+from bids_neurodecode.systems.outcomes import MEAN_IMAGE, Outcome
+
+if TYPE_CHECKING:
+    from bids_neurodecode.systems.pooling import Scorer
+
+MANY_PAIRS = (
+    'Pixel scores have no chance level and no p value: they would need {n} pairs of pictures '
+    '(at most {limit} are compared).'
+)
+
+SPACE = 'images'
+MAX_PAIRS = 10_000
+_METRICS: dict[str, Callable[[Any, Any], npt.NDArray[np.float64]]] = {
+    'pixcorr': images.pixcorr,
+    'ssim_2d': images.ssim_2d,
+}
+_AT_ONCE = 256
+
+IndexArray = npt.NDArray[np.intp]
+
+
+def score_pictures(
+    scorer: Scorer, outcomes: Sequence[Outcome], pictures: PerStimulus
+) -> tuple[list[Score], list[str]]:
+    """Compare the retrieved training picture of each sample with the true one.
+
+    The ceiling is the score of the training picture whose features are nearest to the truth's:
+    what retrieval from this library could reach. Chance is the mean over permutations.
+
+    Returns
+    -------
+    tuple
+        Rows of the metrics table, and what its reader should know.
+    """
+    gallery, guess, truth, best = _gallery(outcomes, pictures)
+    n_pairs = len(np.unique(guess)) * len(np.unique(truth))
+    testable = n_pairs <= MAX_PAIRS
+    scores = []
+    for metric, compare in _METRICS.items():
+        table = _Pairs(compare, gallery)
+
+        def permuted(index: IndexArray, table: _Pairs = table) -> float:
+            return float(table(truth[index], guess).mean())
+
+        is_retrieval = scorer.model != MEAN_IMAGE
+        row, _ = scorer.score(
+            metric,
+            table(truth, guess),
+            permuted if testable else None,
+            ceiling=float(table(truth, best).mean()) if is_retrieval else None,
+            space=SPACE,
+        )
+        scores.append(row)
+    notes = [] if testable else [MANY_PAIRS.format(n=n_pairs, limit=MAX_PAIRS)]
+    return scores, notes
+
+
+def _gallery(
+    outcomes: Sequence[Outcome], pictures: PerStimulus
+) -> tuple[npt.NDArray[np.float32], IndexArray, IndexArray, IndexArray]:
+    """Return the pictures needed, and each sample's guess, truth and best guess among them."""
+    place = {name: row for row, name in enumerate(pictures.stimuli)}
+    means: list[npt.NDArray[np.float32]] = []
+    guess: list[int] = []
+    truth: list[int] = []
+    for number, outcome in enumerate(outcomes):
+        truth.extend(place[name] for name in outcome.table['stimulus'])
+        if outcome.model == MEAN_IMAGE:
+            mean = pictures.of(outcome.library).mean(axis=0, dtype=np.float64) / 255
+            means.append(mean.astype(np.float32))
+            guess.extend([len(place) + number] * len(outcome.table))  # behind the stimuli
+        else:
+            guess.extend(place[name] for name in outcome.retrieved)
+    best = [place[name] for outcome in outcomes for name in outcome.best]
+    used, rows = np.unique(np.array([guess, truth, best]), return_inverse=True)
+    stimuli = pictures.values[used[used < len(place)]].astype(np.float32) / np.float32(255)
+    return np.concatenate([stimuli, *(mean[None] for mean in means)]), rows[0], rows[1], rows[2]
+
+
+class _Pairs:
+    """Scores of pairs of pictures, each computed once."""
+
+    def __init__(
+        self,
+        compare: Callable[[Any, Any], npt.NDArray[np.float64]],
+        gallery: npt.NDArray[np.float32],
+    ) -> None:
+        self._compare = compare
+        self._gallery = gallery
+        self._known = np.full((len(gallery), len(gallery)), np.nan, dtype=np.float64)
+
+    def __call__(self, truth: IndexArray, guess: IndexArray) -> npt.NDArray[np.float64]:
+        missing = np.isnan(self._known[truth, guess])
+        pairs = np.unique(np.stack([truth[missing], guess[missing]], axis=1), axis=0)
+        for start in range(0, len(pairs), _AT_ONCE):
+            a, b = pairs[start : start + _AT_ONCE].T
+            self._known[a, b] = self._compare(self._gallery[a], self._gallery[b])
+        return np.asarray(self._known[truth, guess])

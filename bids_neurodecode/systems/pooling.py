@@ -1,0 +1,252 @@
+"""From outcomes of single folds to scores over all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bids_neurodecode.config import EvaluationSettings
+from bids_neurodecode.evaluation import identification, statistics
+from bids_neurodecode.evaluation.metrics import Score
+from bids_neurodecode.samples import Split
+from bids_neurodecode.systems import pixels
+from bids_neurodecode.systems.base import Evaluation, PerStimulus
+from bids_neurodecode.systems.outcomes import OWN_MODEL, REPEAT_AVERAGE, SINGLE_TRIAL, Outcome
+
+FIXED_LABELS = (
+    'No permutation changes which stimulus belongs to which test sample (one of them in each '
+    '{block}), so permutation p values are 1 whatever the score.'
+)
+
+SYSTEM = 'reconstruction'
+
+FloatArray = npt.NDArray[np.float64]
+IndexArray = npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True, eq=False)
+class Pairing:
+    """Which test samples may exchange their stimuli, and which belong together.
+
+    Where runs or sessions are held out, samples exchange within their run, and intervals are over
+    runs. Else the stimuli of one fold are exchanged, repeats moving together, and intervals are
+    over stimuli.
+    """
+
+    blocks: IndexArray
+    units: IndexArray | None
+    groups: IndexArray
+    fixed: bool
+
+    @classmethod
+    def of(cls, outcomes: Sequence[Outcome], split: Split) -> Pairing:
+        """Derive the pairing of the samples of these outcomes, one after the other."""
+        fold = [str(o.fold) for o in outcomes for _ in range(len(o.table))]
+        stimulus = [name for o in outcomes for name in o.table['stimulus']]
+        run = [name for o in outcomes for name in o.table['run']]
+        by_run = split.by in {'run', 'session'}
+        blocks = _codes(zip(fold, run, strict=True) if by_run else fold)
+        units = None if by_run else _codes(zip(fold, stimulus, strict=True))
+        labels = _codes(stimulus)
+        kinds = {tuple(sorted(set(labels[blocks == block]))) for block in np.unique(blocks)}
+        fixed = all(len(kind) == 1 for kind in kinds)
+        return cls(blocks, units, _codes(run if by_run else stimulus), fixed)
+
+
+@dataclass(frozen=True, eq=False)
+class Scorer:
+    """Turns what each sample would score, were each label true, into rows of the table.
+
+    Parameters
+    ----------
+    model, space, protocol
+        Columns of the rows.
+    pairing
+        What may be exchanged, over all samples.
+    settings
+        Permutations, bootstrap, confidence.
+    rng
+        Source of randomness.
+    """
+
+    model: str
+    space: str
+    protocol: str
+    pairing: Pairing
+    settings: EvaluationSettings
+    rng: np.random.Generator
+
+    def score(
+        self,
+        metric: str,
+        values: FloatArray,
+        permuted: Callable[[IndexArray], float] | None,
+        *,
+        chance: float | None = None,
+        ceiling: float | None = None,
+        space: str | None = None,
+    ) -> tuple[Score, FloatArray]:
+        """Score one metric.
+
+        Parameters
+        ----------
+        metric
+            Its name.
+        values
+            One value a sample.
+        permuted
+            Mean value with sample i given the stimulus of sample ``index[i]``; None: no test.
+        chance
+            Known chance level; None: the mean over permutations.
+        ceiling, space
+            Columns of the row.
+
+        Returns
+        -------
+        tuple
+            The row, and the permuted scores (n_permutations,).
+        """
+        null = np.empty(0)
+        if permuted is not None:
+            draws = statistics.permutations(
+                len(values),
+                self.settings.n_permutations,
+                self.rng,
+                blocks=self.pairing.blocks,
+                units=self.pairing.units,
+            )
+            null = np.array([permuted(index) for index in draws], dtype=np.float64)
+        low, high = statistics.bootstrap_ci(
+            values,
+            rng=self.rng,
+            groups=self.pairing.groups,
+            n_bootstrap=self.settings.n_bootstrap,
+            confidence=self.settings.confidence,
+        )
+        if chance is None and null.size:
+            chance = float(null.mean())
+        row = Score(
+            system=SYSTEM,
+            model=self.model,
+            protocol=self.protocol,
+            split='test',
+            space=space or self.space,
+            metric=metric,
+            value=float(values.mean()),
+            n=len(values),
+            chance=chance,
+            ceiling=ceiling,
+            ci_low=None if np.isnan(low) else low,
+            ci_high=None if np.isnan(high) else high,
+            p=statistics.p_value(null, float(values.mean())) if null.size else None,
+        )
+        return row, null
+
+
+def pool(
+    outcomes: Sequence[Outcome],
+    *,
+    split: Split,
+    settings: EvaluationSettings,
+    pictures: PerStimulus | None = None,
+    notes: Iterable[str] = (),
+    rng: np.random.Generator,
+) -> Evaluation:
+    """Pool outcomes of all folds into scores.
+
+    The decoders are not fitted again for each permutation: the test is of their predictions, as
+    they are, against the stimuli of held-out samples.
+    """
+    import pandas as pd
+
+    lines = dict.fromkeys(notes)
+    scores: list[Score] = []
+    nulls: dict[str, FloatArray] = {}
+    kinds = dict.fromkeys((o.model, o.space) for o in outcomes)
+    averaged = any(space == REPEAT_AVERAGE for _, space in kinds)
+    for model, space in kinds:
+        part = [o for o in outcomes if (o.model, o.space) == (model, space)]
+        pairing = Pairing.of(part, split)
+        if pairing.fixed:
+            block = 'run' if pairing.units is None else 'fold'
+            lines[FIXED_LABELS.format(block=block)] = None
+        scorer = Scorer(model, space, split.protocol, pairing, settings, rng)
+        for metric in ('identification_top1', 'identification_2way'):
+            row, null = _identification(scorer, part, metric)
+            scores.append(row)
+            if model == OWN_MODEL:
+                nulls[f'{space}/{metric}'] = null
+        if pictures is not None and (space == REPEAT_AVERAGE) == averaged:
+            rows, remarks = pixels.score_pictures(scorer, part, pictures)
+            scores.extend(rows)
+            lines.update(dict.fromkeys(remarks))
+    own = [o for o in outcomes if o.model == OWN_MODEL]
+    single = [o for o in own if o.space == SINGLE_TRIAL]
+    confusion, labels = confusion_of(single)
+    return Evaluation(
+        scores=tuple(scores),
+        samples=pd.concat([sample_table(o) for o in own], ignore_index=True),
+        nulls=nulls,
+        confusion=confusion,
+        labels=labels,
+        decoded=np.concatenate([o.decoded for o in single]),
+        notes=tuple(lines),
+    )
+
+
+def _identification(
+    scorer: Scorer, outcomes: Sequence[Outcome], metric: str
+) -> tuple[Score, FloatArray]:
+    """Score identification; a permuted score is a look-up, as similarities do not change."""
+    top1 = metric == 'identification_top1'
+    score_all = identification.outcomes_top1 if top1 else identification.outcomes_2way
+    tables = [score_all(o.similarities) for o in outcomes]
+    flat = np.concatenate([table.ravel() for table in tables])
+    widths = np.concatenate([np.full(len(table), table.shape[1]) for table in tables])
+    start = np.concatenate([[0], np.cumsum(widths)[:-1]])
+    truth = np.concatenate([o.truth for o in outcomes])
+    chance = float((1 / widths).mean()) if top1 else 0.5
+
+    def permuted(index: IndexArray) -> float:
+        return float(flat[start + truth[index]].mean())
+
+    return scorer.score(metric, flat[start + truth], permuted, chance=chance)
+
+
+def sample_table(outcome: Outcome) -> Any:
+    """Return one row a sample: rank, similarity, outcome and what was retrieved."""
+    rows, truth = np.arange(len(outcome.table)), outcome.truth
+    similarities = outcome.similarities
+    return outcome.table.assign(
+        space=outcome.space,
+        fold=outcome.fold,
+        n_candidates=len(outcome.candidates),
+        rank=identification.ranks(similarities, truth),
+        similarity=similarities[rows, truth],
+        identified=identification.outcomes_top1(similarities)[rows, truth],
+        two_way=identification.outcomes_2way(similarities)[rows, truth],
+        retrieved=list(outcome.retrieved),
+    )
+
+
+def confusion_of(outcomes: Sequence[Outcome]) -> tuple[FloatArray, tuple[str, ...]]:
+    """Add up the confusion matrices of folds, whose candidates may differ."""
+    labels = tuple(sorted({name for o in outcomes for name in o.candidates}))
+    place = {name: row for row, name in enumerate(labels)}
+    counts = np.zeros((len(labels), len(labels)))
+    for o in outcomes:
+        columns = np.array([place[name] for name in o.candidates])
+        counts[np.ix_(columns, columns)] += identification.confusion_matrix(
+            o.similarities, o.truth
+        )
+    return counts, labels
+
+
+def _codes(labels: Iterable[Any]) -> IndexArray:
+    """Return labels as whole numbers, in order of first appearance."""
+    seen: dict[Any, int] = {}
+    return np.array([seen.setdefault(label, len(seen)) for label in labels], dtype=np.intp)

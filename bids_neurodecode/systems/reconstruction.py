@@ -1,0 +1,372 @@
+"""Linear decoding: responses to picture features, then which picture it was.
+
+Ridge regression from standardised voxels to whitened feature components, all of it fitted on
+training samples. A held-out response is identified among candidates by the cosine of its
+predicted components with theirs, and the nearest training picture is its reconstruction. This is
+the baseline that any other reconstruction is compared with.
+
+``fit``, ``predict`` and ``evaluate`` are the verbs for one fold; :func:`evaluate_folds` runs them
+over a split, with baselines, and pools the scores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from bids_neurodecode.config import EvaluationSettings, RidgeSettings
+from bids_neurodecode.errors import DataError
+from bids_neurodecode.evaluation.identification import Measure
+from bids_neurodecode.models.ridge import Device, RidgeModel, fit_ridge
+from bids_neurodecode.samples import Parts, Samples, Split, Standardizer
+from bids_neurodecode.stimuli.space import FeatureSpace
+from bids_neurodecode.systems import baselines
+from bids_neurodecode.systems.base import Evaluation, PerStimulus
+from bids_neurodecode.systems.outcomes import MEAN_IMAGE, OWN_MODEL, Outcome, judge, run_labels
+from bids_neurodecode.systems.pooling import pool
+
+NO_GROUPS = (
+    'Choosing the ridge penalty needs training samples of at least two {by} values; there is '
+    'one. Use more runs or stimuli.'
+)
+FOLD_COUNT = 'There are {parts} cut folds for a split of {folds}; they must be one to one.'
+ONE_CANDIDATE = (
+    'Fold {fold} has one candidate stimulus only, so nothing can be identified. '
+    'Hold out more stimuli.'
+)
+CLOSED_SET = (
+    'Every test stimulus was also seen in training: scores say how well known stimuli are told '
+    'apart, not how well new ones would be.'
+)
+SATURATED = (
+    'The {n} training stimuli span no more than {n_components} components, so that all are '
+    'equally far apart: decoding names a stimulus, features that stimuli share do not count, and '
+    'one ridge penalty serves all components.'
+)
+AT_EDGE = (
+    'The ridge penalty chosen was the {end} offered for {share:.0%} of the components; widen '
+    'ridge.alphas.'
+)
+
+# From this many training stimuli on, penalties are chosen for stimuli not seen; below, a
+# held-out stimulus lies outside of what the others span, and runs are held out instead.
+MANY_STIMULI = 20
+_EDGE_SHARE = 0.5
+
+Group = Literal['auto', 'stimulus', 'run']
+Float32Array = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class DecoderSettings:
+    """How a linear decoder is fitted.
+
+    Parameters
+    ----------
+    n_components
+        Feature components kept, at most; None keeps all that the training stimuli span.
+    ridge
+        Penalties and folds.
+    groups
+        What is held out together when the penalty is chosen; ``auto``: stimuli if there are at
+        least :data:`MANY_STIMULI`, else runs.
+    measure
+        How predicted components are compared with candidates.
+    device
+        Where the regression is computed.
+    """
+
+    n_components: int | None = 100
+    ridge: RidgeSettings = field(default_factory=RidgeSettings)
+    groups: Group = 'auto'
+    measure: Measure = 'cosine'
+    device: Device = 'cpu'
+
+
+@dataclass(frozen=True, eq=False)
+class LinearDecoder:
+    """A fitted decoder.
+
+    Parameters
+    ----------
+    voxels
+        Mean and deviation of the training responses.
+    space
+        The whitened feature space of the training stimuli.
+    ridge
+        From standardised voxels to components.
+    library
+        The training stimuli, in order of first appearance: what can be retrieved.
+    measure
+        How components are compared.
+    """
+
+    voxels: Standardizer
+    space: FeatureSpace
+    ridge: RidgeModel
+    library: tuple[str, ...]
+    measure: Measure = 'cosine'
+
+    def components(self, responses: npt.NDArray[np.floating[Any]]) -> Float32Array:
+        """Predict whitened components (n, n_components) from responses (n, n_voxels)."""
+        return self.ridge.predict(self.voxels.apply(responses))
+
+    def state(self) -> dict[str, npt.NDArray[Any]]:
+        """Return the decoder's arrays; with ``library`` and ``measure`` they rebuild it."""
+        parts = {
+            'voxels': {'mean': self.voxels.mean, 'scale': self.voxels.scale},
+            'space': self.space.state(),
+            'ridge': self.ridge.state(),
+        }
+        return {
+            f'{part}.{name}': values
+            for part, arrays in parts.items()
+            for name, values in arrays.items()
+        }
+
+    @classmethod
+    def from_state(
+        cls,
+        state: Mapping[str, npt.NDArray[Any]],
+        library: Sequence[str],
+        measure: Measure = 'cosine',
+    ) -> LinearDecoder:
+        """Rebuild a decoder from :meth:`state`."""
+        parts: dict[str, dict[str, npt.NDArray[Any]]] = {'voxels': {}, 'space': {}, 'ridge': {}}
+        for key, values in state.items():
+            part, _, name = key.partition('.')
+            parts[part][name] = values
+        return cls(
+            Standardizer(**parts['voxels']),
+            FeatureSpace.from_state(parts['space']),
+            RidgeModel.from_state(parts['ridge']),
+            tuple(library),
+            measure,
+        )
+
+
+def fit(
+    train: Samples, features: PerStimulus, settings: DecoderSettings | None = None
+) -> LinearDecoder:
+    """Fit a linear decoder on training samples.
+
+    Parameters
+    ----------
+    train
+        Training samples only, single trials or averages, with the voxels already chosen.
+    features
+        Features of (at least) the training stimuli; others are not looked at.
+    settings
+        How; the defaults if left out. Where the stimuli span no more components than are kept,
+        one penalty serves all of them, whatever ``ridge.per_target`` says.
+
+    Raises
+    ------
+    DataError
+        If a stimulus has no features, or there is nothing to hold out for the penalty.
+    """
+    settings = settings or DecoderSettings()
+    names = train.table['stimulus'].astype(str)
+    library = tuple(dict.fromkeys(names))
+    space = FeatureSpace.fit(features.of(library), settings.n_components)
+    voxels = Standardizer.fit(train.values)
+    # where all stimuli are equally far apart the axes are arbitrary, so the penalty must not
+    # depend on them
+    saturated = space.n_components >= len(library) - 1
+    ridge = fit_ridge(
+        voxels.apply(train.values),
+        space.transform(features.of(names)),
+        alphas=settings.ridge.alphas,
+        groups=_group_labels(train, len(library), settings.groups),
+        n_folds=settings.ridge.n_folds,
+        per_target=settings.ridge.per_target and not saturated,
+        device=settings.device,
+    )
+    return LinearDecoder(voxels, space, ridge, library, settings.measure)
+
+
+def predict(decoder: LinearDecoder, responses: npt.NDArray[np.floating[Any]]) -> Float32Array:
+    """Predict features (n_samples, n_features) from responses (n_samples, n_voxels)."""
+    return decoder.space.inverse(decoder.components(responses))
+
+
+def evaluate(
+    decoder: LinearDecoder,
+    test: Samples,
+    features: PerStimulus,
+    candidates: Sequence[str],
+    *,
+    fold: int = 0,
+    rows: npt.ArrayLike | None = None,
+    average: bool = False,
+) -> Outcome:
+    """Compare the predictions of one fold's test samples with candidates.
+
+    Parameters
+    ----------
+    decoder
+        Fitted on other samples.
+    test
+        Test samples.
+    features
+        Features of the candidates and of the decoder's training stimuli.
+    candidates
+        Distinct stimuli to choose from; the test stimuli must be among them.
+    fold, rows
+        Number of the fold, and of each test sample among all samples, for the record.
+    average
+        Average the repeats of each test stimulus first.
+    """
+    return judge(
+        OWN_MODEL,
+        decoder.components,
+        decoder,
+        test,
+        features,
+        candidates,
+        fold=fold,
+        rows=rows,
+        average=average,
+    )
+
+
+def evaluate_folds(
+    parts: Iterable[Parts],
+    split: Split,
+    features: PerStimulus,
+    settings: DecoderSettings | None = None,
+    *,
+    evaluation: EvaluationSettings | None = None,
+    pictures: PerStimulus | None = None,
+    rng: np.random.Generator,
+    progress: Callable[[int, int], None] | None = None,
+) -> Evaluation:
+    """Fit and judge the decoder and its baselines in every fold, and pool the scores.
+
+    Parameters
+    ----------
+    parts
+        The samples of each fold of ``split``, in its order, with the voxels already chosen (on
+        training samples).
+    split
+        What was held out.
+    features
+        Features of all stimuli.
+    settings
+        How the decoder is fitted.
+    evaluation
+        Permutations, bootstrap and confidence.
+    pictures
+        Pictures of all stimuli, (n_stimuli, h, w, 3) uint8, to score the retrieved ones.
+    rng
+        Source of randomness of baselines, permutations and bootstrap.
+    progress
+        Called with (folds done, all folds).
+
+    Returns
+    -------
+    Evaluation
+        Candidates are the distinct test stimuli of the fold; where all of them were seen in
+        training too (the same few stimuli in every run), all distinct stimuli.
+    """
+    settings = settings or DecoderSettings()
+    outcomes: list[Outcome] = []
+    decoders: list[LinearDecoder] = []
+    closed: list[bool] = []
+    shuffle_rng, pool_rng = rng.spawn(2)
+    for number, (fold, cut) in enumerate(zip(split, _all(parts, split), strict=True)):
+        candidates, is_closed = candidate_stimuli(cut.train, cut.test)
+        if len(candidates) < 2:
+            raise DataError(ONE_CANDIDATE.format(fold=number))
+        decoder = fit(cut.train, features, settings)
+        models = {
+            OWN_MODEL: decoder.components,
+            'baseline-shuffled': fit(
+                baselines.shuffled(cut.train, shuffle_rng), features, settings
+            ).components,
+            'baseline-nearest': baselines.nearest(decoder, cut.train, features),
+            MEAN_IMAGE: baselines.mean_image(decoder),
+        }
+        repeats = bool(cut.test.table['stimulus'].duplicated().any())
+        outcomes += [
+            judge(
+                name,
+                model,
+                decoder,
+                cut.test,
+                features,
+                candidates,
+                fold=number,
+                rows=fold.test,
+                average=average,
+            )
+            for name, model in models.items()
+            for average in ((False, True) if repeats else (False,))
+        ]
+        decoders.append(decoder)
+        closed.append(is_closed)
+        if progress is not None:
+            progress(number + 1, len(split))
+    notes = [CLOSED_SET] if all(closed) else []
+    notes += _decoder_notes(decoders, settings)
+    return pool(
+        outcomes,
+        split=split,
+        settings=evaluation or EvaluationSettings(),
+        pictures=pictures,
+        notes=notes,
+        rng=pool_rng,
+    )
+
+
+def candidate_stimuli(train: Samples, test: Samples) -> tuple[tuple[str, ...], bool]:
+    """Return the candidates of a fold, and whether they are a closed set.
+
+    A set is closed if every test stimulus was seen in training: then all distinct stimuli are
+    candidates, else the distinct test stimuli.
+    """
+    seen = dict.fromkeys(train.table['stimulus'].astype(str))
+    tested = dict.fromkeys(test.table['stimulus'].astype(str))
+    if tested.keys() <= seen.keys():
+        return tuple(sorted(seen)), True
+    return tuple(sorted(tested)), False
+
+
+def _all(parts: Iterable[Parts], split: Split) -> list[Parts]:
+    folds = list(parts)
+    if len(folds) != len(split):
+        raise DataError(FOLD_COUNT.format(parts=len(folds), folds=len(split)))
+    return folds
+
+
+def _group_labels(train: Samples, n_stimuli: int, groups: Group) -> npt.NDArray[Any]:
+    labels = {
+        'stimulus': train.table['stimulus'].astype(str).to_numpy(),
+        'run': run_labels(train.table),
+    }
+    by = groups
+    if by == 'auto':
+        by = 'stimulus' if n_stimuli >= MANY_STIMULI else 'run'
+        if len(set(labels[by])) < 2:
+            by = 'stimulus'
+    if len(set(labels[by])) < 2:
+        raise DataError(NO_GROUPS.format(by=by))
+    return labels[by]
+
+
+def _decoder_notes(decoders: Sequence[LinearDecoder], settings: DecoderSettings) -> list[str]:
+    notes = []
+    first = decoders[0]
+    if first.space.n_components >= len(first.library) - 1:
+        notes.append(SATURATED.format(n=len(first.library), n_components=first.space.n_components))
+    chosen = np.concatenate([decoder.ridge.alphas for decoder in decoders])
+    ends = {'smallest': min(settings.ridge.alphas), 'largest': max(settings.ridge.alphas)}
+    for end, alpha in ends.items():
+        share = float(np.isclose(chosen, alpha).mean())
+        if share > _EDGE_SHARE and len(settings.ridge.alphas) > 1:
+            notes.append(AT_EDGE.format(end=end, share=share))
+    return notes

@@ -1,0 +1,321 @@
+"""Load, estimate single-trial betas, save: the files of the betas node."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from bids_neurodecode.bids.records import ParticipantInput
+from bids_neurodecode.config import BetaSettings, Config
+from bids_neurodecode.samples import Split, VoxelMask
+from bids_neurodecode.workflow.files import load_series, save_json, save_map
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from bids_neurodecode.signals.trialtypes import SingleTrialBetas
+
+Model = Literal['B', 'C', 'D']
+BoolArray = npt.NDArray[np.bool_]
+
+RESAMPLED = (
+    'Onsets miss the volumes by up to {offset:.3g} s, so the series were resampled from '
+    '{old:g} s to {new:g} s (cubic splines){rounded}.'
+)
+ROUNDED = '; onsets still had to be moved by up to {offset:.3g} s'
+NO_REPEATS = (
+    'No stimulus is repeated over runs in the training trials of every fold, so the betas are of '
+    'model B: noise components and fractions of ridge cannot be chosen.'
+)
+TUNED_ON_ALL = (
+    'Noise components and fractions of ridge were chosen with repeats of all trials, held-out '
+    'ones among them (betas.tuning = "all"): scores may be optimistic.'
+)
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedRuns:
+    """Series on disk and onsets on their grid."""
+
+    series: list[npt.NDArray[np.float32]]
+    onset_volumes: list[npt.NDArray[np.intp]]
+    repetition_time: float
+    warnings: tuple[str, ...]
+
+
+def estimate(
+    participant: ParticipantInput,
+    config: Config,
+    mask: VoxelMask,
+    table: pd.DataFrame,
+    split: Split,
+    *,
+    duration: float,
+    folder: Path,
+) -> dict[str, Any]:
+    """Estimate the betas of all trials, and those tuned for each fold; save what they are."""
+    if participant.betas is not None:
+        return _take_precomputed(participant, mask, folder)
+    from bids_neurodecode.signals.hrf import time_to_peak
+
+    training = [training_trials(fold.train, fold.validation, len(table)) for fold in split]
+    model, notes = resolve_model(config.betas, table, training)
+    prepared = prepare_runs(participant, config.betas, mask, table, folder)
+    per_fold = model != 'B' and config.betas.tuning == 'training'
+    if model != 'B' and not per_fold:
+        notes = (*notes, TUNED_ON_ALL)
+    betas = _run_engine(
+        participant,
+        config,
+        prepared,
+        table,
+        model,
+        duration=duration,
+        tuning_sets=training if per_fold else [],
+        folder=folder,
+    )
+    files = _save_betas(betas, model, folder)
+    info = {
+        'model': model,
+        'engine': config.betas.engine,
+        'tuning': 'training' if per_fold or model == 'B' else 'all',
+        'n_components': _known(betas.n_components, *(x.n_components for x in betas.tuned)),
+        'component_curves': _known(
+            betas.component_curve, *(x.component_curve for x in betas.tuned)
+        ),
+        'n_noise_pool': int(betas.noise_pool.sum()),
+        'onoff_threshold': betas.onoff_threshold,
+        'hrf_times_to_peak': time_to_peak(duration),
+        'warnings': [*notes, *prepared.warnings, *betas.warnings],
+    }
+    _remove_series(folder)
+    return {
+        **files,
+        'maps': _save_maps(betas, model, mask, folder),
+        'info': save_json(folder / 'info.json', _plain(info)),
+    }
+
+
+def training_trials(
+    train: npt.NDArray[np.intp], validation: npt.NDArray[np.intp], n_trials: int
+) -> BoolArray:
+    """Return which trials a fold may learn from."""
+    chosen = np.zeros(n_trials, dtype=bool)
+    chosen[train] = True
+    chosen[validation] = True
+    return chosen
+
+
+def resolve_model(
+    settings: BetaSettings, table: pd.DataFrame, training: Sequence[BoolArray]
+) -> tuple[Model, tuple[str, ...]]:
+    """Return the model of the betas, and what to say of the choice."""
+    if settings.model != 'auto':
+        return settings.model, ()
+    sets = training if settings.tuning == 'training' else [np.ones(len(table), dtype=bool)]
+    if all(repeats_over_runs(table[chosen]) for chosen in sets):
+        return 'D', ()
+    return 'B', (NO_REPEATS,)
+
+
+def repeats_over_runs(table: pd.DataFrame) -> bool:
+    """Return whether some stimulus is shown in more than one run."""
+    return bool((table.groupby('stimulus')['run'].nunique() > 1).any())
+
+
+def prepare_runs(
+    participant: ParticipantInput,
+    settings: BetaSettings,
+    mask: VoxelMask,
+    table: pd.DataFrame,
+    folder: Path,
+) -> PreparedRuns:
+    """Put series on disk, on a grid that holds all onsets, and onsets on that grid.
+
+    Raises
+    ------
+    DataError
+        If onsets are off the grid and the settings do not allow another one; it says by how much.
+    """
+    from bids_neurodecode.signals.timing import finer_grid, onsets_to_volumes, resample_series
+
+    onsets = [
+        table.loc[table['run'] == number, 'onset'].to_numpy(dtype=float)
+        for number in range(len(participant.runs))
+    ]
+    period = participant.runs[0].repetition_time
+    new = period
+    warnings: tuple[str, ...] = ()
+    slack: dict[str, float] = {}
+    if settings.off_grid == 'resample':
+        grid = finer_grid(onsets, period)
+        new = grid.repetition_time
+        if not grid.fits:
+            slack = {'tolerance': new}
+        if new != period:
+            rounded = '' if grid.fits else ROUNDED.format(offset=grid.largest_offset)
+            offset = finer_offset(onsets, period)
+            warnings = (RESAMPLED.format(offset=offset, old=period, new=new, rounded=rounded),)
+    series, volumes = [], []
+    for number, run in enumerate(participant.runs):
+        values = load_series(run, mask)
+        if new != period:
+            values = resample_series(values, period, new)
+        file = folder / f'series-{number:03d}.npy'
+        np.save(file, values)
+        series.append(np.load(file, mmap_mode='r'))
+        volumes.append(onsets_to_volumes(onsets[number], new, len(values), **slack))
+    return PreparedRuns(series, volumes, new, warnings)
+
+
+def finer_offset(onsets: Sequence[npt.NDArray[np.float64]], period: float) -> float:
+    """Return by how many seconds the worst onset misses the volumes."""
+    from bids_neurodecode.signals.timing import largest_offset
+
+    return max(largest_offset(run, period) for run in onsets)
+
+
+def _run_engine(
+    participant: ParticipantInput,
+    config: Config,
+    prepared: PreparedRuns,
+    table: pd.DataFrame,
+    model: Model,
+    *,
+    duration: float,
+    tuning_sets: Sequence[BoolArray],
+    folder: Path,
+) -> SingleTrialBetas:
+    from bids_neurodecode.signals.singletrial import SingleTrialOptions, estimate_single_trials
+
+    options = SingleTrialOptions(
+        models=(model,),
+        n_components=config.betas.n_components,
+        fraction=config.betas.fraction,
+        seed=config.seed,
+    )
+    by_run = [table[table['run'] == number] for number in range(len(participant.runs))]
+    common: dict[str, Any] = {
+        'sessions': [run.entities.get('ses', '1') for run in participant.runs],
+        'extra_regressors': _confounds(participant, config, prepared),
+        'options': options,
+    }
+    inputs = (
+        prepared.series,
+        prepared.onset_volumes,
+        [rows['stimulus'].to_numpy() for rows in by_run],
+        prepared.repetition_time,
+        duration,
+    )
+    if config.betas.engine == 'glmsingle':
+        from bids_neurodecode.signals.glmsingle import estimate_with_glmsingle
+
+        return estimate_with_glmsingle(*inputs, **common)
+
+    def allocate(name: str, shape: tuple[int, int]) -> npt.NDArray[np.float32]:
+        return np.lib.format.open_memmap(folder / f'{name}.npy', 'w+', np.float32, shape)
+
+    return estimate_single_trials(*inputs, **common, tuning_sets=tuning_sets, allocate=allocate)
+
+
+def _confounds(
+    participant: ParticipantInput, config: Config, prepared: PreparedRuns
+) -> list[npt.NDArray[np.float64]] | None:
+    """Return the confounds of each run on the grid of the series, if any are asked for."""
+    from bids_neurodecode.signals.confounds import load_confounds
+    from bids_neurodecode.signals.timing import resample_series
+
+    if not (config.clean.strategy or config.clean.columns):
+        return None
+    regressors = []
+    for run in participant.runs:
+        values: npt.NDArray[Any] = load_confounds(
+            run.confounds, run.n_volumes, config.clean.strategy, config.clean.columns, run.label
+        ).with_spikes()
+        if prepared.repetition_time != run.repetition_time:
+            values = resample_series(values, run.repetition_time, prepared.repetition_time)
+        regressors.append(np.asarray(values, dtype=np.float64))
+    return regressors
+
+
+def _save_betas(betas: SingleTrialBetas, model: Model, folder: Path) -> dict[str, Any]:
+    """Keep the betas as files; folds with the same betas share one."""
+    files: dict[int, Path] = {}
+
+    def keep(values: npt.NDArray[np.float32]) -> Path:
+        if id(values) not in files:
+            file = folder / f'betas-{len(files):03d}.npy'
+            np.save(file, values)
+            files[id(values)] = file
+        return files[id(values)]
+
+    main = keep(betas.betas[model])
+    tuned = [keep(each.betas[model]) for each in betas.tuned] or [main]
+    # what the engine wrote while it ran is no longer needed
+    for file in folder.glob('[BCD]*.npy'):
+        file.unlink()
+    return {'betas': main, 'tuned': tuned}
+
+
+def _save_maps(betas: SingleTrialBetas, model: Model, mask: VoxelMask, folder: Path) -> list[Path]:
+    maps = {'hrfindex': betas.hrf_index, 'rsquared': betas.rsquared[model]}
+    if model == 'D' and betas.fraction is not None:
+        maps['fracridge'] = betas.fraction
+    return [
+        save_map(folder / f'{name}.nii.gz', mask, np.nan_to_num(np.asarray(values, np.float32)))
+        for name, values in maps.items()
+    ]
+
+
+def _take_precomputed(
+    participant: ParticipantInput, mask: VoxelMask, folder: Path
+) -> dict[str, Any]:
+    """Read betas that another program, or another run, left as a derived dataset."""
+    import nibabel as nib
+
+    volumes = np.asanyarray(nib.load(participant.betas).dataobj, dtype=np.float32)
+    np.save(folder / 'betas-000.npy', mask.extract(volumes))
+    info: dict[str, Any] = {
+        'model': 'precomputed',
+        'engine': str(participant.betas),
+        'tuning': 'unknown',
+        'n_components': [],
+        'component_curves': [],
+        'n_noise_pool': None,
+        'onoff_threshold': None,
+        'hrf_times_to_peak': [],
+        'warnings': [],
+    }
+    return {
+        'betas': folder / 'betas-000.npy',
+        'tuned': [folder / 'betas-000.npy'],
+        'maps': [],
+        'info': save_json(folder / 'info.json', info),
+    }
+
+
+def _known(*values: Any) -> list[Any]:
+    return [value for value in values if value is not None]
+
+
+def _remove_series(folder: Path) -> None:
+    for file in folder.glob('series-*.npy'):
+        file.unlink()
+
+
+def _plain(info: dict[str, Any]) -> dict[str, Any]:
+    """Turn arrays into lists of numbers."""
+
+    def convert(value: Any) -> Any:
+        if isinstance(value, np.ndarray):
+            return [float(x) for x in value]
+        if isinstance(value, list):
+            return [convert(x) for x in value]
+        return value
+
+    return {key: convert(value) for key, value in info.items()}

@@ -1,0 +1,143 @@
+"""Load, decode, save: the files of the decoding node."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bids_neurodecode._version import __version__
+from bids_neurodecode.bids.records import ParticipantInput
+from bids_neurodecode.bids.sink import write_json, write_text, write_tsv
+from bids_neurodecode.config import Config
+from bids_neurodecode.samples import Samples, Split
+from bids_neurodecode.workflow.files import save_json
+
+if TYPE_CHECKING:
+    from bids_neurodecode.systems.decoding import Decoding
+
+PICTURE_SIZE = 64
+"""Pixels along a side at which retrieved pictures are scored."""
+
+
+def decode(
+    participant: ParticipantInput,
+    config: Config,
+    samples: Samples,
+    tuned: list[Samples],
+    split: Split,
+    *,
+    features: npt.NDArray[np.float32],
+    tsnr_runs: npt.NDArray[np.float32],
+    within: npt.NDArray[np.bool_] | None,
+    device: str,
+    folder: Path,
+) -> dict[str, Any]:
+    """Run :func:`~bids_neurodecode.systems.decoding.decode_pictures` and save what it returns."""
+    from bids_neurodecode.evaluation.metrics import describe, scores_table
+    from bids_neurodecode.stimuli.images import load_images
+    from bids_neurodecode.systems.base import PerStimulus
+    from bids_neurodecode.systems.decoding import decode_pictures
+
+    names = participant.stimuli
+    files = [participant.stimuli_dir / name for name in names]
+    pictures = load_images(files, size=PICTURE_SIZE)
+    result = decode_pictures(
+        samples,
+        tuned,
+        split,
+        PerStimulus(names, features),
+        config,
+        tsnr_runs=tsnr_runs,
+        within=within,
+        pictures=PerStimulus(names, pictures),
+        device=device,
+    )
+    evaluation = result.evaluation
+    write_tsv(folder / 'metrics.tsv', scores_table(evaluation.scores))
+    write_json(folder / 'metrics.json', describe(evaluation.scores))
+    write_tsv(folder / 'predictions.tsv', evaluation.samples)
+    np.save(folder / 'confusion.npy', evaluation.confusion)
+    headline, null = next(iter(evaluation.nulls.items()))
+    np.save(folder / 'null.npy', null)
+    mask = samples.responses.mask
+    mask.restrict(result.selection.keep).save(folder / 'selected.nii.gz')
+    save_model(folder / 'model.safetensors', result, participant, config)
+    info = {
+        'n_mask': mask.n_voxels,
+        'n_selected': int(result.selection.keep.sum()),
+        'rule': result.selection.description,
+        'rule_name': config.selection.rule if config.selection.measure != 'none' else 'all',
+        'labels': list(evaluation.labels),
+        'observed': headline_value(result, headline),
+        'null_metric': headline.split('/')[-1],
+        'warnings': list(result.warnings),
+    }
+    return {
+        'metrics': folder / 'metrics.tsv',
+        'predictions': folder / 'predictions.tsv',
+        'null': folder / 'null.npy',
+        'confusion': folder / 'confusion.npy',
+        'selected': folder / 'selected.nii.gz',
+        'model': folder / 'model.safetensors',
+        'info': save_json(folder / 'info.json', info),
+    }
+
+
+def headline_value(result: Decoding, name: str) -> float:
+    """Return the score that a null distribution belongs to (``<space>/<metric>``)."""
+    space, metric = name.split('/')
+    return next(
+        score.value
+        for score in result.evaluation.scores
+        if score.model == 'ridge' and score.space == space and score.metric == metric
+    )
+
+
+def save_model(
+    path: Path, result: Decoding, participant: ParticipantInput, config: Config
+) -> None:
+    """Write the final decoder as safetensors with the voxels that it takes, and its card."""
+    from safetensors.numpy import save
+
+    decoder = result.decoder
+    arrays = {name: np.ascontiguousarray(values) for name, values in decoder.state().items()}
+    arrays['mask'] = result.selection.keep.astype(np.uint8)
+    metadata = {
+        'kind': 'linear-decoder',
+        'version': __version__,
+        'library': '\n'.join(decoder.library),
+        'measure': decoder.measure,
+        'extractor': config.features.extractor,
+        'image_size': str(config.features.image_size),
+    }
+    path.write_bytes(save(arrays, metadata))
+    write_text(path.with_name('model.md'), model_card(result, participant, config))
+
+
+def model_card(result: Decoding, participant: ParticipantInput, config: Config) -> str:
+    """Return the card that goes with the model: what it is, what it saw, what it scored."""
+    rows = '\n'.join(
+        f'| {s.model} | {s.space} | {s.metric} | {s.value:.3f} | '
+        f'{"n/a" if s.chance is None else f"{s.chance:.3f}"} | '
+        f'{"n/a" if s.p is None else f"{s.p:.4f}"} | {s.protocol} |'
+        for s in result.evaluation.scores
+    )
+    return f"""# Linear decoder of sub-{participant.label}, task {participant.task}
+
+- **What it does**: predicts `{config.features.extractor}` features of a picture from the
+  single-trial betas (model {config.betas.model}) of {int(result.selection.keep.sum())} voxels, by
+  ridge regression.
+- **Trained on**: all trials of {len(participant.runs)} run(s) of this participant,
+  {len(result.decoder.library)} different pictures. The scores below are not of this model but of
+  models fitted in the same way without the held-out trials.
+- **Voxels**: {result.selection.description}
+- **Use**: only for this participant, on the same grid. It is not a diagnosis of anything.
+- **Made by**: bids_neurodecode {__version__}, seed {config.seed}; its settings are beside it.
+
+| model | space | metric | value | chance | p | protocol |
+| --- | --- | --- | --- | --- | --- | --- |
+{rows}
+"""

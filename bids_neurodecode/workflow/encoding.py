@@ -1,0 +1,103 @@
+"""Load, encode, save: the files of the film encoding node."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bids_neurodecode._version import __version__
+from bids_neurodecode.bids.records import ParticipantInput
+from bids_neurodecode.bids.sink import write_json, write_tsv
+from bids_neurodecode.config import Config
+from bids_neurodecode.samples import Samples, Split
+from bids_neurodecode.workflow.files import save_json, save_map
+
+ALPHA = 0.05
+
+
+def encode(
+    participant: ParticipantInput,
+    config: Config,
+    samples: Samples,
+    split: Split,
+    *,
+    features: npt.NDArray[np.float32],
+    within: npt.NDArray[np.bool_] | None,
+    device: str,
+    folder: Path,
+) -> dict[str, Any]:
+    """Run :func:`~bids_neurodecode.systems.movie.encode_films` and save what it returns."""
+    from bids_neurodecode.evaluation.metrics import describe, scores_table
+    from bids_neurodecode.systems.movie import encode_films
+
+    keep = np.asarray(np.isfinite(samples.values).all(axis=0))
+    if within is not None:
+        keep = keep & within
+    chosen = samples.voxels(keep)
+    result = encode_films(
+        chosen,
+        split,
+        features,
+        repetition_time=participant.runs[0].repetition_time,
+        delays=config.delay.fir_seconds,
+        n_components=config.features.n_components,
+        ridge=config.ridge,
+        evaluation=config.evaluation,
+        rng=np.random.default_rng(config.seed),
+        device=device,
+    )
+    write_tsv(folder / 'metrics.tsv', scores_table(result.scores))
+    write_json(folder / 'metrics.json', describe(result.scores))
+    np.save(folder / 'predictions.npy', result.predictions)
+    np.save(folder / 'rows.npy', result.rows)
+    np.save(folder / 'null.npy', result.null)
+    mask = chosen.responses.mask
+    significant = result.p_fdr < ALPHA
+    save_encoder(folder / 'model.safetensors', result.encoder, keep)
+    info: dict[str, Any] = {
+        'n_mask': samples.responses.mask.n_voxels,
+        'n_selected': int(keep.sum()),
+        'rule': 'all voxels of the brain mask' if within is None else 'voxels of the regions',
+        'n_significant': int(significant.sum()),
+        'n_significant_fwer': int((result.p_fwer < ALPHA).sum()),
+        'observed': result.scores[0].value,
+        'null_metric': result.scores[0].metric,
+        'warnings': [],
+    }
+    return {
+        'metrics': folder / 'metrics.tsv',
+        'pearsonr': save_map(folder / 'pearsonr.nii.gz', mask, np.nan_to_num(result.r)),
+        'significant': save_map(folder / 'significant.nii.gz', mask, significant),
+        'predictions': folder / 'predictions.npy',
+        'rows': folder / 'rows.npy',
+        'null': folder / 'null.npy',
+        'model': folder / 'model.safetensors',
+        'info': save_json(folder / 'info.json', info),
+    }
+
+
+def save_encoder(path: Path, encoder: Any, keep: npt.NDArray[np.bool_]) -> None:
+    """Write the final encoder as safetensors, with the voxels that it predicts."""
+    from safetensors.numpy import save
+
+    parts = {
+        'space': encoder.space.state(),
+        'ridge': encoder.ridge.state(),
+        'responses': {'mean': encoder.responses.mean, 'scale': encoder.responses.scale},
+    }
+    arrays = {
+        f'{part}.{name}': np.ascontiguousarray(values)
+        for part, state in parts.items()
+        for name, values in state.items()
+    }
+    arrays['delays'] = np.asarray(encoder.delays)
+    arrays['keep'] = keep.astype(np.uint8)
+    metadata = {
+        'kind': 'film-encoder',
+        'version': __version__,
+        'repetition_time': str(encoder.repetition_time),
+    }
+    path.write_bytes(save(arrays, metadata))

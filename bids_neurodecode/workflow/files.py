@@ -1,0 +1,99 @@
+"""What the interfaces read and write: the formats that pass between nodes."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bids_neurodecode.bids.records import RunInput
+from bids_neurodecode.bids.sink import write_image
+from bids_neurodecode.errors import DataError
+from bids_neurodecode.samples import Split, VoxelMask
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+NO_COMMON_VOXEL = 'The brain masks of {n} run(s) have no voxel in common (first: {file}).'
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Read a TSV; identifiers stay text."""
+    import pandas as pd
+
+    text = {'stimulus': str, 'trial_type': str, 'session': str, 'run_label': str, 'film': str}
+    return pd.read_csv(path, sep='\t', na_values=['n/a'], keep_default_na=False, dtype=text)
+
+
+def read_split(parts: Path, info: Path, table: pd.DataFrame) -> Split:
+    """Rebuild a split from its parts and its description."""
+    import pandas as pd
+
+    by = json.loads(info.read_text('utf-8'))['by']
+    return Split.from_table(by, pd.read_csv(parts, sep='\t'), table)
+
+
+def load_series(run: RunInput, mask: VoxelMask) -> npt.NDArray[np.float32]:
+    """Read the masked voxels of a run: (n_volumes, n_voxels), float32."""
+    import nibabel as nib
+
+    image = nib.load(run.bold)
+    volumes = np.asanyarray(image.dataobj, dtype=np.float32)
+    return np.ascontiguousarray(mask.extract(volumes))
+
+
+def common_mask(runs: Sequence[RunInput]) -> VoxelMask:
+    """Return the voxels that every run's brain mask holds.
+
+    Raises
+    ------
+    DataError
+        If there are none.
+    """
+    masks = [VoxelMask.load(run.mask) for run in runs]
+    shared = np.logical_and.reduce([m.mask for m in masks])
+    if not shared.any():
+        raise DataError(NO_COMMON_VOXEL.format(n=len(masks), file=runs[0].mask))
+    return VoxelMask(shared, masks[0].affine)
+
+
+def save_map(path: Path, mask: VoxelMask, values: npt.ArrayLike, *, fill: float = 0.0) -> Path:
+    """Write one value a voxel (or one row a volume) as NIfTI and return the path."""
+    write_image(path, mask.image(values, fill))
+    return path
+
+
+def save_labels(path: Path, labels: npt.NDArray[Any], affine: npt.NDArray[Any]) -> Path:
+    """Write integer labels as a compressed NIfTI without a time in it."""
+    import nibabel as nib
+
+    image = nib.Nifti1Image(labels.astype(np.int32), affine)
+    image.header.set_xyzt_units('mm', 'sec')
+    with path.open('wb') as raw, gzip.GzipFile('', 'wb', 6, raw, mtime=0) as stream:
+        stream.write(image.to_bytes())
+    return path
+
+
+def load_map(path: Path, mask: VoxelMask) -> npt.NDArray[np.float32]:
+    """Read the masked voxels of a 3-D map: (n_voxels,)."""
+    import nibabel as nib
+
+    volume = np.asanyarray(nib.load(path).dataobj, dtype=np.float32)
+    return np.asarray(mask.extract(volume))
+
+
+def save_json(path: Path, content: Mapping[str, Any]) -> Path:
+    """Write JSON and return the path."""
+    path.write_text(json.dumps(content, indent=2, default=str), encoding='utf-8')
+    return path
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object."""
+    content: dict[str, Any] = json.loads(path.read_text('utf-8'))
+    return content

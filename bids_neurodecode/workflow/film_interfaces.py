@@ -1,0 +1,253 @@
+"""Thin interfaces of the film paradigm: load, call one function, save."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from nipype.interfaces.base import (
+    BaseInterfaceInputSpec,
+    Directory,
+    File,
+    OutputMultiPath,
+    TraitedSpec,
+    isdefined,
+    traits,
+)
+
+from bids_neurodecode.bids.records import ParticipantInput
+from bids_neurodecode.bids.trials import film_table
+from bids_neurodecode.config import Config, FeatureSettings, SplitSettings
+from bids_neurodecode.samples import Responses, Samples, VoxelMask
+from bids_neurodecode.workflow.files import (
+    read_split,
+    read_table,
+    save_json,
+)
+from bids_neurodecode.workflow.stage import Stage
+
+FRAMES_PER_VOLUME = 4
+"""Frames whose features are averaged over each volume of a film."""
+
+
+class PlanFilmsInput(BaseInterfaceInputSpec):
+    participant = traits.Str(mandatory=True, desc='record of the participant, as JSON')
+    split = traits.Str(mandatory=True, desc='settings of the split, as JSON')
+    seed = traits.Int(mandatory=True)
+
+
+class PlanFilmsOutput(TraitedSpec):
+    trials = File(exists=True, desc='one row a volume of a film')
+    parts = File(exists=True, desc='the part of each sample in each fold')
+    plan = File(exists=True, desc='the split in words')
+
+
+class PlanFilms(Stage):
+    """The clock of each film over its run, and which blocks of it are held out."""
+
+    input_spec = PlanFilmsInput
+    output_spec = PlanFilmsOutput
+
+    def _compute(self, folder: Path) -> dict[str, Any]:
+        from bids_neurodecode.bids.sink import write_tsv
+        from bids_neurodecode.systems.protocol import choose_film_split
+
+        table = film_table(ParticipantInput.from_json(self.inputs.participant).runs)
+        settings = SplitSettings.model_validate_json(self.inputs.split)
+        split, why = choose_film_split(table, settings)
+        write_tsv(folder / 'trials.tsv', table)
+        write_tsv(folder / 'parts.tsv', split.to_table())
+        plan = {
+            'by': split.by,
+            'protocol': split.protocol,
+            'n_folds': len(split),
+            'repeats_cross': split.repeats_cross,
+            'why': why,
+        }
+        return {
+            'trials': folder / 'trials.tsv',
+            'parts': folder / 'parts.tsv',
+            'plan': save_json(folder / 'plan.json', plan),
+        }
+
+
+class AlignFilmsInput(BaseInterfaceInputSpec):
+    participant = traits.Str(mandatory=True, desc='record of the participant, as JSON')
+    settings = traits.Str(mandatory=True, desc='settings of cleaning and delay, as JSON')
+    mask = File(exists=True, mandatory=True)
+    trials = File(exists=True, mandatory=True)
+
+
+class AlignFilmsOutput(TraitedSpec):
+    responses = File(exists=True, desc='.npy, samples x voxels on the clock of the films')
+    aligned = OutputMultiPath(File(exists=True), desc='.npy a showing, the delay taken out')
+    showings = File(exists=True, desc='run, film and length of each of them')
+
+
+class AlignFilms(Stage):
+    """Clean each run, and put it on the clock of its films with and without the delay."""
+
+    input_spec = AlignFilmsInput
+    output_spec = AlignFilmsOutput
+
+    def _compute(self, folder: Path) -> dict[str, Any]:
+        from bids_neurodecode.signals.delay import align_to_clock
+        from bids_neurodecode.workflow.parcels import clean_run
+
+        config = Config.model_validate_json(self.inputs.settings)
+        mask = VoxelMask.load(Path(self.inputs.mask))
+        table = read_table(Path(self.inputs.trials))
+        responses = np.lib.format.open_memmap(
+            folder / 'responses.npy', 'w+', np.float32, (len(table), mask.n_voxels)
+        )
+        aligned: list[Path] = []
+        showings: list[dict[str, Any]] = []
+        for number, run in enumerate(ParticipantInput.from_json(self.inputs.participant).runs):
+            series = clean_run(run, mask, config.clean)
+            for film, rows in table[table['run'] == number].groupby('film', sort=False):
+                onset = float(rows['run_onset'].iloc[0])
+                clock = (series, run.repetition_time, onset, len(rows), run.repetition_time)
+                responses[rows.index] = align_to_clock(*clock, 0.0).values
+                delayed = align_to_clock(*clock, config.delay.seconds)
+                file = folder / f'aligned-{len(aligned):03d}.npy'
+                np.save(file, delayed.values[delayed.valid])
+                aligned.append(file)
+                showings.append(
+                    {'run': number, 'film': film, 'n_samples': int(delayed.valid.sum())}
+                )
+        responses.flush()
+        return {
+            'responses': folder / 'responses.npy',
+            'aligned': aligned,
+            'showings': save_json(folder / 'showings.json', {'showings': showings}),
+        }
+
+
+class FilmFeaturesInput(BaseInterfaceInputSpec):
+    participant = traits.Str(mandatory=True, desc='record of the participant, as JSON')
+    settings = traits.Str(mandatory=True, desc='settings of the features, as JSON')
+    trials = File(exists=True, mandatory=True)
+    cache = Directory(mandatory=True, desc='where features are kept by content')
+
+
+class FilmFeaturesOutput(TraitedSpec):
+    features = File(exists=True, desc='.npy, samples x features')
+
+
+class FilmFeatures(Stage):
+    """Frames of each film to features, averaged over each volume."""
+
+    input_spec = FilmFeaturesInput
+    output_spec = FilmFeaturesOutput
+
+    def _compute(self, folder: Path) -> dict[str, Any]:
+        from bids_neurodecode.stimuli.features import extract_features, get_extractor
+        from bids_neurodecode.stimuli.films import read_frames
+
+        participant = ParticipantInput.from_json(self.inputs.participant)
+        settings = FeatureSettings.model_validate_json(self.inputs.settings)
+        table = read_table(Path(self.inputs.trials))
+        extractor = get_extractor(settings.extractor)
+        rows: dict[tuple[str, float], np.ndarray[Any, Any]] = {}
+        period = participant.runs[0].repetition_time
+        size = (settings.image_size, settings.image_size)
+        for film, samples in table.groupby('film', sort=False):
+            onsets = np.unique(samples['onset'].to_numpy(dtype=float))
+            steps = (np.arange(FRAMES_PER_VOLUME) + 0.5) * period / FRAMES_PER_VOLUME
+            times = (onsets[:, None] + steps).ravel()
+            frames = read_frames(participant.stimuli_dir / str(film), times, size)
+            features = extract_features(frames, extractor, cache_dir=Path(self.inputs.cache))
+            means = features.reshape(len(onsets), FRAMES_PER_VOLUME, -1).mean(axis=1)
+            rows |= {
+                (str(film), float(onset)): row for onset, row in zip(onsets, means, strict=True)
+            }
+        keys = zip(table['film'].astype(str), table['onset'].astype(float), strict=True)
+        np.save(folder / 'features.npy', np.stack([rows[key] for key in keys]))
+        return {'features': folder / 'features.npy'}
+
+
+class EncodeFilmsInput(BaseInterfaceInputSpec):
+    participant = traits.Str(mandatory=True, desc='record of the participant, as JSON')
+    settings = traits.Str(mandatory=True, desc='all settings, as JSON')
+    responses = File(exists=True, mandatory=True)
+    mask = File(exists=True, mandatory=True)
+    trials = File(exists=True, mandatory=True)
+    parts = File(exists=True, mandatory=True)
+    plan = File(exists=True, mandatory=True)
+    features = File(exists=True, mandatory=True)
+    within = File(exists=True)
+    device = traits.Str('cpu', usedefault=True)
+
+
+class EncodeFilmsOutput(TraitedSpec):
+    metrics = File(exists=True)
+    pearsonr = File(exists=True, desc='map of the correlation')
+    significant = File(exists=True, desc='mask of the voxels with FDR-adjusted p below .05')
+    predictions = File(exists=True, desc='.npy, held-out samples x voxels')
+    rows = File(exists=True, desc='.npy, which samples they are')
+    null = File(exists=True)
+    model = File(exists=True)
+    info = File(exists=True)
+
+
+class EncodeFilms(Stage):
+    """Fit and judge the linear encoding model."""
+
+    input_spec = EncodeFilmsInput
+    output_spec = EncodeFilmsOutput
+
+    def _compute(self, folder: Path) -> dict[str, Any]:
+        from bids_neurodecode.workflow.encoding import encode
+
+        inputs = self.inputs
+        mask = VoxelMask.load(Path(inputs.mask))
+        table = read_table(Path(inputs.trials))
+        responses = np.load(inputs.responses, mmap_mode='r')
+        within = np.load(inputs.within) if isdefined(inputs.within) else None
+        return encode(
+            ParticipantInput.from_json(inputs.participant),
+            Config.model_validate_json(inputs.settings),
+            Samples(Responses(responses, mask), table),
+            read_split(Path(inputs.parts), Path(inputs.plan), table),
+            features=np.load(inputs.features),
+            within=within,
+            device=inputs.device,
+            folder=folder,
+        )
+
+
+class ParcelSeriesInput(BaseInterfaceInputSpec):
+    participant = traits.Str(mandatory=True, desc='record of the participant, as JSON')
+    settings = traits.Str(mandatory=True, desc='settings of the cleaning, as JSON')
+    mask = File(exists=True, mandatory=True)
+    labels = File(exists=True, mandatory=True)
+    table = File(exists=True, mandatory=True)
+
+
+class ParcelSeriesOutput(TraitedSpec):
+    series = OutputMultiPath(File(exists=True), desc='one TSV a run, a column a parcel')
+
+
+class ParcelSeries(Stage):
+    """Clean each run and average it over the parcels of the atlas."""
+
+    input_spec = ParcelSeriesInput
+    output_spec = ParcelSeriesOutput
+
+    def _compute(self, folder: Path) -> dict[str, Any]:
+        from bids_neurodecode.workflow.parcels import parcel_series
+
+        return {
+            'series': parcel_series(
+                ParticipantInput.from_json(self.inputs.participant),
+                Config.model_validate_json(self.inputs.settings),
+                VoxelMask.load(Path(self.inputs.mask)),
+                Path(self.inputs.labels),
+                Path(self.inputs.table),
+                folder,
+            )
+        }
+
+
+__all__ = ['AlignFilms', 'EncodeFilms', 'FilmFeatures', 'ParcelSeries', 'PlanFilms']

@@ -1,0 +1,207 @@
+"""The output node of films: derivatives under their names, and the record for the report."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import nibabel as nib
+import numpy as np
+from nipype.interfaces.base import BaseInterfaceInputSpec, File, isdefined, traits
+
+from bids_neurodecode._version import __version__
+from bids_neurodecode.bids.names import PRODUCTS
+from bids_neurodecode.bids.provenance import sidecar, software_versions
+from bids_neurodecode.bids.records import ParticipantInput
+from bids_neurodecode.bids.sink import copy_file, write_image, write_json, write_text
+from bids_neurodecode.bids.writer import ProductWriter
+from bids_neurodecode.config import Config
+from bids_neurodecode.samples import VoxelMask
+from bids_neurodecode.workflow.files import read_json, read_table
+from bids_neurodecode.workflow.outputs import (
+    WriteOutput,
+    run_results,
+    write_atlas,
+    write_parcels,
+)
+from bids_neurodecode.workflow.reports import results_path
+from bids_neurodecode.workflow.stage import Stage
+
+if TYPE_CHECKING:
+    from bids_neurodecode.report.results import ParticipantResults
+
+
+class WriteFilmsInput(BaseInterfaceInputSpec):
+    participant = traits.Str(mandatory=True, desc='record of the participant, as JSON')
+    settings = traits.Str(mandatory=True, desc='all settings, as JSON')
+    run = traits.Str(mandatory=True, desc='folders, run id and notes, as JSON')
+    trials = File(exists=True, mandatory=True)
+    plan = File(exists=True, mandatory=True)
+    mask = File(exists=True, mandatory=True)
+    mean_bold = File(exists=True, mandatory=True)
+    tsnr = File(exists=True, mandatory=True)
+    aligned = traits.List(File(exists=True), mandatory=True)
+    showings = File(exists=True, mandatory=True)
+    metrics = File(exists=True, mandatory=True)
+    pearsonr = File(exists=True, mandatory=True)
+    significant = File(exists=True, mandatory=True)
+    predictions = File(exists=True, mandatory=True)
+    rows = File(exists=True, mandatory=True)
+    null = File(exists=True, mandatory=True)
+    model = File(exists=True, mandatory=True)
+    encode_info = File(exists=True, mandatory=True)
+    atlas_labels = File(exists=True)
+    atlas_table = File(exists=True)
+    parcels = traits.List(File(exists=True))
+
+
+class WriteFilms(Stage):
+    """Write the derivatives of the film paradigm, and the record for the report."""
+
+    input_spec = WriteFilmsInput
+    output_spec = WriteOutput
+    _always_run = True
+
+    def _compute(self, folder: Path) -> dict[str, Any]:
+        run = json.loads(self.inputs.run)
+        participant = ParticipantInput.from_json(self.inputs.participant)
+        output_dir = Path(run['output_dir'])
+        writer = ProductWriter.for_participant(participant, output_dir)
+        self._write_aligned(writer, participant)
+        record = self._record(participant, run, writer)
+        target = results_path(output_dir, participant.label, participant.task)
+        write_text(target, record.to_json())
+        return {'results': target}
+
+    def _write_aligned(self, writer: ProductWriter, participant: ParticipantInput) -> None:
+        """Write each run's cleaned series on the clock of its films, the delay taken out."""
+        config = Config.model_validate_json(self.inputs.settings)
+        mask = VoxelMask.load(Path(self.inputs.mask))
+        showings = read_json(Path(self.inputs.showings))['showings']
+        for number, run in enumerate(participant.runs):
+            mine = [i for i, showing in enumerate(showings) if showing['run'] == number]
+            rows = np.concatenate([np.load(self.inputs.aligned[i]) for i in mine])
+            of_run = writer.for_run(run.entities, run.sources)
+            image: nib.Nifti1Image = mask.image(rows)
+            write_image(of_run.path('delayed'), image, repetition_time=run.repetition_time)
+            fields = sidecar(
+                sources=run.sources,
+                fixed={**PRODUCTS['delayed'].sidecar, 'SkullStripped': True},
+                resolution=writer.resolution,
+                TaskName=participant.task,
+                RepetitionTime=run.repetition_time,
+                Delay=config.delay.seconds,
+                Films=[
+                    {'StimFile': showings[i]['film'], 'Volumes': showings[i]['n_samples']}
+                    for i in mine
+                ],
+                Scaling=config.clean.scaling,
+            )
+            write_json(of_run.path('delayed', extension='.json'), fields)
+
+    def _record(
+        self, participant: ParticipantInput, run: dict[str, Any], writer: ProductWriter
+    ) -> ParticipantResults:
+        from bids_neurodecode.report import results as r
+
+        inputs = self.inputs
+        config = Config.model_validate_json(inputs.settings)
+        info, plan = read_json(Path(inputs.encode_info)), read_json(Path(inputs.plan))
+        showings = read_json(Path(inputs.showings))['showings']
+        log = Path(run['output_dir']) / f'sub-{participant.label}' / 'log'
+        write_text(log / run['run_id'] / 'config.toml', config.to_toml())
+        null = log / 'null.npy'
+        copy_file(Path(inputs.null), null)
+        n_films = [
+            sum(s['run'] == number for s in showings) for number in range(len(participant.runs))
+        ]
+        return r.ParticipantResults(
+            participant=participant.label,
+            version=__version__,
+            run_id=run['run_id'],
+            system='movie',
+            paradigm=participant.paradigm,
+            task=participant.task,
+            bids_name=Path(run['bids_dir']).name,
+            runs=run_results(participant, dict(enumerate(n_films))),
+            derivatives=tuple(run['derivatives']),
+            notes=(*run['notes'], plan['why']),
+            warnings=tuple(info['warnings']),
+            space=writer.space,
+            in_mni=(writer.space or '').startswith('MNI152'),
+            split=r.SplitResults(
+                plan['by'], plan['protocol'], plan['n_folds'], plan['repeats_cross']
+            ),
+            voxels=r.VoxelResults(info['n_mask'], info['n_selected'], info['rule']),
+            maps=self._write_maps(writer, participant, config),
+            mean_bold=writer.image('meanbold', Path(inputs.mean_bold)),
+            metrics=self._write_model(writer, config),
+            null=r.NullResults(null, info['observed'], info['null_metric']),
+            stimuli_dir=participant.stimuli_dir,
+            config=log / run['run_id'] / 'config.toml',
+            versions=software_versions(),
+        )
+
+    def _write_maps(
+        self, writer: ProductWriter, participant: ParticipantInput, config: Config
+    ) -> dict[str, Path]:
+        inputs = self.inputs
+        maps = {
+            'tsnr': writer.image('tsnr', Path(inputs.tsnr)),
+            'pearsonr': writer.image('pearsonr', Path(inputs.pearsonr), more={'desc': 'linear'}),
+        }
+        writer.image(
+            'significant',
+            Path(inputs.significant),
+            more={'desc': 'linear'},
+            Description='Circular-shift p, adjusted for the false discovery rate, below .05',
+        )
+        if isdefined(inputs.atlas_labels):
+            maps['dseg'] = write_atlas(
+                writer, config, Path(inputs.atlas_labels), Path(inputs.atlas_table)
+            )
+            write_parcels(writer, participant, config, inputs.parcels)
+        self._write_predicted(writer, participant)
+        return maps
+
+    def _write_predicted(self, writer: ProductWriter, participant: ParticipantInput) -> None:
+        """Write the predicted series of the held-out samples of each run."""
+        inputs = self.inputs
+        table = read_table(Path(inputs.trials))
+        rows, predicted = np.load(inputs.rows), np.load(inputs.predictions, mmap_mode='r')
+        mask = predicted_mask(Path(inputs.mask), Path(inputs.model))
+        for number, run in enumerate(participant.runs):
+            mine = table['run'].to_numpy()[rows] == number
+            if not mine.any():
+                continue
+            of_run = writer.for_run(run.entities, run.sources)
+            image = mask.image(np.asarray(predicted[mine]))
+            write_image(of_run.path('predicted'), image, repetition_time=run.repetition_time)
+            fields = sidecar(
+                sources=run.sources,
+                fixed={**PRODUCTS['predicted'].sidecar, 'SkullStripped': True},
+                resolution=writer.resolution,
+                TaskName=participant.task,
+                RepetitionTime=run.repetition_time,
+                RunOnsets=[float(x) for x in table['run_onset'].to_numpy()[rows[mine]]],
+            )
+            write_json(of_run.path('predicted', extension='.json'), fields)
+
+    def _write_model(self, writer: ProductWriter, config: Config) -> Path:
+        inputs = self.inputs
+        writer.copy('model', Path(inputs.model), desc='linear')
+        writer.text('model_config', config.to_toml(), desc='linear')
+        description = Path(inputs.metrics).with_suffix('.json')
+        writer.copy('metrics', description, desc='linear', extension='.json')
+        return writer.copy('metrics', Path(inputs.metrics), desc='linear')
+
+
+def predicted_mask(mask: Path, model: Path) -> VoxelMask:
+    """Return the voxels that a saved encoder predicts."""
+    from safetensors.numpy import load_file
+
+    return VoxelMask.load(mask).restrict(load_file(model)['keep'].astype(bool))
+
+
+__all__ = ['WriteFilms']

@@ -1,0 +1,40 @@
+"""The graph of one participant: small factories, every node with its resources."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bids_neurodecode.bids.records import ParticipantInput
+from bids_neurodecode.workflow.films import connect_films
+from bids_neurodecode.workflow.nodes import RunSettings, node
+from bids_neurodecode.workflow.outputs import WriteReport
+from bids_neurodecode.workflow.pictures import connect_pictures
+from bids_neurodecode.workflow.resources import data_size
+
+
+def init_participant_wf(participant: ParticipantInput, run: RunSettings) -> Any:
+    """Return the workflow of one participant, named ``sub_<label>_wf``.
+
+    Its nodes leave their crash files in the participant's log folder.
+    """
+    from nipype.pipeline import engine as pe
+
+    workflow = pe.Workflow(name=f'sub_{participant.label}_wf')
+    size = data_size(participant)
+    connect = connect_pictures if participant.paradigm == 'images' else connect_films
+    outputs = connect(workflow, participant, run, size)
+    report = node(WriteReport(output_dir=str(run.output_dir)), 'report', run, size)
+    workflow.connect(outputs, 'results', report, 'results')
+    crashes = run.output_dir / f'sub-{participant.label}' / 'log' / run.run_id
+    for name in workflow.list_node_names():
+        workflow.get_node(name).config = {'execution': {'crashdump_dir': str(crashes)}}
+    return workflow
+
+
+def init_run_wf(participants: tuple[ParticipantInput, ...], run: RunSettings) -> Any:
+    """Return the workflow of all participants of one call."""
+    from nipype.pipeline import engine as pe
+
+    workflow = pe.Workflow(name='bids_neurodecode_wf', base_dir=str(run.work_dir))
+    workflow.add_nodes([init_participant_wf(participant, run) for participant in participants])
+    return workflow

@@ -1,0 +1,90 @@
+"""The part of the graph for single pictures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bids_neurodecode.bids.records import ParticipantInput
+from bids_neurodecode.workflow.atlases import connect_atlas
+from bids_neurodecode.workflow.interfaces import (
+    Decode,
+    EstimateBetas,
+    ExtractFeatures,
+    PlanTrials,
+    Quality,
+    Reliability,
+)
+from bids_neurodecode.workflow.nodes import RunSettings, node, settings_of
+from bids_neurodecode.workflow.outputs import WritePictures
+from bids_neurodecode.workflow.resources import DataSize
+
+
+def connect_pictures(
+    workflow: Any, participant: ParticipantInput, run: RunSettings, size: DataSize
+) -> Any:
+    """Add the nodes of the picture paradigm and connect them; return the node of the outputs."""
+    record, config = participant.to_json(), run.config
+    everything = config.model_dump_json()
+    plan = node(
+        PlanTrials(participant=record, split=config.split.model_dump_json(), seed=config.seed),
+        'plan',
+        run,
+        size,
+    )
+    quality = node(Quality(participant=record), 'quality', run, size)
+    betas = node(
+        EstimateBetas(participant=record, settings=settings_of(config, 'betas', 'clean', 'seed')),
+        'betas',
+        run,
+        size,
+        threads=2,
+    )
+    reliability = node(Reliability(), 'reliability', run, size)
+    features = node(
+        ExtractFeatures(
+            participant=record,
+            settings=config.features.model_dump_json(),
+            cache=str(run.work_dir / 'features'),
+        ),
+        'features',
+        run,
+        size,
+    )
+    decode = node(
+        Decode(participant=record, settings=everything, device=run.device),
+        'decode',
+        run,
+        size,
+        threads=2,
+    )
+    outputs = node(
+        WritePictures(participant=record, settings=everything, run=run.record()),
+        'outputs',
+        run,
+        size,
+    )
+    planned = [(name, name) for name in ('trials', 'parts', 'plan')]
+    scored = [
+        (name, name)
+        for name in ('metrics', 'predictions', 'null', 'confusion', 'selected', 'model')
+    ]
+    workflow.connect(
+        [
+            (plan, betas, planned),
+            (quality, betas, [('mask', 'mask')]),
+            (betas, reliability, [('betas', 'betas')]),
+            (quality, reliability, [('mask', 'mask')]),
+            (plan, reliability, [('trials', 'trials')]),
+            (plan, decode, planned),
+            (quality, decode, [('mask', 'mask'), ('tsnr_runs', 'tsnr_runs')]),
+            (betas, decode, [('betas', 'betas'), ('tuned', 'tuned')]),
+            (features, decode, [('features', 'features')]),
+            (plan, outputs, [('trials', 'trials'), ('plan', 'plan')]),
+            (quality, outputs, [(name, name) for name in ('mask', 'mean_bold', 'tsnr')]),
+            (betas, outputs, [('betas', 'betas'), ('maps', 'beta_maps'), ('info', 'beta_info')]),
+            (reliability, outputs, [('maps', 'reliability_maps')]),
+            (decode, outputs, [*scored, ('info', 'decode_info')]),
+        ]
+    )
+    connect_atlas(workflow, participant, run, size, quality=quality, use=decode, outputs=outputs)
+    return outputs

@@ -1,0 +1,85 @@
+"""MultiProc that survives the death of a worker.
+
+Nipype waits for ever when the kernel kills a worker (too little memory, most often): the future's
+exception is lost in its callback. Here such a death is a failed node with a line that says so, the
+pool is made anew, and workers die with their parent, so that a killed run leaves no process that
+writes into the work folder.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import multiprocessing
+import os
+import signal
+import sys
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
+from typing import Any
+
+from nipype.pipeline.plugins.multiproc import MultiProcPlugin, run_node
+
+KILLED = (
+    'bids_neurodecode.errors.ResourceError: A worker was killed while it ran {node} '
+    '(asked for {memory:.1f} GB), most often for want of memory. '
+    'Give the run more memory, or lower --nprocs.'
+)
+PR_SET_PDEATHSIG = 1
+
+
+def _prepare_worker(cwd: str) -> None:
+    """Run once in each worker: work in ``cwd``, and die when the parent dies."""
+    os.chdir(cwd)
+    os.environ['NIPYPE_NO_ET'] = '1'
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sys.platform == 'linux':
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+class ResilientMultiProc(MultiProcPlugin):
+    """Nipype's MultiProc with fresh (spawned) workers whose death is noticed."""
+
+    def __init__(self, plugin_args: dict[str, Any] | None = None) -> None:
+        super().__init__(plugin_args={**(plugin_args or {}), 'mp_context': 'spawn'})
+        self.pool: ProcessPoolExecutor
+        self._replace_pool()
+
+    def _replace_pool(self) -> None:
+        self.pool.shutdown(wait=False)
+        self.pool = ProcessPoolExecutor(
+            max_workers=self.processors,
+            initializer=_prepare_worker,
+            initargs=(self._cwd,),
+            mp_context=multiprocessing.get_context('spawn'),
+        )
+
+    def _submit_job(self, node: Any, updatehash: bool = False) -> int:
+        self._taskid += 1
+        taskid: int = self._taskid
+        try:
+            future = self.pool.submit(run_node, node, updatehash, taskid)
+        except BrokenProcessPool:
+            self._replace_pool()
+            future = self.pool.submit(run_node, node, updatehash, taskid)
+        future.add_done_callback(partial(self._collect, taskid, node.fullname, node.mem_gb))
+        self._task_obj[taskid] = future
+        return taskid
+
+    def _collect(self, taskid: int, name: str, memory: float, future: Future[Any]) -> None:
+        error = future.exception()
+        if error is None:
+            self._taskresult[taskid] = future.result()
+            return
+        line = (
+            KILLED.format(node=name, memory=memory)
+            if isinstance(error, BrokenProcessPool)
+            else f'{type(error).__name__}: {error}'
+        )
+        self._taskresult[taskid] = {'result': None, 'traceback': [line], 'taskid': taskid}
+
+    def terminate(self) -> None:
+        """Stop all workers at once (an interrupted run)."""
+        for process in list((self.pool._processes or {}).values()):
+            process.terminate()
+        self.pool.shutdown(wait=False, cancel_futures=True)

@@ -1,0 +1,94 @@
+"""Pages from the records that the participants left in the output folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bids_neurodecode.bids.sink import atomic
+from bids_neurodecode.config import Config, load_config
+from bids_neurodecode.errors import InputError
+
+if TYPE_CHECKING:
+    from bids_neurodecode.report.results import ParticipantResults
+
+NO_RESULTS = (
+    'No results of participant level in {folder}{which}. '
+    'Run the participant level first: bids_neurodecode BIDS_DIR {folder} participant.'
+)
+
+
+def results_path(output_dir: Path, participant: str, task: str) -> Path:
+    """Return where the record that the reports are made from is kept."""
+    name = f'sub-{participant}_task-{task}_results.json'
+    return output_dir / f'sub-{participant}' / 'log' / name
+
+
+def find_results(
+    output_dir: Path, participants: Sequence[str] = (), task: str | None = None
+) -> list[Path]:
+    """Return the records in an output folder, in order of their names.
+
+    Raises
+    ------
+    InputError
+        If there are none.
+    """
+    labels = participants or ('*',)
+    files = sorted(
+        file
+        for label in labels
+        for file in output_dir.glob(f'sub-{label}/log/sub-*_task-{task or "*"}_results.json')
+    )
+    if not files:
+        which = f' for {", ".join(f"sub-{x}" for x in participants)}' if participants else ''
+        raise InputError(NO_RESULTS.format(folder=output_dir, which=which))
+    return files
+
+
+def read_results(file: Path) -> ParticipantResults:
+    """Read one record."""
+    from bids_neurodecode.report.results import ParticipantResults
+
+    return ParticipantResults.from_json(file.read_text('utf-8'), source=str(file))
+
+
+def participant_report(results: Path, output_dir: Path) -> Path:
+    """Write the page of a participant and its figures; return the page.
+
+    The page of a participant with one task is ``sub-<label>.html``; further tasks carry theirs.
+    """
+    from bids_neurodecode.report.participant import write_participant_report
+
+    record = read_results(results)
+    tasks = {file.name for file in find_results(output_dir, (record.participant,))}
+    name = f'sub-{record.participant}'
+    if len(tasks) > 1:
+        name += f'_task-{record.task}'
+    page = output_dir / f'{name}.html'
+    figures = output_dir / f'sub-{record.participant}' / 'figures'
+    with atomic(page) as temporary:
+        write_participant_report(record, temporary, figures)
+    return page
+
+
+def citations(config: Config, paradigm: str, derivatives: Sequence[str]) -> dict[str, str]:
+    """Return the contents of ``logs/CITATION.*``."""
+    from bids_neurodecode._version import __version__
+    from bids_neurodecode.bids.provenance import software_versions
+    from bids_neurodecode.report.boilerplate import citation_files, methods
+
+    paragraphs = methods(
+        config,
+        paradigm='movie' if paradigm == 'movie' else 'images',
+        version=__version__,
+        derivatives=derivatives,
+        versions=software_versions(),
+    )
+    return citation_files(paragraphs)
+
+
+def config_of(record: ParticipantResults) -> Config:
+    """Return the settings that a record was made with."""
+    return Config() if record.config is None else load_config(record.config)

@@ -1,0 +1,71 @@
+"""What each node asks for: memory from the size of the data, threads from the settings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from bids_neurodecode.bids.records import ParticipantInput
+
+GB = 1024.0**3
+INTERPRETER_GB = 0.6
+"""A worker with the scientific libraries loaded and no data."""
+
+
+@dataclass(frozen=True)
+class DataSize:
+    """The size of one participant's data, read from headers alone.
+
+    Parameters
+    ----------
+    n_voxels
+        Voxels of the whole grid (the mask is not read here, so this is an upper bound).
+    n_volumes
+        Volumes of each run.
+    n_stimuli
+        Distinct stimuli.
+    """
+
+    n_voxels: int
+    n_volumes: tuple[int, ...]
+    n_stimuli: int
+
+    @property
+    def run_gb(self) -> float:
+        """Memory of the longest run as float32."""
+        return 4 * self.n_voxels * max(self.n_volumes) / GB
+
+    @property
+    def series_gb(self) -> float:
+        """Memory of all runs as float32, masked (a brain fills a third of its grid)."""
+        return 4 * self.n_voxels * sum(self.n_volumes) / GB / 3
+
+
+def data_size(participant: ParticipantInput) -> DataSize:
+    """Read the size of a participant's data from the headers."""
+    import nibabel as nib
+
+    shape: Sequence[int] = nib.load(participant.runs[0].bold).shape
+    return DataSize(
+        n_voxels=int(np.prod(shape[:3])),
+        n_volumes=tuple(run.n_volumes for run in participant.runs),
+        n_stimuli=len(participant.stimuli),
+    )
+
+
+def memory_of(stage: str, size: DataSize) -> float:
+    """Return the memory (GB) that a stage asks for.
+
+    The factors are the measured peaks of ``docs/benchmarks.md``, rounded up.
+    """
+    asked = {
+        'quality': 4 * size.run_gb,
+        'betas': 4 * size.series_gb + 2 * size.run_gb,
+        'decode': 3 * size.series_gb,
+        'parcels': 4 * size.run_gb,
+        'align': 4 * size.run_gb + size.series_gb,
+        'outputs': size.series_gb,
+    }
+    return round(INTERPRETER_GB + asked.get(stage, 0.2), 2)

@@ -1,0 +1,151 @@
+"""Run a workflow: which plugin, what was reused, what failed and why."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from bids_neurodecode.errors import ArgumentsError
+
+LOGGER = logging.getLogger('bids_neurodecode')
+POLL_SECONDS = 0.05
+"""Nipype's own default of 2 s would cost more than most nodes."""
+
+BAD_PLUGIN = 'Cannot use the plugin file {file}: {reason}. It needs a key "plugin".'
+NO_REASON = 'the node failed without saying why; see {file}'
+
+State = Literal['reused', 'started', 'finished', 'failed']
+Listener = Callable[[str, State], None]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A node that failed, the one line that says why, and the file with the traceback."""
+
+    node: str
+    reason: str
+    crash_file: Path
+
+    @property
+    def participant(self) -> str | None:
+        """Label of the participant whose node it was."""
+        found = re.search(r'sub_([0-9a-zA-Z+]+)_wf', self.node)
+        return found.group(1) if found else None
+
+
+@dataclass(frozen=True)
+class PluginSettings:
+    """Which Nipype plugin runs the nodes, and its arguments."""
+
+    name: str
+    arguments: Mapping[str, Any]
+
+    @classmethod
+    def read(cls, file: Path) -> PluginSettings:
+        """Read a plugin YAML file as fMRIPrep takes it.
+
+        Raises
+        ------
+        ArgumentsError
+            If it cannot be read or names no plugin.
+        """
+        import yaml
+
+        try:
+            content = yaml.safe_load(file.read_text('utf-8'))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            reason = ' '.join(str(error).split())
+            raise ArgumentsError(BAD_PLUGIN.format(file=file, reason=reason)) from error
+        if not isinstance(content, dict) or not isinstance(content.get('plugin'), str):
+            raise ArgumentsError(BAD_PLUGIN.format(file=file, reason='no plugin is named'))
+        return cls(content['plugin'], content.get('plugin_args') or {})
+
+
+def execution_config(*, stop_on_first_crash: bool) -> dict[str, dict[str, str]]:
+    """Return the settings that every workflow of ours runs with."""
+    return {
+        'execution': {
+            'crashfile_format': 'txt',
+            'stop_on_first_crash': str(stop_on_first_crash).lower(),
+            'poll_sleep_duration': str(POLL_SECONDS),
+            'hash_method': 'timestamp',
+            'remove_unnecessary_outputs': 'false',
+            'parameterize_dirs': 'false',
+            'check_version': 'false',
+        },
+        'logging': {'log_to_file': 'false'},
+    }
+
+
+def run_workflow(workflow: Any, plugin: PluginSettings, listen: Listener) -> list[Failure]:
+    """Run all nodes; return what failed instead of raising.
+
+    Parameters
+    ----------
+    workflow
+        A Nipype workflow whose nodes have their crash folders set.
+    plugin
+        ``MultiProc`` is run by :class:`~bids_neurodecode.workflow.plugin.ResilientMultiProc`.
+    listen
+        Called with a node's full name when it is reused, started, finished or failed.
+    """
+    seen: set[str] = set()
+    folders = {Path(node.config['execution']['crashdump_dir']) for node in _nodes(workflow)}
+    known = {file for folder in folders for file in folder.glob('crash-*.txt')}
+
+    def on_status(node: Any, status: str) -> None:
+        name = node.fullname
+        if status == 'start':
+            seen.add(name)
+            listen(name, 'started')
+        elif status == 'exception':
+            listen(name, 'failed')
+        else:
+            listen(name, 'finished' if name in seen else 'reused')
+
+    arguments = {**plugin.arguments, 'status_callback': on_status}
+    runner = _runner(plugin.name, arguments)
+    try:
+        workflow.run(plugin=runner, plugin_args=arguments)
+    except KeyboardInterrupt:
+        if hasattr(runner, 'terminate'):
+            runner.terminate()
+        raise
+    except Exception as error:
+        # a node's error reaches us as any type; the crash files say which nodes failed
+        failures = _failures(folders, known)
+        if not failures:
+            raise
+        LOGGER.debug('Nipype raised %s', error)
+        return failures
+    return _failures(folders, known)
+
+
+def _runner(name: str, arguments: dict[str, Any]) -> Any:
+    if name == 'MultiProc':
+        from bids_neurodecode.workflow.plugin import ResilientMultiProc
+
+        return ResilientMultiProc(arguments)
+    return name
+
+
+def _nodes(workflow: Any) -> list[Any]:
+    return [workflow.get_node(name) for name in workflow.list_node_names()]
+
+
+def _failures(folders: set[Path], known: set[Path]) -> list[Failure]:
+    files = sorted(file for folder in folders for file in folder.glob('crash-*.txt'))
+    return [read_crash(file) for file in files if file not in known]
+
+
+def read_crash(file: Path) -> Failure:
+    """Take the node and the last line of the traceback from a crash file."""
+    lines = file.read_text('utf-8', errors='replace').splitlines()
+    node = next((x.removeprefix('Node: ') for x in lines if x.startswith('Node: ')), file.stem)
+    raised = [x for x in lines if re.match(r'^\s*[\w.]+(Error|Exception|Interrupt)\b.*', x)]
+    reason = raised[-1].strip() if raised else NO_REASON.format(file=file)
+    return Failure(node, re.sub(r'^bids_neurodecode\.errors\.\w+: ', '', reason), file)

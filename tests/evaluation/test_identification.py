@@ -1,0 +1,136 @@
+"""Identification: perfect for the truth, chance for nothing, fair to ties."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy.spatial.distance import cdist
+from sklearn.metrics import top_k_accuracy_score
+
+from bids_neurodecode.errors import DataError
+from bids_neurodecode.evaluation.identification import (
+    confusion_matrix,
+    identification_2way,
+    identification_top1,
+    nearest,
+    outcomes_2way,
+    outcomes_top1,
+    ranks,
+    similarity,
+    top_k,
+)
+
+
+@pytest.mark.parametrize(('measure', 'metric'), [('pearson', 'correlation'), ('cosine', 'cosine')])
+def test_similarity_equals_scipy(measure, metric):
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(5, 9)) + 2, rng.normal(size=(7, 9))
+    np.testing.assert_allclose(similarity(a, b, measure), 1 - cdist(a, b, metric), atol=1e-10)
+
+
+def test_similarity_of_nothing_is_zero():
+    b = np.random.default_rng(1).normal(size=(3, 4))
+    assert (similarity(np.full((2, 4), 0.1), b, 'pearson') == 0).all()
+    assert (similarity(np.zeros((2, 4)), b, 'cosine') == 0).all()
+    assert (similarity(np.full((2, 4), 0.1), b, 'cosine') != 0).all()
+
+
+def test_cosine_does_not_depend_on_the_axes():
+    rng = np.random.default_rng(2)
+    a, b = rng.normal(size=(5, 6)), rng.normal(size=(7, 6))
+    turn, _ = np.linalg.qr(rng.normal(size=(6, 6)))
+    np.testing.assert_allclose(similarity(a @ turn, b @ turn), similarity(a, b), atol=1e-10)
+
+
+@given(st.integers(2, 12), st.integers(0, 10_000))
+@settings(max_examples=40, deadline=None)
+def test_the_truth_identifies_itself(n, seed):
+    values = np.random.default_rng(seed).normal(size=(n, 8))
+    alike = similarity(values, values, 'pearson')
+    truth = np.arange(n)
+    assert identification_top1(alike, truth) == 1
+    assert identification_2way(alike, truth) == 1
+    assert top_k(alike, truth, 1) == 1
+    np.testing.assert_array_equal(ranks(alike, truth), 1)
+    np.testing.assert_array_equal(confusion_matrix(alike, truth), np.eye(n))
+
+
+@given(st.integers(2, 12), st.integers(1, 12))
+def test_a_prediction_that_says_nothing_scores_chance(n, k):
+    alike, truth = np.zeros((3, n)), np.arange(3) % n
+    assert identification_top1(alike, truth) == pytest.approx(1 / n)
+    assert identification_2way(alike, truth) == pytest.approx(0.5)
+    assert top_k(alike, truth, k) == pytest.approx(min(1, k / n))
+    np.testing.assert_allclose(ranks(alike, truth), (n + 1) / 2)
+
+
+@given(arrays(np.float64, (6, 5), elements=st.integers(-2, 2).map(float)))
+@settings(max_examples=80)
+def test_all_labels_together_score_chance(alike):
+    np.testing.assert_allclose(outcomes_top1(alike).sum(axis=1), 1)
+    np.testing.assert_allclose(outcomes_2way(alike).mean(axis=1), 0.5)
+
+
+@given(
+    arrays(np.float64, (6, 5), elements=st.integers(-2, 2).map(float)), st.permutations(range(5))
+)
+@settings(max_examples=80)
+def test_order_of_candidates_does_not_matter(alike, order):
+    truth = np.array([0, 1, 2, 3, 4, 0])
+    inverse = np.argsort(order)
+    for score in (identification_top1, identification_2way, lambda s, t: top_k(s, t, 2)):
+        assert score(alike[:, order], inverse[truth]) == pytest.approx(score(alike, truth))
+
+
+def test_random_predictions_are_at_chance():
+    rng = np.random.default_rng(3)
+    alike = rng.normal(size=(4000, 10))
+    truth = rng.integers(0, 10, 4000)
+    assert identification_top1(alike, truth) == pytest.approx(0.1, abs=0.02)
+    assert identification_2way(alike, truth) == pytest.approx(0.5, abs=0.02)
+
+
+def test_two_way_equals_its_definition_in_words():
+    rng = np.random.default_rng(4)
+    r = rng.normal(size=(9, 9))  # prediction j x truth i
+    expected = np.mean(
+        [np.mean([r[j, i] < r[j, j] for i in range(9) if i != j]) for j in range(9)]
+    )
+    assert identification_2way(r, np.arange(9)) == pytest.approx(expected)
+
+
+def test_top_k_equals_scikit_learn():
+    rng = np.random.default_rng(5)
+    alike, truth = rng.normal(size=(30, 6)), rng.integers(0, 6, 30)
+    for k in range(1, 6):
+        expected = top_k_accuracy_score(truth, alike, k=k, labels=np.arange(6))
+        assert top_k(alike, truth, k) == pytest.approx(expected)
+
+
+def test_top_k_with_ties_is_what_drawing_gives_on_average():
+    alike, truth = np.array([[3.0, 1, 1, 1, 0]]), [2]
+    assert top_k(alike, truth, 1) == 0
+    assert top_k(alike, truth, 2) == pytest.approx(1 / 3)
+    assert top_k(alike, truth, 3) == pytest.approx(2 / 3)
+    assert top_k(alike, truth, 4) == 1
+
+
+def test_confusion_counts_every_sample_once():
+    alike = np.array([[1.0, 1, 0], [0, 0, 2], [5, 0, 0]])
+    got = confusion_matrix(alike, [0, 1, 0])
+    np.testing.assert_allclose(got, [[1.5, 0.5, 0], [0, 0, 1], [0, 0, 0]])
+    np.testing.assert_array_equal(nearest(alike), [0, 2, 0])
+
+
+def test_errors():
+    alike = np.zeros((2, 3))
+    for truth in ([0, 3], [-1, 0], [0], [0.0, 1.0]):
+        with pytest.raises(DataError, match='Each of the 2 samples needs its true candidate'):
+            identification_top1(alike, truth)
+    with pytest.raises(DataError, match='must be finite; 1 are not'):
+        ranks(np.array([[np.nan, 1.0]]), [0])
+    with pytest.raises(DataError, match='at least two candidates; there is 1'):
+        identification_2way(np.zeros((2, 1)), [0, 0])
+    with pytest.raises(DataError, match='same number of columns'):
+        similarity(alike, np.zeros((2, 4)))

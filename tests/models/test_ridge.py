@@ -1,0 +1,160 @@
+"""Ridge equals scikit-learn's, penalty by penalty and fold by fold."""
+
+import numpy as np
+import pytest
+from himalaya.backend import get_backend
+from sklearn.linear_model import Ridge
+from sklearn.model_selection import GridSearchCV, GroupKFold
+
+from bids_neurodecode.errors import DataError, ResourceError
+from bids_neurodecode.models.ridge import RidgeModel, fit_ridge, make_folds
+
+ALPHAS = (0.1, 1.0, 10.0, 100.0, 1000.0)
+
+
+def problem(n, p, t=6, seed=0, offset=5.0):
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(n, p)) + offset
+    B = rng.normal(size=(p, t)) / np.sqrt(p)
+    noise = np.linspace(0.1, 4, t)
+    return X, X @ B + rng.normal(size=(n, t)) * noise + 100, rng.normal(size=(9, p)) + offset
+
+
+@pytest.mark.parametrize(('n', 'p', 't'), [(40, 90, 6), (90, 40, 6), (20, 200, 300)])
+@pytest.mark.parametrize('alpha', [1.0, 100.0])
+def test_predictions_of_one_penalty(n, p, t, alpha):
+    X, Y, new = problem(n, p, t)
+    model = fit_ridge(X, Y, alphas=[alpha])
+    oracle = Ridge(alpha=alpha).fit(X, Y)
+    np.testing.assert_allclose(model.predict(new), oracle.predict(new), rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(model.coefficients(), oracle.coef_.T, atol=2e-3)
+
+
+@pytest.mark.parametrize(('n', 'p'), [(60, 100), (100, 30)])
+def test_chosen_penalties_equal_a_grid_search(n, p):
+    X, Y, _ = problem(n, p)
+    groups = np.repeat(np.arange(n // 5), 5)
+    model = fit_ridge(X, Y, alphas=ALPHAS, groups=groups, n_folds=4)
+    for target in range(Y.shape[1]):
+        search = GridSearchCV(
+            Ridge(), {'alpha': ALPHAS}, scoring='neg_mean_squared_error', cv=GroupKFold(4)
+        ).fit(X, Y[:, target], groups=groups)
+        assert model.alphas[target] == pytest.approx(search.best_params_['alpha'])
+        expected = 1 + search.best_score_ / Y[:, target].var()
+        assert model.cv_r2[target] == pytest.approx(expected, abs=1e-3)
+    assert len(set(model.alphas.tolist())) > 1
+
+
+def test_one_penalty_for_all_targets():
+    X, Y, _ = problem(60, 100)
+    model = fit_ridge(X, Y, alphas=ALPHAS, per_target=False)
+    assert len(set(model.alphas.tolist())) == 1
+
+
+def test_repeats_are_held_out_together():
+    # targets are one random number a stimulus: only stimuli seen in training can be predicted
+    rng = np.random.default_rng(1)
+    stimulus = np.repeat(np.arange(30), 4)
+    pattern, target = rng.normal(size=(30, 200)), rng.normal(size=(30, 3))
+    X = pattern[stimulus] + 0.3 * rng.normal(size=(120, 200))
+    grouped = fit_ridge(X, target[stimulus], alphas=ALPHAS, groups=stimulus)
+    scattered = fit_ridge(
+        X, target[stimulus], alphas=ALPHAS, groups=np.tile(np.arange(4), 30), n_folds=4
+    )
+    assert scattered.cv_r2.min() > 0.9
+    assert grouped.cv_r2.max() < 0.2
+    for train, held_out in make_folds(120, stimulus, 5):
+        assert not set(stimulus[train]) & set(stimulus[held_out])
+
+
+def test_folds_given_are_used():
+    X, Y, _ = problem(40, 60)
+    folds = make_folds(40, None, 5)
+    a = fit_ridge(X, Y, alphas=ALPHAS, folds=folds)
+    b = fit_ridge(X, Y, alphas=ALPHAS, n_folds=5)
+    np.testing.assert_array_equal(a.cv_r2, b.cv_r2)
+    c = fit_ridge(X, Y, alphas=ALPHAS, folds=folds[:2])
+    assert not np.array_equal(a.cv_r2, c.cv_r2)
+
+
+def test_form_is_the_smaller_one_and_state_rebuilds():
+    for n, p, t, dual in ((20, 200, 300, True), (20, 200, 2, False), (50, 10, 300, False)):
+        X, Y, new = problem(n, p, t)
+        model = fit_ridge(X, Y, alphas=[10.0])
+        assert (model.basis is not None) == dual
+        again = RidgeModel.from_state(model.state())
+        np.testing.assert_array_equal(model.predict(new), again.predict(new))
+        assert all(array.dtype == np.float32 for array in model.state().values())
+
+
+def test_scale_of_targets_does_not_matter():
+    # squared errors beyond 1e5 must not look like penalties that are too small
+    X, Y, _ = problem(60, 100)
+    small = fit_ridge(X, Y, alphas=ALPHAS)
+    large = fit_ridge(X, Y * 1e5, alphas=ALPHAS)
+    np.testing.assert_array_equal(small.alphas, large.alphas)
+    np.testing.assert_allclose(small.cv_r2, large.cv_r2, atol=1e-3)
+
+
+def test_tiny_penalties_of_a_singular_kernel_stay_finite():
+    rng = np.random.default_rng(2)
+    X = np.repeat(rng.normal(size=(10, 3000)), 4, axis=0) * 100
+    model = fit_ridge(X, rng.normal(size=(40, 2)), alphas=(1e-8, 1e6))
+    assert np.isfinite(model.predict(X)).all()
+
+
+def test_constant_target_is_predicted_as_it_is():
+    X, Y, new = problem(30, 50)
+    Y[:, 0] = 3.5
+    model = fit_ridge(X, Y, alphas=ALPHAS)
+    np.testing.assert_allclose(model.predict(new)[:, 0], 3.5, rtol=1e-5)
+    assert np.isnan(model.cv_r2[0])
+
+
+def test_himalaya_is_left_as_it_was():
+    before = get_backend().name
+    X, Y, _ = problem(30, 50)
+    fit_ridge(X, Y, alphas=ALPHAS)
+    assert get_backend().name == before
+
+
+def test_errors():
+    X, Y, _ = problem(30, 50)
+    broken = X.copy()
+    broken[3, 4] = np.nan
+    cases = [
+        ((X, Y[:5]), {}, 'same n of at least 2'),
+        ((X[:, :0], Y), {}, 'same n of at least 2'),
+        ((broken, Y), {}, '1 of the predictors are not'),
+        ((X, Y * np.inf), {}, '180 of the targets are not'),
+        ((X, Y), {'alphas': [0.0]}, 'Penalties must be finite and above 0'),
+        ((X, Y), {'alphas': []}, 'Penalties must be finite and above 0'),
+        ((X, Y), {'groups': np.zeros(30)}, 'at least two groups .* there is 1'),
+        ((X, Y), {'groups': np.zeros(3)}, 'one group label a sample: 30 samples'),
+    ]
+    for arrays, options, message in cases:
+        with pytest.raises(DataError, match=message):
+            fit_ridge(*arrays, **{'alphas': ALPHAS, **options})
+    with pytest.raises(DataError, match='fitted on 50 predictors; these have 4'):
+        fit_ridge(X, Y, alphas=ALPHAS).predict(X[:, :4])
+
+
+def test_gpu_that_is_not_there():
+    torch = pytest.importorskip('torch')
+    if torch.cuda.is_available():
+        pytest.skip('there is a GPU')
+    X, Y, _ = problem(30, 50)
+    with pytest.raises(ResourceError, match="'cuda' is not there"):
+        fit_ridge(X, Y, alphas=ALPHAS, device='cuda')
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(('n', 'p'), [(60, 100), (100, 30)])
+def test_gpu_equals_cpu(n, p):
+    torch = pytest.importorskip('torch')
+    if not torch.cuda.is_available():
+        pytest.skip('no GPU')
+    X, Y, new = problem(n, p)
+    cpu, gpu = (fit_ridge(X, Y, alphas=ALPHAS, device=device) for device in ('cpu', 'cuda'))
+    np.testing.assert_array_equal(cpu.alphas, gpu.alphas)
+    np.testing.assert_allclose(cpu.predict(new), gpu.predict(new), rtol=1e-3, atol=1e-2)

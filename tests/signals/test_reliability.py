@@ -1,0 +1,274 @@
+"""Reliability: against scipy, brute force, and planted noise ceilings."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from bids_neurodecode.errors import DataError
+from bids_neurodecode.signals import groups, reliability
+from bids_neurodecode.signals.reliability import (
+    isc_ceiling,
+    leave_one_out_isc,
+    movie_snr,
+    ncsnr,
+    noise_ceiling,
+    repeat_f_test,
+    snr_across_repeats,
+    tsnr,
+)
+
+
+def simulate(counts, ratios, seed=0, n_sessions=1):
+    """Betas with signal deviation ``ratios`` (one a voxel) and noise of 1; rows shuffled."""
+    rng = np.random.default_rng(seed)
+    stimuli = rng.permutation(np.repeat(np.arange(len(counts)), counts))
+    signal = rng.standard_normal((len(counts), len(ratios))) * ratios
+    betas = signal[stimuli] + rng.standard_normal((len(stimuli), len(ratios)))
+    sessions = np.arange(len(stimuli)) * n_sessions // len(stimuli)
+    return betas.astype(np.float32), stimuli, sessions
+
+
+MIXES = {
+    'two': np.full(500, 2),
+    'three': np.full(500, 3),
+    'mixed': np.repeat([1, 2, 3], [150, 170, 180]),
+}
+RATIOS = np.repeat([0.0, 0.3, 0.6, 1.0, 2.0], 40)
+
+
+@pytest.mark.parametrize('counts', MIXES.values(), ids=MIXES)
+@pytest.mark.parametrize('n_sessions', [1, 4])
+def test_planted_noise_ceilings_are_found(counts, n_sessions):
+    betas, stimuli, sessions = simulate(counts, RATIOS, n_sessions=n_sessions)
+    scales = np.array([1, 7, 0.2, 3])[sessions, None]
+    found = ncsnr(betas * scales + 5 * scales, stimuli, sessions)
+    truth = RATIOS**2 / (RATIOS**2 + np.mean(1 / counts))
+    ceiling = noise_ceiling(found, counts)
+    by_level = np.abs((ceiling - truth).reshape(5, 40).mean(axis=1))
+    assert by_level.max() < 0.05
+    assert np.mean(np.abs(ceiling - truth) < 0.1) > 0.9
+
+
+def test_unscaled_variant_and_zscored_one_agree_within_one_session():
+    betas, stimuli, _ = simulate(MIXES['mixed'], RATIOS)
+    np.testing.assert_allclose(
+        ncsnr(betas * 9 + 3, stimuli, zscore=False), ncsnr(betas, stimuli), rtol=1e-3, atol=1e-3
+    )
+
+
+def ncsnr_by_loops(betas, stimuli, sessions):
+    z = np.empty(betas.shape)
+    for s in np.unique(sessions):
+        rows = sessions == s
+        z[rows] = stats.zscore(betas[rows].astype(float), ddof=1)
+    variances = [z[stimuli == s].var(axis=0, ddof=1) for s in np.unique(stimuli)
+                 if np.sum(stimuli == s) > 1]  # fmt: skip
+    noise = np.mean(variances, axis=0)
+    total = np.sum(z**2, axis=0) / (len(z) - len(np.unique(sessions)))
+    return np.sqrt(np.maximum(total - noise, 0) / noise)
+
+
+@given(
+    counts=st.lists(st.integers(1, 5), min_size=2, max_size=12).filter(lambda c: max(c) > 1),
+    seed=st.integers(0, 2**16),
+)
+@settings(max_examples=30, deadline=None)
+def test_ncsnr_equals_loops(counts, seed):
+    n_sessions = 2 if sum(counts) >= 6 else 1
+    betas, stimuli, sessions = simulate(np.array(counts), np.ones(6), seed, n_sessions)
+    np.testing.assert_allclose(
+        ncsnr(betas, stimuli, sessions), ncsnr_by_loops(betas, stimuli, sessions),
+        rtol=1e-4, atol=1e-4,
+    )  # fmt: skip
+
+
+def test_ceiling_formula_of_mixed_counts():
+    # A = 2 shown three times, B = 1 twice, C = 1 once
+    noise = (2 / 3 + 1 / 2 + 1) / 4
+    expected = [0, 0.25 / (0.25 + noise), 1 / (1 + noise), 1]
+    found = noise_ceiling(np.array([0, 0.5, 1, np.inf]), [3, 3, 2, 1])
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    np.testing.assert_allclose(noise_ceiling(np.array([2.0])), 0.8, rtol=1e-6)
+
+
+def test_names_of_stimuli_do_not_matter_and_order_neither():
+    betas, stimuli, sessions = simulate(MIXES['mixed'][::10], np.ones(5), n_sessions=2)
+    names = np.array([f'{s}.png' for s in stimuli], dtype=object)
+    order = np.random.default_rng(1).permutation(len(betas))
+    np.testing.assert_allclose(
+        ncsnr(betas[order], names[order], sessions[order]),
+        ncsnr(betas, stimuli, sessions),
+        rtol=1e-5,
+    )
+
+
+@given(
+    counts=st.lists(st.integers(1, 5), min_size=2, max_size=10).filter(lambda c: max(c) > 1),
+    seed=st.integers(0, 2**16),
+)
+@settings(max_examples=40, deadline=None)
+def test_f_test_is_scipys(counts, seed):
+    betas, stimuli, _ = simulate(np.array(counts), np.array([0.0, 1.0, 3.0]), seed)
+    samples = [betas[stimuli == s].astype(float) for s in range(len(counts))]
+    f, p = stats.f_oneway(*samples)
+    ours = repeat_f_test(betas, stimuli)
+    np.testing.assert_allclose(ours.f, f, rtol=1e-4)
+    np.testing.assert_allclose(ours.p, p, rtol=1e-6, atol=1e-12)
+
+
+def test_f_test_holds_its_level_when_stimuli_are_nested_in_sessions_that_differ():
+    rng = np.random.default_rng(0)
+    sessions = np.repeat([0, 1, 2, 3], 30)
+    stimuli = np.tile(np.repeat(np.arange(10), 3), 4) + 10 * sessions
+    betas = rng.standard_normal((120, 2000)) + 3.0 * sessions[:, None]
+    naive = np.mean(repeat_f_test(betas, stimuli).p < 0.05)
+    adjusted = np.mean(repeat_f_test(betas, stimuli, sessions).p < 0.05)
+    assert naive > 0.99
+    assert 0.01 < adjusted < 0.06
+
+
+def test_f_test_holds_its_level_in_crossed_sessions():
+    rng = np.random.default_rng(0)
+    sessions, stimuli = np.repeat([0, 1, 2], 20), np.tile(np.arange(20), 3)
+    betas = rng.standard_normal((60, 4000)) + 5.0 * sessions[:, None]
+    assert abs(np.mean(repeat_f_test(betas, stimuli, sessions).p < 0.05) - 0.05) < 0.012
+    betas += 0.8 * rng.standard_normal((20, 4000))[stimuli]
+    with_sessions = np.mean(repeat_f_test(betas, stimuli, sessions).p < 0.05)
+    assert with_sessions > np.mean(repeat_f_test(betas, stimuli).p < 0.05) + 0.3
+
+
+def test_odd_voxels():
+    betas, stimuli, _ = simulate(np.full(10, 3), np.ones(4))
+    betas[:, 1] = 0.1
+    betas[4, 2] = np.nan
+    betas[:, 3] = stimuli + 0.1  # repeats are identical
+    test = repeat_f_test(betas, stimuli)
+    assert (test.f[1], test.p[1]) == (0, 1)
+    assert np.isnan(test.f[2])
+    assert test.p[2] == 1
+    assert (test.f[3], test.p[3]) == (np.inf, 0)
+    ratio = ncsnr(betas, stimuli)
+    assert ratio[1] == 0
+    assert np.isnan(ratio[2])
+    assert ratio[3] > 1e5
+    assert noise_ceiling(ratio)[3] > 0.999
+
+
+def test_snr_across_repeats_against_loops():
+    counts = np.array([1, 2, 3, 3, 4, 1, 2])
+    betas, stimuli, _ = simulate(counts, np.array([0.0, 1.0, 4.0]))
+    repeated = [betas[stimuli == s].astype(float) for s in range(7) if counts[s] > 1]
+    means = np.array([one.mean(axis=0) for one in repeated])
+    noise = np.mean([one.var(axis=0, ddof=1) for one in repeated], axis=0)
+    np.testing.assert_allclose(
+        snr_across_repeats(betas, stimuli), means.var(axis=0, ddof=1) / noise, rtol=1e-4
+    )
+
+
+def test_tsnr_of_a_known_series_ignores_drift():
+    rng = np.random.default_rng(0)
+    time = np.linspace(-1, 1, 2000)[:, None]
+    series = 800 + rng.standard_normal((2000, 3)) * [8, 20, 0]
+    found = tsnr(series + 200 * time - 90 * time**2)
+    np.testing.assert_allclose(found[:2], [100 - 90 / 24, 40 - 90 / 60], rtol=0.04)
+    assert tsnr(series)[2] == 0
+    line = series[:, :1] + 50 * time
+    polynomial = np.polynomial.polynomial.polyfit(time[:, 0], line[:, 0], 2)
+    residual = line[:, 0] - np.polynomial.polynomial.polyval(time[:, 0], polynomial)
+    np.testing.assert_allclose(tsnr(line), line.mean() / residual.std(ddof=1), rtol=1e-5)
+
+
+def test_isc_against_pearson_by_loops():
+    rng = np.random.default_rng(0)
+    series = rng.standard_normal((4, 30, 5)) + rng.standard_normal((30, 5)) + 100
+    found = leave_one_out_isc(series)
+    for subject in range(4):
+        others = np.delete(series, subject, axis=0).mean(axis=0)
+        expected = [stats.pearsonr(series[subject, :, v], others[:, v])[0] for v in range(5)]
+        np.testing.assert_allclose(found[subject], expected, atol=1e-6)
+    ceiling = isc_ceiling(found)
+    np.testing.assert_allclose(ceiling.correlation, found.mean(axis=0), atol=1e-6)
+    np.testing.assert_allclose(
+        ceiling.corrected, np.sqrt(np.maximum(found.mean(axis=0), 0)), atol=1e-6
+    )
+
+
+def test_isc_of_a_constant_voxel_is_zero():
+    series = np.random.default_rng(0).standard_normal((3, 20, 2))
+    series[:, :, 1] = 4
+    assert (leave_one_out_isc(series)[:, 1] == 0).all()
+
+
+def test_movie_snr_against_its_two_formulas():
+    rng = np.random.default_rng(0)
+    series = rng.standard_normal((5, 40, 6)) + rng.standard_normal((40, 6))
+    series += rng.standard_normal((5, 1, 6))
+    above = series.mean(axis=0).var(axis=0)
+    np.testing.assert_allclose(movie_snr(series), above / series.mean(axis=1).var(axis=0), 1e-5)
+    np.testing.assert_allclose(
+        movie_snr(series, 'at_each_time'), above / series.var(axis=0).mean(axis=0), 1e-5
+    )
+    centred = series - series.mean(axis=1, keepdims=True)
+    with pytest.raises(DataError) as error:
+        movie_snr(centred)
+    assert str(error.value) == reliability.CENTRED
+
+
+def test_blocks_do_not_change_results_and_memory_maps_work(tmp_path, monkeypatch):
+    betas, stimuli, sessions = simulate(MIXES['mixed'][::5], RATIOS[::4], n_sessions=2)
+    np.save(tmp_path / 'betas.npy', betas)
+    mapped = np.load(tmp_path / 'betas.npy', mmap_mode='r')
+    series = np.random.default_rng(0).standard_normal((3, 20, 11))
+    whole = [ncsnr(betas, stimuli, sessions), repeat_f_test(betas, stimuli).f, tsnr(betas + 9),
+             leave_one_out_isc(series), snr_across_repeats(betas, stimuli)]  # fmt: skip
+    monkeypatch.setattr(groups, 'BLOCK_BYTES', 8 * len(betas) * 7)
+    parts = [ncsnr(mapped, stimuli, sessions), repeat_f_test(mapped, stimuli).f, tsnr(betas + 9),
+             leave_one_out_isc(series), snr_across_repeats(mapped, stimuli)]  # fmt: skip
+    for one, other in zip(whole, parts, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5)
+
+
+B = np.ones((4, 2))
+
+
+@pytest.mark.parametrize(
+    ('call', 'message'),
+    [
+        (
+            lambda: ncsnr(B, [1, 2, 3, 4]),
+            reliability.NO_REPEATS.format(measure='The noise ceiling', stimuli=4),
+        ),
+        (
+            lambda: ncsnr(B, [1, 1, 2]),
+            groups.WRONG_LENGTH.format(n=3, what='stimulus', trials=4),
+        ),
+        (
+            lambda: ncsnr(B, ['a', None, 'a', 'b']),
+            groups.MISSING_LABEL.format(what='stimulus', n=1),
+        ),
+        (
+            lambda: ncsnr(B, [1, 1, 2, 2], ['x', 'x', 'x', 'late']),
+            reliability.SHORT_SESSION.format(session='late', n=1),
+        ),
+        (
+            lambda: repeat_f_test(B, [1, 1, 1, 1]),
+            reliability.ONE_STIMULUS.format(measure='The F test over stimuli'),
+        ),
+        (
+            lambda: snr_across_repeats(B, [1, 1, 2, 3]),
+            reliability.ONE_STIMULUS.format(measure='SNR across repeats'),
+        ),
+        (lambda: noise_ceiling(B[0], [0, 2]), reliability.BAD_COUNTS.format(counts=[0.0, 2.0])),
+        (
+            lambda: tsnr(B[0]),
+            groups.WRONG_SHAPE.format(expected='volumes x voxels', shape=(2,)),
+        ),
+        (lambda: leave_one_out_isc(B[None]), reliability.FEW_SUBJECTS.format(n=1)),
+    ],
+)
+def test_bad_input_is_named(call, message):
+    with pytest.raises(DataError) as error:
+        call()
+    assert str(error.value) == message
