@@ -11,13 +11,13 @@ import tomllib
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from bids_neurodecode.errors import ArgumentsError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Literal[1] = 1
 
 UNREADABLE = (
     'Cannot read the settings in {file}: {reason}. Mend the file, or choose a preset: {presets}.'
@@ -35,7 +35,38 @@ Fraction = Annotated[float, Field(gt=0, le=1)]
 class Settings(BaseModel):
     """Base of all settings: frozen, and strict about unknown keys."""
 
-    model_config = ConfigDict(frozen=True, extra='forbid', str_strip_whitespace=True)
+    model_config = ConfigDict(
+        frozen=True, extra='forbid', str_strip_whitespace=True, allow_inf_nan=False
+    )
+
+    @classmethod
+    def switchable(cls) -> list[str]:
+        """Names of the settings with a default that can be switched off by ``none``."""
+        return [
+            name
+            for name, field in cls.model_fields.items()
+            if field.default is not None and type(None) in get_args(field.annotation)
+        ]
+
+    @model_validator(mode='before')
+    @classmethod
+    def _read_none(cls, values: Any) -> Any:
+        """TOML has no null, and what is left out has its default: read the word ``none``."""
+        if not isinstance(values, Mapping):
+            return values
+        off = {name: None for name in cls.switchable() if values.get(name) == 'none'}
+        return {**values, **off}
+
+    def written(self) -> dict[str, Any]:
+        """Return all settings as TOML can hold them; what is None by default is left out."""
+        values = self.model_dump(mode='json', exclude_none=True)
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            if isinstance(value, Settings):
+                values[name] = value.written()
+            elif value is None and name in self.switchable():
+                values[name] = 'none'
+        return values
 
 
 class CleanSettings(Settings):
@@ -48,7 +79,8 @@ class CleanSettings(Settings):
     columns: tuple[str, ...] = ()
     """Columns of the confounds table to regress out, beside the strategies."""
     high_pass: Annotated[float, Field(ge=0)] | None = 0.008
-    """High-pass cut-off in Hz (delayed series only; single-trial betas model the drift)."""
+    """High-pass cut-off in Hz (delayed series only; single-trial betas model the drift);
+    ``none`` switches it off."""
     scaling: Literal['psc', 'zscore', 'none'] = 'psc'
     """Percent signal change, z-scores over a run, or the data's own units."""
 
@@ -137,7 +169,8 @@ class FeatureSettings(Settings):
     extractor: str = 'gabor'
     image_size: Annotated[int, Field(ge=8, le=1024)] = 64
     n_components: Annotated[int, Field(ge=1)] | None = 100
-    """Principal components kept (fitted on training stimuli), at unit variance; else all."""
+    """Principal components kept (fitted on training stimuli), at unit variance; ``none`` for
+    all."""
 
 
 class RidgeSettings(Settings):
@@ -162,7 +195,7 @@ class EvaluationSettings(Settings):
 class Config(Settings):
     """All settings of one run."""
 
-    schema_version: int = SCHEMA_VERSION
+    schema_version: Literal[1] = SCHEMA_VERSION
     system: Literal['auto', 'movie', 'reconstruction', 'encoding'] = 'auto'
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 20260101
     clean: CleanSettings = CleanSettings()
@@ -176,10 +209,10 @@ class Config(Settings):
     evaluation: EvaluationSettings = EvaluationSettings()
 
     def to_toml(self) -> str:
-        """Write all settings, defaults included, as TOML (settings left out stay out)."""
+        """Write all settings as TOML: see :meth:`Settings.written`."""
         import tomli_w
 
-        return tomli_w.dumps(self.model_dump(mode='json', exclude_none=True))
+        return tomli_w.dumps(self.written())
 
 
 def preset_names() -> list[str]:

@@ -36,6 +36,13 @@ BAD_TABLE = (
     'The table of samples has {rows} rows for {samples} responses; they must be one to one.'
 )
 MISSING_COLUMN = 'The table of samples lacks the column(s) {columns}.'
+MISSING_VALUE = (
+    'The {column} of {n} sample(s) is missing. Every sample needs one, or leave it out.'
+)
+BAD_ROWS = 'Fold {fold} names samples that are not there (from 0 to {last}).'
+NOT_ROWS = (
+    'A fold holds row numbers (integers); these are {dtype}. Use numpy.flatnonzero on a mask.'
+)
 EMPTY_PART = 'Fold {fold} has no {part} samples. Hold out less, or use fewer folds.'
 OVERLAP = 'Fold {fold} has {n} samples in both {a} and {b}; a sample has one place only.'
 LEAK = (
@@ -172,7 +179,8 @@ class Samples:
     """Responses and what was seen, one row of ``table`` a row of ``responses``.
 
     ``table`` has at least the columns ``stimulus`` (an identifier) and ``run``; ``session``,
-    ``film``, ``onset`` (seconds in the run) and ``trial_type`` where they are known.
+    ``film``, ``onset`` (seconds in the run, or in the film) and ``trial_type`` where they are
+    known.
     """
 
     responses: Responses
@@ -210,6 +218,7 @@ class Samples:
 
     def fold(self, fold: Fold) -> Parts:
         """Cut the samples by a checked fold: the one way from all samples to training and test."""
+        _check_fold(0, fold, self.n_samples)
         return Parts(
             self.take(fold.train),
             self.take(fold.validation) if fold.validation.size else None,
@@ -235,6 +244,15 @@ class Fold:
     test: IndexArray
     validation: IndexArray = field(default_factory=lambda: np.empty(0, dtype=np.intp))
 
+    def __post_init__(self) -> None:
+        for part in ('train', 'test', 'validation'):
+            rows = np.asarray(getattr(self, part))
+            if rows.size and rows.dtype.kind not in 'iu':
+                raise DataError(NOT_ROWS.format(dtype=rows.dtype))
+            rows = rows.astype(np.intp)  # a copy: what was checked cannot change
+            rows.setflags(write=False)
+            object.__setattr__(self, part, rows)
+
 
 @dataclass(frozen=True, eq=False)
 class Split:
@@ -246,7 +264,7 @@ class Split:
         What is kept whole: no value of this column is on both sides of any fold. For ``run`` and
         ``session`` the same stimulus may be on both sides (``repeats_cross`` is then true, and
         the report says what the score means); for every other it may not. ``time`` splits
-        samples of one film in blocks.
+        samples of one film in blocks; a moment that is shown twice is one stimulus.
     folds
         One or more folds.
     table
@@ -259,15 +277,16 @@ class Split:
 
     def __post_init__(self) -> None:
         for number, fold in enumerate(self.folds):
-            _check_disjoint(number, fold)
+            _check_fold(number, fold, len(self.table))
             column = {'time': None}.get(self.by, self.by)
             if column is not None:
                 self._check_group(number, fold, column)
-            if self.by not in {'run', 'session', 'time'}:
+            if self.by not in {'run', 'session', 'stimulus'}:
                 self._check_group(number, fold, 'stimulus')
 
     def _check_group(self, number: int, fold: Fold, column: str) -> None:
         _need(self.table, (column,))
+        _codes(self.table[column], column)
         values = self.table[column].to_numpy()
         seen = set(values[fold.train]) | set(values[fold.validation])
         shared = sorted(seen & set(values[fold.test]), key=str)
@@ -386,7 +405,9 @@ def split_in_time(
     Parameters
     ----------
     table
-        One row a sample, with ``run``, ``onset`` (seconds in the run) and, where known, ``film``.
+        One row a sample, with ``run``, ``onset`` and, where known, ``film``. The onset is in
+        seconds of the film where there is a film, so that its showings are cut alike, else of the
+        run.
     gap
         Samples closer than this to a test sample of the same film (or run) are left out.
     test_fraction
@@ -457,20 +478,27 @@ def _need(table: pd.DataFrame, columns: Sequence[str]) -> None:
         raise DataError(MISSING_COLUMN.format(columns=', '.join(missing)))
 
 
-def _codes(column: pd.Series[Any]) -> tuple[IndexArray, list[int]]:
+def _codes(column: pd.Series[Any], name: str | None = None) -> tuple[IndexArray, list[int]]:
     """Return codes of the distinct values by first appearance, and their first rows."""
     import pandas as pd
 
     codes, _ = pd.factorize(column)
-    first = [int(np.flatnonzero(codes == code)[0]) for code in range(int(codes.max()) + 1)]
-    return codes.astype(np.intp), first
+    missing = int(np.count_nonzero(codes < 0))
+    if missing:
+        raise DataError(MISSING_VALUE.format(column=name or column.name, n=missing))
+    _, first = np.unique(codes, return_index=True)
+    return codes.astype(np.intp), first.tolist()
 
 
-def _check_disjoint(number: int, fold: Fold) -> None:
+def _check_fold(number: int, fold: Fold, n_samples: int) -> None:
+    """Check that the parts of a fold are there, apart, and within the table."""
     parts = {'training': fold.train, 'validation': fold.validation, 'test': fold.test}
     for part in ('training', 'test'):
         if parts[part].size == 0:
             raise DataError(EMPTY_PART.format(fold=number, part=part))
+    every = np.concatenate(list(parts.values()))
+    if every.min() < 0 or every.max() >= n_samples:  # -1 would be another name of the last one
+        raise DataError(BAD_ROWS.format(fold=number, last=n_samples - 1))
     names = list(parts)
     for i, a in enumerate(names):
         for b in names[i + 1 :]:

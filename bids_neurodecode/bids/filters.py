@@ -22,14 +22,17 @@ QUERIES: Mapping[str, Mapping[str, Any]] = {
 """What is looked for, as queries of pybids; a filter adds to one of them or overrides it."""
 
 NO_FILTER = 'There is no filter file {file}. Check --bids-filter-file.'
-BAD_FILTER = 'Cannot read the filters in {file}: {reason}. It must be a JSON object of objects.'
+BAD_FILTER = (
+    'Cannot read the filters in {file}: {reason}. '
+    'Write a JSON object of objects, such as {{"bold": {{"session": "a"}}}}.'
+)
 UNKNOWN_QUERY = 'Unknown query {key!r} in {file}. Known: {known}.'
 UNKNOWN_ENTITY = (
     'Unknown entity {key!r} of the query {query!r} in {file}.{nearest} Known: {known}.'
 )
 BAD_VALUE = (
-    'The value of {query}.{key} in {file} must be text, a number, a list of them, or null '
-    '(the entity is absent).'
+    'The value of {query}.{key} in {file} is of a wrong type. Use text, a number, a list of '
+    'them, or null (the entity is absent).'
 )
 
 

@@ -15,8 +15,11 @@ from bids_neurodecode.errors import InputError
 
 NOT_NIFTI = 'Cannot read {file} as NIfTI: {reason}. The file is corrupt; copy or make it anew.'
 TRUNCATED = 'The file {file} is cut short or corrupt ({reason}). Copy or make it anew.'
-NOT_4D = '{file} has the shape {shape}; a series has four dimensions and two or more volumes.'
-NOT_3D = '{file} has the shape {shape}; a mask has three dimensions.'
+NOT_4D = (
+    '{file} has the shape {shape}; a series has four dimensions and two or more '
+    'volumes. Make the file anew.'
+)
+NOT_3D = '{file} has the shape {shape}; a mask has three dimensions. Make it anew.'
 EMPTY_MASK = 'The mask {file} holds no voxel. Make it anew.'
 OTHER_GRID = (
     '{file} is on another grid ({grid}) than {reference} ({expected}). '

@@ -25,7 +25,8 @@ NOT_FETCHED = (
 )
 EMPTY = 'The stimulus {file} (in {events}) is empty. Replace the file.'
 UNKNOWN_TYPE = (
-    'The stimulus {file} (in {events}) is of an unknown type. Images: {images}; films: {films}.'
+    'The stimulus {file} (in {events}) is of an unknown type. '
+    'Give an image ({images}) or a film ({films}).'
 )
 BROKEN_IMAGE = 'Cannot read the image {file} (in {events}): {reason}. Replace the file.'
 MIXED = (

@@ -14,7 +14,7 @@ from bids_neurodecode.errors import InputError
 if TYPE_CHECKING:
     import pandas as pd
 
-UNREADABLE = 'Cannot read the table {file}: {reason}. It must be tab-separated text with a header.'
+UNREADABLE = 'Cannot read the table {file}: {reason}. Make it tab-separated text with a header.'
 NO_COLUMN = 'The events {file} lack the column {column!r}. Add it, as BIDS asks.'
 NO_STIM_FILE = (
     'The events {file} lack the column "stim_file". Add it, naming for each trial the picture or '

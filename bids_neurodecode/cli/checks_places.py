@@ -25,10 +25,6 @@ INDEX_IN_INPUT = (
     'The index folder {folder} equals or lies inside the input {input}. '
     'Choose another with --bids-database-dir.'
 )
-WORK_HOLDS = (
-    '--clean-workdir would delete {held}, which lies in the work folder {folder}. '
-    'Choose another with --work-dir.'
-)
 NOT_A_FOLDER = '{path} is a file, and a folder is needed there. Choose another {what}.'
 NOT_WRITABLE = 'The {what} {folder} cannot be written. Choose another, or change its permissions.'
 NO_CUDA = 'There is no CUDA device, and --device cuda asks for one. Use --device cpu or auto.'
@@ -83,10 +79,6 @@ def check_places(arguments: Arguments) -> None:
             if folder.resolve().is_relative_to(source.resolve()):
                 raise ArgumentsError(message.format(folder=folder, input=source))
         _check_writable(folder, what)
-    if arguments.clean_workdir:
-        for held in (*inputs, arguments.output_dir):
-            if held.resolve().is_relative_to(arguments.work_dir.resolve()):
-                raise ArgumentsError(WORK_HOLDS.format(folder=arguments.work_dir, held=held))
 
 
 def existing_parent(folder: Path) -> Path:

@@ -116,6 +116,7 @@ def methods(
     derivatives: Sequence[str] = (),
     versions: Mapping[str, str] | None = None,
     rule: str | None = None,
+    betas_model: str | None = None,
 ) -> tuple[str, ...]:
     """Write the methods of a run as paragraphs with citation marks.
 
@@ -135,11 +136,13 @@ def methods(
         Of the libraries, by name.
     rule
         How voxels were chosen, in words, where the settings leave it open.
+    betas_model
+        Which of the models of the betas was used (B, C, D), where the settings leave it open.
     """
     recipe = system or config.system
     paragraphs = [_inputs(derivatives, version)]
     if paradigm == 'images':
-        paragraphs += [_betas(config), _selection(config, rule)]
+        paragraphs += [_betas(config, betas_model or config.betas.model), _selection(config, rule)]
     else:
         paragraphs += [_series(config), _selection(config, rule)]
     paragraphs += [_model(config, recipe), _statistics(config), _software(versions or {})]
@@ -191,7 +194,7 @@ def _inputs(derivatives: Sequence[str], version: str) -> str:
     )
 
 
-def _betas(config: Config) -> str:
+def _betas(config: Config, model: str) -> str:
     betas = config.betas
     if betas.precomputed:
         return f'Single-trial betas were taken from the derivatives dataset {betas.precomputed}.'
@@ -203,7 +206,9 @@ def _betas(config: Config) -> str:
         f'[@allen2022nsd], and each voxel kept the one that explained most variance; slow drift '
         f'was modelled by polynomials per run.'
     )
-    if betas.model in 'CD':
+    if model == 'auto':
+        text += ' Denoising and regularisation were used where stimuli were repeated.'
+    if model in {'C', 'D'}:
         number = (
             'their number was chosen by cross-validation over repeats'
             if betas.n_components is None
@@ -213,7 +218,7 @@ def _betas(config: Config) -> str:
             ' Principal components of voxels that did not respond to the task were added as '
             f'nuisance regressors [@kay2013glmdenoise]; {number}.'
         )
-    if betas.model == 'D':
+    if model == 'D':
         how = (
             'chosen for each voxel by cross-validation over repeats'
             if betas.fraction is None
@@ -223,7 +228,7 @@ def _betas(config: Config) -> str:
             ' Betas were regularised by fractional ridge regression [@rokem2020fracridge], the '
             f'fraction {how}.'
         )
-    if betas.model in 'CD' and (betas.n_components is None or betas.fraction is None):
+    if model in {'C', 'D'} and (betas.n_components is None or betas.fraction is None):
         text += (
             ' These choices were made on the training trials of each fold only.'
             if betas.tuning == 'training'
@@ -268,7 +273,7 @@ def _selection(config: Config, rule: str | None) -> str:
     if selection.measure == 'none':
         return atlas + 'All voxels of the brain mask were used.'
     if rule is not None:
-        return f'{atlas}Voxels were selected by this rule: {rule.rstrip(".")}.'
+        return f'{atlas}Voxel selection: {rule.rstrip(".")}.'
     if selection.rule == 'fdr':
         which = (
             'whose responses to repeats agreed more than chance (F test over stimuli, false '

@@ -433,13 +433,21 @@ def _draw_histogram(axis: Axes, values: Volume, selected: Volume | None, spec: M
     if distinct.size <= 25:
         steps = np.diff(distinct).min() if distinct.size > 1 else 1.0
         edges = sorted({*(distinct - 0.4 * steps), *(distinct + 0.4 * steps)})
-    axis.hist(values, bins=edges, color=GREY, alpha=0.45, label=f'mask ({values.size})')
-    median = float(np.median(values))
-    axis.axvline(median, color=GREY, linewidth=1, linestyle='--')
+    # shares, since few voxels are used out of many
+    axis.hist(
+        values,
+        bins=edges,
+        weights=np.full(values.size, 100 / values.size),
+        color=GREY,
+        alpha=0.45,
+        label=f'mask ({values.size})',
+    )
+    axis.axvline(float(np.median(values)), color=GREY, linewidth=1, linestyle='--')
     if selected is not None and selected.size:
         axis.hist(
             selected,
             bins=edges,
+            weights=np.full(selected.size, 100 / selected.size),
             histtype='step',
             color=BLUE,
             linewidth=1.3,
@@ -448,5 +456,5 @@ def _draw_histogram(axis: Axes, values: Volume, selected: Volume | None, spec: M
         axis.axvline(float(np.median(selected)), color=BLUE, linewidth=1, linestyle='--')
     if spec.symmetric:
         axis.axvline(0, color=RED, linewidth=0.8)
-    axis.set(xlabel=spec.label, ylabel='voxels')
-    axis.legend(loc='upper right')
+    axis.set(xlabel=spec.label, ylabel='% of voxels')
+    axis.legend(loc='lower left', bbox_to_anchor=(0, 1), ncols=2, fontsize=7, borderaxespad=0.2)

@@ -19,6 +19,10 @@ def run_order(trials: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     many = 'session' in keys and trials['session'].nunique() > 1
     runs = []
     for values, rows in trials.groupby(keys, sort=False, dropna=False):
+        if 'run_label' in rows.columns:
+            label = str(rows['run_label'].iloc[0])
+            runs.append((' '.join(p for p in label.split() if not p.startswith('task-')), rows))
+            continue
         parts = dict(zip(keys, values, strict=True))
         label = f'run {parts["run"]}'
         runs.append((f'ses-{parts["session"]} {label}' if many else label, rows))

@@ -11,11 +11,13 @@ import numpy as np
 
 from bids_neurodecode.bids.names import clean_label
 from bids_neurodecode.report import brain, scores
+from bids_neurodecode.report.boilerplate import cited, in_words
 from bids_neurodecode.report.build import (
     Block,
     Bullets,
     Page,
     Plot,
+    References,
     Section,
     Table,
     Text,
@@ -23,8 +25,9 @@ from bids_neurodecode.report.build import (
     Verdicts,
     write_page,
 )
-from bids_neurodecode.report.reader import Reader
+from bids_neurodecode.report.reader import Reader, reading
 from bids_neurodecode.report.results import ParticipantResults
+from bids_neurodecode.report.section_signal import analysis_mask
 from bids_neurodecode.report.style import percent
 
 if TYPE_CHECKING:
@@ -39,7 +42,7 @@ MEAN_MAPS = ('tsnr', 'noiseceiling', 'ncsnr', 'pearsonr', 'isc')
 CAVEAT = (
     'Intervals of the mean are 95 % intervals of a t distribution over participants. A mean above '
     'chance says that at least some participants carry the information, not that most people do '
-    '(Allefeld et al., 2016); the count of participants above chance on their own says more.'
+    '[@allefeld2016prevalence]; the count of participants above chance on their own says more.'
 )
 
 
@@ -75,25 +78,34 @@ def write_group_report(
         Folder of the figures.
     failures
         Participants without results: label, and the one line that says why.
+
+    Raises
+    ------
+    ReportError
+        If a file of the results is gone or broken.
     """
-    readers = [Reader(results) for results in participants]
+    with reading('the group'):
+        page = _page([Reader(results) for results in participants], failures or {})
+        write_page(page, html, figures_dir)
+
+
+def _page(readers: Sequence[Reader], failures: Mapping[str, str]) -> Page:
     sections = [
-        Section('summary', 'Summary', _summary(readers, failures or {})),
+        Section('summary', 'Summary', _summary(readers, failures)),
         Section('scores', 'Scores', _scores(readers)),
         Section('quality', 'Quality', _quality(readers)),
         Section('maps', 'Mean maps', _maps(readers)),
-        Section('failed', 'Participants without results', _failures(failures or {})),
+        Section('failed', 'Participants without results', _failures(failures)),
     ]
     tasks = ', '.join(dict.fromkeys(r.results.task for r in readers)) or 'none'
     names = ', '.join(dict.fromkeys(r.results.bids_name for r in readers))
     versions = ', '.join(dict.fromkeys(r.results.version for r in readers))
-    page = Page(
+    return Page(
         'Group report',
         ' · '.join(part for part in (names, f'task {tasks}') if part),
         tuple(section for section in sections if section.blocks),
         f'bids_neurodecode {versions}'.strip(),
     )
-    write_page(page, html, figures_dir)
 
 
 def gather_metrics(readers: Sequence[Reader]) -> pd.DataFrame:
@@ -166,11 +178,13 @@ def _scores(readers: Sequence[Reader]) -> tuple[Block, ...]:
     metrics = gather_metrics(readers)
     if metrics.empty or metrics['value'].isna().all():
         return (Text(('No score was computed.',)),)
-    blocks: list[Block] = [_mean_table(metrics), Text((CAVEAT,)), *_score_plots(metrics)]
+    blocks: list[Block] = [_mean_table(metrics), Text((in_words(CAVEAT),))]
+    blocks += _score_plots(metrics)
     row = scores.headline(metrics)
     if row is not None:
         blocks.append(_participant_table(_same_score(metrics, row)))
-    return tuple(blocks)
+    works = tuple((work.text, work.address) for work in cited((CAVEAT,)))
+    return (*blocks, References(works))
 
 
 def _score_plots(metrics: pd.DataFrame) -> list[Plot]:
@@ -279,60 +293,76 @@ def _quality(readers: Sequence[Reader]) -> tuple[Block, ...]:
 
 def _median(results: ParticipantResults, key: str) -> str:
     path = results.maps.get(key)
-    if path is None or not path.exists():
+    mask = analysis_mask(results)
+    if path is None or not path.exists() or mask is None:
         return 'n/a'
-    values = _volume(path)
-    values = values[np.isfinite(values) & (values != 0)]
+    volume = _volume(path)
+    values = volume[(np.asarray(mask.dataobj) > 0) & np.isfinite(volume)]
     return f'{np.median(values):.1f}' if values.size else 'n/a'
 
 
 def _maps(readers: Sequence[Reader]) -> tuple[Block, ...]:
     blocks: list[Block] = []
     for key in MEAN_MAPS:
-        paths = [
-            reader.results.maps[key]
+        having = [
+            reader.results
             for reader in readers
             if key in reader.results.maps and reader.results.maps[key].exists()
         ]
-        if len(paths) < 2:
+        if len(having) < 2:
             continue
         spec = brain.MAPS[key]
-        mean = mean_map(paths)
+        mean = mean_map(having, key)
         if mean is None:
-            note = f'{spec.title}: the maps of the participants are on different grids.'
+            note = f'{spec.title}: the participants have no grid or no voxels in common.'
             blocks.append(Text((note,)))
             continue
         image, mask = mean
         caption = (
-            f'{spec.title}, mean of {len(paths)} participants in the voxels that all of them '
+            f'{spec.title}, mean of {len(having)} participants in the voxels that all of them '
             f'have. {spec.how_to_read}'
         )
         figure = brain.plot_map(image, spec, mask=mask)
         alt = f'Mean {spec.title} on slices.'
         blocks.append(Plot(f'group_desc-{key}_map.svg', figure, caption, alt))
-        if spec.glass and all(reader.results.in_mni for reader in readers):
+        if spec.glass and all(results.in_mni for results in having):
             glass = brain.plot_glass(image, spec, mask=mask)
-            text = f'{spec.title}, mean of {len(paths)} participants, through a glass brain.'
+            text = (
+                f'{spec.title}, mean of {len(having)} participants, through a glass brain: the '
+                'strongest tenth of the voxels.'
+            )
             blocks.append(Plot(f'group_desc-{key}glass_map.svg', glass, text, alt))
     return tuple(blocks)
 
 
-def mean_map(paths: Sequence[Path]) -> tuple[nib.Nifti1Image, nib.Nifti1Image] | None:
-    """Average maps on one grid over the voxels that all have; None where grids differ."""
+def mean_map(
+    participants: Sequence[ParticipantResults], key: str
+) -> tuple[nib.Nifti1Image, nib.Nifti1Image] | None:
+    """Average a map over participants, in the voxels that the masks of all of them hold.
+
+    Returns
+    -------
+    tuple or None
+        The mean and those voxels; None where grids differ or no voxel is shared.
+    """
     import nibabel as nib
 
-    images = [nib.load(path) for path in paths]
+    images = [nib.load(results.maps[key]) for results in participants]
+    masks = [analysis_mask(results) for results in participants]
     first = images[0]
-    if any(
-        image.shape[:3] != first.shape[:3] or not np.allclose(image.affine, first.affine)
-        for image in images
-    ):
-        return None
-    volumes = np.stack([_volume(path) for path in paths])
-    shared = np.all(np.isfinite(volumes) & (volumes != 0), axis=0)
+    total = np.zeros(first.shape[:3])
+    shared = np.ones(first.shape[:3], dtype=bool)
+    for image, mask, results in zip(images, masks, participants, strict=True):
+        if mask is None or image.shape[:3] != first.shape[:3] or mask.shape != first.shape[:3]:
+            return None
+        if not np.allclose(image.affine, first.affine):
+            return None
+        volume = _volume(results.maps[key])
+        shared &= (np.asarray(mask.dataobj) > 0) & np.isfinite(volume)
+        total += np.nan_to_num(volume)
     if not shared.any():
         return None
-    mean = np.where(shared, np.where(shared, volumes, 0).mean(axis=0), 0)
+    mean = np.where(shared, total / len(images), 0)
     return (
         nib.Nifti1Image(mean.astype(np.float32), first.affine),
         nib.Nifti1Image(shared.astype(np.uint8), first.affine),

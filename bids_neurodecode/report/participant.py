@@ -19,7 +19,7 @@ from bids_neurodecode.report.build import (
     Verdicts,
     write_page,
 )
-from bids_neurodecode.report.reader import Reader
+from bids_neurodecode.report.reader import Reader, reading
 from bids_neurodecode.report.results import (
     BetaResults,
     ConfusionResults,
@@ -63,8 +63,14 @@ def write_participant_report(results: ParticipantResults, html: Path, figures_di
         The page, such as ``OUT/sub-01.html``.
     figures_dir
         Folder of the figures, such as ``OUT/sub-01/figures``.
+
+    Raises
+    ------
+    ReportError
+        If a file of the results is gone or broken.
     """
-    write_page(_page(Reader(results)), html, figures_dir)
+    with reading(f'sub-{results.participant}'):
+        write_page(_page(Reader(results)), html, figures_dir)
 
 
 def _page(reader: Reader) -> Page:
@@ -160,6 +166,7 @@ def _methods(reader: Reader) -> tuple[Block, ...]:
         derivatives=results.derivatives,
         versions=results.versions,
         rule=None if results.voxels is None else results.voxels.rule,
+        betas_model=None if results.betas is None else results.betas.model,
     )
     entries = tuple((work.text, work.address) for work in cited(paragraphs))
     intro = 'This text may be used in a paper as it is; the same is in logs/CITATION.md.'

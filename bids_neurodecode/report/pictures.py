@@ -30,7 +30,7 @@ class Example:
     kind: Kind
     stimulus: str
     retrieved: str
-    rank: int
+    rank: float
     n_candidates: int
 
 
@@ -49,7 +49,8 @@ def pick_examples(predictions: pd.DataFrame, n: int = 4) -> list[Example]:
     n
         How many of each kind; fewer where there are not three times as many samples.
     """
-    table = predictions[predictions['retrieved'].notna()].copy()
+    known = predictions['retrieved'].notna() & (predictions['retrieved'] != '')
+    table = predictions[known].copy()
     n = min(n, len(table) // 3) or min(1, len(table))
     if not n:
         return []
@@ -72,7 +73,7 @@ def pick_examples(predictions: pd.DataFrame, n: int = 4) -> list[Example]:
                     kind,
                     str(row['stimulus']),
                     str(row['retrieved']),
-                    int(row['rank']),
+                    float(row['rank']),
                     int(row['n_candidates']),
                 )
             )
@@ -136,7 +137,7 @@ def plot_examples(examples: list[Example], pictures: dict[str, Image]) -> Figure
                 if name in pictures:
                     axis.imshow(np.asarray(pictures[name]))
                 axis.set_xlabel(plain(shorten(name, 18)), fontsize=6)
-            title = f'rank {example.rank} of {example.n_candidates}'
+            title = f'rank {example.rank:g} of {example.n_candidates}'
             axes[2 * i, j].set_title(title, fontsize=7, loc='center')
         axes[2 * i, 0].set_ylabel(f'{kind}\nshown')
         axes[2 * i + 1, 0].set_ylabel('retrieved')

@@ -167,7 +167,8 @@ def plot_carpet(series: Array, repetition_time: float, displacement: Array | Non
     import matplotlib.pyplot as plt
     from nireports.reportlets.nuisance import plot_carpet as draw_carpet
 
-    moving = series[:, series.std(axis=0) > 0]
+    varying = series.std(axis=0) > 0
+    moving = series[:, varying] if varying.any() else series
     # nireports draws on pyplot's current figure: this one is taken off that list before it leaves
     figure: Figure = plt.figure(figsize=(WIDTH, 3.4))
     try:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bids_neurodecode.bids.names import clean_label
+from bids_neurodecode.errors import ReportError
 from bids_neurodecode.report import quality, scores
 from bids_neurodecode.report.build import Plot
 from bids_neurodecode.report.results import ParticipantResults
@@ -17,6 +20,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from bids_neurodecode.config import Config
+
+UNREADABLE = (
+    'Cannot make the report of {who} from its results: {reason}. Run it again; '
+    'finished steps are reused.'
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,8 +48,15 @@ class Reader:
 
     @cached_property
     def predictions(self) -> pd.DataFrame | None:
-        """The table of held-out samples."""
-        return read_table(self.results.predictions)
+        """The held-out samples that the main score is over."""
+        table = read_table(self.results.predictions)
+        if table is None or 'space' not in table.columns or table.empty:
+            return table
+        row = None if self.metrics is None else scores.headline(self.metrics)
+        spaces = table['space'].unique()
+        space = row['space'] if row is not None and row['space'] in spaces else spaces[0]
+        shown: pd.DataFrame = table[table['space'] == space].reset_index(drop=True)
+        return shown
 
     @cached_property
     def motion(self) -> list[quality.RunMotion]:
@@ -67,13 +82,29 @@ class Reader:
         return Plot(self.name(desc, suffix), figure, caption, alt)
 
 
+@contextmanager
+def reading(who: str) -> Iterator[None]:
+    """Turn a file that is gone or broken into a one-line error of the report.
+
+    Raises
+    ------
+    ReportError
+        In the place of errors of the system, of parsing and of missing columns.
+    """
+    try:
+        yield
+    except (OSError, ValueError, KeyError) as error:
+        reason = f'{type(error).__name__}: {" ".join(str(error).split())}'
+        raise ReportError(UNREADABLE.format(who=who, reason=reason)) from error
+
+
 def read_table(path: Path | None) -> pd.DataFrame | None:
     """Read a TSV; names stay text even where they look like numbers or like nothing."""
     import pandas as pd
 
     if path is None:
         return None
-    names = ('stimulus', 'retrieved', 'identified', 'trial_type', 'run', 'session', 'name')
+    names = ('stimulus', 'retrieved', 'trial_type', 'run_label', 'space', 'run', 'session', 'name')
     return pd.read_csv(
         path, sep='\t', na_values=['n/a'], keep_default_na=False, dtype=dict.fromkeys(names, str)
     )

@@ -114,10 +114,12 @@ class ParticipantResults:
     ``maps`` are 3-D NIfTI files on one grid, by the names of :data:`report.brain.MAPS` (``tsnr``,
     ``noiseceiling``, ``ncsnr``, ``hrfindex``, ``rsquared``, ``fracridge``, ``isc``, ``pearsonr``)
     plus ``reliable`` (selected voxels) and ``dseg`` (atlas). ``trials`` has the columns ``onset``,
-    ``duration`` (s), ``stimulus``, ``run`` and, where known, ``trial_type``, ``session`` and
-    ``repeat``. ``predictions`` has one row a held-out sample: ``fold``, ``sample``, ``stimulus``,
-    ``n_candidates``, ``rank`` (1 is best), ``retrieved`` (file of the nearest stimulus) and, where
-    known, ``similarity``. Stimulus names are files relative to ``stimuli_dir``.
+    ``duration`` (s), ``stimulus``, ``run`` and, where known, ``run_label``, ``session``,
+    ``trial_type`` and ``repeat``. ``predictions`` has one row a held-out sample: ``fold``,
+    ``sample``, ``stimulus``, ``n_candidates``, ``rank`` (1 is best), ``retrieved`` (file of the
+    nearest training stimulus) and, where known, ``similarity``, ``identified`` (what the sample
+    scores, from 0 to 1) and ``space`` (as in the metrics table; the page shows the samples of its
+    main score). Stimulus names are files relative to ``stimuli_dir``.
     """
 
     participant: str

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from bids_neurodecode.evaluation.metrics import METRICS as MEANINGS
 from bids_neurodecode.report.style import (
     BLACK,
     BLUE,
@@ -38,76 +39,46 @@ class Metric:
     """How a metric is named, written and read."""
 
     title: str
-    meaning: str
     share: bool = False
     """Written as percent."""
     higher_is_better: bool = True
+    meaning: str = ''
 
 
-METRICS: dict[str, Metric] = {
-    'identification_top1': Metric(
-        'Identification among all candidates',
-        'share of held-out samples whose own stimulus was the best match among all candidates',
-        share=True,
-    ),
-    'identification_2way': Metric(
-        'Two-way identification',
-        'share of pairs in which the own stimulus matched better than another one; it says '
-        'much less than identification among all candidates',
-        share=True,
-    ),
-    'retrieval_image_top1': Metric(
-        'Image retrieval', 'share of samples whose image was found from the brain', share=True
-    ),
-    'retrieval_brain_top1': Metric(
-        'Brain retrieval', 'share of images whose brain response was found', share=True
-    ),
-    'pixcorr': Metric('Pixel correlation', 'correlation of the pixels; rewards blur'),
-    'ssim_2d': Metric('SSIM', 'structural similarity of the grey images; rewards blur'),
-    'ssim_columnwise_legacy': Metric(
-        'SSIM (column-wise, legacy)', 'structural similarity as some papers computed it'
-    ),
-    'alexnet2_2way': Metric('AlexNet(2) two-way', 'two-way, early features', share=True),
-    'alexnet5_2way': Metric('AlexNet(5) two-way', 'two-way, mid-level features', share=True),
-    'inception_2way': Metric('Inception two-way', 'two-way, late features', share=True),
-    'clip_2way': Metric('CLIP two-way', 'two-way, semantic features', share=True),
-    'efficientnet_distance': Metric(
-        'EfficientNet distance', 'correlation distance of features', higher_is_better=False
-    ),
-    'swav_distance': Metric(
-        'SwAV distance', 'correlation distance of features', higher_is_better=False
-    ),
-    'latent_mse': Metric(
-        'Latent squared error', 'mean squared error of the latents', higher_is_better=False
-    ),
-    'latent_mae': Metric(
-        'Latent absolute error', 'mean absolute error of the latents', higher_is_better=False
-    ),
-    'voxel_r_median': Metric(
-        'Voxel-wise correlation (median)', 'predicted with measured responses, median voxel'
-    ),
-    'voxel_r_mean': Metric(
-        'Voxel-wise correlation (mean)', 'predicted with measured responses, mean over voxels'
-    ),
-    'voxel_r2_median': Metric(
-        'Voxel-wise R² (median)', 'variance predicted on held-out data, median voxel'
-    ),
-    'noise_normalized_median': Metric(
-        'Noise-normalised accuracy (median)', 'squared correlation over the noise ceiling'
-    ),
-    'noise_normalized_paper': Metric(
-        'Noise-normalised accuracy (as in the challenge)', 'mean of r² over the noise ceiling'
-    ),
-    'frame_ssim': Metric('Frame SSIM', 'structural similarity of predicted and shown frames'),
+TITLES: dict[str, Metric] = {
+    'identification_top1': Metric('Identification among all candidates', share=True),
+    'identification_2way': Metric('Two-way identification', share=True),
+    'retrieval_image_top1': Metric('Image retrieval', share=True),
+    'retrieval_brain_top1': Metric('Brain retrieval', share=True),
+    'alexnet2_2way': Metric('AlexNet(2) two-way', share=True),
+    'alexnet5_2way': Metric('AlexNet(5) two-way', share=True),
+    'inception_2way': Metric('Inception two-way', share=True),
+    'clip_2way': Metric('CLIP two-way', share=True),
+    'pixcorr': Metric('Pixel correlation'),
+    'ssim_2d': Metric('SSIM'),
+    'ssim_columnwise_legacy': Metric('SSIM (column-wise, legacy)'),
+    'mse': Metric('Squared pixel error', higher_is_better=False),
+    'efficientnet_distance': Metric('EfficientNet distance', higher_is_better=False),
+    'swav_distance': Metric('SwAV distance', higher_is_better=False),
+    'frame_ssim': Metric('Frame SSIM'),
+    'noise_normalized_median': Metric('Noise-normalised accuracy (median)'),
+    'voxel_r_median': Metric('Voxel-wise correlation (median)'),
+    'voxel_r_mean': Metric('Voxel-wise correlation (mean)'),
+    'voxel_r2_median': Metric('Voxel-wise R² (median)'),
+    'noise_normalized_paper': Metric('Noise-normalised accuracy (as in the challenge)'),
+    'latent_mse': Metric('Latent squared error', higher_is_better=False),
+    'latent_mae': Metric('Latent absolute error', higher_is_better=False),
 }
+"""Names of the metrics on the page; their meanings are those of the metrics table."""
 
-HEADLINES = tuple(METRICS)
+HEADLINES = tuple(TITLES)
 """Which metric heads the page: the first of these that was scored."""
 
 
 def metric_of(name: str) -> Metric:
     """Return the description of a metric; an unknown one describes itself."""
-    return METRICS.get(name, Metric(name.replace('_', ' '), ''))
+    known = TITLES.get(name, Metric(name.replace('_', ' ')))
+    return replace(known, meaning=MEANINGS.get(name, ''))
 
 
 def read_metrics(path: Path) -> pd.DataFrame:
@@ -306,6 +277,13 @@ def plot_confusion(matrix: npt.NDArray[Any], labels: Sequence[str]) -> Figure:
     return figure
 
 
+def right_choices(predictions: pd.DataFrame) -> pd.Series[float]:
+    """Return what each sample scores: its ``identified`` (0 to 1), else whether it ranks first."""
+    if 'identified' in predictions.columns and predictions['identified'].dtype.kind in 'bif':
+        return predictions['identified'].astype(float)
+    return (predictions['rank'] == 1).astype(float)
+
+
 @styled
 def plot_ranks(predictions: pd.DataFrame) -> Figure:
     """Draw how often the true stimulus is among the best k, and the score of each fold.
@@ -313,15 +291,18 @@ def plot_ranks(predictions: pd.DataFrame) -> Figure:
     Parameters
     ----------
     predictions
-        Columns ``rank`` (from 1), ``n_candidates`` and ``fold``.
+        Columns ``rank`` (from 1), ``n_candidates``, ``fold`` and, where known, ``identified``.
     """
     ranks = predictions['rank'].to_numpy(dtype=float)
     n_candidates = predictions['n_candidates'].to_numpy(dtype=float)
     k = np.arange(1, int(n_candidates.max()) + 1)
+    right = right_choices(predictions)
     found = np.array([(ranks <= value).mean() for value in k])
+    # a tie at the top has a rank between places: its share of the first place counts
+    found[0] = right.mean()
     guessed = np.array([np.minimum(value / n_candidates, 1).mean() for value in k])
     figure = new_figure(2.7)
-    left, right = figure.subplots(1, 2, width_ratios=(1.15, 1))
+    left, axis = figure.subplots(1, 2, width_ratios=(1.15, 1))
     marker = 'o' if k.size <= 30 else None
     left.plot(k, 100 * found, color=BLUE, marker=marker, markersize=4, label='decoded')
     left.plot(k, 100 * guessed, color=RED, linestyle='--', label='chance')
@@ -329,18 +310,18 @@ def plot_ranks(predictions: pd.DataFrame) -> Figure:
     left.set_ylim(0, 102)
     left.grid()
     left.legend(loc='lower right')
-    by_fold = (predictions['rank'] == 1).groupby(predictions['fold'], sort=True).mean()
-    right.plot(range(len(by_fold)), 100 * by_fold, 'o', color=BLUE)
-    right.axhline(100 * (ranks == 1).mean(), color=BLUE, linewidth=1, label='all samples')
-    right.axhline(
+    by_fold = right.groupby(predictions['fold'], sort=True).mean()
+    axis.plot(range(len(by_fold)), 100 * by_fold, 'o', color=BLUE)
+    axis.axhline(100 * right.mean(), color=BLUE, linewidth=1, label='all samples')
+    axis.axhline(
         100 * (1 / n_candidates).mean(), color=RED, linewidth=1.1, linestyle='--', label='chance'
     )
     step = max(1, len(by_fold) // 12)
-    right.set_xticks(range(0, len(by_fold), step), [str(f) for f in by_fold.index[::step]])
-    right.set(xlabel='fold', ylabel='best match is right (%)', ylim=(-2, 102))
-    right.set_xlim(-0.6, len(by_fold) - 0.4)
-    right.grid(axis='y')
-    right.legend(loc='best')
+    axis.set_xticks(range(0, len(by_fold), step), [str(f) for f in by_fold.index[::step]])
+    axis.set(xlabel='fold', ylabel='best match is right (%)', ylim=(-2, 102))
+    axis.set_xlim(-0.6, len(by_fold) - 0.4)
+    axis.grid(axis='y')
+    axis.legend(loc='best')
     return figure
 
 

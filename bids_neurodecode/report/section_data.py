@@ -194,4 +194,5 @@ def _read_series(run: RunResults, n_voxels: int) -> npt.NDArray[Any] | None:
     if not places.size:
         return None
     places = places[np.linspace(0, places.size - 1, min(n_voxels, places.size)).astype(int)]
-    return np.asarray(data.reshape(-1, data.shape[-1])[places].T, dtype=np.float64)
+    series = np.asarray(data.reshape(-1, data.shape[-1])[places].T, dtype=np.float64)
+    return series if np.ptp(series, axis=0).any() else None

@@ -53,8 +53,8 @@ def _null(reader: Reader) -> Iterable[Block]:
         'null',
         scores.plot_null(values, null.observed, null.metric, chance),
         f'Scores of {values.size} analyses with shuffled pairings of samples and stimuli '
-        f'(grey; largest: {largest}) and the real score (blue: {observed}). p is the share of '
-        f'grey scores that reach the real one, and never less than 1/{values.size + 1}.',
+        f'(grey; largest: {largest}) and the real score (blue: {observed}). p counts '
+        f'the real score among them, so it is never less than 1/{values.size + 1}.',
         f'Histogram of {values.size} permutations; observed {observed}.',
     )
 
@@ -119,7 +119,7 @@ def decoded_section(reader: Reader) -> tuple[Block, ...]:
             titles[kind],
             tuple(
                 Pair(
-                    f'rank {e.rank} of {e.n_candidates}',
+                    f'rank {e.rank:g} of {e.n_candidates}',
                     (e.stimulus, e.retrieved),
                     (found.get(e.stimulus), found.get(e.retrieved)),
                 )
@@ -130,8 +130,8 @@ def decoded_section(reader: Reader) -> tuple[Block, ...]:
         for kind in dict.fromkeys(e.kind for e in examples)
     )
     caption = (
-        'Pictures that were shown, each beside the stimulus whose features are most like the '
-        'decoded ones. Held-out samples are put in order by the rank of the true stimulus '
+        'Pictures that were shown, each beside the training stimulus whose features are most like '
+        'the decoded ones. Held-out samples are put in order by the rank of the true stimulus '
         'among the candidates (1 is best; ties by similarity); the best, the middle and the '
         'worst of them are shown. The pictures are taken from the stimuli, not generated.'
     )
@@ -158,7 +158,7 @@ def _metrics_table(metrics: pd.DataFrame) -> Table:
         p = scores.write_p(float(row['p']))
         rows.append((str(row['model']), title, value, chance, ceiling, interval, p, n))
     meanings = dict.fromkeys(
-        f'{m.title}: {m.meaning}.' for m in map(scores.metric_of, metrics['metric']) if m.meaning
+        f'{m.title}: {m.meaning}' for m in map(scores.metric_of, metrics['metric']) if m.meaning
     )
     return Table(
         ('model', 'metric', 'value', 'chance', 'ceiling', 'confidence interval', 'p', 'n'),

@@ -34,8 +34,8 @@ def signal_section(
         Gives the file name of a figure from its description and suffix.
     """
     maps = {key: path for key, path in results.maps.items() if path.exists()}
-    mask = _analysis_mask(results, maps)
-    if mask is None:
+    mask = analysis_mask(results)
+    if mask is None or not maps:
         return (Text(('No map was made.',)),)
     background = None if results.mean_bold is None else _load(results.mean_bold)
     selected = _load(maps['reliable']) if 'reliable' in maps else None
@@ -142,10 +142,11 @@ def _times_to_peak(image: nib.Nifti1Image, results: ParticipantResults) -> nib.N
     return nib.Nifti1Image(seconds, image.affine)
 
 
-def _analysis_mask(results: ParticipantResults, maps: dict[str, Path]) -> nib.Nifti1Image | None:
+def analysis_mask(results: ParticipantResults) -> nib.Nifti1Image | None:
     """Return the voxels that are in the masks of all runs; else those where a map has values."""
     import nibabel as nib
 
+    maps = {key: path for key, path in results.maps.items() if path.exists()}
     masks = [_load(run.mask) for run in results.runs if run.mask.exists()]
     shape = next((_load(p).shape[:3] for k, p in maps.items() if k in brain.MAPS), None)
     masks = [mask for mask in masks if shape is None or mask.shape == shape]

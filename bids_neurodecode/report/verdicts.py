@@ -45,7 +45,7 @@ def make_headline(row: pd.Series[Any], confidence: float, n_folds: int | None) -
     if n_folds is not None:
         facts.append(('folds', str(n_folds)))
     facts.append(('model', str(row['model'])))
-    label = metric.title + (f': {metric.meaning}' if metric.meaning else '')
+    label = metric.title + (f'. {metric.meaning}' if metric.meaning else '')
     return Headline(write_score(name, float(row['value'])), label, tuple(facts))
 
 
@@ -71,7 +71,11 @@ def baseline_verdicts(metrics: pd.DataFrame, row: pd.Series[Any]) -> list[Verdic
     """Compare the main score with the baselines that were scored in the same way."""
     name = str(row['metric'])
     sign = 1 if metric_of(name).higher_is_better else -1
-    rivals = metrics[metrics['model'].map(is_baseline) & (metrics['metric'] == name)]
+    alike = metrics['metric'] == name
+    for key in ('space', 'split', 'protocol'):
+        if key in metrics.columns:
+            alike &= metrics[key] == row[key]
+    rivals = metrics[metrics['model'].map(is_baseline) & alike]
     verdicts = []
     for _, rival in rivals[rivals['value'].notna()].iterrows():
         score = write_score(name, float(rival['value']))

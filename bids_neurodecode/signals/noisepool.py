@@ -5,11 +5,15 @@ GLMdenoise (Kay et al. 2013, doi:10.3389/fnins.2013.00247) as GLMsingle does it.
 
 from __future__ import annotations
 
-from typing import Any
+import warnings
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy import linalg
+
+if TYPE_CHECKING:
+    from sklearn.mixture import GaussianMixture
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
@@ -52,11 +56,7 @@ def onoff_threshold(rsquared: npt.NDArray[Any], seed: int) -> tuple[float, tuple
         return threshold, (NO_THRESHOLD.format(threshold=threshold),)
     if values.size > MAX_VALUES:
         values = np.random.default_rng(seed).choice(values, MAX_VALUES, replace=False)
-    from sklearn.mixture import GaussianMixture
-
-    mixture = GaussianMixture(
-        2, tol=1e-10, reg_covar=1e-12 * values.var(), n_init=3, max_iter=1000, random_state=seed
-    ).fit(values[:, None])
+    mixture = _two_gaussians(values, seed)
     low, high = robust_range(values)
     low, high = min(low, mixture.means_.min()), max(high, mixture.means_.max())
     points = np.linspace(low, high, N_STEPS)
@@ -66,6 +66,20 @@ def onoff_threshold(rsquared: npt.NDArray[Any], seed: int) -> tuple[float, tuple
     if below.size:
         return float(points[below[-1]]), ()
     return float(points[0]), (NO_THRESHOLD.format(threshold=points[0]),)
+
+
+def _two_gaussians(values: FloatArray, seed: int) -> GaussianMixture:
+    """Fit the mixture by at most 100 steps, as GLMsingle does: mostly it has not settled then."""
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.mixture import GaussianMixture
+
+    floor = 1e-12 * values.var()
+    mixture = GaussianMixture(
+        2, tol=1e-10, reg_covar=floor, n_init=3, max_iter=100, random_state=seed
+    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings('ignore', category=ConvergenceWarning)
+        return mixture.fit(values[:, None])
 
 
 def robust_range(values: FloatArray) -> tuple[float, float]:

@@ -115,6 +115,12 @@ def estimate_single_trials(
     DataError
         If runs, trials or regressors do not fit together, no voxel is usable, or something has
         to be chosen by repeats and there are none.
+
+    Notes
+    -----
+    Equal to GLMsingle 1.2 up to rounding, save that extra regressors stay in the model with zero
+    noise components (there they are dropped), and that voxels that do not vary in some run are
+    left out.
     """
     options = options or SingleTrialOptions()
     design = build_design(

@@ -48,9 +48,9 @@ class Region:
 
 
 REGIONS = (
-    Region('EarlyVisual', 'early', (14, -84, 6), (30, 34, 36)),
-    Region('Colour', 'colour', (28, -68, -16), (24, 28, 20)),
-    Region('Object', 'object', (44, -54, -2), (24, 38, 34)),
+    Region('EarlyVisual', 'early', (14, -84, 6), (32, 36, 40)),
+    Region('Colour', 'colour', (28, -68, -18), (26, 32, 24)),
+    Region('Object', 'object', (44, -52, -2), (28, 42, 40)),
     Region('Auditory', 'auditory', (54, -20, 8), (16, 20, 14)),
     Region('Frontal', 'none', (30, 40, 20), (20, 18, 20)),
 )

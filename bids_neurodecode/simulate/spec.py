@@ -42,7 +42,7 @@ class SimulationSpec(Settings):
     n_sessions: Annotated[int, Field(ge=1, le=99)] = 1
     n_runs: Annotated[int, Field(ge=1, le=99)] = 6
     """Runs a session."""
-    n_images: Annotated[int, Field(ge=2, le=100_000)] = 80
+    n_images: Annotated[int, Field(ge=2, le=100_000)] = 100
     """Pictures; each is shown ``n_repeats`` times."""
     n_categories: Annotated[int, Field(ge=1, le=6)] = 6
     """Kinds of shapes in the pictures and films that the program makes."""

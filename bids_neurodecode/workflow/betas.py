@@ -85,9 +85,10 @@ def estimate(
         'engine': config.betas.engine,
         'tuning': 'training' if per_fold or model == 'B' else 'all',
         'n_components': _known(betas.n_components, *(x.n_components for x in betas.tuned)),
-        'component_curves': _known(
-            betas.component_curve, *(x.component_curve for x in betas.tuned)
-        ),
+        'component_curves': [
+            curve - curve[0]
+            for curve in _known(betas.component_curve, *(x.component_curve for x in betas.tuned))
+        ],
         'n_noise_pool': int(betas.noise_pool.sum()),
         'onoff_threshold': betas.onoff_threshold,
         'hrf_times_to_peak': time_to_peak(duration),

@@ -144,6 +144,19 @@ def test_intervals_over_groups_are_wider_where_groups_differ():
     np.testing.assert_allclose([low, high], expected, atol=0.1)
 
 
+def test_intervals_over_groups_of_unequal_size_equal_drawing_groups():
+    rng = np.random.default_rng(10)
+    groups = np.repeat(np.arange(8), [1, 2, 30, 4, 5, 60, 7, 8])
+    values = groups / 4 + rng.normal(size=len(groups))
+    rows = [np.flatnonzero(groups == group) for group in range(8)]
+    means = [
+        values[np.concatenate([rows[k] for k in rng.integers(0, 8, 8)])].mean()
+        for _ in range(3000)
+    ]
+    got = bootstrap_ci(values, rng=rng, groups=groups, n_bootstrap=3000)
+    np.testing.assert_allclose(got, np.quantile(means, [0.025, 0.975]), atol=0.06)
+
+
 def test_intervals_at_the_edges():
     rng = np.random.default_rng(8)
     assert np.isnan(bootstrap_ci([1.0], rng=rng)).all()

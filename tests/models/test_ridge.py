@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from himalaya.backend import get_backend
+from himalaya.backend import get_backend, set_backend
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import GridSearchCV, GroupKFold
 
@@ -112,10 +112,17 @@ def test_constant_target_is_predicted_as_it_is():
 
 
 def test_himalaya_is_left_as_it_was():
-    before = get_backend().name
     X, Y, _ = problem(30, 50)
-    fit_ridge(X, Y, alphas=ALPHAS)
-    assert get_backend().name == before
+    before = get_backend().name
+    set_backend('torch')
+    try:
+        fit_ridge(X, Y, alphas=ALPHAS)
+        assert get_backend().name == 'torch'
+        with pytest.raises(DataError):
+            fit_ridge(X, Y, alphas=[])
+        assert get_backend().name == 'torch'
+    finally:
+        set_backend(before)
 
 
 def test_errors():

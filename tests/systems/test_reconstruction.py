@@ -11,6 +11,7 @@ from bids_neurodecode.evaluation.metrics import scores_table
 from bids_neurodecode.samples import Responses, Samples, Split, VoxelMask, split_by_group
 from bids_neurodecode.systems import baselines, reconstruction
 from bids_neurodecode.systems.base import PerStimulus, System
+from bids_neurodecode.systems.pooling import Pairing
 from bids_neurodecode.systems.reconstruction import (
     DecoderSettings,
     LinearDecoder,
@@ -145,7 +146,7 @@ def test_pixel_scores_of_retrieval(by_stimulus):
 
 def test_shuffled_responses_are_at_chance_and_p_is_uniform():
     p, values = [], []
-    for seed in range(20):
+    for seed in range(16):
         samples, features, rng = world(n_stimuli=24, n_runs=2, n_voxels=30, seed=seed)
         samples = baselines.shuffled(samples, rng)
         split = split_by_group(samples.table, 'stimulus', n_folds=2, rng=rng)
@@ -168,9 +169,19 @@ def test_shuffled_responses_are_at_chance_and_p_is_uniform():
 def test_few_stimuli_in_every_run_are_a_closed_set():
     samples, features, _ = world(n_stimuli=6, n_runs=8, noise=1.5)
     split = split_by_group(samples.table, 'run')
-    result = run(samples, split, features)
+    pictures = PerStimulus(
+        features.stimuli,
+        np.random.default_rng(5).integers(0, 256, (6, 16, 16, 3), dtype=np.uint8),
+    )
+    result = run(samples, split, features, pictures=pictures)
     row = pick(result, 'ridge', 'identification_top1')
     assert row.value > 0.5
+    image = pick(result, 'ridge', 'pixcorr', 'images')
+    # unlike pictures do not correlate: the score is the share identified
+    assert image.value == pytest.approx(row.value, abs=0.05)
+    assert image.ceiling == pytest.approx(1)
+    assert image.chance == pytest.approx(1 / 6, abs=0.05)
+    assert image.p == pytest.approx(1 / 200)
     assert row.chance == pytest.approx(1 / 6)
     assert row.p == pytest.approx(1 / 200)
     assert result.labels == features.stimuli
@@ -240,6 +251,50 @@ def test_a_saturated_space_does_not_depend_on_the_features():
         outcome = evaluate(decoder, samples, table, features.stimuli)
         results.append(outcome.similarities)
     np.testing.assert_allclose(*results, atol=1e-3)
+
+
+def test_what_is_exchanged_and_what_intervals_are_over():
+    samples, features, _ = world(n_stimuli=6, n_runs=3)
+    decoder = fit(samples, features, SETTINGS)
+    for by, n_folds in (('run', 3), ('stimulus', 2)):
+        split = split_by_group(samples.table, by, n_folds=n_folds)
+        outcomes = [
+            evaluate(decoder, samples.take(fold.test), features, features.stimuli, fold=number)
+            for number, fold in enumerate(split)
+        ]
+        pairing = Pairing.of(outcomes, split)
+        table = pd.concat([outcome.table for outcome in outcomes])
+        runs, stimuli = pd.factorize(table.run)[0], pd.factorize(table.stimulus)[0]
+        assert not pairing.fixed
+        if by == 'run':
+            np.testing.assert_array_equal(pairing.blocks, runs)
+            np.testing.assert_array_equal(pairing.groups, runs)
+            assert pairing.units is None
+        else:
+            np.testing.assert_array_equal(pairing.blocks, np.repeat([0, 1], 9))
+            np.testing.assert_array_equal(pairing.groups, stimuli)
+            np.testing.assert_array_equal(pairing.units, stimuli)
+    # runs of two folds that bear one name do not mix
+    by_session = Split('session', (), samples.table.assign(session='a'))
+    blocks = Pairing.of(outcomes, by_session).blocks
+    assert len(set(blocks)) == 6
+
+
+def test_mean_image_predicts_the_mean_of_the_training_stimuli():
+    samples, features, _ = world()
+    decoder = fit(samples, features, SETTINGS)
+    components = baselines.mean_image(decoder)(samples.values[:2])
+    np.testing.assert_allclose(
+        decoder.space.inverse(components)[0], features.values.mean(axis=0), atol=1e-4
+    )
+
+
+def test_nearest_takes_the_features_of_the_best_correlated_pattern():
+    samples, features, _ = world(noise=0.01)
+    decoder = fit(samples, features, SETTINGS)
+    got = baselines.nearest(decoder, samples, features)(3 * samples.values[:5] - 7)
+    expected = decoder.space.transform(features.of(samples.table.stimulus[:5]))
+    np.testing.assert_allclose(got, expected)
 
 
 def test_candidates():

@@ -1,0 +1,140 @@
+"""``bids_neurodecode-tools``: simulated datasets and the presets of settings."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from bids_neurodecode._version import __version__
+from bids_neurodecode.errors import ArgumentsError, NeurodecodeError
+
+EXIT_OK = 0
+EXIT_ARGUMENTS = 2
+EXIT_INTERRUPTED = 130
+UNKNOWN_PRESET = 'No preset is called {name!r}. Presets: {presets}.'
+INTERRUPTED = 'Interrupted: what had been written was removed.'
+
+DEMO_OPTIONS: dict[str, tuple[Callable[[str], Any], str]] = {
+    'n-subjects': (int, 'participants'),
+    'n-sessions': (int, 'sessions of each participant'),
+    'n-runs': (int, 'runs a session'),
+    'n-images': (int, 'pictures (images)'),
+    'n-repeats': (int, 'how often each picture or film is shown, in different runs'),
+    'film-duration': (float, 'length of each film in seconds (movie)'),
+    'repetition-time': (float, 'seconds from volume to volume'),
+    'stimulus-duration': (float, 'seconds that a picture is shown (images)'),
+    'voxel-size': (float, 'voxel size in mm'),
+    'snr': (float, "factor on every voxel's signal-to-noise ratio; 0 plants no signal"),
+    'noise-sd': (float, 'deviation of the noise in percent signal'),
+    'seed': (int, 'the same seed gives the same bytes'),
+    'stimuli-dir': (Path, "a folder with one's own pictures or films, instead of made ones"),
+    'noise-from': (Path, 'a real run (4-D NIfTI) whose phase-randomised residuals are the noise'),
+}
+"""Options of ``demo`` that set the field of the same name of ``SimulationSpec``."""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = argparse.ArgumentParser(
+        prog='bids_neurodecode-tools', description='Simulated datasets and presets.'
+    )
+    parser.add_argument('--version', action='version', version=__version__)
+    commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
+    _add_demo(commands)
+    _add_presets(commands)
+    return parser
+
+
+def _add_demo(commands: Any) -> None:
+    demo = commands.add_parser(
+        'demo',
+        help='make a simulated BIDS dataset whose truth is known',
+        description='Make a simulated BIDS dataset with derivatives, and the truth beside them '
+        '(derivatives/simulated-truth). Options left out take small defaults.',
+    )
+    demo.add_argument('out', type=Path, metavar='OUT', help='folder to write: absent or empty')
+    demo.add_argument('--paradigm', choices=('images', 'movie'), default='images')
+    for name, (kind, text) in DEMO_OPTIONS.items():
+        demo.add_argument(f'--{name}', type=kind, help=text, metavar=kind.__name__.upper())
+    demo.add_argument(
+        '--isi', type=float, nargs=2, metavar=('MIN', 'MAX'), help='pauses in seconds (images)'
+    )
+    demo.add_argument(
+        '--off-grid', action='store_true', help='onsets between volumes, not at them (images)'
+    )
+    demo.set_defaults(run=_demo)
+
+
+def _add_presets(commands: Any) -> None:
+    presets = commands.add_parser('presets', help='list the presets of settings, or show one')
+    actions = presets.add_subparsers(dest='action', required=True, metavar='{list,show}')
+    listing = actions.add_parser('list', help='names of all presets')
+    listing.set_defaults(run=_list_presets)
+    show = actions.add_parser('show', help='all settings of a preset, defaults included, as TOML')
+    show.add_argument('name', metavar='NAME')
+    show.set_defaults(run=_show_preset)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a sub-command.
+
+    Parameters
+    ----------
+    argv
+        Arguments without the program's name; those of the process if left out.
+
+    Returns
+    -------
+    int
+        0 all well, 2 bad arguments or input, 130 interrupted.
+    """
+    try:
+        options = build_parser().parse_args(argv)
+    except SystemExit as stop:  # argparse leaves by itself, with 0 for help and 2 for errors
+        return EXIT_OK if stop.code in {0, None} else EXIT_ARGUMENTS
+    try:
+        options.run(options)
+    except NeurodecodeError as error:
+        print(f'{options.command}: {error}', file=sys.stderr)
+        return EXIT_ARGUMENTS
+    except KeyboardInterrupt:
+        print(INTERRUPTED, file=sys.stderr)
+        return EXIT_INTERRUPTED
+    return EXIT_OK
+
+
+def _demo(options: argparse.Namespace) -> None:
+    from bids_neurodecode.simulate.dataset import simulate_dataset
+    from bids_neurodecode.simulate.spec import build_spec
+
+    names = [name.replace('-', '_') for name in DEMO_OPTIONS]
+    values = {name: getattr(options, name) for name in [*names, 'isi']}
+    given = {name: value for name, value in values.items() if value is not None}
+    if options.off_grid:
+        given['on_grid'] = False
+    spec = build_spec(paradigm=options.paradigm, **given)
+    simulate_dataset(options.out, spec, report=print)
+    print(f'dataset: {options.out}')
+
+
+def _list_presets(options: argparse.Namespace) -> None:
+    del options
+    from bids_neurodecode.config import preset_names
+
+    print('\n'.join(preset_names()))
+
+
+def _show_preset(options: argparse.Namespace) -> None:
+    from bids_neurodecode.config import build_config, preset_names, read_settings
+
+    names = preset_names()
+    if options.name not in names:
+        raise ArgumentsError(UNKNOWN_PRESET.format(name=options.name, presets=', '.join(names)))
+    print(build_config(read_settings(options.name), source=options.name).to_toml(), end='')
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,381 @@
+"""Films as a memory map: one chunk of frames a volume, built once a film and then streamed.
+
+A store is ``<key>.npy`` of shape (n_volumes, chunk, height, width, 3), uint8, beside
+``<key>.json``, which says what it was made of. The key is a hash of the film's content and of all
+that the frames depend on, so that a store is right whenever it is there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from bids_neurodecode.errors import ArgumentsError, DataError, InputError, ResourceError
+from bids_neurodecode.stimuli.borders import Borders, find_borders
+from bids_neurodecode.stimuli.films import (
+    NO_FRAMES,
+    UNREADABLE,
+    FilmInfo,
+    _decode,
+    probe_film,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+BAD_RECIPE = (
+    'A film is cut into at least one volume of a positive repetition time, with 16, 32 or 64 '
+    'frames of at least 8 pixels each, from second 0 or later: {found}.'
+)
+TOO_SHORT = (
+    'The film {file} lasts {have:.2f} s, but {n} volumes of {tr:g} s from second {start:g} need '
+    '{need:.2f} s. Give the film that was shown, or use fewer volumes.'
+)
+TOO_LITTLE_DISK = (
+    'The frames of {file} need {need:.1f} GB in {folder}, where {free:.1f} GB are free. Make '
+    'room, or give another work folder.'
+)
+UNREADABLE_STORE = 'Cannot read the store of film frames {file}: {reason}. Delete it to rebuild.'
+BAD_ROWS = 'Rows are pairs of a film (below {films}) and one of its volumes; row {row} is {found}.'
+CROPPED = (
+    'Black borders of the film {name} were cropped (top {top}, bottom {bottom}, left {left}, '
+    'right {right} pixels of {height} x {width}).'
+)
+KEPT = (
+    'The film {name} has black borders (top {top}, bottom {bottom}, left {left}, right {right} '
+    'pixels of {height} x {width}); they were kept.'
+)
+VARIABLE = 'The film {name} has a variable frame rate; its frames were taken by their times.'
+
+_VERSION = 1  # raise whenever the same recipe gives other frames
+_CHUNKS = (16, 32, 64)
+
+UInt8Array = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class FilmRecipe:
+    """How a film becomes chunks.
+
+    Parameters
+    ----------
+    n_volumes
+        Volumes that show the film.
+    repetition_time
+        Seconds a volume.
+    chunk
+        Frames a volume: 16, 32 or 64.
+    size
+        Height and width of a frame in pixels; the aspect ratio is not kept.
+    start
+        Second of the film that the first volume begins with.
+    timing
+        ``clock``: the frame on the screen at each moment, from the beginning of the volume in
+        equal steps. ``paper``: frame numbers evenly spaced over the whole film, as published; the
+        film is then stretched to the volumes by up to one repetition time.
+    borders
+        Whether black borders are cropped.
+    """
+
+    n_volumes: int
+    repetition_time: float
+    chunk: int = 32
+    size: int = 112
+    start: float = 0.0
+    timing: Literal['clock', 'paper'] = 'clock'
+    borders: Literal['keep', 'crop'] = 'keep'
+
+    def __post_init__(self) -> None:
+        fine = (
+            self.n_volumes >= 1
+            and self.repetition_time > 0
+            and self.chunk in _CHUNKS
+            and self.size >= 8
+            and self.start >= 0
+        )
+        if not fine:
+            raise ArgumentsError(BAD_RECIPE.format(found=asdict(self)))
+
+    @property
+    def shape(self) -> tuple[int, int, int, int, int]:
+        """Shape of the store."""
+        return (self.n_volumes, self.chunk, self.size, self.size, 3)
+
+    def positions(self, info: FilmInfo) -> npt.NDArray[np.float64]:
+        """Return where each frame lies: seconds (``clock``) or frame numbers (``paper``)."""
+        n = self.n_volumes * self.chunk
+        if self.timing == 'paper':
+            last = info.n_frames - 1
+            return np.asarray(np.floor(np.linspace(0, last, n) + 1e-9), dtype=np.float64)
+        return self.start + np.arange(n) * (self.repetition_time / self.chunk)
+
+
+@dataclass(frozen=True, eq=False)
+class FilmStore:
+    """The frames of one film on disk.
+
+    Parameters
+    ----------
+    frames
+        Memory map (n_volumes, chunk, height, width, 3), uint8, read only.
+    path
+        Its file.
+    notes
+        What the report should say: borders, variable rate.
+    """
+
+    frames: UInt8Array
+    path: Path
+    notes: tuple[str, ...] = ()
+
+    @property
+    def n_volumes(self) -> int:
+        """Number of chunks."""
+        return len(self.frames)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # worker processes map the file again rather than being sent its content
+        return (open_store, (self.path,))
+
+
+def build_store(
+    film: Path,
+    folder: Path,
+    recipe: FilmRecipe,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> FilmStore:
+    """Return the store of a film, making it if it is not there yet.
+
+    Any number of processes may ask for the same store: one makes it, the others wait. It appears
+    under its final name at once and whole; what a killed process left is overwritten.
+
+    Parameters
+    ----------
+    film
+        The film, in any container and codec that FFmpeg reads.
+    folder
+        Where stores are kept; can be deleted at any time.
+    recipe
+        How the film becomes chunks.
+    progress
+        Called with (volumes done, all volumes).
+
+    Raises
+    ------
+    InputError
+        If the film cannot be read or is shorter than the volumes.
+    ResourceError
+        If the disk is too small.
+    """
+    from filelock import FileLock
+
+    path = folder / f'{_key(film, recipe)}.npy'
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_suffix('.lock')):
+        if not path.exists():
+            info = probe_film(film)
+            _check(film, info, recipe, folder)
+            _build(film, path, info, recipe, progress)
+    return open_store(path)
+
+
+def open_store(path: Path) -> FilmStore:
+    """Map a store into memory.
+
+    Raises
+    ------
+    DataError
+        If it is damaged.
+    """
+    try:
+        frames = np.load(path, mmap_mode='r', allow_pickle=False)
+        notes = json.loads(path.with_suffix('.json').read_text('utf-8'))['notes']
+    except (OSError, ValueError, KeyError) as error:
+        reason = ' '.join(str(error).split())
+        raise DataError(UNREADABLE_STORE.format(file=path, reason=reason)) from error
+    return FilmStore(frames, path, tuple(notes))
+
+
+class FilmChunks:
+    """Chunks of one or several films, streamed from their stores (a torch map-style dataset).
+
+    Parameters
+    ----------
+    stores
+        The films.
+    rows
+        Pairs (film, volume), shape (n, 2); None: all volumes of all films in order.
+    min_max
+        Stretch each frame to [0, 1], as published: takes differences of brightness away.
+    raw
+        Give the stored bytes (chunk, height, width, 3), to be turned by :func:`as_chunks` on the
+        device: a quarter of the traffic.
+    """
+
+    def __init__(
+        self,
+        stores: Sequence[FilmStore],
+        rows: npt.ArrayLike | None = None,
+        *,
+        min_max: bool = False,
+        raw: bool = False,
+    ) -> None:
+        self.stores, self.min_max, self.raw = tuple(stores), min_max, raw
+        if rows is None:
+            rows = [(k, row) for k, store in enumerate(stores) for row in range(store.n_volumes)]
+        self.rows = np.asarray(rows, dtype=np.intp).reshape(-1, 2)
+        sizes = np.array([store.n_volumes for store in self.stores], dtype=np.intp)
+        film, volume = self.rows.T
+        bad = (film < 0) | (film >= len(sizes)) | (volume < 0)
+        bad[~bad] = volume[~bad] >= sizes[film[~bad]]
+        if bad.any():
+            row = int(np.flatnonzero(bad)[0])
+            found = tuple(int(v) for v in self.rows[row])
+            raise DataError(BAD_ROWS.format(films=len(sizes), row=row, found=found))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Tensor:
+        """Return a chunk (3, height, width, chunk), float32 in [0, 1]; or its bytes if raw."""
+        import torch
+
+        film, volume = self.rows[index]
+        frames = torch.from_numpy(np.array(self.stores[film].frames[volume]))
+        return frames if self.raw else as_chunks(frames, min_max=self.min_max)
+
+
+def as_chunks(frames: Tensor, *, min_max: bool = False) -> Tensor:
+    """Turn stored frames into a network's input, on the device where they are.
+
+    Parameters
+    ----------
+    frames
+        Shape (..., chunk, height, width, 3), uint8.
+    min_max
+        Stretch each frame to [0, 1]; uniform frames become 0.
+
+    Returns
+    -------
+    torch.Tensor
+        Shape (..., 3, height, width, chunk), float32 in [0, 1].
+    """
+    import torch
+
+    values = frames.to(torch.float32) / 255
+    if min_max:
+        low = values.amin((-3, -2, -1), keepdim=True)
+        span = values.amax((-3, -2, -1), keepdim=True) - low
+        values = (values - low) / span.clamp_min(1 / 255)
+    return values.movedim((-1, -4), (-4, -1)).contiguous()
+
+
+def _key(film: Path, recipe: FilmRecipe) -> str:
+    text = json.dumps([_VERSION, asdict(recipe)], sort_keys=True)
+    try:
+        with film.open('rb') as stream:
+            digest = hashlib.file_digest(stream, 'sha256')
+    except OSError as error:
+        raise InputError(UNREADABLE.format(file=film, reason=error.strerror)) from error
+    digest.update(text.encode())
+    return digest.hexdigest()
+
+
+def _check(film: Path, info: FilmInfo, recipe: FilmRecipe, folder: Path) -> None:
+    """Refuse films that are too short (by more than a frame) and disks that are too small."""
+    need = recipe.start + recipe.n_volumes * recipe.repetition_time
+    if info.duration + max(1 / info.frame_rate, 0.1) < need:
+        raise InputError(
+            TOO_SHORT.format(
+                file=film, have=info.duration, n=recipe.n_volumes, tr=recipe.repetition_time,
+                start=recipe.start, need=need,
+            )
+        )  # fmt: skip
+    size, free = int(np.prod(recipe.shape)), shutil.disk_usage(folder).free
+    if size > free:
+        raise ResourceError(
+            TOO_LITTLE_DISK.format(file=film, need=size / 1e9, folder=folder, free=free / 1e9)
+        )
+
+
+def _build(
+    film: Path,
+    path: Path,
+    info: FilmInfo,
+    recipe: FilmRecipe,
+    progress: Callable[[int, int], None] | None,
+) -> None:
+    """Write a store under its final name; the caller holds its lock."""
+    borders = find_borders(film)
+    partial = path.with_suffix('.partial')
+    store = np.lib.format.open_memmap(partial, mode='w+', dtype=np.uint8, shape=recipe.shape)
+    frames = store.reshape(-1, *recipe.shape[2:])
+    crop = borders if recipe.borders == 'crop' else None
+    for n_done, frame in enumerate(_resampled(film, info, recipe, crop), start=1):
+        frames[n_done - 1] = frame
+        if progress is not None and n_done % recipe.chunk == 0:
+            progress(n_done // recipe.chunk, recipe.n_volumes)
+    store.flush()
+    content = {
+        'film': film.name, 'recipe': asdict(recipe), 'duration': info.duration,
+        'frame_rate': info.frame_rate, 'notes': _notes(film.name, info, borders, recipe),
+    }  # fmt: skip
+    aside = path.with_suffix('.json.partial')
+    aside.write_text(json.dumps(content, indent=2), encoding='utf-8')
+    aside.replace(path.with_suffix('.json'))
+    with partial.open('rb') as stream:
+        os.fsync(stream.fileno())
+    partial.replace(path)
+
+
+def _resampled(
+    film: Path, info: FilmInfo, recipe: FilmRecipe, crop: Borders | None
+) -> Iterator[UInt8Array]:
+    """Yield the frame at each position; past the end, the last frame stays."""
+    positions = recipe.positions(info)
+    n_done = 0
+    shown = last = None
+    for number, (start, frame) in enumerate(_decode(film)):
+        here = number if recipe.timing == 'paper' else start
+        while last is not None and n_done < len(positions) and positions[n_done] < here - 1e-6:
+            shown = _resized(last, recipe.size, crop) if shown is None else shown
+            yield shown
+            n_done += 1
+        if n_done == len(positions):
+            return
+        shown, last = None, frame  # resized only if some position shows it
+    if last is None:
+        raise InputError(NO_FRAMES.format(file=film))
+    for _ in range(n_done, len(positions)):
+        shown = _resized(last, recipe.size, crop) if shown is None else shown
+        yield shown
+
+
+def _resized(frame: Any, size: int, crop: Borders | None) -> UInt8Array:
+    import av
+
+    if crop is not None and crop.any:
+        pixels = frame.to_ndarray(format='rgb24')
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(crop.cut(pixels)), 'rgb24')
+    small = frame.reformat(width=size, height=size, format='rgb24', interpolation='AREA')
+    return np.asarray(small.to_ndarray(), dtype=np.uint8)
+
+
+def _notes(name: str, info: FilmInfo, borders: Borders, recipe: FilmRecipe) -> list[str]:
+    notes = []
+    if borders.any:
+        message = CROPPED if recipe.borders == 'crop' else KEPT
+        notes.append(message.format(name=name, **asdict(borders)))
+    if info.variable and recipe.timing == 'clock':
+        notes.append(VARIABLE.format(name=name))
+    return notes

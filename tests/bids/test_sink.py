@@ -1,0 +1,108 @@
+"""Atomic, repeatable writing."""
+
+import gzip
+import json
+import os
+import stat
+import time
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+
+from bids_neurodecode.bids import provenance, sink
+from bids_neurodecode.errors import InputError
+
+
+def test_atomic_leaves_nothing_when_it_fails(tmp_path):
+    target = tmp_path / 'a' / 'file.txt'
+
+    def fail():
+        with sink.atomic(target) as temporary:
+            temporary.write_text('half')
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert list(target.parent.iterdir()) == []
+
+
+def test_atomic_keeps_the_old_file_until_the_new_one_is_whole(tmp_path):
+    target = tmp_path / 'file.txt'
+    sink.write_text(target, 'old')
+    with sink.atomic(target) as temporary:
+        temporary.write_text('new')
+        assert target.read_text() == 'old'
+    assert target.read_text() == 'new'
+
+
+def test_files_follow_the_umask(tmp_path):
+    before = os.umask(0o027)
+    try:
+        sink.write_text(tmp_path / 'file.txt', 'x')
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / 'file.txt').stat().st_mode) == 0o640
+
+
+def test_images_have_the_same_bytes_whenever_written(tmp_path):
+    image = nib.Nifti1Image(np.random.default_rng(0).normal(size=(4, 3, 2, 5)), np.eye(4))
+    sink.write_image(tmp_path / 'a.nii.gz', image, repetition_time=1.5)
+    time.sleep(1.1)
+    sink.write_image(tmp_path / 'b.nii.gz', image, repetition_time=1.5)
+    assert (tmp_path / 'a.nii.gz').read_bytes() == (tmp_path / 'b.nii.gz').read_bytes()
+    again = nib.load(tmp_path / 'a.nii.gz')
+    assert again.header.get_zooms()[3] == 1.5
+    np.testing.assert_array_equal(again.get_fdata(), image.get_fdata())
+    with gzip.open(tmp_path / 'a.nii.gz') as stream:
+        assert len(stream.read()) > 300
+
+
+def test_tables_write_missing_values_as_bids_wants(tmp_path):
+    sink.write_tsv(tmp_path / 't.tsv', pd.DataFrame({'a': [1.0, np.nan], 'b': ['x', None]}))
+    assert (tmp_path / 't.tsv').read_text() == 'a\tb\n1\tx\nn/a\tn/a\n'
+
+
+def test_dataset_files_gather_links_of_several_runs(tmp_path):
+    raw, out = tmp_path / 'raw', tmp_path / 'out'
+    raw.mkdir()
+    (raw / 'dataset_description.json').write_text('{"Name": "x", "License": "CC0"}')
+    for name in ('fmriprep', 'betas'):
+        provenance.write_dataset_files(
+            out, bids_dir=raw, derivatives={name: tmp_path / name}, citation={'md': 'cite'}
+        )
+    content = json.loads((out / 'dataset_description.json').read_text())
+    assert content['DatasetLinks'] == {
+        'raw': '../raw',
+        'fmriprep': '../fmriprep',
+        'betas': '../betas',
+    }
+    assert content['License'] == 'CC0'
+    assert content['GeneratedBy'][0]['Name'] == 'bids_neurodecode'
+    assert (out / 'logs' / 'CITATION.md').read_text() == 'cite'
+    assert '*_statmap.*' in (out / '.bidsignore').read_text().splitlines()
+
+
+def test_a_users_bidsignore_is_kept(tmp_path):
+    (tmp_path / 'out').mkdir()
+    (tmp_path / 'out' / '.bidsignore').write_text('mine\n')
+    (tmp_path / 'dataset_description.json').write_text('{}')
+    provenance.write_dataset_files(tmp_path / 'out', bids_dir=tmp_path, derivatives={})
+    assert 'mine' in (tmp_path / 'out' / '.bidsignore').read_text().splitlines()
+
+
+def test_another_programs_folder_is_refused(tmp_path):
+    file = tmp_path / 'dataset_description.json'
+    provenance.check_output(tmp_path)
+    file.write_text(json.dumps({'GeneratedBy': [{'Name': 'fMRIPrep'}]}))
+    with pytest.raises(InputError, match=r'belongs to another program \(fMRIPrep\)'):
+        provenance.check_output(tmp_path)
+    file.write_text('{')
+    with pytest.raises(InputError, match='Cannot read'):
+        provenance.check_output(tmp_path)
+
+
+def test_container_is_recorded(monkeypatch):
+    monkeypatch.setenv('BIDS_NEURODECODE_CONTAINER', 'docker:lab/app:1.0')
+    assert provenance.generated_by()[0]['Container'] == {'Type': 'docker', 'Tag': 'lab/app:1.0'}

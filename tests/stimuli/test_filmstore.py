@@ -1,0 +1,199 @@
+"""Stores of film frames: right frames, once, whole, and streamed."""
+
+import json
+import multiprocessing
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from bids_neurodecode.errors import ArgumentsError, DataError, InputError
+from bids_neurodecode.stimuli.borders import find_borders
+from bids_neurodecode.stimuli.films import read_frames
+from bids_neurodecode.stimuli.filmstore import (
+    FilmChunks,
+    FilmRecipe,
+    as_chunks,
+    build_store,
+    open_store,
+)
+
+RECIPE = FilmRecipe(n_volumes=3, repetition_time=0.8, chunk=16, size=16)
+
+
+def write_film(path: Path, *, n=50, rate=20, border=0, times=None, dark=0):
+    """Write a film whose frames brighten; ``border`` black rows above and below."""
+    import av
+
+    with av.open(str(path), 'w') as container:
+        stream = container.add_stream('libx264', rate=rate, options={'crf': '0'})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, 'yuv420p'
+        for number in range(n):
+            pixels = np.full((48, 64, 3), 40 + 3 * number if number >= dark else 0, dtype=np.uint8)
+            pixels[:border] = pixels[48 - border :] = 0
+            frame = av.VideoFrame.from_ndarray(pixels, format='rgb24')
+            frame.pts = times[number] if times else number
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+@pytest.fixture(scope='module')
+def film(tmp_path_factory):
+    return write_film(tmp_path_factory.mktemp('film') / 'film.mp4')
+
+
+def levels(store):
+    return store.frames.mean(axis=(2, 3, 4)).ravel()
+
+
+def test_frames_are_those_on_the_screen(film, tmp_path):
+    store = build_store(film, tmp_path, RECIPE)
+    assert store.frames.shape == (3, 16, 16, 16, 3)
+    assert store.frames.dtype == np.uint8
+    assert store.notes == ()
+    expected = read_frames(film, np.arange(48) * 0.05, (16, 16))
+    assert np.array_equal(store.frames.reshape(expected.shape), expected)
+
+
+def test_start_and_published_timing(film, tmp_path):
+    later = build_store(film, tmp_path, FilmRecipe(2, 0.8, 16, 16, start=0.5))
+    assert levels(later)[0] == pytest.approx(40 + 3 * 10, abs=2)
+    paper = build_store(film, tmp_path, FilmRecipe(3, 0.8, 16, 16, timing='paper'))
+    numbers = np.linspace(0, 49, 48).astype(int)
+    assert levels(paper) == pytest.approx(40 + 3 * numbers, abs=2)
+
+
+def test_variable_rate_goes_by_time(tmp_path):
+    path = write_film(tmp_path / 'film.mkv', n=6, rate=10, times=[0, 1, 2, 7, 8, 15])
+    store = build_store(path, tmp_path, FilmRecipe(1, 1.6, 16, 16))
+    shown = np.searchsorted([0, 1, 2, 7, 8, 15], np.arange(16), side='right') - 1
+    assert levels(store) == pytest.approx(40 + 3 * shown, abs=2)
+    assert 'variable frame rate' in store.notes[0]
+
+
+def test_built_once_with_progress(film, tmp_path):
+    seen = []
+    store = build_store(film, tmp_path, RECIPE, progress=lambda *done: seen.append(done))
+    assert seen == [(1, 3), (2, 3), (3, 3)]
+    written = store.path.stat().st_mtime_ns
+    again = build_store(film, tmp_path, RECIPE, progress=lambda *done: seen.append(done))
+    assert len(seen) == 3
+    assert again.path == store.path
+    assert again.path.stat().st_mtime_ns == written
+    other = build_store(film, tmp_path, FilmRecipe(3, 0.8, 32, 16))
+    assert other.path != store.path
+    assert json.loads(store.path.with_suffix('.json').read_text())['recipe']['chunk'] == 16
+
+
+def test_content_not_the_name_decides(film, tmp_path):
+    copy = tmp_path / 'other.mp4'
+    copy.write_bytes(film.read_bytes())
+    stores = [build_store(path, tmp_path / 'stores', RECIPE).path for path in (film, copy)]
+    assert stores[0] == stores[1]
+
+
+def test_what_a_killed_process_left_is_no_store(film, tmp_path):
+    store = build_store(film, tmp_path, RECIPE)
+    expected = np.array(store.frames)
+    partial = store.path.with_suffix('.partial')
+    partial.write_bytes(store.path.read_bytes()[:1000])
+    store.path.unlink()
+    assert np.array_equal(build_store(film, tmp_path, RECIPE).frames, expected)
+    assert not partial.exists()
+
+
+def test_damage_is_told(film, tmp_path):
+    path = build_store(film, tmp_path, RECIPE).path
+    path.write_bytes(path.read_bytes()[:-1000])
+    with pytest.raises(DataError, match='Delete it to rebuild'):
+        open_store(path)
+
+
+def _build_and_count(args):
+    film, folder = args
+    calls = []
+    build_store(film, folder, RECIPE, progress=lambda *done: calls.append(done))
+    return len(calls)
+
+
+def test_several_processes_build_once(film, tmp_path):
+    with multiprocessing.get_context('spawn').Pool(3) as pool:
+        calls = pool.map(_build_and_count, [(film, tmp_path)] * 3, chunksize=1)
+    assert sorted(calls) == [0, 0, 3]
+
+
+def test_films_that_are_too_short(film, tmp_path):
+    with pytest.raises(InputError, match=r'lasts 2\.50 s, but 4 volumes .* need 3\.20 s'):
+        build_store(film, tmp_path, FilmRecipe(4, 0.8, 16, 16))
+    with pytest.raises(InputError, match='Cannot read the film'):
+        build_store(tmp_path / 'absent.mp4', tmp_path, RECIPE)
+    assert not list(tmp_path.glob('*.npy'))
+
+
+@pytest.mark.parametrize('change', [{'chunk': 20}, {'n_volumes': 0}, {'start': -1.0}])
+def test_bad_recipes(change):
+    with pytest.raises(ArgumentsError, match='A film is cut into'):
+        FilmRecipe(**{'n_volumes': 1, 'repetition_time': 1.0, **change})
+
+
+def test_borders_are_cropped_or_kept_and_told(tmp_path):
+    path = write_film(tmp_path / 'film.mp4', border=8)
+    borders = find_borders(path)
+    assert (borders.top, borders.bottom, borders.left, borders.right) == (8, 8, 0, 0)
+    kept = build_store(path, tmp_path, RECIPE)
+    assert kept.frames[:, :, 0].max() < 10
+    assert 'they were kept' in kept.notes[0]
+    cropped = build_store(path, tmp_path, FilmRecipe(3, 0.8, 16, 16, borders='crop'))
+    assert 'were cropped (top 8, bottom 8' in cropped.notes[0]
+    plain = build_store(write_film(tmp_path / 'plain.mp4'), tmp_path, RECIPE)
+    assert np.abs(cropped.frames.astype(int) - plain.frames).max() <= 2
+
+
+def test_a_dark_beginning_or_film_is_no_border(tmp_path):
+    assert not find_borders(write_film(tmp_path / 'late.mp4', dark=40)).any
+    assert not find_borders(write_film(tmp_path / 'black.mp4', dark=99)).any
+
+
+def test_chunks_are_streamed(film, tmp_path):
+    store = build_store(film, tmp_path, RECIPE)
+    other = build_store(film, tmp_path, FilmRecipe(2, 0.8, 16, 16, start=0.5))
+    dataset = FilmChunks([store, other], [(1, 1), (0, 2)])
+    chunk = dataset[0]
+    assert len(dataset) == 2
+    assert chunk.shape == (3, 16, 16, 16)
+    assert chunk.dtype == torch.float32
+    assert chunk[1, 3, 4, 5] == other.frames[1, 5, 3, 4, 1] / np.float32(255)
+    raw = FilmChunks([store, other], [(1, 1)], raw=True)[0]
+    assert torch.equal(as_chunks(raw), chunk)
+    assert len(FilmChunks([store, other])) == 5
+    with pytest.raises(DataError, match=r'row 1 is \(0, 3\)'):
+        FilmChunks([store], [(0, 0), (0, 3)])
+
+
+def test_min_max_of_each_frame():
+    frames = torch.randint(50, 90, (2, 4, 8, 8, 3), dtype=torch.uint8)
+    frames[0, 0] = 77
+    chunks = as_chunks(frames, min_max=True)
+    low, high = chunks.amin((1, 2, 3)), chunks.amax((1, 2, 3))
+    assert torch.equal(low, torch.zeros(2, 4))
+    assert high[0, 0] == 0
+    assert torch.allclose(high.flatten()[1:], torch.ones(7))
+
+
+def test_a_store_travels_as_its_path(film, tmp_path):
+    store = build_store(film, tmp_path, RECIPE)
+    content = pickle.dumps(FilmChunks([store]))
+    assert len(content) < 2000
+    assert torch.equal(pickle.loads(content)[2], FilmChunks([store])[2])
+
+
+@pytest.mark.real
+def test_real_film(shared, tmp_path):
+    film = shared / 'data' / 'video' / 'bbb_480p_30s.mp4'
+    store = build_store(film, tmp_path, FilmRecipe(6, 1.3, 32, 112))
+    expected = read_frames(film, [0.0, 1.3, 5.2 + 1.3 / 2], (112, 112))
+    got = store.frames[[0, 1, 4], [0, 0, 16]]
+    assert np.array_equal(got, expected)

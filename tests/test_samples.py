@@ -1,0 +1,366 @@
+"""Samples and splits: what is written comes back, and nothing ever leaks."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from bids_neurodecode import samples
+from bids_neurodecode.errors import DataError
+from bids_neurodecode.samples import (
+    Fold,
+    Responses,
+    Samples,
+    Split,
+    Standardizer,
+    VoxelMask,
+    split_by_group,
+    split_in_time,
+)
+
+AFFINE = np.array([[-2.0, 0, 0, 90], [0, 2, 0, -126], [0, 0, 2.5, -72], [0, 0, 0, 1]])
+
+
+def a_mask(n_voxels=5, seed=0):
+    mask = np.zeros(24, dtype=bool)
+    mask[np.random.default_rng(seed).permutation(24)[:n_voxels]] = True
+    return VoxelMask(mask.reshape(2, 3, 4), AFFINE)
+
+
+def a_table(stimuli, **columns):
+    return pd.DataFrame({'stimulus': stimuli, 'run': 0, **columns})
+
+
+def some_samples(stimuli, n_voxels=5, **columns):
+    values = np.random.default_rng(1).standard_normal((len(stimuli), n_voxels)).astype(np.float32)
+    return Samples(Responses(values, a_mask(n_voxels)), a_table(stimuli, **columns))
+
+
+# masks and responses
+
+
+@given(n=st.integers(1, 24), seed=st.integers(0, 99))
+def test_volume_and_extract_undo_each_other(n, seed):
+    mask = a_mask(n, seed)
+    rows = np.random.default_rng(seed).standard_normal((3, n)).astype(np.float32)
+    volume = mask.volume(rows, fill=-9)
+    assert volume.shape == (2, 3, 4, 3)
+    np.testing.assert_array_equal(mask.extract(volume), rows)
+    np.testing.assert_array_equal(mask.extract(mask.volume(rows[0])), rows[0])
+    assert (volume[~mask.mask] == -9).all()
+
+
+@given(n=st.integers(2, 24), seed=st.integers(0, 99))
+def test_restricted_mask_keeps_the_order_of_columns(n, seed):
+    mask = a_mask(n, seed)
+    keep = np.random.default_rng(seed).random(n) > 0.4
+    assume(keep.any())
+    values = np.arange(n, dtype=np.float32)
+    smaller = mask.restrict(keep)
+    np.testing.assert_array_equal(smaller.extract(mask.volume(values)), values[keep])
+
+
+def test_mask_and_responses_come_back_from_disk(tmp_path):
+    one = some_samples(list('abc')).responses
+    one.save(tmp_path / 'values.npy', tmp_path / 'mask.nii.gz')
+    back = Responses.load(tmp_path / 'values.npy', tmp_path / 'mask.nii.gz')
+    np.testing.assert_array_equal(back.values, one.values)
+    np.testing.assert_array_equal(back.mask.mask, one.mask.mask)
+    np.testing.assert_allclose(back.mask.affine, AFFINE)
+    assert isinstance(back.values, np.memmap)
+    with pytest.raises(ValueError, match='read-only'):
+        back.values[0, 0] = 1
+
+
+def test_image_has_the_affine_and_units():
+    image = a_mask().image(np.ones(5))
+    np.testing.assert_array_equal(image.affine, AFFINE)
+    assert image.header.get_xyzt_units() == ('mm', 'sec')
+    assert image.get_fdata().sum() == 5
+
+
+def test_take_voxels_and_average():
+    some = some_samples(['b', 'a', 'b', 'c', 'b'])
+    taken = some.take([3, 0])
+    assert taken.table['stimulus'].tolist() == ['c', 'b']
+    np.testing.assert_array_equal(taken.values, some.values[[3, 0]])
+    keep = np.array([True, False, True, False, False])
+    fewer = some.voxels(keep)
+    np.testing.assert_array_equal(fewer.values, some.values[:, keep])
+    assert fewer.responses.mask.n_voxels == 2
+    mean = some.averaged()
+    assert mean.table['stimulus'].tolist() == ['b', 'a', 'c']
+    assert mean.table['n_repeats'].tolist() == [3, 1, 1]
+    np.testing.assert_allclose(mean.values[0], some.values[[0, 2, 4]].mean(axis=0), rtol=1e-6)
+
+
+# splits
+
+tables = st.integers(0, 2**16).flatmap(
+    lambda seed: st.tuples(st.integers(4, 40), st.integers(2, 8), st.integers(2, 4)).map(
+        lambda sizes: random_table(seed, *sizes)
+    )
+)
+
+
+def random_table(seed, n_samples, n_stimuli, n_runs):
+    rng = np.random.default_rng(seed)
+    film = rng.integers(0, 3, n_samples)
+    return pd.DataFrame(
+        {
+            # a picture belongs to one film here, as a moment of a film does
+            'stimulus': [f'{f}-{rng.integers(0, n_stimuli)}' for f in film],
+            'run': np.sort(rng.integers(0, n_runs, n_samples)),
+            'session': np.sort(rng.integers(0, 3, n_samples)).astype(str),
+            'film': film.astype(str),
+        }
+    )  # fmt: skip
+
+
+def check_fold(fold, n_samples):
+    parts = [fold.train, fold.validation, fold.test]
+    every = np.concatenate(parts)
+    assert len(np.unique(every)) == len(every)
+    assert set(every) <= set(range(n_samples))
+    assert fold.train.size
+    assert fold.test.size
+
+
+@given(
+    table=tables,
+    by=st.sampled_from(['run', 'session', 'stimulus', 'film']),
+    n_folds=st.one_of(st.none(), st.integers(1, 5)),
+    test_fraction=st.floats(0.01, 0.99),
+    seed=st.integers(0, 9),
+)
+def test_no_group_is_ever_on_both_sides(table, by, n_folds, test_fraction, seed):
+    n_groups = table[by].nunique()
+    assume(n_groups >= max(2, n_folds or 0))
+    split = split_by_group(
+        table, by, n_folds=n_folds, test_fraction=test_fraction, rng=np.random.default_rng(seed)
+    )
+    tested = []
+    for fold in split:
+        check_fold(fold, len(table))
+        assert len(fold.train) + len(fold.test) == len(table)
+        train, test = table.iloc[fold.train], table.iloc[fold.test]
+        assert not set(train[by]) & set(test[by])
+        if by in {'stimulus', 'film'}:
+            assert not set(train['stimulus']) & set(test['stimulus'])
+            assert not split.repeats_cross
+        tested.extend(fold.test)
+    if len(split) > 1:  # each sample is tested once
+        assert sorted(tested) == list(range(len(table)))
+    again = Split.from_table(by, split.to_table(), table)
+    for one, other in zip(split, again, strict=True):
+        np.testing.assert_array_equal(one.train, other.train)
+        np.testing.assert_array_equal(one.test, other.test)
+
+
+@given(
+    lengths=st.lists(st.integers(6, 40), min_size=1, max_size=3),
+    showings=st.integers(1, 2),
+    gap=st.floats(0, 8),
+    test_fraction=st.floats(0.1, 0.6),
+    n_folds=st.integers(1, 4),
+    shuffle=st.integers(0, 99),
+)
+def test_blocks_in_time_keep_their_distance(
+    lengths, showings, gap, test_fraction, n_folds, shuffle
+):
+    table = pd.DataFrame(
+        [
+            (f'f{film}#{i}', run * 10 + film, f'f{film}', 1.3 * i)
+            for run in range(showings)
+            for film, n in enumerate(lengths)
+            for i in range(n)
+        ],
+        columns=['stimulus', 'run', 'film', 'onset'],
+    ).sample(frac=1, random_state=shuffle, ignore_index=True)
+    try:
+        split = split_in_time(table, gap=gap, test_fraction=test_fraction, n_folds=n_folds)
+    except DataError as error:
+        assert str(error).startswith('Blocks in time leave no training samples')  # noqa: PT017
+        return
+    for fold in split:
+        check_fold(fold, len(table))
+        train, test = table.iloc[fold.train], table.iloc[fold.test]
+        for film in set(test['film']):
+            inside = train.loc[train['film'] == film, 'onset'].to_numpy()
+            held = test.loc[test['film'] == film, 'onset'].to_numpy()
+            if inside.size:
+                assert np.abs(inside[:, None] - held).min() >= gap - 1e-9
+                between = (inside > held.min()) & (inside < held.max())
+                assert not between.any()  # the test block is in one piece
+        assert not set(train['stimulus']) & set(test['stimulus'])
+    if n_folds > 1:
+        assert sorted(np.concatenate([fold.test for fold in split])) == list(range(len(table)))
+
+
+@given(
+    stimuli=st.lists(st.integers(0, 6), min_size=3, max_size=15),
+    sides=st.lists(st.sampled_from(['train', 'validation', 'test', 'none']), min_size=15,
+                   max_size=15),
+    by=st.sampled_from(['stimulus', 'run', 'time', 'film']),
+)  # fmt: skip
+def test_a_split_made_by_hand_is_refused_if_it_leaks(stimuli, sides, by):
+    table = a_table(stimuli).assign(
+        run=np.arange(len(stimuli)) // 3, film=np.arange(len(stimuli)) // 4
+    )
+    rows = {p: [i for i, s in enumerate(sides[: len(stimuli)]) if s == p] for p in set(sides)}
+    part = {p: table.iloc[rows.get(p, [])] for p in ('train', 'validation', 'test')}
+    empty = part['train'].empty or part['test'].empty
+    seen = pd.concat([part['train'], part['validation']])
+    columns = {'stimulus': ['stimulus'], 'run': ['run'], 'time': ['stimulus']}
+    leaks = any(set(seen[c]) & set(part['test'][c]) for c in columns.get(by, ['film', 'stimulus']))
+    fold = Fold(rows.get('train', []), rows.get('test', []), rows.get('validation', []))
+    if empty or leaks:
+        with pytest.raises(DataError):
+            Split(by, (fold,), table)
+    else:
+        assert len(Split(by, (fold,), table)) == 1
+
+
+def test_repeats_cross_runs_and_the_split_says_so():
+    table = a_table(list('abab'), run=[0, 0, 1, 1])
+    split = split_by_group(table.assign(run=[0, 0, 1, 1]), 'run')
+    assert split.repeats_cross
+    assert split.protocol == 'leave-one-out-by-run'
+    assert split_by_group(table, 'stimulus').protocol == 'hold-out-by-stimulus'
+    many = a_table(list('abcdefgh'))
+    assert split_by_group(many, 'stimulus', n_folds=4).protocol == '4-fold-by-stimulus'
+
+
+def test_stimuli_are_shuffled_by_the_generator_only():
+    table = a_table([f'{i}' for i in range(50)])
+    first, again, other = (
+        split_by_group(table, 'stimulus', rng=np.random.default_rng(seed)).folds[0].test
+        for seed in (1, 1, 2)
+    )
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_a_fold_cannot_be_changed_after_it_was_checked():
+    rows = np.array([0, 1])
+    fold = Fold(rows, np.array([2]))
+    rows[0] = 2
+    assert fold.train.tolist() == [0, 1]
+    with pytest.raises(ValueError, match='read-only'):
+        fold.train[0] = 2
+
+
+def test_samples_are_cut_into_separate_objects():
+    some = some_samples(list('aabbc'))
+    parts = some.fold(Fold([0, 1], [4], [2, 3]))
+    assert parts.train.table['stimulus'].tolist() == ['a', 'a']
+    assert parts.validation.table['stimulus'].tolist() == ['b', 'b']
+    assert parts.test.table['stimulus'].tolist() == ['c']
+    parts.train.values[:] = 0
+    assert some.values[0].any()
+    assert some.fold(Fold([0], [4])).validation is None
+
+
+@pytest.mark.parametrize(
+    ('train', 'test', 'message'),
+    [
+        ([0, 1], [1], samples.OVERLAP.format(fold=0, n=1, a='training', b='test')),
+        ([0, -1], [4], samples.BAD_ROWS.format(fold=0, last=4)),
+        ([0, 5], [4], samples.BAD_ROWS.format(fold=0, last=4)),
+        ([], [4], samples.EMPTY_PART.format(fold=0, part='training')),
+        ([1], [], samples.EMPTY_PART.format(fold=0, part='test')),
+    ],
+)
+def test_a_fold_that_does_not_hold_is_refused_by_split_and_samples(train, test, message):
+    some = some_samples(list('abcde'))
+    for use in (some.fold, lambda fold: Split('stimulus', (fold,), some.table)):
+        with pytest.raises(DataError) as error:
+            use(Fold(train, test))
+        assert str(error.value) == message
+
+
+def test_a_moment_of_a_film_on_both_sides_is_a_leak():
+    table = a_table(['f#0', 'f#1', 'f#0'], run=[0, 0, 1])
+    with pytest.raises(DataError) as error:
+        Split('time', (Fold([1, 2], [0]),), table)
+    assert str(error.value) == samples.LEAK.format(fold=0, n=1, group='stimulus', first='f#0')
+
+
+# standardising
+
+columns = st.integers(0, 2**16).map(
+    lambda seed: np.random.default_rng(seed).normal(
+        np.random.default_rng(seed).uniform(-1e3, 1e3, 4), [1e-2, 1, 50, 0], (9, 4)
+    )
+)
+
+
+@given(values=columns)
+def test_standardizer_has_mean_zero_deviation_one_and_can_be_undone(values):
+    fitted = Standardizer.fit(values)
+    z = fitted.apply(values)
+    np.testing.assert_allclose(z.mean(axis=0), 0, atol=1e-4)
+    np.testing.assert_allclose(z.std(axis=0), [1, 1, 1, 0], atol=1e-4)
+    np.testing.assert_allclose(fitted.invert(z), values, rtol=1e-5, atol=1e-3)
+    assert z.dtype == np.float32
+
+
+def test_standardizer_uses_what_it_was_fitted_on():
+    train, test = np.array([[0.0], [2.0]]), np.array([[5.0]])
+    assert Standardizer.fit(train).apply(test).item() == 4
+
+
+# messages
+
+
+def refuse(call):
+    with pytest.raises(DataError) as error:
+        call()
+    return str(error.value)
+
+
+def test_bad_masks_values_and_tables_are_named():
+    empty = np.zeros((2, 2, 2), dtype=bool)
+    assert refuse(lambda: VoxelMask(empty, AFFINE)) == samples.BAD_MASK.format(
+        shape=(2, 2, 2), n=0
+    )
+    assert 'three-dimensional' in refuse(lambda: VoxelMask(np.ones((2, 2), bool), AFFINE))
+    assert 'three-dimensional' in refuse(lambda: VoxelMask(np.ones((2, 2, 2)), AFFINE))
+    expected = samples.BAD_VALUES.format(expected=5, shape=(3, 4))
+    assert refuse(lambda: Responses(np.ones((3, 4), np.float32), a_mask())) == expected
+    assert refuse(lambda: a_mask().volume(np.ones((3, 4)))) == expected
+    responses = Responses(np.ones((3, 5), np.float32), a_mask())
+    assert refuse(lambda: Samples(responses, a_table(['a']))) == samples.BAD_TABLE.format(
+        rows=1, samples=3
+    )
+    lacking = pd.DataFrame({'onset': [1, 2, 3]})
+    assert refuse(lambda: Samples(responses, lacking)) == samples.MISSING_COLUMN.format(
+        columns='stimulus, run'
+    )
+
+
+def test_splits_that_cannot_be_made_are_named():
+    table = a_table(list('aab'))
+    assert refuse(lambda: split_by_group(table, 'run')) == samples.NEEDS_TWO.format(
+        group='run', n=1
+    )
+    assert refuse(lambda: split_by_group(table, 'stimulus', n_folds=3)) == samples.TOO_FEW.format(
+        n_folds=3, n=2, group='stimulus'
+    )
+    assert refuse(lambda: split_by_group(table, 'film')) == samples.MISSING_COLUMN.format(
+        columns='film'
+    )
+    short = a_table(['a', 'b', 'c'], onset=[0.0, 1.0, 2.0])
+    assert 'gap of 20 s' in refuse(lambda: split_in_time(short, gap=20))
+    assert refuse(lambda: Fold(np.array([True, False]), [1])) == samples.NOT_ROWS.format(
+        dtype='bool'
+    )
+
+
+def test_missing_stimulus_is_named_and_never_mixed_into_another():
+    some = some_samples(['a', None, 'b'])
+    expected = samples.MISSING_VALUE.format(column='stimulus', n=1)
+    assert refuse(some.averaged) == expected
+    assert refuse(lambda: split_by_group(some.table, 'stimulus')) == expected
+    assert refuse(lambda: Split('stimulus', (Fold([0], [1]),), some.table)) == expected

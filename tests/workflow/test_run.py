@@ -1,0 +1,135 @@
+"""Running a graph: reuse, failures, killed workers, text crash files."""
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+from nipype.interfaces.base import BaseInterfaceInputSpec, File, TraitedSpec, traits
+from nipype.pipeline import engine as pe
+
+from bids_neurodecode.cli.levels import code_of
+from bids_neurodecode.cli.progress import Progress
+from bids_neurodecode.errors import ArgumentsError, DataError
+from bids_neurodecode.workflow import run as running
+from bids_neurodecode.workflow.stage import Stage
+
+
+class CountInput(BaseInterfaceInputSpec):
+    number = traits.Int(mandatory=True)
+    after = File(exists=True)
+    how = traits.Enum('well', 'error', 'killed', usedefault=True)
+
+
+class CountOutput(TraitedSpec):
+    file = File(exists=True)
+
+
+class Count(Stage):
+    """Writes a number, or fails on request."""
+
+    input_spec = CountInput
+    output_spec = CountOutput
+    executions: ClassVar[list[int]] = []
+
+    def _compute(self, folder: Path):
+        if self.inputs.how == 'error':
+            raise DataError('run-01 holds nothing. Remove it.')
+        if self.inputs.how == 'killed':
+            os.kill(os.getpid(), signal.SIGKILL)
+        (folder / 'number.txt').write_text(str(self.inputs.number))
+        return {'file': folder / 'number.txt'}
+
+
+def graph(folder, how='well'):
+    """Two participants of two nodes each; the first node of the first may fail."""
+    workflow = pe.Workflow('bids_neurodecode_wf', base_dir=str(folder / 'work'))
+    for label in ('01', '02'):
+        sub = pe.Workflow(f'sub_{label}_wf')
+        first = pe.Node(Count(number=1, how=how if label == '01' else 'well'), 'first')
+        second = pe.Node(Count(number=2), 'second')
+        sub.connect(first, 'file', second, 'after')
+        workflow.add_nodes([sub])
+    for name in workflow.list_node_names():
+        crashes = str(folder / 'crashes')
+        workflow.get_node(name).config = {'execution': {'crashdump_dir': crashes}}
+    for section, values in running.execution_config(stop_on_first_crash=False).items():
+        workflow.config.setdefault(section, {}).update(values)
+    return workflow
+
+
+PLUGIN = running.PluginSettings('MultiProc', {'n_procs': 1})
+
+
+def test_second_run_reuses_everything(tmp_path):
+    first = Progress(4)
+    assert running.run_workflow(graph(tmp_path), PLUGIN, first) == []
+    assert (len(first.finished), len(first.reused)) == (4, 0)
+    second = Progress(4)
+    assert running.run_workflow(graph(tmp_path), PLUGIN, second) == []
+    assert (len(second.finished), len(second.reused)) == (0, 4)
+    assert '4 were reused from the work folder' in second.summary()
+
+
+@pytest.mark.parametrize('plugin', ['MultiProc', 'Linear'])
+def test_one_participants_failure_leaves_the_other_whole(tmp_path, plugin):
+    progress = Progress(4)
+    settings = running.PluginSettings(plugin, {'n_procs': 1} if plugin == 'MultiProc' else {})
+    (failure,) = running.run_workflow(graph(tmp_path, 'error'), settings, progress)
+    assert failure.reason == 'run-01 holds nothing. Remove it.'
+    assert failure.participant == '01'
+    assert failure.crash_file.suffix == '.txt'
+    assert 'Traceback' in failure.crash_file.read_text()
+    assert {node.split('.')[1] for node in progress.finished} == {'sub_02_wf'}
+    assert len(progress.finished) == 2
+    assert code_of([failure]) == 1
+
+
+def test_a_killed_worker_is_a_failed_node_not_a_hang(tmp_path):
+    progress = Progress(4)
+    start = time.monotonic()
+    failures = running.run_workflow(graph(tmp_path, 'killed'), PLUGIN, progress)
+    assert time.monotonic() - start < 60
+    assert any('A worker was killed while it ran' in failure.reason for failure in failures)
+    assert failures[0].participant == '01'
+    # what had not been killed is there, and the next run goes on from it
+    again = Progress(4)
+    assert running.run_workflow(graph(tmp_path), PLUGIN, again) == []
+    assert len(again.finished) + len(again.reused) == 4
+
+
+def test_stages_leave_time_and_memory(tmp_path):
+    running.run_workflow(graph(tmp_path), running.PluginSettings('Linear', {}), Progress(4))
+    files = list((tmp_path / 'work').rglob('stage.json'))
+    assert len(files) == 4
+    assert all('seconds' in file.read_text() for file in files)
+
+
+def test_reports_alone_are_exit_code_3():
+    def failure(node):
+        return running.Failure(node, 'reason', Path('crash.txt'))
+
+    assert code_of([]) == 0
+    assert code_of([failure('w.sub_01_wf.report')]) == 3
+    assert code_of([failure('w.sub_01_wf.report'), failure('w.sub_02_wf.betas')]) == 1
+
+
+@pytest.mark.parametrize(
+    ('text', 'reason'),
+    [('- 1', 'no plugin is named'), ('plugin: [', 'expected'), ('plugin: 3', 'no plugin')],
+)
+def test_bad_plugin_files(tmp_path, text, reason):
+    file = tmp_path / 'plugin.yml'
+    file.write_text(text)
+    with pytest.raises(ArgumentsError, match=reason) as caught:
+        running.PluginSettings.read(file)
+    assert str(file) in str(caught.value)
+
+
+def test_plugin_file(tmp_path):
+    file = tmp_path / 'plugin.yml'
+    file.write_text('plugin: SLURM\nplugin_args: {sbatch_args: --time=5}\n')
+    settings = running.PluginSettings.read(file)
+    assert settings == running.PluginSettings('SLURM', {'sbatch_args': '--time=5'})
