@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -77,7 +77,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Candidates:
-    """Files of one participant that may belong to a series."""
+    """Files that may belong to a series; derived ones by the name of their dataset."""
 
     bids_dir: Path
     derivatives: Mapping[str, Path]
@@ -86,6 +86,22 @@ class Candidates:
     sidecars: Mapping[str, Sequence[Path]]
     events: Sequence[Path]
     raw_sidecars: Sequence[Path]
+
+    def of(self, label: str) -> Candidates:
+        """Keep what may belong to one participant: their files, and those of no one alone."""
+
+        def own(paths: Sequence[Path]) -> list[Path]:
+            name = f'sub-{label}_'
+            return [p for p in paths if p.name.startswith(name) or not p.name.startswith('sub-')]
+
+        return replace(
+            self,
+            masks={name: own(paths) for name, paths in self.masks.items()},
+            confounds={name: own(paths) for name, paths in self.confounds.items()},
+            sidecars={name: own(paths) for name, paths in self.sidecars.items()},
+            events=own(self.events),
+            raw_sidecars=own(self.raw_sidecars),
+        )
 
 
 def pair_run(series: Series, files: Candidates, *, need_confounds: bool = True) -> RunInput:

@@ -102,12 +102,13 @@ def find_inputs(request: Request) -> DatasetInput:
     notes += index.notes
     series, more = _select(request, derivatives, index)
     notes += more
+    files = _candidates(request, derivatives, index)
     found: list[ParticipantInput] = []
     failures: dict[str, str] = {}
     for label in wanted:
         own = sorted((s for s in series if s.entities.get('sub') == label), key=lambda s: s.order)
         try:
-            found.append(_participant(label, own, request, derivatives, index))
+            found.append(_participant(label, own, request, files, index))
         except InputError as error:
             failures[label] = str(error)
     if not found:
@@ -215,15 +216,15 @@ def _participant(
     label: str,
     series: Sequence[Series],
     request: Request,
-    derivatives: Mapping[str, Path],
+    files: Candidates,
     index: _Index,
 ) -> ParticipantInput:
     """Pair and check all runs of one participant."""
     if not series:
-        folders = ', '.join(str(folder) for folder in derivatives.values())
+        folders = ', '.join(str(folder) for folder in files.derivatives.values())
         raise InputError(NO_BOLD_OF.format(label=label, folders=folders))
     check_once(series)
-    files = _candidates(label, request, derivatives, index)
+    files = files.of(label)
     need = request.betas_from is None
     runs = tuple(pair_run(s, files, need_confounds=need) for s in series)
     _check_alike(runs)
@@ -237,7 +238,7 @@ def _participant(
             _files(layout, {'suffix': 'statmap', 'desc': 'singletrial'}),
             _files(layout, {'suffix': 'events', 'desc': 'singletrial', 'extension': '.tsv'}),
             runs,
-            derivatives[request.betas_from],
+            files.derivatives[request.betas_from],
         )
     return ParticipantInput(
         label=label,
@@ -251,22 +252,21 @@ def _participant(
     )
 
 
-def _candidates(
-    label: str, request: Request, derivatives: Mapping[str, Path], index: _Index
-) -> Candidates:
-    def own(layout: Any, query: str) -> list[Path]:
-        paths = _files(layout, query_of(query, request.filters))
-        return [p for p in paths if run_entities(p).get('sub', label) == label]
+def _candidates(request: Request, derivatives: Mapping[str, Path], index: _Index) -> Candidates:
+    """Ask the indices once for everything that may belong to a series."""
+    sidecars = {'suffix': 'bold', 'extension': '.json'}
 
-    json_query = {'suffix': 'bold', 'extension': '.json'}
+    def each(query: Mapping[str, Any]) -> dict[str, list[Path]]:
+        return {name: _files(layout, query) for name, layout in index.derived.items()}
+
     return Candidates(
         bids_dir=request.bids_dir,
         derivatives=derivatives,
-        masks={name: own(layout, 'mask') for name, layout in index.derived.items()},
-        confounds={name: own(layout, 'confounds') for name, layout in index.derived.items()},
-        sidecars={name: _files(layout, json_query) for name, layout in index.derived.items()},
-        events=own(index.raw, 'events'),
-        raw_sidecars=_files(index.raw, json_query),
+        masks=each(query_of('mask', request.filters)),
+        confounds=each(query_of('confounds', request.filters)),
+        sidecars=each(sidecars),
+        events=_files(index.raw, query_of('events', request.filters)),
+        raw_sidecars=_files(index.raw, sidecars),
     )
 
 

@@ -111,9 +111,10 @@ def film_table(runs: Sequence[RunInput]) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        Columns ``stimulus`` (film and sample, unique within a showing), ``film`` (the
-        ``stim_file``), ``onset`` (seconds into the film), ``run``, ``run_label``, ``session`` and
-        ``run_onset`` (seconds into the run, without any haemodynamic delay).
+        Columns ``stimulus`` (film and sample), ``film`` (the ``stim_file``), ``onset`` (seconds
+        into the film), ``run``, ``run_label``, ``session``, ``showing`` (number over all runs:
+        a film may be shown twice) and ``run_onset`` (seconds into the run, without any
+        haemodynamic delay). Samples after the last volume of the run are left out.
 
     Raises
     ------
@@ -131,6 +132,8 @@ def film_table(runs: Sequence[RunInput]) -> pd.DataFrame:
         for event in shown.itertuples(index=False):
             # a rounding error of the duration does not cost a volume
             n_samples = int(np.floor(float(event.duration) / run.repetition_time + 1e-6))
+            left = (run.n_volumes - 1) - float(event.onset) / run.repetition_time
+            n_samples = max(0, min(n_samples, int(np.floor(left + 1e-6)) + 1))
             onset = np.arange(n_samples) * run.repetition_time
             parts.append(
                 pd.DataFrame(
@@ -141,6 +144,7 @@ def film_table(runs: Sequence[RunInput]) -> pd.DataFrame:
                         'run': number,
                         'run_label': run.label,
                         'session': run.entities.get('ses', '1'),
+                        'showing': len(parts),
                         'run_onset': (onset + float(event.onset)).round(6),
                     }
                 )

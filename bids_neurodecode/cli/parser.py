@@ -7,16 +7,22 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import math
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from bids_neurodecode._version import __version__
+from bids_neurodecode.cli.values import (
+    count_value,
+    label_value,
+    memory_value,
+    pair_value,
+    path_value,
+)
 from bids_neurodecode.errors import ArgumentsError
 
 if TYPE_CHECKING:
@@ -32,15 +38,9 @@ EXTRA_ARGUMENT = (
     'then the options. See {prog} --help.'
 )
 DUPLICATE_NAME = 'The derivatives name {name!r} is given twice. Give each dataset its own name.'
-BAD_MEMORY = '{text!r} is no amount of memory; give a number with a unit, such as 16G or 16000M'
-BAD_PAIR = '{text!r} is not NAME=PATH; give such as fmriprep=/data/derivatives/fmriprep'
-BAD_LABEL = '{text!r} is no BIDS label; labels hold letters, digits and + only'
-BAD_COUNT = '{text!r} is not a whole number of {low} or more'
 PREDICT_NEEDS_MODELS = '--mode predict needs --models-from: the derivatives that hold the models.'
 MODELS_NEED_PREDICT = '--models-from is for --mode predict. Leave it out, or add --mode predict.'
 GPUS_ON_CPU = '--n-gpus {n} contradicts --device cpu. Leave one of them out.'
-
-UNITS = {'K': 1024.0**-2, 'M': 1 / 1024.0, 'G': 1.0, 'T': 1024.0}
 
 
 @dataclass(frozen=True)
@@ -105,9 +105,14 @@ def build_parser() -> argparse.ArgumentParser:
         epilog='Exit codes: 0 all well; 1 some participant or node failed; 2 bad arguments or '
         'input;\n3 finished without a report; 130 interrupted (the same command resumes).',
     )
-    parser.add_argument('bids_dir', metavar='BIDS_DIR', type=_path, help='the raw BIDS dataset')
     parser.add_argument(
-        'output_dir', metavar='OUTPUT_DIR', type=_path, help='where the derivatives are written'
+        'bids_dir', metavar='BIDS_DIR', type=path_value, help='the raw BIDS dataset'
+    )
+    parser.add_argument(
+        'output_dir',
+        metavar='OUTPUT_DIR',
+        type=path_value,
+        help='where the derivatives are written',
     )
     parser.add_argument(
         'analysis_level',
@@ -134,14 +139,14 @@ def _add_selection(parser: argparse.ArgumentParser) -> None:
             nargs='+',
             action='extend',
             default=[],
-            type=_label(key),
+            type=label_value(key),
             metavar='LABEL',
             help=f'only these {what} (with or without {key}-)',
         )
     group.add_argument(
         '--task-id',
         '--task-label',
-        type=_label('task'),
+        type=label_value('task'),
         metavar='LABEL',
         help='the task (found if only one shows stimuli)',
     )
@@ -151,7 +156,7 @@ def _add_selection(parser: argparse.ArgumentParser) -> None:
         help='the space of the preprocessed series; "func" for series without one in their name',
     )
     group.add_argument(
-        '--bids-filter-file', type=_path, metavar='FILE', help='JSON of pybids queries'
+        '--bids-filter-file', type=path_value, metavar='FILE', help='JSON of pybids queries'
     )
     group.add_argument(
         '-d',
@@ -159,12 +164,12 @@ def _add_selection(parser: argparse.ArgumentParser) -> None:
         nargs='+',
         action='extend',
         default=[],
-        type=_pair,
+        type=pair_value,
         metavar='NAME=PATH',
         help='derivatives to read (default: those below BIDS_DIR/derivatives)',
     )
     group.add_argument(
-        '--bids-database-dir', type=_path, metavar='DIR', help='keep and reuse the index here'
+        '--bids-database-dir', type=path_value, metavar='DIR', help='keep and reuse the index here'
     )
     group.add_argument(
         '--skip-bids-validation', action='store_true', help='do not run the schema validator'
@@ -185,7 +190,10 @@ def _add_analysis(parser: argparse.ArgumentParser) -> None:
         help='named settings, or a TOML file (list: bids_neurodecode-tools presets)',
     )
     group.add_argument(
-        '--config-file', type=_path, metavar='FILE', help='TOML whose settings override the preset'
+        '--config-file',
+        type=path_value,
+        metavar='FILE',
+        help='TOML whose settings override the preset',
     )
     group.add_argument(
         '--atlas', metavar='NAME_OR_FILE', help='a TemplateFlow atlas, or a dseg NIfTI file'
@@ -197,17 +205,17 @@ def _add_analysis(parser: argparse.ArgumentParser) -> None:
         help='train models (default), or apply trained ones to new data',
     )
     group.add_argument(
-        '--models-from', type=_path, metavar='DIR', help='derivatives with trained models'
+        '--models-from', type=path_value, metavar='DIR', help='derivatives with trained models'
     )
     group.add_argument(
         '--weights-dir',
-        type=_path,
+        type=path_value,
         metavar='DIR',
         default=os.environ.get(WEIGHTS_VARIABLE),
         help=f'pretrained weights (default: ${WEIGHTS_VARIABLE}); never downloaded by a run',
     )
     group.add_argument(
-        '--random-seed', type=_count(0), metavar='N', help='the one seed of all randomness'
+        '--random-seed', type=count_value(0), metavar='N', help='the one seed of all randomness'
     )
 
 
@@ -216,29 +224,29 @@ def _add_resources(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         '--device', choices=('auto', 'cpu', 'cuda'), default='auto', help='where models run'
     )
-    group.add_argument('--n-gpus', type=_count(0), metavar='N', help='GPUs used at a time')
+    group.add_argument('--n-gpus', type=count_value(0), metavar='N', help='GPUs used at a time')
     group.add_argument(
         '--nprocs',
         '--nthreads',
         '--n-cpus',
-        type=_count(1),
+        type=count_value(1),
         metavar='N',
         help='CPUs used by all nodes together',
     )
     group.add_argument(
-        '--omp-nthreads', type=_count(1), metavar='N', help='threads of a single node'
+        '--omp-nthreads', type=count_value(1), metavar='N', help='threads of a single node'
     )
     group.add_argument(
         '--mem',
         '--mem-gb',
         dest='mem_gb',
-        type=_memory,
+        type=memory_value,
         metavar='SIZE',
         help='memory of all nodes together, with a unit: 16G, 16000M',
     )
     group.add_argument(
         '--use-plugin',
-        type=_path,
+        type=path_value,
         metavar='FILE',
         help='Nipype plugin YAML (SLURM, PBS, SGE, ...); wins over --nprocs and --mem',
     )
@@ -249,7 +257,7 @@ def _add_running(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         '-w',
         '--work-dir',
-        type=_path,
+        type=path_value,
         default='work',
         metavar='DIR',
         help='intermediate files (default: ./work); can be deleted at any time',
@@ -347,7 +355,7 @@ def _from_command_line(arguments: Arguments) -> dict[str, Any]:
         is_file = arguments.atlas.endswith(('.nii', '.nii.gz')) or os.sep in arguments.atlas
         values['atlas'] = {
             'name': None if is_file else arguments.atlas,
-            'file': _path(arguments.atlas) if is_file else None,
+            'file': path_value(arguments.atlas) if is_file else None,
             'table': None,
         }
     return values
@@ -386,42 +394,3 @@ def _unknown(parser: argparse.ArgumentParser, unknown: Sequence[str]) -> str:
     close = close or [option for option in known if option.startswith(name)][:1]
     nearest = f' Did you mean {close[0]}?' if close else ''
     return UNKNOWN_OPTION.format(option=name, nearest=nearest, prog=parser.prog)
-
-
-def _path(text: str) -> Path:
-    return Path(text).expanduser().absolute()
-
-
-def _label(key: str) -> Callable[[str], str]:
-    def label(text: str) -> str:
-        bare = text.removeprefix(f'{key}-')
-        if not re.fullmatch(r'[a-zA-Z0-9+]+', bare):
-            raise argparse.ArgumentTypeError(BAD_LABEL.format(text=text))
-        return bare
-
-    return label
-
-
-def _pair(text: str) -> tuple[str, Path]:
-    name, _, path = text.partition('=')
-    if not re.fullmatch(r'[\w.-]+', name) or not path:
-        raise argparse.ArgumentTypeError(BAD_PAIR.format(text=text))
-    return name, _path(path)
-
-
-def _count(low: int) -> Callable[[str], int]:
-    def count(text: str) -> int:
-        if not text.isdecimal() or int(text) < low:
-            raise argparse.ArgumentTypeError(BAD_COUNT.format(text=text, low=low))
-        return int(text)
-
-    return count
-
-
-def _memory(text: str) -> float:
-    """Return an amount of memory in GB."""
-    match = re.fullmatch(r'(\d+(?:\.\d+)?)\s*([KMGT])i?B?', text.strip(), flags=re.IGNORECASE)
-    amount = float(match[1]) * UNITS[match[2].upper()] if match else 0.0
-    if amount <= 0 or not math.isfinite(amount):
-        raise argparse.ArgumentTypeError(BAD_MEMORY.format(text=text))
-    return amount

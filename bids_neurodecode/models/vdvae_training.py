@@ -251,7 +251,7 @@ class _Run:
     def __post_init__(self) -> None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            self.model = VDVAE(self.config).to(self.device, memory_format=torch.channels_last)
+            self.model = VDVAE(self.config).to(self.device)
         self.average = self._copy_of_weights()
         self.best = self._copy_of_weights()
         self._skipped_in_a_row = 0
@@ -271,7 +271,7 @@ class _Run:
         pictures = torch.from_numpy(batch.astype(np.float32)).to(self.device)
         loss = self.model.likelihood(pictures, noise).elbo.mean()
         self._optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         norm = float(
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
         )

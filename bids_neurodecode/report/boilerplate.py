@@ -177,7 +177,8 @@ def _initials(author: str) -> str:
     if author == 'others':
         return 'et al.'
     family, _, given = author.partition(', ')
-    letters = [part[0] + '.' for name in given.split() for part in [name] if part[0].isupper()]
+    names = [name.split('-') for name in given.split() if name[0].isupper()]
+    letters = ['-'.join(f'{part[0]}.' for part in name) for name in names]
     return f'{family}, {" ".join(letters)}' if letters else family
 
 

@@ -79,8 +79,9 @@ MAPS: dict[str, MapSpec] = {
     'hrfindex': MapSpec(
         'Time to peak of the haemodynamic response',
         'time to peak (s)',
-        'Time to peak of the response shape that fits each voxel best, out of a fixed library. In '
-        'voxels that do not respond to the task the choice is arbitrary and looks like noise.',
+        'Time from onset to peak of the response to one trial, by the shape that fits each voxel '
+        'best out of a fixed library (long trials peak late). In voxels that do not respond to '
+        'the task the choice is arbitrary and looks like noise.',
         'viridis',
         low=None,
     ),
@@ -430,8 +431,9 @@ def _draw_histogram(axis: Axes, values: Volume, selected: Volume | None, spec: M
     distinct = np.unique(values)
     low, high = (float(v) for v in np.percentile(values, (0.5, 99.5)))
     edges = np.linspace(low, high if high > low else low + 1, 31).tolist()
-    if distinct.size <= 25:
-        steps = np.diff(distinct).min() if distinct.size > 1 else 1.0
+    steps = float(np.diff(distinct).min()) if distinct.size > 1 else 1.0
+    if distinct.size <= 25 and np.ptp(distinct) <= 60 * steps:
+        # few values, evenly spread: a bar for each
         edges = sorted({*(distinct - 0.4 * steps), *(distinct + 0.4 * steps)})
     # shares, since few voxels are used out of many
     axis.hist(

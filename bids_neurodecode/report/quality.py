@@ -205,14 +205,16 @@ def plot_components(curves: Sequence[Sequence[float]], chosen: Sequence[int]) ->
     Parameters
     ----------
     curves
-        One curve a fit; entry k is the cross-validated gain of k components over none.
+        One curve a fit; entry k is the cross-validated score of k components. Drawn is what is
+        gained over none.
     chosen
         The number chosen in each fit.
     """
     chosen = list(chosen)
     figure = new_figure(2.6)
     axis = figure.subplots()
-    for number, curve in enumerate(curves):
+    for number, scores in enumerate(curves):
+        curve = np.asarray(scores) - scores[0]
         color = BLUE if len(curves) == 1 else PALETTE[number % len(PALETTE)]
         axis.plot(range(len(curve)), curve, color=color, alpha=0.9 if len(curves) == 1 else 0.45)
         k = chosen[number]

@@ -59,7 +59,7 @@ class BetaResults:
     """``training`` or ``all``: which trials chose components and fractions."""
     n_components: tuple[int, ...] = ()
     component_curves: tuple[tuple[float, ...], ...] = ()
-    """Score of 0, 1, 2, ... noise components, relative to none (higher is better)."""
+    """Cross-validated score of 0, 1, 2, ... noise components (higher is better)."""
     n_noise_pool: int | None = None
     onoff_threshold: float | None = None
     """ON-OFF R2 in percent below which a voxel is in the noise pool."""

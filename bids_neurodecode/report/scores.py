@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+TEXTS = ('system', 'model', 'protocol', 'split', 'space', 'metric')
 NUMBERS = ('value', 'chance', 'ceiling', 'ci_low', 'ci_high', 'p', 'n')
 
 
@@ -86,6 +87,9 @@ def read_metrics(path: Path) -> pd.DataFrame:
     import pandas as pd
 
     table = pd.read_csv(path, sep='\t', dtype=str, keep_default_na=False)
+    for column in TEXTS:
+        if column not in table.columns:
+            table[column] = 'n/a'
     for column in NUMBERS:
         values = table[column] if column in table.columns else pd.Series('n/a', table.index)
         table[column] = pd.to_numeric(values.mask(values.isin(['n/a', ''])))

@@ -73,8 +73,7 @@ def baseline_verdicts(metrics: pd.DataFrame, row: pd.Series[Any]) -> list[Verdic
     sign = 1 if metric_of(name).higher_is_better else -1
     alike = metrics['metric'] == name
     for key in ('space', 'split', 'protocol'):
-        if key in metrics.columns:
-            alike &= metrics[key] == row[key]
+        alike &= metrics[key] == row[key]
     rivals = metrics[metrics['model'].map(is_baseline) & alike]
     verdicts = []
     for _, rival in rivals[rivals['value'].notna()].iterrows():

@@ -36,8 +36,8 @@ OTHER_SPACE = (
 )
 NOT_FETCHED = (
     "The atlas file {file} is not in TemplateFlow's folder {home} and cannot be fetched "
-    '({reason}). Fetch it where there is a network (templateflow get --atlas {atlas} {template}) and set '
-    'TEMPLATEFLOW_HOME to that folder, or give a dseg file (atlas.file).'
+    '({reason}). Fetch it where there is a network (templateflow get --atlas {atlas} {template}) '
+    'and set TEMPLATEFLOW_HOME to that folder, or give a dseg file (atlas.file).'
 )
 NO_HOME = (
     "TemplateFlow's folder cannot be used ({reason}). Set TEMPLATEFLOW_HOME to a folder that "

@@ -61,12 +61,25 @@ class TrialGroups:
         residual = values - means[self.codes]
         return np.asarray(self._sum @ residual**2) / np.maximum(self.counts - 1, 1)[:, None]
 
+    def mean_variance(self, values: FloatArray) -> npt.NDArray[np.float64]:
+        """Mean of the variances (ddof 1) of the groups of two and more, (n,).
+
+        The values should be centred: this is a difference of sums of squares, which takes no
+        copy of them.
+        """
+        several = self.counts > 1
+        weights = np.where(several, 1 / np.maximum(self.counts - 1, 1), 0) / np.sum(several)
+        squares = np.einsum('t,tv,tv->v', weights[self.codes], values, values)
+        rest = squares - (weights * self.counts) @ self.means(values) ** 2
+        return np.where(rest <= 1e-13 * squares, 0.0, rest)
+
     def scaled(self, values: FloatArray, zscore: bool) -> npt.NDArray[np.float64]:
         """Centre, or z-score (ddof 1), the values of each group."""
         means = self.means(values)
         centred = values - means[self.codes]
         if zscore:
-            deviation = np.sqrt(self.variances(values, means))
+            squares = np.asarray(self._sum @ centred**2)
+            deviation = np.sqrt(squares / np.maximum(self.counts - 1, 1)[:, None])
             still = deviation <= 1e-7 * np.abs(means)
             centred = centred / np.where(still, np.inf, deviation)[self.codes]
         return np.asarray(centred)

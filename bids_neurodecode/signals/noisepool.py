@@ -151,6 +151,8 @@ def noise_components(gram: FloatArray, n_components: int) -> FloatArray:
     Orthonormal, the strongest first; fewer where the pool has fewer dimensions.
     """
     n_volumes = len(gram)
+    if n_components == 0:
+        return np.zeros((n_volumes, 0))
     first = max(0, n_volumes - n_components)
     values, vectors = linalg.eigh(gram, subset_by_index=[first, n_volumes - 1])
     keep = values > 1e-6 * max(values[-1], np.finfo(float).tiny)

@@ -156,12 +156,10 @@ def ncsnr(
     """
     betas, groups = _check_trials(betas, stimuli, 'The noise ceiling')
     visits = _sessions(sessions, len(betas))
-    repeated = groups.counts >= 2
     out = np.empty(betas.shape[1], dtype=np.float32)
     for part, values in voxel_blocks(betas):
         within = visits.scaled(values, zscore)
-        means = groups.means(within)
-        noise = groups.variances(within, means)[repeated].mean(axis=0)
+        noise = groups.mean_variance(within)
         total = np.einsum('tv,tv->v', within, within) / (len(betas) - len(visits.counts))
         out[part] = np.sqrt(ratio_of(np.maximum(total - noise, 0.0), noise))
     return out

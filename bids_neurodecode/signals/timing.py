@@ -145,17 +145,24 @@ def finer_grid(
 
     Notes
     -----
-    Whole fractions of the repetition time and whole milliseconds are tried, from the largest.
+    Whole fractions of the repetition time and whole milliseconds are tried, from the largest;
+    of those within 2 % of the first that fits, the one that fits best is taken.
     """
     seconds = np.concatenate([np.asarray(run, dtype=np.float64).ravel() for run in onsets])
     _check_onsets(seconds)
     parts = repetition_time / np.arange(1, math.floor(repetition_time / minimum) + 1)
     milliseconds = np.arange(math.floor(repetition_time * 1000), round(minimum * 1000) - 1, -1)
     candidates = np.unique(np.concatenate([parts, milliseconds / 1000]))[::-1]
-    for candidate in candidates[candidates <= repetition_time]:
+    for candidate in candidates:
         offset = largest_offset(seconds, float(candidate))
-        if offset <= tolerance:
-            return Grid(float(candidate), offset, fits=True)
+        if offset > tolerance:
+            continue
+        if candidate == repetition_time:
+            return Grid(repetition_time, offset, fits=True)
+        near = candidates[(candidates <= candidate) & (candidates >= 0.98 * candidate)]
+        offsets = [largest_offset(seconds, float(value)) for value in near]
+        best = int(np.argmin(np.round(offsets, 6)))
+        return Grid(float(near[best]), offsets[best], fits=True)
     finest = min(minimum, repetition_time)
     return Grid(finest, largest_offset(seconds, finest), fits=False)
 

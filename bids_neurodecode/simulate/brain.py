@@ -16,6 +16,7 @@ from bids_neurodecode.errors import ArgumentsError
 from bids_neurodecode.samples import VoxelMask
 
 if TYPE_CHECKING:
+    import nibabel as nib
     import pandas as pd
 
 SPACE = 'MNI152NLin2009aSym'
@@ -135,13 +136,18 @@ def load_brain(voxel_size: float) -> Brain:
     ArgumentsError
         If a region would have no voxel.
     """
+    from nilearn import datasets
+
     mask = _load_mask(voxel_size)
     coordinates = np.argwhere(mask.mask) * voxel_size + mask.affine[:3, 3]
     labels = label_voxels(coordinates)
     for index, name, _ in region_list():
         if not (labels == index).any():
             raise ArgumentsError(TOO_COARSE.format(size=voxel_size, region=name))
-    grey, white = _tissue(mask)
+    grey, white = (
+        _average(load(resolution=1), coordinates, voxel_size)
+        for load in (datasets.load_mni152_gm_template, datasets.load_mni152_wm_template)
+    )
     edge = _edge(mask)
     inside = (labels == 0) & (edge < 0.5)
     # a coarse grid has few pure voxels: take the least mixed, so that neither set is empty
@@ -165,45 +171,27 @@ def label_voxels(coordinates: FloatArray) -> IntArray:
 
 
 def _load_mask(voxel_size: float) -> VoxelMask:
-    from nilearn import datasets, image
+    from nilearn import datasets
 
-    source = datasets.load_mni152_brain_mask(resolution=2)
-    low, high = np.array([-98.0, -134.0, -72.0]), np.array([98.0, 98.0, 116.0])
+    source = datasets.load_mni152_brain_mask(resolution=1)
+    low = source.affine[:3, 3]
+    high = low + np.array(source.shape) - 1
     shape = tuple(int(n) for n in np.ceil((high - low) / voxel_size))
-    affine = np.diag([voxel_size, voxel_size, voxel_size, 1.0])
+    affine: FloatArray = np.diag([voxel_size, voxel_size, voxel_size, 1.0])
     affine[:3, 3] = (low + high - (np.array(shape) - 1) * voxel_size) / 2
-    return VoxelMask(_resample(image, source, affine, shape) > 0.5, affine)
+    voxels = np.argwhere(np.ones(shape, dtype=bool)).astype(np.float64)
+    everywhere = voxels * voxel_size + affine[:3, 3]
+    inside = _average(source, everywhere, voxel_size).reshape(shape) > 0.5
+    return VoxelMask(inside, affine)
 
 
-def _tissue(mask: VoxelMask) -> tuple[FloatArray, FloatArray]:
-    """Return the shares of grey and white matter in each voxel."""
-    from nilearn import datasets, image
+def _average(source: nib.Nifti1Image, places: FloatArray, size: float) -> FloatArray:
+    """Average a 1-mm image of the template over cubes around places in mm, (n, 3) to (n,)."""
+    from scipy.ndimage import map_coordinates, uniform_filter
 
-    maps = (datasets.load_mni152_gm_template, datasets.load_mni152_wm_template)
-    grey, white = (
-        _resample(image, load(resolution=2), mask.affine, mask.mask.shape)[mask.mask]
-        for load in maps
-    )
-    return grey, white
-
-
-def _resample(image, source, affine: FloatArray, shape: tuple[int, ...]) -> FloatArray:  # type: ignore[no-untyped-def]
-    """Average the source over each coarse voxel (smoothed by its size, then sampled)."""
-    import nibabel as nib
-
-    values = np.asarray(source.dataobj, dtype=np.float32)
-    smoothed = image.smooth_img(
-        nib.Nifti1Image(values, source.affine), fwhm=float(affine[0, 0]) * 0.8
-    )
-    sampled = image.resample_img(
-        smoothed,
-        target_affine=affine,
-        target_shape=shape,
-        interpolation='linear',
-        force_resample=True,
-        copy_header=True,
-    )
-    return np.asarray(sampled.dataobj, dtype=np.float64)
+    smoothed = uniform_filter(np.asarray(source.dataobj, dtype=np.float32), round(size))
+    voxels = (places - source.affine[:3, 3]).T
+    return np.asarray(map_coordinates(smoothed, voxels, order=1), dtype=np.float64)
 
 
 def _edge(mask: VoxelMask) -> FloatArray:

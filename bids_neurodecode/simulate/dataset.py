@@ -41,6 +41,13 @@ CANNOT_WRITE = 'Cannot write to the output folder {folder}: {reason}. Choose ano
 FILM_INTERVAL = 0.2
 """Seconds between the film frames that voxels respond to."""
 
+FMRIPREP_README = """Simulated series under the names of fMRIPrep's derivatives.
+
+fMRIPrep was not run. The series equal the raw ones: they were simulated in MNI space, without
+slice timing or distortion. Head motion is as in the confounds table, and shows in the series as
+if realignment had left its usual traces.
+"""
+
 Report = Callable[[str], None]
 
 
@@ -114,6 +121,7 @@ def _simulate(out: Path, spec: SimulationSpec, report: Report) -> None:
     truth = derivatives / FOLDER
     write_truth(truth, spec, brain, labels, people, stimuli, joined)
     write_text(derivatives / 'fmriprep' / '.bidsignore', '*_timeseries.*\n')
+    write_text(derivatives / 'fmriprep' / 'README', FMRIPREP_README)
     links = {'raw': '../..'}
     write_description(truth, 'What was planted in the simulated data', links)
     write_description(

@@ -47,13 +47,11 @@ EVENTS_COLUMNS: Mapping[str, Any] = {
     'duration': {'Description': 'Time that the stimulus was shown', 'Units': 's'},
     'trial_type': {'Description': 'Category of the stimulus'},
     'stim_file': {'Description': 'File in the folder stimuli'},
-    'StimulusPresentation': {
-        'OperatingSystem': 'none',
-        'SoftwareName': 'bids_neurodecode',
-        'SoftwareRRID': 'n/a',
-        'SoftwareVersion': generated_by()[0]['Version'],
-    },
+    'StimulusPresentation': {'SoftwareName': 'none: simulated'},
 }
+
+REFERENCE = 'https://nist.mni.mcgill.ca/icbm-152-nonlinear-atlases-2009/'
+"""The template of the space."""
 
 BOLD_SIDECAR: Mapping[str, Any] = {
     'Manufacturer': 'simulated',
@@ -116,7 +114,6 @@ def write_description(
     description: dict[str, Any] = {
         'Name': name,
         'BIDSVersion': BIDS_VERSION,
-        'HEDVersion': '8.3.0',
         'DatasetType': 'derivative' if links else 'raw',
         'License': 'CC0',
         'Authors': ['bids_neurodecode'],
@@ -188,12 +185,22 @@ def _write_preprocessed(
             'SkullStripped': True,
             'SliceTimingCorrected': False,
             'StartTime': 0.0,
+            'Description': 'The simulated series itself: there is nothing to correct',
+            'SpatialReference': REFERENCE,
             'Sources': sources,
         },
     )
     masked = brain.mask.image(np.ones(brain.n_voxels))
     write_image(folder / build_name(mask, 'mask', '.nii.gz'), mni_image(masked, np.uint8))
-    write_json(folder / build_name(mask, 'mask', '.json'), {'Type': 'Brain', 'Sources': sources})
+    write_json(
+        folder / build_name(mask, 'mask', '.json'),
+        {
+            'Type': 'Brain',
+            'Description': 'All voxels of the simulated brain',
+            'SpatialReference': REFERENCE,
+            'Sources': sources,
+        },
+    )
 
 
 def mni_image(image: Any, dtype: Any) -> Any:

@@ -20,7 +20,7 @@ from bids_neurodecode.simulate.participant import Participant
 from bids_neurodecode.simulate.response import times_to_peak
 from bids_neurodecode.simulate.spec import SimulationSpec
 from bids_neurodecode.simulate.truth import leave_one_out_isc, noise_ceiling
-from bids_neurodecode.simulate.write import Stimuli, mni_image
+from bids_neurodecode.simulate.write import REFERENCE, Stimuli, mni_image
 
 FOLDER = 'simulated-truth'
 BIDSIGNORE = '*_statmap.*\n*_tuning.*\n*_stimuli.*\nfeatures.*\nspec.json\ntpl-*\n'
@@ -119,7 +119,15 @@ def _write_person(
     mask = {**entities, 'label': 'responsive'}
     image = mni_image(brain.mask.image(person.voxels.responsive.astype(float)), np.uint8)
     write_image(target / build_name(mask, 'mask', '.nii.gz'), image)
-    write_json(target / build_name(mask, 'mask', '.json'), {'Type': 'ROI'})
+    write_json(
+        target / build_name(mask, 'mask', '.json'),
+        {
+            'Type': 'ROI',
+            'Description': 'Voxels that carry signal',
+            'SpatialReference': REFERENCE,
+            'Sources': ['bids::spec.json'],
+        },
+    )
     plain = {'sub': label, 'task': spec.task}
     weights = person.voxels.weights[:, person.voxels.responsive]
     _write_array(target / build_name(plain, 'tuning', '.npy'), weights)

@@ -116,7 +116,8 @@ class FilmRecipe:
         if self.timing == 'paper':
             last = info.n_frames - 1
             return np.asarray(np.floor(np.linspace(0, last, n) + 1e-9), dtype=np.float64)
-        return self.start + np.arange(n) * (self.repetition_time / self.chunk)
+        steps = np.arange(n, dtype=np.float64)
+        return np.asarray(self.start + steps * (self.repetition_time / self.chunk))
 
 
 @dataclass(frozen=True, eq=False)

@@ -169,17 +169,20 @@ def encode_films(
     Parameters
     ----------
     samples
-        Responses on the film's clock, without any delay taken out.
+        Responses on the film's clock, without any delay taken out. Rows with NaN (censored
+        volumes) are neither fitted nor judged.
     split
         Folds over the same table.
     features
         Frame features, one row a sample of ``samples``.
     """
     showings = _showings(samples.table)
+    measured = np.isfinite(samples.values).all(axis=1)
 
-    def fit(train: Samples, rows: npt.NDArray[np.intp]) -> FilmEncoder:
+    def fit(rows: npt.NDArray[np.intp]) -> FilmEncoder:
+        rows = rows[measured[rows]]
         return fit_encoder(
-            train,
+            samples.take(rows),
             features,
             rows,
             showings,
@@ -192,19 +195,17 @@ def encode_films(
 
     rows, predictions = [], []
     for fold in split:
-        encoder = fit(samples.fold(fold).train, fold.train)
-        rows.append(fold.test)
-        predictions.append(encoder.predict(features, showings)[fold.test])
-    tested = np.concatenate(rows)
-    predicted = np.concatenate(predictions)
+        tested = fold.test[measured[fold.test]]
+        rows.append(tested)
+        predictions.append(fit(fold.train).predict(features, showings)[tested])
     everything = np.arange(samples.n_samples)
     lag = max(1, round(MIN_LAG_SECONDS / repetition_time))
     return _judge(
         samples,
         split,
-        tested,
-        predicted,
-        fit(samples, everything),
+        np.concatenate(rows),
+        np.concatenate(predictions),
+        fit(everything),
         lag=lag,
         evaluation=evaluation,
         rng=rng,
@@ -330,6 +331,8 @@ def _design(
 
 def _showings(table: pd.DataFrame) -> npt.NDArray[np.str_]:
     """Label each showing of each film: a run may hold several, a film several runs."""
+    if 'showing' in table.columns:
+        return table['showing'].astype(str).to_numpy(dtype=str)
     return (table['run'].astype(str) + '#' + table['film'].astype(str)).to_numpy(dtype=str)
 
 

@@ -33,7 +33,9 @@ def encode(
     from bids_neurodecode.evaluation.metrics import describe, scores_table
     from bids_neurodecode.systems.movie import encode_films
 
-    keep = np.asarray(np.isfinite(samples.values).all(axis=0))
+    # censored volumes are rows of NaN; a voxel is left out for NaN in any other row
+    measured = np.isfinite(samples.values).any(axis=1)
+    keep = np.asarray(np.isfinite(samples.values[measured]).all(axis=0))
     if within is not None:
         keep = keep & within
     chosen = samples.voxels(keep)

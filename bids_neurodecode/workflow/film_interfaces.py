@@ -105,8 +105,8 @@ class AlignFilms(Stage):
         showings: list[dict[str, Any]] = []
         for number, run in enumerate(ParticipantInput.from_json(self.inputs.participant).runs):
             series = clean_run(run, mask, config.clean)
-            for film, rows in table[table['run'] == number].groupby('film', sort=False):
-                onset = float(rows['run_onset'].iloc[0])
+            for _, rows in table[table['run'] == number].groupby('showing', sort=False):
+                onset, film = float(rows['run_onset'].iloc[0]), str(rows['film'].iloc[0])
                 clock = (series, run.repetition_time, onset, len(rows), run.repetition_time)
                 responses[rows.index] = align_to_clock(*clock, 0.0).values
                 delayed = align_to_clock(*clock, config.delay.seconds)

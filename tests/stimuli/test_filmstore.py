@@ -120,9 +120,9 @@ def _build_and_count(args):
 
 
 def test_several_processes_build_once(film, tmp_path):
-    with multiprocessing.get_context('spawn').Pool(3) as pool:
-        calls = pool.map(_build_and_count, [(film, tmp_path)] * 3, chunksize=1)
-    assert sorted(calls) == [0, 0, 3]
+    with multiprocessing.get_context('spawn').Pool(2) as pool:
+        calls = pool.map(_build_and_count, [(film, tmp_path)] * 2, chunksize=1)
+    assert sorted(calls) == [0, 3]
 
 
 def test_films_that_are_too_short(film, tmp_path):

@@ -1,0 +1,61 @@
+"""Values of options: text to paths, labels, pairs, counts and amounts of memory."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+BAD_MEMORY = '{text!r} is no amount of memory; give a number with a unit, such as 16G or 16000M'
+BAD_PAIR = '{text!r} is not NAME=PATH; give such as fmriprep=/data/derivatives/fmriprep'
+BAD_LABEL = '{text!r} is no BIDS label; labels hold letters, digits and + only'
+BAD_COUNT = '{text!r} is not a whole number of {low} or more'
+
+UNITS = {'K': 1024.0**-2, 'M': 1 / 1024.0, 'G': 1.0, 'T': 1024.0}
+
+
+def path_value(text: str) -> Path:
+    """Return an absolute path (links are kept)."""
+    return Path(text).expanduser().absolute()
+
+
+def label_value(key: str) -> Callable[[str], str]:
+    """Return a function that strips ``key-`` and checks a BIDS label."""
+
+    def label(text: str) -> str:
+        bare = text.removeprefix(f'{key}-')
+        if not re.fullmatch(r'[a-zA-Z0-9+]+', bare):
+            raise argparse.ArgumentTypeError(BAD_LABEL.format(text=text))
+        return bare
+
+    return label
+
+
+def pair_value(text: str) -> tuple[str, Path]:
+    """Return name and path of ``NAME=PATH``."""
+    name, _, path = text.partition('=')
+    if not re.fullmatch(r'[\w.-]+', name) or not path:
+        raise argparse.ArgumentTypeError(BAD_PAIR.format(text=text))
+    return name, path_value(path)
+
+
+def count_value(low: int) -> Callable[[str], int]:
+    """Return a function that reads a whole number of ``low`` or more."""
+
+    def count(text: str) -> int:
+        if not text.isdecimal() or int(text) < low:
+            raise argparse.ArgumentTypeError(BAD_COUNT.format(text=text, low=low))
+        return int(text)
+
+    return count
+
+
+def memory_value(text: str) -> float:
+    """Return an amount of memory in GB."""
+    match = re.fullmatch(r'(\d+(?:\.\d+)?)\s*([KMGT])i?B?', text.strip(), flags=re.IGNORECASE)
+    amount = float(match[1]) * UNITS[match[2].upper()] if match else 0.0
+    if amount <= 0 or not math.isfinite(amount):
+        raise argparse.ArgumentTypeError(BAD_MEMORY.format(text=text))
+    return amount

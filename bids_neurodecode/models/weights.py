@@ -1,0 +1,375 @@
+"""Pretrained weights: which there are, where they lie, and whether they are whole.
+
+Nothing here uses a network; :mod:`bids_neurodecode.models.weights_fetch` does, when asked to. In
+the folder of weights each entry of the manifest has a folder of its own name, and in that a
+``record.json`` with the size and SHA-256 of every file as it was fetched or imported.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+from bids_neurodecode.errors import ArgumentsError, InputError
+
+WEIGHTS_VARIABLE = 'BIDS_NEURODECODE_WEIGHTS'
+RECORD = 'record.json'
+CONVERTED = 'model.safetensors'
+
+UNKNOWN_WEIGHTS = 'No weights are called {name!r}. There are: {names}.'
+BAD_MANIFEST = 'The manifest of weights {file} cannot be used: {reason}.'
+BAD_RECORD = 'The record {file} cannot be read: {reason}. Delete it, and fetch the weights again.'
+MISSING = (
+    'The weights {name!r} are not in {folder}: {reason}. Get them with '
+    '"bids_neurodecode-tools weights fetch {name} --weights-dir {folder}", or "weights import" '
+    'from a copy.'
+)
+DAMAGED = (
+    'The weights {name!r} in {folder} are damaged: {reason}. Get them again with '
+    '"bids_neurodecode-tools weights fetch {name} --weights-dir {folder}".'
+)
+
+Progress = Callable[[int, int], None]
+
+_BLOCK = 1 << 20  # bytes read at once
+_FULL_DIGEST = 64  # hexadecimal digits
+_SHORTEST_DIGEST = 8
+
+
+@dataclass(frozen=True)
+class WeightsEntry:
+    """One entry of the manifest.
+
+    Parameters
+    ----------
+    name
+        What it is called, here and on the command line.
+    kind
+        ``file`` from the web, or a repository of the Hugging Face ``hub``.
+    licence, about
+        For people.
+    used_by
+        What needs it.
+    urls
+        Where the file is; each is tried in turn.
+    file
+        Its name.
+    sha256
+        Of the published file, or its first digits; empty if only recorded on first use.
+    size
+        Of the published file in bytes; 0 if unknown.
+    convert
+        ``vdvae:<configuration>``: kept as safetensors.
+    repo, revision, patterns
+        Repository, branch or commit, and the files wanted.
+    requires
+        Files that a copy of the repository must have.
+    """
+
+    name: str
+    kind: Literal['file', 'hub']
+    licence: str
+    about: str = ''
+    used_by: tuple[str, ...] = ()
+    urls: tuple[str, ...] = ()
+    file: str = ''
+    sha256: str = ''
+    size: int = 0
+    convert: str = ''
+    repo: str = ''
+    revision: str = 'main'
+    patterns: tuple[str, ...] = ()
+    requires: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        reason = self._wrong()
+        if reason:
+            raise ValueError(reason)
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Files that must be in the entry's folder."""
+        if self.kind == 'hub':
+            return self.requires
+        return (CONVERTED,) if self.convert else (self.file,)
+
+    def path_in(self, weights_dir: Path) -> Path:
+        """Return the file, or the folder of a repository, whether it is there or not."""
+        folder = weights_dir / self.name
+        return folder if self.kind == 'hub' else folder / self.needs[0]
+
+    def _wrong(self) -> str:
+        if not self.name or Path(self.name).name != self.name or Path(self.file).name != self.file:
+            return f'{self.name!r} or {self.file!r} is no plain name'
+        if self.kind not in {'file', 'hub'}:
+            return f'{self.name}: kind is {self.kind!r}, not file or hub'
+        if not self.licence:
+            return f'{self.name}: a licence is missing'
+        if self.kind == 'file' and not (self.urls and self.file):
+            return f'{self.name}: urls and file are needed'
+        if self.kind == 'hub' and not (self.repo and self.requires):
+            return f'{self.name}: repo and requires are needed'
+        digits = self.sha256
+        if digits and not _SHORTEST_DIGEST <= len(digits) <= _FULL_DIGEST:
+            return f'{self.name}: sha256 needs {_SHORTEST_DIGEST} to {_FULL_DIGEST} digits'
+        if set(digits) - set('0123456789abcdef'):
+            return f'{self.name}: sha256 must be lower-case hexadecimal digits'
+        return ''
+
+
+@dataclass(frozen=True)
+class Record:
+    """What was fetched or imported.
+
+    Parameters
+    ----------
+    source
+        Address, repository at its commit, or path.
+    published
+        SHA-256 of the file before it was converted; empty for repositories.
+    files
+        {path in the entry's folder: (bytes, SHA-256)}.
+    """
+
+    source: str
+    published: str
+    files: Mapping[str, tuple[int, str]]
+
+
+@dataclass(frozen=True)
+class WeightsState:
+    """Whether weights can be used.
+
+    Parameters
+    ----------
+    state
+        ``unverified``: there, but with nothing that they could be compared with.
+    reason
+        What is wrong, in a few words; empty if nothing is.
+    size
+        Bytes of its files.
+    """
+
+    state: Literal['good', 'unverified', 'missing', 'damaged']
+    reason: str = ''
+    size: int = 0
+
+
+Manifest = Mapping[str, WeightsEntry]
+
+
+def load_manifest(file: Path | None = None) -> dict[str, WeightsEntry]:
+    """Read the manifest: {name: entry}, in its order.
+
+    Parameters
+    ----------
+    file
+        Another manifest than the package's own.
+
+    Raises
+    ------
+    ArgumentsError
+        If it cannot be read, or an entry is wrong.
+    """
+    place = file or resources.files('bids_neurodecode') / 'data' / 'weights.toml'
+    try:
+        tables = tomllib.loads(place.read_text('utf-8'))['weights']
+        entries = [_entry(table) for table in tables]
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        reason = ' '.join(str(error).split())
+        raise ArgumentsError(BAD_MANIFEST.format(file=place, reason=reason)) from error
+    return {entry.name: entry for entry in entries}
+
+
+def find_entry(name: str, manifest: Manifest | None = None) -> WeightsEntry:
+    """Return the entry of a name.
+
+    Raises
+    ------
+    ArgumentsError
+        If there is none.
+    """
+    manifest = load_manifest() if manifest is None else manifest
+    if name not in manifest:
+        raise ArgumentsError(UNKNOWN_WEIGHTS.format(name=name, names=', '.join(manifest)))
+    return manifest[name]
+
+
+def default_weights_dir(environ: Mapping[str, str] | None = None) -> Path:
+    """Return the folder of weights: ``BIDS_NEURODECODE_WEIGHTS``, else one in the user's cache."""
+    environ = os.environ if environ is None else environ
+    if environ.get(WEIGHTS_VARIABLE):
+        return Path(environ[WEIGHTS_VARIABLE]).expanduser()
+    cache = environ.get('XDG_CACHE_HOME')
+    base = Path(cache) if cache else Path.home() / '.cache'
+    return base / 'bids_neurodecode' / 'weights'
+
+
+def weights_path(
+    name: str, weights_dir: Path | None = None, *, manifest: Manifest | None = None
+) -> Path:
+    """Return where weights lie, if they are there; never downloads anything.
+
+    Sizes are compared with the record, contents are not: see :func:`verify_weights`.
+
+    Parameters
+    ----------
+    name
+        Of an entry of the manifest.
+    weights_dir
+        The folder of weights; None takes :func:`default_weights_dir`.
+    manifest
+        Another than the package's own.
+
+    Returns
+    -------
+    pathlib.Path
+        A file, or the folder of a repository.
+
+    Raises
+    ------
+    InputError
+        If they are missing or damaged, with the command that gets them.
+    """
+    entry = find_entry(name, manifest)
+    folder = default_weights_dir() if weights_dir is None else weights_dir
+    found = check_sizes(entry, folder)
+    if found.state in {'missing', 'damaged'}:
+        message = MISSING if found.state == 'missing' else DAMAGED
+        raise InputError(message.format(name=name, folder=folder, reason=found.reason))
+    return entry.path_in(folder)
+
+
+def check_sizes(entry: WeightsEntry, weights_dir: Path) -> WeightsState:
+    """Look whether the files of weights are there and of the size that was recorded."""
+    folder = weights_dir / entry.name
+    if not folder.is_dir():
+        return WeightsState('missing', 'there is no such folder')
+    record = read_record(folder)
+    expected: dict[str, int] = dict.fromkeys(entry.needs, 0)
+    if record is not None:
+        expected |= {name: size for name, (size, _) in record.files.items()}
+    elif entry.kind == 'file' and not entry.convert:
+        expected[entry.file] = entry.size
+    for name, size in expected.items():
+        file = folder / name
+        if not file.is_file():
+            # a lost file of a recorded set is damage; without a record nothing was complete yet
+            state: Literal['damaged', 'missing'] = 'missing' if record is None else 'damaged'
+            return WeightsState(state, f'{name} is not there')
+        found = file.stat().st_size
+        if not found or (size and found != size):
+            return WeightsState('damaged', f'{name} has {found} bytes instead of {size or "some"}')
+    total = sum((folder / name).stat().st_size for name in expected)
+    return WeightsState('unverified' if record is None else 'good', size=total)
+
+
+def verify_weights(
+    entry: WeightsEntry, weights_dir: Path, progress: Progress | None = None
+) -> WeightsState:
+    """Compare the content of every file with its SHA-256, as recorded or as published.
+
+    Parameters
+    ----------
+    entry
+        Of the manifest.
+    weights_dir
+        The folder of weights.
+    progress
+        Called with (bytes read, all bytes).
+    """
+    found = check_sizes(entry, weights_dir)
+    if found.state in {'missing', 'damaged'}:
+        return found
+    folder = weights_dir / entry.name
+    record = read_record(folder)
+    hashes = {name: digest for name, (_, digest) in record.files.items()} if record else {}
+    if record is not None and not record.published.startswith(entry.sha256):
+        reason = f'{entry.file} was recorded with another SHA-256 than the published one'
+        return WeightsState('damaged', reason)
+    if record is None and entry.kind == 'file' and not entry.convert and entry.sha256:
+        hashes = {entry.file: entry.sha256}
+    done = 0
+    for name, digest in hashes.items():
+        file = folder / name
+        if not hash_file(file, _shifted(progress, done, found.size)).startswith(digest):
+            return WeightsState('damaged', f'the SHA-256 of {name} differs')
+        done += file.stat().st_size
+    return WeightsState('good' if hashes else 'unverified', size=found.size)
+
+
+def hash_file(file: Path, progress: Callable[[int], None] | None = None) -> str:
+    """Return the SHA-256 of a file; ``progress`` is called with the bytes read so far."""
+    digest = hashlib.sha256()
+    done = 0
+    with file.open('rb') as stream:
+        while block := stream.read(_BLOCK):
+            digest.update(block)
+            done += len(block)
+            if progress is not None:
+                progress(done)
+    return digest.hexdigest()
+
+
+def read_record(folder: Path) -> Record | None:
+    """Read the record of an entry's folder; None if there is none.
+
+    Raises
+    ------
+    InputError
+        If it is damaged.
+    """
+    file = folder / RECORD
+    try:
+        told = json.loads(file.read_text('utf-8'))
+        files = {n: (int(f['size']), str(f['sha256'])) for n, f in told['files'].items()}
+        return Record(str(told['source']), str(told['published']), files)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = f'{type(error).__name__} {error}'
+        raise InputError(BAD_RECORD.format(file=file, reason=reason)) from error
+
+
+def write_record(folder: Path, record: Record) -> None:
+    """Write the record of an entry's folder, whole or not at all."""
+    files = {n: {'size': size, 'sha256': digest} for n, (size, digest) in record.files.items()}
+    told = {'source': record.source, 'published': record.published, 'files': files}
+    part = folder / f'.{RECORD}.part'
+    part.write_text(json.dumps(told, indent=2) + '\n', 'utf-8')
+    part.replace(folder / RECORD)
+
+
+def record_files(folder: Path, source: str, published: str = '') -> Record:
+    """Hash every file in an entry's folder, and write its record."""
+    files = {}
+    for file in sorted(folder.rglob('*')):
+        name = file.relative_to(folder)
+        hidden = any(part.startswith('.') for part in name.parts)
+        if file.is_file() and not hidden and file.name != RECORD:
+            files[name.as_posix()] = (file.stat().st_size, hash_file(file))
+    record = Record(source, published, files)
+    write_record(folder, record)
+    return record
+
+
+def _entry(table: Mapping[str, Any]) -> WeightsEntry:
+    unknown = sorted(set(table) - {f.name for f in fields(WeightsEntry)})
+    if unknown:
+        msg = f'{table.get("name")}: unknown key {unknown[0]}'
+        raise ValueError(msg)
+    plain = {key: tuple(v) if isinstance(v, list) else v for key, v in table.items()}
+    return WeightsEntry(**plain)
+
+
+def _shifted(progress: Progress | None, done: int, total: int) -> Callable[[int], None] | None:
+    if progress is None:
+        return None
+    return lambda read: progress(done + read, total)

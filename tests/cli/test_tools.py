@@ -1,0 +1,98 @@
+"""The tools on the command line: exit codes and one-line errors."""
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+from bids_neurodecode.cli import tools
+
+SMALL = [
+    '--n-subjects',
+    '1',
+    '--n-runs',
+    '2',
+    '--n-images',
+    '6',
+    '--n-repeats',
+    '2',
+    '--voxel-size',
+    '16',
+]
+
+
+def test_demo(tmp_path, capsys):
+    assert tools.main(['demo', str(tmp_path / 'out'), *SMALL]) == 0
+    assert (tmp_path / 'out' / 'dataset_description.json').is_file()
+    assert 'participant 01: 2 runs' in capsys.readouterr().out
+    assert tools.main(['demo', str(tmp_path / 'out'), *SMALL]) == 2
+    error = capsys.readouterr().err
+    assert 'is not empty' in error
+    assert error.count('\n') == 1
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'says'),
+    [
+        (['--n-repeats', '9'], 'n_repeats'),
+        (['--isi', '3', '1'], 'isi'),
+        (['--snr', '-1'], 'snr'),
+        (['--stimuli-dir', '/nowhere/at/all'], '/nowhere/at/all'),
+    ],
+)
+def test_bad_arguments_are_one_line(arguments, says, tmp_path, capsys):
+    assert tools.main(['demo', str(tmp_path / 'out'), *arguments]) == 2
+    error = capsys.readouterr().err
+    assert says in error
+    assert error.count('\n') == 1
+    assert not (tmp_path / 'out').exists()
+
+
+def test_usage_errors_and_help(capsys):
+    assert tools.main([]) == 2
+    assert tools.main(['demo', 'x', '--paradigm', 'music']) == 2
+    assert tools.main(['demo', '--help']) == 0
+    out = capsys.readouterr().out
+    assert all(f'--{name}' in out for name in tools.DEMO_OPTIONS)
+
+
+def test_every_option_is_a_setting():
+    from bids_neurodecode.simulate.spec import SimulationSpec
+
+    assert {n.replace('-', '_') for n in tools.DEMO_OPTIONS} <= set(SimulationSpec.model_fields)
+
+
+def test_interrupted(monkeypatch, tmp_path, capsys):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr('bids_neurodecode.simulate.dataset.simulate_dataset', stop)
+    assert tools.main(['demo', str(tmp_path / 'out')]) == 130
+    assert capsys.readouterr().err.count('\n') == 1
+
+
+def test_presets(capsys):
+    assert tools.main(['presets', 'list']) == 0
+    assert 'default' in capsys.readouterr().out.split()
+    assert tools.main(['presets', 'show', 'default']) == 0
+    assert '[betas]' in capsys.readouterr().out
+    assert tools.main(['presets', 'show', 'nothing']) == 2
+    assert 'default' in capsys.readouterr().err
+
+
+def test_help_is_light():
+    """No heavy library is imported for the help."""
+    code = (
+        'import sys\n'
+        'from bids_neurodecode.cli import tools\n'
+        "tools.main(['demo', '--help'])\n"
+        "heavy = {'numpy', 'pydantic', 'nilearn', 'torch', 'pandas'} & set(sys.modules)\n"
+        'sys.exit(f"imported: {heavy}" if heavy else 0)\n'
+    )
+    start = time.process_time()
+    done = subprocess.run(
+        [sys.executable, '-c', code], capture_output=True, text=True, check=False
+    )
+    assert time.process_time() - start < 1
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,110 @@
+"""Methods text: says what was done, cites what it says, and nothing that was not done."""
+
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from bids_neurodecode.config import build_config
+from bids_neurodecode.errors import ReportError
+from bids_neurodecode.report.boilerplate import (
+    citation_files,
+    cited,
+    in_words,
+    methods,
+    read_bibliography,
+)
+
+
+def text_of(settings: dict[str, object] | None = None, **options: object) -> str:
+    config = build_config(settings or {})
+    given: dict[str, object] = {'paradigm': 'images', 'version': '1.0', **options}
+    return '\n'.join(methods(config, **given))  # type: ignore[arg-type]
+
+
+def test_bibliography_is_whole() -> None:
+    works = read_bibliography()
+    assert len(works) > 15
+    for key, work in works.items():
+        assert {'author', 'title', 'journal', 'year', 'volume', 'pages'} <= set(work.fields), key
+        assert work.fields['year'] in key
+        assert work.address.startswith('https://')
+        assert work.source.count('{') == work.source.count('}')
+    dois = [work.fields['doi'] for work in works.values() if 'doi' in work.fields]
+    assert len(set(dois)) == len(dois)
+    assert all(re.fullmatch(r'10\.\d{4,5}/\S+', doi) for doi in dois)
+
+
+def test_citations_in_words() -> None:
+    text = 'A [@kay2008identifying; @phipson2010permutation] and B [@allefeld2016prevalence].'
+    assert in_words(text) == (
+        'A (Kay et al., 2008; Phipson & Smyth, 2010) and B (Allefeld et al., 2016).'
+    )
+    assert 'Haynes, J.-D. (2016)' in read_bibliography()['allefeld2016prevalence'].text
+
+
+def test_unknown_key_is_refused() -> None:
+    with pytest.raises(ReportError, match="cites 'nobody1999x'"):
+        cited(('x [@nobody1999x]',))
+
+
+@pytest.mark.parametrize(
+    ('model', 'has', 'lacks'),
+    [
+        ('B', 'prince2022', 'kay2013glmdenoise'),
+        ('C', 'kay2013glmdenoise', 'rokem2020fracridge'),
+        ('D', 'rokem2020fracridge', 'hasson2004isc'),
+    ],
+)
+def test_only_the_model_that_ran_is_told(model: str, has: str, lacks: str) -> None:
+    for text in (text_of({'betas': {'model': model}}), text_of(betas_model=model)):
+        assert has in text
+        assert lacks not in text
+
+
+@pytest.mark.parametrize(
+    ('settings', 'options', 'words'),
+    [
+        ({'betas': {'model': 'D', 'tuning': 'all'}}, {}, 'on all trials, test trials included'),
+        ({'betas': {'model': 'D', 'n_components': 3}}, {}, 'fixed at 3'),
+        ({'betas': {'precomputed': 'nsd'}}, {}, 'taken from the derivatives dataset nsd'),
+        ({'selection': {'rule': 'top', 'fraction': 0.2}}, {}, 'top 20 %'),
+        ({'selection': {'measure': 'none'}}, {}, 'All voxels of the brain mask'),
+        ({}, {'rule': 'the brightest'}, 'Voxel selection: the brightest.'),
+        ({'evaluation': {'n_permutations': 500}}, {}, '500 permutations'),
+        (
+            {'evaluation': {'n_permutations': 0, 'n_bootstrap': 0}},
+            {},
+            'Scores were not tested.',
+        ),
+        ({}, {'paradigm': 'movie'}, 'delay of 5.2 s'),
+        ({'clean': {'high_pass': 'none'}}, {'paradigm': 'movie'}, 'No confounds were regressed'),
+        ({}, {'system': 'encoding'}, 'Responses were predicted from'),
+        ({}, {'derivatives': ('fmriprep',)}, 'esteban2019fmriprep'),
+        ({'atlas': {'name': 'Schaefer2018_desc-100Parcels7Networks'}}, {}, 'schaefer2018atlas'),
+    ],
+)
+def test_settings_show_in_the_text(
+    settings: dict[str, object], options: dict[str, object], words: str
+) -> None:
+    assert words in text_of(settings, **options)
+
+
+def test_no_setting_is_claimed_that_was_left_out() -> None:
+    text = text_of()
+    for word in ('fMRIPrep', 'TemplateFlow', 'intersubject'):
+        assert word not in text
+
+
+def test_citation_files_agree() -> None:
+    paragraphs = methods(build_config({}), paradigm='images', version='1.0')
+    files = citation_files((*paragraphs, 'x <b>&'))
+    assert set(files) == {'md', 'bib', 'html'}
+    keys = [work.key for work in cited(paragraphs)]
+    assert re.findall(r'^@\w+\{(\w+),', files['bib'], re.MULTILINE) == keys
+    for work in cited(paragraphs):
+        assert work.address in files['md']
+        assert work.address in files['html']
+    assert '[@' not in files['md']
+    assert 'x &lt;b&gt;&amp;' in files['html']
+    HTMLParser().feed(files['html'])

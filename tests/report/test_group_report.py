@@ -1,0 +1,130 @@
+"""The page of the group: means, intervals, who failed, and mean maps."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from bids_neurodecode.report.group import (
+    gather_metrics,
+    mean_map,
+    mean_score,
+    write_group_report,
+)
+from bids_neurodecode.report.participant import ParticipantResults
+from bids_neurodecode.report.reader import Reader
+
+VALUES = (0.5, 0.625, 0.8125)
+
+
+@pytest.fixture(scope='module')
+def group(
+    results: ParticipantResults, tmp_path_factory: pytest.TempPathFactory
+) -> list[ParticipantResults]:
+    folder = tmp_path_factory.mktemp('group')
+    table = pd.read_csv(results.metrics, sep='\t', keep_default_na=False)
+    members = []
+    for label, value in zip(('01', '02', '03'), VALUES, strict=True):
+        path = folder / f'{label}.tsv'
+        head = (table['model'] == 'ridge') & (table['metric'] == 'identification_top1')
+        table.assign(value=table['value'].mask(head, value)).to_csv(path, sep='\t', index=False)
+        maps = {key: results.maps[key] for key in ('tsnr', 'noiseceiling')}
+        members.append(replace(results, participant=label, metrics=path, maps=maps))
+    return members
+
+
+def test_page_holds_mean_interval_chance_and_failures(
+    group: list[ParticipantResults], tmp_path: Path
+) -> None:
+    html = tmp_path / 'group.html'
+    write_group_report(
+        group, html, tmp_path / 'figures', failures={'04': 'no <b>events</b> found'}
+    )
+    text = html.read_text('utf-8')
+    low, high = stats.t.interval(0.95, 2, np.mean(VALUES), stats.sem(VALUES))
+    assert f'mean {100 * np.mean(VALUES):.1f} %' in text
+    assert f'{100 * low:.1f} % to {100 * high:.1f} %' in text
+    assert 'chance 25.0 %' in text
+    assert '3 of 3 participants' in text
+    for value in VALUES:
+        assert f'>{100 * value:.1f} %</td>' in text
+    assert 'sub-04: no &lt;b&gt;events&lt;/b&gt; found' in text
+    assert '<script' not in text
+    names = {path.name for path in (tmp_path / 'figures').glob('*.svg')}
+    assert {'group_desc-tsnr_map.svg', 'group_desc-noiseceiling_map.svg'} <= names
+
+
+def test_same_group_gives_the_same_bytes(group: list[ParticipantResults], tmp_path: Path) -> None:
+    group = [replace(member, maps={'tsnr': member.maps['tsnr']}) for member in group[:2]]
+    pages = []
+    for name in 'ab':
+        (tmp_path / name).mkdir()
+        write_group_report(group, tmp_path / name / 'g.html', tmp_path / name / 'figures')
+        pages.append((tmp_path / name / 'g.html').read_bytes())
+    assert pages[0] == pages[1]
+
+
+def test_one_participant_has_no_interval(group: list[ParticipantResults], tmp_path: Path) -> None:
+    write_group_report(group[:1], tmp_path / 'g.html', tmp_path / 'figures')
+    text = (tmp_path / 'g.html').read_text('utf-8')
+    assert '1 participant with results' in text
+    assert '95 % interval 5' not in text
+    assert 'Mean maps' not in text
+
+
+def test_nobody_left(tmp_path: Path) -> None:
+    write_group_report([], tmp_path / 'g.html', tmp_path / 'figures', failures={'01': 'no events'})
+    text = (tmp_path / 'g.html').read_text('utf-8')
+    assert '0 participants with results, 1 without.' in text
+    assert 'sub-01: no events' in text
+
+
+def test_metrics_are_gathered_with_their_participant(group: list[ParticipantResults]) -> None:
+    table = gather_metrics([Reader(member) for member in group])
+    assert table.groupby('participant').size().to_dict() == {'01': 4, '02': 4, '03': 4}
+
+
+def test_mean_score_counts_only_the_better_side() -> None:
+    rows = pd.DataFrame(
+        {'metric': 'latent_mse', 'value': [0.5, 1.5, 2.0], 'chance': 1.0, 'p': [0.01, 0.01, 0.5]}
+    )
+    found = mean_score(rows)
+    assert found.n_significant == 1
+    assert found.mean == pytest.approx(4 / 3)
+    assert np.isnan(mean_score(rows.iloc[:1]).low)
+
+
+def test_mean_map_is_the_mean_where_all_have_voxels(
+    build: Callable[..., ParticipantResults], tmp_path: Path
+) -> None:
+    members = []
+    for name, value in (('a', 2.0), ('b', 4.0)):
+        member = build(tmp_path / name)
+        image = nib.load(member.maps['tsnr'])
+        volume = np.full(image.shape, value, dtype=np.float32)
+        path = tmp_path / f'{name}.nii.gz'
+        nib.Nifti1Image(volume, image.affine).to_filename(path)
+        members.append(replace(member, maps={'tsnr': path}))
+    found = mean_map(members, 'tsnr')
+    assert found is not None
+    mean, mask = (np.asarray(image.dataobj) for image in found)
+    assert np.unique(mean[mask > 0]).tolist() == [3.0]
+    assert mask.sum() == members[0].voxels.n_mask  # type: ignore[union-attr]
+
+
+def test_other_grids_have_no_mean(
+    build: Callable[..., ParticipantResults], tmp_path: Path
+) -> None:
+    first = build(tmp_path / 'a')
+    image = nib.load(first.maps['tsnr'])
+    moved = image.affine.copy()
+    moved[0, 3] += 5
+    path = tmp_path / 'moved.nii.gz'
+    nib.Nifti1Image(np.asarray(image.dataobj), moved).to_filename(path)
+    second = replace(first, maps={'tsnr': path})
+    assert mean_map([first, second], 'tsnr') is None
