@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Callable, Iterable
@@ -25,7 +26,9 @@ from bids_neurodecode.cli.validation import validate_dataset
 from bids_neurodecode.config import Config
 from bids_neurodecode.errors import InputError
 
-READ_ONCE = 'All {n} series were read once and checked in {seconds:.1f} s.'
+READ_ONCE = 'All {n} series were read once and checked.'
+READ_IN = 'Reading the series once took %.1f s'
+LOGGER = logging.getLogger('bids_neurodecode')
 VALIDATED = 'The schema validator found no error in {folder}.'
 NOT_VALIDATED = 'The raw dataset was not validated (--skip-bids-validation).'
 INVALID_OTHERS = 'Not valid BIDS, but not asked for: {labels}.'
@@ -136,8 +139,9 @@ def _with_values(inputs: DatasetInput, n_threads: int) -> DatasetInput:
         if reason is not None:
             failures.setdefault(label, reason)
     inputs = _without(inputs, failures)
-    took = time.monotonic() - start
-    return replace(inputs, notes=_also(inputs.notes, READ_ONCE.format(n=len(runs), seconds=took)))
+    # not a note: notes go into the report, which is the same whenever it is made
+    LOGGER.debug(READ_IN, time.monotonic() - start)
+    return replace(inputs, notes=_also(inputs.notes, READ_ONCE.format(n=len(runs))))
 
 
 def _reason(run: RunInput) -> str | None:

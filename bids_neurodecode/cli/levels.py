@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,16 @@ from bids_neurodecode.cli.exits import FAILED, NO_REPORT, OK
 from bids_neurodecode.cli.parser import Arguments
 from bids_neurodecode.cli.progress import Progress
 from bids_neurodecode.config import Config
+from bids_neurodecode.errors import ResourceError
 from bids_neurodecode.workflow.nodes import RunSettings
 from bids_neurodecode.workflow.run import Failure, PluginSettings
 
 LOGGER = logging.getLogger('bids_neurodecode')
 REPORT = 'report'
+IN_USE = (
+    'The work folder {folder} of sub-{label} is in use by another run. '
+    'Wait for it, or give another --work-dir.'
+)
 
 
 def participant_level(
@@ -37,7 +43,8 @@ def participant_level(
         for file in find_results(run.output_dir, labels, arguments.task_id):
             LOGGER.info('Report: %s', participant_report(file, run.output_dir))
         return OK
-    failures = run_and_watch(init_run_wf(inputs.participants, run), arguments)
+    with hold(run.work_dir, labels):
+        failures = run_and_watch(init_run_wf(inputs.participants, run), arguments)
     _write_stages(run, labels)
     for label in labels:
         if not any(failure.participant == label for failure in failures):
@@ -58,9 +65,31 @@ def group_level(arguments: Arguments, config: Config, inputs: DatasetInput, run_
     results = find_results(run.output_dir, arguments.participant_label, arguments.task_id)
     found = {file.parent.parent.name.removeprefix('sub-') for file in results}
     missing = _without_results(arguments, run.output_dir, found)
-    failures = run_and_watch(init_group_wf(results, missing, run), arguments)
+    with hold(run.work_dir, ['group']):
+        failures = run_and_watch(init_group_wf(results, missing, run), arguments)
     LOGGER.info('Report: %s', run.output_dir / 'group.html')
     return code_of(failures)
+
+
+@contextmanager
+def hold(work_dir: Path, labels: Sequence[str]) -> Iterator[None]:
+    """Keep other runs out of the work folders of these participants (or of the group).
+
+    Raises
+    ------
+    ResourceError
+        If another run is in one of them. The lock goes with its process, however that ends.
+    """
+    from filelock import FileLock, Timeout
+
+    with ExitStack() as stack:
+        for label in labels:
+            lock = FileLock(work_dir / f'.{label}.lock', timeout=0)
+            try:
+                stack.enter_context(lock)
+            except Timeout as error:
+                raise ResourceError(IN_USE.format(label=label, folder=work_dir)) from error
+        yield
 
 
 def run_and_watch(workflow: Any, arguments: Arguments) -> list[Failure]:

@@ -252,8 +252,7 @@ class _Run:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             self.model = VDVAE(self.config).to(self.device)
-        self.average = self._copy_of_weights()
-        self.best = self._copy_of_weights()
+        self.average, self.best = self._copy_of_weights(), self._copy_of_weights()
         self._skipped_in_a_row = 0
         self._optimizer = torch.optim.AdamW(
             self.model.parameters(),
@@ -271,7 +270,7 @@ class _Run:
         pictures = torch.from_numpy(batch.astype(np.float32)).to(self.device)
         loss = self.model.likelihood(pictures, noise).elbo.mean()
         self._optimizer.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         norm = float(
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
         )
@@ -338,16 +337,13 @@ class _Run:
 
     def _pictures(self, images: Uint8Array, rng: np.random.Generator) -> Uint8Array:
         """Take this step's pictures: each picture once before any comes again."""
-        first = self.step * self.settings.batch_size
-        rows = [self._row(position, len(images)) for position in range(first, first + self._n())]
-        batch = images[rows]
+        size = self.settings.batch_size
+        positions = range(self.step * size, (self.step + 1) * size)
+        batch = images[[self._row(position, len(images)) for position in positions]]
         if self.settings.mirror:
             mirrored = rng.random(len(batch)) < 0.5
             batch[mirrored] = batch[mirrored, :, ::-1]
         return batch
-
-    def _n(self) -> int:
-        return self.settings.batch_size
 
     def _row(self, position: int, n_images: int) -> int:
         epoch, place = divmod(position, n_images)

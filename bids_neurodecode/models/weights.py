@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
@@ -41,6 +42,7 @@ Progress = Callable[[int, int], None]
 _BLOCK = 1 << 20  # bytes read at once
 _FULL_DIGEST = 64  # hexadecimal digits
 _SHORTEST_DIGEST = 8
+_DIGEST = f'[0-9a-f]{{{_SHORTEST_DIGEST},{_FULL_DIGEST}}}'
 
 
 @dataclass(frozen=True)
@@ -106,22 +108,21 @@ class WeightsEntry:
         return folder if self.kind == 'hub' else folder / self.needs[0]
 
     def _wrong(self) -> str:
-        if not self.name or Path(self.name).name != self.name or Path(self.file).name != self.file:
-            return f'{self.name!r} or {self.file!r} is no plain name'
-        if self.kind not in {'file', 'hub'}:
-            return f'{self.name}: kind is {self.kind!r}, not file or hub'
-        if not self.licence:
-            return f'{self.name}: a licence is missing'
-        if self.kind == 'file' and not (self.urls and self.file):
-            return f'{self.name}: urls and file are needed'
-        if self.kind == 'hub' and not (self.repo and self.requires):
-            return f'{self.name}: repo and requires are needed'
         digits = self.sha256
-        if digits and not _SHORTEST_DIGEST <= len(digits) <= _FULL_DIGEST:
-            return f'{self.name}: sha256 needs {_SHORTEST_DIGEST} to {_FULL_DIGEST} digits'
-        if set(digits) - set('0123456789abcdef'):
-            return f'{self.name}: sha256 must be lower-case hexadecimal digits'
-        return ''
+        plain = all(Path(name).name == name for name in (self.name, self.file))
+        checks = {
+            f'{self.name!r} or {self.file!r} is no plain name': bool(self.name) and plain,
+            'kind is neither file nor hub': self.kind in {'file', 'hub'},
+            'a licence is missing': bool(self.licence),
+            'urls and file are needed': self.kind == 'hub' or bool(self.urls and self.file),
+            'repo and requires are needed': self.kind == 'file'
+            or bool(self.repo and self.requires),
+            f'sha256 needs {_SHORTEST_DIGEST} to {_FULL_DIGEST} lower-case hexadecimal digits': (
+                not digits or re.fullmatch(_DIGEST, digits) is not None
+            ),
+        }
+        wrong = [reason for reason, passed in checks.items() if not passed]
+        return f'{self.name}: {wrong[0]}' if wrong else ''
 
 
 @dataclass(frozen=True)
@@ -365,7 +366,9 @@ def _entry(table: Mapping[str, Any]) -> WeightsEntry:
     if unknown:
         msg = f'{table.get("name")}: unknown key {unknown[0]}'
         raise ValueError(msg)
-    plain = {key: tuple(v) if isinstance(v, list) else v for key, v in table.items()}
+    plain: dict[str, Any] = {
+        key: tuple(v) if isinstance(v, list) else v for key, v in table.items()
+    }
     return WeightsEntry(**plain)
 
 

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 NOT_FETCHED = (
     'Cannot fetch the weights {name!r} from {source}: {reason}. Try again (a download goes on '
-    'where it stopped), or copy them by hand and use "bids_neurodecode-tools weights import {name} '
-    'PATH".'
+    'where it stopped), or copy them by hand and use "bids_neurodecode-tools weights import '
+    '{name} PATH".'
 )
 WRONG_FILE = (
     'The weights {name!r} from {source} are not the published ones: {reason}. '
@@ -177,9 +177,7 @@ def _import_file(entry: WeightsEntry, source: Path, folder: Path) -> None:
         # the published file's hash is not known from its converted form
         record_files(folder, str(source), '' if converted else found)
         return
-    part = folder / f'.{entry.file}.part'
-    shutil.copyfile(source, part)
-    part.replace(folder / entry.file)
+    _copy(source, folder / entry.file)
     record_files(folder, str(source), found)
 
 
@@ -260,19 +258,22 @@ def _compare_with_tree(entry: WeightsEntry, folder: Path, tree: list[Any], sourc
 
 
 def _import_repository(entry: WeightsEntry, source: Path, folder: Path) -> None:
-    for name in entry.requires:
-        if not (source / name).is_file():
-            raise InputError(LACKS.format(path=source, name=entry.name, file=name))
+    for required in entry.requires:
+        if not (source / required).is_file():
+            raise InputError(LACKS.format(path=source, name=entry.name, file=required))
     for file in sorted(source.rglob('*')):
         name = file.relative_to(source)
         hidden = any(part.startswith('.') for part in name.parts)
-        if not file.is_file() or hidden or not _wanted(entry, name.as_posix()):
-            continue
-        target = folder / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        part = target.with_name(f'.{target.name}.part')
-        shutil.copyfile(file, part)
-        part.replace(target)
+        if file.is_file() and not hidden and _wanted(entry, name.as_posix()):
+            _copy(file, folder / name)
+
+
+def _copy(file: Path, target: Path) -> None:
+    """Copy a file, whole or not at all."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f'.{target.name}.part')
+    shutil.copyfile(file, part)
+    part.replace(target)
 
 
 def _wanted(entry: WeightsEntry, name: str) -> bool:

@@ -20,10 +20,15 @@ from bids_neurodecode.report.style import BLUE, GREY, RED, WIDTH, new_figure, st
 if TYPE_CHECKING:
     import nibabel as nib
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure, SubFigure
+    from matplotlib.figure import Figure
 
 Volume = npt.NDArray[np.floating[Any]]
 Mask = npt.NDArray[np.bool_]
+
+GAP, TITLE = 0.06, 0.17
+"""Inches between slices, and above each for its title."""
+MAP_WIDTH = 5.2
+"""Inches that the slices of a map may take; colour bar and histogram need the rest."""
 
 OTHER_GRID = 'The {what} is of shape {shape}; the map beside it is of shape {expected}.'
 
@@ -181,13 +186,15 @@ def plot_map(
     kept = None if selected is None else (_on_grid(selected, volume.shape, 'selection') > 0)
     values = volume[inside & np.isfinite(volume)]
     low, high = color_limits(values, spec)
-    figure, left, right = _map_and_histogram(inside, affine, n_slices)
-    axes = _draw_slices(left, inside, affine, n_slices, grey)
+    layout = _Layout.of(inside, affine, n_slices, MAP_WIDTH)
+    height = max(layout.height, 2.4)
+    figure = new_figure(height, layout='none')
+    panels = _draw_slices(figure, inside, affine, layout, grey, left=0.1)
     shown = np.where(inside, volume, np.nan)
     artist: Any = None
-    for axis, z, crop in axes:
+    for axis, z in panels:
         artist = axis.imshow(
-            shown[:, :, z][crop].T,
+            shown[:, :, z][layout.crop].T,
             origin='lower',
             cmap=spec.colormap,
             vmin=low,
@@ -195,12 +202,15 @@ def plot_map(
             interpolation='nearest',
             aspect=_aspect(affine),
         )
-        _draw_outline(axis, inside[:, :, z][crop], '#9ca3af')
-    left.colorbar(
-        artist, ax=[a for a, _, _ in axes], label=spec.label, shrink=0.9, pad=0.02, aspect=24
+        _draw_outline(axis, inside[:, :, z][layout.crop], '#9ca3af')
+    bar = figure.colorbar(
+        artist, cax=_add_axes(figure, 0.2 + layout.width, 0.3, 0.12, height - 0.6)
     )
+    bar.set_label(spec.label)
     chosen = None if kept is None else volume[inside & kept & np.isfinite(volume)]
-    _draw_histogram(right.subplots(), values, chosen, spec)
+    _draw_histogram(
+        _add_axes(figure, WIDTH - 2.4, 0.45, 2.25, height - 0.75), values, chosen, spec
+    )
     return figure
 
 
@@ -216,14 +226,15 @@ def plot_selection(
     volume, affine = canonical(selected)
     inside = _on_grid(mask, volume.shape, 'mask') > 0
     grey = None if background is None else _on_grid(background, volume.shape, 'background')
-    n_columns, _, height = _panel_size(inside, affine, n_slices, WIDTH - 0.4)
-    figure = new_figure(_rows(inside, n_slices, n_columns) * height + 0.5)
+    layout = _Layout.of(inside, affine, n_slices, WIDTH - 0.2)
+    figure = new_figure(layout.height, layout='none')
+    panels = _draw_slices(figure, inside, affine, layout, grey, left=(WIDTH - layout.width) / 2)
     from matplotlib.colors import ListedColormap
 
-    for axis, z, crop in _draw_slices(figure, inside, affine, n_slices, grey, width=WIDTH - 0.4):
+    for axis, z in panels:
         chosen = np.where((volume[:, :, z] > 0) & inside[:, :, z], 1.0, np.nan)
         axis.imshow(
-            chosen[crop].T,
+            chosen[layout.crop].T,
             origin='lower',
             cmap=ListedColormap(['#E69F00']),
             vmin=0,
@@ -232,7 +243,7 @@ def plot_selection(
             aspect=_aspect(affine),
             alpha=0.9,
         )
-        _draw_outline(axis, inside[:, :, z][crop], 'white')
+        _draw_outline(axis, inside[:, :, z][layout.crop], 'white')
     return figure
 
 
@@ -248,13 +259,14 @@ def plot_parcels(
     volume, affine = canonical(labels)
     inside = _on_grid(mask, volume.shape, 'mask') > 0
     grey = None if background is None else _on_grid(background, volume.shape, 'background')
-    n_columns, _, height = _panel_size(inside, affine, n_slices, WIDTH - 0.4)
-    figure = new_figure(_rows(inside, n_slices, n_columns) * height + 0.5)
+    layout = _Layout.of(inside, affine, n_slices, WIDTH - 0.2)
+    figure = new_figure(layout.height, layout='none')
+    panels = _draw_slices(figure, inside, affine, layout, grey, left=(WIDTH - layout.width) / 2)
     # neighbouring numbers are neighbouring regions: spread them over the colours
     colors = np.where(volume > 0, (volume * 7) % 20, np.nan)
-    for axis, z, crop in _draw_slices(figure, inside, affine, n_slices, grey, width=WIDTH - 0.4):
+    for axis, z in panels:
         axis.imshow(
-            colors[:, :, z][crop].T,
+            colors[:, :, z][layout.crop].T,
             origin='lower',
             cmap='tab20',
             vmin=0,
@@ -346,59 +358,74 @@ def _crop(mask: Mask) -> tuple[slice, slice]:
     return bounds[0], bounds[1]
 
 
-def _panel_size(
-    mask: Mask, affine: npt.NDArray[np.float64], n_slices: int, width: float
-) -> tuple[int, float, float]:
-    """Return the number of columns, and width and height of one panel in inches."""
-    shown = mask[_crop(mask)]
-    ratio = shown.shape[1] * _aspect(affine) / shown.shape[0]
-    n = len(choose_slices(mask, n_slices))
-    n_columns = min(n, 6 if n > 4 else max(n, 1))
-    panel = min(width / n_columns, 3.2 / ratio, 4.2)
-    return n_columns, panel, panel * ratio + 0.16
+@dataclass(frozen=True)
+class _Layout:
+    """Where the slices go: sizes in inches, the slices, and the in-plane box that is shown."""
+
+    slices: tuple[int, ...]
+    crop: tuple[slice, slice]
+    n_columns: int
+    panel_width: float
+    panel_height: float
+
+    @classmethod
+    def of(
+        cls, mask: Mask, affine: npt.NDArray[np.float64], n_slices: int, width: float
+    ) -> _Layout:
+        """Fit the slices of a mask into a width."""
+        crop = _crop(mask)
+        shown = mask[crop]
+        ratio = shown.shape[1] * _aspect(affine) / shown.shape[0]
+        slices = tuple(choose_slices(mask, n_slices))
+        n_columns = min(len(slices), 6 if len(slices) > 4 else 4)
+        panel = min((width - GAP * (n_columns - 1)) / n_columns, 3.0 / ratio, 4.2)
+        return cls(slices, crop, n_columns, panel, panel * ratio)
+
+    @property
+    def width(self) -> float:
+        return self.n_columns * (self.panel_width + GAP) - GAP
+
+    @property
+    def height(self) -> float:
+        n_rows = math.ceil(len(self.slices) / self.n_columns)
+        return n_rows * (self.panel_height + TITLE) + 0.15
 
 
-def _rows(mask: Mask, n_slices: int, n_columns: int) -> int:
-    return math.ceil(len(choose_slices(mask, n_slices)) / n_columns)
-
-
-def _map_and_histogram(
-    mask: Mask, affine: npt.NDArray[np.float64], n_slices: int
-) -> tuple[Figure, SubFigure, SubFigure]:
-    n_columns, _, height = _panel_size(mask, affine, n_slices, 0.68 * WIDTH - 0.9)
-    figure = new_figure(max(2.3, _rows(mask, n_slices, n_columns) * height + 0.35))
-    parts = figure.subfigures(1, 2, squeeze=False, width_ratios=(0.7, 0.3))[0]
-    return figure, parts[0], parts[1]
+def _add_axes(figure: Figure, left: float, bottom: float, width: float, height: float) -> Axes:
+    """Add axes at a place in inches from the lower left."""
+    across, up = figure.get_size_inches()
+    axes: Axes = figure.add_axes((left / across, bottom / up, width / across, height / up))
+    return axes
 
 
 def _draw_slices(
-    figure: Figure | SubFigure,
+    figure: Figure,
     mask: Mask,
     affine: npt.NDArray[np.float64],
-    n_slices: int,
+    layout: _Layout,
     background: Volume | None,
     *,
-    width: float = 0.68 * WIDTH - 0.9,
-) -> list[tuple[Axes, int, tuple[slice, slice]]]:
-    """Draw the grey slices; return each panel with its slice and the box that it shows."""
-    chosen = choose_slices(mask, n_slices)
-    crop = _crop(mask)
-    n_columns, _, _ = _panel_size(mask, affine, n_slices, width)
-    n_rows = math.ceil(len(chosen) / n_columns)
-    axes = np.atleast_1d(
-        figure.subplots(n_rows, n_columns, gridspec_kw={'wspace': 0.03, 'hspace': 0.03})
-    ).ravel()
+    left: float,
+) -> list[tuple[Axes, int]]:
+    """Draw the grey slices, ``left`` inches from the side; return each panel with its slice."""
     center = np.asarray(mask.shape) / 2
+    top = (figure.get_size_inches()[1] + layout.height) / 2 - 0.05
     panels = []
-    for axis in axes:
+    for number, z in enumerate(layout.slices):
+        row, column = divmod(number, layout.n_columns)
+        axis = _add_axes(
+            figure,
+            left + column * (layout.panel_width + GAP),
+            top - (row + 1) * (layout.panel_height + TITLE),
+            layout.panel_width,
+            layout.panel_height,
+        )
         axis.set_axis_off()
-    for axis, z in zip(axes, chosen, strict=False):
-        shown = mask[:, :, z][crop].T
         if background is None:
-            grey: Volume = shown.astype(float) * 0.3
+            grey: Volume = mask[:, :, z][layout.crop].T.astype(float) * 0.3
             low, high = 0.0, 1.0
         else:
-            grey = background[:, :, z][crop].T
+            grey = background[:, :, z][layout.crop].T
             low, high = (float(v) for v in np.percentile(background[mask], (1, 99.5)))
         axis.imshow(
             grey,
@@ -411,7 +438,7 @@ def _draw_slices(
         )
         height = (affine @ [center[0], center[1], z, 1])[2]
         axis.set_title(f'z = {height:.0f} mm', fontsize=6.5, weight='normal', loc='center', pad=2)
-        panels.append((axis, z, crop))
+        panels.append((axis, z))
     for name, side in (('L', 'left'), ('R', 'right')):
         panels[0][0].set_title(name, fontsize=6.5, weight='bold', loc=side, pad=2)
     return panels

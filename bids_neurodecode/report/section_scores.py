@@ -88,6 +88,8 @@ def _confusion(reader: Reader) -> Iterable[Block]:
 
 
 def _parcels(reader: Reader) -> Iterable[Block]:
+    from pandas.api.types import is_numeric_dtype
+
     table = read_table(reader.results.parcels)
     if table is None or table.empty:
         return
@@ -95,7 +97,7 @@ def _parcels(reader: Reader) -> Iterable[Block]:
         tuple(f'{v:.3f}' if isinstance(v, float) else str(v) for v in row)
         for row in table.itertuples(index=False)
     )
-    numeric = frozenset(i for i, kind in enumerate(table.dtypes) if np.issubdtype(kind, np.number))
+    numeric = frozenset(i for i, kind in enumerate(table.dtypes) if is_numeric_dtype(kind))
     columns = tuple(str(c) for c in table.columns)
     yield Table(columns, rows, f'Scores of {len(rows)} parcels', numeric, folded=True)
 

@@ -92,8 +92,22 @@ def to_svg(figure: Figure) -> bytes:
     """Return the figure as SVG, the same bytes for the same figure."""
     buffer = io.BytesIO()
     with figure_style():
+        _settle(figure)
         figure.savefig(buffer, format='svg', metadata={'Date': None, 'Creator': None})
     return buffer.getvalue()
+
+
+def _settle(figure: Figure) -> None:
+    """Lay the figure out once and round where its axes are.
+
+    The layout solver's last digits vary from run to run, and identifiers are made from them.
+    """
+    if figure.get_layout_engine() is None:
+        return
+    figure.draw_without_rendering()
+    figure.set_layout_engine('none')
+    for axis in figure.axes:
+        axis.set_position([round(value, 5) for value in axis.get_position(original=True).bounds])
 
 
 def percent(share: float, digits: int = 1) -> str:

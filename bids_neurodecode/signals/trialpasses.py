@@ -214,7 +214,9 @@ def inspect(work: Work) -> tuple[BoolArray, npt.NDArray[np.float32]]:
             part = np.asarray(values[:, voxels])
             low, high = part.min(axis=0), part.max(axis=0)
             usable[voxels] &= np.isfinite(low) & np.isfinite(high) & (low < high)
-            mean[voxels] += np.where(usable[voxels], part.sum(axis=0, dtype=np.float64), 0)
+            with np.errstate(invalid='ignore'):  # infinities of both signs, left out below
+                total = part.sum(axis=0, dtype=np.float64)
+            mean[voxels] += np.where(usable[voxels], total, 0)
     mean /= sum(work.design.n_volumes)
     usable &= mean != 0
     return usable, np.where(usable, mean, np.nan).astype(np.float32)

@@ -126,10 +126,7 @@ def simulate_films(
     ]
     tr = spec.repetition_time
     scale = _root_mean_square([truth.detrended_sd(s, tr) for s in signals])
-    noise_sd = np.hypot(
-        fields.sd if real is None else real.series.std(axis=0),
-        _root_mean_square([truth.detrended_sd(n.structured, tr) for n in noises]),
-    )
+    noise_sd = _root_mean_square([truth.detrended_sd(n.random + n.structured, tr) for n in noises])
     signal_sd = voxels.ncsnr * np.where(noise_sd > 0, noise_sd, 1.0)
     gain = signal_sd / np.where(scale > 0, scale, np.inf)
     series = [_to_series(brain, s * gain, n) for s, n in zip(signals, noises, strict=True)]

@@ -12,7 +12,7 @@ import io
 import json
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -27,8 +27,15 @@ NOT_PICTURES = 'Pictures must be uint8 of shape (n, h, w, 3) with n at least 1; 
 BAD_FEATURES = (
     'The feature extractor {name!r} returned {found} for {n} pictures; it must be (n, n_features).'
 )
+UNPAIRED = 'There must be one caption a picture: {pictures} pictures, {captions} captions.'
 
-_EXTRACTORS = {'gabor': ('bids_neurodecode.stimuli.gabor', 'GaborPyramid')}
+_EXTRACTORS = {
+    'gabor': ('bids_neurodecode.stimuli.gabor', 'GaborPyramid'),
+    'clip': ('bids_neurodecode.stimuli.pretrained', 'clip'),
+    'dinov2': ('bids_neurodecode.stimuli.pretrained', 'dinov2'),
+    'blip': ('bids_neurodecode.stimuli.pretrained', 'blip'),
+}
+_CAPTIONED = {'blip-caption': ('bids_neurodecode.stimuli.pretrained', 'blip_caption')}
 _DIGEST = 32  # bytes of SHA-256 behind the array in a cache file
 
 Float32Array = npt.NDArray[np.float32]
@@ -53,9 +60,33 @@ class FeatureExtractor(Protocol):
         """Turn pictures (n, h, w, 3) into features (n, n_features)."""
 
 
+class CaptionedExtractor(Protocol):
+    """What turns pictures with captions into features, the same way every time."""
+
+    @property
+    def name(self) -> str:
+        """The extractor's name in the registry."""
+
+    @property
+    def version(self) -> str:
+        """Changes whenever the same parameters give other numbers."""
+
+    @property
+    def params(self) -> Mapping[str, Any]:
+        """Every parameter that the features depend on; JSON can hold it."""
+
+    def transform(self, images: npt.NDArray[np.uint8], texts: Sequence[str]) -> Float32Array:
+        """Turn pictures (n, h, w, 3) with n captions into features (n, n_features)."""
+
+
 def extractor_names() -> tuple[str, ...]:
     """Return the names that :func:`get_extractor` knows, sorted."""
     return tuple(sorted(_EXTRACTORS))
+
+
+def captioned_names() -> tuple[str, ...]:
+    """Return the names that :func:`get_captioned_extractor` knows, sorted."""
+    return tuple(sorted(_CAPTIONED))
 
 
 def get_extractor(name: str, **params: Any) -> FeatureExtractor:
@@ -66,14 +97,21 @@ def get_extractor(name: str, **params: Any) -> FeatureExtractor:
     ArgumentsError
         If no extractor has that name, or a parameter is unknown or out of range.
     """
-    if name not in _EXTRACTORS:
-        raise ArgumentsError(
-            UNKNOWN_EXTRACTOR.format(name=name, names=', '.join(extractor_names()))
-        )
-    module, attribute = _EXTRACTORS[name]
+    return cast('FeatureExtractor', _make(_EXTRACTORS, name, params))
+
+
+def get_captioned_extractor(name: str, **params: Any) -> CaptionedExtractor:
+    """Make an extractor that reads captions too; errors as :func:`get_extractor`."""
+    return cast('CaptionedExtractor', _make(_CAPTIONED, name, params))
+
+
+def _make(table: Mapping[str, tuple[str, str]], name: str, params: Mapping[str, Any]) -> Any:
+    if name not in table:
+        raise ArgumentsError(UNKNOWN_EXTRACTOR.format(name=name, names=', '.join(sorted(table))))
+    module, attribute = table[name]
     make = getattr(importlib.import_module(module), attribute)
     try:
-        return cast('FeatureExtractor', make(**params))
+        return make(**params)
     except TypeError as error:
         raise ArgumentsError(BAD_PARAMETERS.format(name=name, reason=error)) from error
 
@@ -112,38 +150,83 @@ def extract_features(
     DataError
         If the pictures or what the extractor returns have the wrong shape.
     """
+    _check_pictures(images)
+    files = _cache_files(cache_dir, extractor, images, None)
+
+    def transform(rows: list[int]) -> Float32Array:
+        return extractor.transform(images[rows])
+
+    return _extract(transform, extractor.name, files, batch_size, progress)
+
+
+def extract_captioned_features(
+    images: npt.NDArray[np.uint8],
+    captions: Sequence[str],
+    extractor: CaptionedExtractor,
+    *,
+    cache_dir: Path | None = None,
+    batch_size: int = 64,
+    progress: Callable[[int, int], None] | None = None,
+) -> Float32Array:
+    """Turn pictures with one caption each into features; see :func:`extract_features`."""
+    _check_pictures(images)
+    if len(captions) != len(images):
+        raise DataError(UNPAIRED.format(pictures=len(images), captions=len(captions)))
+    files = _cache_files(cache_dir, extractor, images, captions)
+
+    def transform(rows: list[int]) -> Float32Array:
+        return extractor.transform(images[rows], [captions[row] for row in rows])
+
+    return _extract(transform, extractor.name, files, batch_size, progress)
+
+
+def _check_pictures(images: npt.NDArray[Any]) -> None:
     if images.ndim != 4 or images.shape[-1] != 3 or images.dtype != np.uint8 or not len(images):
         raise DataError(NOT_PICTURES.format(found=f'{images.dtype} {images.shape}'))
-    files: list[Path | None] = [None] * len(images)
-    if cache_dir is not None:
-        files = [_cache_file(cache_dir, extractor, image) for image in images]
+
+
+def _extract(
+    transform: Callable[[list[int]], Float32Array],
+    name: str,
+    files: Sequence[Path | None],
+    batch_size: int,
+    progress: Callable[[int, int], None] | None,
+) -> Float32Array:
     rows = [None if file is None else _read(file) for file in files]
     missing = [index for index, row in enumerate(rows) if row is None]
     for start in range(0, len(missing), batch_size):
         batch = missing[start : start + batch_size]
-        values = np.asarray(extractor.transform(images[batch]), dtype=np.float32)
+        values = np.asarray(transform(batch), dtype=np.float32)
         if values.ndim != 2 or len(values) != len(batch):
-            raise DataError(
-                BAD_FEATURES.format(name=extractor.name, found=values.shape, n=len(batch))
-            )
+            raise DataError(BAD_FEATURES.format(name=name, found=values.shape, n=len(batch)))
         for index, row in zip(batch, values, strict=True):
             rows[index] = row
             file = files[index]
             if file is not None:
                 _write(file, row)
         if progress is not None:
-            progress(len(images) - len(missing) + start + len(batch), len(images))
+            progress(len(rows) - len(missing) + start + len(batch), len(rows))
     return np.stack([row for row in rows if row is not None])
 
 
-def _cache_file(folder: Path, extractor: FeatureExtractor, image: npt.NDArray[np.uint8]) -> Path:
-    recipe = json.dumps(
-        [extractor.name, extractor.version, dict(extractor.params), image.shape], sort_keys=True
-    )
-    digest = hashlib.sha256(recipe.encode())
-    digest.update(np.ascontiguousarray(image).tobytes())
-    key = digest.hexdigest()
-    return folder / extractor.name / key[:2] / f'{key}.npy'
+def _cache_files(
+    folder: Path | None,
+    extractor: FeatureExtractor | CaptionedExtractor,
+    images: npt.NDArray[np.uint8],
+    captions: Sequence[str] | None,
+) -> list[Path | None]:
+    """Return the file of each row: named by the recipe and the content, bit by bit."""
+    if folder is None:
+        return [None] * len(images)
+    recipe = [extractor.name, extractor.version, dict(extractor.params), images.shape[1:]]
+    files: list[Path | None] = []
+    for row, image in enumerate(images):
+        words = [] if captions is None else [captions[row]]
+        digest = hashlib.sha256(json.dumps(recipe + words, sort_keys=True).encode())
+        digest.update(np.ascontiguousarray(image).tobytes())
+        key = digest.hexdigest()
+        files.append(folder / extractor.name / key[:2] / f'{key}.npy')
+    return files
 
 
 def _read(file: Path) -> Float32Array | None:

@@ -266,7 +266,9 @@ def _judge(
         n_bootstrap=evaluation.n_bootstrap,
         confidence=evaluation.confidence,
     )
-    r2, _ = summary(r2_by_column(truth, scaled))
+    r2, _ = summary(
+        r2_by_column(_center_within(samples.values[rows], units), _center_within(predicted, units))
+    )
     finite = int(np.isfinite(r).sum())
 
     def score(metric: str, value: float, model: str = 'ridge', **more: Any) -> Score:
@@ -334,6 +336,16 @@ def _showings(table: pd.DataFrame) -> npt.NDArray[np.str_]:
     if 'showing' in table.columns:
         return table['showing'].astype(str).to_numpy(dtype=str)
     return (table['run'].astype(str) + '#' + table['film'].astype(str)).to_numpy(dtype=str)
+
+
+def _center_within(
+    values: npt.NDArray[np.floating[Any]], labels: npt.NDArray[np.str_]
+) -> FloatArray:
+    """Take the mean of each showing out: levels of runs are not what a film predicts."""
+    out = np.array(values, dtype=np.float64)
+    for label in np.unique(labels):
+        out[labels == label] -= out[labels == label].mean(axis=0)
+    return out
 
 
 def _standardize_within(

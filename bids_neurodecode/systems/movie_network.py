@@ -297,7 +297,9 @@ def to_chunks(batch: Tensor, min_max: bool) -> Tensor:
     """Turn a batch of bytes into the encoder's input; values are that already."""
     import torch
 
-    return asto_chunks(batch, min_max=min_max) if batch.dtype == torch.uint8 else batch.float()
+    from bids_neurodecode.stimuli.filmstore import as_chunks
+
+    return as_chunks(batch, min_max=min_max) if batch.dtype == torch.uint8 else batch.float()
 
 
 def _on_bytes(objective: nn.Module, min_max: bool) -> nn.Module:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import nibabel as nib
 import numpy as np
-from nipype.interfaces.base import BaseInterfaceInputSpec, File, isdefined, traits
+from nipype.interfaces.base import BaseInterfaceInputSpec, File, InputMultiPath, isdefined, traits
 
 from bids_neurodecode._version import __version__
 from bids_neurodecode.bids.names import PRODUCTS
@@ -41,7 +41,7 @@ class WriteFilmsInput(BaseInterfaceInputSpec):
     mask = File(exists=True, mandatory=True)
     mean_bold = File(exists=True, mandatory=True)
     tsnr = File(exists=True, mandatory=True)
-    aligned = traits.List(File(exists=True), mandatory=True)
+    aligned = InputMultiPath(File(exists=True), mandatory=True)
     showings = File(exists=True, mandatory=True)
     metrics = File(exists=True, mandatory=True)
     pearsonr = File(exists=True, mandatory=True)
@@ -53,7 +53,7 @@ class WriteFilmsInput(BaseInterfaceInputSpec):
     encode_info = File(exists=True, mandatory=True)
     atlas_labels = File(exists=True)
     atlas_table = File(exists=True)
-    parcels = traits.List(File(exists=True))
+    parcels = InputMultiPath(File(exists=True))
 
 
 class WriteFilms(Stage):

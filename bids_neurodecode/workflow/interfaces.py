@@ -10,6 +10,7 @@ from nipype.interfaces.base import (
     BaseInterfaceInputSpec,
     Directory,
     File,
+    InputMultiPath,
     OutputMultiPath,
     TraitedSpec,
     isdefined,
@@ -274,7 +275,7 @@ class DecodeInput(BaseInterfaceInputSpec):
     participant = traits.Str(mandatory=True, desc='record of the participant, as JSON')
     settings = traits.Str(mandatory=True, desc='all settings, as JSON')
     betas = File(exists=True, mandatory=True)
-    tuned = traits.List(File(exists=True), mandatory=True)
+    tuned = InputMultiPath(File(exists=True), mandatory=True)
     mask = File(exists=True, mandatory=True)
     trials = File(exists=True, mandatory=True)
     parts = File(exists=True, mandatory=True)

@@ -66,7 +66,7 @@ class WritePicturesInput(BaseInterfaceInputSpec):
     betas = File(exists=True, mandatory=True)
     beta_maps = InputMultiPath(File(exists=True), mandatory=True)
     beta_info = File(exists=True, mandatory=True)
-    reliability_maps = traits.List(File(exists=True))
+    reliability_maps = InputMultiPath(File(exists=True))
     metrics = File(exists=True, mandatory=True)
     predictions = File(exists=True, mandatory=True)
     null = File(exists=True, mandatory=True)
@@ -76,7 +76,7 @@ class WritePicturesInput(BaseInterfaceInputSpec):
     decode_info = File(exists=True, mandatory=True)
     atlas_labels = File(exists=True)
     atlas_table = File(exists=True)
-    parcels = traits.List(File(exists=True))
+    parcels = InputMultiPath(File(exists=True))
 
 
 class WriteOutput(TraitedSpec):

@@ -16,9 +16,10 @@ import sys
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
+from traceback import format_exception
 from typing import Any
 
-from nipype.pipeline.plugins.multiproc import MultiProcPlugin, run_node
+from nipype.pipeline.plugins.multiproc import MultiProcPlugin
 
 KILLED = (
     'bids_neurodecode.errors.ResourceError: A worker was killed while it ran {node} '
@@ -35,6 +36,21 @@ def _prepare_worker(cwd: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if sys.platform == 'linux':
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _run_node(node: Any, updatehash: bool, taskid: int) -> dict[str, Any]:
+    """Run a node in a worker; what went wrong comes back as text, whenever it went wrong.
+
+    Nipype's own function loses the error of a node that fails before it has a result file.
+    """
+    answer: dict[str, Any] = {'result': None, 'traceback': None, 'taskid': taskid}
+    try:
+        answer['result'] = node.run(updatehash=updatehash)
+    except BaseException as error:
+        answer['traceback'] = format_exception(error)
+        if isinstance(error, KeyboardInterrupt | SystemExit):
+            raise
+    return answer
 
 
 class ResilientMultiProc(MultiProcPlugin):
@@ -58,10 +74,10 @@ class ResilientMultiProc(MultiProcPlugin):
         self._taskid += 1
         taskid: int = self._taskid
         try:
-            future = self.pool.submit(run_node, node, updatehash, taskid)
+            future = self.pool.submit(_run_node, node, updatehash, taskid)
         except BrokenProcessPool:
             self._replace_pool()
-            future = self.pool.submit(run_node, node, updatehash, taskid)
+            future = self.pool.submit(_run_node, node, updatehash, taskid)
         future.add_done_callback(partial(self._collect, taskid, node.fullname, node.mem_gb))
         self._task_obj[taskid] = future
         return taskid

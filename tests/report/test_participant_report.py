@@ -193,7 +193,7 @@ def test_settings_of_matplotlib_and_its_figures_are_left_alone(
     import matplotlib.pyplot as plt
 
     with mpl.rc_context({'font.size': 17, 'svg.hashsalt': 'mine', 'axes.facecolor': 'red'}):
-        write(replace(results, maps={}), tmp_path)
+        write(replace(results, maps={}, metrics=None, predictions=None), tmp_path)
         assert mpl.rcParams['font.size'] == 17
         assert mpl.rcParams['svg.hashsalt'] == 'mine'
     assert not plt.get_fignums()

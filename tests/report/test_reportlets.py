@@ -52,13 +52,12 @@ def test_map_shows_the_values_of_the_mask_alone() -> None:
     figure = brain.plot_map(
         image_of(volume), brain.MAPS['tsnr'], mask=image_of(mask), background=image_of(volume)
     )
-    left, right = figure.subfigs
-    panels = [axis for axis in left.axes if axis.images]
+    panels = [axis for axis in figure.axes if axis.images]
     assert len(panels) == 2, 'slices without voxels are left out'
     shown = np.concatenate([np.ma.compressed(axis.images[-1].get_array()) for axis in panels])
     wanted = volume[mask > 0].astype(np.float32)
     assert np.sort(shown[np.isfinite(shown)]) == pytest.approx(np.sort(wanted))
-    heights = [patch.get_height() for patch in right.axes[0].patches]
+    heights = [patch.get_height() for patch in figure.axes[-1].patches]
     assert 95 <= sum(heights) <= 100.001
     assert [axis.get_title(loc='center') for axis in panels] == ['z = 5 mm', 'z = 10 mm']
 
@@ -72,7 +71,7 @@ def test_left_is_left_whatever_the_storage() -> None:
         figure = brain.plot_map(
             image_of(volume, affine), brain.MAPS['tsnr'], mask=image_of(mask, affine)
         )
-        panel = next(axis for axis in figure.subfigs[0].axes if axis.images)
+        panel = figure.axes[0]
         assert (panel.images[-1].get_array()[:, column] == 1).all()
         assert panel.get_title(loc='left') == 'L'
 
@@ -82,7 +81,7 @@ def test_constant_and_empty_maps_are_drawn() -> None:
     for volume in (np.zeros(mask.shape), np.full(mask.shape, np.nan)):
         for key in ('tsnr', 'hrfindex', 'pearsonr'):
             spec = brain.MAPS[key]
-            assert brain.plot_map(image_of(volume), spec, mask=image_of(mask)).subfigs
+            assert brain.plot_map(image_of(volume), spec, mask=image_of(mask)).axes
 
 
 def test_other_grid_is_refused() -> None:

@@ -317,7 +317,7 @@ def test_bad_voxels_are_left_out_and_told(small):
     series, *rest = small[0]
     bad = [run.copy() for run in series]
     bad[1][3, 4] = np.nan
-    bad[2][9, 5] = np.inf
+    bad[2][9, 5], bad[2][8, 5] = np.inf, -np.inf
     bad[0][:, 6] = 0
     bad[1][:, 6] = 0
     bad[2][:, 6] = 0

@@ -62,7 +62,7 @@ def test_joint_network_is_above_chance(joint, data):
 
 
 def test_joint_network_reconstructs(joint, data):
-    film, responses = (x[16:] for x in data[2:])
+    film = data[2][16:]
     frames = joint.reconstruct(joint.predict(film))
     truth = target_frames(film)
     assert frames.shape == truth.shape == (24, 24, 24, 3)
