@@ -32,6 +32,7 @@ ENV PATH=/opt/bids_neurodecode/bin:/usr/local/bin:/usr/bin:/bin \
     PYTHONDONTWRITEBYTECODE=1 \
     USER=neurodecode \
     LOGNAME=neurodecode \
+    HF_HUB_OFFLINE=1 \
     TEMPLATEFLOW_HOME=/opt/templateflow \
     TEMPLATEFLOW_AUTOUPDATE=off
 # the default work folder is ./work

@@ -7,7 +7,7 @@
 #   GLMSINGLE      1 installs the reference GLMsingle package from its pinned source
 #   TEMPLATES      TemplateFlow templates to put into the image where there is a network
 set -euo pipefail
-export DEBIAN_FRONTEND=noninteractive PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
+export DEBIAN_FRONTEND=noninteractive PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_USE_PEP517=1 PIP_ROOT_USER_ACTION=ignore
 here=$(cd "$(dirname "$0")" && pwd)
 prefix=/opt/bids_neurodecode
 home=/opt/templateflow
@@ -48,7 +48,7 @@ dependencies() {
     cuda) PIP_FIND_LINKS='' install torch ;;
     *) PIP_FIND_LINKS='' install --extra-index-url "https://download.pytorch.org/whl/$torch" torch ;;
   esac
-  "$prefix/bin/python" - "$torch" <<'PYTHON'
+  "$prefix/bin/python" -W ignore - "$torch" <<'PYTHON'
 import sys
 
 import torch

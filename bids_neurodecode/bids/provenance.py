@@ -6,7 +6,7 @@ import json
 import os
 import platform
 from collections.abc import Mapping, Sequence
-from importlib import metadata
+from importlib import metadata, resources
 from pathlib import Path
 from typing import Any
 
@@ -179,3 +179,11 @@ def _write_descriptions(path: Path) -> None:
 
     rows = [(f'desc-{name}', text) for name, text in sorted(DESCRIPTIONS.items())]
     write_tsv(path, pd.DataFrame(rows, columns=['desc_id', 'description']))
+
+
+def pybids_config() -> str:
+    """Return the path of a pybids configuration that knows the entities of our outputs.
+
+    ``BIDSLayout(out, is_derivative=True, config=['bids', 'derivatives', pybids_config()])``
+    """
+    return str(resources.files('bids_neurodecode') / 'data' / 'pybids.json')

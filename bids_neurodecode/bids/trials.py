@@ -123,29 +123,30 @@ def film_table(runs: Sequence[RunInput]) -> pd.DataFrame:
     """
     import pandas as pd
 
-    parts = []
+    parts: list[pd.DataFrame] = []
     for number, run in enumerate(runs):
         events = read_events(run.events)
         shown = events[events['stim_file'].notna()].sort_values('onset', kind='stable')
         if shown.empty:
             raise DataError(NO_TRIALS.format(file=run.events))
-        for event in shown.itertuples(index=False):
+        times = shown[['onset', 'duration']].to_numpy(dtype=float)
+        for (start, duration), film in zip(times, shown['stim_file'].astype(str), strict=True):
             # a rounding error of the duration does not cost a volume
-            n_samples = int(np.floor(float(event.duration) / run.repetition_time + 1e-6))
-            left = (run.n_volumes - 1) - float(event.onset) / run.repetition_time
+            n_samples = int(np.floor(duration / run.repetition_time + 1e-6))
+            left = (run.n_volumes - 1) - start / run.repetition_time
             n_samples = max(0, min(n_samples, int(np.floor(left + 1e-6)) + 1))
             onset = np.arange(n_samples) * run.repetition_time
             parts.append(
                 pd.DataFrame(
                     {
-                        'stimulus': [f'{event.stim_file}#{i:05d}' for i in range(n_samples)],
-                        'film': str(event.stim_file),
+                        'stimulus': [f'{film}#{i:05d}' for i in range(n_samples)],
+                        'film': film,
                         'onset': onset.round(6),
                         'run': number,
                         'run_label': run.label,
                         'session': run.entities.get('ses', '1'),
                         'showing': len(parts),
-                        'run_onset': (onset + float(event.onset)).round(6),
+                        'run_onset': (onset + start).round(6),
                     }
                 )
             )

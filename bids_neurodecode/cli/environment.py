@@ -1,4 +1,4 @@
-"""What libraries read from the environment, set before they are imported and for the workers.
+"""What libraries read from the environment, set before they are imported, for the workers too.
 
 No cache goes to HOME, which may not be writable in a container, nor to a fixed place below
 ``/tmp``, which may be another user's.
@@ -16,13 +16,10 @@ CACHES = {
     'NUMBA_CACHE_DIR': 'numba',
     'TORCHINDUCTOR_CACHE_DIR': 'torchinductor',
     'TRITON_CACHE_DIR': 'triton',
-    'HF_HOME': 'huggingface',
-    'TEMPLATEFLOW_HOME': 'templateflow',
-    'XDG_CACHE_HOME': 'xdg',
 }
 """Variables and the folders below the cache that they name, where the user set none."""
-HOME_CACHES = ('TEMPLATEFLOW_HOME', 'HF_HOME')
-"""Caches that people share between runs: they stay in HOME where that can be written."""
+SHARED_CACHES = {'TEMPLATEFLOW_HOME': 'templateflow', 'HF_HOME': 'huggingface'}
+"""The same for what people share between runs: kept in HOME where that can be written."""
 NIPYPE_CONFIG = """[logging]
 workflow_level = {level}
 utils_level = {level}
@@ -35,37 +32,39 @@ check_version = false
 """
 
 
-def prepare_environment(caches: Path, *, threads: int = 1, nipype_level: str = 'CRITICAL') -> None:
-    """Set what libraries read at import or in workers: threads, and folders they may write to.
+def set_environment(caches: Path, *, threads: int = 1) -> None:
+    """Set variables; no folder is made (the libraries make them when they need them).
 
     Parameters
     ----------
     caches
-        Folder of the caches; it is made.
+        Folder below which the caches are.
     threads
         Threads of one process.
-    nipype_level
-        Level of Nipype's own messages.
     """
     for name in THREADS:
         os.environ[name] = str(threads)
-    at_home = os.access(Path.home(), os.W_OK)
-    for name, folder in CACHES.items():
-        if name in HOME_CACHES and at_home:
-            continue
+    home = Path('~').expanduser() if 'HOME' in os.environ else None
+    at_home = home is not None and os.access(home, os.W_OK)
+    for name, folder in (CACHES | ({} if at_home else SHARED_CACHES)).items():
         os.environ.setdefault(name, str(caches / folder))
-        Path(os.environ[name]).mkdir(parents=True, exist_ok=True)
-    _configure_nipype(caches / 'nipype', nipype_level)
-    # user names of containers are numbers, and getpass, on which torch and Nipype rely, wants names
+    # the users of containers may have a number and no name; torch and Nipype ask for one
     user = os.environ.get('LOGNAME') or os.environ.get('USER') or 'user'
     os.environ.setdefault('LOGNAME', user)
     os.environ.setdefault('USER', user)
-    # a run never downloads weights
-    os.environ.setdefault('HF_HUB_OFFLINE', '1')
+    os.environ.setdefault('NIPYPE_NO_ET', '1')
 
 
-def _configure_nipype(folder: Path, level: str) -> None:
-    """Write the file that Nipype reads its levels of logging from, in workers too."""
+def configure_nipype(folder: Path, *, level: str) -> None:
+    """Write the file that Nipype reads its levels of logging from, in workers too.
+
+    Parameters
+    ----------
+    folder
+        Folder of the file; it is made.
+    level
+        Level of Nipype's own messages (``INFO``, ``CRITICAL``).
+    """
     folder.mkdir(parents=True, exist_ok=True)
     # renamed into place: another process may be reading it
     handle, name = tempfile.mkstemp(dir=folder)
@@ -73,4 +72,3 @@ def _configure_nipype(folder: Path, level: str) -> None:
         stream.write(NIPYPE_CONFIG.format(level=level))
     Path(name).replace(folder / 'nipype.cfg')
     os.environ['NIPYPE_CONFIG_DIR'] = str(folder)
-    os.environ.setdefault('NIPYPE_NO_ET', '1')

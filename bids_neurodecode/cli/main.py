@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import sys
 import uuid
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bids_neurodecode._version import __version__
+from bids_neurodecode.cli.environment import configure_nipype, set_environment
 from bids_neurodecode.cli.exits import INTERRUPTED, OK, exit_code
 from bids_neurodecode.cli.parser import Arguments, parse_arguments, settings_from
 from bids_neurodecode.errors import NeurodecodeError
@@ -21,16 +21,6 @@ if TYPE_CHECKING:
     from bids_neurodecode.config import Config
 
 LOGGER = logging.getLogger('bids_neurodecode')
-NIPYPE_CONFIG = """[logging]
-workflow_level = {level}
-utils_level = {level}
-interface_level = {level}
-log_to_file = false
-
-[execution]
-crashfile_format = txt
-check_version = false
-"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -67,6 +57,8 @@ def _run(arguments: Arguments, config: Config) -> int:
 
     _log_to_terminal(arguments.verbose)
     LOGGER.info('bids_neurodecode %s, %s level', __version__, arguments.analysis_level)
+    caches = arguments.work_dir / 'cache'
+    set_environment(caches, threads=arguments.omp_nthreads or 1)
     inputs = check_all(arguments, config)
     if arguments.dry_run:
         from bids_neurodecode.cli.describe import describe
@@ -76,35 +68,13 @@ def _run(arguments: Arguments, config: Config) -> int:
     for note in inputs.notes:
         LOGGER.info('%s', note)
     run_id = f'{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:8]}'
-    _prepare_environment(arguments)
+    configure_nipype(caches / 'nipype', level='INFO' if arguments.verbose > 1 else 'CRITICAL')
     _log_to_file(arguments.output_dir / 'logs' / f'{run_id}.log')
     LOGGER.debug('Command: %s', ' '.join(sys.argv))
     from bids_neurodecode.cli.levels import group_level, participant_level
 
     level = participant_level if arguments.analysis_level == 'participant' else group_level
     return level(arguments, config, inputs, run_id)
-
-
-def _prepare_environment(arguments: Arguments) -> None:
-    """Set what libraries read at import or in workers: threads, and folders they may write to."""
-    threads = str(arguments.omp_nthreads or 1)
-    for name in ('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS', 'MKL_NUM_THREADS'):
-        os.environ[name] = threads
-    caches = arguments.work_dir / 'cache'
-    for name, folder in (
-        ('MPLCONFIGDIR', 'matplotlib'),
-        ('NUMBA_CACHE_DIR', 'numba'),
-    ):
-        os.environ.setdefault(name, str(caches / folder))
-        Path(os.environ[name]).mkdir(parents=True, exist_ok=True)
-    # Nipype reads its levels of logging from a file only, in workers too
-    nipype = caches / 'nipype'
-    nipype.mkdir(parents=True, exist_ok=True)
-    level = 'INFO' if arguments.verbose > 1 else 'CRITICAL'
-    (nipype / 'nipype.cfg').write_text(NIPYPE_CONFIG.format(level=level), encoding='utf-8')
-    os.environ['NIPYPE_CONFIG_DIR'] = str(nipype)
-    os.environ.setdefault('NIPYPE_NO_ET', '1')
-    os.environ.setdefault('LOGNAME', os.environ.get('USER', 'user'))
 
 
 def _log_to_terminal(verbose: int) -> None:

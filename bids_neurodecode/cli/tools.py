@@ -1,4 +1,4 @@
-"""``bids_neurodecode-tools``: simulated datasets and the presets of settings."""
+"""``bids_neurodecode-tools``: what helps before and around a run."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from bids_neurodecode._version import __version__
+from bids_neurodecode.cli.slurm import add_slurm_parser
+from bids_neurodecode.cli.weights import add_weights_parser
 from bids_neurodecode.errors import ArgumentsError, NeurodecodeError
 
 EXIT_OK = 0
@@ -39,12 +41,16 @@ DEMO_OPTIONS: dict[str, tuple[Callable[[str], Any], str]] = {
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
-        prog='bids_neurodecode-tools', description='Simulated datasets and presets.'
+        prog='bids_neurodecode-tools',
+        description='Simulated datasets, presets, pretrained weights, and scripts for clusters.',
     )
     parser.add_argument('--version', action='version', version=__version__)
     commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
     _add_demo(commands)
     _add_presets(commands)
+    add_weights_parser(commands)
+    add_slurm_parser(commands)
+    _add_boutiques(commands)
     return parser
 
 
@@ -78,6 +84,13 @@ def _add_presets(commands: Any) -> None:
     show.set_defaults(run=_show_preset)
 
 
+def _add_boutiques(commands: Any) -> None:
+    boutiques = commands.add_parser(
+        'boutiques', help='print the Boutiques descriptor (boutiques.json) of the program'
+    )
+    boutiques.set_defaults(run=_boutiques)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a sub-command.
 
@@ -89,21 +102,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0 all well, 2 bad arguments or input, 130 interrupted.
+        0 all well, 1 a check failed, 2 bad arguments or input, 130 interrupted.
     """
     try:
         options = build_parser().parse_args(argv)
     except SystemExit as stop:  # argparse leaves by itself, with 0 for help and 2 for errors
         return EXIT_OK if stop.code in {0, None} else EXIT_ARGUMENTS
     try:
-        options.run(options)
+        return options.run(options) or EXIT_OK
     except NeurodecodeError as error:
         print(f'{options.command}: {error}', file=sys.stderr)
         return EXIT_ARGUMENTS
     except KeyboardInterrupt:
         print(INTERRUPTED, file=sys.stderr)
         return EXIT_INTERRUPTED
-    return EXIT_OK
 
 
 def _demo(options: argparse.Namespace) -> None:
@@ -134,6 +146,13 @@ def _show_preset(options: argparse.Namespace) -> None:
     if options.name not in names:
         raise ArgumentsError(UNKNOWN_PRESET.format(name=options.name, presets=', '.join(names)))
     print(build_config(read_settings(options.name), source=options.name).to_toml(), end='')
+
+
+def _boutiques(options: argparse.Namespace) -> None:
+    del options
+    from bids_neurodecode.cli.boutiques import descriptor_json
+
+    print(descriptor_json(), end='')
 
 
 if __name__ == '__main__':

@@ -47,7 +47,7 @@ NOT_WRITABLE = 'The folder of weights {folder} cannot be written: {reason}.'
 
 _TIMEOUT = (10, 60)  # seconds to connect, and between two packets
 _ATTEMPTS = 3
-_BLOCK = 1 << 20
+_BLOCK = 1 << 16  # bytes; a broken connection loses the block under way
 _VALIDATORS = ('ETag', 'Last-Modified')
 
 

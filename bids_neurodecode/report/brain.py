@@ -439,8 +439,9 @@ def _draw_slices(
         height = (affine @ [center[0], center[1], z, 1])[2]
         axis.set_title(f'z = {height:.0f} mm', fontsize=6.5, weight='normal', loc='center', pad=2)
         panels.append((axis, z))
-    for name, side in (('L', 'left'), ('R', 'right')):
-        panels[0][0].set_title(name, fontsize=6.5, weight='bold', loc=side, pad=2)
+    first = panels[0][0]
+    first.set_title('L', fontsize=6.5, weight='bold', loc='left', pad=2)
+    first.set_title('R', fontsize=6.5, weight='bold', loc='right', pad=2)
     return panels
 
 

@@ -107,7 +107,8 @@ def _settle(figure: Figure) -> None:
     figure.draw_without_rendering()
     figure.set_layout_engine('none')
     for axis in figure.axes:
-        axis.set_position([round(value, 5) for value in axis.get_position(original=True).bounds])
+        left, bottom, width, height = (round(v, 5) for v in axis.get_position(True).bounds)
+        axis.set_position((left, bottom, width, height))
 
 
 def percent(share: float, digits: int = 1) -> str:

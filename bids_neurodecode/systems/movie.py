@@ -177,7 +177,7 @@ def encode_films(
         Frame features, one row a sample of ``samples``.
     """
     showings = _showings(samples.table)
-    measured = np.isfinite(samples.values).all(axis=1)
+    measured = np.asarray(np.isfinite(samples.values).all(axis=1))
 
     def fit(rows: npt.NDArray[np.intp]) -> FilmEncoder:
         rows = rows[measured[rows]]

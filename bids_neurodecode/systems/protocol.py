@@ -90,7 +90,7 @@ def choose_film_split(table: pd.DataFrame, settings: SplitSettings) -> tuple[Spl
         return split, f'split in time: the last {share} of every film, after {settings.gap:g} s'
     split = split_by_group(
         table,
-        cast(Literal['run', 'session', 'film', 'stimulus'], by),
+        by,
         n_folds=settings.n_folds,
         test_fraction=settings.test_fraction,
     )

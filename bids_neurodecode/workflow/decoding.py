@@ -100,20 +100,19 @@ def save_model(
     path: Path, result: Decoding, participant: ParticipantInput, config: Config
 ) -> None:
     """Write the final decoder as safetensors with the voxels that it takes, and its card."""
-    from safetensors.numpy import save
+    from bids_neurodecode.models.storage import save_arrays
 
     decoder = result.decoder
-    arrays = {name: np.ascontiguousarray(values) for name, values in decoder.state().items()}
-    arrays['mask'] = result.selection.keep.astype(np.uint8)
-    metadata = {
+    arrays = decoder.state() | {'mask': result.selection.keep.astype(np.uint8)}
+    description = {
         'kind': 'linear-decoder',
         'version': __version__,
-        'library': '\n'.join(decoder.library),
+        'library': list(decoder.library),
         'measure': decoder.measure,
         'extractor': config.features.extractor,
-        'image_size': str(config.features.image_size),
+        'image_size': config.features.image_size,
     }
-    path.write_bytes(save(arrays, metadata))
+    save_arrays(path, arrays, description)
     write_text(path.with_name('model.md'), model_card(result, participant, config))
 
 

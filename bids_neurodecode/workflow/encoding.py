@@ -83,7 +83,7 @@ def encode(
 
 def save_encoder(path: Path, encoder: Any, keep: npt.NDArray[np.bool_]) -> None:
     """Write the final encoder as safetensors, with the voxels that it predicts."""
-    from safetensors.numpy import save
+    from bids_neurodecode.models.storage import save_arrays
 
     parts = {
         'space': encoder.space.state(),
@@ -91,15 +91,13 @@ def save_encoder(path: Path, encoder: Any, keep: npt.NDArray[np.bool_]) -> None:
         'responses': {'mean': encoder.responses.mean, 'scale': encoder.responses.scale},
     }
     arrays = {
-        f'{part}.{name}': np.ascontiguousarray(values)
-        for part, state in parts.items()
-        for name, values in state.items()
+        f'{part}.{name}': values for part, state in parts.items() for name, values in state.items()
     }
     arrays['delays'] = np.asarray(encoder.delays)
     arrays['keep'] = keep.astype(np.uint8)
-    metadata = {
+    description = {
         'kind': 'film-encoder',
         'version': __version__,
-        'repetition_time': str(encoder.repetition_time),
+        'repetition_time': encoder.repetition_time,
     }
-    path.write_bytes(save(arrays, metadata))
+    save_arrays(path, arrays, description)

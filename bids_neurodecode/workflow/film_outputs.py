@@ -199,9 +199,10 @@ class WriteFilms(Stage):
 
 def predicted_mask(mask: Path, model: Path) -> VoxelMask:
     """Return the voxels that a saved encoder predicts."""
-    from safetensors.numpy import load_file
+    from bids_neurodecode.models.storage import load_arrays
 
-    return VoxelMask.load(mask).restrict(load_file(model)['keep'].astype(bool))
+    arrays, _ = load_arrays(model)
+    return VoxelMask.load(mask).restrict(arrays['keep'].astype(bool))
 
 
 __all__ = ['WriteFilms']

@@ -124,8 +124,7 @@ def test_every_kind_learns_a_planted_map(kind):
         optimizer.step()
     with torch.no_grad():
         held_out = (model.eval()(x[192:]) - y[192:]).square().mean() / y[192:].var()
-    # 0.35 with attention and convolutions on 192 samples; 1 is what a constant gets
-    print(kind, float(held_out))
+    # from 0.04 (regions) to 0.53 (convolutions along units without an order); a constant gets 1
     assert float(held_out) < 0.75
 
 

@@ -76,6 +76,25 @@ def test_left_is_left_whatever_the_storage() -> None:
         assert panel.get_title(loc='left') == 'L'
 
 
+@pytest.mark.real
+def test_real_single_slice(shared: Path) -> None:
+    folder = shared / 'data' / 'haxby2001' / 'derivatives' / 'fmriprep' / 'sub-01' / 'func'
+    stem = folder / 'sub-01_task-objectviewing_run-01_desc-'
+    bold = nib.load(f'{stem}preproc_bold.nii.gz')
+    mask = nib.load(f'{stem}brain_mask.nii.gz')
+    series = np.asarray(bold.dataobj, dtype=np.float64)
+    mean, deviation = series.mean(axis=-1), series.std(axis=-1)
+    tsnr = np.divide(mean, deviation, out=np.zeros_like(mean), where=deviation > 0)
+    figure = brain.plot_map(
+        image_of(tsnr, bold.affine),
+        brain.MAPS['tsnr'],
+        mask=mask,
+        background=image_of(mean, bold.affine),
+    )
+    shown = np.ma.filled(figure.axes[0].images[-1].get_array(), np.nan)
+    assert np.isfinite(shown).sum() == (np.asarray(mask.dataobj) > 0).sum()
+
+
 def test_constant_and_empty_maps_are_drawn() -> None:
     mask = np.ones((4, 4, 1))
     for volume in (np.zeros(mask.shape), np.full(mask.shape, np.nan)):

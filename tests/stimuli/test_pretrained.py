@@ -57,9 +57,15 @@ def blip_folder(tmp_path_factory):
 
     folder = tmp_path_factory.mktemp('blip')
     torch.manual_seed(0)
-    text = {**SMALL, 'encoder_hidden_size': 24, 'vocab_size': len(WORDS) + 2}
+    vision = {**SMALL, 'initializer_range': 0.2}  # the default is next to nothing
+    text = {
+        **SMALL,
+        'initializer_range': 0.2,
+        'encoder_hidden_size': 24,
+        'vocab_size': len(WORDS) + 2,
+    }
     text = {k: v for k, v in text.items() if k not in {'image_size', 'patch_size'}}
-    model = BlipForImageTextRetrieval(BlipConfig(text_config=text, vision_config=SMALL))
+    model = BlipForImageTextRetrieval(BlipConfig(text_config=text, vision_config=vision))
     model.save_pretrained(folder)
     BlipImageProcessorPil(size={'height': 32, 'width': 32}).save_pretrained(folder)
     vocabulary = OrderedDict((word, number) for number, word in enumerate(WORDS))

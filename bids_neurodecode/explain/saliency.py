@@ -1,0 +1,162 @@
+"""Which voxels a reconstruction depends on, and in which regions they lie (arXiv 2507.12009)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bids_neurodecode.errors import DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch import Tensor, nn
+
+UNPAIRED = 'There must be one frame a response: {responses} responses, {frames} frames.'
+BAD_FRAMES = 'Frames must be (n, height, width, 3) in [0, 1]; these are {found}.'
+BAD_LABELS = 'There must be one region label a voxel: {voxels} voxels, {labels} labels.'
+BAD_TOP = 'The share of most salient voxels must lie between 0 and 1; it is {found}.'
+NO_SALIENCY = 'No voxel has any saliency: the reconstruction does not depend on the responses.'
+
+FloatArray = npt.NDArray[np.float64]
+
+
+def voxel_saliency(
+    decoder: nn.Module,
+    responses: npt.NDArray[np.floating[Any]],
+    frames: npt.NDArray[np.floating[Any]],
+    *,
+    batch_size: int = 32,
+    progress: Callable[[int, int], None] | None = None,
+) -> FloatArray:
+    """Saliency of each voxel for the reconstruction of a film.
+
+    The sum over volumes of the absolute derivative, by the response of the voxel, of the
+    structural similarity of decoded and true frame, both stretched to [0, 1].
+
+    Parameters
+    ----------
+    decoder
+        From responses (n, n_voxels), in its own units, to frames (n, 3, height, width).
+    responses
+        What the decoder is fed, (n_samples, n_voxels): predicted or measured.
+    frames
+        The true frames, (n_samples, height, width, 3) in [0, 1].
+    batch_size
+        Volumes at once.
+    progress
+        Called with (volumes done, all volumes).
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (n_voxels,), not negative.
+
+    Raises
+    ------
+    DataError
+        If frames and responses do not fit each other.
+    """
+    import torch
+    from captum.attr import Saliency
+
+    n = len(responses)
+    if len(frames) != n:
+        raise DataError(UNPAIRED.format(responses=n, frames=len(frames)))
+    if frames.ndim != 4 or frames.shape[-1] != 3 or frames.min() < 0 or frames.max() > 1:
+        raise DataError(BAD_FRAMES.format(found=frames.shape))
+    device = next(decoder.parameters()).device
+    was_training = decoder.training
+    decoder.eval()
+    method = Saliency(_similarity(decoder))
+    total = np.zeros(responses.shape[1])
+    for start in range(0, n, batch_size):
+        rows = slice(start, start + batch_size)
+        seen = torch.tensor(responses[rows], dtype=torch.float32, device=device)
+        truth = torch.tensor(frames[rows], dtype=torch.float32, device=device)
+        slopes = method.attribute(
+            seen.requires_grad_(), additional_forward_args=truth.permute(0, 3, 1, 2)
+        )
+        total += slopes.double().sum(0).cpu().numpy()
+        if progress is not None:
+            progress(min(start + batch_size, n), n)
+    decoder.train(was_training)
+    return total
+
+
+def saliency_by_region(
+    saliency: FloatArray,
+    labels: npt.ArrayLike,
+    names: Mapping[int, str],
+    *,
+    top: float = 0.2,
+) -> pd.DataFrame:
+    """Attribute the most salient voxels to regions.
+
+    Parameters
+    ----------
+    saliency
+        Shape (n_voxels,).
+    labels
+        The region of each voxel, (n_voxels,), integers.
+    names
+        Names of regions; voxels of other labels are ``other``.
+    top
+        Share of the voxels that count as most salient.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row a region, the most over-represented first: ``region``, ``n_voxels``, ``share`` (of
+        the most salient voxels), ``size`` (share of all voxels), ``relative`` (share over size: 1
+        is what chance gives, as large regions win by count), ``mean_relative`` (mean saliency of
+        the region over that of all voxels).
+
+    Raises
+    ------
+    DataError
+        If the labels do not fit, or no voxel is salient.
+    """
+    import pandas as pd
+
+    region = np.asarray(labels)
+    if region.shape != saliency.shape:
+        raise DataError(BAD_LABELS.format(voxels=saliency.shape, labels=region.shape))
+    if not 0 < top <= 1:
+        raise DataError(BAD_TOP.format(found=top))
+    if not saliency.max() > 0:
+        raise DataError(NO_SALIENCY)
+    n_top = max(1, round(top * len(saliency)))
+    chosen = np.zeros(len(saliency), dtype=bool)
+    chosen[np.argsort(-saliency, kind='stable')[:n_top]] = True
+    rows = []
+    named = {int(code): names.get(int(code), 'other') for code in np.unique(region)}
+    for name in sorted(set(named.values())):
+        inside = np.isin(region, [code for code, n in named.items() if n == name])
+        share, size = float(inside[chosen].mean()), float(inside.mean())
+        rows.append(
+            {
+                'region': name,
+                'n_voxels': int(inside.sum()),
+                'share': share,
+                'size': size,
+                'relative': share / size,
+                'mean_relative': float(saliency[inside].mean() / saliency.mean()),
+            }
+        )
+    table = pd.DataFrame(rows).sort_values('relative', ascending=False, kind='stable')
+    return table.reset_index(drop=True)
+
+
+def _similarity(decoder: nn.Module) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return the similarity of stretched frames as a function of responses: (n,)."""
+    from bids_neurodecode.models.losses import ssim
+    from bids_neurodecode.models.perceptual import stretch
+
+    def similarity(responses: Tensor, frames: Tensor) -> Tensor:
+        decoded = stretch(decoder(responses), (1, 2, 3))
+        return ssim(decoded, stretch(frames, (1, 2, 3)))
+
+    return similarity

@@ -1,0 +1,59 @@
+"""Models on disk: safetensors whose bytes depend on their content alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bids_neurodecode.errors import InputError
+
+KEY = 'bids_neurodecode'
+"""The one entry of the metadata: with more, safetensors writes them in a random order."""
+
+NOT_OURS = '{file} is no model of this program ({reason}). Give one that it wrote.'
+
+
+def save_arrays(
+    path: Path, arrays: Mapping[str, npt.NDArray[Any]], description: Mapping[str, Any]
+) -> None:
+    """Write arrays and what they are.
+
+    Parameters
+    ----------
+    path
+        A ``.safetensors`` file.
+    arrays
+        By name.
+    description
+        What JSON can hold.
+    """
+    from safetensors.numpy import save
+
+    contiguous = {name: np.ascontiguousarray(arrays[name]) for name in sorted(arrays)}
+    path.write_bytes(save(contiguous, {KEY: json.dumps(description, sort_keys=True)}))
+
+
+def load_arrays(path: Path) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
+    """Read what :func:`save_arrays` wrote: the arrays, and what they are.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read or is not such a file.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, 'numpy') as file:
+            metadata = file.metadata() or {}
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        description: dict[str, Any] = json.loads(metadata[KEY])
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        reason = ' '.join(str(error).split())
+        raise InputError(NOT_OURS.format(file=path, reason=reason)) from error
+    return arrays, description
