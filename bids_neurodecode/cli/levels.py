@@ -7,20 +7,29 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bids_neurodecode.bids.records import DatasetInput
+from bids_neurodecode.bids.records import DatasetInput, ParticipantInput
 from bids_neurodecode.cli.exits import FAILED, NO_REPORT, OK
 from bids_neurodecode.cli.parser import Arguments
 from bids_neurodecode.cli.progress import Progress
 from bids_neurodecode.config import Config
-from bids_neurodecode.errors import ResourceError
+from bids_neurodecode.errors import ArgumentsError, InputError, ResourceError
 from bids_neurodecode.workflow.nodes import RunSettings
 from bids_neurodecode.workflow.run import Failure, PluginSettings
 
 LOGGER = logging.getLogger('bids_neurodecode')
 REPORT = 'report'
+NO_FILM_PREDICTION = (
+    'Participant {label} saw films: predict mode applies picture decoders only, as yet. '
+    'Use --mode train.'
+)
+WHICH_MODEL = (
+    'No one linear model of sub-{label} and its task in {folder} (found: {found}). '
+    'Give the output folder of a training run of the same participant with --models-from.'
+)
 IN_USE = (
     'The work folder {folder} of sub-{label} is in use by another run. '
     'Wait for it, or give another --work-dir.'
@@ -35,6 +44,9 @@ def participant_level(
     from bids_neurodecode.workflow.reports import find_results, participant_report
 
     run = run_settings(arguments, config, inputs, run_id)
+    if arguments.models_from is not None:
+        models = {p.label: find_model(arguments.models_from, p) for p in inputs.participants}
+        run = replace(run, models=models)
     _write_dataset(arguments, config, inputs)
     labels = [participant.label for participant in inputs.participants]
     if arguments.boilerplate_only:
@@ -54,6 +66,25 @@ def participant_level(
     if inputs.failures:
         return FAILED
     return code_of(failures)
+
+
+def find_model(folder: Path, participant: ParticipantInput) -> Path:
+    """Return the trained decoder of a participant.
+
+    Raises
+    ------
+    InputError
+        If there is none, or several and none of them of the participant's task.
+    """
+    label = participant.label
+    if participant.paradigm != 'images':
+        raise ArgumentsError(NO_FILM_PREDICTION.format(label=label))
+    files = sorted((folder / f'sub-{label}' / 'models').glob('*_desc-linear_model.safetensors'))
+    same = [file for file in files if f'_task-{participant.task}_' in file.name]
+    if len(same) == 1 or len(files) == 1:
+        return (same or files)[0]
+    found = ', '.join(file.name for file in files) or 'none'
+    raise InputError(WHICH_MODEL.format(label=label, folder=folder, found=found))
 
 
 def group_level(arguments: Arguments, config: Config, inputs: DatasetInput, run_id: str) -> int:
@@ -139,7 +170,8 @@ def run_settings(
     import hashlib
 
     key = '\n'.join([str(inputs.bids_dir), *(str(p) for p in inputs.derivatives.values())])
-    name = hashlib.sha256(f'{key}\n{arguments.output_dir}'.encode()).hexdigest()[:12]
+    key += f'\n{arguments.output_dir}\n{arguments.mode}'
+    name = hashlib.sha256(key.encode()).hexdigest()[:12]
     work_dir = arguments.work_dir / name
     if arguments.clean_workdir and work_dir.exists():
         shutil.rmtree(work_dir)

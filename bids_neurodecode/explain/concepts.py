@@ -1,4 +1,4 @@
-"""Concept activation vectors: does a network's output depend on a concept that people name?
+"""Concept activation vectors: whether an output depends on a concept that people name.
 
 A concept is a set of pictures or chunks. Its vector is the normal of a linear classifier between
 the activations of these and of random ones; the output is sensitive to it if it changes along
@@ -182,7 +182,7 @@ def concept_sensitivity(
 def layer_activations(
     network: nn.Module, layer: str, inputs: Tensor, *, batch_size: int = 16
 ) -> npt.NDArray[np.float32]:
-    """Activations of a layer, averaged over positions (and time): (n, n_channels).
+    """Return the activations of a layer, averaged over positions (and time): (n, n_channels).
 
     Raises
     ------
@@ -207,7 +207,7 @@ def layer_gradients(
     *,
     batch_size: int = 16,
 ) -> npt.NDArray[np.float32]:
-    """Derivatives of an output by a layer's channels, the same change at all positions.
+    """Differentiate an output by a layer's channels, the same change at all positions.
 
     Parameters
     ----------
@@ -218,7 +218,7 @@ def layer_gradients(
     Returns
     -------
     numpy.ndarray
-        Shape (n, n_channels): with :func:`layer_activations`, what :func:`concept_sensitivity` takes.
+        Shape (n, n_channels), to go with :func:`layer_activations`.
     """
     import torch
 

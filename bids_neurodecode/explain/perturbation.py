@@ -32,7 +32,7 @@ Float32Array = npt.NDArray[np.float32]
 
 def perturb(
     responses: npt.NDArray[np.floating[Any]],
-    voxels: npt.ArrayLike,
+    voxels: BoolArray | npt.NDArray[np.intp],
     kind: Kind,
     *,
     gain: float = 4.0,
@@ -140,9 +140,14 @@ def perturbation_effects(
             for metric, before in intact.items():
                 changes = np.array([score[metric] - before for score in scores])
                 rows.append(
-                    {'region': name, 'kind': kind, 'metric': metric}
-                    | {'n_voxels': int(region.sum()), 'intact': before}
-                    | _compare(changes[0], changes[1:], before)
+                    {
+                        'region': name,
+                        'kind': kind,
+                        'metric': metric,
+                        'n_voxels': int(region.sum()),
+                        'intact': before,
+                        **_compare(changes[0], changes[1:], before),
+                    }
                 )
     table = pd.DataFrame(rows)
     return table.assign(p_fdr=fdr(table['p'].to_numpy()))

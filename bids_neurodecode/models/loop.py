@@ -159,12 +159,12 @@ class TrainingLoop:
         at = self.position
         rate = float(self.optimizer.param_groups[0]['lr'])
         at.epoch += 1
-        row = {'epoch': at.epoch, 'part': 'training', **self._means(at.sums, at.n_summed)}
-        at.curves.append({**row, 'learning_rate': rate})
+        means = self._means(at.sums, at.n_summed)
+        at.curves.append({'epoch': at.epoch, 'part': 'training', **means, 'learning_rate': rate})
         at.batch, at.sums, at.n_summed = 0, {}, 0
         if self.validation is None:
             return
-        means = self._validate(self.validation)
+        means = self._validate(self.validation, tuple(means))
         at.curves.append({'epoch': at.epoch, 'part': 'validation', **means, 'learning_rate': rate})
         if at.best_loss is None or means['loss'] < at.best_loss:
             at.best_loss, at.best_epoch = means['loss'], at.epoch
@@ -174,9 +174,9 @@ class TrainingLoop:
         patience = self.settings.patience
         at.stopped = patience is not None and at.epoch - at.best_epoch >= patience
 
-    def _validate(self, data: Dataset) -> dict[str, float]:
+    def _validate(self, data: Dataset, names: Sequence[str]) -> dict[str, float]:
         """Return the mean of each term over validation samples, in evaluation mode."""
-        sums: dict[str, float] = {}
+        sums = dict.fromkeys(names, 0.0)  # also of a process that no batch is left for
         n_summed, size = 0, self.settings.batch_size
         batches = [np.arange(k, min(k + size, len(data))) for k in range(0, len(data), size)]
         self.module.eval()
@@ -186,7 +186,7 @@ class TrainingLoop:
                 with self._precision():
                     terms = self.module(*batch)
                 for name, term in terms.items():
-                    sums[name] = sums.get(name, 0.0) + float(term) * _length(batch)
+                    sums[name] += float(term) * _length(batch)
                 n_summed += _length(batch)
         means = self._means(sums, n_summed)
         if not math.isfinite(means['loss']):
@@ -210,10 +210,10 @@ class TrainingLoop:
         n, size = len(self.data), self.settings.batch_size
         order = np.random.default_rng([self.settings.seed, epoch]).permutation(n)
         rank, n_processes = self.accelerator.process_index, self.accelerator.num_processes
-        # a lone last sample is left out this time: batch normalisation cannot use it
-        least = max(min(size, 2), n_processes)
+        # a lone last sample (of a process) is left out this time: batch normalisation cannot use it
+        least = n_processes * min(2, size // n_processes)
         batches = [order[k : k + size] for k in range(0, n, size)]
-        return [batch[rank::n_processes] for batch in batches if len(batch) >= least]
+        return [batch[rank::n_processes] for batch in batches if len(batch) >= max(least, 1)]
 
     def _load(
         self, data: Dataset, batches: Sequence[Any], *, waiting: bool = False

@@ -85,8 +85,10 @@ def fetch_weights(
     ResourceError
         If the folder cannot be written, or is too small.
     """
+    if verify_weights(entry, weights_dir).state == 'good':  # before anything is written
+        return entry.path_in(weights_dir)
     with _locked(entry, weights_dir):
-        if verify_weights(entry, weights_dir).state == 'good':
+        if verify_weights(entry, weights_dir).state == 'good':  # another process was faster
             return entry.path_in(weights_dir)
         folder = weights_dir / entry.name
         (folder / RECORD).unlink(missing_ok=True)
@@ -211,10 +213,15 @@ def _differs(entry: WeightsEntry, file: Path, digest: str) -> str:
 
 
 def _fetch_repository(entry: WeightsEntry, folder: Path, endpoint: str | None) -> str:
-    import httpx2
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError
 
+    # the hub's own errors do not cover those of connecting, which its HTTP library raises
+    failures: tuple[type[BaseException], ...] = (
+        OSError,
+        ValueError,
+        *HfHubHTTPError.__bases__,
+    )
     api = HfApi(endpoint=endpoint)
     source = f'{endpoint or "huggingface.co"}/{entry.repo}'
     try:
@@ -228,7 +235,7 @@ def _fetch_repository(entry: WeightsEntry, folder: Path, endpoint: str | None) -
             allow_patterns=list(entry.patterns) or None,
             endpoint=endpoint,
         )
-    except (OSError, ValueError, HfHubHTTPError, httpx2.HTTPError) as error:
+    except failures as error:
         reason = _one_line(error)
         raise DataError(
             NOT_FETCHED.format(name=entry.name, source=source, reason=reason)

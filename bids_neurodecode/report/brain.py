@@ -7,14 +7,21 @@ why the mosaics are not nilearn's or nireports', which cut at coordinates of a w
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
-from bids_neurodecode.errors import ReportError
+from bids_neurodecode.report.slices import (
+    SliceLayout,
+    Volume,
+    add_axes,
+    aspect,
+    canonical,
+    draw_outline,
+    draw_slices,
+    on_grid,
+)
 from bids_neurodecode.report.style import BLUE, GREY, RED, WIDTH, new_figure, styled
 
 if TYPE_CHECKING:
@@ -22,15 +29,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-Volume = npt.NDArray[np.floating[Any]]
-Mask = npt.NDArray[np.bool_]
 
-GAP, TITLE = 0.06, 0.17
-"""Inches between slices, and above each for its title."""
 MAP_WIDTH = 5.2
 """Inches that the slices of a map may take; colour bar and histogram need the rest."""
-
-OTHER_GRID = 'The {what} is of shape {shape}; the map beside it is of shape {expected}.'
 
 
 @dataclass(frozen=True)
@@ -118,38 +119,6 @@ MAPS: dict[str, MapSpec] = {
 }
 
 
-def canonical(image: nib.Nifti1Image) -> tuple[Volume, npt.NDArray[np.float64]]:
-    """Return the volume with axes nearest to right, anterior, superior, and its affine."""
-    import nibabel as nib
-
-    turned = nib.as_closest_canonical(image)
-    volume = np.asarray(turned.dataobj, dtype=np.float64)
-    return volume.reshape(volume.shape[:3]), np.asarray(turned.affine, dtype=np.float64)
-
-
-def choose_slices(mask: Mask, n_max: int = 12) -> list[int]:
-    """Choose axial slices that hold voxels of the mask, evenly spread, never an empty one.
-
-    Parameters
-    ----------
-    mask
-        Boolean array of shape (x, y, z).
-    n_max
-        The most slices to show.
-
-    Examples
-    --------
-    >>> choose_slices(np.ones((2, 2, 1), dtype=bool))
-    [0]
-    """
-    covered = np.flatnonzero(mask.any(axis=(0, 1)))
-    if covered.size <= n_max:
-        return [int(z) for z in covered]
-    # the outermost slices hold a few voxels only
-    positions = np.linspace(0, covered.size - 1, n_max + 2)[1:-1]
-    return [int(covered[round(p)]) for p in positions]
-
-
 @styled
 def plot_map(
     image: nib.Nifti1Image,
@@ -181,15 +150,15 @@ def plot_map(
         If the images are not on one grid.
     """
     volume, affine = canonical(image)
-    inside = _on_grid(mask, volume.shape, 'mask') > 0
-    grey = None if background is None else _on_grid(background, volume.shape, 'background')
-    kept = None if selected is None else (_on_grid(selected, volume.shape, 'selection') > 0)
+    inside = on_grid(mask, volume.shape, 'mask') > 0
+    grey = None if background is None else on_grid(background, volume.shape, 'background')
+    kept = None if selected is None else (on_grid(selected, volume.shape, 'selection') > 0)
     values = volume[inside & np.isfinite(volume)]
     low, high = color_limits(values, spec)
-    layout = _Layout.of(inside, affine, n_slices, MAP_WIDTH)
+    layout = SliceLayout.of(inside, affine, n_slices, MAP_WIDTH)
     height = max(layout.height, 2.4)
     figure = new_figure(height, layout='none')
-    panels = _draw_slices(figure, inside, affine, layout, grey, left=0.1)
+    panels = draw_slices(figure, inside, affine, layout, grey, left=0.1)
     shown = np.where(inside, volume, np.nan)
     artist: Any = None
     for axis, z in panels:
@@ -200,17 +169,15 @@ def plot_map(
             vmin=low,
             vmax=high,
             interpolation='nearest',
-            aspect=_aspect(affine),
+            aspect=aspect(affine),
         )
-        _draw_outline(axis, inside[:, :, z][layout.crop], '#9ca3af')
+        draw_outline(axis, inside[:, :, z][layout.crop], '#9ca3af')
     bar = figure.colorbar(
-        artist, cax=_add_axes(figure, 0.2 + layout.width, 0.3, 0.12, height - 0.6)
+        artist, cax=add_axes(figure, 0.2 + layout.width, 0.3, 0.12, height - 0.6)
     )
     bar.set_label(spec.label)
     chosen = None if kept is None else volume[inside & kept & np.isfinite(volume)]
-    _draw_histogram(
-        _add_axes(figure, WIDTH - 2.4, 0.45, 2.25, height - 0.75), values, chosen, spec
-    )
+    _draw_histogram(add_axes(figure, WIDTH - 2.4, 0.45, 2.25, height - 0.75), values, chosen, spec)
     return figure
 
 
@@ -224,11 +191,11 @@ def plot_selection(
 ) -> Figure:
     """Show which voxels were used, filled, over the mean BOLD image; the mask is outlined."""
     volume, affine = canonical(selected)
-    inside = _on_grid(mask, volume.shape, 'mask') > 0
-    grey = None if background is None else _on_grid(background, volume.shape, 'background')
-    layout = _Layout.of(inside, affine, n_slices, WIDTH - 0.2)
+    inside = on_grid(mask, volume.shape, 'mask') > 0
+    grey = None if background is None else on_grid(background, volume.shape, 'background')
+    layout = SliceLayout.of(inside, affine, n_slices, WIDTH - 0.2)
     figure = new_figure(layout.height, layout='none')
-    panels = _draw_slices(figure, inside, affine, layout, grey, left=(WIDTH - layout.width) / 2)
+    panels = draw_slices(figure, inside, affine, layout, grey, left=(WIDTH - layout.width) / 2)
     from matplotlib.colors import ListedColormap
 
     for axis, z in panels:
@@ -240,10 +207,10 @@ def plot_selection(
             vmin=0,
             vmax=1,
             interpolation='nearest',
-            aspect=_aspect(affine),
+            aspect=aspect(affine),
             alpha=0.9,
         )
-        _draw_outline(axis, inside[:, :, z][layout.crop], 'white')
+        draw_outline(axis, inside[:, :, z][layout.crop], 'white')
     return figure
 
 
@@ -257,11 +224,11 @@ def plot_parcels(
 ) -> Figure:
     """Show an atlas on the grid of the data, each region in a colour unlike its neighbours'."""
     volume, affine = canonical(labels)
-    inside = _on_grid(mask, volume.shape, 'mask') > 0
-    grey = None if background is None else _on_grid(background, volume.shape, 'background')
-    layout = _Layout.of(inside, affine, n_slices, WIDTH - 0.2)
+    inside = on_grid(mask, volume.shape, 'mask') > 0
+    grey = None if background is None else on_grid(background, volume.shape, 'background')
+    layout = SliceLayout.of(inside, affine, n_slices, WIDTH - 0.2)
     figure = new_figure(layout.height, layout='none')
-    panels = _draw_slices(figure, inside, affine, layout, grey, left=(WIDTH - layout.width) / 2)
+    panels = draw_slices(figure, inside, affine, layout, grey, left=(WIDTH - layout.width) / 2)
     # neighbouring numbers are neighbouring regions: spread them over the colours
     colors = np.where(volume > 0, (volume * 7) % 20, np.nan)
     for axis, z in panels:
@@ -272,7 +239,7 @@ def plot_parcels(
             vmin=0,
             vmax=19,
             interpolation='nearest',
-            aspect=_aspect(affine),
+            aspect=aspect(affine),
             alpha=0.85,
         )
     return figure
@@ -335,120 +302,6 @@ def _add_color_bar(figure: Figure, spec: MapSpec, low: float, high: float) -> No
     bar = figure.colorbar(ScalarMappable(Normalize(low, high), spec.colormap), cax=axis)
     bar.set_label(spec.label, fontsize=7)
     bar.ax.tick_params(labelsize=6)
-
-
-def _on_grid(image: nib.Nifti1Image, shape: tuple[int, ...], what: str) -> Volume:
-    volume, _ = canonical(image)
-    if volume.shape != shape:
-        raise ReportError(OTHER_GRID.format(what=what, shape=volume.shape, expected=shape))
-    return volume
-
-
-def _aspect(affine: npt.NDArray[np.float64]) -> float:
-    size = np.linalg.norm(affine[:3, :3], axis=0)
-    return float(size[1] / size[0])
-
-
-def _crop(mask: Mask) -> tuple[slice, slice]:
-    """Return the in-plane bounding box of the mask, one voxel wider."""
-    bounds = []
-    for axis in (0, 1):
-        used = np.flatnonzero(mask.any(axis=tuple(i for i in range(3) if i != axis)))
-        bounds.append(slice(max(0, int(used[0]) - 1), int(used[-1]) + 2))
-    return bounds[0], bounds[1]
-
-
-@dataclass(frozen=True)
-class _Layout:
-    """Where the slices go: sizes in inches, the slices, and the in-plane box that is shown."""
-
-    slices: tuple[int, ...]
-    crop: tuple[slice, slice]
-    n_columns: int
-    panel_width: float
-    panel_height: float
-
-    @classmethod
-    def of(
-        cls, mask: Mask, affine: npt.NDArray[np.float64], n_slices: int, width: float
-    ) -> _Layout:
-        """Fit the slices of a mask into a width."""
-        crop = _crop(mask)
-        shown = mask[crop]
-        ratio = shown.shape[1] * _aspect(affine) / shown.shape[0]
-        slices = tuple(choose_slices(mask, n_slices))
-        n_columns = min(len(slices), 6 if len(slices) > 4 else 4)
-        panel = min((width - GAP * (n_columns - 1)) / n_columns, 3.0 / ratio, 4.2)
-        return cls(slices, crop, n_columns, panel, panel * ratio)
-
-    @property
-    def width(self) -> float:
-        return self.n_columns * (self.panel_width + GAP) - GAP
-
-    @property
-    def height(self) -> float:
-        n_rows = math.ceil(len(self.slices) / self.n_columns)
-        return n_rows * (self.panel_height + TITLE) + 0.15
-
-
-def _add_axes(figure: Figure, left: float, bottom: float, width: float, height: float) -> Axes:
-    """Add axes at a place in inches from the lower left."""
-    across, up = figure.get_size_inches()
-    axes: Axes = figure.add_axes((left / across, bottom / up, width / across, height / up))
-    return axes
-
-
-def _draw_slices(
-    figure: Figure,
-    mask: Mask,
-    affine: npt.NDArray[np.float64],
-    layout: _Layout,
-    background: Volume | None,
-    *,
-    left: float,
-) -> list[tuple[Axes, int]]:
-    """Draw the grey slices, ``left`` inches from the side; return each panel with its slice."""
-    center = np.asarray(mask.shape) / 2
-    top = (figure.get_size_inches()[1] + layout.height) / 2 - 0.05
-    panels = []
-    for number, z in enumerate(layout.slices):
-        row, column = divmod(number, layout.n_columns)
-        axis = _add_axes(
-            figure,
-            left + column * (layout.panel_width + GAP),
-            top - (row + 1) * (layout.panel_height + TITLE),
-            layout.panel_width,
-            layout.panel_height,
-        )
-        axis.set_axis_off()
-        if background is None:
-            grey: Volume = mask[:, :, z][layout.crop].T.astype(float) * 0.3
-            low, high = 0.0, 1.0
-        else:
-            grey = background[:, :, z][layout.crop].T
-            low, high = (float(v) for v in np.percentile(background[mask], (1, 99.5)))
-        axis.imshow(
-            grey,
-            origin='lower',
-            cmap='gray',
-            vmin=min(low, 0.0),
-            vmax=high,
-            interpolation='nearest',
-            aspect=_aspect(affine),
-        )
-        height = (affine @ [center[0], center[1], z, 1])[2]
-        axis.set_title(f'z = {height:.0f} mm', fontsize=6.5, weight='normal', loc='center', pad=2)
-        panels.append((axis, z))
-    first = panels[0][0]
-    first.set_title('L', fontsize=6.5, weight='bold', loc='left', pad=2)
-    first.set_title('R', fontsize=6.5, weight='bold', loc='right', pad=2)
-    return panels
-
-
-def _draw_outline(axis: Axes, inside: Mask, color: str) -> None:
-    """Draw the edge of the mask, since voxels of value zero look like those outside of it."""
-    if inside.any() and not inside.all():
-        axis.contour(inside.T.astype(float), levels=[0.5], colors=color, linewidths=0.6)
 
 
 def _draw_histogram(axis: Axes, values: Volume, selected: Volume | None, spec: MapSpec) -> None:

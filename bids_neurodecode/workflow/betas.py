@@ -66,8 +66,8 @@ def estimate(
     training = [training_trials(fold.train, fold.validation, len(table)) for fold in split]
     model, notes = resolve_model(config.betas, table, training)
     prepared = prepare_runs(participant, config.betas, mask, table, folder)
-    per_fold = model != 'B' and config.betas.tuning == 'training'
-    if model != 'B' and not per_fold:
+    per_fold = model != 'B' and config.betas.tuning == 'training' and bool(training)
+    if model != 'B' and training and not per_fold:
         notes = (*notes, TUNED_ON_ALL)
     betas = _run_engine(
         participant,
@@ -118,7 +118,8 @@ def resolve_model(
     """Return the model of the betas, and what to say of the choice."""
     if settings.model != 'auto':
         return settings.model, ()
-    sets = training if settings.tuning == 'training' else [np.ones(len(table), dtype=bool)]
+    everything = [np.ones(len(table), dtype=bool)]
+    sets = training if settings.tuning == 'training' and training else everything
     if all(repeats_over_runs(table[chosen]) for chosen in sets):
         return 'D', ()
     return 'B', (NO_REPEATS,)

@@ -12,10 +12,11 @@ from bids_neurodecode._version import __version__
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.bids.sink import write_json, write_text, write_tsv
 from bids_neurodecode.config import Config
-from bids_neurodecode.samples import Samples, Split
+from bids_neurodecode.samples import Samples, Split, VoxelMask
 from bids_neurodecode.workflow.files import save_json
 
 if TYPE_CHECKING:
+    from bids_neurodecode.systems.base import PerStimulus
     from bids_neurodecode.systems.decoding import Decoding
 
 PICTURE_SIZE = 64
@@ -64,7 +65,10 @@ def decode(
     np.save(folder / 'null.npy', null)
     mask = samples.responses.mask
     mask.restrict(result.selection.keep).save(folder / 'selected.nii.gz')
-    save_model(folder / 'model.safetensors', result, participant, config)
+    final = mask.restrict(result.selection.keep)
+    known = PerStimulus(names, features)
+    save_model(folder / 'model.safetensors', result, final, known, config)
+    write_text(folder / 'model.md', model_card(result, participant, config))
     info = {
         'n_mask': mask.n_voxels,
         'n_selected': int(result.selection.keep.sum()),
@@ -97,13 +101,17 @@ def headline_value(result: Decoding, name: str) -> float:
 
 
 def save_model(
-    path: Path, result: Decoding, participant: ParticipantInput, config: Config
+    path: Path, result: Decoding, mask: VoxelMask, features: PerStimulus, config: Config
 ) -> None:
-    """Write the final decoder as safetensors with the voxels that it takes, and its card."""
+    """Write the final decoder with its voxels and its library: all that predict mode needs."""
     from bids_neurodecode.models.storage import save_arrays
 
     decoder = result.decoder
-    arrays = decoder.state() | {'mask': result.selection.keep.astype(np.uint8)}
+    arrays = decoder.state() | {
+        'mask': mask.mask.astype(np.uint8),
+        'affine': mask.affine,
+        'library_features': features.of(decoder.library),
+    }
     description = {
         'kind': 'linear-decoder',
         'version': __version__,
@@ -113,7 +121,6 @@ def save_model(
         'image_size': config.features.image_size,
     }
     save_arrays(path, arrays, description)
-    write_text(path.with_name('model.md'), model_card(result, participant, config))
 
 
 def model_card(result: Decoding, participant: ParticipantInput, config: Config) -> str:

@@ -25,7 +25,7 @@ from bids_neurodecode.config import (
     FeatureSettings,
     SplitSettings,
 )
-from bids_neurodecode.samples import Responses, Samples, VoxelMask
+from bids_neurodecode.samples import Responses, Samples, Split, VoxelMask
 from bids_neurodecode.workflow.files import (
     common_mask,
     load_series,
@@ -43,6 +43,7 @@ class PlanTrialsInput(BaseInterfaceInputSpec):
     participant = traits.Str(mandatory=True, desc='record of the participant, as JSON')
     split = traits.Str(mandatory=True, desc='settings of the split, as JSON')
     seed = traits.Int(mandatory=True)
+    hold_out = traits.Bool(True, usedefault=True, desc='false where a trained model is applied')
 
 
 class PlanTrialsOutput(TraitedSpec):
@@ -64,7 +65,10 @@ class PlanTrials(Stage):
         participant = ParticipantInput.from_json(self.inputs.participant)
         table = trials_table(participant.runs)
         settings = SplitSettings.model_validate_json(self.inputs.split)
-        split, why = choose_split(table, settings, self.inputs.seed)
+        if self.inputs.hold_out:
+            split, why = choose_split(table, settings, self.inputs.seed)
+        else:
+            split, why = Split('stimulus', (), table), 'nothing is held out: nothing is trained'
         write_tsv(folder / 'trials.tsv', table)
         write_tsv(folder / 'parts.tsv', split.to_table())
         plan = {

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ class RunSettings:
     bids_dir: Path
     derivatives: dict[str, Path]
     notes: tuple[str, ...] = ()
+    models: Mapping[str, Path] = field(default_factory=dict)
+    """In predict mode, the trained model of each participant."""
 
     def record(self) -> str:
         """Return what the output nodes need, as JSON."""

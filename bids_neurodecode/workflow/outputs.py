@@ -165,11 +165,10 @@ class WritePictures(Stage):
             extension='.json',
         )
         writer.copy('model', Path(inputs.model), desc='linear')
-        writer.text(
-            'model_config',
-            Config.model_validate_json(inputs.settings).to_toml(),
-            desc='linear',
+        config = with_model(
+            Config.model_validate_json(inputs.settings), read_json(Path(inputs.beta_info))['model']
         )
+        writer.text('model_config', config.to_toml(), desc='linear')
         writer.copy('model_card', Path(inputs.model).with_name('model.md'), desc='linear')
         predictions = read_table(Path(inputs.predictions))
         return {

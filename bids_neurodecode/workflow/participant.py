@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from bids_neurodecode.bids.records import ParticipantInput
+from bids_neurodecode.config import load_config
 from bids_neurodecode.workflow.films import connect_films
 from bids_neurodecode.workflow.nodes import RunSettings, node
 from bids_neurodecode.workflow.outputs import WriteReport
 from bids_neurodecode.workflow.pictures import connect_pictures
+from bids_neurodecode.workflow.prediction import connect_prediction
 from bids_neurodecode.workflow.resources import data_size
 
 
@@ -21,14 +25,28 @@ def init_participant_wf(participant: ParticipantInput, run: RunSettings) -> Any:
 
     workflow = pe.Workflow(name=f'sub_{participant.label}_wf')
     size = data_size(participant)
-    connect = connect_pictures if participant.paradigm == 'images' else connect_films
-    outputs = connect(workflow, participant, run, size)
+    model = run.models.get(participant.label)
+    if model is not None:
+        outputs = connect_prediction(workflow, participant, with_model(run, model), size, model)
+    else:
+        connect = connect_pictures if participant.paradigm == 'images' else connect_films
+        outputs = connect(workflow, participant, run, size)
     report = node(WriteReport(output_dir=str(run.output_dir)), 'report', run, size)
     workflow.connect(outputs, 'results', report, 'results')
     crashes = run.output_dir / f'sub-{participant.label}' / 'log' / run.run_id
     for name in workflow.list_node_names():
         workflow.get_node(name).config = {'execution': {'crashdump_dir': str(crashes)}}
     return workflow
+
+
+def with_model(run: RunSettings, model: Path) -> RunSettings:
+    """Return the settings of a run that applies a model: those it was trained with.
+
+    Only how scores are tested, and the seed, are the run's own.
+    """
+    trained = load_config(model.with_suffix('.toml'))
+    own = {'evaluation': run.config.evaluation, 'seed': run.config.seed}
+    return replace(run, config=trained.model_copy(update=own))
 
 
 def init_run_wf(participants: tuple[ParticipantInput, ...], run: RunSettings) -> Any:

@@ -23,6 +23,15 @@ TINY = MovieDesign(
 )
 
 
+@pytest.fixture(autouse=True, scope='module')
+def one_thread():
+    """Several threads, on cores that others use too, wait for each other most of the time."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def pictures(n=3, size=32, seed=0):
     rng = np.random.default_rng(seed)
     smooth = np.cumsum(np.cumsum(rng.normal(size=(n, 3, size, size)), -1), -2)

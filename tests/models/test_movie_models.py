@@ -18,6 +18,15 @@ SMALL = MovieDesign(
 )
 
 
+@pytest.fixture(autouse=True, scope='module')
+def one_thread():
+    """Several threads, on cores that others use too, wait for each other most of the time."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def test_published_sizes():
     with torch.device('meta'):
         encoder = MovieEncoder(MovieDesign(4609))

@@ -20,6 +20,15 @@ from bids_neurodecode.models.training import Training, TrainingSettings, own_ran
 N_SAMPLES = 50
 
 
+@pytest.fixture(autouse=True, scope='module')
+def one_thread():
+    """Several threads, on cores that others use too, wait for each other most of the time."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 class Data:
     """Samples of a linear rule."""
 

@@ -11,6 +11,7 @@ from PIL import Image
 
 from bids_neurodecode.errors import ReportError
 from bids_neurodecode.report import brain, design, pictures, quality, scores
+from bids_neurodecode.report.slices import choose_slices
 from bids_neurodecode.report.style import to_svg
 
 AFFINE = np.diag([3.0, 4.0, 5.0, 1.0])
@@ -38,10 +39,10 @@ def test_slices_hold_voxels_of_the_mask() -> None:
     mask = np.zeros((5, 5, 40), dtype=bool)
     mask[2, 2, 5:35] = True
     mask[2, 2, 20] = False
-    chosen = brain.choose_slices(mask, 12)
+    chosen = choose_slices(mask, 12)
     assert len(chosen) == 12
     assert all(mask[:, :, z].any() for z in chosen)
-    assert brain.choose_slices(mask[:, :, 7:8]) == [0]
+    assert choose_slices(mask[:, :, 7:8]) == [0]
 
 
 def test_map_shows_the_values_of_the_mask_alone() -> None:

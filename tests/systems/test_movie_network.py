@@ -25,6 +25,15 @@ SETTINGS = MovieNetworkSettings(
 )
 
 
+@pytest.fixture(autouse=True, scope='module')
+def one_thread():
+    """Several threads, on cores that others use too, wait for each other most of the time."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def planted(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Films of nine coloured patches that change with each chunk; voxels follow the patches."""
     rng = np.random.default_rng(seed)

@@ -1,0 +1,174 @@
+"""Axial slices of any image: which to show, where they go on a figure, and how they are drawn."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bids_neurodecode.errors import ReportError
+
+if TYPE_CHECKING:
+    import nibabel as nib
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Volume = npt.NDArray[np.floating[Any]]
+Mask = npt.NDArray[np.bool_]
+
+OTHER_GRID = 'The {what} is of shape {shape}; the map beside it is of shape {expected}.'
+GAP, TITLE = 0.06, 0.17
+"""Inches between slices, and above each for its title."""
+
+
+def canonical(image: nib.Nifti1Image) -> tuple[Volume, npt.NDArray[np.float64]]:
+    """Return the volume with axes nearest to right, anterior, superior, and its affine."""
+    import nibabel as nib
+
+    turned = nib.as_closest_canonical(image)
+    volume = np.asarray(turned.dataobj, dtype=np.float64)
+    return volume.reshape(volume.shape[:3]), np.asarray(turned.affine, dtype=np.float64)
+
+
+def choose_slices(mask: Mask, n_max: int = 12) -> list[int]:
+    """Choose axial slices that hold voxels of the mask, evenly spread, never an empty one.
+
+    Parameters
+    ----------
+    mask
+        Boolean array of shape (x, y, z).
+    n_max
+        The most slices to show.
+
+    Examples
+    --------
+    >>> choose_slices(np.ones((2, 2, 1), dtype=bool))
+    [0]
+    """
+    covered = np.flatnonzero(mask.any(axis=(0, 1)))
+    if covered.size <= n_max:
+        return [int(z) for z in covered]
+    # the outermost slices hold a few voxels only
+    positions = np.linspace(0, covered.size - 1, n_max + 2)[1:-1]
+    return [int(covered[round(p)]) for p in positions]
+
+
+@dataclass(frozen=True)
+class SliceLayout:
+    """Where the slices go: sizes in inches, the slices, and the in-plane box that is shown."""
+
+    slices: tuple[int, ...]
+    crop: tuple[slice, slice]
+    n_columns: int
+    panel_width: float
+    panel_height: float
+
+    @classmethod
+    def of(
+        cls, mask: Mask, affine: npt.NDArray[np.float64], n_slices: int, width: float
+    ) -> SliceLayout:
+        """Fit the slices of a mask into a width."""
+        crop = crop_box(mask)
+        shown = mask[crop]
+        ratio = shown.shape[1] * aspect(affine) / shown.shape[0]
+        slices = tuple(choose_slices(mask, n_slices))
+        n_columns = min(len(slices), 6 if len(slices) > 4 else 4)
+        panel = min((width - GAP * (n_columns - 1)) / n_columns, 3.0 / ratio, 4.2)
+        return cls(slices, crop, n_columns, panel, panel * ratio)
+
+    @property
+    def width(self) -> float:
+        """Of all columns."""
+        return self.n_columns * (self.panel_width + GAP) - GAP
+
+    @property
+    def height(self) -> float:
+        """Of all rows with their titles."""
+        n_rows = math.ceil(len(self.slices) / self.n_columns)
+        return n_rows * (self.panel_height + TITLE) + 0.15
+
+
+def on_grid(image: nib.Nifti1Image, shape: tuple[int, ...], what: str) -> Volume:
+    """Return a canonical volume, or refuse one of another shape than the map beside it."""
+    volume, _ = canonical(image)
+    if volume.shape != shape:
+        raise ReportError(OTHER_GRID.format(what=what, shape=volume.shape, expected=shape))
+    return volume
+
+
+def aspect(affine: npt.NDArray[np.float64]) -> float:
+    """Return how much taller than wide a voxel is in an axial slice."""
+    size = np.linalg.norm(affine[:3, :3], axis=0)
+    return float(size[1] / size[0])
+
+
+def crop_box(mask: Mask) -> tuple[slice, slice]:
+    """Return the in-plane bounding box of the mask, one voxel wider."""
+    bounds = []
+    for axis in (0, 1):
+        used = np.flatnonzero(mask.any(axis=tuple(i for i in range(3) if i != axis)))
+        bounds.append(slice(max(0, int(used[0]) - 1), int(used[-1]) + 2))
+    return bounds[0], bounds[1]
+
+
+def add_axes(figure: Figure, left: float, bottom: float, width: float, height: float) -> Axes:
+    """Add axes at a place in inches from the lower left."""
+    across, up = figure.get_size_inches()
+    axes: Axes = figure.add_axes((left / across, bottom / up, width / across, height / up))
+    return axes
+
+
+def draw_slices(
+    figure: Figure,
+    mask: Mask,
+    affine: npt.NDArray[np.float64],
+    layout: SliceLayout,
+    background: Volume | None,
+    *,
+    left: float,
+) -> list[tuple[Axes, int]]:
+    """Draw the grey slices, ``left`` inches from the side; return each panel with its slice."""
+    center = np.asarray(mask.shape) / 2
+    top = (figure.get_size_inches()[1] + layout.height) / 2 - 0.05
+    panels = []
+    for number, z in enumerate(layout.slices):
+        row, column = divmod(number, layout.n_columns)
+        axis = add_axes(
+            figure,
+            left + column * (layout.panel_width + GAP),
+            top - (row + 1) * (layout.panel_height + TITLE),
+            layout.panel_width,
+            layout.panel_height,
+        )
+        axis.set_axis_off()
+        if background is None:
+            grey: Volume = mask[:, :, z][layout.crop].T.astype(float) * 0.3
+            low, high = 0.0, 1.0
+        else:
+            grey = background[:, :, z][layout.crop].T
+            low, high = (float(v) for v in np.percentile(background[mask], (1, 99.5)))
+        axis.imshow(
+            grey,
+            origin='lower',
+            cmap='gray',
+            vmin=min(low, 0.0),
+            vmax=high,
+            interpolation='nearest',
+            aspect=aspect(affine),
+        )
+        height = (affine @ [center[0], center[1], z, 1])[2]
+        axis.set_title(f'z = {height:.0f} mm', fontsize=6.5, weight='normal', loc='center', pad=2)
+        panels.append((axis, z))
+    first = panels[0][0]
+    first.set_title('L', fontsize=6.5, weight='bold', loc='left', pad=2)
+    first.set_title('R', fontsize=6.5, weight='bold', loc='right', pad=2)
+    return panels
+
+
+def draw_outline(axis: Axes, inside: Mask, color: str) -> None:
+    """Draw the edge of the mask, since voxels of value zero look like those outside of it."""
+    if inside.any() and not inside.all():
+        axis.contour(inside.T.astype(float), levels=[0.5], colors=color, linewidths=0.6)

@@ -1,0 +1,168 @@
+"""A trained decoder on new responses: what it retrieves, and how well where the truth is known."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from bids_neurodecode.config import EvaluationSettings
+from bids_neurodecode.errors import DataError
+from bids_neurodecode.evaluation import identification
+from bids_neurodecode.evaluation.metrics import Score
+from bids_neurodecode.evaluation.statistics import bootstrap_ci, permutation_test
+from bids_neurodecode.samples import Samples
+from bids_neurodecode.systems.base import PerStimulus
+from bids_neurodecode.systems.outcomes import Outcome, judge
+from bids_neurodecode.systems.reconstruction import LinearDecoder
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PROTOCOL = 'applied-to-new-data'
+SEEN = (
+    '{n} of the {total} stimuli were seen in training: scores say in part how well known stimuli '
+    'are told apart.'
+)
+NO_VALUES = 'The responses hold values that are not finite in {n} of the model voxels.'
+
+
+@dataclass(frozen=True, eq=False)
+class Application:
+    """What a trained decoder says of new responses.
+
+    Parameters
+    ----------
+    scores
+        Rows of the metrics table; none where there is one stimulus only.
+    samples
+        One row a trial: ``sample``, ``stimulus``, ``n_candidates``, ``rank``, ``similarity`` and
+        ``retrieved``.
+    null
+        Permuted identification scores, (n_permutations,).
+    notes
+        What a reader should know.
+    """
+
+    scores: tuple[Score, ...]
+    samples: pd.DataFrame
+    null: npt.NDArray[np.float64]
+    notes: tuple[str, ...]
+
+
+def merge_stimuli(library: PerStimulus, new: PerStimulus) -> PerStimulus:
+    """Return the features of the library and of new stimuli; new ones win where both have them."""
+    rows = dict(zip(library.stimuli, library.values, strict=True))
+    rows |= dict(zip(new.stimuli, new.values, strict=True))
+    return PerStimulus.from_mapping(rows)
+
+
+def apply_decoder(
+    decoder: LinearDecoder,
+    samples: Samples,
+    features: PerStimulus,
+    evaluation: EvaluationSettings,
+    rng: np.random.Generator,
+) -> Application:
+    """Decode new responses.
+
+    Parameters
+    ----------
+    decoder
+        Fitted on other responses of the same person.
+    samples
+        New trials, with the decoder's voxels in its order.
+    features
+        Features of the decoder's library and of the new stimuli (:func:`merge_stimuli`).
+    evaluation, rng
+        Of the permutation test (stimuli are exchanged, repeats moving together) and the
+        bootstrap (over stimuli).
+
+    Raises
+    ------
+    DataError
+        If a response is not finite.
+    """
+    bad = int((~np.isfinite(samples.values)).any(axis=0).sum())
+    if bad:
+        raise DataError(NO_VALUES.format(n=bad))
+    names = samples.table['stimulus'].astype(str)
+    candidates = tuple(sorted(set(names)))
+    outcome = judge(
+        'ridge',
+        decoder.components,
+        decoder,
+        samples,
+        features,
+        candidates,
+        fold=0,
+        rows=None,
+        average=False,
+    )
+    table = outcome.table.assign(
+        fold=0,
+        n_candidates=len(candidates),
+        rank=identification.ranks(outcome.similarities, outcome.truth),
+        similarity=outcome.similarities[np.arange(samples.n_samples), outcome.truth],
+        retrieved=outcome.retrieved,
+    )
+    known = sum(name in set(decoder.library) for name in candidates)
+    notes = (SEEN.format(n=known, total=len(candidates)),) if known else ()
+    if len(candidates) < 2:
+        return Application((), table, np.empty(0), notes)
+    scores, null = _scores(outcome, evaluation, rng)
+    return Application(scores, table, null, notes)
+
+
+def _scores(
+    outcome: Outcome, evaluation: EvaluationSettings, rng: np.random.Generator
+) -> tuple[tuple[Score, ...], npt.NDArray[np.float64]]:
+    scores = []
+    nulls = []
+    for metric, each, chance in (
+        (
+            'identification_top1',
+            identification.outcomes_top1(outcome.similarities),
+            1 / len(outcome.candidates),
+        ),
+        ('identification_2way', identification.outcomes_2way(outcome.similarities), 0.5),
+    ):
+        rows = np.arange(len(each))
+
+        def statistic(
+            index: npt.NDArray[np.intp],
+            values: npt.NDArray[np.float64] = each,
+            rows: npt.NDArray[np.intp] = rows,
+        ) -> float:
+            return float(values[rows, outcome.truth[index]].mean())
+
+        test = permutation_test(
+            statistic, len(each), evaluation.n_permutations, rng, units=outcome.truth
+        )
+        low, high = bootstrap_ci(
+            each[rows, outcome.truth],
+            rng=rng,
+            groups=outcome.truth,
+            n_bootstrap=evaluation.n_bootstrap,
+            confidence=evaluation.confidence,
+        )
+        nulls.append(test.null)
+        scores.append(
+            Score(
+                system='reconstruction',
+                model='ridge',
+                protocol=PROTOCOL,
+                split='new',
+                space=outcome.space,
+                metric=metric,
+                value=test.observed,
+                n=len(each),
+                chance=chance,
+                ci_low=low,
+                ci_high=high,
+                p=test.p,
+            )
+        )
+    return tuple(scores), nulls[0]

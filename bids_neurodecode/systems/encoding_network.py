@@ -1,0 +1,325 @@
+"""Encoding networks: fitted on features and responses by the trainer of all systems."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from bids_neurodecode.errors import ArgumentsError, DataError
+from bids_neurodecode.evaluation.voxels import r2_by_column
+from bids_neurodecode.models.trainingsettings import TrainingSettings
+from bids_neurodecode.samples import Samples, Standardizer
+from bids_neurodecode.stimuli.space import FeatureSpace
+from bids_neurodecode.systems.base import PerStimulus
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from bids_neurodecode.models.heads import HeadDesign
+    from bids_neurodecode.models.trainingsettings import Training
+
+TOO_FEW_STIMULI = (
+    'An encoding network holds out training stimuli to choose its weights; {n} are too few. '
+    'Use more stimuli, or ridge.'
+)
+OTHER_BANDS = 'The encoder was fitted on the feature spaces {expected}; these are {found}.'
+BAD_SETTINGS = 'The share of training stimuli held out must lie between 0 and 1; it is {found}.'
+
+Float32Array = npt.NDArray[np.float32]
+HeadName = Literal['linear', 'mlp', 'siren', 'cnn']
+
+
+@dataclass(frozen=True)
+class NetworkSettings:
+    """How an encoding network is made and trained.
+
+    Parameters
+    ----------
+    n_components
+        Principal components that take the place of the features; None keeps the features as they
+        are, which queries and maps need.
+    n_queries, hidden, width, n_hidden, w0, map_shape
+        See :class:`bids_neurodecode.models.heads.HeadDesign`.
+    loss, delta, l1_weights, l2_weights
+        See :class:`bids_neurodecode.models.heads.FitLoss`.
+    validation_fraction
+        Share of the training stimuli held out to choose the epoch whose weights are kept.
+    training
+        Of the trainer.
+    """
+
+    n_components: int | None = None
+    n_queries: int = 1
+    hidden: int = 256
+    width: int = 256
+    n_hidden: int = 3
+    w0: float = 30.0
+    map_shape: tuple[int, int, int] | None = None
+    loss: Literal['l1', 'l2', 'huber'] = 'l2'
+    delta: float = 1.0
+    l1_weights: float = 0.0
+    l2_weights: float = 0.0
+    validation_fraction: float = 0.1
+    training: TrainingSettings = field(
+        default_factory=lambda: TrainingSettings(
+            n_epochs=50, batch_size=64, learning_rate=1e-3, optimizer='adamw', patience=5
+        )
+    )
+
+    def __post_init__(self) -> None:
+        if not 0 < self.validation_fraction < 1:
+            raise ArgumentsError(BAD_SETTINGS.format(found=self.validation_fraction))
+
+
+@dataclass(frozen=True, eq=False)
+class NetworkEncoder:
+    """A fitted encoding network.
+
+    Parameters
+    ----------
+    bands
+        Names of the feature spaces, side by side.
+    design
+        Sizes of the network.
+    head
+        The network, in evaluation mode.
+    inputs
+        Mean and deviation of the training stimuli's features; or their feature space.
+    responses
+        Mean and deviation of the training responses.
+    cv_r2
+        Share of variance explained in the validation samples, (n_voxels,).
+    mask
+        Where the voxels lie in the network's volume, boolean (x, y, z).
+    training
+        How the training went; None if it was read from disk.
+    """
+
+    bands: tuple[str, ...]
+    design: HeadDesign
+    head: nn.Module
+    inputs: Standardizer | FeatureSpace
+    responses: Standardizer
+    cv_r2: Float32Array
+    mask: npt.NDArray[np.bool_]
+    training: Training | None = field(default=None, repr=False)
+
+    def predict(self, features: Mapping[str, npt.NDArray[Any]]) -> Float32Array:
+        """Predict responses (n, n_voxels), in the units of the training responses."""
+        if tuple(features) != self.bands:
+            raise DataError(OTHER_BANDS.format(expected=[*self.bands], found=[*features]))
+        values = _inputs(self.inputs, np.concatenate(list(features.values()), axis=1))
+        return self.responses.invert(_predict(self.head, values))
+
+    def describe(self) -> dict[str, Any]:
+        """Return what is not an array (JSON)."""
+        went = {} if self.training is None else dict(vars(self.training))
+        curves = [dict(row) for row in went.pop('curves', ())]
+        return {
+            'model': self.design.kind,
+            'bands': [*self.bands],
+            'design': self.design.describe(),
+            'training': went,
+            'curves': curves,
+        }
+
+    def state(self) -> dict[str, npt.NDArray[Any]]:
+        """Return the arrays that, with :meth:`describe`, :meth:`from_state` rebuilds it from."""
+        if isinstance(self.inputs, FeatureSpace):
+            inputs = self.inputs.state()
+        else:
+            inputs = {'mean': self.inputs.mean, 'scale': self.inputs.scale}
+        arrays: dict[str, npt.NDArray[Any]] = {f'inputs.{k}': v for k, v in inputs.items()}
+        arrays |= {'responses.mean': self.responses.mean, 'responses.scale': self.responses.scale}
+        arrays |= {'cv_r2': self.cv_r2, 'mask': self.mask.astype(np.uint8)}
+        weights = self.head.state_dict()
+        return arrays | {f'head.{k}': v.detach().cpu().numpy() for k, v in weights.items()}
+
+    @classmethod
+    def from_state(
+        cls, state: Mapping[str, npt.NDArray[Any]], description: Mapping[str, Any]
+    ) -> NetworkEncoder:
+        """Rebuild an encoder from :meth:`state` and :meth:`describe`."""
+        import torch
+
+        from bids_neurodecode.models.heads import HeadDesign, make_head
+
+        design = HeadDesign.from_description(description['design'])
+        mask = np.asarray(state['mask'], dtype=bool)
+        head = make_head(design, mask)
+        weights = {k: torch.from_numpy(np.array(v)) for k, v in _under(state, 'head').items()}
+        head.load_state_dict(weights)
+        head.eval()
+        inputs = _under(state, 'inputs')
+        return cls(
+            tuple(description['bands']),
+            design,
+            head,
+            FeatureSpace.from_state(inputs) if 'components' in inputs else Standardizer(**inputs),
+            Standardizer(**_under(state, 'responses')),
+            np.asarray(state['cv_r2'], dtype=np.float32),
+            mask,
+        )
+
+
+def fit_network(
+    train: Samples,
+    features: Mapping[str, PerStimulus],
+    kind: HeadName,
+    settings: NetworkSettings,
+    *,
+    rng: np.random.Generator,
+    validation: Samples | None = None,
+    checkpoint_dir: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> NetworkEncoder:
+    """Train an encoding network.
+
+    Parameters
+    ----------
+    train
+        Training samples only.
+    features
+        Feature spaces, put side by side.
+    kind
+        Which network.
+    settings
+        Its sizes and training.
+    rng
+        Draws the training stimuli that are held out where no validation samples are given.
+    validation
+        Samples that choose the epoch whose weights are kept; never test samples.
+    checkpoint_dir, progress
+        See :func:`bids_neurodecode.models.training.train`.
+
+    Raises
+    ------
+    DataError
+        If there are too few stimuli to hold any out, or a stimulus has no features.
+    """
+    from bids_neurodecode.models.heads import EncodingObjective, FitLoss, HeadDesign, make_head
+    from bids_neurodecode.models.training import own_randomness, train as run_training
+
+    if validation is None:
+        train, validation = _hold_out(train, settings.validation_fraction, rng)
+    names = tuple(dict.fromkeys(train.table['stimulus'].astype(str)))
+    seen = _features(features, names)
+    inputs: Standardizer | FeatureSpace = Standardizer.fit(seen)
+    if settings.n_components is not None:
+        inputs = FeatureSpace.fit(seen, settings.n_components)
+    responses = Standardizer.fit(train.values)
+    data, checked = (_Pairs.of(part, features, inputs, responses) for part in (train, validation))
+    mask = _box(train.responses.mask.mask)
+    design = HeadDesign(
+        kind=kind,
+        n_features=data.features.shape[1],
+        shape=(mask.shape[0], mask.shape[1], mask.shape[2]),
+        n_voxels=train.values.shape[1],
+        **{
+            name: getattr(settings, name)
+            for name in ('n_queries', 'hidden', 'width', 'n_hidden', 'w0', 'map_shape')
+        },
+    )
+    with own_randomness(settings.training.seed):
+        head = make_head(design, mask)
+    loss = FitLoss(settings.loss, settings.delta, settings.l1_weights, settings.l2_weights)
+    objective = EncodingObjective(head, loss, design.n_features)
+    training = run_training(
+        objective,
+        data,
+        settings.training,
+        validation=checked,
+        checkpoint_dir=checkpoint_dir,
+        progress=progress,
+    )
+    head.eval()
+    predicted = _predict(head, checked.features)[checked.index]
+    cv_r2 = r2_by_column(checked.responses, predicted).astype(np.float32)
+    bands = tuple(features)
+    return NetworkEncoder(bands, design, head, inputs, responses, cv_r2, mask, training)
+
+
+@dataclass(frozen=True, eq=False)
+class _Pairs:
+    """Features of distinct stimuli, which of them each sample showed, and its responses."""
+
+    features: Float32Array
+    index: npt.NDArray[np.intp]
+    responses: Float32Array
+
+    @classmethod
+    def of(
+        cls,
+        samples: Samples,
+        features: Mapping[str, PerStimulus],
+        inputs: Standardizer | FeatureSpace,
+        responses: Standardizer,
+    ) -> _Pairs:
+        names = samples.table['stimulus'].astype(str)
+        distinct = tuple(dict.fromkeys(names))
+        place = {name: row for row, name in enumerate(distinct)}
+        return cls(
+            _inputs(inputs, _features(features, distinct)),
+            np.array([place[name] for name in names], dtype=np.intp),
+            responses.apply(samples.values),
+        )
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, item: int) -> tuple[Tensor, Tensor]:
+        import torch
+
+        row = self.features[self.index[item]]
+        return torch.from_numpy(row), torch.from_numpy(self.responses[item])
+
+
+def _hold_out(
+    train: Samples, fraction: float, rng: np.random.Generator
+) -> tuple[Samples, Samples]:
+    names = train.table['stimulus'].astype(str).to_numpy()
+    distinct = np.unique(names)
+    if len(distinct) < 4:
+        raise DataError(TOO_FEW_STIMULI.format(n=len(distinct)))
+    n_out = min(len(distinct) - 2, max(2, round(fraction * len(distinct))))
+    out = np.isin(names, rng.permutation(distinct)[:n_out])
+    return train.take(np.flatnonzero(~out)), train.take(np.flatnonzero(out))
+
+
+def _features(features: Mapping[str, PerStimulus], names: Sequence[str]) -> Float32Array:
+    return np.concatenate([band.of(names) for band in features.values()], axis=1, dtype=np.float32)
+
+
+def _inputs(inputs: Standardizer | FeatureSpace, values: npt.NDArray[Any]) -> Float32Array:
+    if isinstance(inputs, FeatureSpace):
+        return inputs.transform(values)
+    return inputs.apply(values)
+
+
+def _predict(head: nn.Module, values: Float32Array, batch_size: int = 256) -> Float32Array:
+    import torch
+
+    device = next(head.parameters()).device
+    with torch.inference_mode():
+        parts = [
+            head(batch.to(device)).float().cpu()
+            for batch in torch.from_numpy(values).split(batch_size)
+        ]
+    return np.asarray(torch.cat(parts).numpy(), dtype=np.float32)
+
+
+def _box(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Cut a mask to its bounding box: the volume that a network predicts."""
+    found = np.nonzero(mask)
+    box = tuple(slice(int(axis.min()), int(axis.max()) + 1) for axis in found)
+    return np.ascontiguousarray(mask[box])
+
+
+def _under(state: Mapping[str, npt.NDArray[Any]], part: str) -> dict[str, npt.NDArray[Any]]:
+    prefix = f'{part}.'
+    return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}

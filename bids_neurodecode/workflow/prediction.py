@@ -1,0 +1,273 @@
+"""Predict mode: a trained decoder on new BOLD of the same person."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from nipype.interfaces.base import BaseInterfaceInputSpec, File, TraitedSpec, traits
+
+from bids_neurodecode._version import __version__
+from bids_neurodecode.bids.provenance import software_versions
+from bids_neurodecode.bids.records import ParticipantInput
+from bids_neurodecode.bids.sink import copy_file, write_json, write_text, write_tsv
+from bids_neurodecode.bids.writer import ProductWriter
+from bids_neurodecode.config import Config
+from bids_neurodecode.errors import DataError
+from bids_neurodecode.samples import Responses, Samples, VoxelMask
+from bids_neurodecode.workflow.files import read_json, read_table, save_json
+from bids_neurodecode.workflow.interfaces import (
+    EstimateBetas,
+    ExtractFeatures,
+    PlanTrials,
+    Quality,
+)
+from bids_neurodecode.workflow.nodes import RunSettings, node, settings_of
+from bids_neurodecode.workflow.outputs import (
+    PREDICTION_COLUMNS,
+    TRIAL_COLUMNS,
+    WriteOutput,
+    run_results,
+)
+from bids_neurodecode.workflow.reports import results_path
+from bids_neurodecode.workflow.resources import DataSize
+from bids_neurodecode.workflow.stage import Stage
+
+OTHER_GRID = (
+    'The model {file} was trained on a grid of {model} voxels, these data have {data} (or lie '
+    'elsewhere). Apply it to data in the same space and resolution.'
+)
+VOXELS_MISSING = (
+    '{n} of the {total} voxels of the model {file} are outside of the brain masks of these runs. '
+    'Apply it to runs that cover the same brain.'
+)
+
+
+class ApplyDecoderInput(BaseInterfaceInputSpec):
+    participant = traits.Str(mandatory=True, desc='record of the participant, as JSON')
+    settings = traits.Str(mandatory=True, desc='all settings, as JSON')
+    model = File(exists=True, mandatory=True)
+    betas = File(exists=True, mandatory=True)
+    mask = File(exists=True, mandatory=True)
+    trials = File(exists=True, mandatory=True)
+    features = File(exists=True, mandatory=True)
+
+
+class ApplyDecoderOutput(TraitedSpec):
+    metrics = File(exists=True)
+    predictions = File(exists=True)
+    null = File(exists=True)
+    info = File(exists=True)
+
+
+class ApplyDecoder(Stage):
+    """Load a decoder, decode new betas, save."""
+
+    input_spec = ApplyDecoderInput
+    output_spec = ApplyDecoderOutput
+
+    def _compute(self, folder: Path) -> dict[str, Any]:
+        from bids_neurodecode.evaluation.metrics import describe, scores_table
+        from bids_neurodecode.models.storage import load_arrays
+        from bids_neurodecode.systems.applying import apply_decoder, merge_stimuli
+        from bids_neurodecode.systems.base import PerStimulus
+        from bids_neurodecode.systems.reconstruction import LinearDecoder
+
+        inputs = self.inputs
+        config = Config.model_validate_json(inputs.settings)
+        participant = ParticipantInput.from_json(inputs.participant)
+        arrays, description = load_arrays(Path(inputs.model))
+        mask = VoxelMask.load(Path(inputs.mask))
+        columns = model_columns(arrays.pop('mask'), arrays.pop('affine'), mask, inputs.model)
+        library = PerStimulus(tuple(description['library']), arrays.pop('library_features'))
+        decoder = LinearDecoder.from_state(arrays, library.stimuli, description['measure'])
+        samples = Samples(
+            Responses(np.load(inputs.betas, mmap_mode='r'), mask),
+            read_table(Path(inputs.trials)),
+        ).voxels(columns)
+        new = PerStimulus(participant.stimuli, np.load(inputs.features))
+        result = apply_decoder(
+            decoder,
+            samples,
+            merge_stimuli(library, new),
+            config.evaluation,
+            np.random.default_rng(config.seed),
+        )
+        write_tsv(folder / 'metrics.tsv', scores_table(result.scores))
+        write_json(folder / 'metrics.json', describe(result.scores))
+        write_tsv(folder / 'predictions.tsv', result.samples)
+        np.save(folder / 'null.npy', result.null)
+        info = {
+            'n_mask': mask.n_voxels,
+            'n_selected': int(columns.sum()),
+            'observed': result.scores[0].value if result.scores else None,
+            'warnings': list(result.notes),
+        }
+        return {
+            'metrics': folder / 'metrics.tsv',
+            'predictions': folder / 'predictions.tsv',
+            'null': folder / 'null.npy',
+            'info': save_json(folder / 'info.json', info),
+        }
+
+
+def model_columns(
+    volume: np.ndarray[Any, Any], affine: np.ndarray[Any, Any], mask: VoxelMask, file: str
+) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Return which voxels of ``mask`` a model takes, (n_voxels,).
+
+    Raises
+    ------
+    DataError
+        If the model is of another grid, or takes voxels that the mask does not hold.
+    """
+    if volume.shape != mask.mask.shape or not np.allclose(affine, mask.affine, atol=1e-3):
+        raise DataError(OTHER_GRID.format(file=file, model=volume.shape, data=mask.mask.shape))
+    wanted = volume.astype(bool)
+    outside = int((wanted & ~mask.mask).sum())
+    if outside:
+        raise DataError(VOXELS_MISSING.format(n=outside, total=int(wanted.sum()), file=file))
+    return np.asarray(mask.extract(wanted))
+
+
+class WritePredictionsInput(BaseInterfaceInputSpec):
+    participant = traits.Str(mandatory=True, desc='record of the participant, as JSON')
+    settings = traits.Str(mandatory=True, desc='all settings, as JSON')
+    run = traits.Str(mandatory=True, desc='folders, run id and notes, as JSON')
+    model = traits.Str(mandatory=True)
+    trials = File(exists=True, mandatory=True)
+    metrics = File(exists=True, mandatory=True)
+    predictions = File(exists=True, mandatory=True)
+    null = File(exists=True, mandatory=True)
+    info = File(exists=True, mandatory=True)
+    mean_bold = File(exists=True, mandatory=True)
+    tsnr = File(exists=True, mandatory=True)
+
+
+class WritePredictions(Stage):
+    """Write what a trained decoder said of new data, and the record for the report."""
+
+    input_spec = WritePredictionsInput
+    output_spec = WriteOutput
+    _always_run = True
+
+    def _compute(self, folder: Path) -> dict[str, Any]:
+        from bids_neurodecode.report import results as r
+
+        inputs = self.inputs
+        run = json.loads(inputs.run)
+        participant = ParticipantInput.from_json(inputs.participant)
+        config = Config.model_validate_json(inputs.settings)
+        writer = ProductWriter.for_participant(participant, Path(run['output_dir']))
+        info = read_json(Path(inputs.info))
+        log = writer.output_dir / f'sub-{participant.label}' / 'log'
+        write_text(log / run['run_id'] / 'config.toml', config.to_toml())
+        trials = read_table(Path(inputs.trials))
+        predictions = read_table(Path(inputs.predictions))
+        writer.copy(
+            'metrics', Path(inputs.metrics).with_suffix('.json'), desc='applied', extension='.json'
+        )
+        null = None
+        if info['observed'] is not None:
+            copy_file(Path(inputs.null), log / 'null.npy')
+            null = r.NullResults(log / 'null.npy', info['observed'], 'identification_top1')
+        record = r.ParticipantResults(
+            participant=participant.label,
+            version=__version__,
+            run_id=run['run_id'],
+            system='reconstruction',
+            paradigm=participant.paradigm,
+            task=participant.task,
+            bids_name=Path(run['bids_dir']).name,
+            runs=run_results(participant, trials['run'].value_counts().to_dict()),
+            derivatives=tuple(run['derivatives']),
+            notes=(*run['notes'], f'a trained model was applied: {Path(inputs.model).name}'),
+            warnings=tuple(info['warnings']),
+            space=writer.space,
+            in_mni=(writer.space or '').startswith('MNI152'),
+            voxels=r.VoxelResults(info['n_mask'], info['n_selected'], 'the voxels of the model'),
+            trials=writer.table('betas_events', trials, columns=TRIAL_COLUMNS),
+            maps={'tsnr': writer.image('tsnr', Path(inputs.tsnr))},
+            mean_bold=writer.image('meanbold', Path(inputs.mean_bold)),
+            metrics=writer.copy('metrics', Path(inputs.metrics), desc='applied'),
+            predictions=writer.table(
+                'predictions',
+                predictions,
+                columns={k: v for k, v in PREDICTION_COLUMNS.items() if k in predictions},
+                more={'desc': 'applied'},
+            ),
+            null=null,
+            stimuli_dir=participant.stimuli_dir,
+            config=log / run['run_id'] / 'config.toml',
+            versions=software_versions(),
+        )
+        target = results_path(writer.output_dir, participant.label, participant.task)
+        write_text(target, record.to_json())
+        return {'results': target}
+
+
+def connect_prediction(
+    workflow: Any, participant: ParticipantInput, run: RunSettings, size: DataSize, model: Path
+) -> Any:
+    """Add the nodes that apply a decoder and connect them; return the node of the outputs."""
+    record, config = participant.to_json(), run.config
+    everything = config.model_dump_json()
+    plan = node(
+        PlanTrials(
+            participant=record,
+            split=config.split.model_dump_json(),
+            seed=config.seed,
+            hold_out=False,
+        ),
+        'plan',
+        run,
+        size,
+    )
+    quality = node(Quality(participant=record), 'quality', run, size)
+    betas = node(
+        EstimateBetas(participant=record, settings=settings_of(config, 'betas', 'clean', 'seed')),
+        'betas',
+        run,
+        size,
+        threads=2,
+    )
+    features = node(
+        ExtractFeatures(
+            participant=record,
+            settings=config.features.model_dump_json(),
+            cache=str(run.work_dir / 'features'),
+        ),
+        'features',
+        run,
+        size,
+    )
+    apply = node(
+        ApplyDecoder(participant=record, settings=everything, model=str(model)), 'apply', run, size
+    )
+    outputs = node(
+        WritePredictions(
+            participant=record, settings=everything, run=run.record(), model=str(model)
+        ),
+        'outputs',
+        run,
+        size,
+    )
+    workflow.connect(
+        [
+            (plan, betas, [('trials', 'trials'), ('parts', 'parts'), ('plan', 'plan')]),
+            (quality, betas, [('mask', 'mask')]),
+            (plan, apply, [('trials', 'trials')]),
+            (quality, apply, [('mask', 'mask')]),
+            (betas, apply, [('betas', 'betas')]),
+            (features, apply, [('features', 'features')]),
+            (plan, outputs, [('trials', 'trials')]),
+            (quality, outputs, [('mean_bold', 'mean_bold'), ('tsnr', 'tsnr')]),
+            (apply, outputs, [(n, n) for n in ('metrics', 'predictions', 'null', 'info')]),
+        ]
+    )
+    return outputs
+
+
+__all__ = ['ApplyDecoder', 'WritePredictions', 'connect_prediction', 'model_columns']
