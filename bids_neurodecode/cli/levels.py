@@ -58,9 +58,12 @@ def participant_level(
     with hold(run.work_dir, labels):
         failures = run_and_watch(init_run_wf(inputs.participants, run), arguments)
     _write_stages(run, labels)
-    for label in labels:
-        if not any(failure.participant == label for failure in failures):
-            LOGGER.info('Report: %s', run.output_dir / f'sub-{label}.html')
+    done = [x for x in labels if not any(failure.participant == x for failure in failures)]
+    for label in done:
+        LOGGER.info('Report: %s', run.output_dir / f'sub-{label}.html')
+    if done:
+        task = inputs.participants[0].task
+        _write_dataset(arguments, config, inputs, find_results(run.output_dir, done[:1], task))
     for label, reason in inputs.failures.items():
         LOGGER.error('sub-%s was left out: %s', label, reason)
     if inputs.failures:
@@ -198,16 +201,26 @@ def device_of(asked: str) -> str:
     return 'cuda' if torch.cuda.is_available() else 'cpu'
 
 
-def _write_dataset(arguments: Arguments, config: Config, inputs: DatasetInput) -> None:
+def _write_dataset(
+    arguments: Arguments,
+    config: Config,
+    inputs: DatasetInput,
+    results: Sequence[Path] = (),
+) -> None:
+    """Write the dataset-level files; the methods text as soon as possible, and again when known."""
     from bids_neurodecode.bids.provenance import write_dataset_files
-    from bids_neurodecode.workflow.reports import citations
+    from bids_neurodecode.workflow.reports import citations, citations_of, read_results
 
-    paradigm = inputs.participants[0].paradigm
+    if results:
+        citation = citations_of(read_results(results[0]))
+    else:
+        paradigm = inputs.participants[0].paradigm
+        citation = citations(config, paradigm, list(inputs.derivatives))
     write_dataset_files(
         arguments.output_dir,
         bids_dir=inputs.bids_dir,
         derivatives=inputs.derivatives,
-        citation=citations(config, paradigm, list(inputs.derivatives)),
+        citation=citation,
     )
 
 

@@ -61,14 +61,14 @@ METRICS: dict[str, str] = {
     'voxel_r2_median': 'Median over voxels of the share of variance explained.',
     'noise_normalized_median': 'Median over voxels of r squared over noise ceiling, voxels with '
     'a ceiling at or below the threshold left out.',
-    'noise_normalized_mean': 'Mean over voxels of r squared over noise ceiling, the same voxels left '
-    'out.',
-    'variance_full': 'Median over voxels of the share of held-out variance that all feature spaces '
-    'explain together.',
-    'variance_alone': 'Median over voxels of the share of held-out variance that this feature space '
-    'explains alone.',
-    'variance_unique': 'Median over voxels of the share of held-out variance that is explained with '
-    'this feature space and not without it.',
+    'noise_normalized_mean': 'Mean over voxels of r squared over noise ceiling, the same voxels '
+    'left out.',
+    'variance_full': 'Median over voxels of the share of held-out variance that all feature '
+    'spaces explain together.',
+    'variance_alone': 'Median over voxels of the share of held-out variance that this feature '
+    'space explains alone.',
+    'variance_unique': 'Median over voxels of the share of held-out variance that is explained '
+    'with this feature space and not without it.',
     'variance_shared': 'Median over voxels of the share of held-out variance that more than one '
     'feature space can explain.',
     'noise_normalized_paper': 'The same as the VISION code computes it, in per cent: voxels '

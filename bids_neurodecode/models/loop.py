@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from bids_neurodecode.errors import DataError
+from bids_neurodecode.errors import ArgumentsError, DataError
 from bids_neurodecode.models.checkpoints import (
     Checkpoint,
     finish_checkpoint,
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 NO_SAMPLES = 'Training needs at least {need} samples; there are {n}.'
+SMALL_BATCH = 'A batch of {size} cannot be shared out among {n} processes. Make it larger.'
 NOT_FINITE = (
     'The {part} loss is not finite (epoch {epoch}, batch {batch}). Lower the learning rate, train '
     'in float32, or look for values that are not finite in the data.'
@@ -75,6 +76,9 @@ class TrainingLoop:
         self.module = objective
         self.module.to(accelerator.device)
         self.model = accelerator.prepare(objective)
+        if settings.batch_size < accelerator.num_processes:
+            n = accelerator.num_processes
+            raise ArgumentsError(SMALL_BATCH.format(size=settings.batch_size, n=n))
         self.n_batches = len(self._batches(0))
         if self.n_batches == 0:
             need = max(2, accelerator.num_processes)
@@ -158,6 +162,7 @@ class TrainingLoop:
         """Write the curves, judge, and set the position to the next epoch."""
         at = self.position
         rate = float(self.optimizer.param_groups[0]['lr'])
+        self._share_buffers()
         at.epoch += 1
         means = self._means(at.sums, at.n_summed)
         at.curves.append({'epoch': at.epoch, 'part': 'training', **means, 'learning_rate': rate})
@@ -205,15 +210,23 @@ class TrainingLoop:
             totals, n_all = list(sums.values()), n
         return {name: total / n_all for name, total in zip(sums, totals, strict=True)}
 
+    def _share_buffers(self) -> None:
+        """Average running means (batch normalisation) over processes: each saw its own samples."""
+        if self.accelerator.num_processes == 1:
+            return
+        for buffer in self.module.buffers():
+            if buffer.is_floating_point():
+                buffer.copy_(self.accelerator.reduce(buffer.clone(), 'mean'))
+
     def _batches(self, epoch: int) -> list[np.ndarray[Any, Any]]:
         """Return the rows of this process's part of each batch of an epoch."""
         n, size = len(self.data), self.settings.batch_size
         order = np.random.default_rng([self.settings.seed, epoch]).permutation(n)
         rank, n_processes = self.accelerator.process_index, self.accelerator.num_processes
-        # a lone last sample (of a process) is left out this time: batch normalisation cannot use it
+        # a last sample alone in its process is left out: batch normalisation cannot use it
         least = n_processes * min(2, size // n_processes)
         batches = [order[k : k + size] for k in range(0, n, size)]
-        return [batch[rank::n_processes] for batch in batches if len(batch) >= max(least, 1)]
+        return [batch[rank::n_processes] for batch in batches if len(batch) >= least]
 
     def _load(
         self, data: Dataset, batches: Sequence[Any], *, waiting: bool = False

@@ -1,330 +1,403 @@
-"""Picture encoding: features of what was seen to the response of every voxel.
+"""The picture encoding pipeline over folds: fit, predict, judge; then one final model.
 
-``fit`` learns on training samples, ``predict`` turns features of any pictures into responses, and
-:func:`encode_pictures` runs both over a split, judges all held-out trials and fits the final
-model on everything. The models are ridge, banded ridge over several feature spaces, and the
-networks of :mod:`bids_neurodecode.systems.encoding_network`.
+Everything fitted in a fold (feature components, standardisation, penalties, networks, the voxels
+that identify pictures) is fitted on its training samples, whose betas were tuned on these same
+trials. The final model is fitted on everything, for use on new pictures; no score is computed
+from it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from bids_neurodecode.config import Config, EvaluationSettings, RidgeSettings
-from bids_neurodecode.errors import ArgumentsError, DataError
-from bids_neurodecode.models.banded import BandedModel, fit_banded
-from bids_neurodecode.models.ridge import Device, RidgeModel, fit_ridge
-from bids_neurodecode.samples import Samples, Standardizer
-from bids_neurodecode.stimuli.space import FeatureSpace
-from bids_neurodecode.systems.base import PerStimulus
-from bids_neurodecode.systems.encoding_network import NetworkEncoder, NetworkSettings, fit_network
-from bids_neurodecode.systems.reconstruction import Group, _group_labels
+from bids_neurodecode.config import Config
+from bids_neurodecode.errors import DataError
+from bids_neurodecode.evaluation import identification
+from bids_neurodecode.evaluation.metrics import Score
+from bids_neurodecode.evaluation.partition import VariancePartition, partition_variance
+from bids_neurodecode.evaluation.voxels import summary
+from bids_neurodecode.samples import Fold, Parts, Samples, Split
+from bids_neurodecode.systems import baselines
+from bids_neurodecode.systems.base import Evaluation, PerStimulus
+from bids_neurodecode.systems.encoders import Bands, Encoder, EncoderSettings, fit, predict
+from bids_neurodecode.systems.encoding_scores import (
+    SYSTEM,
+    FoldResult,
+    Judge,
+    VoxelMaps,
+    centred,
+    ncsnr_of,
+)
+from bids_neurodecode.systems.outcomes import REPEAT_AVERAGE, SINGLE_TRIAL, Outcome, run_labels
+from bids_neurodecode.systems.pooling import confusion_of, sample_table
+from bids_neurodecode.systems.reconstruction import CLOSED_SET, ONE_CANDIDATE, candidate_stimuli
 
-NO_FEATURES = 'Encoding needs at least one feature space.'
-OTHER_BANDS = 'The encoder was fitted on the feature spaces {expected}; these are {found}.'
-UNKNOWN_MODEL = 'No encoding model is called {name!r}. Models: {names}.'
+if TYPE_CHECKING:
+    import pandas as pd
+
+NO_VOXELS = 'No voxel has finite betas in all trials (within the chosen regions). Check the mask.'
+OTHER_TUNINGS = 'Betas were tuned for {found} folds; give one set, or one for each of {expected}.'
+NO_CEILING = (
+    'No stimulus is repeated, so there is no noise ceiling and scores are not noise-normalised.'
+)
+EXCLUDED = (
+    'Noise-normalised scores leave out {share:.0%} of the voxels, whose noise ceiling is not '
+    'above {threshold:g}.'
+)
+
+SHUFFLED = 'baseline-shuffled'
+MIN_VOXELS = 20
+"""At least this many voxels, the best predicted in training, identify pictures."""
 
 Float32Array = npt.NDArray[np.float32]
 BoolArray = npt.NDArray[np.bool_]
-Bands = Mapping[str, PerStimulus]
-ModelName = Literal['ridge', 'banded', 'linear', 'mlp', 'siren', 'cnn']
-
-MODELS: tuple[ModelName, ...] = ('ridge', 'banded', 'linear', 'mlp', 'siren', 'cnn')
-
-
-class Encoder(Protocol):
-    """A fitted encoding model."""
-
-    @property
-    def responses(self) -> Standardizer:
-        """Mean and deviation of the training responses, voxel by voxel."""
-
-    @property
-    def cv_r2(self) -> Float32Array:
-        """Share of variance explained in held-out training samples, (n_voxels,)."""
-
-    def predict(self, features: Mapping[str, npt.NDArray[Any]]) -> Float32Array:
-        """Predict responses (n, n_voxels) from each space's features (n, n_features)."""
-
-    def state(self) -> dict[str, npt.NDArray[Any]]:
-        """Return the arrays that, with the description, rebuild the model."""
-
-    def describe(self) -> dict[str, Any]:
-        """Return what is not an array (JSON)."""
-
-
-@dataclass(frozen=True)
-class EncoderSettings:
-    """How an encoding model is fitted and judged.
-
-    Parameters
-    ----------
-    model
-        ``ridge`` (all feature spaces side by side), ``banded``, or a network.
-    n_components
-        Principal components kept of each feature space (ridge and banded), at most.
-    whiten
-        Bring components to unit variance; else they keep their variances, as ridge on the
-        standardised features would have them.
-    average_training
-        Fit on the mean of each stimulus' training trials, not on single trials.
-    ridge
-        Penalties and folds.
-    n_mixtures
-        Random draws of how much each band counts (banded).
-    groups
-        What is held out together when penalties are chosen.
-    threshold
-        Voxels with a noise ceiling at or below this are left out of noise-normalised scores.
-    partition
-        Partition the explained variance between the feature spaces, where there are several.
-    baseline
-        Also fit on shuffled stimuli (ridge and banded).
-    network
-        Of the networks.
-    device
-        Of the regressions.
-    """
-
-    model: ModelName = 'ridge'
-    n_components: int | None = 100
-    whiten: bool = False
-    average_training: bool = False
-    ridge: RidgeSettings = field(default_factory=RidgeSettings)
-    n_mixtures: int = 20
-    groups: Group = 'auto'
-    threshold: float = 0.05
-    partition: bool = False
-    baseline: bool = True
-    network: NetworkSettings = field(default_factory=NetworkSettings)
-    device: Device = 'cpu'
-
-    def __post_init__(self) -> None:
-        if self.model not in MODELS:
-            raise ArgumentsError(UNKNOWN_MODEL.format(name=self.model, names=', '.join(MODELS)))
-
-    @classmethod
-    def of(cls, config: Config, device: str = 'cpu', **changes: Any) -> EncoderSettings:
-        """Take what a configuration says of features and ridge."""
-        return cls(
-            **{
-                'n_components': config.features.n_components,
-                'ridge': config.ridge,
-                'device': 'cuda' if device == 'cuda' else 'cpu',
-                **changes,
-            }
-        )
+IndexArray = npt.NDArray[np.intp]
+Fitter = Callable[[Samples, Bands, Samples | None], Encoder]
 
 
 @dataclass(frozen=True, eq=False)
-class RidgeEncoder:
-    """A fitted linear encoding model.
+class PictureEncoding:
+    """The scores of all folds, maps, predictions, and the final model.
 
     Parameters
     ----------
-    spaces
-        Principal components of each feature space, of the training stimuli.
-    whiten
-        Whether components are brought to unit variance.
-    ridge
-        From components to standardised responses.
-    responses
-        Mean and deviation of the training responses.
+    evaluation
+        Scores, identification of each held-out sample, nulls and notes; ``decoded`` are the
+        predictions.
+    keep
+        Voxels of the mask that were encoded, (n_mask,); all else has one value each of these.
+    maps
+        Scores of voxels: of averaged repeats where a fold's test samples have them.
+    trial_maps
+        Of single trials; the same object where there are no averages.
+    predictions
+        Predicted responses of the held-out trials, (n_trials, n_voxels).
+    rows
+        Their row numbers among all trials, (n_trials,).
+    partition
+        What each feature space explains; None unless asked for.
+    encoder
+        The final model.
     """
 
-    spaces: Mapping[str, FeatureSpace]
-    whiten: bool
-    ridge: RidgeModel | BandedModel
-    responses: Standardizer
+    evaluation: Evaluation
+    keep: BoolArray
+    maps: VoxelMaps
+    trial_maps: VoxelMaps
+    predictions: Float32Array
+    rows: IndexArray
+    partition: VariancePartition | None
+    encoder: Encoder
 
     @property
-    def cv_r2(self) -> Float32Array:
-        """Share of variance explained in held-out training samples, (n_voxels,)."""
-        return self.ridge.cv_r2
+    def scores(self) -> tuple[Score, ...]:
+        """Rows of the metrics table."""
+        return self.evaluation.scores
 
-    def predict(self, features: Mapping[str, npt.NDArray[Any]]) -> Float32Array:
-        """Predict responses, in the units of the training responses.
-
-        Parameters
-        ----------
-        features
-            Features of each space, (n_pictures, n_features).
-
-        Returns
-        -------
-        numpy.ndarray
-            Shape (n_pictures, n_voxels), float32.
-        """
-        if tuple(features) != tuple(self.spaces):
-            raise DataError(OTHER_BANDS.format(expected=[*self.spaces], found=[*features]))
-        parts = {
-            name: components(space, features[name], self.whiten)
-            for name, space in self.spaces.items()
-        }
-        if isinstance(self.ridge, BandedModel):
-            return self.responses.invert(self.ridge.predict(parts))
-        return self.responses.invert(self.ridge.predict(_joined(parts)))
-
-    def describe(self) -> dict[str, Any]:
-        """Return what is not an array (JSON)."""
-        kind = 'banded' if isinstance(self.ridge, BandedModel) else 'ridge'
-        return {'model': kind, 'bands': [*self.spaces], 'whiten': self.whiten}
-
-    def state(self) -> dict[str, npt.NDArray[Any]]:
-        """Return the arrays that, with :meth:`describe`, :meth:`from_state` rebuilds it from."""
-        parts = {
-            'ridge': self.ridge.state(),
-            'responses': {'mean': self.responses.mean, 'scale': self.responses.scale},
-            **{f'space{k}': space.state() for k, space in enumerate(self.spaces.values())},
-        }
-        return {
-            f'{part}.{name}': values
-            for part, arrays in parts.items()
-            for name, values in arrays.items()
-        }
-
-    @classmethod
-    def from_state(
-        cls, state: Mapping[str, npt.NDArray[Any]], description: Mapping[str, Any]
-    ) -> RidgeEncoder:
-        """Rebuild an encoder from :meth:`state` and :meth:`describe`."""
-        parts: dict[str, dict[str, npt.NDArray[Any]]] = {}
-        for key, values in state.items():
-            part, _, name = key.partition('.')
-            parts.setdefault(part, {})[name] = values
-        names = tuple(description['bands'])
-        ridge: RidgeModel | BandedModel
-        if description['model'] == 'banded':
-            ridge = BandedModel.from_state(parts['ridge'], names)
-        else:
-            ridge = RidgeModel.from_state(parts['ridge'])
-        return cls(
-            {name: FeatureSpace.from_state(parts[f'space{k}']) for k, name in enumerate(names)},
-            bool(description['whiten']),
-            ridge,
-            Standardizer(**parts['responses']),
-        )
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a reader should know, each line once."""
+        return tuple(dict.fromkeys(self.evaluation.notes))
 
 
-def load_encoder(state: Mapping[str, npt.NDArray[Any]], description: Mapping[str, Any]) -> Encoder:
-    """Rebuild any encoder from what its ``state`` and ``describe`` returned."""
-    if description['model'] in {'ridge', 'banded'}:
-        return RidgeEncoder.from_state(state, description)
-    return NetworkEncoder.from_state(state, description)
-
-
-def fit(
-    train: Samples,
-    features: Bands,
-    settings: EncoderSettings | None = None,
+def encode_pictures(
+    samples: Samples,
+    tuned: Sequence[Samples],
+    split: Split,
+    features: PerStimulus | Bands,
+    config: Config,
     *,
-    rng: np.random.Generator | None = None,
-    validation: Samples | None = None,
+    settings: EncoderSettings | None = None,
+    ncsnr: npt.NDArray[np.floating[Any]] | None = None,
+    regions: Mapping[str, BoolArray] | None = None,
+    within: BoolArray | None = None,
+    device: str = 'cpu',
     progress: Callable[[int, int], None] | None = None,
-) -> Encoder:
-    """Fit an encoding model on training samples.
+) -> PictureEncoding:
+    """Run the pipeline.
 
     Parameters
     ----------
-    train
-        Training samples only.
+    samples
+        All trials, with betas tuned on all of them (for the final model).
+    tuned
+        All trials once a fold, with betas tuned on its training trials; or one for all folds.
+    split
+        What is held out.
     features
-        Each feature space, of (at least) the training stimuli.
+        Features of all stimuli; or several feature spaces by name.
+    config
+        Feature components, ridge, evaluation and seed.
     settings
-        Which model, and how; the defaults if left out.
-    rng
-        Source of the mixtures of banded ridge, and of what networks hold out.
-    validation
-        Samples that decide when a network stops; some training stimuli if left out.
+        The model; ridge with what ``config`` says if left out.
+    ncsnr
+        Noise-ceiling signal-to-noise ratio, (n_mask,), to normalise scores; taken from repeats
+        of stimuli in ``samples`` if left out. Nothing is fitted to it.
+    regions
+        Voxels of each region that gets scores of its own, (n_mask,) each.
+    within
+        Voxels to encode, (n_mask,); all if None. Those without finite betas are left out.
+    device
+        ``cpu`` or ``cuda`` of the ridge; a network's is in its own settings.
     progress
-        Of a network's training: called with (steps done, all steps).
+        Called with (fits done, all fits).
 
     Raises
     ------
     DataError
-        If a stimulus has no features, or there is nothing to hold out for the penalty.
+        If no voxel is left, a stimulus has no features, or a fold has a single candidate.
     """
-    settings = settings or EncoderSettings()
-    rng = rng or np.random.default_rng(0)
-    if not features:
-        raise DataError(NO_FEATURES)
-    if settings.average_training:
-        train = train.averaged()
-    if settings.model not in {'ridge', 'banded'}:
-        return fit_network(
-            train,
-            features,
-            settings.model,
-            settings.network,
-            rng=rng,
-            validation=validation,
-            progress=progress,
+    settings = settings or EncoderSettings.of(config, device)
+    bands = {'features': features} if isinstance(features, PerStimulus) else dict(features)
+    if len(tuned) not in {1, len(split)}:
+        raise DataError(OTHER_TUNINGS.format(found=len(tuned), expected=len(split)))
+    keep = _usable([samples, *tuned], within)
+    judge_rng, *fit_rngs = np.random.default_rng(config.seed).spawn(len(split) + 2)
+    run = _Run(bands, settings, split, 1 + len(split) * (1 + _extra_fits(bands, settings)))
+    run.progress = progress
+    for number, fold in enumerate(split):
+        part = tuned[min(number, len(tuned) - 1)].voxels(keep).fold(fold)
+        run.fold(number, fold, part, fit_rngs[number])
+    chosen = samples.voxels(keep)
+    ratio = ncsnr_of(chosen.table, chosen.values) if ncsnr is None else np.asarray(ncsnr)[keep]
+    judge = Judge(
+        split,
+        config.evaluation,
+        settings.threshold,
+        ratio,
+        {name: np.asarray(voxels)[keep] for name, voxels in (regions or {}).items()},
+        judge_rng,
+    )
+    evaluation, maps = run.judge(judge)
+    encoder = fit(chosen, bands, settings, rng=fit_rngs[-1])
+    run.step()
+    return PictureEncoding(
+        evaluation,
+        keep,
+        maps.get(REPEAT_AVERAGE, maps[SINGLE_TRIAL]),
+        maps[SINGLE_TRIAL],
+        evaluation.decoded,
+        np.concatenate([r.outcome.table['sample'] for r in run.own[SINGLE_TRIAL]]).astype(np.intp),
+        run.partition(judge),
+        encoder,
+    )
+
+
+class _Run:
+    """The folds of one split, and what was predicted in them."""
+
+    def __init__(self, bands: Bands, settings: EncoderSettings, split: Split, n_fits: int) -> None:
+        self.bands, self.settings, self.split = bands, settings, split
+        self.progress: Callable[[int, int], None] | None = None
+        self.n_fits, self.n_done = n_fits, 0
+        self.own: dict[str, list[FoldResult]] = {SINGLE_TRIAL: [], REPEAT_AVERAGE: []}
+        self.shuffled: dict[str, list[FoldResult]] = {SINGLE_TRIAL: [], REPEAT_AVERAGE: []}
+        self.parts: dict[tuple[str, ...], list[Float32Array]] = {}
+        self.closed: list[bool] = []
+
+    def step(self) -> None:
+        self.n_done += 1
+        if self.progress is not None:
+            self.progress(self.n_done, self.n_fits)
+
+    def fold(self, number: int, fold: Fold, part: Parts, rng: np.random.Generator) -> None:
+        """Fit and predict one fold."""
+        candidates, closed = candidate_stimuli(part.train, part.test)
+        if len(candidates) < 2:
+            raise DataError(ONE_CANDIDATE.format(fold=number))
+        self.closed.append(closed)
+        own_rng, shuffle_rng = rng.spawn(2)
+
+        def fitted(train: Samples, bands: Bands) -> Encoder:
+            # the same mixtures and held-out stimuli for every model of the fold
+            start = np.random.default_rng(own_rng.bit_generator.seed_seq)
+            encoder = fit(train, bands, self.settings, rng=start, validation=part.validation)
+            self.step()
+            return encoder
+
+        models = {'own': (fitted(part.train, self.bands), self.own)}
+        if _has_baseline(self.settings):
+            mixed = baselines.shuffled(part.train, shuffle_rng)
+            models['shuffled'] = (fitted(mixed, self.bands), self.shuffled)
+        repeats = bool(part.test.table['stimulus'].duplicated().any())
+        for name, (encoder, found) in models.items():
+            known = predict(encoder, self.bands, candidates)
+            label = self.settings.model if name == 'own' else SHUFFLED
+            for average in (False, True) if repeats else (False,):
+                space = REPEAT_AVERAGE if average else SINGLE_TRIAL
+                found[space].append(
+                    _result(label, encoder, known, candidates, part.test, number, fold, average)
+                )
+        names = part.test.table['stimulus'].astype(str)
+        for spaces in _subsets(self.bands, self.settings):
+            some = {name: self.bands[name] for name in spaces}
+            values = predict(fitted(part.train, some), some, list(names))
+            self.parts.setdefault(spaces, []).append(values)
+
+    def judge(self, judge: Judge) -> tuple[Evaluation, dict[str, VoxelMaps]]:
+        """Pool the folds into scores."""
+        import pandas as pd
+
+        scores: list[Score] = []
+        nulls: dict[str, npt.NDArray[np.float64]] = {}
+        maps: dict[str, VoxelMaps] = {}
+        for space, results in self.own.items():
+            if not results:
+                continue
+            found = judge.judge(results, model=self.settings.model, space=space)
+            scores += found.scores
+            nulls |= found.nulls
+            maps[space] = found.maps
+            if self.shuffled[space]:
+                scores += judge.judge(self.shuffled[space], model=SHUFFLED, space=space).scores
+        single = self.own[SINGLE_TRIAL]
+        outcomes = [result.outcome for results in self.own.values() for result in results]
+        confusion, labels = confusion_of([result.outcome for result in single])
+        evaluation = Evaluation(
+            scores=tuple(scores) + self._partition_scores(judge),
+            samples=pd.concat([sample_table(o) for o in outcomes], ignore_index=True),
+            nulls=nulls,
+            confusion=confusion,
+            labels=labels,
+            decoded=np.concatenate([result.predicted for result in single]),
+            notes=self._notes(judge, next(reversed(maps.values()))),
         )
-    return _fit_ridge(train, features, settings, rng)
+        return evaluation, maps
+
+    def partition(self, judge: Judge) -> VariancePartition | None:
+        """Partition the variance of single trials between feature spaces."""
+        if not self.parts:
+            return None
+        if not hasattr(self, '_partition'):
+            self._partition = self._partitioned(judge)
+        return self._partition
+
+    def _partitioned(self, judge: Judge) -> VariancePartition:
+        single = self.own[SINGLE_TRIAL]
+        fold = np.repeat(np.arange(len(single)), [len(r.truth) for r in single])
+        stimulus = np.concatenate([r.outcome.table['stimulus'].astype(str) for r in single])
+        units = np.array([f'{f}/{s}' for f, s in zip(fold, stimulus, strict=True)])
+
+        def together(values: Sequence[Float32Array]) -> Float32Array:
+            return centred(np.concatenate(values), fold)
+
+        names = tuple(self.bands)
+        return partition_variance(
+            together([r.truth for r in single]),
+            together([r.predicted for r in single]),
+            without={
+                name: together(self.parts[tuple(n for n in names if n != name)]) for name in names
+            },
+            alone={name: together(self.parts[name,]) for name in names},
+            units=units,
+            n_permutations=judge.settings.n_permutations,
+            rng=judge.rng,
+        )
+
+    def _partition_scores(self, judge: Judge) -> tuple[Score, ...]:
+        found = self.partition(judge)
+        if found is None:
+            return ()
+        parts = [('variance_full', '', found.full), ('variance_shared', '', found.shared)]
+        parts += [('variance_alone', f'/{n}', v) for n, v in found.alone.items()]
+        parts += [('variance_unique', f'/{n}', v) for n, v in found.unique.items()]
+        return tuple(
+            Score(
+                system=SYSTEM,
+                model=self.settings.model,
+                protocol=self.split.protocol,
+                split='test',
+                space=f'{SINGLE_TRIAL}{suffix}',
+                metric=metric,
+                value=summary(values)[0],
+                n=int(np.isfinite(values).sum()),
+            )
+            for metric, suffix, values in parts
+        )
+
+    def _notes(self, judge: Judge, maps: VoxelMaps) -> tuple[str, ...]:
+        notes = [CLOSED_SET] if all(self.closed) else []
+        if judge.ncsnr is None:
+            notes.append(NO_CEILING)
+        else:
+            share, threshold = maps.share_excluded, judge.threshold
+            notes.append(EXCLUDED.format(share=share, threshold=threshold))
+        return tuple(notes)
 
 
-def predict(encoder: Encoder, features: Bands, stimuli: Sequence[str]) -> Float32Array:
-    """Predict responses (n_stimuli, n_voxels) to stimuli that have features."""
-    return encoder.predict({name: space.of(stimuli) for name, space in features.items()})
+def _result(
+    model: str,
+    encoder: Encoder,
+    known: Float32Array,
+    candidates: Sequence[str],
+    test: Samples,
+    number: int,
+    fold: Fold,
+    average: bool,
+) -> FoldResult:
+    """Compare one fold's test samples with the predicted patterns of all candidates."""
+    tested = Samples(test.responses, test.table.assign(sample=fold.test))
+    if average:
+        tested = tested.averaged()
+    table: pd.DataFrame = tested.table
+    names = table['stimulus'].astype(str)
+    place = {name: row for row, name in enumerate(candidates)}
+    voxels = informative(encoder.cv_r2)
+    alike = identification.similarity(
+        encoder.responses.apply(tested.values)[:, voxels],
+        encoder.responses.apply(known)[:, voxels],
+        'pearson',
+    )
+    outcome = Outcome(
+        model=model,
+        space=REPEAT_AVERAGE if average else SINGLE_TRIAL,
+        fold=number,
+        table=table.assign(stimulus=names, run=run_labels(table))[['sample', 'stimulus', 'run']],
+        candidates=tuple(candidates),
+        similarities=alike,
+        retrieved=tuple(candidates[k] for k in identification.nearest(alike)),
+        best=tuple(names),
+        library=tuple(candidates),
+        decoded=np.empty((len(table), 0), dtype=np.float32),
+    )
+    repeats = table['n_repeats'].to_numpy() if average else np.ones(len(table))
+    predicted = known[[place[name] for name in names]]
+    return FoldResult(outcome, tested.values, predicted, repeats.astype(np.intp))
 
 
-def components(
-    space: FeatureSpace, features: npt.NDArray[np.floating[Any]], whiten: bool
-) -> Float32Array:
-    """Return components (n, n_components) with a mean variance of 1 over training stimuli."""
-    scores = space.transform(features)
-    if whiten:
-        return scores
-    deviations = space.deviations.astype(np.float64)
-    return np.asarray(scores * (deviations / np.sqrt(np.mean(deviations**2))), dtype=np.float32)
+def informative(cv_r2: Float32Array) -> IndexArray:
+    """Return the voxels that identify pictures: predicted in held-out training samples."""
+    r2 = np.nan_to_num(cv_r2, nan=-np.inf)
+    order = np.argsort(-r2, kind='stable')
+    return np.sort(order[: max(int((r2 > 0).sum()), min(MIN_VOXELS, len(r2)))])
 
 
-def _fit_ridge(
-    train: Samples, features: Bands, settings: EncoderSettings, rng: np.random.Generator
-) -> RidgeEncoder:
-    names = train.table['stimulus'].astype(str)
-    library = tuple(dict.fromkeys(names))
-    spaces, parts = {}, {}
-    for name, band in features.items():
-        spaces[name] = FeatureSpace.fit(band.of(library), settings.n_components)
-        parts[name] = components(spaces[name], band.of(names), settings.whiten)
-    responses = Standardizer.fit(train.values)
-    targets = responses.apply(train.values)
-    # averages of all runs cannot be held out by run
-    by: Group = 'stimulus' if settings.average_training else settings.groups
-    groups = _group_labels(train, len(library), by)
-    options: dict[str, Any] = {
-        'alphas': settings.ridge.alphas,
-        'groups': groups,
-        'n_folds': settings.ridge.n_folds,
-        'device': settings.device,
-    }
-    ridge: RidgeModel | BandedModel
-    if settings.model == 'banded':
-        ridge = fit_banded(parts, targets, n_mixtures=settings.n_mixtures, rng=rng, **options)
-    else:
-        ridge = fit_ridge(_joined(parts), targets, per_target=settings.ridge.per_target, **options)
-    return RidgeEncoder(spaces, settings.whiten, ridge, responses)
+def _usable(samples: Sequence[Samples], within: BoolArray | None) -> BoolArray:
+    keep = np.all([np.isfinite(part.values).all(axis=0) for part in samples], axis=0)
+    if within is not None:
+        keep &= within
+    if not keep.any():
+        raise DataError(NO_VOXELS)
+    return np.asarray(keep)
 
 
-def _joined(parts: Mapping[str, Float32Array]) -> Float32Array:
-    return np.concatenate(list(parts.values()), axis=1)
+def _subsets(bands: Bands, settings: EncoderSettings) -> list[tuple[str, ...]]:
+    """Return the sets of feature spaces that a partition needs: each alone, each left out."""
+    if not settings.partition or len(bands) < 2:
+        return []
+    names = tuple(bands)
+    without = [tuple(n for n in names if n != name) for name in names]
+    return list(dict.fromkeys([(name,) for name in names] + without))
 
 
-__all__ = [
-    'Bands',
-    'Encoder',
-    'EncoderSettings',
-    'EvaluationSettings',
-    'RidgeEncoder',
-    'components',
-    'fit',
-    'load_encoder',
-    'predict',
-    'replace',
-]
+def _has_baseline(settings: EncoderSettings) -> bool:
+    return settings.baseline and settings.model in {'ridge', 'banded'}
+
+
+def _extra_fits(bands: Bands, settings: EncoderSettings) -> int:
+    return int(_has_baseline(settings)) + len(_subsets(bands, settings))

@@ -203,7 +203,8 @@ def fit_network(
         If there are too few stimuli to hold any out, or a stimulus has no features.
     """
     from bids_neurodecode.models.heads import EncodingObjective, FitLoss, HeadDesign, make_head
-    from bids_neurodecode.models.training import own_randomness, train as run_training
+    from bids_neurodecode.models.training import own_randomness
+    from bids_neurodecode.models.training import train as run_training
 
     if validation is None:
         train, validation = _hold_out(train, settings.validation_fraction, rng)

@@ -22,6 +22,7 @@ from bids_neurodecode.workflow.files import read_json, read_table
 from bids_neurodecode.workflow.outputs import (
     WriteOutput,
     run_results,
+    sentence,
     write_atlas,
     write_parcels,
 )
@@ -126,7 +127,7 @@ class WriteFilms(Stage):
             bids_name=Path(run['bids_dir']).name,
             runs=run_results(participant, dict(enumerate(n_films))),
             derivatives=tuple(run['derivatives']),
-            notes=(*run['notes'], plan['why']),
+            notes=(*run['notes'], sentence(plan['why'])),
             warnings=tuple(info['warnings']),
             space=writer.space,
             in_mni=(writer.space or '').startswith('MNI152'),

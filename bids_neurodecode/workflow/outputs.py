@@ -129,7 +129,7 @@ class WritePictures(Stage):
             bids_name=Path(run['bids_dir']).name,
             runs=run_results(participant, trials['run'].value_counts().to_dict()),
             derivatives=tuple(run['derivatives']),
-            notes=(*run['notes'], plan['why']),
+            notes=(*run['notes'], sentence(plan['why'])),
             warnings=(*betas['warnings'], *info['warnings']),
             space=writer.space,
             in_mni=(writer.space or '').startswith('MNI152'),
@@ -225,6 +225,11 @@ def with_model(config: Config, model: str) -> Config:
     if model not in {'B', 'C', 'D'}:
         return config
     return config.model_copy(update={'betas': config.betas.model_copy(update={'model': model})})
+
+
+def sentence(text: str) -> str:
+    """Start with a capital, end with a stop."""
+    return f'{text[:1].upper()}{text[1:].rstrip(".")}.'
 
 
 def run_results(participant: ParticipantInput, n_trials: Mapping[Any, int]) -> tuple[Any, ...]:

@@ -74,17 +74,36 @@ def participant_report(results: Path, output_dir: Path) -> Path:
 
 
 def citations(config: Config, paradigm: str, derivatives: Sequence[str]) -> dict[str, str]:
-    """Return the contents of ``logs/CITATION.*``."""
+    """Return the contents of ``logs/CITATION.*`` before anything was run."""
     from bids_neurodecode._version import __version__
     from bids_neurodecode.bids.provenance import software_versions
     from bids_neurodecode.report.boilerplate import citation_files, methods
 
+    movie = paradigm == 'movie'
     paragraphs = methods(
         config,
-        paradigm='movie' if paradigm == 'movie' else 'images',
+        paradigm='movie' if movie else 'images',
+        system='movie' if movie else 'reconstruction',
         version=__version__,
         derivatives=derivatives,
         versions=software_versions(),
+    )
+    return citation_files(paragraphs)
+
+
+def citations_of(record: ParticipantResults) -> dict[str, str]:
+    """Return the contents of ``logs/CITATION.*`` as the page of a participant has them."""
+    from bids_neurodecode.report.boilerplate import citation_files, methods
+
+    paragraphs = methods(
+        config_of(record),
+        paradigm=record.paradigm,
+        system=record.system,
+        version=record.version,
+        derivatives=record.derivatives,
+        versions=record.versions,
+        rule=None if record.voxels is None else record.voxels.rule,
+        betas_model=None if record.betas is None else record.betas.model,
     )
     return citation_files(paragraphs)
 

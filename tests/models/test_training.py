@@ -319,3 +319,33 @@ def test_weights_on_disk(tmp_path):
 def test_result_is_a_table():
     rows = ({'epoch': 1, 'part': 'training', 'loss': 2.0},)
     assert Training(rows, 1, False, 3, 'cpu', 'float32', 1, 0.1, 0.0).table().shape == (1, 3)
+
+
+SHARED = """
+import hashlib, importlib.util, sys
+spec = importlib.util.spec_from_file_location('tests_of_training', sys.argv[1])
+module = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+objective = module.Objective()
+training = module.train(objective, module.Data(), module.SETTINGS, validation=module.Data(21, seed=1))
+content = b''.join(value.numpy().tobytes() for value in objective.state_dict().values())
+digest = hashlib.sha256(content).hexdigest()
+sys.stdout.write(f'{training.n_processes} {digest} {training.curves[-1]["loss"]}\\n')
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_share_a_training(tmp_path):
+    script = tmp_path / 'script.py'
+    script.write_text(SHARED)
+    done = subprocess.run(
+        [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2',
+         str(script), __file__],
+        check=False, capture_output=True, timeout=300,
+        env={**os.environ, 'OMP_NUM_THREADS': '1', 'ACCELERATE_USE_CPU': 'true'},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr.decode()
+    one, two = done.stdout.decode().split('\n')[:2]
+    assert one == two
+    assert one.startswith('2 ')
+    assert float(one.split()[-1]) < 1.6  # 4 when the prediction is 0

@@ -10,7 +10,7 @@ from bids_neurodecode.errors import ArgumentsError, DataError
 from bids_neurodecode.models.losses import LossWeights
 from bids_neurodecode.models.movie import MovieDesign
 from bids_neurodecode.models.training import TrainingSettings
-from bids_neurodecode.stimuli.filmstore import as_chunks
+from bids_neurodecode.stimuli.filmstore import FilmChunks, as_chunks, open_store
 from bids_neurodecode.systems.movie_network import MovieNetwork, MovieNetworkSettings, fit_movie
 from bids_neurodecode.systems.movie_scores import frame_ssim, target_frames, voxel_r
 
@@ -190,3 +190,44 @@ def test_what_does_not_fit(data):
         fit_movie(film, responses, replace(SETTINGS, perceptual='none'))
     with pytest.raises(ArgumentsError, match='both chunks and responses'):
         fit_movie(film, responses, SETTINGS, val_chunks=film)
+
+
+@pytest.mark.parametrize('precision', ['float32', 'bfloat16'])
+def test_interrupted_and_resumed(data, tmp_path, precision):
+    film, responses, *_ = data
+    training = replace(SETTINGS.training, n_epochs=2, checkpoint_every=3, precision=precision)
+    settings = replace(SETTINGS, training=training)
+
+    def stop(done, _):
+        if done == 11:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit_movie(film, responses, settings, checkpoint_dir=tmp_path, progress=stop)
+    steps = []
+    resumed = fit_movie(
+        film, responses, settings, checkpoint_dir=tmp_path, progress=lambda n, _: steps.append(n)
+    )
+    straight = fit_movie(film, responses, settings)
+    assert steps[0] == 10
+    assert np.array_equal(resumed.predict(film), straight.predict(film))
+    assert np.array_equal(resumed.reconstruct(responses), straight.reconstruct(responses))
+
+
+def test_film_is_streamed_from_its_store(data, tmp_path):
+    frames = data[0][:12].repeat(2, axis=1)  # chunks of 16
+    np.save(tmp_path / 'film.npy', frames)
+    (tmp_path / 'film.json').write_text('{"notes": []}')
+    store = open_store(tmp_path / 'film.npy')
+    settings = replace(
+        SETTINGS,
+        design=replace(DESIGN, chunk=16),
+        training=replace(SETTINGS.training, n_epochs=1, n_workers=1),
+    )
+    networks = [
+        fit_movie(chunks, data[1][:12], settings)
+        for chunks in (FilmChunks([store], raw=True), FilmChunks([store]), frames)
+    ]
+    predicted = [network.predict(frames) for network in networks]
+    assert np.array_equal(predicted[0], predicted[1])
+    assert np.array_equal(predicted[0], predicted[2])

@@ -1,0 +1,380 @@
+"""How well held-out responses are predicted: voxel by voxel, by region, and as patterns.
+
+Truth and prediction are centred within each fold first, as the training mean that a fold predicts
+leans away from the mean of its test samples; and predictions are only exchanged within folds.
+Without any relation between stimuli and responses the permutation p values are then uniform.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bids_neurodecode.config import EvaluationSettings
+from bids_neurodecode.evaluation import statistics
+from bids_neurodecode.evaluation.metrics import Score
+from bids_neurodecode.evaluation.voxels import (
+    noise_normalized,
+    noise_normalized_paper,
+    pearson_by_column,
+    r2_by_column,
+    summary,
+)
+from bids_neurodecode.samples import Split
+from bids_neurodecode.signals.reliability import noise_ceiling
+from bids_neurodecode.systems.outcomes import SINGLE_TRIAL, Outcome
+from bids_neurodecode.systems.pooling import Pairing, Scorer, _identification
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SYSTEM = 'encoding'
+
+_VOXELS_AT_ONCE = 256  # columns that stay in the processor's cache for all permutations
+_VOXELS_OF_BOOTSTRAP = 4096
+
+FloatArray = npt.NDArray[np.float64]
+Float32Array = npt.NDArray[np.float32]
+BoolArray = npt.NDArray[np.bool_]
+IndexArray = npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True, eq=False)
+class FoldResult:
+    """What an encoding model predicted of one fold's test samples.
+
+    Parameters
+    ----------
+    outcome
+        Identification of each sample's picture by its response; its table names the samples.
+    truth, predicted
+        Responses and predictions, (n_samples, n_voxels).
+    n_repeats
+        Trials that each row of ``truth`` is the mean of, (n_samples,).
+    """
+
+    outcome: Outcome
+    truth: Float32Array
+    predicted: Float32Array
+    n_repeats: IndexArray
+
+
+@dataclass(frozen=True, eq=False)
+class VoxelMaps:
+    """Scores of each voxel, (n_voxels,) each.
+
+    Parameters
+    ----------
+    space
+        What was scored: single trials or averages of repeats.
+    r, r2
+        Correlation and share of variance explained over all held-out samples, centred by fold.
+    p, p_fdr, p_fwer
+        Permutation p values: as they are, FDR-adjusted, corrected by the maximum over voxels.
+    noise_ceiling
+        Explainable share of the variance; NaN throughout where no stimulus is repeated.
+    noise_normalized
+        r squared over the ceiling; NaN where that is at or below the threshold.
+    share_excluded
+        Share of the voxels with that NaN.
+    """
+
+    space: str
+    r: FloatArray
+    r2: FloatArray
+    p: FloatArray
+    p_fdr: FloatArray
+    p_fwer: FloatArray
+    noise_ceiling: FloatArray
+    noise_normalized: FloatArray
+    share_excluded: float
+
+
+@dataclass(frozen=True, eq=False)
+class Judgement:
+    """Scores of one model in one space, the nulls behind their p values, and maps."""
+
+    scores: tuple[Score, ...]
+    nulls: Mapping[str, FloatArray]
+    maps: VoxelMaps
+
+
+@dataclass(frozen=True, eq=False)
+class Judge:
+    """What judging needs beside the results.
+
+    Parameters
+    ----------
+    split
+        What was held out.
+    settings
+        Permutations, bootstrap, confidence.
+    threshold
+        Of the noise ceiling.
+    ncsnr
+        Noise-ceiling signal-to-noise ratio of each voxel, (n_voxels,); None: no ceiling.
+    regions
+        Voxels of each region, (n_voxels,).
+    rng
+        Source of randomness.
+    """
+
+    split: Split
+    settings: EvaluationSettings
+    threshold: float
+    ncsnr: npt.NDArray[np.floating[Any]] | None
+    regions: Mapping[str, BoolArray]
+    rng: np.random.Generator
+
+    def judge(self, results: Sequence[FoldResult], *, model: str, space: str) -> Judgement:
+        """Score the results of all folds, taken together."""
+        outcomes = [result.outcome for result in results]
+        pairing = Pairing.of(outcomes, self.split)
+        fold = np.repeat(np.arange(len(results)), [len(result.truth) for result in results])
+        truth = centred(np.concatenate([result.truth for result in results]), fold)
+        predicted = centred(np.concatenate([result.predicted for result in results]), fold)
+        r, r2 = pearson_by_column(truth, predicted), r2_by_column(truth, predicted)
+        null = permuted_r(
+            truth, predicted, self._draws(pairing), fold, self.settings.n_permutations
+        )
+        drawn = bootstrapped_r(truth, predicted, self._weights(pairing))
+        maps = self._maps(space, r, r2, null, np.concatenate([x.n_repeats for x in results]))
+        rows = _Rows(self, model, space, maps, null, drawn)
+        scores, nulls = rows.all()
+        scorer = Scorer(model, space, self.split.protocol, pairing, self.settings, self.rng)
+        for metric in ('identification_top1', 'identification_2way'):
+            row, identified = _identification(scorer, outcomes, metric)
+            scores.append(replace(row, system=SYSTEM))
+            nulls[f'{space}/{metric}'] = identified
+        return Judgement(tuple(scores), nulls, maps)
+
+    def _maps(
+        self, space: str, r: FloatArray, r2: FloatArray, null: Float32Array, repeats: IndexArray
+    ) -> VoxelMaps:
+        p = np.full(r.shape, np.nan)
+        p_fwer = p.copy()
+        if len(null):
+            reached = (null >= r - 1e-6).sum(axis=0)
+            p = np.where(np.isfinite(r), (reached + 1) / (len(null) + 1), np.nan)
+            p_fwer = statistics.max_statistic_p(r, null)
+        ceiling = np.full(r.shape, np.nan)
+        if self.ncsnr is not None:
+            counts = 1 if space == SINGLE_TRIAL else repeats
+            ceiling = np.asarray(noise_ceiling(self.ncsnr, counts), dtype=np.float64)
+        honest = noise_normalized(r, ceiling, threshold=self.threshold)
+        return VoxelMaps(
+            space,
+            r,
+            r2,
+            p,
+            statistics.fdr(p),
+            p_fwer,
+            ceiling,
+            honest.values,
+            honest.share_excluded,
+        )
+
+    def _draws(self, pairing: Pairing) -> Iterator[IndexArray]:
+        return statistics.permutations(
+            len(pairing.blocks),
+            self.settings.n_permutations,
+            self.rng,
+            blocks=pairing.blocks,
+            units=pairing.units,
+        )
+
+    def _weights(self, pairing: Pairing) -> Float32Array:
+        """Draw how often each sample counts, (n_bootstrap, n_samples): groups come whole."""
+        _, group = np.unique(pairing.groups, return_inverse=True)
+        n_groups = int(group.max()) + 1
+        if n_groups < 2:
+            return np.empty((0, len(group)), dtype=np.float32)
+        drawn = self.rng.multinomial(
+            n_groups, np.full(n_groups, 1 / n_groups), size=self.settings.n_bootstrap
+        )
+        return np.asarray(drawn[:, group], dtype=np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class _Rows:
+    """Makes the rows of the metrics table from maps of voxels."""
+
+    judge: Judge
+    model: str
+    space: str
+    maps: VoxelMaps
+    null: Float32Array
+    drawn: Float32Array
+
+    def all(self) -> tuple[list[Score], dict[str, FloatArray]]:
+        """Return rows of all voxels and of regions, and the nulls of all voxels."""
+        every = np.ones(len(self.maps.r), dtype=bool)
+        scores, nulls = self._of(every, self.space)
+        for name, voxels in self.judge.regions.items():
+            if (voxels & np.isfinite(self.maps.r)).any():
+                scores += self._of(voxels, f'{self.space}/{name}')[0]
+        return scores, nulls
+
+    def _of(self, voxels: BoolArray, space: str) -> tuple[list[Score], dict[str, FloatArray]]:
+        finite = voxels & np.isfinite(self.maps.r)
+        kept = voxels & np.isfinite(self.maps.noise_normalized)
+        ceiling = self.maps.noise_ceiling
+        explainable = summary(np.sqrt(ceiling[finite]))[0]
+        r2 = summary(self.maps.r2[finite])[0]
+        nulls: dict[str, FloatArray] = {}
+
+        def row(metric: str, over: BoolArray, of: Callable[[Any], Any], **more: Any) -> Score:
+            value = float(of(self.maps.r[None])[0])
+            null, drawn = of(self.null), of(self.drawn)
+            nulls[f'{self.space}/{metric}'] = null
+            low, high = self._interval(drawn)
+            p = statistics.p_value(null, value) if len(null) else None
+            chance = float(null.mean()) if len(null) else 0.0
+            return self._score(
+                metric, space, value, over, chance=chance, p=p, ci_low=low, ci_high=high, **more
+            )
+
+        def normalised(r: Any) -> Any:
+            return np.maximum(r[:, kept], 0) ** 2 / ceiling[kept]
+
+        known = None if np.isnan(explainable) else explainable
+        scores = [
+            row('voxel_r_median', finite, lambda r: _median(r[:, finite]), ceiling=known),
+            row('voxel_r_mean', finite, lambda r: r[:, finite].mean(axis=1)),
+            self._score('voxel_r2_median', space, r2, finite, chance=0.0),
+        ]
+        if kept.any():
+            paper = noise_normalized_paper(self.maps.r[finite], ceiling[finite])
+            scores += [
+                row('noise_normalized_median', kept, lambda r: _median(normalised(r)), ceiling=1),
+                row('noise_normalized_mean', kept, lambda r: normalised(r).mean(1), ceiling=1),
+                self._score('noise_normalized_paper', space, paper, finite),
+            ]
+        return scores, nulls
+
+    def _interval(self, drawn: FloatArray) -> tuple[float | None, float | None]:
+        if not len(drawn):
+            return None, None
+        tail = 50 * (1 - self.judge.settings.confidence)
+        low, high = np.percentile(drawn, [tail, 100 - tail])
+        return float(low), float(high)
+
+    def _score(self, metric: str, space: str, value: float, over: BoolArray, **more: Any) -> Score:
+        return Score(
+            system=SYSTEM,
+            model=self.model,
+            protocol=self.judge.split.protocol,
+            split='test',
+            space=space,
+            metric=metric,
+            value=value,
+            n=int(over.sum()),
+            **more,
+        )
+
+
+def centred(values: npt.NDArray[np.floating[Any]], fold: IndexArray) -> Float32Array:
+    """Take off each fold's mean, column by column."""
+    out = np.array(values, dtype=np.float32)
+    for code in np.unique(fold):
+        rows = fold == code
+        out[rows] -= out[rows].mean(axis=0, dtype=np.float64).astype(np.float32)
+    return out
+
+
+def permuted_r(
+    truth: Float32Array,
+    predicted: Float32Array,
+    draws: Iterator[IndexArray],
+    fold: IndexArray,
+    n_permutations: int,
+) -> Float32Array:
+    """Correlate truth with exchanged predictions, voxel by voxel.
+
+    Parameters
+    ----------
+    truth, predicted
+        Centred by fold, (n_samples, n_voxels).
+    draws
+        Row numbers: sample i gets the prediction of sample ``index[i]``.
+    fold
+        The fold of each sample; where repeats are exchanged with others that are fewer, its mean
+        changes and is taken off again.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (n_permutations, n_voxels).
+    """
+    indices = list(draws)
+    null = np.zeros((n_permutations, truth.shape[1]), dtype=np.float32)
+    for start in range(0, truth.shape[1], _VOXELS_AT_ONCE):
+        part = slice(start, start + _VOXELS_AT_ONCE)
+        a, b = _unit(truth[:, part]), _unit(predicted[:, part])
+        for row, index in enumerate(indices):
+            exchanged = b[index]
+            if np.bincount(index, minlength=len(b)).max() > 1:
+                exchanged = _unit(centred(exchanged, fold))
+            null[row, part] = np.einsum('sv,sv->v', a, exchanged)
+    return null
+
+
+def bootstrapped_r(
+    truth: Float32Array, predicted: Float32Array, weights: Float32Array
+) -> Float32Array:
+    """Correlate truth and prediction in samples drawn again, voxel by voxel.
+
+    Parameters
+    ----------
+    truth, predicted
+        Shape (n_samples, n_voxels).
+    weights
+        How often each sample counts, (n_bootstrap, n_samples).
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (n_bootstrap, n_voxels); 0 where a draw does not vary.
+    """
+    out = np.zeros((len(weights), truth.shape[1]), dtype=np.float32)
+    if not len(weights):
+        return out
+    share = weights / weights.sum(axis=1, keepdims=True)
+    for start in range(0, truth.shape[1], _VOXELS_OF_BOOTSTRAP):
+        part = slice(start, start + _VOXELS_OF_BOOTSTRAP)
+        a, b = _unit(truth[:, part]), _unit(predicted[:, part])
+        mean_a, mean_b = share @ a, share @ b
+        covariance = share @ (a * b) - mean_a * mean_b
+        variance = (share @ a**2 - mean_a**2) * (share @ b**2 - mean_b**2)
+        varies = variance > 0
+        out[:, part] = np.where(varies, covariance / np.sqrt(np.where(varies, variance, 1.0)), 0.0)
+    return np.clip(out, -1, 1)
+
+
+def _unit(values: Float32Array) -> Float32Array:
+    """Scale centred columns to norm 1; a column that does not vary becomes 0."""
+    norm = np.linalg.norm(values, axis=0)
+    still = norm <= 1e-6 * np.sqrt(len(values)) * np.abs(values).max(axis=0, initial=0)
+    return np.asarray(values / np.where(still | (norm == 0), np.inf, norm), dtype=np.float32)
+
+
+def _median(values: npt.NDArray[Any]) -> FloatArray:
+    if not values.size:
+        return np.empty(len(values), dtype=np.float64)
+    return np.asarray(np.median(values, axis=1), dtype=np.float64)
+
+
+def ncsnr_of(
+    table: pd.DataFrame, values: npt.NDArray[np.floating[Any]]
+) -> npt.NDArray[np.float32] | None:
+    """Return the ratio of signal and noise by repeats of stimuli; None if there are none."""
+    from bids_neurodecode.signals.reliability import ncsnr
+
+    if not table['stimulus'].duplicated().any():
+        return None
+    sessions = table['session'].fillna('').astype(str) if 'session' in table.columns else None
+    return ncsnr(values, table['stimulus'].astype(str), sessions)
