@@ -24,7 +24,8 @@ COPY bids_neurodecode/ bids_neurodecode/
 RUN containers/install.sh package /install
 
 FROM runtime
-COPY --from=dependencies /opt/ /opt/
+COPY --from=dependencies /opt/bids_neurodecode/ /opt/bids_neurodecode/
+COPY --from=dependencies /opt/templateflow/ /opt/templateflow/
 # no cache has a fixed place: the program makes its own below the work folder, so any user can run it
 ENV PATH=/opt/bids_neurodecode/bin:/usr/local/bin:/usr/bin:/bin \
     LANG=C.UTF-8 \

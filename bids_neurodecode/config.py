@@ -36,7 +36,11 @@ class Settings(BaseModel):
     """Base of all settings: frozen, and strict about unknown keys."""
 
     model_config = ConfigDict(
-        frozen=True, extra='forbid', str_strip_whitespace=True, allow_inf_nan=False
+        frozen=True,
+        extra='forbid',
+        str_strip_whitespace=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
     )
 
     @classmethod
@@ -109,6 +113,7 @@ class DelaySettings(Settings):
     """Alignment of continuous series with the haemodynamic response (films)."""
 
     seconds: Annotated[float, Field(ge=0, le=20)] = 5.2
+    """By how much responses lag behind what is seen."""
     fir_seconds: tuple[Annotated[float, Field(ge=0, le=30)], ...] = (2.6, 3.9, 5.2, 6.5, 7.8)
     """Delays of the finite impulse response of linear encoding models."""
 
@@ -144,9 +149,11 @@ class SelectionSettings(Settings):
     rule: Literal['fdr', 'top', 'threshold'] = 'fdr'
     """``fdr``: the voxels whose repeats agree more than chance (F test over stimuli)."""
     fdr: Fraction = 0.05
+    """False discovery rate of the rule ``fdr``."""
     fraction: Fraction = 0.3
     """The share of voxels that ``top`` keeps."""
     threshold: float = 0.2
+    """What the measure has to reach with the rule ``threshold``."""
     min_voxels: Annotated[int, Field(ge=1)] = 20
     """Fewer than this pass: the best of them are taken instead, with a warning."""
 
@@ -159,6 +166,7 @@ class SplitSettings(Settings):
     n_folds: Annotated[int, Field(ge=1)] | None = None
     """Folds of a cross-validation; ``auto``: one a run or a session, one for stimuli and films."""
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    """The share that is held out where there is one fold."""
     gap: Annotated[float, Field(ge=0)] = 10.4
     """Seconds left out between training and test blocks of one film."""
 
@@ -167,7 +175,9 @@ class FeatureSettings(Settings):
     """What a picture is turned into before it is decoded or encoded."""
 
     extractor: str = 'gabor'
+    """Name of the feature extractor; ``gabor`` needs no pretrained weights."""
     image_size: Annotated[int, Field(ge=8, le=1024)] = 64
+    """Pixels along a side at which pictures and frames are described."""
     n_components: Annotated[int, Field(ge=1)] | None = 100
     """Principal components kept (fitted on training stimuli), at unit variance; ``none`` for
     all."""
@@ -179,7 +189,9 @@ class RidgeSettings(Settings):
     alphas: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)] = tuple(
         10.0**k for k in range(-2, 7)
     )
+    """Penalties to choose from."""
     n_folds: Annotated[int, Field(ge=2)] = 5
+    """Folds in which the penalty is chosen, within training samples."""
     per_target: bool = True
     """One alpha a target, or one for all."""
 
@@ -188,16 +200,22 @@ class EvaluationSettings(Settings):
     """How scores are tested."""
 
     n_permutations: Annotated[int, Field(ge=0)] = 1000
+    """Permutations of a test; 0 leaves p values out."""
     n_bootstrap: Annotated[int, Field(ge=0)] = 1000
+    """Resamplings of an interval; 0 leaves intervals out."""
     confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
+    """Coverage of the intervals."""
 
 
 class Config(Settings):
     """All settings of one run."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
+    """Of these settings; a file of another version is refused."""
     system: Literal['auto', 'movie', 'reconstruction', 'encoding'] = 'auto'
+    """``auto``: reconstruction for pictures, movie for films."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 20260101
+    """The one seed of all randomness."""
     clean: CleanSettings = CleanSettings()
     betas: BetaSettings = BetaSettings()
     delay: DelaySettings = DelaySettings()

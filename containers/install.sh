@@ -69,8 +69,9 @@ print(*(line for lines in wanted for line in lines), sep='\n')
 PYTHON
   install "${wheels[@]}" --requirement /tmp/requirements.txt
   rm /tmp/requirements.txt
-  # the libraries' own tests are a tenth of the image, and nothing imports them
+  # the libraries' own tests, and what only a compiler, which is not here, would read
   find "$prefix/lib" -depth -type d -name tests -exec rm -rf {} +
+  rm -rf "$prefix"/lib/python3*/site-packages/torch/{include,bin/protoc*}
 }
 
 glmsingle() {

@@ -11,24 +11,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bids_neurodecode.bids.records import DatasetInput, ParticipantInput
+from bids_neurodecode.bids.records import DatasetInput
 from bids_neurodecode.cli.exits import FAILED, NO_REPORT, OK
 from bids_neurodecode.cli.parser import Arguments
 from bids_neurodecode.cli.progress import Progress
+from bids_neurodecode.cli.systems import find_model
 from bids_neurodecode.config import Config
-from bids_neurodecode.errors import ArgumentsError, InputError, ResourceError
+from bids_neurodecode.errors import ResourceError
 from bids_neurodecode.workflow.nodes import RunSettings
 from bids_neurodecode.workflow.run import Failure, PluginSettings
 
 LOGGER = logging.getLogger('bids_neurodecode')
 REPORT = 'report'
-NO_FILM_PREDICTION = (
-    'Participant {label} saw films: predict mode applies picture decoders only, as yet. '
-    'Use --mode train.'
-)
-WHICH_MODEL = (
-    'No one linear model of sub-{label} and its task in {folder} (found: {found}). '
-    'Give the output folder of a training run of the same participant with --models-from.'
+SUBMITTED = (
+    '{n} steps were submitted to the batch system. When its queue is empty, run the same command '
+    'again without --use-plugin: what is done is reused, what failed is run again or reported.'
 )
 IN_USE = (
     'The work folder {folder} of sub-{label} is in use by another run. '
@@ -69,25 +66,6 @@ def participant_level(
     if inputs.failures:
         return FAILED
     return code_of(failures)
-
-
-def find_model(folder: Path, participant: ParticipantInput) -> Path:
-    """Return the trained decoder of a participant.
-
-    Raises
-    ------
-    InputError
-        If there is none, or several and none of them of the participant's task.
-    """
-    label = participant.label
-    if participant.paradigm != 'images':
-        raise ArgumentsError(NO_FILM_PREDICTION.format(label=label))
-    files = sorted((folder / f'sub-{label}' / 'models').glob('*_desc-linear_model.safetensors'))
-    same = [file for file in files if f'_task-{participant.task}_' in file.name]
-    if len(same) == 1 or len(files) == 1:
-        return (same or files)[0]
-    found = ', '.join(file.name for file in files) or 'none'
-    raise InputError(WHICH_MODEL.format(label=label, folder=folder, found=found))
 
 
 def group_level(arguments: Arguments, config: Config, inputs: DatasetInput, run_id: str) -> int:
@@ -139,7 +117,11 @@ def run_and_watch(workflow: Any, arguments: Arguments) -> list[Failure]:
         target = arguments.output_dir / 'logs' / f'{workflow.name}.dot'
         workflow.write_graph(graph2use='colored', dotfilename=str(target), format='svg')
     progress = Progress(len(names))
-    failures = run_workflow(workflow, plugin_of(arguments), progress)
+    plugin = plugin_of(arguments)
+    failures = run_workflow(workflow, plugin, progress)
+    if plugin.name.endswith('Graph') and not failures:
+        LOGGER.info(SUBMITTED.format(n=len(names)))
+        return []
     for failure in failures:
         LOGGER.error('%s: %s (details: %s)', failure.node, failure.reason, failure.crash_file)
     LOGGER.info('%s', progress.summary())
@@ -207,7 +189,7 @@ def _write_dataset(
     inputs: DatasetInput,
     results: Sequence[Path] = (),
 ) -> None:
-    """Write the dataset-level files; the methods text as soon as possible, and again when known."""
+    """Write the dataset-level files; the methods text again once results say what was run."""
     from bids_neurodecode.bids.provenance import write_dataset_files
     from bids_neurodecode.workflow.reports import citations, citations_of, read_results
 

@@ -72,7 +72,7 @@ class TrainingSettings:
 
     n_steps: int = 1500
     batch_size: int = 16
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     weight_decay: float = 0.01
     n_warmup: int = 50
     clip_norm: float = 5.0

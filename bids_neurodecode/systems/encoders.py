@@ -254,17 +254,17 @@ def fit(
         raise DataError(NO_FEATURES)
     if settings.average_training:
         train = train.averaged()
-    if settings.model not in {'ridge', 'banded'}:
-        return fit_network(
-            train,
-            features,
-            settings.model,
-            settings.network,
-            rng=rng,
-            validation=validation,
-            progress=progress,
-        )
-    return _fit_ridge(train, features, settings, rng)
+    if settings.model == 'ridge' or settings.model == 'banded':  # noqa: PLR1714 - narrows the type
+        return _fit_ridge(train, features, settings, rng)
+    return fit_network(
+        train,
+        features,
+        settings.model,
+        settings.network,
+        rng=rng,
+        validation=validation,
+        progress=progress,
+    )
 
 
 def predict(encoder: Encoder, features: Bands, stimuli: Sequence[str]) -> Float32Array:

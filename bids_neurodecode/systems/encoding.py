@@ -57,7 +57,6 @@ MIN_VOXELS = 20
 Float32Array = npt.NDArray[np.float32]
 BoolArray = npt.NDArray[np.bool_]
 IndexArray = npt.NDArray[np.intp]
-Fitter = Callable[[Samples, Bands, Samples | None], Encoder]
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,7 +172,8 @@ def encode_pictures(
         {name: np.asarray(voxels)[keep] for name, voxels in (regions or {}).items()},
         judge_rng,
     )
-    evaluation, maps = run.judge(judge)
+    partition = run.partition(judge) if run.parts else None
+    evaluation, maps = run.judge(judge, partition)
     encoder = fit(chosen, bands, settings, rng=fit_rngs[-1])
     run.step()
     return PictureEncoding(
@@ -183,7 +183,7 @@ def encode_pictures(
         maps[SINGLE_TRIAL],
         evaluation.decoded,
         np.concatenate([r.outcome.table['sample'] for r in run.own[SINGLE_TRIAL]]).astype(np.intp),
-        run.partition(judge),
+        partition,
         encoder,
     )
 
@@ -211,18 +211,23 @@ class _Run:
         if len(candidates) < 2:
             raise DataError(ONE_CANDIDATE.format(fold=number))
         self.closed.append(closed)
-        own_rng, shuffle_rng = rng.spawn(2)
+        seed = int(rng.integers(2**32))
 
         def fitted(train: Samples, bands: Bands) -> Encoder:
             # the same mixtures and held-out stimuli for every model of the fold
-            start = np.random.default_rng(own_rng.bit_generator.seed_seq)
-            encoder = fit(train, bands, self.settings, rng=start, validation=part.validation)
+            encoder = fit(
+                train,
+                bands,
+                self.settings,
+                rng=np.random.default_rng(seed),
+                validation=part.validation,
+            )
             self.step()
             return encoder
 
         models = {'own': (fitted(part.train, self.bands), self.own)}
         if _has_baseline(self.settings):
-            mixed = baselines.shuffled(part.train, shuffle_rng)
+            mixed = baselines.shuffled(part.train, rng)
             models['shuffled'] = (fitted(mixed, self.bands), self.shuffled)
         repeats = bool(part.test.table['stimulus'].duplicated().any())
         for name, (encoder, found) in models.items():
@@ -239,7 +244,9 @@ class _Run:
             values = predict(fitted(part.train, some), some, list(names))
             self.parts.setdefault(spaces, []).append(values)
 
-    def judge(self, judge: Judge) -> tuple[Evaluation, dict[str, VoxelMaps]]:
+    def judge(
+        self, judge: Judge, partition: VariancePartition | None
+    ) -> tuple[Evaluation, dict[str, VoxelMaps]]:
         """Pool the folds into scores."""
         import pandas as pd
 
@@ -259,7 +266,7 @@ class _Run:
         outcomes = [result.outcome for results in self.own.values() for result in results]
         confusion, labels = confusion_of([result.outcome for result in single])
         evaluation = Evaluation(
-            scores=tuple(scores) + self._partition_scores(judge),
+            scores=(*scores, *self._partition_scores(partition)),
             samples=pd.concat([sample_table(o) for o in outcomes], ignore_index=True),
             nulls=nulls,
             confusion=confusion,
@@ -269,15 +276,8 @@ class _Run:
         )
         return evaluation, maps
 
-    def partition(self, judge: Judge) -> VariancePartition | None:
+    def partition(self, judge: Judge) -> VariancePartition:
         """Partition the variance of single trials between feature spaces."""
-        if not self.parts:
-            return None
-        if not hasattr(self, '_partition'):
-            self._partition = self._partitioned(judge)
-        return self._partition
-
-    def _partitioned(self, judge: Judge) -> VariancePartition:
         single = self.own[SINGLE_TRIAL]
         fold = np.repeat(np.arange(len(single)), [len(r.truth) for r in single])
         stimulus = np.concatenate([r.outcome.table['stimulus'].astype(str) for r in single])
@@ -299,8 +299,7 @@ class _Run:
             rng=judge.rng,
         )
 
-    def _partition_scores(self, judge: Judge) -> tuple[Score, ...]:
-        found = self.partition(judge)
+    def _partition_scores(self, found: VariancePartition | None) -> tuple[Score, ...]:
         if found is None:
             return ()
         parts = [('variance_full', '', found.full), ('variance_shared', '', found.shared)]

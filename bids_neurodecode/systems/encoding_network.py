@@ -308,8 +308,8 @@ def _predict(head: nn.Module, values: Float32Array, batch_size: int = 256) -> Fl
     device = next(head.parameters()).device
     with torch.inference_mode():
         parts = [
-            head(batch.to(device)).float().cpu()
-            for batch in torch.from_numpy(values).split(batch_size)
+            head(torch.from_numpy(values[start : start + batch_size]).to(device)).float().cpu()
+            for start in range(0, len(values), batch_size)
         ]
     return np.asarray(torch.cat(parts).numpy(), dtype=np.float32)
 

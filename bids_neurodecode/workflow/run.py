@@ -15,6 +15,9 @@ LOGGER = logging.getLogger('bids_neurodecode')
 POLL_SECONDS = 0.05
 """Nipype's own default of 2 s would cost more than most nodes."""
 
+LOCAL = ('Linear', 'LegacyMultiProc', 'Debug')
+"""Nipype's plugins that run nodes on this machine, besides MultiProc."""
+
 BAD_PLUGIN = 'Cannot use the plugin file {file}: {reason}. It needs a key "plugin".'
 NO_REASON = 'the node failed without saying why; see {file}'
 
@@ -75,6 +78,8 @@ def execution_config(*, stop_on_first_crash: bool) -> dict[str, dict[str, str]]:
             'hash_method': 'timestamp',
             'remove_unnecessary_outputs': 'false',
             'parameterize_dirs': 'false',
+            # a page of the whole work folder, into which several processes would write at once
+            'create_report': 'false',
             'check_version': 'false',
         },
         'logging': {'log_to_file': 'false'},
@@ -89,7 +94,8 @@ def run_workflow(workflow: Any, plugin: PluginSettings, listen: Listener) -> lis
     workflow
         A Nipype workflow whose nodes have their crash folders set.
     plugin
-        ``MultiProc`` is run by :class:`~bids_neurodecode.workflow.plugin.ResilientMultiProc`.
+        ``MultiProc`` is run by :class:`~bids_neurodecode.workflow.plugin.ResilientMultiProc`,
+        batch systems by the classes of :mod:`bids_neurodecode.workflow.cluster`.
     listen
         Called with a node's full name when it is reused, started, finished or failed.
     """
@@ -104,11 +110,13 @@ def run_workflow(workflow: Any, plugin: PluginSettings, listen: Listener) -> lis
             listen(name, 'started')
         elif status == 'exception':
             listen(name, 'failed')
+        elif status == 'cached':
+            listen(name, 'reused')
         else:
             listen(name, 'finished' if name in seen else 'reused')
 
     arguments = {**plugin.arguments, 'status_callback': on_status}
-    runner = _runner(plugin.name, arguments)
+    runner = _runner(plugin.name, arguments, workflow)
     try:
         workflow.run(plugin=runner, plugin_args=arguments)
     except KeyboardInterrupt:
@@ -125,12 +133,20 @@ def run_workflow(workflow: Any, plugin: PluginSettings, listen: Listener) -> lis
     return _failures(folders, known)
 
 
-def _runner(name: str, arguments: dict[str, Any]) -> Any:
+def _runner(name: str, arguments: dict[str, Any], workflow: Any) -> Any:
+    """Return our own plugin where there is one, else the name of Nipype's."""
     if name == 'MultiProc':
         from bids_neurodecode.workflow.plugin import ResilientMultiProc
 
         return ResilientMultiProc(arguments)
-    return name
+    if name in LOCAL:
+        return name
+    from bids_neurodecode.workflow.cluster import EXECUTION, RUNNERS, ask_for_resources
+
+    workflow.config['execution'].update(EXECUTION)
+    if name in {'SLURM', 'SLURMGraph'}:
+        ask_for_resources(_nodes(workflow), arguments)
+    return RUNNERS[name](arguments) if name in RUNNERS else name
 
 
 def _nodes(workflow: Any) -> list[Any]:
