@@ -71,7 +71,8 @@ PYTHON
   rm /tmp/requirements.txt
   # the libraries' own tests, and what only a compiler, which is not here, would read
   find "$prefix/lib" -depth -type d -name tests -exec rm -rf {} +
-  rm -rf "$prefix"/lib/python3*/site-packages/torch/{include,bin/protoc*}
+  rm -rf "$prefix"/lib/python3*/site-packages/torch/include
+  find "$prefix"/lib/python3*/site-packages/torch/bin -mindepth 1 ! -name torch_shm_manager -delete
 }
 
 glmsingle() {

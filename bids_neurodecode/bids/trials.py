@@ -19,6 +19,10 @@ SEVERAL_DURATIONS = (
     'Trials last from {low:g} to {high:g} s in {file}; single-trial betas need one duration. '
     'Split the task, or give the events one duration.'
 )
+BAD_BETAS_TABLE = (
+    'The table {file} of precomputed betas lacks {lacks}. It needs one row a volume, with '
+    'stim_file and run.'
+)
 DURATION_TOLERANCE = 0.25
 """Seconds by which durations may differ and still count as one (jitter of the presentation)."""
 
@@ -80,6 +84,44 @@ def trials_table(runs: Sequence[RunInput]) -> pd.DataFrame:
             )
         )
     table = pd.concat(parts, ignore_index=True)
+    table['repeat'] = table.groupby('stimulus').cumcount()
+    return table
+
+
+def precomputed_trials(table_file: Path) -> pd.DataFrame:
+    """Read the table of precomputed betas, one row a volume, as :func:`trials_table` makes it.
+
+    ``stim_file`` and ``run`` are needed; sessions, onsets and durations where they are known.
+
+    Raises
+    ------
+    DataError
+        If a column is missing, or a volume shows nothing.
+    """
+    import pandas as pd
+
+    given = read_events(table_file)
+    if 'stim_file' not in given.columns and 'stimulus' in given.columns:
+        given = given.assign(stim_file=given['stimulus'])
+    missing = [name for name in ('stim_file', 'run') if name not in given.columns]
+    if missing or given['stim_file'].isna().any():
+        lacks = ', '.join(missing) or 'a stim_file in every row'
+        raise DataError(BAD_BETAS_TABLE.format(file=table_file, lacks=lacks))
+    session = given['session'].astype(str) if 'session' in given.columns else '1'
+    label = given['run'].astype(str)
+    key = label if isinstance(session, str) else session + ' ' + label
+    stimulus = given['stim_file'].astype(str)
+    table = pd.DataFrame(
+        {
+            'onset': given['onset'].to_numpy(dtype=float) if 'onset' in given else np.nan,
+            'duration': given['duration'].to_numpy(dtype=float) if 'duration' in given else np.nan,
+            'stimulus': stimulus,
+            'trial_type': given['trial_type'].fillna('n/a') if 'trial_type' in given else stimulus,
+            'run': pd.factorize(key)[0],
+            'run_label': 'run-' + label,
+            'session': session,
+        }
+    )
     table['repeat'] = table.groupby('stimulus').cumcount()
     return table
 

@@ -143,6 +143,8 @@ def plugin_of(arguments: Arguments) -> PluginSettings:
     settings: dict[str, Any] = {'n_procs': arguments.nprocs or os.cpu_count() or 1}
     if arguments.mem_gb is not None:
         settings['memory_gb'] = arguments.mem_gb
+    if device_of(arguments.device) == 'cuda':
+        settings |= {'fresh_workers': True, 'n_gpu_procs': arguments.n_gpus or 1}
     # a node that states more than there is runs alone instead of not at all
     settings['raise_insufficient'] = False
     return PluginSettings('MultiProc', settings)

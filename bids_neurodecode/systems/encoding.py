@@ -49,6 +49,10 @@ EXCLUDED = (
     'Noise-normalised scores leave out {share:.0%} of the voxels, whose noise ceiling is not '
     'above {threshold:g}.'
 )
+WIDENED = (
+    'Each pair of folds predicts one another, so permuted scores were widened by the root of 2 '
+    'before p values were taken; one hold-out needs no such correction.'
+)
 
 SHUFFLED = 'baseline-shuffled'
 MIN_VOXELS = 20
@@ -321,6 +325,8 @@ class _Run:
 
     def _notes(self, judge: Judge, maps: VoxelMaps) -> tuple[str, ...]:
         notes = [CLOSED_SET] if all(self.closed) else []
+        if len(self.split) > 1 and judge.settings.n_permutations:
+            notes.append(WIDENED)
         if judge.ncsnr is None:
             notes.append(NO_CEILING)
         else:

@@ -1,8 +1,14 @@
 """How well held-out responses are predicted: voxel by voxel, by region, and as patterns.
 
-Truth and prediction are centred within each fold first, as the training mean that a fold predicts
-leans away from the mean of its test samples; and predictions are only exchanged within folds.
-Without any relation between stimuli and responses the permutation p values are then uniform.
+Truth and prediction are standardised within each fold first: the training mean that a fold
+predicts leans away from the mean of its test samples, and a fold whose training samples seem to
+agree has the larger predictions.
+
+Models are not fitted again for each permutation; predictions are exchanged within folds. With one
+fold that is exact. With several, each pair of folds counts twice, as either predicts the other,
+which doubles the variance of a score without any signal, and not that of its permutations: these
+are widened by the root of 2 about their mean. In simulated noise 10 to 14 % of the voxels have p
+below .05 without that, and 2 to 5 % with it.
 """
 
 from __future__ import annotations
@@ -72,7 +78,8 @@ class VoxelMaps:
     space
         What was scored: single trials or averages of repeats.
     r, r2
-        Correlation and share of variance explained over all held-out samples, centred by fold.
+        Correlation and share of variance explained over all held-out samples, standardised and
+        centred by fold.
     p, p_fdr, p_fwer
         Permutation p values: as they are, FDR-adjusted, corrected by the maximum over voxels.
     noise_ceiling
@@ -137,19 +144,25 @@ class Judge:
         fold = np.repeat(np.arange(len(results)), [len(result.truth) for result in results])
         truth = centred(np.concatenate([result.truth for result in results]), fold)
         predicted = centred(np.concatenate([result.predicted for result in results]), fold)
-        r, r2 = pearson_by_column(truth, predicted), r2_by_column(truth, predicted)
-        null = permuted_r(
-            truth, predicted, self._draws(pairing), fold, self.settings.n_permutations
-        )
+        r2 = r2_by_column(truth, predicted)
+        truth, predicted = standardised(truth, fold), standardised(predicted, fold)
+        r = pearson_by_column(truth, predicted)
+        draws = self._draws(pairing)
+        null = permuted_r(truth, predicted, draws, fold, self.settings.n_permutations)
+        null *= widening(self.split)
         drawn = bootstrapped_r(truth, predicted, self._weights(pairing))
         maps = self._maps(space, r, r2, null, np.concatenate([x.n_repeats for x in results]))
         rows = _Rows(self, model, space, maps, null, drawn)
         scores, nulls = rows.all()
         scorer = Scorer(model, space, self.split.protocol, pairing, self.settings, self.rng)
         for metric in ('identification_top1', 'identification_2way'):
-            row, identified = _identification(scorer, outcomes, metric)
+            row, exchanged = _identification(scorer, outcomes, metric)
+            if exchanged.size:
+                mean = exchanged.mean()
+                exchanged = np.asarray(mean + widening(self.split) * (exchanged - mean))
+                row = replace(row, p=statistics.p_value(exchanged, row.value))
             scores.append(replace(row, system=SYSTEM))
-            nulls[f'{space}/{metric}'] = identified
+            nulls[f'{space}/{metric}'] = exchanged
         return Judgement(tuple(scores), nulls, maps)
 
     def _maps(
@@ -286,6 +299,20 @@ def centred(values: npt.NDArray[np.floating[Any]], fold: IndexArray) -> Float32A
     return out
 
 
+def standardised(values: Float32Array, fold: IndexArray) -> Float32Array:
+    """Divide what is centred by each fold's deviation; a column that does not vary becomes 0."""
+    out = values.copy()
+    for code in np.unique(fold):
+        rows = fold == code
+        out[rows] = _unit(out[rows]) * np.float32(np.sqrt(np.count_nonzero(rows)))
+    return out
+
+
+def widening(split: Split) -> float:
+    """Return the factor on permuted scores; see this module."""
+    return 1.0 if len(split) == 1 else float(np.sqrt(2))
+
+
 def permuted_r(
     truth: Float32Array,
     predicted: Float32Array,
@@ -298,12 +325,12 @@ def permuted_r(
     Parameters
     ----------
     truth, predicted
-        Centred by fold, (n_samples, n_voxels).
+        Standardised by fold, (n_samples, n_voxels).
     draws
         Row numbers: sample i gets the prediction of sample ``index[i]``.
     fold
         The fold of each sample; where repeats are exchanged with others that are fewer, its mean
-        changes and is taken off again.
+        and deviation change and are taken off again.
 
     Returns
     -------
@@ -318,7 +345,7 @@ def permuted_r(
         for row, index in enumerate(indices):
             exchanged = b[index]
             if np.bincount(index, minlength=len(b)).max() > 1:
-                exchanged = _unit(centred(exchanged, fold))
+                exchanged = _unit(standardised(centred(exchanged, fold), fold))
             null[row, part] = np.einsum('sv,sv->v', a, exchanged)
     return null
 

@@ -43,6 +43,7 @@ class _Batch(SGELikeBatchManagerBase):
     """What all batch systems share; first among the bases, before Nipype's plugin."""
 
     cancel: ClassVar[str]
+    _status_callback: Any
 
     def __init__(self, plugin_args: dict[str, Any]) -> None:
         super().__init__(plugin_args=plugin_args)
@@ -108,7 +109,7 @@ RUNNERS = {'SLURM': ResilientSLURM, 'PBS': ResilientPBS, 'SGE': ResilientSGE}
 
 
 def end_of_job(folder: Path, job: int) -> str:
-    """Find in a job's log why the batch system ended it.
+    """Find in a job's log why Slurm ended it.
 
     Parameters
     ----------
@@ -118,11 +119,12 @@ def end_of_job(folder: Path, job: int) -> str:
         Its number.
     """
     pattern = re.compile(r'error: .*(memory|oom|time limit|cancelled).*', flags=re.IGNORECASE)
-    for file in sorted(folder.glob(f'*{job}.out')):
-        found = [match[0] for match in pattern.finditer(file.read_text('utf-8', errors='replace'))]
-        if found:
-            line = max(found, key=len).removeprefix('error: ').strip(' *')
-            return re.sub(r'\s+', ' ', line)
+    log = folder / f'slurm-{job}.out'
+    text = log.read_text('utf-8', errors='replace') if log.is_file() else ''
+    found = [match[0] for match in pattern.finditer(text)]
+    if found:
+        line = max(found, key=len).removeprefix('error: ').strip(' *')
+        return re.sub(r'\s+', ' ', line)
     return UNKNOWN_REASON.format(folder=folder)
 
 

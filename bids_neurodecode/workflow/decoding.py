@@ -45,6 +45,10 @@ def decode(
     names = participant.stimuli
     files = [participant.stimuli_dir / name for name in names]
     pictures = load_images(files, size=PICTURE_SIZE)
+    if participant.betas is not None:
+        # the runs of precomputed betas need not be the runs of the series
+        n_runs = int(samples.table['run'].max()) + 1
+        tsnr_runs = np.tile(tsnr_runs.mean(axis=0), (n_runs, 1))
     result = decode_pictures(
         samples,
         tuned,

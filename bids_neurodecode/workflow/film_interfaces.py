@@ -178,6 +178,7 @@ class EncodeFilmsInput(BaseInterfaceInputSpec):
     features = File(exists=True, mandatory=True)
     within = File(exists=True)
     device = traits.Str('cpu', usedefault=True)
+    use_gpu = traits.Bool(False, usedefault=True, desc='counted against the GPUs')
 
 
 class EncodeFilmsOutput(TraitedSpec):

@@ -48,7 +48,12 @@ def connect_films(
         size,
     )
     encode = node(
-        EncodeFilms(participant=record, settings=everything, device=run.device),
+        EncodeFilms(
+            participant=record,
+            settings=everything,
+            device=run.device,
+            use_gpu=run.device == 'cuda',
+        ),
         'encode',
         run,
         size,

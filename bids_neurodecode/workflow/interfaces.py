@@ -18,7 +18,7 @@ from nipype.interfaces.base import (
 )
 
 from bids_neurodecode.bids.records import ParticipantInput
-from bids_neurodecode.bids.trials import stimulus_duration, trials_table
+from bids_neurodecode.bids.trials import precomputed_trials, stimulus_duration, trials_table
 from bids_neurodecode.config import (
     AtlasSettings,
     Config,
@@ -63,7 +63,12 @@ class PlanTrials(Stage):
         from bids_neurodecode.systems.protocol import choose_split
 
         participant = ParticipantInput.from_json(self.inputs.participant)
-        table = trials_table(participant.runs)
+        duration = None
+        if participant.betas_events is not None:
+            table = precomputed_trials(participant.betas_events)
+        else:
+            table = trials_table(participant.runs)
+            duration = stimulus_duration(table, participant.runs[0].events)
         settings = SplitSettings.model_validate_json(self.inputs.split)
         if self.inputs.hold_out:
             split, why = choose_split(table, settings, self.inputs.seed)
@@ -77,7 +82,7 @@ class PlanTrials(Stage):
             'n_folds': len(split),
             'repeats_cross': split.repeats_cross,
             'why': why,
-            'stimulus_duration': stimulus_duration(table, participant.runs[0].events),
+            'stimulus_duration': duration,
         }
         return {
             'trials': folder / 'trials.tsv',
@@ -288,6 +293,7 @@ class DecodeInput(BaseInterfaceInputSpec):
     tsnr_runs = File(exists=True, mandatory=True)
     within = File(exists=True)
     device = traits.Str('cpu', usedefault=True)
+    use_gpu = traits.Bool(False, usedefault=True, desc='counted against the GPUs')
 
 
 class DecodeOutput(TraitedSpec):

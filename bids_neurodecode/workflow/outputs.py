@@ -41,6 +41,7 @@ TRIAL_COLUMNS = {
     'run_label': {'Description': 'Entities of the run'},
     'session': {'Description': 'Label of the session'},
     'repeat': {'Description': 'How often the stimulus had been shown before'},
+    'stim_file': {'Description': 'The same as stimulus, under the name that BIDS gives it'},
 }
 PREDICTION_COLUMNS = {
     'fold': {'Description': 'Fold of the cross-validation in which the sample was held out'},
@@ -64,7 +65,7 @@ class WritePicturesInput(BaseInterfaceInputSpec):
     mean_bold = File(exists=True, mandatory=True)
     tsnr = File(exists=True, mandatory=True)
     betas = File(exists=True, mandatory=True)
-    beta_maps = InputMultiPath(File(exists=True), mandatory=True)
+    beta_maps = InputMultiPath(File(exists=True))
     beta_info = File(exists=True, mandatory=True)
     reliability_maps = InputMultiPath(File(exists=True))
     metrics = File(exists=True, mandatory=True)
@@ -173,7 +174,11 @@ class WritePictures(Stage):
         predictions = read_table(Path(inputs.predictions))
         return {
             'metrics': metrics,
-            'betas_events': writer.table('betas_events', trials, columns=TRIAL_COLUMNS),
+            'betas_events': writer.table(
+                'betas_events',
+                trials.assign(stim_file=trials['stimulus']),
+                columns=TRIAL_COLUMNS,
+            ),
             'predictions': writer.table(
                 'predictions',
                 predictions,
@@ -191,7 +196,7 @@ class WritePictures(Stage):
         writer.image('betas', betas, Model=read_json(Path(inputs.beta_info))['model'])
         betas.unlink()
         maps = {'tsnr': writer.image('tsnr', Path(inputs.tsnr))}
-        for file in [*inputs.beta_maps, *(inputs.reliability_maps or [])]:
+        for file in [*given(inputs.beta_maps), *given(inputs.reliability_maps)]:
             name = Path(file).name.removesuffix('.nii.gz')
             maps[name] = writer.image(name, Path(file))
         maps['reliable'] = writer.image(
@@ -218,6 +223,11 @@ class WritePictures(Stage):
         target = log / f'{name}.npy'
         copy_file(source, target)
         return target
+
+
+def given(files: Any) -> list[str]:
+    """Return the files of an optional input; none where it was not given."""
+    return list(files) if isdefined(files) else []
 
 
 def with_model(config: Config, model: str) -> Config:

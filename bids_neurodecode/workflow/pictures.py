@@ -51,7 +51,12 @@ def connect_pictures(
         size,
     )
     decode = node(
-        Decode(participant=record, settings=everything, device=run.device),
+        Decode(
+            participant=record,
+            settings=everything,
+            device=run.device,
+            use_gpu=run.device == 'cuda',
+        ),
         'decode',
         run,
         size,

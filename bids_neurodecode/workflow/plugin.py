@@ -63,7 +63,10 @@ class ResilientMultiProc(MultiProcPlugin):
 
     def _replace_pool(self) -> None:
         self.pool.shutdown(wait=False)
+        # a GPU's memory is given back only when the process that used it ends
+        once = 1 if self.plugin_args.get('fresh_workers') else None
         self.pool = ProcessPoolExecutor(
+            max_tasks_per_child=once,
             max_workers=self.processors,
             initializer=_prepare_worker,
             initargs=(self._cwd,),

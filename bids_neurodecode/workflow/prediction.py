@@ -188,7 +188,11 @@ class WritePredictions(Stage):
             space=writer.space,
             in_mni=(writer.space or '').startswith('MNI152'),
             voxels=r.VoxelResults(info['n_mask'], info['n_selected'], 'the voxels of the model'),
-            trials=writer.table('betas_events', trials, columns=TRIAL_COLUMNS),
+            trials=writer.table(
+                'betas_events',
+                trials.assign(stim_file=trials['stimulus']),
+                columns=TRIAL_COLUMNS,
+            ),
             maps={'tsnr': writer.image('tsnr', Path(inputs.tsnr))},
             mean_bold=writer.image('meanbold', Path(inputs.mean_bold)),
             metrics=writer.copy('metrics', Path(inputs.metrics), desc='applied'),

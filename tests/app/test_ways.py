@@ -1,0 +1,134 @@
+"""Further ways through the program: predict mode, precomputed betas, regions, reports alone."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from bids_neurodecode.cli.main import main
+from bids_neurodecode.simulate.dataset import simulate_dataset
+from bids_neurodecode.simulate.spec import SimulationSpec
+
+pytestmark = pytest.mark.slow
+FAST = (
+    '[evaluation]\nn_permutations = 50\nn_bootstrap = 50\n[split]\nby = "stimulus"\nn_folds = 2\n'
+)
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory):
+    """A small dataset of two participants, and a run over the first."""
+    folder = tmp_path_factory.mktemp('ways')
+    spec = SimulationSpec(n_subjects=2, n_runs=2, n_images=24, n_repeats=2, voxel_size=12.0, snr=3)
+    simulate_dataset(folder / 'data', spec)
+    (folder / 'fast.toml').write_text(FAST)
+    assert call(folder, 'out') == 0
+    return folder
+
+
+def call(folder: Path, out: str, *more: str, level: str = 'participant') -> int:
+    places = [str(folder / 'data'), str(folder / out), level, '-w', str(folder / 'work')]
+    common = ['--skip-bids-validation', '--participant-label', '01', '--nprocs', '1']
+    if '--config-file' not in more:
+        common += ['--config-file', str(folder / 'fast.toml')]
+    return main([*places, *common, *more])
+
+
+def metrics(folder: Path, out: str) -> pd.DataFrame:
+    (file,) = (folder / out / 'sub-01' / 'func').glob('*_metrics.tsv')
+    return pd.read_csv(file, sep='\t')
+
+
+def record(folder: Path, out: str) -> dict:
+    (file,) = (folder / out / 'sub-01' / 'log').glob('*_results.json')
+    return json.loads(file.read_text())
+
+
+def test_a_trained_model_is_applied(trained):
+    assert (
+        call(trained, 'applied', '--mode', 'predict', '--models-from', str(trained / 'out')) == 0
+    )
+    table = metrics(trained, 'applied')
+    top = table[table.metric == 'identification_top1'].iloc[0]
+    # the model was trained on these trials: it has to know them, and the report to say so
+    assert top.value > 0.5
+    assert top.protocol == 'applied-to-new-data'
+    assert any('seen in training' in line for line in record(trained, 'applied')['warnings'])
+    assert (trained / 'applied' / 'sub-01.html').exists()
+
+
+def test_a_missing_model_is_named_before_work_starts(trained, capsys):
+    (trained / 'empty').mkdir(exist_ok=True)
+    code = call(trained, 'never', '--mode', 'predict', '--models-from', str(trained / 'empty'))
+    assert code == 2
+    assert str(trained / 'empty') in capsys.readouterr().err
+    assert not (trained / 'never').exists()
+
+
+def test_own_betas_taken_instead_give_the_same_scores_as_tuning_on_all(trained):
+    (trained / 'all.toml').write_text(FAST + '[betas]\ntuning = "all"\n')
+    assert call(trained, 'all', '--config-file', str(trained / 'all.toml')) == 0
+    assert any('may be optimistic' in line for line in record(trained, 'all')['warnings'])
+    (trained / 'taken.toml').write_text(FAST + '[betas]\nprecomputed = "own"\n')
+    sources = [
+        f'fmriprep={trained / "data" / "derivatives" / "fmriprep"}',
+        f'own={trained / "all"}',
+    ]
+    code = call(
+        trained, 'taken', '--config-file', str(trained / 'taken.toml'), '--derivatives', *sources
+    )
+    assert code == 0
+    ours, taken = metrics(trained, 'all'), metrics(trained, 'taken')
+    same = ours.metric.str.startswith('identification') & (ours.model == 'ridge')
+    assert taken[same]['value'].tolist() == pytest.approx(ours[same]['value'].tolist(), abs=0.03)
+
+
+def test_regions_of_an_atlas_restrict_the_voxels(trained):
+    (atlas,) = (trained / 'data').rglob('*atlas-Sim_dseg.nii.gz')
+    (trained / 'region.toml').write_text(
+        f'{FAST}[atlas]\nfile = "{atlas}"\nregions = ["EarlyVisual"]\n'
+    )
+    assert call(trained, 'region', '--config-file', str(trained / 'region.toml')) == 0
+    whole, region = record(trained, 'out')['voxels'], record(trained, 'region')['voxels']
+    assert 0 < region['n_selected'] < whole['n_selected']
+    names = {path.name for path in (trained / 'region' / 'sub-01' / 'func').iterdir()}
+    assert any(name.endswith('atlas-Sim_dseg.tsv') for name in names)
+    assert sum(name.endswith('stat-mean_timeseries.tsv') for name in names) == 2
+
+
+def test_reports_and_methods_alone(trained):
+    page = trained / 'out' / 'sub-01.html'
+    before = page.read_bytes()
+    page.unlink()
+    assert call(trained, 'out', '--reports-only') == 0
+    assert page.read_bytes() == before
+    citation = trained / 'out' / 'logs' / 'CITATION.md'
+    citation.unlink()
+    assert call(trained, 'out', '--boilerplate-only') == 0
+    assert citation.read_text().startswith('# Methods')
+
+
+def test_a_dry_run_writes_nothing(trained, capsys):
+    assert call(trained, 'dry', '--dry-run') == 0
+    said = capsys.readouterr().out
+    assert 'nothing is written' in said
+    assert 'sub-01' in said
+    assert not (trained / 'dry').exists()
+
+
+def test_group_level_names_who_is_missing(trained):
+    places = [str(trained / 'data'), str(trained / 'out'), 'group', '-w', str(trained / 'work')]
+    assert main([*places, '--skip-bids-validation']) == 0
+    page = (trained / 'out' / 'group.html').read_text()
+    assert '02' in page
+    assert 'run the participant level' in page
+    table = pd.read_csv(trained / 'out' / 'group' / 'task-images_metrics.tsv', sep='\t', dtype=str)
+    assert set(table.participant) == {'01'}
+
+
+def test_the_wrong_system_is_refused(trained, capsys):
+    assert call(trained, 'never', '--system', 'movie') == 2
+    assert 'films' in capsys.readouterr().err
+    assert call(trained, 'never', '--system', 'encoding') == 2
+    assert not (trained / 'never').exists()

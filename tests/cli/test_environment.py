@@ -1,0 +1,49 @@
+"""Caches below the work folder, and nothing in HOME, whoever runs it."""
+
+import configparser
+import os
+import subprocess
+import sys
+
+import pytest
+
+from bids_neurodecode.cli.environment import CACHES, configure_nipype, set_environment
+
+
+@pytest.fixture(autouse=True)
+def own_environment(monkeypatch):
+    """Changes to the environment end with the test."""
+    monkeypatch.setattr(os, 'environ', os.environ.copy())
+    for name in (*CACHES, 'HF_HOME', 'TEMPLATEFLOW_HOME', 'LOGNAME', 'USER'):
+        os.environ.pop(name, None)
+
+
+def test_home_that_cannot_be_written(tmp_path):
+    os.environ['HOME'] = str(tmp_path / 'nowhere')
+    set_environment(tmp_path / 'cache', threads=3)
+    for name in (*CACHES, 'HF_HOME', 'TEMPLATEFLOW_HOME'):
+        assert os.environ[name].startswith(str(tmp_path / 'cache'))
+    assert os.environ['OMP_NUM_THREADS'] == '3'
+    assert os.environ['LOGNAME'] == os.environ['USER'] == 'user'
+    assert not (tmp_path / 'cache').exists()
+
+
+def test_what_is_shared_stays_at_home_and_what_is_set_stays(tmp_path):
+    os.environ |= {'HOME': str(tmp_path), 'MPLCONFIGDIR': '/mine', 'USER': 'ada'}
+    set_environment(tmp_path / 'cache')
+    assert 'TEMPLATEFLOW_HOME' not in os.environ
+    assert os.environ['MPLCONFIGDIR'] == '/mine'
+    assert os.environ['LOGNAME'] == 'ada'
+
+
+def test_nipype_reads_its_file(tmp_path):
+    configure_nipype(tmp_path / 'nipype', level='CRITICAL')
+    parser = configparser.ConfigParser()
+    parser.read(tmp_path / 'nipype' / 'nipype.cfg')
+    assert parser['logging']['workflow_level'] == 'CRITICAL'
+    assert [file.name for file in (tmp_path / 'nipype').iterdir()] == ['nipype.cfg']
+    code = 'from nipype import config; print(config.get("logging", "workflow_level"))'
+    result = subprocess.run(
+        [sys.executable, '-c', code], capture_output=True, text=True, check=True, env=os.environ
+    )
+    assert result.stdout.strip() == 'CRITICAL'

@@ -1,0 +1,148 @@
+"""On a real Slurm: arrays and plugins give what one machine gives, and jobs that die are named.
+
+Runs where a Slurm answers (``sinfo``); ``.ci/slurm`` starts one of one node.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PROGRAM = Path(sys.executable).with_name('bids_neurodecode')
+TOOLS = Path(sys.executable).with_name('bids_neurodecode-tools')
+SMALL = ['--n-runs', '4', '--n-images', '12', '--n-repeats', '4', '--voxel-size', '16']
+ENOUGH = '--time=10 --mem=1500 -c1'
+TOO_LITTLE = '--time=10 --mem=120 -c1'
+"""Enough for the first nodes, not for the betas."""
+
+pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.timeout(900)]
+
+
+def call(*words, cwd=None, expect=0):
+    result = subprocess.run(
+        [str(word) for word in words], capture_output=True, text=True, check=False, cwd=cwd
+    )
+    said = result.stdout + result.stderr
+    assert result.returncode == expect, said
+    return said
+
+
+def same(folder, other):
+    """The same files and numbers, by the script that the containers are checked with."""
+    said = call(sys.executable, ROOT / '.ci' / 'compare_outputs.py', folder, other)
+    sys.stdout.write(said)  # .ci/slurm passes it on
+
+
+def plugin(folder, sbatch_args, name='SLURM'):
+    file = folder / 'plugin.yml'
+    file.write_text(
+        f"plugin: {name}\nplugin_args: {{sbatch_args: '{sbatch_args}'}}\n", encoding='utf-8'
+    )
+    return file
+
+
+@pytest.fixture(scope='module', autouse=True)
+def slurm():
+    """Skip where no Slurm answers."""
+    if shutil.which('sinfo') is None:
+        pytest.skip('Slurm is not installed')
+    if subprocess.run(['sinfo', '-h'], capture_output=True, check=False).returncode:
+        pytest.skip('no Slurm answers (.ci/slurm starts one)')
+    os.environ.setdefault('LOGNAME', 'ci')
+
+
+@pytest.fixture(scope='module')
+def dataset(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('slurm') / 'raw'
+    call(TOOLS, 'demo', folder, '--n-subjects', '2', *SMALL)
+    return folder
+
+
+@pytest.fixture(scope='module')
+def reference(dataset):
+    """Outputs of MultiProc on this machine."""
+    out = dataset.parent / 'reference'
+    call(PROGRAM, dataset, out, 'participant', '-w', dataset.parent / 'work', '--nprocs', '2')
+    return out
+
+
+def submit(script, folder):
+    """Submit a script and wait for its end; return the exit code and the logs by task."""
+    (folder / 'job.sh').write_text(script, encoding='utf-8')
+    for log in folder.glob('*.log'):
+        log.unlink()
+    result = subprocess.run(
+        ['sbatch', '--wait', 'job.sh'], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert 'Submitted batch job' in result.stdout, result.stderr
+    return result.returncode, [log.read_text('utf-8') for log in sorted(folder.glob('*.log'))]
+
+
+def array_script(dataset, out, work, *options):
+    return call(
+        TOOLS, 'slurm', dataset, out, '-w', work, '--mem', '2G', '--cpus', '1', '--time', '10',
+        *options,
+    )  # fmt: skip
+
+
+def test_array(dataset, reference, tmp_path):
+    out = tmp_path / 'out'
+    code, logs = submit(array_script(dataset, out, tmp_path / 'work'), tmp_path)
+    assert code == 0, logs
+    assert len(logs) == 2
+    same(reference, out)
+
+
+def test_plugin(dataset, reference, tmp_path):
+    out, work = tmp_path / 'out', tmp_path / 'work'
+    file = plugin(tmp_path, ENOUGH)
+    call(PROGRAM, dataset, out, 'participant', '-w', work, '--use-plugin', file)
+    same(reference, out)
+
+
+def test_killed_for_its_memory(dataset, reference, tmp_path):
+    out, work = tmp_path / 'out', tmp_path / 'work'
+    run = [PROGRAM, dataset, out, 'participant', '-w', work, '--use-plugin']
+    said = call(*run, plugin(tmp_path, TOO_LITTLE), expect=1)
+    lines = [line for line in said.splitlines() if 'exceeded memory limit' in line]
+    assert lines, said
+    assert all(re.search(r'bids_neurodecode_wf\.sub_0[12]_wf\.\w+: ', line) for line in lines)
+    assert 'Traceback' not in said
+    said = call(*run, plugin(tmp_path, ENOUGH))
+    assert 'reused from the work folder' in said
+    same(reference, out)
+
+
+def test_out_of_time(dataset, reference, tmp_path):
+    """The shortest limit of Slurm is a minute: the task waits before it starts to work."""
+    out, work = tmp_path / 'out', tmp_path / 'work'
+    script = array_script(dataset, out, work)
+    short = script.replace('--time=10', '--time=1').replace('\nexec ', '\nsleep 45\nexec ')
+    code, logs = submit(short, tmp_path)
+    assert code != 0
+    assert all('DUE TO TIME LIMIT' in log for log in logs), logs
+    assert not any('Traceback' in log for log in logs), logs
+    code, logs = submit(script, tmp_path)
+    assert code == 0, logs
+    same(reference, out)
+
+
+def test_graph(dataset, reference, tmp_path):
+    """All jobs at once; the second call, on one machine, finds them done."""
+    out, work = tmp_path / 'out', tmp_path / 'work'
+    run = [PROGRAM, dataset, out, 'participant', '-w', work]
+    said = call(*run, '--use-plugin', plugin(tmp_path, ENOUGH, 'SLURMGraph'))
+    assert 'steps were submitted' in said
+    end = time.monotonic() + 600
+    while call('squeue', '-h').strip():
+        assert time.monotonic() < end, call('squeue')
+        time.sleep(1)
+    said = call(*run, '--nprocs', '1')
+    assert re.search(r'\b0 of (\d+) steps were run .*\b\1 were reused', said), said
+    same(reference, out)
