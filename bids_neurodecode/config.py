@@ -11,11 +11,13 @@ import tomllib
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from bids_neurodecode.errors import ArgumentsError
+from bids_neurodecode.settings import Settings
+from bids_neurodecode.settings_movie import MovieSettings
 
 SCHEMA_VERSION: Literal[1] = 1
 
@@ -30,47 +32,6 @@ OTHER_VERSION = (
 )
 
 Fraction = Annotated[float, Field(gt=0, le=1)]
-
-
-class Settings(BaseModel):
-    """Base of all settings: frozen, and strict about unknown keys."""
-
-    model_config = ConfigDict(
-        frozen=True,
-        extra='forbid',
-        str_strip_whitespace=True,
-        allow_inf_nan=False,
-        use_attribute_docstrings=True,
-    )
-
-    @classmethod
-    def switchable(cls) -> list[str]:
-        """Names of the settings with a default that can be switched off by ``none``."""
-        return [
-            name
-            for name, field in cls.model_fields.items()
-            if field.default is not None and type(None) in get_args(field.annotation)
-        ]
-
-    @model_validator(mode='before')
-    @classmethod
-    def _read_none(cls, values: Any) -> Any:
-        """TOML has no null, and what is left out has its default: read the word ``none``."""
-        if not isinstance(values, Mapping):
-            return values
-        off = {name: None for name in cls.switchable() if values.get(name) == 'none'}
-        return {**values, **off}
-
-    def written(self) -> dict[str, Any]:
-        """Return all settings as TOML can hold them; what is None by default is left out."""
-        values = self.model_dump(mode='json', exclude_none=True)
-        for name in type(self).model_fields:
-            value = getattr(self, name)
-            if isinstance(value, Settings):
-                values[name] = value.written()
-            elif value is None and name in self.switchable():
-                values[name] = 'none'
-        return values
 
 
 class CleanSettings(Settings):
@@ -224,6 +185,7 @@ class Config(Settings):
     split: SplitSettings = SplitSettings()
     features: FeatureSettings = FeatureSettings()
     ridge: RidgeSettings = RidgeSettings()
+    movie: MovieSettings = MovieSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
 
     def to_toml(self) -> str:

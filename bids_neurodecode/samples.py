@@ -409,7 +409,8 @@ def split_in_time(
         seconds of the film where there is a film, so that its showings are cut alike, else of the
         run.
     gap
-        Samples closer than this to a test sample of the same film (or run) are left out.
+        Samples closer than this to a test sample of the same film, or of the same run
+        (``run_onset``, where it is known), are left out.
     test_fraction
         Share of each film held out when there is one fold (its end).
     n_folds
@@ -435,6 +436,7 @@ def split_in_time(
             close = (onset[rows] > block[0] - gap) & (onset[rows] < block[-1] + gap)
             test[rows[inside]] = True
             near[rows[close & ~inside]] = True
+        near |= _near_in_run(table, test, gap)
         train = ~test & ~near
         if not train.any():
             raise DataError(
@@ -442,6 +444,32 @@ def split_in_time(
             )
         folds.append(Fold(train=np.flatnonzero(train), test=np.flatnonzero(test)))
     return Split('time', tuple(folds), table)
+
+
+def _near_in_run(
+    table: pd.DataFrame, test: npt.NDArray[np.bool_], gap: float
+) -> npt.NDArray[np.bool_]:
+    """Return samples within the gap of a test sample of the same run, whatever the film.
+
+    Films that follow each other share the end of one in the beginning of the other.
+    """
+    near = np.zeros(len(table), dtype=bool)
+    if 'run_onset' not in table.columns:
+        return near
+    times = table['run_onset'].to_numpy(dtype=float)
+    codes, first = _codes(table['run'])
+    for code in range(len(first)):
+        mine = codes == code
+        held = np.sort(times[mine & test])
+        others = np.flatnonzero(mine & ~test)
+        if held.size and others.size:
+            after = np.clip(np.searchsorted(held, times[others]), 0, held.size - 1)
+            before = np.clip(after - 1, 0, None)
+            distance = np.minimum(
+                np.abs(held[after] - times[others]), np.abs(held[before] - times[others])
+            )
+            near[others[distance < gap]] = True
+    return near
 
 
 @dataclass(frozen=True, eq=False)

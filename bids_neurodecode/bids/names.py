@@ -119,6 +119,14 @@ PRODUCTS: Mapping[str, Product] = {
         entities={'desc': 'predicted'},
         sidecar={'Description': 'Held-out volumes as predicted from the stimuli; see RunOnsets'},
     ),
+    'saliency': _map(
+        'saliency',
+        'Sum over held-out volumes of the absolute slope of the structural similarity of decoded '
+        'and true frames by the response of the voxel',
+        'arbitrary',
+    ),
+    'regions': Product('regions', '.tsv', {'stat': 'saliency'}, spatial=False),
+    'curves': Product('curves', '.tsv', folder='models', spatial=False),
     'significant': Product('mask', entities={'label': 'predicted'}, sidecar={'Type': 'ROI'}),
     'metrics': Product('metrics', '.tsv', spatial=False),
     'predictions': Product('predictions', '.tsv', spatial=False),
@@ -140,6 +148,7 @@ BIDSIGNORE = (
     '*_timeseries.*',
     '*_metrics.*',
     '*_predictions.*',
+    '*_regions.*',
     '*desc-*_events.*',
 )
 """Names that the merged specification does not know yet."""
@@ -153,7 +162,7 @@ def clean_label(text: str) -> str:
     >>> clean_label('Schaefer 2018-100')
     'Schaefer2018100'
     """
-    return ''.join(c for c in text if c.isalnum() or c == '+')
+    return ''.join(c for c in text if (c.isascii() and c.isalnum()) or c == '+')
 
 
 def build_name(entities: Mapping[str, str], suffix: str, extension: str) -> str:
@@ -210,3 +219,19 @@ def product_path(
     if 'ses' in named and product.folder == 'func':
         folder /= f'ses-{named["ses"]}'
     return folder / product.folder / name
+
+
+def stimulus_path(
+    entities: Mapping[str, str], stimulus: str, suffix: Literal['image', 'video'], desc: str
+) -> Path:
+    """Return the path of something made for one stimulus, relative to the output folder.
+
+    Examples
+    --------
+    >>> stimulus_path({'sub': '01', 'task': 'film'}, 'clips/a b.mp4', 'video', 'recon').as_posix()
+    'stimuli/sub-01/task-film/clipsab_desc-recon_video.mp4'
+    """
+    extension = {'image': '.png', 'video': '.mp4'}[suffix]
+    name = clean_label(str(Path(stimulus).with_suffix('')))
+    folder = Path('stimuli') / f'sub-{entities["sub"]}' / f'task-{entities["task"]}'
+    return folder / f'{name}_desc-{clean_label(desc)}_{suffix}{extension}'

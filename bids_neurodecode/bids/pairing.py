@@ -33,6 +33,7 @@ NO_TR = (
     'No repetition time for {bold}: neither a sidecar nor the header has one. '
     'Add "RepetitionTime" (s) to its JSON sidecar.'
 )
+BAD_START = '{file} has the StartTime {value!r}; it must be a number (s). Correct it.'
 BAD_TR = '{file} has the RepetitionTime {value!r}; it must be a positive number (s). Correct it.'
 TR_DISAGREES = (
     'The repetition times of {bold} disagree: {file} says {sidecar:g} s, '
@@ -125,6 +126,7 @@ def pair_run(series: Series, files: Candidates, *, need_confounds: bool = True) 
     bold, name = series.path, series.derivative
     header = read_header(bold)
     repetition_time = _repetition_time(series, files, header.repetition_time)
+    start_time = _start_time(series)
     mask = _exactly(series, files.masks.get(name, ()), ('space', 'res'))
     if mask is None:
         raise InputError(NO_MASK.format(bold=bold, expected=_expected(series, 'mask')))
@@ -151,6 +153,7 @@ def pair_run(series: Series, files: Candidates, *, need_confounds: bool = True) 
         confounds=confounds,
         repetition_time=repetition_time,
         n_volumes=header.n_volumes,
+        start_time=start_time,
         space=series.space,
         resolution=series.resolution,
         sources=(
@@ -216,6 +219,20 @@ def _repetition_time(series: Series, files: Candidates, header: float | None) ->
                 )
             )
     return first
+
+
+def _start_time(series: Series) -> float:
+    """Return the ``StartTime`` (s) of the series' own sidecar; 0 where it gives none.
+
+    Slice-timing correction moves all slices to one moment of the volume (half a repetition time
+    after its start in fMRIPrep), and says so there.
+    """
+    name = series.path.name
+    file = series.path.with_name(name.removesuffix('.gz').removesuffix('.nii') + '.json')
+    value = read_json(file).get('StartTime', 0.0) if file.exists() else 0.0
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InputError(BAD_START.format(file=file, value=value))
+    return float(value)
 
 
 def _sidecar_time(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib import metadata, resources
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 from bids_neurodecode._version import __version__
 from bids_neurodecode.bids.names import BIDSIGNORE
 from bids_neurodecode.bids.sink import write_json, write_text, write_tsv
-from bids_neurodecode.errors import InputError
+from bids_neurodecode.errors import ArgumentsError, InputError, ResourceError
 
 BIDS_VERSION = '1.10.0'
 NAME = 'bids_neurodecode'
@@ -23,6 +24,16 @@ CONTAINER_VARIABLE = 'BIDS_NEURODECODE_CONTAINER'
 NOT_OURS = (
     '{file} says that the output folder belongs to another program ({name}). '
     'Choose an empty folder, or one that {ours} wrote.'
+)
+LOCK_SECONDS = 120
+LOCKED = (
+    'The lock {file} was held for more than {seconds} s by another run. Wait for it, or remove '
+    'the lock if no run is alive.'
+)
+NAMED_RAW = 'The name "raw" stands for the raw dataset; give {path} another name (-d NAME=PATH).'
+OTHER_RAW = (
+    'The output folder {folder} was made from the raw dataset {before}, not from {now}. '
+    'Choose another output folder.'
 )
 BROKEN = 'Cannot read {file}: {reason}. Remove it, or choose another output folder.'
 
@@ -105,10 +116,8 @@ def write_dataset_files(
     citation
         Contents of ``logs/CITATION.*`` by extension (``md``, ``bib``, ``html``).
     """
-    from filelock import FileLock
-
     output_dir.mkdir(parents=True, exist_ok=True)
-    with FileLock(output_dir / '.bids_neurodecode.lock', timeout=120):
+    with _locked(output_dir / '.bids_neurodecode.lock'):
         previous = _read(output_dir / 'dataset_description.json')
         links = dict(previous.get('DatasetLinks', {}))
         links['raw'] = relative_link(bids_dir, output_dir)
@@ -130,6 +139,38 @@ def write_dataset_files(
         _write_descriptions(output_dir / 'descriptions.tsv')
         for extension, text in (citation or {}).items():
             write_text(output_dir / 'logs' / f'CITATION.{extension}', text)
+
+
+@contextmanager
+def _locked(file: Path) -> Iterator[None]:
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(file, timeout=LOCK_SECONDS)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise ResourceError(LOCKED.format(file=file, seconds=LOCK_SECONDS)) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def check_links(output_dir: Path, bids_dir: Path, derivatives: Mapping[str, Path]) -> None:
+    """Refuse what would give one name to two datasets: BIDS URIs would then lie.
+
+    Raises
+    ------
+    ArgumentsError
+        If derivatives are called ``raw``.
+    InputError
+        If the output folder was made from another raw dataset.
+    """
+    if 'raw' in derivatives:
+        raise ArgumentsError(NAMED_RAW.format(path=derivatives['raw']))
+    before = _read(output_dir / 'dataset_description.json').get('DatasetLinks', {}).get('raw')
+    if before is not None and before != relative_link(bids_dir, output_dir):
+        raise InputError(OTHER_RAW.format(folder=output_dir, before=before, now=bids_dir))
 
 
 def bids_uri(dataset: str, path: Path, root: Path) -> str:

@@ -33,6 +33,8 @@ class RunInput:
     n_volumes: int
     space: str | None = None
     resolution: str | None = None
+    start_time: float = 0.0
+    """Seconds of the run at which the first volume was taken to be acquired (``StartTime``)."""
     sources: tuple[str, ...] = ()
     """BIDS URIs of the series, mask, confounds and events (``bids:fmriprep:sub-01/...``)."""
 
@@ -62,6 +64,8 @@ class ParticipantInput:
     """Precomputed single-trial betas (4-D NIfTI) of a derivatives dataset, where asked for."""
     betas_events: Path | None = None
     """Their table: one row a volume."""
+    fingerprint: str = ''
+    """Changes when a file changes that the analysis reads: what is cached is then made anew."""
 
     def to_json(self) -> str:
         """Write the record as JSON (paths as text)."""

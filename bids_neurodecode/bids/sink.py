@@ -63,7 +63,7 @@ def write_tsv(path: Path, table: pd.DataFrame) -> None:
             sep='\t',
             index=False,
             na_rep='n/a',
-            float_format='%.6g',
+            float_format='%.9g',
             lineterminator='\n',
         )
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,8 @@ class ProductWriter:
     space: str | None = None
     resolution: str | None = None
     sources: Sequence[str] = ()
+    written: list[Path] = field(default_factory=list)
+    """Every file that this writer, or one made from it, has written."""
 
     @classmethod
     def for_participant(cls, participant: ParticipantInput, output_dir: Path) -> ProductWriter:
@@ -52,11 +55,13 @@ class ProductWriter:
 
     def for_run(self, entities: Mapping[str, str], sources: Sequence[str]) -> ProductWriter:
         """Return the writer of one run's products."""
-        return ProductWriter(self.output_dir, entities, self.space, self.resolution, sources)
+        return ProductWriter(
+            self.output_dir, entities, self.space, self.resolution, sources, self.written
+        )
 
     def path(self, key: str, *, extension: str | None = None, **more: str) -> Path:
         """Return where a product goes."""
-        return self.output_dir / product_path(
+        path = self.output_dir / product_path(
             key,
             self.entities,
             space=self.space,
@@ -64,6 +69,21 @@ class ProductWriter:
             extension=extension,
             **more,
         )
+        self.written.append(path)
+        return path
+
+    def finish(self) -> None:
+        """Remove what an earlier run of the same participant and task wrote and this one did not.
+
+        Maps of other settings would else lie beside those of this run as if they were its own.
+        """
+        stem = '_'.join(f'{key}-{value}' for key, value in self.entities.items())
+        file = self.output_dir / f'sub-{self.entities["sub"]}' / 'log' / f'{stem}_products.json'
+        now = {path.relative_to(self.output_dir).as_posix() for path in self.written}
+        before = json.loads(file.read_text('utf-8')) if file.exists() else []
+        for name in set(before) - now:
+            (self.output_dir / name).unlink(missing_ok=True)
+        write_text(file, json.dumps(sorted(now), indent=1) + '\n')
 
     def image(
         self, key: str, source: Path, *, more: Mapping[str, str] | None = None, **fields: Any

@@ -7,6 +7,7 @@ No cache goes to HOME, which may not be writable in a container, nor to a fixed 
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from pathlib import Path
 
@@ -56,7 +57,7 @@ def set_environment(caches: Path, *, threads: int = 1) -> None:
 
 
 def configure_nipype(folder: Path, *, level: str) -> None:
-    """Write the file that Nipype reads its levels of logging from, in workers too.
+    """Set Nipype's levels of logging, and write the file that workers read them from.
 
     Parameters
     ----------
@@ -72,3 +73,9 @@ def configure_nipype(folder: Path, *, level: str) -> None:
         stream.write(NIPYPE_CONFIG.format(level=level))
     Path(name).replace(folder / 'nipype.cfg')
     os.environ['NIPYPE_CONFIG_DIR'] = str(folder)
+    if 'nipype' in sys.modules:  # it read its own file when it was imported
+        from nipype import config, logging
+
+        names = ('workflow_level', 'utils_level', 'interface_level')
+        config.update_config({'logging': dict.fromkeys(names, level)})
+        logging.update_logging(config)

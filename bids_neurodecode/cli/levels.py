@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bids_neurodecode.bids.records import DatasetInput
 from bids_neurodecode.cli.exits import FAILED, NO_REPORT, OK
@@ -17,9 +17,12 @@ from bids_neurodecode.cli.parser import Arguments
 from bids_neurodecode.cli.progress import Progress
 from bids_neurodecode.cli.systems import find_model
 from bids_neurodecode.config import Config
-from bids_neurodecode.errors import ResourceError
+from bids_neurodecode.errors import InputError, ResourceError
 from bids_neurodecode.workflow.nodes import RunSettings
 from bids_neurodecode.workflow.run import Failure, PluginSettings
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 LOGGER = logging.getLogger('bids_neurodecode')
 REPORT = 'report'
@@ -37,14 +40,14 @@ def participant_level(
     arguments: Arguments, config: Config, inputs: DatasetInput, run_id: str
 ) -> int:
     """Run all participants that can be processed; report those that cannot at the end."""
-    from bids_neurodecode.workflow.participant import init_run_wf
+    from bids_neurodecode.workflow.participant import init_run_wf, workflow_name
     from bids_neurodecode.workflow.reports import find_results, participant_report
 
     run = run_settings(arguments, config, inputs, run_id)
     if arguments.models_from is not None:
         models = {p.label: find_model(arguments.models_from, p) for p in inputs.participants}
         run = replace(run, models=models)
-    _write_dataset(arguments, config, inputs)
+    _write_dataset(arguments, config, inputs, _earlier_results(arguments, inputs))
     labels = [participant.label for participant in inputs.participants]
     if arguments.boilerplate_only:
         return OK
@@ -53,9 +56,14 @@ def participant_level(
             LOGGER.info('Report: %s', participant_report(file, run.output_dir))
         return OK
     with hold(run.work_dir, labels):
+        if arguments.clean_workdir:
+            clean(run.work_dir, [workflow_name(label) for label in labels])
         failures = run_and_watch(init_run_wf(inputs.participants, run), arguments)
-    _write_stages(run, labels)
+    for label, table in _write_stages(run, labels).items():
+        if arguments.resource_monitor:
+            LOGGER.info('sub-%s took:\n%s', label, table.to_string(index=False))
     done = [x for x in labels if not any(failure.participant == x for failure in failures)]
+    done = [] if only_submits(arguments) else done
     for label in done:
         LOGGER.info('Report: %s', run.output_dir / f'sub-{label}.html')
     if done:
@@ -74,11 +82,15 @@ def group_level(arguments: Arguments, config: Config, inputs: DatasetInput, run_
     from bids_neurodecode.workflow.reports import find_results
 
     run = run_settings(arguments, config, inputs, run_id)
-    results = find_results(run.output_dir, arguments.participant_label, arguments.task_id)
+    results = find_results(
+        run.output_dir, arguments.participant_label, arguments.task_id, one_task=True
+    )
     found = {file.parent.parent.name.removeprefix('sub-') for file in results}
     missing = _without_results(arguments, run.output_dir, found)
     with hold(run.work_dir, ['group']):
         failures = run_and_watch(init_group_wf(results, missing, run), arguments)
+    if only_submits(arguments):
+        return code_of(failures)
     LOGGER.info('Report: %s', run.output_dir / 'group.html')
     return code_of(failures)
 
@@ -104,6 +116,12 @@ def hold(work_dir: Path, labels: Sequence[str]) -> Iterator[None]:
         yield
 
 
+def clean(work_dir: Path, names: Sequence[str]) -> None:
+    """Remove what earlier runs left of these workflows, and the cached features."""
+    for folder in (work_dir / 'features', *(work_dir / 'bids_neurodecode_wf' / x for x in names)):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def run_and_watch(workflow: Any, arguments: Arguments) -> list[Failure]:
     """Run a workflow with progress on the terminal; log what failed and why."""
     from bids_neurodecode.workflow.run import execution_config, run_workflow
@@ -117,11 +135,10 @@ def run_and_watch(workflow: Any, arguments: Arguments) -> list[Failure]:
         target = arguments.output_dir / 'logs' / f'{workflow.name}.dot'
         workflow.write_graph(graph2use='colored', dotfilename=str(target), format='svg')
     progress = Progress(len(names))
-    plugin = plugin_of(arguments)
-    failures = run_workflow(workflow, plugin, progress)
-    if plugin.name.endswith('Graph') and not failures:
+    failures = run_workflow(workflow, plugin_of(arguments), progress)
+    if only_submits(arguments):
         LOGGER.info(SUBMITTED.format(n=len(names)))
-        return []
+        return failures
     for failure in failures:
         LOGGER.error('%s: %s (details: %s)', failure.node, failure.reason, failure.crash_file)
     LOGGER.info('%s', progress.summary())
@@ -134,6 +151,11 @@ def code_of(failures: Sequence[Failure]) -> int:
         return OK
     nodes = {failure.node.split('.')[-1] for failure in failures}
     return NO_REPORT if nodes == {REPORT} else FAILED
+
+
+def only_submits(arguments: Arguments) -> bool:
+    """Tell whether the plugin submits all nodes and ends without waiting for them."""
+    return plugin_of(arguments).name.endswith('Graph')
 
 
 def plugin_of(arguments: Arguments) -> PluginSettings:
@@ -160,8 +182,6 @@ def run_settings(
     key += f'\n{arguments.output_dir}\n{arguments.mode}'
     name = hashlib.sha256(key.encode()).hexdigest()[:12]
     work_dir = arguments.work_dir / name
-    if arguments.clean_workdir and work_dir.exists():
-        shutil.rmtree(work_dir)
     work_dir.mkdir(parents=True, exist_ok=True)
     return RunSettings(
         config=config,
@@ -173,6 +193,7 @@ def run_settings(
         bids_dir=inputs.bids_dir,
         derivatives=dict(inputs.derivatives),
         notes=tuple(inputs.notes),
+        weights_dir=arguments.weights_dir,
     )
 
 
@@ -183,6 +204,21 @@ def device_of(asked: str) -> str:
     import torch
 
     return 'cuda' if torch.cuda.is_available() else 'cpu'
+
+
+def _earlier_results(arguments: Arguments, inputs: DatasetInput) -> list[Path]:
+    """Return the records of an earlier run where only texts are made anew from them."""
+    from bids_neurodecode.workflow.reports import find_results
+
+    if not (arguments.reports_only or arguments.boilerplate_only):
+        return []
+    labels = [participant.label for participant in inputs.participants]
+    try:
+        return find_results(arguments.output_dir, labels, inputs.participants[0].task)
+    except InputError:
+        if arguments.reports_only:
+            raise
+        return []
 
 
 def _write_dataset(
@@ -208,23 +244,27 @@ def _write_dataset(
     )
 
 
-def _write_stages(run: RunSettings, labels: Sequence[str]) -> None:
+def _write_stages(run: RunSettings, labels: Sequence[str]) -> dict[str, pd.DataFrame]:
     """Gather what each stage took into one table a participant, in the log of this run."""
     import json
 
     import pandas as pd
 
     from bids_neurodecode.bids.sink import write_tsv
+    from bids_neurodecode.workflow.participant import workflow_name
 
+    tables: dict[str, pd.DataFrame] = {}
     for label in labels:
-        folder = run.work_dir / 'bids_neurodecode_wf' / f'sub_{label}_wf'
+        folder = run.work_dir / 'bids_neurodecode_wf' / workflow_name(label)
         rows = [
             {'stage': file.parent.name, **json.loads(file.read_text('utf-8'))}
             for file in sorted(folder.glob('*/stage.json'))
         ]
         if rows:
             target = run.output_dir / f'sub-{label}' / 'log' / run.run_id / 'stages.tsv'
-            write_tsv(target, pd.DataFrame(rows))
+            tables[label] = pd.DataFrame(rows)
+            write_tsv(target, tables[label])
+    return tables
 
 
 def _without_results(arguments: Arguments, output_dir: Path, found: set[str]) -> dict[str, str]:

@@ -54,14 +54,14 @@ def _interrupt(*_: object) -> None:
 
 def _run(arguments: Arguments, config: Config) -> int:
     from bids_neurodecode.cli.checks import check_all
-    from bids_neurodecode.cli.systems import check_system
+    from bids_neurodecode.cli.systems import check_before
 
     _log_to_terminal(arguments.verbose)
     LOGGER.info('bids_neurodecode %s, %s level', __version__, arguments.analysis_level)
     caches = arguments.work_dir / 'cache'
     set_environment(caches, threads=arguments.omp_nthreads or 1)
     inputs = check_all(arguments, config)
-    check_system(arguments, config, inputs)
+    check_before(arguments, config, inputs)
     if arguments.dry_run:
         from bids_neurodecode.cli.describe import describe
 

@@ -24,6 +24,7 @@ class Progress:
     reused: list[str] = field(default_factory=list)
     finished: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
 
     def __call__(self, node: str, state: str) -> None:
         """Take note of a node's new state."""
@@ -31,7 +32,7 @@ class Progress:
             LOGGER.debug('Started %s', short_name(node))
             return
         getattr(self, state).append(node)
-        done = len(self.reused) + len(self.finished) + len(self.failed)
+        done = len(self.reused) + len(self.finished) + len(self.failed) + len(self.skipped)
         level = logging.ERROR if state == 'failed' else logging.INFO
         LOGGER.log(
             level, '[%*d/%d] %s: %s%s',
@@ -53,6 +54,8 @@ class Progress:
             line += f'; {len(self.reused)} were reused from the work folder'
         if self.failed:
             line += f'; {len(self.failed)} failed'
+        if self.skipped:
+            line += f'; {len(self.skipped)} could not be run'
         return line + '.'
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import shutil
 from pathlib import Path
 
 from bids_neurodecode.bids.records import DatasetInput, ParticipantInput
@@ -26,8 +28,42 @@ WHICH_MODEL = (
     'Give the output folder of a training run of the same participant with --models-from.'
 )
 
+NO_DOT = (
+    'Drawing the workflow needs Graphviz (the command "dot"). '
+    'Install it, or leave out --write-graph.'
+)
+NO_GLMSINGLE = (
+    'betas.engine = "glmsingle" needs the package glmsingle, which is not installed. '
+    'Install it, or leave the engine at "native".'
+)
+NO_SELECTION = (
+    'Voxels of films are not selected by {measure!r}: all of the mask (or of the regions of an '
+    'atlas) are used. Leave selection.measure at "auto".'
+)
+
 SYSTEMS = {'images': ('reconstruction',), 'movie': ('movie',)}
 """The systems of each paradigm, the default first."""
+
+
+def check_before(arguments: Arguments, config: Config, inputs: DatasetInput) -> None:
+    """Refuse what cannot work with these data, this machine or this output folder.
+
+    Raises
+    ------
+    ArgumentsError, InputError
+        One line: what, and the way out.
+    """
+    from bids_neurodecode.bids.provenance import check_links
+    from bids_neurodecode.workflow.run import PluginSettings
+
+    if arguments.use_plugin is not None:
+        PluginSettings.read(arguments.use_plugin)
+    if arguments.write_graph and shutil.which('dot') is None:
+        raise ArgumentsError(NO_DOT)
+    if config.betas.engine == 'glmsingle' and importlib.util.find_spec('glmsingle') is None:
+        raise ArgumentsError(NO_GLMSINGLE)
+    check_links(arguments.output_dir, inputs.bids_dir, inputs.derivatives)
+    check_system(arguments, config, inputs)
 
 
 def check_system(arguments: Arguments, config: Config, inputs: DatasetInput) -> None:
@@ -55,6 +91,8 @@ def check_system(arguments: Arguments, config: Config, inputs: DatasetInput) -> 
                     right=able[0],
                 )
             )
+        if person.paradigm == 'movie' and config.selection.measure not in {'auto', 'none'}:
+            raise ArgumentsError(NO_SELECTION.format(measure=config.selection.measure))
         if arguments.models_from is not None:
             find_model(arguments.models_from, person)
 

@@ -26,6 +26,10 @@ LAG_TOO_LONG = (
 NO_SAMPLES = 'There are no samples to resample.'
 
 Alternative = Literal['greater', 'less']
+MIN_GROUPS = 6
+"""Percentiles over fewer groups (runs, stimuli) fall short of their coverage: with four runs an
+interval of 95 % was seen to cover chance in 72 to 87 % of null data."""
+
 FloatArray = npt.NDArray[np.float64]
 IndexArray = npt.NDArray[np.intp]
 
@@ -206,7 +210,8 @@ def bootstrap_ci(
     Returns
     -------
     tuple of float
-        Lower and upper limit; NaN where there are fewer than two groups or no resampling.
+        Lower and upper limit; NaN where there are fewer than :data:`MIN_GROUPS` groups (such
+        an interval covers too little) or no resampling.
     """
     from scipy.stats import bootstrap
 
@@ -215,7 +220,7 @@ def bootstrap_ci(
         raise DataError(NO_SAMPLES)
     group = np.arange(len(x)) if groups is None else _labels(groups, len(x), 'group')
     sums, counts = np.bincount(group, weights=x), np.bincount(group).astype(np.float64)
-    if len(sums) < 2 or n_bootstrap == 0:
+    if len(sums) < MIN_GROUPS or n_bootstrap == 0:
         return float('nan'), float('nan')
     if np.ptp(sums / counts) == 0:
         return float(x.mean()), float(x.mean())

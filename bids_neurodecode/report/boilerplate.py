@@ -144,8 +144,10 @@ def methods(
     if paradigm == 'images':
         paragraphs += [_betas(config, betas_model or config.betas.model), _selection(config, rule)]
     else:
-        paragraphs += [_series(config), _selection(config, rule)]
-    paragraphs += [_model(config, recipe), _statistics(config), _software(versions or {})]
+        paragraphs += [_series(config), _film_voxels(config)]
+    statistics = _film_statistics(config) if paradigm == 'movie' else _statistics(config)
+    model = _film_model(config) if paradigm == 'movie' else _model(config, recipe)
+    paragraphs += [model, statistics, _software(versions or {})]
     return tuple(paragraphs)
 
 
@@ -229,10 +231,13 @@ def _betas(config: Config, model: str) -> str:
             ' Betas were regularised by fractional ridge regression [@rokem2020fracridge], the '
             f'fraction {how}.'
         )
+    parts = [*config.clean.strategy, *config.clean.columns]
+    if parts:
+        text += f' Confounds ({", ".join(parts)}) were regressed out in the same model.'
     if model in {'C', 'D'} and (betas.n_components is None or betas.fraction is None):
         text += (
             ' These choices were made on the training trials of each fold only.'
-            if betas.tuning == 'training'
+            if betas.tuning == 'training' and betas.engine == 'native'
             else ' These choices were made on all trials, test trials included.'
         )
     return text + ' Betas are in percent signal change.'
@@ -256,9 +261,41 @@ def _series(config: Config) -> str:
     }
     return (
         f'{regressed}{high_pass} with nilearn [@abraham2014nilearn], {scaled[clean.scaling]}. '
-        f'Series were shifted by a haemodynamic delay of {config.delay.seconds:g} s, between '
-        'volumes by interpolation. Agreement between participants was measured by '
-        'leave-one-participant-out intersubject correlation [@hasson2004isc].'
+        f'For agreement between participants (leave-one-participant-out intersubject correlation '
+        '[@hasson2004isc], at group level) series were put on the clock of the film and shifted '
+        f'back by a haemodynamic delay of {config.delay.seconds:g} s, between volumes by cubic '
+        'convolution.'
+    )
+
+
+def _film_voxels(config: Config) -> str:
+    if not config.atlas.regions:
+        return 'All voxels that the brain masks of all runs share were used.'
+    return f'Voxels of the regions {", ".join(config.atlas.regions)} were used.'
+
+
+def _film_model(config: Config) -> str:
+    features = config.features
+    count = f'at most {features.n_components} ' if features.n_components else 'all '
+    delays = ', '.join(f'{delay:g}' for delay in config.delay.fir_seconds)
+    return (
+        f'Frames ({features.image_size} x {features.image_size} pixels, four a volume) were '
+        f'described by {features.extractor} features, averaged over each volume and reduced to '
+        f'{count}principal components fitted on training samples. Responses were predicted from '
+        f'these components at delays of {delays} s (finite impulse response '
+        '[@nishimoto2011movies]) by ridge regression [@dupre2022banded], its penalty chosen by '
+        f'{config.ridge.n_folds}-fold cross-validation over blocks of the training samples.'
+    )
+
+
+def _film_statistics(config: Config) -> str:
+    if not config.evaluation.n_permutations:
+        return 'Scores were not tested.'
+    return (
+        'Predictions were correlated with responses voxel by voxel over held-out samples, each '
+        'showing of a film standardised. The p values come from circular shifts of the '
+        'predictions within each showing, as (b + 1) / (m + 1) [@phipson2010permutation], over '
+        'voxels with the false discovery rate controlled [@benjamini1995fdr].'
     )
 
 
@@ -293,7 +330,11 @@ def _selection(config: Config, rule: str | None) -> str:
 
 def _model(config: Config, recipe: str) -> str:
     features = config.features
-    count = f'{features.n_components} principal components of ' if features.n_components else ''
+    count = (
+        f'at most {features.n_components} principal components of '
+        if features.n_components
+        else ''
+    )
     if recipe == 'encoding':
         return (
             f'Responses were predicted from {count}image features ({features.extractor}) by ridge '

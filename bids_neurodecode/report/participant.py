@@ -142,8 +142,8 @@ def _what_was_done(reader: Reader) -> str:
     )
     if results.split is not None:
         text += (
-            f' Everything was fitted on training samples and judged on samples held out by '
-            f'{results.split.by} ({results.split.protocol}).'
+            f' Voxels and models were fitted on training samples and judged on samples held out '
+            f'by {results.split.by} ({results.split.protocol}).'
         )
     return text
 

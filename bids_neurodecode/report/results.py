@@ -98,6 +98,28 @@ class VoxelResults:
 
 
 @dataclass(frozen=True)
+class NetworkResults:
+    """The movie network, beside the linear models."""
+
+    mode: str
+    """``joint``, ``encoder`` or ``decoder``."""
+    design: str
+    perceptual: str
+    """What the perceptual loss compared: ``gabor``, ``vgg16`` or ``none``."""
+    n_voxels: int
+    n_parameters: int
+    curves: Path
+    """Table: ``fold``, ``epoch``, ``part``, ``loss`` and its terms."""
+    voxels: Path
+    """Mask of the voxels that it takes."""
+    frames: Path | None = None
+    """Table of example frames (``kind``, ``film``, ``onset``, ``similarity``); ``.npy`` beside it
+    holds them, (n, 2, height, width, 3): shown and reconstructed."""
+    regions: Path | None = None
+    """Table of the share of saliency by region."""
+
+
+@dataclass(frozen=True)
 class StageResults:
     """What one stage of the workflow took."""
 
@@ -145,6 +167,7 @@ class ParticipantResults:
     predictions: Path | None = None
     confusion: ConfusionResults | None = None
     null: NullResults | None = None
+    network: NetworkResults | None = None
     stimuli_dir: Path | None = None
     parcels: Path | None = None
     """Table of scores a parcel (movies): ``name`` and one column a score."""
@@ -189,6 +212,9 @@ def _typed(values: dict[str, Any]) -> dict[str, Any]:
         values['betas'] = BetaResults(**betas)
     if values.get('null') is not None:
         values['null'] = NullResults(**_with_paths(values['null'], 'values'))
+    if values.get('network') is not None:
+        paths = ('curves', 'voxels', 'frames', 'regions')
+        values['network'] = NetworkResults(**_with_paths(values['network'], *paths))
     if values.get('confusion') is not None:
         confusion = _with_paths(values['confusion'], 'matrix')
         confusion['labels'] = tuple(confusion['labels'])

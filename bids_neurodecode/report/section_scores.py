@@ -32,8 +32,9 @@ def _score_plot(reader: Reader, metrics: pd.DataFrame) -> Plot:
         scores.plot_scores(metrics),
         'Scores on held-out samples, a panel a metric. Filled dots: models; open dots: '
         f'baselines; bars: {100 * confidence:g} % confidence intervals; red strokes: what '
-        'guessing would score; orange diamonds: the best score that the noise allows, where '
-        'it is known. A bar that reaches the red stroke is no evidence.',
+        'guessing would score; orange diamonds: the best score that could be reached, where it '
+        'is known (of pictures: by the picture of the library that is most like the true one). '
+        'A bar that reaches the red stroke is no evidence.',
         'Dot plot of the scores in the table above.',
     )
 

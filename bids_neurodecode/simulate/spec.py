@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal, Self
 import numpy as np
 from pydantic import Field, ValidationError, model_validator
 
-from bids_neurodecode.config import Settings
 from bids_neurodecode.errors import ArgumentsError
+from bids_neurodecode.settings import Settings
 
 INVALID = 'The simulation cannot be made: {key}: {reason}.'
 

@@ -17,28 +17,27 @@ import numpy.typing as npt
 
 from bids_neurodecode.config import Config
 from bids_neurodecode.errors import DataError
-from bids_neurodecode.evaluation import identification
 from bids_neurodecode.evaluation.metrics import Score
 from bids_neurodecode.evaluation.partition import VariancePartition, partition_variance
 from bids_neurodecode.evaluation.voxels import summary
 from bids_neurodecode.samples import Fold, Parts, Samples, Split
+from bids_neurodecode.signals import reliability
 from bids_neurodecode.systems import baselines
 from bids_neurodecode.systems.base import Evaluation, PerStimulus
 from bids_neurodecode.systems.encoders import Bands, Encoder, EncoderSettings, fit, predict
+from bids_neurodecode.systems.encoding_outcomes import FoldResult, fold_result
 from bids_neurodecode.systems.encoding_scores import (
     SYSTEM,
-    FoldResult,
     Judge,
     VoxelMaps,
     centred,
-    ncsnr_of,
 )
-from bids_neurodecode.systems.outcomes import REPEAT_AVERAGE, SINGLE_TRIAL, Outcome, run_labels
+from bids_neurodecode.systems.outcomes import REPEAT_AVERAGE, SINGLE_TRIAL
 from bids_neurodecode.systems.pooling import confusion_of, sample_table
 from bids_neurodecode.systems.reconstruction import CLOSED_SET, ONE_CANDIDATE, candidate_stimuli
 
 if TYPE_CHECKING:
-    import pandas as pd
+    pass
 
 NO_VOXELS = 'No voxel has finite betas in all trials (within the chosen regions). Check the mask.'
 OTHER_TUNINGS = 'Betas were tuned for {found} folds; give one set, or one for each of {expected}.'
@@ -50,14 +49,11 @@ EXCLUDED = (
     'above {threshold:g}.'
 )
 WIDENED = (
-    'Each pair of folds predicts one another, so permuted scores were widened by the root of 2 '
-    'before p values were taken; one hold-out needs no such correction.'
+    'Each pair of folds predicts one another: permuted scores were widened by the root of 2 before '
+    'p values were taken, and medians over voxels were not tested. One hold-out needs neither.'
 )
 
 SHUFFLED = 'baseline-shuffled'
-MIN_VOXELS = 20
-"""At least this many voxels, the best predicted in training, identify pictures."""
-
 Float32Array = npt.NDArray[np.float32]
 BoolArray = npt.NDArray[np.bool_]
 IndexArray = npt.NDArray[np.intp]
@@ -167,7 +163,7 @@ def encode_pictures(
         part = tuned[min(number, len(tuned) - 1)].voxels(keep).fold(fold)
         run.fold(number, fold, part, fit_rngs[number])
     chosen = samples.voxels(keep)
-    ratio = ncsnr_of(chosen.table, chosen.values) if ncsnr is None else np.asarray(ncsnr)[keep]
+    ratio = _ncsnr_of(chosen) if ncsnr is None else np.asarray(ncsnr)[keep]
     judge = Judge(
         split,
         config.evaluation,
@@ -240,7 +236,9 @@ class _Run:
             for average in (False, True) if repeats else (False,):
                 space = REPEAT_AVERAGE if average else SINGLE_TRIAL
                 found[space].append(
-                    _result(label, encoder, known, candidates, part.test, number, fold, average)
+                    fold_result(
+                        label, encoder, known, candidates, part.test, number, fold, average
+                    )
                 )
         names = part.test.table['stimulus'].astype(str)
         for spaces in _subsets(self.bands, self.settings):
@@ -335,51 +333,13 @@ class _Run:
         return tuple(notes)
 
 
-def _result(
-    model: str,
-    encoder: Encoder,
-    known: Float32Array,
-    candidates: Sequence[str],
-    test: Samples,
-    number: int,
-    fold: Fold,
-    average: bool,
-) -> FoldResult:
-    """Compare one fold's test samples with the predicted patterns of all candidates."""
-    tested = Samples(test.responses, test.table.assign(sample=fold.test))
-    if average:
-        tested = tested.averaged()
-    table: pd.DataFrame = tested.table
-    names = table['stimulus'].astype(str)
-    place = {name: row for row, name in enumerate(candidates)}
-    voxels = informative(encoder.cv_r2)
-    alike = identification.similarity(
-        encoder.responses.apply(tested.values)[:, voxels],
-        encoder.responses.apply(known)[:, voxels],
-        'pearson',
-    )
-    outcome = Outcome(
-        model=model,
-        space=REPEAT_AVERAGE if average else SINGLE_TRIAL,
-        fold=number,
-        table=table.assign(stimulus=names, run=run_labels(table))[['sample', 'stimulus', 'run']],
-        candidates=tuple(candidates),
-        similarities=alike,
-        retrieved=tuple(candidates[k] for k in identification.nearest(alike)),
-        best=tuple(names),
-        library=tuple(candidates),
-        decoded=np.empty((len(table), 0), dtype=np.float32),
-    )
-    repeats = table['n_repeats'].to_numpy() if average else np.ones(len(table))
-    predicted = known[[place[name] for name in names]]
-    return FoldResult(outcome, tested.values, predicted, repeats.astype(np.intp))
-
-
-def informative(cv_r2: Float32Array) -> IndexArray:
-    """Return the voxels that identify pictures: predicted in held-out training samples."""
-    r2 = np.nan_to_num(cv_r2, nan=-np.inf)
-    order = np.argsort(-r2, kind='stable')
-    return np.sort(order[: max(int((r2 > 0).sum()), min(MIN_VOXELS, len(r2)))])
+def _ncsnr_of(samples: Samples) -> npt.NDArray[np.float32] | None:
+    """Return the ratio of signal and noise by repeats of stimuli; None if there are none."""
+    table = samples.table
+    if not table['stimulus'].duplicated().any():
+        return None
+    sessions = table['session'].fillna('').astype(str) if 'session' in table.columns else None
+    return reliability.ncsnr(samples.values, table['stimulus'].astype(str), sessions)
 
 
 def _usable(samples: Sequence[Samples], within: BoolArray | None) -> BoolArray:

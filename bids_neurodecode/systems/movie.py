@@ -15,25 +15,24 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.config import EvaluationSettings, RidgeSettings
-from bids_neurodecode.evaluation.metrics import Score
-from bids_neurodecode.evaluation.statistics import bootstrap_ci, fdr, p_value
-from bids_neurodecode.evaluation.voxels import pearson_by_column, r2_by_column, summary
 from bids_neurodecode.models.ridge import RidgeModel, fit_ridge
 from bids_neurodecode.samples import Samples, Split, Standardizer
 from bids_neurodecode.signals.delay import fir_design
 from bids_neurodecode.stimuli.space import FeatureSpace
+from bids_neurodecode.systems.movie_judging import (
+    Judged,
+    judge_responses,
+    shifted_correlations,
+    showings_of,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
 
 BLOCK_SECONDS = 30.0
 """Training samples are held out in blocks of this length when the penalty is chosen."""
-MIN_LAG_SECONDS = 10.0
-"""Circular shifts of the null move predictions by at least this much."""
-VOXELS_AT_ONCE = 20_000
 
 Float32Array = npt.NDArray[np.float32]
-FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,39 +67,20 @@ class FilmEncoder:
         showings
             A label a sample; the impulse responses do not reach from one showing into the next.
         """
-        design = _design(self.space, features, showings, self.repetition_time, self.delays)
+        design = delayed_design(self.space, features, showings, self.repetition_time, self.delays)
         return self.responses.invert(self.ridge.predict(design))
 
 
 @dataclass(frozen=True, eq=False)
-class FilmEncoding:
+class FilmEncoding(Judged):
     """What the encoder scored on held-out samples.
 
     Parameters
     ----------
-    r
-        Pearson r of each voxel over all held-out samples, each film standardised.
-    p_fdr, p_fwer
-        Circular-shift p values: FDR-adjusted, and corrected by the maximum over voxels.
-    predictions
-        Predicted responses of the held-out samples (n_held_out, n_voxels).
-    rows
-        Their row numbers in the table.
-    null
-        Median r over voxels under each circular shift.
-    scores
-        Rows of the metrics table.
     encoder
         The final model, fitted on all samples.
     """
 
-    r: FloatArray
-    p_fdr: FloatArray
-    p_fwer: FloatArray
-    predictions: Float32Array
-    rows: npt.NDArray[np.intp]
-    null: FloatArray
-    scores: tuple[Score, ...]
     encoder: FilmEncoder
 
 
@@ -135,15 +115,13 @@ def fit_encoder(
         Principal components of the features; all if None.
     """
     space = FeatureSpace.fit(features[design_rows], n_components)
-    design = _design(space, features, all_showings, repetition_time, delays)[design_rows]
+    design = delayed_design(space, features, all_showings, repetition_time, delays)[design_rows]
     responses = Standardizer.fit(train.values)
-    blocks = (train.table['onset'].to_numpy(dtype=float) // BLOCK_SECONDS).astype(int)
-    units = train.table['film'].astype(str).str.cat(blocks.astype(str), sep='#')
     ridge = fit_ridge(
         design,
         responses.apply(train.values),
         alphas=settings.alphas,
-        groups=units.to_numpy(),
+        groups=time_blocks(train.table),
         n_folds=settings.n_folds,
         per_target=settings.per_target,
         device=device,
@@ -176,7 +154,7 @@ def encode_films(
     features
         Frame features, one row a sample of ``samples``.
     """
-    showings = _showings(samples.table)
+    showings = showings_of(samples.table)
     measured = np.asarray(np.isfinite(samples.values).all(axis=1))
 
     def fit(rows: npt.NDArray[np.intp]) -> FilmEncoder:
@@ -198,130 +176,42 @@ def encode_films(
         tested = fold.test[measured[fold.test]]
         rows.append(tested)
         predictions.append(fit(fold.train).predict(features, showings)[tested])
-    everything = np.arange(samples.n_samples)
-    lag = max(1, round(MIN_LAG_SECONDS / repetition_time))
-    return _judge(
+    judged = judge_responses(
         samples,
-        split,
         np.concatenate(rows),
         np.concatenate(predictions),
-        fit(everything),
-        lag=lag,
+        model='ridge',
+        protocol=split.protocol,
+        repetition_time=repetition_time,
         evaluation=evaluation,
         rng=rng,
     )
+    return FilmEncoding(**vars(judged), encoder=fit(np.arange(samples.n_samples)))
 
 
-def shifted_correlations(
-    truth: npt.NDArray[np.floating[Any]], prediction: npt.NDArray[np.floating[Any]], min_lag: int
-) -> FloatArray:
-    """Correlate truth with every circular shift of the prediction, voxel by voxel.
-
-    Parameters
-    ----------
-    truth, prediction
-        Shape (n_samples, n_voxels).
-    min_lag
-        Shifts from ``min_lag`` to ``n_samples - min_lag`` are taken.
-
-    Returns
-    -------
-    numpy.ndarray
-        Shape (n_shifts, n_voxels); the circular cross-correlation theorem gives all at once.
-    """
-    from scipy.fft import irfft, rfft
-
-    def unit(values: npt.NDArray[np.floating[Any]]) -> FloatArray:
-        centred = np.asarray(values - values.mean(axis=0), dtype=np.float64)
-        size = np.linalg.norm(centred, axis=0)
-        return centred / np.where(size > 0, size, 1.0)
-
-    spectrum = rfft(unit(truth), axis=0) * np.conj(rfft(unit(prediction), axis=0))
-    correlations: FloatArray = irfft(spectrum, n=len(truth), axis=0)
-    return correlations[min_lag : len(truth) - min_lag + 1]
+def time_blocks(table: pd.DataFrame) -> npt.NDArray[np.str_]:
+    """Label blocks of :data:`BLOCK_SECONDS` of each film, the folds of a penalty's choice."""
+    blocks = (table['onset'].to_numpy(dtype=float) // BLOCK_SECONDS).astype(int)
+    labels = [
+        f'{film}#{block}' for film, block in zip(table['film'].astype(str), blocks, strict=True)
+    ]
+    return np.asarray(labels, dtype=np.str_)
 
 
-def _judge(
-    samples: Samples,
-    split: Split,
-    rows: npt.NDArray[np.intp],
-    predicted: Float32Array,
-    encoder: FilmEncoder,
-    *,
-    lag: int,
-    evaluation: EvaluationSettings,
-    rng: np.random.Generator,
-) -> FilmEncoding:
-    order = np.argsort(rows, kind='stable')
-    rows, predicted = rows[order], predicted[order]
-    units = _showings(samples.table.iloc[rows])
-    truth = _standardize_within(np.asarray(samples.values[rows]), units)
-    scaled = _standardize_within(predicted, units)
-    r = pearson_by_column(truth, scaled)
-    p, p_fwer, medians = _shift_test(truth, scaled, r, lag)
-    median, mean = summary(r)
-    low, high = bootstrap_ci(
-        r[np.isfinite(r)],
-        rng=rng,
-        n_bootstrap=evaluation.n_bootstrap,
-        confidence=evaluation.confidence,
-    )
-    r2, _ = summary(
-        r2_by_column(_center_within(samples.values[rows], units), _center_within(predicted, units))
-    )
-    finite = int(np.isfinite(r).sum())
-
-    def score(metric: str, value: float, model: str = 'ridge', **more: Any) -> Score:
-        return Score(
-            system='movie',
-            model=model,
-            protocol=split.protocol,
-            split='test',
-            space='voxels',
-            metric=metric,
-            value=value,
-            n=finite,
-            chance=0.0,
-            **more,
-        )
-
-    scores = (
-        score('voxel_r_median', median, p=p_value(medians, median)),
-        score('voxel_r_mean', mean, ci_low=low, ci_high=high),
-        score('voxel_r2_median', r2),
-        score('voxel_r_median', float(np.median(medians)), model='baseline-shuffled'),
-    )
-    return FilmEncoding(r, fdr(p), p_fwer, predicted, rows, medians, scores, encoder)
-
-
-def _shift_test(
-    truth: FloatArray, predicted: FloatArray, r: FloatArray, lag: int
-) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Return p of each voxel, p corrected by the maximum, and the median r under each shift."""
-    n_shifts = len(truth) - 2 * lag + 1
-    reached = np.zeros(r.shape)
-    maxima = np.full(n_shifts, -np.inf)
-    null = np.empty((n_shifts, len(r)), dtype=np.float32)
-    for start in range(0, len(r), VOXELS_AT_ONCE):
-        block = slice(start, start + VOXELS_AT_ONCE)
-        shifted = shifted_correlations(truth[:, block], predicted[:, block], lag)
-        null[:, block] = shifted
-        reached[block] = (shifted >= r[block] - 1e-9).sum(axis=0)
-        maxima = np.maximum(maxima, shifted.max(axis=1))
-    p = np.where(np.isfinite(r), (reached + 1) / (n_shifts + 1), np.nan)
-    above = (maxima[:, None] >= np.nan_to_num(r)[None] - 1e-9).sum(axis=0)
-    p_fwer = np.where(np.isfinite(r), (above + 1) / (n_shifts + 1), np.nan)
-    finite = np.isfinite(r)
-    return p, p_fwer, np.median(null[:, finite], axis=1).astype(np.float64)
-
-
-def _design(
+def delayed_design(
     space: FeatureSpace,
     features: Float32Array,
     showings: npt.ArrayLike,
     repetition_time: float,
     delays: Sequence[float],
 ) -> Float32Array:
+    """Set delayed components side by side; showings do not reach into each other.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (n_samples, n_delays * n_components).
+    """
     components = space.transform(features)
     labels = np.asarray(showings)
     design = np.empty((len(components), components.shape[1] * len(delays)), dtype=np.float32)
@@ -331,38 +221,12 @@ def _design(
     return design
 
 
-def _showings(table: pd.DataFrame) -> npt.NDArray[np.str_]:
-    """Label each showing of each film: a run may hold several, a film several runs."""
-    if 'showing' in table.columns:
-        return table['showing'].astype(str).to_numpy(dtype=str)
-    return (table['run'].astype(str) + '#' + table['film'].astype(str)).to_numpy(dtype=str)
-
-
-def _center_within(
-    values: npt.NDArray[np.floating[Any]], labels: npt.NDArray[np.str_]
-) -> FloatArray:
-    """Take the mean of each showing out: levels of runs are not what a film predicts."""
-    out = np.array(values, dtype=np.float64)
-    for label in np.unique(labels):
-        out[labels == label] -= out[labels == label].mean(axis=0)
-    return out
-
-
-def _standardize_within(
-    values: npt.NDArray[np.floating[Any]], labels: npt.NDArray[np.str_]
-) -> FloatArray:
-    """Z-score each showing by itself, so that levels of runs do not count as prediction."""
-    out = np.empty(values.shape, dtype=np.float64)
-    for label in np.unique(labels):
-        rows = labels == label
-        out[rows] = Standardizer.fit(values[rows]).apply(values[rows])
-    return out
-
-
 __all__ = [
     'FilmEncoder',
     'FilmEncoding',
+    'delayed_design',
     'encode_films',
     'fit_encoder',
     'shifted_correlations',
+    'time_blocks',
 ]

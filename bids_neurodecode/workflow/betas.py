@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from bids_neurodecode.bids.records import ParticipantInput
+from bids_neurodecode.bids.records import ParticipantInput, RunInput
 from bids_neurodecode.config import BetaSettings, Config
 from bids_neurodecode.samples import Split, VoxelMask
 from bids_neurodecode.workflow.files import load_series, save_json, save_map
@@ -28,13 +28,18 @@ RESAMPLED = (
     '{old:g} s to {new:g} s (cubic splines){rounded}.'
 )
 ROUNDED = '; onsets still had to be moved by up to {offset:.3g} s'
+START = (
+    'The series were moved to {start:g} s after the start of each volume (StartTime); onsets are '
+    'counted from there.'
+)
+EARLY = '{n} trial(s) start before the first volume and were moved to it.'
 NO_REPEATS = (
     'No stimulus is repeated over runs in the training trials of every fold, so the betas are of '
     'model B: noise components and fractions of ridge cannot be chosen.'
 )
 TUNED_ON_ALL = (
     'Noise components and fractions of ridge were chosen with repeats of all trials, held-out '
-    'ones among them (betas.tuning = "all"): scores may be optimistic.'
+    'ones among them (betas.tuning = "all", or the engine "glmsingle"): scores may be optimistic.'
 )
 
 
@@ -66,7 +71,9 @@ def estimate(
     training = [training_trials(fold.train, fold.validation, len(table)) for fold in split]
     model, notes = resolve_model(config.betas, table, training)
     prepared = prepare_runs(participant, config.betas, mask, table, folder)
-    per_fold = model != 'B' and config.betas.tuning == 'training' and bool(training)
+    # the reference package cannot leave trials out of its tuning
+    able = config.betas.engine == 'native' and config.betas.tuning == 'training'
+    per_fold = model != 'B' and able and bool(training)
     if model != 'B' and training and not per_fold:
         notes = (*notes, TUNED_ON_ALL)
     betas = _run_engine(
@@ -146,13 +153,9 @@ def prepare_runs(
     """
     from bids_neurodecode.signals.timing import finer_grid, onsets_to_volumes, resample_series
 
-    onsets = [
-        table.loc[table['run'] == number, 'onset'].to_numpy(dtype=float)
-        for number in range(len(participant.runs))
-    ]
+    onsets, warnings = onsets_in_series(participant.runs, table)
     period = participant.runs[0].repetition_time
     new = period
-    warnings: tuple[str, ...] = ()
     slack: dict[str, float] = {}
     if settings.off_grid == 'resample':
         grid = finer_grid(onsets, period)
@@ -162,7 +165,8 @@ def prepare_runs(
         if new != period:
             rounded = '' if grid.fits else ROUNDED.format(offset=grid.largest_offset)
             offset = finer_offset(onsets, period)
-            warnings = (RESAMPLED.format(offset=offset, old=period, new=new, rounded=rounded),)
+            line = RESAMPLED.format(offset=offset, old=period, new=new, rounded=rounded)
+            warnings = (*warnings, line)
     series, volumes = [], []
     for number, run in enumerate(participant.runs):
         values = load_series(run, mask)
@@ -173,6 +177,28 @@ def prepare_runs(
         series.append(np.load(file, mmap_mode='r'))
         volumes.append(onsets_to_volumes(onsets[number], new, len(values), **slack))
     return PreparedRuns(series, volumes, new, warnings)
+
+
+def onsets_in_series(
+    runs: Sequence[RunInput], table: pd.DataFrame
+) -> tuple[list[npt.NDArray[np.float64]], tuple[str, ...]]:
+    """Return the onsets of each run in seconds from the moment of its first volume.
+
+    That moment is the ``StartTime`` of the series. A trial before it is moved to it, and said.
+    """
+    onsets = []
+    early = 0
+    for number, run in enumerate(runs):
+        times = table.loc[table['run'] == number, 'onset'].to_numpy(dtype=float) - run.start_time
+        early += int((times < 0).sum())
+        onsets.append(np.maximum(times, 0.0))
+    starts = {run.start_time for run in runs} - {0.0}
+    if not starts:
+        return onsets, ()
+    warnings = [START.format(start=max(starts))]
+    if early:
+        warnings.append(EARLY.format(n=early))
+    return onsets, tuple(warnings)
 
 
 def finer_offset(onsets: Sequence[npt.NDArray[np.float64]], period: float) -> float:

@@ -76,8 +76,8 @@ def decode(
     info = {
         'n_mask': mask.n_voxels,
         'n_selected': int(result.selection.keep.sum()),
-        'rule': result.selection.description,
-        'rule_name': config.selection.rule if config.selection.measure != 'none' else 'all',
+        'rule': voxel_rule(result),
+        'rule_name': result.selection.rule,
         'labels': list(evaluation.labels),
         'observed': headline_value(result, headline),
         'null_metric': headline.split('/')[-1],
@@ -92,6 +92,17 @@ def decode(
         'model': folder / 'model.safetensors',
         'info': save_json(folder / 'info.json', info),
     }
+
+
+def voxel_rule(result: Decoding) -> str:
+    """Say how voxels were chosen: for the final model, and for the scores."""
+    counts = [selection.n_kept for selection in result.fold_selections]
+    span = f'{min(counts)}' if min(counts) == max(counts) else f'{min(counts)} to {max(counts)}'
+    rules = {(s.measure, s.rule) for s in result.fold_selections}
+    same = rules == {(result.selection.measure, result.selection.rule)}
+    how = 'the same rule' if same else ', '.join(sorted(f'{m} ({r})' for m, r in rules))
+    final = result.selection.description.rstrip('.')
+    return f'{final}, for the final model; for the scores, {how} on training trials: {span} voxels'
 
 
 def headline_value(result: Decoding, name: str) -> float:

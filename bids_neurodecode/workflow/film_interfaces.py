@@ -83,6 +83,7 @@ class AlignFilmsOutput(TraitedSpec):
     responses = File(exists=True, desc='.npy, samples x voxels on the clock of the films')
     aligned = OutputMultiPath(File(exists=True), desc='.npy a showing, the delay taken out')
     showings = File(exists=True, desc='run, film and length of each of them')
+    valid = File(exists=True, desc='.npy, which samples have data once the delay is taken out')
 
 
 class AlignFilms(Stage):
@@ -103,21 +104,26 @@ class AlignFilms(Stage):
         )
         aligned: list[Path] = []
         showings: list[dict[str, Any]] = []
+        valid = np.zeros(len(table), dtype=bool)
         for number, run in enumerate(ParticipantInput.from_json(self.inputs.participant).runs):
             series = clean_run(run, mask, config.clean)
             for _, rows in table[table['run'] == number].groupby('showing', sort=False):
                 onset, film = float(rows['run_onset'].iloc[0]), str(rows['film'].iloc[0])
                 clock = (series, run.repetition_time, onset, len(rows), run.repetition_time)
-                responses[rows.index] = align_to_clock(*clock, 0.0).values
-                delayed = align_to_clock(*clock, config.delay.seconds)
+                responses[rows.index] = align_to_clock(
+                    *clock, 0.0, start_time=run.start_time
+                ).values
+                delayed = align_to_clock(*clock, config.delay.seconds, start_time=run.start_time)
                 file = folder / f'aligned-{len(aligned):03d}.npy'
-                np.save(file, delayed.values[delayed.valid])
+                # only the end has no data; volumes that were censored stay, as NaN
+                length = int(np.flatnonzero(delayed.valid).max(initial=-1)) + 1
+                np.save(file, delayed.values[:length])
                 aligned.append(file)
-                showings.append(
-                    {'run': number, 'film': film, 'n_samples': int(delayed.valid.sum())}
-                )
+                showings.append({'run': number, 'film': film, 'n_samples': length})
         responses.flush()
+        np.save(folder / 'valid.npy', valid)
         return {
+            'valid': folder / 'valid.npy',
             'responses': folder / 'responses.npy',
             'aligned': aligned,
             'showings': save_json(folder / 'showings.json', {'showings': showings}),
@@ -133,15 +139,17 @@ class FilmFeaturesInput(BaseInterfaceInputSpec):
 
 class FilmFeaturesOutput(TraitedSpec):
     features = File(exists=True, desc='.npy, samples x features')
+    changes = File(exists=True, desc='.npy, samples x changes of features between frames')
 
 
 class FilmFeatures(Stage):
-    """Frames of each film to features, averaged over each volume."""
+    """Frames of each film to features, averaged over each volume, and how they change in it."""
 
     input_spec = FilmFeaturesInput
     output_spec = FilmFeaturesOutput
 
     def _compute(self, folder: Path) -> dict[str, Any]:
+        from bids_neurodecode.stimuli.changes import frame_changes
         from bids_neurodecode.stimuli.features import extract_features, get_extractor
         from bids_neurodecode.stimuli.films import read_frames
 
@@ -149,7 +157,7 @@ class FilmFeatures(Stage):
         settings = FeatureSettings.model_validate_json(self.inputs.settings)
         table = read_table(Path(self.inputs.trials))
         extractor = get_extractor(settings.extractor)
-        rows: dict[tuple[str, float], np.ndarray[Any, Any]] = {}
+        rows: dict[tuple[str, float], tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]] = {}
         period = participant.runs[0].repetition_time
         size = (settings.image_size, settings.image_size)
         for film, samples in table.groupby('film', sort=False):
@@ -158,13 +166,16 @@ class FilmFeatures(Stage):
             times = (onsets[:, None] + steps).ravel()
             frames = read_frames(participant.stimuli_dir / str(film), times, size)
             features = extract_features(frames, extractor, cache_dir=Path(self.inputs.cache))
-            means = features.reshape(len(onsets), FRAMES_PER_VOLUME, -1).mean(axis=1)
+            by_volume = features.reshape(len(onsets), FRAMES_PER_VOLUME, -1)
+            described = zip(by_volume.mean(axis=1), frame_changes(by_volume), strict=True)
             rows |= {
-                (str(film), float(onset)): row for onset, row in zip(onsets, means, strict=True)
+                (str(film), float(onset)): both
+                for onset, both in zip(onsets, described, strict=True)
             }
-        keys = zip(table['film'].astype(str), table['onset'].astype(float), strict=True)
-        np.save(folder / 'features.npy', np.stack([rows[key] for key in keys]))
-        return {'features': folder / 'features.npy'}
+        keys = list(zip(table['film'].astype(str), table['onset'].astype(float), strict=True))
+        np.save(folder / 'features.npy', np.stack([rows[key][0] for key in keys]))
+        np.save(folder / 'changes.npy', np.stack([rows[key][1] for key in keys]))
+        return {'features': folder / 'features.npy', 'changes': folder / 'changes.npy'}
 
 
 class EncodeFilmsInput(BaseInterfaceInputSpec):

@@ -52,6 +52,10 @@ class WriteFilmsInput(BaseInterfaceInputSpec):
     null = File(exists=True, mandatory=True)
     model = File(exists=True, mandatory=True)
     encode_info = File(exists=True, mandatory=True)
+    banded_metrics = File(exists=True)
+    banded_info = File(exists=True)
+    network = File(exists=True, desc='what the movie network made')
+    film_stores = File(exists=True)
     atlas_labels = File(exists=True)
     atlas_table = File(exists=True)
     parcels = InputMultiPath(File(exists=True))
@@ -73,6 +77,7 @@ class WriteFilms(Stage):
         record = self._record(participant, run, writer)
         target = results_path(output_dir, participant.label, participant.task)
         write_text(target, record.to_json())
+        writer.finish()
         return {'results': target}
 
     def _write_aligned(self, writer: ProductWriter, participant: ParticipantInput) -> None:
@@ -112,7 +117,7 @@ class WriteFilms(Stage):
         showings = read_json(Path(inputs.showings))['showings']
         log = Path(run['output_dir']) / f'sub-{participant.label}' / 'log'
         write_text(log / run['run_id'] / 'config.toml', config.to_toml())
-        null = log / 'null.npy'
+        null = log / f'sub-{participant.label}_task-{participant.task}_null.npy'
         copy_file(Path(inputs.null), null)
         n_films = [
             sum(s['run'] == number for s in showings) for number in range(len(participant.runs))

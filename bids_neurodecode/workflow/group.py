@@ -12,8 +12,9 @@ from nipype.interfaces.base import BaseInterfaceInputSpec, File, TraitedSpec, is
 from bids_neurodecode.bids.sink import atomic, write_image, write_json, write_tsv
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.samples import VoxelMask
+from bids_neurodecode.workflow.files import read_json
 from bids_neurodecode.workflow.nodes import RunSettings
-from bids_neurodecode.workflow.reports import read_results
+from bids_neurodecode.workflow.reports import find_results, read_results
 from bids_neurodecode.workflow.stage import Stage
 
 if TYPE_CHECKING:
@@ -21,9 +22,10 @@ if TYPE_CHECKING:
 
 GROUP_FOLDER = 'group'
 DIFFERENT_GRIDS = (
-    'The series of {a} and {b} are on different grids or of different lengths ({found}); '
-    'intersubject correlation needs the same films in one space.'
+    'The series of these participants are on {n} different grids; intersubject correlation needs '
+    'one space and resolution.'
 )
+NO_COMMON_FILM = 'No film was seen by all participants (they saw: {films}).'
 
 
 class GroupScoresInput(BaseInterfaceInputSpec):
@@ -118,12 +120,18 @@ class GroupPage(Stage):
         output_dir = Path(self.inputs.output_dir)
         records = [read_results(Path(file)) for file in self.inputs.results]
         failures = self.inputs.failures if isdefined(self.inputs.failures) else {}
-        page = output_dir / 'group.html'
+        page = output_dir / group_page(output_dir, records[0].task)
         with atomic(page) as temporary:
             write_group_report(
                 records, temporary, output_dir / GROUP_FOLDER / 'figures', failures=failures
             )
         return {'page': page}
+
+
+def group_page(output_dir: Path, task: str) -> str:
+    """Return the name of the group's page; with several tasks in a folder it carries its own."""
+    several = {read_results(file).task for file in find_results(output_dir)} != {task}
+    return f'group_task-{task}.html' if several else 'group.html'
 
 
 def init_group_wf(results: Sequence[Path], failures: dict[str, str], run: RunSettings) -> Any:
@@ -153,7 +161,10 @@ def init_group_wf(results: Sequence[Path], failures: dict[str, str], run: RunSet
 def aligned_series(
     records: Sequence[ParticipantResults], output_dir: Path
 ) -> tuple[np.ndarray[Any, Any], VoxelMask]:
-    """Read the aligned series of all participants, runs one after the other.
+    """Read the aligned series of all participants, film by film in one order for all.
+
+    Which volumes belong to which film is read from the sidecars, so that participants may have
+    seen the films in different orders. Volumes that are censored in one are left out of all.
 
     Returns
     -------
@@ -165,32 +176,51 @@ def aligned_series(
     Raises
     ------
     DataError
-        If they do not fit together.
+        If the grids differ, or there is no film that all have seen.
     """
+    masks = [[VoxelMask.load(run.mask) for run in record.runs] for record in records]
+    grids = {(m.mask.shape, m.affine.round(3).tobytes()) for person in masks for m in person}
+    if len(grids) > 1:
+        raise DataError(DIFFERENT_GRIDS.format(n=len(grids)))
+    shared = np.logical_and.reduce([m.mask for person in masks for m in person])
+    mask = VoxelMask(shared, masks[0][0].affine)
+    films = [films_of(record, output_dir, mask) for record in records]
+    common = sorted(set.intersection(*(set(person) for person in films)))
+    if not common:
+        seen = '; '.join(', '.join(sorted(person)) for person in films)
+        raise DataError(NO_COMMON_FILM.format(films=seen))
+    lengths = {film: min(len(person[film]) for person in films) for film in common}
+    series = np.stack(
+        [np.concatenate([person[film][: lengths[film]] for film in common]) for person in films]
+    )
+    complete = np.isfinite(series).all(axis=(0, 2))
+    return series[:, complete], mask
+
+
+def films_of(
+    record: ParticipantResults, output_dir: Path, mask: VoxelMask
+) -> dict[str, np.ndarray[Any, Any]]:
+    """Read a participant's aligned series, one array a film; the first showing of each counts."""
     import nibabel as nib
 
-    masks, images = [], []
-    for record in records:
-        images.append([nib.load(file) for file in _aligned_files(record, output_dir)])
-        masks.append(np.logical_and.reduce([VoxelMask.load(run.mask).mask for run in record.runs]))
-        shapes = [image.shape for image in images[-1]]
-        if shapes != [image.shape for image in images[0]] or masks[-1].shape != masks[0].shape:
-            raise DataError(
-                DIFFERENT_GRIDS.format(
-                    a=records[0].participant, b=record.participant, found=shapes
-                )
-            )
-    mask = VoxelMask(np.logical_and.reduce(masks), np.asarray(images[0][0].affine))
-    series = [
-        np.concatenate([mask.extract(np.asanyarray(i.dataobj, np.float32)) for i in runs])
-        for runs in images
-    ]
-    return np.stack(series), mask
+    films: dict[str, np.ndarray[Any, Any]] = {}
+    for file in _aligned_files(record, output_dir):
+        volumes = mask.extract(np.asanyarray(nib.load(file).dataobj, np.float32))
+        start = 0
+        for film in read_json(file.with_name(file.name.replace('.nii.gz', '.json')))['Films']:
+            stop = start + film['Volumes']
+            films.setdefault(film['StimFile'], volumes[start:stop])
+            start = stop
+    return films
 
 
 def _aligned_files(record: ParticipantResults, output_dir: Path) -> list[Path]:
-    pattern = f'sub-{record.participant}_*task-{record.task}_*desc-aligned_bold.nii.gz'
-    return sorted((output_dir / f'sub-{record.participant}').rglob(pattern))
+    place = f'_space-{record.space}*' if record.space else '_'
+    pattern = f'sub-{record.participant}_*task-{record.task}_*{place}desc-aligned_bold.nii.gz'
+    found = sorted((output_dir / f'sub-{record.participant}').rglob(pattern))
+    if record.space is None:
+        found = [file for file in found if '_space-' not in file.name]
+    return found
 
 
 __all__ = ['GroupAgreement', 'GroupPage', 'GroupScores', 'aligned_series', 'init_group_wf']

@@ -30,6 +30,8 @@ class RunSettings:
     notes: tuple[str, ...] = ()
     models: Mapping[str, Path] = field(default_factory=dict)
     """In predict mode, the trained model of each participant."""
+    weights_dir: Path | None = None
+    """Pretrained weights; None: the default folder."""
 
     def record(self) -> str:
         """Return what the output nodes need, as JSON."""

@@ -100,6 +100,7 @@ class WritePictures(Stage):
         results = self._results_record(participant, run, writer, folder)
         target = results_path(output_dir, participant.label, participant.task)
         write_text(target, results.to_json())
+        writer.finish()
         return {'results': target}
 
     def _results_record(
@@ -119,6 +120,7 @@ class WritePictures(Stage):
         trials = read_table(Path(inputs.trials))
         tables = self._write_tables(writer, trials)
         log = Path(run['output_dir']) / f'sub-{participant.label}' / 'log'
+        stem = f'sub-{participant.label}_task-{participant.task}'
         write_text(log / run['run_id'] / 'config.toml', config.to_toml())
         return r.ParticipantResults(
             participant=participant.label,
@@ -145,10 +147,13 @@ class WritePictures(Stage):
             metrics=tables['metrics'],
             predictions=tables['predictions'],
             confusion=r.ConfusionResults(
-                self._keep(log, 'confusion', Path(inputs.confusion)), tuple(info['labels'])
+                self._keep(log, f'{stem}_confusion', Path(inputs.confusion)),
+                tuple(info['labels']),
             ),
             null=r.NullResults(
-                self._keep(log, 'null', Path(inputs.null)), info['observed'], info['null_metric']
+                self._keep(log, f'{stem}_null', Path(inputs.null)),
+                info['observed'],
+                info['null_metric'],
             ),
             stimuli_dir=participant.stimuli_dir,
             config=log / run['run_id'] / 'config.toml',
@@ -193,7 +198,9 @@ class WritePictures(Stage):
         inputs = self.inputs
         mask = VoxelMask.load(Path(inputs.mask))
         betas = save_map(folder / 'betas.nii.gz', mask, np.load(inputs.betas, mmap_mode='r'))
-        writer.image('betas', betas, Model=read_json(Path(inputs.beta_info))['model'])
+        model = read_json(Path(inputs.beta_info))['model']
+        units = 'as in the source' if model == 'precomputed' else 'percent signal change'
+        writer.image('betas', betas, Model=model, Units=units)
         betas.unlink()
         maps = {'tsnr': writer.image('tsnr', Path(inputs.tsnr))}
         for file in [*given(inputs.beta_maps), *given(inputs.reliability_maps)]:

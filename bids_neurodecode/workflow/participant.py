@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from bids_neurodecode._version import __version__
 from bids_neurodecode.bids.records import ParticipantInput
-from bids_neurodecode.config import load_config
+from bids_neurodecode.config import Config, load_config
 from bids_neurodecode.workflow.films import connect_films
 from bids_neurodecode.workflow.nodes import RunSettings, node
 from bids_neurodecode.workflow.outputs import WriteReport
@@ -23,7 +25,8 @@ def init_participant_wf(participant: ParticipantInput, run: RunSettings) -> Any:
     """
     from nipype.pipeline import engine as pe
 
-    workflow = pe.Workflow(name=f'sub_{participant.label}_wf')
+    participant = replace(participant, fingerprint=fingerprint(participant, run.config))
+    workflow = pe.Workflow(name=workflow_name(participant.label))
     size = data_size(participant)
     model = run.models.get(participant.label)
     if model is not None:
@@ -37,6 +40,35 @@ def init_participant_wf(participant: ParticipantInput, run: RunSettings) -> Any:
     for name in workflow.list_node_names():
         workflow.get_node(name).config = {'execution': {'crashdump_dir': str(crashes)}}
     return workflow
+
+
+def workflow_name(label: str) -> str:
+    """Return the name of a participant's workflow; Nipype's names may not hold a ``+``.
+
+    Examples
+    --------
+    >>> workflow_name('01'), workflow_name('a+b')
+    ('sub_01_wf', 'sub_a_p_b_wf')
+    """
+    return f'sub_{label.replace("+", "_p_")}_wf'
+
+
+def fingerprint(participant: ParticipantInput, config: Config) -> str:
+    """Return what changes when a file changes that the analysis reads, or the program.
+
+    Nodes are given the names of their inputs, so that this is what tells Nipype's cache that the
+    content is another one: size and time of change of every file, links followed.
+    """
+    files = [file for run in participant.runs for file in (run.bold, run.mask, run.events)]
+    files += [run.confounds for run in participant.runs if run.confounds is not None]
+    files += [participant.stimuli_dir / name for name in participant.stimuli]
+    others = (participant.betas, participant.betas_events, config.atlas.file, config.atlas.table)
+    files += [file for file in others if file is not None]
+    digest = hashlib.sha256(__version__.encode())
+    for file in files:
+        state = file.stat()
+        digest.update(f'{file}|{state.st_size}|{state.st_mtime_ns}\n'.encode())
+    return digest.hexdigest()
 
 
 def with_model(run: RunSettings, model: Path) -> RunSettings:

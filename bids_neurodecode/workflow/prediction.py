@@ -171,8 +171,9 @@ class WritePredictions(Stage):
         )
         null = None
         if info['observed'] is not None:
-            copy_file(Path(inputs.null), log / 'null.npy')
-            null = r.NullResults(log / 'null.npy', info['observed'], 'identification_top1')
+            file = log / f'sub-{participant.label}_task-{participant.task}_null.npy'
+            copy_file(Path(inputs.null), file)
+            null = r.NullResults(file, info['observed'], 'identification_top1')
         record = r.ParticipantResults(
             participant=participant.label,
             version=__version__,
@@ -209,6 +210,7 @@ class WritePredictions(Stage):
         )
         target = results_path(writer.output_dir, participant.label, participant.task)
         write_text(target, record.to_json())
+        writer.finish()
         return {'results': target}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,11 @@ NO_RESULTS = (
     'Run the participant level first: bids_neurodecode BIDS_DIR {folder} participant.'
 )
 
+TASK = re.compile(r'_task-([0-9a-zA-Z+]+)_')
+SEVERAL_TASKS = (
+    'The results in {folder} are of several tasks ({tasks}). Choose one with --task-id.'
+)
+
 
 def results_path(output_dir: Path, participant: str, task: str) -> Path:
     """Return where the record that the reports are made from is kept."""
@@ -26,14 +32,18 @@ def results_path(output_dir: Path, participant: str, task: str) -> Path:
 
 
 def find_results(
-    output_dir: Path, participants: Sequence[str] = (), task: str | None = None
+    output_dir: Path,
+    participants: Sequence[str] = (),
+    task: str | None = None,
+    *,
+    one_task: bool = False,
 ) -> list[Path]:
     """Return the records in an output folder, in order of their names.
 
     Raises
     ------
     InputError
-        If there are none.
+        If there are none, or they are of several tasks where one was needed.
     """
     labels = participants or ('*',)
     files = sorted(
@@ -41,6 +51,9 @@ def find_results(
         for label in labels
         for file in output_dir.glob(f'sub-{label}/log/sub-*_task-{task or "*"}_results.json')
     )
+    tasks = sorted({match.group(1) for f in files if (match := TASK.search(f.name))})
+    if one_task and len(tasks) > 1:
+        raise InputError(SEVERAL_TASKS.format(folder=output_dir, tasks=', '.join(tasks)))
     if not files:
         which = f' for {", ".join(f"sub-{x}" for x in participants)}' if participants else ''
         raise InputError(NO_RESULTS.format(folder=output_dir, which=which))
@@ -65,6 +78,8 @@ def participant_report(results: Path, output_dir: Path) -> Path:
     tasks = {file.name for file in find_results(output_dir, (record.participant,))}
     name = f'sub-{record.participant}'
     if len(tasks) > 1:
+        # the page of the first task had no task in its name: there was no other then
+        (output_dir / f'{name}.html').unlink(missing_ok=True)
         name += f'_task-{record.task}'
     page = output_dir / f'{name}.html'
     figures = output_dir / f'sub-{record.participant}' / 'figures'

@@ -66,6 +66,8 @@ def memory_of(stage: str, size: DataSize) -> float:
         'decode': 3 * size.series_gb,
         'parcels': 4 * size.run_gb,
         'align': 4 * size.run_gb + size.series_gb,
+        'banded': 3 * size.series_gb,
+        'network': 3 * size.series_gb + 3,
         'outputs': size.series_gb,
     }
     return round(INTERPRETER_GB + asked.get(stage, 0.2), 2)

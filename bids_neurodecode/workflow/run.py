@@ -21,7 +21,7 @@ LOCAL = ('Linear', 'LegacyMultiProc', 'Debug')
 BAD_PLUGIN = 'Cannot use the plugin file {file}: {reason}. It needs a key "plugin".'
 NO_REASON = 'the node failed without saying why; see {file}'
 
-State = Literal['reused', 'started', 'finished', 'failed']
+State = Literal['reused', 'started', 'finished', 'failed', 'skipped']
 Listener = Callable[[str, State], None]
 
 
@@ -36,8 +36,8 @@ class Failure:
     @property
     def participant(self) -> str | None:
         """Label of the participant whose node it was."""
-        found = re.search(r'sub_([0-9a-zA-Z+]+)_wf', self.node)
-        return found.group(1) if found else None
+        found = re.search(r'sub_(\w+)_wf', self.node)
+        return found.group(1).replace('_p_', '+') if found else None
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,7 @@ class PluginSettings:
             If it cannot be read or names no plugin.
         """
         import yaml
+        from nipype.pipeline import plugins
 
         try:
             content = yaml.safe_load(file.read_text('utf-8'))
@@ -65,6 +66,12 @@ class PluginSettings:
             raise ArgumentsError(BAD_PLUGIN.format(file=file, reason=reason)) from error
         if not isinstance(content, dict) or not isinstance(content.get('plugin'), str):
             raise ArgumentsError(BAD_PLUGIN.format(file=file, reason='no plugin is named'))
+        if not hasattr(plugins, f'{content["plugin"]}Plugin'):
+            known = ', '.join(
+                name.removesuffix('Plugin') for name in dir(plugins) if name.endswith('Plugin')
+            )
+            reason = f'Nipype has no plugin {content["plugin"]!r} (it has {known})'
+            raise ArgumentsError(BAD_PLUGIN.format(file=file, reason=reason))
         return cls(content['plugin'], content.get('plugin_args') or {})
 
 
@@ -112,8 +119,12 @@ def run_workflow(workflow: Any, plugin: PluginSettings, listen: Listener) -> lis
             listen(name, 'failed')
         elif status == 'cached':
             listen(name, 'reused')
+        elif name in seen:
+            listen(name, 'finished')
         else:
-            listen(name, 'finished' if name in seen else 'reused')
+            # after a failure, what depends on it is ended too without ever having run
+            kept = any(Path(node.output_dir()).glob('result_*.pklz'))
+            listen(name, 'reused' if kept else 'skipped')
 
     arguments = {**plugin.arguments, 'status_callback': on_status}
     runner = _runner(plugin.name, arguments, workflow)

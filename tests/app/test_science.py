@@ -58,7 +58,10 @@ def test_pybids_finds_outputs_with_the_packages_configuration(simulated):
     from bids_neurodecode.bids.provenance import pybids_config
 
     layout = BIDSLayout(
-        simulated[0], validate=False, is_derivative=True, config=['bids', pybids_config()]
+        simulated[0],
+        validate=False,
+        is_derivative=True,
+        config=['bids', 'derivatives', pybids_config()],
     )
     (ceiling,) = layout.get(stat='noiseceiling', extension='.nii.gz')
     assert ceiling.entities['subject'] == '01'

@@ -162,7 +162,9 @@ def test_intervals_at_the_edges():
     assert np.isnan(bootstrap_ci([1.0], rng=rng)).all()
     assert np.isnan(bootstrap_ci([1.0, 2.0], rng=rng, groups=['a', 'a'])).all()
     assert np.isnan(bootstrap_ci([1.0, 2.0], rng=rng, n_bootstrap=0)).all()
-    assert bootstrap_ci([0.5, 0.5], rng=rng, method='BCa') == (0.5, 0.5)
+    assert bootstrap_ci([0.5] * 6, rng=rng, method='BCa') == (0.5, 0.5)
+    # percentiles over five groups would fall short of their coverage
+    assert np.isnan(bootstrap_ci([0.1, 0.2, 0.3, 0.4, 0.5], rng=rng)).all()
     with pytest.raises(DataError, match='no samples'):
         bootstrap_ci([], rng=rng)
     with pytest.raises(DataError, match='one group label a sample: 2 samples'):

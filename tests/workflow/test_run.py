@@ -84,6 +84,7 @@ def test_one_participants_failure_leaves_the_other_whole(tmp_path, plugin):
     assert 'Traceback' in failure.crash_file.read_text()
     assert {node.split('.')[1] for node in progress.finished} == {'sub_02_wf'}
     assert len(progress.finished) == 2
+    assert progress.reused == []
     assert code_of([failure]) == 1
 
 
@@ -118,7 +119,12 @@ def test_reports_alone_are_exit_code_3():
 
 @pytest.mark.parametrize(
     ('text', 'reason'),
-    [('- 1', 'no plugin is named'), ('plugin: [', 'expected'), ('plugin: 3', 'no plugin')],
+    [
+        ('- 1', 'no plugin is named'),
+        ('plugin: [', 'expected'),
+        ('plugin: 3', 'no plugin'),
+        ('plugin: SLUMR', "no plugin 'SLUMR' .it has .*SLURM"),
+    ],
 )
 def test_bad_plugin_files(tmp_path, text, reason):
     file = tmp_path / 'plugin.yml'

@@ -1,0 +1,67 @@
+"""Films and pictures as outputs: MP4 that browsers play, PNG."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from bids_neurodecode.bids.sink import atomic
+
+SHORTEST_SIDE = 224
+"""Smaller frames are enlarged, pixel by pixel, to about this many pixels."""
+GAP = 8
+"""White pixels between two films side by side."""
+
+UInt8Array = npt.NDArray[np.uint8]
+
+
+def beside(left: UInt8Array, right: UInt8Array) -> UInt8Array:
+    """Set two films (n, height, width, 3) side by side, enlarged if they are small."""
+    factor = max(1, round(SHORTEST_SIDE / min(left.shape[1:3])))
+    a, b = (x.repeat(factor, axis=1).repeat(factor, axis=2) for x in (left, right))
+    gap = np.full((*a.shape[:2], GAP, 3), 255, dtype=np.uint8)
+    return np.concatenate([a, gap, b], axis=2)
+
+
+def write_video(path: Path, frames: UInt8Array, frame_rate: float) -> None:
+    """Write frames as H.264 in MP4, whole or not at all.
+
+    Parameters
+    ----------
+    path
+        The file.
+    frames
+        Shape (n, height, width, 3), height and width even.
+    frame_rate
+        Frames a second.
+    """
+    import av
+
+    with atomic(path) as temporary, av.open(str(temporary), 'w', format='mp4') as container:
+        rate = Fraction(frame_rate).limit_denominator(1000)
+        stream = container.add_stream('libx264', rate=rate)
+        stream.height, stream.width = frames.shape[1:3]
+        stream.pix_fmt = 'yuv420p'
+        stream.options = {'crf': '18'}
+        for pixels in frames:
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format='rgb24')
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+
+
+def strip(upper: UInt8Array, lower: UInt8Array, n: int = 10) -> UInt8Array:
+    """Set ``n`` frames, evenly over two films, in two rows: one picture."""
+    picked = np.unique(np.linspace(0, len(upper) - 1, min(n, len(upper))).round().astype(int))
+    rows = [np.concatenate(list(film[picked]), axis=1) for film in (upper, lower)]
+    return np.concatenate(rows, axis=0)
+
+
+def write_picture(path: Path, pixels: UInt8Array) -> None:
+    """Write a picture (height, width, 3) as PNG, whole or not at all."""
+    from PIL import Image
+
+    with atomic(path) as temporary:
+        Image.fromarray(pixels).save(temporary, format='PNG')

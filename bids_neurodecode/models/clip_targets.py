@@ -1,0 +1,281 @@
+"""CLIP features of pictures and captions, as Versatile Diffusion takes them.
+
+Not CLIP's embeddings: all tokens of CLIP ViT-L/14, of a picture 257 x 768 and of a text 77 x 768,
+each projected into the joint space and divided by the length of the one that is CLIP's embedding
+(the class token's; that of the text's end). These are what voxels are regressed on, and what the
+second stage is guided by.
+
+Pictures are 8-bit here and preprocessing is ours: floating-point pictures are scaled twice by
+current image processors, which has spoiled many a reproduction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from bids_neurodecode.errors import DataError, InputError, ResourceError
+
+NOT_BYTES = 'CLIP takes pictures as uint8 of shape (n, h, w, 3); these are {found}.'
+NO_CAPTION = 'Picture {row} (counted from 0) has no caption that is not empty. Give it one.'
+BAD_OUT = 'The array for {n} targets must be of shape {expected}; it is {found}.'
+MISSING = (
+    'CLIP of Versatile Diffusion is not in {folder}: {file} is missing. Get it with '
+    '"bids_neurodecode-tools weights fetch versatile-diffusion".'
+)
+BAD_FOLDER = (
+    'CLIP of Versatile Diffusion in {folder} cannot be read: {reason}. Get it again with '
+    '"bids_neurodecode-tools weights fetch versatile-diffusion".'
+)
+NO_DEVICE = 'The device {device!r} is not there. Use the CPU, or a PyTorch that sees the GPU.'
+
+MEAN = np.array([0.48145466, 0.4578275, 0.40821073], dtype=np.float32)
+STD = np.array([0.26862954, 0.26130258, 0.27577711], dtype=np.float32)
+BETWEEN = 512
+"""Pixels that pictures are brought to first, the size of Versatile Diffusion's own pictures."""
+
+Float32Array = npt.NDArray[np.float32]
+Uint8Array = npt.NDArray[np.uint8]
+Progress = Callable[[int, int], None]
+
+_FILES = ('image_encoder/config.json', 'text_encoder/config.json', 'tokenizer/vocab.json')
+
+
+def clip_pixels(images: Uint8Array, size: int = 224) -> Tensor:
+    """Turn pictures into what CLIP looks at.
+
+    Bilinear to 512 x 512, then bicubic to the network's size, as Brain-Diffuser does; both widen
+    their kernels when they shrink.
+
+    Parameters
+    ----------
+    images
+        Shape (n, h, w, 3), uint8.
+    size
+        Of the network, in pixels.
+
+    Returns
+    -------
+    torch.Tensor
+        Shape (n, 3, size, size), standardised by CLIP's means and deviations.
+    """
+    from PIL import Image
+
+    if images.ndim != 4 or images.shape[-1] != 3 or images.dtype != np.uint8:
+        raise DataError(NOT_BYTES.format(found=f'{images.dtype} {images.shape}'))
+    pixels = np.empty((len(images), size, size, 3), dtype=np.float32)
+    for row, image in enumerate(images):
+        picture = Image.fromarray(image).resize((BETWEEN, BETWEEN), Image.Resampling.BILINEAR)
+        pixels[row] = np.asarray(picture.resize((size, size), Image.Resampling.BICUBIC))
+    standardised = (pixels / np.float32(255) - MEAN) / STD
+    return torch.from_numpy(np.ascontiguousarray(standardised.transpose(0, 3, 1, 2)))
+
+
+@dataclass(frozen=True, eq=False)
+class ClipTargets:
+    """The two networks of CLIP and its tokenizer.
+
+    Parameters
+    ----------
+    vision, text
+        ``CLIPVisionModelWithProjection`` and ``CLIPTextModelWithProjection`` of transformers.
+    tokenizer
+        Of the texts.
+    device
+        ``cpu`` or ``cuda``.
+    precision
+        Of weights and activations; features are float32.
+    """
+
+    vision: Any
+    text: Any
+    tokenizer: Callable[..., Any]
+    device: Literal['cpu', 'cuda'] = 'cpu'
+    precision: Literal['float32', 'bfloat16', 'float16'] = 'float32'
+
+    def __post_init__(self) -> None:
+        if self.device == 'cuda' and not torch.cuda.is_available():
+            raise ResourceError(NO_DEVICE.format(device=self.device))
+        for network in (self.vision, self.text):
+            network.requires_grad_(requires_grad=False)
+            network.eval()
+            network.to(device=self.device, dtype=self._dtype)
+
+    @classmethod
+    def from_folder(
+        cls,
+        folder: Path,
+        *,
+        device: Literal['cpu', 'cuda'] = 'cpu',
+        precision: Literal['float32', 'bfloat16', 'float16'] = 'float32',
+    ) -> ClipTargets:
+        """Read CLIP from a folder of Versatile Diffusion; nothing is downloaded.
+
+        Raises
+        ------
+        InputError
+            If it is incomplete or damaged.
+        """
+        return cls(*_read(folder), device, precision)
+
+    @property
+    def vision_shape(self) -> tuple[int, int]:
+        """Tokens of a picture and their width: (257, 768) as published."""
+        config = self.vision.config
+        n_patches = (int(config.image_size) // int(config.patch_size)) ** 2
+        return n_patches + 1, int(config.projection_dim)
+
+    @property
+    def text_shape(self) -> tuple[int, int]:
+        """Tokens of a text and their width: (77, 768) as published."""
+        config = self.text.config
+        return int(config.max_position_embeddings), int(config.projection_dim)
+
+    def of_pictures(
+        self,
+        images: Uint8Array,
+        *,
+        batch_size: int = 32,
+        out: npt.NDArray[np.floating[Any]] | None = None,
+        progress: Progress | None = None,
+    ) -> npt.NDArray[np.floating[Any]]:
+        """Extract the features of pictures.
+
+        Parameters
+        ----------
+        images
+            Shape (n, h, w, 3), uint8.
+        batch_size
+            Pictures at once.
+        out
+            Where to write, (n, n_tokens, width), a memory map for example; None: float32.
+        progress
+            Called with (pictures done, all pictures).
+
+        Returns
+        -------
+        numpy.ndarray
+            Shape (n, n_tokens, width).
+        """
+        values = _output(out, (len(images), *self.vision_shape))
+        for first in range(0, len(images), batch_size):
+            rows = slice(first, first + batch_size)
+            pixels = clip_pixels(images[rows], int(self.vision.config.image_size))
+            values[rows] = self._see(pixels)
+            if progress is not None:
+                progress(min(first + batch_size, len(images)), len(images))
+        return values
+
+    def of_captions(
+        self,
+        captions: Sequence[Sequence[str]],
+        *,
+        out: npt.NDArray[np.floating[Any]] | None = None,
+        progress: Progress | None = None,
+    ) -> npt.NDArray[np.floating[Any]]:
+        """Extract the features of each picture's captions: the mean over those not empty.
+
+        Parameters
+        ----------
+        captions
+            Any number for each of n pictures; longer ones are cut.
+        out, progress
+            As in :meth:`of_pictures`.
+
+        Returns
+        -------
+        numpy.ndarray
+            Shape (n, n_tokens, width).
+        """
+        values = _output(out, (len(captions), *self.text_shape))
+        for row, texts in enumerate(captions):
+            kept = [text for text in texts if text.strip()]
+            if not kept:
+                raise DataError(NO_CAPTION.format(row=row))
+            values[row] = self._read(kept).mean(axis=0)
+            if progress is not None:
+                progress(row + 1, len(captions))
+        return values
+
+    def unconditional(self) -> dict[str, Float32Array]:
+        """Return the features of no text and of a grey picture: ``text`` and ``vision``."""
+        size = int(self.vision.config.image_size)
+        grey = torch.from_numpy((np.float32(0.5) - MEAN) / STD)
+        pixels = grey[None, :, None, None].expand(1, 3, size, size)
+        return {'text': self._read([''])[0], 'vision': self._see(pixels)[0]}
+
+    @torch.inference_mode()
+    def _see(self, pixels: Tensor) -> Float32Array:
+        inputs = pixels.to(self.device, self._dtype)
+        states = self.vision.vision_model(pixel_values=inputs).last_hidden_state
+        # CLIP normalises the class token alone; here every token is
+        states = self.vision.vision_model.post_layernorm(states)
+        tokens = self.vision.visual_projection(states).float()
+        return _to_numpy(tokens / tokens[:, :1].norm(dim=-1, keepdim=True))
+
+    @torch.inference_mode()
+    def _read(self, texts: list[str]) -> Float32Array:
+        words = self.tokenizer(
+            texts,
+            padding='max_length',
+            max_length=self.text_shape[0],
+            truncation=True,
+            return_tensors='pt',
+        )
+        # no mask: nothing before the end of a text sees what follows it
+        output = self.text(input_ids=words['input_ids'].to(self.device))
+        tokens = self.text.text_projection(output.last_hidden_state).float()
+        length = output.text_embeds.float().norm(dim=-1)
+        return _to_numpy(tokens / length[:, None, None])
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        dtype: torch.dtype = getattr(torch, self.precision)
+        return dtype
+
+
+def _output(
+    out: npt.NDArray[np.floating[Any]] | None, shape: tuple[int, ...]
+) -> npt.NDArray[np.floating[Any]]:
+    if out is None:
+        return np.empty(shape, dtype=np.float32)
+    if out.shape != shape:
+        raise DataError(BAD_OUT.format(n=shape[0], expected=shape, found=out.shape))
+    return out
+
+
+def _to_numpy(values: Tensor) -> Float32Array:
+    return np.asarray(values.cpu().numpy(), dtype=np.float32)
+
+
+def _read(folder: Path) -> tuple[Any, Any, Any]:
+    for file in _FILES:
+        if not (folder / file).is_file():
+            raise InputError(MISSING.format(folder=folder, file=file))
+    from safetensors import SafetensorError
+    from transformers import (
+        CLIPTextModelWithProjection,
+        CLIPTokenizer,
+        CLIPVisionModelWithProjection,
+    )
+
+    try:
+        return (
+            CLIPVisionModelWithProjection.from_pretrained(
+                folder / 'image_encoder', local_files_only=True
+            ),
+            CLIPTextModelWithProjection.from_pretrained(
+                folder / 'text_encoder', local_files_only=True
+            ),
+            CLIPTokenizer.from_pretrained(folder / 'tokenizer', local_files_only=True),
+        )
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+        reason = ' '.join(str(error).split())
+        raise InputError(BAD_FOLDER.format(folder=folder, reason=reason)) from error

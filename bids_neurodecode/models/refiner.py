@@ -1,0 +1,320 @@
+"""A second stage without downloads: a small diffusion model of the dataset's own pictures.
+
+It does at a small scale what Versatile Diffusion does in Brain-Diffuser: a start picture is
+noised for a share of the way and denoised under the guidance of decoded features. The network, a
+U-Net with cross-attention made of diffusers' blocks, works on pixels and learns from the training
+pictures alone, so that it knows what those look like and nothing else. Guidance is classifier-free
+(Ho & Salimans 2022, arXiv 2207.12598).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from bids_neurodecode.errors import ArgumentsError, DataError, InputError, ResourceError
+from bids_neurodecode.models.mixture import Noise
+from bids_neurodecode.models.refiner_network import (
+    BAD_NETWORK,
+    RefinerConfig,
+    RefinerNetwork,
+    RefinerObjective,
+)
+from bids_neurodecode.models.sampling import (
+    Conditions,
+    Progress,
+    SamplingSettings,
+    Uint8Array,
+    add_noise,
+    alpha_bar,
+    check_inputs,
+    count_steps,
+    denoise,
+    from_signed,
+    guided,
+    make_schedule,
+    resize_pictures,
+    to_signed,
+)
+from bids_neurodecode.models.training import Training, TrainingSettings, train
+from bids_neurodecode.samples import Standardizer
+
+BAD_PAIRS = (
+    'A refiner is trained on uint8 pictures of shape (n, h, w, 3) and their features of shape '
+    '(n, n_features), n at least 2; these are {pictures} and {features}.'
+)
+NOT_A_REFINER = 'These are not the arrays of a refiner: {reason}.'
+NO_DEVICE = 'The device {device!r} is not there. Use the CPU, or a PyTorch that sees the GPU.'
+
+Float32Array = npt.NDArray[np.float32]
+
+_FEATURES = 'features'
+
+
+def _training() -> TrainingSettings:
+    return TrainingSettings(
+        n_epochs=100,
+        batch_size=32,
+        learning_rate=1e-3,
+        weight_decay=0.01,
+        optimizer='adamw',
+        schedule='cosine',
+        warmup=0.05,
+        keep='last',
+    )
+
+
+@dataclass(frozen=True)
+class RefinerSettings:
+    """How a refiner is trained.
+
+    Parameters
+    ----------
+    size, widths
+        See :class:`RefinerConfig`.
+    drop
+        Share of the pictures whose features are withheld in training, so that the network also
+        knows what pictures look like without them.
+    feature_noise
+        Standard deviation of what is added to the (standardised) features in training: decoded
+        features are not exact either.
+    training
+        Epochs, batches, seed, device.
+    """
+
+    size: int = 32
+    widths: tuple[int, ...] = (32, 64, 96)
+    drop: float = 0.1
+    feature_noise: float = 0.3
+    training: TrainingSettings = field(default_factory=_training)
+
+    def __post_init__(self) -> None:
+        for name, need, fine in (
+            ('drop', 'a share from 0 to below 1', 0 <= self.drop < 1),
+            ('feature_noise', 'a deviation of 0 or more', self.feature_noise >= 0),
+        ):
+            if not fine:
+                found = getattr(self, name)
+                raise ArgumentsError(BAD_NETWORK.format(need=need, name=name, found=found))
+
+
+class SmallRefiner:
+    """A refiner (see :class:`bids_neurodecode.models.sampling.Refiner`); it needs ``features``.
+
+    Parameters
+    ----------
+    network
+        Trained.
+    features
+        Means and deviations of the training pictures' features.
+    sampling
+        Steps, strength, guidance, batches.
+    device
+        Where it computes.
+    """
+
+    def __init__(
+        self,
+        network: RefinerNetwork,
+        features: Standardizer,
+        sampling: SamplingSettings | None = None,
+        *,
+        device: Literal['cpu', 'cuda'] = 'cpu',
+    ) -> None:
+        if device == 'cuda' and not torch.cuda.is_available():
+            raise ResourceError(NO_DEVICE.format(device=device))
+        self.network = network.eval().requires_grad_(requires_grad=False).to(device)
+        self.features, self._device = features, device
+        self.sampling = sampling or SamplingSettings(guidance=2.0, batch_size=64)
+
+    @property
+    def size(self) -> int:
+        """Height and width of the pictures, in pixels."""
+        return self.network.config.size
+
+    @property
+    def condition_shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Shape of ``features``."""
+        return {_FEATURES: (self.network.config.n_features,)}
+
+    @torch.inference_mode()
+    def refine(
+        self,
+        start_images: Uint8Array | None,
+        conditions: Conditions,
+        seeds: Sequence[int],
+        *,
+        progress: Progress | None = None,
+    ) -> Uint8Array:
+        """Make pictures; see :meth:`bids_neurodecode.models.sampling.Refiner.refine`."""
+        check_inputs(start_images, conditions, seeds, self.condition_shapes)
+        schedule = make_schedule(self.sampling, from_picture=start_images is not None)
+        size = self.sampling.batch_size
+        step_done = count_steps(len(seeds), size, len(schedule.timesteps), progress)
+        pictures = []
+        for first in range(0, len(seeds), size):
+            rows = slice(first, first + size)
+            noise = Noise(seeds[rows])
+            given = None if start_images is None else start_images[rows]
+            pixels = self._start(given, noise, schedule.noised_at)
+            values = torch.from_numpy(self.features.apply(conditions[_FEATURES][rows]))
+            context = self.network.context(values.to(self._device))
+            without = self.network.without(len(noise))
+            predict = guided(self._predict, context, without, self.sampling.guidance)
+            pictures.append(from_signed(denoise(pixels, schedule, predict, step_done)))
+        return np.concatenate(pictures)
+
+    def _start(self, images: Uint8Array | None, noise: Noise, time: int | None) -> Tensor:
+        if images is None or time is None:
+            shape = (len(noise), 3, self.size, self.size)
+            return noise.normal(torch.empty(shape)).to(self._device)
+        pixels = to_signed(resize_pictures(images, self.size)).to(self._device)
+        return add_noise(pixels, noise.normal(pixels), time)
+
+    def _predict(self, pixels: Tensor, time: int, context: Tensor) -> Tensor:
+        share = float(alpha_bar()[time])
+        times = torch.full((len(pixels),), time, device=pixels.device)
+        velocity: Tensor = self.network(pixels, times, context)
+        return share**0.5 * velocity + (1 - share) ** 0.5 * pixels
+
+    def state(self) -> dict[str, npt.NDArray[Any]]:
+        """Return the arrays that :meth:`from_state` rebuilds the refiner from."""
+        weights = {
+            f'network.{name}': value.cpu().numpy()
+            for name, value in self.network.state_dict().items()
+        }
+        own = {'features.mean': self.features.mean, 'features.scale': self.features.scale}
+        return {**own, **weights}
+
+    def description(self) -> dict[str, Any]:
+        """Return what JSON can hold: the network's build, and how it samples."""
+        return {'network': asdict(self.network.config), 'sampling': asdict(self.sampling)}
+
+    @classmethod
+    def from_state(
+        cls,
+        state: Mapping[str, npt.NDArray[Any]],
+        description: Mapping[str, Any],
+        *,
+        device: Literal['cpu', 'cuda'] = 'cpu',
+    ) -> SmallRefiner:
+        """Rebuild a refiner from :meth:`state` and :meth:`description`.
+
+        Raises
+        ------
+        InputError
+            If they are not a refiner's.
+        """
+        try:
+            told = dict(description['network'])
+            config = RefinerConfig(**{**told, 'widths': tuple(told['widths'])})
+            sampling = SamplingSettings(**description['sampling'])
+            network = RefinerNetwork(config)
+            weights = {
+                name.removeprefix('network.'): torch.from_numpy(np.array(values))
+                for name, values in state.items()
+                if name.startswith('network.')
+            }
+            network.load_state_dict(weights)
+            features = Standardizer(state['features.mean'], state['features.scale'])
+        except (KeyError, TypeError, RuntimeError) as error:
+            reason = ' '.join(str(error).split())
+            raise InputError(NOT_A_REFINER.format(reason=reason)) from error
+        return cls(network, features, sampling, device=device)
+
+
+@dataclass(frozen=True, eq=False)
+class _Pairs:
+    """Pictures and their standardised features."""
+
+    pictures: Uint8Array
+    features: Float32Array
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        return (
+            torch.from_numpy(np.array(self.pictures[index])),
+            torch.from_numpy(self.features[index]),
+        )
+
+
+def train_refiner(
+    images: Uint8Array,
+    features: npt.NDArray[np.floating[Any]],
+    settings: RefinerSettings | None = None,
+    *,
+    sampling: SamplingSettings | None = None,
+    validation: tuple[Uint8Array, npt.NDArray[np.floating[Any]]] | None = None,
+    checkpoint_dir: Path | None = None,
+    progress: Progress | None = None,
+) -> tuple[SmallRefiner, Training]:
+    """Train a refiner on training pictures and their (true) features.
+
+    Parameters
+    ----------
+    images
+        Training pictures of any size, (n, h, w, 3), uint8.
+    features
+        Shape (n, n_features).
+    settings, sampling
+        How it is trained, and how it makes pictures.
+    validation
+        Held-out training pictures and their features: they decide when to stop, if
+        ``settings.training`` asks for that.
+    checkpoint_dir
+        Folder of the checkpoints of this training alone, to go on from after a stop.
+    progress
+        Called with (steps done, all steps).
+
+    Raises
+    ------
+    DataError
+        For arrays of other shapes, or a training that diverges.
+    """
+    settings = settings or RefinerSettings()
+    _check_pairs(images, features)
+    scaler = Standardizer.fit(features)
+    config = RefinerConfig(features.shape[1], settings.size, settings.widths)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.training.seed)
+        network = RefinerNetwork(config)
+    objective = RefinerObjective(network, settings.drop, settings.feature_noise)
+    held_out = None
+    if validation is not None:
+        _check_pairs(*validation)
+        held_out = _pairs(*validation, scaler, settings.size)
+    told = train(
+        objective,
+        _pairs(images, features, scaler, settings.size),
+        settings.training,
+        validation=held_out,
+        checkpoint_dir=checkpoint_dir,
+        progress=progress,
+    )
+    device: Literal['cpu', 'cuda'] = 'cuda' if told.device.startswith('cuda') else 'cpu'
+    return SmallRefiner(network, scaler, sampling, device=device), told
+
+
+def _pairs(
+    images: Uint8Array,
+    features: npt.NDArray[np.floating[Any]],
+    scaler: Standardizer,
+    size: int,
+) -> _Pairs:
+    return _Pairs(resize_pictures(images, size), scaler.apply(features))
+
+
+def _check_pairs(images: npt.NDArray[Any], features: npt.NDArray[Any]) -> None:
+    pictures = images.ndim == 4 and images.shape[-1] == 3 and images.dtype == np.uint8
+    if not pictures or features.ndim != 2 or not 2 <= len(images) == len(features):
+        found = {'pictures': f'{images.dtype} {images.shape}', 'features': features.shape}
+        raise DataError(BAD_PAIRS.format(**found))

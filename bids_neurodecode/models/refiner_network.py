@@ -1,0 +1,173 @@
+"""The network of the small refiner, and what it is trained on; see :mod:`.refiner`.
+
+A U-Net with cross-attention, made of diffusers' blocks. It predicts the velocity (Salimans & Ho
+2022, arXiv 2202.00512, appendix D), which is easier to learn in few steps than the noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from bids_neurodecode.errors import ArgumentsError
+from bids_neurodecode.models.sampling import N_TRAINED, alpha_bar
+
+BAD_NETWORK = 'A refiner needs {need}; {name} is {found}.'
+
+_GROUPS = 8  # of channels that are normalised together
+
+
+@dataclass(frozen=True)
+class RefinerConfig:
+    """What the network is built from.
+
+    Parameters
+    ----------
+    n_features
+        Features of a picture that guide it.
+    size
+        Height and width of the pictures in pixels; halved from level to level.
+    widths
+        Channels of each level, multiples of 8; all but the first attend to the features.
+    n_blocks
+        Residual blocks a level.
+    n_tokens, token_width
+        What the features are projected to.
+    n_heads
+        Of attention.
+    """
+
+    n_features: int
+    size: int = 32
+    widths: tuple[int, ...] = (32, 64, 96)
+    n_blocks: int = 1
+    n_tokens: int = 8
+    token_width: int = 64
+    n_heads: int = 4
+
+    def __post_init__(self) -> None:
+        for name in ('n_features', 'n_blocks', 'n_tokens', 'token_width', 'n_heads'):
+            if getattr(self, name) < 1:
+                self._refuse('at least 1', name)
+        fine = all(width > 0 and width % _GROUPS == 0 for width in self.widths)
+        if len(self.widths) < 2 or not fine:
+            self._refuse('two or more widths, multiples of 8', 'widths')
+        halvings = 2 ** (len(self.widths) - 1)
+        if self.size < 4 * halvings or self.size % halvings:
+            self._refuse(f'a multiple of {halvings}, at least {4 * halvings}', 'size')
+
+    def _refuse(self, need: str, name: str) -> None:
+        raise ArgumentsError(BAD_NETWORK.format(need=need, name=name, found=getattr(self, name)))
+
+
+class RefinerNetwork(nn.Module):
+    """A U-Net on pixels that attends to features.
+
+    Parameters
+    ----------
+    config
+        What it is built from.
+    """
+
+    def __init__(self, config: RefinerConfig) -> None:
+        from diffusers import UNet2DConditionModel
+
+        super().__init__()
+        self.config = config
+        make: Any = UNet2DConditionModel
+        n_levels = len(config.widths)
+        self.unet: Any = make(
+            sample_size=config.size,
+            in_channels=3,
+            out_channels=3,
+            down_block_types=('DownBlock2D', *['CrossAttnDownBlock2D'] * (n_levels - 1)),
+            up_block_types=(*['CrossAttnUpBlock2D'] * (n_levels - 1), 'UpBlock2D'),
+            block_out_channels=config.widths,
+            layers_per_block=config.n_blocks,
+            cross_attention_dim=config.token_width,
+            attention_head_dim=config.n_heads,  # diffusers names the number of heads so
+            norm_num_groups=_GROUPS,
+        )
+        self.project = nn.Linear(config.n_features, config.n_tokens * config.token_width)
+        self.norm = nn.LayerNorm(config.token_width)
+        self.absent = nn.Parameter(torch.randn(config.n_tokens, config.token_width))
+
+    def context(self, features: Tensor) -> Tensor:
+        """Turn standardised features (n, n_features) into tokens (n, n_tokens, token_width)."""
+        tokens = self.project(features).unflatten(1, self.absent.shape)
+        normal: Tensor = self.norm(tokens)
+        return normal
+
+    def without(self, n: int) -> Tensor:
+        """Return the tokens that stand for no features, (n, n_tokens, token_width)."""
+        return self.absent.expand(n, *self.absent.shape)
+
+    def forward(self, pixels: Tensor, times: Tensor, context: Tensor) -> Tensor:
+        """Predict the velocity of noisy pixels, (n, 3, h, w), at times (n,)."""
+        output: Tensor = self.unet(
+            pixels, times, encoder_hidden_states=context, return_dict=False
+        )[0]
+        return output
+
+
+class RefinerObjective(nn.Module):
+    """What is trained: the velocity at random times, with and without features.
+
+    In evaluation the times and the noise are the same each time, so that epochs can be compared.
+
+    Parameters
+    ----------
+    network
+        The network.
+    drop, feature_noise
+        See :class:`RefinerSettings`.
+    """
+
+    signal: Tensor
+
+    def __init__(self, network: RefinerNetwork, drop: float, feature_noise: float) -> None:
+        super().__init__()
+        self.network, self.drop, self.feature_noise = network, drop, feature_noise
+        signal = torch.from_numpy(alpha_bar().astype(np.float32))
+        self.register_buffer('signal', signal, persistent=False)
+
+    def forward(self, pictures: Tensor, features: Tensor) -> dict[str, Tensor]:
+        """Return the loss of pictures (n, h, w, 3), uint8, and standardised features."""
+        pixels = pictures.permute(0, 3, 1, 2).float() / 127.5 - 1
+        draw = _Draws(pixels.device, fixed=not self.training)
+        n = len(pixels)
+        times = (draw.uniform(n) * N_TRAINED).long().clamp(max=N_TRAINED - 1)
+        share = self.signal[times][:, None, None, None]
+        noise = draw.normal(pixels.shape)
+        noisy = share.sqrt() * pixels + (1 - share).sqrt() * noise
+        velocity = share.sqrt() * noise - (1 - share).sqrt() * pixels
+        if self.training:
+            features = features + self.feature_noise * draw.normal(features.shape)
+        context = self.network.context(features)
+        kept = (draw.uniform(n) >= self.drop)[:, None, None]
+        context = torch.where(kept, context, self.network.without(n))
+        error = self.network(noisy, times, context) - velocity
+        return {'loss': error.float().square().mean()}
+
+
+class _Draws:
+    """Random numbers of a batch: from the global generators, or always the same."""
+
+    def __init__(self, device: torch.device, *, fixed: bool) -> None:
+        self._device = device
+        self._generator = torch.Generator().manual_seed(0) if fixed else None
+
+    def uniform(self, n: int) -> Tensor:
+        if self._generator is None:
+            return torch.rand(n, device=self._device)
+        return torch.rand(n, generator=self._generator).to(self._device)
+
+    def normal(self, shape: Sequence[int]) -> Tensor:
+        if self._generator is None:
+            return torch.randn(shape, device=self._device)
+        return torch.randn(shape, generator=self._generator).to(self._device)

@@ -1,0 +1,87 @@
+"""What an encoding model predicted of one fold's test samples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from bids_neurodecode.evaluation import identification
+from bids_neurodecode.samples import Fold, Samples
+from bids_neurodecode.systems.encoders import Encoder
+from bids_neurodecode.systems.outcomes import REPEAT_AVERAGE, SINGLE_TRIAL, Outcome, run_labels
+
+MIN_VOXELS = 20
+"""At least this many voxels, the best predicted in training, identify pictures."""
+
+Float32Array = npt.NDArray[np.float32]
+IndexArray = npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True, eq=False)
+class FoldResult:
+    """What an encoding model predicted of one fold's test samples.
+
+    Parameters
+    ----------
+    outcome
+        Identification of each sample's picture by its response; its table names the samples.
+    truth, predicted
+        Responses and predictions, (n_samples, n_voxels).
+    n_repeats
+        Trials that each row of ``truth`` is the mean of, (n_samples,).
+    """
+
+    outcome: Outcome
+    truth: Float32Array
+    predicted: Float32Array
+    n_repeats: IndexArray
+
+
+def fold_result(
+    model: str,
+    encoder: Encoder,
+    known: Float32Array,
+    candidates: Sequence[str],
+    test: Samples,
+    number: int,
+    fold: Fold,
+    average: bool,
+) -> FoldResult:
+    """Compare one fold's test samples with the predicted patterns of all candidates."""
+    tested = Samples(test.responses, test.table.assign(sample=fold.test))
+    if average:
+        tested = tested.averaged()
+    table = tested.table
+    names = table['stimulus'].astype(str)
+    place = {name: row for row, name in enumerate(candidates)}
+    voxels = informative(encoder.cv_r2)
+    alike = identification.similarity(
+        encoder.responses.apply(tested.values)[:, voxels],
+        encoder.responses.apply(known)[:, voxels],
+        'pearson',
+    )
+    outcome = Outcome(
+        model=model,
+        space=REPEAT_AVERAGE if average else SINGLE_TRIAL,
+        fold=number,
+        table=table.assign(stimulus=names, run=run_labels(table))[['sample', 'stimulus', 'run']],
+        candidates=tuple(candidates),
+        similarities=alike,
+        retrieved=tuple(candidates[k] for k in identification.nearest(alike)),
+        best=tuple(names),
+        library=tuple(candidates),
+        decoded=np.empty((len(table), 0), dtype=np.float32),
+    )
+    repeats = table['n_repeats'].to_numpy() if average else np.ones(len(table))
+    predicted = known[[place[name] for name in names]]
+    return FoldResult(outcome, tested.values, predicted, repeats.astype(np.intp))
+
+
+def informative(cv_r2: Float32Array) -> IndexArray:
+    """Return the voxels that identify pictures: predicted in held-out training samples."""
+    r2 = np.nan_to_num(cv_r2, nan=-np.inf)
+    order = np.argsort(-r2, kind='stable')
+    return np.sort(order[: max(int((r2 > 0).sum()), min(MIN_VOXELS, len(r2)))])

@@ -1,0 +1,104 @@
+"""Banded ridge on several feature spaces of films, each with its own penalty and delays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bids_neurodecode.config import EvaluationSettings, RidgeSettings
+from bids_neurodecode.errors import DataError
+from bids_neurodecode.models.banded import fit_banded
+from bids_neurodecode.samples import Samples, Split, Standardizer
+from bids_neurodecode.stimuli.space import FeatureSpace
+from bids_neurodecode.systems.movie import delayed_design, time_blocks
+from bids_neurodecode.systems.movie_judging import Judged, judge_responses, showings_of
+
+MODEL = 'banded-ridge'
+LEFT_OUT = 'The features "{name}" do not vary over these films; banded ridge left them out.'
+NOTHING_VARIES = 'No feature of the films varies over the training samples. Give other films.'
+
+Float32Array = npt.NDArray[np.float32]
+
+
+def encode_banded(
+    samples: Samples,
+    split: Split,
+    features: Mapping[str, Float32Array],
+    *,
+    repetition_time: float,
+    delays: Sequence[float],
+    n_components: int | None,
+    ridge: RidgeSettings,
+    evaluation: EvaluationSettings,
+    rng: np.random.Generator,
+    device: Any = 'cpu',
+) -> tuple[Judged, tuple[str, ...]]:
+    """Fit on the training part of every fold and judge on its test part.
+
+    Parameters
+    ----------
+    samples
+        Responses on the film's clock, without any delay taken out. Rows with NaN (censored
+        volumes) are neither fitted nor judged.
+    split
+        Folds over the same table.
+    features
+        Each feature space by name, (n_samples, n_features), one row a sample.
+
+    Returns
+    -------
+    Judged
+        Its scores, under the model name :data:`MODEL`.
+    tuple of str
+        Warnings.
+
+    Raises
+    ------
+    DataError
+        If no feature varies.
+    """
+    used = {name: x for name, x in features.items() if np.ptp(x, axis=0).max() > 0}
+    if not used:
+        raise DataError(NOTHING_VARIES)
+    warnings = tuple(LEFT_OUT.format(name=name) for name in features if name not in used)
+    showings = showings_of(samples.table)
+    measured = np.asarray(np.isfinite(samples.values).all(axis=1))
+    rows, predictions = [], []
+    for fold in split:
+        train, test = (part[measured[part]] for part in (fold.train, fold.test))
+        designs = {
+            name: delayed_design(
+                FeatureSpace.fit(x[train], n_components), x, showings, repetition_time, delays
+            )
+            for name, x in used.items()
+        }
+        responses = Standardizer.fit(samples.values[train])
+        model = fit_banded(
+            {name: design[train] for name, design in designs.items()},
+            responses.apply(samples.values[train]),
+            alphas=ridge.alphas,
+            groups=time_blocks(samples.table.iloc[train]),
+            n_folds=ridge.n_folds,
+            rng=rng,
+            device=device,
+        )
+        rows.append(test)
+        predicted = model.predict({name: design[test] for name, design in designs.items()})
+        predictions.append(responses.invert(predicted))
+    judged = judge_responses(
+        samples,
+        np.concatenate(rows),
+        np.concatenate(predictions),
+        model=MODEL,
+        protocol=split.protocol,
+        repetition_time=repetition_time,
+        evaluation=evaluation,
+        rng=rng,
+    )
+    return judged, warnings
+
+
+__all__ = ['LEFT_OUT', 'MODEL', 'NOTHING_VARIES', 'encode_banded']

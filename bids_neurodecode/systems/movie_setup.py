@@ -1,0 +1,129 @@
+"""What the movie network learns from, its voxels, and its settings from those of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bids_neurodecode.config import Config
+from bids_neurodecode.evaluation.metrics import Score
+from bids_neurodecode.evaluation.voxels import summary
+from bids_neurodecode.samples import Samples
+from bids_neurodecode.settings_movie import MovieSettings
+from bids_neurodecode.systems.movie import fit_encoder
+from bids_neurodecode.systems.movie_judging import showings_of
+from bids_neurodecode.systems.movie_network import MovieNetworkSettings
+
+SELECTED = 'selected voxels'
+"""The set of voxels in the metrics table, where the network does not take all of them."""
+
+Float32Array = npt.NDArray[np.float32]
+Chunks = Sequence[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class FilmData:
+    """What the network learns from, sample by sample.
+
+    Parameters
+    ----------
+    aligned
+        Responses with the delay taken out; rows of NaN where there are none.
+    responses
+        The same without, for the choice of voxels.
+    features
+        Features of frames for that choice, (n_samples, n_features).
+    chunks
+        Gives the chunks of film of row numbers, as bytes.
+    repetition_time
+        Seconds.
+    """
+
+    aligned: Samples
+    responses: Samples
+    features: Float32Array
+    chunks: Callable[[npt.NDArray[np.intp]], Chunks]
+    repetition_time: float
+
+
+def network_settings(
+    settings: MovieSettings, n_voxels: int, seed: int, device: str
+) -> MovieNetworkSettings:
+    """Turn the settings of a run into those of a fit."""
+    from bids_neurodecode.models.losses import LossWeights
+    from bids_neurodecode.models.movie import MovieDesign
+    from bids_neurodecode.models.trainingsettings import TrainingSettings
+
+    s = settings
+    perceptual = s.weight_perceptual if s.perceptual != 'none' else 0.0
+    training: dict[str, Any] = {
+        name: getattr(s, name)
+        for name in (
+            *('n_epochs', 'batch_size', 'learning_rate', 'clip_norm', 'patience', 'precision'),
+        )
+    }
+    return MovieNetworkSettings(
+        MovieDesign(n_voxels, **s.sizes, paper_bn=s.paper_bn),
+        LossWeights(
+            s.weight_responses, s.weight_cosine, perceptual, s.weight_structure, s.weight_smooth,
+            s.paper_mse,
+        ),
+        TrainingSettings(
+            **training,
+            keep='last' if s.patience is None else 'best',
+            seed=seed,
+            device='cuda' if device == 'cuda' else 'cpu',
+        ),
+        mode=s.mode,
+        perceptual=s.perceptual if s.mode != 'encoder' else 'none',
+        standardize=s.standardize,
+        min_max=s.min_max,
+    )  # fmt: skip
+
+
+def choose_voxels(
+    data: FilmData, train: npt.NDArray[np.intp], config: Config, *, device: Any = 'cpu'
+) -> npt.NDArray[np.intp]:
+    """Return the voxels that ridge regression predicts best within training samples, in order."""
+    n_voxels = data.aligned.values.shape[1]
+    most = config.movie.max_voxels
+    if most is None or n_voxels <= most:
+        return np.arange(n_voxels)
+    rows = train[np.isfinite(data.responses.values[train]).all(axis=1)]
+    encoder = fit_encoder(
+        data.responses.take(rows),
+        data.features,
+        rows,
+        showings_of(data.responses.table),
+        repetition_time=data.repetition_time,
+        delays=config.delay.fir_seconds,
+        n_components=config.features.n_components,
+        settings=config.ridge,
+        device=device,
+    )
+    score = np.nan_to_num(encoder.ridge.cv_r2, nan=-np.inf)
+    return np.sort(np.argsort(-score, kind='stable')[:most])
+
+
+def rows_on_voxels(
+    r: Mapping[str, npt.NDArray[np.floating[Any]]], protocol: str
+) -> tuple[Score, ...]:
+    """Return the scores of other models on the network's voxels, to be compared with its own.
+
+    Parameters
+    ----------
+    r
+        Correlation of each of these voxels, by model.
+    """
+    scores = []
+    for model, values in r.items():
+        n = int(np.isfinite(values).sum())
+        for metric, value in zip(('voxel_r_median', 'voxel_r_mean'), summary(values), strict=True):
+            scores.append(
+                Score('movie', model, protocol, 'test', SELECTED, metric, value, n, chance=0.0)
+            )
+    return tuple(scores)

@@ -1,0 +1,264 @@
+"""What the movie network made, under its names: maps, series, films, model, record."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bids_neurodecode.bids.names import PRODUCTS, stimulus_path
+from bids_neurodecode.bids.provenance import sidecar
+from bids_neurodecode.bids.records import ParticipantInput
+from bids_neurodecode.bids.sink import copy_file, write_image, write_json, write_tsv
+from bids_neurodecode.bids.video import beside, strip, write_picture, write_video
+from bids_neurodecode.bids.writer import ProductWriter
+from bids_neurodecode.config import Config
+from bids_neurodecode.samples import VoxelMask
+from bids_neurodecode.workflow.files import read_json
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from bids_neurodecode.report.results import NetworkResults
+
+DESC = 'network'
+EXAMPLES = 4
+"""Frames of each kind (best, median, worst) that the report shows."""
+VIDEO = (
+    'Held-out frames, left as shown and right as reconstructed from the measured responses of '
+    'one participant, one a volume'
+)
+CURVES = {
+    'fold': {'Description': 'Fold of the split, from 1'},
+    'epoch': {'Description': 'Epoch, from 1'},
+    'part': {'Description': 'Training or validation samples'},
+    'loss': {'Description': 'The loss that is minimised'},
+    'learning_rate': {'Description': 'Learning rate at the end of the epoch'},
+}
+REGIONS = {
+    'region': {'Description': 'Region of the atlas'},
+    'n_voxels': {'Description': 'Voxels of the network in it'},
+    'share': {'Description': 'Share of the fifth of voxels with most saliency'},
+    'size': {'Description': 'Share of all voxels'},
+    'relative': {'Description': 'share over size; 1 is what chance gives'},
+    'mean_relative': {'Description': 'Mean saliency over that of all voxels'},
+}
+
+
+def write_network(
+    writer: ProductWriter,
+    participant: ParticipantInput,
+    config: Config,
+    table: pd.DataFrame,
+    result: Path,
+    linear: pd.DataFrame,
+) -> tuple[NetworkResults, dict[str, Path], Path]:
+    """Write everything of the network.
+
+    Parameters
+    ----------
+    table
+        One row a sample of the films.
+    result
+        What the training left, its files beside it.
+    linear
+        Metrics of the linear models, which go under the network's in one table.
+
+    Returns
+    -------
+    NetworkResults
+        For the report.
+    dict
+        Maps by the names of the report.
+    pathlib.Path
+        The table of metrics.
+    """
+    import pandas as pd
+
+    from bids_neurodecode.report.results import NetworkResults
+
+    folder, info = result.parent, read_json(result)
+    maps: dict[str, Path] = {}
+    voxels = writer.image(
+        'reliable',
+        folder / 'voxels.nii.gz',
+        more={'label': DESC, 'desc': 'chosen'},
+        Description='Voxels that the movie network takes',
+    )
+    if info['encoder']:
+        maps |= _write_encoding(writer, participant, config, table, folder)
+    frames = regions = None
+    if info['decoder']:
+        maps['saliency'] = writer.image(
+            'saliency', folder / 'saliency.nii.gz', more={'desc': DESC}
+        )
+        _write_films(writer, participant, table, folder)
+        frames = _write_examples(writer, participant, table, folder)
+    if info.get('regions'):
+        regions = writer.table(
+            'regions',
+            pd.read_csv(folder / 'regions.tsv', sep='\t'),
+            columns=REGIONS,
+            more={'desc': DESC},
+        )
+    curves = pd.read_csv(folder / 'curves.tsv', sep='\t')
+    network = NetworkResults(
+        mode=info['mode'],
+        design=config.movie.design,
+        perceptual=info['perceptual'],
+        n_voxels=info['n_voxels'],
+        n_parameters=info['parameters'],
+        curves=writer.table('curves', curves, columns=CURVES, more={'desc': DESC}),
+        voxels=voxels,
+        frames=frames,
+        regions=regions,
+    )
+    _write_model(writer, config, folder)
+    both = pd.concat([pd.read_csv(folder / 'metrics.tsv', sep='\t'), linear], ignore_index=True)
+    return network, maps, writer.table('metrics', both, columns=_described(both), more=_DESC)
+
+
+_DESC = {'desc': DESC}
+
+
+def _described(metrics: pd.DataFrame) -> dict[str, Any]:
+    from bids_neurodecode.evaluation.metrics import COLUMNS, METRICS
+
+    columns: dict[str, Any] = {name: {'Description': text} for name, text in COLUMNS.items()}
+    used = sorted(set(metrics['metric']))
+    columns['metric']['Levels'] = {name: METRICS[name] for name in used}
+    return columns
+
+
+def _write_encoding(
+    writer: ProductWriter,
+    participant: ParticipantInput,
+    config: Config,
+    table: pd.DataFrame,
+    folder: Path,
+) -> dict[str, Path]:
+    """Write the maps of the correlation and the predicted series of each run."""
+    maps = {'network_r': writer.image('pearsonr', folder / 'pearsonr.nii.gz', more=_DESC)}
+    writer.image(
+        'significant',
+        folder / 'significant.nii.gz',
+        more=_DESC,
+        Description='Circular-shift p, adjusted for the false discovery rate, below .05',
+    )
+    mask = VoxelMask.load(folder / 'judged.nii.gz')
+    rows, predicted = np.load(folder / 'rows.npy'), np.load(folder / 'predictions.npy')
+    more = {'desc': 'networkpredicted'}
+    for number, run in enumerate(participant.runs):
+        mine = table['run'].to_numpy()[rows] == number
+        if not mine.any():
+            continue
+        of_run = writer.for_run(run.entities, run.sources)
+        image = mask.image(predicted[mine])
+        write_image(of_run.path('predicted', **more), image, repetition_time=run.repetition_time)
+        times = table['run_onset'].to_numpy()[rows[mine]] + config.delay.seconds
+        fields = sidecar(
+            sources=run.sources,
+            fixed={**PRODUCTS['predicted'].sidecar, 'SkullStripped': True},
+            resolution=writer.resolution,
+            TaskName=participant.task,
+            RepetitionTime=run.repetition_time,
+            RunOnsets=[round(float(x), 6) for x in times],
+            Model='movie network',
+        )
+        write_json(of_run.path('predicted', extension='.json', **more), fields)
+    return maps
+
+
+def _write_films(
+    writer: ProductWriter, participant: ParticipantInput, table: pd.DataFrame, folder: Path
+) -> None:
+    """Write each film's held-out frames beside their reconstruction (its first showing)."""
+    rows = np.load(folder / 'frames-rows.npy')
+    truth, decoded = (np.load(folder / f'frames-{x}.npy', mmap_mode='r') for x in _PAIR)
+    shown = table.iloc[rows]
+    period = participant.runs[0].repetition_time
+    for film in dict.fromkeys(shown['film'].astype(str)):
+        of_film = (shown['film'].astype(str) == film).to_numpy()
+        first = shown['showing'].to_numpy() == shown['showing'].to_numpy()[of_film].min()
+        mine = np.flatnonzero(of_film & first)
+        a, b = np.asarray(truth[mine]), np.asarray(decoded[mine])
+        video = _stimulus(writer, film, 'video')
+        write_video(video, beside(a, b), 1 / period)
+        write_picture(_stimulus(writer, film, 'image'), strip(a, b))
+        write_json(
+            video.with_suffix('.json'),
+            {
+                'Description': VIDEO,
+                'StimFile': film,
+                'FilmOnsets': [float(x) for x in shown['onset'].to_numpy()[mine]],
+                'FrameRate': 1 / period,
+            },
+        )
+        writer.written.append(video.with_suffix('.json'))
+
+
+_PAIR = ('truth', 'decoded')
+
+
+def _stimulus(writer: ProductWriter, film: str, suffix: Any) -> Path:
+    path = writer.output_dir / stimulus_path(writer.entities, film, suffix, 'recon')
+    writer.written.append(path)
+    return path
+
+
+def _write_examples(
+    writer: ProductWriter, participant: ParticipantInput, table: pd.DataFrame, folder: Path
+) -> Path:
+    """Keep the frames that the report shows: a table, and ``.npy`` beside it."""
+    import pandas as pd
+
+    similarity = np.load(folder / 'frames-similarity.npy')
+    rows = np.load(folder / 'frames-rows.npy')
+    kinds, picked = pick_frames(similarity, EXAMPLES)
+    shown = table.iloc[rows[picked]]
+    examples = pd.DataFrame(
+        {
+            'kind': kinds,
+            'film': shown['film'].astype(str).to_numpy(),
+            'onset': shown['onset'].to_numpy(),
+            'similarity': similarity[picked],
+        }
+    )
+    name = f'sub-{participant.label}_task-{participant.task}_frames'
+    log = writer.output_dir / f'sub-{participant.label}' / 'log'
+    pairs = [np.load(folder / f'frames-{x}.npy', mmap_mode='r')[picked] for x in _PAIR]
+    np.save(folder / 'examples.npy', np.stack(pairs, axis=1))
+    copy_file(folder / 'examples.npy', log / f'{name}.npy')
+    write_tsv(log / f'{name}.tsv', examples)
+    return log / f'{name}.tsv'
+
+
+def pick_frames(
+    similarity: npt.NDArray[np.floating[Any]], n: int
+) -> tuple[list[str], npt.NDArray[np.intp]]:
+    """Choose the best, the middle and the worst frames, each once.
+
+    Returns
+    -------
+    list of str
+        ``best``, ``median`` or ``worst``.
+    numpy.ndarray
+        Row numbers.
+    """
+    order = np.argsort(-np.asarray(similarity), kind='stable')
+    n = min(n, len(order) // 3) or min(1, len(order))
+    middle = (len(order) - n) // 2
+    parts = {'best': order[:n], 'median': order[middle : middle + n], 'worst': order[::-1][:n]}
+    if len(order) < 3:
+        parts = {'best': order[:n]}
+    kinds = [kind for kind, rows in parts.items() for _ in rows]
+    return kinds, np.concatenate(list(parts.values()))
+
+
+def _write_model(writer: ProductWriter, config: Config, folder: Path) -> None:
+    writer.copy('model', folder / 'model' / 'weights.safetensors', desc=DESC)
+    writer.copy('model', folder / 'model' / 'model.json', desc=DESC, extension='.json')
+    writer.text('model_config', config.to_toml(), desc=DESC)
+    writer.copy('model_card', folder / 'model.md', desc=DESC)

@@ -1,0 +1,186 @@
+"""One factorisation for all targets: against scikit-learn, fold by fold."""
+
+import numpy as np
+import pytest
+from sklearn.linear_model import Ridge
+from sklearn.model_selection import GroupKFold, KFold, cross_val_predict
+
+from bids_neurodecode.errors import ArgumentsError, DataError
+from bids_neurodecode.models.dual import PAPER_ALPHAS, Factorisation, WideRegression
+
+ALPHAS = (1.0, 30.0, 1000.0)
+
+
+def make_data(n=40, p=90, t=23, noise=1.0, seed=0):
+    rng = np.random.default_rng(seed)
+    X = rng.normal(2, 1, (n, p)).astype(np.float32)
+    B = rng.normal(size=(p, t)) * np.geomspace(0.05, 1, t)
+    Y = X @ B + noise * rng.normal(size=(n, t)) * 5 + 3
+    return X, Y.astype(np.float32), rng.normal(2, 1, (11, p)).astype(np.float32)
+
+
+class Recorded:
+    """Targets that remember how much of them was read at once."""
+
+    def __init__(self, values):
+        self.values, self.largest = values, 0
+        self.shape, self.ndim, self.dtype = values.shape, values.ndim, values.dtype
+
+    def __len__(self):
+        return len(self.values)
+
+    def __getitem__(self, index):
+        part = self.values[index]
+        self.largest = max(self.largest, part.size)
+        return part
+
+
+@pytest.mark.parametrize('shape', [(40, 90), (60, 12)])
+@pytest.mark.parametrize('alpha', [0.5, 30.0, 5000.0])
+def test_weights_are_those_of_scikit_learn(shape, alpha):
+    X, Y, new = make_data(*shape)
+    fit = Factorisation(X).fit(Y, alphas=[alpha])
+    expected = Ridge(alpha=alpha).fit(X.astype(float), Y.astype(float))
+    np.testing.assert_allclose(
+        fit.predict(new, 'none'), expected.predict(new.astype(float)), rtol=2e-4, atol=2e-3
+    )
+    np.testing.assert_allclose(fit.ridge.coefficients(), expected.coef_.T, rtol=1e-2, atol=2e-4)
+    # dual where there are fewer samples than predictors
+    assert fit.ridge.weights.shape == (min(shape), Y.shape[1])
+    assert (fit.ridge.basis is not None) == (shape[0] < shape[1])
+    assert set(fit.ridge.alphas.tolist()) == {alpha}
+
+
+@pytest.mark.parametrize('shape', [(40, 90), (60, 12)])
+@pytest.mark.parametrize('alpha', [1.0, 1000.0])
+def test_cross_validated_predictions_are_exact(shape, alpha):
+    X, Y, _ = make_data(*shape)
+    fit = Factorisation(X, n_folds=4, precision='float64').fit(Y, alphas=[alpha])
+    held = cross_val_predict(Ridge(alpha=alpha), X.astype(float), Y.astype(float), cv=KFold(4))
+    np.testing.assert_allclose(fit.cv_mean, held.mean(axis=0), rtol=1e-4)
+    np.testing.assert_allclose(fit.cv_std, held.std(axis=0), rtol=1e-4)
+    r2 = 1 - ((Y - held) ** 2).mean(axis=0) / Y.var(axis=0)
+    np.testing.assert_allclose(fit.ridge.cv_r2, r2, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(fit.target_std, Y.std(axis=0), rtol=1e-5)
+    np.testing.assert_allclose(fit.ridge.intercept, Y.mean(axis=0), rtol=1e-5)
+
+
+def errors_by_hand(X, Y, groups, alpha):
+    X, Y = X.astype(float), Y.astype(float)
+    held = cross_val_predict(Ridge(alpha=alpha), X, Y, cv=GroupKFold(5), groups=groups)
+    return ((Y - held) ** 2).mean(axis=0) / Y.var(axis=0)
+
+
+def test_penalty_is_chosen_by_groups():
+    X, Y, _ = make_data(noise=2.0)
+    groups = np.repeat(np.arange(20), 2)
+    by_hand = np.stack([errors_by_hand(X, Y, groups, alpha) for alpha in ALPHAS])
+    machine = Factorisation(X, groups=groups)
+    each = machine.fit(Y, alphas=ALPHAS, per_target=True)
+    best = np.asarray(ALPHAS)[by_hand.argmin(axis=0)]
+    assert len(set(best)) > 1
+    np.testing.assert_array_equal(each.ridge.alphas, best.astype(np.float32))
+    np.testing.assert_allclose(each.ridge.cv_r2, 1 - by_hand.min(axis=0), atol=1e-3)
+    one = machine.fit(Y, alphas=ALPHAS)
+    np.testing.assert_allclose(list(one.tried.values()), by_hand.mean(axis=1), rtol=1e-3)
+    assert set(one.ridge.alphas.tolist()) == {ALPHAS[by_hand.mean(axis=1).argmin()]}
+    # chosen on every fifth column only
+    some = machine.fit(Y, alphas=ALPHAS, n_choosing=4)
+    np.testing.assert_allclose(list(some.tried.values()), by_hand[:, ::5].mean(axis=1), rtol=1e-3)
+
+
+@pytest.mark.parametrize('per_target', [False, True])
+def test_blocks_change_nothing_and_bound_what_is_read(tmp_path, per_target):
+    X, Y, new = make_data(t=50)
+    machine = Factorisation(X)
+    whole = machine.fit(Y, alphas=ALPHAS, per_target=per_target)
+    file = np.lib.format.open_memmap(
+        tmp_path / 'w.npy', mode='w+', dtype=np.float32, shape=machine.weights_shape(50)
+    )
+    targets, told = Recorded(Y), []
+    blocks = machine.fit(
+        targets, alphas=ALPHAS, per_target=per_target, block=7, weights=file,
+        progress=lambda *state: told.append(state),
+    )  # fmt: skip
+    assert targets.largest == 40 * 7
+    assert told[0] == (7, 50)
+    assert told[-1] == (50, 50)
+    assert blocks.ridge.weights is file
+    np.testing.assert_allclose(np.load(tmp_path / 'w.npy'), whole.ridge.weights, atol=1e-5)
+    np.testing.assert_allclose(blocks.predict(new), whole.predict(new), rtol=1e-3, atol=1e-2)
+
+
+def test_inductive_prediction_of_a_sample_depends_on_it_alone():
+    X, Y, _ = make_data(n=400, p=500, noise=0.2)
+    X, Y, new = X[:300], Y[:300], X[300:]
+    fit = Factorisation(X).fit(Y, alphas=[1000.0])
+    plain = fit.predict(new, 'none')
+    together = fit.predict(new)
+    expected = (plain - fit.cv_mean) / fit.cv_std * Y.std(axis=0) + Y.mean(axis=0)
+    np.testing.assert_allclose(together, expected, rtol=1e-3, atol=1e-2)
+    np.testing.assert_allclose(fit.predict(new[3:4]), together[3:4], rtol=1e-4, atol=1e-3)
+    # shrunk predictions regain their spread
+    assert np.median(plain.std(axis=0) / Y.std(axis=0)) < 0.7
+    assert 0.85 < np.median(together.std(axis=0) / Y.std(axis=0)) < 1.15
+
+
+def test_transductive_prediction_as_published():
+    X, Y, new = make_data()
+    fit = Factorisation(X).fit(Y, alphas=[1000.0])
+    found = fit.predict(new, 'transductive')
+    np.testing.assert_allclose(found.mean(axis=0), Y.mean(axis=0), rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(found.std(axis=0), Y.std(axis=0), rtol=1e-3)
+    plain = Ridge(alpha=1000.0).fit(X, Y).predict(new)
+    z = (plain - plain.mean(axis=0)) / plain.std(axis=0)
+    np.testing.assert_allclose(found, z * Y.std(axis=0) + Y.mean(axis=0), rtol=1e-2, atol=2e-2)
+    assert np.abs(fit.predict(new[:5], 'transductive') - found[:5]).max() > 0.1
+    with pytest.raises(DataError, match='at least two'):
+        fit.predict(new[:1], 'transductive')
+
+
+def test_constant_target_is_predicted_as_it_is():
+    X, Y, new = make_data()
+    Y[:, 4] = 6.5
+    for per_target in (False, True):
+        fit = Factorisation(X).fit(Y, alphas=ALPHAS, per_target=per_target)
+        assert np.isfinite(list(fit.tried.values())).all()
+        for renorm in ('inductive', 'transductive', 'none'):
+            np.testing.assert_allclose(fit.predict(new, renorm)[:, 4], 6.5, atol=1e-4)
+
+
+def test_one_factorisation_for_all_targets():
+    X, Y, _ = make_data()
+    machine = Factorisation(X)
+    both = machine.fit(Y, alphas=[30.0]).ridge
+    parts = [machine.fit(part, alphas=[30.0]).ridge for part in (Y[:, :10], Y[:, 10:])]
+    np.testing.assert_allclose(both.weights[:, :10], parts[0].weights, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(both.weights[:, 10:], parts[1].weights, rtol=1e-4, atol=1e-6)
+    assert parts[0].basis is parts[1].basis  # not kept twice
+
+
+def test_state_round_trip():
+    X, Y, new = make_data()
+    fit = Factorisation(X).fit(Y, alphas=ALPHAS)
+    again = WideRegression.from_state(fit.state())
+    np.testing.assert_array_equal(again.predict(new), fit.predict(new))
+    assert again.tried == fit.tried
+    assert PAPER_ALPHAS['vdvae'] == 50_000
+
+
+def test_errors():
+    X, Y, _ = make_data()
+    machine = Factorisation(X)
+    with pytest.raises(DataError, match=r'shape \(40, t\)'):
+        machine.fit(Y[:9], alphas=[1.0])
+    with pytest.raises(ArgumentsError, match='above 0'):
+        machine.fit(Y, alphas=[0.0])
+    bad = Y.copy()
+    bad[3, 12] = np.nan
+    with pytest.raises(DataError, match='columns 10 to 19'):
+        machine.fit(bad, alphas=[1.0], block=10)
+    with pytest.raises(DataError, match=r'weights must be of shape \(40, 23\)'):
+        machine.fit(Y, alphas=[1.0], weights=np.empty((3, 3), np.float32))
+    with pytest.raises(DataError, match='hold out every sample once'):
+        Factorisation(X, folds=[(np.arange(20), np.arange(20, 40))])
+    with pytest.raises(DataError, match='Predictors must be finite'):
+        Factorisation(X[:2])

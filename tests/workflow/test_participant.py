@@ -1,0 +1,86 @@
+"""What makes a cached step stale, and names of workflows."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bids_neurodecode.bids.records import ParticipantInput, RunInput
+from bids_neurodecode.config import build_config
+from bids_neurodecode.workflow.betas import onsets_in_series, repeats_over_runs, resolve_model
+from bids_neurodecode.workflow.participant import fingerprint, workflow_name
+from bids_neurodecode.workflow.run import Failure
+
+
+@pytest.fixture
+def person(tmp_path):
+    for name in ('bold', 'mask', 'events', 'confounds', 'a.png', 'betas', 'table', 'atlas'):
+        (tmp_path / name).write_text('content')
+    run = RunInput(
+        {'sub': '01', 'task': 'x', 'run': '1'},
+        *(tmp_path / name for name in ('bold', 'mask', 'events', 'confounds')),
+        2.0,
+        50,
+    )
+    return ParticipantInput(
+        '01', 'x', 'images', (run,), tmp_path, ('a.png',), tmp_path / 'betas', tmp_path / 'table'
+    )
+
+
+@pytest.mark.parametrize(
+    'name', ['bold', 'mask', 'events', 'confounds', 'a.png', 'betas', 'table', 'atlas']
+)
+def test_a_changed_file_changes_the_fingerprint(person, tmp_path, name):
+    config = build_config({'atlas': {'file': str(tmp_path / 'atlas')}})
+    before = fingerprint(person, config)
+    assert fingerprint(person, config) == before
+    state = (tmp_path / name).stat()
+    (tmp_path / name).write_text('another')
+    os.utime(tmp_path / name, ns=(state.st_atime_ns, state.st_mtime_ns + 1))
+    assert fingerprint(person, config) != before
+
+
+def test_a_change_behind_a_link_is_seen(person, tmp_path):
+    (tmp_path / 'a.png').rename(tmp_path / 'store')
+    (tmp_path / 'a.png').symlink_to(tmp_path / 'store')
+    before = fingerprint(person, build_config())
+    (tmp_path / 'store').write_text('something longer')
+    assert fingerprint(person, build_config()) != before
+
+
+@pytest.mark.parametrize('label', ['01', 'a+b', '+', 'ABC'])
+def test_failures_know_their_participant(label):
+    node = f'bids_neurodecode_wf.{workflow_name(label)}.betas'
+    assert Failure(node, 'reason', Path('crash')).participant == label
+
+
+def table(*runs):
+    rows = [(s, r, 4.0 * i) for r, run in enumerate(runs) for i, s in enumerate(run)]
+    return pd.DataFrame(rows, columns=['stimulus', 'run', 'onset'])
+
+
+def test_onsets_count_from_the_moment_of_the_first_volume(person):
+    run = person.runs[0]
+    onsets, warnings = onsets_in_series([run], table('abc'))
+    assert (onsets[0].tolist(), warnings) == ([0, 4, 8], ())
+    onsets, warnings = onsets_in_series([replace(run, start_time=1.0)], table('abc'))
+    assert onsets[0].tolist() == [0, 3, 7]
+    assert 'StartTime' in warnings[0]
+    assert '1 trial(s) start before' in warnings[1]
+
+
+def test_the_model_of_the_betas_follows_the_repeats():
+    settings = build_config().betas
+    shown = table('abcd', 'abcd')
+    everything = [np.ones(8, dtype=bool)]
+    assert resolve_model(settings, shown, everything) == ('D', ())
+    # a fold whose training trials repeat nothing over runs cannot choose anything
+    first_run = [np.arange(8) < 4]
+    model, notes = resolve_model(settings, shown, [*everything, *first_run])
+    assert model == 'B'
+    assert 'model B' in notes[0]
+    assert resolve_model(settings.model_copy(update={'model': 'C'}), shown, first_run)[0] == 'C'
+    assert not repeats_over_runs(table('abab', 'cdcd'))
