@@ -54,6 +54,7 @@ def check_before(arguments: Arguments, config: Config, inputs: DatasetInput) -> 
         One line: what, and the way out.
     """
     from bids_neurodecode.bids.provenance import check_links
+    from bids_neurodecode.models.weights import weights_path
     from bids_neurodecode.workflow.run import PluginSettings
 
     if arguments.use_plugin is not None:
@@ -62,6 +63,9 @@ def check_before(arguments: Arguments, config: Config, inputs: DatasetInput) -> 
         raise ArgumentsError(NO_DOT)
     if config.betas.engine == 'glmsingle' and importlib.util.find_spec('glmsingle') is None:
         raise ArgumentsError(NO_GLMSINGLE)
+    movie = config.movie
+    if movie.model == 'network' and movie.mode != 'encoder' and movie.perceptual == 'vgg16':
+        weights_path('vgg16', arguments.weights_dir)
     check_links(arguments.output_dir, inputs.bids_dir, inputs.derivatives)
     check_system(arguments, config, inputs)
 

@@ -9,6 +9,7 @@ pictures alone, so that it knows what those look like and nothing else. Guidance
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -182,7 +183,7 @@ class SmallRefiner:
         share = float(alpha_bar()[time])
         times = torch.full((len(pixels),), time, device=pixels.device)
         velocity: Tensor = self.network(pixels, times, context)
-        return share**0.5 * velocity + (1 - share) ** 0.5 * pixels
+        return math.sqrt(share) * velocity + math.sqrt(1 - share) * pixels
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
         """Return the arrays that :meth:`from_state` rebuilds the refiner from."""

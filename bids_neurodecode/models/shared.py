@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from bids_neurodecode.errors import ArgumentsError, DataError
 from bids_neurodecode.models.ridge import fit_ridge
+from bids_neurodecode.models.training import own_randomness, train
 from bids_neurodecode.models.trainingsettings import Training, TrainingSettings
 
 UNKNOWN_SUBJECT = 'The shared model has no layer for {name!r}. Participants: {names}.'
@@ -200,8 +201,6 @@ def train_shared(
     DataError
         If the samples do not fit the model.
     """
-    from bids_neurodecode.models.training import train
-
     for part in (pairs, validation or {}):
         _check(model, part)
     training = train(
@@ -243,7 +242,8 @@ def fine_tune(
         Its samples that choose the epoch.
     """
     if name not in model.names:
-        model.add(name, (targets if model.direction == 'encode' else inputs).shape[1])
+        with own_randomness(settings.seed):
+            model.add(name, (targets if model.direction == 'encode' else inputs).shape[1])
     own = set(model.layer(name).parameters())
     if whole:
         own |= set(model.head.parameters())

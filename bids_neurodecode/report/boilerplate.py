@@ -14,6 +14,7 @@ from importlib import resources
 from typing import TYPE_CHECKING
 
 from bids_neurodecode.errors import ReportError
+from bids_neurodecode.report.boilerplate_movie import film_models
 
 if TYPE_CHECKING:
     from bids_neurodecode.bids.records import Paradigm
@@ -147,7 +148,8 @@ def methods(
         paragraphs += [_series(config), _film_voxels(config)]
     statistics = _film_statistics(config) if paradigm == 'movie' else _statistics(config)
     model = _film_model(config) if paradigm == 'movie' else _model(config, recipe)
-    paragraphs += [model, statistics, _software(versions or {})]
+    others = film_models(config) if paradigm == 'movie' else ()
+    paragraphs += [model, *others, statistics, _software(versions or {})]
     return tuple(paragraphs)
 
 

@@ -107,6 +107,23 @@ MAPS: dict[str, MapSpec] = {
         symmetric=True,
         glass=True,
     ),
+    'network_r': MapSpec(
+        'Prediction accuracy of the movie network',
+        'Pearson r',
+        'Correlation of predicted and measured responses on held-out data; 0 where the network '
+        'takes no voxel. Chance is 0.',
+        'RdBu_r',
+        symmetric=True,
+        glass=True,
+    ),
+    'saliency': MapSpec(
+        'Saliency for the reconstruction',
+        'saliency (arbitrary)',
+        'How strongly reconstructed frames depend on each voxel (slope of the structural '
+        'similarity, summed over held-out volumes). It says what the decoder uses, not what the '
+        'brain needs; 0 where the network takes no voxel.',
+        'magma',
+    ),
     'isc': MapSpec(
         'Intersubject correlation',
         'Pearson r',

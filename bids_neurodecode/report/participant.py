@@ -36,6 +36,7 @@ from bids_neurodecode.report.section_data import (
     motion_section,
     used_section,
 )
+from bids_neurodecode.report.section_film import film_section
 from bids_neurodecode.report.section_scores import decoded_section, scores_section
 from bids_neurodecode.report.section_signal import signal_section
 
@@ -83,6 +84,7 @@ def _page(reader: Reader) -> Page:
         Section('signal', 'Signal', signal_section(results, reader.name)),
         Section('denoising', 'Denoising and regularisation', denoising_section(reader)),
         Section('scores', 'Scores', scores_section(reader)),
+        Section('network', 'Movie network', film_section(reader)),
         Section('decoded', 'Decoded', decoded_section(reader)),
         Section('warnings', 'Warnings', _warnings(reader)),
         Section('methods', 'Methods', _methods(reader)),

@@ -49,8 +49,9 @@ EXCLUDED = (
     'above {threshold:g}.'
 )
 WIDENED = (
-    'Each pair of folds predicts one another: permuted scores were widened by the root of 2 before '
-    'p values were taken, and medians over voxels were not tested. One hold-out needs neither.'
+    'Each pair of folds predicts one another: permuted scores were widened by the root of 2 '
+    'before p values were taken, and medians over voxels were not tested. One hold-out needs '
+    'neither.'
 )
 
 SHUFFLED = 'baseline-shuffled'

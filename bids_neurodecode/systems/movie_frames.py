@@ -31,6 +31,7 @@ def judge_frames(
     decoded: Float32Array,
     mean_frame: Float32Array,
     *,
+    showings: npt.ArrayLike,
     through: Float32Array | None = None,
     protocol: str,
     min_lag: int,
@@ -45,6 +46,8 @@ def judge_frames(
         Shape (n_frames, height, width, 3), in [0, 1]; ``decoded`` from measured responses.
     mean_frame
         Mean of the training frames, (height, width, 3): what a decoder without information does.
+    showings
+        A label a frame: the null shifts each showing by itself.
     through
         Frames decoded from the encoder's own predictions. They never saw a brain: the film went
         in, and the score says what passes through the voxels of the model.
@@ -68,7 +71,7 @@ def judge_frames(
         confidence=evaluation.confidence,
     )
     n_shifts = min(MOST_SHIFTS, evaluation.n_permutations)
-    observed, null = shifted_similarity(truth, decoded, min_lag, n_shifts)
+    observed, null = shifted_similarity(truth, decoded, showings, min_lag, n_shifts)
     row = partial(_row, protocol=protocol, n=len(truth))
     tested: dict[str, Any] = {}
     if null.size:
@@ -85,24 +88,43 @@ def judge_frames(
 
 
 def shifted_similarity(
-    truth: Float32Array, decoded: Float32Array, min_lag: int, n_shifts: int
+    truth: Float32Array,
+    decoded: Float32Array,
+    showings: npt.ArrayLike,
+    min_lag: int,
+    n_shifts: int,
 ) -> tuple[float, FloatArray]:
-    """Compare frames with those decoded at other times.
+    """Compare frames with those decoded at other times of the same showing.
+
+    Parameters
+    ----------
+    showings
+        A label a frame.
+    min_lag
+        Circular shifts go by at least this many samples (half of a showing that is too short).
+    n_shifts
+        How many shifts, evenly from the shortest to the longest of each showing.
 
     Returns
     -------
     float
         Mean similarity over the frames that the null looks at.
     numpy.ndarray
-        The same under each circular shift, (n,); fewer than asked for where there are not as many.
+        The same under each shift, (n,); fewer than asked for where there are not as many.
     """
-    n = len(truth)
+    labels, n = np.asarray(showings), len(truth)
     looked = np.unique(np.linspace(0, n - 1, min(n, MOST_FRAMES)).round().astype(int))
-    shifts = np.arange(min_lag, n - min_lag + 1)
-    if len(shifts) > n_shifts:
-        shifts = shifts[np.linspace(0, len(shifts) - 1, n_shifts).round().astype(int)]
+    parts = [np.flatnonzero(labels == label) for label in dict.fromkeys(labels.tolist())]
+    most = max(len(rows) for rows in parts) - 2 * min_lag + 1
     observed = float(frame_ssim(truth[looked], decoded[looked]).mean())
-    null = [frame_ssim(truth[looked], decoded[(looked + shift) % n]).mean() for shift in shifts]
+    null = []
+    for place in np.linspace(0, 1, max(0, min(n_shifts, most))):
+        other = np.arange(n)
+        for rows in parts:
+            lag = min(min_lag, len(rows) // 2)
+            lag += round(place * max(0, len(rows) - 2 * lag))
+            other[rows] = np.roll(rows, -lag)
+        null.append(frame_ssim(truth[looked], decoded[other[looked]]).mean())
     return observed, np.asarray(null, dtype=np.float64)
 
 

@@ -17,7 +17,13 @@ from bids_neurodecode.explain.saliency import voxel_saliency
 from bids_neurodecode.samples import Fold, Split, split_in_time
 from bids_neurodecode.settings_movie import MovieSettings
 from bids_neurodecode.systems.movie_frames import judge_frames
-from bids_neurodecode.systems.movie_judging import MIN_LAG_SECONDS, Judged, judge_responses
+from bids_neurodecode.systems.movie_judging import (
+    MIN_LAG_SECONDS,
+    TOO_SHORT,
+    Judged,
+    judge_responses,
+    showings_of,
+)
 from bids_neurodecode.systems.movie_network import MovieNetwork, fit_movie
 from bids_neurodecode.systems.movie_scores import target_frames
 from bids_neurodecode.systems.movie_setup import (
@@ -148,6 +154,7 @@ def study_network(
     """
     found = _Folds()
     measured = np.asarray(np.isfinite(data.aligned.values).all(axis=1))
+    _check_lengths(data, split, measured, config)
     saliency = np.zeros(data.aligned.values.shape[1])
     for number, fold in enumerate(split):
         train, validation, test = _parts(data, fold, measured, number, config)
@@ -173,6 +180,20 @@ def study_network(
                 network.decoder, network.standardizer.apply(seen), found.truth[-1]
             )
     return _gather(found, data, split, config, saliency, rng)
+
+
+def _check_lengths(
+    data: FilmData, split: Split, measured: npt.NDArray[np.bool_], config: Config
+) -> None:
+    """Refuse held-out parts that cannot be judged, before anything is trained."""
+    held = np.unique(np.concatenate([fold.test for fold in split]))
+    _, counts = np.unique(
+        showings_of(data.aligned.table.iloc[held[measured[held]]]), return_counts=True
+    )
+    lag = max(1, round(MIN_LAG_SECONDS / data.repetition_time))
+    shortest = int(counts.min(initial=len(measured)))
+    if config.movie.mode != 'decoder' and (not counts.size or shortest < 2 * lag):
+        raise DataError(TOO_SHORT.format(n=shortest, need=2 * lag, lag=lag))
 
 
 def _parts(
@@ -296,6 +317,7 @@ def _reconstruction(
         truth,
         decoded,
         np.mean(found.mean_frames, axis=0),
+        showings=showings_of(data.aligned.table.iloc[np.concatenate(found.rows)[order]]),
         through=np.concatenate(found.through)[order] if found.through else None,
         protocol=split.protocol,
         min_lag=max(1, round(MIN_LAG_SECONDS / data.repetition_time)),

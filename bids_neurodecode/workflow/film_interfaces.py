@@ -83,7 +83,7 @@ class AlignFilmsOutput(TraitedSpec):
     responses = File(exists=True, desc='.npy, samples x voxels on the clock of the films')
     aligned = OutputMultiPath(File(exists=True), desc='.npy a showing, the delay taken out')
     showings = File(exists=True, desc='run, film and length of each of them')
-    valid = File(exists=True, desc='.npy, which samples have data once the delay is taken out')
+    valid = File(exists=True, desc='.npy, which samples aligned holds')
 
 
 class AlignFilms(Stage):
@@ -118,6 +118,7 @@ class AlignFilms(Stage):
                 # only the end has no data; volumes that were censored stay, as NaN
                 length = int(np.flatnonzero(delayed.valid).max(initial=-1)) + 1
                 np.save(file, delayed.values[:length])
+                valid[rows.index[:length]] = True
                 aligned.append(file)
                 showings.append({'run': number, 'film': film, 'n_samples': length})
         responses.flush()

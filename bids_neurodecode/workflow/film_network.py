@@ -27,14 +27,19 @@ from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.config import Config
 from bids_neurodecode.samples import Responses, Samples, VoxelMask
 from bids_neurodecode.workflow.files import read_json, read_split, read_table, save_json, save_map
+from bids_neurodecode.workflow.film_training import TRACEBACK
 from bids_neurodecode.workflow.nodes import RunSettings, node
 from bids_neurodecode.workflow.resources import DataSize
 from bids_neurodecode.workflow.stage import Stage
 
-DIED = (
-    'The training of the movie network of sub-{label} ended with status {status}. Most often the '
-    'memory was too small: choose movie.design = "small" or fewer voxels (movie.max_voxels). '
+KILLED = (
+    'The training of the movie network of sub-{label} was killed (signal {signal}), most often '
+    'for want of memory: choose movie.design = "small" or fewer voxels (movie.max_voxels). '
     'The same command goes on from the last checkpoint.'
+)
+BROKEN = (
+    'The training of the movie network of sub-{label} failed with an error of the program '
+    '(status {status}); its traceback is in {file}.'
 )
 
 
@@ -244,8 +249,11 @@ def run_training(folder: Path, label: str) -> None:
     if (folder / 'error.json').exists():
         error = read_json(folder / 'error.json')
         raise getattr(errors, error['kind'])(error['message'])
+    if done.returncode < 0:
+        raise errors.ResourceError(KILLED.format(label=label, signal=-done.returncode))
     if done.returncode != 0 or not (folder / 'result.json').is_file():
-        raise errors.ResourceError(DIED.format(label=label, status=done.returncode))
+        file = folder / TRACEBACK
+        raise RuntimeError(BROKEN.format(label=label, status=done.returncode, file=file))
 
 
 def connect_network(

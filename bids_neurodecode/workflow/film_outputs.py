@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,8 @@ from bids_neurodecode.workflow.reports import results_path
 from bids_neurodecode.workflow.stage import Stage
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from bids_neurodecode.report.results import ParticipantResults
 
 
@@ -75,6 +78,8 @@ class WriteFilms(Stage):
         writer = ProductWriter.for_participant(participant, output_dir)
         self._write_aligned(writer, participant)
         record = self._record(participant, run, writer)
+        if isdefined(self.inputs.network):
+            record = self._with_network(record, participant, writer)
         target = results_path(output_dir, participant.label, participant.task)
         write_text(target, record.to_json())
         writer.finish()
@@ -133,7 +138,7 @@ class WriteFilms(Stage):
             runs=run_results(participant, dict(enumerate(n_films))),
             derivatives=tuple(run['derivatives']),
             notes=(*run['notes'], sentence(plan['why'])),
-            warnings=tuple(info['warnings']),
+            warnings=(*info['warnings'], *self._banded_warnings()),
             space=writer.space,
             in_mni=(writer.space or '').startswith('MNI152'),
             split=r.SplitResults(
@@ -148,6 +153,52 @@ class WriteFilms(Stage):
             config=log / run['run_id'] / 'config.toml',
             versions=software_versions(),
         )
+
+    def _banded_warnings(self) -> list[str]:
+        if not isdefined(self.inputs.banded_info):
+            return []
+        return list(read_json(Path(self.inputs.banded_info))['warnings'])
+
+    def _with_network(
+        self, record: ParticipantResults, participant: ParticipantInput, writer: ProductWriter
+    ) -> ParticipantResults:
+        """Write what the movie network made and add it to the record."""
+        from bids_neurodecode.report.results import NullResults
+        from bids_neurodecode.workflow.film_network_outputs import write_network
+
+        inputs = self.inputs
+        result = Path(inputs.network)
+        network, maps, metrics = write_network(
+            writer,
+            participant,
+            Config.model_validate_json(inputs.settings),
+            read_table(Path(inputs.trials)),
+            result,
+            self._linear_metrics(),
+        )
+        info, null = read_json(result), record.null
+        if info['encoder'] and null is not None:
+            copy_file(result.with_name('null.npy'), null.values)
+            null = NullResults(null.values, info['observed'], info['null_metric'])
+        notes = read_json(Path(inputs.film_stores))['notes']
+        return replace(
+            record,
+            network=network,
+            maps={**record.maps, **maps},
+            metrics=metrics,
+            null=null,
+            notes=(*record.notes, *notes),
+            warnings=(*record.warnings, *info['warnings']),
+        )
+
+    def _linear_metrics(self) -> pd.DataFrame:
+        """Return the scores of the linear models: ridge, its null and, if fitted, banded ridge."""
+        import pandas as pd
+
+        tables = [pd.read_csv(self.inputs.metrics, sep='\t')]
+        if isdefined(self.inputs.banded_metrics):
+            tables.append(pd.read_csv(self.inputs.banded_metrics, sep='\t'))
+        return pd.concat(tables, ignore_index=True)
 
     def _write_maps(
         self, writer: ProductWriter, participant: ParticipantInput, config: Config
@@ -200,7 +251,7 @@ class WriteFilms(Stage):
         writer.text('model_config', config.to_toml(), desc='linear')
         description = Path(inputs.metrics).with_suffix('.json')
         writer.copy('metrics', description, desc='linear', extension='.json')
-        return writer.copy('metrics', Path(inputs.metrics), desc='linear')
+        return writer.table('metrics', self._linear_metrics(), more={'desc': 'linear'})
 
 
 def predicted_mask(mask: Path, model: Path) -> VoxelMask:

@@ -12,8 +12,10 @@ import logging
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
     from bids_neurodecode.systems.movie_setup import Chunks, FilmData
     from bids_neurodecode.systems.movie_study import NetworkStudy
 
+TRACEBACK = 'traceback.txt'
+"""Where an error of the program is written, in the folder of the job."""
 ALPHA = 0.05
 SAY_EVERY = 15.0
 """Seconds between two lines of progress."""
@@ -243,5 +247,13 @@ def _say(who: str, fold: int, n_folds: int) -> Callable[[int, int], None]:
     return listen
 
 
+def _keep_traceback(
+    kind: type[BaseException], error: BaseException, where: TracebackType | None
+) -> None:
+    lines = traceback.format_exception(kind, error, where)
+    Path(sys.argv[1], TRACEBACK).write_text(''.join(lines), encoding='utf-8')
+
+
 if __name__ == '__main__':
+    sys.excepthook = _keep_traceback
     sys.exit(main(Path(sys.argv[1])))

@@ -12,6 +12,7 @@ from bids_neurodecode.workflow.film_interfaces import (
     FilmFeatures,
     PlanFilms,
 )
+from bids_neurodecode.workflow.film_network import connect_network
 from bids_neurodecode.workflow.film_outputs import WriteFilms
 from bids_neurodecode.workflow.interfaces import Quality
 from bids_neurodecode.workflow.nodes import RunSettings, node, settings_of
@@ -86,4 +87,13 @@ def connect_films(
         ]
     )
     connect_atlas(workflow, participant, run, size, quality=quality, use=encode, outputs=outputs)
+    nodes = {
+        'plan': plan,
+        'quality': quality,
+        'align': align,
+        'features': features,
+        'encode': encode,
+        'outputs': outputs,
+    }
+    connect_network(workflow, participant, run, size, nodes)
     return outputs

@@ -6,7 +6,8 @@ from sklearn.linear_model import Ridge
 from sklearn.model_selection import GroupKFold, KFold, cross_val_predict
 
 from bids_neurodecode.errors import ArgumentsError, DataError
-from bids_neurodecode.models.dual import PAPER_ALPHAS, Factorisation, WideRegression
+from bids_neurodecode.models.dual import PAPER_ALPHAS, Factorisation
+from bids_neurodecode.models.wide import WideRegression
 
 ALPHAS = (1.0, 30.0, 1000.0)
 

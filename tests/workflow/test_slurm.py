@@ -120,16 +120,21 @@ def test_killed_for_its_memory(dataset, reference, tmp_path):
 
 
 def test_out_of_time(dataset, reference, tmp_path):
-    """The shortest limit of Slurm is a minute: the task waits before it starts to work."""
+    """The shortest limit of Slurm is a minute: more permutations than a minute allows."""
     out, work = tmp_path / 'out', tmp_path / 'work'
-    script = array_script(dataset, out, work)
-    short = script.replace('--time=10', '--time=1').replace('\nexec ', '\nsleep 45\nexec ')
-    code, logs = submit(short, tmp_path)
-    assert code != 0
+    settings = tmp_path / 'long.toml'
+    settings.write_text(
+        'schema_version = 1\n[evaluation]\nn_permutations = 5000000\n', encoding='utf-8'
+    )
+    script = array_script(dataset, out, work, f'--options=--config-file {settings}')
+    code, logs = submit(script.replace('--time=10', '--time=1'), tmp_path)
+    assert code != 0, logs
     assert all('DUE TO TIME LIMIT' in log for log in logs), logs
+    assert all('interrupted: what is done is kept' in log for log in logs), logs
     assert not any('Traceback' in log for log in logs), logs
-    code, logs = submit(script, tmp_path)
+    code, logs = submit(array_script(dataset, out, work), tmp_path)
     assert code == 0, logs
+    assert all('betas: reused' in log for log in logs), logs
     same(reference, out)
 
 

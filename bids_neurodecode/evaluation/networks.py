@@ -1,0 +1,306 @@
+"""Pictures compared by what networks see in them, under the protocols of published tables.
+
+Networks are handed in. Where one is missing its metrics are missing; what may take their place is
+a stand-in, whose scores bear the stand-in's own name and compare with no published number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from bids_neurodecode.errors import DataError
+from bids_neurodecode.evaluation.identification import outcomes_2way
+from bids_neurodecode.evaluation.images import pixcorr, ssim_2d, ssim_columnwise_legacy
+from bids_neurodecode.evaluation.protocols import NetworkMetric, PictureProtocol
+
+BAD_PICTURES = (
+    'Truth and reconstruction must be uint8 pictures (n, h, w, 3), as many of the one as of the '
+    'other and at least two: {truth} and {found}.'
+)
+BAD_FEATURES = 'The network {name!r} gave features of shape {found} for {n} pictures.'
+OTHER_COUNT = (
+    'Protocol {name} is defined on {expected} test pictures and these scores are on {n}: do not '
+    'put them beside published ones.'
+)
+NO_NETWORK = 'No weights of {network}: {metrics} are not computed.'
+STANDS_IN = (
+    '{name} stands in for networks without weights; its scores compare with no published number.'
+)
+
+STAND_IN = 'gabor-standin'
+
+Images = npt.NDArray[np.uint8]
+Float32Array = npt.NDArray[np.float32]
+FloatArray = npt.NDArray[np.float64]
+PictureFeatures = Callable[[Images], npt.NDArray[np.floating[Any]]]
+
+_COLUMNS_AT_ONCE = 16384
+
+
+class FeatureNetwork(Protocol):
+    """A frozen network that gives features at its layers."""
+
+    def __call__(self, pixels: Float32Array, layers: Sequence[str], /) -> Mapping[str, Any]:
+        """Turn standardised pixels (n, 3, size, size) into features (n, ...) of each layer."""
+
+
+@dataclass(frozen=True, eq=False)
+class PictureScore:
+    """One metric over all pictures.
+
+    Parameters
+    ----------
+    metric
+        Its name; of a stand-in, with the stand-in's name in it.
+    values
+        One a picture, (n,); the score is their mean.
+    chance
+        What a reconstruction without information scores; None if that is not known.
+    """
+
+    metric: str
+    values: FloatArray
+    chance: float | None = None
+
+    @property
+    def value(self) -> float:
+        """The score."""
+        return float(self.values.mean())
+
+
+@dataclass(frozen=True, eq=False)
+class PictureScores:
+    """All metrics of a protocol, and what a reader should know of them."""
+
+    protocol: str
+    scores: tuple[PictureScore, ...]
+    notes: tuple[str, ...]
+
+
+def score_pictures(
+    truth: Images,
+    reconstruction: Images,
+    protocol: PictureProtocol,
+    networks: Mapping[str, FeatureNetwork],
+    *,
+    stand_in: PictureFeatures | None = None,
+    batch_size: int = 32,
+    progress: Callable[[int, int], None] | None = None,
+) -> PictureScores:
+    """Compare reconstructions with what was seen.
+
+    Parameters
+    ----------
+    truth, reconstruction
+        Shape (n, h, w, 3), uint8; the two may differ in size.
+    protocol
+        See :mod:`bids_neurodecode.evaluation.protocols`.
+    networks
+        Those that there are, by the names of the protocol's metrics.
+    stand_in
+        Features of pictures without weights, (n, h, w, 3) to (n, n_features): scored under the
+        name ``gabor-standin`` where a network is missing.
+    batch_size
+        Pictures that a network is given at once.
+    progress
+        Called with (network passes done, all passes).
+
+    Raises
+    ------
+    DataError
+        For pictures that do not match, or features that are not one a picture.
+    """
+    _check_pictures(truth, reconstruction)
+    scores = pixel_scores(truth, reconstruction, protocol)
+    groups: dict[tuple[str, int], list[NetworkMetric]] = {}
+    for metric in protocol.metrics:
+        groups.setdefault((metric.network, metric.size), []).append(metric)
+    present = {key: metrics for key, metrics in groups.items() if key[0] in networks}
+    for done, ((name, _), metrics) in enumerate(present.items()):
+        scores += _by_network(truth, reconstruction, protocol, networks[name], metrics, batch_size)
+        if progress is not None:
+            progress(done + 1, len(present))
+    missing = [metrics for key, metrics in groups.items() if key not in present]
+    notes = [
+        NO_NETWORK.format(network=m[0].network, metrics=', '.join(x.metric for x in m))
+        for m in missing
+    ]
+    if missing and stand_in is not None:
+        scores += _by_stand_in(truth, reconstruction, protocol, stand_in)
+        notes.append(STANDS_IN.format(name=STAND_IN))
+    if len(truth) != protocol.n_pictures:
+        told = {'name': protocol.name, 'expected': protocol.n_pictures, 'n': len(truth)}
+        notes.append(OTHER_COUNT.format(**told))
+    return PictureScores(protocol.name, tuple(scores), tuple(notes))
+
+
+def pixel_scores(
+    truth: Images, reconstruction: Images, protocol: PictureProtocol
+) -> list[PictureScore]:
+    """Compare pixels: correlation, and the protocol's structural similarities."""
+    similarities = {'ssim_2d': ssim_2d, 'ssim_columnwise_legacy': ssim_columnwise_legacy}
+    values: dict[str, list[FloatArray]] = {}
+    for rows in _batches(len(truth), 64):
+        a, b = (
+            _resize(_first(images[rows], protocol), protocol.pixel_size, protocol)
+            for images in (truth, reconstruction)
+        )
+        values.setdefault('pixcorr', []).append(pixcorr(a, b))
+        for name in protocol.ssim:
+            values.setdefault(name, []).append(similarities[name](a, b))
+    chances = {'pixcorr': 0.0}
+    return [
+        PictureScore(name, np.concatenate(parts), chances.get(name))
+        for name, parts in values.items()
+    ]
+
+
+def network_pixels(
+    images: Images, metric: NetworkMetric, protocol: PictureProtocol
+) -> Float32Array:
+    """Turn pictures into what a network is given, (n, 3, size, size)."""
+    sized = _resize(_first(images, protocol), metric.size, protocol, method='bilinear')
+    mean, std = (np.asarray(values, dtype=np.float32) for values in metric.scaling)
+    return np.ascontiguousarray(((sized - mean) / std).transpose(0, 3, 1, 2))
+
+
+def feature_scores(
+    truth: npt.NDArray[np.floating[Any]],
+    reconstruction: npt.NDArray[np.floating[Any]],
+    kind: Literal['2way', 'distance'],
+) -> FloatArray:
+    """Compare features (n, n_features) of truth and reconstruction, one value a picture.
+
+    ``2way``: the share of other pictures whose truth correlates less with the reconstruction
+    than its own does (ties half). ``distance``: one minus the correlation with its own.
+    """
+    if kind == 'distance':
+        return 1 - np.diagonal(correlations(reconstruction, truth))
+    return np.diagonal(outcomes_2way(correlations(reconstruction, truth))).copy()
+
+
+def correlations(a: npt.NDArray[np.floating[Any]], b: npt.NDArray[np.floating[Any]]) -> FloatArray:
+    """Correlate each row of (n, d) with each row of (m, d): (n, m); 0 where a row is constant.
+
+    Features of all pictures may be large, so columns are taken in blocks.
+    """
+    means = [x.mean(axis=1, dtype=np.float64, keepdims=True) for x in (a, b)]
+    products = np.zeros((len(a), len(b)))
+    squares = np.zeros(len(a)), np.zeros(len(b))
+    for first in range(0, a.shape[1], _COLUMNS_AT_ONCE):
+        columns = slice(first, first + _COLUMNS_AT_ONCE)
+        parts = [x[:, columns] - mean for x, mean in zip((a, b), means, strict=True)]
+        products += parts[0] @ parts[1].T
+        for k, part in enumerate(parts):
+            squares[k][:] += (part**2).sum(axis=1)
+    norms = []
+    for square, mean in zip(squares, means, strict=True):
+        # what centring leaves of a constant row is rounding noise
+        noise = 1e-20 * a.shape[1] * mean[:, 0] ** 2
+        norms.append(np.where(square <= noise, np.inf, np.sqrt(square)))
+    # equal candidates must tie, whatever the order in which a library sums
+    return np.round(products / np.outer(*norms), 12)
+
+
+def _by_network(
+    truth: Images,
+    reconstruction: Images,
+    protocol: PictureProtocol,
+    network: FeatureNetwork,
+    metrics: Sequence[NetworkMetric],
+    batch_size: int,
+) -> list[PictureScore]:
+    layers = [metric.layer for metric in metrics]
+    features: list[dict[str, Float32Array]] = []
+    for images in (truth, reconstruction):
+        parts: dict[str, list[Float32Array]] = {layer: [] for layer in layers}
+        for rows in _batches(len(images), batch_size):
+            pixels = network_pixels(images[rows], metrics[0], protocol)
+            for layer, values in network(pixels, layers).items():
+                flat = np.asarray(values, dtype=np.float32)
+                if len(flat) != len(pixels):
+                    name = metrics[0].network
+                    raise DataError(
+                        BAD_FEATURES.format(name=name, found=flat.shape, n=len(pixels))
+                    )
+                parts[layer].append(flat.reshape(len(flat), -1))
+        features.append({layer: np.concatenate(blocks) for layer, blocks in parts.items()})
+    return [_score(m.metric, features[0][m.layer], features[1][m.layer], m.kind) for m in metrics]
+
+
+def _by_stand_in(
+    truth: Images, reconstruction: Images, protocol: PictureProtocol, stand_in: PictureFeatures
+) -> list[PictureScore]:
+    features = []
+    for images in (truth, reconstruction):
+        sized = _resize(_first(images, protocol), 224, protocol, method='bilinear')
+        values = np.asarray(stand_in(np.round(sized * 255).astype(np.uint8)))
+        if values.ndim != 2 or len(values) != len(images):
+            raise DataError(BAD_FEATURES.format(name=STAND_IN, found=values.shape, n=len(images)))
+        features.append(values)
+    kinds: tuple[Literal['2way', 'distance'], ...] = ('2way', 'distance')
+    return [_score(f'{STAND_IN}_{kind}', features[0], features[1], kind) for kind in kinds]
+
+
+def _score(
+    metric: str,
+    truth: npt.NDArray[np.floating[Any]],
+    reconstruction: npt.NDArray[np.floating[Any]],
+    kind: Literal['2way', 'distance'],
+) -> PictureScore:
+    values = feature_scores(truth, reconstruction, kind)
+    return PictureScore(metric, values, 0.5 if kind == '2way' else None)
+
+
+def _first(images: Images, protocol: PictureProtocol) -> Float32Array | Images:
+    if protocol.first_size is None:
+        return images
+    return _resize(images, protocol.first_size, protocol, method='bilinear')
+
+
+def _resize(
+    images: npt.NDArray[Any],
+    size: int,
+    protocol: PictureProtocol,
+    method: Literal['bilinear', 'bicubic'] | None = None,
+) -> Float32Array:
+    """Resize to squares, without aliasing; (n, size, size, 3) in [0, 1]."""
+    method = method or protocol.pixel_method
+    if protocol.exact:
+        return _resize_exactly(images, size, method)
+    from PIL import Image
+
+    how = Image.Resampling[method.upper()]
+    sized = [np.asarray(Image.fromarray(x).resize((size, size), how)) for x in images]
+    return np.stack(sized).astype(np.float32) / np.float32(255)
+
+
+def _resize_exactly(images: npt.NDArray[Any], size: int, method: str) -> Float32Array:
+    import torch
+    from torch.nn.functional import interpolate
+
+    values = images.astype(np.float32)
+    if images.dtype == np.uint8:
+        values /= np.float32(255)
+    tensor = torch.from_numpy(values).permute(0, 3, 1, 2)
+    sized = interpolate(tensor, (size, size), mode=method, antialias=True, align_corners=False)
+    array: Float32Array = sized.clamp(0, 1).permute(0, 2, 3, 1).contiguous().numpy()
+    return array
+
+
+def _batches(n: int, size: int) -> list[slice]:
+    return [slice(first, first + size) for first in range(0, n, size)]
+
+
+def _check_pictures(truth: Images, reconstruction: Images) -> None:
+    def fine(images: npt.NDArray[Any]) -> bool:
+        return images.ndim == 4 and images.shape[-1] == 3 and images.dtype == np.uint8
+
+    if not (fine(truth) and fine(reconstruction) and 2 <= len(truth) == len(reconstruction)):
+        told = [f'{images.dtype} {images.shape}' for images in (truth, reconstruction)]
+        raise DataError(BAD_PICTURES.format(truth=told[0], found=told[1]))

@@ -1,0 +1,137 @@
+"""Under which protocol pictures are compared: sizes, interpolation, networks and their layers.
+
+``bd-982``: Brain-Diffuser (Ozcelik & VanRullen 2023, Sci Rep 13:15666); ``me2-1000``: MindEye2
+(Scotti et al. 2024, arXiv 2403.11207). They differ in all of these, and so do scores, so that the
+protocol's name belongs to every result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from bids_neurodecode.errors import ArgumentsError
+
+UNKNOWN_PROTOCOL = 'No protocol of pictures is called {name!r}. There are: {names}.'
+
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+"""Means and deviations of the networks trained on ImageNet."""
+CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
+"""Means and deviations of CLIP."""
+
+
+@dataclass(frozen=True)
+class NetworkMetric:
+    """One metric of a protocol.
+
+    Parameters
+    ----------
+    metric
+        Its name in the metrics table.
+    network, layer
+        Whose features.
+    kind
+        2-way identification, or the mean correlation distance.
+    size
+        Pixels a side that the network is given.
+    scaling
+        Means and deviations of the colours.
+    """
+
+    metric: str
+    network: str
+    layer: str
+    kind: Literal['2way', 'distance']
+    size: int
+    scaling: tuple[tuple[float, ...], tuple[float, ...]] = IMAGENET
+
+
+@dataclass(frozen=True)
+class PictureProtocol:
+    """How pictures are brought to size and compared.
+
+    Parameters
+    ----------
+    name
+        What results are called by.
+    n_pictures
+        Test pictures that published tables are over.
+    first_size
+        Pixels a side that all pictures are brought to first; None: as they are.
+    pixel_size
+        Pixels a side for pixel metrics.
+    pixel_method
+        Interpolation for pixel metrics.
+    exact
+        Interpolation in floating point (as on tensors), or to 8 bits (as on picture files).
+    ssim
+        Which structural similarities are told; the first is the one of the published tables.
+    metrics
+        Those of networks.
+    """
+
+    name: str
+    n_pictures: int
+    first_size: int | None
+    pixel_size: int
+    pixel_method: Literal['bilinear', 'bicubic']
+    exact: bool
+    ssim: tuple[str, ...]
+    metrics: tuple[NetworkMetric, ...]
+
+
+def _metrics(sizes: Mapping[str, int], efficientnet: str) -> tuple[NetworkMetric, ...]:
+    alexnet, inception = sizes['alexnet'], sizes['inception']
+    return (
+        # torchvision's layers 4 and 11: after the second and the fifth rectification
+        NetworkMetric('alexnet2_2way', 'alexnet', 'features.4', '2way', alexnet),
+        NetworkMetric('alexnet5_2way', 'alexnet', 'features.11', '2way', alexnet),
+        NetworkMetric('inception_2way', 'inception-v3', 'avgpool', '2way', inception),
+        NetworkMetric('clip_2way', 'clip-vit-l14', 'image_embeds', '2way', 224, CLIP),
+        NetworkMetric(
+            'efficientnet_distance', efficientnet, 'avgpool', 'distance', sizes['efficientnet']
+        ),
+        NetworkMetric('swav_distance', 'swav-resnet50', 'avgpool', 'distance', 224),
+    )
+
+
+PROTOCOLS: Mapping[str, PictureProtocol] = {
+    'bd-982': PictureProtocol(
+        name='bd-982',
+        n_pictures=982,
+        first_size=None,
+        pixel_size=425,
+        pixel_method='bicubic',
+        exact=False,
+        ssim=('ssim_columnwise_legacy', 'ssim_2d'),
+        metrics=_metrics(
+            {'alexnet': 224, 'inception': 224, 'efficientnet': 224}, 'efficientnet-b1-v1'
+        ),
+    ),
+    'me2-1000': PictureProtocol(
+        name='me2-1000',
+        n_pictures=1000,
+        first_size=256,
+        pixel_size=425,
+        pixel_method='bilinear',
+        exact=True,
+        ssim=('ssim_2d',),
+        metrics=_metrics(
+            {'alexnet': 256, 'inception': 342, 'efficientnet': 255}, 'efficientnet-b1-v2'
+        ),
+    ),
+}
+
+
+def get_protocol(name: str) -> PictureProtocol:
+    """Return a protocol by its name.
+
+    Raises
+    ------
+    ArgumentsError
+        If there is none.
+    """
+    if name not in PROTOCOLS:
+        raise ArgumentsError(UNKNOWN_PROTOCOL.format(name=name, names=', '.join(PROTOCOLS)))
+    return PROTOCOLS[name]

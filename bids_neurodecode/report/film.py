@@ -1,0 +1,130 @@
+"""Film reportlets: how the network learned, what it reconstructs, and what it gains on ridge."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bids_neurodecode.report.style import (
+    BLUE,
+    GREY,
+    ORANGE,
+    PALETTE,
+    RED,
+    new_figure,
+    plain,
+    shorten,
+    styled,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+TERMS = {
+    'loss': 'loss',
+    'voxel_cosine': 'cosine distance of responses',
+    'voxel_mse': 'squared error of responses',
+    'ssim': 'structural similarity of frames',
+    'perceptual': 'perceptual distance of frames',
+    'tv': 'total variation of frames',
+}
+"""Which terms of the loss are drawn, and their names."""
+
+
+@styled
+def plot_curves(curves: pd.DataFrame) -> Figure:
+    """Draw the loss and its terms by epoch, a panel a term; training and validation.
+
+    Parameters
+    ----------
+    curves
+        Columns ``fold``, ``epoch``, ``part`` (training or validation), ``loss`` and its terms.
+    """
+    terms = [name for name in TERMS if name in curves.columns and curves[name].notna().any()]
+    n_columns = min(3, len(terms))
+    n_rows = -(-len(terms) // n_columns)
+    figure = new_figure(2.2 * n_rows + 0.4)
+    axes = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
+    styles = {'training': (GREY, '--'), 'validation': (BLUE, '-')}
+    many = curves['epoch'].nunique() > 1
+    for axis, name in zip(axes, terms, strict=False):
+        for (fold, part), rows in curves.groupby(['fold', 'part'], sort=True):
+            color, line = styles.get(str(part), (ORANGE, '-'))
+            axis.plot(
+                rows['epoch'],
+                rows[name],
+                line,
+                color=color,
+                marker=None if many else 'o',
+                label=str(part) if fold == curves['fold'].min() else None,
+            )
+        axis.set_title(TERMS[name])
+        axis.set_xlabel('epoch')
+        axis.grid()
+    for axis in axes[len(terms) :]:
+        axis.set_visible(False)
+    axes[0].legend(loc='best')
+    return figure
+
+
+@styled
+def plot_frames(examples: pd.DataFrame, frames: npt.NDArray[np.uint8]) -> Figure:
+    """Draw shown frames above reconstructed ones: the best, the middle, the worst.
+
+    Parameters
+    ----------
+    examples
+        Columns ``kind``, ``film``, ``onset`` (s) and ``similarity``.
+    frames
+        Shape (n, 2, height, width, 3): shown, reconstructed.
+    """
+    kinds = list(dict.fromkeys(examples['kind']))
+    n_columns = int(examples['kind'].value_counts().max())
+    figure = new_figure(2 * 1.25 * len(kinds), min(9.0, 1.5 * n_columns + 0.8))
+    axes = figure.subplots(2 * len(kinds), n_columns, squeeze=False)
+    for axis in axes.ravel():
+        axis.set(xticks=[], yticks=[])
+        axis.spines[:].set_visible(False)
+    for i, kind in enumerate(kinds):
+        places = np.flatnonzero((examples['kind'] == kind).to_numpy())
+        for j, place in enumerate(places):
+            row = examples.iloc[place]
+            for offset in (0, 1):
+                axes[2 * i + offset, j].imshow(frames[place, offset], interpolation='nearest')
+            axes[2 * i, j].set_title(f'SSIM {row["similarity"]:.2f}', fontsize=7, loc='center')
+            where = f'{shorten(str(row["film"]), 16)}, {row["onset"]:.0f} s'
+            axes[2 * i + 1, j].set_xlabel(plain(where), fontsize=6)
+        axes[2 * i, 0].set_ylabel(f'{kind}\nshown')
+        axes[2 * i + 1, 0].set_ylabel('reconstructed')
+    return figure
+
+
+@styled
+def plot_against(
+    network: npt.NDArray[np.floating[Any]], linear: npt.NDArray[np.floating[Any]]
+) -> Figure:
+    """Draw each voxel's correlation by the network against that by ridge regression.
+
+    Parameters
+    ----------
+    network, linear
+        Shape (n_voxels,).
+    """
+    figure = new_figure(3.4)
+    left, right = figure.subplots(1, 2)
+    low = float(min(network.min(), linear.min(), 0.0))
+    high = float(max(network.max(), linear.max(), 0.1))
+    left.plot([low, high], [low, high], color=RED, linewidth=1, linestyle='--', label='equal')
+    left.plot(linear, network, '.', color=BLUE, markersize=3, alpha=0.5, rasterized=True)
+    left.set(xlabel='ridge (Pearson r)', ylabel='network (Pearson r)', aspect='equal')
+    left.legend(loc='lower right')
+    left.grid()
+    bins = np.linspace(low, high, 41)
+    right.hist(linear, bins, color=PALETTE[1], alpha=0.55, label='ridge')
+    right.hist(network, bins, color=BLUE, alpha=0.55, label='network')
+    right.set(xlabel='Pearson r', ylabel='voxels')
+    right.legend(loc='best')
+    return figure

@@ -1,0 +1,136 @@
+"""The section on the movie network: how it learned, what it gains, what it reconstructs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from bids_neurodecode.report import film, scores
+from bids_neurodecode.report.build import Block, Bullets, Table
+from bids_neurodecode.report.reader import Reader, read_table
+from bids_neurodecode.report.results import NetworkResults
+
+MODES = {
+    'joint': 'an encoder (film to responses) and a decoder (responses to frames), trained as one',
+    'encoder': 'an encoder (film to responses)',
+    'decoder': 'a decoder (responses to frames), trained on measured responses',
+}
+PERCEPTUAL = {
+    'gabor': 'a bank of Gabor wavelets (no pretrained network)',
+    'vgg16': 'VGG16, trained on ImageNet',
+    'none': 'no perceptual loss was used',
+}
+
+
+def film_section(reader: Reader) -> tuple[Block, ...]:
+    """Show the network, where there is one."""
+    network = reader.results.network
+    if network is None:
+        return ()
+    return (
+        Bullets(_facts(network)),
+        *_curves(reader, network),
+        *_against(reader, network),
+        *_frames(reader, network),
+        *_regions(network),
+    )
+
+
+def _facts(network: NetworkResults) -> tuple[str, ...]:
+    size = f'{network.n_parameters:,} parameters, {network.n_voxels:,} voxels'
+    loss = f'Perceptual loss of frames: {PERCEPTUAL[network.perceptual]}.'
+    if network.mode == 'encoder':
+        loss = 'No loss of frames: the encoder was trained alone.'
+    return (f'Model: {MODES[network.mode]}; design "{network.design}", {size}.', loss)
+
+
+def _curves(reader: Reader, network: NetworkResults) -> Iterable[Block]:
+    curves = read_table(network.curves)
+    if curves is None or curves.empty:
+        return
+    last = int(curves['epoch'].max())
+    yield reader.plot(
+        'curves',
+        film.plot_curves(curves),
+        f'Learning curves over {last} epochs, a panel a term of the loss, a line a fold. Grey '
+        'dashed: training samples, with dropout; blue: validation samples, which lie in the '
+        'training part of each film and decide when to stop. A blue line that turns up while the '
+        'grey one falls is overfitting; lines that still fall at the end ask for more epochs.',
+        f'Loss of training and validation samples over {last} epochs.',
+    )
+
+
+def _against(reader: Reader, network: NetworkResults) -> Iterable[Block]:
+    maps = reader.results.maps
+    if 'network_r' not in maps or 'pearsonr' not in maps:
+        return
+    ours, linear = (_values(maps[name], network.voxels) for name in ('network_r', 'pearsonr'))
+    better = float((ours > linear).mean())
+    yield reader.plot(
+        'network',
+        film.plot_against(ours, linear),
+        'Correlation of predicted and measured responses, a dot a voxel of the network: by the '
+        f'network and by ridge regression on frame features. The network is better in '
+        f'{100 * better:.0f} % of the voxels (median {np.median(ours):.3f} against '
+        f'{np.median(linear):.3f}). The network reads the film at one delay, ridge at several.',
+        f'Network against ridge in {ours.size} voxels.',
+    )
+
+
+def _frames(reader: Reader, network: NetworkResults) -> Iterable[Block]:
+    examples = read_table(network.frames)
+    if examples is None or network.frames is None:
+        return
+    frames = np.load(network.frames.with_suffix('.npy'), allow_pickle=False)
+    baseline = ''
+    if reader.metrics is not None:
+        rows = reader.metrics[
+            (reader.metrics['metric'] == 'frame_ssim')
+            & (reader.metrics['model'] == 'baseline-mean-image')
+        ]
+        if len(rows):
+            value = scores.write_score('frame_ssim', float(rows['value'].iloc[0]))
+            baseline = f' The mean training frame scores {value} on average.'
+    yield reader.plot(
+        'frames',
+        film.plot_frames(examples, frames),
+        'Held-out frames as shown, above those reconstructed from the measured responses: the '
+        f'best, the middle and the worst by structural similarity (SSIM).{baseline} What looks '
+        'alike in all columns was not read from the brain. The films are in the folder stimuli/.',
+        f'{len(examples)} frames, shown and reconstructed.',
+    )
+
+
+def _regions(network: NetworkResults) -> Iterable[Block]:
+    table = read_table(network.regions)
+    if table is None:
+        return
+    rows = tuple(
+        (
+            str(row['region']),
+            str(row['n_voxels']),
+            f'{100 * row["share"]:.1f}',
+            f'{100 * row["size"]:.1f}',
+            f'{row["relative"]:.2f}',
+        )
+        for _, row in table.iterrows()
+    )
+    yield Table(
+        ('region', 'voxels', 'share of most salient (%)', 'share of voxels (%)', 'relative'),
+        rows,
+        'Where the fifth of the voxels lies on which reconstructions depend most. Relative: the '
+        'first share over the second; 1 is what chance gives, as large regions win by count.',
+        frozenset({1, 2, 3, 4}),
+        folded=len(rows) > 12,
+    )
+
+
+def _values(path: Path, mask: Path) -> npt.NDArray[np.float64]:
+    import nibabel as nib
+
+    inside = np.asarray(nib.load(mask).dataobj) > 0
+    values = np.asarray(nib.load(path).dataobj, dtype=np.float64)[inside]
+    return values[np.isfinite(values)]

@@ -1,0 +1,214 @@
+"""Metrics of networks under the two published protocols, with random networks."""
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.stats import pearsonr
+
+from bids_neurodecode.errors import ArgumentsError, DataError
+from bids_neurodecode.evaluation.images import pixcorr, ssim_2d
+from bids_neurodecode.evaluation.metrics import METRICS
+from bids_neurodecode.evaluation.networks import (
+    correlations,
+    feature_scores,
+    network_pixels,
+    pixel_scores,
+    score_pictures,
+)
+from bids_neurodecode.evaluation.protocols import CLIP, IMAGENET, PROTOCOLS, get_protocol
+
+NAMES = {m.network for protocol in PROTOCOLS.values() for m in protocol.metrics}
+
+
+class RandomNetwork:
+    """A random projection of the pixels of each picture; remembers what it was given."""
+
+    def __init__(self, seed=0):
+        self.rng, self.matrices, self.sizes = np.random.default_rng(seed), {}, []
+
+    def __call__(self, pixels, layers):
+        self.sizes.append(pixels.shape[-1])
+        small = pixels[:, :, ::16, ::16].reshape(len(pixels), -1)
+        out = {}
+        for layer in layers:
+            shape = (small.shape[1], 48)
+            matrix = self.matrices.setdefault((layer, shape), self.rng.normal(size=shape))
+            out[layer] = (small @ matrix).reshape(len(pixels), 3, 4, 4)
+        return out
+
+
+def pictures(n, size=48, seed=0):
+    """Pictures with structure at all scales, so that resizing leaves them different."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 256, (n, 6, 6, 3), dtype=np.uint8)
+    return np.stack([np.asarray(Image.fromarray(x).resize((size, size))) for x in coarse])
+
+
+@pytest.mark.parametrize('name', PROTOCOLS)
+def test_identity_is_perfect_and_random_is_chance(name):
+    truth, other = pictures(12), pictures(12, seed=1)
+    networks = {network: RandomNetwork() for network in NAMES}
+    perfect = score_pictures(truth, truth, get_protocol(name), networks)
+    for score in perfect.scores:
+        expected = 0 if score.metric.endswith('distance') else 1
+        np.testing.assert_allclose(score.values, expected, atol=1e-6, err_msg=score.metric)
+        assert score.metric in METRICS
+        assert score.values.shape == (12,)
+    chance = score_pictures(truth, other, get_protocol(name), networks)
+    for score in chance.scores:
+        if score.metric.endswith('2way'):
+            assert score.chance == 0.5
+            assert abs(score.value - 0.5) < 0.25
+        elif score.metric.endswith('distance'):
+            assert abs(score.value - 1) < 0.3
+    metrics = {s.metric for s in perfect.scores}
+    assert {'alexnet2_2way', 'alexnet5_2way', 'inception_2way', 'clip_2way'} <= metrics
+    assert {'efficientnet_distance', 'swav_distance', 'pixcorr', 'ssim_2d'} <= metrics
+    assert ('ssim_columnwise_legacy' in metrics) == (name == 'bd-982')
+    assert any(f'Protocol {name} is defined on' in note for note in perfect.notes)
+
+
+def test_chance_over_many_pictures():
+    rng = np.random.default_rng(3)
+    a, b = rng.normal(size=(2, 400, 30))
+    assert feature_scores(a, b, '2way').mean() == pytest.approx(0.5, abs=0.05)
+    assert feature_scores(a, b, 'distance').mean() == pytest.approx(1, abs=0.05)
+
+
+def test_2way_by_hand():
+    """For prediction j: the share of other truths i with r(i, j) < r(j, j)."""
+    rng = np.random.default_rng(0)
+    truth = rng.normal(size=(9, 50)) + 3
+    found = truth + 5 * rng.normal(size=truth.shape)
+    expected = [
+        np.mean(
+            [
+                pearsonr(truth[i], found[j])[0] < pearsonr(truth[j], found[j])[0]
+                for i in range(9)
+                if i != j
+            ]
+        )
+        for j in range(9)
+    ]
+    np.testing.assert_allclose(feature_scores(truth, found, '2way'), expected)
+    assert 0.5 < np.mean(expected) < 1
+    distances = [1 - pearsonr(truth[j], found[j])[0] for j in range(9)]
+    np.testing.assert_allclose(feature_scores(truth, found, 'distance'), distances)
+
+
+def test_correlations_in_blocks_of_columns():
+    rng = np.random.default_rng(1)
+    a = rng.normal(5, 1, size=(4, 40_000)).astype(np.float32)
+    b = rng.normal(-2, 3, size=(3, 40_000)).astype(np.float32)
+    a[2] = 0.1  # a constant row correlates with nothing
+    found = correlations(a, b)
+    expected = np.corrcoef(np.delete(a, 2, 0).astype(float), b.astype(float))[:3, 3:]
+    np.testing.assert_allclose(np.delete(found, 2, 0), expected, atol=1e-10)
+    np.testing.assert_array_equal(found[2], 0)
+
+
+def test_preprocessing_of_one_colour():
+    """What every pixel of a uniform picture becomes."""
+    grey = np.full((1, 60, 90, 3), 128, dtype=np.uint8)
+    expected = {
+        IMAGENET: [0.0740655, 0.2052405, 0.4264984],
+        CLIP: [0.0763352, 0.1688966, 0.3399482],
+    }
+    for protocol in PROTOCOLS.values():
+        for metric in protocol.metrics:
+            pixels = network_pixels(grey, metric, protocol)
+            assert pixels.shape == (1, 3, metric.size, metric.size)
+            means = pixels.mean(axis=(0, 2, 3))
+            np.testing.assert_allclose(means, expected[metric.scaling], atol=2e-4)
+
+
+def test_sizes_of_the_protocols():
+    sizes = {
+        name: {m.metric: m.size for m in protocol.metrics} for name, protocol in PROTOCOLS.items()
+    }
+    assert set(sizes['bd-982'].values()) == {224}
+    assert sizes['me2-1000'] == {
+        'alexnet2_2way': 256, 'alexnet5_2way': 256, 'inception_2way': 342, 'clip_2way': 224,
+        'efficientnet_distance': 255, 'swav_distance': 224,
+    }  # fmt: skip
+    assert {m.network for m in PROTOCOLS['bd-982'].metrics} >= {'efficientnet-b1-v1'}
+    assert {m.network for m in PROTOCOLS['me2-1000'].metrics} >= {'efficientnet-b1-v2'}
+    with pytest.raises(ArgumentsError, match='There are: bd-982, me2-1000'):
+        get_protocol('nsd')
+
+
+def test_interpolation():
+    """8 bits and no first size for the one; through 256 in floating point for the other."""
+    images = pictures(2, size=300)
+    metric = PROTOCOLS['bd-982'].metrics[0]
+    mean, std = (np.array(x)[:, None, None] for x in IMAGENET)
+    colours = network_pixels(images, metric, PROTOCOLS['bd-982']) * std + mean
+    by_pillow = [
+        np.asarray(Image.fromarray(x).resize((224, 224), Image.Resampling.BILINEAR))
+        for x in images
+    ]
+    np.testing.assert_allclose(colours.transpose(0, 2, 3, 1) * 255, by_pillow, atol=1e-3)
+    metric = PROTOCOLS['me2-1000'].metrics[0]
+    colours = network_pixels(images, metric, PROTOCOLS['me2-1000']) * std + mean
+    by_pillow = [
+        np.asarray(Image.fromarray(x).resize((256, 256), Image.Resampling.BILINEAR)).astype(float)
+        for x in images
+    ]
+    difference = np.abs(colours.transpose(0, 2, 3, 1) * 255 - by_pillow)
+    assert difference.max() < 1.5
+    assert difference.max() > 0.1  # not rounded to 8 bits
+
+
+def test_pixel_scores_are_at_425():
+    truth, found = pictures(3, size=425), pictures(3, size=425, seed=1)
+    scores = {s.metric: s.values for s in pixel_scores(truth, found, PROTOCOLS['bd-982'])}
+    np.testing.assert_allclose(scores['pixcorr'], pixcorr(truth, found), atol=1e-6)
+    np.testing.assert_allclose(scores['ssim_2d'], ssim_2d(truth, found), atol=1e-5)
+    other = {s.metric: s.values for s in pixel_scores(truth, found, PROTOCOLS['me2-1000'])}
+    assert np.abs(other['ssim_2d'] - scores['ssim_2d']).max() > 1e-5
+
+
+def test_missing_networks_are_told_and_never_named():
+    truth = pictures(4)
+    protocol = get_protocol('bd-982')
+    alone = score_pictures(truth, truth, protocol, {})
+    assert {s.metric for s in alone.scores} == {'pixcorr', 'ssim_2d', 'ssim_columnwise_legacy'}
+    assert any('No weights of alexnet: alexnet2_2way, alexnet5_2way' in n for n in alone.notes)
+
+    def stand_in(images):
+        assert images.dtype == np.uint8
+        return images[:, ::32, ::32].reshape(len(images), -1).astype(np.float32)
+
+    stood = score_pictures(truth, truth, protocol, {'alexnet': RandomNetwork()}, stand_in=stand_in)
+    names = [s.metric for s in stood.scores]
+    assert names[-2:] == ['gabor-standin_2way', 'gabor-standin_distance']
+    assert not {'clip_2way', 'inception_2way', 'swav_distance'} & set(names)
+    assert [s.value for s in stood.scores[-2:]] == pytest.approx([1, 0], abs=1e-9)
+    assert any('stands in' in note for note in stood.notes)
+    complete = score_pictures(
+        truth, truth, protocol, {n: RandomNetwork() for n in NAMES}, stand_in=stand_in
+    )
+    assert not any('standin' in s.metric for s in complete.scores)
+
+
+def test_networks_are_passed_once_in_batches():
+    truth, network, told = pictures(5), RandomNetwork(), []
+    score_pictures(
+        truth, truth, get_protocol('me2-1000'), {'alexnet': network}, batch_size=2,
+        progress=lambda *state: told.append(state),
+    )  # fmt: skip
+    assert network.sizes == [256] * 6  # both layers at once, truth and reconstruction
+    assert told == [(1, 1)]
+
+
+def test_errors():
+    truth = pictures(4)
+    with pytest.raises(DataError, match='must be uint8 pictures'):
+        score_pictures(truth, truth[:3], get_protocol('bd-982'), {})
+    with pytest.raises(DataError, match="network 'alexnet' gave features"):
+        score_pictures(
+            truth,
+            truth,
+            get_protocol('bd-982'),
+            {'alexnet': lambda pixels, layers: dict.fromkeys(layers, pixels[:1])},
+        )
