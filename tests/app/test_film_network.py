@@ -1,0 +1,171 @@
+"""The movie network through the program: outputs, report, resumption after a kill."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bids_neurodecode.cli.main import main
+from bids_neurodecode.cli.validation import validate_dataset
+from bids_neurodecode.models.checkpoints import load_weights
+from bids_neurodecode.simulate.dataset import simulate_dataset
+from bids_neurodecode.simulate.spec import build_spec
+from bids_neurodecode.workflow.film_network import KILLED, job_key, run_training
+
+pytestmark = pytest.mark.slow
+TINY = """
+[movie]
+model = "network"
+mode = "{mode}"
+design = "small"
+frame_size = 24
+widths = [2, 3, 2, 3, 4]
+max_voxels = 40
+n_epochs = {n_epochs}
+patience = 20
+learning_rate = 3e-3
+[evaluation]
+n_permutations = 20
+n_bootstrap = 20
+[features]
+image_size = 32
+n_components = 20
+[split]
+test_fraction = 0.3
+gap = 6.0
+[atlas]
+file = "{atlas}"
+"""
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory):
+    """One participant with two short films, and a joint network."""
+    folder = tmp_path_factory.mktemp('films')
+    spec = build_spec(
+        paradigm='movie', n_subjects=1, n_runs=2, film_duration=100.0, voxel_size=14.0, snr=3.0
+    )
+    simulate_dataset(folder / 'data', spec)
+    assert call(folder, 'out', 'joint') == 0
+    return folder
+
+
+def call(folder: Path, out: str, mode: str, n_epochs: int = 3) -> int:
+    (atlas,) = (folder / 'data').rglob('*atlas-Sim_dseg.nii.gz')
+    settings = folder / f'{mode}-{n_epochs}.toml'
+    settings.write_text(TINY.format(mode=mode, n_epochs=n_epochs, atlas=atlas))
+    return main(
+        [
+            *(str(folder / 'data'), str(folder / out), 'participant', '-w', str(folder / 'work')),
+            *('--skip-bids-validation', '--nprocs', '1', '--device', 'cpu'),
+            *('--config-file', str(settings)),
+        ]
+    )
+
+
+def metrics(folder: Path, out: str) -> pd.DataFrame:
+    (file,) = (folder / out / 'sub-01' / 'func').glob('*desc-network_metrics.tsv')
+    return pd.read_csv(file, sep='\t')
+
+
+def test_the_network_stands_beside_the_linear_models(trained):
+    table = metrics(trained, 'out')
+    assert table.model.iloc[0] == 'network'
+    assert {'network', 'ridge', 'banded-ridge', 'baseline-mean-image'} <= set(table.model)
+    assert set(table.protocol) == {'hold-out-by-time'}
+    # the same voxels are judged for all three
+    selected = table[(table.space == 'selected voxels') & (table.metric == 'voxel_r_median')]
+    assert {'network', 'ridge', 'banded-ridge'} <= set(selected.model)
+    assert set(selected.n) == {40}
+
+
+def test_everything_lies_under_its_name_and_is_valid(trained):
+    out = trained / 'out'
+    names = {path.name for path in (out / 'sub-01').rglob('*')}
+    for end in (
+        *('stat-pearsonr_desc-network_statmap.nii.gz', 'stat-saliency_desc-network_statmap.json'),
+        *('run-01_space-MNI152NLin2009aSym_desc-networkpredicted_bold.nii.gz',),
+        *('desc-network_model.safetensors', 'desc-network_model.md', 'desc-network_curves.tsv'),
+        *('stat-saliency_desc-network_regions.tsv',),
+    ):
+        assert any(name.endswith(end) for name in names), end
+    films = {path.name for path in (out / 'stimuli' / 'sub-01').rglob('*.*')}
+    assert {'film01_desc-recon_video.mp4', 'film01_desc-recon_image.png'} <= films
+    assert validate_dataset(out) == {}
+
+
+def test_the_page_shows_curves_frames_and_what_the_loss_compared(trained):
+    page = (trained / 'out' / 'sub-01.html').read_text()
+    assert 'a bank of Gabor wavelets (no pretrained network)' in page
+    figures = {path.name for path in (trained / 'out' / 'sub-01' / 'figures').iterdir()}
+    for name in ('curves', 'frames', 'network', 'network_r', 'saliency'):
+        assert any(f'desc-{name}_' in figure for figure in figures), name
+    assert 'arXiv 2507.12009' in (trained / 'out' / 'logs' / 'CITATION.md').read_text()
+
+
+@pytest.mark.parametrize('mode', ['encoder', 'decoder'])
+def test_one_half_alone(trained, mode):
+    assert call(trained, f'out-{mode}', mode) == 0
+    table = metrics(trained, f'out-{mode}')
+    ours = set(table[table.model == 'network'].metric)
+    assert ('frame_ssim' in ours) == (mode == 'decoder')
+    assert ('voxel_r_median' in ours) == (mode == 'encoder')
+    assert (trained / f'out-{mode}' / 'stimuli').exists() == (mode == 'decoder')
+
+
+def test_a_killed_training_goes_on_to_the_same_weights(trained, tmp_path):
+    (node,) = (trained / 'work').glob('*/*/sub_01_wf/network')
+    source = node / 'job.json'
+    if not source.exists():
+        pytest.fail('the node keeps its job')
+    whole, killed = tmp_path / 'whole', tmp_path / 'killed'
+    for folder in (whole, killed):
+        folder.mkdir()
+        job = json.loads(source.read_text())
+        settings = json.loads(job['settings'])
+        settings['movie'] |= {'n_epochs': 12, 'mode': 'joint'}
+        job |= {'settings': json.dumps(settings), 'checkpoints': str(folder / 'checkpoints')}
+        (folder / 'job.json').write_text(json.dumps(job))
+    run_training(whole, '01')
+    command = [sys.executable, '-m', 'bids_neurodecode.workflow.film_training', str(killed)]
+    process = subprocess.Popen(command)
+    while process.poll() is None and not list((killed / 'checkpoints').rglob('*.safetensors')):
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (killed / 'result.json').exists()
+    run_training(killed, '01')
+    a, b = (load_weights(f / 'model' / 'weights.safetensors') for f in (whole, killed))
+    assert a.keys() == b.keys()
+    for name in a:
+        np.testing.assert_array_equal(a[name], b[name], err_msg=name)
+
+
+def test_a_killed_process_is_named(tmp_path, monkeypatch):
+    from bids_neurodecode.errors import ResourceError
+
+    fake = subprocess.CompletedProcess([], -9)
+    monkeypatch.setattr(subprocess, 'run', lambda *_, **__: fake)
+    with pytest.raises(ResourceError, match=KILLED.format(label='01', signal=9)[:40]):
+        run_training(tmp_path, '01')
+
+
+def test_checkpoints_are_those_of_the_same_data(trained, tmp_path):
+    (node,) = (trained / 'work').glob('*/*/sub_01_wf/network')
+    job = json.loads((node / 'job.json').read_text())
+    key = job_key(job)
+    shutil.copy(job['features'], tmp_path / 'features.npy')
+    assert job_key({**job, 'features': str(tmp_path / 'features.npy')}) == key
+    np.save(tmp_path / 'features.npy', np.load(job['features']) + 1)
+    assert job_key({**job, 'features': str(tmp_path / 'features.npy')}) != key
+    settings = json.loads(job['settings'])
+    settings['movie']['learning_rate'] = 1e-2
+    assert job_key({**job, 'settings': json.dumps(settings)}) != key
