@@ -19,9 +19,10 @@ def main(names: list[str]) -> None:
         try:
             files = [file for query in WANTED for file in _listed(api.get(name, **query))]
         except RequestException as error:
-            print(f'SKIP template {name}: {type(error).__name__}; mount a TemplateFlow folder')
+            reason = type(error).__name__
+            sys.stdout.write(f'SKIP template {name}: {reason}; mount a TemplateFlow folder\n')
             return
-        print(f'template {name}: {len(files)} files')
+        sys.stdout.write(f'template {name}: {len(files)} files\n')
 
 
 def _listed(found: object) -> list[object]:

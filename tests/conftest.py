@@ -10,6 +10,11 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from hypothesis import settings
+
+# a busy machine is no failure; the time limit of a test is pytest's
+settings.register_profile('patient', deadline=None)
+settings.load_profile('patient')
 
 
 @pytest.fixture(scope='session')

@@ -1,4 +1,4 @@
-"""Check that a wheel holds every data file of the package: ``python -m tests.wheel_contents WHEEL``."""
+"""Check that a wheel holds every data file: ``python -m tests.wheel_contents WHEEL``."""
 
 import sys
 import zipfile

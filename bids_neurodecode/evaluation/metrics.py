@@ -47,6 +47,10 @@ METRICS: dict[str, str] = {
     'ssim_columnwise_legacy': 'Structural similarity as scikit-image before 0.20 computed it in '
     'published tables: one-dimensional, averaged over columns. Not comparable with ssim_2d.',
     'mse': 'Mean squared difference of RGB values in [0, 1]; lower is better.',
+    'gabor-standin_2way': '2-way identification by Gabor features, in place of a network whose '
+    'weights are not there.',
+    'gabor-standin_distance': 'Mean correlation distance of Gabor features, in place of a network '
+    'whose weights are not there; lower is better.',
     'alexnet2_2way': '2-way identification by AlexNet features after the second ReLU.',
     'alexnet5_2way': '2-way identification by AlexNet features after the fifth ReLU.',
     'inception_2way': '2-way identification by Inception-v3 average-pool features.',

@@ -78,7 +78,7 @@ class RefinerSettings:
 
     Parameters
     ----------
-    size, widths
+    size, patch, widths
         See :class:`RefinerConfig`.
     drop
         Share of the pictures whose features are withheld in training, so that the network also
@@ -91,6 +91,7 @@ class RefinerSettings:
     """
 
     size: int = 32
+    patch: int = 2
     widths: tuple[int, ...] = (32, 64, 96)
     drop: float = 0.1
     feature_noise: float = 0.3
@@ -284,7 +285,9 @@ def train_refiner(
     settings = settings or RefinerSettings()
     _check_pairs(images, features)
     scaler = Standardizer.fit(features)
-    config = RefinerConfig(features.shape[1], settings.size, settings.widths)
+    config = RefinerConfig(
+        features.shape[1], size=settings.size, patch=settings.patch, widths=settings.widths
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.training.seed)
         network = RefinerNetwork(config)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from bids_neurodecode.errors import ArgumentsError
 from bids_neurodecode.models.sampling import N_TRAINED, alpha_bar
@@ -31,7 +32,10 @@ class RefinerConfig:
     n_features
         Features of a picture that guide it.
     size
-        Height and width of the pictures in pixels; halved from level to level.
+        Height and width of the pictures in pixels.
+    patch
+        Squares of patch x patch pixels are one position to the network, which is that much faster;
+        positions are halved from level to level.
     widths
         Channels of each level, multiples of 8; all but the first attend to the features.
     n_blocks
@@ -44,6 +48,7 @@ class RefinerConfig:
 
     n_features: int
     size: int = 32
+    patch: int = 2
     widths: tuple[int, ...] = (32, 64, 96)
     n_blocks: int = 1
     n_tokens: int = 8
@@ -51,15 +56,15 @@ class RefinerConfig:
     n_heads: int = 4
 
     def __post_init__(self) -> None:
-        for name in ('n_features', 'n_blocks', 'n_tokens', 'token_width', 'n_heads'):
+        for name in ('n_features', 'patch', 'n_blocks', 'n_tokens', 'token_width', 'n_heads'):
             if getattr(self, name) < 1:
                 self._refuse('at least 1', name)
         fine = all(width > 0 and width % _GROUPS == 0 for width in self.widths)
         if len(self.widths) < 2 or not fine:
             self._refuse('two or more widths, multiples of 8', 'widths')
-        halvings = 2 ** (len(self.widths) - 1)
-        if self.size < 4 * halvings or self.size % halvings:
-            self._refuse(f'a multiple of {halvings}, at least {4 * halvings}', 'size')
+        step = self.patch * 2 ** (len(self.widths) - 1)
+        if self.size < 2 * step or self.size % step:
+            self._refuse(f'a multiple of {step}, at least {2 * step}', 'size')
 
     def _refuse(self, need: str, name: str) -> None:
         raise ArgumentsError(BAD_NETWORK.format(need=need, name=name, found=getattr(self, name)))
@@ -82,9 +87,9 @@ class RefinerNetwork(nn.Module):
         make: Any = UNet2DConditionModel
         n_levels = len(config.widths)
         self.unet: Any = make(
-            sample_size=config.size,
-            in_channels=3,
-            out_channels=3,
+            sample_size=config.size // config.patch,
+            in_channels=3 * config.patch**2,
+            out_channels=3 * config.patch**2,
             down_block_types=('DownBlock2D', *['CrossAttnDownBlock2D'] * (n_levels - 1)),
             up_block_types=(*['CrossAttnUpBlock2D'] * (n_levels - 1), 'UpBlock2D'),
             block_out_channels=config.widths,
@@ -109,10 +114,9 @@ class RefinerNetwork(nn.Module):
 
     def forward(self, pixels: Tensor, times: Tensor, context: Tensor) -> Tensor:
         """Predict the velocity of noisy pixels, (n, 3, h, w), at times (n,)."""
-        output: Tensor = self.unet(
-            pixels, times, encoder_hidden_states=context, return_dict=False
-        )[0]
-        return output
+        patches = functional.pixel_unshuffle(pixels, self.config.patch)
+        output = self.unet(patches, times, encoder_hidden_states=context, return_dict=False)[0]
+        return functional.pixel_shuffle(output, self.config.patch)
 
 
 class RefinerObjective(nn.Module):

@@ -2,6 +2,7 @@ import json
 import os
 import re
 import shutil
+import time
 from pathlib import Path
 
 import nibabel as nib
@@ -270,7 +271,7 @@ def test_index_is_kept_reused_and_made_anew(make_dataset, tmp_path):
     assert again.participants == first.participants
     for path in (data.bold(ses='b'), data.bold(ses='b', run='02')):
         path.unlink()
-    later = data.root.stat().st_mtime + 100
+    later = time.time() + 100
     os.utime(data.bold(ses='b').parent, (later, later))
     last = find(data, database_dir=tmp_path / 'index')
     assert any('was older than' in note for note in last.notes)

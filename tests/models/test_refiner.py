@@ -44,9 +44,10 @@ def trained():
     images, features, _ = planted(96)
     settings = RefinerSettings(
         size=8,
+        patch=1,
         widths=(16, 32),
         training=TrainingSettings(
-            n_epochs=30, batch_size=16, learning_rate=3e-3, optimizer='adamw',
+            n_epochs=22, batch_size=16, learning_rate=3e-3, optimizer='adamw',
             schedule='cosine', keep='last', device='cpu',
         ),
     )  # fmt: skip

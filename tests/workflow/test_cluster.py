@@ -49,7 +49,7 @@ def slurm(tmp_path, monkeypatch):
     for name, text in {'sbatch': FAKE_SBATCH, 'squeue': '#!/bin/bash\necho JOBID\n'}.items():
         (commands / name).write_text(text, encoding='utf-8')
         (commands / name).chmod(0o755)
-    monkeypatch.setenv('PATH', f'{commands}:{Path("/usr/bin")}:{Path("/bin")}')
+    monkeypatch.setenv('PATH', f'{commands}:/usr/bin:/bin')
     monkeypatch.setenv('JOBS', str(tmp_path / 'jobs.txt'))
     monkeypatch.setenv('LOGNAME', 'ada')
     monkeypatch.setitem(cluster.EXECUTION, 'job_finished_timeout', '0.1')
@@ -120,7 +120,11 @@ def test_end_of_job(tmp_path, log, says):
     assert says in cluster.end_of_job(tmp_path, 7)
 
 
-def test_an_interrupted_run_takes_its_jobs_along(monkeypatch):
+def test_an_interrupted_run_takes_its_jobs_along(tmp_path, monkeypatch):
+    qstat = tmp_path / 'qstat'  # Nipype's SGE asks it at once, and waits where it is not
+    qstat.write_text('#!/bin/sh\necho "<job_info><queue_info/></job_info>"\n', encoding='utf-8')
+    qstat.chmod(0o755)
+    monkeypatch.setenv('PATH', f'{tmp_path}:/usr/bin:/bin')
     called = []
     monkeypatch.setattr(subprocess, 'run', lambda words, **_: called.append(words))
     for name, runner in cluster.RUNNERS.items():
