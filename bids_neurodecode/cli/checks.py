@@ -26,7 +26,7 @@ from bids_neurodecode.cli.validation import validate_dataset
 from bids_neurodecode.config import Config
 from bids_neurodecode.errors import InputError
 
-READ_ONCE = 'All {n} series were read once and checked.'
+READ_ONCE = 'Every series was read once and checked.'
 READ_IN = 'Reading the series once took %.1f s'
 LOGGER = logging.getLogger('bids_neurodecode')
 VALIDATED = 'The schema validator found no error in {folder}.'
@@ -141,7 +141,7 @@ def _with_values(inputs: DatasetInput, n_threads: int) -> DatasetInput:
     inputs = _without(inputs, failures)
     # not a note: notes go into the report, which is the same whenever it is made
     LOGGER.debug(READ_IN, time.monotonic() - start)
-    return replace(inputs, notes=_also(inputs.notes, READ_ONCE.format(n=len(runs))))
+    return replace(inputs, notes=_also(inputs.notes, READ_ONCE))
 
 
 def _reason(run: RunInput) -> str | None:

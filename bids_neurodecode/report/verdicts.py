@@ -41,7 +41,8 @@ def make_headline(row: pd.Series[Any], confidence: float, n_folds: int | None) -
     if math.isfinite(row['p']):
         facts.append(('p (permutation)', write_p(float(row['p']))))
     if math.isfinite(row['n']):
-        facts.append(('held-out samples', f'{row["n"]:.0f}'))
+        what = 'voxels' if name.startswith(('voxel', 'noise')) else 'held-out samples'
+        facts.append((what, f'{row["n"]:.0f}'))
     if n_folds is not None:
         facts.append(('folds', str(n_folds)))
     facts.append(('model', str(row['model'])))

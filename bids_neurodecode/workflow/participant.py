@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ def init_participant_wf(participant: ParticipantInput, run: RunSettings) -> Any:
     participant = replace(participant, fingerprint=fingerprint(participant, run.config))
     workflow = pe.Workflow(name=workflow_name(participant.label))
     size = data_size(participant)
+    run = replace(run, notes=notes_of(participant.label, run.notes))
     model = run.models.get(participant.label)
     if model is not None:
         outputs = connect_prediction(workflow, participant, with_model(run, model), size, model)
@@ -51,6 +53,18 @@ def workflow_name(label: str) -> str:
     ('sub_01_wf', 'sub_a_p_b_wf')
     """
     return f'sub_{label.replace("+", "_p_")}_wf'
+
+
+def notes_of(label: str, notes: Sequence[str]) -> tuple[str, ...]:
+    """Return the notes without those on other participants.
+
+    Examples
+    --------
+    >>> notes_of('01', ['sub-01: two runs', 'sub-02: one run', 'All was read.'])
+    ('sub-01: two runs', 'All was read.')
+    """
+    mine = f'sub-{label}:'
+    return tuple(note for note in notes if not note.startswith('sub-') or note.startswith(mine))
 
 
 def fingerprint(participant: ParticipantInput, config: Config) -> str:
