@@ -25,31 +25,8 @@ def connect_pictures(
     """Add the nodes of the picture paradigm and connect them; return the node of the outputs."""
     record, config = participant.to_json(), run.config
     everything = config.model_dump_json()
-    plan = node(
-        PlanTrials(participant=record, split=config.split.model_dump_json(), seed=config.seed),
-        'plan',
-        run,
-        size,
-    )
-    quality = node(Quality(participant=record), 'quality', run, size)
-    betas = node(
-        EstimateBetas(participant=record, settings=settings_of(config, 'betas', 'clean', 'seed')),
-        'betas',
-        run,
-        size,
-        threads=2,
-    )
+    plan, quality, betas, features = connect_responses(workflow, participant, run, size)
     reliability = node(Reliability(), 'reliability', run, size)
-    features = node(
-        ExtractFeatures(
-            participant=record,
-            settings=config.features.model_dump_json(),
-            cache=str(run.work_dir / 'features'),
-        ),
-        'features',
-        run,
-        size,
-    )
     decode = node(
         Decode(
             participant=record,
@@ -75,8 +52,6 @@ def connect_pictures(
     ]
     workflow.connect(
         [
-            (plan, betas, planned),
-            (quality, betas, [('mask', 'mask')]),
             (betas, reliability, [('betas', 'betas')]),
             (quality, reliability, [('mask', 'mask')]),
             (plan, reliability, [('trials', 'trials')]),
@@ -93,3 +68,51 @@ def connect_pictures(
     )
     connect_atlas(workflow, participant, run, size, quality=quality, use=decode, outputs=outputs)
     return outputs
+
+
+def connect_responses(
+    workflow: Any,
+    participant: ParticipantInput,
+    run: RunSettings,
+    size: DataSize,
+    *,
+    hold_out: bool = True,
+) -> tuple[Any, Any, Any, Any]:
+    """Add the nodes that training and applying share: plan, quality, betas and features."""
+    record, config = participant.to_json(), run.config
+    plan = node(
+        PlanTrials(
+            participant=record,
+            split=config.split.model_dump_json(),
+            seed=config.seed,
+            hold_out=hold_out,
+        ),
+        'plan',
+        run,
+        size,
+    )
+    quality = node(Quality(participant=record), 'quality', run, size)
+    betas = node(
+        EstimateBetas(participant=record, settings=settings_of(config, 'betas', 'clean', 'seed')),
+        'betas',
+        run,
+        size,
+        threads=2,
+    )
+    features = node(
+        ExtractFeatures(
+            participant=record,
+            settings=config.features.model_dump_json(),
+            cache=str(run.work_dir / 'features'),
+        ),
+        'features',
+        run,
+        size,
+    )
+    workflow.connect(
+        [
+            (plan, betas, [(name, name) for name in ('trials', 'parts', 'plan')]),
+            (quality, betas, [('mask', 'mask')]),
+        ]
+    )
+    return plan, quality, betas, features

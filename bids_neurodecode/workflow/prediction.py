@@ -18,19 +18,14 @@ from bids_neurodecode.config import Config
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.samples import Responses, Samples, VoxelMask
 from bids_neurodecode.workflow.files import read_json, read_table, save_json
-from bids_neurodecode.workflow.interfaces import (
-    EstimateBetas,
-    ExtractFeatures,
-    PlanTrials,
-    Quality,
-)
-from bids_neurodecode.workflow.nodes import RunSettings, node, settings_of
+from bids_neurodecode.workflow.nodes import RunSettings, node
 from bids_neurodecode.workflow.outputs import (
     PREDICTION_COLUMNS,
     TRIAL_COLUMNS,
     WriteOutput,
     run_results,
 )
+from bids_neurodecode.workflow.pictures import connect_responses
 from bids_neurodecode.workflow.reports import results_path
 from bids_neurodecode.workflow.resources import DataSize
 from bids_neurodecode.workflow.stage import Stage
@@ -218,36 +213,9 @@ def connect_prediction(
     workflow: Any, participant: ParticipantInput, run: RunSettings, size: DataSize, model: Path
 ) -> Any:
     """Add the nodes that apply a decoder and connect them; return the node of the outputs."""
-    record, config = participant.to_json(), run.config
-    everything = config.model_dump_json()
-    plan = node(
-        PlanTrials(
-            participant=record,
-            split=config.split.model_dump_json(),
-            seed=config.seed,
-            hold_out=False,
-        ),
-        'plan',
-        run,
-        size,
-    )
-    quality = node(Quality(participant=record), 'quality', run, size)
-    betas = node(
-        EstimateBetas(participant=record, settings=settings_of(config, 'betas', 'clean', 'seed')),
-        'betas',
-        run,
-        size,
-        threads=2,
-    )
-    features = node(
-        ExtractFeatures(
-            participant=record,
-            settings=config.features.model_dump_json(),
-            cache=str(run.work_dir / 'features'),
-        ),
-        'features',
-        run,
-        size,
+    record, everything = participant.to_json(), run.config.model_dump_json()
+    plan, quality, betas, features = connect_responses(
+        workflow, participant, run, size, hold_out=False
     )
     apply = node(
         ApplyDecoder(participant=record, settings=everything, model=str(model)), 'apply', run, size
@@ -262,8 +230,6 @@ def connect_prediction(
     )
     workflow.connect(
         [
-            (plan, betas, [('trials', 'trials'), ('parts', 'parts'), ('plan', 'plan')]),
-            (quality, betas, [('mask', 'mask')]),
             (plan, apply, [('trials', 'trials')]),
             (quality, apply, [('mask', 'mask')]),
             (betas, apply, [('betas', 'betas')]),
