@@ -17,7 +17,9 @@ from pydantic import Field, ValidationError, model_validator
 
 from bids_neurodecode.errors import ArgumentsError
 from bids_neurodecode.settings import Settings
+from bids_neurodecode.settings_encoding import EncodingSettings
 from bids_neurodecode.settings_movie import MovieSettings
+from bids_neurodecode.settings_reconstruction import ReconstructionSettings
 
 SCHEMA_VERSION: Literal[1] = 1
 
@@ -186,6 +188,8 @@ class Config(Settings):
     features: FeatureSettings = FeatureSettings()
     ridge: RidgeSettings = RidgeSettings()
     movie: MovieSettings = MovieSettings()
+    reconstruction: ReconstructionSettings = ReconstructionSettings()
+    encoding: EncodingSettings = EncodingSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
 
     def to_toml(self) -> str:

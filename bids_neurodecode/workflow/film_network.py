@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,25 +19,18 @@ from nipype.interfaces.base import (
     traits,
 )
 
-from bids_neurodecode import errors
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.config import Config
 from bids_neurodecode.samples import Responses, Samples, VoxelMask
 from bids_neurodecode.workflow.files import read_json, read_split, read_table, save_json, save_map
-from bids_neurodecode.workflow.film_training import TRACEBACK
 from bids_neurodecode.workflow.nodes import RunSettings, node
+from bids_neurodecode.workflow.process import run_in_process
 from bids_neurodecode.workflow.resources import DataSize
 from bids_neurodecode.workflow.stage import Stage
 
-KILLED = (
-    'The training of the movie network of sub-{label} was killed (signal {signal}), most often '
-    'for want of memory: choose movie.design = "small" or fewer voxels (movie.max_voxels). '
-    'The same command goes on from the last checkpoint.'
-)
-BROKEN = (
-    'The training of the movie network of sub-{label} failed with an error of the program '
-    '(status {status}); its traceback is in {file}.'
-)
+MODULE = 'bids_neurodecode.workflow.film_training'
+WHAT = 'training of the movie network'
+REMEDY = 'choose movie.design = "small" or fewer voxels (movie.max_voxels)'
 
 
 class StoreFilmsInput(BaseInterfaceInputSpec):
@@ -198,9 +188,9 @@ class TrainNetwork(Stage):
         checkpoints = folder.parent / f'{folder.name}_checkpoints' / job_key(job)
         save_json(folder / 'job.json', {**job, 'checkpoints': str(checkpoints)})
         label = ParticipantInput.from_json(job['participant']).label
-        run_training(folder, label)
+        result = run_in_process(folder, MODULE, what=WHAT, label=label, remedy=REMEDY)
         shutil.rmtree(checkpoints.parent, ignore_errors=True)
-        return {'result': folder / 'result.json'}
+        return {'result': result}
 
     def _job(self) -> dict[str, Any]:
         inputs = self.inputs
@@ -229,31 +219,6 @@ def job_key(job: dict[str, Any]) -> str:
         with Path(file).open('rb') as stream:
             digest.update(hashlib.file_digest(stream, 'sha256').digest())
     return digest.hexdigest()[:16]
-
-
-def run_training(folder: Path, label: str) -> None:
-    """Run the job of a folder in a process of its own.
-
-    Raises
-    ------
-    NeurodecodeError
-        What the process found wrong; a ``ResourceError`` where it died.
-    """
-    env = {
-        **os.environ,
-        # the process must find what this one finds, installed or not
-        'PYTHONPATH': os.pathsep.join(os.path.abspath(path) for path in sys.path),  # noqa: PTH100
-    }
-    command = [sys.executable, '-m', 'bids_neurodecode.workflow.film_training', str(folder)]
-    done = subprocess.run(command, cwd=folder, env=env, check=False)
-    if (folder / 'error.json').exists():
-        error = read_json(folder / 'error.json')
-        raise getattr(errors, error['kind'])(error['message'])
-    if done.returncode < 0:
-        raise errors.ResourceError(KILLED.format(label=label, signal=-done.returncode))
-    if done.returncode != 0 or not (folder / 'result.json').is_file():
-        file = folder / TRACEBACK
-        raise RuntimeError(BROKEN.format(label=label, status=done.returncode, file=file))
 
 
 def connect_network(

@@ -6,16 +6,11 @@ memory back, may use its own device, and leaves checkpoints that the next one go
 
 from __future__ import annotations
 
-import ctypes
-import json
 import logging
-import signal
 import sys
 import time
-import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -24,10 +19,9 @@ import numpy.typing as npt
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.bids.sink import write_json, write_text, write_tsv
 from bids_neurodecode.config import Config
-from bids_neurodecode.errors import NeurodecodeError
 from bids_neurodecode.samples import Responses, Samples, VoxelMask
 from bids_neurodecode.workflow.files import load_map, read_split, read_table, save_json, save_map
-from bids_neurodecode.workflow.plugin import PR_SET_PDEATHSIG
+from bids_neurodecode.workflow.process import serve
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,26 +29,10 @@ if TYPE_CHECKING:
     from bids_neurodecode.systems.movie_setup import Chunks, FilmData
     from bids_neurodecode.systems.movie_study import NetworkStudy
 
-TRACEBACK = 'traceback.txt'
-"""Where an error of the program is written, in the folder of the job."""
 ALPHA = 0.05
 SAY_EVERY = 15.0
 """Seconds between two lines of progress."""
 LOGGER = logging.getLogger('bids_neurodecode')
-
-
-def main(folder: Path) -> int:
-    """Run the job of a folder; what is wrong goes into ``error.json``."""
-    if sys.platform == 'linux':
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    logging.basicConfig(level=logging.INFO, format='%(asctime)s %(message)s', datefmt='%H:%M:%S')
-    job = json.loads((folder / 'job.json').read_text('utf-8'))
-    try:
-        run_job(job, folder)
-    except NeurodecodeError as error:
-        save_json(folder / 'error.json', {'kind': type(error).__name__, 'message': str(error)})
-        return 1
-    return 0
 
 
 def run_job(job: Mapping[str, Any], folder: Path) -> None:
@@ -247,13 +225,5 @@ def _say(who: str, fold: int, n_folds: int) -> Callable[[int, int], None]:
     return listen
 
 
-def _keep_traceback(
-    kind: type[BaseException], error: BaseException, where: TracebackType | None
-) -> None:
-    lines = traceback.format_exception(kind, error, where)
-    Path(sys.argv[1], TRACEBACK).write_text(''.join(lines), encoding='utf-8')
-
-
 if __name__ == '__main__':
-    sys.excepthook = _keep_traceback
-    sys.exit(main(Path(sys.argv[1])))
+    sys.exit(serve(run_job))

@@ -11,12 +11,29 @@ from typing import Any
 from bids_neurodecode._version import __version__
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.config import Config, load_config
+from bids_neurodecode.workflow.encoding_prediction import connect_encoding_prediction
+from bids_neurodecode.workflow.film_prediction import connect_film_prediction
 from bids_neurodecode.workflow.films import connect_films
 from bids_neurodecode.workflow.nodes import RunSettings, node
 from bids_neurodecode.workflow.outputs import WriteReport
+from bids_neurodecode.workflow.picture_encoding import connect_picture_encoding
 from bids_neurodecode.workflow.pictures import connect_pictures
 from bids_neurodecode.workflow.prediction import connect_prediction
 from bids_neurodecode.workflow.resources import data_size
+
+TRAINING = {
+    'reconstruction': connect_pictures,
+    'encoding': connect_picture_encoding,
+    'movie': connect_films,
+}
+"""The factory of each system."""
+
+PREDICTING = {
+    'reconstruction': connect_prediction,
+    'encoding': connect_encoding_prediction,
+    'movie': connect_film_prediction,
+}
+"""The factory that applies a trained model of each system."""
 
 
 def init_participant_wf(participant: ParticipantInput, run: RunSettings) -> Any:
@@ -31,17 +48,25 @@ def init_participant_wf(participant: ParticipantInput, run: RunSettings) -> Any:
     size = data_size(participant)
     run = replace(run, notes=notes_of(participant.label, run.notes))
     model = run.models.get(participant.label)
+    system = system_of(run.config, participant)
     if model is not None:
-        outputs = connect_prediction(workflow, participant, with_model(run, model), size, model)
+        connect_trained = PREDICTING[system]
+        outputs = connect_trained(workflow, participant, with_model(run, model), size, model)
     else:
-        connect = connect_pictures if participant.paradigm == 'images' else connect_films
-        outputs = connect(workflow, participant, run, size)
+        outputs = TRAINING[system](workflow, participant, run, size)
     report = node(WriteReport(output_dir=str(run.output_dir)), 'report', run, size)
     workflow.connect(outputs, 'results', report, 'results')
     crashes = run.output_dir / f'sub-{participant.label}' / 'log' / run.run_id
     for name in workflow.list_node_names():
         workflow.get_node(name).config = {'execution': {'crashdump_dir': str(crashes)}}
     return workflow
+
+
+def system_of(config: Config, participant: ParticipantInput) -> str:
+    """Return which of the three systems is run: the asked one, else that of the paradigm."""
+    if config.system != 'auto':
+        return config.system
+    return 'movie' if participant.paradigm == 'movie' else 'reconstruction'
 
 
 def workflow_name(label: str) -> str:
@@ -91,7 +116,11 @@ def with_model(run: RunSettings, model: Path) -> RunSettings:
     Only how scores are tested, and the seed, are the run's own.
     """
     trained = load_config(model.with_suffix('.toml'))
-    own = {'evaluation': run.config.evaluation, 'seed': run.config.seed}
+    own = {
+        'evaluation': run.config.evaluation,
+        'seed': run.config.seed,
+        'system': run.config.system,
+    }
     return replace(run, config=trained.model_copy(update=own))
 
 

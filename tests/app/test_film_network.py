@@ -18,7 +18,8 @@ from bids_neurodecode.cli.validation import validate_dataset
 from bids_neurodecode.models.checkpoints import load_weights
 from bids_neurodecode.simulate.dataset import simulate_dataset
 from bids_neurodecode.simulate.spec import build_spec
-from bids_neurodecode.workflow.film_network import KILLED, job_key, run_training
+from bids_neurodecode.workflow.film_network import MODULE, REMEDY, WHAT, job_key
+from bids_neurodecode.workflow.process import KILLED, run_in_process
 
 pytestmark = pytest.mark.slow
 TINY = """
@@ -120,12 +121,16 @@ def test_a_decoder_alone(trained):
 
 def test_an_encoder_alone(trained, tmp_path):
     copy_job(trained, tmp_path, mode='encoder')
-    run_training(tmp_path, '01')
+    train(tmp_path)
     table = pd.read_csv(tmp_path / 'metrics.tsv', sep='\t')
     assert 'voxel_r_median' in set(table[table.model == 'network'].metric)
     assert 'frame_ssim' not in set(table.metric)
     assert not list(tmp_path.glob('frames-*'))
     assert not (tmp_path / 'saliency.nii.gz').exists()
+
+
+def train(folder: Path) -> None:
+    run_in_process(folder, MODULE, what=WHAT, label='01', remedy=REMEDY)
 
 
 def job_of(trained: Path) -> dict:
@@ -149,7 +154,7 @@ def test_a_killed_training_goes_on_to_the_same_weights(trained, tmp_path):
     whole, killed = tmp_path / 'whole', tmp_path / 'killed'
     for folder in (whole, killed):
         copy_job(trained, folder, n_epochs=6)
-    run_training(whole, '01')
+    train(whole)
     command = [sys.executable, '-m', 'bids_neurodecode.workflow.film_training', str(killed)]
     process = subprocess.Popen(command)
     while process.poll() is None and not list((killed / 'checkpoints').rglob('*.safetensors')):
@@ -157,7 +162,7 @@ def test_a_killed_training_goes_on_to_the_same_weights(trained, tmp_path):
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     assert not (killed / 'result.json').exists()
-    run_training(killed, '01')
+    train(killed)
     a, b = (load_weights(f / 'model' / 'weights.safetensors') for f in (whole, killed))
     assert a.keys() == b.keys()
     for name in a:
@@ -169,8 +174,10 @@ def test_a_killed_process_is_named(tmp_path, monkeypatch):
 
     fake = subprocess.CompletedProcess([], -9)
     monkeypatch.setattr(subprocess, 'run', lambda *_, **__: fake)
-    with pytest.raises(ResourceError, match=KILLED.format(label='01', signal=9)[:40]):
-        run_training(tmp_path, '01')
+    with pytest.raises(
+        ResourceError, match=KILLED.format(what=WHAT, label='01', signal=9, remedy=REMEDY)[:40]
+    ):
+        train(tmp_path)
 
 
 def test_checkpoints_are_those_of_the_same_data(trained, tmp_path):

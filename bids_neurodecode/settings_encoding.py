@@ -1,0 +1,57 @@
+"""Settings of the encoding system: which model, of which features, and how it is trained."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from bids_neurodecode.settings import Settings
+
+
+class EncodingSettings(Settings):
+    """The encoding system (pictures to responses)."""
+
+    model: Literal['ridge', 'banded', 'linear', 'mlp', 'siren', 'cnn'] = 'ridge'
+    """Ridge (all feature spaces side by side), banded ridge, or a network; ridge stays beside
+    a network."""
+    bands: Annotated[tuple[str, ...], Field(min_length=1)] = ('gabor',)
+    """Names of the feature extractors whose features are the feature spaces."""
+    partition: bool = False
+    """Partition the explained variance between the feature spaces (two or more)."""
+    voxels: Literal['mask', 'volume'] = 'mask'
+    """What is predicted: the voxels of the brain mask (or of the regions of an atlas), or the
+    whole volume as the CNN does; scores are of the mask either way."""
+    average_training: bool = False
+    """Fit on the mean of each picture's training trials instead of on single trials."""
+    n_training: Annotated[int, Field(ge=2)] | None = None
+    """Number of training pictures, drawn at random; all if left out."""
+    threshold: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    """Voxels with a noise ceiling at or below this are left out of noise-normalised scores."""
+    hidden: Annotated[int, Field(ge=1)] = 256
+    """Units of the hidden layers of the per-query MLP."""
+    width: Annotated[int, Field(ge=1)] = 256
+    """Units of the layers of SIREN."""
+    w0: Annotated[float, Field(gt=0)] = 30.0
+    """Frequency of SIREN's first sines (published: 30, for coordinates between -1 and 1)."""
+    network_components: Annotated[int, Field(ge=1)] | None = 100
+    """Principal components of the features that a network takes; ``none``: the features as they
+    are (queries and maps need that)."""
+    loss: Literal['l1', 'l2', 'huber'] = 'l2'
+    """Loss of the networks."""
+    l1_weights: Annotated[float, Field(ge=0)] = 0.0
+    """Penalty on the absolute weights of a network."""
+    l2_weights: Annotated[float, Field(ge=0)] = 0.0
+    """Penalty on the squared weights of a network."""
+    n_epochs: Annotated[int, Field(ge=1)] = 50
+    """The most epochs."""
+    batch_size: Annotated[int, Field(ge=2)] = 64
+    """Samples a step."""
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    """Of AdamW."""
+    patience: Annotated[int, Field(ge=1)] | None = 5
+    """Epochs without a better validation loss after which training stops; ``none``: never."""
+    validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """Share of the training pictures that decides when to stop."""
+    precision: Literal['float32', 'bfloat16', 'float16'] = 'float32'
+    """Of activations in training; weights are float32."""

@@ -1,0 +1,78 @@
+"""Settings of the reconstruction system: from responses to pictures in two stages."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from bids_neurodecode.settings import Settings
+
+Positive = Annotated[float, Field(gt=0)]
+
+
+class ReconstructionSettings(Settings):
+    """Pictures from responses, in two stages (Brain-Diffuser, arXiv 2412.13237)."""
+
+    generator: Literal['auto', 'none', 'small', 'published'] = 'auto'
+    """``none``: decode features and retrieve pictures only. ``small``: the self-contained prior
+    and refiner, trained on the training pictures. ``published``: VDVAE (ImageNet-64) and Versatile
+    Diffusion, which need weights and, in practice, a GPU. ``auto``: ``published`` where its
+    weights and a GPU are there, else ``small``."""
+    latents: Annotated[int, Field(ge=1)] | None = None
+    """How many of the VDVAE's latents are decoded (published: 15 or 31), the first ones; all of
+    the small prior's, and 31 of the published one's, if left out."""
+    regressor: Literal[
+        'ridge', 'gru', 'conv', 'transformer', 'regions-gru', 'regions-transformer'
+    ] = 'ridge'
+    """From responses to latents."""
+    ridge_alphas: Literal['cv', 'paper'] = 'cv'
+    """Penalties chosen by cross-validation, or the published ones."""
+    renorm: Literal['inductive', 'transductive', 'none'] = 'inductive'
+    """Predictions get the mean and deviation of the training targets back: by those of
+    cross-validated training predictions, or (as published) of the test predictions."""
+    n_hidden: Annotated[int, Field(ge=1)] = 100
+    """Units of each direction of the networks."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    """Of the networks."""
+    n_epochs: Annotated[int, Field(ge=1)] = 60
+    """The most epochs of the networks."""
+    batch_size: Annotated[int, Field(ge=2)] = 64
+    """Samples a step of the networks."""
+    learning_rate: Positive = 1e-3
+    """Of the networks."""
+    patience: Annotated[int, Field(ge=1)] | None = 8
+    """Epochs without a better validation loss after which a network stops; ``none``: never."""
+    validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """Share of the training pictures that decides when a network stops."""
+    prior_steps: Annotated[int, Field(ge=1)] = 600
+    """Updates of the small prior."""
+    prior_size: Literal[16, 32, 64] = 32
+    """Pixels along a side of the small prior's pictures."""
+    prior_pictures: str | None = None
+    """Folder of further pictures that the small prior and refiner learn from; none of the held-out
+    pictures may be among them."""
+    refiner_epochs: Annotated[int, Field(ge=1)] = 60
+    """Epochs of the small refiner."""
+    n_steps: Annotated[int, Field(ge=2)] = 50
+    """Steps of the diffusion's whole schedule."""
+    strength: Annotated[float, Field(gt=0, le=1)] = 0.75
+    """How far the start picture is noised (published: .75, 37 of 50 steps)."""
+    guidance: Annotated[float, Field(ge=0)] = 7.5
+    """Weight of the condition in classifier-free guidance (published: 7.5)."""
+    text_weight: Annotated[float, Field(ge=0, le=1)] = 0.4
+    """Weight of the text against the vision condition (Versatile Diffusion; published: .4)."""
+    conditions: Literal['both', 'vision', 'text', 'none'] = 'both'
+    """Which decoded conditions guide the second stage (ablation). The small refiner has one, the
+    decoded features, which counts as vision."""
+    start: Literal['decoded', 'noise'] = 'decoded'
+    """What the second stage starts from: the first stage's picture, or noise (ablation)."""
+    noise: Annotated[float, Field(ge=0, le=256)] = 0.0
+    """Noise added to the first stage's picture before the second, in grey levels of 0 to 255; 256
+    starts from noise alone (a study of sensitivity; the draws are the same at every level)."""
+    precision: Literal['float32', 'float16'] = 'float32'
+    """Of the published networks when they are applied."""
+    synthetic: Annotated[float, Field(ge=0)] = 0.0
+    """Responses predicted by an encoder to pictures without data, added to the training set of the
+    decoders: how many, as a share of the real training samples. They come from
+    ``prior_pictures``."""

@@ -1,0 +1,113 @@
+"""A node's work in a process of its own.
+
+Such a process gives its memory back, may use its own device (CUDA and forked workers do not mix),
+and leaves checkpoints that the next one goes on from. It is started as ``python -m MODULE
+FOLDER``; the folder holds ``job.json``, and the results are written beside it, ``result.json``
+last.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from bids_neurodecode import errors
+from bids_neurodecode.workflow.files import read_json, save_json
+from bids_neurodecode.workflow.plugin import PR_SET_PDEATHSIG
+
+TRACEBACK = 'traceback.txt'
+"""Where an error of the program is written, in the folder of the job."""
+RESULT = 'result.json'
+
+KILLED = (
+    'The {what} of sub-{label} was killed (signal {signal}), most often for want of memory: '
+    '{remedy}. The same command goes on from the last checkpoint.'
+)
+BROKEN = (
+    'The {what} of sub-{label} failed with an error of the program (status {status}); its '
+    'traceback is in {file}.'
+)
+
+
+def run_in_process(folder: Path, module: str, *, what: str, label: str, remedy: str) -> Path:
+    """Run the job of a folder in a process of its own; return its ``result.json``.
+
+    Parameters
+    ----------
+    folder
+        Holds ``job.json``.
+    module
+        Full name of the module whose ``__main__`` calls :func:`serve`.
+    what, label, remedy
+        For the messages: ``training of the movie network``, the participant, and what to do where
+        the process was killed.
+
+    Raises
+    ------
+    NeurodecodeError
+        What the process found wrong; a ``ResourceError`` where it was killed.
+    RuntimeError
+        If it failed with an error of the program.
+    """
+    env = {
+        **os.environ,
+        # the process must find what this one finds, installed or not
+        'PYTHONPATH': os.pathsep.join(os.path.abspath(path) for path in sys.path),  # noqa: PTH100
+    }
+    command = [sys.executable, '-m', module, str(folder)]
+    done = subprocess.run(command, cwd=folder, env=env, check=False)
+    if (folder / 'error.json').exists():
+        error = read_json(folder / 'error.json')
+        raise getattr(errors, error['kind'])(error['message'])
+    if done.returncode < 0:
+        signal_number = -done.returncode
+        raise errors.ResourceError(
+            KILLED.format(what=what, label=label, signal=signal_number, remedy=remedy)
+        )
+    if done.returncode != 0 or not (folder / RESULT).is_file():
+        file = folder / TRACEBACK
+        raise RuntimeError(
+            BROKEN.format(what=what, label=label, status=done.returncode, file=file)
+        )
+    return folder / RESULT
+
+
+def serve(run_job: Callable[[Mapping[str, Any], Path], None]) -> int:
+    """Run the job of the folder that the command line names; return the exit status.
+
+    What is wrong with the job goes into ``error.json``; the traceback of any other error is kept.
+    The process dies with the one that started it (Linux).
+    """
+    folder = Path(sys.argv[1])
+    sys.excepthook = functools.partial(_keep_traceback, folder)
+    if sys.platform == 'linux':
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    logging.basicConfig(level=logging.INFO, format='%(asctime)s %(message)s', datefmt='%H:%M:%S')
+    job = json.loads((folder / 'job.json').read_text('utf-8'))
+    try:
+        run_job(job, folder)
+    except errors.NeurodecodeError as error:
+        save_json(folder / 'error.json', {'kind': type(error).__name__, 'message': str(error)})
+        return 1
+    return 0
+
+
+def _keep_traceback(
+    folder: Path,
+    kind: type[BaseException],
+    error: BaseException,
+    where: TracebackType | None,
+) -> None:
+    lines = traceback.format_exception(kind, error, where)
+    (folder / TRACEBACK).write_text(''.join(lines), encoding='utf-8')
