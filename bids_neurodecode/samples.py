@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 FloatArray = npt.NDArray[np.floating[Any]]
 IndexArray = npt.NDArray[np.intp]
-By = Literal['run', 'session', 'stimulus', 'film', 'time']
+By = Literal['run', 'session', 'stimulus', 'film', 'time', 'given']
 
 BAD_MASK = (
     'A mask must be three-dimensional and hold at least one voxel; this one is {shape} with {n}.'
@@ -264,21 +264,25 @@ class Split:
         What is kept whole: no value of this column is on both sides of any fold. For ``run`` and
         ``session`` the same stimulus may be on both sides (``repeats_cross`` is then true, and
         the report says what the score means); for every other it may not. ``time`` splits
-        samples of one film in blocks; a moment that is shown twice is one stimulus.
+        samples of one film in blocks; a moment that is shown twice is one stimulus. ``given``:
+        the dataset says which sample is of which part.
     folds
         One or more folds.
     table
         The table of samples that the folds index.
+    name
+        The published protocol that this is; made from ``by`` and the folds if empty.
     """
 
     by: By
     folds: tuple[Fold, ...]
     table: pd.DataFrame = field(repr=False)
+    name: str = ''
 
     def __post_init__(self) -> None:
         for number, fold in enumerate(self.folds):
             _check_fold(number, fold, len(self.table))
-            column = {'time': None}.get(self.by, self.by)
+            column = {'time': None, 'given': None}.get(self.by, self.by)
             if column is not None:
                 self._check_group(number, fold, column)
             if self.by not in {'run', 'session', 'stimulus'}:
@@ -308,13 +312,15 @@ class Split:
     @property
     def protocol(self) -> str:
         """The name under which scores of this split are reported."""
+        if self.name:
+            return self.name
         kind = 'leave-one-out' if self._leaves_one_out() else f'{len(self)}-fold'
         if len(self) == 1:
             kind = 'hold-out'
         return f'{kind}-by-{self.by}'
 
     def _leaves_one_out(self) -> bool:
-        if self.by == 'time':
+        if self.by in {'time', 'given'}:
             return False
         return len(self) == self.table[self.by].nunique() and len(self) > 1
 
@@ -331,7 +337,7 @@ class Split:
         return pd.DataFrame(rows, columns=['fold', 'sample', 'part'])
 
     @classmethod
-    def from_table(cls, by: By, parts: pd.DataFrame, table: pd.DataFrame) -> Split:
+    def from_table(cls, by: By, parts: pd.DataFrame, table: pd.DataFrame, name: str = '') -> Split:
         """Rebuild (and check again) what :meth:`to_table` wrote."""
         folds = []
         for _, rows in parts.groupby('fold', sort=True):
@@ -340,7 +346,7 @@ class Split:
                 for part in ('train', 'validation', 'test')
             }
             folds.append(Fold(**index))
-        return cls(by, tuple(folds), table)
+        return cls(by, tuple(folds), table, name)
 
 
 def split_by_group(
@@ -397,8 +403,36 @@ def split_by_group(
     return Split(by, tuple(folds), table)
 
 
+def split_as_given(table: pd.DataFrame) -> Split:
+    """Take the parts that the dataset gives its samples.
+
+    Parameters
+    ----------
+    table
+        One row a sample, with ``part`` (``train``, ``validation`` or ``test``; others are left
+        out) and, where the split has a name, ``protocol`` (the same in all rows).
+
+    Raises
+    ------
+    DataError
+        If there is no such column, a part is empty, or a stimulus is in training and test.
+    """
+    _need(table, ('part',))
+    part = table['part'].astype(str).to_numpy()
+    rows = {name: np.flatnonzero(part == name) for name in ('train', 'validation', 'test')}
+    name = 'given'
+    if 'protocol' in table.columns and table['protocol'].nunique() == 1:
+        name = str(table['protocol'].iloc[0])
+    return Split('given', (Fold(**rows),), table, name)
+
+
 def split_in_time(
-    table: pd.DataFrame, *, gap: float, test_fraction: float = 0.2, n_folds: int = 1
+    table: pd.DataFrame,
+    *,
+    gap: float,
+    test_fraction: float = 0.2,
+    n_folds: int = 1,
+    whole: Sequence[str] = (),
 ) -> Split:
     """Hold out contiguous blocks of each film or run, with a gap of ``gap`` seconds around them.
 
@@ -415,8 +449,10 @@ def split_in_time(
         Share of each film held out when there is one fold (its end).
     n_folds
         With more than one, each film is cut into that many blocks and each is tested once.
+    whole
+        Films (values of ``film``) all of whose samples are test samples; with one fold only.
     """
-    _need(table, ('run', 'onset'))
+    _need(table, ('run', 'onset', *(('film',) if whole else ())))
     unit, first = _codes(table['film'] if 'film' in table.columns else table['run'])
     onset = table['onset'].to_numpy(dtype=float)
     folds = []
@@ -426,7 +462,9 @@ def split_in_time(
         for code in range(len(first)):
             rows = np.flatnonzero(unit == code)
             times = np.unique(onset[rows])
-            if n_folds == 1:
+            if whole and table['film'].iloc[rows[0]] in whole:
+                block = times
+            elif n_folds == 1:
                 block = times[len(times) - max(1, round(test_fraction * len(times))) :]
             else:
                 block = np.array_split(times, n_folds)[number]
@@ -444,6 +482,40 @@ def split_in_time(
             )
         folds.append(Fold(train=np.flatnonzero(train), test=np.flatnonzero(test)))
     return Split('time', tuple(folds), table)
+
+
+def split_as_published(
+    table: pd.DataFrame, *, test_fraction: float = 0.2, whole: Sequence[str] = ()
+) -> Split:
+    """Hold out the end of each film, and every fifth sample before it for validation.
+
+    The split of arXiv 2507.12009, for comparison: validation samples lie between training
+    samples, and no gap parts training from test.
+
+    Parameters
+    ----------
+    table
+        One row a sample, with ``film``, ``run`` and ``onset`` (seconds of the film).
+    test_fraction
+        Share of each film held out: of n samples, those from ``floor((1 - share) * n)`` on.
+    whole
+        Films all of whose samples are test samples.
+    """
+    _need(table, ('film', 'run', 'onset'))
+    part = np.full(len(table), 'train', dtype='<U10')
+    onset = table['onset'].to_numpy(dtype=float)
+    codes, first = _codes(table['film'])
+    for code, row in enumerate(first):
+        rows = np.flatnonzero(codes == code)
+        times = np.unique(onset[rows])
+        index = np.searchsorted(times, onset[rows])
+        n_before = int(np.floor((1 - test_fraction) * len(times) + 1e-9))
+        if table['film'].iloc[row] in whole:
+            n_before = 0
+        part[rows[index % 5 == 0]] = 'validation'
+        part[rows[index >= n_before]] = 'test'
+    fold = Fold(*(np.flatnonzero(part == name) for name in ('train', 'test', 'validation')))
+    return Split('time', (fold,), table, 'paper')
 
 
 def _near_in_run(

@@ -20,6 +20,7 @@ from bids_neurodecode.bids.description import check_raw, find_derivatives
 from bids_neurodecode.bids.entities import natural_key, run_entities
 from bids_neurodecode.bids.filters import query_of
 from bids_neurodecode.bids.index import index_dataset
+from bids_neurodecode.bids.layouts import layout_of
 from bids_neurodecode.bids.pairing import Candidates, Series, pair_run
 from bids_neurodecode.bids.records import DatasetInput, ParticipantInput, RunInput
 from bids_neurodecode.bids.series import Grid, check_grid, open_image
@@ -49,7 +50,8 @@ class Request:
 
     ``derivatives`` empty looks below ``<bids_dir>/derivatives``. ``filters`` are those of
     :func:`bids_neurodecode.bids.filters.read_filters`. ``betas_from`` names the derivatives that
-    hold precomputed single-trial betas.
+    hold precomputed single-trial betas. ``stimuli_dir`` holds films or pictures that the dataset
+    does not. In ``made_dir`` files are made that a published layout lacks.
     """
 
     bids_dir: Path
@@ -62,6 +64,8 @@ class Request:
     filters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     database_dir: Path | None = None
     betas_from: str | None = None
+    stimuli_dir: Path | None = None
+    made_dir: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -94,6 +98,15 @@ def find_inputs(request: Request) -> DatasetInput:
     ArgumentsError
         If ``betas_from`` is the name of no derivatives.
     """
+    layout = layout_of(request.bids_dir)
+    if layout == 'nsd':
+        from bids_neurodecode.bids.nsd import find_nsd
+
+        return find_nsd(request)
+    if layout == 'emofilm' and not request.derivatives:
+        from bids_neurodecode.bids.emofilm import find_emofilm
+
+        return find_emofilm(request)
     wanted = _participants(request)
     derivatives, notes = find_derivatives(
         request.bids_dir, request.derivatives, request.betas_from

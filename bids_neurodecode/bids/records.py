@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 Paradigm = Literal['images', 'movie']
+Layout = Literal['bids', 'nsd', 'emofilm']
+"""BIDS, or how the Natural Scenes Dataset and Emo-FilM are published."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,15 @@ class RunInput:
 
 
 @dataclass(frozen=True)
+class EventsInput:
+    """The events of a run without BOLD, whose responses are to be predicted."""
+
+    entities: Mapping[str, str]
+    events: Path
+    sources: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class ParticipantInput:
     """All runs of one participant that go into one analysis, in chronological order."""
 
@@ -64,6 +75,12 @@ class ParticipantInput:
     """Precomputed single-trial betas (4-D NIfTI) of a derivatives dataset, where asked for."""
     betas_events: Path | None = None
     """Their table: one row a volume."""
+    layout: Layout = 'bids'
+    """In ``nsd`` each run is a session of betas: there are no series."""
+    captions: Path | None = None
+    """Table of captions (``stim_file``, ``caption``; several rows a picture), if there is one."""
+    events_only: tuple[EventsInput, ...] = ()
+    """Runs without BOLD (predict mode of encoding models); there are no ``runs`` then."""
     fingerprint: str = ''
     """Changes when a file changes that the analysis reads: what is cached is then made anew."""
 
@@ -81,7 +98,11 @@ class ParticipantInput:
                 run[key] = None if run[key] is None else Path(run[key])
             run['sources'] = tuple(run['sources'])
             runs.append(RunInput(**run))
-        for key in ('stimuli_dir', 'betas', 'betas_events'):
+        values['events_only'] = tuple(
+            EventsInput(run['entities'], Path(run['events']), tuple(run['sources']))
+            for run in values['events_only']
+        )
+        for key in ('stimuli_dir', 'betas', 'betas_events', 'captions'):
             values[key] = None if values[key] is None else Path(values[key])
         values['stimuli'] = tuple(values['stimuli'])
         return cls(runs=tuple(runs), **values)

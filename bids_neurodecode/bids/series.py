@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -197,6 +198,41 @@ def check_values(file: Path, inside: npt.NDArray[np.bool_]) -> None:
     if zero.any():
         where = '' if zero.all() else f' in volume {int(np.flatnonzero(zero)[0])}'
         raise InputError(ALL_ZERO.format(file=file, where=where))
+
+
+def read_volumes(file: Path, n: int | None = None) -> Iterator[npt.NDArray[Any]]:
+    """Read a series volume by volume, in the type it has on disk (without any scaling).
+
+    Parameters
+    ----------
+    file
+        A 4-D NIfTI, compressed or not.
+    n
+        How many volumes; all if None.
+
+    Yields
+    ------
+    numpy.ndarray
+        Shape (x, y, z).
+
+    Raises
+    ------
+    InputError
+        If the file is cut short or corrupt.
+    """
+    image = open_image(file)
+    dtype = image.header.get_data_dtype()
+    shape = tuple(image.shape)
+    size = int(np.prod(shape[:3])) * dtype.itemsize
+    try:
+        with _open(file) as stream:
+            _skip(stream, int(image.dataobj.offset), file)
+            for volume in range(shape[3] if n is None else min(n, shape[3])):
+                data = _read(stream, size, file, volume, shape[3])
+                yield np.frombuffer(data, dtype).reshape(shape[:3], order='F')
+    except (OSError, EOFError, zlib.error) as error:
+        reason = ' '.join(str(error).split())
+        raise InputError(TRUNCATED.format(file=file, reason=reason)) from error
 
 
 def _open(file: Path) -> IO[bytes] | gzip.GzipFile:

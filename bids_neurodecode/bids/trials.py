@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -88,10 +88,14 @@ def trials_table(runs: Sequence[RunInput]) -> pd.DataFrame:
     return table
 
 
-def precomputed_trials(table_file: Path) -> pd.DataFrame:
+def precomputed_trials(
+    table_file: Path, repeats: Literal['single', 'mean'] = 'single'
+) -> pd.DataFrame:
     """Read the table of precomputed betas, one row a volume, as :func:`trials_table` makes it.
 
-    ``stim_file`` and ``run`` are needed; sessions, onsets and durations where they are known.
+    ``stim_file`` and ``run`` are needed; sessions, onsets and durations where they are known, and
+    ``part``, ``protocol`` (of a split that the dataset gives) and ``scan_run``. With ``mean``
+    there is one row a stimulus, that of its first trial, with ``n_repeats``.
 
     Raises
     ------
@@ -122,7 +126,13 @@ def precomputed_trials(table_file: Path) -> pd.DataFrame:
             'session': session,
         }
     )
+    for name in ('part', 'protocol', 'scan_run'):
+        if name in given.columns:
+            table[name] = given[name].to_numpy()
     table['repeat'] = table.groupby('stimulus').cumcount()
+    if repeats == 'mean':
+        table['n_repeats'] = table.groupby('stimulus')['stimulus'].transform('size')
+        table = table[table['repeat'] == 0].reset_index(drop=True)
     return table
 
 

@@ -2,10 +2,14 @@
 
 Nothing is guessed in silence: a file that is not a still picture is an error with its name.
 Colour profiles are not applied; pixel values are taken as sRGB.
+
+Pictures may also lie side by side in one array of an HDF5 file, as NSD's do: the picture
+``nsd_stimuli.hdf5/nsd02951`` is the 2,951st of the array ``imgBrick``, and it alone is read.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -33,12 +37,20 @@ SIZES_DIFFER = (
     'Give the size to bring them to.'
 )
 NO_PICTURES = 'There are no pictures to load.'
+NO_ARRAY = (
+    'Cannot read the pictures in {file}: {reason}. It must hold {array!r}, 8-bit pictures of '
+    'shape (n, height, width, 3); copy it anew.'
+)
+NO_ROW = 'There is no picture {name!r} in {file}: it holds {n}, named by number from 1.'
 NOT_IMAGES = 'Pictures must be uint8, or floating point in [0, 1], of shape (n, h, w, 3): {found}.'
 
 Fit = Literal['pad', 'crop', 'stretch']
 Uint8Array = npt.NDArray[np.uint8]
 
 GREY = (128, 128, 128)
+PICTURE_ARRAY = 'imgBrick'
+"""Name of the array of pictures in an HDF5 file."""
+HDF5 = frozenset({'.hdf5', '.h5'})
 
 
 def load_images(
@@ -53,7 +65,7 @@ def load_images(
     Parameters
     ----------
     paths
-        Picture files, at least one.
+        Picture files (or pictures within an HDF5 file), at least one.
     size
         Height and width in pixels (one number for a square); None keeps the pictures' own, which
         must then be equal.
@@ -100,7 +112,7 @@ def load_image(
     from PIL import Image, ImageOps
 
     try:
-        with Image.open(path) as opened:
+        with open_picture(path) as opened:
             frames = getattr(opened, 'n_frames', 1)
             # cameras write a preview as the second frame of an MPO file
             if frames > 1 and opened.format != 'MPO':
@@ -114,6 +126,70 @@ def load_image(
     if size is not None:
         rgb = _fit(rgb, (size, size) if isinstance(size, int) else size, fit, background)
     return np.asarray(rgb, dtype=np.uint8)
+
+
+def open_picture(path: str | Path) -> Image.Image:
+    """Open a picture file, or one picture of an HDF5 file, with Pillow.
+
+    Raises
+    ------
+    InputError
+        If there is no such picture in the HDF5 file.
+    OSError, ValueError
+        As Pillow does.
+    """
+    from PIL import Image
+
+    source = picture_source(path)
+    if source == Path(path):
+        return Image.open(path)
+    return Image.fromarray(_row_of(source, Path(path).name))
+
+
+def picture_source(path: str | Path) -> Path:
+    """Return the file on disk that holds a picture.
+
+    Examples
+    --------
+    >>> picture_source('stimuli/nsd_stimuli.hdf5/nsd00012').name
+    'nsd_stimuli.hdf5'
+    """
+    path = Path(path)
+    return path.parent if path.parent.suffix in HDF5 else path
+
+
+def count_pictures(file: Path) -> int:
+    """Return how many pictures an HDF5 file holds, and check that it holds such.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read, or holds something else.
+    """
+    import h5py
+
+    try:
+        with h5py.File(file, 'r') as opened:
+            array = opened[PICTURE_ARRAY]
+            shape, dtype = tuple(array.shape), array.dtype
+    except (OSError, KeyError, AttributeError) as error:
+        reason = ' '.join(str(error).split()).strip('"')
+        raise InputError(NO_ARRAY.format(file=file, reason=reason, array=PICTURE_ARRAY)) from error
+    if len(shape) != 4 or shape[-1] != 3 or dtype != np.uint8:
+        reason = f'{PICTURE_ARRAY!r} is {dtype} of shape {shape}'
+        raise InputError(NO_ARRAY.format(file=file, reason=reason, array=PICTURE_ARRAY))
+    return int(shape[0])
+
+
+def _row_of(file: Path, name: str) -> Uint8Array:
+    import h5py
+
+    n = count_pictures(file)
+    number = re.search(r'(\d+)$', name)
+    if number is None or not 1 <= int(number[1]) <= n:
+        raise InputError(NO_ROW.format(name=name, file=file, n=n))
+    with h5py.File(file, 'r') as opened:
+        return np.asarray(opened[PICTURE_ARRAY][int(number[1]) - 1], dtype=np.uint8)
 
 
 def as_float(images: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
