@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from bids_neurodecode.settings import Settings
+
+Band = Literal['gabor', 'clip', 'dinov2', 'blip', 'blip-caption']
 
 
 class EncodingSettings(Settings):
     """The encoding system (pictures to responses)."""
 
-    model: Literal['ridge', 'banded', 'linear', 'mlp', 'siren', 'cnn'] = 'ridge'
-    """Ridge (all feature spaces side by side), banded ridge, or a network; ridge stays beside
-    a network."""
-    bands: Annotated[tuple[str, ...], Field(min_length=1)] = ('gabor',)
-    """Names of the feature extractors whose features are the feature spaces."""
+    model: Literal['ridge', 'banded', 'linear', 'mlp', 'siren', 'cnn', 'shared'] = 'ridge'
+    """Ridge (all feature spaces side by side), banded ridge, a network, or a head that
+    participants share (trained at group level) under a linear layer of the participant; ridge
+    stays beside."""
+    shared_head: Path | None = None
+    """The shared head (``group/models/*_desc-shared_model.safetensors`` of an output folder); the
+    participant level needs it with the model ``shared``."""
+    bands: Annotated[tuple[Band, ...], Field(min_length=1)] = ('gabor',)
+    """Names of the feature extractors whose features are the feature spaces. All but ``gabor``
+    need pretrained weights, ``blip-caption`` also ``stimuli/captions.tsv``."""
     partition: bool = False
     """Partition the explained variance between the feature spaces (two or more)."""
     voxels: Literal['mask', 'volume'] = 'mask'
@@ -30,6 +38,8 @@ class EncodingSettings(Settings):
     """Voxels with a noise ceiling at or below this are left out of noise-normalised scores."""
     hidden: Annotated[int, Field(ge=1)] = 256
     """Units of the hidden layers of the per-query MLP."""
+    n_queries: Annotated[int, Field(ge=1)] = 1
+    """Queries that the features are cut into (per-query MLP): 768 for BLIP with captions."""
     width: Annotated[int, Field(ge=1)] = 256
     """Units of the layers of SIREN."""
     w0: Annotated[float, Field(gt=0)] = 30.0
@@ -55,3 +65,18 @@ class EncodingSettings(Settings):
     """Share of the training pictures that decides when to stop."""
     precision: Literal['float32', 'bfloat16', 'float16'] = 'float32'
     """Of activations in training; weights are float32."""
+
+    @model_validator(mode='after')
+    def _consistent(self) -> Self:
+        if len(set(self.bands)) < len(self.bands):
+            msg = f'every band once: {", ".join(self.bands)}'
+            raise ValueError(msg)
+        if self.partition and len(self.bands) < 2:
+            msg = 'a partition (encoding.partition) needs two or more bands (encoding.bands)'
+            raise ValueError(msg)
+        if self.voxels == 'volume' and self.model in {'ridge', 'banded', 'shared'}:
+            msg = (
+                'the whole volume (encoding.voxels) is for networks: choose another encoding.model'
+            )
+            raise ValueError(msg)
+        return self

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -22,18 +23,23 @@ from bids_neurodecode.samples import Samples, Standardizer
 from bids_neurodecode.stimuli.space import FeatureSpace
 from bids_neurodecode.systems.base import PerStimulus
 from bids_neurodecode.systems.encoding_network import NetworkEncoder, NetworkSettings, fit_network
+from bids_neurodecode.systems.encoding_shared import SharedEncoder, SharedHead, fit_layer
 from bids_neurodecode.systems.reconstruction import Group, _group_labels
 
 NO_FEATURES = 'Encoding needs at least one feature space.'
 OTHER_BANDS = 'The encoder was fitted on the feature spaces {expected}; these are {found}.'
+NO_HEAD = (
+    'The encoding model "shared" needs the head that participants share: train it at group level '
+    '(bids_neurodecode BIDS_DIR OUTPUT_DIR group), and name it with encoding.shared_head.'
+)
 UNKNOWN_MODEL = 'No encoding model is called {name!r}. Models: {names}.'
 
 Float32Array = npt.NDArray[np.float32]
 BoolArray = npt.NDArray[np.bool_]
 Bands = Mapping[str, PerStimulus]
-ModelName = Literal['ridge', 'banded', 'linear', 'mlp', 'siren', 'cnn']
+ModelName = Literal['ridge', 'banded', 'linear', 'mlp', 'siren', 'cnn', 'shared']
 
-MODELS: tuple[ModelName, ...] = ('ridge', 'banded', 'linear', 'mlp', 'siren', 'cnn')
+MODELS: tuple[ModelName, ...] = ('ridge', 'banded', 'linear', 'mlp', 'siren', 'cnn', 'shared')
 
 
 class Encoder(Protocol):
@@ -72,6 +78,8 @@ class EncoderSettings:
         standardised features would have them.
     average_training
         Fit on the mean of each stimulus' training trials, not on single trials.
+    n_training
+        Fit on this many training stimuli, drawn at random; None: on all.
     ridge
         Penalties and folds.
     n_mixtures
@@ -88,12 +96,15 @@ class EncoderSettings:
         Of the networks.
     device
         Of the regressions.
+    head
+        The head that participants share (``shared``).
     """
 
     model: ModelName = 'ridge'
     n_components: int | None = 100
     whiten: bool = False
     average_training: bool = False
+    n_training: int | None = None
     ridge: RidgeSettings = field(default_factory=RidgeSettings)
     n_mixtures: int = 20
     groups: Group = 'auto'
@@ -102,6 +113,7 @@ class EncoderSettings:
     baseline: bool = True
     network: NetworkSettings = field(default_factory=NetworkSettings)
     device: Device = 'cpu'
+    head: SharedHead | None = None
 
     def __post_init__(self) -> None:
         if self.model not in MODELS:
@@ -109,12 +121,16 @@ class EncoderSettings:
 
     @classmethod
     def of(cls, config: Config, device: str = 'cpu', **changes: Any) -> EncoderSettings:
-        """Take what a configuration says of features and ridge."""
+        """Take what a configuration says of features, ridge and the encoding model."""
+        encoding = config.encoding
+        same = ('model', 'average_training', 'n_training', 'threshold', 'partition')
         return cls(
             **{
                 'n_components': config.features.n_components,
                 'ridge': config.ridge,
+                'network': NetworkSettings.of(config, device),
                 'device': 'cuda' if device == 'cuda' else 'cpu',
+                **{name: getattr(encoding, name) for name in same},
                 **changes,
             }
         )
@@ -212,6 +228,8 @@ class RidgeEncoder:
 
 def load_encoder(state: Mapping[str, npt.NDArray[Any]], description: Mapping[str, Any]) -> Encoder:
     """Rebuild any encoder from what its ``state`` and ``describe`` returned."""
+    if description['model'] == 'shared':
+        return SharedEncoder.from_state(state, description)
     if description['model'] in {'ridge', 'banded'}:
         return RidgeEncoder.from_state(state, description)
     return NetworkEncoder.from_state(state, description)
@@ -224,6 +242,7 @@ def fit(
     *,
     rng: np.random.Generator | None = None,
     validation: Samples | None = None,
+    checkpoint_dir: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Encoder:
     """Fit an encoding model on training samples.
@@ -237,11 +256,11 @@ def fit(
     settings
         Which model, and how; the defaults if left out.
     rng
-        Source of the mixtures of banded ridge, and of what networks hold out.
+        Source of the stimuli drawn, the mixtures of banded ridge, and what networks hold out.
     validation
         Samples that decide when a network stops; some training stimuli if left out.
-    progress
-        Of a network's training: called with (steps done, all steps).
+    checkpoint_dir, progress
+        Of a network's training; see :func:`bids_neurodecode.models.training.train`.
 
     Raises
     ------
@@ -252,8 +271,14 @@ def fit(
     rng = rng or np.random.default_rng(0)
     if not features:
         raise DataError(NO_FEATURES)
+    if settings.n_training is not None:
+        train = some_stimuli(train, settings.n_training, rng)
     if settings.average_training:
         train = train.averaged()
+    if settings.model == 'shared':
+        if settings.head is None:
+            raise ArgumentsError(NO_HEAD)
+        return fit_layer(train, features, settings.head, settings.ridge)
     if settings.model == 'ridge' or settings.model == 'banded':  # noqa: PLR1714 - narrows the type
         return _fit_ridge(train, features, settings, rng)
     return fit_network(
@@ -263,8 +288,18 @@ def fit(
         settings.network,
         rng=rng,
         validation=validation,
+        checkpoint_dir=checkpoint_dir,
         progress=progress,
     )
+
+
+def some_stimuli(samples: Samples, n: int, rng: np.random.Generator) -> Samples:
+    """Return the samples of ``n`` stimuli drawn at random; all where there are no more."""
+    names = samples.table['stimulus'].astype(str).to_numpy()
+    distinct = np.unique(names)
+    if len(distinct) <= n:
+        return samples
+    return samples.take(np.flatnonzero(np.isin(names, rng.permutation(distinct)[:n])))
 
 
 def predict(encoder: Encoder, features: Bands, stimuli: Sequence[str]) -> Float32Array:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,10 +22,11 @@ from bids_neurodecode.evaluation.metrics import Score
 from bids_neurodecode.evaluation.partition import VariancePartition, partition_variance
 from bids_neurodecode.evaluation.voxels import summary
 from bids_neurodecode.samples import Fold, Parts, Samples, Split
-from bids_neurodecode.signals import reliability
 from bids_neurodecode.systems import baselines
 from bids_neurodecode.systems.base import Evaluation, PerStimulus
 from bids_neurodecode.systems.encoders import Bands, Encoder, EncoderSettings, fit, predict
+from bids_neurodecode.systems.encoding_examples import pick_samples
+from bids_neurodecode.systems.encoding_network import NetworkEncoder
 from bids_neurodecode.systems.encoding_outcomes import FoldResult, fold_result
 from bids_neurodecode.systems.encoding_scores import (
     SYSTEM,
@@ -32,14 +34,20 @@ from bids_neurodecode.systems.encoding_scores import (
     VoxelMaps,
     centred,
 )
+from bids_neurodecode.systems.encoding_setup import (
+    extra_fits,
+    has_baseline,
+    ncsnr_of,
+    subsets,
+    usable,
+)
 from bids_neurodecode.systems.outcomes import REPEAT_AVERAGE, SINGLE_TRIAL
 from bids_neurodecode.systems.pooling import confusion_of, sample_table
 from bids_neurodecode.systems.reconstruction import CLOSED_SET, ONE_CANDIDATE, candidate_stimuli
 
 if TYPE_CHECKING:
-    pass
+    import pandas as pd
 
-NO_VOXELS = 'No voxel has finite betas in all trials (within the chosen regions). Check the mask.'
 OTHER_TUNINGS = 'Betas were tuned for {found} folds; give one set, or one for each of {expected}.'
 NO_CEILING = (
     'No stimulus is repeated, so there is no noise ceiling and scores are not noise-normalised.'
@@ -52,6 +60,10 @@ WIDENED = (
     'Each pair of folds predicts one another: permuted scores were widened by the root of 2 '
     'before p values were taken, and medians over voxels were not tested. One hold-out needs '
     'neither.'
+)
+FEWER = (
+    'Models were fitted on {n} training pictures drawn at random (encoding.n_training), of up to '
+    '{total}; the test pictures are the same whatever that number.'
 )
 
 SHUFFLED = 'baseline-shuffled'
@@ -83,6 +95,11 @@ class PictureEncoding:
         What each feature space explains; None unless asked for.
     encoder
         The final model.
+    examples
+        Samples that ``maps`` are of, with their responses and predictions: see
+        :func:`~bids_neurodecode.systems.encoding_examples.pick_samples`.
+    curves
+        Of a network: how its training went in each fold, one row a fold (from 1), epoch and part.
     """
 
     evaluation: Evaluation
@@ -93,6 +110,8 @@ class PictureEncoding:
     rows: IndexArray
     partition: VariancePartition | None
     encoder: Encoder
+    examples: tuple[pd.DataFrame, Float32Array]
+    curves: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def scores(self) -> tuple[Score, ...]:
@@ -117,6 +136,7 @@ def encode_pictures(
     regions: Mapping[str, BoolArray] | None = None,
     within: BoolArray | None = None,
     device: str = 'cpu',
+    checkpoint_dir: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> PictureEncoding:
     """Run the pipeline.
@@ -144,6 +164,8 @@ def encode_pictures(
         Voxels to encode, (n_mask,); all if None. Those without finite betas are left out.
     device
         ``cpu`` or ``cuda`` of the ridge; a network's is in its own settings.
+    checkpoint_dir
+        Where networks leave checkpoints, a folder each; None: no checkpoints.
     progress
         Called with (fits done, all fits).
 
@@ -156,15 +178,15 @@ def encode_pictures(
     bands = {'features': features} if isinstance(features, PerStimulus) else dict(features)
     if len(tuned) not in {1, len(split)}:
         raise DataError(OTHER_TUNINGS.format(found=len(tuned), expected=len(split)))
-    keep = _usable([samples, *tuned], within)
+    keep = usable([samples, *tuned], within)
     judge_rng, *fit_rngs = np.random.default_rng(config.seed).spawn(len(split) + 2)
-    run = _Run(bands, settings, split, 1 + len(split) * (1 + _extra_fits(bands, settings)))
-    run.progress = progress
+    run = _Run(bands, settings, split, 1 + len(split) * (1 + extra_fits(bands, settings)))
+    run.progress, run.checkpoints = progress, checkpoint_dir
     for number, fold in enumerate(split):
         part = tuned[min(number, len(tuned) - 1)].voxels(keep).fold(fold)
         run.fold(number, fold, part, fit_rngs[number])
     chosen = samples.voxels(keep)
-    ratio = _ncsnr_of(chosen) if ncsnr is None else np.asarray(ncsnr)[keep]
+    ratio = ncsnr_of(chosen) if ncsnr is None else np.asarray(ncsnr)[keep]
     judge = Judge(
         split,
         config.evaluation,
@@ -175,17 +197,22 @@ def encode_pictures(
     )
     partition = run.partition(judge) if run.parts else None
     evaluation, maps = run.judge(judge, partition)
-    encoder = fit(chosen, bands, settings, rng=fit_rngs[-1])
+    final = run.checkpoint('final')
+    encoder = fit(chosen, bands, settings, rng=fit_rngs[-1], checkpoint_dir=final)
     run.step()
+    best = maps.get(REPEAT_AVERAGE, maps[SINGLE_TRIAL])
+    judged = evaluation.samples[evaluation.samples['space'] == best.space]
     return PictureEncoding(
         evaluation,
         keep,
-        maps.get(REPEAT_AVERAGE, maps[SINGLE_TRIAL]),
+        best,
         maps[SINGLE_TRIAL],
         evaluation.decoded,
         np.concatenate([r.outcome.table['sample'] for r in run.own[SINGLE_TRIAL]]).astype(np.intp),
         partition,
         encoder,
+        pick_samples(run.own[best.space], judged),
+        tuple(run.curves),
     )
 
 
@@ -195,11 +222,17 @@ class _Run:
     def __init__(self, bands: Bands, settings: EncoderSettings, split: Split, n_fits: int) -> None:
         self.bands, self.settings, self.split = bands, settings, split
         self.progress: Callable[[int, int], None] | None = None
+        self.checkpoints: Path | None = None
+        self.curves: list[Mapping[str, Any]] = []
         self.n_fits, self.n_done = n_fits, 0
         self.own: dict[str, list[FoldResult]] = {SINGLE_TRIAL: [], REPEAT_AVERAGE: []}
         self.shuffled: dict[str, list[FoldResult]] = {SINGLE_TRIAL: [], REPEAT_AVERAGE: []}
         self.parts: dict[tuple[str, ...], list[Float32Array]] = {}
         self.closed: list[bool] = []
+        self.most = 0
+
+    def checkpoint(self, name: str) -> Path | None:
+        return None if self.checkpoints is None else self.checkpoints / name
 
     def step(self) -> None:
         self.n_done += 1
@@ -222,14 +255,19 @@ class _Run:
                 self.settings,
                 rng=np.random.default_rng(seed),
                 validation=part.validation,
+                checkpoint_dir=self.checkpoint(f'fit-{self.n_done:03d}'),
             )
             self.step()
             return encoder
 
         models = {'own': (fitted(part.train, self.bands), self.own)}
-        if _has_baseline(self.settings):
+        if has_baseline(self.settings):
             mixed = baselines.shuffled(part.train, rng)
             models['shuffled'] = (fitted(mixed, self.bands), self.shuffled)
+        own = models['own'][0]
+        if isinstance(own, NetworkEncoder) and own.training is not None:
+            self.curves += [{'fold': number + 1, **row} for row in own.training.curves]
+        self.most = max(self.most, int(part.train.table['stimulus'].nunique()))
         repeats = bool(part.test.table['stimulus'].duplicated().any())
         for name, (encoder, found) in models.items():
             known = predict(encoder, self.bands, candidates)
@@ -242,7 +280,7 @@ class _Run:
                     )
                 )
         names = part.test.table['stimulus'].astype(str)
-        for spaces in _subsets(self.bands, self.settings):
+        for spaces in subsets(self.bands, self.settings):
             some = {name: self.bands[name] for name in spaces}
             values = predict(fitted(part.train, some), some, list(names))
             self.parts.setdefault(spaces, []).append(values)
@@ -324,6 +362,9 @@ class _Run:
 
     def _notes(self, judge: Judge, maps: VoxelMaps) -> tuple[str, ...]:
         notes = [CLOSED_SET] if all(self.closed) else []
+        n = self.settings.n_training
+        if n is not None and n < self.most:
+            notes.append(FEWER.format(n=n, total=self.most))
         if len(self.split) > 1 and judge.settings.n_permutations:
             notes.append(WIDENED)
         if judge.ncsnr is None:
@@ -332,38 +373,3 @@ class _Run:
             share, threshold = maps.share_excluded, judge.threshold
             notes.append(EXCLUDED.format(share=share, threshold=threshold))
         return tuple(notes)
-
-
-def _ncsnr_of(samples: Samples) -> npt.NDArray[np.float32] | None:
-    """Return the ratio of signal and noise by repeats of stimuli; None if there are none."""
-    table = samples.table
-    if not table['stimulus'].duplicated().any():
-        return None
-    sessions = table['session'].fillna('').astype(str) if 'session' in table.columns else None
-    return reliability.ncsnr(samples.values, table['stimulus'].astype(str), sessions)
-
-
-def _usable(samples: Sequence[Samples], within: BoolArray | None) -> BoolArray:
-    keep = np.all([np.isfinite(part.values).all(axis=0) for part in samples], axis=0)
-    if within is not None:
-        keep &= within
-    if not keep.any():
-        raise DataError(NO_VOXELS)
-    return np.asarray(keep)
-
-
-def _subsets(bands: Bands, settings: EncoderSettings) -> list[tuple[str, ...]]:
-    """Return the sets of feature spaces that a partition needs: each alone, each left out."""
-    if not settings.partition or len(bands) < 2:
-        return []
-    names = tuple(bands)
-    without = [tuple(n for n in names if n != name) for name in names]
-    return list(dict.fromkeys([(name,) for name in names] + without))
-
-
-def _has_baseline(settings: EncoderSettings) -> bool:
-    return settings.baseline and settings.model in {'ridge', 'banded'}
-
-
-def _extra_fits(bands: Bands, settings: EncoderSettings) -> int:
-    return int(_has_baseline(settings)) + len(_subsets(bands, settings))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from bids_neurodecode.config import Config
 from bids_neurodecode.errors import ArgumentsError, DataError
 from bids_neurodecode.evaluation.voxels import r2_by_column
 from bids_neurodecode.models.trainingsettings import TrainingSettings
@@ -50,6 +51,9 @@ class NetworkSettings:
         better.
     loss, delta, l1_weights, l2_weights
         See :class:`bids_neurodecode.models.heads.FitLoss`.
+    volume
+        Train on the whole grid, zero outside of the mask, as the reproduction of VISION does; else
+        on the voxels of the mask alone. Predictions are of the mask either way.
     validation_fraction
         Share of the training stimuli held out to choose the epoch whose weights are kept.
     training
@@ -67,6 +71,7 @@ class NetworkSettings:
     delta: float = 1.0
     l1_weights: float = 0.0
     l2_weights: float = 0.0
+    volume: bool = False
     validation_fraction: float = 0.1
     training: TrainingSettings = field(
         default_factory=lambda: TrainingSettings(
@@ -77,6 +82,27 @@ class NetworkSettings:
     def __post_init__(self) -> None:
         if not 0 < self.validation_fraction < 1:
             raise ArgumentsError(BAD_SETTINGS.format(found=self.validation_fraction))
+
+    @classmethod
+    def of(cls, config: Config, device: str = 'cpu') -> NetworkSettings:
+        """Take what a configuration says of the encoding networks."""
+        chosen = config.encoding
+        same = ('n_queries', 'w0', 'loss', 'l1_weights', 'l2_weights', 'validation_fraction')
+        trained = ('n_epochs', 'batch_size', 'learning_rate', 'patience', 'precision')
+        units = chosen.width if chosen.model == 'siren' else chosen.hidden
+        return cls(
+            n_components=chosen.network_components,
+            hidden=units,
+            width=units,
+            volume=chosen.voxels == 'volume',
+            **{name: getattr(chosen, name) for name in same},
+            training=TrainingSettings(
+                optimizer='adamw',
+                seed=config.seed,
+                device='cuda' if device == 'cuda' else 'cpu',
+                **{name: getattr(chosen, name) for name in trained},
+            ),
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +124,8 @@ class NetworkEncoder:
     cv_r2
         Share of variance explained in the validation samples, (n_voxels,).
     mask
-        Where the voxels lie in the network's volume, boolean (x, y, z).
+        Where the voxels lie in the network's volume, boolean (x, y, z); of a network of whole
+        volumes these are the ones that it is asked for.
     training
         How the training went; None if it was read from disk.
     """
@@ -117,7 +144,7 @@ class NetworkEncoder:
         if tuple(features) != self.bands:
             raise DataError(OTHER_BANDS.format(expected=[*self.bands], found=[*features]))
         values = _inputs(self.inputs, np.concatenate(list(features.values()), axis=1))
-        return self.responses.invert(_predict(self.head, values))
+        return self.responses.invert(_predict(self.head, values, _columns(self.design, self.mask)))
 
     def describe(self) -> dict[str, Any]:
         """Return what is not an array (JSON)."""
@@ -154,7 +181,7 @@ class NetworkEncoder:
 
         design = HeadDesign.from_description(description['design'])
         mask = np.asarray(state['mask'], dtype=bool)
-        head = make_head(design, mask)
+        head = make_head(design, None if _columns(design, mask) is not None else mask)
         weights = {k: torch.from_numpy(np.array(v)) for k, v in _under(state, 'head').items()}
         head.load_state_dict(weights)
         head.eval()
@@ -217,20 +244,24 @@ def fit_network(
     if settings.n_components is not None:
         inputs = FeatureSpace.fit(seen, settings.n_components)
     responses = Standardizer.fit(train.values)
-    data, checked = (_Pairs.of(part, features, inputs, responses) for part in (train, validation))
-    mask = _box(train.responses.mask.mask)
+    mask = train.responses.mask.mask
+    mask = mask if settings.volume else _box(mask)
     design = HeadDesign(
         kind=kind,
-        n_features=data.features.shape[1],
+        n_features=_inputs(inputs, seen[:1]).shape[1],
         shape=(mask.shape[0], mask.shape[1], mask.shape[2]),
-        n_voxels=train.values.shape[1],
+        n_voxels=mask.size if settings.volume else train.values.shape[1],
         **{
             name: getattr(settings, name)
             for name in ('n_queries', 'hidden', 'width', 'n_hidden', 'w0', 'map_shape')
         },
     )
+    columns = _columns(design, mask)
+    data, checked = (
+        _Pairs.of(part, features, inputs, responses, columns) for part in (train, validation)
+    )
     with own_randomness(settings.training.seed):
-        head = make_head(design, mask)
+        head = make_head(design, None if columns is not None else mask)
     loss = FitLoss(settings.loss, settings.delta, settings.l1_weights, settings.l2_weights)
     objective = EncodingObjective(head, loss, design.n_features)
     training = run_training(
@@ -242,7 +273,7 @@ def fit_network(
         progress=progress,
     )
     head.eval()
-    predicted = _predict(head, checked.features)[checked.index]
+    predicted = _predict(head, checked.features, columns)[checked.index]
     cv_r2 = r2_by_column(checked.responses, predicted).astype(np.float32)
     bands = tuple(features)
     return NetworkEncoder(bands, design, head, inputs, responses, cv_r2, mask, training)
@@ -250,11 +281,15 @@ def fit_network(
 
 @dataclass(frozen=True, eq=False)
 class _Pairs:
-    """Features of distinct stimuli, which of them each sample showed, and its responses."""
+    """Features of distinct stimuli, which of them each sample showed, and its responses.
+
+    ``columns`` says which voxels of the whole volume they are, where that is trained on.
+    """
 
     features: Float32Array
     index: npt.NDArray[np.intp]
     responses: Float32Array
+    columns: npt.NDArray[np.bool_] | None
 
     @classmethod
     def of(
@@ -263,6 +298,7 @@ class _Pairs:
         features: Mapping[str, PerStimulus],
         inputs: Standardizer | FeatureSpace,
         responses: Standardizer,
+        columns: npt.NDArray[np.bool_] | None,
     ) -> _Pairs:
         names = samples.table['stimulus'].astype(str)
         distinct = tuple(dict.fromkeys(names))
@@ -271,6 +307,7 @@ class _Pairs:
             _inputs(inputs, _features(features, distinct)),
             np.array([place[name] for name in names], dtype=np.intp),
             responses.apply(samples.values),
+            columns,
         )
 
     def __len__(self) -> int:
@@ -279,8 +316,12 @@ class _Pairs:
     def __getitem__(self, item: int) -> tuple[Tensor, Tensor]:
         import torch
 
-        row = self.features[self.index[item]]
-        return torch.from_numpy(row), torch.from_numpy(self.responses[item])
+        row, truth = self.features[self.index[item]], self.responses[item]
+        if self.columns is not None:
+            volume = np.zeros(len(self.columns), dtype=np.float32)
+            volume[self.columns] = truth
+            truth = volume
+        return torch.from_numpy(row), torch.from_numpy(truth)
 
 
 def _hold_out(
@@ -305,16 +346,29 @@ def _inputs(inputs: Standardizer | FeatureSpace, values: npt.NDArray[Any]) -> Fl
     return inputs.apply(values)
 
 
-def _predict(head: nn.Module, values: Float32Array, batch_size: int = 256) -> Float32Array:
+def _columns(design: HeadDesign, mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_] | None:
+    """Return which outputs are voxels of the mask, where the network predicts all others too."""
+    if design.n_voxels == int(mask.sum()):
+        return None
+    return mask.ravel()
+
+
+def _predict(
+    head: nn.Module,
+    values: Float32Array,
+    columns: npt.NDArray[np.bool_] | None = None,
+    batch_size: int = 256,
+) -> Float32Array:
     import torch
 
     device = next(head.parameters()).device
+    parts = []
     with torch.inference_mode():
-        parts = [
-            head(torch.from_numpy(values[start : start + batch_size]).to(device)).float().cpu()
-            for start in range(0, len(values), batch_size)
-        ]
-    return np.asarray(torch.cat(parts).numpy(), dtype=np.float32)
+        for start in range(0, len(values), batch_size):
+            batch = torch.from_numpy(values[start : start + batch_size]).to(device)
+            part = head(batch).float().cpu().numpy()
+            parts.append(part if columns is None else part[:, columns])
+    return np.concatenate(parts).astype(np.float32)
 
 
 def _box(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:

@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     pass
 
 SYSTEM = 'encoding'
+N_QUANTILES = 1001
+"""How finely the distribution of permuted correlations is kept."""
 
 _VOXELS_AT_ONCE = 256  # columns that stay in the processor's cache for all permutations
 _VOXELS_OF_BOOTSTRAP = 4096
@@ -70,6 +72,9 @@ class VoxelMaps:
         r squared over the ceiling; NaN where that is at or below the threshold.
     share_excluded
         Share of the voxels with that NaN.
+    null
+        Quantiles (evenly spaced) of the permuted correlations of all voxels together, (n,); empty
+        without permutations.
     """
 
     space: str
@@ -81,6 +86,7 @@ class VoxelMaps:
     noise_ceiling: FloatArray
     noise_normalized: FloatArray
     share_excluded: float
+    null: FloatArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,6 +177,7 @@ class Judge:
             ceiling,
             honest.values,
             honest.share_excluded,
+            _quantiles(null),
         )
 
     def _draws(self, pairing: Pairing) -> Iterator[IndexArray]:
@@ -371,6 +378,12 @@ def _unit(values: Float32Array) -> Float32Array:
     norm = np.linalg.norm(values, axis=0)
     still = norm <= 1e-6 * np.sqrt(len(values)) * np.abs(values).max(axis=0, initial=0)
     return np.asarray(values / np.where(still | (norm == 0), np.inf, norm), dtype=np.float32)
+
+
+def _quantiles(null: Float32Array) -> FloatArray:
+    if not null.size:
+        return np.empty(0)
+    return np.asarray(np.quantile(null, np.linspace(0, 1, N_QUANTILES)), dtype=np.float64)
 
 
 def _median(values: npt.NDArray[Any]) -> FloatArray:

@@ -128,3 +128,17 @@ def _checked(hrf_index: npt.ArrayLike, n_voxels: int, n_responses: int) -> npt.N
             )
         )
     return index.astype(np.intp)
+
+
+def run_length(
+    onsets: npt.ArrayLike, durations: npt.ArrayLike, repetition_time: float, tail: float = 20.0
+) -> int:
+    """Return how many volumes a run needs until ``tail`` seconds after its last stimulus.
+
+    Examples
+    --------
+    >>> run_length([0.0, 10.0], [2.0, 2.0], 2.0)
+    16
+    """
+    end = np.max(np.asarray(onsets, dtype=float) + np.asarray(durations, dtype=float)) + tail
+    return int(np.ceil(end / repetition_time - 1e-6))

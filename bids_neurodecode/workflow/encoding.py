@@ -9,10 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode._version import __version__
-from bids_neurodecode.bids.records import ParticipantInput
+from bids_neurodecode.bids.records import ParticipantInput, RunInput
 from bids_neurodecode.bids.sink import write_json, write_tsv
 from bids_neurodecode.config import Config
-from bids_neurodecode.samples import Samples, Split
+from bids_neurodecode.samples import Samples, Split, VoxelMask
+from bids_neurodecode.stimuli.volumes import FRAMES_PER_VOLUME
 from bids_neurodecode.workflow.files import save_json, save_map
 
 ALPHA = 0.05
@@ -58,13 +59,16 @@ def encode(
     np.save(folder / 'null.npy', result.null)
     mask = chosen.responses.mask
     significant = result.p_fdr < ALPHA
-    save_encoder(folder / 'model.safetensors', result.encoder, keep)
+    first = participant.runs[0]
+    save_encoder(folder / 'model.safetensors', result.encoder, keep, mask, config, first)
     info: dict[str, Any] = {
         'n_mask': samples.responses.mask.n_voxels,
         'n_selected': int(keep.sum()),
         'rule': 'all voxels of the brain mask' if within is None else 'voxels of the regions',
         'n_significant': int(significant.sum()),
         'n_significant_fwer': int((result.p_fwer < ALPHA).sum()),
+        'n_tested': int(np.isfinite(result.r).sum()),
+        'r_fwer': result.r_fwer if np.isfinite(result.r_fwer) else None,
         'observed': result.scores[0].value,
         'null_metric': result.scores[0].metric,
         'warnings': [],
@@ -73,6 +77,7 @@ def encode(
         'metrics': folder / 'metrics.tsv',
         'pearsonr': save_map(folder / 'pearsonr.nii.gz', mask, np.nan_to_num(result.r)),
         'significant': save_map(folder / 'significant.nii.gz', mask, significant),
+        'p_values': save_map(folder / 'p_fdr.nii.gz', mask, result.p_fdr, fill=np.nan),
         'predictions': folder / 'predictions.npy',
         'rows': folder / 'rows.npy',
         'null': folder / 'null.npy',
@@ -81,8 +86,27 @@ def encode(
     }
 
 
-def save_encoder(path: Path, encoder: Any, keep: npt.NDArray[np.bool_]) -> None:
-    """Write the final encoder as safetensors, with the voxels that it predicts."""
+def save_encoder(
+    path: Path,
+    encoder: Any,
+    keep: npt.NDArray[np.bool_],
+    mask: VoxelMask,
+    config: Config,
+    run: RunInput,
+) -> None:
+    """Write the final encoder as safetensors, with all that applying it takes.
+
+    Parameters
+    ----------
+    keep
+        The voxels of the brain mask that it predicts.
+    mask
+        These on the grid.
+    config
+        How frames were described.
+    run
+        Of the space and resolution.
+    """
     from bids_neurodecode.models.storage import save_arrays
 
     parts = {
@@ -95,9 +119,16 @@ def save_encoder(path: Path, encoder: Any, keep: npt.NDArray[np.bool_]) -> None:
     }
     arrays['delays'] = np.asarray(encoder.delays)
     arrays['keep'] = keep.astype(np.uint8)
+    arrays['mask'] = mask.mask.astype(np.uint8)
+    arrays['affine'] = mask.affine
     description = {
         'kind': 'film-encoder',
         'version': __version__,
         'repetition_time': encoder.repetition_time,
+        'extractor': config.features.extractor,
+        'image_size': config.features.image_size,
+        'frames_per_volume': FRAMES_PER_VOLUME,
+        'space': run.space,
+        'resolution': run.resolution,
     }
     save_arrays(path, arrays, description)

@@ -1,0 +1,70 @@
+"""Captions of pictures: ``stimuli/captions.tsv``, for features that read them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from bids_neurodecode.bids.records import ParticipantInput
+from bids_neurodecode.bids.timing import read_table
+from bids_neurodecode.errors import InputError
+
+CAPTIONS = 'captions.tsv'
+"""In ``stimuli/``: columns ``stim_file`` and ``caption``; a picture may have several rows."""
+
+NO_CAPTIONS = (
+    'There are no captions {file}. Add a table with the columns stim_file and caption, or choose '
+    'features that read none.'
+)
+NO_COLUMN = 'The captions {file} lack the column {column!r}. It needs stim_file and caption.'
+NOT_CAPTIONED = (
+    '{n} of the {total} pictures shown have no caption in {file} (first: {first}). Add them.'
+)
+
+
+def captions_file(participant: ParticipantInput) -> Path:
+    """Return where the captions of a participant's pictures are."""
+    return participant.captions or participant.stimuli_dir / CAPTIONS
+
+
+def read_captions(file: Path) -> dict[str, tuple[str, ...]]:
+    """Read a table of captions.
+
+    Returns
+    -------
+    dict
+        Name of the picture, relative to the folder, to its captions in their order.
+
+    Raises
+    ------
+    InputError
+        If there is no such table, or it lacks a column.
+    """
+    if not file.is_file():
+        raise InputError(NO_CAPTIONS.format(file=file))
+    table = read_table(file)
+    for column in ('stim_file', 'caption'):
+        if column not in table.columns:
+            raise InputError(NO_COLUMN.format(file=file, column=column))
+    found: dict[str, tuple[str, ...]] = {}
+    for name, text in table[['stim_file', 'caption']].dropna().itertuples(index=False):
+        found[str(name)] = (*found.get(str(name), ()), str(text).strip())
+    return found
+
+
+def first_captions(participant: ParticipantInput) -> Mapping[str, str]:
+    """Return the first caption of each of a participant's pictures.
+
+    Raises
+    ------
+    InputError
+        If one has none.
+    """
+    file, names = captions_file(participant), participant.stimuli
+    known = read_captions(file)
+    missing = [name for name in names if not any(known.get(name, ()))]
+    if missing:
+        raise InputError(
+            NOT_CAPTIONED.format(n=len(missing), total=len(names), file=file, first=missing[0])
+        )
+    return {name: known[name][0] for name in names}

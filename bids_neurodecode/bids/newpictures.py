@@ -1,0 +1,155 @@
+"""Pictures without BOLD, whose responses are to be predicted: a dataset of events, or a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from bids_neurodecode.bids.description import check_raw
+from bids_neurodecode.bids.entities import natural_key, run_entities, same_index
+from bids_neurodecode.bids.index import index_dataset
+from bids_neurodecode.bids.provenance import bids_uri
+from bids_neurodecode.bids.query import UNKNOWN_PARTICIPANT, Request
+from bids_neurodecode.bids.records import EventsInput, ParticipantInput
+from bids_neurodecode.bids.stimuli import (
+    IMAGES,
+    check_image,
+    paradigm_of,
+    resolve_stimulus,
+)
+from bids_neurodecode.bids.timing import check_timing, read_table, stimulus_names
+from bids_neurodecode.errors import InputError
+
+NO_EVENTS = (
+    'No events of sub-{label} name pictures in {folder} ({asked}). Add *_events.tsv with '
+    'stim_file, or give a folder of pictures with --stimuli-dir.'
+)
+SEVERAL_TASKS = 'Several tasks of sub-{label} show pictures: {tasks}. Choose one with --task-id.'
+FILMS_SHOWN = (
+    'Task {task!r} of sub-{label} shows films, and encoding models of pictures predict responses '
+    'to pictures alone. Choose another --task-id.'
+)
+NO_PICTURES = 'There is no picture ({types}) in {folder}. Give a folder of pictures.'
+NO_FOLDER = 'There is no folder {folder}. Check --stimuli-dir.'
+ASKED = 'task {task}, sessions {sessions}, runs {runs}'
+
+
+def has_bold(request: Request) -> bool:
+    """Tell whether derivatives are named, or preprocessed BOLD lies below the dataset."""
+    if request.derivatives:
+        return True
+    folder = request.bids_dir / 'derivatives'
+    patterns = ('sub-*/func/*desc-preproc_bold.nii*', 'sub-*/ses-*/func/*desc-preproc_bold.nii*')
+    return any(next(folder.glob(f'*/{pattern}'), None) is not None for pattern in patterns)
+
+
+def participants_asked(request: Request) -> tuple[str, ...]:
+    """Return the participants that are asked for; all of the dataset where none is named.
+
+    Raises
+    ------
+    InputError
+        If the folder is no dataset, or a participant is not there.
+    """
+    known = check_raw(request.bids_dir)
+    for label in request.participants:
+        if label not in known:
+            found = ', '.join(known)
+            raise InputError(
+                UNKNOWN_PARTICIPANT.format(label=label, folder=request.bids_dir, known=found)
+            )
+    return tuple(dict.fromkeys(request.participants)) or known
+
+
+def find_event_runs(request: Request, label: str) -> ParticipantInput:
+    """Return the runs of a participant as their events alone describe them.
+
+    Raises
+    ------
+    InputError
+        If there are none, they are of several tasks, or a table or picture cannot be used.
+    """
+    layout, _ = index_dataset(
+        request.bids_dir, (label,), derivative=False, database_dir=request.database_dir
+    )
+    files = layout.get(return_type='filename', suffix='events', extension='.tsv', subject=label)
+    found = sorted((Path(file) for file in files), key=lambda p: natural_key(p.name))
+    runs = [run for file in found if (run := _run(file, request)) is not None]
+    tasks = sorted({run.entities['task'] for run in runs})
+    if not runs:
+        asked = ASKED.format(
+            task=', '.join(request.tasks) or 'any',
+            sessions=', '.join(request.sessions) or 'any',
+            runs=', '.join(request.runs) or 'any',
+        )
+        raise InputError(NO_EVENTS.format(label=label, folder=request.bids_dir, asked=asked))
+    if len(tasks) > 1:
+        raise InputError(SEVERAL_TASKS.format(label=label, tasks=', '.join(tasks)))
+    stimuli_dir = request.bids_dir / 'stimuli'
+    return ParticipantInput(
+        label=label,
+        task=tasks[0],
+        paradigm='images',
+        runs=(),
+        stimuli_dir=stimuli_dir,
+        stimuli=_pictures(runs, stimuli_dir, label, tasks[0]),
+        events_only=tuple(runs),
+    )
+
+
+def find_picture_folder(folder: Path, label: str, task: str) -> ParticipantInput:
+    """Return the pictures of a plain folder, to be shown to a model of one participant.
+
+    Raises
+    ------
+    InputError
+        If there is no such folder, it holds no picture, or one cannot be read.
+    """
+    if not folder.is_dir():
+        raise InputError(NO_FOLDER.format(folder=folder))
+    files = sorted(
+        (file for file in folder.rglob('*') if file.suffix.lower() in IMAGES and file.is_file()),
+        key=lambda file: file.relative_to(folder).as_posix(),
+    )
+    if not files:
+        types = ' '.join(sorted(IMAGES))
+        raise InputError(NO_PICTURES.format(types=types, folder=folder))
+    for file in files:
+        check_image(file, folder)
+    return ParticipantInput(
+        label=label,
+        task=task,
+        paradigm='images',
+        runs=(),
+        stimuli_dir=folder,
+        stimuli=tuple(file.relative_to(folder).as_posix() for file in files),
+    )
+
+
+def _run(file: Path, request: Request) -> EventsInput | None:
+    """Return the run of an events file; None where it is not asked for or shows nothing."""
+    entities = run_entities(file)
+    if 'task' not in entities or (request.tasks and entities['task'] not in request.tasks):
+        return None
+    for key, labels in (('ses', request.sessions), ('run', request.runs)):
+        if labels and not any(same_index(x, entities.get(key, '')) for x in labels):
+            return None
+    table = read_table(file)
+    if 'stim_file' not in table.columns or not table['stim_file'].notna().any():
+        return None
+    check_timing(table, file, length=float('inf'), slack=0.0)
+    return EventsInput(entities, file, (bids_uri('raw', file, request.bids_dir),))
+
+
+def _pictures(runs: Sequence[EventsInput], folder: Path, label: str, task: str) -> tuple[str, ...]:
+    """Resolve and open every picture of the runs once; names sorted."""
+    seen: dict[str, Path] = {}
+    for run in runs:
+        for name in stimulus_names(read_table(run.events), run.events):
+            seen.setdefault(name, run.events)
+    for name, events in seen.items():
+        file = resolve_stimulus(name, folder, events)
+        if paradigm_of([name], task) == 'movie':
+            raise InputError(FILMS_SHOWN.format(task=task, label=label))
+        check_image(file, events)
+    return tuple(sorted(seen))

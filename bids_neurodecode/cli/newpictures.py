@@ -1,0 +1,81 @@
+"""Predict mode of encoding models without BOLD: what is read, checked before work starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bids_neurodecode.bids.entities import parse_entities
+from bids_neurodecode.bids.newpictures import (
+    find_event_runs,
+    find_picture_folder,
+    has_bold,
+    participants_asked,
+)
+from bids_neurodecode.bids.query import Request, all_failed
+from bids_neurodecode.bids.records import DatasetInput, ParticipantInput
+from bids_neurodecode.cli.parser import Arguments
+from bids_neurodecode.cli.systems import WHICH_ENCODER, encoders_in
+from bids_neurodecode.config import Config
+from bids_neurodecode.errors import InputError
+
+FOLDER = 'Responses to the {n} pictures in {folder} are predicted: there is no BOLD.'
+EVENTS = (
+    'Responses to the pictures that the events of {folder} name are predicted: there is no '
+    'preprocessed BOLD.'
+)
+
+
+def find_new_pictures(
+    arguments: Arguments, config: Config, request: Request
+) -> DatasetInput | None:
+    """Return the pictures to predict responses to; None where BOLD is to be read.
+
+    Participants are those asked for; without any named, those of the dataset with a model.
+
+    Raises
+    ------
+    InputError
+        One line, if nobody is left.
+    """
+    if config.system != 'encoding' or arguments.models_from is None:
+        return None
+    folder = arguments.stimuli_dir
+    if folder is None and has_bold(request):
+        return None
+    found, failures = [], {}
+    for label in participants_asked(request):
+        model = _any_model(arguments.models_from, label)
+        if model is None and not request.participants:
+            continue
+        try:
+            found.append(_find(request, folder, label, model))
+        except InputError as error:
+            failures[label] = str(error)
+    if not found and failures:
+        raise InputError(all_failed(failures))
+    if not found:
+        raise InputError(
+            WHICH_ENCODER.format(
+                label=' or sub-'.join(participants_asked(request)),
+                folder=arguments.models_from,
+                found='none',
+            )
+        )
+    note = EVENTS.format(folder=request.bids_dir)
+    if folder is not None:
+        note = FOLDER.format(n=len(found[0].stimuli), folder=folder)
+    return DatasetInput(request.bids_dir, {}, tuple(found), failures, (note,))
+
+
+def _find(
+    request: Request, folder: Path | None, label: str, model: Path | None
+) -> ParticipantInput:
+    if folder is None:
+        return find_event_runs(request, label)
+    # without a model the task is of no use: its want is told when the model is looked for
+    task = 'none' if model is None else parse_entities(model)['task']
+    return find_picture_folder(folder, label, task)
+
+
+def _any_model(folder: Path, label: str) -> Path | None:
+    return next(iter(encoders_in(folder, label)), None)

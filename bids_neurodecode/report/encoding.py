@@ -1,0 +1,350 @@
+"""Encoding reportlets: accuracy against ceiling, its null, regions, partition, example volumes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bids_neurodecode.report.slices import (
+    SliceLayout,
+    Volume,
+    add_axes,
+    aspect,
+    draw_outline,
+)
+from bids_neurodecode.report.style import (
+    BLUE,
+    GREY,
+    ORANGE,
+    PALETTE,
+    RED,
+    WIDTH,
+    new_figure,
+    plain,
+    shorten,
+    styled,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+    from PIL.Image import Image
+
+FloatArray = npt.NDArray[np.floating[Any]]
+Mask = npt.NDArray[np.bool_]
+
+MANY_VOXELS = 1500
+"""From here on voxels are drawn as a density, not one by one."""
+MOST_REGIONS = 40
+N_SLICES = 4
+UNITS = '% signal change'
+
+
+@styled
+def plot_accuracy(
+    r: FloatArray, ceiling: FloatArray | None, significant: Mask, null: FloatArray | None
+) -> Figure:
+    """Draw each voxel's accuracy against what its noise allows, and all of them with their null.
+
+    Parameters
+    ----------
+    r
+        Correlation of predicted and measured responses, (n_voxels,).
+    ceiling
+        Noise ceiling, share of the variance, (n_voxels,); None where it is not known.
+    significant
+        Voxels whose correlation is above chance, (n_voxels,).
+    null
+        Quantiles of the permuted correlations; None where there are none.
+    """
+    figure = new_figure(3.4)
+    left, right = (None, figure.subplots()) if ceiling is None else figure.subplots(1, 2)
+    if left is not None and ceiling is not None:
+        _draw_ceiling(figure, left, r, np.sqrt(np.clip(ceiling, 0, 1)), significant)
+    outer = np.empty(0) if null is None or not null.size else np.quantile(null, (0.002, 0.998))
+    low, high = float(min(r.min(), 0.0, *outer)), float(max(r.max(), 0.1, *outer))
+    bins = np.linspace(low, high, 51).tolist()
+    if null is not None and null.size:
+        right.hist(
+            np.clip(null, low, high),
+            bins,
+            weights=np.full(null.size, 100 / null.size),
+            color=GREY,
+            alpha=0.45,
+            label='permuted',
+        )
+    right.hist(
+        r,
+        bins,
+        weights=np.full(r.size, 100 / r.size),
+        histtype='step',
+        color=BLUE,
+        linewidth=1.5,
+        label=f'measured ({r.size} voxels)',
+    )
+    if significant.any():
+        right.hist(
+            r[significant],
+            bins,
+            weights=np.full(int(significant.sum()), 100 / r.size),
+            color=ORANGE,
+            alpha=0.7,
+            label=f'FDR < .05 ({int(significant.sum())})',
+        )
+    right.axvline(0, color=RED, linestyle='--', linewidth=1, label='chance')
+    right.set(xlabel='correlation with the response (Pearson r)', ylabel='% of voxels')
+    right.legend(loc='upper right', fontsize=7)
+    return figure
+
+
+def _draw_ceiling(
+    figure: Figure, axis: Any, r: FloatArray, ceiling: FloatArray, significant: Mask
+) -> None:
+    """Draw the correlation against the highest that is possible, with the line of equality."""
+    high = max(1.0, float(r.max()))
+    if r.size > MANY_VOXELS:
+        drawn = axis.hexbin(
+            ceiling, r, gridsize=40, bins='log', mincnt=1, cmap='Blues', linewidths=0.1
+        )
+        figure.colorbar(drawn, ax=axis, label='voxels')
+    else:
+        for chosen, color, label in (
+            (~significant, GREY, 'not above chance'),
+            (significant, BLUE, 'FDR < .05'),
+        ):
+            axis.plot(
+                ceiling[chosen],
+                r[chosen],
+                '.',
+                color=color,
+                markersize=4,
+                alpha=0.6,
+                label=label,
+                rasterized=True,
+            )
+    axis.plot([0, high], [0, high], color=RED, linewidth=1.1, label='all that can be explained')
+    axis.axhline(0, color=RED, linestyle='--', linewidth=1, label='chance')
+    axis.set(
+        xlabel='highest possible correlation (root of the ceiling)',
+        ylabel='correlation with the response (Pearson r)',
+        xlim=(-0.02, 1.02),
+    )
+    axis.grid()
+    axis.legend(loc='upper left', fontsize=7)
+
+
+@styled
+def plot_regions(rows: pd.DataFrame) -> Figure:
+    """Draw the median correlation of each region, the best first, with interval and ceiling.
+
+    Parameters
+    ----------
+    rows
+        Of the metrics table, with ``region``; ``value``, ``ci_low``, ``ci_high``, ``ceiling``,
+        ``chance`` and ``n``.
+    """
+    shown = rows.sort_values('value', ascending=False, kind='stable').head(MOST_REGIONS)
+    figure = new_figure(0.22 * len(shown) + 1.0)
+    axis = figure.subplots()
+    y = np.arange(len(shown))
+    values = shown['value'].to_numpy(dtype=float)
+    axis.barh(y, values, color=BLUE, alpha=0.75, height=0.7, label='median over voxels')
+    known = np.isfinite(shown[['ci_low', 'ci_high']].to_numpy(dtype=float)).all(axis=1)
+    axis.hlines(y[known], shown['ci_low'][known], shown['ci_high'][known], color='black', lw=1.3)
+    ceiling = shown['ceiling'].to_numpy(dtype=float)
+    axis.plot(ceiling, y, 'D', color=ORANGE, markersize=5, label='highest possible (median)')
+    axis.axvline(0, color=RED, linestyle='--', linewidth=1.1, label='chance')
+    names = [
+        f'{plain(shorten(str(name), 34))} ({n:.0f})'
+        for name, n in zip(shown['region'], shown['n'], strict=True)
+    ]
+    axis.set_yticks(y, names, fontsize=7)
+    axis.set_ylim(len(shown) - 0.4, -0.6)
+    axis.set_xlabel('correlation with the response (Pearson r)')
+    axis.grid(axis='x')
+    figure.legend(loc='outside lower center', ncols=3)
+    return figure
+
+
+@styled
+def plot_partition(
+    unique: Mapping[str, FloatArray], shared: FloatArray, sure: Mapping[str, Mask]
+) -> Figure:
+    """Draw what each feature space explains that no other does, and what they share.
+
+    Parameters
+    ----------
+    unique
+        Share of the variance by feature space, (n_voxels,).
+    shared
+        The rest of what all of them explain, (n_voxels,).
+    sure
+        Voxels with a unique part above 0, by feature space.
+    """
+    figure = new_figure(2.9)
+    left, right = figure.subplots(1, 2, width_ratios=(1.5, 1))
+    names = [*unique, 'shared']
+    values = [*unique.values(), shared]
+    parts = left.violinplot(
+        [100 * np.clip(v, *np.percentile(v, (0.5, 99.5))) for v in values],
+        showextrema=False,
+        showmedians=True,
+    )
+    for body, color in zip(parts['bodies'], PALETTE, strict=False):
+        body.set_facecolor(color)
+        body.set_alpha(0.6)
+    left.axhline(0, color=RED, linestyle='--', linewidth=1, label='nothing')
+    left.set_xticks(range(1, len(names) + 1), [plain(shorten(name, 14)) for name in names])
+    left.set_ylabel('variance explained (%)')
+    left.legend(loc='best')
+    left.grid(axis='y')
+    shares = [100 * float(sure[name].mean()) for name in unique]
+    right.bar(range(len(shares)), shares, color=PALETTE[: len(shares)], alpha=0.75)
+    right.set_xticks(range(len(shares)), [plain(shorten(name, 14)) for name in unique])
+    right.set_ylabel('voxels with a unique part (%)')
+    right.set_ylim(0, max(10.0, 1.1 * max(shares)))
+    right.grid(axis='y')
+    return figure
+
+
+def best_slices(score: Volume, mask: Mask, n: int = N_SLICES) -> tuple[int, ...]:
+    """Return the axial slices with the highest sum of scores above 0, from bottom to top."""
+    total = np.where(mask, np.clip(np.nan_to_num(score), 0, None), 0).sum(axis=(0, 1))
+    total += 1e-9 * mask.sum(axis=(0, 1))
+    covered = np.flatnonzero(mask.any(axis=(0, 1)))
+    return tuple(sorted(int(z) for z in covered[np.argsort(-total[covered], kind='stable')[:n]]))
+
+
+@styled
+def plot_volumes(
+    volumes: Sequence[Sequence[Volume]],
+    titles: Sequence[str],
+    pictures: Sequence[Image | None],
+    *,
+    columns: Sequence[str],
+    mask: Mask,
+    affine: npt.NDArray[np.float64],
+    slices: tuple[int, ...],
+    background: Volume | None = None,
+) -> Figure:
+    """Draw volumes beside each other, a row a picture: measured and predicted responses.
+
+    Parameters
+    ----------
+    volumes
+        One sequence a row, one volume a column, all on the grid of ``mask``.
+    titles
+        One a row.
+    pictures
+        What was shown; None leaves the place empty.
+    columns
+        What the volumes of each column are.
+    mask
+        Voxels that are drawn.
+    affine
+        Of the grid.
+    slices
+        Axial slices, as numbers.
+    background
+        Grey image below.
+    """
+    thumb, n = 0.95, len(columns)
+    width = (WIDTH - thumb - 0.75 * n - 0.2) / n
+    layout = SliceLayout.of(mask, affine, N_SLICES, width)
+    layout = SliceLayout(slices, layout.crop, len(slices), *_panel(layout, width, len(slices)))
+    row = max(layout.panel_height + 0.42, thumb + 0.3)
+    figure = new_figure(row * len(volumes) + 0.35, layout='none')
+    high = figure.get_size_inches()[1]
+    bounds = [
+        max(float(np.percentile(np.abs([r[c][mask] for r in volumes]), 99)), 1e-6)
+        for c in range(n)
+    ]
+    for number, (each, title, picture) in enumerate(zip(volumes, titles, pictures, strict=True)):
+        bottom = high - 0.35 - (number + 1) * row
+        _draw_picture(figure, picture, title, bottom, thumb)
+        for column, volume in enumerate(each):
+            left = thumb + 0.2 + column * (width + 0.75)
+            _draw_volume(
+                figure, volume, mask, affine, layout, background, left, bottom, bounds[column]
+            )
+    for column, name in enumerate(columns):
+        left = thumb + 0.2 + column * (width + 0.75)
+        figure.text(left / WIDTH, 1 - 0.2 / high, name, weight='bold', fontsize=9)
+        axis = add_axes(figure, left + width + 0.06, 0.3, 0.09, high - 0.8)
+        _color_bar(figure, axis, bounds[column])
+    return figure
+
+
+def _panel(layout: SliceLayout, width: float, n: int) -> tuple[float, float]:
+    ratio = layout.panel_height / layout.panel_width
+    panel = (width - 0.06 * (n - 1)) / n
+    return panel, panel * ratio
+
+
+def _draw_picture(
+    figure: Figure, picture: Image | None, title: str, bottom: float, size: float
+) -> None:
+    axis = add_axes(figure, 0.02, bottom + 0.05, size, size)
+    axis.set(xticks=[], yticks=[])
+    axis.spines[:].set_visible(picture is None)
+    if picture is not None:
+        axis.imshow(np.asarray(picture))
+    axis.set_title(plain(title), fontsize=6.5, loc='left', weight='normal')
+
+
+def _draw_volume(
+    figure: Figure,
+    volume: Volume,
+    mask: Mask,
+    affine: npt.NDArray[np.float64],
+    layout: SliceLayout,
+    background: Volume | None,
+    left: float,
+    bottom: float,
+    bound: float,
+) -> None:
+    for place, z in enumerate(layout.slices):
+        axis = add_axes(
+            figure,
+            left + place * (layout.panel_width + 0.06),
+            bottom + 0.05,
+            layout.panel_width,
+            layout.panel_height,
+        )
+        axis.set_axis_off()
+        options: dict[str, Any] = {
+            'origin': 'lower',
+            'interpolation': 'nearest',
+            'aspect': aspect(affine),
+        }
+        if background is not None:
+            top = float(np.percentile(background[mask], 99.5))
+            grey = background[:, :, z][layout.crop].T
+            axis.imshow(grey, cmap='gray', vmin=0, vmax=top, **options)
+        shown = np.where(mask, volume, np.nan)[:, :, z][layout.crop].T
+        axis.imshow(shown, cmap='RdBu_r', vmin=-bound, vmax=bound, **options)
+        draw_outline(axis, mask[:, :, z][layout.crop], '#9ca3af')
+        center = np.asarray(mask.shape) / 2
+        height = (affine @ [center[0], center[1], z, 1])[2]
+        axis.set_title(f'z = {height:.0f} mm', fontsize=6, weight='normal', loc='center', pad=2)
+
+
+def _color_bar(figure: Figure, axis: Any, bound: float) -> None:
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+
+    bar = figure.colorbar(ScalarMappable(Normalize(-bound, bound), 'RdBu_r'), cax=axis)
+    bar.set_label(UNITS, fontsize=7)
+    bar.ax.tick_params(labelsize=6)
+
+
+__all__ = [
+    'best_slices',
+    'plot_accuracy',
+    'plot_partition',
+    'plot_regions',
+    'plot_volumes',
+]

@@ -1,0 +1,107 @@
+"""The section of the group's page on a shared head: what it is worth to a new participant."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bids_neurodecode.report.build import Block, Plot, Table, Text
+from bids_neurodecode.report.style import BLUE, GREY, RED, new_figure, styled
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INTRO = (
+    'Each participant in turn is new: a head from features to latents was trained on the others, '
+    'a linear layer from latents to voxels on some pictures of the new participant, and both were '
+    'judged on pictures that nobody was trained on. Beside it stands ridge regression on the same '
+    'pictures of the new participant alone.'
+)
+COLOURS = {'shared': BLUE, 'ridge': RED}
+TITLES = {
+    'voxel_r_median': 'median voxel correlation (r)',
+    'identification_2way': '2-way identification (share)',
+}
+CHANCE = {'voxel_r_median': 0.0, 'identification_2way': 0.5}
+
+
+def shared_section(file: Path | None) -> tuple[Block, ...]:
+    """Show scores against the number of pictures, where a shared head was trained."""
+    if file is None:
+        return ()
+    import pandas as pd
+
+    table = pd.read_csv(file, sep='\t', na_values='n/a', dtype={'participant': str})
+    n = table['participant'].nunique()
+    caption = (
+        f'Scores of {n} new participants against the number of their own training pictures: thin '
+        'lines are participants, thick ones their mean; dashed: chance; dotted: the mean noise '
+        'ceiling of the scored voxels. Only means over participants who have that many pictures '
+        'are drawn.'
+    )
+    figure = plot_newcomers(table)
+    alt = 'Scores of new participants against the number of their pictures.'
+    return (
+        Text((INTRO,)),
+        Plot('group_desc-shared_figure.svg', figure, caption, alt),
+        _table(table),
+    )
+
+
+@styled
+def plot_newcomers(table: pd.DataFrame) -> Figure:
+    """Draw each score against the number of pictures, both models in one panel."""
+    figure = new_figure(3.2)
+    panels = figure.subplots(1, len(TITLES))
+    for axis, (metric, title) in zip(panels, TITLES.items(), strict=True):
+        for model, rows in table.groupby('model', sort=False):
+            _draw(axis, rows, metric, str(model))
+        axis.axhline(CHANCE[metric], color=GREY, linestyle='--', linewidth=1)
+        axis.set_xlabel('training pictures of the new participant')
+        axis.set_ylabel(title)
+    ceiling = table['ceiling'].mean()
+    if np.isfinite(ceiling):
+        panels[0].axhline(ceiling, color=GREY, linestyle=':', linewidth=1)
+    panels[0].legend(frameon=False)
+    return figure
+
+
+def _draw(axis: Axes, rows: pd.DataFrame, metric: str, model: str) -> None:
+    colour = COLOURS[model]
+    for _, person in rows.groupby('participant'):
+        axis.plot(person['n_pictures'], person[metric], color=colour, linewidth=0.7, alpha=0.4)
+    common = rows.groupby('n_pictures').filter(
+        lambda x: x['participant'].nunique() == rows['participant'].nunique()
+    )
+    mean = common.groupby('n_pictures')[metric].mean()
+    name = {'shared': 'shared head', 'ridge': 'ridge, alone'}[model]
+    axis.plot(mean.index, mean, 'o-', color=colour, linewidth=2, markersize=4, label=name)
+
+
+def _table(table: pd.DataFrame) -> Table:
+    def write(value: Any) -> str:
+        return 'n/a' if not np.isfinite(value) else f'{value:.3f}'
+
+    rows = tuple(
+        (
+            f'sub-{row.participant}',
+            {'shared': 'shared head', 'ridge': 'ridge, alone'}[str(row.model)],
+            str(row.n_pictures),
+            write(row.voxel_r_median),
+            write(row.ceiling),
+            write(row.identification_2way),
+            str(row.n_test),
+            str(row.n_voxels),
+        )
+        for row in table.itertuples()
+    )
+    columns = (
+        *('new participant', 'model', 'pictures', 'median voxel r', 'ceiling (r)'),
+        *('2-way', 'test pictures', 'voxels'),
+    )
+    caption = 'Scores of new participants. Chance: 0 (correlation) and 0.5 (identification).'
+    return Table(columns, rows, caption, frozenset(range(2, 8)), folded=True)

@@ -1,0 +1,137 @@
+"""A trained encoding model on pictures that are new to it, and how well where BOLD is there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from bids_neurodecode.config import EvaluationSettings
+from bids_neurodecode.evaluation.metrics import Score
+from bids_neurodecode.samples import By, Fold, Samples, Split
+from bids_neurodecode.systems.applying import PROTOCOL
+from bids_neurodecode.systems.encoders import Bands, Encoder, predict
+from bids_neurodecode.systems.encoding import NO_CEILING
+from bids_neurodecode.systems.encoding_examples import pick_samples
+from bids_neurodecode.systems.encoding_outcomes import fold_result
+from bids_neurodecode.systems.encoding_scores import Judge, VoxelMaps
+from bids_neurodecode.systems.encoding_setup import ncsnr_of
+from bids_neurodecode.systems.outcomes import REPEAT_AVERAGE, SINGLE_TRIAL
+from bids_neurodecode.systems.pooling import sample_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SEEN = (
+    '{n} of the {total} pictures have the names of training pictures: what is predicted of these '
+    'was fitted to them, and is no test.'
+)
+
+Float32Array = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class AppliedEncoding:
+    """How well the responses to new pictures were predicted.
+
+    Parameters
+    ----------
+    scores
+        Rows of the metrics table.
+    samples
+        One row a trial, or a picture: see :class:`bids_neurodecode.systems.base.Evaluation`.
+    null
+        Permuted identification of single trials, (n_permutations,).
+    maps
+        Of averages where pictures are repeated, else of single trials.
+    examples
+        See :func:`~bids_neurodecode.systems.encoding_examples.pick_samples`.
+    notes
+        What a reader should know.
+    """
+
+    scores: tuple[Score, ...]
+    samples: pd.DataFrame
+    null: npt.NDArray[np.float64]
+    maps: VoxelMaps
+    examples: tuple[pd.DataFrame, Float32Array]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Everything:
+    """In the place of a split where all samples are new and nothing is trained."""
+
+    by: By = 'stimulus'
+    protocol: str = PROTOCOL
+
+    def __len__(self) -> int:
+        return 1
+
+
+def seen_note(stimuli: Sequence[str], trained: Sequence[str]) -> tuple[str, ...]:
+    """Say how many pictures the model was trained on, by their names."""
+    n = len(set(stimuli) & set(trained))
+    return (SEEN.format(n=n, total=len(set(stimuli))),) if n else ()
+
+
+def apply_encoder(
+    encoder: Encoder,
+    samples: Samples,
+    features: Bands,
+    evaluation: EvaluationSettings,
+    *,
+    model: str,
+    threshold: float,
+    rng: np.random.Generator,
+) -> AppliedEncoding | None:
+    """Judge what a trained model predicts of new responses.
+
+    Parameters
+    ----------
+    encoder
+        Fitted on other responses of the same person.
+    samples
+        New trials, with the encoder's voxels in its order.
+    features
+        Feature spaces of (at least) their pictures.
+    evaluation, rng
+        Of permutations and bootstrap.
+    model
+        Its name in the table.
+    threshold
+        Noise ceiling at or below which voxels have no normalised score.
+
+    Returns
+    -------
+    AppliedEncoding or None
+        None where there are fewer than three pictures: nothing can be told apart.
+    """
+    import pandas as pd
+
+    names = samples.table['stimulus'].astype(str)
+    candidates = tuple(sorted(set(names)))
+    if len(candidates) < 3:
+        return None
+    fold = Fold(np.empty(0, dtype=np.intp), np.arange(samples.n_samples))
+    ratio = ncsnr_of(samples)
+    judge = Judge(cast('Split', _Everything()), evaluation, threshold, ratio, {}, rng)
+    known = predict(encoder, features, candidates)
+    results: dict[str, Any] = {}
+    for average in (False, True) if names.duplicated().any() else (False,):
+        space = REPEAT_AVERAGE if average else SINGLE_TRIAL
+        results[space] = fold_result(model, encoder, known, candidates, samples, 0, fold, average)
+    judged = {space: judge.judge([r], model=model, space=space) for space, r in results.items()}
+    tables = {space: sample_table(result.outcome) for space, result in results.items()}
+    last = next(reversed(judged))
+    return AppliedEncoding(
+        tuple(replace(s, split='new') for found in judged.values() for s in found.scores),
+        pd.concat(tables.values(), ignore_index=True),
+        judged[SINGLE_TRIAL].nulls[f'{SINGLE_TRIAL}/identification_top1'],
+        judged[last].maps,
+        pick_samples([results[last]], tables[last]),
+        (NO_CEILING,) if ratio is None else (),
+    )

@@ -1,0 +1,61 @@
+"""What an encoding run is made of: which voxels, which noise ceiling, which further fits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from bids_neurodecode.errors import DataError
+from bids_neurodecode.samples import Samples
+from bids_neurodecode.signals import reliability
+from bids_neurodecode.systems.encoders import Bands, EncoderSettings
+
+NO_VOXELS = 'No voxel has finite betas in all trials (within the chosen regions). Check the mask.'
+
+BoolArray = npt.NDArray[np.bool_]
+
+
+def ncsnr_of(samples: Samples) -> npt.NDArray[np.float32] | None:
+    """Return the ratio of signal and noise by repeats of stimuli; None if there are none."""
+    table = samples.table
+    if not table['stimulus'].duplicated().any():
+        return None
+    sessions = table['session'].fillna('').astype(str) if 'session' in table.columns else None
+    return reliability.ncsnr(samples.values, table['stimulus'].astype(str), sessions)
+
+
+def usable(samples: Sequence[Samples], within: BoolArray | None) -> BoolArray:
+    """Return the voxels with finite responses in all trials, (n_voxels,).
+
+    Raises
+    ------
+    DataError
+        If there are none.
+    """
+    keep = np.all([np.isfinite(part.values).all(axis=0) for part in samples], axis=0)
+    if within is not None:
+        keep &= within
+    if not keep.any():
+        raise DataError(NO_VOXELS)
+    return np.asarray(keep)
+
+
+def subsets(bands: Bands, settings: EncoderSettings) -> list[tuple[str, ...]]:
+    """Return the sets of feature spaces that a partition needs: each alone, each left out."""
+    if not settings.partition or len(bands) < 2:
+        return []
+    names = tuple(bands)
+    without = [tuple(n for n in names if n != name) for name in names]
+    return list(dict.fromkeys([(name,) for name in names] + without))
+
+
+def has_baseline(settings: EncoderSettings) -> bool:
+    """Tell whether shuffled stimuli are fitted too: regressions only, networks cost too much."""
+    return settings.baseline and settings.model in {'ridge', 'banded', 'shared'}
+
+
+def extra_fits(bands: Bands, settings: EncoderSettings) -> int:
+    """Return the number of fits in each fold beside the main one."""
+    return int(has_baseline(settings)) + len(subsets(bands, settings))

@@ -1,0 +1,267 @@
+"""The shared head at group level: trained on what the participants left in the output folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from nipype.interfaces.base import BaseInterfaceInputSpec, Directory, File, TraitedSpec, traits
+
+from bids_neurodecode._version import __version__
+from bids_neurodecode.bids.sink import atomic, write_json, write_text, write_tsv
+from bids_neurodecode.config import Config
+from bids_neurodecode.errors import InputError
+from bids_neurodecode.samples import Responses, Samples, VoxelMask
+from bids_neurodecode.workflow.encoding_features import CAPTIONED, PICTURE_SIZE, WEIGHTS
+from bids_neurodecode.workflow.files import read_table
+from bids_neurodecode.workflow.nodes import RunSettings
+from bids_neurodecode.workflow.reports import read_results
+from bids_neurodecode.workflow.stage import Stage
+
+if TYPE_CHECKING:
+    from bids_neurodecode.report.results import ParticipantResults
+    from bids_neurodecode.systems.base import PerStimulus
+    from bids_neurodecode.systems.encoding_newcomers import Newcomers
+    from bids_neurodecode.systems.encoding_shared import SharedHead
+
+GROUP_FOLDER = 'group'
+KIND = 'shared-head'
+NOT_A_HEAD = (
+    '{file} is no shared head (it is {kind!r}). Name the model that the group level wrote '
+    '(group/models/*_desc-shared_model.safetensors) with encoding.shared_head.'
+)
+NO_BETAS = (
+    'sub-{label} left no single-trial betas of task {task} in {folder} (found: {found}). '
+    'Run the participant level for it again.'
+)
+CAPTIONS = (
+    'A shared head takes features of pictures alone: leave {band!r} out of encoding.bands at '
+    'group level.'
+)
+FILMS = (
+    'A shared head (encoding.model = "shared") is for pictures, and sub-{label} saw films. '
+    'Choose another --task-id.'
+)
+TOO_FEW = (
+    'A shared head is judged on participants who had no part in it, which needs {least} or more; '
+    'there are results of {n} in {folder}. Run the participant level for more of them.'
+)
+MIN_PEOPLE = 3
+COLUMNS = {
+    'participant': 'Who had no part in the head (newcomer)',
+    'model': 'shared: a layer of its own on the shared head; ridge: on the features, alone',
+    'protocol': 'How training and test pictures were kept apart',
+    'n_pictures': 'Training pictures of the newcomer',
+    'n_test': 'Pictures that nobody was trained on, each the mean of its repeats',
+    'n_voxels': 'Voxels with a noise ceiling above encoding.threshold (all without repeats)',
+    'voxel_r_median': 'Median over these voxels of the correlation with the measured response; '
+    'chance is 0',
+    'ceiling': 'Median noise ceiling of these voxels, as a correlation',
+    'identification_2way': 'Share of pairs of test pictures told apart; chance is .5',
+}
+
+
+class ShareHeadInput(BaseInterfaceInputSpec):
+    results = traits.List(File(exists=True), mandatory=True)
+    output_dir = traits.Str(mandatory=True)
+    settings = traits.Str(mandatory=True, desc='all settings, as JSON')
+    weights = traits.Dict(traits.Str, traits.Str, desc='folder of the weights of each extractor')
+    device = traits.Str('cpu', usedefault=True)
+    cache = Directory(mandatory=True, desc='where features are kept by content')
+
+
+class ShareHeadOutput(TraitedSpec):
+    metrics = File(exists=True)
+    model = File(exists=True)
+
+
+class ShareHead(Stage):
+    """Judge a shared head on each participant in turn, train it on all, save it."""
+
+    input_spec = ShareHeadInput
+    output_spec = ShareHeadOutput
+    _always_run = True
+
+    def _compute(self, folder: Path) -> dict[str, Any]:
+        from bids_neurodecode.systems.encoding_newcomers import study_newcomers
+
+        inputs = self.inputs
+        config = Config.model_validate_json(inputs.settings)
+        output_dir = Path(inputs.output_dir)
+        records = [read_results(Path(file)) for file in inputs.results]
+        people = {record.participant: load_betas(record, output_dir) for record in records}
+        stimuli = sorted({str(x) for s in people.values() for x in s.table['stimulus']})
+        bands: tuple[str, ...] = config.encoding.bands
+        features = {name: self._features(name, records, stimuli) for name in bands}
+        found = study_newcomers(
+            people,
+            features,
+            ridge=config.ridge,
+            threshold=config.encoding.threshold,
+            rng=np.random.default_rng(config.seed),
+        )
+        return save_head(found, records, config, output_dir)
+
+    def _features(
+        self, band: str, records: Sequence[ParticipantResults], stimuli: Sequence[str]
+    ) -> PerStimulus:
+        from bids_neurodecode.stimuli.features import extract_features, get_extractor
+        from bids_neurodecode.stimuli.images import load_images
+        from bids_neurodecode.systems.base import PerStimulus
+
+        config = Config.model_validate_json(self.inputs.settings)
+        folders = [r.stimuli_dir for r in records if r.stimuli_dir is not None]
+        files = [next(x / name for x in folders if (x / name).exists()) for name in stimuli]
+        options = {}
+        if band in WEIGHTS:
+            options = {'folder': self.inputs.weights[band], 'device': self.inputs.device}
+        rows = extract_features(
+            load_images(files, size=PICTURE_SIZE.get(band, config.features.image_size)),
+            get_extractor(band, **options),
+            cache_dir=Path(self.inputs.cache),
+        )
+        return PerStimulus(tuple(stimuli), rows)
+
+
+def load_betas(record: ParticipantResults, output_dir: Path) -> Samples:
+    """Read the single-trial betas that a participant left, with their trials.
+
+    Returns
+    -------
+    Samples
+        Shape (n_trials, n_voxels): the voxels that are finite and vary.
+
+    Raises
+    ------
+    InputError
+        If there are none, or several.
+    """
+    import nibabel as nib
+
+    folder = output_dir / f'sub-{record.participant}' / 'func'
+    place = f'_space-{record.space}' if record.space else ''
+    pattern = (
+        f'sub-{record.participant}_task-{record.task}{place}*_stat-effect_desc-singletrial_'
+        'statmap.nii.gz'
+    )
+    files = sorted(folder.glob(pattern))
+    if len(files) != 1 or record.trials is None:
+        found = ', '.join(file.name for file in files) or 'none'
+        raise InputError(
+            NO_BETAS.format(label=record.participant, task=record.task, folder=folder, found=found)
+        )
+    image = nib.load(files[0])
+    volumes = np.moveaxis(np.asanyarray(image.dataobj, dtype=np.float32), -1, 0)
+    inside = np.isfinite(volumes).all(axis=0) & (volumes.std(axis=0) > 0)
+    mask = VoxelMask(inside, image.affine)
+    return Samples(Responses(volumes[:, inside], mask), read_table(record.trials))
+
+
+def load_head(file: Path) -> SharedHead:
+    """Read a head that the group level wrote.
+
+    Raises
+    ------
+    InputError
+        If the file is none.
+    """
+    from bids_neurodecode.models.storage import load_arrays
+    from bids_neurodecode.systems.encoding_shared import SharedHead
+
+    arrays, description = load_arrays(file)
+    if description.get('kind') != KIND:
+        raise InputError(NOT_A_HEAD.format(file=file, kind=description.get('kind')))
+    return SharedHead.from_state(arrays, description)
+
+
+def save_head(
+    found: Newcomers, records: Sequence[ParticipantResults], config: Config, output_dir: Path
+) -> dict[str, Any]:
+    """Write the scores, the head, its settings and its card below ``group``."""
+    from bids_neurodecode.models.storage import save_arrays
+
+    stem = f'task-{records[0].task}_desc-shared'
+    metrics = output_dir / GROUP_FOLDER / f'{stem}_metrics.tsv'
+    write_tsv(metrics, found.scores)
+    write_json(metrics.with_suffix('.json'), {k: {'Description': v} for k, v in COLUMNS.items()})
+    model = output_dir / GROUP_FOLDER / 'models' / f'{stem}_model.safetensors'
+    model.parent.mkdir(parents=True, exist_ok=True)
+    description = {'kind': KIND, 'version': __version__, **found.head.describe()}
+    with atomic(model) as temporary:
+        save_arrays(temporary, found.head.state(), description)
+    write_text(model.with_suffix('.toml'), config.to_toml())
+    write_text(model.with_suffix('.md'), card(found, config))
+    return {'metrics': metrics, 'model': model}
+
+
+def card(found: Newcomers, config: Config) -> str:
+    """Return the card of a shared head."""
+    head = found.head
+    n_in, _, n_latent = head.sizes
+    rows = '\n'.join(
+        f'| sub-{r.participant} | {r.model} | {r.n_pictures} | {r.voxel_r_median:.3f} | '
+        f'{r.ceiling:.3f} | {r.identification_2way:.3f} | {r.n_test} |'
+        for r in found.scores.itertuples()
+    )
+    return f"""# Shared encoding head of {len(head.participants)} participants
+
+- **What it does**: turns {n_in} principal components of the features {', '.join(head.bands)} into
+  {n_latent} latents, from which a linear layer predicts the responses of one participant.
+- **Trained on**: all trials of sub-{', sub-'.join(head.participants)}.
+- **Use**: `encoding.model = "shared"` with `encoding.shared_head`, for a participant of any grid
+  who saw pictures; the participant's own layer is fitted on their training trials.
+- **Scores** (below): of heads that were trained in the same way without the participant and
+  without the test pictures. Betas were tuned on all trials of each participant. Chance is 0 for
+  correlations and .5 for identification.
+- **Made by**: bids_neurodecode {__version__}, seed {config.seed}.
+
+| newcomer | model | pictures | median voxel r | ceiling (r) | 2-way | test pictures |
+| --- | --- | --- | --- | --- | --- | --- |
+{rows}
+"""
+
+
+def connect_shared_head(
+    workflow: Any,
+    records: Sequence[ParticipantResults],
+    results: Sequence[Path],
+    run: RunSettings,
+) -> None:
+    """Add the node that judges and trains the shared head to the workflow of the group level.
+
+    It comes before the page, which shows its scores.
+
+    Raises
+    ------
+    InputError
+        If a participant saw films, there are fewer than three, a feature space needs captions, or
+        weights are missing.
+    """
+    from bids_neurodecode.models.weights import weights_path
+
+    films = [record.participant for record in records if record.paradigm != 'images']
+    if films:
+        raise InputError(FILMS.format(label=films[0]))
+    if len(records) < MIN_PEOPLE:
+        raise InputError(TOO_FEW.format(n=len(records), folder=run.output_dir, least=MIN_PEOPLE))
+    for band in run.config.encoding.bands:
+        if band in CAPTIONED:
+            raise InputError(CAPTIONS.format(band=band))
+    needed = {band: WEIGHTS[band] for band in run.config.encoding.bands if band in WEIGHTS}
+    interface = ShareHead(
+        results=[str(file) for file in results],
+        output_dir=str(run.output_dir),
+        settings=run.config.model_dump_json(),
+        weights={band: str(weights_path(name, run.weights_dir)) for band, name in needed.items()},
+        device=run.device,
+        cache=str(run.work_dir / 'features'),
+    )
+    from nipype.pipeline import engine as pe
+
+    shared = pe.Node(interface, 'shared', mem_gb=4, n_procs=min(2, run.threads))
+    workflow.connect(shared, 'metrics', workflow.get_node('report'), 'shared')
+
+
+__all__ = ['ShareHead', 'connect_shared_head', 'load_betas', 'load_head']
