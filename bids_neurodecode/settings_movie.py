@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -32,8 +33,16 @@ class MovieSettings(Settings):
     """``linear``: features of frames, delays, ridge. ``network``: the encoder and decoder of
     arXiv 2507.12009 as well; the linear models stay beside it."""
     banded: Literal['auto', 'on', 'off'] = 'auto'
-    """Banded ridge on the features of frames and on their change from frame to frame. ``auto``:
-    beside the network."""
+    """Banded ridge on the features of frames and on motion (see ``motion``). ``auto``: beside the
+    network."""
+    target: Literal['participant', 'group'] = 'participant'
+    """Whose responses the models learn. ``group``: the mean over participants, at group level,
+    from the aligned series of the participant level, which then leaves the network and the choice
+    of voxels to the group level."""
+    motion: Literal['auto', 'changes', 'energy'] = 'auto'
+    """The second band of banded ridge. ``energy``: motion energy by the package pymoten (extra
+    ``motion``). ``changes``: how much features change from frame to frame. ``auto``: ``energy``
+    where pymoten is installed; the report says which."""
     mode: Literal['joint', 'encoder', 'decoder'] = 'joint'
     """Film to responses, responses to frames, or both trained together."""
     design: Literal['published', 'small'] = 'published'
@@ -88,6 +97,29 @@ class MovieSettings(Settings):
     when to stop."""
     precision: Literal['float32', 'bfloat16', 'float16'] = 'float32'
     """Of activations in training; weights are float32."""
+    explain: tuple[Literal['saliency', 'perturbation', 'concepts'], ...] = (
+        'saliency',
+        'perturbation',
+    )
+    """How the trained network is explained: slopes of the reconstruction by voxel, regions of the
+    atlas disturbed, concepts that its predictions depend on."""
+    concepts: Path | None = None
+    """A folder of a user's concepts: one folder of pictures each (ten or more)."""
+    explain_kinds: Annotated[tuple[Literal['zero', 'noise', 'gain'], ...], Field(min_length=1)] = (
+        'zero',
+        'noise',
+        'gain',
+    )
+    """What is done to the responses of a region: set to their mean, replaced by noise of the same
+    mean and deviation, or amplified."""
+    explain_gain: Annotated[float, Field(gt=0)] = 4.0
+    """Factor of ``gain``."""
+    explain_random: Annotated[int, Field(ge=19)] = 199
+    """Random sets of voxels a region, and permutations of a concept, that p values stand on."""
+    explain_regions: Annotated[int, Field(ge=1)] = 12
+    """At most this many regions, the largest, are disturbed and tested for concepts."""
+    explain_frames: Annotated[int, Field(ge=1)] = 12
+    """Held-out frames, evenly over them, that perturbation looks at."""
 
     @model_validator(mode='after')
     def _some_loss(self) -> Self:

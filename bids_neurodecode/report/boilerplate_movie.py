@@ -17,16 +17,49 @@ def film_models(config: Config) -> tuple[str, ...]:
         paragraphs += (_banded(config),)
     if movie.model == 'network':
         paragraphs += (_network(config), _training(movie, config.split.gap))
+        paragraphs += tuple(text for text in (_explained(config),) if text)
     return paragraphs
 
 
 def _banded(config: Config) -> str:
+    motion, about = (
+        'the mean absolute change of each from frame to frame within a volume',
+        'These changes stand in for motion energy; they are no motion-energy model.',
+    )
+    if config.movie.motion == 'energy':
+        motion, about = (
+            'motion energy [@nishimoto2011movies]',
+            (
+                'Motion energy is that of the default pyramid of pymoten at 12 frames a second '
+                'and 64 x 96 pixels, averaged over each volume.'
+            ),
+        )
     return (
         'Banded ridge regression [@dupre2022banded] used the same features and, as a second '
-        'space, the mean absolute change of each from frame to frame within a volume, with the '
-        'same delays and a penalty of its own for each space and voxel. These changes stand in '
-        'for motion energy; they are no motion-energy model.'
+        f'space, {motion}, with the same delays and a penalty of its own for each space and '
+        f'voxel. {about}'
     )
+
+
+def film_voxels(config: Config, rule: str | None) -> str:
+    """Write which voxels of films were used."""
+    regions = ', '.join(config.atlas.regions)
+    if rule is not None and ' isc' in rule:
+        among = f', among those of the regions {regions}' if regions else ''
+        return (
+            'Voxels were selected by the agreement between participants (isc: correlation of a '
+            f'participant with the mean of the others [@hasson2004isc]){among}: {rule}.'
+        )
+    if rule is not None and ' snr' in rule:
+        among = f', among those of the regions {regions}' if regions else ''
+        return (
+            'Voxels were selected as in arXiv 2507.12009, by the variance over time of the mean '
+            'over participants against the variance over participants of the mean over time, '
+            f'over all volumes, the held-out ones too{among}: {rule}.'
+        )
+    if not regions:
+        return 'All voxels that the brain masks of all runs share were used.'
+    return f'Voxels of the regions {regions} were used.'
 
 
 def _network(config: Config) -> str:
@@ -55,6 +88,42 @@ def _network(config: Config) -> str:
         'the film by structural similarity, beside the mean training frame and a blurred film; '
         'chance is the similarity to frames decoded at other times of the same film.'
     )
+
+
+def _explained(config: Config) -> str:
+    """Write how the network was asked what it relies on."""
+    movie, texts = config.movie, []
+    atlas = config.atlas.name is not None or config.atlas.file is not None
+    if movie.mode != 'encoder' and 'saliency' in movie.explain:
+        texts.append(
+            'The saliency of a voxel is the sum over held-out volumes of the absolute slope of '
+            'the structural similarity of decoded and true frame by its response; the share of a '
+            'region among the fifth of voxels with most is given relative to its size.'
+        )
+    if movie.mode != 'encoder' and 'perturbation' in movie.explain and atlas:
+        kinds = {
+            'zero': 'set to their mean',
+            'noise': 'replaced by noise of the same mean and deviation',
+            'gain': f'amplified by {movie.explain_gain:g}',
+        }
+        done = ' or '.join(kinds[kind] for kind in movie.explain_kinds)
+        texts.append(
+            f'The measured responses of one region after the other (the {movie.explain_regions} '
+            f'largest) were {done}, and the change of the reconstruction was compared with that '
+            f'by {movie.explain_random} sets of as many random voxels outside of the region.'
+        )
+    if movie.mode != 'decoder' and 'concepts' in movie.explain:
+        own = ' and for folders of pictures' if movie.concepts is not None else ''
+        texts.append(
+            'Concept activation vectors [@kim2018tcav] were fitted (logistic regression, 20 '
+            "random splits) to the activations of the encoder's last layer before the readout, "
+            'for the fifth of training volumes with most brightness, contrast, edges and motion, '
+            f'for random fifths as controls{own}. The alignment of the slopes of a mean predicted '
+            f'response with them was tested against {movie.explain_random} permuted concepts.'
+        )
+    if texts:
+        texts.append('These tests were adjusted for the false discovery rate [@benjamini1995fdr].')
+    return ' '.join(texts)
 
 
 def _training(movie: MovieSettings, gap: float) -> str:

@@ -104,7 +104,9 @@ def plot_frames(examples: pd.DataFrame, frames: npt.NDArray[np.uint8]) -> Figure
 
 @styled
 def plot_against(
-    network: npt.NDArray[np.floating[Any]], linear: npt.NDArray[np.floating[Any]]
+    network: npt.NDArray[np.floating[Any]],
+    linear: npt.NDArray[np.floating[Any]],
+    name: str = 'network',
 ) -> Figure:
     """Draw each voxel's correlation by the network against that by ridge regression.
 
@@ -112,6 +114,8 @@ def plot_against(
     ----------
     network, linear
         Shape (n_voxels,).
+    name
+        What the first is called.
     """
     figure = new_figure(3.4)
     left, right = figure.subplots(1, 2)
@@ -119,12 +123,12 @@ def plot_against(
     high = float(max(network.max(), linear.max(), 0.1))
     left.plot([low, high], [low, high], color=RED, linewidth=1, linestyle='--', label='equal')
     left.plot(linear, network, '.', color=BLUE, markersize=3, alpha=0.5, rasterized=True)
-    left.set(xlabel='ridge (Pearson r)', ylabel='network (Pearson r)', aspect='equal')
+    left.set(xlabel='ridge (Pearson r)', ylabel=f'{name} (Pearson r)', aspect='equal')
     left.legend(loc='lower right')
     left.grid()
     bins = np.linspace(low, high, 41)
     right.hist(linear, bins, color=PALETTE[1], alpha=0.55, label='ridge')
-    right.hist(network, bins, color=BLUE, alpha=0.55, label='network')
+    right.hist(network, bins, color=BLUE, alpha=0.55, label=name)
     right.set(xlabel='Pearson r', ylabel='voxels')
     right.legend(loc='best')
     return figure

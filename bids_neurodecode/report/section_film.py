@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from bids_neurodecode.report import film, scores
+from bids_neurodecode.report import film, film_explain, scores
 from bids_neurodecode.report.build import Block, Bullets, Table
 from bids_neurodecode.report.reader import Reader, read_table
 from bids_neurodecode.report.results import NetworkResults
@@ -36,6 +36,8 @@ def film_section(reader: Reader) -> tuple[Block, ...]:
         *_against(reader, network),
         *_frames(reader, network),
         *_regions(network),
+        *_perturbation(reader, network),
+        *_concepts(reader, network),
     )
 
 
@@ -125,6 +127,87 @@ def _regions(network: NetworkResults) -> Iterable[Block]:
         'first share over the second; 1 is what chance gives, as large regions win by count.',
         frozenset({1, 2, 3, 4}),
         folded=len(rows) > 12,
+    )
+
+
+def _perturbation(reader: Reader, network: NetworkResults) -> Iterable[Block]:
+    table = read_table(network.perturbation)
+    if table is None:
+        return
+    n_sure = int((table['p_fdr'] < film_explain.ALPHA).sum())
+    yield reader.plot(
+        'perturbation',
+        film_explain.plot_perturbation(table),
+        'What reconstructions from measured, held-out responses lose when the voxels of a region '
+        'are set to their mean (zero), replaced by noise, or amplified (gain). Grey: mean and two '
+        'standard deviations of the change when as many random voxels outside of the region are '
+        f'disturbed. Filled: p < .05, FDR over all {len(table)} tests ({n_sure} of them). A '
+        'region matters where its change lies outside of the grey, not where it is large.',
+        f'Change of reconstructions by disturbed regions; {n_sure} of {len(table)} significant.',
+    )
+    yield Table(
+        ('region', 'kind', 'metric', 'voxels', 'change', 'random', 'z', 'p', 'p (FDR)'),
+        tuple(
+            (
+                *(str(row[name]) for name in ('region', 'kind', 'metric', 'n_voxels')),
+                f'{row["change"]:+.4f}',
+                f'{row["random_mean"]:+.4f}',
+                f'{row["z"]:+.1f}',
+                f'{row["p"]:.3f}',
+                f'{row["p_fdr"]:.3f}',
+            )
+            for _, row in table.sort_values('p_fdr', kind='stable').iterrows()
+        ),
+        'Perturbation of regions, the surest first.',
+        frozenset(range(3, 9)),
+        folded=True,
+    )
+
+
+def _concepts(reader: Reader, network: NetworkResults) -> Iterable[Block]:
+    table = read_table(network.concepts)
+    if table is None:
+        return
+    control = table['kind'] == 'random'
+    sure = table['p_fdr'] < film_explain.ALPHA
+    yield reader.plot(
+        'concepts',
+        film_explain.plot_concepts(table),
+        'Whether predicted responses rise (red) or fall (blue) along the direction of a concept '
+        "in the encoder's last layer before the readout: the mean cosine of derivative and "
+        'concept vector. A star: p < .05 against permuted concepts, FDR over all tests '
+        f'({int((sure & ~control).sum())} of {int((~control).sum())} of concepts; '
+        f'{int((sure & control).sum())} of {int(control.sum())} of the random controls, which '
+        'should have none). Properties of film go together: a star does not say which of them '
+        'is the cause.',
+        f'Concepts: {int((sure & ~control).sum())} of {int((~control).sum())} significant.',
+    )
+    yield Table(
+        (
+            'output',
+            'concept',
+            'examples',
+            'classified',
+            'sensitivity',
+            'alignment',
+            'p',
+            'p (FDR)',
+        ),
+        tuple(
+            (
+                *(str(row[name]) for name in ('output', 'concept', 'n_examples')),
+                f'{100 * row["accuracy"]:.0f} %',
+                f'{row["sensitivity"]:.2f}',
+                f'{row["alignment"]:+.3f}',
+                f'{row["p"]:.3f}',
+                f'{row["p_fdr"]:.3f}',
+            )
+            for _, row in table.sort_values('p_fdr', kind='stable').iterrows()
+        ),
+        'Concepts, the surest first. Classified: how often examples that were left out are told '
+        'from random ones (chance 50 %); a concept that cannot be told has no direction.',
+        frozenset(range(2, 8)),
+        folded=True,
     )
 
 

@@ -21,6 +21,7 @@ from bids_neurodecode.evaluation.metrics import Score
 from bids_neurodecode.evaluation.statistics import fdr, p_value
 from bids_neurodecode.evaluation.voxels import pearson_by_column, r2_by_column, summary
 from bids_neurodecode.samples import Samples, Standardizer
+from bids_neurodecode.systems.movie_intervals import BLOCK_SECONDS, block_intervals
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,6 +33,7 @@ TOO_SHORT = (
 MIN_LAG_SECONDS = 10.0
 """Circular shifts of the null move predictions by at least this much."""
 VOXELS_AT_ONCE = 20_000
+ALPHA = 0.05
 
 Float32Array = npt.NDArray[np.float32]
 FloatArray = npt.NDArray[np.float64]
@@ -51,6 +53,9 @@ class Judged:
         Predicted responses of the held-out samples (n_held_out, n_voxels), in order of the table.
     rows
         Their row numbers in the table.
+    r_fwer
+        The r above which a voxel is significant at :data:`ALPHA` by the maximum over voxels;
+        NaN without permutations.
     null
         Median r over voxels under each circular shift.
     scores
@@ -62,6 +67,7 @@ class Judged:
     p_fwer: FloatArray
     predictions: Float32Array
     rows: npt.NDArray[np.intp]
+    r_fwer: float
     null: FloatArray
     scores: tuple[Score, ...]
 
@@ -105,6 +111,15 @@ def judge_responses(
         r2_by_column(_center_within(samples.values[rows], units), _center_within(predicted, units))
     )
     finite = int(np.isfinite(r).sum())
+    limits = block_intervals(
+        truth,
+        scaled,
+        units,
+        block=max(1, round(BLOCK_SECONDS / repetition_time)),
+        n_bootstrap=evaluation.n_bootstrap,
+        confidence=evaluation.confidence,
+        rng=rng.spawn(1)[0],
+    )
 
     def score(metric: str, value: float, model: str = model, **more: Any) -> Score:
         return Score(
@@ -121,12 +136,20 @@ def judge_responses(
         )
 
     scores = (
-        score('voxel_r_median', median, p=p_value(test.medians, median)),
-        score('voxel_r_mean', mean),
+        score(
+            'voxel_r_median',
+            median,
+            p=p_value(test.medians, median),
+            ci_low=limits.median[0],
+            ci_high=limits.median[1],
+        ),
+        score('voxel_r_mean', mean, ci_low=limits.mean[0], ci_high=limits.mean[1]),
         score('voxel_r2_median', r2),
         score('voxel_r_median', float(np.median(test.medians)), model='baseline-shuffled'),
     )
-    return Judged(r, fdr(test.p), test.p_fwer, predicted, rows, test.medians, scores)
+    return Judged(
+        r, fdr(test.p), test.p_fwer, predicted, rows, test.threshold, test.medians, scores
+    )
 
 
 def shifted_correlations(
@@ -159,11 +182,15 @@ def shifted_correlations(
 
 
 class ShiftTest(NamedTuple):
-    """p of each voxel, p corrected by the maximum over voxels, median r under each shift."""
+    """p of each voxel, p corrected by the maximum over voxels, median r under each shift.
+
+    ``threshold`` is the r above which the corrected p is below :data:`ALPHA`.
+    """
 
     p: FloatArray
     p_fwer: FloatArray
     medians: FloatArray
+    threshold: float
 
 
 def shift_test(
@@ -218,7 +245,15 @@ def shift_test(
     above = (maxima[:, None] >= np.nan_to_num(r)[None] - 1e-9).sum(axis=0)
     p_fwer = np.where(finite, (above + 1) / (len(lags) + 1), np.nan)
     medians = np.median(null[:, finite], axis=1).astype(np.float64)
-    return ShiftTest(p, p_fwer, medians)
+    return ShiftTest(p, p_fwer, medians, _threshold(maxima))
+
+
+def _threshold(maxima: FloatArray) -> float:
+    """Return the largest maximum that is still reached too often; NaN where that is any."""
+    n_reach = int(np.ceil(ALPHA * (len(maxima) + 1))) - 2  # so many may reach what is significant
+    if n_reach < 0:
+        return float('nan')
+    return float(np.sort(maxima)[::-1][n_reach])
 
 
 def draw_lags(

@@ -38,6 +38,8 @@ NO_PART = 'This movie network was trained without {part}. Train it with mode {mo
 NO_VALIDATION = 'Validation needs both chunks and responses.'
 BAD_MODEL = 'Cannot read the movie network in {folder}: {reason}. Train it again.'
 
+EXTRA = 'extra'
+
 Float32Array = npt.NDArray[np.float32]
 Chunks = Sequence[Any]
 
@@ -143,8 +145,14 @@ class MovieNetwork:
             rows = range(start, min(start + size, len(chunks)))
             yield torch.stack([torch.as_tensor(chunks[row]) for row in rows])
 
-    def save(self, folder: Path) -> None:
-        """Write ``weights.safetensors`` and ``model.json`` into a folder."""
+    def save(self, folder: Path, extra: Mapping[str, npt.NDArray[Any]] | None = None) -> None:
+        """Write ``weights.safetensors`` and ``model.json`` into a folder.
+
+        Parameters
+        ----------
+        extra
+            Further arrays, kept with the weights under ``extra.<name>`` (:func:`read_extra`).
+        """
         import torch
 
         from bids_neurodecode.models.checkpoints import save_weights
@@ -158,6 +166,8 @@ class MovieNetwork:
         }
         weights['responses.mean'] = torch.from_numpy(self.standardizer.mean)
         weights['responses.scale'] = torch.from_numpy(self.standardizer.scale)
+        for name, values in (extra or {}).items():
+            weights[f'{EXTRA}.{name}'] = torch.from_numpy(np.ascontiguousarray(values))
         save_weights(weights, folder / 'weights.safetensors')
         (folder / 'model.json').write_text(json.dumps(self.describe(), indent=2), encoding='utf-8')
 
@@ -179,14 +189,26 @@ class MovieNetwork:
         DataError
             If files are missing, damaged, or do not fit each other.
         """
+        return cls.read(folder / 'weights.safetensors', folder / 'model.json')
+
+    @classmethod
+    def read(cls, weights_file: Path, description: Path) -> MovieNetwork:
+        """Read a network whose files have names of their own.
+
+        Raises
+        ------
+        DataError
+            If files are missing, damaged, or do not fit each other.
+        """
         from bids_neurodecode.models.checkpoints import load_weights
 
+        folder = weights_file.parent
         try:
-            saved = json.loads((folder / 'model.json').read_text('utf-8'))
+            saved = json.loads(description.read_text('utf-8'))
             settings = _settings(saved['settings'])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(BAD_MODEL.format(folder=folder, reason=_one_line(error))) from error
-        weights = load_weights(folder / 'weights.safetensors')
+        weights = load_weights(weights_file)
         encoder, decoder = _networks(settings)
         try:
             for name, part in (('encoder', encoder), ('decoder', decoder)):
@@ -198,6 +220,13 @@ class MovieNetwork:
         except (RuntimeError, KeyError) as error:
             raise DataError(BAD_MODEL.format(folder=folder, reason=_one_line(error))) from error
         return cls(encoder, decoder, standardizer, settings)
+
+
+def read_extra(weights_file: Path) -> dict[str, npt.NDArray[Any]]:
+    """Return the further arrays that a network was saved with, by name."""
+    from bids_neurodecode.models.checkpoints import load_weights
+
+    return {k: v.numpy() for k, v in _under(load_weights(weights_file), EXTRA).items()}
 
 
 def fit_movie(

@@ -82,7 +82,7 @@ class NetworkStudy:
     reconstruction
         None without a decoder.
     saliency
-        Of each kept voxel; None without a decoder.
+        Of each kept voxel; None without a decoder, or where it is not asked for.
     scores
         Rows of the metrics table.
     curves
@@ -102,6 +102,8 @@ class NetworkStudy:
     curves: tuple[Mapping[str, Any], ...]
     network: MovieNetwork
     columns: npt.NDArray[np.intp]
+    mean_frame: Float32Array | None = None
+    """Mean frame that it was trained on; None without a decoder."""
     notes: tuple[str, ...] = ()
 
 
@@ -174,7 +176,7 @@ def study_network(
         found.columns.append(columns)
         _apply(found, network, data, values, train, test, config.movie)
         _learned(found, network, number, config.movie)
-        if network.decoder is not None:
+        if network.decoder is not None and 'saliency' in config.movie.explain:
             seen = found.predictions[-1] if network.encoder is not None else values[test]
             saliency[columns] += voxel_saliency(
                 network.decoder, network.standardizer.apply(seen), found.truth[-1]
@@ -199,10 +201,14 @@ def _check_lengths(
 def _parts(
     data: FilmData, fold: Fold, measured: npt.NDArray[np.bool_], number: int, config: Config
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-    """Return rows of training, validation (the end of each film's training part) and test."""
+    """Return rows of training, validation and test.
+
+    Validation is that of the split where it has one (the published split), else, with early
+    stopping, the end of each film's training part.
+    """
     train, test = (part[measured[part]] for part in (fold.train, fold.test))
-    validation = np.empty(0, dtype=np.intp)
-    if config.movie.patience is not None and len(train) >= LEAST_SAMPLES:
+    validation = fold.validation[measured[fold.validation]]
+    if not validation.size and config.movie.patience is not None and len(train) >= LEAST_SAMPLES:
         table = data.aligned.table.iloc[train].reset_index(drop=True)
         inner = split_in_time(
             table, gap=config.split.gap, test_fraction=config.movie.validation_fraction
@@ -299,11 +305,12 @@ def _gather(
         keep,
         judged,
         reconstruction,
-        saliency[keep] if found.decoded else None,
+        saliency[keep] if found.decoded and 'saliency' in config.movie.explain else None,
         scores,
         tuple(found.curves),
         found.networks[0],
         found.columns[0],
+        found.mean_frames[0] if found.mean_frames else None,
         tuple(notes),
     )
 

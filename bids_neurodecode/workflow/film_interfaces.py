@@ -27,9 +27,6 @@ from bids_neurodecode.workflow.files import (
 )
 from bids_neurodecode.workflow.stage import Stage
 
-FRAMES_PER_VOLUME = 4
-"""Frames whose features are averaged over each volume of a film."""
-
 
 class PlanFilmsInput(BaseInterfaceInputSpec):
     participant = traits.Str(mandatory=True, desc='record of the participant, as JSON')
@@ -134,41 +131,39 @@ class AlignFilms(Stage):
 class FilmFeaturesInput(BaseInterfaceInputSpec):
     participant = traits.Str(mandatory=True, desc='record of the participant, as JSON')
     settings = traits.Str(mandatory=True, desc='settings of the features, as JSON')
+    motion = traits.Enum('changes', 'energy', usedefault=True, desc='what motion is')
     trials = File(exists=True, mandatory=True)
     cache = Directory(mandatory=True, desc='where features are kept by content')
 
 
 class FilmFeaturesOutput(TraitedSpec):
     features = File(exists=True, desc='.npy, samples x features')
-    changes = File(exists=True, desc='.npy, samples x changes of features between frames')
+    changes = File(exists=True, desc='.npy, samples x motion energy, or changes of features')
 
 
 class FilmFeatures(Stage):
-    """Frames of each film to features, averaged over each volume, and how they change in it."""
+    """Frames of each film to features, averaged over each volume, and motion in it."""
 
     input_spec = FilmFeaturesInput
     output_spec = FilmFeaturesOutput
 
     def _compute(self, folder: Path) -> dict[str, Any]:
-        from bids_neurodecode.stimuli.changes import frame_changes
-        from bids_neurodecode.stimuli.features import extract_features, get_extractor
-        from bids_neurodecode.stimuli.films import read_frames
+        from bids_neurodecode.stimuli.features import get_extractor
+        from bids_neurodecode.stimuli.volumes import volume_features
 
         participant = ParticipantInput.from_json(self.inputs.participant)
         settings = FeatureSettings.model_validate_json(self.inputs.settings)
         table = read_table(Path(self.inputs.trials))
         extractor = get_extractor(settings.extractor)
+        cache = Path(self.inputs.cache)
         rows: dict[tuple[str, float], tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]] = {}
         period = participant.runs[0].repetition_time
-        size = (settings.image_size, settings.image_size)
         for film, samples in table.groupby('film', sort=False):
             onsets = np.unique(samples['onset'].to_numpy(dtype=float))
-            steps = (np.arange(FRAMES_PER_VOLUME) + 0.5) * period / FRAMES_PER_VOLUME
-            times = (onsets[:, None] + steps).ravel()
-            frames = read_frames(participant.stimuli_dir / str(film), times, size)
-            features = extract_features(frames, extractor, cache_dir=Path(self.inputs.cache))
-            by_volume = features.reshape(len(onsets), FRAMES_PER_VOLUME, -1)
-            described = zip(by_volume.mean(axis=1), frame_changes(by_volume), strict=True)
+            file, size = participant.stimuli_dir / str(film), settings.image_size
+            by_volume = volume_features(file, onsets, period, extractor, size, cache)
+            motion = self._motion(file, by_volume, onsets, period)
+            described = zip(by_volume.mean(axis=1), motion, strict=True)
             rows |= {
                 (str(film), float(onset)): both
                 for onset, both in zip(onsets, described, strict=True)
@@ -177,6 +172,23 @@ class FilmFeatures(Stage):
         np.save(folder / 'features.npy', np.stack([rows[key][0] for key in keys]))
         np.save(folder / 'changes.npy', np.stack([rows[key][1] for key in keys]))
         return {'features': folder / 'features.npy', 'changes': folder / 'changes.npy'}
+
+    def _motion(
+        self,
+        film: Path,
+        by_volume: np.ndarray[Any, Any],
+        onsets: np.ndarray[Any, Any],
+        period: float,
+    ) -> np.ndarray[Any, Any]:
+        """Return motion energy of each volume, or how much its features change."""
+        from bids_neurodecode.stimuli.changes import frame_changes
+        from bids_neurodecode.stimuli.motion import film_motion
+
+        if self.inputs.motion != 'energy':
+            return frame_changes(by_volume)
+        volumes = np.rint(onsets / period).astype(np.intp)
+        cache = Path(self.inputs.cache)
+        return film_motion(film, int(volumes.max()) + 1, period, cache_dir=cache)[volumes]
 
 
 class EncodeFilmsInput(BaseInterfaceInputSpec):
@@ -199,6 +211,7 @@ class EncodeFilmsOutput(TraitedSpec):
     significant = File(exists=True, desc='mask of the voxels with FDR-adjusted p below .05')
     predictions = File(exists=True, desc='.npy, held-out samples x voxels')
     rows = File(exists=True, desc='.npy, which samples they are')
+    p_values = File(exists=True, desc='map of the FDR-adjusted p values')
     null = File(exists=True)
     model = File(exists=True)
     info = File(exists=True)

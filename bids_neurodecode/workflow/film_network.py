@@ -23,7 +23,7 @@ from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.config import Config
 from bids_neurodecode.samples import Responses, Samples, VoxelMask
 from bids_neurodecode.workflow.files import read_json, read_split, read_table, save_json, save_map
-from bids_neurodecode.workflow.nodes import RunSettings, node
+from bids_neurodecode.workflow.nodes import RunSettings, node, settings_of
 from bids_neurodecode.workflow.process import run_in_process
 from bids_neurodecode.workflow.resources import DataSize
 from bids_neurodecode.workflow.stage import Stage
@@ -233,7 +233,8 @@ def connect_network(
     Parameters
     ----------
     nodes
-        ``plan``, ``quality``, ``align``, ``features``, ``encode`` and ``outputs``.
+        ``plan``, ``quality``, ``align``, ``features``, ``encode`` and ``outputs``; with
+        ``compare``, that one says which voxels are used.
     """
     record, config = participant.to_json(), run.config
     common: dict[str, Any] = {
@@ -244,7 +245,9 @@ def connect_network(
     }
     banded = network = None
     if config.movie.with_banded:
-        banded = node(EncodeBanded(**common), 'banded', run, size, threads=2)
+        linear = settings_of(config, 'delay', 'features', 'ridge', 'evaluation', 'seed')
+        interface = EncodeBanded(**{**common, 'settings': linear})
+        banded = node(interface, 'banded', run, size, threads=2)
         _feed(workflow, nodes, banded)
         workflow.connect(nodes['features'], 'changes', banded, 'changes')
         both = [('metrics', 'banded_metrics'), ('info', 'banded_info')]
@@ -275,11 +278,12 @@ def connect_network(
         if banded is not None:
             workflow.connect(banded, 'pearsonr', network, 'banded')
     atlas = workflow.get_node('atlas')
-    if atlas is not None:
+    chooser = nodes.get('compare', atlas)
+    if chooser is not None:
         for user in (x for x in (banded, network) if x is not None):
-            workflow.connect(atlas, 'within', user, 'within')
-        if network is not None:
-            workflow.connect([(atlas, network, [('labels', 'labels'), ('table', 'regions')])])
+            workflow.connect(chooser, 'within', user, 'within')
+    if atlas is not None and network is not None:
+        workflow.connect([(atlas, network, [('labels', 'labels'), ('table', 'regions')])])
 
 
 def _network_node(common: dict[str, Any], run: RunSettings, size: DataSize) -> Any:

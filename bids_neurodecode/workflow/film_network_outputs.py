@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +45,57 @@ REGIONS = {
     'size': {'Description': 'Share of all voxels'},
     'relative': {'Description': 'share over size; 1 is what chance gives'},
     'mean_relative': {'Description': 'Mean saliency over that of all voxels'},
+}
+PERTURBATION = {
+    'region': {'Description': 'Region of the atlas whose responses were disturbed'},
+    'kind': {
+        'Description': 'What was done to the measured responses of its voxels',
+        'Levels': {
+            'zero': 'set to the mean of each voxel over the held-out volumes',
+            'noise': 'replaced by Gaussian noise of the same mean and deviation',
+            'gain': 'deviations from the mean multiplied',
+        },
+    },
+    'metric': {
+        'Description': 'How the reconstructed frames were judged',
+        'Levels': {
+            'frame_ssim': 'Structural similarity to the true frame, mean over frames',
+            'pixcorr': 'Correlation with the true frame over pixels, mean over frames',
+        },
+    },
+    'n_voxels': {'Description': 'Voxels of the network in the region'},
+    'intact': {'Description': 'The metric of undisturbed responses'},
+    'perturbed': {'Description': 'The metric of disturbed responses'},
+    'change': {'Description': 'perturbed less intact'},
+    'random_mean': {'Description': 'Mean change by as many random voxels outside of the region'},
+    'random_sd': {'Description': 'Standard deviation of these changes'},
+    'z': {'Description': 'Difference from the random changes in their standard deviations'},
+    'p': {'Description': 'Share of random sets that change as much (two-sided), (b+1)/(m+1)'},
+    'p_fdr': {'Description': 'p adjusted for the false discovery rate over all rows'},
+}
+CONCEPTS = {
+    'output': {'Description': 'Region whose mean predicted response was differentiated'},
+    'concept': {'Description': 'Name of the concept'},
+    'kind': {
+        'Description': 'Where its examples come from',
+        'Levels': {
+            'film property': 'the fifth of the training volumes with most of the property',
+            'pictures': 'pictures of the user, against still frames of the training film',
+            'random': 'a random fifth of the training volumes: a control',
+        },
+    },
+    'n_examples': {'Description': 'Examples of the concept'},
+    'accuracy': {'Description': 'Of the classifiers on examples left out; chance is .5'},
+    'sensitivity': {'Description': 'Share of volumes whose derivative along the concept is > 0'},
+    'sensitivity_sd': {'Description': 'Its standard deviation over random splits'},
+    'alignment': {'Description': 'Mean cosine of the derivative and the vector of the concept'},
+    'p': {'Description': 'Of the alignment, against permuted concepts (two-sided)'},
+    'p_fdr': {'Description': 'p adjusted for the false discovery rate over all rows'},
+}
+EXPLAINED: Mapping[str, Mapping[str, Any]] = {
+    'regions': REGIONS,
+    'perturbation': PERTURBATION,
+    'concepts': CONCEPTS,
 }
 
 
@@ -89,20 +141,21 @@ def write_network(
     )
     if info['encoder']:
         maps |= _write_encoding(writer, participant, config, table, folder)
-    frames = regions = None
+    frames = None
     if info['decoder']:
-        maps['saliency'] = writer.image(
-            'saliency', folder / 'saliency.nii.gz', more={'desc': DESC}
+        if info['saliency']:
+            maps['saliency'] = writer.image(
+                'saliency', folder / 'saliency.nii.gz', more={'desc': DESC}
+            )
+        write_films(writer, participant, table, folder)
+        frames = write_examples(writer, participant, table, folder)
+    explained = {
+        name: writer.table(
+            name, pd.read_csv(folder / f'{name}.tsv', sep='\t'), columns=columns, more=_DESC
         )
-        _write_films(writer, participant, table, folder)
-        frames = _write_examples(writer, participant, table, folder)
-    if info.get('regions'):
-        regions = writer.table(
-            'regions',
-            pd.read_csv(folder / 'regions.tsv', sep='\t'),
-            columns=REGIONS,
-            more={'desc': DESC},
-        )
+        for name, columns in EXPLAINED.items()
+        if info.get(name)
+    }
     curves = pd.read_csv(folder / 'curves.tsv', sep='\t')
     network = NetworkResults(
         mode=info['mode'],
@@ -113,7 +166,7 @@ def write_network(
         curves=writer.table('curves', curves, columns=CURVES, more={'desc': DESC}),
         voxels=voxels,
         frames=frames,
-        regions=regions,
+        **explained,
     )
     _write_model(writer, config, folder)
     both = pd.concat([pd.read_csv(folder / 'metrics.tsv', sep='\t'), linear], ignore_index=True)
@@ -171,7 +224,7 @@ def _write_encoding(
     return maps
 
 
-def _write_films(
+def write_films(
     writer: ProductWriter, participant: ParticipantInput, table: pd.DataFrame, folder: Path
 ) -> None:
     """Write each film's held-out frames beside their reconstruction (its first showing)."""
@@ -208,7 +261,7 @@ def _stimulus(writer: ProductWriter, film: str, suffix: Any) -> Path:
     return path
 
 
-def _write_examples(
+def write_examples(
     writer: ProductWriter, participant: ParticipantInput, table: pd.DataFrame, folder: Path
 ) -> Path:
     """Keep the frames that the report shows: a table, and ``.npy`` beside it."""

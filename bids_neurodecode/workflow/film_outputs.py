@@ -50,6 +50,10 @@ class WriteFilmsInput(BaseInterfaceInputSpec):
     metrics = File(exists=True, mandatory=True)
     pearsonr = File(exists=True, mandatory=True)
     significant = File(exists=True, mandatory=True)
+    p_values = File(exists=True)
+    compare_info = File(exists=True, desc='what comparing participants gave')
+    isc = File(exists=True, desc='map of the agreement on test volumes')
+    ceiling = File(exists=True, desc='map of the correlation that a perfect model would reach')
     predictions = File(exists=True, mandatory=True)
     rows = File(exists=True, mandatory=True)
     null = File(exists=True, mandatory=True)
@@ -78,6 +82,7 @@ class WriteFilms(Stage):
         writer = ProductWriter.for_participant(participant, output_dir)
         self._write_aligned(writer, participant)
         record = self._record(participant, run, writer)
+        record = self._with_agreement(record, writer, folder)
         if isdefined(self.inputs.network):
             record = self._with_network(record, participant, writer)
         target = results_path(output_dir, participant.label, participant.task)
@@ -133,6 +138,7 @@ class WriteFilms(Stage):
             run_id=run['run_id'],
             system='movie',
             paradigm=participant.paradigm,
+            layout=participant.layout,
             task=participant.task,
             bids_name=Path(run['bids_dir']).name,
             runs=run_results(participant, dict(enumerate(n_films))),
@@ -141,6 +147,15 @@ class WriteFilms(Stage):
             warnings=(*info['warnings'], *self._banded_warnings()),
             space=writer.space,
             in_mni=(writer.space or '').startswith('MNI152'),
+            voxel_tests=(
+                r.VoxelTestResults(
+                    'ridge',
+                    info['n_tested'],
+                    info['n_significant'],
+                    info['n_significant_fwer'],
+                    info['r_fwer'],
+                ),
+            ),
             split=r.SplitResults(
                 plan['by'], plan['protocol'], plan['n_folds'], plan['repeats_cross']
             ),
@@ -154,6 +169,21 @@ class WriteFilms(Stage):
             versions=software_versions(),
         )
 
+    def _with_agreement(
+        self, record: ParticipantResults, writer: ProductWriter, folder: Path
+    ) -> ParticipantResults:
+        """Write what comparing participants gave and add it to the record."""
+        inputs = self.inputs
+        if not isdefined(inputs.compare_info):
+            return record
+        from bids_neurodecode.workflow.film_group_outputs import write_agreement
+
+        predicted = folder / 'predicted.nii.gz'
+        predicted_mask(Path(inputs.mask), Path(inputs.model)).save(predicted)
+        maps = {'isc': Path(inputs.isc), 'ceilingr': Path(inputs.ceiling)}
+        info = read_json(Path(inputs.compare_info))
+        return write_agreement(record, writer, info, maps, predicted)
+
     def _banded_warnings(self) -> list[str]:
         if not isdefined(self.inputs.banded_info):
             return []
@@ -163,7 +193,7 @@ class WriteFilms(Stage):
         self, record: ParticipantResults, participant: ParticipantInput, writer: ProductWriter
     ) -> ParticipantResults:
         """Write what the movie network made and add it to the record."""
-        from bids_neurodecode.report.results import NullResults
+        from bids_neurodecode.report.results import NullResults, VoxelTestResults
         from bids_neurodecode.workflow.film_network_outputs import write_network
 
         inputs = self.inputs
@@ -177,13 +207,24 @@ class WriteFilms(Stage):
             self._linear_metrics(),
         )
         info, null = read_json(result), record.null
+        if record.agreement is not None:
+            from bids_neurodecode.workflow.film_group_outputs import add_ceilings
+
+            judged = result.with_name('judged.nii.gz')
+            masks = {'voxels': record.agreement.voxels}
+            masks |= {'selected voxels': judged} if judged.exists() else {}
+            add_ceilings(metrics, record.agreement.ceiling, masks)
         if info['encoder'] and null is not None:
             copy_file(result.with_name('null.npy'), null.values)
             null = NullResults(null.values, info['observed'], info['null_metric'])
         notes = read_json(Path(inputs.film_stores))['notes']
+        tests = record.voxel_tests
+        if info['encoder']:
+            tests = (VoxelTestResults('network', **info['tests']), *tests)
         return replace(
             record,
             network=network,
+            voxel_tests=tests,
             maps={**record.maps, **maps},
             metrics=metrics,
             null=null,
@@ -206,8 +247,16 @@ class WriteFilms(Stage):
         inputs = self.inputs
         maps = {
             'tsnr': writer.image('tsnr', Path(inputs.tsnr)),
-            'pearsonr': writer.image('pearsonr', Path(inputs.pearsonr), more={'desc': 'linear'}),
+            'pearsonr': writer.image(
+                'pearsonr',
+                Path(inputs.pearsonr),
+                more={'desc': 'linear'},
+                MaxStatisticThreshold=read_json(Path(inputs.encode_info))['r_fwer'] or 'n/a',
+                MaxStatisticAlpha=0.05,
+            ),
         }
+        if isdefined(inputs.p_values):
+            writer.image('pfdr', Path(inputs.p_values), more={'desc': 'linear'})
         writer.image(
             'significant',
             Path(inputs.significant),
@@ -218,7 +267,8 @@ class WriteFilms(Stage):
             maps['dseg'] = write_atlas(
                 writer, config, Path(inputs.atlas_labels), Path(inputs.atlas_table)
             )
-            write_parcels(writer, participant, config, inputs.parcels)
+            if isdefined(inputs.parcels):
+                write_parcels(writer, participant, config, inputs.parcels)
         self._write_predicted(writer, participant)
         return maps
 

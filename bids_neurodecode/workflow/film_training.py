@@ -38,6 +38,7 @@ LOGGER = logging.getLogger('bids_neurodecode')
 def run_job(job: Mapping[str, Any], folder: Path) -> None:
     """Load, train and judge, save."""
     from bids_neurodecode.systems.movie_study import study_network
+    from bids_neurodecode.workflow.film_explain import explain_study
 
     config = Config.model_validate_json(job['settings'])
     participant = ParticipantInput.from_json(job['participant'])
@@ -55,7 +56,11 @@ def run_job(job: Mapping[str, Any], folder: Path) -> None:
         checkpoint_dir=Path(job['checkpoints']),
         progress=lambda fold: _say(f'sub-{participant.label} network', fold, len(split)),
     )
-    save_study(study, mask.restrict(keep), job, config, split.protocol, folder)
+    who = f'sub-{participant.label}'
+    explained = explain_study(
+        study, data, split, job, config, folder, lambda what: _say(f'{who} {what}', 0, 1)
+    )
+    save_study(study, mask.restrict(keep), job, config, split.protocol, explained, folder)
 
 
 def load_data(
@@ -104,6 +109,7 @@ def save_study(
     job: Mapping[str, Any],
     config: Config,
     protocol: str,
+    explained: Mapping[str, Any],
     folder: Path,
 ) -> None:
     """Write everything that came of it; ``result.json`` comes last."""
@@ -123,16 +129,23 @@ def save_study(
     write_tsv(folder / 'metrics.tsv', scores_table(scores))
     write_json(folder / 'metrics.json', describe(scores))
     write_tsv(folder / 'curves.tsv', pd.DataFrame(list(study.curves)))
-    study.network.save(folder / 'model')
     network_mask = np.zeros(mask.n_voxels, dtype=bool)
     network_mask[study.columns] = True
+    volume = mask.restrict(network_mask).mask.astype(np.uint8)
+    extra: dict[str, npt.NDArray[Any]] = {'mask': volume, 'affine': mask.affine}
+    if study.mean_frame is not None:
+        extra['mean_frame'] = study.mean_frame
+    study.network.save(folder / 'model', extra)
     save_map(folder / 'voxels.nii.gz', mask, network_mask)
     info: dict[str, Any] = {
         'mode': config.movie.mode,
         'design': config.movie.sizes,
         'perceptual': study.network.settings.perceptual,
         'n_voxels': int(study.keep.sum()),
-        'warnings': list(study.notes),
+        'warnings': [*study.notes, *explained['warnings']],
+        'saliency': study.saliency is not None,
+        'perturbation': explained['perturbation'],
+        'concepts': explained['concepts'],
         'parameters': _n_parameters(study),
         'encoder': study.judged is not None,
         'decoder': study.reconstruction is not None,
@@ -145,6 +158,12 @@ def save_study(
             np.save(folder / f'{name}.npy', getattr(judged, name))
         save_map(folder / 'judged.nii.gz', judged_mask, np.ones(judged_mask.n_voxels))
         info |= {'observed': judged.scores[0].value, 'null_metric': judged.scores[0].metric}
+        info['tests'] = {
+            'n_tested': int(np.isfinite(judged.r).sum()),
+            'n_fdr': int((judged.p_fdr < ALPHA).sum()),
+            'n_fwer': int((judged.p_fwer < ALPHA).sum()),
+            'r_fwer': judged.r_fwer if np.isfinite(judged.r_fwer) else None,
+        }
     if study.reconstruction is not None:
         for name in ('rows', 'truth', 'decoded', 'similarity'):
             np.save(folder / f'frames-{name}.npy', getattr(study.reconstruction, name))

@@ -9,6 +9,7 @@ from bids_neurodecode.errors import ArgumentsError, DataError
 from bids_neurodecode.explain.concepts import (
     concept_sensitivity,
     concept_vectors,
+    fit_logistic,
     layer_activations,
     layer_gradients,
 )
@@ -39,6 +40,21 @@ def test_vectors_point_to_the_concept():
     assert found.accuracy.mean() > 0.85
     nothing = concept_vectors(examples(rng, 90), examples(rng, 90), rng=rng)
     assert nothing.accuracy.mean() == pytest.approx(0.5, abs=0.12)
+
+
+@pytest.mark.parametrize('size', [0.0, 1.0, 8.0])
+def test_many_logistic_regressions_are_those_of_scikit_learn(size):
+    from sklearn.linear_model import LogisticRegression
+
+    rng = np.random.default_rng(int(size))
+    x = rng.normal(size=(6, 40, N_UNITS))
+    x[:, :20, 3] += size  # 8: told apart without an error
+    y = np.repeat([1.0, 0.0], 20)
+    slopes, offsets = fit_logistic(x, y, 2.0)
+    for k in range(6):
+        model = LogisticRegression(C=0.5, tol=1e-10, max_iter=5000).fit(x[k], y)
+        np.testing.assert_allclose(slopes[k], model.coef_[0], atol=1e-4)
+        assert offsets[k] == pytest.approx(model.intercept_[0], abs=1e-4)
 
 
 @pytest.mark.parametrize('sign', [1, -1])

@@ -1,0 +1,95 @@
+"""Films without BOLD, whose responses are to be predicted: a dataset of events, or a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+from bids_neurodecode.bids.entities import run_entities
+from bids_neurodecode.bids.names import clean_label
+from bids_neurodecode.bids.query import Request
+from bids_neurodecode.bids.records import ParticipantInput
+from bids_neurodecode.bids.stimuli import FILMS, resolve_stimulus
+from bids_neurodecode.bids.timing import read_table, stimulus_names
+from bids_neurodecode.errors import InputError
+
+NO_FILMS = 'There is no film ({types}) in {folder}. Give a film, or a folder of films.'
+NO_EVENTS = (
+    'No events of sub-{label} name films in {folder}. Add *_events.tsv with stim_file, or give a '
+    'film or a folder of films with --stimuli-dir.'
+)
+SAME_LABEL = (
+    'The films {one} and {other} in {folder} differ in nothing but signs that names of output '
+    'files cannot hold. Rename one of them.'
+)
+
+
+def film_label(film: str) -> str:
+    """Return the label that names a film in file names.
+
+    Examples
+    --------
+    >>> film_label('clips/a b.mp4')
+    'clipsab'
+    """
+    return clean_label(PurePosixPath(film).with_suffix('').as_posix())
+
+
+def films_of(place: Path) -> tuple[Path, tuple[str, ...]]:
+    """Return a folder, and the names of the films in it; a film alone is a folder of one.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
+    if place.is_file() and place.suffix.lower() in FILMS:
+        return place.parent, (place.name,)
+    names = sorted(
+        file.relative_to(place).as_posix()
+        for file in (place.rglob('*') if place.is_dir() else ())
+        if file.suffix.lower() in FILMS and file.is_file()
+    )
+    if not names:
+        raise InputError(NO_FILMS.format(types=' '.join(sorted(FILMS)), folder=place))
+    return place, tuple(names)
+
+
+def films_of_events(request: Request, label: str) -> tuple[str, ...]:
+    """Return the films that the events of a participant name, sorted; none if there are none.
+
+    Raises
+    ------
+    InputError
+        If one of them is not there.
+    """
+    folder, names = request.bids_dir / 'stimuli', dict[str, Path]()
+    for file in sorted((request.bids_dir / f'sub-{label}').rglob('*_events.tsv')):
+        task = run_entities(file).get('task')
+        table = read_table(file)
+        if 'stim_file' not in table.columns or (request.tasks and task not in request.tasks):
+            continue
+        names |= dict.fromkeys(stimulus_names(table, file), file)
+    films = {name: file for name, file in names.items() if Path(name).suffix.lower() in FILMS}
+    for name, file in films.items():
+        resolve_stimulus(name, folder, file)
+    return tuple(sorted(films))
+
+
+def of_films(label: str, task: str, folder: Path, names: Sequence[str]) -> ParticipantInput:
+    """Return the record of films without BOLD, to be shown to the model of a participant.
+
+    Raises
+    ------
+    InputError
+        If two films would have the same name in the output.
+    """
+    labels: dict[str, str] = {}
+    for name in names:
+        other = labels.setdefault(film_label(name), name)
+        if other != name:
+            raise InputError(SAME_LABEL.format(one=other, other=name, folder=folder))
+    return ParticipantInput(
+        label=label, task=task, paradigm='movie', runs=(), stimuli_dir=folder,
+        stimuli=tuple(names),
+    )  # fmt: skip

@@ -1,0 +1,89 @@
+"""Predict mode of film models without BOLD: what is read, checked before work starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bids_neurodecode.bids.entities import parse_entities
+from bids_neurodecode.bids.layouts import layout_of
+from bids_neurodecode.bids.newfilms import NO_EVENTS, films_of, films_of_events, of_films
+from bids_neurodecode.bids.newpictures import has_bold, participants_asked
+from bids_neurodecode.bids.query import Request, all_failed
+from bids_neurodecode.bids.records import DatasetInput, ParticipantInput
+from bids_neurodecode.bids.stimuli import FILMS
+from bids_neurodecode.cli.parser import Arguments
+from bids_neurodecode.config import Config
+from bids_neurodecode.errors import InputError
+
+FOLDER = 'Responses to the {n} films in {folder} are predicted: there is no BOLD.'
+EVENTS = (
+    'Responses to the films that the events of {folder} name are predicted: there is no '
+    'preprocessed BOLD.'
+)
+
+
+def find_new_films(arguments: Arguments, config: Config, request: Request) -> DatasetInput | None:
+    """Return the films to predict responses to; None where BOLD is to be read.
+
+    Participants are those asked for; without any named, those of the dataset with a model.
+
+    Raises
+    ------
+    InputError
+        One line, if nobody is left.
+    """
+    if arguments.models_from is None or config.system not in {'auto', 'movie'}:
+        return None
+    place = arguments.stimuli_dir
+    if layout_of(request.bids_dir) != 'bids' or (place is None and has_bold(request)):
+        return None
+    if config.system == 'auto' and not _holds_films(request, place):
+        return None
+    found, failures = [], {}
+    for label in participants_asked(request):
+        model = _any_model(arguments.models_from, label)
+        if model is None and not request.participants:
+            continue
+        try:
+            found.append(_find(request, place, label, model))
+        except InputError as error:
+            failures[label] = str(error)
+    if not found and failures:
+        raise InputError(all_failed(failures))
+    if not found:
+        from bids_neurodecode.cli.systems import WHICH_MODEL
+
+        label = ' or sub-'.join(participants_asked(request))
+        raise InputError(
+            WHICH_MODEL.format(label=label, folder=arguments.models_from, found='none')
+        )
+    note = EVENTS.format(folder=request.bids_dir)
+    if place is not None:
+        note = FOLDER.format(n=len(found[0].stimuli), folder=place)
+    return DatasetInput(request.bids_dir, {}, tuple(found), failures, (note,))
+
+
+def _holds_films(request: Request, place: Path | None) -> bool:
+    if place is None:
+        return any(films_of_events(request, label) for label in participants_asked(request))
+    if place.is_dir():
+        return any(file.suffix.lower() in FILMS for file in place.rglob('*'))
+    return place.suffix.lower() in FILMS
+
+
+def _find(
+    request: Request, place: Path | None, label: str, model: Path | None
+) -> ParticipantInput:
+    # without a model the task is of no use: its want is told when the model is looked for
+    task = 'none' if model is None else parse_entities(model)['task']
+    if place is not None:
+        return of_films(label, task, *films_of(place))
+    names = films_of_events(request, label)
+    if not names:
+        raise InputError(NO_EVENTS.format(label=label, folder=request.bids_dir))
+    return of_films(label, task, request.bids_dir / 'stimuli', names)
+
+
+def _any_model(folder: Path, label: str) -> Path | None:
+    files = (folder / f'sub-{label}' / 'models').glob('*_desc-linear_model.safetensors')
+    return next(iter(sorted(files)), None)

@@ -1,0 +1,393 @@
+"""One participant against the others: voxels of each fold, and the ceiling on test volumes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bids_neurodecode.config import SelectionSettings
+from bids_neurodecode.errors import DataError
+from bids_neurodecode.samples import Fold, Split
+from bids_neurodecode.systems.movie_judging import MIN_LAG_SECONDS, showings_of
+from bids_neurodecode.systems.movie_running import RunningAgreement
+from bids_neurodecode.systems.movie_targets import FilmVoxels, agreement, choose_by_agreement
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MIN_FOR_AUTO = 3
+"""Participants from which on ``auto`` chooses voxels by their agreement."""
+N_SHIFTS = 1000
+"""Circular shifts that the p values of agreement stand on."""
+ROWS_AT_ONCE = 200
+
+NOT_SELECTED = (
+    'Voxels were not selected by agreement between participants: {n} have the same films on the '
+    'same grid, and {need} are needed; {instead} are used.'
+)
+PUBLISHED_SNR = (
+    'Voxels were selected by signal-to-noise ratio over all volumes of all films, the held-out '
+    'ones too, as published: scores are too high by an unknown amount.'
+)
+SOME_FOLDS = 'Folds selected different voxels; the {n} that all of them selected are used.'
+NO_COMMON = (
+    'The folds selected different voxels and have none in common. Use fewer folds, or '
+    'selection.rule = "top".'
+)
+
+Float32Array = npt.NDArray[np.float32]
+FloatArray = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
+IndexArray = npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True, eq=False)
+class Compared:
+    """What came of comparing participants.
+
+    Parameters
+    ----------
+    keep
+        Voxels that are used, (n_voxels,).
+    isc
+        Agreement on test volumes, (n_voxels,); NaN where there is none.
+    rule
+        In words, how voxels were chosen.
+    n_participants
+        How many were compared, this one among them; 1 without others.
+    measure
+        ``isc``, ``snr`` or ``all``.
+    warnings
+        What the report should repeat.
+    """
+
+    keep: BoolArray
+    isc: FloatArray
+    rule: str
+    n_participants: int
+    measure: str = 'all'
+    warnings: tuple[str, ...] = ()
+
+
+def all_voxels(n_voxels: int, within: BoolArray | None) -> tuple[BoolArray, str]:
+    """Return all voxels of the mask, or of the regions, and their name."""
+    if within is None:
+        return np.ones(n_voxels, dtype=bool), 'all voxels of the brain mask'
+    return within, 'voxels of the regions'
+
+
+def alone(n_voxels: int, within: BoolArray | None, settings: SelectionSettings) -> Compared:
+    """Return what is used where there is nobody to compare with."""
+    keep, rule = all_voxels(n_voxels, within)
+    warnings: tuple[str, ...] = ()
+    if settings.measure == 'auto':
+        warnings = (NOT_SELECTED.format(n=1, need=MIN_FOR_AUTO, instead=rule),)
+    return Compared(keep, np.full(n_voxels, np.nan), rule, 1, warnings=warnings)
+
+
+def mean_of_others(
+    own: Float32Array,
+    total: Float32Array,
+    rows: IndexArray,
+    columns: IndexArray,
+    n_others: int,
+    out: Float32Array,
+    *,
+    own_in_total: bool = True,
+) -> None:
+    """Take a participant out of a sum over participants, a few rows at a time.
+
+    Parameters
+    ----------
+    own
+        Shape (n_samples, n_voxels).
+    total
+        Sum over participants, (n_moments, n_shared_voxels).
+    rows
+        The row of ``total`` of each sample; -1 where there is none, or not all were measured.
+    columns
+        The column of ``total`` of each voxel; -1 where there is none.
+    n_others
+        Participants in the mean.
+    out
+        Filled with the mean of the others, (n_samples, n_voxels); NaN where there is none.
+    own_in_total
+        Whether the participant is part of the sum.
+    """
+    shared = np.flatnonzero(columns >= 0)
+    for start in range(0, len(own), ROWS_AT_ONCE):
+        here = np.arange(start, min(start + ROWS_AT_ONCE, len(own)))
+        out[here] = np.nan
+        here = here[rows[here] >= 0]
+        if not here.size:
+            continue
+        rest = np.asarray(total[rows[here]][:, columns[shared]], dtype=np.float64)
+        if own_in_total:
+            rest -= own[here][:, shared]
+        out[np.ix_(here, shared)] = rest / n_others
+
+
+def compare(
+    own: Float32Array,
+    others: Float32Array,
+    split: Split,
+    settings: SelectionSettings,
+    *,
+    n_participants: int,
+    repetition_time: float,
+    rng: np.random.Generator,
+    within: BoolArray | None = None,
+    snr: npt.NDArray[np.floating[Any]] | None = None,
+) -> Compared:
+    """Choose voxels by training volumes of each fold; measure agreement on test volumes.
+
+    Parameters
+    ----------
+    own, others
+        The participant and the mean of the others, (n_samples, n_voxels), samples as in the
+        table of the split; rows of NaN where there is nothing.
+    settings
+        ``auto`` is ``isc`` with :data:`MIN_FOR_AUTO` participants or more, else all voxels.
+    n_participants
+        This one and the others.
+    repetition_time
+        Seconds.
+    within
+        Voxels of the regions asked for.
+    snr
+        The published signal-to-noise ratio over all volumes, where it is asked for.
+
+    Raises
+    ------
+    DataError
+        If the folds have no voxel in common, or no volume can be compared.
+    """
+    showings = showings_of(split.table)
+    test = np.unique(np.concatenate([fold.test for fold in split]))
+    isc = agreement(own[test], others[test], showings[test], what='test').r
+    measure = settings.measure
+    if measure == 'auto':
+        measure = 'isc' if n_participants >= MIN_FOR_AUTO else 'none'
+    if measure == 'snr' and snr is not None:
+        return _by_snr(snr, isc, settings, within, n_participants)
+    if measure != 'isc':
+        return _everything(isc, settings, within, n_participants)
+    folds = [
+        _choose(own, others, fold.train, showings, settings, repetition_time, rng, within)
+        for fold in split
+    ]
+    return _together(folds, isc, n_participants)
+
+
+@dataclass(frozen=True, eq=False)
+class Half:
+    """A sum over half of the participants, for the test of agreement.
+
+    Parameters
+    ----------
+    values
+        Shape (n_moments, n_voxels).
+    rows
+        Its row of each sample; -1 where there is none.
+    columns
+        Its column of each voxel of the whole.
+    n
+        How many were summed.
+    """
+
+    values: Float32Array
+    rows: IndexArray
+    columns: IndexArray
+    n: int
+
+
+def clear_of_test(table: pd.DataFrame, fold: Fold, delay: float) -> IndexArray:
+    """Return training rows whose aligned response was not measured at the time of a test row.
+
+    The aligned response of row t was measured at t + delay. Right before a test block without a
+    gap, that is a time at which the (not aligned) response of a test row was measured.
+    """
+    onset = table['onset'].to_numpy(dtype=float)
+    showings = showings_of(table)
+    train = np.asarray(fold.train)
+    clear = np.ones(len(train), dtype=bool)
+    for label in np.unique(showings[train]):
+        mine = np.flatnonzero(showings[train] == label)
+        test = np.sort(onset[fold.test][showings[fold.test] == label])
+        at = onset[train[mine]]
+        following = np.append(test, np.inf)[np.searchsorted(test, at)]
+        clear[mine] = following > at + delay + 1e-6
+    return np.asarray(train[clear])
+
+
+def compare_group(
+    total: Float32Array,
+    rows: IndexArray,
+    films: Callable[[], Iterable[tuple[IndexArray, Float32Array]]],
+    split: Split,
+    settings: SelectionSettings,
+    *,
+    n_participants: int,
+    repetition_time: float,
+    delay: float,
+    rng: np.random.Generator,
+    within: BoolArray | None = None,
+    snr: npt.NDArray[np.floating[Any]] | None = None,
+    half: Half | None = None,
+) -> Compared:
+    """Do for the mean over participants what :func:`compare` does for one of them.
+
+    Parameters
+    ----------
+    total
+        Sum over participants of the aligned series, (n_moments, n_voxels).
+    rows
+        Its row of each sample; -1 where there is none.
+    films
+        Yields samples and series of each film of each participant, anew at each call.
+    split, settings, n_participants, repetition_time, rng, within, snr
+        As there; ``auto`` is ``isc`` from :data:`MIN_FOR_AUTO` participants on.
+    delay
+        Seconds that were taken out of the series.
+    half
+        For the rule ``fdr``: agreement of the halves is what is tested.
+
+    Returns
+    -------
+    Compared
+        ``isc`` is the mean over participants.
+    """
+    measure = settings.measure
+    if measure == 'auto':
+        measure = 'isc' if n_participants >= MIN_FOR_AUTO else 'none'
+    n_voxels = total.shape[1]
+    parts = {'test': np.unique(np.concatenate([fold.test for fold in split]))}
+    if measure == 'isc':
+        for number, fold in enumerate(split):
+            parts[f'training {number}'] = clear_of_test(split.table, fold, delay)
+    running = {name: RunningAgreement(n_voxels) for name in parts}
+    for samples, own in films():
+        here = rows[samples] >= 0
+        others = (total[rows[samples[here]]] - own[here]) / (n_participants - 1)
+        for name, part in parts.items():
+            mine = np.isin(samples[here], part)
+            running[name].add(own[here][mine], others[mine])
+    isc = running['test'].r('test')
+    if measure == 'snr' and snr is not None:
+        return _by_snr(snr, isc, settings, within, n_participants)
+    if measure != 'isc':
+        return _everything(isc, settings, within, n_participants)
+    folds = []
+    for name in (name for name in parts if name != 'test'):
+        p = None
+        if half is not None:
+            n, tr = n_participants, repetition_time
+            rows_of = parts[name]
+            p = _agreement_of_halves(total, rows, half, rows_of, split.table, n, tr, rng, within)
+        found = running[name].r('training')
+        folds.append(choose_by_agreement(found, p, settings, within=within))
+    return _together(folds, isc, n_participants)
+
+
+def _agreement_of_halves(
+    total: Float32Array,
+    rows: IndexArray,
+    half: Half,
+    samples: IndexArray,
+    table: pd.DataFrame,
+    n_participants: int,
+    repetition_time: float,
+    rng: np.random.Generator,
+    within: BoolArray | None,
+) -> FloatArray:
+    samples = samples[(rows[samples] >= 0) & (half.rows[samples] >= 0)]
+    voxels = np.arange(total.shape[1]) if within is None else np.flatnonzero(within)
+    one = np.asarray(half.values[half.rows[samples]][:, half.columns[voxels]])
+    other = (total[rows[samples]][:, voxels] - one) / (n_participants - half.n)
+    p = np.full(total.shape[1], np.nan)
+    found = agreement(
+        one / half.n,
+        other,
+        showings_of(table)[samples],
+        min_lag=max(1, round(MIN_LAG_SECONDS / repetition_time)),
+        n_shifts=N_SHIFTS,
+        rng=rng,
+    )
+    p[voxels] = np.nan if found.p is None else found.p
+    return p
+
+
+def _by_snr(
+    snr: npt.NDArray[np.floating[Any]],
+    isc: FloatArray,
+    settings: SelectionSettings,
+    within: BoolArray | None,
+    n_participants: int,
+) -> Compared:
+    found = choose_by_agreement(snr, None, settings, within=within, measure='snr')
+    warnings = (PUBLISHED_SNR, *found.warnings)
+    rule = f'{found.description}, all volumes'
+    return Compared(found.keep, isc, rule, n_participants, 'snr', warnings)
+
+
+def _everything(
+    isc: FloatArray,
+    settings: SelectionSettings,
+    within: BoolArray | None,
+    n_participants: int,
+) -> Compared:
+    keep, rule = all_voxels(len(isc), within)
+    notes: tuple[str, ...] = ()
+    if settings.measure == 'auto':
+        notes = (NOT_SELECTED.format(n=n_participants, need=MIN_FOR_AUTO, instead=rule),)
+    return Compared(keep, isc, rule, n_participants, warnings=notes)
+
+
+def _choose(
+    own: Float32Array,
+    others: Float32Array,
+    train: IndexArray,
+    showings: npt.NDArray[np.str_],
+    settings: SelectionSettings,
+    repetition_time: float,
+    rng: np.random.Generator,
+    within: BoolArray | None,
+) -> FilmVoxels:
+    """Choose the voxels of a fold by its training rows alone."""
+    found = agreement(
+        own[train],
+        others[train],
+        showings[train],
+        min_lag=max(1, round(MIN_LAG_SECONDS / repetition_time)),
+        n_shifts=N_SHIFTS if settings.rule == 'fdr' else 0,
+        rng=rng,
+    )
+    return choose_by_agreement(found.r, found.p, settings, within=within)
+
+
+def _together(folds: list[FilmVoxels], isc: FloatArray, n_participants: int) -> Compared:
+    keep = np.logical_and.reduce([fold.keep for fold in folds])
+    if not keep.any():
+        raise DataError(NO_COMMON)
+    warnings = tuple(dict.fromkeys(w for fold in folds for w in fold.warnings))
+    if any((fold.keep != keep).any() for fold in folds):
+        warnings = (SOME_FOLDS.format(n=int(keep.sum())), *warnings)
+    rule = f'{folds[0].description}, leave-one-out over {n_participants} participants, '
+    rule += 'training volumes only'
+    return Compared(keep, isc, rule, n_participants, 'isc', warnings)
+
+
+__all__ = [
+    'Compared',
+    'Half',
+    'all_voxels',
+    'alone',
+    'clear_of_test',
+    'compare',
+    'compare_group',
+    'mean_of_others',
+]

@@ -1,0 +1,335 @@
+"""What participants who saw the same films share: agreement, ceilings, voxels, the group's mean.
+
+Agreement is the correlation of a participant with the mean of the others over given volumes, each
+showing standardised by itself, as predictions are judged. Everything here takes the rows that it
+may look at: training rows to choose voxels, test rows for a ceiling.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from bids_neurodecode.config import SelectionSettings
+from bids_neurodecode.errors import DataError
+from bids_neurodecode.evaluation.statistics import fdr
+from bids_neurodecode.evaluation.voxels import pearson_by_column, summary
+from bids_neurodecode.signals.reliability import CENTRED
+from bids_neurodecode.systems.movie_judging import draw_lags, shift_test, standardize_within
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+AT_ONCE = 4096
+"""Voxels that are compared at a time."""
+MOST_CENTRED = 0.5
+"""Share of voxels whose time means hardly differ from which on series count as centred."""
+
+NO_ROWS = (
+    'No volume of the {what} samples was measured in all participants; agreement between them '
+    'cannot be computed. Set selection.measure = "none".'
+)
+NO_VOXELS = (
+    'No voxel can be chosen by agreement between participants: none of the {n} voxels varies in '
+    'all of them. Check the masks, or set selection.measure = "none".'
+)
+TOO_FEW = (
+    '{passed} voxel(s) passed the rule ({rule}); the best {kept} by {measure} were taken instead '
+    '(selection.min_voxels = {minimum}).'
+)
+
+Measure = Literal['isc', 'snr']
+FloatArray = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
+Values = npt.NDArray[np.floating[Any]]
+
+
+class Agreement(NamedTuple):
+    """Correlation with the mean of the others, and its p value by circular shifts (or None)."""
+
+    r: FloatArray
+    p: FloatArray | None
+
+
+def agreement(
+    own: Values,
+    others: Values,
+    showings: npt.NDArray[np.str_],
+    *,
+    min_lag: int = 1,
+    n_shifts: int = 0,
+    rng: np.random.Generator | None = None,
+    what: str = 'training',
+) -> Agreement:
+    """Correlate a participant with the mean of the others.
+
+    Parameters
+    ----------
+    own, others
+        Shape (n_volumes, n_voxels). Rows without any finite value in either (censored volumes)
+        are left out.
+    showings
+        A label a volume; each showing is standardised by itself.
+    min_lag, n_shifts, rng
+        With shifts, p is the share of circular shifts of the others (by at least ``min_lag``
+        volumes within each showing) that agree as well.
+    what
+        What the rows are, for the message.
+
+    Returns
+    -------
+    Agreement
+        ``r`` of shape (n_voxels,); NaN where the participant does not vary, or a value is missing.
+
+    Raises
+    ------
+    DataError
+        If no row is left, or a showing is too short to be shifted.
+    """
+    rows = np.flatnonzero(_measured(own) & _measured(others))
+    if not rows.size:
+        raise DataError(NO_ROWS.format(what=what))
+    labels = np.asarray(showings)[rows]
+    n_voxels = own.shape[1]
+    r = np.empty(n_voxels)
+    p = np.full(n_voxels, np.nan)
+    if n_shifts:
+        # one draw of shifts for all voxels
+        seed = int((rng or np.random.default_rng(0)).integers(2**32))
+        counts = [int((labels == label).sum()) for label in dict.fromkeys(labels)]
+        draw_lags(counts, min_lag, 1, np.random.default_rng(seed))
+    for start in range(0, n_voxels, AT_ONCE):
+        part = slice(start, start + AT_ONCE)
+        a, b = np.asarray(own[rows, part]), np.asarray(others[rows, part])
+        missing = ~(np.isfinite(a) & np.isfinite(b)).all(axis=0)
+        a, b = (standardize_within(np.where(missing, 0, x), labels) for x in (a, b))
+        r[part] = np.where(missing, np.nan, pearson_by_column(a, b))
+        if n_shifts:
+            shifts = np.random.default_rng(seed)
+            p[part] = shift_test(a, b, r[part], labels, min_lag, n_shifts, shifts).p
+    return Agreement(r, p if n_shifts else None)
+
+
+def _measured(values: Values) -> BoolArray:
+    """Tell which rows hold a finite value, a block of voxels at a time."""
+    measured = np.zeros(len(values), dtype=bool)
+    for start in range(0, values.shape[1], AT_ONCE):
+        measured |= np.isfinite(values[:, start : start + AT_ONCE]).any(axis=1)
+    return measured
+
+
+def shared_variance(isc: npt.ArrayLike, n_participants: int) -> FloatArray:
+    """Return the share of one participant's variance that is shared, from the agreement.
+
+    With a shared response of variance s and noise of its own of variance 1 - s in each of n
+    participants, one of them correlates with the mean of the others by
+    ``r = s / sqrt(s + (1 - s) / (n - 1))``; this solves for s.
+
+    Parameters
+    ----------
+    isc
+        Correlation with the mean of the others; below 0 nothing is shared.
+    n_participants
+        How many there are together, 2 or more.
+
+    Returns
+    -------
+    numpy.ndarray
+        Same shape, from 0 to 1.
+
+    Examples
+    --------
+    >>> round(float(shared_variance(0.3, 2)), 6)
+    0.3
+    """
+    square = np.clip(np.asarray(isc, dtype=np.float64), 0, 1) ** 2
+    m = n_participants - 1
+    middle = square * (m - 1)
+    return np.asarray((middle + np.sqrt(middle**2 + 4 * m * square)) / (2 * m))
+
+
+def single_ceiling(isc: npt.ArrayLike, n_participants: int) -> FloatArray:
+    """Return what a perfect model of the shared response correlates with one participant.
+
+    The square root of :func:`shared_variance`. What a participant does not share with the others
+    is not in it: a model fitted to one person can in principle exceed it.
+    """
+    return np.sqrt(shared_variance(isc, n_participants))
+
+
+def mean_ceiling(isc: npt.ArrayLike, n_participants: int) -> FloatArray:
+    """Return what a perfect model of the shared response correlates with the group's mean.
+
+    Parameters
+    ----------
+    isc
+        Mean over participants of their correlation with the mean of the others.
+    n_participants
+        How many the mean is of.
+    """
+    s = shared_variance(isc, n_participants)
+    return np.sqrt(n_participants * s / (1 + (n_participants - 1) * s))
+
+
+def snr_of_films(films: Iterable[tuple[Values, Values, Values]], n_participants: int) -> Values:
+    """Average over films the published signal-to-noise ratio of the movie system.
+
+    As :func:`~bids_neurodecode.signals.reliability.movie_snr` (``of_time_means``), from sums over
+    participants, so that no table of participants by volumes by voxels is needed.
+
+    Parameters
+    ----------
+    films
+        Of each film: the sum over participants of the series, (n_volumes, n_voxels), and of
+        their time means and of the squares of these, (n_voxels,).
+    n_participants
+        How many were summed.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (n_voxels,), float32.
+
+    Raises
+    ------
+    DataError
+        If the series were centred: the ratio has no meaning then.
+    """
+    ratios = []
+    for total, means, squares in films:
+        mean = np.asarray(total, dtype=np.float64) / n_participants
+        above = mean.var(axis=0)
+        below = np.asarray(squares / n_participants - (means / n_participants) ** 2)
+        if np.mean(below <= 1e-8 * above) > MOST_CENTRED:
+            raise DataError(CENTRED)
+        below = np.maximum(below, 0.0)
+        ratios.append(np.where(below > 0, above / np.where(below > 0, below, 1.0), 0.0))
+    return np.asarray(np.mean(ratios, axis=0), dtype=np.float32)
+
+
+def with_ceilings(metrics: pd.DataFrame, ceilings: Mapping[str, npt.ArrayLike]) -> pd.DataFrame:
+    """Give the correlations of a metrics table their ceiling.
+
+    Parameters
+    ----------
+    metrics
+        With the columns ``space``, ``metric``, ``model`` and ``ceiling``.
+    ceilings
+        Of each set of voxels (``space``), the ceiling of each voxel that was scored.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A copy: the median and the mean over voxels have median and mean of the ceiling. Rows of
+        baselines have none.
+    """
+    table = metrics.copy()
+    models = ~table['model'].astype(str).str.startswith('baseline')
+    for space, values in ceilings.items():
+        middle, mean = summary(values)
+        for metric, value in (('voxel_r_median', middle), ('voxel_r_mean', mean)):
+            rows = models & (table['space'] == space) & (table['metric'] == metric)
+            table.loc[rows, 'ceiling'] = value
+    return table
+
+
+@dataclass(frozen=True, eq=False)
+class FilmVoxels:
+    """The voxels that one fold uses, and why.
+
+    Parameters
+    ----------
+    keep
+        Shape (n_voxels,).
+    description
+        One sentence.
+    warnings
+        What the report should repeat.
+    """
+
+    keep: BoolArray
+    description: str
+    warnings: tuple[str, ...] = ()
+
+
+def choose_by_agreement(
+    values: npt.ArrayLike,
+    p: FloatArray | None,
+    settings: SelectionSettings,
+    *,
+    within: BoolArray | None = None,
+    measure: Measure = 'isc',
+) -> FilmVoxels:
+    """Choose the voxels in which participants agree.
+
+    Parameters
+    ----------
+    values
+        Agreement on training volumes (or the signal-to-noise ratio), (n_voxels,); NaN where a
+        voxel cannot be chosen.
+    p
+        Its p values, for the rule ``fdr``.
+    settings
+        Rule, share, threshold and the least number of voxels. The ratio ``snr`` has no test: the
+        rule ``fdr`` becomes ``top``.
+    within
+        Voxels of the regions asked for.
+
+    Raises
+    ------
+    DataError
+        If there is no voxel to choose from.
+    """
+    found = np.asarray(values, dtype=np.float64)
+    inside = np.isfinite(found)
+    if within is not None:
+        inside &= within
+    if not inside.any():
+        raise DataError(NO_VOXELS.format(n=len(found)))
+    order = np.where(inside, found, -np.inf)
+    n_inside = int(inside.sum())
+    best = np.argsort(-order, kind='stable')
+    passed = np.zeros(len(found), dtype=bool)
+    if settings.rule == 'threshold':
+        passed = order >= settings.threshold
+        rule = f'{measure} of at least {settings.threshold:g}'
+    elif settings.rule == 'fdr' and p is not None:
+        adjusted = fdr(np.where(inside, p, np.nan))
+        passed = np.nan_to_num(adjusted, nan=1.0) <= settings.fdr
+        rule = f'{measure} above chance (circular shifts) at a false discovery rate of '
+        rule += f'{settings.fdr:g}'
+    else:
+        passed[best[: max(1, round(settings.fraction * n_inside))]] = True
+        rule = f'highest {settings.fraction:.0%} by {measure}'
+    warnings: tuple[str, ...] = ()
+    n_least = min(settings.min_voxels, n_inside)
+    if passed.sum() < n_least:
+        warnings = (
+            TOO_FEW.format(
+                passed=int(passed.sum()),
+                rule=rule,
+                kept=n_least,
+                measure=measure,
+                minimum=settings.min_voxels,
+            ),
+        )
+        passed = np.zeros(len(found), dtype=bool)
+        passed[best[:n_least]] = True
+    return FilmVoxels(passed, f'{passed.sum()} of {n_inside} voxels: {rule}', warnings)
+
+
+__all__ = [
+    'Agreement',
+    'FilmVoxels',
+    'agreement',
+    'choose_by_agreement',
+    'mean_ceiling',
+    'shared_variance',
+    'single_ceiling',
+    'snr_of_films',
+    'with_ceilings',
+]

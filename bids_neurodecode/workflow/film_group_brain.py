@@ -1,0 +1,279 @@
+"""The group brain: models of films on the mean over participants, at group level."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nipype.interfaces.base import BaseInterfaceInputSpec, File, TraitedSpec, traits
+
+from bids_neurodecode.bids.records import ParticipantInput, RunInput
+from bids_neurodecode.bids.sink import atomic
+from bids_neurodecode.config import Config
+from bids_neurodecode.errors import InputError
+from bids_neurodecode.workflow.film_earlier import FromAligned, aligned_files, state_of
+from bids_neurodecode.workflow.film_gather import CompareGroup, GatherGroup, people_json
+from bids_neurodecode.workflow.film_network import connect_network
+from bids_neurodecode.workflow.films import add_linear, use_compared, with_motion
+from bids_neurodecode.workflow.interfaces import PlaceAtlas
+from bids_neurodecode.workflow.nodes import RunSettings, node, settings_of
+from bids_neurodecode.workflow.reports import read_results
+from bids_neurodecode.workflow.resources import data_size
+from bids_neurodecode.workflow.stage import Stage
+
+if TYPE_CHECKING:
+    from bids_neurodecode.report.results import ParticipantResults
+
+LABEL = 'group'
+"""Of the mean over participants, in names below the folder ``group``."""
+
+NOT_FILMS = (
+    'movie.target = "group" needs participants who saw films; the results of task {task} in '
+    '{folder} are of pictures. Choose another --task-id, or movie.target = "participant".'
+)
+TOO_FEW = (
+    'movie.target = "group" needs the aligned series (desc-aligned_bold) of two participants or '
+    'more in {folder}; there is {n}. Run the participant level for more of them.'
+)
+DIFFERENT = (
+    'The aligned series of sub-{a} and sub-{b} differ in {what}: no mean can be taken of them. '
+    'Run the participant level with one space and the same settings, or choose participants with '
+    '--participant-label.'
+)
+
+NO_MEASURE = (
+    'Voxels of the group brain are not selected by {measure!r}. Set selection.measure to "isc", '
+    '"none" or "auto".'
+)
+SNR = (
+    'selection.measure = "snr" looks at held-out volumes too: it goes with split.by = "paper" and '
+    'series in their own units (clean.scaling = "none"; these have "{scaling}"), as in the preset '
+    'emofilm-paper at both levels. Set selection.measure to "isc".'
+)
+OTHER_DELAY = (
+    'The aligned series have a delay of {found:g} s, and the settings ask for {asked:g} s '
+    '(delay.seconds). Run the participant level again with that, or set it to {found:g}.'
+)
+
+
+def add_group_brain(workflow: Any, records: Sequence[ParticipantResults], run: RunSettings) -> Any:
+    """Add the models of the mean over participants to the workflow of the group level.
+
+    Raises
+    ------
+    InputError
+        If the participants did not see films, or their series cannot be averaged.
+    """
+    people = find_people(records, run.output_dir)
+    check_measure(run.config, people)
+    participant = as_participant(records, people)
+    run = replace(
+        run,
+        config=with_motion(run.config),
+        output_dir=run.output_dir / LABEL,
+        everyone=None,
+        notes=(),
+    )
+    size = data_size(participant)
+    config, record = run.config, participant.to_json()
+    common = {'people': people_json(people), 'folder': str(run.work_dir / 'sums')}
+    gather = node(
+        GatherGroup(
+            participant=record,
+            results=[str(_results_file(r, run.output_dir.parent)) for r in records],
+            settings=settings_of(config, 'split', 'movie', 'delay'),
+            **common,
+        ),
+        'gather',
+        run,
+        size,
+    )
+    compare = node(
+        CompareGroup(
+            participant=record,
+            settings=settings_of(config, 'selection', 'movie', 'delay', 'seed'),
+            **common,
+        ),
+        'compare',
+        run,
+        size,
+    )
+    nodes = {'plan': gather, 'quality': gather, 'align': gather, 'compare': compare}
+    add_linear(workflow, participant, run, size, nodes)
+    planned = [(name, name) for name in ('trials', 'parts', 'plan', 'mask', 'scaled')]
+    workflow.connect([(gather, compare, planned)])
+    use_compared(workflow, nodes)
+    _add_atlas(workflow, participant, run, nodes)
+    connect_network(workflow, participant, run, size, nodes)
+    page = node(GroupBrainPage(output_dir=str(run.output_dir.parent)), 'report', run, size)
+    workflow.connect(nodes['outputs'], 'results', page, 'results')
+
+
+def find_people(records: Sequence[ParticipantResults], output_dir: Path) -> list[FromAligned]:
+    """Return the participants whose aligned series are averaged, checked against each other.
+
+    Raises
+    ------
+    InputError
+        In one line: not films, too few, or what differs.
+    """
+    first = records[0]
+    if any(record.paradigm != 'movie' for record in records):
+        raise InputError(NOT_FILMS.format(task=first.task, folder=output_dir))
+    files = aligned_files(output_dir, first.task, first.space)
+    wanted = [record.participant for record in records]
+    people = [FromAligned(label, files[label]) for label in wanted if label in files]
+    if len(people) < 2:
+        raise InputError(TOO_FEW.format(folder=output_dir, n=len(people)))
+    known = people[0].signature()
+    for person in people[1:]:
+        for what, value in person.signature().items():
+            if value != known[what]:
+                raise InputError(DIFFERENT.format(a=people[0].label, b=person.label, what=what))
+    return people
+
+
+def check_measure(config: Config, people: Sequence[FromAligned]) -> None:
+    """Refuse measures that the group brain does not have.
+
+    Raises
+    ------
+    InputError
+        Also for the published one outside of the published split and scaling.
+    """
+    measure = config.selection.measure
+    if measure not in {'auto', 'none', 'isc', 'snr'}:
+        raise InputError(NO_MEASURE.format(measure=measure))
+    scaling = people[0].facts(people[0].files[0])['Scaling']
+    if measure == 'snr' and (config.split.by != 'paper' or scaling != 'none'):
+        raise InputError(SNR.format(scaling=scaling))
+    delay = float(people[0].facts(people[0].files[0])['Delay'])
+    if abs(delay - config.delay.seconds) > 1e-6:
+        raise InputError(OTHER_DELAY.format(found=delay, asked=config.delay.seconds))
+
+
+def as_participant(
+    records: Sequence[ParticipantResults], people: Sequence[FromAligned]
+) -> ParticipantInput:
+    """Return the record of the group brain: one run a film, below each other in their order."""
+    first, one = records[0], people[0]
+    lengths = film_lengths(people)
+    resolution = re.search(r'_res-([0-9a-zA-Z+]+)_', one.files[0].name)
+    runs = tuple(
+        RunInput(
+            entities={'sub': LABEL, 'task': first.task, 'run': f'{number:02d}'},
+            bold=one.files[0],
+            mask=first.runs[0].mask,
+            events=first.runs[0].events,
+            confounds=None,
+            repetition_time=first.runs[0].repetition_time,
+            n_volumes=lengths[film],
+            space=first.space,
+            resolution=resolution.group(1) if resolution else None,
+            sources=tuple(_uri(file) for person in people for file in person.files),
+        )
+        for number, film in enumerate(lengths, start=1)
+    )
+    return ParticipantInput(
+        label=LABEL,
+        task=first.task,
+        paradigm='movie',
+        runs=runs,
+        stimuli_dir=first.stimuli_dir or Path(),
+        stimuli=tuple(lengths),
+        fingerprint=state_of({person.label: person.files for person in people}),
+    )
+
+
+def film_lengths(people: Sequence[FromAligned]) -> dict[str, int]:
+    """Return the volumes of each film that anybody has, in order of their names."""
+    lengths: dict[str, int] = {}
+    for person in people:
+        for file in person.files:
+            for film in person.facts(file)['Films']:
+                name = film['StimFile']
+                lengths[name] = max(lengths.get(name, 0), film['Volumes'])
+    return dict(sorted(lengths.items()))
+
+
+def _add_atlas(
+    workflow: Any, participant: ParticipantInput, run: RunSettings, nodes: dict[str, Any]
+) -> None:
+    """Place the atlas on the grid, where there is one: it limits the voxels."""
+    atlas = run.config.atlas
+    if atlas.name is None and atlas.file is None:
+        return
+    space = participant.runs[0].space or ''
+    place = node(
+        PlaceAtlas(settings=atlas.model_dump_json(), space=space),
+        'atlas',
+        run,
+        data_size(participant),
+    )
+    workflow.connect(
+        [
+            (nodes['quality'], place, [('mask', 'mask')]),
+            (place, nodes['compare'], [('within', 'within')]),
+            (place, nodes['outputs'], [('labels', 'atlas_labels'), ('table', 'atlas_table')]),
+        ]
+    )
+
+
+def _results_file(record: ParticipantResults, output_dir: Path) -> Path:
+    from bids_neurodecode.workflow.reports import results_path
+
+    return results_path(output_dir, record.participant, record.task)
+
+
+def _uri(file: Path) -> str:
+    """Return the BIDS URI of a file of the output folder.
+
+    Examples
+    --------
+    >>> _uri(Path('/out/sub-01/ses-a/func/sub-01_bold.nii.gz'))
+    'bids::sub-01/ses-a/func/sub-01_bold.nii.gz'
+    """
+    parts = file.parts
+    start = next(i for i, part in enumerate(parts) if part.startswith('sub-'))
+    return 'bids::' + '/'.join(parts[start:])
+
+
+class GroupBrainPageInput(BaseInterfaceInputSpec):
+    results = File(exists=True, mandatory=True)
+    output_dir = traits.Str(mandatory=True)
+
+
+class GroupBrainPageOutput(TraitedSpec):
+    page = File(exists=True)
+
+
+class GroupBrainPage(Stage):
+    """Make the page of the group brain from the record of its results."""
+
+    input_spec = GroupBrainPageInput
+    output_spec = GroupBrainPageOutput
+    _always_run = True
+
+    def _compute(self, folder: Path) -> dict[str, Any]:
+        from bids_neurodecode.report.participant import write_participant_report
+
+        record = read_results(Path(self.inputs.results))
+        output_dir = Path(self.inputs.output_dir)
+        page = output_dir / brain_page(output_dir, record.task)
+        figures = output_dir / LABEL / f'sub-{LABEL}' / 'figures'
+        with atomic(page) as temporary:
+            write_participant_report(record, temporary, figures)
+        return {'page': page}
+
+
+def brain_page(output_dir: Path, task: str) -> str:
+    """Return the name of the page; with several tasks in a folder it carries its own."""
+    from bids_neurodecode.workflow.group import group_page
+
+    return group_page(output_dir, task).replace('.html', '_movie.html')
+
+
+__all__ = ['add_group_brain', 'as_participant', 'brain_page', 'find_people']

@@ -1,0 +1,94 @@
+"""What comparing participants gave, under its names: agreement, ceiling, scores beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bids_neurodecode.bids.sink import write_tsv
+from bids_neurodecode.bids.writer import ProductWriter
+from bids_neurodecode.samples import VoxelMask
+from bids_neurodecode.workflow.files import load_map
+from bids_neurodecode.workflow.outputs import sentence
+
+if TYPE_CHECKING:
+    from bids_neurodecode.report.results import ParticipantResults
+
+TEST_ROWS = 'Held-out volumes; each showing of a film standardised by itself'
+ALL_VOXELS = 'voxels'
+"""The set of voxels of the linear models in the metrics table."""
+
+
+def write_agreement(
+    record: ParticipantResults,
+    writer: ProductWriter,
+    info: Mapping[str, Any],
+    maps: Mapping[str, Path],
+    predicted: Path,
+) -> ParticipantResults:
+    """Write the maps of agreement and ceiling, and add them to the record and to the scores.
+
+    Parameters
+    ----------
+    info
+        What the comparison says of itself: ``measure``, ``rule``, ``n_participants``, ``notes``
+        and ``warnings``.
+    maps
+        ``isc`` and ``ceilingr`` on test volumes; NaN where there are none.
+    predicted
+        Mask of the voxels that the linear model predicts.
+    """
+    from bids_neurodecode.report.results import AgreementResults
+
+    record = replace(
+        record,
+        notes=(*record.notes, *(sentence(note) for note in info['notes'])),
+        warnings=(*record.warnings, *info['warnings']),
+        members=tuple(info['members']),
+        voxels=None if record.voxels is None else replace(record.voxels, rule=info['rule']),
+    )
+    if info['n_participants'] < 2:
+        return record
+    fields = {'Participants': info['n_participants'], 'Volumes': TEST_ROWS}
+    written = {
+        name: writer.image(name, file, more={'desc': 'test'}, **fields)
+        for name, file in maps.items()
+    }
+    written['reliable'] = writer.image(
+        'reliable', predicted, more={'desc': info['measure']}, Description=info['rule']
+    )
+    agreement = AgreementResults(
+        info['n_participants'],
+        written['ceilingr'],
+        record.maps['pearsonr'],
+        written['reliable'],
+    )
+    if record.metrics is not None:
+        add_ceilings(record.metrics, agreement.ceiling, {ALL_VOXELS: predicted})
+    return replace(record, maps={**record.maps, **written}, agreement=agreement)
+
+
+def add_ceilings(metrics: Path, ceiling: Path, masks: Mapping[str, Path]) -> None:
+    """Give the correlations of a metrics table the ceiling of the voxels they are over.
+
+    Parameters
+    ----------
+    masks
+        Of each set of voxels in the table.
+    """
+    import pandas as pd
+
+    from bids_neurodecode.systems.movie_targets import with_ceilings
+
+    ceilings = {
+        space: load_map(ceiling, VoxelMask.load(mask)).astype(np.float64)
+        for space, mask in masks.items()
+    }
+    write_tsv(metrics, with_ceilings(pd.read_csv(metrics, sep='\t', na_values=['n/a']), ceilings))
+
+
+__all__ = ['add_ceilings', 'write_agreement']

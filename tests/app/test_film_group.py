@@ -1,0 +1,356 @@
+"""Participants who saw the same films: voxels by agreement, ceilings, the group brain."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+
+from bids_neurodecode.cli.main import main
+from bids_neurodecode.cli.systems import NO_SELECTION, ONLY_PUBLISHED
+from bids_neurodecode.cli.validation import validate_dataset
+from bids_neurodecode.errors import DataError, InputError
+from bids_neurodecode.report import group, participant
+from bids_neurodecode.report.participant import write_participant_report
+from bids_neurodecode.samples import VoxelMask
+from bids_neurodecode.simulate.dataset import simulate_dataset
+from bids_neurodecode.simulate.spec import build_spec
+from bids_neurodecode.workflow.film_earlier import FromAligned, aligned_files, with_delay
+from bids_neurodecode.workflow.film_group import FROM_EARLIER, NOBODY_ELSE
+from bids_neurodecode.workflow.film_group_brain import DIFFERENT, TOO_FEW, find_people
+from bids_neurodecode.workflow.film_totals import LEFT_OUT, NOBODY, get_total
+from bids_neurodecode.workflow.reports import find_results, read_results
+
+SETTINGS = """
+[evaluation]
+n_permutations = 40
+n_bootstrap = 20
+[features]
+image_size = 32
+n_components = 10
+[split]
+test_fraction = 0.3
+gap = 6.0
+[selection]
+measure = "{measure}"
+rule = "top"
+fraction = 0.1
+[movie]
+target = "{target}"
+motion = "changes"
+banded = "off"
+"""
+NETWORK = """
+model = "network"
+mode = "encoder"
+design = "small"
+frame_size = 24
+widths = [2, 3, 2, 3, 4]
+n_epochs = 1
+patience = "none"
+explain = []
+"""
+
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    """Three participants with two films, each of them and their mean analysed."""
+    root = tmp_path_factory.mktemp('group')
+    spec = build_spec(
+        paradigm='movie', n_subjects=3, n_runs=2, film_duration=90.0, voxel_size=14.0, snr=2.0
+    )
+    simulate_dataset(root / 'data', spec)
+    (root / 'here.yml').write_text('plugin: Linear\n')
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(participant, 'write_participant_report', some_pages)
+        patch.setattr(group, 'write_group_report', lambda _, html, *__, **___: html.write_text(''))
+        assert call(root, 'participant') == 0
+        assert call(root, 'group', target='group', more=NETWORK) == 0
+    return root
+
+
+def some_pages(results, html, figures_dir):
+    """Write the pages that are looked at: pages are what takes longest."""
+    if results.participant in {'01', 'group'}:
+        write_participant_report(results, html, figures_dir)
+    else:
+        html.write_text('')
+
+
+def call(root, level, *options, out='out', measure='isc', target='participant', more=''):
+    file = root / f'{level}-{measure}-{target}.toml'
+    file.write_text(SETTINGS.format(measure=measure, target=target) + more)
+    return main(
+        [
+            *(str(root / 'data'), str(root / out), level, '-w', str(root / 'work')),
+            *('--skip-bids-validation', '--device', 'cpu', '--use-plugin', str(root / 'here.yml')),
+            *('--config-file', str(file), *options),
+        ]
+    )
+
+
+def record(root, label='01'):
+    return read_results(root / f'out/sub-{label}/log/sub-{label}_task-movie_results.json')
+
+
+def brain(root):
+    return read_results(root / 'out/group/sub-group/log/sub-group_task-movie_results.json')
+
+
+def values(path, mask=None):
+    volume = nib.load(path).get_fdata()
+    return volume if mask is None else volume[nib.load(mask).get_fdata() > 0]
+
+
+def metrics_of(results):
+    return pd.read_csv(results.metrics, sep='\t')
+
+
+def test_voxels_are_chosen_by_agreement(folder):
+    results = record(folder)
+    assert results.voxels.rule.endswith(
+        'highest 10% by isc, leave-one-out over 3 participants, training volumes only'
+    )
+    kept = values(results.maps['reliable']) > 0
+    assert kept.sum() == results.voxels.n_selected
+    (truth,) = (folder / 'data/derivatives/simulated-truth/sub-01/func').glob('*responsive_mask*z')
+    planted = values(truth) > 0
+    assert planted[kept].mean() >= 0.9 > 2 * planted.mean()
+    assert any(note.startswith('Compared with 2 other') for note in results.notes)
+
+
+def test_scores_stand_beside_their_ceiling(folder):
+    results = record(folder)
+    table = metrics_of(results).set_index(['model', 'metric'])['ceiling']
+    ceiling = values(results.maps['ceilingr'], results.maps['reliable'])
+    assert table['ridge', 'voxel_r_median'] == pytest.approx(np.nanmedian(ceiling), abs=1e-5)
+    assert np.isnan(table['baseline-shuffled', 'voxel_r_median'])
+    (truth,) = (folder / 'data/derivatives/simulated-truth/sub-01/func').glob('*ceiling_statmap*z')
+    planted = np.sqrt(values(truth, results.maps['reliable']))
+    assert np.nanmedian(ceiling) == pytest.approx(np.median(planted), abs=0.12)
+    page = (folder / 'out/sub-01.html').read_text()
+    assert 'Voxels and their ceiling' in page
+    assert 'corrected by the maximum over all voxels' in page
+    assert 'agreement of 3 participants' in page
+
+
+def test_p_values_and_the_threshold_of_the_maximum_are_written(folder):
+    results = record(folder)
+    (file,) = (folder / 'out/sub-01/func').glob('*stat-pfdr_desc-linear_statmap.nii.gz')
+    p, kept = values(file), values(results.maps['reliable']) > 0
+    assert np.isfinite(p[kept]).all()
+    assert np.isnan(p[~kept]).all()
+    (test,) = results.voxel_tests
+    assert test.n_fdr == (p[kept] < 0.05).sum()
+    sidecar = json.loads(results.maps['pearsonr'].with_suffix('').with_suffix('.json').read_text())
+    assert sidecar['MaxStatisticThreshold'] == pytest.approx(test.r_fwer)
+    assert test.n_fwer == (values(results.maps['pearsonr'])[kept] > test.r_fwer).sum()
+
+
+def test_the_group_brain_is_predicted_better_than_its_members(folder):
+    results = brain(folder)
+    assert results.members == ('01', '02', '03')
+    together = metrics_of(results)
+    ridge = together[(together['model'] == 'ridge') & (together['metric'] == 'voxel_r_median')]
+    assert (ridge['ceiling'] > metrics_of(record(folder))['ceiling'].max()).all()
+    kept = results.maps['reliable']
+    r = [values(record(folder, label).maps['pearsonr'], kept) for label in results.members]
+    mean = values(results.maps['pearsonr'], results.maps['reliable'])
+    assert np.median(mean) > max(np.median(x) for x in r)
+
+
+def test_the_group_brain_has_a_network_and_a_page_of_its_own(folder):
+    assert {'network', 'ridge'} <= set(metrics_of(brain(folder))['model'])
+    network = metrics_of(brain(folder)).set_index(['model', 'metric'])
+    assert network['ceiling']['network', 'voxel_r_median'] > 0.3
+    page = (folder / 'out/group_movie.html').read_text()
+    assert 'Mean of 3 participants' in page
+    assert 'it says nothing of any one of them' in page
+    assert (folder / 'out/group.html').is_file()
+    assert [file.parent.parent.name for file in find_results(folder / 'out')] == [
+        'sub-01',
+        'sub-02',
+        'sub-03',
+    ]
+    assert validate_dataset(folder / 'out') == {}
+
+
+def test_the_mean_is_that_of_standardised_training_volumes(folder):
+    files = aligned_files(folder / 'out', 'movie', 'MNI152NLin2009aSym')
+    table = pd.DataFrame()
+    each = []
+    for label, mine in files.items():
+        person = FromAligned(label, mine, delayed=False)
+        names, series = zip(*person.showings(), strict=True)
+        table = pd.DataFrame({'stimulus': [name for part in names for name in part]})
+        each.append(np.concatenate(series))
+    # the end of each film, the gap before it, and the delay after the last training volume
+    index = table['stimulus'].str.rsplit('#').str[1].astype(int)
+    films = table['stimulus'].str.rsplit('#').str[0]
+    n = films.map(films.value_counts())
+    first_test = n - (0.3 * n).round()
+    train = (2.0 * index <= 2.0 * first_test - 6.0).to_numpy()
+    z = [(x - x[train].mean(axis=0)) / x[train].std(axis=0) for x in each]
+    found = sorted((folder / 'out/group/sub-group/func').glob('*desc-aligned_bold.nii.gz'))
+    mask = VoxelMask.load(brain(folder).runs[0].mask)
+    mean = np.concatenate([mask.extract(np.asarray(nib.load(file).dataobj)) for file in found])
+    np.testing.assert_allclose(mean, np.mean(z, axis=0), atol=1e-3)
+
+
+def test_one_participant_alone_takes_the_others_from_the_output_folder(
+    folder, capsys, monkeypatch
+):
+    assert call(folder, 'participant', '--participant-label', '01', out='none') == 2
+    expected = NOBODY_ELSE.format(measure='isc', label='01', folder=folder / 'none')
+    assert expected in capsys.readouterr().err
+    before = values(record(folder).maps['reliable']) > 0
+    monkeypatch.setattr(
+        participant, 'write_participant_report', lambda _, html, __: html.write_text('')
+    )
+    assert call(folder, 'participant', '--participant-label', '01') == 0
+    again = record(folder)
+    assert f'{FROM_EARLIER.format(labels="sub-02, sub-03")}.' in again.notes
+    after = values(again.maps['reliable']) > 0
+    # the delay was taken out and put in again, which smooths a little
+    assert (before & after).sum() >= 0.8 * before.sum()
+
+
+@pytest.mark.parametrize(
+    ('measure', 'message'),
+    [('tsnr', NO_SELECTION.format(measure='tsnr')), ('snr', ONLY_PUBLISHED)],
+)
+def test_measures_that_films_do_not_have(folder, capsys, measure, message):
+    assert call(folder, 'participant', '--dry-run', measure=measure) == 2
+    assert message in capsys.readouterr().err
+
+
+# what cannot be averaged
+
+
+def people_of(root, change=None):
+    """Return two records with aligned series, the second changed."""
+    records = []
+    for label in ('1', '2'):
+        func = root / f'sub-{label}' / 'func'
+        func.mkdir(parents=True)
+        stem = func / f'sub-{label}_task-m_space-T_desc-aligned_bold'
+        facts = {'RepetitionTime': 2.0, 'Delay': 4.0, 'Scaling': 'psc'}
+        facts['Films'] = [{'StimFile': 'a.mp4', 'Volumes': 9}]
+        affine = np.eye(4)
+        if label == '2' and change == 'grid':
+            affine[0, 3] = 1
+        elif label == '2' and change is not None:
+            facts |= change
+        data = np.random.default_rng(int(label)).normal(size=(2, 2, 1, 9)).astype(np.float32)
+        nib.Nifti1Image(data, affine).to_filename(f'{stem}.nii.gz')
+        stem.with_suffix('.json').write_text(json.dumps(facts))
+        records.append(Record(label))
+    return records
+
+
+@dataclass(frozen=True)
+class Record:
+    participant: str
+    task: str = 'm'
+    space: str = 'T'
+    paradigm: str = 'movie'
+
+
+@pytest.mark.parametrize(
+    ('change', 'what'),
+    [
+        ('grid', 'grid'),
+        ({'Films': [{'StimFile': 'b.mp4', 'Volumes': 9}]}, 'films'),
+        ({'Delay': 5.2}, 'delay'),
+        ({'RepetitionTime': 1.3}, 'repetition time'),
+        ({'Scaling': 'none'}, 'scaling'),
+    ],
+)
+def test_what_differs_is_named(tmp_path, change, what):
+    with pytest.raises(InputError) as error:
+        find_people(people_of(tmp_path, change), tmp_path)
+    assert str(error.value) == DIFFERENT.format(a='1', b='2', what=what)
+
+
+def test_a_mean_needs_two(tmp_path):
+    with pytest.raises(InputError) as error:
+        find_people(people_of(tmp_path)[:1], tmp_path)
+    assert str(error.value) == TOO_FEW.format(folder=tmp_path, n=1)
+
+
+def test_the_delay_is_put_in_again():
+    series = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
+    found = with_delay(series, 2.0, 4.0)
+    np.testing.assert_array_equal(found[2:], series[:-2])
+    assert np.isnan(found[:2]).all()
+
+
+# sums over participants
+
+
+@dataclass(frozen=True)
+class Viewer:
+    """A participant of two voxels."""
+
+    label: str
+    films: dict
+    broken: bool = False
+
+    def mask(self):
+        return VoxelMask(np.ones((2, 1, 1), bool), np.eye(4))
+
+    def showings(self):
+        for film, series in self.films.items():
+            yield [f'{film}#{i:05d}' for i in range(len(series))], series
+        if self.broken:
+            raise OSError('cut short')
+
+
+def viewer(label, seed, n=5, **more):
+    rng = np.random.default_rng(seed)
+    films = {name: rng.normal(size=(n, 2)).astype(np.float32) for name in ('b', 'a')}
+    return Viewer(label, films, **more)
+
+
+def test_who_cannot_be_read_is_left_out_of_the_sum_and_named(tmp_path):
+    people = [viewer('1', 1), viewer('2', 2, broken=True), viewer('3', 3, n=7)]
+    total = get_total(people, tmp_path, 'key')
+    assert total.labels == ('1', '3')
+    assert total.notes == (LEFT_OUT.format(label='2', reason='cut short'),)
+    rows = total.rows_of(['a#00000', 'b#00004', 'b#00006', 'c#00000'])
+    expected = [people[0].films['a'][0] + people[2].films['a'][0]]
+    expected.append(people[0].films['b'][4] + people[2].films['b'][4])
+    np.testing.assert_allclose(total.values[rows[:2]], expected, atol=1e-6)
+    # the third has more of the film than the first: the end is not complete
+    assert total.complete[rows[:3]].tolist() == [True, True, False]
+    assert rows[3] == -1
+    with pytest.raises(DataError) as error:
+        get_total(people[1:2], tmp_path, 'other')
+    assert str(error.value) == NOBODY.format(reasons='sub-2: cut short')
+
+
+def test_a_sum_is_built_once(tmp_path):
+    people = [viewer('1', 1), viewer('2', 2)]
+    get_total(people, tmp_path, 'key')
+    again = get_total([viewer('1', 1, broken=True)], tmp_path, 'key')
+    assert again.labels == ('1', '2')
+
+
+def test_censored_volumes_are_counted_out(tmp_path):
+    people = [viewer('1', 1), viewer('2', 2)]
+    people[0].films['a'][2] = np.nan
+    total = get_total(people, tmp_path, 'key')
+    row = total.rows_of(['a#00002'])[0]
+    assert total.counts[row] == 1
+    np.testing.assert_array_equal(total.values[row], people[1].films['a'][2])
+
+
+def test_all_of_it_lies_below_the_given_folder(folder: Path):
+    assert {path.name for path in (folder / 'out/group').iterdir()} >= {'sub-group'}
+    assert not (folder / 'out/sub-group').exists()

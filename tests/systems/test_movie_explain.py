@@ -1,0 +1,161 @@
+"""A planted region and a planted concept are found, others are not."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from bids_neurodecode.config import build_config
+from bids_neurodecode.samples import Standardizer
+from bids_neurodecode.systems.movie_explain import (
+    LEFT_OUT,
+    NO_ENCODER,
+    NO_REGION,
+    TOO_FEW_CHUNKS,
+    explain_concepts,
+    explain_perturbation,
+    film_concepts,
+    regions_of,
+)
+from bids_neurodecode.systems.movie_network import MovieNetwork
+from bids_neurodecode.systems.movie_setup import network_settings
+
+N_VOXELS, SIDE = 40, 16
+LABELS = np.repeat([1, 2, 3, 4], 10)
+NAMES = {1: 'seeing', 2: 'moving', 3: 'idle', 4: 'resting'}
+
+
+def settings(**movie):
+    return build_config({'movie': {'design': 'small', 'frame_size': SIDE, **movie}}).movie
+
+
+class Painter(nn.Module):
+    """Grey frames whose ten stripes are the responses of the first region."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(1))
+
+    def forward(self, responses):
+        stripes = torch.sigmoid(self.scale * responses[:, :10]).repeat_interleave(2, 1)[:, :SIDE]
+        return stripes[:, None, :, None].expand(-1, 3, SIDE, SIDE)
+
+
+class Merge(nn.Module):
+    """Mean brightness, mean change from frame to frame, and a unit that is always the same."""
+
+    def forward(self, chunks):
+        change = (chunks[..., 1:] - chunks[..., :-1]).abs().mean((1, 2, 3, 4))
+        bright = chunks.mean((1, 2, 3, 4))
+        return torch.stack([bright, change, 0 * bright], dim=1)[:, :, None, None]
+
+
+class Watcher(nn.Module):
+    """The second region responds to change, the third to brightness."""
+
+    def __init__(self):
+        super().__init__()
+        self.merge = Merge()
+        self.readout = nn.Linear(3, N_VOXELS, bias=False)
+        weights = torch.zeros(N_VOXELS, 3)
+        weights[10:20, 1] = 1.0
+        weights[20:30, 0] = 1.0
+        self.readout.weight = nn.Parameter(weights)
+
+    def forward(self, chunks):
+        return self.readout(self.merge(chunks).flatten(1))
+
+
+def network(encoder=None, decoder=None):
+    own = network_settings(settings(), N_VOXELS, 0, 'cpu')
+    return MovieNetwork(encoder, decoder, Standardizer(np.zeros(N_VOXELS), np.ones(N_VOXELS)), own)
+
+
+def film(n, rng):
+    """Chunks whose brightness and whose motion have nothing to do with each other."""
+    bright = rng.uniform(60, 190, (n, 1, 1, 1, 1))
+    flicker = rng.uniform(0, 60, (n, 1, 1, 1, 1))
+    values = bright + flicker * rng.uniform(-1, 1, (n, 16, SIDE, SIDE, 3))
+    return np.clip(values, 0, 255).astype(np.uint8)
+
+
+def test_the_region_that_paints_is_found():
+    rng = np.random.default_rng(0)
+    responses = 3 * rng.normal(size=(60, N_VOXELS)).astype(np.float32)
+    model = network(decoder=Painter())
+    truth = model.reconstruct(responses)
+    found = explain_perturbation(
+        model, responses, truth, LABELS, NAMES, settings(explain_random=199), rng=rng
+    )
+    table = found.table.set_index(['region', 'kind', 'metric'])
+    assert found.notes == ()
+    seen = table.loc['seeing']
+    assert (seen.p_fdr < 0.05).all()
+    assert (seen.change < 0).all()
+    idle = table.drop('seeing')
+    assert idle.change.abs().max() == pytest.approx(0, abs=1e-6)
+    # random voxels outside of these regions do matter: doing nothing is then a finding, too
+    assert (idle.random_mean < 0).all()
+
+
+def test_regions_that_are_too_small_or_too_large_are_left_out_and_counted():
+    labels = np.repeat([0, 1, 2, 3, 4], [2, 22, 3, 7, 6])
+    chosen, total = regions_of(labels, NAMES, 12)
+    assert list(chosen) == ['idle', 'resting']
+    assert total == 4
+    assert list(regions_of(labels, NAMES, 1)[0]) == ['idle']
+    rng = np.random.default_rng(0)
+    responses = rng.normal(size=(8, 40)).astype(np.float32)
+    model = network(decoder=Painter())
+    truth = model.reconstruct(responses)
+    asked = settings(explain_random=19, explain_kinds=['zero'])
+    found = explain_perturbation(model, responses, truth, labels, NAMES, asked, rng=rng)
+    assert set(found.table.region) == {'idle', 'resting'}
+    assert found.notes == (LEFT_OUT.format(n=2, total=4, least=5, most=12),)
+    nothing = explain_perturbation(
+        model, responses, truth, np.ones(40, dtype=int), NAMES, asked, rng=rng
+    )
+    assert nothing.table is None
+    assert nothing.notes == (NO_REGION.format(least=5),)
+
+
+def test_the_concept_that_a_region_follows_is_found_and_random_ones_are_not():
+    rng = np.random.default_rng(1)
+    train, test = film(150, rng), film(30, rng)
+    pictures = {'white': np.full((12, SIDE, SIDE, 3), 230, np.uint8)}
+    found = explain_concepts(
+        network(encoder=Watcher()), train, test, LABELS, NAMES, settings(explain_random=99),
+        pictures=pictures, rng=rng,
+    )  # fmt: skip
+    table = found.table.set_index(['output', 'concept'])
+    assert found.notes == ()
+    moving, idle = table.loc['moving'], table.loc['idle']
+    assert moving.loc['much motion', 'p'] == pytest.approx(0.01)
+    assert moving.loc['much motion', 'alignment'] > 0.9
+    assert idle.loc['much brightness', 'alignment'] > 0.9
+    assert idle.loc['white', 'alignment'] > 0.5
+    assert abs(moving.loc['much brightness', 'alignment']) < 0.4
+    random = table[table.kind == 'random']
+    assert (random.p_fdr > 0.05).all()
+    assert (random.accuracy < 0.7).all()
+
+
+def test_concepts_need_an_encoder_and_enough_film():
+    rng = np.random.default_rng(2)
+    chunks = film(20, rng)
+    asked = (chunks, chunks, None, {}, settings(explain_random=19))
+    blind = explain_concepts(network(decoder=Painter()), *asked, rng=rng)
+    assert (blind.table, blind.notes) == (None, (NO_ENCODER,))
+    short = explain_concepts(network(encoder=Watcher()), *asked, rng=rng)
+    assert (short.table, short.notes) == (None, (TOO_FEW_CHUNKS.format(n=20, least=50),))
+
+
+def test_examples_of_film_concepts_have_most_of_the_property():
+    rng = np.random.default_rng(3)
+    chunks = film(60, rng)
+    found = {name: (rows, others) for name, _, rows, others in film_concepts(chunks, rng)}
+    rows, others = found['much brightness']
+    assert len(rows) == len(others) == 12
+    level = chunks.mean(axis=(1, 2, 3, 4))
+    assert level[rows].min() >= level[others].max()
+    assert sum(name.startswith('random') for name in found) == 5
