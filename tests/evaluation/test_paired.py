@@ -1,0 +1,63 @@
+"""Paired differences: against counting by hand, and under the null."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from bids_neurodecode.errors import DataError
+from bids_neurodecode.evaluation.paired import paired_difference
+
+values = st.integers(-40, 40).map(lambda x: x / 4)
+
+
+def rng():
+    return np.random.default_rng(7)
+
+
+@given(arrays(float, st.integers(6, 10), elements=values))
+def test_p_is_the_share_of_all_flips(x):
+    found = paired_difference(x, np.zeros_like(x), rng=rng(), n_resamples=1100)
+    signs = np.array(list(itertools.product([-1, 1], repeat=len(x))))
+    null = (signs * x).mean(axis=1)
+    observed = x.mean()
+    slack = 1e-12 + 1e-9 * abs(observed)
+    greater, less = (null >= observed - slack).mean(), (null <= observed + slack).mean()
+    assert found.p == pytest.approx(min(1, 2 * min(greater, less)), abs=2e-3)
+    assert found.mean == pytest.approx(observed)
+    assert found.n == len(x)
+
+
+def test_pairs_of_a_group_are_averaged_first():
+    a, b = np.array([1.0, 3.0, 5.0, 2.0]), np.zeros(4)
+    found = paired_difference(a, b, groups=['x', 'x', 'x', 'y'], rng=rng())
+    assert found.mean == pytest.approx((3 + 2) / 2)
+    assert found.n == 2
+    assert np.isnan([found.low, found.high, found.p]).all()
+
+
+def test_false_positives_are_as_many_as_promised():
+    draw = np.random.default_rng(0)
+    p = [
+        paired_difference(draw.normal(size=12), np.zeros(12), rng=draw, n_resamples=199).p
+        for _ in range(300)
+    ]
+    assert 0.02 <= np.mean(np.array(p) <= 0.05) <= 0.085
+
+
+def test_a_real_difference_is_found_and_its_interval_covers_it():
+    draw = np.random.default_rng(3)
+    base = draw.normal(size=40)
+    found = paired_difference(base + 0.5 + 0.2 * draw.normal(size=40), base, rng=draw)
+    assert found.low < 0.5 < found.high
+    assert found.low > 0
+    assert found.p < 0.001
+
+
+@pytest.mark.parametrize(('a', 'b'), [([], []), ([1.0], [1.0, 2.0]), ([[1.0]], [[1.0]])])
+def test_what_is_not_paired_is_refused(a, b):
+    with pytest.raises(DataError, match='one value of each kind'):
+        paired_difference(a, b, rng=rng())
