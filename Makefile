@@ -1,14 +1,15 @@
-# make setup | demo | test | check | wheel | clean
+# make setup | demo | test | check | docs | wheel | clean
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := demo
+DOCS := build/docs
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 STAMP := $(VENV)/.installed
 # one thread a process: the workers are processes
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: setup demo test check wheel clean
+.PHONY: setup demo test check docs wheel clean bench-movie
 
 setup: $(STAMP)
 
@@ -24,7 +25,7 @@ $(STAMP): pyproject.toml constraints.txt
 demo: setup
 	rm -rf $(DEMO)
 	$(BIN)/bids_neurodecode-tools demo $(DEMO)/data --paradigm images
-	$(BIN)/bids_neurodecode $(DEMO)/data $(DEMO)/out participant --work-dir $(DEMO)/work
+	$(BIN)/bids_neurodecode $(DEMO)/data $(DEMO)/out participant --work-dir $(DEMO)/work --preset demo
 	$(BIN)/bids_neurodecode $(DEMO)/data $(DEMO)/out group --work-dir $(DEMO)/work
 	@echo; echo "Reports: $$(ls $(CURDIR)/$(DEMO)/out/*.html | tr '\n' ' ')"
 
@@ -36,6 +37,21 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+
+bench-ridge: setup
+	$(BIN)/python benchmarks/bench_ridge.py $(ARGS)
+
+bench-movie: setup
+	$(BIN)/python benchmarks/bench_movie.py $(ARGS)
+
+rehearsal: setup
+	$(BIN)/python benchmarks/rehearsal.py $(ARGS)
+
+# the site is build/docs/html/index.html
+docs: setup
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[docs]'
+	$(BIN)/sphinx-build -q -W --keep-going -b html -d $(DOCS)/trees docs $(DOCS)/html
+	$(BIN)/sphinx-build -q -W --keep-going -b doctest -d $(DOCS)/trees docs $(DOCS)/doctest
 
 wheel: setup
 	rm -rf dist build

@@ -1,0 +1,79 @@
+"""One page a module and one a room, written into ``docs/api`` when the documentation is built."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import bids_neurodecode
+
+PACKAGE = Path(bids_neurodecode.__file__).parent
+ROOMS = {
+    'signals': 'BOLD to responses',
+    'stimuli': 'Pictures and films to features',
+    'models': 'Estimators and networks',
+    'evaluation': 'Scores and statistics',
+    'explain': 'What a model relies on',
+    'systems': 'The three systems',
+    'bids': 'Reading and naming files',
+    'simulate': 'Datasets whose truth is known',
+}
+"""The rooms whose functions take and return arrays, and those that read and make datasets."""
+GROUND = ('samples', 'config', 'settings', 'errors')
+
+
+def write_api_pages(folder: Path) -> None:
+    """Write the pages of all public modules; a page that says the same is left as it is."""
+    pages = _pages()
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in set(folder.glob('*.md')) - {folder / name for name in pages}:
+        file.unlink()
+    for name, text in pages.items():
+        file = folder / name
+        if not file.is_file() or file.read_text('utf-8') != text:
+            file.write_text(text, encoding='utf-8')
+
+
+def _pages() -> dict[str, str]:
+    settings = [file.stem for file in sorted(PACKAGE.glob('settings_*.py'))]
+    pages = {f'{name}.md': _module_page(name) for name in (*GROUND, *settings)}
+    lines = ['# Python API', '', INTRODUCTION, '', '## Ground floor', '', *_table(GROUND, '')]
+    for room, title in ROOMS.items():
+        names = _modules(room)
+        lines += [f'## {title}', '', f'`bids_neurodecode.{room}`', '', *_table(names, room)]
+        pages |= {f'{room}.{name}.md': _module_page(f'{room}.{name}') for name in names}
+    lines += ['## Settings of the systems', '', *_table(settings, '')]
+    lines += ['```{toctree}', ':hidden:', ':glob:', '', '*', '```', '']
+    return pages | {'index.md': '\n'.join(lines)}
+
+
+INTRODUCTION = (
+    'Functions that compute take arrays and return arrays; a room imports only what stands below '
+    'it. The command line and the nodes of the workflow are not meant to be imported and are left '
+    'out. Names may change between versions until 1.0.'
+)
+
+
+def _modules(room: str) -> list[str]:
+    files = sorted((PACKAGE / room).glob('*.py'))
+    return [file.stem for file in files if not file.stem.startswith('_')]
+
+
+def _table(names: tuple[str, ...] | list[str], room: str) -> list[str]:
+    rows = ['| module | |', '| --- | --- |']
+    for name in names:
+        dotted = f'{room}.{name}' if room else name
+        rows.append(f'| [{name}](./{dotted}.md) | {_summary(dotted)} |')
+    return [*rows, '']
+
+
+def _summary(dotted: str) -> str:
+    """Return the first paragraph of a module's docstring, read without importing it."""
+    file = PACKAGE.joinpath(*dotted.split('.')).with_suffix('.py')
+    text = ast.get_docstring(ast.parse(file.read_text('utf-8'))) or ''
+    return ' '.join(text.split('\n\n')[0].split()).replace('|', '\\|').replace('``', '`')
+
+
+def _module_page(dotted: str) -> str:
+    full = f'bids_neurodecode.{dotted}'
+    return f'# {dotted}\n\n```{{eval-rst}}\n.. automodule:: {full}\n   :members:\n```\n'
