@@ -42,8 +42,9 @@ class EncodingSettings(Settings):
     """Queries that the features are cut into (per-query MLP): 768 for BLIP with captions."""
     width: Annotated[int, Field(ge=1)] = 256
     """Units of the layers of SIREN."""
-    w0: Annotated[float, Field(gt=0)] = 30.0
-    """Frequency of SIREN's first sines (published: 30, for coordinates between -1 and 1)."""
+    w0: Annotated[float, Field(gt=0)] = 5.0
+    """Frequency of SIREN's first sines. Published: 30, for coordinates between -1 and 1; on
+    components of features that predicts at chance (docs/evidence/encoding.md)."""
     network_components: Annotated[int, Field(ge=1)] | None = 100
     """Principal components of the features that a network takes; ``none``: the features as they
     are (queries and maps need that)."""

@@ -149,7 +149,7 @@ class RidgeEncoder:
     ridge
         From components to standardised responses.
     responses
-        Mean and deviation of the training responses.
+        Mean and deviation of the training trials, single ones also where means were fitted.
     """
 
     spaces: Mapping[str, FeatureSpace]
@@ -273,14 +273,17 @@ def fit(
         raise DataError(NO_FEATURES)
     if settings.n_training is not None:
         train = some_stimuli(train, settings.n_training, rng)
+    responses = Standardizer.fit(train.values)
     if settings.average_training:
+        # the units stay those of single trials: in deviations of means voxels with signal count
+        # less and the others more, and patterns identify pictures worse
         train = train.averaged()
     if settings.model == 'shared':
         if settings.head is None:
             raise ArgumentsError(NO_HEAD)
-        return fit_layer(train, features, settings.head, settings.ridge)
+        return fit_layer(train, features, settings.head, settings.ridge, responses)
     if settings.model == 'ridge' or settings.model == 'banded':  # noqa: PLR1714 - narrows the type
-        return _fit_ridge(train, features, settings, rng)
+        return _fit_ridge(train, features, settings, responses, rng)
     return fit_network(
         train,
         features,
@@ -288,6 +291,7 @@ def fit(
         settings.network,
         rng=rng,
         validation=validation,
+        responses=responses if settings.average_training else None,
         checkpoint_dir=checkpoint_dir,
         progress=progress,
     )
@@ -319,7 +323,11 @@ def components(
 
 
 def _fit_ridge(
-    train: Samples, features: Bands, settings: EncoderSettings, rng: np.random.Generator
+    train: Samples,
+    features: Bands,
+    settings: EncoderSettings,
+    responses: Standardizer,
+    rng: np.random.Generator,
 ) -> RidgeEncoder:
     names = train.table['stimulus'].astype(str)
     library = tuple(dict.fromkeys(names))
@@ -327,7 +335,6 @@ def _fit_ridge(
     for name, band in features.items():
         spaces[name] = FeatureSpace.fit(band.of(library), settings.n_components)
         parts[name] = components(spaces[name], band.of(names), settings.whiten)
-    responses = Standardizer.fit(train.values)
     targets = responses.apply(train.values)
     # averages of all runs cannot be held out by run
     by: Group = 'stimulus' if settings.average_training else settings.groups

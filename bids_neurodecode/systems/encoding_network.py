@@ -205,6 +205,7 @@ def fit_network(
     *,
     rng: np.random.Generator,
     validation: Samples | None = None,
+    responses: Standardizer | None = None,
     checkpoint_dir: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> NetworkEncoder:
@@ -224,6 +225,8 @@ def fit_network(
         Draws the training stimuli that are held out where no validation samples are given.
     validation
         Samples that choose the epoch whose weights are kept; never test samples.
+    responses
+        What standardises responses; mean and deviation of ``train`` if left out.
     checkpoint_dir, progress
         See :func:`bids_neurodecode.models.training.train`.
 
@@ -243,7 +246,7 @@ def fit_network(
     inputs: Standardizer | FeatureSpace = Standardizer.fit(seen)
     if settings.n_components is not None:
         inputs = FeatureSpace.fit(seen, settings.n_components)
-    responses = Standardizer.fit(train.values)
+    responses = responses or Standardizer.fit(train.values)
     mask = train.responses.mask.mask
     mask = mask if settings.volume else _box(mask)
     design = HeadDesign(

@@ -257,7 +257,11 @@ def train_head(
 
 
 def fit_layer(
-    train: Samples, features: Bands, head: SharedHead, ridge: RidgeSettings
+    train: Samples,
+    features: Bands,
+    head: SharedHead,
+    ridge: RidgeSettings,
+    responses: Standardizer | None = None,
 ) -> SharedEncoder:
     """Give a participant the layer that ridge regression on the latents finds.
 
@@ -271,10 +275,12 @@ def fit_layer(
         Shared.
     ridge
         Penalties and folds.
+    responses
+        What standardises responses; mean and deviation of ``train`` if left out.
     """
     names = _stimuli(train)
     distinct = np.unique(names)
-    responses = Standardizer.fit(train.values)
+    responses = responses or Standardizer.fit(train.values)
     latents = head.latents({name: band.of(names) for name, band in features.items()})
     model = fit_ridge(
         latents,
