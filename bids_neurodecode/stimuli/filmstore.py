@@ -143,6 +143,18 @@ class FilmStore:
         """Number of chunks."""
         return len(self.frames)
 
+    def chunk(self, volume: int) -> UInt8Array:
+        """Read one chunk from the file, (chunk, height, width, 3).
+
+        Pages of a map that were touched count as memory of this process, up to the whole store.
+        """
+        if not isinstance(self.frames, np.memmap):
+            return np.array(self.frames[volume])
+        shape = self.frames.shape[1:]
+        size = int(np.prod(shape))
+        start = self.frames.offset + volume * size
+        return np.fromfile(self.path, np.uint8, size, offset=start).reshape(shape)
+
     def __reduce__(self) -> tuple[Any, ...]:
         # worker processes map the file again rather than being sent its content
         return (open_store, (self.path,))
@@ -252,7 +264,7 @@ class FilmChunks:
         import torch
 
         film, volume = self.rows[index]
-        frames = torch.from_numpy(np.array(self.stores[film].frames[volume]))
+        frames = torch.from_numpy(self.stores[film].chunk(int(volume)))
         return frames if self.raw else as_chunks(frames, min_max=self.min_max)
 
 

@@ -227,7 +227,7 @@ def explain_concepts(
     outputs = _outputs(labels, names, network, settings)
     slopes = {name: reader.gradients(looked, voxels) for name, voxels in outputs.items()}
     table = concept_sensitivity(
-        concepts, random, slopes, rng=rng, n_permutations=settings.explain_random,
+        concepts, random, slopes, rng=rng, n_permutations=settings.concept_permutations,
         progress=progress,
     )  # fmt: skip
     table.insert(2, 'kind', [kinds[str(name)] for name in table['concept']])

@@ -52,6 +52,7 @@ CHOSEN = (
     'in folds within the training samples.'
 )
 UNSTOPPED = 'The movie network trained for all {n} epochs (fold {fold}); more might be better.'
+NO_DECODER = 'Saliency needs a decoder: train with movie.mode = "joint" or "decoder".'
 LEAST_SAMPLES = 16
 ALL = 'voxels'
 
@@ -178,10 +179,23 @@ def study_network(
         _learned(found, network, number, config.movie)
         if network.decoder is not None and 'saliency' in config.movie.explain:
             seen = found.predictions[-1] if network.encoder is not None else values[test]
-            saliency[columns] += voxel_saliency(
-                network.decoder, network.standardizer.apply(seen), found.truth[-1]
-            )
+            saliency[columns] += network_saliency(network, seen, found.truth[-1], config.movie)
     return _gather(found, data, split, config, saliency, rng)
+
+
+def network_saliency(
+    network: MovieNetwork, seen: Float32Array, truth: Float32Array, settings: MovieSettings
+) -> npt.NDArray[np.float64]:
+    """Return the saliency of each voxel of a network for what its decoder is fed.
+
+    Nothing in training holds the weights of voxels that the encoder predicts to be constant: they
+    keep their random slopes, to which no deviation of what is read corresponds.
+    """
+    if network.decoder is None:
+        raise DataError(NO_DECODER)
+    inputs = network.standardizer.apply(seen)
+    slopes = voxel_saliency(network.decoder, inputs, truth)
+    return slopes * inputs.std(axis=0) if settings.saliency == 'scaled' else slopes
 
 
 def _check_lengths(

@@ -31,8 +31,11 @@ TR = 2.0
 
 
 def predict(folder: Path, out: str, *more: str, data: str = 'data', models: str = 'out') -> int:
+    quick = folder / 'quick.toml'
+    quick.write_text('[evaluation]\nn_permutations = 20\nn_bootstrap = 20\n')
     return main(
         [
+            *('--config-file', str(quick)),
             *(str(folder / data), str(folder / out), 'participant', '-w', str(folder / 'work')),
             *('--mode', 'predict', '--models-from', str(folder / models)),
             *('--skip-bids-validation', '--nprocs', '1', '--device', 'cpu', *more),

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from bids_neurodecode.config import build_config
+from bids_neurodecode.errors import DataError
 from bids_neurodecode.samples import Standardizer
 from bids_neurodecode.systems.movie_explain import (
     LEFT_OUT,
@@ -19,6 +20,7 @@ from bids_neurodecode.systems.movie_explain import (
 )
 from bids_neurodecode.systems.movie_network import MovieNetwork
 from bids_neurodecode.systems.movie_setup import network_settings
+from bids_neurodecode.systems.movie_study import network_saliency
 
 N_VOXELS, SIDE = 40, 16
 LABELS = np.repeat([1, 2, 3, 4], 10)
@@ -98,6 +100,22 @@ def test_the_region_that_paints_is_found():
     assert (idle.random_mean < 0).all()
 
 
+def test_voxels_that_never_vary_have_no_saliency_whatever_their_slopes():
+    rng = np.random.default_rng(4)
+    responses = rng.normal(size=(30, N_VOXELS)).astype(np.float32)
+    responses[:, :5] = 0.3
+    model = network(decoder=Painter())
+    truth = np.clip(model.reconstruct(responses) + 0.1 * rng.random((30, SIDE, SIDE, 3)), 0, 1)
+    slopes = network_saliency(model, responses, truth, settings(saliency='slope'))
+    assert (slopes[:5] > 0).all()
+    scaled = network_saliency(model, responses, truth, settings())
+    np.testing.assert_allclose(scaled, slopes * responses.std(axis=0), rtol=1e-6)
+    assert scaled[:5].max() < 1e-5 * scaled[5:8].min()
+    assert (scaled[10:] == 0).all()
+    with pytest.raises(DataError, match='needs a decoder'):
+        network_saliency(network(encoder=Watcher()), responses, truth, settings())
+
+
 def test_regions_that_are_too_small_or_too_large_are_left_out_and_counted():
     labels = np.repeat([0, 1, 2, 3, 4], [2, 22, 3, 7, 6])
     chosen, total = regions_of(labels, NAMES, 12)
@@ -124,7 +142,7 @@ def test_the_concept_that_a_region_follows_is_found_and_random_ones_are_not():
     train, test = film(150, rng), film(30, rng)
     pictures = {'white': np.full((12, SIDE, SIDE, 3), 230, np.uint8)}
     found = explain_concepts(
-        network(encoder=Watcher()), train, test, LABELS, NAMES, settings(explain_random=99),
+        network(encoder=Watcher()), train, test, LABELS, NAMES, settings(concept_permutations=99),
         pictures=pictures, rng=rng,
     )  # fmt: skip
     table = found.table.set_index(['output', 'concept'])
@@ -143,7 +161,7 @@ def test_the_concept_that_a_region_follows_is_found_and_random_ones_are_not():
 def test_concepts_need_an_encoder_and_enough_film():
     rng = np.random.default_rng(2)
     chunks = film(20, rng)
-    asked = (chunks, chunks, None, {}, settings(explain_random=19))
+    asked = (chunks, chunks, None, {}, settings(concept_permutations=19))
     blind = explain_concepts(network(decoder=Painter()), *asked, rng=rng)
     assert (blind.table, blind.notes) == (None, (NO_ENCODER,))
     short = explain_concepts(network(encoder=Watcher()), *asked, rng=rng)
