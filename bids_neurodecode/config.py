@@ -56,6 +56,7 @@ class BetaSettings(Settings):
     """Single-trial betas (GLMsingle's four models)."""
 
     engine: Literal['native', 'glmsingle'] = 'native'
+    """Our own engine, or the reference package GLMsingle, which has to be installed."""
     model: Literal['auto', 'B', 'C', 'D'] = 'auto'
     """Which of the models feeds the decoders: FITHRF (B), with GLMdenoise (C), with fractional
     ridge too (D). ``auto``: D where stimuli are repeated over runs in training, else B."""
@@ -69,7 +70,13 @@ class BetaSettings(Settings):
     """Which trials choose components and fractions: each fold's training trials, or all
     (as GLMsingle does; then the test trials' repeats have had a say)."""
     precomputed: str | None = None
-    """Name of the derivatives dataset whose betas are taken instead of estimating any."""
+    """Name of the derivatives dataset whose betas are taken instead of estimating any; in NSD's
+    own layout, the folder of another version of its betas."""
+    repeats: Literal['single', 'mean'] = 'single'
+    """Precomputed betas trial by trial, or the mean of each picture's trials (Brain-Diffuser)."""
+    standardize: Literal['none', 'session'] = 'none'
+    """Precomputed betas as they are (decoders standardise by training samples), or z-scored a
+    voxel within each session, held-out trials included (MindEye)."""
 
 
 class DelaySettings(Settings):
@@ -124,14 +131,30 @@ class SelectionSettings(Settings):
 class SplitSettings(Settings):
     """What is held out."""
 
-    by: Literal['auto', 'run', 'session', 'stimulus', 'film', 'time'] = 'auto'
-    """``auto``: by stimulus, by run where all runs show the same few pictures; films in time."""
+    by: Literal['auto', 'run', 'session', 'stimulus', 'film', 'time', 'given', 'paper'] = 'auto'
+    """``auto``: by stimulus, by run where all runs show the same few pictures; films in time.
+    ``given``: as the column ``part`` of the trials says, which ``auto`` takes where it is there.
+    ``paper``: films as in arXiv 2507.12009, without a gap, for comparison only."""
     n_folds: Annotated[int, Field(ge=1)] | None = None
     """Folds of a cross-validation; ``auto``: one a run or a session, one for stimuli and films."""
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """The share that is held out where there is one fold."""
     gap: Annotated[float, Field(ge=0)] = 10.4
     """Seconds left out between training and test blocks of one film."""
+    whole_films: tuple[str, ...] = ()
+    """Films that are test samples as a whole, beside the end of the others (file names, with or
+    without extension); by ``time`` in one fold, and by ``paper``."""
+
+    @model_validator(mode='after')
+    def _one_fold(self) -> Self:
+        one = self.n_folds in {None, 1}
+        if self.by == 'paper' and not one:
+            msg = 'by = "paper" has one fold'
+            raise ValueError(msg)
+        if self.whole_films and not (one and self.by in {'auto', 'time', 'paper'}):
+            msg = 'whole_films goes with by = "time" or "paper" in one fold'
+            raise ValueError(msg)
+        return self
 
 
 class FeatureSettings(Settings):

@@ -45,21 +45,24 @@ class ReconstructionSettings(Settings):
     """Epochs without a better validation loss after which a network stops; ``none``: never."""
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """Share of the training pictures that decides when a network stops."""
-    prior_steps: Annotated[int, Field(ge=1)] = 600
+    prior_steps: Annotated[int, Field(ge=1)] = 200
     """Updates of the small prior."""
     prior_size: Literal[16, 32, 64] = 32
     """Pixels along a side of the small prior's pictures."""
     prior_pictures: str | None = None
     """Folder of further pictures that the small prior and refiner learn from; none of the held-out
     pictures may be among them."""
-    refiner_epochs: Annotated[int, Field(ge=1)] = 60
-    """Epochs of the small refiner."""
-    n_steps: Annotated[int, Field(ge=2)] = 50
-    """Steps of the diffusion's whole schedule."""
-    strength: Annotated[float, Field(gt=0, le=1)] = 0.75
-    """How far the start picture is noised (published: .75, 37 of 50 steps)."""
-    guidance: Annotated[float, Field(ge=0)] = 7.5
-    """Weight of the condition in classifier-free guidance (published: 7.5)."""
+    refiner_steps: Annotated[int, Field(ge=1)] = 150
+    """Updates of the small refiner."""
+    n_steps: Annotated[int, Field(ge=2, le=1000)] | None = None
+    """Steps of the diffusion's whole schedule (published: 50); 50, or 20 of the small refiner, if
+    left out."""
+    strength: Annotated[float, Field(gt=0, le=1)] | None = None
+    """How far the start picture is noised (published: .75, 37 of 50 steps); .75, or .3 of the
+    small refiner, if left out."""
+    guidance: Annotated[float, Field(ge=0)] | None = None
+    """Weight of the condition in classifier-free guidance (published: 7.5); 7.5, or 2 of the small
+    refiner, if left out."""
     text_weight: Annotated[float, Field(ge=0, le=1)] = 0.4
     """Weight of the text against the vision condition (Versatile Diffusion; published: .4)."""
     conditions: Literal['both', 'vision', 'text', 'none'] = 'both'

@@ -98,6 +98,33 @@ PRODUCTS: Mapping[str, Product] = {
     'tsnr': _map('tsnr', 'Temporal signal-to-noise ratio, mean over runs', 'ratio', 'boldmap'),
     'isc': _map('isc', 'Leave-one-participant-out intersubject correlation', 'Pearson r'),
     'pearsonr': _map('pearsonr', 'Correlation of predicted and measured response', 'Pearson r'),
+    'noisenormalized': _map(
+        'noisenormalized',
+        'Squared correlation of predicted and measured response over the noise ceiling; 0 where '
+        'the ceiling is too low to say',
+        'fraction of explainable variance',
+    ),
+    'variance': _map(
+        'variance', 'Variance of held-out responses that feature spaces explain', 'fraction'
+    ),
+    'predicted_betas': _map(
+        'effect',
+        'Predicted response amplitudes, one volume a row of the events table beside it',
+        'percent signal change',
+        desc='predicted',
+    ),
+    'predicted_events': Product('events', '.tsv', {'desc': 'predicted'}, spatial=False),
+    'ceilingr': _map(
+        'ceilingr',
+        'Correlation with the response of held-out volumes that a perfect model of what '
+        'participants share would reach',
+        'Pearson r',
+    ),
+    'pfdr': _map(
+        'pfdr',
+        'p of the correlation against circular shifts, adjusted for the false discovery rate',
+        'probability',
+    ),
     'meanbold': _map(
         'mean', 'Mean of the preprocessed series over all runs', 'arbitrary', 'boldmap'
     ),
@@ -122,10 +149,12 @@ PRODUCTS: Mapping[str, Product] = {
     'saliency': _map(
         'saliency',
         'Sum over held-out volumes of the absolute slope of the structural similarity of decoded '
-        'and true frames by the response of the voxel',
+        'and true frames by the response of the voxel (times its deviation: movie.saliency)',
         'arbitrary',
     ),
     'regions': Product('regions', '.tsv', {'stat': 'saliency'}, spatial=False),
+    'perturbation': Product('regions', '.tsv', {'stat': 'perturbation'}, spatial=False),
+    'concepts': Product('concepts', '.tsv', {'stat': 'alignment'}, spatial=False),
     'curves': Product('curves', '.tsv', folder='models', spatial=False),
     'significant': Product('mask', entities={'label': 'predicted'}, sidecar={'Type': 'ROI'}),
     'metrics': Product('metrics', '.tsv', spatial=False),
@@ -134,6 +163,7 @@ PRODUCTS: Mapping[str, Product] = {
     'model_config': Product('model', '.toml', folder='models', spatial=False),
     'model_card': Product('model', '.md', folder='models', spatial=False),
     'figure': Product('figure', '.svg', folder='figures', spatial=False),
+    'sheet': Product('sheet', '.png', folder='figures', spatial=False),
 }
 
 BIDSIGNORE = (
@@ -143,13 +173,17 @@ BIDSIGNORE = (
     'log',
     'logs',
     'models',
+    'studies',
     '*_statmap.*',
     '*_boldmap.*',
     '*_timeseries.*',
     '*_metrics.*',
     '*_predictions.*',
     '*_regions.*',
-    '*desc-*_events.*',
+    '*_concepts.*',
+    # two stars around a word miss some names in the validator (task-nsdcore)
+    '*desc-singletrial_events.*',
+    '*desc-predicted_events.*',
 )
 """Names that the merged specification does not know yet."""
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from bids_neurodecode.bids.description import check_raw
 from bids_neurodecode.bids.filters import read_filters
+from bids_neurodecode.bids.layouts import layout_of
 from bids_neurodecode.bids.provenance import check_output
 from bids_neurodecode.bids.query import Request, all_failed, find_inputs
 from bids_neurodecode.bids.records import DatasetInput, ParticipantInput, RunInput
@@ -21,6 +22,8 @@ from bids_neurodecode.cli.checks_places import (
     check_previous,
     check_room,
 )
+from bids_neurodecode.cli.newfilms import find_new_films
+from bids_neurodecode.cli.newpictures import find_new_pictures
 from bids_neurodecode.cli.parser import Arguments
 from bids_neurodecode.cli.validation import validate_dataset
 from bids_neurodecode.config import Config
@@ -61,7 +64,8 @@ def check_all(arguments: Arguments, config: Config) -> DatasetInput:
     check_previous(arguments)
     filters = read_filters(arguments.bids_filter_file) if arguments.bids_filter_file else {}
     if arguments.analysis_level == 'group':
-        check_raw(arguments.bids_dir)
+        if layout_of(arguments.bids_dir) != 'nsd':
+            check_raw(arguments.bids_dir)
         return DatasetInput(arguments.bids_dir, dict(arguments.derivatives), ())
     request = Request(
         bids_dir=arguments.bids_dir,
@@ -74,7 +78,13 @@ def check_all(arguments: Arguments, config: Config) -> DatasetInput:
         filters=filters,
         database_dir=arguments.bids_database_dir,
         betas_from=config.betas.precomputed,
+        stimuli_dir=arguments.stimuli_dir,
+        made_dir=arguments.work_dir / 'layout',
     )
+    new = find_new_pictures(arguments, config, request)
+    new = new or find_new_films(arguments, config, request)
+    if new is not None:
+        return _validated(new, arguments)
     inputs = _validated(find_inputs(request), arguments)
     inputs = _keep(inputs, lambda person: check_design(person, config))
     inputs = _with_atlas(inputs, config)
@@ -88,6 +98,8 @@ def _validated(inputs: DatasetInput, arguments: Arguments) -> DatasetInput:
     """Run the schema validator; errors in one participant's files are that participant's."""
     if arguments.skip_bids_validation:
         return replace(inputs, notes=(*inputs.notes, NOT_VALIDATED))
+    if layout_of(arguments.bids_dir) == 'nsd':
+        return inputs
     invalid = validate_dataset(arguments.bids_dir)
     present = {person.label for person in inputs.participants}
     others = [f'sub-{label}' for label in invalid if label not in present | set(inputs.failures)]

@@ -11,7 +11,7 @@ from bids_neurodecode.bids.records import ParticipantInput, RunInput
 from bids_neurodecode.bids.series import check_values, read_mask
 from bids_neurodecode.bids.timing import read_table
 from bids_neurodecode.config import AtlasSettings, Config
-from bids_neurodecode.errors import DataError, InputError
+from bids_neurodecode.errors import ArgumentsError, DataError, InputError
 
 OTHER_PARADIGM = (
     'The system {system!r} needs {needed}, and task {task!r} shows {shown} (first: {file}). '
@@ -38,6 +38,15 @@ REGIONS_OUTSIDE = (
     'The regions {regions} of the atlas {atlas} have no voxel in the mask {mask}. '
     'Choose other regions (atlas.regions).'
 )
+ESTIMATED_BETAS = (
+    'betas.repeats and betas.standardize are for precomputed betas, and these are estimated. '
+    'Leave them at "single" and "none".'
+)
+AS_THEY_ARE = {'repeats': 'single', 'standardize': 'none'}
+NO_SERIES = (
+    'There are betas and no series in {folder}, so there is no temporal signal-to-noise ratio to '
+    'select voxels by. Use selection.measure = "auto", "ncsnr" or "none".'
+)
 MEASURES_OF_REPEATS = ('ncsnr', 'noise_ceiling', 'snr')
 
 
@@ -54,6 +63,8 @@ def check_design(person: ParticipantInput, config: Config) -> None:
         _check_confounds(run, config)
     if person.paradigm == 'movie':
         check_films(person)
+    elif person.betas is None and config.betas != config.betas.model_copy(update=AS_THEY_ARE):
+        raise ArgumentsError(ESTIMATED_BETAS)
     first = person.runs[0].events
     try:
         _check_split(person, config)
@@ -62,7 +73,7 @@ def check_design(person: ParticipantInput, config: Config) -> None:
 
 
 def _check_system(person: ParticipantInput, system: str) -> None:
-    needed = {'movie': 'movie', 'reconstruction': 'images'}.get(system)
+    needed = {'movie': 'movie', 'reconstruction': 'images', 'encoding': 'images'}.get(system)
     if needed is not None and needed != person.paradigm:
         words = {'movie': 'films', 'images': 'images'}
         raise InputError(
@@ -95,6 +106,8 @@ def _check_split(person: ParticipantInput, config: Config) -> None:
     from bids_neurodecode.bids.trials import film_table, stimulus_duration, trials_table
     from bids_neurodecode.systems.protocol import choose_film_split, choose_split
 
+    if person.layout == 'nsd':
+        check_nsd(person, config)
     if person.betas is not None:
         return
     if person.paradigm == 'movie':
@@ -153,7 +166,29 @@ def check_run_values(run: RunInput) -> None:
         If it is cut short, corrupt, zero, or holds NaN.
     """
     inside, _ = read_mask(run.mask)
+    if run.bold.suffix == '.hdf5':
+        return  # an HDF5 file that is cut short cannot be opened, and was
     check_values(run.bold, inside)
+
+
+def check_nsd(person: ParticipantInput, config: Config) -> None:
+    """Check that settings go with betas in NSD's own layout.
+
+    Raises
+    ------
+    InputError
+        If they ask for series.
+    DataError
+        If the betas cannot be split as asked.
+    """
+    from bids_neurodecode.bids.trials import precomputed_trials
+    from bids_neurodecode.systems.protocol import choose_split
+
+    if config.selection.measure == 'tsnr':
+        raise InputError(NO_SERIES.format(folder=person.betas))
+    if person.betas_events is not None:
+        table = precomputed_trials(person.betas_events, config.betas.repeats)
+        choose_split(table, config.split, config.seed)
 
 
 def check_atlas(person: ParticipantInput, settings: AtlasSettings) -> tuple[str, ...]:

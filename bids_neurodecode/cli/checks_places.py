@@ -141,7 +141,8 @@ def check_previous(arguments: Arguments) -> None:
         If there are none.
     """
     if arguments.analysis_level == 'group' or arguments.reports_only:
-        patterns = ('sub-*/func/*_metrics.tsv', 'sub-*/ses-*/func/*_metrics.tsv')
+        where = '' if arguments.study is None else 'studies/*/*/'
+        patterns = (f'{where}sub-*/func/*_metrics.tsv', f'{where}sub-*/ses-*/func/*_metrics.tsv')
         if not any(any(arguments.output_dir.glob(pattern)) for pattern in patterns):
             raise InputError(NO_RESULTS.format(folder=arguments.output_dir))
     if arguments.models_from is not None:
@@ -150,7 +151,9 @@ def check_previous(arguments: Arguments) -> None:
             raise InputError(NO_MODELS.format(folder=arguments.models_from))
 
 
-def check_room(arguments: Arguments, participants: Sequence[ParticipantInput]) -> None:
+def check_room(
+    arguments: Arguments, participants: Sequence[ParticipantInput], n_variants: int = 1
+) -> None:
     """Check that memory and disk suffice, from the headers.
 
     Raises
@@ -175,7 +178,7 @@ def check_room(arguments: Arguments, participants: Sequence[ParticipantInput]) -
         volume = 4 * size.n_voxels / GB
         # three kinds of betas and some twenty maps; the work folder holds cleaned series as well
         outputs = volume * (_n_trials(person) + 20)
-        needed[arguments.output_dir] += outputs
+        needed[arguments.output_dir] += n_variants * outputs
         needed[arguments.work_dir] += 3 * outputs + 2 * volume * sum(size.n_volumes)
     _check_disk(needed)
 
@@ -183,6 +186,8 @@ def check_room(arguments: Arguments, participants: Sequence[ParticipantInput]) -
 def _n_trials(person: ParticipantInput) -> int:
     if person.paradigm == 'movie':
         return sum(run.n_volumes for run in person.runs)
+    if person.layout == 'nsd':
+        return 0  # its betas are read in place and not written again
     return sum(len(stimulus_names(read_table(run.events), run.events)) for run in person.runs)
 
 

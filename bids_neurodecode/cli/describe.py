@@ -34,10 +34,13 @@ def describe(arguments: Arguments, config: Config, inputs: DatasetInput) -> str:
     lines += [
         f'    sub-{person.label}.html, sub-{person.label}/ (func, models, figures, log)'
         for person in inputs.participants
+        if arguments.study is None
     ]
-    if arguments.analysis_level == 'group':
+    if arguments.analysis_level == 'group' and arguments.study is None:
         lines.append('    group.html')
     lines.append(f'  intermediate files: {arguments.work_dir}')
+    if any(person.layout != 'bids' for person in inputs.participants):
+        lines.append(f'  tables and masks that the layout lacks: made in {arguments.work_dir}')
     if arguments.bids_database_dir is not None:
         lines.append(f'  index: {arguments.bids_database_dir}')
     if inputs.notes:
@@ -69,8 +72,12 @@ def _steps(arguments: Arguments, config: Config, inputs: DatasetInput) -> list[s
         return ['make the reports anew']
     steps = []
     for paradigm in sorted({person.paradigm for person in inputs.participants}):
-        if paradigm == 'movie':
+        if not any(person.runs for person in inputs.participants):
+            response = 'no BOLD; responses are predicted'
+        elif paradigm == 'movie':
             response = f'series aligned with the films by a delay of {config.delay.seconds:g} s'
+        elif inputs.participants[0].layout == 'nsd':
+            response = f'single-trial betas in {inputs.participants[0].betas}'
         elif config.betas.precomputed is not None:
             response = f'single-trial betas of the derivatives {config.betas.precomputed!r}'
         else:
@@ -78,13 +85,21 @@ def _steps(arguments: Arguments, config: Config, inputs: DatasetInput) -> list[s
         steps.append(f'{paradigm}: {response}')
     verb = 'train and evaluate' if arguments.mode == 'train' else 'apply'
     confounds = [*config.clean.strategy, *config.clean.columns]
+    voxels = f'{config.selection.measure} ({config.selection.rule})'
+    features = config.features.extractor
+    if config.system == 'encoding':
+        voxels = 'all of the mask, or of the regions of an atlas'
+        features = f'{", ".join(config.encoding.bands)}; encoding model: {config.encoding.model}'
     steps += [
         f'{verb} the system: {config.system}',
         f'confounds regressed out: {", ".join(confounds) or "none"}',
-        f'voxels: {config.selection.measure} ({config.selection.rule})',
+        f'voxels: {voxels}',
         f'held out: by {config.split.by}',
-        f'features: {config.features.extractor}; seed {config.seed}',
+        f'features: {features}; seed {config.seed}',
     ]
+    shown = any(person.paradigm == 'images' for person in inputs.participants)
+    if shown and config.system in {'auto', 'reconstruction'} and arguments.mode == 'train':
+        steps.append(f'pictures are made by: {config.reconstruction.generator}')
     atlas = config.atlas.name or config.atlas.file
     if atlas is not None:
         regions = ', '.join(config.atlas.regions) or 'all regions'

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -45,9 +45,12 @@ def participant_level(
 
     run = run_settings(arguments, config, inputs, run_id)
     if arguments.models_from is not None:
-        models = {p.label: find_model(arguments.models_from, p) for p in inputs.participants}
+        models = {
+            p.label: find_model(arguments.models_from, p, config.system)
+            for p in inputs.participants
+        }
         run = replace(run, models=models)
-    _write_dataset(arguments, config, inputs, _earlier_results(arguments, inputs))
+    write_dataset(arguments, config, inputs, _earlier_results(arguments, inputs))
     labels = [participant.label for participant in inputs.participants]
     if arguments.boilerplate_only:
         return OK
@@ -68,7 +71,7 @@ def participant_level(
         LOGGER.info('Report: %s', run.output_dir / f'sub-{label}.html')
     if done:
         task = inputs.participants[0].task
-        _write_dataset(arguments, config, inputs, find_results(run.output_dir, done[:1], task))
+        write_dataset(arguments, config, inputs, find_results(run.output_dir, done[:1], task))
     for label, reason in inputs.failures.items():
         LOGGER.error('sub-%s was left out: %s', label, reason)
     if inputs.failures:
@@ -92,6 +95,8 @@ def group_level(arguments: Arguments, config: Config, inputs: DatasetInput, run_
     if only_submits(arguments):
         return code_of(failures)
     LOGGER.info('Report: %s', run.output_dir / 'group.html')
+    if config.movie.target == 'group' and not failures:
+        LOGGER.info('Report: %s', run.output_dir / 'group_movie.html')
     return code_of(failures)
 
 
@@ -106,6 +111,7 @@ def hold(work_dir: Path, labels: Sequence[str]) -> Iterator[None]:
     """
     from filelock import FileLock, Timeout
 
+    work_dir.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         for label in labels:
             lock = FileLock(work_dir / f'.{label}.lock', timeout=0)
@@ -117,13 +123,19 @@ def hold(work_dir: Path, labels: Sequence[str]) -> Iterator[None]:
 
 
 def clean(work_dir: Path, names: Sequence[str]) -> None:
-    """Remove what earlier runs left of these workflows, and the cached features."""
-    for folder in (work_dir / 'features', *(work_dir / 'bids_neurodecode_wf' / x for x in names)):
+    """Remove what earlier runs left of these workflows, cached features and trained generators."""
+    caches = (work_dir / 'features', work_dir / 'generators')
+    for folder in (*caches, *(work_dir / 'bids_neurodecode_wf' / x for x in names)):
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def run_and_watch(workflow: Any, arguments: Arguments) -> list[Failure]:
-    """Run a workflow with progress on the terminal; log what failed and why."""
+def run_and_watch(
+    workflow: Any, arguments: Arguments, titles: Mapping[str, str] | None = None
+) -> list[Failure]:
+    """Run a workflow with progress on the terminal; log what failed and why.
+
+    ``titles`` says what nodes are called there, by their full names.
+    """
     from bids_neurodecode.workflow.run import execution_config, run_workflow
 
     for section, values in execution_config(
@@ -134,13 +146,15 @@ def run_and_watch(workflow: Any, arguments: Arguments) -> list[Failure]:
     if arguments.write_graph:
         target = arguments.output_dir / 'logs' / f'{workflow.name}.dot'
         workflow.write_graph(graph2use='colored', dotfilename=str(target), format='svg')
-    progress = Progress(len(names))
+    titles = titles or {}
+    progress = Progress(len(names), titles)
     failures = run_workflow(workflow, plugin_of(arguments), progress)
     if only_submits(arguments):
         LOGGER.info(SUBMITTED.format(n=len(names)))
         return failures
     for failure in failures:
-        LOGGER.error('%s: %s (details: %s)', failure.node, failure.reason, failure.crash_file)
+        name = titles.get(failure.node, failure.node)
+        LOGGER.error('%s: %s (details: %s)', name, failure.reason, failure.crash_file)
     LOGGER.info('%s', progress.summary())
     return failures
 
@@ -182,7 +196,6 @@ def run_settings(
     key += f'\n{arguments.output_dir}\n{arguments.mode}'
     name = hashlib.sha256(key.encode()).hexdigest()[:12]
     work_dir = arguments.work_dir / name
-    work_dir.mkdir(parents=True, exist_ok=True)
     return RunSettings(
         config=config,
         output_dir=arguments.output_dir,
@@ -221,7 +234,7 @@ def _earlier_results(arguments: Arguments, inputs: DatasetInput) -> list[Path]:
         return []
 
 
-def _write_dataset(
+def write_dataset(
     arguments: Arguments,
     config: Config,
     inputs: DatasetInput,
@@ -234,8 +247,8 @@ def _write_dataset(
     if results:
         citation = citations_of(read_results(results[0]))
     else:
-        paradigm = inputs.participants[0].paradigm
-        citation = citations(config, paradigm, list(inputs.derivatives))
+        first = inputs.participants[0]
+        citation = citations(config, first.paradigm, list(inputs.derivatives), first.layout)
     write_dataset_files(
         arguments.output_dir,
         bids_dir=inputs.bids_dir,

@@ -19,6 +19,7 @@ from bids_neurodecode.errors import NeurodecodeError
 
 if TYPE_CHECKING:
     from bids_neurodecode.config import Config
+    from bids_neurodecode.study import StudyPlan
 
 LOGGER = logging.getLogger('bids_neurodecode')
 
@@ -39,7 +40,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         arguments = parse_arguments(argv)
-        return _run(arguments, settings_from(arguments))
+        from bids_neurodecode.cli.studies import plan_of
+
+        plan = None if arguments.study is None else plan_of(arguments)
+        config = settings_from(arguments) if plan is None else plan.variants[0].config
+        return _run(arguments, config, plan)
     except NeurodecodeError as error:
         print(f'error: {error}', file=sys.stderr)
         return exit_code(error)
@@ -52,8 +57,9 @@ def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-def _run(arguments: Arguments, config: Config) -> int:
+def _run(arguments: Arguments, config: Config, plan: StudyPlan | None) -> int:
     from bids_neurodecode.cli.checks import check_all
+    from bids_neurodecode.cli.studies import check_variants, describe_study
     from bids_neurodecode.cli.systems import check_before
 
     _log_to_terminal(arguments.verbose)
@@ -62,10 +68,13 @@ def _run(arguments: Arguments, config: Config) -> int:
     set_environment(caches, threads=arguments.omp_nthreads or 1)
     inputs = check_all(arguments, config)
     check_before(arguments, config, inputs)
+    left_out = {} if plan is None else check_variants(arguments, plan, inputs)
     if arguments.dry_run:
         from bids_neurodecode.cli.describe import describe
 
         print(describe(arguments, config, inputs), end='')
+        if plan is not None:
+            print(describe_study(arguments, plan, inputs, left_out), end='')
         return OK
     for note in inputs.notes:
         LOGGER.info('%s', note)
@@ -73,6 +82,10 @@ def _run(arguments: Arguments, config: Config) -> int:
     configure_nipype(caches / 'nipype', level='INFO' if arguments.verbose > 1 else 'CRITICAL')
     _log_to_file(arguments.output_dir / 'logs' / f'{run_id}.log')
     LOGGER.debug('Command: %s', ' '.join(sys.argv))
+    if plan is not None:
+        from bids_neurodecode.cli.studies import study_level
+
+        return study_level(arguments, plan, inputs, run_id, left_out)
     from bids_neurodecode.cli.levels import group_level, participant_level
 
     level = participant_level if arguments.analysis_level == 'participant' else group_level

@@ -40,6 +40,7 @@ EXTRA_ARGUMENT = (
 DUPLICATE_NAME = 'The derivatives name {name!r} is given twice. Give each dataset its own name.'
 PREDICT_NEEDS_MODELS = '--mode predict needs --models-from: the derivatives that hold the models.'
 MODELS_NEED_PREDICT = '--models-from is for --mode predict. Leave it out, or add --mode predict.'
+STUDY_TRAINS = '--study trains its variants: leave out --mode predict.'
 GPUS_ON_CPU = '--n-gpus {n} contradicts --device cpu. Leave one of them out.'
 
 
@@ -61,10 +62,12 @@ class Arguments:
     skip_bids_validation: bool
     system: Literal['movie', 'reconstruction', 'encoding'] | None
     preset: str
+    study: str | None
     config_file: Path | None
     atlas: str | None
     mode: Literal['train', 'predict']
     models_from: Path | None
+    stimuli_dir: Path | None
     weights_dir: Path | None
     device: Literal['auto', 'cpu', 'cuda']
     n_gpus: int | None
@@ -190,6 +193,12 @@ def _add_analysis(parser: argparse.ArgumentParser) -> None:
         help='named settings, or a TOML file (list: bids_neurodecode-tools presets)',
     )
     group.add_argument(
+        '--study',
+        metavar='NAME_OR_FILE',
+        help='run all variants of a study, or of a TOML file (list: bids_neurodecode-tools '
+        'studies)',
+    )
+    group.add_argument(
         '--config-file',
         type=path_value,
         metavar='FILE',
@@ -206,6 +215,15 @@ def _add_analysis(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         '--models-from', type=path_value, metavar='DIR', help='derivatives with trained models'
+    )
+    group.add_argument(
+        '--stimuli-dir',
+        type=path_value,
+        metavar='DIR',
+        help='pictures or films from outside of the dataset (--mode predict: a film, or a folder '
+        'of films or, with --system encoding, of pictures, to predict the responses to, without '
+        'any BOLD; Emo-FilM in its published layout: the folder of its films, named as their '
+        'tasks)',
     )
     group.add_argument(
         '--weights-dir',
@@ -342,10 +360,11 @@ def settings_from(arguments: Arguments) -> Config:
     if arguments.config_file is not None:
         layers.append(read_settings(arguments.config_file))
         build_config(*layers, source=str(arguments.config_file))
-    return build_config(*layers, _from_command_line(arguments), source='the command line')
+    return build_config(*layers, from_command_line(arguments), source='the command line')
 
 
-def _from_command_line(arguments: Arguments) -> dict[str, Any]:
+def from_command_line(arguments: Arguments) -> dict[str, Any]:
+    """Return the settings that options of the command line set."""
     values: dict[str, Any] = {}
     if arguments.system is not None:
         values['system'] = arguments.system
@@ -366,6 +385,8 @@ def _check_together(arguments: Arguments) -> None:
         raise ArgumentsError(PREDICT_NEEDS_MODELS)
     if arguments.mode == 'train' and arguments.models_from is not None:
         raise ArgumentsError(MODELS_NEED_PREDICT)
+    if arguments.mode == 'predict' and arguments.study is not None:
+        raise ArgumentsError(STUDY_TRAINS)
     if arguments.device == 'cpu' and arguments.n_gpus:
         raise ArgumentsError(GPUS_ON_CPU.format(n=arguments.n_gpus))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 LOGGER = logging.getLogger('bids_neurodecode')
@@ -17,9 +18,12 @@ class Progress:
     ----------
     total
         Number of nodes.
+    titles
+        What nodes are called, by their full names; others by :func:`short_name`.
     """
 
     total: int
+    titles: Mapping[str, str] = field(default_factory=dict)
     start: float = field(default_factory=time.monotonic)
     reused: list[str] = field(default_factory=list)
     finished: list[str] = field(default_factory=list)
@@ -29,15 +33,18 @@ class Progress:
     def __call__(self, node: str, state: str) -> None:
         """Take note of a node's new state."""
         if state == 'started':
-            LOGGER.debug('Started %s', short_name(node))
+            LOGGER.debug('Started %s', self._name(node))
             return
         getattr(self, state).append(node)
         done = len(self.reused) + len(self.finished) + len(self.failed) + len(self.skipped)
         level = logging.ERROR if state == 'failed' else logging.INFO
         LOGGER.log(
             level, '[%*d/%d] %s: %s%s',
-            len(str(self.total)), done, self.total, short_name(node), state, self._left(done),
+            len(str(self.total)), done, self.total, self._name(node), state, self._left(done),
         )  # fmt: skip
+
+    def _name(self, node: str) -> str:
+        return self.titles.get(node) or short_name(node)
 
     def _left(self, done: int) -> str:
         worked = len(self.finished) + len(self.failed)

@@ -131,7 +131,7 @@ def array_script(options: argparse.Namespace) -> str:
     ]
     lines = [rest, *filter(None, given)]
     folders = [options.output_dir, options.work_dir]
-    group = shlex.join([*program, *places, 'group', *rest])
+    group = shlex.join([*program, *places, 'group', *_study(options.options), *rest])
     return TEMPLATE.format(
         group=group,
         last=len(labels) - 1,
@@ -145,6 +145,12 @@ def array_script(options: argparse.Namespace) -> str:
         command=shlex.join([*program, *places, 'participant']),
         options=''.join(f' \\\n  {shlex.join(line)}' for line in lines),
     )
+
+
+def _study(words: list[str]) -> list[str]:
+    """Return the words that name a study: the group level gathers it once more."""
+    at = [n for n, word in enumerate(words) if word == '--study']
+    return words[at[0] : at[0] + 2] if at else [w for w in words if w.startswith('--study=')]
 
 
 def _participants(folder: Path, asked: list[str]) -> list[str]:

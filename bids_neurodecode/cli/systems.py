@@ -6,28 +6,34 @@ import importlib.util
 import shutil
 from pathlib import Path
 
+from bids_neurodecode.bids.entities import parse_entities
 from bids_neurodecode.bids.records import DatasetInput, ParticipantInput
 from bids_neurodecode.cli.parser import Arguments
-from bids_neurodecode.config import Config
+from bids_neurodecode.config import Config, load_config
 from bids_neurodecode.errors import ArgumentsError, InputError
 
 WRONG_SYSTEM = (
     'The system {asked!r} does not go with the task {task!r} of sub-{label}, which shows '
     '{paradigm}. Ask for --system {right}, or leave it out.'
 )
-NOT_YET = (
-    'The system {asked!r} is not part of this version. Pictures: reconstruction; films: movie '
-    '(--system, or leave it out).'
-)
-NO_FILM_PREDICTION = (
-    'Participant {label} saw films: predict mode applies picture decoders only, as yet. '
-    'Use --mode train.'
-)
 WHICH_MODEL = (
     'No one linear model of sub-{label} and its task in {folder} (found: {found}). '
     'Give the output folder of a training run of the same participant with --models-from.'
 )
 
+WHICH_ENCODER = (
+    'No one encoding model of sub-{label} and its task in {folder} (found: {found}). '
+    'Give the output folder of a training run with --system encoding with --models-from.'
+)
+NOT_SELECTED = (
+    'Encoding models predict all voxels of the mask (or of the regions of an atlas): none are '
+    'selected by {measure!r}. Leave selection.measure at "auto".'
+)
+ONLY_PICTURES = (
+    '--stimuli-dir names pictures or films for a trained encoding model: it goes with --mode '
+    'predict, and pictures with --system encoding. Leave it out; what a dataset shows lies in its '
+    'stimuli folder.'
+)
 NO_DOT = (
     'Drawing the workflow needs Graphviz (the command "dot"). '
     'Install it, or leave out --write-graph.'
@@ -37,11 +43,16 @@ NO_GLMSINGLE = (
     'Install it, or leave the engine at "native".'
 )
 NO_SELECTION = (
-    'Voxels of films are not selected by {measure!r}: all of the mask (or of the regions of an '
-    'atlas) are used. Leave selection.measure at "auto".'
+    'Voxels of films are not selected by {measure!r}. Set selection.measure to "isc" (agreement '
+    'between participants), "none" or "auto".'
+)
+ONLY_PUBLISHED = (
+    'selection.measure = "snr" looks at held-out volumes too: it goes with the published split '
+    '(split.by = "paper") and clean.scaling = "none" only, as in the preset emofilm-paper. '
+    'Set selection.measure to "isc".'
 )
 
-SYSTEMS = {'images': ('reconstruction',), 'movie': ('movie',)}
+SYSTEMS = {'images': ('reconstruction', 'encoding'), 'movie': ('movie',)}
 """The systems of each paradigm, the default first."""
 
 
@@ -55,6 +66,7 @@ def check_before(arguments: Arguments, config: Config, inputs: DatasetInput) -> 
     """
     from bids_neurodecode.bids.provenance import check_links
     from bids_neurodecode.models.weights import weights_path
+    from bids_neurodecode.workflow.film_explain import check_explain
     from bids_neurodecode.workflow.run import PluginSettings
 
     if arguments.use_plugin is not None:
@@ -66,8 +78,61 @@ def check_before(arguments: Arguments, config: Config, inputs: DatasetInput) -> 
     movie = config.movie
     if movie.model == 'network' and movie.mode != 'encoder' and movie.perceptual == 'vgg16':
         weights_path('vgg16', arguments.weights_dir)
+    check_explain(config)
+    check_shared_head(arguments, config)
     check_links(arguments.output_dir, inputs.bids_dir, inputs.derivatives)
     check_system(arguments, config, inputs)
+    if not (arguments.reports_only or arguments.boilerplate_only):
+        check_pictures(arguments, config, inputs)
+
+
+def check_shared_head(arguments: Arguments, config: Config) -> None:
+    """Check the head that participants share, where the encoding model is of it.
+
+    Raises
+    ------
+    ArgumentsError
+        If none was named, or it takes other feature spaces.
+    InputError
+        If the file is none.
+    """
+    from bids_neurodecode.systems.encoders import NO_HEAD
+    from bids_neurodecode.systems.encoding_shared import OTHER_BANDS
+    from bids_neurodecode.workflow.encoding_group import load_head
+
+    encoding = config.encoding
+    if arguments.analysis_level == 'group' or encoding.model != 'shared':
+        return
+    if arguments.mode == 'predict' or config.system != 'encoding':
+        return
+    if encoding.shared_head is None:
+        raise ArgumentsError(NO_HEAD)
+    bands = load_head(encoding.shared_head).bands
+    if bands != encoding.bands:
+        raise ArgumentsError(OTHER_BANDS.format(expected=[*bands], found=[*encoding.bands]))
+
+
+def check_pictures(arguments: Arguments, config: Config, inputs: DatasetInput) -> None:
+    """Check that what makes pictures is there: weights, regions, further pictures.
+
+    Raises
+    ------
+    ArgumentsError, InputError
+        One line: what is missing, and the way out.
+    """
+    from bids_neurodecode.models.weights import default_weights_dir
+    from bids_neurodecode.workflow.generation_choice import check_generation, find_weights
+    from bids_neurodecode.workflow.generation_model import generation_model_of, generator_of
+
+    people = [person for person in inputs.participants if person.paradigm == 'images']
+    if not people or config.system not in {'auto', 'reconstruction'}:
+        return
+    if arguments.models_from is None:
+        check_generation(config, 'cpu', arguments.weights_dir)
+        return
+    models = [generation_model_of(find_model(arguments.models_from, p)) for p in people]
+    if any(model is not None and generator_of(model) == 'published' for model in models):
+        find_weights(arguments.weights_dir or default_weights_dir())
 
 
 def check_system(arguments: Arguments, config: Config, inputs: DatasetInput) -> None:
@@ -80,9 +145,8 @@ def check_system(arguments: Arguments, config: Config, inputs: DatasetInput) -> 
     InputError
         If predict mode has no model for a participant.
     """
-    known = {name for names in SYSTEMS.values() for name in names}
-    if config.system != 'auto' and config.system not in known:
-        raise ArgumentsError(NOT_YET.format(asked=config.system))
+    from bids_neurodecode.workflow.film_model import check_film_model
+
     for person in inputs.participants:
         able = SYSTEMS[person.paradigm]
         if config.system not in {'auto', *able}:
@@ -95,14 +159,106 @@ def check_system(arguments: Arguments, config: Config, inputs: DatasetInput) -> 
                     right=able[0],
                 )
             )
-        if person.paradigm == 'movie' and config.selection.measure not in {'auto', 'none'}:
-            raise ArgumentsError(NO_SELECTION.format(measure=config.selection.measure))
+        if person.paradigm == 'movie':
+            check_selection(config)
+            check_others(arguments, config, inputs)
         if arguments.models_from is not None:
-            find_model(arguments.models_from, person)
+            model = find_model(arguments.models_from, person, config.system)
+            if person.paradigm == 'movie':
+                check_film_model(model, person)
+        if config.system == 'encoding':
+            check_encoding(arguments, config, person)
+    with_films = any(
+        person.layout == 'emofilm' or (person.paradigm == 'movie' and not person.runs)
+        for person in inputs.participants
+    )
+    if arguments.stimuli_dir is not None and not (
+        with_films or _predicts_pictures(arguments, config)
+    ):
+        raise ArgumentsError(ONLY_PICTURES)
 
 
-def find_model(folder: Path, participant: ParticipantInput) -> Path:
-    """Return the trained decoder of a participant.
+def check_encoding(arguments: Arguments, config: Config, person: ParticipantInput) -> None:
+    """Check the feature spaces of an encoding model: their weights, and captions.
+
+    Raises
+    ------
+    ArgumentsError, InputError
+        If voxels are to be selected, or weights or captions are missing.
+    """
+    from bids_neurodecode.bids.captions import first_captions
+    from bids_neurodecode.models.weights import weights_path
+    from bids_neurodecode.workflow.encoding_features import CAPTIONED, WEIGHTS
+
+    if config.selection.measure not in {'auto', 'none'}:
+        raise ArgumentsError(NOT_SELECTED.format(measure=config.selection.measure))
+    if arguments.models_from is not None:
+        model = find_model(arguments.models_from, person, config.system)
+        config = load_config(model.with_suffix('.toml'))
+    for band in config.encoding.bands:
+        if band in WEIGHTS:
+            weights_path(WEIGHTS[band], arguments.weights_dir)
+        if band in CAPTIONED:
+            first_captions(person)
+
+
+def _predicts_pictures(arguments: Arguments, config: Config) -> bool:
+    return arguments.models_from is not None and config.system == 'encoding'
+
+
+def encoders_in(folder: Path, label: str) -> list[Path]:
+    """Return the trained encoding models of a participant, in order of their names."""
+    from bids_neurodecode.workflow.encoding_outputs import ENCODERS
+
+    files = (folder / f'sub-{label}' / 'models').glob('*_model.safetensors')
+    return sorted(file for file in files if parse_entities(file).get('desc') in ENCODERS)
+
+
+def check_selection(config: Config) -> None:
+    """Refuse measures that films do not have, and motion energy without its package.
+
+    Raises
+    ------
+    ArgumentsError
+        Also for the published measure outside of the published split.
+    """
+    from bids_neurodecode.stimuli.motion import require_motion_energy
+
+    if config.movie.motion == 'energy' and config.movie.with_banded:
+        require_motion_energy()
+    measure = config.selection.measure
+    if measure not in {'auto', 'none', 'isc', 'snr'}:
+        raise ArgumentsError(NO_SELECTION.format(measure=measure))
+    if measure == 'snr' and (config.split.by != 'paper' or config.clean.scaling != 'none'):
+        raise ArgumentsError(ONLY_PUBLISHED)
+
+
+def check_others(arguments: Arguments, config: Config, inputs: DatasetInput) -> None:
+    """Refuse a choice of voxels by agreement where there is nobody to agree with.
+
+    Raises
+    ------
+    ArgumentsError
+        If one participant is asked for and earlier calls left no others to compare with.
+    """
+    from bids_neurodecode.workflow.film_earlier import earlier_sources
+    from bids_neurodecode.workflow.film_group import NOBODY_ELSE
+
+    measure = config.selection.measure
+    viewers = [person for person in inputs.participants if person.paradigm == 'movie']
+    asked = measure in {'isc', 'snr'} and config.movie.target == 'participant'
+    if not asked or len(viewers) > 1 or arguments.models_from is not None:
+        return
+    if not earlier_sources(viewers[0], arguments.output_dir, config):
+        raise ArgumentsError(
+            NOBODY_ELSE.format(
+                measure=measure, label=viewers[0].label, folder=arguments.output_dir
+            )
+        )
+
+
+def find_model(folder: Path, participant: ParticipantInput, system: str = 'auto') -> Path:
+    """Return the trained decoder (or, of the system ``encoding``, encoder) of a participant.
 
     Raises
     ------
@@ -110,11 +266,12 @@ def find_model(folder: Path, participant: ParticipantInput) -> Path:
         If there is none, or several and none of them of the participant's task.
     """
     label = participant.label
-    if participant.paradigm != 'images':
-        raise ArgumentsError(NO_FILM_PREDICTION.format(label=label))
     files = sorted((folder / f'sub-{label}' / 'models').glob('*_desc-linear_model.safetensors'))
+    if system == 'encoding':
+        files = encoders_in(folder, label)
     same = [file for file in files if f'_task-{participant.task}_' in file.name]
     if len(same) == 1 or len(files) == 1:
         return (same or files)[0]
     found = ', '.join(file.name for file in files) or 'none'
-    raise InputError(WHICH_MODEL.format(label=label, folder=folder, found=found))
+    message = WHICH_ENCODER if system == 'encoding' else WHICH_MODEL
+    raise InputError(message.format(label=label, folder=folder, found=found))

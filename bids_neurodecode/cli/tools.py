@@ -10,6 +10,7 @@ from typing import Any
 
 from bids_neurodecode._version import __version__
 from bids_neurodecode.cli.slurm import add_slurm_parser
+from bids_neurodecode.cli.study_list import add_studies_parser
 from bids_neurodecode.cli.weights import add_weights_parser
 from bids_neurodecode.errors import ArgumentsError, NeurodecodeError
 
@@ -48,6 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
     _add_demo(commands)
     _add_presets(commands)
+    add_studies_parser(commands)
     add_weights_parser(commands)
     add_slurm_parser(commands)
     _add_boutiques(commands)

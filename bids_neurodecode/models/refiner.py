@@ -78,7 +78,7 @@ class RefinerSettings:
 
     Parameters
     ----------
-    size, patch, widths
+    size, patch, widths, gaussian
         See :class:`RefinerConfig`.
     drop
         Share of the pictures whose features are withheld in training, so that the network also
@@ -95,6 +95,7 @@ class RefinerSettings:
     widths: tuple[int, ...] = (32, 64, 96)
     drop: float = 0.1
     feature_noise: float = 0.3
+    gaussian: bool = False
     training: TrainingSettings = field(default_factory=_training)
 
     def __post_init__(self) -> None:
@@ -286,11 +287,17 @@ def train_refiner(
     _check_pairs(images, features)
     scaler = Standardizer.fit(features)
     config = RefinerConfig(
-        features.shape[1], size=settings.size, patch=settings.patch, widths=settings.widths
+        features.shape[1],
+        size=settings.size,
+        patch=settings.patch,
+        widths=settings.widths,
+        gaussian=settings.gaussian,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.training.seed)
         network = RefinerNetwork(config)
+    if settings.gaussian:
+        network.learn_spectrum(resize_pictures(images, settings.size))
     objective = RefinerObjective(network, settings.drop, settings.feature_noise)
     held_out = None
     if validation is not None:

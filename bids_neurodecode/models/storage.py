@@ -57,3 +57,16 @@ def load_arrays(path: Path) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]
         reason = ' '.join(str(error).split())
         raise InputError(NOT_OURS.format(file=path, reason=reason)) from error
     return arrays, description
+
+
+def load_description(path: Path) -> dict[str, Any]:
+    """Read what the arrays of a file are, without the arrays; errors as :func:`load_arrays`."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, 'numpy') as file:
+            description: dict[str, Any] = json.loads((file.metadata() or {})[KEY])
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        reason = ' '.join(str(error).split())
+        raise InputError(NOT_OURS.format(file=path, reason=reason)) from error
+    return description

@@ -14,7 +14,10 @@ from importlib import resources
 from typing import TYPE_CHECKING
 
 from bids_neurodecode.errors import ReportError
-from bids_neurodecode.report.boilerplate_movie import film_models
+from bids_neurodecode.report.boilerplate_encoding import encoding_model
+from bids_neurodecode.report.boilerplate_generation import generated_pictures
+from bids_neurodecode.report.boilerplate_layouts import published_inputs, taken_betas
+from bids_neurodecode.report.boilerplate_movie import film_models, film_voxels
 
 if TYPE_CHECKING:
     from bids_neurodecode.bids.records import Paradigm
@@ -118,6 +121,8 @@ def methods(
     versions: Mapping[str, str] | None = None,
     rule: str | None = None,
     betas_model: str | None = None,
+    generator: str | None = None,
+    layout: str = 'bids',
 ) -> tuple[str, ...]:
     """Write the methods of a run as paragraphs with citation marks.
 
@@ -139,17 +144,34 @@ def methods(
         How voxels were chosen, in words, where the settings leave it open.
     betas_model
         Which of the models of the betas was used (B, C, D), where the settings leave it open.
+    generator
+        What made pictures (``none``: they were retrieved), where the settings leave it open.
+    layout
+        Of the dataset: ``bids``, or ``nsd`` or ``emofilm`` as they are published.
     """
     recipe = system or config.system
-    paragraphs = [_inputs(derivatives, version)]
+    if recipe == 'encoding' and rule is None and not config.atlas.regions:
+        rule = 'all voxels of the brain mask'
+    published = layout != 'bids'
+    paragraphs = [
+        published_inputs(layout, version) if published else _inputs(derivatives, version)
+    ]
     if paradigm == 'images':
-        paragraphs += [_betas(config, betas_model or config.betas.model), _selection(config, rule)]
+        taken = layout == 'nsd' or config.betas.precomputed is not None
+        betas = taken_betas(config, layout) if taken else ''
+        paragraphs += [betas or _betas(config, betas_model or config.betas.model)]
+        paragraphs += [_selection(config, rule)]
     else:
-        paragraphs += [_series(config), _film_voxels(config)]
+        paragraphs += [_series(config), film_voxels(config, rule)]
     statistics = _film_statistics(config) if paradigm == 'movie' else _statistics(config)
-    model = _film_model(config) if paradigm == 'movie' else _model(config, recipe)
-    others = film_models(config) if paradigm == 'movie' else ()
-    paragraphs += [model, *others, statistics, _software(versions or {})]
+    models: tuple[str, ...]
+    if paradigm == 'movie':
+        models = (_film_model(config), *film_models(config))
+    elif recipe == 'encoding':
+        models = encoding_model(config)
+    else:
+        models = (_model(config), *generated_pictures(config, generator))
+    paragraphs += [*models, statistics, _software(versions or {})]
     return tuple(paragraphs)
 
 
@@ -201,8 +223,6 @@ def _inputs(derivatives: Sequence[str], version: str) -> str:
 
 def _betas(config: Config, model: str) -> str:
     betas = config.betas
-    if betas.precomputed:
-        return f'Single-trial betas were taken from the derivatives dataset {betas.precomputed}.'
     engine = 'the glmsingle package' if betas.engine == 'glmsingle' else "the program's own engine"
     text = (
         f'Single-trial response amplitudes were estimated as in GLMsingle '
@@ -264,16 +284,10 @@ def _series(config: Config) -> str:
     return (
         f'{regressed}{high_pass} with nilearn [@abraham2014nilearn], {scaled[clean.scaling]}. '
         f'For agreement between participants (leave-one-participant-out intersubject correlation '
-        '[@hasson2004isc], at group level) series were put on the clock of the film and shifted '
-        f'back by a haemodynamic delay of {config.delay.seconds:g} s, between volumes by cubic '
-        'convolution.'
+        '[@hasson2004isc]) series were put on the clock of the film; those that are written, and '
+        'those that the movie network learns, were shifted back by a haemodynamic delay of '
+        f'{config.delay.seconds:g} s, between volumes by cubic convolution.'
     )
-
-
-def _film_voxels(config: Config) -> str:
-    if not config.atlas.regions:
-        return 'All voxels that the brain masks of all runs share were used.'
-    return f'Voxels of the regions {", ".join(config.atlas.regions)} were used.'
 
 
 def _film_model(config: Config) -> str:
@@ -297,7 +311,9 @@ def _film_statistics(config: Config) -> str:
         'Predictions were correlated with responses voxel by voxel over held-out samples, each '
         'showing of a film standardised. The p values come from circular shifts of the '
         'predictions within each showing, as (b + 1) / (m + 1) [@phipson2010permutation], over '
-        'voxels with the false discovery rate controlled [@benjamini1995fdr].'
+        'voxels with the false discovery rate controlled [@benjamini1995fdr], and by the maximum '
+        'over voxels. Intervals of medians and means over voxels are percentiles over resampled '
+        'blocks of 30 s of held-out time, not over voxels, where there are six blocks or more.'
     )
 
 
@@ -330,19 +346,13 @@ def _selection(config: Config, rule: str | None) -> str:
     )
 
 
-def _model(config: Config, recipe: str) -> str:
+def _model(config: Config) -> str:
     features = config.features
     count = (
         f'at most {features.n_components} principal components of '
         if features.n_components
         else ''
     )
-    if recipe == 'encoding':
-        return (
-            f'Responses were predicted from {count}image features ({features.extractor}) by ridge '
-            'regression [@dupre2022banded], the penalty chosen by '
-            f'{config.ridge.n_folds}-fold cross-validation within the training samples.'
-        )
     return (
         f'Each picture was described by {count}its features ({features.extractor}, pictures of '
         f'{features.image_size} x {features.image_size} pixels; components were fitted on '

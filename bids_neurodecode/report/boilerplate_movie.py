@@ -94,10 +94,12 @@ def _explained(config: Config) -> str:
     """Write how the network was asked what it relies on."""
     movie, texts = config.movie, []
     atlas = config.atlas.name is not None or config.atlas.file is not None
+    scaled = ', times the deviation of that' if movie.saliency == 'scaled' else ''
     if movie.mode != 'encoder' and 'saliency' in movie.explain:
         texts.append(
             'The saliency of a voxel is the sum over held-out volumes of the absolute slope of '
-            'the structural similarity of decoded and true frame by its response; the share of a '
+            f'the structural similarity of decoded and true frame by its response{scaled}; the '
+            'share of a '
             'region among the fifth of voxels with most is given relative to its size.'
         )
     if movie.mode != 'encoder' and 'perturbation' in movie.explain and atlas:
@@ -119,7 +121,8 @@ def _explained(config: Config) -> str:
             "random splits) to the activations of the encoder's last layer before the readout, "
             'for the fifth of training volumes with most brightness, contrast, edges and motion, '
             f'for random fifths as controls{own}. The alignment of the slopes of a mean predicted '
-            f'response with them was tested against {movie.explain_random} permuted concepts.'
+            f'response with them was tested against {movie.concept_permutations} permuted '
+            'concepts.'
         )
     if texts:
         texts.append('These tests were adjusted for the false discovery rate [@benjamini1995fdr].')

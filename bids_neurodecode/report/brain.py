@@ -107,6 +107,16 @@ MAPS: dict[str, MapSpec] = {
         symmetric=True,
         glass=True,
     ),
+    'noisenormalized': MapSpec(
+        'Noise-normalised accuracy',
+        'r² / noise ceiling',
+        'Squared correlation of predicted and measured responses over what the noise allows. 1: '
+        'all that can be explained is (noise of the estimates can carry it above 1); 0 also where '
+        'the ceiling is too low to say.',
+        'magma',
+        high=1.0,
+        glass=True,
+    ),
     'network_r': MapSpec(
         'Prediction accuracy of the movie network',
         'Pearson r',
@@ -123,6 +133,15 @@ MAPS: dict[str, MapSpec] = {
         'similarity, summed over held-out volumes). It says what the decoder uses, not what the '
         'brain needs; 0 where the network takes no voxel.',
         'magma',
+    ),
+    'ceilingr': MapSpec(
+        'Ceiling from the other participants',
+        'Pearson r',
+        'What a perfect model of the response that participants share would correlate with the '
+        'measured one on the held-out volumes. What a participant does not share with the others '
+        'is not in it.',
+        'magma',
+        glass=True,
     ),
     'isc': MapSpec(
         'Intersubject correlation',

@@ -139,6 +139,7 @@ class References:
     """A reference list: text and, where there is one, the address it links to."""
 
     entries: tuple[tuple[str, str | None], ...]
+    title: str = 'References'
     kind: Literal['references'] = 'references'
 
 

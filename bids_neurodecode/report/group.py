@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -27,6 +28,7 @@ from bids_neurodecode.report.build import (
 )
 from bids_neurodecode.report.reader import Reader, reading
 from bids_neurodecode.report.results import ParticipantResults
+from bids_neurodecode.report.section_shared import shared_section
 from bids_neurodecode.report.section_signal import analysis_mask
 from bids_neurodecode.report.style import percent
 
@@ -37,7 +39,9 @@ if TYPE_CHECKING:
 KEYS = ('system', 'model', 'protocol', 'split', 'space', 'metric')
 """Columns that make two rows of the metrics tables of two participants the same score."""
 
-MEAN_MAPS = ('tsnr', 'noiseceiling', 'ncsnr', 'pearsonr', 'isc')
+FINAL_METRICS = ('identification_top1', 'identification_2way', 'pixcorr', 'ssim_2d')
+"""Scores of final pictures that have a figure."""
+MEAN_MAPS = ('tsnr', 'noiseceiling', 'ncsnr', 'pearsonr', 'noisenormalized', 'isc')
 
 CAVEAT = (
     'Intervals of the mean are 95 % intervals of a t distribution over participants. A mean above '
@@ -65,6 +69,7 @@ def write_group_report(
     figures_dir: Path,
     *,
     failures: Mapping[str, str] | None = None,
+    shared: Path | None = None,
 ) -> None:
     """Write the page of the group, and its figures as SVG.
 
@@ -78,6 +83,8 @@ def write_group_report(
         Folder of the figures.
     failures
         Participants without results: label, and the one line that says why.
+    shared
+        Scores of a head that participants share, where there is one.
 
     Raises
     ------
@@ -85,14 +92,17 @@ def write_group_report(
         If a file of the results is gone or broken.
     """
     with reading('the group'):
-        page = _page([Reader(results) for results in participants], failures or {})
+        page = _page([Reader(results) for results in participants], failures or {}, shared)
         write_page(page, html, figures_dir)
 
 
-def _page(readers: Sequence[Reader], failures: Mapping[str, str]) -> Page:
+def _page(
+    readers: Sequence[Reader], failures: Mapping[str, str], shared: Path | None = None
+) -> Page:
     sections = [
         Section('summary', 'Summary', _summary(readers, failures)),
         Section('scores', 'Scores', _scores(readers)),
+        Section('shared', 'New participants', shared_section(shared)),
         Section('quality', 'Quality', _quality(readers)),
         Section('maps', 'Mean maps', _maps(readers)),
         Section('failed', 'Participants without results', _failures(failures)),
@@ -178,8 +188,14 @@ def _scores(readers: Sequence[Reader]) -> tuple[Block, ...]:
     metrics = gather_metrics(readers)
     if metrics.empty or metrics['value'].isna().all():
         return (Text(('No score was computed.',)),)
-    blocks: list[Block] = [_mean_table(metrics), Text((in_words(CAVEAT),))]
-    blocks += _score_plots(metrics)
+    # regions and feature spaces are many: a table for those who look for one
+    parts = scores.of_parts(metrics)
+    whole = metrics[~parts]
+    blocks: list[Block] = [_mean_table(whole), Text((in_words(CAVEAT),))]
+    if parts.any():
+        caption = 'Scores of regions and feature spaces, over participants.'
+        blocks.append(replace(_mean_table(metrics[parts]), caption=caption, folded=True))
+    blocks += _score_plots(whole)
     row = scores.headline(metrics)
     if row is not None:
         blocks.append(_participant_table(_same_score(metrics, row)))
@@ -190,6 +206,10 @@ def _scores(readers: Sequence[Reader]) -> tuple[Block, ...]:
 def _score_plots(metrics: pd.DataFrame) -> list[Plot]:
     plots = []
     models = metrics[~metrics['model'].map(scores.is_baseline)]
+    # of pictures that were made the final ones, by the main metrics; all are in the table
+    of_pictures = scores.of_pictures(models)
+    final = (models['space'] == 'final') & models['metric'].isin(FINAL_METRICS)
+    models = models[~of_pictures | final]
     for number, (_, rows) in enumerate(models.groupby(_keys(models), sort=False, dropna=False)):
         known = rows[rows['value'].notna()]
         if known.empty:
@@ -205,8 +225,9 @@ def _score_plots(metrics: pd.DataFrame) -> list[Plot]:
             mean_interval=(found.low, found.high),
             chance=found.chance,
         )
+        of = f'{known["model"].iloc[0]} ({known["space"].iloc[0]})'
         caption = (
-            f'{scores.metric_of(name).title} of the model {known["model"].iloc[0]}: each '
+            f'{scores.metric_of(name).title} of the model {of}: each '
             'participant a dot with its own confidence interval, the mean below with the interval '
             'over participants; dashed: chance.'
         )
@@ -225,6 +246,7 @@ def _mean_table(metrics: pd.DataFrame) -> Table:
         rows.append(
             (
                 str(same['model'].iloc[0]),
+                str(same['space'].iloc[0]),
                 scores.metric_of(name).title,
                 scores.write_score(name, found.mean),
                 'n/a' if 'n/a' in (low, high) else f'{low} to {high}',
@@ -233,12 +255,13 @@ def _mean_table(metrics: pd.DataFrame) -> Table:
                 str(found.n),
             )
         )
-    columns = ('model', 'metric', 'mean', '95 % interval', 'chance', 'p < 0.05', 'n')
+    columns = ('model', 'of', 'metric', 'mean', '95 % interval', 'chance', 'p < 0.05', 'n')
     caption = (
         'Scores over participants. p < 0.05: participants better than chance on their own; n: '
-        'participants with this score.'
+        'participants with this score. Of: what was scored (trials, averages of repeats, voxels; '
+        'initial and final are pictures that were made).'
     )
-    return Table(columns, tuple(rows), caption, frozenset(range(2, 7)))
+    return Table(columns, tuple(rows), caption, frozenset(range(3, 8)))
 
 
 def _participant_table(rows: pd.DataFrame) -> Table:

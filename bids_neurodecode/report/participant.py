@@ -30,13 +30,16 @@ from bids_neurodecode.report.results import (
     StageResults,
     VoxelResults,
 )
+from bids_neurodecode.report.section_agreement import agreement_section
 from bids_neurodecode.report.section_data import (
     denoising_section,
     design_section,
     motion_section,
     used_section,
 )
+from bids_neurodecode.report.section_encoding import encoding_section
 from bids_neurodecode.report.section_film import film_section
+from bids_neurodecode.report.section_generation import generation_section
 from bids_neurodecode.report.section_scores import decoded_section, scores_section
 from bids_neurodecode.report.section_signal import signal_section
 
@@ -84,7 +87,10 @@ def _page(reader: Reader) -> Page:
         Section('signal', 'Signal', signal_section(results, reader.name)),
         Section('denoising', 'Denoising and regularisation', denoising_section(reader)),
         Section('scores', 'Scores', scores_section(reader)),
+        Section('encoding', 'Encoding model', encoding_section(reader)),
+        Section('agreement', 'Voxels and their ceiling', agreement_section(reader)),
         Section('network', 'Movie network', film_section(reader)),
+        Section('pictures', 'Pictures', generation_section(reader)),
         Section('decoded', 'Decoded', decoded_section(reader)),
         Section('warnings', 'Warnings', _warnings(reader)),
         Section('methods', 'Methods', _methods(reader)),
@@ -93,8 +99,11 @@ def _page(reader: Reader) -> Page:
     subtitle = ' · '.join(
         [results.bids_name, f'task {results.task}', results.space or 'native space']
     )
+    title = f'Participant {results.participant}: {results.system}'
+    if results.members:
+        title = f'Mean of {len(results.members)} participants: {results.system}'
     return Page(
-        f'Participant {results.participant}: {results.system}',
+        title,
         subtitle,
         tuple(section for section in sections if section.blocks),
         f'bids_neurodecode {results.version}, run {results.run_id}',
@@ -142,10 +151,18 @@ def _what_was_done(reader: Reader) -> str:
         f'run{"s" * (len(results.runs) != 1)}{trials} ({minutes:.0f} minutes of fMRI). The '
         f'program {aim}.'
     )
+    if results.members:
+        text = (
+            f'The mean of {len(results.members)} participants who saw {len(results.runs)} '
+            f'film{"s" * (len(results.runs) != 1)} ({minutes:.0f} minutes). The program relates '
+            'the films to the mean response; it says nothing of any one of them.'
+        )
     if results.split is not None:
+        by = results.split.by
+        how = 'as the dataset gives it' if by == 'given' else f'by {by}'
         text += (
             f' Voxels and models were fitted on training samples and judged on samples held out '
-            f'by {results.split.by} ({results.split.protocol}).'
+            f'{how} ({results.split.protocol}).'
         )
     return text
 
@@ -169,6 +186,8 @@ def _methods(reader: Reader) -> tuple[Block, ...]:
         versions=results.versions,
         rule=None if results.voxels is None else results.voxels.rule,
         betas_model=None if results.betas is None else results.betas.model,
+        generator='none' if results.generation is None else results.generation.generator,
+        layout=results.layout,
     )
     entries = tuple((work.text, work.address) for work in cited(paragraphs))
     intro = 'This text may be used in a paper as it is; the same is in logs/CITATION.md.'

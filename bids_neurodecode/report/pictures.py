@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from bids_neurodecode.errors import InputError
 from bids_neurodecode.report.style import new_figure, plain, shorten, styled
 
 if TYPE_CHECKING:
@@ -95,10 +96,12 @@ def thumbnail(path: Path, size: int = THUMBNAIL) -> Image | None:
     """Read a picture, at most ``size`` pixels a side; None where it cannot be read as one."""
     from PIL import Image, UnidentifiedImageError
 
+    from bids_neurodecode.stimuli.images import open_picture
+
     try:
-        with Image.open(path) as image:
+        with open_picture(path) as image:
             small = image.convert('RGB')
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError):
+    except (OSError, InputError, UnidentifiedImageError, Image.DecompressionBombError):
         return None
     small.thumbnail((size, size), Image.Resampling.LANCZOS)
     return small

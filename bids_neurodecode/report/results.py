@@ -108,8 +108,8 @@ class NetworkResults:
     """What the perceptual loss compared: ``gabor``, ``vgg16`` or ``none``."""
     n_voxels: int
     n_parameters: int
-    curves: Path
-    """Table: ``fold``, ``epoch``, ``part``, ``loss`` and its terms."""
+    curves: Path | None
+    """Table: ``fold``, ``epoch``, ``part``, ``loss`` and its terms; None where it was applied."""
     voxels: Path
     """Mask of the voxels that it takes."""
     frames: Path | None = None
@@ -117,6 +117,96 @@ class NetworkResults:
     holds them, (n, 2, height, width, 3): shown and reconstructed."""
     regions: Path | None = None
     """Table of the share of saliency by region."""
+    perturbation: Path | None = None
+    """Table of what disturbed regions cost the reconstruction, against random voxels."""
+    concepts: Path | None = None
+    """Table of the concepts that predicted responses depend on."""
+
+
+@dataclass(frozen=True)
+class GenerationResults:
+    """The pictures that were made in two stages, beside those that were retrieved."""
+
+    generator: str
+    """``small``, ``published``, or what another one is called."""
+    why: str
+    """Why this one, in one line."""
+    regressor: str
+    """From responses to latents."""
+    facts: tuple[str, ...]
+    """Sizes of its parts, one line each."""
+    n_pictures: int
+    table: Path
+    """One row a picture: ``picture``, ``space``, ``fold``, ``stimulus``, ``n_repeats``,
+    ``nearest`` and its scores."""
+    folder: Path
+    """Where the pictures lie, as PNG."""
+    sheets: tuple[Path, ...] = ()
+    """All pictures beside what was shown, as PNG."""
+    examples: Path | None = None
+    """Table of example pictures (``kind`` and columns of ``table``); ``.npy`` beside it holds
+    them, (n, 4, height, width, 3): shown, initial, final, retrieved."""
+    curves: Path | None = None
+    """Table: ``fold``, ``network``, ``part``, ``step``, ``loss``."""
+
+
+@dataclass(frozen=True)
+class EncodingResults:
+    """An encoding model of pictures: what it predicted of the responses."""
+
+    model: str
+    bands: tuple[str, ...]
+    """Feature spaces."""
+    space: str
+    """What the maps are of: ``single-trial`` or ``repeat-average``; ``predicted`` where there is
+    no response to hold the predictions against."""
+    voxels: Path
+    """Mask of the voxels that are predicted."""
+    n_pictures: int
+    betas: Path
+    """Predicted betas, one volume a row of ``betas_table``."""
+    betas_table: Path
+    maps: Mapping[str, Path] = field(default_factory=dict)
+    """``pearsonr``, ``noiseceiling``, ``noisenormalized``, ``significant``, ``ridge`` (its
+    correlation), and of a partition ``fullvariance``, ``sharedvariance``,
+    ``uniquevariance-<band>`` and ``unique-<band>`` (mask)."""
+    n_parameters: int | None = None
+    """Of a network."""
+    examples: Path | None = None
+    """Table of example samples (``kind``, ``stimulus``, ``similarity``, ``rank``,
+    ``n_candidates``); ``.npy`` beside it holds them, (n, 2, n_voxels): measured, predicted."""
+    null_r: Path | None = None
+    """``.npy``: quantiles of the permuted correlations of all voxels."""
+    curves: Path | None = None
+    """Table: ``fold``, ``epoch``, ``part``, ``loss``."""
+
+
+@dataclass(frozen=True)
+class AgreementResults:
+    """What participants who saw the same films share, on held-out volumes."""
+
+    n_participants: int
+    """How many were compared, this one among them (or how many the mean is of)."""
+    ceiling: Path
+    """Map of the correlation that a perfect model of what is shared would reach."""
+    accuracy: Path
+    """Map of the correlation that the linear model reaches."""
+    voxels: Path
+    """Mask of the voxels that it predicts."""
+
+
+@dataclass(frozen=True)
+class VoxelTestResults:
+    """How many voxels a model predicts better than chance."""
+
+    model: str
+    n_tested: int
+    n_fdr: int
+    """At a false discovery rate of 0.05."""
+    n_fwer: int
+    """By the maximum over voxels, 0.05."""
+    r_fwer: float | None
+    """The correlation above which that is."""
 
 
 @dataclass(frozen=True)
@@ -168,7 +258,15 @@ class ParticipantResults:
     confusion: ConfusionResults | None = None
     null: NullResults | None = None
     network: NetworkResults | None = None
+    encoding: EncodingResults | None = None
+    generation: GenerationResults | None = None
+    agreement: AgreementResults | None = None
+    voxel_tests: tuple[VoxelTestResults, ...] = ()
+    members: tuple[str, ...] = ()
+    """Of a group brain: the participants that it is the mean of."""
     stimuli_dir: Path | None = None
+    layout: str = 'bids'
+    """Of the dataset: ``bids``, or ``nsd`` or ``emofilm`` as they are published."""
     parcels: Path | None = None
     """Table of scores a parcel (movies): ``name`` and one column a score."""
     stages: tuple[StageResults, ...] = ()
@@ -213,13 +311,30 @@ def _typed(values: dict[str, Any]) -> dict[str, Any]:
     if values.get('null') is not None:
         values['null'] = NullResults(**_with_paths(values['null'], 'values'))
     if values.get('network') is not None:
-        paths = ('curves', 'voxels', 'frames', 'regions')
+        paths = ('curves', 'voxels', 'frames', 'regions', 'perturbation', 'concepts')
         values['network'] = NetworkResults(**_with_paths(values['network'], *paths))
+    if values.get('generation') is not None:
+        made = values['generation']
+        generation = _with_paths(made, 'table', 'folder', 'examples', 'curves')
+        generation['facts'] = tuple(generation['facts'])
+        generation['sheets'] = tuple(Path(sheet) for sheet in generation['sheets'])
+        values['generation'] = GenerationResults(**generation)
+    if values.get('encoding') is not None:
+        files = ('voxels', 'betas', 'betas_table', 'examples', 'null_r', 'curves')
+        encoding = _with_paths(values['encoding'], *files)
+        encoding['bands'] = tuple(encoding['bands'])
+        encoding['maps'] = {name: Path(path) for name, path in encoding['maps'].items()}
+        values['encoding'] = EncodingResults(**encoding)
+    if values.get('agreement') is not None:
+        agreement = _with_paths(values['agreement'], 'ceiling', 'accuracy', 'voxels')
+        values['agreement'] = AgreementResults(**agreement)
+    tests = values.get('voxel_tests', ())
+    values['voxel_tests'] = tuple(VoxelTestResults(**test) for test in tests)
     if values.get('confusion') is not None:
         confusion = _with_paths(values['confusion'], 'matrix')
         confusion['labels'] = tuple(confusion['labels'])
         values['confusion'] = ConfusionResults(**confusion)
-    for key in ('derivatives', 'notes', 'warnings'):
+    for key in ('derivatives', 'notes', 'warnings', 'members'):
         values[key] = tuple(values.get(key, ()))
     values['maps'] = {name: Path(path) for name, path in values.get('maps', {}).items()}
     return _with_paths(

@@ -69,6 +69,8 @@ TITLES: dict[str, Metric] = {
     'noise_normalized_paper': Metric('Noise-normalised accuracy (as in the challenge)'),
     'latent_mse': Metric('Latent squared error', higher_is_better=False),
     'latent_mae': Metric('Latent absolute error', higher_is_better=False),
+    'gabor-standin_2way': Metric('Gabor stand-in two-way', share=True),
+    'gabor-standin_distance': Metric('Gabor stand-in distance', higher_is_better=False),
 }
 """Names of the metrics on the page; their meanings are those of the metrics table."""
 
@@ -98,7 +100,18 @@ def read_metrics(path: Path) -> pd.DataFrame:
 
 def is_baseline(model: str) -> bool:
     """Return whether a model is there for comparison only."""
-    return model.startswith('baseline')
+    return model.startswith(('baseline', 'ceiling'))
+
+
+def of_parts(metrics: pd.DataFrame) -> pd.Series[bool]:
+    """Return which rows of encoding models are about one region or one feature space."""
+    partition = metrics['metric'].str.startswith('variance_')
+    return (metrics['system'] == 'encoding') & (metrics['space'].str.contains('/') | partition)
+
+
+def of_pictures(metrics: pd.DataFrame) -> pd.Series[bool]:
+    """Return which rows are about pictures that were made, or about their latents."""
+    return metrics['space'].str.startswith(('initial', 'final', 'latents', 'features'))
 
 
 def headline(metrics: pd.DataFrame) -> pd.Series[Any] | None:

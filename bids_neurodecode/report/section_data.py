@@ -154,6 +154,8 @@ def denoising_section(reader: Reader) -> tuple[Block, ...]:
     betas = reader.results.betas
     if betas is None:
         return ()
+    if betas.model == 'precomputed':
+        return (Text((f'Betas were there already: {betas.engine}.',)),)
     text = [f'Betas: model {betas.model} ({betas.engine} engine).']
     if betas.n_noise_pool is not None:
         limit = betas.onoff_threshold

@@ -19,8 +19,12 @@ if TYPE_CHECKING:
 def scores_section(reader: Reader) -> tuple[Block, ...]:
     """Show the scores beside chance, ceiling, baselines and their null distribution."""
     blocks: list[Block] = []
-    if reader.metrics is not None and reader.metrics['value'].notna().any():
-        blocks += [_metrics_table(reader.metrics), _score_plot(reader, reader.metrics)]
+    if reader.metrics is not None:
+        # pictures that were made have a section of their own
+        elsewhere = scores.of_pictures(reader.metrics) | scores.of_parts(reader.metrics)
+        metrics = reader.metrics[~elsewhere]
+        if metrics['value'].notna().any():
+            blocks += [metrics_table(metrics), _score_plot(reader, metrics)]
     blocks += [*_null(reader), *_ranks(reader), *_confusion(reader), *_parcels(reader)]
     return tuple(blocks) or (Text(('No score was computed.',)),)
 
@@ -106,7 +110,8 @@ def _parcels(reader: Reader) -> Iterable[Block]:
 def decoded_section(reader: Reader) -> tuple[Block, ...]:
     """Show stimuli beside what was decoded: best, in the middle, worst."""
     folder = reader.results.stimuli_dir
-    if reader.predictions is None or folder is None:
+    # an encoding model has a section of its own: nothing was decoded
+    if reader.predictions is None or folder is None or reader.results.encoding is not None:
         return ()
     examples = pictures.pick_examples(reader.predictions)
     if not examples:
@@ -147,7 +152,11 @@ def decoded_section(reader: Reader) -> tuple[Block, ...]:
     return (Gallery(rows, caption, figure),)
 
 
-def _metrics_table(metrics: pd.DataFrame) -> Table:
+def metrics_table(
+    metrics: pd.DataFrame, title: str = 'Scores on held-out samples', *, folded: bool = False
+) -> Table:
+    """Write scores as a table, a row each; what tells rows of one model apart has a column."""
+    several = metrics['space'].nunique() > 1
     rows = []
     for _, row in metrics.iterrows():
         name = str(row['metric'])
@@ -157,15 +166,19 @@ def _metrics_table(metrics: pd.DataFrame) -> Table:
         )
         interval = 'n/a' if 'n/a' in (low, high) else f'{low} to {high}'
         n = f'{row["n"]:.0f}' if np.isfinite(row['n']) else 'n/a'
-        title = scores.metric_of(name).title
+        metric = scores.metric_of(name).title
         p = scores.write_p(float(row['p']))
-        rows.append((str(row['model']), title, value, chance, ceiling, interval, p, n))
+        who = (str(row['model']), *((str(row['space']),) if several else ()))
+        rows.append((*who, metric, value, chance, ceiling, interval, p, n))
     meanings = dict.fromkeys(
         f'{m.title}: {m.meaning}' for m in map(scores.metric_of, metrics['metric']) if m.meaning
     )
+    first = ('model', 'of') if several else ('model',)
+    columns = (*first, 'metric', 'value', 'chance', 'ceiling', 'confidence interval', 'p', 'n')
     return Table(
-        ('model', 'metric', 'value', 'chance', 'ceiling', 'confidence interval', 'p', 'n'),
+        columns,
         tuple(rows),
-        'Scores on held-out samples. ' + ' '.join(meanings),
-        frozenset(range(2, 8)),
+        f'{title}. {" ".join(meanings)}',
+        frozenset(range(len(first) + 1, len(columns))),
+        folded=folded,
     )

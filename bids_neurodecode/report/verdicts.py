@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from bids_neurodecode.report.build import Headline, Tone, Verdict
 from bids_neurodecode.report.quality import FD_LIMIT, RunMotion
 from bids_neurodecode.report.scores import (
-    is_baseline,
     metric_of,
     write_p,
     write_score,
@@ -75,7 +74,7 @@ def baseline_verdicts(metrics: pd.DataFrame, row: pd.Series[Any]) -> list[Verdic
     alike = metrics['metric'] == name
     for key in ('space', 'split', 'protocol'):
         alike &= metrics[key] == row[key]
-    rivals = metrics[metrics['model'].map(is_baseline) & alike]
+    rivals = metrics[metrics['model'].str.startswith('baseline') & alike]
     verdicts = []
     for _, rival in rivals[rivals['value'].notna()].iterrows():
         score = write_score(name, float(rival['value']))

@@ -105,7 +105,8 @@ def select_voxels(
         Measure and rule. ``auto`` is ``ncsnr`` where stimuli are repeated in training; else tSNR
         with the rule ``top``, or all voxels where there is no tSNR, with a warning.
     tsnr
-        Temporal SNR of the training runs, shape (n_voxels,).
+        Temporal SNR of the training runs, shape (n_voxels,); NaN throughout where there are no
+        series to take it from.
     isc
         Agreement between subjects on training samples, shape (n_voxels,).
     within
@@ -128,6 +129,7 @@ def select_voxels(
         if given is not None:
             _check_length(name, len(given), n_voxels, 'voxels')
     candidates = _candidates(train_values, within)
+    tsnr = None if tsnr is not None and np.isnan(tsnr).all() else tsnr
     measure, rule, warnings = _resolve(train_table, settings, tsnr)
     maps = {'tsnr': tsnr, 'isc': isc}
     values = _measure(train_values[:, candidates], train_table, measure, maps, candidates)

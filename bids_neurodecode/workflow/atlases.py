@@ -28,6 +28,15 @@ def connect_atlas(
     settings = config.atlas.model_dump_json()
     space = participant.runs[0].space or ''
     atlas = node(PlaceAtlas(settings=settings, space=space), 'atlas', run, size)
+    workflow.connect(
+        [
+            (quality, atlas, [('mask', 'mask')]),
+            (atlas, use, [('within', 'within')]),
+            (atlas, outputs, [('labels', 'atlas_labels'), ('table', 'atlas_table')]),
+        ]
+    )
+    if participant.layout == 'nsd':
+        return  # there are no series to average
     parcels = node(
         ParcelSeries(participant=participant.to_json(), settings=settings_of(config, 'clean')),
         'parcels',
@@ -36,11 +45,8 @@ def connect_atlas(
     )
     workflow.connect(
         [
-            (quality, atlas, [('mask', 'mask')]),
             (quality, parcels, [('mask', 'mask')]),
             (atlas, parcels, [('labels', 'labels'), ('table', 'table')]),
-            (atlas, use, [('within', 'within')]),
-            (atlas, outputs, [('labels', 'atlas_labels'), ('table', 'atlas_table')]),
             (parcels, outputs, [('series', 'parcels')]),
         ]
     )

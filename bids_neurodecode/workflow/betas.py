@@ -65,7 +65,9 @@ def estimate(
 ) -> dict[str, Any]:
     """Estimate the betas of all trials, and those tuned for each fold; save what they are."""
     if participant.betas is not None:
-        return _take_precomputed(participant, mask, folder)
+        from bids_neurodecode.workflow.precomputed import take_precomputed
+
+        return take_precomputed(participant, config.betas, mask, folder)
     from bids_neurodecode.signals.hrf import time_to_peak
 
     training = [training_trials(fold.train, fold.validation, len(table)) for fold in split]
@@ -99,6 +101,7 @@ def estimate(
         'n_noise_pool': int(betas.noise_pool.sum()),
         'onoff_threshold': betas.onoff_threshold,
         'hrf_times_to_peak': time_to_peak(duration),
+        'repetition_time': prepared.repetition_time,
         'warnings': [*notes, *prepared.warnings, *betas.warnings],
     }
     _remove_series(folder)
@@ -298,33 +301,6 @@ def _save_maps(betas: SingleTrialBetas, model: Model, mask: VoxelMask, folder: P
         save_map(folder / f'{name}.nii.gz', mask, np.nan_to_num(np.asarray(values, np.float32)))
         for name, values in maps.items()
     ]
-
-
-def _take_precomputed(
-    participant: ParticipantInput, mask: VoxelMask, folder: Path
-) -> dict[str, Any]:
-    """Read betas that another program, or another run, left as a derived dataset."""
-    import nibabel as nib
-
-    volumes = np.asanyarray(nib.load(participant.betas).dataobj, dtype=np.float32)
-    np.save(folder / 'betas-000.npy', mask.extract(volumes))
-    info: dict[str, Any] = {
-        'model': 'precomputed',
-        'engine': str(participant.betas),
-        'tuning': 'unknown',
-        'n_components': [],
-        'component_curves': [],
-        'n_noise_pool': None,
-        'onoff_threshold': None,
-        'hrf_times_to_peak': [],
-        'warnings': [],
-    }
-    return {
-        'betas': folder / 'betas-000.npy',
-        'tuned': [folder / 'betas-000.npy'],
-        'maps': [],
-        'info': save_json(folder / 'info.json', info),
-    }
 
 
 def _known(*values: Any) -> list[Any]:

@@ -34,8 +34,9 @@ def read_split(parts: Path, info: Path, table: pd.DataFrame) -> Split:
     """Rebuild a split from its parts and its description."""
     import pandas as pd
 
-    by = json.loads(info.read_text('utf-8'))['by']
-    return Split.from_table(by, pd.read_csv(parts, sep='\t'), table)
+    plan = json.loads(info.read_text('utf-8'))
+    name = plan['protocol'] if plan['by'] == 'given' or plan['protocol'] == 'paper' else ''
+    return Split.from_table(plan['by'], pd.read_csv(parts, sep='\t'), table, name)
 
 
 def load_series(run: RunInput, mask: VoxelMask) -> npt.NDArray[np.float32]:

@@ -101,6 +101,7 @@ class GroupPageInput(BaseInterfaceInputSpec):
     results = traits.List(File(exists=True), mandatory=True)
     output_dir = traits.Str(mandatory=True)
     failures = traits.Dict(traits.Str, traits.Str)
+    shared = File(exists=True, desc='scores of a head that participants share')
 
 
 class GroupPageOutput(TraitedSpec):
@@ -123,7 +124,11 @@ class GroupPage(Stage):
         page = output_dir / group_page(output_dir, records[0].task)
         with atomic(page) as temporary:
             write_group_report(
-                records, temporary, output_dir / GROUP_FOLDER / 'figures', failures=failures
+                records,
+                temporary,
+                output_dir / GROUP_FOLDER / 'figures',
+                failures=failures,
+                shared=Path(self.inputs.shared) if isdefined(self.inputs.shared) else None,
             )
         return {'page': page}
 
@@ -152,6 +157,16 @@ def init_group_wf(results: Sequence[Path], failures: dict[str, str], run: RunSet
     records = [read_results(file) for file in results]
     if len(records) > 1 and all(record.paradigm == 'movie' for record in records):
         workflow.add_nodes([pe.Node(GroupAgreement(**common), 'agreement', mem_gb=4)])
+    if run.config.movie.target == 'group':
+        from bids_neurodecode.workflow.film_group_brain import add_group_brain
+
+        brain = pe.Workflow(name='brain')
+        add_group_brain(brain, records, run)
+        workflow.add_nodes([brain])
+    if run.config.encoding.model == 'shared':
+        from bids_neurodecode.workflow.encoding_group import connect_shared_head
+
+        connect_shared_head(workflow, records, results, run)
     crashes = run.output_dir / 'logs' / run.run_id
     for name in workflow.list_node_names():
         workflow.get_node(name).config = {'execution': {'crashdump_dir': str(crashes)}}
@@ -215,7 +230,7 @@ def films_of(
 
 
 def _aligned_files(record: ParticipantResults, output_dir: Path) -> list[Path]:
-    place = f'_space-{record.space}*' if record.space else '_'
+    place = f'space-{record.space}_*' if record.space else ''
     pattern = f'sub-{record.participant}_*task-{record.task}_*{place}desc-aligned_bold.nii.gz'
     found = sorted((output_dir / f'sub-{record.participant}').rglob(pattern))
     if record.space is None:

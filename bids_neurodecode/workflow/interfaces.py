@@ -44,6 +44,7 @@ class PlanTrialsInput(BaseInterfaceInputSpec):
     split = traits.Str(mandatory=True, desc='settings of the split, as JSON')
     seed = traits.Int(mandatory=True)
     hold_out = traits.Bool(True, usedefault=True, desc='false where a trained model is applied')
+    repeats = traits.Enum('single', 'mean', usedefault=True, desc='of precomputed betas')
 
 
 class PlanTrialsOutput(TraitedSpec):
@@ -65,7 +66,7 @@ class PlanTrials(Stage):
         participant = ParticipantInput.from_json(self.inputs.participant)
         duration = None
         if participant.betas_events is not None:
-            table = precomputed_trials(participant.betas_events)
+            table = precomputed_trials(participant.betas_events, self.inputs.repeats)
         else:
             table = trials_table(participant.runs)
             duration = stimulus_duration(table, participant.runs[0].events)
@@ -111,8 +112,13 @@ class Quality(Stage):
     def _compute(self, folder: Path) -> dict[str, Any]:
         from bids_neurodecode.signals.reliability import tsnr
 
-        runs = ParticipantInput.from_json(self.inputs.participant).runs
+        participant = ParticipantInput.from_json(self.inputs.participant)
+        runs = participant.runs
         mask = common_mask(runs)
+        if participant.layout == 'nsd':
+            from bids_neurodecode.workflow.precomputed import quality_without_series
+
+            return quality_without_series(participant, mask, folder)
         ratios = np.empty((len(runs), mask.n_voxels), dtype=np.float32)
         total = np.zeros(mask.n_voxels)
         for number, run in enumerate(runs):

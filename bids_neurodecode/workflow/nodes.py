@@ -30,6 +30,8 @@ class RunSettings:
     notes: tuple[str, ...] = ()
     models: Mapping[str, Path] = field(default_factory=dict)
     """In predict mode, the trained model of each participant."""
+    everyone: Path | None = None
+    """Records of the participants of the call, where they can be compared with each other."""
     weights_dir: Path | None = None
     """Pretrained weights; None: the default folder."""
 

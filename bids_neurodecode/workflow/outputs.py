@@ -26,6 +26,7 @@ from bids_neurodecode.bids.writer import ProductWriter
 from bids_neurodecode.config import Config
 from bids_neurodecode.samples import VoxelMask
 from bids_neurodecode.workflow.files import read_json, read_table, save_map
+from bids_neurodecode.workflow.generation_outputs import write_generation
 from bids_neurodecode.workflow.reports import participant_report, results_path
 from bids_neurodecode.workflow.stage import Stage
 
@@ -41,6 +42,10 @@ TRIAL_COLUMNS = {
     'run_label': {'Description': 'Entities of the run'},
     'session': {'Description': 'Label of the session'},
     'repeat': {'Description': 'How often the stimulus had been shown before'},
+    'scan_run': {'Description': 'Number of the scanner run in its session, from 1'},
+    'part': {'Description': 'Part of the split that the dataset gives (train, validation, test)'},
+    'protocol': {'Description': 'Name of that split'},
+    'n_repeats': {'Description': 'Number of trials that the row is the mean of'},
     'stim_file': {'Description': 'The same as stimulus, under the name that BIDS gives it'},
 }
 PREDICTION_COLUMNS = {
@@ -75,6 +80,7 @@ class WritePicturesInput(BaseInterfaceInputSpec):
     selected = File(exists=True, mandatory=True)
     model = File(exists=True, mandatory=True)
     decode_info = File(exists=True, mandatory=True)
+    generated = File(exists=True, desc='what was made in two stages, where it was')
     atlas_labels = File(exists=True)
     atlas_table = File(exists=True)
     parcels = InputMultiPath(File(exists=True))
@@ -119,6 +125,12 @@ class WritePictures(Stage):
         plan = read_json(Path(inputs.plan))
         trials = read_table(Path(inputs.trials))
         tables = self._write_tables(writer, trials)
+        generation, warnings = None, [*betas['warnings'], *info['warnings']]
+        if isdefined(inputs.generated):
+            result = Path(inputs.generated)
+            linear = read_table(Path(inputs.metrics))
+            generation, tables['metrics'] = write_generation(writer, config, result, linear)
+            warnings += [w for w in read_json(result)['warnings'] if w not in warnings]
         log = Path(run['output_dir']) / f'sub-{participant.label}' / 'log'
         stem = f'sub-{participant.label}_task-{participant.task}'
         write_text(log / run['run_id'] / 'config.toml', config.to_toml())
@@ -128,12 +140,13 @@ class WritePictures(Stage):
             run_id=run['run_id'],
             system='reconstruction',
             paradigm=participant.paradigm,
+            layout=participant.layout,
             task=participant.task,
             bids_name=Path(run['bids_dir']).name,
             runs=run_results(participant, trials['run'].value_counts().to_dict()),
             derivatives=tuple(run['derivatives']),
             notes=(*run['notes'], sentence(plan['why'])),
-            warnings=(*betas['warnings'], *info['warnings']),
+            warnings=tuple(warnings),
             space=writer.space,
             in_mni=(writer.space or '').startswith('MNI152'),
             split=r.SplitResults(
@@ -155,6 +168,7 @@ class WritePictures(Stage):
                 info['observed'],
                 info['null_metric'],
             ),
+            generation=generation,
             stimuli_dir=participant.stimuli_dir,
             config=log / run['run_id'] / 'config.toml',
             versions=software_versions(),
@@ -182,7 +196,7 @@ class WritePictures(Stage):
             'betas_events': writer.table(
                 'betas_events',
                 trials.assign(stim_file=trials['stimulus']),
-                columns=TRIAL_COLUMNS,
+                columns=trial_columns(trials),
             ),
             'predictions': writer.table(
                 'predictions',
@@ -197,12 +211,15 @@ class WritePictures(Stage):
     ) -> dict[str, Path]:
         inputs = self.inputs
         mask = VoxelMask.load(Path(inputs.mask))
-        betas = save_map(folder / 'betas.nii.gz', mask, np.load(inputs.betas, mmap_mode='r'))
-        model = read_json(Path(inputs.beta_info))['model']
-        units = 'as in the source' if model == 'precomputed' else 'percent signal change'
-        writer.image('betas', betas, Model=model, Units=units)
-        betas.unlink()
-        maps = {'tsnr': writer.image('tsnr', Path(inputs.tsnr))}
+        maps = write_measured(
+            writer,
+            ParticipantInput.from_json(inputs.participant),
+            mask,
+            betas=Path(inputs.betas),
+            model=read_json(Path(inputs.beta_info))['model'],
+            tsnr=Path(inputs.tsnr),
+            folder=folder,
+        )
         for file in [*given(inputs.beta_maps), *given(inputs.reliability_maps)]:
             name = Path(file).name.removesuffix('.nii.gz')
             maps[name] = writer.image(name, Path(file))
@@ -230,6 +247,35 @@ class WritePictures(Stage):
         target = log / f'{name}.npy'
         copy_file(source, target)
         return target
+
+
+def write_measured(
+    writer: ProductWriter,
+    participant: ParticipantInput,
+    mask: VoxelMask,
+    *,
+    betas: Path,
+    model: str,
+    tsnr: Path,
+    folder: Path,
+) -> dict[str, Path]:
+    """Write the betas and the map of the series' quality; return the maps by name.
+
+    In NSD's own layout there is nothing to write: betas were read in place, without series.
+    """
+    if participant.layout == 'nsd':
+        return {}
+    image = save_map(folder / 'betas.nii.gz', mask, np.load(betas, mmap_mode='r'))
+    units = 'as in the source' if model == 'precomputed' else 'percent signal change'
+    writer.image('betas', image, Model=model, Units=units)
+    image.unlink()
+    return {'tsnr': writer.image('tsnr', tsnr)}
+
+
+def trial_columns(trials: Any) -> dict[str, Any]:
+    """Return the descriptions of the columns that a table of trials has."""
+    named = {*trials.columns, 'stim_file'}
+    return {name: text for name, text in TRIAL_COLUMNS.items() if name in named}
 
 
 def given(files: Any) -> list[str]:
@@ -316,6 +362,8 @@ def write_parcels(
 ) -> None:
     """Write the parcel means of each run as TSV with their sampling in a sidecar."""
     entities = atlas_entities(config)
+    if participant.layout == 'nsd':
+        return
     for run, file in zip(participant.runs, files, strict=True):
         of_run = writer.for_run(run.entities, run.sources)
         of_run.copy('timeseries', Path(file), **entities)

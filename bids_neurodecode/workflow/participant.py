@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from bids_neurodecode._version import __version__
+from bids_neurodecode.bids.captions import captions_file
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.config import Config, load_config
+from bids_neurodecode.stimuli.images import picture_source
 from bids_neurodecode.workflow.encoding_prediction import connect_encoding_prediction
 from bids_neurodecode.workflow.film_prediction import connect_film_prediction
 from bids_neurodecode.workflow.films import connect_films
+from bids_neurodecode.workflow.generation_choice import picture_files
 from bids_neurodecode.workflow.nodes import RunSettings, node
 from bids_neurodecode.workflow.outputs import WriteReport
 from bids_neurodecode.workflow.picture_encoding import connect_picture_encoding
@@ -100,9 +103,20 @@ def fingerprint(participant: ParticipantInput, config: Config) -> str:
     """
     files = [file for run in participant.runs for file in (run.bold, run.mask, run.events)]
     files += [run.confounds for run in participant.runs if run.confounds is not None]
-    files += [participant.stimuli_dir / name for name in participant.stimuli]
-    others = (participant.betas, participant.betas_events, config.atlas.file, config.atlas.table)
+    names = [participant.stimuli_dir / name for name in participant.stimuli]
+    files += dict.fromkeys(picture_source(name) for name in names)
+    files += [run.events for run in participant.events_only]
+    others = (
+        *(participant.betas, participant.betas_events),
+        *(config.atlas.file, config.atlas.table, config.encoding.shared_head),
+    )
+    captions = captions_file(participant)
+    files += [captions] if captions.is_file() else []
     files += [file for file in others if file is not None]
+    if config.movie.concepts is not None:
+        files += sorted(config.movie.concepts.glob('*/*'))
+    if config.reconstruction.prior_pictures is not None:
+        files += picture_files(Path(config.reconstruction.prior_pictures))
     digest = hashlib.sha256(__version__.encode())
     for file in files:
         state = file.stat()
@@ -124,10 +138,24 @@ def with_model(run: RunSettings, model: Path) -> RunSettings:
     return replace(run, config=trained.model_copy(update=own))
 
 
+def everyone_of(participants: Sequence[ParticipantInput], run: RunSettings) -> Path | None:
+    """Write down who saw films in this call, so that each can be compared with the others."""
+    from bids_neurodecode.workflow.film_group import write_everyone
+
+    viewers = [
+        replace(person, fingerprint=fingerprint(person, run.config))
+        for person in participants
+        if system_of(run.config, person) == 'movie' and not run.models
+    ]
+    asked = run.config.selection.measure in {'isc', 'snr'}
+    return write_everyone(viewers, run.work_dir) if len(viewers) > 1 or asked else None
+
+
 def init_run_wf(participants: tuple[ParticipantInput, ...], run: RunSettings) -> Any:
     """Return the workflow of all participants of one call."""
     from nipype.pipeline import engine as pe
 
     workflow = pe.Workflow(name='bids_neurodecode_wf', base_dir=str(run.work_dir))
+    run = replace(run, everyone=everyone_of(participants, run))
     workflow.add_nodes([init_participant_wf(participant, run) for participant in participants])
     return workflow

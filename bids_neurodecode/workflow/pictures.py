@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.workflow.atlases import connect_atlas
+from bids_neurodecode.workflow.generation import connect_generation
+from bids_neurodecode.workflow.generation_choice import choose_generator, note_choice
 from bids_neurodecode.workflow.interfaces import (
     Decode,
     EstimateBetas,
@@ -25,12 +28,16 @@ def connect_pictures(
     """Add the nodes of the picture paradigm and connect them; return the node of the outputs."""
     record, config = participant.to_json(), run.config
     everything = config.model_dump_json()
+    choice = choose_generator(config, run.device, run.weights_dir)
+    run = replace(run, notes=(*run.notes, note_choice(choice, participant.label)))
     plan, quality, betas, features = connect_responses(workflow, participant, run, size)
     reliability = node(Reliability(), 'reliability', run, size)
     decode = node(
         Decode(
             participant=record,
-            settings=everything,
+            settings=settings_of(
+                config, 'betas', 'features', 'selection', 'ridge', 'evaluation', 'seed'
+            ),
             device=run.device,
             use_gpu=run.device == 'cuda',
         ),
@@ -67,6 +74,14 @@ def connect_pictures(
         ]
     )
     connect_atlas(workflow, participant, run, size, quality=quality, use=decode, outputs=outputs)
+    nodes = {
+        'plan': plan,
+        'quality': quality,
+        'betas': betas,
+        'features': features,
+        'outputs': outputs,
+    }
+    connect_generation(workflow, participant, run, size, choice, nodes)
     return outputs
 
 
@@ -79,6 +94,30 @@ def connect_responses(
     hold_out: bool = True,
 ) -> tuple[Any, Any, Any, Any]:
     """Add the nodes that training and applying share: plan, quality, betas and features."""
+    plan, quality, betas = connect_betas(workflow, participant, run, size, hold_out=hold_out)
+    features = node(
+        ExtractFeatures(
+            participant=participant.to_json(),
+            settings=run.config.features.model_dump_json(),
+            cache=str(run.work_dir / 'features'),
+        ),
+        'features',
+        run,
+        size,
+    )
+    workflow.add_nodes([features])
+    return plan, quality, betas, features
+
+
+def connect_betas(
+    workflow: Any,
+    participant: ParticipantInput,
+    run: RunSettings,
+    size: DataSize,
+    *,
+    hold_out: bool = True,
+) -> tuple[Any, Any, Any]:
+    """Add the nodes of the responses: plan, quality and betas."""
     record, config = participant.to_json(), run.config
     plan = node(
         PlanTrials(
@@ -86,6 +125,7 @@ def connect_responses(
             split=config.split.model_dump_json(),
             seed=config.seed,
             hold_out=hold_out,
+            repeats=config.betas.repeats,
         ),
         'plan',
         run,
@@ -99,20 +139,10 @@ def connect_responses(
         size,
         threads=2,
     )
-    features = node(
-        ExtractFeatures(
-            participant=record,
-            settings=config.features.model_dump_json(),
-            cache=str(run.work_dir / 'features'),
-        ),
-        'features',
-        run,
-        size,
-    )
     workflow.connect(
         [
             (plan, betas, [(name, name) for name in ('trials', 'parts', 'plan')]),
             (quality, betas, [('mask', 'mask')]),
         ]
     )
-    return plan, quality, betas, features
+    return plan, quality, betas

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from nipype.interfaces.base import BaseInterfaceInputSpec, File, TraitedSpec, traits
+from nipype.interfaces.base import (
+    BaseInterfaceInputSpec,
+    File,
+    TraitedSpec,
+    isdefined,
+    traits,
+)
 
 from bids_neurodecode._version import __version__
 from bids_neurodecode.bids.provenance import software_versions
@@ -18,12 +25,16 @@ from bids_neurodecode.config import Config
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.samples import Responses, Samples, VoxelMask
 from bids_neurodecode.workflow.files import read_json, read_table, save_json
+from bids_neurodecode.workflow.generation_choice import find_weights
+from bids_neurodecode.workflow.generation_model import generation_model_of, generator_of
+from bids_neurodecode.workflow.generation_outputs import write_made
+from bids_neurodecode.workflow.generation_prediction import RETRIEVAL_ONLY, ApplyGeneration
 from bids_neurodecode.workflow.nodes import RunSettings, node
 from bids_neurodecode.workflow.outputs import (
     PREDICTION_COLUMNS,
-    TRIAL_COLUMNS,
     WriteOutput,
     run_results,
+    trial_columns,
 )
 from bids_neurodecode.workflow.pictures import connect_responses
 from bids_neurodecode.workflow.reports import results_path
@@ -137,6 +148,7 @@ class WritePredictionsInput(BaseInterfaceInputSpec):
     predictions = File(exists=True, mandatory=True)
     null = File(exists=True, mandatory=True)
     info = File(exists=True, mandatory=True)
+    generated = File(exists=True, desc='pictures that were made, where any were')
     mean_bold = File(exists=True, mandatory=True)
     tsnr = File(exists=True, mandatory=True)
 
@@ -169,12 +181,16 @@ class WritePredictions(Stage):
             file = log / f'sub-{participant.label}_task-{participant.task}_null.npy'
             copy_file(Path(inputs.null), file)
             null = r.NullResults(file, info['observed'], 'identification_top1')
+        generation = None
+        if isdefined(inputs.generated):
+            generation = write_made(writer, Path(inputs.generated))
         record = r.ParticipantResults(
             participant=participant.label,
             version=__version__,
             run_id=run['run_id'],
             system='reconstruction',
             paradigm=participant.paradigm,
+            layout=participant.layout,
             task=participant.task,
             bids_name=Path(run['bids_dir']).name,
             runs=run_results(participant, trials['run'].value_counts().to_dict()),
@@ -187,9 +203,12 @@ class WritePredictions(Stage):
             trials=writer.table(
                 'betas_events',
                 trials.assign(stim_file=trials['stimulus']),
-                columns=TRIAL_COLUMNS,
+                columns=trial_columns(trials),
             ),
-            maps={'tsnr': writer.image('tsnr', Path(inputs.tsnr))},
+            # there are no series in NSD's own layout
+            maps={}
+            if participant.layout == 'nsd'
+            else {'tsnr': writer.image('tsnr', Path(inputs.tsnr))},
             mean_bold=writer.image('meanbold', Path(inputs.mean_bold)),
             metrics=writer.copy('metrics', Path(inputs.metrics), desc='applied'),
             predictions=writer.table(
@@ -199,6 +218,7 @@ class WritePredictions(Stage):
                 more={'desc': 'applied'},
             ),
             null=null,
+            generation=generation,
             stimuli_dir=participant.stimuli_dir,
             config=log / run['run_id'] / 'config.toml',
             versions=software_versions(),
@@ -214,6 +234,9 @@ def connect_prediction(
 ) -> Any:
     """Add the nodes that apply a decoder and connect them; return the node of the outputs."""
     record, everything = participant.to_json(), run.config.model_dump_json()
+    makes = generation_model_of(model)
+    if makes is None:
+        run = replace(run, notes=(*run.notes, RETRIEVAL_ONLY.format(file=model.name)))
     plan, quality, betas, features = connect_responses(
         workflow, participant, run, size, hold_out=False
     )
@@ -239,7 +262,37 @@ def connect_prediction(
             (apply, outputs, [(n, n) for n in ('metrics', 'predictions', 'null', 'info')]),
         ]
     )
+    if makes is not None:
+        generate = _generation(makes, participant, run, size)
+        workflow.connect(
+            [
+                (plan, generate, [('trials', 'trials')]),
+                (quality, generate, [('mask', 'mask')]),
+                (betas, generate, [('betas', 'betas')]),
+                (generate, outputs, [('result', 'generated')]),
+            ]
+        )
     return outputs
+
+
+def _generation(
+    model: Path, participant: ParticipantInput, run: RunSettings, size: DataSize
+) -> Any:
+    """Return the node that makes pictures; the published generator needs its weights."""
+    from bids_neurodecode.models.weights import default_weights_dir
+
+    weights = {}
+    if generator_of(model) == 'published':
+        weights = find_weights(run.weights_dir or default_weights_dir())
+    interface = ApplyGeneration(
+        participant=participant.to_json(),
+        settings=run.config.model_dump_json(),
+        model=str(model),
+        weights=json.dumps(weights),
+        device=run.device,
+        use_gpu=run.device == 'cuda',
+    )
+    return node(interface, 'generate', run, size, threads=2)
 
 
 __all__ = ['ApplyDecoder', 'WritePredictions', 'connect_prediction', 'model_columns']

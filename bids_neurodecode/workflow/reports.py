@@ -88,7 +88,9 @@ def participant_report(results: Path, output_dir: Path) -> Path:
     return page
 
 
-def citations(config: Config, paradigm: str, derivatives: Sequence[str]) -> dict[str, str]:
+def citations(
+    config: Config, paradigm: str, derivatives: Sequence[str], layout: str = 'bids'
+) -> dict[str, str]:
     """Return the contents of ``logs/CITATION.*`` before anything was run."""
     from bids_neurodecode._version import __version__
     from bids_neurodecode.bids.provenance import software_versions
@@ -98,12 +100,17 @@ def citations(config: Config, paradigm: str, derivatives: Sequence[str]) -> dict
     paragraphs = methods(
         config,
         paradigm='movie' if movie else 'images',
-        system='movie' if movie else 'reconstruction',
+        system='movie' if movie else _picture_system(config),
         version=__version__,
         derivatives=derivatives,
         versions=software_versions(),
+        layout=layout,
     )
     return citation_files(paragraphs)
+
+
+def _picture_system(config: Config) -> str:
+    return 'encoding' if config.system == 'encoding' else 'reconstruction'
 
 
 def citations_of(record: ParticipantResults) -> dict[str, str]:
@@ -119,6 +126,8 @@ def citations_of(record: ParticipantResults) -> dict[str, str]:
         versions=record.versions,
         rule=None if record.voxels is None else record.voxels.rule,
         betas_model=None if record.betas is None else record.betas.model,
+        generator='none' if record.generation is None else record.generation.generator,
+        layout=record.layout,
     )
     return citation_files(paragraphs)
 

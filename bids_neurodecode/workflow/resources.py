@@ -47,7 +47,14 @@ def data_size(participant: ParticipantInput) -> DataSize:
     """Read the size of a participant's data from the headers."""
     import nibabel as nib
 
-    shape: Sequence[int] = nib.load(participant.runs[0].bold).shape
+    if not participant.runs:
+        return DataSize(0, (0,), len(participant.stimuli))
+    if participant.layout == 'nsd':
+        # only voxels of the mask are ever held: as many as a third of such a grid
+        inside = np.asarray(nib.load(participant.runs[0].mask).dataobj) > 0
+        shape: Sequence[int] = (3 * int(inside.sum()),)
+    else:
+        shape = nib.load(participant.runs[0].bold).shape
     return DataSize(
         n_voxels=int(np.prod(shape[:3])),
         n_volumes=tuple(run.n_volumes for run in participant.runs),
@@ -64,10 +71,15 @@ def memory_of(stage: str, size: DataSize) -> float:
         'quality': 4 * size.run_gb,
         'betas': 4 * size.series_gb + 2 * size.run_gb,
         'decode': 3 * size.series_gb,
+        'encode': 4 * size.series_gb + 1,
+        'ridge': 4 * size.series_gb,
         'parcels': 4 * size.run_gb,
         'align': 4 * size.run_gb + size.series_gb,
         'banded': 3 * size.series_gb,
+        'compare': 4 * size.run_gb + size.series_gb,
+        'gather': 4 * size.run_gb + size.series_gb,
         'network': 3 * size.series_gb + 3,
+        'generate': 4 * size.series_gb + 2,
         'outputs': size.series_gb,
     }
     return round(INTERPRETER_GB + asked.get(stage, 0.2), 2)

@@ -20,6 +20,8 @@ n_permutations = 50
 n_bootstrap = 50
 [split]
 n_folds = 2
+[reconstruction]
+generator = "none"
 """
 STEPS = ('plan', 'quality', 'features', 'betas', 'reliability', 'decode', 'outputs', 'report')
 

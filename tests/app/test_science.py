@@ -42,7 +42,8 @@ def read(folder: Path, name: str) -> np.ndarray:
 def simulated(tmp_path_factory):
     folder = tmp_path_factory.mktemp('simulated')
     data = simulate_dataset(folder / 'data', SimulationSpec(n_subjects=1))
-    code = main([str(data), str(folder / 'out'), 'participant', '-w', str(folder / 'work')])
+    places = [str(data), str(folder / 'out'), 'participant', '-w', str(folder / 'work')]
+    code = main([*places, '--preset', 'retrieval'])
     assert code == 0
     truth = data / 'derivatives' / 'simulated-truth' / 'sub-01' / 'func'
     return folder / 'out', truth, folder / 'out' / 'sub-01' / 'func'
@@ -115,7 +116,8 @@ def test_haxby_categories_of_held_out_runs(shared, tmp_path):
     for model in 'BCD':
         settings = tmp_path / f'{model}.toml'
         settings.write_text(f'[betas]\nmodel = "{model}"\n')
-        assert main([*places, '--config-file', str(settings)]) == 0
+        options = ['--preset', 'retrieval', '--config-file', str(settings)]
+        assert main([*places, *options]) == 0
         (file,) = (tmp_path / 'out').rglob('*_desc-linear_metrics.tsv')
         row = score(pd.read_csv(file, sep='\t'), 'ridge', 'single-trial', 'identification_top1')
         assert row.protocol == 'leave-one-out-by-run'

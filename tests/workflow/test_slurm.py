@@ -17,7 +17,16 @@ ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = Path(sys.executable).with_name('bids_neurodecode')
 TOOLS = Path(sys.executable).with_name('bids_neurodecode-tools')
 SMALL = ['--n-runs', '4', '--n-images', '12', '--n-repeats', '4', '--voxel-size', '16']
+RETRIEVAL = ['--preset', 'retrieval']
 ENOUGH = '--time=10 --mem=1500 -c1'
+TINY = """
+schema_version = 1
+[reconstruction]
+generator = "small"
+prior_size = 16
+prior_steps = 20
+refiner_steps = 20
+"""
 TOO_LITTLE = '--time=10 --mem=120 -c1'
 """Enough for the first nodes, not for the betas."""
 
@@ -68,7 +77,8 @@ def dataset(tmp_path_factory):
 def reference(dataset):
     """Outputs of MultiProc on this machine."""
     out = dataset.parent / 'reference'
-    call(PROGRAM, dataset, out, 'participant', '-w', dataset.parent / 'work', '--nprocs', '2')
+    run = [PROGRAM, dataset, out, 'participant', '-w', dataset.parent / 'work', *RETRIEVAL]
+    call(*run, '--nprocs', '2')
     return out
 
 
@@ -84,10 +94,10 @@ def submit(script, folder):
     return result.returncode, [log.read_text('utf-8') for log in sorted(folder.glob('*.log'))]
 
 
-def array_script(dataset, out, work, *options):
+def array_script(dataset, out, work, options=''):
     return call(
         TOOLS, 'slurm', dataset, out, '-w', work, '--mem', '2G', '--cpus', '1', '--time', '10',
-        *options,
+        f'--options=--preset retrieval {options}',
     )  # fmt: skip
 
 
@@ -102,13 +112,25 @@ def test_array(dataset, reference, tmp_path):
 def test_plugin(dataset, reference, tmp_path):
     out, work = tmp_path / 'out', tmp_path / 'work'
     file = plugin(tmp_path, ENOUGH)
-    call(PROGRAM, dataset, out, 'participant', '-w', work, '--use-plugin', file)
+    call(PROGRAM, dataset, out, 'participant', '-w', work, *RETRIEVAL, '--use-plugin', file)
     same(reference, out)
+
+
+def test_pictures_are_made_in_a_job(dataset, tmp_path):
+    """Training runs in a process below the job's own."""
+    out, settings = tmp_path / 'out', tmp_path / 'tiny.toml'
+    settings.write_text(TINY, encoding='utf-8')
+    options = ['--participant-label', '01', '--config-file', settings]
+    file = plugin(tmp_path, '--time=10 --mem=3000 -c1')
+    run = [PROGRAM, dataset, out, 'participant', '-w', tmp_path / 'work', *options]
+    said = call(*run, '--use-plugin', file)
+    assert 'small generator' in said
+    assert list((out / 'stimuli' / 'sub-01').rglob('*_desc-final_image.png'))
 
 
 def test_killed_for_its_memory(dataset, reference, tmp_path):
     out, work = tmp_path / 'out', tmp_path / 'work'
-    run = [PROGRAM, dataset, out, 'participant', '-w', work, '--use-plugin']
+    run = [PROGRAM, dataset, out, 'participant', '-w', work, *RETRIEVAL, '--use-plugin']
     said = call(*run, plugin(tmp_path, TOO_LITTLE), expect=1)
     lines = [line for line in said.splitlines() if 'exceeded memory limit' in line]
     assert lines, said
@@ -126,7 +148,7 @@ def test_out_of_time(dataset, reference, tmp_path):
     settings.write_text(
         'schema_version = 1\n[evaluation]\nn_permutations = 5000000\n', encoding='utf-8'
     )
-    script = array_script(dataset, out, work, f'--options=--config-file {settings}')
+    script = array_script(dataset, out, work, f'--config-file {settings}')
     code, logs = submit(script.replace('--time=10', '--time=1'), tmp_path)
     assert code != 0, logs
     assert all('DUE TO TIME LIMIT' in log for log in logs), logs
@@ -141,7 +163,7 @@ def test_out_of_time(dataset, reference, tmp_path):
 def test_graph(dataset, reference, tmp_path):
     """All jobs at once; the second call, on one machine, finds them done."""
     out, work = tmp_path / 'out', tmp_path / 'work'
-    run = [PROGRAM, dataset, out, 'participant', '-w', work]
+    run = [PROGRAM, dataset, out, 'participant', '-w', work, *RETRIEVAL]
     said = call(*run, '--use-plugin', plugin(tmp_path, ENOUGH, 'SLURMGraph'))
     assert 'steps were submitted' in said
     end = time.monotonic() + 600

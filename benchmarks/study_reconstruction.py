@@ -1,0 +1,197 @@
+"""What helps reconstruction: regressors, latents, noise, on simulated responses to photographs.
+
+``python benchmarks/study_reconstruction.py PICTURES OUT [--n 120] [--repeats 3] [--cases a,b]``
+
+Responses are those of the simulator's voxels (Gabor energy, colour and category, noise a trial),
+so that what can be known is known. Prior and refiner are the self-contained ones and learn from
+the training pictures of one split by stimulus, kept in OUT and used by all cases. Writes
+``scores.tsv``, one contact sheet a case (truth, what the prior can do, initial, final, nearest)
+and prints the table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bids_neurodecode.config import Config
+from bids_neurodecode.evaluation.metrics import scores_table
+from bids_neurodecode.samples import Responses, Samples, Split, split_by_group
+from bids_neurodecode.simulate import features as bank
+from bids_neurodecode.simulate.brain import load_brain
+from bids_neurodecode.simulate.spec import build_spec
+from bids_neurodecode.simulate.voxels import draw_voxels
+from bids_neurodecode.stimuli.features import get_extractor
+from bids_neurodecode.stimuli.images import load_images
+from bids_neurodecode.systems.base import PerStimulus
+from bids_neurodecode.systems.generation import (
+    ExtraPictures,
+    Generation,
+    Inputs,
+    generate_pictures,
+)
+from bids_neurodecode.systems.generation_small import small_generator
+
+SIZE = 64
+CASES: dict[str, dict[str, Any]] = {
+    'ridge': {},
+    'gru': {'regressor': 'gru'},
+    'conv': {'regressor': 'conv'},
+    'transformer': {'regressor': 'transformer'},
+    'regions-gru': {'regressor': 'regions-gru'},
+    'latents-3': {'latents': 3},
+    'latents-6': {'latents': 6},
+    'renorm-none': {'renorm': 'none'},
+    'renorm-transductive': {'renorm': 'transductive'},
+    'noise-16': {'noise': 16},
+    'noise-64': {'noise': 64},
+    'noise-256': {'noise': 256},
+    'strength-0.75': {'strength': 0.75},
+    'strength-0.5': {'strength': 0.5},
+    'strength-1': {'strength': 1.0},
+    'guidance-1': {'guidance': 1.0},
+    'guidance-4': {'guidance': 4.0},
+    'no-condition': {'conditions': 'none'},
+    'extra': {},
+    'synthetic-1': {'synthetic': 1.0},
+}
+SHOWN = (
+    ('initial', 'pixcorr'), ('initial', 'ssim_2d'), ('initial', 'gabor-standin_2way'),
+    ('final', 'pixcorr'), ('final', 'ssim_2d'), ('final', 'gabor-standin_2way'),
+    ('final', 'identification_top1'), ('latents', 'latent_mse'),
+)  # fmt: skip
+
+
+def simulate(files: list[Path], n_repeats: int, snr: float, seed: int) -> tuple[Samples, Any]:
+    """Simulate single-trial responses of one participant to pictures; return them and regions."""
+    spec = build_spec(n_images=len(files), n_repeats=n_repeats, n_runs=max(6, n_repeats), snr=snr)
+    brain, rng = load_brain(spec.voxel_size), np.random.default_rng(seed)
+    small = load_images(files, size=bank.SIZE)
+    kinds = [f'kind{k % 6}' for k in range(len(files))]
+    table = bank.join(bank.gabor_energy(small), bank.colours(small), bank.categories(kinds))
+    voxels = draw_voxels(spec, brain, table, rng)
+    signal = voxels.ncsnr * voxels.preferred(table)
+    order = np.concatenate([rng.permutation(len(files)) for _ in range(n_repeats)])
+    values = signal[order] + rng.standard_normal((len(order), brain.n_voxels))
+    rows = pd.DataFrame(
+        {
+            'stimulus': [files[k].name for k in order],
+            'run': np.repeat(np.arange(n_repeats), len(files)),
+        }
+    )
+    return Samples(Responses(values.astype(np.float32), brain.mask), rows), brain.labels
+
+
+def run_case(
+    name: str, told: dict[str, Any], world: dict[str, Any], base: Config, out: Path
+) -> Generation:
+    """Run one case and draw its contact sheet."""
+    config = base.model_copy(
+        update={'reconstruction': base.reconstruction.model_copy(update=told)}
+    )
+    uses_extra = name == 'extra' or name.startswith('synthetic')
+    inputs = Inputs(
+        world['features'], world['pictures'], world['extractor'],
+        extra=world['extra'] if uses_extra else None, regions=world['regions'],
+    )  # fmt: skip
+    samples: Samples = world['samples']
+    result = generate_pictures(
+        samples, [samples], world['split'], inputs, small_generator(config), config,
+        tsnr_runs=np.ones((samples.table['run'].nunique(), samples.values.shape[1]), np.float32),
+        checkpoint_dir=out / 'checkpoints',
+    )  # fmt: skip
+    draw_sheet(result, out / f'{name}.png')
+    return result
+
+
+def draw_sheet(result: Generation, file: Path, n: int = 16, side: int = 96) -> None:
+    """Draw a row each of truth, prior, initial, final and nearest."""
+    from PIL import Image
+
+    pictures = result.pictures
+    chosen = np.flatnonzero(pictures.table['space'] == pictures.table['space'].iloc[0])[:n]
+    rows = []
+    for part in (pictures.truth, pictures.prior, pictures.initial, pictures.final,
+                 pictures.nearest):  # fmt: skip
+        sized = [
+            np.asarray(Image.fromarray(part[k]).resize((side, side), Image.Resampling.BICUBIC))
+            for k in chosen
+        ]
+        rows.append(np.concatenate(sized, axis=1))
+    Image.fromarray(np.concatenate(rows)).save(file)
+
+
+def summary(table: pd.DataFrame, model: str) -> dict[str, float]:
+    """Take the scores that the printed table shows."""
+    row = {}
+    for space, metric in SHOWN:
+        found = table[
+            (table['model'] == model) & (table['space'] == space) & (table['metric'] == metric)
+        ]
+        if len(found):
+            row[f'{space} {metric}'] = float(found['value'].iloc[0])
+    return row
+
+
+def main() -> None:
+    """Run the cases and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('pictures', type=Path)
+    parser.add_argument('out', type=Path)
+    parser.add_argument('--n', type=int, default=120)
+    parser.add_argument('--extra', type=int, default=0)
+    parser.add_argument('--repeats', type=int, default=3)
+    parser.add_argument('--snr', type=float, default=1.0)
+    parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument('--cases', default=','.join(CASES))
+    parser.add_argument('--set', action='append', default=[], metavar='KEY=VALUE')
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    files = sorted(f for f in args.pictures.rglob('*') if f.suffix.lower() in {'.jpg', '.png'})
+    files = [files[k] for k in np.random.default_rng(args.seed).permutation(len(files))]
+    used, spare = files[: args.n], files[args.n : args.n + args.extra]
+    extractor = get_extractor('gabor')
+    pictures = load_images(used, size=SIZE)
+    names = tuple(f.name for f in used)
+    samples, regions = simulate(used, args.repeats, args.snr, args.seed)
+    split: Split = split_by_group(samples.table, 'stimulus', rng=np.random.default_rng(args.seed))
+    extra = None
+    if spare:
+        more = load_images(spare, size=SIZE)
+        extra = ExtraPictures(more, extractor.transform(more))
+    world = {
+        'samples': samples, 'split': split, 'regions': regions, 'extractor': extractor,
+        'features': PerStimulus(names, extractor.transform(pictures)),
+        'pictures': PerStimulus(names, pictures), 'extra': extra,
+    }  # fmt: skip
+    given = [item.split('=', 1) for item in args.set]
+    told = {key: tomllib.loads(f'x = {value}')['x'] for key, value in given}
+    base = Config.model_validate({'reconstruction': told})
+    rows, tables = {}, []
+    for case in args.cases.split(','):
+        if extra is None and (case == 'extra' or case.startswith('synthetic')):
+            continue
+        started, busy = time.perf_counter(), time.process_time()
+        result = run_case(case, CASES[case], world, base, args.out)
+        table = scores_table(result.scores).assign(case=case)
+        tables.append(table)
+        own = CASES[case].get('regressor', 'ridge')
+        rows[case] = summary(table, own)
+        rows[case]['seconds'] = time.perf_counter() - started
+        rows[case]['cpu'] = time.process_time() - busy
+        print(case, {k: round(v, 3) for k, v in rows[case].items()}, flush=True)
+        if case == 'ridge':
+            for model in dict.fromkeys(table['model']):
+                rows[model] = summary(table, model)
+    pd.concat(tables).to_csv(args.out / 'scores.tsv', sep='\t', index=False, na_rep='n/a')
+    print(pd.DataFrame(rows).T.round(3).to_string())
+
+
+if __name__ == '__main__':
+    main()

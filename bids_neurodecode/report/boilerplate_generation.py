@@ -1,0 +1,113 @@
+"""Methods text of pictures that are made in two stages."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bids_neurodecode.config import Config
+    from bids_neurodecode.settings_reconstruction import ReconstructionSettings
+
+REGRESSORS = {
+    'ridge': 'ridge regression',
+    'gru': 'a recurrent network over a single step (a gated perceptron)',
+    'conv': 'a recurrent and convolutional network',
+    'transformer': 'a recurrent network with an attention block over a single step',
+    'regions-gru': 'a recurrent network over brain regions',
+    'regions-transformer': 'an attention network over brain regions',
+}
+RENORMS = {
+    'inductive': 'by those of cross-validated training predictions',
+    'transductive': 'by those of the test predictions themselves, as published',
+}
+N_STEPS = {'small': 20, 'published': 50}
+GUIDANCE = {'small': 2.0, 'published': 7.5}
+STRENGTH = {'small': 0.3, 'published': 0.75}
+"""What the settings stand for where they are left out."""
+
+
+def generated_pictures(config: Config, generator: str | None) -> tuple[str, ...]:
+    """Write the paragraphs on pictures that were made, if any were.
+
+    Parameters
+    ----------
+    generator
+        What made them; None where it is not known yet.
+    """
+    settings = config.reconstruction
+    name = generator or ('small' if settings.generator == 'auto' else settings.generator)
+    if name == 'none':
+        return ()
+    return (_first_stage(settings, name), _second_stage(settings, name), _judged())
+
+
+def _first_stage(settings: ReconstructionSettings, name: str) -> str:
+    count = 'all latents' if settings.latents is None else f'the first {settings.latents} latents'
+    if name == 'published':
+        count = f'the first {settings.latents or 31} of the 75 latents'
+    prior = (
+        'a very deep variational autoencoder [@child2020vdvae] (pictures of '
+        f'{settings.prior_size} x {settings.prior_size} pixels, {settings.prior_steps} steps of '
+        'training on the training pictures of each fold)'
+        if name == 'small'
+        else 'a very deep variational autoencoder trained on ImageNet [@child2020vdvae]'
+    )
+    work = 'ozcelik2023braindiffuser'
+    if settings.regressor != 'ridge':
+        work += '; @veronese2024twostage'
+    renorm = ''
+    if settings.renorm != 'none':
+        renorm = (
+            ' Predicted latents got the mean and deviation of the training targets back, '
+            f'{RENORMS[settings.renorm]}.'
+        )
+    regressor = REGRESSORS[settings.regressor]
+    return (
+        f'Pictures were made in two stages, after Brain-Diffuser [@{work}]. In the first, {count} '
+        f'of {prior} were predicted from voxels by {regressor}, fitted on training samples, and '
+        f'decoded to an initial picture; targets were posterior means.{renorm}'
+    )
+
+
+def _second_stage(settings: ReconstructionSettings, name: str) -> str:
+    steps = settings.n_steps or N_STEPS.get(name, 50)
+    guidance = GUIDANCE.get(name, 7.5) if settings.guidance is None else settings.guidance
+    strength = STRENGTH.get(name, 0.75) if settings.strength is None else settings.strength
+    used = int(strength * steps)
+    if name == 'small':
+        model = (
+            f'a small diffusion model of pixels, trained for {settings.refiner_steps} steps on '
+            'the same training pictures and conditioned on their feature components,'
+        )
+        what = 'components predicted from the same responses'
+    else:
+        model = 'Versatile Diffusion [@xu2022versatile]'
+        what = (
+            'CLIP features of pictures and captions that were predicted from the same responses '
+            f'(weight of the text {settings.text_weight:g})'
+        )
+    started = (
+        f'the initial picture (noised for {used} of {steps} steps, strength {strength:g})'
+        if settings.start == 'decoded' and settings.noise < 256
+        else 'noise alone'
+    )
+    guided = f', guided (classifier-free [@ho2022guidance], weight {guidance:g}) by {what}'
+    if settings.conditions == 'none':
+        guided = ', without guidance'
+    elif settings.conditions != 'both':
+        guided += f', the {settings.conditions} condition alone'
+    return (
+        f'In the second stage {model} started from {started} and took the noise off '
+        f'(deterministic DDIM sampling [@song2020ddim]){guided}. The noise of a picture depends '
+        'on the seed and its name alone.'
+    )
+
+
+def _judged() -> str:
+    return (
+        'Initial and final pictures of held-out samples, averaged over repeats where there were '
+        'any, were compared with the pictures shown by pixel correlation, structural similarity '
+        'and identification among the candidates by image features, beside the mean training '
+        'picture, the blurred picture that ridge regression retrieves, models fitted on shuffled '
+        'pairs, and what prior and refiner make of the true latents and features.'
+    )

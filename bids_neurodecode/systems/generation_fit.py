@@ -1,0 +1,304 @@
+"""Fitting of the two-stage pipeline: what is learned of pictures, and what of responses."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from bids_neurodecode.config import Config
+from bids_neurodecode.errors import DataError
+from bids_neurodecode.samples import Responses, Samples, Standardizer
+from bids_neurodecode.stimuli.space import FeatureSpace
+from bids_neurodecode.systems.augmentation import NO_PICTURES, draw_pictures, synthetic_responses
+from bids_neurodecode.systems.encoders import EncoderSettings
+from bids_neurodecode.systems.generation_generators import (
+    Described,
+    FittedGenerator,
+    Generator,
+    TrainingPictures,
+)
+from bids_neurodecode.systems.generation_model import GenerationModel
+from bids_neurodecode.systems.outcomes import run_labels
+from bids_neurodecode.systems.reconstruction import MANY_STIMULI
+
+if TYPE_CHECKING:
+    from bids_neurodecode.models.latent_training import LatentSettings
+    from bids_neurodecode.models.wide import WideRegression
+    from bids_neurodecode.systems.generation import Inputs
+
+HELD_OUT_AMONG_EXTRA = (
+    'The held-out picture {name} is also among the further pictures that prior and refiner learn '
+    'from. Remove it from reconstruction.prior_pictures.'
+)
+
+Float32Array = npt.NDArray[np.float32]
+Progress = Callable[[int, int], None]
+
+_PER_TARGET_UP_TO = 20_000  # columns that may have a penalty each
+
+
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """What was learned of training pictures alone: shared by folds that have the same.
+
+    Parameters
+    ----------
+    stimuli
+        The training stimuli, sorted.
+    space
+        Feature components of their pictures.
+    fitted
+        Prior and refiner.
+    latents, conditions
+        Of the training stimuli, (n_stimuli, ...), in their order.
+    inputs
+        Pictures, features and captions.
+    """
+
+    stimuli: tuple[str, ...]
+    space: FeatureSpace
+    fitted: FittedGenerator
+    latents: Float32Array
+    conditions: Mapping[str, npt.NDArray[Any]]
+    inputs: Inputs = field(repr=False)
+
+    @classmethod
+    def learn(
+        cls,
+        stimuli: Sequence[str],
+        inputs: Inputs,
+        generator: Generator,
+        config: Config,
+        *,
+        checkpoint_dir: Path | None = None,
+        progress: Progress | None = None,
+    ) -> Stage:
+        """Fit components, prior and refiner to the pictures of training stimuli."""
+        names = tuple(sorted(set(stimuli)))
+        features = inputs.features.of(names)
+        space = FeatureSpace.fit(features, config.features.n_components)
+        pictures = inputs.pictures.of(names)
+        components = space.transform(features)
+        if inputs.extra is not None:
+            pictures = np.concatenate([pictures, inputs.extra.pictures])
+            components = np.concatenate([components, space.transform(inputs.extra.features)])
+        fitted = generator.fit(
+            TrainingPictures(pictures, components, len(names)),
+            seed=config.seed,
+            checkpoint_dir=checkpoint_dir,
+            progress=progress,
+        )
+        folder = None if checkpoint_dir is None else checkpoint_dir / f'conditions-{_key(names)}'
+        known = Described(
+            pictures[: len(names)], components[: len(names)], _captions(inputs, names)
+        )
+        return cls(
+            names, space, fitted, fitted.encode(known.pictures),
+            fitted.conditions(known, folder), inputs,
+        )  # fmt: skip
+
+    def extended(self, names: Sequence[str]) -> Stage:
+        """Return the same prior and refiner with latents and conditions of other stimuli."""
+        stimuli = tuple(sorted(set(names)))
+        pictures = self.inputs.pictures.of(stimuli)
+        latents, conditions = self.fitted.encode(pictures), self.truth(stimuli)
+        return replace(self, stimuli=stimuli, latents=latents, conditions=conditions)
+
+    def truth(self, names: Sequence[str]) -> Mapping[str, npt.NDArray[Any]]:
+        """Return the true conditions of any stimuli."""
+        of = Described(
+            self.inputs.pictures.of(names), self.components(names), _captions(self.inputs, names)
+        )
+        return self.fitted.conditions(of)
+
+    def components(self, names: Sequence[str]) -> Float32Array:
+        """Return the feature components of any stimuli."""
+        return self.space.transform(self.inputs.features.of(names))
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Training samples of the regressions, and their targets.
+
+    Parameters
+    ----------
+    values
+        Responses, (n, n_voxels).
+    names
+        The picture of each.
+    groups
+        What is held out together when penalties are chosen.
+    latents, conditions
+        Targets, (n, ...).
+    library
+        The training stimuli, in order of first appearance.
+    """
+
+    values: Float32Array
+    names: tuple[str, ...]
+    groups: npt.NDArray[Any]
+    latents: Float32Array
+    conditions: Mapping[str, npt.NDArray[Any]]
+    library: tuple[str, ...]
+
+    def shuffled(self, rng: np.random.Generator) -> Rows:
+        """Return the samples with responses that no longer belong to their pictures."""
+        return replace(self, values=self.values[rng.permutation(len(self.values))])
+
+
+def training_rows(train: Samples, stage: Stage, config: Config, rng: np.random.Generator) -> Rows:
+    """Make the training set of the regressions.
+
+    The trials of a stimulus are averaged where there are many stimuli; where the same few are
+    shown again and again, single trials are needed to know what is noise.
+    """
+    library = tuple(dict.fromkeys(train.table['stimulus'].astype(str)))
+    if len(library) >= MANY_STIMULI:
+        averaged = train.averaged()
+        place = {name: row for row, name in enumerate(averaged.table['stimulus'].astype(str))}
+        train = averaged.take([place[name] for name in stage.stimuli])
+    names = tuple(train.table['stimulus'].astype(str))
+    groups = np.array(names) if len(library) >= MANY_STIMULI else run_labels(train.table)
+    if len(set(groups)) < 2:
+        groups = np.array(names)
+    row = {name: k for k, name in enumerate(stage.stimuli)}
+    index = [row[name] for name in names]
+    # as they are (perhaps files) where samples and stimuli are one to one
+    whole = index == list(range(len(stage.stimuli)))
+    rows = Rows(
+        np.asarray(train.values, dtype=np.float32),
+        names,
+        groups,
+        stage.latents if whole else stage.latents[index],
+        {k: v if whole else v[index] for k, v in stage.conditions.items()},
+        library,
+    )
+    return _with_synthetic(rows, train, stage, config, rng)
+
+
+def fit_model(
+    rows: Rows,
+    stage: Stage,
+    config: Config,
+    settings: LatentSettings,
+    *,
+    rng: np.random.Generator,
+    regions: Sequence[npt.ArrayLike] | None = None,
+    device: str = 'cpu',
+    checkpoint_dir: Path | None = None,
+    progress: Progress | None = None,
+) -> GenerationModel:
+    """Fit the regressions of latents and conditions; one factorisation serves all of ridge."""
+    from bids_neurodecode.models.dual import PAPER_ALPHAS, Factorisation
+    from bids_neurodecode.models.latent_training import RidgeLatents, fit_latents
+
+    voxels = Standardizer.fit(rows.values)
+    X = voxels.apply(rows.values)
+    where: Literal['cpu', 'cuda'] = 'cuda' if device == 'cuda' else 'cpu'
+    known = Factorisation(X, groups=rows.groups, n_folds=config.ridge.n_folds, device=where)
+    paper = config.reconstruction.ridge_alphas == 'paper'
+    saturated = stage.space.n_components >= len(stage.stimuli) - 1
+
+    def ridge(name: str, targets: npt.NDArray[Any]) -> WideRegression:
+        wide = targets.shape[1] > _PER_TARGET_UP_TO
+        published = paper and name in PAPER_ALPHAS
+        return known.fit(
+            targets,
+            alphas=(PAPER_ALPHAS[name],) if published else config.ridge.alphas,
+            per_target=config.ridge.per_target and not (wide or saturated),
+            progress=progress,
+        )
+
+    latents = (
+        RidgeLatents(ridge('vdvae', rows.latents), settings.renorm)
+        if settings.regressor == 'ridge'
+        else fit_latents(
+            X, rows.latents, settings, names=rows.names, rng=rng, regions=regions,
+            checkpoint_dir=_folder(checkpoint_dir, settings, X, rows), progress=progress,
+        )
+    )  # fmt: skip
+    conditions = {k: ridge(k, v.reshape(len(v), -1)) for k, v in rows.conditions.items()}
+    shapes = {k: tuple(v.shape[1:]) for k, v in rows.conditions.items()}
+    return GenerationModel(
+        voxels, latents, conditions, shapes, settings.renorm, stage.fitted, rows.library
+    )
+
+
+def check_extra(inputs: Inputs, held_out: Sequence[str]) -> None:
+    """Check that no held-out picture is among the extra ones.
+
+    Raises
+    ------
+    DataError
+        If one is.
+    """
+    if inputs.extra is None:
+        return
+    extra = {_digest(picture) for picture in inputs.extra.pictures}
+    for name, picture in zip(held_out, inputs.pictures.of(held_out), strict=True):
+        if _digest(picture) in extra:
+            raise DataError(HELD_OUT_AMONG_EXTRA.format(name=name))
+
+
+def _with_synthetic(
+    rows: Rows, train: Samples, stage: Stage, config: Config, rng: np.random.Generator
+) -> Rows:
+    """Add responses that an encoder predicts to pictures without responses."""
+    n = round(config.reconstruction.synthetic * len(rows.values))
+    if n == 0:
+        return rows
+    extra = stage.inputs.extra
+    if extra is None:
+        raise DataError(NO_PICTURES)
+    drawn = draw_pictures(len(extra.pictures), n, rng)
+    pictures, features = extra.pictures[drawn], extra.features[drawn]
+    values = synthetic_responses(
+        Samples(Responses(rows.values, train.responses.mask), train.table),
+        stage.inputs.features,
+        features,
+        EncoderSettings.of(config),
+        rng=rng,
+    )
+    names = tuple(f'extra {k}' for k in drawn)
+    known = Described(pictures, stage.space.transform(features), [()] * n)
+    new = stage.fitted.conditions(known)
+    # with the run's name as the group, all of them would be held out at once
+    groups = np.array(names) if rows.groups[0] == rows.names[0] else np.resize(rows.groups, n)
+    return Rows(
+        np.concatenate([rows.values, values]),
+        rows.names + names,
+        np.concatenate([rows.groups, groups]),
+        np.concatenate([rows.latents, stage.fitted.encode(pictures)]),
+        {k: np.concatenate([v, new[k]]) for k, v in rows.conditions.items()},
+        rows.library,
+    )
+
+
+def _captions(inputs: Inputs, names: Sequence[str]) -> list[Sequence[str]]:
+    return [inputs.captions.get(name, ()) for name in names]
+
+
+def _folder(
+    folder: Path | None, settings: LatentSettings, X: Float32Array, rows: Rows
+) -> Path | None:
+    """Return the folder of a network's checkpoints: named by what it is a function of."""
+    if folder is None:
+        return None
+    digest = hashlib.sha256(repr((settings, rows.names)).encode())
+    for values in (X, rows.latents):
+        digest.update(np.ascontiguousarray(values).tobytes())
+    return folder / f'latents-{digest.hexdigest()[:24]}'
+
+
+def _key(names: Sequence[str]) -> str:
+    return hashlib.sha256('\n'.join(names).encode()).hexdigest()[:24]
+
+
+def _digest(picture: npt.NDArray[np.uint8]) -> bytes:
+    return hashlib.sha256(np.ascontiguousarray(picture).tobytes()).digest()

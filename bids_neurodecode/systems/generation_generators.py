@@ -1,0 +1,132 @@
+"""Where pictures come from: a prior with latents, and a refiner that is guided.
+
+A :class:`Generator` is a recipe. Its ``fit`` learns from training pictures (the small one) or
+reads weights (the published one) and returns a :class:`FittedGenerator`, which the pipeline uses
+without knowing which it is. Others can be added with the same interface.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from bids_neurodecode.models.sampling import SamplingSettings
+
+Uint8Array = npt.NDArray[np.uint8]
+Float32Array = npt.NDArray[np.float32]
+Progress = Callable[[int, int], None]
+Conditions = Mapping[str, npt.NDArray[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingPictures:
+    """What a generator may learn from: pictures of training samples, and extra ones.
+
+    Parameters
+    ----------
+    pictures
+        Shape (n, h, w, 3), uint8; distinct training stimuli first, then extra ones.
+    components
+        Whitened feature components of them, (n, n_components), of a space that was fitted on the
+        training stimuli.
+    n_stimuli
+        How many of them are training stimuli.
+    """
+
+    pictures: Uint8Array
+    components: Float32Array
+    n_stimuli: int
+
+
+@dataclass(frozen=True, eq=False)
+class Described:
+    """What conditions are taken from: pictures (n, h, w, 3), components and captions, one each."""
+
+    pictures: Uint8Array
+    components: Float32Array
+    captions: Sequence[Sequence[str]]
+
+
+class FittedGenerator(Protocol):
+    """A prior and a refiner, ready to use."""
+
+    @property
+    def n_latents(self) -> int:
+        """How many of the prior's latents are decoded."""
+
+    @property
+    def sampling(self) -> SamplingSettings:
+        """How its second stage samples."""
+
+    def encode(self, pictures: Uint8Array) -> Float32Array:
+        """Return the first latents (posterior means), (n, length), of pictures of any size."""
+
+    def decode(self, latents: Float32Array, seeds: Sequence[int]) -> Uint8Array:
+        """Make pictures (n, s, s, 3) of latents; what is not given is the prior's mean."""
+
+    def conditions(
+        self, of: Described, folder: Path | None = None
+    ) -> Mapping[str, npt.NDArray[Any]]:
+        """Return the true conditions, (n, ...) each; large ones are written to the folder."""
+
+    def refine(
+        self,
+        start: Uint8Array | None,
+        conditions: Conditions,
+        seeds: Sequence[int],
+        sampling: SamplingSettings,
+        use: str,
+        *,
+        progress: Progress | None = None,
+    ) -> Uint8Array:
+        """Make final pictures (n, t, t, 3).
+
+        ``use`` is ``both``, ``vision``, ``text`` or ``none``: which conditions guide.
+        """
+
+    def state(self) -> dict[str, npt.NDArray[Any]]:
+        """Return the arrays that were learned here (none of weights that were read)."""
+
+    def describe(self) -> dict[str, Any]:
+        """Return what JSON can hold."""
+
+    def curves(self) -> list[dict[str, Any]]:
+        """Return how its networks learned: rows of ``network``, ``part``, ``step``, ``loss``."""
+
+
+class Generator(Protocol):
+    """A recipe of prior and refiner."""
+
+    @property
+    def name(self) -> str:
+        """``small``, ``published``, or what another one is called."""
+
+    @property
+    def picture_size(self) -> int:
+        """Pixels along a side that pictures should be given with."""
+
+    def fit(
+        self,
+        training: TrainingPictures,
+        *,
+        seed: int,
+        checkpoint_dir: Path | None = None,
+        progress: Progress | None = None,
+    ) -> FittedGenerator:
+        """Learn from training pictures, or read weights."""
+
+
+def resize(pictures: Uint8Array, size: int) -> Uint8Array:
+    """Bring pictures (n, h, w, 3) to squares, bilinear, without aliasing."""
+    from PIL import Image
+
+    if pictures.shape[1:3] == (size, size):
+        return pictures
+    method = Image.Resampling.BILINEAR
+    sized = [np.asarray(Image.fromarray(x).resize((size, size), method)) for x in pictures]
+    return np.stack(sized)

@@ -1,0 +1,236 @@
+"""The published generator: VDVAE of ImageNet-64, CLIP and Versatile Diffusion, from weights."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from bids_neurodecode.config import Config
+from bids_neurodecode.errors import DataError
+from bids_neurodecode.models.sampling import SamplingSettings
+from bids_neurodecode.systems.generation_generators import (
+    Conditions,
+    Described,
+    Progress,
+    TrainingPictures,
+    resize,
+)
+
+if TYPE_CHECKING:
+    from bids_neurodecode.models.clip_targets import ClipTargets
+    from bids_neurodecode.models.diffusion import VersatileDiffusion
+    from bids_neurodecode.models.vdvae import VDVAE
+
+NO_CAPTIONS = (
+    'The text condition needs captions; {n} of {total} pictures have none. Add captions to the '
+    "stimuli, or set reconstruction.conditions to 'vision'."
+)
+
+LATENTS = 31
+"""How many latents Brain-Diffuser decodes."""
+PICTURE_SIZE = 512
+_ON_DISK_FROM = 2**28  # values: larger conditions are kept in files
+
+Uint8Array = npt.NDArray[np.uint8]
+Float32Array = npt.NDArray[np.float32]
+Use = Literal['both', 'vision', 'text', 'none']
+
+
+@dataclass(frozen=True, eq=False)
+class PublishedGenerator:
+    """Networks with published weights; nothing is trained, so it is its own fitted generator.
+
+    Parameters
+    ----------
+    vdvae
+        The prior.
+    clip
+        What conditions are taken from.
+    diffusion
+        The refiner.
+    n_latents
+        How many latents are decoded.
+    use
+        Which conditions are decoded at all.
+    sampling
+        Of the second stage.
+    """
+
+    vdvae: VDVAE
+    clip: ClipTargets
+    diffusion: VersatileDiffusion
+    n_latents: int = LATENTS
+    use: Use = 'both'
+    sampling: SamplingSettings = field(default_factory=SamplingSettings)
+
+    @property
+    def name(self) -> str:
+        """``published``."""
+        return 'published'
+
+    @property
+    def picture_size(self) -> int:
+        """Pixels along a side that pictures should be given with."""
+        return PICTURE_SIZE
+
+    def fit(
+        self,
+        training: TrainingPictures,
+        *,
+        seed: int,
+        checkpoint_dir: Path | None = None,
+        progress: Progress | None = None,
+    ) -> PublishedGenerator:
+        """Return itself: its weights do not depend on the pictures."""
+        return self
+
+    def encode(self, pictures: Uint8Array) -> Float32Array:
+        """Return the first latents (posterior means), (n, length), of pictures of any size."""
+        from bids_neurodecode.models.vdvae import encode_images
+
+        sized = resize(pictures, self.vdvae.config.image_size)
+        return encode_images(self.vdvae, sized, n_latents=self.n_latents)
+
+    def decode(self, latents: Float32Array, seeds: Sequence[int]) -> Uint8Array:
+        """Make pictures of latents; those not given are drawn from the prior, one seed each."""
+        from bids_neurodecode.models.vdvae import decode_latents
+
+        return decode_latents(self.vdvae, latents, seeds=seeds)
+
+    def conditions(
+        self, of: Described, folder: Path | None = None
+    ) -> dict[str, npt.NDArray[np.floating[Any]]]:
+        """Return CLIP's tokens of pictures and captions.
+
+        Those of many pictures are written to the folder, as half floats, where one is given.
+
+        Raises
+        ------
+        DataError
+            If a picture lacks the caption that is needed.
+        """
+        found: dict[str, npt.NDArray[np.floating[Any]]] = {}
+        n = len(of.pictures)
+        if self.use != 'text':  # retrieval compares them even where none guides
+            out = _room(folder, 'vision', (n, *self.clip.vision_shape))
+            found['vision'] = self.clip.of_pictures(of.pictures, out=out)
+        if self.use in {'both', 'text'}:
+            lacking = n - sum(any(text.strip() for text in texts) for texts in of.captions)
+            if lacking:
+                raise DataError(NO_CAPTIONS.format(n=lacking, total=n))
+            out = _room(folder, 'text', (n, *self.clip.text_shape))
+            found['text'] = self.clip.of_captions(of.captions, out=out)
+        return found
+
+    def refine(
+        self,
+        start: Uint8Array | None,
+        conditions: Conditions,
+        seeds: Sequence[int],
+        sampling: SamplingSettings,
+        use: str,
+        *,
+        progress: Progress | None = None,
+    ) -> Uint8Array:
+        """Make final pictures; a condition that is not used is that of nothing."""
+        wanted = {'both': ('text', 'vision'), 'none': ()}.get(use, (use,))
+        nothing = self.clip.unconditional()
+        given = {
+            name: conditions[name]
+            if name in wanted and name in conditions
+            else np.repeat(nothing[name][None], len(seeds), axis=0)
+            for name in ('text', 'vision')
+        }
+        diffusion = copy.copy(self.diffusion)
+        diffusion.settings = replace(diffusion.settings, sampling=sampling)
+        return diffusion.refine(start, given, seeds, progress=progress)
+
+    def state(self) -> dict[str, npt.NDArray[Any]]:
+        """Return nothing: its weights are read, not learned."""
+        return {}
+
+    def describe(self) -> dict[str, Any]:
+        """Return what was decoded, and how it samples."""
+        return {
+            'generator': self.name,
+            'n_latents': self.n_latents,
+            'use': self.use,
+            'prior': self.vdvae.config.to_dict(),
+            'sampling': asdict(self.sampling),
+        }
+
+    def curves(self) -> list[dict[str, Any]]:
+        """Return nothing: nothing was trained."""
+        return []
+
+
+def published_generator(
+    config: Config, *, vdvae: Path, diffusion: Path, device: str = 'cpu'
+) -> PublishedGenerator:
+    """Read the published networks.
+
+    Parameters
+    ----------
+    config
+        Latents, conditions, sampling, weight of the text and precision.
+    vdvae
+        File of the VDVAE: as published (ImageNet-64), or safetensors.
+    diffusion
+        Folder of Versatile Diffusion, CLIP in it.
+    device
+        ``cpu`` or ``cuda``.
+
+    Raises
+    ------
+    InputError
+        If a file is missing or damaged.
+    """
+    from bids_neurodecode.models.clip_targets import ClipTargets
+    from bids_neurodecode.models.diffusion import (
+        DiffusionSettings,
+        MemorySettings,
+        VersatileDiffusion,
+    )
+    from bids_neurodecode.models.vdvae_checkpoint import load_vdvae
+    from bids_neurodecode.models.vdvae_config import IMAGENET64
+
+    told = config.reconstruction
+    where: Literal['cpu', 'cuda'] = 'cuda' if device == 'cuda' else 'cpu'
+    clip = ClipTargets.from_folder(diffusion, device=where, precision=told.precision)
+    own = SamplingSettings()
+    sampling = replace(
+        own,
+        n_steps=told.n_steps or own.n_steps,
+        strength=told.strength or own.strength,
+        guidance=own.guidance if told.guidance is None else told.guidance,
+    )
+    # one condition alone has the whole weight
+    weight = {'vision': 0.0, 'text': 1.0}.get(told.conditions, told.text_weight)
+    networks = VersatileDiffusion.from_folder(
+        diffusion,
+        clip.unconditional(),
+        DiffusionSettings(sampling=sampling, text_weight=weight),
+        MemorySettings(device=where, precision=told.precision),
+    )
+    own_config = None if vdvae.suffix == '.safetensors' else IMAGENET64
+    prior = load_vdvae(vdvae, own_config, device=where)
+    return PublishedGenerator(
+        prior, clip, networks, told.latents or LATENTS, told.conditions, sampling
+    )
+
+
+def _room(
+    folder: Path | None, name: str, shape: tuple[int, ...]
+) -> npt.NDArray[np.floating[Any]] | None:
+    """Return a file to write a large condition to."""
+    if folder is None or np.prod(shape, dtype=np.int64) < _ON_DISK_FROM:
+        return None
+    folder.mkdir(parents=True, exist_ok=True)
+    rows: Mapping[str, Any] = {'mode': 'w+', 'dtype': np.float16, 'shape': shape}
+    return np.lib.format.open_memmap(folder / f'condition-{name}-{shape[0]}.npy', **rows)

@@ -1,0 +1,258 @@
+"""What was made of held-out responses, and what becomes of it: rows of scores, and pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bids_neurodecode.config import Config
+from bids_neurodecode.evaluation import identification
+from bids_neurodecode.models.sampling import picture_seed
+from bids_neurodecode.samples import Samples, Split
+from bids_neurodecode.stimuli.gabor import GaborPyramid
+from bids_neurodecode.systems import generation_scores as scoring
+from bids_neurodecode.systems.generation import Inputs, Reconstructions
+from bids_neurodecode.systems.generation_fit import Stage
+from bids_neurodecode.systems.generation_generators import resize
+from bids_neurodecode.systems.generation_model import GenerationModel
+from bids_neurodecode.systems.outcomes import (
+    REPEAT_AVERAGE,
+    SINGLE_TRIAL,
+    Outcome,
+    run_labels,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from bids_neurodecode.evaluation.metrics import Score
+    from bids_neurodecode.models.wide import Renorm
+
+PRIOR, REFINER = 'ceiling-prior', 'ceiling-refiner'
+INITIAL, FINAL = 'initial', 'final'
+STAND_IN_FREQUENCIES = (1.0, 2.0, 4.0, 8.0, 16.0)
+"""Cycles a picture of the stand-in: finer ones cost most, and small generators have none."""
+
+Uint8Array = npt.NDArray[np.uint8]
+Float32Array = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Tested:
+    """The samples of one fold that are reconstructed, and what they are compared with."""
+
+    fold: int
+    samples: Samples
+    table: pd.DataFrame
+    candidates: tuple[str, ...]
+    seeds: tuple[int, ...]
+    average: bool
+    is_main: bool
+
+    @property
+    def stimuli(self) -> list[str]:
+        """What was seen, one a sample."""
+        return [*self.table['stimulus']]
+
+    def space(self, space: str) -> str:
+        """Return what a space is called for these samples."""
+        return space if self.is_main else f'{space}-{SINGLE_TRIAL}'
+
+
+def tested(
+    number: int,
+    test: Samples,
+    numbers: npt.NDArray[np.intp],
+    candidates: tuple[str, ...],
+    seed: int,
+    *,
+    average: bool,
+    repeats: bool,
+) -> Tested:
+    """Make the samples that are reconstructed: averages of repeats, or single trials."""
+    given = Samples(test.responses, test.table.assign(sample=numbers))
+    given = given.averaged() if average else given
+    table = given.table.assign(
+        stimulus=given.table['stimulus'].astype(str),
+        run=run_labels(given.table),
+        n_repeats=given.table['n_repeats'] if average else 1,
+    )[['sample', 'stimulus', 'run', 'n_repeats']]
+    kind = 'average' if average else 'trial'
+    # the name of the stimulus must not decide the noise, or noise would tell stimuli apart
+    names = [f'{kind}-fold{number:02d}-sample{row:05d}' for row in table['sample']]
+    table.insert(0, 'picture', names)
+    seeds = tuple(picture_seed(seed, name) for name in names)
+    return Tested(number, given, table, candidates, seeds, average, average == repeats)
+
+
+@dataclass
+class Record:
+    """Everything that was made, by model and space.
+
+    Parameters
+    ----------
+    split, inputs, config
+        Of the run.
+    """
+
+    split: Split
+    inputs: Inputs
+    config: Config
+    made: dict[tuple[str, str], list[scoring.Judged]] = field(default_factory=dict)
+    latents: dict[str, list[tuple[Outcome, Any, Any]]] = field(default_factory=dict)
+    retrieval: list[tuple[Outcome, npt.NDArray[np.float64]]] = field(default_factory=list)
+    rows: list[dict[str, Any]] = field(default_factory=list)
+
+    def note(
+        self, model: str, space: str, given: Tested, pictures: Uint8Array, stage: Stage
+    ) -> Outcome:
+        """Note pictures, with the similarity of their features to the candidates'."""
+        size = self.config.features.image_size
+        features = self.inputs.extractor.transform(resize(pictures, size))
+        alike = identification.similarity(
+            stage.space.transform(features), stage.components(given.candidates)
+        )
+        outcome = self._outcome(model, space, given, alike)
+        candidates = self.inputs.pictures.of(given.candidates)
+        self.made.setdefault((model, space), []).append(
+            scoring.Judged(outcome, pictures, candidates)
+        )
+        return outcome
+
+    def note_latents(
+        self, model: str, outcome: Outcome, latents: Float32Array, given: Tested, stage: Stage
+    ) -> None:
+        """Note predicted latents (n, length), with the candidates' own."""
+        true = stage.fitted.encode(self.inputs.pictures.of(given.candidates))
+        self.latents.setdefault(model, []).append((outcome, latents, true))
+
+    def note_retrieval(self, given: Tested, model: GenerationModel, stage: Stage) -> None:
+        """Compare decoded conditions (the first: features, or vision) with the candidates'."""
+        name = next(iter(model.conditions), None)
+        if name is None:
+            return
+        decoded = _decoded(given, model, name, 'none')
+        offered = stage.truth(given.candidates)[name].reshape(len(given.candidates), -1)
+        alike = identification.similarity(decoded, offered.astype(np.float32))
+        self.retrieval.append((self._outcome('', '', given, alike), alike))
+
+    def remember(
+        self,
+        given: Tested,
+        model: GenerationModel,
+        stage: Stage,
+        initial: Uint8Array,
+        final: Uint8Array,
+    ) -> None:
+        """Keep the pictures of the system's own model, beside truth and nearest picture."""
+        truth = self.inputs.pictures.of(given.stimuli)
+        prior = stage.fitted.decode(stage.fitted.encode(truth), given.seeds)
+        nearest = nearest_stimuli(given, model, stage)
+        pictures = (initial, final, prior, truth, self.inputs.pictures.of(nearest))
+        parts = ('initial', 'final', 'prior', 'truth', 'nearest')
+        table = given.table.assign(
+            space=REPEAT_AVERAGE if given.average else SINGLE_TRIAL,
+            fold=given.fold,
+            nearest=nearest,
+        )
+        self.rows.append({'table': table, **dict(zip(parts, pictures, strict=True))})
+
+    def scores(self, rng: np.random.Generator) -> tuple[list[Score], dict[str, Any], list[str]]:
+        """Turn everything that was noted into rows of the table."""
+        own = self.config.reconstruction.regressor
+        board = scoring.Board(
+            self.split,
+            self.config.evaluation,
+            GaborPyramid(frequencies=STAND_IN_FREQUENCIES).transform,
+            self.inputs.networks,
+            rng,
+        )
+        scores: list[Score] = []
+        nulls: dict[str, Any] = {}
+        notes: list[str] = []
+        for (model, space), parts in sorted(self.made.items(), key=lambda item: item[0][0] != own):
+            found, permuted, remarks = scoring.score_pictures(
+                board, parts, thorough=space in {INITIAL, FINAL}
+            )
+            scores += found
+            notes += [*board.notes([p.outcome for p in parts]), *remarks]
+            if model == own:
+                nulls |= {f'{space}/{metric}': null for metric, null in permuted.items()}
+        for model, entries in self.latents.items():
+            outcomes, predicted, true = (list(x) for x in zip(*entries, strict=True))
+            tables = scoring.latent_tables(model, predicted, true, outcomes)
+            scores += [board.row(table)[0] for table in tables]
+        if self.retrieval:
+            outcomes, alike = (list(x) for x in zip(*self.retrieval, strict=True))
+            tables = scoring.retrieval_tables('ridge', alike, outcomes)
+            scores += [board.row(table)[0] for table in tables]
+        self._board = board
+        return scoring.with_ceiling(scores, {INITIAL: PRIOR, FINAL: REFINER}), nulls, notes
+
+    def pictures(self) -> Reconstructions:
+        """Return all reconstructions of the system's own model, with a table of scores."""
+        import pandas as pd
+
+        joined = {
+            part: np.concatenate([row[part] for row in self.rows])
+            for part in ('initial', 'final', 'prior', 'truth', 'nearest')
+        }
+        table = pd.concat([row['table'] for row in self.rows], ignore_index=True)
+        return Reconstructions(table=table.assign(**self._per_picture(table)), **joined)
+
+    def _per_picture(self, table: pd.DataFrame) -> Mapping[str, Any]:
+        """Return the scores of each picture of the system's own model, in the table's order."""
+        columns: dict[str, dict[str, float]] = {}
+        own = self.config.reconstruction.regressor
+        for space in (INITIAL, FINAL):
+            for suffix in ('', f'-{SINGLE_TRIAL}'):
+                parts = self.made.get((own, f'{space}{suffix}'), [])
+                if not parts:
+                    continue
+                names = [name for p in parts for name in p.outcome.table['picture']]
+                values = scoring.picture_values(self._board, parts, similarity=not suffix)
+                found = {
+                    f'{metric.removesuffix("_2d")}_{space}': v for metric, v in values.items()
+                }
+                if space == FINAL:
+                    found |= _identified(parts)
+                for column, numbers in found.items():
+                    columns.setdefault(column, {}).update(zip(names, numbers, strict=True))
+        return {c: table['picture'].map(values).astype(float) for c, values in columns.items()}
+
+    def _outcome(
+        self, model: str, space: str, given: Tested, alike: npt.NDArray[np.float64]
+    ) -> Outcome:
+        nothing = ('',) * len(given.table)
+        return Outcome(
+            model, space, given.fold, given.table, given.candidates, alike, nothing, nothing, (),
+            np.empty((len(nothing), 0), dtype=np.float32),
+        )  # fmt: skip
+
+
+def nearest_stimuli(given: Tested, model: GenerationModel, stage: Stage) -> list[str]:
+    """Return the training stimulus whose conditions are nearest to the decoded ones."""
+    name = next(iter(model.conditions))
+    decoded = _decoded(given, model, name, 'none')
+    known = np.asarray(stage.conditions[name]).reshape(len(stage.stimuli), -1)
+    alike = identification.similarity(decoded, known.astype(np.float32))
+    return [stage.stimuli[k] for k in identification.nearest(alike)]
+
+
+def _decoded(given: Tested, model: GenerationModel, name: str, renorm: Renorm) -> Float32Array:
+    conditions = model.predict_conditions(given.samples.values, renorm)
+    return conditions[name].reshape(len(given.table), -1)
+
+
+def _identified(parts: Sequence[scoring.Judged]) -> dict[str, npt.NDArray[np.float64]]:
+    found: dict[str, list[npt.NDArray[np.float64]]] = {'identified': [], 'two_way': []}
+    for part in parts:
+        rows, truth = np.arange(len(part.pictures)), part.outcome.truth
+        alike = part.outcome.similarities
+        found['identified'].append(identification.outcomes_top1(alike)[rows, truth])
+        found['two_way'].append(identification.outcomes_2way(alike)[rows, truth])
+    return {name: np.concatenate(values) for name, values in found.items()}

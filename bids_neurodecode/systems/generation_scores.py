@@ -1,0 +1,357 @@
+"""Scores of reconstructions: pixels, features, latents, identification, retrieval.
+
+Whatever compares each reconstruction with each candidate is a table (n_samples, n_candidates) a
+fold, of what each sample would score were each candidate true; a permuted score is then a look-up.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bids_neurodecode.config import EvaluationSettings
+from bids_neurodecode.evaluation import identification, networks
+from bids_neurodecode.evaluation.metrics import Score
+from bids_neurodecode.evaluation.protocols import PictureProtocol, get_protocol
+from bids_neurodecode.samples import Split
+from bids_neurodecode.systems.generation_similarity import ssim_table
+from bids_neurodecode.systems.outcomes import Outcome
+from bids_neurodecode.systems.pooling import FIXED_LABELS, Pairing, Scorer
+
+if TYPE_CHECKING:
+    from bids_neurodecode.evaluation.networks import FeatureNetwork
+
+PICTURE_PROTOCOL = 'bd-982'
+LATENTS, FEATURES = 'latents', 'features'
+MANY_PAIRS = (
+    'Structural similarity has no p value: it would need {n} pairs of pictures (at most {limit} '
+    'are compared).'
+)
+
+_MOST_CANDIDATES = 300  # whose pixels are held at once
+_MOST_PAIRS = 1500  # of structural similarity, over all folds
+
+Uint8Array = npt.NDArray[np.uint8]
+FloatArray = npt.NDArray[np.float64]
+IndexArray = npt.NDArray[np.intp]
+Pictures = Callable[[Uint8Array], npt.NDArray[np.floating[Any]]]
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """What one model made of the test samples of one fold.
+
+    Parameters
+    ----------
+    outcome
+        Samples, candidates, and the similarity of each (generated) picture's features with each
+        candidate's.
+    pictures
+        What was made, (n_samples, s, s, 3).
+    candidates
+        True pictures of the candidates, (n_candidates, h, w, 3).
+    """
+
+    outcome: Outcome
+    pictures: Uint8Array
+    candidates: Uint8Array
+
+    @property
+    def truth(self) -> Uint8Array:
+        """The true picture of each sample."""
+        return np.asarray(self.candidates[self.outcome.truth])
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """What each sample would score in one metric, were each candidate true.
+
+    Parameters
+    ----------
+    metric, model, space
+        Columns of the row.
+    values
+        One a fold, (n_samples, n_candidates).
+    outcomes
+        Samples and candidates of each fold.
+    chance
+        Known chance level; None: the mean over permutations.
+    lower_is_better
+        Whether small values speak against chance.
+    """
+
+    metric: str
+    model: str
+    space: str
+    values: Sequence[FloatArray]
+    outcomes: Sequence[Outcome]
+    chance: float | None = None
+    lower_is_better: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Board:
+    """Turns tables into rows, all with the same pairing, permutations and intervals.
+
+    Parameters
+    ----------
+    split
+        What was held out.
+    settings
+        Permutations, bootstrap, confidence.
+    protocol
+        How pictures are brought to size and compared.
+    stand_in
+        Features of pictures in place of networks without weights.
+    nets
+        Networks with weights.
+    rng
+        Source of randomness.
+    """
+
+    split: Split
+    settings: EvaluationSettings
+    stand_in: Pictures
+    nets: Mapping[str, FeatureNetwork]
+    rng: np.random.Generator
+    protocol: PictureProtocol = dataclasses.field(
+        default_factory=lambda: get_protocol(PICTURE_PROTOCOL)
+    )
+    seen: dict[bytes, npt.NDArray[Any]] = dataclasses.field(default_factory=dict, repr=False)
+
+    @property
+    def name(self) -> str:
+        """The protocol of the rows: of the split, and of pictures."""
+        return f'{self.split.protocol}/{self.protocol.name}'
+
+    def described(self, pictures: Uint8Array) -> npt.NDArray[np.floating[Any]]:
+        """Return the stand-in's features of pictures; those of equal pictures are found once."""
+        keys = [hashlib.sha256(np.ascontiguousarray(x).tobytes()).digest() for x in pictures]
+        new = {key: row for row, key in enumerate(keys) if key not in self.seen}
+        if new:
+            sized = networks._resize(pictures[[*new.values()]], 224, self.protocol, 'bilinear')
+            found = self.stand_in(np.round(sized * 255).astype(np.uint8))
+            self.seen.update(zip(new, found, strict=True))
+        return np.stack([self.seen[key] for key in keys])
+
+    def scorer(self, model: str, space: str, outcomes: Sequence[Outcome]) -> Scorer:
+        """Make what turns values into rows."""
+        pairing = Pairing.of(outcomes, self.split)
+        return Scorer(model, space, self.name, pairing, self.settings, self.rng)
+
+    def row(self, table: Table) -> tuple[Score, FloatArray]:
+        """Score a table; return the row and its permuted scores."""
+        scorer = self.scorer(table.model, table.space, table.outcomes)
+        sign = -1 if table.lower_is_better else 1
+        flat = sign * np.concatenate([part.ravel() for part in table.values])
+        widths = np.concatenate([np.full(len(v), v.shape[1]) for v in table.values])
+        start = np.concatenate([[0], np.cumsum(widths)[:-1]])
+        truth = np.concatenate([o.truth for o in table.outcomes])
+
+        def permuted(index: IndexArray) -> float:
+            return float(flat[start + truth[index]].mean())
+
+        row, null = scorer.score(table.metric, flat[start + truth], permuted, chance=table.chance)
+        if table.lower_is_better:
+            row = _negated(row)
+        return row, sign * null
+
+    def values(self, metric: str, values: FloatArray, parts: Sequence[Judged]) -> Score:
+        """Score values without a test."""
+        outcomes = [p.outcome for p in parts]
+        first = outcomes[0]
+        return self.scorer(first.model, first.space, outcomes).score(metric, values, None)[0]
+
+    def notes(self, outcomes: Sequence[Outcome]) -> list[str]:
+        """Return what a reader of p values should know."""
+        pairing = Pairing.of(outcomes, self.split)
+        block = 'run' if pairing.units is None else 'fold'
+        return [FIXED_LABELS.format(block=block)] if pairing.fixed else []
+
+
+def score_pictures(
+    board: Board, parts: Sequence[Judged], *, thorough: bool
+) -> tuple[list[Score], dict[str, FloatArray], list[str]]:
+    """Score the pictures that one model made in all folds.
+
+    Parameters
+    ----------
+    board
+        What makes rows.
+    parts
+        One a fold, of one model and space.
+    thorough
+        All metrics; else identification and pixel correlation only.
+
+    Returns
+    -------
+    tuple
+        Rows, permuted scores by metric, and notes.
+    """
+    scores: list[Score] = []
+    nulls: dict[str, FloatArray] = {}
+    for table in _tables(board, parts, thorough=thorough):
+        row, nulls[table.metric] = board.row(table)
+        scores.append(row)
+    if not thorough:
+        return scores, nulls, []
+    rows, remarks = _similarity(board, parts, nulls)
+    return scores + rows + _by_networks(board, parts), nulls, remarks
+
+
+def picture_values(
+    board: Board, parts: Sequence[Judged], *, similarity: bool
+) -> dict[str, FloatArray]:
+    """Return pixel correlation and, if wanted, structural similarity (2-D) of each picture."""
+    truth, made = _joined(parts)
+    wanted = ('ssim_2d',) if similarity else ()
+    found = networks.pixel_scores(truth, made, dataclasses.replace(board.protocol, ssim=wanted))
+    return {score.metric: score.values for score in found}
+
+
+def latent_tables(
+    model: str, predicted: Sequence[Any], true: Sequence[Any], outcomes: Sequence[Outcome]
+) -> list[Table]:
+    """Compare predicted latents (n_samples, length) with the candidates', fold by fold."""
+    squares, sizes = [], []
+    for ours, theirs in zip(predicted, true, strict=True):
+        differences = [ours - row for row in theirs]
+        squares.append(np.stack([np.square(d).mean(axis=1) for d in differences], axis=1))
+        sizes.append(np.stack([np.abs(d).mean(axis=1) for d in differences], axis=1))
+    return [
+        Table(metric, model, LATENTS, values, outcomes, lower_is_better=True)
+        for metric, values in (('latent_mse', squares), ('latent_mae', sizes))
+    ]
+
+
+def retrieval_tables(
+    model: str, similarities: Sequence[FloatArray], outcomes: Sequence[Outcome]
+) -> list[Table]:
+    """Retrieve pictures by responses, and responses by pictures, by decoded features."""
+    image = [identification.outcomes_top1(s) for s in similarities]
+    chance = float(np.concatenate([np.full(len(s), 1 / s.shape[1]) for s in similarities]).mean())
+    tables = [Table('retrieval_image_top1', model, FEATURES, image, outcomes, chance)]
+    if all(
+        s.shape[0] == s.shape[1] == len(set(o.truth))
+        for s, o in zip(similarities, outcomes, strict=True)
+    ):
+        brain = [identification.outcomes_top1(s.T).T for s in similarities]
+        tables.append(Table('retrieval_brain_top1', model, FEATURES, brain, outcomes, chance))
+    return tables
+
+
+def with_ceiling(scores: Sequence[Score], models: Mapping[str, str]) -> list[Score]:
+    """Write the scores of ceilings into the rows of their space: space to ceiling model."""
+    best = {(s.space, s.metric): s.value for s in scores if models.get(s.space) == s.model}
+    return [
+        dataclasses.replace(s, ceiling=best.get((s.space, s.metric)))
+        if s.ceiling is None and not s.model.startswith('ceiling-')
+        else s
+        for s in scores
+    ]
+
+
+def _tables(board: Board, parts: Sequence[Judged], *, thorough: bool) -> list[Table]:
+    outcomes = [p.outcome for p in parts]
+    model, space = outcomes[0].model, outcomes[0].space
+    widths = np.concatenate([np.full(len(p.pictures), len(p.candidates)) for p in parts])
+    alike = [o.similarities for o in outcomes]
+    top1, two_way = identification.outcomes_top1, identification.outcomes_2way
+
+    def table(metric: str, values: Sequence[FloatArray], chance: float | None) -> Table:
+        return Table(metric, model, space, values, outcomes, chance)
+
+    tables = [
+        table('identification_top1', [top1(s) for s in alike], float((1 / widths).mean())),
+        table('identification_2way', [two_way(s) for s in alike], 0.5),
+    ]
+    if widths.max() <= _MOST_CANDIDATES:
+        tables.append(table('pixcorr', [_pixel_table(board, p) for p in parts], None))
+    if thorough and _lacks_networks(board):
+        known = [_correlations(board, p) for p in parts]
+        tables.append(table(f'{networks.STAND_IN}_2way', [two_way(r) for r in known], 0.5))
+    return tables
+
+
+def _similarity(
+    board: Board, parts: Sequence[Judged], nulls: dict[str, FloatArray]
+) -> tuple[list[Score], list[str]]:
+    """Score structural similarity, with a test where there are few pairs."""
+    truth, made = _joined(parts)
+    rows, remarks = [], []
+    n_pairs = sum(len(p.pictures) * len(p.candidates) for p in parts)
+    # pairs cost most: those that ours is compared with are not tested
+    is_compared = parts[0].outcome.model.startswith(('baseline-', 'ceiling-'))
+    for score in networks.pixel_scores(truth, made, board.protocol):
+        if score.metric == 'pixcorr' and score.metric in nulls:
+            continue
+        if score.metric == 'ssim_2d' and n_pairs <= _MOST_PAIRS and not is_compared:
+            first = parts[0].outcome
+            values = [
+                ssim_table(_sized(board, p.pictures), _sized(board, p.candidates)) for p in parts
+            ]
+            table = Table(
+                score.metric, first.model, first.space, values, [p.outcome for p in parts]
+            )
+            row, nulls[score.metric] = board.row(table)
+            rows.append(row)
+        else:
+            rows.append(board.values(score.metric, score.values, parts))
+    if n_pairs > _MOST_PAIRS and not is_compared:
+        remarks.append(MANY_PAIRS.format(n=n_pairs, limit=_MOST_PAIRS))
+    return rows, remarks
+
+
+def _by_networks(board: Board, parts: Sequence[Judged]) -> list[Score]:
+    if not board.nets:
+        return []
+    truth, made = _joined(parts)
+    found = networks.score_pictures(truth, made, board.protocol, board.nets)
+    pixels = {'pixcorr', *board.protocol.ssim}
+    scores = []
+    for score in found.scores:
+        if score.metric not in pixels:
+            row = board.values(score.metric, score.values, parts)
+            scores.append(dataclasses.replace(row, chance=score.chance))
+    return scores
+
+
+def _lacks_networks(board: Board) -> bool:
+    return any(metric.network not in board.nets for metric in board.protocol.metrics)
+
+
+def _pixel_table(board: Board, part: Judged) -> FloatArray:
+    made, true = (_sized(board, x) for x in (part.pictures, part.candidates))
+    return networks.correlations(made.reshape(len(made), -1), true.reshape(len(true), -1))
+
+
+def _correlations(board: Board, part: Judged) -> FloatArray:
+    made, true = (board.described(x) for x in (part.pictures, part.candidates))
+    return networks.correlations(made, true)
+
+
+def _sized(board: Board, pictures: Uint8Array) -> npt.NDArray[np.float32]:
+    return networks._resize(pictures, board.protocol.pixel_size, board.protocol)
+
+
+def _joined(parts: Sequence[Judged]) -> tuple[Uint8Array, Uint8Array]:
+    return np.concatenate([p.truth for p in parts]), np.concatenate([p.pictures for p in parts])
+
+
+def _negated(row: Score) -> Score:
+    def minus(value: float | None) -> float | None:
+        return None if value is None else -value
+
+    return dataclasses.replace(
+        row,
+        value=-row.value,
+        chance=minus(row.chance),
+        ci_low=minus(row.ci_high),
+        ci_high=minus(row.ci_low),
+    )

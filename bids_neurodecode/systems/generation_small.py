@@ -1,0 +1,356 @@
+"""The self-contained generator: a small prior and a small refiner, both learned here."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from bids_neurodecode.config import Config
+from bids_neurodecode.errors import InputError
+from bids_neurodecode.models.sampling import SamplingSettings
+from bids_neurodecode.systems.generation_generators import (
+    Conditions,
+    Described,
+    Progress,
+    TrainingPictures,
+    resize,
+)
+
+if TYPE_CHECKING:
+    from bids_neurodecode.models.refiner import SmallRefiner
+    from bids_neurodecode.models.vdvae import VDVAE
+    from bids_neurodecode.models.vdvae_config import VDVAEConfig
+
+NOT_A_GENERATOR = 'These are not the arrays of a small generator: {reason}.'
+
+Uint8Array = npt.NDArray[np.uint8]
+Float32Array = npt.NDArray[np.float32]
+
+SAMPLING = SamplingSettings(n_steps=20, strength=0.3, guidance=2.0, start='matched', batch_size=64)
+"""Defaults of its second stage."""
+_BATCHES = 10  # an epoch of the refiner, at least: what is looked at and saved in between
+_PRIOR_BATCH, _REFINER_BATCH = 16, 32
+_PATCH = {16: 2, 32: 2, 64: 4}
+_CONDITION = 'features'
+
+
+@dataclass(frozen=True)
+class SmallGenerator:
+    """Learns a very deep VAE and a diffusion model from the training pictures alone.
+
+    Parameters
+    ----------
+    size
+        Pixels along a side of the pictures that it makes: 16, 32 or 64.
+    n_latents
+        How many of the prior's latents are decoded; None: all.
+    prior_steps, refiner_steps
+        Updates.
+    sampling
+        Of the second stage.
+    device
+        ``cpu`` or ``cuda``.
+    """
+
+    size: int = 32
+    n_latents: int | None = None
+    prior_steps: int = 200
+    refiner_steps: int = 150
+    sampling: SamplingSettings = SAMPLING
+    device: Literal['cpu', 'cuda'] = 'cpu'
+
+    @property
+    def name(self) -> str:
+        """``small``."""
+        return 'small'
+
+    @property
+    def picture_size(self) -> int:
+        """Pixels along a side that pictures should be given with."""
+        return max(64, self.size)
+
+    def fit(
+        self,
+        training: TrainingPictures,
+        *,
+        seed: int,
+        checkpoint_dir: Path | None = None,
+        progress: Progress | None = None,
+    ) -> FittedSmall:
+        """Train prior and refiner; go on where a stopped run left off.
+
+        Parameters
+        ----------
+        training
+            Pictures and their components.
+        seed
+            Of weights, batches and noise.
+        checkpoint_dir
+            Folder of checkpoints, each under the digest of what it is a function of.
+        progress
+            Called with (updates done, all updates).
+        """
+        pictures = resize(training.pictures, self.size)
+        folder = None
+        if checkpoint_dir is not None:
+            folder = checkpoint_dir / f'small-{self._digest(pictures, training, seed)}'
+        prior, curves = self._train_prior(pictures, seed, folder, self._told(progress, 0))
+        refiner, more = self._train_refiner(
+            pictures, training, seed, folder, self._told(progress, self.prior_steps)
+        )
+        n_latents = self.n_latents or len(prior.config.decoder)
+        return FittedSmall(prior, refiner, n_latents, self.sampling, (*curves, *more))
+
+    def _train_prior(
+        self, pictures: Uint8Array, seed: int, folder: Path | None, progress: Progress | None
+    ) -> tuple[VDVAE, list[dict[str, Any]]]:
+        from bids_neurodecode.models.vdvae_training import (
+            TrainingSettings,
+            TrainingState,
+            load_state,
+            save_state,
+            train_vdvae,
+        )
+
+        file = None if folder is None else folder / 'prior.safetensors'
+
+        def keep(state: TrainingState) -> None:
+            if file is not None:
+                save_state(state, file)
+
+        trained = train_vdvae(
+            pictures,
+            prior_config(self.size),
+            TrainingSettings(n_steps=self.prior_steps, batch_size=_PRIOR_BATCH),
+            seed=seed,
+            device=self.device,
+            resume=load_state(file) if file is not None and file.is_file() else None,
+            checkpoint=keep,
+            progress=progress,
+        )
+        curves = [
+            {'network': 'prior', 'part': 'training', 'step': step + 1, 'loss': loss}
+            for step, loss in enumerate(trained.losses)
+        ]
+        return trained.model, curves
+
+    def _train_refiner(
+        self,
+        pictures: Uint8Array,
+        training: TrainingPictures,
+        seed: int,
+        folder: Path | None,
+        progress: Progress | None,
+    ) -> tuple[SmallRefiner, list[dict[str, Any]]]:
+        from bids_neurodecode.models.refiner import RefinerSettings, train_refiner
+
+        # few pictures come several times an epoch
+        times = math.ceil(_BATCHES * _REFINER_BATCH / len(pictures))
+        n_batches = max(1, len(pictures) * times // _REFINER_BATCH)
+        settings = RefinerSettings(size=self.size, patch=_PATCH[self.size], gaussian=True)
+        settings = replace(
+            settings,
+            training=replace(
+                settings.training,
+                n_epochs=max(1, round(self.refiner_steps / n_batches)),
+                batch_size=_REFINER_BATCH,
+                seed=seed,
+                device=self.device,
+            ),
+        )
+        refiner, training_told = train_refiner(
+            np.concatenate([pictures] * times),
+            np.concatenate([training.components] * times),
+            settings,
+            sampling=self.sampling,
+            checkpoint_dir=None if folder is None else folder / 'refiner',
+            progress=progress,
+        )
+        curves = [
+            {'network': 'refiner', 'part': r['part'], 'step': r['epoch'], 'loss': r['loss']}
+            for r in training_told.curves
+        ]
+        return refiner, curves
+
+    def _told(self, progress: Progress | None, done: int) -> Progress | None:
+        """Count the updates of both networks as one."""
+        if progress is None:
+            return None
+        tell, total = progress, self.prior_steps + self.refiner_steps
+        whole = self.refiner_steps if done else self.prior_steps
+        return lambda step, steps: tell(done + round(step / steps * whole), total)
+
+    def _digest(self, pictures: Uint8Array, training: TrainingPictures, seed: int) -> str:
+        recipe = {**asdict(self), 'seed': seed, 'version': 2}
+        del recipe['sampling'], recipe['n_latents']  # nothing is learned for these
+        digest = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode())
+        digest.update(np.ascontiguousarray(pictures).tobytes())
+        digest.update(np.ascontiguousarray(training.components, dtype=np.float32).tobytes())
+        return digest.hexdigest()[:24]
+
+
+def small_generator(config: Config, device: str = 'cpu') -> SmallGenerator:
+    """Take what a configuration says of the small generator and its sampling."""
+    told = config.reconstruction
+    return SmallGenerator(
+        size=told.prior_size,
+        n_latents=told.latents,
+        prior_steps=told.prior_steps,
+        refiner_steps=told.refiner_steps,
+        sampling=replace(
+            SAMPLING,
+            n_steps=told.n_steps or SAMPLING.n_steps,
+            strength=told.strength or SAMPLING.strength,
+            guidance=SAMPLING.guidance if told.guidance is None else told.guidance,
+        ),
+        device='cuda' if device == 'cuda' else 'cpu',
+    )
+
+
+def prior_config(size: int) -> VDVAEConfig:
+    """Return what the prior of this size is built from."""
+    from bids_neurodecode.models.vdvae_config import SMALL32, SMALL64
+
+    if size == 64:
+        return SMALL64
+    if size == 32:
+        return SMALL32
+    return replace(
+        SMALL32,
+        image_size=16,
+        encoder_blocks='16d2,8x1,8d2,4x1,4d4,1x1',
+        decoder_blocks='1x1,4m1,4x1,8m4,8x2,16m8',
+        custom_widths='16:24',
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class FittedSmall:
+    """A small prior and refiner.
+
+    Parameters
+    ----------
+    prior, refiner
+        Trained.
+    n_latents
+        How many of the prior's latents are decoded.
+    sampling
+        Of the second stage.
+    learned
+        Learning curves.
+    """
+
+    prior: VDVAE
+    refiner: SmallRefiner
+    n_latents: int
+    sampling: SamplingSettings
+    learned: Sequence[Mapping[str, Any]] = ()
+
+    def encode(self, pictures: Uint8Array) -> Float32Array:
+        """Return the first latents (posterior means), (n, length), of pictures of any size."""
+        from bids_neurodecode.models.vdvae import encode_images
+
+        sized = resize(pictures, self.prior.config.image_size)
+        return encode_images(self.prior, sized, n_latents=self.n_latents)
+
+    def decode(self, latents: Float32Array, seeds: Sequence[int]) -> Uint8Array:
+        """Make pictures of latents; what is not given is the prior's mean."""
+        from bids_neurodecode.models.vdvae import decode_latents
+
+        return decode_latents(self.prior, latents)
+
+    def conditions(self, of: Described, folder: Path | None = None) -> dict[str, Float32Array]:
+        """Return the components."""
+        return {_CONDITION: np.asarray(of.components, dtype=np.float32)}
+
+    def refine(
+        self,
+        start: Uint8Array | None,
+        conditions: Conditions,
+        seeds: Sequence[int],
+        sampling: SamplingSettings,
+        use: str,
+        *,
+        progress: Progress | None = None,
+    ) -> Uint8Array:
+        """Make final pictures; the components count as the vision condition."""
+        from bids_neurodecode.models.refiner import SmallRefiner
+
+        if use in {'none', 'text'}:
+            sampling = replace(sampling, guidance=0.0)
+        device: Literal['cpu', 'cuda'] = (
+            'cuda' if next(self.refiner.network.parameters()).is_cuda else 'cpu'
+        )
+        refiner = SmallRefiner(
+            self.refiner.network, self.refiner.features, sampling, device=device
+        )
+        return refiner.refine(start, conditions, seeds, progress=progress)
+
+    def state(self) -> dict[str, npt.NDArray[Any]]:
+        """Return the weights of both networks."""
+        prior = {k: v.detach().cpu().numpy() for k, v in self.prior.state_dict().items()}
+        arrays = {f'prior.{k}': v for k, v in prior.items()}
+        return arrays | {f'refiner.{k}': v for k, v in self.refiner.state().items()}
+
+    def describe(self) -> dict[str, Any]:
+        """Return what both networks are built from."""
+        return {
+            'generator': 'small',
+            'n_latents': self.n_latents,
+            'prior': self.prior.config.to_dict(),
+            'refiner': self.refiner.description(),
+            'sampling': asdict(self.sampling),
+        }
+
+    def curves(self) -> list[dict[str, Any]]:
+        """Return how both networks learned."""
+        return [dict(row) for row in self.learned]
+
+    @classmethod
+    def from_state(
+        cls,
+        state: Mapping[str, npt.NDArray[Any]],
+        description: Mapping[str, Any],
+        *,
+        device: Literal['cpu', 'cuda'] = 'cpu',
+    ) -> FittedSmall:
+        """Rebuild both networks from :meth:`state` and :meth:`describe`.
+
+        Raises
+        ------
+        InputError
+            If they are not a small generator's.
+        """
+        import torch
+
+        from bids_neurodecode.models.refiner import SmallRefiner
+        from bids_neurodecode.models.vdvae import VDVAE
+        from bids_neurodecode.models.vdvae_config import VDVAEConfig
+
+        try:
+            prior = VDVAE(VDVAEConfig.from_dict(description['prior']))
+            weights = {k: torch.from_numpy(np.array(v)) for k, v in under(state, 'prior').items()}
+            prior.load_state_dict(weights)
+            sampling = SamplingSettings(**description['sampling'])
+            n_latents = int(description['n_latents'])
+            told = description['refiner']
+        except (KeyError, TypeError, RuntimeError) as error:
+            reason = ' '.join(str(error).split())
+            raise InputError(NOT_A_GENERATOR.format(reason=reason)) from error
+        refiner = SmallRefiner.from_state(under(state, 'refiner'), told, device=device)
+        frozen = prior.to(device).eval().requires_grad_(requires_grad=False)
+        return cls(frozen, refiner, n_latents, sampling)
+
+
+def under(state: Mapping[str, npt.NDArray[Any]], part: str) -> dict[str, npt.NDArray[Any]]:
+    """Return the arrays whose names start with ``part.``, without it."""
+    prefix = f'{part}.'
+    return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}

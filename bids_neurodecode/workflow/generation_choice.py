@@ -1,0 +1,175 @@
+"""Which generator makes pictures, and why: decided once, before work starts."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from bids_neurodecode.config import Config
+from bids_neurodecode.errors import ArgumentsError, InputError
+
+PUBLISHED_WEIGHTS = ('vdvae-imagenet64', 'versatile-diffusion')
+"""Entries of the manifest that the published generator needs."""
+METRIC_WEIGHTS = ('alexnet', 'inception-v3', 'efficientnet-b1-v1', 'swav-resnet50', 'clip-vit-l14')
+"""Entries of the manifest that pictures are scored with where they are there."""
+REGIONAL = ('regions-gru', 'regions-transformer')
+"""Regressors that read voxels by region."""
+
+ASKED = 'Pictures are made by the {name} generator, as asked for (reconstruction.generator).'
+NO_PICTURES_MADE = 'Pictures are retrieved, not made (reconstruction.generator = "none").'
+ALL_THERE = (
+    'Pictures are made by the published generator: its weights are in {folder} and there is a GPU.'
+)
+FALLEN_BACK = (
+    'Pictures are made by the small generator, trained on the training pictures: the published '
+    'one needs {needs}.'
+)
+NO_REGIONS = (
+    'reconstruction.regressor = "{regressor}" reads voxels by region: give an atlas '
+    '(--atlas), or choose another regressor.'
+)
+NO_FOLDER = (
+    'The folder of further pictures, {folder} (reconstruction.prior_pictures), {reason}. '
+    'Give a folder with PNG or JPEG files, or leave the setting out.'
+)
+LOGGER = logging.getLogger('bids_neurodecode')
+PICTURE_ENDINGS = ('.png', '.jpg', '.jpeg')
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The generator of a run.
+
+    Parameters
+    ----------
+    name
+        ``none``, ``small`` or ``published``.
+    why
+        One line for the log and the report.
+    weights
+        Where the weights of the published generator lie, by name.
+    """
+
+    name: Literal['none', 'small', 'published']
+    why: str
+    weights: Mapping[str, str] = field(default_factory=dict)
+
+
+def choose_generator(config: Config, device: str, weights_dir: Path | None) -> Choice:
+    """Choose the generator: what is asked for, or what weights and device allow.
+
+    Parameters
+    ----------
+    config
+        The settings.
+    device
+        ``cpu`` or ``cuda``.
+    weights_dir
+        Pretrained weights; None: the default folder.
+
+    Raises
+    ------
+    InputError
+        If the published generator is asked for and its weights are missing; names the command
+        that gets them.
+    """
+    from bids_neurodecode.models.weights import default_weights_dir
+
+    asked = config.reconstruction.generator
+    folder = weights_dir or default_weights_dir()
+    if asked == 'none':
+        return Choice('none', NO_PICTURES_MADE)
+    if asked == 'small':
+        return Choice('small', ASKED.format(name='small'))
+    if asked == 'published':
+        return Choice('published', ASKED.format(name='published'), find_weights(folder))
+    missing = missing_weights(folder)
+    needs = [f'the weights {" and ".join(missing)}'] if missing else []
+    needs += [] if device == 'cuda' else ['a GPU']
+    if needs:
+        return Choice('small', FALLEN_BACK.format(needs=' and '.join(needs)))
+    return Choice('published', ALL_THERE.format(folder=folder), find_weights(folder))
+
+
+def find_weights(folder: Path) -> dict[str, str]:
+    """Return where the weights of the published generator lie.
+
+    Raises
+    ------
+    InputError
+        If one is missing or damaged, with the command that gets it.
+    """
+    from bids_neurodecode.models.weights import weights_path
+
+    return {name: str(weights_path(name, folder)) for name in PUBLISHED_WEIGHTS}
+
+
+def missing_weights(folder: Path) -> list[str]:
+    """Return the weights of the published generator that are missing or damaged."""
+    from bids_neurodecode.models.weights import check_sizes, find_entry
+
+    states = {name: check_sizes(find_entry(name), folder).state for name in PUBLISHED_WEIGHTS}
+    return [name for name, state in states.items() if state in {'missing', 'damaged'}]
+
+
+def metric_weights(folder: Path | None) -> dict[str, str]:
+    """Return where the weights of the metrics' networks lie, of those that are there."""
+    from bids_neurodecode.models.weights import check_sizes, default_weights_dir, find_entry
+
+    place = folder or default_weights_dir()
+    found = {}
+    for name in METRIC_WEIGHTS:
+        entry = find_entry(name)
+        if check_sizes(entry, place).state not in {'missing', 'damaged'}:
+            found[name] = str(entry.path_in(place))
+    return found
+
+
+def note_choice(choice: Choice, label: str) -> str:
+    """Log what was chosen and why, and return it for the report."""
+    LOGGER.info('sub-%s: %s', label, choice.why)
+    return choice.why
+
+
+def check_generation(config: Config, device: str, weights_dir: Path | None) -> Choice:
+    """Refuse what cannot work, before any work; return the choice.
+
+    Raises
+    ------
+    ArgumentsError, InputError
+        One line: what is missing, and the way out.
+    """
+    choice = choose_generator(config, device, weights_dir)
+    settings = config.reconstruction
+    if choice.name == 'none':
+        return choice
+    atlas = config.atlas.name or config.atlas.file
+    if settings.regressor in REGIONAL and atlas is None:
+        raise ArgumentsError(NO_REGIONS.format(regressor=settings.regressor))
+    if settings.prior_pictures is not None:
+        further_pictures(Path(settings.prior_pictures))
+    return choice
+
+
+def further_pictures(folder: Path) -> list[Path]:
+    """Return the pictures of a folder (and of those in it), in order of their names.
+
+    Raises
+    ------
+    InputError
+        If it is not there or holds none.
+    """
+    if not folder.is_dir():
+        raise InputError(NO_FOLDER.format(folder=folder, reason='is not there'))
+    files = picture_files(folder)
+    if not files:
+        raise InputError(NO_FOLDER.format(folder=folder, reason='holds no picture'))
+    return files
+
+
+def picture_files(folder: Path) -> list[Path]:
+    """Return the pictures of a folder and of those in it, in order of their names."""
+    return sorted(f for f in folder.rglob('*') if f.suffix.lower() in PICTURE_ENDINGS)

@@ -1,0 +1,175 @@
+"""The model that makes pictures, on disk: arrays, description, card; and read again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bids_neurodecode._version import __version__
+from bids_neurodecode.bids.records import ParticipantInput
+from bids_neurodecode.config import Config
+from bids_neurodecode.samples import VoxelMask
+from bids_neurodecode.workflow.generation_outputs import DESC
+
+if TYPE_CHECKING:
+    from bids_neurodecode.systems.generation import Generation
+    from bids_neurodecode.systems.generation_generators import Generator
+    from bids_neurodecode.systems.generation_model import GenerationModel
+
+LINEAR = 'desc-linear_model'
+KIND = 'two-stage-decoder'
+PARTS = {
+    'latents': 'first stage, from responses to latents',
+    'conditions': 'second stage, from responses to what guides it',
+    'generator.prior': 'prior (very deep VAE)',
+    'generator.refiner': 'refiner (diffusion model)',
+}
+"""Beginnings of the names of arrays, and what they belong to."""
+
+Arrays = Mapping[str, npt.NDArray[Any]]
+
+
+def make_generator(
+    name: str, weights: Mapping[str, str], config: Config, device: str
+) -> Generator:
+    """Return the recipe of prior and refiner that was chosen.
+
+    Parameters
+    ----------
+    name
+        ``small`` or ``published``.
+    weights
+        Where those of the published one lie, by name.
+    config, device
+        The settings, and where it computes.
+    """
+    if name == 'published':
+        from bids_neurodecode.systems.generation_published import published_generator
+
+        return published_generator(
+            config,
+            vdvae=Path(weights['vdvae-imagenet64']),
+            diffusion=Path(weights['versatile-diffusion']),
+            device=device,
+        )
+    from bids_neurodecode.systems.generation_small import small_generator
+
+    return small_generator(config, device)
+
+
+def save_model(path: Path, made: Generation, mask: VoxelMask) -> dict[str, npt.NDArray[Any]]:
+    """Write the final model with its voxels, all that predict mode needs; return its arrays."""
+    from bids_neurodecode.models.storage import save_arrays
+
+    final = mask.restrict(made.selection.keep)
+    arrays = made.model.state()
+    description = {'kind': KIND, 'version': __version__, 'model': made.model.describe()}
+    voxels: Arrays = {'mask': final.mask.astype(np.uint8), 'affine': np.asarray(final.affine)}
+    save_arrays(path, {**arrays, **voxels}, description)
+    return arrays
+
+
+def load_model(
+    path: Path, weights: Mapping[str, str], config: Config, device: str
+) -> tuple[GenerationModel, dict[str, npt.NDArray[Any]]]:
+    """Read what :func:`save_model` wrote.
+
+    Returns
+    -------
+    GenerationModel
+        Ready to be applied.
+    dict
+        ``mask`` and ``affine`` of its voxels.
+
+    Raises
+    ------
+    InputError
+        If the file is another, or weights are missing.
+    """
+    from bids_neurodecode.models.storage import load_arrays
+    from bids_neurodecode.systems.generation_model import GenerationModel
+
+    arrays, description = load_arrays(path)
+    voxels = {name: arrays.pop(name) for name in ('mask', 'affine')}
+    told = description['model']
+    fitted: Any = None
+    if told['generator']['generator'] == 'published':
+        fitted = make_generator('published', weights, config, device)
+    return GenerationModel.from_state(arrays, told, fitted=fitted), voxels
+
+
+def generation_model_of(linear: Path) -> Path | None:
+    """Return the model that makes pictures, beside a linear one; None where there is none."""
+    if LINEAR not in linear.name:
+        return None
+    file = linear.with_name(linear.name.replace(LINEAR, f'desc-{DESC}_model'))
+    return file if file.is_file() else None
+
+
+def generator_of(path: Path) -> str:
+    """Return the name of the generator that a model was fitted with.
+
+    Raises
+    ------
+    InputError
+        If the file is another.
+    """
+    from bids_neurodecode.models.storage import load_description
+
+    return str(load_description(path)['model']['generator']['generator'])
+
+
+def describe_parts(made: Generation, arrays: Arrays, config: Config) -> list[str]:
+    """Say what the parts of the model are and how large, one line each."""
+    told, settings = made.model.describe(), config.reconstruction
+    sizes = {
+        part: sum(v.size for name, v in arrays.items() if name.startswith(f'{part}.'))
+        for part in PARTS
+    }
+    n_voxels, n_latents = int(made.selection.keep.sum()), told['generator']['n_latents']
+    lines = [f'Regressor: {settings.regressor}, from {n_voxels:,} voxels to {n_latents} latents.']
+    for part, size in sizes.items():
+        if size:
+            lines.append(f'{PARTS[part][:1].upper()}{PARTS[part][1:]}: {size:,} numbers.')
+    if not sizes['generator.prior']:
+        lines.append('Prior and refiner: published weights, read and not changed.')
+    return lines
+
+
+def model_card(made: Generation, job: Mapping[str, Any], config: Config, facts: list[str]) -> str:
+    """Return the card that goes with the model: what it is, what it saw, what it scored."""
+    participant = ParticipantInput.from_json(job['participant'])
+    parts = '\n'.join(f'- {fact}' for fact in facts)
+    own = [s for s in made.scores if not s.model.startswith(('baseline', 'ceiling'))]
+    rows = '\n'.join(
+        f'| {s.model} | {s.space} | {s.metric} | {s.value:.3f} | '
+        f'{"n/a" if s.chance is None else f"{s.chance:.3f}"} | '
+        f'{"n/a" if s.p is None else f"{s.p:.4f}"} | {s.protocol} |'
+        for s in own
+    )
+    return f"""# Two-stage decoder of sub-{participant.label}, task {participant.task}
+
+Pictures from responses: latents of a very deep VAE are predicted and decoded to an initial
+picture, which a diffusion model refines under the guidance of predicted features (after
+Brain-Diffuser, doi 10.1038/s41598-023-42891-8).
+
+- {job['why']}
+{parts}
+- Voxels: {made.selection.description}
+- Trained on all trials of {len(participant.runs)} run(s) of this participant,
+  {len(made.model.library)} different pictures. The scores below are not of this model but of
+  models fitted in the same way without the held-out trials.
+- The small prior and refiner know what the training pictures look like and nothing else; what the
+  published ones add may be plausible without having been read from the brain.
+- Use: only for this participant, on the same grid. It is not a diagnosis of anything, and no
+  consent to reconstruct what was seen follows from consent to be scanned.
+- Made by bids_neurodecode {__version__}, seed {config.seed}; its settings are beside it.
+
+| model | space | metric | value | chance | p | protocol |
+| --- | --- | --- | --- | --- | --- | --- |
+{rows}
+"""

@@ -1,0 +1,299 @@
+"""What was made in two stages, under its names: pictures, sheets, tables, model, record."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bids_neurodecode.bids.names import clean_label, stimulus_path
+from bids_neurodecode.bids.sink import copy_file, write_tsv
+from bids_neurodecode.bids.video import write_picture
+from bids_neurodecode.bids.writer import ProductWriter
+from bids_neurodecode.config import Config
+from bids_neurodecode.workflow.files import read_json, read_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from bids_neurodecode.report.results import GenerationResults
+
+Rows = npt.NDArray[np.intp]
+
+DESC = 'generated'
+EXAMPLES = 4
+"""Pictures of each kind (best, median, worst) that the report shows."""
+SHEET_ROWS = 40
+"""Pictures on one contact sheet."""
+TILE = 96
+"""Pixels along a side of a picture on a contact sheet and in the report."""
+STAGES = ('initial', 'final')
+KINDS = ('truth', 'initial', 'final', 'nearest')
+"""Arrays of pictures that the job leaves, in the order in which they are shown."""
+
+CURVES = {
+    'fold': {'Description': 'Fold of the split, from 0; -1 is the final model'},
+    'network': {'Description': 'What learned: prior, refiner, or the regressor of the latents'},
+    'part': {'Description': 'Training samples, or validation samples taken from them'},
+    'step': {'Description': 'Updates done (prior) or epochs (others)'},
+    'loss': {'Description': 'The loss that is minimised; units differ between networks'},
+}
+PICTURES = {
+    'picture': {'Description': 'Name of the picture: its files are <picture>_desc-*_image.png'},
+    'space': {'Description': 'Made from the average of held-out repeats, or a single trial'},
+    'fold': {'Description': 'Fold of the cross-validation in which the sample was held out'},
+    'sample': {'Description': 'Volume of the single-trial betas (of an average, the first)'},
+    'stimulus': {'Description': 'What was shown'},
+    'run': {'Description': 'Run of the (first) trial'},
+    'n_repeats': {'Description': 'Trials that were averaged'},
+    'nearest': {'Description': 'Training stimulus that ridge regression retrieves'},
+    'pixcorr_initial': {'Description': 'Pixel correlation of the initial picture and the truth'},
+    'pixcorr_final': {'Description': 'Pixel correlation of the final picture and the truth'},
+    'ssim_initial': {'Description': 'Structural similarity (2-D) of initial picture and truth'},
+    'ssim_final': {'Description': 'Structural similarity (2-D) of final picture and truth'},
+    'identified': {'Description': 'Whether the final picture is most like the truth (0 to 1)'},
+    'two_way': {
+        'Description': 'Share of the other candidates that the final picture is less like'
+    },
+}
+
+
+def write_generation(
+    writer: ProductWriter, config: Config, result: Path, linear: pd.DataFrame
+) -> tuple[GenerationResults, Path]:
+    """Write everything that was made.
+
+    Parameters
+    ----------
+    result
+        What the job left, its files beside it.
+    linear
+        Metrics of the linear decoder, which stand first in the one table.
+
+    Returns
+    -------
+    GenerationResults
+        For the report.
+    pathlib.Path
+        The table of metrics.
+    """
+    import pandas as pd
+
+    folder = result.parent
+    made = write_made(writer, result)
+    curves = pd.read_csv(folder / 'curves.tsv', sep='\t')
+    if len(curves):
+        made = replace(made, curves=writer.table('curves', curves, columns=CURVES, more=_DESC))
+    writer.copy('model', folder / 'model.safetensors', desc=DESC)
+    writer.text('model_config', config.to_toml(), desc=DESC)
+    writer.copy('model_card', folder / 'model.md', desc=DESC)
+    both = pd.concat([linear, pd.read_csv(folder / 'metrics.tsv', sep='\t')], ignore_index=True)
+    return made, writer.table('metrics', both, columns=described(both), more=_DESC)
+
+
+def write_made(writer: ProductWriter, result: Path) -> GenerationResults:
+    """Write pictures, their sheets and their table; return the record for the report."""
+    from bids_neurodecode.report.results import GenerationResults
+
+    folder, info = result.parent, read_json(result)
+    table = read_table(folder / 'pictures.tsv')
+    # averages of repeats where there are any: single trials are scored, not kept
+    rows = np.flatnonzero((table['space'] == table['space'].iloc[0]).to_numpy())
+    table = table.iloc[rows].reset_index(drop=True)
+    table['picture'] = picture_labels(table)
+    return GenerationResults(
+        generator=info['generator'],
+        why=info['why'],
+        regressor=info['regressor'],
+        facts=tuple(info['facts']),
+        n_pictures=len(table),
+        table=writer.table(
+            'predictions',
+            table,
+            columns={k: v for k, v in PICTURES.items() if k in table},
+            more=_DESC,
+        ),
+        folder=write_pictures(writer, folder, table, rows),
+        sheets=write_sheets(writer, folder, table, rows),
+        examples=write_examples(writer, folder, table, rows),
+    )
+
+
+_DESC = {'desc': DESC}
+
+
+def described(metrics: pd.DataFrame) -> dict[str, Any]:
+    """Describe the columns of a table of metrics, and the metrics in it."""
+    from bids_neurodecode.evaluation.metrics import COLUMNS, METRICS
+
+    columns: dict[str, Any] = {name: {'Description': text} for name, text in COLUMNS.items()}
+    used = sorted(set(metrics['metric']))
+    columns['metric']['Levels'] = {name: METRICS[name] for name in used}
+    return columns
+
+
+def picture_labels(table: pd.DataFrame) -> list[str]:
+    """Return a label for the files of each picture: that of its stimulus, where one is enough.
+
+    Parameters
+    ----------
+    table
+        Columns ``stimulus``, ``fold`` and, where known, ``sample``.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> rows = [('a/cat 1.png', 0, 3), ('dog.png', 0, 5), ('dog.png', 1, 7), ('dog.png', 1, 8)]
+    >>> picture_labels(pd.DataFrame(rows, columns=['stimulus', 'fold', 'sample']))
+    ['acat1', 'dogfold00', 'dogfold01trial7', 'dogfold01trial8']
+    """
+    names = [clean_label(str(Path(str(name)).with_suffix(''))) for name in table['stimulus']]
+    names = _told_apart(names, [f'fold{int(fold):02d}' for fold in table['fold']])
+    if 'sample' in table:
+        names = _told_apart(names, [f'trial{int(sample)}' for sample in table['sample']])
+    return _told_apart(names, [f'picture{row}' for row in range(len(names))])
+
+
+def _told_apart(names: list[str], by: list[str]) -> list[str]:
+    """Lengthen the names that occur more than once (file systems may ignore case)."""
+    count = Counter(name.casefold() for name in names)
+    return [n if count[n.casefold()] == 1 else n + more for n, more in zip(names, by, strict=True)]
+
+
+def write_pictures(writer: ProductWriter, folder: Path, table: pd.DataFrame, rows: Rows) -> Path:
+    """Write initial and final pictures as PNG; return their folder.
+
+    Parameters
+    ----------
+    table
+        One row a picture that is written.
+    rows
+        Where each lies in the arrays.
+    """
+    places = []
+    for stage in STAGES:
+        pictures = np.load(folder / f'{stage}.npy', mmap_mode='r')
+        for name, row in zip(table['picture'], rows, strict=True):
+            path = writer.output_dir / stimulus_path(writer.entities, name, 'image', stage)
+            write_picture(path, np.asarray(pictures[row]))
+            places.append(path)
+    writer.written.extend(places)
+    return places[0].parent
+
+
+def score_of(table: pd.DataFrame) -> npt.NDArray[np.float64]:
+    """Return what pictures are put in order by: identification, ties by pixel correlation."""
+    score = np.zeros(len(table))
+    for column, weight in (('two_way', 1.0), ('pixcorr_final', 1e-3)):
+        if column in table:
+            score += weight * np.nan_to_num(table[column].to_numpy(dtype=float))
+    return score
+
+
+def pick_pictures(
+    score: npt.NDArray[np.float64], stimuli: list[str], n: int = EXAMPLES
+) -> tuple[list[str], Rows]:
+    """Choose the best, the middle and the worst pictures; within a kind each stimulus once.
+
+    Returns
+    -------
+    list of str
+        ``best``, ``median`` or ``worst``.
+    numpy.ndarray
+        Row numbers.
+    """
+    order = np.argsort(-score, kind='stable')
+    middle = (len(order) - 1) / 2
+    around = order[np.argsort(np.abs(np.arange(len(order)) - middle), kind='stable')]
+    n = min(n, len(order) // 3) or min(1, len(order))
+    walks = {'best': order, 'median': around, 'worst': order[::-1]}
+    kinds, rows = [], []
+    for kind in walks if len(order) > 2 else ('best',):
+        shown: set[str] = set()
+        first: list[int] = []
+        rest: list[int] = []
+        for row in walks[kind].tolist():
+            (rest if stimuli[row] in shown else first).append(row)
+            shown.add(stimuli[row])
+        kinds += [kind] * n
+        rows += sorted((*first, *rest)[:n], key=lambda row: -score[row])
+    return kinds, np.array(rows, dtype=np.intp)
+
+
+def write_examples(writer: ProductWriter, folder: Path, table: pd.DataFrame, rows: Rows) -> Path:
+    """Keep the pictures that the report shows: a table, and ``.npy`` beside it."""
+    kinds, picked = pick_pictures(score_of(table), table['stimulus'].astype(str).tolist())
+    examples = table.iloc[picked].assign(kind=kinds)
+    label, task = writer.entities['sub'], writer.entities['task']
+    log = writer.output_dir / f'sub-{label}' / 'log'
+    name = f'sub-{label}_task-{task}_pictures'
+    np.save(folder / 'examples.npy', tiles(folder, rows[picked]))
+    copy_file(folder / 'examples.npy', log / f'{name}.npy')
+    write_tsv(log / f'{name}.tsv', examples)
+    writer.written.extend([log / f'{name}.npy', log / f'{name}.tsv'])
+    return log / f'{name}.tsv'
+
+
+def tiles(folder: Path, rows: Rows) -> npt.NDArray[np.uint8]:
+    """Return truth, initial, final and retrieved pictures at one size, (n, 4, s, s, 3).
+
+    Where nothing was retrieved there are three.
+    """
+    from bids_neurodecode.models.sampling import resize_pictures
+
+    files = [folder / f'{kind}.npy' for kind in KINDS]
+    columns = [np.load(file, mmap_mode='r')[rows] for file in files if file.exists()]
+    return np.stack([_enlarged(pixels, resize_pictures) for pixels in columns], axis=1)
+
+
+def _enlarged(pixels: npt.NDArray[np.uint8], resize: Any) -> npt.NDArray[np.uint8]:
+    """Bring pictures to the size of a tile: small ones pixel by pixel, large ones smoothly."""
+    side = pixels.shape[1]
+    if TILE % side == 0:
+        factor = TILE // side
+        return pixels.repeat(factor, axis=1).repeat(factor, axis=2)
+    return np.asarray(resize(np.ascontiguousarray(pixels), TILE))
+
+
+def write_sheets(
+    writer: ProductWriter, folder: Path, table: pd.DataFrame, rows: Rows
+) -> tuple[Path, ...]:
+    """Write all pictures beside what was shown: a row a picture, the best first."""
+    order = np.argsort(-score_of(table), kind='stable')
+    sheets = []
+    parts = [order[i : i + SHEET_ROWS] for i in range(0, len(order), SHEET_ROWS)]
+    for number, part in enumerate(parts, start=1):
+        path = writer.path('sheet', desc=f'pictures{number:02d}' if len(parts) > 1 else 'pictures')
+        write_picture(path, sheet_of(tiles(folder, rows[part])))
+        sheets.append(path)
+    return tuple(sheets)
+
+
+def sheet_of(pictures: npt.NDArray[np.uint8], n_columns: int = 4) -> npt.NDArray[np.uint8]:
+    """Set pictures on one white sheet.
+
+    Parameters
+    ----------
+    pictures
+        Shape (n, k, s, s, 3): each of n samples as k pictures, which are set side by side.
+    n_columns
+        Samples in a row of the sheet.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (height, width, 3).
+    """
+    n, k, side = pictures.shape[:3]
+    n_columns = min(n_columns, n)
+    n_rows = -(-n // n_columns)
+    step, wide = side + 4, k * side + 16
+    sheet = np.full((n_rows * step + 4, n_columns * wide, 3), 255, dtype=np.uint8)
+    for i in range(n):
+        top, left = 4 + (i // n_columns) * step, 8 + (i % n_columns) * wide
+        sheet[top : top + side, left : left + k * side] = np.concatenate(pictures[i], axis=1)
+    return sheet

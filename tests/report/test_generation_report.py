@@ -1,0 +1,173 @@
+"""The section on pictures that were made: what it shows, and what it leaves to other sections."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bids_neurodecode.config import build_config
+from bids_neurodecode.report.boilerplate import in_words, methods
+from bids_neurodecode.report.boilerplate_generation import GUIDANCE, N_STEPS, STRENGTH
+from bids_neurodecode.report.build import Table
+from bids_neurodecode.report.group import write_group_report
+from bids_neurodecode.report.participant import ParticipantResults
+from bids_neurodecode.report.reader import Reader
+from bids_neurodecode.report.results import GenerationResults
+from bids_neurodecode.report.section_generation import generation_section
+from bids_neurodecode.report.section_scores import scores_section
+
+MODELS = ('ridge', 'baseline-mean-image', 'ceiling-prior')
+VALUES = {'identification_2way': 0.8125, 'pixcorr': 0.2468, 'gabor-standin_2way': 0.61}
+
+
+def make_generation(folder: Path, metrics: Path, **changes: Any) -> dict[str, Any]:
+    """Write the files of pictures that were made; return the fields of the results."""
+    linear = pd.read_csv(metrics, sep='\t', keep_default_na=False)
+    rows = [
+        {**linear.iloc[0], 'model': model, 'space': space, 'metric': metric, 'value': value}
+        | {'protocol': 'hold-out/bd-982'}
+        for model in MODELS
+        for space in ('initial', 'final')
+        for metric, value in VALUES.items()
+    ]
+    both = folder / 'both.tsv'
+    pd.concat([linear, pd.DataFrame(rows)]).to_csv(both, sep='\t', index=False)
+    kinds = ['best', 'best', 'median', 'worst']
+    examples = pd.DataFrame({'kind': kinds, 'stimulus': [f'deep/{k}.png' for k in 'abcd']})
+    examples = examples.assign(two_way=[1, 0.9, 0.5, 0.1], pixcorr_final=0.2)
+    examples = examples.assign(space='repeat-average', n_repeats=[2, 3, 3, 3])
+    examples.to_csv(folder / 'pictures.tsv', sep='\t', index=False)
+    pixels = np.random.default_rng(0).integers(256, size=(4, 4, 8, 8, 3), dtype=np.uint8)
+    np.save(folder / 'pictures.npy', pixels)
+    curves = pd.DataFrame({'fold': [0, 0], 'network': 'prior', 'part': 'training'})
+    curves.assign(step=[1, 2], loss=[3.0, 2.0]).to_csv(folder / 'c.tsv', sep='\t', index=False)
+    made = GenerationResults(
+        generator='small',
+        why='Made by the small one.',
+        regressor='ridge',
+        facts=('Prior: 12 numbers.',),
+        n_pictures=4,
+        table=folder / 'pictures.tsv',
+        folder=Path('out/stimuli/sub-01/task-img'),
+        sheets=(folder / 'all_sheet.png',),
+        examples=folder / 'pictures.tsv',
+        curves=folder / 'c.tsv',
+    )
+    return {'metrics': both, 'generation': replace(made, **changes)}
+
+
+@pytest.fixture(scope='module')
+def made(
+    build: Callable[..., ParticipantResults], tmp_path_factory: pytest.TempPathFactory
+) -> ParticipantResults:
+    folder = tmp_path_factory.mktemp('made')
+    results = build(folder)
+    assert results.metrics is not None
+    return replace(results, **make_generation(folder, results.metrics))
+
+
+def words_of(blocks: Sequence[object]) -> str:
+    """Return all that blocks say."""
+    return ' '.join(repr(block) for block in blocks)
+
+
+def test_a_record_with_pictures_is_read_back(made: ParticipantResults) -> None:
+    assert ParticipantResults.from_json(made.to_json()) == made
+
+
+def test_the_section_says_what_made_them_from_what_and_what_they_score(
+    made: ParticipantResults,
+) -> None:
+    section = words_of(generation_section(Reader(made)))
+    for words in (
+        'Made by the small one.',
+        'Prior: 12 numbers.',
+        'trained on millions of pictures; scores cannot be compared',
+        'held-out data: the average of the repeats of each picture (2 to 3 trials)',
+        'stimuli/sub-01/task-img (PNG, initial and final); beside each other: all_sheet.png',
+        'hold-out/bd-982',
+        '81.2 %',
+        '0.247',
+        'baseline-mean-image',
+        'No better than the baseline "mean-image" (81.2 %)',
+        'take the place of networks whose weights are not there',
+        *('desc-pictures_', 'desc-picturescores_', 'desc-learning_'),
+    ):
+        assert words in section, words
+    assert 'the baseline "ceiling' not in section
+
+
+def test_other_sections_are_as_without_pictures(
+    made: ParticipantResults, results: ParticipantResults
+) -> None:
+    assert generation_section(Reader(results)) == ()
+    with_pictures, without = (
+        next(b for b in scores_section(Reader(r)) if isinstance(b, Table)) for r in (made, results)
+    )
+    assert with_pictures == without
+
+
+def test_without_identification_pixels_put_them_in_order(
+    made: ParticipantResults, tmp_path: Path
+) -> None:
+    assert made.generation is not None
+    assert made.generation.examples is not None
+    table = pd.read_csv(made.generation.examples, sep='\t')
+    table.drop(columns='two_way').to_csv(tmp_path / 'few.tsv', sep='\t', index=False)
+    pixels = np.load(made.generation.examples.with_suffix('.npy'))
+    np.save(tmp_path / 'few.npy', pixels[:, :3])
+    applied = replace(made.generation, examples=tmp_path / 'few.tsv', curves=None, sheets=())
+    new = replace(made, generation=applied, split=None, metrics=None)
+    section = words_of(generation_section(Reader(new)))
+    assert 'by the pixel correlation of the final picture' in section
+    assert 'new data: the average' in section
+    assert 'retrieves' not in section
+    assert 'desc-learning_' not in section
+
+
+def test_the_group_shows_final_pictures(made: ParticipantResults, tmp_path: Path) -> None:
+    people = [replace(made, participant=label, maps={}) for label in ('01', '02')]
+    write_group_report(people, tmp_path / 'g.html', tmp_path)
+    text = ' '.join((tmp_path / 'g.html').read_text('utf-8').split())
+    assert 'Pixel correlation of the model ridge (final)' in text
+    assert '(initial)' not in text
+    assert 'ceiling-prior' in text
+
+
+@pytest.mark.parametrize(
+    ('reconstruction', 'generator', 'has', 'lacks'),
+    [
+        ({}, 'small', 'Ozcelik', 'Versatile'),
+        ({}, None, 'classifier-free', 'Versatile'),
+        ({}, 'none', 'identified as the candidate', 'Ozcelik'),
+        ({'generator': 'none'}, None, 'identified as the candidate', 'Ozcelik'),
+        ({'regressor': 'gru'}, 'small', 'Veronese', 'Versatile'),
+        ({'conditions': 'none'}, 'small', 'without guidance', 'classifier-free'),
+        ({'start': 'noise'}, 'small', 'noise alone', 'noised for'),
+        ({}, 'published', 'noised for 37 of 50 steps', 'small diffusion model'),
+        ({'generator': 'published'}, None, 'first 31 of the 75 latents', 'small diffusion model'),
+    ],
+)
+def test_methods_say_what_was_run(
+    reconstruction: dict[str, Any], generator: str | None, has: str, lacks: str
+) -> None:
+    config = build_config({'reconstruction': reconstruction})
+    paragraphs = methods(config, paradigm='images', version='1', generator=generator)
+    text = ' '.join(in_words(paragraph) for paragraph in paragraphs)
+    assert has in text
+    assert lacks not in text
+    encoding = methods(config, paradigm='images', version='1', system='encoding')
+    assert not any('two stages' in paragraph for paragraph in encoding)
+
+
+def test_defaults_in_the_text_are_those_of_the_generators() -> None:
+    from bids_neurodecode.models.sampling import SamplingSettings
+    from bids_neurodecode.systems.generation_small import SAMPLING
+
+    for name, sampling in (('small', SAMPLING), ('published', SamplingSettings())):
+        told = (N_STEPS[name], STRENGTH[name], GUIDANCE[name])
+        assert told == (sampling.n_steps, sampling.strength, sampling.guidance)
