@@ -40,6 +40,10 @@ METRICS: dict[str, str] = {
     'one is more alike; chance is .5.',
     'retrieval_image_top1': 'Share of responses for which the right picture is the nearest.',
     'retrieval_brain_top1': 'Share of pictures for which the right response is the nearest.',
+    'pixel_top1': 'Share of pictures that were made whose pixels correlate most with the true '
+    'picture of all candidates; chance is one over their number.',
+    'pixel_2way': 'Share of pairs (true picture, another candidate) in which the pixels of the '
+    'picture that was made correlate more with the true one; chance is .5.',
     'pixcorr': 'Pearson correlation of the RGB values of truth and reconstruction, mean over '
     'pictures. Rewards blur.',
     'ssim_2d': 'Structural similarity of the luminance (Gaussian window, sigma 1.5), mean over '

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 KEYS = ('system', 'model', 'protocol', 'split', 'space', 'metric')
 """Columns that make two rows of the metrics tables of two participants the same score."""
 
-FINAL_METRICS = ('identification_top1', 'identification_2way', 'pixcorr', 'ssim_2d')
+FINAL_METRICS = ('identification_2way', 'pixel_2way', 'pixel_top1', 'pixcorr', 'ssim_2d')
 """Scores of final pictures that have a figure."""
 MEAN_MAPS = ('tsnr', 'noiseceiling', 'ncsnr', 'pearsonr', 'noisenormalized', 'isc')
 

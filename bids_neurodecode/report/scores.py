@@ -56,6 +56,8 @@ TITLES: dict[str, Metric] = {
     'inception_2way': Metric('Inception two-way', share=True),
     'clip_2way': Metric('CLIP two-way', share=True),
     'pixcorr': Metric('Pixel correlation'),
+    'pixel_top1': Metric('Identification by pixels, among all', share=True),
+    'pixel_2way': Metric('Identification by pixels, two-way', share=True),
     'ssim_2d': Metric('SSIM'),
     'ssim_columnwise_legacy': Metric('SSIM (column-wise, legacy)'),
     'mse': Metric('Squared pixel error', higher_is_better=False),

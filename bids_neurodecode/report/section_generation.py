@@ -16,7 +16,7 @@ from bids_neurodecode.report.section_scores import metrics_table
 if TYPE_CHECKING:
     import pandas as pd
 
-MAIN = ('identification_2way', 'identification_top1', 'pixcorr', 'ssim_2d')
+MAIN = ('identification_2way', 'pixel_2way', 'pixel_top1', 'pixcorr', 'ssim_2d')
 """Metrics that the section shows first; the others are folded away."""
 SMALL = (
     'The small prior and refiner learned from the training pictures of this dataset alone (and, '

@@ -272,7 +272,12 @@ def _tables(board: Board, parts: Sequence[Judged], *, thorough: bool) -> list[Ta
         table('identification_2way', [two_way(s) for s in alike], 0.5),
     ]
     if widths.max() <= _MOST_CANDIDATES:
-        tables.append(table('pixcorr', [_pixel_table(board, p) for p in parts], None))
+        pixels = [_pixel_table(board, p) for p in parts]
+        chance = float((1 / widths).mean())
+        tables.append(table('pixcorr', pixels, None))
+        # features of coarse or grainy pictures may all lie nearest to one candidate
+        tables.append(table('pixel_top1', [top1(r) for r in pixels], chance))
+        tables.append(table('pixel_2way', [two_way(r) for r in pixels], 0.5))
     if thorough and _lacks_networks(board):
         known = [_correlations(board, p) for p in parts]
         tables.append(table(f'{networks.STAND_IN}_2way', [two_way(r) for r in known], 0.5))
