@@ -84,7 +84,7 @@ def read(folder: Path, end: str) -> np.ndarray:
 
 
 def metrics(folder: Path, out: str) -> pd.DataFrame:
-    return pd.read_csv(the(folder / out, '_metrics.tsv'), sep='\t')
+    return pd.read_csv(the(folder / out / 'sub-01', '_metrics.tsv'), sep='\t')
 
 
 def record(folder: Path, out: str) -> dict:
