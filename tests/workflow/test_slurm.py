@@ -27,6 +27,25 @@ prior_size = 16
 prior_steps = 20
 refiner_steps = 20
 """
+STUDY = """
+title = "Penalties"
+question = "Does the penalty of ridge regression matter?"
+system = "reconstruction"
+metrics = ["identification_2way"]
+[settings.evaluation]
+n_permutations = 20
+n_bootstrap = 20
+[settings.reconstruction]
+generator = "none"
+[[axes]]
+name = "penalty"
+[[axes.variants]]
+label = "small"
+settings.ridge.alphas = [0.1]
+[[axes.variants]]
+label = "large"
+settings.ridge.alphas = [1000.0]
+"""
 TOO_LITTLE = '--time=10 --mem=120 -c1'
 """Enough for the first nodes, not for the betas."""
 
@@ -126,6 +145,24 @@ def test_pictures_are_made_in_a_job(dataset, tmp_path):
     said = call(*run, '--use-plugin', file)
     assert 'small generator' in said
     assert list((out / 'stimuli' / 'sub-01').rglob('*_desc-final_image.png'))
+
+
+def test_study_on_the_cluster(dataset, tmp_path):
+    """Variants as jobs give the table that one machine gives; what they share is one job."""
+    study = tmp_path / 'penalties.toml'
+    study.write_text(STUDY, encoding='utf-8')
+    tables = []
+    for name, more in (
+        ('here', ['--nprocs', '2']),
+        ('there', ['--use-plugin', plugin(tmp_path, ENOUGH)]),
+    ):
+        out, work = tmp_path / name, tmp_path / f'work-{name}'
+        run = [PROGRAM, dataset, out, 'participant', '--participant-label', '01', '-w', work]
+        call(*run, '--study', study, *more)
+        tables.append((out / 'studies' / 'penalties' / 'penalties_metrics.tsv').read_text())
+        assert len(list(work.rglob('betas_*/stage.json'))) == 1, name
+    assert tables[0] == tables[1]
+    assert {'small', 'large'} <= set(tables[0].split())
 
 
 def test_killed_for_its_memory(dataset, reference, tmp_path):
