@@ -66,7 +66,8 @@ def plot_newcomers(table: pd.DataFrame) -> Figure:
     ceiling = table['ceiling'].mean()
     if np.isfinite(ceiling):
         panels[0].axhline(ceiling, color=GREY, linestyle=':', linewidth=1)
-    panels[0].legend(frameon=False)
+    handles, names = panels[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc='outside upper center', ncols=len(names), frameon=False)
     return figure
 
 
