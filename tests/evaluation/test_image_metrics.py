@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter, gaussian_filter1d
 from scipy.stats import pearsonr
+from skimage.color import rgb2gray
+from skimage.metrics import structural_similarity
 
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.evaluation.images import mse, pixcorr, ssim_2d, ssim_columnwise_legacy
@@ -55,6 +57,15 @@ def test_ssim_of_columns(pair):
     got = ssim_columnwise_legacy(*pair)
     np.testing.assert_allclose(got, expected, rtol=1e-6)
     assert (np.abs(got - ssim_2d(*pair)) > 0.01).all(), 'the two must not be mixed up'
+
+
+def test_columns_are_the_channels_of_scikit_image(pair):
+    a, b = (rgb2gray(x) for x in pair)
+    options = {'data_range': 1, 'gaussian_weights': True, 'use_sample_covariance': False}
+    expected = [
+        structural_similarity(x, y, channel_axis=-1, **options) for x, y in zip(a, b, strict=True)
+    ]
+    np.testing.assert_allclose(ssim_columnwise_legacy(*pair), expected, rtol=1e-10)
 
 
 def test_pixcorr_and_mse(pair):
