@@ -8,9 +8,10 @@ from bids_neurodecode.bids.entities import parse_entities
 from bids_neurodecode.bids.layouts import layout_of
 from bids_neurodecode.bids.newfilms import NO_EVENTS, films_of, films_of_events, of_films
 from bids_neurodecode.bids.newpictures import has_bold, participants_asked
-from bids_neurodecode.bids.query import Request, all_failed
+from bids_neurodecode.bids.query import Request
 from bids_neurodecode.bids.records import DatasetInput, ParticipantInput
 from bids_neurodecode.bids.stimuli import FILMS
+from bids_neurodecode.cli.newstimuli import find_for_all
 from bids_neurodecode.cli.parser import Arguments
 from bids_neurodecode.config import Config
 from bids_neurodecode.errors import InputError
@@ -39,28 +40,16 @@ def find_new_films(arguments: Arguments, config: Config, request: Request) -> Da
         return None
     if config.system == 'auto' and not _holds_films(request, place):
         return None
-    found, failures = [], {}
-    for label in participants_asked(request):
-        model = _any_model(arguments.models_from, label)
-        if model is None and not request.participants:
-            continue
-        try:
-            found.append(_find(request, place, label, model))
-        except InputError as error:
-            failures[label] = str(error)
-    if not found and failures:
-        raise InputError(all_failed(failures))
-    if not found:
-        from bids_neurodecode.cli.systems import WHICH_MODEL
+    from bids_neurodecode.cli.systems import WHICH_MODEL
 
-        label = ' or sub-'.join(participants_asked(request))
-        raise InputError(
-            WHICH_MODEL.format(label=label, folder=arguments.models_from, found='none')
-        )
-    note = EVENTS.format(folder=request.bids_dir)
-    if place is not None:
-        note = FOLDER.format(n=len(found[0].stimuli), folder=place)
-    return DatasetInput(request.bids_dir, {}, tuple(found), failures, (note,))
+    return find_for_all(
+        request,
+        place,
+        arguments.models_from,
+        model_of=_any_model,
+        find=_find,
+        messages=(FOLDER, EVENTS, WHICH_MODEL),
+    )
 
 
 def _holds_films(request: Request, place: Path | None) -> bool:

@@ -9,14 +9,13 @@ from bids_neurodecode.bids.newpictures import (
     find_event_runs,
     find_picture_folder,
     has_bold,
-    participants_asked,
 )
-from bids_neurodecode.bids.query import Request, all_failed
+from bids_neurodecode.bids.query import Request
 from bids_neurodecode.bids.records import DatasetInput, ParticipantInput
+from bids_neurodecode.cli.newstimuli import find_for_all
 from bids_neurodecode.cli.parser import Arguments
 from bids_neurodecode.cli.systems import WHICH_ENCODER, encoders_in
 from bids_neurodecode.config import Config
-from bids_neurodecode.errors import InputError
 
 FOLDER = 'Responses to the {n} pictures in {folder} are predicted: there is no BOLD.'
 EVENTS = (
@@ -42,29 +41,14 @@ def find_new_pictures(
     folder = arguments.stimuli_dir
     if folder is None and has_bold(request):
         return None
-    found, failures = [], {}
-    for label in participants_asked(request):
-        model = _any_model(arguments.models_from, label)
-        if model is None and not request.participants:
-            continue
-        try:
-            found.append(_find(request, folder, label, model))
-        except InputError as error:
-            failures[label] = str(error)
-    if not found and failures:
-        raise InputError(all_failed(failures))
-    if not found:
-        raise InputError(
-            WHICH_ENCODER.format(
-                label=' or sub-'.join(participants_asked(request)),
-                folder=arguments.models_from,
-                found='none',
-            )
-        )
-    note = EVENTS.format(folder=request.bids_dir)
-    if folder is not None:
-        note = FOLDER.format(n=len(found[0].stimuli), folder=folder)
-    return DatasetInput(request.bids_dir, {}, tuple(found), failures, (note,))
+    return find_for_all(
+        request,
+        folder,
+        arguments.models_from,
+        model_of=_any_model,
+        find=_find,
+        messages=(FOLDER, EVENTS, WHICH_ENCODER),
+    )
 
 
 def _find(

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +22,7 @@ from bids_neurodecode.config import Config
 from bids_neurodecode.samples import Responses, Samples, VoxelMask
 from bids_neurodecode.workflow.files import read_json, read_split, read_table, save_json, save_map
 from bids_neurodecode.workflow.nodes import RunSettings, node, settings_of
-from bids_neurodecode.workflow.process import run_in_process
+from bids_neurodecode.workflow.process import content_key, train_in_process
 from bids_neurodecode.workflow.resources import DataSize
 from bids_neurodecode.workflow.stage import Stage
 
@@ -185,11 +183,9 @@ class TrainNetwork(Stage):
 
     def _compute(self, folder: Path) -> dict[str, Any]:
         job = self._job()
-        checkpoints = folder.parent / f'{folder.name}_checkpoints' / job_key(job)
-        save_json(folder / 'job.json', {**job, 'checkpoints': str(checkpoints)})
-        label = ParticipantInput.from_json(job['participant']).label
-        result = run_in_process(folder, MODULE, what=WHAT, label=label, remedy=REMEDY)
-        shutil.rmtree(checkpoints.parent, ignore_errors=True)
+        result = train_in_process(
+            folder, job, job_key(job), module=MODULE, what=WHAT, remedy=REMEDY
+        )
         return {'result': result}
 
     def _job(self) -> dict[str, Any]:
@@ -213,12 +209,8 @@ def job_key(job: dict[str, Any]) -> str:
     used = ('movie', 'delay', 'split', 'features', 'ridge', 'seed')
     words = [str(getattr(config, name)) for name in used]
     words += [job['device'], job['vgg16'], *(Path(file).name for file in job['stores'])]
-    digest = hashlib.sha256('\n'.join(words).encode())
     names = ('valid', 'responses', 'trials', 'parts', 'features', 'pairs', 'within')
-    for file in [*job['aligned'], *(job[name] for name in names if job[name])]:
-        with Path(file).open('rb') as stream:
-            digest.update(hashlib.file_digest(stream, 'sha256').digest())
-    return digest.hexdigest()[:16]
+    return content_key(words, [*job['aligned'], *(job[name] for name in names if job[name])])
 
 
 def connect_network(

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +18,9 @@ from nipype.interfaces.base import (
 
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.config import Config
-from bids_neurodecode.workflow.files import save_json
 from bids_neurodecode.workflow.generation_choice import Choice, metric_weights
 from bids_neurodecode.workflow.nodes import RunSettings, node
-from bids_neurodecode.workflow.process import run_in_process
+from bids_neurodecode.workflow.process import content_key, train_in_process
 from bids_neurodecode.workflow.resources import DataSize
 from bids_neurodecode.workflow.stage import Stage
 
@@ -77,11 +74,9 @@ class GeneratePictures(Stage):
 
     def _compute(self, folder: Path) -> dict[str, Any]:
         job = self._job()
-        checkpoints = folder.parent / f'{folder.name}_checkpoints' / job_key(job)
-        save_json(folder / 'job.json', {**job, 'checkpoints': str(checkpoints)})
-        label = ParticipantInput.from_json(job['participant']).label
-        result = run_in_process(folder, MODULE, what=WHAT, label=label, remedy=REMEDY)
-        shutil.rmtree(checkpoints.parent, ignore_errors=True)
+        result = train_in_process(
+            folder, job, job_key(job), module=MODULE, what=WHAT, remedy=REMEDY
+        )
         return {'result': result}
 
     def _job(self) -> dict[str, Any]:
@@ -101,12 +96,8 @@ def job_key(job: dict[str, Any]) -> str:
     config = Config.model_validate_json(job['settings'])
     words = [str(getattr(config, name)) for name in USED]
     words += [job['generator'], job['device'], job['participant'], json.dumps(job['weights'])]
-    digest = hashlib.sha256('\n'.join(words).encode())
     names = ('betas', 'mask', 'trials', 'parts', 'features', 'tsnr_runs', 'within', 'labels')
-    for file in [*job['tuned'], *(job[name] for name in names if job[name])]:
-        with Path(file).open('rb') as stream:
-            digest.update(hashlib.file_digest(stream, 'sha256').digest())
-    return digest.hexdigest()[:16]
+    return content_key(words, [*job['tuned'], *(job[name] for name in names if job[name])])
 
 
 def connect_generation(

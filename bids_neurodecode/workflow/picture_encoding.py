@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +20,11 @@ from bids_neurodecode.workflow.atlases import connect_atlas
 from bids_neurodecode.workflow.encoding_features import connect_bands
 from bids_neurodecode.workflow.encoding_outputs import WriteEncoding
 from bids_neurodecode.workflow.encoding_training import run_job
-from bids_neurodecode.workflow.files import save_json
 from bids_neurodecode.workflow.interfaces import Reliability
 from bids_neurodecode.workflow.nodes import RunSettings, node
 from bids_neurodecode.workflow.outputs import given
 from bids_neurodecode.workflow.pictures import connect_betas
-from bids_neurodecode.workflow.process import RESULT, run_in_process
+from bids_neurodecode.workflow.process import RESULT, content_key, train_in_process
 from bids_neurodecode.workflow.resources import DataSize
 from bids_neurodecode.workflow.stage import Stage
 
@@ -76,11 +73,9 @@ class EncodePictures(Stage):
         if job['model'] in REGRESSIONS:
             run_job({**job, 'checkpoints': ''}, folder)
             return {'result': folder / RESULT}
-        checkpoints = folder.parent / f'{folder.name}_checkpoints' / job_key(job)
-        save_json(folder / 'job.json', {**job, 'checkpoints': str(checkpoints)})
-        label = ParticipantInput.from_json(job['participant']).label
-        result = run_in_process(folder, MODULE, what=WHAT, label=label, remedy=REMEDY)
-        shutil.rmtree(checkpoints.parent, ignore_errors=True)
+        result = train_in_process(
+            folder, job, job_key(job), module=MODULE, what=WHAT, remedy=REMEDY
+        )
         return {'result': result}
 
     def _job(self) -> dict[str, Any]:
@@ -103,12 +98,8 @@ def job_key(job: dict[str, Any]) -> str:
     config = Config.model_validate_json(job['settings'])
     used = ('encoding', 'features', 'ridge', 'split', 'seed')
     words = [job['model'], job['device'], *(str(getattr(config, name)) for name in used)]
-    digest = hashlib.sha256('\n'.join(words).encode())
     files = [job[name] for name in ('betas', 'mask', 'trials', 'parts', 'within') if job[name]]
-    for file in [*files, *job['tuned'], *job['features']]:
-        with Path(file).open('rb') as stream:
-            digest.update(hashlib.file_digest(stream, 'sha256').digest())
-    return digest.hexdigest()[:16]
+    return content_key(words, [*files, *job['tuned'], *job['features']])
 
 
 def connect_picture_encoding(

@@ -10,19 +10,22 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import hashlib
 import json
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from bids_neurodecode import errors
+from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.workflow.files import read_json, save_json
 from bids_neurodecode.workflow.plugin import PR_SET_PDEATHSIG
 
@@ -81,6 +84,42 @@ def run_in_process(folder: Path, module: str, *, what: str, label: str, remedy: 
             BROKEN.format(what=what, label=label, status=done.returncode, file=file)
         )
     return folder / RESULT
+
+
+def train_in_process(
+    folder: Path, job: Mapping[str, Any], key: str, *, module: str, what: str, remedy: str
+) -> Path:
+    """Run a training that goes on from its checkpoints, whatever killed it; return its result.
+
+    Checkpoints lie beside the node's folder under a key of all that the training depends on, and
+    are removed once it is done.
+
+    Parameters
+    ----------
+    folder
+        Of the node; gets ``job.json``.
+    job
+        What the module's job takes; ``participant`` is a record as JSON.
+    key
+        See :func:`content_key`.
+    module, what, remedy
+        See :func:`run_in_process`.
+    """
+    checkpoints = folder.parent / f'{folder.name}_checkpoints' / key
+    save_json(folder / 'job.json', {**job, 'checkpoints': str(checkpoints)})
+    label = ParticipantInput.from_json(job['participant']).label
+    result = run_in_process(folder, module, what=what, label=label, remedy=remedy)
+    shutil.rmtree(checkpoints.parent, ignore_errors=True)
+    return result
+
+
+def content_key(words: Iterable[str], files: Iterable[str]) -> str:
+    """Return a hash of words and of the content of files."""
+    digest = hashlib.sha256('\n'.join(words).encode())
+    for file in files:
+        with Path(file).open('rb') as stream:
+            digest.update(hashlib.file_digest(stream, 'sha256').digest())
+    return digest.hexdigest()[:16]
 
 
 def serve(run_job: Callable[[Mapping[str, Any], Path], None]) -> int:
