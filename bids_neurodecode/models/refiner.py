@@ -4,7 +4,9 @@ It does at a small scale what Versatile Diffusion does in Brain-Diffuser: a star
 noised for a share of the way and denoised under the guidance of decoded features. The network, a
 U-Net with cross-attention made of diffusers' blocks, works on pixels and learns from the training
 pictures alone, so that it knows what those look like and nothing else. Guidance is classifier-free
-(Ho & Salimans 2022, arXiv 2207.12598).
+(Ho & Salimans 2022, arXiv 2207.12598). A few hundred pictures do not teach a network what features
+mean; where the features are a function that is known, pictures are also moved to where it gives
+the decoded ones (:mod:`.matching`): the start, and what each step takes for the clean picture.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ import torch
 from torch import Tensor
 
 from bids_neurodecode.errors import ArgumentsError, DataError, InputError, ResourceError
+from bids_neurodecode.models.matching import Matching
 from bids_neurodecode.models.mixture import Noise
 from bids_neurodecode.models.refiner_network import (
     BAD_NETWORK,
@@ -30,6 +33,7 @@ from bids_neurodecode.models.refiner_network import (
 )
 from bids_neurodecode.models.sampling import (
     Conditions,
+    Denoiser,
     Progress,
     SamplingSettings,
     Uint8Array,
@@ -51,6 +55,7 @@ BAD_PAIRS = (
     'A refiner is trained on uint8 pictures of shape (n, h, w, 3) and their features of shape '
     '(n, n_features), n at least 2; these are {pictures} and {features}.'
 )
+NO_VARIANCES = 'Only a network that knows power spectra (gaussian) can match pictures to features.'
 NOT_A_REFINER = 'These are not the arrays of a refiner: {reason}.'
 NO_DEVICE = 'The device {device!r} is not there. Use the CPU, or a PyTorch that sees the GPU.'
 
@@ -119,8 +124,18 @@ class SmallRefiner:
         Means and deviations of the training pictures' features.
     sampling
         Steps, strength, guidance, batches.
+    matching
+        What moves pictures to decoded features; None: the network's guidance alone. Its modules
+        must be on the device.
     device
         Where it computes.
+
+    Raises
+    ------
+    ArgumentsError
+        If pictures are to be matched and the network does not know their spectra.
+    ResourceError
+        If the device is not there.
     """
 
     def __init__(
@@ -129,10 +144,14 @@ class SmallRefiner:
         features: Standardizer,
         sampling: SamplingSettings | None = None,
         *,
+        matching: Matching | None = None,
         device: Literal['cpu', 'cuda'] = 'cpu',
     ) -> None:
         if device == 'cuda' and not torch.cuda.is_available():
             raise ResourceError(NO_DEVICE.format(device=device))
+        if matching is not None and not network.config.gaussian:
+            raise ArgumentsError(NO_VARIANCES)
+        self.matching = matching
         self.network = network.eval().requires_grad_(requires_grad=False).to(device)
         self.features, self._device = features, device
         self.sampling = sampling or SamplingSettings(guidance=2.0, batch_size=64)
@@ -147,7 +166,7 @@ class SmallRefiner:
         """Shape of ``features``."""
         return {_FEATURES: (self.network.config.n_features,)}
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def refine(
         self,
         start_images: Uint8Array | None,
@@ -166,20 +185,44 @@ class SmallRefiner:
             rows = slice(first, first + size)
             noise = Noise(seeds[rows])
             given = None if start_images is None else start_images[rows]
-            pixels = self._start(given, noise, schedule.noised_at)
+            wanted = torch.from_numpy(np.array(conditions[_FEATURES][rows], dtype=np.float32))
+            wanted = wanted.to(self._device)
+            pixels = self._start(given, noise, schedule.noised_at, wanted)
             values = torch.from_numpy(self.features.apply(conditions[_FEATURES][rows]))
             context = self.network.context(values.to(self._device))
             without = self.network.without(len(noise))
             predict = guided(self._predict, context, without, self.sampling.guidance)
+            if self.matching is not None:
+                predict = self._matched(predict, self.matching, wanted)
             pictures.append(from_signed(denoise(pixels, schedule, predict, step_done)))
         return np.concatenate(pictures)
 
-    def _start(self, images: Uint8Array | None, noise: Noise, time: int | None) -> Tensor:
+    def _start(
+        self, images: Uint8Array | None, noise: Noise, time: int | None, wanted: Tensor
+    ) -> Tensor:
         if images is None or time is None:
             shape = (len(noise), 3, self.size, self.size)
             return noise.normal(torch.empty(shape)).to(self._device)
         pixels = to_signed(resize_pictures(images, self.size)).to(self._device)
+        if self.matching is not None:
+            told = self.matching.settings
+            error = told.freedom * self.network.spectrum[None]
+            pixels = self.matching.move(pixels, wanted, error, told.n_start).clamp(-1, 1)
         return add_noise(pixels, noise.normal(pixels), time)
+
+    def _matched(self, predict: Denoiser, matching: Matching, wanted: Tensor) -> Denoiser:
+        """Move what a prediction takes for the clean picture, and predict noise that fits it."""
+        signal, n_updates = alpha_bar(), matching.settings.n_step
+
+        def matched(pixels: Tensor, time: int) -> Tensor:
+            share = float(signal[time])
+            noise = predict(pixels, time).float()
+            clean = (pixels - math.sqrt(1 - share) * noise) / math.sqrt(share)
+            left = self.network.uncertainty(time)
+            clean = matching.move(clean.clamp(-1, 1), wanted, left, n_updates).clamp(-1, 1)
+            return (pixels - math.sqrt(share) * clean) / math.sqrt(1 - share)
+
+        return matched
 
     def _predict(self, pixels: Tensor, time: int, context: Tensor) -> Tensor:
         share = float(alpha_bar()[time])
@@ -208,7 +251,7 @@ class SmallRefiner:
         *,
         device: Literal['cpu', 'cuda'] = 'cpu',
     ) -> SmallRefiner:
-        """Rebuild a refiner from :meth:`state` and :meth:`description`.
+        """Rebuild a refiner from :meth:`state` and :meth:`description`, without matching.
 
         Raises
         ------

@@ -165,10 +165,18 @@ class RefinerNetwork(nn.Module):
         known, missed = self._gaussian(pixels, share)
         return known + missed * learned
 
+    def uncertainty(self, time: int) -> Tensor:
+        """Return what the noise of a time leaves open of Gaussian pictures: variances of waves.
+
+        Shape (1, 3, size, size), of the coefficients that :meth:`combine` takes.
+        """
+        share = self.signal[time].view(1, 1, 1, 1)
+        return self.spectrum * (1 - share) / (share * self.spectrum + 1 - share)
+
     def _gaussian(self, pixels: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
         """Return the velocity of Gaussian pictures, and its expected error."""
         total = share * self.spectrum + 1 - share
-        clean = self._pixels(self._waves(pixels) * share.sqrt() * self.spectrum / total)
+        clean = self.combine(self._waves(pixels) * share.sqrt() * self.spectrum / total)
         left = (self.spectrum * (1 - share) / total).mean(dim=(1, 2, 3), keepdim=True)
         return (share.sqrt() * pixels - clean) / (1 - share).sqrt(), (left / (1 - share)).sqrt()
 
@@ -177,8 +185,8 @@ class RefinerNetwork(nn.Module):
         opponent = torch.einsum('kc,nchw->nkhw', self.colours, pixels)
         return self.cosines @ opponent @ self.cosines.T
 
-    def _pixels(self, waves: Tensor) -> Tensor:
-        """Undo :meth:`_waves`."""
+    def combine(self, waves: Tensor) -> Tensor:
+        """Return the pixels of cosine coefficients, (n, 3, size, size) both."""
         opponent = self.cosines.T @ waves @ self.cosines
         return torch.einsum('kc,nkhw->nchw', self.colours, opponent)
 

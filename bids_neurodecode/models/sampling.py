@@ -92,7 +92,8 @@ class SamplingSettings:
     n_steps
         Steps from pure noise, of which ``strength`` is the share that is taken.
     strength
-        How far the start picture is noised: int(strength * n_steps) steps are left to denoise.
+        How far the start picture is noised: int(strength * n_steps) steps are left to denoise, at
+        least one.
     guidance
         Weight of the condition, e_without + guidance * (e_with - e_without); 1: the condition
         alone.
@@ -113,10 +114,7 @@ class SamplingSettings:
     def __post_init__(self) -> None:
         checks = {
             'n_steps': ('from 1 to 1000 steps', 1 <= self.n_steps <= N_TRAINED),
-            'strength': (
-                'a strength up to 1 that takes at least one step',
-                self.strength <= 1 and int(self.strength * self.n_steps) >= 1,
-            ),
+            'strength': ('a strength above 0 and up to 1', 0 < self.strength <= 1),
             'guidance': ('a finite guidance', math.isfinite(self.guidance)),
             'batch_size': ('batches of at least 1', self.batch_size >= 1),
         }
@@ -158,7 +156,7 @@ def make_schedule(settings: SamplingSettings, *, from_picture: bool) -> Schedule
     times = [min(1 + every * k, N_TRAINED - 1) for k in range(settings.n_steps)]
     if not from_picture:
         return Schedule(tuple(reversed(times)), None)
-    n_taken = int(settings.strength * settings.n_steps)
+    n_taken = max(1, int(settings.strength * settings.n_steps))
     noised = n_taken if settings.start == 'published' else n_taken - 1
     return Schedule(tuple(reversed(times[:n_taken])), times[min(noised, settings.n_steps - 1)])
 

@@ -40,7 +40,9 @@ TOO_FINE = (
     'have {have}. Make features.image_size larger, or leave that frequency out.'
 )
 
-_LUMINANCE = np.array([0.2126, 0.7152, 0.0722], dtype=np.float32)  # ITU-R BT.709
+LUMINANCE = np.array([0.2126, 0.7152, 0.0722], dtype=np.float32)
+"""Weights of red, green and blue (ITU-R BT.709)."""
+_ROWS = 512  # of the identity at once: the maps of all positions are large
 
 Float32Array = npt.NDArray[np.float32]
 Complex64Array = npt.NDArray[np.complex64]
@@ -107,7 +109,7 @@ class GaborPyramid:
             If the pictures are too small for a frequency.
         """
         rgb = as_float(images)
-        luminance = rgb @ _LUMINANCE
+        luminance = rgb @ LUMINANCE
         parts = [
             self.energy(luminance, frequency).reshape(len(rgb), -1)
             for frequency in self.frequencies_for(luminance.shape[1:])
@@ -146,6 +148,37 @@ class GaborPyramid:
         numpy.ndarray
             Shape (n, n_orientations, n_rows, n_columns).
         """
+        responses, weight = self._responses(luminance, frequency)
+        return np.asarray(np.abs(responses) * 2 / weight, dtype=np.float32)
+
+    def linear_maps(self, size: int) -> Complex64Array:
+        """Return what the energies of a square picture are the moduli of.
+
+        Parameters
+        ----------
+        size
+            Height and width of the picture, in pixels.
+
+        Returns
+        -------
+        numpy.ndarray
+            Shape (size * size, n_energies), complex64: luminance, flat, times this gives complex
+            numbers whose moduli are the energies, in the order of :meth:`transform`.
+        """
+        frequencies = self.frequencies_for((size, size))
+        blocks = []
+        for first in range(0, size * size, _ROWS):
+            pixels = np.eye(min(_ROWS, size * size - first), size * size, first, dtype=np.float32)
+            planes = pixels.reshape(-1, size, size)
+            found = [self._responses(planes, f) for f in frequencies]
+            parts = [(z * 2 / weight).reshape(len(planes), -1) for z, weight in found]
+            blocks.append(np.concatenate(parts, axis=1))
+        return np.concatenate(blocks)
+
+    def _responses(
+        self, luminance: Float32Array, frequency: float
+    ) -> tuple[Complex64Array, Float32Array]:
+        """Return complex responses, of the shape of :meth:`energy`, and their envelopes' sums."""
         n, height, width = luminance.shape
         rows, columns = self._wavelets(height, width, frequency)
         centred = luminance - luminance.mean(axis=(1, 2), keepdims=True)  # keeps float32 exact
@@ -158,7 +191,7 @@ class GaborPyramid:
         weight = envelope_rows.sum(-1)[:, :, None] * envelope_columns.sum(-1)[:, None, :]
         local_mean = (envelope_rows[0] @ centred @ envelope_columns[0].T)[:, None] / weight
         uniform = rows.sum(-1)[:, :, None] * columns.sum(-1)[:, None, :]
-        return np.asarray(np.abs(response - local_mean * uniform) * 2 / weight, dtype=np.float32)
+        return response - local_mean * uniform, weight
 
     def _wavelets(
         self, height: int, width: int, frequency: float
@@ -193,15 +226,15 @@ class GaborPyramid:
 
 def _cell_means(plane: npt.NDArray[np.floating[Any]], n_cells: int) -> Float32Array:
     """Average (n, h, w) over a grid of n_cells x n_cells: (n, n_cells ** 2)."""
-    rows = _overlaps(plane.shape[1], n_cells)
-    columns = _overlaps(plane.shape[2], n_cells)
+    rows = cell_shares(plane.shape[1], n_cells)
+    columns = cell_shares(plane.shape[2], n_cells)
     means = (rows @ plane @ columns.T).reshape(len(plane), -1)
     return np.asarray(means, dtype=np.float32)
 
 
-def _overlaps(n_pixels: int, n_cells: int) -> Float32Array:
+def cell_shares(n_pixels: int, n_cells: int) -> Float32Array:
     """Return the share of each cell that each pixel covers, (n_cells, n_pixels); rows sum to 1."""
-    edges = np.arange(n_cells + 1) * n_pixels / n_cells
+    edges = np.arange(n_cells + 1) * n_pixels / max(n_cells, 1)
     pixel = np.arange(n_pixels)
     upper = np.minimum(edges[1:, None], pixel + 1)
     lower = np.maximum(edges[:-1, None], pixel)

@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,6 +17,8 @@ import numpy.typing as npt
 from bids_neurodecode.config import Config
 from bids_neurodecode.errors import InputError
 from bids_neurodecode.models.sampling import SamplingSettings
+from bids_neurodecode.stimuli.gabor import GaborPyramid
+from bids_neurodecode.stimuli.space import FeatureSpace
 from bids_neurodecode.systems.generation_generators import (
     Conditions,
     Described,
@@ -25,6 +28,7 @@ from bids_neurodecode.systems.generation_generators import (
 )
 
 if TYPE_CHECKING:
+    from bids_neurodecode.models.matching import Matching
     from bids_neurodecode.models.refiner import SmallRefiner
     from bids_neurodecode.models.vdvae import VDVAE
     from bids_neurodecode.models.vdvae_config import VDVAEConfig
@@ -34,8 +38,11 @@ NOT_A_GENERATOR = 'These are not the arrays of a small generator: {reason}.'
 Uint8Array = npt.NDArray[np.uint8]
 Float32Array = npt.NDArray[np.float32]
 
-SAMPLING = SamplingSettings(n_steps=20, strength=0.3, guidance=2.0, start='matched', batch_size=64)
-"""Defaults of its second stage."""
+SAMPLING = SamplingSettings(n_steps=50, strength=0.1, guidance=2.0, start='matched', batch_size=64)
+"""Defaults of its second stage: with few training pictures, more noise only adds texture."""
+BANK = GaborPyramid()
+"""Features that guide its second stage, whatever features are decoded otherwise: it must be able
+to see how they change with the picture."""
 _BATCHES = 10  # an epoch of the refiner, at least: what is looked at and saved in between
 _PRIOR_BATCH, _REFINER_BATCH = 16, 32
 _PATCH = {16: 2, 32: 2, 64: 4}
@@ -54,6 +61,11 @@ class SmallGenerator:
         How many of the prior's latents are decoded; None: all.
     prior_steps, refiner_steps
         Updates.
+    n_components
+        Components of the features that guide the second stage, at most; None: all.
+    match
+        Whether pictures are moved to the decoded features; see
+        :mod:`bids_neurodecode.models.matching`.
     sampling
         Of the second stage.
     device
@@ -64,6 +76,8 @@ class SmallGenerator:
     n_latents: int | None = None
     prior_steps: int = 200
     refiner_steps: int = 150
+    n_components: int | None = 100
+    match: bool = True
     sampling: SamplingSettings = SAMPLING
     device: Literal['cpu', 'cuda'] = 'cpu'
 
@@ -90,7 +104,7 @@ class SmallGenerator:
         Parameters
         ----------
         training
-            Pictures and their components.
+            Pictures; their components are not used.
         seed
             Of weights, batches and noise.
         checkpoint_dir
@@ -101,13 +115,17 @@ class SmallGenerator:
         pictures = resize(training.pictures, self.size)
         folder = None
         if checkpoint_dir is not None:
-            folder = checkpoint_dir / f'small-{self._digest(pictures, training, seed)}'
+            folder = checkpoint_dir / f'small-{self._digest(pictures, seed)}'
+        features = BANK.transform(pictures)
+        space = FeatureSpace.fit(features, self.n_components)
         prior, curves = self._train_prior(pictures, seed, folder, self._told(progress, 0))
-        refiner, more = self._train_refiner(
-            pictures, training, seed, folder, self._told(progress, self.prior_steps)
-        )
-        n_latents = self.n_latents or len(prior.config.decoder)
-        return FittedSmall(prior, refiner, n_latents, self.sampling, (*curves, *more))
+        told = self._told(progress, self.prior_steps)
+        components = space.transform(features)
+        refiner, more = self._train_refiner(pictures, components, seed, folder, told)
+        return FittedSmall(
+            prior, refiner, space, self.n_latents or len(prior.config.decoder), self.sampling,
+            self.match, (*curves, *more),
+        )  # fmt: skip
 
     def _train_prior(
         self, pictures: Uint8Array, seed: int, folder: Path | None, progress: Progress | None
@@ -145,7 +163,7 @@ class SmallGenerator:
     def _train_refiner(
         self,
         pictures: Uint8Array,
-        training: TrainingPictures,
+        components: Float32Array,
         seed: int,
         folder: Path | None,
         progress: Progress | None,
@@ -168,7 +186,7 @@ class SmallGenerator:
         )
         refiner, training_told = train_refiner(
             np.concatenate([pictures] * times),
-            np.concatenate([training.components] * times),
+            np.concatenate([components] * times),
             settings,
             sampling=self.sampling,
             checkpoint_dir=None if folder is None else folder / 'refiner',
@@ -188,12 +206,12 @@ class SmallGenerator:
         whole = self.refiner_steps if done else self.prior_steps
         return lambda step, steps: tell(done + round(step / steps * whole), total)
 
-    def _digest(self, pictures: Uint8Array, training: TrainingPictures, seed: int) -> str:
-        recipe = {**asdict(self), 'seed': seed, 'version': 2}
-        del recipe['sampling'], recipe['n_latents']  # nothing is learned for these
+    def _digest(self, pictures: Uint8Array, seed: int) -> str:
+        recipe = {**asdict(self), 'bank': asdict(BANK), 'seed': seed, 'version': 3}
+        for name in ('sampling', 'n_latents', 'match'):  # nothing is learned for these
+            del recipe[name]
         digest = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode())
         digest.update(np.ascontiguousarray(pictures).tobytes())
-        digest.update(np.ascontiguousarray(training.components, dtype=np.float32).tobytes())
         return digest.hexdigest()[:24]
 
 
@@ -205,6 +223,8 @@ def small_generator(config: Config, device: str = 'cpu') -> SmallGenerator:
         n_latents=told.latents,
         prior_steps=told.prior_steps,
         refiner_steps=told.refiner_steps,
+        n_components=config.features.n_components,
+        match=told.match,
         sampling=replace(
             SAMPLING,
             n_steps=told.n_steps or SAMPLING.n_steps,
@@ -240,18 +260,24 @@ class FittedSmall:
     ----------
     prior, refiner
         Trained.
+    space
+        Components of the features that guide the second stage.
     n_latents
         How many of the prior's latents are decoded.
     sampling
         Of the second stage.
+    match
+        Whether pictures are moved to the decoded features.
     learned
         Learning curves.
     """
 
     prior: VDVAE
     refiner: SmallRefiner
+    space: FeatureSpace
     n_latents: int
     sampling: SamplingSettings
+    match: bool = True
     learned: Sequence[Mapping[str, Any]] = ()
 
     def encode(self, pictures: Uint8Array) -> Float32Array:
@@ -268,8 +294,9 @@ class FittedSmall:
         return decode_latents(self.prior, latents)
 
     def conditions(self, of: Described, folder: Path | None = None) -> dict[str, Float32Array]:
-        """Return the components."""
-        return {_CONDITION: np.asarray(of.components, dtype=np.float32)}
+        """Return the components of the pictures' features, at the size of the prior."""
+        sized = resize(of.pictures, self.prior.config.image_size)
+        return {_CONDITION: self.space.transform(BANK.transform(sized))}
 
     def refine(
         self,
@@ -284,21 +311,46 @@ class FittedSmall:
         """Make final pictures; the components count as the vision condition."""
         from bids_neurodecode.models.refiner import SmallRefiner
 
-        if use in {'none', 'text'}:
+        guides = use not in {'none', 'text'}
+        if not guides:
             sampling = replace(sampling, guidance=0.0)
-        device: Literal['cpu', 'cuda'] = (
-            'cuda' if next(self.refiner.network.parameters()).is_cuda else 'cpu'
-        )
+        network = self.refiner.network
+        device: Literal['cpu', 'cuda'] = 'cuda' if network.spectrum.is_cuda else 'cpu'
         refiner = SmallRefiner(
-            self.refiner.network, self.refiner.features, sampling, device=device
+            network,
+            self.refiner.features,
+            sampling,
+            matching=self._matching if guides and self.match else None,
+            device=device,
         )
         return refiner.refine(start, conditions, seeds, progress=progress)
+
+    @cached_property
+    def _matching(self) -> Matching:
+        import torch
+
+        from bids_neurodecode.models.matching import Matching
+        from bids_neurodecode.stimuli.differentiable import DifferentiableGabor
+
+        network, space = self.refiner.network, self.space
+        device = network.spectrum.device
+        bank = DifferentiableGabor(BANK, self.refiner.size).to(device)
+        mean, scale, rows = (
+            torch.from_numpy(np.asarray(values, dtype=np.float32)).to(device)
+            for values in (
+                space.standardizer.mean,
+                space.standardizer.scale,
+                space.components.T / space.deviations,
+            )
+        )
+        return Matching(lambda x: ((bank(x / 2 + 0.5) - mean) / scale) @ rows, network.combine)
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
         """Return the weights of both networks."""
         prior = {k: v.detach().cpu().numpy() for k, v in self.prior.state_dict().items()}
         arrays = {f'prior.{k}': v for k, v in prior.items()}
-        return arrays | {f'refiner.{k}': v for k, v in self.refiner.state().items()}
+        arrays |= {f'refiner.{k}': v for k, v in self.refiner.state().items()}
+        return arrays | {f'space.{k}': v for k, v in self.space.state().items()}
 
     def describe(self) -> dict[str, Any]:
         """Return what both networks are built from."""
@@ -308,6 +360,7 @@ class FittedSmall:
             'prior': self.prior.config.to_dict(),
             'refiner': self.refiner.description(),
             'sampling': asdict(self.sampling),
+            'match': self.match,
         }
 
     def curves(self) -> list[dict[str, Any]]:
@@ -340,14 +393,15 @@ class FittedSmall:
             weights = {k: torch.from_numpy(np.array(v)) for k, v in under(state, 'prior').items()}
             prior.load_state_dict(weights)
             sampling = SamplingSettings(**description['sampling'])
-            n_latents = int(description['n_latents'])
+            n_latents, match = int(description['n_latents']), bool(description['match'])
+            space = FeatureSpace.from_state(under(state, 'space'))
             told = description['refiner']
         except (KeyError, TypeError, RuntimeError) as error:
             reason = ' '.join(str(error).split())
             raise InputError(NOT_A_GENERATOR.format(reason=reason)) from error
         refiner = SmallRefiner.from_state(under(state, 'refiner'), told, device=device)
         frozen = prior.to(device).eval().requires_grad_(requires_grad=False)
-        return cls(frozen, refiner, n_latents, sampling)
+        return cls(frozen, refiner, space, n_latents, sampling, match)
 
 
 def under(state: Mapping[str, npt.NDArray[Any]], part: str) -> dict[str, npt.NDArray[Any]]:

@@ -65,9 +65,10 @@ def test_both_stages_make_pictures(fitted):
 def test_a_picture_depends_on_its_own_seed_alone(fitted):
     made, _, _ = fitted
     start = training().pictures[:3, :16, :16]
-    conditions = {'features': training().components[:3]}
+    known = training(3, seed=4)
+    conditions = made.conditions(Described(known.pictures, known.components, [()] * 3))
     all_three = made.refine(start, conditions, [5, 6, 7], made.sampling, 'both')
-    last = {'features': training().components[2:3]}
+    last = {'features': conditions['features'][2:]}
     alone = made.refine(start[2:], last, [7], made.sampling, 'both')
     assert np.abs(all_three[2:].astype(int) - alone).max() <= 1
     # text counts for nothing here: the same as no condition
@@ -124,9 +125,27 @@ def test_it_comes_back_from_its_arrays(fitted):
         FittedSmall.from_state({}, made.describe())
 
 
+def test_pictures_are_moved_to_the_features_that_guide(fitted):
+    """Of another picture, so that only the condition can have brought them there."""
+    made, _, _ = fitted
+    start, other = training().pictures[:4, :16, :16], training(4, seed=9).pictures
+    wanted = made.conditions(Described(other, np.empty((4, 0)), [()] * 4))
+
+    def missed(fitted, use='both'):
+        final = fitted.refine(start, wanted, [1, 2, 3, 4], made.sampling, use)
+        found = made.conditions(Described(final, np.empty((4, 0)), [()] * 4))
+        return np.square(found['features'] - wanted['features']).mean()
+
+    plain = missed(replace(made, match=False))
+    assert missed(made) < 0.6 * plain
+    assert missed(made, 'text') > 0.8 * plain
+
+
 def test_settings_come_from_the_configuration():
-    told = {'prior_size': 16, 'latents': 3, 'strength': 0.4, 'refiner_steps': 9}
-    made = small_generator(Config.model_validate({'reconstruction': told}))
+    told = {'prior_size': 16, 'latents': 3, 'strength': 0.4, 'refiner_steps': 9, 'match': False}
+    config = {'reconstruction': told, 'features': {'n_components': 7}}
+    made = small_generator(Config.model_validate(config))
+    assert (made.n_components, made.match) == (7, False)
     assert (made.size, made.n_latents, made.refiner_steps) == (16, 3, 9)
     assert made.sampling == replace(SAMPLING, strength=0.4)
     assert made.picture_size == 64
@@ -143,7 +162,7 @@ def test_an_untrained_gaussian_network_is_the_wiener_filter():
         torch.nn.init.zeros_(weights)
     pictures = np.random.default_rng(0).integers(0, 256, size=(9, 8, 8, 3)).astype(np.uint8)
     network.learn_spectrum(pictures)
-    basis = network._pixels(torch.eye(192).view(192, 3, 8, 8)).reshape(192, 192).double()
+    basis = network.combine(torch.eye(192).view(192, 3, 8, 8)).reshape(192, 192).double()
     np.testing.assert_allclose(basis @ basis.T, np.eye(192), atol=1e-5)
     covariance = basis.T @ torch.diag(network.spectrum.double().flatten()) @ basis
     noisy = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))

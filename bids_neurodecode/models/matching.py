@@ -1,0 +1,118 @@
+r"""Moving pictures to where their features are the decoded ones.
+
+A picture that stands for many (a start, or what a network takes a noisy picture for) is moved to
+
+.. math::
+
+    \arg\min_x \; \tfrac12 \sum_j \frac{(b_j \cdot (x - x_0))^2}{v_j}
+        + \frac{1}{2 \tau^2} \sum_k (f_k(x) - \hat f_k)^2
+
+with :math:`b_j` an orthonormal basis in which the picture's error has variances :math:`v_j`,
+:math:`f` its features, :math:`\hat f` the decoded ones and :math:`\tau` how far they may be
+missed. Within a step of diffusion this is the guidance by a likelihood of Zhu et al. 2023
+(DiffPIR, arXiv 2305.08995), with the variances that a Gaussian prior leaves; before the first step
+it brings to a start picture what its own decoding left out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bids_neurodecode.errors import ArgumentsError
+
+BAD_MATCHING = 'Matching needs {need}; {name} is {found}.'
+
+Transform = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class MatchingSettings:
+    """How pictures are moved.
+
+    Parameters
+    ----------
+    freedom
+        Variance of a start picture's error, as a share of the variance that pictures have.
+    tolerance
+        How far features may be missed, in standard deviations over training pictures.
+    n_start, n_step
+        Updates (Adam) of a start picture, and within each step of denoising.
+    rate
+        Size of an update, in standard deviations of the error.
+    """
+
+    freedom: float = 0.3
+    tolerance: float = 0.3
+    n_start: int = 100
+    n_step: int = 20
+    rate: float = 0.1
+
+    def __post_init__(self) -> None:
+        for name in ('freedom', 'tolerance', 'rate'):
+            self._check(name, 'a finite number above 0', 0 < getattr(self, name) < math.inf)
+        for name in ('n_start', 'n_step'):
+            self._check(name, '0 updates or more', getattr(self, name) >= 0)
+
+    def _check(self, name: str, need: str, fine: bool) -> None:
+        if not fine:
+            found = getattr(self, name)
+            raise ArgumentsError(BAD_MATCHING.format(need=need, name=name, found=found))
+
+
+@dataclass(frozen=True, eq=False)
+class Matching:
+    """What moves pictures.
+
+    Parameters
+    ----------
+    describe
+        Features (n, n_features) of pixels (n, 3, h, w) from -1 to 1, with gradients.
+    combine
+        Pixels of coefficients in the orthonormal basis, (n, 3, h, w) both.
+    settings
+        How they are moved.
+    """
+
+    describe: Transform
+    combine: Transform
+    settings: MatchingSettings = MatchingSettings()
+
+    def move(self, pixels: Tensor, wanted: Tensor, variances: Tensor, n_updates: int) -> Tensor:
+        """Move pictures, each by itself.
+
+        Parameters
+        ----------
+        pixels
+            Shape (n, 3, h, w), from -1 to 1.
+        wanted
+            Decoded features, (n, n_features).
+        variances
+            Of the pictures' error along the basis, (n or 1, 3, h, w).
+        n_updates
+            How long to go on.
+
+        Returns
+        -------
+        torch.Tensor
+            Of the shape of ``pixels``.
+        """
+        deviations = variances.sqrt()
+        # an error in its own deviations: all coefficients then move at one rate
+        moved = torch.zeros_like(pixels, requires_grad=True)
+        with torch.enable_grad():
+            adam = torch.optim.Adam([moved], lr=self.settings.rate)
+            for _ in range(n_updates):
+                adam.zero_grad()
+                torch.autograd.backward(self._loss(pixels, moved, deviations, wanted))
+                adam.step()
+        return pixels + self.combine(moved.detach() * deviations)
+
+    def _loss(self, pixels: Tensor, moved: Tensor, deviations: Tensor, wanted: Tensor) -> Tensor:
+        missed = self.describe(pixels + self.combine(moved * deviations)) - wanted
+        likelihood = missed.square().sum() / self.settings.tolerance**2
+        return (moved.square().sum() + likelihood) / 2
