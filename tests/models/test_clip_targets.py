@@ -54,6 +54,16 @@ class Words:
         return {'input_ids': torch.tensor(rows)}
 
 
+def write_tokenizer(folder):
+    """Write the files of a tokenizer that reads the letters a to i, and ab as one word."""
+    folder.mkdir()
+    letters = [*'abcdefghi'] + [f'{c}</w>' for c in 'abcdefghi']
+    words = [*letters, 'ab</w>', 'zz</w>', '<|startoftext|>', '<|endoftext|>']
+    assert len(words) == LAST + 1
+    (folder / 'vocab.json').write_text(json.dumps({word: k for k, word in enumerate(words)}))
+    (folder / 'merges.txt').write_text('#version: 0.2\na b</w>\n')
+
+
 @pytest.fixture(scope='module')
 def targets():
     return ClipTargets(*make_networks(), Words())
@@ -181,12 +191,7 @@ def test_folder(targets, images, tmp_path):
     folder = tmp_path / 'tokenizer'
     with pytest.raises(InputError, match=r'tokenizer/vocab\.json is missing\. Get it with'):
         ClipTargets.from_folder(tmp_path)
-    folder.mkdir()
-    letters = [*'abcdefghi'] + [f'{c}</w>' for c in 'abcdefghi']
-    words = [*letters, 'ab</w>', 'zz</w>', '<|startoftext|>', '<|endoftext|>']
-    assert len(words) == LAST + 1
-    (folder / 'vocab.json').write_text(json.dumps({word: k for k, word in enumerate(words)}))
-    (folder / 'merges.txt').write_text('#version: 0.2\na b</w>\n')
+    write_tokenizer(folder)
     found = ClipTargets.from_folder(tmp_path)
     np.testing.assert_allclose(found.of_pictures(images), targets.of_pictures(images), rtol=1e-4)
     # a, b and the merged pair: one and two tokens after the first

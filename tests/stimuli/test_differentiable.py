@@ -42,7 +42,5 @@ def test_slopes(size):
     (slope,) = torch.autograd.grad((module(pixels) * weights).sum(), pixels)
     step = torch.randn_like(pixels)
     with torch.no_grad():
-        ahead, behind = (
-            (module(pixels + sign * 1e-6 * step) * weights).sum() for sign in (1, -1)
-        )
+        ahead, behind = ((module(pixels + sign * 1e-6 * step) * weights).sum() for sign in (1, -1))
     assert float((ahead - behind) / 2e-6) == pytest.approx(float((slope * step).sum()), rel=1e-5)

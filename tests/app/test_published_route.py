@@ -1,0 +1,111 @@
+"""The published route through the program on NSD's own layout: everything real but the size.
+
+Weights are random, of networks in tiny, in the files and folders of the published ones.
+"""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from bids_neurodecode.cli.main import main
+from bids_neurodecode.models.clip_targets import ClipTargets
+from bids_neurodecode.models.storage import load_arrays
+from bids_neurodecode.models.vdvae import VDVAE
+from bids_neurodecode.models.vdvae_checkpoint import save_vdvae
+from bids_neurodecode.models.vdvae_config import VDVAEConfig
+from bids_neurodecode.models.weights import CONVERTED
+from bids_neurodecode.systems.generation_small import prior_config
+from tests.app.test_science import validate
+from tests.models import test_clip_targets as clip
+from tests.models import test_diffusion as diffusion
+from tests.published import N_OWN, N_SHARED, make_nsd, read_record
+
+pytestmark = pytest.mark.slow
+SETTINGS = """
+[features]
+n_components = 6
+[evaluation]
+n_permutations = 50
+n_bootstrap = 50
+[reconstruction]
+latents = 2
+n_steps = 4
+"""
+# what the tiny vocabulary can read; of each picture five, some of them empty
+CAPTIONS = ['ab c', ' d e ', '', 'a b c d e f', '']
+
+
+def write_weights(folder):
+    """Write tiny networks as the manifest's entries."""
+    prior = folder / 'vdvae-imagenet64'
+    prior.mkdir(parents=True)
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        config: VDVAEConfig = prior_config(16)
+        save_vdvae(VDVAE(config), prior / CONVERTED)
+    place = folder / 'versatile-diffusion'
+    names = ('image_unet', 'text_unet', 'vae')
+    for name, network in zip(names, diffusion.make_networks(), strict=True):
+        network.save_pretrained(place / name)
+    for name, network in zip(('image_encoder', 'text_encoder'), clip.make_networks(), strict=True):
+        network.save_pretrained(place / name)
+    clip.write_tokenizer(place / 'tokenizer')
+    (place / 'scheduler').mkdir()
+    for file in ('model_index.json', 'scheduler/scheduler_config.json'):
+        (place / file).write_text('{}')
+
+
+@pytest.fixture(scope='module')
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('published')
+    data = make_nsd(folder / 'nsd', participants=(1,), captions=True)
+    texts = [[f'{text} {"abcdefghi"[k % 9]}' * bool(text) for text in CAPTIONS] for k in range(90)]
+    np.save(data / 'COCO_73k_annots_curated.npy', np.array(texts))
+    write_weights(folder / 'weights')
+    (folder / 'settings.toml').write_text(SETTINGS)
+    code = main(
+        [
+            *(str(data), str(folder / 'out'), 'participant', '-w', str(folder / 'work')),
+            *('--preset', 'nsd-ridge', '--config-file', str(folder / 'settings.toml')),
+            *('--weights-dir', str(folder / 'weights'), '--participant-label', '01'),
+            *('--nprocs', '1', '--device', 'cpu'),
+        ]
+    )
+    assert code == 0
+    return folder, texts
+
+
+def test_text_features_are_those_of_the_captions(made):
+    """The regression's intercept is the mean of its targets: CLIP's text of each picture."""
+    folder, texts = made
+    (file,) = (folder / 'out' / 'sub-01' / 'models').glob('*desc-generated_model.safetensors')
+    arrays, description = load_arrays(file)
+    told = description['model']
+    assert told['conditions'] == {'vision': [17, 12], 'text': [9, 12]}
+    assert told['generator']['generator'] == 'published'
+    numbers = [int(name.removeprefix('nsd')) for name in told['library']]
+    assert len(set(numbers)) == len(numbers) == N_SHARED + N_OWN
+    known = ClipTargets.from_folder(folder / 'weights' / 'versatile-diffusion')
+    targets = known.of_captions([texts[number - 1] for number in numbers])
+    intercept = arrays['conditions.text.ridge.intercept'].reshape(9, 12)
+    np.testing.assert_allclose(intercept, targets.mean(axis=0), atol=1e-5)
+    assert np.abs(targets - targets.mean(axis=0)).max() > 0.05  # captions do differ
+
+
+def test_both_stages_of_the_shared_pictures(made):
+    folder, _ = made
+    (file,) = (folder / 'out' / 'sub-01').rglob('*desc-generated_metrics.tsv')
+    table = pd.read_csv(file, sep='\t')
+    assert set(table['protocol']) <= {'nsd-shared1000/bd-982', 'nsd-shared1000'}
+    own = table[(table['model'] == 'ridge') & (table['metric'] == 'pixcorr')]
+    assert {'initial', 'final'} <= set(own['space'])
+    assert set(own['n']) == {N_SHARED}
+    info = json.dumps(read_record(folder / 'out', '01'))
+    assert 'as asked for' in info
+
+
+def test_derivatives_are_valid_bids(made):
+    validate(made[0] / 'out')
