@@ -1,12 +1,13 @@
 """What helps reconstruction: regressors, latents, noise, on simulated responses to photographs.
 
-``python benchmarks/study_reconstruction.py PICTURES OUT [--n 120] [--repeats 3] [--cases a,b]``
+``python benchmarks/study_reconstruction.py PICTURES OUT [--n 600] [--seed 0] [--cases a,b]``
 
 Responses are those of the simulator's voxels (Gabor energy, colour and category, noise a trial),
 so that what can be known is known. Prior and refiner are the self-contained ones and learn from
-the training pictures of one split by stimulus, kept in OUT and used by all cases. Writes
-``scores.tsv``, one contact sheet a case (truth, what the prior can do, initial, final, nearest)
-and prints the table.
+the training pictures of one split by stimulus, kept in OUT and used by all cases; a seed draws
+brain, noise, split and networks anew. Writes ``scores.tsv``, ``pictures.tsv`` (scores of each
+picture), one contact sheet a case (truth, what the prior can do, initial, final, nearest) and
+prints the table. ``summarise_reconstruction.py`` compares cases over seeds.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import time
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ import pandas as pd
 
 from bids_neurodecode.config import Config
 from bids_neurodecode.evaluation.metrics import scores_table
+from bids_neurodecode.models.vdvae_config import SMALL32
 from bids_neurodecode.samples import Responses, Samples, Split, split_by_group
 from bids_neurodecode.simulate import features as bank
 from bids_neurodecode.simulate.brain import load_brain
@@ -37,8 +40,15 @@ from bids_neurodecode.systems.generation import (
     generate_pictures,
 )
 from bids_neurodecode.systems.generation_small import small_generator
+from bids_neurodecode.systems.outcomes import REPEAT_AVERAGE
 
 SIZE = 64
+DEEP = replace(
+    SMALL32,
+    encoder_blocks='32x1,32d2,16x4,16d2,8x3,8d2,4x2,4d4,1x1',
+    decoder_blocks='1x2,4m1,4x3,8m4,8x7,16m8,16x15,32m16,32x1',
+)
+"""A small prior with the published one's first latents: 15 and 31 are as many here as there."""
 CASES: dict[str, dict[str, Any]] = {
     'ridge': {},
     'gru': {'regressor': 'gru'},
@@ -49,22 +59,29 @@ CASES: dict[str, dict[str, Any]] = {
     'latents-6': {'latents': 6},
     'renorm-none': {'renorm': 'none'},
     'renorm-transductive': {'renorm': 'transductive'},
+    'no-match': {'match': False},
+    'no-match-strength-0.3': {'match': False, 'strength': 0.3},
+    'no-condition': {'conditions': 'none'},
+    'no-start': {'start': 'noise'},
+    'noise-8': {'noise': 8},
     'noise-16': {'noise': 16},
+    'noise-32': {'noise': 32},
     'noise-64': {'noise': 64},
     'noise-256': {'noise': 256},
+    'strength-0.3': {'strength': 0.3},
     'strength-0.75': {'strength': 0.75},
-    'strength-0.5': {'strength': 0.5},
-    'strength-1': {'strength': 1.0},
-    'guidance-1': {'guidance': 1.0},
-    'guidance-4': {'guidance': 4.0},
-    'no-condition': {'conditions': 'none'},
+    'deep-ridge-15': {'latents': 15},
+    'deep-ridge-31': {'latents': 31},
+    'deep-gru-15': {'latents': 15, 'regressor': 'gru'},
+    'deep-gru-31': {'latents': 31, 'regressor': 'gru'},
     'extra': {},
     'synthetic-1': {'synthetic': 1.0},
 }
 SHOWN = (
-    ('initial', 'pixcorr'), ('initial', 'ssim_2d'), ('initial', 'gabor-standin_2way'),
-    ('final', 'pixcorr'), ('final', 'ssim_2d'), ('final', 'gabor-standin_2way'),
-    ('final', 'identification_top1'), ('latents', 'latent_mse'),
+    ('initial', 'pixcorr'), ('initial', 'ssim_2d'), ('initial', 'pixel_2way'),
+    ('initial', 'gabor-standin_2way'), ('final', 'pixcorr'), ('final', 'ssim_2d'),
+    ('final', 'pixel_2way'), ('final', 'gabor-standin_2way'), ('final', 'identification_top1'),
+    ('latents', 'latent_mse'), ('latents', 'latent_mae'), ('features', 'retrieval_image_top1'),
 )  # fmt: skip
 
 
@@ -101,8 +118,11 @@ def run_case(
         extra=world['extra'] if uses_extra else None, regions=world['regions'],
     )  # fmt: skip
     samples: Samples = world['samples']
+    generator = small_generator(config)
+    if name.startswith('deep'):
+        generator = replace(generator, prior=DEEP)
     result = generate_pictures(
-        samples, [samples], world['split'], inputs, small_generator(config), config,
+        samples, [samples], world['split'], inputs, generator, config,
         tsnr_runs=np.ones((samples.table['run'].nunique(), samples.values.shape[1]), np.float32),
         checkpoint_dir=out / 'checkpoints',
     )  # fmt: skip
@@ -144,11 +164,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('pictures', type=Path)
     parser.add_argument('out', type=Path)
-    parser.add_argument('--n', type=int, default=120)
+    parser.add_argument('--n', type=int, default=600)
     parser.add_argument('--extra', type=int, default=0)
     parser.add_argument('--repeats', type=int, default=3)
     parser.add_argument('--snr', type=float, default=1.0)
     parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument('--permutations', type=int, default=1000)
     parser.add_argument('--cases', default=','.join(CASES))
     parser.add_argument('--set', action='append', default=[], metavar='KEY=VALUE')
     args = parser.parse_args()
@@ -172,8 +193,9 @@ def main() -> None:
     }  # fmt: skip
     given = [item.split('=', 1) for item in args.set]
     told = {key: tomllib.loads(f'x = {value}')['x'] for key, value in given}
-    base = Config.model_validate({'reconstruction': told})
-    rows, tables = {}, []
+    evaluation = {'n_permutations': args.permutations}
+    base = Config.model_validate({'reconstruction': told, 'evaluation': evaluation})
+    rows, tables, pictures_of = {}, [], []
     for case in args.cases.split(','):
         if extra is None and (case == 'extra' or case.startswith('synthetic')):
             continue
@@ -181,6 +203,8 @@ def main() -> None:
         result = run_case(case, CASES[case], world, base, args.out)
         table = scores_table(result.scores).assign(case=case)
         tables.append(table)
+        averaged = result.pictures.table['space'] == REPEAT_AVERAGE
+        pictures_of.append(result.pictures.table[averaged].assign(case=case))
         own = CASES[case].get('regressor', 'ridge')
         rows[case] = summary(table, own)
         rows[case]['seconds'] = time.perf_counter() - started
@@ -189,7 +213,9 @@ def main() -> None:
         if case == 'ridge':
             for model in dict.fromkeys(table['model']):
                 rows[model] = summary(table, model)
-    pd.concat(tables).to_csv(args.out / 'scores.tsv', sep='\t', index=False, na_rep='n/a')
+        # what is done is kept: a study takes hours
+        for parts, name in ((tables, 'scores'), (pictures_of, 'pictures')):
+            pd.concat(parts).to_csv(args.out / f'{name}.tsv', sep='\t', index=False, na_rep='n/a')
     print(pd.DataFrame(rows).T.round(3).to_string())
 
 

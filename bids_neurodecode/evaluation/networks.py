@@ -145,7 +145,7 @@ def pixel_scores(
     """Compare pixels: correlation, and the protocol's structural similarities."""
     similarities = {'ssim_2d': ssim_2d, 'ssim_columnwise_legacy': ssim_columnwise_legacy}
     values: dict[str, list[FloatArray]] = {}
-    for rows in _batches(len(truth), 64):
+    for rows in _batches(len(truth), 4):  # larger ones spend their time on fresh memory
         a, b = (
             _resize(_first(images[rows], protocol), protocol.pixel_size, protocol)
             for images in (truth, reconstruction)

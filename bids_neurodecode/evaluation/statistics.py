@@ -99,11 +99,15 @@ def permutations(
         if n_blocks > 1:
             raise DataError(UNITS_CROSS.format(unit=code, n=n_blocks))
     unit_block = np.array([block[rows[0]] for rows in members])
+    sizes = np.array([len(rows) for rows in members])
+    table = np.zeros((len(members), int(sizes.max(initial=0))), dtype=np.intp)
+    place = np.empty(n_samples, dtype=np.intp)
+    for code, rows in enumerate(members):
+        table[code, : len(rows)], place[rows] = rows, np.arange(len(rows))
     for exchange in permutations(len(members), n_permutations, rng, blocks=unit_block):
-        index = np.arange(n_samples)
-        for rows, other in zip(members, exchange, strict=True):
-            index[rows] = np.resize(members[other], len(rows))
-        yield index
+        other = exchange[unit]
+        # a unit that takes a smaller one's labels takes them again and again
+        yield table[other, place % sizes[other]]
 
 
 def permutation_test(

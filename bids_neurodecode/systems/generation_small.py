@@ -70,6 +70,8 @@ class SmallGenerator:
         Of the second stage.
     device
         ``cpu`` or ``cuda``.
+    prior
+        What the prior is built from, for pictures of ``size``; None: :func:`prior_config`.
     """
 
     size: int = 32
@@ -80,6 +82,7 @@ class SmallGenerator:
     match: bool = True
     sampling: SamplingSettings = SAMPLING
     device: Literal['cpu', 'cuda'] = 'cpu'
+    prior: VDVAEConfig | None = None
 
     @property
     def name(self) -> str:
@@ -146,7 +149,7 @@ class SmallGenerator:
 
         trained = train_vdvae(
             pictures,
-            prior_config(self.size),
+            self.prior or prior_config(self.size),
             TrainingSettings(n_steps=self.prior_steps, batch_size=_PRIOR_BATCH),
             seed=seed,
             device=self.device,
@@ -207,7 +210,9 @@ class SmallGenerator:
         return lambda step, steps: tell(done + round(step / steps * whole), total)
 
     def _digest(self, pictures: Uint8Array, seed: int) -> str:
-        recipe = {**asdict(self), 'bank': asdict(BANK), 'seed': seed, 'version': 3}
+        prior = (self.prior or prior_config(self.size)).to_dict()
+        recipe = {**asdict(self), 'prior': prior, 'bank': asdict(BANK), 'seed': seed}
+        recipe['version'] = 3
         for name in ('sampling', 'n_latents', 'match'):  # nothing is learned for these
             del recipe[name]
         digest = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode())
