@@ -23,7 +23,9 @@ SMALL = (
     'where given, from a folder of further ones). They know what those look like and nothing '
     'else: what they make looks like a training picture whether or not that was seen, and nothing '
     'can be made that training pictures do not show. They stand in for networks trained on '
-    'millions of pictures; scores cannot be compared with those.'
+    'millions of pictures; scores cannot be compared with those. The second stage is guided by '
+    'Gabor energies, of which the stand-in metrics are made too: read the scores of pixels beside '
+    'them.'
 )
 PUBLISHED = (
     'VDVAE (trained on ImageNet) and Versatile Diffusion (trained on captioned pictures of the '
