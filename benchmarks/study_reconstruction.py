@@ -48,7 +48,8 @@ DEEP = replace(
     encoder_blocks='32x1,32d2,16x4,16d2,8x3,8d2,4x2,4d4,1x1',
     decoder_blocks='1x2,4m1,4x3,8m4,8x7,16m8,16x15,32m16,32x1',
 )
-"""A small prior with the published one's first latents: 15 and 31 are as many here as there."""
+"""A small prior whose first 15 and 31 latents are of the published one's resolutions, with half
+the channels."""
 CASES: dict[str, dict[str, Any]] = {
     'ridge': {},
     'gru': {'regressor': 'gru'},
@@ -68,6 +69,7 @@ CASES: dict[str, dict[str, Any]] = {
     'noise-32': {'noise': 32},
     'noise-64': {'noise': 64},
     'noise-256': {'noise': 256},
+    'strength-0.1': {'strength': 0.1},
     'strength-0.3': {'strength': 0.3},
     'strength-0.75': {'strength': 0.75},
     'deep-ridge-15': {'latents': 15},
@@ -194,7 +196,9 @@ def main() -> None:
     given = [item.split('=', 1) for item in args.set]
     told = {key: tomllib.loads(f'x = {value}')['x'] for key, value in given}
     evaluation = {'n_permutations': args.permutations}
-    base = Config.model_validate({'reconstruction': told, 'evaluation': evaluation})
+    base = Config.model_validate(
+        {'seed': args.seed, 'reconstruction': told, 'evaluation': evaluation}
+    )
     rows, tables, pictures_of = {}, [], []
     for case in args.cases.split(','):
         if extra is None and (case == 'extra' or case.startswith('synthetic')):

@@ -3,7 +3,8 @@
 ``python benchmarks/summarise_reconstruction.py OUT [OUT ...]``: one folder a seed. Prints a table
 of scores (mean over seeds, and the smallest and largest where there are several) and, of each case
 against ridge and of the second stage against the first, the mean difference with its 95 % interval
-over pictures (pictures of several seeds are averaged first) and p by flips of signs.
+over pictures (pictures of several seeds are averaged first) and p by flips of signs. Cases of the
+deep prior are compared with its ridge regression of as many latents.
 """
 
 from __future__ import annotations
@@ -52,11 +53,11 @@ def differences(folders: list[Path]) -> pd.DataFrame:
         for folder in folders
     ]
     table = pd.concat(tables).set_index(['case', 'seed', 'stimulus'])
-    reference = table.loc['ridge']
+    ridge = table.loc['ridge']
     rows = []
 
     def compare(name: str, metric: str, values: pd.Series, others: pd.Series) -> None:
-        others = others.reindex(values.index)
+        others = others.loc[values.index]
         stimuli = values.index.get_level_values('stimulus')
         found = paired_difference(
             values.to_numpy(), others.to_numpy(), rng=np.random.default_rng(0), groups=stimuli
@@ -66,14 +67,15 @@ def differences(folders: list[Path]) -> pd.DataFrame:
     for metric in ('pixcorr', 'ssim'):
         compare(
             'second against first stage', metric,
-            reference[f'{metric}_final'], reference[f'{metric}_initial'],
+            ridge[f'{metric}_final'], ridge[f'{metric}_initial'],
         )  # fmt: skip
     for case in dict.fromkeys(table.index.get_level_values('case')):
-        if case != 'ridge':
-            for metric in PAIRED:
-                compare(
-                    f'{case} against ridge', metric, table.loc[case][metric], reference[metric]
-                )
+        against = case.replace('gru', 'ridge') if case.startswith('deep-gru') else 'ridge'
+        if case == against:
+            continue
+        others = table.loc[against]
+        for metric in PAIRED:
+            compare(f'{case} against {against}', metric, table.loc[case][metric], others[metric])
     return pd.DataFrame(rows)
 
 

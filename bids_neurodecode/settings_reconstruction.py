@@ -55,11 +55,12 @@ class ReconstructionSettings(Settings):
     refiner_steps: Annotated[int, Field(ge=1)] = 150
     """Updates of the small refiner."""
     match: bool = True
-    """Whether the small refiner also moves pictures until their features are the decoded ones."""
+    """Whether the small refiner also moves pictures towards the decoded features, which are Gabor
+    energies of its own, whatever ``features.extractor`` is."""
     n_steps: Annotated[int, Field(ge=2, le=1000)] | None = None
     """Steps of the diffusion's whole schedule; 50 (as published) if left out."""
     strength: Annotated[float, Field(gt=0, le=1)] | None = None
-    """How far the start picture is noised (published: .75, 37 of 50 steps); .75, or .1 of the
+    """How far the start picture is noised (published: .75, 37 of 50 steps); .75, or .04 of the
     small refiner, if left out."""
     guidance: Annotated[float, Field(ge=0)] | None = None
     """Weight of the condition in classifier-free guidance (published: 7.5); 7.5, or 2 of the small

@@ -99,7 +99,7 @@ def permutations(
         if n_blocks > 1:
             raise DataError(UNITS_CROSS.format(unit=code, n=n_blocks))
     unit_block = np.array([block[rows[0]] for rows in members])
-    sizes = np.array([len(rows) for rows in members])
+    sizes = np.array([len(rows) for rows in members], dtype=np.intp)
     table = np.zeros((len(members), int(sizes.max(initial=0))), dtype=np.intp)
     place = np.empty(n_samples, dtype=np.intp)
     for code, rows in enumerate(members):

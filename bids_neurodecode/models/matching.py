@@ -1,10 +1,11 @@
-r"""Moving pictures to where their features are the decoded ones.
+r"""Moving pictures towards where their features are the decoded ones.
 
-A picture that stands for many (a start, or what a network takes a noisy picture for) is moved to
+A picture that stands for many (a start, or what a network takes a noisy picture for) is moved, for
+a given number of updates, towards
 
 .. math::
 
-    \arg\min_x \; \tfrac12 \sum_j \frac{(b_j \cdot (x - x_0))^2}{v_j}
+    \min_x \; \tfrac12 \sum_j \frac{(b_j \cdot (x - x_0))^2}{v_j}
         + \frac{1}{2 \tau^2} \sum_k (f_k(x) - \hat f_k)^2
 
 with :math:`b_j` an orthonormal basis in which the picture's error has variances :math:`v_j`,
@@ -37,7 +38,8 @@ class MatchingSettings:
     Parameters
     ----------
     freedom
-        Variance of a start picture's error, as a share of the variance that pictures have.
+        Variance of a start picture's error, as a share of the mean power of training pictures
+        (about mid-grey).
     tolerance
         How far features may be missed, in standard deviations over training pictures.
     n_start, n_step
@@ -46,7 +48,7 @@ class MatchingSettings:
         Size of an update, in standard deviations of the error.
     """
 
-    freedom: float = 0.3
+    freedom: float = 0.1
     tolerance: float = 0.3
     n_start: int = 100
     n_step: int = 20
@@ -83,7 +85,7 @@ class Matching:
     settings: MatchingSettings = MatchingSettings()
 
     def move(self, pixels: Tensor, wanted: Tensor, variances: Tensor, n_updates: int) -> Tensor:
-        """Move pictures, each by itself.
+        """Move pictures, each by itself; one that got worse stays where it was.
 
         Parameters
         ----------
@@ -108,11 +110,15 @@ class Matching:
             adam = torch.optim.Adam([moved], lr=self.settings.rate)
             for _ in range(n_updates):
                 adam.zero_grad()
-                torch.autograd.backward(self._loss(pixels, moved, deviations, wanted))
+                torch.autograd.backward(self._losses(pixels, moved, deviations, wanted).sum())
                 adam.step()
-        return pixels + self.combine(moved.detach() * deviations)
+        with torch.no_grad():
+            end = moved.detach()
+            before = self._losses(pixels, torch.zeros_like(end), deviations, wanted)
+            better = self._losses(pixels, end, deviations, wanted) < before
+            return pixels + self.combine(end * deviations * better[:, None, None, None])
 
-    def _loss(self, pixels: Tensor, moved: Tensor, deviations: Tensor, wanted: Tensor) -> Tensor:
+    def _losses(self, pixels: Tensor, moved: Tensor, deviations: Tensor, wanted: Tensor) -> Tensor:
         missed = self.describe(pixels + self.combine(moved * deviations)) - wanted
-        likelihood = missed.square().sum() / self.settings.tolerance**2
-        return (moved.square().sum() + likelihood) / 2
+        likelihood = missed.square().sum(dim=1) / self.settings.tolerance**2
+        return (moved.square().flatten(1).sum(dim=1) + likelihood) / 2

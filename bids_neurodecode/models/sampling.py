@@ -103,6 +103,8 @@ class SamplingSettings:
         off.
     batch_size
         Pictures at once.
+    match
+        Whether a refiner that can (see :mod:`.matching`) moves pictures to the condition.
     """
 
     n_steps: int = 50
@@ -110,6 +112,7 @@ class SamplingSettings:
     guidance: float = 7.5
     start: Literal['published', 'matched'] = 'published'
     batch_size: int = 4
+    match: bool = True
 
     def __post_init__(self) -> None:
         checks = {

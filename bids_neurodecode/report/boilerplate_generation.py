@@ -22,7 +22,7 @@ RENORMS = {
 }
 N_STEPS = {'small': 50, 'published': 50}
 GUIDANCE = {'small': 2.0, 'published': 7.5}
-STRENGTH = {'small': 0.1, 'published': 0.75}
+STRENGTH = {'small': 0.04, 'published': 0.75}
 """What the settings stand for where they are left out."""
 
 
@@ -77,7 +77,8 @@ def _second_stage(settings: ReconstructionSettings, name: str) -> str:
     if name == 'small':
         model = (
             f'a small diffusion model of pixels, trained for {settings.refiner_steps} steps on '
-            'the same training pictures and conditioned on their feature components,'
+            'the same training pictures and conditioned on principal components of their Gabor '
+            f'energies at {settings.prior_size} pixels,'
         )
         what = 'components predicted from the same responses'
     else:
@@ -98,9 +99,12 @@ def _second_stage(settings: ReconstructionSettings, name: str) -> str:
         guided += f', the {settings.conditions} condition alone'
     matched = ''
     if name == 'small' and settings.match and settings.conditions in {'both', 'vision'}:
+        moved = 'What each step took for the clean picture was'
+        if started != 'noise alone':
+            moved = 'The initial picture, and what each step took for the clean picture, were'
         matched = (
-            ' The initial picture, and what each step took for the clean picture, were moved to '
-            'where their own components were the predicted ones, weighed against how far Gaussian '
+            f' {moved} moved '
+            'towards the predicted components, weighed against how far Gaussian '
             'pictures of the same power spectra would vary (as in DiffPIR [@zhu2023diffpir]).'
         )
     return (

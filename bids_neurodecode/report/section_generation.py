@@ -24,8 +24,8 @@ SMALL = (
     'else: what they make looks like a training picture whether or not that was seen, and nothing '
     'can be made that training pictures do not show. They stand in for networks trained on '
     'millions of pictures; scores cannot be compared with those. The second stage is guided by '
-    'Gabor energies, of which the stand-in metrics are made too: read the scores of pixels beside '
-    'them.'
+    'Gabor energies, of which stand-in metrics and (by default) the features of identification '
+    'are made too: read the scores of pixels beside them.'
 )
 PUBLISHED = (
     'VDVAE (trained on ImageNet) and Versatile Diffusion (trained on captioned pictures of the '

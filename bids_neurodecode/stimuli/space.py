@@ -57,7 +57,11 @@ class FeatureSpace:
 
     @classmethod
     def fit(
-        cls, features: npt.NDArray[np.floating[Any]], n_components: int | None = None
+        cls,
+        features: npt.NDArray[np.floating[Any]],
+        n_components: int | None = None,
+        *,
+        least_deviation: float = 0.0,
     ) -> FeatureSpace:
         """Learn the space from training stimuli.
 
@@ -67,6 +71,8 @@ class FeatureSpace:
             Shape (n_stimuli, n_features), one row a distinct stimulus.
         n_components
             Components kept, at most; None keeps all that the stimuli span (n_stimuli - 1).
+        least_deviation
+            Features that vary less are not brought to unit variance but divided by this.
 
         Raises
         ------
@@ -74,7 +80,7 @@ class FeatureSpace:
             If features are not finite, or do not differ between stimuli.
         """
         _check(features)
-        standardizer = Standardizer.fit(features)
+        standardizer = Standardizer.fit(features, least=least_deviation)
         values = standardizer.apply(features).astype(np.float64)
         n = len(values)
         tall = n > values.shape[1]

@@ -172,7 +172,7 @@ def refine(
     seeds
         One a picture.
     told
-        ``start``, ``noise``, ``conditions``, ``strength``, ``guidance`` and ``n_steps``.
+        ``start``, ``noise``, ``conditions``, and what :func:`sampling_of` takes.
     progress
         Called with (steps done, all steps).
     """
@@ -189,6 +189,7 @@ def sampling_of(fitted: FittedGenerator, told: ReconstructionSettings) -> Sampli
         n_steps=told.n_steps or own.n_steps,
         strength=told.strength or own.strength,
         guidance=own.guidance if told.guidance is None else told.guidance,
+        match=told.match,
     )
 
 

@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.config import Config
-from bids_neurodecode.errors import InputError
+from bids_neurodecode.errors import ArgumentsError, InputError
+from bids_neurodecode.models.matching import Matching, MatchingSettings
 from bids_neurodecode.models.sampling import SamplingSettings
 from bids_neurodecode.stimuli.gabor import GaborPyramid
 from bids_neurodecode.stimuli.space import FeatureSpace
@@ -28,25 +29,30 @@ from bids_neurodecode.systems.generation_generators import (
 )
 
 if TYPE_CHECKING:
-    from bids_neurodecode.models.matching import Matching
     from bids_neurodecode.models.refiner import SmallRefiner
     from bids_neurodecode.models.vdvae import VDVAE
     from bids_neurodecode.models.vdvae_config import VDVAEConfig
 
+OTHER_SIZE = 'The prior makes pictures of {found} pixels a side; the generator is of {size}.'
 NOT_A_GENERATOR = 'These are not the arrays of a small generator: {reason}.'
 
 Uint8Array = npt.NDArray[np.uint8]
 Float32Array = npt.NDArray[np.float32]
 
-SAMPLING = SamplingSettings(n_steps=50, strength=0.1, guidance=2.0, start='matched', batch_size=64)
+SAMPLING = SamplingSettings(
+    n_steps=50, strength=0.04, guidance=2.0, start='matched', batch_size=64
+)
 """Defaults of its second stage: with few training pictures, more noise only adds texture."""
+MATCHING = MatchingSettings()
 BANK = GaborPyramid()
 """Features that guide its second stage, whatever features are decoded otherwise: it must be able
 to see how they change with the picture."""
 _BATCHES = 10  # an epoch of the refiner, at least: what is looked at and saved in between
 _PRIOR_BATCH, _REFINER_BATCH = 16, 32
+_GREY_LEVEL = 1 / 255  # energies of plain backgrounds vary by rounding alone
 _PATCH = {16: 2, 32: 2, 64: 4}
 _CONDITION = 'features'
+_PICTURES = 64  # that are described at once
 
 
 @dataclass(frozen=True)
@@ -63,9 +69,6 @@ class SmallGenerator:
         Updates.
     n_components
         Components of the features that guide the second stage, at most; None: all.
-    match
-        Whether pictures are moved to the decoded features; see
-        :mod:`bids_neurodecode.models.matching`.
     sampling
         Of the second stage.
     device
@@ -79,10 +82,14 @@ class SmallGenerator:
     prior_steps: int = 200
     refiner_steps: int = 150
     n_components: int | None = 100
-    match: bool = True
     sampling: SamplingSettings = SAMPLING
     device: Literal['cpu', 'cuda'] = 'cpu'
     prior: VDVAEConfig | None = None
+
+    def __post_init__(self) -> None:
+        if self.prior is not None and self.prior.image_size != self.size:
+            found = self.prior.image_size
+            raise ArgumentsError(OTHER_SIZE.format(found=found, size=self.size))
 
     @property
     def name(self) -> str:
@@ -119,15 +126,15 @@ class SmallGenerator:
         folder = None
         if checkpoint_dir is not None:
             folder = checkpoint_dir / f'small-{self._digest(pictures, seed)}'
-        features = BANK.transform(pictures)
-        space = FeatureSpace.fit(features, self.n_components)
+        features = _describe(BANK, pictures)
+        space = FeatureSpace.fit(features, self.n_components, least_deviation=_GREY_LEVEL)
         prior, curves = self._train_prior(pictures, seed, folder, self._told(progress, 0))
         told = self._told(progress, self.prior_steps)
         components = space.transform(features)
         refiner, more = self._train_refiner(pictures, components, seed, folder, told)
         return FittedSmall(
             prior, refiner, space, self.n_latents or len(prior.config.decoder), self.sampling,
-            self.match, (*curves, *more),
+            learned=(*curves, *more),
         )  # fmt: skip
 
     def _train_prior(
@@ -212,8 +219,8 @@ class SmallGenerator:
     def _digest(self, pictures: Uint8Array, seed: int) -> str:
         prior = (self.prior or prior_config(self.size)).to_dict()
         recipe = {**asdict(self), 'prior': prior, 'bank': asdict(BANK), 'seed': seed}
-        recipe['version'] = 3
-        for name in ('sampling', 'n_latents', 'match'):  # nothing is learned for these
+        recipe['version'] = 4
+        for name in ('sampling', 'n_latents'):  # nothing is learned for these
             del recipe[name]
         digest = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode())
         digest.update(np.ascontiguousarray(pictures).tobytes())
@@ -229,12 +236,12 @@ def small_generator(config: Config, device: str = 'cpu') -> SmallGenerator:
         prior_steps=told.prior_steps,
         refiner_steps=told.refiner_steps,
         n_components=config.features.n_components,
-        match=told.match,
         sampling=replace(
             SAMPLING,
             n_steps=told.n_steps or SAMPLING.n_steps,
             strength=told.strength or SAMPLING.strength,
             guidance=SAMPLING.guidance if told.guidance is None else told.guidance,
+            match=told.match,
         ),
         device='cuda' if device == 'cuda' else 'cpu',
     )
@@ -271,8 +278,10 @@ class FittedSmall:
         How many of the prior's latents are decoded.
     sampling
         Of the second stage.
-    match
-        Whether pictures are moved to the decoded features.
+    bank
+        What these are components of.
+    matching
+        How pictures are moved to the decoded ones.
     learned
         Learning curves.
     """
@@ -282,7 +291,8 @@ class FittedSmall:
     space: FeatureSpace
     n_latents: int
     sampling: SamplingSettings
-    match: bool = True
+    bank: GaborPyramid = BANK
+    matching: MatchingSettings = MATCHING
     learned: Sequence[Mapping[str, Any]] = ()
 
     def encode(self, pictures: Uint8Array) -> Float32Array:
@@ -301,7 +311,7 @@ class FittedSmall:
     def conditions(self, of: Described, folder: Path | None = None) -> dict[str, Float32Array]:
         """Return the components of the pictures' features, at the size of the prior."""
         sized = resize(of.pictures, self.prior.config.image_size)
-        return {_CONDITION: self.space.transform(BANK.transform(sized))}
+        return {_CONDITION: self.space.transform(_describe(self.bank, sized))}
 
     def refine(
         self,
@@ -325,21 +335,20 @@ class FittedSmall:
             network,
             self.refiner.features,
             sampling,
-            matching=self._matching if guides and self.match else None,
+            matching=self._mover if guides and sampling.match else None,
             device=device,
         )
         return refiner.refine(start, conditions, seeds, progress=progress)
 
     @cached_property
-    def _matching(self) -> Matching:
+    def _mover(self) -> Matching:
         import torch
 
-        from bids_neurodecode.models.matching import Matching
         from bids_neurodecode.stimuli.differentiable import DifferentiableGabor
 
         network, space = self.refiner.network, self.space
         device = network.spectrum.device
-        bank = DifferentiableGabor(BANK, self.refiner.size).to(device)
+        bank = DifferentiableGabor(self.bank, self.refiner.size).to(device)
         mean, scale, rows = (
             torch.from_numpy(np.asarray(values, dtype=np.float32)).to(device)
             for values in (
@@ -348,7 +357,9 @@ class FittedSmall:
                 space.components.T / space.deviations,
             )
         )
-        return Matching(lambda x: ((bank(x / 2 + 0.5) - mean) / scale) @ rows, network.combine)
+        return Matching(
+            lambda x: ((bank(x / 2 + 0.5) - mean) / scale) @ rows, network.combine, self.matching
+        )
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
         """Return the weights of both networks."""
@@ -365,7 +376,8 @@ class FittedSmall:
             'prior': self.prior.config.to_dict(),
             'refiner': self.refiner.description(),
             'sampling': asdict(self.sampling),
-            'match': self.match,
+            'bank': asdict(self.bank),
+            'matching': asdict(self.matching),
         }
 
     def curves(self) -> list[dict[str, Any]]:
@@ -398,7 +410,10 @@ class FittedSmall:
             weights = {k: torch.from_numpy(np.array(v)) for k, v in under(state, 'prior').items()}
             prior.load_state_dict(weights)
             sampling = SamplingSettings(**description['sampling'])
-            n_latents, match = int(description['n_latents']), bool(description['match'])
+            n_latents, frequencies = description['n_latents'], description['bank']['frequencies']
+            frequencies = None if frequencies is None else tuple(frequencies)
+            bank = GaborPyramid(**{**description['bank'], 'frequencies': frequencies})
+            matching = MatchingSettings(**description['matching'])
             space = FeatureSpace.from_state(under(state, 'space'))
             told = description['refiner']
         except (KeyError, TypeError, RuntimeError) as error:
@@ -406,7 +421,13 @@ class FittedSmall:
             raise InputError(NOT_A_GENERATOR.format(reason=reason)) from error
         refiner = SmallRefiner.from_state(under(state, 'refiner'), told, device=device)
         frozen = prior.to(device).eval().requires_grad_(requires_grad=False)
-        return cls(frozen, refiner, space, n_latents, sampling, match)
+        return cls(frozen, refiner, space, int(n_latents), sampling, bank, matching)
+
+
+def _describe(bank: GaborPyramid, pictures: Uint8Array) -> Float32Array:
+    """Return features of pictures; a few at once, since wavelets are many."""
+    rows = range(0, len(pictures), _PICTURES)
+    return np.concatenate([bank.transform(pictures[k : k + _PICTURES]) for k in rows])
 
 
 def under(state: Mapping[str, npt.NDArray[Any]], part: str) -> dict[str, npt.NDArray[Any]]:

@@ -127,8 +127,7 @@ class Kept:
 
         self.folder.mkdir(parents=True, exist_ok=True)
         digest = hashlib.sha256(f'{self.name} {seed} {training.pictures.shape}'.encode())
-        for array in (training.pictures, training.components):
-            digest.update(np.ascontiguousarray(array).tobytes())
+        digest.update(np.ascontiguousarray(training.pictures).tobytes())
         with FileLock(self.folder / f'{digest.hexdigest()[:16]}.lock'):
             return self.generator.fit(
                 training, seed=seed, checkpoint_dir=self.folder, progress=progress

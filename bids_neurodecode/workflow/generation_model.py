@@ -27,6 +27,7 @@ PARTS = {
     'conditions': 'second stage, from responses to what guides it',
     'generator.prior': 'prior (very deep VAE)',
     'generator.refiner': 'refiner (diffusion model)',
+    'generator.space': 'components of the features that guide the refiner',
 }
 """Beginnings of the names of arrays, and what they belong to."""
 

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
+from bids_neurodecode.bids.query import Request, find_inputs
 from bids_neurodecode.cli.main import main
 from bids_neurodecode.models.clip_targets import ClipTargets
 from bids_neurodecode.models.storage import load_arrays
@@ -18,6 +19,7 @@ from bids_neurodecode.models.vdvae_checkpoint import save_vdvae
 from bids_neurodecode.models.vdvae_config import VDVAEConfig
 from bids_neurodecode.models.weights import CONVERTED
 from bids_neurodecode.systems.generation_small import prior_config
+from bids_neurodecode.workflow.generation_job import captions_of
 from tests.app.test_science import validate
 from tests.models import test_clip_targets as clip
 from tests.models import test_diffusion as diffusion
@@ -93,6 +95,16 @@ def test_text_features_are_those_of_the_captions(made):
     intercept = arrays['conditions.text.ridge.intercept'].reshape(9, 12)
     np.testing.assert_allclose(intercept, targets.mean(axis=0), atol=1e-5)
     assert np.abs(targets - targets.mean(axis=0)).max() > 0.05  # captions do differ
+
+
+def test_each_picture_has_its_own_captions(made):
+    folder, texts = made
+    request = Request(bids_dir=folder / 'nsd', made_dir=folder / 'made', participants=('01',))
+    captions = captions_of(find_inputs(request).participants[0])
+    assert len(captions) == N_SHARED + N_OWN
+    for name, found in captions.items():
+        known = texts[int(name.removeprefix('nsd')) - 1]
+        assert list(found) == [' '.join(text.split()) for text in known if text]
 
 
 def test_both_stages_of_the_shared_pictures(made):

@@ -50,6 +50,13 @@ def test_each_picture_by_itself_and_none_without_updates():
     torch.testing.assert_close(mover.move(pixels, wanted, variances, 0), pixels)
 
 
+def test_a_picture_that_got_worse_stays():
+    basis, maps, pixels, _, variances = problem(3)
+    near = pixels.flatten(1) @ maps
+    wild = matching(basis, maps, rate=5.0).move(pixels, near, variances, 1)
+    torch.testing.assert_close(wild, pixels)
+
+
 def test_gradients_do_not_leak_and_no_grad_is_overruled():
     basis, maps, pixels, wanted, variances = problem(2)
     with torch.no_grad():

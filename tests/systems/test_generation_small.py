@@ -7,6 +7,7 @@ import pytest
 
 from bids_neurodecode.config import Config
 from bids_neurodecode.errors import DataError, InputError
+from bids_neurodecode.models.matching import MatchingSettings
 from bids_neurodecode.models.sampling import SamplingSettings
 from bids_neurodecode.systems import generation_published, generation_small
 from bids_neurodecode.systems.generation_generators import Described, TrainingPictures
@@ -127,27 +128,51 @@ def test_it_comes_back_from_its_arrays(fitted):
 
 def test_pictures_are_moved_to_the_features_that_guide(fitted):
     """Of another picture, so that only the condition can have brought them there."""
-    made, _, _ = fitted
+    made = replace(fitted[0], matching=MatchingSettings(freedom=1.0))
     start, other = training().pictures[:4, :16, :16], training(4, seed=9).pictures
     wanted = made.conditions(Described(other, np.empty((4, 0)), [()] * 4))
 
-    def missed(fitted, use='both'):
-        final = fitted.refine(start, wanted, [1, 2, 3, 4], made.sampling, use)
+    def missed(use='both', **changes):
+        sampling = replace(made.sampling, **changes)
+        final = made.refine(start, wanted, [1, 2, 3, 4], sampling, use)
         found = made.conditions(Described(final, np.empty((4, 0)), [()] * 4))
         return np.square(found['features'] - wanted['features']).mean()
 
-    plain = missed(replace(made, match=False))
-    assert missed(made) < 0.6 * plain
-    assert missed(made, 'text') > 0.8 * plain
+    plain = missed(match=False)
+    assert missed() < 0.6 * plain
+    assert missed('text') > 0.8 * plain
+
+
+@pytest.mark.parametrize('radius', [0.2, 0.35])
+def test_matching_of_objects_on_plain_backgrounds(radius):
+    """Where training pictures are all alike, energies vary by rounding alone: no large steps."""
+    rng = np.random.default_rng(0)
+    y, x = (np.mgrid[:32, :32] + 0.5) / 32 - 0.5
+    inside = (np.hypot(x, y) < radius)[None, :, :, None]
+    objects = rng.normal(size=(60, 8, 8, 3)).repeat(4, axis=1).repeat(4, axis=2) * 40 + 120
+    pictures = np.where(inside, objects, 255).clip(0, 255).astype(np.uint8)
+    quick = replace(QUICK, size=32, prior_steps=1, refiner_steps=1, n_components=20)
+    made = quick.fit(TrainingPictures(pictures[:50], np.empty((50, 0)), 50), seed=0)
+    wanted = made.conditions(Described(pictures[50:], np.empty((10, 0)), [()] * 10))
+    start = pictures[:10]
+
+    def missed(pictures):
+        found = made.conditions(Described(pictures, np.empty((10, 0)), [()] * 10))
+        return np.square(found['features'] - wanted['features']).mean()
+
+    for freedom, share in ((0.1, 0.7), (1.0, 0.6)):
+        free = replace(made, matching=MatchingSettings(freedom=freedom))
+        moved = free.refine(start, wanted, list(range(10)), made.sampling, 'both')
+        assert missed(moved) < share * missed(start)
 
 
 def test_settings_come_from_the_configuration():
     told = {'prior_size': 16, 'latents': 3, 'strength': 0.4, 'refiner_steps': 9, 'match': False}
     config = {'reconstruction': told, 'features': {'n_components': 7}}
     made = small_generator(Config.model_validate(config))
-    assert (made.n_components, made.match) == (7, False)
+    assert made.n_components == 7
     assert (made.size, made.n_latents, made.refiner_steps) == (16, 3, 9)
-    assert made.sampling == replace(SAMPLING, strength=0.4)
+    assert made.sampling == replace(SAMPLING, strength=0.4, match=False)
     assert made.picture_size == 64
 
 
