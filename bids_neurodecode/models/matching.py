@@ -78,11 +78,14 @@ class Matching:
         Pixels of coefficients in the orthonormal basis, (n, 3, h, w) both.
     settings
         How they are moved.
+    limit
+        Pixels are kept from ``-limit`` to ``limit``, so that features are those of what is shown.
     """
 
     describe: Transform
     combine: Transform
     settings: MatchingSettings = MatchingSettings()
+    limit: float = 1.0
 
     def move(self, pixels: Tensor, wanted: Tensor, variances: Tensor, n_updates: int) -> Tensor:
         """Move pictures, each by itself; one that got worse stays where it was.
@@ -116,9 +119,12 @@ class Matching:
             end = moved.detach()
             before = self._losses(pixels, torch.zeros_like(end), deviations, wanted)
             better = self._losses(pixels, end, deviations, wanted) < before
-            return pixels + self.combine(end * deviations * better[:, None, None, None])
+            return self._shown(pixels, end * deviations * better[:, None, None, None])
+
+    def _shown(self, pixels: Tensor, error: Tensor) -> Tensor:
+        return (pixels + self.combine(error)).clamp(-self.limit, self.limit)
 
     def _losses(self, pixels: Tensor, moved: Tensor, deviations: Tensor, wanted: Tensor) -> Tensor:
-        missed = self.describe(pixels + self.combine(moved * deviations)) - wanted
+        missed = self.describe(self._shown(pixels, moved * deviations)) - wanted
         likelihood = missed.square().sum(dim=1) / self.settings.tolerance**2
         return (moved.square().flatten(1).sum(dim=1) + likelihood) / 2

@@ -207,7 +207,7 @@ class SmallRefiner:
         if self.matching is not None:
             told = self.matching.settings
             error = told.freedom * self.network.spectrum[None]
-            pixels = self.matching.move(pixels, wanted, error, told.n_start).clamp(-1, 1)
+            pixels = self.matching.move(pixels, wanted, error, told.n_start)
         return add_noise(pixels, noise.normal(pixels), time)
 
     def _matched(self, predict: Denoiser, matching: Matching, wanted: Tensor) -> Denoiser:
@@ -219,7 +219,7 @@ class SmallRefiner:
             noise = predict(pixels, time).float()
             clean = (pixels - math.sqrt(1 - share) * noise) / math.sqrt(share)
             left = self.network.uncertainty(time)
-            clean = matching.move(clean.clamp(-1, 1), wanted, left, n_updates).clamp(-1, 1)
+            clean = matching.move(clean.clamp(-1, 1), wanted, left, n_updates)
             return (pixels - math.sqrt(share) * clean) / math.sqrt(1 - share)
 
         return matched

@@ -21,11 +21,12 @@ def problem(seed=0):
     return basis, maps, pixels, wanted, variances
 
 
-def matching(basis, maps, **told):
+def matching(basis, maps, limit=float('inf'), **told):
     return Matching(
         lambda x: x.flatten(1) @ maps,
         lambda w: (w.flatten(1) @ basis).view_as(w),
         MatchingSettings(**told),
+        limit,
     )
 
 
@@ -48,6 +49,22 @@ def test_each_picture_by_itself_and_none_without_updates():
     alone = mover.move(pixels[1:2], wanted[1:2], variances, 30)
     np.testing.assert_allclose(together[1:2], alone, atol=1e-5)
     torch.testing.assert_close(mover.move(pixels, wanted, variances, 0), pixels)
+
+
+def test_features_are_of_what_can_be_shown():
+    """Better than to move without limits and to cut what lies beyond them."""
+    basis, maps, pixels, wanted, variances = problem(4)
+    mover = matching(basis, maps, limit=1.0, rate=0.02)
+    moved = mover.move(pixels, 3 * wanted, variances, 2000)
+    assert moved.abs().max() <= 1
+
+    def loss(x):
+        error = ((x - pixels).flatten(1) @ basis.T).square() / variances.flatten()
+        missed = (x.flatten(1) @ maps - 3 * wanted).square().sum(1) / mover.settings.tolerance**2
+        return (error.sum(1) + missed) / 2
+
+    free = matching(basis, maps, rate=0.02).move(pixels, 3 * wanted, variances, 2000)
+    assert (loss(moved) < loss(free.clamp(-1, 1))).all()
 
 
 def test_a_picture_that_got_worse_stays():
