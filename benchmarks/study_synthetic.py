@@ -24,8 +24,9 @@ from encoding_world import NOISY, Photographs, Rows, World, make_world, markdown
 
 from bids_neurodecode.config import build_config
 from bids_neurodecode.models.ridge import RidgeModel, fit_ridge
-from bids_neurodecode.samples import Responses, Samples, Split, Standardizer, split_by_group
+from bids_neurodecode.samples import Responses, Samples, Split, split_by_group
 from bids_neurodecode.signals.selection import select_voxels
+from bids_neurodecode.standardizer import Standardizer
 from bids_neurodecode.stimuli.space import FeatureSpace
 from bids_neurodecode.systems.augmentation import draw_pictures, synthetic_responses
 from bids_neurodecode.systems.base import PerStimulus

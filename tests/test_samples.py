@@ -13,11 +13,11 @@ from bids_neurodecode.samples import (
     Responses,
     Samples,
     Split,
-    Standardizer,
     VoxelMask,
     split_by_group,
     split_in_time,
 )
+from bids_neurodecode.standardizer import Standardizer
 
 AFFINE = np.array([[-2.0, 0, 0, 90], [0, 2, 0, -126], [0, 0, 2.5, -72], [0, 0, 0, 1]])
 

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.models.ridge import Device, Folds, _backend, _checked, make_folds
-from bids_neurodecode.samples import Standardizer
+from bids_neurodecode.standardizer import Standardizer
 
 NO_BANDS = 'Banded ridge needs at least one feature space.'
 BAND_LENGTHS = 'Feature spaces must have the same samples; these have {found}.'

@@ -15,7 +15,7 @@ from bids_neurodecode.errors import DataError, InputError
 from bids_neurodecode.models.latents import Kind, build_latent_regressor
 from bids_neurodecode.models.trainingsettings import Training
 from bids_neurodecode.models.wide import ONE_ROW, Renorm, WideRegression
-from bids_neurodecode.samples import Standardizer
+from bids_neurodecode.standardizer import Standardizer
 
 OTHER_VOXELS = 'The regressor was fitted on {expected} voxels; these responses have {found}.'
 NOT_A_MODEL = 'These are not the arrays of a regressor of latents: {reason}.'

@@ -32,7 +32,7 @@ from bids_neurodecode.models.latents import KINDS, Kind, build_latent_regressor
 from bids_neurodecode.models.training import own_randomness, train
 from bids_neurodecode.models.trainingsettings import Progress, TrainingSettings
 from bids_neurodecode.models.wide import Renorm
-from bids_neurodecode.samples import Standardizer
+from bids_neurodecode.standardizer import Standardizer
 
 UNKNOWN_REGRESSOR = 'No regressor of latents is called {name!r}. There are: {names}.'
 BAD_PAIRS = (

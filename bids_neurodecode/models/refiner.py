@@ -49,7 +49,7 @@ from bids_neurodecode.models.sampling import (
     to_signed,
 )
 from bids_neurodecode.models.training import Training, TrainingSettings, train
-from bids_neurodecode.samples import Standardizer
+from bids_neurodecode.standardizer import Standardizer
 
 BAD_PAIRS = (
     'A refiner is trained on uint8 pictures of shape (n, h, w, 3) and their features of shape '

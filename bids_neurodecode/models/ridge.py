@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.errors import DataError, ResourceError
-from bids_neurodecode.samples import Standardizer
+from bids_neurodecode.standardizer import Standardizer
 
 BAD_SHAPES = (
     'Ridge needs predictors (n, p) and targets (n, t) with the same n of at least 2; these are '

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.errors import DataError
-from bids_neurodecode.samples import Standardizer
+from bids_neurodecode.standardizer import Standardizer
 
 BAD_FEATURES = 'Features must be finite and of shape (n_stimuli, n_features): {found}.'
 TOO_FEW_STIMULI = (

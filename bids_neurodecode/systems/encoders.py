@@ -19,7 +19,8 @@ from bids_neurodecode.config import Config, RidgeSettings
 from bids_neurodecode.errors import ArgumentsError, DataError
 from bids_neurodecode.models.banded import BandedModel, fit_banded
 from bids_neurodecode.models.ridge import Device, RidgeModel, fit_ridge
-from bids_neurodecode.samples import Samples, Standardizer
+from bids_neurodecode.samples import Samples
+from bids_neurodecode.standardizer import Standardizer
 from bids_neurodecode.stimuli.space import FeatureSpace
 from bids_neurodecode.systems.base import PerStimulus
 from bids_neurodecode.systems.encoding_network import NetworkEncoder, NetworkSettings, fit_network

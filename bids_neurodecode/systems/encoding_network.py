@@ -14,7 +14,8 @@ from bids_neurodecode.config import Config
 from bids_neurodecode.errors import ArgumentsError, DataError
 from bids_neurodecode.evaluation.voxels import r2_by_column
 from bids_neurodecode.models.trainingsettings import TrainingSettings
-from bids_neurodecode.samples import Samples, Standardizer
+from bids_neurodecode.samples import Samples
+from bids_neurodecode.standardizer import Standardizer
 from bids_neurodecode.stimuli.space import FeatureSpace
 from bids_neurodecode.systems.base import PerStimulus
 

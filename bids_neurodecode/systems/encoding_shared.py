@@ -20,7 +20,8 @@ from bids_neurodecode.config import RidgeSettings
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.models.ridge import RidgeModel, fit_ridge
 from bids_neurodecode.models.trainingsettings import TrainingSettings
-from bids_neurodecode.samples import Samples, Standardizer
+from bids_neurodecode.samples import Samples
+from bids_neurodecode.standardizer import Standardizer
 from bids_neurodecode.stimuli.space import FeatureSpace
 from bids_neurodecode.systems.base import PerStimulus
 from bids_neurodecode.systems.reconstruction import _group_labels

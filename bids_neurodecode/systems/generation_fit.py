@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 from bids_neurodecode.config import Config
 from bids_neurodecode.errors import DataError
-from bids_neurodecode.samples import Responses, Samples, Standardizer
+from bids_neurodecode.samples import Responses, Samples
+from bids_neurodecode.standardizer import Standardizer
 from bids_neurodecode.stimuli.space import FeatureSpace
 from bids_neurodecode.systems.augmentation import NO_PICTURES, draw_pictures, synthetic_responses
 from bids_neurodecode.systems.encoders import EncoderSettings

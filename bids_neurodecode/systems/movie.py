@@ -16,8 +16,9 @@ import numpy.typing as npt
 
 from bids_neurodecode.config import EvaluationSettings, RidgeSettings
 from bids_neurodecode.models.ridge import RidgeModel, fit_ridge
-from bids_neurodecode.samples import Samples, Split, Standardizer
+from bids_neurodecode.samples import Samples, Split
 from bids_neurodecode.signals.delay import fir_design
+from bids_neurodecode.standardizer import Standardizer
 from bids_neurodecode.stimuli.space import FeatureSpace
 from bids_neurodecode.systems.movie_judging import (
     Judged,

@@ -13,7 +13,8 @@ from bids_neurodecode.config import Config
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.evaluation.metrics import Score
 from bids_neurodecode.models.ridge import RidgeModel
-from bids_neurodecode.samples import Samples, Standardizer
+from bids_neurodecode.samples import Samples
+from bids_neurodecode.standardizer import Standardizer
 from bids_neurodecode.stimuli.space import FeatureSpace
 from bids_neurodecode.systems.movie import FilmEncoder
 from bids_neurodecode.systems.movie_frames import judge_frames

@@ -11,7 +11,8 @@ import numpy.typing as npt
 from bids_neurodecode.config import EvaluationSettings, RidgeSettings
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.models.banded import fit_banded
-from bids_neurodecode.samples import Samples, Split, Standardizer
+from bids_neurodecode.samples import Samples, Split
+from bids_neurodecode.standardizer import Standardizer
 from bids_neurodecode.stimuli.space import FeatureSpace
 from bids_neurodecode.systems.movie import delayed_design, time_blocks
 from bids_neurodecode.systems.movie_judging import Judged, judge_responses, showings_of

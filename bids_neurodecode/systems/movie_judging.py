@@ -20,7 +20,8 @@ from bids_neurodecode.errors import DataError
 from bids_neurodecode.evaluation.metrics import Score
 from bids_neurodecode.evaluation.statistics import fdr, p_value
 from bids_neurodecode.evaluation.voxels import pearson_by_column, r2_by_column, summary
-from bids_neurodecode.samples import Samples, Standardizer
+from bids_neurodecode.samples import Samples
+from bids_neurodecode.standardizer import Standardizer
 from bids_neurodecode.systems.movie_intervals import BLOCK_SECONDS, block_intervals
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.errors import ArgumentsError, DataError
-from bids_neurodecode.samples import Standardizer
+from bids_neurodecode.standardizer import Standardizer
 
 if TYPE_CHECKING:
     import torch

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.errors import DataError
-from bids_neurodecode.samples import Standardizer
+from bids_neurodecode.standardizer import Standardizer
 from bids_neurodecode.systems.movie_targets import AT_ONCE, NO_ROWS
 
 FloatArray = npt.NDArray[np.float64]

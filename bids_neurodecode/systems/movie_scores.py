@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.evaluation.voxels import pearson_by_column
-from bids_neurodecode.samples import Standardizer
+from bids_neurodecode.standardizer import Standardizer
 
 Float32Array = npt.NDArray[np.float32]
 

@@ -22,7 +22,8 @@ from bids_neurodecode.config import EvaluationSettings, RidgeSettings
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.evaluation.identification import Measure
 from bids_neurodecode.models.ridge import Device, RidgeModel, fit_ridge
-from bids_neurodecode.samples import Parts, Samples, Split, Standardizer
+from bids_neurodecode.samples import Parts, Samples, Split
+from bids_neurodecode.standardizer import Standardizer
 from bids_neurodecode.stimuli.space import FeatureSpace
 from bids_neurodecode.systems import baselines
 from bids_neurodecode.systems.base import Evaluation, PerStimulus

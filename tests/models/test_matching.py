@@ -8,7 +8,7 @@ from bids_neurodecode.errors import ArgumentsError
 from bids_neurodecode.models.matching import Matching, MatchingSettings
 from bids_neurodecode.models.refiner import SmallRefiner
 from bids_neurodecode.models.refiner_network import RefinerConfig, RefinerNetwork
-from bids_neurodecode.samples import Standardizer
+from bids_neurodecode.standardizer import Standardizer
 
 
 def problem(seed=0):

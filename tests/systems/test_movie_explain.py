@@ -7,7 +7,7 @@ from torch import nn
 
 from bids_neurodecode.config import build_config
 from bids_neurodecode.errors import DataError
-from bids_neurodecode.samples import Standardizer
+from bids_neurodecode.standardizer import Standardizer
 from bids_neurodecode.systems.movie_explain import (
     LEFT_OUT,
     NO_ENCODER,

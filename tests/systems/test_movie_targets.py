@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from bids_neurodecode.config import SelectionSettings
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.evaluation.voxels import pearson_by_column
-from bids_neurodecode.samples import Fold, Split, Standardizer, split_in_time
+from bids_neurodecode.samples import Fold, Split, split_in_time
 from bids_neurodecode.signals.reliability import CENTRED, leave_one_out_isc, movie_snr
+from bids_neurodecode.standardizer import Standardizer
 from bids_neurodecode.systems import movie_targets as targets
 from bids_neurodecode.systems.movie_agreement import (
     NO_COMMON,
