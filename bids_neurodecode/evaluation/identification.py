@@ -18,6 +18,7 @@ BAD_TRUTH = 'Each of the {n} samples needs its true candidate, from 0 to {last};
 BAD_PAIRS = 'Predictions {a} and candidates {b} must have the same number of columns.'
 NOT_FINITE = 'Similarities must be finite; {n} are not.'
 NO_OTHERS = 'Identification needs at least two candidates; there is {n}.'
+TOO_FEW = 'Identification among {need} needs 2 or more, and as many candidates; there are {n}.'
 
 Measure = Literal['pearson', 'cosine']
 FloatArray = npt.NDArray[np.float64]
@@ -66,6 +67,33 @@ def outcomes_top1(similarities: npt.NDArray[np.floating[Any]]) -> FloatArray:
     """
     best = similarities == similarities.max(axis=1, keepdims=True)
     return np.asarray(best / best.sum(axis=1, keepdims=True), dtype=np.float64)
+
+
+def outcomes_top1_of(similarities: npt.NDArray[np.floating[Any]], n_candidates: int) -> FloatArray:
+    """Return what each sample would score in top-1 among random candidates, were each one true.
+
+    That is the chance that none of ``n_candidates - 1`` others, drawn without replacement, is as
+    alike: what repeated draws (MindEye: 30 of 300) estimate. Shape (n_samples, all candidates).
+
+    Raises
+    ------
+    DataError
+        If there are fewer candidates.
+    """
+    from scipy.special import gammaln
+
+    n = similarities.shape[1]
+    if not 2 <= n_candidates <= n:
+        raise DataError(TOO_FEW.format(need=n_candidates, n=n))
+    # those that would win against each candidate: ties do
+    order = np.sort(similarities, axis=1)
+    below = np.stack(
+        [np.searchsorted(a, b, side='left') for a, b in zip(order, similarities, strict=True)]
+    )
+    drawn = n_candidates - 1
+    room = np.maximum(below, drawn)
+    logs = gammaln(room + 1) - gammaln(room - drawn + 1) - gammaln(n) + gammaln(n - drawn)
+    return np.where(below >= drawn, np.exp(np.minimum(logs, 0.0)), 0.0)
 
 
 def outcomes_2way(similarities: npt.NDArray[np.floating[Any]]) -> FloatArray:

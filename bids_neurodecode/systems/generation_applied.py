@@ -7,14 +7,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-PROTOCOL = 'bd-982'
-"""Whose sizes and interpolation the pixel scores follow."""
-
 Uint8Array = npt.NDArray[np.uint8]
 
 
 def pair_scores(
-    truth: Uint8Array, initial: Uint8Array, final: Uint8Array
+    truth: Uint8Array, initial: Uint8Array, final: Uint8Array, protocol: str = 'bd-982'
 ) -> dict[str, npt.NDArray[np.float64]]:
     """Compare both stages with the truth, picture by picture.
 
@@ -22,6 +19,8 @@ def pair_scores(
     ----------
     truth, initial, final
         Shape (n, h, w, 3), uint8, n at least 2; sizes may differ.
+    protocol
+        Whose sizes and interpolation are used.
 
     Returns
     -------
@@ -31,10 +30,10 @@ def pair_scores(
     from bids_neurodecode.evaluation.networks import pixel_scores
     from bids_neurodecode.evaluation.protocols import get_protocol
 
-    protocol = get_protocol(PROTOCOL)
+    how = get_protocol(protocol)
     columns: dict[str, Any] = {}
     for stage, pictures in (('initial', initial), ('final', final)):
-        values = {s.metric: s.values for s in pixel_scores(truth, pictures, protocol)}
+        values = {s.metric: s.values for s in pixel_scores(truth, pictures, how)}
         columns[f'pixcorr_{stage}'] = values['pixcorr']
         columns[f'ssim_{stage}'] = values['ssim_2d']
     return columns

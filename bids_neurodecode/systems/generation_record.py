@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from bids_neurodecode.config import Config
 from bids_neurodecode.evaluation import identification
+from bids_neurodecode.evaluation.protocols import get_protocol
 from bids_neurodecode.models.sampling import picture_seed
 from bids_neurodecode.samples import Samples, Split
 from bids_neurodecode.stimuli.gabor import GaborPyramid
@@ -170,6 +171,7 @@ class Record:
             GaborPyramid(frequencies=STAND_IN_FREQUENCIES).transform,
             self.inputs.networks,
             rng,
+            get_protocol(self.config.reconstruction.protocol),
         )
         scores: list[Score] = []
         nulls: dict[str, Any] = {}

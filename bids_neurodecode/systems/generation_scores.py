@@ -18,7 +18,7 @@ import numpy.typing as npt
 from bids_neurodecode.config import EvaluationSettings
 from bids_neurodecode.evaluation import identification, networks
 from bids_neurodecode.evaluation.metrics import Score
-from bids_neurodecode.evaluation.protocols import PictureProtocol, get_protocol
+from bids_neurodecode.evaluation.protocols import PictureProtocol
 from bids_neurodecode.samples import Split
 from bids_neurodecode.systems.generation_similarity import ssim_table
 from bids_neurodecode.systems.outcomes import Outcome
@@ -27,8 +27,9 @@ from bids_neurodecode.systems.pooling import FIXED_LABELS, Pairing, Scorer
 if TYPE_CHECKING:
     from bids_neurodecode.evaluation.networks import FeatureNetwork
 
-PICTURE_PROTOCOL = 'bd-982'
 LATENTS, FEATURES = 'latents', 'features'
+POOL = 300
+"""Candidates of published retrieval (MindEye): the truth among 299 others drawn at random."""
 MANY_PAIRS = (
     'Structural similarity has no p value: it would need {n} pairs of pictures (at most {limit} '
     'are compared).'
@@ -120,9 +121,7 @@ class Board:
     stand_in: Pictures
     nets: Mapping[str, FeatureNetwork]
     rng: np.random.Generator
-    protocol: PictureProtocol = dataclasses.field(
-        default_factory=lambda: get_protocol(PICTURE_PROTOCOL)
-    )
+    protocol: PictureProtocol
     seen: dict[bytes, npt.NDArray[Any]] = dataclasses.field(default_factory=dict, repr=False)
 
     @property
@@ -135,7 +134,8 @@ class Board:
         keys = [hashlib.sha256(np.ascontiguousarray(x).tobytes()).digest() for x in pictures]
         new = {key: row for row, key in enumerate(keys) if key not in self.seen}
         if new:
-            sized = networks._resize(pictures[[*new.values()]], 224, self.protocol, 'bilinear')
+            first = networks._first(pictures[[*new.values()]], self.protocol)
+            sized = networks._resize(first, 224, self.protocol, 'bilinear')
             found = self.stand_in(np.round(sized * 255).astype(np.uint8))
             self.seen.update(zip(new, found, strict=True))
         return np.stack([self.seen[key] for key in keys])
@@ -237,12 +237,24 @@ def retrieval_tables(
     image = [identification.outcomes_top1(s) for s in similarities]
     chance = float(np.concatenate([np.full(len(s), 1 / s.shape[1]) for s in similarities]).mean())
     tables = [Table('retrieval_image_top1', model, FEATURES, image, outcomes, chance)]
+    if min(s.shape[1] for s in similarities) >= POOL:
+        values = [identification.outcomes_top1_of(s, POOL) for s in similarities]
+        tables.append(
+            Table(f'retrieval_image_top1_of{POOL}', model, FEATURES, values, outcomes, 1 / POOL)
+        )
     if all(
         s.shape[0] == s.shape[1] == len(set(o.truth))
         for s, o in zip(similarities, outcomes, strict=True)
     ):
         brain = [identification.outcomes_top1(s.T).T for s in similarities]
         tables.append(Table('retrieval_brain_top1', model, FEATURES, brain, outcomes, chance))
+        if min(s.shape[0] for s in similarities) >= POOL:
+            values = [identification.outcomes_top1_of(s.T, POOL).T for s in similarities]
+            tables.append(
+                Table(
+                    f'retrieval_brain_top1_of{POOL}', model, FEATURES, values, outcomes, 1 / POOL
+                )
+            )
     return tables
 
 
@@ -342,7 +354,8 @@ def _correlations(board: Board, part: Judged) -> FloatArray:
 
 
 def _sized(board: Board, pictures: Uint8Array) -> npt.NDArray[np.float32]:
-    return networks._resize(pictures, board.protocol.pixel_size, board.protocol)
+    first = networks._first(pictures, board.protocol)
+    return networks._resize(first, board.protocol.pixel_size, board.protocol)
 
 
 def _joined(parts: Sequence[Judged]) -> tuple[Uint8Array, Uint8Array]:

@@ -124,7 +124,9 @@ def connect_generation(
             generator=choice.name,
             why=choice.why,
             weights=json.dumps(dict(choice.weights)),
-            networks=json.dumps(metric_weights(run.weights_dir)),
+            networks=json.dumps(
+                metric_weights(run.weights_dir, run.config.reconstruction.protocol)
+            ),
             generators=str(run.work_dir / 'generators'),
             cache=str(run.work_dir / 'features'),
             device=run.device,

@@ -13,8 +13,6 @@ from bids_neurodecode.errors import ArgumentsError, InputError
 
 PUBLISHED_WEIGHTS = ('vdvae-imagenet64', 'versatile-diffusion')
 """Entries of the manifest that the published generator needs."""
-METRIC_WEIGHTS = ('alexnet', 'inception-v3', 'efficientnet-b1-v1', 'swav-resnet50', 'clip-vit-l14')
-"""Entries of the manifest that pictures are scored with where they are there."""
 REGIONAL = ('regions-gru', 'regions-transformer')
 """Regressors that read voxels by region."""
 
@@ -115,13 +113,14 @@ def missing_weights(folder: Path) -> list[str]:
     return [name for name, state in states.items() if state in {'missing', 'damaged'}]
 
 
-def metric_weights(folder: Path | None) -> dict[str, str]:
-    """Return where the weights of the metrics' networks lie, of those that are there."""
+def metric_weights(folder: Path | None, protocol: str) -> dict[str, str]:
+    """Return where the weights of a protocol's networks lie, of those that are there."""
+    from bids_neurodecode.evaluation.protocols import get_protocol
     from bids_neurodecode.models.weights import check_sizes, default_weights_dir, find_entry
 
     place = folder or default_weights_dir()
     found = {}
-    for name in METRIC_WEIGHTS:
+    for name in dict.fromkeys(metric.network for metric in get_protocol(protocol).metrics):
         entry = find_entry(name)
         if check_sizes(entry, place).state not in {'missing', 'damaged'}:
             found[name] = str(entry.path_in(place))

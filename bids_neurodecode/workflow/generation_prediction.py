@@ -99,7 +99,9 @@ def run_job(job: Mapping[str, Any], folder: Path) -> None:
     pictures = table_of(shown.table, names, SPACES[average])
     size = max(FEWEST_PIXELS, made.final.shape[1])
     participant = ParticipantInput.from_json(job['participant'])
-    write_tsv(folder / 'pictures.tsv', compare(participant, pictures, made, size, folder))
+    protocol = config.reconstruction.protocol
+    compared = compare(participant, pictures, made, size, folder, protocol)
+    write_tsv(folder / 'pictures.tsv', compared)
     told = model.describe()
     save_json(
         folder / 'result.json',
@@ -122,7 +124,12 @@ def table_of(shown: pd.DataFrame, names: list[str], space: str) -> pd.DataFrame:
 
 
 def compare(
-    participant: ParticipantInput, table: pd.DataFrame, made: Applied, size: int, folder: Path
+    participant: ParticipantInput,
+    table: pd.DataFrame,
+    made: Applied,
+    size: int,
+    folder: Path,
+    protocol: str,
 ) -> pd.DataFrame:
     """Load what was shown, keep it beside the pictures, and add scores to their table."""
     from bids_neurodecode.stimuli.images import load_images
@@ -133,7 +140,7 @@ def compare(
     np.save(folder / 'truth.npy', truth)
     if len(truth) < FEWEST:
         return table
-    return table.assign(**pair_scores(truth, made.initial, made.final))
+    return table.assign(**pair_scores(truth, made.initial, made.final, protocol))
 
 
 __all__ = ['RETRIEVAL_ONLY', 'ApplyGeneration']

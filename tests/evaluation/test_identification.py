@@ -16,6 +16,7 @@ from bids_neurodecode.evaluation.identification import (
     nearest,
     outcomes_2way,
     outcomes_top1,
+    outcomes_top1_of,
     ranks,
     similarity,
     top_k,
@@ -134,3 +135,24 @@ def test_errors():
         identification_2way(np.zeros((2, 1)), [0, 0])
     with pytest.raises(DataError, match='same number of columns'):
         similarity(alike, np.zeros((2, 4)))
+
+
+def test_top1_among_random_candidates_is_what_draws_estimate():
+    rng = np.random.default_rng(0)
+    similarities = rng.normal(size=(3, 12)) + 1.5 * np.eye(3, 12)
+    found = outcomes_top1_of(similarities, 5)
+    np.testing.assert_allclose(found.mean(axis=1), 1 / 5)
+    for row, truth in ((0, 0), (1, 1), (2, 7)):
+        others = np.delete(np.arange(12), truth)
+        hits = [
+            similarities[row, truth]
+            > similarities[row, rng.choice(others, 4, replace=False)].max()
+            for _ in range(4000)
+        ]
+        assert np.mean(hits) == pytest.approx(found[row, truth], abs=0.025)
+    whole = outcomes_top1_of(similarities, 12)
+    np.testing.assert_allclose(whole, outcomes_top1(similarities))
+    # a tie is a loss, as for a candidate that is the same picture twice
+    assert outcomes_top1_of(np.array([[1.0, 1.0]]), 2).tolist() == [[0.0, 0.0]]
+    with pytest.raises(DataError, match='among 13'):
+        outcomes_top1_of(similarities, 13)

@@ -8,7 +8,7 @@ import pytest
 
 from bids_neurodecode.config import Config
 from bids_neurodecode.errors import DataError, InputError
-from bids_neurodecode.evaluation import images
+from bids_neurodecode.evaluation import images, metrics
 from bids_neurodecode.evaluation.protocols import get_protocol
 from bids_neurodecode.models.sampling import SamplingSettings, picture_seed
 from bids_neurodecode.samples import Responses, Samples, VoxelMask, split_by_group
@@ -97,8 +97,11 @@ def _cheap_scores(monkeypatch):
 
 
 def make_cheap(patch):
-    small = replace(get_protocol('bd-982'), pixel_size=24)
-    patch.setattr(scoring, 'get_protocol', lambda name: small)
+    patch.setattr(
+        generation_record,
+        'get_protocol',
+        lambda name: replace(get_protocol(name), pixel_size=24),
+    )
     patch.setattr(generation_record, 'STAND_IN_FREQUENCIES', (1.0, 2.0))
 
 
@@ -197,6 +200,23 @@ def test_planted_pictures_are_found(found):
     labelled = {s.metric for s in result.scores if s.model == 'ridge' and s.space == 'final'}
     assert {'ssim_2d', 'ssim_columnwise_legacy', 'gabor-standin_2way'} <= labelled
     assert not any('alexnet' in s.metric or 'clip' in s.metric for s in result.scores)
+
+
+def test_the_other_protocol_of_pictures(monkeypatch):
+    """MindEye's: its own similarity, and retrieval among as many random candidates as it has."""
+    monkeypatch.setattr(scoring, 'POOL', 5)
+    for kind in ('image', 'brain'):
+        monkeypatch.setitem(metrics.METRICS, f'retrieval_{kind}_top1_of5', 'Among five.')
+    samples, pictures = world()
+    result, _ = run(samples, pictures, config_of(protocol='me2-1000'))
+    protocols = {s.protocol for s in result.scores}
+    assert protocols == {'hold-out-by-stimulus/me2-1000'}
+    assert 'ssim_columnwise_legacy' not in {s.metric for s in result.scores}
+    few = score(result, 'ridge', 'features', 'retrieval_image_top1_of5')
+    all_of_them = score(result, 'ridge', 'features', 'retrieval_image_top1')
+    assert few.value >= all_of_them.value > 0.7
+    assert (few.chance, few.p) == (1 / 5, pytest.approx(1 / 50))
+    assert score(result, 'ridge', 'features', 'retrieval_brain_top1_of5').value > 0.7
 
 
 def test_averages_and_single_trials_are_both_reconstructed(found):

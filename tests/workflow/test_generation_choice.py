@@ -96,6 +96,8 @@ def test_further_pictures_are_looked_for_before(tmp_path):
 
 def test_networks_of_metrics_are_those_that_are_there(tmp_path):
     put(tmp_path, 'alexnet')
-    found = metric_weights(tmp_path)
+    put(tmp_path, 'efficientnet-b1-v2')
+    assert set(metric_weights(tmp_path, 'me2-1000')) == {'alexnet', 'efficientnet-b1-v2'}
+    found = metric_weights(tmp_path, 'bd-982')
     assert set(found) == {'alexnet'}
     assert Path(found['alexnet']).is_file()
