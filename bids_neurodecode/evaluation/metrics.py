@@ -40,9 +40,9 @@ METRICS: dict[str, str] = {
     'one is more alike; chance is .5.',
     'retrieval_image_top1': 'Share of responses for which the right picture is the nearest.',
     'retrieval_brain_top1': 'Share of pictures for which the right response is the nearest.',
-    'retrieval_image_top1_of300': 'Share of responses for which the right picture is the nearest of '
+    'retrieval_image_top1_of300': 'Share of responses for which the right picture is nearest of '
     'itself and 299 others, in the mean over all draws of these.',
-    'retrieval_brain_top1_of300': 'Share of pictures for which the right response is the nearest of '
+    'retrieval_brain_top1_of300': 'Share of pictures for which the right response is nearest of '
     'itself and 299 others, in the mean over all draws of these.',
     'pixel_top1': 'Share of pictures that were made whose pixels correlate most with the true '
     'picture of all candidates; chance is one over their number.',
