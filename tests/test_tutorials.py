@@ -27,7 +27,13 @@ n_bootstrap = 19
 [reconstruction]
 generator = "none"
 """
-"""What keeps a run short; making pictures has tests of its own."""
+"""What keeps a run short."""
+TINY = """
+[split]
+n_folds = 1
+test_fraction = 0.3
+""" + FAST.replace('"none"', '"small"\nprior_size = 16\nprior_steps = 3\nrefiner_steps = 3')
+"""The same with both stages of pictures, which hardly learn, in one fold."""
 
 
 def blocks(page: str) -> list[tuple[str, str]]:
@@ -76,8 +82,11 @@ def fast(tmp_path):
 @pytest.mark.slow
 def test_simulated_pictures(fast, tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
+    fast.write_text(TINY)
     printed = follow('images.md', SMALL['images'], fast, {})
     assert 'identification_top1' in printed
+    assert re.search(r'\d+ pictures, the first \S+_desc-final_image.png', printed)
+    assert re.search(r'pixcorr +-?0\.\d', printed)
     assert re.search(r'rank correlation -?\d\.\d\d', printed)
     assert 'stim_file' in capfd.readouterr().out  # of the events that are shown
     assert (tmp_path / 'tutorial' / 'out' / 'sub-01.html').is_file()
