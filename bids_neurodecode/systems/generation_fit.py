@@ -204,12 +204,12 @@ def fit_model(
     where: Literal['cpu', 'cuda'] = 'cuda' if device == 'cuda' else 'cpu'
     known = Factorisation(X, groups=rows.groups, n_folds=config.ridge.n_folds, device=where)
     paper = config.reconstruction.ridge_alphas == 'paper'
+    # few pictures: the solution should not depend on the axes of what is decoded
+    saturated = stage.space.n_components >= len(stage.stimuli) - 1
 
     def ridge(name: str, targets: npt.NDArray[Any]) -> WideRegression:
         wide = targets.shape[1] > _PER_TARGET_UP_TO
         published = paper and name in PAPER_ALPHAS
-        # as many columns as pictures differ in: the solution should not depend on the axes
-        saturated = targets.shape[1] == len(stage.stimuli) - 1
         return known.fit(
             targets,
             alphas=(PAPER_ALPHAS[name],) if published else config.ridge.alphas,
