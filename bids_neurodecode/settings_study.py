@@ -109,7 +109,8 @@ class StudySettings(Settings):
     model: str | None = None
     """Which model's rows are shown; the main model's of each variant if left out."""
     space: str | None = None
-    """Which voxel or image set is shown; the first that the metric is given for if left out."""
+    """Which voxel or image set is shown; if left out, the final pictures, and where none are made
+    the first that the metric is given for."""
     notes: tuple[str, ...] = ()
     """What a reader should know, a sentence each."""
     published: tuple[PublishedSettings, ...] = ()

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 Unit = Literal['participants', 'stimuli', 'seeds']
 
+FINAL = 'final'
+"""Space of the pictures that two stages made."""
 SAMPLE_COLUMNS = {
     'identification_top1': 'identified',
     'identification_2way': 'two_way',
@@ -66,6 +68,9 @@ class Summary:
 def shown_rows(table: pd.DataFrame, settings: StudySettings) -> pd.DataFrame:
     """Return one row a metric, participant and variant: the main model's, or the asked one's.
 
+    Where pictures are made, a metric is that of the final ones, not of the linear decoder or of
+    the first stage, which have rows of the same metrics before them.
+
     Parameters
     ----------
     table
@@ -79,7 +84,9 @@ def shown_rows(table: pd.DataFrame, settings: StudySettings) -> pd.DataFrame:
         rows = rows[~rows['model'].map(is_baseline).astype(bool)]
     if settings.space is not None:
         rows = rows[rows['space'] == settings.space]
-    return rows.drop_duplicates(['metric', 'participant', 'variant']).reset_index(drop=True)
+    rows = rows.sort_values('space', key=lambda space: space != FINAL, kind='stable')
+    rows = rows.drop_duplicates(['metric', 'participant', 'variant'])
+    return rows.sort_index().reset_index(drop=True)
 
 
 def summaries(
@@ -187,8 +194,8 @@ def sample_scores(record: ParticipantResults, metrics: Sequence[str]) -> pd.Data
     from bids_neurodecode.report.reader import Reader, read_table
 
     generation = record.generation
-    tables = [Reader(record).predictions]
-    tables += [] if generation is None else [read_table(generation.table)]
+    tables = [] if generation is None else [read_table(generation.table)]
+    tables.append(Reader(record).predictions)
     parts = []
     for metric in metrics:
         column = SAMPLE_COLUMNS.get(metric)

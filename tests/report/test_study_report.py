@@ -97,6 +97,22 @@ def test_the_main_model_is_shown_and_another_where_it_is_asked_for(tmp_path):
     assert set(shown_rows(results.table, asked)['model']) == {'ridge'}
 
 
+def test_final_pictures_are_shown_where_they_are_made(tmp_path):
+    """Not the linear decoder, nor the first stage, which stand before them under the same name."""
+    plan = plan_of(tmp_path, NOISE.format(seeds='1'))
+    table = results_of(plan, ['01', '02'], effect).table
+    made = table.replace({'space': {'b': 'final'}})
+    rows = shown_rows(made, plan.settings)
+    assert set(rows['space']) == {'final'}
+    assert set(rows['model']) == {'main'}
+    assert len(rows) == 2 * 4 * 2
+    metric = plan.settings.metrics[0]
+    latents = made[made['metric'] != metric]  # a metric that final pictures do not have
+    rest = made[(made['metric'] == metric) & (made['space'] != 'final')]
+    rows = shown_rows(pd.concat([rest, latents]), plan.settings)
+    assert set(rows[rows['metric'] == metric]['space']) == {'a'}
+
+
 def test_participants_are_compared_where_there_are_enough(tmp_path):
     plan = plan_of(tmp_path, NOISE.format(seeds='1, 2'))
     results = results_of(plan, [f'0{k}' for k in range(1, 8)], effect)
