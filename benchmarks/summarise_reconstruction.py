@@ -83,7 +83,7 @@ def main() -> None:
     """Print both tables."""
     folders = [Path(word) for word in sys.argv[1:]]
     with pd.option_context('display.width', 300, 'display.max_columns', 30):
-        print(means(folders).to_markdown())
+        print(means(folders).to_string())
         print(differences(folders).round(3).to_string())
 
 
