@@ -1,4 +1,4 @@
-# make setup | demo | test | check | docs | wheel | clean
+# make setup | demo | test | validate | check | docs | wheel | clean
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 # one thread a process: the workers are processes
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: setup demo test check docs wheel clean bench-movie
+.PHONY: setup demo test check docs wheel clean bench-movie validate
 
 setup: $(STAMP)
 
@@ -46,6 +46,10 @@ bench-movie: setup
 
 rehearsal: setup
 	$(BIN)/python benchmarks/rehearsal.py $(ARGS)
+
+# null worlds for every p value, coverage of every interval: writes docs/validation.md (an hour)
+validate: setup
+	$(BIN)/python -m benchmarks.validation $(ARGS)
 
 # the site is build/docs/html/index.html
 docs: setup

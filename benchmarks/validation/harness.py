@@ -1,0 +1,180 @@
+"""Count false positives and coverage over simulated data sets, and say what they show.
+
+A check simulates one data set, runs the program's own function on it, and returns what came out.
+The unit is the data set: many p values of one data set (voxels, metrics) are averaged first, so
+the intervals of the counts do not take neighbours for independent evidence.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+LEVELS = (0.05, 0.01, 0.001)
+FALSE_POSITIVES = (0.03, 0.07)
+COVERAGE = (0.93, 0.97)
+"""What a test of level .05 and an interval of 95 % may show (wider only as chance allows)."""
+
+Kind = Literal['p', 'any', 'covers']
+
+
+@dataclass(frozen=True)
+class Check:
+    """One statement of the program, and a world in which the right answer is known.
+
+    Parameters
+    ----------
+    family
+        What it belongs to: the heading of its table (``films``, ``identification``).
+    name
+        The p value or interval that is checked, as the program calls it.
+    world
+        The simulated data in a few words, with what matters (lengths, AR coefficients).
+    kind
+        ``p``: ``simulate`` returns one or more p values of null hypotheses that are true (NaN:
+        none was given). ``any``: it returns whether anything was called significant although
+        nothing is (a family-wise or FDR rate). ``covers``: it returns whether the interval holds
+        the true value (NaN: no interval was given), one or more.
+    simulate
+        Makes one data set from a random generator, and returns the above.
+    n
+        Data sets of the full validation.
+    quick
+        Data sets of the part that runs in the tests; 0: not in the tests.
+    before
+        What was measured before a mend, for the table (share, low, high); None: not measured.
+    """
+
+    family: str
+    name: str
+    world: str
+    kind: Kind
+    simulate: Callable[[np.random.Generator], npt.ArrayLike]
+    n: int = 2000
+    quick: int = 0
+    before: tuple[float, float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Share:
+    """A share of data sets, (n_sets,) averaged, with its 95 and 99 % intervals."""
+
+    value: float
+    low: float
+    high: float
+    low99: float
+    high99: float
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a check gave."""
+
+    check: Check
+    n_sets: int
+    n_refused: int
+    seconds: float
+    shares: dict[float, Share] = field(default_factory=dict)
+
+    @property
+    def verdict(self) -> str:
+        """``holds``, ``conservative`` or ``short``: by the whole 99 % interval only."""
+        if not self.shares:
+            return 'refuses'
+        covers = self.check.kind == 'covers'
+        share = self.shares[0.95 if covers else 0.05]
+        low, high = COVERAGE if covers else FALSE_POSITIVES
+        if share.high99 < low:
+            return 'short' if covers else 'conservative'
+        if share.low99 > high:
+            return 'conservative' if covers else 'short'
+        return 'holds'
+
+
+def share_of(values: npt.ArrayLike) -> Share:
+    """Average shares of data sets, each in [0, 1], with Clopper-Pearson or normal intervals.
+
+    Parameters
+    ----------
+    values
+        One share a data set, (n_sets,); where all are 0 or 1 the intervals are exact (binomial),
+        else they come from the spread between data sets.
+    """
+    from scipy.stats import binomtest, t
+
+    x = np.asarray(values, dtype=np.float64)
+    if np.isin(x, (0, 1)).all():
+        test = binomtest(int(x.sum()), x.size)
+        wide, wider = (test.proportion_ci(c, method='exact') for c in (0.95, 0.99))
+        return Share(float(x.mean()), wide.low, wide.high, wider.low, wider.high)
+    error = float(x.std(ddof=1) / math.sqrt(x.size))
+    half, half99 = (float(t.ppf(q, x.size - 1)) * error for q in (0.975, 0.995))
+    mean = float(x.mean())
+    return Share(mean, max(0.0, mean - half), mean + half, max(0.0, mean - half99), mean + half99)
+
+
+def run_check(check: Check, n_sets: int, seed: int = 0, seconds: float = math.inf) -> Result:
+    """Simulate data sets until there are ``n_sets`` or time is up, and count.
+
+    Parameters
+    ----------
+    check
+        What is simulated.
+    n_sets
+        Number of data sets.
+    seed
+        Data set k is drawn from the generator of ``(seed, k)``.
+    seconds
+        No new data set is begun after this many seconds.
+    """
+    began = time.perf_counter()
+    outcomes = []
+    for number in range(n_sets):
+        if time.perf_counter() - began > seconds:
+            break
+        rng = np.random.default_rng((seed, number))
+        outcomes.append(np.atleast_1d(np.asarray(check.simulate(rng), dtype=np.float64)))
+    spent = time.perf_counter() - began
+    given = [x[np.isfinite(x)] for x in outcomes]
+    given = [x for x in given if x.size]
+    refused = len(outcomes) - len(given)
+    if not given:
+        return Result(check, len(outcomes), refused, spent)
+    if check.kind == 'p':
+        shares = {a: share_of([np.mean(x <= a) for x in given]) for a in LEVELS}
+    else:
+        shares = {0.95 if check.kind == 'covers' else 0.05: share_of([x.mean() for x in given])}
+    return Result(check, len(outcomes), refused, spent, shares)
+
+
+def markdown(results: Sequence[Result]) -> str:
+    """Write results as one table a family."""
+    lines: list[str] = []
+    for family in dict.fromkeys(r.check.family for r in results):
+        mine = [r for r in results if r.check.family == family]
+        lines += [f'## {family.capitalize()}', '']
+        lines += [
+            '| what is printed | world | data sets | before | now | at .01 | at .001 | verdict |',
+            '| --- | --- | --- | --- | --- | --- | --- | --- |',
+        ]
+        lines += [_row(r) for r in mine]
+        lines.append('')
+    return '\n'.join(lines)
+
+
+def _row(result: Result) -> str:
+    check, shares = result.check, result.shares
+    main = shares.get(0.95 if check.kind == 'covers' else 0.05)
+    now = 'none given' if main is None else f'{main.value:.3f} ({main.low:.3f} to {main.high:.3f})'
+    before = '' if check.before is None else '{:.3f} ({:.3f} to {:.3f})'.format(*check.before)
+    deeper = [f'{shares[a].value:.4f}' if a in shares else '' for a in LEVELS[1:]]
+    sets = f'{result.n_sets}' + (f', {result.n_refused} refused' if result.n_refused else '')
+    what = {'p': 'p', 'any': 'any false positive', 'covers': '95 % interval'}[check.kind]
+    cells = [f'{check.name} ({what})', check.world, sets, before, now, *deeper, result.verdict]
+    return '| ' + ' | '.join(cells) + ' |'
