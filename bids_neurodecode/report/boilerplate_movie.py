@@ -112,8 +112,8 @@ def _explained(config: Config) -> str:
         texts.append(
             f'The measured responses of one region after the other (the {movie.explain_regions} '
             f'largest) were {done}, and the change of the reconstruction was compared with that '
-            f'by {movie.explain_random} other sets of as many voxels at most: the region moved and '
-            'mirrored at random over the voxels of the network, kept where it was as compact, as '
+            f'by at most {movie.explain_random} other sets of as many voxels: the region moved '
+            'and mirrored at random over the voxels of the network, where it was as compact, as '
             'smooth and as accurate on held-out volumes (calipers [@cochran1973matching]). '
             'Without 20 such sets beside each other no p value is given.'
         )

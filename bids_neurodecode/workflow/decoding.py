@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     from bids_neurodecode.systems.base import PerStimulus
     from bids_neurodecode.systems.decoding import Decoding
 
-LOGGER = logging.getLogger('bids_neurodecode')
 PICTURE_SIZE = 64
 """Pixels along a side at which retrieved pictures are scored."""
 
@@ -62,8 +60,6 @@ def decode(
         pictures=PerStimulus(names, pictures),
         device=device,
     )
-    for line in result.warnings:
-        LOGGER.warning('sub-%s: %s', participant.label, line)
     evaluation = result.evaluation
     write_tsv(folder / 'metrics.tsv', scores_table(evaluation.scores))
     write_json(folder / 'metrics.json', describe(evaluation.scores))

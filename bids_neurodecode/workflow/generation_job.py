@@ -78,8 +78,6 @@ def run_job(job: Mapping[str, Any], folder: Path) -> None:
         checkpoint_dir=Path(job['checkpoints']),
         progress=say(f'sub-{participant.label} pictures'),
     )
-    for line in made.warnings:
-        LOGGER.warning('sub-%s: %s', participant.label, line)
     save(made, mask, job, config, folder)
     (folder / STIMULI).unlink()
 
