@@ -72,16 +72,20 @@ def participant_level(
         LOGGER.info('Report: %s', run.output_dir / f'sub-{label}.html')
     if done:
         task = inputs.participants[0].task
-        for file in find_results(run.output_dir, done, task):
-            # nodes may run in other processes: what they warn of is in what they saved
-            for line in read_json(file)['warnings']:
-                LOGGER.warning('%s: %s', file.parent.parent.name, line)
+        _log_warnings(find_results(run.output_dir, done, task))
         write_dataset(arguments, config, inputs, find_results(run.output_dir, done[:1], task))
     for label, reason in inputs.failures.items():
         LOGGER.error('sub-%s was left out: %s', label, reason)
     if inputs.failures:
         return FAILED
     return code_of(failures)
+
+
+def _log_warnings(results: Sequence[Path]) -> None:
+    """Log what participants' reports warn of: nodes may run in processes without this log."""
+    for file in results:
+        for line in read_json(file)['warnings']:
+            LOGGER.warning('%s: %s', file.parent.parent.name, line)
 
 
 def group_level(arguments: Arguments, config: Config, inputs: DatasetInput, run_id: str) -> int:
