@@ -12,6 +12,7 @@ from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.bids.stimuli import FILMS, resolve_stimulus
 from bids_neurodecode.bids.timing import read_table, stimulus_names
 from bids_neurodecode.errors import InputError
+from bids_neurodecode.stimuli.films import check_film_once
 
 NO_FILMS = 'There is no film ({types}) in {folder}. Give a film, or a folder of films.'
 NO_EVENTS = (
@@ -82,13 +83,15 @@ def of_films(label: str, task: str, folder: Path, names: Sequence[str]) -> Parti
     Raises
     ------
     InputError
-        If two films would have the same name in the output.
+        If two films would have the same name in the output, or one cannot be decoded.
     """
     labels: dict[str, str] = {}
     for name in names:
         other = labels.setdefault(film_label(name), name)
         if other != name:
             raise InputError(SAME_LABEL.format(one=other, other=name, folder=folder))
+    for name in names:
+        check_film_once(folder / name)
     return ParticipantInput(
         label=label, task=task, paradigm='movie', runs=(), stimuli_dir=folder,
         stimuli=tuple(names),

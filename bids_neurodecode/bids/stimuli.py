@@ -85,20 +85,19 @@ def _within(file: Path, folder: Path) -> bool:
 
 
 def check_image(file: Path, events: Path) -> None:
-    """Open an image and check its header (the pixels are not decoded).
+    """Read an image to its end: one still picture, not too large, in values that are known.
 
     Raises
     ------
     InputError
-        If it is no image.
+        If it is none.
     """
-    from PIL import Image
+    from bids_neurodecode.stimuli import images
 
     try:
-        with Image.open(file) as image:
-            image.verify()
-    except (OSError, SyntaxError, ValueError) as error:
-        reason = ' '.join(str(error).split())
+        images.check_image(file)
+    except images.DAMAGE as error:
+        reason = ' '.join(str(error).split()) or type(error).__name__
         raise InputError(BROKEN_IMAGE.format(file=file, events=events, reason=reason)) from error
 
 

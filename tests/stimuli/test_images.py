@@ -102,7 +102,7 @@ def test_bomb_is_refused(tmp_path):
     header = struct.pack('>IIBBBBB', 60_000, 60_000, 8, 2, 0, 0, 0)
     content = b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', header) + chunk(b'IDAT', b'')
     (tmp_path / 'bomb.png').write_bytes(content)
-    with pytest.raises(InputError, match=r'bomb\.png: .*decompression bomb'):
+    with pytest.raises(InputError, match=r'bomb\.png has more than 89,478,485 pixels'):
         load_image(tmp_path / 'bomb.png')
 
 
