@@ -36,6 +36,7 @@ from bids_neurodecode.bids.records import DatasetInput, ParticipantInput, RunInp
 from bids_neurodecode.bids.series import open_image, read_header, read_volumes
 from bids_neurodecode.bids.stimuli import FILMS
 from bids_neurodecode.errors import InputError
+from bids_neurodecode.fetched import check_fetched
 
 if TYPE_CHECKING:
     from bids_neurodecode.bids.query import Request
@@ -62,10 +63,6 @@ FILM_SHORT = (
 RUN_SHORT = (
     'The run {bold} ends at {length:.1f} s, and {film} was shown until {end:.1f} s. '
     'Leave the participant out, or the film with --task-id.'
-)
-NOT_FETCHED = (
-    'The series {file} is a link to a file that was not fetched. '
-    'Get it first, for example with "datalad get derivatives/preprocessing".'
 )
 NO_TR = (
     'No repetition time for {bold}: {sidecar} has none, nor has the header. Add the sidecar of '
@@ -203,6 +200,7 @@ def find_films(folder: Path, films: Sequence[str]) -> tuple[dict[str, Path], lis
         if len(same) > 1:
             names = ', '.join(file.name for file in same)
             raise InputError(SEVERAL_FILES.format(folder=folder, film=film, files=names))
+        check_fetched(same[0])
         files[film] = same[0]
         shown = FILM_SECONDS.get(film)
         if shown is None:
@@ -266,8 +264,6 @@ def _run(
     import pandas as pd
 
     bold, root = series.path, request.bids_dir
-    if bold.is_symlink() and not bold.exists():
-        raise InputError(NOT_FETCHED.format(file=bold))
     header = read_header(bold)
     period, note = _repetition_time(series, root, header.repetition_time)
     name = series.entities['task']
@@ -313,6 +309,7 @@ def _repetition_time(series: Series, root: Path, header: float | None) -> tuple[
     stem = '_'.join(f'{key}-{value}' for key, value in entities.items())
     folder = root / f'sub-{entities["sub"]}' / f'ses-{entities["ses"]}' / 'func'
     sidecar = folder / f'{stem}_bold.json'
+    check_fetched(sidecar)
     value = read_json(sidecar).get('RepetitionTime') if sidecar.is_file() else None
     if isinstance(value, int | float) and value > 0:
         if header is None or abs(header - value) < 1e-3:
