@@ -82,6 +82,8 @@ def _in_its_place(file: Path) -> str | None:
     for folder in file.parents:
         if folder.is_symlink() and not folder.exists():
             return LINK_ABOVE.format(folder=folder, target=folder.readlink())
+        if folder.is_file():
+            return _told_by(folder.read_bytes()[:_LONGEST])
         if folder.is_dir():
             if not any(folder.iterdir()) and _is_subdataset(folder):
                 return SUBDATASET.format(folder=folder)

@@ -37,6 +37,7 @@ from bids_neurodecode.bids.series import open_image, read_header, read_volumes
 from bids_neurodecode.bids.stimuli import FILMS
 from bids_neurodecode.errors import InputError
 from bids_neurodecode.fetched import check_fetched
+from bids_neurodecode.stimuli.films import check_film_once
 
 if TYPE_CHECKING:
     from bids_neurodecode.bids.query import Request
@@ -185,8 +186,6 @@ def find_films(folder: Path, films: Sequence[str]) -> tuple[dict[str, Path], lis
     InputError
         If one is missing, there twice, or more than :data:`TOLERANCE` too short.
     """
-    from bids_neurodecode.stimuli.films import probe_film
-
     if not folder.is_dir():
         raise InputError(NO_FOLDER.format(films=', '.join(films)))
     there = sorted(f for f in folder.iterdir() if f.suffix.lower() in FILMS)
@@ -205,7 +204,7 @@ def find_films(folder: Path, films: Sequence[str]) -> tuple[dict[str, Path], lis
         shown = FILM_SECONDS.get(film)
         if shown is None:
             continue
-        lasts = probe_film(same[0]).duration
+        lasts = check_film_once(same[0]).duration
         told = {'file': same[0], 'found': lasts, 'film': film, 'shown': shown}
         if lasts < shown - TOLERANCE:
             raise InputError(FILM_SHORT.format(tolerance=TOLERANCE, **told))
