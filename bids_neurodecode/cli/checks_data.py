@@ -12,6 +12,7 @@ from bids_neurodecode.bids.series import check_values, read_mask
 from bids_neurodecode.bids.timing import read_table
 from bids_neurodecode.config import AtlasSettings, Config
 from bids_neurodecode.errors import ArgumentsError, DataError, InputError
+from bids_neurodecode.stimuli.films import check_film_once
 
 OTHER_PARADIGM = (
     'The system {system!r} needs {needed}, and task {task!r} shows {shown} (first: {file}). '
@@ -50,8 +51,13 @@ NO_SERIES = (
 MEASURES_OF_REPEATS = ('ncsnr', 'noise_ceiling', 'snr')
 
 
-def check_design(person: ParticipantInput, config: Config) -> None:
+def check_design(person: ParticipantInput, config: Config) -> tuple[str, ...]:
     """Check what tables and headers can tell: system, confounds, repeats, folds, films.
+
+    Returns
+    -------
+    tuple of str
+        What the user should know about the films.
 
     Raises
     ------
@@ -61,8 +67,9 @@ def check_design(person: ParticipantInput, config: Config) -> None:
     _check_system(person, config.system)
     for run in person.runs:
         _check_confounds(run, config)
+    notes: tuple[str, ...] = ()
     if person.paradigm == 'movie':
-        check_films(person)
+        notes = check_films(person)
     elif person.betas is None and config.betas != config.betas.model_copy(update=AS_THEY_ARE):
         raise ArgumentsError(ESTIMATED_BETAS)
     first = person.runs[0].events
@@ -70,6 +77,7 @@ def check_design(person: ParticipantInput, config: Config) -> None:
         _check_split(person, config)
     except DataError as error:
         raise InputError(WHO.format(file=first, reason=error)) from error
+    return notes
 
 
 def _check_system(person: ParticipantInput, system: str) -> None:
@@ -123,19 +131,25 @@ def _check_split(person: ParticipantInput, config: Config) -> None:
     choose_split(table, config.split, config.seed)
 
 
-def check_films(person: ParticipantInput) -> None:
-    """Check each film against the longest time that it is shown.
+def check_films(person: ParticipantInput) -> tuple[str, ...]:
+    """Check each film, and that it lasts as long as it is shown.
+
+    Returns
+    -------
+    tuple of str
+        What the user should know of how the films are read.
 
     Raises
     ------
     InputError
-        For a film without video, with a variable frame rate, or shorter than it is shown.
+        For a film that cannot be decoded or is damaged, without video, with a variable frame
+        rate, or shorter than it is shown.
     """
-    from bids_neurodecode.stimuli.films import probe_film
-
+    notes: list[str] = []
     for name, (shown, events) in _longest_showings(person.runs).items():
         film = person.stimuli_dir / name
-        info = probe_film(film)
+        info = check_film_once(film)
+        notes += info.notes(film.name)
         if info.variable:
             raise InputError(VARIABLE_RATE.format(film=film))
         if shown > info.duration + max(0.1, 1 / info.frame_rate):
@@ -144,6 +158,7 @@ def check_films(person: ParticipantInput) -> None:
                     film=film, duration=round(info.duration, 3), events=events, shown=shown
                 )
             )
+    return tuple(notes)
 
 
 def _longest_showings(runs: tuple[RunInput, ...]) -> Mapping[str, tuple[float, Path]]:

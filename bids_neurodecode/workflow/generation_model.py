@@ -12,6 +12,7 @@ import numpy.typing as npt
 from bids_neurodecode._version import __version__
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.config import Config
+from bids_neurodecode.fetched import check_fetched
 from bids_neurodecode.samples import VoxelMask
 from bids_neurodecode.workflow.generation_outputs import DESC
 
@@ -108,6 +109,7 @@ def generation_model_of(linear: Path) -> Path | None:
     if LINEAR not in linear.name:
         return None
     file = linear.with_name(linear.name.replace(LINEAR, f'desc-{DESC}_model'))
+    check_fetched(file)
     return file if file.is_file() else None
 
 
