@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.bids.records import RunInput
-from bids_neurodecode.bids.sink import write_image
+from bids_neurodecode.bids.sink import write_image, write_tsv
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.samples import Split, VoxelMask
 
@@ -35,8 +35,40 @@ def read_split(parts: Path, info: Path, table: pd.DataFrame) -> Split:
     import pandas as pd
 
     plan = json.loads(info.read_text('utf-8'))
-    name = plan['protocol'] if plan['by'] == 'given' or plan['protocol'] == 'paper' else ''
-    return Split.from_table(plan['by'], pd.read_csv(parts, sep='\t'), table, name)
+    return Split.from_table(plan['by'], pd.read_csv(parts, sep='\t'), table, plan['name'])
+
+
+def save_plan(
+    folder: Path, split: Split, why: str, leaks: Sequence[str] = (), **more: Any
+) -> dict[str, Path]:
+    """Save a split, its table and its description; return the files by name.
+
+    Parameters
+    ----------
+    folder
+        Of the node.
+    split, why, leaks
+        What is held out, why, and what of it was seen in training all the same.
+    **more
+        Further entries of the description.
+    """
+    write_tsv(folder / 'trials.tsv', split.table)
+    write_tsv(folder / 'parts.tsv', split.to_table())
+    plan = {
+        'by': split.by,
+        'name': split.name,
+        'protocol': split.protocol,
+        'n_folds': len(split),
+        'repeats_cross': split.repeats_cross,
+        'why': why,
+        'leaks': list(leaks),
+        **more,
+    }
+    return {
+        'trials': folder / 'trials.tsv',
+        'parts': folder / 'parts.tsv',
+        'plan': save_json(folder / 'plan.json', plan),
+    }
 
 
 def load_series(run: RunInput, mask: VoxelMask) -> npt.NDArray[np.float32]:
