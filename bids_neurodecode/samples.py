@@ -308,8 +308,12 @@ class Split:
 
     @property
     def repeats_cross(self) -> bool:
-        """Whether some stimulus, or one of the same content, is on both sides of a fold."""
-        stimuli = self.table[content_column(self.table)].to_numpy()
+        """Whether some stimulus has repeats on both sides of a fold.
+
+        Where whole runs or sessions are held out, a copy under another name is a repeat.
+        """
+        column = content_column(self.table) if self.by in {'run', 'session'} else 'stimulus'
+        stimuli = self.table[column].to_numpy()
         return any(set(stimuli[f.train]) & set(stimuli[f.test]) for f in self.folds)
 
     @property

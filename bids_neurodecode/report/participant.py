@@ -132,7 +132,7 @@ def _summary(reader: Reader) -> tuple[Block, ...]:
         verdicts.motion_verdict(reader.motion),
         verdicts.warning_verdict(results),
     ]
-    found = tuple(line for line in lines if line is not None)
+    found = verdicts.with_leaks(results, lines)
     return (*blocks, Verdicts(found)) if found else tuple(blocks)
 
 

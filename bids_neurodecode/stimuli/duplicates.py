@@ -153,42 +153,40 @@ def _near_pairs(hashes: ImageHashes) -> IndexArray:
     usable = (spread >= FLAT) & (spread >= FINE * hashes.contrast)
     rows = np.flatnonzero(usable)
     detailed = rows[effective_rank(halved(luminance[rows])) >= DETAIL]
-    found = [_same(thumbnails, rows, rows, mirror=False, crop=0.0, plain=True)]
-    for crop in (0.0, *CROPS):
-        for mirror in (False, True):
-            if crop or mirror:
-                found.append(
-                    _same(thumbnails, detailed, detailed, mirror=mirror, crop=crop, plain=False)
-                )
+    found = [_same(thumbnails, rows, mirror=False, crop=0.0, plain=True)]
+    found += [
+        _same(thumbnails, detailed, mirror=mirror, crop=crop, plain=False)
+        for crop in (0.0, *CROPS)
+        for mirror in (False, True)
+        if crop or mirror
+    ]
     return np.concatenate(found)
 
 
 def _same(
     thumbnails: FloatArray,
     rows: IndexArray,
-    others: IndexArray,
     *,
     mirror: bool,
     crop: float,
     plain: bool,
 ) -> IndexArray:
-    """Return pairs (row, other) where the row, mirrored and cropped, is the other."""
-    if not rows.size or not others.size:
+    """Return pairs of ``rows`` of which the first, mirrored and cropped, is the second."""
+    if not rows.size:
         return np.empty((0, 2), dtype=np.intp)
-    coarse = unit(pooled(thumbnails[others].mean(axis=-1), 4))
+    coarse = unit(pooled(thumbnails[rows].mean(axis=-1), 4))
     pairs = []
     for start in range(0, len(rows), BLOCK):
         mine = rows[start : start + BLOCK]
         views = view(thumbnails[mine], mirror=mirror, crop=crop)
         similar = unit(pooled(views.mean(axis=-1), 4)) @ coarse.T >= CANDIDATE_R
         i, j = np.nonzero(similar)
-        i, j = i[mine[i] != others[j]], j[mine[i] != others[j]]
-        if not mirror and not crop:
-            i, j = i[mine[i] < others[j]], j[mine[i] < others[j]]
+        apart = mine[i] != rows[j] if crop else mine[i] < rows[j]
+        i, j = i[apart], j[apart]
         for part in range(0, len(i), BLOCK):
             a, b = i[part : part + BLOCK], j[part : part + BLOCK]
-            same = _verdicts(views[a], thumbnails[others[b]], plain=plain)
-            pairs.append(np.stack([mine[a[same]], others[b[same]]], axis=1))
+            same = _verdicts(views[a], thumbnails[rows[b]], plain=plain)
+            pairs.append(np.stack([mine[a[same]], rows[b[same]]], axis=1))
     return np.concatenate(pairs) if pairs else np.empty((0, 2), dtype=np.intp)
 
 
@@ -331,9 +329,7 @@ def film_frames(path: Path) -> FloatArray:
 
 
 def _tiny(frame: Any) -> npt.NDArray[Any]:
-    small = frame.reformat(
-        width=FILM_SIDE, height=FILM_SIDE, format='rgb24', interpolation='AREA'
-    )
+    small = frame.reformat(width=FILM_SIDE, height=FILM_SIDE, format='rgb24', interpolation='AREA')
     return np.asarray(small.to_ndarray())
 
 
@@ -373,7 +369,7 @@ def _diagonals(a: FloatArray, b: FloatArray, *, same: bool) -> list[tuple[int, i
     if n_a < 1 or n_b < 1:
         return []
     own_a, own_b = _motion(a, size, shift), _motion(b, size, shift)
-    found = []
+    found: list[tuple[int, int, int]] = []
     step = max(size, 4_000_000 // max(1, len(b)))
     hits: dict[int, list[int]] = {}
     for start in range(0, n_a, step):
@@ -390,10 +386,12 @@ def _diagonals(a: FloatArray, b: FloatArray, *, same: bool) -> list[tuple[int, i
             # a window and its own neighbours are no repeat
             if not same or column - row >= size:
                 hits.setdefault(int(column - row), []).append(int(row))
-    for lag, rows in sorted(hits.items()):
-        cuts = np.flatnonzero(np.diff(rows) > size) + 1
-        for run in np.split(np.array(rows), cuts):
-            found.append((int(run[0]), int(run[0]) + lag, int(run[-1] - run[0]) + 1))
+    for lag, starts in sorted(hits.items()):
+        cuts = np.flatnonzero(np.diff(starts) > size) + 1
+        found += [
+            (int(run[0]), int(run[0]) + lag, int(run[-1] - run[0]) + 1)
+            for run in np.split(np.array(starts), cuts)
+        ]
     return _one_lag_each(found)
 
 

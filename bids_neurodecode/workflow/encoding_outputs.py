@@ -155,7 +155,8 @@ class WriteEncoding(Stage):
             runs=run_results(participant, trials['run'].value_counts().to_dict()),
             derivatives=tuple(run['derivatives']),
             notes=(*run['notes'], sentence(plan['why'])),
-            warnings=(*betas['warnings'], *info['warnings'], *notes),
+            warnings=(*plan['leaks'], *betas['warnings'], *info['warnings'], *notes),
+            leaks=tuple(plan['leaks']),
             space=writer.space,
             in_mni=(writer.space or '').startswith('MNI152'),
             split=r.SplitResults(

@@ -29,6 +29,7 @@ from bids_neurodecode.workflow.files import (
     save_map,
 )
 from bids_neurodecode.workflow.process import RESULT, serve
+from bids_neurodecode.workflow.seen import runs_of, runs_on_card
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -161,13 +162,20 @@ def save_result(result: PictureEncoding, job: Mapping[str, Any], folder: Path) -
 
 
 def save_maps(
-    maps: VoxelMaps, partition: VariancePartition | None, mask: VoxelMask, folder: Path
+    maps: VoxelMaps,
+    partition: VariancePartition | None,
+    mask: VoxelMask,
+    folder: Path,
+    *,
+    tested: bool = True,
 ) -> list[str]:
-    """Write the maps of the scores; return their names. What is not known is 0."""
-    named: dict[str, npt.NDArray[Any]] = {
-        'pearsonr': maps.r,
-        'significant': maps.p_fdr < ALPHA,
-    }
+    """Write the maps of the scores; return their names. What is not known is 0.
+
+    Without a test (``tested``) there is no map of significance.
+    """
+    named: dict[str, npt.NDArray[Any]] = {'pearsonr': maps.r}
+    if tested:
+        named['significant'] = maps.p_fdr < ALPHA
     if np.isfinite(maps.noise_ceiling).any():
         named |= {'noisenormalized': maps.noise_normalized, 'noiseceiling': maps.noise_ceiling}
     if partition is not None:
@@ -214,8 +222,15 @@ def save_model(
         'beta_repetition_time': read_json(Path(job['beta_info'])).get('repetition_time'),
         'stimulus_duration': read_json(Path(job['plan']))['stimulus_duration'],
         'stimuli': sorted(set(read_table(Path(job['trials']))['stimulus'])),
+        'runs': trained_runs(job),
     }
     save_arrays(path, arrays, description)
+
+
+def trained_runs(job: Mapping[str, Any]) -> dict[str, str]:
+    """Return what the runs of a job are known by, by their labels."""
+    participant = ParticipantInput.from_json(job['participant'])
+    return runs_of(job['mask'], participant, job['betas'], read_table(Path(job['trials'])))
 
 
 def _seen_by_others(result: PictureEncoding, job: Mapping[str, Any]) -> list[str]:
@@ -277,6 +292,7 @@ def card(result: PictureEncoding, job: Mapping[str, Any], info: Mapping[str, Any
   ({', '.join(config.encoding.bands)}). Model: {job['model']}{size}.
 - **Trained on**: {len(participant.runs)} run(s) of this participant, {which}. The scores below
   are not of this model but of models fitted in the same way without the held-out trials.
+- **Runs** (hash of their content): {runs_on_card(trained_runs(job))}
 - **Use**: only for this participant, on the same grid, for pictures like those of the training;
   a predicted response is no measurement, and no diagnosis of anything.
 - **Made by**: bids_neurodecode {__version__}, seed {config.seed}; its settings are beside it.

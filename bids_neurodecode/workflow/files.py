@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from bids_neurodecode.bids.records import RunInput
+from bids_neurodecode.bids.records import ParticipantInput, RunInput
 from bids_neurodecode.bids.sink import write_image, write_tsv
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.samples import Split, VoxelMask
@@ -19,6 +20,7 @@ from bids_neurodecode.samples import Split, VoxelMask
 if TYPE_CHECKING:
     import pandas as pd
 
+LOGGER = logging.getLogger('bids_neurodecode')
 NO_COMMON_VOXEL = 'The brain masks of {n} run(s) have no voxel in common (first: {file}).'
 
 
@@ -71,13 +73,54 @@ def save_plan(
     }
 
 
+def content_of(participant: ParticipantInput) -> dict[str, str]:
+    """Return of each image the first one, by name, that shows the same."""
+    from bids_neurodecode.stimuli.duplicates import hash_images, image_groups
+
+    names = participant.stimuli
+    groups = image_groups(hash_images([participant.stimuli_dir / name for name in names]))
+    first: dict[int, str] = {}
+    return {
+        name: first.setdefault(int(group), name) for name, group in zip(names, groups, strict=True)
+    }
+
+
+def apart_from_repeats(
+    split: Split, participant: ParticipantInput
+) -> tuple[Split, str, tuple[str, ...]]:
+    """Look at the films for scenes that are shown twice; see the function of that name.
+
+    Returns
+    -------
+    Split, str, tuple of str
+        As :func:`bids_neurodecode.systems.protocol.apart_from_repeats`.
+    """
+    from bids_neurodecode.stimuli.duplicates import film_frames, repeated_parts
+    from bids_neurodecode.systems import protocol
+
+    films = list(dict.fromkeys(split.table['film'].astype(str)))
+    repeats = repeated_parts([film_frames(participant.stimuli_dir / film) for film in films])
+    period = participant.runs[0].repetition_time
+    return protocol.apart_from_repeats(split, films, repeats, period)
+
+
+def say_split(label: str, why: str, leaks: Sequence[str]) -> None:
+    """Log what is held out and, as warnings, what of it was seen in training all the same."""
+    LOGGER.info('sub-%s: %s', label, why)
+    for leak in leaks:
+        LOGGER.warning('sub-%s: %s', label, leak)
+
+
 def load_series(run: RunInput, mask: VoxelMask) -> npt.NDArray[np.float32]:
     """Read the masked voxels of a run: (n_volumes, n_voxels), float32."""
+    return np.ascontiguousarray(mask.extract(load_volumes(run)))
+
+
+def load_volumes(run: RunInput) -> npt.NDArray[np.float32]:
+    """Read a whole run: (x, y, z, n_volumes), float32."""
     import nibabel as nib
 
-    image = nib.load(run.bold)
-    volumes = np.asanyarray(image.dataobj, dtype=np.float32)
-    return np.ascontiguousarray(mask.extract(volumes))
+    return np.asanyarray(nib.load(run.bold).dataobj, dtype=np.float32)
 
 
 def common_mask(runs: Sequence[RunInput]) -> VoxelMask:

@@ -144,7 +144,8 @@ class WriteFilms(Stage):
             runs=run_results(participant, dict(enumerate(n_films))),
             derivatives=tuple(run['derivatives']),
             notes=(*run['notes'], sentence(plan['why'])),
-            warnings=(*info['warnings'], *self._banded_warnings()),
+            warnings=(*plan['leaks'], *info['warnings'], *self._banded_warnings()),
+            leaks=tuple(plan['leaks']),
             space=writer.space,
             in_mni=(writer.space or '').startswith('MNI152'),
             voxel_tests=(
