@@ -46,6 +46,8 @@ class SplitResults:
     n_folds: int
     repeats_cross: bool
     """Whether presentations of one stimulus are on both sides (splits by run or session)."""
+    why: str = ''
+    """Why this split, and what was kept together or left out for it."""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +19,6 @@ from bids_neurodecode.samples import Split, VoxelMask
 if TYPE_CHECKING:
     import pandas as pd
 
-LOGGER = logging.getLogger('bids_neurodecode')
 NO_COMMON_VOXEL = 'The brain masks of {n} run(s) have no voxel in common (first: {file}).'
 
 
@@ -102,13 +100,6 @@ def apart_from_repeats(
     repeats = repeated_parts([film_frames(participant.stimuli_dir / film) for film in films])
     period = participant.runs[0].repetition_time
     return protocol.apart_from_repeats(split, films, repeats, period)
-
-
-def say_split(label: str, why: str, leaks: Sequence[str]) -> None:
-    """Log what is held out and, as warnings, what of it was seen in training all the same."""
-    LOGGER.info('sub-%s: %s', label, why)
-    for leak in leaks:
-        LOGGER.warning('sub-%s: %s', label, leak)
 
 
 def load_series(run: RunInput, mask: VoxelMask) -> npt.NDArray[np.float32]:

@@ -26,7 +26,6 @@ from bids_neurodecode.workflow.files import (
     read_table,
     save_json,
     save_plan,
-    say_split,
 )
 from bids_neurodecode.workflow.seen import runs_of
 from bids_neurodecode.workflow.stage import Stage
@@ -69,7 +68,6 @@ def plan_films(
     split, why = choose_film_split(add_parts(table, settings.file), settings)
     split, left_out, leaks = apart_from_repeats(split, participant)
     why = f'{why}. {left_out}' if left_out else why
-    say_split(participant.label, why, leaks)
     return save_plan(folder, split, why, leaks)
 
 

@@ -158,7 +158,11 @@ class WriteFilms(Stage):
                 ),
             ),
             split=r.SplitResults(
-                plan['by'], plan['protocol'], plan['n_folds'], plan['repeats_cross']
+                plan['by'],
+                plan['protocol'],
+                plan['n_folds'],
+                plan['repeats_cross'],
+                plan['why'],
             ),
             voxels=r.VoxelResults(info['n_mask'], info['n_selected'], info['rule']),
             maps=self._write_maps(writer, participant, config),

@@ -37,7 +37,6 @@ from bids_neurodecode.workflow.files import (
     save_labels,
     save_map,
     save_plan,
-    say_split,
 )
 from bids_neurodecode.workflow.seen import RUNS, runs_of
 from bids_neurodecode.workflow.stage import Stage
@@ -90,9 +89,7 @@ class PlanTrials(Stage):
             clusters = (settings.n_clusters, self.inputs.seed)
             table = cluster_stimuli(table, participant.stimuli, features, *clusters)
         split, why = choose_split(table, settings, self.inputs.seed)
-        leaks = copies_note(split)
-        say_split(participant.label, why, leaks)
-        return save_plan(folder, split, why, leaks, stimulus_duration=duration)
+        return save_plan(folder, split, why, copies_note(split), stimulus_duration=duration)
 
 
 class QualityInput(BaseInterfaceInputSpec):

@@ -154,7 +154,11 @@ class WritePictures(Stage):
             space=writer.space,
             in_mni=(writer.space or '').startswith('MNI152'),
             split=r.SplitResults(
-                plan['by'], plan['protocol'], plan['n_folds'], plan['repeats_cross']
+                plan['by'],
+                plan['protocol'],
+                plan['n_folds'],
+                plan['repeats_cross'],
+                plan['why'],
             ),
             betas=beta_results(betas),
             voxels=r.VoxelResults(info['n_mask'], info['n_selected'], info['rule']),
