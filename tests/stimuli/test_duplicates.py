@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageEnhance, ImageOps
 
-from bids_neurodecode.simulate.stimuli import CATEGORIES, film_frames as simulate_film
-from bids_neurodecode.simulate.stimuli import make_picture, write_film
+from bids_neurodecode.simulate.stimuli import CATEGORIES, make_picture, write_film
+from bids_neurodecode.simulate.stimuli import film_frames as simulate_film
 from bids_neurodecode.stimuli.duplicates import (
     ImageHashes,
     effective_rank,
