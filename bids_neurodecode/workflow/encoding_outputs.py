@@ -156,7 +156,7 @@ class WriteEncoding(Stage):
             derivatives=tuple(run['derivatives']),
             notes=(*run['notes'], sentence(plan['why'])),
             warnings=(*plan['leaks'], *betas['warnings'], *info['warnings'], *notes),
-            leaks=tuple(plan['leaks']),
+            leaks=(*plan['leaks'], *info['leaks']),
             space=writer.space,
             in_mni=(writer.space or '').startswith('MNI152'),
             split=r.SplitResults(
