@@ -164,6 +164,7 @@ def test_new_runs_are_scored_and_old_models_are_not_trusted(copies):
     assert set(table.protocol) == {'applied-to-new-data'}
     assert table['p'].notna().all()
     shutil.copytree(copies / 'kept' / 'sub-01' / 'models', copies / 'old' / 'sub-01' / 'models')
+    shutil.copy(copies / 'kept' / 'dataset_description.json', copies / 'old')
     (model,) = (copies / 'old').rglob('*_model.safetensors')
     arrays, about = load_arrays(model)
     save_arrays(model, arrays, {name: x for name, x in about.items() if name != 'runs'})

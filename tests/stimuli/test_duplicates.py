@@ -155,6 +155,20 @@ def test_effective_rank_of_known_matrices():
     assert ranks[2] == pytest.approx(3, abs=1e-5)  # the identity without its mean
 
 
+@pytest.mark.real
+def test_photographs_are_not_taken_for_each_other_and_their_copies_are_found(shared):
+    folders = ('things720/images', 'coco_open/images', 'haxby2001/stimuli')
+    files = [f for x in folders for f in sorted((shared / 'data' / x).iterdir())][::4]
+    photographs = [Image.open(file).convert('RGB') for file in files]
+    n = len(photographs)
+    assert len(set(groups(photographs))) == n
+    smaller = [jpeg(x.resize((x.width - 2, x.height - 2)), 75) for x in photographs]
+    found = groups([*photographs, *smaller])
+    np.testing.assert_array_equal(found, np.tile(np.arange(n), 2))
+    found = groups([*photographs, *map(ImageOps.mirror, photographs)])
+    assert (found[:n] == found[n:]).mean() > 0.9
+
+
 # films
 
 
