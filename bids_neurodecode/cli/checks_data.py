@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,6 +14,9 @@ from bids_neurodecode.bids.timing import read_table
 from bids_neurodecode.config import AtlasSettings, Config
 from bids_neurodecode.errors import ArgumentsError, DataError, InputError
 from bids_neurodecode.stimuli.films import check_film_once
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 OTHER_PARADIGM = (
     'The system {system!r} needs {needed}, and task {task!r} shows {shown} (first: {file}). '
@@ -111,15 +115,17 @@ def _check_confounds(run: RunInput, config: Config) -> None:
 
 
 def _check_split(person: ParticipantInput, config: Config) -> None:
+    from bids_neurodecode.bids.splitfile import add_parts
     from bids_neurodecode.bids.trials import film_table, stimulus_duration, trials_table
-    from bids_neurodecode.systems.protocol import choose_film_split, choose_split
+    from bids_neurodecode.systems.protocol import choose_film_split
 
     if person.layout == 'nsd':
         check_nsd(person, config)
     if person.betas is not None:
         return
     if person.paradigm == 'movie':
-        choose_film_split(film_table(person.runs), config.split)
+        table = add_parts(film_table(person.runs), config.split.file)
+        choose_film_split(table, config.split)
         return
     table = trials_table(person.runs)
     stimulus_duration(table, person.runs[0].events)
@@ -128,7 +134,23 @@ def _check_split(person: ParticipantInput, config: Config) -> None:
         raise InputError(
             NO_REPEATS.format(label=person.label, file=person.runs[0].events, measure=measure)
         )
-    choose_split(table, config.split, config.seed)
+    check_split(add_parts(table, config.split.file), config)
+
+
+def check_split(table: pd.DataFrame, config: Config) -> None:
+    """Check that trials can be split as asked; clusters are made once there are features.
+
+    Raises
+    ------
+    DataError
+        If they cannot.
+    """
+    from bids_neurodecode.systems.protocol import check_clusters, choose_split
+
+    if config.split.by == 'cluster':
+        check_clusters(table, config.split)
+    else:
+        choose_split(table, config.split, config.seed)
 
 
 def check_films(person: ParticipantInput) -> tuple[str, ...]:
@@ -196,14 +218,14 @@ def check_nsd(person: ParticipantInput, config: Config) -> None:
     DataError
         If the betas cannot be split as asked.
     """
+    from bids_neurodecode.bids.splitfile import add_parts
     from bids_neurodecode.bids.trials import precomputed_trials
-    from bids_neurodecode.systems.protocol import choose_split
 
     if config.selection.measure == 'tsnr':
         raise InputError(NO_SERIES.format(folder=person.betas))
     if person.betas_events is not None:
         table = precomputed_trials(person.betas_events, config.betas.repeats)
-        choose_split(table, config.split, config.seed)
+        check_split(add_parts(table, config.split.file), config)
 
 
 def check_atlas(person: ParticipantInput, settings: AtlasSettings) -> tuple[str, ...]:
