@@ -114,10 +114,15 @@ class AtlasSettings(Settings):
 class SelectionSettings(Settings):
     """Which voxels are used; always decided on training samples alone."""
 
-    measure: Literal['auto', 'ncsnr', 'noise_ceiling', 'snr', 'tsnr', 'isc', 'none'] = 'auto'
-    """``auto``: ``ncsnr`` where stimuli are repeated, else ``tsnr``."""
+    measure: Literal[
+        'auto', 'ncsnr', 'noise_ceiling', 'snr', 'prediction', 'tsnr', 'isc', 'none'
+    ] = 'auto'
+    """``auto``: ``ncsnr`` where stimuli are repeated over runs, else ``prediction``: the share of
+    responses that stimulus features (ridge regression) and the mean response explain in folds
+    within training. ``tsnr`` says nothing of the stimulus: strong responses lower it."""
     rule: Literal['fdr', 'top', 'threshold'] = 'fdr'
-    """``fdr``: the voxels whose repeats agree more than chance (F test over stimuli)."""
+    """``fdr``: the voxels whose repeats agree over runs more than chance (stimuli exchanged within
+    runs); ``prediction`` by ``auto`` has no such test and takes the voxels above 0."""
     fdr: Fraction = 0.05
     """False discovery rate of the rule ``fdr``."""
     fraction: Fraction = 0.3

@@ -42,9 +42,9 @@ DESCRIPTIONS: Mapping[str, str] = {
     'aligned': 'Cleaned series shifted back by the haemodynamic delay',
     'predicted': 'Predicted by a trained model from the stimuli alone',
     'linear': 'Ridge regression between voxels and image features',
-    'fdr': 'Voxels whose repeats agree more than chance, false discovery rate controlled',
+    'fdr': 'Voxels whose repeats agree over runs, false discovery rate controlled',
     'top': 'The most reliable share of the voxels',
-    'threshold': 'Voxels above a threshold of reliability',
+    'threshold': 'Voxels above a threshold of reliability, or of what the stimuli predict',
     'all': 'All voxels of the brain mask',
 }
 

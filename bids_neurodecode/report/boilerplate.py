@@ -332,8 +332,8 @@ def _selection(config: Config, rule: str | None) -> str:
         return f'{atlas}Voxel selection: {rule.rstrip(".")}.'
     if selection.rule == 'fdr':
         which = (
-            'whose responses to repeats agreed more than chance (F test over stimuli, false '
-            f'discovery rate {selection.fdr:g} [@benjamini1995fdr])'
+            'whose responses to repeats in different runs agreed more than chance (stimuli '
+            f'exchanged within runs, false discovery rate {selection.fdr:g} [@benjamini1995fdr])'
         )
     elif selection.rule == 'top':
         which = f'in the top {100 * selection.fraction:g} % by reliability'
