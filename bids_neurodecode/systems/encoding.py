@@ -9,7 +9,7 @@ from it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ from bids_neurodecode.evaluation.voxels import summary
 from bids_neurodecode.samples import Fold, Parts, Samples, Split
 from bids_neurodecode.systems import baselines
 from bids_neurodecode.systems.base import Evaluation, PerStimulus
+from bids_neurodecode.systems.comparison import Kept, compare_rows
 from bids_neurodecode.systems.encoders import Bands, Encoder, EncoderSettings, fit, predict
 from bids_neurodecode.systems.encoding_examples import pick_samples
 from bids_neurodecode.systems.encoding_network import NetworkEncoder
@@ -100,6 +101,8 @@ class PictureEncoding:
         :func:`~bids_neurodecode.systems.encoding_examples.pick_samples`.
     curves
         Of a network: how its training went in each fold, one row a fold (from 1), epoch and part.
+    kept
+        What each sample or unit scores, for comparisons with another model on the same folds.
     """
 
     evaluation: Evaluation
@@ -112,6 +115,7 @@ class PictureEncoding:
     encoder: Encoder
     examples: tuple[pd.DataFrame, Float32Array]
     curves: tuple[Mapping[str, Any], ...] = ()
+    kept: Kept = field(default_factory=dict, repr=False)
 
     @property
     def scores(self) -> tuple[Score, ...]:
@@ -213,6 +217,7 @@ def encode_pictures(
         encoder,
         pick_samples(run.own[best.space], judged),
         tuple(run.curves),
+        run.kept,
     )
 
 
@@ -229,6 +234,7 @@ class _Run:
         self.shuffled: dict[str, list[FoldResult]] = {SINGLE_TRIAL: [], REPEAT_AVERAGE: []}
         self.parts: dict[tuple[str, ...], list[Float32Array]] = {}
         self.closed: list[bool] = []
+        self.kept: Kept = {}
         self.most = 0
 
     def checkpoint(self, name: str) -> Path | None:
@@ -301,13 +307,18 @@ class _Run:
             scores += found.scores
             nulls |= found.nulls
             maps[space] = found.maps
+            self.kept |= found.kept
             if self.shuffled[space]:
-                scores += judge.judge(self.shuffled[space], model=SHUFFLED, space=space).scores
+                other = judge.judge(self.shuffled[space], model=SHUFFLED, space=space)
+                scores += other.scores
+                self.kept |= other.kept
         single = self.own[SINGLE_TRIAL]
         outcomes = [result.outcome for results in self.own.values() for result in results]
         confusion, labels = confusion_of([result.outcome for result in single])
+        own, rng = self.settings.model, judge.rng.spawn(1)[0]
+        compared = compare_rows(scores, self.kept, own, judge.settings, rng)
         evaluation = Evaluation(
-            scores=(*scores, *self._partition_scores(partition)),
+            scores=(*compared, *self._partition_scores(partition)),
             samples=pd.concat([sample_table(o) for o in outcomes], ignore_index=True),
             nulls=nulls,
             confusion=confusion,

@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from bids_neurodecode.config import EvaluationSettings
 from bids_neurodecode.evaluation import statistics
-from bids_neurodecode.evaluation.metrics import Score
+from bids_neurodecode.evaluation.metrics import METRICS, Score
 from bids_neurodecode.evaluation.voxels import (
     noise_normalized,
     noise_normalized_paper,
@@ -33,9 +33,10 @@ from bids_neurodecode.evaluation.voxels import (
 )
 from bids_neurodecode.samples import Split
 from bids_neurodecode.signals.reliability import noise_ceiling
+from bids_neurodecode.systems.comparison import Kept, unit_values
 from bids_neurodecode.systems.encoding_outcomes import FoldResult
 from bids_neurodecode.systems.outcomes import SINGLE_TRIAL
-from bids_neurodecode.systems.pooling import Pairing, Scorer, _identification
+from bids_neurodecode.systems.pooling import PAIRING, Pairing, Scorer, _identification
 
 if TYPE_CHECKING:
     pass
@@ -91,11 +92,15 @@ class VoxelMaps:
 
 @dataclass(frozen=True, eq=False)
 class Judgement:
-    """Scores of one model in one space, the nulls behind their p values, and maps."""
+    """Scores of one model in one space, the nulls behind their p values, maps, and ``kept``.
+
+    The last is what each sample (of voxel scores: each unit) scores, for comparisons.
+    """
 
     scores: tuple[Score, ...]
     nulls: Mapping[str, FloatArray]
     maps: VoxelMaps
+    kept: Kept
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,18 +145,22 @@ class Judge:
         null *= widening(self.split)
         drawn = bootstrapped_r(truth, predicted, self._weights(pairing))
         maps = self._maps(space, r, r2, null, np.concatenate([x.n_repeats for x in results]))
-        rows = _Rows(self, model, space, maps, null, drawn)
+        without = bootstrapped_r(truth, predicted, _each_left_out(pairing))
+        rows = _Rows(self, model, space, maps, null, drawn, without, pairing.of_what)
         scores, nulls = rows.all()
-        scorer = Scorer(model, space, self.split.protocol, pairing, self.settings, self.rng)
+        kept = rows.kept()
+        scorer = Scorer(model, space, self.split.protocol, pairing, self.settings, self.rng, kept)
         for metric in ('identification_top1', 'identification_2way'):
             row, exchanged = _identification(scorer, outcomes, metric)
             if exchanged.size:
                 mean = exchanged.mean()
-                exchanged = np.asarray(mean + widening(self.split) * (exchanged - mean))
+                exchanged = mean + widening(self.split) * (exchanged - mean)
+                # no share lies beyond 0 or 1; p is the same
+                exchanged = np.asarray(METRICS[metric].clip(exchanged))
                 row = replace(row, p=statistics.p_value(exchanged, row.value))
             scores.append(replace(row, system=SYSTEM))
             nulls[f'{space}/{metric}'] = exchanged
-        return Judgement(tuple(scores), nulls, maps)
+        return Judgement(tuple(scores), nulls, maps, kept)
 
     def _maps(
         self, space: str, r: FloatArray, r2: FloatArray, null: Float32Array, repeats: IndexArray
@@ -211,6 +220,9 @@ class _Rows:
     maps: VoxelMaps
     null: Float32Array
     drawn: Float32Array
+    without: Float32Array
+    """Correlations with each unit left out, (n_units, n_voxels)."""
+    units: str
 
     def all(self) -> tuple[list[Score], dict[str, FloatArray]]:
         """Return rows of all voxels and of regions, and the nulls of all voxels."""
@@ -220,6 +232,33 @@ class _Rows:
             if (voxels & np.isfinite(self.maps.r)).any():
                 scores += self._of(voxels, f'{self.space}/{name}')[0]
         return scores, nulls
+
+    def kept(self) -> Kept:
+        """Return what each unit contributes to the scores of all voxels."""
+        finite = np.isfinite(self.maps.r)
+        explainable = np.isfinite(self.maps.noise_normalized)
+        ceiling = self.maps.noise_ceiling[explainable]
+
+        def normalised(r: Any) -> Any:
+            return np.maximum(r[:, explainable], 0) ** 2 / ceiling
+
+        metrics: dict[str, Callable[[Any], Any]] = {
+            'voxel_r_median': lambda r: _median(r[:, finite]),
+            'voxel_r_mean': lambda r: r[:, finite].mean(axis=1),
+        }
+        if explainable.any():
+            metrics['noise_normalized_median'] = lambda r: _median(normalised(r))
+            metrics['noise_normalized_mean'] = lambda r: normalised(r).mean(axis=1)
+        if not finite.any():
+            return {}
+        units = np.arange(len(self.without))
+        return {
+            (self.model, self.space, metric): (
+                unit_values(float(of(self.maps.r[None])[0]), of(self.without)),
+                units,
+            )
+            for metric, of in metrics.items()
+        }
 
     def _of(self, voxels: BoolArray, space: str) -> tuple[list[Score], dict[str, FloatArray]]:
         finite = voxels & np.isfinite(self.maps.r)
@@ -237,9 +276,8 @@ class _Rows:
             tested = len(null) and (len(self.judge.split) == 1 or not metric.endswith('_median'))
             p = statistics.p_value(null, value) if tested else None
             chance = float(null.mean()) if len(null) else 0.0
-            return self._score(
-                metric, space, value, over, chance=chance, p=p, ci_low=low, ci_high=high, **more
-            )
+            more |= {'ci_low': low, 'ci_high': high, 'test': PAIRING if tested else None}
+            return self._score(metric, space, value, over, chance=chance, p=p, **more)
 
         def normalised(r: Any) -> Any:
             return np.maximum(r[:, kept], 0) ** 2 / ceiling[kept]
@@ -251,7 +289,7 @@ class _Rows:
             self._score('voxel_r2_median', space, r2, finite, chance=0.0),
         ]
         if kept.any():
-            paper = noise_normalized_paper(self.maps.r[finite], ceiling[finite])
+            paper = noise_normalized_paper(self.maps.r[finite], ceiling[finite]) / 100
             scores += [
                 row('noise_normalized_median', kept, lambda r: _median(normalised(r)), ceiling=1),
                 row('noise_normalized_mean', kept, lambda r: normalised(r).mean(1), ceiling=1),
@@ -277,8 +315,16 @@ class _Rows:
             metric=metric,
             value=value,
             n=int(over.sum()),
+            n_units=len(self.without),
+            units=self.units,
             **more,
         )
+
+
+def _each_left_out(pairing: Pairing) -> Float32Array:
+    """Return weights (n_units, n_samples) that leave one unit out each."""
+    _, group = np.unique(pairing.groups, return_inverse=True)
+    return np.asarray(group != np.arange(int(group.max()) + 1)[:, None], dtype=np.float32)
 
 
 def centred(values: npt.NDArray[np.floating[Any]], fold: IndexArray) -> Float32Array:
