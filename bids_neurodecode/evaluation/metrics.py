@@ -38,8 +38,8 @@ COLUMNS: dict[str, str] = {
     'n': 'Number of samples, voxels or pictures that the score is over.',
     'n_units': 'Number of independent units that intervals and comparisons are over.',
     'units': 'What these units are: stimuli, runs, blocks of 30 s, or participants.',
-    'test': 'What was permuted for p: "pairing" (held-out predictions and stimuli, models as '
-    'fitted) or "refit" (labels of training samples too, models fitted again each time).',
+    'test': 'What was permuted for p: "labels" (of held-out samples, models as fitted) or "refit" '
+    '(labels of training samples too, models fitted again each time).',
     'image_size': 'Pixels along a side of the images that a pixel metric compares. Scores at '
     'different sizes cannot be compared.',
     'compared_model': 'The model whose score was compared with the score of this row, unit by '

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 NULLS = {
-    'pairing': 'Scores of the same held-out predictions under {n} permutations of their pairing '
+    'labels': 'Scores of the same held-out predictions under {n} permutations of their pairing '
     'with what was shown; models were fitted once and not again',
     'refit': 'Scores of {n} analyses of permuted labels: in each, ridge regression and its '
     'penalty were fitted again (betas and voxels were kept)',

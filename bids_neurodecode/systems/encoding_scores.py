@@ -36,7 +36,7 @@ from bids_neurodecode.signals.reliability import noise_ceiling
 from bids_neurodecode.systems.comparison import Kept, unit_values
 from bids_neurodecode.systems.encoding_outcomes import FoldResult
 from bids_neurodecode.systems.outcomes import SINGLE_TRIAL
-from bids_neurodecode.systems.pooling import PAIRING, Pairing, Scorer, _identification
+from bids_neurodecode.systems.pooling import LABELS, Pairing, Scorer, _identification
 
 if TYPE_CHECKING:
     pass
@@ -276,7 +276,7 @@ class _Rows:
             tested = len(null) and (len(self.judge.split) == 1 or not metric.endswith('_median'))
             p = statistics.p_value(null, value) if tested else None
             chance = float(null.mean()) if len(null) else 0.0
-            more |= {'ci_low': low, 'ci_high': high, 'test': PAIRING if tested else None}
+            more |= {'ci_low': low, 'ci_high': high, 'test': LABELS if tested else None}
             return self._score(metric, space, value, over, chance=chance, p=p, **more)
 
         def normalised(r: Any) -> Any:

@@ -24,7 +24,7 @@ FIXED_LABELS = (
 )
 
 SYSTEM = 'reconstruction'
-PAIRING, REFIT = 'pairing', 'refit'
+LABELS, REFIT = 'labels', 'refit'
 """What is permuted: predictions against stimuli, or labels before models are fitted."""
 
 FloatArray = npt.NDArray[np.float64]
@@ -159,7 +159,7 @@ class Scorer:
             p=statistics.p_value(null, float(values.mean())) if null.size else None,
             n_units=len(np.unique(self.pairing.groups)),
             units=self.pairing.of_what,
-            test=None if not null.size else PAIRING if refitted is None else REFIT,
+            test=None if not null.size else LABELS if refitted is None else REFIT,
             image_size=image_size,
         )
         self.kept[self.model, row.space, metric] = values, self.pairing.groups
