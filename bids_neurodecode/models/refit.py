@@ -1,4 +1,4 @@
-r"""Ridge regression of the same predictors again and again: targets change, one factorisation serves.
+r"""Ridge regression of the same predictors again and again: one factorisation serves all targets.
 
 A permutation test that fits its models again needs thousands of fits that differ in which target
 belongs to which sample. With the singular value decomposition :math:`X = U S V^T` of the centred

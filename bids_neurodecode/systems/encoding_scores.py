@@ -36,7 +36,7 @@ from bids_neurodecode.signals.reliability import noise_ceiling
 from bids_neurodecode.systems.comparison import Kept, unit_values
 from bids_neurodecode.systems.encoding_outcomes import FoldResult
 from bids_neurodecode.systems.outcomes import SINGLE_TRIAL
-from bids_neurodecode.systems.pooling import LABELS, Pairing, Scorer, _identification
+from bids_neurodecode.systems.pooling import LABELS, REFIT, Pairing, Scorer, _identification
 
 if TYPE_CHECKING:
     pass
@@ -104,6 +104,22 @@ class Judgement:
 
 
 @dataclass(frozen=True, eq=False)
+class Refitted:
+    """Scores of models that were fitted again on exchanged labels, in one space.
+
+    Parameters
+    ----------
+    r
+        Correlation of each voxel, (n_permutations, n_voxels).
+    identified
+        Identification by metric, (n_permutations,).
+    """
+
+    r: Float32Array
+    identified: Mapping[str, FloatArray]
+
+
+@dataclass(frozen=True, eq=False)
 class Judge:
     """What judging needs beside the results.
 
@@ -130,8 +146,19 @@ class Judge:
     regions: Mapping[str, BoolArray]
     rng: np.random.Generator
 
-    def judge(self, results: Sequence[FoldResult], *, model: str, space: str) -> Judgement:
-        """Score the results of all folds, taken together."""
+    def judge(
+        self,
+        results: Sequence[FoldResult],
+        *,
+        model: str,
+        space: str,
+        refitted: Refitted | None = None,
+    ) -> Judgement:
+        """Score the results of all folds, taken together.
+
+        ``refitted`` is the null of models that were fitted again, where they were: folds depend
+        on each other there as they do here, so that it is not widened.
+        """
         outcomes = [result.outcome for result in results]
         pairing = Pairing.of(outcomes, self.split)
         fold = np.repeat(np.arange(len(results)), [len(result.truth) for result in results])
@@ -140,19 +167,25 @@ class Judge:
         r2 = r2_by_column(truth, predicted)
         truth, predicted = standardised(truth, fold), standardised(predicted, fold)
         r = pearson_by_column(truth, predicted)
-        draws = self._draws(pairing)
-        null = permuted_r(truth, predicted, draws, fold, self.settings.n_permutations)
-        null *= widening(self.split)
+        if refitted is None:
+            draws = self._draws(pairing)
+            null = permuted_r(truth, predicted, draws, fold, self.settings.n_permutations)
+            null *= widening(self.split)
+        else:
+            null = refitted.r
         drawn = bootstrapped_r(truth, predicted, self._weights(pairing))
         maps = self._maps(space, r, r2, null, np.concatenate([x.n_repeats for x in results]))
         without = bootstrapped_r(truth, predicted, _each_left_out(pairing))
-        rows = _Rows(self, model, space, maps, null, drawn, without, pairing.of_what)
+        rows = _Rows(
+            self, model, space, maps, null, drawn, without, pairing.of_what, refitted is not None
+        )
         scores, nulls = rows.all()
         kept = rows.kept()
         scorer = Scorer(model, space, self.split.protocol, pairing, self.settings, self.rng, kept)
         for metric in ('identification_top1', 'identification_2way'):
-            row, exchanged = _identification(scorer, outcomes, metric)
-            if exchanged.size:
+            again = None if refitted is None else refitted.identified[metric]
+            row, exchanged = _identification(scorer, outcomes, metric, refitted=again)
+            if exchanged.size and refitted is None:
                 mean = exchanged.mean()
                 exchanged = mean + widening(self.split) * (exchanged - mean)
                 # no share lies beyond 0 or 1; p is the same
@@ -223,6 +256,7 @@ class _Rows:
     without: Float32Array
     """Correlations with each unit left out, (n_units, n_voxels)."""
     units: str
+    refitted: bool
 
     def all(self) -> tuple[list[Score], dict[str, FloatArray]]:
         """Return rows of all voxels and of regions, and the nulls of all voxels."""
@@ -273,10 +307,12 @@ class _Rows:
             null, drawn = of(self.null), of(self.drawn)
             nulls[f'{self.space}/{metric}'] = null
             low, high = self._interval(drawn, value)
-            tested = len(null) and (len(self.judge.split) == 1 or not metric.endswith('_median'))
+            one = len(self.judge.split) == 1 or self.refitted
+            tested = len(null) and (one or not metric.endswith('_median'))
             p = statistics.p_value(null, value) if tested else None
             chance = float(null.mean()) if len(null) else 0.0
-            more |= {'ci_low': low, 'ci_high': high, 'test': LABELS if tested else None}
+            test = REFIT if self.refitted else LABELS
+            more |= {'ci_low': low, 'ci_high': high, 'test': test if tested else None}
             return self._score(metric, space, value, over, chance=chance, p=p, **more)
 
         def normalised(r: Any) -> Any:
@@ -325,6 +361,16 @@ def _each_left_out(pairing: Pairing) -> Float32Array:
     """Return weights (n_units, n_samples) that leave one unit out each."""
     _, group = np.unique(pairing.groups, return_inverse=True)
     return np.asarray(group != np.arange(int(group.max()) + 1)[:, None], dtype=np.float32)
+
+
+def voxel_r(results: Sequence[FoldResult]) -> FloatArray:
+    """Correlate responses and predictions of all folds, standardised by fold, (n_voxels,)."""
+    fold = np.repeat(np.arange(len(results)), [len(result.truth) for result in results])
+    truth, predicted = (
+        standardised(centred(np.concatenate(values), fold), fold)
+        for values in ([x.truth for x in results], [x.predicted for x in results])
+    )
+    return pearson_by_column(truth, predicted)
 
 
 def centred(values: npt.NDArray[np.floating[Any]], fold: IndexArray) -> Float32Array:

@@ -246,6 +246,15 @@ def _identification(
     return scorer.score(metric, values, permuted, chance=chance, refitted=refitted)
 
 
+def identification_values(outcomes: Sequence[Outcome], metric: str) -> FloatArray:
+    """Return what each sample scores in ``identification_top1`` or ``identification_2way``."""
+    top1 = metric == 'identification_top1'
+    score_all = identification.outcomes_top1 if top1 else identification.outcomes_2way
+    return np.concatenate(
+        [score_all(o.similarities)[np.arange(len(o.truth)), o.truth] for o in outcomes]
+    )
+
+
 def sample_table(outcome: Outcome) -> Any:
     """Return one row a sample: rank, similarity, outcome and what was retrieved."""
     rows, truth = np.arange(len(outcome.table)), outcome.truth
