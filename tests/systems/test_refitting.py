@@ -4,9 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bids_neurodecode.config import EvaluationSettings, RidgeSettings
+from bids_neurodecode.config import EvaluationSettings, RidgeSettings, build_config
 from bids_neurodecode.samples import Responses, Samples, VoxelMask, split_by_group
 from bids_neurodecode.systems.base import PerStimulus
+from bids_neurodecode.systems.encoders import EncoderSettings
+from bids_neurodecode.systems.encoding import NOT_REFITTED, encode_pictures
 from bids_neurodecode.systems.reconstruction import DecoderSettings, evaluate_folds
 from bids_neurodecode.systems.refitting import relabellings
 
@@ -112,3 +114,49 @@ def test_labels_stay_within_runs_or_test_parts():
                     own = moved.iloc[fold.test]
                     assert set(own['label']) == set(own['stimulus'])
         assert n_moved > 0
+
+
+def encode(samples, split, features, **evaluation):
+    cfg = build_config(
+        {
+            'evaluation': {'n_bootstrap': 20, **evaluation},
+            'ridge': {'alphas': list(RIDGE.alphas), 'n_folds': 3},
+            'seed': 5,
+        }
+    )
+    settings = EncoderSettings.of(cfg, baseline=False)
+    return encode_pictures(samples, [samples], split, features, cfg, settings=settings)
+
+
+@pytest.mark.parametrize(('by', 'n_folds'), [('run', None), ('stimulus', 4)])
+def test_each_permutation_of_an_encoder_is_the_analysis_of_exchanged_labels(by, n_folds):
+    samples, features = world(12, 4, 0.4)
+    split = split_by_group(samples.table, by, n_folds=n_folds, rng=np.random.default_rng(0))
+    found = encode(samples, split, features, n_permutations=3, permutation='refit')
+    judge_rng = np.random.default_rng(5).spawn(len(split) + 2)[0]
+    parts = [samples.fold(fold) for fold in split]
+    draws, _ = relabellings(parts, split, 3, judge_rng.spawn(1)[0])
+    space = found.maps.space
+    for number, labels in enumerate(draws):
+        again = encode(relabelled(samples, labels), split, features, n_permutations=0)
+        for metric in ('voxel_r_median', 'voxel_r_mean', 'identification_2way'):
+            value = next(s.value for s in again.scores if (s.metric, s.space) == (metric, space))
+            null = found.evaluation.nulls[f'{space}/{metric}']
+            assert null[number] == pytest.approx(value, abs=2e-4), metric
+    rows = {s.metric: s for s in found.scores if s.space == space}
+    # folds that predict one another do so in the null too, so a median over them has a p value
+    assert rows['voxel_r_median'].p is not None
+    assert rows['voxel_r_median'].test == rows['identification_top1'].test == 'refit'
+
+
+def test_models_that_are_not_fitted_again_are_named():
+    samples, features = world(12, 4, 0.4)
+    split = split_by_group(samples.table, 'run')
+    cfg = build_config(
+        {'evaluation': {'n_permutations': 9, 'n_bootstrap': 0, 'permutation': 'refit'}}
+    )
+    bands = {'a': features, 'b': features}
+    settings = EncoderSettings.of(cfg, model='banded', n_mixtures=1, baseline=False)
+    found = encode_pictures(samples, [samples], split, bands, cfg, settings=settings)
+    assert NOT_REFITTED.format(model='banded') in found.warnings
+    assert {s.test for s in found.scores if s.p is not None} == {'labels'}
