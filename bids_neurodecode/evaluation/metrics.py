@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 UNKNOWN_METRIC = 'No metric is called {name!r}. Metrics: {names}.'
 BAD_SCORE = 'The {column} of {metric} must lie between 0 and 1: {found}.'
-OUT_OF_BOUNDS = 'The value of {metric} must lie between {low:g} and {high:g}: {found}.'
 
 COLUMNS: dict[str, str] = {
     'system': 'Which system made the prediction: movie, reconstruction or encoding.',
@@ -367,15 +366,6 @@ class Score:
             p = getattr(self, column)
             if p is not None and not math.isnan(p) and not 0 <= p <= 1:
                 raise DataError(BAD_SCORE.format(column=column, metric=self.metric, found=p))
-        slack = 1e-6
-        if not math.isnan(self.value) and not (
-            metric.low - slack <= self.value <= metric.high + slack
-        ):
-            raise DataError(
-                OUT_OF_BOUNDS.format(
-                    metric=self.metric, low=metric.low, high=metric.high, found=self.value
-                )
-            )
 
 
 def scores_table(scores: Sequence[Score]) -> pd.DataFrame:

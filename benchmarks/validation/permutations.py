@@ -1,0 +1,136 @@
+"""Permutation tests of image models that are fitted once or again, and paired comparisons."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from benchmarks.validation.harness import Check
+from bids_neurodecode.config import EvaluationSettings, RidgeSettings
+from bids_neurodecode.samples import Responses, Samples, Split, VoxelMask, split_by_group
+from bids_neurodecode.systems.base import Evaluation, PerStimulus
+from bids_neurodecode.systems.reconstruction import DecoderSettings, evaluate_folds
+
+SETTINGS = DecoderSettings(
+    n_components=5, ridge=RidgeSettings(alphas=(1.0, 100.0, 10_000.0), n_folds=3)
+)
+N_VOXELS = 20
+
+
+def _world(
+    rng: np.random.Generator, n_stimuli: int, n_runs: int, *, autocorrelation: float
+) -> tuple[Samples, PerStimulus]:
+    """Responses without any relation to images, autocorrelated from trial to trial of a run."""
+    names = tuple(f's{k:02d}.png' for k in range(n_stimuli))
+    order = np.concatenate([rng.permutation(n_stimuli) for _ in range(n_runs)])
+    noise = rng.standard_normal((n_runs, n_stimuli, N_VOXELS))
+    for trial in range(1, n_stimuli):
+        noise[:, trial] += autocorrelation * noise[:, trial - 1]
+    run = np.repeat(np.arange(n_runs), n_stimuli)
+    table = pd.DataFrame({'stimulus': np.array(names)[order], 'run': run, 'session': '01'})
+    mask = VoxelMask(np.ones((N_VOXELS, 1, 1), dtype=bool), np.eye(4))
+    values = noise.reshape(-1, N_VOXELS).astype(np.float32)
+    features = rng.standard_normal((n_stimuli, 12)).astype(np.float32)
+    return Samples(Responses(values, mask), table), PerStimulus(names, features)
+
+
+def _scored(
+    rng: np.random.Generator,
+    by: Literal['run', 'stimulus'],
+    *,
+    n_stimuli: int,
+    n_runs: int,
+    n_folds: int | None,
+    permutation: Literal['labels', 'refit'],
+    n_permutations: int = 99,
+    n_bootstrap: int = 0,
+) -> Evaluation:
+    samples, features = _world(rng, n_stimuli, n_runs, autocorrelation=0.5)
+    split: Split = split_by_group(samples.table, by, n_folds=n_folds, rng=rng)
+    return evaluate_folds(
+        [samples.fold(fold) for fold in split],
+        split,
+        features,
+        SETTINGS,
+        evaluation=EvaluationSettings(
+            n_permutations=n_permutations, n_bootstrap=n_bootstrap, permutation=permutation
+        ),
+        rng=rng,
+    )
+
+
+def _p(evaluation: Evaluation) -> float:
+    rows = [
+        s for s in evaluation.scores if s.model == 'ridge' and s.metric == 'identification_2way'
+    ]
+    return float('nan') if rows[0].p is None else rows[0].p
+
+
+def _runs(permutation: Literal['labels', 'refit']):
+    def simulate(rng: np.random.Generator) -> float:
+        return _p(
+            _scored(rng, 'run', n_stimuli=8, n_runs=6, n_folds=None, permutation=permutation)
+        )
+
+    return simulate
+
+
+def _stimuli(permutation: Literal['labels', 'refit']):
+    def simulate(rng: np.random.Generator) -> float:
+        return _p(
+            _scored(rng, 'stimulus', n_stimuli=20, n_runs=2, n_folds=5, permutation=permutation)
+        )
+
+    return simulate
+
+
+def _compared(by: Literal['run', 'stimulus'], kind: str):
+    """The decoder against one that was fitted on shuffled pairs: neither knows anything."""
+
+    def simulate(rng: np.random.Generator) -> float:
+        size = {'n_stimuli': 8, 'n_runs': 8, 'n_folds': None}
+        if by == 'stimulus':
+            size = {'n_stimuli': 20, 'n_runs': 2, 'n_folds': 1}
+        found = _scored(rng, by, **size, permutation='labels', n_permutations=0, n_bootstrap=999)
+        row = next(
+            s
+            for s in found.scores
+            if s.model == 'baseline-shuffled' and s.metric == 'identification_2way'
+        )
+        if row.difference_low is None or row.difference_high is None:
+            return float('nan')
+        if kind == 'covers':
+            return float(row.difference_low <= 0 <= row.difference_high)
+        return float('nan') if row.difference_p is None else row.difference_p
+
+    return simulate
+
+
+_LORO = '8 images in each of 6 runs, other orders, trials AR .5, leave one run out'
+_FIVE = '20 images in 2 runs, trials AR .5, five folds of images'
+CHECKS = [
+    Check(
+        'permutations', 'two-way, models fitted again', _LORO, 'p', _runs('refit'), 2000, quick=40
+    ),
+    Check('permutations', 'two-way, models fitted once', _LORO, 'p', _runs('labels'), 2000),
+    Check('permutations', 'two-way, models fitted again', _FIVE, 'p', _stimuli('refit'), 2000),
+    Check('permutations', 'two-way, models fitted once', _FIVE, 'p', _stimuli('labels'), 2000),
+    Check(
+        'permutations',
+        'decoder less shuffled decoder',
+        '8 images in each of 8 runs, leave one run out, both at chance',
+        'p',
+        _compared('run', 'p'),
+        2000,
+    ),
+    Check(
+        'permutations',
+        'decoder less shuffled decoder',
+        '8 images in each of 8 runs, leave one run out, both at chance',
+        'covers',
+        _compared('run', 'covers'),
+        2000,
+    ),
+]
