@@ -328,6 +328,8 @@ METRICS: dict[str, Metric] = {
     ),
 }
 """Every metric, in the order in which pages prefer them as their headline."""
+PIXEL_METRICS = frozenset(name for name, metric in METRICS.items() if metric.by_pixels)
+"""Those that depend on the size at which images are compared."""
 
 
 @dataclass(frozen=True)

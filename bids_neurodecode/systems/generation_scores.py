@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from bids_neurodecode.config import EvaluationSettings
 from bids_neurodecode.evaluation import identification, networks
-from bids_neurodecode.evaluation.metrics import METRICS, Score
+from bids_neurodecode.evaluation.metrics import PIXEL_METRICS, Score
 from bids_neurodecode.evaluation.protocols import PictureProtocol
 from bids_neurodecode.samples import Split
 from bids_neurodecode.systems.comparison import Kept
@@ -153,7 +153,7 @@ class Board:
 
     def image_size(self, metric: str) -> int | None:
         """Return the pixels along a side at which a metric compares pictures; None: no matter."""
-        return self.protocol.pixel_size if METRICS[metric].by_pixels else None
+        return self.protocol.pixel_size if metric in PIXEL_METRICS else None
 
     def row(self, table: Table) -> tuple[Score, FloatArray]:
         """Score a table; return the row and its permuted scores."""
