@@ -54,3 +54,26 @@ def test_units_of_a_mean_are_its_values():
     values = np.random.default_rng(0).normal(size=9)
     without = (values.sum() - values) / 8
     np.testing.assert_allclose(unit_values(values.mean(), without), values)
+
+
+@pytest.mark.parametrize(('n', 'tested'), [(240, True), (60, False)])
+def test_frames_are_compared_over_blocks_of_30_s(n, tested):
+    from bids_neurodecode.systems.movie_comparison import compare_frames
+    from bids_neurodecode.systems.movie_frames import MEASURED
+
+    rng = np.random.default_rng(0)
+    truth = rng.random((n, 16, 16, 3)).astype(np.float32)
+    decoded = (0.5 * truth + 0.5 * rng.random(truth.shape)).astype(np.float32)
+    scores = [
+        Score('movie', model, 'p', 'test', MEASURED, 'frame_ssim', 0.1, n)
+        for model in ('network', 'baseline-mean-image')
+    ]
+    own, mean = compare_frames(
+        scores, truth, decoded, truth.mean(axis=0), parts=np.repeat(['a', 'b'], n // 2),
+        repetition_time=1.0, evaluation=QUICK, rng=rng,
+    )  # fmt: skip
+    assert own.difference is None
+    assert (mean.n_units, mean.units) == (n // 30, 'blocks of 30 s')
+    assert own.image_size == mean.image_size == 16
+    assert mean.difference > 0.1
+    assert (mean.difference_p is not None) == tested
