@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -68,61 +69,81 @@ def _p(evaluation: Evaluation) -> float:
     return float('nan') if rows[0].p is None else rows[0].p
 
 
-def _runs(permutation: Literal['labels', 'refit']):
-    def simulate(rng: np.random.Generator) -> float:
-        return _p(
-            _scored(rng, 'run', n_stimuli=8, n_runs=6, n_folds=None, permutation=permutation)
-        )
-
-    return simulate
+def _runs(rng: np.random.Generator, permutation: Literal['labels', 'refit']) -> float:
+    return _p(_scored(rng, 'run', n_stimuli=8, n_runs=6, n_folds=None, permutation=permutation))
 
 
-def _stimuli(permutation: Literal['labels', 'refit']):
-    def simulate(rng: np.random.Generator) -> float:
-        return _p(
-            _scored(rng, 'stimulus', n_stimuli=20, n_runs=2, n_folds=5, permutation=permutation)
-        )
-
-    return simulate
+def _stimuli(rng: np.random.Generator, permutation: Literal['labels', 'refit']) -> float:
+    size = {'n_stimuli': 20, 'n_runs': 2, 'n_folds': 5}
+    return _p(_scored(rng, 'stimulus', **size, permutation=permutation))
 
 
-def _compared(by: Literal['run', 'stimulus'], kind: str):
+def _compared(rng: np.random.Generator, kind: str) -> float:
     """The decoder against one that was fitted on shuffled pairs: neither knows anything."""
-
-    def simulate(rng: np.random.Generator) -> float:
-        size = {'n_stimuli': 8, 'n_runs': 8, 'n_folds': None}
-        if by == 'stimulus':
-            size = {'n_stimuli': 20, 'n_runs': 2, 'n_folds': 1}
-        found = _scored(rng, by, **size, permutation='labels', n_permutations=0, n_bootstrap=999)
-        row = next(
-            s
-            for s in found.scores
-            if s.model == 'baseline-shuffled' and s.metric == 'identification_2way'
-        )
-        if row.difference_low is None or row.difference_high is None:
-            return float('nan')
-        if kind == 'covers':
-            return float(row.difference_low <= 0 <= row.difference_high)
-        return float('nan') if row.difference_p is None else row.difference_p
-
-    return simulate
+    found = _scored(
+        rng,
+        'run',
+        n_stimuli=8,
+        n_runs=8,
+        n_folds=None,
+        permutation='labels',
+        n_permutations=0,
+        n_bootstrap=999,
+    )
+    row = next(
+        s
+        for s in found.scores
+        if s.model == 'baseline-shuffled' and s.metric == 'identification_2way'
+    )
+    if row.difference_low is None or row.difference_high is None or row.difference_p is None:
+        return float('nan')
+    if kind == 'covers':
+        return float(row.difference_low <= 0 <= row.difference_high)
+    return row.difference_p
 
 
 _LORO = '8 images in each of 6 runs, other orders, trials AR .5, leave one run out'
 _FIVE = '20 images in 2 runs, trials AR .5, five folds of images'
 CHECKS = [
     Check(
-        'permutations', 'two-way, models fitted again', _LORO, 'p', _runs('refit'), 2000, quick=40
+        'permutations',
+        'two-way, models fitted again',
+        _LORO,
+        'p',
+        partial(_runs, permutation='refit'),
+        2000,
+        quick=40,
     ),
-    Check('permutations', 'two-way, models fitted once', _LORO, 'p', _runs('labels'), 2000),
-    Check('permutations', 'two-way, models fitted again', _FIVE, 'p', _stimuli('refit'), 2000),
-    Check('permutations', 'two-way, models fitted once', _FIVE, 'p', _stimuli('labels'), 2000),
+    Check(
+        'permutations',
+        'two-way, models fitted once',
+        _LORO,
+        'p',
+        partial(_runs, permutation='labels'),
+        2000,
+    ),
+    Check(
+        'permutations',
+        'two-way, models fitted again',
+        _FIVE,
+        'p',
+        partial(_stimuli, permutation='refit'),
+        2000,
+    ),
+    Check(
+        'permutations',
+        'two-way, models fitted once',
+        _FIVE,
+        'p',
+        partial(_stimuli, permutation='labels'),
+        2000,
+    ),
     Check(
         'permutations',
         'decoder less shuffled decoder',
         '8 images in each of 8 runs, leave one run out, both at chance',
         'p',
-        _compared('run', 'p'),
+        partial(_compared, kind='p'),
         2000,
     ),
     Check(
@@ -130,7 +151,7 @@ CHECKS = [
         'decoder less shuffled decoder',
         '8 images in each of 8 runs, leave one run out, both at chance',
         'covers',
-        _compared('run', 'covers'),
+        partial(_compared, kind='covers'),
         2000,
     ),
 ]
