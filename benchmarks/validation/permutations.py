@@ -153,5 +153,6 @@ CHECKS = [
         'covers',
         partial(_compared, kind='covers'),
         2000,
+        before=(0.792, 0.716, 0.855),
     ),
 ]
