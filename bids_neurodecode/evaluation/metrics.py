@@ -49,7 +49,7 @@ COLUMNS: dict[str, str] = {
     'difference_low': 'Lower limit of the confidence interval of the difference, over units.',
     'difference_high': 'Upper limit of the confidence interval of the difference, over units.',
     'difference_p': 'Two-sided p value of the difference, by flips of the signs of units (of runs, '
-    'by a t test whose variance is corrected for shared training runs); n/a with fewer than six.',
+    'by a t test whose variance is corrected for shared training runs); n/a below six.',
 }
 NUMBERS = (
     *('value', 'chance', 'ceiling', 'ci_low', 'ci_high', 'p', 'n', 'n_units', 'image_size'),

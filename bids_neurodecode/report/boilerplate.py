@@ -388,7 +388,8 @@ def _statistics(config: Config) -> str:
         parts.append(
             'models were compared by differences that were averaged within independent units '
             '(stimuli, or runs where runs were held out), with intervals over these units and '
-            'two-sided p values by flips of their signs, not corrected for the number of '
+            'two-sided p values by flips of their signs (over runs by a t test whose variance is '
+            'corrected for the training runs that folds share), not corrected for the number of '
             'comparisons'
         )
     return '; '.join(parts) + '.' if parts else 'Scores were not tested.'
