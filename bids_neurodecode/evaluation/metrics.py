@@ -48,8 +48,8 @@ COLUMNS: dict[str, str] = {
     'so it can differ slightly from the difference of the two values.',
     'difference_low': 'Lower limit of the confidence interval of the difference, over units.',
     'difference_high': 'Upper limit of the confidence interval of the difference, over units.',
-    'difference_p': 'Two-sided p value of the difference, by flips of the signs of units (of runs, '
-    'by a t test whose variance is corrected for shared training runs); n/a below six.',
+    'difference_p': 'Two-sided p value of the difference, by flips of the signs of units (of '
+    'runs, by a t test with a variance corrected for shared training runs); n/a below six units.',
 }
 NUMBERS = (
     *('value', 'chance', 'ceiling', 'ci_low', 'ci_high', 'p', 'n', 'n_units', 'image_size'),
