@@ -9,6 +9,7 @@ from typing import Any
 
 from bids_neurodecode.bids.entities import natural_key
 from bids_neurodecode.errors import ArgumentsError, InputError
+from bids_neurodecode.fetched import check_fetched, stand_in
 
 NO_FOLDER = 'There is no folder {folder}. Give the folder of a BIDS dataset.'
 NO_DESCRIPTION = (
@@ -30,6 +31,7 @@ NO_DERIVATIVES = (
     'No derivatives with preprocessed BOLD (desc-preproc_bold) in {folder}. '
     'Run fMRIPrep first, or name its output with --derivatives NAME=PATH.'
 )
+LEFT_OUT = '{folder} was left out: its {file} was not fetched ({reason}).'
 UNKNOWN_DERIVATIVE = (
     'No derivatives are called {name!r}. Known: {known}. Add them with --derivatives {name}=PATH.'
 )
@@ -46,6 +48,7 @@ def read_description(folder: Path) -> dict[str, Any]:
     if not folder.is_dir():
         raise InputError(NO_FOLDER.format(folder=folder))
     file = folder / 'dataset_description.json'
+    check_fetched(file)
     if not file.is_file():
         raise InputError(NO_DESCRIPTION.format(folder=folder))
     return read_json(file)
@@ -57,8 +60,9 @@ def read_json(file: Path) -> dict[str, Any]:
     Raises
     ------
     InputError
-        If the file cannot be read or holds something else.
+        If the file cannot be read, was not fetched, or holds something else.
     """
+    check_fetched(file)
     try:
         content = json.loads(file.read_text('utf-8'))
     except (OSError, ValueError) as error:
@@ -139,6 +143,12 @@ def find_derivatives(
         notes: list[str] = []
     else:
         found, notes = _look_below(bids_dir / 'derivatives', betas_from)
+        if not found:
+            for folder in (
+                bids_dir / 'derivatives',
+                *sorted((bids_dir / 'derivatives').glob('*')),
+            ):
+                check_fetched(folder / 'dataset_description.json')
     if betas_from is not None and betas_from not in found:
         known = ', '.join(found) or 'none'
         raise ArgumentsError(UNKNOWN_DERIVATIVE.format(name=betas_from, known=known))
@@ -151,7 +161,11 @@ def _look_below(folder: Path, betas_from: str | None) -> tuple[dict[str, Path], 
     found: dict[str, Path] = {}
     notes: list[str] = []
     for child in sorted(folder.glob('*')):
-        if not (child / 'dataset_description.json').is_file():
+        file = child / 'dataset_description.json'
+        if (reason := stand_in(file)) is not None:
+            notes.append(LEFT_OUT.format(folder=child, file=file.name, reason=reason))
+            continue
+        if not file.is_file():
             continue
         if read_description(child).get('DatasetType') != 'derivative':
             notes.append(f'{child} was left out: it does not say "DatasetType": "derivative".')

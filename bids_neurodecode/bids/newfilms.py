@@ -12,6 +12,8 @@ from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.bids.stimuli import FILMS, resolve_stimulus
 from bids_neurodecode.bids.timing import read_table, stimulus_names
 from bids_neurodecode.errors import InputError
+from bids_neurodecode.fetched import check_fetched
+from bids_neurodecode.stimuli.films import check_film_once
 
 NO_FILMS = 'There is no film ({types}) in {folder}. Give a film, or a folder of films.'
 NO_EVENTS = (
@@ -43,12 +45,16 @@ def films_of(place: Path) -> tuple[Path, tuple[str, ...]]:
     InputError
         If there is none.
     """
-    if place.is_file() and place.suffix.lower() in FILMS:
+    if (
+        not place.is_dir()
+        and (place.exists() or place.is_symlink())
+        and place.suffix.lower() in FILMS
+    ):
         return place.parent, (place.name,)
     names = sorted(
         file.relative_to(place).as_posix()
         for file in (place.rglob('*') if place.is_dir() else ())
-        if file.suffix.lower() in FILMS and file.is_file()
+        if file.suffix.lower() in FILMS and not file.is_dir()
     )
     if not names:
         raise InputError(NO_FILMS.format(types=' '.join(sorted(FILMS)), folder=place))
@@ -82,13 +88,16 @@ def of_films(label: str, task: str, folder: Path, names: Sequence[str]) -> Parti
     Raises
     ------
     InputError
-        If two films would have the same name in the output.
+        If two films would have the same name in the output, or one cannot be decoded.
     """
     labels: dict[str, str] = {}
     for name in names:
         other = labels.setdefault(film_label(name), name)
         if other != name:
             raise InputError(SAME_LABEL.format(one=other, other=name, folder=folder))
+    for name in names:
+        check_fetched(folder / name)
+        check_film_once(folder / name)
     return ParticipantInput(
         label=label, task=task, paradigm='movie', runs=(), stimuli_dir=folder,
         stimuli=tuple(names),

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.errors import InputError
+from bids_neurodecode.fetched import check_fetched
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,10 +55,11 @@ def read_table(file: Path) -> pd.DataFrame:
     Raises
     ------
     InputError
-        If it cannot be read.
+        If it cannot be read, or was not fetched.
     """
     import pandas as pd
 
+    check_fetched(file)
     try:
         return pd.read_csv(
             file, sep='\t', dtype='string', na_values=['n/a'], keep_default_na=False

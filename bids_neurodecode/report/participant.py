@@ -122,8 +122,8 @@ def _summary(reader: Reader) -> tuple[Block, ...]:
         n_folds = None if results.split is None else results.split.n_folds
         blocks.append(verdicts.make_headline(row, confidence, n_folds))
         lines = [
-            verdicts.score_verdict(row),
-            *verdicts.baseline_verdicts(reader.metrics, row),
+            *verdicts.verdicts_of(reader.metrics, row, confidence),
+            *verdicts.worse_verdicts(reader.metrics, confidence, shown=row),
         ]
     lines += [
         verdicts.split_verdict(results),
@@ -132,8 +132,10 @@ def _summary(reader: Reader) -> tuple[Block, ...]:
         verdicts.motion_verdict(reader.motion),
         verdicts.warning_verdict(results),
     ]
-    found = tuple(line for line in lines if line is not None)
-    return (*blocks, Verdicts(found)) if found else tuple(blocks)
+    found, n_leaks = verdicts.with_leaks(results, lines), len(results.leaks)
+    parts = (found[:n_leaks], found[n_leaks:])
+    above, below = ((Verdicts(part),) if part else () for part in parts)
+    return (*above, *blocks, *below)
 
 
 def _what_was_done(reader: Reader) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bids_neurodecode.errors import InputError
+from bids_neurodecode.fetched import check_fetched
 from bids_neurodecode.signals.atlas import Atlas, as_labels, region_table
 
 if TYPE_CHECKING:
@@ -99,6 +100,7 @@ def load_atlas(
         found: str | None = space
         warnings: tuple[str, ...] = ()
     elif file is not None:
+        check_fetched(file)
         if not file.is_file():
             raise InputError(NO_FILE.format(file=file))
         found, warnings = _check_space(file, space)
@@ -114,6 +116,7 @@ def _read(
     import nibabel as nib
     from nibabel.filebasedimages import ImageFileError
 
+    check_fetched(file)
     try:
         image = nib.load(file)
         volume = np.asanyarray(image.dataobj)
@@ -132,6 +135,7 @@ def _read_table(path: Path) -> pd.DataFrame:
     """Read a table with a header, or of index and name without one."""
     import pandas as pd
 
+    check_fetched(path)
     separator = ',' if path.suffix == '.csv' else '\t'
     try:
         with path.open(newline='', encoding='utf-8-sig') as stream:
@@ -175,7 +179,7 @@ def _table_beside(file: Path) -> Path:
         base = '_'.join(part for part in stem.split('_') if part not in dropped)
         tried += [file.with_name(base + suffix) for suffix in ('.tsv', '.csv')]
     for path in tried:
-        if path.is_file():
+        if path.is_file() or path.is_symlink():
             return path
     raise InputError(NO_TABLE.format(file=file, tried=', '.join(path.name for path in tried)))
 

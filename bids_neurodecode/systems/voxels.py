@@ -87,8 +87,11 @@ def predicted_share(
     means = np.stack([responses[runs == k].mean(axis=0) for k in numbers])
     # the level of a run is no response to one stimulus, and not known of a run left out
     within = responses - means[np.searchsorted(numbers, runs)]
+    design = space.transform(seen)
+    for number in numbers:
+        design[runs == number] -= design[runs == number].mean(axis=0)
     ridge = fit_ridge(
-        space.transform(seen),
+        design,
         within,
         alphas=config.ridge.alphas,
         groups=runs if len(numbers) > 1 else None,

@@ -140,6 +140,7 @@ def write_network(
     """
     import pandas as pd
 
+    from bids_neurodecode.evaluation.metrics import describe_columns, with_types
     from bids_neurodecode.report.results import NetworkResults
 
     folder, info = result.parent, read_json(result)
@@ -181,19 +182,12 @@ def write_network(
     )
     _write_model(writer, config, folder)
     both = pd.concat([pd.read_csv(folder / 'metrics.tsv', sep='\t'), linear], ignore_index=True)
-    return network, maps, writer.table('metrics', both, columns=_described(both), more=_DESC)
+    columns = describe_columns(both['metric'])
+    metrics = writer.table('metrics', with_types(both), columns=columns, more=_DESC)
+    return network, maps, metrics
 
 
 _DESC = {'desc': DESC}
-
-
-def _described(metrics: pd.DataFrame) -> dict[str, Any]:
-    from bids_neurodecode.evaluation.metrics import COLUMNS, METRICS
-
-    columns: dict[str, Any] = {name: {'Description': text} for name, text in COLUMNS.items()}
-    used = sorted(set(metrics['metric']))
-    columns['metric']['Levels'] = {name: METRICS[name] for name in used}
-    return columns
 
 
 def _write_encoding(

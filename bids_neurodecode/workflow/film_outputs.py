@@ -144,7 +144,8 @@ class WriteFilms(Stage):
             runs=run_results(participant, dict(enumerate(n_films))),
             derivatives=tuple(run['derivatives']),
             notes=(*run['notes'], sentence(plan['why'])),
-            warnings=(*info['warnings'], *self._banded_warnings()),
+            warnings=(*plan['leaks'], *info['warnings'], *self._banded_warnings()),
+            leaks=tuple(plan['leaks']),
             space=writer.space,
             in_mni=(writer.space or '').startswith('MNI152'),
             voxel_tests=(
@@ -157,7 +158,11 @@ class WriteFilms(Stage):
                 ),
             ),
             split=r.SplitResults(
-                plan['by'], plan['protocol'], plan['n_folds'], plan['repeats_cross']
+                plan['by'],
+                plan['protocol'],
+                plan['n_folds'],
+                plan['repeats_cross'],
+                plan['why'],
             ),
             voxels=r.VoxelResults(info['n_mask'], info['n_selected'], info['rule']),
             maps=self._write_maps(writer, participant, config),
@@ -236,10 +241,12 @@ class WriteFilms(Stage):
         """Return the scores of the linear models: ridge, its null and, if fitted, banded ridge."""
         import pandas as pd
 
+        from bids_neurodecode.evaluation.metrics import with_types
+
         tables = [pd.read_csv(self.inputs.metrics, sep='\t')]
         if isdefined(self.inputs.banded_metrics):
             tables.append(pd.read_csv(self.inputs.banded_metrics, sep='\t'))
-        return pd.concat(tables, ignore_index=True)
+        return with_types(pd.concat(tables, ignore_index=True))
 
     def _write_maps(
         self, writer: ProductWriter, participant: ParticipantInput, config: Config

@@ -46,7 +46,7 @@ def test_voxels_that_respond_are_kept(size):
 def test_share_is_what_was_planted():
     train, features = world(1, stimulus=3.0, mean=1.0)
     share = predicted_share(train, features, build_config({}))
-    assert np.median(share[:30]) == pytest.approx(0.9, abs=0.04)
+    assert np.median(share[:30]) == pytest.approx(0.9, abs=0.06)
     assert np.median(share[30:60]) == pytest.approx(0.5, abs=0.06)
     assert abs(np.median(share[60:])) < 0.02
 
