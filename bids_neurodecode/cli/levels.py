@@ -72,12 +72,8 @@ def participant_level(
         LOGGER.info('Report: %s', run.output_dir / f'sub-{label}.html')
     if done:
         task = inputs.participants[0].task
-        for file in find_results(run.output_dir, done, task):
-            # nodes may run in other processes: what they warn of is in what they saved
-            for line in read_json(file)['warnings']:
-                LOGGER.warning('%s: %s', file.parent.parent.name, line)
         write_dataset(arguments, config, inputs, find_results(run.output_dir, done[:1], task))
-        _say_held_out(find_results(run.output_dir, done, task))
+        _say_what_was_found(find_results(run.output_dir, done, task))
     for label, reason in inputs.failures.items():
         LOGGER.error('sub-%s was left out: %s', label, reason)
     if inputs.failures:
@@ -85,11 +81,17 @@ def participant_level(
     return code_of(failures)
 
 
-def _say_held_out(files: Sequence[Path]) -> None:
-    """Log what was held out and, as warnings, what of it was seen in training all the same."""
+def _say_what_was_found(files: Sequence[Path]) -> None:
+    """Log what was held out and, as warnings, what the nodes warn of and what training had seen.
+
+    Nodes may run in other processes: what they warn of is in what they saved.
+    """
     from bids_neurodecode.workflow.reports import read_results
 
-    for record in map(read_results, files):
+    for file in files:
+        for line in read_json(file)['warnings']:
+            LOGGER.warning('%s: %s', file.parent.parent.name, line)
+        record = read_results(file)
         if record.split is not None:
             LOGGER.info('sub-%s: %s', record.participant, record.split.why)
         for leak in record.leaks:
