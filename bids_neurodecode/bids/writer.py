@@ -12,9 +12,13 @@ from bids_neurodecode.bids.names import PRODUCTS, product_path
 from bids_neurodecode.bids.provenance import sidecar
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.bids.sink import copy_file, write_json, write_text, write_tsv
+from bids_neurodecode.bids.trials import with_raw_keys
 
 if TYPE_CHECKING:
     import pandas as pd
+
+ENTITIES = frozenset({'run', 'session'})
+"""Columns that are named as pybids names entities."""
 
 
 @dataclass(frozen=True)
@@ -112,12 +116,19 @@ class ProductWriter:
         columns: Mapping[str, Any] | None = None,
         more: Mapping[str, str] | None = None,
     ) -> Path:
-        """Write a TSV and, where columns are described, its JSON."""
+        """Write a TSV and, where columns are described, its JSON.
+
+        Runs are named as in the raw data. ``session`` and ``run`` are not described: pybids
+        takes these words in a sidecar for the entities of the file.
+        """
+        if 'run_label' in table.columns:
+            table = with_raw_keys(table)
         entities = dict(more or {})
         target = self.path(key, **entities)
         write_tsv(target, table)
         if columns is not None:
-            write_json(self.path(key, extension='.json', **entities), columns)
+            described = {name: text for name, text in columns.items() if name not in ENTITIES}
+            write_json(self.path(key, extension='.json', **entities), described)
         return target
 
     def copy(self, key: str, source: Path, **more: str) -> Path:

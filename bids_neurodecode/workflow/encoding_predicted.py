@@ -13,7 +13,7 @@ from bids_neurodecode._version import __version__
 from bids_neurodecode.bids.provenance import software_versions
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.bids.sink import write_text
-from bids_neurodecode.bids.trials import DURATION_TOLERANCE, read_events
+from bids_neurodecode.bids.trials import DURATION_TOLERANCE, shown_rows
 from bids_neurodecode.bids.writer import ProductWriter
 from bids_neurodecode.config import Config
 from bids_neurodecode.samples import VoxelMask
@@ -120,7 +120,8 @@ class WritePredicted(Stage):
         if 'observed' in info:
             metrics = writer.copy('metrics', source / 'metrics.tsv', desc=desc)
             writer.copy('metrics', source / 'metrics.json', desc=desc, extension='.json')
-            predictions = write_predictions(writer, source, desc)
+            trials = read_table(Path(inputs.trials))
+            predictions = write_predictions(writer, source, trials, desc)
             file = keep(source / 'null.npy', log / f'{stem}_null.npy')
             null = r.NullResults(file, info['observed'], info['null_metric'])
         return r.ParticipantResults(
@@ -241,8 +242,7 @@ class WritePredicted(Stage):
 
 def shown(events: Path) -> pd.DataFrame:
     """Return the rows of an events file that show a picture, in order of their onsets."""
-    table = read_events(events)
-    rows: pd.DataFrame = table[table['stim_file'].notna()].sort_values('onset', kind='stable')
+    rows = shown_rows(events)
     return rows.assign(stim_file=rows['stim_file'].astype(str))
 
 
