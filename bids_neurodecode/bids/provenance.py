@@ -91,6 +91,7 @@ def check_output(output_dir: Path) -> None:
     try:
         description = json.loads(file.read_text('utf-8'))
         names = [entry['Name'] for entry in description.get('GeneratedBy', [])]
+        dict(description.get('DatasetLinks', {}).items())
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise InputError(BROKEN.format(file=file, reason=' '.join(str(error).split()))) from error
     if NAME not in names:

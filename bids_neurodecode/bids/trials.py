@@ -177,13 +177,13 @@ def with_raw_keys(table: pd.DataFrame) -> pd.DataFrame:
     ['a', '01']
     """
     parts = table['run_label'].str.split()
-    labels = {
-        column: [
-            next((part[len(key) :] for part in row if part.startswith(key)), None) for row in parts
-        ]
-        for column, key in (('session', 'ses-'), ('run', 'run-'))
-    }
-    return table.assign(**labels)
+
+    def label(key: str) -> list[str | None]:
+        return [next((x[len(key) :] for x in row if x.startswith(key)), None) for row in parts]
+
+    named = table.copy()
+    named['session'], named['run'] = label('ses-'), label('run-')
+    return named
 
 
 def with_trials(samples: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import zlib
 from itertools import chain, combinations
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -114,11 +115,12 @@ def _read(
 ) -> Atlas:
     import nibabel as nib
     from nibabel.filebasedimages import ImageFileError
+    from nibabel.spatialimages import HeaderDataError
 
     try:
         image = nib.load(file)
         volume = np.asanyarray(image.dataobj)
-    except (OSError, EOFError, ImageFileError) as error:
+    except (OSError, EOFError, ValueError, zlib.error, ImageFileError, HeaderDataError) as error:
         raise InputError(UNREADABLE.format(file=file, reason=_one_line(error))) from error
     labels = as_labels(volume, str(file))
     regions = region_table(_read_table(table))

@@ -198,6 +198,7 @@ def save_model(
     }
     arrays = {f'encoder.{name}': values for name, values in result.encoder.state().items()}
     arrays |= {'mask': mask.mask.astype(np.uint8), 'affine': mask.affine}
+    arrays['codes'] = np.asarray(mask.codes)
     if job['hrfindex']:
         arrays['hrfindex'] = np.rint(load_map(Path(job['hrfindex']), mask)).astype(np.uint8)
     description = {
