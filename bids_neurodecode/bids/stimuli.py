@@ -23,6 +23,10 @@ NOT_FETCHED = (
     'The stim_file {name!r} in {events} is a link to a file that was not fetched: {file}. '
     'Get it first, for example with "datalad get stimuli".'
 )
+UNREACHABLE = (
+    'The stim_file {name!r} in {events} cannot be opened: {reason}. '
+    'Correct the events, or the permissions of stimuli/.'
+)
 EMPTY = 'The stimulus {file} (in {events}) is empty. Replace the file.'
 UNKNOWN_TYPE = (
     'The stimulus {file} (in {events}) is of an unknown type. '
@@ -57,6 +61,15 @@ def resolve_stimulus(name: str, folder: Path, events: Path) -> Path:
     file = folder / pure
     if pure.is_absolute() or '..' in pure.parts:
         raise InputError(OUTSIDE.format(name=name, events=events, folder=folder))
+    try:
+        file.lstat()
+    except FileNotFoundError:
+        pass  # said below
+    except OSError as error:
+        short = f'{name[:60]}...' if len(name) > 60 else name
+        raise InputError(
+            UNREACHABLE.format(name=short, events=events, reason=error.strerror)
+        ) from error
     if file.is_symlink() and not file.exists():
         raise InputError(NOT_FETCHED.format(name=name, events=events, file=file))
     if not _within(file, folder):

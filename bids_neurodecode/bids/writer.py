@@ -85,8 +85,12 @@ class ProductWriter:
         file = self.output_dir / f'sub-{self.entities["sub"]}' / 'log' / f'{stem}_products.json'
         now = {path.relative_to(self.output_dir).as_posix() for path in self.written}
         before = json.loads(file.read_text('utf-8')) if file.exists() else []
+        root = self.output_dir.resolve()
         for name in set(before) - now:
-            (self.output_dir / name).unlink(missing_ok=True)
+            earlier = root / name
+            # the list is a file like others: it may name anything
+            if earlier.parent.resolve().is_relative_to(root):
+                earlier.unlink(missing_ok=True)
         write_text(file, json.dumps(sorted(now), indent=1) + '\n')
 
     def image(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from bids_neurodecode.bids.names import clean_label, stimulus_path
+from bids_neurodecode.bids.names import stimulus_path, unique_labels
 from bids_neurodecode.bids.sink import copy_file, write_tsv
 from bids_neurodecode.bids.trials import with_trials
 from bids_neurodecode.bids.video import write_picture
@@ -157,7 +157,9 @@ def picture_labels(table: pd.DataFrame) -> list[str]:
     >>> picture_labels(pd.DataFrame(rows, columns=['stimulus', 'fold', 'sample']))
     ['acat1', 'dogfold00', 'dogfold01trial7', 'dogfold01trial8']
     """
-    names = [clean_label(str(Path(str(name)).with_suffix(''))) for name in table['stimulus']]
+    stimuli = table['stimulus'].astype(str)
+    label = unique_labels(stimuli.unique().tolist())
+    names = [label[name] for name in stimuli]
     names = _told_apart(names, [f'fold{int(fold):02d}' for fold in table['fold']])
     if 'sample' in table:
         names = _told_apart(names, [f'trial{int(sample)}' for sample in table['sample']])
