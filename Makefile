@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 # one thread a process: the workers are processes
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: setup demo test check docs wheel clean bench-movie validate
+.PHONY: setup demo test check docs wheel clean bench-movie mutants test-kernels validate
 
 setup: $(STAMP)
 
@@ -50,6 +50,16 @@ rehearsal: setup
 # null worlds for every p value, coverage of every interval: writes docs/validation.md (an hour)
 validate: setup
 	$(BIN)/python -m benchmarks.validation $(ARGS)
+
+# are the tests sharp? ARGS=whole (samples, evaluation) or ARGS=sampled (300 changes elsewhere)
+mutants: setup
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[mutants]'
+	$(BIN)/python benchmarks/mutants.py $(ARGS)
+
+# the rooms that compute under other kernels: another generation of processors, two threads
+test-kernels: setup
+	OPENBLAS_CORETYPE=Nehalem ATEN_CPU_CAPABILITY=default OMP_NUM_THREADS=2 NPY_DISABLE_CPU_FEATURES="AVX512F AVX512CD AVX512_SKX AVX2 FMA3" \
+	  $(BIN)/python -m pytest -q -m 'not slow' $(addprefix tests/,evaluation explain models signals stimuli systems) tests/test_samples.py
 
 # the site is build/docs/html/index.html
 docs: setup

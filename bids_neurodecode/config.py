@@ -131,12 +131,23 @@ class SelectionSettings(Settings):
 class SplitSettings(Settings):
     """What is held out."""
 
-    by: Literal['auto', 'run', 'session', 'stimulus', 'film', 'time', 'given', 'paper'] = 'auto'
+    by: Literal[
+        'auto', 'run', 'session', 'stimulus', 'cluster', 'film', 'time', 'given', 'paper'
+    ] = 'auto'
     """``auto``: by stimulus, by run where all runs show the same few pictures; films in time.
-    ``given``: as the column ``part`` of the trials says, which ``auto`` takes where it is there.
+    ``cluster``: groups of images that are alike in feature space (``n_clusters``), so that the
+    nearest training image of a test image is far from it.
+    ``given``: as the column ``part`` of the trials (or ``file``) says, which ``auto`` takes where
+    it is there.
     ``paper``: films as in arXiv 2507.12009, without a gap, for comparison only."""
     n_folds: Annotated[int, Field(ge=1)] | None = None
     """Folds of a cross-validation; ``auto``: one a run or a session, one for stimuli and films."""
+    n_clusters: Annotated[int, Field(ge=2)] = 10
+    """Clusters of images (k-means on the features of all stimuli); folds share them out."""
+    file: Path | None = None
+    """A table (TSV) that says what is held out: one column ``stimulus``, ``run`` or ``trial`` and
+    one ``split`` (``train``, ``validation``, ``test``, or ``n/a`` for neither). The name of the
+    file is the name of the split."""
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """The share that is held out where there is one fold."""
     gap: Annotated[float, Field(ge=0)] = 10.4
@@ -147,6 +158,9 @@ class SplitSettings(Settings):
 
     @model_validator(mode='after')
     def _one_fold(self) -> Self:
+        if self.file is not None and self.by not in {'auto', 'given'}:
+            msg = 'file goes with by = "given" or "auto"'
+            raise ValueError(msg)
         one = self.n_folds in {None, 1}
         if self.by == 'paper' and not one:
             msg = 'by = "paper" has one fold'

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 FloatArray = npt.NDArray[np.floating[Any]]
 IndexArray = npt.NDArray[np.intp]
-By = Literal['run', 'session', 'stimulus', 'film', 'time', 'given']
+By = Literal['run', 'session', 'stimulus', 'cluster', 'film', 'time', 'given']
 
 BAD_MASK = (
     'A mask must be three-dimensional and hold at least one voxel; this one is {shape} with {n}.'
@@ -211,7 +211,7 @@ class Samples:
 
     ``table`` has at least the columns ``stimulus`` (an identifier) and ``run``; ``session``,
     ``film``, ``onset`` (seconds in the run, or in the film) and ``trial_type`` where they are
-    known.
+    known. ``content`` names the first of the stimuli that show the same, where any do.
     """
 
     responses: Responses
@@ -296,7 +296,8 @@ class Split:
         ``session`` the same stimulus may be on both sides (``repeats_cross`` is then true, and
         the report says what the score means); for every other it may not. ``time`` splits
         samples of one film in blocks; a moment that is shown twice is one stimulus. ``given``:
-        the dataset says which sample is of which part.
+        the dataset (or a file) says which sample is of which part. By ``stimulus`` and
+        ``cluster``, stimuli of the same content (column ``content``) are kept whole too.
     folds
         One or more folds.
     table
@@ -318,6 +319,8 @@ class Split:
                 self._check_group(number, fold, column)
             if self.by not in {'run', 'session', 'stimulus'}:
                 self._check_group(number, fold, 'stimulus')
+            if self.by in {'stimulus', 'cluster'} and 'content' in self.table.columns:
+                self._check_group(number, fold, 'content')
 
     def _check_group(self, number: int, fold: Fold, column: str) -> None:
         _need(self.table, (column,))
@@ -336,9 +339,28 @@ class Split:
 
     @property
     def repeats_cross(self) -> bool:
-        """Whether some stimulus has repeats on both sides of a fold."""
-        stimuli = self.table['stimulus'].to_numpy()
+        """Whether some stimulus has repeats on both sides of a fold.
+
+        Where whole runs or sessions are held out, a copy under another name is a repeat.
+        """
+        column = content_column(self.table) if self.by in {'run', 'session'} else 'stimulus'
+        stimuli = self.table[column].to_numpy()
         return any(set(stimuli[f.train]) & set(stimuli[f.test]) for f in self.folds)
+
+    @property
+    def copies_across(self) -> tuple[tuple[str, str], ...]:
+        """Pairs of a test stimulus and a training stimulus of another name that shows the same."""
+        if 'content' not in self.table.columns:
+            return ()
+        names = self.table['stimulus'].astype(str).to_numpy()
+        content = self.table['content'].astype(str).to_numpy()
+        pairs: dict[tuple[str, str], None] = {}
+        for fold in self.folds:
+            seen = np.concatenate([fold.train, fold.validation])
+            for test in dict.fromkeys(names[fold.test]):
+                same = seen[content[seen] == content[names == test][0]]
+                pairs |= {(test, name): None for name in names[same] if name != test}
+        return tuple(pairs)
 
     @property
     def protocol(self) -> str:
@@ -353,7 +375,8 @@ class Split:
     def _leaves_one_out(self) -> bool:
         if self.by in {'time', 'given'}:
             return False
-        return len(self) == self.table[self.by].nunique() and len(self) > 1
+        column = content_column(self.table) if self.by == 'stimulus' else self.by
+        return len(self) == self.table[column].nunique() and len(self) > 1
 
     def to_table(self) -> pd.DataFrame:
         """Return the part of each sample in each fold: columns ``fold``, ``sample``, ``part``."""
@@ -380,9 +403,14 @@ class Split:
         return cls(by, tuple(folds), table, name)
 
 
+def content_column(table: pd.DataFrame) -> str:
+    """Return the column that tells stimuli apart: by content where that is known."""
+    return 'content' if 'content' in table.columns else 'stimulus'
+
+
 def split_by_group(
     table: pd.DataFrame,
-    by: Literal['run', 'session', 'film', 'stimulus'],
+    by: Literal['run', 'session', 'film', 'stimulus', 'cluster'],
     *,
     n_folds: int | None = None,
     test_fraction: float = 0.2,
@@ -398,8 +426,8 @@ def split_by_group(
         The column whose values are kept whole.
     n_folds
         Number of folds that share out the groups (each is tested once). 1 holds out
-        ``test_fraction`` of the groups once. None leaves one run, session or film out at a time,
-        and holds stimuli out once.
+        ``test_fraction`` of the groups once. None leaves one run, session, film or cluster out
+        at a time, and holds stimuli out once. Clusters are shared out by their sizes.
     test_fraction
         Share of groups held out when there is one fold.
     rng
@@ -411,7 +439,7 @@ def split_by_group(
         If there are fewer than two groups, or fewer groups than folds.
     """
     _need(table, (by,))
-    codes, first = _codes(table[by])
+    codes, first = _codes(table[content_column(table) if by == 'stimulus' else by])
     n_groups = len(first)
     if n_groups < 2:
         raise DataError(NEEDS_TWO.format(group=by, n=n_groups))
@@ -422,7 +450,11 @@ def split_by_group(
     order = np.arange(n_groups)
     if by == 'stimulus':
         order = (rng or np.random.default_rng(0)).permutation(n_groups)
-    if n_folds == 1:
+    if by == 'cluster':
+        one = n_folds == 1
+        n_parts = min(n_groups, max(2, round(1 / test_fraction))) if one else n_folds
+        chunks = _shares_of_equal_size(np.bincount(codes), n_parts)[: 1 if one else None]
+    elif n_folds == 1:
         n_test = min(n_groups - 1, max(1, round(test_fraction * n_groups)))
         chunks = [order[:n_test]] if by == 'stimulus' else [order[-n_test:]]
     else:
@@ -434,8 +466,22 @@ def split_by_group(
     return Split(by, tuple(folds), table)
 
 
+def _shares_of_equal_size(sizes: IndexArray, n_shares: int) -> list[IndexArray]:
+    """Share groups of these sizes out: the largest first, each to the smallest share so far."""
+    shares: list[list[int]] = [[] for _ in range(n_shares)]
+    totals = np.zeros(n_shares, dtype=np.intp)
+    for group in np.argsort(-sizes, kind='stable'):
+        smallest = int(np.argmin(totals))
+        shares[smallest].append(int(group))
+        totals[smallest] += sizes[group]
+    return [np.array(share, dtype=np.intp) for share in shares]
+
+
 def split_as_given(table: pd.DataFrame) -> Split:
     """Take the parts that the dataset gives its samples.
+
+    Where whole runs are of one part and stimuli of both, it is a split by run: the same stimulus
+    may then be on both sides, as in any other of these.
 
     Parameters
     ----------
@@ -446,7 +492,8 @@ def split_as_given(table: pd.DataFrame) -> Split:
     Raises
     ------
     DataError
-        If there is no such column, a part is empty, or a stimulus is in training and test.
+        If there is no such column, a part is empty, or a stimulus is in training and test though
+        runs are not kept whole.
     """
     _need(table, ('part',))
     part = table['part'].astype(str).to_numpy()
@@ -454,7 +501,15 @@ def split_as_given(table: pd.DataFrame) -> Split:
     name = 'given'
     if 'protocol' in table.columns and table['protocol'].nunique() == 1:
         name = str(table['protocol'].iloc[0])
-    return Split('given', (Fold(**rows),), table, name)
+    fold = Fold(**rows)
+    seen = np.concatenate([fold.train, fold.validation])
+    crossing = {
+        column: bool(set(table[column].iloc[seen]) & set(table[column].iloc[fold.test]))
+        for column in ('stimulus', 'run')
+        if column in table.columns
+    }
+    whole_runs = crossing.get('stimulus') and crossing.get('run') is False
+    return Split('run' if whole_runs else 'given', (fold,), table, name)
 
 
 def split_in_time(

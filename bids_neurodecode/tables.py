@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.errors import InputError
+from bids_neurodecode.fetched import check_fetched
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,10 +57,11 @@ def read_rows(file: Path, separator: str = '\t') -> list[list[str]]:
     Raises
     ------
     InputError
-        If the file cannot be read, or a row has another number of fields, no field at all (the
-        end of the file aside), or quotation marks that do not enclose a field. Rows are counted
-        from 1, as editors show them.
+        If the file was not fetched or cannot be read, or a row has another number of fields, no
+        field at all (the end of the file aside), or quotation marks that do not enclose a field.
+        Rows are counted from 1, as editors show them.
     """
+    check_fetched(file)
     try:
         text = file.read_bytes().decode('utf-8-sig')
     except (OSError, UnicodeDecodeError) as error:

@@ -8,6 +8,7 @@ from pathlib import Path
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.bids.timing import read_table
 from bids_neurodecode.errors import InputError
+from bids_neurodecode.fetched import check_fetched
 
 CAPTIONS = 'captions.tsv'
 """In ``stimuli/``: columns ``stim_file`` and ``caption``; a picture may have several rows."""
@@ -40,6 +41,7 @@ def read_captions(file: Path) -> dict[str, tuple[str, ...]]:
     InputError
         If there is no such table, or it lacks a column.
     """
+    check_fetched(file)
     if not file.is_file():
         raise InputError(NO_CAPTIONS.format(file=file))
     table = read_table(file)

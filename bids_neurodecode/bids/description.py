@@ -9,6 +9,7 @@ from typing import Any
 
 from bids_neurodecode.bids.entities import natural_key
 from bids_neurodecode.errors import ArgumentsError, InputError
+from bids_neurodecode.fetched import check_fetched, stand_in
 
 NO_FOLDER = 'There is no folder {folder}. Give the folder of a BIDS dataset.'
 NO_DESCRIPTION = (
@@ -30,11 +31,12 @@ OLD_DESCRIPTION = (
     '{file} has no "DatasetType" (it is from before BIDS 1.4) and was taken for that of a '
     'derivative dataset by its "PipelineDescription".'
 )
-LEFT_OUT = '{folder} was left out: {file} does not say "DatasetType": "derivative".'
+NOT_SAID = '{folder} was left out: {file} does not say "DatasetType": "derivative".'
 NO_DERIVATIVES = (
     'No derivatives with preprocessed BOLD (desc-preproc_bold) in {folder}.{left_out} '
     'Run fMRIPrep first, or name its output with --derivatives NAME=PATH.'
 )
+LEFT_OUT = '{folder} was left out: its {file} was not fetched ({reason}).'
 UNKNOWN_DERIVATIVE = (
     'No derivatives are called {name!r}. Known: {known}. Add them with --derivatives {name}=PATH.'
 )
@@ -51,6 +53,7 @@ def read_description(folder: Path) -> dict[str, Any]:
     if not folder.is_dir():
         raise InputError(NO_FOLDER.format(folder=folder))
     file = folder / 'dataset_description.json'
+    check_fetched(file)
     if not file.is_file():
         raise InputError(NO_DESCRIPTION.format(folder=folder))
     return read_json(file)
@@ -62,8 +65,9 @@ def read_json(file: Path) -> dict[str, Any]:
     Raises
     ------
     InputError
-        If the file cannot be read or holds something else.
+        If the file cannot be read, was not fetched, or holds something else.
     """
+    check_fetched(file)
     try:
         content = json.loads(file.read_text('utf-8'))
     except (OSError, ValueError) as error:
@@ -161,6 +165,12 @@ def find_derivatives(
     else:
         found, notes, left_out = _look_below(bids_dir / 'derivatives', betas_from)
         notes += left_out
+        if not found:
+            for folder in (
+                bids_dir / 'derivatives',
+                *sorted((bids_dir / 'derivatives').glob('*')),
+            ):
+                check_fetched(folder / 'dataset_description.json')
     if betas_from is not None and betas_from not in found:
         known = ', '.join(found) or 'none'
         raise ArgumentsError(UNKNOWN_DERIVATIVE.format(name=betas_from, known=known))
@@ -178,11 +188,14 @@ def _look_below(
     notes: list[str] = []
     left_out: list[str] = []
     for child in sorted(folder.glob('*')):
-        if not (child / 'dataset_description.json').is_file():
+        file = child / 'dataset_description.json'
+        if (reason := stand_in(file)) is not None:
+            notes.append(LEFT_OUT.format(folder=child, file=file.name, reason=reason))
+            continue
+        if not file.is_file():
             continue
         if not is_derivative(read_description(child)):
-            file = child / 'dataset_description.json'
-            left_out.append(LEFT_OUT.format(folder=child, file=file))
+            left_out.append(NOT_SAID.format(folder=child, file=file))
         elif child.name == betas_from or _holds_bold(child):
             found[child.name] = child
             notes += [f'Derivatives {child.name!r} were found in {folder}.', *_notes_of(child)]

@@ -36,7 +36,9 @@ from bids_neurodecode.bids.records import DatasetInput, ParticipantInput, RunInp
 from bids_neurodecode.bids.series import open_image, read_header, read_volumes
 from bids_neurodecode.bids.stimuli import FILMS
 from bids_neurodecode.errors import InputError
+from bids_neurodecode.fetched import check_fetched
 from bids_neurodecode.samples import form_codes, set_codes
+from bids_neurodecode.stimuli.films import check_film_once
 
 if TYPE_CHECKING:
     from bids_neurodecode.bids.query import Request
@@ -63,10 +65,6 @@ FILM_SHORT = (
 RUN_SHORT = (
     'The run {bold} ends at {length:.1f} s, and {film} was shown until {end:.1f} s. '
     'Leave the participant out, or the film with --task-id.'
-)
-NOT_FETCHED = (
-    'The series {file} is a link to a file that was not fetched. '
-    'Get it first, for example with "datalad get derivatives/preprocessing".'
 )
 NO_TR = (
     'No repetition time for {bold}: {sidecar} has none, nor has the header. Add the sidecar of '
@@ -189,8 +187,6 @@ def find_films(folder: Path, films: Sequence[str]) -> tuple[dict[str, Path], lis
     InputError
         If one is missing, there twice, or more than :data:`TOLERANCE` too short.
     """
-    from bids_neurodecode.stimuli.films import probe_film
-
     if not folder.is_dir():
         raise InputError(NO_FOLDER.format(films=', '.join(films)))
     there = sorted(f for f in folder.iterdir() if f.suffix.lower() in FILMS)
@@ -204,11 +200,12 @@ def find_films(folder: Path, films: Sequence[str]) -> tuple[dict[str, Path], lis
         if len(same) > 1:
             names = ', '.join(file.name for file in same)
             raise InputError(SEVERAL_FILES.format(folder=folder, film=film, files=names))
+        check_fetched(same[0])
         files[film] = same[0]
         shown = FILM_SECONDS.get(film)
         if shown is None:
             continue
-        lasts = probe_film(same[0]).duration
+        lasts = check_film_once(same[0]).duration
         told = {'file': same[0], 'found': lasts, 'film': film, 'shown': shown}
         if lasts < shown - TOLERANCE:
             raise InputError(FILM_SHORT.format(tolerance=TOLERANCE, **told))
@@ -267,8 +264,6 @@ def _run(
     import pandas as pd
 
     bold, root = series.path, request.bids_dir
-    if bold.is_symlink() and not bold.exists():
-        raise InputError(NOT_FETCHED.format(file=bold))
     header = read_header(bold)
     period, note = _repetition_time(series, root, header.repetition_time)
     name = series.entities['task']
@@ -314,6 +309,7 @@ def _repetition_time(series: Series, root: Path, header: float | None) -> tuple[
     stem = '_'.join(f'{key}-{value}' for key, value in entities.items())
     folder = root / f'sub-{entities["sub"]}' / f'ses-{entities["ses"]}' / 'func'
     sidecar = folder / f'{stem}_bold.json'
+    check_fetched(sidecar)
     value = read_json(sidecar).get('RepetitionTime') if sidecar.is_file() else None
     if isinstance(value, int | float) and value > 0:
         if header is None or abs(header - value) < 1e-3:

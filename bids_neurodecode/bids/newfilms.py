@@ -11,6 +11,8 @@ from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.bids.stimuli import FILMS, resolve_stimulus
 from bids_neurodecode.bids.timing import read_table, stimulus_names
 from bids_neurodecode.errors import InputError
+from bids_neurodecode.fetched import check_fetched
+from bids_neurodecode.stimuli.films import check_film_once
 
 NO_FILMS = 'There is no film ({types}) in {folder}. Give a film, or a folder of films.'
 NO_EVENTS = (
@@ -27,12 +29,16 @@ def films_of(place: Path) -> tuple[Path, tuple[str, ...]]:
     InputError
         If there is none.
     """
-    if place.is_file() and place.suffix.lower() in FILMS:
+    if (
+        not place.is_dir()
+        and (place.exists() or place.is_symlink())
+        and place.suffix.lower() in FILMS
+    ):
         return place.parent, (place.name,)
     names = sorted(
         file.relative_to(place).as_posix()
         for file in (place.rglob('*') if place.is_dir() else ())
-        if file.suffix.lower() in FILMS and file.is_file()
+        if file.suffix.lower() in FILMS and not file.is_dir()
     )
     if not names:
         raise InputError(NO_FILMS.format(types=' '.join(sorted(FILMS)), folder=place))
@@ -61,7 +67,16 @@ def films_of_events(request: Request, label: str) -> tuple[str, ...]:
 
 
 def of_films(label: str, task: str, folder: Path, names: Sequence[str]) -> ParticipantInput:
-    """Return the record of films without BOLD, to be shown to the model of a participant."""
+    """Return the record of films without BOLD, to be shown to the model of a participant.
+
+    Raises
+    ------
+    InputError
+        If one cannot be decoded.
+    """
+    for name in names:
+        check_fetched(folder / name)
+        check_film_once(folder / name)
     return ParticipantInput(
         label=label, task=task, paradigm='movie', runs=(), stimuli_dir=folder,
         stimuli=tuple(names),

@@ -108,7 +108,11 @@ def find_picture_folder(folder: Path, label: str, task: str) -> ParticipantInput
     if not folder.is_dir():
         raise InputError(NO_FOLDER.format(folder=folder))
     files = sorted(
-        (file for file in folder.rglob('*') if file.suffix.lower() in IMAGES and file.is_file()),
+        (
+            file
+            for file in folder.rglob('*')
+            if file.suffix.lower() in IMAGES and not file.is_dir()
+        ),
         key=lambda file: file.relative_to(folder).as_posix(),
     )
     if not files:

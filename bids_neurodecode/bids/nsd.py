@@ -31,6 +31,7 @@ from bids_neurodecode.bids.provenance import bids_uri
 from bids_neurodecode.bids.records import DatasetInput, ParticipantInput, RunInput
 from bids_neurodecode.bids.series import read_mask
 from bids_neurodecode.errors import InputError
+from bids_neurodecode.fetched import check_fetched
 
 if TYPE_CHECKING:
     from bids_neurodecode.bids.query import Request
@@ -130,6 +131,7 @@ def _check_pictures(root: Path, design: Design) -> None:
     from bids_neurodecode.stimuli.images import count_pictures
 
     file = root / STIMULI
+    check_fetched(file)
     if not file.is_file():
         raise InputError(NO_FILE.format(file=file, folder=root))
     n, number = count_pictures(file), int(design.pictures.max())
@@ -145,6 +147,7 @@ def _participant(
     """Return one participant's record, and the line that says what it holds."""
     root, space = request.bids_dir, _space(request)
     mask = root / 'nsddata/ppdata' / f'subj{label}' / space / 'roi' / 'nsdgeneral.nii.gz'
+    check_fetched(mask)
     if not mask.is_file():
         raise InputError(NO_FILE.format(file=mask, folder=root))
     inside, _ = read_mask(mask)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from bids_neurodecode.bids.series import open_image, read_volumes
 from bids_neurodecode.errors import InputError
+from bids_neurodecode.fetched import check_fetched
 from bids_neurodecode.samples import VoxelMask
 
 BAD_SESSION = 'Cannot read the betas {file}: {reason}. Download the file anew.'
@@ -69,6 +70,7 @@ def _header(file: Path) -> tuple[tuple[int, ...], np.dtype[Any]]:
         return tuple(int(n) for n in image.shape), image.header.get_data_dtype()
     import h5py
 
+    check_fetched(file)
     try:
         with h5py.File(file, 'r') as opened:
             return tuple(opened[ARRAY].shape), opened[ARRAY].dtype

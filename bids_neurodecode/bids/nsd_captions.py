@@ -13,6 +13,7 @@ from bids_neurodecode.bids.layouts import keep_table
 from bids_neurodecode.bids.nsd_design import picture_name
 from bids_neurodecode.bids.timing import read_table
 from bids_neurodecode.errors import InputError
+from bids_neurodecode.fetched import check_fetched
 
 PLACES = ('', 'nsddata/experiments/nsd', 'nsddata_stimuli/stimuli/nsd')
 ARRAY = 'COCO_73k_annots_curated.npy'
@@ -35,7 +36,8 @@ NO_CAPTION = (
 def find_captions(root: Path) -> Path | None:
     """Return the file of captions, if there is one: a table wins over the array."""
     files = [root / place / name for name in (TABLE, ARRAY) for place in PLACES]
-    return next((file for file in files if file.is_file()), None)
+    there = (file for file in files if file.is_file() or file.is_symlink())
+    return next(there, None)
 
 
 def keep_captions(
@@ -112,6 +114,7 @@ def _one_line(caption: Any) -> str:
 
 
 def _read_array(file: Path) -> npt.NDArray[np.str_]:
+    check_fetched(file)
     try:
         array: npt.NDArray[np.str_] = np.load(file, allow_pickle=False, mmap_mode='r')
     except ValueError as error:

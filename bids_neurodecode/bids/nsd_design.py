@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.errors import InputError
+from bids_neurodecode.fetched import check_fetched
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -75,6 +76,7 @@ def read_design(file: Path) -> Design:
     """
     from scipy.io import loadmat
 
+    check_fetched(file)
     if not file.is_file():
         raise InputError(NO_DESIGN.format(file=file))
     try:

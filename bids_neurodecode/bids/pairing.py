@@ -22,6 +22,7 @@ from bids_neurodecode.bids.records import RunInput
 from bids_neurodecode.bids.series import Grid, check_grid, open_image, read_header, read_mask
 from bids_neurodecode.bids.timing import check_timing, read_table, stimulus_names
 from bids_neurodecode.errors import InputError
+from bids_neurodecode.fetched import check_fetched
 
 NO_MASK = 'No brain mask for {bold}: no {expected} beside it. Add the mask of this very run.'
 NO_CONFOUNDS = (
@@ -149,15 +150,18 @@ def pair_run(series: Series, files: Candidates, *, need_confounds: bool = True) 
     start_time = _start_time(series, repetition_time)
     mask = _exactly(series, files.masks.get(name, ()), ('space', 'res'))
     if mask is None:
+        check_fetched(bold.with_name(_expected(series, 'mask')))
         raise InputError(NO_MASK.format(bold=bold, expected=_expected(series, 'mask')))
     _check_mask(mask, bold, header.grid)
     confounds = _exactly(series, files.confounds.get(name, ()), ())
     if confounds is not None:
         _check_rows(confounds, bold, header.n_volumes)
     elif need_confounds:
+        check_fetched(bold.with_name(_expected(series, 'confounds')))
         raise InputError(NO_CONFOUNDS.format(bold=bold, expected=_expected(series, 'confounds')))
     events = nearest(bold, files.bids_dir, files.events)
     if events is None:
+        check_fetched(_raw_folder(series, files.bids_dir) / 'events.tsv')
         raise InputError(NO_EVENTS.format(bold=bold, folder=files.bids_dir))
     table = read_table(events)
     stimulus_names(table, events)
@@ -201,6 +205,13 @@ def _expected(series: Series, kind: str) -> str:
         return f'{stem}_desc-brain_mask.nii.gz'
     stem = '_'.join(f'{key}-{value}' for key, value in series.entities.items())
     return f'{stem}_desc-confounds_timeseries.tsv'
+
+
+def _raw_folder(series: Series, bids_dir: Path) -> Path:
+    """Return the folder of a run in the raw dataset, which may be a subdataset of its own."""
+    entities = series.entities
+    session = [f'ses-{entities["ses"]}'] if 'ses' in entities else []
+    return bids_dir.joinpath(f'sub-{entities["sub"]}', *session, 'func')
 
 
 def _check_mask(mask: Path, bold: Path, grid: Grid) -> None:
@@ -280,6 +291,7 @@ def _start_time(series: Series, repetition_time: float) -> float:
     """
     name = series.path.name
     file = series.path.with_name(name.removesuffix('.gz').removesuffix('.nii') + '.json')
+    check_fetched(file)
     value = read_json(file).get('StartTime', 0.0) if file.exists() else 0.0
     longest = repetition_time + TR_TOLERANCE
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= longest:

@@ -27,6 +27,7 @@ from bids_neurodecode.bids.series import Grid, check_grid, open_image
 from bids_neurodecode.bids.stimuli import check_image, paradigm_of, resolve_stimulus
 from bids_neurodecode.bids.timing import read_table, stimulus_names
 from bids_neurodecode.errors import InputError
+from bids_neurodecode.fetched import check_fetched
 
 UNKNOWN_PARTICIPANT = 'There is no participant {label!r} in {folder}. Found: {known}.'
 NO_BOLD = (
@@ -214,7 +215,11 @@ def _count(key: str, request: Request, index: _Index) -> int:
 def _shows(task: str, index: _Index) -> bool:
     """Whether any events of a task have a ``stim_file``."""
     files = _files(index.raw, {**query_of('events', {}), 'task': task})
-    return any(_names_stimuli(file) for file in files)
+    if any(_names_stimuli(file) for file in files):
+        return True
+    for file in files:
+        check_fetched(file)  # what was not fetched may well name stimuli
+    return False
 
 
 def _names_stimuli(events: Path) -> bool:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.errors import InputError
+from bids_neurodecode.fetched import check_fetched
 
 NOT_NIFTI = 'Cannot read {file} as NIfTI: {reason}. The file is corrupt; copy or make it anew.'
 TRUNCATED = 'The file {file} is cut short or corrupt ({reason}). Copy or make it anew.'
@@ -81,12 +82,13 @@ def open_image(file: Path) -> Any:
     Raises
     ------
     InputError
-        If it is none, or its header is damaged.
+        If it is none or was not fetched, or its header is damaged.
     """
     import nibabel as nib
     from nibabel.filebasedimages import ImageFileError
     from nibabel.spatialimages import HeaderDataError
 
+    check_fetched(file)
     damage = (ImageFileError, HeaderDataError, OSError, EOFError, zlib.error, ValueError)
     try:
         return nib.load(file)

@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 
 from bids_neurodecode.bids.records import Paradigm
 from bids_neurodecode.errors import InputError
+from bids_neurodecode.fetched import check_fetched
 
 IMAGES = frozenset({'.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp'})
 FILMS = frozenset({'.mp4', '.mkv', '.avi', '.mov', '.webm', '.mpg', '.mpeg'})
@@ -18,10 +19,6 @@ OUTSIDE = (
 MISSING = (
     'The stim_file {name!r} in {events} is not there: no file {file}. '
     'Add it (names are relative to stimuli/), or correct the events.'
-)
-NOT_FETCHED = (
-    'The stim_file {name!r} in {events} is a link to a file that was not fetched: {file}. '
-    'Get it first, for example with "datalad get stimuli".'
 )
 UNREACHABLE = (
     'The stim_file {name!r} in {events} cannot be opened: {reason}. '
@@ -54,8 +51,8 @@ def resolve_stimulus(name: str, folder: Path, events: Path) -> Path:
     Raises
     ------
     InputError
-        If it leads out of the folder (``..``, an absolute path, a link), is missing, empty, not a
-        file or of an unknown type.
+        If it leads out of the folder (``..``, an absolute path, a link), is missing, not fetched,
+        empty, not a file or of an unknown type.
     """
     pure = PurePosixPath(name)
     file = folder / pure
@@ -70,8 +67,7 @@ def resolve_stimulus(name: str, folder: Path, events: Path) -> Path:
         raise InputError(
             UNREACHABLE.format(name=short, events=events, reason=error.strerror)
         ) from error
-    if file.is_symlink() and not file.exists():
-        raise InputError(NOT_FETCHED.format(name=name, events=events, file=file))
+    check_fetched(file)
     if not _within(file, folder):
         raise InputError(OUTSIDE.format(name=name, events=events, folder=folder))
     if not file.is_file():
@@ -98,20 +94,20 @@ def _within(file: Path, folder: Path) -> bool:
 
 
 def check_image(file: Path, events: Path) -> None:
-    """Open an image and check its header (the pixels are not decoded).
+    """Read an image to its end: one still picture, not too large, in values that are known.
 
     Raises
     ------
     InputError
-        If it is no image.
+        If it is none.
     """
-    from PIL import Image
+    from bids_neurodecode.stimuli import images
 
+    check_fetched(file)
     try:
-        with Image.open(file) as image:
-            image.verify()
-    except (OSError, SyntaxError, ValueError) as error:
-        reason = ' '.join(str(error).split())
+        images.check_image(file)
+    except images.DAMAGE as error:
+        reason = ' '.join(str(error).split()) or type(error).__name__
         raise InputError(BROKEN_IMAGE.format(file=file, events=events, reason=reason)) from error
 
 

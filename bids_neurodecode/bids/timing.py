@@ -57,7 +57,8 @@ def read_table(file: Path) -> pd.DataFrame:
     Raises
     ------
     InputError
-        If it cannot be read; see :func:`bids_neurodecode.tables.read_table`.
+        If it was not fetched or cannot be read; see
+        :func:`bids_neurodecode.tables.read_table`.
     """
     table = tables.read_table(file)
     if 'stim_file' in table.columns:

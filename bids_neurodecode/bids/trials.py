@@ -66,7 +66,8 @@ def trials_table(runs: Sequence[RunInput]) -> pd.DataFrame:
     pandas.DataFrame
         Columns ``onset`` and ``duration`` (s), ``stimulus`` (the ``stim_file``), ``trial_type``,
         ``run`` (number of the run, from 0), ``run_label``, ``session`` and ``repeat`` (how often
-        the stimulus had been shown, from 0).
+        the stimulus had been shown, from 0); ``part`` and ``protocol`` (of a split that the
+        dataset gives) where the events have them.
 
     Raises
     ------
@@ -79,6 +80,7 @@ def trials_table(runs: Sequence[RunInput]) -> pd.DataFrame:
     for number, run in enumerate(runs):
         shown = shown_rows(run.events)
         stimulus = shown['stim_file'].astype(str).to_numpy()
+        given = {x: shown[x].to_numpy() for x in ('part', 'protocol') if x in shown.columns}
         kind = shown['trial_type'] if 'trial_type' in shown.columns else shown['stim_file']
         parts.append(
             pd.DataFrame(
@@ -90,6 +92,7 @@ def trials_table(runs: Sequence[RunInput]) -> pd.DataFrame:
                     'run': number,
                     'run_label': run.label,
                     'session': run.entities.get('ses', '1'),
+                    **given,
                 }
             )
         )

@@ -87,7 +87,7 @@ def check_all(arguments: Arguments, config: Config) -> DatasetInput:
         return _validated(new, arguments)
     inputs = _validated(find_inputs(request), arguments)
     inputs = _keep(inputs, lambda person: check_design(person, config))
-    inputs = _with_atlas(inputs, config)
+    inputs = _keep(inputs, lambda person: check_atlas(person, config.atlas))
     if not (arguments.reports_only or arguments.boilerplate_only):
         inputs = _with_values(inputs, arguments.nprocs or os.cpu_count() or 1)
         check_room(arguments, inputs.participants)
@@ -110,15 +110,19 @@ def _validated(inputs: DatasetInput, arguments: Arguments) -> DatasetInput:
     return replace(inputs, notes=(*inputs.notes, *filter(None, [note])))
 
 
-def _keep(inputs: DatasetInput, check: Callable[[ParticipantInput], object]) -> DatasetInput:
-    """Check each participant; who fails is set aside with the reason."""
+def _keep(
+    inputs: DatasetInput, check: Callable[[ParticipantInput], Iterable[str]]
+) -> DatasetInput:
+    """Check each participant; who fails is set aside with the reason, notes are told once."""
     failures: dict[str, str] = {}
+    notes: list[str] = []
     for person in inputs.participants:
         try:
-            check(person)
+            notes += check(person)
         except InputError as error:
             failures[person.label] = str(error)
-    return _without(inputs, failures)
+    kept = _without(inputs, failures)
+    return replace(kept, notes=(*kept.notes, *dict.fromkeys(notes)))
 
 
 def _without(inputs: DatasetInput, failures: dict[str, str]) -> DatasetInput:
@@ -128,16 +132,6 @@ def _without(inputs: DatasetInput, failures: dict[str, str]) -> DatasetInput:
     if not left:
         raise InputError(all_failed(together))
     return replace(inputs, participants=left, failures=together)
-
-
-def _with_atlas(inputs: DatasetInput, config: Config) -> DatasetInput:
-    warnings: list[str] = []
-
-    def check(person: ParticipantInput) -> None:
-        warnings.extend(check_atlas(person, config.atlas))
-
-    kept = _keep(inputs, check)
-    return replace(kept, notes=(*kept.notes, *dict.fromkeys(warnings)))
 
 
 def _with_values(inputs: DatasetInput, n_threads: int) -> DatasetInput:

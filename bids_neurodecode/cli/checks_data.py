@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,6 +13,10 @@ from bids_neurodecode.bids.series import check_values, read_mask
 from bids_neurodecode.bids.timing import read_table
 from bids_neurodecode.config import AtlasSettings, Config
 from bids_neurodecode.errors import ArgumentsError, DataError, InputError
+from bids_neurodecode.stimuli.films import check_film_once
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 OTHER_PARADIGM = (
     'The system {system!r} needs {needed}, and task {task!r} shows {shown} (first: {file}). '
@@ -59,8 +64,13 @@ NO_SERIES = (
 MEASURES_OF_REPEATS = ('ncsnr', 'noise_ceiling', 'snr')
 
 
-def check_design(person: ParticipantInput, config: Config) -> None:
+def check_design(person: ParticipantInput, config: Config) -> tuple[str, ...]:
     """Check what tables and headers can tell: system, confounds, repeats, folds, films.
+
+    Returns
+    -------
+    tuple of str
+        What the user should know about the films.
 
     Raises
     ------
@@ -70,8 +80,9 @@ def check_design(person: ParticipantInput, config: Config) -> None:
     _check_system(person, config.system)
     for run in person.runs:
         _check_confounds(run, config)
+    notes: tuple[str, ...] = ()
     if person.paradigm == 'movie':
-        check_films(person)
+        notes = check_films(person)
     elif person.betas is None and config.betas != config.betas.model_copy(update=AS_THEY_ARE):
         raise ArgumentsError(ESTIMATED_BETAS)
     first = person.runs[0].events
@@ -79,6 +90,7 @@ def check_design(person: ParticipantInput, config: Config) -> None:
         _check_split(person, config)
     except DataError as error:
         raise InputError(WHO.format(file=first, reason=error)) from error
+    return notes
 
 
 def _check_system(person: ParticipantInput, system: str) -> None:
@@ -121,15 +133,17 @@ def _check_confounds(run: RunInput, config: Config) -> None:
 
 
 def _check_split(person: ParticipantInput, config: Config) -> None:
+    from bids_neurodecode.bids.splitfile import add_parts
     from bids_neurodecode.bids.trials import film_table, stimulus_duration, trials_table
-    from bids_neurodecode.systems.protocol import choose_film_split, choose_split
+    from bids_neurodecode.systems.protocol import choose_film_split
 
     if person.layout == 'nsd':
         check_nsd(person, config)
     if person.betas is not None:
         return
     if person.paradigm == 'movie':
-        choose_film_split(film_table(person.runs), config.split)
+        table = add_parts(film_table(person.runs), config.split.file)
+        choose_film_split(table, config.split)
         return
     table = trials_table(person.runs)
     stimulus_duration(table, person.runs[0].events)
@@ -138,22 +152,44 @@ def _check_split(person: ParticipantInput, config: Config) -> None:
         raise InputError(
             NO_REPEATS.format(label=person.label, file=person.runs[0].events, measure=measure)
         )
-    choose_split(table, config.split, config.seed)
+    check_split(add_parts(table, config.split.file), config)
 
 
-def check_films(person: ParticipantInput) -> None:
-    """Check each film against the longest time that it is shown.
+def check_split(table: pd.DataFrame, config: Config) -> None:
+    """Check that trials can be split as asked; clusters are made once there are features.
+
+    Raises
+    ------
+    DataError
+        If they cannot.
+    """
+    from bids_neurodecode.systems.protocol import check_clusters, choose_split
+
+    if config.split.by == 'cluster':
+        check_clusters(table, config.split)
+    else:
+        choose_split(table, config.split, config.seed)
+
+
+def check_films(person: ParticipantInput) -> tuple[str, ...]:
+    """Check each film, and that it lasts as long as it is shown.
+
+    Returns
+    -------
+    tuple of str
+        What the user should know of how the films are read.
 
     Raises
     ------
     InputError
-        For a film without video, with a variable frame rate, or shorter than it is shown.
+        For a film that cannot be decoded or is damaged, without video, with a variable frame
+        rate, or shorter than it is shown.
     """
-    from bids_neurodecode.stimuli.films import probe_film
-
+    notes: list[str] = []
     for name, (shown, events) in _longest_showings(person.runs).items():
         film = person.stimuli_dir / name
-        info = probe_film(film)
+        info = check_film_once(film)
+        notes += info.notes(film.name)
         if info.variable:
             raise InputError(VARIABLE_RATE.format(film=film))
         if shown > info.duration + max(0.1, 1 / info.frame_rate):
@@ -162,6 +198,7 @@ def check_films(person: ParticipantInput) -> None:
                     film=film, duration=round(info.duration, 3), events=events, shown=shown
                 )
             )
+    return tuple(notes)
 
 
 def _longest_showings(runs: tuple[RunInput, ...]) -> Mapping[str, tuple[float, Path]]:
@@ -199,14 +236,14 @@ def check_nsd(person: ParticipantInput, config: Config) -> None:
     DataError
         If the betas cannot be split as asked.
     """
+    from bids_neurodecode.bids.splitfile import add_parts
     from bids_neurodecode.bids.trials import precomputed_trials
-    from bids_neurodecode.systems.protocol import choose_split
 
     if config.selection.measure == 'tsnr':
         raise InputError(NO_SERIES.format(folder=person.betas))
     if person.betas_events is not None:
         table = precomputed_trials(person.betas_events, config.betas.repeats)
-        choose_split(table, config.split, config.seed)
+        check_split(add_parts(table, config.split.file), config)
 
 
 def check_atlas(person: ParticipantInput, settings: AtlasSettings) -> tuple[str, ...]:

@@ -72,11 +72,23 @@ def participant_level(
     if done:
         task = inputs.participants[0].task
         write_dataset(arguments, config, inputs, find_results(run.output_dir, done[:1], task))
+        _say_held_out(find_results(run.output_dir, done, task))
     for label, reason in inputs.failures.items():
         LOGGER.error('sub-%s was left out: %s', label, reason)
     if inputs.failures:
         return FAILED
     return code_of(failures)
+
+
+def _say_held_out(files: Sequence[Path]) -> None:
+    """Log what was held out and, as warnings, what of it was seen in training all the same."""
+    from bids_neurodecode.workflow.reports import read_results
+
+    for record in map(read_results, files):
+        if record.split is not None:
+            LOGGER.info('sub-%s: %s', record.participant, record.split.why)
+        for leak in record.leaks:
+            LOGGER.warning('sub-%s: %s', record.participant, leak)
 
 
 def group_level(arguments: Arguments, config: Config, inputs: DatasetInput, run_id: str) -> int:

@@ -11,6 +11,7 @@ from bids_neurodecode.bids.records import DatasetInput, ParticipantInput
 from bids_neurodecode.cli.parser import Arguments
 from bids_neurodecode.config import Config, load_config
 from bids_neurodecode.errors import ArgumentsError, InputError
+from bids_neurodecode.fetched import check_fetched
 
 WRONG_SYSTEM = (
     'The system {asked!r} does not go with the task {task!r} of sub-{label}, which shows '
@@ -271,6 +272,7 @@ def find_model(folder: Path, participant: ParticipantInput, system: str = 'auto'
         files = encoders_in(folder, label)
     same = [file for file in files if f'_task-{participant.task}_' in file.name]
     if len(same) == 1 or len(files) == 1:
+        check_fetched((same or files)[0])
         return (same or files)[0]
     found = ', '.join(file.name for file in files) or 'none'
     message = WHICH_ENCODER if system == 'encoding' else WHICH_MODEL

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bids_neurodecode.errors import InputError, ResourceError
+from bids_neurodecode.fetched import stand_in
 
 VALIDATOR = 'bids-validator-deno'
 NO_VALIDATOR = (
@@ -39,7 +40,8 @@ def validate_dataset(folder: Path) -> dict[str, str]:
     Returns
     -------
     dict
-        Participant label to one line, for errors in that participant's files alone.
+        Participant label to one line, for errors in that participant's files alone. Files whose
+        content was not fetched are passed over.
 
     Raises
     ------
@@ -50,6 +52,8 @@ def validate_dataset(folder: Path) -> dict[str, str]:
     """
     by_owner: dict[str | None, list[Mapping[str, Any]]] = {}
     for issue in _errors(folder):
+        if stand_in(folder / str(issue.get('location', '')).lstrip('/')) is not None:
+            continue  # nothing is known of it; what is read of these is refused on its own
         found = re.match(r'/sub-([0-9a-zA-Z+]+)/', str(issue.get('location', '')))
         by_owner.setdefault(found[1] if found else None, []).append(issue)
     shared = by_owner.pop(None, [])

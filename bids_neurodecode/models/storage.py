@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.errors import InputError
+from bids_neurodecode.fetched import check_fetched
 
 KEY = 'bids_neurodecode'
 """The one entry of the metadata: with more, safetensors writes them in a random order."""
@@ -48,6 +49,7 @@ def load_arrays(path: Path) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]
     """
     from safetensors import SafetensorError, safe_open
 
+    check_fetched(path)
     try:
         with safe_open(path, 'numpy') as file:
             metadata = file.metadata() or {}
@@ -63,6 +65,7 @@ def load_description(path: Path) -> dict[str, Any]:
     """Read what the arrays of a file are, without the arrays; errors as :func:`load_arrays`."""
     from safetensors import SafetensorError, safe_open
 
+    check_fetched(path)
     try:
         with safe_open(path, 'numpy') as file:
             description: dict[str, Any] = json.loads((file.metadata() or {})[KEY])

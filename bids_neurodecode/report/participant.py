@@ -132,8 +132,10 @@ def _summary(reader: Reader) -> tuple[Block, ...]:
         verdicts.motion_verdict(reader.motion),
         verdicts.warning_verdict(results),
     ]
-    found = tuple(line for line in lines if line is not None)
-    return (*blocks, Verdicts(found)) if found else tuple(blocks)
+    found, n_leaks = verdicts.with_leaks(results, lines), len(results.leaks)
+    parts = (found[:n_leaks], found[n_leaks:])
+    above, below = ((Verdicts(part),) if part else () for part in parts)
+    return (*above, *blocks, *below)
 
 
 def _what_was_done(reader: Reader) -> str:

@@ -46,6 +46,8 @@ class SplitResults:
     n_folds: int
     repeats_cross: bool
     """Whether presentations of one stimulus are on both sides (splits by run or session)."""
+    why: str = ''
+    """Why this split, and what was kept together or left out for it."""
 
 
 @dataclass(frozen=True)
@@ -245,6 +247,8 @@ class ParticipantResults:
     derivatives: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    leaks: tuple[str, ...] = ()
+    """What of the test was seen in training: stands in red above all scores."""
     space: str | None = None
     in_mni: bool = False
     split: SplitResults | None = None
@@ -334,7 +338,7 @@ def _typed(values: dict[str, Any]) -> dict[str, Any]:
         confusion = _with_paths(values['confusion'], 'matrix')
         confusion['labels'] = tuple(confusion['labels'])
         values['confusion'] = ConfusionResults(**confusion)
-    for key in ('derivatives', 'notes', 'warnings', 'members'):
+    for key in ('derivatives', 'notes', 'warnings', 'leaks', 'members'):
         values[key] = tuple(values.get(key, ()))
     values['maps'] = {name: Path(path) for name, path in values.get('maps', {}).items()}
     return _with_paths(

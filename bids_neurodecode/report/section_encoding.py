@@ -95,9 +95,12 @@ def _accuracy(reader: Reader, found: EncodingResults) -> Iterable[Block]:
             'noise of the responses allows, a dot a voxel; on the red line all that can be '
             'explained is. Right: '
         )
+    significant = np.zeros(r.shape, dtype=bool)
+    if 'significant' in found.maps:
+        significant = _values(found, 'significant') > 0
     yield reader.plot(
         'accuracy',
-        encoding.plot_accuracy(r, ceiling, _values(found, 'significant') > 0, null),
+        encoding.plot_accuracy(r, ceiling, significant, null),
         f'{text}Correlations of all voxels (blue; median {np.median(r):.3f}, best '
         f'{r.max():.3f}), of those that are above chance (orange, where there are any), and of '
         'permuted pairings of predictions and responses (grey). By chance half of the voxels lie '

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from bids_neurodecode.report.build import Headline, Tone, Verdict
@@ -40,7 +41,8 @@ def make_headline(row: pd.Series[Any], confidence: float, n_folds: int | None) -
     if math.isfinite(row['p']):
         facts.append(('p (permutation)', write_p(float(row['p']))))
     if math.isfinite(row['n']):
-        what = 'voxels' if name.startswith(('voxel', 'noise')) else 'held-out samples'
+        what = 'samples' if row['protocol'] == 'in-sample' else 'held-out samples'
+        what = 'voxels' if name.startswith(('voxel', 'noise')) else what
         facts.append((what, f'{row["n"]:.0f}'))
     if n_folds is not None:
         facts.append(('folds', str(n_folds)))
@@ -100,6 +102,16 @@ def split_verdict(results: ParticipantResults) -> Verdict | None:
     if results.split.by == 'stimulus':
         return Verdict('good', 'The test stimuli were never seen in training.')
     return Verdict('good', 'No stimulus occurs in both training and test.')
+
+
+def with_leaks(
+    results: ParticipantResults, lines: Sequence[Verdict | None]
+) -> tuple[Verdict, ...]:
+    """Say first, in red, what of the test was seen in training; then nothing is called good."""
+    verdicts = [line for line in lines if line is not None]
+    if results.leaks:
+        verdicts = [replace(x, tone='info') if x.tone == 'good' else x for x in verdicts]
+    return (*(Verdict('bad', leak) for leak in results.leaks), *verdicts)
 
 
 def tuning_verdict(results: ParticipantResults) -> Verdict | None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bids_neurodecode.errors import InputError
+from bids_neurodecode.fetched import check_fetched
 from bids_neurodecode.signals.atlas import Atlas, as_labels, region_table
 from bids_neurodecode.tables import as_table, read_rows, to_numbers
 
@@ -101,6 +102,7 @@ def load_atlas(
         found: str | None = space
         warnings: tuple[str, ...] = ()
     elif file is not None:
+        check_fetched(file)
         if not file.is_file():
             raise InputError(NO_FILE.format(file=file))
         found, warnings = _check_space(file, space)
@@ -117,6 +119,7 @@ def _read(
     from nibabel.filebasedimages import ImageFileError
     from nibabel.spatialimages import HeaderDataError
 
+    check_fetched(file)
     try:
         image = nib.load(file)
         volume = np.asanyarray(image.dataobj)
@@ -170,7 +173,7 @@ def _table_beside(file: Path) -> Path:
         base = '_'.join(part for part in stem.split('_') if part not in dropped)
         tried += [file.with_name(base + suffix) for suffix in ('.tsv', '.csv')]
     for path in tried:
-        if path.is_file():
+        if path.is_file() or path.is_symlink():
             return path
     raise InputError(NO_TABLE.format(file=file, tried=', '.join(path.name for path in tried)))
 

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.errors import DataError, InputError
+from bids_neurodecode.fetched import check_fetched
 from bids_neurodecode.tables import read_table, to_numbers
 
 if TYPE_CHECKING:
@@ -192,6 +193,9 @@ def load_confounds(
     kept = np.ones(n_volumes, dtype=bool)
     if not strategy and not columns:
         return Confounds(np.empty((n_volumes, 0)), (), kept)
+    if table is not None:
+        check_fetched(table)
+        check_fetched(table.with_suffix('.json'))
     if table is None or not table.is_file():
         raise InputError(NO_CONFOUNDS.format(source=table or source))
     import pandas as pd

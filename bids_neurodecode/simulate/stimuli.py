@@ -14,7 +14,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from bids_neurodecode.errors import ArgumentsError, InputError
+from bids_neurodecode.errors import ArgumentsError
+from bids_neurodecode.stimuli.films import probe_film, read_frames
+from bids_neurodecode.stimuli.images import load_image
 
 FRAME_RATE = 25
 PICTURE_TYPES = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp')
@@ -25,12 +27,6 @@ NO_FOLDER = 'The folder of stimuli {folder} is not there. Give a folder with {ki
 TOO_FEW_FILES = (
     'The folder of stimuli {folder} holds {found} {kind} ({types}); {needed} are needed. '
     'Add some, or ask for fewer.'
-)
-UNREADABLE_PICTURE = (
-    'Cannot read the picture {file}: {reason}. Replace it, or take it out of the folder.'
-)
-UNREADABLE_FILM = (
-    'Cannot read the film {file}: {reason}. Replace it, or take it out of the folder.'
 )
 
 FloatArray = npt.NDArray[np.float64]
@@ -157,18 +153,7 @@ def read_pictures(files: Iterable[Path], size: int) -> Uint8Array:
     InputError
         If one cannot be read.
     """
-    from PIL import Image, ImageOps
-
-    pictures = []
-    for file in files:
-        try:
-            with Image.open(file) as opened:
-                picture = ImageOps.fit(opened.convert('RGB'), (size, size))
-        except (OSError, ValueError, Image.DecompressionBombError) as error:
-            reason = ' '.join(str(error).split())
-            raise InputError(UNREADABLE_PICTURE.format(file=file, reason=reason)) from error
-        pictures.append(np.asarray(picture, dtype=np.uint8))
-    return np.stack(pictures)
+    return np.stack([load_image(file, size=size, fit='crop') for file in files])
 
 
 def film_frames(
@@ -253,24 +238,8 @@ def read_film(path: Path, interval: float, size: int) -> tuple[Uint8Array, float
     InputError
         If it cannot be read or holds no frames.
     """
-    import av
-
-    frames: list[Uint8Array] = []
-    end = 0.0
-    try:
-        with av.open(str(path)) as container:
-            stream = container.streams.video[0]
-            rate = float(stream.average_rate or FRAME_RATE)
-            for number, frame in enumerate(container.decode(stream)):
-                end = (number + 1) / rate
-                if len(frames) * interval < end - 1e-6:
-                    frames.append(frame.reformat(size, size, 'rgb24').to_ndarray())
-    except (av.FFmpegError, IndexError, OSError) as error:
-        reason = ' '.join(str(error).split()) or 'it has no picture'
-        raise InputError(UNREADABLE_FILM.format(file=path, reason=reason)) from error
-    if not frames:
-        raise InputError(UNREADABLE_FILM.format(file=path, reason='it has no picture'))
-    return np.stack(frames), end
+    duration = probe_film(path).duration
+    return read_frames(path, np.arange(0, duration - 1e-6, interval), (size, size)), duration
 
 
 def user_files(folder: Path, kind: str, needed: int) -> list[tuple[Path, str]]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bids_neurodecode.stimuli.films import _decode, _open
+from bids_neurodecode.stimuli.films import _decode
 
 _BLACK = 24
 """Grey levels up to this are black: codecs put noise on 16, the black of video."""
@@ -71,11 +71,4 @@ def _brightest(frames: Iterator[npt.NDArray[np.uint8]]) -> tuple[npt.NDArray[np.
 
 
 def _luminances(film: Path, *, keys_only: bool) -> Iterator[npt.NDArray[np.uint8]]:
-    if not keys_only:
-        for _, frame in _decode(film):
-            yield frame.to_ndarray(format='gray')
-        return
-    with _open(film) as container:
-        container.streams.video[0].codec_context.skip_frame = 'NONKEY'
-        for frame in container.decode(video=0):
-            yield frame.to_ndarray(format='gray')
+    return (frame.gray() for _, frame in _decode(film, keys_only=keys_only))

@@ -1,9 +1,19 @@
-"""Film files to frames at given times, whatever the container or the frame rate."""
+"""Film files to frames at given times, whatever the container or the frame rate.
+
+Second ``t`` of a film is what FFmpeg's own player shows ``t`` seconds after the file starts,
+upright: the file may start before its pictures do (a sound track that is ahead of them), edit
+lists may hide frames, and phones store films on their side.
+"""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +25,53 @@ from bids_neurodecode.errors import InputError
 UNREADABLE = 'Cannot read the film {file}: {reason}. Write it anew, for example as H.264 in MP4.'
 NO_VIDEO = 'The film {file} has no video stream. Give a file with a picture track.'
 NO_FRAMES = 'The film {file} holds no frame that can be decoded. Write it anew.'
+NO_CODEC = (
+    'The picture track of the film {file} cannot be decoded: its codec is unknown, or it is '
+    'encrypted or damaged. Give a copy without protection, for example as H.264 in MP4.'
+)
+DAMAGED = (
+    'The film {file} is damaged at about second {second:.2f}: {reason}. '
+    'Copy it again from its source, or write it anew (ffmpeg -i IN OUT).'
+)
+CUT = (
+    'The film {file} is cut short or damaged: its header promises {promised:.2f} s, of which '
+    '{held:.2f} s are there. Copy it again from its source.'
+)
+CLOCK = (
+    'The clock of the film {file} goes back at second {second:.2f}, so that it is not known when '
+    'its frames are shown. Write it anew (ffmpeg -i IN OUT).'
+)
+OBLIQUE = (
+    'The film {file} is to be turned by an angle that is no multiple of 90 degrees. Write it '
+    'anew, upright (ffmpeg -i IN OUT).'
+)
+LATE = (
+    'The pictures of the film {name} start {offset:.3f} s after the file does: times count from '
+    'the start of the file, and the first frame stands for that time.'
+)
+INTERLACED = 'The film {name} is interlaced; its fields were not separated.'
+TRANSPARENT = 'The film {name} has transparent pixels; their own colour was taken.'
+
+FIRST_FRAMES = 48
+"""Frames that are decoded to look at a film: more than any codec reorders."""
+
+KEY_SECONDS = 1.0
+"""Key frames that follow sooner are passed over: in some codecs every frame is one."""
+MISSING = 0.2
+"""Seconds that may lack at the end of a film: headers round, and tracks differ in length."""
+
+UInt8Array = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
 class FilmInfo:
     """What a film file says of itself.
 
-    ``duration`` in seconds (first frame's start to last frame's end), ``frame_rate`` the mean
-    frames per second, ``variable`` whether frames last differently long, ``size`` (height, width).
+    ``duration`` in seconds (from the start of the file to the end of its last frame),
+    ``frame_rate`` the mean frames per second, ``variable`` whether frames last differently long,
+    ``size`` (height, width) of the upright frame, ``offset`` the second at which the first frame
+    is shown, ``missing`` the seconds that the header promises beyond what the file holds,
+    ``interlaced`` and ``transparent`` as the first frames say.
     """
 
     duration: float
@@ -30,38 +79,142 @@ class FilmInfo:
     n_frames: int
     variable: bool
     size: tuple[int, int]
+    offset: float = 0.0
+    missing: float = 0.0
+    interlaced: bool = False
+    transparent: bool = False
+
+    def notes(self, name: str) -> list[str]:
+        """Say what a reader of the results should know of how the film was read."""
+        late = self.offset > max(0.1, 1.5 / self.frame_rate)
+        return [
+            *([LATE.format(name=name, offset=self.offset)] if late else []),
+            *([INTERLACED.format(name=name)] if self.interlaced else []),
+            *([TRANSPARENT.format(name=name)] if self.transparent else []),
+        ]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A decoded frame, and how it is turned to stand upright.
+
+    ``transposed`` swaps rows and columns first; then ``flipped`` reverses (rows, columns).
+    """
+
+    raw: Any
+    transposed: bool = False
+    flipped: tuple[bool, bool] = (False, False)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the upright frame, in pixels."""
+        height, width = int(self.raw.height), int(self.raw.width)
+        return (width, height) if self.transposed else (height, width)
+
+    def gray(self) -> UInt8Array:
+        """Return the luminance, (height, width), as it is stored (black is 16 in most films)."""
+        return self._upright(self.raw.to_ndarray(format='gray'))
+
+    def rgb(self, size: tuple[int, int] | None = None) -> UInt8Array:
+        """Return RGB pixels (height, width, 3), brought to a size; aspect ratio not kept."""
+        height, width = self.size if size is None else size
+        if self.transposed:
+            height, width = width, height
+        small = self.raw.reformat(width=width, height=height, format='rgb24', interpolation='AREA')
+        return self._upright(small.to_ndarray())
+
+    def _upright(self, pixels: UInt8Array) -> UInt8Array:
+        turned = pixels.swapaxes(0, 1) if self.transposed else pixels
+        rows, columns = self.flipped
+        return np.ascontiguousarray(turned[:: -1 if rows else 1, :: -1 if columns else 1])
 
 
 def probe_film(path: Path) -> FilmInfo:
-    """Read the times of all frames (without decoding them).
+    """Read the times of all frames, and decode the first ones.
 
     Raises
     ------
     InputError
-        If the file cannot be read, or has no video.
+        If the file cannot be read, has no video, or cannot be decoded.
     """
     import av
 
-    with _open(path) as container:
-        stream = container.streams.video[0]
+    with _open(path) as (container, stream):
+        base, start = float(stream.time_base), _start(container)
+        promised = float(container.duration or 0) / av.time_base - max(start, 0.0)
+        counted = _counted(container)
+        ticks: list[tuple[int, int]] = []
+        before, end = None, 0.0
         try:
-            packets = [p for p in container.demux(stream) if p.pts is not None and p.size]
+            for packet in container.demux():
+                tick = packet.dts if counted or packet.pts is None else packet.pts
+                if tick is None:
+                    continue
+                length = packet.duration or 0
+                end = max(end, float((tick + length) * packet.time_base) - start)
+                if packet.stream.index != stream.index:
+                    continue
+                if before is not None and packet.dts is not None and packet.dts < before:
+                    raise InputError(CLOCK.format(file=path, second=before * base - start))
+                before = packet.dts
+                if _is_shown(packet, stream, started=bool(ticks)):
+                    ticks.append((tick, length))
         except av.error.FFmpegError as error:
             raise InputError(UNREADABLE.format(file=path, reason=_one_line(error))) from error
-        base = float(stream.time_base)
-        size = (stream.codec_context.height, stream.codec_context.width)
-    times = np.sort([p.pts * base for p in packets])
-    if not times.size:
+    first = [frame for _, frame in islice(_decode(path), FIRST_FRAMES)] if ticks else []
+    if not first:
         raise InputError(NO_FRAMES.format(file=path))
+    ticks.sort()
+    times = np.array([tick for tick, _ in ticks]) * base - start
     steps = np.diff(times)
-    last = float(np.median(steps)) if steps.size else float((packets[0].duration or 0) * base)
-    duration = float(times[-1] - times[0]) + last
+    typical = float(np.median(steps)) if steps.size else 0.0
+    duration = float(times[-1]) + (ticks[-1][1] * base or typical)
     # containers round times to their clock: one tick either way is no variable rate
-    variable = bool(steps.size and np.ptp(steps) > 2.5 * base + 0.1 * last)
-    return FilmInfo(duration, len(times) / duration, len(times), variable, size)
+    variable = bool(steps.size and np.ptp(steps) > 2.5 * base + 0.1 * typical)
+    return FilmInfo(
+        duration=duration,
+        frame_rate=len(times) / (duration - float(times[0])),
+        n_frames=len(times),
+        variable=variable,
+        size=first[0].size,
+        offset=float(times[0]),
+        missing=max(0.0, promised - max(end, duration)),
+        interlaced=any(frame.raw.interlaced_frame for frame in first),
+        transparent=_is_transparent(first[0]),
+    )
 
 
-def read_frames(path: Path, times: npt.ArrayLike, size: tuple[int, int]) -> npt.NDArray[np.uint8]:
+def check_film(path: Path) -> FilmInfo:
+    """Probe a film and decode its key frames: damage is found at a part of the cost of it all.
+
+    Raises
+    ------
+    InputError
+        If the film is cut short, or a key frame cannot be decoded or is incomplete.
+    """
+    info = probe_film(path)
+    if info.missing > max(MISSING, 2.5 / info.frame_rate):
+        held = info.duration + info.missing
+        raise InputError(CUT.format(file=path, held=info.duration, promised=held))
+    for second, frame in _decode(path, keys_only=True):
+        if frame.raw.is_corrupt:
+            reason = 'a frame is incomplete'
+            raise InputError(DAMAGED.format(file=path, second=second, reason=reason))
+    return info
+
+
+def check_film_once(path: Path) -> FilmInfo:
+    """Return what :func:`check_film` does; a film that many participants saw is decoded once."""
+    state = path.stat()
+    return _check_film(path, state.st_size, state.st_mtime_ns)
+
+
+@lru_cache(maxsize=1024)
+def _check_film(path: Path, _size: int, _time: int) -> FilmInfo:
+    return check_film(path)
+
+
+def read_frames(path: Path, times: npt.ArrayLike, size: tuple[int, int]) -> UInt8Array:
     """Read what is on the screen at given times.
 
     Parameters
@@ -69,14 +222,15 @@ def read_frames(path: Path, times: npt.ArrayLike, size: tuple[int, int]) -> npt.
     path
         A film in any container and codec that FFmpeg reads.
     times
-        Seconds from the first frame, ascending, shape (n,).
+        Seconds from the start of the file, ascending, shape (n,).
     size
         (height, width) of the result; the aspect ratio is not kept.
 
     Returns
     -------
     numpy.ndarray
-        Frames (n, height, width, 3), uint8 RGB; past the end, the last frame stays.
+        Frames (n, height, width, 3), uint8 RGB, upright; before the first frame it is that one,
+        and past the end the last frame stays.
 
     Raises
     ------
@@ -86,49 +240,144 @@ def read_frames(path: Path, times: npt.ArrayLike, size: tuple[int, int]) -> npt.
     wanted = np.asarray(times, dtype=float)
     frames = np.empty((len(wanted), *size, 3), dtype=np.uint8)
     position = 0
-    shown: npt.NDArray[np.uint8] | None = None
+    shown: Frame | None = None
     for start, frame in _decode(path):
-        if shown is not None:
-            while position < len(wanted) and wanted[position] < start - 1e-6:
-                frames[position] = shown
-                position += 1
+        if shown is not None and position < len(wanted) and wanted[position] < start - 1e-6:
+            until = int(np.searchsorted(wanted, start - 1e-6))
+            frames[position:until] = shown.rgb(size)
+            position = until
         if position == len(wanted):
-            break
-        shown = frame.reformat(
-            width=size[1], height=size[0], format='rgb24', interpolation='AREA'
-        ).to_ndarray()
+            return frames
+        shown = frame
     if shown is None:
         raise InputError(NO_FRAMES.format(file=path))
-    frames[position:] = shown
+    frames[position:] = shown.rgb(size)
     return frames
 
 
-def _decode(path: Path) -> Iterator[tuple[float, Any]]:
-    """Yield each frame with its start in seconds from the first frame."""
+def _decode(path: Path, *, keys_only: bool = False) -> Iterator[tuple[float, Frame]]:
+    """Yield each frame with the second at which it is shown, counted from the file's start.
+
+    With ``keys_only`` it is key frames alone, :data:`KEY_SECONDS` or more apart, and their seconds
+    may be off by what the codec reorders.
+    """
     import av
 
-    with _open(path) as container:
-        first: float | None = None
+    with _open(path) as (container, stream):
+        base, start = float(stream.time_base), _start(container)
+        counted = _counted(container)
+        waiting: deque[int] = deque()
+        tick, started, next_key = 0, False, -inf
+        turn: tuple[bool, tuple[bool, bool]] | None = None
         try:
-            for frame in container.decode(video=0):
-                start = float(frame.time or 0.0)
-                first = start if first is None else first
-                yield start - first, frame
+            for packet in container.demux(stream):
+                if keys_only and packet.size:
+                    due = float((packet.dts or packet.pts or 0) * base)
+                    if not packet.is_keyframe or due < next_key:
+                        continue
+                    next_key = due + KEY_SECONDS
+                if _is_shown(packet, stream, started=started) and packet.dts is not None:
+                    started = True
+                    waiting.append(packet.dts)
+                for raw in packet.decode():
+                    before = tick
+                    if counted and not keys_only:
+                        tick = waiting.popleft() if waiting else tick + 1
+                    else:
+                        tick = next((x for x in (raw.pts, raw.dts) if x is not None), tick)
+                        if started and tick < before and not keys_only:
+                            raise InputError(CLOCK.format(file=path, second=tick * base - start))
+                    turn = _turn(raw, path) if turn is None else turn
+                    yield tick * base - start, Frame(raw, *turn)
         except av.error.FFmpegError as error:
-            raise InputError(UNREADABLE.format(file=path, reason=_one_line(error))) from error
+            second = max(tick * base - start, 0.0)
+            reason = _one_line(error)
+            raise InputError(DAMAGED.format(file=path, second=second, reason=reason)) from error
 
 
-def _open(path: Path) -> Any:
+def _counted(container: Any) -> bool:
+    """Whether frames have no times of their own but their count: AVI.
+
+    What FFmpeg guesses in their place comes late by what the codec reorders, or out of order.
+    Decoders give frames in the order in which they are shown, one for each packet, so the n-th
+    frame is shown when the n-th packet is due.
+    """
+    return 'avi' in str(container.format.name).split(',')
+
+
+def _is_shown(packet: Any, stream: Any, *, started: bool) -> bool:
+    """Whether a packet holds a frame that is shown, by itself and by the edit list."""
+    if not packet.size or packet.is_discard:
+        return False
+    if stream.codec_context.name == 'vp8':
+        return bool(bytes(packet)[0] & 0x10)  # the bit show_frame (RFC 6386, 9.1)
+    return started or bool(packet.is_keyframe) or not _counted(stream.container)
+
+
+def _start(container: Any) -> float:
+    """Return the second of its clock at which a file starts: that of its earliest track."""
+    import av
+
+    return float((container.start_time or 0) / av.time_base)
+
+
+def _turn(raw: Any, path: Path) -> tuple[bool, tuple[bool, bool]]:
+    """Return how a frame is turned upright, from its display matrix.
+
+    The matrix (a b u, c d v, x y w) takes (x, y) to (a x + c y, b x + d y), y downwards.
+    """
+    matrix = next((m for m in raw.side_data if m.type.name == 'DISPLAYMATRIX'), None)
+    if matrix is None:
+        return False, (False, False)
+    a, b, _, c, d = (int(x) for x in np.frombuffer(bytes(matrix), dtype=np.int32)[:5])
+    tiny = 1e-3 * max(map(abs, (a, b, c, d)))
+    if max(abs(b), abs(c)) <= tiny:
+        return False, (d < 0, a < 0)
+    if max(abs(a), abs(d)) <= tiny:
+        return True, (b < 0, c < 0)
+    raise InputError(OBLIQUE.format(file=path))
+
+
+def _is_transparent(frame: Frame) -> bool:
+    """Whether a frame has an alpha channel that is not opaque throughout."""
+    if not any(component.is_alpha for component in frame.raw.format.components):
+        return False
+    return bool(frame.raw.to_ndarray(format='rgba')[..., 3].min() < 255)
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[tuple[Any, Any]]:
+    """Open a film, and choose its picture track: no cover, the default one, the largest."""
     import av
 
     try:
-        container = av.open(str(path))
+        # without a folder before it, FFmpeg takes what stands before a colon as a protocol
+        container = av.open(str(path.absolute()))
     except (av.error.FFmpegError, OSError) as error:
         raise InputError(UNREADABLE.format(file=path, reason=_one_line(error))) from error
-    if not container.streams.video:
-        container.close()
-        raise InputError(NO_VIDEO.format(file=path))
-    return container
+    with container:
+        films = [track for track in container.streams.video if not _is_still(track)]
+        if not films:
+            raise InputError(NO_VIDEO.format(file=path))
+        if all(track.codec_context is None for track in films):
+            raise InputError(NO_CODEC.format(file=path))
+        yield container, max(films, key=_rank)
+
+
+def _is_still(track: Any) -> bool:
+    """Whether a track is the picture of a cover or of a chapter."""
+    from av.stream import Disposition
+
+    return bool(track.disposition & (Disposition.attached_pic | Disposition.timed_thumbnails))
+
+
+def _rank(track: Any) -> tuple[bool, int]:
+    """Return what FFmpeg prefers one of several picture tracks by."""
+    from av.stream import Disposition
+
+    context = track.codec_context
+    n_pixels = 0 if context is None else context.width * context.height
+    return bool(track.disposition & Disposition.default), n_pixels
 
 
 def _one_line(error: Exception) -> str:

@@ -25,6 +25,7 @@ from bids_neurodecode.stimuli.films import (
     NO_FRAMES,
     UNREADABLE,
     FilmInfo,
+    Frame,
     _decode,
     probe_film,
 )
@@ -56,7 +57,7 @@ KEPT = (
 )
 VARIABLE = 'The film {name} has a variable frame rate; its frames were taken by their times.'
 
-_VERSION = 1  # raise whenever the same recipe gives other frames
+_VERSION = 2  # raise whenever the same recipe gives other frames
 _CHUNKS = (16, 32, 64)
 
 UInt8Array = npt.NDArray[np.uint8]
@@ -77,7 +78,7 @@ class FilmRecipe:
     size
         Height and width of a frame in pixels; the aspect ratio is not kept.
     start
-        Second of the film that the first volume begins with.
+        Second of the film that the first volume begins with, counted from the file's start.
     timing
         ``clock``: the frame on the screen at each moment, from the beginning of the volume in
         equal steps. ``paper``: frame numbers evenly spaced over the whole film, as published; the
@@ -131,7 +132,7 @@ class FilmStore:
     path
         Its file.
     notes
-        What the report should say: borders, variable rate.
+        What the report should say: borders, variable rate, how the film was read.
     """
 
     frames: UInt8Array
@@ -357,7 +358,8 @@ def _resampled(
     """Yield the frame at each position; past the end, the last frame stays."""
     positions = recipe.positions(info)
     n_done = 0
-    shown = last = None
+    shown: UInt8Array | None = None
+    last: Frame | None = None
     for number, (start, frame) in enumerate(_decode(film)):
         here = number if recipe.timing == 'paper' else start
         while last is not None and n_done < len(positions) and positions[n_done] < here - 1e-6:
@@ -374,14 +376,13 @@ def _resampled(
         yield shown
 
 
-def _resized(frame: Any, size: int, crop: Borders | None) -> UInt8Array:
+def _resized(frame: Frame, size: int, crop: Borders | None) -> UInt8Array:
     import av
 
-    if crop is not None and crop.any:
-        pixels = frame.to_ndarray(format='rgb24')
-        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(crop.cut(pixels)), 'rgb24')
-    small = frame.reformat(width=size, height=size, format='rgb24', interpolation='AREA')
-    return np.asarray(small.to_ndarray(), dtype=np.uint8)
+    if crop is None or not crop.any:
+        return frame.rgb((size, size))
+    pixels = np.ascontiguousarray(crop.cut(frame.rgb()))
+    return Frame(av.VideoFrame.from_ndarray(pixels, 'rgb24')).rgb((size, size))
 
 
 def _notes(name: str, info: FilmInfo, borders: Borders, recipe: FilmRecipe) -> list[str]:
@@ -391,4 +392,4 @@ def _notes(name: str, info: FilmInfo, borders: Borders, recipe: FilmRecipe) -> l
         notes.append(message.format(name=name, **asdict(borders)))
     if info.variable and recipe.timing == 'clock':
         notes.append(VARIABLE.format(name=name))
-    return notes
+    return notes + info.notes(name)

@@ -10,7 +10,10 @@ Pictures may also lie side by side in one array of an HDF5 file, as NSD's do: th
 from __future__ import annotations
 
 import re
+import struct
+import warnings
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -24,6 +27,14 @@ if TYPE_CHECKING:
 
 UNREADABLE = (
     'Cannot read the picture {file}: {reason}. Replace the file, or take it out of the events.'
+)
+TOO_LARGE = (
+    'The picture {file} has more than {limit:,} pixels, the most that are read of one. '
+    'Save a smaller copy of it.'
+)
+INTEGER_RANGE = (
+    'The picture {file} holds integers from {low} to {high}, and which of them is white is not '
+    'known (65535 where they fill 16 bits). Save it with 8 bits a channel.'
 )
 ANIMATED = (
     'The picture {file} holds {n} frames. Save the one that was shown as a picture of its own.'
@@ -44,10 +55,18 @@ NO_ARRAY = (
 NO_ROW = 'There is no picture {name!r} in {file}: it holds {n}, named by number from 1.'
 NOT_IMAGES = 'Pictures must be uint8, or floating point in [0, 1], of shape (n, h, w, 3): {found}.'
 
+_PHOTOMETRIC = 262  # TIFF's tag PhotometricInterpretation
+
 Fit = Literal['pad', 'crop', 'stretch']
 Uint8Array = npt.NDArray[np.uint8]
 
 GREY = (128, 128, 128)
+MAX_PIXELS = 89_478_485
+"""A quarter of a gibibyte as RGB: Pillow's own bound, beyond which it warns."""
+FORMATS = ('PNG', 'JPEG', 'BMP', 'DIB', 'TIFF', 'WEBP', 'GIF')
+"""What is looked for in a file, whatever its name: nothing that runs another program."""
+DAMAGE = (OSError, ValueError, SyntaxError, EOFError, MemoryError, struct.error)
+"""What Pillow raises for files that are damaged, or no pictures."""
 PICTURE_ARRAY = 'imgBrick'
 """Name of the array of pictures in an HDF5 file."""
 HDF5 = frozenset({'.hdf5', '.h5'})
@@ -109,23 +128,61 @@ def load_image(
     background: tuple[int, int, int] = GREY,
 ) -> Uint8Array:
     """Load one picture as 8-bit RGB of shape (h, w, 3); see :func:`load_images`."""
-    from PIL import Image, ImageOps
-
     try:
-        with open_picture(path) as opened:
-            frames = getattr(opened, 'n_frames', 1)
-            # cameras write a preview as the second frame of an MPO file
-            if frames > 1 and opened.format != 'MPO':
-                raise InputError(ANIMATED.format(file=path, n=frames))
-            opened.load()
-            picture = ImageOps.exif_transpose(opened)
-            rgb = _to_rgb(picture, path, background)
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        rgb = _read(Path(path), background)
+    except DAMAGE as error:
         reason = ' '.join(str(error).split()) or type(error).__name__
         raise InputError(UNREADABLE.format(file=path, reason=reason)) from error
     if size is not None:
         rgb = _fit(rgb, (size, size) if isinstance(size, int) else size, fit, background)
     return np.asarray(rgb, dtype=np.uint8)
+
+
+def check_image(path: Path) -> None:
+    """Read a picture to its end, in the cheapest way that finds damage.
+
+    A picture that many participants saw is read once.
+
+    Raises
+    ------
+    InputError
+        If it is too large, holds several frames, or values whose white is not known.
+    OSError, ValueError, SyntaxError, EOFError, MemoryError, struct.error
+        If it cannot be read (:data:`DAMAGE`).
+    """
+    state = path.stat()
+    _check(path, state.st_size, state.st_mtime_ns)
+
+
+@lru_cache(maxsize=1 << 17)
+def _check(path: Path, _size: int, _time: int) -> None:
+    _read(path, GREY, small=True)
+
+
+def _read(path: Path, background: tuple[int, int, int], *, small: bool = False) -> Image.Image:
+    """Read a picture as upright 8-bit RGB; JPEG at an eighth of its size if ``small``."""
+    from PIL import Image, ImageOps
+
+    try:
+        with open_picture(path) as opened:
+            if opened.width * opened.height > MAX_PIXELS:
+                raise InputError(TOO_LARGE.format(file=path, limit=MAX_PIXELS))
+            frames = getattr(opened, 'n_frames', 1)
+            # cameras write a preview as the second frame of an MPO file
+            if frames > 1 and opened.format != 'MPO':
+                raise InputError(ANIMATED.format(file=path, n=frames))
+            if small:
+                opened.draft(opened.mode, (1, 1))
+            opened.load()
+            picture = ImageOps.exif_transpose(opened)
+            if picture.mode.startswith(('I', 'F')):
+                # of pictures of 8 bits and fewer, Pillow inverts those whose white is zero itself
+                inverted = getattr(opened, 'tag_v2', {}).get(_PHOTOMETRIC) == 0
+                sixteen = opened.format == 'PNG' or picture.mode != 'I'
+                picture = _to_8_bits(picture, path, inverted=inverted, sixteen=sixteen)
+            return _over(picture, background)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise InputError(TOO_LARGE.format(file=path, limit=MAX_PIXELS)) from error
 
 
 def open_picture(path: str | Path) -> Image.Image:
@@ -142,7 +199,10 @@ def open_picture(path: str | Path) -> Image.Image:
 
     source = picture_source(path)
     if source == Path(path):
-        return Image.open(path)
+        with warnings.catch_warnings():
+            # of the pictures that Pillow warns of, the most are refused by their size
+            warnings.simplefilter('error', Image.DecompressionBombWarning)
+            return Image.open(path, formats=FORMATS)
     return Image.fromarray(_row_of(source, Path(path).name))
 
 
@@ -217,21 +277,32 @@ def as_float(images: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
     return values
 
 
-def _to_rgb(
-    picture: Image.Image, path: str | Path, background: tuple[int, int, int]
-) -> Image.Image:
+def _to_8_bits(picture: Image.Image, path: Path, *, inverted: bool, sixteen: bool) -> Image.Image:
+    """Bring a grey picture of more bits or of floats to 8 bits (with alpha if it has a key).
+
+    White is 1 in floats and 65,535 in integers, if they have ``sixteen`` bits or fill those.
+    """
     from PIL import Image
 
-    if picture.mode.startswith('I'):  # 16 bits, which Pillow may hold as 32
-        values = np.asarray(picture).astype(np.float64) / 257
-        picture = Image.fromarray(np.clip(np.rint(values), 0, 255).astype(np.uint8))
-    elif picture.mode == 'F':
-        values = np.asarray(picture).astype(np.float64)
-        if not (values.min() >= 0 and values.max() <= 1):
-            raise InputError(
-                FLOAT_RANGE.format(file=path, low=float(values.min()), high=float(values.max()))
-            )
-        picture = Image.fromarray(np.rint(values * 255).astype(np.uint8))
+    values = np.asarray(picture).astype(np.float64)
+    low, high = float(values.min()), float(values.max())
+    white = 1.0 if picture.mode == 'F' else 65535.0
+    if picture.mode == 'F' and not (low >= 0 and high <= white):
+        raise InputError(FLOAT_RANGE.format(file=path, low=low, high=high))
+    if picture.mode != 'F' and not sixteen and not (low >= 0 and white / 2 < high <= white):
+        raise InputError(INTEGER_RANGE.format(file=path, low=int(low), high=int(high)))
+    light = white - values if inverted else values
+    result = Image.fromarray(np.rint(light * (255 / white)).astype(np.uint8))
+    key = picture.info.get('transparency')
+    if isinstance(key, int):
+        result.putalpha(Image.fromarray(np.where(values == key, 0, 255).astype(np.uint8)))
+    return result
+
+
+def _over(picture: Image.Image, background: tuple[int, int, int]) -> Image.Image:
+    """Return a picture as RGB, its transparent pixels over a background."""
+    from PIL import Image
+
     if picture.has_transparency_data:
         layer = picture.convert('RGBA')
         canvas = Image.new('RGBA', layer.size, (*background, 255))

@@ -26,6 +26,7 @@ SIZE = (64, 96)
 """Height and width at which motion is looked at, in pixels."""
 FILTERS_AT_ONCE = 128
 FRAMES_AT_ONCE = 1200
+_VERSION = 2  # raise whenever the same film gives other frames
 
 Float32Array = npt.NDArray[np.float32]
 
@@ -100,7 +101,7 @@ def film_motion(
     """
     with film.open('rb') as stream:
         digest = hashlib.file_digest(stream, 'sha256')
-    digest.update(f'{n_volumes} {repetition_time} {FRAMES_PER_SECOND} {SIZE}'.encode())
+    digest.update(f'{_VERSION} {n_volumes} {repetition_time} {FRAMES_PER_SECOND} {SIZE}'.encode())
     kept = None if cache_dir is None else cache_dir / f'motion-{digest.hexdigest()[:24]}.npy'
     if kept is not None and kept.exists():
         return np.asarray(np.load(kept), dtype=np.float32)

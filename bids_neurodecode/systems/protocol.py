@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
+import numpy.typing as npt
 
 from bids_neurodecode.config import SplitSettings
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.samples import (
+    Fold,
     Split,
+    content_column,
     split_as_given,
     split_as_published,
     split_by_group,
     split_in_time,
 )
+from bids_neurodecode.stimuli.duplicates import Repeat
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,6 +42,33 @@ NOT_OF_FILMS = (
 NOT_OF_PICTURES = (
     'split.by = "{by}" is for films; these are pictures. Choose "stimulus", "run" or "auto".'
 )
+FEW_IMAGES = (
+    'split.by = "cluster" makes {n_clusters} clusters (split.n_clusters), and there are {n} '
+    'different images. Ask for fewer clusters.'
+)
+KEPT_TOGETHER = (
+    '{n} images show the same as others under another name (first: {first} and {other}) and were '
+    'kept on one side of the split with them'
+)
+COPIES_ACROSS = (
+    '{n} test image(s) were seen in training under another name, by their content (first: '
+    '{test} is {train}): scores say in part how well known images are told apart. Use '
+    'split.by = "stimulus", which keeps copies together.'
+)
+REPEATS_LEFT_OUT = (
+    '{n} training volumes were left out, because their scenes are shown in held-out parts too '
+    '(first: {film} from {start:.1f} s, and {other} from {other_start:.1f} s)'
+)
+REPEATS_ACROSS = (
+    '{n} held-out volumes show scenes that were seen in training (first: {film} from '
+    '{start:.1f} s, and {other} from {other_start:.1f} s): scores say in part how well a known '
+    'film is told. Use split.by = "time", which leaves such training volumes out.'
+)
+ALL_REPEATED = (
+    'Everything that is held out is shown in training too (first: {film} from {start:.1f} s, and '
+    '{other} from {other_start:.1f} s), and without these scenes nothing is left to train on. '
+    'Films that are loops, or one film under two names, cannot be held out in part.'
+)
 PAPER = (
     'split as in arXiv 2507.12009: the last {share} of every film{whole}, without a gap; every '
     'fifth volume before that is for validation and lies between training volumes. For comparison '
@@ -52,6 +83,8 @@ def choose_split(table: pd.DataFrame, settings: SplitSettings, seed: int) -> tup
     ----------
     table
         One row a trial (columns ``stimulus``, ``run``, ``session``).
+        ``content`` (what shows the same has the same value) and, of a split by cluster,
+        ``cluster`` where they are known.
     settings
         ``auto`` takes the parts that the dataset gives (column ``part``), splits by run where
         every run shows the same few stimuli, else by stimulus.
@@ -78,17 +111,118 @@ def choose_split(table: pd.DataFrame, settings: SplitSettings, seed: int) -> tup
             n_folds=settings.n_folds or 1,
         ), why
     n_folds = settings.n_folds
-    n_groups = table[by].nunique()
-    if n_folds is None and by == 'stimulus' and n_groups <= SMALL_SET:
+    n_groups = table[content_column(table) if by == 'stimulus' else by].nunique()
+    small = by == 'cluster' or (by == 'stimulus' and n_groups <= SMALL_SET)
+    if n_folds is None and small:
         n_folds = min(DEFAULT_FOLDS, n_groups)
     split = split_by_group(
         table,
-        cast(Literal['run', 'session', 'film', 'stimulus'], by),
+        cast(Literal['run', 'session', 'film', 'stimulus', 'cluster'], by),
         n_folds=n_folds,
         test_fraction=settings.test_fraction,
         rng=np.random.default_rng(seed),
     )
-    return split, why
+    return split, why + _kept_together(split)
+
+
+def _kept_together(split: Split) -> str:
+    """Say which images of the same content were kept together, where any were."""
+    if split.by not in {'stimulus', 'cluster'} or 'content' not in split.table.columns:
+        return ''
+    names = split.table[['stimulus', 'content']].astype(str).drop_duplicates()
+    copies = names[names['stimulus'] != names['content']]
+    if copies.empty:
+        return ''
+    first = copies.iloc[0]
+    text = KEPT_TOGETHER.format(n=len(copies), first=first['content'], other=first['stimulus'])
+    return f'. {text}'
+
+
+def copies_note(split: Split) -> tuple[str, ...]:
+    """Say which test images were seen in training under another name; nothing where none was."""
+    pairs = split.copies_across
+    if not pairs:
+        return ()
+    test, train = pairs[0]
+    n = len({name for name, _ in pairs})
+    return (COPIES_ACROSS.format(n=n, test=test, train=train),)
+
+
+def with_content(table: pd.DataFrame, groups: dict[str, str]) -> pd.DataFrame:
+    """Add the column ``content`` to a table of trials, where stimuli show the same.
+
+    Parameters
+    ----------
+    table
+        One row a trial, with ``stimulus``.
+    groups
+        The first stimulus (by name) that shows the same as each stimulus does.
+    """
+    content = table['stimulus'].astype(str).map(groups)
+    return table if (content == table['stimulus']).all() else table.assign(content=content)
+
+
+def check_clusters(table: pd.DataFrame, settings: SplitSettings) -> None:
+    """Check that there are enough images for a split by cluster.
+
+    Raises
+    ------
+    DataError
+        If there are fewer than clusters.
+    """
+    n = table[content_column(table)].nunique()
+    if settings.by == 'cluster' and n < settings.n_clusters:
+        raise DataError(FEW_IMAGES.format(n_clusters=settings.n_clusters, n=n))
+
+
+def cluster_stimuli(
+    table: pd.DataFrame,
+    stimuli: Sequence[str],
+    features: Sequence[npt.NDArray[np.floating[Any]]],
+    n_clusters: int,
+    seed: int,
+) -> pd.DataFrame:
+    """Add the column ``cluster`` to a table of trials: k-means on features of stimuli alone.
+
+    Test images that are far from all training images in the space that is decoded (or encoded
+    from) show how far a model generalises; in NSD many test images have near neighbours in
+    training (Shirakawa et al. 2024, arXiv 2405.10078).
+
+    Parameters
+    ----------
+    table
+        One row a trial, with ``stimulus`` and, where known, ``content``.
+    stimuli
+        Names of the rows of the features.
+    features
+        Feature spaces, (n_stimuli, n_features) each; columns are standardised, and each space has
+        the same weight.
+    n_clusters, seed
+        Of k-means.
+
+    Raises
+    ------
+    DataError
+        If there are fewer different images than clusters.
+    """
+    from sklearn.cluster import KMeans
+
+    shown = table.assign(content=table[content_column(table)].astype(str))
+    names = sorted(set(shown['content']))
+    if len(names) < n_clusters:
+        raise DataError(FEW_IMAGES.format(n_clusters=n_clusters, n=len(names)))
+    place = {name: row for row, name in enumerate(stimuli)}
+    rows = [place[name] for name in names]
+    spaces = []
+    for values in features:
+        space = np.asarray(values[rows], dtype=np.float64)
+        scale = space.std(axis=0)
+        varied = scale > 1e-9 * max(float(scale.max()), 1e-30)
+        spaces.append((space - space.mean(axis=0))[:, varied] / scale[varied])
+        spaces[-1] /= np.sqrt(max(1, spaces[-1].shape[1]))
+    found = KMeans(n_clusters, n_init=10, random_state=seed).fit_predict(np.hstack(spaces))
+    of = dict(zip(names, found.tolist(), strict=True))
+    return table.assign(cluster=shown['content'].map(of).to_numpy())
 
 
 def choose_film_split(table: pd.DataFrame, settings: SplitSettings) -> tuple[Split, str]:
@@ -108,10 +242,10 @@ def choose_film_split(table: pd.DataFrame, settings: SplitSettings) -> tuple[Spl
         If a film of ``whole_films`` is not there, or the split is one of pictures.
     """
     by = 'time' if settings.by == 'auto' else settings.by
-    if by == 'stimulus':
+    if by in {'stimulus', 'cluster'}:
         raise DataError(NOT_OF_FILMS.format(by=by))
-    if by == 'given':
-        return split_as_given(table), 'split as the dataset gives it (column "part")'
+    if by == 'given' or settings.file is not None:
+        return split_as_given(table), _given_by(settings)
     whole = named_films(table, settings.whole_films)
     share = f'{settings.test_fraction:.0%}'
     and_whole = f', and all of {", ".join(whole)}' if whole else ''
@@ -157,15 +291,113 @@ def named_films(table: pd.DataFrame, names: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
+def apart_from_repeats(
+    split: Split, films: Sequence[str], repeats: Sequence[Repeat], repetition_time: float
+) -> tuple[Split, str, tuple[str, ...]]:
+    """Leave training volumes out whose scenes are held out too, or say that there are some.
+
+    Parameters
+    ----------
+    split
+        Of the volumes of films (columns ``film`` and ``onset``, seconds of the film).
+    films
+        Names of the films that ``repeats`` number.
+    repeats
+        Parts of films that are shown twice.
+    repetition_time
+        Seconds that a volume shows.
+
+    Returns
+    -------
+    Split
+        By ``time`` and ``film``, without the training volumes that show what is held out.
+    str
+        What was left out, for the log; nothing where nothing was.
+    tuple of str
+        By another rule: what of the held-out part was seen in training.
+
+    Raises
+    ------
+    DataError
+        If nothing is left to train on.
+    """
+    film = split.table['film'].astype(str).to_numpy()
+    onset = split.table['onset'].to_numpy(dtype=float)
+    leave_out = split.by in {'time', 'film'} and split.name != 'paper'
+    folds: list[Fold] = []
+    left: set[int] = set()
+    seen_tests: set[int] = set()
+    first: Repeat | None = None
+    for fold in split.folds:
+        seen = np.concatenate([fold.train, fold.validation])
+        dropped = np.zeros(len(film), dtype=bool)
+        for repeat in repeats:
+            pair = ((repeat.film, repeat.start), (repeat.other, repeat.other_start))
+            for (here, begin), (there, begins) in (pair, pair[::-1]):
+                lag = begins - begin
+                test = fold.test[film[fold.test] == films[here]]
+                moved = onset[test]
+                inside = (moved > begin - repetition_time) & (moved < begin + repeat.length)
+                times = np.sort(moved[inside] + lag)
+                mine = seen[film[seen] == films[there]]
+                if not times.size or not mine.size:
+                    continue
+                near = _nearest(times, onset[mine]) < repetition_time
+                if near.any():
+                    first = first or repeat
+                    dropped[mine[near]] = True
+                    back = _nearest(np.sort(onset[mine[near]]), moved[inside] + lag)
+                    seen_tests |= set(test[inside][back < repetition_time].tolist())
+        left |= set(np.flatnonzero(dropped).tolist())
+        kept = Fold(
+            fold.train[~dropped[fold.train]],
+            fold.test,
+            fold.validation[~dropped[fold.validation]],
+        )
+        folds.append(kept)
+    if first is None:
+        return split, '', ()
+    where = {
+        'film': films[first.film],
+        'start': first.start,
+        'other': films[first.other],
+        'other_start': first.other_start,
+    }
+    if not leave_out:
+        return split, '', (REPEATS_ACROSS.format(n=len(seen_tests), **where),)
+    if any(not fold.train.size for fold in folds):
+        raise DataError(ALL_REPEATED.format(**where))
+    text = REPEATS_LEFT_OUT.format(n=len(left), **where)
+    return Split(split.by, tuple(folds), split.table, split.name), text, ()
+
+
+def _nearest(
+    times: npt.NDArray[np.floating[Any]], wanted: npt.NDArray[np.floating[Any]]
+) -> npt.NDArray[np.float64]:
+    """Return the distance of each wanted time from the nearest of the sorted times."""
+    after = np.clip(np.searchsorted(times, wanted), 0, len(times) - 1)
+    before = np.clip(after - 1, 0, None)
+    return np.minimum(np.abs(times[after] - wanted), np.abs(times[before] - wanted))
+
+
+def _given_by(settings: SplitSettings) -> str:
+    if settings.file is None:
+        return 'split as the dataset gives it (column "part" of the trials)'
+    return f'split as {settings.file} gives it'
+
+
 def _resolve(table: pd.DataFrame, settings: SplitSettings) -> tuple[str, str]:
+    if settings.file is not None:
+        return 'given', _given_by(settings)
     if settings.by != 'auto':
         return settings.by, f'split by {settings.by}, as the settings ask'
     if 'part' in table.columns and {'train', 'test'} <= set(table['part'].astype(str)):
-        return 'given', 'split as the dataset gives it (column "part" of the trials)'
-    n_stimuli, n_runs = table['stimulus'].nunique(), table['run'].nunique()
+        return 'given', _given_by(settings)
+    content = content_column(table)
+    n_stimuli, n_runs = table[content].nunique(), table['run'].nunique()
     if n_stimuli < 2 and n_runs < 2:
         raise DataError(NOTHING_TO_HOLD_OUT.format(stimuli=n_stimuli, runs=n_runs))
-    sets = table.groupby('run')['stimulus'].agg(frozenset)
+    sets = table.groupby('run')[content].agg(frozenset)
     if n_runs > 1 and n_stimuli <= FEW_STIMULI and sets.nunique() == 1:
         return 'run', f'split by run: all {n_runs} runs show the same {n_stimuli} stimuli'
     return 'stimulus', f'split by stimulus: {n_stimuli} stimuli over {n_runs} run(s)'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from bids_neurodecode.bids.sink import write_json, write_text, write_tsv
 from bids_neurodecode.config import Config
 from bids_neurodecode.samples import Samples, Split, VoxelMask
 from bids_neurodecode.workflow.files import save_json
+from bids_neurodecode.workflow.seen import runs_on_card
 
 if TYPE_CHECKING:
     from bids_neurodecode.systems.base import PerStimulus
@@ -33,6 +35,7 @@ def decode(
     features: npt.NDArray[np.float32],
     tsnr_runs: npt.NDArray[np.float32],
     within: npt.NDArray[np.bool_] | None,
+    runs: Mapping[str, str],
     device: str,
     folder: Path,
 ) -> dict[str, Any]:
@@ -71,8 +74,8 @@ def decode(
     mask.restrict(result.selection.keep).save(folder / 'selected.nii.gz')
     final = mask.restrict(result.selection.keep)
     known = PerStimulus(names, features)
-    save_model(folder / 'model.safetensors', result, final, known, config)
-    write_text(folder / 'model.md', model_card(result, participant, config))
+    save_model(folder / 'model.safetensors', result, final, known, config, runs)
+    write_text(folder / 'model.md', model_card(result, participant, config, runs))
     info = {
         'n_mask': mask.n_voxels,
         'n_selected': int(result.selection.keep.sum()),
@@ -116,9 +119,14 @@ def headline_value(result: Decoding, name: str) -> float:
 
 
 def save_model(
-    path: Path, result: Decoding, mask: VoxelMask, features: PerStimulus, config: Config
+    path: Path,
+    result: Decoding,
+    mask: VoxelMask,
+    features: PerStimulus,
+    config: Config,
+    runs: Mapping[str, str],
 ) -> None:
-    """Write the final decoder with its voxels and its library: all that predict mode needs."""
+    """Write the final decoder with its voxels, its library and what it saw, for predict mode."""
     from bids_neurodecode.models.storage import save_arrays
 
     decoder = result.decoder
@@ -134,11 +142,14 @@ def save_model(
         'measure': decoder.measure,
         'extractor': config.features.extractor,
         'image_size': config.features.image_size,
+        'runs': dict(runs),
     }
     save_arrays(path, arrays, description)
 
 
-def model_card(result: Decoding, participant: ParticipantInput, config: Config) -> str:
+def model_card(
+    result: Decoding, participant: ParticipantInput, config: Config, runs: Mapping[str, str]
+) -> str:
     """Return the card that goes with the model: what it is, what it saw, what it scored."""
     rows = '\n'.join(
         f'| {s.model} | {s.space} | {s.metric} | {s.value:.3f} | '
@@ -154,6 +165,7 @@ def model_card(result: Decoding, participant: ParticipantInput, config: Config) 
 - **Trained on**: all trials of {len(participant.runs)} run(s) of this participant,
   {len(result.decoder.library)} different pictures. The scores below are not of this model but of
   models fitted in the same way without the held-out trials.
+- **Runs** (hash of their content): {runs_on_card(runs)}
 - **Voxels**: {result.selection.description}
 - **Use**: only for this participant, on the same grid. It is not a diagnosis of anything.
 - **Made by**: bids_neurodecode {__version__}, seed {config.seed}; its settings are beside it.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ def encode(
     *,
     features: npt.NDArray[np.float32],
     within: npt.NDArray[np.bool_] | None,
+    runs: Mapping[str, str],
     device: str,
     folder: Path,
 ) -> dict[str, Any]:
@@ -60,7 +62,7 @@ def encode(
     mask = chosen.responses.mask
     significant = result.p_fdr < ALPHA
     first = participant.runs[0]
-    save_encoder(folder / 'model.safetensors', result.encoder, keep, mask, config, first)
+    save_encoder(folder / 'model.safetensors', result.encoder, keep, mask, config, first, runs)
     info: dict[str, Any] = {
         'n_mask': samples.responses.mask.n_voxels,
         'n_selected': int(keep.sum()),
@@ -93,6 +95,7 @@ def save_encoder(
     mask: VoxelMask,
     config: Config,
     run: RunInput,
+    runs: Mapping[str, str],
 ) -> None:
     """Write the final encoder as safetensors, with all that applying it takes.
 
@@ -106,6 +109,8 @@ def save_encoder(
         How frames were described.
     run
         Of the space and resolution.
+    runs
+        What the training runs are known by.
     """
     from bids_neurodecode.models.storage import save_arrays
 
@@ -131,5 +136,6 @@ def save_encoder(
         'frames_per_volume': FRAMES_PER_VOLUME,
         'space': run.space,
         'resolution': run.resolution,
+        'runs': dict(runs),
     }
     save_arrays(path, arrays, description)

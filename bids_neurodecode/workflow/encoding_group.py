@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from bids_neurodecode.workflow.encoding_features import CAPTIONED, PICTURE_SIZE,
 from bids_neurodecode.workflow.files import read_table
 from bids_neurodecode.workflow.nodes import RunSettings
 from bids_neurodecode.workflow.reports import read_results
+from bids_neurodecode.workflow.seen import runs_on_card
 from bids_neurodecode.workflow.stage import Stage
 
 if TYPE_CHECKING:
@@ -188,15 +189,29 @@ def save_head(
     write_json(metrics.with_suffix('.json'), {k: {'Description': v} for k, v in COLUMNS.items()})
     model = output_dir / GROUP_FOLDER / 'models' / f'{stem}_model.safetensors'
     model.parent.mkdir(parents=True, exist_ok=True)
-    description = {'kind': KIND, 'version': __version__, **found.head.describe()}
+    runs = trained_runs(records, output_dir)
+    description = {'kind': KIND, 'version': __version__, **found.head.describe(), 'runs': runs}
     with atomic(model) as temporary:
         save_arrays(temporary, found.head.state(), description)
     write_text(model.with_suffix('.toml'), config.to_toml())
-    write_text(model.with_suffix('.md'), card(found, config))
+    write_text(model.with_suffix('.md'), card(found, config, runs))
     return {'metrics': metrics, 'model': model}
 
 
-def card(found: Newcomers, config: Config) -> str:
+def trained_runs(records: Sequence[ParticipantResults], output_dir: Path) -> dict[str, str]:
+    """Return what the runs of the participants are known by, as their own models say."""
+    from bids_neurodecode.models.storage import load_description
+
+    runs: dict[str, str] = {}
+    for record in records:
+        folder = output_dir / f'sub-{record.participant}' / 'models'
+        for file in sorted(folder.glob(f'*_task-{record.task}_*_model.safetensors')):
+            own = load_description(file).get('runs', {})
+            runs |= {f'sub-{record.participant} {name}': mark for name, mark in own.items()}
+    return runs
+
+
+def card(found: Newcomers, config: Config, runs: Mapping[str, str]) -> str:
     """Return the card of a shared head."""
     head = found.head
     n_in, _, n_latent = head.sizes
@@ -210,6 +225,7 @@ def card(found: Newcomers, config: Config) -> str:
 - **What it does**: turns {n_in} principal components of the features {', '.join(head.bands)} into
   {n_latent} latents, from which a linear layer predicts the responses of one participant.
 - **Trained on**: all trials of sub-{', sub-'.join(head.participants)}.
+- **Runs** (hash of their content): {runs_on_card(runs)}
 - **Use**: `encoding.model = "shared"` with `encoding.shared_head`, for a participant of any grid
   who saw pictures; the participant's own layer is fitted on their training trials.
 - **Scores** (below): of heads that were trained in the same way without the participant and

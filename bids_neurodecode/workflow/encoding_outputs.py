@@ -155,11 +155,16 @@ class WriteEncoding(Stage):
             runs=run_results(participant, trials['run'].value_counts().to_dict()),
             derivatives=tuple(run['derivatives']),
             notes=(*run['notes'], sentence(plan['why'])),
-            warnings=(*betas['warnings'], *info['warnings'], *notes),
+            warnings=(*plan['leaks'], *betas['warnings'], *info['warnings'], *notes),
+            leaks=(*plan['leaks'], *info['leaks']),
             space=writer.space,
             in_mni=(writer.space or '').startswith('MNI152'),
             split=r.SplitResults(
-                plan['by'], plan['protocol'], plan['n_folds'], plan['repeats_cross']
+                plan['by'],
+                plan['protocol'],
+                plan['n_folds'],
+                plan['repeats_cross'],
+                plan['why'],
             ),
             betas=beta_results(betas),
             voxels=r.VoxelResults(info['n_mask'], info['n_selected'], info['rule']),

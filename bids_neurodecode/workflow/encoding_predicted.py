@@ -122,8 +122,9 @@ class WritePredicted(Stage):
             writer.copy('metrics', source / 'metrics.json', desc=desc, extension='.json')
             trials = read_table(Path(inputs.trials))
             predictions = write_predictions(writer, source, trials, desc)
-            file = keep(source / 'null.npy', log / f'{stem}_null.npy')
-            null = r.NullResults(file, info['observed'], info['null_metric'])
+            if not info['leaks']:
+                file = keep(source / 'null.npy', log / f'{stem}_null.npy')
+                null = r.NullResults(file, info['observed'], info['null_metric'])
         return r.ParticipantResults(
             participant=participant.label,
             version=__version__,
@@ -137,6 +138,7 @@ class WritePredicted(Stage):
             derivatives=tuple(run['derivatives']),
             notes=(*run['notes'], APPLIED.format(name=Path(inputs.model).name)),
             warnings=(*warnings, *notes),
+            leaks=tuple(info['leaks']),
             space=writer.space,
             in_mni=(writer.space or '').startswith('MNI152'),
             voxels=r.VoxelResults(
@@ -178,7 +180,8 @@ class WritePredicted(Stage):
         if 'observed' in info:
             examples = keep(source / 'examples.tsv', stem.with_name(f'{stem.name}_examples.tsv'))
             keep(source / 'examples.npy', examples.with_suffix('.npy'))
-            null_r = keep(source / 'null_r.npy', stem.with_name(f'{stem.name}_nullr.npy'))
+            if not info['leaks']:
+                null_r = keep(source / 'null_r.npy', stem.with_name(f'{stem.name}_nullr.npy'))
         return EncodingResults(
             model=model,
             bands=config.encoding.bands,

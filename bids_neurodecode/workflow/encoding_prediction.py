@@ -30,12 +30,15 @@ from bids_neurodecode.workflow.pictures import connect_betas
 from bids_neurodecode.workflow.prediction import model_columns
 from bids_neurodecode.workflow.process import RESULT
 from bids_neurodecode.workflow.resources import DataSize
+from bids_neurodecode.workflow.seen import compare_runs, in_sample, runs_of
 from bids_neurodecode.workflow.stage import Stage
 
 NO_ENCODER = (
     'The model {file} is of the kind {kind!r}, and an encoding model of pictures is needed. Give '
     'the output folder of a training run with --system encoding.'
 )
+HIDDEN = frozenset({'encoder', 'stimuli', 'runs'})
+"""What of a model's description the outputs do not need."""
 NOT_SCORED = 'Fewer than three pictures were shown: predictions were not scored.'
 
 
@@ -83,11 +86,17 @@ class ApplyEncoder(Stage):
         if 'hrfindex' in arrays:
             np.save(folder / 'hrfindex.npy', arrays['hrfindex'].astype(np.intp))
         info: dict[str, Any] = {
-            'about': {name: x for name, x in about.items() if name not in {'encoder', 'stimuli'}},
+            'about': {name: x for name, x in about.items() if name not in HIDDEN},
             'warnings': list(seen_note(participant.stimuli, about['stimuli'])),
             'n_selected': mask.n_voxels,
+            'leaks': [],
         }
         if isdefined(inputs.betas):
+            table = read_table(Path(inputs.trials))
+            runs = runs_of(inputs.mask, participant, inputs.betas, table)
+            seen = compare_runs(runs, about, inputs.model)
+            info['warnings'] = [*seen.warnings, *info['warnings']]
+            info['leaks'] = list(seen.leaks)
             info |= self._judge(encoder, bands, mask, info, config, folder)
         return {'result': save_json(folder / RESULT, info)}
 
@@ -120,8 +129,9 @@ class ApplyEncoder(Stage):
         more: dict[str, Any] = {'n_mask': measured.n_voxels}
         if found is None:
             return more | {'warnings': [*info['warnings'], NOT_SCORED]}
-        write_tsv(folder / 'metrics.tsv', scores_table(found.scores))
-        write_json(folder / 'metrics.json', describe(found.scores))
+        scores = in_sample(found.scores) if info['leaks'] else found.scores
+        write_tsv(folder / 'metrics.tsv', scores_table(scores))
+        write_json(folder / 'metrics.json', describe(scores))
         write_tsv(folder / 'predictions.tsv', found.samples)
         examples, volumes = found.examples
         write_tsv(folder / 'examples.tsv', examples)
@@ -132,10 +142,10 @@ class ApplyEncoder(Stage):
         }
         for name, values in arrays.items():
             np.save(folder / f'{name}.npy', values)
-        headline = next(s for s in found.scores if s.metric == 'identification_top1')
+        headline = next(s for s in scores if s.metric == 'identification_top1')
         return more | {
             'space': found.maps.space,
-            'maps': save_maps(found.maps, None, mask, folder),
+            'maps': save_maps(found.maps, None, mask, folder, tested=not info['leaks']),
             'observed': headline.value,
             'null_metric': headline.metric,
             'warnings': [*info['warnings'], *found.notes],

@@ -29,6 +29,13 @@ from bids_neurodecode.workflow.files import (
     save_map,
 )
 from bids_neurodecode.workflow.process import RESULT, serve
+from bids_neurodecode.workflow.seen import (
+    Seen,
+    compare_runs,
+    in_sample,
+    runs_of,
+    runs_on_card,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -117,8 +124,12 @@ def save_result(result: PictureEncoding, job: Mapping[str, Any], folder: Path) -
     config = Config.model_validate_json(job['settings'])
     evaluation, maps = result.evaluation, result.maps
     mask = VoxelMask.load(Path(job['mask'])).restrict(result.keep)
-    write_tsv(folder / 'metrics.tsv', scores_table(result.scores))
-    write_json(folder / 'metrics.json', describe(result.scores))
+    seen = _runs_of_the_head(job, config)
+    own = [score for score in result.scores if seen.leaks and score.model == job['model']]
+    others = [score for score in result.scores if score not in own]
+    scores = (*in_sample(own), *others)
+    write_tsv(folder / 'metrics.tsv', scores_table(scores))
+    write_json(folder / 'metrics.json', describe(scores))
     write_tsv(folder / 'predictions.tsv', evaluation.samples)
     headline, null = next(
         (name, null)
@@ -148,26 +159,34 @@ def save_result(result: PictureEncoding, job: Mapping[str, Any], folder: Path) -
         'n_selected': int(result.keep.sum()),
         'rule': _rule(config.atlas.regions),
         'labels': list(evaluation.labels),
-        'maps': save_maps(maps, result.partition, mask, folder),
+        'maps': save_maps(maps, result.partition, mask, folder, tested=not seen.leaks),
         'n_significant': int((maps.p_fdr < ALPHA).sum()),
         'n_significant_fwer': int((maps.p_fwer < ALPHA).sum()),
         'observed': _value_of(result, job['model'], headline),
         'null_metric': headline.split('/')[-1],
         'n_parameters': _n_parameters(result),
-        'warnings': [*result.warnings, *_seen_by_others(result, job)],
+        'leaks': list(seen.leaks),
+        'warnings': [*seen.warnings, *result.warnings, *_seen_by_others(result, job)],
     }
     write_text(folder / 'model.md', card(result, job, info))
     save_json(folder / RESULT, info)
 
 
 def save_maps(
-    maps: VoxelMaps, partition: VariancePartition | None, mask: VoxelMask, folder: Path
+    maps: VoxelMaps,
+    partition: VariancePartition | None,
+    mask: VoxelMask,
+    folder: Path,
+    *,
+    tested: bool = True,
 ) -> list[str]:
-    """Write the maps of the scores; return their names. What is not known is 0."""
-    named: dict[str, npt.NDArray[Any]] = {
-        'pearsonr': maps.r,
-        'significant': maps.p_fdr < ALPHA,
-    }
+    """Write the maps of the scores; return their names. What is not known is 0.
+
+    Without a test (``tested``) there is no map of significance.
+    """
+    named: dict[str, npt.NDArray[Any]] = {'pearsonr': maps.r}
+    if tested:
+        named['significant'] = maps.p_fdr < ALPHA
     if np.isfinite(maps.noise_ceiling).any():
         named |= {'noisenormalized': maps.noise_normalized, 'noiseceiling': maps.noise_ceiling}
     if partition is not None:
@@ -215,8 +234,25 @@ def save_model(
         'beta_repetition_time': read_json(Path(job['beta_info'])).get('repetition_time'),
         'stimulus_duration': read_json(Path(job['plan']))['stimulus_duration'],
         'stimuli': sorted(set(read_table(Path(job['trials']))['stimulus'])),
+        'runs': trained_runs(job),
     }
     save_arrays(path, arrays, description)
+
+
+def trained_runs(job: Mapping[str, Any]) -> dict[str, str]:
+    """Return what the runs of a job are known by, by their labels."""
+    participant = ParticipantInput.from_json(job['participant'])
+    return runs_of(job['mask'], participant, job['betas'], read_table(Path(job['trials'])))
+
+
+def _runs_of_the_head(job: Mapping[str, Any], config: Config) -> Seen:
+    """Say whether runs of this participant, held-out trials among them, trained the head."""
+    from bids_neurodecode.models.storage import load_description
+
+    if job['model'] != 'shared' or config.encoding.shared_head is None:
+        return Seen()
+    file = config.encoding.shared_head
+    return compare_runs(trained_runs(job), load_description(file), file)
 
 
 def _seen_by_others(result: PictureEncoding, job: Mapping[str, Any]) -> list[str]:
@@ -278,6 +314,7 @@ def card(result: PictureEncoding, job: Mapping[str, Any], info: Mapping[str, Any
   ({', '.join(config.encoding.bands)}). Model: {job['model']}{size}.
 - **Trained on**: {len(participant.runs)} run(s) of this participant, {which}. The scores below
   are not of this model but of models fitted in the same way without the held-out trials.
+- **Runs** (hash of their content): {runs_on_card(trained_runs(job))}
 - **Use**: only for this participant, on the same grid, for pictures like those of the training;
   a predicted response is no measurement, and no diagnosis of anything.
 - **Made by**: bids_neurodecode {__version__}, seed {config.seed}; its settings are beside it.

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from bids_neurodecode.bids.records import RunInput
-from bids_neurodecode.bids.sink import write_image
+from bids_neurodecode.bids.records import ParticipantInput, RunInput
+from bids_neurodecode.bids.sink import write_image, write_tsv
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.samples import Split, VoxelMask, set_codes
 
@@ -36,17 +36,83 @@ def read_split(parts: Path, info: Path, table: pd.DataFrame) -> Split:
     import pandas as pd
 
     plan = json.loads(info.read_text('utf-8'))
-    name = plan['protocol'] if plan['by'] == 'given' or plan['protocol'] == 'paper' else ''
-    return Split.from_table(plan['by'], pd.read_csv(parts, sep='\t'), table, name)
+    return Split.from_table(plan['by'], pd.read_csv(parts, sep='\t'), table, plan['name'])
+
+
+def save_plan(
+    folder: Path, split: Split, why: str, leaks: Sequence[str] = (), **more: Any
+) -> dict[str, Path]:
+    """Save a split, its table and its description; return the files by name.
+
+    Parameters
+    ----------
+    folder
+        Of the node.
+    split, why, leaks
+        What is held out, why, and what of it was seen in training all the same.
+    **more
+        Further entries of the description.
+    """
+    write_tsv(folder / 'trials.tsv', split.table)
+    write_tsv(folder / 'parts.tsv', split.to_table())
+    plan = {
+        'by': split.by,
+        'name': split.name,
+        'protocol': split.protocol,
+        'n_folds': len(split),
+        'repeats_cross': split.repeats_cross,
+        'why': why,
+        'leaks': list(leaks),
+        **more,
+    }
+    return {
+        'trials': folder / 'trials.tsv',
+        'parts': folder / 'parts.tsv',
+        'plan': save_json(folder / 'plan.json', plan),
+    }
+
+
+def content_of(participant: ParticipantInput) -> dict[str, str]:
+    """Return of each image the first one, by name, that shows the same."""
+    from bids_neurodecode.stimuli.duplicates import hash_images, image_groups
+
+    names = participant.stimuli
+    groups = image_groups(hash_images([participant.stimuli_dir / name for name in names]))
+    first: dict[int, str] = {}
+    return {
+        name: first.setdefault(int(group), name) for name, group in zip(names, groups, strict=True)
+    }
+
+
+def apart_from_repeats(
+    split: Split, participant: ParticipantInput
+) -> tuple[Split, str, tuple[str, ...]]:
+    """Look at the films for scenes that are shown twice; see the function of that name.
+
+    Returns
+    -------
+    Split, str, tuple of str
+        As :func:`bids_neurodecode.systems.protocol.apart_from_repeats`.
+    """
+    from bids_neurodecode.stimuli.duplicates import film_frames, repeated_parts
+    from bids_neurodecode.systems import protocol
+
+    films = list(dict.fromkeys(split.table['film'].astype(str)))
+    repeats = repeated_parts([film_frames(participant.stimuli_dir / film) for film in films])
+    period = participant.runs[0].repetition_time
+    return protocol.apart_from_repeats(split, films, repeats, period)
 
 
 def load_series(run: RunInput, mask: VoxelMask) -> npt.NDArray[np.float32]:
     """Read the masked voxels of a run: (n_volumes, n_voxels), float32."""
+    return np.ascontiguousarray(mask.extract(load_volumes(run)))
+
+
+def load_volumes(run: RunInput) -> npt.NDArray[np.float32]:
+    """Read a whole run: (x, y, z, n_volumes), float32."""
     import nibabel as nib
 
-    image = nib.load(run.bold)
-    volumes = np.asanyarray(image.dataobj, dtype=np.float32)
-    return np.ascontiguousarray(mask.extract(volumes))
+    return np.asanyarray(nib.load(run.bold).dataobj, dtype=np.float32)
 
 
 def common_mask(runs: Sequence[RunInput]) -> VoxelMask:

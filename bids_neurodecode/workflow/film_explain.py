@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.bids.sink import write_tsv
+from bids_neurodecode.bids.stimuli import check_image
 from bids_neurodecode.config import Config
 from bids_neurodecode.errors import InputError
 from bids_neurodecode.workflow.files import load_map, read_table
@@ -39,7 +40,8 @@ def concept_files(folder: Path) -> dict[str, list[Path]]:
     Raises
     ------
     InputError
-        If the folder is not there, holds no concept, or a concept has too few pictures.
+        If the folder is not there, holds no concept, or a concept has too few pictures or one
+        that cannot be read.
     """
     from bids_neurodecode.systems.movie_explain import LEAST_EXAMPLES
 
@@ -56,6 +58,8 @@ def concept_files(folder: Path) -> dict[str, list[Path]]:
         if len(files) < LEAST_EXAMPLES:
             where, n = folder / name, len(files)
             raise InputError(FEW_PICTURES.format(folder=where, n=n, least=LEAST_EXAMPLES))
+        for file in files:
+            check_image(file, folder / name)
     return found
 
 

@@ -36,6 +36,7 @@ from bids_neurodecode.workflow.files import (
 )
 from bids_neurodecode.workflow.film_earlier import FromAligned, with_delay
 from bids_neurodecode.workflow.film_group import CompareOutput, places, save_compared, snr_map
+from bids_neurodecode.workflow.film_interfaces import plan_films
 from bids_neurodecode.workflow.film_totals import Scale, Source, Total, get_total
 from bids_neurodecode.workflow.reports import read_results
 from bids_neurodecode.workflow.stage import Stage
@@ -80,30 +81,17 @@ class GatherGroup(Stage):
     output_spec = GatherOutput
 
     def _compute(self, folder: Path) -> dict[str, Any]:
-        from bids_neurodecode.bids.sink import write_tsv
-        from bids_neurodecode.systems.protocol import choose_film_split
-
         inputs = self.inputs
         config = Config.model_validate_json(inputs.settings)
         participant = ParticipantInput.from_json(inputs.participant)
         people = people_of(inputs.people)
         table = brain_table(participant)
-        split, why = choose_film_split(table, config.split)
-        write_tsv(folder / 'trials.tsv', table)
-        write_tsv(folder / 'parts.tsv', split.to_table())
+        plan = plan_films(table, participant, config.split, folder)
+        split = read_split(plan['parts'], plan['plan'], table)
         scaled = scaling(people, split, config)
         total = open_total(people, participant, Path(inputs.folder), scaled)
-        plan = {
-            'by': split.by,
-            'protocol': split.protocol,
-            'n_folds': len(split),
-            'repeats_cross': split.repeats_cross,
-            'why': why,
-        }
         return {
-            'trials': folder / 'trials.tsv',
-            'parts': folder / 'parts.tsv',
-            'plan': save_json(folder / 'plan.json', plan),
+            **plan,
             'scaled': save_json(folder / 'scaled.json', {'stimuli': scaled}),
             **self._maps(total, folder),
             **_series(total, table, people[0], folder),

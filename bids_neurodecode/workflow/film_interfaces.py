@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from nipype.interfaces.base import (
@@ -21,11 +21,17 @@ from bids_neurodecode.bids.trials import film_table
 from bids_neurodecode.config import Config, FeatureSettings, SplitSettings
 from bids_neurodecode.samples import Responses, Samples, VoxelMask
 from bids_neurodecode.workflow.files import (
+    apart_from_repeats,
     read_split,
     read_table,
     save_json,
+    save_plan,
 )
+from bids_neurodecode.workflow.seen import runs_of
 from bids_neurodecode.workflow.stage import Stage
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class PlanFilmsInput(BaseInterfaceInputSpec):
@@ -47,26 +53,22 @@ class PlanFilms(Stage):
     output_spec = PlanFilmsOutput
 
     def _compute(self, folder: Path) -> dict[str, Any]:
-        from bids_neurodecode.bids.sink import write_tsv
-        from bids_neurodecode.systems.protocol import choose_film_split
-
-        table = film_table(ParticipantInput.from_json(self.inputs.participant).runs)
+        participant = ParticipantInput.from_json(self.inputs.participant)
         settings = SplitSettings.model_validate_json(self.inputs.split)
-        split, why = choose_film_split(table, settings)
-        write_tsv(folder / 'trials.tsv', table)
-        write_tsv(folder / 'parts.tsv', split.to_table())
-        plan = {
-            'by': split.by,
-            'protocol': split.protocol,
-            'n_folds': len(split),
-            'repeats_cross': split.repeats_cross,
-            'why': why,
-        }
-        return {
-            'trials': folder / 'trials.tsv',
-            'parts': folder / 'parts.tsv',
-            'plan': save_json(folder / 'plan.json', plan),
-        }
+        return plan_films(film_table(participant.runs), participant, settings, folder)
+
+
+def plan_films(
+    table: pd.DataFrame, participant: ParticipantInput, settings: SplitSettings, folder: Path
+) -> dict[str, Path]:
+    """Hold out parts of films, apart from scenes that are shown twice; save the plan."""
+    from bids_neurodecode.bids.splitfile import add_parts
+    from bids_neurodecode.systems.protocol import choose_film_split
+
+    split, why = choose_film_split(add_parts(table, settings.file), settings)
+    split, left_out, leaks = apart_from_repeats(split, participant)
+    why = f'{why}. {left_out}' if left_out else why
+    return save_plan(folder, split, why, leaks)
 
 
 class AlignFilmsInput(BaseInterfaceInputSpec):
@@ -231,13 +233,15 @@ class EncodeFilms(Stage):
         table = read_table(Path(inputs.trials))
         responses = np.load(inputs.responses, mmap_mode='r')
         within = np.load(inputs.within) if isdefined(inputs.within) else None
+        participant = ParticipantInput.from_json(inputs.participant)
         return encode(
-            ParticipantInput.from_json(inputs.participant),
+            participant,
             Config.model_validate_json(inputs.settings),
             Samples(Responses(responses, mask), table),
             read_split(Path(inputs.parts), Path(inputs.plan), table),
             features=np.load(inputs.features),
             within=within,
+            runs=runs_of(inputs.mask, participant),
             device=inputs.device,
             folder=folder,
         )

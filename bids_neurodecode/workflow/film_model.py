@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.errors import InputError
+from bids_neurodecode.fetched import check_fetched
 from bids_neurodecode.samples import ALIGNED, VoxelMask
 
 if TYPE_CHECKING:
@@ -127,6 +128,7 @@ def check_film_model(file: Path, participant: ParticipantInput) -> None:
 def network_of(file: Path) -> Path | None:
     """Return the network that lies beside a linear model; None if there is none."""
     other = file.with_name(file.name.replace('_desc-linear_', '_desc-network_'))
+    check_fetched(other)
     return other if other.is_file() else None
 
 

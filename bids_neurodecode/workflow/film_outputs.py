@@ -144,7 +144,8 @@ class WriteFilms(Stage):
             runs=run_results(participant, dict(enumerate(n_films))),
             derivatives=tuple(run['derivatives']),
             notes=(*run['notes'], sentence(plan['why'])),
-            warnings=(*info['warnings'], *self._banded_warnings()),
+            warnings=(*plan['leaks'], *info['warnings'], *self._banded_warnings()),
+            leaks=tuple(plan['leaks']),
             space=writer.space,
             in_mni=(writer.space or '').startswith('MNI152'),
             voxel_tests=(
@@ -157,7 +158,11 @@ class WriteFilms(Stage):
                 ),
             ),
             split=r.SplitResults(
-                plan['by'], plan['protocol'], plan['n_folds'], plan['repeats_cross']
+                plan['by'],
+                plan['protocol'],
+                plan['n_folds'],
+                plan['repeats_cross'],
+                plan['why'],
             ),
             voxels=r.VoxelResults(info['n_mask'], info['n_selected'], info['rule']),
             maps=self._write_maps(writer, participant, config),

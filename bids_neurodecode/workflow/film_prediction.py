@@ -30,6 +30,7 @@ from bids_neurodecode.workflow.interfaces import Quality
 from bids_neurodecode.workflow.nodes import RunSettings, node, settings_of
 from bids_neurodecode.workflow.prediction import model_columns
 from bids_neurodecode.workflow.resources import DataSize
+from bids_neurodecode.workflow.seen import Seen, compare_runs, in_sample, runs_of
 from bids_neurodecode.workflow.stage import Stage
 
 if TYPE_CHECKING:
@@ -99,8 +100,11 @@ class ApplyFilms(Stage):
         config = Config.model_validate_json(inputs.settings)
         models = load_models(Path(inputs.model))
         table = read_table(Path(inputs.trials))
-        found = Applied(folder, config, models, table, self._measured(table))
         participant = ParticipantInput.from_json(inputs.participant)
+        found = Applied(folder, config, models, table, self._measured(table))
+        if isdefined(inputs.mask):
+            runs = runs_of(inputs.mask, participant)
+            found.note(compare_runs(runs, models.facts.description, inputs.model))
         found.linear(participant.stimuli_dir, Path(inputs.cache))
         found.network(participant.stimuli_dir, Path(inputs.films))
         return {'info': found.save()}
@@ -150,10 +154,15 @@ class Applied:
         self.rng = np.random.default_rng(config.seed)
         self.scores: list[Score] = []
         self.info: dict[str, Any] = {
-            'warnings': [], 'network': False, 'decoder': False, 'judged': [],
+            'warnings': [], 'leaks': [], 'network': False, 'decoder': False, 'judged': [],
             'n_mask': (models.facts if measured is None else measured).mask.n_voxels,
             'n_selected': models.facts.mask.n_voxels, 'period': self.period,
         }  # fmt: skip
+
+    def note(self, seen: Seen) -> None:
+        """Keep what of the runs trained the models."""
+        self.info['warnings'] += seen.warnings
+        self.info['leaks'] += seen.leaks
 
     def linear(self, stimuli_dir: Path, cache: Path) -> None:
         """Predict with the linear model."""
@@ -279,8 +288,9 @@ class Applied:
             }
         self.info['scored'] = bool(self.scores)
         if self.scores:
-            write_tsv(self.folder / 'metrics.tsv', scores_table(self.scores))
-            write_json(self.folder / 'metrics.json', describe(self.scores))
+            scores = in_sample(self.scores) if self.info['leaks'] else self.scores
+            write_tsv(self.folder / 'metrics.tsv', scores_table(scores))
+            write_json(self.folder / 'metrics.json', describe(scores))
         return save_json(self.folder / 'info.json', self.info)
 
 

@@ -112,6 +112,7 @@ class WriteFilmPredictions(Stage):
                 PREDICTED.format(films=films),
             ),
             warnings=tuple(info['warnings']),
+            leaks=tuple(info['leaks']),
             space=writer.space,
             in_mni=(writer.space or '').startswith('MNI152'),
             voxels=r.VoxelResults(info['n_mask'], info['n_selected'], 'the voxels of the model'),
@@ -233,7 +234,7 @@ def _null(
 ) -> NullResults | None:
     from bids_neurodecode.report.results import NullResults
 
-    if not info['judged']:
+    if not info['judged'] or info['leaks']:
         return None
     target = log / f'sub-{participant.label}_task-{participant.task}_null.npy'
     copy_file(folder / 'null.npy', target)

@@ -22,6 +22,7 @@ from bids_neurodecode.config import Config
 from bids_neurodecode.samples import Responses, Samples, VoxelMask
 from bids_neurodecode.workflow.files import load_map, read_split, read_table, save_json, save_map
 from bids_neurodecode.workflow.process import serve
+from bids_neurodecode.workflow.seen import runs_of, runs_on_card
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -220,6 +221,7 @@ The encoder (film to responses) and decoder (responses to a frame) of arXiv 2507
 - Perceptual loss: {info['perceptual']}
 - Haemodynamic delay taken off the responses: {config.delay.seconds:g} s
 - Switches: {switches}
+- Runs (hash of their content): {runs_on_card(runs_of(job['mask'], participant))}
 - Trained on the training samples of the first fold: the scores are about this very network (with
   several folds, about it and its like).
 - Made for this participant, this grid and this task alone. Reconstructions are coarse: look at

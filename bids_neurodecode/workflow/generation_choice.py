@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from bids_neurodecode.bids.stimuli import check_image
 from bids_neurodecode.config import Config
 from bids_neurodecode.errors import ArgumentsError, InputError
 
@@ -159,13 +160,15 @@ def further_pictures(folder: Path) -> list[Path]:
     Raises
     ------
     InputError
-        If it is not there or holds none.
+        If it is not there or holds none, or one cannot be read.
     """
     if not folder.is_dir():
         raise InputError(NO_FOLDER.format(folder=folder, reason='is not there'))
     files = picture_files(folder)
     if not files:
         raise InputError(NO_FOLDER.format(folder=folder, reason='holds no picture'))
+    for file in files:
+        check_image(file, folder)
     return files
 
 

@@ -33,6 +33,7 @@ from bids_neurodecode.workflow.generation_model import (
     save_model,
 )
 from bids_neurodecode.workflow.process import serve
+from bids_neurodecode.workflow.seen import runs_of
 
 if TYPE_CHECKING:
     from bids_neurodecode.evaluation.networks import FeatureNetwork
@@ -233,9 +234,11 @@ def save(
     write_tsv(folder / 'metrics.tsv', scores_table(made.scores))
     write_json(folder / 'metrics.json', describe(made.scores))
     write_tsv(folder / 'curves.tsv', made.curves)
-    arrays = save_model(folder / 'model.safetensors', made, mask)
+    participant = ParticipantInput.from_json(job['participant'])
+    runs = runs_of(job['mask'], participant, job['betas'], read_table(Path(job['trials'])))
+    arrays = save_model(folder / 'model.safetensors', made, mask, runs)
     facts = describe_parts(made, arrays, config)
-    write_text(folder / 'model.md', model_card(made, job, config, facts))
+    write_text(folder / 'model.md', model_card(made, job, config, facts, runs))
     info = {
         'generator': job['generator'],
         'why': job['why'],

@@ -12,8 +12,10 @@ import numpy.typing as npt
 from bids_neurodecode._version import __version__
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.config import Config
+from bids_neurodecode.fetched import check_fetched
 from bids_neurodecode.samples import VoxelMask
 from bids_neurodecode.workflow.generation_outputs import DESC
+from bids_neurodecode.workflow.seen import runs_on_card
 
 if TYPE_CHECKING:
     from bids_neurodecode.systems.generation import Generation
@@ -62,13 +64,20 @@ def make_generator(
     return small_generator(config, device)
 
 
-def save_model(path: Path, made: Generation, mask: VoxelMask) -> dict[str, npt.NDArray[Any]]:
+def save_model(
+    path: Path, made: Generation, mask: VoxelMask, runs: Mapping[str, str]
+) -> dict[str, npt.NDArray[Any]]:
     """Write the final model with its voxels, all that predict mode needs; return its arrays."""
     from bids_neurodecode.models.storage import save_arrays
 
     final = mask.restrict(made.selection.keep)
     arrays = made.model.state()
-    description = {'kind': KIND, 'version': __version__, 'model': made.model.describe()}
+    description = {
+        'kind': KIND,
+        'version': __version__,
+        'model': made.model.describe(),
+        'runs': dict(runs),
+    }
     voxels: Arrays = {'mask': final.mask.astype(np.uint8), 'affine': np.asarray(final.affine)}
     save_arrays(path, {**arrays, **voxels}, description)
     return arrays
@@ -108,6 +117,7 @@ def generation_model_of(linear: Path) -> Path | None:
     if LINEAR not in linear.name:
         return None
     file = linear.with_name(linear.name.replace(LINEAR, f'desc-{DESC}_model'))
+    check_fetched(file)
     return file if file.is_file() else None
 
 
@@ -141,7 +151,13 @@ def describe_parts(made: Generation, arrays: Arrays, config: Config) -> list[str
     return lines
 
 
-def model_card(made: Generation, job: Mapping[str, Any], config: Config, facts: list[str]) -> str:
+def model_card(
+    made: Generation,
+    job: Mapping[str, Any],
+    config: Config,
+    facts: list[str],
+    runs: Mapping[str, str],
+) -> str:
     """Return the card that goes with the model: what it is, what it saw, what it scored."""
     participant = ParticipantInput.from_json(job['participant'])
     parts = '\n'.join(f'- {fact}' for fact in facts)
@@ -164,6 +180,7 @@ Brain-Diffuser, doi 10.1038/s41598-023-42891-8).
 - Trained on all trials of {len(participant.runs)} run(s) of this participant,
   {len(made.model.library)} different pictures. The scores below are not of this model but of
   models fitted in the same way without the held-out trials.
+- Runs (hash of their content): {runs_on_card(runs)}
 - The small prior and refiner know what the training pictures look like and nothing else; what the
   published ones add may be plausible without having been read from the brain.
 - Use: only for this participant, on the same grid. It is not a diagnosis of anything, and no

@@ -28,14 +28,17 @@ from bids_neurodecode.config import (
 from bids_neurodecode.samples import Responses, Samples, Split, VoxelMask
 from bids_neurodecode.workflow.files import (
     common_mask,
-    load_series,
+    content_of,
+    load_volumes,
     read_json,
     read_split,
     read_table,
     save_json,
     save_labels,
     save_map,
+    save_plan,
 )
+from bids_neurodecode.workflow.seen import RUNS, runs_of
 from bids_neurodecode.workflow.stage import Stage
 
 
@@ -45,6 +48,7 @@ class PlanTrialsInput(BaseInterfaceInputSpec):
     seed = traits.Int(mandatory=True)
     hold_out = traits.Bool(True, usedefault=True, desc='false where a trained model is applied')
     repeats = traits.Enum('single', 'mean', usedefault=True, desc='of precomputed betas')
+    features = InputMultiPath(File(exists=True), desc='feature spaces, where clusters are split')
 
 
 class PlanTrialsOutput(TraitedSpec):
@@ -60,8 +64,13 @@ class PlanTrials(Stage):
     output_spec = PlanTrialsOutput
 
     def _compute(self, folder: Path) -> dict[str, Any]:
-        from bids_neurodecode.bids.sink import write_tsv
-        from bids_neurodecode.systems.protocol import choose_split
+        from bids_neurodecode.bids.splitfile import add_parts
+        from bids_neurodecode.systems.protocol import (
+            choose_split,
+            cluster_stimuli,
+            copies_note,
+            with_content,
+        )
 
         participant = ParticipantInput.from_json(self.inputs.participant)
         duration = None
@@ -71,25 +80,16 @@ class PlanTrials(Stage):
             table = trials_table(participant.runs)
             duration = stimulus_duration(table, participant.runs[0].events)
         settings = SplitSettings.model_validate_json(self.inputs.split)
-        if self.inputs.hold_out:
-            split, why = choose_split(table, settings, self.inputs.seed)
-        else:
+        if not self.inputs.hold_out:
             split, why = Split('stimulus', (), table), 'nothing is held out: nothing is trained'
-        write_tsv(folder / 'trials.tsv', table)
-        write_tsv(folder / 'parts.tsv', split.to_table())
-        plan = {
-            'by': split.by,
-            'protocol': split.protocol,
-            'n_folds': len(split),
-            'repeats_cross': split.repeats_cross,
-            'why': why,
-            'stimulus_duration': duration,
-        }
-        return {
-            'trials': folder / 'trials.tsv',
-            'parts': folder / 'parts.tsv',
-            'plan': save_json(folder / 'plan.json', plan),
-        }
+            return save_plan(folder, split, why, stimulus_duration=duration)
+        table = with_content(add_parts(table, settings.file), content_of(participant))
+        if settings.by == 'cluster':
+            features = [np.load(file) for file in self.inputs.features]
+            clusters = (settings.n_clusters, self.inputs.seed)
+            table = cluster_stimuli(table, participant.stimuli, features, *clusters)
+        split, why = choose_split(table, settings, self.inputs.seed)
+        return save_plan(folder, split, why, copies_note(split), stimulus_duration=duration)
 
 
 class QualityInput(BaseInterfaceInputSpec):
@@ -97,7 +97,7 @@ class QualityInput(BaseInterfaceInputSpec):
 
 
 class QualityOutput(TraitedSpec):
-    mask = File(exists=True, desc='voxels that all runs share')
+    mask = File(exists=True, desc='voxels that all runs share; beside it, what runs are known by')
     mean_bold = File(exists=True)
     tsnr = File(exists=True, desc='mean over runs')
     tsnr_runs = File(exists=True, desc='.npy, runs x voxels')
@@ -110,6 +110,7 @@ class Quality(Stage):
     output_spec = QualityOutput
 
     def _compute(self, folder: Path) -> dict[str, Any]:
+        from bids_neurodecode.signals.fingerprints import fingerprint
         from bids_neurodecode.signals.reliability import tsnr
 
         participant = ParticipantInput.from_json(self.inputs.participant)
@@ -121,11 +122,15 @@ class Quality(Stage):
             return quality_without_series(participant, mask, folder)
         ratios = np.empty((len(runs), mask.n_voxels), dtype=np.float32)
         total = np.zeros(mask.n_voxels)
+        marks: dict[str, str] = {}
         for number, run in enumerate(runs):
-            series = load_series(run, mask)
+            volumes = load_volumes(run)
+            marks[run.label] = fingerprint(volumes.reshape(-1, volumes.shape[-1]))
+            series = np.ascontiguousarray(mask.extract(volumes))
             ratios[number] = tsnr(series)
             total += series.sum(axis=0, dtype=np.float64)
         mask.save(folder / 'mask.nii.gz')
+        save_json(folder / RUNS, {label: mark for label, mark in marks.items() if mark})
         np.save(folder / 'tsnr_runs.npy', ratios)
         mean = total / sum(run.n_volumes for run in runs)
         return {
@@ -328,8 +333,9 @@ class Decode(Stage):
             Samples(Responses(np.load(file, mmap_mode='r'), mask), table)
             for file in [inputs.betas, *inputs.tuned]
         ]
+        participant = ParticipantInput.from_json(inputs.participant)
         return decode(
-            ParticipantInput.from_json(inputs.participant),
+            participant,
             Config.model_validate_json(inputs.settings),
             samples[0],
             samples[1:],
@@ -337,6 +343,7 @@ class Decode(Stage):
             features=np.load(inputs.features),
             tsnr_runs=np.load(inputs.tsnr_runs),
             within=np.load(inputs.within) if isdefined(inputs.within) else None,
+            runs=runs_of(inputs.mask, participant, inputs.betas, table),
             device=inputs.device,
             folder=folder,
         )

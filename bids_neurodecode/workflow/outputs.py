@@ -48,6 +48,8 @@ TRIAL_COLUMNS = {
     'scan_run': {'Description': 'Number of the scanner run in its session, from 1'},
     'part': {'Description': 'Part of the split that the dataset gives (train, validation, test)'},
     'protocol': {'Description': 'Name of that split'},
+    'content': {'Description': 'First of the stimuli that show the same, whatever their names'},
+    'cluster': {'Description': 'Cluster of the stimulus in feature space'},
     'n_repeats': {'Description': 'Number of trials that the row is the mean of'},
     'stim_file': {'Description': 'The same as stimulus, under the name that BIDS gives it'},
 }
@@ -131,7 +133,8 @@ class WritePictures(Stage):
         plan = read_json(Path(inputs.plan))
         trials = read_table(Path(inputs.trials))
         tables = self._write_tables(writer, trials)
-        generation, warnings = None, [*betas['warnings'], *info['warnings']]
+        generation = None
+        warnings = [*plan['leaks'], *betas['warnings'], *info['warnings']]
         if isdefined(inputs.generated):
             result = Path(inputs.generated)
             linear = read_table(Path(inputs.metrics))
@@ -155,10 +158,15 @@ class WritePictures(Stage):
             derivatives=tuple(run['derivatives']),
             notes=(*run['notes'], sentence(plan['why'])),
             warnings=tuple(warnings),
+            leaks=tuple(plan['leaks']),
             space=writer.space,
             in_mni=(writer.space or '').startswith('MNI152'),
             split=r.SplitResults(
-                plan['by'], plan['protocol'], plan['n_folds'], plan['repeats_cross']
+                plan['by'],
+                plan['protocol'],
+                plan['n_folds'],
+                plan['repeats_cross'],
+                plan['why'],
             ),
             betas=beta_results(betas),
             voxels=r.VoxelResults(info['n_mask'], info['n_selected'], info['rule']),

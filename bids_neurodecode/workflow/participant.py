@@ -108,7 +108,7 @@ def fingerprint(participant: ParticipantInput, config: Config) -> str:
     files += [run.events for run in participant.events_only]
     others = (
         *(participant.betas, participant.betas_events),
-        *(config.atlas.file, config.atlas.table, config.encoding.shared_head),
+        *(config.atlas.file, config.atlas.table, config.encoding.shared_head, config.split.file),
     )
     captions = captions_file(participant)
     files += [captions] if captions.is_file() else []

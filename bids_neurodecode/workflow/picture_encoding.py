@@ -111,6 +111,8 @@ def connect_picture_encoding(
     """
     plan, quality, betas = connect_betas(workflow, participant, run, size)
     bands = connect_bands(workflow, participant, run, size)
+    if run.config.split.by == 'cluster':
+        workflow.connect(bands, 'out', plan, 'features')
     reliability = node(Reliability(), 'reliability', run, size)
     outputs = node(
         WriteEncoding(

@@ -106,6 +106,8 @@ def connect_responses(
         size,
     )
     workflow.add_nodes([features])
+    if hold_out and run.config.split.by == 'cluster':
+        workflow.connect(features, 'features', plan, 'features')
     return plan, quality, betas, features
 
 

@@ -40,6 +40,7 @@ from bids_neurodecode.workflow.outputs import (
 from bids_neurodecode.workflow.pictures import connect_responses
 from bids_neurodecode.workflow.reports import results_path
 from bids_neurodecode.workflow.resources import DataSize
+from bids_neurodecode.workflow.seen import compare_runs, in_sample, runs_of
 from bids_neurodecode.workflow.stage import Stage
 
 OTHER_GRID = (
@@ -94,6 +95,9 @@ class ApplyDecoder(Stage):
             Responses(np.load(inputs.betas, mmap_mode='r'), mask),
             read_table(Path(inputs.trials)),
         ).voxels(columns)
+        table = samples.table
+        runs = runs_of(inputs.mask, participant, inputs.betas, table)
+        seen = compare_runs(runs, description, inputs.model)
         new = PerStimulus(participant.stimuli, np.load(inputs.features))
         result = apply_decoder(
             decoder,
@@ -102,15 +106,17 @@ class ApplyDecoder(Stage):
             config.evaluation,
             np.random.default_rng(config.seed),
         )
-        write_tsv(folder / 'metrics.tsv', scores_table(result.scores))
-        write_json(folder / 'metrics.json', describe(result.scores))
+        scores = in_sample(result.scores) if seen.leaks else result.scores
+        write_tsv(folder / 'metrics.tsv', scores_table(scores))
+        write_json(folder / 'metrics.json', describe(scores))
         write_tsv(folder / 'predictions.tsv', result.samples)
         np.save(folder / 'null.npy', result.null)
         info = {
             'n_mask': mask.n_voxels,
             'n_selected': int(columns.sum()),
-            'observed': result.scores[0].value if result.scores else None,
-            'warnings': list(result.notes),
+            'observed': scores[0].value if scores and not seen.leaks else None,
+            'leaks': list(seen.leaks),
+            'warnings': [*seen.warnings, *result.notes],
         }
         return {
             'metrics': folder / 'metrics.tsv',
@@ -198,6 +204,7 @@ class WritePredictions(Stage):
             derivatives=tuple(run['derivatives']),
             notes=(*run['notes'], f'a trained model was applied: {Path(inputs.model).name}'),
             warnings=tuple(info['warnings']),
+            leaks=tuple(info['leaks']),
             space=writer.space,
             in_mni=(writer.space or '').startswith('MNI152'),
             voxels=r.VoxelResults(info['n_mask'], info['n_selected'], 'the voxels of the model'),

@@ -308,9 +308,12 @@ def test_a_plain_folder_of_pictures(trained, without_bold):
 def test_with_bold_there_are_scores_too(trained, no_page):
     assert call(trained, 'again', *predicting(trained)) == 0
     table = metrics(trained, 'again')
-    assert set(table.protocol) == {'applied-to-new-data'}
     assert set(table.split) == {'new'}
-    # these were the training trials
+    # these were the training trials: no p value, no interval, no map of significance
+    assert set(table.protocol) == {'in-sample'}
+    assert table[['p', 'ci_low', 'ci_high']].isna().all(axis=None)
+    assert not list((trained / 'again').rglob('*significant*'))
+    assert 'of the 3 runs trained the model' in record(trained, 'again')['leaks'][0]
     assert value(table, 'ridge', 'repeat-average', 'identification_2way').value > 0.9
     assert any('is no test' in line for line in record(trained, 'again')['warnings'])
     assert len(list((trained / 'again').rglob('*desc-predicted_bold.nii.gz'))) == 3

@@ -112,7 +112,9 @@ def test_new_bold_is_predicted_reconstructed_and_scored(new_bold):
     out = new_bold / 'bold'
     (file,) = (out / 'sub-01' / 'func').glob('*desc-applied_metrics.tsv')
     table = pd.read_csv(file, sep='\t')
-    assert set(table.protocol) == {'new-data'}
+    # these are the runs that trained the models
+    assert set(table.protocol) == {'in-sample'}
+    assert table['p'].isna().all()
     assert {'network', 'ridge', 'baseline-shuffled', 'baseline-mean-image'} <= set(table.model)
     assert {'voxel_r_median', 'frame_ssim'} <= set(table.metric)
     films = {path.name for path in (out / 'stimuli' / 'sub-01').rglob('*.*')}

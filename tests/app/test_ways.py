@@ -60,7 +60,14 @@ def test_a_trained_model_is_applied(trained):
     top = table[table.metric == 'identification_top1'].iloc[0]
     # the model was trained on these trials: it has to know them, and the report to say so
     assert top.value > 0.5
-    assert top.protocol == 'applied-to-new-data'
+    assert (table.protocol == 'in-sample').all()
+    assert table[['p', 'ci_low', 'ci_high']].isna().all(axis=None)
+    (leak,) = record(trained, 'applied')['leaks']
+    assert leak.startswith('2 of the 2 runs trained the model sub-01_task-images_desc-linear')
+    page = (trained / 'applied' / 'sub-01.html').read_text()
+    assert leak in page
+    assert page.index('class="bad"') < page.index('class="info"')
+    assert 'held-out samples' not in page.split('id="summary"')[1].split('<section')[0]
     assert any('seen in training' in line for line in record(trained, 'applied')['warnings'])
     assert any('were retrieved, not made' in line for line in record(trained, 'applied')['notes'])
     assert (trained / 'applied' / 'sub-01.html').exists()

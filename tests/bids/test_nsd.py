@@ -381,7 +381,7 @@ def test_the_split_is_the_published_one(data, tmp_path):
     assert choose_split(table, SplitSettings(by='session'), seed=1)[0].by == 'session'
     # and it comes back from disk with its name
     split.to_table().to_csv(tmp_path / 'parts.tsv', sep='\t', index=False)
-    plan = save_json(tmp_path / 'plan.json', {'by': split.by, 'protocol': split.protocol})
+    plan = save_json(tmp_path / 'plan.json', {'by': split.by, 'name': split.name})
     assert read_split(tmp_path / 'parts.tsv', plan, table).protocol == 'nsd-shared1000'
 
 

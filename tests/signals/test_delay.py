@@ -102,7 +102,7 @@ def test_clock_of_a_film():
 def test_clock_counts_the_time_of_the_first_volume():
     series = np.arange(20, dtype=float)[:, None]
     late = align_to_clock(series, 2.0, 4.0, 5, 2.0, 0.0, start_time=1.0)
-    np.testing.assert_allclose(late.values[:, 0], [1.5, 2.5, 3.5, 4.5, 5.5])
+    np.testing.assert_allclose(late.values[:, 0], [1.5, 2.5, 3.5, 4.5, 5.5], rtol=1e-6)
 
 
 def test_clock_outside_of_the_series_is_nan():

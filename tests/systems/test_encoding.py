@@ -225,7 +225,7 @@ def test_averaged_training_and_given_ceiling():
     settings = EncoderSettings.of(config(), average_training=True, baseline=False)
     ratio = np.full(20, 1.0)
     found = encode(samples, spaces, settings=settings, ncsnr=ratio)
-    np.testing.assert_allclose(found.maps.noise_ceiling, noise_ceiling(ratio, 2))
+    np.testing.assert_allclose(found.maps.noise_ceiling, noise_ceiling(ratio, 2), rtol=1e-6)
     assert value(found, 'voxel_r_median').value > 0.6
 
 

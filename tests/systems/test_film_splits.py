@@ -68,7 +68,7 @@ def test_validation_is_every_fifth_volume_before_the_end(published):
 def test_the_name_of_the_protocol_survives_the_work_folder(published, tmp_path):
     split, _ = choose_film_split(published, PAPER)
     split.to_table().to_csv(tmp_path / 'parts.tsv', sep='\t', index=False)
-    save_json(tmp_path / 'plan.json', {'by': split.by, 'protocol': split.protocol})
+    save_json(tmp_path / 'plan.json', {'by': split.by, 'name': split.name})
     again = read_split(tmp_path / 'parts.tsv', tmp_path / 'plan.json', published)
     assert again.protocol == 'paper'
     np.testing.assert_array_equal(again.folds[0].validation, split.folds[0].validation)

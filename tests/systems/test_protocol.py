@@ -1,11 +1,26 @@
 """Which split a dataset gets."""
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from bids_neurodecode.config import SplitSettings
 from bids_neurodecode.errors import DataError
-from bids_neurodecode.systems.protocol import choose_film_split, choose_split
+from bids_neurodecode.samples import Fold, Split
+from bids_neurodecode.stimuli.duplicates import Repeat
+from bids_neurodecode.systems.protocol import (
+    COPIES_ACROSS,
+    FEW_IMAGES,
+    KEPT_TOGETHER,
+    NOT_OF_FILMS,
+    apart_from_repeats,
+    check_clusters,
+    choose_film_split,
+    choose_split,
+    cluster_stimuli,
+    copies_note,
+    with_content,
+)
 
 
 def table(runs):
@@ -66,3 +81,131 @@ def test_a_whole_film_can_be_held_out():
     split, _ = choose_film_split(films(), SplitSettings(by='film'))
     assert len(split) == 2
     assert split.protocol == 'leave-one-out-by-film'
+
+
+def with_copies(table):
+    """Every second stimulus is a copy of the one before it."""
+    first = {f'{i}.png': f'{i - i % 2}.png' for i in range(40)}
+    return with_content(table, first)
+
+
+def test_copies_are_kept_on_one_side_and_it_is_said():
+    data = with_copies(table([[f'{i}.png' for i in range(40)]] * 2))
+    split, why = choose_split(data, SplitSettings(by='stimulus'), 0)
+    assert split.copies_across == ()
+    for fold in split:
+        assert not set(data['content'].iloc[fold.train]) & set(data['content'].iloc[fold.test])
+    assert KEPT_TOGETHER.format(n=20, first='0.png', other='1.png') in why
+    assert copies_note(split) == ()
+
+
+def test_a_split_by_names_that_parts_copies_is_refused():
+    data = with_copies(table([[f'{i}.png' for i in range(4)]] * 2))
+    with pytest.raises(DataError, match='content'):
+        Split('stimulus', (Fold(np.array([0, 2, 3, 4, 6, 7]), np.array([1, 5])),), data)
+
+
+def test_copies_across_runs_are_reported():
+    names = [[f'{i}.png' for i in range(0, 8, 2)], [f'{i}.png' for i in range(1, 8, 2)]]
+    data = with_copies(table(names))
+    split, why = choose_split(data, SplitSettings(), 0)  # by content, both runs show the same
+    assert (split.by, split.repeats_cross) == ('run', True)
+    assert 'same 4 stimuli' in why
+    (line,) = copies_note(split)
+    assert line == COPIES_ACROSS.format(n=8, test='0.png', train='1.png')
+
+
+def test_stimuli_without_copies_have_no_column():
+    data = table([list('abc')] * 2)
+    assert 'content' not in with_content(data, {name: name for name in 'abc'}).columns
+
+
+@pytest.fixture
+def clustered():
+    """Forty images in five clouds of unequal sizes, two presentations each."""
+    rng = np.random.default_rng(0)
+    cloud = np.repeat(np.arange(5), (4, 6, 8, 10, 12))
+    features = 20 * rng.standard_normal((5, 7))[cloud] + rng.standard_normal((40, 7))
+    names = [f'{i}.png' for i in range(40)]
+    return table([names] * 2), names, features, cloud
+
+
+def test_clusters_of_the_features_are_held_out_whole(clustered):
+    data, names, features, cloud = clustered
+    found = cluster_stimuli(data, names, [features], 5, 0)
+    assert pd.crosstab(np.tile(cloud, 2), found['cluster']).gt(0).sum(axis=1).eq(1).all()
+    split, _ = choose_split(found, SplitSettings(by='cluster', n_clusters=5, n_folds=2), 0)
+    assert split.protocol == '2-fold-by-cluster'
+    sizes = [len(fold.test) for fold in split]
+    assert sum(sizes) == 80
+    assert max(sizes) - min(sizes) <= 8  # clusters are shared out by their sizes
+    for fold in split:
+        assert not set(found['cluster'].iloc[fold.train]) & set(found['cluster'].iloc[fold.test])
+
+
+def test_clusters_do_not_depend_on_the_units_of_a_space_or_on_the_call(clustered):
+    data, names, features, _ = clustered
+    one = cluster_stimuli(data, names, [features], 5, 0)['cluster']
+    again = cluster_stimuli(data, names, [features * 1e4 + 3], 5, 0)['cluster']
+    np.testing.assert_array_equal(one, again)
+
+
+def test_one_fold_of_clusters_holds_out_about_the_share_asked_for(clustered):
+    data, names, features, _ = clustered
+    found = cluster_stimuli(data, names, [features], 10, 0)
+    settings = SplitSettings(by='cluster', n_folds=1, test_fraction=0.2)
+    split, _ = choose_split(found, settings, 0)
+    assert len(split) == 1
+    assert 0.1 <= len(split.folds[0].test) / 80 <= 0.35
+
+
+def test_more_clusters_than_images_and_films_are_refused_in_one_line(clustered):
+    data, names, features, _ = clustered
+    settings = SplitSettings(by='cluster', n_clusters=50)
+    message = FEW_IMAGES.format(n_clusters=50, n=40)
+    with pytest.raises(DataError) as error:
+        check_clusters(data, settings)
+    assert str(error.value) == message
+    with pytest.raises(DataError):
+        cluster_stimuli(data, names, [features], 50, 0)
+    with pytest.raises(DataError) as error:
+        choose_film_split(films(), settings)
+    assert str(error.value) == NOT_OF_FILMS.format(by='cluster')
+
+
+def test_training_volumes_of_held_out_scenes_are_left_out():
+    """The last 40 s of film f are also seconds 20 to 60 of film g."""
+    split, _ = choose_film_split(films(), SplitSettings(gap=10.0))
+    repeats = (Repeat(0, 160.0, 1, 20.0, 40.0),)
+    apart, why, leaks = apart_from_repeats(split, ['f', 'g'], repeats, 2.0)
+    gone = set(split.folds[0].train) - set(apart.folds[0].train)
+    onsets = split.table['onset'].iloc[sorted(gone)]
+    assert set(split.table['film'].iloc[sorted(gone)]) == {'g'}
+    assert onsets.min() == pytest.approx(20, abs=2)
+    assert onsets.max() == pytest.approx(58, abs=4)
+    np.testing.assert_array_equal(apart.folds[0].test, split.folds[0].test)
+    assert why.startswith(f'{len(gone)} training volumes were left out')
+    assert leaks == ()
+
+
+def test_repeats_within_training_or_within_test_change_nothing():
+    split, _ = choose_film_split(films(), SplitSettings(gap=10.0))
+    repeats = (Repeat(0, 10.0, 1, 60.0, 40.0), Repeat(0, 165.0, 1, 165.0, 30.0))
+    apart, why, leaks = apart_from_repeats(split, ['f', 'g'], repeats, 2.0)
+    assert (apart is split, why, leaks) == (True, '', ())
+
+
+def test_where_runs_are_held_out_repeated_scenes_are_reported():
+    split, _ = choose_film_split(films(), SplitSettings(by='run'))
+    repeats = (Repeat(0, 0.0, 1, 100.0, 50.0),)
+    apart, why, (leak,) = apart_from_repeats(split, ['f', 'g'], repeats, 2.0)
+    assert apart is split
+    assert why == ''
+    assert 'scenes that were seen in training (first: f from 0.0 s, and g from 100.0 s)' in leak
+
+
+def test_a_loop_cannot_be_held_out_in_part():
+    split, _ = choose_film_split(films(names=('f',)), SplitSettings(gap=2.0))
+    repeats = tuple(Repeat(0, 0.0, 0, lag, 200.0 - lag) for lag in range(10, 200, 10))
+    with pytest.raises(DataError, match='loops'):
+        apart_from_repeats(split, ['f'], repeats, 2.0)

@@ -294,7 +294,8 @@ def test_nearest_takes_the_features_of_the_best_correlated_pattern():
     decoder = fit(samples, features, SETTINGS)
     got = baselines.nearest(decoder, samples, features)(3 * samples.values[:5] - 7)
     expected = decoder.space.transform(features.of(samples.table.stimulus[:5]))
-    np.testing.assert_allclose(got, expected)
+    # five rows and forty are other blocks of the same float32 product
+    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_candidates():

@@ -1,0 +1,105 @@
+"""Files of which only a stand-in is there: content that datalad or Git LFS did not fetch.
+
+Datasets of datalad (git-annex) and Git LFS are cloned without the content of large files. In the
+place of each stands a link to where its content will be, or a line of text that names it.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+from bids_neurodecode.errors import InputError
+
+NOT_FETCHED = '{file} was not fetched: {found}. Get it first, with "{command}".'
+LINK = 'it is a link to content that is not there ({target})'
+LINK_ABOVE = 'it lies in {folder}, a link to a folder that is not there ({target})'
+POINTER = 'it is a pointer of git-annex, in the place of the content'
+LINK_AS_TEXT = 'it is a link that was written out as text ({target})'
+LFS_POINTER = 'it is a pointer of Git LFS, in the place of the content'
+SUBDATASET = 'it lies in {folder}, a subdataset that is not installed'
+
+_LONGEST = 32768  # bytes; git-annex takes no longer file for a pointer
+_POINTER = re.compile(rb'/annex/objects/[^\s/]+(\r?\n|$)')
+_LINK = re.compile(rb'(\.{1,2}/[^\s\0]+|[^\s\0]*\.git/annex/objects/[^\s\0]+)\Z')
+_LFS = b'version https://git-lfs.github.com/spec/'
+
+
+def check_fetched(file: Path) -> None:
+    """Check that a file is itself, and no stand-in for content that was not fetched.
+
+    A file that is missing for another reason passes.
+
+    Raises
+    ------
+    InputError
+        With the command that fetches it.
+    """
+    found = stand_in(file)
+    if found is not None:
+        command = ['datalad', 'get', str(file)]
+        if found == LFS_POINTER:
+            command = ['git', '-C', str(file.parent), 'lfs', 'pull', '--include', file.name]
+        raise InputError(NOT_FETCHED.format(file=file, found=found, command=shlex.join(command)))
+
+
+def stand_in(file: Path) -> str | None:
+    """Say what stands in the place of a file; None where it is the file itself, or nothing.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> file = Path(tempfile.mkdtemp()) / 'bold.nii.gz'
+    >>> _ = file.write_text('/annex/objects/SHA256E-s9--ab.nii.gz')
+    >>> stand_in(file)
+    'it is a pointer of git-annex, in the place of the content'
+    """
+    if not file.exists():
+        return _in_its_place(file)
+    if not file.is_file() or file.stat().st_size > _LONGEST:
+        return None
+    try:
+        return _told_by(file.read_bytes())
+    except OSError:
+        return None  # whoever reads it says why it cannot be read
+
+
+def _told_by(content: bytes) -> str | None:
+    if _POINTER.match(content):
+        return POINTER
+    if content.startswith(_LFS):
+        return LFS_POINTER
+    if _LINK.match(content):
+        return LINK_AS_TEXT.format(target=content.decode('utf-8', 'replace'))
+    return None
+
+
+def _in_its_place(file: Path) -> str | None:
+    """Say why a file is not there, if a link or a subdataset without content is the reason."""
+    if file.is_symlink():
+        return LINK.format(target=file.readlink())
+    for folder in file.parents:
+        if folder.is_symlink() and not folder.exists():
+            return LINK_ABOVE.format(folder=folder, target=folder.readlink())
+        if folder.is_file():
+            return _told_by(folder.read_bytes()[:_LONGEST])
+        if folder.is_dir():
+            if not any(folder.iterdir()) and _is_subdataset(folder):
+                return SUBDATASET.format(folder=folder)
+            return None
+    return None
+
+
+def _is_subdataset(folder: Path) -> bool:
+    """Whether a dataset above a folder lists it as one of its own."""
+    for above in folder.absolute().parents:
+        modules = above / '.gitmodules'
+        if modules.is_file():
+            path = re.escape(folder.absolute().relative_to(above).as_posix())
+            text = modules.read_text('utf-8', errors='replace')
+            return re.search(rf'^\s*path\s*=\s*"?{path}/?"?\s*$', text, re.MULTILINE) is not None
+    return False
+
+
+__all__ = ['check_fetched', 'stand_in']

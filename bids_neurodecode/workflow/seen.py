@@ -1,0 +1,125 @@
+"""Which runs a model was trained on, and whether new data are among them.
+
+A run is known by its fingerprint (:mod:`bids_neurodecode.signals.fingerprints`), not by its name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bids_neurodecode.bids.records import ParticipantInput
+from bids_neurodecode.workflow.files import read_json
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from bids_neurodecode.evaluation.metrics import Score
+
+RUNS = 'runs.json'
+"""Beside the mask of the quality node: the fingerprint of each run of BOLD."""
+IN_SAMPLE = 'in-sample'
+"""Protocol of scores on runs that trained the model."""
+SEEN = (
+    '{n} of the {total} runs trained the model {file} (first: {first}), by their content: scores '
+    'are in-sample, say nothing of new data and have no p values or intervals. Leave such runs '
+    'out with --run-label or --session-label, or give a model of other runs.'
+)
+UNKNOWN = (
+    'The model {file} does not say which runs trained it (a model of an earlier version, or of a '
+    'group), so it is not known whether these runs are among them.'
+)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What of new data trained a model.
+
+    Parameters
+    ----------
+    leaks
+        Lines in red; none where nothing was seen.
+    warnings
+        The same, and where it cannot be known.
+    """
+
+    leaks: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def runs_of(
+    mask: Path | str,
+    participant: ParticipantInput,
+    betas: Path | str | None = None,
+    table: pd.DataFrame | None = None,
+) -> dict[str, str]:
+    """Return the fingerprint of each run by its label; none where there is no record.
+
+    Parameters
+    ----------
+    mask
+        That of the quality node, beside which the fingerprints of BOLD lie.
+    participant
+        Of the runs.
+    betas, table
+        Single-trial betas (trials x voxels) and their trials: precomputed ones are what a model
+        of them was trained on, and each run of them has a fingerprint of its own.
+    """
+    from bids_neurodecode.signals.fingerprints import fingerprint
+
+    precomputed = participant.betas is not None or participant.layout == 'nsd'
+    if precomputed and betas is not None and table is not None:
+        values = np.load(betas, mmap_mode='r')
+        marks = {
+            f'ses-{session} {label}': fingerprint(np.asarray(values[rows.index]).T)
+            for (_, session, label), rows in table.groupby(['run', 'session', 'run_label'])
+        }
+        return {label: mark for label, mark in marks.items() if mark}
+    file = Path(mask).with_name(RUNS)
+    return dict(read_json(file)) if file.is_file() else {}
+
+
+def compare_runs(new: Mapping[str, str], description: Mapping[str, Any], file: Path | str) -> Seen:
+    """Tell whether new runs trained a model.
+
+    Parameters
+    ----------
+    new
+        Fingerprints of the new runs by their labels (:func:`runs_of`).
+    description
+        Of the model; its training runs are under ``runs``.
+    file
+        The model, named in what is said.
+    """
+    from bids_neurodecode.signals.fingerprints import seen_runs
+
+    name = Path(file).name
+    if not new or not description.get('runs'):
+        return Seen(warnings=(UNKNOWN.format(file=name),))
+    known = seen_runs(new, description['runs'].values())
+    if not known:
+        return Seen()
+    line = SEEN.format(n=len(known), total=len(new), file=name, first=known[0])
+    return Seen((line,), (line,))
+
+
+def in_sample(scores: Iterable[Score]) -> tuple[Score, ...]:
+    """Return scores of what was seen in training: without p values, intervals and ceilings."""
+    nothing: dict[str, Any] = {'p': None, 'ci_low': None, 'ci_high': None, 'ceiling': None}
+    return tuple(replace(score, protocol=IN_SAMPLE, **nothing) for score in scores)
+
+
+def runs_on_card(runs: Mapping[str, str]) -> str:
+    """Return the runs as a model card lists them, each with the beginning of a hash."""
+    if not runs:
+        return 'not recorded'
+    hashes = {name: hashlib.sha256(mark.encode()).hexdigest()[:12] for name, mark in runs.items()}
+    return ', '.join(f'{name} ({digest})' for name, digest in hashes.items())
+
+
+__all__ = ['IN_SAMPLE', 'RUNS', 'Seen', 'compare_runs', 'in_sample', 'runs_of', 'runs_on_card']

@@ -1,0 +1,173 @@
+"""Copies of images under other names, named splits, clusters and copied runs, by the program."""
+
+import json
+import shutil
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from bids_neurodecode.cli.main import main
+from bids_neurodecode.simulate.dataset import simulate_dataset
+from bids_neurodecode.simulate.spec import SimulationSpec
+
+pytestmark = pytest.mark.slow
+FAST = """
+[evaluation]
+n_permutations = 20
+n_bootstrap = 20
+[reconstruction]
+generator = "none"
+[split]
+"""
+
+
+@pytest.fixture(scope='module')
+def copies(tmp_path_factory):
+    """The second run shows the images of the first, two pixels smaller and under other names."""
+    folder = tmp_path_factory.mktemp('leaks')
+    spec = SimulationSpec(n_subjects=1, n_runs=2, n_images=24, n_repeats=2, voxel_size=12.0, snr=3)
+    simulate_dataset(folder / 'data', spec)
+    stimuli = folder / 'data' / 'stimuli'
+    (events,) = (folder / 'data').glob('sub-01/**/*run-*2_events.tsv')
+    table = pd.read_csv(events, sep='\t', keep_default_na=False)
+    for name in {x for x in table['stim_file'] if x != 'n/a'}:
+        image = Image.open(stimuli / name)
+        target = stimuli / 'other' / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        image.resize((image.width - 2, image.height - 2)).save(target)
+    table['stim_file'] = [x if x == 'n/a' else f'other/{x}' for x in table['stim_file']]
+    table.to_csv(events, sep='\t', index=False)
+    return folder
+
+
+def call(folder: Path, out: str, split: str, *more: str, data: str = 'data') -> int:
+    (folder / f'{out}.toml').write_text(FAST + split)
+    places = [str(folder / data), str(folder / out), 'participant', '-w', str(folder / 'work')]
+    settings = ['--config-file', str(folder / f'{out}.toml')]
+    return main([*places, *settings, '--skip-bids-validation', '--nprocs', '1', *more])
+
+
+def record(folder: Path, out: str) -> dict:
+    (file,) = (folder / out / 'sub-01' / 'log').glob('*_results.json')
+    return json.loads(file.read_text())
+
+
+def metrics(folder: Path, out: str) -> pd.DataFrame:
+    (file,) = (folder / out / 'sub-01' / 'func').glob('*_metrics.tsv')
+    return pd.read_csv(file, sep='\t')
+
+
+def parts(folder: Path) -> pd.DataFrame:
+    (file,) = (folder / 'work').rglob('plan/parts.tsv')
+    return pd.read_csv(file, sep='\t')
+
+
+def test_copies_are_kept_together_and_the_log_says_so(copies, capsys):
+    assert call(copies, 'kept', 'by = "stimulus"') == 0
+    assert 'show the same as others under another name' in capsys.readouterr().err
+    found = record(copies, 'kept')
+    assert found['leaks'] == []
+    assert found['split']['protocol'] == '5-fold-by-stimulus'
+    (file,) = (copies / 'kept' / 'sub-01' / 'func').glob('*desc-singletrial_events.tsv')
+    table = pd.read_csv(file, sep='\t')
+    assert table['content'].nunique() == 24
+    assert table['stimulus'].nunique() > 24
+    samples = pd.read_csv(next((copies / 'kept').rglob('*desc-linear_predictions.tsv')), sep='\t')
+    folds = samples[samples['space'] == 'single-trial'].groupby('sample')['fold'].first()
+    assert (folds.groupby(table['content']).nunique() == 1).all()
+
+
+def test_copies_across_runs_stand_in_red(copies, capsys):
+    assert call(copies, 'runs', 'by = "run"') == 0
+    (leak,) = record(copies, 'runs')['leaks']
+    assert 'seen in training under another name' in leak
+    assert leak in capsys.readouterr().err
+    summary = (copies / 'runs' / 'sub-01.html').read_text().split('id="summary"')[1]
+    summary = summary.split('</section')[0]
+    assert summary.index('class="bad"') < summary.index('chance')
+    assert 'class="good"' not in summary
+
+
+def test_clusters_are_held_out(copies):
+    assert call(copies, 'clusters', 'by = "cluster"\nn_clusters = 6\nn_folds = 3') == 0
+    assert record(copies, 'clusters')['split']['protocol'] == '3-fold-by-cluster'
+    (file,) = (copies / 'clusters' / 'sub-01' / 'func').glob('*desc-singletrial_events.tsv')
+    table = pd.read_csv(file, sep='\t')
+    assert (table.groupby('content')['cluster'].nunique() == 1).all()
+    encoding = ['--system', 'encoding']
+    assert call(copies, 'encoded', 'by = "cluster"\nn_clusters = 6\nn_folds = 2', *encoding) == 0
+    assert record(copies, 'encoded')['split']['by'] == 'cluster'
+
+
+def test_a_split_from_a_file(copies, capsys):
+    (file,) = (copies / 'kept' / 'sub-01' / 'func').glob('*desc-singletrial_events.tsv')
+    table = pd.read_csv(file, sep='\t')
+    content = sorted(set(table['content']))
+    held = table['content'].isin(content[:6])
+    rows = pd.DataFrame({'stimulus': table['stimulus'], 'split': np.where(held, 'test', 'train')})
+    rows.drop_duplicates().to_csv(copies / 'mine.tsv', sep='\t', index=False)
+    assert call(copies, 'named', f'file = "{copies / "mine.tsv"}"') == 0
+    assert set(metrics(copies, 'named').protocol) == {'mine'}
+    rows.drop_duplicates().iloc[1:].to_csv(copies / 'less.tsv', sep='\t', index=False)
+    assert call(copies, 'less', f'file = "{copies / "less.tsv"}"') == 2
+    assert f'The split {copies / "less.tsv"} lacks 1 stimulus(s)' in capsys.readouterr().err
+
+
+def test_copied_runs_are_known_under_any_name_and_type(copies, capsys):
+    """Other run labels, integers with a scale, another compression; and new runs are new."""
+    predict = ['--mode', 'predict', '--models-from', str(copies / 'kept')]
+    if not (copies / 'kept').exists():
+        assert call(copies, 'kept', 'by = "stimulus"') == 0
+    shutil.copytree(copies / 'data', copies / 'renamed')
+    for file in sorted((copies / 'renamed').rglob('*_run-*')):
+        entity = next(x for x in file.name.split('_') if x.startswith('run-'))
+        new = file.with_name(file.name.replace(entity, f'run-{int(entity[4:]) + 6:02d}'))
+        file.rename(new)
+        if new.name.endswith('_bold.nii.gz'):
+            image = nib.load(new)
+            values = np.asarray(image.dataobj, dtype=np.float32)
+            again = nib.Nifti1Image(values, image.affine, image.header)
+            again.set_data_dtype(np.int16)
+            nib.save(again, new)
+    assert call(copies, 'seen', '', *predict, data='renamed') == 0
+    (leak,) = record(copies, 'seen')['leaks']
+    assert '2 of the 2 runs trained the model' in leak
+    assert leak in capsys.readouterr().err
+    assert metrics(copies, 'seen')['p'].isna().all()
+    card = next((copies / 'kept').rglob('*desc-linear_model.md')).read_text()
+    assert 'hash of their content' in card
+
+
+def test_new_runs_are_scored_and_old_models_are_not_trusted(copies):
+    from bids_neurodecode.models.storage import load_arrays, save_arrays
+
+    if not (copies / 'kept').exists():
+        assert call(copies, 'kept', 'by = "stimulus"') == 0
+    shutil.copytree(copies / 'data', copies / 'fresh')
+    rng = np.random.default_rng(0)
+    for file in (copies / 'fresh').rglob('*preproc_bold.nii.gz'):
+        image = nib.load(file)
+        values = np.asarray(image.dataobj, dtype=np.float32)
+        noise = rng.standard_normal(values.shape) * values.std(axis=-1, keepdims=True)
+        nib.save(
+            nib.Nifti1Image((values + 2 * noise).astype(np.float32), image.affine, image.header),
+            file,
+        )
+    predict = ['--mode', 'predict', '--models-from', str(copies / 'kept')]
+    assert call(copies, 'new', '', *predict, data='fresh') == 0
+    assert record(copies, 'new')['leaks'] == []
+    table = metrics(copies, 'new')
+    assert set(table.protocol) == {'applied-to-new-data'}
+    assert table['p'].notna().all()
+    shutil.copytree(copies / 'kept' / 'sub-01' / 'models', copies / 'old' / 'sub-01' / 'models')
+    shutil.copy(copies / 'kept' / 'dataset_description.json', copies / 'old')
+    (model,) = (copies / 'old').rglob('*_model.safetensors')
+    arrays, about = load_arrays(model)
+    save_arrays(model, arrays, {name: x for name, x in about.items() if name != 'runs'})
+    predict[-1] = str(copies / 'old')
+    assert call(copies, 'unknown', '', *predict, data='fresh') == 0
+    assert any('does not say which runs' in line for line in record(copies, 'unknown')['warnings'])
