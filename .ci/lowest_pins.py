@@ -1,4 +1,4 @@
-"""Prints a requirement `==` the lower bound for each `>=` of pyproject.toml (torch left out)."""
+"""Prints a requirement `==` the lower bound for each `>=` of pyproject.toml."""
 
 import sys
 import tomllib
@@ -8,8 +8,6 @@ from packaging.requirements import Requirement
 
 EXTRAS = ('test', 'motion')
 UNBOUNDED = '{requirement}: a requirement needs a lower bound (>=) to be tested at it.'
-# torch comes first and alone: its older releases have no build without CUDA on PyPI
-APART = {'torch'}
 
 
 def pins(project: dict, extras: tuple[str, ...]) -> list[str]:
@@ -22,11 +20,12 @@ def pins(project: dict, extras: tuple[str, ...]) -> list[str]:
         bounds = [s.version for s in requirement.specifier if s.operator == '>=']
         if len(bounds) != 1:
             sys.exit(UNBOUNDED.format(requirement=requirement))
-        if requirement.name not in APART:
-            lines.append(f'{requirement.name}=={bounds[0]}')
+        lines.append(f'{requirement.name}=={bounds[0]}')
     return lines
 
 
 if __name__ == '__main__':
     file = Path(__file__).parents[1] / 'pyproject.toml'
-    print('\n'.join(pins(tomllib.loads(file.read_text('utf-8'))['project'], EXTRAS)))
+    sys.stdout.write(
+        '\n'.join(pins(tomllib.loads(file.read_text('utf-8'))['project'], EXTRAS)) + '\n'
+    )

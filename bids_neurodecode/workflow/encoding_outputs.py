@@ -209,6 +209,7 @@ class WriteEncoding(Stage):
             mask,
             betas=Path(inputs.betas),
             model=info['model'],
+            units=info['units'],
             tsnr=Path(inputs.tsnr),
             folder=folder,
         )
@@ -250,7 +251,9 @@ class WriteEncoding(Stage):
         rows, values = _in_order(source)
         trials = read_table(Path(self.inputs.trials)).iloc[rows]
         table = trials.assign(stim_file=trials['stimulus'], sample=rows)
-        betas, betas_table = write_betas(writer, mask, values, table, info['model'], BETAS)
+        betas, betas_table = write_betas(
+            writer, mask, values, table, info['model'], BETAS, self._units()
+        )
         return EncodingResults(
             model=info['model'],
             bands=config.encoding.bands,
@@ -270,6 +273,9 @@ class WriteEncoding(Stage):
             null_r=keep(source / 'null_r.npy', stem.with_name(f'{stem.name}_nullr.npy')),
             curves=curves,
         )
+
+    def _units(self) -> str:
+        return str(read_json(Path(self.inputs.beta_info))['units'])
 
     def _shapes(
         self,
@@ -318,6 +324,7 @@ class WriteEncoding(Stage):
                 shapes,
                 model=model,
                 description=HELD_OUT,
+                units=self._units(),
             )
         return ()
 

@@ -17,6 +17,7 @@ from bids_neurodecode.bids.trials import DURATION_TOLERANCE, shown_rows
 from bids_neurodecode.bids.writer import ProductWriter
 from bids_neurodecode.config import Config
 from bids_neurodecode.samples import VoxelMask
+from bids_neurodecode.signals.clean import PERCENT
 from bids_neurodecode.workflow.encoding_outputs import desc_of, keep, write_map, write_predictions
 from bids_neurodecode.workflow.encoding_runs import (
     NEW,
@@ -175,7 +176,9 @@ class WritePredicted(Stage):
             {'onset': np.nan, 'duration': np.nan, 'stim_file': list(participant.stimuli)}
         )
         values = np.load(source / 'predicted.npy', mmap_mode='r')
-        betas, betas_table = write_betas(writer, mask, values, table, model, BETAS)
+        betas, betas_table = write_betas(
+            writer, mask, values, table, model, BETAS, info['about'].get('units', PERCENT)
+        )
         examples = null_r = None
         if 'observed' in info:
             examples = keep(source / 'examples.tsv', stem.with_name(f'{stem.name}_examples.tsv'))
@@ -239,6 +242,7 @@ class WritePredicted(Stage):
                 shapes,
                 model=about['model'],
                 description=NEW,
+                units=about.get('units', PERCENT),
             )
         return tuple(notes)
 

@@ -231,6 +231,7 @@ def save_model(
         'space': run.space,
         'resolution': run.resolution,
         'repetition_time': run.repetition_time,
+        'units': read_json(Path(job['beta_info']))['units'],
         'beta_repetition_time': read_json(Path(job['beta_info'])).get('repetition_time'),
         'stimulus_duration': read_json(Path(job['plan']))['stimulus_duration'],
         'stimuli': sorted(set(read_table(Path(job['trials']))['stimulus'])),

@@ -26,6 +26,7 @@ from bids_neurodecode.bids.trials import with_trials
 from bids_neurodecode.bids.writer import ProductWriter
 from bids_neurodecode.config import Config
 from bids_neurodecode.samples import VoxelMask
+from bids_neurodecode.signals.clean import UNITS
 from bids_neurodecode.workflow.files import read_json, read_table, save_map
 from bids_neurodecode.workflow.generation_outputs import write_generation
 from bids_neurodecode.workflow.reports import participant_report, results_path
@@ -227,12 +228,14 @@ class WritePictures(Stage):
     ) -> dict[str, Path]:
         inputs = self.inputs
         mask = VoxelMask.load(Path(inputs.mask))
+        betas_info = read_json(Path(inputs.beta_info))
         maps = write_measured(
             writer,
             ParticipantInput.from_json(inputs.participant),
             mask,
             betas=Path(inputs.betas),
-            model=read_json(Path(inputs.beta_info))['model'],
+            model=betas_info['model'],
+            units=betas_info['units'],
             tsnr=Path(inputs.tsnr),
             folder=folder,
         )
@@ -272,6 +275,7 @@ def write_measured(
     *,
     betas: Path,
     model: str,
+    units: str,
     tsnr: Path,
     folder: Path,
 ) -> dict[str, Path]:
@@ -282,7 +286,6 @@ def write_measured(
     if participant.layout == 'nsd':
         return {}
     image = save_map(folder / 'betas.nii.gz', mask, np.load(betas, mmap_mode='r'))
-    units = 'as in the source' if model == 'precomputed' else 'percent signal change'
     writer.image('betas', image, Model=model, Units=units)
     image.unlink()
     return {'tsnr': writer.image('tsnr', tsnr)}
@@ -390,6 +393,7 @@ def write_parcels(
             RepetitionTime=run.repetition_time,
             SamplingFrequency=1 / run.repetition_time,
             Scaling=config.clean.scaling,
+            Units=UNITS[config.clean.scaling],
         )
         write_json(of_run.path('timeseries', extension='.json', **entities), fields)
 
