@@ -163,12 +163,13 @@ def explain(world: World, joint: dict[int, Any], out: Path) -> None:
         found['saliency'].append(saliency_by_region(study.saliency, labels, REGIONS))
         disturbed = explain_perturbation(
             study.network, data.aligned.values[test], study.reconstruction.truth, labels, REGIONS,
-            config.movie, rng=rng,
+            config.movie, positions=np.argwhere(data.aligned.responses.mask.mask),
+            accuracy=study.judged.r, rng=rng,
         )  # fmt: skip
         found['perturbation'].append(disturbed.table)
         sensitive = explain_concepts(
             study.network, data.chunks(fold.train), data.chunks(test), labels, REGIONS,
-            config.movie, rng=rng,
+            config.movie, films=data.aligned.table['film'].to_numpy()[fold.train], rng=rng,
         )  # fmt: skip
         found['concepts'].append(sensitive.table)
         LOGGER.info('explained seed %d', seed)

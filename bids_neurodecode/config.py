@@ -114,10 +114,15 @@ class AtlasSettings(Settings):
 class SelectionSettings(Settings):
     """Which voxels are used; always decided on training samples alone."""
 
-    measure: Literal['auto', 'ncsnr', 'noise_ceiling', 'snr', 'tsnr', 'isc', 'none'] = 'auto'
-    """``auto``: ``ncsnr`` where stimuli are repeated, else ``tsnr``."""
+    measure: Literal[
+        'auto', 'ncsnr', 'noise_ceiling', 'snr', 'prediction', 'tsnr', 'isc', 'none'
+    ] = 'auto'
+    """``auto``: ``ncsnr`` where stimuli are repeated over runs, else ``prediction``: the share of
+    responses that stimulus features (ridge regression) and the mean response explain in folds
+    within training. ``tsnr`` says nothing of the stimulus: strong responses lower it."""
     rule: Literal['fdr', 'top', 'threshold'] = 'fdr'
-    """``fdr``: the voxels whose repeats agree more than chance (F test over stimuli)."""
+    """``fdr``: the voxels whose repeats agree over runs more than chance (stimuli exchanged within
+    runs); ``prediction`` by ``auto`` has no such test and takes the voxels above 0."""
     fdr: Fraction = 0.05
     """False discovery rate of the rule ``fdr``."""
     fraction: Fraction = 0.3
@@ -201,6 +206,11 @@ class EvaluationSettings(Settings):
 
     n_permutations: Annotated[int, Field(ge=0)] = 1000
     """Permutations of a test; 0 leaves p values out."""
+    permutation: Literal['labels', 'refit'] = 'labels'
+    """What is permuted: the ``labels`` of held-out samples, models being fitted once; or the
+    labels of all samples, ridge models being fitted again each time (``refit``:
+    identification by the linear decoder, and ridge encoding of images; slower by the time of
+    their fits)."""
     n_bootstrap: Annotated[int, Field(ge=0)] = 1000
     """Resamplings of an interval; 0 leaves intervals out."""
     confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95

@@ -118,9 +118,9 @@ class MovieSettings(Settings):
     explain_gain: Annotated[float, Field(gt=0)] = 4.0
     """Factor of ``gain``."""
     explain_random: Annotated[int, Field(ge=19)] = 199
-    """Random sets of voxels that a disturbed region is compared with."""
+    """At most this many sets of voxels like it that a disturbed region is compared with."""
     concept_permutations: Annotated[int, Field(ge=19)] = 999
-    """Permuted concepts that a concept is compared with."""
+    """Random concepts, as contiguous in time, that a concept is compared with."""
     explain_regions: Annotated[int, Field(ge=1)] = 12
     """At most this many regions, the largest, are disturbed and tested for concepts."""
     explain_frames: Annotated[int, Field(ge=1)] = 12

@@ -24,7 +24,7 @@ OTHER_PARADIGM = (
 )
 NO_REPEATS = (
     'No image of sub-{label} is shown twice ({file} and the other runs), and selection.measure = '
-    '"{measure}" needs repeats. Use "tsnr", "none" or "auto".'
+    '"{measure}" needs repeats. Use "prediction", "none" or "auto".'
 )
 WHO = '{file}: {reason}'
 FILM_SHORTER = (

@@ -18,6 +18,7 @@ from bids_neurodecode.cli.progress import Progress
 from bids_neurodecode.cli.systems import find_model
 from bids_neurodecode.config import Config
 from bids_neurodecode.errors import InputError, ResourceError
+from bids_neurodecode.workflow.files import read_json
 from bids_neurodecode.workflow.nodes import RunSettings
 from bids_neurodecode.workflow.run import Failure, PluginSettings
 
@@ -71,6 +72,10 @@ def participant_level(
         LOGGER.info('Report: %s', run.output_dir / f'sub-{label}.html')
     if done:
         task = inputs.participants[0].task
+        for file in find_results(run.output_dir, done, task):
+            # nodes may run in other processes: what they warn of is in what they saved
+            for line in read_json(file)['warnings']:
+                LOGGER.warning('%s: %s', file.parent.parent.name, line)
         write_dataset(arguments, config, inputs, find_results(run.output_dir, done[:1], task))
         _say_held_out(find_results(run.output_dir, done, task))
     for label, reason in inputs.failures.items():

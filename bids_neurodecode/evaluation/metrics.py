@@ -1,12 +1,16 @@
-"""The metrics table: one row a score, and what its columns and metrics mean."""
+"""The metrics table: one row a score, and what its columns and metrics mean.
+
+:data:`METRICS` is the one declaration of every metric: the table, its sidecar, the axes of
+figures, captions and verdicts all read its name, unit, limits and direction here.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from bids_neurodecode.errors import DataError
 
@@ -23,70 +27,309 @@ COLUMNS: dict[str, str] = {
     'protocol. Scores of different protocols cannot be compared.',
     'split': 'The part of the data that was scored.',
     'space': 'What was scored: single trials, averages of repeats, images, or a set of voxels.',
-    'metric': 'The name of the metric; see Levels.',
-    'value': 'The score.',
+    'metric': 'The name of the metric; see Levels for its unit and limits.',
+    'value': 'The score, in the unit of the metric.',
     'chance': 'What a prediction without any information scores.',
     'ceiling': 'The best score that could be reached, where it is known.',
     'ci_low': 'Lower limit of the bootstrap confidence interval (over stimuli or runs).',
     'ci_high': 'Upper limit of the bootstrap confidence interval.',
     'p': 'Permutation p value, (b + 1) / (m + 1).',
     'n': 'Number of samples, voxels or pictures that the score is over.',
+    'n_units': 'Number of independent units that intervals and comparisons are over.',
+    'units': 'What these units are: stimuli, runs, blocks of 30 s, or participants.',
+    'test': 'What was permuted for p: "labels" (of held-out samples, models as fitted) or "refit" '
+    '(labels of training samples too, models fitted again each time).',
+    'image_size': 'Pixels along a side of the images that a pixel metric compares. Scores at '
+    'different sizes cannot be compared.',
+    'compared_model': 'The model whose score was compared with the score of this row, unit by '
+    'unit, on the same held-out data.',
+    'compared_space': 'The space of that score, as in the column space.',
+    'difference': 'The score of compared_model minus the score of this row: the mean over units, '
+    'so it can differ slightly from the difference of the two values.',
+    'difference_low': 'Lower limit of the confidence interval of the difference, over units.',
+    'difference_high': 'Upper limit of the confidence interval of the difference, over units.',
+    'difference_p': 'Two-sided p value of the difference, by flips of the signs of units (of '
+    'runs, by a t test with a variance corrected for shared training runs); n/a below six units.',
 }
+NUMBERS = (
+    *('value', 'chance', 'ceiling', 'ci_low', 'ci_high', 'p', 'n', 'n_units', 'image_size'),
+    *('difference', 'difference_low', 'difference_high', 'difference_p'),
+)
+"""Columns of numbers; the others are text."""
 
-METRICS: dict[str, str] = {
-    'identification_top1': 'Share of samples whose true stimulus is the most alike of all '
-    'candidates; chance is one over their number.',
-    'identification_2way': 'Share of pairs (true stimulus, another candidate) in which the true '
-    'one is more alike; chance is .5.',
-    'retrieval_image_top1': 'Share of responses for which the right picture is the nearest.',
-    'retrieval_brain_top1': 'Share of pictures for which the right response is the nearest.',
-    'retrieval_image_top1_of300': 'Share of responses for which the right picture is nearest of '
-    'itself and 299 others, in the mean over all draws of these.',
-    'retrieval_brain_top1_of300': 'Share of pictures for which the right response is nearest of '
-    'itself and 299 others, in the mean over all draws of these.',
-    'pixel_top1': 'Share of pictures that were made whose pixels correlate most with the true '
-    'picture of all candidates; chance is one over their number.',
-    'pixel_2way': 'Share of pairs (true picture, another candidate) in which the pixels of the '
-    'picture that was made correlate more with the true one; chance is .5.',
-    'pixcorr': 'Pearson correlation of the RGB values of truth and reconstruction, mean over '
-    'pictures. Rewards blur.',
-    'ssim_2d': 'Structural similarity of the luminance (Gaussian window, sigma 1.5), mean over '
-    'pictures. Rewards blur.',
-    'ssim_columnwise_legacy': 'Structural similarity as scikit-image before 0.20 computed it in '
-    'published tables: one-dimensional, averaged over columns. Not comparable with ssim_2d.',
-    'mse': 'Mean squared difference of RGB values in [0, 1]; lower is better.',
-    'gabor-standin_2way': '2-way identification by Gabor features, in place of a network whose '
-    'weights are not there.',
-    'gabor-standin_distance': 'Mean correlation distance of Gabor features, in place of a network '
-    'whose weights are not there; lower is better.',
-    'alexnet2_2way': '2-way identification by AlexNet features after the second ReLU.',
-    'alexnet5_2way': '2-way identification by AlexNet features after the fifth ReLU.',
-    'inception_2way': '2-way identification by Inception-v3 average-pool features.',
-    'clip_2way': '2-way identification by CLIP ViT-L/14 image embeddings.',
-    'efficientnet_distance': 'Mean correlation distance of EfficientNet-B1 features; lower is '
-    'better.',
-    'swav_distance': 'Mean correlation distance of SwAV ResNet-50 features; lower is better.',
-    'latent_mse': 'Mean squared error of predicted latents; lower is better.',
-    'latent_mae': 'Mean absolute error of predicted latents; lower is better.',
-    'voxel_r_median': 'Median over voxels of the correlation of predicted and measured response.',
-    'voxel_r_mean': 'Mean over voxels of the correlation of predicted and measured response.',
-    'voxel_r2_median': 'Median over voxels of the share of variance explained.',
-    'noise_normalized_median': 'Median over voxels of r squared over noise ceiling, voxels with '
-    'a ceiling at or below the threshold left out.',
-    'noise_normalized_mean': 'Mean over voxels of r squared over noise ceiling, the same voxels '
-    'left out.',
-    'variance_full': 'Median over voxels of the share of held-out variance that all feature '
-    'spaces explain together.',
-    'variance_alone': 'Median over voxels of the share of held-out variance that this feature '
-    'space explains alone.',
-    'variance_unique': 'Median over voxels of the share of held-out variance that is explained '
-    'with this feature space and not without it.',
-    'variance_shared': 'Median over voxels of the share of held-out variance that more than one '
-    'feature space can explain.',
-    'noise_normalized_paper': 'The same as the VISION code computes it, in per cent: voxels '
-    'without explainable variance count as perfect. For comparison only.',
-    'frame_ssim': 'Structural similarity of film frames, mean over frames.',
+Unit = Literal['share', 'r', 'index', 'error', 'distance']
+UNITS: dict[Unit, str] = {
+    'share': 'share (1 is 100 %)',
+    'r': 'Pearson r',
+    'index': 'index without unit',
+    'error': 'error',
+    'distance': 'correlation distance',
 }
+_NO_LIMIT = math.inf
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What a metric means, and how it is written wherever it stands.
+
+    Parameters
+    ----------
+    title
+        Its name on pages.
+    meaning
+        One or two sentences.
+    unit
+        Of the values in the table; shares are written as percent on pages.
+    low, high
+        Least and greatest value that is possible.
+    higher_is_better
+        Its direction.
+    by_pixels
+        Whether it depends on the size at which images are compared.
+    """
+
+    title: str
+    meaning: str = ''
+    unit: Unit = 'index'
+    low: float = -_NO_LIMIT
+    high: float = _NO_LIMIT
+    higher_is_better: bool = True
+    by_pixels: bool = False
+
+    @property
+    def share(self) -> bool:
+        """Whether it is written as percent."""
+        return self.unit == 'share'
+
+    @property
+    def scale(self) -> float:
+        """Factor from the table to the axes of figures."""
+        return 100.0 if self.share else 1.0
+
+    @property
+    def label(self) -> str:
+        """Title with the unit of figures and columns."""
+        unit = {'share': ' (%)', 'r': ' (Pearson r)'}.get(self.unit, '')
+        return f'{self.title}{unit}'
+
+    @property
+    def description(self) -> str:
+        """Meaning, unit, limits and direction, for the sidecar."""
+        limits = [f'{x:g}' for x in (self.low, self.high) if math.isfinite(x)]
+        span = {0: '', 1: f', at {"least" if math.isfinite(self.low) else "most"} ', 2: ', '}
+        text = span[len(limits)] + ' to '.join(limits)
+        better = '' if self.higher_is_better else ' Lower is better.'
+        return f'{self.meaning} Unit: {UNITS[self.unit]}{text}.{better}'.strip()
+
+    def write(self, value: float) -> str:
+        """Write a value as pages show it.
+
+        Examples
+        --------
+        >>> METRICS['identification_top1'].write(0.78125), METRICS['pixcorr'].write(0.3)
+        ('78.1 %', '0.300')
+        """
+        if not math.isfinite(value):
+            return 'n/a'
+        return f'{100 * value:.1f} %' if self.share else f'{value:.3f}'
+
+    def write_difference(self, value: float, *, unit: bool = True) -> str:
+        """Write a difference of two values, with its sign.
+
+        Examples
+        --------
+        >>> METRICS['identification_top1'].write_difference(0.125)
+        '+12.5 points'
+        >>> METRICS['ssim_2d'].write_difference(-0.0811)
+        '-0.081'
+        """
+        if not math.isfinite(value):
+            return 'n/a'
+        if not self.share:
+            return f'{value:+.3f}'
+        return f'{100 * value:+.1f} points' if unit else f'{100 * value:+.1f}'
+
+    def clip(self, values: Any) -> Any:
+        """Cut values at what is possible."""
+        import numpy as np
+
+        return np.clip(values, self.low, self.high)
+
+    def better(self, difference: float) -> bool:
+        """Return whether a value that differs by this is the better one."""
+        return difference > 0 if self.higher_is_better else difference < 0
+
+
+def _share(title: str, meaning: str, **more: Any) -> Metric:
+    return Metric(title, meaning, 'share', **{'low': 0.0, 'high': 1.0, **more})
+
+
+def _r(title: str, meaning: str, **more: Any) -> Metric:
+    return Metric(title, meaning, 'r', -1.0, 1.0, **more)
+
+
+def _index(title: str, meaning: str) -> Metric:
+    return Metric(title, meaning, 'index', -1.0, 1.0, by_pixels=True)
+
+
+def _error(title: str, meaning: str, unit: Unit = 'error', **more: Any) -> Metric:
+    limits = {'low': 0.0, 'high': 2.0 if unit == 'distance' else _NO_LIMIT}
+    return Metric(title, meaning, unit, higher_is_better=False, **{**limits, **more})
+
+
+METRICS: dict[str, Metric] = {
+    'identification_top1': _share(
+        'Identification among all candidates',
+        'Share of samples whose true stimulus is the most similar of all candidates; chance is '
+        'one over their number.',
+    ),
+    'identification_2way': _share(
+        'Two-way identification',
+        'Share of pairs (true stimulus, another candidate) in which the true one is more similar; '
+        'chance is .5.',
+    ),
+    'retrieval_image_top1': _share(
+        'Image retrieval', 'Share of responses for which the right image is the nearest.'
+    ),
+    'retrieval_brain_top1': _share(
+        'Brain retrieval', 'Share of images for which the right response is the nearest.'
+    ),
+    'retrieval_image_top1_of300': _share(
+        'Image retrieval among 300',
+        'Share of responses for which the right image is nearest of itself and 299 others, in '
+        'the mean over all draws of these.',
+    ),
+    'retrieval_brain_top1_of300': _share(
+        'Brain retrieval among 300',
+        'Share of images for which the right response is nearest of itself and 299 others, in '
+        'the mean over all draws of these.',
+    ),
+    'alexnet2_2way': _share(
+        'AlexNet(2) two-way', '2-way identification by AlexNet features after the second ReLU.'
+    ),
+    'alexnet5_2way': _share(
+        'AlexNet(5) two-way', '2-way identification by AlexNet features after the fifth ReLU.'
+    ),
+    'inception_2way': _share(
+        'Inception two-way', '2-way identification by Inception-v3 average-pool features.'
+    ),
+    'clip_2way': _share('CLIP two-way', '2-way identification by CLIP ViT-L/14 image embeddings.'),
+    'pixcorr': _r(
+        'Pixel correlation',
+        'Pearson correlation of the RGB values of truth and reconstruction, mean over images. '
+        'Rewards blur.',
+        by_pixels=True,
+    ),
+    'pixel_top1': _share(
+        'Identification by pixels, among all',
+        'Share of reconstructions whose pixels correlate most with the true image of all '
+        'candidates; chance is one over their number.',
+        by_pixels=True,
+    ),
+    'pixel_2way': _share(
+        'Identification by pixels, two-way',
+        'Share of pairs (true image, another candidate) in which the pixels of the '
+        'reconstruction correlate more with the true one; chance is .5.',
+        by_pixels=True,
+    ),
+    'ssim_2d': _index(
+        'SSIM',
+        'Structural similarity of the luminance (Gaussian window, sigma 1.5 pixels), mean over '
+        'images. Rewards blur.',
+    ),
+    'ssim_columnwise_legacy': _index(
+        'SSIM (column-wise, legacy)',
+        'Structural similarity as scikit-image before 0.20 computed it in published tables: '
+        'one-dimensional, averaged over columns. Not comparable with ssim_2d.',
+    ),
+    'mse': _error(
+        'Squared pixel error',
+        'Mean squared difference of RGB values in [0, 1].',
+        high=1.0,
+        by_pixels=True,
+    ),
+    'efficientnet_distance': _error(
+        'EfficientNet distance',
+        'Mean correlation distance of EfficientNet-B1 features.',
+        'distance',
+    ),
+    'swav_distance': _error(
+        'SwAV distance', 'Mean correlation distance of SwAV ResNet-50 features.', 'distance'
+    ),
+    'noise_normalized_median': _share(
+        'Noise-normalised accuracy (median)',
+        'Median over voxels of r squared over noise ceiling, voxels with a ceiling at or below '
+        'the threshold left out: the share of the explainable variance that is explained.',
+        high=_NO_LIMIT,
+    ),
+    'voxel_r_median': _r(
+        'Voxel-wise correlation (median)',
+        'Median over voxels of the correlation of predicted and measured response.',
+    ),
+    'voxel_r_mean': _r(
+        'Voxel-wise correlation (mean)',
+        'Mean over voxels of the correlation of predicted and measured response.',
+    ),
+    'voxel_r2_median': _share(
+        'Voxel-wise R² (median)',
+        'Median over voxels of the share of variance explained.',
+        low=-_NO_LIMIT,
+    ),
+    'frame_ssim': _index('Frame SSIM', 'Structural similarity of film frames, mean over frames.'),
+    'noise_normalized_mean': _share(
+        'Noise-normalised accuracy (mean)',
+        'Mean over voxels of r squared over noise ceiling, the same voxels left out as for the '
+        'median.',
+        high=_NO_LIMIT,
+    ),
+    'noise_normalized_paper': _share(
+        'Noise-normalised accuracy (as in the challenge)',
+        'Median over voxels of r squared over noise ceiling as the VISION code computes it: '
+        'voxels without explainable variance count as perfect. For comparison only.',
+    ),
+    'latent_mse': _error('Latent squared error', 'Mean squared error of predicted latents.'),
+    'latent_mae': _error('Latent absolute error', 'Mean absolute error of predicted latents.'),
+    'gabor-standin_2way': _share(
+        'Gabor stand-in two-way',
+        '2-way identification by Gabor features, in place of a network whose weights are not '
+        'there.',
+    ),
+    'gabor-standin_distance': _error(
+        'Gabor stand-in distance',
+        'Mean correlation distance of Gabor features, in place of a network whose weights are '
+        'not there.',
+        'distance',
+    ),
+    'variance_full': _share(
+        'Variance explained (all feature spaces)',
+        'Median over voxels of the share of held-out variance that all feature spaces explain '
+        'together.',
+        low=-_NO_LIMIT,
+    ),
+    'variance_alone': _share(
+        'Variance explained (one feature space)',
+        'Median over voxels of the share of held-out variance that this feature space explains '
+        'alone.',
+        low=-_NO_LIMIT,
+    ),
+    'variance_unique': _share(
+        'Unique variance',
+        'Median over voxels of the share of held-out variance that is explained with this '
+        'feature space and not without it.',
+        low=-_NO_LIMIT,
+        high=_NO_LIMIT,
+    ),
+    'variance_shared': _share(
+        'Shared variance',
+        'Median over voxels of the share of held-out variance that more than one feature space '
+        'can explain.',
+        low=-_NO_LIMIT,
+        high=_NO_LIMIT,
+    ),
+}
+"""Every metric, in the order in which pages prefer them as their headline."""
+PIXEL_METRICS = frozenset(name for name, metric in METRICS.items() if metric.by_pixels)
+"""Those that depend on the size at which images are compared."""
 
 
 @dataclass(frozen=True)
@@ -106,12 +349,25 @@ class Score:
     ci_low: float | None = None
     ci_high: float | None = None
     p: float | None = None
+    n_units: int | None = None
+    units: str | None = None
+    test: str | None = None
+    image_size: int | None = None
+    compared_model: str | None = None
+    compared_space: str | None = None
+    difference: float | None = None
+    difference_low: float | None = None
+    difference_high: float | None = None
+    difference_p: float | None = None
 
     def __post_init__(self) -> None:
-        if self.metric not in METRICS:
+        metric = METRICS.get(self.metric)
+        if metric is None:
             raise DataError(UNKNOWN_METRIC.format(name=self.metric, names=', '.join(METRICS)))
-        if self.p is not None and not math.isnan(self.p) and not 0 <= self.p <= 1:
-            raise DataError(BAD_SCORE.format(column='p', metric=self.metric, found=self.p))
+        for column in ('p', 'difference_p'):
+            p = getattr(self, column)
+            if p is not None and not math.isnan(p) and not 0 <= p <= 1:
+                raise DataError(BAD_SCORE.format(column=column, metric=self.metric, found=p))
 
 
 def scores_table(scores: Sequence[Score]) -> pd.DataFrame:
@@ -121,14 +377,25 @@ def scores_table(scores: Sequence[Score]) -> pd.DataFrame:
     """
     import pandas as pd
 
-    table = pd.DataFrame([dataclasses.asdict(score) for score in scores], columns=list(COLUMNS))
-    numbers = ['value', 'chance', 'ceiling', 'ci_low', 'ci_high', 'p']
-    return table.astype(dict.fromkeys(numbers, 'float64'))
+    rows = [dataclasses.asdict(score) for score in scores]
+    return with_types(pd.DataFrame(rows, columns=list(COLUMNS)))
+
+
+def with_types(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a metrics table, just made or read back, with counts whole where some are missing."""
+    kinds: dict[str, Any] = dict.fromkeys(NUMBERS, 'float64')
+    kinds |= dict.fromkeys(('n', 'n_units', 'image_size'), 'Int64')
+    return table.astype({name: kind for name, kind in kinds.items() if name in table})
 
 
 def describe(scores: Sequence[Score]) -> dict[str, Any]:
     """Return the JSON sidecar of a metrics table: every column, and every metric in it."""
+    return describe_columns(score.metric for score in scores)
+
+
+def describe_columns(metrics: Iterable[str]) -> dict[str, Any]:
+    """Return the descriptions of the columns of a table that holds these metrics."""
     columns: dict[str, Any] = {name: {'Description': text} for name, text in COLUMNS.items()}
-    used = sorted({score.metric for score in scores})
-    columns['metric']['Levels'] = {name: METRICS[name] for name in used}
+    levels = {name: METRICS[name].description for name in sorted(set(metrics))}
+    columns['metric']['Levels'] = levels
     return columns

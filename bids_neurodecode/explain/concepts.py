@@ -6,8 +6,10 @@ that vector (Kim et al. 2018, ICML, arXiv 1711.11279).
 
 The sign fraction alone cannot be tested against .5: where the derivative points the same way for
 all samples, any direction has a fraction of 0 or 1. What is tested here is the alignment, the
-mean cosine of derivative and vector, against that of concepts made by permuting which activations
-are the concept's: a set of pictures that is no concept is then significant as often as it should.
+mean cosine of derivative and vector, against that of random concepts. Volumes of a film are alike
+because they are near in time: a scene has a direction of its own whether or not it shows a
+concept. A random concept of film is therefore the same pattern of volumes at another time, as
+contiguous as the concept is; pictures, which have no time, are permuted.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ TOO_FEW = (
     'The concept {name} needs at least {need} examples, and as many random ones: {n} and {m}.'
 )
 OTHER_UNITS = 'Activations and gradients must have the same number of columns: {found}.'
+OTHER_ROWS = 'There must be one {what} label an example: {n} examples, {found} labels.'
 TOO_FEW_SPLITS = 'Concept vectors need at least 20 random splits; {found} were asked for.'
 NO_LAYER = 'The network has no layer {layer!r}. Layers: {layers}.'
 
@@ -38,7 +41,57 @@ _MIN_EXAMPLES = 10
 _MIN_SPLITS = 20
 _MOST_STEPS = 50
 
+LEAST_TIMES = 20
+"""Times at which the pattern of a concept of film has to fit: fewer give no p below .05."""
+FEW_TIMES = (
+    'The concept {name} is spread over the film in a way that fits at {n} other time(s), where '
+    '{least} are needed: it has no p value.'
+)
+
 FloatArray = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """The examples of a concept among others, and what a random concept is.
+
+    Parameters
+    ----------
+    activations
+        Of all examples and others, (n, n_units).
+    concept
+        Which rows are the concept's, (n,).
+    films
+        A label a row, which are volumes in order of time: a random concept is the same pattern
+        at another time. None: rows have no order (pictures), and random concepts are permuted.
+    """
+
+    activations: npt.NDArray[np.floating[Any]]
+    concept: BoolArray
+    films: npt.NDArray[Any] | None = None
+
+    @property
+    def shifts(self) -> npt.NDArray[np.intp]:
+        """Shifts in time at which the concept is in no more pieces than it is, (n_shifts,).
+
+        A stretch that another film begins in, or that goes round from the end to the start, would
+        be two independent ones: a random concept less contiguous than the concept.
+        """
+        if self.films is None:
+            return np.empty(0, dtype=np.intp)
+        n, films = len(self.concept), np.asarray(self.films)
+        same = np.concatenate([[False], films[1:] == films[:-1]])
+        joined = self.concept & np.roll(self.concept, 1)
+        # joined volumes that a shift puts on both sides of a cut, for all shifts at once
+        cut = np.fft.irfft(np.fft.rfft(~same) * np.conj(np.fft.rfft(joined)), n).round()
+        return np.flatnonzero(cut <= cut[0]).astype(np.intp)
+
+    def random(self, shifts: npt.NDArray[np.intp], rng: np.random.Generator) -> BoolArray:
+        """Return which rows a random concept has, (n,)."""
+        if self.films is None:
+            return rng.permutation(self.concept)
+        return np.roll(self.concept, int(rng.choice(shifts)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,8 +216,7 @@ def fit_logistic(
 
 
 def concept_sensitivity(
-    concepts: Mapping[str, npt.NDArray[np.floating[Any]]],
-    random: npt.NDArray[np.floating[Any]] | Mapping[str, npt.NDArray[np.floating[Any]]],
+    concepts: Mapping[str, Examples],
     gradients: npt.NDArray[np.floating[Any]] | Mapping[str, npt.NDArray[np.floating[Any]]],
     *,
     rng: np.random.Generator,
@@ -178,18 +230,16 @@ def concept_sensitivity(
     Parameters
     ----------
     concepts
-        Activations of each concept's examples, (n, n_units), by name.
-    random
-        Activations of random examples, (m, n_units): the same for all concepts, or each one's.
+        Examples of each concept among others, by name.
     gradients
         Derivatives of the output by the activations, one row a sample, (n_samples, n_units); of
         several outputs by name.
     rng
-        Draws splits and permutations.
+        Draws splits and random concepts.
     n_splits, penalty
         See :func:`concept_vectors`.
     n_permutations
-        Permuted concepts; the smallest p value is 1 / (n_permutations + 1).
+        Random concepts; the smallest p value is 1 / (n_permutations + 1).
     progress
         Called with (fits of a set of splits done, all).
 
@@ -197,10 +247,13 @@ def concept_sensitivity(
     -------
     pandas.DataFrame
         A row an output and concept: ``output`` (where there are several), ``concept``,
-        ``n_examples``, ``accuracy`` (of the classifiers, held out), ``sensitivity`` (share of
-        samples whose derivative along the vector is positive, mean over splits) and
-        ``sensitivity_sd`` over splits, ``alignment`` (mean cosine of derivative and vector),
-        ``p`` (two-sided, of the alignment) and ``p_fdr`` (over all rows).
+        ``n_examples``, ``accuracy`` (of the classifiers, held out) and ``accuracy_random`` (the
+        same of random concepts: volumes that are near in time are told from others whatever
+        they show), ``sensitivity`` (share of samples whose derivative along the vector is
+        positive, mean over splits) and ``sensitivity_sd`` over splits, ``alignment`` (mean
+        cosine of derivative and vector), ``p`` (two-sided, of the alignment; NaN where the
+        pattern of a concept of film fits at fewer than :data:`LEAST_TIMES` times) and ``p_fdr``
+        (over all rows).
 
     Raises
     ------
@@ -214,19 +267,22 @@ def concept_sensitivity(
     slopes = {name: np.asarray(values, dtype=np.float64) for name, values in outputs.items()}
     total, done = len(concepts) * (n_permutations + 1), 0
     rows = []
-    for name, activations in concepts.items():
-        others = random[name] if isinstance(random, Mapping) else random
-        _check_widths(activations, others, slopes)
-        pool = np.concatenate([activations, others])
+    for name, examples in concepts.items():
+        _check(examples, slopes)
+        shifts = examples.shifts
+        tested = examples.films is None or len(shifts) >= LEAST_TIMES
         n_reached = dict.fromkeys(slopes, 0)
         mine: dict[str, dict[str, Any]] = {}
-        for draw in range(n_permutations + 1):
-            order = rng.permutation(len(pool)) if draw else np.arange(len(pool))
-            a, b = pool[order[: len(activations)]], pool[order[len(activations) :]]
+        accuracies = []
+        for draw in range(n_permutations + 1 if tested else 1):
+            inside = examples.random(shifts, rng) if draw else examples.concept
+            a, b = examples.activations[inside], examples.activations[~inside]
             found = concept_vectors(a, b, rng=rng, n_splits=n_splits, penalty=penalty, name=name)
+            if draw:
+                accuracies.append(float(found.accuracy.mean()))
             for output, values in slopes.items():
                 if not draw:
-                    mine[output] = _describe(name, len(activations), values, found)
+                    mine[output] = _describe(name, int(inside.sum()), values, found)
                     continue
                 null = abs(float(_alignment(values, found.vectors).mean()))
                 n_reached[output] += null >= abs(mine[output]['alignment']) - 1e-12
@@ -234,16 +290,20 @@ def concept_sensitivity(
             if progress is not None:
                 progress(done, total)
         for output, row in mine.items():
-            row['p'] = (n_reached[output] + 1) / (n_permutations + 1)
+            row['accuracy_random'] = float(np.mean(accuracies)) if accuracies else float('nan')
+            p = (n_reached[output] + 1) / (n_permutations + 1)
+            row['p'] = p if tested else float('nan')
             rows.append({'output': output, **row} if several else row)
     table = pd.DataFrame(rows)
     return table.assign(p_fdr=fdr(table['p'].to_numpy()))
 
 
-def _check_widths(
-    concept: npt.NDArray[Any], random: npt.NDArray[Any], slopes: Mapping[str, FloatArray]
-) -> None:
-    widths = (concept.shape[1], random.shape[1], *(x.shape[1] for x in slopes.values()))
+def _check(examples: Examples, slopes: Mapping[str, FloatArray]) -> None:
+    n, width = examples.activations.shape
+    for what, labels in (('concept', examples.concept), ('film', examples.films)):
+        if labels is not None and len(labels) != n:
+            raise DataError(OTHER_ROWS.format(what=what, n=n, found=len(labels)))
+    widths = (width, *(x.shape[1] for x in slopes.values()))
     if len(set(widths)) > 1:
         raise DataError(OTHER_UNITS.format(found=widths))
 
@@ -339,6 +399,7 @@ def _describe(
         'concept': name,
         'n_examples': n_examples,
         'accuracy': float(found.accuracy.mean()),
+        'accuracy_random': float('nan'),
         'sensitivity': float(positive.mean()),
         'sensitivity_sd': float(positive.std(ddof=1)),
         'alignment': float(_alignment(slopes, found.vectors).mean()),

@@ -1,4 +1,9 @@
-"""What a reconstruction loses when a region's voxels are disturbed, against random voxels."""
+"""What a reconstruction loses when a region's voxels are disturbed, against sets like it.
+
+Neighbouring voxels share their signal, so a contiguous region matters more than as many scattered
+voxels whatever it does. A region is compared with sets of the same size and shape elsewhere
+(:mod:`~bids_neurodecode.explain.placements`), and there is no p value where too few fit.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +15,7 @@ import numpy.typing as npt
 
 from bids_neurodecode.errors import ArgumentsError, DataError
 from bids_neurodecode.evaluation.statistics import fdr
+from bids_neurodecode.explain.placements import LEAST_DISJOINT, Placements, place_alike
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,11 +23,8 @@ if TYPE_CHECKING:
 UNKNOWN_KIND = 'No perturbation is called {kind!r}. Choose zero, noise or gain.'
 BAD_REGION = 'The region {name} must be a boolean array of {n} voxels; it is {found}.'
 EMPTY_REGION = 'The region {name} has no voxel.'
-TOO_LARGE = (
-    'The region {name} has {inside} voxels where only {outside} outside of it match; random '
-    'voxels of its size cannot be drawn. Use a smaller region or coarser matching.'
-)
 BAD_MATCH = 'Matching needs one value a voxel: {n} voxels, {found} values.'
+BAD_POSITIONS = 'Regions need the place of each voxel, ({n}, 3); these are {found}.'
 
 Kind = Literal['zero', 'noise', 'gain']
 Predict = Callable[[npt.NDArray[np.float32]], npt.NDArray[Any]]
@@ -74,15 +77,15 @@ def perturbation_effects(
     regions: Mapping[str, BoolArray],
     metrics: Mapping[str, Metric],
     *,
+    positions: npt.NDArray[np.integer[Any]],
     rng: np.random.Generator,
     kinds: tuple[Kind, ...] = ('zero', 'noise', 'gain'),
     gain: float = 4.0,
-    match: npt.ArrayLike | None = None,
-    n_bins: int = 5,
-    n_random: int = 100,
+    accuracy: npt.ArrayLike | None = None,
+    n_random: int = 199,
     progress: Callable[[int, int], None] | None = None,
 ) -> pd.DataFrame:
-    """Disturb one region after the other and compare with as many random voxels.
+    """Disturb one region after the other and compare with sets of voxels like it.
 
     Parameters
     ----------
@@ -94,15 +97,17 @@ def perturbation_effects(
         Boolean (n_voxels,) by name.
     metrics
         From a prediction to a number, by name.
+    positions
+        Place of each voxel on the grid, integers (n_voxels, 3).
     rng
-        Draws random voxels and noise.
+        Draws sets of voxels and noise.
     kinds, gain
         See :func:`perturb`.
-    match
-        A value a voxel (such as its noise ceiling); random voxels then have the region's
-        distribution over ``n_bins`` quantiles of it. None: any voxels outside the region.
+    accuracy
+        A value a voxel that the sets share with the region, (n_voxels,): its held-out accuracy,
+        or its noise ceiling; NaN counts as 0. None: not matched.
     n_random
-        Random sets a region; the smallest p value is 1 / (n_random + 1).
+        At most so many sets a region.
     progress
         Called with (predictions done, all predictions).
 
@@ -110,25 +115,35 @@ def perturbation_effects(
     -------
     pandas.DataFrame
         A row a region, kind and metric: ``region``, ``kind``, ``metric``, ``n_voxels``,
+        ``n_disjoint`` (how many of the sets fit beside each other without a common voxel),
         ``intact``, ``perturbed``, ``change``, ``random_mean`` and ``random_sd`` (of the change of
-        random voxels), ``z``, ``p`` (two-sided around the mean of the random changes), ``p_fdr``
-        (over all rows).
+        the sets), ``z``, ``p`` (two-sided around the mean of these changes) and ``p_fdr`` (over
+        all rows). Overlapping sets are no independent evidence: the share of sets that reach the
+        change counts as that of ``n_disjoint`` sets, so p is 1 / (n_disjoint + 1) or more. With
+        fewer than :data:`~bids_neurodecode.explain.placements.LEAST_DISJOINT` the comparison is
+        NaN.
 
     Raises
     ------
     DataError
-        If a region is empty, does not fit, or leaves too few voxels outside.
+        If a region is empty, or something does not fit.
     """
     import pandas as pd
 
     values = np.asarray(responses, dtype=np.float32)
-    bins = _bins(match, values.shape[1], n_bins)
-    intact = _judge(predict(values), metrics)
-    total, done = len(regions) * len(kinds) * (n_random + 1), 0
-    rows = []
+    places, quality = _checked(positions, accuracy, values.shape[1])
     for name, region in regions.items():
         _check_region(name, region, values.shape[1])
-        sets = [region, *(_matched(name, region, bins, rng) for _ in range(n_random))]
+    alike = {
+        name: place_alike(region, places, values, quality, n_random=n_random, rng=rng)
+        for name, region in regions.items()
+    }
+    intact = _judge(predict(values), metrics)
+    total = len(kinds) * sum(len(found.sets) + 1 for found in alike.values())
+    done = 0
+    rows = []
+    for name, region in regions.items():
+        sets = [region, *alike[name].sets]
         for kind in kinds:
             scores = []
             for voxels in sets:
@@ -145,25 +160,31 @@ def perturbation_effects(
                         'kind': kind,
                         'metric': metric,
                         'n_voxels': int(region.sum()),
+                        'n_disjoint': alike[name].n_disjoint,
                         'intact': before,
-                        **_compare(changes[0], changes[1:], before),
+                        'perturbed': before + changes[0],
+                        'change': float(changes[0]),
+                        **_compare(changes[0], changes[1:], alike[name]),
                     }
                 )
     table = pd.DataFrame(rows)
     return table.assign(p_fdr=fdr(table['p'].to_numpy()))
 
 
-def _compare(change: float, random: npt.NDArray[np.float64], intact: float) -> dict[str, float]:
-    mean, sd = float(random.mean()), float(random.std(ddof=1)) if len(random) > 1 else 0.0
+def _compare(
+    change: float, random: npt.NDArray[np.float64], alike: Placements
+) -> dict[str, float]:
+    if alike.n_disjoint < LEAST_DISJOINT:
+        return dict.fromkeys(('random_mean', 'random_sd', 'z', 'p'), float('nan'))
+    mean, sd = float(random.mean()), float(random.std(ddof=1))
     slack = 1e-9 * max(1.0, abs(change))
-    reached = np.count_nonzero(np.abs(random - mean) >= abs(change - mean) - slack)
+    reached = float(np.mean(np.abs(random - mean) >= abs(change - mean) - slack))
+    n = min(alike.n_disjoint, len(random))
     return {
-        'perturbed': intact + change,
-        'change': float(change),
         'random_mean': mean,
         'random_sd': sd,
         'z': (change - mean) / sd if sd > 0 else float('nan'),
-        'p': float((reached + 1) / (len(random) + 1)),
+        'p': (reached * n + 1) / (n + 1),
     }
 
 
@@ -179,26 +200,13 @@ def _check_region(name: str, region: BoolArray, n_voxels: int) -> None:
         raise DataError(EMPTY_REGION.format(name=name))
 
 
-def _bins(match: npt.ArrayLike | None, n_voxels: int, n_bins: int) -> npt.NDArray[np.intp]:
-    """Return the quantile bin of each voxel."""
-    if match is None:
-        return np.zeros(n_voxels, dtype=np.intp)
-    values = np.asarray(match, dtype=np.float64)
-    if values.shape != (n_voxels,):
-        raise DataError(BAD_MATCH.format(n=n_voxels, found=values.shape))
-    edges = np.quantile(values, np.linspace(0, 1, n_bins + 1)[1:-1])
-    return np.searchsorted(edges, values, side='right')
-
-
-def _matched(
-    name: str, region: BoolArray, bins: npt.NDArray[np.intp], rng: np.random.Generator
-) -> BoolArray:
-    """Draw voxels outside a region, as many in each bin as the region has."""
-    drawn = np.zeros(len(region), dtype=bool)
-    for code in np.unique(bins[region]):
-        inside = int(np.count_nonzero(region & (bins == code)))
-        outside = np.flatnonzero(~region & (bins == code))
-        if len(outside) < inside:
-            raise DataError(TOO_LARGE.format(name=name, inside=inside, outside=len(outside)))
-        drawn[rng.choice(outside, inside, replace=False)] = True
-    return drawn
+def _checked(
+    positions: npt.NDArray[np.integer[Any]], accuracy: npt.ArrayLike | None, n_voxels: int
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]:
+    places = np.asarray(positions)
+    if places.shape != (n_voxels, 3):
+        raise DataError(BAD_POSITIONS.format(n=n_voxels, found=places.shape))
+    quality = np.zeros(n_voxels) if accuracy is None else np.asarray(accuracy, dtype=np.float64)
+    if quality.shape != (n_voxels,):
+        raise DataError(BAD_MATCH.format(n=n_voxels, found=quality.shape))
+    return places.astype(np.intp), np.nan_to_num(quality)

@@ -15,7 +15,6 @@ TOO_FEW = 'Of {n} chunks, a share of {share:g} leaves none to make a concept. Ta
 _LUMINANCE = np.array([0.2126, 0.7152, 0.0722])  # ITU-R BT.709
 
 FloatArray = npt.NDArray[np.float64]
-IndexArray = npt.NDArray[np.intp]
 
 
 def chunk_properties(chunks: npt.NDArray[np.uint8]) -> dict[str, FloatArray]:
@@ -46,10 +45,8 @@ def chunk_properties(chunks: npt.NDArray[np.uint8]) -> dict[str, FloatArray]:
     return {name: np.array(values) for name, values in found.items()}
 
 
-def concept_rows(
-    values: npt.NDArray[np.floating[Any]], *, share: float, rng: np.random.Generator
-) -> tuple[IndexArray, IndexArray]:
-    """Choose the examples of a concept, and random ones to set against them.
+def concept_rows(values: npt.NDArray[np.floating[Any]], *, share: float) -> npt.NDArray[np.bool_]:
+    """Choose the examples of a concept.
 
     Parameters
     ----------
@@ -57,19 +54,15 @@ def concept_rows(
         A property of each chunk, (n,).
     share
         The chunks with the highest values, this share of all, are the concept.
-    rng
-        Draws as many of the others.
 
     Returns
     -------
-    tuple
-        Row numbers of the concept and of random examples, of the same length where there are
-        enough others.
+    numpy.ndarray
+        Which chunks they are, (n,).
     """
     size = round(share * len(values))
     if size < 1 or size >= len(values):
         raise DataError(TOO_FEW.format(n=len(values), share=share))
-    order = np.argsort(-values, kind='stable')
-    others = order[size:]
-    drawn = rng.choice(others, min(size, len(others)), replace=False)
-    return np.sort(order[:size]).astype(np.intp), np.sort(drawn).astype(np.intp)
+    inside = np.zeros(len(values), dtype=bool)
+    inside[np.argsort(-values, kind='stable')[:size]] = True
+    return inside

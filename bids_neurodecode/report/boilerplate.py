@@ -23,6 +23,14 @@ if TYPE_CHECKING:
     from bids_neurodecode.bids.records import Paradigm
     from bids_neurodecode.config import Config
 
+PERMUTED = {
+    'labels': 'of the stimulus labels of held-out samples, models being fitted once and not again',
+    'refit': 'of the stimulus labels of all samples (within runs where runs were held out, else '
+    'stimuli as a whole), the linear decoder and its penalty being fitted again each time; betas '
+    'and the choice of voxels were kept (other models were fitted once, and the labels of '
+    'held-out samples permuted)',
+}
+"""What is permuted, by ``evaluation.permutation``."""
 UNKNOWN_KEY = 'The methods text cites {key!r}, which the bibliography does not hold.'
 
 _MARK = re.compile(r'\[(@[\w]+(?:; @[\w]+)*)\]')
@@ -333,8 +341,8 @@ def _selection(config: Config, rule: str | None) -> str:
         return f'{atlas}Voxel selection: {rule.rstrip(".")}.'
     if selection.rule == 'fdr':
         which = (
-            'whose responses to repeats agreed more than chance (F test over stimuli, false '
-            f'discovery rate {selection.fdr:g} [@benjamini1995fdr])'
+            'whose responses to repeats in different runs agreed more than chance (stimuli '
+            f'exchanged within runs, false discovery rate {selection.fdr:g} [@benjamini1995fdr])'
         )
     elif selection.rule == 'top':
         which = f'in the top {100 * selection.fraction:g} % by reliability'
@@ -369,13 +377,21 @@ def _statistics(config: Config) -> str:
     parts = []
     if evaluation.n_permutations:
         parts.append(
-            f'The p values come from {evaluation.n_permutations} permutations of the pairing '
-            'between samples and stimuli, as (b + 1) / (m + 1) [@phipson2010permutation]'
+            f'The p values come from {evaluation.n_permutations} permutations '
+            f'{PERMUTED[evaluation.permutation]}, as (b + 1) / (m + 1) '
+            '[@phipson2010permutation]'
         )
     if evaluation.n_bootstrap:
         parts.append(
             f'{100 * evaluation.confidence:g} % confidence intervals come from '
             f'{evaluation.n_bootstrap} bootstrap samples'
+        )
+        parts.append(
+            'models were compared by differences that were averaged within independent units '
+            '(stimuli, or runs where runs were held out), with intervals over these units and '
+            'two-sided p values by flips of their signs (over runs by a t test whose variance is '
+            'corrected for the training runs that folds share), not corrected for the number of '
+            'comparisons'
         )
     return '; '.join(parts) + '.' if parts else 'Scores were not tested.'
 

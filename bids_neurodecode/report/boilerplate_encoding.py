@@ -100,11 +100,20 @@ def _network(encoding: EncodingSettings) -> str:
     )
 
 
+def _exchanged(config: Config) -> str:
+    """Say what was permuted, and whether models were fitted again."""
+    if config.evaluation.permutation == 'refit' and config.encoding.model == 'ridge':
+        return (
+            'exchanging the labels of all samples and fitting ridge regression, its penalty '
+            'included, again each time (betas were kept)'
+        )
+    return 'exchanging the predictions of images within folds, models being fitted once'
+
+
 def _scores(config: Config) -> str:
     tested = (
-        ' Whether it is above 0 was tested by exchanging the predictions of pictures within folds '
-        '[@phipson2010permutation], over voxels with the false discovery rate controlled '
-        '[@benjamini1995fdr].'
+        f' Whether it is above 0 was tested by {_exchanged(config)} [@phipson2010permutation], '
+        'over voxels with the false discovery rate controlled [@benjamini1995fdr].'
         if config.evaluation.n_permutations
         else ''
     )

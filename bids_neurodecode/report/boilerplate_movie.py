@@ -112,7 +112,10 @@ def _explained(config: Config) -> str:
         texts.append(
             f'The measured responses of one region after the other (the {movie.explain_regions} '
             f'largest) were {done}, and the change of the reconstruction was compared with that '
-            f'by {movie.explain_random} sets of as many random voxels outside of the region.'
+            f'by at most {movie.explain_random} other sets of as many voxels: the region moved '
+            'and mirrored at random over the voxels of the network, where it was as compact, as '
+            'smooth and as accurate on held-out volumes (calipers [@cochran1973matching]). '
+            'Without 20 such sets beside each other no p value is given.'
         )
     if movie.mode != 'decoder' and 'concepts' in movie.explain:
         own = ' and for folders of pictures' if movie.concepts is not None else ''
@@ -121,8 +124,8 @@ def _explained(config: Config) -> str:
             "random splits) to the activations of the encoder's last layer before the readout, "
             'for the fifth of training volumes with most brightness, contrast, edges and motion, '
             f'for random fifths as controls{own}. The alignment of the slopes of a mean predicted '
-            f'response with them was tested against {movie.concept_permutations} permuted '
-            'concepts.'
+            f'response with them was tested against {movie.concept_permutations} random concepts, '
+            'the same pattern of volumes at other times (pictures: permuted).'
         )
     if texts:
         texts.append('These tests were adjusted for the false discovery rate [@benjamini1995fdr].')

@@ -49,6 +49,8 @@ class MapSpec:
     """Upper end; None takes the 98th percentile."""
     symmetric: bool = False
     glass: bool = False
+    scale: float = 1.0
+    """Factor from the file to what is drawn: shares are drawn in percent, as everywhere."""
 
 
 MAPS: dict[str, MapSpec] = {
@@ -61,11 +63,12 @@ MAPS: dict[str, MapSpec] = {
     ),
     'noiseceiling': MapSpec(
         'Noise ceiling',
-        'noise ceiling (share of variance)',
+        'noise ceiling (% of variance)',
         'The share of variance of the averaged responses that differences between stimuli can '
         'explain at best, from the agreement of repeats. No model can do better than this.',
         'magma',
         glass=True,
+        scale=100.0,
     ),
     'ncsnr': MapSpec(
         'Noise-ceiling signal-to-noise ratio',
@@ -109,12 +112,13 @@ MAPS: dict[str, MapSpec] = {
     ),
     'noisenormalized': MapSpec(
         'Noise-normalised accuracy',
-        'r² / noise ceiling',
-        'Squared correlation of predicted and measured responses over what the noise allows. 1: '
-        'all that can be explained is (noise of the estimates can carry it above 1); 0 also where '
-        'the ceiling is too low to say.',
+        'r² / noise ceiling (%)',
+        'Squared correlation of predicted and measured responses over what the noise allows. '
+        '100 %: all that can be explained is (noise of the estimates can carry it above that); 0 '
+        'also where the ceiling is too low to say.',
         'magma',
-        high=1.0,
+        scale=100.0,
+        high=100.0,
         glass=True,
     ),
     'network_r': MapSpec(
@@ -186,6 +190,7 @@ def plot_map(
         If the images are not on one grid.
     """
     volume, affine = canonical(image)
+    volume = spec.scale * volume
     inside = on_grid(mask, volume.shape, 'mask') > 0
     grey = None if background is None else on_grid(background, volume.shape, 'background')
     kept = None if selected is None else (on_grid(selected, volume.shape, 'selection') > 0)
@@ -287,7 +292,7 @@ def plot_glass(image: nib.Nifti1Image, spec: MapSpec, *, mask: nib.Nifti1Image) 
     import nibabel as nib
     from nilearn.plotting import plot_glass_brain
 
-    volume = np.asarray(image.dataobj, dtype=np.float32).reshape(image.shape[:3])
+    volume = spec.scale * np.asarray(image.dataobj, dtype=np.float32).reshape(image.shape[:3])
     inside = np.asarray(mask.dataobj).reshape(mask.shape[:3]) > 0
     values = volume[inside & np.isfinite(volume)]
     low, high = color_limits(values, spec)

@@ -30,7 +30,7 @@ ALPHA = 0.05
 
 @styled
 def plot_perturbation(table: pd.DataFrame) -> Figure:
-    """Draw the change of each metric by region and kind, over that of random voxels.
+    """Draw the change of each metric by region and kind, over that of sets like the region.
 
     Parameters
     ----------

@@ -27,11 +27,11 @@ ROWS = ('shown', 'initial', 'final', 'retrieved')
 """What is drawn of each example, from top to bottom."""
 TITLES = {'best': 'Best', 'median': 'In the middle', 'worst': 'Worst'}
 NETWORKS = {
-    'prior': 'prior (nats a dimension)',
-    'refiner': 'refiner (squared error)',
-    'latents': 'latents (squared error)',
+    'prior': ('prior (nats a dimension)', 'step'),
+    'refiner': ('refiner (squared error)', 'epoch'),
+    'latents': ('latents (squared error)', 'epoch'),
 }
-"""Panels of the learning curves, with the unit of their loss."""
+"""Panels of the learning curves, with the unit of their loss, and what their axis counts."""
 
 _GAP = 0.35  # of a picture's width, between the groups
 
@@ -109,7 +109,7 @@ def _first(examples: pd.DataFrame, kind: str) -> int:
 
 @styled
 def plot_learning(curves: pd.DataFrame) -> Figure:
-    """Draw the loss of each network by step, a panel a network, a line a training.
+    """Draw the loss of each network by step or epoch, a panel a network, a line a training.
 
     Parameters
     ----------
@@ -129,8 +129,9 @@ def plot_learning(curves: pd.DataFrame) -> Figure:
             label = None if str(part) in said else str(part)
             said.add(str(part))
             axis.plot(rows['step'], rows['loss'], line, color=color, marker=marker, label=label)
-        axis.set_title(NETWORKS.get(name, name))
-        axis.set(xlabel='step', ylabel='loss')
+        title, counted = NETWORKS.get(name, (name, 'step or epoch'))
+        axis.set_title(title)
+        axis.set(xlabel=counted, ylabel='loss')
         axis.grid()
         axis.legend(loc='best')
     return figure

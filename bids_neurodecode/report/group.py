@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from bids_neurodecode.bids.names import clean_label
+from bids_neurodecode.evaluation.paired import paired_difference
 from bids_neurodecode.report import brain, scores
 from bids_neurodecode.report.boilerplate import cited, in_words
 from bids_neurodecode.report.build import (
@@ -28,9 +29,11 @@ from bids_neurodecode.report.build import (
 )
 from bids_neurodecode.report.reader import Reader, reading
 from bids_neurodecode.report.results import ParticipantResults
+from bids_neurodecode.report.section_scores import comparison_table
 from bids_neurodecode.report.section_shared import shared_section
 from bids_neurodecode.report.section_signal import analysis_mask
 from bids_neurodecode.report.style import percent
+from bids_neurodecode.report.verdicts import difference_verdict
 
 if TYPE_CHECKING:
     import nibabel as nib
@@ -155,6 +158,53 @@ def mean_score(rows: pd.DataFrame) -> MeanScore:
     return MeanScore(mean, low, high, chance, int(values.size), n_significant, len(tested))
 
 
+def compare_over_participants(metrics: pd.DataFrame) -> pd.DataFrame:
+    """Compare the model with each baseline over participants.
+
+    Parameters
+    ----------
+    metrics
+        The metrics tables of all participants, with their column ``participant``.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a comparison, with the columns of the metrics table: ``value`` is the mean over
+        participants; the units are participants, so that below six there is a difference and no
+        test. The rows of the models that are compared follow without a difference.
+    """
+    import pandas as pd
+
+    rng = np.random.default_rng(0)
+    left = metrics[metrics['difference'].notna() & ~scores.of_parts(metrics)]
+    rows: list[Any] = []
+    for _, own in left.groupby(_keys(left), sort=False, dropna=False):
+        first = own.iloc[0]
+        other = first.copy()
+        other['model'], other['space'] = first['compared_model'], first['compared_space']
+        model = _same_score(metrics, other)
+        pairs = own.merge(model, on='participant', suffixes=('', '_model'))
+        if pairs.empty:
+            continue
+        found = paired_difference(pairs['value_model'], pairs['value'], rng=rng)
+        more = {'n': found.n, 'n_units': found.n, 'units': 'participants'}
+        rows.append(
+            first.to_dict()
+            | more
+            | {
+                'value': float(pairs['value'].mean()),
+                'difference': found.mean,
+                'difference_low': found.low,
+                'difference_high': found.high,
+                'difference_p': found.p,
+            }
+        )
+        mean = {'value': float(pairs['value_model'].mean()), 'difference': math.nan}
+        rows.append(other.to_dict() | more | mean)
+    table = pd.DataFrame(rows, columns=list(metrics.columns))
+    return table.drop_duplicates([*_keys(metrics), 'difference'], ignore_index=True)
+
+
 def _summary(readers: Sequence[Reader], failures: Mapping[str, str]) -> tuple[Block, ...]:
     n = len(readers)
     text = f'{n} participant{"s" * (n != 1)} with results'
@@ -179,6 +229,14 @@ def _summary(readers: Sequence[Reader], failures: Mapping[str, str]) -> tuple[Bl
                 'on their own (p < 0.05, not corrected for their number).'
             )
             lines.append(Verdict('info', text_tested))
+    if len(metrics) and row is not None:
+        compared = compare_over_participants(metrics)
+        lines += [
+            difference_verdict(compared, other)
+            for _, other in compared[
+                compared['difference'].notna() & (compared['metric'] == row['metric'])
+            ].iterrows()
+        ]
     if failures:
         lines.append(Verdict('bad', f'No results for {len(failures)}: see the last section.'))
     return (Text((text,)), Verdicts(tuple(lines))) if lines else (Text((text,)),)
@@ -192,6 +250,9 @@ def _scores(readers: Sequence[Reader]) -> tuple[Block, ...]:
     parts = scores.of_parts(metrics)
     whole = metrics[~parts]
     blocks: list[Block] = [_mean_table(whole), Text((in_words(CAVEAT),))]
+    compared = compare_over_participants(metrics)
+    if len(compared):
+        blocks.append(comparison_table(compared, compared))
     if parts.any():
         caption = 'Scores of regions and feature spaces, over participants.'
         blocks.append(replace(_mean_table(metrics[parts]), caption=caption, folded=True))

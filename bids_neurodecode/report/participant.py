@@ -122,8 +122,8 @@ def _summary(reader: Reader) -> tuple[Block, ...]:
         n_folds = None if results.split is None else results.split.n_folds
         blocks.append(verdicts.make_headline(row, confidence, n_folds))
         lines = [
-            verdicts.score_verdict(row),
-            *verdicts.baseline_verdicts(reader.metrics, row),
+            *verdicts.verdicts_of(reader.metrics, row, confidence),
+            *verdicts.worse_verdicts(reader.metrics, confidence, shown=row),
         ]
     lines += [
         verdicts.split_verdict(results),

@@ -96,7 +96,7 @@ class VoxelResults:
     n_mask: int
     n_selected: int
     rule: str
-    """In words, such as ``F test over stimuli, FDR 0.05, training samples only``."""
+    """In words, such as ``repeats agree over runs, FDR 0.05, training samples only``."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ class NetworkResults:
     regions: Path | None = None
     """Table of the share of saliency by region."""
     perturbation: Path | None = None
-    """Table of what disturbed regions cost the reconstruction, against random voxels."""
+    """Table of what disturbed regions cost the reconstruction, against sets like them."""
     concepts: Path | None = None
     """Table of the concepts that predicted responses depend on."""
 

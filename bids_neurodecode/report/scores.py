@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from bids_neurodecode.evaluation.metrics import METRICS as MEANINGS
+from bids_neurodecode.evaluation.metrics import COLUMNS, METRICS, NUMBERS, Metric
 from bids_neurodecode.report.style import (
     BLACK,
     BLUE,
@@ -20,7 +19,6 @@ from bids_neurodecode.report.style import (
     ORANGE,
     RED,
     new_figure,
-    percent,
     plain,
     shorten,
     styled,
@@ -31,61 +29,36 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-TEXTS = ('system', 'model', 'protocol', 'split', 'space', 'metric')
-NUMBERS = ('value', 'chance', 'ceiling', 'ci_low', 'ci_high', 'p', 'n')
+    from bids_neurodecode.report.reader import Reader
 
-
-@dataclass(frozen=True)
-class Metric:
-    """How a metric is named, written and read."""
-
-    title: str
-    share: bool = False
-    """Written as percent."""
-    higher_is_better: bool = True
-    meaning: str = ''
-
-
-TITLES: dict[str, Metric] = {
-    'identification_top1': Metric('Identification among all candidates', share=True),
-    'identification_2way': Metric('Two-way identification', share=True),
-    'retrieval_image_top1': Metric('Image retrieval', share=True),
-    'retrieval_brain_top1': Metric('Brain retrieval', share=True),
-    'retrieval_image_top1_of300': Metric('Image retrieval among 300', share=True),
-    'retrieval_brain_top1_of300': Metric('Brain retrieval among 300', share=True),
-    'alexnet2_2way': Metric('AlexNet(2) two-way', share=True),
-    'alexnet5_2way': Metric('AlexNet(5) two-way', share=True),
-    'inception_2way': Metric('Inception two-way', share=True),
-    'clip_2way': Metric('CLIP two-way', share=True),
-    'pixcorr': Metric('Pixel correlation'),
-    'pixel_top1': Metric('Identification by pixels, among all', share=True),
-    'pixel_2way': Metric('Identification by pixels, two-way', share=True),
-    'ssim_2d': Metric('SSIM'),
-    'ssim_columnwise_legacy': Metric('SSIM (column-wise, legacy)'),
-    'mse': Metric('Squared pixel error', higher_is_better=False),
-    'efficientnet_distance': Metric('EfficientNet distance', higher_is_better=False),
-    'swav_distance': Metric('SwAV distance', higher_is_better=False),
-    'noise_normalized_median': Metric('Noise-normalised accuracy (median)'),
-    'voxel_r_median': Metric('Voxel-wise correlation (median)'),
-    'voxel_r_mean': Metric('Voxel-wise correlation (mean)'),
-    'voxel_r2_median': Metric('Voxel-wise R² (median)'),
-    'frame_ssim': Metric('Frame SSIM'),
-    'noise_normalized_paper': Metric('Noise-normalised accuracy (as in the challenge)'),
-    'latent_mse': Metric('Latent squared error', higher_is_better=False),
-    'latent_mae': Metric('Latent absolute error', higher_is_better=False),
-    'gabor-standin_2way': Metric('Gabor stand-in two-way', share=True),
-    'gabor-standin_distance': Metric('Gabor stand-in distance', higher_is_better=False),
-}
-"""Names of the metrics on the page; their meanings are those of the metrics table."""
-
-HEADLINES = tuple(TITLES)
+HEADLINES = tuple(METRICS)
 """Which metric heads the page: the first of these that was scored."""
 
 
 def metric_of(name: str) -> Metric:
-    """Return the description of a metric; an unknown one describes itself."""
-    known = TITLES.get(name, Metric(name.replace('_', ' ')))
-    return replace(known, meaning=MEANINGS.get(name, ''))
+    """Return the declaration of a metric; an unknown one describes itself."""
+    return METRICS.get(name, Metric(name.replace('_', ' ')))
+
+
+def title_of(row: pd.Series[Any], *, unit: bool = False) -> str:
+    """Return the title of a row's metric, with the size at which images were compared.
+
+    Parameters
+    ----------
+    row
+        Of the metrics table: ``metric`` and, where known, ``image_size``.
+    unit
+        Whether the unit follows, for axes and columns.
+    """
+    metric = metric_of(str(row['metric']))
+    size = float(row.get('image_size', math.nan))
+    pixels = f' at {size:.0f} x {size:.0f} pixels' if math.isfinite(size) else ''
+    return f'{metric.label if unit else metric.title}{pixels}'
+
+
+def confidence_of(reader: Reader) -> float:
+    """Return the coverage of the intervals of a participant's scores."""
+    return 0.95 if reader.config is None else reader.config.evaluation.confidence
 
 
 def read_metrics(path: Path) -> pd.DataFrame:
@@ -93,11 +66,11 @@ def read_metrics(path: Path) -> pd.DataFrame:
     import pandas as pd
 
     table = pd.read_csv(path, sep='\t', dtype=str, keep_default_na=False)
-    for column in TEXTS:
+    for column in COLUMNS:
         if column not in table.columns:
             table[column] = 'n/a'
     for column in NUMBERS:
-        values = table[column] if column in table.columns else pd.Series('n/a', table.index)
+        values = table[column]
         table[column] = pd.to_numeric(values.mask(values.isin(['n/a', ''])))
     return table
 
@@ -137,9 +110,7 @@ def write_score(name: str, value: float) -> str:
     >>> write_score('identification_top1', 0.78125), write_score('pixcorr', 0.3)
     ('78.1 %', '0.300')
     """
-    if not math.isfinite(value):
-        return 'n/a'
-    return percent(value) if metric_of(name).share else f'{value:.3f}'
+    return metric_of(name).write(value)
 
 
 def write_p(value: float) -> str:
@@ -166,19 +137,21 @@ def plot_scores(metrics: pd.DataFrame) -> Figure:
         ``ci_high``; optional ``space``, ``split`` tell rows of one model apart.
     """
     shown = metrics[metrics['value'].notna()]
-    names = list(dict.fromkeys(shown['metric']))
-    sizes = [int((shown['metric'] == name).sum()) for name in names]
+    # images compared at two sizes are two scores: a panel each
+    titles = shown.apply(title_of, axis=1, unit=True)
+    names = list(dict.fromkeys(titles))
+    sizes = [int((titles == name).sum()) for name in names]
     figure = new_figure(0.27 * sum(sizes) + 0.62 * len(names) + 0.5)
     axes = np.atleast_1d(figure.subplots(len(names), 1, height_ratios=[n + 1.2 for n in sizes]))
     for axis, name in zip(axes, names, strict=True):
-        _draw_metric(axis, name, shown[shown['metric'] == name])
+        _draw_metric(axis, name, shown[titles == name])
     figure.legend(handles=_score_legend(), loc='outside lower center', ncols=5)
     return figure
 
 
-def _draw_metric(axis: Axes, name: str, rows: pd.DataFrame) -> None:
-    metric = metric_of(name)
-    scale = 100.0 if metric.share else 1.0
+def _draw_metric(axis: Axes, title: str, rows: pd.DataFrame) -> None:
+    metric = metric_of(str(rows['metric'].iloc[0]))
+    scale = metric.scale
     # the split and the voxel set tell apart rows that share a model's name
     telling = [c for c in ('model', 'space', 'split') if c == 'model' or rows[c].nunique() > 1]
     labels = rows[telling].astype(str).agg(', '.join, axis=1)
@@ -203,10 +176,9 @@ def _draw_metric(axis: Axes, name: str, rows: pd.DataFrame) -> None:
     axis.set_yticks(range(len(rows)), [plain(shorten(label, 30)) for label in labels])
     axis.set_ylim(len(rows) - 0.4, -0.6)
     axis.grid(axis='x')
-    unit = ' (%)' if metric.share else ''
     better = '' if metric.higher_is_better else ', lower is better'
-    axis.set_title(plain(f'{metric.title}{unit}{better}'))
-    if metric.share:
+    axis.set_title(plain(f'{title}{better}'))
+    if metric.share and math.isfinite(metric.low) and math.isfinite(metric.high):
         axis.set_xlim(-1, 101)
     else:
         axis.margins(x=0.08)
@@ -243,22 +215,24 @@ def plot_null(
         Its name, for the axis.
     """
     described = metric_of(metric)
-    scale = 100.0 if described.share else 1.0
+    scale = described.scale
     figure = new_figure(2.4)
     axis = figure.subplots()
-    distinct = np.unique(null)
+    distinct, counts = np.unique(null, return_counts=True)
     if distinct.size <= 40:
-        # a score of few samples takes few values: bars on the values, not across them
-        counts = [int((null == value).sum()) for value in distinct]
+        # a score of few samples takes few values: bars on the values, not across them, and none
+        # that reaches beyond what is possible
         gap = float(np.diff(distinct).min()) if distinct.size > 1 else 0.01
-        axis.bar(scale * distinct, counts, width=0.85 * scale * gap, color=GREY, alpha=0.55)
+        left, right = (described.clip(distinct + half * gap) for half in (-0.425, 0.425))
+        axis.bar(
+            scale * left, counts, scale * (right - left), align='edge', color=GREY, alpha=0.55
+        )
     else:
         axis.hist(scale * null, bins=40, color=GREY, alpha=0.55)
     axis.axvline(scale * observed, color=BLUE, linewidth=2, label='observed')
     if np.isfinite(chance):
         axis.axvline(scale * chance, color=RED, linewidth=1.2, linestyle='--', label='chance')
-    unit = ' (%)' if described.share else ''
-    axis.set(xlabel=f'{described.title}{unit}', ylabel=f'count of {null.size} permutations')
+    axis.set(xlabel=described.label, ylabel=f'count of {null.size} permutations')
     axis.legend(loc='upper center')
     return figure
 
@@ -371,7 +345,7 @@ def plot_group(
         Over participants.
     """
     described = metric_of(metric)
-    scale = 100.0 if described.share else 1.0
+    scale = described.scale
     figure = new_figure(min(0.25 * len(values) + 1.25, 9.0))
     axis = figure.subplots()
     y = np.arange(len(values))
@@ -386,9 +360,8 @@ def plot_group(
     names = [plain(shorten(label)) for label in labels]
     axis.set_yticks(range(len(values) + 1), [*names, 'mean'])
     axis.set_ylim(len(values) + 0.5, -0.6)
-    unit = ' (%)' if described.share else ''
-    axis.set_xlabel(f'{described.title}{unit}')
-    if described.share:
+    axis.set_xlabel(described.label)
+    if described.share and math.isfinite(described.high):
         axis.set_xlim(-1, 101)
     axis.grid(axis='x')
     figure.legend(loc='outside right upper')

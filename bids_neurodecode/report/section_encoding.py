@@ -38,10 +38,11 @@ RESPONSE = brain.MapSpec(
 )
 UNIQUE = brain.MapSpec(
     'Unique variance',
-    'variance explained (share)',
+    'variance explained (%)',
     'Variance of held-out responses that is explained with this feature space and not without '
     'it. Values about 0 in noise spread to both sides.',
     'magma',
+    scale=100.0,
 )
 
 

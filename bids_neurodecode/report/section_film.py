@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,9 @@ from bids_neurodecode.report import film, film_explain, scores
 from bids_neurodecode.report.build import Block, Bullets, Table
 from bids_neurodecode.report.reader import Reader, read_table
 from bids_neurodecode.report.results import NetworkResults
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MODES = {
     'joint': 'an encoder (film to responses) and a decoder (responses to frames), trained as one',
@@ -135,31 +139,38 @@ def _perturbation(reader: Reader, network: NetworkResults) -> Iterable[Block]:
     if table is None:
         return
     n_sure = int((table['p_fdr'] < film_explain.ALPHA).sum())
+    n_tested = int(table['p'].notna().sum())
+    untested = (
+        ''
+        if n_tested == len(table)
+        else f' {len(table) - n_tested} rows have no p value and no grey: too few such sets fit '
+        'into the voxels of the network.'
+    )
     yield reader.plot(
         'perturbation',
         film_explain.plot_perturbation(table),
         'What reconstructions from measured, held-out responses lose when the voxels of a region '
         'are set to their mean (zero), replaced by noise, or amplified (gain). Grey: mean and two '
-        'standard deviations of the change when as many random voxels outside of the region are '
-        f'disturbed. Filled: p < .05, FDR over all {len(table)} tests ({n_sure} of them). A '
-        'region matters where its change lies outside of the grey, not where it is large.',
-        f'Change of reconstructions by disturbed regions; {n_sure} of {len(table)} significant.',
+        'standard deviations of the change when other sets of as many voxels are disturbed, as '
+        'compact, as smooth and as accurate as the region. Filled: p < .05, FDR over all '
+        f'{n_tested} tests ({n_sure} of them). A region matters where its change lies outside of '
+        f'the grey, not where it is large.{untested}',
+        f'Change of reconstructions by disturbed regions; {n_sure} of {n_tested} significant.',
     )
     yield Table(
-        ('region', 'kind', 'metric', 'voxels', 'change', 'random', 'z', 'p', 'p (FDR)'),
+        ('region', 'kind', 'metric', 'voxels', 'sets', 'change', 'random', 'z', 'p', 'p (FDR)'),
         tuple(
             (
                 *(str(row[name]) for name in ('region', 'kind', 'metric', 'n_voxels')),
+                str(row['n_disjoint']),
                 f'{row["change"]:+.4f}',
-                f'{row["random_mean"]:+.4f}',
-                f'{row["z"]:+.1f}',
-                f'{row["p"]:.3f}',
-                f'{row["p_fdr"]:.3f}',
+                *_given(row, random_mean='+.4f', z='+.1f', p='.3f', p_fdr='.3f'),
             )
             for _, row in table.sort_values('p_fdr', kind='stable').iterrows()
         ),
-        'Perturbation of regions, the surest first.',
-        frozenset(range(3, 9)),
+        'Perturbation of regions, the surest first. Sets: how many sets of voxels like the region '
+        'fit beside each other; the smallest p value is 1 / (sets + 1).',
+        frozenset(range(3, 10)),
         folded=True,
     )
 
@@ -175,7 +186,8 @@ def _concepts(reader: Reader, network: NetworkResults) -> Iterable[Block]:
         film_explain.plot_concepts(table),
         'Whether predicted responses rise (red) or fall (blue) along the direction of a concept '
         "in the encoder's last layer before the readout: the mean cosine of derivative and "
-        'concept vector. A star: p < .05 against permuted concepts, FDR over all tests '
+        'concept vector. A star: p < .05 against random concepts (of film: the same pattern '
+        'of volumes at other times; of pictures: permuted), FDR over all tests '
         f'({int((sure & ~control).sum())} of {int((~control).sum())} of concepts; '
         f'{int((sure & control).sum())} of {int(control.sum())} of the random controls, which '
         'should have none). Properties of film go together: a star does not say which of them '
@@ -188,6 +200,7 @@ def _concepts(reader: Reader, network: NetworkResults) -> Iterable[Block]:
             'concept',
             'examples',
             'classified',
+            'random',
             'sensitivity',
             'alignment',
             'p',
@@ -197,18 +210,25 @@ def _concepts(reader: Reader, network: NetworkResults) -> Iterable[Block]:
             (
                 *(str(row[name]) for name in ('output', 'concept', 'n_examples')),
                 f'{100 * row["accuracy"]:.0f} %',
+                *_given(row, accuracy_random='.0%'),
                 f'{row["sensitivity"]:.2f}',
                 f'{row["alignment"]:+.3f}',
-                f'{row["p"]:.3f}',
-                f'{row["p_fdr"]:.3f}',
+                *_given(row, p='.3f', p_fdr='.3f'),
             )
             for _, row in table.sort_values('p_fdr', kind='stable').iterrows()
         ),
         'Concepts, the surest first. Classified: how often examples that were left out are told '
-        'from random ones (chance 50 %); a concept that cannot be told has no direction.',
-        frozenset(range(2, 8)),
+        'from others. Random: the same of random concepts, which are as contiguous in time '
+        '(volumes that are near in time are told from others whatever they show).',
+        frozenset(range(2, 9)),
         folded=True,
     )
+
+
+def _given(row: pd.Series[Any], **formats: str) -> Iterable[str]:
+    """Write the values of a row that are there."""
+    for name, form in formats.items():
+        yield 'n/a' if np.isnan(row[name]) else format(row[name], form)
 
 
 def _values(path: Path, mask: Path) -> npt.NDArray[np.float64]:

@@ -11,7 +11,7 @@ from bids_neurodecode.report import generation, scores, verdicts
 from bids_neurodecode.report.build import Block, Bullets, Plot, Table, Text, Verdicts
 from bids_neurodecode.report.reader import Reader, read_table
 from bids_neurodecode.report.results import GenerationResults
-from bids_neurodecode.report.section_scores import metrics_table
+from bids_neurodecode.report.section_scores import comparison_table, metrics_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -81,11 +81,9 @@ def _verdicts(reader: Reader) -> Iterable[Block]:
     for name in ('identification_2way', 'pixcorr'):
         rows = own[own['metric'] == name]
         if len(rows):
-            row = rows.iloc[0]
-            lines.append(verdicts.score_verdict(row))
-            lines += verdicts.baseline_verdicts(final, row)
+            lines += verdicts.verdicts_of(metrics, rows.iloc[0], scores.confidence_of(reader))
     if lines:
-        yield Text(('Final pictures of held-out data:',))
+        yield Text(('Final images of held-out data:',))
         yield Verdicts(tuple(lines))
 
 
@@ -146,6 +144,8 @@ def _scores(reader: Reader) -> Iterable[Block]:
         return
     shown = rows[rows['space'].isin(['initial', 'final']) & rows['metric'].isin(MAIN)]
     yield _table(shown if len(shown) else rows)
+    if rows['difference'].notna().any():
+        yield comparison_table(metrics, rows, scores.confidence_of(reader))
     yield _plot(reader, shown if len(shown) else rows)
     if len(shown) < len(rows):
         yield metrics_table(rows, 'All scores of pictures and latents', folded=True)
@@ -159,7 +159,7 @@ def _table(rows: pd.DataFrame) -> Table:
         for model in sorted(set(mine['model']), key=lambda m: order[m]):
             both = mine[mine['model'] == model]
             stages = [_cells(name, both[both['space'] == x]) for x in ('initial', 'final')]
-            lines.append((scores.metric_of(name).title, model, *stages[0], *stages[1]))
+            lines.append((scores.title_of(mine.iloc[0]), model, *stages[0], *stages[1]))
     protocols = ', '.join(dict.fromkeys(rows['protocol'].astype(str)))
     chances = ', '.join(
         f'{scores.metric_of(name).title} {scores.write_score(name, chance)}'
@@ -194,7 +194,7 @@ def _chances(rows: pd.DataFrame) -> dict[str, float]:
 
 
 def _plot(reader: Reader, rows: pd.DataFrame) -> Plot:
-    confidence = 0.95 if reader.config is None else reader.config.evaluation.confidence
+    confidence = scores.confidence_of(reader)
     return reader.plot(
         'picturescores',
         scores.plot_scores(rows),
@@ -212,7 +212,7 @@ def _curves(reader: Reader, made: GenerationResults) -> Iterable[Block]:
         return
     networks = ', '.join(dict.fromkeys(curves['network'].astype(str)))
     n_folds = curves['fold'].nunique()
-    read = 'Lines that still fall at the end ask for more steps.'
+    read = 'Lines that still fall at the end ask for longer training.'
     if (curves['part'] == 'validation').any():
         read = (
             'Grey dashed: training samples; blue: validation samples, taken from the training '
@@ -223,5 +223,5 @@ def _curves(reader: Reader, made: GenerationResults) -> Iterable[Block]:
         generation.plot_learning(curves),
         f'Learning curves, a panel a network, a line a training ({n_folds} of them: folds with '
         f'the same training pictures share prior and refiner; one is of the final model). {read}',
-        f'Loss by step of {networks}.',
+        f'Loss by step or epoch of {networks}.',
     )

@@ -7,13 +7,24 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bids_neurodecode.report import pictures, scores
+from bids_neurodecode.report import pictures, scores, verdicts
 from bids_neurodecode.report.build import Block, Gallery, Pair, Plot, Table, Text
 from bids_neurodecode.report.reader import Reader, read_table
 from bids_neurodecode.report.style import percent
 
 if TYPE_CHECKING:
     import pandas as pd
+
+NULLS = {
+    'labels': 'Scores of the same held-out predictions under {n} permutations of their pairing '
+    'with what was shown; models were fitted once and not again',
+    'refit': 'Scores of {n} analyses of permuted labels: in each, ridge regression and its '
+    'penalty were fitted again (betas and voxels were kept)',
+    'n/a': 'Scores of the same held-out predictions in {n} draws of the null hypothesis; models '
+    'were fitted once and not again',
+}
+"""What the values of a null distribution are, by the column ``test`` of the metrics table."""
+FINDINGS: dict[str, str] = {'good': 'better', 'bad': 'worse', 'caution': 'no difference shown'}
 
 
 def scores_section(reader: Reader) -> tuple[Block, ...]:
@@ -25,12 +36,15 @@ def scores_section(reader: Reader) -> tuple[Block, ...]:
         metrics = reader.metrics[~elsewhere]
         if metrics['value'].notna().any():
             blocks += [metrics_table(metrics), _score_plot(reader, metrics)]
+        if metrics['difference'].notna().any():
+            confidence = scores.confidence_of(reader)
+            blocks.append(comparison_table(reader.metrics, metrics, confidence))
     blocks += [*_null(reader), *_ranks(reader), *_confusion(reader), *_parcels(reader)]
     return tuple(blocks) or (Text(('No score was computed.',)),)
 
 
 def _score_plot(reader: Reader, metrics: pd.DataFrame) -> Plot:
-    confidence = 0.95 if reader.config is None else reader.config.evaluation.confidence
+    confidence = scores.confidence_of(reader)
     return reader.plot(
         'scores',
         scores.plot_scores(metrics),
@@ -48,18 +62,19 @@ def _null(reader: Reader) -> Iterable[Block]:
     if null is None:
         return
     values = np.load(null.values, allow_pickle=False)
-    chance = np.nan
+    chance, test = np.nan, 'n/a'
     if reader.metrics is not None:
         rows = reader.metrics[reader.metrics['metric'] == null.metric]
         chance = float(rows['chance'].iloc[0]) if len(rows) else np.nan
+        test = str(rows['test'].iloc[0]) if len(rows) else 'n/a'
     largest = scores.write_score(null.metric, float(values.max()))
     observed = scores.write_score(null.metric, null.observed)
     yield reader.plot(
         'null',
         scores.plot_null(values, null.observed, null.metric, chance),
-        f'Scores of {values.size} analyses with shuffled pairings of samples and stimuli '
-        f'(grey; largest: {largest}) and the real score (blue: {observed}). p counts '
-        f'the real score among them, so it is never less than 1/{values.size + 1}.',
+        f'{NULLS.get(test, NULLS["n/a"]).format(n=values.size)} '
+        f'(grey; largest: {largest}) and the observed score (blue: {observed}). p counts '
+        f'the observed score among them, so it is never less than 1/{values.size + 1}.',
         f'Histogram of {values.size} permutations; observed {observed}.',
     )
 
@@ -152,6 +167,49 @@ def decoded_section(reader: Reader) -> tuple[Block, ...]:
     return (Gallery(rows, caption, figure),)
 
 
+def comparison_table(metrics: pd.DataFrame, rows: pd.DataFrame, confidence: float = 0.95) -> Table:
+    """Write how the model differs from what it was compared with, a row each.
+
+    Parameters
+    ----------
+    metrics
+        The whole metrics table.
+    rows
+        Those of its rows whose comparisons are written.
+    confidence
+        Coverage of the intervals.
+    """
+    cells = []
+    for _, row in rows[rows['difference'].notna()].iterrows():
+        metric = scores.metric_of(str(row['metric']))
+        verdict = verdicts.difference_verdict(metrics, row, confidence)
+        low, high = (
+            metric.write_difference(float(row[f'difference_{k}'])) for k in ('low', 'high')
+        )
+        untested = not np.isfinite(row['difference_p'])
+        n_units = f'{row["n_units"]:.0f}' if np.isfinite(row['n_units']) else 'n/a'
+        cells.append(
+            (
+                f'{row["compared_model"]} ({row["compared_space"]})',
+                f'{row["model"]} ({row["space"]})',
+                scores.title_of(row),
+                metric.write_difference(float(row['difference'])),
+                'n/a' if 'n/a' in (low, high) else f'{low} to {high}',
+                scores.write_p(float(row['difference_p'])),
+                f'{n_units} {row["units"]}',
+                'not tested' if untested else FINDINGS[verdict.tone],
+            )
+        )
+    columns = ('model', 'compared with', 'metric', 'difference', 'interval', 'p', 'units', 'shows')
+    caption = (
+        'The model minus what it is compared with, on the same held-out data, averaged within '
+        f'independent units first; {100 * confidence:g} % intervals and two-sided p over these '
+        'units, not corrected for the number of comparisons. Better or worse is said only where '
+        'p and interval agree.'
+    )
+    return Table(columns, tuple(cells), caption, frozenset({3, 4, 5}))
+
+
 def metrics_table(
     metrics: pd.DataFrame, title: str = 'Scores on held-out samples', *, folded: bool = False
 ) -> Table:
@@ -166,7 +224,7 @@ def metrics_table(
         )
         interval = 'n/a' if 'n/a' in (low, high) else f'{low} to {high}'
         n = f'{row["n"]:.0f}' if np.isfinite(row['n']) else 'n/a'
-        metric = scores.metric_of(name).title
+        metric = scores.title_of(row)
         p = scores.write_p(float(row['p']))
         who = (str(row['model']), *((str(row['space']),) if several else ()))
         rows.append((*who, metric, value, chance, ceiling, interval, p, n))

@@ -285,10 +285,7 @@ def _cells(summary: Summary) -> dict[str, str]:
 
 
 def _signed(metric: str, value: float) -> str:
-    if not math.isfinite(value):
-        return 'n/a'
-    scaled = 100 * value if scores.metric_of(metric).share else value
-    return f'{scaled:+.{1 if scores.metric_of(metric).share else 3}f}'
+    return scores.metric_of(metric).write_difference(value, unit=False)
 
 
 def _published_row(row: PublishedSettings, n_columns: int) -> tuple[str, ...]:

@@ -224,10 +224,9 @@ def _people(rows: pd.DataFrame, metric: str) -> list[Summary]:
 def _start(panel: Axes, metric: str) -> float:
     """Name a panel; return the factor of its values."""
     described = metric_of(metric)
-    unit = ' (%)' if described.share else ''
     better = '' if described.higher_is_better else ', lower is better'
-    panel.set_title(plain(f'{described.title}{unit}{better}'))
-    return 100.0 if described.share else 1.0
+    panel.set_title(plain(f'{described.label}{better}'))
+    return described.scale
 
 
 def _set_places(panel: Axes, places: Sequence[float]) -> None:

@@ -7,10 +7,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from bids_neurodecode.evaluation.metrics import Metric
+from bids_neurodecode.evaluation.statistics import MIN_GROUPS
 from bids_neurodecode.report.build import Headline, Tone, Verdict
 from bids_neurodecode.report.quality import FD_LIMIT, RunMotion
 from bids_neurodecode.report.scores import (
     metric_of,
+    title_of,
     write_p,
     write_score,
 )
@@ -24,6 +27,15 @@ if TYPE_CHECKING:
 MOVED_SHARE = 0.2
 """Share of moved volumes above which motion is called a caution."""
 ALPHA = 0.05
+DISAGREE = (
+    'p and interval disagree, so nothing is claimed; they answer different questions (whether the '
+    'pairing matters for these very items, and whether the score would hold for others)'
+)
+STAGES = {
+    'initial': 'the first stage (initial images)',
+    'final': 'the second stage (final images)',
+}
+"""What the spaces of reconstructions are called."""
 
 
 def make_headline(row: pd.Series[Any], confidence: float, n_folds: int | None) -> Headline:
@@ -39,53 +51,232 @@ def make_headline(row: pd.Series[Any], confidence: float, n_folds: int | None) -
         low, high = (write_score(name, float(row[key])) for key in ('ci_low', 'ci_high'))
         facts.append((f'{100 * confidence:g} % confidence interval', f'{low} to {high}'))
     if math.isfinite(row['p']):
-        facts.append(('p (permutation)', write_p(float(row['p']))))
+        what = (
+            'p (labels permuted, models refitted)' if row['test'] == 'refit' else 'p (permutation)'
+        )
+        facts.append((what, write_p(float(row['p']))))
     if math.isfinite(row['n']):
         what = 'samples' if row['protocol'] == 'in-sample' else 'held-out samples'
         what = 'voxels' if name.startswith(('voxel', 'noise')) else what
         facts.append((what, f'{row["n"]:.0f}'))
+    if math.isfinite(row['n_units']):
+        facts.append((f'independent {row["units"]}', f'{row["n_units"]:.0f}'))
     if n_folds is not None:
         facts.append(('folds', str(n_folds)))
     facts.append(('model', str(row['model'])))
-    label = metric.title + (f'. {metric.meaning}' if metric.meaning else '')
+    label = title_of(row) + (f'. {metric.meaning}' if metric.meaning else '')
     return Headline(write_score(name, float(row['value'])), label, tuple(facts))
 
 
-def score_verdict(row: pd.Series[Any]) -> Verdict:
-    """Say whether the main score is above chance."""
-    name = str(row['metric'])
-    value, chance, p = (float(row[key]) for key in ('value', 'chance', 'p'))
-    title = metric_of(name).title
-    shown = f'{title}: {write_score(name, value)}'
+def verdicts_of(
+    metrics: pd.DataFrame, row: pd.Series[Any], confidence: float = 0.95
+) -> list[Verdict]:
+    """Say what a score shows: against chance, then against every baseline, all in one way.
+
+    A claim is made (good, or bad where it is worse) only where the p value and the interval
+    agree; where they contradict each other, or there is one of them, the line says so.
+
+    Parameters
+    ----------
+    metrics
+        The metrics table.
+    row
+        The row of it that is judged.
+    confidence
+        Coverage of the intervals.
+    """
+    same = (metrics['compared_model'] == row['model']) & (metrics['metric'] == row['metric'])
+    same &= metrics['compared_space'] == row['space']
+    for key in ('split', 'protocol'):
+        same &= metrics[key] == row[key]
+    alike = same & metrics['value'].notna()
+    # baselines that were scored in the same way, and not compared
+    left = metrics['model'].map(lambda name: str(name).startswith('baseline-')) & ~same
+    for key in ('metric', 'space', 'split', 'protocol'):
+        left &= metrics[key] == row[key]
+    found = [score_verdict(row, confidence)]
+    found += [
+        difference_verdict(metrics, other, confidence) for _, other in metrics[alike].iterrows()
+    ]
+    found += [
+        _uncompared(other) for _, other in metrics[left & metrics['value'].notna()].iterrows()
+    ]
+    return found
+
+
+def worse_verdicts(
+    metrics: pd.DataFrame, confidence: float = 0.95, *, shown: pd.Series[Any] | None = None
+) -> list[Verdict]:
+    """Say in which metrics the model is worse than what it was compared with.
+
+    Parameters
+    ----------
+    metrics
+        The metrics table.
+    confidence
+        Coverage of the intervals.
+    shown
+        The row whose comparisons stand on the page already.
+    """
+    found = []
+    for _, other in metrics[metrics['difference'].notna()].iterrows():
+        if shown is not None and all(
+            other[a] == shown[b]
+            for a, b in (
+                ('compared_model', 'model'),
+                ('compared_space', 'space'),
+                ('metric', 'metric'),
+                ('protocol', 'protocol'),
+            )
+        ):
+            continue
+        metric = metric_of(str(other['metric']))
+        verdict = difference_verdict(metrics, other, confidence)
+        untested = not math.isfinite(other['difference_p']) and metric.better(
+            -float(other['difference'])
+        )
+        if verdict.tone == 'bad' or untested:
+            found.append(verdict)
+    return found
+
+
+def score_verdict(row: pd.Series[Any], confidence: float = 0.95) -> Verdict:
+    """Say whether a score is better than chance."""
+    metric = metric_of(str(row['metric']))
+    value, chance, p, low, high = (
+        float(row[key]) for key in ('value', 'chance', 'p', 'ci_low', 'ci_high')
+    )
+    shown = f'{title_of(row)}: {metric.write(value)}'
     if not math.isfinite(chance):
         return Verdict('info', f'{shown}; no chance level is known for this score.')
-    better = value > chance if metric_of(name).higher_is_better else value < chance
-    against = f'{shown} against a chance of {write_score(name, chance)}'
-    if not math.isfinite(p):
-        tone: Tone = 'info' if better else 'caution'
-        return Verdict(tone, f'{against}; it was not tested against chance.')
-    if better and p < ALPHA:
-        return Verdict('good', f'{against}, which is better than chance (p = {write_p(p)}).')
-    return Verdict('caution', f'{against}, which cannot be told from chance (p = {write_p(p)}).')
+    against = f'{shown} against a chance level of {metric.write(chance)}'
+    span = f'{metric.write(low)} to {metric.write(high)}'
+    numbers = _numbers(span if math.isfinite(low) else None, p, confidence)
+    better = metric.better(value - chance)
+    side = _side(low, high, chance, metric)
+    tested, significant = math.isfinite(p), better and p < ALPHA
+    few = _few(row)
+    if side is None and not tested:
+        why = f'not tested: {few}' if few else 'it was not tested against chance'
+        return Verdict('info' if better else 'caution', f'{against}; {why}.')
+    tone: Tone = 'caution'
+    if side == 1 and significant:
+        tone, says = 'good', ', which is better than chance'
+    elif side == -1 and not significant:
+        tone, says = 'bad', ', which is worse than chance'
+    elif side is not None and tested and significant != (side == 1):
+        says = f': {DISAGREE}'
+    elif significant or side == 1:
+        lacking = 'no interval' if tested else 'no p value'
+        says = f', but {lacking} stands beside it{f" ({few})" if few else ""}'
+    else:
+        says = ', which cannot be told from chance'
+    return Verdict(tone, f'{against}{says} ({numbers}).')
 
 
-def baseline_verdicts(metrics: pd.DataFrame, row: pd.Series[Any]) -> list[Verdict]:
-    """Compare the main score with the baselines that were scored in the same way."""
-    name = str(row['metric'])
-    sign = 1 if metric_of(name).higher_is_better else -1
-    alike = metrics['metric'] == name
-    for key in ('space', 'split', 'protocol'):
-        alike &= metrics[key] == row[key]
-    rivals = metrics[metrics['model'].str.startswith('baseline') & alike]
-    verdicts = []
-    for _, rival in rivals[rivals['value'].notna()].iterrows():
-        score = write_score(name, float(rival['value']))
-        better = sign * (row['value'] - rival['value']) > 0
-        rival_name = str(rival['model']).removeprefix('baseline-')
-        verb = 'Better than' if better else 'No better than'
-        tone: Tone = 'good' if better else 'caution'
-        verdicts.append(Verdict(tone, f'{verb} the baseline "{rival_name}" ({score}).'))
-    return verdicts
+def difference_verdict(
+    metrics: pd.DataFrame, other: pd.Series[Any], confidence: float = 0.95
+) -> Verdict:
+    """Say whether the model is better or worse than what a row is the score of.
+
+    Parameters
+    ----------
+    metrics
+        The metrics table.
+    other
+        A row of it that the model was compared with (its column ``difference``).
+    confidence
+        Coverage of the interval.
+    """
+    metric = metric_of(str(other['metric']))
+    own = metrics[
+        (metrics['model'] == other['compared_model'])
+        & (metrics['space'] == other['compared_space'])
+        & (metrics['metric'] == other['metric'])
+        & (metrics['protocol'] == other['protocol'])
+    ]
+    value = float(own['value'].iloc[0]) if len(own) else math.nan
+    difference, low, high, p = (
+        float(other[key])
+        for key in ('difference', 'difference_low', 'difference_high', 'difference_p')
+    )
+    name = _reference(other)
+    scored = f'{metric.write(value)} against {metric.write(float(other["value"]))}'
+    what = f'{title_of(other)}, {other["compared_model"]} ({other["compared_space"]}): {scored}'
+    gap = f'difference {metric.write_difference(difference)}'
+    side = _side(low, high, 0.0, metric)
+    if side is None and not math.isfinite(p):
+        tone: Tone = 'info' if metric.better(difference) else 'caution'
+        word = 'higher' if difference > 0 else 'lower' if difference < 0 else 'no different'
+        return Verdict(tone, f'{what}, {word} than {name} ({gap}); {_untested(other)}.')
+    span = None
+    if math.isfinite(low):
+        span = ' to '.join(metric.write_difference(x, unit=False) for x in (low, high))
+    numbers = f'{gap}, {_numbers(span, p, confidence)}{_over(other)}'
+    clear = p < ALPHA and side is not None
+    if clear and side == 1:
+        return Verdict('good', f'{what}, better than {name} ({numbers}).')
+    if clear and side == -1:
+        return Verdict('bad', f'{what}, worse than {name} ({numbers}).')
+    if side is not None and math.isfinite(p) and (p < ALPHA) != (side != 0):
+        return Verdict('caution', f'{what}, {name}: {DISAGREE} ({numbers}).')
+    return Verdict('caution', f'{what}: no difference shown from {name} ({numbers}).')
+
+
+def _side(low: float, high: float, reference: float, metric: Metric) -> int | None:
+    """Return where an interval lies: 1 on the better side, -1 the worse, 0 over the reference."""
+    if not (math.isfinite(low) and math.isfinite(high) and math.isfinite(reference)):
+        return None
+    if low <= reference <= high:
+        return 0
+    return 1 if metric.better(low - reference) else -1
+
+
+def _numbers(span: str | None, p: float, confidence: float) -> str:
+    parts = [] if span is None else [f'{100 * confidence:g} % interval {span}']
+    parts += [f'p = {write_p(p)}'] if math.isfinite(p) else []
+    return ', '.join(parts)
+
+
+def _untested(row: pd.Series[Any]) -> str:
+    few = _few(row)
+    return f'not tested: {few}' if few else 'it was not tested'
+
+
+def _few(row: pd.Series[Any]) -> str:
+    """Return how many units there are where these are too few; else nothing."""
+    n, units = float(row['n_units']), str(row['units'])
+    if not math.isfinite(n) or n >= MIN_GROUPS:
+        return ''
+    units = units if units != 'n/a' else 'independent units'
+    return f'{n:.0f} {units}, {MIN_GROUPS} are needed'
+
+
+def _over(row: pd.Series[Any]) -> str:
+    n, units = float(row['n_units']), str(row['units'])
+    return f', {n:.0f} {units if units != "n/a" else "units"}' if math.isfinite(n) else ''
+
+
+def _reference(other: pd.Series[Any]) -> str:
+    """Return what a row is called as a reference."""
+    model, space = str(other['model']), str(other['space'])
+    if model.startswith('baseline-'):
+        return f'the baseline "{model.removeprefix("baseline-")}"'
+    if model == other['compared_model']:
+        return STAGES.get(space, f'its own {space}')
+    return f'the model "{model}"'
+
+
+def _uncompared(other: pd.Series[Any]) -> Verdict:
+    score = metric_of(str(other['metric'])).write(float(other['value']))
+    return Verdict(
+        'info',
+        f'{_sentence(_reference(other))} scores {score}; it was not compared unit by unit.',
+    )
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def split_verdict(results: ParticipantResults) -> Verdict | None:

@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special
+from scipy import sparse, special
 
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.signals.groups import TrialGroups, checked, ratio_of, voxel_blocks
@@ -20,7 +20,7 @@ VoxelMap = npt.NDArray[np.float32]
 
 NO_REPEATS = (
     '{measure} needs stimuli that are shown more than once, and none of these {stimuli} is. '
-    'Choose another measure (selection.measure = "tsnr").'
+    'Choose another measure (selection.measure = "prediction").'
 )
 ONE_STIMULUS = '{measure} needs at least two stimuli; there is one. Choose another measure.'
 SHORT_SESSION = (
@@ -35,20 +35,39 @@ CENTRED = (
 )
 
 
+WITHIN_RUNS = 'no stimulus is repeated in another run, and repeats within a run share slow noise'
+SAME_ORDER = (
+    'all runs show their stimuli in the same order, so what follows the time in a run cannot be '
+    'told from a response'
+)
+
+
+EXCHANGED_SCORES = 100_000_000
+"""Scores that are exchanged for the null of :func:`repeat_test`, trials times draws."""
+SAME_NEIGHBOURS = 0.5
+"""Correlation of distances in time between stimuli above which two runs have the same order."""
+
+
 class RepeatTest(NamedTuple):
-    """One-way analysis of variance over stimuli: ``f`` and ``p`` of shape (n_voxels,)."""
+    """Agreement of repeats over runs.
 
-    f: VoxelMap
+    Attributes
+    ----------
+    agreement
+        Mean product of the normal scores of a stimulus in two runs, (n_voxels,): a rank
+        correlation between runs. NaN where a voxel is not finite, or without a test.
+    p
+        One-sided, (n_voxels,); NaN where it could not be tested.
+    n_pairs
+        Pairs of a stimulus in two runs that were compared.
+    reason
+        Why there is no test; empty if there is one.
+    """
+
+    agreement: VoxelMap
     p: npt.NDArray[np.float64]
-    df_between: int
-    df_within: int
-
-
-class IscCeiling(NamedTuple):
-    """Mean over subjects of the leave-one-out correlation, and its square root."""
-
-    correlation: VoxelMap
-    corrected: VoxelMap
+    n_pairs: int
+    reason: str = ''
 
 
 def tsnr(series: FloatArray, degree: int = 2) -> VoxelMap:
@@ -199,56 +218,143 @@ def noise_ceiling(ratio: FloatArray, counts: npt.ArrayLike = 1) -> VoxelMap:
     return np.asarray(signal / (signal + noise), dtype=np.float32)
 
 
-def repeat_f_test(
-    betas: FloatArray, stimuli: npt.ArrayLike, sessions: npt.ArrayLike | None = None
+def repeat_test(
+    betas: FloatArray,
+    stimuli: npt.ArrayLike,
+    runs: npt.ArrayLike,
+    *,
+    seed: int = 0,
 ) -> RepeatTest:
-    """Test whether repeats of a stimulus agree more than responses to different ones.
+    """Test whether a stimulus gives like responses in different runs.
 
-    One-way analysis of variance over stimuli with any numbers of repeats. With sessions, each
-    session's mean is removed first and costs one degree of freedom within: exact where each
-    session shows all stimuli equally often, conservative else (stimuli that are shown in one
-    session only are not taken to agree because that session was higher).
+    Noise is autocorrelated within a run: repeats that follow each other agree without any
+    response. Pairs of a stimulus in two different runs are compared, and the null exchanges the
+    stimuli of each run (all its repeats in the run together). The responses of each run are
+    brought to normal scores (van der Waerden), so that this null is the same for all voxels, one
+    that holds an artefact among them, and every run weighs the same. Pairs of runs with the same,
+    or the reversed, order of stimuli are left out: position in the run is confounded with
+    stimulus there, and autocorrelated noise agrees more than under the exchange.
 
     Parameters
     ----------
     betas
-        Shape (n_trials, n_voxels).
-    stimuli
-        Shape (n_trials,): which stimulus each trial showed.
-    sessions
-        Shape (n_trials,), if session means are to be removed.
+        Shape (n_trials, n_voxels), the trials of a run in order of time.
+    stimuli, runs
+        Shape (n_trials,): which stimulus each trial showed, in which run.
+    seed
+        Of the exchanges: up to 100,000, fewer where there are many trials (not fewer than 2,000);
+        the smallest p value is 1 / (exchanges + 1).
 
     Returns
     -------
     RepeatTest
-        ``f`` is 0 and ``p`` 1 where a voxel does not vary; NaN and 1 where it is not finite.
-
-    Raises
-    ------
-    DataError
-        If there is one stimulus, or none is repeated.
+        NaN, with the reason, where no pair of runs can be compared. ``p`` is 1 where a voxel
+        does not vary or is not finite.
     """
-    betas, groups = _check_trials(betas, stimuli, 'The F test over stimuli')
-    visits = None if sessions is None else _sessions(sessions, len(betas))
-    n_sessions = 1 if visits is None else len(visits.counts)
-    between, within = len(groups.counts) - 1, len(betas) - len(groups.counts) - n_sessions + 1
-    if between < 1:
-        raise DataError(ONE_STIMULUS.format(measure='The F test over stimuli'))
-    if within < 1:
-        raise DataError(
-            NO_REPEATS.format(measure='The F test over stimuli', stimuli=len(groups.counts))
-        )
-    f = np.empty(betas.shape[1], dtype=np.float64)
+    betas = checked(betas, 2, 'trials x voxels')
+    groups = TrialGroups(stimuli, len(betas), 'stimulus')
+    visits = TrialGroups(runs, len(betas), 'run')
+    cells = TrialGroups(visits.codes * len(groups.counts) + groups.codes, len(betas), 'cell')
+    image, run = cells.labels % len(groups.counts), cells.labels // len(groups.counts)
+    partners, reason = _partners(image, run, _positions(cells, visits))
+    n_pairs = partners.nnz // 2
+    if not n_pairs:
+        nothing = np.full(betas.shape[1], np.nan)
+        return RepeatTest(nothing.astype(np.float32), nothing, 0, reason)
+    rows = [np.flatnonzero(run == number) for number in np.unique(run)]
+    null = _null_agreement(rows, partners, np.random.default_rng(seed))
+    total = np.empty(betas.shape[1])
     for part, values in voxel_blocks(betas):
-        centred = values - values.mean(axis=0) if visits is None else visits.scaled(values, False)
-        means = groups.means(centred)
-        spread = groups.counts @ means**2
-        rest = np.maximum(np.einsum('tv,tv->v', centred, centred) - spread, 0.0)
-        # float32 betas cannot agree better than their rounding
-        rest[rest <= 1e-13 * (rest + spread)] = 0.0
-        f[part] = ratio_of(spread / between, rest / within)
-    p = special.fdtrc(between, within, f)
-    return RepeatTest(f.astype(np.float32), np.where(np.isnan(f), 1.0, p), between, within)
+        # repeats in a run are one response, of the same variance as others if noise were white
+        scaled = cells.means(visits.scaled(values, True)) * np.sqrt(cells.counts)[:, None]
+        scores = np.concatenate([normal_scores(scaled[index]) for index in rows])
+        scores[np.concatenate(rows)] = scores.copy()
+        total[part] = np.einsum('cv,cv->v', scores, np.asarray(partners @ scores)) / 2
+    slack = 1e-9 * max(1.0, float(np.abs(null).max()))
+    reached = len(null) - np.searchsorted(np.sort(null), total - slack)
+    p = np.where(np.isfinite(total), (reached + 1) / (len(null) + 1), 1.0)
+    return RepeatTest((total / n_pairs).astype(np.float32), p, n_pairs)
+
+
+def normal_scores(values: FloatArray) -> npt.NDArray[np.float64]:
+    """Return van der Waerden scores along the first axis, centred; ties share a rank.
+
+    Columns that do not vary are 0, columns that are not finite NaN.
+    """
+    from scipy.stats import rankdata
+
+    ranks = rankdata(values, axis=0, nan_policy='propagate')
+    scores = special.ndtri(ranks / (len(values) + 1))
+    return np.asarray(scores - scores.mean(axis=0))
+
+
+def _positions(cells: TrialGroups, visits: TrialGroups) -> npt.NDArray[np.float64]:
+    """Return the mean place of each stimulus in the order of its run, (n_cells,)."""
+    place = np.empty(len(visits.codes))
+    for number, count in enumerate(visits.counts):
+        place[visits.codes == number] = np.arange(count)
+    return np.bincount(cells.codes, weights=place) / cells.counts
+
+
+def _partners(
+    image: npt.NDArray[np.intp], run: npt.NDArray[np.intp], place: npt.NDArray[np.float64]
+) -> tuple[sparse.csr_array, str]:
+    """Pair the cells of a stimulus in different runs: (n_cells, n_cells), 1 for a pair."""
+    numbers = np.unique(run)
+    by_run = [dict(zip(image[run == k], np.flatnonzero(run == k), strict=True)) for k in numbers]
+    pairs: list[tuple[int, int]] = []
+    n_common = 0
+    for first, one in enumerate(by_run):
+        for other in by_run[first + 1 :]:
+            common = [key for key in one if key in other]
+            a, b = [one[key] for key in common], [other[key] for key in common]
+            n_common += len(common)
+            if not _same_order(place[a], place[b]):
+                pairs += zip(a, b, strict=True)
+    rows, columns = np.array(pairs, dtype=np.intp).reshape(-1, 2).T
+    ones = (np.ones(2 * len(rows)), (np.r_[rows, columns], np.r_[columns, rows]))
+    matrix = sparse.csr_array(ones, shape=(len(image), len(image)))
+    return matrix, SAME_ORDER if n_common else WITHIN_RUNS
+
+
+def _same_order(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> bool:
+    """Tell whether the stimuli of two runs have the same neighbours, from their places.
+
+    The distances between all pairs of stimuli in the order of each run are correlated between
+    runs, as they are and as autocorrelation weighs them: 1 for the same and for the reversed
+    order, about 0 for random ones.
+    """
+    if len(a) < 3:
+        return len(a) == 2 and bool((a[0] < a[1]) == (b[0] < b[1]))
+    from scipy.stats import rankdata
+
+    upper = np.triu_indices(len(a), 1)
+    order = [rankdata(x) for x in (a, b)]
+    apart = [np.abs(x[:, None] - x)[upper] for x in order]
+    for weigh in (np.asarray, lambda d: 0.5**d):
+        x, y = (weigh(d) - np.mean(weigh(d)) for d in apart)
+        size = float(np.linalg.norm(x) * np.linalg.norm(y))
+        if size == 0 or float(x @ y) / size > SAME_NEIGHBOURS:
+            return True
+    return False
+
+
+def _null_agreement(
+    rows: list[npt.NDArray[np.intp]], partners: sparse.csr_array, rng: np.random.Generator
+) -> npt.NDArray[np.float64]:
+    """Draw the summed products of normal scores when stimuli are exchanged within runs."""
+    n_cells = partners.shape[0]
+    n_draws = int(np.clip(EXCHANGED_SCORES // n_cells, 2_000, 100_000))
+    scores = [normal_scores(np.arange(len(index), dtype=float)) for index in rows]
+    null = np.empty(n_draws)
+    at_once = max(1, 2**22 // n_cells)
+    for start in range(0, n_draws, at_once):
+        n = min(at_once, n_draws - start)
+        drawn = np.empty((n_cells, n))
+        for index, values in zip(rows, scores, strict=True):
+            drawn[index] = rng.permuted(np.tile(values[:, None], n), axis=0)
+        null[start : start + n] = np.einsum('cn,cn->n', drawn, np.asarray(partners @ drawn)) / 2
+    return null
 
 
 def movie_snr(
@@ -322,26 +428,6 @@ def leave_one_out_isc(series: FloatArray) -> VoxelMap:
             r = ratio_of(np.einsum('tv,tv->v', own, others), scale)
             out[subject, part] = np.clip(r, -1, 1)
     return out
-
-
-def isc_ceiling(isc: FloatArray) -> IscCeiling:
-    """Bound what a model of the shared response can reach.
-
-    Parameters
-    ----------
-    isc
-        :func:`leave_one_out_isc`, shape (n_subjects, n_voxels).
-
-    Returns
-    -------
-    IscCeiling
-        ``correlation``: the mean over subjects. ``corrected``: its square root (0 below 0), what
-        a perfect model would correlate with one subject if the mean of the others were no less
-        noisy than that subject; with many subjects ``correlation`` is nearer.
-    """
-    isc = checked(isc, 2, 'subjects x voxels')
-    mean = isc.mean(axis=0, dtype=np.float64)
-    return IscCeiling(mean.astype(np.float32), np.sqrt(np.maximum(mean, 0.0)).astype(np.float32))
 
 
 def _sessions(sessions: npt.ArrayLike | None, n_trials: int) -> TrialGroups:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,13 +19,24 @@ if TYPE_CHECKING:
 
 FloatArray = npt.NDArray[np.floating[Any]]
 BoolArray = npt.NDArray[np.bool_]
-Measure = Literal['ncsnr', 'noise_ceiling', 'snr', 'tsnr', 'isc', 'none']
+Measure = Literal['ncsnr', 'noise_ceiling', 'snr', 'prediction', 'tsnr', 'isc', 'none']
 Rule = Literal['fdr', 'top', 'threshold', 'all']
+OF_REPEATS = ('ncsnr', 'noise_ceiling', 'snr')
+MAP_NAMES = {
+    'prediction': 'what the stimuli predict',
+    'tsnr': 'temporal SNR',
+    'isc': 'agreement between subjects',
+}
 
 WRONG_LENGTH = 'The {what} has {n} entries for {expected} {of}; they must be one to one.'
 NEEDS_REPEATS = (
     'selection.measure = "{measure}" with rule "{rule}" needs stimuli that are shown more than '
-    'once in training, and none is. Set selection.measure = "tsnr" with rule = "top", or "none".'
+    'once in training, and none is. Set selection.measure = "prediction" with rule = "top", or '
+    '"none".'
+)
+NO_TEST = (
+    'selection.rule = "fdr" with measure "{measure}" compares repeats in different runs of the '
+    'training samples, and cannot: {reason}. Set selection.rule to "top" or "threshold".'
 )
 NEEDS_MAP = (
     'selection.measure = "{measure}" needs a map of {name}, and there is none for these data. '
@@ -42,9 +54,26 @@ TOO_FEW = (
     '{passed} voxel(s) passed the rule ({rule}); the best {kept} by {measure} were taken instead '
     '(selection.min_voxels = {minimum}).'
 )
-NO_REPEATS_FALLBACK = (
-    'No stimulus is shown more than once in training, so agreement of repeats cannot choose '
-    'voxels: {instead}.'
+NO_REPEATS = 'no stimulus is shown more than once in training'
+FALLBACK = (
+    'Agreement of repeats could not choose voxels, and no voxel has a p value: {reason}. '
+    '{instead} are used.'
+)
+BY_PREDICTION = {
+    'threshold': 'The voxels whose responses the stimuli predict in folds within training '
+    '(ridge regression of features, and the mean response)',
+    'top': 'The {fraction:.0%} of voxels whose responses the stimuli predict best in folds within '
+    'training (ridge regression of features, and the mean response)',
+    'all': 'All voxels',
+}
+TSNR_SAYS_NOTHING = (
+    'Voxels were selected by temporal signal-to-noise ratio (selection.measure = "tsnr"), which '
+    'says nothing of the stimulus: responses are variance over time, so strong ones lower it, and '
+    'voxels that respond may be left out. Use "auto" or "prediction".'
+)
+SHARED_NOISE = (
+    'Some repeats of a stimulus lie within one run and share its slow noise, so {measure}, which '
+    'counts what they share as response, is too high. The rule "fdr" compares runs.'
 )
 
 
@@ -89,21 +118,30 @@ def select_voxels(
     train_table: pd.DataFrame,
     settings: SelectionSettings,
     *,
+    prediction: Callable[[], FloatArray] | None = None,
     tsnr: FloatArray | None = None,
     isc: FloatArray | None = None,
     within: BoolArray | None = None,
+    seed: int = 0,
 ) -> VoxelSelection:
     """Choose voxels by training samples.
 
     Parameters
     ----------
     train_values
-        Responses to the training samples, shape (n_samples, n_voxels).
+        Responses to the training samples, shape (n_samples, n_voxels), those of a run in order
+        of time.
     train_table
-        One row a training sample, with ``stimulus`` and, where there are several, ``session``.
+        One row a training sample, with ``stimulus`` and ``run`` and, where there are several,
+        ``session``.
     settings
-        Measure and rule. ``auto`` is ``ncsnr`` where stimuli are repeated in training; else tSNR
-        with the rule ``top``, or all voxels where there is no tSNR, with a warning.
+        Measure and rule. ``auto`` is ``ncsnr`` where stimuli are repeated in training, with the
+        rule ``fdr`` where they are so over runs; else ``prediction``: with the rule ``top`` if
+        that is asked for, or all voxels of which anything is predicted; or all voxels where
+        there is no prediction. It is said in a warning.
+    prediction
+        Returns how much of the responses the stimuli predict in folds within the training
+        samples, shape (n_voxels,), above 0 where anything; called only where it is needed.
     tsnr
         Temporal SNR of the training runs, shape (n_voxels,); NaN throughout where there are no
         series to take it from.
@@ -112,6 +150,8 @@ def select_voxels(
     within
         Voxels of the regions asked for, shape (n_voxels,); all if left out. Voxels that do not
         vary or are not finite in training are never chosen.
+    seed
+        Of the test of repeats.
 
     Returns
     -------
@@ -129,15 +169,19 @@ def select_voxels(
         if given is not None:
             _check_length(name, len(given), n_voxels, 'voxels')
     candidates = _candidates(train_values, within)
-    tsnr = None if tsnr is not None and np.isnan(tsnr).all() else tsnr
-    measure, rule, warnings = _resolve(train_table, settings, tsnr)
-    maps = {'tsnr': tsnr, 'isc': isc}
-    values = _measure(train_values[:, candidates], train_table, measure, maps, candidates)
-    if rule == 'fdr':
-        passed, order, threshold = _by_test(train_values[:, candidates], train_table, settings.fdr)
-        order = np.where(np.isfinite(values), order, -np.inf)
+    chosen = train_values[:, candidates]
+    test = _test_repeats(chosen, train_table, settings, seed)
+    measure, rule, warnings = _resolve(train_table, settings, test, prediction is not None)
+    missing = tsnr is None or bool(np.isnan(tsnr).all())
+    maps = {'tsnr': None if missing else tsnr, 'isc': isc}
+    if measure == 'prediction' and prediction is not None:
+        maps['prediction'] = prediction()
+    values = _measure(chosen, train_table, measure, maps, candidates)
+    if rule == 'fdr' and test is not None:
+        passed, threshold = _by_test(test.p, settings.fdr)
+        order = np.where(np.isfinite(values), test.agreement, -np.inf)
     else:
-        passed, threshold = _by_value(values, rule, settings)
+        passed, threshold = _by_value(values, measure, rule, settings)
         order = np.where(np.isnan(values), -np.inf, values)
     words = _rule_words(rule, measure, settings)
     if passed.sum() < settings.min_voxels and rule != 'all':
@@ -148,7 +192,7 @@ def select_voxels(
                     passed=int(passed.sum()),
                     rule=words,
                     kept=n_kept,
-                    measure='the F test over stimuli' if rule == 'fdr' else measure,
+                    measure='agreement of repeats over runs' if rule == 'fdr' else measure,
                     minimum=settings.min_voxels,
                 ),
             )
@@ -180,27 +224,60 @@ def _candidates(values: FloatArray, within: BoolArray | None) -> BoolArray:
     return np.asarray(varies & inside)
 
 
+def _test_repeats(
+    values: FloatArray, table: pd.DataFrame, settings: SelectionSettings, seed: int
+) -> reliability.RepeatTest | None:
+    """Test agreement of repeats, where the settings ask for it and a stimulus is repeated."""
+    asked = settings.measure in {'auto', *OF_REPEATS} and settings.rule == 'fdr'
+    if not asked or not _repeated(table):
+        return None
+    return reliability.repeat_test(
+        values, table['stimulus'].to_numpy(), table['run'].to_numpy(), seed=seed
+    )
+
+
+def _repeated(table: pd.DataFrame) -> bool:
+    return bool(table['stimulus'].duplicated().any()) and table['stimulus'].nunique() > 1
+
+
 def _resolve(
-    table: pd.DataFrame, settings: SelectionSettings, tsnr: FloatArray | None
+    table: pd.DataFrame,
+    settings: SelectionSettings,
+    test: reliability.RepeatTest | None,
+    predicted: bool,
 ) -> tuple[Measure, Rule, tuple[str, ...]]:
     """Return measure and rule, with a warning where ``auto`` had to fall back."""
-    repeated = bool(table['stimulus'].duplicated().any()) and table['stimulus'].nunique() > 1
-    if settings.measure == 'none':
+    measure, repeated = settings.measure, _repeated(table)
+    over_runs = bool((table.groupby('stimulus')['run'].nunique() > 1).any())
+    reason = '' if over_runs else reliability.WITHIN_RUNS if repeated else NO_REPEATS
+    if test is not None:
+        reason = test.reason
+    if measure == 'none':
         return 'none', 'all', ()
-    if settings.measure == 'auto':
-        if repeated:
-            return 'ncsnr', settings.rule, ()
-        if tsnr is None:
-            instead = 'all voxels are used'
-            return 'none', 'all', (NO_REPEATS_FALLBACK.format(instead=instead),)
-        instead = f'the {settings.fraction:.0%} with the highest tSNR are used'
-        return 'tsnr', 'top', (NO_REPEATS_FALLBACK.format(instead=instead),)
-    if settings.measure in {'tsnr', 'isc'}:
+    if measure == 'auto':
+        if not reason:
+            return 'ncsnr', settings.rule, _shared_noise(table, 'ncsnr', settings.rule)
+        rule: Rule = 'top' if settings.rule == 'top' else 'threshold'
+        if not predicted:
+            rule = 'all'
+        instead = BY_PREDICTION[rule].format(fraction=settings.fraction)
+        warning = FALLBACK.format(reason=reason, instead=instead)
+        return 'prediction' if predicted else 'none', rule, (warning,)
+    if measure not in OF_REPEATS:
         if settings.rule == 'fdr':
-            raise DataError(FDR_NEEDS_REPEATS.format(measure=settings.measure))
-    elif not repeated:
-        raise DataError(NEEDS_REPEATS.format(measure=settings.measure, rule=settings.rule))
-    return settings.measure, settings.rule, ()
+            raise DataError(FDR_NEEDS_REPEATS.format(measure=measure))
+        return measure, settings.rule, (TSNR_SAYS_NOTHING,) if measure == 'tsnr' else ()
+    if not repeated:
+        raise DataError(NEEDS_REPEATS.format(measure=measure, rule=settings.rule))
+    if test is not None and reason:
+        raise DataError(NO_TEST.format(measure=measure, reason=reason))
+    return measure, settings.rule, _shared_noise(table, measure, settings.rule)
+
+
+def _shared_noise(table: pd.DataFrame, measure: str, rule: Rule) -> tuple[str, ...]:
+    """Warn where a measure of repeats decides, and some lie within a run."""
+    within = table.duplicated(['stimulus', 'run']).any()
+    return (SHARED_NOISE.format(measure=measure),) if rule != 'fdr' and within else ()
 
 
 def _measure(
@@ -214,11 +291,10 @@ def _measure(
     stimuli = table['stimulus'].to_numpy()
     if measure == 'none':
         return np.full(values.shape[1], np.nan, dtype=np.float32)
-    if measure in {'tsnr', 'isc'}:
-        given = maps[measure]
+    if measure in MAP_NAMES:
+        given = maps.get(measure)
         if given is None:
-            name = {'tsnr': 'temporal SNR', 'isc': 'agreement between subjects'}[measure]
-            raise DataError(NEEDS_MAP.format(measure=measure, name=name))
+            raise DataError(NEEDS_MAP.format(measure=measure, name=MAP_NAMES[measure]))
         return np.asarray(given, dtype=np.float32)[candidates]
     if measure == 'snr':
         return reliability.snr_across_repeats(values, stimuli)
@@ -234,25 +310,21 @@ def _several_sessions(table: pd.DataFrame) -> npt.NDArray[Any] | None:
     return np.asarray(table['session'].to_numpy())
 
 
-def _by_test(
-    values: FloatArray, table: pd.DataFrame, level: float
-) -> tuple[BoolArray, FloatArray, float]:
-    """Return voxels that pass the F test, F, and the largest p value that passes."""
-    test = reliability.repeat_f_test(
-        values, table['stimulus'].to_numpy(), _several_sessions(table)
-    )
-    passed = stats.false_discovery_control(test.p) <= level
-    largest = float(test.p[passed].max()) if passed.any() else 0.0
-    return passed, np.where(np.isnan(test.f), 0.0, test.f), largest
+def _by_test(p: npt.NDArray[np.float64], level: float) -> tuple[BoolArray, float]:
+    """Return voxels that pass at a false discovery rate, and the largest p value that does."""
+    passed = stats.false_discovery_control(p) <= level
+    return passed, float(p[passed].max()) if passed.any() else 0.0
 
 
 def _by_value(
-    values: npt.NDArray[np.float32], rule: Rule, settings: SelectionSettings
+    values: npt.NDArray[np.float32], measure: Measure, rule: Rule, settings: SelectionSettings
 ) -> tuple[BoolArray, float]:
     """Return voxels that pass, and the smallest value that does."""
     if rule == 'all':
         return np.ones(len(values), dtype=bool), float('nan')
     if rule == 'threshold':
+        if measure == 'prediction' and settings.measure == 'auto':
+            return values > 0, 0.0
         return values >= settings.threshold, settings.threshold
     n_kept = max(1, round(settings.fraction * len(values)))
     order = np.argsort(-np.where(np.isnan(values), -np.inf, values), kind='stable')[:n_kept]
@@ -263,10 +335,13 @@ def _by_value(
 
 
 def _rule_words(rule: Rule, measure: Measure, settings: SelectionSettings) -> str:
+    least = f'{measure} of at least {settings.threshold:g}'
+    if measure == 'prediction' and settings.measure == 'auto':
+        least = 'the stimuli predict their responses in folds within training'
     return {
         'all': 'all that vary',
-        'fdr': 'repeats of a stimulus agree, F test over stimuli at a false discovery rate of '
-        f'{settings.fdr:g}',
+        'fdr': 'repeats of a stimulus agree over runs, stimuli being exchanged within runs, at a '
+        f'false discovery rate of {settings.fdr:g}',
         'top': f'highest {settings.fraction:.0%} by {measure}',
-        'threshold': f'{measure} of at least {settings.threshold:g}',
+        'threshold': least,
     }[rule]

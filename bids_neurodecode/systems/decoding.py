@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from bids_neurodecode.config import Config
 from bids_neurodecode.samples import Parts, Samples, Split
-from bids_neurodecode.signals.selection import VoxelSelection, select_voxels
+from bids_neurodecode.signals.selection import VoxelSelection
 from bids_neurodecode.systems.base import Evaluation, PerStimulus
 from bids_neurodecode.systems.reconstruction import (
     DecoderSettings,
@@ -23,6 +23,7 @@ from bids_neurodecode.systems.reconstruction import (
     evaluate_folds,
     fit,
 )
+from bids_neurodecode.systems.voxels import choose_voxels
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -99,13 +100,8 @@ def decode_pictures(
     selections: list[VoxelSelection] = []
 
     def select(train: Samples) -> VoxelSelection:
-        runs = np.unique(train.table['run'].to_numpy(dtype=int))
-        return select_voxels(
-            train.values,
-            train.table,
-            config.selection,
-            tsnr=tsnr_runs[runs].mean(axis=0),
-            within=within,
+        return choose_voxels(
+            train, features, config, tsnr_runs=tsnr_runs, within=within, device=device
         )
 
     def cut() -> list[Parts]:

@@ -9,14 +9,14 @@ from it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from bids_neurodecode.config import Config
+from bids_neurodecode.config import Config, EvaluationSettings
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.evaluation.metrics import Score
 from bids_neurodecode.evaluation.partition import VariancePartition, partition_variance
@@ -24,13 +24,23 @@ from bids_neurodecode.evaluation.voxels import summary
 from bids_neurodecode.samples import Fold, Parts, Samples, Split
 from bids_neurodecode.systems import baselines
 from bids_neurodecode.systems.base import Evaluation, PerStimulus
-from bids_neurodecode.systems.encoders import Bands, Encoder, EncoderSettings, fit, predict
+from bids_neurodecode.systems.comparison import Kept, compare_rows
+from bids_neurodecode.systems.encoders import (
+    Bands,
+    Encoder,
+    EncoderSettings,
+    RidgeEncoder,
+    fit,
+    predict,
+)
 from bids_neurodecode.systems.encoding_examples import pick_samples
 from bids_neurodecode.systems.encoding_network import NetworkEncoder
 from bids_neurodecode.systems.encoding_outcomes import FoldResult, fold_result
+from bids_neurodecode.systems.encoding_refitting import FittedFold, refit_encoders
 from bids_neurodecode.systems.encoding_scores import (
     SYSTEM,
     Judge,
+    Refitted,
     VoxelMaps,
     centred,
 )
@@ -60,6 +70,10 @@ WIDENED = (
     'Each pair of folds predicts one another: permuted scores were widened by the root of 2 '
     'before p values were taken, and medians over voxels were not tested. One hold-out needs '
     'neither.'
+)
+NOT_REFITTED = (
+    'Models of the kind {model!r} are not fitted again in permutation tests, although '
+    'evaluation.permutation = "refit" asks for it: the labels of held-out samples were permuted.'
 )
 FEWER = (
     'Models were fitted on {n} training pictures drawn at random (encoding.n_training), of up to '
@@ -100,6 +114,8 @@ class PictureEncoding:
         :func:`~bids_neurodecode.systems.encoding_examples.pick_samples`.
     curves
         Of a network: how its training went in each fold, one row a fold (from 1), epoch and part.
+    kept
+        What each sample or unit scores, for comparisons with another model on the same folds.
     """
 
     evaluation: Evaluation
@@ -112,6 +128,7 @@ class PictureEncoding:
     encoder: Encoder
     examples: tuple[pd.DataFrame, Float32Array]
     curves: tuple[Mapping[str, Any], ...] = ()
+    kept: Kept = field(default_factory=dict, repr=False)
 
     @property
     def scores(self) -> tuple[Score, ...]:
@@ -182,6 +199,7 @@ def encode_pictures(
     judge_rng, *fit_rngs = np.random.default_rng(config.seed).spawn(len(split) + 2)
     run = _Run(bands, settings, split, 1 + len(split) * (1 + extra_fits(bands, settings)))
     run.progress, run.checkpoints = progress, checkpoint_dir
+    run.evaluation = config.evaluation
     for number, fold in enumerate(split):
         part = tuned[min(number, len(tuned) - 1)].voxels(keep).fold(fold)
         run.fold(number, fold, part, fit_rngs[number])
@@ -213,6 +231,7 @@ def encode_pictures(
         encoder,
         pick_samples(run.own[best.space], judged),
         tuple(run.curves),
+        run.kept,
     )
 
 
@@ -229,7 +248,16 @@ class _Run:
         self.shuffled: dict[str, list[FoldResult]] = {SINGLE_TRIAL: [], REPEAT_AVERAGE: []}
         self.parts: dict[tuple[str, ...], list[Float32Array]] = {}
         self.closed: list[bool] = []
+        self.kept: Kept = {}
+        self.evaluation = EvaluationSettings()
+        self.refits: list[FittedFold] = []
         self.most = 0
+
+    @property
+    def refitting(self) -> bool:
+        """Whether permutations fit the models again."""
+        asked = self.evaluation.permutation == 'refit' and self.evaluation.n_permutations > 0
+        return asked and self.settings.model == 'ridge'
 
     def checkpoint(self, name: str) -> Path | None:
         return None if self.checkpoints is None else self.checkpoints / name
@@ -265,6 +293,8 @@ class _Run:
             mixed = baselines.shuffled(part.train, rng)
             models['shuffled'] = (fitted(mixed, self.bands), self.shuffled)
         own = models['own'][0]
+        if self.refitting and isinstance(own, RidgeEncoder):
+            self.refits.append(FittedFold(own, part, candidates, number, fold, seed))
         if isinstance(own, NetworkEncoder) and own.training is not None:
             self.curves += [{'fold': number + 1, **row} for row in own.training.curves]
         self.most = max(self.most, int(part.train.table['stimulus'].nunique()))
@@ -294,20 +324,40 @@ class _Run:
         scores: list[Score] = []
         nulls: dict[str, npt.NDArray[np.float64]] = {}
         maps: dict[str, VoxelMaps] = {}
+        refitted: Mapping[str, Refitted] = {}
+        if self.refits:
+            refitted = refit_encoders(
+                self.refits,
+                self.split,
+                self.bands,
+                self.settings,
+                n_permutations=self.evaluation.n_permutations,
+                rng=judge.rng.spawn(1)[0],
+            )
         for space, results in self.own.items():
             if not results:
                 continue
-            found = judge.judge(results, model=self.settings.model, space=space)
+            found = judge.judge(
+                results,
+                model=self.settings.model,
+                space=space,
+                refitted=refitted.get(space),
+            )
             scores += found.scores
             nulls |= found.nulls
             maps[space] = found.maps
+            self.kept |= found.kept
             if self.shuffled[space]:
-                scores += judge.judge(self.shuffled[space], model=SHUFFLED, space=space).scores
+                other = judge.judge(self.shuffled[space], model=SHUFFLED, space=space)
+                scores += other.scores
+                self.kept |= other.kept
         single = self.own[SINGLE_TRIAL]
         outcomes = [result.outcome for results in self.own.values() for result in results]
         confusion, labels = confusion_of([result.outcome for result in single])
+        own, rng = self.settings.model, judge.rng.spawn(1)[0]
+        compared = compare_rows(scores, self.kept, own, judge.settings, rng)
         evaluation = Evaluation(
-            scores=(*scores, *self._partition_scores(partition)),
+            scores=(*compared, *self._partition_scores(partition)),
             samples=pd.concat([sample_table(o) for o in outcomes], ignore_index=True),
             nulls=nulls,
             confusion=confusion,
@@ -365,8 +415,10 @@ class _Run:
         n = self.settings.n_training
         if n is not None and n < self.most:
             notes.append(FEWER.format(n=n, total=self.most))
-        if len(self.split) > 1 and judge.settings.n_permutations:
+        if len(self.split) > 1 and judge.settings.n_permutations and not self.refits:
             notes.append(WIDENED)
+        if self.evaluation.permutation == 'refit' and not self.refits:
+            notes.append(NOT_REFITTED.format(model=self.settings.model))
         if judge.ncsnr is None:
             notes.append(NO_CEILING)
         else:

@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from bids_neurodecode.config import EvaluationSettings
 from bids_neurodecode.evaluation import statistics
-from bids_neurodecode.evaluation.metrics import Score
+from bids_neurodecode.evaluation.metrics import METRICS, Score
 from bids_neurodecode.evaluation.voxels import (
     noise_normalized,
     noise_normalized_paper,
@@ -33,9 +33,10 @@ from bids_neurodecode.evaluation.voxels import (
 )
 from bids_neurodecode.samples import Split
 from bids_neurodecode.signals.reliability import noise_ceiling
+from bids_neurodecode.systems.comparison import Kept, unit_values
 from bids_neurodecode.systems.encoding_outcomes import FoldResult
 from bids_neurodecode.systems.outcomes import SINGLE_TRIAL
-from bids_neurodecode.systems.pooling import Pairing, Scorer, _identification
+from bids_neurodecode.systems.pooling import LABELS, REFIT, Pairing, Scorer, _identification
 
 if TYPE_CHECKING:
     pass
@@ -91,11 +92,31 @@ class VoxelMaps:
 
 @dataclass(frozen=True, eq=False)
 class Judgement:
-    """Scores of one model in one space, the nulls behind their p values, and maps."""
+    """Scores of one model in one space, the nulls behind their p values, maps, and ``kept``.
+
+    The last is what each sample (of voxel scores: each unit) scores, for comparisons.
+    """
 
     scores: tuple[Score, ...]
     nulls: Mapping[str, FloatArray]
     maps: VoxelMaps
+    kept: Kept
+
+
+@dataclass(frozen=True, eq=False)
+class Refitted:
+    """Scores of models that were fitted again on exchanged labels, in one space.
+
+    Parameters
+    ----------
+    r
+        Correlation of each voxel, (n_permutations, n_voxels).
+    identified
+        Identification by metric, (n_permutations,).
+    """
+
+    r: Float32Array
+    identified: Mapping[str, FloatArray]
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,8 +146,19 @@ class Judge:
     regions: Mapping[str, BoolArray]
     rng: np.random.Generator
 
-    def judge(self, results: Sequence[FoldResult], *, model: str, space: str) -> Judgement:
-        """Score the results of all folds, taken together."""
+    def judge(
+        self,
+        results: Sequence[FoldResult],
+        *,
+        model: str,
+        space: str,
+        refitted: Refitted | None = None,
+    ) -> Judgement:
+        """Score the results of all folds, taken together.
+
+        ``refitted`` is the null of models that were fitted again, where they were: folds depend
+        on each other there as they do here, so that it is not widened.
+        """
         outcomes = [result.outcome for result in results]
         pairing = Pairing.of(outcomes, self.split)
         fold = np.repeat(np.arange(len(results)), [len(result.truth) for result in results])
@@ -135,23 +167,33 @@ class Judge:
         r2 = r2_by_column(truth, predicted)
         truth, predicted = standardised(truth, fold), standardised(predicted, fold)
         r = pearson_by_column(truth, predicted)
-        draws = self._draws(pairing)
-        null = permuted_r(truth, predicted, draws, fold, self.settings.n_permutations)
-        null *= widening(self.split)
+        if refitted is None:
+            draws = self._draws(pairing)
+            null = permuted_r(truth, predicted, draws, fold, self.settings.n_permutations)
+            null *= widening(self.split)
+        else:
+            null = refitted.r
         drawn = bootstrapped_r(truth, predicted, self._weights(pairing))
         maps = self._maps(space, r, r2, null, np.concatenate([x.n_repeats for x in results]))
-        rows = _Rows(self, model, space, maps, null, drawn)
+        without = bootstrapped_r(truth, predicted, _each_left_out(pairing))
+        rows = _Rows(
+            self, model, space, maps, null, drawn, without, pairing.of_what, refitted is not None
+        )
         scores, nulls = rows.all()
-        scorer = Scorer(model, space, self.split.protocol, pairing, self.settings, self.rng)
+        kept = rows.kept()
+        scorer = Scorer(model, space, self.split.protocol, pairing, self.settings, self.rng, kept)
         for metric in ('identification_top1', 'identification_2way'):
-            row, exchanged = _identification(scorer, outcomes, metric)
-            if exchanged.size:
+            again = None if refitted is None else refitted.identified[metric]
+            row, exchanged = _identification(scorer, outcomes, metric, refitted=again)
+            if exchanged.size and refitted is None:
                 mean = exchanged.mean()
-                exchanged = np.asarray(mean + widening(self.split) * (exchanged - mean))
+                exchanged = mean + widening(self.split) * (exchanged - mean)
+                # no share lies beyond 0 or 1; p is the same
+                exchanged = np.asarray(METRICS[metric].clip(exchanged))
                 row = replace(row, p=statistics.p_value(exchanged, row.value))
             scores.append(replace(row, system=SYSTEM))
             nulls[f'{space}/{metric}'] = exchanged
-        return Judgement(tuple(scores), nulls, maps)
+        return Judgement(tuple(scores), nulls, maps, kept)
 
     def _maps(
         self, space: str, r: FloatArray, r2: FloatArray, null: Float32Array, repeats: IndexArray
@@ -211,6 +253,10 @@ class _Rows:
     maps: VoxelMaps
     null: Float32Array
     drawn: Float32Array
+    without: Float32Array
+    """Correlations with each unit left out, (n_units, n_voxels)."""
+    units: str
+    refitted: bool
 
     def all(self) -> tuple[list[Score], dict[str, FloatArray]]:
         """Return rows of all voxels and of regions, and the nulls of all voxels."""
@@ -220,6 +266,33 @@ class _Rows:
             if (voxels & np.isfinite(self.maps.r)).any():
                 scores += self._of(voxels, f'{self.space}/{name}')[0]
         return scores, nulls
+
+    def kept(self) -> Kept:
+        """Return what each unit contributes to the scores of all voxels."""
+        finite = np.isfinite(self.maps.r)
+        explainable = np.isfinite(self.maps.noise_normalized)
+        ceiling = self.maps.noise_ceiling[explainable]
+
+        def normalised(r: Any) -> Any:
+            return np.maximum(r[:, explainable], 0) ** 2 / ceiling
+
+        metrics: dict[str, Callable[[Any], Any]] = {
+            'voxel_r_median': lambda r: _median(r[:, finite]),
+            'voxel_r_mean': lambda r: r[:, finite].mean(axis=1),
+        }
+        if explainable.any():
+            metrics['noise_normalized_median'] = lambda r: _median(normalised(r))
+            metrics['noise_normalized_mean'] = lambda r: normalised(r).mean(axis=1)
+        if not finite.any():
+            return {}
+        units = np.arange(len(self.without))
+        return {
+            (self.model, self.space, metric): (
+                unit_values(float(of(self.maps.r[None])[0]), of(self.without)),
+                units,
+            )
+            for metric, of in metrics.items()
+        }
 
     def _of(self, voxels: BoolArray, space: str) -> tuple[list[Score], dict[str, FloatArray]]:
         finite = voxels & np.isfinite(self.maps.r)
@@ -234,12 +307,13 @@ class _Rows:
             null, drawn = of(self.null), of(self.drawn)
             nulls[f'{self.space}/{metric}'] = null
             low, high = self._interval(drawn, value)
-            tested = len(null) and (len(self.judge.split) == 1 or not metric.endswith('_median'))
+            one = len(self.judge.split) == 1 or self.refitted
+            tested = len(null) and (one or not metric.endswith('_median'))
             p = statistics.p_value(null, value) if tested else None
             chance = float(null.mean()) if len(null) else 0.0
-            return self._score(
-                metric, space, value, over, chance=chance, p=p, ci_low=low, ci_high=high, **more
-            )
+            test = REFIT if self.refitted else LABELS
+            more |= {'ci_low': low, 'ci_high': high, 'test': test if tested else None}
+            return self._score(metric, space, value, over, chance=chance, p=p, **more)
 
         def normalised(r: Any) -> Any:
             return np.maximum(r[:, kept], 0) ** 2 / ceiling[kept]
@@ -251,7 +325,7 @@ class _Rows:
             self._score('voxel_r2_median', space, r2, finite, chance=0.0),
         ]
         if kept.any():
-            paper = noise_normalized_paper(self.maps.r[finite], ceiling[finite])
+            paper = noise_normalized_paper(self.maps.r[finite], ceiling[finite]) / 100
             scores += [
                 row('noise_normalized_median', kept, lambda r: _median(normalised(r)), ceiling=1),
                 row('noise_normalized_mean', kept, lambda r: normalised(r).mean(1), ceiling=1),
@@ -277,8 +351,26 @@ class _Rows:
             metric=metric,
             value=value,
             n=int(over.sum()),
+            n_units=len(self.without),
+            units=self.units,
             **more,
         )
+
+
+def _each_left_out(pairing: Pairing) -> Float32Array:
+    """Return weights (n_units, n_samples) that leave one unit out each."""
+    _, group = np.unique(pairing.groups, return_inverse=True)
+    return np.asarray(group != np.arange(int(group.max()) + 1)[:, None], dtype=np.float32)
+
+
+def voxel_r(results: Sequence[FoldResult]) -> FloatArray:
+    """Correlate responses and predictions of all folds, standardised by fold, (n_voxels,)."""
+    fold = np.repeat(np.arange(len(results)), [len(result.truth) for result in results])
+    truth, predicted = (
+        standardised(centred(np.concatenate(values), fold), fold)
+        for values in ([x.truth for x in results], [x.predicted for x in results])
+    )
+    return pearson_by_column(truth, predicted)
 
 
 def centred(values: npt.NDArray[np.floating[Any]], fold: IndexArray) -> Float32Array:

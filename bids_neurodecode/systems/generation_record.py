@@ -16,6 +16,7 @@ from bids_neurodecode.models.sampling import picture_seed
 from bids_neurodecode.samples import Samples, Split
 from bids_neurodecode.stimuli.gabor import GaborPyramid
 from bids_neurodecode.systems import generation_scores as scoring
+from bids_neurodecode.systems.comparison import compare_rows
 from bids_neurodecode.systems.generation import Inputs, Reconstructions
 from bids_neurodecode.systems.generation_fit import Stage
 from bids_neurodecode.systems.generation_generators import resize
@@ -193,7 +194,16 @@ class Record:
             tables = scoring.retrieval_tables('ridge', alike, outcomes)
             scores += [board.row(table)[0] for table in tables]
         self._board = board
-        return scoring.with_ceiling(scores, {INITIAL: PRIOR, FINAL: REFINER}), nulls, notes
+        compared = compare_rows(
+            scoring.with_ceiling(scores, {INITIAL: PRIOR, FINAL: REFINER}),
+            board.kept,
+            own,
+            board.settings,
+            rng.spawn(1)[0],
+            # a second stage that is worse than the first has to be seen
+            stages={INITIAL: FINAL},
+        )
+        return list(compared), nulls, notes
 
     def pictures(self) -> Reconstructions:
         """Return all reconstructions of the system's own model, with a table of scores."""

@@ -14,7 +14,7 @@ from bids_neurodecode.config import Config
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.models.sampling import picture_seed
 from bids_neurodecode.samples import Samples, Split
-from bids_neurodecode.signals.selection import VoxelSelection, select_voxels
+from bids_neurodecode.signals.selection import VoxelSelection
 from bids_neurodecode.systems.generation import Applied, Generation, Inputs
 from bids_neurodecode.systems.generation_fit import (
     Rows,
@@ -43,6 +43,7 @@ from bids_neurodecode.systems.reconstruction import (
     ONE_CANDIDATE,
     candidate_stimuli,
 )
+from bids_neurodecode.systems.voxels import choose_voxels
 
 if TYPE_CHECKING:
     from bids_neurodecode.models.latent_training import LatentSettings
@@ -90,9 +91,9 @@ def run(
     work = _Work(split, inputs, generator, config, device, checkpoint_dir, progress)
 
     def select(train: Samples) -> VoxelSelection:
-        runs = np.unique(train.table['run'].to_numpy(dtype=int))
-        tsnr = tsnr_runs[runs].mean(axis=0)
-        return select_voxels(train.values, train.table, config.selection, tsnr=tsnr, within=within)
+        return choose_voxels(
+            train, inputs.features, config, tsnr_runs=tsnr_runs, within=within, device=device
+        )
 
     selections = []
     for number, fold in enumerate(split):

@@ -17,9 +17,10 @@ import numpy.typing as npt
 
 from bids_neurodecode.config import EvaluationSettings
 from bids_neurodecode.evaluation import identification, networks
-from bids_neurodecode.evaluation.metrics import Score
+from bids_neurodecode.evaluation.metrics import PIXEL_METRICS, Score
 from bids_neurodecode.evaluation.protocols import PictureProtocol
 from bids_neurodecode.samples import Split
+from bids_neurodecode.systems.comparison import Kept
 from bids_neurodecode.systems.generation_similarity import ssim_table
 from bids_neurodecode.systems.outcomes import Outcome
 from bids_neurodecode.systems.pooling import FIXED_LABELS, Pairing, Scorer
@@ -114,6 +115,10 @@ class Board:
         Networks with weights.
     rng
         Source of randomness.
+    seen
+        Features of pictures by digest.
+    kept
+        What each sample scores, by model, space and metric.
     """
 
     split: Split
@@ -123,6 +128,7 @@ class Board:
     rng: np.random.Generator
     protocol: PictureProtocol
     seen: dict[bytes, npt.NDArray[Any]] = dataclasses.field(default_factory=dict, repr=False)
+    kept: Kept = dataclasses.field(default_factory=dict, repr=False)
 
     @property
     def name(self) -> str:
@@ -143,7 +149,11 @@ class Board:
     def scorer(self, model: str, space: str, outcomes: Sequence[Outcome]) -> Scorer:
         """Make what turns values into rows."""
         pairing = Pairing.of(outcomes, self.split)
-        return Scorer(model, space, self.name, pairing, self.settings, self.rng)
+        return Scorer(model, space, self.name, pairing, self.settings, self.rng, self.kept)
+
+    def image_size(self, metric: str) -> int | None:
+        """Return the pixels along a side at which a metric compares pictures; None: no matter."""
+        return self.protocol.pixel_size if metric in PIXEL_METRICS else None
 
     def row(self, table: Table) -> tuple[Score, FloatArray]:
         """Score a table; return the row and its permuted scores."""
@@ -157,16 +167,21 @@ class Board:
         def permuted(index: IndexArray) -> float:
             return float(flat[start + truth[index]].mean())
 
-        row, null = scorer.score(table.metric, flat[start + truth], permuted, chance=table.chance)
+        values = flat[start + truth]
+        size = self.image_size(table.metric)
+        row, null = scorer.score(
+            table.metric, values, permuted, chance=table.chance, image_size=size
+        )
         if table.lower_is_better:
             row = _negated(row)
+            self.kept[table.model, table.space, table.metric] = -values, scorer.pairing.groups
         return row, sign * null
 
     def values(self, metric: str, values: FloatArray, parts: Sequence[Judged]) -> Score:
         """Score values without a test."""
         outcomes = [p.outcome for p in parts]
-        first = outcomes[0]
-        return self.scorer(first.model, first.space, outcomes).score(metric, values, None)[0]
+        scorer = self.scorer(outcomes[0].model, outcomes[0].space, outcomes)
+        return scorer.score(metric, values, None, image_size=self.image_size(metric))[0]
 
     def notes(self, outcomes: Sequence[Outcome]) -> list[str]:
         """Return what a reader of p values should know."""

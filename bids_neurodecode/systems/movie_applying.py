@@ -17,6 +17,7 @@ from bids_neurodecode.samples import Samples
 from bids_neurodecode.standardizer import Standardizer
 from bids_neurodecode.stimuli.space import FeatureSpace
 from bids_neurodecode.systems.movie import FilmEncoder
+from bids_neurodecode.systems.movie_comparison import compare_frames
 from bids_neurodecode.systems.movie_frames import judge_frames
 from bids_neurodecode.systems.movie_judging import (
     MIN_LAG_SECONDS,
@@ -155,6 +156,16 @@ def reconstruct_applied(
         min_lag=max(1, round(MIN_LAG_SECONDS / repetition_time)),
         evaluation=config.evaluation,
         rng=rng,
+    )
+    scores = compare_frames(
+        scores,
+        truth,
+        decoded,
+        mean_frame,
+        parts=showings_of(aligned.table.iloc[rows]),
+        repetition_time=repetition_time,
+        evaluation=config.evaluation,
+        rng=rng.spawn(1)[0],
     )
     return Reconstructed(rows, truth, decoded, similarity, scores)
 

@@ -10,11 +10,15 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.explain.concepts import (
+    FEW_TIMES,
+    LEAST_TIMES,
+    Examples,
     concept_sensitivity,
     layer_activations,
     layer_gradients,
 )
 from bids_neurodecode.explain.perturbation import Metric, perturbation_effects
+from bids_neurodecode.explain.placements import LEAST_DISJOINT
 from bids_neurodecode.explain.properties import chunk_properties, concept_rows
 from bids_neurodecode.settings_movie import MovieSettings
 from bids_neurodecode.systems.movie_network import to_chunks
@@ -34,6 +38,15 @@ LEFT_OUT = (
 NO_REGION = (
     'Perturbation was left out: no region of the atlas has {least} voxels of the network and not '
     'more than half of them.'
+)
+TOO_FEW_PLACES = (
+    'Perturbation has no p value for {n} of {total} regions: fewer than {least} sets of voxels of '
+    'their size, compactness, smoothness{accuracy} fit beside each other into the other voxels of '
+    'the network ({names}).'
+)
+NO_ACCURACY = (
+    'The network has no encoder (movie.mode = "decoder"), so that disturbed regions are compared '
+    'with sets of voxels of any held-out accuracy.'
 )
 NO_ENCODER = 'Concepts were left out: the network has no encoder (movie.mode = "decoder").'
 TOO_FEW_CHUNKS = (
@@ -83,7 +96,7 @@ def regions_of(
     -------
     dict
         Boolean (n_voxels,) by name, the largest first: those of at least :data:`LEAST_VOXELS`
-        voxels and at most half of all (as many random ones must be left outside).
+        voxels and at most half of all.
     int
         How many regions have any voxel.
     """
@@ -102,6 +115,8 @@ def explain_perturbation(
     names: Mapping[int, str],
     settings: MovieSettings,
     *,
+    positions: npt.NDArray[np.integer[Any]],
+    accuracy: npt.ArrayLike | None,
     rng: np.random.Generator,
     progress: Callable[[int, int], None] | None = None,
 ) -> Explained:
@@ -117,6 +132,11 @@ def explain_perturbation(
         Region of each voxel, (n_voxels,); 0 is none.
     settings
         Kinds of perturbation, how many random sets, regions and frames.
+    positions
+        Place of each voxel on the grid, (n_voxels, 3).
+    accuracy
+        Correlation of each voxel with its held-out prediction, (n_voxels,), which sets of voxels
+        share with the region; None without an encoder.
 
     Returns
     -------
@@ -130,6 +150,8 @@ def explain_perturbation(
     if len(regions) < total:
         numbers = {'n': total - len(regions), 'total': total, 'most': settings.explain_regions}
         notes = (LEFT_OUT.format(**numbers, least=LEAST_VOXELS),)
+    if accuracy is None:
+        notes += (NO_ACCURACY,)
     looked = _evenly(len(responses), settings.explain_frames)
     seen = np.array(frames[looked])
     scale = np.float32(255 if seen.dtype == np.uint8 else 1)
@@ -143,12 +165,24 @@ def explain_perturbation(
         responses,
         regions,
         frame_metrics(truth),
+        positions=positions,
+        accuracy=accuracy,
         rng=rng,
         kinds=settings.explain_kinds,
         gain=settings.explain_gain,
         n_random=settings.explain_random,
         progress=progress,
     )
+    untested = table.loc[table['n_disjoint'] < LEAST_DISJOINT, 'region'].unique()
+    if len(untested):
+        line = TOO_FEW_PLACES.format(
+            n=len(untested),
+            total=len(regions),
+            least=LEAST_DISJOINT,
+            accuracy='' if accuracy is None else ' and held-out accuracy',
+            names=', '.join(untested),
+        )
+        notes += (line,)
     return Explained(table, notes)
 
 
@@ -178,6 +212,7 @@ def explain_concepts(
     settings: MovieSettings,
     *,
     pictures: Mapping[str, UInt8Array] | None = None,
+    films: npt.ArrayLike,
     rng: np.random.Generator,
     progress: Callable[[int, int], None] | None = None,
 ) -> Explained:
@@ -185,8 +220,8 @@ def explain_concepts(
 
     The outputs are the mean predicted response of all voxels and of each region; the examples of
     film properties are the training volumes with most of them; those of a user's concepts are
-    pictures, shown as still chunks, against still frames of the training film. Random concepts
-    stand beside them as controls.
+    pictures, shown as still chunks, against still frames of the training film. Random concepts,
+    which are as contiguous in time as the film properties are, stand beside them as controls.
 
     Parameters
     ----------
@@ -196,6 +231,9 @@ def explain_concepts(
         Region of each voxel of the network, or None without an atlas.
     pictures
         Bytes (n, height, width, 3) of the size of the network's frames, by concept.
+    films
+        The film (and its presentation) of each training volume, (n_train,), volumes in order of
+        time.
 
     Returns
     -------
@@ -206,49 +244,57 @@ def explain_concepts(
     if network.encoder is None:
         return Explained(None, (NO_ENCODER,))
     reader, notes = _Reader(network.encoder, network.settings), []
-    concepts: dict[str, Float32Array] = {}
-    random: dict[str, Float32Array] = {}
+    labels_of_film = np.asarray(films)
+    concepts: dict[str, Examples] = {}
     kinds: dict[str, str] = {}
     if round(PROPERTY_SHARE * len(train)) >= LEAST_EXAMPLES:
         units = reader.activations(train)
-        for name, kind, rows, others in film_concepts(train, rng):
-            concepts[name], random[name], kinds[name] = units[rows], units[others], kind
+        for name, kind, inside in film_concepts(train, labels_of_film, rng):
+            concepts[name], kinds[name] = Examples(units, inside, labels_of_film), kind
     else:
         least = int(np.ceil(LEAST_EXAMPLES / PROPERTY_SHARE))
         notes.append(TOO_FEW_CHUNKS.format(n=len(train), least=least))
     if pictures:
         still = reader.activations(_Still(train))
         for name, values in pictures.items():
-            concepts[name] = reader.activations(_Still(values, network.settings.design.chunk))
-            random[name], kinds[name] = still, PICTURES
+            own = reader.activations(_Still(values, network.settings.design.chunk))
+            inside = np.arange(len(own) + len(still)) < len(own)
+            concepts[name], kinds[name] = Examples(np.concatenate([own, still]), inside), PICTURES
     if not concepts:
         return Explained(None, tuple(notes))
     looked = [test[int(row)] for row in _evenly(len(test), MOST_GRADIENTS)]
     outputs = _outputs(labels, names, network, settings)
     slopes = {name: reader.gradients(looked, voxels) for name, voxels in outputs.items()}
     table = concept_sensitivity(
-        concepts, random, slopes, rng=rng, n_permutations=settings.concept_permutations,
-        progress=progress,
-    )  # fmt: skip
+        concepts, slopes, rng=rng, n_permutations=settings.concept_permutations, progress=progress
+    )
+    for name, examples in concepts.items():
+        if examples.films is not None and len(examples.shifts) < LEAST_TIMES:
+            times = len(examples.shifts)
+            notes.append(FEW_TIMES.format(name=name, n=times, least=LEAST_TIMES))
     table.insert(2, 'kind', [kinds[str(name)] for name in table['concept']])
     return Explained(table, tuple(notes))
 
 
 def film_concepts(
-    chunks: Chunks, rng: np.random.Generator
-) -> list[tuple[str, str, npt.NDArray[np.intp], npt.NDArray[np.intp]]]:
-    """Return name, kind, and rows of examples and of random ones, of what film itself shows."""
+    chunks: Chunks, films: npt.NDArray[Any], rng: np.random.Generator
+) -> list[tuple[str, str, npt.NDArray[np.bool_]]]:
+    """Return name, kind, and which chunks are the examples, of what film itself shows.
+
+    A random concept is the pattern of one of the others at another time.
+    """
     values: dict[str, list[float]] = {}
     for row in range(len(chunks)):
         for name, value in chunk_properties(np.asarray(chunks[row])[None]).items():
             values.setdefault(name, []).append(float(value[0]))
     found = [
-        (f'much {name}', FILM, *concept_rows(np.array(value), share=PROPERTY_SHARE, rng=rng))
+        (f'much {name}', FILM, concept_rows(np.array(value), share=PROPERTY_SHARE))
         for name, value in values.items()
     ]
     for number in range(N_RANDOM_CONCEPTS):
-        drawn = concept_rows(rng.random(len(chunks)), share=PROPERTY_SHARE, rng=rng)
-        found.append((f'random {number + 1}', RANDOM, *drawn))
+        pattern = Examples(np.empty((len(chunks), 0)), found[number % len(values)][2], films)
+        shifts = pattern.shifts
+        found.append((f'random {number + 1}', RANDOM, pattern.random(shifts, rng)))
     return found
 
 

@@ -16,6 +16,7 @@ from bids_neurodecode.evaluation.metrics import Score
 from bids_neurodecode.explain.saliency import voxel_saliency
 from bids_neurodecode.samples import Fold, Split, split_in_time
 from bids_neurodecode.settings_movie import MovieSettings
+from bids_neurodecode.systems.movie_comparison import compare_frames
 from bids_neurodecode.systems.movie_frames import judge_frames
 from bids_neurodecode.systems.movie_judging import (
     MIN_LAG_SECONDS,
@@ -346,6 +347,16 @@ def _reconstruction(
         rng=rng,
     )
     rows = np.concatenate(found.rows)[order]
+    scores = compare_frames(
+        scores,
+        truth,
+        decoded,
+        np.mean(found.mean_frames, axis=0),
+        parts=showings_of(data.aligned.table.iloc[rows]),
+        repetition_time=data.repetition_time,
+        evaluation=config.evaluation,
+        rng=rng.spawn(1)[0],
+    )
     return Reconstruction(rows, _bytes(truth), _bytes(decoded), similarity), scores
 
 

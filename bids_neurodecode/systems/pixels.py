@@ -62,6 +62,7 @@ def score_pictures(
             permuted if testable else None,
             ceiling=float(table(truth, best).mean()) if is_retrieval else None,
             space=SPACE,
+            image_size=pictures.values.shape[1],
         )
         scores.append(row)
     notes = [] if testable else [MANY_PAIRS.format(n=n_pairs, limit=MAX_PAIRS)]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from bids_neurodecode.evaluation.metrics import Score
 from bids_neurodecode.samples import Split
 from bids_neurodecode.systems import pixels
 from bids_neurodecode.systems.base import Evaluation, PerStimulus
+from bids_neurodecode.systems.comparison import Kept, compare_rows
 from bids_neurodecode.systems.outcomes import OWN_MODEL, REPEAT_AVERAGE, SINGLE_TRIAL, Outcome
 
 FIXED_LABELS = (
@@ -23,6 +24,8 @@ FIXED_LABELS = (
 )
 
 SYSTEM = 'reconstruction'
+LABELS, REFIT = 'labels', 'refit'
+"""What is permuted: predictions against stimuli, or labels before models are fitted."""
 
 FloatArray = npt.NDArray[np.float64]
 IndexArray = npt.NDArray[np.intp]
@@ -41,6 +44,8 @@ class Pairing:
     units: IndexArray | None
     groups: IndexArray
     fixed: bool
+    of_what: str = 'stimuli'
+    """What groups are: ``stimuli`` or ``runs``."""
 
     @classmethod
     def of(cls, outcomes: Sequence[Outcome], split: Split) -> Pairing:
@@ -54,7 +59,8 @@ class Pairing:
         labels = _codes(stimulus)
         kinds = {tuple(sorted(set(labels[blocks == block]))) for block in np.unique(blocks)}
         fixed = all(len(kind) == 1 for kind in kinds)
-        return cls(blocks, units, _codes(run if by_run else stimulus), fixed)
+        groups = _codes(run if by_run else stimulus)
+        return cls(blocks, units, groups, fixed, 'runs' if by_run else 'stimuli')
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +77,8 @@ class Scorer:
         Permutations, bootstrap, confidence.
     rng
         Source of randomness.
+    kept
+        Takes what each sample scores, for comparisons with other models.
     """
 
     model: str
@@ -79,6 +87,7 @@ class Scorer:
     pairing: Pairing
     settings: EvaluationSettings
     rng: np.random.Generator
+    kept: Kept = field(default_factory=dict, repr=False)
 
     def score(
         self,
@@ -89,6 +98,8 @@ class Scorer:
         chance: float | None = None,
         ceiling: float | None = None,
         space: str | None = None,
+        image_size: int | None = None,
+        refitted: FloatArray | None = None,
     ) -> tuple[Score, FloatArray]:
         """Score one metric.
 
@@ -102,16 +113,19 @@ class Scorer:
             Mean value with sample i given the stimulus of sample ``index[i]``; None: no test.
         chance
             Known chance level; None: the mean over permutations.
-        ceiling, space
+        ceiling, space, image_size
             Columns of the row.
+        refitted
+            Scores of models that were fitted again on permuted labels, (n_permutations,), in the
+            place of ``permuted``.
 
         Returns
         -------
         tuple
             The row, and the permuted scores (n_permutations,).
         """
-        null = np.empty(0)
-        if permuted is not None:
+        null = np.empty(0) if refitted is None else refitted
+        if permuted is not None and refitted is None:
             draws = statistics.permutations(
                 len(values),
                 self.settings.n_permutations,
@@ -143,7 +157,12 @@ class Scorer:
             ci_low=None if np.isnan(low) else low,
             ci_high=None if np.isnan(high) else high,
             p=statistics.p_value(null, float(values.mean())) if null.size else None,
+            n_units=len(np.unique(self.pairing.groups)),
+            units=self.pairing.of_what,
+            test=None if not null.size else LABELS if refitted is None else REFIT,
+            image_size=image_size,
         )
+        self.kept[self.model, row.space, metric] = values, self.pairing.groups
         return row, null
 
 
@@ -154,12 +173,14 @@ def pool(
     settings: EvaluationSettings,
     pictures: PerStimulus | None = None,
     notes: Iterable[str] = (),
+    refitted: Mapping[str, FloatArray] | None = None,
     rng: np.random.Generator,
 ) -> Evaluation:
     """Pool outcomes of all folds into scores.
 
-    The decoders are not fitted again for each permutation: the test is of their predictions, as
-    they are, against the stimuli of held-out samples.
+    Unless ``refitted`` holds the permuted scores of decoders that were fitted again, by
+    ``<space>/<metric>``, the test is of predictions as they are, against the stimuli of held-out
+    samples.
     """
     import pandas as pd
 
@@ -168,15 +189,17 @@ def pool(
     nulls: dict[str, FloatArray] = {}
     kinds = dict.fromkeys((o.model, o.space) for o in outcomes)
     averaged = any(space == REPEAT_AVERAGE for _, space in kinds)
+    kept: Kept = {}
     for model, space in kinds:
         part = [o for o in outcomes if (o.model, o.space) == (model, space)]
         pairing = Pairing.of(part, split)
         if pairing.fixed:
             block = 'run' if pairing.units is None else 'fold'
             lines[FIXED_LABELS.format(block=block)] = None
-        scorer = Scorer(model, space, split.protocol, pairing, settings, rng)
+        scorer = Scorer(model, space, split.protocol, pairing, settings, rng, kept)
         for metric in ('identification_top1', 'identification_2way'):
-            row, null = _identification(scorer, part, metric)
+            again = (refitted or {}).get(f'{space}/{metric}') if model == OWN_MODEL else None
+            row, null = _identification(scorer, part, metric, refitted=again)
             scores.append(row)
             if model == OWN_MODEL:
                 nulls[f'{space}/{metric}'] = null
@@ -187,8 +210,9 @@ def pool(
     own = [o for o in outcomes if o.model == OWN_MODEL]
     single = [o for o in own if o.space == SINGLE_TRIAL]
     confusion, labels = confusion_of(single)
+    compared = compare_rows(scores, kept, OWN_MODEL, settings, rng.spawn(1)[0])
     return Evaluation(
-        scores=tuple(scores),
+        scores=compared,
         samples=pd.concat([sample_table(o) for o in own], ignore_index=True),
         nulls=nulls,
         confusion=confusion,
@@ -199,7 +223,11 @@ def pool(
 
 
 def _identification(
-    scorer: Scorer, outcomes: Sequence[Outcome], metric: str
+    scorer: Scorer,
+    outcomes: Sequence[Outcome],
+    metric: str,
+    *,
+    refitted: FloatArray | None = None,
 ) -> tuple[Score, FloatArray]:
     """Score identification; a permuted score is a look-up, as similarities do not change."""
     top1 = metric == 'identification_top1'
@@ -214,7 +242,17 @@ def _identification(
     def permuted(index: IndexArray) -> float:
         return float(flat[start + truth[index]].mean())
 
-    return scorer.score(metric, flat[start + truth], permuted, chance=chance)
+    values = flat[start + truth]
+    return scorer.score(metric, values, permuted, chance=chance, refitted=refitted)
+
+
+def identification_values(outcomes: Sequence[Outcome], metric: str) -> FloatArray:
+    """Return what each sample scores in ``identification_top1`` or ``identification_2way``."""
+    top1 = metric == 'identification_top1'
+    score_all = identification.outcomes_top1 if top1 else identification.outcomes_2way
+    return np.concatenate(
+        [score_all(o.similarities)[np.arange(len(o.truth)), o.truth] for o in outcomes]
+    )
 
 
 def sample_table(outcome: Outcome) -> Any:

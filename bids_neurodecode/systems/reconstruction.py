@@ -29,6 +29,7 @@ from bids_neurodecode.systems import baselines
 from bids_neurodecode.systems.base import Evaluation, PerStimulus
 from bids_neurodecode.systems.outcomes import MEAN_IMAGE, OWN_MODEL, Outcome, judge, run_labels
 from bids_neurodecode.systems.pooling import pool
+from bids_neurodecode.systems.refitting import refitted_nulls
 
 NO_GROUPS = (
     'Choosing the ridge penalty needs training samples of at least two {by} values; there is '
@@ -279,7 +280,8 @@ def evaluate_folds(
     decoders: list[LinearDecoder] = []
     closed: list[bool] = []
     shuffle_rng, pool_rng = rng.spawn(2)
-    for number, (fold, cut) in enumerate(zip(split, _all(parts, split), strict=True)):
+    folds = _all(parts, split)
+    for number, (fold, cut) in enumerate(zip(split, folds, strict=True)):
         candidates, is_closed = candidate_stimuli(cut.train, cut.test)
         if len(candidates) < 2:
             raise DataError(ONE_CANDIDATE.format(fold=number))
@@ -314,12 +316,25 @@ def evaluate_folds(
             progress(number + 1, len(split))
     notes = [CLOSED_SET] if all(closed) else []
     notes += _decoder_notes(decoders, settings)
+    testing = evaluation or EvaluationSettings()
+    refitted = {}
+    if testing.permutation == 'refit':
+        refitted = refitted_nulls(
+            decoders,
+            folds,
+            split,
+            features,
+            settings,
+            n_permutations=testing.n_permutations,
+            rng=pool_rng.spawn(1)[0],
+        )
     return pool(
         outcomes,
         split=split,
-        settings=evaluation or EvaluationSettings(),
+        settings=testing,
         pictures=pictures,
         notes=notes,
+        refitted=refitted,
         rng=pool_rng,
     )
 

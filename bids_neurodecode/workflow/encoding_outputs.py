@@ -332,16 +332,15 @@ class WriteEncoding(Stage):
         """Write the scores of the model and, below them, of ridge; and those of regions."""
         import pandas as pd
 
-        from bids_neurodecode.evaluation.metrics import COLUMNS, METRICS
+        from bids_neurodecode.evaluation.metrics import describe_columns, with_types
 
         files = [Path(x) for x in (self.inputs.encode, self.inputs.ridge) if isdefined(x)]
         table = pd.concat(
             [pd.read_csv(file.with_name('metrics.tsv'), sep='\t') for file in files],
             ignore_index=True,
         )
-        columns: dict[str, Any] = {name: {'Description': text} for name, text in COLUMNS.items()}
-        columns['metric']['Levels'] = {x: METRICS[x] for x in sorted(set(table['metric']))}
-        return writer.table('metrics', table, columns=columns, more={'desc': desc})
+        columns = describe_columns(table['metric'])
+        return writer.table('metrics', with_types(table), columns=columns, more={'desc': desc})
 
 
 def write_map(writer: ProductWriter, source: Path, name: str, desc: str) -> Path:

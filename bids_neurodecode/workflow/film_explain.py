@@ -117,12 +117,15 @@ def explain_study(
             labels,
             names,
             movie,
+            positions=np.argwhere(data.aligned.responses.mask.mask)[study.columns],
+            accuracy=held_out_accuracy(study),
             rng=rng,
             progress=listen('perturbation'),
         )
         done['perturbation'] = _save(found, folder / 'perturbation.tsv', done['warnings'])
     if 'concepts' in movie.explain:
         from bids_neurodecode.systems.movie_explain import explain_concepts
+        from bids_neurodecode.systems.movie_judging import showings_of
 
         found = explain_concepts(
             study.network,
@@ -132,11 +135,24 @@ def explain_study(
             names,
             movie,
             pictures=_pictures(config),
+            films=showings_of(data.aligned.table)[train],
             rng=rng,
             progress=listen('concepts'),
         )
         done['concepts'] = _save(found, folder / 'concepts.tsv', done['warnings'])
     return done
+
+
+def held_out_accuracy(study: NetworkStudy) -> npt.NDArray[np.float64] | None:
+    """Return the held-out correlation of each voxel of the network; None without an encoder.
+
+    Voxels that other folds do not use were not judged and are NaN.
+    """
+    if study.judged is None:
+        return None
+    r = np.full(len(study.keep), np.nan)
+    r[study.keep] = study.judged.r
+    return np.asarray(r[study.columns])
 
 
 def regions_of_voxels(

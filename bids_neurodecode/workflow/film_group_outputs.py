@@ -82,13 +82,15 @@ def add_ceilings(metrics: Path, ceiling: Path, masks: Mapping[str, Path]) -> Non
     """
     import pandas as pd
 
+    from bids_neurodecode.evaluation.metrics import with_types
     from bids_neurodecode.systems.movie_targets import with_ceilings
 
     ceilings = {
         space: load_map(ceiling, VoxelMask.load(mask)).astype(np.float64)
         for space, mask in masks.items()
     }
-    write_tsv(metrics, with_ceilings(pd.read_csv(metrics, sep='\t', na_values=['n/a']), ceilings))
+    table = pd.read_csv(metrics, sep='\t', na_values=['n/a'])
+    write_tsv(metrics, with_types(with_ceilings(table, ceilings)))
 
 
 __all__ = ['add_ceilings', 'write_agreement']

@@ -67,10 +67,17 @@ PERTURBATION = {
     'intact': {'Description': 'The metric of undisturbed responses'},
     'perturbed': {'Description': 'The metric of disturbed responses'},
     'change': {'Description': 'perturbed less intact'},
-    'random_mean': {'Description': 'Mean change by as many random voxels outside of the region'},
+    'n_disjoint': {
+        'Description': 'Sets of voxels as many, as compact, as smooth and as accurate as the '
+        'region that fit beside each other; with fewer than 20 (0) there is no comparison'
+    },
+    'random_mean': {'Description': 'Mean change by such sets, which may overlap'},
     'random_sd': {'Description': 'Standard deviation of these changes'},
     'z': {'Description': 'Difference from the random changes in their standard deviations'},
-    'p': {'Description': 'Share of random sets that change as much (two-sided), (b+1)/(m+1)'},
+    'p': {
+        'Description': 'Share q of the sets that change as much (two-sided), counted as that of '
+        'n_disjoint sets: (q n_disjoint + 1) / (n_disjoint + 1)'
+    },
     'p_fdr': {'Description': 'p adjusted for the false discovery rate over all rows'},
 }
 CONCEPTS = {
@@ -81,15 +88,19 @@ CONCEPTS = {
         'Levels': {
             'film property': 'the fifth of the training volumes with most of the property',
             'pictures': 'pictures of the user, against still frames of the training film',
-            'random': 'a random fifth of the training volumes: a control',
+            'random': 'the pattern of a property at another time of the film: a control',
         },
     },
     'n_examples': {'Description': 'Examples of the concept'},
-    'accuracy': {'Description': 'Of the classifiers on examples left out; chance is .5'},
+    'accuracy': {'Description': 'Of the classifiers on examples left out'},
+    'accuracy_random': {'Description': 'The same of random concepts, as contiguous in time'},
     'sensitivity': {'Description': 'Share of volumes whose derivative along the concept is > 0'},
     'sensitivity_sd': {'Description': 'Its standard deviation over random splits'},
     'alignment': {'Description': 'Mean cosine of the derivative and the vector of the concept'},
-    'p': {'Description': 'Of the alignment, against permuted concepts (two-sided)'},
+    'p': {
+        'Description': 'Of the alignment (two-sided), against the same pattern of volumes at '
+        'other times; pictures: against permuted concepts'
+    },
     'p_fdr': {'Description': 'p adjusted for the false discovery rate over all rows'},
 }
 EXPLAINED: Mapping[str, Mapping[str, Any]] = {
@@ -129,6 +140,7 @@ def write_network(
     """
     import pandas as pd
 
+    from bids_neurodecode.evaluation.metrics import describe_columns, with_types
     from bids_neurodecode.report.results import NetworkResults
 
     folder, info = result.parent, read_json(result)
@@ -170,19 +182,12 @@ def write_network(
     )
     _write_model(writer, config, folder)
     both = pd.concat([pd.read_csv(folder / 'metrics.tsv', sep='\t'), linear], ignore_index=True)
-    return network, maps, writer.table('metrics', both, columns=_described(both), more=_DESC)
+    columns = describe_columns(both['metric'])
+    metrics = writer.table('metrics', with_types(both), columns=columns, more=_DESC)
+    return network, maps, metrics
 
 
 _DESC = {'desc': DESC}
-
-
-def _described(metrics: pd.DataFrame) -> dict[str, Any]:
-    from bids_neurodecode.evaluation.metrics import COLUMNS, METRICS
-
-    columns: dict[str, Any] = {name: {'Description': text} for name, text in COLUMNS.items()}
-    used = sorted(set(metrics['metric']))
-    columns['metric']['Levels'] = {name: METRICS[name] for name in used}
-    return columns
 
 
 def _write_encoding(

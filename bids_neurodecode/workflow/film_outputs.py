@@ -243,10 +243,12 @@ class WriteFilms(Stage):
         """Return the scores of the linear models: ridge, its null and, if fitted, banded ridge."""
         import pandas as pd
 
+        from bids_neurodecode.evaluation.metrics import with_types
+
         tables = [pd.read_csv(self.inputs.metrics, sep='\t')]
         if isdefined(self.inputs.banded_metrics):
             tables.append(pd.read_csv(self.inputs.banded_metrics, sep='\t'))
-        return pd.concat(tables, ignore_index=True)
+        return with_types(pd.concat(tables, ignore_index=True))
 
     def _write_maps(
         self, writer: ProductWriter, participant: ParticipantInput, config: Config

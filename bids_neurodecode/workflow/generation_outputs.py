@@ -88,6 +88,8 @@ def write_generation(
     """
     import pandas as pd
 
+    from bids_neurodecode.evaluation.metrics import describe_columns, with_types
+
     folder = result.parent
     made = write_made(writer, result, trials)
     curves = pd.read_csv(folder / 'curves.tsv', sep='\t')
@@ -97,7 +99,8 @@ def write_generation(
     writer.text('model_config', config.to_toml(), desc=DESC)
     writer.copy('model_card', folder / 'model.md', desc=DESC)
     both = pd.concat([linear, pd.read_csv(folder / 'metrics.tsv', sep='\t')], ignore_index=True)
-    return made, writer.table('metrics', both, columns=described(both), more=_DESC)
+    columns = describe_columns(both['metric'])
+    return made, writer.table('metrics', with_types(both), columns=columns, more=_DESC)
 
 
 def write_made(writer: ProductWriter, result: Path, trials: pd.DataFrame) -> GenerationResults:
@@ -130,16 +133,6 @@ def write_made(writer: ProductWriter, result: Path, trials: pd.DataFrame) -> Gen
 
 
 _DESC = {'desc': DESC}
-
-
-def described(metrics: pd.DataFrame) -> dict[str, Any]:
-    """Describe the columns of a table of metrics, and the metrics in it."""
-    from bids_neurodecode.evaluation.metrics import COLUMNS, METRICS
-
-    columns: dict[str, Any] = {name: {'Description': text} for name, text in COLUMNS.items()}
-    used = sorted(set(metrics['metric']))
-    columns['metric']['Levels'] = {name: METRICS[name] for name in used}
-    return columns
 
 
 def picture_labels(table: pd.DataFrame) -> list[str]:

@@ -46,7 +46,8 @@ class GroupScores(Stage):
     _always_run = True
 
     def _compute(self, folder: Path) -> dict[str, Any]:
-        from bids_neurodecode.report.group import gather_metrics
+        from bids_neurodecode.evaluation.metrics import describe_columns, with_types
+        from bids_neurodecode.report.group import compare_over_participants, gather_metrics
         from bids_neurodecode.report.reader import Reader
 
         readers = [Reader(read_results(Path(file))) for file in self.inputs.results]
@@ -54,7 +55,11 @@ class GroupScores(Stage):
         table.insert(0, 'participant', table.pop('participant'))
         task = readers[0].results.task
         target = Path(self.inputs.output_dir) / GROUP_FOLDER / f'task-{task}_metrics.tsv'
-        write_tsv(target, table)
+        write_tsv(target, with_types(table))
+        compared = compare_over_participants(table).drop(columns='participant', errors='ignore')
+        comparisons = target.with_name(f'task-{task}_desc-comparison_metrics.tsv')
+        write_tsv(comparisons, with_types(compared))
+        write_json(comparisons.with_suffix('.json'), describe_columns(set(compared['metric'])))
         return {'metrics': target}
 
 

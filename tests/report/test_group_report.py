@@ -128,3 +128,28 @@ def test_other_grids_have_no_mean(
     nib.Nifti1Image(np.asarray(image.dataobj), moved).to_filename(path)
     second = replace(first, maps={'tsnr': path})
     assert mean_map([first, second], 'tsnr') is None
+
+
+@pytest.mark.parametrize(('n', 'tested'), [(4, False), (7, True)])
+def test_models_are_compared_over_participants(n: int, tested: bool) -> None:
+    from bids_neurodecode.evaluation.metrics import COLUMNS
+    from bids_neurodecode.report.group import compare_over_participants
+
+    rng = np.random.default_rng(0)
+    base = dict.fromkeys(COLUMNS, 'n/a') | {
+        'system': 'reconstruction',
+        'metric': 'pixcorr',
+        'space': 'final',
+    }
+    rows = []
+    for who in range(n):
+        own, other = 0.5 + 0.01 * rng.normal(), 0.3 + 0.01 * rng.normal()
+        named = base | {'participant': f'{who:02d}'}
+        rows.append(named | {'model': 'gru', 'value': own, 'difference': np.nan})
+        compared = {'compared_model': 'gru', 'compared_space': 'final', 'difference': 0.1}
+        rows.append(named | {'model': 'baseline-nearest', 'value': other, **compared})
+    found = compare_over_participants(pd.DataFrame(rows))
+    row = found[found['difference'].notna()].iloc[0]
+    assert row['difference'] == pytest.approx(0.2, abs=0.02)
+    assert (row['n_units'], row['units']) == (n, 'participants')
+    assert np.isfinite(row['difference_p']) == tested

@@ -169,8 +169,9 @@ def test_numbers_on_the_page_are_those_of_the_table(
 def test_headline_in_plain_words(whole: tuple[str, Page, Path]) -> None:
     _, page, _ = whole
     assert '68.8 % Identification among all candidates' in page.text
-    assert 'against a chance of 25.0 %, which is better than chance (p = 0.010)' in page.text
-    assert 'Better than the baseline "nearest" (31.2 %)' in page.text
+    better = 'against a chance level of 25.0 %, which is better than chance (95 % interval 50.0 % '
+    assert f'{better}to 81.2 %, p = 0.010)' in page.text
+    assert 'The baseline "nearest" scores 31.2 %; it was not compared unit by unit.' in page.text
     assert 'not how well new ones can be decoded' in page.text
     assert 'Two trials start less than 8 s' in page.text
     assert '15.8' in [row[1] for row in page.rows if row and row[0].startswith('sum of times')]

@@ -1,0 +1,184 @@
+"""Is one model better than another? Rows of the metrics table, compared unit by unit.
+
+The system's model is compared with each baseline on the same held-out samples. Differences are
+averaged within independent units (stimuli, runs, blocks of time) and these are what interval and
+p value are over: trials of one image, or voxels, are never taken for independent evidence.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bids_neurodecode.config import EvaluationSettings
+from bids_neurodecode.evaluation.metrics import Score
+from bids_neurodecode.evaluation.paired import PairedDifference, paired_difference
+
+FloatArray = npt.NDArray[np.float64]
+IndexArray = npt.NDArray[np.intp]
+Kept = dict[tuple[str, str, str], tuple[FloatArray, IndexArray]]
+"""By model, space and metric: what each sample (or unit) scores, and its unit, (n,) each."""
+
+BASELINE = 'baseline-'
+
+
+def compare_rows(
+    scores: Sequence[Score],
+    kept: Kept,
+    own: str,
+    settings: EvaluationSettings,
+    rng: np.random.Generator,
+    *,
+    stages: Mapping[str, str] | None = None,
+) -> tuple[Score, ...]:
+    """Write into the row of each baseline how the system's model differs from it.
+
+    Parameters
+    ----------
+    scores
+        Rows of the metrics table.
+    kept
+        What their samples score.
+    own
+        The system's model.
+    settings
+        Resamplings and confidence; without resamplings nothing is compared.
+    rng
+        Source of randomness.
+    stages
+        Spaces of an earlier stage of ``own``, and the space of the later one that it is compared
+        with.
+    """
+
+    def other(row: Score) -> tuple[str, str] | None:
+        if row.model.startswith(BASELINE):
+            return own, row.space
+        if row.model == own and row.space in (stages or {}):
+            return own, (stages or {})[row.space]
+        return None
+
+    rows = []
+    for row in scores:
+        pair = other(row)
+        mine = None if pair is None else kept.get((*pair, row.metric))
+        theirs = kept.get((row.model, row.space, row.metric))
+        if pair is None or mine is None or theirs is None:
+            rows.append(row)
+            continue
+        rows.append(compare_with(row, pair, (mine[0], theirs[0]), theirs[1], settings, rng))
+    return tuple(rows)
+
+
+def compare_with(
+    row: Score,
+    other: tuple[str, str],
+    values: tuple[FloatArray, FloatArray],
+    units: npt.NDArray[Any],
+    settings: EvaluationSettings,
+    rng: np.random.Generator,
+) -> Score:
+    """Write the difference of another model from a row into that row.
+
+    Parameters
+    ----------
+    row
+        Of the metrics table.
+    other
+        Model and space of the other.
+    values
+        What the samples of the other, and of the row, score, (n_samples,) each.
+    units
+        The unit of each sample, (n_samples,).
+    settings, rng
+        Of the interval and the test.
+    """
+    found = difference_of(*values, units, settings, rng)
+    if row.units == 'runs' and np.isfinite(found.p):
+        found = _of_folds(found, *values, units, settings.confidence)
+    return dataclasses.replace(
+        row,
+        compared_model=other[0],
+        compared_space=other[1],
+        n_units=found.n if row.n_units is None else row.n_units,
+        difference=found.mean,
+        difference_low=_known(found.low),
+        difference_high=_known(found.high),
+        difference_p=_known(found.p),
+    )
+
+
+def difference_of(
+    values: FloatArray,
+    others: FloatArray,
+    units: npt.NDArray[Any],
+    settings: EvaluationSettings,
+    rng: np.random.Generator,
+) -> PairedDifference:
+    """Compare values with others, unit by unit; without resamplings, the mean alone."""
+    if settings.n_bootstrap == 0:
+        _, codes = np.unique(units, return_inverse=True)
+        means = np.bincount(codes, weights=values - others) / np.bincount(codes)
+        return PairedDifference(float(means.mean()), np.nan, np.nan, np.nan, len(means))
+    return paired_difference(
+        values,
+        others,
+        rng=rng,
+        groups=units,
+        n_resamples=max(settings.n_bootstrap, settings.n_permutations),
+        confidence=settings.confidence,
+    )
+
+
+def _of_folds(
+    found: PairedDifference,
+    values: FloatArray,
+    others: FloatArray,
+    units: npt.NDArray[Any],
+    confidence: float,
+) -> PairedDifference:
+    """Correct for runs that are test runs in turn, as their models share training runs.
+
+    The variance of the mean is taken times (1 / k + n_test / n_train) k (Nadeau & Bengio 2003,
+    Mach Learn 52:239): without it intervals of differences between decoders that know nothing
+    covered 0 in 79 % (72 to 85 %) of data sets of eight runs.
+    """
+    from scipy.stats import t
+
+    _, codes = np.unique(units, return_inverse=True)
+    means = np.bincount(codes, weights=values - others) / np.bincount(codes)
+    k = len(means)
+    error = float(means.std(ddof=1) * np.sqrt(1 / k + 1 / (k - 1)))
+    half = float(t.ppf((1 + confidence) / 2, k - 1)) * error
+    p = 2 * float(t.sf(abs(found.mean) / error, k - 1)) if error > 0 else found.p
+    return PairedDifference(found.mean, found.mean - half, found.mean + half, p, k)
+
+
+def unit_values(whole: float, without: FloatArray) -> FloatArray:
+    """Return what each unit contributes to a score that is no mean over samples (a median of r).
+
+    Parameters
+    ----------
+    whole
+        The score of all units.
+    without
+        The score with each unit left out, (n_units,).
+
+    Returns
+    -------
+    numpy.ndarray
+        Jackknife pseudo-values (n_units,) (Tukey 1958): their mean is the score, up to its bias,
+        and their spread its uncertainty.
+    """
+    n = len(without)
+    return np.asarray(n * whole - (n - 1) * without, dtype=np.float64)
+
+
+def _known(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
+
+
+__all__ = ['Kept', 'compare_rows', 'compare_with', 'difference_of', 'unit_values']

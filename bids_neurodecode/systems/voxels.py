@@ -1,0 +1,102 @@
+"""The voxels that decoders read, chosen by the training samples of a fold."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bids_neurodecode.config import Config
+from bids_neurodecode.models.ridge import fit_ridge
+from bids_neurodecode.samples import Samples
+from bids_neurodecode.signals.selection import VoxelSelection, select_voxels
+from bids_neurodecode.stimuli.space import FeatureSpace
+from bids_neurodecode.systems.base import PerStimulus
+
+FloatArray = npt.NDArray[np.float64]
+
+
+def choose_voxels(
+    train: Samples,
+    features: PerStimulus,
+    config: Config,
+    *,
+    tsnr_runs: npt.NDArray[np.float32],
+    within: npt.NDArray[np.bool_] | None,
+    device: str = 'cpu',
+) -> VoxelSelection:
+    """Choose voxels by training samples alone.
+
+    Parameters
+    ----------
+    train
+        Responses and their table.
+    features
+        Features of all stimuli, for data without repeats.
+    config
+        Selection, and feature components and ridge for data without repeats.
+    tsnr_runs
+        Temporal signal-to-noise ratio of each run, (n_runs, n_voxels).
+    within
+        Voxels of the chosen regions, (n_voxels,); all if None.
+    device
+        ``cpu`` or ``cuda``.
+    """
+    runs = np.unique(train.table['run'].to_numpy(dtype=int))
+    return select_voxels(
+        train.values,
+        train.table,
+        config.selection,
+        prediction=lambda: predicted_share(train, features, config, device=device),
+        tsnr=tsnr_runs[runs].mean(axis=0),
+        within=within,
+        seed=config.seed,
+    )
+
+
+def predicted_share(
+    train: Samples, features: PerStimulus, config: Config, *, device: str = 'cpu'
+) -> FloatArray:
+    """Return how much of each voxel's responses the stimuli predict, in folds within training.
+
+    Of the mean square of the responses (about zero, as the R2 of an ON-OFF model): the part that
+    ridge regression of stimulus features explains in runs that it was not fitted on, and that of
+    the mean response (the mean product of the means of two different runs, so that a run's slow
+    noise is not squared). 0 on average, or below, where a voxel does not respond.
+
+    Parameters
+    ----------
+    train, features, config, device
+        As in :func:`choose_voxels`. With a single run its samples are held out in blocks of
+        time, and the mean response is not counted.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (n_voxels,); NaN where a voxel does not vary or is not finite.
+    """
+    values: npt.NDArray[Any] = train.values
+    usable = np.isfinite(values).all(axis=0)
+    usable[usable] = np.ptp(values[:, usable], axis=0) > 0
+    seen = features.of(train.table['stimulus'])
+    space = FeatureSpace.fit(seen, config.features.n_components)
+    runs = train.table['run'].to_numpy()
+    numbers = np.unique(runs)
+    responses = np.asarray(values[:, usable], dtype=np.float32)
+    ridge = fit_ridge(
+        space.transform(seen),
+        responses,
+        alphas=config.ridge.alphas,
+        groups=runs if len(numbers) > 1 else None,
+        n_folds=config.ridge.n_folds,
+        device='cuda' if device == 'cuda' else 'cpu',
+    )
+    explained = ridge.cv_r2 * responses.var(axis=0, dtype=np.float64)
+    if len(numbers) > 1:
+        means = np.stack([responses[runs == k].mean(axis=0, dtype=np.float64) for k in numbers])
+        products = means.sum(axis=0) ** 2 - (means**2).sum(axis=0)
+        explained += products / (len(numbers) * (len(numbers) - 1))
+    share = np.full(values.shape[1], np.nan)
+    share[usable] = explained / np.mean(np.square(responses, dtype=np.float64), axis=0)
+    return share

@@ -1,0 +1,158 @@
+"""Verdicts claim what p value and interval agree on, and say what is worse as plainly."""
+
+import math
+
+import pandas as pd
+import pytest
+
+from bids_neurodecode.evaluation.metrics import METRICS, Score, scores_table
+from bids_neurodecode.report import scores
+from bids_neurodecode.report.section_scores import comparison_table
+from bids_neurodecode.report.verdicts import score_verdict, verdicts_of, worse_verdicts
+
+
+def table(tmp_path, *rows):
+    """Return rows as the page reads them."""
+    base = {
+        'system': 'reconstruction',
+        'model': 'ridge',
+        'protocol': 'hold-out',
+        'split': 'test',
+        'space': 'final',
+        'metric': 'identification_2way',
+        'value': 0.534,
+        'chance': 0.5,
+        'n': 20,
+        'n_units': 20,
+        'units': 'stimuli',
+    }
+    file = tmp_path / 'metrics.tsv'
+    scores_table([Score(**(base | row)) for row in rows]).to_csv(
+        file, sep='\t', index=False, na_rep='n/a'
+    )
+    return scores.read_metrics(file)
+
+
+def compared(**row):
+    return {
+        'model': 'baseline-mean-image',
+        'compared_model': 'ridge',
+        'compared_space': 'final',
+        **row,
+    }
+
+
+@pytest.mark.parametrize(
+    ('low', 'high', 'p', 'tone', 'says'),
+    [
+        (0.41, 0.67, 0.001, 'caution', 'p and interval disagree'),
+        (0.51, 0.67, 0.2, 'caution', 'p and interval disagree'),
+        (0.51, 0.67, 0.001, 'good', 'better than chance (95 % interval 51.0 % to 67.0 %, p ='),
+        (0.41, 0.67, 0.2, 'caution', 'cannot be told from chance'),
+        (None, None, 0.001, 'caution', 'no interval stands beside it'),
+        (0.51, 0.67, None, 'caution', 'no p value stands beside it'),
+    ],
+)
+def test_good_only_where_p_and_interval_agree(tmp_path, low, high, p, tone, says):
+    row = table(tmp_path, {'ci_low': low, 'ci_high': high, 'p': p}).iloc[0]
+    verdict = score_verdict(row)
+    assert verdict.tone == tone
+    assert says in verdict.text
+
+
+def test_below_chance_is_said(tmp_path):
+    row = table(tmp_path, {'value': 0.3, 'ci_low': 0.2, 'ci_high': 0.4, 'p': 0.99}).iloc[0]
+    assert score_verdict(row).tone == 'bad'
+    assert 'worse than chance' in score_verdict(row).text
+
+
+def test_lower_is_better_turns_the_sides(tmp_path):
+    error = {'metric': 'latent_mse', 'space': 'latents', 'value': 0.0358, 'chance': 0.0544}
+    row = table(tmp_path, error | {'ci_low': 0.033, 'ci_high': 0.0388, 'p': 0.001}).iloc[0]
+    assert score_verdict(row).tone == 'good'
+
+
+def test_few_units_are_not_tested(tmp_path):
+    few = {'n_units': 4, 'units': 'runs'}
+    metrics = table(tmp_path, few, compared(value=0.5, difference=0.034, **few))
+    first, second = verdicts_of(metrics, metrics.iloc[0])
+    assert 'not tested: 4 runs, 6 are needed' in first.text
+    assert 'not tested: 4 runs, 6 are needed' in second.text
+    assert {first.tone, second.tone} == {'info'}
+
+
+@pytest.mark.parametrize(
+    ('difference', 'low', 'high', 'p', 'tone', 'says'),
+    [
+        (0.034, -0.1, 0.16, 0.6, 'caution', 'no difference shown from the baseline "mean-image"'),
+        (0.034, 0.01, 0.06, 0.01, 'good', 'better than the baseline "mean-image"'),
+        (-0.034, -0.06, -0.01, 0.01, 'bad', 'worse than the baseline "mean-image"'),
+        (0.034, 0.01, 0.06, 0.08, 'caution', 'p and interval disagree'),
+    ],
+)
+def test_baselines_are_compared_not_subtracted(tmp_path, difference, low, high, p, tone, says):
+    metrics = table(
+        tmp_path,
+        {'ci_low': 0.41, 'ci_high': 0.67, 'p': 0.2},
+        compared(
+            value=0.5, difference=difference, difference_low=low, difference_high=high,
+            difference_p=p,
+        ),
+    )  # fmt: skip
+    verdict = verdicts_of(metrics, metrics.iloc[0])[1]
+    assert verdict.tone == tone
+    assert says in verdict.text
+    assert f'{100 * difference:+.1f} points' in verdict.text
+    assert '20 stimuli' in verdict.text
+    assert len(comparison_table(metrics, metrics).rows) == 1
+
+
+def test_what_is_worse_elsewhere_stands_in_the_summary(tmp_path):
+    ssim = {'metric': 'ssim_2d', 'space': 'images', 'image_size': 64}
+    tested = {'difference_low': -0.11, 'difference_high': -0.05, 'difference_p': 0.001}
+    stage = {'metric': 'pixcorr', 'compared_model': 'ridge', 'compared_space': 'final'}
+    metrics = table(
+        tmp_path,
+        {},
+        ssim | {'value': 0.115},
+        compared(value=0.196, difference=-0.081, **tested) | ssim | {'compared_space': 'images'},
+        {'metric': 'pixcorr', 'value': 0.286},
+        {'space': 'initial', 'value': 0.353, 'difference': -0.067, **stage, **tested},
+    )
+    found = worse_verdicts(metrics, shown=metrics.iloc[0])
+    assert [v.tone for v in found] == ['bad', 'bad']
+    assert 'SSIM at 64 x 64 pixels' in found[0].text
+    assert '0.115 against 0.196, worse than the baseline "mean-image"' in found[0].text
+    assert 'worse than the first stage (initial images)' in found[1].text
+
+
+def test_old_tables_without_comparisons_are_read(tmp_path):
+    file = tmp_path / 'old.tsv'
+    pd.DataFrame(
+        {'model': ['ridge', 'baseline-nearest'], 'metric': 'pixcorr', 'value': [0.3, 0.2]}
+    ).to_csv(file, sep='\t', index=False)
+    metrics = scores.read_metrics(file)
+    assert math.isnan(metrics['difference'].iloc[0])
+    texts = [v.text for v in verdicts_of(metrics, metrics.iloc[0])]
+    assert 'it was not compared unit by unit' in texts[1]
+
+
+def test_every_metric_is_written_in_one_unit():
+    for name, metric in METRICS.items():
+        assert ('%' in metric.write(0.5)) == ('(%)' in metric.label) == metric.share, name
+        assert ('points' in metric.write_difference(0.1)) == metric.share, name
+        assert metric.low < metric.high
+    assert METRICS['identification_top1'].clip(-0.2) == 0.0
+    assert METRICS['ssim_2d'].by_pixels
+
+
+def test_no_bar_of_a_null_of_a_share_lies_below_zero():
+    figure = scores.plot_null(pd.Series([0.0, 0.0, 0.25, 0.5]).to_numpy(), 0.5, 'pixel_top1')
+    assert min(bar.get_x() for bar in figure.axes[0].patches) >= 0
+
+
+def test_two_sizes_have_a_panel_each(tmp_path):
+    ssim = {'metric': 'ssim_2d', 'value': 0.2, 'chance': None}
+    metrics = table(tmp_path, ssim | {'image_size': 64}, ssim | {'image_size': 425})
+    titles = [axis.get_title(loc='left') for axis in scores.plot_scores(metrics).axes]
+    assert titles == ['SSIM at 64 x 64 pixels', 'SSIM at 425 x 425 pixels']

@@ -1,0 +1,79 @@
+"""Differences between models are over independent units, in every row that is a reference."""
+
+import numpy as np
+import pytest
+
+from bids_neurodecode.config import EvaluationSettings
+from bids_neurodecode.evaluation.metrics import Score
+from bids_neurodecode.systems.comparison import compare_rows, unit_values
+
+QUICK = EvaluationSettings(n_permutations=999, n_bootstrap=999)
+
+
+def row(model, space='final', value=0.5):
+    return Score('reconstruction', model, 'p', 'test', space, 'pixcorr', value, 12)
+
+
+def test_repeats_of_an_image_are_one_unit():
+    rng = np.random.default_rng(0)
+    units = np.repeat(np.arange(8), 3)
+    own, other = rng.normal(size=24) + 1, rng.normal(size=24)
+    kept = {
+        ('gru', 'final', 'pixcorr'): (own, units),
+        ('baseline-nearest', 'final', 'pixcorr'): (other, units),
+        ('gru', 'initial', 'pixcorr'): (other, units),
+        ('ceiling-prior', 'final', 'pixcorr'): (other, units),
+    }
+    rows = [
+        row('gru'),
+        row('baseline-nearest'),
+        row('gru', 'initial'),
+        row('ceiling-prior'),
+        row('baseline-shuffled'),
+    ]
+    own_row, nearest, initial, ceiling, unknown = compare_rows(
+        rows, kept, 'gru', QUICK, np.random.default_rng(1), stages={'initial': 'final'}
+    )
+    assert own_row.difference is ceiling.difference is unknown.difference is None
+    for found in (nearest, initial):
+        assert found.n_units == 8
+        assert found.difference == pytest.approx((own - other).mean())
+        assert (found.compared_model, found.compared_space) == ('gru', 'final')
+        assert found.difference_low < found.difference < found.difference_high
+        assert 0 < found.difference_p <= 1
+
+
+def test_below_six_units_there_is_a_difference_and_no_test():
+    units = np.arange(4)
+    kept = {(m, 'final', 'pixcorr'): (np.ones(4), units) for m in ('gru', 'baseline-nearest')}
+    found = compare_rows([row('baseline-nearest')], kept, 'gru', QUICK, np.random.default_rng(0))
+    assert (found[0].difference, found[0].difference_p) == (0.0, None)
+
+
+def test_units_of_a_mean_are_its_values():
+    values = np.random.default_rng(0).normal(size=9)
+    without = (values.sum() - values) / 8
+    np.testing.assert_allclose(unit_values(values.mean(), without), values)
+
+
+@pytest.mark.parametrize(('n', 'tested'), [(240, True), (60, False)])
+def test_frames_are_compared_over_blocks_of_30_s(n, tested):
+    from bids_neurodecode.systems.movie_comparison import compare_frames
+    from bids_neurodecode.systems.movie_frames import MEASURED
+
+    rng = np.random.default_rng(0)
+    truth = rng.random((n, 16, 16, 3)).astype(np.float32)
+    decoded = (0.5 * truth + 0.5 * rng.random(truth.shape)).astype(np.float32)
+    scores = [
+        Score('movie', model, 'p', 'test', MEASURED, 'frame_ssim', 0.1, n)
+        for model in ('network', 'baseline-mean-image')
+    ]
+    own, mean = compare_frames(
+        scores, truth, decoded, truth.mean(axis=0), parts=np.repeat(['a', 'b'], n // 2),
+        repetition_time=1.0, evaluation=QUICK, rng=rng,
+    )  # fmt: skip
+    assert own.difference is None
+    assert (mean.n_units, mean.units) == (n // 30, 'blocks of 30 s')
+    assert own.image_size == mean.image_size == 16
+    assert mean.difference > 0.1
+    assert (mean.difference_p is not None) == tested
