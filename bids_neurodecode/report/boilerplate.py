@@ -270,7 +270,8 @@ def _betas(config: Config, model: str) -> str:
             if betas.tuning == 'training' and betas.engine == 'native'
             else ' These choices were made on all trials, test trials included.'
         )
-    return text + ' Betas are in percent signal change.'
+    units = 'percent signal change, or the units of the series where these have no mean'
+    return f'{text} Betas are in {units}.'
 
 
 def _series(config: Config) -> str:

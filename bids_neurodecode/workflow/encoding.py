@@ -126,6 +126,7 @@ def save_encoder(
     arrays['keep'] = keep.astype(np.uint8)
     arrays['mask'] = mask.mask.astype(np.uint8)
     arrays['affine'] = mask.affine
+    arrays['codes'] = np.asarray(mask.codes)
     description = {
         'kind': 'film-encoder',
         'version': __version__,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from bids_neurodecode.bids.names import PRODUCTS, stimulus_path
+from bids_neurodecode.bids.names import PRODUCTS, stimulus_path, unique_labels
 from bids_neurodecode.bids.provenance import sidecar
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.bids.sink import copy_file, write_image, write_json, write_tsv
@@ -237,14 +237,15 @@ def write_films(
     truth, decoded = (np.load(folder / f'frames-{x}.npy', mmap_mode='r') for x in _PAIR)
     shown = table.iloc[rows]
     period = participant.runs[0].repetition_time
+    labels = unique_labels(participant.stimuli)
     for film in dict.fromkeys(shown['film'].astype(str)):
         of_film = (shown['film'].astype(str) == film).to_numpy()
         first = shown['showing'].to_numpy() == shown['showing'].to_numpy()[of_film].min()
         mine = np.flatnonzero(of_film & first)
         a, b = np.asarray(truth[mine]), np.asarray(decoded[mine])
-        video = _stimulus(writer, film, 'video')
+        video = _stimulus(writer, labels[film], 'video')
         write_video(video, beside(a, b), 1 / period)
-        write_picture(_stimulus(writer, film, 'image'), strip(a, b))
+        write_picture(_stimulus(writer, labels[film], 'image'), strip(a, b))
         write_json(
             video.with_suffix('.json'),
             {
@@ -260,8 +261,8 @@ def write_films(
 _PAIR = ('truth', 'decoded')
 
 
-def _stimulus(writer: ProductWriter, film: str, suffix: Any) -> Path:
-    path = writer.output_dir / stimulus_path(writer.entities, film, suffix, 'recon')
+def _stimulus(writer: ProductWriter, label: str, suffix: Any) -> Path:
+    path = writer.output_dir / stimulus_path(writer.entities, label, suffix, 'recon')
     writer.written.append(path)
     return path
 

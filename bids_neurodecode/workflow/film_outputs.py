@@ -19,6 +19,7 @@ from bids_neurodecode.bids.sink import copy_file, write_image, write_json, write
 from bids_neurodecode.bids.writer import ProductWriter
 from bids_neurodecode.config import Config
 from bids_neurodecode.samples import VoxelMask
+from bids_neurodecode.signals.clean import UNITS
 from bids_neurodecode.workflow.files import read_json, read_table
 from bids_neurodecode.workflow.outputs import (
     WriteOutput,
@@ -113,6 +114,7 @@ class WriteFilms(Stage):
                     for i in mine
                 ],
                 Scaling=config.clean.scaling,
+                Units=UNITS[config.clean.scaling],
             )
             write_json(of_run.path('delayed', extension='.json'), fields)
 

@@ -133,7 +133,11 @@ def save_study(
     network_mask = np.zeros(mask.n_voxels, dtype=bool)
     network_mask[study.columns] = True
     volume = mask.restrict(network_mask).mask.astype(np.uint8)
-    extra: dict[str, npt.NDArray[Any]] = {'mask': volume, 'affine': mask.affine}
+    extra: dict[str, npt.NDArray[Any]] = {
+        'mask': volume,
+        'affine': mask.affine,
+        'codes': np.asarray(mask.codes),
+    }
     if study.mean_frame is not None:
         extra['mean_frame'] = study.mean_frame
     study.network.save(folder / 'model', extra)
