@@ -68,7 +68,7 @@ def paired_difference(
         Coverage of the interval.
     inflation
         Factor on the squared standard error of groups that share training samples; see
-        :func:`~bids_neurodecode.evaluation.statistics.shared_training`.
+        :func:`~bids_neurodecode.evaluation.statistics.inflation_of`.
 
     Raises
     ------

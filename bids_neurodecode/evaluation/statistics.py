@@ -234,7 +234,7 @@ def bootstrap_ci(
         bound the other limit is the exact one of as many right (or wrong) answers in a row.
     inflation
         Factor on the squared standard error, for groups that are not independent (folds share
-        training samples: :func:`shared_training`).
+        training samples: :func:`inflation_of`).
 
     Returns
     -------
@@ -271,14 +271,11 @@ def bootstrap_ci(
 
 
 def shared_training(tested: npt.ArrayLike, trained: npt.ArrayLike) -> float:
-    """Return by how much folds that train on each other's test groups widen an interval.
+    """Return how far folds train on each other's test groups: 1 for complete cross-validation.
 
     Of two groups of which each trains the model that is tested on the other, both scores hold the
-    chance likeness of the same two. Without a signal, that is all that a score is made of: in
-    complete cross-validation the variance of its mean is twice what independent groups have, and
-    their own spread is a little less than their variance. The correction is close to that of
-    Nadeau & Bengio (2003, Mach Learn 52:239), 1 + n_groups n_test / n_train for whole folds. With
-    a signal it is too wide.
+    chance likeness of the same two. Without a signal a score is made of nothing else, so that in
+    complete cross-validation the variance of its mean is twice that of independent groups.
 
     Parameters
     ----------
@@ -288,17 +285,25 @@ def shared_training(tested: npt.ArrayLike, trained: npt.ArrayLike) -> float:
     Returns
     -------
     float
-        Factor on the squared standard error of a mean over groups; 1 if no two train each other.
+        Of the groups that train a tested one, the share that is tested on it too: from 0 to 1.
     """
     test, train = np.asarray(tested, dtype=np.float64), np.asarray(trained, dtype=np.float64)
     learns = (test.T @ train) > 0
-    mutual = (learns & learns.T).sum(axis=1)
     used = test.any(axis=0)
-    n = int(used.sum())
-    if n < 3 or not mutual.any():
-        return 1.0
-    share = float((mutual[used] / np.maximum(learns.sum(axis=1)[used], 1)).mean())
-    return (1 + share) / (1 - share / (n - 1))
+    both = (learns & learns.T).sum(axis=1)[used]
+    every = learns.sum(axis=1)[used]
+    return float((both / np.maximum(every, 1)).mean()) if used.any() else 0.0
+
+
+def inflation_of(shared: float, n_groups: int) -> float:
+    """Return the factor of :func:`bootstrap_ci` for groups that train each other.
+
+    The variance of the mean is 1 + ``shared`` times that of independent groups, and the spread of
+    the groups is less than their variance. Close to the correction of Nadeau & Bengio (2003, Mach
+    Learn 52:239), 1 + n_groups n_test / n_train for whole folds. Right without a signal, and too
+    wide with one.
+    """
+    return (1 + shared) / (1 - shared / (n_groups - 1)) if n_groups > 2 else 1 + shared
 
 
 def _standard_error(

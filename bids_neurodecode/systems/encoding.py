@@ -42,7 +42,7 @@ from bids_neurodecode.systems.encoding_setup import (
     usable,
 )
 from bids_neurodecode.systems.outcomes import REPEAT_AVERAGE, SINGLE_TRIAL
-from bids_neurodecode.systems.pooling import confusion_of, sample_table
+from bids_neurodecode.systems.pooling import Pairing, confusion_of, sample_table
 from bids_neurodecode.systems.reconstruction import CLOSED_SET, ONE_CANDIDATE, candidate_stimuli
 
 if TYPE_CHECKING:
@@ -365,7 +365,11 @@ class _Run:
         n = self.settings.n_training
         if n is not None and n < self.most:
             notes.append(FEWER.format(n=n, total=self.most))
-        if len(self.split) > 1 and judge.settings.n_permutations:
+        outcomes = [result.outcome for result in self.own[SINGLE_TRIAL]]
+        untested = Pairing.of(outcomes, self.split).untested
+        if untested is not None:
+            notes.append(untested)
+        elif len(self.split) > 1 and judge.settings.n_permutations:
             notes.append(WIDENED)
         if judge.ncsnr is None:
             notes.append(NO_CEILING)

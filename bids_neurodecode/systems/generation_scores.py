@@ -22,7 +22,7 @@ from bids_neurodecode.evaluation.protocols import PictureProtocol
 from bids_neurodecode.samples import Split
 from bids_neurodecode.systems.generation_similarity import ssim_table
 from bids_neurodecode.systems.outcomes import Outcome
-from bids_neurodecode.systems.pooling import FIXED_LABELS, Pairing, Scorer
+from bids_neurodecode.systems.pooling import Pairing, Scorer
 
 if TYPE_CHECKING:
     from bids_neurodecode.evaluation.networks import FeatureNetwork
@@ -157,7 +157,13 @@ class Board:
         def permuted(index: IndexArray) -> float:
             return float(flat[start + truth[index]].mean())
 
-        row, null = scorer.score(table.metric, flat[start + truth], permuted, chance=table.chance)
+        row, null = scorer.score(
+            table.metric,
+            flat[start + truth],
+            permuted,
+            chance=table.chance,
+            negated=table.lower_is_better,
+        )
         if table.lower_is_better:
             row = _negated(row)
         return row, sign * null
@@ -170,9 +176,8 @@ class Board:
 
     def notes(self, outcomes: Sequence[Outcome]) -> list[str]:
         """Return what a reader of p values should know."""
-        pairing = Pairing.of(outcomes, self.split)
-        block = 'run' if pairing.units is None else 'fold'
-        return [FIXED_LABELS.format(block=block)] if pairing.fixed else []
+        untested = Pairing.of(outcomes, self.split).untested
+        return [] if untested is None else [untested]
 
 
 def score_pictures(

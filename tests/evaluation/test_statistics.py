@@ -12,6 +12,7 @@ from bids_neurodecode.evaluation.statistics import (
     bootstrap_ci,
     circular_shifts,
     fdr,
+    inflation_of,
     max_statistic_p,
     p_value,
     permutation_test,
@@ -196,29 +197,34 @@ def test_nothing_but_right_answers_are_not_certainty():
     assert (low, high) == pytest.approx((0, 1 - exact.low))
 
 
-def test_groups_that_train_each_other_widen_intervals():
+def test_what_folds_share():
     left_out = np.eye(6, dtype=bool)
-    # all five others are in both directions: twice the variance, and a spread of 4/5 of it
-    assert shared_training(left_out, ~left_out) == pytest.approx(2 / (1 - 1 / 5))
-    # tested once, or trained on by nobody else: independent given the model
-    once = np.array([[True, True, True, False, False, False]])
-    assert shared_training(once, ~once) == 1
+    assert shared_training(left_out, ~left_out) == 1
     blocks = np.repeat(np.eye(4, dtype=bool), 50, axis=1)
-    assert shared_training(blocks, ~blocks) == pytest.approx(2, abs=0.02)
+    assert shared_training(blocks, ~blocks) == 1
+    # tested once, by a model of groups that are not
+    once = np.array([[True, True, True, False, False, False]])
+    assert shared_training(once, ~once) == 0
+    # of five groups that train each tested one, one is tested on it
+    two = left_out[:2]
+    assert shared_training(two, ~two) == pytest.approx(1 / 5)
 
 
-def test_scores_of_groups_that_train_each_other_vary_as_much():
-    """Leave one out of n: a score is the likeness to the others, each counted both ways."""
+@pytest.mark.parametrize('n_folds', [2, 3, 6])
+def test_scores_of_groups_that_train_each_other_vary_as_much(n_folds):
+    """A score is the likeness to the groups of other folds, and each likeness counts twice."""
     rng = np.random.default_rng(3)
     n, means, spreads = 6, [], []
-    for _ in range(4000):
+    fold = np.arange(n) % n_folds
+    apart = fold[:, None] != fold
+    for _ in range(8000):
         alike = np.triu(rng.normal(size=(n, n)), 1)
-        scores = (alike + alike.T).sum(axis=1) / (n - 1)
+        scores = ((alike + alike.T) * apart).sum(axis=1) / apart.sum(axis=1)
         means.append(scores.mean())
         spreads.append(scores.var(ddof=1) / n)
-    left_out = np.eye(n, dtype=bool)
+    tested = fold == np.arange(n_folds)[:, None]
     factor = np.var(means) / np.mean(spreads)
-    assert shared_training(left_out, ~left_out) == pytest.approx(factor, rel=0.1)
+    assert inflation_of(shared_training(tested, ~tested), n) == pytest.approx(factor, rel=0.08)
 
 
 def test_what_cannot_be_compared_has_no_p():
