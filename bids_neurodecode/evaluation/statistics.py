@@ -252,7 +252,7 @@ def bootstrap_ci(
     n, mean = len(counts), float(x.mean())
     if n < MIN_GROUPS or n_bootstrap == 0 or not np.isfinite(x).all():
         return math.nan, math.nan
-    sums = np.bincount(group, weights=x - mean)
+    sums = np.asarray(np.bincount(group, weights=x - mean), dtype=np.float64)
     error = float(_standard_error(np.ones((1, n)), sums, counts)[1][0])
     if error <= 1e-12 * max(1.0, abs(mean)):
         return _of_equals(mean, x.size, confidence, bounds)

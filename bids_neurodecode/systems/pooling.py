@@ -358,8 +358,7 @@ def _shared(
     tested = np.zeros((len(split), len(names)), dtype=bool)
     trained = tested.copy()
     folds = [o.fold for o in outcomes for _ in range(len(o.table))]
-    for fold, name in zip(folds, groups, strict=True):
-        tested[fold, names[name]] = True
+    tested[folds, [names[name] for name in groups]] = True
     for number, fold in enumerate(split):
         trained[number, [names[name] for name in set(known[fold.train])]] = True
     return statistics.shared_training(tested, trained)
