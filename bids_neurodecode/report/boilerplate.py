@@ -383,8 +383,9 @@ def _statistics(config: Config) -> str:
         )
     if evaluation.n_bootstrap:
         parts.append(
-            f'{100 * evaluation.confidence:g} % confidence intervals come from '
-            f'{evaluation.n_bootstrap} bootstrap samples'
+            f'{100 * evaluation.confidence:g} % confidence intervals are the wider of t and '
+            f'bootstrap-t intervals ({evaluation.n_bootstrap} resamplings) over stimuli or runs, '
+            'widened where folds train each other [@nadeau2003inference]'
         )
         parts.append(
             'models were compared by differences that were averaged within independent units '
