@@ -18,7 +18,6 @@ from bids_neurodecode.cli.progress import Progress
 from bids_neurodecode.cli.systems import find_model
 from bids_neurodecode.config import Config
 from bids_neurodecode.errors import InputError, ResourceError
-from bids_neurodecode.workflow.files import read_json
 from bids_neurodecode.workflow.nodes import RunSettings
 from bids_neurodecode.workflow.run import Failure, PluginSettings
 
@@ -82,20 +81,17 @@ def participant_level(
 
 
 def _say_what_was_found(files: Sequence[Path]) -> None:
-    """Log what was held out and, as warnings, what the nodes warn of and what training had seen.
+    """Log what was held out and, as warnings, what of it was seen in training all the same.
 
-    Nodes may run in other processes: what they warn of is in what they saved.
+    Nodes may run in processes without this log: what else they warn of is read from the records.
     """
     from bids_neurodecode.workflow.reports import read_results
 
-    for file in files:
-        for line in read_json(file)['warnings']:
-            LOGGER.warning('%s: %s', file.parent.parent.name, line)
-        record = read_results(file)
+    for record in map(read_results, files):
         if record.split is not None:
             LOGGER.info('sub-%s: %s', record.participant, record.split.why)
-        for leak in record.leaks:
-            LOGGER.warning('sub-%s: %s', record.participant, leak)
+        for line in (*record.leaks, *record.warnings):
+            LOGGER.warning('sub-%s: %s', record.participant, line)
 
 
 def group_level(arguments: Arguments, config: Config, inputs: DatasetInput, run_id: str) -> int:
