@@ -25,7 +25,7 @@ from bids_neurodecode.systems.movie_agreement import (
     compare_group,
     mean_of_others,
 )
-from bids_neurodecode.systems.movie_judging import showings_of
+from bids_neurodecode.systems.movie_parts import showings_of
 from bids_neurodecode.systems.movie_running import RunningAgreement, RunningScale
 
 N_VOXELS = 120
