@@ -48,6 +48,7 @@ def judge_frames(
     protocol: str,
     repetition_time: float,
     evaluation: EvaluationSettings,
+    spread: float = 1.0,
 ) -> tuple[Float32Array, tuple[Score, ...], tuple[str, ...]]:
     """Judge reconstructions from measured responses.
 
@@ -68,6 +69,8 @@ def judge_frames(
         Of the metrics table.
     repetition_time
         Seconds between frames.
+    spread
+        By how much more scores vary, as folds share training data.
 
     Returns
     -------
@@ -84,6 +87,7 @@ def judge_frames(
         parts=parts,
         block=max(1, round(BLOCK_SECONDS / repetition_time)),
         confidence=evaluation.confidence,
+        spread=spread,
     )
     row = partial(_row, protocol=protocol, interval=interval)
     tested: dict[str, Any] = {}
@@ -95,6 +99,7 @@ def judge_frames(
         observed, null = surrogate_similarity(
             truth, decoded, surrogates, min(MOST_SURROGATES, n_draws)
         )
+        null = null.mean() + spread * (null - null.mean())
         tested = {'chance': float(null.mean()), 'p': p_value(null, observed)}
     mean = frame_ssim(truth, np.broadcast_to(mean_frame, truth.shape).copy())
     scores = [

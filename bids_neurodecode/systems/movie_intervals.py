@@ -94,7 +94,8 @@ def block_intervals(
     if drawn is None:
         return NONE
     limits = (
-        _t_limits(value, x, n_blocks, confidence) for value, x in zip(values, drawn, strict=True)
+        _t_limits(value, pool.spread * x, n_blocks, confidence)
+        for value, x in zip(values, drawn, strict=True)
     )
     return Intervals(*((max(-1.0, low), min(1.0, high)) for low, high in limits))
 
@@ -117,6 +118,7 @@ def mean_interval(
     *,
     block: int,
     confidence: float,
+    spread: float = 1.0,
 ) -> tuple[float, float]:
     """Return the interval of the mean of a series, such as the similarity of frames.
 
@@ -136,6 +138,8 @@ def mean_interval(
         Samples of a block, at the least.
     confidence
         Coverage, such as .95.
+    spread
+        By how much more the mean varies, as folds share training data.
 
     Returns
     -------
@@ -162,7 +166,7 @@ def mean_interval(
     lengths = np.unique(labels, return_counts=True)[1]
     inflation = sum(_as_one(int(length), shared) * length for length in lengths) / n
     half = float(t.ppf((1 + confidence) / 2, n - 1)) * math.sqrt(squares / (n * (n - 1)))
-    half *= math.sqrt(inflation)
+    half *= spread * math.sqrt(inflation)
     return mean - half, mean + half
 
 

@@ -15,6 +15,14 @@ from bids_neurodecode.standardizer import Standardizer
 if TYPE_CHECKING:
     import pandas as pd
 
+SHARED_TRAINING = float(np.sqrt(2))
+"""By how much scores over several folds vary more than if folds were independent, at most.
+
+The held-out part of each fold is training data of the others: what two parts happen to have in
+common enters the score of both, and the variance doubles (as in the corrected test of Nadeau &
+Bengio 2003, Machine Learning 52:239).
+"""
+
 Values = npt.NDArray[np.floating[Any]]
 Float32Array = npt.NDArray[np.float32]
 FloatArray = npt.NDArray[np.float64]
@@ -82,6 +90,11 @@ class Pool:
 
     used: BoolArray
     weights: FloatArray
+
+    @property
+    def spread(self) -> float:
+        """By how much more scores vary than if folds were independent."""
+        return SHARED_TRAINING if len(self.used) > 1 else 1.0
 
     @property
     def same(self) -> bool:

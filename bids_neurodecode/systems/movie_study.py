@@ -20,6 +20,7 @@ from bids_neurodecode.systems.movie_frames import judge_frames
 from bids_neurodecode.systems.movie_judging import Judged, judge_responses
 from bids_neurodecode.systems.movie_network import MovieNetwork, fit_movie
 from bids_neurodecode.systems.movie_parts import (
+    SHARED_TRAINING,
     FoldPrediction,
     Pool,
     held_out_parts,
@@ -363,6 +364,7 @@ def _reconstruction(
         protocol=split.protocol,
         repetition_time=data.repetition_time,
         evaluation=config.evaluation,
+        spread=SHARED_TRAINING if len(found.networks) > 1 else 1.0,
     )
     made = Reconstruction(rows, _bytes(truth), _bytes(decoded), similarity)
     return made, scores, notes

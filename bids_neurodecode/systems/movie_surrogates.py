@@ -230,6 +230,10 @@ def surrogate_test(
 ) -> SurrogateTest:
     """Test the correlation of each voxel, and their summary, against surrogates.
 
+    Predictions are taken as they are, models are not fitted anew. With several folds that is not
+    enough, as each held-out part is training data of the others: the null is wider then
+    (:data:`~bids_neurodecode.systems.movie_parts.SHARED_TRAINING`).
+
     Parameters
     ----------
     truth, table, folds, parts, n_draws, rng
@@ -248,6 +252,8 @@ def surrogate_test(
     share = pool.used * pool.weights[:, None]
     total = share.sum(axis=0)
     for number, drawn in surrogate_correlations(truth, table, folds, parts, n_draws, rng):
+        # around 0, which no relation gives
+        drawn *= pool.spread
         null += drawn * (share[number] / np.where(total > 0, total, 1.0)).astype(np.float32)
         mine = pool.used[number] & finite
         if not pool.same and mine.any():
