@@ -252,12 +252,11 @@ def surrogate_test(
     share = pool.used * pool.weights[:, None]
     total = share.sum(axis=0)
     for number, drawn in surrogate_correlations(truth, table, folds, parts, n_draws, rng):
-        # around 0, which no relation gives
-        drawn *= pool.spread
-        null += drawn * (share[number] / np.where(total > 0, total, 1.0)).astype(np.float32)
+        weights = pool.spread * share[number] / np.where(total > 0, total, 1.0)
+        null += drawn * weights.astype(np.float32)
         mine = pool.used[number] & finite
         if not pool.same and mine.any():
-            weight = pool.weights[number] / pool.weights.sum()
+            weight = pool.spread * pool.weights[number] / pool.weights.sum()
             medians += weight * np.median(drawn[:, mine], axis=1)
     if pool.same:
         medians = np.median(null[:, finite], axis=1).astype(np.float64)

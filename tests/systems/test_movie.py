@@ -111,7 +111,7 @@ def test_voxels_that_one_fold_chose_are_scored_in_it_alone():
     assert result.r[1] == pytest.approx(whole.by_fold[0, 1])
     medians = [np.median(r[kept]) for r, kept in zip(whole.by_fold, chosen, strict=True)]
     assert result.scores[0].value == pytest.approx(np.average(medians, weights=weights))
-    assert 0.01 <= result.scores[0].p < 0.1
+    assert 0.01 <= result.scores[0].p < 0.3
     assert result.scores[0].ci_low < result.scores[0].value < result.scores[0].ci_high
     assert result.notes[0].startswith(BY_FOLD.split('{')[0])
     assert np.isnan(result.predictions).sum() == weights[0] + weights[1] + weights[2]

@@ -373,8 +373,6 @@ def test_ceilings_go_to_the_rows_of_their_voxels():
         ('baseline-shuffled', 'voxels', 'voxel_r_median'),
     ]
     table = pd.DataFrame(rows, columns=['model', 'space', 'metric']).assign(ceiling=np.nan)
-    found = targets.with_ceilings(
-        table, {'voxels': (0.2, 0.3), 'selected voxels': (0.5, 0.5)}
-    )
+    found = targets.with_ceilings(table, {'voxels': (0.2, 0.3), 'selected voxels': (0.5, 0.5)})
     np.testing.assert_allclose(found['ceiling'], [0.2, 0.3, 0.5, np.nan, np.nan])
     assert table['ceiling'].isna().all()
