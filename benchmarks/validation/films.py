@@ -6,6 +6,7 @@ circular shifts do not hold their level; volumes of 1.3 s.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -111,24 +112,25 @@ def encoded(rng: Rng, world: World, n_permutations: int = 1000) -> FilmEncoding:
     )
 
 
-def median_p(world: World) -> Any:
-    """Return a check of the p value of the median over voxels."""
-
-    def simulate(rng: Rng) -> float:
-        p = encoded(rng, world).scores[0].p
-        return float('nan') if p is None else p
-
-    return simulate
+def median_p(rng: Rng, world: World) -> float:
+    """Return the p value of the median over voxels."""
+    p = encoded(rng, world).scores[0].p
+    return float('nan') if p is None else p
 
 
-def family_wise(world: World) -> Any:
-    """Return a check of whether any voxel is significant by the maximum."""
-    return lambda rng: bool((encoded(rng, world).p_fwer <= 0.05).any())
+def voxels_p(rng: Rng, world: World) -> FloatArray:
+    """Return the p value of each voxel."""
+    return encoded(rng, world).p
 
 
-def discoveries(world: World) -> Any:
-    """Return a check of whether any voxel is significant by its false discovery rate."""
-    return lambda rng: bool((encoded(rng, world).p_fdr <= 0.05).any())
+def family_wise(rng: Rng, world: World) -> bool:
+    """Tell whether any voxel is significant by the maximum."""
+    return bool((encoded(rng, world).p_fwer <= 0.05).any())
+
+
+def discoveries(rng: Rng, world: World) -> bool:
+    """Tell whether any voxel is significant by its false discovery rate."""
+    return bool((encoded(rng, world).p_fdr <= 0.05).any())
 
 
 def agreement_p(rng: Rng) -> FloatArray:
@@ -176,54 +178,45 @@ def frames_p(rng: Rng) -> float:
     return float('nan') if scores[0].p is None else scores[0].p
 
 
-def frames_interval(past: float, volumes: int) -> Any:
-    """Return a check of the interval of a mean over frames that follow each other."""
-
-    def simulate(rng: Rng) -> bool:
-        series = np.concatenate([autoregressive(rng, volumes, 1, past)[:, 0] for _ in 'ab'])
-        labels = np.repeat(['a', 'b'], volumes)
-        low, high = mean_interval(series, labels, block=23, confidence=0.95)
-        return bool(low <= 0 <= high)
-
-    return simulate
+def frames_interval(rng: Rng, past: float, volumes: int) -> bool:
+    """Tell whether the interval of a mean over frames that follow each other covers."""
+    series = np.concatenate([autoregressive(rng, volumes, 1, past)[:, 0] for _ in 'ab'])
+    labels = np.repeat(['a', 'b'], volumes)
+    low, high = mean_interval(series, labels, block=23, confidence=0.95)
+    return bool(low <= 0 <= high)
 
 
-def voxels_interval(parts: int, volumes: int, statistic: int) -> Any:
-    """Return a check of the interval of the median (0) or the mean (1) over voxels."""
+def voxels_interval(rng: Rng, parts: int, volumes: int, statistic: int) -> bool:
+    """Tell whether the interval of the median (0) or the mean (1) over voxels covers."""
     gain, true = 0.35, {(8, 50): (0.254, 0.253), (2, 100): (0.256, 0.252)}[parts, volumes]
-
-    def simulate(rng: Rng) -> bool:
-        measured, films = [], []
-        for _ in range(parts):
-            n = 5 * volumes
-            film = autoregressive(rng, n, 30, 0.9)
-            both = [
-                (autoregressive(rng, n, k, 0.5) + autoregressive(rng, n, k, 0.93)) / 2
-                for k in (1, 30)
-            ]
-            series = (1000 + 10 * (gain * film + both[0] + both[1])).astype(np.float32)
-            cleaned = clean_series(series, TR, high_pass=0.008, scaling='psc')
-            measured.append(cleaned[-volumes:])
-            films.append(film[-volumes:])
-        labels = np.repeat(np.arange(parts).astype(str), volumes)
-        a, b = (standardize_within(np.concatenate(x), labels) for x in (measured, films))
-        pool = Pool(np.ones((1, 30), dtype=bool), np.array([float(len(a))]))
-        fold_of = np.zeros(len(a), dtype=np.intp)
-        limits = block_intervals(
-            a,
-            b,
-            labels,
-            fold_of,
-            pool,
-            values=pool.summary(pool.each(pearson_by_column, a, b, fold_of)),
-            block=23,
-            n_bootstrap=300,
-            confidence=0.95,
-            rng=rng,
-        )[statistic]
-        return bool(limits[0] <= true[statistic] <= limits[1])
-
-    return simulate
+    measured, films = [], []
+    for _ in range(parts):
+        n = 5 * volumes
+        film = autoregressive(rng, n, 30, 0.9)
+        both = [
+            (autoregressive(rng, n, k, 0.5) + autoregressive(rng, n, k, 0.93)) / 2 for k in (1, 30)
+        ]
+        series = (1000 + 10 * (gain * film + both[0] + both[1])).astype(np.float32)
+        cleaned = clean_series(series, TR, high_pass=0.008, scaling='psc')
+        measured.append(cleaned[-volumes:])
+        films.append(film[-volumes:])
+    labels = np.repeat(np.arange(parts).astype(str), volumes)
+    a, b = (standardize_within(np.concatenate(x), labels) for x in (measured, films))
+    pool = Pool(np.ones((1, 30), dtype=bool), np.array([float(len(a))]))
+    fold_of = np.zeros(len(a), dtype=np.intp)
+    limits = block_intervals(
+        a,
+        b,
+        labels,
+        fold_of,
+        pool,
+        values=pool.summary(pool.each(pearson_by_column, a, b, fold_of)),
+        block=23,
+        n_bootstrap=300,
+        confidence=0.95,
+        rng=rng,
+    )[statistic]
+    return bool(limits[0] <= true[statistic] <= limits[1])
 
 
 def selected_agreement(rng: Rng, *, leak: bool = False) -> tuple[float, float]:
@@ -271,61 +264,80 @@ def selection_p(rng: Rng) -> float:
 AR = 'features AR .9, noise AR .5 + .93'
 RIDGE = 'ridge, median r'
 CHECKS = [
+    *(
+        Check(
+            *('films', 'ridge, each voxel', name, 'p'),
+            partial(voxels_p, world=world), n=n, quick=4 if n == 2000 else 0, before=before,
+        )
+        for name, world, n, before in (
+            (f'two films of 250 volumes, a fifth held out, {AR}', World(), 2000,
+             (0.127, 0.122, 0.132)),
+            ('the same, with trends in both', World(trend=1.5), 1000, (0.134, 0.128, 0.140)),
+            ('one film of 900 volumes', World(films=1, volumes=900), 500, (0.063, 0.059, 0.067)),
+            ('held out 8 x 50 volumes', World(films=8), 500, (0.112, 0.104, 0.120)),
+            ('held out 2 x 100 volumes', World(volumes=500), 500, (0.077, 0.072, 0.082)),
+            ('held out 2 x 200 volumes', World(volumes=1000), 300, (0.063, 0.057, 0.069)),
+            ('three presentations of two films', World(showings=3), 500, (0.107, 0.099, 0.115)),
+            ('four films, one left out after the other', World(films=4, folds=0), 500,
+             (0.132, 0.124, 0.140)),
+            ('two films, five folds in time', World(folds=5), 500, (0.032, 0.027, 0.037)),
+        )
+    ),
     Check(
         *('films', RIDGE, f'two films of 250 volumes, a fifth held out, {AR}', 'p'),
-        median_p(World()), quick=6, before=(0.120, 0.094, 0.146),
+        partial(median_p, world=World()), quick=6, before=(0.120, 0.094, 0.146),
     ),
     Check(
         *('films', 'ridge, maximum over voxels', f'the same, {AR}', 'any'),
-        family_wise(World()), before=(0.078, 0.056, 0.100),
+        partial(family_wise, world=World()), before=(0.078, 0.056, 0.100),
     ),
     Check(
         *('films', 'ridge, false discovery rate', f'the same, {AR}', 'any'),
-        discoveries(World()), quick=6, before=(0.818, 0.787, 0.849),
+        partial(discoveries, world=World()), quick=6, before=(0.818, 0.787, 0.849),
     ),
     Check(
         *('films', RIDGE, 'the same, with trends in both', 'p'),
-        median_p(World(trend=1.5)), before=(0.172, 0.135, 0.209),
+        partial(median_p, world=World(trend=1.5)), before=(0.172, 0.135, 0.209),
     ),
     Check(
         *('films', 'ridge, false discovery rate', 'the same, with trends in both', 'any'),
-        discoveries(World(trend=1.5)), before=(0.870, 0.837, 0.903),
+        partial(discoveries, world=World(trend=1.5)), before=(0.870, 0.837, 0.903),
     ),
     Check(
         *('films', RIDGE, 'one film of 900 volumes', 'p'),
-        median_p(World(films=1, volumes=900)), n=500, before=(0.055, 0.033, 0.077),
+        partial(median_p, world=World(films=1, volumes=900)), n=500, before=(0.055, 0.033, 0.077),
     ),
     Check(
         *('films', 'ridge, false discovery rate', 'held out 8 x 50 volumes', 'any'),
-        discoveries(World(films=8)), n=500, before=(0.433, 0.353, 0.513),
+        partial(discoveries, world=World(films=8)), n=500, before=(0.433, 0.353, 0.513),
     ),
     Check(
         *('films', 'ridge, false discovery rate', 'held out 2 x 100 volumes', 'any'),
-        discoveries(World(volumes=500)), n=500, before=(0.387, 0.332, 0.442),
+        partial(discoveries, world=World(volumes=500)), n=500, before=(0.387, 0.332, 0.442),
     ),
     Check(
         *('films', 'ridge, false discovery rate', 'held out 2 x 200 volumes', 'any'),
-        discoveries(World(volumes=1000)), n=300, before=(0.160, 0.109, 0.211),
+        partial(discoveries, world=World(volumes=1000)), n=300, before=(0.160, 0.109, 0.211),
     ),
     Check(
         *('films', RIDGE, 'two films, three presentations of each', 'p'),
-        median_p(World(showings=3)), n=500, before=(0.125, 0.079, 0.171),
+        partial(median_p, world=World(showings=3)), n=500, before=(0.125, 0.079, 0.171),
     ),
     Check(
         *('films', RIDGE, 'four films, one left out after the other', 'p'),
-        median_p(World(films=4, folds=0)), n=500, before=(0.187, 0.124, 0.250),
+        partial(median_p, world=World(films=4, folds=0)), n=500, before=(0.187, 0.124, 0.250),
     ),
     Check(
         *('films', 'ridge, maximum over voxels', 'the same', 'any'),
-        family_wise(World(films=4, folds=0)), n=500, before=(0.360, 0.283, 0.437),
+        partial(family_wise, world=World(films=4, folds=0)), n=500, before=(0.360, 0.283, 0.437),
     ),
     Check(
         *('films', 'ridge, maximum over voxels', 'two films, five folds in time', 'any'),
-        family_wise(World(folds=5)), n=500, before=(0.113, 0.062, 0.164),
+        partial(family_wise, world=World(folds=5)), n=500, before=(0.113, 0.062, 0.164),
     ),
     Check(
         *('films', RIDGE, 'one film, 26 s held out', 'p'),
-        median_p(World(films=1, volumes=100)), n=20, quick=2,
+        partial(median_p, world=World(films=1, volumes=100)), n=20, quick=2,
     ),
     Check(
         *('films', 'agreement of participants', 'four of them, 2 x 190 volumes', 'p'),
@@ -338,15 +350,16 @@ CHECKS = [
     *(
         Check(
             *('films', 'similarity of frames', f'2 x 200 volumes, AR {past:g}', 'covers'),
-            frames_interval(past, 200), quick=200 if past == 0.8 else 0, before=before,
+            partial(frames_interval, past=past, volumes=200),
+            quick=200 if past == 0.8 else 0, before=before,
         )
         for past, before in ((0.8, None), (0.93, None))
     ),
     *(
         Check(
             *('films', f'{name} over voxels', f'{parts} x {volumes} volumes, r .25', 'covers'),
-            voxels_interval(parts, volumes, number), n=1000, quick=20 if number else 0,
-            before=before,
+            partial(voxels_interval, parts=parts, volumes=volumes, statistic=number),
+            n=1000, quick=20 if number else 0, before=before,
         )
         for number, name, parts, volumes, before in (
             (1, 'mean', 2, 100, (0.877, 0.845, 0.909)),

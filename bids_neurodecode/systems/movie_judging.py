@@ -52,9 +52,9 @@ class Judged:
     r
         Pearson r of each voxel, each held-out part of each presentation standardised; the mean
         over the folds that use the voxel, weighted by their volumes.
-    p_fdr, p_fwer
-        p values by surrogates: FDR-adjusted, and corrected by the maximum over voxels. NaN where
-        none can be given.
+    p, p_fdr, p_fwer
+        p values by surrogates: of each voxel, FDR-adjusted, and corrected by the maximum over
+        voxels. NaN where none can be given.
     predictions
         Predicted responses of the held-out samples (n_held_out, n_voxels), in order of the table;
         NaN in voxels that the fold of a sample does not use.
@@ -72,6 +72,7 @@ class Judged:
     """
 
     r: FloatArray
+    p: FloatArray
     p_fdr: FloatArray
     p_fwer: FloatArray
     predictions: Float32Array
@@ -171,6 +172,7 @@ def judge_responses(
     order = np.argsort(rows, kind='stable')
     return Judged(
         r,
+        test.p,
         fdr(test.p),
         test.p_fwer,
         predicted[order],
