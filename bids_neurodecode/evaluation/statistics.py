@@ -20,10 +20,6 @@ BAD_LABELS = 'There must be one {what} label a sample: {n} samples, labels of sh
 UNITS_CROSS = (
     'Samples of one unit must lie in one block to be exchanged together; unit {unit} lies in {n}.'
 )
-LAG_TOO_LONG = (
-    'A circular shift by at least {lag} of {n} samples is not possible; the series must be at '
-    'least {need} long. Shorten the minimum lag.'
-)
 NO_SAMPLES = 'There are no samples to resample.'
 
 Alternative = Literal['greater', 'less']
@@ -149,18 +145,54 @@ def permutation_test(
     return PermutationTest(observed, null, p_value(null, observed, alternative))
 
 
-def circular_shifts(
-    n_samples: int, min_lag: int, n_permutations: int, rng: np.random.Generator
-) -> Iterator[IndexArray]:
-    """Draw circular shifts of a time series by at least ``min_lag`` samples either way.
+def random_phases(n_samples: int, n_draws: int, rng: np.random.Generator) -> FloatArray:
+    """Draw the phases of surrogates of a real series of ``n_samples``.
 
-    The null of autocorrelated series: a shift keeps their spectrum and breaks their pairing.
+    Surrogates with the amplitudes of a series and random phases have its autocorrelation, and no
+    relation to what it goes with (Theiler et al. 1992, Physica D 58:77).
+
+    Returns
+    -------
+    numpy.ndarray
+        Angles in radians, (n_draws, n_samples // 2 + 1), for the frequencies of
+        :func:`numpy.fft.rfft`; the highest of an even number of samples has only a sign.
     """
-    if n_samples < 2 * min_lag + 1 or min_lag < 1:
-        raise DataError(LAG_TOO_LONG.format(lag=min_lag, n=n_samples, need=2 * min_lag + 1))
-    index = np.arange(n_samples)
-    for lag in rng.integers(min_lag, n_samples - min_lag + 1, size=n_permutations):
-        yield np.roll(index, int(lag))
+    angles = rng.uniform(0, 2 * np.pi, (n_draws, n_samples // 2 + 1))
+    if n_samples % 2 == 0:
+        angles[:, -1] = np.where(angles[:, -1] < np.pi, 0.0, np.pi)
+    return angles
+
+
+def phase_factors(
+    angles: FloatArray, rows: npt.ArrayLike, n_samples: int
+) -> npt.NDArray[np.float32]:
+    """Return what the spectrum of a series is multiplied by to get rows of its surrogates.
+
+    Parameters
+    ----------
+    angles
+        Of :func:`random_phases`, (n_draws, n_frequencies).
+    rows
+        Which samples of the surrogates, (n_rows,).
+    n_samples
+        Length of the series.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (n_draws, n_rows, 2 * n_frequencies): its product with the real parts of the
+        spectrum (:func:`numpy.fft.rfft`), then the imaginary parts, is the surrogate without its
+        mean.
+    """
+    frequencies = np.arange(angles.shape[1])
+    turns = (np.asarray(rows)[:, None] * frequencies % n_samples) / n_samples
+    weights = np.full(len(frequencies), 2.0 / n_samples)
+    weights[0] = 0.0
+    if n_samples % 2 == 0:
+        weights[-1] = 1.0 / n_samples
+    at = (angles[:, None, :] + 2 * np.pi * turns).astype(np.float32)
+    scale = weights.astype(np.float32)
+    return np.concatenate([np.cos(at) * scale, -np.sin(at) * scale], axis=-1)
 
 
 def max_statistic_p(observed: npt.ArrayLike, null: npt.NDArray[np.floating[Any]]) -> FloatArray:

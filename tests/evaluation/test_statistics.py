@@ -10,13 +10,14 @@ from bids_neurodecode.errors import DataError
 from bids_neurodecode.evaluation.statistics import (
     LEAST_ERROR,
     bootstrap_ci,
-    circular_shifts,
     fdr,
     inflation_of,
     max_statistic_p,
     p_value,
     permutation_test,
     permutations,
+    phase_factors,
+    random_phases,
     shared_training,
 )
 
@@ -89,15 +90,23 @@ def test_blocks_matter_where_blocks_differ():
     assert permutation_test(correlation, 48, 199, rng, blocks=blocks).p > 0.05
 
 
-def test_circular_shifts_respect_the_lag_both_ways():
+@pytest.mark.parametrize('n_samples', [40, 41])
+def test_surrogates_keep_the_spectrum_and_are_those_of_the_inverse_transform(n_samples):
     rng = np.random.default_rng(4)
-    lags = set()
-    for index in circular_shifts(20, 4, 400, rng):
-        np.testing.assert_array_equal(np.diff(index) % 20, 1)
-        lags.add(int(-index[0] % 20))
-    assert lags == set(range(4, 17))
-    with pytest.raises(DataError, match='at least 4 of 8 samples is not possible'):
-        next(circular_shifts(8, 4, 1, rng))
+    series = np.cumsum(rng.normal(size=(n_samples, 3)), axis=0)
+    spectrum = np.fft.rfft(series, axis=0)
+    angles = random_phases(n_samples, 5, rng)
+    factors = phase_factors(angles, np.arange(n_samples), n_samples)
+    found = factors @ np.concatenate([spectrum.real, spectrum.imag])
+    centred = spectrum * (np.arange(len(spectrum)) > 0)[:, None]
+    for each, angle in zip(found, angles, strict=True):
+        turned = centred * np.exp(1j * angle)[:, None]
+        np.testing.assert_allclose(each, np.fft.irfft(turned, n=n_samples, axis=0), atol=1e-4)
+        np.testing.assert_allclose(
+            np.abs(np.fft.rfft(each, axis=0)), np.abs(centred), rtol=1e-4, atol=1e-4
+        )
+    some = phase_factors(angles, [3, 7], n_samples)
+    np.testing.assert_array_equal(some, factors[:, [3, 7]])
 
 
 def test_fdr_equals_scipy_and_passes_over_nan():
