@@ -72,7 +72,7 @@ def participant_level(
     if done:
         task = inputs.participants[0].task
         write_dataset(arguments, config, inputs, find_results(run.output_dir, done[:1], task))
-        _say_held_out(find_results(run.output_dir, done, task))
+        _say_what_was_found(find_results(run.output_dir, done, task))
     for label, reason in inputs.failures.items():
         LOGGER.error('sub-%s was left out: %s', label, reason)
     if inputs.failures:
@@ -80,7 +80,7 @@ def participant_level(
     return code_of(failures)
 
 
-def _say_held_out(files: Sequence[Path]) -> None:
+def _say_what_was_found(files: Sequence[Path]) -> None:
     """Log what was held out and, as warnings, what of it was seen in training all the same.
 
     Nodes may run in processes without this log: what else they warn of is read from the records.

@@ -31,9 +31,11 @@ COLUMNS: dict[str, str] = {
     'value': 'The score, in the unit of the metric.',
     'chance': 'What a prediction without any information scores.',
     'ceiling': 'The best score that could be reached, where it is known.',
-    'ci_low': 'Lower limit of the bootstrap confidence interval (over stimuli or runs).',
-    'ci_high': 'Upper limit of the bootstrap confidence interval.',
-    'p': 'Permutation p value, (b + 1) / (m + 1).',
+    'ci_low': 'Lower limit of the confidence interval over stimuli, runs or blocks of time; n/a '
+    'with fewer than six.',
+    'ci_high': 'Upper limit of the confidence interval.',
+    'p': 'Permutation p value, (b + 1) / (m + 1); n/a with fewer than six stimuli or runs, and '
+    'where the design allows no test.',
     'n': 'Number of samples, voxels or pictures that the score is over.',
     'n_units': 'Number of independent units that intervals and comparisons are over.',
     'units': 'What these units are: stimuli, runs, blocks of 30 s, or participants.',
@@ -330,6 +332,31 @@ METRICS: dict[str, Metric] = {
 """Every metric, in the order in which pages prefer them as their headline."""
 PIXEL_METRICS = frozenset(name for name, metric in METRICS.items() if metric.by_pixels)
 """Those that depend on the size at which images are compared."""
+
+
+_BOUNDS: tuple[tuple[tuple[str, ...], tuple[float, float]], ...] = (
+    (('identification_', 'retrieval_', '_2way', '_top1'), (0.0, 1.0)),
+    (('pixcorr', 'ssim', 'frame_ssim', 'voxel_r_'), (-1.0, 1.0)),
+    (('_distance',), (0.0, 2.0)),
+    (('voxel_r2', 'variance_'), (-math.inf, 1.0)),
+    (('noise_normalized_paper',), (0.0, 100.0)),
+    (('noise_normalized', 'latent_', 'mse'), (0.0, math.inf)),
+)
+"""Limits of metrics by the start or the end of their names, the first that fits."""
+
+
+def bounds_of(metric: str) -> tuple[float, float]:
+    """Return the least and the greatest value that a metric can have.
+
+    Examples
+    --------
+    >>> bounds_of('identification_2way'), bounds_of('pixcorr'), bounds_of('latent_mse')
+    ((0.0, 1.0), (-1.0, 1.0), (0.0, inf))
+    """
+    for names, limits in _BOUNDS:
+        if metric.startswith(names) or metric.endswith(names):
+            return limits
+    return -math.inf, math.inf
 
 
 @dataclass(frozen=True)
