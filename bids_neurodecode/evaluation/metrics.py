@@ -40,7 +40,8 @@ COLUMNS: dict[str, str] = {
     'n_units': 'Number of independent units that intervals and comparisons are over.',
     'units': 'What these units are: stimuli, runs, blocks of 30 s, or participants.',
     'test': 'What was permuted for p: "labels" (of held-out samples, models as fitted) or "refit" '
-    '(labels of training samples too, models fitted again each time).',
+    '(labels of training samples too, models fitted again each time); "surrogates": the phases of '
+    'the whole predicted series.',
     'image_size': 'Pixels along a side of the images that a pixel metric compares. Scores at '
     'different sizes cannot be compared.',
     'compared_model': 'The model whose score was compared with the score of this row, unit by '
