@@ -99,9 +99,9 @@ def test_the_region_that_paints_is_found():
         model, responses, truth, labels, NAMES, settings(explain_random=199),
         positions=places(400), accuracy=np.full(400, 0.3), rng=rng,
     )  # fmt: skip
-    table = found.table.set_index(['region', 'kind', 'metric'])
     assert found.notes == ()
-    seen, idle = table.loc['seeing'], table.drop('seeing')
+    table = found.table.set_index('region')
+    seen, idle = table.loc['seeing'], table.loc['idle']
     assert (seen.p < 0.05).all()
     assert (seen.change < 0).all()
     assert idle.change.abs().max() == pytest.approx(0, abs=1e-6)
