@@ -40,7 +40,8 @@ COLUMNS: dict[str, str] = {
     'n_units': 'Number of independent units that intervals and comparisons are over.',
     'units': 'What these units are: stimuli, runs, blocks of 30 s, or participants.',
     'test': 'What was permuted for p: "labels" (of held-out samples, models as fitted) or "refit" '
-    '(labels of training samples too, models fitted again each time).',
+    '(labels of training samples too, models fitted again each time); "surrogates": the phases of '
+    'the whole predicted series.',
     'image_size': 'Pixels along a side of the images that a pixel metric compares. Scores at '
     'different sizes cannot be compared.',
     'compared_model': 'The model whose score was compared with the score of this row, unit by '
@@ -334,17 +335,6 @@ PIXEL_METRICS = frozenset(name for name, metric in METRICS.items() if metric.by_
 """Those that depend on the size at which images are compared."""
 
 
-_BOUNDS: tuple[tuple[tuple[str, ...], tuple[float, float]], ...] = (
-    (('identification_', 'retrieval_', '_2way', '_top1'), (0.0, 1.0)),
-    (('pixcorr', 'ssim', 'frame_ssim', 'voxel_r_'), (-1.0, 1.0)),
-    (('_distance',), (0.0, 2.0)),
-    (('voxel_r2', 'variance_'), (-math.inf, 1.0)),
-    (('noise_normalized_paper',), (0.0, 100.0)),
-    (('noise_normalized', 'latent_', 'mse'), (0.0, math.inf)),
-)
-"""Limits of metrics by the start or the end of their names, the first that fits."""
-
-
 def bounds_of(metric: str) -> tuple[float, float]:
     """Return the least and the greatest value that a metric can have.
 
@@ -353,10 +343,8 @@ def bounds_of(metric: str) -> tuple[float, float]:
     >>> bounds_of('identification_2way'), bounds_of('pixcorr'), bounds_of('latent_mse')
     ((0.0, 1.0), (-1.0, 1.0), (0.0, inf))
     """
-    for names, limits in _BOUNDS:
-        if metric.startswith(names) or metric.endswith(names):
-            return limits
-    return -math.inf, math.inf
+    known = METRICS.get(metric, Metric(metric))
+    return known.low, known.high
 
 
 @dataclass(frozen=True)

@@ -332,8 +332,7 @@ def inflation_of(shared: float, n_groups: int) -> float:
 
     The variance of the mean is 1 + ``shared`` times that of independent groups, and the spread of
     the groups is less than their variance. Close to the correction of Nadeau & Bengio (2003, Mach
-    Learn 52:239), 1 + n_groups n_test / n_train for whole folds. Right without a signal, and too
-    wide with one.
+    Learn 52:239), 1 + n_groups n_test / n_train for whole folds.
     """
     return (1 + shared) / (1 - shared / (n_groups - 1)) if n_groups > 2 else 1 + shared
 

@@ -150,8 +150,9 @@ def _row(
 ) -> Score:
     value, n = float(similarity.mean()), len(similarity)
     low, high = interval(similarity)
-    limits = {'ci_low': low, 'ci_high': min(1.0, high)} if np.isfinite(low) else {}
-    return Score('movie', model, protocol, 'test', space, 'frame_ssim', value, n, **limits, **more)
+    if np.isfinite(low):
+        more |= {'ci_low': low, 'ci_high': min(1.0, high)}
+    return Score('movie', model, protocol, 'test', space, 'frame_ssim', value, n, **more)
 
 
 __all__ = ['MEASURED', 'PREDICTED', 'Decode', 'blurred', 'judge_frames', 'surrogate_similarity']

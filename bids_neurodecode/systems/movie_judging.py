@@ -18,7 +18,11 @@ from bids_neurodecode.evaluation.metrics import Score
 from bids_neurodecode.evaluation.statistics import fdr, p_value
 from bids_neurodecode.evaluation.voxels import pearson_by_column, r2_by_column
 from bids_neurodecode.samples import Samples
-from bids_neurodecode.systems.movie_intervals import BLOCK_SECONDS, block_intervals
+from bids_neurodecode.systems.movie_intervals import (
+    BLOCK_SECONDS,
+    block_intervals,
+    blocks_of,
+)
 from bids_neurodecode.systems.movie_parts import (
     FoldPrediction,
     Pool,
@@ -131,6 +135,8 @@ def judge_responses(
         notes.append(TOO_SHORT.format(model=model, seconds=seconds, need=MIN_SECONDS))
         n_draws = 0
     test = surrogate_test(truth, samples.table, folds, parts, r, pool, n_draws, rng)
+    block = max(1, round(BLOCK_SECONDS / repetition_time))
+    n_blocks = len(blocks_of(labels, block)[1])
     limits = block_intervals(
         truth,
         scaled,
@@ -138,7 +144,7 @@ def judge_responses(
         fold_of,
         pool,
         values=(median, mean),
-        block=max(1, round(BLOCK_SECONDS / repetition_time)),
+        block=block,
         n_bootstrap=evaluation.n_bootstrap,
         confidence=evaluation.confidence,
         rng=rng.spawn(1)[0],
@@ -155,10 +161,14 @@ def judge_responses(
             value=value,
             n=int(np.isfinite(r).sum()),
             chance=0.0,
+            n_units=n_blocks,
+            units='blocks of 30 s',
             **more,
         )
 
-    tested: dict[str, Any] = {'p': p_value(test.scores, median)} if test.scores.size else {}
+    tested: dict[str, Any] = {}
+    if test.scores.size:
+        tested = {'p': p_value(test.scores, median), 'test': 'surrogates'}
     scores = [
         score(
             'voxel_r_median', median, ci_low=limits.median[0], ci_high=limits.median[1], **tested
