@@ -88,7 +88,7 @@ CHECKS = [
         'p',
         partial(_region, size=25, fwhm=2.5),
         500,
-        quick=4,
+        quick=3,
         before=(0.400, 0.312, 0.493),
     ),
     Check(

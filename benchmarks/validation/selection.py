@@ -74,7 +74,7 @@ CHECKS = [
         'p',
         partial(_p, kind='adjacent', phi=0.5),
         1000,
-        quick=20,
+        quick=8,
         before=(0.461, 0.450, 0.472),
     ),
     Check(
