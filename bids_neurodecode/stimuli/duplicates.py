@@ -329,8 +329,7 @@ def film_frames(path: Path) -> FloatArray:
 
 
 def _tiny(frame: Any) -> npt.NDArray[Any]:
-    small = frame.reformat(width=FILM_SIDE, height=FILM_SIDE, format='rgb24', interpolation='AREA')
-    return np.asarray(small.to_ndarray())
+    return np.asarray(frame.rgb((FILM_SIDE, FILM_SIDE)))
 
 
 def repeated_parts(films: Sequence[FloatArray]) -> tuple[Repeat, ...]:
