@@ -208,7 +208,7 @@ class WriteEncoding(Stage):
             participant,
             mask,
             betas=Path(inputs.betas),
-            model=info['model'],
+            info=info,
             tsnr=Path(inputs.tsnr),
             folder=folder,
         )
