@@ -56,7 +56,7 @@ def inner_folds(
     stimulus, run = np.asarray(stimulus), np.asarray(run)
     runs = np.unique(run[training])
     folds = []
-    for held in np.array_split(runs, min(n_folds, len(runs))):
+    for held in np.array_split(runs, max(1, min(n_folds, len(runs)))):
         outside = training & np.isin(run, held)
         train = training & ~outside
         seen = np.unique(stimulus[train])
@@ -100,16 +100,17 @@ def identify_repeats(betas: BetaArray, stimulus: npt.ArrayLike, fold: InnerFold)
     train, test = codes[fold.train], codes[fold.test]
     learn = betas[fold.train].astype(np.float64)
     mean, deviation = learn.mean(axis=0), learn.std(axis=0)
-    keep = np.isfinite(deviation) & (deviation > 0)
-    weights = np.zeros_like(deviation)
-    ratio = ncsnr(learn[:, keep], train).astype(np.float64)
-    # a voxel without noise would have an infinite weight
-    finite = np.isfinite(ratio)
-    weights[keep] = np.where(finite, ratio, ratio[finite].max(initial=1.0))
-    if not weights.any():
+    keep = np.flatnonzero(np.isfinite(deviation) & (deviation > 0))
+    ratio = np.zeros(0)
+    if keep.size:
+        ratio = ncsnr(learn[:, keep], train).astype(np.float64)
+        # a voxel without noise would have an infinite weight
+        finite = np.isfinite(ratio)
+        ratio = np.where(finite, ratio, ratio[finite].max(initial=1.0))
+    keep, ratio = keep[ratio > 0], ratio[ratio > 0]
+    if not keep.size:
         return np.full(len(test), 0.5)
-    keep = weights > 0
-    scale = weights[keep] / deviation[keep]
+    scale = ratio / deviation[keep]
     known = np.unique(train)
     x = (learn[:, keep] - mean[keep]) * scale
     model = Ridge(alpha=float(np.square(x).sum(axis=1).mean()))
