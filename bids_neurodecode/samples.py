@@ -57,6 +57,34 @@ NO_TRAINING_TIME = (
 )
 
 
+FormCodes = tuple[int, int]
+"""NIfTI codes of ``qform`` and ``sform``."""
+ALIGNED: FormCodes = (0, 2)
+
+
+def form_codes(image: nib.Nifti1Image) -> FormCodes:
+    """Return the codes of an image that another one on its grid may carry.
+
+    That of a ``qform`` which disagrees with the affine (the scanner's beside MNI's ``sform``) is
+    0: one affine cannot be both.
+    """
+    header = image.header
+    q, s = int(header['qform_code']), int(header['sform_code'])
+    if q and s and not np.allclose(header.get_qform(), image.affine, atol=1e-3):
+        q = 0
+    return (q, s) if q or s else ALIGNED
+
+
+def set_codes(image: nib.Nifti1Image, codes: FormCodes) -> nib.Nifti1Image:
+    """Write form codes, and the units mm and s, into an image; return it."""
+    q, s = codes
+    image.header.set_xyzt_units('mm', 'sec')
+    image.set_qform(image.affine if q else None, q)
+    # the sform keeps shears, which a qform cannot
+    image.set_sform(image.affine if s else None, s)
+    return image
+
+
 @dataclass(frozen=True, eq=False)
 class VoxelMask:
     """Which voxels of a grid make the columns of a matrix.
@@ -67,10 +95,14 @@ class VoxelMask:
         Boolean array of shape (x, y, z) with at least one true voxel.
     affine
         Voxel-to-world matrix in mm, shape (4, 4).
+    codes
+        NIfTI codes of what the world is, by ``qform`` and ``sform`` (1 the scanner's, 2 another
+        image's, 3 Talairach's, 4 MNI's), written into the images that are made.
     """
 
     mask: npt.NDArray[np.bool_]
     affine: npt.NDArray[np.float64]
+    codes: FormCodes = ALIGNED
 
     def __post_init__(self) -> None:
         n = int(np.count_nonzero(self.mask))
@@ -103,8 +135,7 @@ class VoxelMask:
         import nibabel as nib
 
         image = nib.Nifti1Image(self.volume(row, fill), self.affine)
-        image.header.set_xyzt_units('mm', 'sec')
-        return image
+        return set_codes(image, self.codes)
 
     def extract(self, volumes: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Take the masked voxels of (x, y, z) or (x, y, z, n): (n_voxels,) or (n, n_voxels)."""
@@ -116,15 +147,14 @@ class VoxelMask:
             raise DataError(BAD_VALUES.format(expected=self.n_voxels, shape=keep.shape))
         mask = np.zeros_like(self.mask)
         mask[self.mask] = keep
-        return VoxelMask(mask, self.affine)
+        return VoxelMask(mask, self.affine, self.codes)
 
     def save(self, path: Path) -> None:
         """Write the mask as a NIfTI of 0 and 1."""
         import nibabel as nib
 
         image = nib.Nifti1Image(self.mask.astype(np.uint8), self.affine)
-        image.header.set_xyzt_units('mm', 'sec')
-        image.to_filename(path)
+        set_codes(image, self.codes).to_filename(path)
 
     @classmethod
     def load(cls, path: Path) -> VoxelMask:
@@ -132,7 +162,8 @@ class VoxelMask:
         import nibabel as nib
 
         image = nib.load(path)
-        return cls(np.asanyarray(image.dataobj) > 0, np.asarray(image.affine, dtype=np.float64))
+        inside = np.asanyarray(image.dataobj) > 0
+        return cls(inside, np.asarray(image.affine, dtype=np.float64), form_codes(image))
 
 
 @dataclass(frozen=True, eq=False)

@@ -27,8 +27,13 @@ NOT_DERIVATIVE = (
     '{folder} is not a derivative dataset: {file} does not say "DatasetType": "derivative". '
     'Add it, or give another folder with --derivatives.'
 )
+OLD_DESCRIPTION = (
+    '{file} has no "DatasetType" (it is from before BIDS 1.4) and was taken for that of a '
+    'derivative dataset by its "PipelineDescription".'
+)
+NOT_SAID = '{folder} was left out: {file} does not say "DatasetType": "derivative".'
 NO_DERIVATIVES = (
-    'No derivatives with preprocessed BOLD (desc-preproc_bold) in {folder}. '
+    'No derivatives with preprocessed BOLD (desc-preproc_bold) in {folder}.{left_out} '
     'Run fMRIPrep first, or name its output with --derivatives NAME=PATH.'
 )
 LEFT_OUT = '{folder} was left out: its {file} was not fetched ({reason}).'
@@ -88,12 +93,27 @@ def check_raw(folder: Path) -> tuple[str, ...]:
             raise InputError(
                 NO_FIELD.format(file=folder / 'dataset_description.json', field=field)
             )
-    if description.get('DatasetType', 'raw') == 'derivative':
+    if is_derivative(description):
         raise InputError(NOT_RAW.format(folder=folder))
     labels = participants_in(folder)
     if not labels:
         raise InputError(EMPTY_DATASET.format(folder=folder))
     return labels
+
+
+def is_derivative(description: Mapping[str, Any]) -> bool:
+    """Tell whether a description is that of a derived dataset.
+
+    ``DatasetType`` came with BIDS 1.4; before, ``PipelineDescription`` stood in derivatives alone.
+    """
+    old = 'derivative' if 'PipelineDescription' in description else 'raw'
+    return bool(description.get('DatasetType', old) == 'derivative')
+
+
+def _notes_of(folder: Path) -> list[str]:
+    file = folder / 'dataset_description.json'
+    old = 'DatasetType' not in read_description(folder)
+    return [OLD_DESCRIPTION.format(file=file)] if old else []
 
 
 def check_derivative(folder: Path) -> None:
@@ -104,7 +124,7 @@ def check_derivative(folder: Path) -> None:
     InputError
         If its description does not say so.
     """
-    if read_description(folder).get('DatasetType') != 'derivative':
+    if not is_derivative(read_description(folder)):
         file = folder / 'dataset_description.json'
         raise InputError(NOT_DERIVATIVE.format(folder=folder, file=file.name))
 
@@ -140,9 +160,11 @@ def find_derivatives(
         for folder in given.values():
             check_derivative(folder)
         found: dict[str, Path] = dict(given)
-        notes: list[str] = []
+        notes = [note for folder in given.values() for note in _notes_of(folder)]
+        left_out: list[str] = []
     else:
-        found, notes = _look_below(bids_dir / 'derivatives', betas_from)
+        found, notes, left_out = _look_below(bids_dir / 'derivatives', betas_from)
+        notes += left_out
         if not found:
             for folder in (
                 bids_dir / 'derivatives',
@@ -153,13 +175,18 @@ def find_derivatives(
         known = ', '.join(found) or 'none'
         raise ArgumentsError(UNKNOWN_DERIVATIVE.format(name=betas_from, known=known))
     if not found:
-        raise InputError(NO_DERIVATIVES.format(folder=bids_dir / 'derivatives'))
+        reasons = ''.join(f' {reason}' for reason in left_out)
+        folder = bids_dir / 'derivatives'
+        raise InputError(NO_DERIVATIVES.format(folder=folder, left_out=reasons))
     return found, notes
 
 
-def _look_below(folder: Path, betas_from: str | None) -> tuple[dict[str, Path], list[str]]:
+def _look_below(
+    folder: Path, betas_from: str | None
+) -> tuple[dict[str, Path], list[str], list[str]]:
     found: dict[str, Path] = {}
     notes: list[str] = []
+    left_out: list[str] = []
     for child in sorted(folder.glob('*')):
         file = child / 'dataset_description.json'
         if (reason := stand_in(file)) is not None:
@@ -167,12 +194,12 @@ def _look_below(folder: Path, betas_from: str | None) -> tuple[dict[str, Path], 
             continue
         if not file.is_file():
             continue
-        if read_description(child).get('DatasetType') != 'derivative':
-            notes.append(f'{child} was left out: it does not say "DatasetType": "derivative".')
+        if not is_derivative(read_description(child)):
+            left_out.append(NOT_SAID.format(folder=child, file=file))
         elif child.name == betas_from or _holds_bold(child):
             found[child.name] = child
-            notes.append(f'Derivatives {child.name!r} were found in {folder}.')
-    return found, notes
+            notes += [f'Derivatives {child.name!r} were found in {folder}.', *_notes_of(child)]
+    return found, notes, left_out
 
 
 def _holds_bold(folder: Path) -> bool:

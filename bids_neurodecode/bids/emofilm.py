@@ -37,6 +37,7 @@ from bids_neurodecode.bids.series import open_image, read_header, read_volumes
 from bids_neurodecode.bids.stimuli import FILMS
 from bids_neurodecode.errors import InputError
 from bids_neurodecode.fetched import check_fetched
+from bids_neurodecode.samples import form_codes, set_codes
 from bids_neurodecode.stimuli.films import check_film_once
 
 if TYPE_CHECKING:
@@ -362,5 +363,7 @@ def make_mask(bold: Path, folder: Path | None, dataset: Path) -> Path:
     inside = np.asarray(high) > np.asarray(low)
     if not inside.any():
         raise InputError(NO_BRAIN.format(bold=bold, n=MASK_VOLUMES))
-    write_image(path, nib.Nifti1Image(inside.astype(np.uint8), open_image(bold).affine))
+    image = open_image(bold)
+    made = nib.Nifti1Image(inside.astype(np.uint8), image.affine)
+    write_image(path, set_codes(made, form_codes(image)))
     return path

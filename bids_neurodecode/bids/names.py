@@ -6,9 +6,11 @@ in for a participant, a run or the dataset. Entities are written in the order of
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from bids_neurodecode.errors import DataError
@@ -122,7 +124,7 @@ PRODUCTS: Mapping[str, Product] = {
     ),
     'pfdr': _map(
         'pfdr',
-        'p of the correlation against circular shifts, adjusted for the false discovery rate',
+        'p of the correlation against surrogates, adjusted for the false discovery rate',
         'probability',
     ),
     'meanbold': _map(
@@ -199,6 +201,39 @@ def clean_label(text: str) -> str:
     return ''.join(c for c in text if (c.isascii() and c.isalnum()) or c == '+')
 
 
+def unique_labels(names: Sequence[str]) -> dict[str, str]:
+    """Return a label for each of some files, of which no two are alike.
+
+    Parameters
+    ----------
+    names
+        Of the files, relative to their folder; the extension is left out of the label.
+
+    Returns
+    -------
+    dict
+        Name to label. Names of which nothing is left, or the same as of others (file systems may
+        ignore case), get eight digits of the SHA-256 of the whole name.
+
+    Examples
+    --------
+    >>> unique_labels(['clips/a b.mp4', 'run_1-1.mp4', 'run_11.mp4'])
+    {'clips/a b.mp4': 'clipsab', 'run_1-1.mp4': 'run11+ae5c433c', 'run_11.mp4': 'run11+3aa8a248'}
+    """
+    labels = {name: clean_label(PurePosixPath(name).with_suffix('').as_posix()) for name in names}
+    for digits in (8, 64):
+        count = Counter(label.casefold() for label in labels.values())
+        labels = {
+            name: label if label and count[label.casefold()] == 1 else _told(name, label, digits)
+            for name, label in labels.items()
+        }
+    return labels
+
+
+def _told(name: str, label: str, digits: int) -> str:
+    return f'{label}+{hashlib.sha256(name.encode()).hexdigest()[:digits]}'
+
+
 def build_name(entities: Mapping[str, str], suffix: str, extension: str) -> str:
     """Write a file name: entities in the schema's order, suffix, extension.
 
@@ -256,16 +291,26 @@ def product_path(
 
 
 def stimulus_path(
-    entities: Mapping[str, str], stimulus: str, suffix: Literal['image', 'video'], desc: str
+    entities: Mapping[str, str], label: str, suffix: Literal['image', 'video'], desc: str
 ) -> Path:
     """Return the path of something made for one stimulus, relative to the output folder.
 
+    Parameters
+    ----------
+    entities
+        ``sub`` and ``task``.
+    label
+        Of the stimulus, as :func:`unique_labels` gives it.
+    suffix, desc
+        What was made.
+
     Examples
     --------
-    >>> stimulus_path({'sub': '01', 'task': 'film'}, 'clips/a b.mp4', 'video', 'recon').as_posix()
+    >>> stimulus_path({'sub': '01', 'task': 'film'}, 'clipsab', 'video', 'recon').as_posix()
     'stimuli/sub-01/task-film/clipsab_desc-recon_video.mp4'
     """
     extension = {'image': '.png', 'video': '.mp4'}[suffix]
-    name = clean_label(str(Path(stimulus).with_suffix('')))
     folder = Path('stimuli') / f'sub-{entities["sub"]}' / f'task-{entities["task"]}'
-    return folder / f'{name}_desc-{clean_label(desc)}_{suffix}{extension}'
+    if not label or clean_label(label) != label:
+        raise DataError(BAD_VALUE.format(name='stimulus', value=label))
+    return folder / f'{label}_desc-{clean_label(desc)}_{suffix}{extension}'

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from bids_neurodecode.bids.entities import run_entities
-from bids_neurodecode.bids.names import clean_label
 from bids_neurodecode.bids.query import Request
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.bids.stimuli import FILMS, resolve_stimulus
@@ -20,21 +19,6 @@ NO_EVENTS = (
     'No events of sub-{label} name films in {folder}. Add *_events.tsv with stim_file, or give a '
     'film or a folder of films with --stimuli-dir.'
 )
-SAME_LABEL = (
-    'The films {one} and {other} in {folder} differ in nothing but signs that names of output '
-    'files cannot hold. Rename one of them.'
-)
-
-
-def film_label(film: str) -> str:
-    """Return the label that names a film in file names.
-
-    Examples
-    --------
-    >>> film_label('clips/a b.mp4')
-    'clipsab'
-    """
-    return clean_label(PurePosixPath(film).with_suffix('').as_posix())
 
 
 def films_of(place: Path) -> tuple[Path, tuple[str, ...]]:
@@ -88,13 +72,8 @@ def of_films(label: str, task: str, folder: Path, names: Sequence[str]) -> Parti
     Raises
     ------
     InputError
-        If two films would have the same name in the output, or one cannot be decoded.
+        If one cannot be decoded.
     """
-    labels: dict[str, str] = {}
-    for name in names:
-        other = labels.setdefault(film_label(name), name)
-        if other != name:
-            raise InputError(SAME_LABEL.format(one=other, other=name, folder=folder))
     for name in names:
         check_fetched(folder / name)
         check_film_once(folder / name)

@@ -8,6 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from bids_neurodecode.bids.description import read_json
 from bids_neurodecode.bids.entities import (
     natural_key,
@@ -34,12 +36,30 @@ NO_TR = (
     'No repetition time for {bold}: neither a sidecar nor the header has one. '
     'Add "RepetitionTime" (s) to its JSON sidecar.'
 )
-BAD_START = '{file} has the StartTime {value!r}; it must be a number (s). Correct it.'
-BAD_TR = '{file} has the RepetitionTime {value!r}; it must be a positive number (s). Correct it.'
+BAD_START = (
+    '{file} has the StartTime {value!r}; it must be a number (s) from 0 to the repetition time '
+    '({longest:g} s), the moment of its first volume to which slices were shifted. Correct it.'
+)
+BAD_TR = (
+    '{file} has the RepetitionTime {value!r}; it must be a number of seconds above 0 and below '
+    '{longest:g} (not milliseconds). Correct it.'
+)
 TR_DISAGREES = (
     'The repetition times of {bold} disagree: {file} says {sidecar:g} s, '
-    '{other} says {found:g} s. Correct the wrong one.'
+    '{other} says {found:g} s{factor}. Correct the wrong one.'
 )
+HEADER_OVERRULED = (
+    'The header of {bold} says a repetition time of {header:g} s ({why}), and its sidecar '
+    '{sidecar:g} s: the sidecar is believed.'
+)
+HEADER_IMPLAUSIBLE = (
+    'The header of {bold} says a repetition time of {header:g} s (milliseconds marked as '
+    'seconds?), and no sidecar says another. Add "RepetitionTime" (s) to its JSON sidecar.'
+)
+FACTOR = 'a factor of 1000: milliseconds and seconds mixed up'
+NEVER_SET = 'which is what stands there where nobody set it'
+LONGEST_TR = 100.0
+"""Seconds; sparse acquisitions wait for some 20 s."""
 ROWS = (
     '{confounds} has {rows} rows, but {bold} has {volumes} volumes. '
     'They do not belong together; make the derivatives anew.'
@@ -126,8 +146,8 @@ def pair_run(series: Series, files: Candidates, *, need_confounds: bool = True) 
     """
     bold, name = series.path, series.derivative
     header = read_header(bold)
-    repetition_time = _repetition_time(series, files, header.repetition_time)
-    start_time = _start_time(series)
+    repetition_time, note = _repetition_time(series, files, header.repetition_time)
+    start_time = _start_time(series, repetition_time)
     mask = _exactly(series, files.masks.get(name, ()), ('space', 'res'))
     if mask is None:
         check_fetched(bold.with_name(_expected(series, 'mask')))
@@ -160,6 +180,7 @@ def pair_run(series: Series, files: Candidates, *, need_confounds: bool = True) 
         start_time=start_time,
         space=series.space,
         resolution=series.resolution,
+        notes=tuple(filter(None, [note])),
         sources=(
             *(bids_uri(name, path, root) for path in derived),
             bids_uri('raw', events, files.bids_dir),
@@ -206,8 +227,12 @@ def _check_rows(confounds: Path, bold: Path, n_volumes: int) -> None:
         raise InputError(ROWS.format(confounds=confounds, rows=rows, bold=bold, volumes=n_volumes))
 
 
-def _repetition_time(series: Series, files: Candidates, header: float | None) -> float:
-    """Return the repetition time (s) on which sidecars and header agree."""
+def _repetition_time(series: Series, files: Candidates, header: float | None) -> tuple[float, str]:
+    """Return the repetition time (s) on which sidecars and header agree, and a note.
+
+    A header that is off by a factor of 1000 (fMRIPrep wrote milliseconds marked as seconds), or
+    that holds the 1 of a field never set, is not believed against a sidecar.
+    """
     root = files.derivatives[series.derivative]
     said: list[tuple[str, float]] = []
     for folder, candidates in (
@@ -217,8 +242,15 @@ def _repetition_time(series: Series, files: Candidates, header: float | None) ->
         found = _sidecar_time(series, folder, candidates)
         if found is not None:
             said.append(found)
+    note = ''
     if header is not None:
-        said.append(('its header', header))
+        why = _why_overruled(header, said[0][1]) if said else ''
+        if why:
+            note = HEADER_OVERRULED.format(
+                bold=series.path, header=header, why=why, sidecar=said[0][1]
+            )
+        else:
+            said.append(('its header', header))
     if not said:
         raise InputError(NO_TR.format(bold=series.path))
     first_name, first = said[0]
@@ -226,13 +258,32 @@ def _repetition_time(series: Series, files: Candidates, header: float | None) ->
         if abs(value - first) > TR_TOLERANCE:
             raise InputError(
                 TR_DISAGREES.format(
-                    bold=series.path, file=first_name, sidecar=first, other=other, found=value
+                    bold=series.path,
+                    file=first_name,
+                    sidecar=first,
+                    other=other,
+                    found=value,
+                    factor=f' ({FACTOR})' if _thousandfold(first, value) else '',
                 )
             )
-    return first
+    if first >= LONGEST_TR:
+        raise InputError(HEADER_IMPLAUSIBLE.format(bold=series.path, header=first))
+    return first, note
 
 
-def _start_time(series: Series) -> float:
+def _why_overruled(header: float, sidecar: float) -> str:
+    if abs(header - sidecar) <= TR_TOLERANCE:
+        return ''
+    if _thousandfold(header, sidecar):
+        return FACTOR
+    return NEVER_SET if header == 1 else ''
+
+
+def _thousandfold(a: float, b: float) -> bool:
+    return bool(np.isclose(max(a, b), 1000 * min(a, b), rtol=TR_TOLERANCE))
+
+
+def _start_time(series: Series, repetition_time: float) -> float:
     """Return the ``StartTime`` (s) of the series' own sidecar; 0 where it gives none.
 
     Slice-timing correction moves all slices to one moment of the volume (half a repetition time
@@ -242,8 +293,9 @@ def _start_time(series: Series) -> float:
     file = series.path.with_name(name.removesuffix('.gz').removesuffix('.nii') + '.json')
     check_fetched(file)
     value = read_json(file).get('StartTime', 0.0) if file.exists() else 0.0
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise InputError(BAD_START.format(file=file, value=value))
+    longest = repetition_time + TR_TOLERANCE
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= longest:
+        raise InputError(BAD_START.format(file=file, value=value, longest=repetition_time))
     return float(value)
 
 
@@ -266,8 +318,9 @@ def _sidecar_time(
             return None
         value = read_json(file).get('RepetitionTime')
         if value is not None:
-            if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
-                raise InputError(BAD_TR.format(file=file, value=value))
+            a_number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not a_number or not 0 < value < LONGEST_TR:
+                raise InputError(BAD_TR.format(file=file, value=value, longest=LONGEST_TR))
             return str(file), float(value)
         able.remove(file)
     return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import metadata, resources
@@ -46,7 +47,24 @@ DESCRIPTIONS: Mapping[str, str] = {
     'top': 'The most reliable share of the voxels',
     'threshold': 'Voxels above a threshold of reliability, or of what the stimuli predict',
     'all': 'All voxels of the brain mask',
+    'chosen': 'Voxels chosen by the settings',
+    'network': 'Network between the series and films, both ways',
+    'networkpredicted': 'Predicted by a trained network from the stimuli alone',
+    'applied': 'A trained model applied to data that it was not trained on',
+    'generated': 'Images made in two stages from the responses',
+    'initial': 'Image of the first stage, from the responses',
+    'final': 'Image of the second stage, from the responses',
+    'recon': 'Held-out frames of a film as reconstructed from the responses',
+    'ridge': 'Encoding model: ridge regression',
+    'banded': 'Encoding model: banded ridge regression, a penalty for each feature space',
+    'linearhead': 'Encoding model: linear head trained by gradient descent',
+    'mlp': 'Encoding model: multilayer perceptron',
+    'siren': 'Encoding model: network with sinusoidal activations',
+    'cnn': 'Encoding model: convolutional head',
+    'shared': 'Encoding model: head that participants share',
 }
+OF_ITS_KIND = 'Of its kind; see the sidecar of the file'
+OF_FEATURES = '{model}; feature space {space}'
 
 
 def generated_by() -> list[dict[str, Any]]:
@@ -91,6 +109,7 @@ def check_output(output_dir: Path) -> None:
     try:
         description = json.loads(file.read_text('utf-8'))
         names = [entry['Name'] for entry in description.get('GeneratedBy', [])]
+        dict(description.get('DatasetLinks', {}).items())
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise InputError(BROKEN.format(file=file, reason=' '.join(str(error).split()))) from error
     if NAME not in names:
@@ -136,7 +155,7 @@ def write_dataset_files(
             },
         )
         _write_ignore(output_dir / '.bidsignore')
-        _write_descriptions(output_dir / 'descriptions.tsv')
+        _write_descriptions(output_dir)
         for extension, text in (citation or {}).items():
             write_text(output_dir / 'logs' / f'CITATION.{extension}', text)
 
@@ -215,11 +234,29 @@ def _write_ignore(path: Path) -> None:
     write_text(path, '\n'.join(sorted(lines | set(BIDSIGNORE))) + '\n')
 
 
-def _write_descriptions(path: Path) -> None:
+def _write_descriptions(folder: Path) -> None:
+    """List the ``desc`` of the files that are there."""
     import pandas as pd
 
-    rows = [(f'desc-{name}', text) for name, text in sorted(DESCRIPTIONS.items())]
-    write_tsv(path, pd.DataFrame(rows, columns=['desc_id', 'description']))
+    found = {
+        match[1]
+        for kind in ('sub-*', 'stimuli')
+        for file in folder.glob(f'{kind}/**/*_desc-*')
+        if not {'figures', 'log'} & set(file.relative_to(folder).parts)
+        and (match := re.search(r'_desc-([0-9a-zA-Z+]+)_', file.name))
+    }
+    rows = [(f'desc-{name}', _meaning(name)) for name in sorted(found)]
+    write_tsv(folder / 'descriptions.tsv', pd.DataFrame(rows, columns=['desc_id', 'description']))
+
+
+def _meaning(name: str) -> str:
+    """Say what a ``desc`` means; a model may be followed by one of its feature spaces."""
+    if name in DESCRIPTIONS:
+        return DESCRIPTIONS[name]
+    models = sorted((key for key in DESCRIPTIONS if name.startswith(key)), key=len)
+    if not models:
+        return OF_ITS_KIND
+    return OF_FEATURES.format(model=DESCRIPTIONS[models[-1]], space=name[len(models[-1]) :])
 
 
 def pybids_config() -> str:

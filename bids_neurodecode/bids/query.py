@@ -334,4 +334,5 @@ def _describe(found: Sequence[ParticipantInput]) -> list[str]:
             f'volumes, TR {run.repetition_time:g} s, space {space}, {len(person.stimuli)} {kind} '
             f'(paradigm {person.paradigm!r}, by the types of their files).'
         )
+        lines += list(dict.fromkeys(note for r in person.runs for note in r.notes))
     return lines

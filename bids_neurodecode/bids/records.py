@@ -39,6 +39,8 @@ class RunInput:
     """Seconds of the run at which the first volume was taken to be acquired (``StartTime``)."""
     sources: tuple[str, ...] = ()
     """BIDS URIs of the series, mask, confounds and events (``bids:fmriprep:sub-01/...``)."""
+    notes: tuple[str, ...] = ()
+    """What was odd about its files and how it was read, one line each."""
 
     @property
     def label(self) -> str:
@@ -96,7 +98,8 @@ class ParticipantInput:
         for run in values.pop('runs'):
             for key in ('bold', 'mask', 'events', 'confounds'):
                 run[key] = None if run[key] is None else Path(run[key])
-            run['sources'] = tuple(run['sources'])
+            for key in ('sources', 'notes'):
+                run[key] = tuple(run[key])
             runs.append(RunInput(**run))
         values['events_only'] = tuple(
             EventsInput(run['entities'], Path(run['events']), tuple(run['sources']))

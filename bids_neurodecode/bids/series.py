@@ -31,6 +31,9 @@ NOT_FINITE = (
     '{file} holds {n} values that are NaN or infinite inside the mask (first in volume {volume}). '
     'Make the file anew.'
 )
+NOT_REAL = (
+    '{file} holds {dtype} values, and {kind}. Give a file of one real number per voxel{way_out}.'
+)
 ALL_ZERO = '{file} is zero in the whole mask{where}. Make the file anew.'
 
 CHUNK = 1 << 22
@@ -94,6 +97,29 @@ def open_image(file: Path) -> Any:
         raise InputError(NOT_NIFTI.format(file=file, reason=reason)) from error
 
 
+def check_real(image: Any, file: Path) -> None:
+    """Check that voxels hold real numbers; the imaginary part of others would be lost.
+
+    Raises
+    ------
+    InputError
+        For complex values, colours and records.
+    """
+    dtype = image.header.get_data_dtype()
+    if dtype.kind not in 'biuf':
+        kind, way_out = 'colours are not measurements', ''
+        if dtype.kind == 'c':
+            kind, way_out = 'their imaginary part cannot be used', ' (such as the magnitude)'
+        raise InputError(
+            NOT_REAL.format(
+                file=file,
+                dtype='complex' if dtype.kind == 'c' else 'RGB',
+                kind=kind,
+                way_out=way_out,
+            )
+        )
+
+
 def read_header(file: Path) -> Header:
     """Read the header of a 4-D series.
 
@@ -106,6 +132,7 @@ def read_header(file: Path) -> Header:
     shape = tuple(int(n) for n in image.shape)
     if len(shape) != 4 or shape[3] < 2:
         raise InputError(NOT_4D.format(file=file, shape=shape))
+    check_real(image, file)
     step = float(image.header.get_zooms()[3])
     units = image.header.get_xyzt_units()[1]
     seconds = step * {'msec': 1e-3, 'usec': 1e-6}.get(units, 1.0)
@@ -113,7 +140,7 @@ def read_header(file: Path) -> Header:
     return Header(
         grid=Grid(shape[:3], np.asarray(image.affine, dtype=float)),
         n_volumes=shape[3],
-        repetition_time=seconds if seconds > 0 else None,
+        repetition_time=seconds if 0 < seconds < np.inf else None,
         n_bytes=int(np.prod(shape)) * dtype.itemsize,
     )
 
@@ -129,6 +156,7 @@ def read_mask(file: Path) -> tuple[npt.NDArray[np.bool_], Grid]:
     image = open_image(file)
     if len(image.shape) != 3:
         raise InputError(NOT_3D.format(file=file, shape=tuple(image.shape)))
+    check_real(image, file)
     try:
         inside = np.asarray(image.dataobj) > 0
     except (OSError, EOFError, zlib.error, ValueError) as error:

@@ -20,6 +20,10 @@ MISSING = (
     'The stim_file {name!r} in {events} is not there: no file {file}. '
     'Add it (names are relative to stimuli/), or correct the events.'
 )
+UNREACHABLE = (
+    'The stim_file {name!r} in {events} cannot be opened: {reason}. '
+    'Correct the events, or the permissions of stimuli/.'
+)
 EMPTY = 'The stimulus {file} (in {events}) is empty. Replace the file.'
 UNKNOWN_TYPE = (
     'The stimulus {file} (in {events}) is of an unknown type. '
@@ -54,6 +58,15 @@ def resolve_stimulus(name: str, folder: Path, events: Path) -> Path:
     file = folder / pure
     if pure.is_absolute() or '..' in pure.parts:
         raise InputError(OUTSIDE.format(name=name, events=events, folder=folder))
+    try:
+        file.lstat()
+    except FileNotFoundError:
+        pass  # said below
+    except OSError as error:
+        short = f'{name[:60]}...' if len(name) > 60 else name
+        raise InputError(
+            UNREACHABLE.format(name=short, events=events, reason=error.strerror)
+        ) from error
     check_fetched(file)
     if not _within(file, folder):
         raise InputError(OUTSIDE.format(name=name, events=events, folder=folder))

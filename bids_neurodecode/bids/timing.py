@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import itertools
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from bids_neurodecode import tables
 from bids_neurodecode.errors import InputError
-from bids_neurodecode.fetched import check_fetched
 
 if TYPE_CHECKING:
     import pandas as pd
 
-UNREADABLE = 'Cannot read the table {file}: {reason}. Make it tab-separated text with a header.'
 NO_COLUMN = 'The events {file} lack the column {column!r}. Add it, as BIDS asks.'
 NO_STIM_FILE = (
     'The events {file} lack the column "stim_file". Add it, naming for each trial the picture or '
@@ -52,21 +51,30 @@ TOLERANCE = 0.02
 def read_table(file: Path) -> pd.DataFrame:
     """Read a BIDS table; every value stays text and ``n/a`` becomes missing.
 
+    Stimuli are named as their path is spelled at its shortest (``./a.png`` is ``a.png``): one file
+    is one stimulus, however a row writes it.
+
     Raises
     ------
     InputError
-        If it cannot be read, or was not fetched.
+        If it was not fetched or cannot be read; see
+        :func:`bids_neurodecode.tables.read_table`.
     """
-    import pandas as pd
+    table = tables.read_table(file)
+    if 'stim_file' in table.columns:
+        table['stim_file'] = table['stim_file'].map(stimulus_name, na_action='ignore')
+    return table
 
-    check_fetched(file)
-    try:
-        return pd.read_csv(
-            file, sep='\t', dtype='string', na_values=['n/a'], keep_default_na=False
-        )
-    except (OSError, ValueError) as error:
-        reason = ' '.join(str(error).split())
-        raise InputError(UNREADABLE.format(file=file, reason=reason)) from error
+
+def stimulus_name(text: str) -> str:
+    """Return the name of a stimulus, relative to ``stimuli/``, without empty steps.
+
+    Examples
+    --------
+    >>> stimulus_name('./faces//c.png')
+    'faces/c.png'
+    """
+    return PurePosixPath(text).as_posix()
 
 
 def stimulus_names(table: pd.DataFrame, file: Path) -> list[str]:
@@ -130,17 +138,13 @@ def check_timing(table: pd.DataFrame, file: Path, *, length: float, slack: float
             )
 
 
-def _numbers(shown: pd.DataFrame, column: str, file: Path) -> npt.NDArray[Any]:
-    values = np.empty(len(shown))
-    for position, (index, value) in enumerate(shown[column].items()):
-        try:
-            number = float(value)
-        except (TypeError, ValueError):
-            number = np.nan
-        if not np.isfinite(number):
-            text = 'n/a' if not isinstance(value, str) else value
-            raise InputError(
-                NOT_A_NUMBER.format(row=int(str(index)) + 2, file=file, column=column, value=text)
-            )
-        values[position] = number
-    return values
+def _numbers(shown: pd.DataFrame, column: str, file: Path) -> npt.NDArray[np.float64]:
+    import pandas as pd
+
+    given = shown[column]
+    values = pd.to_numeric(given, errors='coerce').to_numpy(dtype=np.float64, na_value=np.nan)
+    bad = np.flatnonzero(~np.isfinite(values))
+    if bad.size:
+        value, row = given.fillna('n/a').iloc[bad[0]], int(shown.index[bad[0]]) + 2
+        raise InputError(NOT_A_NUMBER.format(row=row, file=file, column=column, value=value))
+    return np.asarray(values)

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from bids_neurodecode.bids.records import RunInput
+from bids_neurodecode.bids.timing import read_table
 from bids_neurodecode.errors import DataError
+from bids_neurodecode.tables import to_numbers
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,17 +29,28 @@ DURATION_TOLERANCE = 0.25
 """Seconds by which durations may differ and still count as one (jitter of the presentation)."""
 
 
-def read_events(path: Path) -> pd.DataFrame:
-    """Read an events file; ``n/a`` becomes missing, stimulus names stay text."""
-    import pandas as pd
+def shown_rows(file: Path) -> pd.DataFrame:
+    """Return the rows of an events file that show a stimulus, in chronological order.
 
-    return pd.read_csv(
-        path,
-        sep='\t',
-        na_values=['n/a'],
-        keep_default_na=False,
-        dtype={'stim_file': 'string', 'trial_type': 'string'},
-    )
+    Returns
+    -------
+    pandas.DataFrame
+        ``onset`` and ``duration`` as numbers (s), all other columns as text.
+
+    Raises
+    ------
+    DataError
+        If no row shows one.
+    InputError
+        If the table cannot be read, or an onset or a duration is not a number.
+    """
+    events = read_table(file)
+    shown = events[events['stim_file'].notna()]
+    if shown.empty:
+        raise DataError(NO_TRIALS.format(file=file))
+    times = {name: to_numbers(shown, name, file) for name in ('onset', 'duration')}
+    # rows that show nothing may hold anything: they are not sorted with the others
+    return shown.assign(**times).sort_values('onset', kind='stable')
 
 
 def trials_table(runs: Sequence[RunInput]) -> pd.DataFrame:
@@ -65,18 +78,15 @@ def trials_table(runs: Sequence[RunInput]) -> pd.DataFrame:
 
     parts = []
     for number, run in enumerate(runs):
-        events = read_events(run.events)
-        shown = events[events['stim_file'].notna()].sort_values('onset', kind='stable')
-        if shown.empty:
-            raise DataError(NO_TRIALS.format(file=run.events))
+        shown = shown_rows(run.events)
         stimulus = shown['stim_file'].astype(str).to_numpy()
         given = {x: shown[x].to_numpy() for x in ('part', 'protocol') if x in shown.columns}
         kind = shown['trial_type'] if 'trial_type' in shown.columns else shown['stim_file']
         parts.append(
             pd.DataFrame(
                 {
-                    'onset': shown['onset'].to_numpy(dtype=float),
-                    'duration': shown['duration'].to_numpy(dtype=float),
+                    'onset': shown['onset'].to_numpy(),
+                    'duration': shown['duration'].to_numpy(),
                     'stimulus': stimulus,
                     'trial_type': kind.fillna('n/a').astype(str).to_numpy(),
                     'run': number,
@@ -107,26 +117,26 @@ def precomputed_trials(
     """
     import pandas as pd
 
-    given = read_events(table_file)
+    given = read_table(table_file)
     if 'stim_file' not in given.columns and 'stimulus' in given.columns:
         given = given.assign(stim_file=given['stimulus'])
     missing = [name for name in ('stim_file', 'run') if name not in given.columns]
     if missing or given['stim_file'].isna().any():
         lacks = ', '.join(missing) or 'a stim_file in every row'
         raise DataError(BAD_BETAS_TABLE.format(file=table_file, lacks=lacks))
-    session = given['session'].astype(str) if 'session' in given.columns else '1'
-    label = given['run'].astype(str)
-    key = label if isinstance(session, str) else session + ' ' + label
+    label = _run_labels(given)
     stimulus = given['stim_file'].astype(str)
     table = pd.DataFrame(
         {
-            'onset': given['onset'].to_numpy(dtype=float) if 'onset' in given else np.nan,
-            'duration': given['duration'].to_numpy(dtype=float) if 'duration' in given else np.nan,
+            **{
+                name: to_numbers(given, name, table_file) if name in given else np.nan
+                for name in ('onset', 'duration')
+            },
             'stimulus': stimulus,
             'trial_type': given['trial_type'].fillna('n/a') if 'trial_type' in given else stimulus,
-            'run': pd.factorize(key)[0],
-            'run_label': 'run-' + label,
-            'session': session,
+            'run': pd.factorize(label)[0],
+            'run_label': label,
+            'session': given['session'].fillna('1') if 'session' in given else '1',
         }
     )
     for name in ('part', 'protocol', 'scan_run'):
@@ -137,6 +147,67 @@ def precomputed_trials(
         table['n_repeats'] = table.groupby('stimulus')['stimulus'].transform('size')
         table = table[table['repeat'] == 0].reset_index(drop=True)
     return table
+
+
+def _run_labels(given: pd.DataFrame) -> pd.Series[str]:
+    """Return the entities of each row's run: as the table says, or of its session and run."""
+    if 'run_label' in given.columns and given['run_label'].notna().all():
+        return given['run_label'].astype(str)
+    label = 'run-' + given['run'].fillna('1').astype(str)
+    if 'session' in given.columns:
+        label = ('ses-' + given['session'].astype(str) + ' ').fillna('') + label
+    return label.astype(str)
+
+
+def with_raw_keys(table: pd.DataFrame) -> pd.DataFrame:
+    """Name runs as the raw data do: ``session`` and ``run`` are the labels in file names.
+
+    Parameters
+    ----------
+    table
+        With ``run_label``, the entities of each row's run.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A label is missing where the name has no such entity.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> named = with_raw_keys(pd.DataFrame({'run_label': ['ses-a task-img run-01'], 'run': 0}))
+    >>> named[['session', 'run']].iloc[0].tolist()
+    ['a', '01']
+    """
+    parts = table['run_label'].str.split()
+
+    def label(key: str) -> list[str | None]:
+        return [next((x[len(key) :] for x in row if x.startswith(key)), None) for row in parts]
+
+    named = table.copy()
+    named['session'], named['run'] = label('ses-'), label('run-')
+    return named
+
+
+def with_trials(samples: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
+    """Say of held-out samples which rows of the raw events they are.
+
+    Parameters
+    ----------
+    samples
+        One row a sample: ``sample`` is the row of (the first of) its trials.
+    trials
+        As :func:`trials_table` makes it.
+
+    Returns
+    -------
+    pandas.DataFrame
+        With the trial's ``session``, ``run``, ``run_label``, ``onset`` and ``stim_file``.
+    """
+    rows = trials.iloc[samples['sample'].to_numpy(dtype=int)]
+    own = {name: rows[name].to_numpy() for name in ('run_label', 'onset')}
+    known = samples.drop(columns=['session', 'run'], errors='ignore')
+    return with_raw_keys(known.assign(**own, stim_file=rows['stimulus'].to_numpy()))
 
 
 def stimulus_duration(table: pd.DataFrame, file: Path) -> float:
@@ -180,10 +251,7 @@ def film_table(runs: Sequence[RunInput]) -> pd.DataFrame:
 
     parts: list[pd.DataFrame] = []
     for number, run in enumerate(runs):
-        events = read_events(run.events)
-        shown = events[events['stim_file'].notna()].sort_values('onset', kind='stable')
-        if shown.empty:
-            raise DataError(NO_TRIALS.format(file=run.events))
+        shown = shown_rows(run.events)
         times = shown[['onset', 'duration']].to_numpy(dtype=float)
         for (start, duration), film in zip(times, shown['stim_file'].astype(str), strict=True):
             # a rounding error of the duration does not cost a volume

@@ -12,9 +12,13 @@ from bids_neurodecode.bids.names import PRODUCTS, product_path
 from bids_neurodecode.bids.provenance import sidecar
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.bids.sink import copy_file, write_json, write_text, write_tsv
+from bids_neurodecode.bids.trials import with_raw_keys
 
 if TYPE_CHECKING:
     import pandas as pd
+
+ENTITIES = frozenset({'run', 'session'})
+"""Columns that are named as pybids names entities."""
 
 
 @dataclass(frozen=True)
@@ -81,8 +85,12 @@ class ProductWriter:
         file = self.output_dir / f'sub-{self.entities["sub"]}' / 'log' / f'{stem}_products.json'
         now = {path.relative_to(self.output_dir).as_posix() for path in self.written}
         before = json.loads(file.read_text('utf-8')) if file.exists() else []
+        root = self.output_dir.resolve()
         for name in set(before) - now:
-            (self.output_dir / name).unlink(missing_ok=True)
+            earlier = root / name
+            # the list is a file like others: it may name anything
+            if earlier.parent.resolve().is_relative_to(root):
+                earlier.unlink(missing_ok=True)
         write_text(file, json.dumps(sorted(now), indent=1) + '\n')
 
     def image(
@@ -112,12 +120,19 @@ class ProductWriter:
         columns: Mapping[str, Any] | None = None,
         more: Mapping[str, str] | None = None,
     ) -> Path:
-        """Write a TSV and, where columns are described, its JSON."""
+        """Write a TSV and, where columns are described, its JSON.
+
+        Runs are named as in the raw data. ``session`` and ``run`` are not described: pybids
+        takes these words in a sidecar for the entities of the file.
+        """
+        if 'run_label' in table.columns:
+            table = with_raw_keys(table)
         entities = dict(more or {})
         target = self.path(key, **entities)
         write_tsv(target, table)
         if columns is not None:
-            write_json(self.path(key, extension='.json', **entities), columns)
+            described = {name: text for name, text in columns.items() if name not in ENTITIES}
+            write_json(self.path(key, extension='.json', **entities), described)
         return target
 
     def copy(self, key: str, source: Path, **more: str) -> Path:

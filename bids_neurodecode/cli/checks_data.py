@@ -47,6 +47,15 @@ ESTIMATED_BETAS = (
     'betas.repeats and betas.standardize are for precomputed betas, and these are estimated. '
     'Leave them at "single" and "none".'
 )
+ALL_CENSORED = (
+    'Scrubbing censors all {n} volumes of the run of {confounds} (clean.strategy). '
+    'Leave the run out with --run-label or --bids-filter-file, or do not scrub.'
+)
+FEW_KEPT = (
+    'Scrubbing leaves {kept} of the {n} volumes of the run of {confounds}, too few to regress out '
+    '{n_confounds} confounds and the mean (clean). Leave the run out with --run-label or '
+    '--bids-filter-file, or ask for fewer confounds.'
+)
 AS_THEY_ARE = {'repeats': 'single', 'standardize': 'none'}
 NO_SERIES = (
     'There are betas and no series in {folder}, so there is no temporal signal-to-noise ratio to '
@@ -103,7 +112,7 @@ def _check_confounds(run: RunInput, config: Config) -> None:
     from bids_neurodecode.signals.confounds import load_confounds
 
     try:
-        load_confounds(
+        found = load_confounds(
             run.confounds,
             run.n_volumes,
             config.clean.strategy,
@@ -112,6 +121,15 @@ def _check_confounds(run: RunInput, config: Config) -> None:
         )
     except DataError as error:
         raise InputError(str(error)) from error
+    kept, fitted = int(found.kept.sum()), len(found.names) + 1
+    if kept == 0:
+        raise InputError(ALL_CENSORED.format(confounds=run.confounds, n=run.n_volumes))
+    if kept <= fitted:
+        raise InputError(
+            FEW_KEPT.format(
+                confounds=run.confounds, kept=kept, n=run.n_volumes, n_confounds=fitted - 1
+            )
+        )
 
 
 def _check_split(person: ParticipantInput, config: Config) -> None:

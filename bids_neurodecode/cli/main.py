@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import signal
 import sys
+import threading
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,20 +39,37 @@ def main(argv: Sequence[str] | None = None) -> int:
     int
         See :mod:`bids_neurodecode.cli.exits`.
     """
-    signal.signal(signal.SIGTERM, _interrupt)
     try:
-        arguments = parse_arguments(argv)
-        from bids_neurodecode.cli.studies import plan_of
+        with _ended_as_interrupted():
+            arguments = parse_arguments(argv)
+            from bids_neurodecode.cli.studies import plan_of
 
-        plan = None if arguments.study is None else plan_of(arguments)
-        config = settings_from(arguments) if plan is None else plan.variants[0].config
-        return _run(arguments, config, plan)
+            plan = None if arguments.study is None else plan_of(arguments)
+            config = settings_from(arguments) if plan is None else plan.variants[0].config
+            return _run(arguments, config, plan)
     except NeurodecodeError as error:
         print(f'error: {error}', file=sys.stderr)
         return exit_code(error)
     except KeyboardInterrupt:
         print('interrupted: what is done is kept, the same command resumes', file=sys.stderr)
         return INTERRUPTED
+
+
+@contextmanager
+def _ended_as_interrupted() -> Iterator[None]:
+    """Take SIGTERM for an interruption; the handler that was there comes back.
+
+    A thread that is not the main one gets no signals, and may set no handler.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        yield
+    finally:
+        # None: a handler that was not set from Python, which cannot be set again from here
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
 
 
 def _interrupt(*_: object) -> None:
@@ -97,6 +116,7 @@ def _log_to_terminal(verbose: int) -> None:
     LOGGER.propagate = False
     for handler in list(LOGGER.handlers):
         LOGGER.removeHandler(handler)
+        handler.close()
     handler = logging.StreamHandler()
     handler.setLevel(logging.DEBUG if verbose else logging.INFO)
     handler.setFormatter(logging.Formatter('%(asctime)s %(message)s', '%H:%M:%S'))

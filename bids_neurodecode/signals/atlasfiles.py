@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import re
+import zlib
 from itertools import chain, combinations
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +14,7 @@ import numpy as np
 from bids_neurodecode.errors import InputError
 from bids_neurodecode.fetched import check_fetched
 from bids_neurodecode.signals.atlas import Atlas, as_labels, region_table
+from bids_neurodecode.tables import as_table, read_rows, to_numbers
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,6 +46,7 @@ NO_HOME = (
     'can be written, or give a dseg file (atlas.file).'
 )
 NO_FILE = 'There is no atlas file {file}. Mend atlas.file.'
+NOT_WHOLE = 'The column "index" of {file} must hold the whole number of each region. Correct it.'
 UNREADABLE = 'Cannot read the atlas file {file}: {reason}. Give a dseg NIfTI file and its table.'
 NO_TABLE = (
     'No table was found for the atlas {file} (looked for {tried}). Name it with atlas.table: a '
@@ -115,12 +117,13 @@ def _read(
 ) -> Atlas:
     import nibabel as nib
     from nibabel.filebasedimages import ImageFileError
+    from nibabel.spatialimages import HeaderDataError
 
     check_fetched(file)
     try:
         image = nib.load(file)
         volume = np.asanyarray(image.dataobj)
-    except (OSError, EOFError, ImageFileError) as error:
+    except (OSError, EOFError, ValueError, zlib.error, ImageFileError, HeaderDataError) as error:
         raise InputError(UNREADABLE.format(file=file, reason=_one_line(error))) from error
     labels = as_labels(volume, str(file))
     regions = region_table(_read_table(table))
@@ -133,26 +136,17 @@ def _read(
 
 def _read_table(path: Path) -> pd.DataFrame:
     """Read a table with a header, or of index and name without one."""
-    import pandas as pd
-
-    check_fetched(path)
-    separator = ',' if path.suffix == '.csv' else '\t'
-    try:
-        with path.open(newline='', encoding='utf-8-sig') as stream:
-            first = next(csv.reader(stream, delimiter=separator), [])
-            bare = bool(first) and first[0].strip().isdigit()
-        frame = pd.read_csv(
-            path,
-            sep=separator,
-            header=None if bare else 'infer',
-            names=['index', 'name'] if bare else None,
-            usecols=[0, 1] if bare else None,
-            keep_default_na=False,
-            encoding='utf-8-sig',
-        )
-    except (OSError, UnicodeDecodeError, ValueError) as error:
-        raise InputError(UNREADABLE.format(file=path, reason=_one_line(error))) from error
-    return frame
+    rows = read_rows(path, ',' if path.suffix == '.csv' else '\t')
+    if rows[0][0].isdigit():
+        header = ['index', 'name', *map(str, range(2, len(rows[0])))][: len(rows[0])]
+        rows = [header, *rows]
+    table = as_table(rows, path)
+    if 'index' not in table:
+        return table  # refused with the names of its columns
+    index = to_numbers(table, 'index', path)
+    if not (index == np.rint(index)).all():
+        raise InputError(NOT_WHOLE.format(file=path))
+    return table.fillna('n/a').assign(index=index.astype(int))
 
 
 def _check_space(file: Path, space: str | None) -> tuple[str | None, tuple[str, ...]]:

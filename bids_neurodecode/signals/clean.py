@@ -41,6 +41,51 @@ NO_BASELINE = (
 )
 
 
+PERCENT = 'percent signal change'
+AS_IN_THE_SERIES = 'as in the series, which have no mean'
+UNITS = {'psc': PERCENT, 'zscore': 'standard deviation', 'none': 'as in the preprocessed series'}
+"""Units of a cleaned series by its scaling."""
+
+
+def lacks_mean(series: FloatArray) -> bool:
+    """Tell whether a series was centred: more than half of its voxels vary more than their mean.
+
+    Parameters
+    ----------
+    series
+        Shape (n_volumes, n_voxels); voxels that do not vary or are not finite do not count.
+
+    Returns
+    -------
+    bool
+        Whether percent signal change would be meaningless.
+    """
+    deviation = series.std(axis=0, dtype=np.float64)
+    varies = np.isfinite(deviation) & (deviation > 0)
+    centred = np.abs(series.mean(axis=0, dtype=np.float64)) < deviation
+    return bool(varies.any() and centred[varies].mean() > 0.5)
+
+
+def with_baseline(series: FloatArray, unit: float) -> npt.NDArray[np.float32]:
+    """Put series that have no mean about 100 ``unit``: a percent of that mean is one ``unit``.
+
+    Parameters
+    ----------
+    series
+        Shape (n_volumes, n_voxels).
+    unit
+        In units of the series; near their deviation, so that single precision suffices.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (n_volumes, n_voxels), float32. Voxels that do not vary stay what they are.
+    """
+    mean = series.mean(axis=0, dtype=np.float64)
+    varies = series.std(axis=0, dtype=np.float64) > 0
+    return np.where(varies, series - mean + 100 * unit, series).astype(np.float32)
+
+
 def clean_series(
     series: FloatArray,
     repetition_time: float,

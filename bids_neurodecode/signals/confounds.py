@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from bids_neurodecode.errors import DataError, InputError
 from bids_neurodecode.fetched import check_fetched
+from bids_neurodecode.tables import read_table, to_numbers
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -199,15 +200,16 @@ def load_confounds(
         raise InputError(NO_CONFOUNDS.format(source=table or source))
     import pandas as pd
 
-    frame = pd.read_csv(table, sep='\t', na_values=['n/a'])
+    frame = read_table(table)
     if len(frame) != n_volumes:
         raise InputError(WRONG_LENGTH.format(source=table, rows=len(frame), volumes=n_volumes))
     check_confounds(list(frame.columns), strategy, columns, source=str(table))
     chosen = pd.DataFrame(index=frame.index)
     if strategy:
-        chosen, kept = _by_strategy(table, strategy, n_volumes)
+        chosen, kept = _by_strategy(table, frame, strategy)
     names = [*chosen.columns, *(name for name in columns if name not in chosen.columns)]
-    every = frame.assign(**{name: chosen[name] for name in chosen.columns})
+    given = {name: to_numbers(frame, name, table) for name in names if name in frame}
+    every = pd.DataFrame(given, index=frame.index).assign(**chosen)
     return Confounds(select_confounds(every, names, str(table)), tuple(names), kept)
 
 
@@ -245,7 +247,7 @@ def check_confounds(
 
 
 def _by_strategy(
-    table: Path, strategy: Sequence[str], n_volumes: int
+    table: Path, frame: pd.DataFrame, strategy: Sequence[str]
 ) -> tuple[pd.DataFrame, npt.NDArray[np.bool_]]:
     """Let nilearn choose the columns and the volumes to keep."""
     from nilearn.interfaces import fmriprep
@@ -256,7 +258,7 @@ def _by_strategy(
     with tempfile.TemporaryDirectory() as folder:
         # nilearn finds the table by the name of an image beside it; ours may be named otherwise
         stem = Path(folder) / 'sub-x_task-x_desc-'
-        shutil.copyfile(table, f'{stem}confounds_timeseries.tsv')
+        frame.to_csv(f'{stem}confounds_timeseries.tsv', sep='\t', index=False, na_rep='n/a')
         sidecar = table.with_suffix('.json')
         if sidecar.is_file():
             shutil.copyfile(sidecar, f'{stem}confounds_timeseries.json')
@@ -277,7 +279,7 @@ def _by_strategy(
                     available='the others',
                 )
             ) from error
-    kept = np.ones(n_volumes, dtype=bool)
+    kept = np.ones(len(frame), dtype=bool)
     if kept_rows is not None:
         kept[:] = False
         kept[kept_rows] = True

@@ -243,8 +243,7 @@ def clip(
 ) -> PretrainedVision:
     """Read CLIP's vision network (Radford et al. 2021); see :class:`PretrainedVision`."""
     folder = _present(folder, 'clip-vit-l14')
-    from transformers import CLIPVisionModelWithProjection
-    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+    from transformers import CLIPImageProcessorPil, CLIPVisionModelWithProjection
 
     return PretrainedVision(
         'clip',
@@ -267,8 +266,7 @@ def dinov2(
 ) -> PretrainedVision:
     """Read DINOv2 (Oquab et al. 2023); see :class:`PretrainedVision`."""
     folder = _present(folder, 'dinov2-base')
-    from transformers import Dinov2Model
-    from transformers.models.bit.image_processing_pil_bit import BitImageProcessorPil
+    from transformers import BitImageProcessorPil, Dinov2Model
 
     return PretrainedVision(
         'dinov2',
@@ -291,8 +289,7 @@ def blip(
 ) -> PretrainedVision:
     """Read BLIP's vision network (Li et al. 2022); see :class:`PretrainedVision`."""
     folder = _present(folder, 'blip-itm-base')
-    from transformers import BlipForImageTextRetrieval
-    from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
+    from transformers import BlipForImageTextRetrieval, BlipImageProcessorPil
 
     model, processor = _read(
         folder, 'blip-itm-base', BlipForImageTextRetrieval, BlipImageProcessorPil
@@ -314,8 +311,7 @@ def blip_caption(
 ) -> BlipCaptioned:
     """Read BLIP for pictures with captions; see :class:`BlipCaptioned`."""
     folder = _present(folder, 'blip-itm-base', (*_FILES, 'tokenizer.json'))
-    from transformers import AutoTokenizer, BlipForImageTextRetrieval
-    from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
+    from transformers import AutoTokenizer, BlipForImageTextRetrieval, BlipImageProcessorPil
 
     model, processor = _read(
         folder, 'blip-itm-base', BlipForImageTextRetrieval, BlipImageProcessorPil

@@ -13,7 +13,9 @@ import numpy.typing as npt
 
 from bids_neurodecode.bids.records import ParticipantInput, RunInput
 from bids_neurodecode.config import BetaSettings, Config
+from bids_neurodecode.errors import DataError
 from bids_neurodecode.samples import Split, VoxelMask
+from bids_neurodecode.signals.clean import AS_IN_THE_SERIES, PERCENT, lacks_mean, with_baseline
 from bids_neurodecode.workflow.files import load_series, save_json, save_map
 
 if TYPE_CHECKING:
@@ -35,6 +37,14 @@ START = (
     'counted from there.'
 )
 EARLY = '{n} trial(s) start before the first volume and were moved to it.'
+NO_MEAN = (
+    'The preprocessed series have no mean (they were centred or standardised), so betas are in '
+    'their units, not in percent signal change, and their temporal SNR has no meaning.'
+)
+SOME_MEANS = (
+    'Of the series {first} and {second} one has a mean and the other has none (it was centred), '
+    'so their betas have different units. Choose runs that were preprocessed alike.'
+)
 NO_REPEATS = (
     'No stimulus is repeated over runs in the training trials of every fold, so the betas are of '
     'model B: noise components and fractions of ridge cannot be chosen.'
@@ -66,6 +76,9 @@ class PreparedRuns:
     onset_volumes: list[npt.NDArray[np.intp]]
     repetition_time: float
     warnings: tuple[str, ...]
+    unit: float = 1.0
+    """What one percent of the betas is in units of the series, where these have no mean."""
+    units: str = PERCENT
 
 
 def estimate(
@@ -115,7 +128,7 @@ def estimate(
     on_all = bool(training) and not able and set(chosen) != {'B'}
     if on_all:
         notes = (*notes, TUNED_ON_ALL)
-    files = _save_betas(betas, chosen, folder)
+    files = _save_betas(betas, chosen, folder, prepared.unit)
     # a fit of model B has no components
     fitted: list[SingleTrialBetas | TunedBetas] = [betas, *betas.tuned]
     found = [fit for fit, used in zip(fitted, chosen, strict=False) if used != 'B']
@@ -133,6 +146,7 @@ def estimate(
         'onoff_threshold': betas.onoff_threshold,
         'hrf_times_to_peak': time_to_peak(duration),
         'repetition_time': prepared.repetition_time,
+        'units': prepared.units,
         'warnings': [*notes, *prepared.warnings, *betas.warnings],
     }
     _remove_series(folder)
@@ -237,15 +251,30 @@ def prepare_runs(
             line = RESAMPLED.format(offset=offset, old=period, new=new, rounded=rounded)
             warnings = (*warnings, line)
     series, volumes = [], []
+    unit, units = 1.0, PERCENT
+    first = load_series(participant.runs[0], mask)
+    if lacks_mean(first):
+        unit, units = _unit_of(first), AS_IN_THE_SERIES
+        warnings = (*warnings, NO_MEAN)
     for number, run in enumerate(participant.runs):
         values = load_series(run, mask)
+        if lacks_mean(values) != (units == AS_IN_THE_SERIES):
+            raise DataError(SOME_MEANS.format(first=participant.runs[0].bold, second=run.bold))
+        if units == AS_IN_THE_SERIES:
+            values = with_baseline(values, unit)
         if new != period:
             values = resample_series(values, period, new)
         file = folder / f'series-{number:03d}.npy'
         np.save(file, values)
         series.append(np.load(file, mmap_mode='r'))
         volumes.append(onsets_to_volumes(onsets[number], new, len(values), **slack))
-    return PreparedRuns(series, volumes, new, warnings)
+    return PreparedRuns(series, volumes, new, warnings, unit, units)
+
+
+def _unit_of(series: npt.NDArray[np.float32]) -> float:
+    """Return the power of two next to the median deviation of the voxels that vary."""
+    deviation = series.std(axis=0)
+    return float(2.0 ** np.rint(np.log2(np.median(deviation[deviation > 0]))))
 
 
 def onsets_in_series(
@@ -343,14 +372,16 @@ def _confounds(
     return regressors
 
 
-def _save_betas(betas: SingleTrialBetas, chosen: Sequence[Model], folder: Path) -> dict[str, Any]:
-    """Keep the betas of the model of each fit as files; folds with the same betas share one."""
+def _save_betas(
+    betas: SingleTrialBetas, chosen: Sequence[Model], folder: Path, unit: float
+) -> dict[str, Any]:
+    """Keep each fit's betas, times ``unit``, as files; folds with the same betas share one."""
     files: dict[int, Path] = {}
 
     def keep(values: npt.NDArray[np.float32]) -> Path:
         if id(values) not in files:
             file = folder / f'betas-{len(files):03d}.npy'
-            np.save(file, values)
+            np.save(file, values if unit == 1 else values * np.float32(unit))
             files[id(values)] = file
         return files[id(values)]
 

@@ -13,7 +13,7 @@ from bids_neurodecode._version import __version__
 from bids_neurodecode.bids.sink import atomic, write_json, write_text, write_tsv
 from bids_neurodecode.config import Config
 from bids_neurodecode.errors import InputError
-from bids_neurodecode.samples import Responses, Samples, VoxelMask
+from bids_neurodecode.samples import Responses, Samples, VoxelMask, form_codes
 from bids_neurodecode.workflow.encoding_features import CAPTIONED, PICTURE_SIZE, WEIGHTS
 from bids_neurodecode.workflow.files import read_table
 from bids_neurodecode.workflow.nodes import RunSettings
@@ -156,7 +156,7 @@ def load_betas(record: ParticipantResults, output_dir: Path) -> Samples:
     image = nib.load(files[0])
     volumes = np.moveaxis(np.asanyarray(image.dataobj, dtype=np.float32), -1, 0)
     inside = np.isfinite(volumes).all(axis=0) & (volumes.std(axis=0) > 0)
-    mask = VoxelMask(inside, image.affine)
+    mask = VoxelMask(inside, image.affine, form_codes(image))
     return Samples(Responses(volumes[:, inside], mask), read_table(record.trials))
 
 

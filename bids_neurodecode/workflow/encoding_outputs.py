@@ -14,6 +14,7 @@ from bids_neurodecode.bids.names import clean_label
 from bids_neurodecode.bids.provenance import software_versions
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.bids.sink import copy_file, write_text
+from bids_neurodecode.bids.trials import with_trials
 from bids_neurodecode.bids.writer import ProductWriter
 from bids_neurodecode.config import Config
 from bids_neurodecode.samples import VoxelMask
@@ -60,7 +61,6 @@ BETAS = (
 PREDICTED_COLUMNS = {
     **PREDICTION_COLUMNS,
     'space': {'Description': 'Single trials, or averages of repeats'},
-    'run': {'Description': 'Entities of the run'},
     'similarity': {'Description': 'Correlation of predicted and measured response over voxels'},
     'two_way': {'Description': 'Share of other candidates that are less alike than the true one'},
     'retrieved': {'Description': 'Candidate whose predicted response is the most alike'},
@@ -176,7 +176,7 @@ class WriteEncoding(Stage):
             maps=maps,
             mean_bold=writer.image('meanbold', Path(inputs.mean_bold)),
             metrics=self._write_metrics(writer, config, desc_of(info['model'])),
-            predictions=write_predictions(writer, source, desc_of(info['model'])),
+            predictions=write_predictions(writer, source, trials, desc_of(info['model'])),
             confusion=r.ConfusionResults(
                 keep(source / 'confusion.npy', log / f'{stem}_confusion.npy'),
                 tuple(info['labels']),
@@ -250,7 +250,9 @@ class WriteEncoding(Stage):
         rows, values = _in_order(source)
         trials = read_table(Path(self.inputs.trials)).iloc[rows]
         table = trials.assign(stim_file=trials['stimulus'], sample=rows)
-        betas, betas_table = write_betas(writer, mask, values, table, info['model'], BETAS)
+        betas, betas_table = write_betas(
+            writer, mask, values, table, info['model'], BETAS, self._units()
+        )
         return EncodingResults(
             model=info['model'],
             bands=config.encoding.bands,
@@ -270,6 +272,9 @@ class WriteEncoding(Stage):
             null_r=keep(source / 'null_r.npy', stem.with_name(f'{stem.name}_nullr.npy')),
             curves=curves,
         )
+
+    def _units(self) -> str:
+        return str(read_json(Path(self.inputs.beta_info))['units'])
 
     def _shapes(
         self,
@@ -318,6 +323,7 @@ class WriteEncoding(Stage):
                 shapes,
                 model=model,
                 description=HELD_OUT,
+                units=self._units(),
             )
         return ()
 
@@ -349,9 +355,11 @@ def write_map(writer: ProductWriter, source: Path, name: str, desc: str) -> Path
     return writer.image(kind, file, more={'desc': desc})
 
 
-def write_predictions(writer: ProductWriter, source: Path, desc: str) -> Path:
+def write_predictions(
+    writer: ProductWriter, source: Path, trials: pd.DataFrame, desc: str
+) -> Path:
     """Write the table of held-out samples with its columns described."""
-    table = read_table(source / 'predictions.tsv')
+    table = with_trials(read_table(source / 'predictions.tsv'), trials)
     known = {k: v for k, v in PREDICTED_COLUMNS.items() if k in table}
     return writer.table('predictions', table, columns=known, more={'desc': desc})
 

@@ -13,10 +13,11 @@ from bids_neurodecode._version import __version__
 from bids_neurodecode.bids.provenance import software_versions
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.bids.sink import write_text
-from bids_neurodecode.bids.trials import DURATION_TOLERANCE, read_events
+from bids_neurodecode.bids.trials import DURATION_TOLERANCE, shown_rows
 from bids_neurodecode.bids.writer import ProductWriter
 from bids_neurodecode.config import Config
 from bids_neurodecode.samples import VoxelMask
+from bids_neurodecode.signals.clean import PERCENT
 from bids_neurodecode.workflow.encoding_outputs import desc_of, keep, write_map, write_predictions
 from bids_neurodecode.workflow.encoding_runs import (
     NEW,
@@ -120,7 +121,8 @@ class WritePredicted(Stage):
         if 'observed' in info:
             metrics = writer.copy('metrics', source / 'metrics.tsv', desc=desc)
             writer.copy('metrics', source / 'metrics.json', desc=desc, extension='.json')
-            predictions = write_predictions(writer, source, desc)
+            trials = read_table(Path(inputs.trials))
+            predictions = write_predictions(writer, source, trials, desc)
             if not info['leaks']:
                 file = keep(source / 'null.npy', log / f'{stem}_null.npy')
                 null = r.NullResults(file, info['observed'], info['null_metric'])
@@ -174,7 +176,9 @@ class WritePredicted(Stage):
             {'onset': np.nan, 'duration': np.nan, 'stim_file': list(participant.stimuli)}
         )
         values = np.load(source / 'predicted.npy', mmap_mode='r')
-        betas, betas_table = write_betas(writer, mask, values, table, model, BETAS)
+        betas, betas_table = write_betas(
+            writer, mask, values, table, model, BETAS, info['about'].get('units', PERCENT)
+        )
         examples = null_r = None
         if 'observed' in info:
             examples = keep(source / 'examples.tsv', stem.with_name(f'{stem.name}_examples.tsv'))
@@ -238,14 +242,14 @@ class WritePredicted(Stage):
                 shapes,
                 model=about['model'],
                 description=NEW,
+                units=about.get('units', PERCENT),
             )
         return tuple(notes)
 
 
 def shown(events: Path) -> pd.DataFrame:
     """Return the rows of an events file that show a picture, in order of their onsets."""
-    table = read_events(events)
-    rows: pd.DataFrame = table[table['stim_file'].notna()].sort_values('onset', kind='stable')
+    rows = shown_rows(events)
     return rows.assign(stim_file=rows['stim_file'].astype(str))
 
 

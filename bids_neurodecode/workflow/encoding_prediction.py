@@ -24,6 +24,7 @@ from bids_neurodecode.workflow.encoding_features import connect_bands
 from bids_neurodecode.workflow.encoding_predicted import WritePredicted
 from bids_neurodecode.workflow.encoding_training import load_bands, load_samples, save_maps
 from bids_neurodecode.workflow.files import read_table, save_json
+from bids_neurodecode.workflow.film_model import mask_of
 from bids_neurodecode.workflow.nodes import RunSettings, node
 from bids_neurodecode.workflow.pictures import connect_betas
 from bids_neurodecode.workflow.prediction import model_columns
@@ -72,7 +73,7 @@ class ApplyEncoder(Stage):
         arrays, about = load_arrays(Path(inputs.model))
         if about.get('kind') != 'picture-encoder':
             raise DataError(NO_ENCODER.format(file=inputs.model, kind=about.get('kind')))
-        mask = VoxelMask(arrays.pop('mask').astype(bool), arrays.pop('affine'))
+        mask = mask_of(arrays)
         state = {
             name.removeprefix('encoder.'): values
             for name, values in arrays.items()

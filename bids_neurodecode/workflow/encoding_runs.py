@@ -25,13 +25,13 @@ NO_SHAPES = (
     'betas.'
 )
 HELD_OUT = (
-    'Predicted percent signal change about the baseline of each voxel: the responses to the '
+    'Predicted response about the baseline of each voxel: the responses to the '
     'trials in TrialOnsets, added up with the response shape of each voxel. Every trial was '
     'predicted by a model that did not see it; other events of the run, drift and noise are not '
     'in it'
 )
 NEW = (
-    'Predicted percent signal change about the baseline of each voxel: the responses to the '
+    'Predicted response about the baseline of each voxel: the responses to the '
     'pictures in TrialOnsets, added up with the response shape of each voxel. Other events of '
     'the run, drift and noise are not in it'
 )
@@ -80,11 +80,12 @@ def write_betas(
     table: pd.DataFrame,
     model: str,
     description: str,
+    units: str,
 ) -> tuple[Path, Path]:
     """Write predicted betas, (n_rows, n_voxels), and the table of their volumes."""
     image = writer.path('predicted_betas')
     write_image(image, mask.image(values))
-    fixed = {**PRODUCTS['predicted_betas'].sidecar, 'Description': description}
+    fixed = {**PRODUCTS['predicted_betas'].sidecar, 'Description': description, 'Units': units}
     content = sidecar(
         sources=writer.sources,
         fixed={**fixed, 'SkullStripped': True},
@@ -107,6 +108,7 @@ def write_run(
     *,
     model: str,
     description: str,
+    units: str,
 ) -> Path:
     """Write the predicted series of one run.
 
@@ -139,7 +141,7 @@ def write_run(
         TaskName=run.entities['task'],
         RepetitionTime=shapes.repetition_time,
         StartTime=run.start_time or None,
-        Units='percent signal change',
+        Units=units,
         Model=model,
         TrialOnsets=[float(x) for x in trials['onset']],
         TrialStimuli=[str(x) for x in trials['stim_file']],

@@ -217,6 +217,7 @@ def save_model(
     }
     arrays = {f'encoder.{name}': values for name, values in result.encoder.state().items()}
     arrays |= {'mask': mask.mask.astype(np.uint8), 'affine': mask.affine}
+    arrays['codes'] = np.asarray(mask.codes)
     if job['hrfindex']:
         arrays['hrfindex'] = np.rint(load_map(Path(job['hrfindex']), mask)).astype(np.uint8)
     description = {
@@ -230,6 +231,7 @@ def save_model(
         'space': run.space,
         'resolution': run.resolution,
         'repetition_time': run.repetition_time,
+        'units': read_json(Path(job['beta_info']))['units'],
         'beta_repetition_time': read_json(Path(job['beta_info'])).get('repetition_time'),
         'stimulus_duration': read_json(Path(job['plan']))['stimulus_duration'],
         'stimuli': sorted(set(read_table(Path(job['trials']))['stimulus'])),

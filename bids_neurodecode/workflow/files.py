@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ import numpy.typing as npt
 from bids_neurodecode.bids.records import ParticipantInput, RunInput
 from bids_neurodecode.bids.sink import write_image, write_tsv
 from bids_neurodecode.errors import DataError
-from bids_neurodecode.samples import Split, VoxelMask
+from bids_neurodecode.samples import Split, VoxelMask, set_codes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -126,7 +127,7 @@ def common_mask(runs: Sequence[RunInput]) -> VoxelMask:
     shared = np.logical_and.reduce([m.mask for m in masks])
     if not shared.any():
         raise DataError(NO_COMMON_VOXEL.format(n=len(masks), file=runs[0].mask))
-    return VoxelMask(shared, masks[0].affine)
+    return replace(masks[0], mask=shared)
 
 
 def save_map(path: Path, mask: VoxelMask, values: npt.ArrayLike, *, fill: float = 0.0) -> Path:
@@ -135,12 +136,11 @@ def save_map(path: Path, mask: VoxelMask, values: npt.ArrayLike, *, fill: float 
     return path
 
 
-def save_labels(path: Path, labels: npt.NDArray[Any], affine: npt.NDArray[Any]) -> Path:
-    """Write integer labels as a compressed NIfTI without a time in it."""
+def save_labels(path: Path, labels: npt.NDArray[Any], mask: VoxelMask) -> Path:
+    """Write integer labels on the grid of a mask as a compressed NIfTI without a time in it."""
     import nibabel as nib
 
-    image = nib.Nifti1Image(labels.astype(np.int32), affine)
-    image.header.set_xyzt_units('mm', 'sec')
+    image = set_codes(nib.Nifti1Image(labels.astype(np.int32), mask.affine), mask.codes)
     with path.open('wb') as raw, gzip.GzipFile('', 'wb', 6, raw, mtime=0) as stream:
         stream.write(image.to_bytes())
     return path
@@ -152,6 +152,20 @@ def load_map(path: Path, mask: VoxelMask) -> npt.NDArray[np.float32]:
 
     volume = np.asanyarray(nib.load(path).dataobj, dtype=np.float32)
     return np.asarray(mask.extract(volume))
+
+
+def fold_voxels(
+    within: npt.NDArray[np.bool_], n_folds: int
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Return the voxels that any fold uses, and those of each fold, (n_folds, n_voxels).
+
+    Parameters
+    ----------
+    within
+        Shape (n_voxels,), (1, n_voxels) where all folds use the same, or (n_folds, n_voxels).
+    """
+    each = np.broadcast_to(np.atleast_2d(within), (n_folds, within.shape[-1]))
+    return np.asarray(each.any(axis=0)), np.asarray(each)
 
 
 def save_json(path: Path, content: Mapping[str, Any]) -> Path:

@@ -12,7 +12,7 @@ import numpy as np
 
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.config import Config
-from bids_neurodecode.samples import VoxelMask
+from bids_neurodecode.samples import VoxelMask, form_codes
 from bids_neurodecode.workflow.files import read_json
 from bids_neurodecode.workflow.film_totals import Float32Array, Showing
 
@@ -43,7 +43,7 @@ class FromAligned:
                 volumes = np.asanyarray(image.dataobj, np.float32)
                 inside.append(np.isfinite(volumes).any(axis=3) & (volumes != 0).any(axis=3))
             affine = np.asarray(image.affine, dtype=np.float64)
-            self._mask.append(VoxelMask(np.logical_and.reduce(inside), affine))
+            self._mask.append(VoxelMask(np.logical_and.reduce(inside), affine, form_codes(image)))
         return self._mask[0]
 
     def facts(self, file: Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ import numpy.typing as npt
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.errors import InputError
 from bids_neurodecode.fetched import check_fetched
-from bids_neurodecode.samples import VoxelMask
+from bids_neurodecode.samples import ALIGNED, VoxelMask
 
 if TYPE_CHECKING:
     from bids_neurodecode.systems.movie import FilmEncoder
@@ -78,14 +79,24 @@ def facts_of(file: Path) -> FilmModelFacts:
     try:
         with safe_open(file, 'numpy') as stored:
             description = json.loads((stored.metadata() or {})[KEY])
-            mask, affine = stored.get_tensor('mask'), stored.get_tensor('affine')
+            voxels = {x: stored.get_tensor(x) for x in set(VOXELS).intersection(stored.keys())}
+            mask = mask_of(voxels)
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         reason = ' '.join(str(error).split())
         raise InputError(NO_FILM_MODEL.format(file=file, reason=reason)) from error
     if description.get('kind') != KIND:
         reason = f'it is a {description.get("kind", "model of another kind")}'
         raise InputError(NO_FILM_MODEL.format(file=file, reason=reason))
-    return FilmModelFacts(description, VoxelMask(mask.astype(bool), affine))
+    return FilmModelFacts(description, mask)
+
+
+VOXELS = ('mask', 'affine', 'codes')
+
+
+def mask_of(arrays: Mapping[str, npt.NDArray[Any]]) -> VoxelMask:
+    """Return the voxels that a model was saved with; models of before lack the form codes."""
+    q, s = (int(code) for code in arrays.get('codes', ALIGNED))
+    return VoxelMask(arrays['mask'].astype(bool), arrays['affine'], (q, s))
 
 
 def check_film_model(file: Path, participant: ParticipantInput) -> None:
@@ -145,6 +156,6 @@ def load_models(file: Path) -> FilmModels:
         facts,
         encoder,
         MovieNetwork.read(weights, weights.with_suffix('.json')),
-        VoxelMask(extra['mask'].astype(bool), extra['affine']),
+        mask_of(extra),
         extra.get('mean_frame'),
     )

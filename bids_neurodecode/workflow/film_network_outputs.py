@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from bids_neurodecode.bids.names import PRODUCTS, stimulus_path
+from bids_neurodecode.bids.names import PRODUCTS, stimulus_path, unique_labels
 from bids_neurodecode.bids.provenance import sidecar
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.bids.sink import copy_file, write_image, write_json, write_tsv
@@ -152,7 +152,7 @@ def write_network(
         Description='Voxels that the movie network takes',
     )
     if info['encoder']:
-        maps |= _write_encoding(writer, participant, config, table, folder)
+        maps |= _write_encoding(writer, participant, config, table, folder, tested=info['tested'])
     frames = None
     if info['decoder']:
         if info['saliency']:
@@ -196,15 +196,18 @@ def _write_encoding(
     config: Config,
     table: pd.DataFrame,
     folder: Path,
+    *,
+    tested: bool,
 ) -> dict[str, Path]:
     """Write the maps of the correlation and the predicted series of each run."""
     maps = {'network_r': writer.image('pearsonr', folder / 'pearsonr.nii.gz', more=_DESC)}
-    writer.image(
-        'significant',
-        folder / 'significant.nii.gz',
-        more=_DESC,
-        Description='Circular-shift p, adjusted for the false discovery rate, below .05',
-    )
+    if tested:
+        writer.image(
+            'significant',
+            folder / 'significant.nii.gz',
+            more=_DESC,
+            Description='p by surrogates, adjusted for the false discovery rate, below .05',
+        )
     mask = VoxelMask.load(folder / 'judged.nii.gz')
     rows, predicted = np.load(folder / 'rows.npy'), np.load(folder / 'predictions.npy')
     more = {'desc': 'networkpredicted'}
@@ -237,14 +240,15 @@ def write_films(
     truth, decoded = (np.load(folder / f'frames-{x}.npy', mmap_mode='r') for x in _PAIR)
     shown = table.iloc[rows]
     period = participant.runs[0].repetition_time
+    labels = unique_labels(participant.stimuli)
     for film in dict.fromkeys(shown['film'].astype(str)):
         of_film = (shown['film'].astype(str) == film).to_numpy()
         first = shown['showing'].to_numpy() == shown['showing'].to_numpy()[of_film].min()
         mine = np.flatnonzero(of_film & first)
         a, b = np.asarray(truth[mine]), np.asarray(decoded[mine])
-        video = _stimulus(writer, film, 'video')
+        video = _stimulus(writer, labels[film], 'video')
         write_video(video, beside(a, b), 1 / period)
-        write_picture(_stimulus(writer, film, 'image'), strip(a, b))
+        write_picture(_stimulus(writer, labels[film], 'image'), strip(a, b))
         write_json(
             video.with_suffix('.json'),
             {
@@ -260,8 +264,8 @@ def write_films(
 _PAIR = ('truth', 'decoded')
 
 
-def _stimulus(writer: ProductWriter, film: str, suffix: Any) -> Path:
-    path = writer.output_dir / stimulus_path(writer.entities, film, suffix, 'recon')
+def _stimulus(writer: ProductWriter, label: str, suffix: Any) -> Path:
+    path = writer.output_dir / stimulus_path(writer.entities, label, suffix, 'recon')
     writer.written.append(path)
     return path
 

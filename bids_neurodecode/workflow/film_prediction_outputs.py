@@ -10,8 +10,7 @@ import numpy as np
 from nipype.interfaces.base import BaseInterfaceInputSpec, File, isdefined, traits
 
 from bids_neurodecode._version import __version__
-from bids_neurodecode.bids.names import PRODUCTS
-from bids_neurodecode.bids.newfilms import film_label
+from bids_neurodecode.bids.names import PRODUCTS, unique_labels
 from bids_neurodecode.bids.provenance import sidecar, software_versions
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.bids.sink import copy_file, write_image, write_json, write_text
@@ -156,6 +155,7 @@ def write_series(
     """
     mask = VoxelMask.load(folder / f'{name}-mask.nii.gz')
     predicted = np.load(folder / f'{name}.npy', mmap_mode='r')
+    labels = unique_labels(participant.stimuli)
     numbers = table['run'].to_numpy()
     for number in np.unique(numbers):
         mine = numbers == number
@@ -167,7 +167,7 @@ def write_series(
             fields = {'Description': OF_RUN, 'RunOnsets': [round(float(x), 6) for x in times]}
         else:
             film = str(rows['film'].iloc[0])
-            of_run, more = writer, {'acq': film_label(film)}
+            of_run, more = writer, {'acq': labels[film]}
             fields = {'Description': OF_FILM, 'StimFile': film}
         more = {'desc': DESCS[name], **more}
         image = mask.image(np.asarray(predicted[mine]))
@@ -234,7 +234,7 @@ def _null(
 ) -> NullResults | None:
     from bids_neurodecode.report.results import NullResults
 
-    if not info['judged'] or info['leaks']:
+    if info['leaks'] or not (folder / 'null.npy').exists():
         return None
     target = log / f'sub-{participant.label}_task-{participant.task}_null.npy'
     copy_file(folder / 'null.npy', target)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -208,7 +208,7 @@ def _build(sources: Sequence[Source], place: Path, scale: Scale | None) -> None:
         if not shared.any():
             labels = ', '.join(source.label for source in kept)
             raise DataError(NO_SHARED_VOXEL.format(n=len(kept), labels=labels))
-        mask = VoxelMask(shared, masks[kept[0].label].affine)
+        mask = replace(masks[kept[0].label], mask=shared)
         failed = _add_all(kept, mask, place, scale)
         if failed is None:
             break

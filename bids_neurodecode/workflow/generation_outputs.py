@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from bids_neurodecode.bids.names import clean_label, stimulus_path
+from bids_neurodecode.bids.names import stimulus_path, unique_labels
 from bids_neurodecode.bids.sink import copy_file, write_tsv
+from bids_neurodecode.bids.trials import with_trials
 from bids_neurodecode.bids.video import write_picture
 from bids_neurodecode.bids.writer import ProductWriter
 from bids_neurodecode.config import Config
@@ -48,7 +49,9 @@ PICTURES = {
     'fold': {'Description': 'Fold of the cross-validation in which the sample was held out'},
     'sample': {'Description': 'Volume of the single-trial betas (of an average, the first)'},
     'stimulus': {'Description': 'What was shown'},
-    'run': {'Description': 'Run of the (first) trial'},
+    'run_label': {'Description': 'Entities of the run of the (first) trial in the raw data'},
+    'onset': {'Description': 'Onset of the (first) trial in its run', 'Units': 's'},
+    'stim_file': {'Description': 'The same as stimulus, under the name that BIDS gives it'},
     'n_repeats': {'Description': 'Trials that were averaged'},
     'nearest': {'Description': 'Training stimulus that ridge regression retrieves'},
     'pixcorr_initial': {'Description': 'Pixel correlation of the initial picture and the truth'},
@@ -63,7 +66,7 @@ PICTURES = {
 
 
 def write_generation(
-    writer: ProductWriter, config: Config, result: Path, linear: pd.DataFrame
+    writer: ProductWriter, config: Config, result: Path, linear: pd.DataFrame, trials: pd.DataFrame
 ) -> tuple[GenerationResults, Path]:
     """Write everything that was made.
 
@@ -73,6 +76,8 @@ def write_generation(
         What the job left, its files beside it.
     linear
         Metrics of the linear decoder, which stand first in the one table.
+    trials
+        All trials, in the order of the single-trial betas.
 
     Returns
     -------
@@ -86,7 +91,7 @@ def write_generation(
     from bids_neurodecode.evaluation.metrics import describe_columns, with_types
 
     folder = result.parent
-    made = write_made(writer, result)
+    made = write_made(writer, result, trials)
     curves = pd.read_csv(folder / 'curves.tsv', sep='\t')
     if len(curves):
         made = replace(made, curves=writer.table('curves', curves, columns=CURVES, more=_DESC))
@@ -98,7 +103,7 @@ def write_generation(
     return made, writer.table('metrics', with_types(both), columns=columns, more=_DESC)
 
 
-def write_made(writer: ProductWriter, result: Path) -> GenerationResults:
+def write_made(writer: ProductWriter, result: Path, trials: pd.DataFrame) -> GenerationResults:
     """Write pictures, their sheets and their table; return the record for the report."""
     from bids_neurodecode.report.results import GenerationResults
 
@@ -108,6 +113,7 @@ def write_made(writer: ProductWriter, result: Path) -> GenerationResults:
     rows = np.flatnonzero((table['space'] == table['space'].iloc[0]).to_numpy())
     table = table.iloc[rows].reset_index(drop=True)
     table['picture'] = picture_labels(table)
+    named = with_trials(table, trials)
     return GenerationResults(
         generator=info['generator'],
         why=info['why'],
@@ -116,8 +122,8 @@ def write_made(writer: ProductWriter, result: Path) -> GenerationResults:
         n_pictures=len(table),
         table=writer.table(
             'predictions',
-            table,
-            columns={k: v for k, v in PICTURES.items() if k in table},
+            named,
+            columns={k: v for k, v in PICTURES.items() if k in named},
             more=_DESC,
         ),
         folder=write_pictures(writer, folder, table, rows),
@@ -144,7 +150,9 @@ def picture_labels(table: pd.DataFrame) -> list[str]:
     >>> picture_labels(pd.DataFrame(rows, columns=['stimulus', 'fold', 'sample']))
     ['acat1', 'dogfold00', 'dogfold01trial7', 'dogfold01trial8']
     """
-    names = [clean_label(str(Path(str(name)).with_suffix(''))) for name in table['stimulus']]
+    stimuli = table['stimulus'].astype(str)
+    label = unique_labels(stimuli.unique().tolist())
+    names = [label[name] for name in stimuli]
     names = _told_apart(names, [f'fold{int(fold):02d}' for fold in table['fold']])
     if 'sample' in table:
         names = _told_apart(names, [f'trial{int(sample)}' for sample in table['sample']])

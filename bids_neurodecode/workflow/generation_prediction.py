@@ -86,6 +86,7 @@ def run_job(job: Mapping[str, Any], folder: Path) -> None:
     columns = model_columns(voxels['mask'], voxels['affine'], mask, job['model'])
     table = read_table(Path(job['trials']))
     values = np.load(job['betas'], mmap_mode='r')
+    table = table.assign(sample=np.arange(len(table)))
     samples = Samples(Responses(values, mask), table).voxels(columns)
     bad = int((~np.isfinite(samples.values)).any(axis=0).sum())
     if bad:
@@ -119,8 +120,9 @@ def table_of(shown: pd.DataFrame, names: list[str], space: str) -> pd.DataFrame:
     """Return one row a picture: what it was made from."""
     table = shown.reset_index(drop=True)
     repeats = table['n_repeats'] if 'n_repeats' in table.columns else 1
-    made = table[['stimulus', 'run']].assign(picture=names, space=space, fold=0, n_repeats=repeats)
-    return made[['picture', 'space', 'fold', 'stimulus', 'run', 'n_repeats']]
+    made = table[['stimulus', 'sample']]
+    made = made.assign(picture=names, space=space, fold=0, n_repeats=repeats)
+    return made[['picture', 'space', 'fold', 'sample', 'stimulus', 'n_repeats']]
 
 
 def compare(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -203,7 +204,7 @@ def aligned_series(
     if len(grids) > 1:
         raise DataError(DIFFERENT_GRIDS.format(n=len(grids)))
     shared = np.logical_and.reduce([m.mask for person in masks for m in person])
-    mask = VoxelMask(shared, masks[0][0].affine)
+    mask = replace(masks[0][0], mask=shared)
     films = [films_of(record, output_dir, mask) for record in records]
     common = sorted(set.intersection(*(set(person) for person in films)))
     if not common:

@@ -253,7 +253,7 @@ class PlaceAtlas(Stage):
         np.save(folder / 'within.npy', within)
         write_tsv(folder / 'atlas.tsv', atlas.table)
         return {
-            'labels': save_labels(folder / 'atlas.nii.gz', labels, mask.affine),
+            'labels': save_labels(folder / 'atlas.nii.gz', labels, mask),
             'table': folder / 'atlas.tsv',
             'within': folder / 'within.npy',
         }

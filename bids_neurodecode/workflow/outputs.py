@@ -22,9 +22,11 @@ from bids_neurodecode.bids.names import PRODUCTS, clean_label
 from bids_neurodecode.bids.provenance import sidecar, software_versions
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.bids.sink import copy_file, write_json, write_text
+from bids_neurodecode.bids.trials import with_trials
 from bids_neurodecode.bids.writer import ProductWriter
 from bids_neurodecode.config import Config
 from bids_neurodecode.samples import VoxelMask
+from bids_neurodecode.signals.clean import UNITS
 from bids_neurodecode.workflow.files import read_json, read_table, save_map
 from bids_neurodecode.workflow.generation_outputs import write_generation
 from bids_neurodecode.workflow.reports import participant_report, results_path
@@ -33,14 +35,16 @@ from bids_neurodecode.workflow.stage import Stage
 if TYPE_CHECKING:
     from bids_neurodecode.report.results import ParticipantResults
 
+RUN_LABEL = {
+    'Description': 'Entities of the run in the raw data, of which the columns session and run '
+    'are the labels (n/a where its name has none)'
+}
 TRIAL_COLUMNS = {
     'onset': {'Description': 'Onset of the trial in its run', 'Units': 's'},
     'duration': {'Description': 'Duration of the trial', 'Units': 's'},
     'stimulus': {'Description': 'Stimulus file, relative to the stimuli folder of the raw data'},
     'trial_type': {'Description': 'Condition, as in the events of the raw data'},
-    'run': {'Description': 'Number of the run over all sessions, from 0'},
-    'run_label': {'Description': 'Entities of the run'},
-    'session': {'Description': 'Label of the session'},
+    'run_label': RUN_LABEL,
     'repeat': {'Description': 'How often the stimulus had been shown before'},
     'scan_run': {'Description': 'Number of the scanner run in its session, from 1'},
     'part': {'Description': 'Part of the split that the dataset gives (train, validation, test)'},
@@ -59,6 +63,9 @@ PREDICTION_COLUMNS = {
     'similarity': {'Description': 'Correlation of decoded and true features'},
     'identified': {'Description': 'Whether the true stimulus came first (ties count in part)'},
     'retrieved': {'Description': 'The nearest stimulus of the library: the reconstruction'},
+    'run_label': RUN_LABEL,
+    'onset': {'Description': 'Onset of the (first) trial in its run', 'Units': 's'},
+    'stim_file': {'Description': 'The same as stimulus, under the name that BIDS gives it'},
 }
 
 
@@ -132,7 +139,9 @@ class WritePictures(Stage):
         if isdefined(inputs.generated):
             result = Path(inputs.generated)
             linear = read_table(Path(inputs.metrics))
-            generation, tables['metrics'] = write_generation(writer, config, result, linear)
+            generation, tables['metrics'] = write_generation(
+                writer, config, result, linear, trials
+            )
             warnings += [w for w in read_json(result)['warnings'] if w not in warnings]
         log = Path(run['output_dir']) / f'sub-{participant.label}' / 'log'
         stem = f'sub-{participant.label}_task-{participant.task}'
@@ -198,7 +207,7 @@ class WritePictures(Stage):
         )
         writer.text('model_config', config.to_toml(), desc='linear')
         writer.copy('model_card', Path(inputs.model).with_name('model.md'), desc='linear')
-        predictions = read_table(Path(inputs.predictions))
+        predictions = with_trials(read_table(Path(inputs.predictions)), trials)
         return {
             'metrics': metrics,
             'betas_events': writer.table(
@@ -219,12 +228,13 @@ class WritePictures(Stage):
     ) -> dict[str, Path]:
         inputs = self.inputs
         mask = VoxelMask.load(Path(inputs.mask))
+        betas_info = read_json(Path(inputs.beta_info))
         maps = write_measured(
             writer,
             ParticipantInput.from_json(inputs.participant),
             mask,
             betas=Path(inputs.betas),
-            info=read_json(Path(inputs.beta_info)),
+            info=betas_info,
             tsnr=Path(inputs.tsnr),
             folder=folder,
         )
@@ -274,7 +284,6 @@ def write_measured(
     if participant.layout == 'nsd':
         return {}
     image = save_map(folder / 'betas.nii.gz', mask, np.load(betas, mmap_mode='r'))
-    units = 'as in the source' if info['model'] == 'precomputed' else 'percent signal change'
     more = {}
     if info.get('model_scores'):
         scores = info['model_scores']
@@ -284,7 +293,7 @@ def write_measured(
             'all trials and then of those of each fold, by model',
             'ModelScores': {model: [each[model] for each in scores] for model in scores[0]},
         }
-    writer.image('betas', image, Model=info['model'], Units=units, **more)
+    writer.image('betas', image, Model=info['model'], Units=info['units'], **more)
     image.unlink()
     return {'tsnr': writer.image('tsnr', tsnr)}
 
@@ -393,6 +402,7 @@ def write_parcels(
             RepetitionTime=run.repetition_time,
             SamplingFrequency=1 / run.repetition_time,
             Scaling=config.clean.scaling,
+            Units=UNITS[config.clean.scaling],
         )
         write_json(of_run.path('timeseries', extension='.json', **entities), fields)
 

@@ -62,6 +62,7 @@ def take_precomputed(
         'n_noise_pool': None,
         'onoff_threshold': None,
         'hrf_times_to_peak': [],
+        'units': 'as in the source',
         'warnings': warnings,
     }
     return {

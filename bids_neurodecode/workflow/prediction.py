@@ -20,6 +20,7 @@ from bids_neurodecode._version import __version__
 from bids_neurodecode.bids.provenance import software_versions
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.bids.sink import copy_file, write_json, write_text, write_tsv
+from bids_neurodecode.bids.trials import with_trials
 from bids_neurodecode.bids.writer import ProductWriter
 from bids_neurodecode.config import Config
 from bids_neurodecode.errors import DataError
@@ -178,7 +179,7 @@ class WritePredictions(Stage):
         log = writer.output_dir / f'sub-{participant.label}' / 'log'
         write_text(log / run['run_id'] / 'config.toml', config.to_toml())
         trials = read_table(Path(inputs.trials))
-        predictions = read_table(Path(inputs.predictions))
+        predictions = with_trials(read_table(Path(inputs.predictions)), trials)
         writer.copy(
             'metrics', Path(inputs.metrics).with_suffix('.json'), desc='applied', extension='.json'
         )
@@ -189,7 +190,7 @@ class WritePredictions(Stage):
             null = r.NullResults(file, info['observed'], 'identification_top1')
         generation = None
         if isdefined(inputs.generated):
-            generation = write_made(writer, Path(inputs.generated))
+            generation = write_made(writer, Path(inputs.generated), trials)
         record = r.ParticipantResults(
             participant=participant.label,
             version=__version__,

@@ -2,10 +2,12 @@
 
 import av
 import numpy as np
+import pytest
 from PIL import Image
 
-from bids_neurodecode.bids.names import stimulus_path
+from bids_neurodecode.bids.names import stimulus_path, unique_labels
 from bids_neurodecode.bids.video import GAP, beside, strip, write_picture, write_video
+from bids_neurodecode.errors import DataError
 
 
 def film(n, value):
@@ -39,5 +41,8 @@ def test_a_strip_has_both_rows(tmp_path):
 
 
 def test_names_of_what_is_made_for_a_stimulus():
-    path = stimulus_path({'sub': '01', 'task': 'film'}, 'a b/c-d.mkv', 'image', 'recon')
+    (label,) = unique_labels(['a b/c-d.mkv']).values()
+    path = stimulus_path({'sub': '01', 'task': 'film'}, label, 'image', 'recon')
     assert path.as_posix() == 'stimuli/sub-01/task-film/abcd_desc-recon_image.png'
+    with pytest.raises(DataError, match='stimulus'):
+        stimulus_path({'sub': '01', 'task': 'film'}, 'a b', 'image', 'recon')

@@ -82,7 +82,7 @@ def layer_norm(x, layer):
 
 def test_pixels_are_those_of_the_processor_of_transformers(images):
     from PIL import Image
-    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+    from transformers import CLIPImageProcessorPil
 
     processor = CLIPImageProcessorPil(
         size={'shortest_edge': 224}, crop_size={'height': 224, 'width': 224}

@@ -37,8 +37,7 @@ def images() -> np.ndarray:
 
 @pytest.fixture(scope='module')
 def clip_folder(tmp_path_factory):
-    from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
-    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+    from transformers import CLIPImageProcessorPil, CLIPVisionConfig, CLIPVisionModelWithProjection
 
     folder = tmp_path_factory.mktemp('clip')
     torch.manual_seed(0)
@@ -52,8 +51,12 @@ def clip_folder(tmp_path_factory):
 @pytest.fixture(scope='module')
 def blip_folder(tmp_path_factory):
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
-    from transformers import BlipConfig, BlipForImageTextRetrieval, PreTrainedTokenizerFast
-    from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
+    from transformers import (
+        BlipConfig,
+        BlipForImageTextRetrieval,
+        BlipImageProcessorPil,
+        PreTrainedTokenizerFast,
+    )
 
     folder = tmp_path_factory.mktemp('blip')
     torch.manual_seed(0)
@@ -140,8 +143,7 @@ def test_floating_point_pictures_are_refused(clip_folder, images):
 
 
 def test_dinov2(images, tmp_path):
-    from transformers import Dinov2Config, Dinov2Model
-    from transformers.models.bit.image_processing_pil_bit import BitImageProcessorPil
+    from transformers import BitImageProcessorPil, Dinov2Config, Dinov2Model
 
     Dinov2Model(Dinov2Config(**SMALL)).save_pretrained(tmp_path)
     size = {'height': 32, 'width': 32}

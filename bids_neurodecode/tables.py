@@ -1,0 +1,167 @@
+"""The one reader of tables that others made: every field counted, nothing shifted or swallowed."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from bids_neurodecode.errors import InputError
+from bids_neurodecode.fetched import check_fetched
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+UNREADABLE = 'Cannot read the table {file}: {reason}. Make it tab-separated text with a header.'
+FIELDS = (
+    'Row {row} of {file} has {found} fields, and its header names {expected}. Give each row one '
+    'field for each column (a tab at the end of a row makes a field too).'
+)
+EMPTY_ROW = 'Row {row} of {file} is empty. Remove it.'
+QUOTES = (
+    'Row {row} of {file} has a stray quotation mark ({reason}). Remove it, or close it within '
+    'the field; no value may hold a line break.'
+)
+UNNAMED = 'Column {column} of {file} has no name. Name it in the first row, or remove it.'
+TWICE = '{file} has two columns {name!r}. Rename or remove one of them.'
+NOT_NUMERIC = (
+    'Row {row} of {file} has the {column} {value!r}, which is not a number. Correct it, or write '
+    'n/a where the value is missing.'
+)
+MISSING = ('', 'n/a')
+"""What stands for a missing value: BIDS asks for ``n/a``; empty fields can mean nothing else."""
+
+
+def read_rows(file: Path, separator: str = '\t') -> list[list[str]]:
+    r"""Read the rows of a text table as they are, the first one too.
+
+    Quotation marks are read as in CSV (they enclose a whole field), but within one line: a stray
+    one would else swallow the rows up to the next.
+
+    Parameters
+    ----------
+    file
+        UTF-8 text, with or without a byte-order mark; lines end in ``\n``, ``\r\n`` or ``\r``.
+    separator
+        Between fields.
+
+    Returns
+    -------
+    list of list of str
+        Fields without white space at their ends; all rows as long as the first.
+
+    Raises
+    ------
+    InputError
+        If the file was not fetched or cannot be read, or a row has another number of fields, no
+        field at all (the end of the file aside), or quotation marks that do not enclose a field.
+        Rows are counted from 1, as editors show them.
+    """
+    check_fetched(file)
+    try:
+        text = file.read_bytes().decode('utf-8-sig')
+    except (OSError, UnicodeDecodeError) as error:
+        reason = ' '.join(str(error).split())
+        raise InputError(UNREADABLE.format(file=file, reason=reason)) from error
+    if '\0' in text:
+        raise InputError(UNREADABLE.format(file=file, reason='it holds NUL bytes'))
+    lines = io.StringIO(text, newline=None).read().rstrip('\n').split('\n')
+    if not lines[0].strip():
+        reason = 'its first row is empty' if len(lines) > 1 else 'it is empty'
+        raise InputError(UNREADABLE.format(file=file, reason=reason))
+    rows: list[list[str]] = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            raise InputError(EMPTY_ROW.format(row=number, file=file))
+        fields = _fields(line, separator, number, file)
+        if rows and len(fields) != len(rows[0]):
+            raise InputError(
+                FIELDS.format(row=number, file=file, found=len(fields), expected=len(rows[0]))
+            )
+        rows.append(fields)
+    return rows
+
+
+def _fields(line: str, separator: str, number: int, file: Path) -> list[str]:
+    if '"' not in line:
+        return [field.strip() for field in line.split(separator)]
+    try:
+        (fields,) = csv.reader([line], delimiter=separator, strict=True)
+    except csv.Error as error:
+        raise InputError(QUOTES.format(row=number, file=file, reason=error)) from error
+    return [field.strip() for field in fields]
+
+
+def read_table(file: Path, separator: str = '\t') -> pd.DataFrame:
+    """Read a table with a header; every value stays text, and missing ones become missing.
+
+    Parameters
+    ----------
+    file, separator
+        As in :func:`read_rows`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Of the type ``string``; ``n/a`` and empty fields are missing.
+
+    Raises
+    ------
+    InputError
+        For what :func:`read_rows` refuses, and for columns without a name or with one name.
+    """
+    return as_table(read_rows(file, separator), file)
+
+
+def as_table(rows: list[list[str]], file: Path) -> pd.DataFrame:
+    """Make a table of rows, of which the first one names the columns; see :func:`read_table`."""
+    import pandas as pd
+
+    names = rows[0]
+    for position, name in enumerate(names, 1):
+        if not name:
+            raise InputError(UNNAMED.format(column=position, file=file))
+        if name in names[: position - 1]:
+            raise InputError(TWICE.format(file=file, name=name))
+    table = pd.DataFrame(rows[1:], columns=names, dtype='string')
+    return table.mask(table.isin(MISSING))
+
+
+def to_numbers(table: pd.DataFrame, column: str, file: Path) -> npt.NDArray[np.float64]:
+    """Return a column of text as numbers, NaN where values are missing.
+
+    Parameters
+    ----------
+    table
+        As :func:`read_table` returns it, or some rows of it.
+    column
+        One of its columns.
+    file
+        Named in errors.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (n_rows,).
+
+    Raises
+    ------
+    InputError
+        For text that is not a number.
+    """
+    import pandas as pd
+
+    given = table[column]
+    values = pd.to_numeric(given, errors='coerce').to_numpy(dtype=np.float64, na_value=np.nan)
+    wrong = np.isnan(values) & given.notna().to_numpy() & (given.str.lower() != 'nan').to_numpy()
+    if wrong.any():
+        first = int(np.flatnonzero(wrong)[0])
+        row = int(table.index[first]) + 2
+        raise InputError(
+            NOT_NUMERIC.format(row=row, file=file, column=column, value=given.iloc[first])
+        )
+    return values
