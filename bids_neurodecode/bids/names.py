@@ -124,7 +124,7 @@ PRODUCTS: Mapping[str, Product] = {
     ),
     'pfdr': _map(
         'pfdr',
-        'p of the correlation against circular shifts, adjusted for the false discovery rate',
+        'p of the correlation against surrogates, adjusted for the false discovery rate',
         'probability',
     ),
     'meanbold': _map(

@@ -18,7 +18,6 @@ from bids_neurodecode.cli.progress import Progress
 from bids_neurodecode.cli.systems import find_model
 from bids_neurodecode.config import Config
 from bids_neurodecode.errors import InputError, ResourceError
-from bids_neurodecode.workflow.files import read_json
 from bids_neurodecode.workflow.nodes import RunSettings
 from bids_neurodecode.workflow.run import Failure, PluginSettings
 
@@ -72,12 +71,8 @@ def participant_level(
         LOGGER.info('Report: %s', run.output_dir / f'sub-{label}.html')
     if done:
         task = inputs.participants[0].task
-        for file in find_results(run.output_dir, done, task):
-            # nodes may run in other processes: what they warn of is in what they saved
-            for line in read_json(file)['warnings']:
-                LOGGER.warning('%s: %s', file.parent.parent.name, line)
         write_dataset(arguments, config, inputs, find_results(run.output_dir, done[:1], task))
-        _say_held_out(find_results(run.output_dir, done, task))
+        _say_what_was_found(find_results(run.output_dir, done, task))
     for label, reason in inputs.failures.items():
         LOGGER.error('sub-%s was left out: %s', label, reason)
     if inputs.failures:
@@ -85,15 +80,18 @@ def participant_level(
     return code_of(failures)
 
 
-def _say_held_out(files: Sequence[Path]) -> None:
-    """Log what was held out and, as warnings, what of it was seen in training all the same."""
+def _say_what_was_found(files: Sequence[Path]) -> None:
+    """Log what was held out and, as warnings, what of it was seen in training all the same.
+
+    Nodes may run in processes without this log: what else they warn of is read from the records.
+    """
     from bids_neurodecode.workflow.reports import read_results
 
     for record in map(read_results, files):
         if record.split is not None:
             LOGGER.info('sub-%s: %s', record.participant, record.split.why)
-        for leak in record.leaks:
-            LOGGER.warning('sub-%s: %s', record.participant, leak)
+        for line in (*record.leaks, *record.warnings):
+            LOGGER.warning('sub-%s: %s', record.participant, line)
 
 
 def group_level(arguments: Arguments, config: Config, inputs: DatasetInput, run_id: str) -> int:

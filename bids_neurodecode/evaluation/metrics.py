@@ -31,14 +31,17 @@ COLUMNS: dict[str, str] = {
     'value': 'The score, in the unit of the metric.',
     'chance': 'What a prediction without any information scores.',
     'ceiling': 'The best score that could be reached, where it is known.',
-    'ci_low': 'Lower limit of the bootstrap confidence interval (over stimuli or runs).',
-    'ci_high': 'Upper limit of the bootstrap confidence interval.',
-    'p': 'Permutation p value, (b + 1) / (m + 1).',
+    'ci_low': 'Lower limit of the confidence interval over stimuli, runs or blocks of time; n/a '
+    'with fewer than six.',
+    'ci_high': 'Upper limit of the confidence interval.',
+    'p': 'Permutation p value, (b + 1) / (m + 1); n/a with fewer than six stimuli or runs, and '
+    'where the design allows no test.',
     'n': 'Number of samples, voxels or pictures that the score is over.',
     'n_units': 'Number of independent units that intervals and comparisons are over.',
     'units': 'What these units are: stimuli, runs, blocks of 30 s, or participants.',
     'test': 'What was permuted for p: "labels" (of held-out samples, models as fitted) or "refit" '
-    '(labels of training samples too, models fitted again each time).',
+    '(labels of training samples too, models fitted again each time); "surrogates": the phases of '
+    'the whole predicted series.',
     'image_size': 'Pixels along a side of the images that a pixel metric compares. Scores at '
     'different sizes cannot be compared.',
     'compared_model': 'The model whose score was compared with the score of this row, unit by '
@@ -330,6 +333,18 @@ METRICS: dict[str, Metric] = {
 """Every metric, in the order in which pages prefer them as their headline."""
 PIXEL_METRICS = frozenset(name for name, metric in METRICS.items() if metric.by_pixels)
 """Those that depend on the size at which images are compared."""
+
+
+def bounds_of(metric: str) -> tuple[float, float]:
+    """Return the least and the greatest value that a metric can have.
+
+    Examples
+    --------
+    >>> bounds_of('identification_2way'), bounds_of('pixcorr'), bounds_of('latent_mse')
+    ((0.0, 1.0), (-1.0, 1.0), (0.0, inf))
+    """
+    known = METRICS.get(metric, Metric(metric))
+    return known.low, known.high
 
 
 @dataclass(frozen=True)

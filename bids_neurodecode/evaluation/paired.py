@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.errors import DataError
-from bids_neurodecode.evaluation.statistics import MIN_GROUPS, bootstrap_ci
+from bids_neurodecode.evaluation.statistics import MIN_GROUPS, bootstrap_ci, p_value
 
 BAD_PAIRS = 'There must be one value of each kind and one group a pair: {found}.'
 BATCH = 2_000_000
@@ -25,10 +25,11 @@ class PairedDifference:
     mean
         Mean over groups of the mean difference within a group.
     low, high
-        Confidence interval, groups being drawn with replacement; NaN below
+        Confidence interval over groups; NaN below
         :data:`~bids_neurodecode.evaluation.statistics.MIN_GROUPS` groups.
     p
-        Share of all flips of the groups' signs whose mean is as far from 0; NaN likewise.
+        Share of all flips of the groups' signs whose mean is as far from 0; NaN likewise. It
+        holds its level where differences without an effect are as often above 0 as as far below.
     n
         Number of groups.
     """
@@ -48,6 +49,7 @@ def paired_difference(
     groups: npt.ArrayLike | None = None,
     n_resamples: int = 9999,
     confidence: float = 0.95,
+    inflation: float = 1.0,
 ) -> PairedDifference:
     """Compare values with others, pair by pair.
 
@@ -64,6 +66,9 @@ def paired_difference(
         Resamplings of the interval, and flips of signs where not all can be counted.
     confidence
         Coverage of the interval.
+    inflation
+        Factor on the squared standard error of groups that share training samples; see
+        :func:`~bids_neurodecode.evaluation.statistics.inflation_of`.
 
     Raises
     ------
@@ -81,7 +86,9 @@ def paired_difference(
     n = len(mean)
     if n < MIN_GROUPS:
         return PairedDifference(float(mean.mean()), math.nan, math.nan, math.nan, n)
-    low, high = bootstrap_ci(mean, rng=rng, n_bootstrap=n_resamples, confidence=confidence)
+    low, high = bootstrap_ci(
+        mean, rng=rng, n_bootstrap=n_resamples, confidence=confidence, inflation=inflation
+    )
     test = permutation_test(
         (mean,),
         lambda x, axis: np.mean(x, axis=axis),
@@ -92,4 +99,8 @@ def paired_difference(
         batch=max(1, BATCH // n),
         rng=rng,
     )
-    return PairedDifference(float(mean.mean()), low, high, float(test.pvalue), n)
+    p = float(test.pvalue)
+    if inflation != 1:
+        null = math.sqrt(inflation) * test.null_distribution
+        p = min(1.0, 2 * p_value(null, abs(float(mean.mean()))))
+    return PairedDifference(float(mean.mean()), low, high, p, n)

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.errors import DataError
-from bids_neurodecode.evaluation.statistics import _labels, fdr
+from bids_neurodecode.evaluation.statistics import MIN_GROUPS, _labels, fdr
 from bids_neurodecode.evaluation.voxels import r2_by_column
 
 BAD_MODELS = 'Every feature space needs predictions without it and by it alone; {name!r} lacks.'
@@ -119,13 +119,16 @@ def exchange_test(
     Returns
     -------
     numpy.ndarray
-        One-sided p values (n_voxels,), (b + 1) / (m + 1); NaN without permutations.
+        One-sided p values (n_voxels,), (b + 1) / (m + 1); NaN without permutations, or with
+        fewer than :data:`~bids_neurodecode.evaluation.statistics.MIN_GROUPS` units.
     """
     gain = (np.asarray(other, dtype=np.float64) - truth) ** 2
     gain -= (np.asarray(better, dtype=np.float64) - truth) ** 2
     labels = np.arange(len(gain)) if units is None else _labels(units, len(gain), 'unit')
     sums = np.zeros((int(labels.max()) + 1, gain.shape[1]))
     np.add.at(sums, labels, gain)
+    if n_permutations == 0 or len(sums) < MIN_GROUPS:
+        return np.full(gain.shape[1], np.nan)
     observed = sums.sum(axis=0)
     slack = 1e-9 * np.abs(sums).sum(axis=0)
     reached = np.zeros(gain.shape[1])
@@ -133,6 +136,4 @@ def exchange_test(
         n = min(_EXCHANGES_AT_ONCE, n_permutations - start)
         signs = rng.choice([-1.0, 1.0], size=(n, len(sums)))
         reached += (signs @ sums >= observed - slack).sum(axis=0)
-    if n_permutations == 0:
-        return np.full(gain.shape[1], np.nan)
     return np.where(np.isfinite(observed), (reached + 1) / (n_permutations + 1), np.nan)

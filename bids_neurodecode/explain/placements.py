@@ -121,7 +121,7 @@ def _move(shape: IndexArray, places: IndexArray, rng: np.random.Generator) -> In
 def _radius(positions: IndexArray, sets: IndexArray) -> FloatArray:
     """Return the root mean square distance of each set's voxels from their centre."""
     places = positions[sets].astype(np.float64)
-    return np.sqrt(places.var(axis=1).sum(axis=1))
+    return np.asarray(np.sqrt(places.var(axis=1).sum(axis=1)))
 
 
 def _smoothness(responses: npt.NDArray[np.floating[Any]], sets: IndexArray) -> FloatArray:

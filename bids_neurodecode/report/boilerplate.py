@@ -318,11 +318,15 @@ def _film_statistics(config: Config) -> str:
         return 'Scores were not tested.'
     return (
         'Predictions were correlated with responses voxel by voxel over held-out samples, each '
-        'showing of a film standardised. The p values come from circular shifts of the '
-        'predictions within each showing, as (b + 1) / (m + 1) [@phipson2010permutation], over '
+        'held-out part of a presentation standardised. The p values come from surrogates of the '
+        'predictions: the phases of the predicted series of each whole film were drawn anew, the '
+        'same for all voxels, and the held-out part was cut from it. They are (b + 1) / (m + 1) '
+        '[@phipson2010permutation], given from 60 s of held-out time on, over '
         'voxels with the false discovery rate controlled [@benjamini1995fdr], and by the maximum '
-        'over voxels. Intervals of medians and means over voxels are percentiles over resampled '
-        'blocks of 30 s of held-out time, not over voxels, where there are six blocks or more.'
+        'over voxels. Intervals of medians and means over voxels come from resampled blocks '
+        'of 30 s of held-out time, not from voxels, by the t distribution for that many blocks, '
+        'where there are six or more. With several folds, whose training data overlap, the null '
+        'and the intervals were widened by the square root of two.'
     )
 
 
@@ -383,8 +387,9 @@ def _statistics(config: Config) -> str:
         )
     if evaluation.n_bootstrap:
         parts.append(
-            f'{100 * evaluation.confidence:g} % confidence intervals come from '
-            f'{evaluation.n_bootstrap} bootstrap samples'
+            f'{100 * evaluation.confidence:g} % confidence intervals are the wider of t and '
+            f'bootstrap-t intervals ({evaluation.n_bootstrap} resamplings) over stimuli or runs, '
+            'widened where folds train each other [@nadeau2003inference]'
         )
         parts.append(
             'models were compared by differences that were averaged within independent units '

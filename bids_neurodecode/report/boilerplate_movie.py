@@ -86,7 +86,8 @@ def _network(config: Config) -> str:
     return text + (
         ' Frames were reconstructed from measured responses of held-out volumes and compared with '
         'the film by structural similarity, beside the mean training frame and a blurred film; '
-        'chance is the similarity to frames decoded at other times of the same film.'
+        'chance is the similarity to frames decoded from surrogates of the responses (phases '
+        'drawn anew, the same for all voxels).'
     )
 
 

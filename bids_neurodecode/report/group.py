@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from bids_neurodecode.bids.names import clean_label
+from bids_neurodecode.evaluation.metrics import bounds_of
 from bids_neurodecode.evaluation.paired import paired_difference
+from bids_neurodecode.evaluation.statistics import MIN_GROUPS, bootstrap_ci
 from bids_neurodecode.report import brain, scores
 from bids_neurodecode.report.boilerplate import cited, in_words
 from bids_neurodecode.report.build import (
@@ -47,10 +49,14 @@ FINAL_METRICS = ('identification_2way', 'pixel_2way', 'pixel_top1', 'pixcorr', '
 MEAN_MAPS = ('tsnr', 'noiseceiling', 'ncsnr', 'pearsonr', 'noisenormalized', 'isc')
 
 CAVEAT = (
-    'Intervals of the mean are 95 % intervals of a t distribution over participants. A mean above '
+    'Intervals of the mean are 95 % confidence intervals over participants (the wider of t and '
+    'bootstrap-t, within the limits of the metric); with fewer than six participants there is '
+    'none, and the score of each is shown. A mean above '
     'chance says that at least some participants carry the information, not that most people do '
     '[@allefeld2016prevalence]; the count of participants above chance on their own says more.'
 )
+
+FEW = 'Fewer than {need} participants have this score, so its mean has no interval: {each}.'
 
 
 class MeanScore(NamedTuple):
@@ -136,19 +142,21 @@ def gather_metrics(readers: Sequence[Reader]) -> pd.DataFrame:
 def mean_score(rows: pd.DataFrame) -> MeanScore:
     """Average one score over participants.
 
+    The interval is NaN with fewer than
+    :data:`~bids_neurodecode.evaluation.statistics.MIN_GROUPS` participants.
+
     Parameters
     ----------
     rows
-        One row a participant: ``value``, ``chance``, ``p``.
+        One row a participant: ``metric``, ``value``, ``chance``, ``p``.
     """
-    from scipy import stats
-
     values = rows['value'].dropna().to_numpy(dtype=float)
     mean = float(values.mean()) if values.size else math.nan
     low = high = math.nan
-    if values.size > 1:
-        half = float(stats.t.ppf(0.975, values.size - 1) * stats.sem(values))
-        low, high = mean - half, mean + half
+    if values.size:
+        bounds = bounds_of(str(rows['metric'].iloc[0]))
+        # the same page from the same scores
+        low, high = bootstrap_ci(values, rng=np.random.default_rng(0), bounds=bounds)
     tested = rows['p'].dropna()
     chance = float(rows['chance'].mean())
     better = rows['value'] > rows['chance']
@@ -221,8 +229,10 @@ def _summary(readers: Sequence[Reader], failures: Mapping[str, str]) -> tuple[Bl
             shown += f' (95 % interval {low} to {high})'
         if math.isfinite(found.chance):
             shown += f', chance {scores.write_score(name, found.chance)}'
-        above = math.isfinite(found.low) and found.low > found.chance
+        above = math.isfinite(found.low) and _better(name, found)
         lines.append(Verdict('good' if above else 'info', f'{shown}.'))
+        if found.n < MIN_GROUPS:
+            lines.append(Verdict('info', FEW.format(need=MIN_GROUPS, each=_each(metrics, row))))
         if found.n_tested:
             text_tested = (
                 f'{found.n_significant} of {found.n_tested} participants are better than chance '
@@ -287,10 +297,11 @@ def _score_plots(metrics: pd.DataFrame) -> list[Plot]:
             chance=found.chance,
         )
         of = f'{known["model"].iloc[0]} ({known["space"].iloc[0]})'
+        over = ' with the interval over participants' if math.isfinite(found.low) else ''
         caption = (
             f'{scores.metric_of(name).title} of the model {of}: each '
-            'participant a dot with its own confidence interval, the mean below with the interval '
-            'over participants; dashed: chance.'
+            f'participant a dot with its own confidence interval, the mean below{over}; dashed: '
+            'chance.'
         )
         alt = f'{found.n} participants, mean {scores.write_score(name, found.mean)}.'
         file = f'group_desc-{clean_label(name)}{number}_figure.svg'
@@ -300,29 +311,52 @@ def _score_plots(metrics: pd.DataFrame) -> list[Plot]:
 
 def _mean_table(metrics: pd.DataFrame) -> Table:
     rows = []
+    people = list(dict.fromkeys(metrics['participant']))
+    few = len(people) < MIN_GROUPS
     for _, same in metrics.groupby(_keys(metrics), sort=False, dropna=False):
         name = str(same['metric'].iloc[0])
         found = mean_score(same)
         low, high = (scores.write_score(name, v) for v in (found.low, found.high))
+        spread: tuple[str, ...] = ('n/a' if 'n/a' in (low, high) else f'{low} to {high}',)
+        if few:
+            own = dict(zip(same['participant'], same['value'], strict=True))
+            spread = tuple(scores.write_score(name, own.get(label, math.nan)) for label in people)
         rows.append(
             (
                 str(same['model'].iloc[0]),
                 str(same['space'].iloc[0]),
                 scores.metric_of(name).title,
                 scores.write_score(name, found.mean),
-                'n/a' if 'n/a' in (low, high) else f'{low} to {high}',
+                *spread,
                 scores.write_score(name, found.chance),
                 f'{found.n_significant} of {found.n_tested}' if found.n_tested else 'n/a',
                 str(found.n),
             )
         )
-    columns = ('model', 'of', 'metric', 'mean', '95 % interval', 'chance', 'p < 0.05', 'n')
+    shown = [f'sub-{label}' for label in people] if few else ['95 % interval']
+    columns = ('model', 'of', 'metric', 'mean', *shown, 'chance', 'p < 0.05', 'n')
     caption = (
         'Scores over participants. p < 0.05: participants better than chance on their own; n: '
         'participants with this score. Of: what was scored (trials, averages of repeats, voxels; '
         'initial and final are pictures that were made).'
     )
-    return Table(columns, tuple(rows), caption, frozenset(range(3, 8)))
+    return Table(columns, tuple(rows), caption, frozenset(range(3, len(columns))))
+
+
+def _better(name: str, found: MeanScore) -> bool:
+    """Return whether the whole interval lies on the better side of chance."""
+    if scores.metric_of(name).higher_is_better:
+        return found.low > found.chance
+    return found.high < found.chance
+
+
+def _each(metrics: pd.DataFrame, row: pd.Series[Any]) -> str:
+    """Write the score of each participant."""
+    same = _same_score(metrics, row)
+    return ', '.join(
+        f'sub-{label} {scores.write_score(str(row["metric"]), float(value))}'
+        for label, value in zip(same['participant'], same['value'], strict=True)
+    )
 
 
 def _participant_table(rows: pd.DataFrame) -> Table:

@@ -47,7 +47,7 @@ def _tests(reader: Reader) -> Iterable[Block]:
     yield Table(
         ('model', 'voxels', 'FDR < 0.05', 'maximum < 0.05', 'r of the maximum'),
         rows,
-        'Voxels that are predicted better than circular shifts of the predictions: at a false '
+        'Voxels that are predicted better than surrogates of the predictions: at a false '
         'discovery rate of 0.05 (some of them by chance), and corrected by the maximum over all '
         'voxels (hardly any by chance), which takes a correlation above the one in the last '
         'column.',

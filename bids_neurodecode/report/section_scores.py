@@ -20,6 +20,8 @@ NULLS = {
     'with what was shown; models were fitted once and not again',
     'refit': 'Scores of {n} analyses of permuted labels: in each, ridge regression and its '
     'penalty were fitted again (betas and voxels were kept)',
+    'surrogates': 'Scores of {n} surrogates of the predicted series, with its spectrum and random '
+    'phases; models were fitted once and not again',
     'n/a': 'Scores of the same held-out predictions in {n} draws of the null hypothesis; models '
     'were fitted once and not again',
 }

@@ -263,16 +263,17 @@ def repeat_test(
         return RepeatTest(nothing.astype(np.float32), nothing, 0, reason)
     rows = [np.flatnonzero(run == number) for number in np.unique(run)]
     null = _null_agreement(rows, partners, np.random.default_rng(seed))
-    total = np.empty(betas.shape[1])
+    total, varies = np.empty(betas.shape[1]), np.empty(betas.shape[1], dtype=bool)
     for part, values in voxel_blocks(betas):
         # repeats in a run are one response, of the same variance as others if noise were white
         scaled = cells.means(visits.scaled(values, True)) * np.sqrt(cells.counts)[:, None]
         scores = np.concatenate([normal_scores(scaled[index]) for index in rows])
         scores[np.concatenate(rows)] = scores.copy()
         total[part] = np.einsum('cv,cv->v', scores, np.asarray(partners @ scores)) / 2
+        varies[part] = (scores != 0).any(axis=0)
     slack = 1e-9 * max(1.0, float(np.abs(null).max()))
     reached = len(null) - np.searchsorted(np.sort(null), total - slack)
-    p = np.where(np.isfinite(total), (reached + 1) / (len(null) + 1), 1.0)
+    p = np.where(np.isfinite(total) & varies, (reached + 1) / (len(null) + 1), 1.0)
     return RepeatTest((total / n_pairs).astype(np.float32), p, n_pairs)
 
 

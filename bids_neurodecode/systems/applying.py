@@ -11,11 +11,12 @@ import numpy.typing as npt
 from bids_neurodecode.config import EvaluationSettings
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.evaluation import identification
-from bids_neurodecode.evaluation.metrics import Score
-from bids_neurodecode.evaluation.statistics import bootstrap_ci, permutation_test
+from bids_neurodecode.evaluation.metrics import Score, bounds_of
+from bids_neurodecode.evaluation.statistics import MIN_GROUPS, bootstrap_ci, permutation_test
 from bids_neurodecode.samples import Samples
 from bids_neurodecode.systems.base import PerStimulus
 from bids_neurodecode.systems.outcomes import Outcome, judge
+from bids_neurodecode.systems.pooling import FEW_GROUPS
 from bids_neurodecode.systems.reconstruction import LinearDecoder
 
 if TYPE_CHECKING:
@@ -110,6 +111,9 @@ def apply_decoder(
     )
     known = sum(name in set(decoder.library) for name in candidates)
     notes = (SEEN.format(n=known, total=len(candidates)),) if known else ()
+    if len(candidates) < MIN_GROUPS:
+        few = FEW_GROUPS.format(n=len(candidates), what='stimuli', need=MIN_GROUPS)
+        notes = (*notes, few)
     if len(candidates) < 2:
         return Application((), table, np.empty(0), notes)
     scores, null = _scores(outcome, evaluation, rng)
@@ -138,15 +142,16 @@ def _scores(
         ) -> float:
             return float(values[rows, outcome.truth[index]].mean())
 
-        test = permutation_test(
-            statistic, len(each), evaluation.n_permutations, rng, units=outcome.truth
-        )
+        testable = len(outcome.candidates) >= MIN_GROUPS
+        n_permutations = evaluation.n_permutations if testable else 0
+        test = permutation_test(statistic, len(each), n_permutations, rng, units=outcome.truth)
         low, high = bootstrap_ci(
             each[rows, outcome.truth],
             rng=rng,
             groups=outcome.truth,
             n_bootstrap=evaluation.n_bootstrap,
             confidence=evaluation.confidence,
+            bounds=bounds_of(metric),
         )
         nulls.append(test.null)
         scores.append(

@@ -52,7 +52,7 @@ from bids_neurodecode.systems.encoding_setup import (
     usable,
 )
 from bids_neurodecode.systems.outcomes import REPEAT_AVERAGE, SINGLE_TRIAL
-from bids_neurodecode.systems.pooling import confusion_of, sample_table
+from bids_neurodecode.systems.pooling import Pairing, confusion_of, sample_table
 from bids_neurodecode.systems.reconstruction import CLOSED_SET, ONE_CANDIDATE, candidate_stimuli
 
 if TYPE_CHECKING:
@@ -415,7 +415,11 @@ class _Run:
         n = self.settings.n_training
         if n is not None and n < self.most:
             notes.append(FEWER.format(n=n, total=self.most))
-        if len(self.split) > 1 and judge.settings.n_permutations and not self.refits:
+        outcomes = [result.outcome for result in self.own[SINGLE_TRIAL]]
+        untested = Pairing.of(outcomes, self.split).untested
+        if untested is not None:
+            notes.append(untested)
+        elif len(self.split) > 1 and judge.settings.n_permutations and not self.refits:
             notes.append(WIDENED)
         if self.evaluation.permutation == 'refit' and not self.refits:
             notes.append(NOT_REFITTED.format(model=self.settings.model))

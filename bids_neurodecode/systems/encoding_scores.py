@@ -10,20 +10,23 @@ which doubles the variance of a score without any signal, and not that of its pe
 are widened by the root of 2 about their mean. In simulated noise 10 to 14 % of the voxels have p
 below .05 without that, and 2 to 5 % with it. Correlations over several folds are also skewed, with
 a mean of 0 and a median above it: medians over voxels have a p value with one fold only.
+
+Intervals are those of the mean of jackknife pseudo-values (Tukey 1958, Ann Math Stat 29:614) over
+stimuli or runs: what a score loses when each of them is left out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.config import EvaluationSettings
 from bids_neurodecode.evaluation import statistics
-from bids_neurodecode.evaluation.metrics import METRICS, Score
+from bids_neurodecode.evaluation.metrics import Score, bounds_of
 from bids_neurodecode.evaluation.voxels import (
     noise_normalized,
     noise_normalized_paper,
@@ -38,15 +41,13 @@ from bids_neurodecode.systems.encoding_outcomes import FoldResult
 from bids_neurodecode.systems.outcomes import SINGLE_TRIAL
 from bids_neurodecode.systems.pooling import LABELS, REFIT, Pairing, Scorer, _identification
 
-if TYPE_CHECKING:
-    pass
-
 SYSTEM = 'encoding'
 N_QUANTILES = 1001
 """How finely the distribution of permuted correlations is kept."""
 
 _VOXELS_AT_ONCE = 256  # columns that stay in the processor's cache for all permutations
-_VOXELS_OF_BOOTSTRAP = 4096
+_VOXELS_OF_WEIGHTS = 4096
+_MOST_LEFT_OUT = 200
 
 FloatArray = npt.NDArray[np.float64]
 Float32Array = npt.NDArray[np.float32]
@@ -167,32 +168,30 @@ class Judge:
         r2 = r2_by_column(truth, predicted)
         truth, predicted = standardised(truth, fold), standardised(predicted, fold)
         r = pearson_by_column(truth, predicted)
+        n_permutations = 0 if pairing.untested else self.settings.n_permutations
+        if pairing.untested is not None:
+            refitted = None
         if refitted is None:
-            draws = self._draws(pairing)
-            null = permuted_r(truth, predicted, draws, fold, self.settings.n_permutations)
-            null *= widening(self.split)
+            draws = self._draws(pairing, n_permutations)
+            null = permuted_r(truth, predicted, draws, fold, n_permutations)
+            null *= np.float32(np.sqrt(1 + pairing.shared))
         else:
             null = refitted.r
-        drawn = bootstrapped_r(truth, predicted, self._weights(pairing))
+        each = weighted_r(truth, predicted, _each_left_out(pairing))
+        weights = self._without(pairing)
+        same = len(weights) in {0, len(each)}
+        without = each[: len(weights)] if same else weighted_r(truth, predicted, weights)
         maps = self._maps(space, r, r2, null, np.concatenate([x.n_repeats for x in results]))
-        without = bootstrapped_r(truth, predicted, _each_left_out(pairing))
-        rows = _Rows(
-            self, model, space, maps, null, drawn, without, pairing.of_what, refitted is not None
-        )
+        rows = _Rows(self, model, space, maps, null, each, without, pairing, refitted is not None)
         scores, nulls = rows.all()
         kept = rows.kept()
         scorer = Scorer(model, space, self.split.protocol, pairing, self.settings, self.rng, kept)
         for metric in ('identification_top1', 'identification_2way'):
             again = None if refitted is None else refitted.identified[metric]
-            row, exchanged = _identification(scorer, outcomes, metric, refitted=again)
-            if exchanged.size and refitted is None:
-                mean = exchanged.mean()
-                exchanged = mean + widening(self.split) * (exchanged - mean)
-                # no share lies beyond 0 or 1; p is the same
-                exchanged = np.asarray(METRICS[metric].clip(exchanged))
-                row = replace(row, p=statistics.p_value(exchanged, row.value))
+            row, nulls[f'{space}/{metric}'] = _identification(
+                scorer, outcomes, metric, refitted=again
+            )
             scores.append(replace(row, system=SYSTEM))
-            nulls[f'{space}/{metric}'] = exchanged
         return Judgement(tuple(scores), nulls, maps, kept)
 
     def _maps(
@@ -222,25 +221,28 @@ class Judge:
             _quantiles(null),
         )
 
-    def _draws(self, pairing: Pairing) -> Iterator[IndexArray]:
+    def _draws(self, pairing: Pairing, n_permutations: int) -> Iterator[IndexArray]:
         return statistics.permutations(
             len(pairing.blocks),
-            self.settings.n_permutations,
+            n_permutations,
             self.rng,
             blocks=pairing.blocks,
             units=pairing.units,
         )
 
-    def _weights(self, pairing: Pairing) -> Float32Array:
-        """Draw how often each sample counts, (n_bootstrap, n_samples): groups come whole."""
+    def _without(self, pairing: Pairing) -> Float32Array:
+        """Return weights that leave a group out each, (n_left_out, n_samples); none: no interval.
+
+        Many groups are left out some at a time, at random.
+        """
         _, group = np.unique(pairing.groups, return_inverse=True)
         n_groups = int(group.max()) + 1
-        if n_groups < 2:
+        if n_groups < statistics.MIN_GROUPS or self.settings.n_bootstrap == 0:
             return np.empty((0, len(group)), dtype=np.float32)
-        drawn = self.rng.multinomial(
-            n_groups, np.full(n_groups, 1 / n_groups), size=self.settings.n_bootstrap
-        )
-        return np.asarray(drawn[:, group], dtype=np.float32)
+        if n_groups > _MOST_LEFT_OUT:
+            group = (self.rng.permutation(n_groups) % _MOST_LEFT_OUT)[group]
+        left_out = np.arange(min(n_groups, _MOST_LEFT_OUT))[:, None]
+        return np.asarray(group != left_out, dtype=np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -252,10 +254,11 @@ class _Rows:
     space: str
     maps: VoxelMaps
     null: Float32Array
-    drawn: Float32Array
-    without: Float32Array
+    each: Float32Array
     """Correlations with each unit left out, (n_units, n_voxels)."""
-    units: str
+    without: Float32Array
+    """The same where there is an interval; many units are left out some at a time."""
+    pairing: Pairing
     refitted: bool
 
     def all(self) -> tuple[list[Score], dict[str, FloatArray]]:
@@ -285,10 +288,10 @@ class _Rows:
             metrics['noise_normalized_mean'] = lambda r: normalised(r).mean(axis=1)
         if not finite.any():
             return {}
-        units = np.arange(len(self.without))
+        units = np.arange(len(self.each))
         return {
             (self.model, self.space, metric): (
-                unit_values(float(of(self.maps.r[None])[0]), of(self.without)),
+                unit_values(float(of(self.maps.r[None])[0]), of(self.each)),
                 units,
             )
             for metric, of in metrics.items()
@@ -304,9 +307,9 @@ class _Rows:
 
         def row(metric: str, over: BoolArray, of: Callable[[Any], Any], **more: Any) -> Score:
             value = float(of(self.maps.r[None])[0])
-            null, drawn = of(self.null), of(self.drawn)
+            null = of(self.null)
             nulls[f'{self.space}/{metric}'] = null
-            low, high = self._interval(drawn, value)
+            low, high = self._interval(metric, value, of(self.without))
             one = len(self.judge.split) == 1 or self.refitted
             tested = len(null) and (one or not metric.endswith('_median'))
             p = statistics.p_value(null, value) if tested else None
@@ -333,13 +336,22 @@ class _Rows:
             ]
         return scores, nulls
 
-    def _interval(self, drawn: FloatArray, value: float) -> tuple[float | None, float | None]:
-        """Return percentiles, moved to the score: squares of resampled r lie too high."""
-        if not len(drawn):
+    def _interval(
+        self, metric: str, value: float, without: FloatArray
+    ) -> tuple[float | None, float | None]:
+        """Return the interval of a score from what it is without each group."""
+        n = len(without)
+        if not n:
             return None, None
-        tail = 50 * (1 - self.judge.settings.confidence)
-        low, high = np.percentile(drawn - drawn.mean() + value, [tail, 100 - tail])
-        return float(low), float(high)
+        # about the score itself: squares of r are too high, and pseudo-values make up for it
+        values = value + (n - 1) * (without.mean() - without.astype(np.float64))
+        return self.pairing.interval(
+            values,
+            self.judge.settings,
+            self.judge.rng,
+            bounds=bounds_of(metric),
+            groups=np.arange(n),
+        )
 
     def _score(self, metric: str, space: str, value: float, over: BoolArray, **more: Any) -> Score:
         return Score(
@@ -351,8 +363,8 @@ class _Rows:
             metric=metric,
             value=value,
             n=int(over.sum()),
-            n_units=len(self.without),
-            units=self.units,
+            n_units=len(self.each),
+            units=self.pairing.of_what,
             **more,
         )
 
@@ -389,11 +401,6 @@ def standardised(values: Float32Array, fold: IndexArray) -> Float32Array:
         rows = fold == code
         out[rows] = _unit(out[rows]) * np.float32(np.sqrt(np.count_nonzero(rows)))
     return out
-
-
-def widening(split: Split) -> float:
-    """Return the factor on permuted scores; see this module."""
-    return 1.0 if len(split) == 1 else float(np.sqrt(2))
 
 
 def permuted_r(
@@ -433,29 +440,29 @@ def permuted_r(
     return null
 
 
-def bootstrapped_r(
+def weighted_r(
     truth: Float32Array, predicted: Float32Array, weights: Float32Array
 ) -> Float32Array:
-    """Correlate truth and prediction in samples drawn again, voxel by voxel.
+    """Correlate truth and prediction over weighted samples, voxel by voxel.
 
     Parameters
     ----------
     truth, predicted
         Shape (n_samples, n_voxels).
     weights
-        How often each sample counts, (n_bootstrap, n_samples).
+        How much each sample counts, (n_draws, n_samples).
 
     Returns
     -------
     numpy.ndarray
-        Shape (n_bootstrap, n_voxels); 0 where a draw does not vary.
+        Shape (n_draws, n_voxels); 0 where a draw does not vary.
     """
     out = np.zeros((len(weights), truth.shape[1]), dtype=np.float32)
     if not len(weights):
         return out
     share = weights / weights.sum(axis=1, keepdims=True)
-    for start in range(0, truth.shape[1], _VOXELS_OF_BOOTSTRAP):
-        part = slice(start, start + _VOXELS_OF_BOOTSTRAP)
+    for start in range(0, truth.shape[1], _VOXELS_OF_WEIGHTS):
+        part = slice(start, start + _VOXELS_OF_WEIGHTS)
         a, b = _unit(truth[:, part]), _unit(predicted[:, part])
         mean_a, mean_b = share @ a, share @ b
         covariance = share @ (a * b) - mean_a * mean_b

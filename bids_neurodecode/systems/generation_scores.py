@@ -23,7 +23,7 @@ from bids_neurodecode.samples import Split
 from bids_neurodecode.systems.comparison import Kept
 from bids_neurodecode.systems.generation_similarity import ssim_table
 from bids_neurodecode.systems.outcomes import Outcome
-from bids_neurodecode.systems.pooling import FIXED_LABELS, Pairing, Scorer
+from bids_neurodecode.systems.pooling import Pairing, Scorer
 
 if TYPE_CHECKING:
     from bids_neurodecode.evaluation.networks import FeatureNetwork
@@ -168,9 +168,13 @@ class Board:
             return float(flat[start + truth[index]].mean())
 
         values = flat[start + truth]
-        size = self.image_size(table.metric)
         row, null = scorer.score(
-            table.metric, values, permuted, chance=table.chance, image_size=size
+            table.metric,
+            values,
+            permuted,
+            chance=table.chance,
+            image_size=self.image_size(table.metric),
+            negated=table.lower_is_better,
         )
         if table.lower_is_better:
             row = _negated(row)
@@ -185,9 +189,8 @@ class Board:
 
     def notes(self, outcomes: Sequence[Outcome]) -> list[str]:
         """Return what a reader of p values should know."""
-        pairing = Pairing.of(outcomes, self.split)
-        block = 'run' if pairing.units is None else 'fold'
-        return [FIXED_LABELS.format(block=block)] if pairing.fixed else []
+        untested = Pairing.of(outcomes, self.split).untested
+        return [] if untested is None else [untested]
 
 
 def score_pictures(

@@ -20,12 +20,8 @@ from bids_neurodecode.samples import Samples, Split
 from bids_neurodecode.signals.delay import fir_design
 from bids_neurodecode.standardizer import Standardizer
 from bids_neurodecode.stimuli.space import FeatureSpace
-from bids_neurodecode.systems.movie_judging import (
-    Judged,
-    judge_responses,
-    shifted_correlations,
-    showings_of,
-)
+from bids_neurodecode.systems.movie_judging import Judged, judge_responses
+from bids_neurodecode.systems.movie_parts import FoldPrediction, on_voxels, showings_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -142,6 +138,7 @@ def encode_films(
     evaluation: EvaluationSettings,
     rng: np.random.Generator,
     device: Any = 'cpu',
+    chosen: npt.NDArray[np.bool_] | None = None,
 ) -> FilmEncoding:
     """Fit on the training part of every fold, judge on its test part, then fit on everything.
 
@@ -154,14 +151,20 @@ def encode_films(
         Folds over the same table.
     features
         Frame features, one row a sample of ``samples``.
+    chosen
+        The voxels that each fold uses, (n_folds, n_voxels); all of them if None. The model that
+        is fitted on everything has all voxels.
     """
     showings = showings_of(samples.table)
     measured = np.asarray(np.isfinite(samples.values).all(axis=1))
 
-    def fit(rows: npt.NDArray[np.intp]) -> FilmEncoder:
+    def fit(
+        rows: npt.NDArray[np.intp], voxels: npt.NDArray[np.bool_] | None = None
+    ) -> FilmEncoder:
         rows = rows[measured[rows]]
+        train = samples.take(rows)
         return fit_encoder(
-            samples.take(rows),
+            train if voxels is None else train.voxels(voxels),
             features,
             rows,
             showings,
@@ -172,15 +175,14 @@ def encode_films(
             device=device,
         )
 
-    rows, predictions = [], []
-    for fold in split:
-        tested = fold.test[measured[fold.test]]
-        rows.append(tested)
-        predictions.append(fit(fold.train).predict(features, showings)[tested])
+    folds = []
+    for number, fold in enumerate(split):
+        voxels = None if chosen is None else chosen[number]
+        predicted = fit(fold.train, voxels).predict(features, showings)
+        folds.append(FoldPrediction(fold.test[measured[fold.test]], on_voxels(predicted, voxels)))
     judged = judge_responses(
         samples,
-        np.concatenate(rows),
-        np.concatenate(predictions),
+        folds,
         model='ridge',
         protocol=split.protocol,
         repetition_time=repetition_time,
@@ -228,6 +230,5 @@ __all__ = [
     'delayed_design',
     'encode_films',
     'fit_encoder',
-    'shifted_correlations',
     'time_blocks',
 ]

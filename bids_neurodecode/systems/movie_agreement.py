@@ -10,9 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.config import SelectionSettings
-from bids_neurodecode.errors import DataError
 from bids_neurodecode.samples import Fold, Split
-from bids_neurodecode.systems.movie_judging import MIN_LAG_SECONDS, showings_of
+from bids_neurodecode.systems.movie_parts import Pool, showings_of
 from bids_neurodecode.systems.movie_running import RunningAgreement
 from bids_neurodecode.systems.movie_targets import FilmVoxels, agreement, choose_by_agreement
 
@@ -21,8 +20,8 @@ if TYPE_CHECKING:
 
 MIN_FOR_AUTO = 3
 """Participants from which on ``auto`` chooses voxels by their agreement."""
-N_SHIFTS = 1000
-"""Circular shifts that the p values of agreement stand on."""
+N_SURROGATES = 1000
+"""Surrogates that the p values of agreement stand on."""
 ROWS_AT_ONCE = 200
 
 NOT_SELECTED = (
@@ -33,10 +32,9 @@ PUBLISHED_SNR = (
     'Voxels were selected by signal-to-noise ratio over all volumes of all films, the held-out '
     'ones too, as published: scores are too high by an unknown amount.'
 )
-SOME_FOLDS = 'Folds selected different voxels; the {n} that all of them selected are used.'
-NO_COMMON = (
-    'The folds selected different voxels and have none in common. Use fewer folds, or '
-    'selection.rule = "top".'
+SOME_FOLDS = (
+    'Folds selected different voxels, each by its own training volumes: {n} were selected in any '
+    'of {folds} folds, {every} in all. Each fold uses its own.'
 )
 
 Float32Array = npt.NDArray[np.float32]
@@ -51,10 +49,12 @@ class Compared:
 
     Parameters
     ----------
-    keep
-        Voxels that are used, (n_voxels,).
-    isc
-        Agreement on test volumes, (n_voxels,); NaN where there is none.
+    chosen
+        Voxels that each fold uses, (n_folds, n_voxels); one row where all use the same.
+    isc_by_fold
+        Agreement on the test volumes of each fold, (n_folds, n_voxels); NaN where there is none.
+    weights
+        Test volumes of each fold, (n_folds,).
     rule
         In words, how voxels were chosen.
     n_participants
@@ -65,12 +65,28 @@ class Compared:
         What the report should repeat.
     """
 
-    keep: BoolArray
-    isc: FloatArray
+    chosen: BoolArray
+    isc_by_fold: FloatArray
+    weights: FloatArray
     rule: str
     n_participants: int
     measure: str = 'all'
     warnings: tuple[str, ...] = ()
+
+    @property
+    def keep(self) -> BoolArray:
+        """Voxels that any fold uses, (n_voxels,)."""
+        return np.asarray(self.chosen.any(axis=0))
+
+    @property
+    def isc(self) -> FloatArray:
+        """Agreement on the test volumes of the folds that use a voxel (of all, where none does).
+
+        Other folds' test volumes helped to choose it.
+        """
+        counted = np.broadcast_to(self.chosen | ~self.keep, self.isc_by_fold.shape)
+        values = np.where(counted, self.isc_by_fold, np.nan)
+        return Pool(counted, self.weights).voxels(values)
 
 
 def all_voxels(n_voxels: int, within: BoolArray | None) -> tuple[BoolArray, str]:
@@ -86,7 +102,8 @@ def alone(n_voxels: int, within: BoolArray | None, settings: SelectionSettings) 
     warnings: tuple[str, ...] = ()
     if settings.measure == 'auto':
         warnings = (NOT_SELECTED.format(n=1, need=MIN_FOR_AUTO, instead=rule),)
-    return Compared(keep, np.full(n_voxels, np.nan), rule, 1, warnings=warnings)
+    none = np.full((1, n_voxels), np.nan)
+    return Compared(keep[None], none, np.ones(1), rule, 1, warnings=warnings)
 
 
 def mean_of_others(
@@ -138,7 +155,6 @@ def compare(
     settings: SelectionSettings,
     *,
     n_participants: int,
-    repetition_time: float,
     rng: np.random.Generator,
     within: BoolArray | None = None,
     snr: npt.NDArray[np.floating[Any]] | None = None,
@@ -154,8 +170,6 @@ def compare(
         ``auto`` is ``isc`` with :data:`MIN_FOR_AUTO` participants or more, else all voxels.
     n_participants
         This one and the others.
-    repetition_time
-        Seconds.
     within
         Voxels of the regions asked for.
     snr
@@ -164,23 +178,25 @@ def compare(
     Raises
     ------
     DataError
-        If the folds have no voxel in common, or no volume can be compared.
+        If no volume can be compared.
     """
     showings = showings_of(split.table)
-    test = np.unique(np.concatenate([fold.test for fold in split]))
-    isc = agreement(own[test], others[test], showings[test], what='test').r
+    isc = np.stack(
+        [
+            agreement(own[fold.test], others[fold.test], showings[fold.test], what='test').r
+            for fold in split
+        ]
+    )
+    weights = np.array([len(fold.test) for fold in split], dtype=np.float64)
     measure = settings.measure
     if measure == 'auto':
         measure = 'isc' if n_participants >= MIN_FOR_AUTO else 'none'
     if measure == 'snr' and snr is not None:
-        return _by_snr(snr, isc, settings, within, n_participants)
+        return _by_snr(snr, isc, weights, settings, within, n_participants)
     if measure != 'isc':
-        return _everything(isc, settings, within, n_participants)
-    folds = [
-        _choose(own, others, fold.train, showings, settings, repetition_time, rng, within)
-        for fold in split
-    ]
-    return _together(folds, isc, n_participants)
+        return _everything(isc, weights, settings, within, n_participants)
+    folds = [_choose(own, others, fold.train, showings, settings, rng, within) for fold in split]
+    return _together(folds, isc, weights, n_participants)
 
 
 @dataclass(frozen=True, eq=False)
@@ -232,7 +248,6 @@ def compare_group(
     settings: SelectionSettings,
     *,
     n_participants: int,
-    repetition_time: float,
     delay: float,
     rng: np.random.Generator,
     within: BoolArray | None = None,
@@ -249,7 +264,7 @@ def compare_group(
         Its row of each sample; -1 where there is none.
     films
         Yields samples and series of each film of each participant, anew at each call.
-    split, settings, n_participants, repetition_time, rng, within, snr
+    split, settings, n_participants, rng, within, snr
         As there; ``auto`` is ``isc`` from :data:`MIN_FOR_AUTO` participants on.
     delay
         Seconds that were taken out of the series.
@@ -259,13 +274,14 @@ def compare_group(
     Returns
     -------
     Compared
-        ``isc`` is the mean over participants.
+        ``isc_by_fold`` is the mean over participants.
     """
     measure = settings.measure
     if measure == 'auto':
         measure = 'isc' if n_participants >= MIN_FOR_AUTO else 'none'
     n_voxels = total.shape[1]
-    parts = {'test': np.unique(np.concatenate([fold.test for fold in split]))}
+    parts = {f'test {number}': fold.test for number, fold in enumerate(split)}
+    weights = np.array([len(fold.test) for fold in split], dtype=np.float64)
     if measure == 'isc':
         for number, fold in enumerate(split):
             parts[f'training {number}'] = clear_of_test(split.table, fold, delay)
@@ -276,21 +292,21 @@ def compare_group(
         for name, part in parts.items():
             mine = np.isin(samples[here], part)
             running[name].add(own[here][mine], others[mine])
-    isc = running['test'].r('test')
+    isc = np.stack([running[f'test {number}'].r('test') for number in range(len(split))])
     if measure == 'snr' and snr is not None:
-        return _by_snr(snr, isc, settings, within, n_participants)
+        return _by_snr(snr, isc, weights, settings, within, n_participants)
     if measure != 'isc':
-        return _everything(isc, settings, within, n_participants)
+        return _everything(isc, weights, settings, within, n_participants)
     folds = []
-    for name in (name for name in parts if name != 'test'):
+    for name in (name for name in parts if name.startswith('training')):
         p = None
         if half is not None:
-            n, tr = n_participants, repetition_time
-            rows_of = parts[name]
-            p = _agreement_of_halves(total, rows, half, rows_of, split.table, n, tr, rng, within)
+            p = _agreement_of_halves(
+                total, rows, half, parts[name], split.table, n_participants, rng, within
+            )
         found = running[name].r('training')
         folds.append(choose_by_agreement(found, p, settings, within=within))
-    return _together(folds, isc, n_participants)
+    return _together(folds, isc, weights, n_participants)
 
 
 def _agreement_of_halves(
@@ -300,7 +316,6 @@ def _agreement_of_halves(
     samples: IndexArray,
     table: pd.DataFrame,
     n_participants: int,
-    repetition_time: float,
     rng: np.random.Generator,
     within: BoolArray | None,
 ) -> FloatArray:
@@ -313,8 +328,7 @@ def _agreement_of_halves(
         one / half.n,
         other,
         showings_of(table)[samples],
-        min_lag=max(1, round(MIN_LAG_SECONDS / repetition_time)),
-        n_shifts=N_SHIFTS,
+        n_surrogates=N_SURROGATES,
         rng=rng,
     )
     p[voxels] = np.nan if found.p is None else found.p
@@ -324,6 +338,7 @@ def _agreement_of_halves(
 def _by_snr(
     snr: npt.NDArray[np.floating[Any]],
     isc: FloatArray,
+    weights: FloatArray,
     settings: SelectionSettings,
     within: BoolArray | None,
     n_participants: int,
@@ -331,20 +346,21 @@ def _by_snr(
     found = choose_by_agreement(snr, None, settings, within=within, measure='snr')
     warnings = (PUBLISHED_SNR, *found.warnings)
     rule = f'{found.description}, all volumes'
-    return Compared(found.keep, isc, rule, n_participants, 'snr', warnings)
+    return Compared(found.keep[None], isc, weights, rule, n_participants, 'snr', warnings)
 
 
 def _everything(
     isc: FloatArray,
+    weights: FloatArray,
     settings: SelectionSettings,
     within: BoolArray | None,
     n_participants: int,
 ) -> Compared:
-    keep, rule = all_voxels(len(isc), within)
+    keep, rule = all_voxels(isc.shape[1], within)
     notes: tuple[str, ...] = ()
     if settings.measure == 'auto':
         notes = (NOT_SELECTED.format(n=n_participants, need=MIN_FOR_AUTO, instead=rule),)
-    return Compared(keep, isc, rule, n_participants, warnings=notes)
+    return Compared(keep[None], isc, weights, rule, n_participants, warnings=notes)
 
 
 def _choose(
@@ -353,7 +369,6 @@ def _choose(
     train: IndexArray,
     showings: npt.NDArray[np.str_],
     settings: SelectionSettings,
-    repetition_time: float,
     rng: np.random.Generator,
     within: BoolArray | None,
 ) -> FilmVoxels:
@@ -362,23 +377,26 @@ def _choose(
         own[train],
         others[train],
         showings[train],
-        min_lag=max(1, round(MIN_LAG_SECONDS / repetition_time)),
-        n_shifts=N_SHIFTS if settings.rule == 'fdr' else 0,
+        n_surrogates=N_SURROGATES if settings.rule == 'fdr' else 0,
         rng=rng,
     )
     return choose_by_agreement(found.r, found.p, settings, within=within)
 
 
-def _together(folds: list[FilmVoxels], isc: FloatArray, n_participants: int) -> Compared:
-    keep = np.logical_and.reduce([fold.keep for fold in folds])
-    if not keep.any():
-        raise DataError(NO_COMMON)
+def _together(
+    folds: list[FilmVoxels], isc: FloatArray, weights: FloatArray, n_participants: int
+) -> Compared:
+    """Keep the voxels of each fold for that fold: what others chose looked at its test volumes."""
+    chosen = np.stack([fold.keep for fold in folds])
     warnings = tuple(dict.fromkeys(w for fold in folds for w in fold.warnings))
-    if any((fold.keep != keep).any() for fold in folds):
-        warnings = (SOME_FOLDS.format(n=int(keep.sum())), *warnings)
-    rule = f'{folds[0].description}, leave-one-out over {n_participants} participants, '
-    rule += 'training volumes only'
-    return Compared(keep, isc, rule, n_participants, 'isc', warnings)
+    rule = folds[0].description
+    if (chosen != chosen[0]).any():
+        counts = {'n': int(chosen.any(axis=0).sum()), 'every': int(chosen.all(axis=0).sum())}
+        warnings = (SOME_FOLDS.format(**counts, folds=len(folds)), *warnings)
+        rule = f'{counts["n"]} voxels in any of {len(folds)} folds ({counts["every"]} in all): '
+        rule += folds[0].description.partition(': ')[2]
+    rule += f', leave-one-out over {n_participants} participants, training volumes only'
+    return Compared(chosen, isc, weights, rule, n_participants, 'isc', warnings)
 
 
 __all__ = [

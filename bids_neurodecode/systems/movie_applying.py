@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,23 +19,17 @@ from bids_neurodecode.stimuli.space import FeatureSpace
 from bids_neurodecode.systems.movie import FilmEncoder
 from bids_neurodecode.systems.movie_comparison import compare_frames
 from bids_neurodecode.systems.movie_frames import judge_frames
-from bids_neurodecode.systems.movie_judging import (
-    MIN_LAG_SECONDS,
-    Judged,
-    judge_responses,
-    showings_of,
-)
+from bids_neurodecode.systems.movie_judging import Judged, judge_responses
+from bids_neurodecode.systems.movie_parts import FoldPrediction, held_out_parts, part_labels
 from bids_neurodecode.systems.movie_scores import target_frames
+from bids_neurodecode.systems.movie_surrogates import surrogate_responses
 
 if TYPE_CHECKING:
     from bids_neurodecode.systems.movie_network import MovieNetwork
     from bids_neurodecode.systems.movie_setup import Chunks
 
 PROTOCOL = 'new-data'
-UNSCORED = (
-    'Predicted responses were not scored: a showing of {n} measured volumes is too short for a '
-    'test that shifts it by {lag} or more either way.'
-)
+UNSCORED = 'Predicted responses were not scored: no volume of the films was measured.'
 NO_DECODER = 'No film was reconstructed: the model has no decoder (movie.mode = "encoder").'
 NO_NETWORK = 'No film was reconstructed: the model is linear (movie.model = "linear").'
 BAD_ENCODER = 'The model lacks {name}. Train it again with this version.'
@@ -52,6 +46,7 @@ class Reconstructed:
     decoded: Float32Array
     similarity: Float32Array
     scores: tuple[Score, ...]
+    notes: tuple[str, ...] = ()
 
 
 def encoder_from(
@@ -92,7 +87,7 @@ def judge_applied(
     *,
     space: str = 'voxels',
 ) -> tuple[Judged | None, tuple[str, ...]]:
-    """Judge predictions of new responses; none where a showing is too short to be tested.
+    """Judge predictions of new responses; None where nothing was measured.
 
     Parameters
     ----------
@@ -104,15 +99,11 @@ def judge_applied(
         Names in the metrics table.
     """
     rows = np.flatnonzero(np.isfinite(samples.values).all(axis=1))
-    _, counts = np.unique(showings_of(samples.table.iloc[rows]), return_counts=True)
-    lag = max(1, round(MIN_LAG_SECONDS / repetition_time))
-    shortest = int(counts.min(initial=len(rows)))
-    if shortest < 2 * lag:
-        return None, (UNSCORED.format(n=shortest, lag=lag),)
+    if not rows.size:
+        return None, (UNSCORED,)
     judged = judge_responses(
         samples,
-        rows,
-        predicted[rows],
+        [FoldPrediction(rows, predicted)],
         model=model,
         protocol=PROTOCOL,
         space=space,
@@ -120,7 +111,7 @@ def judge_applied(
         evaluation=config.evaluation,
         rng=rng,
     )
-    return judged, ()
+    return judged, judged.notes
 
 
 def reconstruct_applied(
@@ -147,27 +138,35 @@ def reconstruct_applied(
     some = [chunks[int(row)] for row in rows]
     truth = target_frames(some, min_max=network.settings.min_max)
     decoded = network.reconstruct(np.asarray(aligned.values[rows]))
-    similarity, scores = judge_frames(
+    ordered, _, labels = part_labels(held_out_parts(aligned.table, [rows]))
+    parts = labels[np.argsort(ordered, kind='stable')]
+
+    def surrogates(looked: npt.NDArray[np.intp], n_draws: int) -> Iterator[Float32Array]:
+        values = np.asarray(aligned.values)
+        for drawn in surrogate_responses(values, aligned.table, rows[looked], n_draws, rng):
+            yield network.reconstruct(drawn)
+
+    similarity, scores, notes = judge_frames(
         truth,
         decoded,
         mean_frame,
-        showings=showings_of(aligned.table.iloc[rows]),
+        parts=parts,
+        surrogates=surrogates,
         protocol=PROTOCOL,
-        min_lag=max(1, round(MIN_LAG_SECONDS / repetition_time)),
+        repetition_time=repetition_time,
         evaluation=config.evaluation,
-        rng=rng,
     )
     scores = compare_frames(
         scores,
         truth,
         decoded,
         mean_frame,
-        parts=showings_of(aligned.table.iloc[rows]),
+        parts=parts,
         repetition_time=repetition_time,
         evaluation=config.evaluation,
         rng=rng.spawn(1)[0],
     )
-    return Reconstructed(rows, truth, decoded, similarity, scores)
+    return Reconstructed(rows, truth, decoded, similarity, scores, notes)
 
 
 __all__ = [

@@ -15,7 +15,8 @@ from bids_neurodecode.samples import Samples, Split
 from bids_neurodecode.standardizer import Standardizer
 from bids_neurodecode.stimuli.space import FeatureSpace
 from bids_neurodecode.systems.movie import delayed_design, time_blocks
-from bids_neurodecode.systems.movie_judging import Judged, judge_responses, showings_of
+from bids_neurodecode.systems.movie_judging import Judged, judge_responses
+from bids_neurodecode.systems.movie_parts import FoldPrediction, on_voxels, showings_of
 
 MODEL = 'banded-ridge'
 LEFT_OUT = 'The features "{name}" do not vary over these films; banded ridge left them out.'
@@ -36,6 +37,7 @@ def encode_banded(
     evaluation: EvaluationSettings,
     rng: np.random.Generator,
     device: Any = 'cpu',
+    chosen: npt.NDArray[np.bool_] | None = None,
 ) -> tuple[Judged, tuple[str, ...]]:
     """Fit on the training part of every fold and judge on its test part.
 
@@ -48,6 +50,8 @@ def encode_banded(
         Folds over the same table.
     features
         Each feature space by name, (n_samples, n_features), one row a sample.
+    chosen
+        The voxels that each fold uses, (n_folds, n_voxels); all of them if None.
 
     Returns
     -------
@@ -67,8 +71,8 @@ def encode_banded(
     warnings = tuple(LEFT_OUT.format(name=name) for name in features if name not in used)
     showings = showings_of(samples.table)
     measured = np.asarray(np.isfinite(samples.values).all(axis=1))
-    rows, predictions = [], []
-    for fold in split:
+    folds = []
+    for number, fold in enumerate(split):
         train, test = (part[measured[part]] for part in (fold.train, fold.test))
         designs = {
             name: delayed_design(
@@ -76,30 +80,31 @@ def encode_banded(
             )
             for name, x in used.items()
         }
-        responses = Standardizer.fit(samples.values[train])
+        voxels = None if chosen is None else chosen[number]
+        values = np.asarray(samples.values[train])
+        values = values if voxels is None else values[:, voxels]
+        responses = Standardizer.fit(values)
         model = fit_banded(
             {name: design[train] for name, design in designs.items()},
-            responses.apply(samples.values[train]),
+            responses.apply(values),
             alphas=ridge.alphas,
             groups=time_blocks(samples.table.iloc[train]),
             n_folds=ridge.n_folds,
             rng=rng,
             device=device,
         )
-        rows.append(test)
-        predicted = model.predict({name: design[test] for name, design in designs.items()})
-        predictions.append(responses.invert(predicted))
+        predicted = responses.invert(model.predict(designs))
+        folds.append(FoldPrediction(test, on_voxels(predicted, voxels)))
     judged = judge_responses(
         samples,
-        np.concatenate(rows),
-        np.concatenate(predictions),
+        folds,
         model=MODEL,
         protocol=split.protocol,
         repetition_time=repetition_time,
         evaluation=evaluation,
         rng=rng,
     )
-    return judged, warnings
+    return judged, (*warnings, *judged.notes)
 
 
 __all__ = ['LEFT_OUT', 'MODEL', 'NOTHING_VARIES', 'encode_banded']

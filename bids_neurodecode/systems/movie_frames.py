@@ -1,7 +1,8 @@
-"""How reconstructed frames are judged: structural similarity against shifts and baselines."""
+"""How reconstructed frames are judged: structural similarity against surrogates and baselines."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -10,11 +11,17 @@ import numpy.typing as npt
 
 from bids_neurodecode.config import EvaluationSettings
 from bids_neurodecode.evaluation.metrics import Score
-from bids_neurodecode.evaluation.statistics import bootstrap_ci, p_value
+from bids_neurodecode.evaluation.statistics import p_value
+from bids_neurodecode.systems.movie_intervals import BLOCK_SECONDS, mean_interval
 from bids_neurodecode.systems.movie_scores import frame_ssim
+from bids_neurodecode.systems.movie_surrogates import MIN_SECONDS
 
-MOST_SHIFTS = 99
-"""Circular shifts of the null; each compares all frames that it looks at anew."""
+TOO_SHORT = (
+    'The similarity of frames has no p value: {seconds:.0f} s of films are held out, and the test '
+    'holds its level from {need:g} s on. Hold out more (split.test_fraction), or whole films.'
+)
+MOST_SURROGATES = 99
+"""Surrogates of the null; the frames of each are decoded and compared anew."""
 MOST_FRAMES = 200
 """Frames, evenly over the held-out ones, that the null looks at."""
 BLUR = 16
@@ -24,6 +31,10 @@ MEASURED, PREDICTED = 'frames from measured responses', 'frames from predicted r
 
 Float32Array = npt.NDArray[np.float32]
 FloatArray = npt.NDArray[np.float64]
+IndexArray = npt.NDArray[np.intp]
+Decode = Callable[[IndexArray, int], Iterator[Float32Array]]
+"""From row numbers among the held-out frames, and a number of draws, to these frames decoded from
+surrogates of the measured responses, draw by draw."""
 
 
 def judge_frames(
@@ -31,13 +42,14 @@ def judge_frames(
     decoded: Float32Array,
     mean_frame: Float32Array,
     *,
-    showings: npt.ArrayLike,
+    parts: npt.NDArray[np.str_],
+    surrogates: Decode,
     through: Float32Array | None = None,
     protocol: str,
-    min_lag: int,
+    repetition_time: float,
     evaluation: EvaluationSettings,
-    rng: np.random.Generator,
-) -> tuple[Float32Array, tuple[Score, ...]]:
+    spread: float = 1.0,
+) -> tuple[Float32Array, tuple[Score, ...], tuple[str, ...]]:
     """Judge reconstructions from measured responses.
 
     Parameters
@@ -46,15 +58,19 @@ def judge_frames(
         Shape (n_frames, height, width, 3), in [0, 1]; ``decoded`` from measured responses.
     mean_frame
         Mean of the training frames, (height, width, 3): what a decoder without information does.
-    showings
-        A label a frame: the null shifts each showing by itself.
+    parts
+        A label a frame: which held-out part of which presentation it is of.
+    surrogates
+        Frames decoded from surrogates of the responses: the null.
     through
         Frames decoded from the encoder's own predictions. They never saw a brain: the film went
         in, and the score says what passes through the voxels of the model.
     protocol
         Of the metrics table.
-    min_lag
-        Samples by which shifts of the null go at least.
+    repetition_time
+        Seconds between frames.
+    spread
+        By how much more scores vary, as folds share training data.
 
     Returns
     -------
@@ -62,69 +78,56 @@ def judge_frames(
         Structural similarity of each frame decoded from measured responses, (n_frames,).
     tuple of Score
         Rows of the metrics table: the network's, then baselines.
+    tuple of str
+        What the report should say of them.
     """
     similarity = frame_ssim(truth, decoded)
-    low, high = bootstrap_ci(
-        similarity.astype(np.float64),
-        rng=rng,
-        n_bootstrap=evaluation.n_bootstrap,
+    interval = partial(
+        mean_interval,
+        parts=parts,
+        block=max(1, round(BLOCK_SECONDS / repetition_time)),
         confidence=evaluation.confidence,
+        spread=spread,
     )
-    n_shifts = min(MOST_SHIFTS, evaluation.n_permutations)
-    observed, null = shifted_similarity(truth, decoded, showings, min_lag, n_shifts)
-    row = partial(_row, protocol=protocol, n=len(truth))
+    row = partial(_row, protocol=protocol, interval=interval)
     tested: dict[str, Any] = {}
-    if null.size:
+    notes: tuple[str, ...] = ()
+    seconds, n_draws = len(truth) * repetition_time, evaluation.n_permutations
+    if n_draws and seconds < MIN_SECONDS:
+        notes = (TOO_SHORT.format(seconds=seconds, need=MIN_SECONDS),)
+    elif n_draws:
+        observed, null = surrogate_similarity(
+            truth, decoded, surrogates, min(MOST_SURROGATES, n_draws)
+        )
+        null = null.mean() + spread * (null - null.mean())
         tested = {'chance': float(null.mean()), 'p': p_value(null, observed)}
     mean = frame_ssim(truth, np.broadcast_to(mean_frame, truth.shape).copy())
     scores = [
-        row('network', MEASURED, similarity, ci_low=low, ci_high=high, **tested),
+        row('network', MEASURED, similarity, **tested),
         row('baseline-mean-image', MEASURED, mean),
         row('baseline-blurred-truth', MEASURED, frame_ssim(truth, blurred(truth))),
     ]
     if through is not None:
         scores.insert(1, row('network', PREDICTED, frame_ssim(truth, through)))
-    return similarity, tuple(scores)
+    return similarity, tuple(scores), notes
 
 
-def shifted_similarity(
-    truth: Float32Array,
-    decoded: Float32Array,
-    showings: npt.ArrayLike,
-    min_lag: int,
-    n_shifts: int,
+def surrogate_similarity(
+    truth: Float32Array, decoded: Float32Array, surrogates: Decode, n_draws: int
 ) -> tuple[float, FloatArray]:
-    """Compare frames with those decoded at other times of the same showing.
-
-    Parameters
-    ----------
-    showings
-        A label a frame.
-    min_lag
-        Circular shifts go by at least this many samples (half of a showing that is too short).
-    n_shifts
-        How many shifts, evenly from the shortest to the longest of each showing.
+    """Compare true frames with those decoded from surrogates of the responses.
 
     Returns
     -------
     float
         Mean similarity over the frames that the null looks at.
     numpy.ndarray
-        The same under each shift, (n,); fewer than asked for where there are not as many.
+        The same of each surrogate, (n_draws,).
     """
-    labels, n = np.asarray(showings), len(truth)
-    looked = np.unique(np.linspace(0, n - 1, min(n, MOST_FRAMES)).round().astype(int))
-    parts = [np.flatnonzero(labels == label) for label in dict.fromkeys(labels.tolist())]
-    most = max(len(rows) for rows in parts) - 2 * min_lag + 1
+    n = len(truth)
+    looked = np.unique(np.linspace(0, n - 1, min(n, MOST_FRAMES)).round().astype(np.intp))
     observed = float(frame_ssim(truth[looked], decoded[looked]).mean())
-    null = []
-    for place in np.linspace(0, 1, max(0, min(n_shifts, most))):
-        other = np.arange(n)
-        for rows in parts:
-            lag = min(min_lag, len(rows) // 2)
-            lag += round(place * max(0, len(rows) - 2 * lag))
-            other[rows] = np.roll(rows, -lag)
-        null.append(frame_ssim(truth[looked], decoded[other[looked]]).mean())
+    null = [frame_ssim(truth[looked], frames).mean() for frames in surrogates(looked, n_draws)]
     return observed, np.asarray(null, dtype=np.float64)
 
 
@@ -137,10 +140,19 @@ def blurred(frames: Float32Array) -> Float32Array:
 
 
 def _row(
-    model: str, space: str, similarity: Float32Array, *, protocol: str, n: int, **more: Any
+    model: str,
+    space: str,
+    similarity: Float32Array,
+    *,
+    protocol: str,
+    interval: Callable[[Float32Array], tuple[float, float]],
+    **more: Any,
 ) -> Score:
-    value = float(similarity.mean())
+    value, n = float(similarity.mean()), len(similarity)
+    low, high = interval(similarity)
+    if np.isfinite(low):
+        more |= {'ci_low': low, 'ci_high': min(1.0, high)}
     return Score('movie', model, protocol, 'test', space, 'frame_ssim', value, n, **more)
 
 
-__all__ = ['MEASURED', 'PREDICTED', 'blurred', 'judge_frames', 'shifted_similarity']
+__all__ = ['MEASURED', 'PREDICTED', 'Decode', 'blurred', 'judge_frames', 'surrogate_similarity']

@@ -11,12 +11,11 @@ import numpy.typing as npt
 
 from bids_neurodecode.config import Config
 from bids_neurodecode.evaluation.metrics import Score
-from bids_neurodecode.evaluation.voxels import summary
 from bids_neurodecode.samples import Samples
 from bids_neurodecode.settings_movie import MovieSettings
 from bids_neurodecode.systems.movie import fit_encoder
-from bids_neurodecode.systems.movie_judging import showings_of
 from bids_neurodecode.systems.movie_network import MovieNetworkSettings
+from bids_neurodecode.systems.movie_parts import Pool, showings_of
 
 SELECTED = 'selected voxels'
 """The set of voxels in the metrics table, where the network does not take all of them."""
@@ -41,6 +40,8 @@ class FilmData:
         Gives the chunks of film of row numbers, as bytes.
     repetition_time
         Seconds.
+    chosen
+        The voxels that each fold may use, (n_folds, n_voxels); all of them if None.
     """
 
     aligned: Samples
@@ -48,6 +49,7 @@ class FilmData:
     features: Float32Array
     chunks: Callable[[npt.NDArray[np.intp]], Chunks]
     repetition_time: float
+    chosen: npt.NDArray[np.bool_] | None = None
 
 
 def network_settings(
@@ -86,16 +88,33 @@ def network_settings(
 
 
 def choose_voxels(
-    data: FilmData, train: npt.NDArray[np.intp], config: Config, *, device: Any = 'cpu'
+    data: FilmData,
+    train: npt.NDArray[np.intp],
+    config: Config,
+    *,
+    within: npt.NDArray[np.bool_] | None = None,
+    device: Any = 'cpu',
 ) -> npt.NDArray[np.intp]:
-    """Return the voxels that ridge regression predicts best within training samples, in order."""
+    """Return the voxels that ridge regression predicts best within training samples, in order.
+
+    Parameters
+    ----------
+    data, config
+        Responses, features, and how many voxels there may be.
+    train
+        Training rows.
+    within
+        The voxels to choose from, (n_voxels,); all of them if None.
+    """
     n_voxels = data.aligned.values.shape[1]
+    candidates = np.arange(n_voxels) if within is None else np.flatnonzero(within)
     most = config.movie.max_voxels
-    if most is None or n_voxels <= most:
-        return np.arange(n_voxels)
+    if most is None or len(candidates) <= most:
+        return candidates
     rows = train[np.isfinite(data.responses.values[train]).all(axis=1)]
+    responses = data.responses.take(rows)
     encoder = fit_encoder(
-        data.responses.take(rows),
+        responses if within is None else responses.voxels(within),
         data.features,
         rows,
         showings_of(data.responses.table),
@@ -106,23 +125,27 @@ def choose_voxels(
         device=device,
     )
     score = np.nan_to_num(encoder.ridge.cv_r2, nan=-np.inf)
-    return np.sort(np.argsort(-score, kind='stable')[:most])
+    return candidates[np.sort(np.argsort(-score, kind='stable')[:most])]
 
 
 def rows_on_voxels(
-    r: Mapping[str, npt.NDArray[np.floating[Any]]], protocol: str
+    r: Mapping[str, npt.NDArray[np.float64]], protocol: str, pool: Pool
 ) -> tuple[Score, ...]:
     """Return the scores of other models on the network's voxels, to be compared with its own.
 
     Parameters
     ----------
     r
-        Correlation of each of these voxels, by model.
+        Correlation of each of these voxels in each fold, (n_folds, n_voxels), by model.
+    pool
+        Which voxels the network uses in each fold.
     """
     scores = []
-    for model, values in r.items():
-        n = int(np.isfinite(values).sum())
-        for metric, value in zip(('voxel_r_median', 'voxel_r_mean'), summary(values), strict=True):
+    for model, each in r.items():
+        values = np.where(pool.used, each, np.nan)
+        n = int(np.isfinite(values).any(axis=0).sum())
+        found = pool.summary(values)
+        for metric, value in zip(('voxel_r_median', 'voxel_r_mean'), found, strict=True):
             scores.append(
                 Score('movie', model, protocol, 'test', SELECTED, metric, value, n, chance=0.0)
             )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,14 +18,16 @@ from bids_neurodecode.samples import Fold, Split, split_in_time
 from bids_neurodecode.settings_movie import MovieSettings
 from bids_neurodecode.systems.movie_comparison import compare_frames
 from bids_neurodecode.systems.movie_frames import judge_frames
-from bids_neurodecode.systems.movie_judging import (
-    MIN_LAG_SECONDS,
-    TOO_SHORT,
-    Judged,
-    judge_responses,
-    showings_of,
-)
+from bids_neurodecode.systems.movie_judging import Judged, judge_responses
 from bids_neurodecode.systems.movie_network import MovieNetwork, fit_movie
+from bids_neurodecode.systems.movie_parts import (
+    SHARED_TRAINING,
+    FoldPrediction,
+    Pool,
+    held_out_parts,
+    part_labels,
+    rows_to_predict,
+)
 from bids_neurodecode.systems.movie_scores import target_frames
 from bids_neurodecode.systems.movie_setup import (
     SELECTED,
@@ -34,23 +36,24 @@ from bids_neurodecode.systems.movie_setup import (
     choose_voxels,
     network_settings,
 )
+from bids_neurodecode.systems.movie_surrogates import surrogate_responses
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from bids_neurodecode.models.trainingsettings import Progress
 
-NO_COMMON_VOXEL = (
-    'The folds chose different voxels and have none in common. Set movie.max_voxels higher, or '
-    'to none.'
-)
 TOO_FEW = (
     'The movie network has {n} training samples left in fold {fold}; at least {least} are needed. '
     'Use more or longer films, or a smaller test fraction or gap.'
 )
+NOTHING_HELD_OUT = (
+    'No held-out volume of the films was measured: {n} are held out, all of them censored or past '
+    'the end of their run. Hold out more (split.test_fraction), or whole films.'
+)
 CHOSEN = (
-    'The movie network used {used} of {total} voxels: those that ridge regression predicted best '
-    'in folds within the training samples.'
+    'The movie network used {used} of {total} voxels{folds}: those that ridge regression '
+    'predicted best in folds within the training samples.'
 )
 UNSTOPPED = 'The movie network trained for all {n} epochs (fold {fold}); more might be better.'
 NO_DECODER = 'Saliency needs a decoder: train with movie.mode = "joint" or "decoder".'
@@ -78,7 +81,9 @@ class NetworkStudy:
     Parameters
     ----------
     keep
-        Voxels that are judged, (n_voxels,).
+        Voxels that are judged, those of any fold, (n_voxels,).
+    pool
+        Of these, those of each fold, and how its scores are put together.
     judged
         Predicted responses of those; None without an encoder.
     reconstruction
@@ -91,7 +96,7 @@ class NetworkStudy:
         Learning curves: as :class:`~bids_neurodecode.models.training.Training` has them, and
         ``fold``.
     network
-        Of the first fold, which the scores are about.
+        Of the first fold.
     columns
         The voxels that network takes, row numbers of voxels.
     """
@@ -104,6 +109,7 @@ class NetworkStudy:
     curves: tuple[Mapping[str, Any], ...]
     network: MovieNetwork
     columns: npt.NDArray[np.intp]
+    pool: Pool
     mean_frame: Float32Array | None = None
     """Mean frame that it was trained on; None without a decoder."""
     notes: tuple[str, ...] = ()
@@ -116,6 +122,7 @@ class _Folds:
     rows: list[Any] = field(default_factory=list)
     columns: list[Any] = field(default_factory=list)
     predictions: list[Any] = field(default_factory=list)
+    whole: list[Any] = field(default_factory=list)
     truth: list[Any] = field(default_factory=list)
     decoded: list[Any] = field(default_factory=list)
     through: list[Any] = field(default_factory=list)
@@ -154,15 +161,18 @@ def study_network(
     Raises
     ------
     DataError
-        If too few samples are left to train on, or the folds have no voxel in common.
+        If too few samples are left to train on, or none to test.
     """
     found = _Folds()
     measured = np.asarray(np.isfinite(data.aligned.values).all(axis=1))
-    _check_lengths(data, split, measured, config)
+    held = np.concatenate([fold.test for fold in split])
+    if not measured[held].any():
+        raise DataError(NOTHING_HELD_OUT.format(n=len(held)))
     saliency = np.zeros(data.aligned.values.shape[1])
     for number, fold in enumerate(split):
         train, validation, test = _parts(data, fold, measured, number, config)
-        columns = choose_voxels(data, train, config, device=device)
+        within = None if data.chosen is None else data.chosen[number]
+        columns = choose_voxels(data, train, config, within=within, device=device)
         values = np.asarray(data.aligned.values[:, columns])
         network = fit_movie(
             data.chunks(train),
@@ -199,20 +209,6 @@ def network_saliency(
     return slopes * inputs.std(axis=0) if settings.saliency == 'scaled' else slopes
 
 
-def _check_lengths(
-    data: FilmData, split: Split, measured: npt.NDArray[np.bool_], config: Config
-) -> None:
-    """Refuse held-out parts that cannot be judged, before anything is trained."""
-    held = np.unique(np.concatenate([fold.test for fold in split]))
-    _, counts = np.unique(
-        showings_of(data.aligned.table.iloc[held[measured[held]]]), return_counts=True
-    )
-    lag = max(1, round(MIN_LAG_SECONDS / data.repetition_time))
-    shortest = int(counts.min(initial=len(measured)))
-    if config.movie.mode != 'decoder' and (not counts.size or shortest < 2 * lag):
-        raise DataError(TOO_SHORT.format(n=shortest, need=2 * lag, lag=lag))
-
-
 def _parts(
     data: FilmData, fold: Fold, measured: npt.NDArray[np.bool_], number: int, config: Config
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.intp]]:
@@ -246,7 +242,12 @@ def _apply(
     """Predict and reconstruct the held-out samples of a fold."""
     chunks = data.chunks(test)
     if network.encoder is not None:
-        found.predictions.append(network.predict(chunks))
+        # the whole of each film, for the null; what is held out is part of it
+        rows = rows_to_predict(data.aligned.table, test)
+        predicted = np.full((len(values), values.shape[1]), np.nan, dtype=np.float32)
+        predicted[rows] = network.predict(data.chunks(rows))
+        found.whole.append(predicted)
+        found.predictions.append(predicted[test])
     if network.decoder is None:
         return
     found.truth.append(target_frames(chunks, min_max=settings.min_max))
@@ -280,30 +281,28 @@ def _gather(
     saliency: npt.NDArray[np.float64],
     rng: np.random.Generator,
 ) -> NetworkStudy:
-    """Put the folds together on the voxels that all of them use."""
+    """Put the folds together, each on the voxels that it uses."""
     n_voxels = data.aligned.values.shape[1]
-    used = np.zeros(n_voxels, dtype=int)
-    for columns in found.columns:
-        used[columns] += 1
-    keep = used == len(split)
-    if not keep.any():
-        raise DataError(NO_COMMON_VOXEL)
-    space = ALL if keep.all() else SELECTED
+    used = np.zeros((len(split), n_voxels), dtype=bool)
+    for number, columns in enumerate(found.columns):
+        used[number, columns] = True
+    keep = np.asarray(used.any(axis=0))
+    space = ALL if used.all() else SELECTED
     notes = list(found.notes)
-    if not keep.all():
-        notes.insert(0, CHOSEN.format(used=int(keep.sum()), total=n_voxels))
+    if not used.all():
+        folds = '' if len(split) == 1 else f' (in any of {len(split)} folds)'
+        notes.insert(0, CHOSEN.format(used=int(keep.sum()), total=n_voxels, folds=folds))
     scores: tuple[Score, ...] = ()
     judged = None
-    if found.predictions:
+    if found.whole:
+        predictions = []
+        for test, whole, columns in zip(found.rows, found.whole, found.columns, strict=True):
+            predicted = np.full((len(whole), n_voxels), np.nan, dtype=np.float32)
+            predicted[:, columns] = whole
+            predictions.append(FoldPrediction(test, predicted[:, keep]))
         judged = judge_responses(
             data.aligned.voxels(keep),
-            np.concatenate(found.rows),
-            np.concatenate(
-                [
-                    predicted[:, keep[columns]]
-                    for predicted, columns in zip(found.predictions, found.columns, strict=True)
-                ]
-            ),
+            predictions,
             model='network',
             protocol=split.protocol,
             space=space,
@@ -312,10 +311,12 @@ def _gather(
             rng=rng,
         )
         scores = judged.scores
+        notes += judged.notes
     reconstruction = None
     if found.decoded:
-        reconstruction, more = _reconstruction(found, data, split, config, rng)
+        reconstruction, more, said = _reconstruction(found, data, split, config, rng)
         scores = (*scores, *more)
+        notes += said
     return NetworkStudy(
         keep,
         judged,
@@ -325,6 +326,7 @@ def _gather(
         tuple(found.curves),
         found.networks[0],
         found.columns[0],
+        Pool(used[:, keep], np.array([len(rows) for rows in found.rows], dtype=np.float64)),
         found.mean_frames[0] if found.mean_frames else None,
         tuple(notes),
     )
@@ -332,32 +334,51 @@ def _gather(
 
 def _reconstruction(
     found: _Folds, data: FilmData, split: Split, config: Config, rng: np.random.Generator
-) -> tuple[Reconstruction, tuple[Score, ...]]:
-    order = np.argsort(np.concatenate(found.rows), kind='stable')
+) -> tuple[Reconstruction, tuple[Score, ...], tuple[str, ...]]:
+    table = data.aligned.table
+    parts, _, labels = part_labels(held_out_parts(table, found.rows))
+    rows = np.concatenate(found.rows)
+    fold_of = np.repeat(np.arange(len(found.rows)), [len(test) for test in found.rows])
+    order = np.argsort(rows, kind='stable')
+    rows, fold_of = rows[order], fold_of[order]
+    labels = labels[np.argsort(parts, kind='stable')]
     truth, decoded = (np.concatenate(x)[order] for x in (found.truth, found.decoded))
-    similarity, scores = judge_frames(
+
+    def surrogates(looked: npt.NDArray[np.intp], n_draws: int) -> Iterator[Float32Array]:
+        """Decode each frame with the network of its fold."""
+        values = np.asarray(data.aligned.values)
+        for drawn in surrogate_responses(values, table, rows[looked], n_draws, rng):
+            frames = np.empty((len(looked), *decoded.shape[1:]), dtype=np.float32)
+            for number, network in enumerate(found.networks):
+                mine = fold_of[looked] == number
+                if mine.any():
+                    frames[mine] = network.reconstruct(drawn[mine][:, found.columns[number]])
+            yield frames
+
+    similarity, scores, notes = judge_frames(
         truth,
         decoded,
         np.mean(found.mean_frames, axis=0),
-        showings=showings_of(data.aligned.table.iloc[np.concatenate(found.rows)[order]]),
+        parts=labels,
+        surrogates=surrogates,
         through=np.concatenate(found.through)[order] if found.through else None,
         protocol=split.protocol,
-        min_lag=max(1, round(MIN_LAG_SECONDS / data.repetition_time)),
+        repetition_time=data.repetition_time,
         evaluation=config.evaluation,
-        rng=rng,
+        spread=SHARED_TRAINING if len(found.networks) > 1 else 1.0,
     )
-    rows = np.concatenate(found.rows)[order]
     scores = compare_frames(
         scores,
         truth,
         decoded,
         np.mean(found.mean_frames, axis=0),
-        parts=showings_of(data.aligned.table.iloc[rows]),
+        parts=labels,
         repetition_time=data.repetition_time,
         evaluation=config.evaluation,
         rng=rng.spawn(1)[0],
     )
-    return Reconstruction(rows, _bytes(truth), _bytes(decoded), similarity), scores
+    made = Reconstruction(rows, _bytes(truth), _bytes(decoded), similarity)
+    return made, scores, notes
 
 
 def _bytes(frames: Float32Array) -> UInt8Array:

@@ -17,9 +17,15 @@ import numpy.typing as npt
 from bids_neurodecode.config import SelectionSettings
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.evaluation.statistics import fdr
-from bids_neurodecode.evaluation.voxels import pearson_by_column, summary
+from bids_neurodecode.evaluation.voxels import pearson_by_column
 from bids_neurodecode.signals.reliability import CENTRED
-from bids_neurodecode.systems.movie_judging import draw_lags, shift_test, standardize_within
+from bids_neurodecode.systems.movie_parts import (
+    FoldPrediction,
+    Pool,
+    held_out_parts,
+    standardize_within,
+)
+from bids_neurodecode.systems.movie_surrogates import surrogate_test
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,7 +55,7 @@ Values = npt.NDArray[np.floating[Any]]
 
 
 class Agreement(NamedTuple):
-    """Correlation with the mean of the others, and its p value by circular shifts (or None)."""
+    """Correlation with the mean of the others, and its p value by surrogates (or None)."""
 
     r: FloatArray
     p: FloatArray | None
@@ -60,8 +66,7 @@ def agreement(
     others: Values,
     showings: npt.NDArray[np.str_],
     *,
-    min_lag: int = 1,
-    n_shifts: int = 0,
+    n_surrogates: int = 0,
     rng: np.random.Generator | None = None,
     what: str = 'training',
 ) -> Agreement:
@@ -74,9 +79,9 @@ def agreement(
         are left out.
     showings
         A label a volume; each showing is standardised by itself.
-    min_lag, n_shifts, rng
-        With shifts, p is the share of circular shifts of the others (by at least ``min_lag``
-        volumes within each showing) that agree as well.
+    n_surrogates, rng
+        With surrogates, p is the share of surrogates of the others (the phases of each showing
+        drawn anew, the same for all voxels) that agree as well.
     what
         What the rows are, for the message.
 
@@ -88,7 +93,7 @@ def agreement(
     Raises
     ------
     DataError
-        If no row is left, or a showing is too short to be shifted.
+        If no row is left.
     """
     rows = np.flatnonzero(_measured(own) & _measured(others))
     if not rows.size:
@@ -97,21 +102,39 @@ def agreement(
     n_voxels = own.shape[1]
     r = np.empty(n_voxels)
     p = np.full(n_voxels, np.nan)
-    if n_shifts:
-        # one draw of shifts for all voxels
-        seed = int((rng or np.random.default_rng(0)).integers(2**32))
-        counts = [int((labels == label).sum()) for label in dict.fromkeys(labels)]
-        draw_lags(counts, min_lag, 1, np.random.default_rng(seed))
+    # one draw of phases for all voxels
+    seed = int((rng or np.random.default_rng(0)).integers(2**32)) if n_surrogates else 0
     for start in range(0, n_voxels, AT_ONCE):
         part = slice(start, start + AT_ONCE)
         a, b = np.asarray(own[rows, part]), np.asarray(others[rows, part])
         missing = ~(np.isfinite(a) & np.isfinite(b)).all(axis=0)
-        a, b = (standardize_within(np.where(missing, 0, x), labels) for x in (a, b))
-        r[part] = np.where(missing, np.nan, pearson_by_column(a, b))
-        if n_shifts:
-            shifts = np.random.default_rng(seed)
-            p[part] = shift_test(a, b, r[part], labels, min_lag, n_shifts, shifts).p
-    return Agreement(r, p if n_shifts else None)
+        b = np.where(missing, 0, b)
+        a, scaled = (standardize_within(np.where(missing, 0, x), labels) for x in (a, b))
+        r[part] = np.where(missing, np.nan, pearson_by_column(a, scaled))
+        if n_surrogates:
+            phases = np.random.default_rng(seed)
+            p[part] = _test(a, b, r[part], labels, n_surrogates, phases)
+    return Agreement(r, p if n_surrogates else None)
+
+
+def _test(
+    own: FloatArray,
+    others: Values,
+    r: FloatArray,
+    labels: npt.NDArray[np.str_],
+    n_surrogates: int,
+    rng: np.random.Generator,
+) -> FloatArray:
+    """Return p of each voxel; all volumes are compared, none is predicted."""
+    import pandas as pd
+
+    rows = np.arange(len(labels))
+    table = pd.DataFrame({'film': labels, 'showing': labels, 'onset': rows})
+    parts = held_out_parts(table, [rows])
+    order = np.concatenate([part.rows for part in parts])
+    pool = Pool(np.ones((1, len(r)), dtype=bool), np.array([float(len(rows))]))
+    folds = [FoldPrediction(rows, others)]
+    return surrogate_test(own[order], table, folds, parts, r, pool, n_surrogates, rng).p
 
 
 def _measured(values: Values) -> BoolArray:
@@ -211,7 +234,9 @@ def snr_of_films(films: Iterable[tuple[Values, Values, Values]], n_participants:
     return np.asarray(np.mean(ratios, axis=0), dtype=np.float32)
 
 
-def with_ceilings(metrics: pd.DataFrame, ceilings: Mapping[str, npt.ArrayLike]) -> pd.DataFrame:
+def with_ceilings(
+    metrics: pd.DataFrame, ceilings: Mapping[str, tuple[float, float]]
+) -> pd.DataFrame:
     """Give the correlations of a metrics table their ceiling.
 
     Parameters
@@ -219,18 +244,17 @@ def with_ceilings(metrics: pd.DataFrame, ceilings: Mapping[str, npt.ArrayLike]) 
     metrics
         With the columns ``space``, ``metric``, ``model`` and ``ceiling``.
     ceilings
-        Of each set of voxels (``space``), the ceiling of each voxel that was scored.
+        Of each set of voxels (``space``), median and mean of their ceiling, put together over
+        folds as the correlations are.
 
     Returns
     -------
     pandas.DataFrame
-        A copy: the median and the mean over voxels have median and mean of the ceiling. Rows of
-        baselines have none.
+        A copy; rows of baselines have no ceiling.
     """
     table = metrics.copy()
     models = ~table['model'].astype(str).str.startswith('baseline')
-    for space, values in ceilings.items():
-        middle, mean = summary(values)
+    for space, (middle, mean) in ceilings.items():
         for metric, value in (('voxel_r_median', middle), ('voxel_r_mean', mean)):
             rows = models & (table['space'] == space) & (table['metric'] == metric)
             table.loc[rows, 'ceiling'] = value
@@ -300,7 +324,9 @@ def choose_by_agreement(
     elif settings.rule == 'fdr' and p is not None:
         adjusted = fdr(np.where(inside, p, np.nan))
         passed = np.nan_to_num(adjusted, nan=1.0) <= settings.fdr
-        rule = f'{measure} above chance (circular shifts) at a false discovery rate of '
+        rule = (
+            f'{measure} above chance (phase-randomised surrogates) at a false discovery rate of '
+        )
         rule += f'{settings.fdr:g}'
     else:
         passed[best[: max(1, round(settings.fraction * n_inside))]] = True

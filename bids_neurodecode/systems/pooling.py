@@ -4,24 +4,46 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.config import EvaluationSettings
 from bids_neurodecode.evaluation import identification, statistics
-from bids_neurodecode.evaluation.metrics import Score
+from bids_neurodecode.evaluation.metrics import Score, bounds_of
+from bids_neurodecode.evaluation.order import order_agreement
 from bids_neurodecode.samples import Split
 from bids_neurodecode.systems import pixels
 from bids_neurodecode.systems.base import Evaluation, PerStimulus
 from bids_neurodecode.systems.comparison import Kept, compare_rows
-from bids_neurodecode.systems.outcomes import OWN_MODEL, REPEAT_AVERAGE, SINGLE_TRIAL, Outcome
+from bids_neurodecode.systems.outcomes import (
+    OWN_MODEL,
+    REPEAT_AVERAGE,
+    SINGLE_TRIAL,
+    Outcome,
+    run_labels,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FIXED_LABELS = (
     'No permutation changes which stimulus belongs to which test sample (one of them in each '
-    '{block}), so permutation p values are 1 whatever the score.'
+    '{block}), so scores have no p value.'
 )
+FEW_GROUPS = (
+    'There are {n} independent held-out {what}: with fewer than {need} scores have no p value and '
+    'no confidence interval.'
+)
+ONE_ORDER = (
+    'Runs show their stimuli in the same order, or nearly so (agreement {agreement:.2f} of 1, by '
+    'onset, or by row where there are no onsets): the place in the run and the stimulus cannot be '
+    'told apart, so scores have no p value.'
+)
+MOST_AGREEMENT = 0.3
+"""Agreement of the order of stimuli from which place and stimulus are taken for one: random
+orders of eight stimuli and more reach .23 at most, two exchanges among ten leave .35."""
 
 SYSTEM = 'reconstruction'
 LABELS, REFIT = 'labels', 'refit'
@@ -38,12 +60,25 @@ class Pairing:
     Where runs or sessions are held out, samples exchange within their run, and intervals are over
     runs. Else the stimuli of one fold are exchanged, repeats moving together, and intervals are
     over stimuli.
+
+    Parameters
+    ----------
+    blocks, units
+        What may be exchanged; see :func:`~bids_neurodecode.evaluation.statistics.permutations`.
+    groups
+        What intervals are over.
+    shared
+        How far folds train on each other's groups, from 0 to 1; see
+        :func:`~bids_neurodecode.evaluation.statistics.shared_training`.
+    untested
+        Why there is no p value; None: there is one.
     """
 
     blocks: IndexArray
     units: IndexArray | None
     groups: IndexArray
-    fixed: bool
+    shared: float = 0.0
+    untested: str | None = None
     of_what: str = 'stimuli'
     """What groups are: ``stimuli`` or ``runs``."""
 
@@ -58,9 +93,64 @@ class Pairing:
         units = None if by_run else _codes(zip(fold, stimulus, strict=True))
         labels = _codes(stimulus)
         kinds = {tuple(sorted(set(labels[blocks == block]))) for block in np.unique(blocks)}
-        fixed = all(len(kind) == 1 for kind in kinds)
-        groups = _codes(run if by_run else stimulus)
-        return cls(blocks, units, groups, fixed, 'runs' if by_run else 'stimuli')
+        groups = run if by_run else stimulus
+        n_groups, untested = len(set(groups)), None
+        what = 'runs' if by_run else 'stimuli'
+        if n_groups < statistics.MIN_GROUPS:
+            untested = FEW_GROUPS.format(n=n_groups, what=what, need=statistics.MIN_GROUPS)
+        elif all(len(kind) == 1 for kind in kinds):
+            untested = FIXED_LABELS.format(block='run' if by_run else 'fold')
+        elif by_run:
+            agreement = _agreement(split.table)
+            if agreement >= MOST_AGREEMENT:
+                untested = ONE_ORDER.format(agreement=agreement)
+        shared = _shared(outcomes, groups, split, by_run=by_run)
+        return cls(blocks, units, _codes(groups), shared, untested, what)
+
+    def widened(self, null: FloatArray) -> FloatArray:
+        """Return permuted scores with the spread that scores without a signal have.
+
+        Models are not fitted again, so that permuted scores of two folds are independent; those
+        of folds that train each other are not.
+        """
+        if not null.size or not self.shared:
+            return null
+        mean = null.mean(axis=0)
+        return np.asarray(mean + np.sqrt(1 + self.shared) * (null - mean))
+
+    def interval(
+        self,
+        values: FloatArray,
+        settings: EvaluationSettings,
+        rng: np.random.Generator,
+        *,
+        bounds: tuple[float, float],
+        groups: IndexArray | None = None,
+    ) -> tuple[float | None, float | None]:
+        """Return the confidence interval of a mean; None: there is none.
+
+        Parameters
+        ----------
+        values
+            One value a sample, (n_samples,).
+        settings, rng
+            Resamplings and confidence.
+        bounds
+            Least and greatest mean that is possible.
+        groups
+            A label a value, in the place of those of the samples.
+        """
+        of = self.groups if groups is None else groups
+        low, high = statistics.bootstrap_ci(
+            values,
+            rng=rng,
+            groups=of,
+            n_bootstrap=settings.n_bootstrap,
+            confidence=settings.confidence,
+            bounds=bounds,
+            inflation=statistics.inflation_of(self.shared, len(np.unique(of))),
+        )
+        return (None, None) if np.isnan(low) else (low, high)
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,6 +190,7 @@ class Scorer:
         space: str | None = None,
         image_size: int | None = None,
         refitted: FloatArray | None = None,
+        negated: bool = False,
     ) -> tuple[Score, FloatArray]:
         """Score one metric.
 
@@ -118,11 +209,13 @@ class Scorer:
         refitted
             Scores of models that were fitted again on permuted labels, (n_permutations,), in the
             place of ``permuted``.
+        negated
+            Whether values are those of the metric with the other sign.
 
         Returns
         -------
         tuple
-            The row, and the permuted scores (n_permutations,).
+            The row, and the permuted scores (n_permutations,); none without a p value.
         """
         null = np.empty(0) if refitted is None else refitted
         if permuted is not None and refitted is None:
@@ -134,15 +227,16 @@ class Scorer:
                 units=self.pairing.units,
             )
             null = np.array([permuted(index) for index in draws], dtype=np.float64)
-        low, high = statistics.bootstrap_ci(
-            values,
-            rng=self.rng,
-            groups=self.pairing.groups,
-            n_bootstrap=self.settings.n_bootstrap,
-            confidence=self.settings.confidence,
-        )
+        least, most = bounds_of(metric)
+        bounds = (-most, -least) if negated else (least, most)
+        low, high = self.pairing.interval(values, self.settings, self.rng, bounds=bounds)
         if chance is None and null.size:
             chance = float(null.mean())
+        # no share lies beyond 0 or 1; p is the same
+        if refitted is None:
+            null = np.clip(self.pairing.widened(null), *bounds)
+        if self.pairing.untested is not None:
+            null = np.empty(0)
         row = Score(
             system=SYSTEM,
             model=self.model,
@@ -154,8 +248,8 @@ class Scorer:
             n=len(values),
             chance=chance,
             ceiling=ceiling,
-            ci_low=None if np.isnan(low) else low,
-            ci_high=None if np.isnan(high) else high,
+            ci_low=low,
+            ci_high=high,
             p=statistics.p_value(null, float(values.mean())) if null.size else None,
             n_units=len(np.unique(self.pairing.groups)),
             units=self.pairing.of_what,
@@ -193,9 +287,8 @@ def pool(
     for model, space in kinds:
         part = [o for o in outcomes if (o.model, o.space) == (model, space)]
         pairing = Pairing.of(part, split)
-        if pairing.fixed:
-            block = 'run' if pairing.units is None else 'fold'
-            lines[FIXED_LABELS.format(block=block)] = None
+        if pairing.untested is not None:
+            lines[pairing.untested] = None
         scorer = Scorer(model, space, split.protocol, pairing, settings, rng, kept)
         for metric in ('identification_top1', 'identification_2way'):
             again = (refitted or {}).get(f'{space}/{metric}') if model == OWN_MODEL else None
@@ -282,6 +375,31 @@ def confusion_of(outcomes: Sequence[Outcome]) -> tuple[FloatArray, tuple[str, ..
             o.similarities, o.truth
         )
     return counts, labels
+
+
+def _agreement(table: pd.DataFrame) -> float:
+    """Return how far the runs of a table of samples agree on the order of stimuli."""
+    if 'onset' in table.columns:
+        table = table.sort_values('onset', kind='stable')
+    return order_agreement(run_labels(table), table['stimulus'].astype(str).to_numpy())
+
+
+def _shared(
+    outcomes: Sequence[Outcome], groups: Sequence[Any], split: Split, *, by_run: bool
+) -> float:
+    """Return how far the folds of a split train on each other's groups."""
+    if len(split) < 2:
+        return 0.0
+    table = split.table
+    known = run_labels(table) if by_run else table['stimulus'].astype(str).to_numpy()
+    names = {name: column for column, name in enumerate(dict.fromkeys([*known, *groups]))}
+    tested = np.zeros((len(split), len(names)), dtype=bool)
+    trained = tested.copy()
+    folds = [o.fold for o in outcomes for _ in range(len(o.table))]
+    tested[folds, [names[name] for name in groups]] = True
+    for number, fold in enumerate(split):
+        trained[number, [names[name] for name in set(known[fold.train])]] = True
+    return statistics.shared_training(tested, trained)
 
 
 def _codes(labels: Iterable[Any]) -> IndexArray:

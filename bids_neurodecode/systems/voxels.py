@@ -83,20 +83,25 @@ def predicted_share(
     space = FeatureSpace.fit(seen, config.features.n_components)
     runs = train.table['run'].to_numpy()
     numbers = np.unique(runs)
-    responses = np.asarray(values[:, usable], dtype=np.float32)
+    responses = np.asarray(values[:, usable], dtype=np.float64)
+    means = np.stack([responses[runs == k].mean(axis=0) for k in numbers])
+    # the level of a run is no response to one stimulus, and not known of a run left out
+    within = responses - means[np.searchsorted(numbers, runs)]
+    design = space.transform(seen)
+    for number in numbers:
+        design[runs == number] -= design[runs == number].mean(axis=0)
     ridge = fit_ridge(
-        space.transform(seen),
-        responses,
+        design,
+        within,
         alphas=config.ridge.alphas,
         groups=runs if len(numbers) > 1 else None,
         n_folds=config.ridge.n_folds,
         device='cuda' if device == 'cuda' else 'cpu',
     )
-    explained = ridge.cv_r2 * responses.var(axis=0, dtype=np.float64)
+    explained = np.nan_to_num(ridge.cv_r2) * within.var(axis=0)
     if len(numbers) > 1:
-        means = np.stack([responses[runs == k].mean(axis=0, dtype=np.float64) for k in numbers])
         products = means.sum(axis=0) ** 2 - (means**2).sum(axis=0)
         explained += products / (len(numbers) * (len(numbers) - 1))
     share = np.full(values.shape[1], np.nan)
-    share[usable] = explained / np.mean(np.square(responses, dtype=np.float64), axis=0)
+    share[usable] = explained / np.mean(responses**2, axis=0)
     return share

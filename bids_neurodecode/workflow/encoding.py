@@ -15,7 +15,7 @@ from bids_neurodecode.bids.sink import write_json, write_tsv
 from bids_neurodecode.config import Config
 from bids_neurodecode.samples import Samples, Split, VoxelMask
 from bids_neurodecode.stimuli.volumes import FRAMES_PER_VOLUME
-from bids_neurodecode.workflow.files import save_json, save_map
+from bids_neurodecode.workflow.files import fold_voxels, save_json, save_map
 
 ALPHA = 0.05
 
@@ -39,11 +39,14 @@ def encode(
     # censored volumes are rows of NaN; a voxel is left out for NaN in any other row
     measured = np.isfinite(samples.values).any(axis=1)
     keep = np.asarray(np.isfinite(samples.values[measured]).all(axis=0))
+    by_fold = None
     if within is not None:
-        keep = keep & within
-    chosen = samples.voxels(keep)
+        inside, by_fold = fold_voxels(within, len(split))
+        keep = keep & inside
+        by_fold = by_fold[:, keep]
+    used = samples.voxels(keep)
     result = encode_films(
-        chosen,
+        used,
         split,
         features,
         repetition_time=participant.runs[0].repetition_time,
@@ -53,13 +56,14 @@ def encode(
         evaluation=config.evaluation,
         rng=np.random.default_rng(config.seed),
         device=device,
+        chosen=by_fold,
     )
     write_tsv(folder / 'metrics.tsv', scores_table(result.scores))
     write_json(folder / 'metrics.json', describe(result.scores))
     np.save(folder / 'predictions.npy', result.predictions)
     np.save(folder / 'rows.npy', result.rows)
     np.save(folder / 'null.npy', result.null)
-    mask = chosen.responses.mask
+    mask = used.responses.mask
     significant = result.p_fdr < ALPHA
     first = participant.runs[0]
     save_encoder(folder / 'model.safetensors', result.encoder, keep, mask, config, first, runs)
@@ -73,11 +77,13 @@ def encode(
         'r_fwer': result.r_fwer if np.isfinite(result.r_fwer) else None,
         'observed': result.scores[0].value,
         'null_metric': result.scores[0].metric,
-        'warnings': [],
+        'tested': bool(np.isfinite(result.p_fdr).any()),
+        'warnings': list(result.notes),
     }
     return {
         'metrics': folder / 'metrics.tsv',
         'pearsonr': save_map(folder / 'pearsonr.nii.gz', mask, np.nan_to_num(result.r)),
+        'by_fold': save_map(folder / 'by_fold.nii.gz', mask, result.by_fold, fill=np.nan),
         'significant': save_map(folder / 'significant.nii.gz', mask, significant),
         'p_values': save_map(folder / 'p_fdr.nii.gz', mask, result.p_fdr, fill=np.nan),
         'predictions': folder / 'predictions.npy',

@@ -154,6 +154,20 @@ def load_map(path: Path, mask: VoxelMask) -> npt.NDArray[np.float32]:
     return np.asarray(mask.extract(volume))
 
 
+def fold_voxels(
+    within: npt.NDArray[np.bool_], n_folds: int
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Return the voxels that any fold uses, and those of each fold, (n_folds, n_voxels).
+
+    Parameters
+    ----------
+    within
+        Shape (n_voxels,), (1, n_voxels) where all folds use the same, or (n_folds, n_voxels).
+    """
+    each = np.broadcast_to(np.atleast_2d(within), (n_folds, within.shape[-1]))
+    return np.asarray(each.any(axis=0)), np.asarray(each)
+
+
 def save_json(path: Path, content: Mapping[str, Any]) -> Path:
     """Write JSON and return the path."""
     path.write_text(json.dumps(content, indent=2, default=str), encoding='utf-8')

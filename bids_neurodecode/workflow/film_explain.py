@@ -125,7 +125,7 @@ def explain_study(
         done['perturbation'] = _save(found, folder / 'perturbation.tsv', done['warnings'])
     if 'concepts' in movie.explain:
         from bids_neurodecode.systems.movie_explain import explain_concepts
-        from bids_neurodecode.systems.movie_judging import showings_of
+        from bids_neurodecode.systems.movie_parts import showings_of
 
         found = explain_concepts(
             study.network,

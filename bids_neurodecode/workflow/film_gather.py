@@ -177,8 +177,15 @@ class CompareGroup(Stage):
             OWN_UNITS if scaled is None else STANDARDISED,
             *total.notes,
         ]
-        ceiling = mean_ceiling(found.isc, len(total.labels))
-        return save_compared(found, ceiling, mask, notes, folder, members=total.labels)
+        n = len(total.labels)
+        return save_compared(
+            found,
+            lambda isc: mean_ceiling(isc, n),
+            mask,
+            notes,
+            folder,
+            members=total.labels,
+        )
 
     def _compare(
         self,
@@ -210,7 +217,6 @@ class CompareGroup(Stage):
             read_split(Path(inputs.parts), Path(inputs.plan), table),
             config.selection,
             n_participants=len(total.labels),
-            repetition_time=float(facts['RepetitionTime']),
             delay=float(facts['Delay']),
             rng=np.random.default_rng(config.seed),
             within=np.load(inputs.within) if isdefined(inputs.within) else None,

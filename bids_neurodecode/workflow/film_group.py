@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,10 +80,11 @@ class CompareInput(BaseInterfaceInputSpec):
 
 
 class CompareOutput(TraitedSpec):
-    within = File(exists=True, desc='.npy, the voxels that are used')
+    within = File(exists=True, desc='.npy, the voxels that are used, by fold')
     info = File(exists=True, desc='rule, notes, warnings and number of participants')
     isc = File(exists=True, desc='map of the agreement on test volumes')
     ceiling = File(exists=True, desc='map of the correlation that a perfect model would reach')
+    ceiling_by_fold = File(exists=True, desc='the same, a map a fold')
 
 
 class CompareParticipants(Stage):
@@ -110,9 +111,8 @@ class CompareParticipants(Stage):
             total = get_total(sources, Path(inputs.folder), key)
             found = self._compare(own, total, config, mask, within, folder)
             notes = (*notes, *total.notes)
-        return save_compared(
-            found, single_ceiling(found.isc, max(found.n_participants, 2)), mask, notes, folder
-        )
+        n = max(found.n_participants, 2)
+        return save_compared(found, lambda isc: single_ceiling(isc, n), mask, notes, folder)
 
     def _sources(
         self, own: ParticipantInput, config: Config
@@ -172,7 +172,6 @@ class CompareParticipants(Stage):
             read_split(Path(inputs.parts), Path(inputs.plan), table),
             config.selection,
             n_participants=n_others + 1,
-            repetition_time=own.runs[0].repetition_time,
             rng=np.random.default_rng(config.seed),
             within=within,
             snr=snr_map(total, columns) if config.selection.measure == 'snr' else None,
@@ -184,15 +183,23 @@ class CompareParticipants(Stage):
 
 def save_compared(
     found: Compared,
-    ceiling: npt.NDArray[np.float64],
+    ceiling: Callable[[npt.ArrayLike], npt.NDArray[np.float64]],
     mask: VoxelMask,
     notes: Sequence[str],
     folder: Path,
     *,
     members: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Save what came of a comparison; return the outputs of its node."""
-    np.save(folder / 'within.npy', found.keep)
+    """Save what came of a comparison; return the outputs of its node.
+
+    Parameters
+    ----------
+    ceiling
+        From agreement to the correlation that a perfect model would reach.
+    members
+        Participants of a mean.
+    """
+    np.save(folder / 'within.npy', found.chosen)
     info = {
         'measure': found.measure,
         'rule': found.rule,
@@ -200,11 +207,15 @@ def save_compared(
         'warnings': list(found.warnings),
         'notes': list(notes),
         'members': list(members),
+        'weights': found.weights.tolist(),
     }
     return {
         'within': folder / 'within.npy',
         'isc': save_map(folder / 'isc.nii.gz', mask, found.isc),
-        'ceiling': save_map(folder / 'ceiling.nii.gz', mask, ceiling),
+        'ceiling': save_map(folder / 'ceiling.nii.gz', mask, ceiling(found.isc)),
+        'ceiling_by_fold': save_map(
+            folder / 'ceiling_by_fold.nii.gz', mask, ceiling(found.isc_by_fold)
+        ),
         'info': save_json(folder / 'info.json', info),
     }
 

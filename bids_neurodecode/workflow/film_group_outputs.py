@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +29,7 @@ def write_agreement(
     info: Mapping[str, Any],
     maps: Mapping[str, Path],
     predicted: Path,
+    by_fold: tuple[Path, Path],
 ) -> ParticipantResults:
     """Write the maps of agreement and ceiling, and add them to the record and to the scores.
 
@@ -41,6 +42,8 @@ def write_agreement(
         ``isc`` and ``ceilingr`` on test volumes; NaN where there are none.
     predicted
         Mask of the voxels that the linear model predicts.
+    by_fold
+        The ceiling of each fold, and the correlation of the linear model in each.
     """
     from bids_neurodecode.report.results import AgreementResults
 
@@ -68,27 +71,48 @@ def write_agreement(
         written['reliable'],
     )
     if record.metrics is not None:
-        add_ceilings(record.metrics, agreement.ceiling, {ALL_VOXELS: predicted})
+        ceiling, correlation = by_fold
+        sets = {ALL_VOXELS: (predicted, correlation)}
+        add_ceilings(record.metrics, agreement.ceiling, ceiling, sets, info['weights'])
     return replace(record, maps={**record.maps, **written}, agreement=agreement)
 
 
-def add_ceilings(metrics: Path, ceiling: Path, masks: Mapping[str, Path]) -> None:
+def add_ceilings(
+    metrics: Path,
+    ceiling: Path,
+    by_fold: Path,
+    sets: Mapping[str, tuple[Path, Path]],
+    weights: Sequence[float],
+) -> None:
     """Give the correlations of a metrics table the ceiling of the voxels they are over.
 
     Parameters
     ----------
-    masks
-        Of each set of voxels in the table.
+    ceiling, by_fold
+        Maps of the ceiling: over all folds, and of each.
+    sets
+        Of each set of voxels in the table, its mask and the correlation in each fold (NaN in
+        voxels that a fold does not use).
+    weights
+        Held-out volumes of each fold.
     """
     import pandas as pd
 
     from bids_neurodecode.evaluation.metrics import with_types
+    from bids_neurodecode.evaluation.voxels import summary
+    from bids_neurodecode.systems.movie_parts import Pool
     from bids_neurodecode.systems.movie_targets import with_ceilings
 
-    ceilings = {
-        space: load_map(ceiling, VoxelMask.load(mask)).astype(np.float64)
-        for space, mask in masks.items()
-    }
+    ceilings = {}
+    for space, (file, correlation) in sets.items():
+        mask = VoxelMask.load(file)
+        pool = Pool(np.isfinite(load_map(correlation, mask)), np.asarray(weights))
+        each = load_map(by_fold, mask).astype(np.float64)
+        ceilings[space] = (
+            summary(load_map(ceiling, mask))
+            if pool.same
+            else pool.summary(np.where(pool.used, each, np.nan))
+        )
     table = pd.read_csv(metrics, sep='\t', na_values=['n/a'])
     write_tsv(metrics, with_types(with_ceilings(table, ceilings)))
 

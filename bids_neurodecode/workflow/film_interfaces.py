@@ -214,6 +214,7 @@ class EncodeFilmsOutput(TraitedSpec):
     predictions = File(exists=True, desc='.npy, held-out samples x voxels')
     rows = File(exists=True, desc='.npy, which samples they are')
     p_values = File(exists=True, desc='map of the FDR-adjusted p values')
+    by_fold = File(exists=True, desc='map of the correlation of each fold')
     null = File(exists=True)
     model = File(exists=True)
     info = File(exists=True)

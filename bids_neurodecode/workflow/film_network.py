@@ -20,7 +20,14 @@ from nipype.interfaces.base import (
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.config import Config
 from bids_neurodecode.samples import Responses, Samples, VoxelMask
-from bids_neurodecode.workflow.files import read_json, read_split, read_table, save_json, save_map
+from bids_neurodecode.workflow.files import (
+    fold_voxels,
+    read_json,
+    read_split,
+    read_table,
+    save_json,
+    save_map,
+)
 from bids_neurodecode.workflow.nodes import RunSettings, node, settings_of
 from bids_neurodecode.workflow.process import content_key, train_in_process
 from bids_neurodecode.workflow.resources import DataSize
@@ -96,7 +103,7 @@ class EncodeBandedInput(BaseInterfaceInputSpec):
 
 class EncodeBandedOutput(TraitedSpec):
     metrics = File(exists=True)
-    pearsonr = File(exists=True, desc='map of the correlation')
+    by_fold = File(exists=True, desc='map of the correlation of each fold')
     info = File(exists=True)
 
 
@@ -117,13 +124,17 @@ class EncodeBanded(Stage):
         values = np.load(inputs.responses, mmap_mode='r')
         measured = np.isfinite(values).any(axis=1)
         keep = np.asarray(np.isfinite(values[measured]).all(axis=0))
+        split = read_split(Path(inputs.parts), Path(inputs.plan), table)
+        chosen = None
         if isdefined(inputs.within):
-            keep &= np.load(inputs.within)
+            inside, chosen = fold_voxels(np.load(inputs.within), len(split))
+            keep &= inside
+            chosen = chosen[:, keep]
         samples = Samples(Responses(values, VoxelMask.load(Path(inputs.mask))), table).voxels(keep)
         participant = ParticipantInput.from_json(inputs.participant)
         judged, warnings = encode_banded(
             samples,
-            read_split(Path(inputs.parts), Path(inputs.plan), table),
+            split,
             {'frames': np.load(inputs.features), 'changes': np.load(inputs.changes)},
             repetition_time=participant.runs[0].repetition_time,
             delays=config.delay.fir_seconds,
@@ -132,14 +143,15 @@ class EncodeBanded(Stage):
             evaluation=config.evaluation,
             rng=np.random.default_rng(config.seed),
             device=inputs.device,
+            chosen=chosen,
         )
-        # the null of circular shifts is that of the main model
+        # the null is that of the main model
         scores = [score for score in judged.scores if not score.model.startswith('baseline')]
         write_tsv(folder / 'metrics.tsv', scores_table(scores))
-        r = np.nan_to_num(judged.r)
+        mask = samples.responses.mask
         return {
             'metrics': folder / 'metrics.tsv',
-            'pearsonr': save_map(folder / 'pearsonr.nii.gz', samples.responses.mask, r),
+            'by_fold': save_map(folder / 'by_fold.nii.gz', mask, judged.by_fold, fill=np.nan),
             'info': save_json(folder / 'info.json', {'warnings': list(warnings)}),
         }
 
@@ -158,7 +170,7 @@ class TrainNetworkInput(BaseInterfaceInputSpec):
     features = File(exists=True, mandatory=True)
     stores = File(exists=True, mandatory=True)
     pairs = File(exists=True, mandatory=True)
-    ridge = File(exists=True, mandatory=True, desc='map of the correlation of ridge')
+    ridge = File(exists=True, mandatory=True, desc='map of the correlation of ridge by fold')
     banded = File(exists=True, desc='the same of banded ridge')
     within = File(exists=True)
     labels = File(exists=True)
@@ -262,13 +274,13 @@ def connect_network(
                 (nodes['plan'], store, [('trials', 'trials')]),
                 (store, network, [('stores', 'stores'), ('pairs', 'pairs')]),
                 (nodes['align'], network, [('aligned', 'aligned'), ('valid', 'valid')]),
-                (nodes['encode'], network, [('pearsonr', 'ridge')]),
+                (nodes['encode'], network, [('by_fold', 'ridge')]),
                 (network, nodes['outputs'], [('result', 'network')]),
                 (store, nodes['outputs'], [('stores', 'film_stores')]),
             ]
         )
         if banded is not None:
-            workflow.connect(banded, 'pearsonr', network, 'banded')
+            workflow.connect(banded, 'by_fold', network, 'banded')
     atlas = workflow.get_node('atlas')
     chooser = nodes.get('compare', atlas)
     if chooser is not None:

@@ -152,7 +152,7 @@ def write_network(
         Description='Voxels that the movie network takes',
     )
     if info['encoder']:
-        maps |= _write_encoding(writer, participant, config, table, folder)
+        maps |= _write_encoding(writer, participant, config, table, folder, tested=info['tested'])
     frames = None
     if info['decoder']:
         if info['saliency']:
@@ -196,15 +196,18 @@ def _write_encoding(
     config: Config,
     table: pd.DataFrame,
     folder: Path,
+    *,
+    tested: bool,
 ) -> dict[str, Path]:
     """Write the maps of the correlation and the predicted series of each run."""
     maps = {'network_r': writer.image('pearsonr', folder / 'pearsonr.nii.gz', more=_DESC)}
-    writer.image(
-        'significant',
-        folder / 'significant.nii.gz',
-        more=_DESC,
-        Description='Circular-shift p, adjusted for the false discovery rate, below .05',
-    )
+    if tested:
+        writer.image(
+            'significant',
+            folder / 'significant.nii.gz',
+            more=_DESC,
+            Description='p by surrogates, adjusted for the false discovery rate, below .05',
+        )
     mask = VoxelMask.load(folder / 'judged.nii.gz')
     rows, predicted = np.load(folder / 'rows.npy'), np.load(folder / 'predictions.npy')
     more = {'desc': 'networkpredicted'}

@@ -51,10 +51,12 @@ class WriteFilmsInput(BaseInterfaceInputSpec):
     metrics = File(exists=True, mandatory=True)
     pearsonr = File(exists=True, mandatory=True)
     significant = File(exists=True, mandatory=True)
-    p_values = File(exists=True)
+    p_values = File(exists=True, mandatory=True)
     compare_info = File(exists=True, desc='what comparing participants gave')
     isc = File(exists=True, desc='map of the agreement on test volumes')
     ceiling = File(exists=True, desc='map of the correlation that a perfect model would reach')
+    ceiling_by_fold = File(exists=True, desc='the same, a map a fold')
+    by_fold = File(exists=True, desc='map of the correlation of each fold')
     predictions = File(exists=True, mandatory=True)
     rows = File(exists=True, mandatory=True)
     null = File(exists=True, mandatory=True)
@@ -158,7 +160,9 @@ class WriteFilms(Stage):
                     info['n_significant_fwer'],
                     info['r_fwer'],
                 ),
-            ),
+            )
+            if info['tested']
+            else (),
             split=r.SplitResults(
                 plan['by'],
                 plan['protocol'],
@@ -170,7 +174,9 @@ class WriteFilms(Stage):
             maps=self._write_maps(writer, participant, config),
             mean_bold=writer.image('meanbold', Path(inputs.mean_bold)),
             metrics=self._write_model(writer, config),
-            null=r.NullResults(null, info['observed'], info['null_metric']),
+            null=r.NullResults(null, info['observed'], info['null_metric'])
+            if info['tested']
+            else None,
             stimuli_dir=participant.stimuli_dir,
             config=log / run['run_id'] / 'config.toml',
             versions=software_versions(),
@@ -189,7 +195,8 @@ class WriteFilms(Stage):
         predicted_mask(Path(inputs.mask), Path(inputs.model)).save(predicted)
         maps = {'isc': Path(inputs.isc), 'ceilingr': Path(inputs.ceiling)}
         info = read_json(Path(inputs.compare_info))
-        return write_agreement(record, writer, info, maps, predicted)
+        by_fold = (Path(inputs.ceiling_by_fold), Path(inputs.by_fold))
+        return write_agreement(record, writer, info, maps, predicted, by_fold)
 
     def _banded_warnings(self) -> list[str]:
         if not isdefined(self.inputs.banded_info):
@@ -218,15 +225,18 @@ class WriteFilms(Stage):
             from bids_neurodecode.workflow.film_group_outputs import add_ceilings
 
             judged = result.with_name('judged.nii.gz')
-            masks = {'voxels': record.agreement.voxels}
-            masks |= {'selected voxels': judged} if judged.exists() else {}
-            add_ceilings(metrics, record.agreement.ceiling, masks)
-        if info['encoder'] and null is not None:
+            sets = {'voxels': (record.agreement.voxels, Path(inputs.by_fold))}
+            if judged.exists():
+                sets['selected voxels'] = (judged, result.with_name('by_fold.nii.gz'))
+            weights = read_json(Path(inputs.compare_info))['weights']
+            by_fold = Path(inputs.ceiling_by_fold)
+            add_ceilings(metrics, record.agreement.ceiling, by_fold, sets, weights)
+        if info['encoder'] and info['tested'] and null is not None:
             copy_file(result.with_name('null.npy'), null.values)
             null = NullResults(null.values, info['observed'], info['null_metric'])
         notes = read_json(Path(inputs.film_stores))['notes']
         tests = record.voxel_tests
-        if info['encoder']:
+        if info['encoder'] and info['tested']:
             tests = (VoxelTestResults('network', **info['tests']), *tests)
         return replace(
             record,
@@ -264,14 +274,14 @@ class WriteFilms(Stage):
                 MaxStatisticAlpha=0.05,
             ),
         }
-        if isdefined(inputs.p_values):
+        if read_json(Path(inputs.encode_info))['tested']:
             writer.image('pfdr', Path(inputs.p_values), more={'desc': 'linear'})
-        writer.image(
-            'significant',
-            Path(inputs.significant),
-            more={'desc': 'linear'},
-            Description='Circular-shift p, adjusted for the false discovery rate, below .05',
-        )
+            writer.image(
+                'significant',
+                Path(inputs.significant),
+                more={'desc': 'linear'},
+                Description='p by surrogates, adjusted for the false discovery rate, below .05',
+            )
         if isdefined(inputs.atlas_labels):
             maps['dseg'] = write_atlas(
                 writer, config, Path(inputs.atlas_labels), Path(inputs.atlas_table)

@@ -168,7 +168,7 @@ class Applied:
         """Predict with the linear model."""
         from bids_neurodecode.stimuli.features import get_extractor
         from bids_neurodecode.stimuli.volumes import volume_features
-        from bids_neurodecode.systems.movie_judging import showings_of
+        from bids_neurodecode.systems.movie_parts import showings_of
 
         says, encoder = self.models.facts.description, self.models.encoder
         extractor = get_extractor(says['extractor'])
@@ -245,12 +245,13 @@ class Applied:
         self.info['warnings'] += [x for x in notes if x not in self.info['warnings']]
         if judged is None:
             return
-        # the null of circular shifts is that of the last model, which comes first
+        # the null is that of the last model, which comes first
         others = [score for score in self.scores if not score.model.startswith('baseline')]
         self.scores = [*judged.scores, *others]
         self.info['judged'].append(name)
         self.info |= {'observed': judged.scores[0].value, 'metric': judged.scores[0].metric}
-        np.save(self.folder / 'null.npy', judged.null)
+        if judged.null.size:
+            np.save(self.folder / 'null.npy', judged.null)
         save_map(self.folder / f'{name}-r.nii.gz', mask, np.nan_to_num(judged.r))
 
     def _reconstruct(self, chunks: Any, mask: VoxelMask) -> None:
@@ -264,6 +265,7 @@ class Applied:
             network, aligned, chunks, mean_frame, self.config, self.period, self.rng
         )
         self.scores += found.scores
+        self.info['warnings'] += found.notes
         self.info['decoder'] = True
         np.save(self.folder / 'frames-rows.npy', found.rows)
         np.save(self.folder / 'frames-similarity.npy', found.similarity)

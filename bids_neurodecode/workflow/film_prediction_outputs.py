@@ -234,7 +234,7 @@ def _null(
 ) -> NullResults | None:
     from bids_neurodecode.report.results import NullResults
 
-    if not info['judged'] or info['leaks']:
+    if info['leaks'] or not (folder / 'null.npy').exists():
         return None
     target = log / f'sub-{participant.label}_task-{participant.task}_null.npy'
     copy_file(folder / 'null.npy', target)

@@ -20,7 +20,14 @@ from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.bids.sink import write_json, write_text, write_tsv
 from bids_neurodecode.config import Config
 from bids_neurodecode.samples import Responses, Samples, VoxelMask
-from bids_neurodecode.workflow.files import load_map, read_split, read_table, save_json, save_map
+from bids_neurodecode.workflow.files import (
+    fold_voxels,
+    load_map,
+    read_split,
+    read_table,
+    save_json,
+    save_map,
+)
 from bids_neurodecode.workflow.process import serve
 from bids_neurodecode.workflow.seen import runs_of, runs_on_card
 
@@ -45,8 +52,8 @@ def run_job(job: Mapping[str, Any], folder: Path) -> None:
     participant = ParticipantInput.from_json(job['participant'])
     mask = VoxelMask.load(Path(job['mask']))
     table = read_table(Path(job['trials']))
-    data, keep = load_data(job, participant, mask, table)
     split = read_split(Path(job['parts']), Path(job['plan']), table)
+    data, keep = load_data(job, participant, mask, table, len(split))
     study = study_network(
         data,
         split,
@@ -65,7 +72,11 @@ def run_job(job: Mapping[str, Any], folder: Path) -> None:
 
 
 def load_data(
-    job: Mapping[str, Any], participant: ParticipantInput, mask: VoxelMask, table: Any
+    job: Mapping[str, Any],
+    participant: ParticipantInput,
+    mask: VoxelMask,
+    table: Any,
+    n_folds: int,
 ) -> tuple[FilmData, npt.NDArray[np.bool_]]:
     """Load responses, features and film stores; leave out voxels that are not finite."""
     from bids_neurodecode.stimuli.filmstore import FilmChunks, open_store
@@ -74,8 +85,11 @@ def load_data(
     responses = np.load(job['responses'], mmap_mode='r')
     measured = np.isfinite(responses).any(axis=1)
     keep = np.asarray(np.isfinite(responses[measured]).all(axis=0))
+    chosen = None
     if job['within']:
-        keep &= np.load(job['within'])
+        inside, chosen = fold_voxels(np.load(job['within']), n_folds)
+        keep &= inside
+        chosen = chosen[:, keep]
     valid = np.load(job['valid'])
     aligned = np.full((len(table), int(keep.sum())), np.nan, dtype=np.float32)
     aligned[valid] = np.concatenate([np.load(file)[:, keep] for file in job['aligned']])
@@ -92,6 +106,7 @@ def load_data(
         np.load(job['features']),
         chunks,
         participant.runs[0].repetition_time,
+        chosen,
     )
     return data, keep
 
@@ -121,12 +136,12 @@ def save_study(
 
     judged_mask = mask.restrict(study.keep)
     rivals = {
-        name: load_map(Path(file), judged_mask).astype(np.float64)
+        name: np.atleast_2d(load_map(Path(file), judged_mask).astype(np.float64))
         for name, file in job['rivals'].items()
     }
     scores = study.scores
-    if not study.keep.all():
-        scores = (*scores, *rows_on_voxels(rivals, protocol))
+    if not study.pool.used.all() or not study.keep.all():
+        scores = (*scores, *rows_on_voxels(rivals, protocol, study.pool))
     write_tsv(folder / 'metrics.tsv', scores_table(scores))
     write_json(folder / 'metrics.json', describe(scores))
     write_tsv(folder / 'curves.tsv', pd.DataFrame(list(study.curves)))
@@ -163,6 +178,13 @@ def save_study(
             np.save(folder / f'{name}.npy', getattr(judged, name))
         save_map(folder / 'judged.nii.gz', judged_mask, np.ones(judged_mask.n_voxels))
         info |= {'observed': judged.scores[0].value, 'null_metric': judged.scores[0].metric}
+        info['tested'] = bool(np.isfinite(judged.p_fdr).any())
+        save_map(
+            folder / 'by_fold.nii.gz',
+            judged_mask,
+            np.where(study.pool.used, judged.by_fold, np.nan),
+            fill=np.nan,
+        )
         info['tests'] = {
             'n_tested': int(np.isfinite(judged.r).sum()),
             'n_fdr': int((judged.p_fdr < ALPHA).sum()),
@@ -223,7 +245,7 @@ The encoder (film to responses) and decoder (responses to a frame) of arXiv 2507
 - Switches: {switches}
 - Runs (hash of their content): {runs_on_card(runs_of(job['mask'], participant))}
 - Trained on the training samples of the first fold: the scores are about this very network (with
-  several folds, about it and its like).
+  several folds, about it and its like, each on the voxels that its own training samples chose).
 - Made for this participant, this grid and this task alone. Reconstructions are coarse: look at
   the baselines before reading anything into them.
 - No consent to reconstruct what was seen follows from consent to be scanned.

@@ -23,7 +23,10 @@ from bids_neurodecode.workflow.interfaces import Quality
 from bids_neurodecode.workflow.nodes import RunSettings, node, settings_of
 from bids_neurodecode.workflow.resources import DataSize
 
-SCORED = ('metrics', 'pearsonr', 'significant', 'p_values', 'predictions', 'rows', 'null', 'model')
+SCORED = (
+    *('metrics', 'pearsonr', 'by_fold', 'significant', 'p_values'),
+    *('predictions', 'rows', 'null', 'model'),
+)
 
 
 def connect_films(
@@ -198,7 +201,10 @@ def use_compared(workflow: Any, nodes: Mapping[str, Any]) -> None:
             (
                 compare,
                 nodes['outputs'],
-                [('info', 'compare_info'), ('isc', 'isc'), ('ceiling', 'ceiling')],
+                [
+                    ('info', 'compare_info'),
+                    *((name, name) for name in ('isc', 'ceiling', 'ceiling_by_fold')),
+                ],
             ),
         ]
     )

@@ -40,7 +40,7 @@ SUMMARY_COLUMNS = {
     'chance': 'Mean chance level.',
     'ceiling': 'Mean ceiling, where it is known.',
     'difference': 'Mean difference from the reference variant, pair by pair.',
-    'difference_low': 'Lower limit of its 95 % bootstrap interval (six independent pairs on).',
+    'difference_low': 'Lower limit of its 95 % confidence interval (six independent pairs on).',
     'difference_high': 'Upper limit of that interval.',
     'difference_p': 'Two-sided p of flips of the signs of the differences, not corrected for the '
     'number of variants.',

@@ -63,7 +63,7 @@ def folder(tmp_path_factory):
     """Three participants with two films, each of them and their mean analysed."""
     root = tmp_path_factory.mktemp('group')
     spec = build_spec(
-        paradigm='movie', n_subjects=3, n_runs=2, film_duration=90.0, voxel_size=14.0, snr=2.0
+        paradigm='movie', n_subjects=3, n_runs=2, film_duration=105.0, voxel_size=14.0, snr=2.0
     )
     simulate_dataset(root / 'data', spec)
     (root / 'here.yml').write_text('plugin: Linear\n')

@@ -48,6 +48,18 @@ def test_false_positives_are_as_many_as_promised():
     assert 0.02 <= np.mean(np.array(p) <= 0.05) <= 0.085
 
 
+def test_groups_that_share_training_are_judged_with_more_care():
+    draw = np.random.default_rng(5)
+    x = draw.normal(0.8, 1, size=9)
+    alone = paired_difference(x, np.zeros(9), rng=rng())
+    shared = paired_difference(x, np.zeros(9), rng=rng(), inflation=2.0)
+    assert shared.high - shared.mean == pytest.approx(np.sqrt(2) * (alone.high - alone.mean))
+    signs = np.array(list(itertools.product([-1, 1], repeat=9)))
+    null = np.sqrt(2) * (signs * x).mean(axis=1)
+    assert shared.p == pytest.approx(2 * (null >= x.mean()).mean(), abs=0.005)
+    assert shared.p > alone.p
+
+
 def test_a_real_difference_is_found_and_its_interval_covers_it():
     draw = np.random.default_rng(3)
     base = draw.normal(size=40)

@@ -8,13 +8,17 @@ from scipy import stats
 
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.evaluation.statistics import (
+    LEAST_ERROR,
     bootstrap_ci,
-    circular_shifts,
     fdr,
+    inflation_of,
     max_statistic_p,
     p_value,
     permutation_test,
     permutations,
+    phase_factors,
+    random_phases,
+    shared_training,
 )
 
 
@@ -86,15 +90,23 @@ def test_blocks_matter_where_blocks_differ():
     assert permutation_test(correlation, 48, 199, rng, blocks=blocks).p > 0.05
 
 
-def test_circular_shifts_respect_the_lag_both_ways():
+@pytest.mark.parametrize('n_samples', [40, 41])
+def test_surrogates_keep_the_spectrum_and_are_those_of_the_inverse_transform(n_samples):
     rng = np.random.default_rng(4)
-    lags = set()
-    for index in circular_shifts(20, 4, 400, rng):
-        np.testing.assert_array_equal(np.diff(index) % 20, 1)
-        lags.add(int(-index[0] % 20))
-    assert lags == set(range(4, 17))
-    with pytest.raises(DataError, match='at least 4 of 8 samples is not possible'):
-        next(circular_shifts(8, 4, 1, rng))
+    series = np.cumsum(rng.normal(size=(n_samples, 3)), axis=0)
+    spectrum = np.fft.rfft(series, axis=0)
+    angles = random_phases(n_samples, 5, rng)
+    factors = phase_factors(angles, np.arange(n_samples), n_samples)
+    found = factors @ np.concatenate([spectrum.real, spectrum.imag])
+    centred = spectrum * (np.arange(len(spectrum)) > 0)[:, None]
+    for each, angle in zip(found, angles, strict=True):
+        turned = centred * np.exp(1j * angle)[:, None]
+        np.testing.assert_allclose(each, np.fft.irfft(turned, n=n_samples, axis=0), atol=1e-4)
+        np.testing.assert_allclose(
+            np.abs(np.fft.rfft(each, axis=0)), np.abs(centred), rtol=1e-4, atol=1e-4
+        )
+    some = phase_factors(angles, [3, 7], n_samples)
+    np.testing.assert_array_equal(some, factors[:, [3, 7]])
 
 
 def test_fdr_equals_scipy_and_passes_over_nan():
@@ -121,54 +133,121 @@ def test_max_statistic_equals_counting_and_controls_the_family():
     assert np.mean(false) <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 300)
 
 
-@pytest.mark.parametrize('method', ['percentile', 'BCa'])
-def test_intervals_cover(method):
+@pytest.mark.parametrize('n', [6, 40])
+def test_intervals_are_the_wider_of_t_and_bootstrap_t(n):
     rng = np.random.default_rng(6)
-    covered = 0
-    for _ in range(150):
-        low, high = bootstrap_ci(rng.normal(size=40), rng=rng, n_bootstrap=300, method=method)
-        covered += low <= 0 <= high
-    assert covered / 150 == pytest.approx(0.94, abs=0.06)
+    x = rng.exponential(size=n)
+    error = x.std(ddof=1) / np.sqrt(n)
+    below, above = stats.t.interval(0.95, n - 1, x.mean(), error)
+    drawn = x[rng.integers(0, n, (8000, n))]
+    errors = np.maximum(drawn.std(axis=1, ddof=1) / np.sqrt(n), LEAST_ERROR * error)
+    low, high = np.quantile((drawn.mean(axis=1) - x.mean()) / errors, [0.025, 0.975])
+    expected = min(below, x.mean() - high * error), max(above, x.mean() - low * error)
+    got = bootstrap_ci(x, rng=rng, n_bootstrap=8000)
+    np.testing.assert_allclose(got, expected, atol=0.15 * error)
+    wide = bootstrap_ci(x, rng=np.random.default_rng(0), inflation=4)
+    once = bootstrap_ci(x, rng=np.random.default_rng(0))
+    np.testing.assert_allclose(np.array(wide) - x.mean(), 2 * (np.array(once) - x.mean()))
 
 
-def test_intervals_over_groups_are_wider_where_groups_differ():
+def test_intervals_are_over_groups():
     rng = np.random.default_rng(7)
     groups = np.repeat(np.arange(10), 20)
     values = rng.normal(size=10)[groups] + 0.1 * rng.normal(size=200)
-    low, high = bootstrap_ci(values, rng=rng, groups=groups)
+    low, high = bootstrap_ci(values, rng=np.random.default_rng(1), groups=groups)
     low_1, high_1 = bootstrap_ci(values, rng=rng)
     assert high - low > 2 * (high_1 - low_1)
-    expected = stats.bootstrap(
-        (values.reshape(10, 20).mean(axis=1),), np.mean, method='percentile', rng=rng
-    ).confidence_interval
-    np.testing.assert_allclose([low, high], expected, atol=0.1)
+    means = values.reshape(10, 20).mean(axis=1)
+    np.testing.assert_allclose([low, high], bootstrap_ci(means, rng=np.random.default_rng(1)))
 
 
-def test_intervals_over_groups_of_unequal_size_equal_drawing_groups():
+def test_groups_of_unequal_size_have_the_error_of_drawing_groups():
     rng = np.random.default_rng(10)
-    groups = np.repeat(np.arange(8), [1, 2, 30, 4, 5, 60, 7, 8])
-    values = groups / 4 + rng.normal(size=len(groups))
-    rows = [np.flatnonzero(groups == group) for group in range(8)]
+    groups = np.repeat(np.arange(60), rng.integers(1, 9, 60))
+    values = groups / 40 + rng.normal(size=len(groups))
+    rows = [np.flatnonzero(groups == group) for group in range(60)]
     means = [
-        values[np.concatenate([rows[k] for k in rng.integers(0, 8, 8)])].mean()
-        for _ in range(3000)
+        values[np.concatenate([rows[k] for k in rng.integers(0, 60, 60)])].mean()
+        for _ in range(2000)
     ]
-    got = bootstrap_ci(values, rng=rng, groups=groups, n_bootstrap=3000)
-    np.testing.assert_allclose(got, np.quantile(means, [0.025, 0.975]), atol=0.06)
+    low, high = bootstrap_ci(values, rng=rng, groups=groups, n_bootstrap=3000)
+    assert (high - low) / 2 == pytest.approx(2.0 * np.std(means), rel=0.12)
 
 
 def test_intervals_at_the_edges():
     rng = np.random.default_rng(8)
     assert np.isnan(bootstrap_ci([1.0], rng=rng)).all()
     assert np.isnan(bootstrap_ci([1.0, 2.0], rng=rng, groups=['a', 'a'])).all()
-    assert np.isnan(bootstrap_ci([1.0, 2.0], rng=rng, n_bootstrap=0)).all()
-    assert bootstrap_ci([0.5] * 6, rng=rng, method='BCa') == (0.5, 0.5)
-    # percentiles over five groups would fall short of their coverage
+    assert np.isnan(bootstrap_ci(np.arange(9.0), rng=rng, n_bootstrap=0)).all()
+    assert np.isnan(bootstrap_ci([*np.arange(9.0), np.nan], rng=rng)).all()
+    assert bootstrap_ci([0.5] * 6, rng=rng) == (0.5, 0.5)
+    # the spread of five groups says too little
     assert np.isnan(bootstrap_ci([0.1, 0.2, 0.3, 0.4, 0.5], rng=rng)).all()
     with pytest.raises(DataError, match='no samples'):
         bootstrap_ci([], rng=rng)
     with pytest.raises(DataError, match='one group label a sample: 2 samples'):
         bootstrap_ci([1.0, 2.0], rng=rng, groups=['a'])
+
+
+@given(st.lists(st.floats(0, 1), min_size=6, max_size=20), st.integers(0, 5))
+def test_intervals_stay_within_bounds_and_hold_the_mean(values, seed):
+    rng = np.random.default_rng(seed)
+    low, high = bootstrap_ci(values, rng=rng, n_bootstrap=50, bounds=(0, 1))
+    assert 0 <= low <= np.mean(values) + 1e-9
+    assert np.mean(values) - 1e-9 <= high <= 1
+
+
+def test_nothing_but_right_answers_are_not_certainty():
+    rng = np.random.default_rng(0)
+    low, high = bootstrap_ci(np.ones(50), rng=rng, bounds=(0, 1))
+    exact = stats.binomtest(50, 50).proportion_ci(method='exact')
+    assert (low, high) == pytest.approx((exact.low, 1))
+    low, high = bootstrap_ci(np.zeros(50), rng=rng, bounds=(0, 1))
+    assert (low, high) == pytest.approx((0, 1 - exact.low))
+
+
+def test_what_folds_share():
+    left_out = np.eye(6, dtype=bool)
+    assert shared_training(left_out, ~left_out) == 1
+    blocks = np.repeat(np.eye(4, dtype=bool), 50, axis=1)
+    assert shared_training(blocks, ~blocks) == 1
+    # tested once, by a model of groups that are not
+    once = np.array([[True, True, True, False, False, False]])
+    assert shared_training(once, ~once) == 0
+    # of five groups that train each tested one, one is tested on it
+    two = left_out[:2]
+    assert shared_training(two, ~two) == pytest.approx(1 / 5)
+
+
+@pytest.mark.parametrize('n_folds', [2, 3, 6])
+def test_scores_of_groups_that_train_each_other_vary_as_much(n_folds):
+    """A score is the likeness to the groups of other folds, and each likeness counts twice."""
+    rng = np.random.default_rng(3)
+    n, means, spreads = 6, [], []
+    fold = np.arange(n) % n_folds
+    apart = fold[:, None] != fold
+    for _ in range(8000):
+        alike = np.triu(rng.normal(size=(n, n)), 1)
+        scores = ((alike + alike.T) * apart).sum(axis=1) / apart.sum(axis=1)
+        means.append(scores.mean())
+        spreads.append(scores.var(ddof=1) / n)
+    tested = fold == np.arange(n_folds)[:, None]
+    factor = np.var(means) / np.mean(spreads)
+    assert inflation_of(shared_training(tested, ~tested), n) == pytest.approx(factor, rel=0.08)
+
+
+def test_what_cannot_be_compared_has_no_p():
+    null = np.array([0.1, 0.2, 0.3])
+    assert np.isnan(p_value(null, np.nan))
+    assert np.isnan(p_value([], 0.5))
+    assert np.isnan(p_value([np.nan, np.nan], 0.5))
+    # a permutation without a statistic is no evidence that it was smaller
+    assert p_value([0.1, np.nan, np.nan, np.nan], 0.5) == p_value([0.1], 0.5)
+    rng = np.random.default_rng(1)
+    assert np.isnan(permutation_test(lambda index: np.nan, 5, 19, rng).p)
+    assert np.isnan(max_statistic_p([0.5, 1.0], np.full((4, 2), np.nan))).all()
+    rows = np.array([[0.1, np.nan], [np.nan, np.nan]])
+    np.testing.assert_allclose(max_statistic_p([0.5, 0.05], rows), [1 / 2, 1])
 
 
 def test_same_seed_same_numbers():

@@ -7,6 +7,7 @@ from torch import nn
 
 from bids_neurodecode.errors import ArgumentsError, DataError
 from bids_neurodecode.explain.concepts import (
+    Examples,
     concept_sensitivity,
     concept_vectors,
     fit_logistic,
@@ -23,6 +24,11 @@ def examples(rng, n, unit=None, size=2.0):
     if unit is not None:
         values[:, unit] += size
     return values
+
+
+def pictures(concept, others):
+    rows = np.arange(len(concept) + len(others))
+    return Examples(np.concatenate([concept, others]), rows < len(concept))
 
 
 def gradients(rng, unit, sign=1):
@@ -60,13 +66,15 @@ def test_many_logistic_regressions_are_those_of_scikit_learn(size):
 @pytest.mark.parametrize('sign', [1, -1])
 def test_planted_concept_is_found_and_others_are_not(sign):
     rng = np.random.default_rng(2)
-    concepts = {
+    drawn = {
         'used': examples(rng, 30, unit=3),
         'unused': examples(rng, 30, unit=7),
         'random': examples(rng, 30),
     }
+    others = examples(rng, 60)
+    concepts = {name: pictures(values, others) for name, values in drawn.items()}
     table = concept_sensitivity(
-        concepts, examples(rng, 60), gradients(rng, 3, sign), rng=rng, n_permutations=19
+        concepts, gradients(rng, 3, sign), rng=rng, n_permutations=19
     ).set_index('concept')
     assert table.loc['used', 'p_fdr'] == pytest.approx(0.15)  # the least that 19 can give
     assert table.loc['used', 'p'] == pytest.approx(0.05)
@@ -80,14 +88,59 @@ def test_planted_concept_is_found_and_others_are_not(sign):
 
 def test_random_concepts_are_significant_no_more_often_than_they_should():
     rng = np.random.default_rng(5)
-    concepts = {f'{k}': examples(rng, 12)[:, :4] for k in range(12)}
+    others = examples(rng, 12)[:, :4]
+    concepts = {f'{k}': pictures(examples(rng, 12)[:, :4], others) for k in range(12)}
     # one direction for all samples: sign fractions are near 0 or 1 for many a concept
     slopes = np.tile([1.0, 0.2, -0.3, 0.5], (30, 1))
-    table = concept_sensitivity(
-        concepts, examples(rng, 12)[:, :4], slopes, rng=rng, n_permutations=9
-    )
+    table = concept_sensitivity(concepts, slopes, rng=rng, n_permutations=9)
     assert ((table['sensitivity'] <= 0.2) | (table['sensitivity'] >= 0.8)).mean() > 0.3
     assert (table['p'] <= 0.1).mean() <= 0.34
+
+
+def test_a_random_concept_of_film_is_as_contiguous():
+    films = np.repeat(['a', 'b'], [60, 40])
+    inside = np.zeros(100, dtype=bool)
+    inside[5:20] = inside[70:75] = True
+    scene = Examples(np.zeros((100, 3)), inside, films)
+    rng, seen = np.random.default_rng(0), set()
+    assert 0 in scene.shifts
+    for _ in range(200):
+        drawn = scene.random(scene.shifts, rng)
+        assert drawn.sum() == 20
+        new = drawn & np.r_[True, ~drawn[:-1] | (films[1:] != films[:-1])]
+        assert new.sum() == 2  # as many stretches, none over the end or into another film
+        seen.add(drawn.tobytes())
+    assert len(seen) > 20
+
+
+def test_a_scene_of_autocorrelated_activations_is_not_significant_for_being_one():
+    p, accuracy = [], []
+    for seed in range(25):
+        rng = np.random.default_rng(seed)
+        units = rng.normal(size=(150, 8))
+        for row in range(1, 150):
+            units[row] = 0.9 * units[row - 1] + np.sqrt(1 - 0.81) * units[row]
+        start = rng.integers(121)
+        inside = (np.arange(150) >= start) & (np.arange(150) < start + 30)
+        scene = Examples(units, inside, np.zeros(150))
+        table = concept_sensitivity(
+            {'scene': scene}, rng.normal(size=(1, 8)), rng=rng, n_permutations=9
+        )
+        p.append(table.p[0])
+        accuracy.append((table.accuracy[0], table.accuracy_random[0]))
+    assert np.mean(np.array(p) <= 0.1) < 0.3
+    # told from the rest whatever it shows, as any stretch is
+    assert np.mean(accuracy, axis=0) == pytest.approx([0.85, 0.85], abs=0.1)
+
+
+def test_a_concept_that_fits_at_few_times_has_no_p():
+    rng = np.random.default_rng(0)
+    inside = np.arange(40) < 30
+    rare = Examples(examples(rng, 40), inside, np.zeros(40))
+    assert len(rare.shifts) < 20
+    table = concept_sensitivity({'rare': rare}, gradients(rng, 3), rng=rng, n_permutations=19)
+    assert np.isnan(table[['p', 'p_fdr', 'accuracy_random']].to_numpy()).all()
+    assert np.isfinite(table.alignment[0])
 
 
 def test_what_cannot_be_done():
@@ -96,9 +149,11 @@ def test_what_cannot_be_done():
     with pytest.raises(ArgumentsError, match='at least 20 random splits'):
         concept_vectors(a, b, rng=rng, n_splits=5)
     with pytest.raises(DataError, match='The concept faces needs at least 10'):
-        concept_sensitivity({'faces': a[:4]}, b, a, rng=rng, n_permutations=1)
+        concept_sensitivity({'faces': pictures(a[:4], b)}, a, rng=rng, n_permutations=1)
     with pytest.raises(DataError, match='the same number of columns'):
-        concept_sensitivity({'faces': a}, b, a[:, :3], rng=rng, n_permutations=1)
+        concept_sensitivity({'faces': pictures(a, b)}, a[:, :3], rng=rng, n_permutations=1)
+    with pytest.raises(DataError, match='one film label an example: 20 examples, 7 labels'):
+        concept_sensitivity({'a': Examples(a, a[:, 0] > 0, np.zeros(7))}, a, rng=rng)
 
 
 class Network(nn.Module):
@@ -147,9 +202,6 @@ def test_properties_of_film():
 
 def test_rows_of_a_concept():
     values = np.arange(20.0)
-    concept, random = concept_rows(values, share=0.25, rng=np.random.default_rng(0))
-    assert concept.tolist() == [15, 16, 17, 18, 19]
-    assert len(random) == 5
-    assert not set(concept) & set(random)
+    assert np.flatnonzero(concept_rows(values, share=0.25)).tolist() == [15, 16, 17, 18, 19]
     with pytest.raises(DataError, match='leaves none'):
-        concept_rows(values, share=0.01, rng=np.random.default_rng(0))
+        concept_rows(values, share=0.01)

@@ -46,9 +46,11 @@ def test_page_holds_mean_interval_chance_and_failures(
         group, html, tmp_path / 'figures', failures={'04': 'no <b>events</b> found'}
     )
     text = html.read_text('utf-8')
-    low, high = stats.t.interval(0.95, 2, np.mean(VALUES), stats.sem(VALUES))
     assert f'mean {100 * np.mean(VALUES):.1f} %' in text
-    assert f'{100 * low:.1f} % to {100 * high:.1f} %' in text
+    # three are too few for an interval, and each is shown
+    assert '95 % interval' not in text
+    assert 'no interval: sub-01 50.0 %, sub-02 62.5 %, sub-03 81.2 %' in text
+    assert 'sub-03</th>' in text
     assert 'chance 25.0 %' in text
     assert '3 of 3 participants' in text
     for value in VALUES:
@@ -87,6 +89,16 @@ def test_nobody_left(tmp_path: Path) -> None:
 def test_metrics_are_gathered_with_their_participant(group: list[ParticipantResults]) -> None:
     table = gather_metrics([Reader(member) for member in group])
     assert table.groupby('participant').size().to_dict() == {'01': 4, '02': 4, '03': 4}
+
+
+def test_intervals_over_participants_stay_within_what_is_possible() -> None:
+    values = [0.99, 0.97, 1.0, 0.98, 1.0, 0.7]
+    rows = pd.DataFrame({'metric': 'identification_2way', 'value': values, 'chance': 0.5, 'p': 1})
+    found = mean_score(rows)
+    below, above = stats.t.interval(0.95, 5, np.mean(values), stats.sem(values))
+    assert above > 1
+    assert (found.high, found.low <= below + 1e-9) == (1, True)
+    assert np.isnan([mean_score(rows.iloc[:5]).low, mean_score(rows.iloc[:5]).high]).all()
 
 
 def test_mean_score_counts_only_the_better_side() -> None:

@@ -1,5 +1,7 @@
 """Reliability: against scipy, brute force, and planted noise ceilings."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,12 +11,11 @@ from scipy import stats
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.signals import groups, reliability
 from bids_neurodecode.signals.reliability import (
-    isc_ceiling,
     leave_one_out_isc,
     movie_snr,
     ncsnr,
     noise_ceiling,
-    repeat_f_test,
+    repeat_test,
     snr_across_repeats,
     tsnr,
 )
@@ -104,39 +105,85 @@ def test_names_of_stimuli_do_not_matter_and_order_neither():
     )
 
 
-@given(
-    counts=st.lists(st.integers(1, 5), min_size=2, max_size=10).filter(lambda c: max(c) > 1),
-    seed=st.integers(0, 2**16),
-)
-@settings(max_examples=40, deadline=None)
-def test_f_test_is_scipys(counts, seed):
-    betas, stimuli, _ = simulate(np.array(counts), np.array([0.0, 1.0, 3.0]), seed)
-    samples = [betas[stimuli == s].astype(float) for s in range(len(counts))]
-    f, p = stats.f_oneway(*samples)
-    ours = repeat_f_test(betas, stimuli)
-    np.testing.assert_allclose(ours.f, f, rtol=1e-4)
-    np.testing.assert_allclose(ours.p, p, rtol=1e-6, atol=1e-12)
+def ar(rng, n, n_voxels, phi):
+    values = rng.standard_normal((n, n_voxels))
+    for row in range(1, n):
+        values[row] = phi * values[row - 1] + np.sqrt(1 - phi**2) * values[row]
+    return values
 
 
-def test_f_test_holds_its_level_when_stimuli_are_nested_in_sessions_that_differ():
+def adjacent(rng, n_runs=4, n_stimuli=12, n_repeats=3):
+    """Each run shows each stimulus three times in a row, in an order of its own."""
+    order = [rng.permutation(n_stimuli) for _ in range(n_runs)]
+    stimuli = np.concatenate([np.repeat(each, n_repeats) for each in order])
+    return stimuli, np.repeat(np.arange(n_runs), n_stimuli * n_repeats)
+
+
+def test_repeat_test_is_the_exchange_of_stimuli_within_runs():
+    """All exchanges of five stimuli in two of three runs, by loops."""
     rng = np.random.default_rng(0)
-    sessions = np.repeat([0, 1, 2, 3], 30)
-    stimuli = np.tile(np.repeat(np.arange(10), 3), 4) + 10 * sessions
-    betas = rng.standard_normal((120, 2000)) + 3.0 * sessions[:, None]
-    naive = np.mean(repeat_f_test(betas, stimuli).p < 0.05)
-    adjusted = np.mean(repeat_f_test(betas, stimuli, sessions).p < 0.05)
-    assert naive > 0.99
-    assert 0.01 < adjusted < 0.06
+    stimuli = np.array([0, 1, 2, 3, 4, 0, 1, 3, 4, 2, 0, 1, 4, 2, 3])
+    runs = np.repeat([0, 1, 2], 5)
+    betas = rng.standard_normal((15, 6)) + rng.standard_normal((5, 6))[stimuli]
+    scores = np.concatenate(
+        [stats.norm.ppf(stats.rankdata(betas[runs == r], axis=0) / 6) for r in range(3)]
+    )
+
+    def agreement(labels):
+        values = np.stack([scores[runs == r][np.argsort(labels[r])] for r in range(3)])
+        return sum((values[i] * values[j]).sum(0) for i, j in ((0, 1), (0, 2), (1, 2)))
+
+    labels = [stimuli[runs == r] for r in range(3)]
+    orders = [np.array(x) for x in itertools.permutations(range(5))]
+    null = np.array([agreement([labels[0], a, b]) for a in orders for b in orders])
+    found = repeat_test(betas, stimuli, runs)
+    expected = (null >= agreement(labels) - 1e-9).mean(axis=0)
+    np.testing.assert_allclose(found.p, expected, atol=0.005)
+    np.testing.assert_allclose(found.agreement, agreement(labels) / 15, rtol=1e-5)
+    assert (found.n_pairs, found.reason) == (15, '')
 
 
-def test_f_test_holds_its_level_in_crossed_sessions():
+def test_adjacent_repeats_in_autocorrelated_noise_do_not_pass():
+    level = []
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        stimuli, runs = adjacent(rng)
+        noise = np.concatenate([ar(rng, 36, 100, 0.5) for _ in range(4)])
+        level.append(np.mean(repeat_test(noise, stimuli, runs).p < 0.05))
+    assert 0.02 < np.mean(level) < 0.08
+    samples = [noise[stimuli == s] for s in range(12)]
+    assert np.mean(stats.f_oneway(*samples).pvalue < 0.05) > 0.3  # what is not used
+    noise[:, 0] += 1.5 * rng.standard_normal(12)[stimuli]
+    assert repeat_test(noise, stimuli, runs).p[0] < 0.01
+
+
+def test_runs_that_differ_in_level_and_scale_do_not_agree():
     rng = np.random.default_rng(0)
-    sessions, stimuli = np.repeat([0, 1, 2], 20), np.tile(np.arange(20), 3)
-    betas = rng.standard_normal((60, 4000)) + 5.0 * sessions[:, None]
-    assert abs(np.mean(repeat_f_test(betas, stimuli, sessions).p < 0.05) - 0.05) < 0.012
-    betas += 0.8 * rng.standard_normal((20, 4000))[stimuli]
-    with_sessions = np.mean(repeat_f_test(betas, stimuli, sessions).p < 0.05)
-    assert with_sessions > np.mean(repeat_f_test(betas, stimuli).p < 0.05) + 0.3
+    runs = np.repeat(np.arange(4), 20)
+    stimuli = np.concatenate([rng.permutation(20) for _ in range(4)])
+    betas = (rng.standard_normal((80, 2000)) + 3.0) * (1 + runs)[:, None]
+    assert abs(np.mean(repeat_test(betas, stimuli, runs).p < 0.05) - 0.05) < 0.03
+
+
+@pytest.mark.parametrize('turn', [slice(None), slice(None, None, -1)])
+def test_one_order_in_all_runs_has_no_p(turn):
+    rng = np.random.default_rng(0)
+    order = rng.permutation(10)
+    stimuli, runs = np.concatenate([order, order[turn]]), np.repeat([0, 1], 10)
+    found = repeat_test(rng.standard_normal((20, 5)), stimuli, runs)
+    assert np.isnan(found.p).all()
+    assert found.reason == reliability.SAME_ORDER
+    other = np.concatenate([stimuli, rng.permutation(10)])
+    third = repeat_test(rng.standard_normal((30, 5)), other, np.repeat([0, 1, 2], 10))
+    assert third.n_pairs == 20  # the two runs of one order are not compared
+    assert np.isfinite(third.p).all()
+
+
+def test_repeats_within_runs_have_no_p():
+    stimuli = np.repeat(np.arange(8), 3)
+    found = repeat_test(np.random.default_rng(0).random((24, 4)), stimuli, stimuli // 4)
+    assert np.isnan(found.p).all()
+    assert (found.n_pairs, found.reason) == (0, reliability.WITHIN_RUNS)
 
 
 def test_odd_voxels():
@@ -144,11 +191,15 @@ def test_odd_voxels():
     betas[:, 1] = 0.1
     betas[4, 2] = np.nan
     betas[:, 3] = stimuli + 0.1  # repeats are identical
-    test = repeat_f_test(betas, stimuli)
-    assert (test.f[1], test.p[1]) == (0, 1)
-    assert np.isnan(test.f[2])
+    order = np.concatenate([np.random.default_rng(run).permutation(10) for run in range(3)])
+    runs = np.repeat([0, 1, 2], 10)
+    shown = betas[np.argsort(stimuli, kind='stable')][order * 3]
+    shown[4, 2] = np.nan
+    test = repeat_test(shown, order, runs)
+    assert (test.agreement[1], test.p[1]) == (0, 1)
+    assert np.isnan(test.agreement[2])
     assert test.p[2] == 1
-    assert (test.f[3], test.p[3]) == (np.inf, 0)
+    assert test.p[3] < 1e-4
     ratio = ncsnr(betas, stimuli)
     assert ratio[1] == 0
     assert np.isnan(ratio[2])
@@ -188,11 +239,6 @@ def test_isc_against_pearson_by_loops():
         others = np.delete(series, subject, axis=0).mean(axis=0)
         expected = [stats.pearsonr(series[subject, :, v], others[:, v])[0] for v in range(5)]
         np.testing.assert_allclose(found[subject], expected, atol=1e-6)
-    ceiling = isc_ceiling(found)
-    np.testing.assert_allclose(ceiling.correlation, found.mean(axis=0), atol=1e-6)
-    np.testing.assert_allclose(
-        ceiling.corrected, np.sqrt(np.maximum(found.mean(axis=0), 0)), atol=1e-6
-    )
 
 
 def test_isc_of_a_constant_voxel_is_zero():
@@ -221,10 +267,13 @@ def test_blocks_do_not_change_results_and_memory_maps_work(tmp_path, monkeypatch
     np.save(tmp_path / 'betas.npy', betas)
     mapped = np.load(tmp_path / 'betas.npy', mmap_mode='r')
     series = np.random.default_rng(0).standard_normal((3, 20, 11))
-    whole = [ncsnr(betas, stimuli, sessions), repeat_f_test(betas, stimuli).f, tsnr(betas + 9),
+    runs = np.arange(len(betas)) % 3
+    whole = [ncsnr(betas, stimuli, sessions), repeat_test(betas, stimuli, runs).agreement,
+             tsnr(betas + 9),
              leave_one_out_isc(series), snr_across_repeats(betas, stimuli)]  # fmt: skip
     monkeypatch.setattr(groups, 'BLOCK_BYTES', 8 * len(betas) * 7)
-    parts = [ncsnr(mapped, stimuli, sessions), repeat_f_test(mapped, stimuli).f, tsnr(betas + 9),
+    parts = [ncsnr(mapped, stimuli, sessions), repeat_test(mapped, stimuli, runs).agreement,
+             tsnr(betas + 9),
              leave_one_out_isc(series), snr_across_repeats(mapped, stimuli)]  # fmt: skip
     for one, other in zip(whole, parts, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5)
@@ -251,10 +300,6 @@ B = np.ones((4, 2))
         (
             lambda: ncsnr(B, [1, 1, 2, 2], ['x', 'x', 'x', 'late']),
             reliability.SHORT_SESSION.format(session='late', n=1),
-        ),
-        (
-            lambda: repeat_f_test(B, [1, 1, 1, 1]),
-            reliability.ONE_STIMULUS.format(measure='The F test over stimuli'),
         ),
         (
             lambda: snr_across_repeats(B, [1, 1, 2, 3]),

@@ -15,9 +15,9 @@ N_RESPONSIVE, N_VOXELS = 100, 1000
 
 @pytest.fixture(scope='module')
 def training():
-    """120 trials of 40 stimuli; the first tenth of the voxels respond."""
+    """120 trials of 40 stimuli in three orders; the first tenth of the voxels respond."""
     rng = np.random.default_rng(0)
-    stimuli = np.tile(np.arange(40), 3)
+    stimuli = np.concatenate([np.arange(40), *(rng.permutation(40) for _ in range(2))])
     signal = np.zeros((40, N_VOXELS))
     signal[:, :N_RESPONSIVE] = 1.5 * rng.standard_normal((40, N_RESPONSIVE))
     values = signal[stimuli] + rng.standard_normal((120, N_VOXELS))
@@ -37,9 +37,9 @@ def test_default_finds_the_planted_voxels(training):
     assert 0 < chosen.threshold < 0.05
 
 
-def test_fdr_is_benjamini_hochberg_on_the_f_test(training):
+def test_fdr_is_benjamini_hochberg_on_the_test_of_repeats(training):
     values, table = training
-    p = stats.f_oneway(*[values[table.stimulus == s].astype(float) for s in range(40)]).pvalue
+    p = reliability.repeat_test(values, table.stimulus, table.run).p
     chosen = select_voxels(values, table, SelectionSettings(fdr=0.01))
     np.testing.assert_array_equal(chosen.keep, stats.false_discovery_control(p) <= 0.01)
 
@@ -85,10 +85,10 @@ def test_too_few_takes_the_best_and_says_so(training):
     values, table = training
     noise = values[:, N_RESPONSIVE:]
     chosen = select_voxels(noise, table, SelectionSettings(fdr=1e-6, min_voxels=30))
-    f = reliability.repeat_f_test(noise, table.stimulus).f
-    assert set(np.flatnonzero(chosen.keep)) == set(np.argsort(-f)[:30])
+    best = np.argsort(-reliability.repeat_test(noise, table.stimulus, table.run).agreement)[:30]
+    assert set(np.flatnonzero(chosen.keep)) == set(best)
     assert '0 voxel(s) passed' in chosen.warnings[0]
-    assert 'the best 30 by the F test over stimuli' in chosen.warnings[0]
+    assert 'the best 30 by agreement of repeats over runs' in chosen.warnings[0]
     few = select_voxels(values[:, :12], table, SelectionSettings(rule='threshold', threshold=99))
     assert few.n_kept == 12
 
@@ -100,15 +100,17 @@ def test_shuffled_stimuli_choose_hardly_anything(training):
     assert chosen.n_kept < 10
 
 
-def test_sessions_that_differ_choose_nothing():
+def test_runs_that_differ_choose_nothing():
     rng = np.random.default_rng(0)
-    session = np.repeat(['a', 'b'], 60)
-    stimuli = np.concatenate([np.repeat(np.arange(20), 3), 20 + np.repeat(np.arange(20), 3)])
-    values = rng.standard_normal((120, 500)) + 4 * (session == 'b')[:, None]
-    table = pd.DataFrame({'stimulus': stimuli, 'run': 0, 'session': session})
+    table = pd.DataFrame(
+        {
+            'stimulus': np.concatenate([rng.permutation(30) for _ in range(4)]),
+            'run': np.repeat(range(4), 30),
+            'session': np.repeat(['a', 'b'], 60),
+        }
+    )
+    values = rng.standard_normal((120, 500)) + 4 * table['run'].to_numpy()[:, None]
     assert select_voxels(values, table, SelectionSettings(min_voxels=1)).n_kept <= 5
-    one = table.assign(session='a')
-    assert select_voxels(values, one, SelectionSettings(min_voxels=1)).n_kept > 400
 
 
 @pytest.fixture
@@ -117,16 +119,58 @@ def unrepeated(training):
     return values[:40], table.iloc[:40]
 
 
-def test_auto_without_repeats_falls_back_aloud(unrepeated):
-    tsnr = np.arange(N_VOXELS, dtype=float)
-    chosen = select_voxels(*unrepeated, SelectionSettings(), tsnr=tsnr)
-    assert (chosen.measure, chosen.rule, chosen.n_kept) == ('tsnr', 'top', 300)
-    assert chosen.keep[-300:].all()
-    instead = 'the 30% with the highest tSNR are used'
-    assert chosen.warnings == (selection.NO_REPEATS_FALLBACK.format(instead=instead),)
-    every = select_voxels(*unrepeated, SelectionSettings())
+def test_auto_without_repeats_looks_for_the_stimulus_aloud(unrepeated):
+    share = np.linspace(-0.5, 0.5, N_VOXELS)
+    tsnr = np.arange(N_VOXELS, 0, -1.0)  # says the contrary, and nothing of the stimulus
+    given = {'prediction': lambda: share, 'tsnr': tsnr}
+    chosen = select_voxels(*unrepeated, SelectionSettings(), **given)
+    assert (chosen.measure, chosen.rule, chosen.threshold) == ('prediction', 'threshold', 0)
+    np.testing.assert_array_equal(chosen.keep, share > 0)
+    instead = selection.BY_PREDICTION['threshold']
+    line = selection.FALLBACK.format(reason=selection.NO_REPEATS, instead=instead)
+    assert chosen.warnings == (line,)
+    top = select_voxels(*unrepeated, SelectionSettings(rule='top'), **given)
+    assert (top.measure, top.rule, top.n_kept) == ('prediction', 'top', 300)
+    assert top.keep[-300:].all()
+    every = select_voxels(*unrepeated, SelectionSettings(), tsnr=tsnr)
     assert every.keep.all()
-    assert 'all voxels are used' in every.warnings[0]
+    assert 'All voxels are used' in every.warnings[0]
+
+
+@pytest.mark.parametrize('rule', ['fdr', 'top'])
+def test_repeats_that_cannot_be_tested_are_not_used(training, rule):
+    values, table = training
+    within = table.assign(run=0)
+    one_order = table.assign(stimulus=np.tile(np.arange(40), 3))
+    for given, reason in (
+        (within, reliability.WITHIN_RUNS),
+        (one_order, reliability.SAME_ORDER),
+    ):
+        if rule == 'top' and given is one_order:
+            continue  # a share of the voxels is no test
+        chosen = select_voxels(
+            values, given, SelectionSettings(rule=rule), prediction=lambda: np.ones(N_VOXELS)
+        )
+        assert chosen.measure == 'prediction'
+        assert reason in chosen.warnings[0]
+    with pytest.raises(DataError) as error:
+        select_voxels(values, within, SelectionSettings(measure='ncsnr'))
+    message = selection.NO_TEST.format(measure='ncsnr', reason=reliability.WITHIN_RUNS)
+    assert str(error.value) == message
+
+
+def test_a_prediction_is_made_only_where_it_is_needed(training):
+    def never():
+        raise AssertionError
+
+    assert select_voxels(*training, SelectionSettings(), prediction=never).measure == 'ncsnr'
+
+
+def test_repeats_that_share_a_run_are_said(training):
+    values, table = training
+    both = table.assign(run=np.repeat([0, 1, 1], 40))
+    chosen = select_voxels(values, both, SelectionSettings(rule='top'))
+    assert chosen.warnings == (selection.SHARED_NOISE.format(measure='ncsnr'),)
 
 
 def test_isc_map(unrepeated):
@@ -144,6 +188,7 @@ def test_a_map_with_gaps_never_passes(unrepeated):
         *unrepeated, SelectionSettings(measure='tsnr', rule='top', min_voxels=1), tsnr=tsnr
     )
     assert np.flatnonzero(chosen.keep).tolist() == list(range(7))
+    assert chosen.warnings == (selection.TSNR_SAYS_NOTHING,)
     more = select_voxels(
         *unrepeated, SelectionSettings(measure='tsnr', rule='top', min_voxels=20), tsnr=tsnr
     )

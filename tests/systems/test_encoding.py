@@ -21,10 +21,10 @@ from bids_neurodecode.systems.encoders import (
 from bids_neurodecode.systems.encoding import encode_pictures
 from bids_neurodecode.systems.encoding_outcomes import informative
 from bids_neurodecode.systems.encoding_scores import (
-    bootstrapped_r,
     centred,
     permuted_r,
     standardised,
+    weighted_r,
 )
 from bids_neurodecode.systems.outcomes import REPEAT_AVERAGE, SINGLE_TRIAL
 
@@ -233,11 +233,15 @@ def test_split_by_run_identifies_the_picture_among_all():
     """The same eight pictures in every run: a closed set, judged run by run."""
     rng = np.random.default_rng(0)
     n_runs, n = 10, 8
+    order = np.concatenate([rng.permutation(n) for _ in range(n_runs)])
     table = pd.DataFrame(
-        {'stimulus': np.tile(names(n), n_runs), 'run': np.repeat(np.arange(n_runs), n)}
+        {
+            'stimulus': [names(n)[k] for k in order],
+            'run': np.repeat(np.arange(n_runs), n),
+        }
     )
     patterns = rng.standard_normal((n, 30))
-    values = np.tile(patterns, (n_runs, 1)) + rng.standard_normal((n * n_runs, 30))
+    values = patterns[order] + rng.standard_normal((n * n_runs, 30))
     mask = VoxelMask(np.ones((3, 5, 2), dtype=bool), np.eye(4))
     samples = Samples(Responses(values.astype(np.float32), mask), table)
     space = PerStimulus(names(n), np.eye(n, dtype=np.float32))
@@ -311,7 +315,7 @@ def test_permuted_and_bootstrapped_correlations_by_hand():
         np.testing.assert_allclose(null[row], oracle, atol=1e-5)
     drawn = rng.integers(0, 12, 12)
     weights = np.bincount(drawn, minlength=12)[None].astype(np.float32)
-    found = bootstrapped_r(a, b, weights)[0]
+    found = weighted_r(a, b, weights)[0]
     oracle = [np.corrcoef(x, y)[0, 1] for x, y in zip(a[drawn].T, b[drawn].T, strict=True)]
     np.testing.assert_allclose(found, oracle, atol=1e-4)
 

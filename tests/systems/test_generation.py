@@ -284,12 +284,12 @@ def test_same_seed_same_result_and_another_seed_another_noise():
 
 
 def test_a_closed_set_learns_its_pictures_once_and_identifies_among_all():
-    samples, pictures = world(n_stimuli=6, n_runs=4, noise=1.5)
+    samples, pictures = world(n_stimuli=6, n_runs=6, noise=1.5)
     log = []
     result, _ = run(samples, pictures, by='run', generator=Blocks(log))
     assert [entry[0] for entry in log].count('fit') == 1
     row = score(result, 'ridge', 'final', 'identification_top1')
-    assert row.n == 24
+    assert row.n == 36
     assert row.chance == pytest.approx(1 / 6)
     assert row.p <= 0.05
     assert CLOSED_SET in result.notes

@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 
 from bids_neurodecode.config import EvaluationSettings, RidgeSettings
-from bids_neurodecode.evaluation.voxels import pearson_by_column
 from bids_neurodecode.samples import Responses, Samples, VoxelMask, split_in_time
-from bids_neurodecode.systems.movie import encode_films, shifted_correlations
+from bids_neurodecode.systems.movie import encode_films
+from bids_neurodecode.systems.movie_judging import BY_FOLD, TOO_SHORT
 
 TR = 2.0
 N, K, V = 300, 4, 12
@@ -74,14 +74,6 @@ def test_shifted_responses_are_at_chance():
     assert result.scores[0].p > 0.05
 
 
-def test_shifted_correlations_equal_rolling():
-    rng = np.random.default_rng(1)
-    truth, prediction = rng.normal(size=(2, 40, 3))
-    found = shifted_correlations(truth, prediction, 5)
-    expected = [pearson_by_column(truth, np.roll(prediction, k, axis=0)) for k in range(5, 36)]
-    np.testing.assert_allclose(found, expected, atol=1e-10)
-
-
 def test_training_never_sees_test_responses():
     samples, features = planted()
     (fold,) = split_in_time(samples.table, gap=10.0).folds
@@ -90,6 +82,62 @@ def test_training_never_sees_test_responses():
     changed[fold.test] += 100
     second = run(Samples(Responses(changed, samples.responses.mask), samples.table), features)
     np.testing.assert_array_equal(first.predictions, second.predictions)
+
+
+def test_voxels_that_one_fold_chose_are_scored_in_it_alone():
+    samples, features = planted()
+    split = split_in_time(samples.table, gap=10.0, n_folds=3)
+    chosen = np.ones((3, V), dtype=bool)
+    chosen[0, 0] = chosen[1, 1] = chosen[2, 1] = False
+    result, whole = (
+        encode_films(
+            samples,
+            split,
+            features,
+            repetition_time=TR,
+            delays=(2.0, 4.0, 6.0),
+            n_components=None,
+            ridge=RidgeSettings(),
+            evaluation=EvaluationSettings(n_permutations=99, n_bootstrap=100),
+            rng=np.random.default_rng(0),
+            chosen=each,
+        )
+        for each in (chosen, None)
+    )
+    np.testing.assert_array_equal(np.isfinite(result.by_fold), chosen)
+    np.testing.assert_allclose(result.by_fold[chosen], whole.by_fold[chosen], atol=1e-5)
+    weights = np.array([len(fold.test) for fold in split])
+    assert result.r[0] == pytest.approx(np.average(whole.by_fold[1:, 0], weights=weights[1:]))
+    assert result.r[1] == pytest.approx(whole.by_fold[0, 1])
+    medians = [np.median(r[kept]) for r, kept in zip(whole.by_fold, chosen, strict=True)]
+    assert result.scores[0].value == pytest.approx(np.average(medians, weights=weights))
+    assert 0.01 <= result.scores[0].p < 0.3
+    assert result.scores[0].ci_low < result.scores[0].value < result.scores[0].ci_high
+    assert result.notes[0].startswith(BY_FOLD.split('{')[0])
+    assert np.isnan(result.predictions).sum() == weights[0] + weights[1] + weights[2]
+    assert result.encoder.ridge.predict(np.zeros((1, 3 * K))).shape == (1, V)
+    assert whole.notes == ()
+
+
+def test_a_minute_at_least_is_held_out_for_a_p_value():
+    samples, features = planted()
+    split = split_in_time(samples.table, gap=10.0, test_fraction=14 / N)
+    result = encode_films(
+        samples,
+        split,
+        features,
+        repetition_time=TR,
+        delays=(2.0, 4.0),
+        n_components=None,
+        ridge=RidgeSettings(),
+        evaluation=EvaluationSettings(n_permutations=99),
+        rng=np.random.default_rng(0),
+    )
+    assert result.notes == (TOO_SHORT.format(model='ridge', seconds=56, need=60),)
+    assert result.scores[0].p is None
+    assert np.isnan([*result.p_fdr, *result.p_fwer, result.r_fwer]).all()
+    assert result.null.size == 0
+    assert {score.model for score in result.scores} == {'ridge'}
 
 
 def test_table_and_responses_must_fit():

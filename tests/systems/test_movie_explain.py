@@ -10,9 +10,11 @@ from bids_neurodecode.errors import DataError
 from bids_neurodecode.standardizer import Standardizer
 from bids_neurodecode.systems.movie_explain import (
     LEFT_OUT,
+    NO_ACCURACY,
     NO_ENCODER,
     NO_REGION,
     TOO_FEW_CHUNKS,
+    TOO_FEW_PLACES,
     explain_concepts,
     explain_perturbation,
     film_concepts,
@@ -68,9 +70,9 @@ class Watcher(nn.Module):
         return self.readout(self.merge(chunks).flatten(1))
 
 
-def network(encoder=None, decoder=None):
-    own = network_settings(settings(), N_VOXELS, 0, 'cpu')
-    return MovieNetwork(encoder, decoder, Standardizer(np.zeros(N_VOXELS), np.ones(N_VOXELS)), own)
+def network(encoder=None, decoder=None, n_voxels=N_VOXELS):
+    own = network_settings(settings(), n_voxels, 0, 'cpu')
+    return MovieNetwork(encoder, decoder, Standardizer(np.zeros(n_voxels), np.ones(n_voxels)), own)
 
 
 def film(n, rng):
@@ -81,23 +83,45 @@ def film(n, rng):
     return np.clip(values, 0, 255).astype(np.uint8)
 
 
+def places(n):
+    """Places of voxels in a sheet of rows of 20."""
+    return np.array([np.arange(n) // 20, np.arange(n) % 20, np.zeros(n)]).T.astype(int)
+
+
 def test_the_region_that_paints_is_found():
+    rng = np.random.default_rng(0)
+    responses = 3 * rng.normal(size=(60, 400)).astype(np.float32)
+    model = network(decoder=Painter(), n_voxels=400)
+    truth = model.reconstruct(responses)
+    labels = np.zeros(400, dtype=int)
+    labels[:10], labels[205:215] = 1, 3
+    found = explain_perturbation(
+        model, responses, truth, labels, NAMES, settings(explain_random=199),
+        positions=places(400), accuracy=np.full(400, 0.3), rng=rng,
+    )  # fmt: skip
+    assert found.notes == ()
+    table = found.table.set_index('region')
+    seen, idle = table.loc['seeing'], table.loc['idle']
+    assert (seen.p < 0.05).all()
+    assert (seen.change < 0).all()
+    assert idle.change.abs().max() == pytest.approx(0, abs=1e-6)
+    assert (table.n_disjoint >= 20).all()
+
+
+def test_too_few_places_and_no_accuracy_are_said():
     rng = np.random.default_rng(0)
     responses = 3 * rng.normal(size=(60, N_VOXELS)).astype(np.float32)
     model = network(decoder=Painter())
     truth = model.reconstruct(responses)
     found = explain_perturbation(
-        model, responses, truth, LABELS, NAMES, settings(explain_random=199), rng=rng
+        model, responses, truth, LABELS, NAMES, settings(), positions=places(N_VOXELS),
+        accuracy=None, rng=rng,
+    )  # fmt: skip
+    assert np.isnan(found.table[['p', 'p_fdr', 'random_mean']].to_numpy()).all()
+    line = TOO_FEW_PLACES.format(
+        n=4, total=4, least=20, accuracy='', names='seeing, moving, idle, resting'
     )
-    table = found.table.set_index(['region', 'kind', 'metric'])
-    assert found.notes == ()
-    seen = table.loc['seeing']
-    assert (seen.p_fdr < 0.05).all()
-    assert (seen.change < 0).all()
-    idle = table.drop('seeing')
-    assert idle.change.abs().max() == pytest.approx(0, abs=1e-6)
-    # random voxels outside of these regions do matter: doing nothing is then a finding, too
-    assert (idle.random_mean < 0).all()
+    assert found.notes == (NO_ACCURACY, line)
 
 
 def test_voxels_that_never_vary_have_no_saliency_whatever_their_slopes():
@@ -127,11 +151,12 @@ def test_regions_that_are_too_small_or_too_large_are_left_out_and_counted():
     model = network(decoder=Painter())
     truth = model.reconstruct(responses)
     asked = settings(explain_random=19, explain_kinds=['zero'])
-    found = explain_perturbation(model, responses, truth, labels, NAMES, asked, rng=rng)
+    where = {'positions': places(40), 'accuracy': np.ones(40)}
+    found = explain_perturbation(model, responses, truth, labels, NAMES, asked, **where, rng=rng)
     assert set(found.table.region) == {'idle', 'resting'}
-    assert found.notes == (LEFT_OUT.format(n=2, total=4, least=5, most=12),)
+    assert found.notes[0] == LEFT_OUT.format(n=2, total=4, least=5, most=12)
     nothing = explain_perturbation(
-        model, responses, truth, np.ones(40, dtype=int), NAMES, asked, rng=rng
+        model, responses, truth, np.ones(40, dtype=int), NAMES, asked, **where, rng=rng
     )
     assert nothing.table is None
     assert nothing.notes == (NO_REGION.format(least=5),)
@@ -143,7 +168,7 @@ def test_the_concept_that_a_region_follows_is_found_and_random_ones_are_not():
     pictures = {'white': np.full((12, SIDE, SIDE, 3), 230, np.uint8)}
     found = explain_concepts(
         network(encoder=Watcher()), train, test, LABELS, NAMES, settings(concept_permutations=99),
-        pictures=pictures, rng=rng,
+        pictures=pictures, films=np.zeros(150), rng=rng,
     )  # fmt: skip
     table = found.table.set_index(['output', 'concept'])
     assert found.notes == ()
@@ -162,18 +187,21 @@ def test_concepts_need_an_encoder_and_enough_film():
     rng = np.random.default_rng(2)
     chunks = film(20, rng)
     asked = (chunks, chunks, None, {}, settings(concept_permutations=19))
-    blind = explain_concepts(network(decoder=Painter()), *asked, rng=rng)
+    blind = explain_concepts(network(decoder=Painter()), *asked, films=np.zeros(20), rng=rng)
     assert (blind.table, blind.notes) == (None, (NO_ENCODER,))
-    short = explain_concepts(network(encoder=Watcher()), *asked, rng=rng)
+    short = explain_concepts(network(encoder=Watcher()), *asked, films=np.zeros(20), rng=rng)
     assert (short.table, short.notes) == (None, (TOO_FEW_CHUNKS.format(n=20, least=50),))
 
 
 def test_examples_of_film_concepts_have_most_of_the_property():
     rng = np.random.default_rng(3)
-    chunks = film(60, rng)
-    found = {name: (rows, others) for name, _, rows, others in film_concepts(chunks, rng)}
-    rows, others = found['much brightness']
-    assert len(rows) == len(others) == 12
+    chunks, films = film(60, rng), np.repeat(['a', 'b'], 30)
+    found = {name: inside for name, _, inside in film_concepts(chunks, films, rng)}
+    bright = found['much brightness']
+    assert bright.sum() == 12
     level = chunks.mean(axis=(1, 2, 3, 4))
-    assert level[rows].min() >= level[others].max()
+    assert level[bright].min() >= level[~bright].max()
+    # controls are the same patterns at other times
     assert sum(name.startswith('random') for name in found) == 5
+    spectrum = np.abs(np.fft.rfft(bright))
+    assert np.abs(np.fft.rfft(found['random 1'])) == pytest.approx(spectrum)

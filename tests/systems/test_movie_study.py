@@ -8,15 +8,20 @@ from bids_neurodecode.config import EvaluationSettings, RidgeSettings, build_con
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.samples import Responses, Samples, VoxelMask, split_in_time
 from bids_neurodecode.systems.movie_banded import LEFT_OUT, NOTHING_VARIES, encode_banded
-from bids_neurodecode.systems.movie_frames import blurred, judge_frames, shifted_similarity
-from bids_neurodecode.systems.movie_judging import TOO_SHORT
+from bids_neurodecode.systems.movie_frames import (
+    TOO_SHORT,
+    blurred,
+    judge_frames,
+    surrogate_similarity,
+)
+from bids_neurodecode.systems.movie_parts import Pool
 from bids_neurodecode.systems.movie_setup import (
     FilmData,
     choose_voxels,
     network_settings,
     rows_on_voxels,
 )
-from bids_neurodecode.systems.movie_study import study_network
+from bids_neurodecode.systems.movie_study import NOTHING_HELD_OUT, study_network
 
 TR = 2.0
 EVALUATION = EvaluationSettings(n_permutations=50, n_bootstrap=50)
@@ -111,12 +116,28 @@ def test_chosen_voxels_are_those_that_training_samples_tell(planted):
     assert choose_voxels(film_data(samples, frames), train, everything).size == 24
 
 
-def test_a_held_out_part_that_is_too_short_is_refused_before_training(planted):
+def test_voxels_are_chosen_from_those_of_the_fold(planted):
     samples, frames, _ = planted
-    split = split_in_time(samples.table, gap=10.0, test_fraction=0.05)
+    config = build_config({'movie': {'max_voxels': 4}, 'delay': {'fir_seconds': [2.0, 4.0]}})
+    within = np.arange(24) % 2 == 1
+    columns = choose_voxels(film_data(samples, frames), np.arange(90), config, within=within)
+    assert {1, 3, 5} < set(columns.tolist())
+    assert within[columns].all()
+    everything = build_config({'movie': {'max_voxels': 'none'}})
+    found = choose_voxels(film_data(samples, frames), np.arange(90), everything, within=within)
+    np.testing.assert_array_equal(found, np.flatnonzero(within))
+
+
+def test_nothing_measured_among_what_is_held_out_is_refused_before_training(planted):
+    samples, frames, _ = planted
+    split = split_in_time(samples.table, gap=10.0)
+    values = samples.values.copy()
+    values[split.folds[0].test] = np.nan
     config = build_config({'movie': {'model': 'network', 'design': 'small', 'frame_size': 24}})
-    with pytest.raises(DataError, match=TOO_SHORT.split('{')[0]):
-        study_network(film_data(samples, frames), split, config, rng=np.random.default_rng(0))
+    with pytest.raises(DataError, match=NOTHING_HELD_OUT.split('{')[0]):
+        study_network(
+            film_data(samples_of(values), frames), split, config, rng=np.random.default_rng(0)
+        )
 
 
 def test_settings_reach_the_fit():
@@ -147,49 +168,69 @@ def frames():
     rng = np.random.default_rng(3)
     truth = rng.uniform(size=(40, 3, 3, 3)).repeat(8, axis=1).repeat(8, axis=2)
     noisy = np.clip(truth + 0.05 * rng.normal(size=truth.shape), 0, 1)
-    return truth.astype(np.float32), noisy.astype(np.float32), np.repeat([0, 1], 20)
+    return truth.astype(np.float32), noisy.astype(np.float32), np.repeat(['0', '1'], 20)
 
 
-def test_good_reconstructions_beat_shifts_and_baselines(frames):
-    truth, decoded, showings = frames
-    similarity, scores = judge_frames(
+def redrawn(decoded, seed=0):
+    """Frames that were decoded at other times: what surrogates of white responses give."""
+
+    def surrogates(looked, n_draws):
+        rng = np.random.default_rng(seed)
+        for _ in range(n_draws):
+            yield decoded[rng.permutation(len(decoded))[looked]]
+
+    return surrogates
+
+
+def judge(truth, decoded, parts, seconds=2.0, **more):
+    return judge_frames(
         truth,
         decoded,
         truth.mean(axis=0),
-        showings=showings,
-        through=truth,
+        parts=parts,
+        surrogates=redrawn(decoded),
         protocol='p',
-        min_lag=5,
+        repetition_time=seconds,
         evaluation=EVALUATION,
-        rng=np.random.default_rng(0),
+        **more,
     )
+
+
+def test_good_reconstructions_beat_surrogates_and_baselines(frames):
+    truth, decoded, parts = frames
+    similarity, scores, notes = judge(truth, decoded, parts, through=truth)
     ours, through, mean, blur = scores
+    assert notes == ()
     assert similarity.shape == (40,)
     assert ours.model == through.model == 'network'
     assert ours.space != through.space
     assert ours.value > max(mean.value, ours.chance) + 0.2
-    assert ours.p == pytest.approx(1 / 12)  # 20 volumes a film: 11 shifts by 5 or more
+    assert ours.p == pytest.approx(1 / (1 + min(99, EVALUATION.n_permutations)))
     assert through.value == pytest.approx(1, abs=1e-4)
     assert mean.model == 'baseline-mean-image'
     assert blur.model == 'baseline-blurred-truth'
+    # 40 frames of 2 s are two blocks of 30 s: no interval
+    assert all(score.ci_low is None or np.isnan(score.ci_low) for score in scores)
+
+
+def test_frames_get_intervals_over_blocks_and_none_of_less_than_a_minute(frames):
+    truth, decoded, parts = frames
+    *_, longer = judge(truth, decoded, parts, seconds=10.0)
+    assert longer == ()
+    _, scores, _ = judge(truth, decoded, parts, seconds=10.0)
+    for score in scores:
+        assert score.ci_low < score.value < score.ci_high
+    _, scores, notes = judge(truth, decoded, parts, seconds=1.0)
+    assert notes == (TOO_SHORT.format(seconds=40, need=60),)
+    assert scores[0].p is None
 
 
 def test_a_decoder_that_knows_nothing_is_at_chance(frames):
-    truth, _, showings = frames
+    truth, _, _ = frames
     same = np.broadcast_to(truth.mean(axis=0), truth.shape).copy()
-    observed, null = shifted_similarity(truth, same, showings, 5, 99)
+    observed, null = surrogate_similarity(truth, same, redrawn(same), 20)
     np.testing.assert_allclose(null, observed, atol=1e-5)
-
-
-def test_shifts_stay_within_showings(frames):
-    truth, _, showings = frames
-    # a decoder that knows the film, but not the time, gains nothing on shifts within films
-    films = truth.copy()
-    for film in (0, 1):
-        films[showings == film] = truth[showings == film].mean(axis=0)
-    observed, null = shifted_similarity(truth, films, showings, 5, 99)
-    np.testing.assert_allclose(null, observed, atol=1e-5)
-    assert null.size == 11
+    assert null.size == 20
 
 
 def test_blurring_keeps_the_mean_and_each_frame_apart(frames):
@@ -200,8 +241,13 @@ def test_blurring_keeps_the_mean_and_each_frame_apart(frames):
 
 
 def test_other_models_are_scored_on_the_networks_voxels():
-    scores = rows_on_voxels({'ridge': np.array([0.1, 0.2, 0.9])}, 'p')
+    pool = Pool(np.ones((1, 3), dtype=bool), np.ones(1))
+    scores = rows_on_voxels({'ridge': np.array([[0.1, 0.2, 0.9]])}, 'p', pool)
     values = {score.metric: score.value for score in scores}
     assert values['voxel_r_median'] == pytest.approx(0.2)
     assert values['voxel_r_mean'] == pytest.approx(0.4)
     assert {score.space for score in scores} == {'selected voxels'}
+    apart = Pool(np.array([[True, True, False], [False, True, True]]), np.array([1.0, 3.0]))
+    scores = rows_on_voxels({'ridge': np.array([[0.1, 0.2, 9], [9, 0.4, 0.6]])}, 'p', apart)
+    values = {score.metric: score.value for score in scores}
+    assert values['voxel_r_mean'] == pytest.approx(0.25 * 0.15 + 0.75 * 0.5)

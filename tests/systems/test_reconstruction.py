@@ -7,11 +7,11 @@ from scipy.stats import kstest
 
 from bids_neurodecode.config import EvaluationSettings, RidgeSettings
 from bids_neurodecode.errors import DataError
-from bids_neurodecode.evaluation.metrics import scores_table
+from bids_neurodecode.evaluation.metrics import bounds_of, scores_table
 from bids_neurodecode.samples import Responses, Samples, Split, VoxelMask, split_by_group
 from bids_neurodecode.systems import baselines, reconstruction
 from bids_neurodecode.systems.base import PerStimulus, System
-from bids_neurodecode.systems.pooling import Pairing
+from bids_neurodecode.systems.pooling import FEW_GROUPS, FIXED_LABELS, ONE_ORDER, Pairing
 from bids_neurodecode.systems.reconstruction import (
     DecoderSettings,
     LinearDecoder,
@@ -265,8 +265,9 @@ def test_what_is_exchanged_and_what_intervals_are_over():
         pairing = Pairing.of(outcomes, split)
         table = pd.concat([outcome.table for outcome in outcomes])
         runs, stimuli = pd.factorize(table.run)[0], pd.factorize(table.stimulus)[0]
-        assert not pairing.fixed
+        assert pairing.shared == 1
         if by == 'run':
+            assert pairing.untested == FEW_GROUPS.format(n=3, what='runs', need=6)
             np.testing.assert_array_equal(pairing.blocks, runs)
             np.testing.assert_array_equal(pairing.groups, runs)
             assert pairing.units is None
@@ -274,6 +275,7 @@ def test_what_is_exchanged_and_what_intervals_are_over():
             np.testing.assert_array_equal(pairing.blocks, np.repeat([0, 1], 9))
             np.testing.assert_array_equal(pairing.groups, stimuli)
             np.testing.assert_array_equal(pairing.units, stimuli)
+            assert pairing.untested is None
     # runs of two folds that bear one name do not mix
     by_session = Split('session', (), samples.table.assign(session='a'))
     blocks = Pairing.of(outcomes, by_session).blocks
@@ -310,15 +312,48 @@ def test_candidates():
 
 def test_labels_that_cannot_be_exchanged_are_said():
     samples, features, _ = world(n_stimuli=6, n_runs=3)
-    # two whole runs to learn from, then four runs of one sample
-    runs = ['a'] * 6 + ['b'] * 6 + ['c', 'd', 'e', 'f']
-    first = samples.take(np.arange(16))
+    # two whole runs to learn from, then six runs of one sample
+    runs = ['a'] * 6 + ['b'] * 6 + ['c', 'd', 'e', 'f', 'g', 'h']
+    first = samples.take(np.arange(18))
     samples = Samples(first.responses, first.table.assign(run=runs))
     split = split_by_group(samples.table, 'run')
     single = Split('run', split.folds[2:], split.table)
     result = run(samples, single, features)
-    assert pick(result, 'ridge', 'identification_top1').p == 1
-    assert any('permutation p values are 1' in note for note in result.notes)
+    assert np.isnan(pick(result, 'ridge', 'identification_top1').p)
+    assert FIXED_LABELS.format(block='run') in result.notes
+
+
+@pytest.mark.parametrize(('n_runs', 'tested'), [(5, False), (6, True)])
+def test_fewer_than_six_runs_have_neither_interval_nor_p(n_runs, tested):
+    samples, features, _ = world(n_stimuli=8, n_runs=n_runs)
+    result = run(samples, split_by_group(samples.table, 'run'), features)
+    table = scores_table(result.scores)
+    assert table['p'].notna().all() == tested
+    assert table[['p', 'ci_low']].notna().to_numpy().any() == tested
+    assert (FEW_GROUPS.format(n=5, what='runs', need=6) in result.notes) != tested
+    within = table.dropna(subset='ci_low')
+    assert (within['ci_low'] >= [bounds_of(m)[0] for m in within['metric']]).all()
+    assert (within['ci_high'] <= [bounds_of(m)[1] for m in within['metric']]).all()
+
+
+@pytest.mark.parametrize('by_onset', [False, True])
+def test_one_order_in_every_run_has_no_p_and_says_why(by_onset):
+    samples, features, _ = world(n_stimuli=8, n_runs=6)
+    order = samples.table.assign(place=lambda t: t.groupby('run')['stimulus'].rank())
+    if by_onset:
+        table = samples.table.assign(onset=10 * order['place'])
+        ordered = Samples(samples.responses, table)
+    else:
+        rows = order.sort_values(['run', 'place']).index
+        ordered = samples.take(rows)
+    result = run(ordered, split_by_group(ordered.table, 'run'), features)
+    table = scores_table(result.scores)
+    assert table['p'].isna().all()
+    assert table['ci_low'].notna().all()
+    assert ONE_ORDER.format(agreement=1) in result.notes
+    # stimuli that are held out have no place that training could know
+    by_stimulus = run(ordered, split_by_group(ordered.table, 'stimulus', n_folds=4), features)
+    assert not any('same order' in note for note in by_stimulus.notes)
 
 
 def test_module_is_a_system():
