@@ -59,7 +59,8 @@ class BetaSettings(Settings):
     """Our own engine, or the reference package GLMsingle, which has to be installed."""
     model: Literal['auto', 'B', 'C', 'D'] = 'auto'
     """Which of the models feeds the decoders: FITHRF (B), with GLMdenoise (C), with fractional
-    ridge too (D). ``auto``: D where stimuli are repeated over runs in training, else B."""
+    ridge too (D). ``auto``: the one that best identifies held-out runs within the training trials
+    of each fold; B where these do not repeat stimuli over enough runs."""
     off_grid: Literal['error', 'resample'] = 'resample'
     """Onsets between volumes: an error, or the series resampled to a finer grid."""
     n_components: Annotated[int, Field(ge=0, le=10)] | None = None

@@ -23,8 +23,8 @@ FIELDS = (
 )
 EMPTY_ROW = 'Row {row} of {file} is empty. Remove it.'
 QUOTES = (
-    'Row {row} of {file} has a stray quotation mark ({reason}). Remove it, or close it within '
-    'the field; no value may hold a line break.'
+    'Row {row} of {file} has a stray quotation mark ({reason}). Correct it: close it within '
+    'the field, or remove it; no value may hold a line break.'
 )
 UNNAMED = 'Column {column} of {file} has no name. Name it in the first row, or remove it.'
 TWICE = '{file} has two columns {name!r}. Rename or remove one of them.'

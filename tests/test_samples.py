@@ -1,5 +1,6 @@
 """Samples and splits: what is written comes back, and nothing ever leaks."""
 
+import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
@@ -38,6 +39,31 @@ def some_samples(stimuli, n_voxels=5, **columns):
 
 
 # masks and responses
+
+
+@pytest.mark.parametrize('codes', [(4, 4), (1, 1), (0, 4), (1, 0), (0, 2), (0, 0)])
+def test_maps_keep_the_form_codes_of_their_mask(tmp_path, codes):
+    image = nib.Nifti1Image(a_mask().mask.astype(np.uint8), AFFINE)
+    image.set_qform(AFFINE, codes[0])
+    image.set_sform(AFFINE, codes[1])
+    image.to_filename(tmp_path / 'in.nii.gz')
+    mask = VoxelMask.load(tmp_path / 'in.nii.gz').restrict(np.ones(5, dtype=bool))
+    mask.save(tmp_path / 'mask.nii.gz')
+    mask.image(np.ones(5)).to_filename(tmp_path / 'map.nii.gz')
+    for name in ('mask', 'map'):
+        again = nib.load(tmp_path / f'{name}.nii.gz')
+        header = again.header
+        expected = codes if any(codes) else (0, 2)  # no code: the grid would be lost
+        assert (int(header['qform_code']), int(header['sform_code'])) == expected
+        np.testing.assert_allclose(again.affine, nib.load(tmp_path / 'in.nii.gz').affine)
+
+
+def test_a_qform_of_another_space_is_not_kept(tmp_path):
+    image = nib.Nifti1Image(a_mask().mask.astype(np.uint8), AFFINE)
+    image.set_qform(np.diag([2.0, 2, 2.5, 1]), 1)
+    image.set_sform(AFFINE, 4)
+    image.to_filename(tmp_path / 'in.nii.gz')
+    assert VoxelMask.load(tmp_path / 'in.nii.gz').codes == (0, 4)
 
 
 @given(n=st.integers(1, 24), seed=st.integers(0, 99))

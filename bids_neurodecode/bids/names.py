@@ -220,7 +220,7 @@ def unique_labels(names: Sequence[str]) -> dict[str, str]:
     >>> unique_labels(['clips/a b.mp4', 'run_1-1.mp4', 'run_11.mp4'])
     {'clips/a b.mp4': 'clipsab', 'run_1-1.mp4': 'run11+ae5c433c', 'run_11.mp4': 'run11+3aa8a248'}
     """
-    labels = {name: clean_label(PurePosixPath(name).with_suffix('').as_posix()) for name in names}
+    labels = {name: clean_label(name.removesuffix(PurePosixPath(name).suffix)) for name in names}
     for digits in (8, 64):
         count = Counter(label.casefold() for label in labels.values())
         labels = {

@@ -129,6 +129,7 @@ def methods(
     versions: Mapping[str, str] | None = None,
     rule: str | None = None,
     betas_model: str | None = None,
+    fold_models: Sequence[str] | None = None,
     generator: str | None = None,
     layout: str = 'bids',
 ) -> tuple[str, ...]:
@@ -152,6 +153,8 @@ def methods(
         How voxels were chosen, in words, where the settings leave it open.
     betas_model
         Which of the models of the betas was used (B, C, D), where the settings leave it open.
+    fold_models
+        Of each fold, where it was chosen by comparison within training trials; else None.
     generator
         What made pictures (``none``: they were retrieved), where the settings leave it open.
     layout
@@ -167,7 +170,7 @@ def methods(
     if paradigm == 'images':
         taken = layout == 'nsd' or config.betas.precomputed is not None
         betas = taken_betas(config, layout) if taken else ''
-        paragraphs += [betas or _betas(config, betas_model or config.betas.model)]
+        paragraphs += [betas or _betas(config, betas_model or config.betas.model, fold_models)]
         paragraphs += [_selection(config, rule)]
     else:
         paragraphs += [_series(config), film_voxels(config, rule)]
@@ -229,8 +232,10 @@ def _inputs(derivatives: Sequence[str], version: str) -> str:
     )
 
 
-def _betas(config: Config, model: str) -> str:
+def _betas(config: Config, model: str, folds: Sequence[str] | None = None) -> str:
     betas = config.betas
+    used = {model, *(folds or ())}
+    where = ('In C and D, p', 'In D, b') if len(used) > 1 else ('P', 'B')
     engine = 'the glmsingle package' if betas.engine == 'glmsingle' else "the program's own engine"
     text = (
         f'Single-trial response amplitudes were estimated as in GLMsingle '
@@ -239,32 +244,42 @@ def _betas(config: Config, model: str) -> str:
         f'[@allen2022nsd], and each voxel kept the one that explained most variance; slow drift '
         f'was modelled by polynomials per run.'
     )
-    if model == 'auto':
-        text += ' Denoising and regularisation were used where stimuli were repeated.'
-    if model in {'C', 'D'}:
+    if model == 'auto' or folds is not None:
+        text += (
+            ' Whether betas were denoised too (model C), or denoised and regularised (model D), '
+            'or neither (model B), was chosen within the training trials of each fold: groups of '
+            'their runs were held out in turn, components and fractions were chosen without '
+            'these, and presentations in these were identified by ridge regression onto which '
+            'stimulus it was.'
+        )
+    if folds is not None:
+        counts = [f'{each} in {list(folds).count(each)}' for each in sorted(set(folds))]
+        scored = f'{", ".join(counts)} of {len(folds)} fold(s); ' if folds else ''
+        text += f' Model by fold: {scored}the final model used {model}.'
+    if used & {'C', 'D'}:
         number = (
             'their number was chosen by cross-validation over repeats'
             if betas.n_components is None
             else f'their number was fixed at {betas.n_components}'
         )
         text += (
-            ' Principal components of voxels that did not respond to the task were added as '
-            f'nuisance regressors [@kay2013glmdenoise]; {number}.'
+            f' {where[0]}rincipal components of voxels that did not respond to the task were '
+            f'added as nuisance regressors [@kay2013glmdenoise]; {number}.'
         )
-    if model == 'D':
+    if 'D' in used:
         how = (
             'chosen for each voxel by cross-validation over repeats'
             if betas.fraction is None
             else f'fixed at {betas.fraction:g}'
         )
         text += (
-            ' Betas were regularised by fractional ridge regression [@rokem2020fracridge], the '
-            f'fraction {how}.'
+            f' {where[1]}etas were regularised by fractional ridge regression '
+            f'[@rokem2020fracridge], the fraction {how}.'
         )
     parts = [*config.clean.strategy, *config.clean.columns]
     if parts:
         text += f' Confounds ({", ".join(parts)}) were regressed out in the same model.'
-    if model in {'C', 'D'} and (betas.n_components is None or betas.fraction is None):
+    if used & {'C', 'D'} and (betas.n_components is None or betas.fraction is None):
         text += (
             ' These choices were made on the training trials of each fold only.'
             if betas.tuning == 'training' and betas.engine == 'native'

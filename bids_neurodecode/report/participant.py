@@ -188,6 +188,9 @@ def _methods(reader: Reader) -> tuple[Block, ...]:
         versions=results.versions,
         rule=None if results.voxels is None else results.voxels.rule,
         betas_model=None if results.betas is None else results.betas.model,
+        fold_models=results.betas.fold_models
+        if results.betas and results.betas.model_scores
+        else None,
         generator='none' if results.generation is None else results.generation.generator,
         layout=results.layout,
     )

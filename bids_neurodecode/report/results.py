@@ -55,7 +55,7 @@ class BetaResults:
     """How the single-trial betas were made; tuples hold one entry a fit (all data, or a fold)."""
 
     model: str
-    """``B``, ``C`` or ``D``."""
+    """``B``, ``C`` or ``D``, of the betas that are written and of the final model."""
     engine: str
     tuning: str
     """``training`` or ``all``: which trials chose components and fractions."""
@@ -67,6 +67,11 @@ class BetaResults:
     """ON-OFF R2 in percent below which a voxel is in the noise pool."""
     hrf_times_to_peak: tuple[float, ...] = ()
     """Seconds from onset to peak of each HRF of the library, in the order of the index map."""
+    fold_models: tuple[str, ...] = ()
+    """Of each fold's betas; empty where there is one for all."""
+    model_scores: tuple[dict[str, float], ...] = ()
+    """Share of pairs that each model identified within the training trials, of all trials and of
+    each fold; empty where the model was not chosen so."""
 
 
 @dataclass(frozen=True)
@@ -309,7 +314,7 @@ def _typed(values: dict[str, Any]) -> dict[str, Any]:
     if values.get('betas') is not None:
         betas = values['betas']
         betas['component_curves'] = tuple(tuple(c) for c in betas.get('component_curves', ()))
-        for key in ('n_components', 'hrf_times_to_peak'):
+        for key in ('n_components', 'hrf_times_to_peak', 'fold_models', 'model_scores'):
             betas[key] = tuple(betas.get(key, ()))
         values['betas'] = BetaResults(**betas)
     if values.get('null') is not None:

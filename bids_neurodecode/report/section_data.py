@@ -11,7 +11,7 @@ import numpy.typing as npt
 from bids_neurodecode.report import design, quality
 from bids_neurodecode.report.build import Block, Bullets, Table, Text
 from bids_neurodecode.report.reader import Reader, read_table
-from bids_neurodecode.report.results import RunResults
+from bids_neurodecode.report.results import BetaResults, RunResults
 from bids_neurodecode.report.style import percent
 
 CARPET_VOXELS = 1500
@@ -166,6 +166,8 @@ def denoising_section(reader: Reader) -> tuple[Block, ...]:
     else:
         text.append('Choices were made on all trials.')
     blocks: list[Block] = [Text((' '.join(text),))]
+    if betas.model_scores:
+        blocks.append(_compared_models(betas))
     if betas.component_curves and betas.n_components:
         chosen = ', '.join(str(k) for k in betas.n_components)
         blocks.append(
@@ -180,6 +182,26 @@ def denoising_section(reader: Reader) -> tuple[Block, ...]:
             )
         )
     return tuple(blocks)
+
+
+def _compared_models(betas: BetaResults) -> Table:
+    fits = ['all trials', *(f'fold {n}' for n, _ in enumerate(betas.fold_models, 1))]
+    rows = tuple(
+        (fit, *(f'{100 * scores[each]:.1f}' for each in 'BCD'), model)
+        for fit, scores, model in zip(
+            fits, betas.model_scores, (betas.model, *betas.fold_models), strict=True
+        )
+    )
+    return Table(
+        ('training trials of', 'B (%)', 'C (%)', 'D (%)', 'chosen'),
+        rows,
+        'How the model of the betas was chosen within training trials: share of pairs in which a '
+        'presentation in runs held out there is told from another stimulus (chance 50 %), by '
+        'ridge regression on the rest. B: response of a library; C: with noise components; D: '
+        'with fractional ridge too, both chosen without the runs held out. Test trials took no '
+        'part; the betas of all trials serve the final model. These are no scores of the decoder.',
+        frozenset({1, 2, 3}),
+    )
 
 
 def _read_series(run: RunResults, n_voxels: int) -> npt.NDArray[Any] | None:

@@ -19,7 +19,13 @@ from bids_neurodecode.errors import DataError
 from bids_neurodecode.signals import noisepool
 from bids_neurodecode.signals.badness import Repeats, find_repeats
 from bids_neurodecode.signals.hrf import assumed_hrf, hrf_library
-from bids_neurodecode.signals.trialdesign import FloatArray, TrialDesign, build_design
+from bids_neurodecode.signals.reliability import ncsnr
+from bids_neurodecode.signals.trialdesign import (
+    FloatArray,
+    IndexArray,
+    TrialDesign,
+    build_design,
+)
 from bids_neurodecode.signals.trialfits import clean_components, factorize
 from bids_neurodecode.signals.trialpasses import (
     CHUNK_BYTES,
@@ -37,6 +43,7 @@ from bids_neurodecode.signals.trialtypes import (
     UNUSABLE,
     BetaArray,
     BoolArray,
+    InnerBetas,
     Model,
     SingleTrialBetas,
     SingleTrialOptions,
@@ -47,6 +54,9 @@ __all__ = ['SingleTrialBetas', 'SingleTrialOptions', 'TunedBetas', 'estimate_sin
 
 Allocate = Callable[[str, tuple[int, int]], BetaArray]
 Curve = tuple[FloatArray, BetaArray]
+
+EVERY_MODEL: tuple[Model, ...] = ('B', 'C', 'D')
+INNER_NEED_ALL = 'Inner sets compare the models B, C and D; ask for all three, not for {found}.'
 
 BAD_MASK = (
     'Tuning set {number} must be true or false for each of the {n_trials} trials; it is an array '
@@ -72,6 +82,7 @@ def estimate_single_trials(
     sessions: Sequence[Any] | None = None,
     extra_regressors: Sequence[npt.NDArray[Any] | None] | None = None,
     tuning_sets: Sequence[BoolArray] = (),
+    inner_sets: Sequence[BoolArray] = (),
     options: SingleTrialOptions | None = None,
     progress: Callable[[int, int], None] | None = None,
     allocate: Allocate | None = None,
@@ -98,6 +109,9 @@ def estimate_single_trials(
         Masks over trials (all runs, in order), such as the training trials of each fold: number
         of components and fractions are chosen again from these trials alone. Response, noise
         pool and ON-OFF threshold know nothing of stimuli and are shared.
+    inner_sets
+        Further such masks, within the training trials of a fold: betas of few voxels are kept,
+        by which the models can be compared there (:mod:`~.modelchoice`).
     options
         See :class:`SingleTrialOptions`.
     progress
@@ -131,7 +145,9 @@ def estimate_single_trials(
         sessions=sessions,
         extra_regressors=extra_regressors,
     )
-    repeats = _all_repeats(design, tuning_sets, options)
+    if inner_sets and set(options.models) != set(EVERY_MODEL):
+        raise DataError(INNER_NEED_ALL.format(found=', '.join(options.models)))
+    repeats = _all_repeats(design, [*tuning_sets, *inner_sets], options)
     make = allocate or _in_memory
     work = _prepare(series, design, stimulus_duration, options, progress)
     plain = _filled(make, 'B', work) if 'B' in options.models else None
@@ -146,9 +162,27 @@ def estimate_single_trials(
         denoiser, n_components, more = _find_components(work, found, pool, options)
         notes = (*notes, *more)
         curves = _judge(work, found, denoiser, n_components, repeats, threshold, options)
-        tunings = _tunings(work, make, repeats, curves, n_components, options)
+        whole = 1 + len(tuning_sets)
+        tunings = _tunings(work, make, repeats[:whole], curves, n_components, options)
+        for number, (mask, curve) in enumerate(zip(inner_sets, curves[whole:], strict=True)):
+            assert plain is not None  # all models are asked for
+            voxels = _agreeing_voxels(plain[mask], design.condition[mask], options.inner_voxels)
+            tunings.append(
+                _inner_tuning(
+                    work,
+                    make,
+                    number,
+                    repeats[whole + number],
+                    curve,
+                    voxels,
+                    n_components,
+                    options,
+                )
+            )
         write_betas(work, found, denoiser, tunings, options.tried_fractions)
-    return _collect(found, threshold, pool, plain, tunings, notes, options)
+    return _collect(
+        found, threshold, pool, plain, tunings, notes, options, n_inner=len(inner_sets)
+    )
 
 
 def _all_repeats(
@@ -266,7 +300,7 @@ def _tunings(
     """Choose the number of components of each set of trials, and make room for its betas."""
     shared: dict[int, BetaArray] = {}
     tunings = []
-    for number, (each, curve) in enumerate(zip(repeats, curves, strict=True)):
+    for number, (each, curve) in enumerate(zip(repeats, curves, strict=False)):
         k = noisepool.choose_components(curve[0]) if curve is not None else n_components
         betas: dict[Model, BetaArray] = {}
         if 'C' in options.models:
@@ -292,6 +326,45 @@ def _tunings(
     return tunings
 
 
+def _inner_tuning(
+    work: Work,
+    make: Allocate,
+    number: int,
+    repeats: Repeats | None,
+    curve: Curve | None,
+    voxels: IndexArray,
+    n_components: int,
+    options: SingleTrialOptions,
+) -> Tuning:
+    """Choose the number of components of an inner set, and make room for betas of its voxels."""
+    shape = work.design.n_trials, len(voxels)
+    betas: dict[Model, BetaArray] = {}
+    for model in ('C', 'D'):
+        betas[model] = make(f'{model}_inner-{number}', shape)
+        betas[model].fill(np.nan)
+    nan = np.full((len(voxels), len(options.tried_fractions)), np.nan, dtype=np.float32)
+    return Tuning(
+        repeats=repeats,
+        n_components=noisepool.choose_components(curve[0]) if curve is not None else n_components,
+        component_curve=None,
+        component_badness=None,
+        fraction=nan[:, 0].copy(),
+        fraction_badness=nan,
+        betas=betas,
+        rsquared={},
+        voxels=voxels,
+    )
+
+
+def _agreeing_voxels(betas: BetaArray, condition: IndexArray, n_voxels: int) -> IndexArray:
+    """Return the voxels whose repeats agree best, rising, (n_voxels,) or fewer."""
+    usable = np.flatnonzero(np.isfinite(betas).all(axis=0))
+    if len(usable) > n_voxels:
+        ratio = ncsnr(betas[:, usable], condition)
+        usable = usable[np.argsort(-ratio, kind='stable')[:n_voxels]]
+    return np.sort(usable)
+
+
 def _collect(
     found: Responses,
     threshold: float,
@@ -300,6 +373,8 @@ def _collect(
     tunings: Sequence[Tuning],
     notes: tuple[str, ...],
     options: SingleTrialOptions,
+    *,
+    n_inner: int,
 ) -> SingleTrialBetas:
     first = tunings[0] if tunings else None
     ridged = first is not None and 'D' in options.models
@@ -321,9 +396,16 @@ def _collect(
         warnings=notes,
         tuned=tuple(
             TunedBetas(each.n_components, each.fraction, each.betas, each.component_curve)
-            for each in tunings[1:]
+            for each in tunings[1 : len(tunings) - n_inner]
         ),
+        inner=tuple(_inner(each, plain) for each in tunings[len(tunings) - n_inner :]),
     )
+
+
+def _inner(tuning: Tuning, plain: BetaArray | None) -> InnerBetas:
+    assert tuning.voxels is not None
+    assert plain is not None
+    return InnerBetas(tuning.voxels, {'B': plain[:, tuning.voxels], **tuning.betas})
 
 
 def _unusable(found: Responses) -> tuple[str, ...]:

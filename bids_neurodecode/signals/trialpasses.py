@@ -87,7 +87,8 @@ class Tuning:
     """One set of trials that tunes, what it chose, and the betas that follow.
 
     Without ``repeats`` nothing is chosen: there is one fraction. ``betas['C']`` is one array for
-    all tunings with one number of components.
+    all tunings with one number of components. With ``voxels`` (rising) the arrays hold these
+    alone, and every tuning has its own.
     """
 
     repeats: Repeats | None
@@ -98,6 +99,7 @@ class Tuning:
     fraction_badness: npt.NDArray[np.float32]
     betas: dict[Model, BetaArray]
     rsquared: dict[Model, npt.NDArray[np.float32]]
+    voxels: IndexArray | None = None
 
 
 class Denoiser:
@@ -268,6 +270,12 @@ def write_betas(
         for k in numbers:
             plain = denoiser.betas(hrf, k, rotated, on)
             same = [tuning for tuning in tunings if tuning.n_components == k]
+            inner = [tuning for tuning in same if tuning.voxels is not None]
+            same = [tuning for tuning in same if tuning.voxels is None]
+            for tuning in inner:
+                _write_inner(tuning, denoiser.ridge(hrf, k), plain, fractions, voxels)
+            if not same:
+                continue
             scores = model_rsquared(chunk, work.factors[hrf], plain)
             if 'C' in same[0].betas:
                 same[0].betas['C'][:, voxels] = plain * to_percent
@@ -283,6 +291,21 @@ def write_betas(
                 tuning.rsquared['D'][voxels] = model_rsquared(chunk, work.factors[hrf], shrunk)
                 scale, offset = fit_scale_offset(shrunk, plain)
                 tuning.betas['D'][:, voxels] = (scale * shrunk + offset) * to_percent
+
+
+def _write_inner(
+    tuning: Tuning, ridge: Ridge, plain: BetaArray, fractions: Sequence[float], voxels: IndexArray
+) -> None:
+    """Write betas of models C and D of the voxels that a tuning is about, in the data's units."""
+    assert tuning.voxels is not None
+    here = np.flatnonzero(np.isin(voxels, tuning.voxels))
+    if not here.size:
+        return
+    columns = np.searchsorted(tuning.voxels, voxels[here])
+    plain = plain[:, here]
+    tuning.betas['C'][:, columns] = plain
+    # scale and offset of the unregularised betas do not matter where betas are z-scored
+    (tuning.betas['D'][:, columns],) = _shrink_each(ridge, plain, [tuning], fractions, columns)
 
 
 def _shrink_each(

@@ -44,6 +44,8 @@ class SingleTrialOptions:
         Of the mixture that sets the ON-OFF threshold.
     chunk_voxels
         Voxels in memory at once; about 256 MiB of them if left out.
+    inner_voxels
+        Voxels of which inner sets keep betas, at most.
     """
 
     models: tuple[Model, ...] = ('B', 'C', 'D')
@@ -53,6 +55,7 @@ class SingleTrialOptions:
     fractions: tuple[float, ...] = tuple(round(1 - 0.05 * step, 2) for step in range(20))
     seed: int = 0
     chunk_voxels: int | None = None
+    inner_voxels: int = 2000
 
     def __post_init__(self) -> None:
         fixed = () if self.fraction is None else (self.fraction,)
@@ -65,6 +68,7 @@ class SingleTrialOptions:
             and all(0 < value <= 1 for value in (*self.fractions, *fixed)),
             'fractions must fall': all(np.diff(self.fractions) < 0),
             'chunk_voxels must be 1 or more': (self.chunk_voxels or 1) >= 1,
+            'inner_voxels must be 1 or more': self.inner_voxels >= 1,
         }
         for reason, holds in checks.items():
             if not holds:
@@ -110,6 +114,22 @@ class TunedBetas:
 
 
 @dataclass(frozen=True, eq=False)
+class InnerBetas:
+    """Betas by which models are compared within training trials.
+
+    Parameters
+    ----------
+    voxels
+        Those whose model B betas agree best over the repeats of these trials, rising.
+    betas
+        By model: of all trials, tuned on these alone, (n_trials, len(voxels)).
+    """
+
+    voxels: IndexArray
+    betas: dict[Model, BetaArray]
+
+
+@dataclass(frozen=True, eq=False)
 class SingleTrialBetas:
     """Single-trial betas of all models, and how they came about.
 
@@ -141,6 +161,8 @@ class SingleTrialBetas:
         What the user should know, a line each.
     tuned
         For each tuning set, what it chose and the betas that follow.
+    inner
+        For each inner set, betas of few voxels to compare the models by.
     """
 
     betas: dict[Model, BetaArray]
@@ -158,3 +180,4 @@ class SingleTrialBetas:
     fraction_badness: npt.NDArray[np.float32] | None
     warnings: tuple[str, ...]
     tuned: tuple[TunedBetas, ...] = ()
+    inner: tuple[InnerBetas, ...] = ()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,7 +21,8 @@ from bids_neurodecode.workflow.files import load_series, save_json, save_map
 if TYPE_CHECKING:
     import pandas as pd
 
-    from bids_neurodecode.signals.trialtypes import SingleTrialBetas
+    from bids_neurodecode.signals.modelchoice import InnerFold
+    from bids_neurodecode.signals.trialtypes import SingleTrialBetas, TunedBetas
 
 Model = Literal['B', 'C', 'D']
 BoolArray = npt.NDArray[np.bool_]
@@ -46,6 +48,19 @@ SOME_MEANS = (
 NO_REPEATS = (
     'No stimulus is repeated over runs in the training trials of every fold, so the betas are of '
     'model B: noise components and fractions of ridge cannot be chosen.'
+)
+FEW_RUNS = (
+    'There are too few runs with repeats in the training trials of some fold to compare models of '
+    'the betas within them (groups of runs are held out in turn), so the betas are of model B.'
+)
+NOT_COMPARED = (
+    'The package glmsingle cannot leave trials out of its tuning, so the models of the betas were '
+    'not compared: they are of model D, as the package recommends.'
+)
+CHOSEN = (
+    'The model of the betas was chosen within training trials, by how well held-out runs of these '
+    'are identified: {folds}for the betas that are written and the final model {final} ({scores} '
+    'of pairs).'
 )
 TUNED_ON_ALL = (
     'Noise components and fractions of ridge were chosen with repeats of all trials, held-out '
@@ -82,34 +97,50 @@ def estimate(
 
         return take_precomputed(participant, config.betas, mask, folder)
     from bids_neurodecode.signals.hrf import time_to_peak
+    from bids_neurodecode.signals.modelchoice import best_model
 
     training = [training_trials(fold.train, fold.validation, len(table)) for fold in split]
-    model, notes = resolve_model(config.betas, table, training)
-    prepared = prepare_runs(participant, config.betas, mask, table, folder)
     # the reference package cannot leave trials out of its tuning
     able = config.betas.engine == 'native' and config.betas.tuning == 'training'
-    per_fold = model != 'B' and able and bool(training)
-    if model != 'B' and training and not per_fold:
-        notes = (*notes, TUNED_ON_ALL)
+    fits = [np.ones(len(table), dtype=bool), *(training if able else [])]
+    model, notes = resolve_model(config.betas, table, training)
+    folds = inner_folds_of(fits, table) if model == 'auto' else []
+    if model == 'auto' and not all(folds):
+        model, notes, folds = 'B', (FEW_RUNS,), []
+    prepared = prepare_runs(participant, config.betas, mask, table, folder)
     betas = _run_engine(
         participant,
         config,
         prepared,
         table,
-        model,
+        ('B', 'C', 'D') if model == 'auto' else (model,),
         duration=duration,
-        tuning_sets=training if per_fold else [],
+        tuning_sets=fits[1:] if model != 'B' else [],
+        inner_sets=[fold.train for inner in folds for fold in inner],
         folder=folder,
     )
-    files = _save_betas(betas, model, folder, prepared.unit)
+    scores: list[dict[Model, float]] = []
+    chosen = [model] * len(fits) if model != 'auto' else []
+    if model == 'auto':
+        scores = _compare(betas, table['stimulus'].to_numpy(), folds)
+        chosen = [best_model(each) for each in scores]
+        notes = (*notes, _say_choice(chosen, scores[0]))
+    on_all = bool(training) and not able and set(chosen) != {'B'}
+    if on_all:
+        notes = (*notes, TUNED_ON_ALL)
+    files = _save_betas(betas, chosen, folder, prepared.unit)
+    # a fit of model B has no components
+    fitted: list[SingleTrialBetas | TunedBetas] = [betas, *betas.tuned]
+    found = [fit for fit, used in zip(fitted, chosen, strict=False) if used != 'B']
     info = {
-        'model': model,
+        'model': chosen[0],
+        'fold_models': chosen[1:],
+        'model_scores': scores,
         'engine': config.betas.engine,
-        'tuning': 'training' if per_fold or model == 'B' else 'all',
-        'n_components': _known(betas.n_components, *(x.n_components for x in betas.tuned)),
+        'tuning': 'all' if on_all or (not training and chosen[0] != 'B') else 'training',
+        'n_components': _known(*(fit.n_components for fit in found)),
         'component_curves': [
-            curve - curve[0]
-            for curve in _known(betas.component_curve, *(x.component_curve for x in betas.tuned))
+            curve - curve[0] for curve in _known(*(fit.component_curve for fit in found))
         ],
         'n_noise_pool': int(betas.noise_pool.sum()),
         'onoff_threshold': betas.onoff_threshold,
@@ -121,7 +152,7 @@ def estimate(
     _remove_series(folder)
     return {
         **files,
-        'maps': _save_maps(betas, model, mask, folder),
+        'maps': _save_maps(betas, chosen[0], mask, folder),
         'info': save_json(folder / 'info.json', _plain(info)),
     }
 
@@ -138,15 +169,50 @@ def training_trials(
 
 def resolve_model(
     settings: BetaSettings, table: pd.DataFrame, training: Sequence[BoolArray]
-) -> tuple[Model, tuple[str, ...]]:
-    """Return the model of the betas, and what to say of the choice."""
+) -> tuple[Model | Literal['auto'], tuple[str, ...]]:
+    """Return the model of the betas, or that it has to be chosen, and what to say of it."""
     if settings.model != 'auto':
         return settings.model, ()
     everything = [np.ones(len(table), dtype=bool)]
     sets = training if settings.tuning == 'training' and training else everything
-    if all(repeats_over_runs(table[chosen]) for chosen in sets):
-        return 'D', ()
-    return 'B', (NO_REPEATS,)
+    if not all(repeats_over_runs(table[chosen]) for chosen in sets):
+        return 'B', (NO_REPEATS,)
+    if settings.engine == 'glmsingle':
+        return 'D', (NOT_COMPARED,)
+    return 'auto', ()
+
+
+def inner_folds_of(fits: Sequence[BoolArray], table: pd.DataFrame) -> list[tuple[InnerFold, ...]]:
+    """Return the runs that are held out in turn within each set of training trials."""
+    from bids_neurodecode.signals.modelchoice import inner_folds
+
+    stimulus, run = table['stimulus'].to_numpy(), table['run'].to_numpy()
+    return [inner_folds(each, stimulus, run) for each in fits]
+
+
+def _compare(
+    betas: SingleTrialBetas,
+    stimulus: npt.NDArray[Any],
+    folds: Sequence[tuple[InnerFold, ...]],
+) -> list[dict[Model, float]]:
+    """Return what each model identifies within each set of training trials."""
+    from bids_neurodecode.signals.modelchoice import compare_models
+
+    ends = np.cumsum([len(inner) for inner in folds])
+    return [
+        compare_models(betas.inner[end - len(inner) : end], stimulus, inner)
+        for inner, end in zip(folds, ends, strict=True)
+    ]
+
+
+def _say_choice(chosen: Sequence[Model], scores: Mapping[Model, float]) -> str:
+    counts = {model: list(chosen[1:]).count(model) for model in sorted(set(chosen[1:]))}
+    folds = ', '.join(f'{model} in {n} of {len(chosen) - 1}' for model, n in counts.items())
+    return CHOSEN.format(
+        folds=f'{folds} folds, ' if folds else '',
+        final=chosen[0],
+        scores=', '.join(f'{model} {score:.1%}' for model, score in scores.items()),
+    )
 
 
 def repeats_over_runs(table: pd.DataFrame) -> bool:
@@ -245,16 +311,17 @@ def _run_engine(
     config: Config,
     prepared: PreparedRuns,
     table: pd.DataFrame,
-    model: Model,
+    models: tuple[Model, ...],
     *,
     duration: float,
     tuning_sets: Sequence[BoolArray],
+    inner_sets: Sequence[BoolArray],
     folder: Path,
 ) -> SingleTrialBetas:
     from bids_neurodecode.signals.singletrial import SingleTrialOptions, estimate_single_trials
 
     options = SingleTrialOptions(
-        models=(model,),
+        models=models,
         n_components=config.betas.n_components,
         fraction=config.betas.fraction,
         seed=config.seed,
@@ -280,7 +347,9 @@ def _run_engine(
     def allocate(name: str, shape: tuple[int, int]) -> npt.NDArray[np.float32]:
         return np.lib.format.open_memmap(folder / f'{name}.npy', 'w+', np.float32, shape)
 
-    return estimate_single_trials(*inputs, **common, tuning_sets=tuning_sets, allocate=allocate)
+    return estimate_single_trials(
+        *inputs, **common, tuning_sets=tuning_sets, inner_sets=inner_sets, allocate=allocate
+    )
 
 
 def _confounds(
@@ -304,9 +373,9 @@ def _confounds(
 
 
 def _save_betas(
-    betas: SingleTrialBetas, model: Model, folder: Path, unit: float
+    betas: SingleTrialBetas, chosen: Sequence[Model], folder: Path, unit: float
 ) -> dict[str, Any]:
-    """Keep the betas, times ``unit``, as files; folds with the same betas share one."""
+    """Keep each fit's betas, times ``unit``, as files; folds with the same betas share one."""
     files: dict[int, Path] = {}
 
     def keep(values: npt.NDArray[np.float32]) -> Path:
@@ -316,12 +385,15 @@ def _save_betas(
             files[id(values)] = file
         return files[id(values)]
 
-    main = keep(betas.betas[model])
-    tuned = [keep(each.betas[model]) for each in betas.tuned] or [main]
+    main = keep(betas.betas[chosen[0]])
+    tuned = [
+        keep(betas.betas['B'] if model == 'B' else fit.betas[model])
+        for model, fit in zip_longest(chosen[1:], betas.tuned)
+    ]
     # what the engine wrote while it ran is no longer needed
     for file in folder.glob('[BCD]*.npy'):
         file.unlink()
-    return {'betas': main, 'tuned': tuned}
+    return {'betas': main, 'tuned': tuned if set(tuned) - {main} else [main]}
 
 
 def _save_maps(betas: SingleTrialBetas, model: Model, mask: VoxelMask, folder: Path) -> list[Path]:

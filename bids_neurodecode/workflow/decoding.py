@@ -160,8 +160,8 @@ def model_card(
     return f"""# Linear decoder of sub-{participant.label}, task {participant.task}
 
 - **What it does**: predicts `{config.features.extractor}` features of a picture from the
-  single-trial betas (model {config.betas.model}) of {int(result.selection.keep.sum())} voxels, by
-  ridge regression.
+  single-trial betas (`betas.model` in the settings beside it says of which model) of
+  {int(result.selection.keep.sum())} voxels, by ridge regression.
 - **Trained on**: all trials of {len(participant.runs)} run(s) of this participant,
   {len(result.decoder.library)} different pictures. The scores below are not of this model but of
   models fitted in the same way without the held-out trials.

@@ -208,8 +208,7 @@ class WriteEncoding(Stage):
             participant,
             mask,
             betas=Path(inputs.betas),
-            model=info['model'],
-            units=info['units'],
+            info=info,
             tsnr=Path(inputs.tsnr),
             folder=folder,
         )

@@ -308,9 +308,11 @@ def card(result: PictureEncoding, job: Mapping[str, Any], info: Mapping[str, Any
         for s in result.scores
         if '/' not in s.space
     )
+    units = read_json(Path(job['beta_info']))['units']
     return f"""# Encoding model of sub-{participant.label}, task {participant.task}
 
-- **What it does**: predicts the response (single-trial beta, percent signal change) of
+- **What it does**: predicts the response (single-trial beta,
+  {units}) of
   {info['n_selected']:,} voxels to a picture, from its features
   ({', '.join(config.encoding.bands)}). Model: {job['model']}{size}.
 - **Trained on**: {len(participant.runs)} run(s) of this participant, {which}. The scores below

@@ -234,8 +234,7 @@ class WritePictures(Stage):
             ParticipantInput.from_json(inputs.participant),
             mask,
             betas=Path(inputs.betas),
-            model=betas_info['model'],
-            units=betas_info['units'],
+            info=betas_info,
             tsnr=Path(inputs.tsnr),
             folder=folder,
         )
@@ -274,8 +273,7 @@ def write_measured(
     mask: VoxelMask,
     *,
     betas: Path,
-    model: str,
-    units: str,
+    info: Mapping[str, Any],
     tsnr: Path,
     folder: Path,
 ) -> dict[str, Path]:
@@ -286,7 +284,16 @@ def write_measured(
     if participant.layout == 'nsd':
         return {}
     image = save_map(folder / 'betas.nii.gz', mask, np.load(betas, mmap_mode='r'))
-    writer.image('betas', image, Model=model, Units=units)
+    more = {}
+    if info.get('model_scores'):
+        scores = info['model_scores']
+        more = {
+            'ModelOfFolds': info['fold_models'],
+            'ModelChoice': 'Share of pairs identified in runs held out within training trials, of '
+            'all trials and then of those of each fold, by model',
+            'ModelScores': {model: [each[model] for each in scores] for model in scores[0]},
+        }
+    writer.image('betas', image, Model=info['model'], Units=info['units'], **more)
     image.unlink()
     return {'tsnr': writer.image('tsnr', tsnr)}
 
@@ -346,6 +353,8 @@ def beta_results(info: dict[str, Any]) -> Any:
         n_noise_pool=info['n_noise_pool'],
         onoff_threshold=info['onoff_threshold'],
         hrf_times_to_peak=tuple(info['hrf_times_to_peak']),
+        fold_models=tuple(info.get('fold_models', ())),
+        model_scores=tuple(info.get('model_scores', ())),
     )
 
 

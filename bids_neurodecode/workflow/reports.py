@@ -126,6 +126,9 @@ def citations_of(record: ParticipantResults) -> dict[str, str]:
         versions=record.versions,
         rule=None if record.voxels is None else record.voxels.rule,
         betas_model=None if record.betas is None else record.betas.model,
+        fold_models=record.betas.fold_models
+        if record.betas and record.betas.model_scores
+        else None,
         generator='none' if record.generation is None else record.generation.generator,
         layout=record.layout,
     )

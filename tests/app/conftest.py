@@ -1,9 +1,11 @@
 """A trained movie network that several modules ask."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -88,3 +90,55 @@ def explained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     asked = '["perturbation", "concepts"]'
     assert train_films(folder, 'out', asked, folder / 'concepts') == 0
     return folder
+
+
+def read_by_pybids(out: Path, raw: Path) -> None:
+    """Index an output as users do; entities are text or numbers, and joining by them works."""
+    from bids import BIDSLayout
+
+    from bids_neurodecode.bids.provenance import pybids_config
+
+    own = {'is_derivative': True, 'config': ['bids', 'derivatives', pybids_config()]}
+    for layout in (
+        BIDSLayout(out, validate=False),
+        BIDSLayout(out, validate=False, **own),
+        BIDSLayout(out, validate=True, is_derivative=True),
+        BIDSLayout(raw, validate=False, derivatives=[out]).derivatives.get_pipeline(
+            'bids_neurodecode'
+        ),
+    ):
+        assert 'BIDS Layout' in repr(layout)
+        files = layout.get()
+        assert files
+        for file in files:
+            for name in ('subject', 'session', 'task', 'run', 'space', 'desc', 'label'):
+                assert isinstance(file.get_entities().get(name, ''), int | str), file.path
+        for name in ('run', 'session'):
+            assert all(isinstance(x, int | str) for x in layout.get(target=name, return_type='id'))
+    # runs have the labels of the raw names in every table
+    known = {
+        tuple(
+            next((x[4:] for x in file.name.split('_') if x.startswith(key)), 'n/a')
+            for key in ('ses-', 'run-')
+        )
+        for file in raw.rglob('*_events.tsv')
+    }
+    for file in out.rglob('sub-*/**/*.tsv'):
+        if 'log' in file.parts:
+            continue
+        table = pd.read_csv(file, sep='\t', dtype=str, keep_default_na=False)
+        if {'session', 'run'} <= set(table):
+            assert set(zip(table['session'], table['run'], strict=True)) <= known, file
+        sidecar = file.with_suffix('.json')
+        if sidecar.exists():
+            assert not {'session', 'run'} & set(json.loads(sidecar.read_text())), file
+    listed = pd.read_csv(out / 'descriptions.tsv', sep='\t')
+    for desc, text in zip(listed['desc_id'], listed['description'], strict=True):
+        assert next(out.rglob(f'*_{desc}_*'), None) is not None, desc
+        assert not text.startswith('Of its kind'), desc
+
+
+@pytest.fixture(scope='session')
+def check_pybids() -> Callable[[Path, Path], None]:
+    """Index an output with pybids."""
+    return read_by_pybids

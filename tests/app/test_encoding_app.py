@@ -214,8 +214,9 @@ def test_predicted_betas_and_runs_go_together(trained):
     assert 'did not see it' in sidecar['Description']
 
 
-def test_outputs_are_valid_and_the_page_shows_the_model(trained):
+def test_outputs_are_valid_and_the_page_shows_the_model(trained, check_pybids):
     assert validate_dataset(trained / 'out') == {}
+    check_pybids(trained / 'out', trained / 'data')
     page = (trained / 'out' / 'sub-01.html').read_text()
     assert 'Encoding model' in page
     figures = {file.name for file in (trained / 'out' / 'sub-01' / 'figures').iterdir()}
@@ -228,13 +229,14 @@ def test_outputs_are_valid_and_the_page_shows_the_model(trained):
     assert 'Voxel selection: all voxels of the brain mask' in citation
 
 
-def test_the_group_puts_encoding_together(trained):
+def test_the_group_puts_encoding_together(trained, check_pybids):
     places = [str(trained / 'data'), str(trained / 'out'), 'group', '-w', str(trained / 'work')]
     assert main([*places, '--skip-bids-validation']) == 0
     page = (trained / 'out' / 'group.html').read_text()
     assert 'Scores of regions' in page
     table = pd.read_csv(trained / 'out' / 'group' / 'task-images_metrics.tsv', sep='\t')
     assert 'repeat-average/LH_EarlyVisual' in set(table.space)
+    check_pybids(trained / 'out', trained / 'data')
 
 
 def test_a_network_on_whole_volumes_stands_beside_ridge(trained, no_page):

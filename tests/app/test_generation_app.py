@@ -105,7 +105,7 @@ def test_the_scores_stand_in_one_table_with_retrieval_and_baselines(trained):
     assert not linear.space.isin(['initial', 'final']).any()
 
 
-def test_everything_lies_under_its_name_and_is_valid(trained):
+def test_everything_lies_under_its_name_and_is_valid(trained, check_pybids):
     out = trained / 'out'
     names = {path.name for path in (out / 'sub-01').rglob('*')}
     for end in (
@@ -118,6 +118,7 @@ def test_everything_lies_under_its_name_and_is_valid(trained):
     (card,) = out.rglob('*desc-generated_model.md')
     assert 'Prior (very deep VAE): ' in card.read_text()
     assert validate_dataset(out) == {}
+    check_pybids(out, trained / 'data')
 
 
 def test_the_page_shows_pictures_and_says_what_made_them(trained):

@@ -12,6 +12,7 @@ import pytest
 from scipy.stats import spearmanr
 
 from bids_neurodecode.cli.main import main
+from bids_neurodecode.signals.modelchoice import best_model
 from bids_neurodecode.simulate.dataset import simulate_dataset
 from bids_neurodecode.simulate.spec import SimulationSpec
 
@@ -69,6 +70,29 @@ def test_pybids_finds_outputs_with_the_packages_configuration(simulated):
     assert [f.filename for f in layout.get(label='reliable', extension='.nii.gz')] == [
         f'sub-01_task-images_{SPACE}_label-reliable_desc-fdr_mask.nii.gz'
     ]
+
+
+def test_the_model_of_the_betas_was_chosen_within_training(simulated):
+    out, _, found = simulated
+    (file,) = (out / 'sub-01' / 'log').glob('*results.json')
+    betas = json.loads(file.read_text())['betas']
+    fits = [betas['model'], *betas['fold_models']]
+    assert len(fits) == len(betas['model_scores']) > 1
+    for model, scores in zip(fits, betas['model_scores'], strict=True):
+        assert model == best_model(scores)
+        assert all(0.5 < value <= 1 for value in scores.values())
+    (sidecar,) = found.glob('*stat-effect_desc-singletrial_statmap.json')
+    said = json.loads(sidecar.read_text())
+    assert (said['Model'], said['ModelOfFolds']) == (fits[0], fits[1:])
+    assert said['ModelScores']['D'] == [each['D'] for each in betas['model_scores']]
+    # a trained model is applied with the betas that it was fitted on
+    (settings,) = (out / 'sub-01').rglob('*_desc-linear_model.toml')
+    assert f'model = "{fits[0]}"' in settings.read_text()
+    page = (out / 'sub-01.html').read_text()
+    assert 'How the model of the betas was chosen within training trials' in page
+    assert f'the final model used {fits[0]}' in page
+    assert (fracridge := list(found.glob('*stat-fracridge_statmap.nii.gz'))) or fits[0] != 'D'
+    assert not fracridge or fits[0] == 'D'
 
 
 def test_responses_are_recovered(simulated):

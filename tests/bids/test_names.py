@@ -3,8 +3,11 @@
 import re
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from bids_neurodecode.bids import names
+from bids_neurodecode.bids.names import clean_label, unique_labels
 from bids_neurodecode.errors import DataError
 
 SUB = {'sub': '01', 'task': 'img'}
@@ -68,3 +71,21 @@ def test_entity_order_is_that_of_the_schema():
     shuffled = dict.fromkeys(reversed(names.ENTITY_ORDER), 'x')
     found = re.findall(r'([a-z]+)-x', names.build_name(shuffled, 'bold', '.nii.gz'))
     assert tuple(found) == names.ENTITY_ORDER
+
+
+@given(
+    st.lists(
+        st.text(st.characters(exclude_characters='/\0', exclude_categories=['C']), min_size=1),
+        min_size=1,
+        max_size=8,
+        unique=True,
+    )
+)
+@example(['run_1-1.mp4', 'run_11.mp4', 'RUN11.mkv', '电影.mp4', '映画.mp4', 'a+b.mp4', 'a+b.mkv'])
+def test_labels_of_stimuli_are_injective_and_allowed(files):
+    labels = unique_labels(files)
+    assert set(labels) == set(files)
+    assert len({label.casefold() for label in labels.values()}) == len(files)
+    for label in labels.values():
+        assert label
+        assert clean_label(label) == label

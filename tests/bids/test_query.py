@@ -413,3 +413,29 @@ def test_haxby_has_no_space_and_one_slice(shared):
     assert all(run.mask.name.split('_desc')[0] == run.stem for run in person.runs)
     links = json.loads((inputs.derivatives['fmriprep'] / 'dataset_description.json').read_text())
     assert links['DatasetType'] == 'derivative'
+
+
+@pytest.mark.parametrize(('header', 'why'), [(2000, 'a factor of 1000'), (1, 'nobody set it')])
+def test_sidecars_are_believed_against_headers_known_to_lie(make_dataset, header, why):
+    data = make_dataset()
+    image = nib.load(data.bold())
+    image.header.set_zooms((3, 3, 3, header))
+    nib.save(nib.Nifti1Image(np.asarray(image.dataobj), image.affine, image.header), data.bold())
+    found = find(data)
+    assert [run.repetition_time for run in found.participants[0].runs] == [2.0, 2.0]
+    (note,) = (note for note in found.notes if 'the sidecar is believed' in note)
+    assert why in note
+    assert str(data.bold()) in note
+
+
+def test_derivatives_from_before_dataset_types_are_read_and_said(make_dataset):
+    data = make_dataset()
+    file = data.derivatives / 'dataset_description.json'
+    old = {'Name': 'x', 'BIDSVersion': '1.1.1', 'PipelineDescription': {'Name': 'fmriprep'}}
+    file.write_text(json.dumps(old))
+    assert any('has no "DatasetType"' in note and str(file) in note for note in find(data).notes)
+    given = find(data, derivatives={'fmriprep': data.derivatives})
+    assert any('has no "DatasetType"' in note for note in given.notes)
+    file.write_text(json.dumps({'Name': 'x', 'BIDSVersion': '1.1.1'}))
+    with pytest.raises(InputError, match=r'fmriprep was left out: .*does not say "DatasetType"'):
+        find(data)

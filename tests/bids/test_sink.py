@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from bids_neurodecode.bids import provenance, sink
+from bids_neurodecode.bids.writer import ProductWriter
 from bids_neurodecode.errors import InputError
 
 
@@ -106,3 +107,44 @@ def test_another_programs_folder_is_refused(tmp_path):
 def test_container_is_recorded(monkeypatch):
     monkeypatch.setenv('BIDS_NEURODECODE_CONTAINER', 'docker:lab/app:1.0')
     assert provenance.generated_by()[0]['Container'] == {'Type': 'docker', 'Tag': 'lab/app:1.0'}
+
+
+def test_descriptions_list_what_is_there(tmp_path):
+    (tmp_path / 'dataset_description.json').write_text('{}')
+    out = tmp_path / 'out'
+    for name in (
+        'func/sub-1_desc-linear_metrics.tsv',
+        'func/sub-1_label-x_desc-ridgegabor_mask.json',
+    ):
+        sink.write_text(out / 'sub-1' / name, '')
+    sink.write_text(out / 'sub-1' / 'figures' / 'sub-1_desc-plot_figure.svg', '')
+    sink.write_text(out / 'stimuli' / 'sub-1' / 'task-a' / 'x_desc-final_image.png', '')
+    provenance.write_dataset_files(out, bids_dir=tmp_path, derivatives={})
+    table = pd.read_csv(out / 'descriptions.tsv', sep='\t', index_col='desc_id')['description']
+    assert table.index.tolist() == ['desc-final', 'desc-linear', 'desc-ridgegabor']
+    assert table['desc-ridgegabor'].endswith('feature space gabor')
+
+
+def test_nothing_outside_of_the_output_is_removed(tmp_path):
+    """The list of what an earlier run wrote is a file that anybody may have written."""
+    out = tmp_path / 'out'
+    sink.write_text(tmp_path / 'precious.txt', 'x')
+    sink.write_text(out / 'sub-1' / 'old.txt', 'x')
+    listed = ['../precious.txt', str(tmp_path / 'precious.txt'), 'sub-1/old.txt']
+    file = out / 'sub-1' / 'log' / 'sub-1_task-a_products.json'
+    sink.write_text(file, json.dumps(listed))
+    ProductWriter(out, {'sub': '1', 'task': 'a'}).finish()
+    assert (tmp_path / 'precious.txt').exists()
+    assert not (out / 'sub-1' / 'old.txt').exists()
+
+
+def test_tables_name_runs_as_the_raw_data_do(tmp_path):
+    writer = ProductWriter(tmp_path, {'sub': '1', 'task': 'a'})
+    labels = ['ses-b task-a run-01', 'ses-b task-a', 'task-a run-2']
+    table = pd.DataFrame({'run': [0, 1, 2], 'session': ['b', 'b', '1'], 'run_label': labels})
+    columns = {name: {'Description': 'x'} for name in table}
+    path = writer.table('betas_events', table, columns=columns)
+    written = pd.read_csv(path, sep='\t', dtype=str, keep_default_na=False)
+    assert written['run'].tolist() == ['01', 'n/a', '2']
+    assert written['session'].tolist() == ['b', 'b', 'n/a']
+    assert set(json.loads(path.with_suffix('.json').read_text())) == {'run_label'}

@@ -743,6 +743,102 @@ def _no_weights_from_outside(monkeypatch):
     monkeypatch.delenv('BIDS_NEURODECODE_WEIGHTS', raising=False)
 
 
+# tables and series that would be read wrongly
+
+
+@fault(r'Row 2 of .*_events\.tsv has 5 fields, and its header names 4')
+def rows_of_events_end_in_a_tab(data):
+    lines = data.events().read_text().splitlines()
+    data.events().write_text('\n'.join([lines[0], *(f'{line}\t' for line in lines[1:])]))
+
+
+@fault(r'Row 2 of .*_events\.tsv has a stray quotation mark')
+def stray_quotes_swallow_rows(data):
+    rows = [[2, 2, '"open', 'a.png'], [6, 2, 'k', 'b.png'], [10, 2, 'close"', 'a.png']]
+    data.rewrite_events(rows)
+
+
+@fault(r'Row 3 of .*confounds_timeseries\.tsv has \d+ fields')
+def a_row_of_confounds_ends_in_a_tab(data):
+    lines = data.confounds().read_text().splitlines()
+    lines[2] += '\t'
+    data.confounds().write_text('\n'.join(lines))
+
+
+@fault(r"stim_file 'x{60}\.\.\.' .*cannot be opened: File name too long")
+def a_stimulus_with_a_very_long_name(data):
+    set_stimulus(data, 'x' * 5000 + '.png')
+
+
+def set_values(path, dtype):
+    """Write an image of another type."""
+    image = nib.load(path)
+    values = np.zeros(image.shape, dtype=dtype)
+    nib.save(nib.Nifti1Image(values, image.affine), path)
+
+
+@fault(r'preproc_bold\.nii\.gz holds complex values')
+def complex_series(data):
+    set_values(data.bold(), np.complex64)
+
+
+@fault(r'preproc_bold\.nii\.gz holds RGB values')
+def colours_as_series(data):
+    set_values(data.bold(), np.dtype([('R', 'u1'), ('G', 'u1'), ('B', 'u1')]))
+
+
+@fault(r'brain_mask\.nii\.gz holds RGB values')
+def colours_as_mask(data):
+    set_values(data.mask(), np.dtype([('R', 'u1'), ('G', 'u1'), ('B', 'u1')]))
+
+
+for _value in (float('nan'), 100000, -50):
+
+    @fault(r'bold\.json has the StartTime .* from 0 to the repetition time \(2 s\)')
+    def start_outside_of_the_first_volume(data, value=_value):
+        edit_json(data.bold(extension='.json'), StartTime=value)
+
+
+for _value in (float('nan'), float('inf'), 2000):
+
+    @fault(r'bold\.json has the RepetitionTime .* below 100 \(not milliseconds\)')
+    def impossible_repetition_time(data, value=_value):
+        edit_json(data.bold(extension='.json'), RepetitionTime=value)
+
+
+@fault(r'header of .*bold\.nii\.gz says a repetition time of 2000 s .*no sidecar')
+def milliseconds_in_the_header_alone(data):
+    for run in ('01', '02'):
+        set_header_time(data.bold(run=run), 2000)
+        edit_json(data.bold(run=run, extension='.json'), RepetitionTime=None)
+    edit_json(data.root / 'task-img_bold.json', RepetitionTime=None)
+
+
+def censored(data, n_left):
+    """Make all volumes of run 2 but some outliers of motion."""
+    rows = [['framewise_displacement', 'std_dvars', 'trans_x']]
+    rows += [[0.1 if n < n_left else 9, 1.0, n % 3] for n in range(data.spec['n_volumes'])]
+    text = ''.join('\t'.join(map(str, row)) + '\n' for row in rows)
+    for run in ('01', '02'):
+        quiet = text.replace('\n9\t', '\n0.1\t') if run == '01' else text
+        data.confounds(run=run).write_text(quiet)
+        data.confounds(run=run).with_suffix('.json').write_text('{}')
+    return config(data, '[clean]\nstrategy = ["scrub"]\n')
+
+
+@fault(r'censors all 20 volumes of the run of .*run-02_desc-confounds')
+def scrubbing_removes_a_run(data):
+    return censored(data, 0)
+
+
+@fault(r'Cannot read .*dataset_description\.json.* another output folder')
+def links_of_the_output_are_a_list(data):
+    out = data.root.parent / 'out'
+    out.mkdir()
+    description = {'GeneratedBy': [{'Name': 'bids_neurodecode'}], 'DatasetLinks': []}
+    (out / 'dataset_description.json').write_text(json.dumps(description))
+
+
 @pytest.mark.parametrize(('spoil', 'line', 'spec'), FAULTS)
 def test_bad_input(spoil, line, spec, make_dataset, datasets, tmp_path, capsys):
     data = make_dataset(**spec)

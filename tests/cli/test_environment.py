@@ -2,6 +2,7 @@
 
 import configparser
 import os
+import signal
 import subprocess
 import sys
 
@@ -47,3 +48,21 @@ def test_nipype_reads_its_file(tmp_path):
         [sys.executable, '-c', code], capture_output=True, text=True, check=True, env=os.environ
     )
     assert result.stdout.strip() == 'CRITICAL'
+
+
+def test_the_program_leaves_no_handler_behind_and_runs_in_a_thread(tmp_path, capsys):
+    from concurrent.futures import ThreadPoolExecutor
+
+    from bids_neurodecode.cli.main import main
+
+    words = [str(tmp_path / 'none'), str(tmp_path / 'out'), 'participant']
+    for before in (signal.SIG_DFL, lambda *_: None):
+        earlier = signal.signal(signal.SIGTERM, before)
+        try:
+            assert main(words) == 2
+            assert signal.getsignal(signal.SIGTERM) == before
+        finally:
+            signal.signal(signal.SIGTERM, earlier)
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(main, words).result() == 2
+    assert 'There is no folder' in capsys.readouterr().err

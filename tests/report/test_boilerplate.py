@@ -62,6 +62,17 @@ def test_only_the_model_that_ran_is_told(model: str, has: str, lacks: str) -> No
         assert lacks not in text
 
 
+def test_models_chosen_by_fold_are_told() -> None:
+    text = text_of(betas_model='B', fold_models=('B', 'D', 'B'))
+    assert 'Model by fold: B in 2, D in 1 of 3 fold(s); the final model used B.' in text
+    assert 'In C and D, principal components' in text
+    assert 'In D, betas were regularised' in text
+    alone = text_of(betas_model='B', fold_models=('B', 'B'))
+    assert 'B in 2 of 2 fold(s)' in alone
+    assert 'rokem2020fracridge' not in alone
+    assert 'Model by fold' not in text_of(betas_model='B')
+
+
 @pytest.mark.parametrize(
     ('settings', 'options', 'words'),
     [

@@ -7,7 +7,7 @@ from scipy import signal as scipy_signal
 
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.signals import clean
-from bids_neurodecode.signals.clean import clean_series
+from bids_neurodecode.signals.clean import clean_series, lacks_mean, with_baseline
 
 TR = 2.0
 
@@ -161,3 +161,19 @@ def test_bad_input_is_named(change, message):
     with pytest.raises(DataError) as error:
         clean_series(**arguments)
     assert str(error.value) == message
+
+
+def test_series_without_a_mean_are_told_and_given_one():
+    rng = np.random.default_rng(3)
+    series = (1000 + rng.normal(0, 10, (80, 30))).astype(np.float32)
+    series[:, 0] = 0
+    assert not lacks_mean(series)
+    centred = series - series.mean(axis=0)
+    assert lacks_mean(centred)
+    assert lacks_mean(centred / np.where(centred.std(axis=0) > 0, centred.std(axis=0), 1))
+    assert not lacks_mean(np.zeros((5, 3), dtype=np.float32))
+    based = with_baseline(centred, 8.0)
+    np.testing.assert_allclose(based[:, 1:].mean(axis=0), 800, rtol=1e-5)
+    # a percent of the new mean is one unit: deviations are what they were
+    np.testing.assert_allclose(based[:, 1:] - 800, centred[:, 1:], atol=1e-3)
+    assert not based[:, 0].any()

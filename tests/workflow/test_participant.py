@@ -10,7 +10,13 @@ import pytest
 
 from bids_neurodecode.bids.records import ParticipantInput, RunInput
 from bids_neurodecode.config import build_config
-from bids_neurodecode.workflow.betas import onsets_in_series, repeats_over_runs, resolve_model
+from bids_neurodecode.workflow.betas import (
+    NO_REPEATS,
+    NOT_COMPARED,
+    onsets_in_series,
+    repeats_over_runs,
+    resolve_model,
+)
 from bids_neurodecode.workflow.participant import fingerprint, workflow_name
 from bids_neurodecode.workflow.run import Failure
 
@@ -76,11 +82,12 @@ def test_the_model_of_the_betas_follows_the_repeats():
     settings = build_config().betas
     shown = table('abcd', 'abcd')
     everything = [np.ones(8, dtype=bool)]
-    assert resolve_model(settings, shown, everything) == ('D', ())
+    assert resolve_model(settings, shown, everything) == ('auto', ())
+    package = settings.model_copy(update={'engine': 'glmsingle'})
+    assert resolve_model(package, shown, everything) == ('D', (NOT_COMPARED,))
     # a fold whose training trials repeat nothing over runs cannot choose anything
     first_run = [np.arange(8) < 4]
     model, notes = resolve_model(settings, shown, [*everything, *first_run])
-    assert model == 'B'
-    assert 'model B' in notes[0]
+    assert (model, notes) == ('B', (NO_REPEATS,))
     assert resolve_model(settings.model_copy(update={'model': 'C'}), shown, first_run)[0] == 'C'
     assert not repeats_over_runs(table('abab', 'cdcd'))
