@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -239,6 +240,18 @@ MINIMAL: dict[str, Any] = {
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make figures as ever, but do not draw them."""
     monkeypatch.setattr('bids_neurodecode.report.build.to_svg', lambda _: b'<svg/>')
+
+
+@pytest.mark.usefixtures('quick')
+def test_scores_that_were_not_tested_have_no_null(
+    results: ParticipantResults, tmp_path: Path
+) -> None:
+    assert results.null is not None
+    file = tmp_path / 'null.npy'
+    np.save(file, np.empty(0))
+    untested = replace(results, null=replace(results.null, values=file))
+    _, page = write(replace(untested, maps={}), tmp_path)
+    assert 'p counts the observed score' not in page.text
 
 
 @pytest.mark.usefixtures('quick')
