@@ -266,6 +266,25 @@ def test_any_one_part_may_be_missing(
 
 
 @pytest.mark.usefixtures('quick')
+def test_without_a_test_there_is_no_histogram(results: ParticipantResults, tmp_path: Path) -> None:
+    assert results.null is not None
+    np.save(tmp_path / 'none.npy', np.empty(0))
+    null = replace(results.null, values=tmp_path / 'none.npy')
+    text, _ = write(replace(results, null=null), tmp_path)
+    assert 'the observed score (blue' not in text
+
+
+@pytest.mark.usefixtures('quick')
+def test_models_that_were_compared_are_shown(results: ParticipantResults, tmp_path: Path) -> None:
+    assert results.betas is not None
+    scores = ({'B': 0.9, 'C': 0.8, 'D': 0.85}, {'B': 0.7, 'C': 0.8, 'D': 0.912})
+    betas = replace(results.betas, model='B', fold_models=('D',), model_scores=scores)
+    text, _ = write(replace(results, betas=betas), tmp_path)
+    assert 'How the model of the betas was chosen within training trials' in text
+    assert '91.2' in text
+
+
+@pytest.mark.usefixtures('quick')
 def test_with_nothing_but_runs_that_are_gone(results: ParticipantResults, tmp_path: Path) -> None:
     gone = tmp_path / 'gone.nii.gz'
     runs = tuple(replace(run, bold=gone, mask=gone, confounds=None) for run in results.runs)
