@@ -133,6 +133,13 @@ def discoveries(rng: Rng, world: World) -> bool:
     return bool((encoded(rng, world).p_fdr <= 0.05).any())
 
 
+def folds_interval(rng: Rng) -> bool:
+    """Tell whether the interval over folds that share training data holds no relation."""
+    score = encoded(rng, World(folds=5), n_permutations=0).scores[1]
+    low, high = score.ci_low, score.ci_high
+    return low is not None and high is not None and low <= 0 <= high
+
+
 def agreement_p(rng: Rng) -> FloatArray:
     """Agreement of participants who have nothing in common, as it chooses voxels."""
     own, *others = ([noise(rng, 190, N_VOXELS) for _ in 'ab'] for _ in range(4))
@@ -274,6 +281,7 @@ CHECKS = [
              (0.127, 0.122, 0.132)),
             ('the same, with trends in both', World(trend=1.5), 1000, (0.134, 0.128, 0.140)),
             ('one film of 900 volumes', World(films=1, volumes=900), 500, (0.063, 0.059, 0.067)),
+            ('one film of 250 volumes, 65 s held out', World(films=1), 1000, None),
             ('held out 8 x 50 volumes', World(films=8), 500, (0.112, 0.104, 0.120)),
             ('held out 2 x 100 volumes', World(volumes=500), 500, (0.077, 0.072, 0.082)),
             ('held out 2 x 200 volumes', World(volumes=1000), 300, (0.063, 0.057, 0.069)),
@@ -369,6 +377,10 @@ CHECKS = [
             (1, 'mean', 8, 50, (0.895, 0.865, 0.925)),
             (0, 'median', 2, 100, (0.973, 0.957, 0.989)),
         )
+    ),
+    Check(
+        *('films', 'mean over voxels', 'no relation, two films, five folds in time', 'covers'),
+        folds_interval, n=300,
     ),
     Check(
         *('films', 'scores of voxels chosen by folds', 'agreement above the truth', 'p'),

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bids_neurodecode.bids.newfilms import NO_FILMS, films_of, of_films
+from bids_neurodecode.bids.newfilms import NO_FILMS, films_of
 from bids_neurodecode.cli.main import main
 from bids_neurodecode.cli.validation import validate_dataset
 from bids_neurodecode.config import build_config, load_config
@@ -108,7 +108,7 @@ def test_films_alone_leave_a_valid_dataset_and_a_page(new_films):
     assert 'film01.mp4' in page
 
 
-def test_new_bold_is_predicted_reconstructed_and_scored(new_bold):
+def test_new_bold_is_predicted_reconstructed_and_scored(new_bold, check_pybids):
     out = new_bold / 'bold'
     (file,) = (out / 'sub-01' / 'func').glob('*desc-applied_metrics.tsv')
     table = pd.read_csv(file, sep='\t')
@@ -122,6 +122,7 @@ def test_new_bold_is_predicted_reconstructed_and_scored(new_bold):
     figures = {path.name for path in (out / 'sub-01' / 'figures').iterdir()}
     assert any('desc-frames_' in name for name in figures)
     assert validate_dataset(out) == {}
+    check_pybids(out, new_bold / 'data')
 
 
 def test_held_out_volumes_are_predicted_as_in_training(new_bold):
@@ -201,9 +202,7 @@ def test_without_a_network_or_a_decoder_nothing_is_reconstructed_and_said_so(exp
     assert silent.info['warnings'] == [NO_DECODER]
 
 
-def test_films_need_names_of_their_own(tmp_path):
-    with pytest.raises(InputError, match=r'Rename one of them\.'):
-        of_films('01', 'movie', tmp_path, ['a b.mp4', 'ab.mp4'])
+def test_a_folder_without_films_is_refused(tmp_path):
     with pytest.raises(InputError, match=NO_FILMS.split('(')[0]):
         films_of(tmp_path)
 

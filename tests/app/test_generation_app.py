@@ -207,9 +207,10 @@ def made(folder: Path, stimuli: list[str]) -> Path:
 def test_pictures_of_an_earlier_run_are_removed(tmp_path):
     out = tmp_path / 'out'
     names = ['a.png', 'b/c d.png', 'b/cd.png']
+    trials = pd.DataFrame({'stimulus': names, 'onset': 0.0, 'run_label': 'task-x run-1'})
     for number, stimuli in enumerate((names, names[:1])):
         writer = ProductWriter(out, {'sub': '01', 'task': 'x'})
-        record = write_made(writer, made(tmp_path / str(number), stimuli))
+        record = write_made(writer, made(tmp_path / str(number), stimuli), trials)
         writer.finish()
         found = sorted(path.name for path in record.folder.iterdir())
         assert record.n_pictures == len(stimuli)
