@@ -97,7 +97,7 @@ CHECKS = [
         '100 of 4,224 voxels, smoothness 2.5 voxels',
         'p',
         partial(_region, size=100, fwhm=2.5),
-        300,
+        20,
         before=(0.633, 0.541, 0.719),
     ),
     Check(
