@@ -64,6 +64,8 @@ def _null(reader: Reader) -> Iterable[Block]:
     if null is None:
         return
     values = np.load(null.values, allow_pickle=False)
+    if not values.size:  # nothing may be exchanged: there is no p, and the table says so
+        return
     chance, test = np.nan, 'n/a'
     if reader.metrics is not None:
         rows = reader.metrics[reader.metrics['metric'] == null.metric]
