@@ -363,3 +363,15 @@ def test_run_without_motion_columns(results: ParticipantResults, tmp_path: Path)
     runs: tuple[RunResults, ...] = tuple(replace(r, confounds=table) for r in results.runs)
     _, page = write(replace(results, runs=runs, maps={}), tmp_path)
     assert 'No confounds table with motion parameters was found.' in page.text
+
+
+def test_a_null_without_permutations_has_no_figure(
+    results: ParticipantResults, tmp_path: Path
+) -> None:
+    """Too few independent units: nothing is exchanged, there is no p, and the page is made."""
+    empty = tmp_path / 'null.npy'
+    np.save(empty, np.empty(0))
+    assert results.null is not None
+    told = replace(results, null=replace(results.null, values=empty))
+    write_participant_report(told, tmp_path / 'sub-01.html', tmp_path / 'figures')
+    assert not list((tmp_path / 'figures').glob('*desc-null*'))

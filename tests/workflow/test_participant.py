@@ -1,18 +1,25 @@
 """What makes a cached step stale, and names of workflows."""
 
+import json
 import os
 from dataclasses import replace
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
 
 from bids_neurodecode.bids.records import ParticipantInput, RunInput
+from bids_neurodecode.bids.trials import trials_table
 from bids_neurodecode.config import build_config
+from bids_neurodecode.errors import DataError
+from bids_neurodecode.samples import VoxelMask, split_by_group
 from bids_neurodecode.workflow.betas import (
+    NO_MEAN,
     NO_REPEATS,
     NOT_COMPARED,
+    estimate,
     onsets_in_series,
     repeats_over_runs,
     resolve_model,
@@ -91,3 +98,47 @@ def test_the_model_of_the_betas_follows_the_repeats():
     assert (model, notes) == ('B', (NO_REPEATS,))
     assert resolve_model(settings.model_copy(update={'model': 'C'}), shown, first_run)[0] == 'C'
     assert not repeats_over_runs(table('abab', 'cdcd'))
+
+
+def test_betas_of_centred_series_are_in_units_of_the_series(tmp_path):
+    """Of the same series with and without a mean: percent x mean / 100 = units of the series."""
+    rng = np.random.default_rng(5)
+    n_volumes, shape, period = 120, (4, 3, 2), 2.0
+    mean = rng.uniform(400, 900, shape)
+    events = pd.DataFrame({'onset': np.arange(4, 200, 8.0), 'duration': 2.0})
+    events['stim_file'] = [f'{k % 5}.png' for k in range(len(events))]
+    events.to_csv(tmp_path / 'events', sep='\t', index=False)
+    nib.save(nib.Nifti1Image(np.ones(shape, np.uint8), np.eye(4)), tmp_path / 'mask.nii.gz')
+    noise = [rng.normal(0, 10, (*shape, n_volumes)) for _ in range(2)]
+    found = {}
+    for name, offset in (('percent', mean[..., None]), ('centred', 0.0)):
+        folder = tmp_path / name
+        folder.mkdir()
+        runs = []
+        for number, values in enumerate(noise):
+            series = values - values.mean(axis=-1, keepdims=True) + offset
+            bold = folder / f'{number}.nii.gz'
+            nib.save(nib.Nifti1Image(series.astype(np.float32), np.eye(4)), bold)
+            entities = {'sub': '01', 'task': 'x', 'run': str(number)}
+            files = (bold, tmp_path / 'mask.nii.gz', tmp_path / 'events', None)
+            runs.append(RunInput(entities, *files, period, n_volumes))
+        person = ParticipantInput('01', 'x', 'images', tuple(runs), tmp_path, ('0.png',))
+        trials = trials_table(runs)
+        mask = VoxelMask.load(tmp_path / 'mask.nii.gz')
+        split = split_by_group(trials, 'run')
+        config = build_config({'betas': {'model': 'B'}})
+        made = estimate(person, config, mask, trials, split, duration=2.0, folder=folder)
+        info = json.loads(Path(made['info']).read_text())
+        found[name] = np.load(made['betas']), info['units'], info['warnings']
+    percent, units, warnings = found['percent']
+    assert units == 'percent signal change'
+    assert NO_MEAN not in warnings
+    centred, units, warnings = found['centred']
+    assert units == 'as in the series, which have no mean'
+    assert NO_MEAN in warnings
+    voxel_mean = mask.extract(mean)
+    np.testing.assert_allclose(centred, percent * voxel_mean / 100, rtol=2e-3, atol=2e-3)
+    one = replace(runs[0], bold=tmp_path / 'percent' / '0.nii.gz')
+    mixed = replace(person, runs=(one, runs[1]))
+    with pytest.raises(DataError, match='one has a mean and the other has none'):
+        estimate(mixed, config, mask, trials, split, duration=2.0, folder=tmp_path)
