@@ -64,7 +64,7 @@ def _null(reader: Reader) -> Iterable[Block]:
     if null is None:
         return
     values = np.load(null.values, allow_pickle=False)
-    if not values.size:  # no test can be made of these data; the table says why
+    if not values.size:  # not tested: the warnings say why
         return
     chance, test = np.nan, 'n/a'
     if reader.metrics is not None:

@@ -219,7 +219,7 @@ def write_study(results: StudyResults, folder: Path) -> Path:
     }
     content: dict[str, Any] = {name: {'Description': text} for name, text in about.items()}
     used = sorted(set(table['metric']) & set(METRICS))
-    content['metric']['Levels'] = {name: METRICS[name] for name in used}
+    content['metric']['Levels'] = {name: METRICS[name].description for name in used}
     write_json(folder / f'{plan.name}_metrics.json', content)
     write_tsv(folder / f'{plan.name}_summary.tsv', summary_table(results))
     about = SUMMARY_COLUMNS

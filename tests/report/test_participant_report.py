@@ -243,6 +243,18 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures('quick')
+def test_scores_that_were_not_tested_have_no_null(
+    results: ParticipantResults, tmp_path: Path
+) -> None:
+    assert results.null is not None
+    file = tmp_path / 'null.npy'
+    np.save(file, np.empty(0))
+    untested = replace(results, null=replace(results.null, values=file))
+    _, page = write(replace(untested, maps={}), tmp_path)
+    assert 'p counts the observed score' not in page.text
+
+
+@pytest.mark.usefixtures('quick')
 @pytest.mark.parametrize('key', list(MINIMAL))
 def test_any_one_part_may_be_missing(
     key: str, results: ParticipantResults, tmp_path: Path

@@ -206,7 +206,8 @@ def test_the_other_protocol_of_pictures(monkeypatch):
     """MindEye's: its own similarity, and retrieval among as many random candidates as it has."""
     monkeypatch.setattr(scoring, 'POOL', 5)
     for kind in ('image', 'brain'):
-        monkeypatch.setitem(metrics.METRICS, f'retrieval_{kind}_top1_of5', 'Among five.')
+        five = metrics.Metric('Among five', unit='share', low=0, high=1)
+        monkeypatch.setitem(metrics.METRICS, f'retrieval_{kind}_top1_of5', five)
     samples, pictures = world()
     result, _ = run(samples, pictures, config_of(protocol='me2-1000'))
     protocols = {s.protocol for s in result.scores}

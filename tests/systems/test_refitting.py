@@ -55,8 +55,10 @@ def score_all(samples, split, features, evaluation, seed=1):
     [(6, 'run', None), (24, 'run', None), (12, 'stimulus', 4), (12, 'stimulus', 1)],
 )
 def test_each_permutation_is_the_analysis_of_exchanged_labels(n_stimuli, by, n_folds):
-    samples, features = world(n_stimuli, 4, 0.4)
-    split = split_by_group(samples.table, by, n_folds=n_folds, rng=np.random.default_rng(0))
+    samples, features = world(n_stimuli, 6, 0.4)
+    split = split_by_group(
+        samples.table, by, n_folds=n_folds, test_fraction=0.5, rng=np.random.default_rng(0)
+    )
     n, seed = 3, 5
     found = score_all(
         samples, split, features,
@@ -81,7 +83,7 @@ def test_each_permutation_is_the_analysis_of_exchanged_labels(n_stimuli, by, n_f
 
 
 def test_the_table_says_what_was_done():
-    samples, features = world(6, 4, 0.6)
+    samples, features = world(6, 6, 0.6)
     split = split_by_group(samples.table, 'run')
     evaluation = EvaluationSettings(n_permutations=99, n_bootstrap=99, permutation='refit')
     found = score_all(samples, split, features, evaluation)
@@ -130,7 +132,7 @@ def encode(samples, split, features, **evaluation):
 
 @pytest.mark.parametrize(('by', 'n_folds'), [('run', None), ('stimulus', 4)])
 def test_each_permutation_of_an_encoder_is_the_analysis_of_exchanged_labels(by, n_folds):
-    samples, features = world(12, 4, 0.4)
+    samples, features = world(12, 6, 0.4)
     split = split_by_group(samples.table, by, n_folds=n_folds, rng=np.random.default_rng(0))
     found = encode(samples, split, features, n_permutations=3, permutation='refit')
     judge_rng = np.random.default_rng(5).spawn(len(split) + 2)[0]
@@ -150,7 +152,7 @@ def test_each_permutation_of_an_encoder_is_the_analysis_of_exchanged_labels(by, 
 
 
 def test_models_that_are_not_fitted_again_are_named():
-    samples, features = world(12, 4, 0.4)
+    samples, features = world(12, 6, 0.4)
     split = split_by_group(samples.table, 'run')
     cfg = build_config(
         {'evaluation': {'n_permutations': 9, 'n_bootstrap': 0, 'permutation': 'refit'}}
