@@ -266,15 +266,6 @@ def test_any_one_part_may_be_missing(
 
 
 @pytest.mark.usefixtures('quick')
-def test_without_a_test_there_is_no_histogram(results: ParticipantResults, tmp_path: Path) -> None:
-    assert results.null is not None
-    np.save(tmp_path / 'none.npy', np.empty(0))
-    null = replace(results.null, values=tmp_path / 'none.npy')
-    text, _ = write(replace(results, null=null), tmp_path)
-    assert 'the observed score (blue' not in text
-
-
-@pytest.mark.usefixtures('quick')
 def test_models_that_were_compared_are_shown(results: ParticipantResults, tmp_path: Path) -> None:
     assert results.betas is not None
     scores = ({'B': 0.9, 'C': 0.8, 'D': 0.85}, {'B': 0.7, 'C': 0.8, 'D': 0.912})
