@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from bids_neurodecode.config import build_config
 from bids_neurodecode.errors import ArgumentsError, InputError
@@ -90,7 +91,7 @@ def test_further_pictures_are_looked_for_before(tmp_path):
         (folder / 'notes.txt').touch()
     for name in ('b.png', 'a.JPG', 'deep/c.jpeg'):
         (folder / name).parent.mkdir(exist_ok=True)
-        (folder / name).touch()
+        Image.new('RGB', (8, 8)).save(folder / name)
     assert [file.name for file in further_pictures(folder)] == ['a.JPG', 'b.png', 'c.jpeg']
 
 
