@@ -51,7 +51,7 @@ SAME_NEIGHBOURS = 0.5
 class RepeatTest(NamedTuple):
     """Agreement of repeats over runs.
 
-    Attributes
+    Parameters
     ----------
     agreement
         Mean product of the normal scores of a stimulus in two runs, (n_voxels,): a rank
