@@ -61,10 +61,8 @@ import tomllib
 
 with open('pyproject.toml', 'rb') as stream:
     project = tomllib.load(stream)['project']
-wanted = [project['dependencies']]
-for name, extra in project.get('optional-dependencies', {}).items():
-    if name not in {'test', 'dev', 'docs'}:
-        wanted.append(extra)
+extras = project['optional-dependencies']
+wanted = [project['dependencies'], *(extras[name] for name in ['motion'])]
 print(*(line for lines in wanted for line in lines), sep='\n')
 PYTHON
   install "${wheels[@]}" --requirement /tmp/requirements.txt
