@@ -12,7 +12,7 @@ import pandas as pd
 from scipy.signal import lfilter
 from scipy.stats import binomtest
 
-from benchmarks.validation.harness import Check
+from benchmarks.validation.harness import Check, once
 from bids_neurodecode.config import EvaluationSettings, RidgeSettings
 from bids_neurodecode.samples import Responses, Samples, VoxelMask, split_by_group
 from bids_neurodecode.systems.base import PerStimulus
@@ -121,16 +121,22 @@ class World:
         return 1 / n_candidates
 
 
+@once
+def scored(rng: np.random.Generator, world: World) -> dict[str, tuple[float, float, float, float]]:
+    """Score a data set once for all metrics, limits and p values."""
+    return world.scores(rng)
+
+
 def p_of(rng: np.random.Generator, *, world: World, metric: str) -> float:
     """P of one metric."""
-    return world.scores(rng)[metric][3]
+    return scored(rng, world)[metric][3]
 
 
 def covered(
     rng: np.random.Generator, *, world: World, metric: str, true: float | None = None
 ) -> float:
     """Whether the interval of one metric holds the true score, chance if it is not given."""
-    _, low, high, _ = world.scores(rng, n_permutations=0)[metric]
+    _, low, high, _ = scored(rng, world)[metric]
     if not np.isfinite(low):
         return float('nan')
     return float(low <= (world.chance(metric) if true is None else true) <= high)
