@@ -6,6 +6,7 @@ circular shifts do not hold their level; volumes of 1.3 s.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -27,7 +28,8 @@ from bids_neurodecode.samples import (
 )
 from bids_neurodecode.signals.clean import clean_series
 from bids_neurodecode.systems.movie import FilmEncoding, encode_films
-from bids_neurodecode.systems.movie_agreement import compare
+from bids_neurodecode.systems.movie_agreement import compare, compare_group
+from bids_neurodecode.systems.movie_banded import encode_banded
 from bids_neurodecode.systems.movie_frames import judge_frames
 from bids_neurodecode.systems.movie_intervals import block_intervals, mean_interval
 from bids_neurodecode.systems.movie_parts import Pool, standardize_within
@@ -127,6 +129,79 @@ def tested(rng: Rng, world: World) -> Tests:
     found = encoded(rng, world)
     p = found.scores[0].p
     return Tests(float('nan') if p is None else p, found.p, found.p_fwer, found.p_fdr)
+
+
+@once
+def banded(rng: Rng, world: World) -> Tests:
+    """Test banded ridge regression of two feature spaces."""
+    table, n = table_of(world), world.volumes
+    features = {
+        name: np.concatenate([autoregressive(rng, n, 4, 0.9) for _ in range(world.films)])
+        for name in ('one', 'other')
+    }
+    series = np.concatenate([noise(rng, n, N_VOXELS) for _ in range(world.films)])
+    config = Config()
+    found, _ = encode_banded(
+        samples_of(series, table),
+        split_of(world, table),
+        {name: x.astype(np.float32) for name, x in features.items()},
+        repetition_time=TR,
+        delays=config.delay.fir_seconds,
+        n_components=config.features.n_components,
+        ridge=config.ridge,
+        evaluation=EvaluationSettings(n_permutations=1000, n_bootstrap=300),
+        rng=rng,
+    )
+    p = found.scores[0].p
+    return Tests(float('nan') if p is None else p, found.p, found.p_fwer, found.p_fdr)
+
+
+@once
+def group_brain(rng: Rng, world: World) -> Tests:
+    """Test the mean over four participants, in voxels where they agree on training volumes."""
+    table, n, n_people = table_of(world), world.volumes, 4
+    split = split_of(world, table)
+    people = [
+        np.concatenate([noise(rng, n, N_VOXELS) for _ in range(world.films)]).astype(np.float32)
+        for _ in range(n_people)
+    ]
+    total, rows = np.sum(people, axis=0, dtype=np.float32), np.arange(len(table))
+    config = Config()
+    found = compare_group(
+        total,
+        rows,
+        lambda: ((np.flatnonzero(table['film'] == f), x[table['film'] == f])
+                 for x in people for f in table['film'].unique()),
+        split,
+        SelectionSettings(rule='top', fraction=0.5, min_voxels=1),
+        n_participants=n_people,
+        delay=config.delay.seconds,
+        rng=rng,
+    )  # fmt: skip
+    film = np.concatenate([autoregressive(rng, n, N_FEATURES, 0.9) for _ in range(world.films)])
+    judged = encode_films(
+        samples_of(total / n_people, table),
+        split,
+        film.astype(np.float32),
+        repetition_time=TR,
+        delays=config.delay.fir_seconds,
+        n_components=config.features.n_components,
+        ridge=config.ridge,
+        evaluation=EvaluationSettings(n_permutations=1000, n_bootstrap=300),
+        rng=rng,
+        chosen=found.chosen,
+    )
+    p = judged.scores[0].p
+    return Tests(float('nan') if p is None else p, judged.p, judged.p_fwer, judged.p_fdr)
+
+
+def value_of(rng: Rng, world: World, tests: Callable[..., Tests], what: str) -> npt.ArrayLike:
+    """Return p values of a model by name, or whether any voxel is a discovery."""
+    found = tests(rng, world)
+    if what == 'discovery':
+        return bool((found.discovery <= 0.05).any())
+    p: float | FloatArray = getattr(found, what)
+    return p
 
 
 def median_p(rng: Rng, world: World) -> float:
@@ -362,6 +437,18 @@ CHECKS = [
     Check(
         *('films', RIDGE, 'one film, 26 s held out', 'p'),
         partial(median_p, world=World(films=1, volumes=100)), n=20, quick=2,
+    ),
+    *(
+        Check(
+            *('films', f'{name}, {printed}', 'two films of 250 volumes, a fifth held out', kind),
+            partial(value_of, world=World(), tests=tests, what=what), n=500,
+        )
+        for name, tests in (('banded ridge', banded), ('group brain of four', group_brain))
+        for printed, kind, what in (
+            ('median r', 'p', 'median'),
+            ('each voxel', 'p', 'voxels'),
+            ('false discovery rate', 'any', 'discovery'),
+        )
     ),
     Check(
         *('films', 'agreement of participants', 'four of them, 2 x 190 volumes', 'p'),
