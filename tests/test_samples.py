@@ -70,12 +70,12 @@ def test_a_qform_of_another_space_is_not_kept(tmp_path):
 
 @pytest.mark.parametrize(('shift', 'codes'), [(5e-4, (1, 4)), (0.5, (0, 4))])
 def test_forms_agree_within_a_thousandth_of_a_millimetre(tmp_path, shift, codes):
-    image = nib.Nifti1Image(a_mask().mask.astype(np.uint8), AFFINE)
-    moved = AFFINE.copy()
-    moved[0, 1:3] = 0  # a qform stores rotations in single precision
+    grid = np.diag([-2.0, 2, 2.5, 1])
+    image = nib.Nifti1Image(a_mask().mask.astype(np.uint8), grid)
+    moved = grid.copy()
     moved[1, 3] += shift
     image.set_qform(moved, 1)
-    image.set_sform(AFFINE, 4)
+    image.set_sform(grid, 4)
     image.to_filename(tmp_path / 'in.nii.gz')
     assert VoxelMask.load(tmp_path / 'in.nii.gz').codes == codes
 
@@ -133,6 +133,7 @@ def test_image_has_the_affine_and_units():
     assert image.get_fdata().sum() == 5
     filled = a_mask().image(np.ones(5), fill=-2).get_fdata()
     assert filled.sum() == 5 - 2 * 19
+    assert a_mask().volume(np.ones(5)).sum() == 5
 
 
 def test_take_voxels_and_average():
@@ -140,12 +141,18 @@ def test_take_voxels_and_average():
     taken = some.take([3, 0])
     assert taken.table['stimulus'].tolist() == ['c', 'b']
     np.testing.assert_array_equal(taken.values, some.values[[3, 0]])
+    assert taken.table.columns.tolist() == ['stimulus', 'run']
+    assert taken.table.index.tolist() == [0, 1]
+    assert some.take([]).n_samples == 0
     keep = np.array([True, False, True, False, False])
     fewer = some.voxels(keep)
     np.testing.assert_array_equal(fewer.values, some.values[:, keep])
     assert fewer.responses.mask.n_voxels == 2
     mean = some.averaged()
     assert mean.table['stimulus'].tolist() == ['b', 'a', 'c']
+    assert mean.table.columns.tolist() == ['stimulus', 'run', 'n_repeats']
+    assert mean.table.index.tolist() == [0, 1, 2]
+    assert mean.values.dtype == np.float32
     assert mean.table['n_repeats'].tolist() == [3, 1, 1]
     np.testing.assert_allclose(mean.values[0], some.values[[0, 2, 4]].mean(axis=0), rtol=1e-5)
 
@@ -291,7 +298,9 @@ def test_repeats_cross_runs_and_the_split_says_so():
     assert split_in_time(many, gap=0, n_folds=8).protocol == '8-fold-by-time'
     given = (Fold([0], [1]), Fold([1], [0]))
     assert Split('given', given, many).protocol == '2-fold-by-given'
-    assert Split('given', given, many, 'own').protocol == 'own'
+    named = Split('given', given, many, 'own')
+    assert named.protocol == 'own'
+    assert Split.from_table('given', named.to_table(), many, 'own').protocol == 'own'
 
 
 def test_copies_under_another_name_count_as_one_stimulus():
@@ -311,6 +320,7 @@ def test_copies_under_another_name_count_as_one_stimulus():
     by_run = split_by_group(table, 'run')
     # each stimulus name is in one run only
     assert by_run.repeats_cross
+    assert by_run.protocol == 'leave-one-out-by-run'
     assert set(by_run.copies_across) == {('a', 'A'), ('b', 'B'), ('A', 'a'), ('B', 'b')}
     one_way = Split('run', (Fold([2], [0, 1, 4], [3, 5]),), table)
     assert one_way.copies_across == (('a', 'A'), ('b', 'B'))
@@ -484,6 +494,10 @@ def test_clusters_are_shared_out_by_their_sizes():
     # half at most: 7 + 3 + 1 + 1 of 5 + 4 + 2
     (most,) = split_by_group(table, 'cluster', n_folds=1, test_fraction=0.9)
     assert set(table['cluster'].iloc[most.test]) == {'g', 'd', 'b', 'a'}
+    # those of equal size in turn, as they come
+    many = a_table([f's{i}' for i in range(60)], cluster=np.arange(60))
+    for k, fold in enumerate(split_by_group(many, 'cluster', n_folds=3)):
+        assert fold.test.tolist() == list(range(k, 60, 3))
     two = a_table(['x', 'y', 'z'], cluster=[0, 0, 1])
     (least,) = split_by_group(two, 'cluster', n_folds=1, test_fraction=0.01)
     assert least.test.tolist() == [0, 1]

@@ -133,6 +133,22 @@ def test_sizes_of_the_protocols():
     }  # fmt: skip
     assert {m.network for m in PROTOCOLS['bd-982'].metrics} >= {'efficientnet-b1-v1'}
     assert {m.network for m in PROTOCOLS['me2-1000'].metrics} >= {'efficientnet-b1-v2'}
+    for name, efficientnet in (
+        ('bd-982', 'efficientnet-b1-v1'),
+        ('me2-1000', 'efficientnet-b1-v2'),
+    ):
+        metrics = PROTOCOLS[name].metrics
+        assert [(m.metric, m.network, m.layer, m.kind) for m in metrics] == [
+            # the outputs of the second and the fifth convolution after their rectification
+            ('alexnet2_2way', 'alexnet', 'features.4', '2way'),
+            ('alexnet5_2way', 'alexnet', 'features.11', '2way'),
+            ('inception_2way', 'inception-v3', 'avgpool', '2way'),
+            ('clip_2way', 'clip-vit-l14', 'image_embeds', '2way'),
+            ('efficientnet_distance', efficientnet, 'avgpool', 'distance'),
+            ('swav_distance', 'swav-resnet50', 'avgpool', 'distance'),
+        ]
+        assert [m.metric for m in metrics if m.scaling == CLIP] == ['clip_2way']
+        assert all(m.scaling == IMAGENET for m in metrics if m.network != 'clip-vit-l14')
     with pytest.raises(ArgumentsError, match='There are: bd-982, me2-1000'):
         get_protocol('nsd')
 
