@@ -494,10 +494,15 @@ def test_clusters_are_shared_out_by_their_sizes():
     # half at most: 7 + 3 + 1 + 1 of 5 + 4 + 2
     (most,) = split_by_group(table, 'cluster', n_folds=1, test_fraction=0.9)
     assert set(table['cluster'].iloc[most.test]) == {'g', 'd', 'b', 'a'}
-    # those of equal size in turn, as they come
-    many = a_table([f's{i}' for i in range(60)], cluster=np.arange(60))
-    for k, fold in enumerate(split_by_group(many, 'cluster', n_folds=3)):
-        assert fold.test.tolist() == list(range(k, 60, 3))
+    # those of equal size in turn, as they come: 20 of two samples, then 40 of one
+    sizes = np.tile([1, 2, 1], 20)
+    many = a_table([f's{i}' for i in range(80)], cluster=np.repeat(np.arange(60), sizes))
+    order = sorted(range(60), key=lambda k: (-sizes[k], k))
+    shares = [[], [], []]
+    for k in order:
+        min(shares, key=lambda share: sum(sizes[share])).append(k)
+    for share, fold in zip(shares, split_by_group(many, 'cluster', n_folds=3), strict=True):
+        assert set(many['cluster'].iloc[fold.test]) == set(share)
     two = a_table(['x', 'y', 'z'], cluster=[0, 0, 1])
     (least,) = split_by_group(two, 'cluster', n_folds=1, test_fraction=0.01)
     assert least.test.tolist() == [0, 1]
