@@ -61,6 +61,7 @@ def test_repeats_move_together():
         next(permutations(2, 1, rng, blocks=[0, 1], units=['a', 'a']))
     # one unit has nothing to exchange with
     assert next(permutations(3, 1, rng, units=[5, 5, 5])).tolist() == [0, 1, 2]
+    assert [index.size for index in permutations(0, 2, rng, units=[])] == [0, 0]
     for what in ('block', 'unit'):
         with pytest.raises(DataError) as error:
             next(permutations(3, 1, rng, **{f'{what}s': [0, 1]}))
@@ -281,6 +282,14 @@ def test_what_folds_share():
     # of five groups that train each tested one, one is tested on it
     two = left_out[:2]
     assert shared_training(two, ~two) == pytest.approx(1 / 5)
+    pair = np.eye(2, dtype=bool)
+    assert shared_training(pair, ~pair) == 1
+    assert shared_training(pair & False, ~pair) == 0
+    # pairs of n groups are independent: 2 / n(n - 1) over (n - 2) / n(n - 1)^2
+    for n in range(3, 20):
+        assert inflation_of(1.0, n) == pytest.approx(2 * (n - 1) / (n - 2))
+        assert inflation_of(0.0, n) == 1
+    assert [inflation_of(shared, 2) for shared in (0.0, 0.5, 1.0)] == [1, 1.5, 2]
 
 
 @pytest.mark.parametrize('n_folds', [2, 3, 6])
