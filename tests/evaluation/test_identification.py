@@ -13,6 +13,7 @@ from sklearn.metrics import top_k_accuracy_score
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.evaluation.identification import (
     BAD_PAIRS,
+    SINGLE_DECIMALS,
     confusion_matrix,
     identification_2way,
     identification_top1,
@@ -36,8 +37,12 @@ def test_similarity_equals_scipy(measure, metric):
     scaled = similarity(a * 10.0 ** np.arange(-20, 20, 8)[:, None], b * 1e-30, measure)
     np.testing.assert_allclose(scaled, expected, atol=1e-10)
     singles = a.astype(np.float32), b.astype(np.float32)
-    doubles = (x.astype(np.float64) for x in singles)
-    np.testing.assert_array_equal(similarity(*singles, measure), similarity(*doubles, measure))
+    doubles = [x.astype(np.float64) for x in singles]
+    np.testing.assert_allclose(similarity(*doubles, measure), expected, atol=1e-6)
+    # computed in double, told to the decimals that single precision holds
+    rounded = np.round(similarity(*doubles, measure), SINGLE_DECIMALS)
+    for pair in (singles, (singles[0], doubles[1]), (doubles[0], singles[1])):
+        np.testing.assert_array_equal(similarity(*pair, measure), rounded)
     assert (similarity(a, b) == similarity(a, b, 'cosine')).all()
 
 

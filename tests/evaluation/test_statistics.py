@@ -236,6 +236,13 @@ def test_intervals_at_the_edges():
     assert np.isnan(bootstrap_ci([*np.arange(9.0), np.nan], rng=rng)).all()
     assert bootstrap_ci([0.5] * 6, rng=rng) == (0.5, 0.5)
     assert bootstrap_ci([0.5] * 6, rng=rng, bounds=(0, 1)) == (0.5, 0.5)
+    low, high = bootstrap_ci([1e9 / 7 + 0.1] * 7, rng=rng)  # the same but for rounding
+    assert low == high
+    singles = rng.normal(10, 1, size=30).astype(np.float32)
+    once, twice = (
+        bootstrap_ci(x, rng=np.random.default_rng(0)) for x in (singles, singles.astype(float))
+    )
+    assert once == twice
     # an error of nothing has no exact limit: there is no greatest one
     assert bootstrap_ci([0.0] * 6, rng=rng, bounds=(0, np.inf)) == (0, 0)
     # the spread of five groups says too little
