@@ -204,6 +204,31 @@ def test_intervals_are_the_wider_of_t_and_bootstrap_t(n):
     np.testing.assert_allclose(np.array(wide) - x.mean(), 2 * (np.array(once) - x.mean()))
 
 
+def test_both_limits_follow_the_skew():
+    """Of values that are mirrored the interval is mirrored, and the far limit is the wider one."""
+    x = np.random.default_rng(12).exponential(size=8)
+    low, high = bootstrap_ci(x, rng=np.random.default_rng(0))
+    mirrored = bootstrap_ci(-x, rng=np.random.default_rng(0))
+    np.testing.assert_allclose(mirrored, (-high, -low))
+    assert high - x.mean() > 1.2 * (x.mean() - low)
+
+
+def test_as_many_resamplings_as_were_asked_for_in_pieces_that_fit():
+    class Counting:
+        def __init__(self):
+            self.rng, self.sizes = np.random.default_rng(0), []
+
+        def multinomial(self, n, p, size):
+            self.sizes.append(size)
+            return self.rng.multinomial(n, p, size=size)
+
+    few, many = Counting(), Counting()
+    bootstrap_ci(np.arange(9.0), rng=few)
+    assert few.sizes == [1000]
+    bootstrap_ci(np.arange(40_000.0), rng=many, n_bootstrap=120)
+    assert many.sizes == [50, 50, 20]
+
+
 def test_intervals_are_over_groups():
     rng = np.random.default_rng(7)
     groups = np.repeat(np.arange(10), 20)
