@@ -57,6 +57,10 @@ FEW_KEPT = (
     '--bids-filter-file, or ask for fewer confounds.'
 )
 AS_THEY_ARE = {'repeats': 'single', 'standardize': 'none'}
+CENTRED = (
+    '{file} was centred ({share:.0%} of its voxels vary more than their mean), and percent signal '
+    'change needs a mean. Set clean.scaling to "zscore" or "none", or give series with their mean.'
+)
 NO_SERIES = (
     'There are betas and no series in {folder}, so there is no temporal signal-to-noise ratio to '
     'select voxels by. Use selection.measure = "auto", "ncsnr" or "none".'
@@ -212,18 +216,28 @@ def _longest_showings(runs: tuple[RunInput, ...]) -> Mapping[str, tuple[float, P
     return longest
 
 
-def check_run_values(run: RunInput) -> None:
+def check_run_values(run: RunInput, *, percent: bool = False) -> None:
     """Read one series once and check it inside its mask.
+
+    Parameters
+    ----------
+    run
+        Of the series.
+    percent
+        Whether it will be scaled to percent signal change.
 
     Raises
     ------
     InputError
-        If it is cut short, corrupt, zero, or holds NaN.
+        If it is cut short, corrupt, zero, or holds NaN, or has no mean that it could be a percent
+        of.
     """
     inside, _ = read_mask(run.mask)
     if run.bold.suffix == '.hdf5':
         return  # an HDF5 file that is cut short cannot be opened, and was
-    check_values(run.bold, inside)
+    centred = check_values(run.bold, inside)
+    if percent and centred > 0.5:
+        raise InputError(CENTRED.format(file=run.bold, share=centred))
 
 
 def check_nsd(person: ParticipantInput, config: Config) -> None:
