@@ -156,7 +156,20 @@ def _check_split(person: ParticipantInput, config: Config) -> None:
         raise InputError(
             NO_REPEATS.format(label=person.label, file=person.runs[0].events, measure=measure)
         )
+    _check_repeats(table, config, person.runs[0].events)
     check_split(add_parts(table, config.split.file), config)
+
+
+def _check_repeats(table: pd.DataFrame, config: Config, file: Path) -> None:
+    """Refuse a test of repeats over runs where all of them lie within a run."""
+    measure, rule = config.selection.measure, config.selection.rule
+    over_runs = (table.groupby('stimulus')['run'].nunique() > 1).any()
+    if measure in MEASURES_OF_REPEATS and rule == 'fdr' and not over_runs:
+        from bids_neurodecode.signals.reliability import WITHIN_RUNS
+        from bids_neurodecode.signals.selection import NO_TEST
+
+        reason = NO_TEST.format(measure=measure, reason=WITHIN_RUNS)
+        raise InputError(WHO.format(file=file, reason=reason))
 
 
 def check_split(table: pd.DataFrame, config: Config) -> None:

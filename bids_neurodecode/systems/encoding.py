@@ -45,6 +45,7 @@ from bids_neurodecode.systems.encoding_scores import (
     centred,
 )
 from bids_neurodecode.systems.encoding_setup import (
+    ceiling_notes,
     extra_fits,
     has_baseline,
     ncsnr_of,
@@ -429,4 +430,5 @@ class _Run:
         else:
             share, threshold = maps.share_excluded, judge.threshold
             notes.append(EXCLUDED.format(share=share, threshold=threshold))
+            notes += ceiling_notes(self.split.table)
         return tuple(notes)

@@ -17,7 +17,7 @@ from bids_neurodecode.systems.encoding import NO_CEILING
 from bids_neurodecode.systems.encoding_examples import pick_samples
 from bids_neurodecode.systems.encoding_outcomes import fold_result
 from bids_neurodecode.systems.encoding_scores import Judge, VoxelMaps
-from bids_neurodecode.systems.encoding_setup import ncsnr_of
+from bids_neurodecode.systems.encoding_setup import ceiling_notes, ncsnr_of
 from bids_neurodecode.systems.outcomes import REPEAT_AVERAGE, SINGLE_TRIAL
 from bids_neurodecode.systems.pooling import sample_table
 
@@ -122,5 +122,5 @@ def apply_encoder(
         judged[SINGLE_TRIAL].nulls[f'{SINGLE_TRIAL}/identification_top1'],
         judged[last].maps,
         pick_samples([results[last]], tables[last]),
-        (NO_CEILING,) if ratio is None else (),
+        (NO_CEILING,) if ratio is None else ceiling_notes(samples.table),
     )

@@ -123,6 +123,7 @@ def save_result(result: PictureEncoding, job: Mapping[str, Any], folder: Path) -
     import pandas as pd
 
     from bids_neurodecode.evaluation.metrics import describe, scores_table
+    from bids_neurodecode.systems.comparison import save_kept
 
     config = Config.model_validate_json(job['settings'])
     evaluation, maps = result.evaluation, result.maps
@@ -134,6 +135,7 @@ def save_result(result: PictureEncoding, job: Mapping[str, Any], folder: Path) -
     write_tsv(folder / 'metrics.tsv', scores_table(scores))
     write_json(folder / 'metrics.json', describe(scores))
     write_tsv(folder / 'predictions.tsv', evaluation.samples)
+    save_kept(folder / 'kept.npz', result.kept)
     headline, null = next(
         (name, null)
         for name, null in evaluation.nulls.items()

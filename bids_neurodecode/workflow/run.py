@@ -119,9 +119,9 @@ def _bad_arguments(arguments: Any) -> str:
         return 'plugin_args is no table of names and values'
     for name, (of, what) in ARGUMENTS.items():
         value = arguments.get(name)
-        if value is not None and (isinstance(value, bool) or not isinstance(value, of)):
-            return f'plugin_args.{name} is {value!r}, and {what} is needed'
-        if value is not None and not isinstance(value, str) and not 0 < value < math.inf:
+        typed = isinstance(value, of) and not isinstance(value, bool)
+        small = isinstance(value, int | float) and not 0 < value < math.inf
+        if value is not None and (not typed or small):
             return f'plugin_args.{name} is {value!r}, and {what} is needed'
     return ''
 

@@ -84,7 +84,7 @@ def test_a_missing_model_is_named_before_work_starts(trained, capsys):
 
 
 def test_own_betas_taken_instead_give_the_same_scores_as_tuning_on_all(trained):
-    (trained / 'all.toml').write_text(FAST + '[betas]\ntuning = "all"\n')
+    (trained / 'all.toml').write_text(FAST + '[betas]\nmodel = "D"\ntuning = "all"\n')
     assert call(trained, 'all', '--config-file', str(trained / 'all.toml')) == 0
     assert any('may be optimistic' in line for line in record(trained, 'all')['warnings'])
     (trained / 'taken.toml').write_text(FAST + '[betas]\nprecomputed = "own"\n')

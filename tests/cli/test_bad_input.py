@@ -714,6 +714,21 @@ def extractor_of_encoding_models(data):
     return config(data, '[features]\nextractor = "clip"\n')
 
 
+@fault(r'selection\.rule = "fdr" .*no stimulus is repeated in another run')
+def repeats_within_runs_alone(data):
+    for run, name in (('01', 'a.png'), ('02', 'b.png')):
+        data.rewrite_events([[2, 2, 'x', name], [6, 2, 'x', name], [10, 2, 'x', name]], run=run)
+    return config(data, '[selection]\nmeasure = "ncsnr"\nrule = "fdr"\n')
+
+
+@fault(r'was centred \(100% of its voxels vary more than their mean\)', **FILM)
+def centred_series_in_percent(data):
+    image = nib.load(data.bold())
+    values = np.asarray(image.dataobj, dtype=np.float32)
+    values = values - values.mean(axis=-1, keepdims=True)
+    nib.save(nib.Nifti1Image(values, image.affine, image.header), data.bold())
+
+
 @fault(r'--mem asks for 1048576\.0 GB')
 def more_memory_than_there_is(data):
     return ['--mem', '1024T']
