@@ -13,6 +13,10 @@ from typing import Any
 from bids_neurodecode.errors import InputError
 
 BAD_INDEX = 'The index in {folder} cannot be read ({reason}). Remove that folder; it is made anew.'
+NOT_READABLE = (
+    'The folder {folder} cannot be read. Change its permissions, or leave that participant out '
+    'with --participant-label.'
+)
 LAYOUT = 1
 """Version of what is indexed; part of the name of a kept index."""
 
@@ -72,6 +76,11 @@ def index_dataset(
             indexer=indexer,
             database_path=database,
         )
+    except PermissionError as error:
+        # a folder that pybids may not enter
+        place = Path(error.filename or folder)
+        where = place if os.access(place.parent, os.X_OK) else place.parent
+        raise InputError(NOT_READABLE.format(folder=where)) from error
     except _database_errors() as error:
         reason = ' '.join(str(error).split())
         raise InputError(BAD_INDEX.format(folder=database, reason=reason)) from error
