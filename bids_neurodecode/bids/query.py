@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bids_neurodecode.bids.betas import find_betas
+from bids_neurodecode.bids.captions import CAPTIONS
 from bids_neurodecode.bids.choices import (
     check_once,
     choose_echo,
@@ -42,6 +43,7 @@ NO_BOLD_OF = (
     'No preprocessed BOLD (desc-preproc_bold) of sub-{label} that was asked for in {folders}. '
     'Preprocess it, or leave the participant out with --participant-label.'
 )
+NO_STIMULI = 'There is no folder {folder} (--stimuli-dir). Give the folder of the stimuli.'
 NOBODY = '{first} (And so for all {n} participants: {labels}.)'
 TR_BETWEEN = (
     'The repetition times of two runs disagree: {a:g} s in {first}, {b:g} s in {second}. '
@@ -125,6 +127,8 @@ def find_inputs(request: Request) -> DatasetInput:
         from bids_neurodecode.bids.emofilm import find_emofilm
 
         return find_emofilm(request)
+    if request.stimuli_dir is not None and not request.stimuli_dir.is_dir():
+        raise InputError(NO_STIMULI.format(folder=request.stimuli_dir))
     wanted = _participants(request)
     derivatives, notes = find_derivatives(
         request.bids_dir, request.derivatives, request.betas_from
@@ -279,9 +283,16 @@ def _participant(
         runs=runs,
         stimuli_dir=folder,
         stimuli=stimuli,
+        captions=_captions(request, folder),
         betas=betas,
         betas_events=betas_events,
     )
+
+
+def _captions(request: Request, folder: Path) -> Path | None:
+    """Return the dataset's captions where its stimuli lie elsewhere, without any."""
+    own = request.bids_dir / 'stimuli' / CAPTIONS
+    return own if own.is_file() and not (folder / CAPTIONS).exists() else None
 
 
 def _candidates(request: Request, derivatives: Mapping[str, Path], index: _Index) -> Candidates:

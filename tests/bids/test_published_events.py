@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bids_neurodecode.bids import filmrows, publishedevents, rows, stimulusfolder
+from bids_neurodecode.bids.captions import first_captions
 from bids_neurodecode.bids.publishedevents import EventsReader
 from bids_neurodecode.bids.query import Request, find_inputs
-from bids_neurodecode.bids.records import RunInput
+from bids_neurodecode.bids.records import ParticipantInput, RunInput
 from bids_neurodecode.bids.rows import fill_in, matching, same_value
 from bids_neurodecode.bids.stimuli import MISSING
 from bids_neurodecode.bids.stimulusfolder import StimulusFolder
@@ -429,6 +430,13 @@ def test_one_film_over_several_runs(tmp_path, film):
     )
 
 
+def test_runs_that_may_go_on_with_a_film_are_told(tmp_path, film):
+    file = written(tmp_path, 'onset duration stim_file', '4 25 seg1.mp4')
+    said = publishedevents.IN_PART.format(film='seg1.mp4', whole=60, n=2, shown=25)
+    assert Read(film, file, file).notes == said
+    assert Read(film, file).notes == ''
+
+
 def film_runs(tmp_path, *events, tr=2.0):
     runs = []
     for number, row in enumerate(events):
@@ -574,12 +582,24 @@ def test_lists_of_laion_fmri(tmp_path):
     file.write_text(json.dumps({'train': ['x'], 'test': ['a']}))
     with pytest.raises(InputError, match=r'None of the 1 stimuli .* lists for train is shown'):
         splitfile.add_parts(table, file)
+    file.write_text(json.dumps({'train': ['cat/a.jpg', 'b'], 'test': ['c.jpg']}))
+    assert splitfile.add_parts(table, file)['part'].tolist() == ['train', 'train', 'test']
     table_file = tmp_path / 'twelve.csv'
-    table_file.write_text(
-        'stimulus,tau,ood\ncat/a.jpg,train,test\ncat/b.jpg,test,train\ncat/c.jpg,n/a,n/a\n'
-    )
+    table_file.write_text('stimulus,tau,ood\na.jpg,train,test\nb,test,train\ncat/c.jpg,n/a,n/a\n')
     assert splitfile.add_parts(table, table_file, 'ood')['part'].tolist() == [
         'test',
         'train',
         'n/a',
     ]
+
+
+def test_captions_of_pictures_found_in_other_folders(tmp_path):
+    rows = ('x/a.jpg one', 'b.jpg two', 'y/b.jpg three', 'z.jpg four')
+    file = written(tmp_path, 'stim_file caption', *rows, name='captions.tsv')
+
+    def person(*names):
+        return ParticipantInput('01', 't', 'images', (), tmp_path, names, captions=file)
+
+    assert first_captions(person('deep/a.jpg', 'b.jpg')) == {'deep/a.jpg': 'one', 'b.jpg': 'two'}
+    with pytest.raises(InputError, match='have no caption'):
+        first_captions(person('deep/b.jpg'))
