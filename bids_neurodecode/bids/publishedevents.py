@@ -91,6 +91,12 @@ MUCH_LONGER = 1.5
 """A film that lasts so many times what is shown of it may well be shown in parts."""
 MISSING_WORDS = frozenset({'nan', 'none', 'null', 'na'})
 """Ways in which programs write that a value is missing, beside the n/a of BIDS."""
+NOTHING_WORDS = frozenset(
+    {'rest', 'resting', 'fixation', 'blank', 'baseline', 'iti', 'isi', 'crosshair'}
+)
+"""What people call rows that show no stimulus."""
+NAME_LENGTH = 6
+"""Numbers of so many digits are names (of COCO, ImageNet), and no answers or conditions."""
 NOT_NAMES = frozenset({'onset', 'duration', 'sample', 'part', 'protocol', 'film_onset'})
 
 
@@ -352,7 +358,7 @@ class EventsReader:
             if found != name and has_extension(name):
                 self._found.setdefault(name, found)
             return found
-        if name.lower() in MISSING_WORDS:
+        if name.lower() in MISSING_WORDS | NOTHING_WORDS:
             self._nothing[f'{label} is {name!r}'] += n
             return None
         if _looks_like_file(name) or (self.folder.path / pure).is_file():
@@ -466,7 +472,7 @@ class _Columns:
         able = {name: self._files_of(name) for name in self._names}
         named = [x for x, files in able.items() if files and self._like_files(x)]
         named = named or [x for x, files in able.items() if files]
-        sure = [x for x in named if not all(NUMBER.match(v) for v in self._values(x))]
+        sure = [x for x in named if not all(map(_is_number, self._values(x)))]
         if not sure and named:
             (found, *_) = able[named[0]].values()
             raise InputError(
@@ -545,6 +551,10 @@ class _Columns:
                 first = next(v for v in self._values(name) if has_extension(v))
                 return NOT_GOT.format(column=name, name=first, folder=self.folder.path)
         return NOT_THERE.format(folder=self.folder.path)
+
+
+def _is_number(value: str) -> bool:
+    return bool(NUMBER.match(value)) and len(value) < NAME_LENGTH
 
 
 def _looks_like_file(name: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -77,11 +78,16 @@ class Request:
     events: EventSettings = field(default_factory=EventSettings)
     split: SplitSettings = field(default_factory=SplitSettings)
 
+    @cached_property
+    def stimuli(self) -> StimulusFolder:
+        """The folder of stimuli, listed once for all participants."""
+        return StimulusFolder(self.stimuli_dir or self.bids_dir / 'stimuli')
+
     def reader(self) -> EventsReader:
         """Return what reads the events of one participant."""
         return EventsReader(
             settings=self.events,
-            folder=StimulusFolder(self.stimuli_dir or self.bids_dir / 'stimuli'),
+            folder=self.stimuli,
             dataset=self.bids_dir,
             parts={part: getattr(self.split, part) for part in ('train', 'validation', 'test')},
             made_dir=self.made_dir,
@@ -262,7 +268,8 @@ def _participant(
     nearby = {s: nearest(s.path, request.bids_dir, files.events) for s in series}
     reader.choose({file: s.entities for s, file in nearby.items() if file is not None})
     runs = tuple(pair_run(s, files, reader, need_confounds=need) for s in series)
-    runs = (replace(runs[0], notes=(*runs[0].notes, *reader.notes())), *runs[1:])
+    notes = (*runs[0].notes, *(f'sub-{label}: {note}' for note in reader.notes()))
+    runs = (replace(runs[0], notes=notes), *runs[1:])
     _check_alike(runs)
     task = series[0].entities['task']
     folder = reader.folder.path

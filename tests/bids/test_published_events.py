@@ -141,6 +141,9 @@ def test_numbers_may_be_anything(tmp_path):
         file=file, folder=folder, columns="'response'", found='1.png', first='response'
     )
     assert refused(folder, file) == expected
+    touched(folder, '000000124419.png')
+    coco = written(tmp_path, 'onset duration response id', '0 2 7 000000124419', name='c.tsv')
+    assert Read(folder, coco).column('stim_file') == ['000000124419.png']
     named = Read(folder, file, stimulus_column='response')
     assert named.column('stim_file') == ['1.png', '2.png']
 
@@ -183,10 +186,10 @@ def test_columns_that_nobody_reads_may_be_there_twice(tmp_path, stimuli):
 
 
 def test_words_beside_files_show_nothing_and_are_counted(tmp_path, stimuli):
-    lines = ('0 2 a.jpg', '4 2 blank', '8 2 b.jpg', '12 2 blank', '16 2 n/a', '20 2 NaN')
+    lines = ('0 2 a.jpg', '4 2 odd', '8 2 b.jpg', '12 2 odd', '16 2 n/a', '20 2 NaN')
     read = Read(stimuli, written(tmp_path, 'onset duration seen', *lines))
     assert read.column('stim_file') == ['cat/a.jpg', 'n/a', 'cat/b.jpg', 'n/a', 'n/a', 'n/a']
-    why = "seen is 'blank', which is no file while most values are"
+    why = "seen is 'odd', which is no file while most values are"
     assert publishedevents.SHOWS_NOTHING.format(n=2, why=why) in read.notes
     assert publishedevents.SHOWS_NOTHING.format(n=1, why='seen is n/a') in read.notes
     assert publishedevents.SHOWS_NOTHING.format(n=1, why="seen is 'NaN'") in read.notes
@@ -203,12 +206,14 @@ def test_a_file_that_is_not_there_is_no_blank_trial(tmp_path, stimuli):
 
 
 def test_among_names_without_extension_the_user_says_what_shows_nothing(tmp_path, stimuli):
-    file = written(tmp_path, 'onset duration seen', '0 2 a', '4 2 blank', '8 2 b', '12 2 c')
+    file = written(tmp_path, 'onset duration seen', '0 2 a', '4 2 odd', '8 2 b', '12 2 rest')
     expected = publishedevents.NOT_CLEAR.format(
-        n=1, file=file, column='seen', value='blank', folder=stimuli, key='seen'
+        n=1, file=file, column='seen', value='odd', folder=stimuli, key='seen'
     )
     assert refused(stimuli, file) == expected
-    assert Read(stimuli, file, exclude={'seen': ['blank']}).column('stim_file')[1] == 'n/a'
+    read = Read(stimuli, file, exclude={'seen': ['odd']})
+    assert read.column('stim_file') == ['cat/a.jpg', 'n/a', 'cat/b.jpg', 'n/a']
+    assert publishedevents.SHOWS_NOTHING.format(n=1, why="seen is 'rest'") in read.notes
 
 
 def test_rows_are_left_out_by_columns_and_entities(tmp_path, stimuli):
