@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from bids_neurodecode.bids.betas import find_betas
+from bids_neurodecode.bids.captions import CAPTIONS
 from bids_neurodecode.bids.choices import (
     check_once,
     choose_echo,
@@ -17,17 +19,21 @@ from bids_neurodecode.bids.choices import (
     space_label,
 )
 from bids_neurodecode.bids.description import check_raw, find_derivatives
-from bids_neurodecode.bids.entities import natural_key, run_entities
+from bids_neurodecode.bids.entities import natural_key, nearest, run_entities
 from bids_neurodecode.bids.filters import query_of
 from bids_neurodecode.bids.index import index_dataset
 from bids_neurodecode.bids.layouts import layout_of
 from bids_neurodecode.bids.pairing import Candidates, Series, pair_run
+from bids_neurodecode.bids.publishedevents import EventsReader
 from bids_neurodecode.bids.records import DatasetInput, ParticipantInput, RunInput
 from bids_neurodecode.bids.series import Grid, check_grid, open_image
 from bids_neurodecode.bids.stimuli import check_image, paradigm_of, resolve_stimulus
+from bids_neurodecode.bids.stimulusfolder import StimulusFolder
 from bids_neurodecode.bids.timing import read_table, stimulus_names
+from bids_neurodecode.config import SplitSettings
 from bids_neurodecode.errors import InputError
 from bids_neurodecode.fetched import check_fetched
+from bids_neurodecode.settings_events import EventSettings
 
 UNKNOWN_PARTICIPANT = 'There is no participant {label!r} in {folder}. Found: {known}.'
 NO_BOLD = (
@@ -38,6 +44,7 @@ NO_BOLD_OF = (
     'No preprocessed BOLD (desc-preproc_bold) of sub-{label} that was asked for in {folders}. '
     'Preprocess it, or leave the participant out with --participant-label.'
 )
+NO_STIMULI = 'There is no folder {folder} (--stimuli-dir). Give the folder of the stimuli.'
 NOBODY = '{first} (And so for all {n} participants: {labels}.)'
 TR_BETWEEN = (
     'The repetition times of two runs disagree: {a:g} s in {first}, {b:g} s in {second}. '
@@ -51,8 +58,9 @@ class Request:
 
     ``derivatives`` empty looks below ``<bids_dir>/derivatives``. ``filters`` are those of
     :func:`bids_neurodecode.bids.filters.read_filters`. ``betas_from`` names the derivatives that
-    hold precomputed single-trial betas. ``stimuli_dir`` holds films or pictures that the dataset
-    does not. In ``made_dir`` files are made that a published layout lacks.
+    hold precomputed single-trial betas. ``stimuli_dir`` is the folder of films or pictures where
+    it is not the dataset's ``stimuli/``. ``events`` say how its events name what was shown,
+    ``split`` which rows are held out. In ``made_dir`` files are made that the dataset lacks.
     """
 
     bids_dir: Path
@@ -67,6 +75,23 @@ class Request:
     betas_from: str | None = None
     stimuli_dir: Path | None = None
     made_dir: Path | None = None
+    events: EventSettings = field(default_factory=EventSettings)
+    split: SplitSettings = field(default_factory=SplitSettings)
+
+    @cached_property
+    def stimuli(self) -> StimulusFolder:
+        """The folder of stimuli, listed once for all participants."""
+        return StimulusFolder(self.stimuli_dir or self.bids_dir / 'stimuli')
+
+    def reader(self) -> EventsReader:
+        """Return what reads the events of one participant."""
+        return EventsReader(
+            settings=self.events,
+            folder=self.stimuli,
+            dataset=self.bids_dir,
+            parts={part: getattr(self.split, part) for part in ('train', 'validation', 'test')},
+            made_dir=self.made_dir,
+        )
 
 
 @dataclass(frozen=True)
@@ -108,6 +133,8 @@ def find_inputs(request: Request) -> DatasetInput:
         from bids_neurodecode.bids.emofilm import find_emofilm
 
         return find_emofilm(request)
+    if request.stimuli_dir is not None and not request.stimuli_dir.is_dir():
+        raise InputError(NO_STIMULI.format(folder=request.stimuli_dir))
     wanted = _participants(request)
     derivatives, notes = find_derivatives(
         request.bids_dir, request.derivatives, request.betas_from
@@ -198,7 +225,8 @@ def _select(
         where = ' that the filter selects' if 'bold' in request.filters else ''
         raise InputError(NO_BOLD.format(where=where.strip() or 'was found', folders=folders))
     found = keep_labels(found, 'ses', 'session', request.sessions)
-    found, note = choose_task(found, request.tasks, lambda task: _shows(task, index))
+    reader = request.reader()
+    found, note = choose_task(found, request.tasks, lambda task: _shows(task, index, reader))
     notes.append(note or '')
     found = keep_labels(found, 'run', 'run', request.runs)
     found = choose_space(found, request.space)
@@ -212,22 +240,14 @@ def _count(key: str, request: Request, index: _Index) -> int:
     return sum(len(_files(layout, query_of(key, request.filters))) for layout in layouts)
 
 
-def _shows(task: str, index: _Index) -> bool:
-    """Whether any events of a task have a ``stim_file``."""
+def _shows(task: str, index: _Index, reader: EventsReader) -> bool:
+    """Whether any events of a task say what was shown."""
     files = _files(index.raw, {**query_of('events', {}), 'task': task})
-    if any(_names_stimuli(file) for file in files):
+    if any(reader.shows(file, run_entities(file)) for file in files):
         return True
     for file in files:
         check_fetched(file)  # what was not fetched may well name stimuli
     return False
-
-
-def _names_stimuli(events: Path) -> bool:
-    try:
-        return 'stim_file' in read_table(events).columns
-    except InputError:
-        # a broken table is its own participant's trouble, found when the run is paired
-        return False
 
 
 def _participant(
@@ -244,10 +264,15 @@ def _participant(
     check_once(series)
     files = files.of(label)
     need = request.betas_from is None
-    runs = tuple(pair_run(s, files, need_confounds=need) for s in series)
+    reader = request.reader()
+    nearby = {s: nearest(s.path, request.bids_dir, files.events) for s in series}
+    reader.choose({file: s.entities for s, file in nearby.items() if file is not None})
+    runs = tuple(pair_run(s, files, reader, need_confounds=need) for s in series)
+    notes = (*runs[0].notes, *(f'sub-{label}: {note}' for note in reader.notes()))
+    runs = (replace(runs[0], notes=notes), *runs[1:])
     _check_alike(runs)
     task = series[0].entities['task']
-    folder = request.bids_dir / 'stimuli'
+    folder = reader.folder.path
     stimuli = _stimuli(runs, folder)
     betas, betas_events = None, None
     if request.betas_from is not None:
@@ -265,9 +290,16 @@ def _participant(
         runs=runs,
         stimuli_dir=folder,
         stimuli=stimuli,
+        captions=_captions(request, folder),
         betas=betas,
         betas_events=betas_events,
     )
+
+
+def _captions(request: Request, folder: Path) -> Path | None:
+    """Return the dataset's captions where its stimuli lie elsewhere, without any."""
+    own = request.bids_dir / 'stimuli' / CAPTIONS
+    return own if own.is_file() and not (folder / CAPTIONS).exists() else None
 
 
 def _candidates(request: Request, derivatives: Mapping[str, Path], index: _Index) -> Candidates:
