@@ -240,7 +240,7 @@ def rows_of(page: str) -> dict[tuple[str, str, str], str]:
         if line.startswith('## '):
             family = line[3:].lower()
         cells = line.strip('| ').split(' | ')
-        if line.startswith('| ') and len(cells) > 2:
+        if line.startswith('| ') and cells[0] not in {COLUMNS[0], '---'}:
             rows[family, cells[0], cells[1]] = line
     return rows
 

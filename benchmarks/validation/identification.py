@@ -171,6 +171,11 @@ def _before(count: int, n: int = 200) -> tuple[float, float, float]:
 
 def _checks(name: str, world: World, old: tuple[int, int, int, int] | None) -> list[Check]:
     checks = []
+    note = (
+        'Fewer than six runs are held out.'
+        if world.order == 'random'
+        else ('Most runs have one order of images or its reverse: place and image are confounded.')
+    )
     for number, metric in enumerate((TWO_WAY, TOP1)):
         p = None if old is None else _before(old[number])
         # two runs held out had no interval before either
@@ -182,12 +187,14 @@ def _checks(name: str, world: World, old: tuple[int, int, int, int] | None) -> l
                 *('identification', metric, name, 'p'),
                 partial(p_of, world=world, metric=metric),
                 before=p,
+                note=note,
             ),
             Check(
                 *('identification', metric, name, 'covers'),
                 partial(covered, world=world, metric=metric),
                 quick=quick,
                 before=covers,
+                note=note,
             ),
         ]
     return checks

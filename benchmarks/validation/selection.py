@@ -132,6 +132,7 @@ CHECKS = [
             1000,
             quick=25 if n_runs == 8 else 0,
             before=before,
+            note='Runs of one order count as one.',
         )
         for n_runs, before in ((4, (0.102, 0.088, 0.115)), (8, (0.184, 0.164, 0.203)))
     ),
@@ -153,6 +154,7 @@ CHECKS = [
         50,
         quick=2,
         before=(0.020, 0.016, 0.023),
+        note='All runs have one order: position is confounded with image.',
     ),
     Check(
         'selection',
@@ -163,5 +165,6 @@ CHECKS = [
         50,
         quick=2,
         before=(0.996, 0.995, 0.998),
+        note='All repeats lie within runs and share slow noise.',
     ),
 ]
