@@ -20,7 +20,8 @@ answer is known. A p value should be at most .05 in 3 to 7 % of data sets withou
 95 % interval should hold the true value in 93 to 97 %. Each share stands with its 95 % interval
 (binomial, or over data sets where one data set gives many values). *short*: the whole 99 %
 interval lies outside of what is wanted, on the wrong side; *conservative*: on the safe side;
-*refuses*: the program gives no value there. Shares at .01 and .001 are of the same data sets
+*holds*: neither, so where data sets are few it says little; *refuses*: the program gives no value
+there. Shares at .01 and .001 are of the same data sets
 (0 also where so few permutations were drawn that p cannot be that small). *before*: what the
 program, or the test it had in this place, gave before it was mended. Networks are judged by the
 functions that are checked here with ridge and banded ridge; they were not run themselves.

@@ -258,6 +258,8 @@ def markdown(checks: Sequence[Check], rows: Mapping[tuple[str, str, str], str]) 
     done = [check for check in checks if check.key in rows]
     verdicts = {check.key: rows[check.key].rstrip(' |').split(' | ')[-1] for check in done}
     lines: list[str] = []
+    if len(done) < len(checks):
+        lines += [f'{len(checks) - len(done)} of {len(checks)} checks were not run yet.', '']
     for verdict, words in (
         ('short', 'Short: more false positives, or less coverage, than wanted'),
         ('conservative', 'Conservative: on the safe side, effects are missed'),
