@@ -584,7 +584,27 @@ def test_standardizer_has_mean_zero_deviation_one_and_can_be_undone(values):
 
 def test_standardizer_uses_what_it_was_fitted_on():
     train, test = np.array([[0.0], [2.0]]), np.array([[5.0]])
-    assert Standardizer.fit(train).apply(test).item() == 4
+    fitted = Standardizer.fit(train)
+    assert fitted.apply(test).item() == 4
+    assert fitted.invert(np.array([[4.0]])).item() == 5
+    assert fitted.invert(np.array([[4.0]])).dtype == np.float32
+
+
+def test_what_does_not_vary_is_centred_only():
+    turn = np.tile([-1.0, 1.0], 8)[:, None]
+    # constant but for a rounding of its size; small, but it varies
+    train = np.hstack([3 + 0 * turn, 1e4 + 1e-4 * turn, 1e-3 + 1e-5 * turn, 0 * turn])
+    np.testing.assert_allclose(Standardizer.fit(train).scale, [1, 1, 1e-5, 1])
+    np.testing.assert_allclose(Standardizer.fit(train).apply(train + 2)[:, 0], 2)
+    np.testing.assert_allclose(Standardizer.fit(train, least=0.5).scale, [1, 1, 0.5, 1])
+    np.testing.assert_allclose(Standardizer.fit(train, least=5).scale, 5)
+
+
+def test_standardizer_sums_single_precision_in_double():
+    values = np.random.default_rng(0).normal(1000, 1, (20_000, 2)).astype(np.float32)
+    fitted = Standardizer.fit(values)
+    np.testing.assert_allclose(fitted.mean, values.astype(np.float64).mean(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(fitted.scale, values.astype(np.float64).std(axis=0), rtol=1e-12)
 
 
 # messages
