@@ -556,6 +556,38 @@ def test_parts_that_the_dataset_gives():
     )
 
 
+@pytest.mark.parametrize(
+    ('train', 'validation', 'test', 'a', 'b'),
+    [
+        ([0, 1], [1, 2], [4], 'training', 'validation'),
+        ([0], [2, 4], [4, 3], 'validation', 'test'),
+        ([0, 4], [2], [4], 'training', 'test'),
+    ],
+)
+def test_a_sample_has_one_place_only(train, validation, test, a, b):
+    some = some_samples(list('abcde'))
+    for use in (some.fold, lambda fold: Split('given', (fold,), some.table)):
+        assert refuse(lambda u=use: u(Fold(train, test, validation))) == samples.OVERLAP.format(
+            fold=0, n=1, a=a, b=b
+        )
+
+
+@given(seed=st.integers(0, 2**16), gap=st.integers(0, 6))
+def test_near_in_a_run_is_counted_sample_by_sample(seed, gap):
+    """Held-out samples anywhere, runs without any, runs with nothing else."""
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(1, 25))
+    run, time = rng.integers(0, 4, n), rng.integers(0, 30, n).astype(float)
+    test = (rng.random(n) < 0.3) & (run != 1) | (run == 2)
+    near = [
+        not test[i] and any(run[i] == run[k] and abs(time[i] - time[k]) < gap for k in held)
+        for held in [np.flatnonzero(test)]
+        for i in range(n)
+    ]
+    table = pd.DataFrame({'run': run, 'run_onset': time})
+    np.testing.assert_array_equal(samples._near_in_run(table, test, gap), near)
+
+
 def test_a_moment_of_a_film_on_both_sides_is_a_leak():
     table = a_table(['f#0', 'f#1', 'f#0'], run=[0, 0, 1])
     with pytest.raises(DataError) as error:
