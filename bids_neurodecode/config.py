@@ -16,8 +16,10 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, ValidationError, model_validator
 
 from bids_neurodecode.errors import ArgumentsError
+from bids_neurodecode.fetched import check_fetched
 from bids_neurodecode.settings import Settings
 from bids_neurodecode.settings_encoding import EncodingSettings
+from bids_neurodecode.settings_events import EventSettings, Rows
 from bids_neurodecode.settings_movie import MovieSettings
 from bids_neurodecode.settings_reconstruction import ReconstructionSettings
 
@@ -150,10 +152,23 @@ class SplitSettings(Settings):
     """Folds of a cross-validation; ``auto``: one a run or a session, one for stimuli and films."""
     n_clusters: Annotated[int, Field(ge=2)] = 10
     """Clusters of images (k-means on the features of all stimuli); folds share them out."""
+    test: Rows = Field(default={})
+    """Test samples, by columns of the events or entities of the run: those to which each named
+    column gives one of its values, such as ``{trial_type = ["test"]}`` or ``{session =
+    ["perceptionTest*"]}`` (``*`` stands for any text, ``n/a`` for a missing value). All others
+    are training samples, unless ``train`` says which."""
+    train: Rows = Field(default={})
+    """Training samples, as in ``test``; what neither names is left out."""
+    validation: Rows = Field(default={})
+    """Validation samples, as in ``test``."""
     file: Path | None = None
-    """A table (TSV) that says what is held out: one column ``stimulus``, ``run`` or ``trial`` and
-    one ``split`` (``train``, ``validation``, ``test``, or ``n/a`` for neither). The name of the
-    file is the name of the split."""
+    """A table (TSV, CSV) that says what is held out: one column ``stimulus``, ``run`` or ``trial``
+    and one ``split`` (``train``, ``validation``, ``test``, or ``n/a`` for neither); or JSON with
+    lists of stimuli (``train`` and ``test``, ``train_ids`` and ``test_ids``). The name of the file
+    is the name of the split."""
+    name: str | None = None
+    """One of several splits of that file: the column that stands for ``split``, or the key of the
+    lists."""
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """The share that is held out where there is one fold."""
     gap: Annotated[float, Field(ge=0)] = 10.4
@@ -166,6 +181,15 @@ class SplitSettings(Settings):
     def _one_fold(self) -> Self:
         if self.file is not None and self.by not in {'auto', 'given'}:
             msg = 'file goes with by = "given" or "auto"'
+            raise ValueError(msg)
+        if (self.train or self.validation) and not self.test:
+            msg = 'train and validation go with test: say what is held out'
+            raise ValueError(msg)
+        if self.test and (self.file is not None or self.by not in {'auto', 'given'}):
+            msg = 'test goes with by = "given" or "auto", and without a file'
+            raise ValueError(msg)
+        if self.name is not None and self.file is None:
+            msg = 'name goes with file'
             raise ValueError(msg)
         one = self.n_folds in {None, 1}
         if self.by == 'paper' and not one:
@@ -205,14 +229,14 @@ class RidgeSettings(Settings):
 class EvaluationSettings(Settings):
     """How scores are tested."""
 
-    n_permutations: Annotated[int, Field(ge=0)] = 1000
+    n_permutations: Annotated[int, Field(ge=0, le=1_000_000)] = 1000
     """Permutations of a test; 0 leaves p values out."""
     permutation: Literal['labels', 'refit'] = 'labels'
     """What is permuted: the ``labels`` of held-out samples, models being fitted once; or the
     labels of all samples, ridge models being fitted again each time (``refit``:
     identification by the linear decoder, and ridge encoding of images; slower by the time of
     their fits)."""
-    n_bootstrap: Annotated[int, Field(ge=0)] = 1000
+    n_bootstrap: Annotated[int, Field(ge=0, le=1_000_000)] = 1000
     """Resamplings of an interval; 0 leaves intervals out."""
     confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
     """Coverage of the intervals."""
@@ -227,6 +251,7 @@ class Config(Settings):
     """``auto``: reconstruction for pictures, movie for films."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 20260101
     """The one seed of all randomness."""
+    events: EventSettings = EventSettings()
     clean: CleanSettings = CleanSettings()
     betas: BetaSettings = BetaSettings()
     delay: DelaySettings = DelaySettings()
@@ -267,6 +292,8 @@ def read_settings(source: str | Path) -> dict[str, Any]:
     ------
     ArgumentsError
         If it is neither, cannot be read, or is of another version.
+    InputError
+        If it is a stand-in for a file that was not fetched.
     """
     names = preset_names()
     presets = ', '.join(names)
@@ -276,6 +303,7 @@ def read_settings(source: str | Path) -> dict[str, Any]:
         )
     else:
         path = Path(source)
+        check_fetched(path)
         if not path.is_file():
             raise ArgumentsError(UNKNOWN_PRESET.format(name=str(source), presets=presets))
         try:
@@ -286,7 +314,7 @@ def read_settings(source: str | Path) -> dict[str, Any]:
             ) from error
     try:
         values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # ValueError: also numbers of 4,300 digits
         raise ArgumentsError(
             UNREADABLE.format(file=source, reason=_one_line(error), presets=presets)
         ) from error

@@ -30,10 +30,9 @@ NOT_SELECTED = (
     'Encoding models predict all voxels of the mask (or of the regions of an atlas): none are '
     'selected by {measure!r}. Leave selection.measure at "auto".'
 )
-ONLY_PICTURES = (
-    '--stimuli-dir names pictures or films for a trained encoding model: it goes with --mode '
-    'predict, and pictures with --system encoding. Leave it out; what a dataset shows lies in its '
-    'stimuli folder.'
+NOT_OF_NSD = (
+    '--stimuli-dir is of no use with NSD in its published layout: its pictures are read from '
+    'nsddata_stimuli/. Leave it out.'
 )
 NO_DOT = (
     'Drawing the workflow needs Graphviz (the command "dot"). '
@@ -42,6 +41,10 @@ NO_DOT = (
 NO_GLMSINGLE = (
     'betas.engine = "glmsingle" needs the package glmsingle, which is not installed. '
     'Install it, or leave the engine at "native".'
+)
+NO_EXTRACTOR = (
+    'features.extractor = {name!r} cannot be used: {reason}. Decoding and films use one of: '
+    '{names}; others are feature spaces of encoding models (encoding.bands).'
 )
 NO_SELECTION = (
     'Voxels of films are not selected by {measure!r}. Set selection.measure to "isc" (agreement '
@@ -79,12 +82,34 @@ def check_before(arguments: Arguments, config: Config, inputs: DatasetInput) -> 
     movie = config.movie
     if movie.model == 'network' and movie.mode != 'encoder' and movie.perceptual == 'vgg16':
         weights_path('vgg16', arguments.weights_dir)
+    check_extractor(arguments, config)
     check_explain(config)
     check_shared_head(arguments, config)
     check_links(arguments.output_dir, inputs.bids_dir, inputs.derivatives)
     check_system(arguments, config, inputs)
     if not (arguments.reports_only or arguments.boilerplate_only):
         check_pictures(arguments, config, inputs)
+
+
+def check_extractor(arguments: Arguments, config: Config) -> None:
+    """Check that the feature extractor is there and needs no weights.
+
+    Raises
+    ------
+    ArgumentsError
+        If it is unknown, or one of encoding models.
+    """
+    from bids_neurodecode.stimuli.features import extractor_names
+    from bids_neurodecode.workflow.encoding_features import WEIGHTS
+
+    name = config.features.extractor
+    if arguments.analysis_level == 'group':
+        return
+    able = [known for known in extractor_names() if known not in WEIGHTS]
+    if name not in able:
+        known = name in extractor_names()
+        reason = 'it needs pretrained weights' if known else 'there is none of that name'
+        raise ArgumentsError(NO_EXTRACTOR.format(name=name, reason=reason, names=', '.join(able)))
 
 
 def check_shared_head(arguments: Arguments, config: Config) -> None:
@@ -169,14 +194,8 @@ def check_system(arguments: Arguments, config: Config, inputs: DatasetInput) -> 
                 check_film_model(model, person)
         if config.system == 'encoding':
             check_encoding(arguments, config, person)
-    with_films = any(
-        person.layout == 'emofilm' or (person.paradigm == 'movie' and not person.runs)
-        for person in inputs.participants
-    )
-    if arguments.stimuli_dir is not None and not (
-        with_films or _predicts_pictures(arguments, config)
-    ):
-        raise ArgumentsError(ONLY_PICTURES)
+        if arguments.stimuli_dir is not None and person.layout == 'nsd' and person.runs:
+            raise ArgumentsError(NOT_OF_NSD)
 
 
 def check_encoding(arguments: Arguments, config: Config, person: ParticipantInput) -> None:
@@ -201,10 +220,6 @@ def check_encoding(arguments: Arguments, config: Config, person: ParticipantInpu
             weights_path(WEIGHTS[band], arguments.weights_dir)
         if band in CAPTIONED:
             first_captions(person)
-
-
-def _predicts_pictures(arguments: Arguments, config: Config) -> bool:
-    return arguments.models_from is not None and config.system == 'encoding'
 
 
 def encoders_in(folder: Path, label: str) -> list[Path]:
