@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from scipy.sparse.csgraph import connected_components
 
 from bids_neurodecode import samples
 from bids_neurodecode.errors import DataError
@@ -379,6 +380,36 @@ def test_a_fold_that_does_not_hold_is_refused_by_split_and_samples(train, test, 
         with pytest.raises(DataError) as error:
             use(Fold(train, test))
         assert str(error.value) == message
+
+
+@given(seed=st.integers(0, 2**16))
+def test_contents_are_the_pieces_that_tables_join(seed):
+    """What one participant's table knows to be the same is the same in all, through any chain."""
+    rng = np.random.default_rng(seed)
+    names = np.array(list('abcdefghij'))
+    pairs = rng.integers(0, 8, (2, int(rng.integers(0, 6)), 2))  # i and j are in no table
+    tables = [
+        pd.DataFrame({'stimulus': names[some[:, 0]], 'content': names[some[:, 1]]})
+        for some in pairs
+    ]
+    graph = np.zeros((10, 10))
+    graph[tuple(pairs.reshape(-1, 2).T)] = 1
+    _, piece = connected_components(graph, directed=False)
+    first = {number: min(names[piece == number]) for number in piece}
+    plain = pd.DataFrame({'stimulus': ['a', 'b']})
+    found = samples.contents(names, plain, *tables)
+    assert found.tolist() == [first[number] for number in piece]
+    assert samples.contents([3, 'x'], plain).tolist() == ['3', 'x']
+
+
+def test_relabelled_samples_take_their_contents_along():
+    table = a_table(list('abAc'), content=list('abac'))
+    other = samples.relabelled(table, np.array(list('cAba')))
+    assert other['stimulus'].tolist() == list('cAba')
+    assert other['content'].tolist() == list('cAbA')  # the first of a and A
+    assert other['run'].tolist() == table['run'].tolist()
+    plain = samples.relabelled(table.drop(columns='content'), np.array(list('cAba')))
+    assert plain.columns.tolist() == ['stimulus', 'run']
 
 
 def film_table(rng, n_films, longest):
