@@ -626,6 +626,13 @@ def test_a_moment_of_a_film_on_both_sides_is_a_leak():
     assert str(error.value) == samples.LEAK.format(fold=0, n=1, group='stimulus', first='f#0')
 
 
+def test_the_fold_that_leaks_is_named_whatever_stimuli_are_called():
+    table = a_table([1, 'b', 2, 1, 'b'])
+    with pytest.raises(DataError) as error:
+        Split('stimulus', (Fold([0, 3], [1, 4]), Fold([0, 1], [3, 4])), table)
+    assert str(error.value) == samples.LEAK.format(fold=1, n=2, group='stimulus', first=1)
+
+
 # standardising
 
 columns = st.integers(0, 2**16).map(
