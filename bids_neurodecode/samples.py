@@ -79,9 +79,8 @@ def set_codes(image: nib.Nifti1Image, codes: FormCodes) -> nib.Nifti1Image:
     """Write form codes, and the units mm and s, into an image; return it."""
     q, s = codes
     image.header.set_xyzt_units('mm', 'sec')
-    image.set_qform(image.affine if q else None, q)
-    # the sform keeps shears, which a qform cannot
-    image.set_sform(image.affine if s else None, s)
+    image.set_qform(image.affine, q)
+    image.set_sform(image.affine, s)  # it keeps shears, which a qform cannot
     return image
 
 
@@ -261,7 +260,7 @@ class Samples:
         codes, first = _codes(self.table['stimulus'])
         sums = np.zeros((len(first), self.values.shape[1]), dtype=np.float64)
         np.add.at(sums, codes, self.values)
-        counts = np.bincount(codes, minlength=len(first))
+        counts = np.bincount(codes)
         table = self.table.iloc[first].reset_index(drop=True).assign(n_repeats=counts)
         means = (sums / counts[:, None]).astype(np.float32)
         return Samples(Responses(means, self.responses.mask), table)
@@ -376,7 +375,7 @@ class Split:
         if self.by in {'time', 'given'}:
             return False
         column = content_column(self.table) if self.by == 'stimulus' else self.by
-        return len(self) == self.table[column].nunique() and len(self) > 1
+        return len(self) == self.table[column].nunique()
 
     def to_table(self) -> pd.DataFrame:
         """Return the part of each sample in each fold: columns ``fold``, ``sample``, ``part``."""
