@@ -467,6 +467,15 @@ def test_samples_of_a_film_have_one_clock_in_all_runs(tmp_path):
     assert first['run'].tolist() == [0] * 10 + [1] * 8
 
 
+def test_what_follows_a_part_that_was_seen_is_left_out(tmp_path):
+    runs = film_runs(
+        tmp_path, (0, 12, 'f.mp4', 8, 'a'), (0, 30, 'f.mp4', 0, 'a'), (0, 20, 'f.mp4', 18, 'a')
+    )
+    first = first_showings(film_table(runs))
+    by_run = {run: rows['onset'].tolist() for run, rows in first.groupby('run')}
+    assert by_run == {0: [8, 10, 12, 14, 16, 18], 1: [0, 2, 4, 6], 2: [30, 32, 34, 36]}
+
+
 def test_a_film_from_its_beginning_is_shown_again(tmp_path):
     runs = film_runs(tmp_path, (0, 20, 'f.mp4', 0, 'a'), (0, 40, 'f.mp4', 0, 'a'))
     assert set(first_showings(film_table(runs))['run']) == {0}
