@@ -578,6 +578,14 @@ def test_a_dataset_with_its_pictures_elsewhere(make_dataset, tmp_path):
     assert not list(data.root.rglob('*made*'))
 
 
+def test_a_task_with_stim_file_is_preferred_to_one_whose_column_is_found(make_dataset):
+    data = make_dataset(tasks=('img', 'other'), runs=('01',))
+    table = [['0', '2', 'a.png'], ['8', '2', 'b.png']]
+    data.rewrite_events(table, columns=['onset', 'duration', 'seen'], task='other', run='01')
+    (person,) = find_inputs(Request(data.root)).participants
+    assert person.task == 'img'
+
+
 def test_lists_of_laion_fmri(tmp_path):
     from bids_neurodecode.bids import splitfile
 
