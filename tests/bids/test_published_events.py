@@ -1,6 +1,7 @@
 """Events as datasets publish them, turned into the one table that the program reads."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from bids_neurodecode.bids.stimulusfolder import StimulusFolder
 from bids_neurodecode.bids.timing import NO_STIM_FILE, read_table
 from bids_neurodecode.bids.trials import film_table, trials_table
 from bids_neurodecode.config import SplitSettings, build_config
-from bids_neurodecode.errors import ArgumentsError, InputError
+from bids_neurodecode.errors import ArgumentsError, DataError, InputError
 from bids_neurodecode.samples import VoxelMask
 from bids_neurodecode.settings_events import EventSettings
 from bids_neurodecode.systems.protocol import choose_film_split, choose_split
@@ -524,6 +525,20 @@ def test_what_is_in_no_part_is_counted():
     )
 
 
+def test_a_part_without_samples_is_refused_and_no_other_split_taken():
+    table = pd.DataFrame(
+        {'stimulus': list('abc'), 'run': 0, 'film': 'f', 'onset': 0.0, 'part': 'train'}
+    )
+    settings = SplitSettings(test={'kind': ['typo']})
+    why = '(split as the settings give it (test samples: kind typo))'
+    with pytest.raises(DataError, match=re.escape(f"of the part 'test' {why}")):
+        choose_split(table, settings, 0)
+    with pytest.raises(DataError, match=re.escape(f"of the part 'test' {why}")):
+        choose_film_split(table, settings)
+    with pytest.raises(DataError, match='needs the part of each sample'):
+        choose_split(table.drop(columns='part'), SplitSettings(by='given'), 0)
+
+
 @given(st.lists(st.sampled_from(['exp', 'test', '1.0', '01', None]), min_size=1))
 def test_matching_is_by_value(values):
     table = pd.DataFrame({'x': pd.Series(values, dtype='string')})
@@ -542,7 +557,6 @@ def test_values_are_compared_as_they_mean():
     ('settings', 'reason'),
     [
         ({'split': {'train': {'run': '1'}}}, 'go with test'),
-        ({'split': {'test': {'run': '1'}, 'by': 'run'}}, 'test goes with by'),
         ({'split': {'name': 'tau'}}, 'name goes with file'),
         ({'events': {'exclude': {'kind': []}}}, 'events.exclude.kind'),
         ({'events': {'duration': 0}}, 'events.duration'),
