@@ -275,6 +275,17 @@ class EventsReader:
         made = keep_table(self.made_dir, f'{stem}_events.tsv', shown, self.dataset)
         return Shown(made, None if file == self.dataset else file)
 
+    def of_betas(self, file: Path) -> Path:
+        """Return the table of precomputed betas, its stimuli called as they are found."""
+        table = read_table(file)
+        files = {
+            name: self.folder.find(name, file) or name for name in stimulus_names(table, file)
+        }
+        if all(name == found for name, found in files.items()):
+            return file
+        named = table.assign(stim_file=table['stim_file'].map(files, na_action='ignore'))
+        return keep_table(self.made_dir, file.name, named, self.dataset)
+
     def notes(self) -> list[str]:
         """Return what was found and decided in all runs that were read, a line each."""
         lines = [*self._said, *self._shown_in_part()]

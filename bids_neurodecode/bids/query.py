@@ -347,6 +347,7 @@ def _participant(
             runs,
             files.derivatives[request.betas_from],
         )
+        betas_events = reader.of_betas(betas_events)
     return ParticipantInput(
         label=label,
         task=task,

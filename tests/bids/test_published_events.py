@@ -602,6 +602,15 @@ def test_a_task_with_stim_file_is_preferred_to_one_whose_column_is_found(make_da
     assert person.task == 'img'
 
 
+def test_stimuli_of_precomputed_betas_are_found_by_name_too(tmp_path, stimuli):
+    reader = EventsReader(EventSettings(), StimulusFolder(stimuli), tmp_path)
+    reader.made_dir = tmp_path / 'made'
+    file = written(tmp_path, 'stim_file run', 'a.jpg 1', 'b 1')
+    assert read_table(reader.of_betas(file))['stim_file'].tolist() == ['cat/a.jpg', 'cat/b.jpg']
+    file = written(tmp_path, 'stim_file run', 'cat/a.jpg 1')
+    assert reader.of_betas(file) == file
+
+
 def test_lists_of_laion_fmri(tmp_path):
     from bids_neurodecode.bids import splitfile
 
