@@ -276,6 +276,8 @@ def _shows(task: str, index: _Index, reader: EventsReader, *, named: bool) -> bo
     files = _files(index.raw, {**query_of('events', {}), 'task': task})
     if any(reader.shows(file, run_entities(file), named=named) for file in files):
         return True
+    if not files and reader.shows_alone(task):
+        return True
     for file in files:
         check_fetched(file)  # what was not fetched may well name stimuli
     return False

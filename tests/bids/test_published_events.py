@@ -178,6 +178,27 @@ def test_a_column_that_is_named_must_be_there(tmp_path, stimuli):
     assert refused(stimuli, file, stimulus_column='saw') == expected
 
 
+def test_each_task_has_its_own_column(tmp_path, stimuli):
+    files = {
+        written(tmp_path, 'onset duration seen', '0 2 a', name='1.tsv'): {**RUN, 'task': 'one'},
+        written(tmp_path, 'onset duration stim_file', '0 2 cat/b.jpg', name='2.tsv'): RUN,
+    }
+    reader = EventsReader(EventSettings(), StimulusFolder(stimuli), tmp_path, made_dir=tmp_path)
+    reader.choose(files)
+    shown = [reader.read(f, e, length=9.0, repetition_time=2.0).events for f, e in files.items()]
+    assert [read_table(x)['stim_file'].tolist() for x in shown] == [['cat/a.jpg'], ['cat/b.jpg']]
+
+
+def test_a_template_of_entities_fits_where_its_file_is(tmp_path, datasets):
+    folder = touched(tmp_path / 'stimuli', 'look.mp4')
+    reader = EventsReader(EventSettings(stimulus='{task}.mp4'), StimulusFolder(folder), tmp_path)
+    file = written(tmp_path, 'onset duration kind', '0 2 left')
+    assert reader.shows(file, RUN)
+    assert not reader.shows(file, {**RUN, 'task': 'retinotopy'})
+    assert reader.shows_alone('look')
+    assert not reader.shows_alone('rest')
+
+
 def test_columns_that_nobody_reads_may_be_there_twice(tmp_path, stimuli):
     lines = ('0 2 a.jpg no yes 0', '4 2 b.jpg no no 1')
     file = written(tmp_path, 'onset duration seen answer answer ~', *lines)
