@@ -156,7 +156,8 @@ class SplitSettings(Settings):
     """Test samples, by columns of the events or entities of the run: those to which each named
     column gives one of its values, such as ``{trial_type = ["test"]}`` or ``{session =
     ["perceptionTest*"]}`` (``*`` stands for any text, ``n/a`` for a missing value). All others
-    are training samples, unless ``train`` says which."""
+    are training samples, unless ``train`` says which. ``file``, and any other ``by``, come
+    first."""
     train: Rows = Field(default={})
     """Training samples, as in ``test``; what neither names is left out."""
     validation: Rows = Field(default={})
@@ -184,9 +185,6 @@ class SplitSettings(Settings):
             raise ValueError(msg)
         if (self.train or self.validation) and not self.test:
             msg = 'train and validation go with test: say what is held out'
-            raise ValueError(msg)
-        if self.test and (self.file is not None or self.by not in {'auto', 'given'}):
-            msg = 'test goes with by = "given" or "auto", and without a file'
             raise ValueError(msg)
         if self.name is not None and self.file is None:
             msg = 'name goes with file'
@@ -328,6 +326,10 @@ def read_settings(source: str | Path) -> dict[str, Any]:
     return values
 
 
+WHOLE = frozenset({'exclude', 'train', 'validation', 'test'})
+"""Settings that are tables themselves: the last one stands, and is not added to others."""
+
+
 def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
     """Merge nested settings; later layers win, key by key.
 
@@ -335,11 +337,14 @@ def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
     --------
     >>> merge({'a': {'x': 1, 'y': 2}}, {'a': {'y': 3}})
     {'a': {'x': 1, 'y': 3}}
+    >>> merge({'split': {'test': {'run': '1'}}}, {'split': {'test': {'session': 'b'}}})
+    {'split': {'test': {'session': 'b'}}}
     """
     merged: dict[str, Any] = {}
     for layer in layers:
         for key, value in layer.items():
-            if isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
+            both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+            if both and key not in WHOLE:
                 merged[key] = merge(merged[key], value)
             else:
                 merged[key] = dict(value) if isinstance(value, Mapping) else value
