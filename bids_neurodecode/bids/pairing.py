@@ -24,9 +24,9 @@ from bids_neurodecode.bids.provenance import bids_uri
 from bids_neurodecode.bids.publishedevents import EventsReader
 from bids_neurodecode.bids.records import RunInput
 from bids_neurodecode.bids.series import Grid, check_grid, open_image, read_header, read_mask
-from bids_neurodecode.bids.timing import read_table
 from bids_neurodecode.errors import InputError
 from bids_neurodecode.fetched import check_fetched
+from bids_neurodecode.tables import read_rows
 
 NO_MASK = 'No brain mask for {bold}: no {expected} beside it. Add the mask of this very run.'
 NO_CONFOUNDS = (
@@ -311,7 +311,7 @@ def _check_mask(mask: Path, bold: Path, grid: Grid) -> None:
 
 
 def _check_rows(confounds: Path, bold: Path, n_volumes: int) -> None:
-    rows = len(read_table(confounds))
+    rows = len(read_rows(confounds)) - 1
     if rows != n_volumes:
         raise InputError(ROWS.format(confounds=confounds, rows=rows, bold=bold, volumes=n_volumes))
 
