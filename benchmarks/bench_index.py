@@ -30,27 +30,27 @@ PYBIDS = """
 import json, sys, time
 from bids import BIDSLayout
 from bids.layout import BIDSLayoutIndexer
-start = time.perf_counter()
+start, cpu = time.perf_counter(), time.process_time()
 for folder, derivative in ((sys.argv[1], False), (sys.argv[1] + '/derivatives/fmriprep', True)):
     BIDSLayout(folder, validate=False, derivatives=False, is_derivative=derivative,
                indexer=BIDSLayoutIndexer(validate=False, index_metadata=False))
-print(time.perf_counter() - start)
+print(time.perf_counter() - start, time.process_time() - cpu)
 """
 BIDS2TABLE = """
 import sys, time
 import bids2table
-start = time.perf_counter()
+start, cpu = time.perf_counter(), time.process_time()
 for folder in (sys.argv[1], sys.argv[1] + '/derivatives/fmriprep'):
     bids2table.index_dataset(folder)
-print(time.perf_counter() - start)
+print(time.perf_counter() - start, time.process_time() - cpu)
 """
 ANCPBIDS = """
 import sys, time
 import ancpbids
-start = time.perf_counter()
+start, cpu = time.perf_counter(), time.process_time()
 for folder in (sys.argv[1], sys.argv[1] + '/derivatives/fmriprep'):
     ancpbids.load_dataset(folder)
-print(time.perf_counter() - start)
+print(time.perf_counter() - start, time.process_time() - cpu)
 """
 OURS = """
 import json, sys, time
@@ -61,18 +61,19 @@ from bids_neurodecode.bids.query import Request, find_inputs
 root = Path(sys.argv[1])
 everyone = participants_in(root)
 labels = everyone if sys.argv[2] == 'all' else tuple(sys.argv[2].split(','))
-start = time.perf_counter()
-entity_names()  # pybids is imported here
-times = {'import': time.perf_counter() - start}
-start = time.perf_counter()
+times, start, cpu = {}, time.perf_counter(), time.process_time()
+def took(what):
+    global start, cpu
+    times[what] = [time.perf_counter() - start, time.process_time() - cpu]
+    start, cpu = time.perf_counter(), time.process_time()
+entity_names()
+took('import of pybids')
 for folder in (root, root / 'derivatives' / 'fmriprep'):
     index_dataset(folder, labels)
-times['index'] = time.perf_counter() - start
+took('index')
 if 'pair' in sys.argv:
-    start, cpu = time.perf_counter(), time.process_time()
     found = find_inputs(Request(root, participants=labels, space='T1w'))
-    times['index, pair and check'] = time.perf_counter() - start
-    times['the same, of a processor'] = time.process_time() - cpu
+    took('index, pair and check')
     assert len(found.participants) == len(labels) and not found.failures, found.failures
 print(json.dumps(times))
 """
@@ -182,22 +183,24 @@ def bench(n_participants: int, peers: str | None, *, with_pybids: bool, pair_all
         n_files = make_tree(root, n_participants)
         print(f'{n_participants} participants, {n_files} files', end=' ')
         print(f'(made in {time.perf_counter() - start:.0f} s)', flush=True)
-        one = json.loads(timed(sys.executable, OURS, str(root), '007', 'pair'))
+        one = json.loads(timed(sys.executable, OURS, str(root), '001', 'pair'))
         pair = ['pair'] if pair_all else []
         everyone = json.loads(timed(sys.executable, OURS, str(root), 'all', *pair))
         for who, times in (('one participant', one), ('all', everyone)):
-            for what, seconds in times.items():
-                print(f'  ours, {who}: {what} {seconds:.2f} s', flush=True)
+            for what, (wall, cpu) in times.items():
+                print(f'  ours, {who}: {what} {wall:.2f} s (CPU {cpu:.2f} s)', flush=True)
         others = [('bids2table', peers, BIDS2TABLE), ('ancpbids', peers, ANCPBIDS)]
         if with_pybids:
             others.append(('pybids', sys.executable, PYBIDS))
         for name, python, code in others:
             if python is None:
                 continue
-            seconds = timed(python, code, str(root))
-            if seconds != '-':
-                ratio = everyone['index'] / float(seconds)
-                print(f'  {name}, all: index {float(seconds):.2f} s (ours / {name}: {ratio:.2f})')
+            said = timed(python, code, str(root))
+            if said != '-':
+                wall, cpu = map(float, said.split())
+                ratios = [a / b for a, b in zip(everyone['index'], (wall, cpu), strict=True)]
+                print(f'  {name}, all: index {wall:.2f} s (CPU {cpu:.2f} s);', end=' ')
+                print(f'ours / {name}: {ratios[0]:.2f} (CPU {ratios[1]:.2f})', flush=True)
 
 
 def main() -> None:
