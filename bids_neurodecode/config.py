@@ -7,11 +7,12 @@ for another version of these settings.
 
 from __future__ import annotations
 
+import difflib
 import tomllib
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -358,10 +359,38 @@ def build_config(*layers: Mapping[str, Any], source: str = 'the settings') -> Co
     try:
         return Config.model_validate(merge(*layers))
     except ValidationError as error:
-        first = error.errors()[0]
-        key = '.'.join(str(part) for part in first['loc'])
-        reason = 'unknown key' if first['type'] == 'extra_forbidden' else first['msg']
+        key, reason = reason_of(error, Config)
         raise ArgumentsError(INVALID.format(file=source, key=key, reason=reason)) from error
+
+
+def reason_of(error: ValidationError, model: type[Settings]) -> tuple[str, str]:
+    """Return the key of the first bad setting and what is wrong; of an unknown key, the nearest.
+
+    Parameters
+    ----------
+    error
+        What pydantic found.
+    model
+        The settings that were read.
+    """
+    first = error.errors()[0]
+    *above, last = first['loc'] or ('settings',)
+    key = '.'.join(str(part) for part in (*above, last))
+    if first['type'] != 'extra_forbidden':
+        return key, first['msg'].removeprefix('Value error, ')
+    for part in above:
+        if isinstance(part, str) and (inner := _inner(model, part)) is not None:
+            model = inner
+    close = difflib.get_close_matches(str(last), model.model_fields, n=1)
+    names = (str(part) for part in (*above, *close))
+    return key, f'unknown key; did you mean {".".join(names)}?' if close else 'unknown key'
+
+
+def _inner(model: type[Settings], name: str) -> type[Settings] | None:
+    """Return the settings that a field holds, alone or in a list."""
+    field = model.model_fields.get(name)
+    kinds = () if field is None else (field.annotation, *get_args(field.annotation))
+    return next((k for k in kinds if isinstance(k, type) and issubclass(k, Settings)), None)
 
 
 def load_config(path: Path) -> Config:

@@ -29,7 +29,7 @@ from bids_neurodecode.bids.emofilm_events import (
     showing_of,
 )
 from bids_neurodecode.bids.entities import natural_key, run_entities
-from bids_neurodecode.bids.layouts import EMOFILM_SERIES, NO_PLACE, keep_table
+from bids_neurodecode.bids.layouts import NO_PLACE, keep_table
 from bids_neurodecode.bids.pairing import Series
 from bids_neurodecode.bids.provenance import bids_uri
 from bids_neurodecode.bids.records import DatasetInput, ParticipantInput, RunInput
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from bids_neurodecode.bids.query import Request
 
 DERIVATIVES = 'preprocessing'
+SERIES = 'derivatives/preprocessing/sub-*/ses-*/func/*_space-MNI_desc-ppres_bold.nii*'
 SPACE = 'MNI152NLin6Asym'
 TASK = 'film'
 REST = 'Rest'
@@ -157,7 +158,7 @@ def _series(request: Request) -> list[Series]:
         raise InputError(OTHER_SPACE.format(asked=space, space=SPACE))
     if request.filters:
         raise InputError(NO_FILTERS)
-    files = sorted(request.bids_dir.glob(EMOFILM_SERIES))
+    files = sorted(request.bids_dir.glob(SERIES))
     found = [Series(file, DERIVATIVES) for file in files]
     found = [s for s in found if s.entities.get('task', REST) != REST]
     found = keep_labels(found, 'ses', 'session', request.sessions)

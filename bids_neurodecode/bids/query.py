@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,8 @@ from bids_neurodecode.bids.description import check_raw, find_derivatives
 from bids_neurodecode.bids.entities import natural_key, run_entities
 from bids_neurodecode.bids.filters import query_of
 from bids_neurodecode.bids.index import index_dataset
-from bids_neurodecode.bids.layouts import layout_of
 from bids_neurodecode.bids.pairing import Candidates, Series, pair_run
+from bids_neurodecode.bids.recipes import AUTO, CANNOT_READ, Recipe, preferred, recognise
 from bids_neurodecode.bids.records import DatasetInput, ParticipantInput, RunInput
 from bids_neurodecode.bids.series import Grid, check_grid, open_image
 from bids_neurodecode.bids.stimuli import check_image, paradigm_of, resolve_stimulus
@@ -52,7 +52,8 @@ class Request:
     ``derivatives`` empty looks below ``<bids_dir>/derivatives``. ``filters`` are those of
     :func:`bids_neurodecode.bids.filters.read_filters`. ``betas_from`` names the derivatives that
     hold precomputed single-trial betas. ``stimuli_dir`` holds films or pictures that the dataset
-    does not. In ``made_dir`` files are made that a published layout lacks.
+    does not. In ``made_dir`` files are made that a published layout lacks. ``recipe`` says what
+    the dataset is (see :func:`bids_neurodecode.bids.recipes.recognise`).
     """
 
     bids_dir: Path
@@ -67,6 +68,7 @@ class Request:
     betas_from: str | None = None
     stimuli_dir: Path | None = None
     made_dir: Path | None = None
+    recipe: str = AUTO
 
 
 @dataclass(frozen=True)
@@ -99,22 +101,26 @@ def find_inputs(request: Request) -> DatasetInput:
     ArgumentsError
         If ``betas_from`` is the name of no derivatives.
     """
-    layout = layout_of(request.bids_dir)
-    if layout == 'nsd':
-        from bids_neurodecode.bids.nsd import find_nsd
-
-        return find_nsd(request)
-    if layout == 'emofilm' and not request.derivatives:
-        from bids_neurodecode.bids.emofilm import find_emofilm
-
-        return find_emofilm(request)
+    recipe = recognise(request.bids_dir, request.recipe)
+    if recipe is not None and recipe.content.unread:
+        raise InputError(
+            CANNOT_READ.format(
+                folder=request.bids_dir,
+                title=recipe.content.title,
+                why=recipe.why,
+                reason=recipe.content.unread,
+            )
+        )
+    reader = reader_of(request)
+    if reader is not None and not (request.derivatives and recipe and recipe.content.bids):
+        return reader(request)
     wanted = _participants(request)
     derivatives, notes = find_derivatives(
         request.bids_dir, request.derivatives, request.betas_from
     )
     index = _index(request, derivatives, wanted)
     notes += index.notes
-    series, more = _select(request, derivatives, index)
+    series, more = _select(request, derivatives, index, recipe)
     notes += more
     files = _candidates(request, derivatives, index)
     found: list[ParticipantInput] = []
@@ -135,6 +141,17 @@ def find_inputs(request: Request) -> DatasetInput:
         failures=failures,
         notes=tuple(notes),
     )
+
+
+def reader_of(request: Request) -> Callable[[Request], DatasetInput] | None:
+    """Return the reader of a dataset's own layout that its recipe names; None for BIDS."""
+    recipe = recognise(request.bids_dir, request.recipe)
+    if recipe is None or recipe.content.reader is None:
+        return None
+    from bids_neurodecode.bids.emofilm import find_emofilm
+    from bids_neurodecode.bids.nsd import find_nsd
+
+    return {'nsd': find_nsd, 'emofilm': find_emofilm}[recipe.content.reader]
 
 
 def all_failed(failures: Mapping[str, str]) -> str:
@@ -177,7 +194,7 @@ def _files(layout: Any, query: Mapping[str, Any]) -> list[Path]:
 
 
 def _select(
-    request: Request, derivatives: Mapping[str, Path], index: _Index
+    request: Request, derivatives: Mapping[str, Path], index: _Index, recipe: Recipe | None
 ) -> tuple[list[Series], list[str]]:
     """Return the series of one task in one space, and notes on what was chosen."""
     query = query_of('bold', request.filters)
@@ -197,6 +214,8 @@ def _select(
     if not found:
         where = ' that the filter selects' if 'bold' in request.filters else ''
         raise InputError(NO_BOLD.format(where=where.strip() or 'was found', folders=folders))
+    found, more = preferred(found, recipe, request.tasks, request.space)
+    notes += more
     found = keep_labels(found, 'ses', 'session', request.sessions)
     found, note = choose_task(found, request.tasks, lambda task: _shows(task, index))
     notes.append(note or '')

@@ -11,8 +11,8 @@ import pytest
 
 from bids_neurodecode.bids import emofilm, emofilm_events
 from bids_neurodecode.bids.emofilm_events import FILM_SECONDS
-from bids_neurodecode.bids.layouts import layout_of
 from bids_neurodecode.bids.query import Request, find_inputs
+from bids_neurodecode.bids.recipes import recognise
 from bids_neurodecode.bids.trials import film_table
 from bids_neurodecode.cli.main import main
 from bids_neurodecode.config import build_config, read_settings
@@ -66,7 +66,7 @@ def refusal(root, tmp_path, **changes) -> str:
 
 
 def test_the_layout_is_noticed(data):
-    assert layout_of(data) == 'emofilm'
+    assert recognise(data).content.reader == 'emofilm'
 
 
 def test_films_of_one_participant_are_one_analysis(data, tmp_path):
