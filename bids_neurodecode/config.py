@@ -364,7 +364,7 @@ def build_config(*layers: Mapping[str, Any], source: str = 'the settings') -> Co
 
 
 def reason_of(error: ValidationError, model: type[Settings]) -> tuple[str, str]:
-    """Return the key of the first bad setting and what is wrong; of an unknown key, the nearest.
+    """Return the key of a bad setting and what is wrong; of an unknown key, the nearest.
 
     Parameters
     ----------
@@ -373,7 +373,9 @@ def reason_of(error: ValidationError, model: type[Settings]) -> tuple[str, str]:
     model
         The settings that were read.
     """
-    first = error.errors()[0]
+    errors = error.errors()
+    # a misspelt key says more than that its right name is missing
+    first = next((e for e in errors if e['type'] == 'extra_forbidden'), errors[0])
     *above, last = first['loc'] or ('settings',)
     key = '.'.join(str(part) for part in (*above, last))
     if first['type'] != 'extra_forbidden':

@@ -298,14 +298,12 @@ def layer_of(
     values = recipe.settings(task)
     theirs = merge(*stronger)
     split, events = theirs.get('split', {}), theirs.get('events', {})
-    dropped = {
-        'split': {'by', 'test', 'train', 'validation', 'file', 'name'}
-        if split.get('by', 'given') not in {'auto', 'given'} or split.keys() & {'file', 'test'}
-        else set(),
-        'events': {'stimulus', 'stimulus_column', 'lookup'}
-        if events.keys() & {'stimulus', 'stimulus_column'}
-        else set(),
-    }
+    dropped: dict[str, set[str]] = {'split': set(), 'events': set()}
+    folds = split.get('by', 'given') not in {'auto', 'given'}
+    if folds or split.keys() & {'test', 'file'}:
+        dropped['split'] = {'test', 'train', 'validation', 'file', 'name', *(['by'] * folds)}
+    if events.keys() & {'stimulus', 'stimulus_column'}:
+        dropped['events'] = {'stimulus', 'stimulus_column', 'lookup'}
     kept: dict[str, Any] = {}
     for group, keys in values.items():
         own = theirs.get(group, {})

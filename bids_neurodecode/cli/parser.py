@@ -364,13 +364,11 @@ def settings_from(arguments: Arguments) -> Config:
 
     preset = read_settings(arguments.preset)
     build_config(preset, source=f'the preset {arguments.preset}')
-    own = []
-    if arguments.config_file is not None:
-        own.append(read_settings(arguments.config_file))
-        build_config(preset, *own, source=str(arguments.config_file))
-    own.append(from_command_line(arguments))
-    recipe = from_recipe(arguments, *own)
-    return build_config(preset, recipe, *own, source='the command line')
+    file = {} if arguments.config_file is None else read_settings(arguments.config_file)
+    line = from_command_line(arguments)
+    recipe = from_recipe(arguments, file, line)
+    build_config(preset, recipe, file, source=str(arguments.config_file))
+    return build_config(preset, recipe, file, line, source='the command line')
 
 
 def from_recipe(arguments: Arguments, *stronger: Mapping[str, Any]) -> dict[str, Any]:
