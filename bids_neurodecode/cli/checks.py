@@ -102,6 +102,8 @@ def request_of(arguments: Arguments, config: Config) -> Request:
         stimuli_dir=arguments.stimuli_dir,
         made_dir=arguments.work_dir / 'layout',
         recipe=arguments.recipe,
+        events=config.events,
+        split=config.split,
     )
 
 

@@ -206,9 +206,11 @@ def _longest_showings(runs: tuple[RunInput, ...]) -> Mapping[str, tuple[float, P
     for run in runs:
         table = read_table(run.events)
         shown = table[table['stim_file'].notna()]
-        for name, duration in zip(shown['stim_file'], shown['duration'], strict=True):
-            if float(duration) > longest.get(str(name), (0.0, run.events))[0]:
-                longest[str(name)] = (float(duration), run.events)
+        starts = shown['film_onset'] if 'film_onset' in shown else [0.0] * len(shown)
+        for name, start, lasts in zip(shown['stim_file'], starts, shown['duration'], strict=True):
+            end = float(start) + float(lasts)
+            if end > longest.get(str(name), (0.0, run.events))[0]:
+                longest[str(name)] = (end, run.events)
     return longest
 
 

@@ -29,7 +29,9 @@ SETTINGS = {
     },
     'natural-object-dataset': {},
     'studyforrest': {'events': {'stimulus': 'fg_av_ger_seg{run-1}.mkv'}},
-    'budapest': {'events': {'stimulus': 'budapest_part{run+1}.mp4'}},
+    'budapest': {
+        'events': {'stimulus': 'budapest_part{run+1}.mp4', 'film_onset': 'continue'},
+    },
     'nndb': {'events': {'stimulus': 'task-{task}', 'film_onset': 'continue'}},
     'cneuromod-things': {'events': {'stimulus_column': 'image_path'}},
     'cneuromod-friends': {},
