@@ -1,8 +1,14 @@
 """Each recipe on a small copy of its dataset, and on one with other names."""
 
+from pathlib import Path
+
+import pandas as pd
 import pytest
 
+from bids_neurodecode.bids.query import find_inputs
 from bids_neurodecode.bids.recipes import NOTHING, note_of, read_recipe, recipe_files, recognise
+from bids_neurodecode.bids.timing import read_table
+from bids_neurodecode.cli.checks import request_of
 from bids_neurodecode.cli.parser import parse_arguments, settings_from
 from tests.published import make_emofilm, make_nsd
 from tests.recipe_trees import TREES
@@ -37,6 +43,15 @@ SETTINGS = {
     'cneuromod-friends': {},
     'laion-fmri': {'events': {'stimulus_column': 'label'}},
 }
+READ = [
+    'things-fmri',
+    'bold5000',
+    'generic-object-decoding',
+    'deep-image-reconstruction',
+    'studyforrest',
+    'budapest',
+    'laion-fmri',
+]
 BOTH = pytest.mark.parametrize('other', [False, True], ids=['published', 'other'])
 
 
@@ -147,3 +162,62 @@ def test_algonauts_2025_is_named(sub, tmp_path, capsys):
     out = capsys.readouterr().out
     assert 'cannot' in out
     assert 'friends.fmriprep' in out
+
+
+@BOTH
+@pytest.mark.parametrize('name', READ)
+def test_a_run_reads_it_with_no_option_beside_paths(name, other, tree, tmp_path, capsys):
+    from bids_neurodecode.cli.main import main
+
+    data = tree(name, other)
+    options = ('--dry-run', '--skip-bids-validation', '-w', str(tmp_path / 'work'))
+    assert main(words(data, *options)) == 0, capsys.readouterr().err
+    out = capsys.readouterr().out
+    title = read_recipe(name).content.title
+    assert f'The dataset was recognised as {title} by' in out
+    assert f'{data.stimuli} stimuli in' in out
+    assert not any(f.suffix == '.tsv' for f in data.root.rglob('*') if 'made' in f.parts)
+
+
+@BOTH
+@pytest.mark.parametrize(
+    'name', ['things-fmri', 'generic-object-decoding', 'deep-image-reconstruction']
+)
+def test_what_is_held_out_is_what_was_published(name, other, tree, tmp_path):
+    person = person_of(tree(name, other), tmp_path)
+    shown: dict[str, set[str]] = {}
+    for run in person.runs:
+        for _, row in read_table(run.events).dropna(subset=['stim_file']).iterrows():
+            part = 'n/a' if pd.isna(row['part']) else row['part']
+            shown.setdefault(part, set()).add(Path(row['stim_file']).name)
+    assert shown['test'] == tree(name, other).test
+    assert not shown['train'] & shown['test']
+    if name == 'deep-image-reconstruction':
+        assert all('color' in file for file in shown['n/a'])
+
+
+@BOTH
+def test_parts_of_the_budapest_film_start_where_they_should(other, tree, tmp_path):
+    """The overlap with the part before is a row of its own; the film goes on after it."""
+    person = person_of(tree('budapest', other), tmp_path)
+    tables = [read_table(run.events) for run in person.runs]
+    films = [f'budapest_part{n}.mp4' for n in ((4, 5) if other else (2, 3))]
+    assert [table['stim_file'].unique().tolist() for table in tables] == [[x] for x in films]
+    starts = [table['film_onset'].astype(float).tolist() for table in tables]
+    assert starts == [[0.0, 10.0], [0.0, 10.0]] if other else [[0.0], [0.0, 10.0]]
+
+
+@BOTH
+def test_frames_of_studyforrest_are_one_showing_a_run(other, tree, tmp_path):
+    person = person_of(tree('studyforrest', other), tmp_path)
+    for run, number in zip(person.runs, (4, 5) if other else (1, 2), strict=True):
+        table = read_table(run.events)
+        assert len(table) == 1
+        assert table['stim_file'].item() == f'fg_av_ger_seg{number - 1}.mkv'
+        assert float(table['onset'].item()) == 0.12
+        assert float(table['duration'].item()) == pytest.approx(40, abs=0.1)
+
+
+def person_of(data, tmp_path):
+    arguments = parse_arguments([*words(data), '-w', str(tmp_path / 'work')])
+    return find_inputs(request_of(arguments, settings_from(arguments))).participants[0]
