@@ -78,6 +78,19 @@ def test_every_recipe_has_its_tree():
     assert set(SETTINGS) == set(TREES)
 
 
+def test_every_recipe_is_on_the_page_of_published_datasets():
+    page = (Path(__file__).resolve().parents[2] / 'docs' / 'datasets.md').read_text('utf-8')
+    rows = [line.split('|')[2].strip() for line in page.splitlines() if line.startswith('| ')]
+    assert {name.strip('`') for name in rows} >= set(recipe_files())
+
+
+def test_the_example_on_that_page_is_a_recipe(tmp_path):
+    page = (Path(__file__).resolve().parents[2] / 'docs' / 'datasets.md').read_text('utf-8')
+    file = tmp_path / 'cats.toml'
+    file.write_text(page.split('```toml')[1].split('```')[0])
+    assert read_recipe(file).content.title == 'Our cats'
+
+
 @BOTH
 @pytest.mark.parametrize('name', TREES)
 def test_recognised_with_its_settings(name, other, tree):
