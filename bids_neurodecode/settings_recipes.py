@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from bids_neurodecode.settings import Settings
 
@@ -14,26 +14,28 @@ NO_CLUE = 'a way of recognising needs at least one of accession, names, files an
 NO_WAY = 'a dataset that is not BIDS has no events and no description: recognise it by files'
 
 
-def _inside(pattern: str) -> str:
-    """Refuse a pattern of paths that leaves the folder it is looked for in."""
-    path = PurePosixPath(pattern)
-    if path.is_absolute() or '..' in path.parts or '\\' in pattern or not path.parts:
-        raise ValueError(OUTSIDE.format(pattern=pattern))
-    return pattern
+class _Patterns(Settings):
+    """Settings with patterns of paths, such as ``sub-*/func/*_task-movie_*events.tsv``."""
+
+    @field_validator('files', 'stimuli', check_fields=False)
+    @classmethod
+    def _inside(cls, patterns: tuple[str, ...]) -> tuple[str, ...]:
+        """Refuse patterns that leave the folder they are looked for in."""
+        for pattern in patterns:
+            path = PurePosixPath(pattern)
+            if path.is_absolute() or '..' in path.parts or '\\' in pattern or not path.parts:
+                raise ValueError(OUTSIDE.format(pattern=pattern))
+        return patterns
 
 
-Pattern = Annotated[str, AfterValidator(_inside)]
-"""Of paths below the dataset, such as ``sub-*/func/*_task-movie_*events.tsv``."""
-
-
-class ClueSettings(Settings):
+class ClueSettings(_Patterns):
     """One way of recognising a dataset: all that it says has to hold."""
 
     accession: str | None = None
     """Of the archive (``ds004192``), in the DOI of the dataset or the name of its folder."""
     names: tuple[str, ...] = ()
     """Any of these is the ``Name`` in ``dataset_description.json`` (letters and digits count)."""
-    files: tuple[Pattern, ...] = ()
+    files: tuple[str, ...] = ()
     """Each of these patterns finds something below the dataset."""
     columns: tuple[str, ...] = ()
     """Some events have all of these columns."""
@@ -48,14 +50,14 @@ class ClueSettings(Settings):
         return self
 
 
-class NeedSettings(Settings):
+class NeedSettings(_Patterns):
     """Something that a run needs and that may not have come with the dataset."""
 
     what: str
     """In a few words."""
-    files: tuple[Pattern, ...] = ()
+    files: tuple[str, ...] = ()
     """It is there where one of these patterns finds something below the dataset."""
-    stimuli: tuple[Pattern, ...] = ()
+    stimuli: tuple[str, ...] = ()
     """The same, below the folder of stimuli."""
     get: str
     """How to get it."""
