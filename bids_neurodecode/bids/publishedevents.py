@@ -26,6 +26,7 @@ from bids_neurodecode.bids.rows import (
     key_of,
     look_up,
     matching,
+    part_of,
 )
 from bids_neurodecode.bids.stimuli import FILMS, resolve_stimulus
 from bids_neurodecode.bids.stimulusfolder import StimulusFolder, has_extension
@@ -64,9 +65,6 @@ NO_DURATIONS = (
     'The events {file} do not say how long images were shown ({why}). Give the seconds, or the '
     'column: events.duration = 2.0.'
 )
-BOTH_PARTS = (
-    'Row {row} of {file} is of both {a} and {b}, as split.{a} and split.{b} say. Make them apart.'
-)
 NOT_THERE = ', and no other column names files below {folder}'
 NO_FOLDER = ', and there is no folder {folder}: give the folder of the stimuli with --stimuli-dir'
 NOT_GOT = (
@@ -88,7 +86,6 @@ IMPULSES = '{n} row(s) of the events last 0 s: their stimuli are taken as impuls
 MISSING_WORDS = frozenset({'nan', 'none', 'null', 'na'})
 """Ways in which programs write that a value is missing, beside the n/a of BIDS."""
 NOT_NAMES = frozenset({'onset', 'duration', 'sample', 'part', 'protocol', 'film_onset'})
-PARTS = ('train', 'validation', 'test')
 
 
 @dataclass(frozen=True)
@@ -170,6 +167,8 @@ class EventsReader:
             If no column does, or several could.
         """
         tables = {file: self._read(file, entities) for file, entities in runs.items()}
+        if not tables:
+            return  # whether a run needs events is told when it is read
         if self.settings.stimulus is None and self.settings.stimulus_column is None:
             self._column, note = _Columns(tables, self.folder).choose()
             self._said += [note] if note else []
@@ -182,6 +181,27 @@ class EventsReader:
         ]
         with_extension = [name for name in dict.fromkeys(named) if has_extension(name)]
         self._with_extension = 2 * len(with_extension) >= len(set(named))
+
+    def names(self, file: Path, entities: Mapping[str, str]) -> list[str]:
+        """Return the files that the events of one run show, each once.
+
+        Raises
+        ------
+        InputError
+            For events that do not say what was shown.
+        """
+        self.choose({file: entities})
+        table = self._read(file, entities)
+        shown = self._files(self._names(table, entities, file), table, entities, file)
+        return list(dict.fromkeys(stimulus_names(table.assign(stim_file=shown), file)))
+
+    def all_there(self, file: Path, entities: Mapping[str, str]) -> bool:
+        """Whether all that events name lies in the folder."""
+        try:
+            names = self.names(file, entities)
+        except InputError:
+            return False
+        return all(self.folder.candidates(name) for name in names)
 
     def read(
         self,
@@ -359,27 +379,12 @@ class EventsReader:
         file: Path,
     ) -> None:
         """Add the part of each row: as the settings say, else as the events do."""
-        if not self.parts.get('test'):
-            for name in ('part', 'protocol'):
-                if name in table.columns:
-                    shown[name] = table[name]
+        if self.parts.get('test'):
+            shown['part'] = part_of(table, self.parts, entities, file)
             return
-        rows = {}
-        for part, wanted in self.parts.items():
-            if wanted:
-                hits = matching(table, wanted, entities, file, f'split.{part}')
-                rows[part] = np.logical_and.reduce(list(hits.values()))
-        names = list(rows)
-        for i, a in enumerate(names):
-            for b in names[i + 1 :]:
-                both = rows[a] & rows[b]
-                if both.any():
-                    row = int(table.index[int(np.flatnonzero(both)[0])]) + 2
-                    raise InputError(BOTH_PARTS.format(row=row, file=file, a=a, b=b))
-        shown['part'] = None if 'train' in rows else 'train'
-        for part in PARTS:
-            if part in rows:
-                shown.loc[rows[part], 'part'] = part
+        for name in ('part', 'protocol'):
+            if name in table.columns:
+                shown[name] = table[name]
 
     def _in_films(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import string
 from collections.abc import Iterator, Mapping, Sequence
@@ -37,6 +38,9 @@ NO_SHARED = (
 LOOKUP_TWICE = (
     'The table {table} (events.lookup) has two rows for {keys}. Keep one, or add the column that '
     'tells them apart.'
+)
+BOTH_PARTS = (
+    'Row {row} of {file} is of both {a} and {b}, as split.{a} and split.{b} say. Make them apart.'
 )
 LONG_NAMES: Mapping[str, str] = {
     'subject': 'sub', 'participant': 'sub', 'session': 'ses', 'acquisition': 'acq',
@@ -125,6 +129,53 @@ def matching(
         column = column_of(table, key, entities, file, setting).fillna('n/a')
         hits = {x: any(same_value(x, value) for value in values) for x in column.unique()}
         found[key] = column.map(hits).to_numpy(dtype=bool)
+    return found
+
+
+def part_of(
+    table: pd.DataFrame,
+    parts: Mapping[str, Mapping[str, Sequence[str]]],
+    entities: Mapping[str, str],
+    file: Path,
+) -> pd.Series[str]:
+    """Return the part of each row: of those whose every key has one of its values.
+
+    Parameters
+    ----------
+    table, entities, file
+        As in :func:`column_of`.
+    parts
+        As in :func:`matching`, for ``train``, ``validation`` and ``test``. Without rows of
+        ``train``, all that are of no other part are.
+
+    Returns
+    -------
+    pandas.Series
+        Missing where a row is of no part.
+
+    Raises
+    ------
+    InputError
+        If a row is of two.
+    """
+    import pandas as pd
+
+    rows = {
+        part: np.logical_and.reduce(
+            list(matching(table, wanted, entities, file, f'split.{part}').values())
+        )
+        for part, wanted in parts.items()
+        if wanted
+    }
+    for a, b in itertools.combinations(rows, 2):
+        both = np.flatnonzero(rows[a] & rows[b])
+        if both.size:
+            row = int(table.index[int(both[0])]) + 2
+            raise InputError(BOTH_PARTS.format(row=row, file=file, a=a, b=b))
+    rest = None if 'train' in rows else 'train'
+    found = pd.Series(rest, index=table.index, dtype='string')
+    for part, hits in rows.items():
+        found[hits] = part
     return found
 
 
@@ -296,5 +347,5 @@ def _plain(value: str) -> str:
 
 __all__ = [
     'LONG_NAMES', 'column_of', 'fields_of', 'fill_in', 'key_of', 'look_up', 'matching',
-    'same_value',
+    'part_of', 'same_value',
 ]  # fmt: skip

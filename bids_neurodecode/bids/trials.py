@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from bids_neurodecode.bids.records import RunInput
+from bids_neurodecode.bids.rows import part_of
 from bids_neurodecode.bids.timing import read_table
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.tables import to_numbers
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from bids_neurodecode.config import SplitSettings
 
 NO_TRIALS = 'No trial in {file} shows a stimulus (stim_file is n/a or missing in every row).'
 SEVERAL_DURATIONS = (
@@ -105,13 +108,16 @@ def trials_table(runs: Sequence[RunInput]) -> pd.DataFrame:
 
 
 def precomputed_trials(
-    table_file: Path, repeats: Literal['single', 'mean'] = 'single'
+    table_file: Path,
+    repeats: Literal['single', 'mean'] = 'single',
+    split: SplitSettings | None = None,
 ) -> pd.DataFrame:
     """Read the table of precomputed betas, one row a volume, as :func:`trials_table` makes it.
 
     ``stim_file`` and ``run`` are needed; sessions, onsets and durations where they are known, and
-    ``part``, ``protocol`` (of a split that the dataset gives) and ``scan_run``. With ``mean``
-    there is one row a stimulus, that of its first trial, with ``n_repeats``.
+    ``part``, ``protocol`` (of a split that the dataset gives) and ``scan_run``. A ``split`` may
+    name test rows by the table's columns. With ``mean`` there is one row a stimulus, that of its
+    first trial, with ``n_repeats``.
 
     Raises
     ------
@@ -127,6 +133,10 @@ def precomputed_trials(
     if missing or given['stim_file'].isna().any():
         lacks = ', '.join(missing) or 'a stim_file in every row'
         raise DataError(BAD_BETAS_TABLE.format(file=table_file, lacks=lacks))
+    if split is not None and split.test:
+        parts = {part: getattr(split, part) for part in ('train', 'validation', 'test')}
+        given = given.assign(part=part_of(given, parts, {}, table_file))
+        given = given.drop(columns='protocol', errors='ignore')
     label = _run_labels(given)
     stimulus = given['stim_file'].astype(str)
     table = pd.DataFrame(

@@ -142,7 +142,7 @@ def _check_split(person: ParticipantInput, config: Config) -> None:
     if person.betas is not None:
         return
     if person.paradigm == 'movie':
-        table = add_parts(film_table(person.runs), config.split.file)
+        table = add_parts(film_table(person.runs), config.split.file, config.split.name)
         choose_film_split(table, config.split)
         return
     table = trials_table(person.runs)
@@ -152,7 +152,7 @@ def _check_split(person: ParticipantInput, config: Config) -> None:
         raise InputError(
             NO_REPEATS.format(label=person.label, file=person.runs[0].events, measure=measure)
         )
-    check_split(add_parts(table, config.split.file), config)
+    check_split(add_parts(table, config.split.file, config.split.name), config)
 
 
 def check_split(table: pd.DataFrame, config: Config) -> None:
@@ -244,8 +244,8 @@ def check_nsd(person: ParticipantInput, config: Config) -> None:
     if config.selection.measure == 'tsnr':
         raise InputError(NO_SERIES.format(folder=person.betas))
     if person.betas_events is not None:
-        table = precomputed_trials(person.betas_events, config.betas.repeats)
-        check_split(add_parts(table, config.split.file), config)
+        table = precomputed_trials(person.betas_events, config.betas.repeats, config.split)
+        check_split(add_parts(table, config.split.file, config.split.name), config)
 
 
 def check_atlas(person: ParticipantInput, settings: AtlasSettings) -> tuple[str, ...]:
