@@ -66,10 +66,10 @@ class Recipe:
     content: RecipeSettings
     why: str = ''
 
-    def settings(self, task: str | None = None) -> dict[str, Any]:
-        """Return the settings that follow for a task; None for the one that is preferred."""
-        task = task or next(iter(self.content.tasks), '')
-        values = merge(self.content.settings, self.content.task.get(task, {}))
+    def settings(self, tasks: Sequence[str] = ()) -> dict[str, Any]:
+        """Return the settings that follow for tasks; none for the one that is preferred."""
+        own = [self.content.task.get(task, {}) for task in tasks or self.content.tasks[:1]]
+        values = merge(self.content.settings, *own)
         return _with_paths(values, Config, self.file, ())
 
 
@@ -122,8 +122,8 @@ def read_recipe(source: str | Path) -> Recipe:
         key, reason = reason_of(error, RecipeSettings)
         raise ArgumentsError(INVALID.format(file=file, key=key, reason=reason)) from error
     recipe = Recipe(file.stem, file, content)
-    for task in (None, *content.task):
-        build_config(recipe.settings(task), source=f'the recipe {file}')
+    for tasks in ((), *([task] for task in content.task)):
+        build_config(recipe.settings(tasks), source=f'the recipe {file}')
     return recipe
 
 
@@ -277,7 +277,7 @@ def _columns(folder: Path) -> Iterator[frozenset[str]]:
 
 
 def layer_of(
-    recipe: Recipe | None, task: str | None, *stronger: Mapping[str, Any]
+    recipe: Recipe | None, tasks: Sequence[str], *stronger: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Return the settings of a recipe without those that cannot stand beside stronger ones.
 
@@ -288,14 +288,14 @@ def layer_of(
     ----------
     recipe
         None gives no settings.
-    task
-        The one that is asked for.
+    tasks
+        Those that are asked for.
     *stronger
         The user's settings.
     """
     if recipe is None:
         return {}
-    values = recipe.settings(task)
+    values = recipe.settings(tasks)
     theirs = merge(*stronger)
     split, events = theirs.get('split', {}), theirs.get('events', {})
     dropped: dict[str, set[str]] = {'split': set(), 'events': set()}
@@ -315,19 +315,19 @@ def layer_of(
     return kept
 
 
-def note_of(recipe: Recipe, task: str | None, config: Config) -> str:
+def note_of(recipe: Recipe, tasks: Sequence[str], config: Config) -> str:
     """Say what a dataset was recognised as, and which settings follow.
 
     Parameters
     ----------
     recipe
         Its recipe.
-    task
-        The one that is asked for.
+    tasks
+        Those that are asked for.
     config
         The settings of the run: those that the user set otherwise are named.
     """
-    values = recipe.settings(task)
+    values = recipe.settings(tasks)
     theirs = build_config(values)
     kept: list[str] = []
     other: list[str] = []

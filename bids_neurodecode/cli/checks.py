@@ -93,7 +93,7 @@ def request_of(arguments: Arguments, config: Config) -> Request:
         derivatives=arguments.derivatives,
         participants=arguments.participant_label,
         sessions=arguments.session_label,
-        tasks=() if arguments.task_id is None else (arguments.task_id,),
+        tasks=arguments.task_id,
         runs=arguments.run_label,
         space=arguments.space,
         filters=filters,
@@ -102,26 +102,32 @@ def request_of(arguments: Arguments, config: Config) -> Request:
         stimuli_dir=arguments.stimuli_dir,
         made_dir=arguments.work_dir / 'layout',
         recipe=arguments.recipe,
+        mask=arguments.mask,
         events=config.events,
         split=config.split,
     )
 
 
 def _validated(inputs: DatasetInput, arguments: Arguments) -> DatasetInput:
-    """Run the schema validator; errors in one participant's files are that participant's."""
+    """Run the schema validator and say what it found.
+
+    Nothing is refused for it: most of what it finds is in files and fields that are never read,
+    and what is read was checked.
+    """
     if arguments.skip_bids_validation:
         return replace(inputs, notes=(*inputs.notes, NOT_VALIDATED))
     recipe = recognise(arguments.bids_dir, arguments.recipe)
     if recipe is not None and not recipe.content.bids:
         return inputs
     invalid = validate_dataset(arguments.bids_dir)
-    present = {person.label for person in inputs.participants}
-    others = [f'sub-{label}' for label in invalid if label not in present | set(inputs.failures)]
-    note = VALIDATED.format(folder=arguments.bids_dir)
-    if invalid:
-        note = INVALID_OTHERS.format(labels=', '.join(others)) if others else ''
-    inputs = _without(inputs, {k: v for k, v in invalid.items() if k in present})
-    return replace(inputs, notes=(*inputs.notes, *filter(None, [note])))
+    asked = {person.label for person in inputs.participants} | set(inputs.failures) | {''}
+    others = [f'sub-{label}' for label in invalid if label not in asked]
+    notes = [line for label, line in invalid.items() if label in asked]
+    if others:
+        notes.append(INVALID_OTHERS.format(labels=', '.join(others)))
+    if not invalid:
+        notes.append(VALIDATED.format(folder=arguments.bids_dir))
+    return replace(inputs, notes=(*inputs.notes, *notes))
 
 
 def _keep(

@@ -41,7 +41,11 @@ def participant_level(
 ) -> int:
     """Run all participants that can be processed; report those that cannot at the end."""
     from bids_neurodecode.workflow.participant import init_run_wf, workflow_name
-    from bids_neurodecode.workflow.reports import find_results, participant_report
+    from bids_neurodecode.workflow.reports import (
+        find_results,
+        participant_report,
+        task_of_results,
+    )
 
     run = run_settings(arguments, config, inputs, run_id)
     if arguments.models_from is not None:
@@ -55,7 +59,8 @@ def participant_level(
     if arguments.boilerplate_only:
         return OK
     if arguments.reports_only:
-        for file in find_results(run.output_dir, labels, arguments.task_id):
+        task = task_of_results(arguments.task_id, run.output_dir)
+        for file in find_results(run.output_dir, labels, task):
             LOGGER.info('Report: %s', participant_report(file, run.output_dir))
         return OK
     with hold(run.work_dir, labels):
@@ -70,14 +75,26 @@ def participant_level(
     for label in done:
         LOGGER.info('Report: %s', run.output_dir / f'sub-{label}.html')
     if done:
-        task = inputs.participants[0].task
-        write_dataset(arguments, config, inputs, find_results(run.output_dir, done[:1], task))
-        _say_what_was_found(find_results(run.output_dir, done, task))
+        results = _results_of(inputs, run.output_dir, done)
+        write_dataset(arguments, config, inputs, results[:1])
+        _say_what_was_found(results)
     for label, reason in inputs.failures.items():
         LOGGER.error('sub-%s was left out: %s', label, reason)
     if inputs.failures:
         return FAILED
     return code_of(failures)
+
+
+def _results_of(inputs: DatasetInput, output_dir: Path, labels: Sequence[str]) -> list[Path]:
+    """Return the records of participants, each of their own task."""
+    from bids_neurodecode.workflow.reports import find_results
+
+    return [
+        file
+        for person in inputs.participants
+        if person.label in labels
+        for file in find_results(output_dir, [person.label], person.task)
+    ]
 
 
 def _say_what_was_found(files: Sequence[Path]) -> None:
@@ -97,12 +114,11 @@ def _say_what_was_found(files: Sequence[Path]) -> None:
 def group_level(arguments: Arguments, config: Config, inputs: DatasetInput, run_id: str) -> int:
     """Put together what the participants left in the output folder."""
     from bids_neurodecode.workflow.group import init_group_wf
-    from bids_neurodecode.workflow.reports import find_results
+    from bids_neurodecode.workflow.reports import find_results, task_of_results
 
     run = run_settings(arguments, config, inputs, run_id)
-    results = find_results(
-        run.output_dir, arguments.participant_label, arguments.task_id, one_task=True
-    )
+    task = task_of_results(arguments.task_id, run.output_dir)
+    results = find_results(run.output_dir, arguments.participant_label, task, one_task=True)
     found = {file.parent.parent.name.removeprefix('sub-') for file in results}
     missing = _without_results(arguments, run.output_dir, found)
     with hold(run.work_dir, ['group']):
@@ -236,13 +252,11 @@ def device_of(asked: str) -> str:
 
 def _earlier_results(arguments: Arguments, inputs: DatasetInput) -> list[Path]:
     """Return the records of an earlier run where only texts are made anew from them."""
-    from bids_neurodecode.workflow.reports import find_results
-
     if not (arguments.reports_only or arguments.boilerplate_only):
         return []
     labels = [participant.label for participant in inputs.participants]
     try:
-        return find_results(arguments.output_dir, labels, inputs.participants[0].task)
+        return _results_of(inputs, arguments.output_dir, labels)
     except InputError:
         if arguments.reports_only:
             raise

@@ -43,15 +43,6 @@ SETTINGS = {
     'cneuromod-friends': {},
     'laion-fmri': {'events': {'stimulus_column': 'label'}},
 }
-READ = [
-    'things-fmri',
-    'bold5000',
-    'generic-object-decoding',
-    'deep-image-reconstruction',
-    'studyforrest',
-    'budapest',
-    'laion-fmri',
-]
 BOTH = pytest.mark.parametrize('other', [False, True], ids=['published', 'other'])
 
 
@@ -102,7 +93,7 @@ def test_recognised_with_its_settings(name, other, tree):
     for group, keys in SETTINGS[name].items():
         for key, value in keys.items():
             assert getattr(getattr(config, group), key) == value
-    said = note_of(found, None, config)
+    said = note_of(found, (), config)
     assert said.count('\n') == 0
     assert (NOTHING in said) == (not SETTINGS[name])
     assert all(caution in said for caution in found.content.cautions)
@@ -178,7 +169,7 @@ def test_algonauts_2025_is_named(sub, tmp_path, capsys):
 
 
 @BOTH
-@pytest.mark.parametrize('name', READ)
+@pytest.mark.parametrize('name', TREES)
 def test_a_run_reads_it_with_no_option_beside_paths(name, other, tree, tmp_path, capsys):
     from bids_neurodecode.cli.main import main
 

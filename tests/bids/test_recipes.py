@@ -81,7 +81,7 @@ def test_a_users_own_recipe(mine, tmp_path):
     config = settings(tmp_path / 'raw')
     assert config.events.stimulus_column == 'cat'
     assert config.split.test == {'mood': ('calm',)}
-    said = note_of(found, None, config)
+    said = note_of(found, (), config)
     assert said.startswith('The dataset was recognised as Our cats by the columns cat, mood')
     assert 'events.stimulus_column = "cat"' in said
     assert 'split.test = {mood = ["calm"]}' in said
@@ -179,14 +179,14 @@ def test_the_users_settings_stand_above(mine, tmp_path):
     template = given('[events]\nstimulus = "{dog}.png"')
     assert template.events.stimulus_column == 'p'  # the preset's; the recipe's is gone
     assert given('[split]\nby = "given"').split.test == {'mood': ('calm',)}
-    note = note_of(recognise(root), None, runs)
+    note = note_of(recognise(root), (), runs)
     assert 'split.by, split.test as you set it' in note
     assert 'events.stimulus_column = "cat"' in note
 
 
 def test_rows_that_the_user_names_replace_those_of_the_recipe():
     recipe = read_recipe('things-fmri')
-    layer = layer_of(recipe, None, {'events': {'exclude': {'exemplar_nr': ['1']}}})
+    layer = layer_of(recipe, (), {'events': {'exclude': {'exemplar_nr': ['1']}}})
     assert 'exclude' not in layer['events']
     assert layer['events']['stimulus_column'] == 'file_path'
 

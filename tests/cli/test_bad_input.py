@@ -148,6 +148,8 @@ def derivatives_that_are_none(data):
 @fault(r'No dataset_description\.json in .*fmriprep')
 def derivatives_without_description(data):
     (data.derivatives / 'dataset_description.json').unlink()
+    for run in data.each_run():
+        data.bold(**run).unlink()  # with series in it, it is taken for derivatives
     return ['--derivatives', f'fmriprep={data.derivatives}']
 
 
@@ -943,19 +945,36 @@ class TestValidator:
         inputs = self.check(make_dataset(raw_bold=True))
         assert any('validator found no error' in note for note in inputs.notes)
 
-    def test_error_of_the_dataset(self, make_dataset):
+    def test_files_that_are_never_read_stop_nothing(self, make_dataset):
         data = make_dataset(raw_bold=True)
-        (data.root / 'sub-01' / 'func').joinpath('task-img_oops.txt').write_text('x')
         (data.root / 'oops.dat').write_text('x')
-        with pytest.raises(NeurodecodeError, match=r'not valid BIDS: .*oops.*--skip-bids'):
-            self.check(data)
+        inputs = self.check(data)
+        assert [person.label for person in inputs.participants] == ['01']
+        (note,) = (note for note in inputs.notes if 'not valid BIDS' in note)
+        assert re.search(r'^Warning: .*raw is not valid BIDS: 1 error.*/oops\.dat', note)
+
+    def test_fields_that_are_never_read_stop_nothing(self, make_dataset):
+        data = make_dataset(raw_bold=True)
+        edit_json(data.root / 'dataset_description.json', Funding='')
+        inputs = self.check(data)
+        assert any('JSON_SCHEMA_VALIDATION_ERROR Funding' in note for note in inputs.notes)
 
     def test_error_of_one_participant(self, make_dataset):
         data = make_dataset(raw_bold=True, participants=('01', '02'))
         (data.root / 'sub-02' / 'func' / 'oops.dat').write_text('x')
         inputs = self.check(data)
-        assert [person.label for person in inputs.participants] == ['01']
-        assert 'NOT_INCLUDED at /sub-02/func/oops.dat' in inputs.failures['02']
+        assert [person.label for person in inputs.participants] == ['01', '02']
+        (note,) = (note for note in inputs.notes if 'not valid BIDS' in note)
+        assert 'Warning: sub-02 is not valid BIDS' in note
+        assert 'NOT_INCLUDED at /sub-02/func/oops.dat' in note
+
+    def test_raw_series_that_were_not_fetched(self, make_dataset):
+        data = make_dataset(raw_bold=True)
+        for raw in (data.root / 'sub-01' / 'func').glob('*_bold.nii.gz'):
+            raw.unlink()
+            raw.symlink_to('../../.git/annex/objects/aa/bb/MD5E-s1--0.nii.gz')
+        inputs = self.check(data)
+        assert len(inputs.participants[0].runs) == 2
 
 
 def test_atlas_that_fits(make_dataset):
