@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from bids_neurodecode.bids.betas import find_betas
+from bids_neurodecode.bids.captions import CAPTIONS
 from bids_neurodecode.bids.choices import (
     JOINT,
     check_once,
@@ -47,6 +49,7 @@ NO_BOLD_OF = (
     'No preprocessed BOLD ({desc}) of sub-{label} that was asked for in {folders}. '
     'Preprocess it, or leave the participant out with --participant-label.'
 )
+NO_STIMULI = 'There is no folder {folder} (--stimuli-dir). Give the folder of the stimuli.'
 NOBODY = '{first} (And so for all {n} participants: {labels}.)'
 TR_BETWEEN = (
     'The repetition times of two runs disagree: {a:g} s in {first}, {b:g} s in {second}. '
@@ -84,11 +87,16 @@ class Request:
     events: EventSettings = field(default_factory=EventSettings)
     split: SplitSettings = field(default_factory=SplitSettings)
 
+    @cached_property
+    def stimuli(self) -> StimulusFolder:
+        """The folder of stimuli, listed once for all participants."""
+        return StimulusFolder(self.stimuli_dir or self.bids_dir / 'stimuli')
+
     def reader(self) -> EventsReader:
         """Return what reads the events of one participant."""
         return EventsReader(
             settings=self.events,
-            folder=StimulusFolder(self.stimuli_dir or self.bids_dir / 'stimuli'),
+            folder=self.stimuli,
             dataset=self.bids_dir,
             parts={part: getattr(self.split, part) for part in ('train', 'validation', 'test')},
             made_dir=self.made_dir,
@@ -144,6 +152,8 @@ def find_inputs(request: Request) -> DatasetInput:
     find = own_reader(request)
     if find is not None and not (request.derivatives and recipe and recipe.content.bids):
         return find(request)
+    if request.stimuli_dir is not None and not request.stimuli_dir.is_dir():
+        raise InputError(NO_STIMULI.format(folder=request.stimuli_dir))
     wanted = _participants(request)
     derivatives, notes = find_derivatives(
         request.bids_dir,
@@ -284,7 +294,7 @@ def _shows(task: str, index: _Index, reader: EventsReader) -> bool:
         return True
     for file in files:
         check_fetched(file)  # what was not fetched may well name stimuli
-    return False
+    return not files and reader.names_film({'task': task})
 
 
 def _shows_films(task: str, index: _Index, reader: EventsReader) -> bool:
@@ -308,7 +318,7 @@ def _shows_films(task: str, index: _Index, reader: EventsReader) -> bool:
             return all(Path(name).suffix.lower() in FILMS for name in names)
     if reason is not None:
         raise reason
-    return False
+    return reader.names_film({'task': task})
 
 
 def _participant(
@@ -333,7 +343,8 @@ def _participant(
     nearby = {s: nearest(s.path, request.bids_dir, files.events) for s in series}
     reader.choose({file: s.entities for s, file in nearby.items() if file is not None})
     runs = tuple(pair_run(s, files, reader, need_confounds=need) for s in series)
-    runs = (replace(runs[0], notes=(*runs[0].notes, *reader.notes())), *runs[1:])
+    notes = (*runs[0].notes, *(f'sub-{label}: {note}' for note in reader.notes()))
+    runs = (replace(runs[0], notes=notes), *runs[1:])
     _check_alike(runs)
     task = series[0].entities['task']
     folder = reader.folder.path
@@ -359,9 +370,16 @@ def _participant(
         runs=runs,
         stimuli_dir=folder,
         stimuli=stimuli,
+        captions=_captions(request, folder),
         betas=betas,
         betas_events=betas_events,
     )
+
+
+def _captions(request: Request, folder: Path) -> Path | None:
+    """Return the dataset's captions where its stimuli lie elsewhere, without any."""
+    own = request.bids_dir / 'stimuli' / CAPTIONS
+    return own if own.is_file() and not (folder / CAPTIONS).exists() else None
 
 
 def _candidates(request: Request, derivatives: Mapping[str, Path], index: _Index) -> Candidates:

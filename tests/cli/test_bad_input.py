@@ -278,7 +278,7 @@ def no_stimulus_in_a_run(data):
     data.rewrite_events([[2, 2, 'x', 'n/a']])
 
 
-@fault(r"lack the column 'duration'")
+@fault(r'do not say how long images were shown \(no column duration\)')
 def no_duration_column(data):
     data.rewrite_events([[2, 'a.png']], columns=['onset', 'stim_file'])
 
