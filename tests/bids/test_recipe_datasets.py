@@ -1,5 +1,6 @@
 """Each recipe on a small copy of its dataset, and on one with other names."""
 
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -8,7 +9,9 @@ import pytest
 from bids_neurodecode.bids.query import find_inputs
 from bids_neurodecode.bids.recipes import NOTHING, note_of, read_recipe, recipe_files, recognise
 from bids_neurodecode.bids.timing import read_table
+from bids_neurodecode.cli import tools
 from bids_neurodecode.cli.checks import request_of
+from bids_neurodecode.cli.main import main
 from bids_neurodecode.cli.parser import parse_arguments, settings_from
 from tests.published import make_emofilm, make_nsd
 from tests.recipe_trees import TREES
@@ -108,8 +111,6 @@ def test_tasks_of_the_natural_object_dataset_name_images_otherwise(tree):
 @pytest.mark.parametrize('name', [n for n in TREES if n not in {'bold5000', 'nndb'}])
 def test_events_that_name_stim_file_already_are_left_alone(name, tree, tmp_path):
     """A copy whose events a lab has rewritten is read as any dataset: nothing of it changes."""
-    import shutil
-
     data = tree(name, False)
     copy = shutil.copytree(data.root, tmp_path / 'copy')
     for file in copy.rglob('*_events.tsv'):
@@ -131,10 +132,23 @@ def test_layouts_with_a_reader_of_their_own(tmp_path):
     assert not read_recipe('nsd').content.bids
 
 
+def test_check_of_layouts_with_a_reader(tmp_path, capsys):
+    nsd = make_nsd(tmp_path / 'nsd', participants=(1,))
+    assert tools.main(['datasets', 'check', str(nsd)]) == 0
+    out = capsys.readouterr().out
+    for what in ('single-trial betas', 'the mask of visual cortex', 'the design', 'the images'):
+        assert f'there     {what}\n' in out
+    assert 'missing   captions (only where' in out
+    assert 'A run would read this' in out
+    (nsd / 'nsddata' / 'experiments' / 'nsd' / 'nsd_expdesign.mat').unlink()
+    assert tools.main(['datasets', 'check', str(nsd)]) == 1
+    out = capsys.readouterr().out
+    assert 'missing   the design: download nsddata/experiments/nsd/nsd_expdesign.mat.' in out
+    assert 'A run would say: There is no' in out
+
+
 @pytest.mark.parametrize('top', ['subj01', 'subj07', ''])
 def test_algonauts_2023_is_named(top, tmp_path, capsys):
-    from bids_neurodecode.cli.main import main
-
     folder = tmp_path / 'data' / top / 'training_split' / 'training_fmri'
     folder.mkdir(parents=True)
     (folder / 'lh_training_fmri.npy').touch()
@@ -155,8 +169,6 @@ def test_algonauts_2023_is_named(top, tmp_path, capsys):
 
 @pytest.mark.parametrize('sub', ['01', '05'])
 def test_algonauts_2025_is_named(sub, tmp_path, capsys):
-    from bids_neurodecode.cli import tools
-
     name = f'sub-{sub}_task-movie10_space-MNI152NLin2009cAsym_atlas-Schaefer18_parcel-1000Par7Net'
     folder = tmp_path / 'data' / 'fmri' / f'sub-{sub}' / 'func'
     folder.mkdir(parents=True)
@@ -171,8 +183,6 @@ def test_algonauts_2025_is_named(sub, tmp_path, capsys):
 @BOTH
 @pytest.mark.parametrize('name', TREES)
 def test_a_run_reads_it_with_no_option_beside_paths(name, other, tree, tmp_path, capsys):
-    from bids_neurodecode.cli.main import main
-
     data = tree(name, other)
     options = ('--dry-run', '--skip-bids-validation', '-w', str(tmp_path / 'work'))
     assert main(words(data, *options)) == 0, capsys.readouterr().err
@@ -225,3 +235,17 @@ def test_frames_of_studyforrest_are_one_showing_a_run(other, tree, tmp_path):
 def person_of(data, tmp_path):
     arguments = parse_arguments([*words(data), '-w', str(tmp_path / 'work')])
     return find_inputs(request_of(arguments, settings_from(arguments))).participants[0]
+
+
+@BOTH
+def test_runs_of_the_naturalistic_database_go_on_in_the_film(other, tree, tmp_path):
+    """No events are published: each participant saw the film of their task, run after run."""
+    person = person_of(tree('nndb', other), tmp_path)
+    tables = [read_table(run.events) for run in person.runs]
+    film = f'task-{"split" if other else "500daysofsummer"}.mp4'
+    assert [table['stim_file'].tolist() for table in tables] == [[film], [film]]
+    assert [float(table['film_onset'].item()) for table in tables] == [0, 30]
+    assert [float(table['onset'].item()) for table in tables] == [0, 0]
+    assert [float(table['duration'].item()) for table in tables] == [30, 30]
+    assert len(person.runs[0].sources) == len(person.runs[1].sources)
+    assert not any('events' in source for run in person.runs for source in run.sources)
