@@ -42,12 +42,12 @@ UNKNOWN_RECIPE = 'No recipe or file is called {name!r}. Recipes: {known}.'
 UNREADABLE = 'Cannot read the recipe {file}: {reason}. Mend the file, or take it away.'
 INVALID = 'Invalid recipe {file}: {key}: {reason}.'
 LEAVES = (
-    'Invalid recipe {file}: {key}: {path!r} lies outside of the folder of the recipe. Put the file '
-    'beside the recipe, and name it from there.'
+    'Invalid recipe {file}: {key}: {path!r} lies outside of the folder of the recipe. Put the '
+    'file beside the recipe, and name it from there.'
 )
 NOT_THERE = (
-    'Invalid recipe {file}: {key}: there is no file {path!r} beside the recipe. Add it, or correct '
-    'the name.'
+    'Invalid recipe {file}: {key}: there is no file {path!r} beside the recipe. Add it, or '
+    'correct the name.'
 )
 SEVERAL = (
     'The dataset {folder} looks like several: {titles}. Say which with --recipe {names}, or '
