@@ -81,7 +81,7 @@ def read_json(file: Path) -> dict[str, Any]:
     check_fetched(file)
     try:
         content = json.loads(file.read_text('utf-8'))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         reason = ' '.join(str(error).split())
         raise InputError(BAD_DESCRIPTION.format(file=file, reason=reason)) from error
     if not isinstance(content, dict):

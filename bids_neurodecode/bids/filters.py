@@ -32,7 +32,7 @@ UNKNOWN_ENTITY = (
     'Unknown entity {key!r} of the query {query!r} in {file}.{nearest} Known: {known}.'
 )
 BAD_VALUE = (
-    'The value of {query}.{key} in {file} is of a wrong type. Use text, a number, a list of '
+    'The value of {query}.{key} in {file} is of a wrong type. Use text, a whole number, a list of '
     'them, or null (the entity is absent).'
 )
 
@@ -54,7 +54,7 @@ def read_filters(file: Path) -> dict[str, dict[str, Any]]:
         raise ArgumentsError(NO_FILTER.format(file=file))
     try:
         filters = json.loads(file.read_text('utf-8'))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         reason = ' '.join(str(error).split())
         raise ArgumentsError(BAD_FILTER.format(file=file, reason=reason)) from error
     if not isinstance(filters, dict) or not all(isinstance(v, dict) for v in filters.values()):
@@ -88,8 +88,13 @@ def _check_entities(query: str, wanted: Mapping[str, Any], file: Path) -> None:
                 )
             )
         values = value if isinstance(value, list) else [value]
-        if not all(v is None or isinstance(v, str | int) for v in values):
+        if not all(_usable(v) for v in values):
             raise ArgumentsError(BAD_VALUE.format(query=query, key=key, file=file))
+
+
+def _usable(value: Any) -> bool:
+    # the index of pybids is of 64 bits
+    return value is None or isinstance(value, str) or (type(value) is int and abs(value) < 2**63)
 
 
 def _nearest(key: str, known: list[str]) -> str:

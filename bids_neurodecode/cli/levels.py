@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -12,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bids_neurodecode.bids.records import DatasetInput
+from bids_neurodecode.bids.sink import BEGUN
+from bids_neurodecode.cli.checks_places import n_processors
 from bids_neurodecode.cli.exits import FAILED, NO_REPORT, OK
 from bids_neurodecode.cli.parser import Arguments
 from bids_neurodecode.cli.progress import Progress
@@ -64,6 +65,7 @@ def participant_level(
             LOGGER.info('Report: %s', participant_report(file, run.output_dir))
         return OK
     with hold(run.work_dir, labels):
+        remove_leftovers(run.output_dir, labels)
         if arguments.clean_workdir:
             clean(run.work_dir, [workflow_name(label) for label in labels])
         failures = run_and_watch(init_run_wf(inputs.participants, run), arguments)
@@ -153,6 +155,15 @@ def hold(work_dir: Path, labels: Sequence[str]) -> Iterator[None]:
         yield
 
 
+def remove_leftovers(output_dir: Path, labels: Sequence[str]) -> None:
+    """Remove files that a killed run of these participants had begun to write."""
+    for label in labels:
+        begun = [*output_dir.glob(f'{BEGUN}*sub-{label}.html')]
+        begun += (output_dir / f'sub-{label}').rglob(f'{BEGUN}*')
+        for file in begun:
+            file.unlink(missing_ok=True)
+
+
 def clean(work_dir: Path, names: Sequence[str]) -> None:
     """Remove what earlier runs left of these workflows, cached features and trained generators."""
     caches = (work_dir / 'features', work_dir / 'generators')
@@ -207,7 +218,7 @@ def plugin_of(arguments: Arguments) -> PluginSettings:
     """Return the plugin: the file's where one is given, else MultiProc with the resources."""
     if arguments.use_plugin is not None:
         return PluginSettings.read(arguments.use_plugin)
-    settings: dict[str, Any] = {'n_procs': arguments.nprocs or os.cpu_count() or 1}
+    settings: dict[str, Any] = {'n_procs': arguments.nprocs or n_processors()}
     if arguments.mem_gb is not None:
         settings['memory_gb'] = arguments.mem_gb
     if device_of(arguments.device) == 'cuda':

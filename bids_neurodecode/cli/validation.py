@@ -85,7 +85,7 @@ def _errors(folder: Path) -> list[Mapping[str, Any]]:
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, 'NO_COLOR': '1'},
+        env={**os.environ, 'NO_COLOR': '1', 'DENO_NO_UPDATE_CHECK': '1'},
     )
     try:
         issues: list[Mapping[str, Any]] = json.loads(result.stdout)['issues']['issues']
