@@ -87,6 +87,10 @@ LAYOUT = (
 FOUND = (
     'sub-{label}: task {task!r}, {runs} runs, {volumes} volumes, TR {period:g} s, films {films}.'
 )
+NO_EVENTS = (
+    '{films}: left out. No run of them has events (*_task-scan_acq-FILM_events.tsv) in {folder}, '
+    'so it is not known when they began. Get the events of a few participants.'
+)
 LACKS = 'sub-{label}: there are no preprocessed series of {films}, which others have.'
 LONGER = (
     'The film {file} lasts {found:.1f} s, and {film} was shown for {shown:g} s: its first part is '
@@ -121,8 +125,14 @@ def find_emofilm(request: Request) -> DatasetInput:
     wanted = tuple(dict.fromkeys(request.participants)) or known
     series = _series(request)
     films = sorted({s.entities['task'] for s in series if s.entities['sub'] in wanted})
-    files, notes = find_films(request.stimuli_dir or root / 'stimuli', films)
     events = all_events(root)
+    unknown = [film for film in films if film not in events]
+    without = [NO_EVENTS.format(films=', '.join(unknown), folder=root)] if unknown else []
+    if len(unknown) < len(films):
+        films = [film for film in films if film in events]
+        series = [s for s in series if s.entities['task'] in films]
+    files, notes = find_films(request.stimuli_dir or root / 'stimuli', films)
+    notes += without
     found: list[ParticipantInput] = []
     failures: dict[str, str] = {}
     for label in wanted:
