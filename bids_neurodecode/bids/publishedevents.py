@@ -146,10 +146,11 @@ class EventsReader:
         """Whether the entities of a run may say alone which film it shows."""
         return self.settings.stimulus is not None
 
-    def shows(self, file: Path, entities: Mapping[str, str]) -> bool:
+    def shows(self, file: Path, entities: Mapping[str, str], *, named: bool = False) -> bool:
         """Whether events say what was shown, in any of the ways in which they can.
 
-        A column of names of pictures or films does, though none of these files be there.
+        A column of names of pictures or films does, though none of these files be there; not so
+        where it has to be ``named``, by ``stim_file`` or the settings.
         """
         try:
             table = self._read(file, entities)
@@ -159,8 +160,8 @@ class EventsReader:
                 return all(k in table.columns or LONG_NAMES.get(k, k) in entities for k in keys)
             if self.settings.stimulus_column is not None:
                 return self.settings.stimulus_column in table.columns
-            if 'stim_file' in table.columns:
-                return True
+            if 'stim_file' in table.columns or named:
+                return 'stim_file' in table.columns
             return bool(_Columns({file: table}, self.folder).any_names())
         except InputError:
             # a broken table is its own participant's trouble, found when the run is paired

@@ -267,10 +267,13 @@ def _select(
     notes += more
     found = keep_labels(found, 'ses', 'session', request.sessions)
     reader = request.reader()
+    tasks = {s.entities.get('task', '') for s in found}
+    # a task that says it outright is preferred to one whose columns happen to name files
+    named = len(tasks) > 1 and any(_shows(task, index, reader, named=True) for task in tasks)
     found, more = choose_task(
         found,
         request.tasks,
-        lambda task: _shows(task, index, reader),
+        lambda task: _shows(task, index, reader, named=named),
         lambda task: _shows_films(task, index, reader),
     )
     notes += more
@@ -287,10 +290,10 @@ def _count(key: str, request: Request, index: _Index) -> int:
     return sum(len(_files(layout, query_of(key, request.filters))) for layout in layouts)
 
 
-def _shows(task: str, index: _Index, reader: EventsReader) -> bool:
-    """Whether any events of a task say what was shown."""
+def _shows(task: str, index: _Index, reader: EventsReader, *, named: bool) -> bool:
+    """Whether any events of a task say what was shown; ``named``: outright."""
     files = _files(index.raw, {**query_of('events', {}), 'task': task})
-    if any(reader.shows(file, run_entities(file)) for file in files):
+    if any(reader.shows(file, run_entities(file), named=named) for file in files):
         return True
     for file in files:
         check_fetched(file)  # what was not fetched may well name stimuli

@@ -21,9 +21,10 @@ from bids_neurodecode.bids.timing import NO_STIM_FILE, read_table
 from bids_neurodecode.bids.trials import film_table, trials_table
 from bids_neurodecode.config import SplitSettings, build_config
 from bids_neurodecode.errors import ArgumentsError, InputError
+from bids_neurodecode.samples import VoxelMask
 from bids_neurodecode.settings_events import EventSettings
 from bids_neurodecode.systems.protocol import choose_film_split, choose_split
-from bids_neurodecode.workflow.film_totals import first_showings
+from bids_neurodecode.workflow.film_totals import first_showings, get_total
 
 RUN = {'sub': '01', 'ses': 'test01', 'task': 'look', 'run': '02'}
 PICTURES = ('a.jpg', 'b.jpg', 'c.jpg', 'd.jpg')
@@ -467,6 +468,15 @@ def test_samples_of_a_film_have_one_clock_in_all_runs(tmp_path):
     assert first['run'].tolist() == [0] * 10 + [1] * 8
 
 
+def test_what_follows_a_part_that_was_seen_is_left_out(tmp_path):
+    runs = film_runs(
+        tmp_path, (0, 12, 'f.mp4', 8, 'a'), (0, 30, 'f.mp4', 0, 'a'), (0, 20, 'f.mp4', 18, 'a')
+    )
+    first = first_showings(film_table(runs))
+    by_run = {run: rows['onset'].tolist() for run, rows in first.groupby('run')}
+    assert by_run == {0: [8, 10, 12, 14, 16, 18], 1: [0, 2, 4, 6], 2: [30, 32, 34, 36]}
+
+
 def test_a_film_from_its_beginning_is_shown_again(tmp_path):
     runs = film_runs(tmp_path, (0, 20, 'f.mp4', 0, 'a'), (0, 40, 'f.mp4', 0, 'a'))
     assert set(first_showings(film_table(runs))['run']) == {0}
@@ -568,6 +578,14 @@ def test_a_dataset_with_its_pictures_elsewhere(make_dataset, tmp_path):
     assert not list(data.root.rglob('*made*'))
 
 
+def test_a_task_with_stim_file_is_preferred_to_one_whose_column_is_found(make_dataset):
+    data = make_dataset(tasks=('img', 'other'), runs=('01',))
+    table = [['0', '2', 'a.png'], ['8', '2', 'b.png']]
+    data.rewrite_events(table, columns=['onset', 'duration', 'seen'], task='other', run='01')
+    (person,) = find_inputs(Request(data.root)).participants
+    assert person.task == 'img'
+
+
 def test_lists_of_laion_fmri(tmp_path):
     from bids_neurodecode.bids import splitfile
 
@@ -608,3 +626,33 @@ def test_captions_of_pictures_found_in_other_folders(tmp_path):
     assert first_captions(person('deep/a.jpg', 'b.jpg')) == {'deep/a.jpg': 'one', 'b.jpg': 'two'}
     with pytest.raises(InputError, match='have no caption'):
         first_captions(person('deep/b.jpg'))
+
+
+class Pieces:
+    """A participant who saw a film in pieces: (first sample, series) of each."""
+
+    def __init__(self, label, *pieces):
+        self.label, self.pieces = label, pieces
+
+    def mask(self):
+        return VoxelMask(np.ones((2, 1, 1), dtype=bool), np.eye(4))
+
+    def showings(self):
+        for first, values in self.pieces:
+            yield [f'f.mp4#{first + i:05d}' for i in range(len(values))], values
+
+
+def test_pieces_of_a_film_are_added_up_where_they_belong(tmp_path):
+    rng = np.random.default_rng(0)
+    film = rng.standard_normal((3, 12, 2)).astype(np.float32)
+    people = [
+        Pieces('01', (0, film[0])),
+        Pieces('02', (0, film[1][:5]), (5, film[1][5:])),
+        Pieces('03', (7, film[2][7:]), (0, film[2][:7])),
+    ]
+    total = get_total(people, tmp_path, 'key')
+    np.testing.assert_allclose(total.values, film.sum(axis=0), rtol=1e-5)
+    assert total.complete.all()
+    assert total.stimuli[0] == 'f.mp4#00000'
+    means = film.mean(axis=1, dtype=np.float64)
+    np.testing.assert_allclose(total.moments[0], [means.sum(axis=0), (means**2).sum(axis=0)])
