@@ -1,6 +1,6 @@
 """Every setting of a run: validated, frozen, and written beside the outputs as TOML.
 
-A :class:`Config` is built once (preset, recipe of the dataset, file, command line) and handed down;
+A :class:`Config` is built once (preset, recipe, file, command line) and handed down in parts;
 nothing else in the package holds settings. An unknown key is an error, and so is a file written
 for another version of these settings.
 """
