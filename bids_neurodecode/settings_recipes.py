@@ -40,8 +40,9 @@ class ClueSettings(_Patterns):
     columns: tuple[str, ...] = ()
     """Some events have all of these columns."""
     lacks: tuple[str, ...] = ()
-    """The same events have none of these: with ``stim_file``, a copy in which the events were
-    rewritten for programs that need it is left alone."""
+    """None of these events (of all events, without ``columns``) has any of these: with
+    ``stim_file``, a copy in which the events were rewritten for programs that need it is left
+    alone."""
 
     @model_validator(mode='after')
     def _says_something(self) -> Self:

@@ -237,9 +237,11 @@ class _Seen:
                 return ''
             words.append(f'its name {name!r}')
         if clue.columns or clue.lacks:
-            has, lacks = set(clue.columns), set(clue.lacks)
-            if not any(columns >= has and not columns & lacks for columns in self.columns):
+            seen = [columns for columns in self.columns if columns >= set(clue.columns)]
+            lacking = [columns for columns in seen if not columns & set(clue.lacks)]
+            if (clue.columns and not lacking) or len(lacking) < len(seen):
                 return ''
+        if clue.columns:
             words.append(f'the columns {", ".join(clue.columns)}')
         if clue.files:
             if not all(_finds(self.folder, pattern) for pattern in clue.files):
