@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from bids_neurodecode.bids import filmrows, publishedevents, rows, stimulusfolder
 from bids_neurodecode.bids.captions import first_captions
+from bids_neurodecode.bids.newfilms import films_of_events
+from bids_neurodecode.bids.newpictures import find_event_runs, shows_folder
 from bids_neurodecode.bids.publishedevents import EventsReader
 from bids_neurodecode.bids.query import Request, find_inputs
 from bids_neurodecode.bids.records import ParticipantInput, RunInput
@@ -656,3 +658,27 @@ def test_pieces_of_a_film_are_added_up_where_they_belong(tmp_path):
     assert total.stimuli[0] == 'f.mp4#00000'
     means = film.mean(axis=1, dtype=np.float64)
     np.testing.assert_allclose(total.moments[0], [means.sum(axis=0), (means**2).sum(axis=0)])
+
+
+def test_pictures_without_bold_are_named_by_any_column(make_dataset, tmp_path):
+    data = make_dataset()
+    for run in data.each_run():
+        data.rewrite_events(
+            [['0', '2', 'a'], ['8', '2', 'c']], ['onset', 'duration', 'seen'], **run
+        )
+    lab = tmp_path / 'lab'
+    (data.root / 'stimuli').rename(lab)
+    request = Request(data.root, stimuli_dir=lab, made_dir=tmp_path / 'made')
+    person = find_event_runs(request, '01')
+    assert (person.stimuli, person.stimuli_dir) == (('a.png', 'faces/c.png'), lab)
+    assert len(person.events_only) == 2
+    assert shows_folder(request)
+    # a folder of others is one to predict the responses to
+    others = touched(tmp_path / 'others', 'a.png', 'new.png')
+    assert not shows_folder(Request(data.root, stimuli_dir=others))
+
+
+def test_films_without_bold_are_named_by_any_column(make_dataset, tmp_path):
+    data = make_dataset(film='f.mp4', runs=('01',))
+    data.rewrite_events([['0', '40', 'f']], ['onset', 'duration', 'film'])
+    assert films_of_events(Request(data.root), '01') == ('f.mp4',)
