@@ -7,7 +7,9 @@ from pathlib import Path
 
 from bids_neurodecode.bids.description import check_raw
 from bids_neurodecode.bids.entities import natural_key, run_entities, same_index
+from bids_neurodecode.bids.filters import query_of
 from bids_neurodecode.bids.index import index_dataset
+from bids_neurodecode.bids.pipelines import holds_series
 from bids_neurodecode.bids.provenance import bids_uri
 from bids_neurodecode.bids.publishedevents import EventsReader
 from bids_neurodecode.bids.query import UNKNOWN_PARTICIPANT, Request, own_reader
@@ -39,9 +41,10 @@ def has_bold(request: Request) -> bool:
     """Tell whether derivatives are named, or preprocessed BOLD lies below the dataset."""
     if request.derivatives:
         return True
-    folder = request.bids_dir / 'derivatives'
-    patterns = ('sub-*/func/*desc-preproc_bold.nii*', 'sub-*/ses-*/func/*desc-preproc_bold.nii*')
-    return any(next(folder.glob(f'*/{pattern}'), None) is not None for pattern in patterns)
+    query = query_of('bold', request.filters)
+    return any(
+        holds_series(folder, query) for folder in (request.bids_dir / 'derivatives').glob('*')
+    )
 
 
 def shows_folder(request: Request) -> bool:

@@ -34,6 +34,10 @@ NOT_OF_NSD = (
     '--stimuli-dir is of no use with NSD in its published layout: its pictures are read from '
     'nsddata_stimuli/. Leave it out.'
 )
+NO_MASK_HERE = (
+    '--mask is for preprocessed series in BIDS, and {folder} is read in the layout in which it '
+    'was published ({layout}), which says what is inside. Leave it out.'
+)
 NO_DOT = (
     'Drawing the workflow needs Graphviz (the command "dot"). '
     'Install it, or leave out --write-graph.'
@@ -173,6 +177,11 @@ def check_system(arguments: Arguments, config: Config, inputs: DatasetInput) -> 
     """
     from bids_neurodecode.workflow.film_model import check_film_model
 
+    layouts = {person.layout for person in inputs.participants} - {'bids'}
+    if arguments.mask is not None and layouts:
+        raise ArgumentsError(
+            NO_MASK_HERE.format(folder=inputs.bids_dir, layout=', '.join(sorted(layouts)))
+        )
     for person in inputs.participants:
         able = SYSTEMS[person.paradigm]
         if config.system not in {'auto', *able}:
