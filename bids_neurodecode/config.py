@@ -1,17 +1,18 @@
 """Every setting of a run: validated, frozen, and written beside the outputs as TOML.
 
-A :class:`Config` is built once (preset, then file, then command line) and handed down in parts;
+A :class:`Config` is built once (preset, recipe, file, command line) and handed down in parts;
 nothing else in the package holds settings. An unknown key is an error, and so is a file written
 for another version of these settings.
 """
 
 from __future__ import annotations
 
+import difflib
 import tomllib
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -369,10 +370,40 @@ def build_config(*layers: Mapping[str, Any], source: str = 'the settings') -> Co
     try:
         return Config.model_validate(merge(*layers))
     except ValidationError as error:
-        first = error.errors()[0]
-        key = '.'.join(str(part) for part in first['loc'])
-        reason = 'unknown key' if first['type'] == 'extra_forbidden' else first['msg']
+        key, reason = reason_of(error, Config)
         raise ArgumentsError(INVALID.format(file=source, key=key, reason=reason)) from error
+
+
+def reason_of(error: ValidationError, model: type[Settings]) -> tuple[str, str]:
+    """Return the key of a bad setting and what is wrong; of an unknown key, the nearest.
+
+    Parameters
+    ----------
+    error
+        What pydantic found.
+    model
+        The settings that were read.
+    """
+    errors = error.errors()
+    # a misspelt key says more than that its right name is missing
+    first = next((e for e in errors if e['type'] == 'extra_forbidden'), errors[0])
+    *above, last = first['loc'] or ('settings',)
+    key = '.'.join(str(part) for part in (*above, last))
+    if first['type'] != 'extra_forbidden':
+        return key, first['msg'].removeprefix('Value error, ')
+    for part in above:
+        if isinstance(part, str) and (inner := _inner(model, part)) is not None:
+            model = inner
+    close = difflib.get_close_matches(str(last), model.model_fields, n=1)
+    names = (str(part) for part in (*above, *close))
+    return key, f'unknown key; did you mean {".".join(names)}?' if close else 'unknown key'
+
+
+def _inner(model: type[Settings], name: str) -> type[Settings] | None:
+    """Return the settings that a field holds, alone or in a list."""
+    field = model.model_fields.get(name)
+    kinds = () if field is None else (field.annotation, *get_args(field.annotation))
+    return next((k for k in kinds if isinstance(k, type) and issubclass(k, Settings)), None)
 
 
 def load_config(path: Path) -> Config:

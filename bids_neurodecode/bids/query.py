@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -26,10 +26,10 @@ from bids_neurodecode.bids.description import NOT_THESE, check_raw, find_derivat
 from bids_neurodecode.bids.entities import natural_key, nearest, run_entities
 from bids_neurodecode.bids.filters import query_of
 from bids_neurodecode.bids.index import FileIndex, index_dataset
-from bids_neurodecode.bids.layouts import layout_of
 from bids_neurodecode.bids.pairing import Candidates, Series, pair_run
 from bids_neurodecode.bids.pipelines import holds_series, instead_of_series, wanted_series
 from bids_neurodecode.bids.publishedevents import EventsReader
+from bids_neurodecode.bids.recipes import AUTO, CANNOT_READ, Recipe, preferred, recognise
 from bids_neurodecode.bids.records import DatasetInput, ParticipantInput, RunInput
 from bids_neurodecode.bids.series import Grid, check_grid, open_image
 from bids_neurodecode.bids.stimuli import FILMS, check_image, paradigm_of, resolve_stimulus
@@ -66,6 +66,7 @@ class Request:
     hold precomputed single-trial betas. ``stimuli_dir`` is the folder of films or pictures where
     it is not the dataset's ``stimuli/``. ``events`` say how its events name what was shown,
     ``split`` which rows are held out. In ``made_dir`` files are made that the dataset lacks.
+    ``recipe`` says what the dataset is (see :func:`bids_neurodecode.bids.recipes.recognise`).
     """
 
     bids_dir: Path
@@ -80,6 +81,7 @@ class Request:
     betas_from: str | None = None
     stimuli_dir: Path | None = None
     made_dir: Path | None = None
+    recipe: str = AUTO
     mask: Path | None = None
     """One mask for all runs, in the place of the derivatives' own."""
     events: EventSettings = field(default_factory=EventSettings)
@@ -137,15 +139,19 @@ def find_inputs(request: Request) -> DatasetInput:
     ArgumentsError
         If ``betas_from`` is the name of no derivatives.
     """
-    layout = layout_of(request.bids_dir)
-    if layout == 'nsd':
-        from bids_neurodecode.bids.nsd import find_nsd
-
-        return find_nsd(request)
-    if layout == 'emofilm' and not request.derivatives:
-        from bids_neurodecode.bids.emofilm import find_emofilm
-
-        return find_emofilm(request)
+    recipe = recognise(request.bids_dir, request.recipe)
+    if recipe is not None and recipe.content.unread:
+        raise InputError(
+            CANNOT_READ.format(
+                folder=request.bids_dir,
+                title=recipe.content.title,
+                why=recipe.why,
+                reason=recipe.content.unread,
+            )
+        )
+    find = own_reader(request)
+    if find is not None and not (request.derivatives and recipe and recipe.content.bids):
+        return find(request)
     if request.stimuli_dir is not None and not request.stimuli_dir.is_dir():
         raise InputError(NO_STIMULI.format(folder=request.stimuli_dir))
     wanted = _participants(request)
@@ -157,7 +163,7 @@ def find_inputs(request: Request) -> DatasetInput:
     )
     index = _index(request, derivatives, wanted)
     notes += index.notes
-    series, more = _select(request, derivatives, index)
+    series, more = _select(request, derivatives, index, recipe)
     notes += more
     files = _candidates(request, derivatives, index)
     joint = together(series, request.tasks)
@@ -183,6 +189,17 @@ def find_inputs(request: Request) -> DatasetInput:
         failures=failures,
         notes=tuple(notes),
     )
+
+
+def own_reader(request: Request) -> Callable[[Request], DatasetInput] | None:
+    """Return the reader of a dataset's own layout that its recipe names; None for BIDS."""
+    recipe = recognise(request.bids_dir, request.recipe)
+    if recipe is None or recipe.content.reader is None:
+        return None
+    from bids_neurodecode.bids.emofilm import find_emofilm
+    from bids_neurodecode.bids.nsd import find_nsd
+
+    return {'nsd': find_nsd, 'emofilm': find_emofilm}[recipe.content.reader]
 
 
 def all_failed(failures: Mapping[str, str]) -> str:
@@ -220,7 +237,7 @@ def _files(index: FileIndex, query: Mapping[str, Any]) -> list[Path]:
 
 
 def _select(
-    request: Request, derivatives: Mapping[str, Path], index: _Index
+    request: Request, derivatives: Mapping[str, Path], index: _Index, recipe: Recipe | None
 ) -> tuple[list[Series], list[str]]:
     """Return the series of the tasks in one space, and notes on what was chosen."""
     query = query_of('bold', request.filters)
@@ -246,6 +263,8 @@ def _select(
                 raise InputError(NOT_THESE.format(desc=desc, folder=folder, found=said))
         where = 'that the filter selects' if 'bold' in request.filters else 'was found'
         raise InputError(NO_BOLD.format(desc=wanted_series(query), where=where, folders=folders))
+    found, more = preferred(found, recipe, request.tasks, request.space)
+    notes += more
     found = keep_labels(found, 'ses', 'session', request.sessions)
     reader = request.reader()
     tasks = {s.entities.get('task', '') for s in found}
@@ -304,7 +323,7 @@ def _shows_films(task: str, index: _Index, reader: EventsReader) -> bool:
             return all(Path(name).suffix.lower() in FILMS for name in names)
     if reason is not None:
         raise reason
-    return False
+    return reader.shows_alone(task)
 
 
 def _participant(
