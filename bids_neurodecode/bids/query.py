@@ -18,6 +18,7 @@ from bids_neurodecode.bids.choices import (
 )
 from bids_neurodecode.bids.description import check_raw, find_derivatives
 from bids_neurodecode.bids.entities import natural_key, run_entities
+from bids_neurodecode.bids.features import film_features, picture_features
 from bids_neurodecode.bids.filters import query_of
 from bids_neurodecode.bids.index import index_dataset
 from bids_neurodecode.bids.layouts import layout_of
@@ -28,6 +29,7 @@ from bids_neurodecode.bids.stimuli import check_image, paradigm_of, resolve_stim
 from bids_neurodecode.bids.timing import read_table, stimulus_names
 from bids_neurodecode.errors import InputError
 from bids_neurodecode.fetched import check_fetched
+from bids_neurodecode.stimuli.tables import is_table
 
 UNKNOWN_PARTICIPANT = 'There is no participant {label!r} in {folder}. Found: {known}.'
 NO_BOLD = (
@@ -51,8 +53,9 @@ class Request:
 
     ``derivatives`` empty looks below ``<bids_dir>/derivatives``. ``filters`` are those of
     :func:`bids_neurodecode.bids.filters.read_filters`. ``betas_from`` names the derivatives that
-    hold precomputed single-trial betas. ``stimuli_dir`` holds films or pictures that the dataset
-    does not. In ``made_dir`` files are made that a published layout lacks.
+    hold precomputed single-trial betas. ``features`` is the setting ``features.table``.
+    ``stimuli_dir`` holds films or pictures that the dataset does not. In ``made_dir`` files are
+    made that a published layout lacks.
     """
 
     bids_dir: Path
@@ -65,6 +68,7 @@ class Request:
     filters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     database_dir: Path | None = None
     betas_from: str | None = None
+    features: str | None = None
     stimuli_dir: Path | None = None
     made_dir: Path | None = None
 
@@ -248,7 +252,11 @@ def _participant(
     _check_alike(runs)
     task = series[0].entities['task']
     folder = request.bids_dir / 'stimuli'
-    stimuli = _stimuli(runs, folder)
+    features = film_features(runs, folder, request.features)
+    stimuli = _stimuli(runs, folder, features)
+    paradigm = 'movie' if features else paradigm_of(stimuli, task)
+    if paradigm == 'images':
+        features = picture_features(label, task, folder, request.features)
     betas, betas_events = None, None
     if request.betas_from is not None:
         layout = index.derived[request.betas_from]
@@ -261,10 +269,11 @@ def _participant(
     return ParticipantInput(
         label=label,
         task=task,
-        paradigm=paradigm_of(stimuli, task),
+        paradigm=paradigm,
         runs=runs,
         stimuli_dir=folder,
         stimuli=stimuli,
+        features=features,
         betas=betas,
         betas_events=betas_events,
     )
@@ -307,14 +316,21 @@ def _check_alike(runs: Sequence[RunInput]) -> None:
         check_grid(Grid(tuple(image.shape[:3]), image.affine), run.bold, expected, first.bold)
 
 
-def _stimuli(runs: Sequence[RunInput], folder: Path) -> tuple[str, ...]:
-    """Resolve and open every stimulus of the runs once; names sorted."""
+def _stimuli(
+    runs: Sequence[RunInput], folder: Path, features: Mapping[str, Path]
+) -> tuple[str, ...]:
+    """Resolve and open every stimulus of the runs once; names sorted.
+
+    A film with a table of features needs no file.
+    """
     seen: dict[str, Path] = {}
     for run in runs:
         for name in stimulus_names(read_table(run.events), run.events):
             seen.setdefault(name, run.events)
     paradigm_of([name for name in seen if Path(name).suffix], runs[0].entities['task'])
     for name, events in seen.items():
+        if name in features and not is_table(name) and not (folder / name).exists():
+            continue
         file = resolve_stimulus(name, folder, events)
         if paradigm_of([name], '') == 'images':
             check_image(file, events)

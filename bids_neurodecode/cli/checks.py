@@ -78,6 +78,7 @@ def check_all(arguments: Arguments, config: Config) -> DatasetInput:
         filters=filters,
         database_dir=arguments.bids_database_dir,
         betas_from=config.betas.precomputed,
+        features=config.features.table,
         stimuli_dir=arguments.stimuli_dir,
         made_dir=arguments.work_dir / 'layout',
     )

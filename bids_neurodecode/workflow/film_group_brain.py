@@ -20,6 +20,7 @@ from bids_neurodecode.workflow.film_network import connect_network
 from bids_neurodecode.workflow.films import add_linear, use_compared, with_motion
 from bids_neurodecode.workflow.interfaces import PlaceAtlas
 from bids_neurodecode.workflow.nodes import RunSettings, node, settings_of
+from bids_neurodecode.workflow.own_features import check_frames, with_own_features
 from bids_neurodecode.workflow.reports import read_results
 from bids_neurodecode.workflow.resources import data_size
 from bids_neurodecode.workflow.stage import Stage
@@ -70,9 +71,10 @@ def add_group_brain(workflow: Any, records: Sequence[ParticipantResults], run: R
     people = find_people(records, run.output_dir)
     check_measure(run.config, people)
     participant = as_participant(records, people)
+    check_frames(participant, run.config)
     run = replace(
         run,
-        config=with_motion(run.config),
+        config=with_motion(with_own_features(run.config, participant)),
         output_dir=run.output_dir / LABEL,
         everyone=None,
         notes=(),
@@ -84,7 +86,7 @@ def add_group_brain(workflow: Any, records: Sequence[ParticipantResults], run: R
         GatherGroup(
             participant=record,
             results=[str(_results_file(r, run.output_dir.parent)) for r in records],
-            settings=settings_of(config, 'split', 'movie', 'delay'),
+            settings=settings_of(config, 'split', 'movie', 'delay', 'features'),
             **common,
         ),
         'gather',
@@ -161,6 +163,7 @@ def as_participant(
     """Return the record of the group brain: one run a film, below each other in their order."""
     first, one = records[0], people[0]
     lengths = film_lengths(people)
+    tables = {film: file for record in records for film, file in record.features.items()}
     resolution = re.search(r'_res-([0-9a-zA-Z+]+)_', one.files[0].name)
     runs = tuple(
         RunInput(
@@ -184,6 +187,7 @@ def as_participant(
         runs=runs,
         stimuli_dir=first.stimuli_dir or Path(),
         stimuli=tuple(lengths),
+        features={film: file for film, file in tables.items() if film in lengths},
         fingerprint=state_of({person.label: person.files for person in people}),
     )
 
