@@ -59,7 +59,7 @@ SAME_WINDOW = 0.9
 """Mean correlation of the frames of two windows that show the same."""
 SHIFTED = 0.2
 """How much smaller the disagreement of the windows has to be than after a shift of a second."""
-RARE = 8
+RARE = 32
 """A stretch of features that is shown twice has values that are met at most this often."""
 CHANCE = 1e-3
 """Stretches that may be the same by chance, of features that are shown twice."""

@@ -110,6 +110,8 @@ class FeatureTable:
         say.
     left_out
         Columns that hold text.
+    first
+        Number of the first row, as editors show it (2 below a header).
     """
 
     file: Path
@@ -119,6 +121,7 @@ class FeatureTable:
     names: tuple[str, ...] = ()
     times: FloatArray | None = None
     left_out: tuple[str, ...] = ()
+    first: int = 1
 
     def bands(self, wanted: Mapping[str, Sequence[str]] | None = None) -> dict[str, list[int]]:
         """Return the column numbers of each band.
@@ -191,7 +194,9 @@ class FeatureTable:
             first = place.setdefault(PurePosixPath(name).as_posix(), row)
             if first != row:
                 raise InputError(
-                    ROW_TWICE.format(a=first + 1, b=row + 1, file=self.file, name=name)
+                    ROW_TWICE.format(
+                        a=first + self.first, b=row + self.first, file=self.file, name=name
+                    )
                 )
         meant: dict[str, str] = {}
         rows, missing = [], []
@@ -314,7 +319,11 @@ class FeatureTable:
             before = self.times[row - 1] if row else np.nan
             raise InputError(
                 TIME_ORDER.format(
-                    name='time', row=row + 1, file=self.file, time=self.times[row], before=before
+                    name='time',
+                    row=row + self.first,
+                    file=self.file,
+                    time=self.times[row],
+                    before=before,
                 )
             )
         lasts = float(np.median(steps)) if n > 1 else period
@@ -334,7 +343,7 @@ class FeatureTable:
             raise InputError(
                 NOT_FINITE.format(
                     file=self.file, n=int(bad.sum()), column=self.columns[used[column]],
-                    row=int(rows[row]) + 1,
+                    row=int(rows[row]) + self.first,
                 )
             )  # fmt: skip
         return {band: np.ascontiguousarray(values[:, numbers]) for band, numbers in found.items()}
@@ -420,7 +429,7 @@ def _of_text(file: Path, key: str | None) -> FeatureTable:
     times = None if timed is None else tables.to_numbers(table, timed, file)
     groups = tuple(shared_names(columns))
     found = np.stack(values, axis=1)
-    return FeatureTable(file, found, tuple(columns), groups, names, times, tuple(left_out))
+    return FeatureTable(file, found, tuple(columns), groups, names, times, tuple(left_out), 2)
 
 
 def _is_text(column: Any) -> bool:
