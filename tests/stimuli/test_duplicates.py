@@ -237,16 +237,10 @@ def test_a_film_shorter_than_a_window_has_no_repeats(tmp_path):
 
 
 def shown(films, period=1.5):
-    return [
-        (
-            r.film,
-            round(r.start / period),
-            r.other,
-            round(r.other_start / period),
-            round(r.length / period),
-        )
-        for r in repeated_rows(films, period)
-    ]
+    found = repeated_rows(films, period)
+    times = [(r.start, r.other_start, r.length) for r in found]
+    rows = [[round(x / period) for x in each] for each in times]
+    return [(r.film, a, r.other, b, n) for r, (a, b, n) in zip(found, rows, strict=True)]
 
 
 def test_stretches_of_features_that_are_shown_twice_are_found():
@@ -268,7 +262,7 @@ def test_a_loop_is_found_at_each_turn():
 
 def test_values_that_stay_and_coarse_labels_repeat_by_chance():
     rng = np.random.default_rng(2)
-    labels = [np.repeat(rng.integers(0, 2, (150, 4)), 4, axis=0) for _ in range(2)]
+    labels = [np.repeat(rng.integers(0, 2, (150, 6)), 4, axis=0) for _ in range(2)]
     assert shown(labels) == []
     assert shown([np.zeros((50, 2)), np.zeros((50, 2))]) == []
     # thirty changes of labels in the same order are no chance

@@ -76,7 +76,7 @@ def test_voxels_that_a_fold_does_not_use_are_left_out():
 
 
 def test_too_few_blocks_have_no_p():
-    samples, split, rows, a, b = world(0.5)
+    samples, _, rows, a, b = world(0.5)
     short = Split('film', (Fold(np.arange(300, 600), np.arange(60)),), samples.table)
     found = compared(samples, short, rows[:60], a[:60], b[:60])
     assert np.isnan([found.low, found.high, found.p]).all()
