@@ -18,6 +18,7 @@ from pydantic import Field, ValidationError, model_validator
 from bids_neurodecode.errors import ArgumentsError
 from bids_neurodecode.settings import Settings
 from bids_neurodecode.settings_encoding import EncodingSettings
+from bids_neurodecode.settings_events import EventSettings, Rows
 from bids_neurodecode.settings_movie import MovieSettings
 from bids_neurodecode.settings_reconstruction import ReconstructionSettings
 
@@ -151,10 +152,23 @@ class SplitSettings(Settings):
     """Folds of a cross-validation; ``auto``: one a run or a session, one for stimuli and films."""
     n_clusters: Annotated[int, Field(ge=2)] = 10
     """Clusters of images (k-means on the features of all stimuli); folds share them out."""
+    test: Rows = Field(default={})
+    """Test samples, by columns of the events or entities of the run: those to which each named
+    column gives one of its values, such as ``{trial_type = ["test"]}`` or ``{session =
+    ["perceptionTest*"]}`` (``*`` stands for any text, ``n/a`` for a missing value). All others
+    are training samples, unless ``train`` says which."""
+    train: Rows = Field(default={})
+    """Training samples, as in ``test``; what neither names is left out."""
+    validation: Rows = Field(default={})
+    """Validation samples, as in ``test``."""
     file: Path | None = None
-    """A table (TSV) that says what is held out: one column ``stimulus``, ``run`` or ``trial`` and
-    one ``split`` (``train``, ``validation``, ``test``, or ``n/a`` for neither). The name of the
-    file is the name of the split."""
+    """A table (TSV, CSV) that says what is held out: one column ``stimulus``, ``run`` or ``trial``
+    and one ``split`` (``train``, ``validation``, ``test``, or ``n/a`` for neither); or JSON with
+    lists of stimuli (``train`` and ``test``, ``train_ids`` and ``test_ids``). The name of the file
+    is the name of the split."""
+    name: str | None = None
+    """One of several splits of that file: the column that stands for ``split``, or the key of the
+    lists."""
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """The share that is held out where there is one fold."""
     gap: Annotated[float, Field(ge=0)] = 10.4
@@ -167,6 +181,15 @@ class SplitSettings(Settings):
     def _one_fold(self) -> Self:
         if self.file is not None and self.by not in {'auto', 'given'}:
             msg = 'file goes with by = "given" or "auto"'
+            raise ValueError(msg)
+        if (self.train or self.validation) and not self.test:
+            msg = 'train and validation go with test: say what is held out'
+            raise ValueError(msg)
+        if self.test and (self.file is not None or self.by not in {'auto', 'given'}):
+            msg = 'test goes with by = "given" or "auto", and without a file'
+            raise ValueError(msg)
+        if self.name is not None and self.file is None:
+            msg = 'name goes with file'
             raise ValueError(msg)
         one = self.n_folds in {None, 1}
         if self.by == 'paper' and not one:
@@ -243,6 +266,7 @@ class Config(Settings):
     """``auto``: reconstruction for pictures, movie for films."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 20260101
     """The one seed of all randomness."""
+    events: EventSettings = EventSettings()
     clean: CleanSettings = CleanSettings()
     betas: BetaSettings = BetaSettings()
     delay: DelaySettings = DelaySettings()

@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 from string import Formatter
 
 from bids_neurodecode.bids.records import RunInput
-from bids_neurodecode.bids.stimuli import IMAGES
+from bids_neurodecode.bids.stimuli import FILMS, IMAGES
 from bids_neurodecode.bids.timing import read_table, stimulus_names
 from bids_neurodecode.errors import InputError
 from bids_neurodecode.stimuli.tables import is_table
@@ -59,6 +59,30 @@ def film_features(runs: Sequence[RunInput], folder: Path, template: str | None) 
     return found
 
 
+def has_own_table(name: str, template: str | None) -> bool:
+    """Tell whether a stimulus is a film with a table of features, so that it needs no file.
+
+    Parameters
+    ----------
+    name
+        As in ``stim_file``.
+    template
+        ``features.table``.
+
+    Examples
+    --------
+    >>> has_own_table('a.mkv', 'a.npy'), has_own_table('a.png', 'all.npy')
+    (True, False)
+    >>> has_own_table('s01e01', '{film}.npy'), has_own_table('part-1.tsv', None)
+    (True, True)
+    """
+    if is_table(name):
+        return True
+    suffix = PurePosixPath(name).suffix.lower()
+    by_name = template is not None and '{film}' in template and suffix not in IMAGES
+    return by_name or (template is not None and suffix in FILMS)
+
+
 def features_of_films(
     names: Iterable[str], entities: Mapping[str, str], folder: Path, template: str | None
 ) -> dict[str, Path]:
@@ -86,7 +110,7 @@ def _table_of(
 ) -> Path | None:
     if is_table(name):
         return folder / name
-    if template is None or PurePosixPath(name).suffix.lower() in IMAGES:
+    if template is None or not has_own_table(name, template):
         return None
     fields = {**entities, 'film': PurePosixPath(name).with_suffix('').as_posix()}
     return _expand(template, fields, folder, f'the film {name}')
@@ -116,4 +140,10 @@ def _expand(template: str, fields: Mapping[str, str], folder: Path, what: str) -
     raise InputError(NOT_THERE.format(file=path.name, what=what, template=template, places=where))
 
 
-__all__ = ['PICTURES', 'features_of_films', 'film_features', 'picture_features']
+__all__ = [
+    'PICTURES',
+    'features_of_films',
+    'film_features',
+    'has_own_table',
+    'picture_features',
+]

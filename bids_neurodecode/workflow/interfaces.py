@@ -74,17 +74,19 @@ class PlanTrials(Stage):
         )
 
         participant = ParticipantInput.from_json(self.inputs.participant)
+        settings = SplitSettings.model_validate_json(self.inputs.split)
         duration = None
         if participant.betas_events is not None:
-            table = precomputed_trials(participant.betas_events, self.inputs.repeats)
+            table = precomputed_trials(participant.betas_events, self.inputs.repeats, settings)
         else:
             table = trials_table(participant.runs)
             duration = stimulus_duration(table, participant.runs[0].events)
-        settings = SplitSettings.model_validate_json(self.inputs.split)
         if not self.inputs.hold_out:
             split, why = Split('stimulus', (), table), 'nothing is held out: nothing is trained'
             return save_plan(folder, split, why, stimulus_duration=duration)
-        table = with_content(add_parts(table, settings.file), content_of(participant))
+        table = with_content(
+            add_parts(table, settings.file, settings.name), content_of(participant)
+        )
         if settings.by == 'cluster':
             features = [np.load(file) for file in self.inputs.features]
             clusters = (settings.n_clusters, self.inputs.seed)

@@ -264,7 +264,7 @@ def repetition_time_is_text(data):
 # events
 
 
-@fault(r'lack the column "stim_file"\. Add it')
+@fault(r'lack the column "stim_file", and no other column names files')
 def no_stim_file_column(data):
     for run in data.each_run():
         data.rewrite_events([[2, 2, 'x']], columns=['onset', 'duration', 'trial_type'], **run)
@@ -316,9 +316,9 @@ def duration_is_text(data):
     data.rewrite_events([[2, 'long', 'x', 'a.png']])
 
 
-@fault(r'lasts 0 s')
-def duration_zero(data):
-    data.rewrite_events([[2, 0, 'x', 'a.png']])
+@fault(r'lasts -2 s; a stimulus cannot last less')
+def negative_duration(data):
+    data.rewrite_events([[2, -2, 'x', 'a.png']])
 
 
 @fault(r'Trials last from 2 to 5 s')
