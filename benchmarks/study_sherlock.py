@@ -29,7 +29,7 @@ fir_seconds = [0.0, 1.5, 3.0, 4.5]
 measure = "none"
 [movie]
 banded = "on"
-target = "group"
+target = "{target}"
 [features.bands]
 labels = ["indoor", "music", "speech", "closeup", "n_people", "arousal", "valence", "n_words"]
 text = ["text*"]
@@ -59,7 +59,8 @@ def one_way(folder: Path, train: int) -> str:
 def run(dataset: Path, out: Path, level: str, split: str, n: int) -> None:
     """Run one level of the program."""
     settings = out.parent / f'{out.name}-{level}.toml'
-    settings.write_text(SETTINGS.format(split=split, n=n))
+    target = 'group' if level == 'group' else 'participant'
+    settings.write_text(SETTINGS.format(split=split, n=n, target=target))
     places = [str(dataset), str(out), level, '-w', str(out.parent / 'work')]
     more = ['--skip-bids-validation', '--nprocs', '2', '--config-file', str(settings)]
     if program([*places, *more]):

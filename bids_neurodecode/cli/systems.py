@@ -12,6 +12,7 @@ from bids_neurodecode.cli.parser import Arguments
 from bids_neurodecode.config import Config, load_config
 from bids_neurodecode.errors import ArgumentsError, InputError
 from bids_neurodecode.fetched import check_fetched
+from bids_neurodecode.settings_encoding import TABLE
 
 WRONG_SYSTEM = (
     'The system {asked!r} does not go with the task {task!r} of sub-{label}, which shows '
@@ -52,6 +53,11 @@ ONLY_PUBLISHED = (
     'Set selection.measure to "isc".'
 )
 
+ONLY_ENCODING = (
+    'features.extractor = "{name}" is a feature space of encoding models alone: name it there '
+    '(encoding.bands), and set features.extractor to "gabor", or bring its features as a "table".'
+)
+
 SYSTEMS = {'images': ('reconstruction', 'encoding'), 'movie': ('movie',)}
 """The systems of each paradigm, the default first."""
 
@@ -79,11 +85,31 @@ def check_before(arguments: Arguments, config: Config, inputs: DatasetInput) -> 
     if movie.model == 'network' and movie.mode != 'encoder' and movie.perceptual == 'vgg16':
         weights_path('vgg16', arguments.weights_dir)
     check_explain(config)
+    check_extractor(config)
     check_shared_head(arguments, config)
     check_links(arguments.output_dir, inputs.bids_dir, inputs.derivatives)
     check_system(arguments, config, inputs)
     if not (arguments.reports_only or arguments.boilerplate_only):
         check_pictures(arguments, config, inputs)
+
+
+def check_extractor(config: Config) -> None:
+    """Check that the features of pictures and frames can be made.
+
+    Raises
+    ------
+    ArgumentsError
+        For an unknown extractor, or one that only encoding models have.
+    """
+    from bids_neurodecode.stimuli.features import UNKNOWN_EXTRACTOR, extractor_names
+    from bids_neurodecode.workflow.encoding_features import WEIGHTS
+
+    name = config.features.extractor
+    if name not in {TABLE, *extractor_names()}:
+        names = ', '.join([*extractor_names(), TABLE])
+        raise ArgumentsError(UNKNOWN_EXTRACTOR.format(name=name, names=names))
+    if name in WEIGHTS:
+        raise ArgumentsError(ONLY_ENCODING.format(name=name))
 
 
 def check_shared_head(arguments: Arguments, config: Config) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from filecmp import cmp
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +54,10 @@ SNR = (
     'selection.measure = "snr" looks at held-out volumes too: it goes with split.by = "paper" and '
     'series in their own units (clean.scaling = "none"; these have "{scaling}"), as in the preset '
     'emofilm-paper at both levels. Set selection.measure to "isc".'
+)
+OTHER_FEATURES = (
+    'The features of the film {film} are not the same for sub-{a} and sub-{b} (features.table): '
+    'the mean over participants needs one table a film. Choose movie.target = "participant".'
 )
 OTHER_DELAY = (
     'The aligned series have a delay of {found:g} s, and the settings ask for {asked:g} s '
@@ -163,7 +168,7 @@ def as_participant(
     """Return the record of the group brain: one run a film, below each other in their order."""
     first, one = records[0], people[0]
     lengths = film_lengths(people)
-    tables = {film: file for record in records for film, file in record.features.items()}
+    tables = shared_tables(records)
     resolution = re.search(r'_res-([0-9a-zA-Z+]+)_', one.files[0].name)
     runs = tuple(
         RunInput(
@@ -190,6 +195,23 @@ def as_participant(
         features={film: file for film, file in tables.items() if film in lengths},
         fingerprint=state_of({person.label: person.files for person in people}),
     )
+
+
+def shared_tables(records: Sequence[ParticipantResults]) -> dict[str, Path]:
+    """Return the table of features of each film, the same for all participants.
+
+    Raises
+    ------
+    InputError
+        If two participants have other features of one film.
+    """
+    found: dict[str, tuple[str, Path]] = {}
+    for record in records:
+        for film, file in record.features.items():
+            label, first = found.setdefault(film, (record.participant, file))
+            if first != file and not cmp(first, file, shallow=False):
+                raise InputError(OTHER_FEATURES.format(film=film, a=label, b=record.participant))
+    return {film: file for film, (_, file) in found.items()}
 
 
 def film_lengths(people: Sequence[FromAligned]) -> dict[str, int]:

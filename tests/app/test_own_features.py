@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 import nibabel as nib
@@ -11,8 +12,12 @@ import pytest
 
 from bids_neurodecode.bids import features
 from bids_neurodecode.cli.main import main
+from bids_neurodecode.cli.systems import ONLY_ENCODING
+from bids_neurodecode.errors import InputError
 from bids_neurodecode.stimuli import tables
+from bids_neurodecode.stimuli.features import UNKNOWN_EXTRACTOR
 from bids_neurodecode.workflow import own_features
+from bids_neurodecode.workflow.film_group_brain import OTHER_FEATURES, shared_tables
 from bids_neurodecode.workflow.generation_choice import OWN_FEATURES, RETRIEVED_ONLY
 from bids_neurodecode.workflow.reports import read_results
 
@@ -155,6 +160,20 @@ def test_a_template_names_the_features_of_films_that_are_not_there(films, tmp_pa
         assert found['ridge', metric] == pytest.approx(expected['ridge', metric], abs=1e-4)
 
 
+def test_a_group_brain_needs_the_same_features_of_all(tmp_path):
+    @dataclass
+    class Record:
+        participant: str
+        features: dict
+
+    for name, text in (('a', '1'), ('b', '1'), ('c', '2')):
+        (tmp_path / f'{name}.tsv').write_text(text)
+    a, b, c = (Record(x, {'film': tmp_path / f'{x}.tsv'}) for x in 'abc')
+    assert shared_tables([a, b]) == a.features
+    with pytest.raises(InputError, match=says(OTHER_FEATURES, film='film', a='a', b='c')):
+        shared_tables([a, c])
+
+
 def spoil(films, change):
     file = films.root / 'stimuli' / 'two.tsv'
     change(pd.read_csv(file, sep='\t')).to_csv(file, sep='\t', index=False, na_rep='n/a')
@@ -280,6 +299,13 @@ def test_tables_of_pictures_that_do_not_fit_are_refused(pictures, capsys):
     refused(capsys, tables.NO_ROW, picture_call(pictures, 'd', '--dry-run'), n=3, total=24)
     file.write_text('\n'.join([*rows, rows[-1]]) + '\n')
     refused(capsys, tables.ROW_TWICE, picture_call(pictures, 'e', '--dry-run'), a=25, b=26)
+
+
+def test_extractors_that_cannot_be_made_are_refused_before_work_starts(pictures, capsys):
+    code = picture_call(pictures, 'a', '--dry-run', own='extractor = "gabr"')
+    refused(capsys, UNKNOWN_EXTRACTOR, code, name="'gabr'")
+    code = picture_call(pictures, 'b', '--dry-run', own='extractor = "clip"')
+    refused(capsys, ONLY_ENCODING, code, name='clip')
 
 
 def test_pictures_that_are_made_have_no_row(pictures, capsys):
