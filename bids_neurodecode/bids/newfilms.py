@@ -62,7 +62,7 @@ def films_of_events(request: Request, label: str) -> tuple[str, ...]:
             continue
         names |= dict.fromkeys(reader.names(file, entities), file)
     films = {name: file for name, file in names.items() if Path(name).suffix.lower() in MOVING}
-    folder = request.reader().folder.path
+    folder = request.stimuli.path
     for name, file in films.items():
         if request.features is not None and not (folder / name).exists():
             continue  # known by its features

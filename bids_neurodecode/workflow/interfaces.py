@@ -82,6 +82,7 @@ class PlanTrials(Stage):
             table = trials_table(participant.runs)
             duration = stimulus_duration(table, participant.runs[0].events)
         if not self.inputs.hold_out:
+            table = with_content(table, content_of(participant))
             split, why = Split('stimulus', (), table), 'nothing is held out: nothing is trained'
             return save_plan(folder, split, why, stimulus_duration=duration)
         table = with_content(

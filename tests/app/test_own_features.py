@@ -12,10 +12,9 @@ import pytest
 
 from bids_neurodecode.bids import features
 from bids_neurodecode.cli.main import main
-from bids_neurodecode.cli.systems import ONLY_ENCODING
+from bids_neurodecode.cli.systems import NO_EXTRACTOR
 from bids_neurodecode.errors import InputError
 from bids_neurodecode.stimuli import tables
-from bids_neurodecode.stimuli.features import UNKNOWN_EXTRACTOR
 from bids_neurodecode.workflow import own_features
 from bids_neurodecode.workflow.film_group_brain import OTHER_FEATURES, shared_tables
 from bids_neurodecode.workflow.generation_choice import OWN_FEATURES, RETRIEVED_ONLY
@@ -303,9 +302,7 @@ def test_tables_of_pictures_that_do_not_fit_are_refused(pictures, capsys):
 
 def test_extractors_that_cannot_be_made_are_refused_before_work_starts(pictures, capsys):
     code = picture_call(pictures, 'a', '--dry-run', own='extractor = "gabr"')
-    refused(capsys, UNKNOWN_EXTRACTOR, code, name="'gabr'")
-    code = picture_call(pictures, 'b', '--dry-run', own='extractor = "clip"')
-    refused(capsys, ONLY_ENCODING, code, name='clip')
+    refused(capsys, NO_EXTRACTOR, code, names='gabor, table')
 
 
 def test_pictures_that_are_made_have_no_row(pictures, capsys):

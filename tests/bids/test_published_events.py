@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bids_neurodecode.bids import filmrows, publishedevents, rows, stimulusfolder
+from bids_neurodecode.bids.captions import first_captions
 from bids_neurodecode.bids.publishedevents import EventsReader
 from bids_neurodecode.bids.query import Request, find_inputs
-from bids_neurodecode.bids.records import RunInput
+from bids_neurodecode.bids.records import ParticipantInput, RunInput
 from bids_neurodecode.bids.rows import fill_in, matching, same_value
 from bids_neurodecode.bids.stimuli import MISSING
 from bids_neurodecode.bids.stimulusfolder import StimulusFolder
@@ -140,6 +141,9 @@ def test_numbers_may_be_anything(tmp_path):
         file=file, folder=folder, columns="'response'", found='1.png', first='response'
     )
     assert refused(folder, file) == expected
+    touched(folder, '000000124419.png')
+    coco = written(tmp_path, 'onset duration response id', '0 2 7 000000124419', name='c.tsv')
+    assert Read(folder, coco).column('stim_file') == ['000000124419.png']
     named = Read(folder, file, stimulus_column='response')
     assert named.column('stim_file') == ['1.png', '2.png']
 
@@ -182,10 +186,10 @@ def test_columns_that_nobody_reads_may_be_there_twice(tmp_path, stimuli):
 
 
 def test_words_beside_files_show_nothing_and_are_counted(tmp_path, stimuli):
-    lines = ('0 2 a.jpg', '4 2 blank', '8 2 b.jpg', '12 2 blank', '16 2 n/a', '20 2 NaN')
+    lines = ('0 2 a.jpg', '4 2 odd', '8 2 b.jpg', '12 2 odd', '16 2 n/a', '20 2 NaN')
     read = Read(stimuli, written(tmp_path, 'onset duration seen', *lines))
     assert read.column('stim_file') == ['cat/a.jpg', 'n/a', 'cat/b.jpg', 'n/a', 'n/a', 'n/a']
-    why = "seen is 'blank', which is no file while most values are"
+    why = "seen is 'odd', which is no file while most values are"
     assert publishedevents.SHOWS_NOTHING.format(n=2, why=why) in read.notes
     assert publishedevents.SHOWS_NOTHING.format(n=1, why='seen is n/a') in read.notes
     assert publishedevents.SHOWS_NOTHING.format(n=1, why="seen is 'NaN'") in read.notes
@@ -202,12 +206,14 @@ def test_a_file_that_is_not_there_is_no_blank_trial(tmp_path, stimuli):
 
 
 def test_among_names_without_extension_the_user_says_what_shows_nothing(tmp_path, stimuli):
-    file = written(tmp_path, 'onset duration seen', '0 2 a', '4 2 blank', '8 2 b', '12 2 c')
+    file = written(tmp_path, 'onset duration seen', '0 2 a', '4 2 odd', '8 2 b', '12 2 rest')
     expected = publishedevents.NOT_CLEAR.format(
-        n=1, file=file, column='seen', value='blank', folder=stimuli, key='seen'
+        n=1, file=file, column='seen', value='odd', folder=stimuli, key='seen'
     )
     assert refused(stimuli, file) == expected
-    assert Read(stimuli, file, exclude={'seen': ['blank']}).column('stim_file')[1] == 'n/a'
+    read = Read(stimuli, file, exclude={'seen': ['odd']})
+    assert read.column('stim_file') == ['cat/a.jpg', 'n/a', 'cat/b.jpg', 'n/a']
+    assert publishedevents.SHOWS_NOTHING.format(n=1, why="seen is 'rest'") in read.notes
 
 
 def test_rows_are_left_out_by_columns_and_entities(tmp_path, stimuli):
@@ -429,6 +435,13 @@ def test_one_film_over_several_runs(tmp_path, film):
     )
 
 
+def test_runs_that_may_go_on_with_a_film_are_told(tmp_path, film):
+    file = written(tmp_path, 'onset duration stim_file', '4 25 seg1.mp4')
+    said = publishedevents.IN_PART.format(film='seg1.mp4', whole=60, n=2, shown=25)
+    assert Read(film, file, file).notes == said
+    assert Read(film, file).notes == ''
+
+
 def film_runs(tmp_path, *events, tr=2.0):
     runs = []
     for number, row in enumerate(events):
@@ -574,12 +587,24 @@ def test_lists_of_laion_fmri(tmp_path):
     file.write_text(json.dumps({'train': ['x'], 'test': ['a']}))
     with pytest.raises(InputError, match=r'None of the 1 stimuli .* lists for train is shown'):
         splitfile.add_parts(table, file)
+    file.write_text(json.dumps({'train': ['cat/a.jpg', 'b'], 'test': ['c.jpg']}))
+    assert splitfile.add_parts(table, file)['part'].tolist() == ['train', 'train', 'test']
     table_file = tmp_path / 'twelve.csv'
-    table_file.write_text(
-        'stimulus,tau,ood\ncat/a.jpg,train,test\ncat/b.jpg,test,train\ncat/c.jpg,n/a,n/a\n'
-    )
+    table_file.write_text('stimulus,tau,ood\na.jpg,train,test\nb,test,train\ncat/c.jpg,n/a,n/a\n')
     assert splitfile.add_parts(table, table_file, 'ood')['part'].tolist() == [
         'test',
         'train',
         'n/a',
     ]
+
+
+def test_captions_of_pictures_found_in_other_folders(tmp_path):
+    rows = ('x/a.jpg one', 'b.jpg two', 'y/b.jpg three', 'z.jpg four')
+    file = written(tmp_path, 'stim_file caption', *rows, name='captions.tsv')
+
+    def person(*names):
+        return ParticipantInput('01', 't', 'images', (), tmp_path, names, captions=file)
+
+    assert first_captions(person('deep/a.jpg', 'b.jpg')) == {'deep/a.jpg': 'one', 'b.jpg': 'two'}
+    with pytest.raises(InputError, match='have no caption'):
+        first_captions(person('deep/b.jpg'))
