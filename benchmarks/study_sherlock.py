@@ -134,7 +134,7 @@ def figure(table: pd.DataFrame, file: Path) -> None:
     upper.legend(frameon=False, loc='upper left')
     lower.set_xticks(x, list(table.index), rotation=30, ha='right')
     plt.tight_layout()
-    plt.savefig(file)
+    plt.savefig(file, metadata={'Date': None} if file.suffix == '.svg' else None)
 
 
 def main() -> None:
