@@ -37,6 +37,7 @@ OTHER_VERSION = (
 )
 
 Fraction = Annotated[float, Field(gt=0, le=1)]
+BandName = Annotated[str, Field(pattern=r'^[A-Za-z0-9][A-Za-z0-9_.-]*$')]
 
 
 class CleanSettings(Settings):
@@ -204,12 +205,27 @@ class FeatureSettings(Settings):
     """What a picture is turned into before it is decoded or encoded."""
 
     extractor: str = 'gabor'
-    """Name of the feature extractor; ``gabor`` needs no pretrained weights."""
+    """Name of the feature extractor; ``gabor`` needs no pretrained weights. ``table``: features
+    of your own, see ``table``; where ``stim_file`` names such tables, nothing needs to be set."""
+    table: str | None = None
+    """Features of your own: TSV, CSV, npy, h5 or safetensors, one row a picture, or one row a
+    moment of a film; below ``stimuli/``, or a path. ``{film}`` stands for the name of the film
+    without its extension, ``{sub}``, ``{ses}``, ``{task}``, ``{run}`` for labels; such a film
+    needs no film file."""
+    table_key: str | None = None
+    """The column (or array) of the table that names pictures; ``stim_file``, ``stimulus``,
+    ``image``, ``file`` or ``name`` if left out."""
+    table_rate: Annotated[float, Field(gt=0)] | None = None
+    """Rows a second of a film's table without times (column ``time`` or ``onset``, s); one row a
+    volume if left out."""
+    bands: dict[BandName, Annotated[tuple[str, ...], Field(min_length=1)]] = Field(default={})
+    """Feature spaces of the table: the columns of each, with ``*`` for any characters
+    (``text = ["text*"]``). Left out: arrays by their names, columns by what these share."""
     image_size: Annotated[int, Field(ge=8, le=1024)] = 64
     """Pixels along a side at which pictures and frames are described."""
     n_components: Annotated[int, Field(ge=1)] | None = 100
     """Principal components kept (fitted on training stimuli), at unit variance; ``none`` for
-    all."""
+    all. A film's table with no more columns is used as it is, each column standardised."""
 
 
 class RidgeSettings(Settings):
@@ -263,6 +279,21 @@ class Config(Settings):
     reconstruction: ReconstructionSettings = ReconstructionSettings()
     encoding: EncodingSettings = EncodingSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
+
+    @model_validator(mode='before')
+    @classmethod
+    def _own_features(cls, values: Any) -> Any:
+        """Take the table of features that is named, unless another extractor is named too."""
+        if not isinstance(values, Mapping):
+            return values
+        features, encoding = (values.get(name, {}) for name in ('features', 'encoding'))
+        if not isinstance(features, Mapping) or not isinstance(encoding, Mapping):
+            return values
+        if features.get('table') is not None:
+            features = {'extractor': 'table', **features}
+        if features.get('extractor') == 'table':
+            encoding = {'bands': ('table',), **encoding}
+        return {**values, 'features': features, 'encoding': encoding}
 
     def to_toml(self) -> str:
         """Write all settings as TOML: see :meth:`Settings.written`."""

@@ -30,6 +30,7 @@ from bids_neurodecode.signals.clean import clean_series
 from bids_neurodecode.systems.movie import FilmEncoding, encode_films
 from bids_neurodecode.systems.movie_agreement import compare, compare_group
 from bids_neurodecode.systems.movie_banded import encode_banded
+from bids_neurodecode.systems.movie_comparison import compare_models
 from bids_neurodecode.systems.movie_frames import judge_frames
 from bids_neurodecode.systems.movie_intervals import block_intervals, mean_interval
 from bids_neurodecode.systems.movie_parts import Pool, standardize_within
@@ -276,6 +277,36 @@ def frames_p(rng: Rng) -> float:
     return float('nan') if scores[0].p is None else scores[0].p
 
 
+def models_p(rng: Rng, world: World, gain: float) -> float:
+    """Return the p value of the difference of two models that are equally good.
+
+    Responses follow the features of both, each of which one model knows.
+    """
+    table, n = table_of(world), world.volumes
+    films = [autoregressive(rng, n * world.films, N_FEATURES, 0.9) for _ in 'ab']
+    weights = rng.normal(size=(2, N_FEATURES, N_VOXELS)) / np.sqrt(N_FEATURES)
+    both = sum(np.roll(x, 4, axis=0) @ w for x, w in zip(films, weights, strict=True))
+    runs = [noise(rng, n, N_VOXELS, gain * both[i * n : (i + 1) * n]) for i in range(world.films)]
+    samples, split, config = (
+        samples_of(np.concatenate(runs), table),
+        split_of(world, table),
+        Config(),
+    )
+    found = [
+        encode_films(
+            samples, split, x.astype(np.float32), repetition_time=TR,
+            delays=config.delay.fir_seconds, n_components=None, ridge=config.ridge,
+            evaluation=EvaluationSettings(n_permutations=0, n_bootstrap=0), rng=rng,
+        )
+        for x in films
+    ]  # fmt: skip
+    a, b = (each.predictions for each in found)
+    compared = compare_models(
+        samples, split, found[0].rows, a, b, repetition_time=TR, confidence=0.95
+    )
+    return compared.p
+
+
 def frames_interval(rng: Rng, past: float, volumes: int) -> bool:
     """Tell whether the interval of a mean over frames that follow each other covers."""
     series = np.concatenate([autoregressive(rng, volumes, 1, past)[:, 0] for _ in 'ab'])
@@ -488,6 +519,18 @@ CHECKS = [
             (1, 'mean', 2, 100, (0.877, 0.845, 0.909)),
             (1, 'mean', 8, 50, (0.895, 0.865, 0.925)),
             (0, 'median', 2, 100, (0.973, 0.957, 0.989)),
+        )
+    ),
+    *(
+        Check(
+            *('films', 'difference of two models', name, 'p'),
+            partial(models_p, world=world, gain=gain), n=500, quick=quick,
+        )
+        for name, world, gain, quick in (
+            (f'equally good, 2 x 100 volumes, {AR}', World(volumes=500), 0.5, 4),
+            ('the same, without a relation', World(volumes=500), 0.0, 0),
+            ('equally good, two films of 400, one left out after the other',
+             World(volumes=400, folds=0), 0.5, 0),
         )
     ),
     Check(

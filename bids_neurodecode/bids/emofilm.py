@@ -28,6 +28,7 @@ from bids_neurodecode.bids.emofilm_events import (
     showing_of,
 )
 from bids_neurodecode.bids.entities import natural_key, run_entities
+from bids_neurodecode.bids.features import film_features
 from bids_neurodecode.bids.layouts import keep_table
 from bids_neurodecode.bids.masks import MASK_VOLUMES, make_mask
 from bids_neurodecode.bids.pairing import Series
@@ -250,6 +251,7 @@ def _participant(
         runs=tuple(runs),
         stimuli_dir=next(iter(films.values())).parent,
         stimuli=tuple(names),
+        features=film_features(runs, next(iter(films.values())).parent, request.features),
         layout='emofilm',
     )
     told = FOUND.format(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from bids_neurodecode.bids.description import check_raw
 from bids_neurodecode.bids.entities import natural_key, run_entities, same_index
+from bids_neurodecode.bids.features import picture_features
 from bids_neurodecode.bids.filters import query_of
 from bids_neurodecode.bids.index import index_dataset
 from bids_neurodecode.bids.pipelines import holds_series
@@ -121,12 +122,17 @@ def find_event_runs(request: Request, label: str) -> ParticipantInput:
         runs=(),
         stimuli_dir=stimuli_dir,
         stimuli=_pictures(runs, stimuli_dir, label, tasks[0]),
+        features=picture_features(label, tasks[0], stimuli_dir, request.features),
         events_only=tuple(runs),
     )
 
 
-def find_picture_folder(folder: Path, label: str, task: str) -> ParticipantInput:
+def find_picture_folder(
+    folder: Path, label: str, task: str, features: str | None = None
+) -> ParticipantInput:
     """Return the pictures of a plain folder, to be shown to a model of one participant.
+
+    ``features`` is the setting ``features.table``.
 
     Raises
     ------
@@ -155,6 +161,7 @@ def find_picture_folder(folder: Path, label: str, task: str) -> ParticipantInput
         runs=(),
         stimuli_dir=folder,
         stimuli=tuple(file.relative_to(folder).as_posix() for file in files),
+        features=picture_features(label, task, folder, features),
     )
 
 

@@ -24,13 +24,14 @@ from bids_neurodecode.bids.choices import (
 )
 from bids_neurodecode.bids.description import NOT_THESE, check_raw, find_derivatives
 from bids_neurodecode.bids.entities import natural_key, nearest, run_entities
+from bids_neurodecode.bids.features import film_features, picture_features
 from bids_neurodecode.bids.filters import query_of
 from bids_neurodecode.bids.index import FileIndex, index_dataset
 from bids_neurodecode.bids.pairing import Candidates, Series, pair_run
 from bids_neurodecode.bids.pipelines import holds_series, instead_of_series, wanted_series
 from bids_neurodecode.bids.publishedevents import EventsReader
 from bids_neurodecode.bids.recipes import AUTO, CANNOT_READ, Recipe, preferred, recognise
-from bids_neurodecode.bids.records import DatasetInput, ParticipantInput, RunInput
+from bids_neurodecode.bids.records import DatasetInput, Paradigm, ParticipantInput, RunInput
 from bids_neurodecode.bids.series import Grid, check_grid, open_image
 from bids_neurodecode.bids.stimuli import FILMS, check_image, paradigm_of, resolve_stimulus
 from bids_neurodecode.bids.stimulusfolder import StimulusFolder
@@ -39,6 +40,7 @@ from bids_neurodecode.config import SplitSettings
 from bids_neurodecode.errors import InputError
 from bids_neurodecode.fetched import check_fetched
 from bids_neurodecode.settings_events import EventSettings
+from bids_neurodecode.stimuli.tables import is_table
 
 UNKNOWN_PARTICIPANT = 'There is no participant {label!r} in {folder}. Found: {known}.'
 NO_BOLD = (
@@ -63,9 +65,9 @@ class Request:
 
     ``derivatives`` empty looks below ``<bids_dir>/derivatives``. ``filters`` are those of
     :func:`bids_neurodecode.bids.filters.read_filters`. ``betas_from`` names the derivatives that
-    hold precomputed single-trial betas. ``stimuli_dir`` is the folder of films or pictures where
-    it is not the dataset's ``stimuli/``. ``events`` say how its events name what was shown,
-    ``split`` which rows are held out. In ``made_dir`` files are made that the dataset lacks.
+    hold precomputed single-trial betas. ``features`` is the setting ``features.table``.
+    ``stimuli_dir`` is the folder of films or pictures where it is not the dataset's ``stimuli/``.
+    ``events`` say how its events name what was shown, ``split`` which rows are held out. In ``made_dir`` files are made that the dataset lacks.
     ``recipe`` says what the dataset is (see :func:`bids_neurodecode.bids.recipes.recognise`).
     """
 
@@ -79,6 +81,7 @@ class Request:
     filters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     database_dir: Path | None = None
     betas_from: str | None = None
+    features: str | None = None
     stimuli_dir: Path | None = None
     made_dir: Path | None = None
     recipe: str = AUTO
@@ -100,6 +103,7 @@ class Request:
             dataset=self.bids_dir,
             parts={part: getattr(self.split, part) for part in ('train', 'validation', 'test')},
             made_dir=self.made_dir,
+            features=self.features,
         )
 
 
@@ -353,8 +357,11 @@ def _participant(
     _check_alike(runs)
     task = series[0].entities['task']
     folder = reader.folder.path
-    stimuli = _stimuli(runs, folder)
-    paradigm = paradigm_of(stimuli, task)
+    features = film_features(runs, folder, request.features)
+    stimuli = _stimuli(runs, folder, features)
+    paradigm: Paradigm = 'movie' if features else paradigm_of(stimuli, task)
+    if paradigm == 'images':
+        features = picture_features(label, task, folder, request.features)
     if joint:
         task = JOINT[paradigm]
         runs = tuple(run.under_task(task) for run in runs)
@@ -376,6 +383,7 @@ def _participant(
         runs=runs,
         stimuli_dir=folder,
         stimuli=stimuli,
+        features=features,
         captions=_captions(request, folder),
         betas=betas,
         betas_events=betas_events,
@@ -427,14 +435,21 @@ def _check_alike(runs: Sequence[RunInput]) -> None:
         check_grid(Grid(tuple(image.shape[:3]), image.affine), run.bold, expected, first.bold)
 
 
-def _stimuli(runs: Sequence[RunInput], folder: Path) -> tuple[str, ...]:
-    """Resolve and open every stimulus of the runs once; names sorted."""
+def _stimuli(
+    runs: Sequence[RunInput], folder: Path, features: Mapping[str, Path]
+) -> tuple[str, ...]:
+    """Resolve and open every stimulus of the runs once; names sorted.
+
+    A film with a table of features needs no file.
+    """
     seen: dict[str, Path] = {}
     for run in runs:
         for name in stimulus_names(read_table(run.events), run.events):
             seen.setdefault(name, run.events)
     paradigm_of([name for name in seen if Path(name).suffix], runs[0].entities['task'])
     for name, events in seen.items():
+        if name in features and not is_table(name) and not (folder / name).exists():
+            continue
         file = resolve_stimulus(name, folder, events)
         if paradigm_of([name], '') == 'images':
             check_image(file, events)

@@ -97,6 +97,9 @@ class ParticipantInput:
     """Their table: one row a volume."""
     layout: Layout = 'bids'
     """In ``nsd`` each run is a session of betas: there are no series."""
+    features: Mapping[str, Path] = field(default_factory=dict)
+    """Tables of features that the user brings: of each film by its name, of pictures one, under
+    ``*``."""
     captions: Path | None = None
     """Table of captions (``stim_file``, ``caption``; several rows a picture), if there is one."""
     events_only: tuple[EventsInput, ...] = ()
@@ -126,6 +129,7 @@ class ParticipantInput:
         for key in ('stimuli_dir', 'betas', 'betas_events', 'captions'):
             values[key] = None if values[key] is None else Path(values[key])
         values['stimuli'] = tuple(values['stimuli'])
+        values['features'] = {k: Path(v) for k, v in values.get('features', {}).items()}
         return cls(runs=tuple(runs), **values)
 
 

@@ -12,6 +12,7 @@ from bids_neurodecode.cli.parser import Arguments
 from bids_neurodecode.config import Config, load_config
 from bids_neurodecode.errors import ArgumentsError, InputError
 from bids_neurodecode.fetched import check_fetched
+from bids_neurodecode.settings_encoding import TABLE
 
 WRONG_SYSTEM = (
     'The system {asked!r} does not go with the task {task!r} of sub-{label}, which shows '
@@ -109,7 +110,7 @@ def check_extractor(arguments: Arguments, config: Config) -> None:
     name = config.features.extractor
     if arguments.analysis_level == 'group':
         return
-    able = [known for known in extractor_names() if known not in WEIGHTS]
+    able = [known for known in (*extractor_names(), TABLE) if known not in WEIGHTS]
     if name not in able:
         known = name in extractor_names()
         reason = 'it needs pretrained weights' if known else 'there is none of that name'

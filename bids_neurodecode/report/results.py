@@ -274,6 +274,9 @@ class ParticipantResults:
     members: tuple[str, ...] = ()
     """Of a group brain: the participants that it is the mean of."""
     stimuli_dir: Path | None = None
+    features: Mapping[str, Path] = field(default_factory=dict)
+    """Tables of features that the user brought: of each film by its name, of pictures under
+    ``*``."""
     layout: str = 'bids'
     """Of the dataset: ``bids``, or ``nsd`` or ``emofilm`` as they are published."""
     parcels: Path | None = None
@@ -345,7 +348,8 @@ def _typed(values: dict[str, Any]) -> dict[str, Any]:
         values['confusion'] = ConfusionResults(**confusion)
     for key in ('derivatives', 'notes', 'warnings', 'leaks', 'members'):
         values[key] = tuple(values.get(key, ()))
-    values['maps'] = {name: Path(path) for name, path in values.get('maps', {}).items()}
+    for key in ('maps', 'features'):
+        values[key] = {name: Path(path) for name, path in values.get(key, {}).items()}
     return _with_paths(
         values,
         *('trials', 'mean_bold', 'metrics', 'predictions', 'stimuli_dir', 'parcels', 'config'),
