@@ -60,7 +60,7 @@ class Arguments:
     derivatives: Mapping[str, Path]
     bids_database_dir: Path | None
     skip_bids_validation: bool
-    system: Literal['movie', 'reconstruction', 'encoding'] | None
+    system: Literal['movie', 'reconstruction', 'encoding', 'conditions'] | None
     preset: str
     study: str | None
     config_file: Path | None
@@ -183,8 +183,8 @@ def _add_analysis(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group('what is done')
     group.add_argument(
         '--system',
-        choices=('movie', 'reconstruction', 'encoding'),
-        help='which of the three systems (default: found from the data)',
+        choices=('movie', 'reconstruction', 'encoding', 'conditions'),
+        help='which of the systems (default: found from the data)',
     )
     group.add_argument(
         '--preset',

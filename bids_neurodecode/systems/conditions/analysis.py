@@ -125,10 +125,9 @@ def analyse_conditions(
     folds, selections = cut_folds(tuned, split, config, tsnr_runs=tsnr_runs, within=within)
     found = classify(folds, split, config, rng=rngs[0], selections=selections)
     table, of_regions = classify_regions(tuned, split, config, regions or {}, rng=rngs[1])
-    usable = np.isfinite(samples.values).all(axis=0)
-    for each in tuned:
-        usable &= np.isfinite(each.values).all(axis=0)
-    keep = usable if within is None else usable & within
+    keep = np.ones(samples.values.shape[1], dtype=bool) if within is None else within.copy()
+    for one in (samples, *tuned):
+        keep &= np.isfinite(one.values).all(axis=0)
     encoded = [each.voxels(keep) for each in tuned]
     results = predict_runs(encoded, split, names, [s.keep[keep] for s in selections])
     ratio = ncsnr(samples.values[:, keep], samples.table['stimulus'].to_numpy())
@@ -173,6 +172,17 @@ def analyse_conditions(
     )
 
 
+def voxel_rule(final: VoxelSelection, folds: Sequence[VoxelSelection]) -> str:
+    """Say how voxels were chosen: on training trials for the scores, on all for the map."""
+    counts = [selection.n_kept for selection in folds]
+    span = f'{min(counts)}' if min(counts) == max(counts) else f'{min(counts)} to {max(counts)}'
+    rules = sorted({f'{s.measure} ({s.rule})' for s in folds})
+    return (
+        f'{final.description.rstrip(".")}, on all trials, for the map; for the scores, '
+        f'{", ".join(rules)} on training trials: {span} voxels'
+    )
+
+
 def _times_note(table: pd.DataFrame) -> tuple[str, ...]:
     """Say where conditions differ in how long they last."""
     if 'duration' not in table.columns:
@@ -188,4 +198,4 @@ def _times_note(table: pd.DataFrame) -> tuple[str, ...]:
     )
 
 
-__all__ = ['ConditionAnalysis', 'analyse_conditions']
+__all__ = ['ConditionAnalysis', 'analyse_conditions', 'voxel_rule']

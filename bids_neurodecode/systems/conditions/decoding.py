@@ -25,7 +25,7 @@ from bids_neurodecode.systems.base import PerStimulus
 from bids_neurodecode.systems.comparison import Kept, compare_rows
 from bids_neurodecode.systems.outcomes import OWN_MODEL, SINGLE_TRIAL, Outcome, judge
 from bids_neurodecode.systems.pooling import Pairing, Scorer, confusion_of, sample_table
-from bids_neurodecode.systems.reconstruction import DecoderSettings, fit
+from bids_neurodecode.systems.reconstruction import DecoderSettings, LinearDecoder, fit
 from bids_neurodecode.systems.refitting import refitted_nulls
 from bids_neurodecode.systems.voxels import choose_voxels
 
@@ -177,7 +177,9 @@ def classify(
     for number, (fold, cut) in enumerate(zip(split, folds, strict=True)):
         decoder = fit(cut.train, features, settings)
         decoders.append(decoder)
-        models = [(OWN_MODEL, decoder, decoder.components, cut.test)]
+        models: list[tuple[str, LinearDecoder, baselines.Components, Samples]] = [
+            (OWN_MODEL, decoder, decoder.components, cut.test)
+        ]
         if with_baselines:
             other = fit(baselines.shuffled(cut.train, shuffle_rng), features, settings)
             nearest = baselines.nearest(decoder, cut.train, features)

@@ -53,7 +53,7 @@ def predict_runs(
             )
             for part in (parts.train, parts.test)
         )
-        seen = np.isfinite(train.means[..., 0]).any(axis=0)
+        seen = train.counts.sum(axis=0) > 0
         known = np.zeros(train.means.shape[1:])
         known[seen] = np.nanmean(train.means[:, seen], axis=0)
         rows = [(r, c) for r, c in np.argwhere(test.counts > 0).tolist() if seen[c]]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,9 @@ from bids_neurodecode.systems.comparison import unit_values
 from bids_neurodecode.systems.conditions.patterns import residuals, run_patterns
 from bids_neurodecode.systems.outcomes import REPEAT_AVERAGE, run_labels
 from bids_neurodecode.systems.pooling import LABELS
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MODEL, METRIC = 'crossnobis', 'crossnobis_mean'
 _LEAST_SHRINKAGE = 1e-6
@@ -55,6 +59,19 @@ class Dissimilarity:
     p: FloatArray
     p_fdr: FloatArray
     score: Score
+
+    def table(self) -> pd.DataFrame:
+        """Return one row a pair: ``condition_a``, ``condition_b``, and the values of each."""
+        import pandas as pd
+
+        pairs = list(zip(*np.triu_indices(len(self.conditions), 1), strict=True))
+        values = {
+            name: [float(getattr(self, name)[pair]) for pair in pairs]
+            for name in ('distance', 'ci_low', 'ci_high', 'p', 'p_fdr')
+        }
+        first = [self.conditions[a] for a, _ in pairs]
+        second = [self.conditions[b] for _, b in pairs]
+        return pd.DataFrame({'condition_a': first, 'condition_b': second, **values})
 
 
 @dataclass(frozen=True, eq=False)
@@ -276,10 +293,10 @@ def whitened(patterns: FloatArray, noise: FloatArray) -> FloatArray:
         return patterns
     ridge, weight = shrinkage * variance, (1 - shrinkage) / n
     if weight == 0:
-        return patterns / ridge
+        return np.asarray(patterns / ridge)
     # Woodbury: trials are fewer than voxels
     inner = np.linalg.solve(noise @ noise.T + ridge / weight * np.eye(n), noise @ patterns.T)
-    return (patterns - (noise.T @ inner).T) / ridge
+    return np.asarray((patterns - (noise.T @ inner).T) / ridge)
 
 
 __all__ = ['Dissimilarity', 'dissimilarity', 'whitened']
