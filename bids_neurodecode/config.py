@@ -163,10 +163,12 @@ class SplitSettings(Settings):
     """Validation samples, as in ``test``."""
     file: Path | None = None
     """A table (TSV, CSV) that says what is held out: one column ``stimulus``, ``run`` or ``trial``
-    and one ``split`` (``train``, ``validation``, ``test``, or ``n/a`` for neither). The name of
-    the file is the name of the split."""
+    and one ``split`` (``train``, ``validation``, ``test``, or ``n/a`` for neither); or JSON with
+    lists of stimuli (``train`` and ``test``, ``train_ids`` and ``test_ids``). The name of the file
+    is the name of the split."""
     name: str | None = None
-    """One of several named splits of that file: the column that stands for ``split``."""
+    """One of several splits of that file: the column that stands for ``split``, or the key of the
+    lists."""
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """The share that is held out where there is one fold."""
     gap: Annotated[float, Field(ge=0)] = 10.4

@@ -9,7 +9,6 @@ from bids_neurodecode.bids.entities import run_entities
 from bids_neurodecode.bids.query import Request
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.bids.stimuli import FILMS, resolve_stimulus
-from bids_neurodecode.bids.timing import read_table, stimulus_names
 from bids_neurodecode.errors import InputError
 from bids_neurodecode.fetched import check_fetched
 from bids_neurodecode.stimuli.films import check_film_once
@@ -53,16 +52,16 @@ def films_of_events(request: Request, label: str) -> tuple[str, ...]:
     InputError
         If one of them is not there.
     """
-    folder, names = request.bids_dir / 'stimuli', dict[str, Path]()
+    names = dict[str, Path]()
     for file in sorted((request.bids_dir / f'sub-{label}').rglob('*_events.tsv')):
-        task = run_entities(file).get('task')
-        table = read_table(file)
-        if 'stim_file' not in table.columns or (request.tasks and task not in request.tasks):
+        entities, reader = run_entities(file), request.reader()
+        unasked = request.tasks and entities.get('task') not in request.tasks
+        if unasked or not reader.shows(file, entities):
             continue
-        names |= dict.fromkeys(stimulus_names(table, file), file)
+        names |= dict.fromkeys(reader.names(file, entities), file)
     films = {name: file for name, file in names.items() if Path(name).suffix.lower() in FILMS}
     for name, file in films.items():
-        resolve_stimulus(name, folder, file)
+        resolve_stimulus(name, request.reader().folder.path, file)
     return tuple(sorted(films))
 
 

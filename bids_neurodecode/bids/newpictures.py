@@ -8,7 +8,9 @@ from pathlib import Path
 from bids_neurodecode.bids.description import check_raw
 from bids_neurodecode.bids.entities import natural_key, run_entities, same_index
 from bids_neurodecode.bids.index import index_dataset
+from bids_neurodecode.bids.layouts import layout_of
 from bids_neurodecode.bids.provenance import bids_uri
+from bids_neurodecode.bids.publishedevents import EventsReader
 from bids_neurodecode.bids.query import UNKNOWN_PARTICIPANT, Request
 from bids_neurodecode.bids.records import EventsInput, ParticipantInput
 from bids_neurodecode.bids.stimuli import (
@@ -17,7 +19,7 @@ from bids_neurodecode.bids.stimuli import (
     paradigm_of,
     resolve_stimulus,
 )
-from bids_neurodecode.bids.timing import check_timing, read_table, stimulus_names
+from bids_neurodecode.bids.timing import read_table, stimulus_names
 from bids_neurodecode.errors import InputError
 
 NO_EVENTS = (
@@ -41,6 +43,28 @@ def has_bold(request: Request) -> bool:
     folder = request.bids_dir / 'derivatives'
     patterns = ('sub-*/func/*desc-preproc_bold.nii*', 'sub-*/ses-*/func/*desc-preproc_bold.nii*')
     return any(next(folder.glob(f'*/{pattern}'), None) is not None for pattern in patterns)
+
+
+def shows_folder(request: Request) -> bool:
+    """Tell whether the folder of stimuli that is given is the one that the events name.
+
+    It is where all of them lie; then it is no folder of others, to predict the responses to.
+    """
+    place = request.stimuli_dir
+    if place is None or not place.is_dir() or layout_of(request.bids_dir) != 'bids':
+        return False
+    own = request.bids_dir / 'stimuli'
+    if own.exists() and place.resolve() == own.resolve():
+        return False
+    found = False
+    for label in participants_asked(request):
+        for file in sorted((request.bids_dir / f'sub-{label}').rglob('*_events.tsv')):
+            entities = run_entities(file)
+            if _is_asked(file, request) and request.reader().shows(file, entities):
+                if not request.reader().all_there(file, entities):
+                    return False
+                found = True
+    return found
 
 
 def participants_asked(request: Request) -> tuple[str, ...]:
@@ -74,9 +98,11 @@ def find_event_runs(request: Request, label: str) -> ParticipantInput:
     )
     files = layout.get(return_type='filename', suffix='events', extension='.tsv', subject=label)
     found = sorted((Path(file) for file in files), key=lambda p: natural_key(p.name))
-    runs = [run for file in found if (run := _run(file, request)) is not None]
-    tasks = sorted({run.entities['task'] for run in runs})
-    if not runs:
+    reader = request.reader()
+    asked_for = {file: run_entities(file) for file in found if _is_asked(file, request)}
+    able = {file: own for file, own in asked_for.items() if reader.shows(file, own)}
+    tasks = sorted({own['task'] for own in able.values()})
+    if not able:
         asked = ASKED.format(
             task=', '.join(request.tasks) or 'any',
             sessions=', '.join(request.sessions) or 'any',
@@ -85,7 +111,9 @@ def find_event_runs(request: Request, label: str) -> ParticipantInput:
         raise InputError(NO_EVENTS.format(label=label, folder=request.bids_dir, asked=asked))
     if len(tasks) > 1:
         raise InputError(SEVERAL_TASKS.format(label=label, tasks=', '.join(tasks)))
-    stimuli_dir = request.bids_dir / 'stimuli'
+    reader.choose(able)
+    runs = [_run(file, own, reader, request) for file, own in able.items()]
+    stimuli_dir = reader.folder.path
     return ParticipantInput(
         label=label,
         task=tasks[0],
@@ -130,19 +158,23 @@ def find_picture_folder(folder: Path, label: str, task: str) -> ParticipantInput
     )
 
 
-def _run(file: Path, request: Request) -> EventsInput | None:
-    """Return the run of an events file; None where it is not asked for or shows nothing."""
+def _is_asked(file: Path, request: Request) -> bool:
+    """Whether an events file is of a task, session and run that are asked for."""
     entities = run_entities(file)
     if 'task' not in entities or (request.tasks and entities['task'] not in request.tasks):
-        return None
-    for key, labels in (('ses', request.sessions), ('run', request.runs)):
-        if labels and not any(same_index(x, entities.get(key, '')) for x in labels):
-            return None
-    table = read_table(file)
-    if 'stim_file' not in table.columns or not table['stim_file'].notna().any():
-        return None
-    check_timing(table, file, length=float('inf'), slack=0.0)
-    return EventsInput(entities, file, (bids_uri('raw', file, request.bids_dir),))
+        return False
+    return all(
+        not labels or any(same_index(x, entities.get(key, '')) for x in labels)
+        for key, labels in (('ses', request.sessions), ('run', request.runs))
+    )
+
+
+def _run(
+    file: Path, entities: dict[str, str], reader: EventsReader, request: Request
+) -> EventsInput:
+    """Return the run of an events file."""
+    shown = reader.read(file, entities, length=float('inf'), repetition_time=0.0)
+    return EventsInput(entities, shown.events, (bids_uri('raw', file, request.bids_dir),))
 
 
 def _pictures(runs: Sequence[EventsInput], folder: Path, label: str, task: str) -> tuple[str, ...]:

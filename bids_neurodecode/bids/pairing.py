@@ -18,9 +18,10 @@ from bids_neurodecode.bids.entities import (
     run_entities,
 )
 from bids_neurodecode.bids.provenance import bids_uri
+from bids_neurodecode.bids.publishedevents import EventsReader
 from bids_neurodecode.bids.records import RunInput
 from bids_neurodecode.bids.series import Grid, check_grid, open_image, read_header, read_mask
-from bids_neurodecode.bids.timing import check_timing, read_table, stimulus_names
+from bids_neurodecode.bids.timing import read_table
 from bids_neurodecode.errors import InputError
 from bids_neurodecode.fetched import check_fetched
 
@@ -126,7 +127,9 @@ class Candidates:
         )
 
 
-def pair_run(series: Series, files: Candidates, *, need_confounds: bool = True) -> RunInput:
+def pair_run(
+    series: Series, files: Candidates, reader: EventsReader, *, need_confounds: bool = True
+) -> RunInput:
     """Find and check what belongs to one series.
 
     Parameters
@@ -135,6 +138,8 @@ def pair_run(series: Series, files: Candidates, *, need_confounds: bool = True) 
         The preprocessed series.
     files
         Where to look; mask and confounds are taken from the series' own dataset.
+    reader
+        Reads the participant's events.
     need_confounds
         Whether a run without a confounds table is an error.
 
@@ -160,20 +165,19 @@ def pair_run(series: Series, files: Candidates, *, need_confounds: bool = True) 
         check_fetched(bold.with_name(_expected(series, 'confounds')))
         raise InputError(NO_CONFOUNDS.format(bold=bold, expected=_expected(series, 'confounds')))
     events = nearest(bold, files.bids_dir, files.events)
-    if events is None:
+    if events is None and not reader.needs_no_events:
         check_fetched(_raw_folder(series, files.bids_dir) / 'events.tsv')
         raise InputError(NO_EVENTS.format(bold=bold, folder=files.bids_dir))
-    table = read_table(events)
-    stimulus_names(table, events)
     length = header.n_volumes * repetition_time
-    check_timing(table, events, length=length, slack=repetition_time)
+    shown = reader.read(events, series.entities, length=length, repetition_time=repetition_time)
     root = files.derivatives[name]
     derived = [path for path in (bold, mask, confounds) if path is not None]
+    raw = [] if shown.published is None else [bids_uri('raw', shown.published, files.bids_dir)]
     return RunInput(
         entities=series.entities,
         bold=bold,
         mask=mask,
-        events=events,
+        events=shown.events,
         confounds=confounds,
         repetition_time=repetition_time,
         n_volumes=header.n_volumes,
@@ -183,7 +187,7 @@ def pair_run(series: Series, files: Candidates, *, need_confounds: bool = True) 
         notes=tuple(filter(None, [note])),
         sources=(
             *(bids_uri(name, path, root) for path in derived),
-            bids_uri('raw', events, files.bids_dir),
+            *raw,
         ),
     )
 

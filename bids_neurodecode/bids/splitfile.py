@@ -1,9 +1,11 @@
-"""Named splits: a table that says which stimuli, runs or trials are held out."""
+"""Named splits: a file that says which stimuli, runs or trials are held out."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING
+import json
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
 
 from bids_neurodecode.errors import InputError
 
@@ -14,8 +16,16 @@ PARTS = ('train', 'validation', 'test')
 KEYS = ('stimulus', 'run', 'trial')
 UNREADABLE = 'Cannot read the split {file}: {reason}. Give a tab-separated table (split.file).'
 COLUMNS = (
-    'The split {file} needs a column "split" and one of "stimulus", "run" and "trial"; it has '
-    '{columns}.'
+    'The split {file} needs a column {part!r} and one of "stimulus", "run" and "trial"; it has '
+    '{columns}. Another column is named by split.name.'
+)
+NO_LISTS = (
+    'The split {file} lists no stimuli of "train" and "test" (or "train_ids" and "test_ids"){of}. '
+    'It holds {keys}; name one of several splits with split.name.'
+)
+NONE_SHOWN = (
+    'None of the {n} stimuli that the split {file} lists for {part} is shown (first: {name!r}; '
+    'shown are {shown}, ...). Correct the names, or give another split.'
 )
 BAD_PART = (
     'The split {file} puts {key} {name!r} into {part!r}. Parts are train, validation and test, '
@@ -32,7 +42,7 @@ MISSING = (
 )
 
 
-def add_parts(table: pd.DataFrame, file: Path | None) -> pd.DataFrame:
+def add_parts(table: pd.DataFrame, file: Path | None, which: str | None = None) -> pd.DataFrame:
     """Add the columns ``part`` and ``protocol`` of a named split to a table of samples.
 
     Parameters
@@ -41,8 +51,13 @@ def add_parts(table: pd.DataFrame, file: Path | None) -> pd.DataFrame:
         One row a sample: ``stimulus`` (of films, ``film``), ``run`` and ``run_label``.
     file
         A TSV with a column ``split`` and one of ``stimulus`` (the ``stim_file``), ``run`` (its
-        label, or an end of it, such as ``run-01``) and ``trial`` (row of ``table``, from 0).
-        None: the table as it is.
+        label, or an end of it, such as ``run-01``) and ``trial`` (row of ``table``, from 0); CSV
+        by its name. Or JSON with lists of stimuli, ``train`` and ``test`` (or ``train_ids`` and
+        ``test_ids``, as LAION-fMRI publishes its splits): what is shown and not listed is left
+        out, and lists may hold what other participants saw. None: the table as it is.
+    which
+        One of several splits in the file: the column that stands for ``split``, or the key (the
+        ``variant_id``) of the lists.
 
     Raises
     ------
@@ -51,7 +66,10 @@ def add_parts(table: pd.DataFrame, file: Path | None) -> pd.DataFrame:
     """
     if file is None:
         return table
-    key, parts = _read(file)
+    protocol = which or file.stem
+    if file.suffix.lower() == '.json':
+        return table.assign(part=_listed(table, file, which), protocol=protocol)
+    key, parts = _read(file, which or 'split')
     names = _names(table, key)
     named = {name: _meant(name, names, key) for name in parts}
     unknown = [name for name, meant in named.items() if not meant]
@@ -70,26 +88,79 @@ def add_parts(table: pd.DataFrame, file: Path | None) -> pd.DataFrame:
     missing = [name for name in dict.fromkeys(names) if name not in of]
     if missing:
         raise InputError(MISSING.format(file=file, n=len(missing), key=key, name=missing[0]))
-    return table.assign(part=[of[name] for name in names], protocol=file.stem)
+    return table.assign(part=[of[name] for name in names], protocol=protocol)
 
 
-def _read(file: Path) -> tuple[str, dict[str, str]]:
+def _listed(table: pd.DataFrame, file: Path, named: str | None) -> list[str]:
+    """Return the part of each sample by lists of stimuli: with folders and extension, or not."""
+    lists = _lists(file, named)
+    names = _names(table, 'stimulus')
+    known: dict[str, set[str]] = {}
+    for name in dict.fromkeys(names):
+        pure = PurePosixPath(name)
+        for alias in {name, pure.name, pure.stem}:
+            known.setdefault(alias, set()).add(name)
+    of: dict[str, str] = {}
+    for part, listed in lists.items():
+        meant = {x for name in listed for x in known.get(name, ())}
+        if listed and not meant:
+            shown = ', '.join(repr(name) for name in list(dict.fromkeys(names))[:3])
+            first = {'n': len(listed), 'name': listed[0], 'shown': shown}
+            raise InputError(NONE_SHOWN.format(file=file, part=part, **first))
+        for name in sorted(meant):
+            if of.setdefault(name, part) != part:
+                raise InputError(
+                    TWICE.format(file=file, key='stimulus', name=name, a=of[name], b=part)
+                )
+    return [of.get(name, 'n/a') for name in names]
+
+
+def _lists(file: Path, named: str | None) -> dict[str, list[str]]:
+    """Return the stimuli of each part that a JSON file lists."""
+    try:
+        content = json.loads(file.read_text('utf-8'))
+    except (OSError, ValueError) as error:
+        reason = ' '.join(str(error).split())
+        raise InputError(UNREADABLE.format(file=file, reason=reason)) from error
+    split: Any = content
+    if isinstance(content, Mapping):
+        variants = content.get('variants', ())
+        several = {str(v.get('variant_id')): v for v in variants if isinstance(v, Mapping)}
+        several |= {k: v for k, v in content.items() if isinstance(v, Mapping)}
+        if named is not None:
+            split = several.get(named)
+        elif len(variants) == 1:
+            split = variants[0]
+    lists = {}
+    for part in PARTS:
+        for key in (part, f'{part}_ids'):
+            if isinstance(split, Mapping) and isinstance(split.get(key), list):
+                lists[part] = [str(name) for name in split[key]]
+    if not {'train', 'test'} <= set(lists):
+        of = '' if named is None else f' of {named!r}'
+        keys = ', '.join(content) if isinstance(content, Mapping) else 'no object'
+        raise InputError(NO_LISTS.format(file=file, of=of, keys=keys))
+    return lists
+
+
+def _read(file: Path, column: str) -> tuple[str, dict[str, str]]:
     """Return what the rows name, and the part of each name."""
     import pandas as pd
 
     try:
-        rows = pd.read_csv(file, sep='\t', dtype=str, keep_default_na=False, index_col=False)
+        separator = ',' if file.suffix.lower() == '.csv' else '\t'
+        rows = pd.read_csv(file, sep=separator, dtype=str, keep_default_na=False, index_col=False)
     except (OSError, ValueError) as error:
         reason = ' '.join(str(error).split())
         raise InputError(UNREADABLE.format(file=file, reason=reason)) from error
     rows = rows.rename(columns={'stim_file': 'stimulus'})
     keys = [key for key in KEYS if key in rows.columns]
-    if len(keys) != 1 or 'split' not in rows.columns or not len(rows):
+    if len(keys) != 1 or column not in rows.columns or not len(rows):
         columns = ', '.join(map(str, rows.columns)) or 'none'
-        raise InputError(COLUMNS.format(file=file, columns=columns))
+        raise InputError(COLUMNS.format(file=file, part=column, columns=columns))
     (key,) = keys
     parts: dict[str, str] = {}
-    for name, part in zip(rows[key], rows['split'], strict=True):
+    for name, part in zip(rows[key], rows[column], strict=True):
         if part not in {*PARTS, 'n/a'}:
             raise InputError(BAD_PART.format(file=file, key=key, name=name, part=part))
         if parts.setdefault(name, part) != part:

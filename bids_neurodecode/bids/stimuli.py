@@ -14,11 +14,12 @@ FILMS = frozenset({'.mp4', '.mkv', '.avi', '.mov', '.webm', '.mpg', '.mpeg'})
 
 OUTSIDE = (
     'The stim_file {name!r} in {events} leads out of {folder}. '
-    'Name a file in stimuli/, relative to it.'
+    'Name a file in that folder, relative to it.'
 )
 MISSING = (
-    'The stim_file {name!r} in {events} is not there: no file {file}. '
-    'Add it (names are relative to stimuli/), or correct the events.'
+    'The stimulus {name!r} in {events} is not there: no file {file}, nor one of its name in '
+    'another folder. Add it, give the folder of the stimuli with --stimuli-dir, correct the '
+    'events, or leave such rows out with events.exclude.'
 )
 UNREACHABLE = (
     'The stim_file {name!r} in {events} cannot be opened: {reason}. '
@@ -44,7 +45,7 @@ def resolve_stimulus(name: str, folder: Path, events: Path) -> Path:
     name
         As in the events, relative to ``folder``.
     folder
-        The dataset's ``stimuli/``.
+        The folder of stimuli: that of ``--stimuli-dir``, else the dataset's ``stimuli/``.
     events
         The events file, named in errors.
 
@@ -87,10 +88,13 @@ def resolve_stimulus(name: str, folder: Path, events: Path) -> Path:
 
 
 def _within(file: Path, folder: Path) -> bool:
-    """Whether the real file lies in the real folder, or in the dataset's own git-annex store."""
-    real = file.resolve()
-    store = folder.parent.resolve() / '.git' / 'annex' / 'objects'
-    return real.is_relative_to(folder.resolve()) or real.is_relative_to(store)
+    """Whether the real file lies in the real folder, or in a git-annex store above it."""
+    real, inside = file.resolve(), folder.resolve()
+    stores = (
+        above / '.git' / 'annex' / 'objects'
+        for above in (folder.parent.resolve(), *inside.parents)
+    )
+    return real.is_relative_to(inside) or any(real.is_relative_to(store) for store in stores)
 
 
 def check_image(file: Path, events: Path) -> None:

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
 NO_COLUMN = 'The events {file} lack the column {column!r}. Add it, as BIDS asks.'
 NO_STIM_FILE = (
-    'The events {file} lack the column "stim_file". Add it, naming for each trial the picture or '
-    'film that was shown, relative to stimuli/ (n/a for rows that show none).'
+    'The events {file} lack the column "stim_file"{also}. Add it, naming for each trial the '
+    'picture or film that was shown, relative to stimuli/ (n/a for rows that show none), or say '
+    'what names them: events.stimulus_column = "COLUMN", or a template (events.stimulus).'
 )
 NO_STIMULUS = (
     'No row of {file} shows a stimulus ("stim_file" is n/a in all). '
@@ -33,8 +34,8 @@ NEGATIVE_ONSET = (
     'Correct the onset, or set its stim_file to n/a.'
 )
 NO_DURATION = (
-    'Row {row} of {file} lasts {duration:g} s; a stimulus must last longer than 0 s. '
-    'Correct the duration.'
+    'Row {row} of {file} lasts {duration:g} s; a stimulus cannot last less than 0 s. '
+    'Correct the duration, or give it: events.duration = SECONDS.'
 )
 OUTSIDE_RUN = (
     'Row {row} of {file} lasts until {end:g} s, but its run ends at {length:g} s. '
@@ -44,6 +45,10 @@ OVERLAP = (
     'Rows {first} and {second} of {file} overlap: one lasts until {end:g} s, the other starts at '
     '{onset:g} s. Correct the onsets or durations.'
 )
+READ = frozenset(
+    {'onset', 'duration', 'stim_file', 'trial_type', 'part', 'protocol', 'film_onset'}
+)
+"""Columns that mean something by their name."""
 TOLERANCE = 0.02
 """Seconds by which clocks of stimulus computers may be off between two rows."""
 
@@ -52,7 +57,8 @@ def read_table(file: Path) -> pd.DataFrame:
     """Read a BIDS table; every value stays text and ``n/a`` becomes missing.
 
     Stimuli are named as their path is spelled at its shortest (``./a.png`` is ``a.png``): one file
-    is one stimulus, however a row writes it.
+    is one stimulus, however a row writes it. Columns without a name, and those of one name with
+    different values, are passed over where nothing but a person could read them.
 
     Raises
     ------
@@ -60,10 +66,24 @@ def read_table(file: Path) -> pd.DataFrame:
         If it was not fetched or cannot be read; see
         :func:`bids_neurodecode.tables.read_table`.
     """
-    table = tables.read_table(file)
+    table = tables.as_table(_readable(tables.read_rows(file)), file)
     if 'stim_file' in table.columns:
         table['stim_file'] = table['stim_file'].map(stimulus_name, na_action='ignore')
     return table
+
+
+def _readable(rows: list[list[str]]) -> list[list[str]]:
+    """Leave columns out that cannot be told apart, and that the program does not read by name."""
+    names = rows[0]
+    kept = []
+    for position, name in enumerate(names):
+        same = [i for i, other in enumerate(names) if other == name]
+        alike = all(row[i] == row[same[0]] for row in rows for i in same)
+        unread = name not in READ
+        if unread and (not name or (len(same) > 1 and not (alike and position == same[0]))):
+            continue
+        kept.append(position)
+    return [[row[i] for i in kept] for row in rows] if len(kept) < len(names) else rows
 
 
 def stimulus_name(text: str) -> str:
@@ -86,7 +106,7 @@ def stimulus_names(table: pd.DataFrame, file: Path) -> list[str]:
         If there is no such column, or no such row.
     """
     if 'stim_file' not in table.columns:
-        raise InputError(NO_STIM_FILE.format(file=file))
+        raise InputError(NO_STIM_FILE.format(file=file, also=''))
     names = [str(name) for name in table['stim_file'].dropna()]
     if not names:
         raise InputError(NO_STIMULUS.format(file=file))
@@ -110,7 +130,8 @@ def check_timing(table: pd.DataFrame, file: Path, *, length: float, slack: float
     Raises
     ------
     InputError
-        For onsets or durations that are no numbers, negative, outside the run or overlapping.
+        For onsets or durations that are no numbers, negative, outside the run or overlapping. A
+        duration of 0 is an impulse, as BIDS says.
         Rows are counted from 2, as editors show them (the header is 1).
     """
     for column in ('onset', 'duration'):
@@ -123,7 +144,7 @@ def check_timing(table: pd.DataFrame, file: Path, *, length: float, slack: float
     for row, start, lasts in zip(rows, onset, duration, strict=True):
         if start < 0:
             raise InputError(NEGATIVE_ONSET.format(row=row, file=file, onset=start))
-        if lasts <= 0:
+        if lasts < 0:
             raise InputError(NO_DURATION.format(row=row, file=file, duration=lasts))
         if start >= length or start + lasts > length + slack:
             raise InputError(

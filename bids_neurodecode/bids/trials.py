@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from bids_neurodecode.bids.records import RunInput
+from bids_neurodecode.bids.rows import part_of
 from bids_neurodecode.bids.timing import read_table
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.tables import to_numbers
@@ -16,10 +17,12 @@ from bids_neurodecode.tables import to_numbers
 if TYPE_CHECKING:
     import pandas as pd
 
+    from bids_neurodecode.config import SplitSettings
+
 NO_TRIALS = 'No trial in {file} shows a stimulus (stim_file is n/a or missing in every row).'
 SEVERAL_DURATIONS = (
     'Trials last from {low:g} to {high:g} s in {file}; single-trial betas need one duration. '
-    'Split the task, or give the events one duration.'
+    'Split the task, or give all one duration: events.duration = SECONDS.'
 )
 BAD_BETAS_TABLE = (
     'The table {file} of precomputed betas lacks {lacks}. It needs one row a volume, with '
@@ -41,7 +44,8 @@ def shown_rows(file: Path) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        ``onset`` and ``duration`` as numbers (s), all other columns as text.
+        ``onset`` and ``duration`` (and ``film_onset``, where there is one) as numbers (s), all
+        other columns as text.
 
     Raises
     ------
@@ -56,6 +60,8 @@ def shown_rows(file: Path) -> pd.DataFrame:
         raise DataError(NO_TRIALS.format(file=file))
     times = {name: to_numbers(shown, name, file) for name in ('onset', 'duration')}
     # rows that show nothing may hold anything: they are not sorted with the others
+    if 'film_onset' in shown.columns:
+        times['film_onset'] = to_numbers(shown, 'film_onset', file)
     return shown.assign(**times).sort_values('onset', kind='stable')
 
 
@@ -115,13 +121,16 @@ def trials_table(runs: Sequence[RunInput]) -> pd.DataFrame:
 
 
 def precomputed_trials(
-    table_file: Path, repeats: Literal['single', 'mean'] = 'single'
+    table_file: Path,
+    repeats: Literal['single', 'mean'] = 'single',
+    split: SplitSettings | None = None,
 ) -> pd.DataFrame:
     """Read the table of precomputed betas, one row a volume, as :func:`trials_table` makes it.
 
     ``stim_file`` and ``run`` are needed; sessions, onsets and durations where they are known, and
-    ``part``, ``protocol`` (of a split that the dataset gives) and ``scan_run``. With ``mean``
-    there is one row a stimulus, that of its first trial, with ``n_repeats``.
+    ``part``, ``protocol`` (of a split that the dataset gives) and ``scan_run``. A ``split`` may
+    name test rows by the table's columns. With ``mean`` there is one row a stimulus, that of its
+    first trial, with ``n_repeats``.
 
     Raises
     ------
@@ -137,6 +146,10 @@ def precomputed_trials(
     if missing or given['stim_file'].isna().any():
         lacks = ', '.join(missing) or 'a stim_file in every row'
         raise DataError(BAD_BETAS_TABLE.format(file=table_file, lacks=lacks))
+    if split is not None and split.test:
+        parts = {part: getattr(split, part) for part in ('train', 'validation', 'test')}
+        given = given.assign(part=part_of(given, parts, {}, table_file))
+        given = given.drop(columns='protocol', errors='ignore')
     label = _run_labels(given)
     stimulus = given['stim_file'].astype(str)
     table = pd.DataFrame(
@@ -257,6 +270,9 @@ def unequal_durations(table: pd.DataFrame) -> str:
 def film_table(runs: Sequence[RunInput]) -> pd.DataFrame:
     """Lay the clock of each film over its run: one row a volume of the film.
 
+    Samples lie at multiples of the repetition time of the film, wherever in the film a run starts:
+    what shows the same has the same name, in whichever run and participant.
+
     Parameters
     ----------
     runs
@@ -268,7 +284,8 @@ def film_table(runs: Sequence[RunInput]) -> pd.DataFrame:
         Columns ``stimulus`` (film and sample), ``film`` (the ``stim_file``), ``onset`` (seconds
         into the film), ``run``, ``run_label``, ``session``, ``showing`` (number over all runs:
         a film may be shown twice) and ``run_onset`` (seconds into the run, without any
-        haemodynamic delay). Samples after the last volume of the run are left out.
+        haemodynamic delay); ``part`` and ``protocol`` where the events have them. Samples after
+        the last volume of the run are left out.
 
     Raises
     ------
@@ -280,24 +297,31 @@ def film_table(runs: Sequence[RunInput]) -> pd.DataFrame:
     parts: list[pd.DataFrame] = []
     for number, run in enumerate(runs):
         shown = shown_rows(run.events)
-        times = shown[['onset', 'duration']].to_numpy(dtype=float)
-        for (start, duration), film in zip(times, shown['stim_file'].astype(str), strict=True):
+        if 'film_onset' not in shown.columns:
+            shown = shown.assign(film_onset=0.0)
+        tr = run.repetition_time
+        for row in shown.to_dict('records'):
+            film, start = str(row['stim_file']), float(row['onset'])
+            into = float(row['film_onset'])
+            first = int(np.ceil(into / tr - 1e-6))
+            begin = start + first * tr - into
             # a rounding error of the duration does not cost a volume
-            n_samples = int(np.floor(duration / run.repetition_time + 1e-6))
-            left = (run.n_volumes - 1) - start / run.repetition_time
+            n_samples = int(np.floor((into + row['duration']) / tr + 1e-6)) - first
+            left = (run.n_volumes - 1) - begin / tr
             n_samples = max(0, min(n_samples, int(np.floor(left + 1e-6)) + 1))
-            onset = np.arange(n_samples) * run.repetition_time
+            samples = first + np.arange(n_samples)
             parts.append(
                 pd.DataFrame(
                     {
-                        'stimulus': [f'{film}#{i:05d}' for i in range(n_samples)],
+                        'stimulus': [f'{film}#{i:05d}' for i in samples],
                         'film': film,
-                        'onset': onset.round(6),
+                        'onset': (samples * tr).round(6),
                         'run': number,
                         'run_label': run.label,
                         'session': run.entities.get('ses', '1'),
                         'showing': len(parts),
-                        'run_onset': (onset + start).round(6),
+                        'run_onset': (np.arange(n_samples) * tr + begin).round(6),
+                        **{x: row[x] for x in ('part', 'protocol') if x in shown.columns},
                     }
                 )
             )

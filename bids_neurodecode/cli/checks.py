@@ -80,6 +80,8 @@ def check_all(arguments: Arguments, config: Config) -> DatasetInput:
         betas_from=config.betas.precomputed,
         stimuli_dir=arguments.stimuli_dir,
         made_dir=arguments.work_dir / 'layout',
+        events=config.events,
+        split=config.split,
     )
     new = find_new_pictures(arguments, config, request)
     new = new or find_new_films(arguments, config, request)

@@ -147,7 +147,7 @@ def _check_split(person: ParticipantInput, config: Config) -> None:
     if person.betas is not None:
         return
     if person.paradigm == 'movie':
-        table = add_parts(film_table(person.runs), config.split.file)
+        table = add_parts(film_table(person.runs), config.split.file, config.split.name)
         choose_film_split(table, config.split)
         return
     table = trials_table(person.runs)
@@ -160,7 +160,7 @@ def _check_split(person: ParticipantInput, config: Config) -> None:
         raise InputError(
             NO_REPEATS.format(label=person.label, file=person.runs[0].events, measure=measure)
         )
-    check_split(add_parts(table, config.split.file), config)
+    check_split(add_parts(table, config.split.file, config.split.name), config)
 
 
 def check_split(table: pd.DataFrame, config: Config) -> None:
@@ -214,9 +214,11 @@ def _longest_showings(runs: tuple[RunInput, ...]) -> Mapping[str, tuple[float, P
     for run in runs:
         table = read_table(run.events)
         shown = table[table['stim_file'].notna()]
-        for name, duration in zip(shown['stim_file'], shown['duration'], strict=True):
-            if float(duration) > longest.get(str(name), (0.0, run.events))[0]:
-                longest[str(name)] = (float(duration), run.events)
+        starts = shown['film_onset'] if 'film_onset' in shown else [0.0] * len(shown)
+        for name, start, lasts in zip(shown['stim_file'], starts, shown['duration'], strict=True):
+            end = float(start) + float(lasts)
+            if end > longest.get(str(name), (0.0, run.events))[0]:
+                longest[str(name)] = (end, run.events)
     return longest
 
 
@@ -250,8 +252,8 @@ def check_nsd(person: ParticipantInput, config: Config) -> None:
     if config.selection.measure == 'tsnr':
         raise InputError(NO_SERIES.format(folder=person.betas))
     if person.betas_events is not None:
-        table = precomputed_trials(person.betas_events, config.betas.repeats)
-        check_split(add_parts(table, config.split.file), config)
+        table = precomputed_trials(person.betas_events, config.betas.repeats, config.split)
+        check_split(add_parts(table, config.split.file, config.split.name), config)
 
 
 def check_atlas(person: ParticipantInput, settings: AtlasSettings) -> tuple[str, ...]:

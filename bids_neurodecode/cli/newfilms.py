@@ -7,7 +7,7 @@ from pathlib import Path
 from bids_neurodecode.bids.entities import parse_entities
 from bids_neurodecode.bids.layouts import layout_of
 from bids_neurodecode.bids.newfilms import NO_EVENTS, films_of, films_of_events, of_films
-from bids_neurodecode.bids.newpictures import has_bold, participants_asked
+from bids_neurodecode.bids.newpictures import has_bold, participants_asked, shows_folder
 from bids_neurodecode.bids.query import Request
 from bids_neurodecode.bids.records import DatasetInput, ParticipantInput
 from bids_neurodecode.bids.stimuli import FILMS
@@ -35,7 +35,7 @@ def find_new_films(arguments: Arguments, config: Config, request: Request) -> Da
     """
     if arguments.models_from is None or config.system not in {'auto', 'movie'}:
         return None
-    place = arguments.stimuli_dir
+    place = None if shows_folder(request) else arguments.stimuli_dir
     if layout_of(request.bids_dir) != 'bids' or (place is None and has_bold(request)):
         return None
     if config.system == 'auto' and not _holds_films(request, place):
@@ -70,7 +70,7 @@ def _find(
     names = films_of_events(request, label)
     if not names:
         raise InputError(NO_EVENTS.format(label=label, folder=request.bids_dir))
-    return of_films(label, task, request.bids_dir / 'stimuli', names)
+    return of_films(label, task, request.reader().folder.path, names)
 
 
 def _any_model(folder: Path, label: str) -> Path | None:

@@ -9,6 +9,7 @@ from bids_neurodecode.bids.newpictures import (
     find_event_runs,
     find_picture_folder,
     has_bold,
+    shows_folder,
 )
 from bids_neurodecode.bids.query import Request
 from bids_neurodecode.bids.records import DatasetInput, ParticipantInput
@@ -38,7 +39,7 @@ def find_new_pictures(
     """
     if config.system != 'encoding' or arguments.models_from is None:
         return None
-    folder = arguments.stimuli_dir
+    folder = None if shows_folder(request) else arguments.stimuli_dir
     if folder is None and has_bold(request):
         return None
     return find_for_all(

@@ -220,10 +220,11 @@ def _add_analysis(parser: argparse.ArgumentParser) -> None:
         '--stimuli-dir',
         type=path_value,
         metavar='DIR',
-        help='pictures or films from outside of the dataset (--mode predict: a film, or a folder '
-        'of films or, with --system encoding, of pictures, to predict the responses to, without '
-        'any BOLD; Emo-FilM in its published layout: the folder of its films, named as their '
-        'tasks)',
+        help='the folder of the pictures or films that the events name, where it is not the '
+        "dataset's stimuli/ (--mode predict: a film, or a folder of films or, with --system "
+        'encoding, of pictures, of which the events name none, to predict the responses to, '
+        'without any BOLD; Emo-FilM in its published layout: the folder of its films, named as '
+        'their tasks)',
     )
     group.add_argument(
         '--weights-dir',

@@ -34,10 +34,9 @@ NOT_SELECTED = (
     'Encoding models predict all voxels of the mask (or of the regions of an atlas): none are '
     'selected by {measure!r}. Leave selection.measure at "auto".'
 )
-ONLY_PICTURES = (
-    '--stimuli-dir names pictures or films for a trained encoding model: it goes with --mode '
-    'predict, and pictures with --system encoding. Leave it out; what a dataset shows lies in its '
-    'stimuli folder.'
+NOT_OF_NSD = (
+    '--stimuli-dir is of no use with NSD in its published layout: its pictures are read from '
+    'nsddata_stimuli/. Leave it out.'
 )
 NO_DOT = (
     'Drawing the workflow needs Graphviz (the command "dot"). '
@@ -180,14 +179,8 @@ def check_system(arguments: Arguments, config: Config, inputs: DatasetInput) -> 
                 check_film_model(model, person)
         if config.system == 'encoding':
             check_encoding(arguments, config, person)
-    with_films = any(
-        person.layout == 'emofilm' or (person.paradigm == 'movie' and not person.runs)
-        for person in inputs.participants
-    )
-    if arguments.stimuli_dir is not None and not (
-        with_films or _predicts_pictures(arguments, config)
-    ):
-        raise ArgumentsError(ONLY_PICTURES)
+        if arguments.stimuli_dir is not None and person.layout == 'nsd' and person.runs:
+            raise ArgumentsError(NOT_OF_NSD)
 
 
 def check_encoding(arguments: Arguments, config: Config, person: ParticipantInput) -> None:
@@ -212,10 +205,6 @@ def check_encoding(arguments: Arguments, config: Config, person: ParticipantInpu
             weights_path(WEIGHTS[band], arguments.weights_dir)
         if band in CAPTIONED:
             first_captions(person)
-
-
-def _predicts_pictures(arguments: Arguments, config: Config) -> bool:
-    return arguments.models_from is not None and config.system == 'encoding'
 
 
 def encoders_in(folder: Path, label: str) -> list[Path]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -25,6 +25,7 @@ from bids_neurodecode.stimuli.duplicates import Repeat
 if TYPE_CHECKING:
     import pandas as pd
 
+PARTS = ('train', 'validation', 'test')
 FEW_STIMULI = 20
 """With at most this many stimuli, all of them in every run, runs are the split."""
 SMALL_SET = 500
@@ -280,11 +281,13 @@ def choose_film_split(table: pd.DataFrame, settings: SplitSettings) -> tuple[Spl
     DataError
         If a film of ``whole_films`` is not there, or the split is one of pictures.
     """
-    by = 'time' if settings.by == 'auto' else settings.by
+    by = settings.by
+    if by == 'auto':
+        by = 'given' if _has_parts(table) else 'time'
     if by in {'stimulus', 'cluster'}:
         raise DataError(NOT_OF_FILMS.format(by=by))
     if by == 'given' or settings.file is not None:
-        return split_as_given(table), _given_by(settings)
+        return split_as_given(table), _given_by(table, settings)
     whole = named_films(table, settings.whole_films)
     share = f'{settings.test_fraction:.0%}'
     and_whole = f', and all of {", ".join(whole)}' if whole else ''
@@ -419,19 +422,35 @@ def _nearest(
     return np.minimum(np.abs(times[after] - wanted), np.abs(times[before] - wanted))
 
 
-def _given_by(settings: SplitSettings) -> str:
-    if settings.file is None:
-        return 'split as the dataset gives it (column "part" of the trials)'
-    return f'split as {settings.file} gives it'
+def _has_parts(table: pd.DataFrame) -> bool:
+    return 'part' in table.columns and {'train', 'test'} <= set(table['part'].astype(str))
+
+
+def _given_by(table: pd.DataFrame, settings: SplitSettings) -> str:
+    """Say who gives the split, and how many samples it leaves out."""
+    why = 'split as the dataset gives it (column "part" of the trials)'
+    if settings.file is not None:
+        named = f' ({settings.name})' if settings.name else ''
+        why = f'split as {settings.file} gives it{named}'
+    elif settings.test:
+        why = f'split as the settings give it (test samples: {_said(settings.test)})'
+    left = 0 if 'part' not in table.columns else int((~table['part'].isin(PARTS)).sum())
+    return f'{why}; {left} of {len(table)} samples are in no part and left out' if left else why
+
+
+def _said(rows: Mapping[str, Sequence[str]]) -> str:
+    return ', '.join(f'{key} {" or ".join(values)}' for key, values in rows.items())
 
 
 def _resolve(table: pd.DataFrame, settings: SplitSettings) -> tuple[str, str]:
     if settings.file is not None:
-        return 'given', _given_by(settings)
+        return 'given', _given_by(table, settings)
+    if settings.by == 'given':
+        return 'given', _given_by(table, settings)
     if settings.by != 'auto':
         return settings.by, f'split by {settings.by}, as the settings ask'
-    if 'part' in table.columns and {'train', 'test'} <= set(table['part'].astype(str)):
-        return 'given', _given_by(settings)
+    if _has_parts(table):
+        return 'given', _given_by(table, settings)
     content = content_column(table)
     n_stimuli, n_runs = table[content].nunique(), table['run'].nunique()
     if n_stimuli < 2 and n_runs < 2:

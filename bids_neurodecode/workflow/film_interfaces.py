@@ -65,7 +65,7 @@ def plan_films(
     from bids_neurodecode.bids.splitfile import add_parts
     from bids_neurodecode.systems.protocol import choose_film_split
 
-    split, why = choose_film_split(add_parts(table, settings.file), settings)
+    split, why = choose_film_split(add_parts(table, settings.file, settings.name), settings)
     split, left_out, leaks = apart_from_repeats(split, participant)
     why = f'{why}. {left_out}' if left_out else why
     return save_plan(folder, split, why, leaks)

@@ -96,9 +96,15 @@ def on_clock(series: Float32Array, run: Any, shown: pd.DataFrame) -> Float32Arra
 
 
 def first_showings(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of the first showing of each film."""
-    first = table.groupby('film')['showing'].transform('min')
-    return table[table['showing'] == first]
+    """Return the rows that first show each part of each film.
+
+    A run may go on where another ended, or a little before; one that starts where an earlier one
+    started shows the film again.
+    """
+    starts = table.groupby('showing')['onset'].transform('first')
+    earliest = table.groupby(['film', starts])['showing'].transform('min')
+    rows = table[table['showing'] == earliest]
+    return rows[~rows['stimulus'].duplicated()]
 
 
 @dataclass(frozen=True, eq=False)

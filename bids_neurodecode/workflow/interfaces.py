@@ -80,20 +80,20 @@ class PlanTrials(Stage):
         )
 
         participant = ParticipantInput.from_json(self.inputs.participant)
+        settings = SplitSettings.model_validate_json(self.inputs.split)
         duration = None
         if participant.betas_events is not None:
-            table = precomputed_trials(participant.betas_events, self.inputs.repeats)
+            table = precomputed_trials(participant.betas_events, self.inputs.repeats, settings)
         else:
             table = trials_table(participant.runs)
             if participant.paradigm == 'conditions':
                 duration = median_duration(table)
             else:
                 duration = stimulus_duration(table, participant.runs[0].events)
-        settings = SplitSettings.model_validate_json(self.inputs.split)
         if not self.inputs.hold_out:
             split, why = Split('stimulus', (), table), 'nothing is held out: nothing is trained'
             return save_plan(folder, split, why, stimulus_duration=duration)
-        table = add_parts(table, settings.file)
+        table = add_parts(table, settings.file, settings.name)
         if participant.paradigm == 'conditions':
             split, why = choose_condition_split(table, settings)
             why += unequal_durations(table)

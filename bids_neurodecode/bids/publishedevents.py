@@ -1,0 +1,549 @@
+"""Events as they are published, turned into the one table that the program reads.
+
+That table has ``onset`` and ``duration`` (s), ``stim_file`` (relative to the folder of stimuli,
+n/a where nothing is shown), ``trial_type`` where there is one, ``part`` (of a given split) and, of
+films, ``film_onset`` (s into the film). Events that are such a table already are used as they are.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bids_neurodecode.bids.filmrows import film_rows
+from bids_neurodecode.bids.layouts import keep_table
+from bids_neurodecode.bids.rows import (
+    LONG_NAMES,
+    NUMBER,
+    column_of,
+    fields_of,
+    fill_in,
+    key_of,
+    look_up,
+    matching,
+    part_of,
+)
+from bids_neurodecode.bids.stimuli import FILMS, resolve_stimulus
+from bids_neurodecode.bids.stimulusfolder import StimulusFolder, has_extension
+from bids_neurodecode.bids.timing import (
+    NO_COLUMN,
+    NO_STIM_FILE,
+    check_timing,
+    read_table,
+    stimulus_names,
+)
+from bids_neurodecode.errors import InputError
+from bids_neurodecode.fetched import check_fetched
+from bids_neurodecode.settings_events import EventSettings
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+DOUBT = (
+    'The values of several columns of {file} are files below {folder}: {columns}. Say which names '
+    'what was shown: events.stimulus_column = "{first}".'
+)
+NUMBERS = (
+    'The numbers in {columns} of {file} are names of files below {folder} (such as {found!r}), '
+    'and may be anything else as well. If they name what was shown, say so: '
+    'events.stimulus_column = "{first}".'
+)
+NOT_CLEAR = (
+    '{n} rows of {file} have the {column} {value!r}, and no file below {folder} is called so. '
+    'Get the file, or, if such rows show nothing, leave them out: events.exclude = {{{key} = '
+    '["{value}"]}}.'
+)
+NO_SUCH_COLUMN = (
+    'The events {file} have no column {column!r} (events.stimulus_column). They have {columns}.'
+)
+NO_DURATIONS = (
+    'The events {file} do not say how long images were shown ({why}). Give the seconds, or the '
+    'column: events.duration = 2.0.'
+)
+NOT_THERE = ', and no other column names files below {folder}'
+NO_FOLDER = ', and there is no folder {folder}: give the folder of the stimuli with --stimuli-dir'
+NOT_GOT = (
+    ', and of the files that the column {column!r} names (first: {name!r}) none is below '
+    '{folder}: get them, or give their folder with --stimuli-dir'
+)
+FOUND_COLUMN = (
+    'What was shown is taken from the column {column!r} of the events: its values are files below '
+    '{folder}.'
+)
+ALIKE = ' (The column(s) {others} name the same files.)'
+SHOWS_NOTHING = '{n} row(s) of the events show nothing: {why}.'
+LEFT_OUT = '{n} row(s) of the events were left out: {key} is {value!r} (events.exclude).'
+FOUND_BELOW = (
+    '{n} stimuli were found in other folders below {folder}, or with another extension, than the '
+    'events say (first: {name!r} is {found!r}).'
+)
+IMPULSES = '{n} row(s) of the events last 0 s: their stimuli are taken as impulses, as in BIDS.'
+MISSING_WORDS = frozenset({'nan', 'none', 'null', 'na'})
+"""Ways in which programs write that a value is missing, beside the n/a of BIDS."""
+NOT_NAMES = frozenset({'onset', 'duration', 'sample', 'part', 'protocol', 'film_onset'})
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What one run shows."""
+
+    events: Path
+    """The table to read: the published file, or the one made of it."""
+    published: Path | None
+    """The published file; None where there is none."""
+
+
+@dataclass
+class EventsReader:
+    """Reads the events of one participant, run by run in order of time.
+
+    Parameters
+    ----------
+    settings
+        How the events say what was shown.
+    folder
+        Where stimuli lie.
+    parts
+        Rows of a given split, by ``train``, ``validation`` and ``test``.
+    dataset, made_dir
+        The dataset, and where tables are made that it lacks.
+    """
+
+    settings: EventSettings
+    folder: StimulusFolder
+    dataset: Path
+    parts: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
+    made_dir: Path | None = None
+    _column: str | None = None
+    _with_extension: bool = True
+    _said: list[str] = field(default_factory=list)
+    _nothing: Counter[str] = field(default_factory=Counter)
+    _excluded: Counter[tuple[str, str]] = field(default_factory=Counter)
+    _found: dict[str, str] = field(default_factory=dict)
+    _shown_until: dict[str, float] = field(default_factory=dict)
+    _impulses: int = 0
+
+    @property
+    def needs_no_events(self) -> bool:
+        """Whether the entities of a run may say alone which film it shows."""
+        return self.settings.stimulus is not None
+
+    def shows(self, file: Path, entities: Mapping[str, str]) -> bool:
+        """Whether events say what was shown, in any of the ways in which they can.
+
+        A column of names of pictures or films does, though none of these files be there.
+        """
+        try:
+            table = self._read(file, entities)
+            if self.settings.stimulus is not None:
+                known = [*table.columns, *entities, *LONG_NAMES]
+                keys = [key_of(name, known)[0] for name in fields_of(self.settings.stimulus)]
+                return all(k in table.columns or LONG_NAMES.get(k, k) in entities for k in keys)
+            if self.settings.stimulus_column is not None:
+                return self.settings.stimulus_column in table.columns
+            if 'stim_file' in table.columns:
+                return True
+            return bool(_Columns({file: table}, self.folder).any_names())
+        except InputError:
+            # a broken table is its own participant's trouble, found when the run is paired
+            return False
+
+    def choose(self, runs: Mapping[Path, Mapping[str, str]]) -> None:
+        """Decide which column names what was shown, by all events of a participant.
+
+        Parameters
+        ----------
+        runs
+            Events files, and the entities of (one of) their runs.
+
+        Raises
+        ------
+        InputError
+            If no column does, or several could.
+        """
+        tables = {file: self._read(file, entities) for file, entities in runs.items()}
+        if not tables:
+            return  # whether a run needs events is told when it is read
+        if self.settings.stimulus is None and self.settings.stimulus_column is None:
+            self._column, note = _Columns(tables, self.folder).choose()
+            self._said += [note] if note else []
+        else:
+            self._column = self.settings.stimulus_column
+        named = [
+            name
+            for file, table in tables.items()
+            for name in self._names(table, runs[file], file).dropna().unique()
+        ]
+        with_extension = [name for name in dict.fromkeys(named) if has_extension(name)]
+        self._with_extension = 2 * len(with_extension) >= len(set(named))
+
+    def names(self, file: Path, entities: Mapping[str, str]) -> list[str]:
+        """Return the files that the events of one run show, each once.
+
+        Raises
+        ------
+        InputError
+            For events that do not say what was shown.
+        """
+        self.choose({file: entities})
+        table = self._read(file, entities)
+        shown = self._files(self._names(table, entities, file), table, entities, file)
+        return list(dict.fromkeys(stimulus_names(table.assign(stim_file=shown), file)))
+
+    def all_there(self, file: Path, entities: Mapping[str, str]) -> bool:
+        """Whether all that events name lies in the folder."""
+        try:
+            names = self.names(file, entities)
+        except InputError:
+            return False
+        return all(self.folder.candidates(name) for name in names)
+
+    def read(
+        self,
+        file: Path | None,
+        entities: Mapping[str, str],
+        *,
+        length: float,
+        repetition_time: float,
+    ) -> Shown:
+        """Check what a run shows, and make the table that the program reads where it must.
+
+        Parameters
+        ----------
+        file
+            The published events; None for a run without any, whose film its entities name.
+        entities
+            Of the run.
+        length, repetition_time
+            Of the run, and of a volume (s).
+
+        Raises
+        ------
+        InputError
+            For events that do not say what was shown, or when.
+        """
+        import pandas as pd
+
+        if file is None:
+            file = self.dataset
+            table = pd.DataFrame({'onset': ['0'], 'duration': [None]}, dtype='string')
+        else:
+            table = self._read(file, entities)
+        names = self._names(table, entities, file)
+        shown = pd.DataFrame(
+            {
+                'onset': table['onset'] if 'onset' in table.columns else None,
+                'duration': self._durations(table, entities, file),
+                'stim_file': self._files(names, table, entities, file),
+            },
+            index=table.index,
+            dtype='string',
+        )
+        if 'onset' not in table.columns:
+            raise InputError(NO_COLUMN.format(file=file, column='onset'))
+        stimulus_names(shown, file)
+        if 'trial_type' in table.columns:
+            shown['trial_type'] = table['trial_type']
+        self._add_parts(shown, table, entities, file)
+        shown = self._in_films(shown, table, entities, file, length, repetition_time)
+        check_timing(shown, file, length=length, slack=repetition_time)
+        pictures = _of(shown, films=False)
+        lasting = pd.to_numeric(shown.loc[pictures, 'duration'], errors='coerce')
+        self._impulses += int((lasting == 0).sum())
+        if file != self.dataset and _same(shown, table):
+            return Shown(file, file)
+        stem = '_'.join(f'{key}-{value}' for key, value in entities.items())
+        made = keep_table(self.made_dir, f'{stem}_events.tsv', shown, self.dataset)
+        return Shown(made, None if file == self.dataset else file)
+
+    def notes(self) -> list[str]:
+        """Return what was found and decided in all runs that were read, a line each."""
+        lines = list(self._said)
+        if self._found:
+            name, found = next(iter(self._found.items()))
+            lines.append(
+                FOUND_BELOW.format(
+                    n=len(self._found), folder=self.folder.path, name=name, found=found
+                )
+            )
+        lines += [SHOWS_NOTHING.format(n=n, why=why) for why, n in self._nothing.items()]
+        for (key, value), n in self._excluded.items():
+            lines.append(LEFT_OUT.format(n=n, key=key, value=value))
+        if self._impulses:
+            lines.append(IMPULSES.format(n=self._impulses))
+        return lines
+
+    def _read(self, file: Path, entities: Mapping[str, str]) -> pd.DataFrame:
+        table = read_table(file)
+        other = self.settings.lookup
+        if other is None:
+            return table
+        if not other.is_absolute() and not other.exists():
+            other = self.dataset / other
+        return look_up(table, other, entities, file)
+
+    def _names(
+        self, table: pd.DataFrame, entities: Mapping[str, str], file: Path
+    ) -> pd.Series[str]:
+        """Return what each row names, as it is written; missing in rows that are left out."""
+        if self.settings.stimulus is not None:
+            names = fill_in(self.settings.stimulus, table, entities, file)
+        elif self._column is not None and self._column in table.columns:
+            names = table[self._column].copy()
+        elif self.settings.stimulus_column is not None:
+            columns = ', '.join(table.columns)
+            raise InputError(
+                NO_SUCH_COLUMN.format(file=file, column=self._column, columns=columns)
+            )
+        else:
+            raise InputError(NO_STIM_FILE.format(file=file, also=''))
+        for hits in self._left_out(table, entities, file).values():
+            names[hits] = None
+        return names
+
+    def _left_out(
+        self, table: pd.DataFrame, entities: Mapping[str, str], file: Path
+    ) -> Mapping[str, np.ndarray[tuple[int], np.dtype[np.bool_]]]:
+        return matching(table, self.settings.exclude, entities, file, 'events.exclude')
+
+    def _files(
+        self,
+        names: pd.Series[str],
+        table: pd.DataFrame,
+        entities: Mapping[str, str],
+        file: Path,
+    ) -> pd.Series[str]:
+        """Return the file that each row shows, relative to the folder; missing where nothing."""
+        published = self.settings.stimulus is None and self._column == 'stim_file'
+        excluded = np.zeros(len(table), dtype=bool)
+        for key, hits in self._left_out(table, entities, file).items():
+            values = column_of(table, key, entities, file, 'events.exclude').fillna('n/a')
+            self._excluded.update((key, value) for value in values[hits & ~excluded])
+            excluded |= hits
+        label = self._column or 'events.stimulus'
+        empty = int((names.isna() & ~excluded).sum())
+        if empty and not published:
+            why = f'{label} is n/a' if self._column else 'a value of events.stimulus is n/a'
+            self._nothing[why] += empty
+        files: dict[str, str | None] = {}
+        for name, n in names.value_counts(sort=False).items():
+            files[str(name)] = self._file(str(name), int(n), label, file, strict=published)
+        return names.map(files, na_action='ignore').astype('string')
+
+    def _file(self, name: str, n: int, label: str, file: Path, *, strict: bool) -> str | None:
+        """Return the file of a name; None where the name says that nothing is shown."""
+        pure = PurePosixPath(name)
+        if strict and (pure.is_absolute() or '..' in pure.parts):
+            resolve_stimulus(name, self.folder.path, file)  # says what is wrong with it
+        found = self.folder.find(name, file)
+        if found is not None:
+            if found != name and has_extension(name):
+                self._found.setdefault(name, found)
+            return found
+        if name.lower() in MISSING_WORDS:
+            self._nothing[f'{label} is {name!r}'] += n
+            return None
+        if _looks_like_file(name) or (self.folder.path / pure).is_file():
+            resolve_stimulus(name, self.folder.path, file)
+        if not self._with_extension:
+            check_fetched(self.folder.path)
+            key = label if label.isidentifier() else f'"{label}"'
+            raise InputError(
+                NOT_CLEAR.format(
+                    n=n, file=file, column=label, value=name, folder=self.folder.path, key=key
+                )
+            )
+        self._nothing[f'{label} is {name!r}, which is no file while most values are'] += n
+        return None
+
+    def _durations(
+        self, table: pd.DataFrame, entities: Mapping[str, str], file: Path
+    ) -> pd.Series[str] | str | None:
+        given = self.settings.duration
+        if given is None:
+            return table['duration'] if 'duration' in table.columns else None
+        if isinstance(given, str) and not NUMBER.match(given):
+            return column_of(table, given, entities, file, 'events.duration')
+        return f'{float(given):g}'
+
+    def _add_parts(
+        self,
+        shown: pd.DataFrame,
+        table: pd.DataFrame,
+        entities: Mapping[str, str],
+        file: Path,
+    ) -> None:
+        """Add the part of each row: as the settings say, else as the events do."""
+        if self.parts.get('test'):
+            shown['part'] = part_of(table, self.parts, entities, file)
+            return
+        for name in ('part', 'protocol'):
+            if name in table.columns:
+                shown[name] = table[name]
+
+    def _in_films(
+        self,
+        shown: pd.DataFrame,
+        table: pd.DataFrame,
+        entities: Mapping[str, str],
+        file: Path,
+        length: float,
+        repetition_time: float,
+    ) -> pd.DataFrame:
+        """Bring rows that show films to one a showing; images need a duration."""
+        films = _of(shown, films=True)
+        pictures = _of(shown, films=False)
+        if pictures.any() and shown.loc[pictures, 'duration'].isna().all():
+            why = 'duration is n/a' if 'duration' in table.columns else 'no column duration'
+            raise InputError(NO_DURATIONS.format(file=file, why=why))
+        if not films.any() or pictures.any():
+            return shown  # of both: refused where the paradigm is told
+        given = self.settings.film_onset
+        if given is None and 'film_onset' in table.columns:
+            given = 'film_onset'
+        column = None
+        if isinstance(given, str) and given != 'continue' and not NUMBER.match(given):
+            column = column_of(table, given, entities, file, 'events.film_onset')
+        rows, notes = film_rows(
+            shown,
+            self.folder.path,
+            file,
+            length=length,
+            repetition_time=repetition_time,
+            starts=column if column is not None else given,
+            shown_until=self._shown_until,
+        )
+        self._said += [note for note in notes if note not in self._said]
+        return rows
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """The columns of some events, and which of them name files."""
+
+    tables: Mapping[Path, pd.DataFrame]
+    folder: StimulusFolder
+
+    @property
+    def _first(self) -> Path:
+        return next(iter(self.tables))
+
+    def choose(self) -> tuple[str, str]:
+        """Return the column that names what was shown, and a note where it was looked for."""
+        if any('stim_file' in table and table['stim_file'].notna().any() for table in self._each):
+            return 'stim_file', ''
+        able = {name: self._files_of(name) for name in self._names}
+        named = [x for x, files in able.items() if files and self._like_files(x)]
+        named = named or [x for x, files in able.items() if files]
+        sure = [x for x in named if not all(NUMBER.match(v) for v in self._values(x))]
+        if not sure and named:
+            (found, *_) = able[named[0]].values()
+            raise InputError(
+                NUMBERS.format(
+                    columns=', '.join(map(repr, named)),
+                    file=self._first,
+                    folder=self.folder.path,
+                    found=found,
+                    first=named[0],
+                )
+            )
+        if not sure:
+            raise InputError(NO_STIM_FILE.format(file=self._first, also=self._why_not()))
+        same = [x for x in sure if self._resolved(x) == self._resolved(sure[0])]
+        if len(same) < len(sure):
+            raise InputError(
+                DOUBT.format(
+                    file=self._first,
+                    folder=self.folder.path,
+                    columns=', '.join(map(repr, sure)),
+                    first=sure[0],
+                )
+            )
+        note = FOUND_COLUMN.format(column=sure[0], folder=self.folder.path)
+        others = ', '.join(map(repr, sure[1:]))
+        return sure[0], note + (ALIKE.format(others=others) if others else '')
+
+    def any_names(self) -> list[str]:
+        """Return the columns whose values are files, or read as names of pictures or films."""
+        return [x for x in self._names if self._like_files(x) or self._files_of(x)]
+
+    @property
+    def _each(self) -> Iterable[pd.DataFrame]:
+        return self.tables.values()
+
+    @property
+    def _names(self) -> list[str]:
+        names = dict.fromkeys(name for table in self._each for name in table.columns)
+        return [name for name in names if name not in NOT_NAMES]
+
+    def _values(self, column: str) -> list[str]:
+        """Return the different values of a column, without those that stand for none."""
+        values = (t[column].dropna().unique() for t in self._each if column in t)
+        return list(
+            dict.fromkeys(
+                str(v) for each in values for v in each if v.lower() not in MISSING_WORDS
+            )
+        )
+
+    def _like_files(self, column: str) -> bool:
+        values = self._values(column)
+        return bool(values) and 2 * sum(map(has_extension, values)) >= len(values)
+
+    def _files_of(self, column: str) -> dict[str, str]:
+        """Return the files that values name; none where most values name none."""
+        values = self._values(column)
+        like_files = self._like_files(column)
+        able = [v for v in values if has_extension(v)] if like_files else values
+        found = {v: files[0] for v in able if (files := self.folder.candidates(v))}
+        return found if like_files or 2 * len(found) >= len(values) else {}
+
+    def _resolved(self, column: str) -> list[str]:
+        """Return the file that each row of all tables names."""
+        files = self._files_of(column)
+        return [
+            files.get(str(value), '')
+            for table in self._each
+            for value in (table[column].fillna('') if column in table else [''] * len(table))
+        ]
+
+    def _why_not(self) -> str:
+        if not self.folder.path.is_dir():
+            return NO_FOLDER.format(folder=self.folder.path)
+        for name in self._names:
+            if self._like_files(name):
+                first = next(v for v in self._values(name) if has_extension(v))
+                return NOT_GOT.format(column=name, name=first, folder=self.folder.path)
+        return NOT_THERE.format(folder=self.folder.path)
+
+
+def _looks_like_file(name: str) -> bool:
+    suffix = PurePosixPath(name).suffix[1:]
+    return has_extension(name) or '/' in name or (suffix.isalpha() and 2 <= len(suffix) <= 5)
+
+
+def _of(shown: pd.DataFrame, *, films: bool) -> pd.Series[bool]:
+    """Return which rows show films, or pictures."""
+    suffix = shown['stim_file'].map(lambda x: PurePosixPath(x).suffix.lower(), na_action='ignore')
+    return suffix.isin(FILMS) if films else suffix.notna() & ~suffix.isin(FILMS)
+
+
+def _same(shown: pd.DataFrame, table: pd.DataFrame) -> bool:
+    """Whether the published table says what the made one does, wherever something is shown."""
+    rows = shown['stim_file'].notna()
+    if len(shown) != len(table) or 'stim_file' not in table.columns:
+        return False
+    if not table['stim_file'].notna().equals(rows):
+        return False
+    return all(
+        name in table.columns
+        and table.loc[rows, name].fillna('n/a').equals(shown.loc[rows, name].fillna('n/a'))
+        for name in shown.columns
+    )
+
+
+__all__ = ['EventsReader', 'Shown']

@@ -1,0 +1,351 @@
+"""Rows of published events: their values and the run's entities, matched and put into names."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import string
+from collections.abc import Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from bids_neurodecode import tables
+from bids_neurodecode.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+NO_KEY = (
+    '{setting} names {key!r}, and {file} has no such column, nor the run such an entity. Columns: '
+    '{columns}. Entities: {entities}.'
+)
+BAD_TEMPLATE = (
+    'events.stimulus = {template!r} cannot be read: {reason}. Write columns and entities in '
+    'braces, such as "{{image_path}}" or "film{{run-1}}.mkv".'
+)
+NO_FORMAT = (
+    'events.stimulus = {template!r} cannot be filled in for row {row} of {file}: {key} is '
+    '{value!r} ({reason}). Correct the template, or leave such rows out with events.exclude.'
+)
+NO_SHARED = (
+    'The table {table} (events.lookup) shares no column with {file} and no entity of its run. It '
+    'has {columns}; name one of them as the events do.'
+)
+LOOKUP_TWICE = (
+    'The table {table} (events.lookup) has two rows for {keys}. Keep one, or add the column that '
+    'tells them apart.'
+)
+BOTH_PARTS = (
+    'Row {row} of {file} is of both {a} and {b}, as split.{a} and split.{b} say. Make them apart.'
+)
+LONG_NAMES: Mapping[str, str] = {
+    'subject': 'sub', 'participant': 'sub', 'session': 'ses', 'acquisition': 'acq',
+    'reconstruction': 'rec', 'direction': 'dir', 'ceagent': 'ce',
+}  # fmt: skip
+"""Entities by the names that pybids gives them, where names of files have others."""
+NUMBER = re.compile(r'[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\Z')
+COUNTED = re.compile(r'(?P<key>.+?)(?P<step>[+-]\d+)\Z')
+
+
+def column_of(
+    table: pd.DataFrame, key: str, entities: Mapping[str, str], file: Path, setting: str
+) -> pd.Series[str]:
+    """Return a column of the events, or an entity of the run for every row.
+
+    Parameters
+    ----------
+    table
+        Events, every value text.
+    key
+        Name of a column, else of an entity (``ses`` or ``session``).
+    entities
+        Of the run, by their short keys.
+    file, setting
+        Named in errors.
+
+    Raises
+    ------
+    InputError
+        If it is neither.
+    """
+    import pandas as pd
+
+    if key in table.columns:
+        return table[key]
+    name = LONG_NAMES.get(key, key)
+    if name not in entities:
+        raise InputError(
+            NO_KEY.format(
+                setting=setting,
+                key=key,
+                file=file,
+                columns=', '.join(table.columns),
+                entities=', '.join(entities),
+            )
+        )
+    return pd.Series(entities[name], index=table.index, dtype='string')
+
+
+def same_value(value: str, pattern: str) -> bool:
+    """Whether a value is the one that is meant; numbers are compared as numbers.
+
+    Examples
+    --------
+    >>> same_value('perceptionTest01', 'perceptionTest*'), same_value('1.0', '01')
+    (True, True)
+    """
+    if NUMBER.match(value) and NUMBER.match(pattern):
+        return float(value) == float(pattern)
+    return value == pattern or fnmatchcase(value, pattern)
+
+
+def matching(
+    table: pd.DataFrame,
+    wanted: Mapping[str, Sequence[str]],
+    entities: Mapping[str, str],
+    file: Path,
+    setting: str,
+) -> dict[str, npt.NDArray[np.bool_]]:
+    """Return, of each key of ``wanted``, the rows to which it gives one of the values.
+
+    Parameters
+    ----------
+    table, entities, file, setting
+        As in :func:`column_of`.
+    wanted
+        Values by column or entity: ``*`` stands for any text, ``n/a`` for a missing value.
+
+    Returns
+    -------
+    dict
+        Arrays of shape (n_rows,).
+    """
+    found = {}
+    for key, values in wanted.items():
+        column = column_of(table, key, entities, file, setting).fillna('n/a')
+        hits = {x: any(same_value(x, value) for value in values) for x in column.unique()}
+        found[key] = column.map(hits).to_numpy(dtype=bool)
+    return found
+
+
+def part_of(
+    table: pd.DataFrame,
+    parts: Mapping[str, Mapping[str, Sequence[str]]],
+    entities: Mapping[str, str],
+    file: Path,
+) -> pd.Series[str]:
+    """Return the part of each row: of those whose every key has one of its values.
+
+    Parameters
+    ----------
+    table, entities, file
+        As in :func:`column_of`.
+    parts
+        As in :func:`matching`, for ``train``, ``validation`` and ``test``. Without rows of
+        ``train``, all that are of no other part are.
+
+    Returns
+    -------
+    pandas.Series
+        Missing where a row is of no part.
+
+    Raises
+    ------
+    InputError
+        If a row is of two.
+    """
+    import pandas as pd
+
+    rows = {
+        part: np.logical_and.reduce(
+            list(matching(table, wanted, entities, file, f'split.{part}').values())
+        )
+        for part, wanted in parts.items()
+        if wanted
+    }
+    for a, b in itertools.combinations(rows, 2):
+        both = np.flatnonzero(rows[a] & rows[b])
+        if both.size:
+            row = int(table.index[int(both[0])]) + 2
+            raise InputError(BOTH_PARTS.format(row=row, file=file, a=a, b=b))
+    rest = None if 'train' in rows else 'train'
+    found = pd.Series(rest, index=table.index, dtype='string')
+    for part, hits in rows.items():
+        found[hits] = part
+    return found
+
+
+def fields_of(template: str) -> tuple[str, ...]:
+    """Return the keys that a template names, as they stand in its braces.
+
+    Raises
+    ------
+    InputError
+        If it is no template.
+
+    Examples
+    --------
+    >>> fields_of('seg{run-1}.mkv')
+    ('run-1',)
+    """
+    try:
+        parts = list(string.Formatter().parse(template))
+    except ValueError as error:
+        raise InputError(BAD_TEMPLATE.format(template=template, reason=error)) from error
+    if any(name == '' for _, name, _, _ in parts):
+        raise InputError(BAD_TEMPLATE.format(template=template, reason='empty braces'))
+    return tuple(name for _, name, _, _ in parts if name is not None)
+
+
+def key_of(name: str, known: Sequence[str]) -> tuple[str, int]:
+    """Return the column or entity that braces name, and what is added to it.
+
+    Examples
+    --------
+    >>> key_of('run-1', ['run']), key_of('x-1', ['x-1'])
+    (('run', -1), ('x-1', 0))
+    """
+    counted = COUNTED.match(name)
+    if name in known or counted is None:
+        return name, 0
+    return counted['key'], int(counted['step'])
+
+
+def fill_in(
+    template: str, table: pd.DataFrame, entities: Mapping[str, str], file: Path
+) -> pd.Series[str]:
+    """Fill a template in for every row.
+
+    Parameters
+    ----------
+    template
+        ``{column}`` or ``{entity}``; ``{run-1}`` and ``{run+1}`` count from another number, and
+        a format may follow a colon (``{run:02d}``).
+    table, entities, file
+        As in :func:`column_of`.
+
+    Returns
+    -------
+    pandas.Series
+        Text; missing where one of the columns is.
+
+    Raises
+    ------
+    InputError
+        For a key that is not known, and for values that cannot be counted or formatted.
+    """
+    import pandas as pd
+
+    known = [*table.columns, *entities, *LONG_NAMES]
+    fields_of(template)
+    columns = {
+        name: column_of(table, key_of(name, known)[0], entities, file, 'events.stimulus')
+        for name in fields_of(template)
+    }
+    names: list[str | None] = []
+    for row in range(len(table)):
+        values = {name: column.iloc[row] for name, column in columns.items()}
+        if any(pd.isna(value) for value in values.values()):
+            names.append(None)
+            continue
+        at = int(table.index[row]) + 2
+        names.append(''.join(_pieces(template, values, known, at, file)))
+    return pd.Series(names, index=table.index, dtype='string')
+
+
+def _pieces(
+    template: str, values: Mapping[str, str], known: Sequence[str], row: int, file: Path
+) -> Iterator[str]:
+    for literal, name, form, _ in string.Formatter().parse(template):
+        yield literal
+        if name is None:
+            continue
+        value, (key, step) = values[name], key_of(name, known)
+        try:
+            if step or (form and form[-1] in 'dn'):
+                yield format(_whole(value) + step, form or 'd')
+            elif form and form[-1] in 'eEfFgG':
+                yield format(float(value), form)
+            else:
+                yield format(value, form or '')
+        except ValueError as error:
+            raise InputError(
+                NO_FORMAT.format(
+                    template=template, row=row, file=file, key=key, value=value, reason=error
+                )
+            ) from error
+
+
+def _whole(value: str) -> int:
+    number = float(value)
+    if not number.is_integer():
+        msg = 'it is no whole number'
+        raise ValueError(msg)
+    return int(number)
+
+
+def look_up(
+    table: pd.DataFrame, other: Path, entities: Mapping[str, str], file: Path
+) -> pd.DataFrame:
+    """Add the columns of another table, matched by the columns and entities that both have.
+
+    Parameters
+    ----------
+    table, entities, file
+        As in :func:`column_of`.
+    other
+        TSV, or CSV by its name.
+
+    Returns
+    -------
+    pandas.DataFrame
+        With the further columns, missing where no row of the other table fits.
+
+    Raises
+    ------
+    InputError
+        If they share nothing, or two rows of the other table fit one row of the events.
+    """
+    import pandas as pd
+
+    rows = tables.read_table(other, ',' if other.suffix.lower() == '.csv' else '\t')
+    named = {LONG_NAMES.get(x, x) for x in rows.columns} & set(entities)
+    shared = [x for x in rows.columns if x in table.columns or LONG_NAMES.get(x, x) in named]
+    if not shared:
+        columns = ', '.join(rows.columns)
+        raise InputError(NO_SHARED.format(table=other, file=file, columns=columns))
+    of: dict[tuple[str, ...], int] = {}
+    for number, key in enumerate(_keys([rows[x] for x in shared])):
+        if key in of:
+            keys = ', '.join(f'{x} {v!r}' for x, v in zip(shared, key, strict=True))
+            raise InputError(LOOKUP_TWICE.format(table=other, keys=keys))
+        of[key] = number
+    mine = [column_of(table, x, entities, file, 'events.lookup') for x in shared]
+    where = [of.get(key, -1) for key in _keys(mine)]
+    added = {}
+    for name in rows.columns:
+        if name not in shared:
+            values = [None if pd.isna(value) else str(value) for value in rows[name]]
+            added[name] = [values[i] if i >= 0 else None for i in where]
+    return table.assign(**pd.DataFrame(added, index=table.index, dtype='string'))
+
+
+def _keys(columns: Sequence[pd.Series[str]]) -> Iterator[tuple[str, ...]]:
+    """Yield what rows are matched by; 1.0 and 01 are the number 1."""
+    yield from zip(
+        *([_plain(value) for value in column.fillna('n/a')] for column in columns), strict=True
+    )
+
+
+def _plain(value: str) -> str:
+    return repr(float(value)) if NUMBER.match(value) else value
+
+
+__all__ = [
+    'LONG_NAMES', 'column_of', 'fields_of', 'fill_in', 'key_of', 'look_up', 'matching',
+    'part_of', 'same_value',
+]  # fmt: skip
