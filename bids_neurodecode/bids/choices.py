@@ -51,7 +51,10 @@ def keep_labels(
 
 
 def choose_task(
-    found: Sequence[Series], labels: Sequence[str], shows: Callable[[str], bool]
+    found: Sequence[Series],
+    labels: Sequence[str],
+    shows: Callable[[str], bool],
+    otherwise: Callable[[str], bool] = lambda task: False,
 ) -> tuple[list[Series], str | None]:
     """Keep one task: the one that was asked for, or the only one that shows stimuli.
 
@@ -63,6 +66,8 @@ def choose_task(
         Tasks asked for, none or one.
     shows
         Whether a task has events that name stimuli.
+    otherwise
+        Whether a task may be taken where none does.
 
     Returns
     -------
@@ -82,10 +87,12 @@ def choose_task(
     if len(tasks) == 1:
         return found, None
     showing = [task for task in tasks if shows(task)]
+    what = 'stim_file' if showing else 'trial_type that is a condition'
+    showing = showing or [task for task in tasks if otherwise(task)]
     if len(showing) != 1:
         raise InputError(SEVERAL_TASKS.format(known=', '.join(showing or tasks)))
     others = ', '.join(task for task in tasks if task != showing[0])
-    note = f'Task {showing[0]!r} was taken: the other tasks ({others}) have no stim_file.'
+    note = f'Task {showing[0]!r} was taken: the other tasks ({others}) have no {what}.'
     return [s for s in found if s.entities.get('task') == showing[0]], note
 
 

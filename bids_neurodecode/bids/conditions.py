@@ -38,8 +38,10 @@ NO_SUCH_CONDITION = (
     'No trial_type of sub-{label} is {name!r} (conditions.include). There are: {known}.'
 )
 FEW_CONDITIONS = (
-    'The events of sub-{label} name {n} condition(s) that are shown in two runs or more '
-    '({names}), and no stimuli; at least two are needed. First file: {file}.'
+    'The events of sub-{label} name no stimuli, and {n} condition(s) that are shown in two runs '
+    'or more ({names}); at least two are needed (first file: {file}). Say what names the stimuli '
+    '(events.stimulus_column) and where they lie (--stimuli-dir), or which trial_types are '
+    'conditions (conditions.include).'
 )
 ONE_RUN = (
     'The conditions of sub-{label} are in one run ({file}): nothing can be held out, as trials of '
@@ -136,7 +138,7 @@ class ConditionReader(EventsReader):
         self._types |= dict.fromkeys(table['trial_type'].dropna().astype(str))
         wanted = table['trial_type'].isin(names_of(table, self.conditions)).to_numpy(dtype=bool)
         for hits in self._left_out(table, entities, file).values():
-            wanted &= ~hits
+            wanted = wanted & ~hits
         shown = pd.DataFrame(
             {
                 'onset': table['onset'],
@@ -316,7 +318,9 @@ def shows_conditions(file: Path, settings: ConditionSettings) -> bool:
     except InputError:
         # its own participant's trouble, found when the run is paired
         return False
-    return 'onset' in table.columns and bool(names_of(table, settings))
+    if 'onset' not in table.columns or 'trial_type' not in table.columns:
+        return False
+    return bool(settings.include or names_of(table, settings))
 
 
 def names_of(table: pd.DataFrame, settings: ConditionSettings) -> list[str]:

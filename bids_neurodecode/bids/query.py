@@ -16,6 +16,7 @@ from bids_neurodecode.bids.choices import (
     keep_labels,
     space_label,
 )
+from bids_neurodecode.bids.conditions import ConditionReader, reader_of, shows_conditions
 from bids_neurodecode.bids.description import check_raw, find_derivatives
 from bids_neurodecode.bids.entities import natural_key, nearest, run_entities
 from bids_neurodecode.bids.filters import query_of
@@ -31,6 +32,7 @@ from bids_neurodecode.bids.timing import read_table, stimulus_names
 from bids_neurodecode.config import SplitSettings
 from bids_neurodecode.errors import InputError
 from bids_neurodecode.fetched import check_fetched
+from bids_neurodecode.settings_conditions import ConditionSettings
 from bids_neurodecode.settings_events import EventSettings
 
 UNKNOWN_PARTICIPANT = 'There is no participant {label!r} in {folder}. Found: {known}.'
@@ -57,7 +59,9 @@ class Request:
     :func:`bids_neurodecode.bids.filters.read_filters`. ``betas_from`` names the derivatives that
     hold precomputed single-trial betas. ``stimuli_dir`` is the folder of films or pictures where
     it is not the dataset's ``stimuli/``. ``events`` say how its events name what was shown,
-    ``split`` which rows are held out. In ``made_dir`` files are made that the dataset lacks.
+    ``split`` which rows are held out, ``conditions`` which trial types are conditions where they
+    name no stimuli (or ``system`` asks for them). In ``made_dir`` files are made that the dataset
+    lacks.
     """
 
     bids_dir: Path
@@ -74,6 +78,8 @@ class Request:
     made_dir: Path | None = None
     events: EventSettings = field(default_factory=EventSettings)
     split: SplitSettings = field(default_factory=SplitSettings)
+    conditions: ConditionSettings = field(default_factory=ConditionSettings)
+    system: str = 'auto'
 
     def reader(self) -> EventsReader:
         """Return what reads the events of one participant."""
@@ -216,7 +222,12 @@ def _select(
         raise InputError(NO_BOLD.format(where=where.strip() or 'was found', folders=folders))
     found = keep_labels(found, 'ses', 'session', request.sessions)
     reader = request.reader()
-    found, note = choose_task(found, request.tasks, lambda task: _shows(task, index, reader))
+    found, note = choose_task(
+        found,
+        request.tasks,
+        lambda task: request.system != 'conditions' and _shows(task, index, reader),
+        lambda task: _has_conditions(task, index, request),
+    )
     notes.append(note or '')
     found = keep_labels(found, 'run', 'run', request.runs)
     found = choose_space(found, request.space)
@@ -240,6 +251,14 @@ def _shows(task: str, index: _Index, reader: EventsReader) -> bool:
     return False
 
 
+def _has_conditions(task: str, index: _Index, request: Request) -> bool:
+    """Whether any events of a task name conditions that may be analysed."""
+    if request.system not in {'auto', 'conditions'}:
+        return False
+    files = _files(index.raw, {**query_of('events', {}), 'task': task})
+    return any(shows_conditions(file, request.conditions) for file in files)
+
+
 def _participant(
     label: str,
     series: Sequence[Series],
@@ -254,15 +273,21 @@ def _participant(
     check_once(series)
     files = files.of(label)
     need = request.betas_from is None
-    reader = request.reader()
     nearby = {s: nearest(s.path, request.bids_dir, files.events) for s in series}
-    reader.choose({file: s.entities for s, file in nearby.items() if file is not None})
+    events = {file: s.entities for s, file in nearby.items() if file is not None}
+    reader = reader_of(request.reader(), events, request.conditions, request.system)
+    reader.choose(events)
     runs = tuple(pair_run(s, files, reader, need_confounds=need) for s in series)
     runs = (replace(runs[0], notes=(*runs[0].notes, *reader.notes())), *runs[1:])
     _check_alike(runs)
     task = series[0].entities['task']
     folder = reader.folder.path
-    stimuli = _stimuli(runs, folder)
+    stimuli: tuple[str, ...] = ()
+    conditions: tuple[str, ...] = ()
+    if isinstance(reader, ConditionReader):
+        runs, conditions = reader.finish(runs)
+    else:
+        stimuli = _stimuli(runs, folder)
     betas, betas_events = None, None
     if request.betas_from is not None:
         layout = index.derived[request.betas_from]
@@ -275,10 +300,11 @@ def _participant(
     return ParticipantInput(
         label=label,
         task=task,
-        paradigm=paradigm_of(stimuli, task),
+        paradigm='conditions' if conditions else paradigm_of(stimuli, task),
         runs=runs,
         stimuli_dir=folder,
         stimuli=stimuli,
+        conditions=conditions,
         betas=betas,
         betas_events=betas_events,
     )
@@ -342,11 +368,13 @@ def _describe(found: Sequence[ParticipantInput]) -> list[str]:
         run = person.runs[0]
         space = space_label(Series(run.bold, ''))
         n_volumes = sum(r.n_volumes for r in person.runs)
-        kind = 'films' if person.paradigm == 'movie' else 'images'
+        kind = {'movie': 'films', 'images': 'images'}.get(person.paradigm, 'conditions')
+        told = 'trial_type' if person.conditions else 'the types of their files'
         lines.append(
             f'sub-{person.label}: task {person.task!r}, {len(person.runs)} runs, {n_volumes} '
-            f'volumes, TR {run.repetition_time:g} s, space {space}, {len(person.stimuli)} {kind} '
-            f'(paradigm {person.paradigm!r}, by the types of their files).'
+            f'volumes, TR {run.repetition_time:g} s, space {space}, '
+            f'{len(person.conditions or person.stimuli)} {kind} '
+            f'(paradigm {person.paradigm!r}, by {told}).'
         )
         lines += list(dict.fromkeys(note for r in person.runs for note in r.notes))
     return lines

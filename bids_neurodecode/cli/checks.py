@@ -82,6 +82,8 @@ def check_all(arguments: Arguments, config: Config) -> DatasetInput:
         made_dir=arguments.work_dir / 'layout',
         events=config.events,
         split=config.split,
+        conditions=config.conditions,
+        system=config.system,
     )
     new = find_new_pictures(arguments, config, request)
     new = new or find_new_films(arguments, config, request)

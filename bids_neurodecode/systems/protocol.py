@@ -186,9 +186,9 @@ def choose_condition_split(table: pd.DataFrame, settings: SplitSettings) -> tupl
     DataError
         If another split is asked for, or the given parts cut runs.
     """
-    given = 'part' in table.columns and {'train', 'test'} <= set(table['part'].astype(str))
-    if settings.file is not None or settings.by == 'given' or (settings.by == 'auto' and given):
-        split, why = split_as_given(table), _given_by(settings)
+    given = settings.file is not None or settings.by == 'given'
+    if given or (settings.by == 'auto' and _has_parts(table)):
+        split, why = split_as_given(table), _given_by(table, settings)
         if split.by != 'run':
             raise DataError(CUT_RUNS)
         return split, why
