@@ -152,7 +152,9 @@ def _check_split(person: ParticipantInput, config: Config) -> None:
         return
     table = trials_table(person.runs)
     if person.paradigm == 'conditions':
-        choose_condition_split(add_parts(table, config.split.file, config.split.name), config.split)
+        choose_condition_split(
+            add_parts(table, config.split.file, config.split.name), config.split
+        )
         return
     stimulus_duration(table, person.runs[0].events)
     measure = config.selection.measure

@@ -48,8 +48,9 @@ NOT_OF_CONDITIONS = (
     'out. Choose "run", "session", "given" or "auto".'
 )
 CUT_RUNS = (
-    'The given split of conditions has trials of one run in training and test, which share its '
-    'noise. Give whole runs to each part.'
+    'The given split does not hold out whole runs of conditions that are in training too: trials '
+    'of one run share its noise, and only what was trained can be decoded. Give each run to one '
+    'part, with all conditions in each.'
 )
 FEW_IMAGES = (
     'split.by = "cluster" makes {n_clusters} clusters (split.n_clusters), and there are {n} '
@@ -188,6 +189,9 @@ def choose_condition_split(table: pd.DataFrame, settings: SplitSettings) -> tupl
     """
     given = settings.file is not None or settings.by == 'given'
     if given or (settings.by == 'auto' and _has_parts(table)):
+        used = table[table['part'].isin(PARTS)] if 'part' in table.columns else table
+        if 'part' in used.columns and (used.groupby('run')['part'].nunique() > 1).any():
+            raise DataError(CUT_RUNS)
         split, why = split_as_given(table), _given_by(table, settings)
         if split.by != 'run':
             raise DataError(CUT_RUNS)
