@@ -20,6 +20,10 @@ NOT_FINITE = 'Similarities must be finite; {n} are not.'
 NO_OTHERS = 'Identification needs at least two candidates; there is {n}.'
 TOO_FEW = 'Identification among {need} needs 2 or more, and as many candidates; there are {n}.'
 
+DOUBLE_DECIMALS = 12
+SINGLE_DECIMALS = 5
+"""Decimals of a similarity that the arithmetic of its rows holds on any processor."""
+
 Measure = Literal['pearson', 'cosine']
 FloatArray = npt.NDArray[np.float64]
 
@@ -45,7 +49,8 @@ def similarity(
     -------
     numpy.ndarray
         Shape (n_samples, n_candidates); 0 where either row is constant (``pearson``) or
-        zero (``cosine``), as it then points nowhere.
+        zero (``cosine``), as it then points nowhere. Rounded to 12 decimals, to 5 where either
+        is float32: what differs by the rounding of its arithmetic alone ties.
     """
     if (
         predictions.ndim != 2
@@ -54,8 +59,10 @@ def similarity(
     ):
         raise DataError(BAD_PAIRS.format(a=predictions.shape, b=candidates.shape))
     # equal candidates must tie, whatever the order in which a library sums
+    single = np.float32 in (predictions.dtype, candidates.dtype)
     rounded: FloatArray = np.round(
-        _unit_rows(predictions, measure) @ _unit_rows(candidates, measure).T, 12
+        _unit_rows(predictions, measure) @ _unit_rows(candidates, measure).T,
+        SINGLE_DECIMALS if single else DOUBLE_DECIMALS,
     )
     return rounded
 

@@ -44,6 +44,19 @@ def test_cosine_does_not_depend_on_the_axes():
     np.testing.assert_allclose(similarity(a @ turn, b @ turn), similarity(a, b), atol=1e-10)
 
 
+@pytest.mark.parametrize('dtype', [np.float32, np.float64])
+def test_candidates_that_are_equally_far_tie_in_the_arithmetic_of_their_type(dtype):
+    # as the whitened features of a few stimuli are: a wrong one says nothing of the right one
+    rng = np.random.default_rng(3)
+    turn, _ = np.linalg.qr(rng.normal(size=(16, 16)))
+    apart = ((np.eye(16) - 1 / 16) @ turn).astype(dtype)
+    alike = similarity(apart[rng.permutation(16)] * dtype(3.7), apart)
+    wrong = alike.argmax(axis=1) != np.arange(16)
+    assert wrong.any()
+    # the one that was taken is ahead, the other 14 tie
+    assert ranks(alike[wrong], np.flatnonzero(wrong)).tolist() == [9.0] * wrong.sum()
+
+
 @given(st.integers(2, 12), st.integers(0, 10_000))
 @settings(max_examples=40, deadline=None)
 def test_the_truth_identifies_itself(n, seed):
