@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, ValidationError, model_validator
 
 from bids_neurodecode.errors import ArgumentsError
+from bids_neurodecode.fetched import check_fetched
 from bids_neurodecode.settings import Settings
 from bids_neurodecode.settings_conditions import ConditionSettings
 from bids_neurodecode.settings_encoding import EncodingSettings
@@ -229,14 +230,14 @@ class RidgeSettings(Settings):
 class EvaluationSettings(Settings):
     """How scores are tested."""
 
-    n_permutations: Annotated[int, Field(ge=0)] = 1000
+    n_permutations: Annotated[int, Field(ge=0, le=1_000_000)] = 1000
     """Permutations of a test; 0 leaves p values out."""
     permutation: Literal['labels', 'refit'] = 'labels'
     """What is permuted: the ``labels`` of held-out samples, models being fitted once; or the
     labels of all samples, ridge models being fitted again each time (``refit``:
     identification by the linear decoder, and ridge encoding of images; slower by the time of
     their fits)."""
-    n_bootstrap: Annotated[int, Field(ge=0)] = 1000
+    n_bootstrap: Annotated[int, Field(ge=0, le=1_000_000)] = 1000
     """Resamplings of an interval; 0 leaves intervals out."""
     confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
     """Coverage of the intervals."""
@@ -294,6 +295,8 @@ def read_settings(source: str | Path) -> dict[str, Any]:
     ------
     ArgumentsError
         If it is neither, cannot be read, or is of another version.
+    InputError
+        If it is a stand-in for a file that was not fetched.
     """
     names = preset_names()
     presets = ', '.join(names)
@@ -303,6 +306,7 @@ def read_settings(source: str | Path) -> dict[str, Any]:
         )
     else:
         path = Path(source)
+        check_fetched(path)
         if not path.is_file():
             raise ArgumentsError(UNKNOWN_PRESET.format(name=str(source), presets=presets))
         try:
@@ -313,7 +317,7 @@ def read_settings(source: str | Path) -> dict[str, Any]:
             ) from error
     try:
         values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # ValueError: also numbers of 4,300 digits
         raise ArgumentsError(
             UNREADABLE.format(file=source, reason=_one_line(error), presets=presets)
         ) from error

@@ -8,7 +8,7 @@ what is fitted never holds the others.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -79,9 +79,8 @@ def set_codes(image: nib.Nifti1Image, codes: FormCodes) -> nib.Nifti1Image:
     """Write form codes, and the units mm and s, into an image; return it."""
     q, s = codes
     image.header.set_xyzt_units('mm', 'sec')
-    image.set_qform(image.affine if q else None, q)
-    # the sform keeps shears, which a qform cannot
-    image.set_sform(image.affine if s else None, s)
+    image.set_qform(image.affine, q)
+    image.set_sform(image.affine, s)  # it keeps shears, which a qform cannot
     return image
 
 
@@ -261,7 +260,7 @@ class Samples:
         codes, first = _codes(self.table['stimulus'])
         sums = np.zeros((len(first), self.values.shape[1]), dtype=np.float64)
         np.add.at(sums, codes, self.values)
-        counts = np.bincount(codes, minlength=len(first))
+        counts = np.bincount(codes)
         table = self.table.iloc[first].reset_index(drop=True).assign(n_repeats=counts)
         means = (sums / counts[:, None]).astype(np.float32)
         return Samples(Responses(means, self.responses.mask), table)
@@ -376,7 +375,7 @@ class Split:
         if self.by in {'time', 'given'}:
             return False
         column = content_column(self.table) if self.by == 'stimulus' else self.by
-        return len(self) == self.table[column].nunique() and len(self) > 1
+        return len(self) == self.table[column].nunique()
 
     def to_table(self) -> pd.DataFrame:
         """Return the part of each sample in each fold: columns ``fold``, ``sample``, ``part``."""
@@ -406,6 +405,47 @@ class Split:
 def content_column(table: pd.DataFrame) -> str:
     """Return the column that tells stimuli apart: by content where that is known."""
     return 'content' if 'content' in table.columns else 'stimulus'
+
+
+def contents(names: Iterable[Any], *tables: pd.DataFrame) -> npt.NDArray[np.str_]:
+    """Return of each stimulus the first name, in the order of text, that shows the same.
+
+    Parameters
+    ----------
+    names
+        Of stimuli; those that no table holds go by their own names.
+    tables
+        One row a sample, with ``stimulus`` and, where some show the same, ``content``. What one
+        table (of a participant) knows to be the same is the same in all.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (n_names,).
+    """
+    first: dict[str, str] = {}
+
+    def of(name: str) -> str:
+        while name in first:
+            name = first[name]
+        return name
+
+    for table in tables:
+        if 'content' not in table.columns:
+            continue
+        for pair in table[['stimulus', 'content']].astype(str).drop_duplicates().to_numpy():
+            low, high = sorted(of(name) for name in pair)
+            if low != high:
+                first[high] = low
+    return np.array([of(str(name)) for name in names], dtype=np.str_)
+
+
+def relabelled(table: pd.DataFrame, names: npt.NDArray[Any]) -> pd.DataFrame:
+    """Give samples other stimuli of the same table, whose contents go with them."""
+    other = table.assign(stimulus=names)
+    if 'content' in table.columns:
+        other = other.assign(content=contents(names, table))
+    return other
 
 
 def split_by_group(

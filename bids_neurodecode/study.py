@@ -150,12 +150,14 @@ def read_study(source: str | Path) -> tuple[str, str, StudySettings]:
 
 def _validated(text: str, file: str, studies: str) -> StudySettings:
     try:
-        return StudySettings.model_validate(tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
+        values = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
         reason = ' '.join(str(error).split())
         raise ArgumentsError(
             UNREADABLE.format(file=file, reason=reason, studies=studies)
         ) from error
+    try:
+        return StudySettings.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
         key = '.'.join(str(part) for part in first['loc']) or 'study'

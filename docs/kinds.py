@@ -48,6 +48,9 @@ def _kinds(annotation: Any) -> tuple[list[str], list[str]]:
         inner = [_kinds(argument) for argument in arguments if argument is not Ellipsis]
         words = ' or '.join(dict.fromkeys(kind for kinds, _ in inner for kind in kinds))
         return [f'list of {words}'], list(dict.fromkeys(x for _, part in inner for x in part))
+    if origin is dict:
+        kinds, limits = _kinds(arguments[1])
+        return [f'table of {" or ".join(kinds)}'], limits
     names = {
         int: 'whole number',
         float: 'number',

@@ -15,6 +15,8 @@ from bids_neurodecode.samples import (
     Samples,
     Split,
     VoxelMask,
+    split_as_given,
+    split_as_published,
     split_by_group,
     split_in_time,
 )
@@ -66,6 +68,27 @@ def test_a_qform_of_another_space_is_not_kept(tmp_path):
     assert VoxelMask.load(tmp_path / 'in.nii.gz').codes == (0, 4)
 
 
+@pytest.mark.parametrize(('shift', 'codes'), [(5e-4, (1, 4)), (0.5, (0, 4))])
+def test_forms_agree_within_a_thousandth_of_a_millimetre(tmp_path, shift, codes):
+    grid = np.diag([-2.0, 2, 2.5, 1])
+    image = nib.Nifti1Image(a_mask().mask.astype(np.uint8), grid)
+    moved = grid.copy()
+    moved[1, 3] += shift
+    image.set_qform(moved, 1)
+    image.set_sform(grid, 4)
+    image.to_filename(tmp_path / 'in.nii.gz')
+    assert VoxelMask.load(tmp_path / 'in.nii.gz').codes == codes
+
+
+def test_a_sheared_grid_is_kept(tmp_path):
+    sheared = AFFINE.copy()
+    sheared[0, 1] = 0.5
+    mask = VoxelMask(a_mask().mask, sheared, (0, 4))
+    mask.save(tmp_path / 'mask.nii.gz')
+    np.testing.assert_allclose(VoxelMask.load(tmp_path / 'mask.nii.gz').affine, sheared)
+    np.testing.assert_allclose(mask.image(np.ones(5)).affine, sheared)
+
+
 @given(n=st.integers(1, 24), seed=st.integers(0, 99))
 def test_volume_and_extract_undo_each_other(n, seed):
     mask = a_mask(n, seed)
@@ -95,6 +118,10 @@ def test_mask_and_responses_come_back_from_disk(tmp_path):
     np.testing.assert_array_equal(back.mask.mask, one.mask.mask)
     np.testing.assert_allclose(back.mask.affine, AFFINE)
     assert isinstance(back.values, np.memmap)
+    assert nib.load(tmp_path / 'mask.nii.gz').get_data_dtype() == np.uint8
+    doubles = Responses(one.values.astype(np.float64), one.mask)
+    doubles.save(tmp_path / 'doubles.npy', tmp_path / 'mask.nii.gz')
+    assert np.load(tmp_path / 'doubles.npy').dtype == np.float32
     with pytest.raises(ValueError, match='read-only'):
         back.values[0, 0] = 1
 
@@ -104,6 +131,9 @@ def test_image_has_the_affine_and_units():
     np.testing.assert_array_equal(image.affine, AFFINE)
     assert image.header.get_xyzt_units() == ('mm', 'sec')
     assert image.get_fdata().sum() == 5
+    filled = a_mask().image(np.ones(5), fill=-2).get_fdata()
+    assert filled.sum() == 5 - 2 * 19
+    assert a_mask().volume(np.ones(5)).sum() == 5
 
 
 def test_take_voxels_and_average():
@@ -111,12 +141,18 @@ def test_take_voxels_and_average():
     taken = some.take([3, 0])
     assert taken.table['stimulus'].tolist() == ['c', 'b']
     np.testing.assert_array_equal(taken.values, some.values[[3, 0]])
+    assert taken.table.columns.tolist() == ['stimulus', 'run']
+    assert taken.table.index.tolist() == [0, 1]
+    assert some.take([]).n_samples == 0
     keep = np.array([True, False, True, False, False])
     fewer = some.voxels(keep)
     np.testing.assert_array_equal(fewer.values, some.values[:, keep])
     assert fewer.responses.mask.n_voxels == 2
     mean = some.averaged()
     assert mean.table['stimulus'].tolist() == ['b', 'a', 'c']
+    assert mean.table.columns.tolist() == ['stimulus', 'run', 'n_repeats']
+    assert mean.table.index.tolist() == [0, 1, 2]
+    assert mean.values.dtype == np.float32
     assert mean.table['n_repeats'].tolist() == [3, 1, 1]
     np.testing.assert_allclose(mean.values[0], some.values[[0, 2, 4]].mean(axis=0), rtol=1e-5)
 
@@ -178,10 +214,11 @@ def test_no_group_is_ever_on_both_sides(table, by, n_folds, test_fraction, seed)
         tested.extend(fold.test)
     if len(split) > 1:  # each sample is tested once
         assert sorted(tested) == list(range(len(table)))
-    again = Split.from_table(by, split.to_table(), table)
+    again = Split.from_table(by, split.to_table().sample(frac=1, random_state=seed), table)
+    assert again.protocol == split.protocol
     for one, other in zip(split, again, strict=True):
-        np.testing.assert_array_equal(one.train, other.train)
-        np.testing.assert_array_equal(one.test, other.test)
+        np.testing.assert_array_equal(one.train, np.sort(other.train))
+        np.testing.assert_array_equal(one.test, np.sort(other.test))
 
 
 @given(
@@ -254,8 +291,46 @@ def test_repeats_cross_runs_and_the_split_says_so():
     assert split.repeats_cross
     assert split.protocol == 'leave-one-out-by-run'
     assert split_by_group(table, 'stimulus').protocol == 'hold-out-by-stimulus'
-    many = a_table(list('abcdefgh'))
+    many = a_table(list('abcdefgh'), onset=np.arange(8.0))
     assert split_by_group(many, 'stimulus', n_folds=4).protocol == '4-fold-by-stimulus'
+    assert split_by_group(many, 'stimulus', n_folds=8).protocol == 'leave-one-out-by-stimulus'
+    assert split_in_time(many, gap=0).protocol == 'hold-out-by-time'
+    assert split_in_time(many, gap=0, n_folds=8).protocol == '8-fold-by-time'
+    given = (Fold([0], [1]), Fold([1], [0]))
+    assert Split('given', given, many).protocol == '2-fold-by-given'
+    named = Split('given', given, many, 'own')
+    assert named.protocol == 'own'
+    assert Split.from_table('given', named.to_table(), many, 'own').protocol == 'own'
+
+
+def test_copies_under_another_name_count_as_one_stimulus():
+    # a and A show the same, b and B too
+    table = a_table(list('abABcd'), run=[0, 0, 1, 1, 0, 1], content=list('ababcd'))
+    split = split_by_group(table, 'stimulus', n_folds=4)
+    assert split.protocol == 'leave-one-out-by-stimulus'
+    for fold in split:
+        seen, held = (set(table['content'].iloc[rows]) for rows in (fold.train, fold.test))
+        assert len(held) == 1
+        assert not seen & held
+    assert refuse(lambda: split_by_group(table, 'stimulus', n_folds=5)) == samples.TOO_FEW.format(
+        n_folds=5, n=4, group='stimulus'
+    )
+    assert not split.copies_across
+    assert not split.repeats_cross
+    by_run = split_by_group(table, 'run')
+    # each stimulus name is in one run only
+    assert by_run.repeats_cross
+    assert by_run.protocol == 'leave-one-out-by-run'
+    assert set(by_run.copies_across) == {('a', 'A'), ('b', 'B'), ('A', 'a'), ('B', 'b')}
+    one_way = Split('run', (Fold([2], [0, 1, 4], [3, 5]),), table)
+    assert one_way.copies_across == (('a', 'A'), ('b', 'B'))
+    plain = split_by_group(table.drop(columns='content'), 'run')
+    assert not plain.repeats_cross
+    assert plain.copies_across == ()
+    for by in ('stimulus', 'cluster'):
+        clustered = table.assign(cluster=list('uvwxyz'))
+        expected = samples.LEAK.format(fold=0, n=1, group='content', first='a')
+        assert refuse(lambda c=clustered, b=by: Split(b, (Fold([2], [0]),), c)) == expected
 
 
 def test_stimuli_are_shuffled_by_the_generator_only():
@@ -304,6 +379,181 @@ def test_a_fold_that_does_not_hold_is_refused_by_split_and_samples(train, test, 
         with pytest.raises(DataError) as error:
             use(Fold(train, test))
         assert str(error.value) == message
+
+
+def film_table(rng, n_films, longest):
+    """Films of whole seconds that follow each other in runs; each may be shown twice."""
+    rows, begin = [], np.zeros(2)
+    for film in rng.permutation(n_films):
+        n = int(rng.integers(1, longest))
+        for run in range(int(rng.integers(1, 3))):
+            rows += [(f'{film}#{t}', f'f{film}', run, float(t), begin[run] + t) for t in range(n)]
+            begin[run] += n
+    columns = ['stimulus', 'film', 'run', 'onset', 'run_onset']
+    return pd.DataFrame(rows, columns=columns).sample(frac=1, random_state=int(rng.integers(99)))
+
+
+def blocks_by_hand(table, gap, share, n_folds, number, whole, unit):
+    """Return held-out rows, and rows too near to them, one pair of rows at a time."""
+    rows = table.reset_index(drop=True)
+    held = set()
+    for name, mine in rows.groupby(unit):
+        times = sorted(set(mine['onset']))
+        block = times[-max(1, round(share * len(times))) :]
+        if n_folds > 1:  # the first parts are longer by one where they are not equal
+            size, more = divmod(len(times), n_folds)
+            first = number * size + min(number, more)
+            block = times[first : first + size + (number < more)]
+        if name in whole:
+            block = times
+        held |= set(mine.index[mine['onset'].isin(block)])
+    near = set()
+    for i, row in rows.iterrows():
+        for test in (rows.loc[k] for k in held - {i}):
+            film = row[unit] == test[unit] and abs(row['onset'] - test['onset']) < gap
+            run = 'run_onset' in rows and (
+                row['run'] == test['run'] and abs(row['run_onset'] - test['run_onset']) < gap
+            )
+            if film or run:
+                near.add(i)
+    return held, near - held
+
+
+@pytest.mark.parametrize('by_run_too', [False, True])
+@pytest.mark.parametrize('n_folds', [1, 4])
+@pytest.mark.parametrize('seed', range(4))
+def test_blocks_in_time_are_those_of_the_definition(seed, n_folds, by_run_too):
+    rng = np.random.default_rng(seed)
+    table = film_table(rng, 4, 14)
+    if not by_run_too:
+        table = table.drop(columns='run_onset')
+    whole = ('f2',) if n_folds == 1 and seed % 2 else ()
+    share, gap = (0.02, 0.2, 0.35, 0.5)[seed], (3, 2, 1, 0)[seed]
+    split = split_in_time(table, gap=gap, test_fraction=share, n_folds=n_folds, whole=whole)
+    assert len(split) == n_folds
+    for number, fold in enumerate(split):
+        held, near = blocks_by_hand(table, gap, share, n_folds, number, whole, 'film')
+        assert set(fold.test) == held
+        assert set(fold.train) == set(range(len(table))) - held - near
+        assert not fold.validation.size
+
+
+def test_blocks_of_runs_where_there_are_no_films():
+    table = a_table([f's{i}' for i in range(20)], onset=[*range(10), *range(10)])
+    table['run'] = np.repeat([0, 1], 10)
+    (fold,) = split_in_time(table, gap=3)
+    held, near = blocks_by_hand(table, 3, 0.2, 1, 0, (), 'run')
+    assert set(fold.test) == held == {8, 9, 18, 19}
+    assert set(fold.train) == set(range(20)) - held - near
+    assert refuse(lambda: split_in_time(table, gap=3, whole=('f',))) == (
+        samples.MISSING_COLUMN.format(columns='film')
+    )
+    assert refuse(lambda: split_in_time(table.drop(columns='onset'), gap=3)) == (
+        samples.MISSING_COLUMN.format(columns='onset')
+    )
+
+
+@pytest.mark.parametrize(('share', 'whole'), [(0.2, ()), (0.9, ()), (0.35, ('f1', 'f3'))])
+def test_the_published_split_is_that_of_its_definition(share, whole):
+    table = film_table(np.random.default_rng(7), 5, 30)
+    split = split_as_published(table, test_fraction=share, whole=whole)
+    (fold,) = split
+    assert (split.by, split.protocol) == ('time', 'paper')
+    parts = {'train': set(), 'validation': set(), 'test': set()}
+    rows = table.reset_index(drop=True)
+    for film, mine in rows.groupby('film'):
+        # exactly: a share of .9 leaves one of ten
+        left = 0 if film in whole else (100 - round(100 * share)) * mine['onset'].nunique() // 100
+        for i, second in mine['onset'].items():
+            part = 'train' if second % 5 else 'validation'
+            parts['test' if second >= left else part].add(i)
+    assert {part: set(getattr(fold, part)) for part in parts} == parts
+    ten = a_table([f'f#{t}' for t in range(10)], film='f', onset=np.arange(10.0))
+    assert refuse(lambda: split_as_published(ten, test_fraction=0.9)) == samples.EMPTY_PART.format(
+        fold=0, part='training'
+    )
+    (fold,) = split_as_published(ten)
+    assert (fold.validation.tolist(), fold.test.tolist()) == ([0, 5], [8, 9])
+    for column in ('film', 'run', 'onset'):
+        assert refuse(lambda c=column: split_as_published(ten.drop(columns=c))) == (
+            samples.MISSING_COLUMN.format(columns=column)
+        )
+
+
+def test_clusters_are_shared_out_by_their_sizes():
+    # the largest first, each to the smallest share so far: 7 + 1, 5 + 2 + 1, 4 + 3
+    sizes = {'g': 7, 'f': 5, 'e': 4, 'd': 3, 'c': 2, 'b': 1, 'a': 1}
+    clusters = [name for name, n in sizes.items() for _ in range(n)]
+    table = a_table([f's{i}' for i in range(len(clusters))], cluster=clusters)
+    folds = split_by_group(table, 'cluster', n_folds=3).folds
+    held = [set(table['cluster'].iloc[fold.test]) for fold in folds]
+    assert held == [{'g', 'b'}, {'f', 'c', 'a'}, {'e', 'd'}]
+    assert len(split_by_group(table, 'cluster')) == 7
+    (once,) = split_by_group(table, 'cluster', n_folds=1, test_fraction=1 / 3)
+    assert set(table['cluster'].iloc[once.test]) == held[0]
+    # half at most: 7 + 3 + 1 + 1 of 5 + 4 + 2
+    (most,) = split_by_group(table, 'cluster', n_folds=1, test_fraction=0.9)
+    assert set(table['cluster'].iloc[most.test]) == {'g', 'd', 'b', 'a'}
+    # those of equal size in turn, as they come: 20 of two samples, then 40 of one
+    sizes = np.tile([1, 2, 1], 20)
+    many = a_table([f's{i}' for i in range(80)], cluster=np.repeat(np.arange(60), sizes))
+    order = sorted(range(60), key=lambda k: (-sizes[k], k))
+    shares = [[], [], []]
+    for k in order:
+        min(shares, key=lambda share: sum(sizes[share])).append(k)
+    for share, fold in zip(shares, split_by_group(many, 'cluster', n_folds=3), strict=True):
+        assert set(many['cluster'].iloc[fold.test]) == set(share)
+    two = a_table(['x', 'y', 'z'], cluster=[0, 0, 1])
+    (least,) = split_by_group(two, 'cluster', n_folds=1, test_fraction=0.01)
+    assert least.test.tolist() == [0, 1]
+
+
+def test_held_out_shares_of_groups():
+    table = a_table([f's{i}' for i in range(20)], run=np.repeat(np.arange(10), 2))
+    tested = {}
+    for share in (0.01, 0.2, 0.34, 1.0):
+        (fold,) = split_by_group(table, 'run', n_folds=1, test_fraction=share)
+        tested[share] = set(table['run'].iloc[fold.test])
+    # runs stay in order: the last ones are held out, at least one, and never all
+    assert tested == {0.01: {9}, 0.2: {8, 9}, 0.34: {7, 8, 9}, 1.0: set(range(1, 10))}
+    (fold,) = split_by_group(table, 'run', n_folds=1)
+    assert set(table['run'].iloc[fold.test]) == {8, 9}
+    assert [set(table['run'].iloc[f.test]) for f in split_by_group(table, 'run', n_folds=4)] == [
+        {0, 1, 2}, {3, 4, 5}, {6, 7}, {8, 9},
+    ]  # fmt: skip
+    assert len(split_by_group(table, 'run')) == 10
+    (once,) = split_by_group(table, 'stimulus')
+    assert len(once.test) == 4
+    default, zero = (
+        split_by_group(table, 'stimulus', rng=rng).folds[0].test
+        for rng in (None, np.random.default_rng(0))
+    )
+    np.testing.assert_array_equal(default, zero)
+
+
+def test_parts_that_the_dataset_gives():
+    part = ['train', 'train', 'validation', 'test', 'test', 'other']
+    table = a_table(list('aabcdd'), run=[1, 2, 2, 3, 3, 3]).assign(part=part)
+    split = split_as_given(table)
+    (fold,) = split
+    assert (split.by, split.protocol) == ('given', 'given')
+    assert (fold.train.tolist(), fold.validation.tolist(), fold.test.tolist()) == (
+        [0, 1], [2], [3, 4],
+    )  # fmt: skip
+    assert split_as_given(table.assign(protocol='nsd-1000')).protocol == 'nsd-1000'
+    assert split_as_given(table.assign(protocol=['x', 'y'] * 3)).protocol == 'given'
+    # the same stimulus on both sides, in other runs: a split by run; validation has seen it too
+    for name in 'ab':
+        crossing = table.assign(stimulus=[*'aab', name, *'dd'])
+        assert split_as_given(crossing).by == 'run'
+        assert split_as_given(crossing).repeats_cross == (name == 'a')
+        leak = samples.LEAK.format(fold=0, n=1, group='stimulus', first=name)
+        same_run = crossing.assign(run=[1, 2, 3, 3, 3, 3])
+        assert refuse(lambda t=same_run: split_as_given(t)) == leak
+        assert refuse(lambda t=crossing: split_as_given(t.drop(columns='run'))) == leak
+    assert refuse(lambda: split_as_given(table.drop(columns='part'))) == (
+        samples.MISSING_COLUMN.format(columns='part')
+    )
 
 
 def test_a_moment_of_a_film_on_both_sides_is_a_leak():

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
 
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.bids.timing import read_table
@@ -63,10 +63,25 @@ def first_captions(participant: ParticipantInput) -> Mapping[str, str]:
         If one has none.
     """
     file, names = captions_file(participant), participant.stimuli
-    known = read_captions(file)
+    known = _of(read_captions(file), names)
     missing = [name for name in names if not any(known.get(name, ()))]
     if missing:
         raise InputError(
             NOT_CAPTIONED.format(n=len(missing), total=len(names), file=file, first=missing[0])
         )
     return {name: known[name][0] for name in names}
+
+
+def _of(
+    captions: Mapping[str, tuple[str, ...]], names: Sequence[str]
+) -> Mapping[str, tuple[str, ...]]:
+    """Return the captions of each picture: by its path, else by the only one of its file name."""
+    by_name: dict[str, list[str]] = {}
+    for named in captions:
+        by_name.setdefault(PurePosixPath(named).name, []).append(named)
+    found = {}
+    for name in names:
+        alike = by_name.get(PurePosixPath(name).name, [])
+        if name in captions or len(alike) == 1:
+            found[name] = captions[name if name in captions else alike[0]]
+    return found

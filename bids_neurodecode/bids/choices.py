@@ -1,16 +1,38 @@
-"""One task, one space, one series a run: decided by the data, else an error that lists."""
+"""Which tasks, one space, one series a run: decided by the data, else an error that lists."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
-from bids_neurodecode.bids.entities import natural_key, same_index
+from bids_neurodecode.bids.entities import counted, natural_key, same_index
 from bids_neurodecode.bids.pairing import Series
+from bids_neurodecode.bids.records import RunInput
 from bids_neurodecode.errors import InputError
 
 UNKNOWN = 'There is no {what} {label!r} in the preprocessed data. Found: {known}.'
-SEVERAL_TASKS = 'Several tasks show stimuli: {known}. Choose one with --task-id.'
-ONE_TASK = 'One task is analysed at a time; --task-id names {known}. Make one call for each.'
+SEVERAL_TASKS = (
+    'Several tasks show stimuli: {known}. Choose one with --task-id, or name those that belong '
+    'together (--task-id A B): they go into one model.'
+)
+SEVERAL_CONDITIONS = (
+    'No task shows stimuli, and several name conditions (trial_type): {known}. Choose one with '
+    '--task-id, or name those that belong together (--task-id A B): they go into one model.'
+)
+NO_TASK_SHOWS = (
+    'None of the tasks {known} shows stimuli: their events name no picture or film. Choose one '
+    'with --task-id to see what its events lack, or add "stim_file" to them.'
+)
+TOGETHER = (
+    'The tasks {known} show films and were taken together as one analysis, with the task label '
+    '{label!r}; runs are told apart by acq-<task>.'
+)
+ASKED_TOGETHER = (
+    'The tasks {known} were taken together, as asked for, with the task label {label!r}; runs are '
+    'told apart by acq-<task>.'
+)
+EACH_OWN = 'Each participant has a task of their own, which was taken: {known}.'
+JOINT: Mapping[str, str] = {'movie': 'film', 'images': 'image', 'conditions': 'condition'}
+"""The task label of an analysis of several tasks, by what they show."""
 SEVERAL_SPACES = 'The data are there in several spaces: {known}. Choose one with --space.'
 MULTI_ECHO = (
     '{file} is one echo of several, and no combined series is there. '
@@ -24,10 +46,11 @@ NATIVE = 'func'
 """What fMRIPrep calls the space of series whose names have no ``space``."""
 
 
-def space_label(series: Series) -> str:
+def space_label(series: Series, *, with_cohort: bool = True) -> str:
     """Return the space as ``--space`` takes it, such as ``MNI152NLin6Asym:res-2``."""
     label = series.space or NATIVE
-    return f'{label}:res-{series.resolution}' if series.resolution else label
+    cohort = f':cohort-{series.cohort}' if series.cohort and with_cohort else ''
+    return label + cohort + (f':res-{series.resolution}' if series.resolution else '')
 
 
 def keep_labels(
@@ -54,73 +77,129 @@ def choose_task(
     found: Sequence[Series],
     labels: Sequence[str],
     shows: Callable[[str], bool],
-    otherwise: Callable[[str], bool] = lambda task: False,
-) -> tuple[list[Series], str | None]:
-    """Keep one task: the one that was asked for, or the only one that shows stimuli.
+    shows_films: Callable[[str], bool],
+    has_conditions: Callable[[str], bool] = lambda task: False,
+) -> tuple[list[Series], list[str]]:
+    """Keep the tasks that were asked for, or those that show stimuli and belong together.
+
+    Without a request it is the only task that shows stimuli, that of each participant where each
+    has one, or all tasks that show films.
 
     Parameters
     ----------
     found
         Series of any task.
     labels
-        Tasks asked for, none or one.
-    shows
-        Whether a task has events that name stimuli.
-    otherwise
-        Whether a task may be taken where none does.
+        Tasks asked for; also the label of the analysis of several (:data:`JOINT`).
+    shows, shows_films
+        Whether a task has events that name stimuli, and whether these are films.
+    has_conditions
+        Whether a task has events that name conditions: taken where no task shows stimuli.
 
     Returns
     -------
     series : list of Series
-    note : str or None
-        Which was taken, where there was more than one.
+    notes : list of str
+        What was taken, where there was more than one.
 
     Raises
     ------
     InputError
-        If the task is not there, or the data leave it open.
+        If a task is not there, or the data leave it open.
     """
-    found = keep_labels(found, 'task', 'task', labels)
+    there = {s.entities.get('task', '') for s in found}
+    found = keep_labels(found, 'task', 'task', _without_joint(labels, there))
     tasks = sorted({s.entities.get('task', '') for s in found}, key=natural_key)
-    if labels and len(tasks) > 1:
-        raise InputError(ONE_TASK.format(known=', '.join(tasks)))
     if len(tasks) == 1:
-        return found, None
+        return list(found), []
+    if len(labels) > 1:
+        return list(found), []
     showing = [task for task in tasks if shows(task)]
-    what = 'stim_file' if showing else 'trial_type that is a condition'
-    showing = showing or [task for task in tasks if otherwise(task)]
-    if len(showing) != 1:
-        raise InputError(SEVERAL_TASKS.format(known=', '.join(showing or tasks)))
-    others = ', '.join(task for task in tasks if task != showing[0])
-    note = f'Task {showing[0]!r} was taken: the other tasks ({others}) have no {what}.'
-    return [s for s in found if s.entities.get('task') == showing[0]], note
+    what, several = 'stim_file', SEVERAL_TASKS
+    if not showing:
+        showing = [task for task in tasks if has_conditions(task)]
+        what, several = 'trial_type that is a condition', SEVERAL_CONDITIONS
+    if not showing:
+        raise InputError(NO_TASK_SHOWS.format(known=', '.join(tasks)))
+    kept = [s for s in found if s.entities.get('task') in showing]
+    if len(showing) == 1:
+        others = ', '.join(task for task in tasks if task != showing[0])
+        note = f'Task {showing[0]!r} was taken: the other tasks ({others}) have no {what}.'
+        return kept, [note]
+    if max(map(len, tasks_of(kept).values())) == 1:
+        return kept, [EACH_OWN.format(known=_some(showing))]
+    if several is SEVERAL_TASKS and all(shows_films(task) for task in showing):
+        return kept, []
+    raise InputError(several.format(known=', '.join(showing)))
+
+
+def tasks_of(found: Sequence[Series]) -> dict[str, set[str]]:
+    """Return the tasks of each participant."""
+    tasks: dict[str, set[str]] = {}
+    for series in found:
+        tasks.setdefault(series.entities['sub'], set()).add(series.entities.get('task', ''))
+    return tasks
+
+
+def together(found: Sequence[Series], labels: Sequence[str]) -> list[str]:
+    """Return the tasks that go into one analysis under a label of its own; none if each is alone.
+
+    They do where several were asked for, or some participant has several; then so do those of
+    the others.
+    """
+    tasks = tasks_of(found)
+    several = len(labels) > 1 or any(len(own) > 1 for own in tasks.values())
+    return sorted(set().union(*tasks.values()), key=natural_key) if several else []
+
+
+def note_on_tasks(tasks: Sequence[str], labels: Sequence[str], label: str) -> str:
+    """Say that several tasks are one analysis."""
+    message = ASKED_TOGETHER if len(labels) > 1 else TOGETHER
+    return message.format(known=_some(tasks), label=label)
+
+
+def _some(names: Sequence[str], most: int = 6) -> str:
+    """List names, not more than a few of them."""
+    rest = f' and {len(names) - most} more' if len(names) > most else ''
+    return ', '.join(names[:most]) + rest
+
+
+def _without_joint(labels: Sequence[str], there: Collection[str]) -> list[str]:
+    return [x for x in labels if x in there or x not in JOINT.values()]
 
 
 def choose_space(found: Sequence[Series], asked: str | None) -> list[Series]:
     """Keep one space: the one asked for, or the only one.
 
+    Each participant may be of a cohort of their own in a template that has several.
+
     Parameters
     ----------
     found
-        Series of one task.
+        Series of one analysis.
     asked
-        ``LABEL``, ``LABEL:res-X``, or ``func`` for series without a space in their name.
+        ``LABEL``, ``LABEL:res-X``, ``LABEL:cohort-X:res-X``, or ``func`` for series without a
+        space in their name.
 
     Raises
     ------
     InputError
         If it is not there or there are several, listing them.
     """
-    labels = sorted({space_label(s) for s in found})
+    kept = list(found)
     if asked is not None:
-        wanted = asked.removeprefix('space-')
-        kept = [s for s in found if wanted in {space_label(s), s.space or NATIVE}]
+        wanted = set(asked.removeprefix('space-').split(':'))
+        kept = [s for s in found if wanted <= set(space_label(s).split(':'))]
         if not kept:
-            raise InputError(UNKNOWN.format(what='space', label=wanted, known=', '.join(labels)))
-        found, labels = kept, sorted({space_label(s) for s in kept})
-    if len(labels) > 1:
-        raise InputError(SEVERAL_SPACES.format(known=', '.join(labels)))
-    return list(found)
+            known = ', '.join(sorted({space_label(s) for s in found}))
+            label = asked.removeprefix('space-')
+            raise InputError(UNKNOWN.format(what='space', label=label, known=known))
+    labels = {(s.entities.get('sub'), space_label(s)) for s in kept}
+    alike = {space_label(s, with_cohort=False) for s in kept}
+    if len(alike) > 1 or len(labels) > len({label for label, _ in labels}):
+        known = ', '.join(sorted({label for _, label in labels}))
+        raise InputError(SEVERAL_SPACES.format(known=known))
+    return kept
 
 
 def choose_echo(found: Sequence[Series]) -> tuple[list[Series], str | None]:
@@ -138,7 +217,7 @@ def choose_echo(found: Sequence[Series]) -> tuple[list[Series], str | None]:
     for series in single:
         rest = _without_echo(series)
         siblings = [s for s in single if _without_echo(s) == rest]
-        if not any(s.entities == rest for s in combined) and len(siblings) > 1:
+        if not any(counted(s.entities) == rest for s in combined) and len(siblings) > 1:
             raise InputError(MULTI_ECHO.format(file=series.path))
     if not combined:
         return list(found), None
@@ -156,12 +235,29 @@ def check_once(found: Sequence[Series]) -> None:
     """
     seen: dict[tuple[tuple[str, str], ...], Series] = {}
     for series in found:
-        key = tuple(sorted(series.entities.items()))
+        key = tuple(sorted(counted(series.entities).items()))
         if key in seen:
             run = ' '.join(f'{k}-{v}' for k, v in series.entities.items())
             raise InputError(TWICE.format(run=run, first=seen[key].path, second=series.path))
         seen[key] = series
 
 
+def check_told_apart(runs: Sequence[RunInput]) -> None:
+    """Check that runs of several tasks have names of their own in one analysis.
+
+    Raises
+    ------
+    InputError
+        Naming two that have not.
+    """
+    seen: dict[str, RunInput] = {}
+    for run in runs:
+        if run.stem in seen:
+            raise InputError(
+                TWICE.format(run=run.label, first=seen[run.stem].bold, second=run.bold)
+            )
+        seen[run.stem] = run
+
+
 def _without_echo(series: Series) -> dict[str, str]:
-    return {k: v for k, v in series.entities.items() if k != 'echo'}
+    return {k: v for k, v in counted(series.entities).items() if k != 'echo'}

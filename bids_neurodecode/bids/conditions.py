@@ -22,6 +22,7 @@ import numpy.typing as npt
 from bids_neurodecode.bids.layouts import keep_table
 from bids_neurodecode.bids.publishedevents import EventsReader, Shown
 from bids_neurodecode.bids.records import RunInput
+from bids_neurodecode.bids.rows import column_of
 from bids_neurodecode.bids.timing import TOLERANCE, read_table
 from bids_neurodecode.errors import InputError
 from bids_neurodecode.settings_conditions import ConditionSettings
@@ -137,7 +138,9 @@ class ConditionReader(EventsReader):
                 raise InputError(NO_COLUMN.format(file=file, column=column))
         self._types |= dict.fromkeys(table['trial_type'].dropna().astype(str))
         wanted = table['trial_type'].isin(names_of(table, self.conditions)).to_numpy(dtype=bool)
-        for hits in self._left_out(table, entities, file).values():
+        for key, hits in self._left_out(table, entities, file).items():
+            values = column_of(table, key, entities, file, 'events.exclude').fillna('n/a')
+            self._excluded.update((key, value) for value in values[hits & wanted])
             wanted = wanted & ~hits
         shown = pd.DataFrame(
             {

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from bids_neurodecode.bids.entities import natural_key
+from bids_neurodecode.bids.filters import QUERIES
+from bids_neurodecode.bids.pipelines import holds_series, instead_of_series, wanted_series
 from bids_neurodecode.errors import ArgumentsError, InputError
 from bids_neurodecode.fetched import check_fetched, stand_in
 
@@ -33,8 +35,17 @@ OLD_DESCRIPTION = (
 )
 NOT_SAID = '{folder} was left out: {file} does not say "DatasetType": "derivative".'
 NO_DERIVATIVES = (
-    'No derivatives with preprocessed BOLD (desc-preproc_bold) in {folder}.{left_out} '
+    'No derivatives with preprocessed BOLD ({desc}) in {folder}.{left_out} '
     'Run fMRIPrep first, or name its output with --derivatives NAME=PATH.'
+)
+NOT_THESE = 'No preprocessed BOLD ({desc}) in {folder}: {found}'
+UNDESCRIBED = (
+    '{folder} has no dataset_description.json and was taken for derivatives all the same, by the '
+    'preprocessed series in it. Add the file ("Name", "BIDSVersion", "DatasetType": "derivative").'
+)
+UNTYPED = (
+    '{file} has no "DatasetType" and was taken for that of derivatives, as its folder was named. '
+    'Add "DatasetType": "derivative".'
 )
 LEFT_OUT = '{folder} was left out: its {file} was not fetched ({reason}).'
 UNKNOWN_DERIVATIVE = (
@@ -70,7 +81,7 @@ def read_json(file: Path) -> dict[str, Any]:
     check_fetched(file)
     try:
         content = json.loads(file.read_text('utf-8'))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         reason = ' '.join(str(error).split())
         raise InputError(BAD_DESCRIPTION.format(file=file, reason=reason)) from error
     if not isinstance(content, dict):
@@ -110,14 +121,30 @@ def is_derivative(description: Mapping[str, Any]) -> bool:
     return bool(description.get('DatasetType', old) == 'derivative')
 
 
-def _notes_of(folder: Path) -> list[str]:
+def _taken_for_derivatives(folder: Path, query: Mapping[str, Any]) -> list[str]:
+    """Check a folder that the user named as derivatives; return what is odd about it.
+
+    Raises
+    ------
+    InputError
+        If there is no folder, it says that it is no derived dataset, or it says nothing and holds
+        no preprocessed series either.
+    """
     file = folder / 'dataset_description.json'
-    old = 'DatasetType' not in read_description(folder)
-    return [OLD_DESCRIPTION.format(file=file)] if old else []
+    check_fetched(file)
+    if folder.is_dir() and not file.is_file() and holds_series(folder, query):
+        return [UNDESCRIBED.format(folder=folder)]
+    description = read_description(folder)
+    if 'DatasetType' not in description:
+        known = 'PipelineDescription' in description
+        return [(OLD_DESCRIPTION if known else UNTYPED).format(file=file)]
+    if not is_derivative(description):
+        raise InputError(NOT_DERIVATIVE.format(folder=folder, file=file.name))
+    return []
 
 
 def check_derivative(folder: Path) -> None:
-    """Check that a folder is a derived dataset.
+    """Check that a folder is a derived dataset of this program.
 
     Raises
     ------
@@ -136,7 +163,10 @@ def participants_in(folder: Path) -> tuple[str, ...]:
 
 
 def find_derivatives(
-    bids_dir: Path, given: Mapping[str, Path], betas_from: str | None = None
+    bids_dir: Path,
+    given: Mapping[str, Path],
+    betas_from: str | None = None,
+    query: Mapping[str, Any] = QUERIES['bold'],
 ) -> tuple[dict[str, Path], list[str]]:
     """Return the derived datasets to read by name, and what to tell about the choice.
 
@@ -148,6 +178,8 @@ def find_derivatives(
         Datasets named by the user; then no other is read.
     betas_from
         Name of the one that holds precomputed betas (it needs no preprocessed BOLD).
+    query
+        What is asked for of preprocessed series.
 
     Raises
     ------
@@ -156,15 +188,15 @@ def find_derivatives(
     ArgumentsError
         If ``betas_from`` is the name of none.
     """
+    left_out: dict[Path, str] = {}
     if given:
-        for folder in given.values():
-            check_derivative(folder)
         found: dict[str, Path] = dict(given)
-        notes = [note for folder in given.values() for note in _notes_of(folder)]
-        left_out: list[str] = []
+        notes = [
+            note for folder in given.values() for note in _taken_for_derivatives(folder, query)
+        ]
     else:
-        found, notes, left_out = _look_below(bids_dir / 'derivatives', betas_from)
-        notes += left_out
+        found, notes, left_out = _look_below(bids_dir / 'derivatives', betas_from, query)
+        notes += left_out.values()
         if not found:
             for folder in (
                 bids_dir / 'derivatives',
@@ -175,33 +207,42 @@ def find_derivatives(
         known = ', '.join(found) or 'none'
         raise ArgumentsError(UNKNOWN_DERIVATIVE.format(name=betas_from, known=known))
     if not found:
-        reasons = ''.join(f' {reason}' for reason in left_out)
         folder = bids_dir / 'derivatives'
-        raise InputError(NO_DERIVATIVES.format(folder=folder, left_out=reasons))
+        desc = wanted_series(query)
+        for child in sorted(folder.glob('*')):
+            if child not in left_out and (said := instead_of_series(child)):
+                raise InputError(NOT_THESE.format(desc=desc, folder=child, found=said))
+        reasons = ''.join(f' {reason}' for reason in left_out.values())
+        raise InputError(NO_DERIVATIVES.format(desc=desc, folder=folder, left_out=reasons))
     return found, notes
 
 
 def _look_below(
-    folder: Path, betas_from: str | None
-) -> tuple[dict[str, Path], list[str], list[str]]:
+    folder: Path, betas_from: str | None, query: Mapping[str, Any]
+) -> tuple[dict[str, Path], list[str], dict[Path, str]]:
     found: dict[str, Path] = {}
     notes: list[str] = []
-    left_out: list[str] = []
+    left_out: dict[Path, str] = {}
+    any_asked = False
     for child in sorted(folder.glob('*')):
         file = child / 'dataset_description.json'
         if (reason := stand_in(file)) is not None:
             notes.append(LEFT_OUT.format(folder=child, file=file.name, reason=reason))
             continue
-        if not file.is_file():
-            continue
-        if not is_derivative(read_description(child)):
-            left_out.append(NOT_SAID.format(folder=child, file=file))
-        elif child.name == betas_from or _holds_bold(child):
+        odd = []
+        if file.is_file():
+            description = read_description(child)
+            if not is_derivative(description):
+                left_out[child] = NOT_SAID.format(folder=child, file=file)
+                continue
+            if 'DatasetType' not in description:
+                odd = [OLD_DESCRIPTION.format(file=file)]
+        else:
+            odd = [UNDESCRIBED.format(folder=child)]
+        asked = child.name == betas_from or holds_series(child, query)
+        # masks and confounds of series that others cleaned or combined lie beside fMRIPrep's
+        if asked or holds_series(child):
             found[child.name] = child
-            notes += [f'Derivatives {child.name!r} were found in {folder}.', *_notes_of(child)]
-    return found, notes, left_out
-
-
-def _holds_bold(folder: Path) -> bool:
-    patterns = ('sub-*/func/*desc-preproc_bold.nii*', 'sub-*/ses-*/func/*desc-preproc_bold.nii*')
-    return any(next(folder.glob(pattern), None) is not None for pattern in patterns)
+            any_asked |= asked
+            notes += [f'Derivatives {child.name!r} were found in {folder}.', *odd]
+    return (found, notes, left_out) if any_asked else ({}, [], left_out)

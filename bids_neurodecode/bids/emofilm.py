@@ -12,7 +12,6 @@ work folder.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,15 +28,15 @@ from bids_neurodecode.bids.emofilm_events import (
     showing_of,
 )
 from bids_neurodecode.bids.entities import natural_key, run_entities
-from bids_neurodecode.bids.layouts import EMOFILM_SERIES, NO_PLACE, keep_table
+from bids_neurodecode.bids.layouts import EMOFILM_SERIES, keep_table
+from bids_neurodecode.bids.masks import MASK_VOLUMES, make_mask
 from bids_neurodecode.bids.pairing import Series
 from bids_neurodecode.bids.provenance import bids_uri
 from bids_neurodecode.bids.records import DatasetInput, ParticipantInput, RunInput
-from bids_neurodecode.bids.series import open_image, read_header, read_volumes
+from bids_neurodecode.bids.series import read_header
 from bids_neurodecode.bids.stimuli import FILMS
 from bids_neurodecode.errors import InputError
 from bids_neurodecode.fetched import check_fetched
-from bids_neurodecode.samples import form_codes, set_codes
 from bids_neurodecode.stimuli.films import check_film_once
 
 if TYPE_CHECKING:
@@ -47,7 +46,6 @@ DERIVATIVES = 'preprocessing'
 SPACE = 'MNI152NLin6Asym'
 TASK = 'film'
 REST = 'Rest'
-MASK_VOLUMES = 20
 
 NO_FOLDER = (
     'Emo-FilM does not hold its films ({films}). Name the folder that holds them, one file a film '
@@ -78,9 +76,6 @@ NO_FILTERS = (
 NO_SERIES = (
     'No preprocessed film run (space-MNI_desc-ppres_bold) of sub-{label} that was asked for in '
     '{folder}. Get it, or leave the participant out.'
-)
-NO_BRAIN = (
-    'No voxel of {bold} varies over its first {n} volumes, so there is no mask. Get the file anew.'
 )
 LAYOUT = (
     'The dataset is Emo-FilM in its published layout: series of FSL (motion, white matter and CSF '
@@ -319,51 +314,3 @@ def _repetition_time(series: Series, root: Path, header: float | None) -> tuple[
     if header is None:
         raise InputError(NO_TR.format(bold=series.path, sidecar=sidecar))
     return header, ''
-
-
-def make_mask(bold: Path, folder: Path | None, dataset: Path) -> Path:
-    """Make the mask of a series without one: the voxels that vary in its first volumes.
-
-    Series whose brain was extracted are constant outside of it. A mask that was made of the same
-    file before is taken again.
-
-    Parameters
-    ----------
-    bold
-        The series; its first :data:`MASK_VOLUMES` volumes are read.
-    folder
-        Where the mask is made.
-    dataset
-        Named in errors.
-
-    Raises
-    ------
-    InputError
-        If no voxel varies, the file is cut short, or there is no folder.
-    """
-    import nibabel as nib
-
-    from bids_neurodecode.bids.sink import write_image
-
-    if folder is None:
-        raise InputError(NO_PLACE.format(folder=dataset))
-    state = bold.stat()
-    key = f'{bold}|{state.st_size}|{state.st_mtime_ns}|{MASK_VOLUMES}'
-    name = bold.name.split('_desc-')[0]
-    path = (
-        folder / hashlib.sha256(key.encode()).hexdigest()[:12] / f'{name}_desc-brain_mask.nii.gz'
-    )
-    if path.exists():
-        return path
-    low: np.ndarray | None = None
-    high: np.ndarray | None = None
-    for volume in read_volumes(bold, MASK_VOLUMES):
-        low = volume.copy() if low is None else np.minimum(low, volume)
-        high = volume.copy() if high is None else np.maximum(high, volume)
-    inside = np.asarray(high) > np.asarray(low)
-    if not inside.any():
-        raise InputError(NO_BRAIN.format(bold=bold, n=MASK_VOLUMES))
-    image = open_image(bold)
-    made = nib.Nifti1Image(inside.astype(np.uint8), image.affine)
-    write_image(path, set_codes(made, form_codes(image)))
-    return path

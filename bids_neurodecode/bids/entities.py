@@ -12,8 +12,17 @@ AMBIGUOUS = (
     'Several files apply equally to {target}: {files}. Keep one, or name them more exactly.'
 )
 
-OUTPUT_ENTITIES = ('space', 'res', 'den', 'desc', 'label', 'atlas', 'seg', 'scale', 'stat')
+GRID_ENTITIES = ('space', 'cohort', 'res', 'den')
+"""Entities that say on which grid a run lies."""
+
+OUTPUT_ENTITIES = (
+    *GRID_ENTITIES,
+    *('desc', 'label', 'atlas', 'seg', 'scale', 'stat', 'hemi', 'model', 'subset', 'thresh'),
+)
 """Entities that say what was done to a run, not which run it is."""
+
+INDEX_ENTITIES = frozenset({'run', 'echo', 'chunk', 'flip', 'inv', 'split'})
+"""Entities that are numbers: ``run-1`` and ``run-01`` are one run."""
 
 _ENTITY = re.compile(r'(?:^|_)([a-zA-Z]+)-([^_.]+)')
 
@@ -32,6 +41,26 @@ def parse_entities(path: Path) -> dict[str, str]:
 def run_entities(path: Path) -> dict[str, str]:
     """Return only the entities that name the run (subject, session, task, ..., run, echo)."""
     return {k: v for k, v in parse_entities(path).items() if k not in OUTPUT_ENTITIES}
+
+
+def counted(entities: Mapping[str, str]) -> dict[str, str]:
+    """Return entities with their numbers written alike, to compare them.
+
+    Derivatives are often written without the leading zeros of the raw dataset, or with others.
+
+    Examples
+    --------
+    >>> counted({'ses': '01', 'run': '007'})
+    {'ses': '01', 'run': '7'}
+    """
+    return {key: counted_label(key, label) for key, label in entities.items()}
+
+
+def counted_label(key: str, label: str) -> str:
+    """Return the label of one entity as :func:`counted` does."""
+    if key in INDEX_ENTITIES and label.isdecimal():
+        return label.lstrip('0') or '0'
+    return label
 
 
 def without_prefix(label: str, prefix: str) -> str:
@@ -87,10 +116,10 @@ def nearest(target: Path, root: Path, candidates: Iterable[Path]) -> Path | None
     InputError
         If two are equally near.
     """
-    entities = run_entities(target)
+    entities = counted(run_entities(target))
     ranked: dict[tuple[int, int], list[Path]] = {}
     for candidate in candidates:
-        own = run_entities(candidate)
+        own = counted(run_entities(candidate))
         if _contains(entities, own) and _above(entities, candidate.relative_to(root)):
             depth = len(candidate.relative_to(root).parts)
             ranked.setdefault((depth, len(own)), []).append(candidate)

@@ -1,4 +1,4 @@
-"""The filter file: which of several files pybids is to take."""
+"""The filter file: which of several files are taken, by pybids' names of entities."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from bids_neurodecode.bids.index import entity_names
 from bids_neurodecode.errors import ArgumentsError
 
 QUERIES: Mapping[str, Mapping[str, Any]] = {
@@ -19,7 +20,7 @@ QUERIES: Mapping[str, Mapping[str, Any]] = {
     },
     'events': {'suffix': 'events', 'extension': '.tsv'},
 }
-"""What is looked for, as queries of pybids; a filter adds to one of them or overrides it."""
+"""What is looked for, as in queries of pybids; a filter adds to one of them or overrides it."""
 
 NO_FILTER = 'There is no filter file {file}. Check --bids-filter-file.'
 BAD_FILTER = (
@@ -31,7 +32,7 @@ UNKNOWN_ENTITY = (
     'Unknown entity {key!r} of the query {query!r} in {file}.{nearest} Known: {known}.'
 )
 BAD_VALUE = (
-    'The value of {query}.{key} in {file} is of a wrong type. Use text, a number, a list of '
+    'The value of {query}.{key} in {file} is of a wrong type. Use text, a whole number, a list of '
     'them, or null (the entity is absent).'
 )
 
@@ -53,7 +54,7 @@ def read_filters(file: Path) -> dict[str, dict[str, Any]]:
         raise ArgumentsError(NO_FILTER.format(file=file))
     try:
         filters = json.loads(file.read_text('utf-8'))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         reason = ' '.join(str(error).split())
         raise ArgumentsError(BAD_FILTER.format(file=file, reason=reason)) from error
     if not isinstance(filters, dict) or not all(isinstance(v, dict) for v in filters.values()):
@@ -69,17 +70,12 @@ def read_filters(file: Path) -> dict[str, dict[str, Any]]:
 
 
 def query_of(name: str, filters: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the arguments of pybids' ``get`` for a query with its filter."""
-    from bids.layout import Query
-
-    wanted = {**QUERIES[name], **filters.get(name, {})}
-    return {key: Query.NONE if value is None else value for key, value in wanted.items()}
+    """Return a query with its filter, to be asked of an index of files."""
+    return {**QUERIES[name], **filters.get(name, {})}
 
 
 def _check_entities(query: str, wanted: Mapping[str, Any], file: Path) -> None:
-    from bids.layout.models import Config
-
-    known = sorted({key for name in ('bids', 'derivatives') for key in Config.load(name).entities})
+    known = sorted({*entity_names().values(), 'suffix', 'extension', 'datatype'})
     for key, value in wanted.items():
         if key not in known:
             raise ArgumentsError(
@@ -92,8 +88,13 @@ def _check_entities(query: str, wanted: Mapping[str, Any], file: Path) -> None:
                 )
             )
         values = value if isinstance(value, list) else [value]
-        if not all(v is None or isinstance(v, str | int) for v in values):
+        if not all(_usable(v) for v in values):
             raise ArgumentsError(BAD_VALUE.format(query=query, key=key, file=file))
+
+
+def _usable(value: Any) -> bool:
+    # the index of pybids is of 64 bits
+    return value is None or isinstance(value, str) or (type(value) is int and abs(value) < 2**63)
 
 
 def _nearest(key: str, known: list[str]) -> str:

@@ -1,40 +1,120 @@
-"""The index of a dataset by pybids: only what was asked for, kept on disk where wanted."""
+"""The index of a dataset: the names below the folders of the participants that are asked for.
+
+Names are taken apart by the entities of pybids, and asked for as with its ``get``. pybids' own
+index reads every folder of a dataset, and puts a row for each entity of each file into a database.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
-import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
+from bids_neurodecode.bids.entities import counted_label
+from bids_neurodecode.bids.sink import write_text
 from bids_neurodecode.errors import InputError
 
 BAD_INDEX = 'The index in {folder} cannot be read ({reason}). Remove that folder; it is made anew.'
-LAYOUT = 1
-"""Version of what is indexed; part of the name of a kept index."""
+UNREADABLE = 'The folder {folder} cannot be read: {reason}. Correct its permissions.'
+LAYOUT = 2
+"""Version of what is kept; part of the name of a kept index."""
+KEPT = 'index.json'
+DEEPEST = 6
+"""Folders below that of a participant that are entered: a link may lead back above itself."""
 
-OTHER_FOLDERS = (
-    r'^/(code|stimuli|sourcedata|models|derivatives|logs)(/|$)',
-    r'/\.',
-    r'/(anat|dwi|fmap|perf|eeg|ieeg|meg|pet|beh|micr|motion|nirs|mrs|figures|log|models)(/|$)',
+OTHER_FOLDERS = frozenset(
+    {
+        *(
+            'dwi',
+            'fmap',
+            'perf',
+            'eeg',
+            'ieeg',
+            'meg',
+            'pet',
+            'beh',
+            'micr',
+            'motion',
+            'nirs',
+            'mrs',
+        ),
+        *('figures', 'log', 'logs', 'models', 'code', 'stimuli', 'sourcedata', 'derivatives'),
+    }
 )
 """Nothing that is read lies in these."""
 
-OTHER_FILES = (
-    r'\.(h5|gii|svg|html|txt|toml|md|bib|surf|mgz|edf|png|mp4|safetensors)$',
-    r'^(?!.*(desc-preproc_bold|desc-brain_mask|_statmap)\.).*\.nii(\.gz)?$',
-    r'^(?!.*(_bold|_events)\.).*\.json$',
-)
-"""Nothing of these kinds is read."""
+DATATYPES = frozenset({'anat', 'func'})
+"""Folders whose name is the ``datatype`` of the files in them; others are not entered."""
+
+FURTHER_ENTITIES = {'cohort': 'cohort', 'stat': 'stat', 'scale': 'scale', 'thresh': 'thresh'}
+"""Of derivatives, by their short names: pybids does not know them."""
+
+_PART = re.compile(r'([a-zA-Z]+)-([a-zA-Z0-9+]+)\Z')
+_NAMED = re.compile(r'([a-z]+)-\(')
+
+Listing = dict[str, tuple[int, list[str]]]
+"""Of each folder, relative to the dataset: when it was changed (ns), and names in it."""
+
+
+@dataclass(frozen=True)
+class File:
+    """One file, and its entities by the names that pybids gives them."""
+
+    path: Path
+    entities: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class FileIndex:
+    """Files of a dataset, to be asked for by their entities."""
+
+    files: tuple[File, ...]
+    unreadable: Mapping[str, str] = field(default_factory=dict)
+    """Participants whose folder cannot be read, and the one line that says so."""
+
+    def find(self, query: Mapping[str, Any]) -> list[Path]:
+        """Return the files that a query selects, sorted.
+
+        Parameters
+        ----------
+        query
+            By pybids' names of entities: a label or number, several of them, or None where the
+            entity must be absent. Numbers count the same however many zeros lead them.
+
+        Returns
+        -------
+        list of pathlib.Path
+        """
+        wanted = {key: _labels(key, value) for key, value in query.items()}
+        files: Iterable[File] = self.files
+        if 'suffix' in wanted:
+            files = (file for name in wanted['suffix'] for file in self._by_suffix.get(name, ()))
+        return sorted(file.path for file in files if _fits(file.entities, wanted))
+
+    @cached_property
+    def _by_suffix(self) -> dict[str | None, list[File]]:
+        found: dict[str | None, list[File]] = {}
+        for file in self.files:
+            found.setdefault(file.entities.get('suffix'), []).append(file)
+        return found
+
+
+def matches(name: str, query: Mapping[str, Any]) -> bool:
+    """Tell whether a query (see :meth:`FileIndex.find`) selects the file of a name."""
+    wanted = {key: _labels(key, value) for key, value in query.items()}
+    return _fits(name_entities(name), wanted)
 
 
 def index_dataset(
-    folder: Path, participants: Sequence[str], *, derivative: bool, database_dir: Path | None
-) -> tuple[Any, str | None]:
-    """Index the files of some participants of a dataset.
+    folder: Path, participants: Sequence[str], *, database_dir: Path | None = None
+) -> tuple[FileIndex, str | None]:
+    """Index the files of some participants of a dataset, and those of no one alone.
 
     Parameters
     ----------
@@ -42,87 +122,180 @@ def index_dataset(
         The dataset, checked to be one.
     participants
         Labels; other participants' folders are not entered.
-    derivative
-        Whether names may hold the entities of derivatives.
     database_dir
-        Where the index is kept for the next call; in memory if None. A kept index that is older
-        than any file of the dataset is made anew.
+        Where the list of names is kept for the next call; it is not kept if None. A list of which
+        any folder was changed since is made anew.
 
     Returns
     -------
-    layout : bids.layout.BIDSLayout
-        Without metadata (sidecars are read for the runs that are used).
+    index : FileIndex
     note : str or None
         What happened to the kept index.
+
+    Raises
+    ------
+    InputError
+        If a folder, or the kept index, cannot be read.
     """
-    from bids.layout import BIDSLayout, BIDSLayoutIndexer
-
-    ignore = [re.compile(pattern) for pattern in _ignored(participants)]
-    database, note = None, None
+    listing, note = None, None
+    unreadable: dict[str, str] = {}
     if database_dir is not None:
-        database = _database(folder, participants, database_dir)
-        note = _prepare(database, folder, ignore)
-    indexer = BIDSLayoutIndexer(validate=False, index_metadata=False, ignore=ignore)
+        kept = _kept(folder, participants, database_dir)
+        listing, note = _reuse(kept, folder)
+    if listing is None:
+        listing, unreadable = _list(folder, participants)
+        if database_dir is not None and not unreadable:
+            write_text(kept, json.dumps(listing))
+    files: list[File] = []
+    for where, (_, names) in listing.items():
+        datatype = where.rpartition('/')[2]
+        kind = {'datatype': datatype} if datatype in DATATYPES else {}
+        files += [
+            File(folder / where / name, {**name_entities(name), **kind})
+            for name in names
+            if not name.endswith('/')
+        ]
+    return FileIndex(tuple(files), unreadable), note
+
+
+def name_entities(name: str) -> dict[str, str]:
+    """Return the entities of a file name, by the names that pybids gives them.
+
+    Returns
+    -------
+    dict
+        Also ``suffix`` and ``extension``.
+
+    Examples
+    --------
+    >>> name_entities('sub-01_run-02_desc-preproc_bold.nii.gz')
+    {'subject': '01', 'run': '02', 'desc': 'preproc', 'suffix': 'bold', 'extension': '.nii.gz'}
+    """
+    stem, dot, extension = name.partition('.')
+    *parts, suffix = stem.split('_')
+    known = entity_names()
+    found: dict[str, str] = {}
+    for part in parts:
+        match = _PART.match(part)
+        if match and match[1] in known:
+            found[known[match[1]]] = match[2]
+    if _PART.match(suffix) is None:
+        found['suffix'] = suffix
+    return {**found, 'extension': dot + extension}
+
+
+@cache
+def entity_names() -> Mapping[str, str]:
+    """Return pybids' names of entities by the keys that stand in file names.
+
+    Examples
+    --------
+    >>> entity_names()['sub'], entity_names()['acq']
+    ('subject', 'acquisition')
+    """
+    from bids.layout.models import Config
+
+    names = dict(FURTHER_ENTITIES)
+    for config in ('bids', 'derivatives'):
+        for entity in Config.load(config).entities.values():
+            match = _NAMED.search(entity.pattern or '')
+            if match:
+                names[match[1]] = entity.name
+    return names
+
+
+@cache
+def _keys() -> Mapping[str, str]:
+    return {name: key for key, name in entity_names().items()}
+
+
+def _labels(name: str, value: Any) -> frozenset[str | None]:
+    """Return the labels that a query allows; None among them: the entity may be absent."""
+    values = value if isinstance(value, list | tuple) else [value]
+    return frozenset(_label(name, x) for x in values)
+
+
+def _label(name: str, value: Any) -> str | None:
+    if value is None:
+        return None
+    if name == 'extension':
+        text = str(value)
+        return text if text.startswith('.') or not text else f'.{text}'
+    return counted_label(_keys().get(name, name), str(value))
+
+
+def _fits(own: Mapping[str, str], wanted: Mapping[str, frozenset[str | None]]) -> bool:
+    return all(_label(name, own.get(name)) in labels for name, labels in wanted.items())
+
+
+def _list(folder: Path, participants: Sequence[str]) -> tuple[Listing, dict[str, str]]:
+    """List the top folder and those of the participants; who cannot be read, and why."""
+    listing: Listing = {}
+    wanted = {f'sub-{label}' for label in participants}
+    _list_one(folder, '', listing)
+    changed, names = listing['']
+    mine = [n for n in names if not n.startswith('sub-') or re.split('[_/]', n)[0] in wanted]
+    listing[''] = (changed, [n for n in mine if not n.endswith('/')])
+    unreadable = {}
+    for name in (n.rstrip('/') for n in mine if n.endswith('/') and n.startswith('sub-')):
+        try:
+            _list_below(folder, name, listing, 0)
+        except InputError as error:
+            unreadable[name.removeprefix('sub-')] = str(error)
+    return listing, unreadable
+
+
+def _list_below(folder: Path, where: str, listing: Listing, depth: int) -> None:
+    _list_one(folder, where, listing)
+    for name in listing[where][1]:
+        child = name.rstrip('/')
+        if name.endswith('/') and child not in OTHER_FOLDERS and depth < DEEPEST:
+            _list_below(folder, f'{where}/{child}', listing, depth + 1)
+
+
+def _list_one(folder: Path, where: str, listing: Listing) -> None:
+    """List one folder: names of folders end in a slash, hidden ones are left out."""
+    here = folder / where
     try:
-        layout = BIDSLayout(
-            folder,
-            validate=False,
-            derivatives=False,
-            is_derivative=derivative,
-            indexer=indexer,
-            database_path=database,
-        )
-    except _database_errors() as error:
-        reason = ' '.join(str(error).split())
-        raise InputError(BAD_INDEX.format(folder=database, reason=reason)) from error
-    return layout, note
+        changed = here.stat().st_mtime_ns
+        with os.scandir(here) as entries:
+            names = sorted(
+                f'{entry.name}/' if entry.is_dir() else entry.name
+                for entry in entries
+                if not entry.name.startswith('.')
+            )
+    except OSError as error:
+        raise InputError(UNREADABLE.format(folder=here, reason=error.strerror)) from error
+    listing[where] = (changed, names)
 
 
-def _database_errors() -> tuple[type[Exception], ...]:
-    from sqlalchemy.exc import SQLAlchemyError
-
-    return (SQLAlchemyError,)
-
-
-def _ignored(participants: Sequence[str]) -> list[str]:
-    wanted = '|'.join(re.escape(label) for label in participants)
-    return [*OTHER_FOLDERS, *OTHER_FILES, rf'^/sub-(?!({wanted})(/|_|$))']
-
-
-def _database(folder: Path, participants: Sequence[str], database_dir: Path) -> Path:
-    """Return the folder of an index: one for each dataset and choice of participants."""
-    import bids
-
-    key = '\n'.join([str(folder.resolve()), bids.__version__, str(LAYOUT), *sorted(participants)])
+def _kept(folder: Path, participants: Sequence[str], database_dir: Path) -> Path:
+    """Return the file of an index: one for each dataset and choice of participants."""
+    key = '\n'.join([str(folder.resolve()), str(LAYOUT), *sorted(participants)])
     digest = hashlib.sha256(key.encode()).hexdigest()[:12]
-    return database_dir / f'{folder.name}-{digest}'
+    return database_dir / f'{folder.name}-{digest}' / KEPT
 
 
-def _prepare(database: Path, folder: Path, ignore: Sequence[re.Pattern[str]]) -> str:
-    file = database / 'layout_index.sqlite'
-    if not file.is_file():
-        return f'The index of {folder} is kept in {database}.'
-    if newest_change(folder, ignore) > file.stat().st_mtime:
-        shutil.rmtree(database)
-        return f'The index in {database} was older than {folder} and was made anew.'
-    return f'The index in {database} was reused.'
+def _reuse(kept: Path, folder: Path) -> tuple[Listing | None, str]:
+    """Return a kept list, if no folder in it was changed since, and what is said of it."""
+    if not kept.is_file():
+        return None, f'The index of {folder} is kept in {kept.parent}.'
+    try:
+        read = json.loads(kept.read_text('utf-8'))
+        listing: Listing = {
+            str(where): (int(changed), [str(name) for name in names])
+            for where, (changed, names) in read.items()
+        }
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        reason = ' '.join(str(error).split())
+        raise InputError(BAD_INDEX.format(folder=kept.parent, reason=reason)) from error
+    if any(_changed(folder / where) != changed for where, (changed, _) in listing.items()):
+        return None, f'The index in {kept.parent} was older than {folder} and was made anew.'
+    return listing, f'The index in {kept.parent} was reused.'
 
 
-def newest_change(folder: Path, ignore: Sequence[re.Pattern[str]]) -> float:
-    """Return the latest change (seconds of the epoch) of any folder or file that is indexed."""
-    return max(os.stat(path).st_mtime for path in _walk(folder, ignore))  # noqa: PTH116
-
-
-def _walk(folder: Path, ignore: Sequence[re.Pattern[str]]) -> Iterator[str]:
-    for here, children, files in os.walk(folder):
-        relative = '' if here == str(folder) else '/' + os.path.relpath(here, folder)
-        children[:] = [c for c in children if not _matches(f'{relative}/{c}', ignore)]
-        yield here
-        for name in files:
-            path = str(Path(here) / name)
-            if not _matches(f'{relative}/{name}', ignore) and Path(path).exists():
-                yield path
-
-
-def _matches(relative: str, ignore: Sequence[re.Pattern[str]]) -> bool:
-    return any(pattern.search(relative) for pattern in ignore)
+def _changed(folder: Path) -> int:
+    try:
+        return folder.stat().st_mtime_ns
+    except OSError:
+        return -1

@@ -61,7 +61,7 @@ def films_of_events(request: Request, label: str) -> tuple[str, ...]:
         names |= dict.fromkeys(reader.names(file, entities), file)
     films = {name: file for name, file in names.items() if Path(name).suffix.lower() in FILMS}
     for name, file in films.items():
-        resolve_stimulus(name, request.reader().folder.path, file)
+        resolve_stimulus(name, request.stimuli.path, file)
     return tuple(sorted(films))
 
 

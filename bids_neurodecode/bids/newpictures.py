@@ -93,11 +93,9 @@ def find_event_runs(request: Request, label: str) -> ParticipantInput:
     InputError
         If there are none, they are of several tasks, or a table or picture cannot be used.
     """
-    layout, _ = index_dataset(
-        request.bids_dir, (label,), derivative=False, database_dir=request.database_dir
-    )
-    files = layout.get(return_type='filename', suffix='events', extension='.tsv', subject=label)
-    found = sorted((Path(file) for file in files), key=lambda p: natural_key(p.name))
+    index, _ = index_dataset(request.bids_dir, (label,), database_dir=request.database_dir)
+    files = index.find({'suffix': 'events', 'extension': '.tsv', 'subject': label})
+    found = sorted(files, key=lambda p: natural_key(p.name))
     reader = request.reader()
     asked_for = {file: run_entities(file) for file in found if _is_asked(file, request)}
     able = {file: own for file, own in asked_for.items() if reader.shows(file, own)}

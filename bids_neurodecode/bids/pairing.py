@@ -12,11 +12,14 @@ import numpy as np
 
 from bids_neurodecode.bids.description import read_json
 from bids_neurodecode.bids.entities import (
+    GRID_ENTITIES,
+    counted,
     natural_key,
     nearest,
     parse_entities,
     run_entities,
 )
+from bids_neurodecode.bids.masks import anatomical_mask, from_anatomy, from_series, given_mask
 from bids_neurodecode.bids.provenance import bids_uri
 from bids_neurodecode.bids.publishedevents import EventsReader
 from bids_neurodecode.bids.records import RunInput
@@ -28,6 +31,10 @@ from bids_neurodecode.fetched import check_fetched
 NO_MASK = 'No brain mask for {bold}: no {expected} beside it. Add the mask of this very run.'
 NO_CONFOUNDS = (
     'No confounds for {bold}: no {expected} beside it. Add the confounds table of this very run.'
+)
+NO_CONFOUNDS_OF = (
+    'No confounds table belongs to the series {desc} of {folder}: none is regressed out. Where '
+    'another dataset holds them, name it with --derivatives too.'
 )
 NO_EVENTS = (
     'No events for {bold}: no *_events.tsv in {folder} applies to it. '
@@ -92,6 +99,16 @@ class Series:
         return parse_entities(self.path).get('res')
 
     @property
+    def cohort(self) -> str | None:
+        """Label of the cohort of a template that has several (by age)."""
+        return parse_entities(self.path).get('cohort')
+
+    @property
+    def description(self) -> str:
+        """Label of what was done to the series (``desc``), empty where the name has none."""
+        return parse_entities(self.path).get('desc', '')
+
+    @property
     def order(self) -> tuple[Any, ...]:
         """A key that sorts runs: session, run, then the rest of the name."""
         e = self.entities
@@ -109,6 +126,10 @@ class Candidates:
     sidecars: Mapping[str, Sequence[Path]]
     events: Sequence[Path]
     raw_sidecars: Sequence[Path]
+    mask: Path | None = None
+    """One mask for all runs, where it was named."""
+    made_dir: Path | None = None
+    """Where masks are made that the derivatives lack."""
 
     def of(self, label: str) -> Candidates:
         """Keep what may belong to one participant: their files, and those of no one alone."""
@@ -153,17 +174,10 @@ def pair_run(
     header = read_header(bold)
     repetition_time, note = _repetition_time(series, files, header.repetition_time)
     start_time = _start_time(series, repetition_time)
-    mask = _exactly(series, files.masks.get(name, ()), ('space', 'res'))
-    if mask is None:
-        check_fetched(bold.with_name(_expected(series, 'mask')))
-        raise InputError(NO_MASK.format(bold=bold, expected=_expected(series, 'mask')))
-    _check_mask(mask, bold, header.grid)
-    confounds = _exactly(series, files.confounds.get(name, ()), ())
+    mask, mask_source, note_on_mask = _find_mask(series, files, header.grid)
+    confounds, owner, note_on_confounds = _find_confounds(series, files, need_confounds)
     if confounds is not None:
         _check_rows(confounds, bold, header.n_volumes)
-    elif need_confounds:
-        check_fetched(bold.with_name(_expected(series, 'confounds')))
-        raise InputError(NO_CONFOUNDS.format(bold=bold, expected=_expected(series, 'confounds')))
     events = nearest(bold, files.bids_dir, files.events)
     if events is None and not reader.needs_no_events:
         check_fetched(_raw_folder(series, files.bids_dir) / 'events.tsv')
@@ -171,7 +185,14 @@ def pair_run(
     length = header.n_volumes * repetition_time
     shown = reader.read(events, series.entities, length=length, repetition_time=repetition_time)
     root = files.derivatives[name]
-    derived = [path for path in (bold, mask, confounds) if path is not None]
+    sources = [bids_uri(name, bold, root)]
+    sources += [
+        bids_uri(other, mask_source, folder)
+        for other, folder in files.derivatives.items()
+        if mask_source != bold and mask_source.is_relative_to(folder)
+    ][:1]
+    if confounds is not None:
+        sources.append(bids_uri(owner, confounds, files.derivatives[owner]))
     raw = [] if shown.published is None else [bids_uri('raw', shown.published, files.bids_dir)]
     return RunInput(
         entities=series.entities,
@@ -184,22 +205,86 @@ def pair_run(
         start_time=start_time,
         space=series.space,
         resolution=series.resolution,
-        notes=tuple(filter(None, [note])),
-        sources=(
-            *(bids_uri(name, path, root) for path in derived),
-            *raw,
-        ),
+        notes=tuple(filter(None, [note, note_on_mask, note_on_confounds])),
+        sources=(*sources, *raw),
     )
 
 
+def _find_mask(series: Series, files: Candidates, grid: Grid) -> tuple[Path, Path, str]:
+    """Return the mask of a series on its grid, the file it is made of, and a note on it.
+
+    It is the one named for all runs; else its own; else that of its combined echoes, or of the
+    same run in another of the derivatives. Where the participant has no functional mask on that
+    grid at all, it is the anatomical one, else voxels that vary.
+    """
+    bold, name = series.path, series.derivative
+    if files.mask is not None:
+        mask, note = given_mask(files.mask, bold, grid, files.made_dir)
+        return mask, files.mask, note
+    places = (name, *(other for other in files.masks if other != name))
+    for place in places:
+        found = _exactly(series, files.masks.get(place, ()), GRID_ENTITIES)
+        if found is not None:
+            _check_mask(found, bold, grid)
+            return found, found, ''
+    check_fetched(bold.with_name(_expected(series, 'mask')))
+    if any(_on_grid(path, series) for path in files.masks.get(name, ())):
+        raise InputError(NO_MASK.format(bold=bold, expected=_expected(series, 'mask')))
+    root = files.derivatives[name]
+    for place in places:
+        anatomy = anatomical_mask(bold, files.masks.get(place, ()))
+        if anatomy is not None:
+            mask, note = from_anatomy(anatomy, bold, grid, files.made_dir, root)
+            return mask, anatomy, note
+    mask, note = from_series(bold, files.made_dir, root)
+    return mask, bold, note
+
+
+def _on_grid(mask: Path, series: Series) -> bool:
+    """Whether a mask is that of some run, in the space and resolution of a series."""
+    own, its = parse_entities(series.path), parse_entities(mask)
+    return 'task' in its and all(own.get(key) == its.get(key) for key in GRID_ENTITIES)
+
+
+def _find_confounds(
+    series: Series, files: Candidates, needed: bool
+) -> tuple[Path | None, str, str]:
+    """Return the confounds of a series, the name of the derivatives they are in, and a note.
+
+    Series that were cleaned (``desc-denoised``) come without; confounds of echoes that were
+    combined elsewhere (``desc-optcom``) are in the derivatives of fMRIPrep.
+    """
+    name = series.derivative
+    for place in (name, *(other for other in files.confounds if other != name)):
+        found = _exactly(series, files.confounds.get(place, ()), ())
+        if found is not None:
+            return found, place, ''
+    check_fetched(series.path.with_name(_expected(series, 'confounds')))
+    if needed and series.description == 'preproc':
+        expected = _expected(series, 'confounds')
+        raise InputError(NO_CONFOUNDS.format(bold=series.path, expected=expected))
+    note = NO_CONFOUNDS_OF.format(
+        desc=f'desc-{series.description}' if series.description else 'without desc',
+        folder=files.derivatives[name],
+    )
+    return None, name, note if needed else ''
+
+
 def _exactly(series: Series, candidates: Sequence[Path], keep: Sequence[str]) -> Path | None:
-    """Return the candidate with all of the run's entities (and ``keep``), no more, no fewer."""
-    own = parse_entities(series.path)
-    wanted = {**series.entities, **{key: own[key] for key in keep if key in own}}
-    for path in sorted(candidates):
-        found = {k: v for k, v in parse_entities(path).items() if k != 'desc'}
-        if found == wanted:
-            return path
+    """Return the candidate with all of the run's entities (and ``keep``), no more, no fewer.
+
+    What several echoes, or magnitude and phase, have in common may leave out which it is.
+    """
+    own = counted(parse_entities(series.path))
+    wanted = {**counted(series.entities), **{key: own[key] for key in keep if key in own}}
+    known = {
+        frozenset((k, v) for k, v in counted(parse_entities(path)).items() if k != 'desc'): path
+        for path in sorted(candidates, reverse=True)
+    }
+    for common in ((), ('echo',), ('part',), ('echo', 'part')):
+        found = known.get(frozenset((k, v) for k, v in wanted.items() if k not in common))
+        if found is not None:
+            return found
     return None
 
 
@@ -313,7 +398,7 @@ def _sidecar_time(
         for path in candidates
         if all(
             parse_entities(path).get(key, own.get(key)) == own.get(key)
-            for key in ('space', 'res', 'desc')
+            for key in (*GRID_ENTITIES, 'desc')
         )
     ]
     while able:
@@ -331,10 +416,10 @@ def _sidecar_time(
 
 
 def _most_alike(candidates: Sequence[Path], own: Mapping[str, str]) -> list[Path]:
-    """Of sidecars that differ in space, res and desc alone, keep the most exact."""
+    """Of sidecars that differ in grid and desc alone, keep the most exact."""
     best: dict[tuple[Path, tuple[tuple[str, str], ...]], tuple[int, Path]] = {}
     for path in candidates:
-        key = (path.parent, tuple(run_entities(path).items()))
+        key = (path.parent, tuple(counted(run_entities(path)).items()))
         score = sum(k in own for k in parse_entities(path))
         if key not in best or score > best[key][0]:
             best[key] = (score, path)

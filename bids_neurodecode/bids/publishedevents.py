@@ -8,7 +8,7 @@ films, ``film_onset`` (s into the film). Events that are such a table already ar
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -83,8 +83,20 @@ FOUND_BELOW = (
     'events say (first: {name!r} is {found!r}).'
 )
 IMPULSES = '{n} row(s) of the events last 0 s: their stimuli are taken as impulses, as in BIDS.'
+IN_PART = (
+    '{film} lasts {whole:g} s, and {n} showings show no more than its first {shown:g} s. If runs '
+    'go on where the one before ended, say so: events.film_onset = "continue".'
+)
+MUCH_LONGER = 1.5
+"""A film that lasts so many times what is shown of it may well be shown in parts."""
 MISSING_WORDS = frozenset({'nan', 'none', 'null', 'na'})
 """Ways in which programs write that a value is missing, beside the n/a of BIDS."""
+NOTHING_WORDS = frozenset(
+    {'rest', 'resting', 'fixation', 'blank', 'baseline', 'iti', 'isi', 'crosshair'}
+)
+"""What people call rows that show no stimulus."""
+NAME_LENGTH = 6
+"""Numbers of so many digits are names (of COCO, ImageNet), and no answers or conditions."""
 NOT_NAMES = frozenset({'onset', 'duration', 'sample', 'part', 'protocol', 'film_onset'})
 
 
@@ -126,6 +138,7 @@ class EventsReader:
     _excluded: Counter[tuple[str, str]] = field(default_factory=Counter)
     _found: dict[str, str] = field(default_factory=dict)
     _shown_until: dict[str, float] = field(default_factory=dict)
+    _from_start: dict[str, list[float]] = field(default_factory=dict)
     _impulses: int = 0
 
     @property
@@ -263,7 +276,7 @@ class EventsReader:
 
     def notes(self) -> list[str]:
         """Return what was found and decided in all runs that were read, a line each."""
-        lines = list(self._said)
+        lines = [*self._said, *self._shown_in_part()]
         if self._found:
             name, found = next(iter(self._found.items()))
             lines.append(
@@ -345,7 +358,7 @@ class EventsReader:
             if found != name and has_extension(name):
                 self._found.setdefault(name, found)
             return found
-        if name.lower() in MISSING_WORDS:
+        if name.lower() in MISSING_WORDS | NOTHING_WORDS:
             self._nothing[f'{label} is {name!r}'] += n
             return None
         if _looks_like_file(name) or (self.folder.path / pure).is_file():
@@ -396,6 +409,8 @@ class EventsReader:
         repetition_time: float,
     ) -> pd.DataFrame:
         """Bring rows that show films to one a showing; images need a duration."""
+        import pandas as pd
+
         films = _of(shown, films=True)
         pictures = _of(shown, films=False)
         if pictures.any() and shown.loc[pictures, 'duration'].isna().all():
@@ -419,7 +434,24 @@ class EventsReader:
             shown_until=self._shown_until,
         )
         self._said += [note for note in notes if note not in self._said]
+        if given is None:
+            lasting = pd.to_numeric(rows['duration'], errors='coerce')
+            for film, seconds in zip(rows['stim_file'], lasting, strict=True):
+                if pd.notna(film) and pd.notna(seconds):
+                    self._from_start.setdefault(str(film), []).append(float(seconds))
         return rows
+
+    def _shown_in_part(self) -> Iterator[str]:
+        """Say which films several runs show the same beginning of, if they start them anew."""
+        from bids_neurodecode.stimuli.films import check_film_once
+
+        for film, seconds in self._from_start.items():
+            if len(seconds) > 1:
+                whole = check_film_once(self.folder.path / film).duration
+                if whole > MUCH_LONGER * max(seconds):
+                    yield IN_PART.format(
+                        film=film, whole=whole, n=len(seconds), shown=max(seconds)
+                    )
 
 
 @dataclass(frozen=True)
@@ -440,7 +472,7 @@ class _Columns:
         able = {name: self._files_of(name) for name in self._names}
         named = [x for x, files in able.items() if files and self._like_files(x)]
         named = named or [x for x, files in able.items() if files]
-        sure = [x for x in named if not all(NUMBER.match(v) for v in self._values(x))]
+        sure = [x for x in named if not all(map(_is_number, self._values(x)))]
         if not sure and named:
             (found, *_) = able[named[0]].values()
             raise InputError(
@@ -519,6 +551,10 @@ class _Columns:
                 first = next(v for v in self._values(name) if has_extension(v))
                 return NOT_GOT.format(column=name, name=first, folder=self.folder.path)
         return NOT_THERE.format(folder=self.folder.path)
+
+
+def _is_number(value: str) -> bool:
+    return bool(NUMBER.match(value)) and len(value) < NAME_LENGTH
 
 
 def _looks_like_file(name: str) -> bool:

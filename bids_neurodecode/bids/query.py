@@ -4,29 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from bids_neurodecode.bids.betas import find_betas
+from bids_neurodecode.bids.captions import CAPTIONS
 from bids_neurodecode.bids.choices import (
+    JOINT,
     check_once,
+    check_told_apart,
     choose_echo,
     choose_space,
     choose_task,
     keep_labels,
+    note_on_tasks,
     space_label,
+    together,
 )
 from bids_neurodecode.bids.conditions import ConditionReader, reader_of, shows_conditions
-from bids_neurodecode.bids.description import check_raw, find_derivatives
+from bids_neurodecode.bids.description import NOT_THESE, check_raw, find_derivatives
 from bids_neurodecode.bids.entities import natural_key, nearest, run_entities
 from bids_neurodecode.bids.filters import query_of
-from bids_neurodecode.bids.index import index_dataset
+from bids_neurodecode.bids.index import FileIndex, index_dataset
 from bids_neurodecode.bids.layouts import layout_of
 from bids_neurodecode.bids.pairing import Candidates, Series, pair_run
+from bids_neurodecode.bids.pipelines import holds_series, instead_of_series, wanted_series
 from bids_neurodecode.bids.publishedevents import EventsReader
-from bids_neurodecode.bids.records import DatasetInput, ParticipantInput, RunInput
+from bids_neurodecode.bids.records import DatasetInput, Paradigm, ParticipantInput, RunInput
 from bids_neurodecode.bids.series import Grid, check_grid, open_image
-from bids_neurodecode.bids.stimuli import check_image, paradigm_of, resolve_stimulus
+from bids_neurodecode.bids.stimuli import FILMS, check_image, paradigm_of, resolve_stimulus
 from bids_neurodecode.bids.stimulusfolder import StimulusFolder
 from bids_neurodecode.bids.timing import read_table, stimulus_names
 from bids_neurodecode.config import SplitSettings
@@ -37,13 +44,14 @@ from bids_neurodecode.settings_events import EventSettings
 
 UNKNOWN_PARTICIPANT = 'There is no participant {label!r} in {folder}. Found: {known}.'
 NO_BOLD = (
-    'No preprocessed BOLD (desc-preproc_bold) {where} in {folders}. '
+    'No preprocessed BOLD ({desc}) {where} in {folders}. '
     'Run fMRIPrep, name its output with --derivatives, or ask for less.'
 )
 NO_BOLD_OF = (
-    'No preprocessed BOLD (desc-preproc_bold) of sub-{label} that was asked for in {folders}. '
+    'No preprocessed BOLD ({desc}) of sub-{label} that was asked for in {folders}. '
     'Preprocess it, or leave the participant out with --participant-label.'
 )
+NO_STIMULI = 'There is no folder {folder} (--stimuli-dir). Give the folder of the stimuli.'
 NOBODY = '{first} (And so for all {n} participants: {labels}.)'
 TR_BETWEEN = (
     'The repetition times of two runs disagree: {a:g} s in {first}, {b:g} s in {second}. '
@@ -76,16 +84,23 @@ class Request:
     betas_from: str | None = None
     stimuli_dir: Path | None = None
     made_dir: Path | None = None
+    mask: Path | None = None
+    """One mask for all runs, in the place of the derivatives' own."""
     events: EventSettings = field(default_factory=EventSettings)
     split: SplitSettings = field(default_factory=SplitSettings)
     conditions: ConditionSettings = field(default_factory=ConditionSettings)
     system: str = 'auto'
 
+    @cached_property
+    def stimuli(self) -> StimulusFolder:
+        """The folder of stimuli, listed once for all participants."""
+        return StimulusFolder(self.stimuli_dir or self.bids_dir / 'stimuli')
+
     def reader(self) -> EventsReader:
         """Return what reads the events of one participant."""
         return EventsReader(
             settings=self.events,
-            folder=StimulusFolder(self.stimuli_dir or self.bids_dir / 'stimuli'),
+            folder=self.stimuli,
             dataset=self.bids_dir,
             parts={part: getattr(self.split, part) for part in ('train', 'validation', 'test')},
             made_dir=self.made_dir,
@@ -96,9 +111,15 @@ class Request:
 class _Index:
     """The indices of the raw and derived datasets, and what was said while they were made."""
 
-    raw: Any
-    derived: Mapping[str, Any]
+    raw: FileIndex
+    derived: Mapping[str, FileIndex]
     notes: tuple[str, ...]
+
+    def check(self, label: str) -> None:
+        """Check that the folders of a participant could be read."""
+        for index in (self.raw, *self.derived.values()):
+            if label in index.unreadable:
+                raise InputError(index.unreadable[label])
 
 
 def find_inputs(request: Request) -> DatasetInput:
@@ -131,25 +152,35 @@ def find_inputs(request: Request) -> DatasetInput:
         from bids_neurodecode.bids.emofilm import find_emofilm
 
         return find_emofilm(request)
+    if request.stimuli_dir is not None and not request.stimuli_dir.is_dir():
+        raise InputError(NO_STIMULI.format(folder=request.stimuli_dir))
     wanted = _participants(request)
     derivatives, notes = find_derivatives(
-        request.bids_dir, request.derivatives, request.betas_from
+        request.bids_dir,
+        request.derivatives,
+        request.betas_from,
+        query_of('bold', request.filters),
     )
     index = _index(request, derivatives, wanted)
     notes += index.notes
     series, more = _select(request, derivatives, index)
     notes += more
     files = _candidates(request, derivatives, index)
+    joint = together(series, request.tasks)
     found: list[ParticipantInput] = []
     failures: dict[str, str] = {}
     for label in wanted:
         own = sorted((s for s in series if s.entities.get('sub') == label), key=lambda s: s.order)
         try:
-            found.append(_participant(label, own, request, files, index))
+            person = _participant(label, own, request, files, index, joint=bool(joint))
         except InputError as error:
             failures[label] = str(error)
+        else:
+            found.append(person)
     if not found:
         raise InputError(all_failed(failures))
+    if joint:
+        notes.append(note_on_tasks(joint, request.tasks, found[0].task))
     notes += _describe(found)
     return DatasetInput(
         bids_dir=request.bids_dir,
@@ -182,27 +213,22 @@ def _participants(request: Request) -> tuple[str, ...]:
 
 
 def _index(request: Request, derivatives: Mapping[str, Path], wanted: Sequence[str]) -> _Index:
-    raw, note = index_dataset(
-        request.bids_dir, wanted, derivative=False, database_dir=request.database_dir
-    )
+    raw, note = index_dataset(request.bids_dir, wanted, database_dir=request.database_dir)
     derived, notes = {}, [note]
     for name, folder in derivatives.items():
-        derived[name], note = index_dataset(
-            folder, wanted, derivative=True, database_dir=request.database_dir
-        )
+        derived[name], note = index_dataset(folder, wanted, database_dir=request.database_dir)
         notes.append(note)
     return _Index(raw, derived, tuple(n for n in notes if n is not None))
 
 
-def _files(layout: Any, query: Mapping[str, Any]) -> list[Path]:
-    found = layout.get(return_type='filename', invalid_filters='allow', **query)
-    return sorted(Path(file) for file in found)
+def _files(index: FileIndex, query: Mapping[str, Any]) -> list[Path]:
+    return index.find(query)
 
 
 def _select(
     request: Request, derivatives: Mapping[str, Path], index: _Index
 ) -> tuple[list[Series], list[str]]:
-    """Return the series of one task in one space, and notes on what was chosen."""
+    """Return the series of the tasks in one space, and notes on what was chosen."""
     query = query_of('bold', request.filters)
     found = [
         Series(path, name)
@@ -218,21 +244,29 @@ def _select(
         notes.append(f'The filter of {key} ({text}) selected {n} files.')
     folders = ', '.join(str(folder) for folder in derivatives.values())
     if not found:
-        where = ' that the filter selects' if 'bold' in request.filters else ''
-        raise InputError(NO_BOLD.format(where=where.strip() or 'was found', folders=folders))
+        for label in request.participants:
+            index.check(label)
+        for folder in derivatives.values():
+            if not holds_series(folder, query) and (said := instead_of_series(folder)):
+                desc = wanted_series(query)
+                raise InputError(NOT_THESE.format(desc=desc, folder=folder, found=said))
+        where = 'that the filter selects' if 'bold' in request.filters else 'was found'
+        raise InputError(NO_BOLD.format(desc=wanted_series(query), where=where, folders=folders))
     found = keep_labels(found, 'ses', 'session', request.sessions)
     reader = request.reader()
-    found, note = choose_task(
+    found, more = choose_task(
         found,
         request.tasks,
         lambda task: request.system != 'conditions' and _shows(task, index, reader),
+        lambda task: _shows_films(task, index, reader),
         lambda task: _has_conditions(task, index, request),
     )
-    notes.append(note or '')
+    notes += more
     found = keep_labels(found, 'run', 'run', request.runs)
-    found = choose_space(found, request.space)
+    # single echoes are left in the scanner's space, their combination is not
     found, note = choose_echo(found)
     notes.append(note or '')
+    found = choose_space(found, request.space)
     return found, [note for note in notes if note]
 
 
@@ -259,17 +293,45 @@ def _has_conditions(task: str, index: _Index, request: Request) -> bool:
     return any(shows_conditions(file, request.conditions) for file in files)
 
 
+def _shows_films(task: str, index: _Index, reader: EventsReader) -> bool:
+    """Whether what the events of a task name are films.
+
+    Raises
+    ------
+    InputError
+        If no events say what was shown in files that are there.
+    """
+    reason: InputError | None = None
+    for file in _files(index.raw, {**query_of('events', {}), 'task': task}):
+        entities = run_entities(file)
+        if not reader.shows(file, entities):
+            continue
+        try:
+            names = reader.names(file, entities)
+        except InputError as error:
+            reason = reason or error
+        else:
+            return all(Path(name).suffix.lower() in FILMS for name in names)
+    if reason is not None:
+        raise reason
+    return False
+
+
 def _participant(
     label: str,
     series: Sequence[Series],
     request: Request,
     files: Candidates,
     index: _Index,
+    *,
+    joint: bool,
 ) -> ParticipantInput:
-    """Pair and check all runs of one participant."""
+    """Pair and check all runs of one participant; with ``joint``, those of several tasks."""
+    index.check(label)
     if not series:
         folders = ', '.join(str(folder) for folder in files.derivatives.values())
-        raise InputError(NO_BOLD_OF.format(label=label, folders=folders))
+        desc = wanted_series(query_of('bold', request.filters))
+        raise InputError(NO_BOLD_OF.format(desc=desc, label=label, folders=folders))
     check_once(series)
     files = files.of(label)
     need = request.betas_from is None
@@ -278,16 +340,23 @@ def _participant(
     reader = reader_of(request.reader(), events, request.conditions, request.system)
     reader.choose(events)
     runs = tuple(pair_run(s, files, reader, need_confounds=need) for s in series)
-    runs = (replace(runs[0], notes=(*runs[0].notes, *reader.notes())), *runs[1:])
+    notes = (*runs[0].notes, *(f'sub-{label}: {note}' for note in reader.notes()))
+    runs = (replace(runs[0], notes=notes), *runs[1:])
     _check_alike(runs)
     task = series[0].entities['task']
     folder = reader.folder.path
     stimuli: tuple[str, ...] = ()
     conditions: tuple[str, ...] = ()
+    paradigm: Paradigm = 'conditions'
     if isinstance(reader, ConditionReader):
         runs, conditions = reader.finish(runs)
     else:
         stimuli = _stimuli(runs, folder)
+        paradigm = paradigm_of(stimuli, task)
+    if joint:
+        task = JOINT[paradigm]
+        runs = tuple(run.under_task(task) for run in runs)
+        check_told_apart(runs)
     betas, betas_events = None, None
     if request.betas_from is not None:
         layout = index.derived[request.betas_from]
@@ -300,14 +369,21 @@ def _participant(
     return ParticipantInput(
         label=label,
         task=task,
-        paradigm='conditions' if conditions else paradigm_of(stimuli, task),
+        paradigm=paradigm,
         runs=runs,
         stimuli_dir=folder,
         stimuli=stimuli,
         conditions=conditions,
+        captions=_captions(request, folder),
         betas=betas,
         betas_events=betas_events,
     )
+
+
+def _captions(request: Request, folder: Path) -> Path | None:
+    """Return the dataset's captions where its stimuli lie elsewhere, without any."""
+    own = request.bids_dir / 'stimuli' / CAPTIONS
+    return own if own.is_file() and not (folder / CAPTIONS).exists() else None
 
 
 def _candidates(request: Request, derivatives: Mapping[str, Path], index: _Index) -> Candidates:
@@ -325,6 +401,8 @@ def _candidates(request: Request, derivatives: Mapping[str, Path], index: _Index
         sidecars=each(sidecars),
         events=_files(index.raw, query_of('events', request.filters)),
         raw_sidecars=_files(index.raw, sidecars),
+        mask=request.mask,
+        made_dir=request.made_dir,
     )
 
 

@@ -47,6 +47,24 @@ class RunInput:
         """The run as a person names it, such as ``ses-a task-img run-01``."""
         return ' '.join(f'{k}-{v}' for k, v in self.entities.items() if k != 'sub')
 
+    def under_task(self, task: str) -> Self:
+        """Return the run as one of an analysis of several tasks: ``acq`` says which it was.
+
+        Examples
+        --------
+        >>> from pathlib import Path
+        >>> own = {'sub': '01', 'task': 'e01', 'run': '1'}
+        >>> RunInput(own, Path(), Path(), Path(), None, 2.0, 9).under_task('film').stem
+        'sub-01_task-film_acq-e01_run-1'
+        """
+        entities: dict[str, str] = {}
+        for key, label in self.entities.items():
+            if key == 'task':
+                entities |= {'task': task, 'acq': label + self.entities.get('acq', '')}
+            elif key != 'acq':
+                entities[key] = label
+        return dataclasses.replace(self, entities=entities)
+
     @property
     def stem(self) -> str:
         """The entities as a file name starts, such as ``sub-01_ses-a_task-img_run-01``."""

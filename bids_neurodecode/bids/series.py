@@ -181,7 +181,7 @@ def check_grid(grid: Grid, file: Path, expected: Grid, reference: Path) -> None:
         )
 
 
-def check_values(file: Path, inside: npt.NDArray[np.bool_]) -> None:
+def check_values(file: Path, inside: npt.NDArray[np.bool_]) -> float:
     """Read a series once, volume by volume, and check what is inside the mask.
 
     Memory stays at one volume. Compressed files are read to their end, so that a damaged tail is
@@ -193,6 +193,12 @@ def check_values(file: Path, inside: npt.NDArray[np.bool_]) -> None:
         A 4-D NIfTI, compressed or not.
     inside
         Mask (x, y, z).
+
+    Returns
+    -------
+    float
+        Share of the voxels that vary over time which vary more than their mean: 1 of a series that
+        was centred.
 
     Raises
     ------
@@ -207,6 +213,8 @@ def check_values(file: Path, inside: npt.NDArray[np.bool_]) -> None:
     voxels = np.flatnonzero(inside.ravel(order='F'))
     zero = np.zeros(n_volumes, dtype=bool)
     n_bad, first_bad = 0, 0
+    slope, intercept = image.dataobj.slope, image.dataobj.inter
+    sums, squares = np.zeros(len(voxels)), np.zeros(len(voxels))
     try:
         with _open(file) as stream:
             _skip(stream, int(image.dataobj.offset), file)
@@ -214,6 +222,9 @@ def check_values(file: Path, inside: npt.NDArray[np.bool_]) -> None:
                 data = _read(stream, size * dtype.itemsize, file, volume, n_volumes)
                 values = np.frombuffer(data, dtype)[voxels]
                 zero[volume] = not values.any()
+                measured = values * np.float64(slope) + intercept
+                sums += measured
+                squares += measured**2
                 if dtype.kind == 'f':
                     bad = values.size - int(np.count_nonzero(np.isfinite(values)))
                     first_bad = volume if bad and not n_bad else first_bad
@@ -228,6 +239,11 @@ def check_values(file: Path, inside: npt.NDArray[np.bool_]) -> None:
     if zero.any():
         where = '' if zero.all() else f' in volume {int(np.flatnonzero(zero)[0])}'
         raise InputError(ALL_ZERO.format(file=file, where=where))
+    mean = sums / n_volumes
+    variance = squares / n_volumes - mean**2
+    varies = variance > 1e-12 * squares / n_volumes
+    centred = mean[varies] ** 2 < variance[varies]
+    return float(centred.mean()) if varies.any() else 0.0
 
 
 def read_volumes(file: Path, n: int | None = None) -> Iterator[npt.NDArray[Any]]:

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+BEGUN = '.tmp-'
+"""How the names of files begin that are being written."""
+
+
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path`` and rename it when the block ends well.
@@ -30,7 +34,7 @@ def atomic(path: Path) -> Iterator[Path]:
         If the folder cannot be made or written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix='.tmp-', suffix=path.name)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=BEGUN, suffix=path.name)
     os.close(handle)
     temporary = Path(name)
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -71,7 +71,11 @@ def add_parts(table: pd.DataFrame, file: Path | None, which: str | None = None) 
         return table.assign(part=_listed(table, file, which), protocol=protocol)
     key, parts = _read(file, which or 'split')
     names = _names(table, key)
-    named = {name: _meant(name, names, key) for name in parts}
+    if key == 'stimulus':
+        called = _by_any_name(names)
+        named = {name: sorted(called.get(name, ())) for name in parts}
+    else:
+        named = {name: _meant(name, names, key) for name in parts}
     unknown = [name for name, meant in named.items() if not meant]
     if unknown:
         shown = ', '.join(repr(name) for name in list(dict.fromkeys(names))[:3])
@@ -95,11 +99,7 @@ def _listed(table: pd.DataFrame, file: Path, named: str | None) -> list[str]:
     """Return the part of each sample by lists of stimuli: with folders and extension, or not."""
     lists = _lists(file, named)
     names = _names(table, 'stimulus')
-    known: dict[str, set[str]] = {}
-    for name in dict.fromkeys(names):
-        pure = PurePosixPath(name)
-        for alias in {name, pure.name, pure.stem}:
-            known.setdefault(alias, set()).add(name)
+    known = _by_any_name(names)
     of: dict[str, str] = {}
     for part, listed in lists.items():
         meant = {x for name in listed for x in known.get(name, ())}
@@ -186,3 +186,13 @@ def _meant(name: str, names: list[str], key: str) -> list[str]:
     ends = [label for label in known if label.split()[-len(wanted) :] == wanted]
     numbers = [label for label in known if label.split()[-1] == f'run-{name}']
     return ends or numbers
+
+
+def _by_any_name(names: Sequence[str]) -> Mapping[str, set[str]]:
+    """Return the stimuli that are called so: with folders and extension, or without."""
+    known: dict[str, set[str]] = {}
+    for name in dict.fromkeys(names):
+        pure = PurePosixPath(name)
+        for alias in {name, pure.name, pure.stem}:
+            known.setdefault(alias, set()).add(name)
+    return known | {name: {name} for name in names}

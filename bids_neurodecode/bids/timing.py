@@ -27,11 +27,11 @@ NO_STIMULUS = (
 )
 NOT_A_NUMBER = (
     'Row {row} of {file} has the {column} {value!r}; it must be a number (s). '
-    'Correct the row, or set its stim_file to n/a.'
+    'Correct the row, or leave the row out (events.exclude).'
 )
 NEGATIVE_ONSET = (
     'Row {row} of {file} starts before the run, at {onset:g} s. '
-    'Correct the onset, or set its stim_file to n/a.'
+    'Correct the onset, or leave the row out (events.exclude).'
 )
 NO_DURATION = (
     'Row {row} of {file} lasts {duration:g} s; a stimulus cannot last less than 0 s. '
@@ -39,7 +39,7 @@ NO_DURATION = (
 )
 OUTSIDE_RUN = (
     'Row {row} of {file} lasts until {end:g} s, but its run ends at {length:g} s. '
-    'Correct the onset or duration, or set its stim_file to n/a.'
+    'Correct the onset or duration, or leave the row out (events.exclude).'
 )
 OVERLAP = (
     'Rows {first} and {second} of {file} overlap: one lasts until {end:g} s, the other starts at '

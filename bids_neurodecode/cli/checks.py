@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +20,7 @@ from bids_neurodecode.cli.checks_places import (
     check_places,
     check_previous,
     check_room,
+    n_processors,
 )
 from bids_neurodecode.cli.newfilms import find_new_films
 from bids_neurodecode.cli.newpictures import find_new_pictures
@@ -72,7 +72,7 @@ def check_all(arguments: Arguments, config: Config) -> DatasetInput:
         derivatives=arguments.derivatives,
         participants=arguments.participant_label,
         sessions=arguments.session_label,
-        tasks=() if arguments.task_id is None else (arguments.task_id,),
+        tasks=arguments.task_id,
         runs=arguments.run_label,
         space=arguments.space,
         filters=filters,
@@ -80,6 +80,7 @@ def check_all(arguments: Arguments, config: Config) -> DatasetInput:
         betas_from=config.betas.precomputed,
         stimuli_dir=arguments.stimuli_dir,
         made_dir=arguments.work_dir / 'layout',
+        mask=arguments.mask,
         events=config.events,
         split=config.split,
         conditions=config.conditions,
@@ -93,25 +94,30 @@ def check_all(arguments: Arguments, config: Config) -> DatasetInput:
     inputs = _keep(inputs, lambda person: check_design(person, config))
     inputs = _keep(inputs, lambda person: check_atlas(person, config.atlas))
     if not (arguments.reports_only or arguments.boilerplate_only):
-        inputs = _with_values(inputs, arguments.nprocs or os.cpu_count() or 1)
+        inputs = _with_values(inputs, config, arguments.nprocs or n_processors())
         check_room(arguments, inputs.participants)
     return inputs
 
 
 def _validated(inputs: DatasetInput, arguments: Arguments) -> DatasetInput:
-    """Run the schema validator; errors in one participant's files are that participant's."""
+    """Run the schema validator and say what it found.
+
+    Nothing is refused for it: most of what it finds is in files and fields that are never read,
+    and what is read was checked.
+    """
     if arguments.skip_bids_validation:
         return replace(inputs, notes=(*inputs.notes, NOT_VALIDATED))
     if layout_of(arguments.bids_dir) == 'nsd':
         return inputs
     invalid = validate_dataset(arguments.bids_dir)
-    present = {person.label for person in inputs.participants}
-    others = [f'sub-{label}' for label in invalid if label not in present | set(inputs.failures)]
-    note = VALIDATED.format(folder=arguments.bids_dir)
-    if invalid:
-        note = INVALID_OTHERS.format(labels=', '.join(others)) if others else ''
-    inputs = _without(inputs, {k: v for k, v in invalid.items() if k in present})
-    return replace(inputs, notes=(*inputs.notes, *filter(None, [note])))
+    asked = {person.label for person in inputs.participants} | set(inputs.failures) | {''}
+    others = [f'sub-{label}' for label in invalid if label not in asked]
+    notes = [line for label, line in invalid.items() if label in asked]
+    if others:
+        notes.append(INVALID_OTHERS.format(labels=', '.join(others)))
+    if not invalid:
+        notes.append(VALIDATED.format(folder=arguments.bids_dir))
+    return replace(inputs, notes=(*inputs.notes, *notes))
 
 
 def _keep(
@@ -138,14 +144,21 @@ def _without(inputs: DatasetInput, failures: dict[str, str]) -> DatasetInput:
     return replace(inputs, participants=left, failures=together)
 
 
-def _with_values(inputs: DatasetInput, n_threads: int) -> DatasetInput:
+def _with_values(inputs: DatasetInput, config: Config, n_threads: int) -> DatasetInput:
     """Read all series once, several at a time (decompression releases the interpreter lock)."""
-    runs = [(person.label, run) for person in inputs.participants for run in person.runs]
+    atlas = config.atlas.name is not None or config.atlas.file is not None
+    runs = [
+        (person.label, run, atlas or person.paradigm == 'movie')
+        for person in inputs.participants
+        for run in person.runs
+    ]
+    percent = config.clean.scaling == 'psc'
     start = time.monotonic()
     with ThreadPoolExecutor(min(n_threads, len(runs))) as pool:
-        reasons = list(pool.map(_reason, (run for _, run in runs)))
+        asked = (percent and cleaned for _, _, cleaned in runs)
+        reasons = list(pool.map(_reason, (run for _, run, _ in runs), asked))
     failures: dict[str, str] = {}
-    for (label, _), reason in zip(runs, reasons, strict=True):
+    for (label, _, _), reason in zip(runs, reasons, strict=True):
         if reason is not None:
             failures.setdefault(label, reason)
     inputs = _without(inputs, failures)
@@ -154,9 +167,9 @@ def _with_values(inputs: DatasetInput, n_threads: int) -> DatasetInput:
     return replace(inputs, notes=_also(inputs.notes, READ_ONCE))
 
 
-def _reason(run: RunInput) -> str | None:
+def _reason(run: RunInput, percent: bool) -> str | None:
     try:
-        check_run_values(run)
+        check_run_values(run, percent=percent)
     except InputError as error:
         return str(error)
     return None

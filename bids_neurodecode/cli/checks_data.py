@@ -57,6 +57,10 @@ FEW_KEPT = (
     '--bids-filter-file, or ask for fewer confounds.'
 )
 AS_THEY_ARE = {'repeats': 'single', 'standardize': 'none'}
+CENTRED = (
+    '{file} was centred ({share:.0%} of its voxels vary more than their mean), and percent signal '
+    'change needs a mean. Set clean.scaling to "zscore" or "none", or give series with their mean.'
+)
 NO_SERIES = (
     'There are betas and no series in {folder}, so there is no temporal signal-to-noise ratio to '
     'select voxels by. Use selection.measure = "auto", "ncsnr" or "none".'
@@ -162,7 +166,20 @@ def _check_split(person: ParticipantInput, config: Config) -> None:
         raise InputError(
             NO_REPEATS.format(label=person.label, file=person.runs[0].events, measure=measure)
         )
+    _check_repeats(table, config, person.runs[0].events)
     check_split(add_parts(table, config.split.file, config.split.name), config)
+
+
+def _check_repeats(table: pd.DataFrame, config: Config, file: Path) -> None:
+    """Refuse a test of repeats over runs where all of them lie within a run."""
+    measure, rule = config.selection.measure, config.selection.rule
+    over_runs = (table.groupby('stimulus')['run'].nunique() > 1).any()
+    if measure in MEASURES_OF_REPEATS and rule == 'fdr' and not over_runs:
+        from bids_neurodecode.signals.reliability import WITHIN_RUNS
+        from bids_neurodecode.signals.selection import NO_TEST
+
+        reason = NO_TEST.format(measure=measure, reason=WITHIN_RUNS)
+        raise InputError(WHO.format(file=file, reason=reason))
 
 
 def check_split(table: pd.DataFrame, config: Config) -> None:
@@ -224,18 +241,28 @@ def _longest_showings(runs: tuple[RunInput, ...]) -> Mapping[str, tuple[float, P
     return longest
 
 
-def check_run_values(run: RunInput) -> None:
+def check_run_values(run: RunInput, *, percent: bool = False) -> None:
     """Read one series once and check it inside its mask.
+
+    Parameters
+    ----------
+    run
+        Of the series.
+    percent
+        Whether it will be scaled to percent signal change.
 
     Raises
     ------
     InputError
-        If it is cut short, corrupt, zero, or holds NaN.
+        If it is cut short, corrupt, zero, or holds NaN, or has no mean that it could be a percent
+        of.
     """
     inside, _ = read_mask(run.mask)
     if run.bold.suffix == '.hdf5':
         return  # an HDF5 file that is cut short cannot be opened, and was
-    check_values(run.bold, inside)
+    centred = check_values(run.bold, inside)
+    if percent and centred > 0.5:
+        raise InputError(CENTRED.format(file=run.bold, share=centred))
 
 
 def check_nsd(person: ParticipantInput, config: Config) -> None:

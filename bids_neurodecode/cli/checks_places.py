@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -26,12 +27,21 @@ INDEX_IN_INPUT = (
     'Choose another with --bids-database-dir.'
 )
 NOT_A_FOLDER = '{path} is a file, and a folder is needed there. Choose another {what}.'
+NOT_READABLE = 'The folder {folder} cannot be read. Change its permissions, or give another.'
 NOT_WRITABLE = 'The {what} {folder} cannot be written. Choose another, or change its permissions.'
 NO_CUDA = 'There is no CUDA device, and --device cuda asks for one. Use --device cpu or auto.'
 FEW_GPUS = '--n-gpus asks for {asked} GPUs, and {found} are there. Ask for {found} or fewer.'
 NO_WEIGHTS = (
     'There is no folder of weights {folder}. Fetch them with "bids_neurodecode-tools weights '
     'fetch", or correct --weights-dir.'
+)
+NO_COMMAND = (
+    'The plugin {name} needs the command {command}, which is not on this machine. Run this where '
+    'jobs are submitted, or correct --use-plugin.'
+)
+NO_WORKERS = (
+    'Worker processes cannot be started here ({reason}), most often because /dev/shm is missing '
+    'or read-only. Give the container a writable one, or pass --use-plugin with the plugin Linear.'
 )
 NO_PLUGIN_FILE = 'There is no plugin file {file}. Check --use-plugin.'
 MUCH_MEMORY = (
@@ -55,6 +65,12 @@ NO_MODELS = (
     'Give the output folder of a training run with --models-from.'
 )
 GB = 1024.0**3
+FOLDERS = (
+    *('logs', 'group', 'stimuli', 'studies', 'sub-*', 'stimuli/sub-*'),
+    *(f'sub-*/{name}' for name in ('anat', 'figures', 'func', 'log', 'models', 'ses-*')),
+    'sub-*/ses-*/func',
+)
+"""Folders of the output, as far as they are there."""
 
 
 def check_places(arguments: Arguments) -> None:
@@ -68,6 +84,9 @@ def check_places(arguments: Arguments) -> None:
     if not arguments.bids_dir.is_dir():
         raise InputError(NO_FOLDER.format(folder=arguments.bids_dir))
     inputs = [arguments.bids_dir, *arguments.derivatives.values()]
+    for folder in inputs:
+        if folder.is_dir() and not os.access(folder, os.R_OK | os.X_OK):
+            raise InputError(NOT_READABLE.format(folder=folder))
     places = [
         (arguments.output_dir, OUTPUT_IN_INPUT, 'output folder'),
         (arguments.work_dir, WORK_IN_INPUT, 'work folder'),
@@ -79,6 +98,10 @@ def check_places(arguments: Arguments) -> None:
             if folder.resolve().is_relative_to(source.resolve()):
                 raise ArgumentsError(message.format(folder=folder, input=source))
         _check_writable(folder, what)
+    for pattern in FOLDERS:
+        for path in sorted(arguments.output_dir.glob(pattern)):
+            if '.' not in path.name:  # not a page, such as sub-01.html
+                _check_writable(path, 'output folder')
 
 
 def existing_parent(folder: Path) -> Path:
@@ -120,16 +143,66 @@ def check_machine(arguments: Arguments) -> None:
 
         if not arguments.use_plugin.is_file():
             raise ArgumentsError(NO_PLUGIN_FILE.format(file=arguments.use_plugin))
-        PluginSettings.read(arguments.use_plugin)
-    elif arguments.mem_gb is not None and arguments.mem_gb > total_memory_gb():
-        raise ResourceError(MUCH_MEMORY.format(asked=arguments.mem_gb, found=total_memory_gb()))
+        _check_plugin(PluginSettings.read(arguments.use_plugin).name)
+    else:
+        _check_plugin('MultiProc')
+    if arguments.use_plugin is None and arguments.mem_gb is not None:
+        _check_memory(arguments.mem_gb)
+
+
+def _check_plugin(name: str) -> None:
+    from bids_neurodecode.workflow.run import COMMANDS
+
+    command = COMMANDS.get(name)
+    if command is not None and shutil.which(command) is None:
+        raise ResourceError(NO_COMMAND.format(name=name, command=command))
+    if name == 'MultiProc':
+        try:
+            # as those of the pool, and without the process that tidies up behind them
+            multiprocessing.get_context('fork').Lock()
+        except OSError as error:
+            reason = ' '.join(str(error).split())
+            raise ResourceError(NO_WORKERS.format(reason=reason)) from error
+
+
+def _check_memory(asked: float) -> None:
+    if asked > total_memory_gb():
+        raise ResourceError(MUCH_MEMORY.format(asked=asked, found=total_memory_gb()))
+
+
+def n_processors() -> int:
+    """Return the processors that this process may use: a batch job has fewer than its node."""
+    if hasattr(os, 'sched_getaffinity'):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def total_memory_gb() -> float:
-    """Return the memory of this machine (GB)."""
+    """Return the memory that may be used (GB): the machine's, or what a container or job is given.
+
+    The limit of a control group is that of the nearest folder above this process that sets one.
+    """
     import psutil
 
-    return float(psutil.virtual_memory().total) / GB
+    return min([float(psutil.virtual_memory().total), *_limits(Path('/'))]) / GB
+
+
+def _limits(root: Path) -> list[float]:
+    """Return the limits (bytes) that the control groups of this process set, below ``root``."""
+    groups = root / 'proc' / 'self' / 'cgroup'
+    found = []
+    for line in groups.read_text('utf-8').splitlines() if groups.is_file() else []:
+        _, kinds, name = line.split(':', 2)
+        if kinds and 'memory' not in kinds.split(','):
+            continue
+        top = root / 'sys' / 'fs' / 'cgroup' / ('memory' if kinds else '')
+        file = 'memory.limit_in_bytes' if kinds else 'memory.max'
+        here = top / name.lstrip('/')
+        for folder in (here, *here.parents):
+            if folder.is_relative_to(top) and (folder / file).is_file():
+                text = (folder / file).read_text('utf-8').strip()
+                found += [float(text)] if text.isdigit() else []
+    return found
 
 
 def check_previous(arguments: Arguments) -> None:

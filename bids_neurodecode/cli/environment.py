@@ -17,6 +17,7 @@ CACHES = {
     'NUMBA_CACHE_DIR': 'numba',
     'TORCHINDUCTOR_CACHE_DIR': 'torchinductor',
     'TRITON_CACHE_DIR': 'triton',
+    'DENO_DIR': 'deno',
 }
 """Variables and the folders below the cache that they name, where the user set none."""
 SHARED_CACHES = {'TEMPLATEFLOW_HOME': 'templateflow', 'HF_HOME': 'huggingface'}
@@ -45,7 +46,10 @@ def set_environment(caches: Path, *, threads: int = 1) -> None:
     """
     for name in THREADS:
         os.environ[name] = str(threads)
-    home = Path('~').expanduser() if 'HOME' in os.environ else None
+    home = _home()
+    if home is None:
+        # a number that no user has: what asks for a home must find one
+        os.environ['HOME'] = str(caches)
     at_home = home is not None and os.access(home, os.W_OK)
     for name, folder in (CACHES | ({} if at_home else SHARED_CACHES)).items():
         os.environ.setdefault(name, str(caches / folder))
@@ -54,6 +58,13 @@ def set_environment(caches: Path, *, threads: int = 1) -> None:
     os.environ.setdefault('LOGNAME', user)
     os.environ.setdefault('USER', user)
     os.environ.setdefault('NIPYPE_NO_ET', '1')
+
+
+def _home() -> Path | None:
+    try:
+        return Path.home()
+    except RuntimeError:
+        return None
 
 
 def configure_nipype(folder: Path, *, level: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -12,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bids_neurodecode.bids.records import DatasetInput
+from bids_neurodecode.bids.sink import BEGUN
+from bids_neurodecode.cli.checks_places import n_processors
 from bids_neurodecode.cli.exits import FAILED, NO_REPORT, OK
 from bids_neurodecode.cli.parser import Arguments
 from bids_neurodecode.cli.progress import Progress
@@ -41,7 +42,11 @@ def participant_level(
 ) -> int:
     """Run all participants that can be processed; report those that cannot at the end."""
     from bids_neurodecode.workflow.participant import init_run_wf, workflow_name
-    from bids_neurodecode.workflow.reports import find_results, participant_report
+    from bids_neurodecode.workflow.reports import (
+        find_results,
+        participant_report,
+        task_of_results,
+    )
 
     run = run_settings(arguments, config, inputs, run_id)
     if arguments.models_from is not None:
@@ -55,10 +60,12 @@ def participant_level(
     if arguments.boilerplate_only:
         return OK
     if arguments.reports_only:
-        for file in find_results(run.output_dir, labels, arguments.task_id):
+        task = task_of_results(arguments.task_id, run.output_dir)
+        for file in find_results(run.output_dir, labels, task):
             LOGGER.info('Report: %s', participant_report(file, run.output_dir))
         return OK
     with hold(run.work_dir, labels):
+        remove_leftovers(run.output_dir, labels)
         if arguments.clean_workdir:
             clean(run.work_dir, [workflow_name(label) for label in labels])
         failures = run_and_watch(init_run_wf(inputs.participants, run), arguments)
@@ -70,14 +77,26 @@ def participant_level(
     for label in done:
         LOGGER.info('Report: %s', run.output_dir / f'sub-{label}.html')
     if done:
-        task = inputs.participants[0].task
-        write_dataset(arguments, config, inputs, find_results(run.output_dir, done[:1], task))
-        _say_what_was_found(find_results(run.output_dir, done, task))
+        results = _results_of(inputs, run.output_dir, done)
+        write_dataset(arguments, config, inputs, results[:1])
+        _say_what_was_found(results)
     for label, reason in inputs.failures.items():
         LOGGER.error('sub-%s was left out: %s', label, reason)
     if inputs.failures:
         return FAILED
     return code_of(failures)
+
+
+def _results_of(inputs: DatasetInput, output_dir: Path, labels: Sequence[str]) -> list[Path]:
+    """Return the records of participants, each of their own task."""
+    from bids_neurodecode.workflow.reports import find_results
+
+    return [
+        file
+        for person in inputs.participants
+        if person.label in labels
+        for file in find_results(output_dir, [person.label], person.task)
+    ]
 
 
 def _say_what_was_found(files: Sequence[Path]) -> None:
@@ -97,12 +116,11 @@ def _say_what_was_found(files: Sequence[Path]) -> None:
 def group_level(arguments: Arguments, config: Config, inputs: DatasetInput, run_id: str) -> int:
     """Put together what the participants left in the output folder."""
     from bids_neurodecode.workflow.group import init_group_wf
-    from bids_neurodecode.workflow.reports import find_results
+    from bids_neurodecode.workflow.reports import find_results, task_of_results
 
     run = run_settings(arguments, config, inputs, run_id)
-    results = find_results(
-        run.output_dir, arguments.participant_label, arguments.task_id, one_task=True
-    )
+    task = task_of_results(arguments.task_id, run.output_dir)
+    results = find_results(run.output_dir, arguments.participant_label, task, one_task=True)
     found = {file.parent.parent.name.removeprefix('sub-') for file in results}
     missing = _without_results(arguments, run.output_dir, found)
     with hold(run.work_dir, ['group']):
@@ -135,6 +153,15 @@ def hold(work_dir: Path, labels: Sequence[str]) -> Iterator[None]:
             except Timeout as error:
                 raise ResourceError(IN_USE.format(label=label, folder=work_dir)) from error
         yield
+
+
+def remove_leftovers(output_dir: Path, labels: Sequence[str]) -> None:
+    """Remove files that a killed run of these participants had begun to write."""
+    for label in labels:
+        begun = [*output_dir.glob(f'{BEGUN}*sub-{label}.html')]
+        begun += (output_dir / f'sub-{label}').rglob(f'{BEGUN}*')
+        for file in begun:
+            file.unlink(missing_ok=True)
 
 
 def clean(work_dir: Path, names: Sequence[str]) -> None:
@@ -191,7 +218,7 @@ def plugin_of(arguments: Arguments) -> PluginSettings:
     """Return the plugin: the file's where one is given, else MultiProc with the resources."""
     if arguments.use_plugin is not None:
         return PluginSettings.read(arguments.use_plugin)
-    settings: dict[str, Any] = {'n_procs': arguments.nprocs or os.cpu_count() or 1}
+    settings: dict[str, Any] = {'n_procs': arguments.nprocs or n_processors()}
     if arguments.mem_gb is not None:
         settings['memory_gb'] = arguments.mem_gb
     if device_of(arguments.device) == 'cuda':
@@ -236,13 +263,11 @@ def device_of(asked: str) -> str:
 
 def _earlier_results(arguments: Arguments, inputs: DatasetInput) -> list[Path]:
     """Return the records of an earlier run where only texts are made anew from them."""
-    from bids_neurodecode.workflow.reports import find_results
-
     if not (arguments.reports_only or arguments.boilerplate_only):
         return []
     labels = [participant.label for participant in inputs.participants]
     try:
-        return find_results(arguments.output_dir, labels, inputs.participants[0].task)
+        return _results_of(inputs, arguments.output_dir, labels)
     except InputError:
         if arguments.reports_only:
             raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import signal
 import sys
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from bids_neurodecode._version import __version__
 from bids_neurodecode.cli.environment import configure_nipype, set_environment
-from bids_neurodecode.cli.exits import INTERRUPTED, OK, exit_code
+from bids_neurodecode.cli.exits import FAILED, INTERRUPTED, OK, exit_code
 from bids_neurodecode.cli.parser import Arguments, parse_arguments, settings_from
 from bids_neurodecode.errors import NeurodecodeError
 
@@ -23,6 +24,11 @@ if TYPE_CHECKING:
     from bids_neurodecode.config import Config
     from bids_neurodecode.study import StudyPlan
 
+NO_SPACE = (
+    'There is no space left on the disk (or quota){where}. Free some; the same command resumes, '
+    'and keeps what is done.'
+)
+FULL = (errno.ENOSPC, errno.EDQUOT)
 LOGGER = logging.getLogger('bids_neurodecode')
 
 
@@ -50,6 +56,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except NeurodecodeError as error:
         print(f'error: {error}', file=sys.stderr)
         return exit_code(error)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        where = '' if error.filename is None else f' in {Path(str(error.filename)).parent}'
+        print(f'error: {NO_SPACE.format(where=where)}', file=sys.stderr)
+        return FAILED
     except KeyboardInterrupt:
         print('interrupted: what is done is kept, the same command resumes', file=sys.stderr)
         return INTERRUPTED

@@ -70,7 +70,7 @@ def _find(
     names = films_of_events(request, label)
     if not names:
         raise InputError(NO_EVENTS.format(label=label, folder=request.bids_dir))
-    return of_films(label, task, request.reader().folder.path, names)
+    return of_films(label, task, request.stimuli.path, names)
 
 
 def _any_model(folder: Path, label: str) -> Path | None:

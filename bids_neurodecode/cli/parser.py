@@ -53,11 +53,12 @@ class Arguments:
     analysis_level: Literal['participant', 'group']
     participant_label: tuple[str, ...]
     session_label: tuple[str, ...]
-    task_id: str | None
+    task_id: tuple[str, ...]
     run_label: tuple[str, ...]
     space: str | None
     bids_filter_file: Path | None
     derivatives: Mapping[str, Path]
+    mask: Path | None
     bids_database_dir: Path | None
     skip_bids_validation: bool
     system: Literal['movie', 'reconstruction', 'encoding', 'conditions'] | None
@@ -149,9 +150,13 @@ def _add_selection(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         '--task-id',
         '--task-label',
+        nargs='+',
+        action='extend',
+        default=[],
         type=label_value('task'),
         metavar='LABEL',
-        help='the task (found if only one shows stimuli)',
+        help='the task, or several that go into one model (found where one task shows stimuli, or '
+        'all show films)',
     )
     group.add_argument(
         '--space',
@@ -170,6 +175,12 @@ def _add_selection(parser: argparse.ArgumentParser) -> None:
         type=pair_value,
         metavar='NAME=PATH',
         help='derivatives to read (default: those below BIDS_DIR/derivatives)',
+    )
+    group.add_argument(
+        '--mask',
+        type=path_value,
+        metavar='FILE',
+        help='one brain mask for all runs (default: the masks of the derivatives)',
     )
     group.add_argument(
         '--bids-database-dir', type=path_value, metavar='DIR', help='keep and reuse the index here'
@@ -323,7 +334,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> Arguments:
     fields = vars(values)
     del fields['notrack']
     fields['derivatives'] = _named(fields['derivatives'])
-    for key in ('participant_label', 'session_label', 'run_label'):
+    for key in ('participant_label', 'session_label', 'run_label', 'task_id'):
         fields[key] = tuple(dict.fromkeys(fields[key]))
     arguments = Arguments(**fields)
     _check_together(arguments)

@@ -158,9 +158,15 @@ def study_level(
     arguments: Arguments, plan: StudyPlan, inputs: DatasetInput, run_id: str, left_out: LeftOut
 ) -> int:
     """Run all variants of all participants, then gather; return the exit code."""
+    from bids_neurodecode.workflow.gathering import study_folder
+    from bids_neurodecode.workflow.reports import task_of_results
+
     run = run_settings(arguments, plan.variants[0].config, inputs, run_id)
     if arguments.analysis_level == 'group':
-        task = arguments.task_id or _only_task(plan, run)
+        folder = study_folder(run.output_dir, plan)
+        task = task_of_results(arguments.task_id, folder / plan.variants[0].name) or _only_task(
+            plan, run
+        )
         with hold(run.work_dir, ['group']):
             return _gather(arguments, plan, run, task, (), {})
     _write_datasets(arguments, plan, inputs, run)

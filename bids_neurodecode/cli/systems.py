@@ -46,6 +46,10 @@ NO_GLMSINGLE = (
     'betas.engine = "glmsingle" needs the package glmsingle, which is not installed. '
     'Install it, or leave the engine at "native".'
 )
+NO_EXTRACTOR = (
+    'features.extractor = {name!r} cannot be used: {reason}. Decoding and films use one of: '
+    '{names}; others are feature spaces of encoding models (encoding.bands).'
+)
 NO_SELECTION = (
     'Voxels of films are not selected by {measure!r}. Set selection.measure to "isc" (agreement '
     'between participants), "none" or "auto".'
@@ -87,12 +91,34 @@ def check_before(arguments: Arguments, config: Config, inputs: DatasetInput) -> 
     movie = config.movie
     if movie.model == 'network' and movie.mode != 'encoder' and movie.perceptual == 'vgg16':
         weights_path('vgg16', arguments.weights_dir)
+    check_extractor(arguments, config)
     check_explain(config)
     check_shared_head(arguments, config)
     check_links(arguments.output_dir, inputs.bids_dir, inputs.derivatives)
     check_system(arguments, config, inputs)
     if not (arguments.reports_only or arguments.boilerplate_only):
         check_pictures(arguments, config, inputs)
+
+
+def check_extractor(arguments: Arguments, config: Config) -> None:
+    """Check that the feature extractor is there and needs no weights.
+
+    Raises
+    ------
+    ArgumentsError
+        If it is unknown, or one of encoding models.
+    """
+    from bids_neurodecode.stimuli.features import extractor_names
+    from bids_neurodecode.workflow.encoding_features import WEIGHTS
+
+    name = config.features.extractor
+    if arguments.analysis_level == 'group':
+        return
+    able = [known for known in extractor_names() if known not in WEIGHTS]
+    if name not in able:
+        known = name in extractor_names()
+        reason = 'it needs pretrained weights' if known else 'there is none of that name'
+        raise ArgumentsError(NO_EXTRACTOR.format(name=name, reason=reason, names=', '.join(able)))
 
 
 def check_shared_head(arguments: Arguments, config: Config) -> None:

@@ -20,12 +20,12 @@ NO_VALIDATOR = (
     'The schema validator ({name}) is not installed. Install it, or pass --skip-bids-validation.'
 )
 VALIDATOR_FAILED = (
-    'The schema validator could not read {folder}: {reason}. Mend the dataset, or pass '
-    '--skip-bids-validation.'
+    'Warning: the schema validator could not read {folder} ({reason}). What is read of it was '
+    'checked all the same.'
 )
 NOT_VALID = (
-    '{folder} is not valid BIDS: {n} error(s), first {code} at {location}. '
-    'Mend the dataset (see {name} {folder}), or pass --skip-bids-validation.'
+    'Warning: {what} is not valid BIDS: {n} error(s), first {code} at {location} (all of them: '
+    '{name} {folder}). What is read of it was checked on its own, so that this stops nothing.'
 )
 
 
@@ -40,32 +40,33 @@ def validate_dataset(folder: Path) -> dict[str, str]:
     Returns
     -------
     dict
-        Participant label to one line, for errors in that participant's files alone. Files whose
-        content was not fetched are passed over.
+        Participant label to one line, for errors in that participant's files; '' for those in
+        files of no one alone. Files whose content was not fetched are passed over.
 
     Raises
     ------
-    InputError
-        If the dataset as a whole has errors, or the validator cannot read it.
     ResourceError
         If there is no validator.
     """
-    by_owner: dict[str | None, list[Mapping[str, Any]]] = {}
-    for issue in _errors(folder):
-        if stand_in(folder / str(issue.get('location', '')).lstrip('/')) is not None:
+    try:
+        found = _errors(folder)
+    except InputError as error:
+        return {'': str(error)}
+    by_owner: dict[str, list[Mapping[str, Any]]] = {}
+    for issue in found:
+        location = str(issue.get('location', ''))
+        if stand_in(folder / location.lstrip('/')) is not None:
             continue  # nothing is known of it; what is read of these is refused on its own
-        found = re.match(r'/sub-([0-9a-zA-Z+]+)/', str(issue.get('location', '')))
-        by_owner.setdefault(found[1] if found else None, []).append(issue)
-    shared = by_owner.pop(None, [])
-    if shared:
-        raise InputError(_line(folder, shared))
-    return {str(label): _line(folder, issues) for label, issues in by_owner.items()}
+        owner = re.match(r'/sub-([0-9a-zA-Z+]+)/', location)
+        by_owner.setdefault(owner[1] if owner else '', []).append(issue)
+    return {label: _line(folder, label, issues) for label, issues in by_owner.items()}
 
 
-def _line(folder: Path, issues: Sequence[Mapping[str, Any]]) -> str:
+def _line(folder: Path, label: str, issues: Sequence[Mapping[str, Any]]) -> str:
     first = issues[0]
     code = ' '.join(str(first[key]) for key in ('code', 'subCode') if first.get(key))
     return NOT_VALID.format(
+        what=f'sub-{label}' if label else folder,
         folder=folder,
         n=len(issues),
         code=code,
@@ -84,7 +85,7 @@ def _errors(folder: Path) -> list[Mapping[str, Any]]:
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, 'NO_COLOR': '1'},
+        env={**os.environ, 'NO_COLOR': '1', 'DENO_NO_UPDATE_CHECK': '1'},
     )
     try:
         issues: list[Mapping[str, Any]] = json.loads(result.stdout)['issues']['issues']

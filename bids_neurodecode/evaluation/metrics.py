@@ -407,6 +407,17 @@ def scores_table(scores: Sequence[Score]) -> pd.DataFrame:
     return with_types(pd.DataFrame(rows, columns=list(COLUMNS)))
 
 
+def scores_of(table: pd.DataFrame) -> tuple[Score, ...]:
+    """Return the scores that a table made by :func:`scores_table`, or read back, holds."""
+    rows = []
+    for _, row in table[[name for name in COLUMNS if name in table]].iterrows():
+        known: dict[str, Any] = {str(name): value for name, value in row.dropna().items()}
+        for name in {'n', 'n_units', 'image_size'} & known.keys():
+            known[name] = int(known[name])
+        rows.append(Score(**({'value': float('nan')} | known)))
+    return tuple(rows)
+
+
 def with_types(table: pd.DataFrame) -> pd.DataFrame:
     """Return a metrics table, just made or read back, with counts whole where some are missing."""
     kinds: dict[str, Any] = dict.fromkeys(NUMBERS, 'float64')

@@ -100,7 +100,7 @@ def permutations(
             yield index
         return
     unit = _labels(units, n_samples, 'unit')
-    members = [np.flatnonzero(unit == code) for code in range(int(unit.max(initial=-1)) + 1)]
+    members = [np.flatnonzero(unit == code) for code in np.unique(unit)]
     for code, rows in enumerate(members):
         n_blocks = len(np.unique(block[rows]))
         if n_blocks > 1:

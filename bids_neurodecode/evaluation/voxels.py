@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,8 +98,8 @@ def noise_normalized(
     return NoiseNormalized(
         values,
         share_excluded=float(1 - kept.mean()),
-        median=float(np.median(values[kept])) if some else float('nan'),
-        mean=float(np.mean(values[kept])) if some else float('nan'),
+        median=float(np.median(values[kept])) if some else math.nan,
+        mean=float(np.mean(values[kept])) if some else math.nan,
     )
 
 
@@ -112,14 +113,14 @@ def noise_normalized_paper(r: npt.ArrayLike, noise_ceiling: npt.ArrayLike) -> fl
     r, ceiling = _with_ceiling(r, noise_ceiling)
     ratio = np.maximum(r, 0) ** 2 / np.where(ceiling == 0, 1e-14, ceiling)
     ratio = np.minimum(ratio[np.isfinite(ratio)], 1.0)
-    return float(np.median(ratio) * 100) if ratio.size else float('nan')
+    return float(np.median(ratio) * 100) if ratio.size else math.nan
 
 
 def summary(values: npt.ArrayLike) -> tuple[float, float]:
     """Return median and mean of the voxels that have a value (NaN if none has)."""
     x = np.asarray(values, dtype=np.float64)
     x = x[np.isfinite(x)]
-    return (float(np.median(x)), float(x.mean())) if x.size else (float('nan'), float('nan'))
+    return (float(np.median(x)), float(x.mean())) if x.size else (math.nan, math.nan)
 
 
 def _centred(

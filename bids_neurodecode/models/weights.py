@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bids_neurodecode.errors import ArgumentsError, InputError
+from bids_neurodecode.fetched import check_fetched
 
 WEIGHTS_VARIABLE = 'BIDS_NEURODECODE_WEIGHTS'
 RECORD = 'record.json'
@@ -241,6 +242,8 @@ def weights_path(
     """
     entry = find_entry(name, manifest)
     folder = default_weights_dir() if weights_dir is None else weights_dir
+    for file in entry.needs:
+        check_fetched(folder / entry.name / file)
     found = check_sizes(entry, folder)
     if found.state in {'missing', 'damaged'}:
         message = MISSING if found.state == 'missing' else DAMAGED

@@ -35,7 +35,11 @@ from bids_neurodecode.report.section_scores import comparison_table
 from bids_neurodecode.report.section_shared import shared_section
 from bids_neurodecode.report.section_signal import analysis_mask
 from bids_neurodecode.report.style import percent
-from bids_neurodecode.report.verdicts import difference_verdict
+from bids_neurodecode.report.verdicts import (
+    difference_verdict,
+    score_verdict,
+    worse_verdicts,
+)
 
 if TYPE_CHECKING:
     import nibabel as nib
@@ -166,6 +170,39 @@ def mean_score(rows: pd.DataFrame) -> MeanScore:
     return MeanScore(mean, low, high, chance, int(values.size), n_significant, len(tested))
 
 
+def group_verdict(rows: pd.DataFrame) -> Verdict:
+    """Say whether a score is better than chance over participants.
+
+    Participants are the units, of the interval and of the test (signs of their differences from
+    chance are flipped); with fewer than six nothing is claimed.
+
+    Parameters
+    ----------
+    rows
+        One row a participant of one score, with the columns of the metrics table.
+    """
+    rows = rows[rows['value'].notna()]
+    found = mean_score(rows)
+    known = rows[rows['chance'].notna()]
+    p = math.nan
+    if len(known):
+        rng = np.random.default_rng(0)
+        p = paired_difference(known['value'], known['chance'], rng=rng).p
+    row = rows.iloc[0].copy()
+    for name, value in {
+        'value': found.mean,
+        'chance': found.chance,
+        'ci_low': found.low,
+        'ci_high': found.high,
+        'p': p,
+        'n_units': found.n,
+    }.items():
+        row[name] = value
+    row['units'] = 'participants'
+    told = score_verdict(row)
+    return replace(told, text=f'Mean over participants. {told.text}')
+
+
 def compare_over_participants(metrics: pd.DataFrame) -> pd.DataFrame:
     """Compare the model with each baseline over participants.
 
@@ -222,15 +259,7 @@ def _summary(readers: Sequence[Reader], failures: Mapping[str, str]) -> tuple[Bl
     row = scores.headline(metrics) if len(metrics) else None
     if row is not None:
         found = mean_score(_same_score(metrics, row))
-        name = str(row['metric'])
-        shown = f'{scores.metric_of(name).title}: mean {scores.write_score(name, found.mean)}'
-        if math.isfinite(found.low):
-            low, high = (scores.write_score(name, v) for v in (found.low, found.high))
-            shown += f' (95 % interval {low} to {high})'
-        if math.isfinite(found.chance):
-            shown += f', chance {scores.write_score(name, found.chance)}'
-        above = math.isfinite(found.low) and _better(name, found)
-        lines.append(Verdict('good' if above else 'info', f'{shown}.'))
+        lines.append(group_verdict(_same_score(metrics, row)))
         if found.n < MIN_GROUPS:
             lines.append(Verdict('info', FEW.format(need=MIN_GROUPS, each=_each(metrics, row))))
         if found.n_tested:
@@ -247,6 +276,8 @@ def _summary(readers: Sequence[Reader], failures: Mapping[str, str]) -> tuple[Bl
                 compared['difference'].notna() & (compared['metric'] == row['metric'])
             ].iterrows()
         ]
+        elsewhere = compared[compared['metric'] != row['metric']]
+        lines += worse_verdicts(elsewhere)
     if failures:
         lines.append(Verdict('bad', f'No results for {len(failures)}: see the last section.'))
     return (Text((text,)), Verdicts(tuple(lines))) if lines else (Text((text,)),)
@@ -341,13 +372,6 @@ def _mean_table(metrics: pd.DataFrame) -> Table:
         'initial and final are pictures that were made).'
     )
     return Table(columns, tuple(rows), caption, frozenset(range(3, len(columns))))
-
-
-def _better(name: str, found: MeanScore) -> bool:
-    """Return whether the whole interval lies on the better side of chance."""
-    if scores.metric_of(name).higher_is_better:
-        return found.low > found.chance
-    return found.high < found.chance
 
 
 def _each(metrics: pd.DataFrame, row: pd.Series[Any]) -> str:

@@ -91,8 +91,11 @@ def _frames(reader: Reader, network: NetworkResults) -> Iterable[Block]:
     if examples is None or network.frames is None:
         return
     frames = np.load(network.frames.with_suffix('.npy'), allow_pickle=False)
-    baseline = ''
+    baseline, title = '', 'structural similarity (SSIM)'
     if reader.metrics is not None:
+        own = reader.metrics[reader.metrics['metric'] == 'frame_ssim']
+        if len(own):
+            title = scores.title_of(own.iloc[0])
         rows = reader.metrics[
             (reader.metrics['metric'] == 'frame_ssim')
             & (reader.metrics['model'] == 'baseline-mean-image')
@@ -104,7 +107,7 @@ def _frames(reader: Reader, network: NetworkResults) -> Iterable[Block]:
         'frames',
         film.plot_frames(examples, frames),
         'Held-out frames as shown, above those reconstructed from the measured responses: the '
-        f'best, the middle and the worst by structural similarity (SSIM).{baseline} What looks '
+        f'best, the middle and the worst by {title}.{baseline} What looks '
         'alike in all columns was not read from the brain. The films are in the folder stimuli/.',
         f'{len(examples)} frames, shown and reconstructed.',
     )
@@ -211,7 +214,7 @@ def _concepts(reader: Reader, network: NetworkResults) -> Iterable[Block]:
                 *(str(row[name]) for name in ('output', 'concept', 'n_examples')),
                 f'{100 * row["accuracy"]:.0f} %',
                 *_given(row, accuracy_random='.0%'),
-                f'{row["sensitivity"]:.2f}',
+                f'{100 * row["sensitivity"]:.0f} %',
                 f'{row["alignment"]:+.3f}',
                 *_given(row, p='.3f', p_fdr='.3f'),
             )

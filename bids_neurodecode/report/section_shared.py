@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bids_neurodecode.report.build import Block, Plot, Table, Text
+from bids_neurodecode.report.scores import metric_of, write_score
 from bids_neurodecode.report.style import BLUE, GREY, RED, new_figure, styled
 
 if TYPE_CHECKING:
@@ -22,10 +23,6 @@ INTRO = (
     'pictures of the new participant alone.'
 )
 COLOURS = {'shared': BLUE, 'ridge': RED}
-TITLES = {
-    'voxel_r_median': 'median voxel correlation (r)',
-    'identification_2way': '2-way identification (share)',
-}
 CHANCE = {'voxel_r_median': 0.0, 'identification_2way': 0.5}
 
 
@@ -56,13 +53,14 @@ def shared_section(file: Path | None) -> tuple[Block, ...]:
 def plot_newcomers(table: pd.DataFrame) -> Figure:
     """Draw each score against the number of pictures, both models in one panel."""
     figure = new_figure(3.2)
-    panels = figure.subplots(1, len(TITLES))
-    for axis, (metric, title) in zip(panels, TITLES.items(), strict=True):
+    panels = figure.subplots(1, len(CHANCE))
+    for axis, (metric, chance) in zip(panels, CHANCE.items(), strict=True):
+        told = metric_of(metric)
         for model, rows in table.groupby('model', sort=False):
             _draw(axis, rows, metric, str(model))
-        axis.axhline(CHANCE[metric], color=GREY, linestyle='--', linewidth=1)
+        axis.axhline(told.scale * chance, color=GREY, linestyle='--', linewidth=1)
         axis.set_xlabel('training pictures of the new participant')
-        axis.set_ylabel(title)
+        axis.set_ylabel(told.label)
     ceiling = table['ceiling'].mean()
     if np.isfinite(ceiling):
         panels[0].axhline(ceiling, color=GREY, linestyle=':', linewidth=1)
@@ -72,29 +70,28 @@ def plot_newcomers(table: pd.DataFrame) -> Figure:
 
 
 def _draw(axis: Axes, rows: pd.DataFrame, metric: str, model: str) -> None:
-    colour = COLOURS[model]
+    colour, scale = COLOURS[model], metric_of(metric).scale
     for _, person in rows.groupby('participant'):
-        axis.plot(person['n_pictures'], person[metric], color=colour, linewidth=0.7, alpha=0.4)
+        axis.plot(
+            person['n_pictures'], scale * person[metric], color=colour, linewidth=0.7, alpha=0.4
+        )
     common = rows.groupby('n_pictures').filter(
         lambda x: x['participant'].nunique() == rows['participant'].nunique()
     )
     mean = common.groupby('n_pictures')[metric].mean()
     name = {'shared': 'shared head', 'ridge': 'ridge, alone'}[model]
-    axis.plot(mean.index, mean, 'o-', color=colour, linewidth=2, markersize=4, label=name)
+    axis.plot(mean.index, scale * mean, 'o-', color=colour, linewidth=2, markersize=4, label=name)
 
 
 def _table(table: pd.DataFrame) -> Table:
-    def write(value: Any) -> str:
-        return 'n/a' if not np.isfinite(value) else f'{value:.3f}'
-
     rows = tuple(
         (
             f'sub-{row.participant}',
             {'shared': 'shared head', 'ridge': 'ridge, alone'}[str(row.model)],
             str(row.n_pictures),
-            write(row.voxel_r_median),
-            write(row.ceiling),
-            write(row.identification_2way),
+            write_score('voxel_r_median', float(str(row.voxel_r_median))),
+            write_score('voxel_r_median', float(str(row.ceiling))),
+            write_score('identification_2way', float(str(row.identification_2way))),
             str(row.n_test),
             str(row.n_voxels),
         )
@@ -104,5 +101,5 @@ def _table(table: pd.DataFrame) -> Table:
         *('new participant', 'model', 'pictures', 'median voxel r', 'ceiling (r)'),
         *('2-way', 'test pictures', 'voxels'),
     )
-    caption = 'Scores of new participants. Chance: 0 (correlation) and 0.5 (identification).'
+    caption = 'Scores of new participants. Chance: 0 (correlation) and 50 % (identification).'
     return Table(columns, rows, caption, frozenset(range(2, 8)), folded=True)

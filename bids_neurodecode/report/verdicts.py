@@ -109,6 +109,9 @@ def worse_verdicts(
 ) -> list[Verdict]:
     """Say in which metrics the model is worse than what it was compared with.
 
+    What was tested is one line, and what was not is another, however many scores there are: the
+    table of comparisons has each with its interval.
+
     Parameters
     ----------
     metrics
@@ -118,7 +121,7 @@ def worse_verdicts(
     shown
         The row whose comparisons stand on the page already.
     """
-    found = []
+    worse: dict[Tone, list[tuple[pd.Series[Any], Verdict]]] = {'bad': [], 'caution': []}
     for _, other in metrics[metrics['difference'].notna()].iterrows():
         if shown is not None and all(
             other[a] == shown[b]
@@ -136,8 +139,28 @@ def worse_verdicts(
             -float(other['difference'])
         )
         if verdict.tone == 'bad' or untested:
-            found.append(verdict)
-    return found
+            worse['bad' if verdict.tone == 'bad' else 'caution'].append((other, verdict))
+    return [_together(metrics, found) for found in worse.values() if found]
+
+
+def _together(metrics: pd.DataFrame, found: list[tuple[pd.Series[Any], Verdict]]) -> Verdict:
+    """Make one line of several comparisons, by what the model was compared with."""
+    first = found[0][1]
+    if len(found) == 1:
+        return first
+    by: dict[str, list[str]] = {}
+    for other, _ in found:
+        metric = metric_of(str(other['metric']))
+        name = f'{_reference(other)} ({other["compared_model"]}, {other["compared_space"]})'
+        scored = f'{metric.write(_compared_value(metrics, other))} against '
+        scored += metric.write(float(other['value']))
+        by.setdefault(name, []).append(f'{title_of(other)} ({scored})')
+    listed = '; '.join(f'than {name} in {", ".join(scored)}' for name, scored in by.items())
+    if first.tone == 'bad':
+        text = f'Worse in {len(found)} comparisons, by p and interval: {listed}.'
+    else:
+        text = f'Worse in {len(found)} comparisons that were not tested: {listed}.'
+    return Verdict(first.tone, text)
 
 
 def score_verdict(row: pd.Series[Any], confidence: float = 0.95) -> Verdict:
@@ -189,13 +212,7 @@ def difference_verdict(
         Coverage of the interval.
     """
     metric = metric_of(str(other['metric']))
-    own = metrics[
-        (metrics['model'] == other['compared_model'])
-        & (metrics['space'] == other['compared_space'])
-        & (metrics['metric'] == other['metric'])
-        & (metrics['protocol'] == other['protocol'])
-    ]
-    value = float(own['value'].iloc[0]) if len(own) else math.nan
+    value = _compared_value(metrics, other)
     difference, low, high, p = (
         float(other[key])
         for key in ('difference', 'difference_low', 'difference_high', 'difference_p')
@@ -221,6 +238,17 @@ def difference_verdict(
     if side is not None and math.isfinite(p) and (p < ALPHA) != (side != 0):
         return Verdict('caution', f'{what}, {name}: {DISAGREE} ({numbers}).')
     return Verdict('caution', f'{what}: no difference shown from {name} ({numbers}).')
+
+
+def _compared_value(metrics: pd.DataFrame, other: pd.Series[Any]) -> float:
+    """Return the score of the model that a row was compared with; NaN if it is not there."""
+    own = metrics[
+        (metrics['model'] == other['compared_model'])
+        & (metrics['space'] == other['compared_space'])
+        & (metrics['metric'] == other['metric'])
+        & (metrics['protocol'] == other['protocol'])
+    ]
+    return float(own['value'].iloc[0]) if len(own) else math.nan
 
 
 def _side(low: float, high: float, reference: float, metric: Metric) -> int | None:

@@ -118,7 +118,7 @@ def region_table(table: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        As in :class:`Atlas`.
+        As in :class:`Atlas`; regions of one name bear their index behind it.
 
     Raises
     ------
@@ -135,6 +135,9 @@ def region_table(table: pd.DataFrame) -> pd.DataFrame:
     if len(twice):
         raise DataError(REPEATED_INDEX.format(indices=', '.join(map(str, twice))))
     names = table['name'].astype(str)
+    while names.duplicated().any():  # names are columns, and keys of scores
+        twins = names.duplicated(keep=False)
+        names = names.where(~twins, names + ' (' + table['index'].astype(str) + ')')
     given = {c: table[c].fillna('').astype(str) for c in ('hemisphere', 'network') if c in table}
     return table[['index']].assign(
         name=names,

@@ -15,7 +15,7 @@ background of a fixed camera looks the same at all times, what moves in front of
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,6 +89,40 @@ class ImageHashes:
     def __len__(self) -> int:
         return len(self.digests)
 
+    @classmethod
+    def of(cls, images: Iterable[Uint8Array]) -> ImageHashes:
+        """Hash images, (height, width, 3), uint8, one at a time."""
+        parts = [hash_image(image) for image in images]
+        thumbnails = [thumbnail for thumbnail, _, _ in parts]
+        return cls(
+            np.array(thumbnails, dtype=np.uint8).reshape(-1, THUMBNAIL, THUMBNAIL, 3),
+            np.array([contrast for _, contrast, _ in parts], dtype=np.float32),
+            tuple(digest for _, _, digest in parts),
+        )
+
+    def __add__(self, other: ImageHashes) -> ImageHashes:
+        """Return both, one after the other."""
+        return ImageHashes(
+            np.concatenate([self.thumbnails, other.thumbnails]),
+            np.concatenate([self.contrast, other.contrast]),
+            self.digests + other.digests,
+        )
+
+    def state(self) -> dict[str, npt.NDArray[Any]]:
+        """Return arrays from which :meth:`from_state` makes the same."""
+        digests = np.frombuffer(bytes.fromhex(''.join(self.digests)), dtype=np.uint8)
+        return {
+            'thumbnails': self.thumbnails,
+            'contrast': self.contrast,
+            'digests': digests.reshape(len(self), 32),
+        }
+
+    @classmethod
+    def from_state(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> ImageHashes:
+        """Rebuild what :meth:`state` returned."""
+        digests = tuple(row.tobytes().hex() for row in arrays['digests'])
+        return cls(arrays['thumbnails'], arrays['contrast'], digests)
+
 
 def hash_image(image: Uint8Array) -> tuple[Uint8Array, float, str]:
     """Return the thumbnail, contrast and digest of one image, (height, width, 3), uint8."""
@@ -109,12 +143,13 @@ def hash_images(files: Sequence[Path]) -> ImageHashes:
     InputError
         If a file cannot be read.
     """
-    parts = [hash_image(load_image(file)) for file in files]
-    return ImageHashes(
-        np.stack([thumbnail for thumbnail, _, _ in parts]),
-        np.array([contrast for _, contrast, _ in parts], dtype=np.float32),
-        tuple(digest for _, _, digest in parts),
-    )
+    return ImageHashes.of(load_image(file) for file in files)
+
+
+def shown_among(hashes: ImageHashes, others: ImageHashes) -> BoolArray:
+    """Tell of each image whether one of the others is, or is a copy of, it, (n_images,)."""
+    groups = image_groups(hashes + others)
+    return np.isin(groups[: len(hashes)], groups[len(hashes) :])
 
 
 def image_groups(hashes: ImageHashes) -> IndexArray:

@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.errors import DataError, InputError
+from bids_neurodecode.fetched import check_fetched
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -228,6 +229,7 @@ def count_pictures(file: Path) -> int:
     """
     import h5py
 
+    check_fetched(file)
     try:
         with h5py.File(file, 'r') as opened:
             array = opened[PICTURE_ARRAY]

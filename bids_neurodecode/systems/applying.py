@@ -13,7 +13,7 @@ from bids_neurodecode.errors import DataError
 from bids_neurodecode.evaluation import identification
 from bids_neurodecode.evaluation.metrics import Score, bounds_of
 from bids_neurodecode.evaluation.statistics import MIN_GROUPS, bootstrap_ci, permutation_test
-from bids_neurodecode.samples import Samples
+from bids_neurodecode.samples import Samples, contents
 from bids_neurodecode.systems.base import PerStimulus
 from bids_neurodecode.systems.outcomes import Outcome, judge
 from bids_neurodecode.systems.pooling import FEW_GROUPS
@@ -23,10 +23,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 PROTOCOL = 'applied-to-new-data'
-SEEN = (
-    '{n} of the {total} stimuli were seen in training: scores say in part how well known stimuli '
-    'are told apart.'
-)
 NO_VALUES = 'The responses hold values that are not finite in {n} of the model voxels.'
 
 
@@ -79,7 +75,7 @@ def apply_decoder(
         Features of the decoder's library and of the new stimuli (:func:`merge_stimuli`).
     evaluation, rng
         Of the permutation test (stimuli are exchanged, repeats moving together) and the
-        bootstrap (over stimuli).
+        bootstrap (over stimuli). Images of the same content are one stimulus.
 
     Raises
     ------
@@ -109,19 +105,23 @@ def apply_decoder(
         similarity=outcome.similarities[np.arange(samples.n_samples), outcome.truth],
         retrieved=outcome.retrieved,
     )
-    known = sum(name in set(decoder.library) for name in candidates)
-    notes = (SEEN.format(n=known, total=len(candidates)),) if known else ()
-    if len(candidates) < MIN_GROUPS:
-        few = FEW_GROUPS.format(n=len(candidates), what='stimuli', need=MIN_GROUPS)
+    _, shown = np.unique(contents(names, samples.table), return_inverse=True)
+    n_shown = int(shown.max()) + 1
+    notes: tuple[str, ...] = ()
+    if n_shown < MIN_GROUPS:
+        few = FEW_GROUPS.format(n=n_shown, what='stimuli', need=MIN_GROUPS)
         notes = (*notes, few)
     if len(candidates) < 2:
         return Application((), table, np.empty(0), notes)
-    scores, null = _scores(outcome, evaluation, rng)
+    scores, null = _scores(outcome, shown, evaluation, rng)
     return Application(scores, table, null, notes)
 
 
 def _scores(
-    outcome: Outcome, evaluation: EvaluationSettings, rng: np.random.Generator
+    outcome: Outcome,
+    shown: npt.NDArray[np.intp],
+    evaluation: EvaluationSettings,
+    rng: np.random.Generator,
 ) -> tuple[tuple[Score, ...], npt.NDArray[np.float64]]:
     scores = []
     nulls = []
@@ -142,13 +142,13 @@ def _scores(
         ) -> float:
             return float(values[rows, outcome.truth[index]].mean())
 
-        testable = len(outcome.candidates) >= MIN_GROUPS
+        testable = len(np.unique(shown)) >= MIN_GROUPS
         n_permutations = evaluation.n_permutations if testable else 0
-        test = permutation_test(statistic, len(each), n_permutations, rng, units=outcome.truth)
+        test = permutation_test(statistic, len(each), n_permutations, rng, units=shown)
         low, high = bootstrap_ci(
             each[rows, outcome.truth],
             rng=rng,
-            groups=outcome.truth,
+            groups=shown,
             n_bootstrap=evaluation.n_bootstrap,
             confidence=evaluation.confidence,
             bounds=bounds_of(metric),

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.config import EvaluationSettings
+from bids_neurodecode.errors import DataError
 from bids_neurodecode.evaluation.metrics import Score
 from bids_neurodecode.evaluation.paired import PairedDifference, paired_difference
 from bids_neurodecode.evaluation.statistics import inflation_of
@@ -25,6 +27,10 @@ Kept = dict[tuple[str, str, str], tuple[FloatArray, IndexArray]]
 """By model, space and metric: what each sample (or unit) scores, and its unit, (n,) each."""
 
 BASELINE = 'baseline-'
+OTHER_UNITS = (
+    'The models {own} and {reference} were not judged on the same units in {metric}, so they '
+    'cannot be compared unit by unit.'
+)
 
 
 def compare_rows(
@@ -72,6 +78,69 @@ def compare_rows(
             continue
         rows.append(compare_with(row, pair, (mine[0], theirs[0]), theirs[1], settings, rng))
     return tuple(rows)
+
+
+def compare_models(
+    scores: Sequence[Score],
+    kept: Kept,
+    own: str,
+    reference: str,
+    settings: EvaluationSettings,
+    rng: np.random.Generator,
+) -> tuple[Score, ...]:
+    """Write into the rows of a reference model how another model differs from it.
+
+    Parameters
+    ----------
+    scores
+        Rows of the reference.
+    kept
+        What the samples or units of both score, in one order: they had the same held-out samples.
+    own, reference
+        Names of the models.
+    settings, rng
+        Of the intervals and tests.
+
+    Raises
+    ------
+    DataError
+        If the units of a score are not the same.
+    """
+    rows = []
+    for row in scores:
+        mine = kept.get((own, row.space, row.metric))
+        theirs = kept.get((reference, row.space, row.metric))
+        if row.model != reference or mine is None or theirs is None:
+            rows.append(row)
+            continue
+        if not np.array_equal(mine[1], theirs[1]):
+            raise DataError(OTHER_UNITS.format(own=own, reference=reference, metric=row.metric))
+        values = mine[0], theirs[0]
+        rows.append(compare_with(row, (own, row.space), values, theirs[1], settings, rng))
+    return tuple(rows)
+
+
+def save_kept(file: Path, kept: Kept) -> None:
+    """Save what samples score, for :func:`load_kept`."""
+    arrays: dict[str, Any] = {
+        f'{part}|{"|".join(key)}': array
+        for key, pair in kept.items()
+        for part, array in zip(('values', 'units'), pair, strict=True)
+    }
+    np.savez(file, **arrays)
+
+
+def load_kept(file: Path) -> Kept:
+    """Read what :func:`save_kept` saved."""
+    with np.load(file, allow_pickle=False) as found:
+        keys = [name.split('|')[1:] for name in found if name.startswith('values|')]
+        return {
+            (model, space, metric): (
+                found[f'values|{model}|{space}|{metric}'],
+                found[f'units|{model}|{space}|{metric}'],
+            )
+            for model, space, metric in keys
+        }
 
 
 def compare_with(
@@ -162,4 +231,13 @@ def _known(value: float) -> float | None:
     return None if np.isnan(value) else float(value)
 
 
-__all__ = ['Kept', 'compare_rows', 'compare_with', 'difference_of', 'unit_values']
+__all__ = [
+    'Kept',
+    'compare_models',
+    'compare_rows',
+    'compare_with',
+    'difference_of',
+    'load_kept',
+    'save_kept',
+    'unit_values',
+]

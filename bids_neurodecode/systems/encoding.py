@@ -21,7 +21,7 @@ from bids_neurodecode.errors import DataError
 from bids_neurodecode.evaluation.metrics import Score
 from bids_neurodecode.evaluation.partition import VariancePartition, partition_variance
 from bids_neurodecode.evaluation.voxels import summary
-from bids_neurodecode.samples import Fold, Parts, Samples, Split
+from bids_neurodecode.samples import Fold, Parts, Samples, Split, contents
 from bids_neurodecode.systems import baselines
 from bids_neurodecode.systems.base import Evaluation, PerStimulus
 from bids_neurodecode.systems.comparison import Kept, compare_rows
@@ -45,6 +45,7 @@ from bids_neurodecode.systems.encoding_scores import (
     centred,
 )
 from bids_neurodecode.systems.encoding_setup import (
+    ceiling_notes,
     extra_fits,
     has_baseline,
     ncsnr_of,
@@ -371,7 +372,8 @@ class _Run:
         """Partition the variance of single trials between feature spaces."""
         single = self.own[SINGLE_TRIAL]
         fold = np.repeat(np.arange(len(single)), [len(r.truth) for r in single])
-        stimulus = np.concatenate([r.outcome.table['stimulus'].astype(str) for r in single])
+        shown = np.concatenate([r.outcome.table['stimulus'].astype(str) for r in single])
+        stimulus = contents(shown, self.split.table)
         units = np.array([f'{f}/{s}' for f, s in zip(fold, stimulus, strict=True)])
 
         def together(values: Sequence[Float32Array]) -> Float32Array:
@@ -428,4 +430,5 @@ class _Run:
         else:
             share, threshold = maps.share_excluded, judge.threshold
             notes.append(EXCLUDED.format(share=share, threshold=threshold))
+            notes += ceiling_notes(self.split.table)
         return tuple(notes)

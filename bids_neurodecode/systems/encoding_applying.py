@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -18,17 +17,12 @@ from bids_neurodecode.systems.encoding import NO_CEILING
 from bids_neurodecode.systems.encoding_examples import pick_samples
 from bids_neurodecode.systems.encoding_outcomes import fold_result
 from bids_neurodecode.systems.encoding_scores import Judge, VoxelMaps
-from bids_neurodecode.systems.encoding_setup import ncsnr_of
+from bids_neurodecode.systems.encoding_setup import ceiling_notes, ncsnr_of
 from bids_neurodecode.systems.outcomes import REPEAT_AVERAGE, SINGLE_TRIAL
 from bids_neurodecode.systems.pooling import sample_table
 
 if TYPE_CHECKING:
     import pandas as pd
-
-SEEN = (
-    '{n} of the {total} pictures have the names of training pictures: what is predicted of these '
-    'was fitted to them, and is no test.'
-)
 
 Float32Array = npt.NDArray[np.float32]
 
@@ -65,17 +59,12 @@ class AppliedEncoding:
 class _Everything:
     """In the place of a split where all samples are new and nothing is trained."""
 
+    table: pd.DataFrame
     by: By = 'stimulus'
     protocol: str = PROTOCOL
 
     def __len__(self) -> int:
         return 1
-
-
-def seen_note(stimuli: Sequence[str], trained: Sequence[str]) -> tuple[str, ...]:
-    """Say how many pictures the model was trained on, by their names."""
-    n = len(set(stimuli) & set(trained))
-    return (SEEN.format(n=n, total=len(set(stimuli))),) if n else ()
 
 
 def apply_encoder(
@@ -118,7 +107,7 @@ def apply_encoder(
         return None
     fold = Fold(np.empty(0, dtype=np.intp), np.arange(samples.n_samples))
     ratio = ncsnr_of(samples)
-    judge = Judge(cast('Split', _Everything()), evaluation, threshold, ratio, {}, rng)
+    judge = Judge(cast('Split', _Everything(samples.table)), evaluation, threshold, ratio, {}, rng)
     known = predict(encoder, features, candidates)
     results: dict[str, Any] = {}
     for average in (False, True) if names.duplicated().any() else (False,):
@@ -133,5 +122,5 @@ def apply_encoder(
         judged[SINGLE_TRIAL].nulls[f'{SINGLE_TRIAL}/identification_top1'],
         judged[last].maps,
         pick_samples([results[last]], tables[last]),
-        (NO_CEILING,) if ratio is None else (),
+        (NO_CEILING,) if ratio is None else ceiling_notes(samples.table),
     )

@@ -14,7 +14,7 @@ from bids_neurodecode.config import Config
 from bids_neurodecode.errors import ArgumentsError, DataError
 from bids_neurodecode.evaluation.voxels import r2_by_column
 from bids_neurodecode.models.trainingsettings import TrainingSettings
-from bids_neurodecode.samples import Samples
+from bids_neurodecode.samples import Samples, contents
 from bids_neurodecode.standardizer import Standardizer
 from bids_neurodecode.stimuli.space import FeatureSpace
 from bids_neurodecode.systems.base import PerStimulus
@@ -331,7 +331,7 @@ class _Pairs:
 def _hold_out(
     train: Samples, fraction: float, rng: np.random.Generator
 ) -> tuple[Samples, Samples]:
-    names = train.table['stimulus'].astype(str).to_numpy()
+    names = contents(train.table['stimulus'], train.table)
     distinct = np.unique(names)
     if len(distinct) < 4:
         raise DataError(TOO_FEW_STIMULI.format(n=len(distinct)))

@@ -18,7 +18,7 @@ from bids_neurodecode.config import RidgeSettings
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.evaluation.identification import identification_2way, similarity
 from bids_neurodecode.evaluation.voxels import pearson_by_column
-from bids_neurodecode.samples import Samples
+from bids_neurodecode.samples import Samples, contents
 from bids_neurodecode.signals.reliability import ncsnr, noise_ceiling
 from bids_neurodecode.systems.encoders import Encoder, EncoderSettings, fit, some_stimuli
 from bids_neurodecode.systems.encoding_shared import (
@@ -107,7 +107,10 @@ def study_newcomers(
     if len(people) < 3:
         raise DataError(TOO_FEW_PEOPLE.format(n=len(people)))
     names = sorted({str(name) for s in people.values() for name in s.table['stimulus']})
-    test = set(rng.permutation(names)[: round(TEST_SHARE * len(names))])
+    shown = contents(names, *(s.table for s in people.values()))
+    distinct = np.unique(shown)
+    drawn = rng.permutation(distinct)[: round(TEST_SHARE * len(distinct))]
+    test = {name for name, content in zip(names, shown, strict=True) if content in drawn}
     rows = []
     for person in people:
         others = {

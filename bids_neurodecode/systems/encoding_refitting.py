@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from bids_neurodecode.models.refit import RidgePath
 from bids_neurodecode.models.ridge import make_folds
-from bids_neurodecode.samples import Fold, Parts, Samples, Split
+from bids_neurodecode.samples import Fold, Parts, Samples, Split, relabelled
 from bids_neurodecode.systems.encoders import (
     Bands,
     EncoderSettings,
@@ -146,7 +146,7 @@ class _Again:
     def _refit(self, labels: StrArray) -> tuple[RidgeEncoder, Any]:
         settings, encoder = self.settings, self.fitted.encoder
         train = self.fitted.part.train
-        train = Samples(train.responses, train.table.assign(stimulus=labels))
+        train = Samples(train.responses, relabelled(train.table, labels))
         if settings.n_training is not None:
             rng = np.random.default_rng(self.fitted.seed)
             train = some_stimuli(train, settings.n_training, rng)

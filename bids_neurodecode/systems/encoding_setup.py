@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -12,8 +13,15 @@ from bids_neurodecode.samples import Samples
 from bids_neurodecode.signals import reliability
 from bids_neurodecode.systems.encoders import Bands, EncoderSettings
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 NO_VOXELS = 'No voxel has finite betas in all trials (within the chosen regions). Check the mask.'
 
+SHARED_NOISE = (
+    '{some} repeats of a stimulus lie within one run and share its slow noise, which counts as '
+    'response: noise ceilings are too high, and noise-normalised scores too low.'
+)
 BoolArray = npt.NDArray[np.bool_]
 
 
@@ -24,6 +32,20 @@ def ncsnr_of(samples: Samples) -> npt.NDArray[np.float32] | None:
         return None
     sessions = table['session'].fillna('').astype(str) if 'session' in table.columns else None
     return reliability.ncsnr(samples.values, table['stimulus'].astype(str), sessions)
+
+
+def ceiling_notes(table: pd.DataFrame) -> tuple[str, ...]:
+    """Say which repeats make noise ceilings too high: those that share the noise of a run.
+
+    Parameters
+    ----------
+    table
+        One row a trial, with ``stimulus`` and ``run``.
+    """
+    if 'run' not in table.columns or not table.duplicated(['stimulus', 'run']).any():
+        return ()
+    over_runs = bool((table.groupby('stimulus')['run'].nunique() > 1).any())
+    return (SHARED_NOISE.format(some='Some' if over_runs else 'All'),)
 
 
 def usable(samples: Sequence[Samples], within: BoolArray | None) -> BoolArray:

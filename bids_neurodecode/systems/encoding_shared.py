@@ -20,7 +20,7 @@ from bids_neurodecode.config import RidgeSettings
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.models.ridge import RidgeModel, fit_ridge
 from bids_neurodecode.models.trainingsettings import TrainingSettings
-from bids_neurodecode.samples import Samples
+from bids_neurodecode.samples import Samples, contents
 from bids_neurodecode.standardizer import Standardizer
 from bids_neurodecode.stimuli.space import FeatureSpace
 from bids_neurodecode.systems.base import PerStimulus
@@ -229,8 +229,11 @@ def train_head(
         raise DataError(TOO_FEW_PEOPLE.format(n=len(people)))
     names = {person: _stimuli(samples) for person, samples in people.items()}
     library = tuple(np.unique(np.concatenate([*names.values()])))
-    n_held = max(1, round(settings.validation_fraction * len(library)))
-    held = set(rng.permutation(library)[:n_held])
+    shown = contents(library, *(samples.table for samples in people.values()))
+    distinct = np.unique(shown)
+    n_held = max(1, round(settings.validation_fraction * len(distinct)))
+    out_of = np.isin(shown, rng.permutation(distinct)[:n_held])
+    held = {name for name, out in zip(library, out_of, strict=True) if out}
     seen = tuple(name for name in library if name not in held)
     space = FeatureSpace.fit(_joined(features, seen), settings.n_components)
     train, validation = {}, {}

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from bids_neurodecode.config import Config
 from bids_neurodecode.errors import DataError
-from bids_neurodecode.samples import Responses, Samples
+from bids_neurodecode.samples import Responses, Samples, contents
 from bids_neurodecode.standardizer import Standardizer
 from bids_neurodecode.stimuli.space import FeatureSpace
 from bids_neurodecode.systems.augmentation import NO_PICTURES, draw_pictures, synthetic_responses
@@ -132,7 +132,7 @@ class Rows:
     values
         Responses, (n, n_voxels).
     names
-        The picture of each.
+        The picture of each; pictures of the same content have one name.
     groups
         What is held out together when penalties are chosen.
     latents, conditions
@@ -165,16 +165,17 @@ def training_rows(train: Samples, stage: Stage, config: Config, rng: np.random.G
         place = {name: row for row, name in enumerate(averaged.table['stimulus'].astype(str))}
         train = averaged.take([place[name] for name in stage.stimuli])
     names = tuple(train.table['stimulus'].astype(str))
-    groups = np.array(names) if len(library) >= MANY_STIMULI else run_labels(train.table)
+    shown = contents(names, train.table)
+    groups = shown if len(library) >= MANY_STIMULI else run_labels(train.table)
     if len(set(groups)) < 2:
-        groups = np.array(names)
+        groups = shown
     row = {name: k for k, name in enumerate(stage.stimuli)}
     index = [row[name] for name in names]
     # as they are (perhaps files) where samples and stimuli are one to one
     whole = index == list(range(len(stage.stimuli)))
     rows = Rows(
         np.asarray(train.values, dtype=np.float32),
-        names,
+        tuple(shown.tolist()),
         groups,
         stage.latents if whole else stage.latents[index],
         {k: v if whole else v[index] for k, v in stage.conditions.items()},
@@ -233,19 +234,21 @@ def fit_model(
 
 
 def check_extra(inputs: Inputs, held_out: Sequence[str]) -> None:
-    """Check that no held-out picture is among the extra ones.
+    """Check that no held-out picture, or a copy of it, is among the extra ones.
 
     Raises
     ------
     DataError
         If one is.
     """
-    if inputs.extra is None:
+    from bids_neurodecode.stimuli.duplicates import ImageHashes, shown_among
+
+    if inputs.extra is None or not held_out:
         return
-    extra = {_digest(picture) for picture in inputs.extra.pictures}
-    for name, picture in zip(held_out, inputs.pictures.of(held_out), strict=True):
-        if _digest(picture) in extra:
-            raise DataError(HELD_OUT_AMONG_EXTRA.format(name=name))
+    extra = ImageHashes.of(inputs.extra.pictures)
+    known = shown_among(ImageHashes.of(inputs.pictures.of(held_out)), extra)
+    if known.any():
+        raise DataError(HELD_OUT_AMONG_EXTRA.format(name=held_out[int(known.argmax())]))
 
 
 def _with_synthetic(
@@ -300,7 +303,3 @@ def _folder(
 
 def _key(names: Sequence[str]) -> str:
     return hashlib.sha256('\n'.join(names).encode()).hexdigest()[:24]
-
-
-def _digest(picture: npt.NDArray[np.uint8]) -> bytes:
-    return hashlib.sha256(np.ascontiguousarray(picture).tobytes()).digest()

@@ -13,7 +13,7 @@ from bids_neurodecode.config import EvaluationSettings
 from bids_neurodecode.evaluation import identification, statistics
 from bids_neurodecode.evaluation.metrics import Score, bounds_of
 from bids_neurodecode.evaluation.order import order_agreement
-from bids_neurodecode.samples import Split
+from bids_neurodecode.samples import Split, contents
 from bids_neurodecode.systems import pixels
 from bids_neurodecode.systems.base import Evaluation, PerStimulus
 from bids_neurodecode.systems.comparison import Kept, compare_rows
@@ -59,7 +59,7 @@ class Pairing:
 
     Where runs or sessions are held out, samples exchange within their run, and intervals are over
     runs. Else the stimuli of one fold are exchanged, repeats moving together, and intervals are
-    over stimuli.
+    over stimuli. Images of the same content are one stimulus, whatever their names.
 
     Parameters
     ----------
@@ -86,7 +86,8 @@ class Pairing:
     def of(cls, outcomes: Sequence[Outcome], split: Split) -> Pairing:
         """Derive the pairing of the samples of these outcomes, one after the other."""
         fold = [str(o.fold) for o in outcomes for _ in range(len(o.table))]
-        stimulus = [name for o in outcomes for name in o.table['stimulus']]
+        names = [name for o in outcomes for name in o.table['stimulus']]
+        stimulus = contents(names, split.table).tolist()
         run = [name for o in outcomes for name in o.table['run']]
         by_run = split.by in {'run', 'session'}
         blocks = _codes(zip(fold, run, strict=True) if by_run else fold)
@@ -382,7 +383,7 @@ def _agreement(table: pd.DataFrame) -> float:
     """Return how far the runs of a table of samples agree on the order of stimuli."""
     if 'onset' in table.columns:
         table = table.sort_values('onset', kind='stable')
-    return order_agreement(run_labels(table), table['stimulus'].astype(str).to_numpy())
+    return order_agreement(run_labels(table), contents(table['stimulus'], table))
 
 
 def _shared(
@@ -392,7 +393,7 @@ def _shared(
     if len(split) < 2:
         return 0.0
     table = split.table
-    known = run_labels(table) if by_run else table['stimulus'].astype(str).to_numpy()
+    known = run_labels(table) if by_run else contents(table['stimulus'], table)
     names = {name: column for column, name in enumerate(dict.fromkeys([*known, *groups]))}
     tested = np.zeros((len(split), len(names)), dtype=bool)
     trained = tested.copy()

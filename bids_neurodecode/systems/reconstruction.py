@@ -22,7 +22,7 @@ from bids_neurodecode.config import EvaluationSettings, RidgeSettings
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.evaluation.identification import Measure
 from bids_neurodecode.models.ridge import Device, RidgeModel, fit_ridge
-from bids_neurodecode.samples import Parts, Samples, Split
+from bids_neurodecode.samples import Parts, Samples, Split, contents
 from bids_neurodecode.standardizer import Standardizer
 from bids_neurodecode.stimuli.space import FeatureSpace
 from bids_neurodecode.systems import baselines
@@ -361,7 +361,7 @@ def _all(parts: Iterable[Parts], split: Split) -> list[Parts]:
 
 def _group_labels(train: Samples, n_stimuli: int, groups: Group) -> npt.NDArray[Any]:
     labels = {
-        'stimulus': train.table['stimulus'].astype(str).to_numpy(),
+        'stimulus': contents(train.table['stimulus'], train.table),
         'run': run_labels(train.table),
     }
     by = groups

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from bids_neurodecode.evaluation import identification, statistics
 from bids_neurodecode.models.refit import RidgePath
 from bids_neurodecode.models.ridge import make_folds
-from bids_neurodecode.samples import Parts, Samples, Split
+from bids_neurodecode.samples import Parts, Samples, Split, contents, relabelled
 from bids_neurodecode.systems.base import PerStimulus
 from bids_neurodecode.systems.outcomes import REPEAT_AVERAGE, SINGLE_TRIAL, run_labels
 
@@ -67,7 +67,8 @@ def relabellings(
     blocks = run[used].astype(str) if by_run else tested[used]
     units = None
     if not by_run:
-        pairs = [f'{block} {name}' for block, name in zip(blocks, stimulus[used], strict=True)]
+        shown = contents(stimulus[used], split.table)
+        pairs = [f'{block} {name}' for block, name in zip(blocks, shown, strict=True)]
         units = np.asarray(pairs)
     draws = statistics.permutations(len(used), n_permutations, rng, blocks=blocks, units=units)
 
@@ -163,7 +164,7 @@ class _Fold:
     def _folds(self, labels: StrArray) -> Any:
         from bids_neurodecode.systems.reconstruction import _group_labels
 
-        table = self.train.table.assign(stimulus=labels)
+        table = relabelled(self.train.table, labels)
         samples = Samples(self.train.responses, table)
         groups = _group_labels(samples, self.n_library, self.settings.groups)
         return make_folds(len(labels), groups, self.settings.ridge.n_folds)

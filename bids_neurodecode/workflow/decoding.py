@@ -15,7 +15,7 @@ from bids_neurodecode.bids.sink import write_json, write_text, write_tsv
 from bids_neurodecode.config import Config
 from bids_neurodecode.samples import Samples, Split, VoxelMask
 from bids_neurodecode.workflow.files import save_json
-from bids_neurodecode.workflow.seen import runs_on_card
+from bids_neurodecode.workflow.seen import pictures_state, runs_on_card
 
 if TYPE_CHECKING:
     from bids_neurodecode.systems.base import PerStimulus
@@ -74,7 +74,7 @@ def decode(
     mask.restrict(result.selection.keep).save(folder / 'selected.nii.gz')
     final = mask.restrict(result.selection.keep)
     known = PerStimulus(names, features)
-    save_model(folder / 'model.safetensors', result, final, known, config, runs)
+    save_model(folder / 'model.safetensors', result, final, known, config, runs, participant)
     write_text(folder / 'model.md', model_card(result, participant, config, runs))
     info = {
         'n_mask': mask.n_voxels,
@@ -125,6 +125,7 @@ def save_model(
     features: PerStimulus,
     config: Config,
     runs: Mapping[str, str],
+    participant: ParticipantInput,
 ) -> None:
     """Write the final decoder with its voxels, its library and what it saw, for predict mode."""
     from bids_neurodecode.models.storage import save_arrays
@@ -135,6 +136,7 @@ def save_model(
         'affine': mask.affine,
         'library_features': features.of(decoder.library),
     }
+    arrays |= pictures_state([participant.stimuli_dir / name for name in decoder.library])
     description = {
         'kind': 'linear-decoder',
         'version': __version__,
@@ -166,6 +168,7 @@ def model_card(
   {len(result.decoder.library)} different pictures. The scores below are not of this model but of
   models fitted in the same way without the held-out trials.
 - **Runs** (hash of their content): {runs_on_card(runs)}
+- **Pictures**: the file holds a thumbnail of each (32 x 32 pixels), by which copies are known.
 - **Voxels**: {result.selection.description}
 - **Use**: only for this participant, on the same grid. It is not a diagnosis of anything.
 - **Made by**: bids_neurodecode {__version__}, seed {config.seed}; its settings are beside it.

@@ -18,7 +18,7 @@ from bids_neurodecode.workflow.encoding_features import CAPTIONED, PICTURE_SIZE,
 from bids_neurodecode.workflow.files import read_table
 from bids_neurodecode.workflow.nodes import RunSettings
 from bids_neurodecode.workflow.reports import read_results
-from bids_neurodecode.workflow.seen import runs_on_card
+from bids_neurodecode.workflow.seen import pictures_state, runs_on_card
 from bids_neurodecode.workflow.stage import Stage
 
 if TYPE_CHECKING:
@@ -95,7 +95,8 @@ class ShareHead(Stage):
         people = {record.participant: load_betas(record, output_dir) for record in records}
         stimuli = sorted({str(x) for s in people.values() for x in s.table['stimulus']})
         bands: tuple[str, ...] = config.encoding.bands
-        features = {name: self._features(name, records, stimuli) for name in bands}
+        files = _files(records, stimuli)
+        features = {name: self._features(name, files, stimuli) for name in bands}
         found = study_newcomers(
             people,
             features,
@@ -103,18 +104,14 @@ class ShareHead(Stage):
             threshold=config.encoding.threshold,
             rng=np.random.default_rng(config.seed),
         )
-        return save_head(found, records, config, output_dir)
+        return save_head(found, records, config, output_dir, files)
 
-    def _features(
-        self, band: str, records: Sequence[ParticipantResults], stimuli: Sequence[str]
-    ) -> PerStimulus:
+    def _features(self, band: str, files: Sequence[Path], stimuli: Sequence[str]) -> PerStimulus:
         from bids_neurodecode.stimuli.features import extract_features, get_extractor
         from bids_neurodecode.stimuli.images import load_images
         from bids_neurodecode.systems.base import PerStimulus
 
         config = Config.model_validate_json(self.inputs.settings)
-        folders = [r.stimuli_dir for r in records if r.stimuli_dir is not None]
-        files = [next(x / name for x in folders if (x / name).exists()) for name in stimuli]
         options = {}
         if band in WEIGHTS:
             options = {'folder': self.inputs.weights[band], 'device': self.inputs.device}
@@ -124,6 +121,11 @@ class ShareHead(Stage):
             cache_dir=Path(self.inputs.cache),
         )
         return PerStimulus(tuple(stimuli), rows)
+
+
+def _files(records: Sequence[ParticipantResults], stimuli: Sequence[str]) -> list[Path]:
+    folders = [r.stimuli_dir for r in records if r.stimuli_dir is not None]
+    return [next(x / name for x in folders if (x / name).exists()) for name in stimuli]
 
 
 def load_betas(record: ParticipantResults, output_dir: Path) -> Samples:
@@ -178,7 +180,11 @@ def load_head(file: Path) -> SharedHead:
 
 
 def save_head(
-    found: Newcomers, records: Sequence[ParticipantResults], config: Config, output_dir: Path
+    found: Newcomers,
+    records: Sequence[ParticipantResults],
+    config: Config,
+    output_dir: Path,
+    files: Sequence[Path],
 ) -> dict[str, Any]:
     """Write the scores, the head, its settings and its card below ``group``."""
     from bids_neurodecode.models.storage import save_arrays
@@ -192,7 +198,7 @@ def save_head(
     runs = trained_runs(records, output_dir)
     description = {'kind': KIND, 'version': __version__, **found.head.describe(), 'runs': runs}
     with atomic(model) as temporary:
-        save_arrays(temporary, found.head.state(), description)
+        save_arrays(temporary, found.head.state() | pictures_state(files), description)
     write_text(model.with_suffix('.toml'), config.to_toml())
     write_text(model.with_suffix('.md'), card(found, config, runs))
     return {'metrics': metrics, 'model': model}
@@ -226,6 +232,7 @@ def card(found: Newcomers, config: Config, runs: Mapping[str, str]) -> str:
   {n_latent} latents, from which a linear layer predicts the responses of one participant.
 - **Trained on**: all trials of sub-{', sub-'.join(head.participants)}.
 - **Runs** (hash of their content): {runs_on_card(runs)}
+- **Pictures**: the file holds a thumbnail of each (32 x 32 pixels), by which copies are known.
 - **Use**: `encoding.model = "shared"` with `encoding.shared_head`, for a participant of any grid
   who saw pictures; the participant's own layer is fitted on their training trials.
 - **Scores** (below): of heads that were trained in the same way without the participant and

@@ -333,13 +333,32 @@ class WriteEncoding(Stage):
 
         from bids_neurodecode.evaluation.metrics import describe_columns, with_types
 
-        files = [Path(x) for x in (self.inputs.encode, self.inputs.ridge) if isdefined(x)]
-        table = pd.concat(
-            [pd.read_csv(file.with_name('metrics.tsv'), sep='\t') for file in files],
-            ignore_index=True,
-        )
+        own = Path(self.inputs.encode)
+        table = pd.read_csv(own.with_name('metrics.tsv'), sep='\t')
+        if isdefined(self.inputs.ridge):
+            ridge = _against_ridge(own, Path(self.inputs.ridge), config)
+            table = pd.concat([table, ridge], ignore_index=True)
         columns = describe_columns(table['metric'])
         return writer.table('metrics', with_types(table), columns=columns, more={'desc': desc})
+
+
+def _against_ridge(own: Path, ridge: Path, config: Config) -> pd.DataFrame:
+    """Return the scores of ridge, with how the model differs from it on the same samples."""
+    import pandas as pd
+
+    from bids_neurodecode.evaluation.metrics import scores_of, scores_table
+    from bids_neurodecode.systems.comparison import compare_models, load_kept
+
+    scores = scores_of(pd.read_csv(ridge.with_name('metrics.tsv'), sep='\t', na_values='n/a'))
+    info = read_json(own)
+    # of runs that trained a shared head nothing is claimed
+    if info['leaks'] or info['model'] == 'ridge':
+        return scores_table(scores)
+    kept = load_kept(own.with_name('kept.npz')) | load_kept(ridge.with_name('kept.npz'))
+    rng = np.random.default_rng([config.seed, 1])
+    return scores_table(
+        compare_models(scores, kept, info['model'], 'ridge', config.evaluation, rng)
+    )
 
 
 def write_map(writer: ProductWriter, source: Path, name: str, desc: str) -> Path:

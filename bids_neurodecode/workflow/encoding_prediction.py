@@ -30,7 +30,7 @@ from bids_neurodecode.workflow.pictures import connect_betas
 from bids_neurodecode.workflow.prediction import model_columns
 from bids_neurodecode.workflow.process import RESULT
 from bids_neurodecode.workflow.resources import DataSize
-from bids_neurodecode.workflow.seen import compare_runs, in_sample, runs_of
+from bids_neurodecode.workflow.seen import compare_runs, in_sample, pictures_note, runs_of
 from bids_neurodecode.workflow.stage import Stage
 
 NO_ENCODER = (
@@ -65,7 +65,6 @@ class ApplyEncoder(Stage):
     def _compute(self, folder: Path) -> dict[str, Any]:
         from bids_neurodecode.models.storage import load_arrays
         from bids_neurodecode.systems.encoders import load_encoder, predict
-        from bids_neurodecode.systems.encoding_applying import seen_note
 
         inputs = self.inputs
         config = Config.model_validate_json(inputs.settings)
@@ -87,7 +86,7 @@ class ApplyEncoder(Stage):
             np.save(folder / 'hrfindex.npy', arrays['hrfindex'].astype(np.intp))
         info: dict[str, Any] = {
             'about': {name: x for name, x in about.items() if name not in HIDDEN},
-            'warnings': list(seen_note(participant.stimuli, about['stimuli'])),
+            'warnings': list(pictures_note(participant, arrays, about['stimuli'], inputs.model)),
             'n_selected': mask.n_voxels,
             'leaks': [],
         }

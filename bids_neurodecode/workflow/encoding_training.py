@@ -33,8 +33,11 @@ from bids_neurodecode.workflow.seen import (
     Seen,
     compare_runs,
     in_sample,
+    merged_pictures,
+    pictures_state,
     runs_of,
     runs_on_card,
+    seen_pictures,
 )
 
 if TYPE_CHECKING:
@@ -120,6 +123,7 @@ def save_result(result: PictureEncoding, job: Mapping[str, Any], folder: Path) -
     import pandas as pd
 
     from bids_neurodecode.evaluation.metrics import describe, scores_table
+    from bids_neurodecode.systems.comparison import save_kept
 
     config = Config.model_validate_json(job['settings'])
     evaluation, maps = result.evaluation, result.maps
@@ -131,6 +135,7 @@ def save_result(result: PictureEncoding, job: Mapping[str, Any], folder: Path) -
     write_tsv(folder / 'metrics.tsv', scores_table(scores))
     write_json(folder / 'metrics.json', describe(scores))
     write_tsv(folder / 'predictions.tsv', evaluation.samples)
+    save_kept(folder / 'kept.npz', result.kept)
     headline, null = next(
         (name, null)
         for name, null in evaluation.nulls.items()
@@ -218,6 +223,7 @@ def save_model(
     arrays = {f'encoder.{name}': values for name, values in result.encoder.state().items()}
     arrays |= {'mask': mask.mask.astype(np.uint8), 'affine': mask.affine}
     arrays['codes'] = np.asarray(mask.codes)
+    arrays |= _pictures(result, job, config)
     if job['hrfindex']:
         arrays['hrfindex'] = np.rint(load_map(Path(job['hrfindex']), mask)).astype(np.uint8)
     description = {
@@ -238,6 +244,21 @@ def save_model(
         'runs': trained_runs(job),
     }
     save_arrays(path, arrays, description)
+
+
+def _pictures(
+    result: PictureEncoding, job: Mapping[str, Any], config: Config
+) -> dict[str, npt.NDArray[Any]]:
+    """Return by what the training pictures are known, those of a shared head among them."""
+    participant = ParticipantInput.from_json(job['participant'])
+    names = sorted(set(read_table(Path(job['trials']))['stimulus']))
+    own = pictures_state([participant.stimuli_dir / name for name in names])
+    head = config.encoding.shared_head
+    if job['model'] != 'shared' or head is None:
+        return own
+    from bids_neurodecode.models.storage import load_arrays
+
+    return merged_pictures(own, load_arrays(head)[0])
 
 
 def trained_runs(job: Mapping[str, Any]) -> dict[str, str]:
@@ -262,8 +283,14 @@ def _seen_by_others(result: PictureEncoding, job: Mapping[str, Any]) -> list[str
 
     if not isinstance(result.encoder, SharedEncoder):
         return []
-    own = set(read_table(Path(job['trials']))['stimulus'].astype(str))
-    seen = own & set(result.encoder.head.stimuli)
+    from bids_neurodecode.models.storage import load_arrays
+
+    participant = ParticipantInput.from_json(job['participant'])
+    head = Config.model_validate_json(job['settings']).encoding.shared_head
+    arrays = {} if head is None else load_arrays(head)[0]
+    own = sorted(set(read_table(Path(job['trials']))['stimulus'].astype(str)))
+    trained = result.encoder.head.stimuli
+    seen, _ = seen_pictures(participant.stimuli_dir, own, arrays, trained)
     return [SEEN.format(n=len(seen), total=len(own))] if seen else []
 
 
@@ -318,6 +345,7 @@ def card(result: PictureEncoding, job: Mapping[str, Any], info: Mapping[str, Any
 - **Trained on**: {len(participant.runs)} run(s) of this participant, {which}. The scores below
   are not of this model but of models fitted in the same way without the held-out trials.
 - **Runs** (hash of their content): {runs_on_card(trained_runs(job))}
+- **Pictures**: the file holds a thumbnail of each (32 x 32 pixels), by which copies are known.
 - **Use**: only for this participant, on the same grid, for pictures like those of the training;
   a predicted response is no measurement, and no diagnosis of anything.
 - **Made by**: bids_neurodecode {__version__}, seed {config.seed}; its settings are beside it.

@@ -27,7 +27,8 @@ def read_table(path: Path) -> pd.DataFrame:
     """Read a TSV; identifiers stay text."""
     import pandas as pd
 
-    text = {'stimulus': str, 'trial_type': str, 'session': str, 'run_label': str, 'film': str}
+    names = ('stimulus', 'content', 'trial_type', 'session', 'run_label', 'film')
+    text = dict.fromkeys(names, str)
     return pd.read_csv(path, sep='\t', na_values=['n/a'], keep_default_na=False, dtype=text)
 
 

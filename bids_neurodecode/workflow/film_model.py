@@ -76,6 +76,7 @@ def facts_of(file: Path) -> FilmModelFacts:
 
     from bids_neurodecode.models.storage import KEY
 
+    check_fetched(file)
     try:
         with safe_open(file, 'numpy') as stored:
             description = json.loads((stored.metadata() or {})[KEY])

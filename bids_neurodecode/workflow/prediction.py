@@ -40,7 +40,7 @@ from bids_neurodecode.workflow.outputs import (
 from bids_neurodecode.workflow.pictures import connect_responses
 from bids_neurodecode.workflow.reports import results_path
 from bids_neurodecode.workflow.resources import DataSize
-from bids_neurodecode.workflow.seen import compare_runs, in_sample, runs_of
+from bids_neurodecode.workflow.seen import PREFIX, compare_runs, in_sample, pictures_note, runs_of
 from bids_neurodecode.workflow.stage import Stage
 
 OTHER_GRID = (
@@ -90,7 +90,8 @@ class ApplyDecoder(Stage):
         mask = VoxelMask.load(Path(inputs.mask))
         columns = model_columns(arrays.pop('mask'), arrays.pop('affine'), mask, inputs.model)
         library = PerStimulus(tuple(description['library']), arrays.pop('library_features'))
-        decoder = LinearDecoder.from_state(arrays, library.stimuli, description['measure'])
+        state = {name: values for name, values in arrays.items() if not name.startswith(PREFIX)}
+        decoder = LinearDecoder.from_state(state, library.stimuli, description['measure'])
         samples = Samples(
             Responses(np.load(inputs.betas, mmap_mode='r'), mask),
             read_table(Path(inputs.trials)),
@@ -98,6 +99,7 @@ class ApplyDecoder(Stage):
         table = samples.table
         runs = runs_of(inputs.mask, participant, inputs.betas, table)
         seen = compare_runs(runs, description, inputs.model)
+        known = pictures_note(participant, arrays, library.stimuli, inputs.model)
         new = PerStimulus(participant.stimuli, np.load(inputs.features))
         result = apply_decoder(
             decoder,
@@ -116,7 +118,7 @@ class ApplyDecoder(Stage):
             'n_selected': int(columns.sum()),
             'observed': scores[0].value if scores and not seen.leaks else None,
             'leaks': list(seen.leaks),
-            'warnings': [*seen.warnings, *result.notes],
+            'warnings': [*seen.warnings, *known, *result.notes],
         }
         return {
             'metrics': folder / 'metrics.tsv',

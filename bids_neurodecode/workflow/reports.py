@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bids_neurodecode.bids.choices import JOINT
 from bids_neurodecode.bids.sink import atomic
 from bids_neurodecode.config import Config, load_config
 from bids_neurodecode.errors import InputError
@@ -30,6 +31,18 @@ def results_path(output_dir: Path, participant: str, task: str) -> Path:
     """Return where the record that the reports are made from is kept."""
     name = f'sub-{participant}_task-{task}_results.json'
     return output_dir / f'sub-{participant}' / 'log' / name
+
+
+def task_of_results(asked: Sequence[str], output_dir: Path) -> str | None:
+    """Return the task label of the results of the tasks that were asked for.
+
+    Several tasks have theirs under a label of their own, by what they show.
+    """
+    if len(asked) < 2:
+        return asked[0] if asked else None
+    labels = list(JOINT.values())
+    there = [x for x in labels if any(output_dir.glob(f'sub-*/log/*_task-{x}_results.json'))]
+    return (there or labels)[0]
 
 
 def find_results(

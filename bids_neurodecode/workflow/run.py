@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,7 +19,40 @@ POLL_SECONDS = 0.05
 LOCAL = ('Linear', 'LegacyMultiProc', 'Debug')
 """Nipype's plugins that run nodes on this machine, besides MultiProc."""
 
-BAD_PLUGIN = 'Cannot use the plugin file {file}: {reason}. It needs a key "plugin".'
+BAD_PLUGIN = (
+    'Cannot use the plugin file {file}: {reason}. Correct it: a key "plugin", and '
+    'names and values below "plugin_args".'
+)
+NUMBER, TEXT = (int, float), (str,)
+ARGUMENTS: Mapping[str, tuple[tuple[type, ...], str]] = {
+    'n_procs': ((int,), 'a whole number above 0'),
+    'n_gpu_procs': ((int,), 'a whole number above 0'),
+    'max_jobs': ((int,), 'a whole number above 0'),
+    'max_tries': ((int,), 'a whole number above 0'),
+    'memory_gb': (NUMBER, 'a number above 0'),
+    'retry_timeout': (NUMBER, 'a number of seconds above 0'),
+    'template': (TEXT, 'text'),
+    'sbatch_args': (TEXT, 'text'),
+    'qsub_args': (TEXT, 'text'),
+    'bsub_args': (TEXT, 'text'),
+}
+"""Arguments of plugins that Nipype does not check: their types, and what they are called."""
+COMMANDS = {
+    'SLURM': 'sbatch',
+    'SLURMGraph': 'sbatch',
+    'SGE': 'qsub',
+    'SGEGraph': 'qsub',
+    'PBS': 'qsub',
+    'PBSGraph': 'qsub',
+    'LSF': 'bsub',
+    'OAR': 'oarsub',
+    'Condor': 'condor_qsub',
+    'CondorDAGMan': 'condor_submit_dag',
+}
+"""The command that each batch system is asked by."""
+NO_ROOM = (
+    'the node failed and left an empty file {file}, most often for want of disk space: free some'
+)
 NO_REASON = 'the node failed without saying why; see {file}'
 
 State = Literal['reused', 'started', 'finished', 'failed', 'skipped']
@@ -61,7 +95,7 @@ class PluginSettings:
 
         try:
             content = yaml.safe_load(file.read_text('utf-8'))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
             reason = ' '.join(str(error).split())
             raise ArgumentsError(BAD_PLUGIN.format(file=file, reason=reason)) from error
         if not isinstance(content, dict) or not isinstance(content.get('plugin'), str):
@@ -72,7 +106,24 @@ class PluginSettings:
             )
             reason = f'Nipype has no plugin {content["plugin"]!r} (it has {known})'
             raise ArgumentsError(BAD_PLUGIN.format(file=file, reason=reason))
-        return cls(content['plugin'], content.get('plugin_args') or {})
+        arguments = content.get('plugin_args') or {}
+        reason = _bad_arguments(arguments)
+        if reason:
+            raise ArgumentsError(BAD_PLUGIN.format(file=file, reason=reason))
+        return cls(content['plugin'], arguments)
+
+
+def _bad_arguments(arguments: Any) -> str:
+    """Return what is wrong with the arguments of a plugin; nothing if all is well."""
+    if not isinstance(arguments, dict) or not all(isinstance(key, str) for key in arguments):
+        return 'plugin_args is no table of names and values'
+    for name, (of, what) in ARGUMENTS.items():
+        value = arguments.get(name)
+        typed = isinstance(value, of) and not isinstance(value, bool)
+        small = isinstance(value, int | float) and not 0 < value < math.inf
+        if value is not None and (not typed or small):
+            return f'plugin_args.{name} is {value!r}, and {what} is needed'
+    return ''
 
 
 def execution_config(*, stop_on_first_crash: bool) -> dict[str, dict[str, str]]:
@@ -174,5 +225,5 @@ def read_crash(file: Path) -> Failure:
     lines = file.read_text('utf-8', errors='replace').splitlines()
     node = next((x.removeprefix('Node: ') for x in lines if x.startswith('Node: ')), file.stem)
     raised = [x for x in lines if re.match(r'^\s*[\w.]+(Error|Exception|Interrupt)\b.*', x)]
-    reason = raised[-1].strip() if raised else NO_REASON.format(file=file)
+    reason = raised[-1].strip() if raised else (NO_REASON if lines else NO_ROOM).format(file=file)
     return Failure(node, re.sub(r'^bids_neurodecode\.errors\.\w+: ', '', reason), file)

@@ -1,17 +1,20 @@
-"""Which runs a model was trained on, and whether new data are among them.
+"""Which runs and pictures a model was trained on, and whether new data are among them.
 
-A run is known by its fingerprint (:mod:`bids_neurodecode.signals.fingerprints`), not by its name.
+A run is known by its fingerprint (:mod:`bids_neurodecode.signals.fingerprints`), not by its name,
+and a picture by its thumbnail (:mod:`bids_neurodecode.stimuli.duplicates`), which finds copies
+under other names, re-encoded, resized, mirrored, or cropped by a tenth and less.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.workflow.files import read_json
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from bids_neurodecode.evaluation.metrics import Score
+    from bids_neurodecode.stimuli.duplicates import ImageHashes
 
 RUNS = 'runs.json'
 """Beside the mask of the quality node: the fingerprint of each run of BOLD."""
@@ -34,6 +38,17 @@ UNKNOWN = (
     'The model {file} does not say which runs trained it (a model of an earlier version, or of a '
     'group), so it is not known whether these runs are among them.'
 )
+SEEN_PICTURES = (
+    '{n} of the {total} pictures trained the model {file}, by their content (first: {first}): '
+    'scores say in part how well known pictures are told apart, and what is predicted of these is '
+    'no test.'
+)
+KNOWN_BY_NAME = (
+    'The model {file} does not say what its training pictures look like (a model of an earlier '
+    'version): pictures are compared with those by name, and copies under other names pass.'
+)
+PREFIX = 'seen.'
+"""Of the arrays of a model by which its training pictures are known."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +123,80 @@ def compare_runs(new: Mapping[str, str], description: Mapping[str, Any], file: P
     return Seen((line,), (line,))
 
 
+def pictures_state(files: Sequence[Path]) -> dict[str, npt.NDArray[Any]]:
+    """Return the arrays by which a model knows the pictures that trained it.
+
+    Raises
+    ------
+    InputError
+        If a file cannot be read.
+    """
+    from bids_neurodecode.stimuli.duplicates import hash_images
+
+    return {f'{PREFIX}{name}': values for name, values in hash_images(files).state().items()}
+
+
+def merged_pictures(*models: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+    """Return :func:`pictures_state` of the pictures of several models; none if one has none."""
+    states = [{k: v for k, v in arrays.items() if k.startswith(PREFIX)} for arrays in models]
+    if not all(states):
+        return {}
+    return {name: np.concatenate([state[name] for state in states]) for name in states[0]}
+
+
+def seen_pictures(
+    stimuli_dir: Path,
+    names: Sequence[str],
+    arrays: Mapping[str, npt.NDArray[Any]],
+    trained: Sequence[str],
+) -> tuple[tuple[str, ...], bool]:
+    """Return which pictures trained a model, and whether that is known by their content.
+
+    Parameters
+    ----------
+    stimuli_dir, names
+        Of the pictures.
+    arrays
+        Of the model (:func:`pictures_state`).
+    trained
+        Names of its training pictures, by which those of earlier versions are known.
+    """
+    from bids_neurodecode.stimuli.duplicates import hash_images, shown_among
+
+    known = _known(arrays)
+    if known is None:
+        return tuple(name for name in names if name in set(trained)), False
+    seen = shown_among(hash_images([stimuli_dir / name for name in names]), known)
+    return tuple(name for name, is_seen in zip(names, seen, strict=True) if is_seen), True
+
+
+def pictures_note(
+    participant: ParticipantInput,
+    arrays: Mapping[str, npt.NDArray[Any]],
+    trained: Sequence[str],
+    file: Path | str,
+) -> tuple[str, ...]:
+    """Say how many of a participant's pictures trained a model; nothing where none did."""
+    names, name = participant.stimuli, Path(file).name
+    seen, by_content = seen_pictures(participant.stimuli_dir, names, arrays, trained)
+    lines = () if by_content else (KNOWN_BY_NAME.format(file=name),)
+    if not seen:
+        return lines
+    line = SEEN_PICTURES.format(n=len(seen), total=len(names), file=name, first=seen[0])
+    return (line, *lines)
+
+
+def _known(arrays: Mapping[str, npt.NDArray[Any]]) -> ImageHashes | None:
+    from bids_neurodecode.stimuli.duplicates import ImageHashes
+
+    state = {
+        name.removeprefix(PREFIX): values
+        for name, values in arrays.items()
+        if name.startswith(PREFIX)
+    }
+    return ImageHashes.from_state(state) if state else None
+
+
 def in_sample(scores: Iterable[Score]) -> tuple[Score, ...]:
     """Return scores of what was seen in training: without p values, intervals and ceilings."""
     nothing: dict[str, Any] = {'p': None, 'ci_low': None, 'ci_high': None, 'ceiling': None}
@@ -122,4 +211,17 @@ def runs_on_card(runs: Mapping[str, str]) -> str:
     return ', '.join(f'{name} ({digest})' for name, digest in hashes.items())
 
 
-__all__ = ['IN_SAMPLE', 'RUNS', 'Seen', 'compare_runs', 'in_sample', 'runs_of', 'runs_on_card']
+__all__ = [
+    'IN_SAMPLE',
+    'PREFIX',
+    'RUNS',
+    'Seen',
+    'compare_runs',
+    'in_sample',
+    'merged_pictures',
+    'pictures_note',
+    'pictures_state',
+    'runs_of',
+    'runs_on_card',
+    'seen_pictures',
+]

@@ -12,7 +12,7 @@ import pytest
 from bids_neurodecode.bids.captions import NO_CAPTIONS, NOT_CAPTIONED
 from bids_neurodecode.bids.newpictures import FILMS_SHOWN, NO_EVENTS, NO_FOLDER, NO_PICTURES
 from bids_neurodecode.cli.main import main
-from bids_neurodecode.cli.systems import NOT_SELECTED, ONLY_PICTURES, WHICH_ENCODER
+from bids_neurodecode.cli.systems import NOT_SELECTED, WHICH_ENCODER
 from bids_neurodecode.cli.validation import validate_dataset
 from bids_neurodecode.config import build_config
 from bids_neurodecode.models.storage import load_arrays
@@ -330,7 +330,7 @@ def test_bad_input_is_refused_in_one_line(trained, tmp_path, capsys):
     assert call(trained, 'never', file=str(tmp_path / 'select.toml')) == 2
     assert refused(capsys, NOT_SELECTED, measure='tsnr')
     assert call(trained, 'never', '--stimuli-dir', str(tmp_path)) == 2
-    assert refused(capsys, ONLY_PICTURES)
+    assert f'is not there: no file {tmp_path}' in capsys.readouterr().err
     models = predicting(trained)
     assert call(trained, 'never', *models, '--stimuli-dir', str(tmp_path / 'none')) == 2
     assert refused(capsys, NO_FOLDER, folder=tmp_path / 'none')

@@ -157,9 +157,22 @@ def test_new_runs_are_scored_and_old_models_are_not_trusted(copies):
             nib.Nifti1Image((values + 2 * noise).astype(np.float32), image.affine, image.header),
             file,
         )
+    for file in (copies / 'fresh').rglob('*run-*1_events.tsv'):  # a third name for the images
+        table = pd.read_csv(file, sep='\t', keep_default_na=False)
+        for name in {x for x in table['stim_file'] if x != 'n/a'}:
+            target = copies / 'fresh' / 'stimuli' / 'third' / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            image = Image.open(copies / 'fresh' / 'stimuli' / name)
+            image.resize((image.width - 2, image.height - 2)).save(target)
+        table['stim_file'] = [x if x == 'n/a' else f'third/{x}' for x in table['stim_file']]
+        table.to_csv(file, sep='\t', index=False)
     predict = ['--mode', 'predict', '--models-from', str(copies / 'kept')]
     assert call(copies, 'new', '', *predict, data='fresh') == 0
     assert record(copies, 'new')['leaks'] == []
+    (line,) = (x for x in record(copies, 'new')['warnings'] if 'pictures trained the model' in x)
+    assert line.startswith('48 of the 48 pictures')
+    trials = pd.read_csv(next((copies / 'new').rglob('*desc-singletrial_events.tsv')), sep='\t')
+    assert (trials['stimulus'].nunique(), trials['content'].nunique()) == (48, 24)
     table = metrics(copies, 'new')
     assert set(table.protocol) == {'applied-to-new-data'}
     assert table['p'].notna().all()

@@ -2,6 +2,7 @@
 
 import pytest
 
+from bids_neurodecode.bids.choices import SEVERAL_CONDITIONS
 from bids_neurodecode.bids.conditions import (
     FEW_CONDITIONS,
     NO_SUCH_CONDITION,
@@ -88,6 +89,16 @@ def test_a_task_without_stimuli_is_taken_where_no_other_has_any(tmp_path):
             data.rewrite_events([[0, 40, 'rest']], columns=COLUMNS, **run)
     inputs = find(data, tmp_path)
     assert {p.task for p in inputs.participants} == {'loc'}
+    assert any('have no trial_type' in note for note in inputs.notes)
+
+
+def test_several_tasks_of_conditions_are_chosen_from_or_put_together(tmp_path):
+    data = dataset(tmp_path, tasks=('loc', 'main'))
+    with pytest.raises(InputError) as error:
+        find(data, tmp_path)
+    assert str(error.value) == SEVERAL_CONDITIONS.format(known='loc, main')
+    both = person_of(data, tmp_path, tasks=('loc', 'main'))
+    assert (both.task, len(both.runs), both.conditions) == ('condition', 4, ('face', 'house'))
 
 
 @pytest.mark.parametrize(
@@ -142,7 +153,9 @@ def test_which_conditions(tmp_path):
     data = dataset(tmp_path, rows)
     assert person_of(data, tmp_path).conditions == ('button', 'face', 'house', 'house2')
     left = EventSettings(exclude={'trial_type': ['button', 'house2']})
-    assert person_of(data, tmp_path, events=left).conditions == ('face', 'house')
+    inputs = find(data, tmp_path, events=left)
+    assert inputs.participants[0].conditions == ('face', 'house')
+    assert any("trial_type is 'button'" in note for note in inputs.notes)
     asked = ConditionSettings(include=('house*', 'rest'))
     assert person_of(data, tmp_path, conditions=asked).conditions == ('house', 'house2', 'rest')
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bids_neurodecode.bids import emofilm, emofilm_events
+from bids_neurodecode.bids import emofilm, emofilm_events, masks
 from bids_neurodecode.bids.emofilm_events import FILM_SECONDS
 from bids_neurodecode.bids.layouts import layout_of
 from bids_neurodecode.bids.query import Request, find_inputs
@@ -188,7 +188,7 @@ def test_films_that_are_missing_short_twice_or_long(copy, tmp_path):
 def test_series_that_were_not_fetched_or_do_not_vary(copy, tmp_path):
     file = copy / series_path('S01', 'Sintel')
     write_series(file, np.ones((*FILM_GRID, 90)), PERIOD, FILM_AFFINE)
-    message = emofilm.NO_BRAIN.format(bold=file, n=emofilm.MASK_VOLUMES)
+    message = masks.NO_BRAIN.format(bold=file, n=masks.MASK_VOLUMES)
     assert find(copy, tmp_path).failures == {'S01': message}
     file.write_bytes(gzip.compress(gzip.decompress(file.read_bytes())[:5000]))
     assert 'cut short' in find(copy, tmp_path).failures['S01']

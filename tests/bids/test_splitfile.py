@@ -77,11 +77,15 @@ def test_films(tmp_path):
 @pytest.mark.parametrize(
     ('rows', 'message', 'facts'),
     [
-        (['stimulus part', 'a train'], splitfile.COLUMNS, {'columns': 'stimulus, part'}),
+        (
+            ['stimulus part', 'a train'],
+            splitfile.COLUMNS,
+            {'part': 'split', 'columns': 'stimulus, part'},
+        ),
         (
             ['stimulus run split', 'a 1 train'],
             splitfile.COLUMNS,
-            {'columns': 'stimulus, run, split'},
+            {'part': 'split', 'columns': 'stimulus, run, split'},
         ),
         (
             ['stimulus split', 'a train', 'b held'],

@@ -148,6 +148,8 @@ def derivatives_that_are_none(data):
 @fault(r'No dataset_description\.json in .*fmriprep')
 def derivatives_without_description(data):
     (data.derivatives / 'dataset_description.json').unlink()
+    for run in data.each_run():
+        data.bold(**run).unlink()  # with series in it, it is taken for derivatives
     return ['--derivatives', f'fmriprep={data.derivatives}']
 
 
@@ -264,7 +266,7 @@ def repetition_time_is_text(data):
 # events
 
 
-@fault(r'lack the column "stim_file"\. Add it')
+@fault(r'lack the column "stim_file", and no other column names files')
 def no_stim_file_column(data):
     for run in data.each_run():
         data.rewrite_events([[2, 2, 'x']], columns=['onset', 'duration', 'trial_type'], **run)
@@ -276,7 +278,7 @@ def no_stimulus_in_a_run(data):
     data.rewrite_events([[2, 2, 'x', 'n/a']])
 
 
-@fault(r"lack the column 'duration'")
+@fault(r'do not say how long images were shown \(no column duration\)')
 def no_duration_column(data):
     data.rewrite_events([[2, 'a.png']], columns=['onset', 'stim_file'])
 
@@ -316,9 +318,9 @@ def duration_is_text(data):
     data.rewrite_events([[2, 'long', 'x', 'a.png']])
 
 
-@fault(r'lasts 0 s')
-def duration_zero(data):
-    data.rewrite_events([[2, 0, 'x', 'a.png']])
+@fault(r'lasts -2 s; a stimulus cannot last less')
+def negative_duration(data):
+    data.rewrite_events([[2, -2, 'x', 'a.png']])
 
 
 @fault(r'Trials last from 2 to 5 s')
@@ -621,6 +623,112 @@ def plugin_without_a_name(data):
     file = data.root.parent / 'plugin.yml'
     file.write_text('plugin_args: {}\n')
     return ['--use-plugin', str(file)]
+
+
+def plugin(data, text):
+    file = data.root.parent / 'plugin.yml'
+    file.write_text(text)
+    return ['--use-plugin', str(file)]
+
+
+@fault(r'plugin\.yml: plugin_args is no table of names and values')
+def plugin_arguments_in_a_list(data):
+    return plugin(data, 'plugin: MultiProc\nplugin_args: [1, 2]\n')
+
+
+@fault(r"plugin\.yml: plugin_args\.n_procs is 'many', and a whole number above 0 is needed")
+def plugin_arguments_of_another_type(data):
+    return plugin(data, 'plugin: MultiProc\nplugin_args: {n_procs: many}\n')
+
+
+@fault(r'plugin\.yml: plugin_args\.memory_gb is -1, and a number above 0 is needed')
+def plugin_without_memory(data):
+    return plugin(data, 'plugin: Linear\nplugin_args: {memory_gb: -1}\n')
+
+
+@fault(r'plugin\.yml: maximum recursion depth exceeded')
+def plugin_nested_too_deep(data):
+    return plugin(data, 'plugin: MultiProc\nplugin_args: ' + '[' * 3000 + ']' * 3000)
+
+
+@fault(r'plugin Condor needs the command condor_qsub, which is not on this machine')
+def plugin_without_its_command(data):
+    return plugin(data, 'plugin: Condor\n')
+
+
+@fault(r'logs is a file, and a folder is needed')
+def logs_are_a_file(data):
+    (data.root.parent / 'out').mkdir()
+    (data.root.parent / 'out' / 'logs').write_text('')
+
+
+@fault(r'sub-01 is a file, and a folder is needed')
+def participant_is_a_file(data):
+    (data.root.parent / 'out').mkdir()
+    (data.root.parent / 'out' / 'sub-01').write_text('')
+
+
+@fault(r'Cannot read the settings in .*config\.toml: Exceeds the limit')
+def number_of_five_thousand_digits(data):
+    return config(data, f'seed = {"9" * 5000}\n')
+
+
+@fault(r'Cannot read the settings in .*config\.toml: maximum recursion depth')
+def settings_nested_too_deep(data):
+    return config(data, f'seed = {"[" * 50_000}\n')
+
+
+@fault(r'Cannot read .*dataset_description\.json: maximum recursion depth')
+def description_nested_too_deep(data):
+    (data.root / 'dataset_description.json').write_text('[' * 100_000)
+
+
+@fault(r'Cannot read .*_bold\.json: maximum recursion depth')
+def sidecar_nested_too_deep(data):
+    for file in data.derivatives.rglob('*_bold.json'):
+        file.write_text('[' * 100_000)
+
+
+@fault(r'Cannot read the filters in .*filters\.json: maximum recursion depth')
+def filters_nested_too_deep(data):
+    file = data.root.parent / 'filters.json'
+    file.write_text('[' * 100_000)
+    return ['--bids-filter-file', str(file)]
+
+
+@fault(r'value of bold\.run in .*filters\.json is of a wrong type')
+def filter_by_a_number_that_no_index_holds(data):
+    return filters(data, {'bold': {'run': 2**63}})
+
+
+@fault(r'evaluation\.n_permutations')
+def a_million_million_permutations(data):
+    return config(data, '[evaluation]\nn_permutations = 1_000_000_000_000\n')
+
+
+@fault(r"features\.extractor = 'gabr' cannot be used: there is none of that name")
+def extractor_that_is_not_there(data):
+    return config(data, '[features]\nextractor = "gabr"\n')
+
+
+@fault(r"features\.extractor = 'clip' cannot be used: it needs pretrained weights")
+def extractor_of_encoding_models(data):
+    return config(data, '[features]\nextractor = "clip"\n')
+
+
+@fault(r'selection\.rule = "fdr" .*no stimulus is repeated in another run')
+def repeats_within_runs_alone(data):
+    for run, name in (('01', 'a.png'), ('02', 'b.png')):
+        data.rewrite_events([[2, 2, 'x', name], [6, 2, 'x', name], [10, 2, 'x', name]], run=run)
+    return config(data, '[selection]\nmeasure = "ncsnr"\nrule = "fdr"\n')
+
+
+@fault(r'was centred \(100% of its voxels vary more than their mean\)', **FILM)
+def centred_series_in_percent(data):
+    image = nib.load(data.bold())
+    values = np.asarray(image.dataobj, dtype=np.float32)
+    values = values - values.mean(axis=-1, keepdims=True)
+    nib.save(nib.Nifti1Image(values, image.affine, image.header), data.bold())
 
 
 @fault(r'--mem asks for 1048576\.0 GB')
@@ -943,19 +1051,36 @@ class TestValidator:
         inputs = self.check(make_dataset(raw_bold=True))
         assert any('validator found no error' in note for note in inputs.notes)
 
-    def test_error_of_the_dataset(self, make_dataset):
+    def test_files_that_are_never_read_stop_nothing(self, make_dataset):
         data = make_dataset(raw_bold=True)
-        (data.root / 'sub-01' / 'func').joinpath('task-img_oops.txt').write_text('x')
         (data.root / 'oops.dat').write_text('x')
-        with pytest.raises(NeurodecodeError, match=r'not valid BIDS: .*oops.*--skip-bids'):
-            self.check(data)
+        inputs = self.check(data)
+        assert [person.label for person in inputs.participants] == ['01']
+        (note,) = (note for note in inputs.notes if 'not valid BIDS' in note)
+        assert re.search(r'^Warning: .*raw is not valid BIDS: 1 error.*/oops\.dat', note)
+
+    def test_fields_that_are_never_read_stop_nothing(self, make_dataset):
+        data = make_dataset(raw_bold=True)
+        edit_json(data.root / 'dataset_description.json', Funding='')
+        inputs = self.check(data)
+        assert any('JSON_SCHEMA_VALIDATION_ERROR Funding' in note for note in inputs.notes)
 
     def test_error_of_one_participant(self, make_dataset):
         data = make_dataset(raw_bold=True, participants=('01', '02'))
         (data.root / 'sub-02' / 'func' / 'oops.dat').write_text('x')
         inputs = self.check(data)
-        assert [person.label for person in inputs.participants] == ['01']
-        assert 'NOT_INCLUDED at /sub-02/func/oops.dat' in inputs.failures['02']
+        assert [person.label for person in inputs.participants] == ['01', '02']
+        (note,) = (note for note in inputs.notes if 'not valid BIDS' in note)
+        assert 'Warning: sub-02 is not valid BIDS' in note
+        assert 'NOT_INCLUDED at /sub-02/func/oops.dat' in note
+
+    def test_raw_series_that_were_not_fetched(self, make_dataset):
+        data = make_dataset(raw_bold=True)
+        for raw in (data.root / 'sub-01' / 'func').glob('*_bold.nii.gz'):
+            raw.unlink()
+            raw.symlink_to('../../.git/annex/objects/aa/bb/MD5E-s1--0.nii.gz')
+        inputs = self.check(data)
+        assert len(inputs.participants[0].runs) == 2
 
 
 def test_atlas_that_fits(make_dataset):

@@ -1,5 +1,7 @@
 """Identification: perfect for the truth, chance for nothing, fair to ties."""
 
+import warnings
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,6 +12,8 @@ from sklearn.metrics import top_k_accuracy_score
 
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.evaluation.identification import (
+    BAD_PAIRS,
+    SINGLE_DECIMALS,
     confusion_matrix,
     identification_2way,
     identification_top1,
@@ -27,12 +31,29 @@ from bids_neurodecode.evaluation.identification import (
 def test_similarity_equals_scipy(measure, metric):
     rng = np.random.default_rng(0)
     a, b = rng.normal(size=(5, 9)) + 2, rng.normal(size=(7, 9))
-    np.testing.assert_allclose(similarity(a, b, measure), 1 - cdist(a, b, metric), atol=1e-10)
+    expected = 1 - cdist(a, b, metric)
+    np.testing.assert_allclose(similarity(a, b, measure), expected, atol=1e-10)
+    # whatever the unit of a row, and whatever the others are
+    scaled = similarity(a * 10.0 ** np.arange(-20, 20, 8)[:, None], b * 1e-30, measure)
+    np.testing.assert_allclose(scaled, expected, atol=1e-10)
+    singles = a.astype(np.float32), b.astype(np.float32)
+    doubles = [x.astype(np.float64) for x in singles]
+    np.testing.assert_allclose(similarity(*doubles, measure), expected, atol=1e-6)
+    # computed in double, told to the decimals that single precision holds
+    rounded = np.round(similarity(*doubles, measure), SINGLE_DECIMALS)
+    for pair in (singles, (singles[0], doubles[1]), (doubles[0], singles[1])):
+        np.testing.assert_array_equal(similarity(*pair, measure), rounded)
+    assert (similarity(a, b) == similarity(a, b, 'cosine')).all()
 
 
 def test_similarity_of_nothing_is_zero():
     b = np.random.default_rng(1).normal(size=(3, 4))
-    assert (similarity(np.full((2, 4), 0.1), b, 'pearson') == 0).all()
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        assert (similarity(np.full((2, 4), 0.1), b, 'pearson') == 0).all()
+        # centring leaves rounding noise of these three
+        assert (similarity(np.full((2, 3), 0.1), b[:, 1:], 'pearson') == 0).all()
+        assert (similarity(b, np.zeros((5, 4)), 'pearson') == 0).all()
     assert (similarity(np.zeros((2, 4)), b, 'cosine') == 0).all()
     assert (similarity(np.full((2, 4), 0.1), b, 'cosine') != 0).all()
 
@@ -148,6 +169,10 @@ def test_errors():
         identification_2way(np.zeros((2, 1)), [0, 0])
     with pytest.raises(DataError, match='same number of columns'):
         similarity(alike, np.zeros((2, 4)))
+    for a, b in ((alike, np.zeros(3)), (np.zeros(3), alike)):
+        with pytest.raises(DataError) as error:
+            similarity(a, b)
+        assert str(error.value) == BAD_PAIRS.format(a=a.shape, b=b.shape)
 
 
 def test_top1_among_random_candidates_is_what_draws_estimate():
@@ -167,5 +192,10 @@ def test_top1_among_random_candidates_is_what_draws_estimate():
     np.testing.assert_allclose(whole, outcomes_top1(similarities))
     # a tie is a loss, as for a candidate that is the same picture twice
     assert outcomes_top1_of(np.array([[1.0, 1.0]]), 2).tolist() == [[0.0, 0.0]]
+    many = np.arange(300.0)[None]
+    for n_candidates in range(2, 301):  # the best is never lost, and never counts more than once
+        best = outcomes_top1_of(many, n_candidates)[0, -1]
+        assert best <= 1
+        assert best == pytest.approx(1)
     with pytest.raises(DataError, match='among 13'):
         outcomes_top1_of(similarities, 13)

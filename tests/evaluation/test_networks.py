@@ -1,5 +1,7 @@
 """Metrics of networks under the two published protocols, with random networks."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -133,6 +135,22 @@ def test_sizes_of_the_protocols():
     }  # fmt: skip
     assert {m.network for m in PROTOCOLS['bd-982'].metrics} >= {'efficientnet-b1-v1'}
     assert {m.network for m in PROTOCOLS['me2-1000'].metrics} >= {'efficientnet-b1-v2'}
+    for name, efficientnet in (
+        ('bd-982', 'efficientnet-b1-v1'),
+        ('me2-1000', 'efficientnet-b1-v2'),
+    ):
+        metrics = PROTOCOLS[name].metrics
+        assert [(m.metric, m.network, m.layer, m.kind) for m in metrics] == [
+            # the outputs of the second and the fifth convolution after their rectification
+            ('alexnet2_2way', 'alexnet', 'features.4', '2way'),
+            ('alexnet5_2way', 'alexnet', 'features.11', '2way'),
+            ('inception_2way', 'inception-v3', 'avgpool', '2way'),
+            ('clip_2way', 'clip-vit-l14', 'image_embeds', '2way'),
+            ('efficientnet_distance', efficientnet, 'avgpool', 'distance'),
+            ('swav_distance', 'swav-resnet50', 'avgpool', 'distance'),
+        ]
+        assert [m.metric for m in metrics if m.scaling == CLIP] == ['clip_2way']
+        assert all(m.scaling == IMAGENET for m in metrics if m.network != 'clip-vit-l14')
     with pytest.raises(ArgumentsError, match='There are: bd-982, me2-1000'):
         get_protocol('nsd')
 
@@ -189,6 +207,45 @@ def test_missing_networks_are_told_and_never_named():
         truth, truth, protocol, {n: RandomNetwork() for n in NAMES}, stand_in=stand_in
     )
     assert not any('standin' in s.metric for s in complete.scores)
+
+
+@pytest.mark.parametrize('name', PROTOCOLS)
+def test_a_stand_in_sees_what_networks_see(name):
+    """Pictures of 224 pixels, bilinear, of 8 bits; truth and reconstruction are not mixed up."""
+    truth, found = pictures(5, size=300), pictures(5, size=300, seed=1)
+    seen = []
+
+    def stand_in(images):
+        seen.append(images)
+        return images[:, ::16, ::16].reshape(len(images), -1).astype(np.float32)
+
+    stood = score_pictures(truth, found, get_protocol(name), {}, stand_in=stand_in).scores[-2:]
+    for given, images in zip(seen, (truth, found), strict=True):
+        mine = [Image.fromarray(x) for x in images]
+        if name == 'me2-1000':
+            mine = [x.resize((256, 256), Image.Resampling.BILINEAR) for x in mine]
+        expected = [np.asarray(x.resize((224, 224), Image.Resampling.BILINEAR)) for x in mine]
+        assert given.dtype == np.uint8
+        difference = np.abs(given.astype(int) - expected)
+        assert difference.max() <= (0 if name == 'bd-982' else 2)
+    a, b = (x[:, ::16, ::16].reshape(5, -1).astype(float) for x in seen)
+    for score, kind in zip(stood, ('2way', 'distance'), strict=True):
+        np.testing.assert_allclose(score.values, feature_scores(a, b, kind), atol=1e-9)
+        assert score.chance == (0.5 if kind == '2way' else None)
+    for bad in (lambda x: x[:, 0, 0, 0], lambda x: x[:2].reshape(2, -1)):
+        with pytest.raises(DataError, match="network 'gabor-standin' gave features of shape"):
+            score_pictures(truth, found, get_protocol(name), {}, stand_in=bad)
+
+
+def test_what_interpolation_overshoots_is_cut():
+    """Cubic weights are below 0 beside an edge."""
+    edges = np.zeros((2, 300, 300, 3), np.uint8)
+    edges[0, :, 100:200] = edges[1, 100:200] = 255
+    protocol = dataclasses.replace(get_protocol('me2-1000'), pixel_method='bicubic')
+    for score in pixel_scores(edges, edges, protocol):
+        np.testing.assert_allclose(score.values, 1)
+    pixels = network_pixels(edges, protocol.metrics[0], protocol)
+    assert pixels.dtype == np.float32
 
 
 def test_networks_are_passed_once_in_batches():

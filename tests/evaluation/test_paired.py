@@ -10,6 +10,7 @@ from hypothesis.extra.numpy import arrays
 
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.evaluation.paired import paired_difference
+from bids_neurodecode.evaluation.statistics import bootstrap_ci
 
 values = st.integers(-40, 40).map(lambda x: x / 4)
 
@@ -67,6 +68,22 @@ def test_a_real_difference_is_found_and_its_interval_covers_it():
     assert found.low < 0.5 < found.high
     assert found.low > 0
     assert found.p < 0.001
+    # of 99 flips and the data themselves none reaches it, on either side
+    few = paired_difference(base + 0.5, base, rng=draw, n_resamples=99)
+    assert few.p == pytest.approx(2 / 100)
+
+
+def test_its_interval_is_that_of_the_mean_difference():
+    draw = np.random.default_rng(6)
+    x, y = draw.normal(size=(2, 24)).astype(np.float32)
+    groups = np.arange(24) // 2
+    found = paired_difference(
+        x, y, rng=rng(), groups=groups, n_resamples=500, confidence=0.8, inflation=1.5
+    )
+    mean = (x.astype(float) - y).reshape(12, 2).mean(axis=1)
+    expected = bootstrap_ci(mean, rng=rng(), n_bootstrap=500, confidence=0.8, inflation=1.5)
+    assert (found.low, found.high) == pytest.approx(expected, abs=1e-12)
+    assert found.mean == pytest.approx(mean.mean(), abs=1e-12)
 
 
 @pytest.mark.parametrize(('a', 'b'), [([], []), ([1.0], [1.0, 2.0]), ([[1.0]], [[1.0]])])

@@ -8,6 +8,7 @@ from scipy import stats
 
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.evaluation.statistics import (
+    BAD_LABELS,
     LEAST_ERROR,
     bootstrap_ci,
     fdr,
@@ -28,6 +29,11 @@ def test_p_value_counts_ties_and_is_never_zero():
     assert p_value(null, 0.3 + 1e-12) == pytest.approx(3 / 5)
     assert p_value(null, 9) == pytest.approx(1 / 5)
     assert p_value(null, 0.1, 'less') == pytest.approx(2 / 5)
+    assert p_value(null, 0.1 - 1e-12, 'less') == pytest.approx(2 / 5)
+    # rounding is relative: the sum of a million squares is as exact as one of them
+    assert p_value([3e6, 1e6], 1e6 * (1 + 1e-12)) == 1
+    assert p_value([-3e6, -1e6], -1e6 * (1 + 1e-12), 'less') == 1
+    assert p_value([1e6], 1e6 + 1) == pytest.approx(1 / 2)
 
 
 @given(st.integers(0, 10_000))
@@ -53,6 +59,30 @@ def test_repeats_move_together():
     assert len(seen) == 6, 'every order of the three units is drawn'
     with pytest.raises(DataError, match='exchanged together; unit 0 lies in 2'):
         next(permutations(2, 1, rng, blocks=[0, 1], units=['a', 'a']))
+    # one unit has nothing to exchange with
+    assert next(permutations(3, 1, rng, units=[5, 5, 5])).tolist() == [0, 1, 2]
+    assert [index.size for index in permutations(0, 2, rng, units=[])] == [0, 0]
+    for what in ('block', 'unit'):
+        with pytest.raises(DataError) as error:
+            next(permutations(3, 1, rng, **{f'{what}s': [0, 1]}))
+        assert str(error.value) == BAD_LABELS.format(what=what, n=3, found=(2,))
+
+
+def test_a_test_exchanges_units_and_looks_to_one_side():
+    rng = np.random.default_rng(11)
+    units = np.repeat(np.arange(7), 3)
+    x = np.arange(7.0)[units]
+
+    def apart(index):  # 0 where repeats stay together
+        return float(np.ptp(x[index].reshape(7, 3), axis=1).sum())
+
+    together = permutation_test(apart, 21, 50, rng, units=units)
+    assert together.observed == 0
+    np.testing.assert_array_equal(together.null, 0)
+    assert permutation_test(apart, 21, 50, rng).null.min() > 0
+    low = permutation_test(apart, 21, 50, rng, alternative='less')
+    assert low.p == 1 / 51
+    assert permutation_test(apart, 21, 50, rng).p == 1
 
 
 def test_permutation_p_agrees_with_scipy():
@@ -107,6 +137,23 @@ def test_surrogates_keep_the_spectrum_and_are_those_of_the_inverse_transform(n_s
         )
     some = phase_factors(angles, [3, 7], n_samples)
     np.testing.assert_array_equal(some, factors[:, [3, 7]])
+    assert factors.dtype == np.float32
+
+
+@pytest.mark.parametrize('n_samples', [10, 11])
+def test_phases_are_uniform_on_the_circle_and_independent(n_samples):
+    angles = random_phases(n_samples, 4000, np.random.default_rng(12))
+    assert angles.shape == (4000, 6)
+    free = angles
+    if n_samples == 10:  # a wave of two samples can only change its sign
+        free, sign = angles[:, :-1], angles[:, -1] == np.pi
+        assert (sign | (angles[:, -1] == 0)).all()
+        assert stats.binomtest(int(sign.sum()), 4000).pvalue > 0.001
+        assert np.abs(np.corrcoef(np.column_stack([free, sign]).T)[-1, :-1]).max() < 0.07
+    for each in free.T:
+        assert stats.kstest(each / (2 * np.pi), 'uniform').pvalue > 0.001
+    between = np.corrcoef(free.T) - np.eye(free.shape[1])
+    assert np.abs(between).max() < 0.07
 
 
 def test_fdr_equals_scipy_and_passes_over_nan():
@@ -123,6 +170,13 @@ def test_max_statistic_equals_counting_and_controls_the_family():
     observed = np.append(rng.normal(size=29), 8.0)
     expected = [(np.sum(null.max(axis=1) >= value) + 1) / 200 for value in observed]
     np.testing.assert_allclose(max_statistic_p(observed, null), expected)
+    for scale in (1e-3, 1, 1e6):
+        tied = scale * null.max(axis=1)[:3]
+        for off in (1 - 1e-12, 1, 1 + 1e-12):
+            np.testing.assert_allclose(
+                max_statistic_p(tied * off, scale * null),
+                [(np.sum(null.max(axis=1) >= null[k].max()) + 1) / 200 for k in range(3)],
+            )
     null[3, 4] = np.nan
     assert np.isfinite(max_statistic_p(observed, null)).all()
     assert np.isnan(max_statistic_p([np.nan], null[:, :1])[0])
@@ -148,6 +202,31 @@ def test_intervals_are_the_wider_of_t_and_bootstrap_t(n):
     wide = bootstrap_ci(x, rng=np.random.default_rng(0), inflation=4)
     once = bootstrap_ci(x, rng=np.random.default_rng(0))
     np.testing.assert_allclose(np.array(wide) - x.mean(), 2 * (np.array(once) - x.mean()))
+
+
+def test_both_limits_follow_the_skew():
+    """Of values that are mirrored the interval is mirrored, and the far limit is the wider one."""
+    x = np.random.default_rng(12).exponential(size=8)
+    low, high = bootstrap_ci(x, rng=np.random.default_rng(0))
+    mirrored = bootstrap_ci(-x, rng=np.random.default_rng(0))
+    np.testing.assert_allclose(mirrored, (-high, -low))
+    assert high - x.mean() > 1.2 * (x.mean() - low)
+
+
+def test_as_many_resamplings_as_were_asked_for_in_pieces_that_fit():
+    class Counting:
+        def __init__(self):
+            self.rng, self.sizes = np.random.default_rng(0), []
+
+        def multinomial(self, n, p, size):
+            self.sizes.append(size)
+            return self.rng.multinomial(n, p, size=size)
+
+    few, many = Counting(), Counting()
+    bootstrap_ci(np.arange(9.0), rng=few)
+    assert few.sizes == [1000]
+    bootstrap_ci(np.arange(40_000.0), rng=many, n_bootstrap=120)
+    assert many.sizes == [50, 50, 20]
 
 
 def test_intervals_are_over_groups():
@@ -181,6 +260,16 @@ def test_intervals_at_the_edges():
     assert np.isnan(bootstrap_ci(np.arange(9.0), rng=rng, n_bootstrap=0)).all()
     assert np.isnan(bootstrap_ci([*np.arange(9.0), np.nan], rng=rng)).all()
     assert bootstrap_ci([0.5] * 6, rng=rng) == (0.5, 0.5)
+    assert bootstrap_ci([0.5] * 6, rng=rng, bounds=(0, 1)) == (0.5, 0.5)
+    low, high = bootstrap_ci([1e9 / 7 + 0.1] * 7, rng=rng)  # the same but for rounding
+    assert low == high
+    singles = rng.normal(10, 1, size=30).astype(np.float32)
+    once, twice = (
+        bootstrap_ci(x, rng=np.random.default_rng(0)) for x in (singles, singles.astype(float))
+    )
+    assert once == twice
+    # an error of nothing has no exact limit: there is no greatest one
+    assert bootstrap_ci([0.0] * 6, rng=rng, bounds=(0, np.inf)) == (0, 0)
     # the spread of five groups says too little
     assert np.isnan(bootstrap_ci([0.1, 0.2, 0.3, 0.4, 0.5], rng=rng)).all()
     with pytest.raises(DataError, match='no samples'):
@@ -204,6 +293,14 @@ def test_nothing_but_right_answers_are_not_certainty():
     assert (low, high) == pytest.approx((exact.low, 1))
     low, high = bootstrap_ci(np.zeros(50), rng=rng, bounds=(0, 1))
     assert (low, high) == pytest.approx((0, 1 - exact.low))
+    # on a scale from -1 to 1 the same share of the range
+    low, high = bootstrap_ci(np.ones(50), rng=rng, bounds=(-1, 1))
+    assert (low, high) == pytest.approx((2 * exact.low - 1, 1))
+    low, high = bootstrap_ci(-np.ones(50), rng=rng, bounds=(-1, 1))
+    assert (low, high) == pytest.approx((-1, 1 - 2 * exact.low))
+    exact = stats.binomtest(50, 50).proportion_ci(0.8, method='exact')
+    low, high = bootstrap_ci(np.ones(50), rng=rng, confidence=0.8, bounds=(0, 1))
+    assert (low, high) == pytest.approx((exact.low, 1))
 
 
 def test_what_folds_share():
@@ -217,6 +314,14 @@ def test_what_folds_share():
     # of five groups that train each tested one, one is tested on it
     two = left_out[:2]
     assert shared_training(two, ~two) == pytest.approx(1 / 5)
+    pair = np.eye(2, dtype=bool)
+    assert shared_training(pair, ~pair) == 1
+    assert shared_training(pair & False, ~pair) == 0
+    # pairs of n groups are independent: 2 / n(n - 1) over (n - 2) / n(n - 1)^2
+    for n in range(3, 20):
+        assert inflation_of(1.0, n) == pytest.approx(2 * (n - 1) / (n - 2))
+        assert inflation_of(0.0, n) == 1
+    assert [inflation_of(shared, 2) for shared in (0.0, 0.5, 1.0)] == [1, 1.5, 2]
 
 
 @pytest.mark.parametrize('n_folds', [2, 3, 6])

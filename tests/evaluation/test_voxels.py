@@ -1,5 +1,7 @@
 """Voxel accuracy equals scipy and scikit-learn, and its limits are as stated."""
 
+import warnings
+
 import numpy as np
 import pytest
 from scipy.stats import pearsonr
@@ -30,6 +32,36 @@ def test_equals_scipy_and_scikit_learn(pair):
     np.testing.assert_allclose(r2_by_column(truth, prediction), expected, rtol=1e-9)
 
 
+def test_they_do_not_depend_on_the_unit_of_a_voxel(pair):
+    truth, prediction = pair
+    truth = truth - 1000
+    scale = 10.0 ** np.array([-150, -15, -3, 0, 9, 140])
+    r, r2 = pearson_by_column(truth, prediction), r2_by_column(truth, prediction)
+    np.testing.assert_allclose(pearson_by_column(truth * scale, prediction / scale), r, rtol=1e-9)
+    np.testing.assert_allclose(r2_by_column(truth * scale, prediction * scale), r2, rtol=1e-9)
+
+
+def test_a_perfect_prediction_is_one_and_never_more():
+    truth = np.random.default_rng(1).normal(size=(7, 4000))
+    for sign in (1, -1):
+        r = pearson_by_column(truth, sign * truth * np.pi)
+        np.testing.assert_allclose(r, sign)
+        assert np.abs(r).max() <= 1
+    np.testing.assert_array_equal(r2_by_column(truth, truth), 1)
+
+
+def test_single_precision_is_scored_in_double(pair):
+    truth, prediction = (array.astype(np.float32) for array in pair)
+    doubles = truth.astype(np.float64), prediction.astype(np.float64)
+    for score in (pearson_by_column, r2_by_column):
+        np.testing.assert_allclose(score(truth, prediction), score(*doubles), rtol=1e-12)
+    r, ceiling = (np.abs(x[0] % 1).astype(np.float32) for x in pair)
+    once = noise_normalized(r, ceiling)
+    twice = noise_normalized(r.astype(np.float64), ceiling.astype(np.float64))
+    np.testing.assert_array_equal(once.values, twice.values)
+    assert summary(r) == summary(r.astype(np.float64))
+
+
 def test_constants(pair):
     truth, prediction = (array.astype(np.float32) for array in pair)
     truth[:, 0] = 0.1
@@ -41,6 +73,14 @@ def test_constants(pair):
     r2 = r2_by_column(truth, prediction)
     assert np.isnan(r2[0])
     assert np.isfinite(r2[1:]).all()
+    # rounding leaves something of them when they are centred
+    nothing = np.full(truth.shape, 0.1)
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        assert (pearson_by_column(truth[:, 1:], nothing[:, 1:]) == 0).all()
+        assert np.isnan(pearson_by_column(nothing, prediction)).all()
+        assert np.isnan(r2_by_column(nothing, prediction)).all()
+        assert np.isnan(pearson_by_column(np.zeros((5, 2)), np.zeros((5, 2)))).all()
 
 
 def test_noise_normalized_leaves_out_and_says_so():
@@ -53,7 +93,12 @@ def test_noise_normalized_leaves_out_and_says_so():
     assert got.mean == pytest.approx(1.94 / 3)
     assert noise_normalized(r, ceiling, clip=True).mean == pytest.approx(0.5)
     assert noise_normalized(r, ceiling, threshold=0.3).share_excluded == pytest.approx(4 / 6)
-    assert np.isnan(noise_normalized(r, np.zeros(6)).median)
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        none = noise_normalized(r, np.zeros(6))
+        assert np.isnan([none.median, none.mean, noise_normalized_paper([np.nan], [0.5])]).all()
+        assert np.isnan(summary([np.nan])).all()
+    assert none.share_excluded == 1
 
 
 def test_published_score_counts_voxels_without_ceiling_as_perfect():
@@ -64,7 +109,6 @@ def test_published_score_counts_voxels_without_ceiling_as_perfect():
 
 def test_summary_passes_over_what_is_missing():
     assert summary([1.0, np.nan, 2.0, 6.0]) == (2.0, 3.0)
-    assert np.isnan(summary([np.nan])).all()
 
 
 def test_errors(pair):

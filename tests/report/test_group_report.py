@@ -10,8 +10,11 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from bids_neurodecode.evaluation.metrics import Score, scores_table
+from bids_neurodecode.report import scores
 from bids_neurodecode.report.group import (
     gather_metrics,
+    group_verdict,
     mean_map,
     mean_score,
     write_group_report,
@@ -46,12 +49,14 @@ def test_page_holds_mean_interval_chance_and_failures(
         group, html, tmp_path / 'figures', failures={'04': 'no <b>events</b> found'}
     )
     text = html.read_text('utf-8')
-    assert f'mean {100 * np.mean(VALUES):.1f} %' in text
+    assert (
+        'Mean over participants. Identification among all candidates: '
+        f'{100 * np.mean(VALUES):.1f} % against a chance level of 25.0 %; not tested: 3 participants, 6 are needed.'
+    ) in text
     # three are too few for an interval, and each is shown
     assert '95 % interval' not in text
     assert 'no interval: sub-01 50.0 %, sub-02 62.5 %, sub-03 81.2 %' in text
     assert 'sub-03</th>' in text
-    assert 'chance 25.0 %' in text
     assert '3 of 3 participants' in text
     for value in VALUES:
         assert f'>{100 * value:.1f} %</td>' in text
@@ -89,6 +94,39 @@ def test_nobody_left(tmp_path: Path) -> None:
 def test_metrics_are_gathered_with_their_participant(group: list[ParticipantResults]) -> None:
     table = gather_metrics([Reader(member) for member in group])
     assert table.groupby('participant').size().to_dict() == {'01': 4, '02': 4, '03': 4}
+
+
+@pytest.mark.parametrize(
+    ('values', 'tone', 'says'),
+    [
+        ([0.6, 0.62, 0.58, 0.66, 0.61, 0.6, 0.64], 'good', 'which is better than chance'),
+        ([0.4, 0.38, 0.42, 0.34, 0.39, 0.4, 0.36], 'bad', 'which is worse than chance'),
+        ([0.4, 0.62, 0.48, 0.5, 0.6, 0.42, 0.51], 'caution', 'cannot be told from chance'),
+        ([0.6, 0.62, 0.58, 0.66, 0.61], 'info', 'not tested: 5 participants, 6 are needed'),
+    ],
+)
+def test_the_group_is_judged_over_participants(tmp_path, values, tone, says) -> None:
+    people = [
+        Score(
+            system='reconstruction',
+            model='ridge',
+            protocol='hold-out',
+            split='test',
+            space='single-trial',
+            metric='identification_2way',
+            value=value,
+            n=40,
+            chance=0.5,
+            p=0.001,
+        )
+        for value in values
+    ]
+    scores_table(people).to_csv(tmp_path / 'm.tsv', sep='\t', index=False, na_rep='n/a')
+    found = group_verdict(scores.read_metrics(tmp_path / 'm.tsv'))
+    assert found.tone == tone
+    assert found.text.startswith('Mean over participants. ')
+    assert says in found.text
+    assert f'{100 * np.mean(values):.1f} % against a chance level of 50.0 %' in found.text
 
 
 def test_intervals_over_participants_stay_within_what_is_possible() -> None:

@@ -4,8 +4,16 @@ import numpy as np
 import pytest
 
 from bids_neurodecode.config import EvaluationSettings
-from bids_neurodecode.evaluation.metrics import Score
-from bids_neurodecode.systems.comparison import compare_rows, unit_values
+from bids_neurodecode.errors import DataError
+from bids_neurodecode.evaluation.metrics import Score, scores_of, scores_table
+from bids_neurodecode.systems.comparison import (
+    OTHER_UNITS,
+    compare_models,
+    compare_rows,
+    load_kept,
+    save_kept,
+    unit_values,
+)
 
 QUICK = EvaluationSettings(n_permutations=999, n_bootstrap=999)
 
@@ -77,3 +85,34 @@ def test_frames_are_compared_over_blocks_of_30_s(n, tested):
     assert own.image_size == mean.image_size == 16
     assert mean.difference > 0.1
     assert (mean.difference_p is not None) == tested
+
+
+def test_a_model_is_compared_with_one_that_was_judged_elsewhere(tmp_path):
+    """The difference stands in the row of the reference, unit by unit, and saved values do."""
+    rng = np.random.default_rng(0)
+    units = np.repeat(np.arange(9), 2)
+    own, other = rng.normal(size=18) + 2, rng.normal(size=18)
+    for model, values in (('cnn', own), ('ridge', other)):
+        save_kept(tmp_path / f'{model}.npz', {(model, 'final', 'pixcorr'): (values, units)})
+    kept = load_kept(tmp_path / 'cnn.npz') | load_kept(tmp_path / 'ridge.npz')
+    rows = [row('ridge'), row('ridge', 'initial'), row('baseline-shuffled')]
+    found = compare_models(rows, kept, 'cnn', 'ridge', QUICK, np.random.default_rng(1))
+    assert found[1:] == tuple(rows[1:])
+    assert (found[0].compared_model, found[0].compared_space) == ('cnn', 'final')
+    assert found[0].difference == pytest.approx((own - other).mean())
+    assert found[0].n_units == 9
+    assert found[0].difference_low > 0
+    kept['cnn', 'final', 'pixcorr'] = own[:-1], units[:-1]
+    with pytest.raises(DataError) as error:
+        compare_models(rows, kept, 'cnn', 'ridge', QUICK, np.random.default_rng(1))
+    assert str(error.value) == OTHER_UNITS.format(own='cnn', reference='ridge', metric='pixcorr')
+
+
+def test_scores_come_back_from_their_table(tmp_path):
+    import pandas as pd
+
+    scores = (row('ridge'), row('cnn', value=float('nan')))
+    scores_table(scores).to_csv(tmp_path / 'm.tsv', sep='\t', index=False, na_rep='n/a')
+    again = scores_of(pd.read_csv(tmp_path / 'm.tsv', sep='\t', na_values='n/a'))
+    assert again[0] == scores[0]
+    assert np.isnan(again[1].value)
