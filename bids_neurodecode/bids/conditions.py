@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.bids.layouts import keep_table
-from bids_neurodecode.bids.publishedevents import EventsReader, Shown
+from bids_neurodecode.bids.publishedevents import NOTHING_WORDS, EventsReader, Shown
 from bids_neurodecode.bids.records import RunInput
 from bids_neurodecode.bids.rows import column_of
 from bids_neurodecode.bids.timing import TOLERANCE, read_table
@@ -67,11 +67,10 @@ MERGED = (
 FOUND = (
     'sub-{label}: no stimuli are named; {n} conditions by trial_type, with their trials: {names}.'
 )
-RESTING = frozenset(
-    {'rest', 'resting', 'restingstate', 'fixation', 'fix', 'fixationcross', 'baseline', 'null',
-     'blank', 'iti', 'isi', 'intertrial', 'interstimulus', 'interblock', 'none', 'nothing', 'na',
-     'pause', 'break', 'jitter'}
-)  # fmt: skip
+RESTING = NOTHING_WORDS | {
+    'restingstate', 'fix', 'fixationcross', 'null', 'intertrial', 'interstimulus', 'interblock',
+    'none', 'nothing', 'na', 'pause', 'break', 'jitter',
+}  # fmt: skip
 """Words for what is no condition, where no other words stand beside them but these:"""
 FILLERS = frozenset(
     {'state', 'cross', 'screen', 'trial', 'trials', 'event', 'events', 'block', 'period',

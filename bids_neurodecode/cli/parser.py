@@ -104,7 +104,7 @@ def build_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description='Relates what people see to their fMRI, both ways, as a BIDS-App.\n'
-        'Derivatives, task, paradigm (films or single images) and system are found from the '
+        'Derivatives, task, paradigm (films, images, conditions) and system are found from the '
         'data;\nwhere the data leave a choice open, the error lists the choices.',
         epilog='Exit codes: 0 all well; 1 some participant or node failed; 2 bad arguments or '
         'input;\n3 finished without a report; 130 interrupted (the same command resumes).',

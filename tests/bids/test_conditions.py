@@ -108,6 +108,7 @@ def test_several_tasks_of_conditions_are_chosen_from_or_put_together(tmp_path):
         ('Fixation cross', True), ('fixationCross', True), ('baseline', True), ('null', True),
         ('blank_screen', True), ('n/a', True), ('ITI', True), ('rest2', True),
         ('rest block', True),
+        ('crosshair', True),
         ('face', False), ('restaurant', False), ('rest_face', False), ('go', False),
         ('stimulus', False), ('trial', False), ('nullius', False), ('1', False), ('', False),
     ],
