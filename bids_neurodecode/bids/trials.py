@@ -124,13 +124,15 @@ def precomputed_trials(
     table_file: Path,
     repeats: Literal['single', 'mean'] = 'single',
     split: SplitSettings | None = None,
+    *,
+    conditions: bool = False,
 ) -> pd.DataFrame:
     """Read the table of precomputed betas, one row a volume, as :func:`trials_table` makes it.
 
     ``stim_file`` and ``run`` are needed; sessions, onsets and durations where they are known, and
     ``part``, ``protocol`` (of a split that the dataset gives) and ``scan_run``. A ``split`` may
     name test rows by the table's columns. With ``mean`` there is one row a stimulus, that of its
-    first trial, with ``n_repeats``.
+    first trial, with ``n_repeats``. Of ``conditions``, ``trial_type`` is what was shown.
 
     Raises
     ------
@@ -142,6 +144,8 @@ def precomputed_trials(
     given = read_table(table_file)
     if 'stim_file' not in given.columns and 'stimulus' in given.columns:
         given = given.assign(stim_file=given['stimulus'])
+    if conditions and 'trial_type' in given.columns:
+        given = given.assign(stim_file=given['trial_type'])
     missing = [name for name in ('stim_file', 'run') if name not in given.columns]
     if missing or given['stim_file'].isna().any():
         lacks = ', '.join(missing) or 'a stim_file in every row'

@@ -83,7 +83,12 @@ class PlanTrials(Stage):
         settings = SplitSettings.model_validate_json(self.inputs.split)
         duration = None
         if participant.betas_events is not None:
-            table = precomputed_trials(participant.betas_events, self.inputs.repeats, settings)
+            table = precomputed_trials(
+                participant.betas_events,
+                self.inputs.repeats,
+                settings,
+                conditions=participant.paradigm == 'conditions',
+            )
         else:
             table = trials_table(participant.runs)
             if participant.paradigm == 'conditions':

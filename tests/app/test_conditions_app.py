@@ -188,3 +188,21 @@ def test_models_of_conditions_are_not_applied(analysed, capsys):
     assert 'there is nothing to apply' in capsys.readouterr().err
     record = next((analysed / 'out' / 'sub-01' / 'log').glob('*_results.json'))
     assert json.loads(record.read_text())['paradigm'] == 'conditions'
+
+
+def test_betas_that_were_written_are_taken_again(analysed):
+    """The program's own betas, as those of a derivatives dataset, give the same scores."""
+    file = analysed / 'again.toml'
+    text = (analysed / 'fast.toml').read_text().replace('searchlight = 4.0', '')
+    file.write_text(f'{text}[betas]\nprecomputed = "own"\n')
+    fmriprep = analysed / 'data' / 'derivatives' / 'fmriprep'
+    places = [str(analysed / 'data'), str(analysed / 'again'), 'participant']
+    more = ['--derivatives', f'fmriprep={fmriprep}', f'own={analysed / "out"}']
+    work = ['-w', str(analysed / 'work'), '--nprocs', '1', '--config-file', str(file)]
+    assert main([*places, *more, *work]) == 0
+    (again,) = (analysed / 'again' / 'sub-01' / 'func').glob('*_metrics.tsv')
+    scores = pd.read_csv(again, sep='\t')
+    own = scores[(scores.model == 'ridge') & (scores.metric == 'balanced_accuracy')].iloc[0]
+    before = table(analysed, 'desc-conditions_metrics').iloc[0]
+    assert own.n == 42
+    assert own.value == pytest.approx(before.value, abs=0.1)

@@ -132,6 +132,20 @@ def test_refitting_needs_as_many_trials_of_each():
     assert found.notes == (NOT_REFITTED,)
 
 
+@pytest.mark.parametrize(('n_runs', 'per_run'), [(2, 1), (2, 3), (3, 1)])
+def test_few_runs_have_scores_and_no_p(n_runs, per_run):
+    """Two runs, as localizers have them: a training set of one run."""
+    samples, split, *_ = world(signal=2.0, n_runs=n_runs, per_run=per_run)
+    evaluation = EvaluationSettings(n_permutations=19, permutation='refit')
+    config = build_config({'evaluation': evaluation.model_dump()})
+    found = analyse_conditions(
+        samples, [samples], split, config, tsnr_runs=np.ones((n_runs, N_VOXELS), dtype=np.float32)
+    )
+    assert found.scores[0].value > 0.8
+    assert all(s.p is None and s.ci_low is None for s in found.scores)
+    assert np.isfinite(found.dissimilarity.distance).all()
+
+
 def test_one_condition_is_refused():
     with pytest.raises(DataError, match='There is one condition'):
         conditions_of(pd.DataFrame({'stimulus': ['a', 'a'], 'run': [0, 1]}))

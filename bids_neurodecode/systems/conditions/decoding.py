@@ -23,7 +23,7 @@ from bids_neurodecode.signals.selection import VoxelSelection
 from bids_neurodecode.systems import baselines
 from bids_neurodecode.systems.base import PerStimulus
 from bids_neurodecode.systems.comparison import Kept, compare_rows
-from bids_neurodecode.systems.outcomes import OWN_MODEL, SINGLE_TRIAL, Outcome, judge
+from bids_neurodecode.systems.outcomes import OWN_MODEL, SINGLE_TRIAL, Outcome, judge, run_labels
 from bids_neurodecode.systems.pooling import Pairing, Scorer, confusion_of, sample_table
 from bids_neurodecode.systems.reconstruction import DecoderSettings, LinearDecoder, fit
 from bids_neurodecode.systems.refitting import refitted_nulls
@@ -170,6 +170,9 @@ def classify(
     import pandas as pd
 
     settings = DecoderSettings(n_components=None, ridge=config.ridge, groups='run')
+    folds = [_with_halves(cut) for cut in folds]
+    if any(cut.train.table['run'].nunique() < 2 for cut in folds):
+        settings = replace(settings, groups='auto')
     features = conditions_of(split.table)
     shuffle_rng, pool_rng, refit_rng = rng.spawn(3)
     outcomes: list[Outcome] = []
@@ -208,7 +211,7 @@ def classify(
     notes: dict[str, None] = {}
     evaluation = config.evaluation
     own = [o for o in outcomes if o.model == OWN_MODEL]
-    if evaluation.permutation == 'refit':
+    if evaluation.permutation == 'refit' and Pairing.of(own, split).untested is None:
         counts = pd.concat([o.table['stimulus'] for o in own]).value_counts()
         if counts.nunique() > 1:
             notes[NOT_REFITTED] = None
@@ -322,6 +325,19 @@ def _varies(tuned: Sequence[Samples], split: Split) -> BoolArray:
         usable &= np.isfinite(values).all(axis=0)
         usable &= np.ptp(values[fold.train], axis=0) > 0
     return usable
+
+
+def _with_halves(cut: Parts) -> Parts:
+    """Take every other trial of a condition for another run, where training has one run only.
+
+    The penalty is then chosen by halves of the run: their noise is shared, that of the held-out
+    run is not.
+    """
+    table = cut.train.table
+    if len(set(run_labels(table))) > 1:
+        return cut
+    halves = table.groupby('stimulus').cumcount() % 2
+    return cut._replace(train=Samples(cut.train.responses, table.assign(run=halves)))
 
 
 def _mean_response(samples: Samples) -> Samples:

@@ -288,9 +288,9 @@ def whitened(patterns: FloatArray, noise: FloatArray) -> FloatArray:
 
     n, n_voxels = noise.shape
     variance = float((noise**2).sum()) / (n * n_voxels)
-    shrinkage = max(float(ledoit_wolf_shrinkage(noise, assume_centered=True)), _LEAST_SHRINKAGE)
-    if variance == 0:
+    if variance == 0:  # one trial of each condition in one run: nothing is known of the noise
         return patterns
+    shrinkage = max(float(ledoit_wolf_shrinkage(noise, assume_centered=True)), _LEAST_SHRINKAGE)
     ridge, weight = shrinkage * variance, (1 - shrinkage) / n
     if weight == 0:
         return np.asarray(patterns / ridge)
