@@ -51,7 +51,8 @@ def test_page_holds_mean_interval_chance_and_failures(
     text = html.read_text('utf-8')
     assert (
         'Mean over participants. Identification among all candidates: '
-        f'{100 * np.mean(VALUES):.1f} % against a chance level of 25.0 %; not tested: 3 participants, 6 are needed.'
+        f'{100 * np.mean(VALUES):.1f} % against a chance level of 25.0 %; '
+        'not tested: 3 participants, 6 are needed.'
     ) in text
     # three are too few for an interval, and each is shown
     assert '95 % interval' not in text
