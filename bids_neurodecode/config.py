@@ -19,6 +19,7 @@ from pydantic import Field, ValidationError, model_validator
 from bids_neurodecode.errors import ArgumentsError
 from bids_neurodecode.fetched import check_fetched
 from bids_neurodecode.settings import Settings
+from bids_neurodecode.settings_conditions import ConditionSettings
 from bids_neurodecode.settings_encoding import EncodingSettings
 from bids_neurodecode.settings_events import EventSettings, Rows
 from bids_neurodecode.settings_movie import MovieSettings
@@ -262,8 +263,9 @@ class Config(Settings):
 
     schema_version: Literal[1] = SCHEMA_VERSION
     """Of these settings; a file of another version is refused."""
-    system: Literal['auto', 'movie', 'reconstruction', 'encoding'] = 'auto'
-    """``auto``: reconstruction for pictures, movie for films."""
+    system: Literal['auto', 'movie', 'reconstruction', 'encoding', 'conditions'] = 'auto'
+    """``auto``: reconstruction for pictures, movie for films, conditions where events name neither
+    (``trial_type`` alone)."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 20260101
     """The one seed of all randomness."""
     events: EventSettings = EventSettings()
@@ -278,6 +280,7 @@ class Config(Settings):
     movie: MovieSettings = MovieSettings()
     reconstruction: ReconstructionSettings = ReconstructionSettings()
     encoding: EncodingSettings = EncodingSettings()
+    conditions: ConditionSettings = ConditionSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
 
     @model_validator(mode='before')

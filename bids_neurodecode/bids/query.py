@@ -22,6 +22,7 @@ from bids_neurodecode.bids.choices import (
     space_label,
     together,
 )
+from bids_neurodecode.bids.conditions import ConditionReader, reader_of, shows_conditions
 from bids_neurodecode.bids.description import NOT_THESE, check_raw, find_derivatives
 from bids_neurodecode.bids.entities import natural_key, nearest, run_entities
 from bids_neurodecode.bids.features import film_features, picture_features
@@ -39,6 +40,7 @@ from bids_neurodecode.bids.timing import read_table, stimulus_names
 from bids_neurodecode.config import SplitSettings
 from bids_neurodecode.errors import InputError
 from bids_neurodecode.fetched import check_fetched
+from bids_neurodecode.settings_conditions import ConditionSettings
 from bids_neurodecode.settings_events import EventSettings
 from bids_neurodecode.stimuli.tables import is_table
 
@@ -67,8 +69,10 @@ class Request:
     :func:`bids_neurodecode.bids.filters.read_filters`. ``betas_from`` names the derivatives that
     hold precomputed single-trial betas. ``features`` is the setting ``features.table``.
     ``stimuli_dir`` is the folder of films or pictures where it is not the dataset's ``stimuli/``.
-    ``events`` say how its events name what was shown, ``split`` which rows are held out. In ``made_dir`` files are made that the dataset lacks.
-    ``recipe`` says what the dataset is (see :func:`bids_neurodecode.bids.recipes.recognise`).
+    ``events`` say how its events name what was shown, ``split`` which rows are held out,
+    ``conditions`` which trial types are conditions where they name no stimuli (or ``system``
+    asks for them). In ``made_dir`` files are made that the dataset lacks. ``recipe`` says what
+    the dataset is (see :func:`bids_neurodecode.bids.recipes.recognise`).
     """
 
     bids_dir: Path
@@ -89,6 +93,8 @@ class Request:
     """One mask for all runs, in the place of the derivatives' own."""
     events: EventSettings = field(default_factory=EventSettings)
     split: SplitSettings = field(default_factory=SplitSettings)
+    conditions: ConditionSettings = field(default_factory=ConditionSettings)
+    system: str = 'auto'
 
     @cached_property
     def stimuli(self) -> StimulusFolder:
@@ -277,8 +283,9 @@ def _select(
     found, more = choose_task(
         found,
         request.tasks,
-        lambda task: _shows(task, index, reader, named=named),
+        lambda task: request.system != 'conditions' and _shows(task, index, reader, named=named),
         lambda task: _shows_films(task, index, reader),
+        lambda task: _has_conditions(task, index, request),
     )
     notes += more
     found = keep_labels(found, 'run', 'run', request.runs)
@@ -304,6 +311,14 @@ def _shows(task: str, index: _Index, reader: EventsReader, *, named: bool) -> bo
     for file in files:
         check_fetched(file)  # what was not fetched may well name stimuli
     return False
+
+
+def _has_conditions(task: str, index: _Index, request: Request) -> bool:
+    """Whether any events of a task name conditions that may be analysed."""
+    if request.system not in {'auto', 'conditions'}:
+        return False
+    files = _files(index.raw, {**query_of('events', {}), 'task': task})
+    return any(shows_conditions(file, request.conditions) for file in files)
 
 
 def _shows_films(task: str, index: _Index, reader: EventsReader) -> bool:
@@ -348,20 +363,28 @@ def _participant(
     check_once(series)
     files = files.of(label)
     need = request.betas_from is None
-    reader = request.reader()
     nearby = {s: nearest(s.path, request.bids_dir, files.events) for s in series}
-    reader.choose({file: s.entities for s, file in nearby.items() if file is not None})
+    events = {file: s.entities for s, file in nearby.items() if file is not None}
+    reader = reader_of(request.reader(), events, request.conditions, request.system)
+    reader.choose(events)
     runs = tuple(pair_run(s, files, reader, need_confounds=need) for s in series)
     notes = (*runs[0].notes, *(f'sub-{label}: {note}' for note in reader.notes()))
     runs = (replace(runs[0], notes=notes), *runs[1:])
     _check_alike(runs)
     task = series[0].entities['task']
     folder = reader.folder.path
-    features = film_features(runs, folder, request.features)
-    stimuli = _stimuli(runs, folder, features)
-    paradigm: Paradigm = 'movie' if features else paradigm_of(stimuli, task)
-    if paradigm == 'images':
-        features = picture_features(label, task, folder, request.features)
+    features: Mapping[str, Path] = {}
+    stimuli: tuple[str, ...] = ()
+    conditions: tuple[str, ...] = ()
+    paradigm: Paradigm = 'conditions'
+    if isinstance(reader, ConditionReader):
+        runs, conditions = reader.finish(runs)
+    else:
+        features = film_features(runs, folder, request.features)
+        stimuli = _stimuli(runs, folder, features)
+        paradigm = 'movie' if features else paradigm_of(stimuli, task)
+        if paradigm == 'images':
+            features = picture_features(label, task, folder, request.features)
     if joint:
         task = JOINT[paradigm]
         runs = tuple(run.under_task(task) for run in runs)
@@ -384,6 +407,7 @@ def _participant(
         stimuli_dir=folder,
         stimuli=stimuli,
         features=features,
+        conditions=conditions,
         captions=_captions(request, folder),
         betas=betas,
         betas_events=betas_events,
@@ -463,11 +487,13 @@ def _describe(found: Sequence[ParticipantInput]) -> list[str]:
         run = person.runs[0]
         space = space_label(Series(run.bold, ''))
         n_volumes = sum(r.n_volumes for r in person.runs)
-        kind = 'films' if person.paradigm == 'movie' else 'images'
+        kind = {'movie': 'films', 'images': 'images'}.get(person.paradigm, 'conditions')
+        told = 'trial_type' if person.conditions else 'the types of their files'
         lines.append(
             f'sub-{person.label}: task {person.task!r}, {len(person.runs)} runs, {n_volumes} '
-            f'volumes, TR {run.repetition_time:g} s, space {space}, {len(person.stimuli)} {kind} '
-            f'(paradigm {person.paradigm!r}, by the types of their files).'
+            f'volumes, TR {run.repetition_time:g} s, space {space}, '
+            f'{len(person.conditions or person.stimuli)} {kind} '
+            f'(paradigm {person.paradigm!r}, by {told}).'
         )
         lines += list(dict.fromkeys(note for r in person.runs for note in r.notes))
     return lines

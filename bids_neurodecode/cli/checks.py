@@ -106,6 +106,8 @@ def request_of(arguments: Arguments, config: Config) -> Request:
         mask=arguments.mask,
         events=config.events,
         split=config.split,
+        conditions=config.conditions,
+        system=config.system,
     )
 
 

@@ -61,7 +61,7 @@ class Arguments:
     mask: Path | None
     bids_database_dir: Path | None
     skip_bids_validation: bool
-    system: Literal['movie', 'reconstruction', 'encoding'] | None
+    system: Literal['movie', 'reconstruction', 'encoding', 'conditions'] | None
     preset: str
     study: str | None
     config_file: Path | None
@@ -105,7 +105,7 @@ def build_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description='Relates what people see to their fMRI, both ways, as a BIDS-App.\n'
-        'Derivatives, task, paradigm (films or single images) and system are found from the '
+        'Derivatives, task, paradigm (films, images, conditions) and system are found from the '
         'data;\nwhere the data leave a choice open, the error lists the choices.',
         epilog='Exit codes: 0 all well; 1 some participant or node failed; 2 bad arguments or '
         'input;\n3 finished without a report; 130 interrupted (the same command resumes).',
@@ -195,8 +195,8 @@ def _add_analysis(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group('what is done')
     group.add_argument(
         '--system',
-        choices=('movie', 'reconstruction', 'encoding'),
-        help='which of the three systems (default: found from the data)',
+        choices=('movie', 'reconstruction', 'encoding', 'conditions'),
+        help='which of the systems (default: found from the data)',
     )
     group.add_argument(
         '--preset',

@@ -189,6 +189,26 @@ class EncodingResults:
 
 
 @dataclass(frozen=True)
+class ConditionResults:
+    """Conditions without stimulus files."""
+
+    names: tuple[str, ...]
+    dissimilarity: Path
+    """Table: ``condition_a``, ``condition_b``, ``distance``, ``ci_low``, ``ci_high``, ``p`` and
+    ``p_fdr``, a row a pair."""
+    n_predicted: int
+    """Voxels whose responses to conditions are predicted."""
+    n_predicted_fdr: int | None
+    """Of these, at a false discovery rate of .05; None where that was not tested."""
+    regions: Path | None = None
+    """Table: ``name``, ``n_voxels``, ``balanced_accuracy``, ``chance``, ``ci_low``, ``ci_high``,
+    ``p`` and ``p_fdr``, a row a region of the atlas."""
+    n_lights: int = 0
+    """Searchlights."""
+    n_lights_fdr: int | None = None
+
+
+@dataclass(frozen=True)
 class AgreementResults:
     """What participants who saw the same films share, on held-out volumes."""
 
@@ -269,6 +289,7 @@ class ParticipantResults:
     network: NetworkResults | None = None
     encoding: EncodingResults | None = None
     generation: GenerationResults | None = None
+    conditions: ConditionResults | None = None
     agreement: AgreementResults | None = None
     voxel_tests: tuple[VoxelTestResults, ...] = ()
     members: tuple[str, ...] = ()
@@ -337,6 +358,10 @@ def _typed(values: dict[str, Any]) -> dict[str, Any]:
         encoding['bands'] = tuple(encoding['bands'])
         encoding['maps'] = {name: Path(path) for name, path in encoding['maps'].items()}
         values['encoding'] = EncodingResults(**encoding)
+    if values.get('conditions') is not None:
+        conditions = _with_paths(values['conditions'], 'dissimilarity', 'regions')
+        conditions['names'] = tuple(conditions['names'])
+        values['conditions'] = ConditionResults(**conditions)
     if values.get('agreement') is not None:
         agreement = _with_paths(values['agreement'], 'ceiling', 'accuracy', 'voxels')
         values['agreement'] = AgreementResults(**agreement)
