@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bids_neurodecode.bids.features import has_own_table
 from bids_neurodecode.bids.filmrows import film_rows
 from bids_neurodecode.bids.layouts import keep_table
 from bids_neurodecode.bids.rows import (
@@ -28,7 +29,7 @@ from bids_neurodecode.bids.rows import (
     matching,
     part_of,
 )
-from bids_neurodecode.bids.stimuli import FILMS, resolve_stimulus
+from bids_neurodecode.bids.stimuli import MOVING, resolve_stimulus
 from bids_neurodecode.bids.stimulusfolder import StimulusFolder, has_extension
 from bids_neurodecode.bids.timing import (
     NO_COLUMN,
@@ -40,6 +41,7 @@ from bids_neurodecode.bids.timing import (
 from bids_neurodecode.errors import InputError
 from bids_neurodecode.fetched import check_fetched
 from bids_neurodecode.settings_events import EventSettings
+from bids_neurodecode.stimuli.tables import is_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -125,6 +127,8 @@ class EventsReader:
         Rows of a given split, by ``train``, ``validation`` and ``test``.
     dataset, made_dir
         The dataset, and where tables are made that it lacks.
+    features
+        The setting ``features.table``: films that have a table need no file.
     """
 
     settings: EventSettings
@@ -132,6 +136,7 @@ class EventsReader:
     dataset: Path
     parts: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
     made_dir: Path | None = None
+    features: str | None = None
     _columns: dict[str, str | None] = field(default_factory=dict)
     _with_extension: dict[str, bool] = field(default_factory=dict)
     _said: list[str] = field(default_factory=list)
@@ -391,6 +396,12 @@ class EventsReader:
         pure = PurePosixPath(name)
         if strict and (pure.is_absolute() or '..' in pure.parts):
             resolve_stimulus(name, self.folder.path, file)  # says what is wrong with it
+        if has_own_table(name, self.features):
+            if is_table(name):
+                resolve_stimulus(name, self.folder.path, file)
+            elif (known := self.folder.candidates(name)) and len(known) == 1:
+                return known[0]
+            return pure.as_posix()  # known by its features
         found = self.folder.find(name, file)
         if found is not None:
             if found != name and has_extension(name):
@@ -603,7 +614,7 @@ def _looks_like_file(name: str) -> bool:
 def _of(shown: pd.DataFrame, *, films: bool) -> pd.Series[bool]:
     """Return which rows show films, or pictures."""
     suffix = shown['stim_file'].map(lambda x: PurePosixPath(x).suffix.lower(), na_action='ignore')
-    return suffix.isin(FILMS) if films else suffix.notna() & ~suffix.isin(FILMS)
+    return suffix.isin(MOVING) if films else suffix.notna() & ~suffix.isin(MOVING)
 
 
 def _same(shown: pd.DataFrame, table: pd.DataFrame) -> bool:

@@ -43,6 +43,15 @@ NOT_OF_FILMS = (
 NOT_OF_PICTURES = (
     'split.by = "{by}" is for films; these are pictures. Choose "stimulus", "run" or "auto".'
 )
+NOT_OF_CONDITIONS = (
+    'split.by = "{by}" is not for conditions, which are in training and test: whole runs are held '
+    'out. Choose "run", "session", "given" or "auto".'
+)
+CUT_RUNS = (
+    'The given split does not hold out whole runs of conditions that are in training too: trials '
+    'of one run share its noise, and only what was trained can be decoded. Give each run to one '
+    'part, with all conditions in each.'
+)
 FEW_IMAGES = (
     'split.by = "cluster" makes {n_clusters} clusters (split.n_clusters), and there are {n} '
     'different images. Ask for fewer clusters.'
@@ -169,6 +178,40 @@ def with_content(table: pd.DataFrame, groups: dict[str, str]) -> pd.DataFrame:
     """
     content = table['stimulus'].astype(str).map(groups)
     return table if (content == table['stimulus']).all() else table.assign(content=content)
+
+
+def choose_condition_split(table: pd.DataFrame, settings: SplitSettings) -> tuple[Split, str]:
+    """Hold out whole runs (or sessions) of conditions, which are in both parts.
+
+    Parameters
+    ----------
+    table
+        One row a trial (columns ``stimulus``, the condition, ``run`` and ``session``).
+    settings
+        ``auto`` takes the parts that the dataset gives (column ``part``), else runs.
+
+    Raises
+    ------
+    DataError
+        If another split is asked for, or the given parts cut runs.
+    """
+    given = settings.file is not None or settings.by == 'given'
+    if given or (settings.by == 'auto' and _has_parts(table)):
+        used = table[table['part'].isin(PARTS)] if 'part' in table.columns else table
+        if 'part' in used.columns and (used.groupby('run')['part'].nunique() > 1).any():
+            raise DataError(CUT_RUNS)
+        split, why = split_as_given(table), _given_by(table, settings)
+        if split.by != 'run':
+            raise DataError(CUT_RUNS)
+        return split, why
+    if settings.by not in {'auto', 'run', 'session'}:
+        raise DataError(NOT_OF_CONDITIONS.format(by=settings.by))
+    by: Literal['run', 'session'] = 'session' if settings.by == 'session' else 'run'
+    n = table[by].nunique()
+    folds = settings.n_folds
+    split = split_by_group(table, by, n_folds=folds, test_fraction=settings.test_fraction)
+    n_conditions = table['stimulus'].nunique()
+    return split, f'split by {by}: {n_conditions} conditions in {n} {by}s'
 
 
 def check_clusters(table: pd.DataFrame, settings: SplitSettings) -> None:

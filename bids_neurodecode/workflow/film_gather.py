@@ -86,7 +86,7 @@ class GatherGroup(Stage):
         participant = ParticipantInput.from_json(inputs.participant)
         people = people_of(inputs.people)
         table = brain_table(participant)
-        plan = plan_films(table, participant, config.split, folder)
+        plan = plan_films(table, participant, config.split, config.features, folder)
         split = read_split(plan['parts'], plan['plan'], table)
         scaled = scaling(people, split, config)
         total = open_total(people, participant, Path(inputs.folder), scaled)

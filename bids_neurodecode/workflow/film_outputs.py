@@ -37,6 +37,15 @@ if TYPE_CHECKING:
     from bids_neurodecode.report.results import ParticipantResults
 
 
+DIFFERENCE = {
+    'difference': 'mean',
+    'difference_low': 'low',
+    'difference_high': 'high',
+    'difference_p': 'p',
+}
+"""Columns of the metrics table, by what a comparison of two models calls them."""
+
+
 class WriteFilmsInput(BaseInterfaceInputSpec):
     participant = traits.Str(mandatory=True, desc='record of the participant, as JSON')
     settings = traits.Str(mandatory=True, desc='all settings, as JSON')
@@ -175,6 +184,7 @@ class WriteFilms(Stage):
             if info['tested']
             else None,
             stimuli_dir=participant.stimuli_dir,
+            features=dict(participant.features),
             config=log / run['run_id'] / 'config.toml',
             versions=software_versions(),
         )
@@ -255,7 +265,15 @@ class WriteFilms(Stage):
         tables = [pd.read_csv(self.inputs.metrics, sep='\t')]
         if isdefined(self.inputs.banded_metrics):
             tables.append(pd.read_csv(self.inputs.banded_metrics, sep='\t'))
-        return with_types(pd.concat(tables, ignore_index=True))
+        table = pd.concat(tables, ignore_index=True)
+        if isdefined(self.inputs.banded_info):
+            found = read_json(Path(self.inputs.banded_info))['difference']
+            mine = (table['model'] == 'ridge') & (table['metric'] == 'voxel_r_mean')
+            told = {'compared_model': 'banded-ridge', 'compared_space': 'voxels'}
+            told |= {column: found[name] for column, name in DIFFERENCE.items()}
+            for column, value in told.items():
+                table[column] = table[column].astype(object).mask(mine, value)
+        return with_types(table)
 
     def _write_maps(
         self, writer: ProductWriter, participant: ParticipantInput, config: Config
