@@ -9,9 +9,12 @@ from pathlib import Path, PurePosixPath
 from bids_neurodecode.bids.records import Paradigm
 from bids_neurodecode.errors import InputError
 from bids_neurodecode.fetched import check_fetched
+from bids_neurodecode.stimuli.tables import SUFFIXES as FEATURES
 
 IMAGES = frozenset({'.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp'})
 FILMS = frozenset({'.mp4', '.mkv', '.avi', '.mov', '.webm', '.mpg', '.mpeg'})
+MOVING = FILMS | FEATURES
+"""What is shown over time: films, and tables of features that stand for one."""
 
 OUTSIDE = (
     'The stim_file {name!r} in {events} leads out of {folder}. '
@@ -29,7 +32,7 @@ UNREACHABLE = (
 EMPTY = 'The stimulus {file} (in {events}) is empty. Replace the file.'
 UNKNOWN_TYPE = (
     'The stimulus {file} (in {events}) is of an unknown type. '
-    'Give an image ({images}) or a film ({films}).'
+    'Give an image ({images}), a film ({films}) or features of one ({features}).'
 )
 BROKEN_IMAGE = 'Cannot read the image {file} (in {events}): {reason}. Replace the file.'
 MIXED = (
@@ -76,13 +79,14 @@ def resolve_stimulus(name: str, folder: Path, events: Path) -> Path:
         raise InputError(MISSING.format(name=name, events=events, file=file))
     if file.stat().st_size == 0:
         raise InputError(EMPTY.format(file=file, events=events))
-    if file.suffix.lower() not in IMAGES | FILMS:
+    if file.suffix.lower() not in IMAGES | MOVING:
         raise InputError(
             UNKNOWN_TYPE.format(
                 file=file,
                 events=events,
                 images=' '.join(sorted(IMAGES)),
                 films=' '.join(sorted(FILMS)),
+                features=' '.join(sorted(FEATURES)),
             )
         )
     return file
@@ -140,7 +144,7 @@ def paradigm_of(names: Iterable[str], task: str) -> Paradigm:
     """
     kinds: dict[bool, str] = {}
     for name in sorted(names):
-        kinds.setdefault(PurePosixPath(name).suffix.lower() in FILMS, name)
+        kinds.setdefault(PurePosixPath(name).suffix.lower() in MOVING, name)
     if len(kinds) > 1:
         raise InputError(MIXED.format(task=task, image=kinds[False], film=kinds[True]))
     return 'movie' if True in kinds else 'images'

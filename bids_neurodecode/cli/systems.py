@@ -12,6 +12,7 @@ from bids_neurodecode.cli.parser import Arguments
 from bids_neurodecode.config import Config, load_config
 from bids_neurodecode.errors import ArgumentsError, InputError
 from bids_neurodecode.fetched import check_fetched
+from bids_neurodecode.settings_encoding import TABLE
 
 WRONG_SYSTEM = (
     'The system {asked!r} does not go with the task {task!r} of sub-{label}, which shows '
@@ -25,6 +26,10 @@ WHICH_MODEL = (
 WHICH_ENCODER = (
     'No one encoding model of sub-{label} and its task in {folder} (found: {found}). '
     'Give the output folder of a training run with --system encoding with --models-from.'
+)
+NOT_APPLIED = (
+    'The task {task!r} of sub-{label} names conditions alone, and their models are not kept: '
+    'there is nothing to apply. Leave out --mode predict and --models-from.'
 )
 NOT_SELECTED = (
     'Encoding models predict all voxels of the mask (or of the regions of an atlas): none are '
@@ -60,8 +65,13 @@ ONLY_PUBLISHED = (
     'Set selection.measure to "isc".'
 )
 
-SYSTEMS = {'images': ('reconstruction', 'encoding'), 'movie': ('movie',)}
+SYSTEMS = {
+    'images': ('reconstruction', 'encoding'),
+    'movie': ('movie',),
+    'conditions': ('conditions',),
+}
 """The systems of each paradigm, the default first."""
+SHOWN = {'images': 'pictures', 'movie': 'films', 'conditions': 'conditions (trial_type)'}
 
 
 def check_before(arguments: Arguments, config: Config, inputs: DatasetInput) -> None:
@@ -109,7 +119,7 @@ def check_extractor(arguments: Arguments, config: Config) -> None:
     name = config.features.extractor
     if arguments.analysis_level == 'group':
         return
-    able = [known for known in extractor_names() if known not in WEIGHTS]
+    able = [known for known in (*extractor_names(), TABLE) if known not in WEIGHTS]
     if name not in able:
         known = name in extractor_names()
         reason = 'it needs pretrained weights' if known else 'there is none of that name'
@@ -190,10 +200,12 @@ def check_system(arguments: Arguments, config: Config, inputs: DatasetInput) -> 
                     asked=config.system,
                     task=person.task,
                     label=person.label,
-                    paradigm='films' if person.paradigm == 'movie' else 'pictures',
+                    paradigm=SHOWN[person.paradigm],
                     right=able[0],
                 )
             )
+        if person.paradigm == 'conditions' and arguments.models_from is not None:
+            raise ArgumentsError(NOT_APPLIED.format(task=person.task, label=person.label))
         if person.paradigm == 'movie':
             check_selection(config)
             check_others(arguments, config, inputs)
