@@ -1,23 +1,25 @@
 """Every setting of a run: validated, frozen, and written beside the outputs as TOML.
 
-A :class:`Config` is built once (preset, then file, then command line) and handed down in parts;
+A :class:`Config` is built once (preset, recipe, file, command line) and handed down in parts;
 nothing else in the package holds settings. An unknown key is an error, and so is a file written
 for another version of these settings.
 """
 
 from __future__ import annotations
 
+import difflib
 import tomllib
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Field, ValidationError, model_validator
 
 from bids_neurodecode.errors import ArgumentsError
 from bids_neurodecode.fetched import check_fetched
 from bids_neurodecode.settings import Settings
+from bids_neurodecode.settings_conditions import ConditionSettings
 from bids_neurodecode.settings_encoding import EncodingSettings
 from bids_neurodecode.settings_events import EventSettings, Rows
 from bids_neurodecode.settings_movie import MovieSettings
@@ -157,7 +159,8 @@ class SplitSettings(Settings):
     """Test samples, by columns of the events or entities of the run: those to which each named
     column gives one of its values, such as ``{trial_type = ["test"]}`` or ``{session =
     ["perceptionTest*"]}`` (``*`` stands for any text, ``n/a`` for a missing value). All others
-    are training samples, unless ``train`` says which."""
+    are training samples, unless ``train`` says which. ``file``, and any other ``by``, come
+    first."""
     train: Rows = Field(default={})
     """Training samples, as in ``test``; what neither names is left out."""
     validation: Rows = Field(default={})
@@ -185,9 +188,6 @@ class SplitSettings(Settings):
             raise ValueError(msg)
         if (self.train or self.validation) and not self.test:
             msg = 'train and validation go with test: say what is held out'
-            raise ValueError(msg)
-        if self.test and (self.file is not None or self.by not in {'auto', 'given'}):
-            msg = 'test goes with by = "given" or "auto", and without a file'
             raise ValueError(msg)
         if self.name is not None and self.file is None:
             msg = 'name goes with file'
@@ -263,8 +263,9 @@ class Config(Settings):
 
     schema_version: Literal[1] = SCHEMA_VERSION
     """Of these settings; a file of another version is refused."""
-    system: Literal['auto', 'movie', 'reconstruction', 'encoding'] = 'auto'
-    """``auto``: reconstruction for pictures, movie for films."""
+    system: Literal['auto', 'movie', 'reconstruction', 'encoding', 'conditions'] = 'auto'
+    """``auto``: reconstruction for pictures, movie for films, conditions where events name neither
+    (``trial_type`` alone)."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 20260101
     """The one seed of all randomness."""
     events: EventSettings = EventSettings()
@@ -279,6 +280,7 @@ class Config(Settings):
     movie: MovieSettings = MovieSettings()
     reconstruction: ReconstructionSettings = ReconstructionSettings()
     encoding: EncodingSettings = EncodingSettings()
+    conditions: ConditionSettings = ConditionSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
 
     @model_validator(mode='before')
@@ -359,6 +361,10 @@ def read_settings(source: str | Path) -> dict[str, Any]:
     return values
 
 
+WHOLE = frozenset({'exclude', 'train', 'validation', 'test'})
+"""Settings that are tables themselves: the last one stands, and is not added to others."""
+
+
 def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
     """Merge nested settings; later layers win, key by key.
 
@@ -366,11 +372,14 @@ def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
     --------
     >>> merge({'a': {'x': 1, 'y': 2}}, {'a': {'y': 3}})
     {'a': {'x': 1, 'y': 3}}
+    >>> merge({'split': {'test': {'run': '1'}}}, {'split': {'test': {'session': 'b'}}})
+    {'split': {'test': {'session': 'b'}}}
     """
     merged: dict[str, Any] = {}
     for layer in layers:
         for key, value in layer.items():
-            if isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
+            both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+            if both and key not in WHOLE:
                 merged[key] = merge(merged[key], value)
             else:
                 merged[key] = dict(value) if isinstance(value, Mapping) else value
@@ -395,10 +404,40 @@ def build_config(*layers: Mapping[str, Any], source: str = 'the settings') -> Co
     try:
         return Config.model_validate(merge(*layers))
     except ValidationError as error:
-        first = error.errors()[0]
-        key = '.'.join(str(part) for part in first['loc'])
-        reason = 'unknown key' if first['type'] == 'extra_forbidden' else first['msg']
+        key, reason = reason_of(error, Config)
         raise ArgumentsError(INVALID.format(file=source, key=key, reason=reason)) from error
+
+
+def reason_of(error: ValidationError, model: type[Settings]) -> tuple[str, str]:
+    """Return the key of a bad setting and what is wrong; of an unknown key, the nearest.
+
+    Parameters
+    ----------
+    error
+        What pydantic found.
+    model
+        The settings that were read.
+    """
+    errors = error.errors()
+    # a misspelt key says more than that its right name is missing
+    first = next((e for e in errors if e['type'] == 'extra_forbidden'), errors[0])
+    *above, last = first['loc'] or ('settings',)
+    key = '.'.join(str(part) for part in (*above, last))
+    if first['type'] != 'extra_forbidden':
+        return key, first['msg'].removeprefix('Value error, ')
+    for part in above:
+        if isinstance(part, str) and (inner := _inner(model, part)) is not None:
+            model = inner
+    close = difflib.get_close_matches(str(last), model.model_fields, n=1)
+    names = (str(part) for part in (*above, *close))
+    return key, f'unknown key; did you mean {".".join(names)}?' if close else 'unknown key'
+
+
+def _inner(model: type[Settings], name: str) -> type[Settings] | None:
+    """Return the settings that a field holds, alone or in a list."""
+    field = model.model_fields.get(name)
+    kinds = () if field is None else (field.annotation, *get_args(field.annotation))
+    return next((k for k in kinds if isinstance(k, type) and issubclass(k, Settings)), None)
 
 
 def load_config(path: Path) -> Config:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
 from bids_neurodecode.bids.records import Paradigm
@@ -113,10 +114,19 @@ def check_image(file: Path, events: Path) -> None:
 
     check_fetched(file)
     try:
-        images.check_image(file)
+        state = file.stat()
+        _check_once(file, state.st_mtime_ns, state.st_size)
     except images.DAMAGE as error:
         reason = ' '.join(str(error).split()) or type(error).__name__
         raise InputError(BROKEN_IMAGE.format(file=file, events=events, reason=reason)) from error
+
+
+@lru_cache(maxsize=1 << 17)
+def _check_once(file: Path, _changed: int, _size: int) -> None:
+    """Read an image that several participants saw to its end once (until it changes)."""
+    from bids_neurodecode.stimuli import images
+
+    images.check_image(file)
 
 
 def paradigm_of(names: Iterable[str], task: str) -> Paradigm:

@@ -66,6 +66,10 @@ NO_SERIES = (
     'There are betas and no series in {folder}, so there is no temporal signal-to-noise ratio to '
     'select voxels by. Use selection.measure = "auto", "ncsnr" or "none".'
 )
+NEEDED = {
+    'movie': 'movie', 'reconstruction': 'images', 'encoding': 'images', 'conditions': 'conditions',
+}  # fmt: skip
+"""What the task has to show for a system."""
 MEASURES_OF_REPEATS = ('ncsnr', 'noise_ceiling', 'snr')
 
 
@@ -99,16 +103,17 @@ def check_design(person: ParticipantInput, config: Config) -> tuple[str, ...]:
 
 
 def _check_system(person: ParticipantInput, system: str) -> None:
-    needed = {'movie': 'movie', 'reconstruction': 'images', 'encoding': 'images'}.get(system)
+    needed = NEEDED.get(system)
     if needed is not None and needed != person.paradigm:
-        words = {'movie': 'films', 'images': 'images'}
+        words = {'movie': 'films', 'images': 'images', 'conditions': 'conditions (trial_type)'}
+        first = person.stimuli_dir / person.stimuli[0] if person.stimuli else person.runs[0].events
         raise InputError(
             OTHER_PARADIGM.format(
                 system=system,
                 needed=words[needed],
                 task=person.task,
                 shown=words[person.paradigm],
-                file=person.stimuli_dir / person.stimuli[0],
+                file=first,
             )
         )
 
@@ -140,7 +145,7 @@ def _check_confounds(run: RunInput, config: Config) -> None:
 def _check_split(person: ParticipantInput, config: Config) -> None:
     from bids_neurodecode.bids.splitfile import add_parts
     from bids_neurodecode.bids.trials import film_table, stimulus_duration, trials_table
-    from bids_neurodecode.systems.protocol import choose_film_split
+    from bids_neurodecode.systems.protocol import choose_condition_split, choose_film_split
 
     if person.layout == 'nsd':
         check_nsd(person, config)
@@ -151,6 +156,11 @@ def _check_split(person: ParticipantInput, config: Config) -> None:
         choose_film_split(table, config.split)
         return
     table = trials_table(person.runs)
+    if person.paradigm == 'conditions':
+        choose_condition_split(
+            add_parts(table, config.split.file, config.split.name), config.split
+        )
+        return
     stimulus_duration(table, person.runs[0].events)
     measure = config.selection.measure
     if measure in MEASURES_OF_REPEATS and not (table['repeat'] > 0).any():

@@ -51,6 +51,8 @@ def describe(arguments: Arguments, config: Config, inputs: DatasetInput) -> str:
 
 def _participant(person: ParticipantInput) -> list[str]:
     lines = [f'  sub-{person.label}: {len(person.stimuli)} stimuli in {person.stimuli_dir}']
+    if person.paradigm == 'conditions':
+        lines = [f'  sub-{person.label}: conditions {", ".join(person.conditions)} (trial_type)']
     for run in person.runs:
         lines += [
             f'    {run.label}: {run.n_volumes} volumes, TR {run.repetition_time:g} s',

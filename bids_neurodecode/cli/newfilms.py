@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from bids_neurodecode.bids.entities import parse_entities
-from bids_neurodecode.bids.layouts import layout_of
 from bids_neurodecode.bids.newfilms import NO_EVENTS, films_of, films_of_events, of_films
 from bids_neurodecode.bids.newpictures import has_bold, participants_asked, shows_folder
-from bids_neurodecode.bids.query import Request
+from bids_neurodecode.bids.query import Request, own_reader
 from bids_neurodecode.bids.records import DatasetInput, ParticipantInput
 from bids_neurodecode.bids.stimuli import MOVING
 from bids_neurodecode.cli.newstimuli import find_for_all
@@ -36,7 +35,7 @@ def find_new_films(arguments: Arguments, config: Config, request: Request) -> Da
     if arguments.models_from is None or config.system not in {'auto', 'movie'}:
         return None
     place = None if shows_folder(request) else arguments.stimuli_dir
-    if layout_of(request.bids_dir) != 'bids' or (place is None and has_bold(request)):
+    if own_reader(request) is not None or (place is None and has_bold(request)):
         return None
     if config.system == 'auto' and not _holds_films(request, place):
         return None

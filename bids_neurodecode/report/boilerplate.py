@@ -14,6 +14,10 @@ from importlib import resources
 from typing import TYPE_CHECKING
 
 from bids_neurodecode.errors import ReportError
+from bids_neurodecode.report.boilerplate_conditions import (
+    condition_models,
+    condition_statistics,
+)
 from bids_neurodecode.report.boilerplate_encoding import encoding_model
 from bids_neurodecode.report.boilerplate_generation import generated_pictures
 from bids_neurodecode.report.boilerplate_layouts import published_inputs, taken_betas
@@ -141,7 +145,7 @@ def methods(
     config
         The settings of the run.
     paradigm
-        Single images or a film.
+        Single images, a film, or conditions alone.
     version
         Of this program.
     system
@@ -168,17 +172,21 @@ def methods(
     paragraphs = [
         published_inputs(layout, version) if published else _inputs(derivatives, version)
     ]
-    if paradigm == 'images':
+    if paradigm != 'movie':
         taken = layout == 'nsd' or config.betas.precomputed is not None
         betas = taken_betas(config, layout) if taken else ''
         paragraphs += [betas or _betas(config, betas_model or config.betas.model, fold_models)]
         paragraphs += [_selection(config, rule)]
     else:
         paragraphs += [_series(config), film_voxels(config, rule)]
-    statistics = _film_statistics(config) if paradigm == 'movie' else _statistics(config)
+    statistics = {'movie': _film_statistics, 'conditions': condition_statistics}.get(
+        paradigm, _statistics
+    )(config)
     models: tuple[str, ...]
     if paradigm == 'movie':
         models = (_film_model(config), *film_models(config))
+    elif paradigm == 'conditions':
+        models = condition_models(config)
     elif recipe == 'encoding':
         models = encoding_model(config)
     else:

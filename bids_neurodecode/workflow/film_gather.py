@@ -131,7 +131,9 @@ def _series(
         aligned.append(folder / f'aligned-{number:03d}.npy')
         np.save(aligned[-1], mean)
         responses[mine.index] = with_delay(mean, *clock)
-        showings.append({'run': number, 'film': str(film), 'n_samples': len(mine)})
+        showings.append(
+            {'run': number, 'film': str(film), 'n_samples': len(mine), 'film_onset': 0.0}
+        )
     responses.flush()
     np.save(folder / 'valid.npy', np.ones(len(table), dtype=bool))
     return {

@@ -15,7 +15,12 @@ from bids_neurodecode.bids.records import ParticipantInput, RunInput
 from bids_neurodecode.bids.sink import atomic
 from bids_neurodecode.config import Config
 from bids_neurodecode.errors import InputError
-from bids_neurodecode.workflow.film_earlier import FromAligned, aligned_files, state_of
+from bids_neurodecode.workflow.film_earlier import (
+    FromAligned,
+    aligned_files,
+    first_sample,
+    state_of,
+)
 from bids_neurodecode.workflow.film_gather import CompareGroup, GatherGroup, people_json
 from bids_neurodecode.workflow.film_network import connect_network
 from bids_neurodecode.workflow.films import add_linear, use_compared, with_motion
@@ -219,9 +224,10 @@ def film_lengths(people: Sequence[FromAligned]) -> dict[str, int]:
     lengths: dict[str, int] = {}
     for person in people:
         for file in person.files:
-            for film in person.facts(file)['Films']:
-                name = film['StimFile']
-                lengths[name] = max(lengths.get(name, 0), film['Volumes'])
+            facts = person.facts(file)
+            for film in facts['Films']:
+                name, stop = film['StimFile'], first_sample(film, facts) + film['Volumes']
+                lengths[name] = max(lengths.get(name, 0), stop)
     return dict(sorted(lengths.items()))
 
 

@@ -125,7 +125,10 @@ class AlignFilms(Stage):
                 np.save(file, delayed.values[:length])
                 valid[rows.index[:length]] = True
                 aligned.append(file)
-                showings.append({'run': number, 'film': film, 'n_samples': length})
+                into = float(rows['onset'].iloc[0])
+                showings.append(
+                    {'run': number, 'film': film, 'n_samples': length, 'film_onset': into}
+                )
         responses.flush()
         np.save(folder / 'valid.npy', valid)
         return {

@@ -120,10 +120,7 @@ class WriteFilms(Stage):
                 TaskName=participant.task,
                 RepetitionTime=run.repetition_time,
                 Delay=config.delay.seconds,
-                Films=[
-                    {'StimFile': showings[i]['film'], 'Volumes': showings[i]['n_samples']}
-                    for i in mine
-                ],
+                Films=[_film_of(showings[i]) for i in mine],
                 Scaling=config.clean.scaling,
                 Units=UNITS[config.clean.scaling],
             )
@@ -339,6 +336,12 @@ class WriteFilms(Stage):
         description = Path(inputs.metrics).with_suffix('.json')
         writer.copy('metrics', description, desc='linear', extension='.json')
         return writer.table('metrics', self._linear_metrics(), more={'desc': 'linear'})
+
+
+def _film_of(showing: dict[str, Any]) -> dict[str, Any]:
+    """Return what the sidecar says of a showing: where in the film it starts, if not with it."""
+    film = {'StimFile': showing['film'], 'Volumes': showing['n_samples']}
+    return film | ({'FilmOnset': showing['film_onset']} if showing['film_onset'] else {})
 
 
 def predicted_mask(mask: Path, model: Path) -> VoxelMask:

@@ -13,6 +13,7 @@ from bids_neurodecode.bids.captions import captions_file
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.config import Config, load_config
 from bids_neurodecode.stimuli.images import picture_source
+from bids_neurodecode.workflow.conditions import connect_conditions
 from bids_neurodecode.workflow.encoding_prediction import connect_encoding_prediction
 from bids_neurodecode.workflow.film_prediction import connect_film_prediction
 from bids_neurodecode.workflow.films import connect_films
@@ -25,10 +26,13 @@ from bids_neurodecode.workflow.pictures import connect_pictures
 from bids_neurodecode.workflow.prediction import connect_prediction
 from bids_neurodecode.workflow.resources import data_size
 
+SYSTEM_OF = {'images': 'reconstruction', 'movie': 'movie', 'conditions': 'conditions'}
+"""Which system a paradigm has where none is asked for."""
 TRAINING = {
     'reconstruction': connect_pictures,
     'encoding': connect_picture_encoding,
     'movie': connect_films,
+    'conditions': connect_conditions,
 }
 """The factory of each system."""
 
@@ -70,10 +74,10 @@ def init_participant_wf(participant: ParticipantInput, run: RunSettings) -> Any:
 
 
 def system_of(config: Config, participant: ParticipantInput) -> str:
-    """Return which of the three systems is run: the asked one, else that of the paradigm."""
+    """Return which of the systems is run: the asked one, else that of the paradigm."""
     if config.system != 'auto':
         return config.system
-    return 'movie' if participant.paradigm == 'movie' else 'reconstruction'
+    return SYSTEM_OF[participant.paradigm]
 
 
 def workflow_name(label: str) -> str:
