@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from scipy.sparse.csgraph import connected_components
 
 from bids_neurodecode import samples
 from bids_neurodecode.errors import DataError
@@ -381,6 +382,36 @@ def test_a_fold_that_does_not_hold_is_refused_by_split_and_samples(train, test, 
         assert str(error.value) == message
 
 
+@given(seed=st.integers(0, 2**16))
+def test_contents_are_the_pieces_that_tables_join(seed):
+    """What one participant's table knows to be the same is the same in all, through any chain."""
+    rng = np.random.default_rng(seed)
+    names = np.array(list('abcdefghij'))
+    pairs = rng.integers(0, 8, (2, int(rng.integers(0, 6)), 2))  # i and j are in no table
+    tables = [
+        pd.DataFrame({'stimulus': names[some[:, 0]], 'content': names[some[:, 1]]})
+        for some in pairs
+    ]
+    graph = np.zeros((10, 10))
+    graph[tuple(pairs.reshape(-1, 2).T)] = 1
+    _, piece = connected_components(graph, directed=False)
+    first = {number: min(names[piece == number]) for number in piece}
+    plain = pd.DataFrame({'stimulus': ['a', 'b']})
+    found = samples.contents(names, plain, *tables)
+    assert found.tolist() == [first[number] for number in piece]
+    assert samples.contents([3, 'x'], plain).tolist() == ['3', 'x']
+
+
+def test_relabelled_samples_take_their_contents_along():
+    table = a_table(list('abAc'), content=list('abac'))
+    other = samples.relabelled(table, np.array(list('cAba')))
+    assert other['stimulus'].tolist() == list('cAba')
+    assert other['content'].tolist() == list('cAbA')  # the first of a and A
+    assert other['run'].tolist() == table['run'].tolist()
+    plain = samples.relabelled(table.drop(columns='content'), np.array(list('cAba')))
+    assert plain.columns.tolist() == ['stimulus', 'run']
+
+
 def film_table(rng, n_films, longest):
     """Films of whole seconds that follow each other in runs; each may be shown twice."""
     rows, begin = [], np.zeros(2)
@@ -556,11 +587,50 @@ def test_parts_that_the_dataset_gives():
     )
 
 
+@pytest.mark.parametrize(
+    ('train', 'validation', 'test', 'a', 'b'),
+    [
+        ([0, 1], [1, 2], [4], 'training', 'validation'),
+        ([0], [2, 4], [4, 3], 'validation', 'test'),
+        ([0, 4], [2], [4], 'training', 'test'),
+    ],
+)
+def test_a_sample_has_one_place_only(train, validation, test, a, b):
+    some = some_samples(list('abcde'))
+    for use in (some.fold, lambda fold: Split('given', (fold,), some.table)):
+        assert refuse(lambda u=use: u(Fold(train, test, validation))) == samples.OVERLAP.format(
+            fold=0, n=1, a=a, b=b
+        )
+
+
+@given(seed=st.integers(0, 2**16), gap=st.integers(0, 6))
+def test_near_in_a_run_is_counted_sample_by_sample(seed, gap):
+    """Held-out samples anywhere, runs without any, runs with nothing else."""
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(1, 25))
+    run, time = rng.integers(0, 4, n), rng.integers(0, 30, n).astype(float)
+    test = (rng.random(n) < 0.3) & (run != 1) | (run == 2)
+    near = [
+        not test[i] and any(run[i] == run[k] and abs(time[i] - time[k]) < gap for k in held)
+        for held in [np.flatnonzero(test)]
+        for i in range(n)
+    ]
+    table = pd.DataFrame({'run': run, 'run_onset': time})
+    np.testing.assert_array_equal(samples._near_in_run(table, test, gap), near)
+
+
 def test_a_moment_of_a_film_on_both_sides_is_a_leak():
     table = a_table(['f#0', 'f#1', 'f#0'], run=[0, 0, 1])
     with pytest.raises(DataError) as error:
         Split('time', (Fold([1, 2], [0]),), table)
     assert str(error.value) == samples.LEAK.format(fold=0, n=1, group='stimulus', first='f#0')
+
+
+def test_the_fold_that_leaks_is_named_whatever_stimuli_are_called():
+    table = a_table([1, 'b', 2, 1, 'b'])
+    with pytest.raises(DataError) as error:
+        Split('stimulus', (Fold([0, 3], [1, 4]), Fold([0, 1], [3, 4])), table)
+    assert str(error.value) == samples.LEAK.format(fold=1, n=2, group='stimulus', first=1)
 
 
 # standardising
@@ -584,7 +654,27 @@ def test_standardizer_has_mean_zero_deviation_one_and_can_be_undone(values):
 
 def test_standardizer_uses_what_it_was_fitted_on():
     train, test = np.array([[0.0], [2.0]]), np.array([[5.0]])
-    assert Standardizer.fit(train).apply(test).item() == 4
+    fitted = Standardizer.fit(train)
+    assert fitted.apply(test).item() == 4
+    assert fitted.invert(np.array([[4.0]])).item() == 5
+    assert fitted.invert(np.array([[4.0]])).dtype == np.float32
+
+
+def test_what_does_not_vary_is_centred_only():
+    turn = np.tile([-1.0, 1.0], 8)[:, None]
+    # constant but for a rounding of its size; small, but it varies
+    train = np.hstack([3 + 0 * turn, 1e4 + 1e-4 * turn, 1e-3 + 1e-5 * turn, 0 * turn])
+    np.testing.assert_allclose(Standardizer.fit(train).scale, [1, 1, 1e-5, 1])
+    np.testing.assert_allclose(Standardizer.fit(train).apply(train + 2)[:, 0], 2)
+    np.testing.assert_allclose(Standardizer.fit(train, least=0.5).scale, [1, 1, 0.5, 1])
+    np.testing.assert_allclose(Standardizer.fit(train, least=5).scale, 5)
+
+
+def test_standardizer_sums_single_precision_in_double():
+    values = np.random.default_rng(0).normal(1000, 1, (20_000, 2)).astype(np.float32)
+    fitted = Standardizer.fit(values)
+    np.testing.assert_allclose(fitted.mean, values.astype(np.float64).mean(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(fitted.scale, values.astype(np.float64).std(axis=0), rtol=1e-12)
 
 
 # messages

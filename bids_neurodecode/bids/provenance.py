@@ -46,6 +46,8 @@ DESCRIPTIONS: Mapping[str, str] = {
     'fdr': 'Voxels whose repeats agree over runs, false discovery rate controlled',
     'top': 'The most reliable share of the voxels',
     'threshold': 'Voxels above a threshold of reliability, or of what the stimuli predict',
+    'isc': 'Voxels on whose responses participants agree',
+    'snr': 'Voxels with a high signal-to-noise ratio over participants, as published',
     'all': 'All voxels of the brain mask',
     'chosen': 'Voxels chosen by the settings',
     'network': 'Network between the series and films, both ways',

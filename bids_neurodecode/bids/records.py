@@ -98,6 +98,9 @@ class ParticipantInput:
     """Their table: one row a volume."""
     layout: Layout = 'bids'
     """In ``nsd`` each run is a session of betas: there are no series."""
+    features: Mapping[str, Path] = field(default_factory=dict)
+    """Tables of features that the user brings: of each film by its name, of pictures one, under
+    ``*``."""
     captions: Path | None = None
     """Table of captions (``stim_file``, ``caption``; several rows a picture), if there is one."""
     conditions: tuple[str, ...] = ()
@@ -130,6 +133,7 @@ class ParticipantInput:
             values[key] = None if values[key] is None else Path(values[key])
         for key in ('stimuli', 'conditions'):
             values[key] = tuple(values[key])
+        values['features'] = {k: Path(v) for k, v in values.get('features', {}).items()}
         return cls(runs=tuple(runs), **values)
 
 

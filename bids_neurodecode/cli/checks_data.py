@@ -14,6 +14,7 @@ from bids_neurodecode.bids.timing import read_table
 from bids_neurodecode.config import AtlasSettings, Config
 from bids_neurodecode.errors import ArgumentsError, DataError, InputError
 from bids_neurodecode.stimuli.films import check_film_once
+from bids_neurodecode.workflow.own_features import check_own_features, has_frames
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -88,9 +89,9 @@ def check_design(person: ParticipantInput, config: Config) -> tuple[str, ...]:
     _check_system(person, config.system)
     for run in person.runs:
         _check_confounds(run, config)
-    notes: tuple[str, ...] = ()
+    notes = check_own_features(person, config)
     if person.paradigm == 'movie':
-        notes = check_films(person)
+        notes += check_films(person)
     elif person.betas is None and config.betas != config.betas.model_copy(update=AS_THEY_ARE):
         raise ArgumentsError(ESTIMATED_BETAS)
     first = person.runs[0].events
@@ -215,6 +216,8 @@ def check_films(person: ParticipantInput) -> tuple[str, ...]:
     notes: list[str] = []
     for name, (shown, events) in _longest_showings(person.runs).items():
         film = person.stimuli_dir / name
+        if name in person.features and not has_frames(person, name):
+            continue
         info = check_film_once(film)
         notes += info.notes(film.name)
         if info.variable:

@@ -65,6 +65,7 @@ class Arguments:
     preset: str
     study: str | None
     config_file: Path | None
+    recipe: str
     atlas: str | None
     mode: Literal['train', 'predict']
     models_from: Path | None
@@ -216,6 +217,13 @@ def _add_analysis(parser: argparse.ArgumentParser) -> None:
         help='TOML whose settings override the preset',
     )
     group.add_argument(
+        '--recipe',
+        default='auto',
+        metavar='NAME_OR_FILE',
+        help='what the dataset is, or "none" (default: recognised; list: bids_neurodecode-tools '
+        'datasets)',
+    )
+    group.add_argument(
         '--atlas', metavar='NAME_OR_FILE', help='a TemplateFlow atlas, or a dseg NIfTI file'
     )
     group.add_argument(
@@ -357,7 +365,7 @@ def _parse_known(
 
 
 def settings_from(arguments: Arguments) -> Config:
-    """Build the settings: preset, then configuration file, then command line.
+    """Build the settings: preset, recipe of the dataset, configuration file, command line.
 
     Raises
     ------
@@ -368,11 +376,27 @@ def settings_from(arguments: Arguments) -> Config:
 
     preset = read_settings(arguments.preset)
     build_config(preset, source=f'the preset {arguments.preset}')
-    layers = [preset]
-    if arguments.config_file is not None:
-        layers.append(read_settings(arguments.config_file))
-        build_config(*layers, source=str(arguments.config_file))
-    return build_config(*layers, from_command_line(arguments), source='the command line')
+    file = {} if arguments.config_file is None else read_settings(arguments.config_file)
+    line = from_command_line(arguments)
+    recipe = from_recipe(arguments, file, line)
+    build_config(preset, recipe, file, source=str(arguments.config_file))
+    return build_config(preset, recipe, file, line, source='the command line')
+
+
+def from_recipe(arguments: Arguments, *stronger: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that follow from what the dataset is, as far as they can stand.
+
+    Parameters
+    ----------
+    arguments
+        The call.
+    *stronger
+        The user's settings, which win.
+    """
+    from bids_neurodecode.bids.recipes import layer_of, recognise
+
+    recipe = recognise(arguments.bids_dir, arguments.recipe)
+    return layer_of(recipe, arguments.task_id, *stronger)
 
 
 def from_command_line(arguments: Arguments) -> dict[str, Any]:

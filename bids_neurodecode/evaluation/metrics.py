@@ -52,7 +52,9 @@ COLUMNS: dict[str, str] = {
     'difference_low': 'Lower limit of the confidence interval of the difference, over units.',
     'difference_high': 'Upper limit of the confidence interval of the difference, over units.',
     'difference_p': 'Two-sided p value of the difference, by flips of the signs of units (of '
-    'runs, by a t test with a variance corrected for shared training runs); n/a below six units.',
+    'runs, by a t test with a variance corrected for shared training runs; of linear models of '
+    'films, by a t test over blocks of time that counts what neighbouring blocks share); n/a '
+    'below six units.',
 }
 NUMBERS = (
     *('value', 'chance', 'ceiling', 'ci_low', 'ci_high', 'p', 'n', 'n_units', 'image_size'),

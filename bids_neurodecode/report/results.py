@@ -295,6 +295,9 @@ class ParticipantResults:
     members: tuple[str, ...] = ()
     """Of a group brain: the participants that it is the mean of."""
     stimuli_dir: Path | None = None
+    features: Mapping[str, Path] = field(default_factory=dict)
+    """Tables of features that the user brought: of each film by its name, of pictures under
+    ``*``."""
     layout: str = 'bids'
     """Of the dataset: ``bids``, or ``nsd`` or ``emofilm`` as they are published."""
     parcels: Path | None = None
@@ -338,11 +341,17 @@ def _typed(values: dict[str, Any]) -> dict[str, Any]:
         for key in ('n_components', 'hrf_times_to_peak', 'fold_models', 'model_scores'):
             betas[key] = tuple(betas.get(key, ()))
         values['betas'] = BetaResults(**betas)
-    if values.get('null') is not None:
-        values['null'] = NullResults(**_with_paths(values['null'], 'values'))
-    if values.get('network') is not None:
-        paths = ('curves', 'voxels', 'frames', 'regions', 'perturbation', 'concepts')
-        values['network'] = NetworkResults(**_with_paths(values['network'], *paths))
+    for name, kind, files in (
+        ('null', NullResults, ('values',)),
+        (
+            'network',
+            NetworkResults,
+            ('curves', 'voxels', 'frames', 'regions', 'perturbation', 'concepts'),
+        ),
+        ('agreement', AgreementResults, ('ceiling', 'accuracy', 'voxels')),
+    ):
+        if values.get(name) is not None:
+            values[name] = kind(**_with_paths(values[name], *files))
     if values.get('generation') is not None:
         made = values['generation']
         generation = _with_paths(made, 'table', 'folder', 'examples', 'curves')
@@ -350,8 +359,8 @@ def _typed(values: dict[str, Any]) -> dict[str, Any]:
         generation['sheets'] = tuple(Path(sheet) for sheet in generation['sheets'])
         values['generation'] = GenerationResults(**generation)
     if values.get('encoding') is not None:
-        files = ('voxels', 'betas', 'betas_table', 'examples', 'null_r', 'curves')
-        encoding = _with_paths(values['encoding'], *files)
+        tables = ('voxels', 'betas', 'betas_table', 'examples', 'null_r', 'curves')
+        encoding = _with_paths(values['encoding'], *tables)
         encoding['bands'] = tuple(encoding['bands'])
         encoding['maps'] = {name: Path(path) for name, path in encoding['maps'].items()}
         values['encoding'] = EncodingResults(**encoding)
@@ -359,9 +368,6 @@ def _typed(values: dict[str, Any]) -> dict[str, Any]:
         conditions = _with_paths(values['conditions'], 'dissimilarity', 'regions')
         conditions['names'] = tuple(conditions['names'])
         values['conditions'] = ConditionResults(**conditions)
-    if values.get('agreement') is not None:
-        agreement = _with_paths(values['agreement'], 'ceiling', 'accuracy', 'voxels')
-        values['agreement'] = AgreementResults(**agreement)
     tests = values.get('voxel_tests', ())
     values['voxel_tests'] = tuple(VoxelTestResults(**test) for test in tests)
     if values.get('confusion') is not None:
@@ -370,7 +376,8 @@ def _typed(values: dict[str, Any]) -> dict[str, Any]:
         values['confusion'] = ConfusionResults(**confusion)
     for key in ('derivatives', 'notes', 'warnings', 'leaks', 'members'):
         values[key] = tuple(values.get(key, ()))
-    values['maps'] = {name: Path(path) for name, path in values.get('maps', {}).items()}
+    for key in ('maps', 'features'):
+        values[key] = {name: Path(path) for name, path in values.get(key, {}).items()}
     return _with_paths(
         values,
         *('trials', 'mean_bold', 'metrics', 'predictions', 'stimuli_dir', 'parcels', 'config'),

@@ -86,7 +86,7 @@ def find_repeats(
     same_condition, same_cell = _indicator(condition[trials]), _indicator(cell)
     ones = np.ones((len(trials), 1), dtype=np.float32)
     found = Repeats(trials, session[trials], ones[:, 0], same_condition, same_cell)
-    n_partners = found.sum_partners(ones)[:, 0] if trials.size else ones[:, 0]
+    n_partners = found.sum_partners(ones)[:, 0]
     if not np.any(n_partners > 0):
         raise DataError(NO_REPEATS.format(where=where))
     return Repeats(trials, session[trials], n_partners, same_condition, same_cell)

@@ -79,6 +79,14 @@ ALL_REPEATED = (
     '{other} from {other_start:.1f} s), and without these scenes nothing is left to train on. '
     'Films that are loops, or one film under two names, cannot be held out in part.'
 )
+NO_PARTS = (
+    'split.by = "given" needs the part of each sample. Add a column "part" (train, validation, '
+    'test) to the events, or name test samples: split.test = {COLUMN = ["VALUE"]}, or split.file.'
+)
+EMPTY_PART = (
+    'No sample is of the part {part!r} ({why}). Correct split.test and split.train (values of '
+    'columns of the events, or of entities), the column "part", or the split file.'
+)
 PAPER = (
     'split as in arXiv 2507.12009: the last {share} of every film{whole}, without a gap; every '
     'fifth volume before that is for validation and lies between training volumes. For comparison '
@@ -112,7 +120,7 @@ def choose_split(table: pd.DataFrame, settings: SplitSettings, seed: int) -> tup
     if by in {'film', 'paper'}:
         raise DataError(NOT_OF_PICTURES.format(by=by))
     if by == 'given':
-        return split_as_given(table), why
+        return _as_given(table, why), why
     if by == 'time':
         return split_in_time(
             table,
@@ -287,11 +295,12 @@ def choose_film_split(table: pd.DataFrame, settings: SplitSettings) -> tuple[Spl
     """
     by = settings.by
     if by == 'auto':
-        by = 'given' if _has_parts(table) else 'time'
+        by = 'given' if settings.test or _has_parts(table) else 'time'
     if by in {'stimulus', 'cluster'}:
         raise DataError(NOT_OF_FILMS.format(by=by))
     if by == 'given' or settings.file is not None:
-        return split_as_given(table), _given_by(table, settings)
+        why = _given_by(table, settings)
+        return _as_given(table, why), why
     whole = named_films(table, settings.whole_films)
     share = f'{settings.test_fraction:.0%}'
     and_whole = f', and all of {", ".join(whole)}' if whole else ''
@@ -426,6 +435,16 @@ def _nearest(
     return np.minimum(np.abs(times[after] - wanted), np.abs(times[before] - wanted))
 
 
+def _as_given(table: pd.DataFrame, why: str) -> Split:
+    """Return the given split, or say what it lacks."""
+    if 'part' not in table.columns:
+        raise DataError(NO_PARTS)
+    for part in ('train', 'test'):
+        if not (table['part'] == part).any():
+            raise DataError(EMPTY_PART.format(part=part, why=why))
+    return split_as_given(table)
+
+
 def _has_parts(table: pd.DataFrame) -> bool:
     return 'part' in table.columns and {'train', 'test'} <= set(table['part'].astype(str))
 
@@ -449,7 +468,7 @@ def _said(rows: Mapping[str, Sequence[str]]) -> str:
 def _resolve(table: pd.DataFrame, settings: SplitSettings) -> tuple[str, str]:
     if settings.file is not None:
         return 'given', _given_by(table, settings)
-    if settings.by == 'given':
+    if settings.by == 'given' or (settings.by == 'auto' and settings.test):
         return 'given', _given_by(table, settings)
     if settings.by != 'auto':
         return settings.by, f'split by {settings.by}, as the settings ask'

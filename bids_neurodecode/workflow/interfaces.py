@@ -32,6 +32,7 @@ from bids_neurodecode.config import (
     SplitSettings,
 )
 from bids_neurodecode.samples import Responses, Samples, Split, VoxelMask
+from bids_neurodecode.settings_encoding import TABLE
 from bids_neurodecode.workflow.files import (
     common_mask,
     content_of,
@@ -299,9 +300,16 @@ class ExtractFeatures(Stage):
     def _compute(self, folder: Path) -> dict[str, Any]:
         from bids_neurodecode.stimuli.features import extract_features, get_extractor
         from bids_neurodecode.stimuli.images import load_images
+        from bids_neurodecode.workflow.own_features import picture_table
 
         participant = ParticipantInput.from_json(self.inputs.participant)
         settings = FeatureSettings.model_validate_json(self.inputs.settings)
+        if settings.extractor == TABLE:
+            own = picture_table(participant, settings).of_stimuli(
+                participant.stimuli, settings.bands
+            )
+            np.save(folder / 'features.npy', np.concatenate([*own.values()], axis=1))
+            return {'features': folder / 'features.npy'}
         files = [participant.stimuli_dir / name for name in participant.stimuli]
         features = extract_features(
             load_images(files, size=settings.image_size),

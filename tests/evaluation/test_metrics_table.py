@@ -1,5 +1,6 @@
 """The metrics table has its columns, and its sidecar explains all of them."""
 
+import dataclasses
 import json
 import math
 
@@ -16,6 +17,7 @@ from bids_neurodecode.evaluation.metrics import (
     Score,
     bounds_of,
     describe,
+    scores_of,
     scores_table,
     with_types,
 )
@@ -130,6 +132,21 @@ def test_how_values_are_written():
     assert METRICS['variance_alone'].description.endswith('Unit: share (1 is 100 %), at most 1.')
     assert METRICS['variance_unique'].description.endswith('Unit: share (1 is 100 %).')
     assert bounds_of('of another version') == (-INF, INF)
+
+
+def test_scores_come_back_from_their_table(tmp_path):
+    scores = (
+        score(chance=0.1, p=0.001, n_units=12, units='runs', test='labels'),
+        score(metric='ssim_2d', value=math.nan, image_size=425, difference=-0.5),
+    )
+    scores_table(scores).to_csv(tmp_path / 'a.tsv', sep='\t', index=False, na_rep='n/a')
+    read = pd.read_csv(tmp_path / 'a.tsv', sep='\t', na_values='n/a')
+    for table in (scores_table(scores), read, read.assign(another=1)):
+        back = scores_of(table)
+        assert back[0] == scores[0]
+        assert math.isnan(back[1].value)
+        assert dataclasses.replace(back[1], value=0) == dataclasses.replace(scores[1], value=0)
+        assert [type(x) for x in (back[0].n, back[0].n_units, back[1].image_size)] == [int] * 3
 
 
 def test_counts_are_whole_and_numbers_are_numbers_when_read_back():

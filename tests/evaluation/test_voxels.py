@@ -81,6 +81,8 @@ def test_constants(pair):
         assert np.isnan(pearson_by_column(nothing, prediction)).all()
         assert np.isnan(r2_by_column(nothing, prediction)).all()
         assert np.isnan(pearson_by_column(np.zeros((5, 2)), np.zeros((5, 2)))).all()
+        assert np.isnan(pearson_by_column(0 * truth, prediction)).all()
+        assert np.isnan(r2_by_column(0 * truth, prediction)).all()
 
 
 def test_noise_normalized_leaves_out_and_says_so():

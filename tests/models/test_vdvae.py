@@ -1,5 +1,6 @@
 """The very deep VAE against golden results, its published shapes, and its checkpoints."""
 
+import dataclasses
 import json
 import math
 import re
@@ -77,6 +78,16 @@ def tiny():
 
 def pictures(n=3, size=8, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (n, size, size, 3)).astype(np.uint8)
+
+
+def test_blocks_are_as_wide_as_their_resolution_says():
+    config = dataclasses.replace(TINY, custom_widths='8:16,4:12', bottleneck=0.5)
+    blocks = VDVAE(config).encoder.enc_blocks
+    for block, level in zip(blocks, config.encoder, strict=True):
+        width = {8: 16, 4: 12}.get(level.resolution, 8)
+        assert [c.out_channels for c in (block.c1, block.c2, block.c3, block.c4)] == [
+            width // 2, width // 2, width // 2, width,
+        ]  # fmt: skip
 
 
 class TestGolden:

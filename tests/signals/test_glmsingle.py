@@ -38,8 +38,11 @@ class GLM_single:
             part *= 0
         shape = n, 1, 1
         fixed = self.params['pcstop'] <= 0
+        # and ON-OFF R2 says which extra regressors arrived, run by run
+        extra = self.params.get('extra_regressors', [])
+        arrived = sum(10**run * x.sum() for run, x in enumerate(extra)) if extra else 1
         found = {
-            'typea': {'onoffR2': np.ones(shape), 'meanvol': np.full(shape, 5.0)},
+            'typea': {'onoffR2': np.full(shape, arrived), 'meanvol': np.full(shape, 5.0)},
             'typeb': {'HRFindex': np.full(shape, 7), 'R2': np.ones(shape),
                       'betasmd': betas.reshape(n, 1, 1, -1)},
         }
@@ -123,6 +126,15 @@ def test_fixed_values_reach_the_package(package, inputs):
     assert found.component_curve is None
     np.testing.assert_allclose(found.fraction, 0.4)
     assert found.warnings == ()
+
+
+def test_extra_regressors_reach_the_package(package, inputs):
+    extra = [np.full((60, 2), 0.1), None]
+    found = estimate_with_glmsingle(*inputs, extra_regressors=extra)
+    np.testing.assert_allclose(found.onoff_rsquared, 12, rtol=1e-6)
+    extra = [np.full((60, 1), 0.1), np.full((60, 3), 0.5)]
+    found = estimate_with_glmsingle(*inputs, extra_regressors=extra)
+    np.testing.assert_allclose(found.onoff_rsquared, 6 + 10 * 90, rtol=1e-6)
 
 
 def test_model_b_alone(package, inputs):
