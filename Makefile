@@ -41,6 +41,9 @@ check: setup
 bench-ridge: setup
 	$(BIN)/python benchmarks/bench_ridge.py $(ARGS)
 
+bench-index: setup
+	$(BIN)/python benchmarks/bench_index.py $(ARGS)
+
 bench-movie: setup
 	$(BIN)/python benchmarks/bench_movie.py $(ARGS)
 

@@ -1,23 +1,25 @@
 """Every setting of a run: validated, frozen, and written beside the outputs as TOML.
 
-A :class:`Config` is built once (preset, then file, then command line) and handed down in parts;
+A :class:`Config` is built once (preset, recipe, file, command line) and handed down in parts;
 nothing else in the package holds settings. An unknown key is an error, and so is a file written
 for another version of these settings.
 """
 
 from __future__ import annotations
 
+import difflib
 import tomllib
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Field, ValidationError, model_validator
 
 from bids_neurodecode.errors import ArgumentsError
 from bids_neurodecode.fetched import check_fetched
 from bids_neurodecode.settings import Settings
+from bids_neurodecode.settings_conditions import ConditionSettings
 from bids_neurodecode.settings_encoding import EncodingSettings
 from bids_neurodecode.settings_events import EventSettings, Rows
 from bids_neurodecode.settings_movie import MovieSettings
@@ -36,6 +38,7 @@ OTHER_VERSION = (
 )
 
 Fraction = Annotated[float, Field(gt=0, le=1)]
+BandName = Annotated[str, Field(pattern=r'^[A-Za-z0-9][A-Za-z0-9_.-]*$')]
 
 
 class CleanSettings(Settings):
@@ -156,7 +159,8 @@ class SplitSettings(Settings):
     """Test samples, by columns of the events or entities of the run: those to which each named
     column gives one of its values, such as ``{trial_type = ["test"]}`` or ``{session =
     ["perceptionTest*"]}`` (``*`` stands for any text, ``n/a`` for a missing value). All others
-    are training samples, unless ``train`` says which."""
+    are training samples, unless ``train`` says which. ``file``, and any other ``by``, come
+    first."""
     train: Rows = Field(default={})
     """Training samples, as in ``test``; what neither names is left out."""
     validation: Rows = Field(default={})
@@ -185,9 +189,6 @@ class SplitSettings(Settings):
         if (self.train or self.validation) and not self.test:
             msg = 'train and validation go with test: say what is held out'
             raise ValueError(msg)
-        if self.test and (self.file is not None or self.by not in {'auto', 'given'}):
-            msg = 'test goes with by = "given" or "auto", and without a file'
-            raise ValueError(msg)
         if self.name is not None and self.file is None:
             msg = 'name goes with file'
             raise ValueError(msg)
@@ -205,12 +206,27 @@ class FeatureSettings(Settings):
     """What a picture is turned into before it is decoded or encoded."""
 
     extractor: str = 'gabor'
-    """Name of the feature extractor; ``gabor`` needs no pretrained weights."""
+    """Name of the feature extractor; ``gabor`` needs no pretrained weights. ``table``: features
+    of your own, see ``table``; where ``stim_file`` names such tables, nothing needs to be set."""
+    table: str | None = None
+    """Features of your own: TSV, CSV, npy, h5 or safetensors, one row a picture, or one row a
+    moment of a film; below ``stimuli/``, or a path. ``{film}`` stands for the name of the film
+    without its extension, ``{sub}``, ``{ses}``, ``{task}``, ``{run}`` for labels; such a film
+    needs no film file."""
+    table_key: str | None = None
+    """The column (or array) of the table that names pictures; ``stim_file``, ``stimulus``,
+    ``image``, ``file`` or ``name`` if left out."""
+    table_rate: Annotated[float, Field(gt=0)] | None = None
+    """Rows a second of a film's table without times (column ``time`` or ``onset``, s); one row a
+    volume if left out."""
+    bands: dict[BandName, Annotated[tuple[str, ...], Field(min_length=1)]] = Field(default={})
+    """Feature spaces of the table: the columns of each, with ``*`` for any characters
+    (``text = ["text*"]``). Left out: arrays by their names, columns by what these share."""
     image_size: Annotated[int, Field(ge=8, le=1024)] = 64
     """Pixels along a side at which pictures and frames are described."""
     n_components: Annotated[int, Field(ge=1)] | None = 100
     """Principal components kept (fitted on training stimuli), at unit variance; ``none`` for
-    all."""
+    all. A film's table with no more columns is used as it is, each column standardised."""
 
 
 class RidgeSettings(Settings):
@@ -247,8 +263,9 @@ class Config(Settings):
 
     schema_version: Literal[1] = SCHEMA_VERSION
     """Of these settings; a file of another version is refused."""
-    system: Literal['auto', 'movie', 'reconstruction', 'encoding'] = 'auto'
-    """``auto``: reconstruction for pictures, movie for films."""
+    system: Literal['auto', 'movie', 'reconstruction', 'encoding', 'conditions'] = 'auto'
+    """``auto``: reconstruction for pictures, movie for films, conditions where events name neither
+    (``trial_type`` alone)."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 20260101
     """The one seed of all randomness."""
     events: EventSettings = EventSettings()
@@ -263,7 +280,23 @@ class Config(Settings):
     movie: MovieSettings = MovieSettings()
     reconstruction: ReconstructionSettings = ReconstructionSettings()
     encoding: EncodingSettings = EncodingSettings()
+    conditions: ConditionSettings = ConditionSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
+
+    @model_validator(mode='before')
+    @classmethod
+    def _own_features(cls, values: Any) -> Any:
+        """Take the table of features that is named, unless another extractor is named too."""
+        if not isinstance(values, Mapping):
+            return values
+        features, encoding = (values.get(name, {}) for name in ('features', 'encoding'))
+        if not isinstance(features, Mapping) or not isinstance(encoding, Mapping):
+            return values
+        if features.get('table') is not None:
+            features = {'extractor': 'table', **features}
+        if features.get('extractor') == 'table':
+            encoding = {'bands': ('table',), **encoding}
+        return {**values, 'features': features, 'encoding': encoding}
 
     def to_toml(self) -> str:
         """Write all settings as TOML: see :meth:`Settings.written`."""
@@ -328,6 +361,10 @@ def read_settings(source: str | Path) -> dict[str, Any]:
     return values
 
 
+WHOLE = frozenset({'exclude', 'train', 'validation', 'test'})
+"""Settings that are tables themselves: the last one stands, and is not added to others."""
+
+
 def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
     """Merge nested settings; later layers win, key by key.
 
@@ -335,11 +372,14 @@ def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
     --------
     >>> merge({'a': {'x': 1, 'y': 2}}, {'a': {'y': 3}})
     {'a': {'x': 1, 'y': 3}}
+    >>> merge({'split': {'test': {'run': '1'}}}, {'split': {'test': {'session': 'b'}}})
+    {'split': {'test': {'session': 'b'}}}
     """
     merged: dict[str, Any] = {}
     for layer in layers:
         for key, value in layer.items():
-            if isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
+            both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+            if both and key not in WHOLE:
                 merged[key] = merge(merged[key], value)
             else:
                 merged[key] = dict(value) if isinstance(value, Mapping) else value
@@ -364,10 +404,40 @@ def build_config(*layers: Mapping[str, Any], source: str = 'the settings') -> Co
     try:
         return Config.model_validate(merge(*layers))
     except ValidationError as error:
-        first = error.errors()[0]
-        key = '.'.join(str(part) for part in first['loc'])
-        reason = 'unknown key' if first['type'] == 'extra_forbidden' else first['msg']
+        key, reason = reason_of(error, Config)
         raise ArgumentsError(INVALID.format(file=source, key=key, reason=reason)) from error
+
+
+def reason_of(error: ValidationError, model: type[Settings]) -> tuple[str, str]:
+    """Return the key of a bad setting and what is wrong; of an unknown key, the nearest.
+
+    Parameters
+    ----------
+    error
+        What pydantic found.
+    model
+        The settings that were read.
+    """
+    errors = error.errors()
+    # a misspelt key says more than that its right name is missing
+    first = next((e for e in errors if e['type'] == 'extra_forbidden'), errors[0])
+    *above, last = first['loc'] or ('settings',)
+    key = '.'.join(str(part) for part in (*above, last))
+    if first['type'] != 'extra_forbidden':
+        return key, first['msg'].removeprefix('Value error, ')
+    for part in above:
+        if isinstance(part, str) and (inner := _inner(model, part)) is not None:
+            model = inner
+    close = difflib.get_close_matches(str(last), model.model_fields, n=1)
+    names = (str(part) for part in (*above, *close))
+    return key, f'unknown key; did you mean {".".join(names)}?' if close else 'unknown key'
+
+
+def _inner(model: type[Settings], name: str) -> type[Settings] | None:
+    """Return the settings that a field holds, alone or in a list."""
+    field = model.model_fields.get(name)
+    kinds = () if field is None else (field.annotation, *get_args(field.annotation))
+    return next((k for k in kinds if isinstance(k, type) and issubclass(k, Settings)), None)
 
 
 def load_config(path: Path) -> Config:

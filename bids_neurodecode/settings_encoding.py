@@ -9,7 +9,12 @@ from pydantic import Field, model_validator
 
 from bids_neurodecode.settings import Settings
 
-Band = Literal['gabor', 'clip', 'dinov2', 'blip', 'blip-caption']
+TABLE = 'table'
+"""The band that stands for all those of a user's table."""
+Band = (
+    Literal['gabor', 'clip', 'dinov2', 'blip', 'blip-caption', 'table']
+    | Annotated[str, Field(pattern=r'^table:[A-Za-z0-9][A-Za-z0-9_.-]*$')]
+)
 
 
 class EncodingSettings(Settings):
@@ -24,7 +29,8 @@ class EncodingSettings(Settings):
     participant level needs it with the model ``shared``."""
     bands: Annotated[tuple[Band, ...], Field(min_length=1)] = ('gabor',)
     """Names of the feature extractors whose features are the feature spaces. All but ``gabor``
-    need pretrained weights, ``blip-caption`` also ``stimuli/captions.tsv``."""
+    and ``table`` need pretrained weights, ``blip-caption`` also ``stimuli/captions.tsv``.
+    ``table`` is every band of the table of ``features.table``, ``table:NAME`` one of them."""
     partition: bool = False
     """Partition the explained variance between the feature spaces (two or more)."""
     voxels: Literal['mask', 'volume'] = 'mask'
@@ -72,7 +78,7 @@ class EncodingSettings(Settings):
         if len(set(self.bands)) < len(self.bands):
             msg = f'every band once: {", ".join(self.bands)}'
             raise ValueError(msg)
-        if self.partition and len(self.bands) < 2:
+        if self.partition and len(self.bands) < 2 and TABLE not in self.bands:
             msg = 'a partition (encoding.partition) needs two or more bands (encoding.bands)'
             raise ValueError(msg)
         if self.voxels == 'volume' and self.model in {'ridge', 'banded', 'shared'}:

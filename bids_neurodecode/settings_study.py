@@ -91,7 +91,7 @@ class StudySettings(Settings):
     """The heading of the page."""
     question: Text
     """What the study answers, in a sentence."""
-    system: Literal['movie', 'reconstruction', 'encoding']
+    system: Literal['movie', 'reconstruction', 'encoding', 'conditions']
     """Which system is run."""
     settings: dict[str, Any] = Field(default_factory=dict)
     """Nested settings that all variants share; a configuration file overrides them."""

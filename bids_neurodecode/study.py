@@ -17,7 +17,7 @@ from typing import Any, Self
 
 from pydantic import ValidationError
 
-from bids_neurodecode.config import Config, build_config, merge
+from bids_neurodecode.config import Config, build_config, merge, reason_of
 from bids_neurodecode.errors import ArgumentsError
 from bids_neurodecode.settings_study import NO_REFERENCE, StudySettings, VariantSettings
 
@@ -159,10 +159,7 @@ def _validated(text: str, file: str, studies: str) -> StudySettings:
     try:
         return StudySettings.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = '.'.join(str(part) for part in first['loc']) or 'study'
-        unknown = first['type'] == 'extra_forbidden'
-        reason = 'unknown key' if unknown else first['msg'].removeprefix('Value error, ')
+        key, reason = reason_of(error, StudySettings)
         raise ArgumentsError(INVALID_STUDY.format(file=file, key=key, reason=reason)) from error
 
 

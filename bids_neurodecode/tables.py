@@ -127,8 +127,8 @@ def as_table(rows: list[list[str]], file: Path) -> pd.DataFrame:
             raise InputError(UNNAMED.format(column=position, file=file))
         if name in names[: position - 1]:
             raise InputError(TWICE.format(file=file, name=name))
-    table = pd.DataFrame(rows[1:], columns=names, dtype='string')
-    return table.mask(table.isin(MISSING))
+    values = [[None if field in MISSING else field for field in row] for row in rows[1:]]
+    return pd.DataFrame(values, columns=names, dtype='string')
 
 
 def to_numbers(table: pd.DataFrame, column: str, file: Path) -> npt.NDArray[np.float64]:

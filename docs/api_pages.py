@@ -14,7 +14,7 @@ ROOMS = {
     'models': 'Estimators and networks',
     'evaluation': 'Scores and statistics',
     'explain': 'What a model relies on',
-    'systems': 'The three systems',
+    'systems': 'The systems',
     'bids': 'Reading and naming files',
     'simulate': 'Datasets whose truth is known',
 }
@@ -55,8 +55,9 @@ INTRODUCTION = (
 
 
 def _modules(room: str) -> list[str]:
-    files = sorted((PACKAGE / room).glob('*.py'))
-    return [file.stem for file in files if not file.stem.startswith('_')]
+    files = sorted((PACKAGE / room).rglob('*.py'))
+    names = [file.relative_to(PACKAGE / room).with_suffix('') for file in files]
+    return ['.'.join(name.parts) for name in names if not name.stem.startswith('_')]
 
 
 def _table(names: tuple[str, ...] | list[str], room: str) -> list[str]:

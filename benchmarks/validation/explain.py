@@ -99,6 +99,7 @@ CHECKS = [
         partial(_region, size=100, fwhm=2.5),
         20,
         before=(0.633, 0.541, 0.719),
+        note='Fewer than 20 sets of this size and compactness fit beside each other.',
     ),
     Check(
         'explanation',
@@ -108,6 +109,7 @@ CHECKS = [
         partial(_region, size=40, fwhm=5.9),
         500,
         before=(0.667, 0.575, 0.750),
+        note='Sets that overlap count as those that fit beside each other.',
     ),
     Check(
         'explanation',

@@ -6,6 +6,7 @@ circular shifts do not hold their level; volumes of 1.3 s.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -14,7 +15,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.signal import lfilter
 
-from benchmarks.validation.harness import Check
+from benchmarks.validation.harness import Check, once
 from bids_neurodecode.config import Config, EvaluationSettings, SelectionSettings
 from bids_neurodecode.evaluation.voxels import pearson_by_column
 from bids_neurodecode.samples import (
@@ -27,7 +28,9 @@ from bids_neurodecode.samples import (
 )
 from bids_neurodecode.signals.clean import clean_series
 from bids_neurodecode.systems.movie import FilmEncoding, encode_films
-from bids_neurodecode.systems.movie_agreement import compare
+from bids_neurodecode.systems.movie_agreement import compare, compare_group
+from bids_neurodecode.systems.movie_banded import encode_banded
+from bids_neurodecode.systems.movie_comparison import compare_models
 from bids_neurodecode.systems.movie_frames import judge_frames
 from bids_neurodecode.systems.movie_intervals import block_intervals, mean_interval
 from bids_neurodecode.systems.movie_parts import Pool, standardize_within
@@ -112,25 +115,114 @@ def encoded(rng: Rng, world: World, n_permutations: int = 1000) -> FilmEncoding:
     )
 
 
+class Tests(NamedTuple):
+    """P values of one data set: of the median, (n_voxels,) each, over voxels and corrected."""
+
+    median: float
+    voxels: FloatArray
+    family_wise: FloatArray
+    discovery: FloatArray
+
+
+@once
+def tested(rng: Rng, world: World) -> Tests:
+    """Test a data set once for all that is asked of it."""
+    found = encoded(rng, world)
+    p = found.scores[0].p
+    return Tests(float('nan') if p is None else p, found.p, found.p_fwer, found.p_fdr)
+
+
+@once
+def banded(rng: Rng, world: World) -> Tests:
+    """Test banded ridge regression of two feature spaces."""
+    table, n = table_of(world), world.volumes
+    features = {
+        name: np.concatenate([autoregressive(rng, n, 4, 0.9) for _ in range(world.films)])
+        for name in ('one', 'other')
+    }
+    series = np.concatenate([noise(rng, n, N_VOXELS) for _ in range(world.films)])
+    config = Config()
+    found, _ = encode_banded(
+        samples_of(series, table),
+        split_of(world, table),
+        {name: x.astype(np.float32) for name, x in features.items()},
+        repetition_time=TR,
+        delays=config.delay.fir_seconds,
+        n_components=config.features.n_components,
+        ridge=config.ridge,
+        evaluation=EvaluationSettings(n_permutations=1000, n_bootstrap=300),
+        rng=rng,
+    )
+    p = found.scores[0].p
+    return Tests(float('nan') if p is None else p, found.p, found.p_fwer, found.p_fdr)
+
+
+@once
+def group_brain(rng: Rng, world: World) -> Tests:
+    """Test the mean over four participants, in voxels where they agree on training volumes."""
+    table, n, n_people = table_of(world), world.volumes, 4
+    split = split_of(world, table)
+    people = [
+        np.concatenate([noise(rng, n, N_VOXELS) for _ in range(world.films)]).astype(np.float32)
+        for _ in range(n_people)
+    ]
+    total, rows = np.sum(people, axis=0, dtype=np.float32), np.arange(len(table))
+    config = Config()
+    found = compare_group(
+        total,
+        rows,
+        lambda: ((np.flatnonzero(table['film'] == f), x[table['film'] == f])
+                 for x in people for f in table['film'].unique()),
+        split,
+        SelectionSettings(rule='top', fraction=0.5, min_voxels=1),
+        n_participants=n_people,
+        delay=config.delay.seconds,
+        rng=rng,
+    )  # fmt: skip
+    film = np.concatenate([autoregressive(rng, n, N_FEATURES, 0.9) for _ in range(world.films)])
+    judged = encode_films(
+        samples_of(total / n_people, table),
+        split,
+        film.astype(np.float32),
+        repetition_time=TR,
+        delays=config.delay.fir_seconds,
+        n_components=config.features.n_components,
+        ridge=config.ridge,
+        evaluation=EvaluationSettings(n_permutations=1000, n_bootstrap=300),
+        rng=rng,
+        chosen=found.chosen,
+    )
+    p = judged.scores[0].p
+    return Tests(float('nan') if p is None else p, judged.p, judged.p_fwer, judged.p_fdr)
+
+
+def value_of(rng: Rng, world: World, tests: Callable[..., Tests], what: str) -> npt.ArrayLike:
+    """Return p values of a model by name, or whether any voxel is a discovery."""
+    found = tests(rng, world)
+    if what == 'discovery':
+        return bool((found.discovery <= 0.05).any())
+    p: float | FloatArray = getattr(found, what)
+    return p
+
+
 def median_p(rng: Rng, world: World) -> float:
     """Return the p value of the median over voxels."""
-    p = encoded(rng, world).scores[0].p
-    return float('nan') if p is None else p
+    return tested(rng, world).median
 
 
 def voxels_p(rng: Rng, world: World) -> FloatArray:
     """Return the p value of each voxel."""
-    return encoded(rng, world).p
+    return tested(rng, world).voxels
 
 
 def family_wise(rng: Rng, world: World) -> bool:
     """Tell whether any voxel is significant by the maximum."""
-    return bool((encoded(rng, world).p_fwer <= 0.05).any())
+    return bool((tested(rng, world).family_wise <= 0.05).any())
 
 
 def discoveries(rng: Rng, world: World) -> bool:
     """Tell whether any voxel is significant by its false discovery rate."""
-    return bool((encoded(rng, world).p_fdr <= 0.05).any())
+    return bool((tested(rng, world).discovery <= 0.05).any())
 
 
 def folds_interval(rng: Rng) -> bool:
@@ -183,6 +275,36 @@ def frames_p(rng: Rng) -> float:
         evaluation=EvaluationSettings(),
     )
     return float('nan') if scores[0].p is None else scores[0].p
+
+
+def models_p(rng: Rng, world: World, gain: float) -> float:
+    """Return the p value of the difference of two models that are equally good.
+
+    Responses follow the features of both, each of which one model knows.
+    """
+    table, n = table_of(world), world.volumes
+    films = [autoregressive(rng, n * world.films, N_FEATURES, 0.9) for _ in 'ab']
+    weights = rng.normal(size=(2, N_FEATURES, N_VOXELS)) / np.sqrt(N_FEATURES)
+    both = sum(np.roll(x, 4, axis=0) @ w for x, w in zip(films, weights, strict=True))
+    runs = [noise(rng, n, N_VOXELS, gain * both[i * n : (i + 1) * n]) for i in range(world.films)]
+    samples, split, config = (
+        samples_of(np.concatenate(runs), table),
+        split_of(world, table),
+        Config(),
+    )
+    found = [
+        encode_films(
+            samples, split, x.astype(np.float32), repetition_time=TR,
+            delays=config.delay.fir_seconds, n_components=None, ridge=config.ridge,
+            evaluation=EvaluationSettings(n_permutations=0, n_bootstrap=0), rng=rng,
+        )
+        for x in films
+    ]  # fmt: skip
+    a, b = (each.predictions for each in found)
+    compared = compare_models(
+        samples, split, found[0].rows, a, b, repetition_time=TR, confidence=0.95
+    )
+    return compared.p
 
 
 def frames_interval(rng: Rng, past: float, volumes: int) -> bool:
@@ -270,11 +392,16 @@ def selection_p(rng: Rng) -> float:
 
 AR = 'features AR .9, noise AR .5 + .93'
 RIDGE = 'ridge, median r'
+_WIDENED = (
+    'Folds share training volumes: nulls and intervals are widened by the root of 2, a bound that '
+    'is wider than these folds need.'
+)
 CHECKS = [
     *(
         Check(
             *('films', 'ridge, each voxel', name, 'p'),
             partial(voxels_p, world=world), n=n, quick=4 if n == 2000 else 0, before=before,
+            note='' if world.folds == 1 else _WIDENED,
         )
         for name, world, n, before in (
             (f'two films of 250 volumes, a fifth held out, {AR}', World(), 2000,
@@ -334,18 +461,34 @@ CHECKS = [
     Check(
         *('films', RIDGE, 'four films, one left out after the other', 'p'),
         partial(median_p, world=World(films=4, folds=0)), n=500, before=(0.187, 0.124, 0.250),
+        note=_WIDENED,
     ),
     Check(
         *('films', 'ridge, maximum over voxels', 'the same', 'any'),
         partial(family_wise, world=World(films=4, folds=0)), n=500, before=(0.360, 0.283, 0.437),
+        note=_WIDENED,
     ),
     Check(
         *('films', 'ridge, maximum over voxels', 'two films, five folds in time', 'any'),
         partial(family_wise, world=World(folds=5)), n=500, before=(0.113, 0.062, 0.164),
+        note=_WIDENED,
     ),
     Check(
         *('films', RIDGE, 'one film, 26 s held out', 'p'),
         partial(median_p, world=World(films=1, volumes=100)), n=20, quick=2,
+        note='Too little is held out for surrogates of these series.',
+    ),
+    *(
+        Check(
+            *('films', f'{name}, {printed}', 'two films of 250 volumes, a fifth held out', kind),
+            partial(value_of, world=World(), tests=tests, what=what), n=500,
+        )
+        for name, tests in (('banded ridge', banded), ('group brain of four', group_brain))
+        for printed, kind, what in (
+            ('median r', 'p', 'median'),
+            ('each voxel', 'p', 'voxels'),
+            ('false discovery rate', 'any', 'discovery'),
+        )
     ),
     Check(
         *('films', 'agreement of participants', 'four of them, 2 x 190 volumes', 'p'),
@@ -378,9 +521,21 @@ CHECKS = [
             (0, 'median', 2, 100, (0.973, 0.957, 0.989)),
         )
     ),
+    *(
+        Check(
+            *('films', 'difference of two models', name, 'p'),
+            partial(models_p, world=world, gain=gain), n=500, quick=quick,
+        )
+        for name, world, gain, quick in (
+            (f'equally good, 2 x 100 volumes, {AR}', World(volumes=500), 0.5, 4),
+            ('the same, without a relation', World(volumes=500), 0.0, 0),
+            ('equally good, two films of 400, one left out after the other',
+             World(volumes=400, folds=0), 0.5, 0),
+        )
+    ),
     Check(
         *('films', 'mean over voxels', 'no relation, two films, five folds in time', 'covers'),
-        folds_interval, n=300,
+        folds_interval, n=300, note=_WIDENED,
     ),
     Check(
         *('films', 'scores of voxels chosen by folds', 'agreement above the truth', 'p'),

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from functools import wraps
+from typing import Concatenate, Literal, ParamSpec, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,8 @@ COVERAGE = (0.93, 0.97)
 """What a test of level .05 and an interval of 95 % may show (wider only as chance allows)."""
 
 Kind = Literal['p', 'any', 'covers']
+Given = ParamSpec('Given')
+Found = TypeVar('Found')
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,8 @@ class Check:
         Data sets of the part that runs in the tests; 0: not in the tests.
     before
         What was measured before a mend, for the table (share, low, high); None: not measured.
+    note
+        What is known of a check that does not hold, or not tightly: said at the top of the page.
     """
 
     family: str
@@ -59,6 +64,18 @@ class Check:
     n: int = 2000
     quick: int = 0
     before: tuple[float, float, float] | None = None
+    note: str = ''
+
+    @property
+    def label(self) -> str:
+        """What is checked, as its table names it."""
+        what = {'p': 'p', 'any': 'any false positive', 'covers': '95 % interval'}[self.kind]
+        return f'{self.name} ({what})'
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What tells its row from others: heading and the first two cells."""
+        return self.family, self.label, self.world
 
 
 @dataclass(frozen=True)
@@ -119,6 +136,44 @@ def share_of(values: npt.ArrayLike) -> Share:
     return Share(mean, max(0.0, mean - half), mean + half, max(0.0, mean - half99), mean + half99)
 
 
+class _Clock:
+    """Time of the processor, as if no data set had been remembered: all of a world count alike."""
+
+    saved = 0.0
+
+    @classmethod
+    def now(cls) -> float:
+        return time.process_time() + cls.saved
+
+
+def once(
+    simulate: Callable[Concatenate[np.random.Generator, Given], Found],
+) -> Callable[Concatenate[np.random.Generator, Given], Found]:
+    """Let checks of the same world share their data sets: what was simulated is remembered.
+
+    Parameters
+    ----------
+    simulate
+        Takes a fresh random generator and hashable arguments; returns something small.
+    """
+    known: dict[object, tuple[Found, float]] = {}
+
+    @wraps(simulate)
+    def remembered(
+        rng: np.random.Generator, /, *args: Given.args, **kwargs: Given.kwargs
+    ) -> Found:
+        key = (str(rng.bit_generator.state), args, tuple(sorted(kwargs.items())))
+        if key in known:
+            _Clock.saved += known[key][1]
+        else:
+            began = time.process_time()
+            found = simulate(rng, *args, **kwargs)
+            known[key] = found, time.process_time() - began
+        return known[key][0]
+
+    return remembered
+
+
 def run_check(check: Check, n_sets: int, seed: int = 0, seconds: float = math.inf) -> Result:
     """Simulate data sets until there are ``n_sets`` or time is up, and count.
 
@@ -131,16 +186,17 @@ def run_check(check: Check, n_sets: int, seed: int = 0, seconds: float = math.in
     seed
         Data set k is drawn from the generator of ``(seed, k)``.
     seconds
-        No new data set is begun after this many seconds.
+        No new data set is begun after this many seconds of the processor (those that other checks
+        of the world have spent count).
     """
-    began = time.perf_counter()
+    began = _Clock.now()
     outcomes = []
     for number in range(n_sets):
-        if time.perf_counter() - began > seconds:
+        if _Clock.now() - began > seconds:
             break
         rng = np.random.default_rng((seed, number))
         outcomes.append(np.atleast_1d(np.asarray(check.simulate(rng), dtype=np.float64)))
-    spent = time.perf_counter() - began
+    spent = _Clock.now() - began
     given = [x[np.isfinite(x)] for x in outcomes]
     given = [x for x in given if x.size]
     refused = len(outcomes) - len(given)
@@ -153,28 +209,71 @@ def run_check(check: Check, n_sets: int, seed: int = 0, seconds: float = math.in
     return Result(check, len(outcomes), refused, spent, shares)
 
 
-def markdown(results: Sequence[Result]) -> str:
-    """Write results as one table a family."""
-    lines: list[str] = []
-    for family in dict.fromkeys(r.check.family for r in results):
-        mine = [r for r in results if r.check.family == family]
-        lines += [f'## {family.capitalize()}', '']
-        lines += [
-            '| what is printed | world | data sets | before | now | at .01 | at .001 | verdict |',
-            '| --- | --- | --- | --- | --- | --- | --- | --- |',
-        ]
-        lines += [_row(r) for r in mine]
-        lines.append('')
-    return '\n'.join(lines)
+COLUMNS = (
+    'what is printed',
+    'world',
+    'data sets',
+    'before',
+    'now',
+    'at .01',
+    'at .001',
+    'verdict',
+)
 
 
-def _row(result: Result) -> str:
+def table_row(result: Result) -> str:
+    """Write one result as a row of a table."""
     check, shares = result.check, result.shares
     main = shares.get(0.95 if check.kind == 'covers' else 0.05)
     now = 'none given' if main is None else f'{main.value:.3f} ({main.low:.3f} to {main.high:.3f})'
     before = '' if check.before is None else '{:.3f} ({:.3f} to {:.3f})'.format(*check.before)
     deeper = [f'{shares[a].value:.4f}' if a in shares else '' for a in LEVELS[1:]]
     sets = f'{result.n_sets}' + (f', {result.n_refused} refused' if result.n_refused else '')
-    what = {'p': 'p', 'any': 'any false positive', 'covers': '95 % interval'}[check.kind]
-    cells = [f'{check.name} ({what})', check.world, sets, before, now, *deeper, result.verdict]
+    cells = [check.label, check.world, sets, before, now, *deeper, result.verdict]
     return '| ' + ' | '.join(cells) + ' |'
+
+
+def rows_of(page: str) -> dict[tuple[str, str, str], str]:
+    """Read the rows of a page that was written before, by what they check."""
+    rows, family = {}, ''
+    for line in page.splitlines():
+        if line.startswith('## '):
+            family = line[3:].lower()
+        cells = line.strip('| ').split(' | ')
+        if line.startswith('| ') and cells[0] not in {COLUMNS[0], '---'}:
+            rows[family, cells[0], cells[1]] = line
+    return rows
+
+
+def markdown(checks: Sequence[Check], rows: Mapping[tuple[str, str, str], str]) -> str:
+    """Write rows as one table a family, after a list of what does not hold tightly.
+
+    Parameters
+    ----------
+    checks
+        All there are, in the order of the page; those without a row are left out.
+    rows
+        Of :func:`table_row` or :func:`rows_of`.
+    """
+    done = [check for check in checks if check.key in rows]
+    verdicts = {check.key: rows[check.key].rstrip(' |').split(' | ')[-1] for check in done}
+    lines: list[str] = []
+    if len(done) < len(checks):
+        lines += [f'{len(checks) - len(done)} of {len(checks)} checks were not run yet.', '']
+    for verdict, words in (
+        ('short', 'Short: more false positives, or less coverage, than wanted'),
+        ('conservative', 'Conservative: on the safe side, effects are missed'),
+        ('refuses', 'No value is given'),
+    ):
+        mine = [check for check in done if verdicts[check.key] == verdict]
+        lines += [f'**{words}** ({len(mine)} of {len(done)} checks).', '']
+        for note in dict.fromkeys(check.note for check in mine):
+            named = [f'{c.label}: {c.world}' for c in mine if c.note == note]
+            lines.append(f'- {"; ".join(named)}.' + (f' {note}' if note else ''))
+        lines += [''] if mine else []
+    for family in dict.fromkeys(check.family for check in done):
+        lines += [f'## {family.capitalize()}', '']
+        lines += ['| ' + ' | '.join(COLUMNS) + ' |', '| ' + ' | '.join(['---'] * 8) + ' |']
+        lines += [rows[check.key] for check in done if check.family == family]
+        lines.append('')
+    return '\n'.join(lines)

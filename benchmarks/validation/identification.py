@@ -12,7 +12,7 @@ import pandas as pd
 from scipy.signal import lfilter
 from scipy.stats import binomtest
 
-from benchmarks.validation.harness import Check
+from benchmarks.validation.harness import Check, once
 from bids_neurodecode.config import EvaluationSettings, RidgeSettings
 from bids_neurodecode.samples import Responses, Samples, VoxelMask, split_by_group
 from bids_neurodecode.systems.base import PerStimulus
@@ -121,16 +121,22 @@ class World:
         return 1 / n_candidates
 
 
+@once
+def scored(rng: np.random.Generator, world: World) -> dict[str, tuple[float, float, float, float]]:
+    """Score a data set once for all metrics, limits and p values."""
+    return world.scores(rng)
+
+
 def p_of(rng: np.random.Generator, *, world: World, metric: str) -> float:
     """P of one metric."""
-    return world.scores(rng)[metric][3]
+    return scored(rng, world)[metric][3]
 
 
 def covered(
     rng: np.random.Generator, *, world: World, metric: str, true: float | None = None
 ) -> float:
     """Whether the interval of one metric holds the true score, chance if it is not given."""
-    _, low, high, _ = world.scores(rng, n_permutations=0)[metric]
+    _, low, high, _ = scored(rng, world)[metric]
     if not np.isfinite(low):
         return float('nan')
     return float(low <= (world.chance(metric) if true is None else true) <= high)
@@ -165,6 +171,11 @@ def _before(count: int, n: int = 200) -> tuple[float, float, float]:
 
 def _checks(name: str, world: World, old: tuple[int, int, int, int] | None) -> list[Check]:
     checks = []
+    note = (
+        'Fewer than six runs are held out.'
+        if world.order == 'random'
+        else ('Most runs have one order of images or its reverse: place and image are confounded.')
+    )
     for number, metric in enumerate((TWO_WAY, TOP1)):
         p = None if old is None else _before(old[number])
         # two runs held out had no interval before either
@@ -176,12 +187,14 @@ def _checks(name: str, world: World, old: tuple[int, int, int, int] | None) -> l
                 *('identification', metric, name, 'p'),
                 partial(p_of, world=world, metric=metric),
                 before=p,
+                note=note,
             ),
             Check(
                 *('identification', metric, name, 'covers'),
                 partial(covered, world=world, metric=metric),
                 quick=quick,
                 before=covers,
+                note=note,
             ),
         ]
     return checks

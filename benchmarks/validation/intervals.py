@@ -9,9 +9,11 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.validation.harness import Check
+from benchmarks.validation.harness import Check, Kind
 from bids_neurodecode.evaluation.paired import paired_difference
 from bids_neurodecode.evaluation.statistics import bootstrap_ci
+from bids_neurodecode.systems.comparison import median_without, unit_values
+from bids_neurodecode.systems.encoding_scores import weighted_r
 
 FloatArray = npt.NDArray[np.float64]
 Draw = Callable[[np.random.Generator, int], FloatArray]
@@ -56,6 +58,28 @@ def difference_p(rng: np.random.Generator, *, n: int) -> float:
     return paired_difference(one, other, rng=rng, n_resamples=999).p
 
 
+def median_difference(
+    rng: np.random.Generator, *, n: int, n_voxels: int = 300, outcome: str = 'p'
+) -> float:
+    """Compare the median correlations over voxels of two models that are equally good.
+
+    The truth is what both predict, noise that voxels share, and noise of their own.
+    """
+    mix = rng.normal(size=(10, n_voxels)) / np.sqrt(10) * rng.uniform(0.2, 1, n_voxels)
+    one, other = rng.normal(size=(2, n, 10)) @ mix
+    shared = rng.normal(size=(n, 4)) @ rng.normal(size=(4, n_voxels))
+    truth = 0.3 * (one + other) + 0.5 * shared + 0.9 * rng.normal(size=(n, n_voxels))
+    without = (1 - np.eye(n)).astype(np.float32)
+    values = []
+    for predicted in (one, other):
+        x, y = ((v - v.mean(axis=0)) / v.std(axis=0) for v in (truth, predicted))
+        each = weighted_r(x.astype(np.float32), y.astype(np.float32), without)
+        r = (x * y).mean(axis=0)
+        values.append(unit_values(float(np.median(r)), median_without(r, each)))
+    found = paired_difference(*values, rng=rng, n_resamples=499)
+    return found.p if outcome == 'p' else float(found.low <= 0 <= found.high)
+
+
 # measured with percentiles of 1,000 resamplings, 1,000 data sets
 _BEFORE = {
     ('normal', 6): (0.832, 0.807, 0.855),
@@ -82,6 +106,15 @@ _BEFORE = {
     ('share of 30 samples, mean .9', 8): (0.862, 0.839, 0.883),
     ('share of 30 samples, mean .9', 12): (0.895, 0.874, 0.913),
     ('share of 30 samples, mean .9', 20): (0.913, 0.894, 0.930),
+}
+
+# 250 data sets
+OUTCOMES: tuple[Kind, ...] = ('p', 'covers')
+_BEFORE_MEDIAN = {
+    ('p', 12): (0.300, 0.247, 0.359),
+    ('p', 40): (0.596, 0.534, 0.655),
+    ('covers', 12): (0.724, 0.666, 0.776),
+    ('covers', 40): (0.392, 0.334, 0.454),
 }
 
 CHECKS = [
@@ -121,5 +154,18 @@ CHECKS = [
             partial(difference_p, n=n),
         )
         for n in SIZES
+    ),
+    *(
+        Check(
+            'intervals',
+            f'difference of medians over 300 voxels, {n} stimuli',
+            'two equally good models, noise that voxels share',
+            outcome,
+            partial(median_difference, n=n, outcome=outcome),
+            # the jackknife of the median itself
+            before=_BEFORE_MEDIAN[outcome, n],
+        )
+        for outcome in OUTCOMES
+        for n in (12, 40)
     ),
 ]

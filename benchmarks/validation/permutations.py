@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from benchmarks.validation.harness import Check
+from benchmarks.validation.harness import Check, once
 from bids_neurodecode.config import EvaluationSettings, RidgeSettings
 from bids_neurodecode.samples import Responses, Samples, Split, VoxelMask, split_by_group
 from bids_neurodecode.systems.base import Evaluation, PerStimulus
@@ -78,8 +78,9 @@ def _stimuli(rng: np.random.Generator, permutation: Literal['labels', 'refit']) 
     return _p(_scored(rng, 'stimulus', **size, permutation=permutation))
 
 
-def _compared(rng: np.random.Generator, kind: str) -> float:
-    """The decoder against one that was fitted on shuffled pairs: neither knows anything."""
+@once
+def _difference(rng: np.random.Generator) -> tuple[float, float, float]:
+    """Low, high and p of the decoder less one fitted on shuffled pairs: neither knows anything."""
     found = _scored(
         rng,
         'run',
@@ -95,11 +96,16 @@ def _compared(rng: np.random.Generator, kind: str) -> float:
         for s in found.scores
         if s.model == 'baseline-shuffled' and s.metric == 'identification_2way'
     )
-    if row.difference_low is None or row.difference_high is None or row.difference_p is None:
-        return float('nan')
-    if kind == 'covers':
-        return float(row.difference_low <= 0 <= row.difference_high)
-    return row.difference_p
+    given = (row.difference_low, row.difference_high, row.difference_p)
+    low, high, p = (float('nan') if x is None else x for x in given)
+    return low, high, p
+
+
+def _compared(rng: np.random.Generator, kind: str) -> float:
+    low, high, p = _difference(rng)
+    if kind == 'p' or np.isnan(low):
+        return p if kind == 'p' else low
+    return float(low <= 0 <= high)
 
 
 _LORO = '8 images in each of 6 runs, other orders, trials AR .5, leave one run out'

@@ -9,6 +9,7 @@ from bids_neurodecode.bids.entities import parse_entities
 from bids_neurodecode.bids.records import RunInput
 from bids_neurodecode.bids.series import Grid, check_grid, open_image, read_header
 from bids_neurodecode.bids.timing import read_table, stimulus_names
+from bids_neurodecode.bids.trials import shown_column
 from bids_neurodecode.errors import InputError
 
 NO_BETAS = (
@@ -77,7 +78,8 @@ def _check(betas: Path, table_file: Path, run: RunInput) -> None:
     image = open_image(run.bold)
     check_grid(header.grid, betas, Grid(tuple(image.shape[:3]), image.affine), run.bold)
     table = read_table(table_file)
-    stimulus_names(table, table_file)
+    if shown_column(read_table(run.events)) == 'stim_file' or 'trial_type' not in table.columns:
+        stimulus_names(table, table_file)
     if len(table) != header.n_volumes:
         raise InputError(
             ROWS.format(table=table_file, rows=len(table), betas=betas, volumes=header.n_volumes)

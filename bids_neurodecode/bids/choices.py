@@ -14,6 +14,10 @@ SEVERAL_TASKS = (
     'Several tasks show stimuli: {known}. Choose one with --task-id, or name those that belong '
     'together (--task-id A B): they go into one model.'
 )
+SEVERAL_CONDITIONS = (
+    'No task shows stimuli, and several name conditions (trial_type): {known}. Choose one with '
+    '--task-id, or name those that belong together (--task-id A B): they go into one model.'
+)
 NO_TASK_SHOWS = (
     'None of the tasks {known} shows stimuli: their events name no picture or film. Choose one '
     'with --task-id to see what its events lack, or add "stim_file" to them.'
@@ -27,7 +31,7 @@ ASKED_TOGETHER = (
     'told apart by acq-<task>.'
 )
 EACH_OWN = 'Each participant has a task of their own, which was taken: {known}.'
-JOINT: Mapping[str, str] = {'movie': 'film', 'images': 'image'}
+JOINT: Mapping[str, str] = {'movie': 'film', 'images': 'image', 'conditions': 'condition'}
 """The task label of an analysis of several tasks, by what they show."""
 SEVERAL_SPACES = 'The data are there in several spaces: {known}. Choose one with --space.'
 MULTI_ECHO = (
@@ -74,6 +78,7 @@ def choose_task(
     labels: Sequence[str],
     shows: Callable[[str], bool],
     shows_films: Callable[[str], bool],
+    has_conditions: Callable[[str], bool] = lambda task: False,
 ) -> tuple[list[Series], list[str]]:
     """Keep the tasks that were asked for, or those that show stimuli and belong together.
 
@@ -88,6 +93,8 @@ def choose_task(
         Tasks asked for; also the label of the analysis of several (:data:`JOINT`).
     shows, shows_films
         Whether a task has events that name stimuli, and whether these are films.
+    has_conditions
+        Whether a task has events that name conditions: taken where no task shows stimuli.
 
     Returns
     -------
@@ -108,18 +115,22 @@ def choose_task(
     if len(labels) > 1:
         return list(found), []
     showing = [task for task in tasks if shows(task)]
+    what, several = 'stim_file', SEVERAL_TASKS
+    if not showing:
+        showing = [task for task in tasks if has_conditions(task)]
+        what, several = 'trial_type that is a condition', SEVERAL_CONDITIONS
     if not showing:
         raise InputError(NO_TASK_SHOWS.format(known=', '.join(tasks)))
     kept = [s for s in found if s.entities.get('task') in showing]
     if len(showing) == 1:
         others = ', '.join(task for task in tasks if task != showing[0])
-        note = f'Task {showing[0]!r} was taken: the other tasks ({others}) have no stim_file.'
+        note = f'Task {showing[0]!r} was taken: the other tasks ({others}) have no {what}.'
         return kept, [note]
     if max(map(len, tasks_of(kept).values())) == 1:
         return kept, [EACH_OWN.format(known=_some(showing))]
-    if all(shows_films(task) for task in showing):
+    if several is SEVERAL_TASKS and all(shows_films(task) for task in showing):
         return kept, []
-    raise InputError(SEVERAL_TASKS.format(known=', '.join(showing)))
+    raise InputError(several.format(known=', '.join(showing)))
 
 
 def tasks_of(found: Sequence[Series]) -> dict[str, set[str]]:

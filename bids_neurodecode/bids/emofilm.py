@@ -28,7 +28,8 @@ from bids_neurodecode.bids.emofilm_events import (
     showing_of,
 )
 from bids_neurodecode.bids.entities import natural_key, run_entities
-from bids_neurodecode.bids.layouts import EMOFILM_SERIES, keep_table
+from bids_neurodecode.bids.features import film_features
+from bids_neurodecode.bids.layouts import keep_table
 from bids_neurodecode.bids.masks import MASK_VOLUMES, make_mask
 from bids_neurodecode.bids.pairing import Series
 from bids_neurodecode.bids.provenance import bids_uri
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from bids_neurodecode.bids.query import Request
 
 DERIVATIVES = 'preprocessing'
+SERIES = 'derivatives/preprocessing/sub-*/ses-*/func/*_space-MNI_desc-ppres_bold.nii*'
 SPACE = 'MNI152NLin6Asym'
 TASK = 'film'
 REST = 'Rest'
@@ -86,6 +88,10 @@ LAYOUT = (
 FOUND = (
     'sub-{label}: task {task!r}, {runs} runs, {volumes} volumes, TR {period:g} s, films {films}.'
 )
+NO_EVENTS = (
+    '{films}: left out. No run of them has events (*_task-scan_acq-FILM_events.tsv) in {folder}, '
+    'so it is not known when they began. Get the events of a few participants.'
+)
 LACKS = 'sub-{label}: there are no preprocessed series of {films}, which others have.'
 LONGER = (
     'The film {file} lasts {found:.1f} s, and {film} was shown for {shown:g} s: its first part is '
@@ -120,8 +126,14 @@ def find_emofilm(request: Request) -> DatasetInput:
     wanted = tuple(dict.fromkeys(request.participants)) or known
     series = _series(request)
     films = sorted({s.entities['task'] for s in series if s.entities['sub'] in wanted})
-    files, notes = find_films(request.stimuli_dir or root / 'stimuli', films)
     events = all_events(root)
+    unknown = [film for film in films if film not in events]
+    without = [NO_EVENTS.format(films=', '.join(unknown), folder=root)] if unknown else []
+    if len(unknown) < len(films):
+        films = [film for film in films if film in events]
+        series = [s for s in series if s.entities['task'] in films]
+    files, notes = find_films(request.stimuli_dir or root / 'stimuli', films)
+    notes += without
     found: list[ParticipantInput] = []
     failures: dict[str, str] = {}
     for label in wanted:
@@ -152,7 +164,7 @@ def _series(request: Request) -> list[Series]:
         raise InputError(OTHER_SPACE.format(asked=space, space=SPACE))
     if request.filters:
         raise InputError(NO_FILTERS)
-    files = sorted(request.bids_dir.glob(EMOFILM_SERIES))
+    files = sorted(request.bids_dir.glob(SERIES))
     found = [Series(file, DERIVATIVES) for file in files]
     found = [s for s in found if s.entities.get('task', REST) != REST]
     found = keep_labels(found, 'ses', 'session', request.sessions)
@@ -239,6 +251,7 @@ def _participant(
         runs=tuple(runs),
         stimuli_dir=next(iter(films.values())).parent,
         stimuli=tuple(names),
+        features=film_features(runs, next(iter(films.values())).parent, request.features),
         layout='emofilm',
     )
     told = FOUND.format(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from pathlib import Path
 
 from bids_neurodecode.errors import InputError
@@ -35,7 +36,13 @@ def parse_entities(path: Path) -> dict[str, str]:
     >>> parse_entities(Path('sub-01_task-img_run-02_desc-preproc_bold.nii.gz'))
     {'sub': '01', 'task': 'img', 'run': '02', 'desc': 'preproc'}
     """
-    return dict(_ENTITY.findall(path.name))
+    return dict(_pairs(path.name))
+
+
+@lru_cache(maxsize=1 << 16)
+def _pairs(name: str) -> tuple[tuple[str, str], ...]:
+    """Take a name apart once: each is compared with many."""
+    return tuple(_ENTITY.findall(name))
 
 
 def run_entities(path: Path) -> dict[str, str]:

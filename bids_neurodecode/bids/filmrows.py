@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from bids_neurodecode.bids.stimuli import resolve_stimulus
 from bids_neurodecode.errors import InputError
+from bids_neurodecode.stimuli.tables import is_table, read_features
 from bids_neurodecode.tables import to_numbers
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def film_rows(
         return shown, ()  # refused where times are checked
     begins = _starts(rows, starts, file)
     films = rows['stim_file'].to_numpy(dtype=str)
-    known = _Films(folder, file)
+    known = _Films(folder, file, repetition_time)
     groups = _groups(films, onset, lasts, begins, repetition_time)
     if begins is None:
         groups = _as_shown(groups, films, onset, known)
@@ -141,13 +142,16 @@ def film_rows(
 class _Films:
     """How long films last (s), each read when it is first asked for."""
 
-    def __init__(self, folder: Path, file: Path) -> None:
-        self._folder, self._file = folder, file
+    def __init__(self, folder: Path, file: Path, repetition_time: float) -> None:
+        self._folder, self._file, self._period = folder, file, repetition_time
 
     def __getitem__(self, film: str) -> float:
         from bids_neurodecode.stimuli.films import check_film_once
 
-        return check_film_once(resolve_stimulus(film, self._folder, self._file)).duration
+        shown = resolve_stimulus(film, self._folder, self._file)
+        if is_table(film):
+            return read_features(shown).seconds(self._period)
+        return check_film_once(shown).duration
 
 
 def _starts(

@@ -10,7 +10,6 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bids_neurodecode.bids.records import Layout
 from bids_neurodecode.bids.sink import write_text
 from bids_neurodecode.errors import InputError
 
@@ -21,25 +20,6 @@ NO_PLACE = (
     'The layout of {folder} needs files that it does not hold, and no work folder is given to '
     'make them in. Give one.'
 )
-NSD_FOLDERS = ('nsddata', 'nsddata_betas', 'nsddata_stimuli')
-EMOFILM_SERIES = 'derivatives/preprocessing/sub-*/ses-*/func/*_space-MNI_desc-ppres_bold.nii*'
-
-
-def layout_of(folder: Path) -> Layout:
-    """Tell from its folders how a dataset is laid out.
-
-    Returns
-    -------
-    str
-        ``nsd`` for a folder with ``nsddata*`` folders and no ``dataset_description.json``;
-        ``emofilm`` for a raw BIDS dataset with the derivatives of OpenNeuro's ds004892; else
-        ``bids``.
-    """
-    if not (folder / 'dataset_description.json').is_file():
-        nsd = any((folder / name).is_dir() for name in NSD_FOLDERS)
-        return 'nsd' if nsd else 'bids'
-    emofilm = next(folder.glob(EMOFILM_SERIES), None)
-    return 'bids' if emofilm is None else 'emofilm'
 
 
 def keep_table(folder: Path | None, name: str, table: pd.DataFrame, dataset: Path) -> Path:

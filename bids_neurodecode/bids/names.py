@@ -157,6 +157,22 @@ PRODUCTS: Mapping[str, Product] = {
     'regions': Product('regions', '.tsv', {'stat': 'saliency'}, spatial=False),
     'perturbation': Product('regions', '.tsv', {'stat': 'perturbation'}, spatial=False),
     'concepts': Product('concepts', '.tsv', {'stat': 'alignment'}, spatial=False),
+    'accuracy': _map(
+        'accuracy',
+        'Balanced accuracy with which conditions are decoded from the voxels about each voxel '
+        '(searchlight); 0 where there is none',
+        'share',
+    ),
+    'accuracypfdr': _map(
+        'pfdr',
+        'p of the accuracy of searchlights (t test over runs, corrected for shared training '
+        'runs), adjusted for the false discovery rate',
+        'probability',
+        desc='searchlight',
+    ),
+    'confusion': Product('confusion', '.tsv', spatial=False),
+    'dissimilarity': Product('dissimilarity', '.tsv', {'stat': 'crossnobis'}, spatial=False),
+    'region_scores': Product('regions', '.tsv', {'stat': 'accuracy'}, spatial=False),
     'curves': Product('curves', '.tsv', folder='models', spatial=False),
     'significant': Product('mask', entities={'label': 'predicted'}, sidecar={'Type': 'ROI'}),
     'metrics': Product('metrics', '.tsv', spatial=False),
@@ -183,6 +199,8 @@ BIDSIGNORE = (
     '*_predictions.*',
     '*_regions.*',
     '*_concepts.*',
+    '*_confusion.*',
+    '*_dissimilarity.*',
     # two stars around a word miss some names in the validator (task-nsdcore)
     '*desc-singletrial_events.*',
     '*desc-predicted_events.*',

@@ -7,11 +7,13 @@ from pathlib import Path
 
 from bids_neurodecode.bids.description import check_raw
 from bids_neurodecode.bids.entities import natural_key, run_entities, same_index
+from bids_neurodecode.bids.features import picture_features
+from bids_neurodecode.bids.filters import query_of
 from bids_neurodecode.bids.index import index_dataset
-from bids_neurodecode.bids.layouts import layout_of
+from bids_neurodecode.bids.pipelines import holds_series
 from bids_neurodecode.bids.provenance import bids_uri
 from bids_neurodecode.bids.publishedevents import EventsReader
-from bids_neurodecode.bids.query import UNKNOWN_PARTICIPANT, Request
+from bids_neurodecode.bids.query import UNKNOWN_PARTICIPANT, Request, own_reader
 from bids_neurodecode.bids.records import EventsInput, ParticipantInput
 from bids_neurodecode.bids.stimuli import (
     IMAGES,
@@ -40,9 +42,10 @@ def has_bold(request: Request) -> bool:
     """Tell whether derivatives are named, or preprocessed BOLD lies below the dataset."""
     if request.derivatives:
         return True
-    folder = request.bids_dir / 'derivatives'
-    patterns = ('sub-*/func/*desc-preproc_bold.nii*', 'sub-*/ses-*/func/*desc-preproc_bold.nii*')
-    return any(next(folder.glob(f'*/{pattern}'), None) is not None for pattern in patterns)
+    query = query_of('bold', request.filters)
+    return any(
+        holds_series(folder, query) for folder in (request.bids_dir / 'derivatives').glob('*')
+    )
 
 
 def shows_folder(request: Request) -> bool:
@@ -51,7 +54,7 @@ def shows_folder(request: Request) -> bool:
     It is where all of them lie; then it is no folder of others, to predict the responses to.
     """
     place = request.stimuli_dir
-    if place is None or not place.is_dir() or layout_of(request.bids_dir) != 'bids':
+    if place is None or not place.is_dir() or own_reader(request) is not None:
         return False
     own = request.bids_dir / 'stimuli'
     if own.exists() and place.resolve() == own.resolve():
@@ -119,12 +122,17 @@ def find_event_runs(request: Request, label: str) -> ParticipantInput:
         runs=(),
         stimuli_dir=stimuli_dir,
         stimuli=_pictures(runs, stimuli_dir, label, tasks[0]),
+        features=picture_features(label, tasks[0], stimuli_dir, request.features),
         events_only=tuple(runs),
     )
 
 
-def find_picture_folder(folder: Path, label: str, task: str) -> ParticipantInput:
+def find_picture_folder(
+    folder: Path, label: str, task: str, features: str | None = None
+) -> ParticipantInput:
     """Return the pictures of a plain folder, to be shown to a model of one participant.
+
+    ``features`` is the setting ``features.table``.
 
     Raises
     ------
@@ -153,6 +161,7 @@ def find_picture_folder(folder: Path, label: str, task: str) -> ParticipantInput
         runs=(),
         stimuli_dir=folder,
         stimuli=tuple(file.relative_to(folder).as_posix() for file in files),
+        features=picture_features(label, task, folder, features),
     )
 
 

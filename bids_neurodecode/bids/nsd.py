@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bids_neurodecode.bids.entities import natural_key, same_index
+from bids_neurodecode.bids.features import picture_features
 from bids_neurodecode.bids.layouts import keep_table
 from bids_neurodecode.bids.nsd_betas import check_session
 from bids_neurodecode.bids.nsd_captions import find_captions, keep_captions, read_captions
@@ -182,6 +183,7 @@ def _participant(
         runs=runs,
         stimuli_dir=root / STIMULI,
         stimuli=tuple(sorted(names.unique())),
+        features=picture_features(label, TASK, root / STIMULI, request.features),
         betas=folder,
         betas_events=table,
         layout='nsd',

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from bids_neurodecode.bids.description import read_json
 from bids_neurodecode.bids.entities import (
     GRID_ENTITIES,
     counted,
+    counted_label,
     natural_key,
     nearest,
     parse_entities,
@@ -23,10 +24,10 @@ from bids_neurodecode.bids.masks import anatomical_mask, from_anatomy, from_seri
 from bids_neurodecode.bids.provenance import bids_uri
 from bids_neurodecode.bids.publishedevents import EventsReader
 from bids_neurodecode.bids.records import RunInput
-from bids_neurodecode.bids.series import Grid, check_grid, open_image, read_header, read_mask
-from bids_neurodecode.bids.timing import read_table
+from bids_neurodecode.bids.series import Grid, check_grid, read_header, read_mask
 from bids_neurodecode.errors import InputError
 from bids_neurodecode.fetched import check_fetched
+from bids_neurodecode.tables import read_rows
 
 NO_MASK = 'No brain mask for {bold}: no {expected} beside it. Add the mask of this very run.'
 NO_CONFOUNDS = (
@@ -134,18 +135,37 @@ class Candidates:
     def of(self, label: str) -> Candidates:
         """Keep what may belong to one participant: their files, and those of no one alone."""
 
-        def own(paths: Sequence[Path]) -> list[Path]:
-            name = f'sub-{label}_'
-            return [p for p in paths if p.name.startswith(name) or not p.name.startswith('sub-')]
+        def own(name: str) -> list[Path]:
+            groups = self._by_participant[name]
+            return sorted([*groups.get(label, ()), *groups.get('', ())])
 
         return replace(
             self,
-            masks={name: own(paths) for name, paths in self.masks.items()},
-            confounds={name: own(paths) for name, paths in self.confounds.items()},
-            sidecars={name: own(paths) for name, paths in self.sidecars.items()},
-            events=own(self.events),
-            raw_sidecars=own(self.raw_sidecars),
+            masks={name: own(f'mask {name}') for name in self.masks},
+            confounds={name: own(f'confounds {name}') for name in self.confounds},
+            sidecars={name: own(f'sidecar {name}') for name in self.sidecars},
+            events=own('events'),
+            raw_sidecars=own('raw sidecar'),
         )
+
+    @cached_property
+    def _by_participant(self) -> dict[str, dict[str, list[Path]]]:
+        """Files by kind and participant, whose label is empty where a file is of all."""
+        lists = {'events': self.events, 'raw sidecar': self.raw_sidecars}
+        for kind, found in (
+            ('mask', self.masks),
+            ('confounds', self.confounds),
+            ('sidecar', self.sidecars),
+        ):
+            lists |= {f'{kind} {name}': paths for name, paths in found.items()}
+        groups: dict[str, dict[str, list[Path]]] = {}
+        for key, paths in lists.items():
+            groups[key] = {}
+            for path in paths:
+                sub = path.name.removeprefix('sub-').split('_')[0]
+                owner = sub if path.name.startswith('sub-') else ''
+                groups[key].setdefault(owner, []).append(path)
+        return groups
 
 
 def pair_run(
@@ -304,14 +324,12 @@ def _raw_folder(series: Series, bids_dir: Path) -> Path:
 
 
 def _check_mask(mask: Path, bold: Path, grid: Grid) -> None:
-    image = open_image(mask)
-    if len(image.shape) == 3:
-        check_grid(Grid(tuple(image.shape), image.affine), mask, grid, bold)
-    read_mask(mask)
+    _, own = read_mask(mask)
+    check_grid(own, mask, grid, bold)
 
 
 def _check_rows(confounds: Path, bold: Path, n_volumes: int) -> None:
-    rows = len(read_table(confounds))
+    rows = len(read_rows(confounds)) - 1
     if rows != n_volumes:
         raise InputError(ROWS.format(confounds=confounds, rows=rows, bold=bold, volumes=n_volumes))
 
@@ -393,10 +411,12 @@ def _sidecar_time(
 ) -> tuple[str, float] | None:
     """Return the repetition time that the nearest sidecar with one gives, and its name."""
     own = parse_entities(series.path)
+    run = counted_label('run', own.get('run', ''))
     able = [
         path
         for path in candidates
-        if all(
+        if _run_of(path.name) in {'', run}
+        and all(
             parse_entities(path).get(key, own.get(key)) == own.get(key)
             for key in (*GRID_ENTITIES, 'desc')
         )
@@ -413,6 +433,12 @@ def _sidecar_time(
             return str(file), float(value)
         able.remove(file)
     return None
+
+
+@lru_cache(maxsize=1 << 16)
+def _run_of(name: str) -> str:
+    """Return the number of a run; empty where the name has none."""
+    return counted_label('run', parse_entities(Path(name)).get('run', ''))
 
 
 def _most_alike(candidates: Sequence[Path], own: Mapping[str, str]) -> list[Path]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bids_neurodecode.bids.features import has_own_table
 from bids_neurodecode.bids.filmrows import film_rows
 from bids_neurodecode.bids.layouts import keep_table
 from bids_neurodecode.bids.rows import (
@@ -28,7 +29,7 @@ from bids_neurodecode.bids.rows import (
     matching,
     part_of,
 )
-from bids_neurodecode.bids.stimuli import FILMS, resolve_stimulus
+from bids_neurodecode.bids.stimuli import MOVING, resolve_stimulus
 from bids_neurodecode.bids.stimulusfolder import StimulusFolder, has_extension
 from bids_neurodecode.bids.timing import (
     NO_COLUMN,
@@ -40,6 +41,7 @@ from bids_neurodecode.bids.timing import (
 from bids_neurodecode.errors import InputError
 from bids_neurodecode.fetched import check_fetched
 from bids_neurodecode.settings_events import EventSettings
+from bids_neurodecode.stimuli.tables import is_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,7 +61,8 @@ NOT_CLEAR = (
     '["{value}"]}}.'
 )
 NO_SUCH_COLUMN = (
-    'The events {file} have no column {column!r} (events.stimulus_column). They have {columns}.'
+    'The events {file} have no column {column!r}, which is to name what was shown; they have '
+    '{columns}. Name another (events.stimulus_column), or leave the run out with --run-label.'
 )
 NO_DURATIONS = (
     'The events {file} do not say how long images were shown ({why}). Give the seconds, or the '
@@ -124,6 +127,8 @@ class EventsReader:
         Rows of a given split, by ``train``, ``validation`` and ``test``.
     dataset, made_dir
         The dataset, and where tables are made that it lacks.
+    features
+        The setting ``features.table``: films that have a table need no file.
     """
 
     settings: EventSettings
@@ -131,8 +136,9 @@ class EventsReader:
     dataset: Path
     parts: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
     made_dir: Path | None = None
-    _column: str | None = None
-    _with_extension: bool = True
+    features: str | None = None
+    _columns: dict[str, str | None] = field(default_factory=dict)
+    _with_extension: dict[str, bool] = field(default_factory=dict)
     _said: list[str] = field(default_factory=list)
     _nothing: Counter[str] = field(default_factory=Counter)
     _excluded: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -146,25 +152,47 @@ class EventsReader:
         """Whether the entities of a run may say alone which film it shows."""
         return self.settings.stimulus is not None
 
-    def shows(self, file: Path, entities: Mapping[str, str]) -> bool:
+    def shows(self, file: Path, entities: Mapping[str, str], *, named: bool = False) -> bool:
         """Whether events say what was shown, in any of the ways in which they can.
 
-        A column of names of pictures or films does, though none of these files be there.
+        A column of names of pictures or films does, though none of these files be there; not so
+        where it has to be ``named``, by ``stim_file`` or the settings.
         """
         try:
             table = self._read(file, entities)
             if self.settings.stimulus is not None:
-                known = [*table.columns, *entities, *LONG_NAMES]
-                keys = [key_of(name, known)[0] for name in fields_of(self.settings.stimulus)]
-                return all(k in table.columns or LONG_NAMES.get(k, k) in entities for k in keys)
+                return self._fits(table, entities, file)
             if self.settings.stimulus_column is not None:
                 return self.settings.stimulus_column in table.columns
-            if 'stim_file' in table.columns:
-                return True
+            if 'stim_file' in table.columns or named:
+                return 'stim_file' in table.columns
             return bool(_Columns({file: table}, self.folder).any_names())
         except InputError:
             # a broken table is its own participant's trouble, found when the run is paired
             return False
+
+    def shows_alone(self, task: str) -> bool:
+        """Whether the name of a task that has no events says which film it shows."""
+        import pandas as pd
+
+        if self.settings.stimulus is None:
+            return False
+        try:
+            return self._fits(pd.DataFrame(index=[0]), {'task': task}, self.dataset)
+        except InputError:
+            return False
+
+    def _fits(self, table: pd.DataFrame, entities: Mapping[str, str], file: Path) -> bool:
+        """Whether a template can be filled in; if by entities alone, with a file that is there."""
+        template = str(self.settings.stimulus)
+        known = [*table.columns, *entities, *LONG_NAMES]
+        keys = [key_of(name, known)[0] for name in fields_of(template)]
+        if not all(key in table.columns or LONG_NAMES.get(key, key) in entities for key in keys):
+            return False
+        if any(key in table.columns for key in keys):
+            return True
+        name = fill_in(template, table.iloc[:1], entities, file).iloc[0]
+        return bool(self.folder.candidates(str(name)))
 
     def choose(self, runs: Mapping[Path, Mapping[str, str]]) -> None:
         """Decide which column names what was shown, by all events of a participant.
@@ -179,21 +207,20 @@ class EventsReader:
         InputError
             If no column does, or several could.
         """
-        tables = {file: self._read(file, entities) for file, entities in runs.items()}
-        if not tables:
-            return  # whether a run needs events is told when it is read
-        if self.settings.stimulus is None and self.settings.stimulus_column is None:
-            self._column, note = _Columns(tables, self.folder).choose()
-            self._said += [note] if note else []
-        else:
-            self._column = self.settings.stimulus_column
-        named = [
-            name
-            for file, table in tables.items()
-            for name in self._names(table, runs[file], file).dropna().unique()
-        ]
-        with_extension = [name for name in dict.fromkeys(named) if has_extension(name)]
-        self._with_extension = 2 * len(with_extension) >= len(set(named))
+        # whether a run needs events at all is told when it is read
+        for task in dict.fromkeys(entities.get('task', '') for entities in runs.values()):
+            own = {file: e for file, e in runs.items() if e.get('task', '') == task}
+            tables = {file: self._read(file, entities) for file, entities in own.items()}
+            self._columns[task] = self.settings.stimulus_column
+            if self.settings.stimulus is None and self.settings.stimulus_column is None:
+                self._columns[task], note = _Columns(tables, self.folder).choose()
+                self._said += [note] if note else []
+            named = {
+                name
+                for file, table in tables.items()
+                for name in self._names(table, own[file], file).dropna().unique()
+            }
+            self._with_extension[task] = 2 * sum(map(has_extension, named)) >= len(named)
 
     def names(self, file: Path, entities: Mapping[str, str]) -> list[str]:
         """Return the files that the events of one run show, each once.
@@ -274,6 +301,17 @@ class EventsReader:
         made = keep_table(self.made_dir, f'{stem}_events.tsv', shown, self.dataset)
         return Shown(made, None if file == self.dataset else file)
 
+    def of_betas(self, file: Path) -> Path:
+        """Return the table of precomputed betas, its stimuli called as they are found."""
+        table = read_table(file)
+        files = {
+            name: self.folder.find(name, file) or name for name in stimulus_names(table, file)
+        }
+        if all(name == found for name, found in files.items()):
+            return file
+        named = table.assign(stim_file=table['stim_file'].map(files, na_action='ignore'))
+        return keep_table(self.made_dir, file.name, named, self.dataset)
+
     def notes(self) -> list[str]:
         """Return what was found and decided in all runs that were read, a line each."""
         lines = [*self._said, *self._shown_in_part()]
@@ -306,15 +344,13 @@ class EventsReader:
         """Return what each row names, as it is written; missing in rows that are left out."""
         if self.settings.stimulus is not None:
             names = fill_in(self.settings.stimulus, table, entities, file)
-        elif self._column is not None and self._column in table.columns:
-            names = table[self._column].copy()
-        elif self.settings.stimulus_column is not None:
-            columns = ', '.join(table.columns)
-            raise InputError(
-                NO_SUCH_COLUMN.format(file=file, column=self._column, columns=columns)
-            )
-        else:
+        elif (column := self._columns.get(entities.get('task', ''))) in table.columns:
+            names = table[column].copy()
+        elif column in {None, 'stim_file'}:
             raise InputError(NO_STIM_FILE.format(file=file, also=''))
+        else:
+            columns = ', '.join(table.columns)
+            raise InputError(NO_SUCH_COLUMN.format(file=file, column=column, columns=columns))
         for hits in self._left_out(table, entities, file).values():
             names[hits] = None
         return names
@@ -332,27 +368,40 @@ class EventsReader:
         file: Path,
     ) -> pd.Series[str]:
         """Return the file that each row shows, relative to the folder; missing where nothing."""
-        published = self.settings.stimulus is None and self._column == 'stim_file'
+        column = self._columns.get(entities.get('task', ''))
+        column = None if self.settings.stimulus is not None else column
+        published = column == 'stim_file'
         excluded = np.zeros(len(table), dtype=bool)
         for key, hits in self._left_out(table, entities, file).items():
             values = column_of(table, key, entities, file, 'events.exclude').fillna('n/a')
             self._excluded.update((key, value) for value in values[hits & ~excluded])
             excluded |= hits
-        label = self._column or 'events.stimulus'
+        label = column or 'events.stimulus'
         empty = int((names.isna() & ~excluded).sum())
         if empty and not published:
-            why = f'{label} is n/a' if self._column else 'a value of events.stimulus is n/a'
+            why = f'{label} is n/a' if column else 'a value of events.stimulus is n/a'
             self._nothing[why] += empty
         files: dict[str, str | None] = {}
         for name, n in names.value_counts(sort=False).items():
-            files[str(name)] = self._file(str(name), int(n), label, file, strict=published)
+            named = self._with_extension.get(entities.get('task', ''), True)
+            files[str(name)] = self._file(
+                str(name), int(n), label, file, strict=published, extensions=named
+            )
         return names.map(files, na_action='ignore').astype('string')
 
-    def _file(self, name: str, n: int, label: str, file: Path, *, strict: bool) -> str | None:
+    def _file(
+        self, name: str, n: int, label: str, file: Path, *, strict: bool, extensions: bool
+    ) -> str | None:
         """Return the file of a name; None where the name says that nothing is shown."""
         pure = PurePosixPath(name)
         if strict and (pure.is_absolute() or '..' in pure.parts):
             resolve_stimulus(name, self.folder.path, file)  # says what is wrong with it
+        if has_own_table(name, self.features):
+            if is_table(name):
+                resolve_stimulus(name, self.folder.path, file)
+            elif (known := self.folder.candidates(name)) and len(known) == 1:
+                return known[0]
+            return pure.as_posix()  # known by its features
         found = self.folder.find(name, file)
         if found is not None:
             if found != name and has_extension(name):
@@ -363,7 +412,7 @@ class EventsReader:
             return None
         if _looks_like_file(name) or (self.folder.path / pure).is_file():
             resolve_stimulus(name, self.folder.path, file)
-        if not self._with_extension:
+        if not extensions:
             check_fetched(self.folder.path)
             key = label if label.isidentifier() else f'"{label}"'
             raise InputError(
@@ -565,7 +614,7 @@ def _looks_like_file(name: str) -> bool:
 def _of(shown: pd.DataFrame, *, films: bool) -> pd.Series[bool]:
     """Return which rows show films, or pictures."""
     suffix = shown['stim_file'].map(lambda x: PurePosixPath(x).suffix.lower(), na_action='ignore')
-    return suffix.isin(FILMS) if films else suffix.notna() & ~suffix.isin(FILMS)
+    return suffix.isin(MOVING) if films else suffix.notna() & ~suffix.isin(MOVING)
 
 
 def _same(shown: pd.DataFrame, table: pd.DataFrame) -> bool:

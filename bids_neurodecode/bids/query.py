@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -22,23 +22,27 @@ from bids_neurodecode.bids.choices import (
     space_label,
     together,
 )
+from bids_neurodecode.bids.conditions import ConditionReader, reader_of, shows_conditions
 from bids_neurodecode.bids.description import NOT_THESE, check_raw, find_derivatives
 from bids_neurodecode.bids.entities import natural_key, nearest, run_entities
+from bids_neurodecode.bids.features import film_features, picture_features
 from bids_neurodecode.bids.filters import query_of
 from bids_neurodecode.bids.index import FileIndex, index_dataset
-from bids_neurodecode.bids.layouts import layout_of
 from bids_neurodecode.bids.pairing import Candidates, Series, pair_run
 from bids_neurodecode.bids.pipelines import holds_series, instead_of_series, wanted_series
 from bids_neurodecode.bids.publishedevents import EventsReader
-from bids_neurodecode.bids.records import DatasetInput, ParticipantInput, RunInput
-from bids_neurodecode.bids.series import Grid, check_grid, open_image
+from bids_neurodecode.bids.recipes import AUTO, CANNOT_READ, Recipe, preferred, recognise
+from bids_neurodecode.bids.records import DatasetInput, Paradigm, ParticipantInput, RunInput
+from bids_neurodecode.bids.series import check_grid, read_header
 from bids_neurodecode.bids.stimuli import FILMS, check_image, paradigm_of, resolve_stimulus
 from bids_neurodecode.bids.stimulusfolder import StimulusFolder
 from bids_neurodecode.bids.timing import read_table, stimulus_names
 from bids_neurodecode.config import SplitSettings
 from bids_neurodecode.errors import InputError
 from bids_neurodecode.fetched import check_fetched
+from bids_neurodecode.settings_conditions import ConditionSettings
 from bids_neurodecode.settings_events import EventSettings
+from bids_neurodecode.stimuli.tables import is_table
 
 UNKNOWN_PARTICIPANT = 'There is no participant {label!r} in {folder}. Found: {known}.'
 NO_BOLD = (
@@ -63,9 +67,12 @@ class Request:
 
     ``derivatives`` empty looks below ``<bids_dir>/derivatives``. ``filters`` are those of
     :func:`bids_neurodecode.bids.filters.read_filters`. ``betas_from`` names the derivatives that
-    hold precomputed single-trial betas. ``stimuli_dir`` is the folder of films or pictures where
-    it is not the dataset's ``stimuli/``. ``events`` say how its events name what was shown,
-    ``split`` which rows are held out. In ``made_dir`` files are made that the dataset lacks.
+    hold precomputed single-trial betas. ``features`` is the setting ``features.table``.
+    ``stimuli_dir`` is the folder of films or pictures where it is not the dataset's ``stimuli/``.
+    ``events`` say how its events name what was shown, ``split`` which rows are held out,
+    ``conditions`` which trial types are conditions where they name no stimuli (or ``system``
+    asks for them). In ``made_dir`` files are made that the dataset lacks. ``recipe`` says what
+    the dataset is (see :func:`bids_neurodecode.bids.recipes.recognise`).
     """
 
     bids_dir: Path
@@ -78,12 +85,16 @@ class Request:
     filters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     database_dir: Path | None = None
     betas_from: str | None = None
+    features: str | None = None
     stimuli_dir: Path | None = None
     made_dir: Path | None = None
+    recipe: str = AUTO
     mask: Path | None = None
     """One mask for all runs, in the place of the derivatives' own."""
     events: EventSettings = field(default_factory=EventSettings)
     split: SplitSettings = field(default_factory=SplitSettings)
+    conditions: ConditionSettings = field(default_factory=ConditionSettings)
+    system: str = 'auto'
 
     @cached_property
     def stimuli(self) -> StimulusFolder:
@@ -98,6 +109,7 @@ class Request:
             dataset=self.bids_dir,
             parts={part: getattr(self.split, part) for part in ('train', 'validation', 'test')},
             made_dir=self.made_dir,
+            features=self.features,
         )
 
 
@@ -137,15 +149,19 @@ def find_inputs(request: Request) -> DatasetInput:
     ArgumentsError
         If ``betas_from`` is the name of no derivatives.
     """
-    layout = layout_of(request.bids_dir)
-    if layout == 'nsd':
-        from bids_neurodecode.bids.nsd import find_nsd
-
-        return find_nsd(request)
-    if layout == 'emofilm' and not request.derivatives:
-        from bids_neurodecode.bids.emofilm import find_emofilm
-
-        return find_emofilm(request)
+    recipe = recognise(request.bids_dir, request.recipe)
+    if recipe is not None and recipe.content.unread:
+        raise InputError(
+            CANNOT_READ.format(
+                folder=request.bids_dir,
+                title=recipe.content.title,
+                why=recipe.why,
+                reason=recipe.content.unread,
+            )
+        )
+    find = own_reader(request)
+    if find is not None and not (request.derivatives and recipe and recipe.content.bids):
+        return find(request)
     if request.stimuli_dir is not None and not request.stimuli_dir.is_dir():
         raise InputError(NO_STIMULI.format(folder=request.stimuli_dir))
     wanted = _participants(request)
@@ -157,7 +173,7 @@ def find_inputs(request: Request) -> DatasetInput:
     )
     index = _index(request, derivatives, wanted)
     notes += index.notes
-    series, more = _select(request, derivatives, index)
+    series, more = _select(request, derivatives, index, recipe)
     notes += more
     files = _candidates(request, derivatives, index)
     joint = together(series, request.tasks)
@@ -183,6 +199,17 @@ def find_inputs(request: Request) -> DatasetInput:
         failures=failures,
         notes=tuple(notes),
     )
+
+
+def own_reader(request: Request) -> Callable[[Request], DatasetInput] | None:
+    """Return the reader of a dataset's own layout that its recipe names; None for BIDS."""
+    recipe = recognise(request.bids_dir, request.recipe)
+    if recipe is None or recipe.content.reader is None:
+        return None
+    from bids_neurodecode.bids.emofilm import find_emofilm
+    from bids_neurodecode.bids.nsd import find_nsd
+
+    return {'nsd': find_nsd, 'emofilm': find_emofilm}[recipe.content.reader]
 
 
 def all_failed(failures: Mapping[str, str]) -> str:
@@ -220,7 +247,7 @@ def _files(index: FileIndex, query: Mapping[str, Any]) -> list[Path]:
 
 
 def _select(
-    request: Request, derivatives: Mapping[str, Path], index: _Index
+    request: Request, derivatives: Mapping[str, Path], index: _Index, recipe: Recipe | None
 ) -> tuple[list[Series], list[str]]:
     """Return the series of the tasks in one space, and notes on what was chosen."""
     query = query_of('bold', request.filters)
@@ -246,13 +273,19 @@ def _select(
                 raise InputError(NOT_THESE.format(desc=desc, folder=folder, found=said))
         where = 'that the filter selects' if 'bold' in request.filters else 'was found'
         raise InputError(NO_BOLD.format(desc=wanted_series(query), where=where, folders=folders))
+    found, more = preferred(found, recipe, request.tasks, request.space)
+    notes += more
     found = keep_labels(found, 'ses', 'session', request.sessions)
     reader = request.reader()
+    tasks = {s.entities.get('task', '') for s in found}
+    # a task that says it outright is preferred to one whose columns happen to name files
+    named = len(tasks) > 1 and any(_shows(task, index, reader, named=True) for task in tasks)
     found, more = choose_task(
         found,
         request.tasks,
-        lambda task: _shows(task, index, reader),
+        lambda task: request.system != 'conditions' and _shows(task, index, reader, named=named),
         lambda task: _shows_films(task, index, reader),
+        lambda task: _has_conditions(task, index, request),
     )
     notes += more
     found = keep_labels(found, 'run', 'run', request.runs)
@@ -268,14 +301,24 @@ def _count(key: str, request: Request, index: _Index) -> int:
     return sum(len(_files(layout, query_of(key, request.filters))) for layout in layouts)
 
 
-def _shows(task: str, index: _Index, reader: EventsReader) -> bool:
-    """Whether any events of a task say what was shown."""
+def _shows(task: str, index: _Index, reader: EventsReader, *, named: bool) -> bool:
+    """Whether any events of a task say what was shown; ``named``: outright."""
     files = _files(index.raw, {**query_of('events', {}), 'task': task})
-    if any(reader.shows(file, run_entities(file)) for file in files):
+    if any(reader.shows(file, run_entities(file), named=named) for file in files):
+        return True
+    if not files and reader.shows_alone(task):
         return True
     for file in files:
         check_fetched(file)  # what was not fetched may well name stimuli
     return False
+
+
+def _has_conditions(task: str, index: _Index, request: Request) -> bool:
+    """Whether any events of a task name conditions that may be analysed."""
+    if request.system not in {'auto', 'conditions'}:
+        return False
+    files = _files(index.raw, {**query_of('events', {}), 'task': task})
+    return any(shows_conditions(file, request.conditions) for file in files)
 
 
 def _shows_films(task: str, index: _Index, reader: EventsReader) -> bool:
@@ -299,7 +342,7 @@ def _shows_films(task: str, index: _Index, reader: EventsReader) -> bool:
             return all(Path(name).suffix.lower() in FILMS for name in names)
     if reason is not None:
         raise reason
-    return False
+    return reader.shows_alone(task)
 
 
 def _participant(
@@ -320,17 +363,28 @@ def _participant(
     check_once(series)
     files = files.of(label)
     need = request.betas_from is None
-    reader = request.reader()
     nearby = {s: nearest(s.path, request.bids_dir, files.events) for s in series}
-    reader.choose({file: s.entities for s, file in nearby.items() if file is not None})
+    events = {file: s.entities for s, file in nearby.items() if file is not None}
+    reader = reader_of(request.reader(), events, request.conditions, request.system)
+    reader.choose(events)
     runs = tuple(pair_run(s, files, reader, need_confounds=need) for s in series)
     notes = (*runs[0].notes, *(f'sub-{label}: {note}' for note in reader.notes()))
     runs = (replace(runs[0], notes=notes), *runs[1:])
     _check_alike(runs)
     task = series[0].entities['task']
     folder = reader.folder.path
-    stimuli = _stimuli(runs, folder)
-    paradigm = paradigm_of(stimuli, task)
+    features: Mapping[str, Path] = {}
+    stimuli: tuple[str, ...] = ()
+    conditions: tuple[str, ...] = ()
+    paradigm: Paradigm = 'conditions'
+    if isinstance(reader, ConditionReader):
+        runs, conditions = reader.finish(runs)
+    else:
+        features = film_features(runs, folder, request.features)
+        stimuli = _stimuli(runs, folder, features)
+        paradigm = 'movie' if features else paradigm_of(stimuli, task)
+        if paradigm == 'images':
+            features = picture_features(label, task, folder, request.features)
     if joint:
         task = JOINT[paradigm]
         runs = tuple(run.under_task(task) for run in runs)
@@ -344,6 +398,7 @@ def _participant(
             runs,
             files.derivatives[request.betas_from],
         )
+        betas_events = reader.of_betas(betas_events)
     return ParticipantInput(
         label=label,
         task=task,
@@ -351,6 +406,8 @@ def _participant(
         runs=runs,
         stimuli_dir=folder,
         stimuli=stimuli,
+        features=features,
+        conditions=conditions,
         captions=_captions(request, folder),
         betas=betas,
         betas_events=betas_events,
@@ -386,8 +443,7 @@ def _candidates(request: Request, derivatives: Mapping[str, Path], index: _Index
 def _check_alike(runs: Sequence[RunInput]) -> None:
     """Check that runs share their grid and repetition time."""
     first = runs[0]
-    image = open_image(first.bold)
-    expected = Grid(tuple(image.shape[:3]), image.affine)
+    expected = read_header(first.bold).grid
     for run in runs[1:]:
         if abs(run.repetition_time - first.repetition_time) > 1e-3:
             raise InputError(
@@ -398,18 +454,24 @@ def _check_alike(runs: Sequence[RunInput]) -> None:
                     second=run.bold,
                 )
             )
-        image = open_image(run.bold)
-        check_grid(Grid(tuple(image.shape[:3]), image.affine), run.bold, expected, first.bold)
+        check_grid(read_header(run.bold).grid, run.bold, expected, first.bold)
 
 
-def _stimuli(runs: Sequence[RunInput], folder: Path) -> tuple[str, ...]:
-    """Resolve and open every stimulus of the runs once; names sorted."""
+def _stimuli(
+    runs: Sequence[RunInput], folder: Path, features: Mapping[str, Path]
+) -> tuple[str, ...]:
+    """Resolve and open every stimulus of the runs once; names sorted.
+
+    A film with a table of features needs no file.
+    """
     seen: dict[str, Path] = {}
     for run in runs:
         for name in stimulus_names(read_table(run.events), run.events):
             seen.setdefault(name, run.events)
     paradigm_of([name for name in seen if Path(name).suffix], runs[0].entities['task'])
     for name, events in seen.items():
+        if name in features and not is_table(name) and not (folder / name).exists():
+            continue
         file = resolve_stimulus(name, folder, events)
         if paradigm_of([name], '') == 'images':
             check_image(file, events)
@@ -423,11 +485,13 @@ def _describe(found: Sequence[ParticipantInput]) -> list[str]:
         run = person.runs[0]
         space = space_label(Series(run.bold, ''))
         n_volumes = sum(r.n_volumes for r in person.runs)
-        kind = 'films' if person.paradigm == 'movie' else 'images'
+        kind = {'movie': 'films', 'images': 'images'}.get(person.paradigm, 'conditions')
+        told = 'trial_type' if person.conditions else 'the types of their files'
         lines.append(
             f'sub-{person.label}: task {person.task!r}, {len(person.runs)} runs, {n_volumes} '
-            f'volumes, TR {run.repetition_time:g} s, space {space}, {len(person.stimuli)} {kind} '
-            f'(paradigm {person.paradigm!r}, by the types of their files).'
+            f'volumes, TR {run.repetition_time:g} s, space {space}, '
+            f'{len(person.conditions or person.stimuli)} {kind} '
+            f'(paradigm {person.paradigm!r}, by {told}).'
         )
         lines += list(dict.fromkeys(note for r in person.runs for note in r.notes))
     return lines

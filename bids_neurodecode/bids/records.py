@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self
 
-Paradigm = Literal['images', 'movie']
+Paradigm = Literal['images', 'movie', 'conditions']
 Layout = Literal['bids', 'nsd', 'emofilm']
 """BIDS, or how the Natural Scenes Dataset and Emo-FilM are published."""
 
@@ -90,15 +90,21 @@ class ParticipantInput:
     runs: tuple[RunInput, ...]
     stimuli_dir: Path
     stimuli: tuple[str, ...]
-    """Names of the stimulus files that the events use, relative to ``stimuli_dir``, sorted."""
+    """Names of the stimulus files that the events use, relative to ``stimuli_dir``, sorted; none
+    where the events name conditions alone."""
     betas: Path | None = None
     """Precomputed single-trial betas (4-D NIfTI) of a derivatives dataset, where asked for."""
     betas_events: Path | None = None
     """Their table: one row a volume."""
     layout: Layout = 'bids'
     """In ``nsd`` each run is a session of betas: there are no series."""
+    features: Mapping[str, Path] = field(default_factory=dict)
+    """Tables of features that the user brings: of each film by its name, of pictures one, under
+    ``*``."""
     captions: Path | None = None
     """Table of captions (``stim_file``, ``caption``; several rows a picture), if there is one."""
+    conditions: tuple[str, ...] = ()
+    """Values of ``trial_type`` that are told apart, where no stimuli are named, sorted."""
     events_only: tuple[EventsInput, ...] = ()
     """Runs without BOLD (predict mode of encoding models); there are no ``runs`` then."""
     fingerprint: str = ''
@@ -125,7 +131,9 @@ class ParticipantInput:
         )
         for key in ('stimuli_dir', 'betas', 'betas_events', 'captions'):
             values[key] = None if values[key] is None else Path(values[key])
-        values['stimuli'] = tuple(values['stimuli'])
+        for key in ('stimuli', 'conditions'):
+            values[key] = tuple(values[key])
+        values['features'] = {k: Path(v) for k, v in values.get('features', {}).items()}
         return cls(runs=tuple(runs), **values)
 
 

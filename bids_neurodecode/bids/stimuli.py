@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
 from bids_neurodecode.bids.records import Paradigm
 from bids_neurodecode.errors import InputError
 from bids_neurodecode.fetched import check_fetched
+from bids_neurodecode.stimuli.tables import SUFFIXES as FEATURES
 
 IMAGES = frozenset({'.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp'})
 FILMS = frozenset({'.mp4', '.mkv', '.avi', '.mov', '.webm', '.mpg', '.mpeg'})
+MOVING = FILMS | FEATURES
+"""What is shown over time: films, and tables of features that stand for one."""
 
 OUTSIDE = (
     'The stim_file {name!r} in {events} leads out of {folder}. '
@@ -28,7 +32,7 @@ UNREACHABLE = (
 EMPTY = 'The stimulus {file} (in {events}) is empty. Replace the file.'
 UNKNOWN_TYPE = (
     'The stimulus {file} (in {events}) is of an unknown type. '
-    'Give an image ({images}) or a film ({films}).'
+    'Give an image ({images}), a film ({films}) or features of one ({features}).'
 )
 BROKEN_IMAGE = 'Cannot read the image {file} (in {events}): {reason}. Replace the file.'
 MIXED = (
@@ -75,13 +79,14 @@ def resolve_stimulus(name: str, folder: Path, events: Path) -> Path:
         raise InputError(MISSING.format(name=name, events=events, file=file))
     if file.stat().st_size == 0:
         raise InputError(EMPTY.format(file=file, events=events))
-    if file.suffix.lower() not in IMAGES | FILMS:
+    if file.suffix.lower() not in IMAGES | MOVING:
         raise InputError(
             UNKNOWN_TYPE.format(
                 file=file,
                 events=events,
                 images=' '.join(sorted(IMAGES)),
                 films=' '.join(sorted(FILMS)),
+                features=' '.join(sorted(FEATURES)),
             )
         )
     return file
@@ -109,10 +114,19 @@ def check_image(file: Path, events: Path) -> None:
 
     check_fetched(file)
     try:
-        images.check_image(file)
+        state = file.stat()
+        _check_once(file, state.st_mtime_ns, state.st_size)
     except images.DAMAGE as error:
         reason = ' '.join(str(error).split()) or type(error).__name__
         raise InputError(BROKEN_IMAGE.format(file=file, events=events, reason=reason)) from error
+
+
+@lru_cache(maxsize=1 << 17)
+def _check_once(file: Path, _changed: int, _size: int) -> None:
+    """Read an image that several participants saw to its end once (until it changes)."""
+    from bids_neurodecode.stimuli import images
+
+    images.check_image(file)
 
 
 def paradigm_of(names: Iterable[str], task: str) -> Paradigm:
@@ -130,7 +144,7 @@ def paradigm_of(names: Iterable[str], task: str) -> Paradigm:
     """
     kinds: dict[bool, str] = {}
     for name in sorted(names):
-        kinds.setdefault(PurePosixPath(name).suffix.lower() in FILMS, name)
+        kinds.setdefault(PurePosixPath(name).suffix.lower() in MOVING, name)
     if len(kinds) > 1:
         raise InputError(MIXED.format(task=task, image=kinds[False], film=kinds[True]))
     return 'movie' if True in kinds else 'images'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -66,6 +67,16 @@ def read_table(file: Path) -> pd.DataFrame:
         If it was not fetched or cannot be read; see
         :func:`bids_neurodecode.tables.read_table`.
     """
+    try:
+        state = file.stat()
+    except OSError:
+        return _read_table(file, 0, 0)
+    # several checks read the same table: it is parsed once, and again when the file changes
+    return _read_table(file, state.st_mtime_ns, state.st_size).copy()
+
+
+@lru_cache(maxsize=256)
+def _read_table(file: Path, _changed: int, _size: int) -> pd.DataFrame:
     table = tables.as_table(_readable(tables.read_rows(file)), file)
     if 'stim_file' in table.columns:
         table['stim_file'] = table['stim_file'].map(stimulus_name, na_action='ignore')

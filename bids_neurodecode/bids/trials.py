@@ -30,10 +30,16 @@ BAD_BETAS_TABLE = (
 )
 DURATION_TOLERANCE = 0.25
 """Seconds by which durations may differ and still count as one (jitter of the presentation)."""
+UNEQUAL_DURATIONS = (
+    '. Trials last from {low:g} to {high:g} s: responses to all of them are modelled as to trials '
+    'of the median, {median:g} s'
+)
 
 
 def shown_rows(file: Path) -> pd.DataFrame:
     """Return the rows of an events file that show a stimulus, in chronological order.
+
+    Where there is no ``stim_file``, they are those that name a condition (``trial_type``).
 
     Returns
     -------
@@ -49,7 +55,7 @@ def shown_rows(file: Path) -> pd.DataFrame:
         If the table cannot be read, or an onset or a duration is not a number.
     """
     events = read_table(file)
-    shown = events[events['stim_file'].notna()]
+    shown = events[events[shown_column(events)].notna()]
     if shown.empty:
         raise DataError(NO_TRIALS.format(file=file))
     times = {name: to_numbers(shown, name, file) for name in ('onset', 'duration')}
@@ -57,6 +63,11 @@ def shown_rows(file: Path) -> pd.DataFrame:
     if 'film_onset' in shown.columns:
         times['film_onset'] = to_numbers(shown, 'film_onset', file)
     return shown.assign(**times).sort_values('onset', kind='stable')
+
+
+def shown_column(events: pd.DataFrame) -> str:
+    """Return the column that says what a row shows: a stimulus, else a condition."""
+    return 'stim_file' if 'stim_file' in events.columns else 'trial_type'
 
 
 def trials_table(runs: Sequence[RunInput]) -> pd.DataFrame:
@@ -70,7 +81,8 @@ def trials_table(runs: Sequence[RunInput]) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        Columns ``onset`` and ``duration`` (s), ``stimulus`` (the ``stim_file``), ``trial_type``,
+        Columns ``onset`` and ``duration`` (s), ``stimulus`` (the ``stim_file``, or the
+        ``trial_type`` where there is none), ``trial_type``,
         ``run`` (number of the run, from 0), ``run_label``, ``session`` and ``repeat`` (how often
         the stimulus had been shown, from 0); ``part`` and ``protocol`` (of a split that the
         dataset gives) where the events have them.
@@ -85,9 +97,10 @@ def trials_table(runs: Sequence[RunInput]) -> pd.DataFrame:
     parts = []
     for number, run in enumerate(runs):
         shown = shown_rows(run.events)
-        stimulus = shown['stim_file'].astype(str).to_numpy()
+        column = shown_column(shown)
+        stimulus = shown[column].astype(str).to_numpy()
         given = {x: shown[x].to_numpy() for x in ('part', 'protocol') if x in shown.columns}
-        kind = shown['trial_type'] if 'trial_type' in shown.columns else shown['stim_file']
+        kind = shown['trial_type'] if 'trial_type' in shown.columns else shown[column]
         parts.append(
             pd.DataFrame(
                 {
@@ -111,13 +124,15 @@ def precomputed_trials(
     table_file: Path,
     repeats: Literal['single', 'mean'] = 'single',
     split: SplitSettings | None = None,
+    *,
+    conditions: bool = False,
 ) -> pd.DataFrame:
     """Read the table of precomputed betas, one row a volume, as :func:`trials_table` makes it.
 
     ``stim_file`` and ``run`` are needed; sessions, onsets and durations where they are known, and
     ``part``, ``protocol`` (of a split that the dataset gives) and ``scan_run``. A ``split`` may
     name test rows by the table's columns. With ``mean`` there is one row a stimulus, that of its
-    first trial, with ``n_repeats``.
+    first trial, with ``n_repeats``. Of ``conditions``, ``trial_type`` is what was shown.
 
     Raises
     ------
@@ -129,6 +144,8 @@ def precomputed_trials(
     given = read_table(table_file)
     if 'stim_file' not in given.columns and 'stimulus' in given.columns:
         given = given.assign(stim_file=given['stimulus'])
+    if conditions and 'trial_type' in given.columns:
+        given = given.assign(stim_file=given['trial_type'])
     missing = [name for name in ('stim_file', 'run') if name not in given.columns]
     if missing or given['stim_file'].isna().any():
         lacks = ', '.join(missing) or 'a stim_file in every row'
@@ -237,6 +254,21 @@ def stimulus_duration(table: pd.DataFrame, file: Path) -> float:
             SEVERAL_DURATIONS.format(low=durations.min(), high=durations.max(), file=file)
         )
     return round(float(np.median(durations)), 3)
+
+
+def median_duration(table: pd.DataFrame) -> float:
+    """Return the median duration (s) of all trials."""
+    return round(float(table['duration'].median()), 3)
+
+
+def unequal_durations(table: pd.DataFrame) -> str:
+    """Say, as the end of a sentence, that trials last for different times; nothing if not."""
+    durations = table['duration'].to_numpy(dtype=float)
+    if np.ptp(durations) <= DURATION_TOLERANCE:
+        return ''
+    return UNEQUAL_DURATIONS.format(
+        low=durations.min(), high=durations.max(), median=median_duration(table)
+    )
 
 
 def film_table(runs: Sequence[RunInput]) -> pd.DataFrame:

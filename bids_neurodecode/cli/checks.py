@@ -10,9 +10,9 @@ from dataclasses import replace
 
 from bids_neurodecode.bids.description import check_raw
 from bids_neurodecode.bids.filters import read_filters
-from bids_neurodecode.bids.layouts import layout_of
 from bids_neurodecode.bids.provenance import check_output
 from bids_neurodecode.bids.query import Request, all_failed, find_inputs
+from bids_neurodecode.bids.recipes import note_of, recognise
 from bids_neurodecode.bids.records import DatasetInput, ParticipantInput, RunInput
 from bids_neurodecode.cli.checks_data import check_atlas, check_design, check_run_values
 from bids_neurodecode.cli.checks_places import (
@@ -62,12 +62,33 @@ def check_all(arguments: Arguments, config: Config) -> DatasetInput:
     check_machine(arguments)
     check_output(arguments.output_dir)
     check_previous(arguments)
-    filters = read_filters(arguments.bids_filter_file) if arguments.bids_filter_file else {}
+    request = request_of(arguments, config)
+    recipe = recognise(arguments.bids_dir, arguments.recipe)
     if arguments.analysis_level == 'group':
-        if layout_of(arguments.bids_dir) != 'nsd':
+        if recipe is None or recipe.content.bids:
             check_raw(arguments.bids_dir)
         return DatasetInput(arguments.bids_dir, dict(arguments.derivatives), ())
-    request = Request(
+    new = find_new_pictures(arguments, config, request)
+    new = new or find_new_films(arguments, config, request)
+    if new is not None:
+        return _validated(new, arguments)
+    inputs = find_inputs(request)
+    if recipe is not None:
+        note = note_of(recipe, arguments.task_id, config)
+        inputs = replace(inputs, notes=(note, *inputs.notes))
+    inputs = _validated(inputs, arguments)
+    inputs = _keep(inputs, lambda person: check_design(person, config))
+    inputs = _keep(inputs, lambda person: check_atlas(person, config.atlas))
+    if not (arguments.reports_only or arguments.boilerplate_only):
+        inputs = _with_values(inputs, config, arguments.nprocs or n_processors())
+        check_room(arguments, inputs.participants)
+    return inputs
+
+
+def request_of(arguments: Arguments, config: Config) -> Request:
+    """Return what a call asks for of the dataset."""
+    filters = read_filters(arguments.bids_filter_file) if arguments.bids_filter_file else {}
+    return Request(
         bids_dir=arguments.bids_dir,
         derivatives=arguments.derivatives,
         participants=arguments.participant_label,
@@ -78,23 +99,16 @@ def check_all(arguments: Arguments, config: Config) -> DatasetInput:
         filters=filters,
         database_dir=arguments.bids_database_dir,
         betas_from=config.betas.precomputed,
+        features=config.features.table,
         stimuli_dir=arguments.stimuli_dir,
         made_dir=arguments.work_dir / 'layout',
+        recipe=arguments.recipe,
         mask=arguments.mask,
         events=config.events,
         split=config.split,
+        conditions=config.conditions,
+        system=config.system,
     )
-    new = find_new_pictures(arguments, config, request)
-    new = new or find_new_films(arguments, config, request)
-    if new is not None:
-        return _validated(new, arguments)
-    inputs = _validated(find_inputs(request), arguments)
-    inputs = _keep(inputs, lambda person: check_design(person, config))
-    inputs = _keep(inputs, lambda person: check_atlas(person, config.atlas))
-    if not (arguments.reports_only or arguments.boilerplate_only):
-        inputs = _with_values(inputs, config, arguments.nprocs or n_processors())
-        check_room(arguments, inputs.participants)
-    return inputs
 
 
 def _validated(inputs: DatasetInput, arguments: Arguments) -> DatasetInput:
@@ -105,7 +119,8 @@ def _validated(inputs: DatasetInput, arguments: Arguments) -> DatasetInput:
     """
     if arguments.skip_bids_validation:
         return replace(inputs, notes=(*inputs.notes, NOT_VALIDATED))
-    if layout_of(arguments.bids_dir) == 'nsd':
+    recipe = recognise(arguments.bids_dir, arguments.recipe)
+    if recipe is not None and not recipe.content.bids:
         return inputs
     invalid = validate_dataset(arguments.bids_dir)
     asked = {person.label for person in inputs.participants} | set(inputs.failures) | {''}

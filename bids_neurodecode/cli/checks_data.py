@@ -14,6 +14,7 @@ from bids_neurodecode.bids.timing import read_table
 from bids_neurodecode.config import AtlasSettings, Config
 from bids_neurodecode.errors import ArgumentsError, DataError, InputError
 from bids_neurodecode.stimuli.films import check_film_once
+from bids_neurodecode.workflow.own_features import check_own_features, has_frames
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,6 +66,10 @@ NO_SERIES = (
     'There are betas and no series in {folder}, so there is no temporal signal-to-noise ratio to '
     'select voxels by. Use selection.measure = "auto", "ncsnr" or "none".'
 )
+NEEDED = {
+    'movie': 'movie', 'reconstruction': 'images', 'encoding': 'images', 'conditions': 'conditions',
+}  # fmt: skip
+"""What the task has to show for a system."""
 MEASURES_OF_REPEATS = ('ncsnr', 'noise_ceiling', 'snr')
 
 
@@ -84,9 +89,9 @@ def check_design(person: ParticipantInput, config: Config) -> tuple[str, ...]:
     _check_system(person, config.system)
     for run in person.runs:
         _check_confounds(run, config)
-    notes: tuple[str, ...] = ()
+    notes = check_own_features(person, config)
     if person.paradigm == 'movie':
-        notes = check_films(person)
+        notes += check_films(person)
     elif person.betas is None and config.betas != config.betas.model_copy(update=AS_THEY_ARE):
         raise ArgumentsError(ESTIMATED_BETAS)
     first = person.runs[0].events
@@ -98,16 +103,17 @@ def check_design(person: ParticipantInput, config: Config) -> tuple[str, ...]:
 
 
 def _check_system(person: ParticipantInput, system: str) -> None:
-    needed = {'movie': 'movie', 'reconstruction': 'images', 'encoding': 'images'}.get(system)
+    needed = NEEDED.get(system)
     if needed is not None and needed != person.paradigm:
-        words = {'movie': 'films', 'images': 'images'}
+        words = {'movie': 'films', 'images': 'images', 'conditions': 'conditions (trial_type)'}
+        first = person.stimuli_dir / person.stimuli[0] if person.stimuli else person.runs[0].events
         raise InputError(
             OTHER_PARADIGM.format(
                 system=system,
                 needed=words[needed],
                 task=person.task,
                 shown=words[person.paradigm],
-                file=person.stimuli_dir / person.stimuli[0],
+                file=first,
             )
         )
 
@@ -139,7 +145,7 @@ def _check_confounds(run: RunInput, config: Config) -> None:
 def _check_split(person: ParticipantInput, config: Config) -> None:
     from bids_neurodecode.bids.splitfile import add_parts
     from bids_neurodecode.bids.trials import film_table, stimulus_duration, trials_table
-    from bids_neurodecode.systems.protocol import choose_film_split
+    from bids_neurodecode.systems.protocol import choose_condition_split, choose_film_split
 
     if person.layout == 'nsd':
         check_nsd(person, config)
@@ -150,6 +156,11 @@ def _check_split(person: ParticipantInput, config: Config) -> None:
         choose_film_split(table, config.split)
         return
     table = trials_table(person.runs)
+    if person.paradigm == 'conditions':
+        choose_condition_split(
+            add_parts(table, config.split.file, config.split.name), config.split
+        )
+        return
     stimulus_duration(table, person.runs[0].events)
     measure = config.selection.measure
     if measure in MEASURES_OF_REPEATS and not (table['repeat'] > 0).any():
@@ -205,6 +216,8 @@ def check_films(person: ParticipantInput) -> tuple[str, ...]:
     notes: list[str] = []
     for name, (shown, events) in _longest_showings(person.runs).items():
         film = person.stimuli_dir / name
+        if name in person.features and not has_frames(person, name):
+            continue
         info = check_film_once(film)
         notes += info.notes(film.name)
         if info.variable:

@@ -261,6 +261,8 @@ def _n_trials(person: ParticipantInput) -> int:
         return sum(run.n_volumes for run in person.runs)
     if person.layout == 'nsd':
         return 0  # its betas are read in place and not written again
+    if person.paradigm == 'conditions':
+        return sum(len(read_table(run.events)) for run in person.runs)
     return sum(len(stimulus_names(read_table(run.events), run.events)) for run in person.runs)
 
 

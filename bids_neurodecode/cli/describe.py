@@ -5,6 +5,7 @@ from __future__ import annotations
 from bids_neurodecode.bids.records import DatasetInput, ParticipantInput
 from bids_neurodecode.cli.parser import Arguments
 from bids_neurodecode.config import Config
+from bids_neurodecode.settings_encoding import TABLE
 
 DRY = 'Dry run: nothing is run and nothing is written.'
 
@@ -50,6 +51,8 @@ def describe(arguments: Arguments, config: Config, inputs: DatasetInput) -> str:
 
 def _participant(person: ParticipantInput) -> list[str]:
     lines = [f'  sub-{person.label}: {len(person.stimuli)} stimuli in {person.stimuli_dir}']
+    if person.paradigm == 'conditions':
+        lines = [f'  sub-{person.label}: conditions {", ".join(person.conditions)} (trial_type)']
     for run in person.runs:
         lines += [
             f'    {run.label}: {run.n_volumes} volumes, TR {run.repetition_time:g} s',
@@ -86,7 +89,8 @@ def _steps(arguments: Arguments, config: Config, inputs: DatasetInput) -> list[s
     verb = 'train and evaluate' if arguments.mode == 'train' else 'apply'
     confounds = [*config.clean.strategy, *config.clean.columns]
     voxels = f'{config.selection.measure} ({config.selection.rule})'
-    features = config.features.extractor
+    own = any(person.features for person in inputs.participants)
+    features = TABLE if own else config.features.extractor
     if config.system == 'encoding':
         voxels = 'all of the mask, or of the regions of an atlas'
         features = f'{", ".join(config.encoding.bands)}; encoding model: {config.encoding.model}'

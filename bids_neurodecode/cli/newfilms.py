@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from bids_neurodecode.bids.entities import parse_entities
-from bids_neurodecode.bids.layouts import layout_of
 from bids_neurodecode.bids.newfilms import NO_EVENTS, films_of, films_of_events, of_films
 from bids_neurodecode.bids.newpictures import has_bold, participants_asked, shows_folder
-from bids_neurodecode.bids.query import Request
+from bids_neurodecode.bids.query import Request, own_reader
 from bids_neurodecode.bids.records import DatasetInput, ParticipantInput
-from bids_neurodecode.bids.stimuli import FILMS
+from bids_neurodecode.bids.stimuli import MOVING
 from bids_neurodecode.cli.newstimuli import find_for_all
 from bids_neurodecode.cli.parser import Arguments
 from bids_neurodecode.config import Config
@@ -36,7 +35,7 @@ def find_new_films(arguments: Arguments, config: Config, request: Request) -> Da
     if arguments.models_from is None or config.system not in {'auto', 'movie'}:
         return None
     place = None if shows_folder(request) else arguments.stimuli_dir
-    if layout_of(request.bids_dir) != 'bids' or (place is None and has_bold(request)):
+    if own_reader(request) is not None or (place is None and has_bold(request)):
         return None
     if config.system == 'auto' and not _holds_films(request, place):
         return None
@@ -56,8 +55,8 @@ def _holds_films(request: Request, place: Path | None) -> bool:
     if place is None:
         return any(films_of_events(request, label) for label in participants_asked(request))
     if place.is_dir():
-        return any(file.suffix.lower() in FILMS for file in place.rglob('*'))
-    return place.suffix.lower() in FILMS
+        return any(file.suffix.lower() in MOVING for file in place.rglob('*'))
+    return place.suffix.lower() in MOVING
 
 
 def _find(
@@ -66,11 +65,11 @@ def _find(
     # without a model the task is of no use: its want is told when the model is looked for
     task = 'none' if model is None else parse_entities(model)['task']
     if place is not None:
-        return of_films(label, task, *films_of(place))
+        return of_films(label, task, *films_of(place), request.features)
     names = films_of_events(request, label)
     if not names:
         raise InputError(NO_EVENTS.format(label=label, folder=request.bids_dir))
-    return of_films(label, task, request.stimuli.path, names)
+    return of_films(label, task, request.stimuli.path, names, request.features)
 
 
 def _any_model(folder: Path, label: str) -> Path | None:

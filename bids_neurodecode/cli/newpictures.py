@@ -59,7 +59,7 @@ def _find(
         return find_event_runs(request, label)
     # without a model the task is of no use: its want is told when the model is looked for
     task = 'none' if model is None else parse_entities(model)['task']
-    return find_picture_folder(folder, label, task)
+    return find_picture_folder(folder, label, task, request.features)
 
 
 def _any_model(folder: Path, label: str) -> Path | None:

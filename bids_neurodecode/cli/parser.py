@@ -61,10 +61,11 @@ class Arguments:
     mask: Path | None
     bids_database_dir: Path | None
     skip_bids_validation: bool
-    system: Literal['movie', 'reconstruction', 'encoding'] | None
+    system: Literal['movie', 'reconstruction', 'encoding', 'conditions'] | None
     preset: str
     study: str | None
     config_file: Path | None
+    recipe: str
     atlas: str | None
     mode: Literal['train', 'predict']
     models_from: Path | None
@@ -104,7 +105,7 @@ def build_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description='Relates what people see to their fMRI, both ways, as a BIDS-App.\n'
-        'Derivatives, task, paradigm (films or single images) and system are found from the '
+        'Derivatives, task, paradigm (films, images, conditions) and system are found from the '
         'data;\nwhere the data leave a choice open, the error lists the choices.',
         epilog='Exit codes: 0 all well; 1 some participant or node failed; 2 bad arguments or '
         'input;\n3 finished without a report; 130 interrupted (the same command resumes).',
@@ -194,8 +195,8 @@ def _add_analysis(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group('what is done')
     group.add_argument(
         '--system',
-        choices=('movie', 'reconstruction', 'encoding'),
-        help='which of the three systems (default: found from the data)',
+        choices=('movie', 'reconstruction', 'encoding', 'conditions'),
+        help='which of the systems (default: found from the data)',
     )
     group.add_argument(
         '--preset',
@@ -214,6 +215,13 @@ def _add_analysis(parser: argparse.ArgumentParser) -> None:
         type=path_value,
         metavar='FILE',
         help='TOML whose settings override the preset',
+    )
+    group.add_argument(
+        '--recipe',
+        default='auto',
+        metavar='NAME_OR_FILE',
+        help='what the dataset is, or "none" (default: recognised; list: bids_neurodecode-tools '
+        'datasets)',
     )
     group.add_argument(
         '--atlas', metavar='NAME_OR_FILE', help='a TemplateFlow atlas, or a dseg NIfTI file'
@@ -357,7 +365,7 @@ def _parse_known(
 
 
 def settings_from(arguments: Arguments) -> Config:
-    """Build the settings: preset, then configuration file, then command line.
+    """Build the settings: preset, recipe of the dataset, configuration file, command line.
 
     Raises
     ------
@@ -368,11 +376,27 @@ def settings_from(arguments: Arguments) -> Config:
 
     preset = read_settings(arguments.preset)
     build_config(preset, source=f'the preset {arguments.preset}')
-    layers = [preset]
-    if arguments.config_file is not None:
-        layers.append(read_settings(arguments.config_file))
-        build_config(*layers, source=str(arguments.config_file))
-    return build_config(*layers, from_command_line(arguments), source='the command line')
+    file = {} if arguments.config_file is None else read_settings(arguments.config_file)
+    line = from_command_line(arguments)
+    recipe = from_recipe(arguments, file, line)
+    build_config(preset, recipe, file, source=str(arguments.config_file))
+    return build_config(preset, recipe, file, line, source='the command line')
+
+
+def from_recipe(arguments: Arguments, *stronger: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that follow from what the dataset is, as far as they can stand.
+
+    Parameters
+    ----------
+    arguments
+        The call.
+    *stronger
+        The user's settings, which win.
+    """
+    from bids_neurodecode.bids.recipes import layer_of, recognise
+
+    recipe = recognise(arguments.bids_dir, arguments.recipe)
+    return layer_of(recipe, arguments.task_id, *stronger)
 
 
 def from_command_line(arguments: Arguments) -> dict[str, Any]:

@@ -21,10 +21,10 @@ from bids_neurodecode.cli.levels import (
     run_settings,
     write_dataset,
 )
-from bids_neurodecode.cli.parser import Arguments, from_command_line, settings_from
+from bids_neurodecode.cli.parser import Arguments, from_command_line, from_recipe, settings_from
 from bids_neurodecode.cli.systems import check_before
 from bids_neurodecode.errors import ArgumentsError, InputError, NeurodecodeError
-from bids_neurodecode.study import StudyPlan, plan_study
+from bids_neurodecode.study import StudyPlan, plan_study, read_study
 
 if TYPE_CHECKING:
     from bids_neurodecode.workflow.nodes import RunSettings
@@ -56,7 +56,7 @@ UNFINISHED = '{n} of {total} results of the study {study} are missing; {page} na
 def plan_of(arguments: Arguments) -> StudyPlan:
     """Return the study that is asked for, each variant with its settings.
 
-    Preset, study, configuration file, command line, variant: the later ones win.
+    Preset, recipe, study, configuration file, command line, variant: the later ones win.
 
     Raises
     ------
@@ -68,10 +68,14 @@ def plan_of(arguments: Arguments) -> StudyPlan:
 
     settings_from(arguments)
     file = [] if arguments.config_file is None else [read_settings(arguments.config_file)]
+    own = [*file, from_command_line(arguments)]
+    study = read_study(str(arguments.study))[2]
+    varied = [entry.settings for axis in study.axes for entry in axis.entries]
+    recipe = from_recipe(arguments, study.settings, *own, *varied)
     plan = plan_study(
         str(arguments.study),
-        before=[read_settings(arguments.preset)],
-        after=[*file, from_command_line(arguments)],
+        before=[read_settings(arguments.preset), recipe],
+        after=own,
     )
     settings = plan.settings
     if arguments.system not in {None, settings.system}:

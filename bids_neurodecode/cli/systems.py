@@ -12,6 +12,7 @@ from bids_neurodecode.cli.parser import Arguments
 from bids_neurodecode.config import Config, load_config
 from bids_neurodecode.errors import ArgumentsError, InputError
 from bids_neurodecode.fetched import check_fetched
+from bids_neurodecode.settings_encoding import TABLE
 
 WRONG_SYSTEM = (
     'The system {asked!r} does not go with the task {task!r} of sub-{label}, which shows '
@@ -26,6 +27,10 @@ WHICH_ENCODER = (
     'No one encoding model of sub-{label} and its task in {folder} (found: {found}). '
     'Give the output folder of a training run with --system encoding with --models-from.'
 )
+NOT_APPLIED = (
+    'The task {task!r} of sub-{label} names conditions alone, and their models are not kept: '
+    'there is nothing to apply. Leave out --mode predict and --models-from.'
+)
 NOT_SELECTED = (
     'Encoding models predict all voxels of the mask (or of the regions of an atlas): none are '
     'selected by {measure!r}. Leave selection.measure at "auto".'
@@ -33,6 +38,10 @@ NOT_SELECTED = (
 NOT_OF_NSD = (
     '--stimuli-dir is of no use with NSD in its published layout: its pictures are read from '
     'nsddata_stimuli/. Leave it out.'
+)
+NO_MASK_HERE = (
+    '--mask is for preprocessed series in BIDS, and {folder} is read in the layout in which it '
+    'was published ({layout}), which says what is inside. Leave it out.'
 )
 NO_DOT = (
     'Drawing the workflow needs Graphviz (the command "dot"). '
@@ -56,8 +65,13 @@ ONLY_PUBLISHED = (
     'Set selection.measure to "isc".'
 )
 
-SYSTEMS = {'images': ('reconstruction', 'encoding'), 'movie': ('movie',)}
+SYSTEMS = {
+    'images': ('reconstruction', 'encoding'),
+    'movie': ('movie',),
+    'conditions': ('conditions',),
+}
 """The systems of each paradigm, the default first."""
+SHOWN = {'images': 'pictures', 'movie': 'films', 'conditions': 'conditions (trial_type)'}
 
 
 def check_before(arguments: Arguments, config: Config, inputs: DatasetInput) -> None:
@@ -105,7 +119,7 @@ def check_extractor(arguments: Arguments, config: Config) -> None:
     name = config.features.extractor
     if arguments.analysis_level == 'group':
         return
-    able = [known for known in extractor_names() if known not in WEIGHTS]
+    able = [known for known in (*extractor_names(), TABLE) if known not in WEIGHTS]
     if name not in able:
         known = name in extractor_names()
         reason = 'it needs pretrained weights' if known else 'there is none of that name'
@@ -173,6 +187,11 @@ def check_system(arguments: Arguments, config: Config, inputs: DatasetInput) -> 
     """
     from bids_neurodecode.workflow.film_model import check_film_model
 
+    layouts = {person.layout for person in inputs.participants} - {'bids'}
+    if arguments.mask is not None and layouts:
+        raise ArgumentsError(
+            NO_MASK_HERE.format(folder=inputs.bids_dir, layout=', '.join(sorted(layouts)))
+        )
     for person in inputs.participants:
         able = SYSTEMS[person.paradigm]
         if config.system not in {'auto', *able}:
@@ -181,10 +200,12 @@ def check_system(arguments: Arguments, config: Config, inputs: DatasetInput) -> 
                     asked=config.system,
                     task=person.task,
                     label=person.label,
-                    paradigm='films' if person.paradigm == 'movie' else 'pictures',
+                    paradigm=SHOWN[person.paradigm],
                     right=able[0],
                 )
             )
+        if person.paradigm == 'conditions' and arguments.models_from is not None:
+            raise ArgumentsError(NOT_APPLIED.format(task=person.task, label=person.label))
         if person.paradigm == 'movie':
             check_selection(config)
             check_others(arguments, config, inputs)

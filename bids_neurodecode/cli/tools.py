@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bids_neurodecode._version import __version__
+from bids_neurodecode.cli.datasets import add_datasets_parser
 from bids_neurodecode.cli.slurm import add_slurm_parser
 from bids_neurodecode.cli.study_list import add_studies_parser
 from bids_neurodecode.cli.weights import add_weights_parser
@@ -43,13 +44,15 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog='bids_neurodecode-tools',
-        description='Simulated datasets, presets, pretrained weights, and scripts for clusters.',
+        description='Simulated and published datasets, presets, pretrained weights, and scripts '
+        'for clusters.',
     )
     parser.add_argument('--version', action='version', version=__version__)
     commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
     _add_demo(commands)
     _add_presets(commands)
     add_studies_parser(commands)
+    add_datasets_parser(commands)
     add_weights_parser(commands)
     add_slurm_parser(commands)
     _add_boutiques(commands)

@@ -52,7 +52,9 @@ COLUMNS: dict[str, str] = {
     'difference_low': 'Lower limit of the confidence interval of the difference, over units.',
     'difference_high': 'Upper limit of the confidence interval of the difference, over units.',
     'difference_p': 'Two-sided p value of the difference, by flips of the signs of units (of '
-    'runs, by a t test with a variance corrected for shared training runs); n/a below six units.',
+    'runs, by a t test with a variance corrected for shared training runs; of linear models of '
+    'films, by a t test over blocks of time that counts what neighbouring blocks share); n/a '
+    'below six units.',
 }
 NUMBERS = (
     *('value', 'chance', 'ceiling', 'ci_low', 'ci_high', 'p', 'n', 'n_units', 'image_size'),
@@ -181,6 +183,17 @@ def _error(title: str, meaning: str, unit: Unit = 'error', **more: Any) -> Metri
 
 
 METRICS: dict[str, Metric] = {
+    'balanced_accuracy': _share(
+        'Balanced accuracy',
+        'Share of held-out trials whose condition is decoded, in the mean over conditions, so '
+        'that each counts the same however many trials it has; chance is one over their number.',
+    ),
+    'crossnobis_mean': Metric(
+        'Cross-validated distance of conditions (mean)',
+        'Squared Mahalanobis distance of the response patterns of two conditions a voxel, '
+        'cross-validated over runs, in the mean over all pairs; 0 on average where they do not '
+        'differ, so that it can be negative.',
+    ),
     'identification_top1': _share(
         'Identification among all candidates',
         'Share of samples whose true stimulus is the most similar of all candidates; chance is '

@@ -14,10 +14,15 @@ from importlib import resources
 from typing import TYPE_CHECKING
 
 from bids_neurodecode.errors import ReportError
+from bids_neurodecode.report.boilerplate_conditions import (
+    condition_models,
+    condition_statistics,
+)
 from bids_neurodecode.report.boilerplate_encoding import encoding_model
 from bids_neurodecode.report.boilerplate_generation import generated_pictures
 from bids_neurodecode.report.boilerplate_layouts import published_inputs, taken_betas
 from bids_neurodecode.report.boilerplate_movie import film_models, film_voxels
+from bids_neurodecode.settings_encoding import TABLE
 
 if TYPE_CHECKING:
     from bids_neurodecode.bids.records import Paradigm
@@ -140,7 +145,7 @@ def methods(
     config
         The settings of the run.
     paradigm
-        Single images or a film.
+        Single images, a film, or conditions alone.
     version
         Of this program.
     system
@@ -167,17 +172,21 @@ def methods(
     paragraphs = [
         published_inputs(layout, version) if published else _inputs(derivatives, version)
     ]
-    if paradigm == 'images':
+    if paradigm != 'movie':
         taken = layout == 'nsd' or config.betas.precomputed is not None
         betas = taken_betas(config, layout) if taken else ''
         paragraphs += [betas or _betas(config, betas_model or config.betas.model, fold_models)]
         paragraphs += [_selection(config, rule)]
     else:
         paragraphs += [_series(config), film_voxels(config, rule)]
-    statistics = _film_statistics(config) if paradigm == 'movie' else _statistics(config)
+    statistics = {'movie': _film_statistics, 'conditions': condition_statistics}.get(
+        paradigm, _statistics
+    )(config)
     models: tuple[str, ...]
     if paradigm == 'movie':
         models = (_film_model(config), *film_models(config))
+    elif paradigm == 'conditions':
+        models = condition_models(config)
     elif recipe == 'encoding':
         models = encoding_model(config)
     else:
@@ -318,11 +327,23 @@ def _film_model(config: Config) -> str:
     features = config.features
     count = f'at most {features.n_components} ' if features.n_components else 'all '
     delays = ', '.join(f'{delay:g}' for delay in config.delay.fir_seconds)
-    return (
+    described = (
         f'Frames ({features.image_size} x {features.image_size} pixels, four a volume) were '
         f'described by {features.extractor} features, averaged over each volume and reduced to '
         f'{count}principal components fitted on training samples. Responses were predicted from '
-        f'these components at delays of {delays} s (finite impulse response '
+        'these components'
+    )
+    if features.extractor == TABLE:
+        most = features.n_components
+        reduced = f' (more than {most} of them: as principal components)' if most else ''
+        described = (
+            'Films were described by features that were given as tables: a row holds until the '
+            'next one, a volume has the mean over the time that it lasts, and features were '
+            f'standardised by training samples{reduced}. Responses were predicted from these '
+            'features'
+        )
+    return (
+        f'{described} at delays of {delays} s (finite impulse response '
         '[@nishimoto2011movies]) by ridge regression [@dupre2022banded], its penalty chosen by '
         f'{config.ridge.n_folds}-fold cross-validation over blocks of the training samples.'
     )
@@ -381,10 +402,13 @@ def _model(config: Config) -> str:
         if features.n_components
         else ''
     )
+    pictures = f'{features.extractor}, pictures of {features.image_size} x {features.image_size}'
+    pictures += ' pixels'
+    if features.extractor == TABLE:
+        pictures = 'given as a table'
     return (
-        f'Each picture was described by {count}its features ({features.extractor}, pictures of '
-        f'{features.image_size} x {features.image_size} pixels; components were fitted on '
-        'training stimuli). Ridge regression [@dupre2022banded] from voxels to features was '
+        f'Each picture was described by {count}its features ({pictures}; components were fitted '
+        'on training stimuli). Ridge regression [@dupre2022banded] from voxels to features was '
         f'fitted on training samples, its penalty chosen by {config.ridge.n_folds}-fold '
         'cross-validation within them. A held-out sample was identified as the candidate whose '
         'features were most like the decoded ones [@kay2008identifying].'

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bids_neurodecode.settings_encoding import TABLE
+
 if TYPE_CHECKING:
     from bids_neurodecode.config import Config
     from bids_neurodecode.settings_encoding import EncodingSettings
@@ -29,9 +31,17 @@ def encoding_model(config: Config) -> tuple[str, ...]:
     return tuple(paragraphs)
 
 
+def _space(band: str) -> str:
+    """Return what the features of a space are; ``table:NAME`` is a band of the user's table."""
+    kind, _, own = band.partition(':')
+    if kind == TABLE:
+        return f'features that were given as a table ({own or "all columns"})'
+    return FEATURES[band]
+
+
 def _linear(config: Config) -> str:
     encoding, ridge = config.encoding, config.ridge
-    spaces = ', '.join(FEATURES[band] for band in encoding.bands)
+    spaces = ', '.join(_space(band) for band in encoding.bands)
     count = config.features.n_components
     reduced = (
         f' Each feature space was reduced to at most {count} principal components of the training '

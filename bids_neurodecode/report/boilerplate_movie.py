@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bids_neurodecode.settings_encoding import TABLE
+
 if TYPE_CHECKING:
     from bids_neurodecode.config import Config
     from bids_neurodecode.settings_movie import MovieSettings
@@ -22,6 +24,14 @@ def film_models(config: Config) -> tuple[str, ...]:
 
 
 def _banded(config: Config) -> str:
+    if config.features.extractor == TABLE:
+        return (
+            'Banded ridge regression [@dupre2022banded] used the same features, with the same '
+            'delays and a penalty of its own for each of their spaces (bands) and voxel. The '
+            'difference of the mean correlation over voxels between banded and plain ridge is '
+            'over blocks of 30 s of held-out time, by a t test that counts what neighbouring '
+            'blocks share.'
+        )
     motion, about = (
         'the mean absolute change of each from frame to frame within a volume',
         'These changes stand in for motion energy; they are no motion-energy model.',

@@ -110,6 +110,16 @@ MAPS: dict[str, MapSpec] = {
         symmetric=True,
         glass=True,
     ),
+    'accuracy': MapSpec(
+        'Accuracy of searchlights',
+        'balanced accuracy (%)',
+        'Share of held-out trials whose condition is decoded from the voxels about each voxel, in '
+        'the mean over conditions. Neighbours share voxels, so that blobs as large as a '
+        'searchlight say little of where.',
+        'magma',
+        scale=100.0,
+        glass=True,
+    ),
     'noisenormalized': MapSpec(
         'Noise-normalised accuracy',
         'r² / noise ceiling (%)',

@@ -31,6 +31,7 @@ from bids_neurodecode.report.results import (
     VoxelResults,
 )
 from bids_neurodecode.report.section_agreement import agreement_section
+from bids_neurodecode.report.section_conditions import conditions_section
 from bids_neurodecode.report.section_data import (
     denoising_section,
     design_section,
@@ -87,6 +88,7 @@ def _page(reader: Reader) -> Page:
         Section('signal', 'Signal', signal_section(results, reader.name)),
         Section('denoising', 'Denoising and regularisation', denoising_section(reader)),
         Section('scores', 'Scores', scores_section(reader)),
+        Section('conditions', 'Conditions', conditions_section(reader)),
         Section('encoding', 'Encoding model', encoding_section(reader)),
         Section('agreement', 'Voxels and their ceiling', agreement_section(reader)),
         Section('network', 'Movie network', film_section(reader)),
@@ -140,16 +142,21 @@ def _summary(reader: Reader) -> tuple[Block, ...]:
 
 def _what_was_done(reader: Reader) -> str:
     results = reader.results
-    shown = 'a film' if results.paradigm == 'movie' else 'single pictures'
+    shown = {
+        'movie': 'saw a film',
+        'conditions': f'was in {_n_conditions(results)} conditions',
+    }.get(results.paradigm, 'saw single pictures')
     aim = {
         'encoding': 'predicts the brain responses from what was shown',
         'movie': 'relates the film to the brain responses',
+        'conditions': 'tells from the brain responses which condition it was, and how conditions '
+        'differ',
     }.get(results.system, 'tells from the brain responses what was shown')
     n_trials = sum(run.n_trials for run in results.runs)
     minutes = sum(run.n_volumes * run.repetition_time for run in results.runs) / 60
     trials = f' with {n_trials} trials' if n_trials else ''
     text = (
-        f'Participant {results.participant} saw {shown} in {len(results.runs)} '
+        f'Participant {results.participant} {shown} in {len(results.runs)} '
         f'run{"s" * (len(results.runs) != 1)}{trials} ({minutes:.0f} minutes of fMRI). The '
         f'program {aim}.'
     )
@@ -167,6 +174,10 @@ def _what_was_done(reader: Reader) -> str:
             f'{how} ({results.split.protocol}).'
         )
     return text
+
+
+def _n_conditions(results: ParticipantResults) -> int:
+    return 0 if results.conditions is None else len(results.conditions.names)
 
 
 def _warnings(reader: Reader) -> tuple[Block, ...]:

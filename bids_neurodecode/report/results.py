@@ -189,6 +189,26 @@ class EncodingResults:
 
 
 @dataclass(frozen=True)
+class ConditionResults:
+    """Conditions without stimulus files."""
+
+    names: tuple[str, ...]
+    dissimilarity: Path
+    """Table: ``condition_a``, ``condition_b``, ``distance``, ``ci_low``, ``ci_high``, ``p`` and
+    ``p_fdr``, a row a pair."""
+    n_predicted: int
+    """Voxels whose responses to conditions are predicted."""
+    n_predicted_fdr: int | None
+    """Of these, at a false discovery rate of .05; None where that was not tested."""
+    regions: Path | None = None
+    """Table: ``name``, ``n_voxels``, ``balanced_accuracy``, ``chance``, ``ci_low``, ``ci_high``,
+    ``p`` and ``p_fdr``, a row a region of the atlas."""
+    n_lights: int = 0
+    """Searchlights."""
+    n_lights_fdr: int | None = None
+
+
+@dataclass(frozen=True)
 class AgreementResults:
     """What participants who saw the same films share, on held-out volumes."""
 
@@ -269,11 +289,15 @@ class ParticipantResults:
     network: NetworkResults | None = None
     encoding: EncodingResults | None = None
     generation: GenerationResults | None = None
+    conditions: ConditionResults | None = None
     agreement: AgreementResults | None = None
     voxel_tests: tuple[VoxelTestResults, ...] = ()
     members: tuple[str, ...] = ()
     """Of a group brain: the participants that it is the mean of."""
     stimuli_dir: Path | None = None
+    features: Mapping[str, Path] = field(default_factory=dict)
+    """Tables of features that the user brought: of each film by its name, of pictures under
+    ``*``."""
     layout: str = 'bids'
     """Of the dataset: ``bids``, or ``nsd`` or ``emofilm`` as they are published."""
     parcels: Path | None = None
@@ -317,11 +341,18 @@ def _typed(values: dict[str, Any]) -> dict[str, Any]:
         for key in ('n_components', 'hrf_times_to_peak', 'fold_models', 'model_scores'):
             betas[key] = tuple(betas.get(key, ()))
         values['betas'] = BetaResults(**betas)
-    if values.get('null') is not None:
-        values['null'] = NullResults(**_with_paths(values['null'], 'values'))
-    if values.get('network') is not None:
-        paths = ('curves', 'voxels', 'frames', 'regions', 'perturbation', 'concepts')
-        values['network'] = NetworkResults(**_with_paths(values['network'], *paths))
+    of_files: tuple[tuple[str, type[Any], tuple[str, ...]], ...] = (
+        ('null', NullResults, ('values',)),
+        (
+            'network',
+            NetworkResults,
+            ('curves', 'voxels', 'frames', 'regions', 'perturbation', 'concepts'),
+        ),
+        ('agreement', AgreementResults, ('ceiling', 'accuracy', 'voxels')),
+    )
+    for name, record, files in of_files:
+        if values.get(name) is not None:
+            values[name] = record(**_with_paths(values[name], *files))
     if values.get('generation') is not None:
         made = values['generation']
         generation = _with_paths(made, 'table', 'folder', 'examples', 'curves')
@@ -329,14 +360,15 @@ def _typed(values: dict[str, Any]) -> dict[str, Any]:
         generation['sheets'] = tuple(Path(sheet) for sheet in generation['sheets'])
         values['generation'] = GenerationResults(**generation)
     if values.get('encoding') is not None:
-        files = ('voxels', 'betas', 'betas_table', 'examples', 'null_r', 'curves')
-        encoding = _with_paths(values['encoding'], *files)
+        tables = ('voxels', 'betas', 'betas_table', 'examples', 'null_r', 'curves')
+        encoding = _with_paths(values['encoding'], *tables)
         encoding['bands'] = tuple(encoding['bands'])
         encoding['maps'] = {name: Path(path) for name, path in encoding['maps'].items()}
         values['encoding'] = EncodingResults(**encoding)
-    if values.get('agreement') is not None:
-        agreement = _with_paths(values['agreement'], 'ceiling', 'accuracy', 'voxels')
-        values['agreement'] = AgreementResults(**agreement)
+    if values.get('conditions') is not None:
+        conditions = _with_paths(values['conditions'], 'dissimilarity', 'regions')
+        conditions['names'] = tuple(conditions['names'])
+        values['conditions'] = ConditionResults(**conditions)
     tests = values.get('voxel_tests', ())
     values['voxel_tests'] = tuple(VoxelTestResults(**test) for test in tests)
     if values.get('confusion') is not None:
@@ -345,7 +377,8 @@ def _typed(values: dict[str, Any]) -> dict[str, Any]:
         values['confusion'] = ConfusionResults(**confusion)
     for key in ('derivatives', 'notes', 'warnings', 'leaks', 'members'):
         values[key] = tuple(values.get(key, ()))
-    values['maps'] = {name: Path(path) for name, path in values.get('maps', {}).items()}
+    for key in ('maps', 'features'):
+        values[key] = {name: Path(path) for name, path in values.get(key, {}).items()}
     return _with_paths(
         values,
         *('trials', 'mean_bold', 'metrics', 'predictions', 'stimuli_dir', 'parcels', 'config'),

@@ -81,9 +81,10 @@ def is_baseline(model: str) -> bool:
 
 
 def of_parts(metrics: pd.DataFrame) -> pd.Series[bool]:
-    """Return which rows of encoding models are about one region or one feature space."""
+    """Return which rows are about one region, or one feature space of an encoding model."""
     partition = metrics['metric'].str.startswith('variance_')
-    return (metrics['system'] == 'encoding') & (metrics['space'].str.contains('/') | partition)
+    systems = metrics['system'].isin(['encoding', 'conditions'])
+    return systems & (metrics['space'].str.contains('/') | partition)
 
 
 def of_pictures(metrics: pd.DataFrame) -> pd.Series[bool]:

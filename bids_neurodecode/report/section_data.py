@@ -52,11 +52,14 @@ def design_section(reader: Reader) -> tuple[Block, ...]:
     trials = read_table(reader.results.trials)
     if trials is None or trials.empty:
         return (Text(('There are no single trials in this design.',)),)
+    kind = 'stimuli'
+    if 'stimulus' not in trials.columns:
+        kind, trials = 'conditions', trials.assign(stimulus=trials['trial_type'])
     counts = trials['stimulus'].value_counts()
     lengths = trials['duration'].unique()
     times = _times(int(counts.min()), int(counts.max()))
     text = (
-        f'{len(trials)} trials of {len(counts)} stimuli, each shown {times}; '
+        f'{len(trials)} trials of {len(counts)} {kind}, each shown {times}; '
         f'{lengths.min():g}' + (f' to {lengths.max():g}' if len(lengths) > 1 else '') + ' s long.'
     )
     return (
@@ -66,15 +69,15 @@ def design_section(reader: Reader) -> tuple[Block, ...]:
             design.plot_events(trials),
             'When each trial was shown. One row a run, time from its first volume in seconds; '
             'bars run from onset to end. Look for orders that repeat over runs (what comes '
-            'before a stimulus could then be decoded instead of it) and for long gaps.',
+            'before a trial could then be decoded instead of it) and for long gaps.',
             f'Raster of {len(trials)} trials over {len(design.run_order(trials))} runs.',
         ),
         reader.plot(
             'repeats',
             design.plot_repeats(trials),
-            'How often each stimulus was shown over all runs. Repeats are what noise ceilings '
-            'and the choice of noise components rest on.',
-            f'Presentations of {len(counts)} stimuli: each shown {times}.',
+            f'How often each of the {kind} was shown over all runs. Repeats are what noise '
+            'ceilings and the choice of noise components rest on.',
+            f'Presentations of {len(counts)} {kind}: each shown {times}.',
         ),
     )
 

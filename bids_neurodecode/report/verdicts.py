@@ -311,6 +311,13 @@ def split_verdict(results: ParticipantResults) -> Verdict | None:
     """Say what the way of holding out allows one to claim."""
     if results.split is None:
         return None
+    if results.conditions is not None:
+        return Verdict(
+            'info',
+            f'Whole {results.split.by}s were held out. The same conditions are in training and '
+            'test: the score says how well these are told apart, not whether what tells them '
+            'apart holds for other items of their kind.',
+        )
     if results.split.repeats_cross:
         return Verdict(
             'caution',

@@ -46,6 +46,8 @@ EXCHANGED_SCORES = 100_000_000
 """Scores that are exchanged for the null of :func:`repeat_test`, trials times draws."""
 SAME_NEIGHBOURS = 0.5
 """Correlation of distances in time between stimuli above which two runs have the same order."""
+SAME_LIST = 0.5
+"""Share of the images of each that two runs have to have in common to be of one list."""
 
 
 class RepeatTest(NamedTuple):
@@ -59,7 +61,7 @@ class RepeatTest(NamedTuple):
     p
         One-sided, (n_voxels,); NaN where it could not be tested.
     n_pairs
-        Pairs of a stimulus in two runs that were compared.
+        Pairs of a stimulus in two runs (or two lists, runs of one order) that were compared.
     reason
         Why there is no test; empty if there is one.
     """
@@ -254,9 +256,11 @@ def repeat_test(
     betas = checked(betas, 2, 'trials x voxels')
     groups = TrialGroups(stimuli, len(betas), 'stimulus')
     visits = TrialGroups(runs, len(betas), 'run')
-    cells = TrialGroups(visits.codes * len(groups.counts) + groups.codes, len(betas), 'cell')
+    lists, comparable, reason = _lists(groups, visits)
+    of = lists[visits.codes]
+    cells = TrialGroups(of * len(groups.counts) + groups.codes, len(betas), 'cell')
     image, run = cells.labels % len(groups.counts), cells.labels // len(groups.counts)
-    partners, reason = _partners(image, run, _positions(cells, visits))
+    partners = _partners(image, run, comparable)
     n_pairs = partners.nnz // 2
     if not n_pairs:
         nothing = np.full(betas.shape[1], np.nan)
@@ -289,33 +293,68 @@ def normal_scores(values: FloatArray) -> npt.NDArray[np.float64]:
     return np.asarray(scores - scores.mean(axis=0))
 
 
-def _positions(cells: TrialGroups, visits: TrialGroups) -> npt.NDArray[np.float64]:
-    """Return the mean place of each stimulus in the order of its run, (n_cells,)."""
+def _lists(
+    groups: TrialGroups, visits: TrialGroups
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.bool_], str]:
+    """Tell which runs have one order of stimuli, and so are one list.
+
+    Returns
+    -------
+    numpy.ndarray
+        List of each run, (n_runs,).
+    numpy.ndarray
+        Whether the orders of two lists differ, (n_lists, n_lists).
+    str
+        Why none can be compared, where that is so.
+    """
+    n_runs = len(visits.counts)
     place = np.empty(len(visits.codes))
     for number, count in enumerate(visits.counts):
         place[visits.codes == number] = np.arange(count)
-    return np.bincount(cells.codes, weights=place) / cells.counts
+    cells = TrialGroups(visits.codes * len(groups.counts) + groups.codes, len(place), 'cell')
+    image, run = cells.labels % len(groups.counts), cells.labels // len(groups.counts)
+    place = np.bincount(cells.codes, weights=place) / cells.counts
+    places = [dict(zip(image[run == k], place[run == k], strict=True)) for k in range(n_runs)]
+    met, same, one = (np.zeros((n_runs, n_runs)) for _ in range(3))
+    for i, first in enumerate(places):
+        for j, second in enumerate(places[:i]):
+            common = [key for key in first if key in second]
+            if not common:
+                continue
+            a, b = (np.array([each[key] for key in common]) for each in (first, second))
+            most = len(common) >= SAME_LIST * max(len(first), len(second))
+            met[i, j] = met[j, i] = 1
+            same[i, j] = same[j, i] = _same_order(a, b)
+            one[i, j] = one[j, i] = same[i, j] * most
+    lists = _cliques(one)
+    member = (lists[:, None] == np.arange(lists.max() + 1)).astype(float)
+    # lists of which most runs have the same order as those of the other
+    alike = 2 * (member.T @ same @ member) > member.T @ met @ member
+    comparable = ~alike & ~np.eye(len(alike), dtype=bool)
+    return lists, comparable, SAME_ORDER if met.any() else WITHIN_RUNS
+
+
+def _cliques(joined: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:
+    """Return numbers of groups within which all are joined, (n,), from (n, n)."""
+    from scipy.cluster.hierarchy import fcluster, linkage
+    from scipy.spatial.distance import squareform
+
+    if len(joined) < 2:
+        return np.zeros(len(joined), dtype=np.intp)
+    apart = squareform(1 - joined - np.eye(len(joined)))
+    return np.asarray(fcluster(linkage(apart, 'complete'), 0.5, 'distance') - 1, dtype=np.intp)
 
 
 def _partners(
-    image: npt.NDArray[np.intp], run: npt.NDArray[np.intp], place: npt.NDArray[np.float64]
-) -> tuple[sparse.csr_array, str]:
-    """Pair the cells of a stimulus in different runs: (n_cells, n_cells), 1 for a pair."""
-    numbers = np.unique(run)
-    by_run = [dict(zip(image[run == k], np.flatnonzero(run == k), strict=True)) for k in numbers]
-    pairs: list[tuple[int, int]] = []
-    n_common = 0
-    for first, one in enumerate(by_run):
-        for other in by_run[first + 1 :]:
-            common = [key for key in one if key in other]
-            a, b = [one[key] for key in common], [other[key] for key in common]
-            n_common += len(common)
-            if not _same_order(place[a], place[b]):
-                pairs += zip(a, b, strict=True)
-    rows, columns = np.array(pairs, dtype=np.intp).reshape(-1, 2).T
-    ones = (np.ones(2 * len(rows)), (np.r_[rows, columns], np.r_[columns, rows]))
-    matrix = sparse.csr_array(ones, shape=(len(image), len(image)))
-    return matrix, SAME_ORDER if n_common else WITHIN_RUNS
+    image: npt.NDArray[np.intp], run: npt.NDArray[np.intp], comparable: npt.NDArray[np.bool_]
+) -> sparse.csr_array:
+    """Pair the cells of a stimulus in different lists: (n_cells, n_cells), 1 for a pair."""
+    by_image = TrialGroups(image, len(image), 'image')
+    shown = sparse.csr_array((np.ones(len(image)), (np.arange(len(image)), by_image.codes)))
+    pairs = sparse.coo_array(shown @ shown.T)
+    kept = comparable[run[pairs.row], run[pairs.col]]
+    places = (pairs.row[kept], pairs.col[kept])
+    return sparse.csr_array((np.ones(kept.sum()), places), shape=pairs.shape)
 
 
 def _same_order(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> bool:

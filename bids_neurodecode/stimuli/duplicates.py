@@ -59,6 +59,10 @@ SAME_WINDOW = 0.9
 """Mean correlation of the frames of two windows that show the same."""
 SHIFTED = 0.2
 """How much smaller the disagreement of the windows has to be than after a shift of a second."""
+RARE = 32
+"""A stretch of features that is shown twice has values that are met at most this often."""
+CHANCE = 1e-3
+"""Stretches that may be the same by chance, of features that are shown twice."""
 MIN_MOTION = 0.02
 """Disagreement after a shift by which a window counts as moving; a still scene shows nothing."""
 
@@ -394,6 +398,69 @@ def repeated_parts(films: Sequence[FloatArray]) -> tuple[Repeat, ...]:
                 for row, column, length in _diagonals(film, films[other], same=number == other)
             ]
     return tuple(found)
+
+
+def repeated_rows(
+    films: Sequence[npt.NDArray[np.floating[Any]]], period: float
+) -> tuple[Repeat, ...]:
+    """Find parts of films that are shown twice, by features that are the same in order.
+
+    Features that take few values repeat by chance. A stretch counts where the number of stretches
+    that films with as common values in any order would share is below :data:`CHANCE`.
+
+    Parameters
+    ----------
+    films
+        Features of each volume, (n_volumes, n_features).
+    period
+        Seconds a volume.
+
+    Returns
+    -------
+    tuple of Repeat
+        As :func:`repeated_parts`; stretches of :data:`WINDOW` seconds or more.
+    """
+    lengths = [len(film) for film in films]
+    _, codes = np.unique(np.concatenate(films), axis=0, return_inverse=True)
+    codes, starts = codes.ravel(), np.cumsum([0, *lengths])
+    # values that stay are one step: a label that is on for a minute is no evidence of a minute
+    step = np.append(True, codes[1:] != codes[:-1])
+    step[starts[:-1]] = True
+    steps = codes[step]
+    counts = np.bincount(steps)
+    surprise = -np.log10(counts / len(steps))
+    film_of = np.searchsorted(starts, np.arange(len(codes)), side='right') - 1
+    looked: dict[int, list[tuple[int, int]]] = {}
+    found = []
+    for code in np.flatnonzero((counts > 1) & (counts <= RARE)):
+        at = np.flatnonzero((codes == code) & step).tolist()
+        for a, b in ((a, b) for i, a in enumerate(at) for b in at[i + 1 :]):
+            lag = b - a
+            if any(first <= a <= last for first, last in looked.get(lag, ())):
+                continue
+            first, last = _same_rows(codes, film_of, a, b)
+            looked.setdefault(lag, []).append((first, last))
+            both = step[first + 1 : last + 1] & step[first + 1 + lag : last + 1 + lag]
+            changes = codes[first + 1 : last + 1][both]
+            evidence = surprise[codes[first]] + surprise[changes].sum() - 2 * np.log10(len(steps))
+            length = (last - first + 1) * period
+            near = film_of[a] == film_of[b] and lag * period < WINDOW
+            if length < WINDOW or near or evidence < -np.log10(CHANCE):
+                continue
+            begin = (first - starts[film_of[a]], first + lag - starts[film_of[b]])
+            here, there = (float(row * period) for row in begin)
+            found.append(Repeat(int(film_of[a]), here, int(film_of[b]), there, float(length)))
+    return tuple(sorted(found, key=lambda x: (x.film, x.other, x.start, x.other_start)))
+
+
+def _same_rows(codes: IndexArray, film_of: IndexArray, a: int, b: int) -> tuple[int, int]:
+    """Return first and last row, around ``a``, that are as those as far behind ``b``."""
+    lag, n = b - a, len(codes)
+    same = (codes[: n - lag] == codes[lag:]) & (film_of[: n - lag] == film_of[a])
+    same &= film_of[lag:] == film_of[b]
+    before, after = np.flatnonzero(~same[:a]), np.flatnonzero(~same[a:])
+    first = int(before[-1]) + 1 if before.size else 0
+    return first, a + int(after[0]) - 1 if after.size else n - lag - 1
 
 
 def _diagonals(a: FloatArray, b: FloatArray, *, same: bool) -> list[tuple[int, int, int]]:

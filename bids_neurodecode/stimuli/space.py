@@ -96,6 +96,28 @@ class FeatureSpace:
             basis = basis @ values / (deviations[:, None] * np.sqrt(n))
         return cls(standardizer, _fixed_sign(basis), deviations.astype(np.float32))
 
+    @classmethod
+    def of_columns(
+        cls, features: npt.NDArray[np.floating[Any]], n_components: int | None = None
+    ) -> FeatureSpace:
+        """Learn a space whose axes are the features themselves, each at unit variance.
+
+        With more features than ``n_components``, that of :meth:`fit`.
+
+        Raises
+        ------
+        DataError
+            As there.
+        """
+        _check(features)
+        n = features.shape[1]
+        if n_components is not None and n > n_components:
+            return cls.fit(features, n_components)
+        if len(features) < 2 or np.ptp(features, axis=0).max() == 0:
+            raise DataError(TOO_FEW_STIMULI.format(n=len(np.unique(features, axis=0))))
+        own = np.eye(n, dtype=np.float32)
+        return cls(Standardizer.fit(features), own, np.ones(n, dtype=np.float32))
+
     def transform(self, features: npt.NDArray[np.floating[Any]]) -> Float32Array:
         """Return features (n, n_features) as whitened components (n, n_components)."""
         _check(features)

@@ -1,1 +1,1 @@
-"""The three recipes: fit, predict, evaluate."""
+"""The recipes: fit, predict, evaluate."""

@@ -36,7 +36,7 @@ from bids_neurodecode.evaluation.voxels import (
 )
 from bids_neurodecode.samples import Split
 from bids_neurodecode.signals.reliability import noise_ceiling
-from bids_neurodecode.systems.comparison import Kept, unit_values
+from bids_neurodecode.systems.comparison import Kept, median_without, unit_values
 from bids_neurodecode.systems.encoding_outcomes import FoldResult
 from bids_neurodecode.systems.outcomes import SINGLE_TRIAL
 from bids_neurodecode.systems.pooling import LABELS, REFIT, Pairing, Scorer, _identification
@@ -279,23 +279,21 @@ class _Rows:
         def normalised(r: Any) -> Any:
             return np.maximum(r[:, explainable], 0) ** 2 / ceiling
 
-        metrics: dict[str, Callable[[Any], Any]] = {
-            'voxel_r_median': lambda r: _median(r[:, finite]),
-            'voxel_r_mean': lambda r: r[:, finite].mean(axis=1),
-        }
-        if explainable.any():
-            metrics['noise_normalized_median'] = lambda r: _median(normalised(r))
-            metrics['noise_normalized_mean'] = lambda r: normalised(r).mean(axis=1)
         if not finite.any():
             return {}
+        of_voxels: dict[str, Callable[[Any], Any]] = {'voxel_r': lambda r: r[:, finite]}
+        if explainable.any():
+            of_voxels['noise_normalized'] = normalised
         units = np.arange(len(self.each))
-        return {
-            (self.model, self.space, metric): (
-                unit_values(float(of(self.maps.r[None])[0]), of(self.each)),
-                units,
-            )
-            for metric, of in metrics.items()
-        }
+        found: Kept = {}
+        for name, of in of_voxels.items():
+            whole, without = of(self.maps.r[None])[0], of(self.each)
+            for metric, value, left in (
+                (f'{name}_median', float(np.median(whole)), median_without(whole, without)),
+                (f'{name}_mean', float(whole.mean()), without.mean(axis=1)),
+            ):
+                found[self.model, self.space, metric] = unit_values(value, left), units
+        return found
 
     def _of(self, voxels: BoolArray, space: str) -> tuple[list[Score], dict[str, FloatArray]]:
         finite = voxels & np.isfinite(self.maps.r)

@@ -92,6 +92,7 @@ def fit_encoder(
     n_components: int | None,
     settings: RidgeSettings,
     device: Any = 'cpu',
+    columns: bool = False,
 ) -> FilmEncoder:
     """Fit the encoder on training samples.
 
@@ -110,8 +111,11 @@ def fit_encoder(
         Seconds.
     n_components
         Principal components of the features; all if None.
+    columns
+        Take no more features than that as they are, each standardised.
     """
-    space = FeatureSpace.fit(features[design_rows], n_components)
+    fit = FeatureSpace.of_columns if columns else FeatureSpace.fit
+    space = fit(features[design_rows], n_components)
     design = delayed_design(space, features, all_showings, repetition_time, delays)[design_rows]
     responses = Standardizer.fit(train.values)
     ridge = fit_ridge(
@@ -139,6 +143,7 @@ def encode_films(
     rng: np.random.Generator,
     device: Any = 'cpu',
     chosen: npt.NDArray[np.bool_] | None = None,
+    columns: bool = False,
 ) -> FilmEncoding:
     """Fit on the training part of every fold, judge on its test part, then fit on everything.
 
@@ -154,6 +159,8 @@ def encode_films(
     chosen
         The voxels that each fold uses, (n_folds, n_voxels); all of them if None. The model that
         is fitted on everything has all voxels.
+    columns
+        As in :func:`fit_encoder`.
     """
     showings = showings_of(samples.table)
     measured = np.asarray(np.isfinite(samples.values).all(axis=1))
@@ -173,6 +180,7 @@ def encode_films(
             n_components=n_components,
             settings=ridge,
             device=device,
+            columns=columns,
         )
 
     folds = []

@@ -38,6 +38,7 @@ def encode_banded(
     rng: np.random.Generator,
     device: Any = 'cpu',
     chosen: npt.NDArray[np.bool_] | None = None,
+    columns: bool = False,
 ) -> tuple[Judged, tuple[str, ...]]:
     """Fit on the training part of every fold and judge on its test part.
 
@@ -52,6 +53,8 @@ def encode_banded(
         Each feature space by name, (n_samples, n_features), one row a sample.
     chosen
         The voxels that each fold uses, (n_folds, n_voxels); all of them if None.
+    columns
+        Take spaces of no more features than ``n_components`` as they are, each standardised.
 
     Returns
     -------
@@ -65,6 +68,7 @@ def encode_banded(
     DataError
         If no feature varies.
     """
+    fit = FeatureSpace.of_columns if columns else FeatureSpace.fit
     used = {name: x for name, x in features.items() if np.ptp(x, axis=0).max() > 0}
     if not used:
         raise DataError(NOTHING_VARIES)
@@ -75,9 +79,7 @@ def encode_banded(
     for number, fold in enumerate(split):
         train, test = (part[measured[part]] for part in (fold.train, fold.test))
         designs = {
-            name: delayed_design(
-                FeatureSpace.fit(x[train], n_components), x, showings, repetition_time, delays
-            )
+            name: delayed_design(fit(x[train], n_components), x, showings, repetition_time, delays)
             for name, x in used.items()
         }
         voxels = None if chosen is None else chosen[number]

@@ -146,18 +146,49 @@ def mean_interval(
     tuple of float
         NaN with fewer than :data:`MIN_GROUPS` blocks.
     """
+    found = mean_test(values, parts, block=block, confidence=confidence, spread=spread)
+    return found.low, found.high
+
+
+class MeanTest(NamedTuple):
+    """A mean of a series, its interval, its two-sided p value, and blocks that these are over."""
+
+    mean: float
+    low: float
+    high: float
+    p: float
+    n: int
+
+
+def mean_test(
+    values: npt.ArrayLike,
+    parts: npt.NDArray[np.str_],
+    *,
+    block: int,
+    confidence: float,
+    spread: float = 1.0,
+) -> MeanTest:
+    """Test the mean of a series against 0, with the interval of :func:`mean_interval`.
+
+    Returns
+    -------
+    MeanTest
+        Limits and p are NaN with fewer than :data:`MIN_GROUPS` blocks; p is NaN for a series that
+        does not vary.
+    """
     from scipy.stats import t
 
     rows, starts = blocks_of(parts, block)
     n = len(starts)
+    none = float('nan')
     if n < MIN_GROUPS:
-        return float('nan'), float('nan')
+        return MeanTest(float(np.mean(np.asarray(values)[rows])), none, none, none, n)
     x, labels = np.asarray(values, dtype=np.float64)[rows], np.asarray(parts)[rows][starts]
     mean, sizes = float(x.mean()), np.diff(np.append(starts, len(rows)))
     away = np.add.reduceat(x - mean, starts) * n / sizes.sum()
     squares = float(away @ away)
     if squares == 0:
-        return mean, mean
+        return MeanTest(mean, mean, mean, none, n)
     near = labels[1:] == labels[:-1]
     shared = 0.0
     if near.any():
@@ -165,9 +196,10 @@ def mean_interval(
         shared = float(np.clip(products * n / squares + 2 / n, 0, MOST_SHARED))
     lengths = np.unique(labels, return_counts=True)[1]
     inflation = sum(_as_one(int(length), shared) * length for length in lengths) / n
-    half = float(t.ppf((1 + confidence) / 2, n - 1)) * math.sqrt(squares / (n * (n - 1)))
-    half *= spread * math.sqrt(inflation)
-    return mean - half, mean + half
+    error = spread * math.sqrt(inflation) * math.sqrt(squares / (n * (n - 1)))
+    half = float(t.ppf((1 + confidence) / 2, n - 1)) * error
+    p = 2 * float(t.sf(abs(mean) / error, n - 1))
+    return MeanTest(mean, mean - half, mean + half, p, n)
 
 
 def _as_one(n: int, correlation: float) -> float:
@@ -276,4 +308,12 @@ def _resampled(
     return np.where(spread > 1e-12, covariance / np.sqrt(np.maximum(spread, 1e-12)), 0.0)
 
 
-__all__ = ['BLOCK_SECONDS', 'Intervals', 'block_intervals', 'blocks_of', 'mean_interval']
+__all__ = [
+    'BLOCK_SECONDS',
+    'Intervals',
+    'MeanTest',
+    'block_intervals',
+    'blocks_of',
+    'mean_interval',
+    'mean_test',
+]

@@ -160,7 +160,7 @@ class Scorer:
 
     Parameters
     ----------
-    model, space, protocol
+    model, space, protocol, system
         Columns of the rows.
     pairing
         What may be exchanged, over all samples.
@@ -179,6 +179,7 @@ class Scorer:
     settings: EvaluationSettings
     rng: np.random.Generator
     kept: Kept = field(default_factory=dict, repr=False)
+    system: str = SYSTEM
 
     def score(
         self,
@@ -239,7 +240,7 @@ class Scorer:
         if self.pairing.untested is not None:
             null = np.empty(0)
         row = Score(
-            system=SYSTEM,
+            system=self.system,
             model=self.model,
             protocol=self.protocol,
             split='test',

@@ -43,6 +43,15 @@ NOT_OF_FILMS = (
 NOT_OF_PICTURES = (
     'split.by = "{by}" is for films; these are pictures. Choose "stimulus", "run" or "auto".'
 )
+NOT_OF_CONDITIONS = (
+    'split.by = "{by}" is not for conditions, which are in training and test: whole runs are held '
+    'out. Choose "run", "session", "given" or "auto".'
+)
+CUT_RUNS = (
+    'The given split does not hold out whole runs of conditions that are in training too: trials '
+    'of one run share its noise, and only what was trained can be decoded. Give each run to one '
+    'part, with all conditions in each.'
+)
 FEW_IMAGES = (
     'split.by = "cluster" makes {n_clusters} clusters (split.n_clusters), and there are {n} '
     'different images. Ask for fewer clusters.'
@@ -69,6 +78,14 @@ ALL_REPEATED = (
     'Everything that is held out is shown in training too (first: {film} from {start:.1f} s, and '
     '{other} from {other_start:.1f} s), and without these scenes nothing is left to train on. '
     'Films that are loops, or one film under two names, cannot be held out in part.'
+)
+NO_PARTS = (
+    'split.by = "given" needs the part of each sample. Add a column "part" (train, validation, '
+    'test) to the events, or name test samples: split.test = {COLUMN = ["VALUE"]}, or split.file.'
+)
+EMPTY_PART = (
+    'No sample is of the part {part!r} ({why}). Correct split.test and split.train (values of '
+    'columns of the events, or of entities), the column "part", or the split file.'
 )
 PAPER = (
     'split as in arXiv 2507.12009: the last {share} of every film{whole}, without a gap; every '
@@ -103,7 +120,7 @@ def choose_split(table: pd.DataFrame, settings: SplitSettings, seed: int) -> tup
     if by in {'film', 'paper'}:
         raise DataError(NOT_OF_PICTURES.format(by=by))
     if by == 'given':
-        return split_as_given(table), why
+        return _as_given(table, why), why
     if by == 'time':
         return split_in_time(
             table,
@@ -161,6 +178,40 @@ def with_content(table: pd.DataFrame, groups: dict[str, str]) -> pd.DataFrame:
     """
     content = table['stimulus'].astype(str).map(groups)
     return table if (content == table['stimulus']).all() else table.assign(content=content)
+
+
+def choose_condition_split(table: pd.DataFrame, settings: SplitSettings) -> tuple[Split, str]:
+    """Hold out whole runs (or sessions) of conditions, which are in both parts.
+
+    Parameters
+    ----------
+    table
+        One row a trial (columns ``stimulus``, the condition, ``run`` and ``session``).
+    settings
+        ``auto`` takes the parts that the dataset gives (column ``part``), else runs.
+
+    Raises
+    ------
+    DataError
+        If another split is asked for, or the given parts cut runs.
+    """
+    given = settings.file is not None or settings.by == 'given'
+    if given or (settings.by == 'auto' and _has_parts(table)):
+        used = table[table['part'].isin(PARTS)] if 'part' in table.columns else table
+        if 'part' in used.columns and (used.groupby('run')['part'].nunique() > 1).any():
+            raise DataError(CUT_RUNS)
+        split, why = split_as_given(table), _given_by(table, settings)
+        if split.by != 'run':
+            raise DataError(CUT_RUNS)
+        return split, why
+    if settings.by not in {'auto', 'run', 'session'}:
+        raise DataError(NOT_OF_CONDITIONS.format(by=settings.by))
+    by: Literal['run', 'session'] = 'session' if settings.by == 'session' else 'run'
+    n = table[by].nunique()
+    folds = settings.n_folds
+    split = split_by_group(table, by, n_folds=folds, test_fraction=settings.test_fraction)
+    n_conditions = table['stimulus'].nunique()
+    return split, f'split by {by}: {n_conditions} conditions in {n} {by}s'
 
 
 def check_clusters(table: pd.DataFrame, settings: SplitSettings) -> None:
@@ -244,11 +295,12 @@ def choose_film_split(table: pd.DataFrame, settings: SplitSettings) -> tuple[Spl
     """
     by = settings.by
     if by == 'auto':
-        by = 'given' if _has_parts(table) else 'time'
+        by = 'given' if settings.test or _has_parts(table) else 'time'
     if by in {'stimulus', 'cluster'}:
         raise DataError(NOT_OF_FILMS.format(by=by))
     if by == 'given' or settings.file is not None:
-        return split_as_given(table), _given_by(table, settings)
+        why = _given_by(table, settings)
+        return _as_given(table, why), why
     whole = named_films(table, settings.whole_films)
     share = f'{settings.test_fraction:.0%}'
     and_whole = f', and all of {", ".join(whole)}' if whole else ''
@@ -383,6 +435,16 @@ def _nearest(
     return np.minimum(np.abs(times[after] - wanted), np.abs(times[before] - wanted))
 
 
+def _as_given(table: pd.DataFrame, why: str) -> Split:
+    """Return the given split, or say what it lacks."""
+    if 'part' not in table.columns:
+        raise DataError(NO_PARTS)
+    for part in ('train', 'test'):
+        if not (table['part'] == part).any():
+            raise DataError(EMPTY_PART.format(part=part, why=why))
+    return split_as_given(table)
+
+
 def _has_parts(table: pd.DataFrame) -> bool:
     return 'part' in table.columns and {'train', 'test'} <= set(table['part'].astype(str))
 
@@ -406,7 +468,7 @@ def _said(rows: Mapping[str, Sequence[str]]) -> str:
 def _resolve(table: pd.DataFrame, settings: SplitSettings) -> tuple[str, str]:
     if settings.file is not None:
         return 'given', _given_by(table, settings)
-    if settings.by == 'given':
+    if settings.by == 'given' or (settings.by == 'auto' and settings.test):
         return 'given', _given_by(table, settings)
     if settings.by != 'auto':
         return settings.by, f'split by {settings.by}, as the settings ask'

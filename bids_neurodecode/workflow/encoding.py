@@ -14,6 +14,7 @@ from bids_neurodecode.bids.records import ParticipantInput, RunInput
 from bids_neurodecode.bids.sink import write_json, write_tsv
 from bids_neurodecode.config import Config
 from bids_neurodecode.samples import Samples, Split, VoxelMask
+from bids_neurodecode.settings_encoding import TABLE
 from bids_neurodecode.stimuli.volumes import FRAMES_PER_VOLUME
 from bids_neurodecode.workflow.files import fold_voxels, save_json, save_map
 
@@ -57,6 +58,7 @@ def encode(
         rng=np.random.default_rng(config.seed),
         device=device,
         chosen=by_fold,
+        columns=config.features.extractor == TABLE,
     )
     write_tsv(folder / 'metrics.tsv', scores_table(result.scores))
     write_json(folder / 'metrics.json', describe(result.scores))

@@ -16,7 +16,10 @@ from nipype.interfaces.base import (
 )
 
 from bids_neurodecode.bids.records import ParticipantInput
+from bids_neurodecode.config import FeatureSettings
+from bids_neurodecode.settings_encoding import TABLE
 from bids_neurodecode.workflow.nodes import RunSettings, node
+from bids_neurodecode.workflow.own_features import picture_table
 from bids_neurodecode.workflow.resources import DataSize
 from bids_neurodecode.workflow.stage import Stage
 
@@ -36,6 +39,7 @@ PICTURES_AT_ONCE = 256
 class ExtractBandInput(BaseInterfaceInputSpec):
     participant = traits.Str(mandatory=True, desc='record of the participant, as JSON')
     band = traits.Str(mandatory=True, desc='name of the feature extractor')
+    settings = traits.Str(mandatory=True, desc='settings of the features, as JSON')
     image_size = traits.Int(mandatory=True, desc='pixels a side')
     weights = traits.Str('', usedefault=True, desc='folder of the pretrained weights')
     device = traits.Str('cpu', usedefault=True)
@@ -60,6 +64,15 @@ class ExtractBand(Stage):
 
         inputs = self.inputs
         participant = ParticipantInput.from_json(inputs.participant)
+        kind, _, own = inputs.band.partition(':')
+        if kind == TABLE:
+            settings = FeatureSettings.model_validate_json(inputs.settings)
+            table = picture_table(participant, settings)
+            np.save(
+                folder / 'features.npy',
+                table.of_stimuli(participant.stimuli, settings.bands)[own],
+            )
+            return {'features': folder / 'features.npy'}
         options = {'folder': inputs.weights, 'device': inputs.device} if inputs.weights else {}
         names, cache = participant.stimuli, Path(inputs.cache)
         captions: Mapping[str, str] = {}
@@ -100,13 +113,14 @@ def connect_bands(
             ExtractBand(
                 participant=participant.to_json(),
                 band=band,
+                settings=run.config.features.model_dump_json(),
                 image_size=PICTURE_SIZE.get(band, run.config.features.image_size),
                 weights='' if needed is None else str(weights_path(needed, run.weights_dir)),
                 device=own,
                 use_gpu=own == 'cuda',
                 cache=str(run.work_dir / 'features'),
             ),
-            f'features_{band.replace("-", "_")}',
+            f'features_{number if ":" in band else band.replace("-", "_")}',
             run,
             size,
         )

@@ -14,6 +14,7 @@ from bids_neurodecode.bids.sink import atomic, write_json, write_text, write_tsv
 from bids_neurodecode.config import Config
 from bids_neurodecode.errors import InputError
 from bids_neurodecode.samples import Responses, Samples, VoxelMask, form_codes
+from bids_neurodecode.settings_encoding import TABLE
 from bids_neurodecode.workflow.encoding_features import CAPTIONED, PICTURE_SIZE, WEIGHTS
 from bids_neurodecode.workflow.files import read_table
 from bids_neurodecode.workflow.nodes import RunSettings
@@ -270,7 +271,7 @@ def connect_shared_head(
     if len(records) < MIN_PEOPLE:
         raise InputError(TOO_FEW.format(n=len(records), folder=run.output_dir, least=MIN_PEOPLE))
     for band in run.config.encoding.bands:
-        if band in CAPTIONED:
+        if band in CAPTIONED or band.partition(':')[0] == TABLE:
             raise InputError(CAPTIONS.format(band=band))
     needed = {band: WEIGHTS[band] for band in run.config.encoding.bands if band in WEIGHTS}
     interface = ShareHead(

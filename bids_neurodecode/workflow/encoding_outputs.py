@@ -188,6 +188,7 @@ class WriteEncoding(Stage):
             ),
             encoding=encoding,
             stimuli_dir=participant.stimuli_dir,
+            features=dict(participant.features),
             config=log / run['run_id'] / 'config.toml',
             versions=software_versions(),
         )

@@ -152,6 +152,7 @@ class WritePredicted(Stage):
             null=null,
             encoding=encoding,
             stimuli_dir=participant.stimuli_dir,
+            features=dict(participant.features),
             config=log / run['run_id'] / 'config.toml',
             versions=software_versions(),
         )

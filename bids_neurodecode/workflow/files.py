@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from bids_neurodecode.bids.records import ParticipantInput, RunInput
 from bids_neurodecode.bids.sink import write_image, write_tsv
+from bids_neurodecode.config import FeatureSettings
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.samples import Split, VoxelMask, set_codes
 
@@ -86,7 +87,7 @@ def content_of(participant: ParticipantInput) -> dict[str, str]:
 
 
 def apart_from_repeats(
-    split: Split, participant: ParticipantInput
+    split: Split, participant: ParticipantInput, settings: FeatureSettings
 ) -> tuple[Split, str, tuple[str, ...]]:
     """Look at the films for scenes that are shown twice; see the function of that name.
 
@@ -95,12 +96,20 @@ def apart_from_repeats(
     Split, str, tuple of str
         As :func:`bids_neurodecode.systems.protocol.apart_from_repeats`.
     """
-    from bids_neurodecode.stimuli.duplicates import film_frames, repeated_parts
+    from bids_neurodecode.stimuli.duplicates import film_frames, repeated_parts, repeated_rows
     from bids_neurodecode.systems import protocol
+    from bids_neurodecode.workflow.own_features import film_bands, has_frames
 
     films = list(dict.fromkeys(split.table['film'].astype(str)))
-    repeats = repeated_parts([film_frames(participant.stimuli_dir / film) for film in films])
     period = participant.runs[0].repetition_time
+    if all(has_frames(participant, film) for film in films):
+        repeats = repeated_parts([film_frames(participant.stimuli_dir / film) for film in films])
+    else:
+        volumes = split.table.groupby('film')['onset'].max() / period
+        clock = {film: np.arange(round(volumes[film]) + 1) * period for film in films}
+        found = film_bands(participant, settings, clock, period)
+        rows = [np.concatenate([*found[film].values()], axis=1) for film in films]
+        repeats = repeated_rows(rows, period)
     return protocol.apart_from_repeats(split, films, repeats, period)
 
 

@@ -56,25 +56,36 @@ class FromAligned:
         shown = [film['StimFile'] for file in self.files for film in self.facts(file)['Films']]
         return tuple(sorted(set(shown)))
 
-    def aligned(self) -> Iterator[tuple[str, Float32Array, dict[str, Any]]]:
-        """Yield the first showing of each film as it is stored, and the sidecar of its file."""
+    def aligned(self) -> Iterator[tuple[list[str], Float32Array, dict[str, Any]]]:
+        """Yield what is first shown of each film as it is stored, and the sidecar of its file.
+
+        Moments of the film come first, as they are called in tables of samples.
+        """
         import nibabel as nib
 
-        seen: set[str] = set()
+        seen: set[tuple[str, float]] = set()
+        moments: set[str] = set()
         for file in self.files:
             facts, start = self.facts(file), 0
             volumes = self.mask().extract(np.asanyarray(nib.load(file).dataobj, np.float32))
             for film in facts['Films']:
                 stop = start + film['Volumes']
-                if film['StimFile'] not in seen:
-                    seen.add(film['StimFile'])
-                    yield film['StimFile'], volumes[start:stop], facts
+                place = (film['StimFile'], float(film.get('FilmOnset', 0.0)))
+                if place not in seen:
+                    seen.add(place)
+                    first = first_sample(film, facts)
+                    names = [f'{place[0]}#{first + i:05d}' for i in range(stop - start)]
+                    known = [name in moments for name in names]
+                    begin = known.index(False) if False in known else len(names)
+                    end = known.index(True, begin) if True in known[begin:] else len(names)
+                    moments.update(names[begin:end])
+                    if begin < end:
+                        yield names[begin:end], volumes[start:stop][begin:end], facts
                 start = stop
 
     def showings(self) -> Iterator[Showing]:
         """Yield the moments of each film and the responses of then, NaN where there are none."""
-        for film, values, facts in self.aligned():
-            names = [f'{film}#{i:05d}' for i in range(len(values))]
+        for names, values, facts in self.aligned():
             if self.delayed:
                 yield names, with_delay(values, facts['RepetitionTime'], facts['Delay'])
             else:
@@ -93,6 +104,11 @@ class FromAligned:
             'delay': facts['Delay'],
             'scaling': facts['Scaling'],
         }
+
+
+def first_sample(film: dict[str, Any], facts: dict[str, Any]) -> int:
+    """Return the number, in its film, of the first volume that a sidecar tells of."""
+    return round(float(film.get('FilmOnset', 0.0)) / float(facts['RepetitionTime']))
 
 
 def with_delay(aligned: Float32Array, repetition_time: float, delay: float) -> Float32Array:

@@ -86,7 +86,7 @@ class GatherGroup(Stage):
         participant = ParticipantInput.from_json(inputs.participant)
         people = people_of(inputs.people)
         table = brain_table(participant)
-        plan = plan_films(table, participant, config.split, folder)
+        plan = plan_films(table, participant, config.split, config.features, folder)
         split = read_split(plan['parts'], plan['plan'], table)
         scaled = scaling(people, split, config)
         total = open_total(people, participant, Path(inputs.folder), scaled)
@@ -131,7 +131,9 @@ def _series(
         aligned.append(folder / f'aligned-{number:03d}.npy')
         np.save(aligned[-1], mean)
         responses[mine.index] = with_delay(mean, *clock)
-        showings.append({'run': number, 'film': str(film), 'n_samples': len(mine)})
+        showings.append(
+            {'run': number, 'film': str(film), 'n_samples': len(mine), 'film_onset': 0.0}
+        )
     responses.flush()
     np.save(folder / 'valid.npy', np.ones(len(table), dtype=bool))
     return {

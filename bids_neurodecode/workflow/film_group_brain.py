@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from filecmp import cmp
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +15,18 @@ from bids_neurodecode.bids.records import ParticipantInput, RunInput
 from bids_neurodecode.bids.sink import atomic
 from bids_neurodecode.config import Config
 from bids_neurodecode.errors import InputError
-from bids_neurodecode.workflow.film_earlier import FromAligned, aligned_files, state_of
+from bids_neurodecode.workflow.film_earlier import (
+    FromAligned,
+    aligned_files,
+    first_sample,
+    state_of,
+)
 from bids_neurodecode.workflow.film_gather import CompareGroup, GatherGroup, people_json
 from bids_neurodecode.workflow.film_network import connect_network
 from bids_neurodecode.workflow.films import add_linear, use_compared, with_motion
 from bids_neurodecode.workflow.interfaces import PlaceAtlas
 from bids_neurodecode.workflow.nodes import RunSettings, node, settings_of
+from bids_neurodecode.workflow.own_features import check_frames, with_own_features
 from bids_neurodecode.workflow.reports import read_results
 from bids_neurodecode.workflow.resources import data_size
 from bids_neurodecode.workflow.stage import Stage
@@ -53,6 +60,10 @@ SNR = (
     'series in their own units (clean.scaling = "none"; these have "{scaling}"), as in the preset '
     'emofilm-paper at both levels. Set selection.measure to "isc".'
 )
+OTHER_FEATURES = (
+    'The features of the film {film} are not the same for sub-{a} and sub-{b} (features.table): '
+    'the mean over participants needs one table a film. Choose movie.target = "participant".'
+)
 OTHER_DELAY = (
     'The aligned series have a delay of {found:g} s, and the settings ask for {asked:g} s '
     '(delay.seconds). Run the participant level again with that, or set it to {found:g}.'
@@ -70,9 +81,10 @@ def add_group_brain(workflow: Any, records: Sequence[ParticipantResults], run: R
     people = find_people(records, run.output_dir)
     check_measure(run.config, people)
     participant = as_participant(records, people)
+    check_frames(participant, run.config)
     run = replace(
         run,
-        config=with_motion(run.config),
+        config=with_motion(with_own_features(run.config, participant)),
         output_dir=run.output_dir / LABEL,
         everyone=None,
         notes=(),
@@ -84,7 +96,7 @@ def add_group_brain(workflow: Any, records: Sequence[ParticipantResults], run: R
         GatherGroup(
             participant=record,
             results=[str(_results_file(r, run.output_dir.parent)) for r in records],
-            settings=settings_of(config, 'split', 'movie', 'delay'),
+            settings=settings_of(config, 'split', 'movie', 'delay', 'features'),
             **common,
         ),
         'gather',
@@ -161,6 +173,7 @@ def as_participant(
     """Return the record of the group brain: one run a film, below each other in their order."""
     first, one = records[0], people[0]
     lengths = film_lengths(people)
+    tables = shared_tables(records)
     resolution = re.search(r'_res-([0-9a-zA-Z+]+)_', one.files[0].name)
     runs = tuple(
         RunInput(
@@ -184,8 +197,26 @@ def as_participant(
         runs=runs,
         stimuli_dir=first.stimuli_dir or Path(),
         stimuli=tuple(lengths),
+        features={film: file for film, file in tables.items() if film in lengths},
         fingerprint=state_of({person.label: person.files for person in people}),
     )
+
+
+def shared_tables(records: Sequence[ParticipantResults]) -> dict[str, Path]:
+    """Return the table of features of each film, the same for all participants.
+
+    Raises
+    ------
+    InputError
+        If two participants have other features of one film.
+    """
+    found: dict[str, tuple[str, Path]] = {}
+    for record in records:
+        for film, file in record.features.items():
+            label, first = found.setdefault(film, (record.participant, file))
+            if first != file and not cmp(first, file, shallow=False):
+                raise InputError(OTHER_FEATURES.format(film=film, a=label, b=record.participant))
+    return {film: file for film, (_, file) in found.items()}
 
 
 def film_lengths(people: Sequence[FromAligned]) -> dict[str, int]:
@@ -193,9 +224,10 @@ def film_lengths(people: Sequence[FromAligned]) -> dict[str, int]:
     lengths: dict[str, int] = {}
     for person in people:
         for file in person.files:
-            for film in person.facts(file)['Films']:
-                name = film['StimFile']
-                lengths[name] = max(lengths.get(name, 0), film['Volumes'])
+            facts = person.facts(file)
+            for film in facts['Films']:
+                name, stop = film['StimFile'], first_sample(film, facts) + film['Volumes']
+                lengths[name] = max(lengths.get(name, 0), stop)
     return dict(sorted(lengths.items()))
 
 

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 class PlanFilmsInput(BaseInterfaceInputSpec):
     participant = traits.Str(mandatory=True, desc='record of the participant, as JSON')
     split = traits.Str(mandatory=True, desc='settings of the split, as JSON')
+    features = traits.Str(mandatory=True, desc='settings of the features, as JSON')
     seed = traits.Int(mandatory=True)
 
 
@@ -55,18 +56,23 @@ class PlanFilms(Stage):
     def _compute(self, folder: Path) -> dict[str, Any]:
         participant = ParticipantInput.from_json(self.inputs.participant)
         settings = SplitSettings.model_validate_json(self.inputs.split)
-        return plan_films(film_table(participant.runs), participant, settings, folder)
+        features = FeatureSettings.model_validate_json(self.inputs.features)
+        return plan_films(film_table(participant.runs), participant, settings, features, folder)
 
 
 def plan_films(
-    table: pd.DataFrame, participant: ParticipantInput, settings: SplitSettings, folder: Path
+    table: pd.DataFrame,
+    participant: ParticipantInput,
+    settings: SplitSettings,
+    features: FeatureSettings,
+    folder: Path,
 ) -> dict[str, Path]:
     """Hold out parts of films, apart from scenes that are shown twice; save the plan."""
     from bids_neurodecode.bids.splitfile import add_parts
     from bids_neurodecode.systems.protocol import choose_film_split
 
     split, why = choose_film_split(add_parts(table, settings.file, settings.name), settings)
-    split, left_out, leaks = apart_from_repeats(split, participant)
+    split, left_out, leaks = apart_from_repeats(split, participant, features)
     why = f'{why}. {left_out}' if left_out else why
     return save_plan(folder, split, why, leaks)
 
@@ -119,7 +125,10 @@ class AlignFilms(Stage):
                 np.save(file, delayed.values[:length])
                 valid[rows.index[:length]] = True
                 aligned.append(file)
-                showings.append({'run': number, 'film': film, 'n_samples': length})
+                into = float(rows['onset'].iloc[0])
+                showings.append(
+                    {'run': number, 'film': film, 'n_samples': length, 'film_onset': into}
+                )
         responses.flush()
         np.save(folder / 'valid.npy', valid)
         return {
@@ -140,22 +149,63 @@ class FilmFeaturesInput(BaseInterfaceInputSpec):
 
 class FilmFeaturesOutput(TraitedSpec):
     features = File(exists=True, desc='.npy, samples x features')
-    changes = File(exists=True, desc='.npy, samples x motion energy, or changes of features')
+    bands = OutputMultiPath(File(exists=True), desc='.npy of each feature space, by its name')
 
 
 class FilmFeatures(Stage):
-    """Frames of each film to features, averaged over each volume, and motion in it."""
+    """Frames of each film to features, averaged over each volume, and motion in it.
+
+    Where the user brings a table of features for each film, these are taken instead.
+    """
 
     input_spec = FilmFeaturesInput
     output_spec = FilmFeaturesOutput
 
     def _compute(self, folder: Path) -> dict[str, Any]:
-        from bids_neurodecode.stimuli.features import get_extractor
-        from bids_neurodecode.stimuli.volumes import volume_features
-
         participant = ParticipantInput.from_json(self.inputs.participant)
         settings = FeatureSettings.model_validate_json(self.inputs.settings)
         table = read_table(Path(self.inputs.trials))
+        bands = self._own(participant, settings, table)
+        if not bands:
+            frames, changes = self._of_frames(participant, settings, table)
+            np.save(folder / 'features.npy', frames)
+            bands = {'frames': frames, 'changes': changes}
+        else:
+            np.save(folder / 'features.npy', np.concatenate([*bands.values()], axis=1))
+        (folder / 'bands').mkdir(exist_ok=True)
+        for name, values in bands.items():
+            np.save(folder / 'bands' / f'{name}.npy', values)
+        return {
+            'features': folder / 'features.npy',
+            'bands': [folder / 'bands' / f'{name}.npy' for name in bands],
+        }
+
+    def _own(
+        self, participant: ParticipantInput, settings: FeatureSettings, table: pd.DataFrame
+    ) -> dict[str, np.ndarray[Any, Any]]:
+        """Return the user's features of each sample by band; none where there are none."""
+        from bids_neurodecode.workflow.own_features import film_bands
+
+        if not participant.features:
+            return {}
+        films, onsets = table['film'].astype(str), table['onset'].to_numpy(dtype=float)
+        clock = {film: np.unique(onsets[films == film]) for film in dict.fromkeys(films)}
+        period = participant.runs[0].repetition_time
+        found = film_bands(participant, settings, clock, period)
+        rows = [
+            (film, int(np.searchsorted(clock[film], onset)))
+            for film, onset in zip(films, onsets, strict=True)
+        ]
+        names = next(iter(found.values()))
+        return {band: np.stack([found[film][band][row] for film, row in rows]) for band in names}
+
+    def _of_frames(
+        self, participant: ParticipantInput, settings: FeatureSettings, table: pd.DataFrame
+    ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+        """Return features of the frames of each sample, and motion in them."""
+        from bids_neurodecode.stimuli.features import get_extractor
+        from bids_neurodecode.stimuli.volumes import volume_features
+
         extractor = get_extractor(settings.extractor)
         cache = Path(self.inputs.cache)
         rows: dict[tuple[str, float], tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]] = {}
@@ -171,9 +221,8 @@ class FilmFeatures(Stage):
                 for onset, both in zip(onsets, described, strict=True)
             }
         keys = list(zip(table['film'].astype(str), table['onset'].astype(float), strict=True))
-        np.save(folder / 'features.npy', np.stack([rows[key][0] for key in keys]))
-        np.save(folder / 'changes.npy', np.stack([rows[key][1] for key in keys]))
-        return {'features': folder / 'features.npy', 'changes': folder / 'changes.npy'}
+        frames, changes = (np.stack([rows[key][part] for key in keys]) for part in (0, 1))
+        return frames, changes
 
     def _motion(
         self,

@@ -20,6 +20,7 @@ from nipype.interfaces.base import (
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.config import Config
 from bids_neurodecode.samples import Responses, Samples, VoxelMask
+from bids_neurodecode.settings_encoding import TABLE
 from bids_neurodecode.workflow.files import (
     fold_voxels,
     read_json,
@@ -95,7 +96,9 @@ class EncodeBandedInput(BaseInterfaceInputSpec):
     parts = File(exists=True, mandatory=True)
     plan = File(exists=True, mandatory=True)
     features = File(exists=True, mandatory=True)
-    changes = File(exists=True, mandatory=True)
+    bands = InputMultiPath(File(exists=True), mandatory=True, desc='.npy a feature space')
+    ridge = File(exists=True, mandatory=True, desc='.npy, what ridge predicts of held-out samples')
+    rows = File(exists=True, mandatory=True, desc='.npy, which samples they are')
     within = File(exists=True)
     device = traits.Str('cpu', usedefault=True)
     use_gpu = traits.Bool(False, usedefault=True, desc='counted against the GPUs')
@@ -108,7 +111,7 @@ class EncodeBandedOutput(TraitedSpec):
 
 
 class EncodeBanded(Stage):
-    """Fit and judge banded ridge on features of frames and on their changes."""
+    """Fit and judge banded ridge on the feature spaces of films."""
 
     input_spec = EncodeBandedInput
     output_spec = EncodeBandedOutput
@@ -117,6 +120,7 @@ class EncodeBanded(Stage):
         from bids_neurodecode.bids.sink import write_tsv
         from bids_neurodecode.evaluation.metrics import scores_table
         from bids_neurodecode.systems.movie_banded import encode_banded
+        from bids_neurodecode.systems.movie_comparison import compare_models
 
         inputs = self.inputs
         config = Config.model_validate_json(inputs.settings)
@@ -135,7 +139,7 @@ class EncodeBanded(Stage):
         judged, warnings = encode_banded(
             samples,
             split,
-            {'frames': np.load(inputs.features), 'changes': np.load(inputs.changes)},
+            {Path(file).stem: np.load(file) for file in inputs.bands},
             repetition_time=participant.runs[0].repetition_time,
             delays=config.delay.fir_seconds,
             n_components=config.features.n_components,
@@ -144,15 +148,26 @@ class EncodeBanded(Stage):
             rng=np.random.default_rng(config.seed),
             device=inputs.device,
             chosen=chosen,
+            columns=config.features.extractor == TABLE,
         )
         # the null is that of the main model
         scores = [score for score in judged.scores if not score.model.startswith('baseline')]
         write_tsv(folder / 'metrics.tsv', scores_table(scores))
+        compared = compare_models(
+            samples,
+            split,
+            np.load(inputs.rows),
+            judged.predictions,
+            np.load(inputs.ridge, mmap_mode='r'),
+            repetition_time=participant.runs[0].repetition_time,
+            confidence=config.evaluation.confidence,
+        )
         mask = samples.responses.mask
+        info = {'warnings': list(warnings), 'difference': compared._asdict()}
         return {
             'metrics': folder / 'metrics.tsv',
             'by_fold': save_map(folder / 'by_fold.nii.gz', mask, judged.by_fold, fill=np.nan),
-            'info': save_json(folder / 'info.json', {'warnings': list(warnings)}),
+            'info': save_json(folder / 'info.json', info),
         }
 
 
@@ -253,7 +268,9 @@ def connect_network(
         interface = EncodeBanded(**{**common, 'settings': linear})
         banded = node(interface, 'banded', run, size, threads=2)
         _feed(workflow, nodes, banded)
-        workflow.connect(nodes['features'], 'changes', banded, 'changes')
+        workflow.connect(nodes['features'], 'bands', banded, 'bands')
+        ridge = [('predictions', 'ridge'), ('rows', 'rows')]
+        workflow.connect([(nodes['encode'], banded, ridge)])
         both = [('metrics', 'banded_metrics'), ('info', 'banded_info')]
         workflow.connect([(banded, nodes['outputs'], both)])
     if config.movie.model == 'network':

@@ -37,6 +37,15 @@ if TYPE_CHECKING:
     from bids_neurodecode.report.results import ParticipantResults
 
 
+DIFFERENCE = {
+    'difference': 'mean',
+    'difference_low': 'low',
+    'difference_high': 'high',
+    'difference_p': 'p',
+}
+"""Columns of the metrics table, by what a comparison of two models calls them."""
+
+
 class WriteFilmsInput(BaseInterfaceInputSpec):
     participant = traits.Str(mandatory=True, desc='record of the participant, as JSON')
     settings = traits.Str(mandatory=True, desc='all settings, as JSON')
@@ -111,10 +120,7 @@ class WriteFilms(Stage):
                 TaskName=participant.task,
                 RepetitionTime=run.repetition_time,
                 Delay=config.delay.seconds,
-                Films=[
-                    {'StimFile': showings[i]['film'], 'Volumes': showings[i]['n_samples']}
-                    for i in mine
-                ],
+                Films=[_film_of(showings[i]) for i in mine],
                 Scaling=config.clean.scaling,
                 Units=UNITS[config.clean.scaling],
             )
@@ -178,6 +184,7 @@ class WriteFilms(Stage):
             if info['tested']
             else None,
             stimuli_dir=participant.stimuli_dir,
+            features=dict(participant.features),
             config=log / run['run_id'] / 'config.toml',
             versions=software_versions(),
         )
@@ -258,7 +265,15 @@ class WriteFilms(Stage):
         tables = [pd.read_csv(self.inputs.metrics, sep='\t')]
         if isdefined(self.inputs.banded_metrics):
             tables.append(pd.read_csv(self.inputs.banded_metrics, sep='\t'))
-        return with_types(pd.concat(tables, ignore_index=True))
+        table = pd.concat(tables, ignore_index=True)
+        if isdefined(self.inputs.banded_info):
+            found = read_json(Path(self.inputs.banded_info))['difference']
+            mine = (table['model'] == 'ridge') & (table['metric'] == 'voxel_r_mean')
+            told = {'compared_model': 'banded-ridge', 'compared_space': 'voxels'}
+            told |= {column: found[name] for column, name in DIFFERENCE.items()}
+            for column, value in told.items():
+                table[column] = table[column].astype(object).mask(mine, value)
+        return with_types(table)
 
     def _write_maps(
         self, writer: ProductWriter, participant: ParticipantInput, config: Config
@@ -321,6 +336,12 @@ class WriteFilms(Stage):
         description = Path(inputs.metrics).with_suffix('.json')
         writer.copy('metrics', description, desc='linear', extension='.json')
         return writer.table('metrics', self._linear_metrics(), more={'desc': 'linear'})
+
+
+def _film_of(showing: dict[str, Any]) -> dict[str, Any]:
+    """Return what the sidecar says of a showing: where in the film it starts, if not with it."""
+    film = {'StimFile': showing['film'], 'Volumes': showing['n_samples']}
+    return film | ({'FilmOnset': showing['film_onset']} if showing['film_onset'] else {})
 
 
 def predicted_mask(mask: Path, model: Path) -> VoxelMask:

@@ -19,8 +19,9 @@ from nipype.interfaces.base import (
 
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.bids.sink import write_json, write_tsv
-from bids_neurodecode.config import Config
+from bids_neurodecode.config import Config, FeatureSettings
 from bids_neurodecode.samples import Responses, Samples, VoxelMask
+from bids_neurodecode.settings_encoding import TABLE
 from bids_neurodecode.workflow.files import read_table, save_json, save_map
 from bids_neurodecode.workflow.film_interfaces import AlignFilms
 from bids_neurodecode.workflow.film_model import FilmModels, facts_of, load_models
@@ -28,6 +29,7 @@ from bids_neurodecode.workflow.film_network import store_settings
 from bids_neurodecode.workflow.film_prediction_outputs import WriteFilmPredictions
 from bids_neurodecode.workflow.interfaces import Quality
 from bids_neurodecode.workflow.nodes import RunSettings, node, settings_of
+from bids_neurodecode.workflow.own_features import film_bands, seconds_of
 from bids_neurodecode.workflow.prediction import model_columns
 from bids_neurodecode.workflow.resources import DataSize
 from bids_neurodecode.workflow.seen import Seen, compare_runs, in_sample, runs_of
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
 
 class ListShowingsInput(BaseInterfaceInputSpec):
     participant = traits.Str(mandatory=True, desc='record of the participant, as JSON')
+    features = traits.Str(mandatory=True, desc='settings of the features, as JSON')
     model = File(exists=True, mandatory=True)
 
 
@@ -63,11 +66,15 @@ class ListShowings(Stage):
         if participant.runs:
             table = film_table(participant.runs)
         else:
+            period = facts_of(Path(self.inputs.model)).repetition_time
+            features = FeatureSettings.model_validate_json(self.inputs.features)
             durations = {
-                name: probe_film(participant.stimuli_dir / name).duration
+                name: seconds_of(participant, name, features, period)
+                if name in participant.features
+                else probe_film(participant.stimuli_dir / name).duration
                 for name in participant.stimuli
             }
-            table = clock_of_films(durations, facts_of(Path(self.inputs.model)).repetition_time)
+            table = clock_of_films(durations, period)
         write_tsv(folder / 'trials.tsv', table)
         return {'trials': folder / 'trials.tsv'}
 
@@ -105,7 +112,7 @@ class ApplyFilms(Stage):
         if isdefined(inputs.mask):
             runs = runs_of(inputs.mask, participant)
             found.note(compare_runs(runs, models.facts.description, inputs.model))
-        found.linear(participant.stimuli_dir, Path(inputs.cache))
+        found.linear(participant, Path(inputs.cache))
         found.network(participant.stimuli_dir, Path(inputs.films))
         return {'info': found.save()}
 
@@ -164,25 +171,45 @@ class Applied:
         self.info['warnings'] += seen.warnings
         self.info['leaks'] += seen.leaks
 
-    def linear(self, stimuli_dir: Path, cache: Path) -> None:
+    def linear(self, participant: ParticipantInput, cache: Path) -> None:
         """Predict with the linear model."""
-        from bids_neurodecode.stimuli.features import get_extractor
-        from bids_neurodecode.stimuli.volumes import volume_features
         from bids_neurodecode.systems.movie_parts import showings_of
 
-        says, encoder = self.models.facts.description, self.models.encoder
-        extractor = get_extractor(says['extractor'])
+        encoder = self.models.encoder
         features: list[tuple[npt.NDArray[np.intp], npt.NDArray[np.float32]]] = []
         for film, rows in self.table.groupby('film', sort=False):
             onsets, place = np.unique(rows['onset'].to_numpy(dtype=float), return_inverse=True)
-            described = volume_features(
-                stimuli_dir / str(film), onsets, self.period, extractor, says['image_size'], cache
-            )
-            features.append((rows.index.to_numpy(), described.mean(axis=1)[place]))
+            described = self._describe(participant, str(film), onsets, cache)
+            features.append((rows.index.to_numpy(), described[place]))
         order = np.argsort(np.concatenate([rows for rows, _ in features]), kind='stable')
         values = np.concatenate([x for _, x in features])[order]
         predicted = encoder.predict(values, showings_of(self.table))
         self._keep('linear', 'ridge', predicted, self.models.facts.mask, delayed=False)
+
+    def _describe(
+        self,
+        participant: ParticipantInput,
+        film: str,
+        onsets: npt.NDArray[np.float64],
+        cache: Path,
+    ) -> npt.NDArray[np.float32]:
+        """Return the features that the model takes of each volume, (n_volumes, n_features)."""
+        from bids_neurodecode.stimuli.features import get_extractor
+        from bids_neurodecode.stimuli.volumes import volume_features
+
+        says = self.models.facts.description
+        if says['extractor'] == TABLE:
+            bands = film_bands(participant, self.config.features, {film: onsets}, self.period)
+            return np.concatenate([*bands[film].values()], axis=1)
+        described = volume_features(
+            participant.stimuli_dir / film,
+            onsets,
+            self.period,
+            get_extractor(says['extractor']),
+            says['image_size'],
+            cache,
+        )
+        return np.asarray(described.mean(axis=1), dtype=np.float32)
 
     def network(self, stimuli_dir: Path, films: Path) -> None:
         """Predict with the network, and reconstruct."""
@@ -302,7 +329,14 @@ def connect_film_prediction(
     """Add the nodes that apply models of films and connect them; return that of the outputs."""
     config = run.config
     record, everything = participant.to_json(), config.model_dump_json()
-    trials = node(ListShowings(participant=record, model=str(model)), 'plan', run, size)
+    trials = node(
+        ListShowings(
+            participant=record, features=config.features.model_dump_json(), model=str(model)
+        ),
+        'plan',
+        run,
+        size,
+    )
     apply = node(
         ApplyFilms(
             participant=record,

@@ -124,6 +124,7 @@ class WriteFilmPredictions(Stage):
             null=_null(log, participant, info, found),
             network=network,
             stimuli_dir=participant.stimuli_dir,
+            features=dict(participant.features),
             config=log / run['run_id'] / 'config.toml',
             versions=software_versions(),
         )

@@ -104,7 +104,11 @@ def first_showings(table: pd.DataFrame) -> pd.DataFrame:
     starts = table.groupby('showing')['onset'].transform('first')
     earliest = table.groupby(['film', starts])['showing'].transform('min')
     rows = table[table['showing'] == earliest]
-    return rows[~rows['stimulus'].duplicated()]
+    rows = rows[~rows['stimulus'].duplicated()]
+    # one piece of each showing: what follows a part that was seen before is left out
+    showing = rows['showing']
+    steps = rows.index.to_series() - rows.groupby('showing').cumcount()
+    return rows[steps == steps.groupby(showing).transform('first')]
 
 
 @dataclass(frozen=True, eq=False)
@@ -237,15 +241,23 @@ def _add_all(
         try:
             within = mask.mask[source.mask().mask]
             change = None if scale is None else scale(source, within)
+            over_time: dict[str, tuple[npt.NDArray[np.float64], int]] = {}
             for stimuli, series in source.showings():
-                film = stimuli[0].rsplit('#', 1)[0]
+                if not stimuli:
+                    continue
+                film, first = stimuli[0].rsplit('#', 1)
+                here = slice(int(first), int(first) + len(stimuli))
                 values = series[:, within] if change is None else change(series[:, within])
-                _grow(place, film, len(stimuli), mask.n_voxels, lengths, chunks, counts)
+                _grow(place, film, here.stop, mask.n_voxels, lengths, chunks, counts)
                 # a censored volume has no voxel; a voxel without values spoils that voxel alone
                 measured = np.asarray(np.isfinite(values).any(axis=1))
-                chunks[film][: len(values)] += np.where(measured[:, None], values, 0)
-                counts[film][: len(values)] += measured
-                mean = values[measured].mean(axis=0, dtype=np.float64)
+                chunks[film][here] += np.where(measured[:, None], values, 0)
+                counts[film][here] += measured
+                total, n = over_time.get(film, (np.zeros(mask.n_voxels), 0))
+                total = total + values[measured].sum(axis=0, dtype=np.float64)
+                over_time[film] = (total, n + int(measured.sum()))
+            for film, (total, n) in over_time.items():
+                mean = total / n if n else np.full_like(total, np.nan)
                 sums = moments.setdefault(film, np.zeros((2, mask.n_voxels)))
                 sums += np.stack([mean, mean**2])
         except UNREADABLE as error:

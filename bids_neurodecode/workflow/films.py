@@ -21,6 +21,7 @@ from bids_neurodecode.workflow.film_network import connect_network
 from bids_neurodecode.workflow.film_outputs import WriteFilms
 from bids_neurodecode.workflow.interfaces import Quality
 from bids_neurodecode.workflow.nodes import RunSettings, node, settings_of
+from bids_neurodecode.workflow.own_features import with_own_features
 from bids_neurodecode.workflow.resources import DataSize
 
 SCORED = (
@@ -33,10 +34,15 @@ def connect_films(
     workflow: Any, participant: ParticipantInput, run: RunSettings, size: DataSize
 ) -> Any:
     """Add the nodes of the film paradigm and connect them; return the node of the outputs."""
-    run = replace(run, config=with_motion(run.config))
+    run = replace(run, config=with_motion(with_own_features(run.config, participant)))
     record, config = participant.to_json(), run.config
     plan = node(
-        PlanFilms(participant=record, split=config.split.model_dump_json(), seed=config.seed),
+        PlanFilms(
+            participant=record,
+            split=config.split.model_dump_json(),
+            features=config.features.model_dump_json(),
+            seed=config.seed,
+        ),
         'plan',
         run,
         size,

@@ -11,6 +11,7 @@ from typing import Literal
 from bids_neurodecode.bids.stimuli import check_image
 from bids_neurodecode.config import Config
 from bids_neurodecode.errors import ArgumentsError, InputError
+from bids_neurodecode.settings_encoding import TABLE
 
 PUBLISHED_WEIGHTS = ('vdvae-imagenet64', 'versatile-diffusion')
 """Entries of the manifest that the published generator needs."""
@@ -33,6 +34,15 @@ NO_REGIONS = (
 NO_FOLDER = (
     'The folder of further pictures, {folder} (reconstruction.prior_pictures), {reason}. '
     'Give a folder with PNG or JPEG files, or leave the setting out.'
+)
+OWN_FEATURES = (
+    'Pictures that are made (reconstruction.generator = "{generator}") have no row in a table of '
+    'features, by which they would be identified. Set it to "none", or features.extractor to '
+    '"gabor".'
+)
+RETRIEVED_ONLY = (
+    'Pictures are retrieved, not made: the features are those of a table, which has no row of '
+    'pictures that are made.'
 )
 LOGGER = logging.getLogger('bids_neurodecode')
 PICTURE_ENDINGS = ('.png', '.jpg', '.jpeg')
@@ -79,6 +89,11 @@ def choose_generator(config: Config, device: str, weights_dir: Path | None) -> C
 
     asked = config.reconstruction.generator
     folder = weights_dir or default_weights_dir()
+    own = config.features.extractor == TABLE
+    if own and asked in {'small', 'published'}:
+        raise ArgumentsError(OWN_FEATURES.format(generator=asked))
+    if own:
+        return Choice('none', RETRIEVED_ONLY)
     if asked == 'none':
         return Choice('none', NO_PICTURES_MADE)
     if asked == 'small':

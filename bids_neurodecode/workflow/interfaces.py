@@ -18,7 +18,13 @@ from nipype.interfaces.base import (
 )
 
 from bids_neurodecode.bids.records import ParticipantInput
-from bids_neurodecode.bids.trials import precomputed_trials, stimulus_duration, trials_table
+from bids_neurodecode.bids.trials import (
+    median_duration,
+    precomputed_trials,
+    stimulus_duration,
+    trials_table,
+    unequal_durations,
+)
 from bids_neurodecode.config import (
     AtlasSettings,
     Config,
@@ -26,6 +32,7 @@ from bids_neurodecode.config import (
     SplitSettings,
 )
 from bids_neurodecode.samples import Responses, Samples, Split, VoxelMask
+from bids_neurodecode.settings_encoding import TABLE
 from bids_neurodecode.workflow.files import (
     common_mask,
     content_of,
@@ -66,6 +73,7 @@ class PlanTrials(Stage):
     def _compute(self, folder: Path) -> dict[str, Any]:
         from bids_neurodecode.bids.splitfile import add_parts
         from bids_neurodecode.systems.protocol import (
+            choose_condition_split,
             choose_split,
             cluster_stimuli,
             copies_note,
@@ -76,17 +84,28 @@ class PlanTrials(Stage):
         settings = SplitSettings.model_validate_json(self.inputs.split)
         duration = None
         if participant.betas_events is not None:
-            table = precomputed_trials(participant.betas_events, self.inputs.repeats, settings)
+            table = precomputed_trials(
+                participant.betas_events,
+                self.inputs.repeats,
+                settings,
+                conditions=participant.paradigm == 'conditions',
+            )
         else:
             table = trials_table(participant.runs)
-            duration = stimulus_duration(table, participant.runs[0].events)
+            if participant.paradigm == 'conditions':
+                duration = median_duration(table)
+            else:
+                duration = stimulus_duration(table, participant.runs[0].events)
         if not self.inputs.hold_out:
             table = with_content(table, content_of(participant))
             split, why = Split('stimulus', (), table), 'nothing is held out: nothing is trained'
             return save_plan(folder, split, why, stimulus_duration=duration)
-        table = with_content(
-            add_parts(table, settings.file, settings.name), content_of(participant)
-        )
+        table = add_parts(table, settings.file, settings.name)
+        if participant.paradigm == 'conditions':
+            split, why = choose_condition_split(table, settings)
+            why += unequal_durations(table)
+            return save_plan(folder, split, why, stimulus_duration=duration)
+        table = with_content(table, content_of(participant))
         if settings.by == 'cluster':
             features = [np.load(file) for file in self.inputs.features]
             clusters = (settings.n_clusters, self.inputs.seed)
@@ -281,9 +300,16 @@ class ExtractFeatures(Stage):
     def _compute(self, folder: Path) -> dict[str, Any]:
         from bids_neurodecode.stimuli.features import extract_features, get_extractor
         from bids_neurodecode.stimuli.images import load_images
+        from bids_neurodecode.workflow.own_features import picture_table
 
         participant = ParticipantInput.from_json(self.inputs.participant)
         settings = FeatureSettings.model_validate_json(self.inputs.settings)
+        if settings.extractor == TABLE:
+            own = picture_table(participant, settings).of_stimuli(
+                participant.stimuli, settings.bands
+            )
+            np.save(folder / 'features.npy', np.concatenate([*own.values()], axis=1))
+            return {'features': folder / 'features.npy'}
         files = [participant.stimuli_dir / name for name in participant.stimuli]
         features = extract_features(
             load_images(files, size=settings.image_size),

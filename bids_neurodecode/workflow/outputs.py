@@ -187,6 +187,7 @@ class WritePictures(Stage):
             ),
             generation=generation,
             stimuli_dir=participant.stimuli_dir,
+            features=dict(participant.features),
             config=log / run['run_id'] / 'config.toml',
             versions=software_versions(),
         )

@@ -13,23 +13,31 @@ from bids_neurodecode.bids.captions import captions_file
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.config import Config, load_config
 from bids_neurodecode.stimuli.images import picture_source
+from bids_neurodecode.workflow.conditions import connect_conditions
 from bids_neurodecode.workflow.encoding_prediction import connect_encoding_prediction
 from bids_neurodecode.workflow.film_prediction import connect_film_prediction
 from bids_neurodecode.workflow.films import connect_films
 from bids_neurodecode.workflow.generation_choice import picture_files
 from bids_neurodecode.workflow.nodes import RunSettings, node
 from bids_neurodecode.workflow.outputs import WriteReport
+from bids_neurodecode.workflow.own_features import own_files
 from bids_neurodecode.workflow.picture_encoding import connect_picture_encoding
 from bids_neurodecode.workflow.pictures import connect_pictures
 from bids_neurodecode.workflow.prediction import connect_prediction
 from bids_neurodecode.workflow.resources import data_size
 
+SYSTEM_OF = {'images': 'reconstruction', 'movie': 'movie', 'conditions': 'conditions'}
+"""Which system a paradigm has where none is asked for."""
 TRAINING = {
     'reconstruction': connect_pictures,
     'encoding': connect_picture_encoding,
     'movie': connect_films,
+    'conditions': connect_conditions,
 }
 """The factory of each system."""
+
+OWN_TABLE = ('table', 'table_key', 'table_rate')
+"""Settings of the features that say where they lie: those of new stimuli lie elsewhere."""
 
 PREDICTING = {
     'reconstruction': connect_prediction,
@@ -66,10 +74,10 @@ def init_participant_wf(participant: ParticipantInput, run: RunSettings) -> Any:
 
 
 def system_of(config: Config, participant: ParticipantInput) -> str:
-    """Return which of the three systems is run: the asked one, else that of the paradigm."""
+    """Return which of the systems is run: the asked one, else that of the paradigm."""
     if config.system != 'auto':
         return config.system
-    return 'movie' if participant.paradigm == 'movie' else 'reconstruction'
+    return SYSTEM_OF[participant.paradigm]
 
 
 def workflow_name(label: str) -> str:
@@ -104,7 +112,10 @@ def fingerprint(participant: ParticipantInput, config: Config) -> str:
     files = [file for run in participant.runs for file in (run.bold, run.mask, run.events)]
     files += [run.confounds for run in participant.runs if run.confounds is not None]
     names = [participant.stimuli_dir / name for name in participant.stimuli]
-    files += dict.fromkeys(picture_source(name) for name in names)
+    sources = dict.fromkeys(picture_source(name) for name in names)
+    # a film may be known by its features alone
+    files += [file for file in sources if not participant.features or file.is_file()]
+    files += own_files(participant)
     files += [run.events for run in participant.events_only]
     others = (
         *(participant.betas, participant.betas_events),
@@ -127,11 +138,13 @@ def fingerprint(participant: ParticipantInput, config: Config) -> str:
 def with_model(run: RunSettings, model: Path) -> RunSettings:
     """Return the settings of a run that applies a model: those it was trained with.
 
-    Only how scores are tested, and the seed, are the run's own.
+    Only how scores are tested, the seed, and where features of the user lie are the run's own.
     """
     trained = load_config(model.with_suffix('.toml'))
+    table = {name: getattr(run.config.features, name) for name in OWN_TABLE}
     own = {
         'evaluation': run.config.evaluation,
+        'features': trained.features.model_copy(update=table),
         'seed': run.config.seed,
         'system': run.config.system,
     }

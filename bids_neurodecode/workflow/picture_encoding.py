@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from bids_neurodecode.workflow.encoding_training import run_job
 from bids_neurodecode.workflow.interfaces import Reliability
 from bids_neurodecode.workflow.nodes import RunSettings, node
 from bids_neurodecode.workflow.outputs import given
+from bids_neurodecode.workflow.own_features import with_own_features
 from bids_neurodecode.workflow.pictures import connect_betas
 from bids_neurodecode.workflow.process import RESULT, content_key, train_in_process
 from bids_neurodecode.workflow.resources import DataSize
@@ -109,6 +111,7 @@ def connect_picture_encoding(
 
     Ridge regression stands beside every other model.
     """
+    run = replace(run, config=with_own_features(run.config, participant))
     plan, quality, betas = connect_betas(workflow, participant, run, size)
     bands = connect_bands(workflow, participant, run, size)
     if run.config.split.by == 'cluster':

@@ -34,7 +34,9 @@ def take_precomputed(
     from bids_neurodecode.signals.gathering import gather_betas
 
     assert participant.betas_events is not None
-    table = precomputed_trials(participant.betas_events)
+    table = precomputed_trials(
+        participant.betas_events, conditions=participant.paradigm == 'conditions'
+    )
     file = folder / 'betas-000.npy'
 
     def allocate(shape: tuple[int, int]) -> npt.NDArray[np.float32]:

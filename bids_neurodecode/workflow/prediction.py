@@ -230,6 +230,7 @@ class WritePredictions(Stage):
             null=null,
             generation=generation,
             stimuli_dir=participant.stimuli_dir,
+            features=dict(participant.features),
             config=log / run['run_id'] / 'config.toml',
             versions=software_versions(),
         )

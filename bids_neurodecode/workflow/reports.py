@@ -13,6 +13,7 @@ from bids_neurodecode.config import Config, load_config
 from bids_neurodecode.errors import InputError
 
 if TYPE_CHECKING:
+    from bids_neurodecode.bids.records import Paradigm
     from bids_neurodecode.report.results import ParticipantResults
 
 NO_RESULTS = (
@@ -102,18 +103,18 @@ def participant_report(results: Path, output_dir: Path) -> Path:
 
 
 def citations(
-    config: Config, paradigm: str, derivatives: Sequence[str], layout: str = 'bids'
+    config: Config, paradigm: Paradigm, derivatives: Sequence[str], layout: str = 'bids'
 ) -> dict[str, str]:
     """Return the contents of ``logs/CITATION.*`` before anything was run."""
     from bids_neurodecode._version import __version__
     from bids_neurodecode.bids.provenance import software_versions
     from bids_neurodecode.report.boilerplate import citation_files, methods
 
-    movie = paradigm == 'movie'
+    own = {'movie': 'movie', 'conditions': 'conditions'}
     paragraphs = methods(
         config,
-        paradigm='movie' if movie else 'images',
-        system='movie' if movie else _picture_system(config),
+        paradigm=paradigm,
+        system=own.get(paradigm) or _picture_system(config),
         version=__version__,
         derivatives=derivatives,
         versions=software_versions(),

@@ -71,6 +71,7 @@ def memory_of(stage: str, size: DataSize) -> float:
         'quality': 4 * size.run_gb,
         'betas': 4 * size.series_gb + 2 * size.run_gb,
         'decode': 3 * size.series_gb,
+        'conditions': 4 * size.series_gb + 1,
         'encode': 4 * size.series_gb + 1,
         'ridge': 4 * size.series_gb,
         'parcels': 4 * size.run_gb,

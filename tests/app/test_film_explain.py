@@ -31,6 +31,10 @@ def test_regions_are_disturbed_and_have_no_p_where_no_sets_like_them_fit(explain
     np.testing.assert_allclose(found.perturbed - found.intact, found.change, atol=1e-5)
 
 
+def test_pybids_reads_what_a_movie_network_left(explained, check_pybids):
+    check_pybids(explained / 'out', explained / 'data')
+
+
 def test_concepts_stand_beside_random_ones(explained):
     found = table(explained, 'concepts')
     assert set(found.kind) == {'film property', 'random', 'pictures'}

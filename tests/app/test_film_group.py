@@ -166,6 +166,10 @@ def test_the_group_brain_is_predicted_better_than_its_members(folder):
     assert np.median(mean) > max(np.median(x) for x in r)
 
 
+def test_pybids_reads_what_participants_and_the_group_left(folder, check_pybids):
+    check_pybids(folder / 'out', folder / 'data')
+
+
 def test_the_group_brain_has_a_network_and_a_page_of_its_own(folder):
     assert {'network', 'ridge'} <= set(metrics_of(brain(folder))['model'])
     network = metrics_of(brain(folder)).set_index(['model', 'metric'])

@@ -11,8 +11,8 @@ import pytest
 
 from bids_neurodecode.bids import emofilm, emofilm_events, masks
 from bids_neurodecode.bids.emofilm_events import FILM_SECONDS
-from bids_neurodecode.bids.layouts import layout_of
 from bids_neurodecode.bids.query import Request, find_inputs
+from bids_neurodecode.bids.recipes import recognise
 from bids_neurodecode.bids.trials import film_table
 from bids_neurodecode.cli.main import main
 from bids_neurodecode.config import build_config, read_settings
@@ -66,7 +66,7 @@ def refusal(root, tmp_path, **changes) -> str:
 
 
 def test_the_layout_is_noticed(data):
-    assert layout_of(data) == 'emofilm'
+    assert recognise(data).content.reader == 'emofilm'
 
 
 def test_films_of_one_participant_are_one_analysis(data, tmp_path):
@@ -112,6 +112,18 @@ def test_one_film_alone(data, tmp_path):
     assert "'Payload'" in refusal(data, tmp_path, tasks=('Payload',))
 
 
+def test_a_film_of_which_nobody_has_events_is_left_out_and_said(copy, tmp_path):
+    """A lab that got one participant lacks the onsets that others would give."""
+    for file in copy.rglob('*_task-scan_acq-Sintel_events.tsv'):
+        file.unlink()
+    (copy.parent / 'films' / 'Sintel.mp4').unlink()  # nor is its film needed then
+    found = find(copy, tmp_path)
+    assert all(person.stimuli == ('BigBuckBunny.mp4',) for person in found.participants)
+    assert [note for note in found.notes if note.startswith('Sintel: left out. No run of them')]
+    line = refusal(copy, tmp_path, tasks=('Sintel',), films=copy.parent / 'films')
+    assert 'Sintel' in line
+
+
 def test_a_missing_onset_is_the_median_of_others_and_said(copy, tmp_path):
     (copy / events_path('S01', 'Sintel')).unlink()
     found = find(copy, tmp_path, participants=('S01',))
@@ -128,7 +140,8 @@ def test_a_missing_onset_is_the_median_of_others_and_said(copy, tmp_path):
     assert not [source for source in run.sources if source.startswith('bids:raw:')]
     for label in ('S02', 'S03'):
         (copy / events_path(label, 'Sintel')).unlink()
-    assert emofilm_events.NO_ONSET.format(film='Sintel', folder=copy) in refusal(copy, tmp_path)
+    line = refusal(copy, tmp_path, tasks=('Sintel',))
+    assert emofilm_events.NO_ONSET.format(film='Sintel', folder=copy) in line
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ import pytest
 from scipy.io import loadmat, savemat
 
 from bids_neurodecode.bids import nsd, nsd_betas, nsd_captions, nsd_design
-from bids_neurodecode.bids.layouts import layout_of
 from bids_neurodecode.bids.query import Request, find_inputs
+from bids_neurodecode.bids.recipes import recognise
 from bids_neurodecode.bids.series import EMPTY_MASK
 from bids_neurodecode.bids.trials import precomputed_trials
 from bids_neurodecode.cli.checks import check_all
@@ -151,9 +151,9 @@ def test_broken_and_missing_design(copy, tmp_path):
 
 
 def test_the_layout_is_noticed(data, tmp_path):
-    assert layout_of(data) == 'nsd'
-    assert layout_of(tmp_path) == 'bids'
-    assert layout_of(make_dataset(tmp_path / 'bids').root) == 'bids'
+    assert recognise(data).name == 'nsd'
+    assert recognise(tmp_path) is None
+    assert recognise(make_dataset(tmp_path / 'bids').root) is None
 
 
 def test_participants_sessions_and_pictures(data, tmp_path):

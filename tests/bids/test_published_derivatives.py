@@ -596,3 +596,25 @@ def test_masks_that_are_made_carry_the_space_of_the_series(make_dataset):
     nib.save(image, data.bold())
     (run, _) = find(data).participants[0].runs
     assert nib.load(run.mask).header.get_sform(coded=True)[1] == 4
+
+
+def test_a_mask_is_refused_where_the_layout_says_what_is_inside(make_dataset, tmp_path):
+    from dataclasses import replace
+
+    from bids_neurodecode.cli import systems
+    from bids_neurodecode.cli.parser import parse_arguments, settings_from
+    from bids_neurodecode.errors import ArgumentsError
+
+    data = make_dataset()
+    found = find(data)
+    published = replace(
+        found, participants=tuple(replace(p, layout='nsd') for p in found.participants)
+    )
+    call = [str(data.root), str(tmp_path / 'out'), 'participant', '--mask', str(data.mask())]
+    arguments = parse_arguments(call)
+    config = settings_from(arguments)
+    systems.check_system(arguments, config, found)
+    with pytest.raises(ArgumentsError) as caught:
+        systems.check_system(arguments, config, published)
+    message = systems.NO_MASK_HERE.format(folder=data.root, layout='nsd')
+    assert str(caught.value) == message

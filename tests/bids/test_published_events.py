@@ -1,6 +1,7 @@
 """Events as datasets publish them, turned into the one table that the program reads."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,8 @@ from hypothesis import strategies as st
 
 from bids_neurodecode.bids import filmrows, publishedevents, rows, stimulusfolder
 from bids_neurodecode.bids.captions import first_captions
+from bids_neurodecode.bids.newfilms import films_of_events
+from bids_neurodecode.bids.newpictures import find_event_runs, shows_folder
 from bids_neurodecode.bids.publishedevents import EventsReader
 from bids_neurodecode.bids.query import Request, find_inputs
 from bids_neurodecode.bids.records import ParticipantInput, RunInput
@@ -20,10 +23,11 @@ from bids_neurodecode.bids.stimulusfolder import StimulusFolder
 from bids_neurodecode.bids.timing import NO_STIM_FILE, read_table
 from bids_neurodecode.bids.trials import film_table, trials_table
 from bids_neurodecode.config import SplitSettings, build_config
-from bids_neurodecode.errors import ArgumentsError, InputError
+from bids_neurodecode.errors import ArgumentsError, DataError, InputError
+from bids_neurodecode.samples import VoxelMask
 from bids_neurodecode.settings_events import EventSettings
 from bids_neurodecode.systems.protocol import choose_film_split, choose_split
-from bids_neurodecode.workflow.film_totals import first_showings
+from bids_neurodecode.workflow.film_totals import first_showings, get_total
 
 RUN = {'sub': '01', 'ses': 'test01', 'task': 'look', 'run': '02'}
 PICTURES = ('a.jpg', 'b.jpg', 'c.jpg', 'd.jpg')
@@ -172,6 +176,27 @@ def test_a_column_that_is_named_must_be_there(tmp_path, stimuli):
         file=file, column='saw', columns='onset, duration, seen'
     )
     assert refused(stimuli, file, stimulus_column='saw') == expected
+
+
+def test_each_task_has_its_own_column(tmp_path, stimuli):
+    files = {
+        written(tmp_path, 'onset duration seen', '0 2 a', name='1.tsv'): {**RUN, 'task': 'one'},
+        written(tmp_path, 'onset duration stim_file', '0 2 cat/b.jpg', name='2.tsv'): RUN,
+    }
+    reader = EventsReader(EventSettings(), StimulusFolder(stimuli), tmp_path, made_dir=tmp_path)
+    reader.choose(files)
+    shown = [reader.read(f, e, length=9.0, repetition_time=2.0).events for f, e in files.items()]
+    assert [read_table(x)['stim_file'].tolist() for x in shown] == [['cat/a.jpg'], ['cat/b.jpg']]
+
+
+def test_a_template_of_entities_fits_where_its_file_is(tmp_path, datasets):
+    folder = touched(tmp_path / 'stimuli', 'look.mp4')
+    reader = EventsReader(EventSettings(stimulus='{task}.mp4'), StimulusFolder(folder), tmp_path)
+    file = written(tmp_path, 'onset duration kind', '0 2 left')
+    assert reader.shows(file, RUN)
+    assert not reader.shows(file, {**RUN, 'task': 'retinotopy'})
+    assert reader.shows_alone('look')
+    assert not reader.shows_alone('rest')
 
 
 def test_columns_that_nobody_reads_may_be_there_twice(tmp_path, stimuli):
@@ -467,6 +492,15 @@ def test_samples_of_a_film_have_one_clock_in_all_runs(tmp_path):
     assert first['run'].tolist() == [0] * 10 + [1] * 8
 
 
+def test_what_follows_a_part_that_was_seen_is_left_out(tmp_path):
+    runs = film_runs(
+        tmp_path, (0, 12, 'f.mp4', 8, 'a'), (0, 30, 'f.mp4', 0, 'a'), (0, 20, 'f.mp4', 18, 'a')
+    )
+    first = first_showings(film_table(runs))
+    by_run = {run: rows['onset'].tolist() for run, rows in first.groupby('run')}
+    assert by_run == {0: [8, 10, 12, 14, 16, 18], 1: [0, 2, 4, 6], 2: [30, 32, 34, 36]}
+
+
 def test_a_film_from_its_beginning_is_shown_again(tmp_path):
     runs = film_runs(tmp_path, (0, 20, 'f.mp4', 0, 'a'), (0, 40, 'f.mp4', 0, 'a'))
     assert set(first_showings(film_table(runs))['run']) == {0}
@@ -512,6 +546,20 @@ def test_what_is_in_no_part_is_counted():
     )
 
 
+def test_a_part_without_samples_is_refused_and_no_other_split_taken():
+    table = pd.DataFrame(
+        {'stimulus': list('abc'), 'run': 0, 'film': 'f', 'onset': 0.0, 'part': 'train'}
+    )
+    settings = SplitSettings(test={'kind': ['typo']})
+    why = '(split as the settings give it (test samples: kind typo))'
+    with pytest.raises(DataError, match=re.escape(f"of the part 'test' {why}")):
+        choose_split(table, settings, 0)
+    with pytest.raises(DataError, match=re.escape(f"of the part 'test' {why}")):
+        choose_film_split(table, settings)
+    with pytest.raises(DataError, match='needs the part of each sample'):
+        choose_split(table.drop(columns='part'), SplitSettings(by='given'), 0)
+
+
 @given(st.lists(st.sampled_from(['exp', 'test', '1.0', '01', None]), min_size=1))
 def test_matching_is_by_value(values):
     table = pd.DataFrame({'x': pd.Series(values, dtype='string')})
@@ -530,7 +578,6 @@ def test_values_are_compared_as_they_mean():
     ('settings', 'reason'),
     [
         ({'split': {'train': {'run': '1'}}}, 'go with test'),
-        ({'split': {'test': {'run': '1'}, 'by': 'run'}}, 'test goes with by'),
         ({'split': {'name': 'tau'}}, 'name goes with file'),
         ({'events': {'exclude': {'kind': []}}}, 'events.exclude.kind'),
         ({'events': {'duration': 0}}, 'events.duration'),
@@ -566,6 +613,23 @@ def test_a_dataset_with_its_pictures_elsewhere(make_dataset, tmp_path):
     assert table['part'].tolist() == ['train'] * 3 + ['test'] * 3
     assert any("'seen'" in note for note in person.runs[0].notes)
     assert not list(data.root.rglob('*made*'))
+
+
+def test_a_task_with_stim_file_is_preferred_to_one_whose_column_is_found(make_dataset):
+    data = make_dataset(tasks=('img', 'other'), runs=('01',))
+    table = [['0', '2', 'a.png'], ['8', '2', 'b.png']]
+    data.rewrite_events(table, columns=['onset', 'duration', 'seen'], task='other', run='01')
+    (person,) = find_inputs(Request(data.root)).participants
+    assert person.task == 'img'
+
+
+def test_stimuli_of_precomputed_betas_are_found_by_name_too(tmp_path, stimuli):
+    reader = EventsReader(EventSettings(), StimulusFolder(stimuli), tmp_path)
+    reader.made_dir = tmp_path / 'made'
+    file = written(tmp_path, 'stim_file run', 'a.jpg 1', 'b 1')
+    assert read_table(reader.of_betas(file))['stim_file'].tolist() == ['cat/a.jpg', 'cat/b.jpg']
+    file = written(tmp_path, 'stim_file run', 'cat/a.jpg 1')
+    assert reader.of_betas(file) == file
 
 
 def test_lists_of_laion_fmri(tmp_path):
@@ -608,3 +672,57 @@ def test_captions_of_pictures_found_in_other_folders(tmp_path):
     assert first_captions(person('deep/a.jpg', 'b.jpg')) == {'deep/a.jpg': 'one', 'b.jpg': 'two'}
     with pytest.raises(InputError, match='have no caption'):
         first_captions(person('deep/b.jpg'))
+
+
+class Pieces:
+    """A participant who saw a film in pieces: (first sample, series) of each."""
+
+    def __init__(self, label, *pieces):
+        self.label, self.pieces = label, pieces
+
+    def mask(self):
+        return VoxelMask(np.ones((2, 1, 1), dtype=bool), np.eye(4))
+
+    def showings(self):
+        for first, values in self.pieces:
+            yield [f'f.mp4#{first + i:05d}' for i in range(len(values))], values
+
+
+def test_pieces_of_a_film_are_added_up_where_they_belong(tmp_path):
+    rng = np.random.default_rng(0)
+    film = rng.standard_normal((3, 12, 2)).astype(np.float32)
+    people = [
+        Pieces('01', (0, film[0])),
+        Pieces('02', (0, film[1][:5]), (5, film[1][5:])),
+        Pieces('03', (7, film[2][7:]), (0, film[2][:7])),
+    ]
+    total = get_total(people, tmp_path, 'key')
+    np.testing.assert_allclose(total.values, film.sum(axis=0), rtol=1e-5)
+    assert total.complete.all()
+    assert total.stimuli[0] == 'f.mp4#00000'
+    means = film.mean(axis=1, dtype=np.float64)
+    np.testing.assert_allclose(total.moments[0], [means.sum(axis=0), (means**2).sum(axis=0)])
+
+
+def test_pictures_without_bold_are_named_by_any_column(make_dataset, tmp_path):
+    data = make_dataset()
+    for run in data.each_run():
+        data.rewrite_events(
+            [['0', '2', 'a'], ['8', '2', 'c']], ['onset', 'duration', 'seen'], **run
+        )
+    lab = tmp_path / 'lab'
+    (data.root / 'stimuli').rename(lab)
+    request = Request(data.root, stimuli_dir=lab, made_dir=tmp_path / 'made')
+    person = find_event_runs(request, '01')
+    assert (person.stimuli, person.stimuli_dir) == (('a.png', 'faces/c.png'), lab)
+    assert len(person.events_only) == 2
+    assert shows_folder(request)
+    # a folder of others is one to predict the responses to
+    others = touched(tmp_path / 'others', 'a.png', 'new.png')
+    assert not shows_folder(Request(data.root, stimuli_dir=others))
+
+
+def test_films_without_bold_are_named_by_any_column(make_dataset, tmp_path):
+    data = make_dataset(film='f.mp4', runs=('01',))
+    data.rewrite_events([['0', '40', 'f']], ['onset', 'duration', 'film'])
+    assert films_of_events(Request(data.root), '01') == ('f.mp4',)

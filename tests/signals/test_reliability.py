@@ -175,8 +175,32 @@ def test_one_order_in_all_runs_has_no_p(turn):
     assert found.reason == reliability.SAME_ORDER
     other = np.concatenate([stimuli, rng.permutation(10)])
     third = repeat_test(rng.standard_normal((30, 5)), other, np.repeat([0, 1, 2], 10))
-    assert third.n_pairs == 20  # the two runs of one order are not compared
+    assert third.n_pairs == 10  # the two runs of one order are one list
     assert np.isfinite(third.p).all()
+
+
+def test_runs_of_one_list_are_exchanged_as_one():
+    """A drift that all runs share: two orders that were drawn once are one comparison."""
+    level, time = [], np.linspace(-1, 1, 12)[:, None]
+    for seed in range(25):
+        rng = np.random.default_rng(seed)
+        orders = [rng.permutation(12) for _ in range(2)]
+        stimuli, runs = np.concatenate(orders * 4), np.repeat(np.arange(8), 12)
+        drift = time * rng.standard_normal(20) + time**2 * rng.standard_normal(20)
+        betas = np.tile(drift, (8, 1)) + 0.5 * rng.standard_normal((96, 20))
+        found = repeat_test(betas, stimuli, runs)
+        level.append(np.mean(found.p < 0.05))
+        assert found.n_pairs == 12
+    assert np.mean(level) < 0.1  # each pair of runs by itself: .25
+    responsive = betas + 4 * rng.standard_normal((12, 20))[stimuli]
+    assert np.mean(repeat_test(responsive, stimuli, runs).p < 0.01) > 0.8
+
+
+def test_runs_that_share_few_images_are_no_list():
+    """Two images in the same order by chance leave the other comparisons of a run as they are."""
+    stimuli = np.array([0, 1, 2, 3, 4, 5, 0, 1, 6, 7, 8, 9, 3, 2, 5, 9, 8, 4])
+    found = repeat_test(np.random.default_rng(0).random((18, 3)), stimuli, np.repeat([0, 1, 2], 6))
+    assert found.n_pairs == 6  # of the third run with the first (4) and the second (2)
 
 
 def test_repeats_within_runs_have_no_p():

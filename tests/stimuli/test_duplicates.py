@@ -21,6 +21,7 @@ from bids_neurodecode.stimuli.duplicates import (
     hash_images,
     image_groups,
     repeated_parts,
+    repeated_rows,
     view,
 )
 
@@ -233,3 +234,37 @@ def test_a_fixed_camera_and_a_still_scene_are_no_repeats(tmp_path):
 def test_a_film_shorter_than_a_window_has_no_repeats(tmp_path):
     write_film(tmp_path / 'a.mp4', [make_picture('disc', 32, np.random.default_rng(0))] * 10)
     assert repeated_parts([film_frames(tmp_path / 'a.mp4')] * 2) == ()
+
+
+def shown(films, period=1.5):
+    found = repeated_rows(films, period)
+    times = [(r.start, r.other_start, r.length) for r in found]
+    rows = [[round(x / period) for x in each] for each in times]
+    return [(r.film, a, r.other, b, n) for r, (a, b, n) in zip(found, rows, strict=True)]
+
+
+def test_stretches_of_features_that_are_shown_twice_are_found():
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(80, 3)), rng.normal(size=(60, 3))
+    assert shown([a, b]) == []
+    b[5:15] = a[30:40]
+    a[60:70] = a[10:20]
+    assert shown([a, b]) == [(0, 10, 0, 60, 10), (0, 30, 1, 5, 10)]
+    # shorter than five seconds
+    assert shown([a[:33], b]) == []
+    assert shown([a, b], period=0.4) == []
+
+
+def test_a_loop_is_found_at_each_turn():
+    once = np.random.default_rng(1).normal(size=(20, 2))
+    assert shown([np.tile(once, (3, 1))]) == [(0, 0, 0, 20, 40), (0, 0, 0, 40, 20)]
+
+
+def test_values_that_stay_and_coarse_labels_repeat_by_chance():
+    rng = np.random.default_rng(2)
+    labels = [np.repeat(rng.integers(0, 2, (150, 6)), 4, axis=0) for _ in range(2)]
+    assert shown(labels) == []
+    assert shown([np.zeros((50, 2)), np.zeros((50, 2))]) == []
+    # thirty changes of labels in the same order are no chance
+    labels[1][40:160] = labels[0][200:320]
+    assert any(r[:2] == (0, 200) and r[4] == 120 for r in shown(labels))

@@ -71,3 +71,15 @@ def test_errors():
         space.transform(np.ones((2, 5)))
     with pytest.raises(DataError, match='fitted on 2 columns; these have 4'):
         space.inverse(np.ones((2, 4)))
+
+
+def test_columns_are_taken_as_they_are():
+    features = np.random.default_rng(0).normal(3, [1, 5, 0], size=(50, 3))
+    space = FeatureSpace.of_columns(features, 3)
+    expected = (features - features.mean(axis=0)) / np.r_[features[:, :2].std(axis=0), 1]
+    np.testing.assert_allclose(space.transform(features), expected, atol=1e-5)
+    np.testing.assert_allclose(space.inverse(space.transform(features)), features, atol=1e-4)
+    more = FeatureSpace.of_columns(features, 1)
+    np.testing.assert_array_equal(more.components, FeatureSpace.fit(features, 1).components)
+    with pytest.raises(DataError, match='at least two different'):
+        FeatureSpace.of_columns(np.ones((5, 2)))

@@ -5,7 +5,15 @@ import pytest
 
 from benchmarks.validation.__main__ import all_checks
 from benchmarks.validation.films import selected_agreement
-from benchmarks.validation.harness import Check, run_check, share_of
+from benchmarks.validation.harness import (
+    Check,
+    markdown,
+    once,
+    rows_of,
+    run_check,
+    share_of,
+    table_row,
+)
 
 QUICK = [check for check in all_checks() if check.quick]
 
@@ -31,6 +39,40 @@ def test_uniform_p_values_hold():
 
 def test_nothing_given_is_a_refusal():
     assert run_check(Check('h', 'n', 'w', 'p', lambda _: np.nan), 3).verdict == 'refuses'
+
+
+def test_page_keeps_the_rows_of_checks_that_were_not_run():
+    """Written, read, and written again with one row anew; what does not hold stands on top."""
+    wrong = Check('first', 'always', 'none', 'p', lambda _: 0.01, note='For a reason.')
+    right = Check('second', 'uniform', 'none', 'p', lambda rng: rng.random(20))
+    checks = [wrong, right]
+    results = {check.key: run_check(check, 60) for check in checks}
+    page = markdown(checks, {key: table_row(result) for key, result in results.items()})
+    top, *tables = page.split('## ')
+    assert '(1 of 2 checks).\n\n- always (p): none. For a reason.' in top
+    assert [table.split('\n')[0] for table in tables] == ['First', 'Second']
+    rows = rows_of(page)
+    assert set(rows) == set(results)
+    again = rows | {right.key: table_row(run_check(right, 61))}
+    changed = markdown(checks, again)
+    assert [a for a, b in zip(page.split('\n'), changed.split('\n'), strict=True) if a != b] == [
+        rows[right.key]
+    ]
+    assert markdown([right], rows).count('## ') == 1
+
+
+def test_checks_of_one_world_share_their_data_sets():
+    made = []
+
+    @once
+    def simulate(rng, size):
+        made.append(size)
+        return rng.random(size)
+
+    checks = [Check('h', name, 'w', 'p', lambda rng: simulate(rng, 5)) for name in 'ab']
+    one, other = (run_check(check, 30) for check in checks)
+    assert made == [5] * 30
+    assert one.shares == other.shares
 
 
 def test_exact_interval_of_a_share():

@@ -1,0 +1,1 @@
+"""Conditions without stimulus files: decoded, encoded, compared; over runs, never within."""

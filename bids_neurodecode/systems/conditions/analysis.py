@@ -1,0 +1,201 @@
+"""The whole analysis of conditions: decode, encode, compare; whole set, regions, searchlights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from bids_neurodecode.config import Config
+from bids_neurodecode.evaluation import statistics
+from bids_neurodecode.evaluation.metrics import Score
+from bids_neurodecode.samples import Samples, Split
+from bids_neurodecode.signals.reliability import ncsnr
+from bids_neurodecode.signals.selection import VoxelSelection
+from bids_neurodecode.systems.conditions.decoding import (
+    SYSTEM,
+    Classification,
+    classify,
+    classify_regions,
+    conditions_of,
+    cut_folds,
+)
+from bids_neurodecode.systems.conditions.encoding import MODEL, predict_runs
+from bids_neurodecode.systems.conditions.searchlight import accuracy_p, searchlight
+from bids_neurodecode.systems.conditions.similarity import Dissimilarity, dissimilarity
+from bids_neurodecode.systems.encoding_scores import Judge, VoxelMaps
+from bids_neurodecode.systems.outcomes import REPEAT_AVERAGE
+from bids_neurodecode.systems.pooling import Pairing
+from bids_neurodecode.systems.voxels import choose_voxels
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+THRESHOLD = 0.05
+"""Noise ceilings at or below this are too low to say how well a voxel is predicted."""
+UNEQUAL_TIMES = (
+    'Conditions last for different times ({low} {low_s:g} s, {high} {high_s:g} s in the median): '
+    'how long they last can be decoded instead of what they are.'
+)
+ENCODED = frozenset({'voxel_r_median', 'voxel_r_mean', 'noise_normalized_median'})
+"""Which scores of the predicted responses are told."""
+
+BoolArray = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class ConditionAnalysis:
+    """What was found.
+
+    Parameters
+    ----------
+    classification
+        Of single trials by the chosen voxels.
+    regions
+        The same by the voxels of each region of an atlas; no rows without one.
+    maps
+        How well each voxel's responses to conditions are predicted from other runs.
+    keep
+        The voxels of these maps, among all of the mask.
+    dissimilarity
+        Distances of conditions.
+    accuracy, accuracy_fdr
+        Balanced accuracy of searchlights, and its p adjusted over them, (n_voxels,) each; None
+        without searchlights.
+    selection
+        Voxels chosen on all trials, to look at.
+    scores
+        All rows of the metrics table.
+    notes
+        What a reader should know, one line each.
+    """
+
+    classification: Classification
+    regions: pd.DataFrame
+    maps: VoxelMaps
+    keep: BoolArray
+    dissimilarity: Dissimilarity
+    accuracy: npt.NDArray[np.float64] | None
+    accuracy_fdr: npt.NDArray[np.float64] | None
+    selection: VoxelSelection
+    scores: tuple[Score, ...]
+    notes: tuple[str, ...]
+
+
+def analyse_conditions(
+    samples: Samples,
+    tuned: Sequence[Samples],
+    split: Split,
+    config: Config,
+    *,
+    tsnr_runs: npt.NDArray[np.float32],
+    within: BoolArray | None = None,
+    regions: Mapping[str, BoolArray] | None = None,
+) -> ConditionAnalysis:
+    """Decode conditions, predict the responses to them, and compare them.
+
+    Parameters
+    ----------
+    samples
+        All trials, with betas tuned on all of them (for maps of reliability alone).
+    tuned
+        All trials once a fold, with betas tuned on its training trials; or one for all folds.
+    split
+        What is held out: whole runs or sessions.
+    config
+        Selection, ridge, conditions, evaluation and seed.
+    tsnr_runs
+        Temporal signal-to-noise ratio of each run, (n_runs, n_voxels).
+    within
+        Voxels of the chosen regions, (n_voxels,); all if None.
+    regions
+        Voxels of each region of the atlas, (n_voxels,).
+
+    Raises
+    ------
+    DataError
+        If there is one condition only.
+    """
+    features = conditions_of(split.table)
+    names = features.stimuli
+    rngs = np.random.default_rng(config.seed).spawn(4)
+    folds, selections = cut_folds(tuned, split, config, tsnr_runs=tsnr_runs, within=within)
+    found = classify(folds, split, config, rng=rngs[0], selections=selections)
+    table, of_regions = classify_regions(tuned, split, config, regions or {}, rng=rngs[1])
+    keep = np.ones(samples.values.shape[1], dtype=bool) if within is None else within.copy()
+    for one in (samples, *tuned):
+        keep &= np.isfinite(one.values).all(axis=0)
+    encoded = [each.voxels(keep) for each in tuned]
+    results = predict_runs(encoded, split, names, [s.keep[keep] for s in selections])
+    ratio = ncsnr(samples.values[:, keep], samples.table['stimulus'].to_numpy())
+    judged = Judge(split, config.evaluation, THRESHOLD, ratio, {}, rngs[2]).judge(
+        results, model=MODEL, space=REPEAT_AVERAGE
+    )
+    pairing = Pairing.of([result.outcome for result in results], split)
+    distances = dissimilarity(
+        folds,
+        names,
+        split.protocol,
+        config.evaluation,
+        rng=rngs[3],
+        tested=pairing.untested is None,
+    )
+    accuracy, accuracy_fdr = None, None
+    if config.conditions.searchlight is not None:
+        each = searchlight(tuned, split, keep, config.conditions.searchlight)
+        accuracy = np.full(len(keep), np.nan)
+        accuracy[keep] = each[:, keep].mean(axis=0)
+        p = np.full(len(keep), np.nan)
+        if pairing.untested is None:
+            n_test = float(np.mean([len(fold.test) for fold in split]))
+            p[keep] = accuracy_p(each[:, keep], 1 / len(names), n_test)
+        accuracy_fdr = statistics.fdr(p)
+    final = choose_voxels(samples, features, config, tsnr_runs=tsnr_runs, within=within)
+    rows = tuple(
+        replace(score, system=SYSTEM) for score in judged.scores if score.metric in ENCODED
+    )
+    warnings = [w for s in (*selections, final) for w in s.warnings]
+    return ConditionAnalysis(
+        classification=found,
+        regions=table,
+        maps=judged.maps,
+        keep=keep,
+        dissimilarity=distances,
+        accuracy=accuracy,
+        accuracy_fdr=accuracy_fdr,
+        selection=final,
+        scores=(*found.scores, *rows, distances.score, *of_regions),
+        notes=tuple(dict.fromkeys([*found.notes, *warnings, *_times_note(split.table)])),
+    )
+
+
+def voxel_rule(final: VoxelSelection, folds: Sequence[VoxelSelection]) -> str:
+    """Say how voxels were chosen: on training trials for the scores, on all for the map."""
+    counts = [selection.n_kept for selection in folds]
+    span = f'{min(counts)}' if min(counts) == max(counts) else f'{min(counts)} to {max(counts)}'
+    rules = sorted({f'{s.measure} ({s.rule})' for s in folds})
+    return (
+        f'{final.description.rstrip(".")}, on all trials, for the map; for the scores, '
+        f'{", ".join(rules)} on training trials: {span} voxels'
+    )
+
+
+def _times_note(table: pd.DataFrame) -> tuple[str, ...]:
+    """Say where conditions differ in how long they last."""
+    if 'duration' not in table.columns:
+        return ()
+    median = table.groupby('stimulus')['duration'].median().sort_values()
+    if not median.iloc[-1] > 1.2 * median.iloc[0] + 0.25:
+        return ()
+    names = median.index.astype(str)
+    return (
+        UNEQUAL_TIMES.format(
+            low=names[0], low_s=median.iloc[0], high=names[-1], high_s=median.iloc[-1]
+        ),
+    )
+
+
+__all__ = ['ConditionAnalysis', 'analyse_conditions', 'voxel_rule']

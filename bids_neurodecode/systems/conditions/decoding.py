@@ -1,0 +1,380 @@
+"""Which condition was it? Linear classification of held-out runs.
+
+The classifier is ridge regression from standardised voxels to indicators of the conditions, its
+penalty chosen by runs held out within training: the decoder of pictures
+(:mod:`bids_neurodecode.systems.reconstruction`) with conditions in the place of picture features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from bids_neurodecode.config import Config
+from bids_neurodecode.errors import DataError
+from bids_neurodecode.evaluation import identification, statistics
+from bids_neurodecode.evaluation.metrics import Score
+from bids_neurodecode.samples import Parts, Responses, Samples, Split
+from bids_neurodecode.signals.selection import VoxelSelection
+from bids_neurodecode.systems import baselines
+from bids_neurodecode.systems.base import PerStimulus
+from bids_neurodecode.systems.comparison import Kept, compare_rows
+from bids_neurodecode.systems.outcomes import OWN_MODEL, SINGLE_TRIAL, Outcome, judge, run_labels
+from bids_neurodecode.systems.pooling import Pairing, Scorer, confusion_of, sample_table
+from bids_neurodecode.systems.reconstruction import DecoderSettings, LinearDecoder, fit
+from bids_neurodecode.systems.refitting import refitted_nulls
+from bids_neurodecode.systems.voxels import choose_voxels
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+NOT_REFITTED = (
+    'Conditions have different numbers of trials: models are not fitted again on exchanged labels '
+    '(evaluation.permutation = "refit"), and the labels of held-out trials are exchanged instead.'
+)
+ONE_CONDITION = 'There is one condition ({name}); at least two are needed to tell them apart.'
+
+SYSTEM = 'conditions'
+ACCURACY, TWO_WAY = 'balanced_accuracy', 'identification_2way'
+MEAN_RESPONSE = 'baseline-mean-response'
+
+FloatArray = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
+IndexArray = npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True, eq=False)
+class Classification:
+    """Scores of the classifier over all folds.
+
+    Parameters
+    ----------
+    scores
+        Rows of the metrics table: balanced accuracy and pairs of conditions, of the classifier
+        and its baselines.
+    samples
+        One row a held-out trial: ``fold``, ``sample``, ``stimulus`` (its condition), ``run``,
+        ``n_candidates``, ``rank``, ``similarity``, ``identified``, ``retrieved`` (the condition
+        that was decoded).
+    null
+        Permuted balanced accuracies (n_permutations,); empty where there is no test.
+    confusion
+        Counts of (true, decoded) conditions, (n_conditions, n_conditions).
+    labels
+        The conditions, sorted.
+    selections
+        The voxels of each fold.
+    notes
+        What a reader should know, one line each.
+    """
+
+    scores: tuple[Score, ...]
+    samples: pd.DataFrame
+    null: FloatArray
+    confusion: FloatArray
+    labels: tuple[str, ...]
+    selections: tuple[VoxelSelection, ...]
+    notes: tuple[str, ...] = ()
+
+
+def conditions_of(table: pd.DataFrame) -> PerStimulus:
+    """Return an indicator a condition of a table of trials, in order of their names.
+
+    Raises
+    ------
+    DataError
+        If there is one condition only.
+    """
+    names = tuple(sorted(set(table['stimulus'].astype(str))))
+    if len(names) < 2:
+        raise DataError(ONE_CONDITION.format(name=names[0]))
+    return PerStimulus(names, np.eye(len(names), dtype=np.float32))
+
+
+def cut_folds(
+    tuned: Sequence[Samples],
+    split: Split,
+    config: Config,
+    *,
+    tsnr_runs: npt.NDArray[np.float32],
+    within: BoolArray | None = None,
+) -> tuple[list[Parts], list[VoxelSelection]]:
+    """Cut the samples of each fold, with voxels chosen on its training trials.
+
+    Parameters
+    ----------
+    tuned
+        All trials once a fold, with betas tuned on its training trials; or one for all folds.
+    split
+        What is held out.
+    config
+        Selection, ridge and seed.
+    tsnr_runs
+        Temporal signal-to-noise ratio of each run, (n_runs, n_voxels).
+    within
+        Voxels to choose from, (n_voxels,); all if None.
+    """
+    features = conditions_of(split.table)
+    folds, selections = [], []
+    for number, fold in enumerate(split):
+        parts = tuned[min(number, len(tuned) - 1)].fold(fold)
+        selection = choose_voxels(
+            parts.train, features, config, tsnr_runs=tsnr_runs, within=within
+        )
+        selections.append(selection)
+        folds.append(of_voxels(parts, selection.keep))
+    return folds, selections
+
+
+def of_voxels(parts: Parts, keep: BoolArray) -> Parts:
+    """Return the parts of a fold with only the voxels kept, ``keep`` of shape (n_voxels,)."""
+    validation = None if parts.validation is None else parts.validation.voxels(keep)
+    return Parts(parts.train.voxels(keep), validation, parts.test.voxels(keep))
+
+
+def classify(
+    folds: Sequence[Parts],
+    split: Split,
+    config: Config,
+    *,
+    rng: np.random.Generator,
+    space: str = SINGLE_TRIAL,
+    with_baselines: bool = True,
+    selections: Sequence[VoxelSelection] = (),
+) -> Classification:
+    """Fit the classifier in every fold and judge it on the held-out trials of all of them.
+
+    Parameters
+    ----------
+    folds
+        The samples of each fold of ``split``, with the voxels already chosen.
+    split
+        By run or session.
+    config
+        Ridge and evaluation.
+    rng
+        Source of randomness of baselines, permutations and bootstrap.
+    space
+        What the rows of the metrics table say was scored.
+    with_baselines
+        Whether baselines are judged too: labels of training trials shuffled; the training
+        condition whose mean pattern correlates most (Haxby et al. 2001, Science 293:2425); and
+        the classifier on one number, the mean response over voxels.
+    selections
+        Passed on.
+    """
+    import pandas as pd
+
+    settings = DecoderSettings(n_components=None, ridge=config.ridge, groups='run')
+    folds = [_with_halves(cut) for cut in folds]
+    if any(cut.train.table['run'].nunique() < 2 for cut in folds):
+        settings = replace(settings, groups='auto')
+    features = conditions_of(split.table)
+    shuffle_rng, pool_rng, refit_rng = rng.spawn(3)
+    outcomes: list[Outcome] = []
+    decoders = []
+    for number, (fold, cut) in enumerate(zip(split, folds, strict=True)):
+        decoder = fit(cut.train, features, settings)
+        decoders.append(decoder)
+        models: list[tuple[str, LinearDecoder, baselines.Components, Samples]] = [
+            (OWN_MODEL, decoder, decoder.components, cut.test)
+        ]
+        if with_baselines:
+            other = fit(baselines.shuffled(cut.train, shuffle_rng), features, settings)
+            nearest = baselines.nearest(decoder, cut.train, features)
+            level = fit(_mean_response(cut.train), features, settings)
+            models += [
+                ('baseline-shuffled', decoder, other.components, cut.test),
+                ('baseline-nearest', decoder, nearest, cut.test),
+                (MEAN_RESPONSE, level, level.components, _mean_response(cut.test)),
+            ]
+        outcomes += [
+            judge(
+                model,
+                components,
+                of,
+                test,
+                features,
+                features.stimuli,
+                fold=number,
+                rows=fold.test,
+                average=False,
+            )
+            for model, of, components, test in models
+        ]
+    outcomes = [replace(outcome, space=space) for outcome in outcomes]
+    refitted: dict[str, FloatArray] = {}
+    notes: dict[str, None] = {}
+    evaluation = config.evaluation
+    own = [o for o in outcomes if o.model == OWN_MODEL]
+    if evaluation.permutation == 'refit' and Pairing.of(own, split).untested is None:
+        counts = pd.concat([o.table['stimulus'] for o in own]).value_counts()
+        if counts.nunique() > 1:
+            notes[NOT_REFITTED] = None
+        else:
+            found = refitted_nulls(
+                decoders,
+                folds,
+                split,
+                features,
+                settings,
+                n_permutations=evaluation.n_permutations,
+                rng=refit_rng,
+            )
+            # with as many trials of each condition it is the same as balanced accuracy
+            refitted = {
+                ACCURACY: found[f'{SINGLE_TRIAL}/identification_top1'],
+                TWO_WAY: found[f'{SINGLE_TRIAL}/{TWO_WAY}'],
+            } if found else {}  # fmt: skip
+    scores: list[Score] = []
+    kept: Kept = {}
+    null = np.empty(0)
+    for model in dict.fromkeys(o.model for o in outcomes):
+        part = [o for o in outcomes if o.model == model]
+        pairing = Pairing.of(part, split)
+        if pairing.untested is not None:
+            notes[pairing.untested] = None
+        scorer = Scorer(
+            model, space, split.protocol, pairing, evaluation, pool_rng, kept, system=SYSTEM
+        )
+        for metric in (ACCURACY, TWO_WAY):
+            again = refitted.get(metric) if model == OWN_MODEL else None
+            row, permuted = _score(scorer, part, metric, again)
+            scores.append(row)
+            if (model, metric) == (OWN_MODEL, ACCURACY):
+                null = permuted
+    confusion, labels = confusion_of(own)
+    return Classification(
+        scores=compare_rows(scores, kept, OWN_MODEL, evaluation, pool_rng.spawn(1)[0]),
+        samples=pd.concat([sample_table(o) for o in own], ignore_index=True),
+        null=null,
+        confusion=confusion,
+        labels=labels,
+        selections=tuple(selections),
+        notes=tuple(notes),
+    )
+
+
+def classify_regions(
+    tuned: Sequence[Samples],
+    split: Split,
+    config: Config,
+    regions: Mapping[str, BoolArray],
+    *,
+    rng: np.random.Generator,
+) -> tuple[pd.DataFrame, tuple[Score, ...]]:
+    """Classify by the voxels of each region, all of them.
+
+    Parameters
+    ----------
+    tuned, split, config, rng
+        As in :func:`cut_folds` and :func:`classify`.
+    regions
+        Voxels of each region, (n_voxels,); those with fewer usable voxels than
+        ``conditions.min_voxels`` are passed over.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a region: ``name``, ``n_voxels``, ``balanced_accuracy``, ``chance``, ``ci_low``,
+        ``ci_high``, ``p`` and ``p_fdr`` (adjusted over regions).
+    tuple of Score
+        The same as rows of the metrics table.
+    """
+    import pandas as pd
+
+    rows, scores = [], []
+    for name, voxels in regions.items():
+        keep = voxels & _varies(tuned, split)
+        if keep.sum() < config.conditions.min_voxels:
+            continue
+        folds = [
+            of_voxels(tuned[min(number, len(tuned) - 1)].fold(fold), keep)
+            for number, fold in enumerate(split)
+        ]
+        found = classify(
+            folds,
+            split,
+            config,
+            rng=rng.spawn(1)[0],
+            space=f'{SINGLE_TRIAL}/{name}',
+            with_baselines=False,
+        )
+        score = next(s for s in found.scores if s.metric == ACCURACY)
+        scores.append(score)
+        facts = {key: getattr(score, key) for key in ('chance', 'ci_low', 'ci_high', 'p')}
+        rows.append({'name': name, 'n_voxels': int(keep.sum()), ACCURACY: score.value, **facts})
+    columns = ['name', 'n_voxels', ACCURACY, 'chance', 'ci_low', 'ci_high', 'p']
+    table = pd.DataFrame(rows, columns=columns)
+    table[columns[3:]] = table[columns[3:]].astype('float64')
+    return table.assign(p_fdr=statistics.fdr(table['p'])), tuple(scores)
+
+
+def _varies(tuned: Sequence[Samples], split: Split) -> BoolArray:
+    """Return the voxels whose responses are finite and vary in the training trials of all folds.
+
+    What is held out is not looked at, but that it is finite.
+    """
+    usable = np.ones(tuned[0].values.shape[1], dtype=bool)
+    for number, fold in enumerate(split):
+        values = tuned[min(number, len(tuned) - 1)].values
+        usable &= np.isfinite(values).all(axis=0)
+        usable &= np.ptp(values[fold.train], axis=0) > 0
+    return usable
+
+
+def _with_halves(cut: Parts) -> Parts:
+    """Take every other trial of a condition for another run, where training has one run only.
+
+    The penalty is then chosen by halves of the run: their noise is shared, that of the held-out
+    run is not.
+    """
+    table = cut.train.table
+    if len(set(run_labels(table))) > 1:
+        return cut
+    halves = table.groupby('stimulus').cumcount() % 2
+    return cut._replace(train=Samples(cut.train.responses, table.assign(run=halves)))
+
+
+def _mean_response(samples: Samples) -> Samples:
+    """Return samples whose one voxel is the mean of all."""
+    first = np.arange(samples.values.shape[1]) == 0
+    mean = samples.values.mean(axis=1, keepdims=True, dtype=np.float64).astype(np.float32)
+    return Samples(Responses(mean, samples.responses.mask.restrict(first)), samples.table)
+
+
+def _score(
+    scorer: Scorer, outcomes: Sequence[Outcome], metric: str, refitted: FloatArray | None
+) -> tuple[Score, FloatArray]:
+    """Score one metric; each condition counts the same, however many trials it has."""
+    score_all = (
+        identification.outcomes_top1 if metric == ACCURACY else identification.outcomes_2way
+    )
+    table = np.concatenate([score_all(o.similarities) for o in outcomes])
+    truth = np.concatenate([o.truth for o in outcomes])
+    counts = np.bincount(truth, minlength=table.shape[1])
+    present = np.count_nonzero(counts)
+    weights = len(truth) / (present * np.maximum(counts, 1))
+    rows = np.arange(len(truth))
+
+    def permuted(index: IndexArray) -> float:
+        label = truth[index]
+        return float((table[rows, label] * weights[label]).mean())
+
+    values = table[rows, truth] * weights[truth]
+    chance = 1 / table.shape[1] if metric == ACCURACY else 0.5
+    return scorer.score(metric, values, permuted, chance=chance, refitted=refitted)
+
+
+__all__ = [
+    'Classification',
+    'classify',
+    'classify_regions',
+    'conditions_of',
+    'cut_folds',
+    'of_voxels',
+]

@@ -1,0 +1,94 @@
+"""The responses to conditions of a held-out run, predicted by those of other runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from bids_neurodecode.evaluation import identification
+from bids_neurodecode.samples import Samples, Split
+from bids_neurodecode.systems.conditions.patterns import run_patterns
+from bids_neurodecode.systems.encoding_outcomes import FoldResult
+from bids_neurodecode.systems.outcomes import REPEAT_AVERAGE, Outcome, run_labels
+
+MODEL = 'condition-means'
+
+BoolArray = npt.NDArray[np.bool_]
+
+
+def predict_runs(
+    tuned: Sequence[Samples],
+    split: Split,
+    conditions: tuple[str, ...],
+    voxels: Sequence[BoolArray],
+) -> list[FoldResult]:
+    """Predict the mean response of each condition of held-out runs by that of training runs.
+
+    Parameters
+    ----------
+    tuned
+        All trials once a fold, with betas tuned on its training trials; or one for all folds.
+    split
+        What is held out, whole runs.
+    conditions
+        Names, the candidates of identification by correlation.
+    voxels
+        Those that identify conditions in each fold, (n_voxels,) each.
+
+    Returns
+    -------
+    list of FoldResult
+        One row a condition and held-out run, of all voxels; levels of runs are taken off.
+    """
+    import pandas as pd
+
+    results = []
+    for number, fold in enumerate(split):
+        parts = tuned[min(number, len(tuned) - 1)].fold(fold)
+        train, test = (
+            run_patterns(
+                part.values, part.table['stimulus'].to_numpy(), run_labels(part.table), conditions
+            )
+            for part in (parts.train, parts.test)
+        )
+        seen = train.counts.sum(axis=0) > 0
+        known = np.zeros(train.means.shape[1:])
+        known[seen] = np.nanmean(train.means[:, seen], axis=0)
+        rows = [(r, c) for r, c in np.argwhere(test.counts > 0).tolist() if seen[c]]
+        truth = np.stack([test.means[r, c] for r, c in rows]).astype(np.float32)
+        order = [c for _, c in rows]
+        keep = voxels[number]
+        alike = identification.similarity(truth[:, keep], known[:, keep], 'pearson')
+        names = [conditions[c] for c in order]
+        labels, shown = run_labels(parts.test.table), parts.test.table['stimulus'].astype(str)
+        first = [
+            int(fold.test[np.flatnonzero((labels == test.runs[r]) & (shown == conditions[c]))[0]])
+            for r, c in rows
+        ]
+        outcome = Outcome(
+            model=MODEL,
+            space=REPEAT_AVERAGE,
+            fold=number,
+            table=pd.DataFrame(
+                {
+                    'sample': first,
+                    'stimulus': names,
+                    'run': [test.runs[r] for r, _ in rows],
+                }
+            ),
+            candidates=conditions,
+            similarities=alike,
+            retrieved=tuple(conditions[k] for k in identification.nearest(alike)),
+            best=tuple(names),
+            library=conditions,
+            decoded=np.empty((len(rows), 0), dtype=np.float32),
+        )
+        repeats = np.array([test.counts[r, c] for r, c in rows], dtype=np.intp)
+        predicted = known[order].astype(np.float32)
+        results.append(FoldResult(outcome, truth, predicted, repeats))
+    return results
+
+
+__all__ = ['predict_runs']
