@@ -312,15 +312,12 @@ def layer_of(
         dropped['split'] = {'test', 'train', 'validation', 'file', 'name', *(['by'] * folds)}
     if events.keys() & {'stimulus', 'stimulus_column'}:
         dropped['events'] = {'stimulus', 'stimulus_column', 'lookup'}
-    kept: dict[str, Any] = {}
-    for group, keys in values.items():
-        own = theirs.get(group, {})
-        kept[group] = keys
-        if isinstance(keys, Mapping):
-            # rows that the user names (split.test, events.exclude) are not added to the recipe's
-            gone = dropped.get(group, set()) | {k for k in own if isinstance(own[k], Mapping)}
-            kept[group] = {k: v for k, v in keys.items() if k not in gone}
-    return kept
+    return {
+        group: {k: v for k, v in keys.items() if k not in dropped.get(group, ())}
+        if isinstance(keys, Mapping)
+        else keys
+        for group, keys in values.items()
+    }
 
 
 def note_of(recipe: Recipe, tasks: Sequence[str], config: Config) -> str:

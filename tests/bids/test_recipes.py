@@ -186,9 +186,11 @@ def test_the_users_settings_stand_above(mine, tmp_path):
 
 def test_rows_that_the_user_names_replace_those_of_the_recipe():
     recipe = read_recipe('things-fmri')
-    layer = layer_of(recipe, (), {'events': {'exclude': {'exemplar_nr': ['1']}}})
-    assert 'exclude' not in layer['events']
-    assert layer['events']['stimulus_column'] == 'file_path'
+    for rows in ({'exemplar_nr': ['1']}, {}):
+        own = {'events': {'exclude': rows}}
+        events = build_config(layer_of(recipe, (), own), own).events
+        assert {key: list(values) for key, values in events.exclude.items()} == rows
+        assert events.stimulus_column == 'file_path'
 
 
 def test_variants_of_a_study_may_split_otherwise(mine, tmp_path):
@@ -225,7 +227,7 @@ def test_variants_of_a_study_may_split_otherwise(mine, tmp_path):
         ('tasks = ["cats"]', 'reader = "cats"', "reader: Input should be 'nsd' or 'emofilm'"),
         ('tasks = ["cats"]', 'bids = false', 'recognise it by files'),
         ('tasks = ["cats"]', 'schema_version = 2', 'schema_version'),
-        ('by = "given"', 'by = "run"', 'test goes with by'),
+        ('by = "given"', 'name = "tau"', 'split: name goes with file'),
         ('title', '=', 'Cannot read the recipe'),
     ],
 )  # fmt: skip
