@@ -341,7 +341,7 @@ def _typed(values: dict[str, Any]) -> dict[str, Any]:
         for key in ('n_components', 'hrf_times_to_peak', 'fold_models', 'model_scores'):
             betas[key] = tuple(betas.get(key, ()))
         values['betas'] = BetaResults(**betas)
-    for name, kind, files in (
+    of_files: tuple[tuple[str, type[Any], tuple[str, ...]], ...] = (
         ('null', NullResults, ('values',)),
         (
             'network',
@@ -349,9 +349,10 @@ def _typed(values: dict[str, Any]) -> dict[str, Any]:
             ('curves', 'voxels', 'frames', 'regions', 'perturbation', 'concepts'),
         ),
         ('agreement', AgreementResults, ('ceiling', 'accuracy', 'voxels')),
-    ):
+    )
+    for name, record, files in of_files:
         if values.get(name) is not None:
-            values[name] = kind(**_with_paths(values[name], *files))
+            values[name] = record(**_with_paths(values[name], *files))
     if values.get('generation') is not None:
         made = values['generation']
         generation = _with_paths(made, 'table', 'folder', 'examples', 'curves')

@@ -102,10 +102,11 @@ def _confusion(reader: Reader) -> Iterable[Block]:
         return
     matrix = np.load(confusion.matrix, allow_pickle=False)
     right = percent(float(np.trace(matrix) / matrix.sum())) if matrix.sum() else 'none'
+    what = 'stimuli' if reader.results.conditions is None else 'conditions'
     yield reader.plot(
         'confusion',
         scores.plot_confusion(matrix, confusion.labels),
-        f'Which stimuli are taken for which. Rows: shown; columns: decoded; numbers: held-out '
+        f'Which {what} are taken for which. Rows: shown; columns: decoded; numbers: held-out '
         f'samples; colour: percent of the row. The diagonal is right ({right} of all).',
         f'Confusion matrix of {len(confusion.labels)} labels, {right} on the diagonal.',
     )

@@ -115,7 +115,8 @@ def save_analysis(found: Any, mask: VoxelMask, folder: Path) -> Path:
     if tested:
         written['pfdr'] = np.nan_to_num(maps.p_fdr, nan=1.0)
     for name, values in written.items():
-        save_map(folder / f'{name}.nii.gz', encoded, values)
+        # what was not tested is no finding
+        save_map(folder / f'{name}.nii.gz', encoded, values, fill=float(name == 'pfdr'))
     lights = {}
     if found.accuracy is not None:
         save_map(folder / 'accuracy.nii.gz', mask, np.nan_to_num(found.accuracy))
@@ -123,9 +124,8 @@ def save_analysis(found: Any, mask: VoxelMask, folder: Path) -> Path:
         lights = {'n_lights': int(np.isfinite(found.accuracy).sum())}
         if np.isfinite(found.accuracy_fdr).any():
             lights['n_lights_fdr'] = int((found.accuracy_fdr <= ALPHA).sum())
-            save_map(
-                folder / 'accuracypfdr.nii.gz', mask, np.nan_to_num(found.accuracy_fdr, nan=1.0)
-            )
+            values = np.nan_to_num(found.accuracy_fdr, nan=1.0)
+            save_map(folder / 'accuracypfdr.nii.gz', mask, values, fill=1.0)
             written['accuracypfdr'] = found.accuracy_fdr
     score = next(s for s in decoded.scores if s.metric == 'balanced_accuracy')
     info = {
