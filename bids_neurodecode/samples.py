@@ -323,7 +323,7 @@ class Split:
 
     def _check_group(self, number: int, fold: Fold, column: str) -> None:
         _need(self.table, (column,))
-        _codes(self.table[column], column)
+        _codes(self.table[column])
         values = self.table[column].to_numpy()
         seen = set(values[fold.train]) | set(values[fold.validation])
         shared = sorted(seen & set(values[fold.test]), key=str)
@@ -676,14 +676,14 @@ def _need(table: pd.DataFrame, columns: Sequence[str]) -> None:
         raise DataError(MISSING_COLUMN.format(columns=', '.join(missing)))
 
 
-def _codes(column: pd.Series[Any], name: str | None = None) -> tuple[IndexArray, list[int]]:
+def _codes(column: pd.Series[Any]) -> tuple[IndexArray, list[int]]:
     """Return codes of the distinct values by first appearance, and their first rows."""
     import pandas as pd
 
     codes, _ = pd.factorize(column)
     missing = int(np.count_nonzero(codes < 0))
     if missing:
-        raise DataError(MISSING_VALUE.format(column=name or column.name, n=missing))
+        raise DataError(MISSING_VALUE.format(column=column.name, n=missing))
     _, first = np.unique(codes, return_index=True)
     return codes.astype(np.intp), first.tolist()
 

@@ -114,7 +114,7 @@ class Result:
         return 'holds'
 
 
-def share_of(values: npt.ArrayLike) -> Share:
+def share_of(values: npt.ArrayLike, each: float = 1) -> Share:
     """Average shares of data sets, each in [0, 1], with Clopper-Pearson or normal intervals.
 
     Parameters
@@ -122,6 +122,9 @@ def share_of(values: npt.ArrayLike) -> Share:
     values
         One share a data set, (n_sets,); where all are 0 or 1 the intervals are exact (binomial),
         else they come from the spread between data sets.
+    each
+        Numbers behind one share: a few data sets that happen to agree do not spread less than
+        as many independent numbers.
     """
     from scipy.stats import binomtest, t
 
@@ -130,9 +133,10 @@ def share_of(values: npt.ArrayLike) -> Share:
         test = binomtest(int(x.sum()), x.size)
         wide, wider = (test.proportion_ci(c, method='exact') for c in (0.95, 0.99))
         return Share(float(x.mean()), wide.low, wide.high, wider.low, wider.high)
-    error = float(x.std(ddof=1) / math.sqrt(x.size))
-    half, half99 = (float(t.ppf(q, x.size - 1)) * error for q in (0.975, 0.995))
     mean = float(x.mean())
+    independent = mean * (1 - mean) / each
+    error = math.sqrt(max(float(x.var(ddof=1)), independent) / x.size)
+    half, half99 = (float(t.ppf(q, x.size - 1)) * error for q in (0.975, 0.995))
     return Share(mean, max(0.0, mean - half), mean + half, max(0.0, mean - half99), mean + half99)
 
 
@@ -202,10 +206,12 @@ def run_check(check: Check, n_sets: int, seed: int = 0, seconds: float = math.in
     refused = len(outcomes) - len(given)
     if not given:
         return Result(check, len(outcomes), refused, spent)
+    each = float(np.mean([x.size for x in given]))
     if check.kind == 'p':
-        shares = {a: share_of([np.mean(x <= a) for x in given]) for a in LEVELS}
+        shares = {a: share_of([np.mean(x <= a) for x in given], each) for a in LEVELS}
     else:
-        shares = {0.95 if check.kind == 'covers' else 0.05: share_of([x.mean() for x in given])}
+        main = 0.95 if check.kind == 'covers' else 0.05
+        shares = {main: share_of([x.mean() for x in given], each)}
     return Result(check, len(outcomes), refused, spent, shares)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from bids_neurodecode.bids.description import read_json
 from bids_neurodecode.bids.entities import (
     GRID_ENTITIES,
     counted,
+    counted_label,
     natural_key,
     nearest,
     parse_entities,
@@ -23,7 +24,7 @@ from bids_neurodecode.bids.masks import anatomical_mask, from_anatomy, from_seri
 from bids_neurodecode.bids.provenance import bids_uri
 from bids_neurodecode.bids.publishedevents import EventsReader
 from bids_neurodecode.bids.records import RunInput
-from bids_neurodecode.bids.series import Grid, check_grid, open_image, read_header, read_mask
+from bids_neurodecode.bids.series import Grid, check_grid, read_header, read_mask
 from bids_neurodecode.errors import InputError
 from bids_neurodecode.fetched import check_fetched
 from bids_neurodecode.tables import read_rows
@@ -323,10 +324,8 @@ def _raw_folder(series: Series, bids_dir: Path) -> Path:
 
 
 def _check_mask(mask: Path, bold: Path, grid: Grid) -> None:
-    image = open_image(mask)
-    if len(image.shape) == 3:
-        check_grid(Grid(tuple(image.shape), image.affine), mask, grid, bold)
-    read_mask(mask)
+    _, own = read_mask(mask)
+    check_grid(own, mask, grid, bold)
 
 
 def _check_rows(confounds: Path, bold: Path, n_volumes: int) -> None:
@@ -412,10 +411,12 @@ def _sidecar_time(
 ) -> tuple[str, float] | None:
     """Return the repetition time that the nearest sidecar with one gives, and its name."""
     own = parse_entities(series.path)
+    run = counted_label('run', own.get('run', ''))
     able = [
         path
         for path in candidates
-        if all(
+        if _run_of(path.name) in {'', run}
+        and all(
             parse_entities(path).get(key, own.get(key)) == own.get(key)
             for key in (*GRID_ENTITIES, 'desc')
         )
@@ -432,6 +433,12 @@ def _sidecar_time(
             return str(file), float(value)
         able.remove(file)
     return None
+
+
+@lru_cache(maxsize=1 << 16)
+def _run_of(name: str) -> str:
+    """Return the number of a run; empty where the name has none."""
+    return counted_label('run', parse_entities(Path(name)).get('run', ''))
 
 
 def _most_alike(candidates: Sequence[Path], own: Mapping[str, str]) -> list[Path]:

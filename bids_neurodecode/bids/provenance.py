@@ -46,6 +46,7 @@ DESCRIPTIONS: Mapping[str, str] = {
     'fdr': 'Voxels whose repeats agree over runs, false discovery rate controlled',
     'top': 'The most reliable share of the voxels',
     'threshold': 'Voxels above a threshold of reliability, or of what the stimuli predict',
+    'test': 'Of the held-out samples alone',
     'isc': 'Voxels on whose responses participants agree',
     'snr': 'Voxels with a high signal-to-noise ratio over participants, as published',
     'all': 'All voxels of the brain mask',

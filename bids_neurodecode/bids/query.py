@@ -33,7 +33,7 @@ from bids_neurodecode.bids.pipelines import holds_series, instead_of_series, wan
 from bids_neurodecode.bids.publishedevents import EventsReader
 from bids_neurodecode.bids.recipes import AUTO, CANNOT_READ, Recipe, preferred, recognise
 from bids_neurodecode.bids.records import DatasetInput, Paradigm, ParticipantInput, RunInput
-from bids_neurodecode.bids.series import Grid, check_grid, open_image
+from bids_neurodecode.bids.series import check_grid, read_header
 from bids_neurodecode.bids.stimuli import FILMS, check_image, paradigm_of, resolve_stimulus
 from bids_neurodecode.bids.stimulusfolder import StimulusFolder
 from bids_neurodecode.bids.timing import read_table, stimulus_names
@@ -443,8 +443,7 @@ def _candidates(request: Request, derivatives: Mapping[str, Path], index: _Index
 def _check_alike(runs: Sequence[RunInput]) -> None:
     """Check that runs share their grid and repetition time."""
     first = runs[0]
-    image = open_image(first.bold)
-    expected = Grid(tuple(image.shape[:3]), image.affine)
+    expected = read_header(first.bold).grid
     for run in runs[1:]:
         if abs(run.repetition_time - first.repetition_time) > 1e-3:
             raise InputError(
@@ -455,8 +454,7 @@ def _check_alike(runs: Sequence[RunInput]) -> None:
                     second=run.bold,
                 )
             )
-        image = open_image(run.bold)
-        check_grid(Grid(tuple(image.shape[:3]), image.affine), run.bold, expected, first.bold)
+        check_grid(read_header(run.bold).grid, run.bold, expected, first.bold)
 
 
 def _stimuli(

@@ -6,6 +6,7 @@ import gzip
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 
@@ -128,6 +129,17 @@ def read_header(file: Path) -> Header:
     InputError
         If it is not one.
     """
+    check_fetched(file)
+    try:
+        state = file.stat()
+    except OSError:
+        return _read_header(file, 0, 0)
+    return _read_header(file, state.st_mtime_ns, state.st_size)
+
+
+@lru_cache(maxsize=1 << 14)
+def _read_header(file: Path, _changed: int, _size: int) -> Header:
+    """Read a header once, and again when its file changes."""
     image = open_image(file)
     shape = tuple(int(n) for n in image.shape)
     if len(shape) != 4 or shape[3] < 2:

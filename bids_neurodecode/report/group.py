@@ -273,7 +273,9 @@ def _summary(readers: Sequence[Reader], failures: Mapping[str, str]) -> tuple[Bl
         lines += [
             difference_verdict(compared, other)
             for _, other in compared[
-                compared['difference'].notna() & (compared['metric'] == row['metric'])
+                compared['difference'].notna()
+                & (compared['metric'] == row['metric'])
+                & (compared['compared_space'] == row['space'])
             ].iterrows()
         ]
         elsewhere = compared[compared['metric'] != row['metric']]
@@ -330,7 +332,7 @@ def _score_plots(metrics: pd.DataFrame) -> list[Plot]:
         of = f'{known["model"].iloc[0]} ({known["space"].iloc[0]})'
         over = ' with the interval over participants' if math.isfinite(found.low) else ''
         caption = (
-            f'{scores.metric_of(name).title} of the model {of}: each '
+            f'{scores.title_of(known.iloc[0])} of the model {of}: each '
             f'participant a dot with its own confidence interval, the mean below{over}; dashed: '
             'chance.'
         )
@@ -356,7 +358,7 @@ def _mean_table(metrics: pd.DataFrame) -> Table:
             (
                 str(same['model'].iloc[0]),
                 str(same['space'].iloc[0]),
-                scores.metric_of(name).title,
+                scores.title_of(same.iloc[0]),
                 scores.write_score(name, found.mean),
                 *spread,
                 scores.write_score(name, found.chance),

@@ -72,11 +72,14 @@ def _map_block(
     inside = np.asarray(mask.dataobj) > 0
     volume = np.asarray(image.dataobj)
     values = volume[inside & np.isfinite(volume)]
-    middle = f'median {np.median(values):.3g} over {values.size} voxels' if values.size else ''
+    unit = ' %' if spec.scale == 100 else ''
+    middle = ''
+    if values.size:
+        middle = f'median {spec.scale * np.median(values):.3g}{unit} over {values.size} voxels'
     if selected is not None and values.size:
         used = volume[inside & (np.asarray(selected.dataobj) > 0) & np.isfinite(volume)]
         if used.size:
-            middle += f', {np.median(used):.3g} over the {used.size} used'
+            middle += f', {spec.scale * np.median(used):.3g}{unit} over the {used.size} used'
     caption = f'{spec.title}: {middle}. {spec.how_to_read}{WHERE}'
     return Plot(name(key, 'map'), figure, caption, f'{spec.title} on slices; {middle}.')
 

@@ -13,6 +13,7 @@ from scipy import stats
 from bids_neurodecode.evaluation.metrics import Score, scores_table
 from bids_neurodecode.report import scores
 from bids_neurodecode.report.group import (
+    _mean_table,
     gather_metrics,
     group_verdict,
     mean_map,
@@ -204,3 +205,14 @@ def test_models_are_compared_over_participants(n: int, tested: bool) -> None:
     assert row['difference'] == pytest.approx(0.2, abs=0.02)
     assert (row['n_units'], row['units']) == (n, 'participants')
     assert np.isfinite(row['difference_p']) == tested
+
+
+def test_pixel_scores_of_the_group_bear_their_image_size(tmp_path) -> None:
+    people = [
+        Score('reconstruction', 'ridge', 'p', 'test', 'images', 'ssim_2d', value, 9, image_size=64)
+        for value in (0.1, 0.2)
+    ]
+    scores_table(people).to_csv(tmp_path / 'm.tsv', sep='\t', index=False, na_rep='n/a')
+    table = scores.read_metrics(tmp_path / 'm.tsv').assign(participant=['01', '02'])
+    (row,) = _mean_table(table).rows
+    assert row[2] == 'SSIM at 64 x 64 pixels'

@@ -80,6 +80,16 @@ def test_exact_interval_of_a_share():
     assert (share.low, share.high) == pytest.approx((0.0164, 0.1128), abs=1e-4)
 
 
+def test_few_data_sets_that_agree_say_little():
+    assert (
+        run_check(Check('h', 'n', 'w', 'p', lambda _: [0.01] + [0.5] * 39), 5).verdict == 'holds'
+    )
+    share = share_of([0.025] * 5, 40)
+    assert share.high - share.value == pytest.approx(
+        2.776 * (0.025 * 0.975 / 200) ** 0.5, rel=1e-3
+    )
+
+
 def test_voxels_that_all_folds_chose_would_flatter():
     """The world of the check tells a leak: the truth is met by folds, and exceeded by half."""
     draws = [np.random.default_rng(k) for k in range(20)]

@@ -1,0 +1,113 @@
+"""What a batch job, a container or a full disk allow, and what a killed run leaves."""
+
+import errno
+import os
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from bids_neurodecode.cli import main as program
+from bids_neurodecode.cli.checks_places import _limits, n_processors, total_memory_gb
+from bids_neurodecode.cli.environment import set_environment
+from bids_neurodecode.cli.exits import FAILED
+from bids_neurodecode.cli.levels import remove_leftovers
+from bids_neurodecode.errors import InputError
+from bids_neurodecode.models.weights import load_manifest, weights_path
+from bids_neurodecode.signals.atlas import region_table
+from bids_neurodecode.systems.encoding_setup import SHARED_NOISE, ceiling_notes
+from bids_neurodecode.workflow.run import NO_ROOM, read_crash
+
+
+def test_processors_are_those_of_the_job(monkeypatch):
+    monkeypatch.setattr(os, 'sched_getaffinity', lambda _: {0, 3}, raising=False)
+    monkeypatch.setattr(os, 'cpu_count', lambda: 64)
+    assert n_processors() == 2
+
+
+@pytest.mark.parametrize(
+    ('groups', 'files', 'expected'),
+    [
+        ('0::/job/step', {'job/memory.max': '1000', 'job/step/memory.max': 'max'}, [1000]),
+        ('0::/', {'memory.max': '2000'}, [2000]),
+        ('4:memory:/job\n3:cpu:/x', {'memory/job/memory.limit_in_bytes': '3000'}, [3000]),
+        ('0::/job', {}, []),
+    ],
+)
+def test_memory_is_that_of_the_control_group(tmp_path, groups, files, expected):
+    (tmp_path / 'proc' / 'self').mkdir(parents=True)
+    (tmp_path / 'proc' / 'self' / 'cgroup').write_text(f'{groups}\n')
+    for name, text in files.items():
+        file = tmp_path / 'sys' / 'fs' / 'cgroup' / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f'{text}\n')
+    assert _limits(tmp_path) == expected
+    assert _limits(tmp_path / 'nothing') == []
+    assert total_memory_gb() > 0
+
+
+def test_a_full_disk_is_one_line(monkeypatch, capsys, tmp_path):
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, 'No space left on device', str(tmp_path / 'out' / 'a.tsv'))
+
+    monkeypatch.setattr(program, '_run', full)
+    argv = [str(tmp_path), str(tmp_path / 'out'), 'participant', '-w', str(tmp_path / 'work')]
+    assert program.main(argv) == FAILED
+    line = program.NO_SPACE.format(where=f' in {tmp_path / "out"}')
+    assert capsys.readouterr().err.strip() == f'error: {line}'
+
+    def other(*_: object) -> None:
+        raise OSError(errno.EIO, 'broken')
+
+    monkeypatch.setattr(program, '_run', other)
+    with pytest.raises(OSError, match='broken'):
+        program.main(argv)
+
+
+def test_an_empty_crash_file_points_to_the_disk(tmp_path):
+    (tmp_path / 'crash.txt').write_text('')
+    assert read_crash(tmp_path / 'crash.txt').reason == NO_ROOM.format(file=tmp_path / 'crash.txt')
+
+
+def test_what_a_killed_run_had_begun_is_removed_and_nothing_else(tmp_path):
+    mine = [tmp_path / '.tmp-abcsub-01.html', tmp_path / 'sub-01' / 'func' / '.tmp-xsub-01_a.tsv']
+    others = [tmp_path / '.tmp-abcsub-02.html', tmp_path / 'sub-01' / 'func' / 'sub-01_a.tsv']
+    for file in (*mine, *others):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text('')
+    remove_leftovers(tmp_path, ['01'])
+    assert not any(file.exists() for file in mine)
+    assert all(file.exists() for file in others)
+
+
+def test_without_a_home_there_is_one_below_the_caches(monkeypatch, tmp_path):
+    monkeypatch.setattr(os, 'environ', os.environ.copy())
+
+    def nobody() -> Path:
+        raise RuntimeError('Could not determine home directory.')
+
+    monkeypatch.setattr(Path, 'home', nobody)
+    set_environment(tmp_path)
+    assert os.environ['HOME'] == str(tmp_path)
+
+
+def test_regions_of_one_name_are_told_apart():
+    table = pd.DataFrame({'index': [3, 1, 2, 4], 'name': ['V1', 'V1', 'V2', 'V-1']})
+    assert region_table(table)['name'].tolist() == ['V1 (1)', 'V2', 'V1 (3)', 'V-1']
+
+
+def test_weights_that_were_not_fetched_are_named(tmp_path):
+    entry = next(e for e in load_manifest().values() if e.kind == 'file' and not e.convert)
+    folder = tmp_path / entry.name
+    folder.mkdir()
+    (folder / entry.needs[0]).write_text('/annex/objects/SHA256E-s9--ab.pth\n')
+    with pytest.raises(InputError, match=r'was not fetched: .*datalad get'):
+        weights_path(entry.name, tmp_path)
+
+
+def test_repeats_within_a_run_make_ceilings_too_high():
+    apart = pd.DataFrame({'stimulus': ['a', 'b', 'a', 'b'], 'run': [0, 0, 1, 1]})
+    assert ceiling_notes(apart) == ()
+    assert ceiling_notes(apart.assign(run=[0, 1, 0, 1])) == (SHARED_NOISE.format(some='All'),)
+    some = pd.concat([apart, apart.iloc[:1]])
+    assert ceiling_notes(some) == (SHARED_NOISE.format(some='Some'),)
