@@ -161,6 +161,10 @@ class ConditionReader(EventsReader):
         self._tables.append(rows[inside].sort_values('onset', kind='stable'))
         return Shown(file, file)
 
+    def of_betas(self, file: Path) -> Path:
+        """Return the table of precomputed betas as it is: ``trial_type`` says what was shown."""
+        return file
+
     def finish(self, runs: Sequence[RunInput]) -> tuple[tuple[RunInput, ...], tuple[str, ...]]:
         """Turn the events of all runs into one row a trial, in the work folder.
 
