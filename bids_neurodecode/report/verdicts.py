@@ -90,8 +90,9 @@ def verdicts_of(
     for key in ('split', 'protocol'):
         same &= metrics[key] == row[key]
     alike = same & metrics['value'].notna()
-    # baselines that were scored in the same way, and not compared
+    # baselines that were scored in the same way, and not compared (nor those of another model)
     left = metrics['model'].map(lambda name: str(name).startswith('baseline-')) & ~same
+    left &= metrics['difference'].isna()
     for key in ('metric', 'space', 'split', 'protocol'):
         left &= metrics[key] == row[key]
     found = [score_verdict(row, confidence)]

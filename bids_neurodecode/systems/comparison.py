@@ -227,7 +227,8 @@ def median_without(
     low, high = np.quantile(whole, [0.25, 0.75])
     central = (whole >= low) & (whole <= high)
     change = (without[:, central] - whole[central]).mean(axis=1, dtype=np.float64)
-    return np.asarray(np.median(whole) + change, dtype=np.float64)
+    # about the median itself, so that the difference is that of the medians that are shown
+    return np.asarray(np.median(whole) + change - change.mean(), dtype=np.float64)
 
 
 def unit_values(whole: float, without: FloatArray) -> FloatArray:

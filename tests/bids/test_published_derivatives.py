@@ -582,7 +582,7 @@ def test_tasks_of_images_are_together_only_where_asked(make_dataset):
 def test_tasks_of_which_none_shows_stimuli_are_not_said_to(make_dataset):
     data = make_dataset(tasks=('a', 'b'))
     for run in data.each_run():
-        data.rewrite_events([[2, 2, 'x']], columns=['onset', 'duration', 'trial_type'], **run)
+        data.rewrite_events([[2, 2]], columns=['onset', 'duration'], **run)
     with pytest.raises(InputError) as caught:
         find(data)
     assert str(caught.value) == choices.NO_TASK_SHOWS.format(known='a, b')

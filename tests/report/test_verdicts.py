@@ -159,3 +159,15 @@ def test_two_sizes_have_a_panel_each(tmp_path):
     metrics = table(tmp_path, ssim | {'image_size': 64}, ssim | {'image_size': 425})
     titles = [axis.get_title(loc='left') for axis in scores.plot_scores(metrics).axes]
     assert titles == ['SSIM at 64 x 64 pixels', 'SSIM at 425 x 425 pixels']
+
+
+def test_the_baseline_of_another_model_is_no_uncompared_one(tmp_path):
+    metrics = table(
+        tmp_path,
+        {'model': 'banded'},
+        compared(value=0.5, difference=0.03, compared_model='banded'),
+        compared(value=0.5, difference=0.02, compared_model='ridge'),
+    )
+    texts = [v.text for v in verdicts_of(metrics, metrics.iloc[0])]
+    assert len(texts) == 2
+    assert not any('not compared' in text for text in texts)
