@@ -42,10 +42,11 @@ def order_agreement(runs: npt.ArrayLike, stimuli: npt.ArrayLike) -> float:
         apart = np.abs(np.arange(len(at))[:, None] - np.arange(longest))
         near = np.exp(-apart / NEIGHBOURS)
         has = at.any(axis=0)
-        spread = at.T @ near
+        count = np.maximum(at.sum(axis=0), 1)
+        # how often a stimulus is shown says nothing of where
+        spread = (at.T @ near) / count[:, None]
         spread[has] -= spread[has].mean(axis=0)
         places.append(spread.ravel())
-        count = np.maximum(at.sum(axis=0), 1)
         close = (at.T @ near[:, : len(at)] @ at / np.outer(count, count))[upper]
         known = np.outer(has, has)[upper]
         pairs.append(np.where(known, close - close[known].mean() if known.any() else 0.0, 0.0))

@@ -30,7 +30,9 @@ def by_hand(*runs):
     for run in runs:
         at = {name: [k for k, other in enumerate(run) if other == name] for name in names}
         shown = [name for name in names if at[name]]
-        profile = {n: [sum(near(k, x) for k in at[n]) for x in range(longest)] for n in shown}
+        profile = {
+            n: [np.mean([near(k, x) for k in at[n]]) for x in range(longest)] for n in shown
+        }
         mean = np.mean(list(profile.values()), axis=0) if shown else 0
         nothing = np.zeros(longest)
         places.append(
@@ -63,6 +65,17 @@ def test_it_is_the_likeness_of_places_or_of_neighbours(seed):
     if seed % 3 == 0:  # nearly one order
         runs = [''.join(np.delete(letters, rng.integers(len(letters)))) for _ in runs]
     assert agreement(*runs) == pytest.approx(by_hand(*runs), abs=1e-9)
+
+
+def test_how_often_a_stimulus_is_shown_is_no_order():
+    """One condition twice as often as the others, in random orders of eight runs."""
+    rng = np.random.default_rng(0)
+    found = [
+        agreement(*(''.join(rng.permutation(list('aaaabbccdd'))) for _ in range(8)))
+        for _ in range(100)
+    ]
+    assert np.mean(np.array(found) >= 0.3) < 0.05
+    assert agreement(*['abacadbcad'] * 8) == pytest.approx(1)
 
 
 def test_one_order_is_found_forwards_backwards_and_turned():
