@@ -66,17 +66,25 @@ def parts(folder: Path) -> pd.DataFrame:
     return pd.read_csv(file, sep='\t')
 
 
-def test_copies_are_kept_together_and_the_log_says_so(copies, capsys):
+@pytest.fixture(scope='module')
+def kept(copies):
     assert call(copies, 'kept', 'by = "stimulus"') == 0
+    return copies / 'kept'
+
+
+def test_copies_are_kept_together_and_the_log_says_so(copies, capsys):
+    assert call(copies, 'together', 'by = "stimulus"') == 0
     assert 'show the same as others under another name' in capsys.readouterr().err
-    found = record(copies, 'kept')
+    found = record(copies, 'together')
     assert found['leaks'] == []
     assert found['split']['protocol'] == '5-fold-by-stimulus'
-    (file,) = (copies / 'kept' / 'sub-01' / 'func').glob('*desc-singletrial_events.tsv')
+    (file,) = (copies / 'together' / 'sub-01' / 'func').glob('*desc-singletrial_events.tsv')
     table = pd.read_csv(file, sep='\t')
     assert table['content'].nunique() == 24
     assert table['stimulus'].nunique() > 24
-    samples = pd.read_csv(next((copies / 'kept').rglob('*desc-linear_predictions.tsv')), sep='\t')
+    samples = pd.read_csv(
+        next((copies / 'together').rglob('*desc-linear_predictions.tsv')), sep='\t'
+    )
     folds = samples[samples['space'] == 'single-trial'].groupby('sample')['fold'].first()
     assert (folds.groupby(table['content']).nunique() == 1).all()
 
@@ -103,8 +111,8 @@ def test_clusters_are_held_out(copies):
     assert record(copies, 'encoded')['split']['by'] == 'cluster'
 
 
-def test_a_split_from_a_file(copies, capsys):
-    (file,) = (copies / 'kept' / 'sub-01' / 'func').glob('*desc-singletrial_events.tsv')
+def test_a_split_from_a_file(copies, kept, capsys):
+    (file,) = (kept / 'sub-01' / 'func').glob('*desc-singletrial_events.tsv')
     table = pd.read_csv(file, sep='\t')
     content = sorted(set(table['content']))
     held = table['content'].isin(content[:6])
@@ -117,11 +125,9 @@ def test_a_split_from_a_file(copies, capsys):
     assert f'The split {copies / "less.tsv"} lacks 1 stimulus(s)' in capsys.readouterr().err
 
 
-def test_copied_runs_are_known_under_any_name_and_type(copies, capsys):
+def test_copied_runs_are_known_under_any_name_and_type(copies, kept, capsys):
     """Other run labels, integers with a scale, another compression; and new runs are new."""
-    predict = ['--mode', 'predict', '--models-from', str(copies / 'kept')]
-    if not (copies / 'kept').exists():
-        assert call(copies, 'kept', 'by = "stimulus"') == 0
+    predict = ['--mode', 'predict', '--models-from', str(kept)]
     shutil.copytree(copies / 'data', copies / 'renamed')
     for file in sorted((copies / 'renamed').rglob('*_run-*')):
         entity = next(x for x in file.name.split('_') if x.startswith('run-'))
@@ -138,15 +144,13 @@ def test_copied_runs_are_known_under_any_name_and_type(copies, capsys):
     assert '2 of the 2 runs trained the model' in leak
     assert leak in capsys.readouterr().err
     assert metrics(copies, 'seen')['p'].isna().all()
-    card = next((copies / 'kept').rglob('*desc-linear_model.md')).read_text()
+    card = next(kept.rglob('*desc-linear_model.md')).read_text()
     assert 'hash of their content' in card
 
 
-def test_new_runs_are_scored_and_old_models_are_not_trusted(copies):
+def test_new_runs_are_scored_and_old_models_are_not_trusted(copies, kept):
     from bids_neurodecode.models.storage import load_arrays, save_arrays
 
-    if not (copies / 'kept').exists():
-        assert call(copies, 'kept', 'by = "stimulus"') == 0
     shutil.copytree(copies / 'data', copies / 'fresh')
     rng = np.random.default_rng(0)
     for file in (copies / 'fresh').rglob('*preproc_bold.nii.gz'):
@@ -166,7 +170,7 @@ def test_new_runs_are_scored_and_old_models_are_not_trusted(copies):
             image.resize((image.width - 2, image.height - 2)).save(target)
         table['stim_file'] = [x if x == 'n/a' else f'third/{x}' for x in table['stim_file']]
         table.to_csv(file, sep='\t', index=False)
-    predict = ['--mode', 'predict', '--models-from', str(copies / 'kept')]
+    predict = ['--mode', 'predict', '--models-from', str(kept)]
     assert call(copies, 'new', '', *predict, data='fresh') == 0
     assert record(copies, 'new')['leaks'] == []
     (line,) = (x for x in record(copies, 'new')['warnings'] if 'pictures trained the model' in x)
@@ -176,8 +180,8 @@ def test_new_runs_are_scored_and_old_models_are_not_trusted(copies):
     table = metrics(copies, 'new')
     assert set(table.protocol) == {'applied-to-new-data'}
     assert table['p'].notna().all()
-    shutil.copytree(copies / 'kept' / 'sub-01' / 'models', copies / 'old' / 'sub-01' / 'models')
-    shutil.copy(copies / 'kept' / 'dataset_description.json', copies / 'old')
+    shutil.copytree(kept / 'sub-01' / 'models', copies / 'old' / 'sub-01' / 'models')
+    shutil.copy(kept / 'dataset_description.json', copies / 'old')
     (model,) = (copies / 'old').rglob('*_model.safetensors')
     arrays, about = load_arrays(model)
     save_arrays(model, arrays, {name: x for name, x in about.items() if name != 'runs'})

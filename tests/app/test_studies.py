@@ -71,7 +71,7 @@ def swept(tmp_path_factory):
     """One participant whose responses follow two films by a planted delay."""
     folder = tmp_path_factory.mktemp('studies')
     spec = build_spec(
-        paradigm='movie', n_subjects=1, n_runs=2, film_duration=100.0, voxel_size=14.0, snr=3.0,
+        paradigm='movie', n_subjects=1, n_runs=2, film_duration=160.0, voxel_size=14.0, snr=3.0,
         response_delay=PLANTED, repetition_time=1.3,
     )  # fmt: skip
     simulate_dataset(folder / 'data', spec)
