@@ -69,12 +69,12 @@ FOUND = (
 )
 RESTING = NOTHING_WORDS | {
     'restingstate', 'fix', 'fixationcross', 'null', 'intertrial', 'interstimulus', 'interblock',
-    'none', 'nothing', 'na', 'pause', 'break', 'jitter',
+    'none', 'nothing', 'na', 'pause', 'break', 'jitter', 'inter',
 }  # fmt: skip
 """Words for what is no condition, where no other words stand beside them but these:"""
 FILLERS = frozenset(
     {'state', 'cross', 'screen', 'trial', 'trials', 'event', 'events', 'block', 'period',
-     'interval', 'stimulus', 'inter', 'dot', 'point', 'the', 'a', 'n'}
+     'interval', 'stimulus', 'dot', 'point', 'the', 'a', 'n'}
 )  # fmt: skip
 LEAST_ROWS = 3
 """Rows of one condition in a row from which a sequence looks like a block."""

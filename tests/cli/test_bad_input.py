@@ -266,7 +266,7 @@ def repetition_time_is_text(data):
 # events
 
 
-@fault(r'lack the column "stim_file", and no other column names files')
+@fault(r'name no stimuli, and 1 condition\(s\) that are shown in two runs or more \(x\)')
 def no_stim_file_column(data):
     for run in data.each_run():
         data.rewrite_events([[2, 2, 'x']], columns=['onset', 'duration', 'trial_type'], **run)
