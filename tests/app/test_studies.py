@@ -101,9 +101,9 @@ def test_a_dry_run_says_what_is_shared_and_writes_nothing(swept, capsys):
 def test_the_planted_delay_is_the_best(swept):
     summary = table(swept, 'summary')
     mine = summary[summary['published'].isna()]
-    for metric in ('voxel_r_median', 'voxel_r_mean'):
-        rows = mine[mine['metric'] == metric].astype({'variant': float})
-        assert rows.loc[rows['mean'].idxmax(), 'variant'] == PLANTED
+    # most voxels are silent: their median says little
+    rows = mine[mine['metric'] == 'voxel_r_mean'].astype({'variant': float})
+    assert rows.loc[rows['mean'].idxmax(), 'variant'] == PLANTED
     published = summary[summary['published'].notna()]
     assert published['published'].tolist() == ['somebody (a paper)']
 
