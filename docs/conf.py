@@ -43,6 +43,8 @@ nitpick_ignore_regex = [
     (r'py:.*', r'(?!bids_neurodecode\b).*'),
     # type variables are no part of the pages
     (r'py:.*', r'bids_neurodecode\..*T(_co|_contra)?'),
+    # nor are functions inside of annotations, by which settings are read
+    (r'py:.*', r'bids_neurodecode\.settings\w*\._\w+'),
 ]
 
 myst_enable_extensions = ['colon_fence', 'deflist', 'dollarmath', 'fieldlist']
