@@ -245,14 +245,14 @@ class RidgeSettings(Settings):
 class EvaluationSettings(Settings):
     """How scores are tested."""
 
-    n_permutations: Annotated[int, Field(ge=0, le=1_000_000)] = 1000
+    n_permutations: Annotated[int, Field(ge=0, le=10_000_000)] = 1000
     """Permutations of a test; 0 leaves p values out."""
     permutation: Literal['labels', 'refit'] = 'labels'
     """What is permuted: the ``labels`` of held-out samples, models being fitted once; or the
     labels of all samples, ridge models being fitted again each time (``refit``:
     identification by the linear decoder, and ridge encoding of images; slower by the time of
     their fits)."""
-    n_bootstrap: Annotated[int, Field(ge=0, le=1_000_000)] = 1000
+    n_bootstrap: Annotated[int, Field(ge=0, le=10_000_000)] = 1000
     """Resamplings of an interval; 0 leaves intervals out."""
     confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
     """Coverage of the intervals."""

@@ -622,11 +622,13 @@ def _same(shown: pd.DataFrame, table: pd.DataFrame) -> bool:
     rows = shown['stim_file'].notna()
     if len(shown) != len(table) or 'stim_file' not in table.columns:
         return False
-    if not table['stim_file'].notna().equals(rows):
+    # as lists: how a column stores its text depends on the version of pandas
+    if table['stim_file'].notna().tolist() != rows.tolist():
         return False
     return all(
         name in table.columns
-        and table.loc[rows, name].fillna('n/a').equals(shown.loc[rows, name].fillna('n/a'))
+        and table.loc[rows, name].fillna('n/a').tolist()
+        == shown.loc[rows, name].fillna('n/a').tolist()
         for name in shown.columns
     )
 
