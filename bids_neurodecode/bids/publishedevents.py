@@ -29,7 +29,7 @@ from bids_neurodecode.bids.rows import (
     matching,
     part_of,
 )
-from bids_neurodecode.bids.stimuli import MOVING, resolve_stimulus
+from bids_neurodecode.bids.stimuli import MOVING, SOUNDS, resolve_stimulus
 from bids_neurodecode.bids.stimulusfolder import StimulusFolder, has_extension
 from bids_neurodecode.bids.timing import (
     NO_COLUMN,
@@ -156,7 +156,8 @@ class EventsReader:
         """Whether events say what was shown, in any of the ways in which they can.
 
         A column of names of pictures or films does, though none of these files be there; not so
-        where it has to be ``named``, by ``stim_file`` or the settings.
+        where it has to be ``named``, by ``stim_file`` or the settings. A ``stim_file`` in which
+        nothing or sounds alone stand does not.
         """
         try:
             table = self._read(file, entities)
@@ -164,8 +165,8 @@ class EventsReader:
                 return self._fits(table, entities, file)
             if self.settings.stimulus_column is not None:
                 return self.settings.stimulus_column in table.columns
-            if 'stim_file' in table.columns or named:
-                return 'stim_file' in table.columns
+            if _names_seen(table) or named:
+                return _names_seen(table)
             return bool(_Columns({file: table}, self.folder).any_names())
         except InputError:
             # a broken table is its own participant's trouble, found when the run is paired
@@ -210,7 +211,7 @@ class EventsReader:
         # whether a run needs events at all is told when it is read
         for task in dict.fromkeys(entities.get('task', '') for entities in runs.values()):
             own = {file: e for file, e in runs.items() if e.get('task', '') == task}
-            tables = {file: self._read(file, entities) for file, entities in own.items()}
+            tables = {file: self._timed(file, entities) for file, entities in own.items()}
             self._columns[task] = self.settings.stimulus_column
             if self.settings.stimulus is None and self.settings.stimulus_column is None:
                 self._columns[task], note = _Columns(tables, self.folder).choose()
@@ -273,19 +274,17 @@ class EventsReader:
             file = self.dataset
             table = pd.DataFrame({'onset': ['0'], 'duration': [None]}, dtype='string')
         else:
-            table = self._read(file, entities)
+            table = self._timed(file, entities)
         names = self._names(table, entities, file)
         shown = pd.DataFrame(
             {
-                'onset': table['onset'] if 'onset' in table.columns else None,
+                'onset': table['onset'],
                 'duration': self._durations(table, entities, file),
                 'stim_file': self._files(names, table, entities, file),
             },
             index=table.index,
             dtype='string',
         )
-        if 'onset' not in table.columns:
-            raise InputError(NO_COLUMN.format(file=file, column='onset'))
         stimulus_names(shown, file)
         if 'trial_type' in table.columns:
             shown['trial_type'] = table['trial_type']
@@ -337,6 +336,12 @@ class EventsReader:
         if not other.is_absolute() and not other.exists():
             other = self.dataset / other
         return look_up(table, other, entities, file)
+
+    def _timed(self, file: Path, entities: Mapping[str, str]) -> pd.DataFrame:
+        table = self._read(file, entities)
+        if 'onset' not in table.columns:
+            raise InputError(NO_COLUMN.format(file=file, column='onset'))
+        return table
 
     def _names(
         self, table: pd.DataFrame, entities: Mapping[str, str], file: Path
@@ -593,6 +598,7 @@ class _Columns:
         ]
 
     def _why_not(self) -> str:
+        check_fetched(self.folder.path)
         if not self.folder.path.is_dir():
             return NO_FOLDER.format(folder=self.folder.path)
         for name in self._names:
@@ -600,6 +606,14 @@ class _Columns:
                 first = next(v for v in self._values(name) if has_extension(v))
                 return NOT_GOT.format(column=name, name=first, folder=self.folder.path)
         return NOT_THERE.format(folder=self.folder.path)
+
+
+def _names_seen(table: pd.DataFrame) -> bool:
+    """Whether ``stim_file`` names anything that is seen."""
+    if 'stim_file' not in table.columns:
+        return False
+    names = [name for name in table['stim_file'].dropna() if name.lower() not in MISSING_WORDS]
+    return not all(PurePosixPath(name).suffix.lower() in SOUNDS for name in names)
 
 
 def _is_number(value: str) -> bool:

@@ -20,7 +20,7 @@ from bids_neurodecode.bids.records import ParticipantInput, RunInput
 from bids_neurodecode.bids.rows import fill_in, matching, same_value
 from bids_neurodecode.bids.stimuli import MISSING
 from bids_neurodecode.bids.stimulusfolder import StimulusFolder
-from bids_neurodecode.bids.timing import NO_STIM_FILE, read_table
+from bids_neurodecode.bids.timing import NO_COLUMN, NO_STIM_FILE, read_table
 from bids_neurodecode.bids.trials import film_table, trials_table
 from bids_neurodecode.config import SplitSettings, build_config
 from bids_neurodecode.errors import ArgumentsError, DataError, InputError
@@ -257,6 +257,18 @@ def test_rows_are_left_out_by_columns_and_entities(tmp_path, stimuli):
     )
 
 
+def test_fields_that_tabs_do_not_separate_are_told(tmp_path, stimuli):
+    file = written(tmp_path, 'onset,duration,stim_file', '0,2,a.jpg', '4,2,b.jpg')
+    assert refused(stimuli, file) == NO_COLUMN.format(file=file, column='onset')
+
+
+def test_a_folder_of_stimuli_that_is_no_installed_subdataset_is_told(tmp_path):
+    (tmp_path / 'stimuli').mkdir()
+    (tmp_path / '.gitmodules').write_text('[submodule "stimuli"]\n\tpath = stimuli\n')
+    file = written(tmp_path, 'onset duration image', '0 2 a.jpg', '4 2 b.jpg')
+    assert 'datalad get' in refused(tmp_path / 'stimuli', file)
+
+
 # files by name
 
 
@@ -271,6 +283,9 @@ def test_rows_are_left_out_by_columns_and_entities(tmp_path, stimuli):
         ('old/place/y.JPEG', 'coco/y.JPEG'),
         ('C:\\exp\\dog\\x.jpg', 'things/dog/x.jpg'),
         ('/home/me/cat/x.jpg', 'things/cat/x.jpg'),
+        ('Dog/X.JPG', 'things/dog/x.jpg'),
+        ('Y.jpeg', 'coco/y.JPEG'),
+        ('Y', ''),
         ('z.jpg', ''),
     ],
 )
@@ -613,6 +628,28 @@ def test_a_dataset_with_its_pictures_elsewhere(make_dataset, tmp_path):
     assert table['part'].tolist() == ['train'] * 3 + ['test'] * 3
     assert any("'seen'" in note for note in person.runs[0].notes)
     assert not list(data.root.rglob('*made*'))
+
+
+@pytest.mark.parametrize('name', ['n/a', 'none', 'beep.wav'])
+def test_a_task_whose_stim_file_shows_nothing_is_passed_over(make_dataset, name):
+    data = make_dataset(tasks=('img', 'rest'), runs=('01',))
+    (data.root / 'stimuli' / 'beep.wav').write_bytes(b'RIFF')
+    data.rewrite_events([[0, 40, 'rest', name]], task='rest')
+    (person,) = find_inputs(Request(bids_dir=data.root)).participants
+    assert person.task == 'img'
+
+
+def test_types_of_stimuli(make_dataset, tmp_path):
+    data = make_dataset(runs=('01',), stimuli=('a.gif', 'b.png'))
+    assert find_inputs(Request(bids_dir=data.root)).participants[0].paradigm == 'images'
+    films = make_dataset('films', film='f.mp4', tasks=('f',), runs=('01',))
+    (films.root / 'stimuli' / 'f.mp4').rename(films.root / 'stimuli' / 'f.m4v')
+    request = Request(
+        bids_dir=films.root,
+        made_dir=tmp_path / 'made',
+        events=EventSettings(stimulus='{task}'),
+    )
+    assert find_inputs(request).participants[0].stimuli == ('f.m4v',)
 
 
 def test_a_task_with_stim_file_is_preferred_to_one_whose_column_is_found(make_dataset):
