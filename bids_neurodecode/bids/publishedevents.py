@@ -90,6 +90,11 @@ IN_PART = (
     '{film} lasts {whole:g} s, and {n} showings show no more than its first {shown:g} s. If runs '
     'go on where the one before ended, say so: events.film_onset = "continue".'
 )
+NOT_READ_BEFORE = (
+    'Where in {film} run {run} starts is not known ({file}): runs go on where the one before '
+    'ended (events.film_onset = "continue"), and run {before} is not read. Read the runs from '
+    'the first on, or say the seconds or their column (events.film_onset).'
+)
 MUCH_LONGER = 1.5
 """A film that lasts so many times what is shown of it may well be shown in parts."""
 MISSING_WORDS = frozenset({'nan', 'none', 'null', 'na'})
@@ -145,6 +150,7 @@ class EventsReader:
     _found: dict[str, str] = field(default_factory=dict)
     _shown_until: dict[str, float] = field(default_factory=dict)
     _from_start: dict[str, list[float]] = field(default_factory=dict)
+    _runs: set[tuple[str, str, int]] = field(default_factory=set)
     _impulses: int = 0
 
     @property
@@ -473,6 +479,8 @@ class EventsReader:
         if not films.any() or pictures.any():
             return shown  # of both: refused where the paradigm is told
         given = self.settings.film_onset
+        if given == 'continue':
+            self._check_before(str(shown.loc[films, 'stim_file'].iloc[0]), entities, file)
         if given is None and 'film_onset' in table.columns:
             given = 'film_onset'
         column = None
@@ -494,6 +502,22 @@ class EventsReader:
                 if pd.notna(film) and pd.notna(seconds):
                     self._from_start.setdefault(str(film), []).append(float(seconds))
         return rows
+
+    def _check_before(self, film: str, entities: Mapping[str, str], file: Path) -> None:
+        """Check that the run before was read, unless each run shows a film of its own."""
+        run = entities.get('run', '')
+        if not run.isdecimal() or 'run' in self._keys_of_template(entities):
+            return
+        where = (entities.get('task', ''), entities.get('ses', ''))
+        self._runs.add((*where, int(run)))
+        if int(run) > 1 and (*where, int(run) - 1) not in self._runs:
+            raise InputError(
+                NOT_READ_BEFORE.format(film=film, run=run, file=file, before=int(run) - 1)
+            )
+
+    def _keys_of_template(self, entities: Mapping[str, str]) -> set[str]:
+        known = [*entities, *LONG_NAMES]
+        return {key_of(name, known)[0] for name in fields_of(self.settings.stimulus or '')}
 
     def _shown_in_part(self) -> Iterator[str]:
         """Say which films several runs show the same beginning of, if they start them anew."""

@@ -48,7 +48,7 @@ OUTSIDE_RUN = (
 )
 OVERLAP = (
     'Rows {first} and {second} of {file} overlap: one lasts until {end:g} s, the other starts at '
-    '{onset:g} s. Correct the onsets or durations.'
+    '{onset:g} s. Correct the onsets or durations, or leave one kind of rows out (events.exclude).'
 )
 READ = frozenset(
     {'onset', 'duration', 'stim_file', 'trial_type', 'part', 'protocol', 'film_onset'}

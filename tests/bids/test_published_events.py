@@ -464,15 +464,34 @@ def test_one_film_over_several_runs(tmp_path, film):
         written(tmp_path, 'onset duration stim_file', line, name=f'{i}_events.tsv')
         for i, line in enumerate(('4 25 seg1.mp4', '2 n/a seg1.mp4'))
     ]
-    read = Read(film, *files, film_onset='continue')
+    first = RUN | {'run': '01'}
+    read = Read(film, *files, entities=first, film_onset='continue')
     assert [table['film_onset'].tolist() for table in read.tables] == [['0'], ['25']]
     assert [table['duration'].tolist() for table in read.tables] == [['25'], ['35']]
-    assert refused(film, *files, files[0], film_onset='continue') == filmrows.ENDED.format(
-        file=files[0], film='seg1.mp4', duration=60
-    )
+    again = refused(film, *files, files[0], entities=first, film_onset='continue')
+    assert again == filmrows.ENDED.format(file=files[0], film='seg1.mp4', duration=60)
     assert refused(film, files[0], film_onset=61) == filmrows.PAST_END.format(
         file=files[0], film='seg1.mp4', start=61, duration=60
     )
+
+
+def test_a_run_goes_on_only_where_the_run_before_was_read(tmp_path, film):
+    file = written(tmp_path, 'onset duration stim_file', '4 25 seg1.mp4')
+    expected = publishedevents.NOT_READ_BEFORE.format(
+        film='seg1.mp4', run='02', file=file, before=1
+    )
+    assert refused(film, file, film_onset='continue') == expected
+    of_its_own = Read(film, file, film_onset='continue', stimulus='seg{run-1}.mp4')
+    assert of_its_own.column('film_onset') == ['0']
+
+
+def test_scenes_that_follow_each_other_are_one_showing(tmp_path, film):
+    rows = ('0 12.5 seg1.mp4', '12.5 30 seg1.mp4', '42.5 17.5 seg1.mp4')
+    read = Read(film, written(tmp_path, 'onset duration stim_file', *rows))
+    assert (read.column('onset'), read.column('duration')) == (['0'], ['60'])
+    assert 'put together to one showing of seg1.mp4 (3 rows' in read.notes
+    read = Read(film, written(tmp_path, 'onset duration stim_file', *rows[:2]))
+    assert read.column('onset') == ['0', '12.5']
 
 
 def test_runs_that_may_go_on_with_a_film_are_told(tmp_path, film):
