@@ -19,6 +19,7 @@ POINTER = 'it is a pointer of git-annex, in the place of the content'
 LINK_AS_TEXT = 'it is a link that was written out as text ({target})'
 LFS_POINTER = 'it is a pointer of Git LFS, in the place of the content'
 SUBDATASET = 'it lies in {folder}, a subdataset that is not installed'
+NOT_INSTALLED = 'it is a subdataset that is not installed'
 
 _LONGEST = 32768  # bytes; git-annex takes no longer file for a pointer
 _POINTER = re.compile(rb'/annex/objects/[^\s/]+(\r?\n|$)')
@@ -57,6 +58,8 @@ def stand_in(file: Path) -> str | None:
     """
     if not file.exists():
         return _in_its_place(file)
+    if file.is_dir():
+        return NOT_INSTALLED if _is_empty_subdataset(file) else None
     if not file.is_file() or file.stat().st_size > _LONGEST:
         return None
     try:
@@ -85,14 +88,19 @@ def _in_its_place(file: Path) -> str | None:
         if folder.is_file():
             return _told_by(folder.read_bytes()[:_LONGEST])
         if folder.is_dir():
-            if not any(folder.iterdir()) and _is_subdataset(folder):
+            if _is_empty_subdataset(folder):
                 return SUBDATASET.format(folder=folder)
             return None
     return None
 
 
-def _is_subdataset(folder: Path) -> bool:
-    """Whether a dataset above a folder lists it as one of its own."""
+def _is_empty_subdataset(folder: Path) -> bool:
+    """Whether a folder is empty, and a dataset above lists it as one of its own."""
+    try:
+        if any(folder.iterdir()):
+            return False
+    except OSError:
+        return False  # whoever reads it says why it cannot be read
     for above in folder.absolute().parents:
         modules = above / '.gitmodules'
         if modules.is_file():

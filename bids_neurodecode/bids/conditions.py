@@ -65,7 +65,8 @@ MERGED = (
     '{rows} rows are {trials} trials (conditions.blocks).'
 )
 FOUND = (
-    'sub-{label}: no stimuli are named; {n} conditions by trial_type, with their trials: {names}.'
+    'sub-{label}: no pictures or films are named; {n} conditions by trial_type, with their '
+    'trials: {names}.'
 )
 RESTING = NOTHING_WORDS | {
     'restingstate', 'fix', 'fixationcross', 'null', 'intertrial', 'interstimulus', 'interblock',

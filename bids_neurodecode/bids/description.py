@@ -43,8 +43,9 @@ UNDESCRIBED = (
     '{folder} has no dataset_description.json and was taken for derivatives all the same, by the '
     'preprocessed series in it. Add the file ("Name", "BIDSVersion", "DatasetType": "derivative").'
 )
+BY_NAME, BY_SERIES = 'as its folder was named', 'by the preprocessed series beside it'
 UNTYPED = (
-    '{file} has no "DatasetType" and was taken for that of derivatives, as its folder was named. '
+    '{file} has no "DatasetType" and was taken for that of derivatives, {why}. '
     'Add "DatasetType": "derivative".'
 )
 LEFT_OUT = '{folder} was left out: its {file} was not fetched ({reason}).'
@@ -80,7 +81,7 @@ def read_json(file: Path) -> dict[str, Any]:
     """
     check_fetched(file)
     try:
-        content = json.loads(file.read_text('utf-8'))
+        content = json.loads(file.read_text('utf-8-sig'))
     except (OSError, ValueError, RecursionError) as error:
         reason = ' '.join(str(error).split())
         raise InputError(BAD_DESCRIPTION.format(file=file, reason=reason)) from error
@@ -137,7 +138,7 @@ def _taken_for_derivatives(folder: Path, query: Mapping[str, Any]) -> list[str]:
     description = read_description(folder)
     if 'DatasetType' not in description:
         known = 'PipelineDescription' in description
-        return [(OLD_DESCRIPTION if known else UNTYPED).format(file=file)]
+        return [(OLD_DESCRIPTION if known else UNTYPED).format(file=file, why=BY_NAME)]
     if not is_derivative(description):
         raise InputError(NOT_DERIVATIVE.format(folder=folder, file=file.name))
     return []
@@ -198,10 +199,7 @@ def find_derivatives(
         found, notes, left_out = _look_below(bids_dir / 'derivatives', betas_from, query)
         notes += left_out.values()
         if not found:
-            for folder in (
-                bids_dir / 'derivatives',
-                *sorted((bids_dir / 'derivatives').glob('*')),
-            ):
+            for folder in _outputs(bids_dir / 'derivatives'):
                 check_fetched(folder / 'dataset_description.json')
     if betas_from is not None and betas_from not in found:
         known = ', '.join(found) or 'none'
@@ -209,7 +207,7 @@ def find_derivatives(
     if not found:
         folder = bids_dir / 'derivatives'
         desc = wanted_series(query)
-        for child in sorted(folder.glob('*')):
+        for child in _outputs(folder):
             if child not in left_out and (said := instead_of_series(child)):
                 raise InputError(NOT_THESE.format(desc=desc, folder=child, found=said))
         reasons = ''.join(f' {reason}' for reason in left_out.values())
@@ -224,7 +222,7 @@ def _look_below(
     notes: list[str] = []
     left_out: dict[Path, str] = {}
     any_asked = False
-    for child in sorted(folder.glob('*')):
+    for child in _outputs(folder):
         file = child / 'dataset_description.json'
         if (reason := stand_in(file)) is not None:
             notes.append(LEFT_OUT.format(folder=child, file=file.name, reason=reason))
@@ -232,17 +230,35 @@ def _look_below(
         odd = []
         if file.is_file():
             description = read_description(child)
-            if not is_derivative(description):
+            if is_derivative(description):
+                if 'DatasetType' not in description:
+                    odd = [OLD_DESCRIPTION.format(file=file)]
+            elif 'DatasetType' not in description and holds_series(child, query):
+                odd = [UNTYPED.format(file=file, why=BY_SERIES)]
+            else:
                 left_out[child] = NOT_SAID.format(folder=child, file=file)
                 continue
-            if 'DatasetType' not in description:
-                odd = [OLD_DESCRIPTION.format(file=file)]
         else:
             odd = [UNDESCRIBED.format(folder=child)]
         asked = child.name == betas_from or holds_series(child, query)
         # masks and confounds of series that others cleaned or combined lie beside fMRIPrep's
         if asked or holds_series(child):
-            found[child.name] = child
+            name = child.name if child.name not in found else f'{child.parent.name}-{child.name}'
+            found[name] = child
             any_asked |= asked
-            notes += [f'Derivatives {child.name!r} were found in {folder}.', *odd]
+            notes += [f'Derivatives {name!r} were found in {child.parent}.', *odd]
     return (found, notes, left_out) if any_asked else ({}, [], left_out)
+
+
+def _outputs(folder: Path) -> list[Path]:
+    """Return the folders below ``derivatives`` that may be derived datasets.
+
+    fMRIPrep writes into the folder that it is given, and before version 21 into one of its own in
+    there: participants may be in ``derivatives`` itself, or two folders down.
+    """
+    here = [folder] if any(folder.glob('sub-*')) else []
+    children = [p for p in sorted(folder.glob('*')) if not p.name.startswith('sub-')]
+    if here or any(any(child.glob('sub-*')) for child in children):
+        return [*here, *children]
+    inner = [p for child in children for p in sorted(child.glob('*')) if any(p.glob('sub-*'))]
+    return inner or children

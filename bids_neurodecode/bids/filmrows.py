@@ -110,10 +110,12 @@ def film_rows(
     films = rows['stim_file'].to_numpy(dtype=str)
     known = _Films(folder, file, repetition_time)
     groups = _groups(films, onset, lasts, begins, repetition_time)
+    goes_on = isinstance(starts, str) and starts == 'continue'
     if begins is None:
+        if not goes_on:
+            groups = _whole(groups, films, onset, lasts, known, repetition_time)
         groups = _as_shown(groups, films, onset, known)
         _refuse_pauses(groups, films, onset, lasts, known, repetition_time, file)
-    goes_on = isinstance(starts, str) and starts == 'continue'
     pieces, notes = [], list[str]()
     for group in groups:
         film = str(films[group[0]])
@@ -198,6 +200,31 @@ def _groups(
                 continue
         groups.append([i])
     return [tuple(group) for group in groups]
+
+
+def _whole(
+    groups: Sequence[tuple[int, ...]],
+    films: npt.NDArray[np.str_],
+    onset: FloatArray,
+    lasts: FloatArray,
+    known: _Films,
+    repetition_time: float,
+) -> list[tuple[int, ...]]:
+    """Put rows of scenes together that follow each other and together last as long as the film."""
+    chains: list[list[tuple[int, ...]]] = []
+    for group in groups:
+        if chains and films[chains[-1][-1][0]] == films[group[0]]:
+            gap = onset[group[0]] - _end(chains[-1][-1], onset, lasts)
+            if abs(gap) <= GAP:
+                chains[-1].append(group)
+                continue
+        chains.append([group])
+    made: list[tuple[int, ...]] = []
+    for chain in chains:
+        span = _end(chain[-1], onset, lasts) - onset[chain[0][0]]
+        one = len(chain) > 1 and abs(span - known[str(films[chain[0][0]])]) <= repetition_time
+        made += [tuple(row for group in chain for row in group)] if one else chain
+    return made
 
 
 def _as_shown(

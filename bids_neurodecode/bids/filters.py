@@ -53,7 +53,7 @@ def read_filters(file: Path) -> dict[str, dict[str, Any]]:
     if not file.is_file():
         raise ArgumentsError(NO_FILTER.format(file=file))
     try:
-        filters = json.loads(file.read_text('utf-8'))
+        filters = json.loads(file.read_text('utf-8-sig'))
     except (OSError, ValueError, RecursionError) as error:
         reason = ' '.join(str(error).split())
         raise ArgumentsError(BAD_FILTER.format(file=file, reason=reason)) from error

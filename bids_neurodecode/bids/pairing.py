@@ -29,9 +29,14 @@ from bids_neurodecode.errors import InputError
 from bids_neurodecode.fetched import check_fetched
 from bids_neurodecode.tables import read_rows
 
-NO_MASK = 'No brain mask for {bold}: no {expected} beside it. Add the mask of this very run.'
+NO_MASK = (
+    'No brain mask for {bold}: no {expected} beside it, and other runs have theirs. Add the mask '
+    'of this very run, name one for all runs with --mask, or leave the run out with --run-label '
+    'or --bids-filter-file.'
+)
 NO_CONFOUNDS = (
-    'No confounds for {bold}: no {expected} beside it. Add the confounds table of this very run.'
+    'No confounds for {bold}: no {expected} beside it. Add the confounds table of this very run, '
+    'or leave the run out with --run-label or --bids-filter-file.'
 )
 NO_CONFOUNDS_OF = (
     'No confounds table belongs to the series {desc} of {folder}: none is regressed out. Where '
@@ -39,7 +44,8 @@ NO_CONFOUNDS_OF = (
 )
 NO_EVENTS = (
     'No events for {bold}: no *_events.tsv in {folder} applies to it. '
-    'Add one, or leave the run out with --run-label, --session-label or --bids-filter-file.'
+    'Add one; if its name says which film it shows, give that (events.stimulus = "{{task}}.mp4"); '
+    'or leave the run out with --run-label, --session-label or --bids-filter-file.'
 )
 NO_TR = (
     'No repetition time for {bold}: neither a sidecar nor the header has one. '

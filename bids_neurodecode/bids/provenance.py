@@ -110,7 +110,7 @@ def check_output(output_dir: Path) -> None:
     if not file.exists():
         return
     try:
-        description = json.loads(file.read_text('utf-8'))
+        description = json.loads(file.read_text('utf-8-sig'))
         names = [entry['Name'] for entry in description.get('GeneratedBy', [])]
         dict(description.get('DatasetLinks', {}).items())
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:

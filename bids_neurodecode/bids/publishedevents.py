@@ -29,7 +29,7 @@ from bids_neurodecode.bids.rows import (
     matching,
     part_of,
 )
-from bids_neurodecode.bids.stimuli import MOVING, resolve_stimulus
+from bids_neurodecode.bids.stimuli import MOVING, SOUNDS, resolve_stimulus
 from bids_neurodecode.bids.stimulusfolder import StimulusFolder, has_extension
 from bids_neurodecode.bids.timing import (
     NO_COLUMN,
@@ -90,6 +90,11 @@ IN_PART = (
     '{film} lasts {whole:g} s, and {n} showings show no more than its first {shown:g} s. If runs '
     'go on where the one before ended, say so: events.film_onset = "continue".'
 )
+NOT_READ_BEFORE = (
+    'Where in {film} run {run} starts is not known ({file}): runs go on where the one before '
+    'ended (events.film_onset = "continue"), and run {before} is not read. Read the runs from '
+    'the first on, or say the seconds or their column (events.film_onset).'
+)
 MUCH_LONGER = 1.5
 """A film that lasts so many times what is shown of it may well be shown in parts."""
 MISSING_WORDS = frozenset({'nan', 'none', 'null', 'na'})
@@ -145,6 +150,7 @@ class EventsReader:
     _found: dict[str, str] = field(default_factory=dict)
     _shown_until: dict[str, float] = field(default_factory=dict)
     _from_start: dict[str, list[float]] = field(default_factory=dict)
+    _runs: set[tuple[str, str, int]] = field(default_factory=set)
     _impulses: int = 0
 
     @property
@@ -156,7 +162,8 @@ class EventsReader:
         """Whether events say what was shown, in any of the ways in which they can.
 
         A column of names of pictures or films does, though none of these files be there; not so
-        where it has to be ``named``, by ``stim_file`` or the settings.
+        where it has to be ``named``, by ``stim_file`` or the settings. A ``stim_file`` in which
+        nothing or sounds alone stand does not.
         """
         try:
             table = self._read(file, entities)
@@ -164,8 +171,8 @@ class EventsReader:
                 return self._fits(table, entities, file)
             if self.settings.stimulus_column is not None:
                 return self.settings.stimulus_column in table.columns
-            if 'stim_file' in table.columns or named:
-                return 'stim_file' in table.columns
+            if _names_seen(table) or named:
+                return _names_seen(table)
             return bool(_Columns({file: table}, self.folder).any_names())
         except InputError:
             # a broken table is its own participant's trouble, found when the run is paired
@@ -210,7 +217,7 @@ class EventsReader:
         # whether a run needs events at all is told when it is read
         for task in dict.fromkeys(entities.get('task', '') for entities in runs.values()):
             own = {file: e for file, e in runs.items() if e.get('task', '') == task}
-            tables = {file: self._read(file, entities) for file, entities in own.items()}
+            tables = {file: self._timed(file, entities) for file, entities in own.items()}
             self._columns[task] = self.settings.stimulus_column
             if self.settings.stimulus is None and self.settings.stimulus_column is None:
                 self._columns[task], note = _Columns(tables, self.folder).choose()
@@ -273,19 +280,17 @@ class EventsReader:
             file = self.dataset
             table = pd.DataFrame({'onset': ['0'], 'duration': [None]}, dtype='string')
         else:
-            table = self._read(file, entities)
+            table = self._timed(file, entities)
         names = self._names(table, entities, file)
         shown = pd.DataFrame(
             {
-                'onset': table['onset'] if 'onset' in table.columns else None,
+                'onset': table['onset'],
                 'duration': self._durations(table, entities, file),
                 'stim_file': self._files(names, table, entities, file),
             },
             index=table.index,
             dtype='string',
         )
-        if 'onset' not in table.columns:
-            raise InputError(NO_COLUMN.format(file=file, column='onset'))
         stimulus_names(shown, file)
         if 'trial_type' in table.columns:
             shown['trial_type'] = table['trial_type']
@@ -337,6 +342,12 @@ class EventsReader:
         if not other.is_absolute() and not other.exists():
             other = self.dataset / other
         return look_up(table, other, entities, file)
+
+    def _timed(self, file: Path, entities: Mapping[str, str]) -> pd.DataFrame:
+        table = self._read(file, entities)
+        if 'onset' not in table.columns:
+            raise InputError(NO_COLUMN.format(file=file, column='onset'))
+        return table
 
     def _names(
         self, table: pd.DataFrame, entities: Mapping[str, str], file: Path
@@ -468,6 +479,8 @@ class EventsReader:
         if not films.any() or pictures.any():
             return shown  # of both: refused where the paradigm is told
         given = self.settings.film_onset
+        if given == 'continue':
+            self._check_before(str(shown.loc[films, 'stim_file'].iloc[0]), entities, file)
         if given is None and 'film_onset' in table.columns:
             given = 'film_onset'
         column = None
@@ -489,6 +502,22 @@ class EventsReader:
                 if pd.notna(film) and pd.notna(seconds):
                     self._from_start.setdefault(str(film), []).append(float(seconds))
         return rows
+
+    def _check_before(self, film: str, entities: Mapping[str, str], file: Path) -> None:
+        """Check that the run before was read, unless each run shows a film of its own."""
+        run = entities.get('run', '')
+        if not run.isdecimal() or 'run' in self._keys_of_template(entities):
+            return
+        where = (entities.get('task', ''), entities.get('ses', ''))
+        self._runs.add((*where, int(run)))
+        if int(run) > 1 and (*where, int(run) - 1) not in self._runs:
+            raise InputError(
+                NOT_READ_BEFORE.format(film=film, run=run, file=file, before=int(run) - 1)
+            )
+
+    def _keys_of_template(self, entities: Mapping[str, str]) -> set[str]:
+        known = [*entities, *LONG_NAMES]
+        return {key_of(name, known)[0] for name in fields_of(self.settings.stimulus or '')}
 
     def _shown_in_part(self) -> Iterator[str]:
         """Say which films several runs show the same beginning of, if they start them anew."""
@@ -593,6 +622,7 @@ class _Columns:
         ]
 
     def _why_not(self) -> str:
+        check_fetched(self.folder.path)
         if not self.folder.path.is_dir():
             return NO_FOLDER.format(folder=self.folder.path)
         for name in self._names:
@@ -600,6 +630,14 @@ class _Columns:
                 first = next(v for v in self._values(name) if has_extension(v))
                 return NOT_GOT.format(column=name, name=first, folder=self.folder.path)
         return NOT_THERE.format(folder=self.folder.path)
+
+
+def _names_seen(table: pd.DataFrame) -> bool:
+    """Whether ``stim_file`` names anything that is seen."""
+    if 'stim_file' not in table.columns:
+        return False
+    names = [name for name in table['stim_file'].dropna() if name.lower() not in MISSING_WORDS]
+    return not all(PurePosixPath(name).suffix.lower() in SOUNDS for name in names)
 
 
 def _is_number(value: str) -> bool:

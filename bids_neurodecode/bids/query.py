@@ -60,6 +60,9 @@ TR_BETWEEN = (
     'Choose runs or sessions with one repetition time.'
 )
 
+STIMULI = 'stimuli'
+"""Any system that reads stimuli: conditions are not looked for."""
+
 
 @dataclass(frozen=True)
 class Request:
@@ -164,6 +167,9 @@ def find_inputs(request: Request) -> DatasetInput:
         return find(request)
     if request.stimuli_dir is not None and not request.stimuli_dir.is_dir():
         raise InputError(NO_STIMULI.format(folder=request.stimuli_dir))
+    if request.system == 'auto' and _says_what_was_shown(request, recipe):
+        # a name that no events have is an error then, and no reason to read conditions instead
+        request = replace(request, system=STIMULI)
     wanted = _participants(request)
     derivatives, notes = find_derivatives(
         request.bids_dir,
@@ -210,6 +216,13 @@ def own_reader(request: Request) -> Callable[[Request], DatasetInput] | None:
     from bids_neurodecode.bids.nsd import find_nsd
 
     return {'nsd': find_nsd, 'emofilm': find_emofilm}[recipe.content.reader]
+
+
+def _says_what_was_shown(request: Request, recipe: Recipe | None) -> bool:
+    """Whether the user, and not the dataset's recipe alone, says what names stimuli."""
+    known = {} if recipe is None else recipe.settings(request.tasks).get('events', {})
+    said = {name: getattr(request.events, name) for name in ('stimulus', 'stimulus_column')}
+    return any(value not in {None, known.get(name)} for name, value in said.items())
 
 
 def all_failed(failures: Mapping[str, str]) -> str:

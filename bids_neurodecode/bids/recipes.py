@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from bids_neurodecode.bids.choices import JOINT
 from bids_neurodecode.bids.description import read_json
 from bids_neurodecode.bids.entities import parse_entities
 from bids_neurodecode.config import Config, build_config, merge, reason_of
@@ -60,6 +61,10 @@ ASKED = '--recipe'
 NOTHING = 'no settings follow'
 OVERRIDDEN = '{settings}; {keys} as you set it'
 PREFERRED = '{what} {label!r} was taken of {known}, as the recipe {name} says.'
+OTHER_TASKS = (
+    'The recipe {name} is for the task(s) {tasks}, and the preprocessed data are of {known}. Name '
+    'the task with --task-id: it is then read without the recipe.'
+)
 CANNOT_READ = '{folder} was recognised as {title} by {why}. {reason}'
 
 
@@ -73,7 +78,14 @@ class Recipe:
     why: str = ''
 
     def settings(self, tasks: Sequence[str] = ()) -> dict[str, Any]:
-        """Return the settings that follow for tasks; none for the one that is preferred."""
+        """Return the settings that follow for tasks; none for the one that is preferred.
+
+        None follow for tasks that the recipe does not name, if it names some: what it says of
+        films does not hold of the localizer beside them.
+        """
+        known = {*self.content.tasks, *self.content.task, *JOINT.values()}
+        if tasks and self.content.tasks and not known.intersection(tasks):
+            return {}
         own = [self.content.task.get(task, {}) for task in tasks or self.content.tasks[:1]]
         values = merge(self.content.settings, *own)
         return _with_paths(values, Config, self.file, ())
@@ -389,6 +401,11 @@ def preferred(
     series : list of Series
     notes : list of str
         What was taken where there was more than one.
+
+    Raises
+    ------
+    InputError
+        If none of the recipe's tasks is there, and its settings would be taken for another.
     """
     kept, notes = list(found), list[str]()
     if recipe is None:
@@ -401,6 +418,12 @@ def preferred(
     for what, labels, label_of in wishes:
         known = sorted({label_of(series) for series in kept})
         label = next((label for label in labels if label in known), None)
+        if what == 'Task' and label is None and recipe.settings() and labels:
+            raise InputError(
+                OTHER_TASKS.format(
+                    name=recipe.name, tasks=', '.join(labels), known=', '.join(known)
+                )
+            )
         if label is not None and len(known) > 1:
             kept = [series for series in kept if label_of(series) == label]
             told = ', '.join(filter(None, known))

@@ -118,7 +118,7 @@ def _listed(table: pd.DataFrame, file: Path, named: str | None) -> list[str]:
 def _lists(file: Path, named: str | None) -> dict[str, list[str]]:
     """Return the stimuli of each part that a JSON file lists."""
     try:
-        content = json.loads(file.read_text('utf-8'))
+        content = json.loads(file.read_text('utf-8-sig'))
     except (OSError, ValueError) as error:
         reason = ' '.join(str(error).split())
         raise InputError(UNREADABLE.format(file=file, reason=reason)) from error

@@ -11,14 +11,19 @@ from bids_neurodecode.errors import InputError
 from bids_neurodecode.fetched import check_fetched
 from bids_neurodecode.stimuli.tables import SUFFIXES as FEATURES
 
-IMAGES = frozenset({'.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp'})
-FILMS = frozenset({'.mp4', '.mkv', '.avi', '.mov', '.webm', '.mpg', '.mpeg'})
+IMAGES = frozenset({'.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp', '.gif'})
+FILMS = frozenset(
+    {'.mp4', '.m4v', '.mkv', '.avi', '.mov', '.webm', '.mpg', '.mpeg', '.wmv', '.flv', '.ogv'}
+)
+SOUNDS = frozenset({'.wav', '.mp3', '.ogg', '.flac', '.m4a', '.aac', '.aiff'})
+"""What is heard and not seen, and therefore not read."""
 MOVING = FILMS | FEATURES
 """What is shown over time: films, and tables of features that stand for one."""
 
 OUTSIDE = (
     'The stim_file {name!r} in {events} leads out of {folder}. '
-    'Name a file in that folder, relative to it.'
+    'Name a file in that folder, relative to it; paths of another computer are found by the names '
+    'of their files with events.stimulus = "{{stim_file}}".'
 )
 MISSING = (
     'The stimulus {name!r} in {events} is not there: no file {file}, nor one of its name in '

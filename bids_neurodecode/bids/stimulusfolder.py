@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -39,7 +39,7 @@ class StimulusFolder:
             With or without folders (``/`` or ``\``) and extension. Taken are, in this order: the
             file of this very path; the only file whose path ends in it; the only one of that file
             name in another folder. Where the name has no known extension, or no file has it, any
-            known extension counts.
+            known extension counts; where it has one, also in other upper and lower case.
         events
             Named in errors.
 
@@ -85,10 +85,11 @@ class StimulusFolder:
         for files, exact in ((named, True), (by_stem.get(stem, ()), False)):
             if exact and not has_extension(last):
                 continue
-            folders = wanted[:-1]
-            for depth in range(len(folders), -1, -1):
-                tail = folders[len(folders) - depth :]
-                yield tuple(f for f in files if _folders(f)[len(_folders(f)) - depth :] == tail)
+            yield from _by_folders(files, wanted[:-1])
+        if has_extension(last):
+            *folders, lower = (part.lower() for part in wanted)
+            found = self._in_lower_case.get(lower, ())
+            yield from _by_folders(found, tuple(folders), str.lower)
 
     @cached_property
     def _listed(self) -> tuple[Mapping[str, tuple[str, ...]], Mapping[str, tuple[str, ...]]]:
@@ -104,6 +105,24 @@ class StimulusFolder:
                     by_name.setdefault(name, []).append(path)
                     by_stem.setdefault(PurePosixPath(name).stem, []).append(path)
         return _frozen(by_name), _frozen(by_stem)
+
+    @cached_property
+    def _in_lower_case(self) -> Mapping[str, tuple[str, ...]]:
+        """Files by their name in lower case."""
+        found: dict[str, list[str]] = {}
+        for name, files in self._listed[0].items():
+            found.setdefault(name.lower(), []).extend(files)
+        return _frozen(found)
+
+
+def _by_folders(
+    files: Sequence[str], folders: tuple[str, ...], spelled: Callable[[str], str] = str
+) -> Iterator[tuple[str, ...]]:
+    """Yield files that lie in folders named so: in all of them, in the last ones, in any."""
+    inside = {file: _folders(spelled(file)) for file in files}
+    for depth in range(len(folders), -1, -1):
+        tail = folders[len(folders) - depth :]
+        yield tuple(f for f, own in inside.items() if own[len(own) - depth :] == tail)
 
 
 def has_extension(name: str) -> bool:

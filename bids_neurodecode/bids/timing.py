@@ -16,15 +16,19 @@ from bids_neurodecode.errors import InputError
 if TYPE_CHECKING:
     import pandas as pd
 
-NO_COLUMN = 'The events {file} lack the column {column!r}. Add it, as BIDS asks.'
+NO_COLUMN = (
+    'The events {file} lack the column {column!r}. Add it, as BIDS asks (in lower case, fields '
+    'separated by tabs).'
+)
 NO_STIM_FILE = (
     'The events {file} lack the column "stim_file"{also}. Add it, naming for each trial the '
     'picture or film that was shown, relative to stimuli/ (n/a for rows that show none), or say '
     'what names them: events.stimulus_column = "COLUMN", or a template (events.stimulus).'
 )
 NO_STIMULUS = (
-    'No row of {file} shows a stimulus ("stim_file" is n/a in all). '
-    'Name the pictures or films, relative to stimuli/.'
+    'No row of {file} shows a stimulus: what names it is n/a in all, or they are left out '
+    '(events.exclude). Name the pictures or films, relative to stimuli/, or leave the run out '
+    'with --run-label or --bids-filter-file.'
 )
 NOT_A_NUMBER = (
     'Row {row} of {file} has the {column} {value!r}; it must be a number (s). '
@@ -44,7 +48,7 @@ OUTSIDE_RUN = (
 )
 OVERLAP = (
     'Rows {first} and {second} of {file} overlap: one lasts until {end:g} s, the other starts at '
-    '{onset:g} s. Correct the onsets or durations.'
+    '{onset:g} s. Correct the onsets or durations, or leave one kind of rows out (events.exclude).'
 )
 READ = frozenset(
     {'onset', 'duration', 'stim_file', 'trial_type', 'part', 'protocol', 'film_onset'}

@@ -143,6 +143,23 @@ def test_items_of_a_block_are_one_trial(tmp_path, lasts):
     assert len(trials_table(single.runs)) == 64
 
 
+@pytest.mark.parametrize('name', ['n/a', 'NaN', 'tone.wav'])
+def test_a_stim_file_that_shows_nothing_is_none(tmp_path, name):
+    rows = [[*row, name] for row in EVENTS]
+    person = person_of(dataset(tmp_path, rows, [*COLUMNS, 'stim_file']), tmp_path)
+    assert person.conditions == ('face', 'house')
+
+
+@pytest.mark.parametrize('settings', [{'stimulus_column': 'imgae'}, {'stimulus': '{imgae}.png'}])
+def test_conditions_are_not_read_where_the_user_names_stimuli(tmp_path, settings):
+    data = dataset(tmp_path)
+    events = EventSettings(**settings)
+    with pytest.raises(InputError, match='imgae'):
+        find(data, tmp_path, events=events)
+    person = person_of(data, tmp_path, events=events, system='conditions')
+    assert person.paradigm == 'conditions'
+
+
 def test_trials_in_a_random_order_are_not_merged(tmp_path):
     rows = [[4 + 3 * k, 1, 'ab'[k in (1, 2, 5, 7, 8)]] for k in range(10)]
     person = person_of(dataset(tmp_path, rows), tmp_path)

@@ -300,10 +300,45 @@ def test_named_derivatives_that_do_not_say_their_type_are_read_and_said(make_dat
     file = data.derivatives / 'dataset_description.json'
     file.write_text(json.dumps({'Name': 'x', 'BIDSVersion': '1.4.0'}))
     inputs = find(data, derivatives={'mine': data.derivatives})
-    assert description.UNTYPED.format(file=file) in inputs.notes
+    assert description.UNTYPED.format(file=file, why=description.BY_NAME) in inputs.notes
+    inputs = find(data)
+    assert description.UNTYPED.format(file=file, why=description.BY_SERIES) in inputs.notes
     file.write_text(json.dumps({'Name': 'x', 'BIDSVersion': '1.4.0', 'DatasetType': 'raw'}))
     with pytest.raises(InputError, match='is not a derivative dataset'):
         find(data, derivatives={'mine': data.derivatives})
+    with pytest.raises(InputError, match=r'fmriprep was left out: .*does not say "DatasetType"'):
+        find(data)
+
+
+@pytest.mark.parametrize('described', [True, False])
+@pytest.mark.parametrize('where', ['.', 'fmriprep-20.2.7/fmriprep'])
+def test_pipelines_may_write_into_derivatives_itself_or_two_folders_down(
+    make_dataset, where, described
+):
+    data = make_dataset()
+    if not described:
+        (data.derivatives / 'dataset_description.json').unlink()
+    outputs = data.derivatives.rename(data.root / 'outputs')
+    place = data.root / 'derivatives' / where
+    place.mkdir(parents=True, exist_ok=True)
+    for file in outputs.iterdir():
+        file.rename(place / file.name)
+    inputs = find(data)
+    assert list(inputs.derivatives.values()) == [place]
+    assert len(inputs.participants[0].runs) == 2
+
+
+def test_older_outputs_two_folders_down_are_not_read_beside_others(make_dataset):
+    data = make_dataset()
+    shutil.copytree(data.derivatives, data.derivatives.with_name('old') / 'fmriprep')
+    assert list(find(data).derivatives) == ['fmriprep']
+
+
+def test_descriptions_may_begin_with_a_byte_order_mark(make_dataset):
+    data = make_dataset()
+    for file in data.root.rglob('*.json'):
+        file.write_text(file.read_text(), 'utf-8-sig')
+    assert len(find(data).participants[0].runs) == 2
 
 
 # masks

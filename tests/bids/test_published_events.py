@@ -20,7 +20,7 @@ from bids_neurodecode.bids.records import ParticipantInput, RunInput
 from bids_neurodecode.bids.rows import fill_in, matching, same_value
 from bids_neurodecode.bids.stimuli import MISSING
 from bids_neurodecode.bids.stimulusfolder import StimulusFolder
-from bids_neurodecode.bids.timing import NO_STIM_FILE, read_table
+from bids_neurodecode.bids.timing import NO_COLUMN, NO_STIM_FILE, read_table
 from bids_neurodecode.bids.trials import film_table, trials_table
 from bids_neurodecode.config import SplitSettings, build_config
 from bids_neurodecode.errors import ArgumentsError, DataError, InputError
@@ -257,6 +257,18 @@ def test_rows_are_left_out_by_columns_and_entities(tmp_path, stimuli):
     )
 
 
+def test_fields_that_tabs_do_not_separate_are_told(tmp_path, stimuli):
+    file = written(tmp_path, 'onset,duration,stim_file', '0,2,a.jpg', '4,2,b.jpg')
+    assert refused(stimuli, file) == NO_COLUMN.format(file=file, column='onset')
+
+
+def test_a_folder_of_stimuli_that_is_no_installed_subdataset_is_told(tmp_path):
+    (tmp_path / 'stimuli').mkdir()
+    (tmp_path / '.gitmodules').write_text('[submodule "stimuli"]\n\tpath = stimuli\n')
+    file = written(tmp_path, 'onset duration image', '0 2 a.jpg', '4 2 b.jpg')
+    assert 'datalad get' in refused(tmp_path / 'stimuli', file)
+
+
 # files by name
 
 
@@ -271,6 +283,9 @@ def test_rows_are_left_out_by_columns_and_entities(tmp_path, stimuli):
         ('old/place/y.JPEG', 'coco/y.JPEG'),
         ('C:\\exp\\dog\\x.jpg', 'things/dog/x.jpg'),
         ('/home/me/cat/x.jpg', 'things/cat/x.jpg'),
+        ('Dog/X.JPG', 'things/dog/x.jpg'),
+        ('Y.jpeg', 'coco/y.JPEG'),
+        ('Y', ''),
         ('z.jpg', ''),
     ],
 )
@@ -449,15 +464,34 @@ def test_one_film_over_several_runs(tmp_path, film):
         written(tmp_path, 'onset duration stim_file', line, name=f'{i}_events.tsv')
         for i, line in enumerate(('4 25 seg1.mp4', '2 n/a seg1.mp4'))
     ]
-    read = Read(film, *files, film_onset='continue')
+    first = RUN | {'run': '01'}
+    read = Read(film, *files, entities=first, film_onset='continue')
     assert [table['film_onset'].tolist() for table in read.tables] == [['0'], ['25']]
     assert [table['duration'].tolist() for table in read.tables] == [['25'], ['35']]
-    assert refused(film, *files, files[0], film_onset='continue') == filmrows.ENDED.format(
-        file=files[0], film='seg1.mp4', duration=60
-    )
+    again = refused(film, *files, files[0], entities=first, film_onset='continue')
+    assert again == filmrows.ENDED.format(file=files[0], film='seg1.mp4', duration=60)
     assert refused(film, files[0], film_onset=61) == filmrows.PAST_END.format(
         file=files[0], film='seg1.mp4', start=61, duration=60
     )
+
+
+def test_a_run_goes_on_only_where_the_run_before_was_read(tmp_path, film):
+    file = written(tmp_path, 'onset duration stim_file', '4 25 seg1.mp4')
+    expected = publishedevents.NOT_READ_BEFORE.format(
+        film='seg1.mp4', run='02', file=file, before=1
+    )
+    assert refused(film, file, film_onset='continue') == expected
+    of_its_own = Read(film, file, film_onset='continue', stimulus='seg{run-1}.mp4')
+    assert of_its_own.column('film_onset') == ['0']
+
+
+def test_scenes_that_follow_each_other_are_one_showing(tmp_path, film):
+    rows = ('0 12.5 seg1.mp4', '12.5 30 seg1.mp4', '42.5 17.5 seg1.mp4')
+    read = Read(film, written(tmp_path, 'onset duration stim_file', *rows))
+    assert (read.column('onset'), read.column('duration')) == (['0'], ['60'])
+    assert 'put together to one showing of seg1.mp4 (3 rows' in read.notes
+    read = Read(film, written(tmp_path, 'onset duration stim_file', *rows[:2]))
+    assert read.column('onset') == ['0', '12.5']
 
 
 def test_runs_that_may_go_on_with_a_film_are_told(tmp_path, film):
@@ -613,6 +647,28 @@ def test_a_dataset_with_its_pictures_elsewhere(make_dataset, tmp_path):
     assert table['part'].tolist() == ['train'] * 3 + ['test'] * 3
     assert any("'seen'" in note for note in person.runs[0].notes)
     assert not list(data.root.rglob('*made*'))
+
+
+@pytest.mark.parametrize('name', ['n/a', 'none', 'beep.wav'])
+def test_a_task_whose_stim_file_shows_nothing_is_passed_over(make_dataset, name):
+    data = make_dataset(tasks=('img', 'rest'), runs=('01',))
+    (data.root / 'stimuli' / 'beep.wav').write_bytes(b'RIFF')
+    data.rewrite_events([[0, 40, 'rest', name]], task='rest')
+    (person,) = find_inputs(Request(bids_dir=data.root)).participants
+    assert person.task == 'img'
+
+
+def test_types_of_stimuli(make_dataset, tmp_path):
+    data = make_dataset(runs=('01',), stimuli=('a.gif', 'b.png'))
+    assert find_inputs(Request(bids_dir=data.root)).participants[0].paradigm == 'images'
+    films = make_dataset('films', film='f.mp4', tasks=('f',), runs=('01',))
+    (films.root / 'stimuli' / 'f.mp4').rename(films.root / 'stimuli' / 'f.m4v')
+    request = Request(
+        bids_dir=films.root,
+        made_dir=tmp_path / 'made',
+        events=EventSettings(stimulus='{task}'),
+    )
+    assert find_inputs(request).participants[0].stimuli == ('f.m4v',)
 
 
 def test_a_task_with_stim_file_is_preferred_to_one_whose_column_is_found(make_dataset):

@@ -18,7 +18,7 @@ from bids_neurodecode.bids.recipes import (
 from bids_neurodecode.cli import tools
 from bids_neurodecode.cli.parser import parse_arguments, settings_from
 from bids_neurodecode.config import build_config
-from bids_neurodecode.errors import ArgumentsError
+from bids_neurodecode.errors import ArgumentsError, InputError
 from tests.datasets import write_json, write_table
 
 MINE = """
@@ -284,6 +284,27 @@ def test_preferred_task_and_space(mine):
     assert preferred(found, None, (), None) == (found, [])
     only = [s for s in found if s.entities['task'] == 'prf' and s.space == 'T1w']
     assert preferred(only, recipe, (), None) == (only, [])
+
+
+def test_settings_do_not_follow_for_tasks_that_a_recipe_does_not_name(mine):
+    recipe = read_recipe('cats')
+    of_cats = recipe.settings()
+    assert of_cats['events'] == {'stimulus_column': 'cat'}
+    for tasks in (('cats',), ('cats', 'localizer'), ('image',)):
+        assert recipe.settings(tasks) == of_cats
+    assert recipe.settings(('dogs',))['events'] == {'stimulus_column': 'dog'}
+    assert recipe.settings(('localizer',)) == {}
+    assert read_recipe('nndb').settings(('anyfilm',))['events']['stimulus'] == 'task-{task}'
+
+
+def test_a_recipe_is_not_taken_for_other_tasks(mine):
+    found = [Series(Path('sub-1_task-localizer_desc-preproc_bold.nii.gz'), 'x')]
+    with pytest.raises(InputError) as error:
+        preferred(found, read_recipe('cats'), (), None)
+    assert str(error.value) == recipes.OTHER_TASKS.format(
+        name='cats', tasks='cats', known='localizer'
+    )
+    assert preferred(found, read_recipe('cats'), ('localizer',), None) == (found, [])
 
 
 def test_tools(mine, tmp_path, capsys):
