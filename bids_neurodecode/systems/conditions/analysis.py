@@ -13,7 +13,6 @@ from bids_neurodecode.config import Config
 from bids_neurodecode.evaluation import statistics
 from bids_neurodecode.evaluation.metrics import Score
 from bids_neurodecode.samples import Samples, Split
-from bids_neurodecode.signals.reliability import ncsnr
 from bids_neurodecode.signals.selection import VoxelSelection
 from bids_neurodecode.systems.conditions.decoding import (
     SYSTEM,
@@ -24,10 +23,11 @@ from bids_neurodecode.systems.conditions.decoding import (
     cut_folds,
 )
 from bids_neurodecode.systems.conditions.encoding import MODEL, predict_runs
+from bids_neurodecode.systems.conditions.patterns import pattern_ncsnr, run_patterns
 from bids_neurodecode.systems.conditions.searchlight import accuracy_p, searchlight
 from bids_neurodecode.systems.conditions.similarity import Dissimilarity, dissimilarity
 from bids_neurodecode.systems.encoding_scores import Judge, VoxelMaps
-from bids_neurodecode.systems.outcomes import REPEAT_AVERAGE
+from bids_neurodecode.systems.outcomes import REPEAT_AVERAGE, run_labels
 from bids_neurodecode.systems.pooling import Pairing
 from bids_neurodecode.systems.voxels import choose_voxels
 
@@ -39,6 +39,10 @@ THRESHOLD = 0.05
 UNEQUAL_TIMES = (
     'Conditions last for different times ({low} {low_s:g} s, {high} {high_s:g} s in the median): '
     'how long they last can be decoded instead of what they are.'
+)
+LACKING = (
+    'Some run lacks a condition, so that not all conditions of a run can be exchanged: the mean '
+    'distance of conditions has no p value (those of pairs have).'
 )
 ENCODED = frozenset({'voxel_r_median', 'voxel_r_mean', 'noise_normalized_median'})
 """Which scores of the predicted responses are told."""
@@ -130,7 +134,14 @@ def analyse_conditions(
         keep &= np.isfinite(one.values).all(axis=0)
     encoded = [each.voxels(keep) for each in tuned]
     results = predict_runs(encoded, split, names, [s.keep[keep] for s in selections])
-    ratio = ncsnr(samples.values[:, keep], samples.table['stimulus'].to_numpy())
+    ratio = pattern_ncsnr(
+        run_patterns(
+            samples.values[:, keep],
+            samples.table['stimulus'].to_numpy(),
+            run_labels(samples.table),
+            names,
+        )
+    )
     judged = Judge(split, config.evaluation, THRESHOLD, ratio, {}, rngs[2]).judge(
         results, model=MODEL, space=REPEAT_AVERAGE
     )
@@ -158,6 +169,8 @@ def analyse_conditions(
         replace(score, system=SYSTEM) for score in judged.scores if score.metric in ENCODED
     )
     warnings = [w for s in (*selections, final) for w in s.warnings]
+    if distances.score.p is None and np.isfinite(distances.p).any():
+        warnings.append(LACKING)
     return ConditionAnalysis(
         classification=found,
         regions=table,
