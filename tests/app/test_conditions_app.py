@@ -14,7 +14,8 @@ from bids_neurodecode.signals.hrf import hrf_library
 from tests.datasets import make_dataset, write_table
 
 pytestmark = pytest.mark.slow
-CONDITIONS = ('face', 'house', 'tool')
+CONDITIONS = ('007', 'big house/left', 'shown')
+"""Names may look like numbers, paths or columns."""
 RUNS = tuple(f'{k:02d}' for k in range(1, 8))
 SHAPE = (5, 4, 3)
 FAST = '[evaluation]\nn_permutations = 99\nn_bootstrap = 99\n[conditions]\nsearchlight = 4.0\n'
@@ -71,7 +72,8 @@ def call(folder, *more, level='participant'):
 
 def table(folder, name, label='01'):
     (file,) = (folder / 'out' / f'sub-{label}' / 'func').glob(f'*_{name}.tsv')
-    return pd.read_csv(file, sep='\t', na_values=['n/a'])
+    text = dict.fromkeys(('trial_type', 'decoded', 'condition_a', 'shown_condition'), str)
+    return pd.read_csv(file, sep='\t', na_values=['n/a'], dtype=text)
 
 
 def test_conditions_are_decoded_beside_chance_and_baselines(analysed):
@@ -96,7 +98,8 @@ def test_regions_pairs_and_confusion_are_tables(analysed):
     pairs = table(analysed, 'stat-crossnobis_desc-conditions_dissimilarity')
     assert len(pairs) == 3
     assert (pairs.ci_low > 0).all()
-    confusion = table(analysed, 'desc-conditions_confusion').set_index('shown')
+    assert pairs.condition_a.tolist() == ['007', '007', 'big house/left']
+    confusion = table(analysed, 'desc-conditions_confusion').set_index('shown_condition')
     assert list(confusion.index) == list(confusion.columns) == list(CONDITIONS)
     assert confusion.to_numpy().sum() == 42
     predictions = table(analysed, 'desc-conditions_predictions')
