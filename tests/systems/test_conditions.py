@@ -18,6 +18,7 @@ from bids_neurodecode.systems.conditions.analysis import (
     LACKING,
     UNEQUAL_TIMES,
     analyse_conditions,
+    chance_of,
 )
 from bids_neurodecode.systems.conditions.decoding import (
     NOT_REFITTED,
@@ -271,6 +272,25 @@ def test_distances_without_a_difference_are_zero_on_average():
     ]  # fmt: skip
     assert abs(np.mean(values)) < 3 * np.std(values) / np.sqrt(30)
     assert min(values) < 0 < max(values)
+
+
+def test_chance_where_runs_show_other_conditions():
+    """What marks a run tells its conditions: guessing among these is chance."""
+    samples, _, _, config, _, _ = world(signal=0.0, n_runs=8, per_run=6, n_conditions=4)
+    number = samples.table['stimulus'].str[1:].astype(int) // 2
+    odd = samples.table['run'] % 2
+    half = samples.take(np.flatnonzero(number == odd))
+    half.values[:] += 8 * (half.table['run'].to_numpy()[:, None] % 2)
+    split = split_by_group(half.table, 'run')
+    folds, _ = cut_folds([half], split, config, tsnr_runs=np.ones((8, N_VOXELS), np.float32))
+    found = classify(
+        folds, split, config, rng=np.random.default_rng(1), with_baselines=False
+    ).scores[0]
+    assert found.chance != pytest.approx(0.25, abs=0.05)
+    assert found.value == pytest.approx(found.chance, abs=0.2)
+    assert found.p > 0.01
+    assert chance_of(split) == 0.5
+    assert chance_of(split_by_group(samples.table, 'run')) == 0.25
 
 
 def test_pairs_that_a_run_lacks_are_measured_in_the_others():

@@ -42,7 +42,8 @@ UNEQUAL_TIMES = (
 )
 LACKING = (
     'Some run lacks a condition, so that not all conditions of a run can be exchanged: the mean '
-    'distance of conditions has no p value (those of pairs have).'
+    'distance of conditions has no p value (those of pairs have), and chance of decoding is what '
+    'conditions exchanged within runs score.'
 )
 ENCODED = frozenset({'voxel_r_median', 'voxel_r_mean', 'noise_normalized_median'})
 """Which scores of the predicted responses are told."""
@@ -162,7 +163,7 @@ def analyse_conditions(
         p = np.full(len(keep), np.nan)
         if pairing.untested is None:
             n_test = float(np.mean([len(fold.test) for fold in split]))
-            p[keep] = accuracy_p(each[:, keep], 1 / len(names), n_test)
+            p[keep] = accuracy_p(each[:, keep], chance_of(split), n_test)
         accuracy_fdr = statistics.fdr(p)
     final = choose_voxels(samples, features, config, tsnr_runs=tsnr_runs, within=within)
     rows = tuple(
@@ -183,6 +184,17 @@ def analyse_conditions(
         scores=(*found.scores, *rows, distances.score, *of_regions),
         notes=tuple(dict.fromkeys([*found.notes, *warnings, *_times_note(split.table)])),
     )
+
+
+def chance_of(split: Split) -> float:
+    """Return the balanced accuracy of guessing among the conditions that a held-out run has.
+
+    Where runs lack conditions, those that a run has can be told by whatever marks the run.
+    """
+    rows = np.unique(np.concatenate([fold.test for fold in split]))
+    table = split.table.iloc[rows]
+    counts = table.groupby(run_labels(table))['stimulus'].nunique()
+    return float((1 / counts).mean())
 
 
 def voxel_rule(final: VoxelSelection, folds: Sequence[VoxelSelection]) -> str:
@@ -211,4 +223,4 @@ def _times_note(table: pd.DataFrame) -> tuple[str, ...]:
     )
 
 
-__all__ = ['ConditionAnalysis', 'analyse_conditions', 'voxel_rule']
+__all__ = ['ConditionAnalysis', 'analyse_conditions', 'chance_of', 'voxel_rule']
