@@ -103,7 +103,7 @@ class ConditionReader(EventsReader):
     _tables: list[pd.DataFrame] = field(default_factory=list)
     _types: dict[str, None] = field(default_factory=dict)
     _outside: list[Path] = field(default_factory=list)
-    _names: tuple[str, ...] = ()
+    _kept: tuple[str, ...] = ()
 
     @property
     def needs_no_events(self) -> bool:
@@ -182,8 +182,8 @@ class ConditionReader(EventsReader):
         table = read_table(file)
         named = next((x for x in ('trial_type', 'stim_file') if x in table.columns), None)
         shown = set() if named is None else set(table[named].dropna().astype(str))
-        if shown - set(self._names):
-            names = ', '.join(sorted(shown - set(self._names)))
+        if shown - set(self._kept):
+            names = ', '.join(sorted(shown - set(self._kept)))
             raise InputError(OTHER_BETAS.format(file=file, names=names))
         return file
 
@@ -221,7 +221,7 @@ class ConditionReader(EventsReader):
             raise InputError(
                 FEW_CONDITIONS.format(label=label, n=len(names), names=listed, file=runs[0].events)
             )
-        self._names = names
+        self._kept = names
         alike = sorted(x for x in names if [y.casefold() for y in names].count(x.casefold()) > 1)
         if alike:
             notes.append(ALIKE.format(label=label, names=', '.join(alike)))

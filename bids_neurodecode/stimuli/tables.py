@@ -536,8 +536,10 @@ def _of_arrays(file: Path, arrays: dict[str, npt.NDArray[Any]], key: str | None)
     named = _first(namely, KEYS) if key is None else _first(arrays, (key,))
     timed = _first(arrays, TIMES)
     clocks = {name for name in arrays if _last(name) in TIMES}
-    for name in clocks if timed is not None else ():
-        if _last(name) == _last(timed) and not np.array_equal(arrays[name], arrays[timed]):
+    for name in sorted(clocks):
+        if timed is None or _last(name) != _last(timed):
+            continue
+        if not np.array_equal(arrays[name], arrays[timed]):
             raise InputError(CLOCKS.format(file=file, first=timed, other=name))
     lengths = {name: len(values) for name, values in arrays.items() if values.ndim}
     for name, n in lengths.items():

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from bids_neurodecode.cli.checks_data import ONE_BETA
 from bids_neurodecode.cli.exits import USAGE
 from bids_neurodecode.cli.main import main
 from bids_neurodecode.cli.validation import validate_dataset
@@ -191,6 +192,24 @@ def test_models_of_conditions_are_not_applied(analysed, capsys):
     assert 'there is nothing to apply' in capsys.readouterr().err
     record = next((analysed / 'out' / 'sub-01' / 'log').glob('*_results.json'))
     assert json.loads(record.read_text())['paradigm'] == 'conditions'
+
+
+@pytest.mark.parametrize(
+    ('settings', 'message'),
+    [('[betas]\nprecomputed = "own"\nrepeats = "mean"', ONE_BETA.format(label='01')),
+     ('[split]\nby = "session"\n[betas]\nprecomputed = "own"', 'needs at least two of them')],
+)  # fmt: skip
+def test_betas_that_cannot_be_split_are_refused_before_work_starts(
+    analysed, capsys, settings, message
+):
+    file = analysed / 'bad.toml'
+    file.write_text(settings)
+    fmriprep = analysed / 'data' / 'derivatives' / 'fmriprep'
+    more = ['--derivatives', f'fmriprep={fmriprep}', f'own={analysed / "out"}', '--dry-run']
+    places = [str(analysed / 'data'), str(analysed / 'refused'), 'participant']
+    work = ['-w', str(analysed / 'work'), '--config-file', str(file)]
+    assert main([*places, *more, *work]) == USAGE
+    assert message in capsys.readouterr().err
 
 
 def test_betas_that_were_written_are_taken_again(analysed):

@@ -221,7 +221,7 @@ def test_precomputed_betas_are_of_the_conditions_alone(tmp_path):
     reader = ConditionReader(
         settings=EventSettings(), folder=StimulusFolder(tmp_path), dataset=tmp_path
     )
-    reader._names = ('face', 'house')
+    reader._kept = ('face', 'house')
     file = tmp_path / 'betas_events.tsv'
     file.write_text('trial_type\trun\nface\t1\nhouse\t1\n')
     assert reader.of_betas(file) == file
