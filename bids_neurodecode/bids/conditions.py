@@ -68,6 +68,15 @@ FOUND = (
     'sub-{label}: no pictures or films are named; {n} conditions by trial_type, with their '
     'trials: {names}.'
 )
+OTHER_BETAS = (
+    'The precomputed betas of {file} are of {names} too, which are no conditions here (taken for '
+    'rest, in one run only, or left out by conditions.include or events.exclude). Leave their '
+    'volumes out of the betas, or make them conditions.'
+)
+ALIKE = (
+    'sub-{label}: {names} differ in case alone, and are taken for different conditions. If they '
+    'are one, correct the events.'
+)
 RESTING = NOTHING_WORDS | {
     'restingstate', 'fix', 'fixationcross', 'null', 'intertrial', 'interstimulus', 'interblock',
     'none', 'nothing', 'na', 'pause', 'break', 'jitter', 'inter',
@@ -95,6 +104,7 @@ class ConditionReader(EventsReader):
     _tables: list[pd.DataFrame] = field(default_factory=list)
     _types: dict[str, None] = field(default_factory=dict)
     _outside: list[Path] = field(default_factory=list)
+    _kept: tuple[str, ...] = ()
 
     @property
     def needs_no_events(self) -> bool:
@@ -163,7 +173,19 @@ class ConditionReader(EventsReader):
         return Shown(file, file)
 
     def of_betas(self, file: Path) -> Path:
-        """Return the table of precomputed betas as it is: ``trial_type`` says what was shown."""
+        """Return the table of precomputed betas as it is: ``trial_type`` says what was shown.
+
+        Raises
+        ------
+        InputError
+            If it is of something that is no condition.
+        """
+        table = read_table(file)
+        named = next((x for x in ('trial_type', 'stim_file') if x in table.columns), None)
+        shown = set() if named is None else set(table[named].dropna().astype(str))
+        if shown - set(self._kept):
+            names = ', '.join(sorted(shown - set(self._kept)))
+            raise InputError(OTHER_BETAS.format(file=file, names=names))
         return file
 
     def finish(self, runs: Sequence[RunInput]) -> tuple[tuple[RunInput, ...], tuple[str, ...]]:
@@ -200,6 +222,10 @@ class ConditionReader(EventsReader):
             raise InputError(
                 FEW_CONDITIONS.format(label=label, n=len(names), names=listed, file=runs[0].events)
             )
+        self._kept = names
+        alike = sorted(x for x in names if [y.casefold() for y in names].count(x.casefold()) > 1)
+        if alike:
+            notes.append(ALIKE.format(label=label, names=', '.join(alike)))
         once = sorted(set(counts) - set(names))
         if once:
             notes.append(ONLY_ONCE.format(label=label, names=', '.join(once)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -70,6 +70,8 @@ def film_rows(
     repetition_time: float,
     starts: pd.Series[str] | float | str | None,
     shown_until: MutableMapping[str, float],
+    tables: Callable[[str], Path | None] = lambda _: None,
+    table_rate: float | None = None,
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """Put the rows of frames together, and say where in its film each showing starts.
 
@@ -88,6 +90,11 @@ def film_rows(
         None: at the beginning.
     shown_until
         Seconds of each film that earlier runs showed; this run is added.
+    tables
+        Gives the table of features of a film that has one: how long a film lasts that is not
+        there itself.
+    table_rate
+        Rows a second of tables without times; None: one row a volume.
 
     Returns
     -------
@@ -108,7 +115,7 @@ def film_rows(
         return shown, ()  # refused where times are checked
     begins = _starts(rows, starts, file)
     films = rows['stim_file'].to_numpy(dtype=str)
-    known = _Films(folder, file, repetition_time)
+    known = _Films(folder, file, repetition_time, tables, table_rate)
     groups = _groups(films, onset, lasts, begins, repetition_time)
     goes_on = isinstance(starts, str) and starts == 'continue'
     if begins is None:
@@ -144,15 +151,26 @@ def film_rows(
 class _Films:
     """How long films last (s), each read when it is first asked for."""
 
-    def __init__(self, folder: Path, file: Path, repetition_time: float) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        file: Path,
+        repetition_time: float,
+        tables: Callable[[str], Path | None],
+        table_rate: float | None,
+    ) -> None:
         self._folder, self._file, self._period = folder, file, repetition_time
+        self._tables, self._rate = tables, table_rate
 
     def __getitem__(self, film: str) -> float:
         from bids_neurodecode.stimuli.films import check_film_once
 
+        own = None if (self._folder / film).is_file() else self._tables(film)
+        if own is not None:
+            return read_features(own).seconds(self._period, self._rate)
         shown = resolve_stimulus(film, self._folder, self._file)
         if is_table(film):
-            return read_features(shown).seconds(self._period)
+            return read_features(shown).seconds(self._period, self._rate)
         return check_film_once(shown).duration
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bids_neurodecode.bids.features import has_own_table
+from bids_neurodecode.bids.features import features_of_films, has_own_table
 from bids_neurodecode.bids.filmrows import film_rows
 from bids_neurodecode.bids.layouts import keep_table
 from bids_neurodecode.bids.rows import (
@@ -134,6 +134,8 @@ class EventsReader:
         The dataset, and where tables are made that it lacks.
     features
         The setting ``features.table``: films that have a table need no file.
+    table_rate
+        The setting ``features.table_rate``: by it the length of such films is known.
     """
 
     settings: EventSettings
@@ -142,6 +144,7 @@ class EventsReader:
     parts: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
     made_dir: Path | None = None
     features: str | None = None
+    table_rate: float | None = None
     _columns: dict[str, str | None] = field(default_factory=dict)
     _with_extension: dict[str, bool] = field(default_factory=dict)
     _said: list[str] = field(default_factory=list)
@@ -444,6 +447,11 @@ class EventsReader:
             return column_of(table, given, entities, file, 'events.duration')
         return f'{float(given):g}'
 
+    def _table_of(self, film: str, entities: Mapping[str, str]) -> Path | None:
+        """Return the table of features of a film, by the setting ``features.table``."""
+        found = features_of_films([film], entities, self.folder.path, self.features)
+        return found.get(film)
+
     def _add_parts(
         self,
         shown: pd.DataFrame,
@@ -494,6 +502,8 @@ class EventsReader:
             repetition_time=repetition_time,
             starts=column if column is not None else given,
             shown_until=self._shown_until,
+            tables=lambda film: self._table_of(film, entities),
+            table_rate=self.table_rate,
         )
         self._said += [note for note in notes if note not in self._said]
         if given is None:

@@ -70,7 +70,8 @@ class Request:
 
     ``derivatives`` empty looks below ``<bids_dir>/derivatives``. ``filters`` are those of
     :func:`bids_neurodecode.bids.filters.read_filters`. ``betas_from`` names the derivatives that
-    hold precomputed single-trial betas. ``features`` is the setting ``features.table``.
+    hold precomputed single-trial betas. ``features`` and ``table_rate`` are the settings
+    ``features.table`` and ``features.table_rate``.
     ``stimuli_dir`` is the folder of films or pictures where it is not the dataset's ``stimuli/``.
     ``events`` say how its events name what was shown, ``split`` which rows are held out,
     ``conditions`` which trial types are conditions where they name no stimuli (or ``system``
@@ -89,6 +90,7 @@ class Request:
     database_dir: Path | None = None
     betas_from: str | None = None
     features: str | None = None
+    table_rate: float | None = None
     stimuli_dir: Path | None = None
     made_dir: Path | None = None
     recipe: str = AUTO
@@ -113,6 +115,7 @@ class Request:
             parts={part: getattr(self.split, part) for part in ('train', 'validation', 'test')},
             made_dir=self.made_dir,
             features=self.features,
+            table_rate=self.table_rate,
         )
 
 

@@ -100,6 +100,7 @@ def request_of(arguments: Arguments, config: Config) -> Request:
         database_dir=arguments.bids_database_dir,
         betas_from=config.betas.precomputed,
         features=config.features.table,
+        table_rate=config.features.table_rate,
         stimuli_dir=arguments.stimuli_dir,
         made_dir=arguments.work_dir / 'layout',
         recipe=arguments.recipe,

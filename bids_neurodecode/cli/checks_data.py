@@ -62,6 +62,10 @@ CENTRED = (
     '{file} was centred ({share:.0%} of its voxels vary more than their mean), and percent signal '
     'change needs a mean. Set clean.scaling to "zscore" or "none", or give series with their mean.'
 )
+ONE_BETA = (
+    'betas.repeats = "mean" leaves one response a condition of sub-{label}, and nothing to hold '
+    'out. Leave it out for conditions: their trials are decoded one by one.'
+)
 NO_SERIES = (
     'There are betas and no series in {folder}, so there is no temporal signal-to-noise ratio to '
     'select voxels by. Use selection.measure = "auto", "ncsnr" or "none".'
@@ -150,6 +154,7 @@ def _check_split(person: ParticipantInput, config: Config) -> None:
     if person.layout == 'nsd':
         check_nsd(person, config)
     if person.betas is not None:
+        _check_beta_split(person, config)
         return
     if person.paradigm == 'movie':
         table = add_parts(film_table(person.runs), config.split.file, config.split.name)
@@ -169,6 +174,20 @@ def _check_split(person: ParticipantInput, config: Config) -> None:
         )
     _check_repeats(table, config, person.runs[0].events)
     check_split(add_parts(table, config.split.file, config.split.name), config)
+
+
+def _check_beta_split(person: ParticipantInput, config: Config) -> None:
+    """Check that precomputed betas of conditions can be split as asked."""
+    from bids_neurodecode.bids.splitfile import add_parts
+    from bids_neurodecode.bids.trials import precomputed_trials
+    from bids_neurodecode.systems.protocol import choose_condition_split
+
+    if person.paradigm != 'conditions' or person.betas_events is None:
+        return
+    if config.betas.repeats == 'mean':
+        raise ArgumentsError(ONE_BETA.format(label=person.label))
+    table = precomputed_trials(person.betas_events, 'single', config.split, conditions=True)
+    choose_condition_split(add_parts(table, config.split.file, config.split.name), config.split)
 
 
 def _check_repeats(table: pd.DataFrame, config: Config, file: Path) -> None:

@@ -66,6 +66,13 @@ def _participant(person: ParticipantInput) -> list[str]:
     return lines
 
 
+def _features(config: Config, inputs: DatasetInput) -> str:
+    people = inputs.participants
+    if people and all(person.paradigm == 'conditions' for person in people):
+        return 'none (conditions)'
+    return TABLE if any(person.features for person in people) else config.features.extractor
+
+
 def _steps(arguments: Arguments, config: Config, inputs: DatasetInput) -> list[str]:
     if arguments.analysis_level == 'group':
         return ['gather the results of all participants']
@@ -89,8 +96,7 @@ def _steps(arguments: Arguments, config: Config, inputs: DatasetInput) -> list[s
     verb = 'train and evaluate' if arguments.mode == 'train' else 'apply'
     confounds = [*config.clean.strategy, *config.clean.columns]
     voxels = f'{config.selection.measure} ({config.selection.rule})'
-    own = any(person.features for person in inputs.participants)
-    features = TABLE if own else config.features.extractor
+    features = _features(config, inputs)
     if config.system == 'encoding':
         voxels = 'all of the mask, or of the regions of an atlas'
         features = f'{", ".join(config.encoding.bands)}; encoding model: {config.encoding.model}'

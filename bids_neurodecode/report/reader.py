@@ -104,7 +104,10 @@ def read_table(path: Path | None) -> pd.DataFrame | None:
 
     if path is None:
         return None
-    names = ('stimulus', 'retrieved', 'trial_type', 'run_label', 'space', 'run', 'session', 'name')
+    names = (
+        'stimulus', 'retrieved', 'trial_type', 'run_label', 'space', 'run', 'session', 'name',
+        'condition_a', 'condition_b', 'decoded',
+    )  # fmt: skip
     return pd.read_csv(
         path, sep='\t', na_values=['n/a'], keep_default_na=False, dtype=dict.fromkeys(names, str)
     )

@@ -122,7 +122,11 @@ def _regions(found: ConditionResults) -> Iterable[Block]:
         interval = 'n/a' if 'n/a' in (low, high) else f'{low} to {high}'
         p, p_fdr = (scores.write_p(float(row[key])) for key in ('p', 'p_fdr'))
         rows.append((str(row['name']), f'{row["n_voxels"]:.0f}', value, interval, p, p_fdr))
-    chance = scores.write_score('balanced_accuracy', float(table['chance'].iloc[0]))
+    levels = [
+        scores.write_score('balanced_accuracy', float(x))
+        for x in (table['chance'].min(), table['chance'].max())
+    ]
+    chance = ' to '.join(dict.fromkeys(levels))
     n = int((table['p_fdr'] <= ALPHA).sum())
     yield Table(
         ('region', 'voxels', 'balanced accuracy', 'interval', 'p', 'p (FDR)'),

@@ -81,6 +81,24 @@ NO_TIMES = (
     'shown for {seconds:g} s, {volumes:.1f} volumes of {period:g} s. Give one row a volume, '
     'times, or rows a second (features.table_rate).'
 )
+NOT_FILLED = (
+    'Row {row} of the feature table {file} lasts {lasts:g} s, and the next one begins {step:g} s '
+    'after it: a row holds until the next one. Give a row for what lies between (rows that do not '
+    'overlap), or leave the column "duration" out.'
+)
+CLOCKS = (
+    'The feature table {file} has times in {first!r} and {other!r} that differ. Keep one of them, '
+    'or make them alike.'
+)
+CLOCK_SHAPE = (
+    'The times {name!r} of the feature table {file} are of the shape {shape}, and it has {rows} '
+    'rows. Give one time a row: when it begins.'
+)
+LONGER = (
+    '{file} has features of {seconds:g} s, and its film is shown until {shown:g} s: what comes '
+    'after that is not used. Are its times in seconds of the film, and is features.table_rate '
+    'right?'
+)
 NOT_COVERED = (
     'The feature table {file} covers its film from {start:g} to {end:g} s, and the film is shown '
     'from {a:g} to {b:g} s. Give features of all of it, or correct the events.'
@@ -413,7 +431,10 @@ def _of_text(file: Path, key: str | None) -> FeatureTable:
     named = _first(table.columns, KEYS if key is None else (key,))
     timed = _first(table.columns, TIMES)
     # as in events: what lasts from its onset on is a clock, no feature
-    clock = {timed, 'duration'} if timed == 'onset' else {timed}
+    clock = {name for name in table.columns if name.lower() in TIMES}
+    if timed is not None and timed.lower() == 'onset':
+        _check_filled(table, timed, file)
+        clock |= {name for name in table.columns if name.lower() == 'duration'}
     values, columns, left_out = [], [], []
     for name in table.columns:
         if name == named or name in clock:
@@ -430,6 +451,23 @@ def _of_text(file: Path, key: str | None) -> FeatureTable:
     groups = tuple(shared_names(columns))
     found = np.stack(values, axis=1)
     return FeatureTable(file, found, tuple(columns), groups, names, times, tuple(left_out), 2)
+
+
+def _check_filled(table: Any, timed: str, file: Path) -> None:
+    """Check that rows with durations last until the next one, which is what a row does here."""
+    lasting = next((name for name in table.columns if name.lower() == 'duration'), None)
+    if lasting is None or len(table) < 2:
+        return
+    steps = np.diff(tables.to_numbers(table, timed, file))
+    lasts = tables.to_numbers(table, lasting, file)[:-1]
+    # times may be rounded; what lasts n/a or 0 s lasts until the next one
+    slack = max(0.1 * float(np.median(np.abs(steps))), 1e-3)
+    wrong = np.flatnonzero((lasts > 0) & (np.abs(lasts - steps) > slack))
+    if wrong.size:
+        row = int(wrong[0])
+        raise InputError(
+            NOT_FILLED.format(row=row + 2, file=file, lasts=lasts[row], step=steps[row])
+        )
 
 
 def _is_text(column: Any) -> bool:
@@ -493,8 +531,16 @@ def _of_array(file: Path, key: str | None) -> FeatureTable:
 
 def _of_arrays(file: Path, arrays: dict[str, npt.NDArray[Any]], key: str | None) -> FeatureTable:
     """Make a table of arrays by name, of which some name the rows or say when they hold."""
-    named = _first(arrays, KEYS if key is None else (key,))
+    # an array of features may be called "image", too
+    namely = {name: x for name, x in arrays.items() if x.ndim == 1 and x.dtype.kind in 'iuUSO'}
+    named = _first(namely, KEYS) if key is None else _first(arrays, (key,))
     timed = _first(arrays, TIMES)
+    clocks = {name for name in arrays if _last(name) in TIMES}
+    for name in sorted(clocks):
+        if timed is None or _last(name) != _last(timed):
+            continue
+        if not np.array_equal(arrays[name], arrays[timed]):
+            raise InputError(CLOCKS.format(file=file, first=timed, other=name))
     lengths = {name: len(values) for name, values in arrays.items() if values.ndim}
     for name, n in lengths.items():
         first = next(iter(lengths))
@@ -504,7 +550,7 @@ def _of_arrays(file: Path, arrays: dict[str, npt.NDArray[Any]], key: str | None)
     numbers = {
         name: _matrix(values)
         for name, values in arrays.items()
-        if name not in {named, timed} and values.ndim and values.dtype.kind in 'biuf'
+        if name != named and name not in clocks and values.ndim and values.dtype.kind in 'biuf'
     }
     if not numbers:
         raise InputError(NO_NUMBERS.format(file=file))
@@ -513,7 +559,11 @@ def _of_arrays(file: Path, arrays: dict[str, npt.NDArray[Any]], key: str | None)
         n = values.shape[1]
         columns += [name] if n == 1 else [f'{name}{number}' for number in range(n)]
         groups += [_plain(name)] * n
-    left_out = [name for name in lengths if name not in {*numbers, named, timed}]
+    left_out = [name for name in lengths if name not in {*numbers, *clocks, named}]
+    rows = len(next(iter(numbers.values())))
+    if timed is not None and arrays[timed].size != rows:
+        shape = {'shape': arrays[timed].shape, 'rows': rows}
+        raise InputError(CLOCK_SHAPE.format(name=timed, file=file, **shape))
     return FeatureTable(
         file,
         np.concatenate(list(numbers.values()), axis=1),
@@ -568,7 +618,13 @@ def _matrix(values: npt.NDArray[Any]) -> Float32Array:
 
 
 def _first(names: Any, wanted: Sequence[str]) -> str | None:
-    return next((name for name in wanted if name in names), None)
+    """Return the first name that is wanted: as it is, else in other case or in a group."""
+    exact = next((name for name in wanted if name in names), None)
+    return exact or next((n for want in wanted for n in names if _last(n) == want), None)
+
+
+def _last(name: str) -> str:
+    return name.rpartition('/')[2].lower()
 
 
 def _plain(name: str) -> str:

@@ -209,7 +209,7 @@ class WriteConditions(Stage):
                 'confusion',
                 confusion,
                 columns={
-                    'shown': {'Description': 'The condition that was shown'},
+                    str(confusion.columns[0]): {'Description': 'The condition that was shown'},
                     **{x: {'Description': f'Held-out trials decoded as {x}'} for x in labels},
                 },
                 more={'desc': DESC},
@@ -277,7 +277,10 @@ def _with_names(confusion: np.ndarray[Any, Any], labels: list[str]) -> pd.DataFr
     import pandas as pd
 
     table = pd.DataFrame(confusion, columns=labels)
-    table.insert(0, 'shown', labels, allow_duplicates=True)
+    first = 'shown'
+    while first in labels:  # a condition may be called that
+        first += '_condition'
+    table.insert(0, first, labels)
     return table
 
 

@@ -28,7 +28,10 @@ def read_table(path: Path) -> pd.DataFrame:
     """Read a TSV; identifiers stay text."""
     import pandas as pd
 
-    names = ('stimulus', 'content', 'trial_type', 'session', 'run_label', 'film')
+    names = (
+        'stimulus', 'content', 'trial_type', 'session', 'run_label', 'film', 'retrieved', 'name',
+        'condition_a', 'condition_b',
+    )  # fmt: skip
     text = dict.fromkeys(names, str)
     return pd.read_csv(path, sep='\t', na_values=['n/a'], keep_default_na=False, dtype=text)
 

@@ -15,7 +15,7 @@ from bids_neurodecode.bids.trials import film_table
 from bids_neurodecode.config import Config, FeatureSettings
 from bids_neurodecode.errors import ArgumentsError, InputError
 from bids_neurodecode.settings_encoding import TABLE
-from bids_neurodecode.stimuli.tables import FeatureTable, read_features
+from bids_neurodecode.stimuli.tables import LONGER, FeatureTable, read_features
 
 NO_FRAMES = (
     'The film {film} is known by its features alone ({table}), and movie.model = "network" needs '
@@ -179,14 +179,24 @@ def _check_films(participant: ParticipantInput, config: Config) -> tuple[str, ..
         if film not in participant.features:
             raise InputError(NOT_ALL.format(label=participant.label, film=film))
     check_frames(participant, config)
-    tables = [read_features(file) for file in participant.features.values()]
+    own = config.features
+    tables = {film: read_features(x, own.table_key) for film, x in participant.features.items()}
+    longer = []
     if participant.runs:
         clock = film_table(participant.runs).groupby('film', sort=True)['onset']
         onsets = {str(film): each.unique() for film, each in clock}
         period = participant.runs[0].repetition_time
-        film_bands(participant, config.features, onsets, period, _switched_off(participant))
-    notes = [note for table in tables for note in table.notes(config.features.bands)]
-    return tuple(dict.fromkeys(notes))
+        ends = _switched_off(participant)
+        film_bands(participant, own, onsets, period, ends)
+        for film, end in ends.items():
+            seconds = tables[film].seconds(period, own.table_rate)
+            # a table may end with the volume, or some moments after the film
+            if seconds > max(1.05 * end, end + 2 * period):
+                longer.append(
+                    LONGER.format(file=tables[film].file.name, seconds=seconds, shown=end)
+                )
+    notes = [note for table in tables.values() for note in table.notes(own.bands)]
+    return tuple(dict.fromkeys([*notes, *longer]))
 
 
 def _switched_off(participant: ParticipantInput) -> dict[str, float]:

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from bids_neurodecode.cli.checks_data import ONE_BETA
 from bids_neurodecode.cli.exits import USAGE
 from bids_neurodecode.cli.main import main
 from bids_neurodecode.cli.validation import validate_dataset
@@ -14,7 +15,8 @@ from bids_neurodecode.signals.hrf import hrf_library
 from tests.datasets import make_dataset, write_table
 
 pytestmark = pytest.mark.slow
-CONDITIONS = ('face', 'house', 'tool')
+CONDITIONS = ('007', 'big house/left', 'shown')
+"""Names may look like numbers, paths or columns."""
 RUNS = tuple(f'{k:02d}' for k in range(1, 8))
 SHAPE = (5, 4, 3)
 FAST = '[evaluation]\nn_permutations = 99\nn_bootstrap = 99\n[conditions]\nsearchlight = 4.0\n'
@@ -71,7 +73,8 @@ def call(folder, *more, level='participant'):
 
 def table(folder, name, label='01'):
     (file,) = (folder / 'out' / f'sub-{label}' / 'func').glob(f'*_{name}.tsv')
-    return pd.read_csv(file, sep='\t', na_values=['n/a'])
+    text = dict.fromkeys(('trial_type', 'decoded', 'condition_a', 'shown_condition'), str)
+    return pd.read_csv(file, sep='\t', na_values=['n/a'], dtype=text)
 
 
 def test_conditions_are_decoded_beside_chance_and_baselines(analysed):
@@ -96,7 +99,8 @@ def test_regions_pairs_and_confusion_are_tables(analysed):
     pairs = table(analysed, 'stat-crossnobis_desc-conditions_dissimilarity')
     assert len(pairs) == 3
     assert (pairs.ci_low > 0).all()
-    confusion = table(analysed, 'desc-conditions_confusion').set_index('shown')
+    assert pairs.condition_a.tolist() == ['007', '007', 'big house/left']
+    confusion = table(analysed, 'desc-conditions_confusion').set_index('shown_condition')
     assert list(confusion.index) == list(confusion.columns) == list(CONDITIONS)
     assert confusion.to_numpy().sum() == 42
     predictions = table(analysed, 'desc-conditions_predictions')
@@ -188,6 +192,24 @@ def test_models_of_conditions_are_not_applied(analysed, capsys):
     assert 'there is nothing to apply' in capsys.readouterr().err
     record = next((analysed / 'out' / 'sub-01' / 'log').glob('*_results.json'))
     assert json.loads(record.read_text())['paradigm'] == 'conditions'
+
+
+@pytest.mark.parametrize(
+    ('settings', 'message'),
+    [('[betas]\nprecomputed = "own"\nrepeats = "mean"', ONE_BETA.format(label='01')),
+     ('[split]\nby = "session"\n[betas]\nprecomputed = "own"', 'needs at least two of them')],
+)  # fmt: skip
+def test_betas_that_cannot_be_split_are_refused_before_work_starts(
+    analysed, capsys, settings, message
+):
+    file = analysed / 'bad.toml'
+    file.write_text(settings)
+    fmriprep = analysed / 'data' / 'derivatives' / 'fmriprep'
+    more = ['--derivatives', f'fmriprep={fmriprep}', f'own={analysed / "out"}', '--dry-run']
+    places = [str(analysed / 'data'), str(analysed / 'refused'), 'participant']
+    work = ['-w', str(analysed / 'work'), '--config-file', str(file)]
+    assert main([*places, *more, *work]) == USAGE
+    assert message in capsys.readouterr().err
 
 
 def test_betas_that_were_written_are_taken_again(analysed):

@@ -11,6 +11,8 @@ import pandas as pd
 import pytest
 
 from bids_neurodecode.bids import features
+from bids_neurodecode.bids.query import Request, find_inputs
+from bids_neurodecode.bids.timing import read_table
 from bids_neurodecode.cli.main import main
 from bids_neurodecode.cli.systems import NO_EXTRACTOR
 from bids_neurodecode.errors import InputError
@@ -191,6 +193,25 @@ def spoil(films, change):
 def test_tables_that_do_not_fit_a_run_are_refused(films, capsys, change, message, more):
     spoil(films, change)
     refused(capsys, message, call(films, more=['--dry-run']), **more)
+
+
+def test_rows_of_a_second_say_how_long_a_film_lasts(films, capsys):
+    """Films that are not there, shown to their end: their tables know where that is."""
+    for name in FILMS:
+        np.save(films.root / 'stimuli' / f'{name}_often.npy', np.ones((4 * 200, 2)))
+    for run in films.each_run():
+        name = FILMS[int(run['run']) - 1]
+        films.rewrite_events([[0, 'n/a', 'film', f'{name}.mkv']], **run)
+    for rate in (4, 2):
+        own = f'table = "{{film}}_often.npy"\ntable_rate = {rate}'
+        assert call(films, own=own, more=['--dry-run']) == 0
+        # what is taken from a table is not more than the film that was shown
+        said = 'comes after that is not used' in capsys.readouterr().out
+        assert said is (rate == 2)
+    asked = {'features': '{film}_often.npy', 'table_rate': 4}
+    inputs = find_inputs(Request(films.root, made_dir=films.root.parent / 'made', **asked))
+    run = inputs.participants[0].runs[0]
+    assert read_table(run.events)['duration'].astype(float).tolist() == [200]
 
 
 def test_what_cannot_be_done_with_features_alone_is_refused(films, capsys):

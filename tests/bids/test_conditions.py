@@ -4,14 +4,18 @@ import pytest
 
 from bids_neurodecode.bids.choices import SEVERAL_CONDITIONS
 from bids_neurodecode.bids.conditions import (
+    ALIKE,
     FEW_CONDITIONS,
     NO_SUCH_CONDITION,
     ONE_RUN,
+    OTHER_BETAS,
     OVERLAP,
+    ConditionReader,
     is_rest,
 )
 from bids_neurodecode.bids.query import Request, find_inputs
 from bids_neurodecode.bids.records import ParticipantInput
+from bids_neurodecode.bids.stimulusfolder import StimulusFolder
 from bids_neurodecode.bids.timing import read_table
 from bids_neurodecode.bids.trials import trials_table
 from bids_neurodecode.errors import InputError
@@ -227,3 +231,24 @@ def test_a_given_split_reaches_the_trials(tmp_path):
     data.rewrite_events([[*row, 'test'] for row in EVENTS], columns=[*COLUMNS, 'part'], run='02')
     table = trials_table(person_of(data, tmp_path).runs)
     assert table.groupby('run')['part'].unique().map(list).tolist() == [['train'], ['test']]
+
+
+def test_precomputed_betas_are_of_the_conditions_alone(tmp_path):
+    """What is left out by the settings is not decoded from betas that someone else made."""
+    reader = ConditionReader(
+        settings=EventSettings(), folder=StimulusFolder(tmp_path), dataset=tmp_path
+    )
+    reader._kept = ('face', 'house')
+    file = tmp_path / 'betas_events.tsv'
+    file.write_text('trial_type\trun\nface\t1\nhouse\t1\n')
+    assert reader.of_betas(file) == file
+    file.write_text('trial_type\trun\nface\t1\nbutton\t1\nrest\t2\n')
+    with pytest.raises(InputError) as error:
+        reader.of_betas(file)
+    assert str(error.value) == OTHER_BETAS.format(file=file, names='button, rest')
+
+
+def test_names_that_differ_in_case_alone_are_said(tmp_path):
+    rows = [*EVENTS, [36, 1, 'Face']]
+    inputs = find(dataset(tmp_path, rows), tmp_path)
+    assert ALIKE.format(label='01', names='Face, face') in inputs.notes

@@ -234,3 +234,54 @@ def test_clocks_that_do_not_fit_are_refused(table, message):
 def test_missing_values_of_moments_that_are_not_shown_do_not_matter():
     table = film(np.r_[np.nan, np.arange(9.0)])
     assert table.of_volumes(np.arange(1, 10) * 2.0, 2.0, shown=20.0)
+
+
+@pytest.mark.parametrize('head', ['Time\tloud', 'Onset\tDuration\tloud', 'time\tonset\tloud'])
+def test_clocks_are_no_features_however_they_are_written(tmp_path, head):
+    n = len(head.split('\t'))
+    rows = ['0\t1', '2\t4'] if n == 2 else ['0\t2\t1', '2\t2\t4']
+    (tmp_path / 'x.tsv').write_text('\n'.join([head, *rows]) + '\n')
+    table = read_features(tmp_path / 'x.tsv')
+    assert table.columns == ('loud',)
+    assert table.times.tolist() == [0, 2]
+
+
+def test_rows_that_do_not_fill_the_time_are_refused(tmp_path):
+    """Events with gaps are no clock: a row would go on until the next one in silence."""
+    file = tmp_path / 'x.tsv'
+    file.write_text('onset\tduration\tface\n0\t2\t1\n10\t2\t0\n')
+    with pytest.raises(InputError, match=says(tables.NOT_FILLED, row=2, lasts='2', step='10')):
+        read_features(file)
+    file.write_text('onset\tduration\tface\n0\t1.33\t1\n1.3333\tn/a\t0\n2.7\t9\t0\n')
+    assert read_features(file).times.tolist() == [0, 1.3333, 2.7]
+
+
+def test_arrays_in_groups_have_their_clock_there(tmp_path):
+    file = tmp_path / 'x.h5'
+    with h5py.File(file, 'w') as stream:
+        stream['film/time'] = np.arange(4) * 2.0
+        stream['film/loud'] = np.arange(4)
+        stream['film/image'] = np.ones((4, 3))
+    table = read_features(file)
+    assert table.bands() == {'film-image': [0, 1, 2], 'film-loud': [3]}
+    assert table.times.tolist() == [0, 2, 4, 6]
+    with h5py.File(file, 'a') as stream:
+        stream['other/time'] = np.arange(4) * 3.0
+    with pytest.raises(InputError, match=says(tables.CLOCKS, first="'film/time'")):
+        read_features(file)
+
+
+def test_an_array_called_image_may_be_features(tmp_path):
+    with h5py.File(tmp_path / 'x.h5', 'w') as stream:
+        stream['image'] = np.ones((4, 3))
+        stream['text'] = np.zeros((4, 2))
+    assert list(read_features(tmp_path / 'x.h5').bands()) == ['image', 'text']
+
+
+def test_times_are_one_a_row(tmp_path):
+    """Beginnings and ends beside each other are not twice as many times."""
+    with h5py.File(tmp_path / 'x.h5', 'w') as stream:
+        stream['time'] = np.stack([np.arange(4) * 2.0, np.arange(4) * 2.0 + 1.9], axis=1)
+        stream['loud'] = np.arange(4)
+    with pytest.raises(InputError, match=says(tables.CLOCK_SHAPE, rows=4)):
+        read_features(tmp_path / 'x.h5')

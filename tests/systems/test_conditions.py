@@ -13,7 +13,13 @@ from benchmarks.validation.conditions import N_VOXELS, World
 from bids_neurodecode.config import EvaluationSettings, SplitSettings, build_config
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.samples import split_by_group
-from bids_neurodecode.systems.conditions.analysis import UNEQUAL_TIMES, analyse_conditions
+from bids_neurodecode.signals.reliability import noise_ceiling
+from bids_neurodecode.systems.conditions.analysis import (
+    LACKING,
+    UNEQUAL_TIMES,
+    analyse_conditions,
+    chance_of,
+)
 from bids_neurodecode.systems.conditions.decoding import (
     NOT_REFITTED,
     ONE_CONDITION,
@@ -23,7 +29,11 @@ from bids_neurodecode.systems.conditions.decoding import (
     cut_folds,
 )
 from bids_neurodecode.systems.conditions.encoding import predict_runs
-from bids_neurodecode.systems.conditions.patterns import residuals, run_patterns
+from bids_neurodecode.systems.conditions.patterns import (
+    pattern_ncsnr,
+    residuals,
+    run_patterns,
+)
 from bids_neurodecode.systems.conditions.searchlight import accuracy_p, searchlight
 from bids_neurodecode.systems.conditions.similarity import dissimilarity, whitened
 from bids_neurodecode.systems.pooling import FEW_GROUPS, ONE_ORDER
@@ -209,6 +219,7 @@ def test_distances_are_those_of_the_definition():
         for c in names:
             rows = (table['stimulus'][train] == c).to_numpy()
             noise[rows] -= noise[rows].mean(axis=0)
+        noise *= np.sqrt(30 / (30 - 5 - 3 + 1))  # runs and conditions were taken off
         precision = LedoitWolf(assume_centered=True).fit(noise).precision_
         for a in range(3):
             for b in range(3):
@@ -225,6 +236,34 @@ def test_distances_are_those_of_the_definition():
     assert ((table['ci_low'] < table['distance']) & (table['distance'] < table['ci_high'])).all()
 
 
+def test_the_residuals_have_the_variance_of_the_noise():
+    rng = np.random.default_rng(0)
+    runs, shown = np.repeat(np.arange(4), 6), np.tile(np.repeat(np.arange(3), 2), 4)
+    values = rng.standard_normal((24, 5000)) * 2 + 3 * runs[:, None] + shown[:, None]
+    assert (residuals(values, shown, runs) ** 2).mean() == pytest.approx(4, rel=0.02)
+    # one trial of each condition leaves nothing
+    assert not residuals(values[::2][:3], shown[::2][:3], runs[::2][:3]).any()
+
+
+@pytest.mark.parametrize('lacks', [False, True])
+def test_the_ceiling_is_that_of_means_about_the_level_of_the_run(lacks):
+    """Levels of runs are no noise, and three conditions vary as much as their number allows."""
+    rng = np.random.default_rng(0)
+    runs, shown = np.repeat(np.arange(8), 9), np.tile(np.repeat(np.arange(3), 3), 8)
+    truth = rng.standard_normal((3, 2000))
+    values = truth[shown] + rng.standard_normal((72, 2000))
+    values += 2 * rng.standard_normal((8, 2000))[runs]
+    keep = (runs != shown) | (not lacks)
+    found = run_patterns(values[keep], shown[keep].astype(str), runs[keep], ('0', '1', '2'))
+    ceiling = noise_ceiling(pattern_ncsnr(found), found.counts[found.counts > 0])
+    variance = truth.var(axis=0, ddof=1)
+    expected = variance / (variance + 1 / 3)
+    assert np.median(ceiling) == pytest.approx(np.median(expected), abs=0.02)
+    assert np.corrcoef(ceiling, expected)[0, 1] > 0.8
+    two = run_patterns(values, np.minimum(shown, 1).astype(str), runs, ('0', '1'))
+    assert pattern_ncsnr(two) is None
+
+
 def test_distances_without_a_difference_are_zero_on_average():
     values = [
         dissimilarity(world(seed)[4], ('c0', 'c1', 'c2'), 'p', FAST, rng=np.random.default_rng(0))
@@ -233,6 +272,25 @@ def test_distances_without_a_difference_are_zero_on_average():
     ]  # fmt: skip
     assert abs(np.mean(values)) < 3 * np.std(values) / np.sqrt(30)
     assert min(values) < 0 < max(values)
+
+
+def test_chance_where_runs_show_other_conditions():
+    """What marks a run tells its conditions: guessing among these is chance."""
+    samples, _, _, config, _, _ = world(signal=0.0, n_runs=8, per_run=6, n_conditions=4)
+    number = samples.table['stimulus'].str[1:].astype(int) // 2
+    odd = samples.table['run'] % 2
+    half = samples.take(np.flatnonzero(number == odd))
+    half.values[:] += 8 * (half.table['run'].to_numpy()[:, None] % 2)
+    split = split_by_group(half.table, 'run')
+    folds, _ = cut_folds([half], split, config, tsnr_runs=np.ones((8, N_VOXELS), np.float32))
+    found = classify(
+        folds, split, config, rng=np.random.default_rng(1), with_baselines=False
+    ).scores[0]
+    assert found.chance != pytest.approx(0.25, abs=0.05)
+    assert found.value == pytest.approx(found.chance, abs=0.2)
+    assert found.p > 0.01
+    assert chance_of(split) == 0.5
+    assert chance_of(split_by_group(samples.table, 'run')) == 0.25
 
 
 def test_pairs_that_a_run_lacks_are_measured_in_the_others():
@@ -246,6 +304,7 @@ def test_pairs_that_a_run_lacks_are_measured_in_the_others():
     assert np.isfinite(found.distance).all()
     assert found.distance[0, 2] > 0.1
     assert found.score.p is None  # labels of that run cannot be exchanged with the others'
+    assert LACKING in analyse_conditions(fewer, [fewer], split, config, tsnr_runs=tsnr).notes
 
 
 def test_responses_are_predicted_from_other_runs():

@@ -13,7 +13,6 @@ from bids_neurodecode.config import Config
 from bids_neurodecode.evaluation import statistics
 from bids_neurodecode.evaluation.metrics import Score
 from bids_neurodecode.samples import Samples, Split
-from bids_neurodecode.signals.reliability import ncsnr
 from bids_neurodecode.signals.selection import VoxelSelection
 from bids_neurodecode.systems.conditions.decoding import (
     SYSTEM,
@@ -24,10 +23,11 @@ from bids_neurodecode.systems.conditions.decoding import (
     cut_folds,
 )
 from bids_neurodecode.systems.conditions.encoding import MODEL, predict_runs
+from bids_neurodecode.systems.conditions.patterns import pattern_ncsnr, run_patterns
 from bids_neurodecode.systems.conditions.searchlight import accuracy_p, searchlight
 from bids_neurodecode.systems.conditions.similarity import Dissimilarity, dissimilarity
 from bids_neurodecode.systems.encoding_scores import Judge, VoxelMaps
-from bids_neurodecode.systems.outcomes import REPEAT_AVERAGE
+from bids_neurodecode.systems.outcomes import REPEAT_AVERAGE, run_labels
 from bids_neurodecode.systems.pooling import Pairing
 from bids_neurodecode.systems.voxels import choose_voxels
 
@@ -39,6 +39,11 @@ THRESHOLD = 0.05
 UNEQUAL_TIMES = (
     'Conditions last for different times ({low} {low_s:g} s, {high} {high_s:g} s in the median): '
     'how long they last can be decoded instead of what they are.'
+)
+LACKING = (
+    'Some run lacks a condition, so that not all conditions of a run can be exchanged: the mean '
+    'distance of conditions has no p value (those of pairs have), and chance of decoding is what '
+    'conditions exchanged within runs score.'
 )
 ENCODED = frozenset({'voxel_r_median', 'voxel_r_mean', 'noise_normalized_median'})
 """Which scores of the predicted responses are told."""
@@ -130,7 +135,14 @@ def analyse_conditions(
         keep &= np.isfinite(one.values).all(axis=0)
     encoded = [each.voxels(keep) for each in tuned]
     results = predict_runs(encoded, split, names, [s.keep[keep] for s in selections])
-    ratio = ncsnr(samples.values[:, keep], samples.table['stimulus'].to_numpy())
+    ratio = pattern_ncsnr(
+        run_patterns(
+            samples.values[:, keep],
+            samples.table['stimulus'].to_numpy(),
+            run_labels(samples.table),
+            names,
+        )
+    )
     judged = Judge(split, config.evaluation, THRESHOLD, ratio, {}, rngs[2]).judge(
         results, model=MODEL, space=REPEAT_AVERAGE
     )
@@ -151,13 +163,15 @@ def analyse_conditions(
         p = np.full(len(keep), np.nan)
         if pairing.untested is None:
             n_test = float(np.mean([len(fold.test) for fold in split]))
-            p[keep] = accuracy_p(each[:, keep], 1 / len(names), n_test)
+            p[keep] = accuracy_p(each[:, keep], chance_of(split), n_test)
         accuracy_fdr = statistics.fdr(p)
     final = choose_voxels(samples, features, config, tsnr_runs=tsnr_runs, within=within)
     rows = tuple(
         replace(score, system=SYSTEM) for score in judged.scores if score.metric in ENCODED
     )
     warnings = [w for s in (*selections, final) for w in s.warnings]
+    if distances.score.p is None and np.isfinite(distances.p).any():
+        warnings.append(LACKING)
     return ConditionAnalysis(
         classification=found,
         regions=table,
@@ -170,6 +184,17 @@ def analyse_conditions(
         scores=(*found.scores, *rows, distances.score, *of_regions),
         notes=tuple(dict.fromkeys([*found.notes, *warnings, *_times_note(split.table)])),
     )
+
+
+def chance_of(split: Split) -> float:
+    """Return the balanced accuracy of guessing among the conditions that a held-out run has.
+
+    Where runs lack conditions, those that a run has can be told by whatever marks the run.
+    """
+    rows = np.unique(np.concatenate([fold.test for fold in split]))
+    table = split.table.iloc[rows]
+    counts = table.groupby(run_labels(table))['stimulus'].nunique()
+    return float((1 / counts).mean())
 
 
 def voxel_rule(final: VoxelSelection, folds: Sequence[VoxelSelection]) -> str:
@@ -198,4 +223,4 @@ def _times_note(table: pd.DataFrame) -> tuple[str, ...]:
     )
 
 
-__all__ = ['ConditionAnalysis', 'analyse_conditions', 'voxel_rule']
+__all__ = ['ConditionAnalysis', 'analyse_conditions', 'chance_of', 'voxel_rule']

@@ -350,7 +350,11 @@ def _mean_response(samples: Samples) -> Samples:
 def _score(
     scorer: Scorer, outcomes: Sequence[Outcome], metric: str, refitted: FloatArray | None
 ) -> tuple[Score, FloatArray]:
-    """Score one metric; each condition counts the same, however many trials it has."""
+    """Score one metric; each condition counts the same, however many trials it has.
+
+    Where a run lacks a condition, which ones it has can be guessed from the run: chance is then
+    what labels exchanged within runs score.
+    """
     score_all = (
         identification.outcomes_top1 if metric == ACCURACY else identification.outcomes_2way
     )
@@ -366,7 +370,12 @@ def _score(
         return float((table[rows, label] * weights[label]).mean())
 
     values = table[rows, truth] * weights[truth]
-    chance = 1 / table.shape[1] if metric == ACCURACY else 0.5
+    chance: float | None = 1 / table.shape[1] if metric == ACCURACY else 0.5
+    pairs = {*zip(scorer.pairing.blocks.tolist(), truth.tolist(), strict=True)}
+    if len(pairs) < present * len(np.unique(scorer.pairing.blocks)) and (
+        refitted is not None or scorer.settings.n_permutations
+    ):
+        chance = None
     return scorer.score(metric, values, permuted, chance=chance, refitted=refitted)
 
 

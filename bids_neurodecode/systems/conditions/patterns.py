@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bids_neurodecode.signals.groups import ratio_of
+
 FloatArray = npt.NDArray[np.float64]
 
 
@@ -72,6 +74,9 @@ def residuals(
 ) -> FloatArray:
     """Return trials less the level of their run and the mean of their condition over runs.
 
+    They are scaled up so that their mean square is the variance of the noise, as runs and
+    conditions that are taken off take their share of it.
+
     Parameters
     ----------
     values, stimuli, runs
@@ -90,7 +95,43 @@ def residuals(
         left[mine] -= np.mean([left[mine & (shown == n)].mean(axis=0) for n in names], axis=0)
     for name in np.unique(shown):
         left[shown == name] -= left[shown == name].mean(axis=0)
-    return left
+    freedom = len(left) - (len(np.unique(of_run)) + len(np.unique(shown)) - 1)
+    return left * float(np.sqrt(len(left) / freedom)) if freedom > 0 else left
 
 
-__all__ = ['RunPatterns', 'residuals', 'run_patterns']
+def pattern_ncsnr(patterns: RunPatterns) -> npt.NDArray[np.float64] | None:
+    """Signal-to-noise ratio of single trials, from the mean responses of conditions in each run.
+
+    What is predicted are means of conditions about the level of their run, so that signal and
+    noise are theirs: differences between runs' levels are no noise, and the few conditions of a
+    run do not understate the variance over conditions. The noise is what is left about conditions
+    and runs; the signal, the variance over the conditions of a run less that.
+
+    Parameters
+    ----------
+    patterns
+        Of all runs.
+
+    Returns
+    -------
+    numpy.ndarray or None
+        For :func:`~bids_neurodecode.signals.reliability.noise_ceiling`, (n_voxels,); None with
+        fewer than three conditions, whose two values of a run correlate perfectly or not at all,
+        or where nothing is shown in two runs.
+    """
+    has = patterns.counts > 0
+    rows, columns = np.nonzero(has)
+    design = np.concatenate([np.eye(len(has))[rows], np.eye(has.shape[1])[columns]], axis=1)
+    freedom = len(rows) - int(np.linalg.matrix_rank(design))
+    within = int((has.sum(axis=1) - 1).sum())
+    if has.shape[1] < 3 or freedom < 1:
+        return None
+    values = patterns.means[rows, columns]  # the level of the run is taken off
+    left = values - design @ (np.linalg.pinv(design) @ values)
+    noise = (left**2).sum(axis=0) / freedom
+    signal = np.maximum((values**2).sum(axis=0) / within - noise, 0.0)
+    repeats = (1 / patterns.counts[has]).mean()
+    return np.asarray(np.sqrt(ratio_of(signal, noise) * repeats))
+
+
+__all__ = ['RunPatterns', 'pattern_ncsnr', 'residuals', 'run_patterns']
