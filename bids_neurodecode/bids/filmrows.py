@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from bids_neurodecode.bids.stimuli import resolve_stimulus
 from bids_neurodecode.errors import InputError
-from bids_neurodecode.stimuli.tables import is_table, read_features
+from bids_neurodecode.stimuli.tablefiles import read_features
+from bids_neurodecode.stimuli.tables import is_table
 from bids_neurodecode.tables import to_numbers
 
 if TYPE_CHECKING:

@@ -8,12 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from nipype.interfaces.base import (
-    BaseInterfaceInputSpec,
     File,
-    InputMultiPath,
-    TraitedSpec,
     isdefined,
-    traits,
 )
 
 from bids_neurodecode._version import __version__
@@ -27,6 +23,8 @@ from bids_neurodecode.samples import VoxelMask
 from bids_neurodecode.workflow.files import read_json, read_table
 from bids_neurodecode.workflow.outputs import (
     RUN_LABEL,
+    MeasuredInput,
+    WriteOutput,
     beta_results,
     given,
     run_results,
@@ -86,34 +84,15 @@ DESCRIBED = {
 }
 
 
-class WriteConditionsInput(BaseInterfaceInputSpec):
-    participant = traits.Str(mandatory=True, desc='record of the participant, as JSON')
-    settings = traits.Str(mandatory=True, desc='all settings, as JSON')
-    run = traits.Str(mandatory=True, desc='folders, run id and notes, as JSON')
-    trials = File(exists=True, mandatory=True)
-    plan = File(exists=True, mandatory=True)
-    mask = File(exists=True, mandatory=True)
-    mean_bold = File(exists=True, mandatory=True)
-    tsnr = File(exists=True, mandatory=True)
-    betas = File(exists=True, mandatory=True)
-    beta_maps = InputMultiPath(File(exists=True))
-    beta_info = File(exists=True, mandatory=True)
-    reliability_maps = InputMultiPath(File(exists=True))
+class WriteConditionsInput(MeasuredInput):
     result = File(exists=True, mandatory=True)
-    atlas_labels = File(exists=True)
-    atlas_table = File(exists=True)
-    parcels = InputMultiPath(File(exists=True))
-
-
-class WriteConditionsOutput(TraitedSpec):
-    results = File(exists=True, desc='the record that the report is made from')
 
 
 class WriteConditions(Stage):
     """Write the derivatives of conditions, and the record for the report."""
 
     input_spec = WriteConditionsInput
-    output_spec = WriteConditionsOutput
+    output_spec = WriteOutput
     _always_run = True
 
     def _compute(self, folder: Path) -> dict[str, Any]:

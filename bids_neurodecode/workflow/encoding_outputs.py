@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from nipype.interfaces.base import BaseInterfaceInputSpec, File, InputMultiPath, isdefined, traits
+from nipype.interfaces.base import File, isdefined
 
 from bids_neurodecode._version import __version__
 from bids_neurodecode.bids.names import clean_label
@@ -29,6 +29,7 @@ from bids_neurodecode.workflow.encoding_runs import (
 from bids_neurodecode.workflow.files import load_map, read_json, read_table
 from bids_neurodecode.workflow.outputs import (
     PREDICTION_COLUMNS,
+    MeasuredInput,
     WriteOutput,
     beta_results,
     given,
@@ -81,24 +82,9 @@ def desc_of(model: str) -> str:
     return DESCS.get(model, model)
 
 
-class WriteEncodingInput(BaseInterfaceInputSpec):
-    participant = traits.Str(mandatory=True, desc='record of the participant, as JSON')
-    settings = traits.Str(mandatory=True, desc='all settings, as JSON')
-    run = traits.Str(mandatory=True, desc='folders, run id and notes, as JSON')
-    trials = File(exists=True, mandatory=True)
-    plan = File(exists=True, mandatory=True)
-    mask = File(exists=True, mandatory=True)
-    mean_bold = File(exists=True, mandatory=True)
-    tsnr = File(exists=True, mandatory=True)
-    betas = File(exists=True, mandatory=True)
-    beta_maps = InputMultiPath(File(exists=True))
-    beta_info = File(exists=True, mandatory=True)
-    reliability_maps = InputMultiPath(File(exists=True))
+class WriteEncodingInput(MeasuredInput):
     encode = File(exists=True, mandatory=True, desc='what the encoding model found')
     ridge = File(exists=True, desc='what ridge regression found beside it')
-    atlas_labels = File(exists=True)
-    atlas_table = File(exists=True)
-    parcels = InputMultiPath(File(exists=True))
 
 
 class WriteEncoding(Stage):

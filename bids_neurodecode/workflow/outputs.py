@@ -69,7 +69,9 @@ PREDICTION_COLUMNS = {
 }
 
 
-class WritePicturesInput(BaseInterfaceInputSpec):
+class MeasuredInput(BaseInterfaceInputSpec):
+    """What every system that starts from single-trial betas writes, whatever it makes of them."""
+
     participant = traits.Str(mandatory=True, desc='record of the participant, as JSON')
     settings = traits.Str(mandatory=True, desc='all settings, as JSON')
     run = traits.Str(mandatory=True, desc='folders, run id and notes, as JSON')
@@ -82,6 +84,12 @@ class WritePicturesInput(BaseInterfaceInputSpec):
     beta_maps = InputMultiPath(File(exists=True))
     beta_info = File(exists=True, mandatory=True)
     reliability_maps = InputMultiPath(File(exists=True))
+    atlas_labels = File(exists=True)
+    atlas_table = File(exists=True)
+    parcels = InputMultiPath(File(exists=True))
+
+
+class WritePicturesInput(MeasuredInput):
     metrics = File(exists=True, mandatory=True)
     predictions = File(exists=True, mandatory=True)
     null = File(exists=True, mandatory=True)
@@ -90,9 +98,6 @@ class WritePicturesInput(BaseInterfaceInputSpec):
     model = File(exists=True, mandatory=True)
     decode_info = File(exists=True, mandatory=True)
     generated = File(exists=True, desc='what was made in two stages, where it was')
-    atlas_labels = File(exists=True)
-    atlas_table = File(exists=True)
-    parcels = InputMultiPath(File(exists=True))
 
 
 class WriteOutput(TraitedSpec):
@@ -431,6 +436,7 @@ class WriteReport(Stage):
 
 
 __all__ = [
+    'MeasuredInput',
     'WritePictures',
     'WriteReport',
     'atlas_entities',

@@ -15,7 +15,8 @@ from bids_neurodecode.bids.trials import film_table
 from bids_neurodecode.config import Config, FeatureSettings
 from bids_neurodecode.errors import ArgumentsError, InputError
 from bids_neurodecode.settings_encoding import TABLE
-from bids_neurodecode.stimuli.tables import LONGER, FeatureTable, read_features
+from bids_neurodecode.stimuli.tablefiles import read_features
+from bids_neurodecode.stimuli.tables import LONGER, FeatureTable
 
 NO_FRAMES = (
     'The film {film} is known by its features alone ({table}), and movie.model = "network" needs '

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bids_neurodecode.bids import filmrows, publishedevents, rows, stimulusfolder
+from bids_neurodecode.bids import columns, filmrows, publishedevents, rows, stimulusfolder
 from bids_neurodecode.bids.captions import first_captions
 from bids_neurodecode.bids.newfilms import films_of_events
 from bids_neurodecode.bids.newpictures import find_event_runs, shows_folder
@@ -105,7 +105,7 @@ def test_the_one_column_of_files_is_found_and_said(tmp_path, stimuli, column):
     assert read.shown[0].published == file
     assert read.column('stim_file') == ['cat/a.jpg', 'cat/b.jpg']
     assert read.column('trial_type') == ['exp', 'test']
-    said = publishedevents.FOUND_COLUMN.format(column=column, folder=stimuli)
+    said = columns.FOUND_COLUMN.format(column=column, folder=stimuli)
     assert read.notes == said
 
 
@@ -121,7 +121,7 @@ def test_names_without_extension_and_rows_of_rest(tmp_path):
 
 def test_two_columns_of_other_files_are_a_choice(tmp_path, stimuli):
     file = written(tmp_path, 'onset duration cue target', '0 2 a.jpg b.jpg', '4 2 c.jpg d.jpg')
-    expected = publishedevents.DOUBT.format(
+    expected = columns.DOUBT.format(
         file=file, folder=stimuli, columns="'cue', 'target'", first='cue'
     )
     assert refused(stimuli, file) == expected
@@ -135,13 +135,13 @@ def test_two_columns_of_the_same_files_are_none(tmp_path, stimuli):
     file = written(tmp_path, 'onset duration ImgName path', '0 2 a.jpg cat/a.jpg', '4 2 b b')
     read = Read(stimuli, file)
     assert read.column('stim_file') == ['cat/a.jpg', 'cat/b.jpg']
-    assert publishedevents.ALIKE.format(others="'path'") in read.notes
+    assert columns.ALIKE.format(others="'path'") in read.notes
 
 
 def test_numbers_may_be_anything(tmp_path):
     folder = touched(tmp_path / 'stimuli', '1.png', '2.png', '3.png')
     file = written(tmp_path, 'onset duration response', '0 2 1', '4 2 2')
-    expected = publishedevents.NUMBERS.format(
+    expected = columns.NUMBERS.format(
         file=file, folder=folder, columns="'response'", found='1.png', first='response'
     )
     assert refused(folder, file) == expected
@@ -155,15 +155,15 @@ def test_numbers_may_be_anything(tmp_path):
 @pytest.mark.parametrize('there', ['folder', 'no folder', 'other files'])
 def test_what_is_missing_is_said(tmp_path, there):
     folder = tmp_path / 'stimuli'
-    also = publishedevents.NO_FOLDER.format(folder=folder)
+    also = columns.NO_FOLDER.format(folder=folder)
     lines = ('0 2 x', '4 2 y')
     header = 'onset duration trial_type'
     if there != 'no folder':
         touched(folder, 'other.jpg')
-        also = publishedevents.NOT_THERE.format(folder=folder)
+        also = columns.NOT_THERE.format(folder=folder)
     if there == 'other files':
         header, lines = 'onset duration seen', ('0 2 p/a.jpg', '4 2 p/b.jpg')
-        also = publishedevents.NOT_GOT.format(column='seen', name='p/a.jpg', folder=folder)
+        also = columns.NOT_GOT.format(column='seen', name='p/a.jpg', folder=folder)
     file = written(tmp_path, header, *lines)
     assert refused(folder, file) == NO_STIM_FILE.format(file=file, also=also)
     reader = EventsReader(EventSettings(), StimulusFolder(folder), tmp_path)

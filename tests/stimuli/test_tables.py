@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from bids_neurodecode.errors import InputError
-from bids_neurodecode.stimuli import tables
-from bids_neurodecode.stimuli.tables import FeatureTable, read_features
+from bids_neurodecode.stimuli import tablefiles, tables
+from bids_neurodecode.stimuli.tablefiles import read_features
+from bids_neurodecode.stimuli.tables import FeatureTable
 
 VALUES = np.random.default_rng(0).normal(size=(4, 5)).astype(np.float32).round(3)
 NAMES = ['a.png', 'b.png', 'faces/c.png', 'd']
@@ -123,7 +124,7 @@ def test_columns_become_bands_by_their_names(tmp_path, columns, bands):
         ('stim_file\tx\na.png\t1\n', says(tables.NO_ROW, n=1, total=2, name="'b.png'")),
         ('stim_file\tx\na.png\t1\nb.png\t1\na.png\t2\n', says(tables.ROW_TWICE, a=2, b=4)),
         ('scene\tx\na.png\t1\nb.png\t1\n', says(tables.NO_NAMES)),
-        ('stim_file\tscene\na.png\tstreet\nb.png\tdesk\n', says(tables.NO_NUMBERS)),
+        ('stim_file\tscene\na.png\tstreet\nb.png\tdesk\n', says(tablefiles.NO_NUMBERS)),
     ],
 )
 def test_rows_that_do_not_fit_are_refused(tmp_path, content, message):
@@ -250,7 +251,7 @@ def test_rows_that_do_not_fill_the_time_are_refused(tmp_path):
     """Events with gaps are no clock: a row would go on until the next one in silence."""
     file = tmp_path / 'x.tsv'
     file.write_text('onset\tduration\tface\n0\t2\t1\n10\t2\t0\n')
-    with pytest.raises(InputError, match=says(tables.NOT_FILLED, row=2, lasts='2', step='10')):
+    with pytest.raises(InputError, match=says(tablefiles.NOT_FILLED, row=2, lasts='2', step='10')):
         read_features(file)
     file.write_text('onset\tduration\tface\n0\t1.33\t1\n1.3333\tn/a\t0\n2.7\t9\t0\n')
     assert read_features(file).times.tolist() == [0, 1.3333, 2.7]
@@ -267,7 +268,7 @@ def test_arrays_in_groups_have_their_clock_there(tmp_path):
     assert table.times.tolist() == [0, 2, 4, 6]
     with h5py.File(file, 'a') as stream:
         stream['other/time'] = np.arange(4) * 3.0
-    with pytest.raises(InputError, match=says(tables.CLOCKS, first="'film/time'")):
+    with pytest.raises(InputError, match=says(tablefiles.CLOCKS, first="'film/time'")):
         read_features(file)
 
 
@@ -283,5 +284,5 @@ def test_times_are_one_a_row(tmp_path):
     with h5py.File(tmp_path / 'x.h5', 'w') as stream:
         stream['time'] = np.stack([np.arange(4) * 2.0, np.arange(4) * 2.0 + 1.9], axis=1)
         stream['loud'] = np.arange(4)
-    with pytest.raises(InputError, match=says(tables.CLOCK_SHAPE, rows=4)):
+    with pytest.raises(InputError, match=says(tablefiles.CLOCK_SHAPE, rows=4)):
         read_features(tmp_path / 'x.h5')
