@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 from PIL import Image
@@ -57,7 +58,9 @@ class Tree:
         """Write an image below the folder of stimuli."""
         path = self.root / 'stimuli' / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.new('RGB', (8, 8), (hash(name) % 200, len(name), 20)).save(path, format='JPEG')
+        Image.new('RGB', (8, 8), (crc32(name.encode()) % 200, len(name), 20)).save(
+            path, format='JPEG'
+        )
 
     def film(self, name: str, seconds: float) -> None:
         """Write a film below the folder of stimuli."""

@@ -32,18 +32,19 @@ PAST_END = (
 ENDED = (
     'Runs before that of {file} showed {film} to its end ({duration:g} s), and '
     'events.film_onset = "continue" goes on from there. Leave it out if each run starts the film '
-    'anew.'
+    'from its beginning.'
 )
 PAUSED = (
     'Rows of {file} show {film} in {n} pieces with pauses between them, and no column says where '
     'in the film each starts. Name one: events.film_onset = "COLUMN".'
 )
 MERGED = (
-    'Rows of single frames or shots were put together to one showing of {film} '
+    'Rows of single frames or shots were combined into one showing of {film} '
     '({n} rows, from {onset:g} s on for {duration:g} s).'
 )
 DRIFT = (
-    'The clock of the film {film} and that of the run of {file} part by up to {drift:.2f} s (half '
+    'The clock of the film {film} and that of the run of {file} differ by up to '
+    '{drift:.2f} s (half '
     'a volume and more): the start of the showing is taken.'
 )
 LENGTHS = '{film} is taken to be shown to its end, or that of the run: its row gives no duration.'

@@ -27,7 +27,8 @@ MASK_VOLUMES = 20
 
 NO_MASK_FILE = 'There is no mask file {file}. Check --mask.'
 NO_BRAIN = (
-    'No voxel of {bold} varies over its first {n} volumes, so there is no mask. Get the file anew.'
+    'No voxel of {bold} varies over its first {n} volumes, so there is no mask. '
+    'Download or make the file again.'
 )
 RESAMPLED = (
     'The mask {mask} was resampled to the grid of the series in {folder} (nearest neighbour).'

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 NOT_CLEAR = (
-    '{n} rows of {file} have the {column} {value!r}, and no file below {folder} is called so. '
+    '{n} rows of {file} have the {column} {value!r}, and no file below {folder} has that name. '
     'Get the file, or, if such rows show nothing, leave them out: events.exclude = {{{key} = '
     '["{value}"]}}.'
 )

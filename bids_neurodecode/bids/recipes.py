@@ -40,7 +40,7 @@ LOOKED_AT = 8
 
 NO_RECIPES = 'There is no folder {folder} ({variable}). Make it, or unset the variable.'
 UNKNOWN_RECIPE = 'No recipe or file is called {name!r}. Recipes: {known}.'
-UNREADABLE = 'Cannot read the recipe {file}: {reason}. Mend the file, or take it away.'
+UNREADABLE = 'Cannot read the recipe {file}: {reason}. Fix the file, or remove it.'
 INVALID = 'Invalid recipe {file}: {key}: {reason}.'
 LEAVES = (
     'Invalid recipe {file}: {key}: {path!r} lies outside of the folder of the recipe. Put the '

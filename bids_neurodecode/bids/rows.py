@@ -40,7 +40,8 @@ LOOKUP_TWICE = (
     'tells them apart.'
 )
 BOTH_PARTS = (
-    'Row {row} of {file} is of both {a} and {b}, as split.{a} and split.{b} say. Make them apart.'
+    'Row {row} of {file} is of both {a} and {b}, as split.{a} and split.{b} say. '
+    'Let each row match one of them.'
 )
 LONG_NAMES: Mapping[str, str] = {
     'subject': 'sub', 'participant': 'sub', 'session': 'ses', 'acquisition': 'acq',

@@ -489,7 +489,7 @@ def test_scenes_that_follow_each_other_are_one_showing(tmp_path, film):
     rows = ('0 12.5 seg1.mp4', '12.5 30 seg1.mp4', '42.5 17.5 seg1.mp4')
     read = Read(film, written(tmp_path, 'onset duration stim_file', *rows))
     assert (read.column('onset'), read.column('duration')) == (['0'], ['60'])
-    assert 'put together to one showing of seg1.mp4 (3 rows' in read.notes
+    assert 'combined into one showing of seg1.mp4 (3 rows' in read.notes
     read = Read(film, written(tmp_path, 'onset duration stim_file', *rows[:2]))
     assert read.column('onset') == ['0', '12.5']
 
