@@ -167,6 +167,21 @@ def load_map(path: Path, mask: VoxelMask) -> npt.NDArray[np.float32]:
     return np.asarray(mask.extract(volume))
 
 
+def load_regions(
+    labels: Path | None, table: Path | None, mask: VoxelMask
+) -> dict[str, npt.NDArray[np.bool_]]:
+    """Return the voxels of each region of the atlas, (n_voxels,), where there is one."""
+    if labels is None or table is None:
+        return {}
+    names = read_table(table).set_index('index')['name']
+    codes = np.rint(load_map(labels, mask)).astype(int)
+    return {
+        str(name): codes == int(str(index))
+        for index, name in names.items()
+        if (codes == int(str(index))).any()
+    }
+
+
 def fold_voxels(
     within: npt.NDArray[np.bool_], n_folds: int
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:

@@ -30,9 +30,8 @@ from bids_neurodecode.workflow.film_prediction_outputs import WriteFilmPredictio
 from bids_neurodecode.workflow.interfaces import Quality
 from bids_neurodecode.workflow.nodes import RunSettings, node, settings_of
 from bids_neurodecode.workflow.own_features import film_bands, seconds_of
-from bids_neurodecode.workflow.prediction import model_columns
 from bids_neurodecode.workflow.resources import DataSize
-from bids_neurodecode.workflow.seen import Seen, compare_runs, in_sample, runs_of
+from bids_neurodecode.workflow.seen import Seen, compare_runs, in_sample, model_columns, runs_of
 from bids_neurodecode.workflow.stage import Stage
 
 if TYPE_CHECKING:

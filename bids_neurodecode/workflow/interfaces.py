@@ -13,7 +13,6 @@ from nipype.interfaces.base import (
     InputMultiPath,
     OutputMultiPath,
     TraitedSpec,
-    isdefined,
     traits,
 )
 
@@ -31,7 +30,7 @@ from bids_neurodecode.config import (
     FeatureSettings,
     SplitSettings,
 )
-from bids_neurodecode.samples import Responses, Samples, Split, VoxelMask
+from bids_neurodecode.samples import Split, VoxelMask
 from bids_neurodecode.settings_encoding import TABLE
 from bids_neurodecode.workflow.files import (
     common_mask,
@@ -45,7 +44,7 @@ from bids_neurodecode.workflow.files import (
     save_map,
     save_plan,
 )
-from bids_neurodecode.workflow.seen import RUNS, runs_of
+from bids_neurodecode.workflow.seen import RUNS
 from bids_neurodecode.workflow.stage import Stage
 
 
@@ -320,66 +319,7 @@ class ExtractFeatures(Stage):
         return {'features': folder / 'features.npy'}
 
 
-class DecodeInput(BaseInterfaceInputSpec):
-    participant = traits.Str(mandatory=True, desc='record of the participant, as JSON')
-    settings = traits.Str(mandatory=True, desc='all settings, as JSON')
-    betas = File(exists=True, mandatory=True)
-    tuned = InputMultiPath(File(exists=True), mandatory=True)
-    mask = File(exists=True, mandatory=True)
-    trials = File(exists=True, mandatory=True)
-    parts = File(exists=True, mandatory=True)
-    plan = File(exists=True, mandatory=True)
-    features = File(exists=True, mandatory=True)
-    tsnr_runs = File(exists=True, mandatory=True)
-    within = File(exists=True)
-    device = traits.Str('cpu', usedefault=True)
-    use_gpu = traits.Bool(False, usedefault=True, desc='counted against the GPUs')
-
-
-class DecodeOutput(TraitedSpec):
-    metrics = File(exists=True)
-    predictions = File(exists=True)
-    null = File(exists=True)
-    confusion = File(exists=True)
-    selected = File(exists=True, desc='mask of the voxels that the final model uses')
-    model = File(exists=True)
-    info = File(exists=True)
-
-
-class Decode(Stage):
-    """Fit and judge the decoder fold by fold, then fit it once on everything."""
-
-    input_spec = DecodeInput
-    output_spec = DecodeOutput
-
-    def _compute(self, folder: Path) -> dict[str, Any]:
-        from bids_neurodecode.workflow.decoding import decode
-
-        inputs = self.inputs
-        mask = VoxelMask.load(Path(inputs.mask))
-        table = read_table(Path(inputs.trials))
-        samples = [
-            Samples(Responses(np.load(file, mmap_mode='r'), mask), table)
-            for file in [inputs.betas, *inputs.tuned]
-        ]
-        participant = ParticipantInput.from_json(inputs.participant)
-        return decode(
-            participant,
-            Config.model_validate_json(inputs.settings),
-            samples[0],
-            samples[1:],
-            read_split(Path(inputs.parts), Path(inputs.plan), table),
-            features=np.load(inputs.features),
-            tsnr_runs=np.load(inputs.tsnr_runs),
-            within=np.load(inputs.within) if isdefined(inputs.within) else None,
-            runs=runs_of(inputs.mask, participant, inputs.betas, table),
-            device=inputs.device,
-            folder=folder,
-        )
-
-
 __all__ = [
-    'Decode',
     'EstimateBetas',
     'ExtractFeatures',
     'PlaceAtlas',

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,23 +16,20 @@ from nipype.interfaces.base import (
     traits,
 )
 
-from bids_neurodecode._version import __version__
 from bids_neurodecode.bids.names import PRODUCTS, clean_label
-from bids_neurodecode.bids.provenance import sidecar, software_versions
+from bids_neurodecode.bids.provenance import sidecar
 from bids_neurodecode.bids.records import ParticipantInput
-from bids_neurodecode.bids.sink import copy_file, write_json, write_text
-from bids_neurodecode.bids.trials import with_trials
+from bids_neurodecode.bids.sink import write_json
 from bids_neurodecode.bids.writer import ProductWriter
 from bids_neurodecode.config import Config
 from bids_neurodecode.samples import VoxelMask
 from bids_neurodecode.signals.clean import UNITS
-from bids_neurodecode.workflow.files import read_json, read_table, save_map
-from bids_neurodecode.workflow.generation_outputs import write_generation
-from bids_neurodecode.workflow.reports import participant_report, results_path
+from bids_neurodecode.workflow.files import save_map
+from bids_neurodecode.workflow.reports import participant_report
 from bids_neurodecode.workflow.stage import Stage
 
 if TYPE_CHECKING:
-    from bids_neurodecode.report.results import ParticipantResults
+    pass
 
 RUN_LABEL = {
     'Description': 'Entities of the run in the raw data, of which the columns session and run '
@@ -89,188 +85,8 @@ class MeasuredInput(BaseInterfaceInputSpec):
     parcels = InputMultiPath(File(exists=True))
 
 
-class WritePicturesInput(MeasuredInput):
-    metrics = File(exists=True, mandatory=True)
-    predictions = File(exists=True, mandatory=True)
-    null = File(exists=True, mandatory=True)
-    confusion = File(exists=True, mandatory=True)
-    selected = File(exists=True, mandatory=True)
-    model = File(exists=True, mandatory=True)
-    decode_info = File(exists=True, mandatory=True)
-    generated = File(exists=True, desc='what was made in two stages, where it was')
-
-
 class WriteOutput(TraitedSpec):
     results = File(exists=True, desc='the record that the report is made from')
-
-
-class WritePictures(Stage):
-    """Write the derivatives of the picture paradigm, and the record for the report."""
-
-    input_spec = WritePicturesInput
-    output_spec = WriteOutput
-    _always_run = True
-
-    def _compute(self, folder: Path) -> dict[str, Any]:
-        inputs = self.inputs
-        run = json.loads(inputs.run)
-        participant = ParticipantInput.from_json(inputs.participant)
-        output_dir = Path(run['output_dir'])
-        writer = ProductWriter.for_participant(participant, output_dir)
-        results = self._results_record(participant, run, writer, folder)
-        target = results_path(output_dir, participant.label, participant.task)
-        write_text(target, results.to_json())
-        writer.finish()
-        return {'results': target}
-
-    def _results_record(
-        self,
-        participant: ParticipantInput,
-        run: dict[str, Any],
-        writer: ProductWriter,
-        folder: Path,
-    ) -> ParticipantResults:
-        from bids_neurodecode.report import results as r
-
-        inputs = self.inputs
-        info = read_json(Path(inputs.decode_info))
-        betas = read_json(Path(inputs.beta_info))
-        config = with_model(Config.model_validate_json(inputs.settings), betas['model'])
-        plan = read_json(Path(inputs.plan))
-        trials = read_table(Path(inputs.trials))
-        tables = self._write_tables(writer, trials)
-        generation = None
-        warnings = [*plan['leaks'], *betas['warnings'], *info['warnings']]
-        if isdefined(inputs.generated):
-            result = Path(inputs.generated)
-            linear = read_table(Path(inputs.metrics))
-            generation, tables['metrics'] = write_generation(
-                writer, config, result, linear, trials
-            )
-            warnings += [w for w in read_json(result)['warnings'] if w not in warnings]
-        log = Path(run['output_dir']) / f'sub-{participant.label}' / 'log'
-        stem = f'sub-{participant.label}_task-{participant.task}'
-        write_text(log / run['run_id'] / 'config.toml', config.to_toml())
-        return r.ParticipantResults(
-            participant=participant.label,
-            version=__version__,
-            run_id=run['run_id'],
-            system='reconstruction',
-            paradigm=participant.paradigm,
-            layout=participant.layout,
-            task=participant.task,
-            bids_name=Path(run['bids_dir']).name,
-            runs=run_results(participant, trials['run'].value_counts().to_dict()),
-            derivatives=tuple(run['derivatives']),
-            notes=(*run['notes'], sentence(plan['why'])),
-            warnings=tuple(warnings),
-            leaks=tuple(plan['leaks']),
-            space=writer.space,
-            in_mni=(writer.space or '').startswith('MNI152'),
-            split=r.SplitResults(
-                plan['by'],
-                plan['protocol'],
-                plan['n_folds'],
-                plan['repeats_cross'],
-                plan['why'],
-            ),
-            betas=beta_results(betas),
-            voxels=r.VoxelResults(info['n_mask'], info['n_selected'], info['rule']),
-            trials=tables['betas_events'],
-            maps=self._write_maps(writer, info, folder),
-            mean_bold=writer.image('meanbold', Path(inputs.mean_bold)),
-            metrics=tables['metrics'],
-            predictions=tables['predictions'],
-            confusion=r.ConfusionResults(
-                self._keep(log, f'{stem}_confusion', Path(inputs.confusion)),
-                tuple(info['labels']),
-            ),
-            null=r.NullResults(
-                self._keep(log, f'{stem}_null', Path(inputs.null)),
-                info['observed'],
-                info['null_metric'],
-            ),
-            generation=generation,
-            stimuli_dir=participant.stimuli_dir,
-            features=dict(participant.features),
-            config=log / run['run_id'] / 'config.toml',
-            versions=software_versions(),
-        )
-
-    def _write_tables(self, writer: ProductWriter, trials: Any) -> dict[str, Path]:
-        inputs = self.inputs
-        metrics = writer.path('metrics', desc='linear')
-        writer.copy('metrics', Path(inputs.metrics), desc='linear')
-        writer.copy(
-            'metrics',
-            Path(inputs.metrics).with_suffix('.json'),
-            desc='linear',
-            extension='.json',
-        )
-        writer.copy('model', Path(inputs.model), desc='linear')
-        config = with_model(
-            Config.model_validate_json(inputs.settings), read_json(Path(inputs.beta_info))['model']
-        )
-        writer.text('model_config', config.to_toml(), desc='linear')
-        writer.copy('model_card', Path(inputs.model).with_name('model.md'), desc='linear')
-        predictions = with_trials(read_table(Path(inputs.predictions)), trials)
-        return {
-            'metrics': metrics,
-            'betas_events': writer.table(
-                'betas_events',
-                trials.assign(stim_file=trials['stimulus']),
-                columns=trial_columns(trials),
-            ),
-            'predictions': writer.table(
-                'predictions',
-                predictions,
-                columns={k: v for k, v in PREDICTION_COLUMNS.items() if k in predictions},
-                more={'desc': 'linear'},
-            ),
-        }
-
-    def _write_maps(
-        self, writer: ProductWriter, info: dict[str, Any], folder: Path
-    ) -> dict[str, Path]:
-        inputs = self.inputs
-        mask = VoxelMask.load(Path(inputs.mask))
-        betas_info = read_json(Path(inputs.beta_info))
-        maps = write_measured(
-            writer,
-            ParticipantInput.from_json(inputs.participant),
-            mask,
-            betas=Path(inputs.betas),
-            info=betas_info,
-            tsnr=Path(inputs.tsnr),
-            folder=folder,
-        )
-        for file in [*given(inputs.beta_maps), *given(inputs.reliability_maps)]:
-            name = Path(file).name.removesuffix('.nii.gz')
-            maps[name] = writer.image(name, Path(file))
-        maps['reliable'] = writer.image(
-            'reliable',
-            Path(inputs.selected),
-            more={'desc': info['rule_name']},
-            Description=info['rule'],
-        )
-        if isdefined(inputs.atlas_labels):
-            participant = ParticipantInput.from_json(inputs.participant)
-            config = Config.model_validate_json(inputs.settings)
-            maps['dseg'] = write_atlas(
-                writer,
-                config,
-                Path(inputs.atlas_labels),
-                Path(inputs.atlas_table),
-            )
-            write_parcels(writer, participant, config, inputs.parcels)
-        return maps
-
-    @staticmethod
-    def _keep(log: Path, name: str, source: Path) -> Path:
-        """Keep an array that the report shows beside the record of the results."""
-        target = log / f'{name}.npy'
-        copy_file(source, target)
-        return target
 
 
 def write_measured(
@@ -437,7 +253,6 @@ class WriteReport(Stage):
 
 __all__ = [
     'MeasuredInput',
-    'WritePictures',
     'WriteReport',
     'atlas_entities',
     'beta_results',

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,35 +13,37 @@ from bids_neurodecode.bids.captions import captions_file
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.config import Config, load_config
 from bids_neurodecode.stimuli.images import picture_source
-from bids_neurodecode.workflow.conditions import connect_conditions
-from bids_neurodecode.workflow.encoding_prediction import connect_encoding_prediction
+from bids_neurodecode.workflow.conditions import add_conditions
+from bids_neurodecode.workflow.encoding_prediction import add_encoding_prediction
 from bids_neurodecode.workflow.film_prediction import connect_film_prediction
 from bids_neurodecode.workflow.films import connect_films
 from bids_neurodecode.workflow.generation_choice import picture_files
-from bids_neurodecode.workflow.nodes import RunSettings, node
+from bids_neurodecode.workflow.nodes import Ladder, RunSettings, node
 from bids_neurodecode.workflow.outputs import WriteReport
 from bids_neurodecode.workflow.own_features import own_files
-from bids_neurodecode.workflow.picture_encoding import connect_picture_encoding
-from bids_neurodecode.workflow.pictures import connect_pictures
-from bids_neurodecode.workflow.prediction import connect_prediction
+from bids_neurodecode.workflow.picture_encoding import add_picture_encoding
+from bids_neurodecode.workflow.pictures import add_pictures
+from bids_neurodecode.workflow.prediction import add_prediction
+from bids_neurodecode.workflow.publish import make_report
 from bids_neurodecode.workflow.resources import data_size
 
+NEW = {'reconstruction', 'conditions', 'encoding'}
 SYSTEM_OF = {'images': 'reconstruction', 'movie': 'movie', 'conditions': 'conditions'}
 """Which system a paradigm has where none is asked for."""
-TRAINING = {
-    'reconstruction': connect_pictures,
-    'encoding': connect_picture_encoding,
+TRAINING: Mapping[str, Any] = {
+    'reconstruction': add_pictures,
+    'encoding': add_picture_encoding,
     'movie': connect_films,
-    'conditions': connect_conditions,
+    'conditions': add_conditions,
 }
 """The factory of each system."""
 
 OWN_TABLE = ('table', 'table_key', 'table_rate')
 """Settings of the features that say where they lie: those of new stimuli lie elsewhere."""
 
-PREDICTING = {
-    'reconstruction': connect_prediction,
-    'encoding': connect_encoding_prediction,
+PREDICTING: Mapping[str, Any] = {
+    'reconstruction': add_prediction,
+    'encoding': add_encoding_prediction,
     'movie': connect_film_prediction,
 }
 """The factory that applies a trained model of each system."""
@@ -60,13 +62,22 @@ def init_participant_wf(participant: ParticipantInput, run: RunSettings) -> Any:
     run = replace(run, notes=notes_of(participant.label, run.notes))
     model = run.models.get(participant.label)
     system = system_of(run.config, participant)
-    if model is not None:
+    ladder = Ladder(workflow, participant, run, size)
+    if system in NEW:
+        if model is not None:
+            ladder.run = with_model(run, model)
+            PREDICTING[system](ladder, model)
+        else:
+            TRAINING[system](ladder)
+        ladder.add(make_report)
+    elif model is not None:
         connect_trained = PREDICTING[system]
         outputs = connect_trained(workflow, participant, with_model(run, model), size, model)
     else:
         outputs = TRAINING[system](workflow, participant, run, size)
-    report = node(WriteReport(output_dir=str(run.output_dir)), 'report', run, size)
-    workflow.connect(outputs, 'results', report, 'results')
+    if system not in NEW:
+        report = node(WriteReport(output_dir=str(run.output_dir)), 'report', run, size)
+        workflow.connect(outputs, 'results', report, 'results')
     crashes = run.output_dir / f'sub-{participant.label}' / 'log' / run.run_id
     for name in workflow.list_node_names():
         workflow.get_node(name).config = {'execution': {'crashdump_dir': str(crashes)}}

@@ -43,8 +43,10 @@ BROKEN = (
 )
 
 
-def run_in_process(folder: Path, module: str, *, what: str, label: str, remedy: str) -> Path:
-    """Run the job of a folder in a process of its own; return its ``result.json``.
+def run_in_process(
+    folder: Path, module: str, *, what: str, label: str, remedy: str, result: str = RESULT
+) -> Path:
+    """Run the job of a folder in a process of its own; return the file that it writes last.
 
     Parameters
     ----------
@@ -55,6 +57,8 @@ def run_in_process(folder: Path, module: str, *, what: str, label: str, remedy: 
     what, label, remedy
         For the messages: ``training of the movie network``, the participant, and what to do where
         the process was killed.
+    result
+        Name of the file that it writes last.
 
     Raises
     ------
@@ -78,12 +82,12 @@ def run_in_process(folder: Path, module: str, *, what: str, label: str, remedy: 
         raise errors.ResourceError(
             KILLED.format(what=what, label=label, signal=signal_number, remedy=remedy)
         )
-    if done.returncode != 0 or not (folder / RESULT).is_file():
+    if done.returncode != 0 or not (folder / result).is_file():
         file = folder / TRACEBACK
         raise RuntimeError(
             BROKEN.format(what=what, label=label, status=done.returncode, file=file)
         )
-    return folder / RESULT
+    return folder / result
 
 
 def train_in_process(

@@ -1,4 +1,4 @@
-"""Which runs and pictures a model was trained on, and whether new data are among them.
+"""Whether new data are among those that a model was trained on, and on its grid.
 
 A run is known by its fingerprint (:mod:`bids_neurodecode.signals.fingerprints`), not by its name,
 and a picture by its thumbnail (:mod:`bids_neurodecode.stimuli.duplicates`), which finds copies
@@ -17,6 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.bids.records import ParticipantInput
+from bids_neurodecode.errors import DataError
+from bids_neurodecode.samples import VoxelMask
 from bids_neurodecode.workflow.files import read_json
 
 if TYPE_CHECKING:
@@ -46,6 +48,14 @@ SEEN_PICTURES = (
 KNOWN_BY_NAME = (
     'The model {file} does not say what its training pictures look like (a model of an earlier '
     'version): pictures are compared with those by name, and copies under other names pass.'
+)
+OTHER_GRID = (
+    'The model {file} was trained on a grid of {model} voxels, these data have {data} (or lie '
+    'elsewhere). Apply it to data in the same space and resolution.'
+)
+VOXELS_MISSING = (
+    '{n} of the {total} voxels of the model {file} are outside of the brain masks of these runs. '
+    'Apply it to runs that cover the same brain.'
 )
 PREFIX = 'seen.'
 """Of the arrays of a model by which its training pictures are known."""
@@ -85,18 +95,40 @@ def runs_of(
         Single-trial betas (trials x voxels) and their trials: precomputed ones are what a model
         of them was trained on, and each run of them has a fingerprint of its own.
     """
+    file = Path(mask).with_name(RUNS)
+    marks = read_json(file) if file.is_file() else {}
+    values = None if betas is None else np.load(betas, mmap_mode='r')
+    return known_runs(marks, participant, values, table)
+
+
+def known_runs(
+    marks: Mapping[str, str],
+    participant: ParticipantInput,
+    betas: npt.NDArray[np.float32] | None = None,
+    table: pd.DataFrame | None = None,
+) -> dict[str, str]:
+    """Return the fingerprint of each run by its label.
+
+    Parameters
+    ----------
+    marks
+        Fingerprints of BOLD, by the labels of the runs; none where there is no record.
+    participant
+        Of the runs.
+    betas, table
+        Single-trial betas, (n_trials, n_voxels), and their trials: precomputed ones are what a
+        model of them was trained on, and each run of them has a fingerprint of its own.
+    """
     from bids_neurodecode.signals.fingerprints import fingerprint
 
     precomputed = participant.betas is not None or participant.layout == 'nsd'
-    if precomputed and betas is not None and table is not None:
-        values = np.load(betas, mmap_mode='r')
-        marks = {
-            f'ses-{session} {label}': fingerprint(np.asarray(values[rows.index]).T)
-            for (_, session, label), rows in table.groupby(['run', 'session', 'run_label'])
-        }
-        return {label: mark for label, mark in marks.items() if mark}
-    file = Path(mask).with_name(RUNS)
-    return dict(read_json(file)) if file.is_file() else {}
+    if not precomputed or betas is None or table is None:
+        return dict(marks)
+    own = {
+        f'ses-{session} {label}': fingerprint(np.asarray(betas[rows.index]).T)
+        for (_, session, label), rows in table.groupby(['run', 'session', 'run_label'])
+    }
+    return {label: mark for label, mark in own.items() if mark}
 
 
 def compare_runs(new: Mapping[str, str], description: Mapping[str, Any], file: Path | str) -> Seen:
@@ -197,6 +229,25 @@ def _known(arrays: Mapping[str, npt.NDArray[Any]]) -> ImageHashes | None:
     return ImageHashes.from_state(state) if state else None
 
 
+def model_columns(
+    volume: npt.NDArray[Any], affine: npt.NDArray[Any], mask: VoxelMask, file: Path | str
+) -> npt.NDArray[np.bool_]:
+    """Return which voxels of ``mask`` a model takes, (n_voxels,).
+
+    Raises
+    ------
+    DataError
+        If the model is of another grid, or takes voxels that the mask does not hold.
+    """
+    if volume.shape != mask.mask.shape or not np.allclose(affine, mask.affine, atol=1e-3):
+        raise DataError(OTHER_GRID.format(file=file, model=volume.shape, data=mask.mask.shape))
+    wanted = volume.astype(bool)
+    outside = int((wanted & ~mask.mask).sum())
+    if outside:
+        raise DataError(VOXELS_MISSING.format(n=outside, total=int(wanted.sum()), file=file))
+    return np.asarray(mask.extract(wanted))
+
+
 def in_sample(scores: Iterable[Score]) -> tuple[Score, ...]:
     """Return scores of what was seen in training: without p values, intervals and ceilings."""
     nothing: dict[str, Any] = {'p': None, 'ci_low': None, 'ci_high': None, 'ceiling': None}
@@ -218,7 +269,9 @@ __all__ = [
     'Seen',
     'compare_runs',
     'in_sample',
+    'known_runs',
     'merged_pictures',
+    'model_columns',
     'pictures_note',
     'pictures_state',
     'runs_of',
