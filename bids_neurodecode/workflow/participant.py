@@ -60,7 +60,7 @@ def init_participant_wf(participant: ParticipantInput, run: RunSettings) -> Any:
     run = replace(run, notes=notes_of(participant.label, run.notes))
     model = run.models.get(participant.label)
     system = system_of(run.config, participant)
-    ladder = Ladder(workflow, participant, run, size)
+    ladder = Ladder(workflow, run, participant, size)
     if model is not None:
         ladder.run = with_model(run, model)
         PREDICTING[system](ladder, model)
