@@ -15,11 +15,10 @@ from bids_neurodecode.config import Config, load_config
 from bids_neurodecode.stimuli.images import picture_source
 from bids_neurodecode.workflow.conditions import add_conditions
 from bids_neurodecode.workflow.encoding_prediction import add_encoding_prediction
-from bids_neurodecode.workflow.film_prediction import connect_film_prediction
-from bids_neurodecode.workflow.films import connect_films
+from bids_neurodecode.workflow.film_prediction import add_film_prediction
+from bids_neurodecode.workflow.films import add_films
 from bids_neurodecode.workflow.generation_choice import picture_files
-from bids_neurodecode.workflow.nodes import Ladder, RunSettings, node
-from bids_neurodecode.workflow.outputs import WriteReport
+from bids_neurodecode.workflow.nodes import Ladder, RunSettings
 from bids_neurodecode.workflow.own_features import own_files
 from bids_neurodecode.workflow.picture_encoding import add_picture_encoding
 from bids_neurodecode.workflow.pictures import add_pictures
@@ -27,16 +26,15 @@ from bids_neurodecode.workflow.prediction import add_prediction
 from bids_neurodecode.workflow.publish import make_report
 from bids_neurodecode.workflow.resources import data_size
 
-NEW = {'reconstruction', 'conditions', 'encoding'}
 SYSTEM_OF = {'images': 'reconstruction', 'movie': 'movie', 'conditions': 'conditions'}
 """Which system a paradigm has where none is asked for."""
 TRAINING: Mapping[str, Any] = {
     'reconstruction': add_pictures,
     'encoding': add_picture_encoding,
-    'movie': connect_films,
+    'movie': add_films,
     'conditions': add_conditions,
 }
-"""The factory of each system."""
+"""What adds the steps of each system."""
 
 OWN_TABLE = ('table', 'table_key', 'table_rate')
 """Settings of the features that say where they lie: those of new stimuli lie elsewhere."""
@@ -44,9 +42,9 @@ OWN_TABLE = ('table', 'table_key', 'table_rate')
 PREDICTING: Mapping[str, Any] = {
     'reconstruction': add_prediction,
     'encoding': add_encoding_prediction,
-    'movie': connect_film_prediction,
+    'movie': add_film_prediction,
 }
-"""The factory that applies a trained model of each system."""
+"""What adds the steps that apply a trained model of each system."""
 
 
 def init_participant_wf(participant: ParticipantInput, run: RunSettings) -> Any:
@@ -63,21 +61,12 @@ def init_participant_wf(participant: ParticipantInput, run: RunSettings) -> Any:
     model = run.models.get(participant.label)
     system = system_of(run.config, participant)
     ladder = Ladder(workflow, participant, run, size)
-    if system in NEW:
-        if model is not None:
-            ladder.run = with_model(run, model)
-            PREDICTING[system](ladder, model)
-        else:
-            TRAINING[system](ladder)
-        ladder.add(make_report)
-    elif model is not None:
-        connect_trained = PREDICTING[system]
-        outputs = connect_trained(workflow, participant, with_model(run, model), size, model)
+    if model is not None:
+        ladder.run = with_model(run, model)
+        PREDICTING[system](ladder, model)
     else:
-        outputs = TRAINING[system](workflow, participant, run, size)
-    if system not in NEW:
-        report = node(WriteReport(output_dir=str(run.output_dir)), 'report', run, size)
-        workflow.connect(outputs, 'results', report, 'results')
+        TRAINING[system](ladder)
+    ladder.add(make_report)
     crashes = run.output_dir / f'sub-{participant.label}' / 'log' / run.run_id
     for name in workflow.list_node_names():
         workflow.get_node(name).config = {'execution': {'crashdump_dir': str(crashes)}}

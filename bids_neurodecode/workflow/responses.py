@@ -54,13 +54,13 @@ def add_picture_features(ladder: Ladder) -> None:
     ladder.add(picture_features, cache=str(ladder.run.work_dir / 'features'))
 
 
-def add_atlas(ladder: Ladder) -> None:
+def add_atlas(ladder: Ladder, *, series: bool = True) -> None:
     """Place the atlas on the grid and average series over its parcels, where one was chosen."""
     settings = ladder.run.config.atlas
     if settings.name is None and settings.file is None:
         return
     ladder.add(place_atlas)
-    if ladder.participant.layout != 'nsd':  # there are no series to average
+    if series and ladder.participant.layout != 'nsd':
         ladder.add(parcel_series)
 
 
