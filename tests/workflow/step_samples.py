@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import pkgutil
 import signal
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,12 +14,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from bids_neurodecode import workflow as room
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.config import Config
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.workflow.nodes import Call
 from bids_neurodecode.workflow.plan import Plan
-from bids_neurodecode.workflow.step import Apart, step
+from bids_neurodecode.workflow.step import Apart, Step, step
 
 Numbers = npt.NDArray[np.float64]
 PUZZLE = 'The numbers of sub-{label} add up to {total:g}, which is too much. Take fewer.'
@@ -146,3 +149,17 @@ def train(
         'curves': [block + 1 for block in blocks],
         'where': {'process': os.getpid(), 'resumed': resumed, 'device': device},
     }
+
+
+def steps_of_the_program() -> list[tuple[str, Step[Any]]]:
+    """All steps, by the place at which they are looked for."""
+    found = []
+    for module in pkgutil.iter_modules(room.__path__, f'{room.__name__}.'):
+        if not module.name.endswith('__main__'):
+            content = vars(importlib.import_module(module.name))
+            found += [
+                (f'{module.name}:{name}', each)
+                for name, each in content.items()
+                if isinstance(each, Step) and each.__module__ == module.name
+            ]
+    return found

@@ -1,10 +1,8 @@
 """Steps: what is written is read equal, products are found by name, nodes are reused or not."""
 
-import importlib
 import json
 import os
 import pickle
-import pkgutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +16,6 @@ from hypothesis.extra import numpy as hnp
 from nipype.interfaces.base import isdefined
 from nipype.pipeline import engine as pe
 
-from bids_neurodecode import workflow as room
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.cli.progress import Progress
 from bids_neurodecode.config import Config, build_config
@@ -48,25 +45,12 @@ from bids_neurodecode.workflow.step import (
     write,
 )
 from tests.workflow import step_samples as samples
+from tests.workflow.step_samples import steps_of_the_program
 
 PERSON = ParticipantInput('01', 'x', 'images', (), Path('stimuli'), ('a.png',))
 SIZE = DataSize(10, (20,), 4)
 LINEAR = PluginSettings('Linear', {})
 SAMPLES = [each for each in vars(samples).values() if isinstance(each, Step)]
-
-
-def steps_of_the_program() -> list[tuple[str, Step]]:
-    """All steps, by the place at which they are looked for."""
-    found = []
-    for module in pkgutil.iter_modules(room.__path__, f'{room.__name__}.'):
-        if not module.name.endswith('__main__'):
-            content = vars(importlib.import_module(module.name))
-            found += [
-                (f'{module.name}:{name}', each)
-                for name, each in content.items()
-                if isinstance(each, Step) and each.__module__ == module.name
-            ]
-    return found
 
 
 # products ---------------------------------------------------------------------------------------
@@ -305,7 +289,7 @@ def make_ladder(folder: Path, *, threads: int = 4, device: str = 'cpu', **change
     run = RunSettings(
         config, folder / 'out', folder / 'work', 'id', threads, device, folder / 'raw', {}
     )
-    return Ladder(workflow, PERSON, run, SIZE)
+    return Ladder(workflow, run=run, participant=PERSON, size=SIZE)
 
 
 def climb(ladder: Ladder, plugin: PluginSettings = LINEAR) -> list[str]:
