@@ -157,10 +157,10 @@ DATA = {
 }
 
 
-def simulate(folder: Path) -> None:
-    """Make the data where they are not there yet."""
+def simulate(folder: Path, names: set[str]) -> None:
+    """Make the data that are named, where they are not there yet."""
     for name, options in DATA.items():
-        if not (folder / 'data' / name).exists():
+        if name in names and not (folder / 'data' / name).exists():
             tool = [sys.executable, '-m', 'bids_neurodecode.cli.tools', 'demo']
             subprocess.run([*tool, str(folder / 'data' / name), *options.split()], check=True)
 
@@ -170,7 +170,7 @@ def run(folder: Path, label: str, names: list[str]) -> int:
 
     Records hold the paths of what they speak of, so that nothing can be moved afterwards.
     """
-    simulate(folder)
+    simulate(folder, {RUNS[name].data for name in names})
     failed = 0
     for name in names:
         golden = RUNS[name]

@@ -95,7 +95,7 @@ def add_conditions(ladder: Ladder) -> None:
 @step(
     'conditions',
     makes=('analysed',),
-    settings=('selection', 'ridge', 'conditions', 'evaluation', 'seed'),
+    settings=('selection', 'features', 'ridge', 'conditions', 'evaluation', 'seed'),
     memory=lambda size: 4 * size.series_gb + 1,
 )
 def analyse(

@@ -76,8 +76,8 @@ def add_generation(ladder: Ladder, choice: Choice) -> None:
     'generate',
     makes=('generated',),
     settings=(
-        *('reconstruction', 'selection', 'ridge', 'features', 'split', 'betas', 'seed'),
-        'evaluation',
+        *('reconstruction', 'encoding', 'selection', 'ridge', 'features', 'split', 'betas'),
+        *('evaluation', 'seed'),
     ),
     threads=2,
     memory=lambda size: 4 * size.series_gb + 2,

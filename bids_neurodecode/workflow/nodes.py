@@ -12,7 +12,7 @@ from typing import Any, Self
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.config import Config
 from bids_neurodecode.workflow.resources import INTERPRETER_GB, DataSize
-from bids_neurodecode.workflow.step import ALL, Step
+from bids_neurodecode.workflow.step import ALL, PLACES, Step
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,8 @@ def settings_of(config: Config, *groups: str) -> str:
 
 NOBODY = ParticipantInput('', '', 'images', (), Path(), ())
 NO_DATA = DataSize(0, (0,), 0)
-NO_MAKER = 'The step {step} needs {product}, which no step before it makes.'
+NO_MAKER = 'The step {step} needs {product}, which is not given and which no step before it makes.'
+UNKNOWN = 'The step {step} neither takes nor makes {names}.'
 
 
 class Ladder:
@@ -163,10 +164,16 @@ class Ladder:
         Raises
         ------
         LookupError
-            If no earlier step makes what it needs.
+            If it needs what is not given and no earlier step makes.
+        TypeError
+            If it takes nothing of a name that is given, or makes nothing of one that is renamed.
         """
         from nipype.pipeline import engine as pe
 
+        renamed = made or {}
+        unknown = {*given} - {p.name for p in step.parameters} | {*renamed} - {*step.makes}
+        if unknown:
+            raise TypeError(UNKNOWN.format(step=step.name, names=', '.join(sorted(unknown))))
         facts = self._facts(step, given)
         if apart:
             facts['apart'] = True
@@ -178,14 +185,13 @@ class Ladder:
         )
         self.workflow.add_nodes([node])
         for parameter in step.parameters:
-            if not parameter.is_product or parameter.name in facts:
+            if parameter.name in facts or parameter.name in PLACES:
                 continue
-            if parameter.name in self.made:
+            if parameter.is_product and parameter.name in self.made:
                 source, output = self.made[parameter.name]
                 self.workflow.connect(source, output, node, parameter.name)
             elif parameter.needed:
                 raise LookupError(NO_MAKER.format(step=node.name, product=parameter.name))
-        renamed = made or {}
         self.made |= {renamed.get(product, product): (node, product) for product in step.makes}
         return node
 

@@ -77,13 +77,18 @@ class Plan:
         plan = save_json(folder / 'plan.json', description)
         return {'plan': plan, 'trials': folder / TRIALS, 'parts': folder / PARTS}
 
+    @staticmethod
+    def files(file: Path) -> tuple[Path, ...]:
+        """Return the files that :meth:`load` reads: what is held out lies in the tables."""
+        return file, file.with_name(TRIALS), file.with_name(PARTS)
+
     @classmethod
     def load(cls, file: Path) -> Plan:
         """Read ``plan.json`` and the tables beside it."""
         description = read_json(file)
-        table = read_table(file.with_name(TRIALS))
-        parts = pd.read_csv(file.with_name(PARTS), sep='\t')
-        split = Split.from_table(description['by'], parts, table, description['name'])
+        _, trials, parts = cls.files(file)
+        own = pd.read_csv(parts, sep='\t')
+        split = Split.from_table(description['by'], own, read_table(trials), description['name'])
         return cls(
             split,
             description['why'],

@@ -104,12 +104,10 @@ class Parameter:
             return traits.Str(mandatory=self.needed)
         if self.is_given:
             return GIVEN[self.kind](mandatory=self.needed)
-        file = File(exists=True)
-        return (
-            InputMultiPath(file, mandatory=self.needed)
-            if self.many
-            else File(exists=True, mandatory=self.needed)
-        )
+        if self.many:
+            # Nipype takes an empty list for one that was not given
+            return InputMultiPath(File(exists=True))
+        return File(exists=True, mandatory=self.needed)
 
     def read(self, value: Any) -> Any:
         """Return what the function is handed for the value of the trait."""
@@ -122,6 +120,10 @@ class Parameter:
         if self.many:
             return [read(self.kind, Path(file)) for file in value]
         return read(self.kind, Path(value))
+
+    def files(self, file: Path) -> tuple[Path, ...]:
+        """Return all files that are read for one file of the product: what lies beside it too."""
+        return tuple(self.kind.files(file)) if hasattr(self.kind, 'files') else (file,)
 
 
 def read(kind: Any, file: Path) -> Any:
@@ -162,6 +164,10 @@ def write(name: str, value: Any, folder: Path) -> Any:
         write_tsv(folder / f'{name}.tsv', value)
         return str(folder / f'{name}.tsv')
     return str(save_json(folder / f'{name}.json', value))
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 def only(config: Config, groups: tuple[str, ...]) -> Config:
@@ -310,6 +316,8 @@ class Step(Generic[P]):
                 values[parameter.name] = parameter.read(inputs[parameter.name])
             elif not parameter.needed:
                 values[parameter.name] = parameter.default
+            elif parameter.many:
+                values[parameter.name] = []
             if parameter.kind is Config:
                 values[parameter.name] = only(values[parameter.name], self.settings)
         function: Callable[..., Mapping[str, Any]] = self.function
@@ -334,7 +342,9 @@ class Step(Generic[P]):
             if parameter.name in PLACES or value is None:
                 continue
             if parameter.is_product:
-                files += value if parameter.many else [value]
+                own = [file for each in _listed(value) for file in parameter.files(Path(each))]
+                words.append(f'{parameter.name}: {len(own)} files')
+                files += map(str, own)
             elif parameter.kind is Config:
                 groups = vars(only(Config.model_validate_json(value), self.settings))
                 words += [f'{k}={v}' for k, v in sorted(groups.items()) if k not in skipped]
