@@ -273,20 +273,23 @@ def fit_betas(
     def scaled(values: Float32Array) -> Float32Array:
         return values if prepared.unit == 1 else values * unit
 
-    plain = estimates.betas.get('B')
     return Betas(
         scaled(estimates.betas[chosen]),
         trials,
         chosen,
         estimates,
         prepared.units,
-        tuple(
-            scaled(plain if plain is not None and chosen == 'B' else fit.betas[chosen])
-            for fit in (estimates.tuned if chosen != 'B' else [None] * len(training_sets))
-        ),
+        tuple(scaled(each) for each in _tuned(estimates, chosen, len(training_sets))),
         (*notes, *prepared.warnings, *estimates.warnings),
         grid,
     )
+
+
+def _tuned(estimates: SingleTrialBetas, model: Model, n: int) -> list[Float32Array]:
+    """Return the betas of each training set; model B knows nothing of stimuli."""
+    if model == 'B':
+        return [estimates.betas['B']] * n
+    return [fit.betas[model] for fit in estimates.tuned]
 
 
 def as_mask(n_voxels: int) -> VoxelMask:
@@ -299,7 +302,7 @@ def _estimate(
     trials: pd.DataFrame,
     conditions: Sequence[npt.NDArray[Any]],
     duration: float,
-    model: str,
+    model: Literal['auto', 'B', 'C', 'D'],
     *,
     fixed: dict[str, Any],
     **more: Any,
@@ -314,7 +317,7 @@ def _estimate(
     if model == 'auto' and not folds:
         repeated = trials.groupby('stimulus')['run'].nunique().max() > 1
         model, notes = 'B', [FEW_RUNS if repeated else ONE_MODEL]
-    models = ('B', 'C', 'D') if model == 'auto' else (model,)
+    models: tuple[Model, ...] = ('B', 'C', 'D') if model == 'auto' else (model,)
     if model == 'B':
         more['tuning_sets'] = ()
     estimates = estimate_single_trials(

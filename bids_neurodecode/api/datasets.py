@@ -15,6 +15,7 @@ from bids_neurodecode.api.usage import UsageError, speaking_of_arguments
 from bids_neurodecode.bids.query import Request, find_inputs
 from bids_neurodecode.bids.records import DatasetInput, ParticipantInput
 from bids_neurodecode.config import Config, build_config
+from bids_neurodecode.errors import ArgumentsError
 from bids_neurodecode.samples import Responses, Samples, Split, VoxelMask
 
 if TYPE_CHECKING:
@@ -292,9 +293,11 @@ def load_dataset(
     folder = Path(bids_dir).resolve()
     own: Mapping[str, Any] = settings or {}
     labels = _labels(tasks, 'task-')
-    with speaking_of_arguments():
+    try:
         recipe = layer_of(recognise(folder, AUTO), labels, own)
-        config = build_config(recipe, own, source='settings')
+        config = build_config(recipe, own, source='the argument settings')
+    except ArgumentsError as error:
+        raise UsageError(str(error)) from error
     if isinstance(derivatives, str | Path):
         derivatives = {Path(derivatives).name: derivatives}
     request = Request(

@@ -27,6 +27,10 @@ from bids_neurodecode.systems.base import PerStimulus
 from bids_neurodecode.systems.reconstruction import DecoderSettings, LinearDecoder
 
 ONE_GROUP = 'groups has {n} labels for {samples} samples; give one a sample.'
+ONE_LABEL = (
+    'groups has one label only; penalties are chosen by holding out groups in turn. Give two '
+    'labels or more.'
+)
 BAD_BANDS = 'bands must name columns of X, each in one band; {name!r} holds {found}.'
 TOO_SHORT = (
     'X spans {seconds:g} s in each run; penalties are chosen over blocks of {block:g} s, of which '
@@ -443,6 +447,8 @@ def _samples(
     responses: npt.NDArray[Any], features: npt.NDArray[Any], groups: Labels
 ) -> tuple[Samples, tuple[str, ...], npt.NDArray[Any]]:
     """Return samples whose stimuli are the distinct rows of features, and these rows by name."""
+    if groups is not None and len(np.unique(_groups(groups, len(features)))) < 2:
+        raise UsageError(ONE_LABEL)
     codes, library = _distinct(features)
     names = tuple(f'{code:08d}' for code in range(len(library)))
     table = pd.DataFrame(

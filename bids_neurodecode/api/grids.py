@@ -163,9 +163,7 @@ def _inside(mask: Any, run: Series) -> BoolArray:
     return np.asarray(found)
 
 
-def _same(
-    shape: tuple[int, ...], affine: Any, first: Series, run: int, other: str
-) -> None:
+def _same(shape: tuple[int, ...], affine: Any, first: Series, run: int, other: str) -> None:
     alike = shape == first.shape and (affine is None) == (first.affine is None)
     if alike and affine is not None and first.affine is not None:
         alike = np.allclose(affine, first.affine, atol=1e-3)
@@ -224,9 +222,11 @@ def _array(values: npt.NDArray[Any], run: int, least: int) -> Series:
         lambda: np.asarray(values.reshape(-1, values.shape[3]).T, dtype=np.float32),
         shape,
         None,
-        lambda rows: np.moveaxis(rows.reshape(*rows.shape[:-1], *shape), 0, -1)
-        if rows.ndim == 2
-        else rows.reshape(shape),
+        lambda rows: (
+            np.moveaxis(rows.reshape(*rows.shape[:-1], *shape), 0, -1)
+            if rows.ndim == 2
+            else rows.reshape(shape)
+        ),
     )
 
 

@@ -21,7 +21,14 @@ NO_MODEL = 'There is no model {name!r} of sub-{label}. Models: {known}.'
 WHICH = 'The results are of {known}; say which: participant="01" (and task="...").'
 NO_PARTICIPANT = 'There are no results of sub-{label}{task}. Results: {known}.'
 
+ONLY_APPLIED = (
+    'The model {name!r} is applied by the program, with its generator or its frames: '
+    'bids_neurodecode ... --mode predict --models-from {folder}.'
+)
+
 TABLES = ('trials', 'predictions', 'parcels')
+APPLIED = frozenset({'generated', 'network'})
+"""Models that make images or frames."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -70,7 +77,7 @@ class Results:
 
     @cached_property
     def maps(self) -> pd.DataFrame:
-        """Every map that can be had by :meth:`map`: ``participant``, ``task``, ``name``, ``file``."""
+        """What :meth:`map` knows: ``participant``, ``task``, ``name`` and ``file``."""
         import pandas as pd
 
         rows = [
@@ -155,24 +162,25 @@ class Results:
         return read_table(files[name])
 
     def model(self, name: str, participant: str | None = None, task: str | None = None) -> Any:
-        """Return the arrays and the description of a trained model.
+        """Return a trained linear model, ready to predict.
 
         Parameters
         ----------
         name
-            Such as ``linear``; see :attr:`models`.
+            Such as ``linear`` or ``ridge``; see :attr:`models`.
         participant, task
             Whose; may be left out where there is one.
 
         Returns
         -------
-        tuple of dict
-            Arrays by name, and what is not an array.
+        LinearDecoder, FilmEncoder or Encoder
+            Of :mod:`bids_neurodecode.systems`; its voxels are those of ``map('reliable')``, of
+            encoders those that they predict.
 
         Raises
         ------
         UsageError
-            If there is none of that name; it lists those that there are.
+            If there is none of that name, or it is one that only the program applies.
         """
         from bids_neurodecode.models.storage import load_arrays
 
@@ -181,7 +189,9 @@ class Results:
         if name not in files:
             told = {'name': name, 'label': record.participant, 'known': ', '.join(files)}
             raise UsageError(NO_MODEL.format(**told))
-        return load_arrays(files[name])
+        if name in APPLIED:
+            raise UsageError(ONLY_APPLIED.format(name=name, folder=self.folder))
+        return _model(*load_arrays(files[name]))
 
     def _record(self, participant: str | None, task: str | None) -> ParticipantResults:
         label = None if participant is None else str(participant).removeprefix('sub-')
@@ -260,3 +270,23 @@ def _maps(record: ParticipantResults) -> dict[str, Path]:
     if record.mean_bold is not None:
         found['mean_bold'] = record.mean_bold
     return {name: file for name, file in found.items() if file.exists()}
+
+
+def _model(arrays: dict[str, Any], told: dict[str, Any]) -> Any:
+    """Rebuild a linear model from what the program saved."""
+    if told.get('kind') == 'picture-encoder':
+        from bids_neurodecode.systems.encoders import load_encoder
+
+        prefix = 'encoder.'
+        state = {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
+        return load_encoder(state, told['encoder'])
+    if 'library' in told:
+        from bids_neurodecode.systems.reconstruction import LinearDecoder
+
+        state = {
+            k: v for k, v in arrays.items() if k.split('.')[0] in {'voxels', 'space', 'ridge'}
+        }
+        return LinearDecoder.from_state(state, told['library'], told['measure'])
+    from bids_neurodecode.systems.movie_applying import encoder_from
+
+    return encoder_from(arrays, told)

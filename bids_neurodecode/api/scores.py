@@ -134,6 +134,7 @@ def score_reconstructions(
     [1.0, 0.5]
     """
     from bids_neurodecode.evaluation.metrics import METRICS, scores_table
+    from bids_neurodecode.evaluation.networks import notes_on
     from bids_neurodecode.evaluation.protocols import get_protocol
     from bids_neurodecode.stimuli.features import get_extractor
     from bids_neurodecode.systems import generation_scores as scoring
@@ -152,8 +153,9 @@ def score_reconstructions(
         )
         part = scoring.Judged(_outcome(len(shown)), made, shown)
         scores, _, notes = scoring.score_pictures(board, [part], thorough=True)
-        notes = [*notes, *board.notes([part.outcome])]
-    # there are no decoded features to identify images by: pixels and networks are told below
+        notes += board.notes([part.outcome])
+        notes += notes_on(chosen, board.nets, len(shown), stand_in=True)
+    # there are no decoded features to identify images by
     table = scores_table([s for s in scores if not s.metric.startswith('identification_')])
     table = table[[*COLUMNS]].assign(
         higher_is_better=[METRICS[name].higher_is_better for name in table['metric']]
