@@ -149,6 +149,7 @@ def _what_was_done(reader: Reader) -> str:
     aim = {
         'encoding': 'predicts the brain responses from what was shown',
         'movie': 'relates the film to the brain responses',
+        'betas': 'estimates the brain response to each trial',
         'conditions': 'tells from the brain responses which condition it was, and how conditions '
         'differ',
     }.get(results.system, 'tells from the brain responses what was shown')

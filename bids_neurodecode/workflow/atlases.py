@@ -18,20 +18,21 @@ def connect_atlas(
     size: DataSize,
     *,
     quality: Any,
-    use: Any,
+    use: Any | None,
     outputs: Any,
 ) -> None:
-    """Place the atlas on the grid, restrict ``use`` to its regions, and write parcel series."""
+    """Place the atlas on the grid, restrict ``use`` to its regions, write parcel series."""
     config = run.config
     if config.atlas.name is None and config.atlas.file is None:
         return
     settings = config.atlas.model_dump_json()
     space = participant.runs[0].space or ''
     atlas = node(PlaceAtlas(settings=settings, space=space), 'atlas', run, size)
+    if use is not None:
+        workflow.connect(atlas, 'within', use, 'within')
     workflow.connect(
         [
             (quality, atlas, [('mask', 'mask')]),
-            (atlas, use, [('within', 'within')]),
             (atlas, outputs, [('labels', 'atlas_labels'), ('table', 'atlas_table')]),
         ]
     )

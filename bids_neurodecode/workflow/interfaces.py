@@ -97,7 +97,8 @@ class PlanTrials(Stage):
             else:
                 duration = stimulus_duration(table, participant.runs[0].events)
         if not self.inputs.hold_out:
-            table = with_content(table, content_of(participant))
+            if participant.paradigm != 'conditions':
+                table = with_content(table, content_of(participant))
             split, why = Split('stimulus', (), table), 'nothing is held out: nothing is trained'
             return save_plan(folder, split, why, stimulus_duration=duration)
         table = add_parts(table, settings.file, settings.name)

@@ -13,6 +13,7 @@ from bids_neurodecode.bids.captions import captions_file
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.config import Config, load_config
 from bids_neurodecode.stimuli.images import picture_source
+from bids_neurodecode.workflow.betas_level import connect_betas_level
 from bids_neurodecode.workflow.conditions import connect_conditions
 from bids_neurodecode.workflow.encoding_prediction import connect_encoding_prediction
 from bids_neurodecode.workflow.film_prediction import connect_film_prediction
@@ -63,6 +64,8 @@ def init_participant_wf(participant: ParticipantInput, run: RunSettings) -> Any:
     if model is not None:
         connect_trained = PREDICTING[system]
         outputs = connect_trained(workflow, participant, with_model(run, model), size, model)
+    elif run.level == 'betas':
+        outputs = connect_betas_level(workflow, participant, run, size)
     else:
         outputs = TRAINING[system](workflow, participant, run, size)
     report = node(WriteReport(output_dir=str(run.output_dir)), 'report', run, size)

@@ -103,7 +103,11 @@ def participant_report(results: Path, output_dir: Path) -> Path:
 
 
 def citations(
-    config: Config, paradigm: Paradigm, derivatives: Sequence[str], layout: str = 'bids'
+    config: Config,
+    paradigm: Paradigm,
+    derivatives: Sequence[str],
+    layout: str = 'bids',
+    system: str | None = None,
 ) -> dict[str, str]:
     """Return the contents of ``logs/CITATION.*`` before anything was run."""
     from bids_neurodecode._version import __version__
@@ -114,7 +118,7 @@ def citations(
     paragraphs = methods(
         config,
         paradigm=paradigm,
-        system=own.get(paradigm) or _picture_system(config),
+        system=system or own.get(paradigm) or _picture_system(config),
         version=__version__,
         derivatives=derivatives,
         versions=software_versions(),
