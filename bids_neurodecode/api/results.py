@@ -174,8 +174,7 @@ class Results:
         Returns
         -------
         LinearDecoder, FilmEncoder or Encoder
-            Of :mod:`bids_neurodecode.systems`; its voxels are those of ``map('reliable')``, of
-            encoders those that they predict.
+            Its voxels are those of ``map('reliable')``; of encoders, those that they predict.
 
         Raises
         ------
