@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from bids_neurodecode.api.grids import Grid, grid_of, open_runs, read_run
+from bids_neurodecode.api.grids import Grid, Series, grid_of, open_runs, read_run
 from bids_neurodecode.api.usage import UsageError, speaking_of_arguments
 from bids_neurodecode.samples import Responses, Samples, VoxelMask
 from bids_neurodecode.signals.preparing import PreparedRuns, prepare_series
@@ -149,7 +149,7 @@ def fit_betas(
     n_components: int | None = None,
     fraction: float | None = None,
     off_grid: Literal['resample', 'error'] = 'resample',
-    start_time: float = 0.0,
+    start_time: float | None = None,
     training_sets: Sequence[npt.ArrayLike] = (),
     seed: int = 20260101,
     progress: Callable[[int, int], None] | None = None,
@@ -190,8 +190,8 @@ def fit_betas(
         What happens to onsets between volumes: the series are resampled to a finer grid, or it
         is an error.
     start_time
-        Seconds from the start of a volume to the moment its slices were brought to
-        (``StartTime`` of fMRIPrep's sidecars).
+        Seconds from the start of a volume to the moment its slices were brought to. Left out,
+        the ``StartTime`` of the sidecar beside a file, as fMRIPrep writes it; else 0.
     training_sets
         Boolean masks over all trials, (n_trials,): for each of them components and fractions
         are chosen again from these trials alone. A decoder that is judged on held-out trials
@@ -248,11 +248,12 @@ def fit_betas(
     duration = _duration(trials) if stimulus_duration is None else float(stimulus_duration)
     extra = _confounds(confounds, len(runs))
     by_run = [trials[trials['run'] == run] for run in range(len(runs))]
+    starts = [_start(run, start_time, period) for run in runs]
     with speaking_of_arguments():
         prepared = prepare_series(
             [partial(read_run, run, grid) for run in runs],
             [f'images[{run}]' for run in range(len(runs))],
-            [np.maximum(rows['onset'].to_numpy(float) - start_time, 0.0) for rows in by_run],
+            [_onsets(rows, start) for rows, start in zip(by_run, starts, strict=True)],
             period,
             resample=off_grid == 'resample',
         )
@@ -383,6 +384,21 @@ def _shown(events: Any, run: int, condition: str | None) -> pd.DataFrame:
     stimulus = shown[column].astype(str).to_numpy()
     rows = pd.DataFrame({**times, 'stimulus': stimulus})
     return rows.sort_values('onset', kind='stable', ignore_index=True)
+
+
+def _start(run: Series, given: float | None, period: float) -> float:
+    if given is not None:
+        return float(given)
+    from bids_neurodecode.bids.pairing import start_time_of
+
+    return 0.0 if run.path is None else start_time_of(run.path, period)
+
+
+def _onsets(rows: pd.DataFrame, start: float) -> npt.NDArray[np.float64]:
+    """Return onsets in seconds from the moment of the first volume; one before it is at it."""
+    onsets = rows['onset'].to_numpy(dtype=np.float64)
+    # before the run itself is an error, which is found when volumes are counted
+    return np.where(onsets < 0, onsets, np.maximum(onsets - start, 0.0))
 
 
 def _duration(trials: pd.DataFrame) -> float:

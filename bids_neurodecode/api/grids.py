@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.api.usage import UsageError
+from bids_neurodecode.errors import InputError
 from bids_neurodecode.samples import VoxelMask, form_codes
 
 UNKNOWN_IMAGE = (
@@ -23,6 +25,7 @@ OTHER_GRID = (
     'affine). Resample one of them.'
 )
 BAD_MASK = 'mask must be boolean of shape {expected}, or an image on that grid; it is {found}.'
+DAMAGED = 'Cannot read {file} to its end: {reason}. Copy it anew.'
 NO_VOXEL = 'No voxel is finite and varies in every run: nothing is left. Give a mask.'
 NO_IMAGES = 'images is empty; give one image a run.'
 WRONG_VALUES = 'values must have {expected} voxels in the last axis; they have shape {found}.'
@@ -54,6 +57,8 @@ class Series:
         Seconds, as the file says; None where it does not.
     codes
         NIfTI codes of a volume's ``qform`` and ``sform``.
+    path
+        Of the file, where it was given as one.
     """
 
     read: Callable[[], Float32Array]
@@ -62,6 +67,7 @@ class Series:
     back: Back | None = None
     repetition_time: float | None = None
     codes: tuple[int, int] = (0, 2)
+    path: Path | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,9 +151,9 @@ def _inside(mask: Any, run: Series) -> BoolArray:
     if isinstance(mask, VoxelMask):
         mask = mask.image(np.ones(mask.n_voxels))
     if isinstance(mask, str | Path):
-        import nibabel as nib
+        from bids_neurodecode.bids.series import open_image
 
-        mask = nib.load(mask)
+        mask = open_image(Path(mask))
     affine = None
     if hasattr(mask, 'mesh') or hasattr(mask, 'dataobj') or hasattr(mask, 'agg_data'):
         opened = _open(mask, 0, least=1)
@@ -176,10 +182,7 @@ def _open(image: Any, run: int, *, least: int = 2) -> Series:
     import nibabel as nib
 
     if isinstance(image, str | Path):
-        from bids_neurodecode.fetched import check_fetched
-
-        check_fetched(Path(image))
-        image = nib.load(image)
+        return _open_file(Path(image), run, least)
     if isinstance(image, nib.Cifti2Image):
         return _cifti(image, run, least)
     if isinstance(image, nib.gifti.GiftiImage):
@@ -191,6 +194,22 @@ def _open(image: Any, run: int, *, least: int = 2) -> Series:
     if isinstance(image, np.ndarray):
         return _array(image, run, least)
     raise UsageError(UNKNOWN_IMAGE.format(run=run, found=type(image).__name__))
+
+
+def _open_file(path: Path, run: int, least: int) -> Series:
+    """Open a file; what is damaged further on is an error when it is read."""
+    from bids_neurodecode.bids.series import open_image
+
+    opened = _open(open_image(path), run, least=least)
+
+    def read() -> Float32Array:
+        try:
+            return opened.read()
+        except (EOFError, OSError, ValueError, zlib.error) as error:
+            reason = ' '.join(str(error).split())
+            raise InputError(DAMAGED.format(file=path, reason=reason)) from error
+
+    return replace(opened, read=read, path=path)
 
 
 def _nifti(image: Any, run: int, least: int) -> Series:

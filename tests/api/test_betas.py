@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 import bids_neurodecode as nd
 from bids_neurodecode.api import betas as module
 from bids_neurodecode.api import grids
+from bids_neurodecode.errors import InputError
 from bids_neurodecode.signals.hrf import hrf_library
 from bids_neurodecode.signals.preparing import NO_MEAN
 from bids_neurodecode.signals.singletrial import SingleTrialOptions, estimate_single_trials
-from bids_neurodecode.signals.timing import OFF_GRID
+from bids_neurodecode.signals.timing import BEFORE_RUN, OFF_GRID
 
 PERIOD, DURATION, SHAPE = 2.0, 2.0, (4, 3, 2)
 ONSETS = np.arange(10) * 10.0
@@ -272,6 +273,37 @@ def test_short_and_readable(world, inside):
     np.testing.assert_array_equal(samples.values, betas.values)
 
 
+def test_the_sidecar_says_when_volumes_were_taken(world, inside, tmp_path):
+    runs, events = world
+    files = []
+    for run, series in enumerate(runs):
+        image = nib.Nifti1Image(series, AFFINE)
+        image.header.set_zooms((3, 3, 3, PERIOD))
+        image.header.set_xyzt_units('mm', 'sec')
+        files.append(tmp_path / f'run-{run}_bold.nii.gz')
+        image.to_filename(files[-1])
+        (tmp_path / f'run-{run}_bold.json').write_text('{"StartTime": 1.0}')
+    late = [table.assign(onset=table['onset'] + 1.0) for table in events]
+    betas = nd.fit_betas(files, late, mask=inside, model='B')
+    straight = nd.fit_betas(runs, events, mask=inside, repetition_time=PERIOD, model='B')
+    np.testing.assert_array_equal(betas.values, straight.values)
+    said = nd.fit_betas(files, events, mask=inside, model='B', start_time=0.0)
+    np.testing.assert_array_equal(said.values, straight.values)
+
+
+def test_damaged_files_are_named(world, tmp_path):
+    image = nib.Nifti1Image(world[0][0], AFFINE)
+    image.header.set_zooms((3, 3, 3, PERIOD))
+    file = tmp_path / 'bold.nii.gz'
+    image.to_filename(file)
+    whole = file.read_bytes()
+    for content in (whole[: len(whole) // 2], b'nothing'):
+        file.write_bytes(content)
+        with pytest.raises(InputError, match=r'bold\.nii\.gz') as error:
+            nd.fit_betas(file, world[1][0], model='B')
+        assert '\n' not in str(error.value)
+
+
 def errors_of(world, inside):
     runs, events = world
     image = nib.Nifti1Image(runs[1], np.diag([2.0, 2, 2, 1]))
@@ -292,10 +324,11 @@ def errors_of(world, inside):
         'l': (([], []), {}, grids.NO_IMAGES),
         'm': (([r[..., :1] for r in runs], events), {}, grids.NOT_SERIES),
         'n': ((runs, events), {'mask': np.zeros(SHAPE, dtype=bool)}, grids.NO_VOXEL),
+        'o': ((runs, [e.assign(onset=e['onset'] - 5) for e in events]), {}, BEFORE_RUN),
     }
 
 
-@pytest.mark.parametrize('key', 'abcdefghijklmn')
+@pytest.mark.parametrize('key', 'abcdefghijklmno')
 def test_errors_speak_of_arguments(world, inside, key):
     arguments, more, message = errors_of(world, inside)[key]
     with pytest.raises(nd.UsageError) as error:
