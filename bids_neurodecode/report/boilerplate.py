@@ -72,11 +72,11 @@ class Reference:
     def text(self) -> str:
         """The work as a reference list shows it, without its address."""
         authors = [_initials(a) for a in self.fields['author'].split(' and ')]
+        work = f'{", ".join(authors)} ({self.fields["year"]}). {self.fields["title"]}.'
+        if 'eprint' in self.fields:
+            return f'{work} arXiv:{self.fields["eprint"]}.'
         pages = self.fields['pages'].replace('--', '–')
-        return (
-            f'{", ".join(authors)} ({self.fields["year"]}). {self.fields["title"]}. '
-            f'{self.fields["journal"]} {self.fields["volume"]}, {pages}.'
-        )
+        return f'{work} {self.fields["journal"]} {self.fields["volume"]}, {pages}.'
 
 
 def read_bibliography() -> dict[str, Reference]:
