@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,6 +14,7 @@ import numpy.typing as npt
 
 from bids_neurodecode.api.grids import Grid, Series, grid_of, open_runs, read_run
 from bids_neurodecode.api.usage import UsageError, speaking_of_arguments
+from bids_neurodecode.errors import NeurodecodeWarning
 from bids_neurodecode.samples import Responses, Samples, VoxelMask
 from bids_neurodecode.signals.preparing import PreparedRuns, prepare_series
 from bids_neurodecode.signals.trialtypes import SingleTrialBetas, SingleTrialOptions
@@ -43,6 +45,10 @@ ONE_MODEL = (
 FEW_RUNS = (
     'There are too few runs with repeats to compare models (groups of runs are held out in '
     'turn), so betas are of model B. Give model="D" to have GLMsingle\'s default.'
+)
+LONG_AFTER = (
+    'Run {run} lasts {length:.0f} s and its last trial ends at {end:.0f} s. Arrays are volumes x '
+    'voxels: if these are voxels x volumes, transpose them.'
 )
 COMPARED = 'Share of pairs of held-out runs identified: {scores}. Model {best} was taken.'
 COLUMNS = ('stim_file', 'trial_type', 'stimulus', 'condition')
@@ -257,6 +263,7 @@ def fit_betas(
             period,
             resample=off_grid == 'resample',
         )
+        unlikely = _long_after(prepared, by_run, duration)
         estimates, chosen, notes = _estimate(
             prepared,
             trials,
@@ -281,7 +288,7 @@ def fit_betas(
         estimates,
         prepared.units,
         tuple(scaled(each) for each in _tuned(estimates, chosen, len(training_sets))),
-        (*notes, *prepared.warnings, *estimates.warnings),
+        (*unlikely, *notes, *prepared.warnings, *estimates.warnings),
         grid,
     )
 
@@ -418,6 +425,21 @@ def _period(given: float | None, found: Sequence[float | None]) -> float:
     if len(known) > 1:
         raise UsageError(OTHER_REPETITION_TIME.format(found=', '.join(f'{x:g}' for x in known)))
     return known[0]
+
+
+def _long_after(
+    prepared: PreparedRuns, by_run: Sequence[pd.DataFrame], duration: float
+) -> list[str]:
+    """Warn of runs most of which comes after their last trial, as of transposed arrays."""
+    notes = []
+    for run, (series, rows) in enumerate(zip(prepared.series, by_run, strict=True)):
+        length = len(series) * prepared.repetition_time
+        end = float(rows['onset'].max()) + duration
+        if length > 2 * end + 60:
+            notes.append(LONG_AFTER.format(run=run, length=length, end=end))
+    for note in notes:
+        warnings.warn(note, NeurodecodeWarning, stacklevel=3)
+    return notes
 
 
 def _per_run(name: str, values: Sequence[Any] | None, n_runs: int) -> list[Any] | None:

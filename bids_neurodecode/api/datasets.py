@@ -42,6 +42,8 @@ class ParticipantData:
 
     record: ParticipantInput
     config: Config = field(repr=False)
+    _made: Any = field(default=None, repr=False)
+    """Keeps the folder of tables that were made while this is in use."""
 
     @property
     def label(self) -> str:
@@ -202,11 +204,12 @@ class Dataset(Mapping[str, ParticipantData]):
 
     inputs: DatasetInput
     config: Config
+    _made: Any = field(default=None, repr=False)
 
     @cached_property
     def _people(self) -> dict[str, ParticipantData]:
         found = self.inputs.participants
-        return {person.label: ParticipantData(person, self.config) for person in found}
+        return {person.label: ParticipantData(person, self.config, self._made) for person in found}
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -244,6 +247,7 @@ def load_dataset(
     sessions: str | Sequence[str] = (),
     space: str | None = None,
     stimuli_dir: str | Path | None = None,
+    work_dir: str | Path | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> Dataset:
     """Find participants, runs, events and stimuli of a BIDS dataset, as the program does.
@@ -260,6 +264,9 @@ def load_dataset(
         Of the preprocessed series, where there are several.
     stimuli_dir
         Where stimuli lie, if not below ``stimuli/``.
+    work_dir
+        Where events tables and masks are made that the dataset lacks; a folder that goes with
+        the result if left out.
     settings
         Settings of the program that differ from the defaults, such as
         ``{'clean': {'strategy': ['motion']}}``.
@@ -300,6 +307,7 @@ def load_dataset(
         raise UsageError(str(error)) from error
     if isinstance(derivatives, str | Path):
         derivatives = {Path(derivatives).name: derivatives}
+    made = TemporaryDirectory(prefix='bids_neurodecode-') if work_dir is None else None
     request = Request(
         bids_dir=folder,
         derivatives={k: Path(v).resolve() for k, v in (derivatives or {}).items()},
@@ -311,12 +319,13 @@ def load_dataset(
         features=config.features.table,
         table_rate=config.features.table_rate,
         stimuli_dir=None if stimuli_dir is None else Path(stimuli_dir).resolve(),
+        made_dir=Path(work_dir if made is None else made.name).resolve(),
         events=config.events,
         split=config.split,
         conditions=config.conditions,
         system=config.system,
     )
-    return Dataset(find_inputs(request), config)
+    return Dataset(find_inputs(request), config, made)
 
 
 def _labels(given: str | Sequence[str], prefix: str) -> tuple[str, ...]:

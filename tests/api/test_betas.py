@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import bids_neurodecode as nd
 from bids_neurodecode.api import betas as module
 from bids_neurodecode.api import grids
-from bids_neurodecode.errors import InputError
+from bids_neurodecode.errors import InputError, NeurodecodeWarning
 from bids_neurodecode.signals.hrf import hrf_library
 from bids_neurodecode.signals.preparing import NO_MEAN
 from bids_neurodecode.signals.singletrial import SingleTrialOptions, estimate_single_trials
@@ -289,6 +289,15 @@ def test_the_sidecar_says_when_volumes_were_taken(world, inside, tmp_path):
     np.testing.assert_array_equal(betas.values, straight.values)
     said = nd.fit_betas(files, events, mask=inside, model='B', start_time=0.0)
     np.testing.assert_array_equal(said.values, straight.values)
+
+
+def test_transposed_arrays_are_warned_of():
+    rng = np.random.default_rng(0)
+    series = rng.normal(100, 1, (90, 600))
+    events = pd.DataFrame({'onset': ONSETS, 'duration': DURATION, 'stim_file': shown(0)})
+    with pytest.warns(NeurodecodeWarning, match=r'transpose') as caught:
+        betas = nd.fit_betas(series.T, events, repetition_time=PERIOD, model='B')
+    assert str(caught[0].message) == betas.notes[0]
 
 
 def test_damaged_files_are_named(world, tmp_path):

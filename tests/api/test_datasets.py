@@ -71,6 +71,26 @@ def test_samples_of_films_are_cleaned_series_on_their_clock(films):
         person.features()
 
 
+def test_events_as_they_are_published_are_read(images, tmp_path):
+    """Another column names the images: a table is made, and stays while the data are in use."""
+    import gc
+    import shutil
+
+    data = tmp_path / 'data'
+    shutil.copytree(images, data)
+    for file in data.glob('sub-*/func/*_events.tsv'):
+        file.write_text(file.read_text().replace('stim_file', 'shown', 1))
+    person = nd.load_dataset(data)['01']
+    gc.collect()
+    straight = nd.load_dataset(images)['01'].samples(model='B')
+    np.testing.assert_array_equal(person.samples(model='B').values, straight.values)
+    betas = nd.fit_betas(person.bold, person.events, mask=person.mask, model='B')
+    np.testing.assert_array_equal(betas.values, straight.values)
+    kept = nd.load_dataset(data, work_dir=tmp_path / 'made')['01']
+    assert all(tmp_path / 'made' in file.parents for file in kept.events)
+    assert not list(data.rglob('*layout*'))
+
+
 def test_short_and_readable(images):
     dataset = nd.load_dataset(images)
     lines = repr(dataset).splitlines()
