@@ -307,7 +307,10 @@ def load_dataset(
         raise UsageError(str(error)) from error
     if isinstance(derivatives, str | Path):
         derivatives = {Path(derivatives).name: derivatives}
-    made = TemporaryDirectory(prefix='bids_neurodecode-') if work_dir is None else None
+    made = None
+    if work_dir is None:
+        made = TemporaryDirectory(prefix='bids_neurodecode-')
+        work_dir = made.name
     request = Request(
         bids_dir=folder,
         derivatives={k: Path(v).resolve() for k, v in (derivatives or {}).items()},
@@ -319,7 +322,7 @@ def load_dataset(
         features=config.features.table,
         table_rate=config.features.table_rate,
         stimuli_dir=None if stimuli_dir is None else Path(stimuli_dir).resolve(),
-        made_dir=Path(work_dir if made is None else made.name).resolve(),
+        made_dir=Path(work_dir).resolve(),
         events=config.events,
         split=config.split,
         conditions=config.conditions,

@@ -146,6 +146,13 @@ def test_reconstructions_score_as_in_the_program(images, protocol):
     assert any('alexnet' in note for note in table.attrs['notes'])
 
 
+def test_few_images_have_neither_p_nor_interval(images):
+    true, made = images
+    table = nd.score_reconstructions(true[:4], made[:4], networks=False, n_permutations=99)
+    assert table[['p', 'ci_low', 'ci_high']].isna().all(axis=None)
+    assert any('with fewer than' in note for note in table.attrs['notes'])
+
+
 def test_structural_similarity_is_that_of_scikit_image(images):
     true, made = images
     table = nd.score_reconstructions(true, made, networks=False, n_permutations=0)

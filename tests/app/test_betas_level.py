@@ -1,6 +1,7 @@
 """Betas alone: the engine's betas and ceilings, valid BIDS, a report, and no more."""
 
 import json
+import re
 from pathlib import Path
 
 import nibabel as nib
@@ -68,6 +69,8 @@ def test_nothing_else_is_made(estimated):
 def test_the_report_says_what_it_is(estimated):
     page = (estimated / 'out' / 'sub-01.html').read_text('utf-8')
     assert 'estimates the brain response to each trial' in page
+    assert 'No score was computed' not in page
+    assert re.search(r'explain\): \d+\.\d % in the median voxel, \d+\.\d % or more', page)
     assert 'held out' not in page.split('id="methods"')[0].split('id="warnings"')[0]
     record = json.loads(results_path(estimated / 'out', '01', 'images').read_text())
     assert record['system'] == 'betas'
