@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from bids_neurodecode.cli.parser import build_parser
+from bids_neurodecode.config import preset_names
 from bids_neurodecode.simulate.dataset import simulate_dataset
 from bids_neurodecode.simulate.spec import build_spec
 
@@ -93,13 +94,15 @@ def test_code_of_the_readme(tmp_path, monkeypatch):
 def test_commands_of_the_pages_are_understood():
     """Options of every call of the program on the pages for users, by the parser's own list."""
     known = set(build_parser()._option_string_actions)
-    pages = ['README.md', *(f'docs/{x}.md' for x in ('own-scans', 'faq', 'glmsingle'))]
+    pages = ['README.md', *(f'docs/{x}.md' for x in ('own-scans', 'from-download', 'glmsingle'))]
     calls = [
         line
         for page in pages
         for line in (ROOT / page).read_text('utf-8').replace('\\\n', ' ').splitlines()
-        if re.match(r'(\$ )?bids_neurodecode /', line)
+        if re.match(r'(\$ )?bids_neurodecode [/A-Za-z]', line)
     ]
-    assert len(calls) > 6
+    assert len(calls) > 12
     for call in calls:
         assert set(re.findall(r' (--[a-z-]+)', call)) <= known, call
+        for preset in re.findall(r'--preset (\S+)', call):
+            assert preset in preset_names(), call
