@@ -43,6 +43,9 @@ DUPLICATE_NAME = 'The derivatives name {name!r} is given twice. Give each datase
 PREDICT_NEEDS_MODELS = '--mode predict needs --models-from: the derivatives that hold the models.'
 MODELS_NEED_PREDICT = '--models-from is for --mode predict. Leave it out, or add --mode predict.'
 STUDY_TRAINS = '--study trains its variants: leave out --mode predict.'
+BETAS_TRAIN = (
+    '--level betas estimates betas and stops: leave out {option}, or leave out --level betas.'
+)
 GPUS_ON_CPU = '--n-gpus {n} contradicts --device cpu. Leave one of them out.'
 
 
@@ -69,6 +72,7 @@ class Arguments:
     config_file: Path | None
     recipe: str
     atlas: str | None
+    level: Literal['full', 'betas']
     mode: Literal['train', 'predict']
     models_from: Path | None
     stimuli_dir: Path | None
@@ -229,6 +233,13 @@ def _add_analysis(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         '--atlas', metavar='NAME_OR_FILE', help='a TemplateFlow atlas, or a dseg NIfTI file'
+    )
+    group.add_argument(
+        '--level',
+        choices=('full', 'betas'),
+        default='full',
+        help='all that the system does (default), or single-trial betas, their reliability and '
+        'report alone',
     )
     group.add_argument(
         '--mode',
@@ -427,8 +438,22 @@ def _check_together(arguments: Arguments) -> None:
         raise ArgumentsError(MODELS_NEED_PREDICT)
     if arguments.mode == 'predict' and arguments.study is not None:
         raise ArgumentsError(STUDY_TRAINS)
+    if arguments.level == 'betas':
+        _check_betas_alone(arguments)
     if arguments.device == 'cpu' and arguments.n_gpus:
         raise ArgumentsError(GPUS_ON_CPU.format(n=arguments.n_gpus))
+
+
+def _check_betas_alone(arguments: Arguments) -> None:
+    others = {
+        'group': arguments.analysis_level == 'group',
+        '--mode predict': arguments.mode == 'predict',
+        '--study': arguments.study is not None,
+        '--system': arguments.system not in {None, 'conditions'},
+    }
+    for option, given in others.items():
+        if given:
+            raise ArgumentsError(BETAS_TRAIN.format(option=option))
 
 
 def _named(pairs: Sequence[tuple[str, Path]]) -> Mapping[str, Path]:

@@ -33,6 +33,18 @@ NOT_APPLIED = (
     'The task {task!r} of sub-{label} names conditions alone, and their models are not kept: '
     'there is nothing to apply. Leave out --mode predict and --models-from.'
 )
+BETAS_OF_FILMS = (
+    'The task {task!r} of sub-{label} shows films, and their responses are no single-trial betas. '
+    'Leave out --level betas, or choose another --task-id.'
+)
+BETAS_IN_RESULTS = (
+    '{folder} holds results of sub-{label} beyond betas, which --level betas would replace. '
+    'Give another output folder.'
+)
+BETAS_TAKEN = (
+    'The betas of sub-{label} are there already ({file}), so --level betas has nothing to do. '
+    'Leave out --level betas, or betas.precomputed.'
+)
 NOT_SELECTED = (
     'Encoding models predict all voxels of the mask (or of the regions of an atlas): none are '
     'selected by {measure!r}. Leave selection.measure at "auto".'
@@ -103,8 +115,31 @@ def check_before(arguments: Arguments, config: Config, inputs: DatasetInput) -> 
     check_shared_head(arguments, config)
     check_links(arguments.output_dir, inputs.bids_dir, inputs.derivatives)
     check_system(arguments, config, inputs)
-    if not (arguments.reports_only or arguments.boilerplate_only):
+    if arguments.level == 'betas':
+        check_betas_level(arguments, inputs)
+    elif not (arguments.reports_only or arguments.boilerplate_only):
         check_pictures(arguments, config, inputs)
+
+
+def check_betas_level(arguments: Arguments, inputs: DatasetInput) -> None:
+    """Refuse betas alone where there are none to estimate, or more would be lost.
+
+    Raises
+    ------
+    ArgumentsError
+        Naming the participant.
+    """
+    from bids_neurodecode.workflow.reports import read_results, results_path
+
+    for person in inputs.participants:
+        if person.paradigm == 'movie':
+            raise ArgumentsError(BETAS_OF_FILMS.format(task=person.task, label=person.label))
+        if person.betas is not None:
+            raise ArgumentsError(BETAS_TAKEN.format(label=person.label, file=person.betas))
+        record = results_path(arguments.output_dir, person.label, person.task)
+        if record.is_file() and read_results(record).system != 'betas':
+            told = {'folder': arguments.output_dir, 'label': person.label}
+            raise ArgumentsError(BETAS_IN_RESULTS.format(**told))
 
 
 def check_extractor(arguments: Arguments, config: Config) -> None:

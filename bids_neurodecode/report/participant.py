@@ -43,7 +43,7 @@ from bids_neurodecode.report.section_encoding import encoding_section
 from bids_neurodecode.report.section_film import film_section
 from bids_neurodecode.report.section_generation import generation_section
 from bids_neurodecode.report.section_scores import decoded_section, scores_section
-from bids_neurodecode.report.section_signal import signal_section
+from bids_neurodecode.report.section_signal import ceiling_text, signal_section
 
 __all__ = [
     'BetaResults',
@@ -126,7 +126,8 @@ def _summary(reader: Reader) -> tuple[Block, ...]:
     lines: list[Any] = []
     row = None if reader.metrics is None else scores.headline(reader.metrics)
     if row is None or reader.metrics is None:
-        blocks.append(Text(('No score was computed.',)))
+        ceilings = ceiling_text(results)
+        blocks.append(Text((ceilings or 'No score was computed.',)))
     else:
         confidence = 0.95 if reader.config is None else reader.config.evaluation.confidence
         n_folds = None if results.split is None else results.split.n_folds
@@ -157,6 +158,7 @@ def _what_was_done(reader: Reader) -> str:
     aim = {
         'encoding': 'predicts the brain responses from what was shown',
         'movie': 'relates the film to the brain responses',
+        'betas': 'estimates the brain response to each trial',
         'conditions': 'tells from the brain responses which condition it was, and how conditions '
         'differ',
     }.get(results.system, 'tells from the brain responses what was shown')

@@ -31,6 +31,8 @@ FINDINGS: dict[str, str] = {'good': 'better', 'bad': 'worse', 'caution': 'no dif
 
 def scores_section(reader: Reader) -> tuple[Block, ...]:
     """Show the scores beside chance, ceiling, baselines and their null distribution."""
+    if reader.results.system == 'betas':
+        return ()
     blocks: list[Block] = []
     if reader.metrics is not None:
         # pictures that were made have a section of their own

@@ -59,6 +59,22 @@ def signal_section(
     return tuple(blocks) or (Text(('No map was made.',)),)
 
 
+def ceiling_text(results: ParticipantResults) -> str:
+    """Say how reliable betas are where they are all that was made; nothing elsewhere."""
+    if results.system != 'betas':
+        return ''
+    mask, file = analysis_mask(results), results.maps.get('noiseceiling')
+    if mask is None or file is None or not file.exists():
+        return 'No stimulus was repeated, so that the reliability of the betas is not known.'
+    values = np.asarray(_load(file).dataobj)[np.asarray(mask.dataobj) > 0]
+    middle, high = np.quantile(values, [0.5, 0.95])
+    return (
+        'Betas were estimated, and nothing was decoded. Noise ceiling of the mean over repeats '
+        f'(share of variance that the stimulus can explain): {100 * middle:.1f} % in the median '
+        f'voxel, {100 * high:.1f} % or more in one of twenty.'
+    )
+
+
 def _map_block(
     key: str,
     image: nib.Nifti1Image,

@@ -14,6 +14,7 @@ from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.config import Config, load_config
 from bids_neurodecode.extensions import find_system
 from bids_neurodecode.stimuli.images import picture_source
+from bids_neurodecode.workflow.betas_level import add_betas_level
 from bids_neurodecode.workflow.conditions import add_conditions
 from bids_neurodecode.workflow.encoding_prediction import add_encoding_prediction
 from bids_neurodecode.workflow.film_prediction import add_film_prediction
@@ -64,7 +65,9 @@ def init_participant_wf(participant: ParticipantInput, run: RunSettings) -> Any:
     if model is not None:
         ladder.run = with_model(run, model)
     extension = find_system(system)
-    if model is None:
+    if run.level == 'betas':
+        add_betas_level(ladder)
+    elif model is None:
         train = TRAINING[system] if extension is None else extension.train
         train(ladder)
     elif extension is None or extension.predict is None:

@@ -229,13 +229,13 @@ def trial_columns(trials: Any) -> dict[str, Any]:
     return {name: text for name, text in TRIAL_COLUMNS.items() if name in named}
 
 
-def publish_trials(writer: ProductWriter, trials: pd.DataFrame) -> Path:
-    """Write the table of the trials of the betas."""
-    return writer.table(
-        'betas_events',
-        trials.assign(stim_file=trials['stimulus']),
-        columns=trial_columns(trials),
-    )
+def publish_trials(writer: ProductWriter, trials: pd.DataFrame, paradigm: str = 'images') -> Path:
+    """Write the table of the trials of the betas; conditions are no stimulus files."""
+    if paradigm == 'conditions':
+        shown = trials.assign(trial_type=trials['stimulus']).drop(columns='stimulus')
+    else:
+        shown = trials.assign(stim_file=trials['stimulus'])
+    return writer.table('betas_events', shown, columns=trial_columns(shown))
 
 
 def publish_samples(

@@ -104,7 +104,11 @@ def participant_report(results: Path, output_dir: Path) -> Path:
 
 
 def citations(
-    config: Config, paradigm: Paradigm, derivatives: Sequence[str], layout: str = 'bids'
+    config: Config,
+    paradigm: Paradigm,
+    derivatives: Sequence[str],
+    layout: str = 'bids',
+    system: str | None = None,
 ) -> dict[str, str]:
     """Return the contents of ``logs/CITATION.*`` before anything was run."""
     from bids_neurodecode._version import __version__
@@ -114,7 +118,7 @@ def citations(
     paragraphs = methods(
         config,
         paradigm=paradigm,
-        system=system_of(config, paradigm),
+        system=system or system_of(config, paradigm),
         version=__version__,
         derivatives=derivatives,
         versions=software_versions(),
