@@ -211,6 +211,7 @@ def sidecar(
     sources: Sequence[str] = (),
     fixed: Mapping[str, Any] | None = None,
     resolution: str | None = None,
+    density: str | None = None,
     **fields: Any,
 ) -> dict[str, Any]:
     """Return the content of a sidecar: sources, what the file means, and what is given."""
@@ -218,6 +219,8 @@ def sidecar(
     content['Sources'] = list(sources)
     if resolution is not None:
         content['Resolution'] = f'Grid of the preprocessed series (res-{resolution})'
+    if density is not None:
+        content['Density'] = f'That of the preprocessed series (den-{density})'
     return content | {key: value for key, value in fields.items() if value is not None}
 
 

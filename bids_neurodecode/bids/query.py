@@ -12,6 +12,7 @@ from bids_neurodecode.bids.betas import find_betas
 from bids_neurodecode.bids.captions import CAPTIONS
 from bids_neurodecode.bids.choices import (
     JOINT,
+    both_hemispheres,
     check_once,
     check_told_apart,
     choose_echo,
@@ -21,6 +22,7 @@ from bids_neurodecode.bids.choices import (
     note_on_tasks,
     space_label,
     together,
+    volumes_first,
 )
 from bids_neurodecode.bids.conditions import ConditionReader, reader_of, shows_conditions
 from bids_neurodecode.bids.description import NOT_THESE, check_raw, find_derivatives
@@ -289,6 +291,7 @@ def _select(
                 raise InputError(NOT_THESE.format(desc=desc, folder=folder, found=said))
         where = 'that the filter selects' if 'bold' in request.filters else 'was found'
         raise InputError(NO_BOLD.format(desc=wanted_series(query), where=where, folders=folders))
+    found = volumes_first(both_hemispheres(found), request.space)
     found, more = preferred(found, recipe, request.tasks, request.space)
     notes += more
     found = keep_labels(found, 'ses', 'session', request.sessions)

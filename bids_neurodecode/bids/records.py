@@ -35,6 +35,8 @@ class RunInput:
     n_volumes: int
     space: str | None = None
     resolution: str | None = None
+    density: str | None = None
+    """Label of the density of a surface or of CIFTI (``91k``)."""
     start_time: float = 0.0
     """Seconds of the run at which the first volume was taken to be acquired (``StartTime``)."""
     sources: tuple[str, ...] = ()

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bids_neurodecode.bids.names import PRODUCTS, product_path
 from bids_neurodecode.bids.provenance import sidecar
 from bids_neurodecode.bids.records import ParticipantInput
-from bids_neurodecode.bids.sink import copy_file, write_json, write_text, write_tsv
+from bids_neurodecode.bids.sink import copy_file, write_image, write_json, write_text, write_tsv
 from bids_neurodecode.bids.trials import with_raw_keys
+from bids_neurodecode.spaces import Form, Space, files_of, form_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,8 +32,10 @@ class ProductWriter:
         The derivatives dataset.
     entities
         Those that all products carry (``sub``, ``task``).
-    space, resolution
-        Of the grid.
+    space, resolution, density
+        Of the grid, or the surfaces.
+    form
+        In which files maps are kept that are no volumes.
     sources
         BIDS URIs of what everything was made from.
     """
@@ -41,6 +44,8 @@ class ProductWriter:
     entities: Mapping[str, str]
     space: str | None = None
     resolution: str | None = None
+    density: str | None = None
+    form: Form | None = None
     sources: Sequence[str] = ()
     written: list[Path] = field(default_factory=list)
     """Every file that this writer, or one made from it, has written."""
@@ -54,14 +59,25 @@ class ProductWriter:
             {'sub': participant.label, 'task': participant.task},
             first.space,
             first.resolution,
+            first.density,
+            form_of(first.bold),
             tuple(source for run in participant.runs for source in run.sources),
         )
 
+    @property
+    def in_mni(self) -> bool:
+        """Whether maps are volumes in MNI space."""
+        return self.form is None and (self.space or '').startswith('MNI152')
+
+    def in_space(self, space: Space | None) -> ProductWriter:
+        """Return the writer of maps in the space of a model, where there are no runs."""
+        if space is None:
+            return self
+        return replace(self, density=space.density, form=space.form)
+
     def for_run(self, entities: Mapping[str, str], sources: Sequence[str]) -> ProductWriter:
         """Return the writer of one run's products."""
-        return ProductWriter(
-            self.output_dir, entities, self.space, self.resolution, sources, self.written
-        )
+        return replace(self, entities=entities, sources=sources)
 
     def path(self, key: str, *, extension: str | None = None, **more: str) -> Path:
         """Return where a product goes."""
@@ -70,10 +86,12 @@ class ProductWriter:
             self.entities,
             space=self.space,
             resolution=self.resolution,
+            density=self.density,
+            form=self.form,
             extension=extension,
             **more,
         )
-        self.written.append(path)
+        self.written.extend(files_of(path))
         return path
 
     def finish(self) -> None:
@@ -96,10 +114,15 @@ class ProductWriter:
     def image(
         self, key: str, source: Path, *, more: Mapping[str, str] | None = None, **fields: Any
     ) -> Path:
-        """Copy a NIfTI from the work folder and write its sidecar; return where it went."""
+        """Write an image of the work folder in its form, with a sidecar; return where it went."""
         entities = dict(more or {})
         target = self.path(key, **entities)
-        copy_file(source, target)
+        if self.form is None:
+            copy_file(source, target)
+        else:
+            import nibabel as nib
+
+            write_image(target, nib.load(source), name=key)
         product = PRODUCTS[key]
         write_json(
             self.path(key, extension='.json', **entities),
@@ -107,6 +130,7 @@ class ProductWriter:
                 sources=self.sources,
                 fixed={**product.sidecar, 'SkullStripped': True},
                 resolution=self.resolution,
+                density=self.density,
                 **fields,
             ),
         )

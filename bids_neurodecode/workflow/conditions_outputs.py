@@ -129,7 +129,7 @@ class WriteConditions(Stage):
             warnings=(*plan['leaks'], *betas['warnings'], *info['warnings']),
             leaks=tuple(plan['leaks']),
             space=writer.space,
-            in_mni=(writer.space or '').startswith('MNI152'),
+            in_mni=writer.in_mni,
             split=r.SplitResults(
                 plan['by'],
                 plan['protocol'],

@@ -144,7 +144,7 @@ class WriteEncoding(Stage):
             warnings=(*plan['leaks'], *betas['warnings'], *info['warnings'], *notes),
             leaks=(*plan['leaks'], *info['leaks']),
             space=writer.space,
-            in_mni=(writer.space or '').startswith('MNI152'),
+            in_mni=writer.in_mni,
             split=r.SplitResults(
                 plan['by'],
                 plan['protocol'],

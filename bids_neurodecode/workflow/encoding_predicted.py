@@ -79,11 +79,11 @@ class WritePredicted(Stage):
             {'sub': participant.label, 'task': participant.task},
             about['space'],
             about['resolution'],
-            (
+            sources=(
                 *(source for each in participant.runs for source in each.sources),
                 *(source for each in participant.events_only for source in each.sources),
             ),
-        )
+        ).in_space(VoxelMask.load(Path(inputs.result).with_name('voxels.nii.gz')).space)
         record = self._record(participant, run, info, writer)
         target = results_path(writer.output_dir, participant.label, participant.task)
         write_text(target, record.to_json())
@@ -141,7 +141,7 @@ class WritePredicted(Stage):
             warnings=(*warnings, *notes),
             leaks=tuple(info['leaks']),
             space=writer.space,
-            in_mni=(writer.space or '').startswith('MNI152'),
+            in_mni=writer.in_mni,
             voxels=r.VoxelResults(
                 info.get('n_mask', info['n_selected']), info['n_selected'], RULE
             ),

@@ -24,7 +24,6 @@ from bids_neurodecode.workflow.encoding_features import connect_bands
 from bids_neurodecode.workflow.encoding_predicted import WritePredicted
 from bids_neurodecode.workflow.encoding_training import load_bands, load_samples, save_maps
 from bids_neurodecode.workflow.files import read_table, save_json
-from bids_neurodecode.workflow.film_model import mask_of
 from bids_neurodecode.workflow.nodes import RunSettings, node
 from bids_neurodecode.workflow.pictures import connect_betas
 from bids_neurodecode.workflow.prediction import model_columns
@@ -72,7 +71,7 @@ class ApplyEncoder(Stage):
         arrays, about = load_arrays(Path(inputs.model))
         if about.get('kind') != 'picture-encoder':
             raise DataError(NO_ENCODER.format(file=inputs.model, kind=about.get('kind')))
-        mask = mask_of(arrays)
+        mask = VoxelMask.from_state(arrays)
         state = {
             name.removeprefix('encoder.'): values
             for name, values in arrays.items()
@@ -114,7 +113,7 @@ class ApplyEncoder(Stage):
 
         inputs = self.inputs
         measured = VoxelMask.load(Path(inputs.mask))
-        columns = model_columns(mask.mask, mask.affine, measured, inputs.model)
+        columns = model_columns(mask, measured, inputs.model)
         samples = load_samples(inputs.betas, measured, read_table(Path(inputs.trials)))
         found = apply_encoder(
             encoder,

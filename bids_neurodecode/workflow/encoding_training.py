@@ -221,8 +221,7 @@ def save_model(
         if name not in {'seconds', 'wait_share'}
     }
     arrays = {f'encoder.{name}': values for name, values in result.encoder.state().items()}
-    arrays |= {'mask': mask.mask.astype(np.uint8), 'affine': mask.affine}
-    arrays['codes'] = np.asarray(mask.codes)
+    arrays |= mask.state()
     arrays |= _pictures(result, job, config)
     if job['hrfindex']:
         arrays['hrfindex'] = np.rint(load_map(Path(job['hrfindex']), mask)).astype(np.uint8)

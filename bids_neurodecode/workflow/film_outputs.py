@@ -157,7 +157,7 @@ class WriteFilms(Stage):
             warnings=(*plan['leaks'], *info['warnings'], *self._banded_warnings()),
             leaks=tuple(plan['leaks']),
             space=writer.space,
-            in_mni=(writer.space or '').startswith('MNI152'),
+            in_mni=writer.in_mni,
             voxel_tests=(
                 r.VoxelTestResults(
                     'ridge',

@@ -114,7 +114,7 @@ class WriteFilmPredictions(Stage):
             warnings=tuple(info['warnings']),
             leaks=tuple(info['leaks']),
             space=writer.space,
-            in_mni=(writer.space or '').startswith('MNI152'),
+            in_mni=writer.in_mni,
             voxels=r.VoxelResults(info['n_mask'], info['n_selected'], 'the voxels of the model'),
             maps=maps,
             mean_bold=writer.image('meanbold', Path(inputs.mean_bold))
@@ -136,9 +136,11 @@ def writer_of(participant: ParticipantInput, output_dir: Path, model: Path) -> P
         return ProductWriter.for_participant(participant, output_dir)
     from bids_neurodecode.workflow.film_model import facts_of
 
-    says = facts_of(model).description
+    facts = facts_of(model)
+    says = facts.description
     entities = {'sub': participant.label, 'task': participant.task}
-    return ProductWriter(output_dir, entities, says.get('space'), says.get('resolution'))
+    writer = ProductWriter(output_dir, entities, says.get('space'), says.get('resolution'))
+    return writer.in_space(facts.mask.space)
 
 
 def write_series(

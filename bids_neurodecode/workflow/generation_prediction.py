@@ -83,7 +83,7 @@ def run_job(job: Mapping[str, Any], folder: Path) -> None:
     config = Config.model_validate_json(job['settings'])
     model, voxels = load_model(Path(job['model']), job['weights'], config, job['device'])
     mask = VoxelMask.load(Path(job['mask']))
-    columns = model_columns(voxels['mask'], voxels['affine'], mask, job['model'])
+    columns = model_columns(VoxelMask.from_state(voxels), mask, job['model'])
     table = read_table(Path(job['trials']))
     values = np.load(job['betas'], mmap_mode='r')
     table = table.assign(sample=np.arange(len(table)))

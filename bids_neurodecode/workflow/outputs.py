@@ -166,7 +166,7 @@ class WritePictures(Stage):
             warnings=tuple(warnings),
             leaks=tuple(plan['leaks']),
             space=writer.space,
-            in_mni=(writer.space or '').startswith('MNI152'),
+            in_mni=writer.in_mni,
             split=r.SplitResults(
                 plan['by'],
                 plan['protocol'],

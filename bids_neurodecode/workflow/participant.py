@@ -12,6 +12,7 @@ from bids_neurodecode._version import __version__
 from bids_neurodecode.bids.captions import captions_file
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.config import Config, load_config
+from bids_neurodecode.spaces import files_of
 from bids_neurodecode.stimuli.images import picture_source
 from bids_neurodecode.workflow.conditions import connect_conditions
 from bids_neurodecode.workflow.encoding_prediction import connect_encoding_prediction
@@ -109,7 +110,9 @@ def fingerprint(participant: ParticipantInput, config: Config) -> str:
     Nodes are given the names of their inputs, so that this is what tells Nipype's cache that the
     content is another one: size and time of change of every file, links followed.
     """
-    files = [file for run in participant.runs for file in (run.bold, run.mask, run.events)]
+    files = [
+        file for run in participant.runs for file in (*files_of(run.bold), run.mask, run.events)
+    ]
     files += [run.confounds for run in participant.runs if run.confounds is not None]
     names = [participant.stimuli_dir / name for name in participant.stimuli]
     sources = dict.fromkeys(picture_source(name) for name in names)

@@ -24,7 +24,7 @@ from bids_neurodecode.bids.trials import with_trials
 from bids_neurodecode.bids.writer import ProductWriter
 from bids_neurodecode.config import Config
 from bids_neurodecode.errors import DataError
-from bids_neurodecode.samples import Responses, Samples, VoxelMask
+from bids_neurodecode.samples import MASK_ARRAYS, Responses, Samples, VoxelMask
 from bids_neurodecode.workflow.files import read_json, read_table, save_json
 from bids_neurodecode.workflow.generation_choice import find_weights
 from bids_neurodecode.workflow.generation_model import generation_model_of, generator_of
@@ -88,9 +88,13 @@ class ApplyDecoder(Stage):
         participant = ParticipantInput.from_json(inputs.participant)
         arrays, description = load_arrays(Path(inputs.model))
         mask = VoxelMask.load(Path(inputs.mask))
-        columns = model_columns(arrays.pop('mask'), arrays.pop('affine'), mask, inputs.model)
+        columns = model_columns(VoxelMask.from_state(arrays), mask, inputs.model)
         library = PerStimulus(tuple(description['library']), arrays.pop('library_features'))
-        state = {name: values for name, values in arrays.items() if not name.startswith(PREFIX)}
+        state = {
+            name: values
+            for name, values in arrays.items()
+            if name not in MASK_ARRAYS and not name.startswith(PREFIX)
+        }
         decoder = LinearDecoder.from_state(state, library.stimuli, description['measure'])
         samples = Samples(
             Responses(np.load(inputs.betas, mmap_mode='r'), mask),
@@ -129,18 +133,18 @@ class ApplyDecoder(Stage):
 
 
 def model_columns(
-    volume: np.ndarray[Any, Any], affine: np.ndarray[Any, Any], mask: VoxelMask, file: str
+    voxels: VoxelMask, mask: VoxelMask, file: str
 ) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """Return which voxels of ``mask`` a model takes, (n_voxels,).
+    """Return which voxels of ``mask`` a model of some ``voxels`` takes, (n_voxels,).
 
     Raises
     ------
     DataError
         If the model is of another grid, or takes voxels that the mask does not hold.
     """
-    if volume.shape != mask.mask.shape or not np.allclose(affine, mask.affine, atol=1e-3):
-        raise DataError(OTHER_GRID.format(file=file, model=volume.shape, data=mask.mask.shape))
-    wanted = volume.astype(bool)
+    wanted = voxels.mask
+    if not voxels.same_grid(mask):
+        raise DataError(OTHER_GRID.format(file=file, model=wanted.shape, data=mask.mask.shape))
     outside = int((wanted & ~mask.mask).sum())
     if outside:
         raise DataError(VOXELS_MISSING.format(n=outside, total=int(wanted.sum()), file=file))
@@ -208,7 +212,7 @@ class WritePredictions(Stage):
             warnings=tuple(info['warnings']),
             leaks=tuple(info['leaks']),
             space=writer.space,
-            in_mni=(writer.space or '').startswith('MNI152'),
+            in_mni=writer.in_mni,
             voxels=r.VoxelResults(info['n_mask'], info['n_selected'], 'the voxels of the model'),
             trials=writer.table(
                 'betas_events',
