@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.errors import DataError
-from bids_neurodecode.spaces import Space, space_of
+from bids_neurodecode.spaces import Space, load_image, space_of
 
 if TYPE_CHECKING:
     import nibabel as nib
@@ -185,9 +185,7 @@ class VoxelMask:
     @classmethod
     def load(cls, path: Path) -> VoxelMask:
         """Read a mask; every voxel above 0 is in it."""
-        import nibabel as nib
-
-        image = nib.load(path)
+        image = load_image(path)
         return cls.of(image, np.asanyarray(image.dataobj) > 0)
 
     @classmethod

@@ -53,10 +53,14 @@ NO_COLUMNS = (
     '{file} has no axis of vertices, voxels or parcels along its columns. Give a dense or '
     'parcellated CIFTI file.'
 )
+OTHER_MESH = (
+    'A hemisphere has {n} vertices in the data and {other} in what is put on them. Give a file of '
+    'the same surfaces.'
+)
 NOT_NUMBERS = '{file} holds {value!r} in the column {column!r}; a parcel has a number in each row.'
 NEEDS_GRID = (
-    '{what} needs voxels on a grid; these data are {where}. Choose volumes with --space, or leave '
-    '{what} out.'
+    '{what} needs voxels on a grid, and these data are {where}: choose volumes with --space, or '
+    'leave it out.'
 )
 WHERE: dict[Form, str] = {
     'gifti': 'on a surface',
@@ -96,6 +100,49 @@ class Space:
             return False
         labels = {self.label, other.label} - {''}
         return len(labels) < 2 and bool(self.axis == other.axis)
+
+    def carry(self, values: npt.NDArray[Any], source: Space) -> npt.NDArray[Any]:
+        """Return values of another space's columns at these columns: nothing is resampled.
+
+        Parameters
+        ----------
+        values
+            One a column of ``source``, (n_source,).
+        source
+            With the same meshes, voxel grid or names of parcels; may lack some of the columns.
+
+        Returns
+        -------
+        numpy.ndarray
+            Shape (n_columns,); 0 where ``source`` has no such vertex, voxel or parcel.
+
+        Raises
+        ------
+        DataError
+            If the meshes of a hemisphere have different numbers of vertices.
+        """
+        out = np.zeros(self.n_columns, dtype=values.dtype)
+        theirs = {key: place for place, key in enumerate(source._keys())}
+        for place, key in enumerate(self._keys()):
+            if key in theirs:
+                out[place] = values[theirs[key]]
+        for hemisphere in HEMISPHERES.values():
+            ours, other = (getattr(x.axis, 'nvertices', {}) for x in (self, source))
+            if hemisphere in ours and ours[hemisphere] != other.get(hemisphere, ours[hemisphere]):
+                raise DataError(OTHER_MESH.format(n=ours[hemisphere], other=other[hemisphere]))
+        return out
+
+    def _keys(self) -> list[tuple[Any, ...]]:
+        """Return what each column is, so that it is known in another space."""
+        names = [str(name) for name in self.axis.name]
+        if not hasattr(self.axis, 'vertex'):
+            return [(name,) for name in names]
+        vertices, voxels = self.axis.vertex, self.axis.voxel
+        grid = '' if self.axis.affine is None else self.axis.affine.round(3).tobytes()
+        return [
+            (name, int(vertex)) if vertex >= 0 else (grid, *voxel.tolist())
+            for name, vertex, voxel in zip(names, vertices, voxels, strict=True)
+        ]
 
     def image(self, values: npt.ArrayLike) -> nib.Nifti2Image:
         """Return an image of (n_columns,), (n_columns, 1, 1) or (n_columns, 1, 1, n_rows)."""

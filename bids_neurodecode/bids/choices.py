@@ -52,7 +52,9 @@ def space_label(series: Series, *, with_cohort: bool = True) -> str:
     label = series.space or NATIVE
     cohort = f':cohort-{series.cohort}' if series.cohort and with_cohort else ''
     density = f':den-{series.density}' if series.density else ''
-    return label + cohort + (f':res-{series.resolution}' if series.resolution else '') + density
+    parcels = ''.join(f':{key}-{name}' for key, name in series.parcellation.items())
+    resolution = f':res-{series.resolution}' if series.resolution else ''
+    return label + cohort + resolution + density + parcels
 
 
 def keep_labels(
@@ -210,8 +212,8 @@ def choose_space(found: Sequence[Series], asked: str | None) -> list[Series]:
     found
         Series of one analysis.
     asked
-        ``LABEL``, ``LABEL:res-X``, ``LABEL:cohort-X:res-X``, ``LABEL:den-X``, or ``func`` for
-        series without a space in their name.
+        ``LABEL``, ``LABEL:res-X``, ``LABEL:cohort-X:res-X``, ``LABEL:den-X``, ``LABEL:seg-X``
+        (series of parcels), or ``func`` for series without a space in their name.
 
     Raises
     ------
@@ -222,6 +224,7 @@ def choose_space(found: Sequence[Series], asked: str | None) -> list[Series]:
     if asked is not None:
         wanted = set(asked.removeprefix('space-').split(':'))
         kept = [s for s in found if wanted <= set(space_label(s).split(':'))]
+        kept = [s for s in kept if not s.parcellation] or kept  # parcels are asked for by name
         if not kept:
             known = ', '.join(sorted({space_label(s) for s in found}))
             label = asked.removeprefix('space-')

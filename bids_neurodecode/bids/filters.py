@@ -16,6 +16,7 @@ QUERIES: Mapping[str, Mapping[str, Any]] = {
         'desc': 'preproc',
         'extension': ['.nii', '.nii.gz', '.func.gii', '.dtseries.nii', '.ptseries.nii'],
     },
+    'parcels': {'suffix': 'timeseries', 'stat': 'mean', 'extension': ['.tsv', '.ptseries.nii']},
     'mask': {'suffix': 'mask', 'desc': 'brain', 'extension': ['.nii', '.nii.gz']},
     'confounds': {
         'suffix': ['timeseries', 'regressors'],

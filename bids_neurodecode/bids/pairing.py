@@ -13,6 +13,7 @@ import numpy as np
 from bids_neurodecode.bids.description import read_json
 from bids_neurodecode.bids.entities import (
     GRID_ENTITIES,
+    PARCEL_ENTITIES,
     counted,
     counted_label,
     natural_key,
@@ -116,6 +117,12 @@ class Series:
     def density(self) -> str | None:
         """Label of the density of a surface or of CIFTI."""
         return parse_entities(self.path).get('den')
+
+    @property
+    def parcellation(self) -> dict[str, str]:
+        """What names the parcels of a series of parcels."""
+        own = parse_entities(self.path)
+        return {key: own[key] for key in PARCEL_ENTITIES if key in own}
 
     @property
     def cohort(self) -> str | None:
@@ -244,6 +251,7 @@ def pair_run(
         space=series.space,
         resolution=series.resolution,
         density=series.density,
+        parcellation=series.parcellation,
         notes=tuple(filter(None, [note, note_on_mask, note_on_confounds])),
         sources=(*sources, *raw),
     )

@@ -25,7 +25,7 @@ MINIMAL = (
     'series. Finish them: fmriprep RAW OUT participant --level full --derivatives '
     'minimal={folder} --output-spaces T1w.'
 )
-_SERIES = ('func/*_bold.*', 'ses-*/func/*_bold.*')
+_SERIES = ('sub-*/func/*_{suffix}.*', 'sub-*/ses-*/func/*_{suffix}.*', 'sub-*_{suffix}.*')
 _INSTEAD = ('func/*', 'ses-*/func/*')
 
 
@@ -50,8 +50,13 @@ def holds_series(folder: Path, query: Mapping[str, Any] = QUERIES['bold']) -> bo
     Filters of which runs are taken do not count: a folder of other runs is one of derivatives too.
     """
     kind = {key: query[key] for key in ('suffix', 'desc', 'extension') if key in query}
-    patterns = (*(f'sub-*/{pattern}' for pattern in _SERIES), 'sub-*_bold.*')
-    return any(matches(file.name, kind) for pattern in patterns for file in folder.glob(pattern))
+    kinds = {'bold': kind, 'timeseries': QUERIES['parcels']}
+    return any(
+        matches(file.name, wanted)
+        for suffix, wanted in kinds.items()
+        for pattern in _SERIES
+        for file in folder.glob(pattern.format(suffix=suffix))
+    )
 
 
 def instead_of_series(folder: Path) -> str:

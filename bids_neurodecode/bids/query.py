@@ -273,7 +273,7 @@ def _select(
         Series(path, name)
         for name, layout in index.derived.items()
         if name != request.betas_from or len(derivatives) == 1
-        for path in _files(layout, query)
+        for path in (*_files(layout, query), *_files(layout, query_of('parcels', request.filters)))
         if 'task' in run_entities(path)
     ]
     notes = []

@@ -37,6 +37,8 @@ class RunInput:
     resolution: str | None = None
     density: str | None = None
     """Label of the density of a surface or of CIFTI (``91k``)."""
+    parcellation: Mapping[str, str] = field(default_factory=dict)
+    """Entities that name the parcels of a series of parcels (``seg``, ``atlas``, ``scale``)."""
     start_time: float = 0.0
     """Seconds of the run at which the first volume was taken to be acquired (``StartTime``)."""
     sources: tuple[str, ...] = ()

@@ -8,18 +8,27 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bids_neurodecode.bids.description import read_json
 from bids_neurodecode.bids.names import PRODUCTS, product_path
 from bids_neurodecode.bids.provenance import sidecar
-from bids_neurodecode.bids.records import ParticipantInput
+from bids_neurodecode.bids.records import ParticipantInput, RunInput
 from bids_neurodecode.bids.sink import copy_file, write_image, write_json, write_text, write_tsv
 from bids_neurodecode.bids.trials import with_raw_keys
-from bids_neurodecode.spaces import Form, Space, files_of, form_of
+from bids_neurodecode.spaces import Form, Space, files_of, form_of, sidecar_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
 ENTITIES = frozenset({'run', 'session'})
 """Columns that are named as pybids names entities."""
+
+
+OWN_REFERENCES: Mapping[str | None, str] = {
+    None: 'The reference image of the preprocessed series',
+    'T1w': 'The anatomical image of the participant, as preprocessed',
+    'fsnative': 'The surfaces of the participant',
+}
+"""Of spaces that are no template's."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +45,10 @@ class ProductWriter:
         Of the grid, or the surfaces.
     form
         In which files maps are kept that are no volumes.
+    parcellation
+        Entities that name the parcels of maps of parcels.
+    reference
+        ``SpatialReference``, which spaces that are no template's need.
     sources
         BIDS URIs of what everything was made from.
     """
@@ -46,6 +59,8 @@ class ProductWriter:
     resolution: str | None = None
     density: str | None = None
     form: Form | None = None
+    parcellation: Mapping[str, str] = field(default_factory=dict)
+    reference: str | None = None
     sources: Sequence[str] = ()
     written: list[Path] = field(default_factory=list)
     """Every file that this writer, or one made from it, has written."""
@@ -61,8 +76,19 @@ class ProductWriter:
             first.resolution,
             first.density,
             form_of(first.bold),
+            first.parcellation,
+            reference_of(first),
             tuple(source for run in participant.runs for source in run.sources),
         )
+
+    @property
+    def place(self) -> dict[str, Any]:
+        """What sidecars say of where the columns lie."""
+        return {
+            'resolution': self.resolution,
+            'density': self.density,
+            'SpatialReference': self.reference,
+        }
 
     @property
     def in_mni(self) -> bool:
@@ -81,9 +107,10 @@ class ProductWriter:
 
     def path(self, key: str, *, extension: str | None = None, **more: str) -> Path:
         """Return where a product goes."""
+        parcels = self.parcellation if PRODUCTS[key].spatial else {}
         path = self.output_dir / product_path(
             key,
-            self.entities,
+            {**self.entities, **parcels},
             space=self.space,
             resolution=self.resolution,
             density=self.density,
@@ -129,8 +156,7 @@ class ProductWriter:
             sidecar(
                 sources=self.sources,
                 fixed={**product.sidecar, 'SkullStripped': True},
-                resolution=self.resolution,
-                density=self.density,
+                **self.place,
                 **fields,
             ),
         )
@@ -170,3 +196,16 @@ class ProductWriter:
         target = self.path(key, **more)
         write_text(target, text)
         return target
+
+
+def reference_of(run: RunInput) -> str | None:
+    """Return the ``SpatialReference`` of the maps of a run.
+
+    It is what the sidecar of the series says; else, where the space is no template's, what the
+    space is in words.
+    """
+    file = sidecar_of(run.bold)
+    said = read_json(file).get('SpatialReference') if file.is_file() else None
+    if isinstance(said, str):
+        return said
+    return OWN_REFERENCES.get(run.space)

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bids_neurodecode.bids.records import ParticipantInput, RunInput
-from bids_neurodecode.bids.series import check_values, read_mask
+from bids_neurodecode.bids.series import check_values, read_header, read_mask
 from bids_neurodecode.bids.timing import read_table
 from bids_neurodecode.config import AtlasSettings, Config
 from bids_neurodecode.errors import ArgumentsError, DataError, InputError
+from bids_neurodecode.spaces import needs_grid
 from bids_neurodecode.stimuli.films import check_film_once
 from bids_neurodecode.workflow.own_features import check_own_features, has_frames
 
@@ -91,6 +92,7 @@ def check_design(person: ParticipantInput, config: Config) -> tuple[str, ...]:
         With the one line.
     """
     _check_system(person, config.system)
+    check_space(person, config)
     for run in person.runs:
         _check_confounds(run, config)
     notes = check_own_features(person, config)
@@ -287,6 +289,27 @@ def check_run_values(run: RunInput, *, percent: bool = False) -> None:
         raise InputError(CENTRED.format(file=run.bold, share=centred))
 
 
+def check_space(person: ParticipantInput, config: Config) -> None:
+    """Refuse what needs voxels on a grid where the data are surfaces, CIFTI or parcels.
+
+    Raises
+    ------
+    InputError
+        Naming what asks for it.
+    """
+    if not person.runs or person.layout == 'nsd':
+        return
+    space = read_header(person.runs[0].bold).grid.space
+    system = person.paradigm if config.system == 'auto' else config.system
+    try:
+        if system == 'conditions' and config.conditions.searchlight is not None:
+            needs_grid('A searchlight (conditions.searchlight)', space)
+        if system == 'encoding' and config.encoding.model == 'cnn':
+            needs_grid('A convolutional model (encoding.model)', space)
+    except DataError as error:
+        raise InputError(str(error)) from error
+
+
 def check_nsd(person: ParticipantInput, config: Config) -> None:
     """Check that settings go with betas in NSD's own layout.
 
@@ -322,7 +345,7 @@ def check_atlas(person: ParticipantInput, settings: AtlasSettings) -> tuple[str,
     """
     if settings.name is None and settings.file is None:
         return ()
-    from bids_neurodecode.signals.atlas import region_mask, resample_labels
+    from bids_neurodecode.signals.atlas import region_mask
     from bids_neurodecode.signals.atlasfiles import load_atlas
 
     run = person.runs[0]
@@ -330,9 +353,13 @@ def check_atlas(person: ParticipantInput, settings: AtlasSettings) -> tuple[str,
     named = settings.name or settings.file
     try:
         atlas = load_atlas(
-            name=settings.name, file=settings.file, table=settings.table, space=run.space
+            name=settings.name,
+            file=settings.file,
+            table=settings.table,
+            space=run.space,
+            columns=grid.space,
         )
-        labels = resample_labels(atlas.labels, atlas.affine, grid.shape, grid.affine)
+        labels = atlas.placed(grid.shape, grid.affine, grid.space)
         if not labels[inside].any():
             raise InputError(ATLAS_OUTSIDE.format(atlas=named, mask=run.mask))
         if settings.regions:

@@ -290,8 +290,8 @@ def plot_parcels(
     """Show an atlas on the grid of the data, each region in a colour unlike its neighbours'."""
     if space_of(labels) is not None:
         regions = columns_of(labels)
-        colors = np.where(regions > 0, (regions * 7) % 20, np.nan)
-        paint = painter('tab20', 0, 19)
+        colors = np.where(regions > 0, (regions * 7) % 18, np.nan)
+        paint = painter(_without_greys(), -0.5, 17.5)
         return _on_sheet(colors, paint, sheet or _sheet_of(labels), labels=regions)
     volume, affine = canonical(labels)
     inside = on_grid(mask, volume.shape, 'mask') > 0
@@ -356,6 +356,15 @@ def _sheet_of(image: nib.Nifti1Image) -> Sheet:
     if space is None:
         raise ReportError(NO_SHEET)
     return Sheet.of(space)
+
+
+def _without_greys() -> Any:
+    """Return the colours of ``tab20`` that are no greys, which the cortex is drawn in."""
+    from matplotlib import colormaps
+    from matplotlib.colors import ListedColormap
+
+    greys = {14, 15}
+    return ListedColormap([colormaps['tab20'](i) for i in range(20) if i not in greys])
 
 
 def _one_color(color: str) -> Any:

@@ -71,7 +71,7 @@ def _map_block(
     background: nib.Nifti1Image | None,
     selected: nib.Nifti1Image | None,
     name: Callable[[str, str], str],
-    sheet: Sheet | None,
+    sheet: Sheet | None = None,
 ) -> Plot:
     figure = brain.plot_map(
         image, spec, mask=mask, background=background, selected=selected, sheet=sheet

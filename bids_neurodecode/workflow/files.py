@@ -158,9 +158,7 @@ def save_labels(path: Path, labels: npt.NDArray[Any], mask: VoxelMask) -> Path:
 
 def load_map(path: Path, mask: VoxelMask) -> npt.NDArray[np.float32]:
     """Read the masked voxels of a 3-D map: (n_voxels,)."""
-    import nibabel as nib
-
-    volume = np.asanyarray(nib.load(path).dataobj, dtype=np.float32)
+    volume = np.asanyarray(load_image(path).dataobj, dtype=np.float32)
     return np.asarray(mask.extract(volume))
 
 

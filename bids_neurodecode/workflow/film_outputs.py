@@ -116,7 +116,7 @@ class WriteFilms(Stage):
             fields = sidecar(
                 sources=run.sources,
                 fixed={**PRODUCTS['delayed'].sidecar, 'SkullStripped': True},
-                resolution=writer.resolution,
+                **writer.place,
                 TaskName=participant.task,
                 RepetitionTime=run.repetition_time,
                 Delay=config.delay.seconds,
@@ -322,7 +322,7 @@ class WriteFilms(Stage):
             fields = sidecar(
                 sources=run.sources,
                 fixed={**PRODUCTS['predicted'].sidecar, 'SkullStripped': True},
-                resolution=writer.resolution,
+                **writer.place,
                 TaskName=participant.task,
                 RepetitionTime=run.repetition_time,
                 RunOnsets=[float(x) for x in table['run_onset'].to_numpy()[rows[mine]]],

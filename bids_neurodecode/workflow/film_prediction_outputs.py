@@ -180,7 +180,7 @@ def write_series(
         content = sidecar(
             sources=of_run.sources,
             fixed=fixed,
-            resolution=writer.resolution,
+            **writer.place,
             TaskName=participant.task,
             RepetitionTime=period,
             StartTime=round(float(times[0]), 6),

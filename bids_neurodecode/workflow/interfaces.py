@@ -257,7 +257,7 @@ class PlaceAtlas(Stage):
 
     def _compute(self, folder: Path) -> dict[str, Any]:
         from bids_neurodecode.bids.sink import write_tsv
-        from bids_neurodecode.signals.atlas import region_mask, resample_labels
+        from bids_neurodecode.signals.atlas import region_mask
         from bids_neurodecode.signals.atlasfiles import load_atlas
 
         settings = AtlasSettings.model_validate_json(self.inputs.settings)
@@ -267,8 +267,9 @@ class PlaceAtlas(Stage):
             file=settings.file,
             table=settings.table,
             space=self.inputs.space or None,
+            columns=mask.space,
         )
-        labels = resample_labels(atlas.labels, atlas.affine, mask.mask.shape, mask.affine)
+        labels = atlas.placed(mask.mask.shape, mask.affine, mask.space)
         within = np.ones(mask.n_voxels, dtype=bool)
         if settings.regions:
             within = mask.extract(region_mask(labels, atlas.table, settings.regions))

@@ -404,7 +404,7 @@ def write_parcels(
         fields = sidecar(
             sources=run.sources,
             fixed=PRODUCTS['timeseries'].sidecar,
-            resolution=writer.resolution,
+            **writer.place,
             RepetitionTime=run.repetition_time,
             SamplingFrequency=1 / run.repetition_time,
             Scaling=config.clean.scaling,
