@@ -208,4 +208,6 @@ def reference_of(run: RunInput) -> str | None:
     said = read_json(file).get('SpatialReference') if file.is_file() else None
     if isinstance(said, str):
         return said
+    if form_of(run.bold) == 'gifti':
+        return OWN_REFERENCES.get(run.space, f'The surfaces called {run.space}')
     return OWN_REFERENCES.get(run.space)

@@ -124,7 +124,7 @@ def load_atlas(
             raise InputError(NO_FILE.format(file=file))
         found, warnings = _check_space(file, space)
         if form_of(file) is not None:
-            return _read_form(file, table, found, warnings)
+            return _read_form(file, table or _own_table(file), found, warnings)
         table = table if table is not None else _table_beside(file)
     else:
         raise InputError(NEITHER)
@@ -151,6 +151,14 @@ def _read(
         warnings += (UNNAMED_LABELS.format(n=unnamed.size, file=file),)
     affine = np.asarray(image.affine, dtype=np.float64)
     return Atlas(labels, affine, regions, name, space, warnings)
+
+
+def _own_table(file: Path) -> Path | None:
+    """Return the table beside labels on surfaces or in CIFTI, which may bring their own names."""
+    try:
+        return _table_beside(file)
+    except InputError:
+        return None
 
 
 def _structures(columns: Space, space: str | None) -> Atlas:
@@ -181,7 +189,9 @@ def _read_form(
     name = file.name.split('.')[0]
     try:
         image = load_image(file)
-        labels, names = _with_names(file, np.asarray(image.dataobj))
+        labels, names = np.asarray(image.dataobj), {}
+        if table is None:
+            labels, names = _with_names(file, labels)
     except DataError as error:
         raise InputError(str(error)) from error
     labels = as_labels(labels, str(file))
@@ -199,7 +209,8 @@ def _read_form(
 def _with_names(file: Path, labels: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], dict[int, str]]:
     """Return labels and the names that their files give them.
 
-    Hemispheres whose labels are called differently count on from each other.
+    Where a number is called differently in the two hemispheres, the right one counts on from the
+    left one.
     """
     import nibabel as nib
 
@@ -207,18 +218,18 @@ def _with_names(file: Path, labels: npt.NDArray[Any]) -> tuple[npt.NDArray[Any],
         axis = nib.load(file).header.get_axis(0)
         found = axis.label[0] if hasattr(axis, 'label') else {}
         return labels, {int(key): str(value[0]) for key, value in found.items() if key > 0}
+    images = [nib.load(each) for each in files_of(file)]
     each = [
-        (len(image.darrays[0].data), image.labeltable.get_labels_as_dict())
-        for image in map(nib.load, files_of(file))
+        {int(k): str(v) for k, v in image.labeltable.get_labels_as_dict().items() if k > 0}
+        for image in images
     ]
-    names: dict[int, str] = {int(k): str(v) for k, v in each[0][1].items() if k > 0}
-    if len(each) > 1 and each[1][1] != each[0][1]:
-        n_left, offset = each[0][0], max([0, *names])
+    left, right = each[0], each[-1]
+    offset = 0
+    if any(left[key] != right[key] for key in set(left) & set(right)):
+        offset, n_left = max(left), len(images[0].darrays[0].data)
         labels = labels.copy()
-        right = labels[n_left:]
-        right[right > 0] += offset
-        names |= {int(k) + offset: str(v) for k, v in each[1][1].items() if k > 0}
-    return labels, names
+        labels[n_left:][labels[n_left:] > 0] += offset
+    return labels, left | {key + offset: name for key, name in right.items()}
 
 
 def _read_table(path: Path) -> pd.DataFrame:
@@ -253,8 +264,9 @@ def _check_space(file: Path, space: str | None) -> tuple[str | None, tuple[str, 
 
 def _table_beside(file: Path) -> Path:
     """Look for the table under the file's name, with and without the grid's entities."""
-    stem = file.name.removesuffix('.gz').removesuffix('.nii')
-    parts = [part for part in stem.split('_') if part.split('-')[0] in {'space', 'res'}]
+    stem = file.name.split('.')[0]
+    of_grid = {'space', 'res', 'hemi', 'den'}
+    parts = [part for part in stem.split('_') if part.split('-')[0] in of_grid]
     tried = []
     for dropped in chain.from_iterable(combinations(parts, n) for n in range(len(parts) + 1)):
         base = '_'.join(part for part in stem.split('_') if part not in dropped)

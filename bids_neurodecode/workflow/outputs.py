@@ -388,6 +388,9 @@ def write_atlas(writer: ProductWriter, config: Config, labels: Path, table: Path
     """Write the parcellation on the grid of the data, and its table."""
     entities = atlas_entities(config)
     writer.copy('dseg_table', table, **entities)
+    if writer.form == 'gifti':  # the labels' own sidecars are of one hemisphere each
+        fields = sidecar(sources=writer.sources, **writer.place)
+        write_json(writer.path('dseg_table', extension='.json', **entities), fields)
     return writer.image('dseg', labels, more=entities)
 
 

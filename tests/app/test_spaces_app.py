@@ -14,6 +14,7 @@ from bids_neurodecode.cli.main import main
 from bids_neurodecode.cli.validation import validate_dataset
 from bids_neurodecode.simulate.dataset import simulate_dataset
 from bids_neurodecode.simulate.spec import build_spec
+from bids_neurodecode.spaces import load_image, one_each
 from bids_neurodecode.workflow.reports import read_results
 
 pytestmark = pytest.mark.slow
@@ -170,3 +171,28 @@ def test_scores_do_not_depend_on_the_space(made, volumes, space, no_page):
     assert all(file.exists() for file in files)
     assert any(file.name.endswith(SPACES[space]) for file in files)
     assert validate_dataset(mine) == {}
+
+
+@pytest.mark.parametrize('space', ['fsaverage5', 'fsLR:den-91k', f'{MNI}:seg-Test'])
+def test_the_group_level_goes_over_columns(made, volumes, space, no_page):
+    """Maps are averaged and compared vertex by vertex (parcels by name), as voxels are."""
+    system, out, _ = volumes
+    mine = made / f'{system}-{space.replace(":", "_")}'
+    if not mine.exists():
+        assert call(made, system, mine, '--space', space) == 0
+    for folder in (out, mine):
+        assert call(made, system, folder, level='group') == 0
+        assert (folder / 'group.html').exists()
+    paradigm = SYSTEMS[system][0]
+    table = f'group/task-{paradigm}_metrics.tsv'
+    a, b = (pd.read_csv(folder / table, sep='\t') for folder in (out, mine))
+    same(a, b)
+    if system != 'movie':
+        return
+    (volume,) = (out / 'group').glob('*_stat-isc_statmap.nii.gz')
+    found = one_each((mine / 'group').glob('*_stat-isc_statmap.*'))
+    assert len(found) == 1
+    assert found[0].name.endswith(SPACES[space])
+    expected = np.asarray(nib.load(volume).dataobj)
+    values = np.asarray(load_image(found[0]).dataobj)
+    np.testing.assert_allclose(values[values != 0], expected[expected != 0], rtol=1e-4)
