@@ -217,10 +217,12 @@ def own_reader(request: Request) -> Callable[[Request], DatasetInput] | None:
     recipe = recognise(request.bids_dir, request.recipe)
     if recipe is None or recipe.content.reader is None:
         return None
+    from bids_neurodecode.bids.algonauts import find_algonauts
     from bids_neurodecode.bids.emofilm import find_emofilm
     from bids_neurodecode.bids.nsd import find_nsd
 
-    return {'nsd': find_nsd, 'emofilm': find_emofilm}[recipe.content.reader]
+    readers = {'nsd': find_nsd, 'emofilm': find_emofilm, 'algonauts': find_algonauts}
+    return readers[recipe.content.reader]
 
 
 def _says_what_was_shown(request: Request, recipe: Recipe | None) -> bool:

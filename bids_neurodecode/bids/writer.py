@@ -14,6 +14,7 @@ from bids_neurodecode.bids.provenance import sidecar
 from bids_neurodecode.bids.records import ParticipantInput, RunInput
 from bids_neurodecode.bids.sink import copy_file, write_image, write_json, write_text, write_tsv
 from bids_neurodecode.bids.trials import with_raw_keys
+from bids_neurodecode.samples import VoxelMask
 from bids_neurodecode.spaces import Form, Space, files_of, form_of, sidecar_of
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class ProductWriter:
     def for_participant(cls, participant: ParticipantInput, output_dir: Path) -> ProductWriter:
         """Return the writer of a participant's products over all runs."""
         first = participant.runs[0]
-        return cls(
+        writer = cls(
             output_dir,
             {'sub': participant.label, 'task': participant.task},
             first.space,
@@ -80,6 +81,9 @@ class ProductWriter:
             reference_of(first),
             tuple(source for run in participant.runs for source in run.sources),
         )
+        if not participant.has_series:
+            writer = writer.in_space(VoxelMask.load(first.mask).space)
+        return writer
 
     @property
     def place(self) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bids_neurodecode.bids.records import ParticipantInput, RunInput
-from bids_neurodecode.bids.series import check_values, read_header, read_mask
+from bids_neurodecode.bids.series import check_values, read_mask
 from bids_neurodecode.bids.timing import read_table
 from bids_neurodecode.config import AtlasSettings, Config
 from bids_neurodecode.errors import ArgumentsError, DataError, InputError
@@ -153,7 +153,7 @@ def _check_split(person: ParticipantInput, config: Config) -> None:
     from bids_neurodecode.bids.trials import film_table, stimulus_duration, trials_table
     from bids_neurodecode.systems.protocol import choose_condition_split, choose_film_split
 
-    if person.layout == 'nsd':
+    if not person.has_series:
         check_nsd(person, config)
     if person.betas is not None:
         _check_beta_split(person, config)
@@ -282,8 +282,8 @@ def check_run_values(run: RunInput, *, percent: bool = False) -> None:
         of.
     """
     inside, _ = read_mask(run.mask)
-    if run.bold.suffix == '.hdf5':
-        return  # an HDF5 file that is cut short cannot be opened, and was
+    if run.bold.suffix in {'.hdf5', '.npy'}:
+        return  # checked before: an HDF5 file that is cut short cannot be opened
     centred = check_values(run.bold, inside)
     if percent and centred > 0.5:
         raise InputError(CENTRED.format(file=run.bold, share=centred))
@@ -297,9 +297,9 @@ def check_space(person: ParticipantInput, config: Config) -> None:
     InputError
         Naming what asks for it.
     """
-    if not person.runs or person.layout == 'nsd':
+    if not person.runs:
         return
-    space = read_header(person.runs[0].bold).grid.space
+    space = read_mask(person.runs[0].mask)[1].space
     system = person.paradigm if config.system == 'auto' else config.system
     try:
         if system == 'conditions' and config.conditions.searchlight is not None:

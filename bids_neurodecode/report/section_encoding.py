@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.report import brain, encoding, film, pictures
-from bids_neurodecode.report.build import Block, Bullets, Plot
+from bids_neurodecode.report.build import Block, Bullets, Plot, Text
 from bids_neurodecode.report.encoding import Mask
 from bids_neurodecode.report.reader import Reader, read_table
 from bids_neurodecode.report.results import EncodingResults
@@ -206,6 +206,9 @@ def _examples(reader: Reader, found: EncodingResults) -> Iterable[Block]:
         return
     values = np.load(found.examples.with_suffix('.npy'), allow_pickle=False)
     drawing = _Drawing(reader, found)
+    if drawing.cannot:
+        yield Text((drawing.cannot,))
+        return
     titles = [
         f'{row["kind"]}: {shorten(str(row["stimulus"]), 14)}\nr = {row["similarity"]:.2f}, '
         f'rank {row["rank"]:g} of {row["n_candidates"]}'
@@ -242,6 +245,9 @@ def _predicted(reader: Reader, found: EncodingResults) -> Iterable[Block]:
     rows = list(range(min(N_PREDICTED, len(table))))
     names = [str(name) for name in table['stim_file'].iloc[rows]]
     drawing = _Drawing(reader, found)
+    if drawing.cannot:
+        yield Text((drawing.cannot,))
+        return
     figure = drawing.plot(
         values[rows][:, None], [shorten(name, 22) for name in names], names, ('predicted',)
     )
@@ -257,6 +263,12 @@ def _predicted(reader: Reader, found: EncodingResults) -> Iterable[Block]:
         yield drawing.glass(values[0], 'predicted', names[0])
 
 
+NOT_DRAWN = (
+    'Measured and predicted responses are not drawn beside each other: no surface mesh of {label} '
+    'was found. Predicted responses are in the files of the derivatives.'
+)
+
+
 class _Drawing:
     """Draws rows of voxels as volumes on the grid of the data."""
 
@@ -264,6 +276,9 @@ class _Drawing:
         self.reader, self.found = reader, found
         self.image = _load(found.voxels)
         self.sheet = sheet_of(reader.results, self.image)
+        self.cannot = ''
+        if self.sheet is not None and not self.sheet.meshes:
+            self.cannot = NOT_DRAWN.format(label=reader.results.space or 'the data')
         inside, self.affine = canonical(self.image)
         self.mask: Mask = inside > 0
         score = self.mask.astype(float)

@@ -189,7 +189,8 @@ def _read_form(
     name = file.name.split('.')[0]
     try:
         image = load_image(file)
-        labels, names = np.asarray(image.dataobj), {}
+        labels: npt.NDArray[Any] = np.asarray(image.dataobj)
+        names: dict[int, str] = {}
         if table is None:
             labels, names = _with_names(file, labels)
     except DataError as error:

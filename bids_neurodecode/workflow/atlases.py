@@ -35,7 +35,7 @@ def connect_atlas(
             (atlas, outputs, [('labels', 'atlas_labels'), ('table', 'atlas_table')]),
         ]
     )
-    if participant.layout == 'nsd':
+    if not participant.has_series:
         return  # there are no series to average
     parcels = node(
         ParcelSeries(participant=participant.to_json(), settings=settings_of(config, 'clean')),

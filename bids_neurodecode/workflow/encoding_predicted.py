@@ -116,7 +116,7 @@ class WritePredicted(Stage):
         mean_bold = null = metrics = predictions = None
         if isdefined(inputs.mean_bold):
             mean_bold = writer.image('meanbold', Path(inputs.mean_bold))
-            if participant.layout != 'nsd':
+            if participant.has_series:
                 maps['tsnr'] = writer.image('tsnr', Path(inputs.tsnr))
         if 'observed' in info:
             metrics = writer.copy('metrics', source / 'metrics.tsv', desc=desc)

@@ -138,7 +138,7 @@ class Quality(Stage):
         participant = ParticipantInput.from_json(self.inputs.participant)
         runs = participant.runs
         mask = common_mask(runs)
-        if participant.layout == 'nsd':
+        if not participant.has_series:
             from bids_neurodecode.workflow.precomputed import quality_without_series
 
             return quality_without_series(participant, mask, folder)

@@ -287,7 +287,7 @@ def write_measured(
 
     In NSD's own layout there is nothing to write: betas were read in place, without series.
     """
-    if participant.layout == 'nsd':
+    if not participant.has_series:
         return {}
     image = save_map(folder / 'betas.nii.gz', mask, np.load(betas, mmap_mode='r'))
     more = {}
@@ -399,7 +399,7 @@ def write_parcels(
 ) -> None:
     """Write the parcel means of each run as TSV with their sampling in a sidecar."""
     entities = atlas_entities(config)
-    if participant.layout == 'nsd':
+    if not participant.has_series:
         return
     for run, file in zip(participant.runs, files, strict=True):
         of_run = writer.for_run(run.entities, run.sources)

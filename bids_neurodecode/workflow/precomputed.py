@@ -80,7 +80,7 @@ def _blocks(
     participant: ParticipantInput, sessions: npt.NDArray[Any], mask: VoxelMask
 ) -> Iterator[tuple[npt.NDArray[np.intp], npt.NDArray[np.float32]]]:
     """Yield the trials of each session and their betas."""
-    if participant.layout == 'nsd':
+    if not participant.has_series:
         from bids_neurodecode.bids.nsd_betas import read_session
 
         for run in participant.runs:

@@ -221,7 +221,7 @@ class WritePredictions(Stage):
             ),
             # there are no series in NSD's own layout
             maps={}
-            if participant.layout == 'nsd'
+            if not participant.has_series
             else {'tsnr': writer.image('tsnr', Path(inputs.tsnr))},
             mean_bold=writer.image('meanbold', Path(inputs.mean_bold)),
             metrics=writer.copy('metrics', Path(inputs.metrics), desc='applied'),

@@ -50,7 +50,7 @@ def data_size(participant: ParticipantInput) -> DataSize:
 
     if not participant.runs:
         return DataSize(0, (0,), len(participant.stimuli))
-    if participant.layout == 'nsd':
+    if not participant.has_series:
         # only voxels of the mask are ever held: as many as a third of such a grid
         inside = np.asarray(nib.load(participant.runs[0].mask).dataobj) > 0
         shape: Sequence[int] = (3 * int(inside.sum()),)

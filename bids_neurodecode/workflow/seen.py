@@ -87,7 +87,7 @@ def runs_of(
     """
     from bids_neurodecode.signals.fingerprints import fingerprint
 
-    precomputed = participant.betas is not None or participant.layout == 'nsd'
+    precomputed = participant.betas is not None or not participant.has_series
     if precomputed and betas is not None and table is not None:
         values = np.load(betas, mmap_mode='r')
         marks = {
