@@ -212,6 +212,7 @@ def sidecar(
     sources: Sequence[str] = (),
     fixed: Mapping[str, Any] | None = None,
     resolution: str | None = None,
+    density: str | None = None,
     **fields: Any,
 ) -> dict[str, Any]:
     """Return the content of a sidecar: sources, what the file means, and what is given."""
@@ -219,6 +220,8 @@ def sidecar(
     content['Sources'] = list(sources)
     if resolution is not None:
         content['Resolution'] = f'Grid of the preprocessed series (res-{resolution})'
+    if density is not None:
+        content['Density'] = f'That of the preprocessed series (den-{density})'
     return content | {key: value for key, value in fields.items() if value is not None}
 
 

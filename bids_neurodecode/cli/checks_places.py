@@ -266,7 +266,7 @@ def check_room(
 def _n_trials(person: ParticipantInput) -> int:
     if person.paradigm == 'movie':
         return sum(run.n_volumes for run in person.runs)
-    if person.layout == 'nsd':
+    if not person.has_series:
         return 0  # its betas are read in place and not written again
     if person.paradigm == 'conditions':
         return sum(len(read_table(run.events)) for run in person.runs)

@@ -96,7 +96,7 @@ def _responses(config: Config, inputs: DatasetInput) -> list[str]:
             response = 'no BOLD; responses are predicted'
         elif paradigm == 'movie':
             response = f'series aligned with the films by a delay of {config.delay.seconds:g} s'
-        elif inputs.participants[0].layout == 'nsd':
+        elif not inputs.participants[0].has_series:
             response = f'single-trial betas in {inputs.participants[0].betas}'
         elif config.betas.precomputed is not None:
             response = f'single-trial betas of the derivatives {config.betas.precomputed!r}'

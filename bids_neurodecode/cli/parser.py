@@ -422,7 +422,9 @@ def from_command_line(arguments: Arguments) -> dict[str, Any]:
     if arguments.random_seed is not None:
         values['seed'] = arguments.random_seed
     if arguments.atlas is not None:
-        is_file = arguments.atlas.endswith(('.nii', '.nii.gz')) or os.sep in arguments.atlas
+        is_file = (
+            arguments.atlas.endswith(('.nii', '.nii.gz', '.gii')) or os.sep in arguments.atlas
+        )
         values['atlas'] = {
             'name': None if is_file else arguments.atlas,
             'file': path_value(arguments.atlas) if is_file else None,

@@ -31,6 +31,13 @@ DEMO_OPTIONS: dict[str, tuple[Callable[[str], Any], str]] = {
     'repetition-time': (float, 'seconds from volume to volume'),
     'stimulus-duration': (float, 'seconds that a picture is shown (images)'),
     'voxel-size': (float, 'voxel size in mm'),
+    'space': (
+        str,
+        (
+            'space of the series: MNI152NLin2009aSym, MNI152NLin6Asym, T1w, fsaverage5, '
+            'fsLR:den-91k or parcels'
+        ),
+    ),
     'snr': (float, "factor on every voxel's signal-to-noise ratio; 0 plants no signal"),
     'noise-sd': (float, 'deviation of the noise in percent signal'),
     'seed': (int, 'the same seed gives the same bytes'),

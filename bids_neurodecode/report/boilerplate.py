@@ -180,7 +180,7 @@ def methods(
         published_inputs(layout, version) if published else _inputs(derivatives, version)
     ]
     if paradigm != 'movie':
-        taken = layout == 'nsd' or config.betas.precomputed is not None
+        taken = layout in {'nsd', 'algonauts'} or config.betas.precomputed is not None
         betas = taken_betas(config, layout) if taken else ''
         held_out = recipe != 'betas'
         model = betas_model or config.betas.model

@@ -13,6 +13,7 @@ from bids_neurodecode.report.build import Block, Bullets, Table, Text
 from bids_neurodecode.report.reader import Reader, read_table
 from bids_neurodecode.report.results import BetaResults, RunResults
 from bids_neurodecode.report.style import percent
+from bids_neurodecode.spaces import load_image
 
 CARPET_VOXELS = 1500
 """The most voxels that the carpet shows, taken evenly over the mask."""
@@ -209,12 +210,10 @@ def _compared_models(betas: BetaResults) -> Table:
 
 def _read_series(run: RunResults, n_voxels: int) -> npt.NDArray[Any] | None:
     """Read voxels spread over the mask, (n_volumes, n_voxels); None where files are gone."""
-    import nibabel as nib
-
     if not run.bold.exists() or not run.mask.exists():
         return None
-    mask = np.asarray(nib.load(run.mask).dataobj) > 0
-    data = np.asarray(nib.load(run.bold).dataobj)
+    mask = np.asarray(load_image(run.mask).dataobj) > 0
+    data = np.asarray(load_image(run.bold).dataobj)
     if data.shape[:3] != mask.shape[:3]:
         return None
     places = np.flatnonzero(mask.reshape(-1))

@@ -13,6 +13,7 @@ from bids_neurodecode.bids.captions import captions_file
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.config import Config, load_config
 from bids_neurodecode.extensions import find_system
+from bids_neurodecode.spaces import files_of
 from bids_neurodecode.stimuli.images import picture_source
 from bids_neurodecode.workflow.betas_level import add_betas_level
 from bids_neurodecode.workflow.conditions import add_conditions
@@ -110,7 +111,9 @@ def fingerprint(participant: ParticipantInput, config: Config) -> str:
     Nodes are given the names of their inputs, so that this is what tells Nipype's cache that the
     content is another one: size and time of change of every file, links followed.
     """
-    files = [file for run in participant.runs for file in (run.bold, run.mask, run.events)]
+    files = [
+        file for run in participant.runs for file in (*files_of(run.bold), run.mask, run.events)
+    ]
     files += [run.confounds for run in participant.runs if run.confounds is not None]
     names = [participant.stimuli_dir / name for name in participant.stimuli]
     sources = dict.fromkeys(picture_source(name) for name in names)

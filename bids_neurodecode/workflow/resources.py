@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bids_neurodecode.bids.records import ParticipantInput
+from bids_neurodecode.bids.series import read_header
 
 GB = 1024.0**3
 INTERPRETER_GB = 0.6
@@ -49,12 +50,12 @@ def data_size(participant: ParticipantInput) -> DataSize:
 
     if not participant.runs:
         return DataSize(0, (0,), len(participant.stimuli))
-    if participant.layout == 'nsd':
+    if not participant.has_series:
         # only voxels of the mask are ever held: as many as a third of such a grid
         inside = np.asarray(nib.load(participant.runs[0].mask).dataobj) > 0
         shape: Sequence[int] = (3 * int(inside.sum()),)
     else:
-        shape = nib.load(participant.runs[0].bold).shape
+        shape = read_header(participant.runs[0].bold).grid.shape
     return DataSize(
         n_voxels=int(np.prod(shape[:3])),
         n_volumes=tuple(run.n_volumes for run in participant.runs),
