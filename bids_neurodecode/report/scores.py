@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.evaluation.metrics import COLUMNS, METRICS, NUMBERS, Metric
+from bids_neurodecode.evaluation.statistics import bootstrap_ci
 from bids_neurodecode.report.style import (
     BLACK,
     BLUE,
@@ -278,6 +279,65 @@ def right_choices(predictions: pd.DataFrame) -> pd.Series[float]:
     if 'identified' in predictions.columns and predictions['identified'].dtype.kind in 'bif':
         return predictions['identified'].astype(float)
     return (predictions['rank'] == 1).astype(float)
+
+
+def by_category(table: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
+    """Average what samples score within categories; stimuli are the units.
+
+    Parameters
+    ----------
+    table
+        One row a held-out sample: ``category``, ``stimulus`` and ``right`` (0 to 1).
+    confidence
+        Coverage of the intervals.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a category, the best first: ``category``, ``value``, ``low``, ``high`` (NaN with
+        fewer than :data:`~bids_neurodecode.evaluation.statistics.MIN_GROUPS` stimuli) and
+        ``n_stimuli``.
+    """
+    import pandas as pd
+
+    rows = []
+    for category, own in table.groupby('category', sort=True):
+        values = own.groupby('stimulus', sort=True)['right'].mean().to_numpy(dtype=float)
+        # the same page from the same scores
+        low, high = bootstrap_ci(
+            values, rng=np.random.default_rng(0), confidence=confidence, bounds=(0.0, 1.0)
+        )
+        rows.append((str(category), float(values.mean()), low, high, values.size))
+    found = pd.DataFrame(rows, columns=['category', 'value', 'low', 'high', 'n_stimuli'])
+    return found.sort_values('value', ascending=False, kind='stable', ignore_index=True)
+
+
+@styled
+def plot_categories(table: pd.DataFrame, chance: float) -> Figure:
+    """Draw the score of each category with its interval.
+
+    Parameters
+    ----------
+    table
+        From :func:`by_category`.
+    chance
+        What guessing scores.
+    """
+    figure = new_figure(0.24 * len(table) + 0.75)
+    axis = figure.subplots()
+    y = np.arange(len(table))
+    axis.hlines(y, 100 * table['low'], 100 * table['high'], color=BLUE, lw=1.8)
+    axis.plot(100 * table['value'], y, 'o', color=BLUE, markersize=7)
+    if np.isfinite(chance):
+        axis.axvline(100 * chance, color=RED, linestyle='--', linewidth=1.2)
+    names = [
+        f'{plain(shorten(name))} ({n})'
+        for name, n in zip(table['category'], table['n_stimuli'], strict=True)
+    ]
+    axis.set_yticks(y, names)
+    axis.set(ylim=(len(table) - 0.4, -0.6), xlim=(-1, 101), xlabel='samples identified (%)')
+    axis.grid(axis='x')
+    return figure
 
 
 @styled

@@ -133,7 +133,8 @@ def write_participant(
     person: Participant,
     stimuli: Stimuli,
 ) -> None:
-    """Write all runs of a participant, raw and preprocessed."""
+    """Write all runs of a participant, raw and preprocessed, and the segmentation."""
+    _write_tissue(out / 'derivatives' / 'fmriprep' / f'sub-{label}' / 'anat', brain, label)
     for run, (design, series) in enumerate(zip(person.designs, person.series, strict=True)):
         entities = run_entities(spec, label, run)
         image = _series_image(brain, series, f'sub-{label} run {run + 1}')
@@ -199,6 +200,22 @@ def _write_preprocessed(
             'Description': 'All voxels of the simulated brain',
             'SpatialReference': REFERENCE,
             'Sources': sources,
+        },
+    )
+
+
+def _write_tissue(folder: Path, brain: Brain, label: str) -> None:
+    """Write the tissue segmentation, with the labels of BIDS derivatives."""
+    entities = {'sub': label, 'space': SPACE}
+    labels = np.where(brain.csf, 3, np.where(brain.white_matter, 2, 1)).astype(float)
+    image = mni_image(brain.mask.image(labels), np.uint8)
+    write_image(folder / build_name(entities, 'dseg', '.nii.gz'), image)
+    write_json(
+        folder / build_name(entities, 'dseg', '.json'),
+        {
+            'Manual': False,
+            'Description': 'Tissue of the simulated brain: 1 grey matter, 2 white matter, 3 CSF',
+            'SpatialReference': REFERENCE,
         },
     )
 

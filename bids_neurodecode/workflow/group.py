@@ -122,6 +122,7 @@ class GroupPage(Stage):
     _always_run = True
 
     def _compute(self, folder: Path) -> dict[str, Any]:
+        from bids_neurodecode.report.build import link_pages
         from bids_neurodecode.report.group import write_group_report
 
         output_dir = Path(self.inputs.output_dir)
@@ -136,6 +137,7 @@ class GroupPage(Stage):
                 failures=failures,
                 shared=Path(self.inputs.shared) if isdefined(self.inputs.shared) else None,
             )
+        link_pages(output_dir)
         return {'page': page}
 
 

@@ -220,10 +220,37 @@ def test_carpet_leaves_no_figure_open() -> None:
 
     series = np.random.default_rng(0).normal(size=(40, 30)) + 100
     series[:, 3] = 7
-    figure = quality.plot_carpet(series, 2.0, np.linspace(0, 1, 40))
-    carpet = next(axis.images[0].get_array() for axis in figure.axes if axis.images)
-    assert carpet.shape == (29, 40), 'a voxel that does not vary is left out'
+    carpet = quality.make_carpet(series, None, None, np.linspace(0, 1, 40))
+    figure = quality.plot_carpet(carpet, 2.0)
+    drawn = next(axis.images[0].get_array() for axis in figure.axes if axis.images)
+    assert drawn.shape == (29, 40), 'a voxel that does not vary is left out'
     assert not plt.get_fignums()
+
+
+def test_carpet_is_sorted_by_tissue_then_by_what_voxels_share() -> None:
+    rng = np.random.default_rng(1)
+    shared = rng.normal(size=60)
+    follows = np.array([0.0, 3.0, 1.0, 0.5, 2.0, 4.0])
+    series = 100 + shared[:, None] * follows + rng.normal(size=(60, 6))
+    tissue = np.array([3, 2, 1, 1, 2, 0])
+    carpet = quality.make_carpet(series, tissue, None, None)
+    assert carpet.tissues == (
+        ('grey matter', 2), ('white matter', 2), ('CSF', 1), ('other', 1),
+    )  # fmt: skip
+    order = [2, 3, 1, 4, 0, 5]
+    assert np.array_equal(carpet.series, series[:, order])
+    assert list(carpet.traces) == ['DVARS*', 'GS (%)']
+    assert np.isnan(carpet.traces['DVARS*'][0])
+    means = series.mean(axis=1)
+    assert np.allclose(carpet.traces['GS (%)'], 100 * (means / means.mean() - 1))
+
+
+def test_traces_of_the_carpet_come_from_the_confounds_where_they_are() -> None:
+    series = np.random.default_rng(0).normal(size=(5, 4)) + 100
+    table = pd.DataFrame({'std_dvars': [np.nan, 1, 2, 3, 4], 'global_signal': [8, 12, 10, 10, 10]})
+    traces = quality.make_carpet(series, None, table, None).traces
+    assert traces['DVARS*'][1:].tolist() == [1, 2, 3, 4]
+    assert np.allclose(traces['GS (%)'], [-20, 20, 0, 0, 0])
 
 
 def test_components_are_drawn_as_gain_over_none() -> None:
