@@ -84,3 +84,25 @@ def memory_of(stage: str, size: DataSize) -> float:
         'outputs': size.series_gb,
     }
     return round(INTERPRETER_GB + asked.get(stage, 0.2), 2)
+
+
+COSTS = {
+    'generate': 240.0,
+    'network': 200.0,
+    'encode': 40.0,
+    'conditions': 20.0,
+    'report': 20.0,
+    'ridge': 10.0,
+    'banded': 10.0,
+    'betas': 9.0,
+    'align': 5.0,
+    'decode': 5.0,
+    'compare': 5.0,
+    'outputs': 4.0,
+}
+"""Seconds that steps took on the simulated datasets (two cores); others take less than two."""
+
+
+def cost_of(stage: str) -> float:
+    """Return about how long a step takes beside others; in seconds for the simulated data."""
+    return COSTS.get(stage, 1.0)
