@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bids_neurodecode._version import __version__
+from bids_neurodecode.cli.completion import add_completion_parser
 from bids_neurodecode.cli.datasets import add_datasets_parser
 from bids_neurodecode.cli.settings_files import add_settings_parsers
 from bids_neurodecode.cli.slurm import add_slurm_parser
@@ -57,6 +58,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_weights_parser(commands)
     add_slurm_parser(commands)
     _add_boutiques(commands)
+    add_completion_parser(commands)
     return parser
 
 
