@@ -42,7 +42,7 @@ def completion_script(of: str, shell: str) -> str:
 
     program = parser.build_parser() if of == 'run' else tools.build_parser()
     _complete_files(program)
-    return shtab.complete(program, shell=shell)
+    return str(shtab.complete(program, shell=shell))
 
 
 def _complete_files(program: argparse.ArgumentParser) -> None:

@@ -145,6 +145,8 @@ class Picture:
     image: Image | None
     link: Path | None = None
     """The file in full size."""
+    missing: str = 'no image'
+    """What stands in its place where there is none."""
 
     @property
     def uri(self) -> str | None:

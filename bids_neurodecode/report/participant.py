@@ -94,7 +94,7 @@ def _page(reader: Reader, links: tuple[tuple[str, Path], ...] = ()) -> Page:
         Section('data', 'Data and design', data_section(reader)),
         Section('reading', 'How to read this page', (how_to_read(),)),
         Section('warnings', 'Warnings and errors', _warnings(reader)),
-        Section('methods', 'Methods', _methods(reader)),
+        Section('methods', 'Methods', methods_blocks(reader)),
         Section('provenance', 'Provenance', _provenance(reader)),
     ]
     subtitle = ' · '.join(
@@ -209,7 +209,8 @@ def _crashes(results: ParticipantResults) -> tuple[str, ...]:
     return tuple(told)
 
 
-def _methods(reader: Reader) -> tuple[Block, ...]:
+def methods_blocks(reader: Reader) -> tuple[Block, ...]:
+    """Return the methods text of a participant, and the works that it cites."""
     results = reader.results
     if reader.config is None:
         return ()

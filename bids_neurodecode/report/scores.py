@@ -16,7 +16,6 @@ from bids_neurodecode.report.style import (
     BLACK,
     BLUE,
     GREY,
-    LIGHT,
     ORANGE,
     RED,
     new_figure,
@@ -378,52 +377,4 @@ def plot_ranks(predictions: pd.DataFrame) -> Figure:
     axis.set_xlim(-0.6, len(by_fold) - 0.4)
     axis.grid(axis='y')
     axis.legend(loc='best')
-    return figure
-
-
-@styled
-def plot_group(
-    values: npt.NDArray[np.floating[Any]],
-    labels: Sequence[str],
-    metric: str,
-    *,
-    intervals: npt.NDArray[np.floating[Any]] | None = None,
-    mean: float = math.nan,
-    mean_interval: tuple[float, float] = (math.nan, math.nan),
-    chance: float = math.nan,
-) -> Figure:
-    """Draw one score of all participants, each a dot with its interval, and their mean.
-
-    Parameters
-    ----------
-    values
-        Shape (n_participants,).
-    labels
-        Their names.
-    intervals
-        Confidence interval of each, shape (n_participants, 2).
-    mean, mean_interval
-        Over participants.
-    """
-    described = metric_of(metric)
-    scale = described.scale
-    figure = new_figure(min(0.25 * len(values) + 1.25, 9.0))
-    axis = figure.subplots()
-    y = np.arange(len(values))
-    if intervals is not None:
-        axis.hlines(y, scale * intervals[:, 0], scale * intervals[:, 1], color=BLUE, lw=1.5)
-    axis.plot(scale * values, y, 'o', color=BLUE, markersize=7, label='participant')
-    axis.plot(scale * mean, len(values), 'D', color=BLACK, markersize=7, label='mean')
-    axis.hlines(len(values), *(scale * v for v in mean_interval), color=BLACK, lw=1.8)
-    axis.axhspan(len(values) - 0.5, len(values) + 0.5, color=LIGHT, alpha=0.35, linewidth=0)
-    if np.isfinite(chance):
-        axis.axvline(scale * chance, color=RED, linestyle='--', linewidth=1.2, label='chance')
-    names = [plain(shorten(label)) for label in labels]
-    axis.set_yticks(range(len(values) + 1), [*names, 'mean'])
-    axis.set_ylim(len(values) + 0.5, -0.6)
-    axis.set_xlabel(described.label)
-    if described.share and math.isfinite(described.high):
-        axis.set_xlim(-1, 101)
-    axis.grid(axis='x')
-    figure.legend(loc='outside right upper')
     return figure

@@ -116,7 +116,9 @@ def score_table(
     same = ['system', 'protocol', 'split', 'space', 'metric', 'image_size']
     groups = [group for _, group in rows.groupby(same, sort=False, dropna=False)]
     main = _main_model(rows)
-    others = [name for name in dict.fromkeys(rows['model']) if name != main]
+    names = [name for name in dict.fromkeys(rows['model']) if name != main]
+    # the same order in every table of a page
+    others = sorted(names, key=lambda name: (scores.is_baseline(name), name))
     stages = {
         i: stage
         for i, group in enumerate(groups)

@@ -138,7 +138,7 @@ def test_the_group_shows_final_pictures(made: ParticipantResults, tmp_path: Path
     people = [replace(made, participant=label, maps={}) for label in ('01', '02')]
     write_group_report(people, tmp_path / 'g.html', tmp_path)
     text = ' '.join((tmp_path / 'g.html').read_text('utf-8').split())
-    assert 'Pixel correlation of the model ridge (final)' in text
+    assert 'Final reconstructions (second stage): means over participants' in text
     assert '(initial)' not in text
     assert 'ceiling-prior' in text
 

@@ -328,18 +328,6 @@ def test_ranks_and_folds(predictions: pd.DataFrame) -> None:
     assert scores.plot_ranks(shared).axes[0].lines[0].get_ydata()[0] == pytest.approx(250 / 6)
 
 
-def test_group_dots_and_mean() -> None:
-    figure = scores.plot_group(
-        np.array([0.5, 0.7]), ['sub-01', 'sub-02'], 'identification_top1',
-        intervals=np.array([[0.4, 0.6], [0.6, 0.8]]), mean=0.6, mean_interval=(0.4, 0.8),
-        chance=0.25,
-    )  # fmt: skip
-    axis = figure.axes[0]
-    assert axis.lines[0].get_xdata().tolist() == pytest.approx([50, 70])
-    assert float(axis.lines[1].get_xdata()[0]) == pytest.approx(60)
-    assert [t.get_text() for t in axis.get_yticklabels()] == ['sub-01', 'sub-02', 'mean']
-
-
 def test_examples_are_best_middle_and_worst(predictions: pd.DataFrame) -> None:
     shuffled = predictions.sample(frac=1, random_state=3)
     chosen = pictures.pick_examples(shuffled, n=2)
