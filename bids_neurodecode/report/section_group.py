@@ -77,8 +77,9 @@ def group_gallery(readers: Sequence[Reader]) -> tuple[Block, ...]:
     caption = (
         f'Held-out stimuli and, below each, {what} in each participant: those that most '
         'participants have (of all, where few are shared), and of these the best, the median and '
-        f'the worst by the mean over participants of {score} (below each). "Not held out": the stimulus '
-        f'was training data of that participant.{more} Click an image to enlarge it, and again to go back.'
+        f'the worst by the mean over participants of {score} (below each). "Not held out": the '
+        f'stimulus was training data of that participant.{more} Click an image to enlarge it, and '
+        'again to go back.'
     )
     each = max(1, len(stimuli) // len(KINDS))
     groups = tuple((kind, each) for kind in KINDS) if len(stimuli) >= len(KINDS) else ()
