@@ -470,8 +470,9 @@ def viewer(
     low, high = color_limits(values, spec)
     shown = np.where(inside, np.nan_to_num(volume), 0).astype(np.float32)
     with warnings.catch_warnings():
-        # of nilearn's own scaling of the background
+        # of nilearn's own scaling of the background, and of maps without small values
         warnings.filterwarnings('ignore', "Warning: 'partition' will ignore the 'mask'")
+        warnings.filterwarnings('ignore', 'Threshold given was')
         view = view_img(
             nib.Nifti1Image(shown, image.affine),
             bg_img='MNI152' if background is None else background,

@@ -375,9 +375,9 @@ class _Drawing:
 def pages_beside(html: Path) -> tuple[tuple[str, Path], ...]:
     """Return the other pages of an output folder: the group's first, then the participants'."""
     folder = html.parent
-    pages = [('group report', folder / 'group.html')]
-    pages += [(page.stem, page) for page in sorted(folder.glob('sub-*.html'))]
-    return tuple((name, page) for name, page in pages if page.is_file())
+    pages = [*sorted(folder.glob('group*.html')), *sorted(folder.glob('sub-*.html'))]
+    names = {'group': 'group report'}
+    return tuple((names.get(page.stem, page.stem.replace('_', ' ')), page) for page in pages)
 
 
 def link_pages(folder: Path) -> None:

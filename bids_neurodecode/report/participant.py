@@ -76,7 +76,9 @@ def write_participant_report(results: ParticipantResults, html: Path, figures_di
         If a file of the results is gone or broken.
     """
     with reading(f'sub-{results.participant}'):
-        write_page(_page(Reader(results), pages_beside(html)), html, figures_dir)
+        own = {f'sub-{results.participant}', f'sub-{results.participant} task-{results.task}'}
+        links = tuple(link for link in pages_beside(html) if link[0] not in own)
+        write_page(_page(Reader(results), links), html, figures_dir)
 
 
 def _page(reader: Reader, links: tuple[tuple[str, Path], ...] = ()) -> Page:
@@ -108,7 +110,7 @@ def _page(reader: Reader, links: tuple[tuple[str, Path], ...] = ()) -> Page:
         subtitle,
         tuple(section for section in sections if section.blocks),
         f'bids_neurodecode {results.version}, run {results.run_id}',
-        tuple(link for link in links if link[0] != f'sub-{results.participant}'),
+        links,
     )
 
 

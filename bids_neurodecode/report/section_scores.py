@@ -29,6 +29,8 @@ NULLS = {
 """What the values of a null distribution are, by the column ``test`` of the metrics table."""
 MAIN = ('identification_2way', 'pixel_2way', 'pixel_top1', 'pixcorr', 'ssim_2d')
 """Metrics of reconstructions that are shown first; the others are folded away."""
+LONG = 12
+"""Scores from which only those of the headline's data are shown, the others folded."""
 MOST_CATEGORIES = 30
 """With more, scores by category are not drawn."""
 FINDINGS: dict[str, str] = {'good': 'better', 'bad': 'worse', 'caution': 'no difference shown'}
@@ -59,11 +61,27 @@ def _tables(
     sure: bool,
 ) -> Iterable[Block]:
     if len(plain):
-        yield score_table(metrics, plain, confidence, sure=sure)
+        yield from _by_space(metrics, plain, confidence, sure=sure)
     final = made[(made['space'] == 'final') & made['metric'].isin(MAIN)]
     if len(final):
         title = 'Final reconstructions (second stage)'
         yield score_table(metrics, final, confidence, title, sure=sure)
+
+
+def _by_space(
+    metrics: pd.DataFrame, rows: pd.DataFrame, confidence: float, *, sure: bool
+) -> Iterable[Block]:
+    """Show what is of the same data as the headline; where that is much, the rest is folded."""
+    row = scores.headline(rows)
+    n = len(rows.drop_duplicates(['space', 'metric', 'image_size', 'protocol']))
+    first = rows['space'] == row['space'] if row is not None else rows['space'].notna()
+    if n <= LONG or first.all():
+        yield score_table(metrics, rows, confidence, sure=sure)
+        return
+    yield score_table(metrics, rows[first], confidence, sure=sure)
+    rest = score_table(metrics, rows[~first], confidence, sure=sure)
+    spaces = ', '.join(dict.fromkeys(rows['space'][~first].astype(str)))
+    yield Fold(f'The same of: {spaces}', (rest,))
 
 
 def _of_what(rows: pd.DataFrame) -> str:
@@ -111,44 +129,43 @@ def score_table(
     sure
         Whether a comparison may be called good: not where tests were seen in training.
     """
+    import pandas as pd
+
     title = title or _of_what(rows)
     rows = rows[~rows['model'].str.startswith('ceiling')]
     same = ['system', 'protocol', 'split', 'space', 'metric', 'image_size']
     groups = [group for _, group in rows.groupby(same, sort=False, dropna=False)]
     main = _main_model(rows)
-    names = [name for name in dict.fromkeys(rows['model']) if name != main]
-    # the same order in every table of a page
-    others = sorted(names, key=lambda name: (scores.is_baseline(name), name))
-    stages = {
-        i: stage
-        for i, group in enumerate(groups)
-        if (stage := _first_stage(metrics, group, main)) is not None
+    owns = [_own_row(group, main) for group in groups]
+    # models beside the one that is shown; the same order in every table of a page
+    beside = {
+        str(name)
+        for group, own in zip(groups, owns, strict=True)
+        for name in group['model']
+        if name != own['model']
     }
+    others = sorted(beside, key=lambda name: (scores.is_baseline(name), name))
+    stages = [_first_stage(metrics, own) for own in owns]
+    has_stages = any(stage is not None for stage in stages)
     telling = [key for key in ('space', 'protocol', 'split') if rows[key].nunique() > 1]
     cells = []
-    for number, group in enumerate(groups):
-        own = group[group['model'] == main]
-        row = (own if len(own) else group).iloc[0]
-        of = ', '.join(str(row[key]) for key in telling)
+    for group, row, stage in zip(groups, owns, stages, strict=True):
+        of = [str(row[key]) for key in telling]
         line: list[str | Cell] = [
-            Cell(scores.title_of(row), of),
-            Cell('', interval=_interval(row, group, main)),
-            _own_cell(row) if len(own) else '',
+            Cell(scores.title_of(row), ', '.join(of)),
+            Cell('', interval=_interval(row, group)),
+            _own_cell(row, main),
             scores.write_score(str(row['metric']), float(row['chance'])),
+            *(_other_cell(metrics, group, name, row, confidence, sure) for name in others),
         ]
-        for name in others:
-            other = group[group['model'] == name]
-            line.append(
-                _other_cell(metrics, other.iloc[0], confidence, sure) if len(other) else ''
-            )
-        if stages:
-            stage = stages.get(number)
-            line.append('' if stage is None else _other_cell(metrics, stage, confidence, sure))
+        if has_stages:
+            first = pd.DataFrame([stage]) if stage is not None else group.iloc[:0]
+            line.append(_other_cell(metrics, first, str(row['model']), row, confidence, sure))
         line.append(scores.write_score(str(row['metric']), float(row['ceiling'])))
         cells.append(tuple(line))
     names = [name.removeprefix('baseline-').replace('-', ' ') for name in others]
     columns = ('metric', f'{100 * confidence:g} % interval', main, 'chance', *names)
-    columns = (*columns, *(('first stage',) if stages else ()), 'ceiling')
+    columns = (*columns, *(('first stage',) if has_stages else ()), 'ceiling')
     kept = [i for i in range(len(columns)) if i < 4 or any(str(c[i]) != 'n/a' for c in cells)]
     protocols = ', '.join(dict.fromkeys(rows['protocol'].astype(str)))
     baselines = ', '.join(n for n, name in zip(names, others, strict=True) if 'baseline' in name)
@@ -170,12 +187,18 @@ def _main_model(rows: pd.DataFrame) -> str:
     return str(rows['model'].iloc[0] if row is None else row['model'])
 
 
-def _first_stage(metrics: pd.DataFrame, group: pd.DataFrame, main: str) -> pd.Series[Any] | None:
-    """Return the score of the model's own earlier stage that a group was compared with."""
-    row = group.iloc[0]
+def _own_row(group: pd.DataFrame, main: str) -> pd.Series[Any]:
+    """Return the row that a line is about: the main model's, else another model's."""
+    own = group[group['model'] == main]
+    models = group[~group['model'].map(scores.is_baseline)]
+    return next(rows for rows in (own, models, group) if len(rows)).iloc[0]
+
+
+def _first_stage(metrics: pd.DataFrame, row: pd.Series[Any]) -> pd.Series[Any] | None:
+    """Return the score of the model's own earlier stage that a score was compared with."""
     found = metrics[
-        (metrics['model'] == main)
-        & (metrics['compared_model'] == main)
+        (metrics['model'] == row['model'])
+        & (metrics['compared_model'] == row['model'])
         & (metrics['compared_space'] == row['space'])
         & (metrics['metric'] == row['metric'])
         & (metrics['protocol'] == row['protocol'])
@@ -183,7 +206,7 @@ def _first_stage(metrics: pd.DataFrame, group: pd.DataFrame, main: str) -> pd.Se
     return found.iloc[0] if len(found) else None
 
 
-def _own_cell(row: pd.Series[Any]) -> Cell:
+def _own_cell(row: pd.Series[Any], main: str) -> Cell:
     name = str(row['metric'])
     low, high = (scores.write_score(name, float(row[key])) for key in ('ci_low', 'ci_high'))
     interval = '' if 'n/a' in (low, high) else f'{low.removesuffix(" %")} to {high}'
@@ -192,13 +215,27 @@ def _own_cell(row: pd.Series[Any]) -> Cell:
         parts.append(f'n\u00a0=\u00a0{row["n"]:.0f}')
     if np.isfinite(row['n_units']) and row['n_units'] != row['n']:
         parts.append(f'{row["n_units"]:.0f}\u00a0{row["units"]}')
-    note = '\n'.join(line for line in (interval, ', '.join(parts)) if line)
+    name_of_other = '' if row['model'] == main else str(row['model'])
+    note = '\n'.join(line for line in (name_of_other, interval, ', '.join(parts)) if line)
     return Cell(scores.write_score(name, float(row['value'])), note)
 
 
-def _other_cell(metrics: pd.DataFrame, row: pd.Series[Any], confidence: float, sure: bool) -> Cell:
+def _other_cell(
+    metrics: pd.DataFrame,
+    group: pd.DataFrame,
+    name: str,
+    own: pd.Series[Any],
+    confidence: float,
+    sure: bool,
+) -> str | Cell:
+    """Write what another model scores, and what its comparison with the model shows."""
+    rows = group[group['model'] == name]
+    if rows.empty or (name == own['model'] and rows['space'].iloc[0] == own['space']):
+        return ''
+    same = (rows['compared_model'] == own['model']) & (rows['compared_space'] == own['space'])
+    row = (rows[same] if same.any() else rows).iloc[0]
     text = scores.write_score(str(row['metric']), float(row['value']))
-    if not np.isfinite(row['difference']):
+    if not same.any() or not np.isfinite(row['difference']):
         return Cell(text)
     if not np.isfinite(row['difference_p']):
         return Cell(text, 'not tested')
@@ -207,14 +244,12 @@ def _other_cell(metrics: pd.DataFrame, row: pd.Series[Any], confidence: float, s
     return Cell(text, says, tone if tone == 'bad' or (tone == 'good' and sure) else None)
 
 
-def _interval(row: pd.Series[Any], group: pd.DataFrame, main: str) -> Interval:
+def _interval(row: pd.Series[Any], group: pd.DataFrame) -> Interval:
     """Put a score and what it is held against on the scale of the metric."""
     metric = scores.metric_of(str(row['metric']))
-    others = group.loc[group['model'] != main, 'value'].dropna().to_numpy(dtype=float)
+    others = group.loc[group['model'] != row['model'], 'value'].dropna().to_numpy(dtype=float)
     keys = ('value', 'ci_low', 'ci_high', 'chance', 'ceiling')
     known = {key: float(row[key]) for key in keys}
-    if str(row['model']) != main:
-        known |= dict.fromkeys(keys[:3], np.nan)
     low, high = metric.low, metric.high
     if not (metric.share and np.isfinite([low, high]).all()):
         values = np.array([*known.values(), *others])
