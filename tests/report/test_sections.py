@@ -89,7 +89,9 @@ def test_a_comparison_with_another_model_is_not_that_with_the_main_one(tmp_path:
 
 def test_a_score_of_another_model_stands_in_the_same_column(tmp_path: Path) -> None:
     metrics = table(
-        tmp_path, {}, {'model': 'crossnobis', 'metric': 'crossnobis_mean', 'value': 13.7}
+        tmp_path,
+        {'metric': 'balanced_accuracy'},
+        {'model': 'crossnobis', 'metric': 'crossnobis_mean', 'value': 13.7},
     )
     made = score_table(metrics, metrics)
     assert [str(row[2]) for row in made.rows] == ['53.4 %', '13.700']
