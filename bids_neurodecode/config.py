@@ -31,7 +31,7 @@ SCHEMA_VERSION: Literal[1] = 1
 UNREADABLE = (
     'Cannot read the settings in {file}: {reason}. Mend the file, or choose a preset: {presets}.'
 )
-UNKNOWN_PRESET = 'No preset or file is called {name!r}. Presets: {presets}.'
+UNKNOWN_PRESET = 'No preset or file is called {name!r}.{near} Presets: {presets}.'
 INVALID = 'Invalid setting in {file}: {key}: {reason}.'
 OTHER_VERSION = (
     'The settings in {file} are of version {found}; this program reads version {expected}. '
@@ -384,7 +384,11 @@ def read_settings(source: str | Path) -> dict[str, Any]:
         path = Path(source)
         check_fetched(path)
         if not path.is_file():
-            raise ArgumentsError(UNKNOWN_PRESET.format(name=str(source), presets=presets))
+            close = difflib.get_close_matches(str(source), names, n=1)
+            near = f' Did you mean {close[0]}?' if close else ''
+            raise ArgumentsError(
+                UNKNOWN_PRESET.format(name=str(source), near=near, presets=presets)
+            )
         try:
             text = path.read_text('utf-8')
         except (OSError, UnicodeDecodeError) as error:

@@ -87,6 +87,7 @@ def make_group_page(
     shared_metrics: Path | None = None,
 ) -> Mapping[str, Any]:
     """Make the page of the group; ``shared_metrics`` are of a head that participants share."""
+    from bids_neurodecode.report.build import link_pages
     from bids_neurodecode.report.group import write_group_report
 
     people = [read_results(file) for file in records]
@@ -94,6 +95,7 @@ def make_group_page(
     figures = call.output_dir / GROUP_FOLDER / 'figures'
     with atomic(page) as temporary:
         write_group_report(people, temporary, figures, failures=failures, shared=shared_metrics)
+    link_pages(call.output_dir)
     return {'page': page}
 
 

@@ -61,3 +61,25 @@ def data_size(participant: ParticipantInput) -> DataSize:
         n_volumes=tuple(run.n_volumes for run in participant.runs),
         n_stimuli=len(participant.stimuli),
     )
+
+
+COSTS = {
+    'generate': 240.0,
+    'network': 200.0,
+    'encode': 40.0,
+    'conditions': 20.0,
+    'report': 20.0,
+    'ridge': 10.0,
+    'banded': 10.0,
+    'betas': 9.0,
+    'align': 5.0,
+    'decode': 5.0,
+    'compare': 5.0,
+    'outputs': 4.0,
+}
+"""Seconds that steps took on the simulated datasets (two cores); others take less than two."""
+
+
+def cost_of(stage: str) -> float:
+    """Return about how long a step takes beside others; in seconds for the simulated data."""
+    return COSTS.get(stage, 1.0)
