@@ -62,12 +62,8 @@ def _coverage(reader: Reader) -> Iterable[Block]:
     background = reader.results.mean_bold
     share = percent(everywhere / covered.sum())
     if space_of(masks[0]) is not None:
-        yield Text(
-            (
-                f'Coverage: {everywhere:,} of {int(covered.sum()):,} columns ({share}) are in the '
-                f'mask of every run ({n_runs}); only these are analysed.',
-            )
-        )
+        told = f'{everywhere:,} of {int(covered.sum()):,} columns ({share})'
+        yield Text((f'Coverage: {told} are in all {n_runs}; only these are analysed.',))
         return
     grey = load_map(background) if background is not None and background.exists() else None
     if grey is not None and grey.shape != masks[0].shape:
