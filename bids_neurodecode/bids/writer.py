@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bids_neurodecode.bids.names import PRODUCTS, product_path
+from bids_neurodecode.bids.names import product_of, product_path
 from bids_neurodecode.bids.provenance import sidecar
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.bids.sink import copy_file, write_json, write_text, write_tsv
@@ -100,7 +100,7 @@ class ProductWriter:
         entities = dict(more or {})
         target = self.path(key, **entities)
         copy_file(source, target)
-        product = PRODUCTS[key]
+        product = product_of(key)
         write_json(
             self.path(key, extension='.json', **entities),
             sidecar(

@@ -22,8 +22,10 @@ from bids_neurodecode.cli.values import (
     memory_value,
     pair_value,
     path_value,
+    system_value,
 )
 from bids_neurodecode.errors import ArgumentsError
+from bids_neurodecode.extensions import OWN
 
 if TYPE_CHECKING:
     from bids_neurodecode.config import Config
@@ -61,7 +63,7 @@ class Arguments:
     mask: Path | None
     bids_database_dir: Path | None
     skip_bids_validation: bool
-    system: Literal['movie', 'reconstruction', 'encoding', 'conditions'] | None
+    system: str | None
     preset: str
     study: str | None
     config_file: Path | None
@@ -195,8 +197,10 @@ def _add_analysis(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group('what is done')
     group.add_argument(
         '--system',
-        choices=('movie', 'reconstruction', 'encoding', 'conditions'),
-        help='which of the systems (default: found from the data)',
+        type=system_value,
+        metavar='{' + ','.join(OWN) + ',...}',
+        help='which of the systems, those of other installed packages among them (default: found '
+        'from the data; list: bids_neurodecode-tools systems)',
     )
     group.add_argument(
         '--preset',

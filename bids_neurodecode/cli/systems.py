@@ -6,11 +6,13 @@ import importlib.util
 import shutil
 from pathlib import Path
 
+from bids_neurodecode import extensions
 from bids_neurodecode.bids.entities import parse_entities
 from bids_neurodecode.bids.records import DatasetInput, ParticipantInput
 from bids_neurodecode.cli.parser import Arguments
 from bids_neurodecode.config import Config, load_config
 from bids_neurodecode.errors import ArgumentsError, InputError
+from bids_neurodecode.extensions import find_system
 from bids_neurodecode.fetched import check_fetched
 from bids_neurodecode.settings_encoding import TABLE
 
@@ -192,8 +194,13 @@ def check_system(arguments: Arguments, config: Config, inputs: DatasetInput) -> 
         raise ArgumentsError(
             NO_MASK_HERE.format(folder=inputs.bids_dir, layout=', '.join(sorted(layouts)))
         )
+    extension = find_system(config.system)
+    if extension is not None and extension.predict is None and arguments.models_from is not None:
+        raise ArgumentsError(extensions.NOT_APPLIED.format(name=config.system))
     for person in inputs.participants:
         able = SYSTEMS[person.paradigm]
+        if extension is not None and person.paradigm in extension.paradigms:
+            able = (*able, config.system)
         if config.system not in {'auto', *able}:
             raise ArgumentsError(
                 WRONG_SYSTEM.format(

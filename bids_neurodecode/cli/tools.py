@@ -51,6 +51,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
     _add_demo(commands)
     _add_presets(commands)
+    _add_systems(commands)
     add_studies_parser(commands)
     add_datasets_parser(commands)
     add_weights_parser(commands)
@@ -87,6 +88,11 @@ def _add_presets(commands: Any) -> None:
     show = actions.add_parser('show', help='all settings of a preset, defaults included, as TOML')
     show.add_argument('name', metavar='NAME')
     show.set_defaults(run=_show_preset)
+
+
+def _add_systems(commands: Any) -> None:
+    systems = commands.add_parser('systems', help='list the systems, and the settings of others')
+    systems.set_defaults(run=_list_systems)
 
 
 def _add_boutiques(commands: Any) -> None:
@@ -142,6 +148,22 @@ def _list_presets(options: argparse.Namespace) -> None:
     from bids_neurodecode.config import preset_names
 
     print('\n'.join(preset_names()))
+
+
+def _list_systems(options: argparse.Namespace) -> None:
+    del options
+    from bids_neurodecode.extensions import OWN, find_system, installed
+
+    for name in OWN:
+        print(f'{name}: [{name}]' if name != 'movie' else 'movie: [movie], [delay]')
+    for name, point in installed().items():
+        system = find_system(name)
+        if system is None:
+            continue
+        print(f'{name} ({point.value}): for {", ".join(system.paradigms)}')
+        fields = {} if system.settings is None else system.settings.model_fields
+        for key, field in fields.items():
+            print(f'  extensions.{name}.{key} = {field.default!r}')
 
 
 def _show_preset(options: argparse.Namespace) -> None:

@@ -27,6 +27,7 @@ from bids_neurodecode.settings_encoding import TABLE
 if TYPE_CHECKING:
     from bids_neurodecode.bids.records import Paradigm
     from bids_neurodecode.config import Config
+from bids_neurodecode.extensions import OWN, find_system
 
 PERMUTED = {
     'labels': 'of the stimulus labels of held-out samples, models being fitted once and not again',
@@ -183,7 +184,9 @@ def methods(
         paradigm, _statistics
     )(config)
     models: tuple[str, ...]
-    if paradigm == 'movie':
+    if recipe not in {'auto', *OWN}:
+        models = _model_of_extension(config, recipe)
+    elif paradigm == 'movie':
         models = (_film_model(config), *film_models(config))
     elif paradigm == 'conditions':
         models = condition_models(config)
@@ -193,6 +196,12 @@ def methods(
         models = (_model(config), *generated_pictures(config, generator))
     paragraphs += [*models, statistics, _software(versions or {})]
     return tuple(paragraphs)
+
+
+def _model_of_extension(config: Config, name: str) -> tuple[str, ...]:
+    """Return what a system of another package says of its model."""
+    system = find_system(name)
+    return (system.methods(config),) if system and system.methods else ()
 
 
 def citation_files(paragraphs: Sequence[str]) -> dict[str, str]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from bids_neurodecode.errors import ArgumentsError
+from bids_neurodecode.extensions import find_system
 from bids_neurodecode.report import scores, verdicts
 from bids_neurodecode.report.boilerplate import cited, in_words, methods
 from bids_neurodecode.report.build import (
@@ -93,6 +95,7 @@ def _page(reader: Reader) -> Page:
         Section('agreement', 'Voxels and their ceiling', agreement_section(reader)),
         Section('network', 'Movie network', film_section(reader)),
         Section('pictures', 'Pictures', generation_section(reader)),
+        *_of_extension(results, reader),
         Section('decoded', 'Decoded', decoded_section(reader)),
         Section('warnings', 'Warnings', _warnings(reader)),
         Section('methods', 'Methods', _methods(reader)),
@@ -110,6 +113,16 @@ def _page(reader: Reader) -> Page:
         tuple(section for section in sections if section.blocks),
         f'bids_neurodecode {results.version}, run {results.run_id}',
     )
+
+
+def _of_extension(results: ParticipantResults, reader: Reader) -> tuple[Section, ...]:
+    """Return the sections of a system of another package."""
+    try:
+        system = find_system(results.system)
+    except ArgumentsError as error:
+        # the page can be made anew without the package that made the results
+        return (Section('extension', results.system, (Text((str(error),)),)),)
+    return tuple(system.sections(reader)) if system and system.sections else ()
 
 
 def _summary(reader: Reader) -> tuple[Block, ...]:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from bids_neurodecode.workflow.files import save_json
-from bids_neurodecode.workflow.process import serve
-from bids_neurodecode.workflow.step import MADE, find_step
+from bids_neurodecode.workflow.process import MADE, serve
+from bids_neurodecode.workflow.step import find_step
 
 
 def run_job(job: Mapping[str, Any], folder: Path) -> None:

@@ -88,7 +88,7 @@ def add_group_brain(
         everyone=None,
         notes=(),
     )
-    ladder = Ladder(workflow, participant, run, data_size(participant))
+    ladder = Ladder(workflow, run, participant, data_size(participant))
     shared: dict[str, Any] = {
         'people': files_of(people),
         'sums': str(run.work_dir / 'sums'),

@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.config import Config
-from bids_neurodecode.workflow.resources import INTERPRETER_GB, DataSize, memory_of
+from bids_neurodecode.workflow.resources import INTERPRETER_GB, DataSize
 from bids_neurodecode.workflow.step import ALL, PLACES, Step
 
 
@@ -89,18 +89,6 @@ class RunSettings:
         return self.call.to_json()
 
 
-def node(interface: Any, name: str, run: RunSettings, size: DataSize, *, threads: int = 1) -> Any:
-    """Return a Nipype node that states its memory and threads."""
-    from nipype.pipeline import engine as pe
-
-    return pe.Node(
-        interface,
-        name=name,
-        mem_gb=memory_of(name, size),
-        n_procs=min(threads, run.threads),
-    )
-
-
 def settings_of(config: Config, *groups: str) -> str:
     """Return the settings as JSON with every other group at its default.
 
@@ -111,15 +99,23 @@ def settings_of(config: Config, *groups: str) -> str:
     return config.model_copy(update=others).model_dump_json()
 
 
+NOBODY = ParticipantInput('', '', 'images', (), Path(), ())
+NO_DATA = DataSize(0, (0,), 0)
+NO_MAKER = 'The step {step} needs {product}, which is not given and which no step before it makes.'
+UNKNOWN = 'The step {step} neither takes nor makes {names}.'
+
+
 class Ladder:
-    """Steps of one participant, each fed by name with what earlier ones made.
+    """Steps, each fed by name with what earlier ones made.
 
     Parameters
     ----------
     workflow
         Of Nipype; nodes are added to it.
-    participant, run, size
-        Whose data, with which settings, and how large.
+    run
+        With which settings.
+    participant, size
+        Whose data, and how large; at group level there are none.
 
     Attributes
     ----------
@@ -129,7 +125,11 @@ class Ladder:
     """
 
     def __init__(
-        self, workflow: Any, participant: ParticipantInput, run: RunSettings, size: DataSize
+        self,
+        workflow: Any,
+        run: RunSettings,
+        participant: ParticipantInput = NOBODY,
+        size: DataSize = NO_DATA,
     ) -> None:
         self.workflow = workflow
         self.participant = participant
@@ -180,7 +180,7 @@ class Ladder:
         node = pe.Node(
             step.interface(**facts),
             name=name or step.name,
-            mem_gb=round(INTERPRETER_GB + step.memory(self.size), 2),
+            mem_gb=step.asks_for(self.size),
             n_procs=min(step.threads, self.run.threads),
         )
         self.workflow.add_nodes([node])
@@ -227,7 +227,3 @@ class Ladder:
             elif parameter.kind is Call:
                 facts[parameter.name] = run.record()
         return facts
-
-
-NO_MAKER = 'The step {step} needs {product}, which is not given and which no step before it makes.'
-UNKNOWN = 'The step {step} neither takes nor makes {names}.'

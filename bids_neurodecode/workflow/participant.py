@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from bids_neurodecode._version import __version__
 from bids_neurodecode.bids.captions import captions_file
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.config import Config, load_config
+from bids_neurodecode.extensions import find_system
 from bids_neurodecode.stimuli.images import picture_source
 from bids_neurodecode.workflow.conditions import add_conditions
 from bids_neurodecode.workflow.encoding_prediction import add_encoding_prediction
@@ -24,11 +25,10 @@ from bids_neurodecode.workflow.picture_encoding import add_picture_encoding
 from bids_neurodecode.workflow.pictures import add_pictures
 from bids_neurodecode.workflow.prediction import add_prediction
 from bids_neurodecode.workflow.publish import make_report
+from bids_neurodecode.workflow.reports import system_of
 from bids_neurodecode.workflow.resources import data_size
 
-SYSTEM_OF = {'images': 'reconstruction', 'movie': 'movie', 'conditions': 'conditions'}
-"""Which system a paradigm has where none is asked for."""
-TRAINING: Mapping[str, Any] = {
+TRAINING: Mapping[str, Callable[[Ladder], None]] = {
     'reconstruction': add_pictures,
     'encoding': add_picture_encoding,
     'movie': add_films,
@@ -39,7 +39,7 @@ TRAINING: Mapping[str, Any] = {
 OWN_TABLE = ('table', 'table_key', 'table_rate')
 """Settings of the features that say where they lie: those of new stimuli lie elsewhere."""
 
-PREDICTING: Mapping[str, Any] = {
+PREDICTING: Mapping[str, Callable[[Ladder, Path], None]] = {
     'reconstruction': add_prediction,
     'encoding': add_encoding_prediction,
     'movie': add_film_prediction,
@@ -59,10 +59,16 @@ def init_participant_wf(participant: ParticipantInput, run: RunSettings) -> Any:
     size = data_size(participant)
     run = replace(run, notes=notes_of(participant.label, run.notes))
     model = run.models.get(participant.label)
-    system = system_of(run.config, participant)
-    ladder = Ladder(workflow, participant, run, size)
+    system = system_of(run.config, participant.paradigm)
+    ladder = Ladder(workflow, run, participant, size)
     if model is not None:
         ladder.run = with_model(run, model)
+    extension = find_system(system)
+    if extension is not None and model is None:
+        extension.train(ladder)
+    elif extension is not None and extension.predict is not None:
+        extension.predict(ladder, model)
+    elif model is not None:
         PREDICTING[system](ladder, model)
     else:
         TRAINING[system](ladder)
@@ -71,13 +77,6 @@ def init_participant_wf(participant: ParticipantInput, run: RunSettings) -> Any:
     for name in workflow.list_node_names():
         workflow.get_node(name).config = {'execution': {'crashdump_dir': str(crashes)}}
     return workflow
-
-
-def system_of(config: Config, participant: ParticipantInput) -> str:
-    """Return which of the systems is run: the asked one, else that of the paradigm."""
-    if config.system != 'auto':
-        return config.system
-    return SYSTEM_OF[participant.paradigm]
 
 
 def workflow_name(label: str) -> str:
@@ -158,7 +157,7 @@ def everyone_of(participants: Sequence[ParticipantInput], run: RunSettings) -> P
     viewers = [
         replace(person, fingerprint=fingerprint(person, run.config))
         for person in participants
-        if system_of(run.config, person) == 'movie' and not run.models
+        if system_of(run.config, person.paradigm) == 'movie' and not run.models
     ]
     asked = run.config.selection.measure in {'isc', 'snr'}
     return write_everyone(viewers, run.work_dir) if len(viewers) > 1 or asked else None

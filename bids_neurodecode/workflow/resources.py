@@ -1,4 +1,4 @@
-"""What each node asks for: memory from the size of the data, threads from the settings."""
+"""How large the data of a participant are, read from headers."""
 
 from __future__ import annotations
 
@@ -60,27 +60,3 @@ def data_size(participant: ParticipantInput) -> DataSize:
         n_volumes=tuple(run.n_volumes for run in participant.runs),
         n_stimuli=len(participant.stimuli),
     )
-
-
-def memory_of(stage: str, size: DataSize) -> float:
-    """Return the memory (GB) that a stage asks for.
-
-    The factors are the measured peaks of ``docs/benchmarks.md``, rounded up.
-    """
-    asked = {
-        'quality': 4 * size.run_gb,
-        'betas': 4 * size.series_gb + 2 * size.run_gb,
-        'decode': 3 * size.series_gb,
-        'conditions': 4 * size.series_gb + 1,
-        'encode': 4 * size.series_gb + 1,
-        'ridge': 4 * size.series_gb,
-        'parcels': 4 * size.run_gb,
-        'align': 4 * size.run_gb + size.series_gb,
-        'banded': 3 * size.series_gb,
-        'compare': 4 * size.run_gb + size.series_gb,
-        'gather': 4 * size.run_gb + size.series_gb,
-        'network': 3 * size.series_gb + 3,
-        'generate': 4 * size.series_gb + 2,
-        'outputs': size.series_gb,
-    }
-    return round(INTERPRETER_GB + asked.get(stage, 0.2), 2)

@@ -19,7 +19,6 @@ import numpy.typing as npt
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.samples import VoxelMask
-from bids_neurodecode.workflow.files import read_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -77,30 +76,6 @@ class Seen:
     warnings: tuple[str, ...] = ()
 
 
-def runs_of(
-    mask: Path | str,
-    participant: ParticipantInput,
-    betas: Path | str | None = None,
-    table: pd.DataFrame | None = None,
-) -> dict[str, str]:
-    """Return the fingerprint of each run by its label; none where there is no record.
-
-    Parameters
-    ----------
-    mask
-        That of the quality node, beside which the fingerprints of BOLD lie.
-    participant
-        Of the runs.
-    betas, table
-        Single-trial betas (trials x voxels) and their trials: precomputed ones are what a model
-        of them was trained on, and each run of them has a fingerprint of its own.
-    """
-    file = Path(mask).with_name(RUNS)
-    marks = read_json(file) if file.is_file() else {}
-    values = None if betas is None else np.load(betas, mmap_mode='r')
-    return known_runs(marks, participant, values, table)
-
-
 def known_runs(
     marks: Mapping[str, str],
     participant: ParticipantInput,
@@ -137,7 +112,7 @@ def compare_runs(new: Mapping[str, str], description: Mapping[str, Any], file: P
     Parameters
     ----------
     new
-        Fingerprints of the new runs by their labels (:func:`runs_of`).
+        Fingerprints of the new runs by their labels (:func:`known_runs`).
     description
         Of the model; its training runs are under ``runs``.
     file
@@ -274,7 +249,6 @@ __all__ = [
     'model_columns',
     'pictures_note',
     'pictures_state',
-    'runs_of',
     'runs_on_card',
     'seen_pictures',
 ]

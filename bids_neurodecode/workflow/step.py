@@ -36,7 +36,7 @@ from bids_neurodecode.bids.sink import write_tsv
 from bids_neurodecode.config import Config
 from bids_neurodecode.workflow.files import read_json, read_table, save_json
 from bids_neurodecode.workflow.process import content_key, run_in_process
-from bids_neurodecode.workflow.resources import DataSize
+from bids_neurodecode.workflow.resources import INTERPRETER_GB, DataSize
 from bids_neurodecode.workflow.stage import Stage
 
 P = ParamSpec('P')
@@ -214,7 +214,8 @@ class Step(Generic[P]):
     settings
         Groups of settings that it reads.
     threads, memory
-        What it asks for: threads at most, and GB from the size of the data.
+        What it asks for: threads at most, and GB from the size of the data (the measured peaks of
+        ``docs/benchmarks.md``, rounded up).
     always
         Run in every call, as what it writes may have been removed.
     apart
@@ -248,6 +249,10 @@ class Step(Generic[P]):
         self.__name__ = function.__name__
         self.__module__ = function.__module__
         self.parameters = parameters_of(function)
+
+    def asks_for(self, size: DataSize) -> float:
+        """Return the memory (GB) that it asks for, that of the interpreter among it."""
+        return round(INTERPRETER_GB + self.memory(size), 2)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Mapping[str, Any]:
         """Call the function itself."""
@@ -370,7 +375,6 @@ class Step(Generic[P]):
                 what=self.apart.what,
                 label=participant.label,
                 remedy=self.apart.remedy,
-                result=MADE,
             )
         )
         shutil.rmtree(checkpoints.parent, ignore_errors=True)
@@ -381,8 +385,6 @@ ALL = ('*',)
 """All groups of settings, for steps that write them down."""
 PROCESS = 'bids_neurodecode.workflow.apart'
 """The module whose ``__main__`` runs a step in a process of its own."""
-MADE = 'made.json'
-"""What that process made, by name."""
 
 
 class StepInterface(Stage):

@@ -20,7 +20,7 @@ from bids_neurodecode.simulate.dataset import simulate_dataset
 from bids_neurodecode.simulate.spec import build_spec
 from bids_neurodecode.workflow.film_network import REMEDY, WHAT, train_network
 from bids_neurodecode.workflow.process import KILLED, run_in_process
-from bids_neurodecode.workflow.step import MADE, PROCESS
+from bids_neurodecode.workflow.step import PROCESS
 
 pytestmark = pytest.mark.slow
 TINY = """
@@ -131,7 +131,7 @@ def test_an_encoder_alone(trained, tmp_path):
 
 
 def train(folder: Path) -> None:
-    run_in_process(folder, PROCESS, what=WHAT, label='01', remedy=REMEDY, result=MADE)
+    run_in_process(folder, PROCESS, what=WHAT, label='01', remedy=REMEDY)
 
 
 def job_of(trained: Path) -> dict:
@@ -146,8 +146,8 @@ def copy_job(trained: Path, folder: Path, **movie: object) -> None:
     job = job_of(trained)
     settings = json.loads(job['inputs']['config'])
     settings['movie'] |= movie
-    job['inputs']['config'] = json.dumps(settings)
     folder.mkdir(exist_ok=True)
+    job['inputs']['config'] = json.dumps(settings)
     job['checkpoints'] = str(folder / 'checkpoints')
     (folder / 'job.json').write_text(json.dumps(job))
 
@@ -163,7 +163,7 @@ def test_a_killed_training_goes_on_to_the_same_weights(trained, tmp_path):
         time.sleep(0.02)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    assert not (killed / MADE).exists()
+    assert not (killed / 'made.json').exists()
     train(killed)
     a, b = (load_weights(f / 'model' / 'weights.safetensors') for f in (whole, killed))
     assert a.keys() == b.keys()
@@ -184,11 +184,11 @@ def test_a_killed_process_is_named(tmp_path, monkeypatch):
 
 def test_checkpoints_are_those_of_the_same_data(trained, tmp_path):
     inputs = job_of(trained)['inputs']
-    key = train_network.key(inputs)
-    shutil.copy(inputs['features'], tmp_path / 'features.npy')
-    assert train_network.key({**inputs, 'features': str(tmp_path / 'features.npy')}) == key
-    np.save(tmp_path / 'features.npy', np.load(inputs['features']) + 1)
-    assert train_network.key({**inputs, 'features': str(tmp_path / 'features.npy')}) != key
+    key, copy = train_network.key(inputs), str(tmp_path / 'features.npy')
+    shutil.copy(inputs['features'], copy)
+    assert train_network.key(inputs | {'features': copy}) == key
+    np.save(copy, np.load(inputs['features']) + 1)
+    assert train_network.key(inputs | {'features': copy}) != key
     settings = json.loads(inputs['config'])
     settings['movie']['learning_rate'] = 1e-2
-    assert train_network.key({**inputs, 'config': json.dumps(settings)}) != key
+    assert train_network.key(inputs | {'config': json.dumps(settings)}) != key

@@ -22,7 +22,8 @@ from bids_neurodecode.simulate.spec import SimulationSpec
 from bids_neurodecode.workflow.generation import generate
 from bids_neurodecode.workflow.generation_choice import ASKED, PUBLISHED_WEIGHTS
 from bids_neurodecode.workflow.generation_outputs import pick_pictures, write_made
-from bids_neurodecode.workflow.step import MADE, PROCESS
+from bids_neurodecode.workflow.process import MADE
+from bids_neurodecode.workflow.step import PROCESS
 
 pytestmark = pytest.mark.slow
 TINY = """

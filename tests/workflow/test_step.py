@@ -27,13 +27,12 @@ from bids_neurodecode.workflow.generation_prediction import apply_generation
 from bids_neurodecode.workflow.nodes import NO_MAKER, UNKNOWN, Ladder, RunSettings
 from bids_neurodecode.workflow.plan import PARTS, TRIALS, Plan
 from bids_neurodecode.workflow.prediction import apply_decoder
-from bids_neurodecode.workflow.process import BROKEN, KILLED
+from bids_neurodecode.workflow.process import BROKEN, KILLED, MADE
 from bids_neurodecode.workflow.resources import INTERPRETER_GB, DataSize
 from bids_neurodecode.workflow.run import PluginSettings, execution_config, run_workflow
 from bids_neurodecode.workflow.stage import STAGE_FILE
 from bids_neurodecode.workflow.step import (
     ALL,
-    MADE,
     UNMADE,
     UNREADABLE,
     Parameter,
