@@ -30,7 +30,6 @@ BROKEN = (
 )
 NO_SYSTEM = 'it is a {kind} and no bids_neurodecode.extensions.System'
 OTHER_NAME = 'it calls itself {name!r}'
-TAKEN = 'a system of bids_neurodecode has that name'
 NOT_APPLIED = (
     'The system {name!r} has no predict mode. Leave out --mode predict and --models-from.'
 )

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from bids_neurodecode.errors import ArgumentsError
 from bids_neurodecode.extensions import find_system
 from bids_neurodecode.report import scores, verdicts
 from bids_neurodecode.report.boilerplate import cited, in_words, methods
@@ -117,11 +116,7 @@ def _page(reader: Reader) -> Page:
 
 def _of_extension(results: ParticipantResults, reader: Reader) -> tuple[Section, ...]:
     """Return the sections of a system of another package."""
-    try:
-        system = find_system(results.system)
-    except ArgumentsError as error:
-        # the page can be made anew without the package that made the results
-        return (Section('extension', results.system, (Text((str(error),)),)),)
+    system = find_system(results.system)
     return tuple(system.sections(reader)) if system and system.sections else ()
 
 

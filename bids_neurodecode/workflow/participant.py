@@ -64,14 +64,13 @@ def init_participant_wf(participant: ParticipantInput, run: RunSettings) -> Any:
     if model is not None:
         ladder.run = with_model(run, model)
     extension = find_system(system)
-    if extension is not None and model is None:
-        extension.train(ladder)
-    elif extension is not None and extension.predict is not None:
-        extension.predict(ladder, model)
-    elif model is not None:
+    if model is None:
+        train = TRAINING[system] if extension is None else extension.train
+        train(ladder)
+    elif extension is None or extension.predict is None:
         PREDICTING[system](ladder, model)
     else:
-        TRAINING[system](ladder)
+        extension.predict(ladder, model)
     ladder.add(make_report)
     crashes = run.output_dir / f'sub-{participant.label}' / 'log' / run.run_id
     for name in workflow.list_node_names():

@@ -45,7 +45,13 @@ def call(place, *arguments, module='bids_neurodecode.cli'):
 
 def run(place, out, settings, *more):
     (place / f'{out}.toml').write_text(settings)
-    options = ['--skip-bids-validation', '--nprocs', '1', '--config-file', str(place / f'{out}.toml')]
+    options = [
+        '--skip-bids-validation',
+        '--nprocs',
+        '1',
+        '--config-file',
+        str(place / f'{out}.toml'),
+    ]
     places = [str(place / 'data'), str(place / out), 'participant', '-w', str(place / 'work')]
     return call(place, *places, *options, *more)
 
@@ -71,7 +77,7 @@ def test_its_map_is_what_it_says(place, done):
     assert json.loads(file.with_name(file.name.replace('.nii.gz', '.json')).read_text())['Units']
     (trials,) = func.glob('*_events.tsv')
     table = pd.read_csv(trials, sep='\t')
-    counts = pd.read_csv(next(func.glob('*_desc-contrast_trials.tsv')), sep='\t')
+    counts = pd.read_csv(next(func.glob('*_desc-contrast_metrics.tsv')), sep='\t')
     assert counts['n'].tolist() == [2, len(table) - 2]
     values = nib.load(file).get_fdata()
     assert np.isfinite(values).all()
@@ -92,7 +98,7 @@ def test_its_section_stands_in_the_page_and_its_words_in_the_methods(done):
 def test_its_outputs_are_valid(done):
     from bids_neurodecode.cli.validation import validate_dataset
 
-    assert not validate_dataset(done).errors
+    assert validate_dataset(done) == {}
 
 
 def test_a_wrong_setting_is_named(place):
@@ -101,16 +107,20 @@ def test_a_wrong_setting_is_named(place):
     assert 'did you mean prefix?' in result.stderr
 
 
-def test_it_has_no_predict_mode(place):
-    more = ('--mode', 'predict', '--models-from', str(place / 'data'))
+def test_it_has_no_predict_mode(place, done):
+    (done / 'sub-01' / 'models').mkdir()
+    (done / 'sub-01' / 'models' / 'sub-01_task-images_model.safetensors').touch()
+    more = ('--mode', 'predict', '--models-from', str(done))
     result = run(place, 'never', 'system = "contrast"\n', *more)
     assert result.returncode == 2
     assert "'contrast' has no predict mode" in result.stderr
 
 
-def test_without_the_package_the_name_is_unknown_and_the_page_says_so(place, done, tmp_path):
+def test_without_the_package_its_name_is_unknown(place, done, tmp_path, capsys):
     from bids_neurodecode.cli.main import main
 
-    places = [str(place / 'data'), str(tmp_path / 'out'), 'participant', '--system', 'contrst']
-    with pytest.raises(SystemExit):
-        main(places)
+    places = [str(place / 'data'), str(done), 'participant', '-w', str(tmp_path / 'work')]
+    assert main([*places, '--system', 'contrast']) == 2
+    assert "there is no system 'contrast'" in capsys.readouterr().err
+    assert main([*places, '--reports-only', '--skip-bids-validation']) == 2
+    assert "there is no system 'contrast'" in capsys.readouterr().err

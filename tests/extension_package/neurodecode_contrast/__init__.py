@@ -90,7 +90,8 @@ def sections(reader: Reader) -> list[Section]:
     table = pd.read_csv(told['table'], sep='\t')
     rows = tuple((str(row.stimuli), str(row.n)) for row in table.itertuples())
     text = Text((f'Stimuli whose names begin with "{told["prefix"]}" against all others.',))
-    return [Section('contrast', 'Contrast', (text, Table(('stimuli', 'trials'), rows)))]
+    shown = Table(('stimuli', 'trials'), rows, 'Trials that were compared.')
+    return [Section('contrast', 'Contrast', (text, shown))]
 
 
 SYSTEM = System(
@@ -104,7 +105,7 @@ SYSTEM = System(
             entities={'stat': 'effect', 'desc': 'contrast'},
             sidecar={'Description': 'Mean response less that to others', 'Units': 'percent'},
         ),
-        'contrast_table': Product('trials', '.tsv', {'desc': 'contrast'}),
+        'contrast_table': Product('metrics', '.tsv', {'desc': 'contrast'}),
     },
     descriptions={'contrast': 'Responses to some stimuli against those to all others'},
     sections=sections,
