@@ -32,6 +32,13 @@ side it is, and p moves by 1/21."""
 DRAWN = ('ci_low', 'ci_high', 'difference_low', 'difference_high')
 ONE_DRAW = 0.02
 """Ends of intervals lie between two of 20 bootstrap draws, each of a few hundredths."""
+SCORES = ('value', 'ceiling', 'difference')
+ONE_PENALTY = 0.01
+"""Each voxel has the penalty that predicts it best in folds of training: of two that do so as
+well rounding takes one. Its correlation then moves by some thousandths (seen with
+``OPENBLAS_CORETYPE=Nehalem NPY_DISABLE_CPU_FEATURES="X86_V3 X86_V4" ATEN_CPU_CAPABILITY=default``,
+the arithmetic of an old processor), and with it the median of a small region. One voxel of those
+kept of an image may differ; its mean and standard deviation may not."""
 RANKED = ('rank', 'identified', 'two_way', 'retrieved', 'decoded')
 CODED = 0.02
 """The nearest of two that are as near is a matter of rounding: one row of those kept may differ,
@@ -147,7 +154,10 @@ def of_images(one: dict, other: dict) -> list[str]:
         f'voxel {place}': (value, other['voxels'].get(place))
         for place, value in one['voxels'].items()
     }
-    return [f'{key} {a} became {b}' for key, (a, b) in pairs.items() if apart(a, b) > most]
+    wrong = [key for key, (a, b) in pairs.items() if apart(a, b) > most]
+    if len(wrong) == 1 and wrong[0].startswith('voxel'):
+        return []
+    return [f'{key} {pairs[key][0]} became {pairs[key][1]}' for key in wrong]
 
 
 def of_models(one: dict[str, list[int]], other: dict[str, list[int]]) -> list[str]:
@@ -176,15 +186,23 @@ def of_columns(name: str, one: dict, other: dict) -> list[str]:
     if 'mean' not in one or 'mean' not in other:
         wrong = [f'{a} became {b}' for a, b in pairs if a != b]
     else:
-        more = ONE_PERMUTATION if name in PERMUTED else ONE_DRAW if name in DRAWN else 0.0
         scale = min(one['largest'] or 0.0, 1.0)
-        pairs += [] if name in RANKED else [(one['mean'], other['mean'])]
         wrong = [
             f'{a} became {b}'
             for a, b in pairs
-            if apart(a, b) > max(more, TOLERANCE * max(scale, abs(a or 0.0)))
+            if apart(a, b) > max(allowance(name), TOLERANCE * max(scale, abs(a or 0.0)))
         ]
+        mean, more = one['mean'], 0.0 if name in SCORES else allowance(name)
+        limit = max(more, TOLERANCE * max(scale, abs(mean or 0.0)))
+        if name not in RANKED and apart(mean, other['mean']) > limit:
+            wrong.append(f'mean {mean} became {other["mean"]}')
     return wrong if len(wrong) > (name in RANKED) else []
+
+
+def allowance(name: str) -> float:
+    """How far the values of a column may be apart, however small they are."""
+    kinds = ((PERMUTED, ONE_PERMUTATION), (DRAWN, ONE_DRAW), (SCORES, ONE_PENALTY))
+    return next((most for names, most in kinds if name in names), 0.0)
 
 
 def run(folder: Path) -> dict[str, dict]:
@@ -249,7 +267,7 @@ METRICS, PREDICTIONS, BETAS, MASK, MODEL = (
 
 
 def test_every_kind_of_change_is_seen(reference):
-    columns, small, large = 'columns', 1e-4, 1e-2
+    columns, small, large = 'columns', 1e-4, 2e-2
     assert changed(reference, METRICS, columns, 'value', 'values', 0, by=small) == 0
     assert changed(reference, METRICS, columns, 'value', 'values', 0, by=large) == 1
     assert changed(reference, METRICS, columns, 'value', 'mean', by=large) == 1
@@ -263,8 +281,10 @@ def test_every_kind_of_change_is_seen(reference):
     assert changed(reference, PREDICTIONS, columns, 'rank', 'values', to=[-1] * N_ROWS) > 1
     place = next(iter(reference[BETAS]['voxels']))
     step = reference[BETAS]['std'] / 100
-    assert changed(reference, BETAS, 'voxels', place, by=step / 100) == 0
-    assert changed(reference, BETAS, 'voxels', place, by=step) == 1
+    moved = {key: value + step for key, value in reference[BETAS]['voxels'].items()}
+    one = reference[BETAS]['voxels'] | {place: moved[place]}
+    assert changed(reference, BETAS, 'voxels', to=one) == 0
+    assert changed(reference, BETAS, 'voxels', to=moved) == N_VOXELS
     assert changed(reference, BETAS, 'mean', by=step) == 1
     assert changed(reference, BETAS, 'std', by=step) == 1
     assert changed(reference, BETAS, 'shape', to=[1, 2, 3]) == 1
