@@ -17,7 +17,7 @@ import pandas as pd
 from bids_neurodecode import workflow as room
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.config import Config
-from bids_neurodecode.errors import DataError
+from bids_neurodecode.errors import InputError
 from bids_neurodecode.workflow.nodes import Call
 from bids_neurodecode.workflow.plan import Plan
 from bids_neurodecode.workflow.step import Apart, Step, step
@@ -133,7 +133,7 @@ def train(
     """Train in two halves, the first of which is kept; refuse, or be killed, on request."""
     total = float(numbers.sum())
     if total > most:
-        raise DataError(PUZZLE.format(label=participant.label, total=total))
+        raise InputError(PUZZLE.format(label=participant.label, total=total))
     if most < 0:
         raise ZeroDivisionError('no error of the data')
     half = checkpoints / CHECKPOINT

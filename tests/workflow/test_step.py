@@ -19,7 +19,7 @@ from nipype.pipeline import engine as pe
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.cli.progress import Progress
 from bids_neurodecode.config import Config, build_config
-from bids_neurodecode.errors import DataError, ResourceError
+from bids_neurodecode.errors import InputError, ResourceError
 from bids_neurodecode.samples import VoxelMask, split_by_group
 from bids_neurodecode.workflow import step as steps
 from bids_neurodecode.workflow.encoding_prediction import apply_encoding
@@ -497,8 +497,8 @@ def test_the_same_node_runs_here_or_apart(tmp_path):
         assert len(list(folder_of(ladder, 'train').glob('curves-*.npy'))) == 2
 
 
-def test_errors_of_the_data_arrive_as_they_are(inputs, tmp_path):
-    with pytest.raises(DataError) as caught:
+def test_what_is_wrong_with_the_input_arrives_as_it_is(inputs, tmp_path):
+    with pytest.raises(InputError) as caught:
         apart(inputs | {'most': 5.0}, tmp_path / 'apart')
     assert str(caught.value) == samples.PUZZLE.format(label='01', total=6)
 
