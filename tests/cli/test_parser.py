@@ -113,7 +113,7 @@ def test_derivatives_by_name():
         ([*CALL, '--partcipant_label', '01'], r'Did you mean --participant-label'),
         ([*CALL, '--nprocs', '0'], r'whole number of 1 or more'),
         ([*CALL, '--participant-label', '01_02'], r'letters, digits'),
-        ([*CALL, '--system', 'dream'], r'invalid choice.*movie'),
+        ([*CALL, '--system', 'dream'], r'there is no system .*movie'),
         ([*CALL, '--mode', 'predict'], r'needs --models-from'),
         ([*CALL, '--models-from', '/m'], r'--mode predict'),
         ([*CALL, '--device', 'cpu', '--n-gpus', '1'], r'contradicts'),
