@@ -66,7 +66,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_weights_parser(commands)
     add_slurm_parser(commands)
     _add_boutiques(commands)
-    add_completion_parser(commands)
+    add_completion_parser(commands, parser)
     return parser
 
 

@@ -10,11 +10,11 @@ import numpy.typing as npt
 
 from bids_neurodecode.report.style import BLACK, BLUE, GREY, ORANGE, new_figure, styled
 from bids_neurodecode.signals.hrf import hrf_library
+from bids_neurodecode.typing import FloatArray
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Array = npt.NDArray[np.float64]
 
 BEFORE = 2
 """Volumes before the onset that are estimated too: they should be at zero."""
@@ -33,15 +33,15 @@ class Evoked:
     scaled to the mean response, on a grid of ``fitted_lags``; None where no shape was fitted.
     """
 
-    lags: Array
-    responses: Array
-    fitted_lags: Array | None = None
-    fitted: Array | None = None
+    lags: FloatArray
+    responses: FloatArray
+    fitted_lags: FloatArray | None = None
+    fitted: FloatArray | None = None
 
 
 def finite_impulse_response(
-    runs: list[tuple[Array, Array]], repetition_time: float
-) -> tuple[Array, Array] | None:
+    runs: list[tuple[FloatArray, FloatArray]], repetition_time: float
+) -> tuple[FloatArray, FloatArray] | None:
     """Estimate the response to a trial without assuming its shape.
 
     All trials of all runs share one response, which is piecewise linear between volumes (tents),
@@ -86,7 +86,7 @@ def finite_impulse_response(
     return np.asarray((np.arange(n_lags) - BEFORE) * repetition_time), np.asarray(response)
 
 
-def _tents(n_volumes: int, onsets: Array, n_lags: int) -> Array:
+def _tents(n_volumes: int, onsets: FloatArray, n_lags: int) -> FloatArray:
     """Return how much of each lag each volume holds, (n_volumes, n_lags); onsets in volumes."""
     lag = np.arange(n_volumes)[:, None] - onsets[None, :] + BEFORE
     low = np.floor(lag).astype(int)
@@ -97,7 +97,7 @@ def _tents(n_volumes: int, onsets: Array, n_lags: int) -> Array:
     return design
 
 
-def _drifts(n_volumes: int, repetition_time: float) -> Array:
+def _drifts(n_volumes: int, repetition_time: float) -> FloatArray:
     """Return a constant and cosines slower than :data:`DRIFT`, (n_volumes, n_drifts)."""
     n = 1 + int(2 * n_volumes * repetition_time / DRIFT)
     time = (np.arange(n_volumes) + 0.5) / n_volumes
@@ -105,7 +105,11 @@ def _drifts(n_volumes: int, repetition_time: float) -> Array:
 
 
 def with_library(
-    lags: Array, responses: Array, index: npt.NDArray[np.intp], duration: float, step: float = 0.25
+    lags: FloatArray,
+    responses: FloatArray,
+    index: npt.NDArray[np.intp],
+    duration: float,
+    step: float = 0.25,
 ) -> Evoked:
     """Put the shapes that were fitted to the voxels beside their responses.
 
