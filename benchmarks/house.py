@@ -108,7 +108,6 @@ def measure(root: Path) -> dict[str, str]:
     code: Counter[str] = Counter()
     for file, text in texts.items():
         code[room_of(file, root)] += code_lines(text)
-    spec = re.compile(r'^class \w+\((?:\w*InputSpec|TraitedSpec)', re.M)
     workflow = '\n'.join(text for file, text in texts.items() if '/workflow/' in str(file))
     length, where = longest_function(root)
     tests = sum(len(x.read_text('utf-8').splitlines()) for x in (root / 'tests').rglob('*.py'))

@@ -188,6 +188,13 @@ def make_folds(n_samples: int, groups: npt.ArrayLike | None, n_folds: int) -> Fo
 def checked_arrays(
     X: npt.NDArray[np.floating[Any]], Y: npt.NDArray[np.floating[Any]], alphas: Sequence[float]
 ) -> tuple[Float32Array, Float32Array]:
+    """Return predictors and targets, (n_samples, n_features) and (n_samples, n_targets), checked.
+
+    Raises
+    ------
+    DataError
+        If they do not go together, or hold values that are not finite.
+    """
     if X.ndim != 2 or Y.ndim != 2 or len(X) != len(Y) or len(X) < 2 or not X.size or not Y.size:
         raise DataError(BAD_SHAPES.format(x=X.shape, y=Y.shape))
     for what, values in (('predictors', X), ('targets', Y)):
