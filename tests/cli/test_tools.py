@@ -143,6 +143,15 @@ def test_completion_knows_the_options_and_their_choices(shell, capsys):
     assert 'weights' in capsys.readouterr().out
 
 
+def test_a_reader_that_has_seen_enough_is_no_error():
+    command = f'{sys.executable} -m bids_neurodecode.cli.tools presets show default | head -n 1'
+    done = subprocess.run(
+        ['bash', '-o', 'pipefail', '-c', command], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, '')
+    assert len(done.stdout.splitlines()) == 1
+
+
 def test_help_is_light():
     """No heavy library is imported for the help."""
     code = (
