@@ -97,29 +97,42 @@ def _steps(arguments: Arguments, config: Config, inputs: DatasetInput) -> list[s
         return ['write the methods text']
     if arguments.reports_only:
         return ['make the reports anew']
+    steps = _responses(config, inputs)
+    confounds = ', '.join([*config.clean.strategy, *config.clean.columns]) or 'none'
+    steps.append(f'confounds regressed out: {confounds}')
+    if arguments.level == 'betas':
+        return [*steps, 'noise ceilings and a report of the betas, and no more (--level betas)']
+    return steps + _analysis(arguments, config, inputs)
+
+
+def _responses(config: Config, inputs: DatasetInput) -> list[str]:
+    """Say what the responses of each paradigm are."""
     steps = []
     for paradigm in sorted({person.paradigm for person in inputs.participants}):
         if not any(person.runs for person in inputs.participants):
             response = 'no BOLD; responses are predicted'
         elif paradigm == 'movie':
             response = f'series aligned with the films by a delay of {config.delay.seconds:g} s'
-        elif inputs.participants[0].layout == 'nsd':
+        elif not inputs.participants[0].has_series:
             response = f'single-trial betas in {inputs.participants[0].betas}'
         elif config.betas.precomputed is not None:
             response = f'single-trial betas of the derivatives {config.betas.precomputed!r}'
         else:
             response = f'single-trial betas, model {config.betas.model} ({config.betas.engine})'
         steps.append(f'{paradigm}: {response}')
+    return steps
+
+
+def _analysis(arguments: Arguments, config: Config, inputs: DatasetInput) -> list[str]:
+    """Say what is done with the responses."""
     verb = 'train and evaluate' if arguments.mode == 'train' else 'apply'
-    confounds = [*config.clean.strategy, *config.clean.columns]
     voxels = f'{config.selection.measure} ({config.selection.rule})'
     features = _features(config, inputs)
     if config.system == 'encoding':
         voxels = 'all of the mask, or of the regions of an atlas'
         features = f'{", ".join(config.encoding.bands)}; encoding model: {config.encoding.model}'
-    steps += [
+    steps = [
         f'{verb} the system: {config.system}',
-        f'confounds regressed out: {", ".join(confounds) or "none"}',
         f'voxels: {voxels}',
         f'held out: by {config.split.by}',
         f'features: {features}; seed {config.seed}',

@@ -262,6 +262,7 @@ def run_settings(
         derivatives=dict(inputs.derivatives),
         notes=tuple(inputs.notes),
         weights_dir=arguments.weights_dir,
+        level=arguments.level,
     )
 
 
@@ -301,7 +302,10 @@ def write_dataset(
         citation = citations_of(read_results(results[0]))
     else:
         first = inputs.participants[0]
-        citation = citations(config, first.paradigm, list(inputs.derivatives), first.layout)
+        system = 'betas' if arguments.level == 'betas' else None
+        citation = citations(
+            config, first.paradigm, list(inputs.derivatives), first.layout, system
+        )
     write_dataset_files(
         arguments.output_dir,
         bids_dir=inputs.bids_dir,

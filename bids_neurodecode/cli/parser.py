@@ -25,8 +25,10 @@ from bids_neurodecode.cli.values import (
     memory_value,
     pair_value,
     path_value,
+    system_value,
 )
 from bids_neurodecode.errors import ArgumentsError
+from bids_neurodecode.extensions import OWN
 
 if TYPE_CHECKING:
     from bids_neurodecode.config import Config
@@ -44,6 +46,9 @@ DUPLICATE_NAME = 'The derivatives name {name!r} is given twice. Give each datase
 PREDICT_NEEDS_MODELS = '--mode predict needs --models-from: the derivatives that hold the models.'
 MODELS_NEED_PREDICT = '--models-from is for --mode predict. Leave it out, or add --mode predict.'
 STUDY_TRAINS = '--study trains its variants: leave out --mode predict.'
+BETAS_TRAIN = (
+    '--level betas estimates betas and stops: leave out {option}, or leave out --level betas.'
+)
 GPUS_ON_CPU = '--n-gpus {n} contradicts --device cpu. Leave one of them out.'
 
 
@@ -64,12 +69,13 @@ class Arguments:
     mask: Path | None
     bids_database_dir: Path | None
     skip_bids_validation: bool
-    system: Literal['movie', 'reconstruction', 'encoding', 'conditions'] | None
+    system: str | None
     preset: str
     study: str | None
     config_file: Path | None
     recipe: str
     atlas: str | None
+    level: Literal['full', 'betas']
     mode: Literal['train', 'predict']
     models_from: Path | None
     stimuli_dir: Path | None
@@ -201,8 +207,10 @@ def _add_analysis(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group('what is done')
     group.add_argument(
         '--system',
-        choices=('movie', 'reconstruction', 'encoding', 'conditions'),
-        help='which of the systems (default: found from the data)',
+        type=system_value,
+        metavar='{' + ','.join(OWN) + ',...}',
+        help='which of the systems, those of other installed packages among them (default: found '
+        'from the data; list: bids_neurodecode-tools systems)',
     )
     group.add_argument(
         '--preset',
@@ -231,6 +239,13 @@ def _add_analysis(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         '--atlas', metavar='NAME_OR_FILE', help='a TemplateFlow atlas, or a dseg NIfTI file'
+    )
+    group.add_argument(
+        '--level',
+        choices=('full', 'betas'),
+        default='full',
+        help='all that the system does (default), or single-trial betas, their reliability and '
+        'report alone',
     )
     group.add_argument(
         '--mode',
@@ -427,7 +442,9 @@ def from_command_line(arguments: Arguments) -> dict[str, Any]:
     if arguments.random_seed is not None:
         values['seed'] = arguments.random_seed
     if arguments.atlas is not None:
-        is_file = arguments.atlas.endswith(('.nii', '.nii.gz')) or os.sep in arguments.atlas
+        is_file = (
+            arguments.atlas.endswith(('.nii', '.nii.gz', '.gii')) or os.sep in arguments.atlas
+        )
         values['atlas'] = {
             'name': None if is_file else arguments.atlas,
             'file': path_value(arguments.atlas) if is_file else None,
@@ -443,8 +460,22 @@ def _check_together(arguments: Arguments) -> None:
         raise ArgumentsError(MODELS_NEED_PREDICT)
     if arguments.mode == 'predict' and arguments.study is not None:
         raise ArgumentsError(STUDY_TRAINS)
+    if arguments.level == 'betas':
+        _check_betas_alone(arguments)
     if arguments.device == 'cpu' and arguments.n_gpus:
         raise ArgumentsError(GPUS_ON_CPU.format(n=arguments.n_gpus))
+
+
+def _check_betas_alone(arguments: Arguments) -> None:
+    others = {
+        'group': arguments.analysis_level == 'group',
+        '--mode predict': arguments.mode == 'predict',
+        '--study': arguments.study is not None,
+        '--system': arguments.system not in {None, 'conditions'},
+    }
+    for option, given in others.items():
+        if given:
+            raise ArgumentsError(BETAS_TRAIN.format(option=option))
 
 
 def _named(pairs: Sequence[tuple[str, Path]]) -> Mapping[str, Path]:

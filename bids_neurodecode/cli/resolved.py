@@ -34,7 +34,7 @@ def resolved(arguments: Arguments, config: Config, inputs: DatasetInput) -> list
         Participants that will be processed; what differs between them is said of the first.
     """
     from bids_neurodecode.cli.levels import device_of
-    from bids_neurodecode.workflow.participant import system_of
+    from bids_neurodecode.workflow.reports import system_of
 
     lines = []
     device = device_of(arguments.device)
@@ -43,7 +43,7 @@ def resolved(arguments: Arguments, config: Config, inputs: DatasetInput) -> list
     first = {person.paradigm: person for person in reversed(inputs.participants)}
     viewers = sum(person.paradigm == 'movie' for person in inputs.participants)
     for person in first.values():
-        system = system_of(config, person)
+        system = system_of(config, person.paradigm)
         if config.system == 'auto':
             lines.append(f'system: {system} (task {person.task})')
         if arguments.mode == 'train':
@@ -90,7 +90,7 @@ def _of_trials(config: Config, person: ParticipantInput, system: str) -> Iterato
     from bids_neurodecode.bids.trials import trials_table
     from bids_neurodecode.systems.protocol import choose_split, with_content
     from bids_neurodecode.workflow.betas import repeats_over_runs, resolve_model
-    from bids_neurodecode.workflow.files import content_of
+    from bids_neurodecode.workflow.plan import content_of
 
     if config.split.by == 'cluster':  # features decide; they are not made here
         return

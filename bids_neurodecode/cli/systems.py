@@ -8,11 +8,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from bids_neurodecode import extensions
 from bids_neurodecode.bids.entities import parse_entities
 from bids_neurodecode.bids.records import DatasetInput, ParticipantInput
 from bids_neurodecode.cli.parser import Arguments
 from bids_neurodecode.config import Config, load_config
 from bids_neurodecode.errors import ArgumentsError, InputError
+from bids_neurodecode.extensions import find_system
 from bids_neurodecode.fetched import check_fetched
 from bids_neurodecode.settings_encoding import TABLE
 
@@ -32,6 +34,18 @@ WHICH_ENCODER = (
 NOT_APPLIED = (
     'The task {task!r} of sub-{label} names conditions alone, and their models are not kept: '
     'there is nothing to apply. Leave out --mode predict and --models-from.'
+)
+BETAS_OF_FILMS = (
+    'The task {task!r} of sub-{label} shows films, and their responses are no single-trial betas. '
+    'Leave out --level betas, or choose another --task-id.'
+)
+BETAS_IN_RESULTS = (
+    '{folder} holds results of sub-{label} beyond betas, which --level betas would replace. '
+    'Give another output folder.'
+)
+BETAS_TAKEN = (
+    'The betas of sub-{label} are there already ({file}), so --level betas has nothing to do. '
+    'Leave out --level betas, or betas.precomputed.'
 )
 NOT_SELECTED = (
     'Encoding models predict all voxels of the mask (or of the regions of an atlas): none are '
@@ -103,8 +117,31 @@ def check_before(arguments: Arguments, config: Config, inputs: DatasetInput) -> 
     check_shared_head(arguments, config)
     check_links(arguments.output_dir, inputs.bids_dir, inputs.derivatives)
     check_system(arguments, config, inputs)
-    if not (arguments.reports_only or arguments.boilerplate_only):
+    if arguments.level == 'betas':
+        check_betas_level(arguments, inputs)
+    elif not (arguments.reports_only or arguments.boilerplate_only):
         check_pictures(arguments, config, inputs)
+
+
+def check_betas_level(arguments: Arguments, inputs: DatasetInput) -> None:
+    """Refuse betas alone where there are none to estimate, or more would be lost.
+
+    Raises
+    ------
+    ArgumentsError
+        Naming the participant.
+    """
+    from bids_neurodecode.workflow.reports import read_results, results_path
+
+    for person in inputs.participants:
+        if person.paradigm == 'movie':
+            raise ArgumentsError(BETAS_OF_FILMS.format(task=person.task, label=person.label))
+        if person.betas is not None:
+            raise ArgumentsError(BETAS_TAKEN.format(label=person.label, file=person.betas))
+        record = results_path(arguments.output_dir, person.label, person.task)
+        if record.is_file() and read_results(record).system != 'betas':
+            told = {'folder': arguments.output_dir, 'label': person.label}
+            raise ArgumentsError(BETAS_IN_RESULTS.format(**told))
 
 
 def check_extractor(arguments: Arguments, config: Config) -> None:
@@ -194,8 +231,13 @@ def check_system(arguments: Arguments, config: Config, inputs: DatasetInput) -> 
         raise ArgumentsError(
             NO_MASK_HERE.format(folder=inputs.bids_dir, layout=', '.join(sorted(layouts)))
         )
+    extension = find_system(config.system)
+    if extension is not None and extension.predict is None and arguments.models_from is not None:
+        raise ArgumentsError(extensions.NOT_APPLIED.format(name=config.system))
     for person in inputs.participants:
         able = SYSTEMS[person.paradigm]
+        if extension is not None and person.paradigm in extension.paradigms:
+            able = (*able, config.system)
         if config.system not in {'auto', *able}:
             raise ArgumentsError(
                 WRONG_SYSTEM.format(

@@ -34,6 +34,13 @@ DEMO_OPTIONS: dict[str, tuple[Callable[[str], Any], str]] = {
     'repetition-time': (float, 'seconds from volume to volume'),
     'stimulus-duration': (float, 'seconds that a picture is shown (images)'),
     'voxel-size': (float, 'voxel size in mm'),
+    'space': (
+        str,
+        (
+            'space of the series: MNI152NLin2009aSym, MNI152NLin6Asym, T1w, fsaverage5, '
+            'fsLR:den-91k or parcels'
+        ),
+    ),
     'snr': (float, "factor on every voxel's signal-to-noise ratio; 0 plants no signal"),
     'noise-sd': (float, 'deviation of the noise in percent signal'),
     'seed': (int, 'the same seed gives the same bytes'),
@@ -54,6 +61,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
     _add_demo(commands)
     add_settings_parsers(commands)
+    _add_systems(commands)
     add_studies_parser(commands)
     add_datasets_parser(commands)
     add_weights_parser(commands)
@@ -81,6 +89,11 @@ def _add_demo(commands: Any) -> None:
         '--off-grid', action='store_true', help='onsets between volumes, not at them (images)'
     )
     demo.set_defaults(run=_demo)
+
+
+def _add_systems(commands: Any) -> None:
+    systems = commands.add_parser('systems', help='list the systems, and the settings of others')
+    systems.set_defaults(run=_list_systems)
 
 
 def _add_boutiques(commands: Any) -> None:
@@ -134,6 +147,22 @@ def _demo(options: argparse.Namespace) -> None:
     spec = build_spec(paradigm=options.paradigm, **given)
     simulate_dataset(options.out, spec, report=print)
     print(f'dataset: {options.out}')
+
+
+def _list_systems(options: argparse.Namespace) -> None:
+    del options
+    from bids_neurodecode.extensions import OWN, find_system, installed
+
+    for name in OWN:
+        print(f'{name}: [{name}]' if name != 'movie' else 'movie: [movie], [delay]')
+    for name, point in installed().items():
+        system = find_system(name)
+        if system is None:
+            continue
+        print(f'{name} ({point.value}): for {", ".join(system.paradigms)}')
+        fields = {} if system.settings is None else system.settings.model_fields
+        for key, field in fields.items():
+            print(f'  extensions.{name}.{key} = {field.default!r}')
 
 
 def _boutiques(options: argparse.Namespace) -> None:

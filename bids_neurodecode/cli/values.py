@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import math
 import re
 from collections.abc import Callable
 from pathlib import Path
+
+from bids_neurodecode.extensions import UNKNOWN, system_names
 
 BAD_MEMORY = '{text!r} is no amount of memory; give a number with a unit, such as 16G or 16000M'
 BAD_PAIR = '{text!r} is not NAME=PATH; give such as fmriprep=/data/derivatives/fmriprep'
@@ -31,6 +34,17 @@ def label_value(key: str) -> Callable[[str], str]:
         return bare
 
     return label
+
+
+def system_value(text: str) -> str:
+    """Return the name of a system, of this package or an installed one."""
+    known = system_names()
+    if text not in known:
+        close = difflib.get_close_matches(text, known, n=1)
+        hint = f'; did you mean {close[0]}?' if close else ''
+        message = f'{UNKNOWN.format(name=text, known=", ".join(known))}{hint}'
+        raise argparse.ArgumentTypeError(message)
+    return text
 
 
 def pair_value(text: str) -> tuple[str, Path]:

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bids_neurodecode.errors import ReportError
+from bids_neurodecode.report.sheets import FloatArray, Paint, Sheet, columns_of, draw_bars, painter
 from bids_neurodecode.report.slices import (
     SliceLayout,
     Volume,
@@ -34,6 +36,7 @@ from bids_neurodecode.report.style import (
     new_figure,
     styled,
 )
+from bids_neurodecode.spaces import space_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,6 +46,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+NO_SHEET = 'A volume has no surfaces to be shown on.'
 MAP_WIDTH = 5.2
 """Inches that the slices of a map may take; colour bar and histogram need the rest."""
 
@@ -191,6 +195,7 @@ def plot_map(
     background: nib.Nifti1Image | None = None,
     selected: nib.Nifti1Image | None = None,
     n_slices: int = 12,
+    sheet: Sheet | None = None,
 ) -> Figure:
     """Show a map over the mean BOLD image, and the histogram of its values.
 
@@ -206,12 +211,16 @@ def plot_map(
         A grey image under the map.
     selected
         Voxels that the analysis used; drawn as a second histogram.
+    sheet
+        The surfaces of a map that is no volume; those of packages if None.
 
     Raises
     ------
     ReportError
         If the images are not on one grid.
     """
+    if space_of(image) is not None:
+        return _map_on_sheet(image, spec, mask, selected, sheet or _sheet_of(image))
     volume, affine = canonical(image)
     volume = spec.scale * volume
     inside = on_grid(mask, volume.shape, 'mask') > 0
@@ -252,8 +261,12 @@ def plot_selection(
     mask: nib.Nifti1Image,
     background: nib.Nifti1Image | None = None,
     n_slices: int = 12,
+    sheet: Sheet | None = None,
 ) -> Figure:
     """Show which voxels were used, filled, over the mean BOLD image; the mask is outlined."""
+    if space_of(selected) is not None:
+        values = np.where(columns_of(selected) > 0, 1.0, np.nan)
+        return _on_sheet(values, painter(_one_color(ORANGE), 0, 1), sheet or _sheet_of(selected))
     volume, affine = canonical(selected)
     inside = on_grid(mask, volume.shape, 'mask') > 0
     grey = None if background is None else on_grid(background, volume.shape, 'background')
@@ -319,8 +332,14 @@ def plot_parcels(
     mask: nib.Nifti1Image,
     background: nib.Nifti1Image | None = None,
     n_slices: int = 12,
+    sheet: Sheet | None = None,
 ) -> Figure:
     """Show an atlas on the grid of the data, each region in a colour unlike its neighbours'."""
+    if space_of(labels) is not None:
+        regions = columns_of(labels)
+        colors = np.where(regions > 0, (regions * 7) % 18, np.nan)
+        paint = painter(_without_greys(), -0.5, 17.5)
+        return _on_sheet(colors, paint, sheet or _sheet_of(labels), labels=regions)
     volume, affine = canonical(labels)
     inside = on_grid(mask, volume.shape, 'mask') > 0
     grey = None if background is None else on_grid(background, volume.shape, 'background')
@@ -376,6 +395,74 @@ def plot_glass(image: nib.Nifti1Image, spec: MapSpec, *, mask: nib.Nifti1Image) 
         for collection in (*axis.ax.collections, *axis.ax.images):
             collection.set_rasterized(True)
     _add_color_bar(figure, spec, low, high)
+    return figure
+
+
+def _sheet_of(image: nib.Nifti1Image) -> Sheet:
+    space = space_of(image)
+    if space is None:
+        raise ReportError(NO_SHEET)
+    return Sheet.of(space)
+
+
+def _without_greys() -> Any:
+    """Return the colours of ``tab20`` that are no greys, which the cortex is drawn in."""
+    from matplotlib import colormaps
+    from matplotlib.colors import ListedColormap
+
+    greys = {14, 15}
+    return ListedColormap([colormaps['tab20'](i) for i in range(20) if i not in greys])
+
+
+def _one_color(color: str) -> Any:
+    from matplotlib.colors import ListedColormap
+
+    return ListedColormap([color])
+
+
+def _map_on_sheet(
+    image: nib.Nifti1Image,
+    spec: MapSpec,
+    mask: nib.Nifti1Image,
+    selected: nib.Nifti1Image | None,
+    sheet: Sheet,
+) -> Figure:
+    """Show a map on surfaces (or parcels as bars), its colour bar and its histogram."""
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+
+    values = spec.scale * columns_of(image)
+    inside = (columns_of(mask) > 0) & np.isfinite(values)
+    low, high = color_limits(values[inside], spec)
+    paint = painter(spec.colormap, low, high)
+    shown = np.where(inside, values, np.nan)
+    height = max(sheet.height, 2.4)
+    figure = new_figure(height, layout='none')
+    if sheet.height:
+        sheet.draw(figure, shown, paint, left=0.05)
+        place = (0.1 + sheet.width, 0.3, 0.12, height - 0.6)
+        scale = ScalarMappable(Normalize(low, high), spec.colormap)
+        bar = figure.colorbar(scale, cax=add_axes(figure, *place))
+        bar.set_label(spec.label)
+    elif sheet.space.form in {'parcels', 'pcifti'}:
+        draw_bars(figure, shown, paint, (0.6, 0.45, MAP_WIDTH - 0.4, height - 0.75))
+    chosen = None
+    if selected is not None:
+        chosen = values[inside & (columns_of(selected) > 0)]
+    panel = add_axes(figure, WIDTH - 2.4, 0.45, 2.25, height - 0.75)
+    _draw_histogram(panel, values[inside], chosen, spec)
+    return figure
+
+
+def _on_sheet(
+    values: FloatArray, paint: Paint, sheet: Sheet, labels: FloatArray | None = None
+) -> Figure:
+    """Show colours on surfaces (or parcels as bars) alone."""
+    figure = new_figure(max(sheet.height, 1.6), layout='none')
+    if sheet.height:
+        sheet.draw(figure, values, paint, left=(WIDTH - sheet.width) / 2, labels=labels)
+    else:
+        draw_bars(figure, values, paint, (0.6, 0.45, WIDTH - 0.8, 0.9))
     return figure
 
 

@@ -41,13 +41,14 @@ from bids_neurodecode.report.section_group import (
 )
 from bids_neurodecode.report.section_scores import comparison_table, score_table
 from bids_neurodecode.report.section_shared import shared_section
-from bids_neurodecode.report.section_signal import analysis_mask
+from bids_neurodecode.report.section_signal import analysis_mask, sheet_of
 from bids_neurodecode.report.style import percent
 from bids_neurodecode.report.verdicts import (
     difference_verdict,
     score_verdict,
     worse_verdicts,
 )
+from bids_neurodecode.spaces import like, load_image, space_of
 
 if TYPE_CHECKING:
     import nibabel as nib
@@ -615,7 +616,7 @@ def _maps(readers: Sequence[Reader]) -> tuple[Block, ...]:
             f'{spec.title}, mean of {len(having)} participants in the voxels that all of them '
             f'have. {spec.how_to_read}'
         )
-        figure = brain.plot_map(image, spec, mask=mask)
+        figure = brain.plot_map(image, spec, mask=mask, sheet=sheet_of(having[0], image))
         alt = f'Mean {spec.title} on slices.'
         main = key in MEAN_MAPS[:3]
         (blocks if main else folded).append(
@@ -641,9 +642,7 @@ def mean_map(
     tuple or None
         The mean and those voxels; None where grids differ or no voxel is shared.
     """
-    import nibabel as nib
-
-    images = [nib.load(results.maps[key]) for results in participants]
+    images = [load_image(results.maps[key]) for results in participants]
     masks = [analysis_mask(results) for results in participants]
     first = images[0]
     total = np.zeros(first.shape[:3])
@@ -651,7 +650,7 @@ def mean_map(
     for image, mask, results in zip(images, masks, participants, strict=True):
         if mask is None or image.shape[:3] != first.shape[:3] or mask.shape != first.shape[:3]:
             return None
-        if not np.allclose(image.affine, first.affine):
+        if not np.allclose(image.affine, first.affine) or not _same_space(image, first):
             return None
         volume = _volume(results.maps[key])
         shared &= (np.asarray(mask.dataobj) > 0) & np.isfinite(volume)
@@ -659,16 +658,16 @@ def mean_map(
     if not shared.any():
         return None
     mean = np.where(shared, total / len(images), 0)
-    return (
-        nib.Nifti1Image(mean.astype(np.float32), first.affine),
-        nib.Nifti1Image(shared.astype(np.uint8), first.affine),
-    )
+    return like(first, mean.astype(np.float32)), like(first, shared.astype(np.uint8))
+
+
+def _same_space(image: Any, other: Any) -> bool:
+    space = space_of(image)
+    return space.same_as(space_of(other)) if space is not None else space_of(other) is None
 
 
 def _volume(path: Path) -> Any:
-    import nibabel as nib
-
-    volume = np.asarray(nib.load(path).dataobj, dtype=np.float64)
+    volume = np.asarray(load_image(path).dataobj, dtype=np.float64)
     return volume.reshape(volume.shape[:3])
 
 

@@ -6,6 +6,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from bids_neurodecode.extensions import find_system
 from bids_neurodecode.report import scores, verdicts
 from bids_neurodecode.report.boilerplate import cited, in_words, methods
 from bids_neurodecode.report.build import (
@@ -43,7 +44,7 @@ from bids_neurodecode.report.section_gallery import images_at_the_head
 from bids_neurodecode.report.section_generation import generation_section
 from bids_neurodecode.report.section_quality import quality_section
 from bids_neurodecode.report.section_scores import scores_section
-from bids_neurodecode.report.section_signal import brain_section
+from bids_neurodecode.report.section_signal import brain_section, ceiling_text
 
 __all__ = [
     'BetaResults',
@@ -90,6 +91,7 @@ def _page(reader: Reader, links: tuple[tuple[str, Path], ...] = ()) -> Page:
         Section('encoding', 'Encoding model', encoding_section(reader)),
         Section('agreement', 'Voxels and their ceiling', agreement_section(reader)),
         Section('network', 'Movie network', film_section(reader)),
+        *_of_extension(results, reader),
         Section('images', 'Reconstructions', generation_section(reader)),
         Section('brain', 'Brain', brain_section(reader)),
         Section('quality', 'Quality', quality_section(reader)),
@@ -114,13 +116,20 @@ def _page(reader: Reader, links: tuple[tuple[str, Path], ...] = ()) -> Page:
     )
 
 
+def _of_extension(results: ParticipantResults, reader: Reader) -> tuple[Section, ...]:
+    """Return the sections of a system of another package."""
+    system = find_system(results.system)
+    return tuple(system.sections(reader)) if system and system.sections else ()
+
+
 def _summary(reader: Reader) -> tuple[Block, ...]:
     results = reader.results
     blocks: list[Block] = []
     lines: list[Any] = []
     row = None if reader.metrics is None else scores.headline(reader.metrics)
     if row is None or reader.metrics is None:
-        blocks.append(Text(('No score was computed.',)))
+        ceilings = ceiling_text(results)
+        blocks.append(Text((ceilings or 'No score was computed.',)))
     else:
         confidence = 0.95 if reader.config is None else reader.config.evaluation.confidence
         n_folds = None if results.split is None else results.split.n_folds
@@ -152,6 +161,7 @@ def _what_was_done(reader: Reader) -> str:
     aim = {
         'encoding': 'predicts the brain responses from what was shown',
         'movie': 'relates the film to the brain responses',
+        'betas': 'estimates the brain response to each trial',
         'conditions': 'tells from the brain responses which condition it was, and how conditions '
         'differ',
     }.get(results.system, 'tells from the brain responses what was shown')

@@ -13,6 +13,7 @@ from bids_neurodecode.report import film, film_explain
 from bids_neurodecode.report.build import Block, Bullets, Table
 from bids_neurodecode.report.reader import Reader, read_table
 from bids_neurodecode.report.results import NetworkResults
+from bids_neurodecode.spaces import load_image
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -207,8 +208,6 @@ def _given(row: pd.Series[Any], **formats: str) -> Iterable[str]:
 
 
 def _values(path: Path, mask: Path) -> npt.NDArray[np.float64]:
-    import nibabel as nib
-
-    inside = np.asarray(nib.load(mask).dataobj) > 0
-    values = np.asarray(nib.load(path).dataobj, dtype=np.float64)[inside]
+    inside = np.asarray(load_image(mask).dataobj) > 0
+    values = np.asarray(load_image(path).dataobj, dtype=np.float64)[inside]
     return values[np.isfinite(values)]

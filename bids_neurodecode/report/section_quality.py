@@ -16,6 +16,7 @@ from bids_neurodecode.report.reader import Reader, read_table
 from bids_neurodecode.report.results import BetaResults, RunResults
 from bids_neurodecode.report.section_signal import load_map
 from bids_neurodecode.report.style import percent
+from bids_neurodecode.spaces import load_image, space_of
 
 CARPET_VOXELS = 1500
 """The most voxels that the carpet shows, taken evenly over the mask."""
@@ -64,6 +65,11 @@ def _coverage(reader: Reader) -> Iterable[Block]:
     everywhere = int((count == len(masks)).sum())
     n_runs = f'{len(masks)} run{"s" * (len(masks) > 1)}'
     background = reader.results.mean_bold
+    share = percent(everywhere / covered.sum())
+    if space_of(masks[0]) is not None:
+        told = f'{everywhere:,} of {int(covered.sum()):,} columns ({share})'
+        yield Text((f'Coverage: {told} are in all {n_runs}; only these are analysed.',))
+        return
     grey = load_map(background) if background is not None and background.exists() else None
     if grey is not None and grey.shape != masks[0].shape:
         grey = None
@@ -74,10 +80,10 @@ def _coverage(reader: Reader) -> Iterable[Block]:
         ),
         f'Coverage: mean BOLD image with the edge of the brain mask of all {n_runs} (blue) and '
         'of any run (orange, where it lies elsewhere). '
-        f'{everywhere:,} of {int(covered.sum()):,} voxels ({percent(everywhere / covered.sum())}) '
+        f'{everywhere:,} of {int(covered.sum()):,} voxels ({share}) '
         'are in the mask of every run; only these are analysed. Parts of the brain outside of '
         'the blue line were not measured or not kept in all runs.',
-        f'{percent(everywhere / covered.sum())} of the voxels are covered by all {n_runs}.',
+        f'{share} of the voxels are covered by all {n_runs}.',
         suffix='mask',
     )
 
@@ -270,15 +276,13 @@ def _runs_with_trials(
     runs: tuple[RunResults, ...], trials: Any, shape: tuple[int, ...]
 ) -> list[tuple[RunResults, npt.NDArray[np.float64]]]:
     """Return runs on the grid of the maps, each with the onsets of its trials."""
-    import nibabel as nib
-
     found = []
     labels = trials['run_label'] if 'run_label' in trials.columns else None
     for run in runs:
         if labels is None or not run.bold.exists():
             continue
         own = trials['onset'][labels == run.label].to_numpy(dtype=float)
-        if own.size and nib.load(run.bold).shape[:3] == shape:
+        if own.size and load_image(run.bold).shape[:3] == shape:
             found.append((run, own))
     return found
 
@@ -294,9 +298,7 @@ def _spread(mask: Path, n_voxels: int) -> npt.NDArray[np.intp] | None:
 
 def _series(run: RunResults, places: npt.NDArray[np.intp]) -> npt.NDArray[np.float64] | None:
     """Read the series of voxels, (n_volumes, n_voxels); None where mask and series differ."""
-    import nibabel as nib
-
-    data = np.asarray(nib.load(run.bold).dataobj)
+    data = np.asarray(load_image(run.bold).dataobj)
     if data.ndim != 4 or data.shape[:3] != load_map(run.mask).shape:
         return None
     return np.asarray(data.reshape(-1, data.shape[-1])[places].T, dtype=np.float64)
@@ -306,7 +308,7 @@ def _tissue(run: RunResults, places: npt.NDArray[np.intp]) -> npt.NDArray[np.int
     """Return the tissue of voxels (:data:`quality.TISSUES`), where a segmentation is there."""
     from nilearn.image import resample_to_img
 
-    file = tissue_file(run.bold)
+    file = None if space_of(load_map(run.mask)) else tissue_file(run.bold)
     if file is None:
         return None
     image = resample_to_img(

@@ -15,7 +15,9 @@ from bids_neurodecode.report import brain
 from bids_neurodecode.report.build import Block, Fold, Plot, Table, Text, Viewer
 from bids_neurodecode.report.reader import Reader, read_table
 from bids_neurodecode.report.results import ParticipantResults
+from bids_neurodecode.report.sheets import Sheet, where_shown
 from bids_neurodecode.report.style import percent
+from bids_neurodecode.spaces import like, load_image, space_of
 
 if TYPE_CHECKING:
     import nibabel as nib
@@ -30,9 +32,10 @@ N_MAIN = 2
 LONG = 15
 """Regions from which their table is closed until it is clicked."""
 NO_ATLAS = 'No atlas was given (--atlas), so there is no table of regions.'
-WHERE = (
-    ' Slices run from the bottom to the top of the mask (z in mm); left is left. Right panel: '
-    'distribution over the voxels of the mask (grey) and those used (blue), dashed: medians.'
+SLICES = ' Slices run from the bottom to the top of the mask (z in mm); left is left.'
+RIGHT = (
+    ' Right panel: distribution over the voxels of the mask (grey) and those used (blue), dashed: '
+    'medians.'
 )
 
 
@@ -43,6 +46,7 @@ def brain_section(reader: Reader) -> tuple[Block, ...]:
     mask = analysis_mask(results)
     if mask is None or not maps:
         return (Text(('No map was made.',)),)
+    sheet = sheet_of(results, mask)
     background = None if results.mean_bold is None else load_map(results.mean_bold)
     selected = load_map(maps['reliable']) if 'reliable' in maps else None
     main = [key for key in MAIN_MAPS if key in maps][:N_MAIN]
@@ -57,16 +61,16 @@ def brain_section(reader: Reader) -> tuple[Block, ...]:
             if not (results.betas and results.betas.hrf_times_to_peak):
                 spec = brain.MapSpec('Index of the response shape', 'index', spec.how_to_read)
         blocks = shown if key in main else folded
-        blocks.append(_map_block(key, image, spec, mask, background, selected, name))
+        blocks.append(_map_block(key, image, spec, mask, background, selected, name, sheet))
         if results.in_mni and spec.glass:
             folded.append(_glass_block(key, image, spec, mask, name))
-        if key in main:
+        if key in main and sheet is None:
             blocks.append(_viewer(reader, key, image, spec, mask))
     if selected is not None:
-        folded.append(_selection_block(results, selected, mask, background, name))
+        folded.append(_selection_block(results, selected, mask, background, name, sheet))
     if 'dseg' in maps:
         shown += _regions(reader, maps, mask)
-        folded.append(_atlas_block(load_map(maps['dseg']), mask, background, name))
+        folded.append(_atlas_block(load_map(maps['dseg']), mask, background, name, sheet))
     else:
         shown.append(Text((NO_ATLAS,)))
     more = (Fold('More maps: glass brains, signal, fits, voxels used', tuple(folded)),)
@@ -151,6 +155,22 @@ def _region_names(labels: Path) -> dict[int, str]:
     return {}
 
 
+def ceiling_text(results: ParticipantResults) -> str:
+    """Say how reliable betas are where they are all that was made; nothing elsewhere."""
+    if results.system != 'betas':
+        return ''
+    mask, file = analysis_mask(results), results.maps.get('noiseceiling')
+    if mask is None or file is None or not file.exists():
+        return 'No stimulus was repeated, so that the reliability of the betas is not known.'
+    values = np.asarray(load_map(file).dataobj)[np.asarray(mask.dataobj) > 0]
+    middle, high = np.quantile(values, [0.5, 0.95])
+    return (
+        'Betas were estimated, and nothing was decoded. Noise ceiling of the mean over repeats '
+        f'(share of variance that the stimulus can explain): {100 * middle:.1f} % in the median '
+        f'voxel, {100 * high:.1f} % or more in one of twenty.'
+    )
+
+
 def _map_block(
     key: str,
     image: nib.Nifti1Image,
@@ -159,8 +179,11 @@ def _map_block(
     background: nib.Nifti1Image | None,
     selected: nib.Nifti1Image | None,
     name: Callable[[str, str], str],
+    sheet: Sheet | None = None,
 ) -> Plot:
-    figure = brain.plot_map(image, spec, mask=mask, background=background, selected=selected)
+    figure = brain.plot_map(
+        image, spec, mask=mask, background=background, selected=selected, sheet=sheet
+    )
     inside = np.asarray(mask.dataobj) > 0
     volume = np.asarray(image.dataobj)
     values = volume[inside & np.isfinite(volume)]
@@ -172,8 +195,10 @@ def _map_block(
         used = volume[inside & (np.asarray(selected.dataobj) > 0) & np.isfinite(volume)]
         if used.size:
             middle += f', {spec.scale * np.median(used):.3g}{unit} over the {used.size} used'
-    caption = f'{spec.title}: {middle}. {spec.how_to_read}{WHERE}'
-    return Plot(name(key, 'map'), figure, caption, f'{spec.title} on slices; {middle}.')
+    where = SLICES + RIGHT if sheet is None else where_shown(sheet, values.size) + RIGHT
+    caption = f'{spec.title}: {middle}. {spec.how_to_read}{where}'
+    kind = 'slices' if sheet is None else 'surfaces'
+    return Plot(name(key, 'map'), figure, caption, f'{spec.title} on {kind}; {middle}.')
 
 
 def _glass_block(
@@ -197,6 +222,7 @@ def _selection_block(
     mask: nib.Nifti1Image,
     background: nib.Nifti1Image | None,
     name: Callable[[str, str], str],
+    sheet: Sheet | None,
 ) -> Plot:
     n = int((np.asarray(selected.dataobj) > 0).sum())
     rule = '' if results.voxels is None else f' Rule: {results.voxels.rule.rstrip(".")}.'
@@ -204,8 +230,11 @@ def _selection_block(
         f'The {n} voxels that were used (orange) over the mean BOLD image; white line: edge of '
         f'the mask.{rule}'
     )
-    figure = brain.plot_selection(selected, mask=mask, background=background)
-    return Plot(name('selected', 'mask'), figure, caption, f'{n} selected voxels on slices.')
+    if sheet is not None:
+        caption = f'The {n} columns that were used (orange).{where_shown(sheet, n)}{rule}'
+    figure = brain.plot_selection(selected, mask=mask, background=background, sheet=sheet)
+    kind = 'voxels on slices' if sheet is None else 'columns on surfaces'
+    return Plot(name('selected', 'mask'), figure, caption, f'{n} selected {kind}.')
 
 
 def _atlas_block(
@@ -213,6 +242,7 @@ def _atlas_block(
     mask: nib.Nifti1Image,
     background: nib.Nifti1Image | None,
     name: Callable[[str, str], str],
+    sheet: Sheet | None,
 ) -> Plot:
     regions = np.unique(np.asarray(labels.dataobj))
     n = int((regions > 0).sum())
@@ -220,27 +250,23 @@ def _atlas_block(
         f'The {n} regions of the atlas on the grid of the data; colours only tell neighbours '
         'apart. Regions that do not follow the grey matter point to a wrong space.'
     )
-    figure = brain.plot_parcels(labels, mask=mask, background=background)
+    figure = brain.plot_parcels(labels, mask=mask, background=background, sheet=sheet)
     return Plot(name('atlas', 'dseg'), figure, caption, f'Atlas of {n} regions on slices.')
 
 
 def _times_to_peak(image: nib.Nifti1Image, results: ParticipantResults) -> nib.Nifti1Image:
     """Turn indices of the HRF library into seconds, where the times are known."""
-    import nibabel as nib
-
     if results.betas is None or not results.betas.hrf_times_to_peak:
         return image
     times = np.asarray(results.betas.hrf_times_to_peak)
     index = np.asarray(image.dataobj, dtype=np.float64)
     known = np.isfinite(index) & (index >= 0) & (index < times.size)
     seconds = np.where(known, times[np.where(known, index, 0).astype(int)], np.nan)
-    return nib.Nifti1Image(seconds, image.affine)
+    return like(image, seconds)
 
 
 def analysis_mask(results: ParticipantResults) -> nib.Nifti1Image | None:
     """Return the voxels that are in the masks of all runs; else those where a map has values."""
-    import nibabel as nib
-
     maps = {key: path for key, path in results.maps.items() if path.exists()}
     masks = [load_map(run.mask) for run in results.runs if run.mask.exists()]
     shape = next((load_map(p).shape[:3] for k, p in maps.items() if k in brain.MAPS), None)
@@ -248,22 +274,26 @@ def analysis_mask(results: ParticipantResults) -> nib.Nifti1Image | None:
     if masks:
         inside = np.all([np.asarray(mask.dataobj) > 0 for mask in masks], axis=0)
         if inside.any():
-            return nib.Nifti1Image(inside.astype(np.uint8), masks[0].affine)
+            return like(masks[0], inside.astype(np.uint8))
     for key in ('tsnr', 'rsquared', 'pearsonr'):
         if key in maps:
             image = load_map(maps[key])
             volume = np.asarray(image.dataobj)
             inside = np.isfinite(volume) & (volume != 0)
             if inside.any():
-                return nib.Nifti1Image(inside.astype(np.uint8), image.affine)
+                return like(image, inside.astype(np.uint8))
     return None
 
 
 def load_map(path: Path) -> nib.Nifti1Image:
     """Read a 3-D image (a fourth axis of length one is dropped)."""
-    import nibabel as nib
-
-    image = nib.load(path)
+    image = load_image(path)
     if len(image.shape) == 3:
         return image
-    return nib.Nifti1Image(np.asarray(image.dataobj)[..., 0], image.affine)
+    return like(image, np.asarray(image.dataobj)[..., 0])
+
+
+def sheet_of(results: ParticipantResults, image: nib.Nifti1Image) -> Sheet | None:
+    """Return the surfaces on which maps of a participant are shown; None for volumes."""
+    space = space_of(image)
+    return None if space is None else Sheet.of(space, [run.bold.parent for run in results.runs])

@@ -348,6 +348,8 @@ def tuning_verdict(results: ParticipantResults) -> Verdict | None:
     betas = results.betas
     if betas is None or betas.tuning != 'all' or betas.model not in {'C', 'D'}:
         return None
+    if results.system == 'betas':
+        return None  # nothing was tested; the warnings say what follows for tests
     return Verdict(
         'caution',
         'Noise components and fractions of the betas were chosen on all trials, test trials '
