@@ -138,7 +138,7 @@ def test_completion_knows_the_options_and_their_choices(shell, capsys):
     assert tools.main(['completion', shell]) == 0
     script = capsys.readouterr().out
     assert '--participant-label' in script
-    assert 'reconstruction' in script
+    assert 'cuda' in script
     assert tools.main(['completion', shell, '--of', 'tools']) == 0
     assert 'weights' in capsys.readouterr().out
 
