@@ -570,7 +570,7 @@ def viewer(
             symmetric_cmap=spec.symmetric,
             vmin=low,
             vmax=high,
-            title=f'{spec.title}: {spec.label}',
+            title=spec.label,
             resampling_interpolation='nearest',
         )
     # the icon of the page is the one thing that it would fetch
