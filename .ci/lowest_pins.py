@@ -6,7 +6,7 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-EXTRAS = ('test', 'motion')
+EXTRAS = ('networks', 'test', 'motion')
 UNBOUNDED = '{requirement}: a requirement needs a lower bound (>=) to be tested at it.'
 
 
@@ -17,6 +17,8 @@ def pins(project: dict, extras: tuple[str, ...]) -> list[str]:
     ]
     lines = []
     for requirement in map(Requirement, given):
+        if requirement.name == project['name']:
+            continue  # extras that are named here already
         bounds = [s.version for s in requirement.specifier if s.operator == '>=']
         if len(bounds) != 1:
             sys.exit(UNBOUNDED.format(requirement=requirement))

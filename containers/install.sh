@@ -62,7 +62,7 @@ import tomllib
 with open('pyproject.toml', 'rb') as stream:
     project = tomllib.load(stream)['project']
 extras = project['optional-dependencies']
-wanted = [project['dependencies'], *(extras[name] for name in ['motion'])]
+wanted = [project['dependencies'], *(extras[name] for name in ['networks', 'motion'])]
 print(*(line for lines in wanted for line in lines), sep='\n')
 PYTHON
   install "${wheels[@]}" --requirement /tmp/requirements.txt

@@ -164,7 +164,8 @@ def test_files_that_cannot_be_used_are_named(tmp_path):
         assert '\n' not in str(error.value)
         return str(error.value)
 
-    assert message('nothing') == config.UNKNOWN_PRESET.format(name='nothing', presets=presets)
+    unknown = {'name': 'nothing', 'near': '', 'presets': presets}
+    assert message('nothing') == config.UNKNOWN_PRESET.format(**unknown)
     file = tmp_path / 'my.toml'
     file.write_text('seed = \n')
     assert message(file).startswith(f'Cannot read the settings in {file}: ')

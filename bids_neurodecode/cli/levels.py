@@ -19,6 +19,7 @@ from bids_neurodecode.cli.progress import Progress
 from bids_neurodecode.cli.systems import find_model
 from bids_neurodecode.config import Config
 from bids_neurodecode.errors import InputError, ResourceError
+from bids_neurodecode.extras import has_networks
 from bids_neurodecode.workflow.nodes import RunSettings
 from bids_neurodecode.workflow.run import Failure, PluginSettings
 
@@ -270,6 +271,8 @@ def device_of(asked: str) -> str:
     """Return ``cpu`` or ``cuda``."""
     if asked != 'auto':
         return asked
+    if not has_networks():
+        return 'cpu'
     import torch
 
     return 'cuda' if torch.cuda.is_available() else 'cpu'

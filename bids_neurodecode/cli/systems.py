@@ -15,6 +15,7 @@ from bids_neurodecode.cli.parser import Arguments
 from bids_neurodecode.config import Config, load_config
 from bids_neurodecode.errors import ArgumentsError, InputError
 from bids_neurodecode.extensions import find_system
+from bids_neurodecode.extras import has_networks
 from bids_neurodecode.fetched import check_fetched
 from bids_neurodecode.settings_encoding import TABLE
 
@@ -67,6 +68,10 @@ NO_GLMSINGLE = (
     'betas.engine = "glmsingle" needs the package glmsingle, which is not installed. '
     'Install it, or leave the engine at "native".'
 )
+NO_NETWORKS = (
+    '{setting} needs networks, which are not installed: pip install "bids_neurodecode[networks]" '
+    '(torch first, as in the installation page), or choose a linear model.'
+)
 NO_EXTRACTOR = (
     'features.extractor = {name!r} cannot be used: {reason}. Decoding and films use one of: '
     '{names}; others are feature spaces of encoding models (encoding.bands).'
@@ -112,6 +117,7 @@ def check_before(arguments: Arguments, config: Config, inputs: DatasetInput) -> 
     movie = config.movie
     if movie.model == 'network' and movie.mode != 'encoder' and movie.perceptual == 'vgg16':
         weights_path('vgg16', arguments.weights_dir)
+    check_networks(config, inputs)
     check_extractor(arguments, config)
     check_explain(config)
     check_shared_head(arguments, config)
@@ -121,6 +127,34 @@ def check_before(arguments: Arguments, config: Config, inputs: DatasetInput) -> 
         check_betas_level(arguments, inputs)
     elif not (arguments.reports_only or arguments.boilerplate_only):
         check_pictures(arguments, config, inputs)
+
+
+def check_networks(config: Config, inputs: DatasetInput) -> None:
+    """Check that networks are installed where the settings ask for some.
+
+    Raises
+    ------
+    ArgumentsError
+        Naming the setting, and the extra to install.
+    """
+    from bids_neurodecode.workflow.encoding_features import WEIGHTS
+    from bids_neurodecode.workflow.picture_encoding import LINEAR
+
+    if has_networks():
+        return
+    paradigms = {person.paradigm for person in inputs.participants}
+    needed = ''
+    if 'movie' in paradigms and config.movie.model == 'network':
+        needed = 'movie.model = "network"'
+    elif config.system == 'encoding' and config.encoding.model not in LINEAR:
+        needed = f'encoding.model = "{config.encoding.model}"'
+    elif config.system == 'encoding' and set(config.encoding.bands) & set(WEIGHTS):
+        bands = ', '.join(sorted(set(config.encoding.bands) & set(WEIGHTS)))
+        needed = f'encoding.bands with {bands}'
+    elif paradigms & {'images'} and config.reconstruction.generator in {'small', 'published'}:
+        needed = f'reconstruction.generator = "{config.reconstruction.generator}"'
+    if needed:
+        raise ArgumentsError(NO_NETWORKS.format(setting=needed))
 
 
 def check_betas_level(arguments: Arguments, inputs: DatasetInput) -> None:

@@ -59,7 +59,6 @@ def voxel_saliency(
         If frames and responses do not fit each other.
     """
     import torch
-    from captum.attr import Saliency
 
     n = len(responses)
     if len(frames) != n:
@@ -69,16 +68,17 @@ def voxel_saliency(
     device = next(decoder.parameters()).device
     was_training = decoder.training
     decoder.eval()
-    method = Saliency(_similarity(decoder))
+    similarity = _similarity(decoder)
     total = np.zeros(responses.shape[1])
     for start in range(0, n, batch_size):
         rows = slice(start, start + batch_size)
         seen = torch.tensor(responses[rows], dtype=torch.float32, device=device)
         truth = torch.tensor(frames[rows], dtype=torch.float32, device=device)
-        slopes = method.attribute(
-            seen.requires_grad_(), additional_forward_args=truth.permute(0, 3, 1, 2)
-        )
-        total += slopes.double().sum(0).cpu().numpy()
+        seen.requires_grad_()
+        # a row of responses makes one frame: the slope of the sum holds that of each
+        scored = similarity(seen, truth.permute(0, 3, 1, 2)).sum()
+        (slopes,) = torch.autograd.grad(scored, seen)
+        total += slopes.abs().double().sum(0).cpu().numpy()
         if progress is not None:
             progress(min(start + batch_size, n), n)
     decoder.train(was_training)

@@ -44,11 +44,16 @@ def quality_section(reader: Reader) -> tuple[Block, ...]:
     """Show what a reviewer asks of the data; tables and traces by run are folded."""
     return (
         *_coverage(reader),
-        *_carpet(reader),
-        *_evoked(reader),
+        *(_of_series(reader) if reader.results.layout != 'nsd' else ()),
         *_motion(reader),
         *_denoising(reader),
     )
+
+
+def _of_series(reader: Reader) -> Iterable[Block]:
+    """Show what the preprocessed series tell; in NSD's own layout there are betas alone."""
+    yield from _carpet(reader)
+    yield from _evoked(reader)
 
 
 def _coverage(reader: Reader) -> Iterable[Block]:

@@ -11,6 +11,7 @@ from typing import Literal
 from bids_neurodecode.bids.stimuli import check_image
 from bids_neurodecode.config import Config
 from bids_neurodecode.errors import ArgumentsError, InputError
+from bids_neurodecode.extras import has_networks
 from bids_neurodecode.settings_encoding import TABLE
 
 PUBLISHED_WEIGHTS = ('vdvae-imagenet64', 'versatile-diffusion')
@@ -43,6 +44,10 @@ OWN_FEATURES = (
 RETRIEVED_ONLY = (
     'Pictures are retrieved, not made: the features are those of a table, which has no row of '
     'pictures that are made.'
+)
+NO_NETWORKS = (
+    'Pictures are retrieved, not made: making some needs networks, which are not installed (pip '
+    'install "bids_neurodecode[networks]").'
 )
 LOGGER = logging.getLogger('bids_neurodecode')
 PICTURE_ENDINGS = ('.png', '.jpg', '.jpeg')
@@ -92,10 +97,11 @@ def choose_generator(config: Config, device: str, weights_dir: Path | None) -> C
     own = config.features.extractor == TABLE
     if own and asked in {'small', 'published'}:
         raise ArgumentsError(OWN_FEATURES.format(generator=asked))
-    if own:
-        return Choice('none', RETRIEVED_ONLY)
-    if asked == 'none':
-        return Choice('none', NO_PICTURES_MADE)
+    retrieved = RETRIEVED_ONLY if own else NO_PICTURES_MADE if asked == 'none' else ''
+    if asked == 'auto' and not retrieved and not has_networks():
+        retrieved = NO_NETWORKS
+    if retrieved:
+        return Choice('none', retrieved)
     if asked == 'small':
         return Choice('small', ASKED.format(name='small'))
     if asked == 'published':

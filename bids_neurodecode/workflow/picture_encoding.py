@@ -45,7 +45,9 @@ if TYPE_CHECKING:
 
 WHAT = 'training of the encoding network'
 REMEDY = 'choose encoding.voxels = "mask", regions of an atlas, or a smaller network'
-REGRESSIONS = frozenset({'ridge', 'banded', 'shared'})
+LINEAR = frozenset({'ridge', 'banded'})
+"""Models that need no networks."""
+REGRESSIONS = LINEAR | {'shared'}
 """Models that are fitted in the process of the node."""
 ALPHA = 0.05
 SEEN = (
