@@ -10,6 +10,7 @@ from bids_neurodecode.signals.clean import clean_series
 from bids_neurodecode.simulate.dataset import simulate_dataset
 from bids_neurodecode.simulate.spec import build_spec
 from bids_neurodecode.stimuli.features import extract_features, get_extractor
+from bids_neurodecode.stimuli.films import read_frames
 from bids_neurodecode.stimuli.images import load_images
 
 SMALL = {'n_subjects': 2, 'n_runs': 3, 'voxel_size': 18.0}
@@ -67,8 +68,22 @@ def test_samples_of_films_are_cleaned_series_on_their_clock(films):
     with pytest.raises(nd.UsageError) as error:
         person.samples(model='B')
     assert str(error.value) == module.NO_BETAS.format(label='01')
-    with pytest.raises(nd.UsageError, match=r'sub-01 saw films'):
-        person.features()
+
+
+def test_a_film_is_encoded_from_its_frames(films):
+    """The planted voxels follow the frames: trained on one film, tested on the other."""
+    person = nd.load_dataset(films)['01']
+    samples, features = person.samples(), person.features(size=32)
+    assert len(features) == samples.n_samples
+    run = samples.table['run'].to_numpy()
+    row = int(np.flatnonzero(run == 1)[3])
+    film = films / 'stimuli' / samples.table['film'][row]
+    times = samples.table['onset'][row] + (np.arange(4) + 0.5) * 0.5
+    frames = read_frames(film, times, (32, 32))
+    expected = extract_features(frames, get_extractor('gabor')).mean(axis=0)
+    np.testing.assert_allclose(features[row], expected, rtol=1e-5)
+    model = nd.MovieEncoder(2.0).fit(features[run == 0], samples.values[run == 0])
+    assert np.isfinite(model.score(features[run == 1], samples.values[run == 1]))
 
 
 def test_events_as_they_are_published_are_read(images, tmp_path):
