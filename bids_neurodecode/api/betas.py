@@ -46,6 +46,12 @@ FEW_RUNS = (
     'There are too few runs with repeats to compare models (groups of runs are held out in '
     'turn), so betas are of model B. Give model="D" to have GLMsingle\'s default.'
 )
+BAD_CHOICE = '{name} must be one of {choices}; it is {found!r}.'
+BAD_PERIOD = 'repetition_time must be a positive number of seconds; it is {found!r}.'
+BAD_SET = (
+    'training_sets[{number}] must be true or false for each of the {n} trials; it is an array of '
+    '{dtype} of shape {shape}.'
+)
 LONG_AFTER = (
     'Run {run} lasts {length:.0f} s and its last trial ends at {end:.0f} s. Arrays are volumes x '
     'voxels: if these are voxels x volumes, transpose them.'
@@ -246,6 +252,8 @@ def fit_betas(
     2   32.0       2.0  cat.png    0       1       1
     ...
     """
+    _check_choice('model', model, ('auto', 'B', 'C', 'D'))
+    _check_choice('off_grid', off_grid, ('resample', 'error'))
     runs = open_runs(images)
     grid = grid_of(runs, mask)
     period = _period(repetition_time, [run.repetition_time for run in runs])
@@ -272,7 +280,7 @@ def fit_betas(
             model,
             sessions=given,
             extra_regressors=_on_grid(extra, period, prepared.repetition_time),
-            tuning_sets=[np.asarray(each) for each in training_sets],
+            tuning_sets=_sets(training_sets, len(trials)),
             fixed={'n_components': n_components, 'fraction': fraction, 'seed': seed},
             progress=progress,
         )
@@ -418,6 +426,8 @@ def _duration(trials: pd.DataFrame) -> float:
 
 def _period(given: float | None, found: Sequence[float | None]) -> float:
     if given is not None:
+        if not 0 < given < np.inf:
+            raise UsageError(BAD_PERIOD.format(found=given))
         return float(given)
     known = sorted({round(each, 6) for each in found if each is not None})
     if not known or None in found:
@@ -440,6 +450,22 @@ def _long_after(
     for note in notes:
         warnings.warn(note, NeurodecodeWarning, stacklevel=3)
     return notes
+
+
+def _check_choice(name: str, found: str, choices: tuple[str, ...]) -> None:
+    if found not in choices:
+        told = ', '.join(map(repr, choices))
+        raise UsageError(BAD_CHOICE.format(name=name, choices=told, found=found))
+
+
+def _sets(masks: Sequence[npt.ArrayLike], n_trials: int) -> list[BoolArray]:
+    """Return masks over trials, checked."""
+    arrays = [np.asarray(each) for each in masks]
+    for number, each in enumerate(arrays):
+        if each.dtype != np.bool_ or each.shape != (n_trials,):
+            told = {'number': number, 'n': n_trials, 'dtype': each.dtype, 'shape': each.shape}
+            raise UsageError(BAD_SET.format(**told))
+    return arrays
 
 
 def _per_run(name: str, values: Sequence[Any] | None, n_runs: int) -> list[Any] | None:

@@ -333,11 +333,15 @@ def errors_of(world, inside):
         'l': (([], []), {}, grids.NO_IMAGES),
         'm': (([r[..., :1] for r in runs], events), {}, grids.NOT_SERIES),
         'n': ((runs, events), {'mask': np.zeros(SHAPE, dtype=bool)}, grids.NO_VOXEL),
+        'p': ((runs, events), {'model': 'A'}, module.BAD_CHOICE),
+        'q': ((runs, events), {'off_grid': 'no'}, module.BAD_CHOICE),
+        'r': ((runs, events), {'repetition_time': -2.0}, module.BAD_PERIOD),
+        's': ((runs, events), {'training_sets': [[0, 1]]}, module.BAD_SET),
         'o': ((runs, [e.assign(onset=e['onset'] - 5) for e in events]), {}, BEFORE_RUN),
     }
 
 
-@pytest.mark.parametrize('key', 'abcdefghijklmno')
+@pytest.mark.parametrize('key', 'abcdefghijklmnopqrs')
 def test_errors_speak_of_arguments(world, inside, key):
     arguments, more, message = errors_of(world, inside)[key]
     with pytest.raises(nd.UsageError) as error:
