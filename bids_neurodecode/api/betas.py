@@ -46,6 +46,10 @@ FEW_RUNS = (
     'There are too few runs with repeats to compare models (groups of runs are held out in '
     'turn), so betas are of model B. Give model="D" to have GLMsingle\'s default.'
 )
+TUNED_ON_ALL = (
+    'Noise components and fractions of ridge were chosen with repeats of all trials: before a '
+    'decoder is judged on some of them, give training_sets, or model="B".'
+)
 BAD_CHOICE = '{name} must be one of {choices}; it is {found!r}.'
 BAD_PERIOD = 'repetition_time must be a positive number of seconds; it is {found!r}.'
 BAD_SET = (
@@ -285,6 +289,9 @@ def fit_betas(
             progress=progress,
         )
     unit = np.float32(prepared.unit)
+    by_ridge = chosen == 'D' and fraction is None
+    if (by_ridge or (chosen != 'B' and n_components is None)) and not len(training_sets):
+        notes.append(TUNED_ON_ALL)
 
     def scaled(values: Float32Array) -> Float32Array:
         return values if prepared.unit == 1 else values * unit

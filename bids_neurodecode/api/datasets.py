@@ -100,15 +100,15 @@ class ParticipantData:
             return precomputed_trials(self.record.betas_events, conditions=own)
         return trials_table(self.record.runs)
 
-    def samples(self, model: Model = 'auto') -> Samples:
+    def samples(self, model: Model = 'B') -> Samples:
         """Return the responses to what was shown.
 
         Parameters
         ----------
         model
-            Of the single-trial betas of images and conditions, as in :func:`fit_betas`. C and D
-            are tuned on all trials: models that are judged on held-out trials need betas that
-            are not, see ``training_sets`` there.
+            Of the single-trial betas of images and conditions, as in :func:`fit_betas`. B does
+            not look at which stimulus was shown. C and D are tuned on all trials: models that
+            are judged on held-out trials need betas that are not, see ``training_sets`` there.
 
         Returns
         -------
@@ -119,10 +119,11 @@ class ParticipantData:
         Raises
         ------
         UsageError
-            If a model of betas is asked for of films, or it needs repeats that there are not.
+            If another model of betas is asked for of films, or it needs repeats that there are
+            not.
         """
         if self.paradigm == 'movie':
-            if model != 'auto':
+            if model != 'B':
                 raise UsageError(NO_BETAS.format(label=self.label))
             return self._of_films()
         with speaking_of_arguments():

@@ -30,7 +30,7 @@ sub
 # Responses and, for each trial, the features of its image. Model B of the betas does not look at which image was shown, so that nothing
 # of the held-out images leaks into the training.
 
-samples = sub.samples(model='B')
+samples = sub.samples()  # betas of model B
 features = sub.features('gabor')
 image = samples.table['stimulus']
 print(samples.values.shape, features.shape)

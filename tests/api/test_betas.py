@@ -73,6 +73,7 @@ def test_arrays_give_the_engines_betas(world, inside, by_engine, model):
     np.testing.assert_array_equal(betas.values, by_engine.betas[model])
     np.testing.assert_array_equal(betas.rsquared, by_engine.rsquared[model])
     assert betas.model == model
+    assert (module.TUNED_ON_ALL in betas.notes) == (model != 'B')
     flat = [np.ascontiguousarray(series[inside].T) for series in runs]
     again = nd.fit_betas(flat, events, repetition_time=PERIOD, model=model)
     np.testing.assert_array_equal(again.values, betas.values)
@@ -161,6 +162,7 @@ def test_training_sets_are_the_engines_tuning_sets(world, inside, by_engine):
         options=SingleTrialOptions(seed=20260101, models=('D',)),
     )
     np.testing.assert_array_equal(tuned, fit.tuned[0].betas['D'])
+    assert module.TUNED_ON_ALL not in betas.notes
     plain = nd.fit_betas(
         runs, events, mask=inside, repetition_time=PERIOD, model='B', training_sets=[train]
     )

@@ -66,7 +66,7 @@ def test_samples_of_films_are_cleaned_series_on_their_clock(films):
         expected = cleaned[first : first + len(rows)]
         np.testing.assert_allclose(samples.values[rows], expected, atol=1e-4)
     with pytest.raises(nd.UsageError) as error:
-        person.samples(model='B')
+        person.samples(model='D')
     assert str(error.value) == module.NO_BETAS.format(label='01')
 
 
