@@ -106,9 +106,10 @@ class ParticipantData:
         Parameters
         ----------
         model
-            Of the single-trial betas of images and conditions, as in :func:`fit_betas`. B does
-            not look at which stimulus was shown. C and D are tuned on all trials: models that
-            are judged on held-out trials need betas that are not, see ``training_sets`` there.
+            Of the single-trial betas of images and conditions, as in
+            :func:`~bids_neurodecode.fit_betas`. B does not look at which stimulus was shown. C
+            and D are tuned on all trials: models that are judged on held-out trials need betas
+            that are not, see ``training_sets`` there.
 
         Returns
         -------
@@ -142,7 +143,7 @@ class ParticipantData:
         Parameters
         ----------
         extractor, size, cache_dir, **parameters
-            As in :func:`extract_features`.
+            As in :func:`~bids_neurodecode.extract_features`.
 
         Returns
         -------

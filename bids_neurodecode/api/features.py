@@ -79,7 +79,7 @@ def extract_features(
 
 
 def load(images: Any, size: int | None) -> Uint8Array:
-    """Return images as uint8, (n, h, w, 3); see :func:`extract_features`."""
+    """Return images as uint8, (n, h, w, 3); see :func:`~bids_neurodecode.extract_features`."""
     from bids_neurodecode.stimuli.images import load_images
 
     if isinstance(images, np.ndarray):

@@ -36,7 +36,7 @@ image = samples.table['stimulus']
 print(samples.values.shape, features.shape)
 
 # %%
-# All repeats of an image are held out together. The score of :class:`ImageDecoder` is two-way identification: how often the decoded
+# All repeats of an image are held out together. The score of :class:`~bids_neurodecode.ImageDecoder` is two-way identification: how often the decoded
 # features are more similar to those of the image that was seen than to those of another held-out one. Chance is .5.
 
 folds = GroupKFold(5)
