@@ -96,8 +96,12 @@ class ParticipantData:
         if self.paradigm == 'movie':
             return film_table(self.record.runs)
         if self.record.betas_events is not None:
-            own = self.paradigm == 'conditions'
-            return precomputed_trials(self.record.betas_events, conditions=own)
+            return precomputed_trials(
+                self.record.betas_events,
+                self.config.betas.repeats,
+                self.config.split,
+                conditions=self.paradigm == 'conditions',
+            )
         return trials_table(self.record.runs)
 
     def samples(self, model: Model = 'B') -> Samples:
@@ -109,7 +113,8 @@ class ParticipantData:
             Of the single-trial betas of images and conditions, as in
             :func:`~bids_neurodecode.fit_betas`. B does not look at which stimulus was shown. C
             and D are tuned on all trials: models that are judged on held-out trials need betas
-            that are not, see ``training_sets`` there.
+            that are not, see ``training_sets`` there. Betas that the dataset holds (NSD,
+            ``betas.precomputed``) are taken as they are.
 
         Returns
         -------

@@ -12,6 +12,7 @@ from bids_neurodecode.simulate.spec import build_spec
 from bids_neurodecode.stimuli.features import extract_features, get_extractor
 from bids_neurodecode.stimuli.films import read_frames
 from bids_neurodecode.stimuli.images import load_images
+from tests.published import made_design, make_nsd, nsd_mask, stored_betas
 
 SMALL = {'n_subjects': 2, 'n_runs': 3, 'voxel_size': 18.0}
 
@@ -104,6 +105,25 @@ def test_events_as_they_are_published_are_read(images, tmp_path):
     kept = nd.load_dataset(data, work_dir=tmp_path / 'made')['01']
     assert all(tmp_path / 'made' in file.parents for file in kept.events)
     assert not list(data.rglob('*layout*'))
+
+
+@pytest.mark.parametrize('repeats', ['single', 'mean'])
+def test_nsd_is_read_in_place(tmp_path, repeats):
+    root = make_nsd(tmp_path / 'nsd', participants=(1,))
+    person = nd.load_dataset(root, settings={'betas': {'repeats': repeats}})['01']
+    samples = person.samples()
+    design = made_design()
+    stored = stored_betas(1, design).reshape(-1, 120)[(nsd_mask() > 0).ravel()].T / 300
+    order = design['masterordering'].ravel()
+    if repeats == 'mean':
+        first = [np.flatnonzero(order == x) for x in dict.fromkeys(order)]
+        stored = np.stack([stored[rows].mean(axis=0) for rows in first])
+    np.testing.assert_allclose(samples.values, stored, atol=1e-5)
+    assert len(samples.table) == len(stored)
+    features = person.features(size=32)
+    same = samples.table['stimulus'] == samples.table['stimulus'].iloc[0]
+    assert (features[same] == features[0]).all()
+    assert len(np.unique(features, axis=0)) == samples.table['stimulus'].nunique()
 
 
 def test_short_and_readable(images):
