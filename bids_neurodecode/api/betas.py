@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.api.grids import Grid, Series, grid_of, open_runs, read_run
-from bids_neurodecode.api.usage import UsageError, speaking_of_arguments
-from bids_neurodecode.errors import NeurodecodeWarning
+from bids_neurodecode.api.usage import speaking_of_arguments
+from bids_neurodecode.errors import NeurodecodeWarning, UsageError
 from bids_neurodecode.samples import Responses, Samples, VoxelMask
 from bids_neurodecode.signals.preparing import PreparedRuns, prepare_series
 from bids_neurodecode.signals.trialtypes import SingleTrialBetas, SingleTrialOptions

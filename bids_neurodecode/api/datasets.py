@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from bids_neurodecode.api.usage import UsageError, speaking_of_arguments
+from bids_neurodecode.api.usage import speaking_of_arguments
 from bids_neurodecode.bids.query import Request, find_inputs
 from bids_neurodecode.bids.records import DatasetInput, ParticipantInput
 from bids_neurodecode.config import Config, build_config
-from bids_neurodecode.errors import ArgumentsError
+from bids_neurodecode.errors import ArgumentsError, UsageError
 from bids_neurodecode.samples import Responses, Samples, Split, VoxelMask
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from bids_neurodecode.api.usage import UsageError, speaking_of_arguments
+from bids_neurodecode.api.usage import speaking_of_arguments
+from bids_neurodecode.errors import UsageError
 
 if TYPE_CHECKING:
     from bids_neurodecode.stimuli.features import FeatureExtractor

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bids_neurodecode.api.usage import UsageError
-from bids_neurodecode.errors import InputError
+from bids_neurodecode.errors import InputError, UsageError
 from bids_neurodecode.samples import VoxelMask, form_codes
 
 UNKNOWN_IMAGE = (

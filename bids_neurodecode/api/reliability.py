@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.api.betas import Betas
-from bids_neurodecode.api.usage import UsageError, speaking_of_arguments
+from bids_neurodecode.api.usage import speaking_of_arguments
+from bids_neurodecode.errors import UsageError
 from bids_neurodecode.signals import reliability as signals
 
 if TYPE_CHECKING:

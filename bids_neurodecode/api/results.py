@@ -7,8 +7,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bids_neurodecode.api.usage import UsageError
 from bids_neurodecode.bids.entities import parse_entities
+from bids_neurodecode.errors import UsageError
 
 if TYPE_CHECKING:
     import pandas as pd
