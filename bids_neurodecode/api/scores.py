@@ -199,8 +199,8 @@ def _outcome(n: int) -> Any:
 
 def _networks(protocol: str, weights_dir: str | Path | None) -> dict[str, FeatureNetwork]:
     """Read the networks of a protocol whose weights are on this machine."""
+    from bids_neurodecode.workflow.generation import load_networks
     from bids_neurodecode.workflow.generation_choice import metric_weights
-    from bids_neurodecode.workflow.generation_job import load_networks
 
     folder = None if weights_dir is None else Path(weights_dir)
     return load_networks(metric_weights(folder, protocol), 'cpu')

@@ -11,7 +11,12 @@ from bids_neurodecode.bids.index import entity_names
 from bids_neurodecode.errors import ArgumentsError
 
 QUERIES: Mapping[str, Mapping[str, Any]] = {
-    'bold': {'suffix': 'bold', 'desc': 'preproc', 'extension': ['.nii', '.nii.gz']},
+    'bold': {
+        'suffix': 'bold',
+        'desc': 'preproc',
+        'extension': ['.nii', '.nii.gz', '.func.gii', '.dtseries.nii', '.ptseries.nii'],
+    },
+    'parcels': {'suffix': 'timeseries', 'stat': 'mean', 'extension': ['.tsv', '.ptseries.nii']},
     'mask': {'suffix': 'mask', 'desc': 'brain', 'extension': ['.nii', '.nii.gz']},
     'confounds': {
         'suffix': ['timeseries', 'regressors'],

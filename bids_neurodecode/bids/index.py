@@ -225,7 +225,19 @@ def _label(name: str, value: Any) -> str | None:
 
 
 def _fits(own: Mapping[str, str], wanted: Mapping[str, frozenset[str | None]]) -> bool:
-    return all(_label(name, own.get(name)) in labels for name, labels in wanted.items())
+    return all(
+        _label(name, own.get(name)) in labels or (name == 'desc' and _unsaid(own, labels))
+        for name, labels in wanted.items()
+    )
+
+
+def _unsaid(own: Mapping[str, str], labels: frozenset[str | None]) -> bool:
+    """Whether a series is a preprocessed one whose name has no ``desc``.
+
+    So fMRIPrep names series on surfaces and in CIFTI.
+    """
+    surface = own.get('extension') in {'.func.gii', '.dtseries.nii'}
+    return surface and own.get('suffix') == 'bold' and 'desc' not in own and 'preproc' in labels
 
 
 def _list(folder: Path, participants: Sequence[str]) -> tuple[Listing, dict[str, str]]:

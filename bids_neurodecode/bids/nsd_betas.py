@@ -85,7 +85,7 @@ def read_session(file: Path, mask: VoxelMask) -> npt.NDArray[np.float32]:
     Parameters
     ----------
     file
-        Checked by :func:`check_session`.
+        Checked by :func:`check_session`; or those of the Algonauts Challenge.
     mask
         On the grid of the betas.
 
@@ -99,6 +99,10 @@ def read_session(file: Path, mask: VoxelMask) -> npt.NDArray[np.float32]:
     InputError
         If the file is cut short or corrupt.
     """
+    if file.suffix == '.npy':
+        from bids_neurodecode.bids.algonauts import read_responses
+
+        return read_responses(file)
     if file.suffix != '.hdf5':
         stored = np.stack([volume[mask.mask] for volume in read_volumes(file)])
         return stored.astype(np.float32) * SCALE

@@ -16,6 +16,7 @@ from bids_neurodecode._version import __version__
 from bids_neurodecode.bids.names import BIDSIGNORE
 from bids_neurodecode.bids.sink import write_json, write_text, write_tsv
 from bids_neurodecode.errors import ArgumentsError, InputError, ResourceError
+from bids_neurodecode.extensions import declared
 
 BIDS_VERSION = '1.10.0'
 NAME = 'bids_neurodecode'
@@ -211,6 +212,7 @@ def sidecar(
     sources: Sequence[str] = (),
     fixed: Mapping[str, Any] | None = None,
     resolution: str | None = None,
+    density: str | None = None,
     **fields: Any,
 ) -> dict[str, Any]:
     """Return the content of a sidecar: sources, what the file means, and what is given."""
@@ -218,6 +220,8 @@ def sidecar(
     content['Sources'] = list(sources)
     if resolution is not None:
         content['Resolution'] = f'Grid of the preprocessed series (res-{resolution})'
+    if density is not None:
+        content['Density'] = f'That of the preprocessed series (den-{density})'
     return content | {key: value for key, value in fields.items() if value is not None}
 
 
@@ -254,8 +258,9 @@ def _write_descriptions(folder: Path) -> None:
 
 def _meaning(name: str) -> str:
     """Say what a ``desc`` means; a model may be followed by one of its feature spaces."""
-    if name in DESCRIPTIONS:
-        return DESCRIPTIONS[name]
+    known = DESCRIPTIONS.get(name) or declared('descriptions', name)
+    if known:
+        return str(known)
     models = sorted((key for key in DESCRIPTIONS if name.startswith(key)), key=len)
     if not models:
         return OF_ITS_KIND

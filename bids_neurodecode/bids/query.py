@@ -12,6 +12,7 @@ from bids_neurodecode.bids.betas import find_betas
 from bids_neurodecode.bids.captions import CAPTIONS
 from bids_neurodecode.bids.choices import (
     JOINT,
+    both_hemispheres,
     check_once,
     check_told_apart,
     choose_echo,
@@ -21,6 +22,7 @@ from bids_neurodecode.bids.choices import (
     note_on_tasks,
     space_label,
     together,
+    volumes_first,
 )
 from bids_neurodecode.bids.conditions import ConditionReader, reader_of, shows_conditions
 from bids_neurodecode.bids.description import NOT_THESE, check_raw, find_derivatives
@@ -215,10 +217,12 @@ def own_reader(request: Request) -> Callable[[Request], DatasetInput] | None:
     recipe = recognise(request.bids_dir, request.recipe)
     if recipe is None or recipe.content.reader is None:
         return None
+    from bids_neurodecode.bids.algonauts import find_algonauts
     from bids_neurodecode.bids.emofilm import find_emofilm
     from bids_neurodecode.bids.nsd import find_nsd
 
-    return {'nsd': find_nsd, 'emofilm': find_emofilm}[recipe.content.reader]
+    readers = {'nsd': find_nsd, 'emofilm': find_emofilm, 'algonauts': find_algonauts}
+    return readers[recipe.content.reader]
 
 
 def _says_what_was_shown(request: Request, recipe: Recipe | None) -> bool:
@@ -271,7 +275,7 @@ def _select(
         Series(path, name)
         for name, layout in index.derived.items()
         if name != request.betas_from or len(derivatives) == 1
-        for path in _files(layout, query)
+        for path in (*_files(layout, query), *_files(layout, query_of('parcels', request.filters)))
         if 'task' in run_entities(path)
     ]
     notes = []
@@ -289,6 +293,7 @@ def _select(
                 raise InputError(NOT_THESE.format(desc=desc, folder=folder, found=said))
         where = 'that the filter selects' if 'bold' in request.filters else 'was found'
         raise InputError(NO_BOLD.format(desc=wanted_series(query), where=where, folders=folders))
+    found = volumes_first(both_hemispheres(found), request.space)
     found, more = preferred(found, recipe, request.tasks, request.space)
     notes += more
     found = keep_labels(found, 'ses', 'session', request.sessions)

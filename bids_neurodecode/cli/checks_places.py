@@ -237,13 +237,17 @@ def check_room(
     ResourceError
         With what is needed and what is there.
     """
-    from bids_neurodecode.workflow.resources import data_size, memory_of
+    from bids_neurodecode.workflow.decoding import decode
+    from bids_neurodecode.workflow.films import align_films
+    from bids_neurodecode.workflow.pictures import publish_pictures
+    from bids_neurodecode.workflow.resources import data_size
+    from bids_neurodecode.workflow.responses import betas, parcel_series, quality
 
     needed: dict[Path, float] = {arguments.output_dir: 0.0, arguments.work_dir: 0.0}
     for person in participants:
         size = data_size(person)
-        stages = ('quality', 'betas', 'decode', 'parcels', 'align', 'outputs')
-        memory = max(memory_of(stage, size) for stage in stages)
+        steps = (quality, betas, decode, parcel_series, align_films, publish_pictures)
+        memory = max(step.asks_for(size) for step in steps)
         limit = arguments.mem_gb or total_memory_gb()
         if memory > limit and arguments.use_plugin is None:
             raise ResourceError(
@@ -262,7 +266,7 @@ def check_room(
 def _n_trials(person: ParticipantInput) -> int:
     if person.paradigm == 'movie':
         return sum(run.n_volumes for run in person.runs)
-    if person.layout == 'nsd':
+    if not person.has_series:
         return 0  # its betas are read in place and not written again
     if person.paradigm == 'conditions':
         return sum(len(read_table(run.events)) for run in person.runs)

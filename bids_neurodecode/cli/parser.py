@@ -9,6 +9,7 @@ import argparse
 import difflib
 import os
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +18,17 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from bids_neurodecode._version import __version__
 from bids_neurodecode.cli.values import (
+    amount_value,
     count_value,
+    dashed,
     label_value,
     memory_value,
     pair_value,
     path_value,
+    system_value,
 )
 from bids_neurodecode.errors import ArgumentsError
+from bids_neurodecode.extensions import OWN
 
 if TYPE_CHECKING:
     from bids_neurodecode.config import Config
@@ -64,7 +69,7 @@ class Arguments:
     mask: Path | None
     bids_database_dir: Path | None
     skip_bids_validation: bool
-    system: Literal['movie', 'reconstruction', 'encoding', 'conditions'] | None
+    system: str | None
     preset: str
     study: str | None
     config_file: Path | None
@@ -80,6 +85,7 @@ class Arguments:
     nprocs: int | None
     omp_nthreads: int | None
     mem_gb: float | None
+    low_mem: bool
     use_plugin: Path | None
     work_dir: Path
     clean_workdir: bool
@@ -110,7 +116,8 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description='Relates what people see to their fMRI, both ways, as a BIDS-App.\n'
         'Derivatives, task, paradigm (films, images, conditions) and system are found from the '
-        'data;\nwhere the data leave a choice open, the error lists the choices.',
+        'data;\nwhere the data leave a choice open, the error lists the choices. Options may be '
+        'written\nwith dashes or underscores.',
         epilog='Exit codes: 0 all well; 1 some participant or node failed; 2 bad arguments or '
         'input;\n3 finished without a report; 130 interrupted (the same command resumes).',
     )
@@ -153,6 +160,7 @@ def _add_selection(parser: argparse.ArgumentParser) -> None:
             help=f'only these {what} (with or without {key}-)',
         )
     group.add_argument(
+        '-t',
         '--task-id',
         '--task-label',
         nargs='+',
@@ -199,8 +207,10 @@ def _add_analysis(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group('what is done')
     group.add_argument(
         '--system',
-        choices=('movie', 'reconstruction', 'encoding', 'conditions'),
-        help='which of the systems (default: found from the data)',
+        type=system_value,
+        metavar='{' + ','.join(OWN) + ',...}',
+        help='which of the systems, those of other installed packages among them (default: found '
+        'from the data; list: bids_neurodecode-tools systems)',
     )
     group.add_argument(
         '--preset',
@@ -287,11 +297,23 @@ def _add_resources(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         '--mem',
-        '--mem-gb',
         dest='mem_gb',
         type=memory_value,
         metavar='SIZE',
         help='memory of all nodes together, with a unit: 16G, 16000M',
+    )
+    for name, unit in (('--mem-gb', 'G'), ('--mem-mb', 'M')):
+        group.add_argument(
+            name,
+            dest='mem_gb',
+            type=amount_value(unit),
+            metavar='N',
+            help=f'the same in {unit}B',
+        )
+    group.add_argument(
+        '--low-mem',
+        action='store_true',
+        help='run one step at a time: no more memory than the largest step needs, but slower',
     )
     group.add_argument(
         '--use-plugin',
@@ -347,6 +369,8 @@ def parse_arguments(argv: Sequence[str] | None = None) -> Arguments:
         For ``--help`` and ``--version``.
     """
     parser = build_parser()
+    # fMRIPrep and XCP-D write some options with underscores: both ways are understood everywhere
+    argv = [dashed(word) for word in (sys.argv[1:] if argv is None else argv)]
     values, unknown = _parse_known(parser, argv)
     if unknown:
         raise ArgumentsError(_unknown(parser, unknown))
@@ -361,14 +385,14 @@ def parse_arguments(argv: Sequence[str] | None = None) -> Arguments:
 
 
 def _parse_known(
-    parser: argparse.ArgumentParser, argv: Sequence[str] | None
+    parser: argparse.ArgumentParser, argv: Sequence[str]
 ) -> tuple[argparse.Namespace, list[str]]:
     """Parse; an unknown option is named even where positional arguments are missing too."""
     try:
         return parser.parse_known_args(argv)
     except ArgumentsError:
         options = _options(parser)
-        for word in argv or ():
+        for word in argv:
             name = word.split('=')[0]
             if name.startswith('--') and len(name) > 2 and name not in options:
                 raise ArgumentsError(_unknown(parser, [word])) from None
@@ -418,7 +442,9 @@ def from_command_line(arguments: Arguments) -> dict[str, Any]:
     if arguments.random_seed is not None:
         values['seed'] = arguments.random_seed
     if arguments.atlas is not None:
-        is_file = arguments.atlas.endswith(('.nii', '.nii.gz')) or os.sep in arguments.atlas
+        is_file = (
+            arguments.atlas.endswith(('.nii', '.nii.gz', '.gii')) or os.sep in arguments.atlas
+        )
         values['atlas'] = {
             'name': None if is_file else arguments.atlas,
             'file': path_value(arguments.atlas) if is_file else None,

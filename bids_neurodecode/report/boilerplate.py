@@ -27,6 +27,7 @@ from bids_neurodecode.settings_encoding import TABLE
 if TYPE_CHECKING:
     from bids_neurodecode.bids.records import Paradigm
     from bids_neurodecode.config import Config
+from bids_neurodecode.extensions import OWN, find_system
 
 PERMUTED = {
     'labels': 'of the stimulus labels of held-out samples, models being fitted once and not again',
@@ -179,7 +180,7 @@ def methods(
         published_inputs(layout, version) if published else _inputs(derivatives, version)
     ]
     if paradigm != 'movie':
-        taken = layout == 'nsd' or config.betas.precomputed is not None
+        taken = layout in {'nsd', 'algonauts'} or config.betas.precomputed is not None
         betas = taken_betas(config, layout) if taken else ''
         held_out = recipe != 'betas'
         model = betas_model or config.betas.model
@@ -193,7 +194,9 @@ def methods(
         paradigm, _statistics
     )(config)
     models: tuple[str, ...]
-    if paradigm == 'movie':
+    if recipe not in {'auto', *OWN}:
+        models = _model_of_extension(config, recipe)
+    elif paradigm == 'movie':
         models = (_film_model(config), *film_models(config))
     elif paradigm == 'conditions':
         models = condition_models(config)
@@ -203,6 +206,12 @@ def methods(
         models = (_model(config), *generated_pictures(config, generator))
     paragraphs += [*models, statistics, _software(versions or {})]
     return tuple(paragraphs)
+
+
+def _model_of_extension(config: Config, name: str) -> tuple[str, ...]:
+    """Return what a system of another package says of its model."""
+    system = find_system(name)
+    return (system.methods(config),) if system and system.methods else ()
 
 
 def citation_files(paragraphs: Sequence[str]) -> dict[str, str]:

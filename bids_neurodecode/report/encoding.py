@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from bids_neurodecode.report.sheets import Sheet, painter
 from bids_neurodecode.report.slices import (
     SliceLayout,
     Volume,
@@ -278,6 +279,47 @@ def plot_volumes(
     return figure
 
 
+@styled
+def plot_sheets(
+    values: npt.NDArray[np.floating[Any]],
+    titles: Sequence[str],
+    pictures: Sequence[Image | None],
+    *,
+    columns: Sequence[str],
+    sheet: Sheet,
+) -> Figure:
+    """Draw maps on surfaces beside each other, a row a picture, as :func:`plot_volumes` does.
+
+    Parameters
+    ----------
+    values
+        Shape (n_pictures, n_maps, n_columns); NaN is not drawn.
+    titles, pictures, columns
+        As there.
+    sheet
+        With the mesh of one hemisphere at least.
+    """
+    thumb, n = 0.95, len(columns)
+    width = (WIDTH - thumb - 0.75 * n - 0.2) / n
+    row = max(0.7 * width / 4 + 0.2, thumb + 0.3)
+    figure = new_figure(row * len(values) + 0.35, layout='none')
+    high = figure.get_size_inches()[1]
+    bounds = [max(float(np.nanpercentile(np.abs(values[:, c]), 99)), 1e-6) for c in range(n)]
+    for number, (each, title, picture) in enumerate(zip(values, titles, pictures, strict=True)):
+        bottom = high - 0.35 - (number + 1) * row
+        _draw_picture(figure, picture, title, bottom, thumb)
+        for column, one in enumerate(each):
+            left = thumb + 0.2 + column * (width + 0.75)
+            paint = painter('RdBu_r', -bounds[column], bounds[column])
+            sheet.draw_row(figure, one, paint, (left, bottom + 0.1, width, 0.7 * width / 4))
+    for column, name in enumerate(columns):
+        left = thumb + 0.2 + column * (width + 0.75)
+        figure.text(left / WIDTH, 1 - 0.2 / high, name, weight='bold', fontsize=9)
+        axis = add_axes(figure, left + width + 0.06, 0.3, 0.09, high - 0.8)
+        _color_bar(figure, axis, bounds[column])
+    return figure
+
+
 def _panel(layout: SliceLayout, width: float, n: int) -> tuple[float, float]:
     ratio = layout.panel_height / layout.panel_width
     panel = (width - 0.06 * (n - 1)) / n
@@ -346,5 +388,6 @@ __all__ = [
     'plot_accuracy',
     'plot_partition',
     'plot_regions',
+    'plot_sheets',
     'plot_volumes',
 ]

@@ -62,7 +62,7 @@ def estimate(
     table: pd.DataFrame,
     split: Split,
     *,
-    duration: float,
+    duration: float | None,
     folder: Path,
 ) -> dict[str, Any]:
     """Estimate the betas of all trials, and those tuned for each fold; save what they are."""
@@ -73,6 +73,7 @@ def estimate(
     from bids_neurodecode.signals.hrf import time_to_peak
     from bids_neurodecode.signals.modelchoice import best_model
 
+    assert duration is not None, 'only precomputed trials have no duration'
     training = [training_trials(fold.train, fold.validation, len(table)) for fold in split]
     # the reference package cannot leave trials out of its tuning
     able = config.betas.engine == 'native' and config.betas.tuning == 'training'

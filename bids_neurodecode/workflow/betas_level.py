@@ -2,39 +2,27 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nipype.interfaces.base import isdefined
+import numpy as np
+import numpy.typing as npt
 
-from bids_neurodecode._version import __version__
-from bids_neurodecode.bids.provenance import software_versions
 from bids_neurodecode.bids.records import ParticipantInput
-from bids_neurodecode.bids.sink import write_text
-from bids_neurodecode.bids.writer import ProductWriter
 from bids_neurodecode.config import Config
 from bids_neurodecode.samples import VoxelMask
-from bids_neurodecode.workflow.atlases import connect_atlas
-from bids_neurodecode.workflow.files import read_json, read_table
-from bids_neurodecode.workflow.interfaces import Reliability
-from bids_neurodecode.workflow.nodes import RunSettings, node
-from bids_neurodecode.workflow.outputs import (
-    MeasuredInput,
-    WriteOutput,
+from bids_neurodecode.workflow.nodes import Call, Ladder
+from bids_neurodecode.workflow.plan import Plan
+from bids_neurodecode.workflow.publish import (
+    Measured,
+    Publisher,
     beta_results,
-    given,
-    run_results,
-    trial_columns,
+    publish_trials,
     with_model,
-    write_atlas,
-    write_measured,
-    write_parcels,
 )
-from bids_neurodecode.workflow.pictures import connect_betas
-from bids_neurodecode.workflow.reports import results_path
-from bids_neurodecode.workflow.resources import DataSize
-from bids_neurodecode.workflow.stage import Stage
+from bids_neurodecode.workflow.responses import add_atlas, add_betas, reliability
+from bids_neurodecode.workflow.step import ALL, step
 
 SYSTEM = 'betas'
 TUNED_ON_ALL = (
@@ -44,114 +32,46 @@ TUNED_ON_ALL = (
 )
 
 
-class WriteBetas(Stage):
+def add_betas_level(ladder: Ladder) -> None:
+    """Add the steps of the betas."""
+    add_betas(ladder, hold_out=False)
+    ladder.add(reliability)
+    add_atlas(ladder)
+    ladder.add(publish_betas)
+
+
+@step('outputs', makes=('results',), settings=ALL, always=True, memory=lambda size: size.series_gb)
+def publish_betas(
+    participant: ParticipantInput,
+    config: Config,
+    call: Call,
+    plan: Plan,
+    mask: VoxelMask,
+    mean_bold: Path,
+    tsnr: Path,
+    betas: npt.NDArray[np.float32],
+    beta_maps: list[Path],
+    beta_info: Mapping[str, Any],
+    reliability_maps: list[Path],
+    folder: Path,
+    atlas_labels: Path | None = None,
+    atlas_table: Path | None = None,
+    parcels: list[Path] | None = None,
+) -> Mapping[str, Any]:
     """Write the betas, their maps and events, and the record for the report."""
-
-    input_spec = MeasuredInput
-    output_spec = WriteOutput
-    _always_run = True
-
-    def _compute(self, folder: Path) -> dict[str, Any]:
-        from bids_neurodecode.report import results as r
-
-        inputs = self.inputs
-        run = json.loads(inputs.run)
-        participant = ParticipantInput.from_json(inputs.participant)
-        output_dir = Path(run['output_dir'])
-        writer = ProductWriter.for_participant(participant, output_dir)
-        betas = read_json(Path(inputs.beta_info))
-        config = with_model(Config.model_validate_json(inputs.settings), betas['model'])
-        trials = read_table(Path(inputs.trials))
-        settings = output_dir / f'sub-{participant.label}' / 'log' / run['run_id'] / 'config.toml'
-        write_text(settings, config.to_toml())
-        tuned = (TUNED_ON_ALL,) if betas['n_components'] else ()
-        record = r.ParticipantResults(
-            participant=participant.label,
-            version=__version__,
-            run_id=run['run_id'],
-            system=SYSTEM,
-            paradigm=participant.paradigm,
-            task=participant.task,
-            bids_name=Path(run['bids_dir']).name,
-            runs=run_results(participant, trials['run'].value_counts().to_dict()),
-            derivatives=tuple(run['derivatives']),
-            notes=tuple(run['notes']),
-            warnings=(*tuned, *betas['warnings']),
-            space=writer.space,
-            in_mni=(writer.space or '').startswith('MNI152'),
-            betas=beta_results(betas),
-            trials=writer.table(
-                'betas_events',
-                trials.assign(stim_file=trials['stimulus'])
-                if participant.paradigm == 'images'
-                else trials.assign(trial_type=trials['stimulus']).drop(columns='stimulus'),
-                columns=trial_columns(trials),
-            ),
-            maps=self._write_maps(writer, participant, config, betas, folder),
-            mean_bold=writer.image('meanbold', Path(inputs.mean_bold)),
-            stimuli_dir=participant.stimuli_dir,
-            config=settings,
-            versions=software_versions(),
-        )
-        target = results_path(output_dir, participant.label, participant.task)
-        write_text(target, record.to_json())
-        writer.finish()
-        return {'results': target}
-
-    def _write_maps(
-        self,
-        writer: ProductWriter,
-        participant: ParticipantInput,
-        config: Config,
-        betas: dict[str, Any],
-        folder: Path,
-    ) -> dict[str, Path]:
-        inputs = self.inputs
-        maps = write_measured(
-            writer,
-            participant,
-            VoxelMask.load(Path(inputs.mask)),
-            betas=Path(inputs.betas),
-            info=betas,
-            tsnr=Path(inputs.tsnr),
-            folder=folder,
-        )
-        for file in [*given(inputs.beta_maps), *given(inputs.reliability_maps)]:
-            name = Path(file).name.removesuffix('.nii.gz')
-            maps[name] = writer.image(name, Path(file))
-        if isdefined(inputs.atlas_labels):
-            table = Path(inputs.atlas_table)
-            maps['dseg'] = write_atlas(writer, config, Path(inputs.atlas_labels), table)
-            write_parcels(writer, participant, config, inputs.parcels)
-        return maps
-
-
-def connect_betas_level(
-    workflow: Any, participant: ParticipantInput, run: RunSettings, size: DataSize
-) -> Any:
-    """Add the nodes of the betas and connect them; return the node of the outputs."""
-    plan, quality, betas = connect_betas(workflow, participant, run, size, hold_out=False)
-    reliability = node(Reliability(), 'reliability', run, size)
-    outputs = node(
-        WriteBetas(
-            participant=participant.to_json(),
-            settings=run.config.model_dump_json(),
-            run=run.record(),
-        ),
-        'outputs',
-        run,
-        size,
+    publisher = Publisher.of(participant, call, with_model(config, beta_info['model']))
+    atlas = None if atlas_labels is None or atlas_table is None else (atlas_labels, atlas_table)
+    maps = [*beta_maps, *reliability_maps]
+    measured = Measured(mask, betas, tsnr, beta_info, maps, atlas, parcels or ())
+    tuned = (TUNED_ON_ALL,) if beta_info['n_components'] else ()
+    record = publisher.record(
+        SYSTEM,
+        n_trials=plan.table['run'].value_counts().to_dict(),
+        warnings=(*tuned, *beta_info['warnings']),
+        betas=beta_results(beta_info),
+        trials=publish_trials(publisher.writer, plan.table, participant.paradigm),
+        maps=measured.publish(publisher, folder),
+        mean_bold=publisher.writer.image('meanbold', mean_bold),
+        stimuli_dir=participant.stimuli_dir,
     )
-    workflow.connect(
-        [
-            (betas, reliability, [('betas', 'betas')]),
-            (quality, reliability, [('mask', 'mask')]),
-            (plan, reliability, [('trials', 'trials')]),
-            (plan, outputs, [('trials', 'trials'), ('plan', 'plan')]),
-            (quality, outputs, [(name, name) for name in ('mask', 'mean_bold', 'tsnr')]),
-            (betas, outputs, [('betas', 'betas'), ('maps', 'beta_maps'), ('info', 'beta_info')]),
-            (reliability, outputs, [('maps', 'reliability_maps')]),
-        ]
-    )
-    connect_atlas(workflow, participant, run, size, quality=quality, use=None, outputs=outputs)
-    return outputs
+    return publisher.finish(record)

@@ -6,14 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode._version import __version__
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.config import Config
 from bids_neurodecode.fetched import check_fetched
-from bids_neurodecode.samples import VoxelMask
+from bids_neurodecode.samples import MASK_ARRAYS, VoxelMask
 from bids_neurodecode.workflow.generation_outputs import DESC
 from bids_neurodecode.workflow.seen import runs_on_card
 
@@ -78,8 +77,7 @@ def save_model(
         'model': made.model.describe(),
         'runs': dict(runs),
     }
-    voxels: Arrays = {'mask': final.mask.astype(np.uint8), 'affine': np.asarray(final.affine)}
-    save_arrays(path, {**arrays, **voxels}, description)
+    save_arrays(path, {**arrays, **final.state()}, description)
     return arrays
 
 
@@ -93,7 +91,7 @@ def load_model(
     GenerationModel
         Ready to be applied.
     dict
-        ``mask`` and ``affine`` of its voxels.
+        By which it knows its voxels (:meth:`VoxelMask.state`).
 
     Raises
     ------
@@ -104,7 +102,7 @@ def load_model(
     from bids_neurodecode.systems.generation_model import GenerationModel
 
     arrays, description = load_arrays(path)
-    voxels = {name: arrays.pop(name) for name in ('mask', 'affine')}
+    voxels = {name: arrays.pop(name) for name in MASK_ARRAYS if name in arrays}
     told = description['model']
     fitted: Any = None
     if told['generator']['generator'] == 'published':
@@ -153,13 +151,13 @@ def describe_parts(made: Generation, arrays: Arrays, config: Config) -> list[str
 
 def model_card(
     made: Generation,
-    job: Mapping[str, Any],
+    participant: ParticipantInput,
+    why: str,
     config: Config,
     facts: list[str],
     runs: Mapping[str, str],
 ) -> str:
     """Return the card that goes with the model: what it is, what it saw, what it scored."""
-    participant = ParticipantInput.from_json(job['participant'])
     parts = '\n'.join(f'- {fact}' for fact in facts)
     own = [s for s in made.scores if not s.model.startswith(('baseline', 'ceiling'))]
     rows = '\n'.join(
@@ -174,7 +172,7 @@ Pictures from responses: latents of a very deep VAE are predicted and decoded to
 picture, which a diffusion model refines under the guidance of predicted features (after
 Brain-Diffuser, doi 10.1038/s41598-023-42891-8).
 
-- {job['why']}
+- {why}
 {parts}
 - Voxels: {made.selection.description}
 - Trained on all trials of {len(participant.runs)} run(s) of this participant,

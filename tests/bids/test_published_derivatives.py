@@ -243,16 +243,6 @@ def leave_only(data, names):
             ['fMRIPrep before 1.2', 'rename'],
         ),
         (
-            ['sub-01_task-img_run-01_space-fsLR_den-91k_bold.dtseries.nii'],
-            pipelines.SURFACES,
-            ['CIFTI', '--output-spaces'],
-        ),
-        (
-            [f'sub-01_task-img_run-01_hemi-{h}_space-fsaverage5_bold.func.gii' for h in 'LR'],
-            pipelines.SURFACES,
-            ['GIFTI', '--output-spaces'],
-        ),
-        (
             ['sub-01_task-img_run-01_desc-coreg_boldref.nii.gz'],
             pipelines.MINIMAL,
             ['--level minimal', '--level full'],
