@@ -128,7 +128,8 @@ class Betas:
         Returns
         -------
         nibabel.Nifti1Image, nibabel.Cifti2Image, nibabel.gifti.GiftiImage or SurfaceImage
-            For arrays (x, y, z, n_volumes), an array.
+            For arrays (x, y, z, n_volumes), an array; for files of a surface, a GIFTI image by
+            ``left`` and ``right``; for tables of parcels, a table.
 
         Raises
         ------
@@ -175,7 +176,8 @@ def fit_betas(
     Parameters
     ----------
     images
-        One preprocessed series a run, not detrended: paths (NIfTI, GIFTI, CIFTI), images of
+        One preprocessed series a run, not detrended: paths (NIfTI, CIFTI, tables of parcels,
+        GIFTI of either hemisphere, whose other one is read too), images of
         nibabel or nilearn (also ``SurfaceImage``), or arrays of shape (n_volumes, n_voxels) or
         (x, y, z, n_volumes). All runs are held in memory.
     events
@@ -186,7 +188,8 @@ def fit_betas(
         Path, image, :class:`~bids_neurodecode.samples.VoxelMask` or boolean array. Left out, all
         voxels that are finite and vary in every run.
     repetition_time
-        Seconds from volume to volume; the header's if left out.
+        Seconds from volume to volume; that of the header, or of the sidecar beside a file, if
+        left out.
     stimulus_duration
         Seconds; the trials' (median) duration if left out.
     condition

@@ -1,6 +1,7 @@
 """Datasets to samples: the same responses as from their files by hand."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import bids_neurodecode as nd
@@ -39,6 +40,25 @@ def test_samples_are_the_betas_of_the_files(images, model):
     np.testing.assert_array_equal(samples.values, by_hand.values)
     assert samples.table['stimulus'].tolist() == by_hand.stimuli.tolist()
     assert samples.table['run'].tolist() == by_hand.runs.tolist()
+
+
+@pytest.mark.parametrize(('space', 'kind'), [('fsaverage5', dict), ('parcels', pd.DataFrame)])
+def test_surfaces_and_parcels_are_read_as_the_program_reads_them(tmp_path, space, kind):
+    spec = build_spec(**{**SMALL, 'n_subjects': 1}, n_images=6, n_repeats=3, space=space)
+    person = nd.load_dataset(simulate_dataset(tmp_path / 'data', spec))['01']
+    samples = person.samples()
+    betas = nd.fit_betas(person.bold, person.events, mask=person.mask, model='B')
+    np.testing.assert_array_equal(samples.values, betas.values)
+    image = betas.to_image(betas.rsquared)
+    assert isinstance(image, kind)
+    if kind is dict:
+        both = np.concatenate([image[side].darrays[0].data for side in ('left', 'right')])
+        inside = person.mask.mask.ravel()
+        np.testing.assert_array_equal(both[inside], np.nan_to_num(betas.rsquared))
+        flat = nd.fit_betas(person.bold, person.events, mask=inside, model='B')
+        np.testing.assert_array_equal(flat.values, betas.values)
+    else:
+        assert image.shape == (1, person.mask.n_voxels)
 
 
 def test_features_follow_the_trials(images):
