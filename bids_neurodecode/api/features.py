@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from bids_neurodecode.api.usage import speaking_of_arguments
 from bids_neurodecode.errors import UsageError
+from bids_neurodecode.typing import Uint8Array
 
 if TYPE_CHECKING:
     from bids_neurodecode.stimuli.features import FeatureExtractor
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
 NO_FILES = 'There is no image in the folder {folder}. Give files, or another folder.'
 NOT_IMAGES = 'images is {found}; give files, a folder, or an array of uint8 (n, h, w, 3).'
 SUFFIXES = frozenset({'.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp', '.gif'})
-
-Uint8Array = npt.NDArray[np.uint8]
 
 
 def extract_features(
