@@ -20,17 +20,8 @@ ROOMS = {
 }
 """The rooms whose functions take and return arrays, and those that read and make datasets."""
 GROUND = (
-    *(
-        'samples',
-        'standardizer',
-        'spaces',
-        'config',
-        'settings',
-        'tables',
-        'extensions',
-        'fetched',
-    ),
-    'errors',
+    *('samples', 'standardizer', 'spaces', 'config', 'settings', 'tables', 'extensions'),
+    *('fetched', 'text', 'typing', 'errors'),
 )
 
 
