@@ -13,6 +13,10 @@ class ArgumentsError(NeurodecodeError):
     """An argument, a configuration or a filter that cannot be used (exit code 2)."""
 
 
+class UsageError(ArgumentsError, ValueError):
+    """An argument of a function of the library that cannot be used (exit code 2)."""
+
+
 class InputError(NeurodecodeError):
     """A dataset or file that cannot be used, found before work starts (exit code 2)."""
 

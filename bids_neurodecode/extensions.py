@@ -46,9 +46,9 @@ class System:
     paradigms
         What it takes: ``images``, ``movie``, ``conditions``.
     train
-        Adds the steps of the analysis to a :class:`~bids_neurodecode.workflow.nodes.Ladder`. The
+        Adds the steps of the analysis to a ``bids_neurodecode.workflow.nodes.Ladder``. The
         last one makes the product ``results``, by
-        :class:`~bids_neurodecode.workflow.publish.Publisher`.
+        ``bids_neurodecode.workflow.publish.Publisher``.
     predict
         Adds the steps that apply a trained model, whose file it is handed; None: there are none.
     settings
@@ -58,8 +58,8 @@ class System:
     descriptions
         What each ``desc`` of these names means.
     sections
-        Takes the :class:`~bids_neurodecode.report.reader.Reader` of a participant and returns the
-        :class:`~bids_neurodecode.report.build.Section` that the page shows after the scores.
+        Takes the ``bids_neurodecode.report.reader.Reader`` of a participant and returns the
+        ``bids_neurodecode.report.build.Section`` that the page shows after the scores.
     methods
         Takes the settings (:class:`~bids_neurodecode.config.Config`) and returns a paragraph for
         the methods of a paper.

@@ -19,7 +19,10 @@ ROOMS = {
     'simulate': 'Datasets whose truth is known',
 }
 """The rooms whose functions take and return arrays, and those that read and make datasets."""
-GROUND = ('samples', 'standardizer', 'config', 'settings', 'tables', 'fetched', 'errors')
+GROUND = (
+    *('samples', 'standardizer', 'spaces', 'config', 'settings', 'tables', 'extensions'),
+    *('fetched', 'text', 'typing', 'errors'),
+)
 
 
 def write_api_pages(folder: Path) -> None:

@@ -53,6 +53,7 @@ myst_heading_anchors = 3
 
 autodoc_typehints = 'signature'
 autodoc_typehints_format = 'short'
+autodoc_type_aliases = {'npt.ArrayLike': 'ArrayLike', 'Labels': 'ArrayLike'}
 autodoc_member_order = 'bysource'
 autodoc_default_options = {'members': True}
 python_maximum_signature_line_length = 88
@@ -72,6 +73,7 @@ sphinx_gallery_conf = {
     'min_reported_time': 3600,
     'remove_config_comments': True,
     'show_memory': False,
+    'within_subsection_order': 'FileNameSortKey',
     'write_computation_times': False,
 }
 

@@ -292,6 +292,7 @@ ROOMS = {
     'explain': 'Explanation',
     'report': 'Reports',
     'simulate': 'Simulated datasets',
+    'api': 'The library',
 }
 
 

@@ -13,12 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.api.grids import Grid, Series, grid_of, open_runs, read_run
-from bids_neurodecode.api.usage import UsageError, speaking_of_arguments
-from bids_neurodecode.errors import NeurodecodeWarning
+from bids_neurodecode.api.usage import speaking_of_arguments
+from bids_neurodecode.errors import NeurodecodeWarning, UsageError
 from bids_neurodecode.samples import Responses, Samples, VoxelMask
 from bids_neurodecode.signals.preparing import PreparedRuns, prepare_series
 from bids_neurodecode.signals.trialtypes import SingleTrialBetas, SingleTrialOptions
-from bids_neurodecode.typing import Float32Array
+from bids_neurodecode.typing import BoolArray, Float32Array
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,6 +46,16 @@ ONE_MODEL = (
 FEW_RUNS = (
     'There are too few runs with repeats to compare models (groups of runs are held out in '
     'turn), so betas are of model B. Give model="D" to have GLMsingle\'s default.'
+)
+TUNED_ON_ALL = (
+    'Noise components and fractions of ridge were chosen with repeats of all trials: before a '
+    'decoder is judged on some of them, give training_sets, or model="B".'
+)
+BAD_CHOICE = '{name} must be one of {choices}; it is {found!r}.'
+BAD_PERIOD = 'repetition_time must be a positive number of seconds; it is {found!r}.'
+BAD_SET = (
+    'training_sets[{number}] must be true or false for each of the {n} trials; it is an array of '
+    '{dtype} of shape {shape}.'
 )
 LONG_AFTER = (
     'Run {run} lasts {length:.0f} s and its last trial ends at {end:.0f} s. Arrays are volumes x '
@@ -117,7 +127,8 @@ class Betas:
         Returns
         -------
         nibabel.Nifti1Image, nibabel.Cifti2Image, nibabel.gifti.GiftiImage or SurfaceImage
-            For arrays (x, y, z, n_volumes), an array.
+            For arrays (x, y, z, n_volumes), an array; for files of a surface, a GIFTI image by
+            ``left`` and ``right``; for tables of parcels, a table.
 
         Raises
         ------
@@ -164,7 +175,8 @@ def fit_betas(
     Parameters
     ----------
     images
-        One preprocessed series a run, not detrended: paths (NIfTI, GIFTI, CIFTI), images of
+        One preprocessed series a run, not detrended: paths (NIfTI, CIFTI, tables of parcels,
+        GIFTI of either hemisphere, whose other one is read too), images of
         nibabel or nilearn (also ``SurfaceImage``), or arrays of shape (n_volumes, n_voxels) or
         (x, y, z, n_volumes). All runs are held in memory.
     events
@@ -175,7 +187,8 @@ def fit_betas(
         Path, image, :class:`~bids_neurodecode.samples.VoxelMask` or boolean array. Left out, all
         voxels that are finite and vary in every run.
     repetition_time
-        Seconds from volume to volume; the header's if left out.
+        Seconds from volume to volume; that of the header, or of the sidecar beside a file, if
+        left out.
     stimulus_duration
         Seconds; the trials' (median) duration if left out.
     condition
@@ -245,6 +258,8 @@ def fit_betas(
     2   32.0       2.0  cat.png    0       1       1
     ...
     """
+    _check_choice('model', model, ('auto', 'B', 'C', 'D'))
+    _check_choice('off_grid', off_grid, ('resample', 'error'))
     runs = open_runs(images)
     grid = grid_of(runs, mask)
     period = _period(repetition_time, [run.repetition_time for run in runs])
@@ -271,11 +286,14 @@ def fit_betas(
             model,
             sessions=given,
             extra_regressors=_on_grid(extra, period, prepared.repetition_time),
-            tuning_sets=[np.asarray(each) for each in training_sets],
+            tuning_sets=_sets(training_sets, len(trials)),
             fixed={'n_components': n_components, 'fraction': fraction, 'seed': seed},
             progress=progress,
         )
     unit = np.float32(prepared.unit)
+    by_ridge = chosen == 'D' and fraction is None
+    if (by_ridge or (chosen != 'B' and n_components is None)) and not len(training_sets):
+        notes.append(TUNED_ON_ALL)
 
     def scaled(values: Float32Array) -> Float32Array:
         return values if prepared.unit == 1 else values * unit
@@ -417,6 +435,8 @@ def _duration(trials: pd.DataFrame) -> float:
 
 def _period(given: float | None, found: Sequence[float | None]) -> float:
     if given is not None:
+        if not 0 < given < np.inf:
+            raise UsageError(BAD_PERIOD.format(found=given))
         return float(given)
     known = sorted({round(each, 6) for each in found if each is not None})
     if not known or None in found:
@@ -439,6 +459,22 @@ def _long_after(
     for note in notes:
         warnings.warn(note, NeurodecodeWarning, stacklevel=3)
     return notes
+
+
+def _check_choice(name: str, found: str, choices: tuple[str, ...]) -> None:
+    if found not in choices:
+        told = ', '.join(map(repr, choices))
+        raise UsageError(BAD_CHOICE.format(name=name, choices=told, found=found))
+
+
+def _sets(masks: Sequence[npt.ArrayLike], n_trials: int) -> list[BoolArray]:
+    """Return masks over trials, checked."""
+    arrays = [np.asarray(each) for each in masks]
+    for number, each in enumerate(arrays):
+        if each.dtype != np.bool_ or each.shape != (n_trials,):
+            told = {'number': number, 'n': n_trials, 'dtype': each.dtype, 'shape': each.shape}
+            raise UsageError(BAD_SET.format(**told))
+    return arrays
 
 
 def _per_run(name: str, values: Sequence[Any] | None, n_runs: int) -> list[Any] | None:

@@ -11,19 +11,25 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from bids_neurodecode.api.usage import UsageError, speaking_of_arguments
+from bids_neurodecode.api.usage import speaking_of_arguments
 from bids_neurodecode.bids.query import find_inputs
 from bids_neurodecode.bids.records import DatasetInput, ParticipantInput
 from bids_neurodecode.bids.request import Request
 from bids_neurodecode.config import Config, build_config
-from bids_neurodecode.errors import ArgumentsError
+from bids_neurodecode.errors import ArgumentsError, UsageError
 from bids_neurodecode.samples import Responses, Samples, Split, VoxelMask
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
     import pandas as pd
 
+    from bids_neurodecode.stimuli.features import FeatureExtractor
+
 NO_PARTICIPANT = 'There is no participant {label!r} in this dataset. Participants: {known}.'
-NO_IMAGES = 'sub-{label} saw {found}, not single images: there are no files to describe.'
+NO_FILES = (
+    'sub-{label} was in conditions without stimulus files: there is nothing to describe. Bring '
+    'features of your own.'
+)
 NO_BETAS = 'sub-{label} saw films: their samples are volumes, and no model of betas is fitted.'
 
 Model = Literal['auto', 'B', 'C', 'D']
@@ -91,19 +97,25 @@ class ParticipantData:
         if self.paradigm == 'movie':
             return film_table(self.record.runs)
         if self.record.betas_events is not None:
-            own = self.paradigm == 'conditions'
-            return precomputed_trials(self.record.betas_events, conditions=own)
+            return precomputed_trials(
+                self.record.betas_events,
+                self.config.betas.repeats,
+                self.config.split,
+                conditions=self.paradigm == 'conditions',
+            )
         return trials_table(self.record.runs)
 
-    def samples(self, model: Model = 'auto') -> Samples:
+    def samples(self, model: Model = 'B') -> Samples:
         """Return the responses to what was shown.
 
         Parameters
         ----------
         model
-            Of the single-trial betas of images and conditions, as in :func:`fit_betas`. C and D
-            are tuned on all trials: models that are judged on held-out trials need betas that
-            are not, see ``training_sets`` there.
+            Of the single-trial betas of images and conditions, as in
+            :func:`~bids_neurodecode.fit_betas`. B does not look at which stimulus was shown. C
+            and D are tuned on all trials: models that are judged on held-out trials need betas
+            that are not, see ``training_sets`` there. Betas that the dataset holds (NSD,
+            ``betas.precomputed``) are taken as they are.
 
         Returns
         -------
@@ -114,36 +126,72 @@ class ParticipantData:
         Raises
         ------
         UsageError
-            If a model of betas is asked for of films, or it needs repeats that there are not.
+            If another model of betas is asked for of films, or it needs repeats that there are
+            not.
         """
         if self.paradigm == 'movie':
-            if model != 'auto':
+            if model != 'B':
                 raise UsageError(NO_BETAS.format(label=self.label))
             return self._of_films()
         with speaking_of_arguments():
             return self._of_trials(model)
 
-    def features(self, extractor: Any = 'gabor', **parameters: Any) -> Any:
-        """Return features of the image of each trial, (n_trials, n_features).
+    def features(
+        self,
+        extractor: Any = 'gabor',
+        *,
+        size: int = 64,
+        cache_dir: str | Path | None = None,
+        **parameters: Any,
+    ) -> npt.NDArray[np.float32]:
+        """Return features of what each row of :attr:`trials` shows.
 
         Parameters
         ----------
-        extractor, **parameters
-            As in :func:`extract_features`.
+        extractor, size, cache_dir, **parameters
+            As in :func:`~bids_neurodecode.extract_features`.
+
+        Returns
+        -------
+        numpy.ndarray
+            Of images, (n_trials, n_features). Of films, (n_volumes, n_features): the mean over
+            four frames that the volume shows, without any delay.
 
         Raises
         ------
         UsageError
-            If no single images were shown.
+            If conditions without files were shown.
         """
         from bids_neurodecode.api.features import extract_features
+        from bids_neurodecode.stimuli.features import get_extractor
 
+        cache = None if cache_dir is None else Path(cache_dir)
+        with speaking_of_arguments():
+            described = extractor
+            if isinstance(extractor, str):
+                described = get_extractor(extractor, **parameters)
+            if self.paradigm == 'movie':
+                return self._of_frames(described, size, cache)
         if self.paradigm != 'images':
-            told = {'movie': 'films', 'conditions': 'conditions without stimulus files'}
-            raise UsageError(NO_IMAGES.format(label=self.label, found=told[self.paradigm]))
-        found = extract_features(self.stimulus_files, extractor, **parameters)
+            raise UsageError(NO_FILES.format(label=self.label))
+        found = extract_features(self.stimulus_files, described, size=size, cache_dir=cache)
         place = {name: row for row, name in enumerate(self.stimuli)}
         return found[[place[name] for name in self.trials['stimulus']]]
+
+    def _of_frames(
+        self, extractor: FeatureExtractor, size: int, cache: Path | None
+    ) -> npt.NDArray[np.float32]:
+        from bids_neurodecode.stimuli.volumes import volume_features
+
+        period = self.record.runs[0].repetition_time
+        rows: list[npt.NDArray[np.float32]] = [np.empty(0, dtype=np.float32)] * len(self.trials)
+        for film, samples in self.trials.groupby('film', sort=False):
+            onsets, place = np.unique(samples['onset'].to_numpy(float), return_inverse=True)
+            file = self.record.stimuli_dir / str(film)
+            by_volume = volume_features(file, onsets, period, extractor, size, cache).mean(axis=1)
+            for row, number in zip(samples.index, place, strict=True):
+                rows[int(row)] = by_volume[number]
+        return np.stack(rows)
 
     def _of_trials(self, model: Model) -> Samples:
         from bids_neurodecode.bids.trials import median_duration, stimulus_duration

@@ -16,8 +16,9 @@ from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from bids_neurodecode.api.betas import as_mask
-from bids_neurodecode.api.usage import UsageError, speaking_of_arguments
-from bids_neurodecode.config import Config, DelaySettings, RidgeSettings
+from bids_neurodecode.api.usage import speaking_of_arguments
+from bids_neurodecode.config import DelaySettings, RidgeSettings, build_config
+from bids_neurodecode.errors import UsageError
 from bids_neurodecode.evaluation.identification import nearest, similarity
 from bids_neurodecode.evaluation.voxels import pearson_by_column, summary
 from bids_neurodecode.models.ridge import Device
@@ -65,7 +66,7 @@ class _Estimator(MultiOutputMixin, RegressorMixin, BaseEstimator):
 
     def _ridge(self) -> RidgeSettings:
         with speaking_of_arguments():
-            return Config.model_validate(
+            return build_config(
                 {
                     'ridge': {
                         'alphas': tuple(np.atleast_1d(self.alphas).tolist()),

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from bids_neurodecode.api.usage import UsageError, speaking_of_arguments
+from bids_neurodecode.api.usage import speaking_of_arguments
+from bids_neurodecode.errors import UsageError
 from bids_neurodecode.typing import Uint8Array
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def extract_features(
 
 
 def load(images: Any, size: int | None) -> Uint8Array:
-    """Return images as uint8, (n, h, w, 3); see :func:`extract_features`."""
+    """Return images as uint8, (n, h, w, 3); see :func:`~bids_neurodecode.extract_features`."""
     from bids_neurodecode.stimuli.images import load_images
 
     if isinstance(images, np.ndarray):

@@ -6,14 +6,14 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from bids_neurodecode.api.usage import UsageError
-from bids_neurodecode.errors import InputError
+from bids_neurodecode.errors import InputError, UsageError
 from bids_neurodecode.samples import VoxelMask, form_codes
+from bids_neurodecode.spaces import Space, sidecar_of, space_of
 from bids_neurodecode.text import one_line
 from bids_neurodecode.typing import BoolArray, Float32Array
 
@@ -36,6 +36,7 @@ NO_GRID = (
     'Use the values, or give images as NIfTI, surface or CIFTI.'
 )
 
+HEMISPHERES_OF: dict[Literal['L', 'R'], str] = {'L': 'left', 'R': 'right'}
 Back = Callable[[Float32Array], Any]
 
 
@@ -59,6 +60,8 @@ class Series:
         NIfTI codes of a volume's ``qform`` and ``sform``.
     path
         Of the file, where it was given as one.
+    space
+        What the columns are of files that are no volumes; their shape is (n_all, 1, 1).
     """
 
     read: Callable[[], Float32Array]
@@ -68,6 +71,7 @@ class Series:
     repetition_time: float | None = None
     codes: tuple[int, int] = (0, 2)
     path: Path | None = None
+    space: Space | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +93,7 @@ class Grid:
         if rows.ndim not in {1, 2} or rows.shape[-1] != self.n_voxels:
             raise UsageError(WRONG_VALUES.format(expected=self.n_voxels, found=rows.shape))
         if self.volume is not None:
-            return self.volume.image(np.nan_to_num(rows))
+            return as_shown(self.volume.image(np.nan_to_num(rows)))
         if self.back is None:
             raise UsageError(NO_GRID)
         full = np.zeros((*rows.shape[:-1], self.inside.size), dtype=np.float32)
@@ -110,7 +114,7 @@ def open_runs(images: Any) -> list[Series]:
     if not opened:
         raise UsageError(NO_IMAGES)
     for run, each in enumerate(opened):
-        _same(each.shape, each.affine, opened[0], run, 'images[0]')
+        _same(each, opened[0], run, 'images[0]')
     return opened
 
 
@@ -128,7 +132,7 @@ def grid_of(runs: Sequence[Series], mask: Any = None) -> Grid:
         raise UsageError(NO_VOXEL)
     volume = None
     if first.affine is not None:
-        volume = VoxelMask(inside, first.affine, first.codes)
+        volume = VoxelMask(inside, first.affine, first.codes, first.space)
     return Grid(inside.ravel(), first.back, volume)
 
 
@@ -154,28 +158,64 @@ def _inside(mask: Any, run: Series) -> BoolArray:
         from bids_neurodecode.bids.series import open_image
 
         mask = open_image(Path(mask))
-    affine = None
+    opened = None
     if hasattr(mask, 'mesh') or hasattr(mask, 'dataobj') or hasattr(mask, 'agg_data'):
         opened = _open(mask, 0, least=1)
-        affine = opened.affine
         found: npt.NDArray[Any] = opened.read()[0].reshape(opened.shape) > 0
     else:
         found = np.asarray(mask)
+        if run.space is not None and found.shape == (found.size,):
+            found = found.reshape(-1, 1, 1)
     if found.dtype != np.bool_ or found.shape != run.shape:
         told = f'{found.dtype} of shape {found.shape}'
         raise UsageError(BAD_MASK.format(expected=run.shape, found=told))
-    if affine is not None:
-        _same(found.shape, affine, run, 0, 'mask')
+    if opened is not None and opened.affine is not None:
+        _same(opened, run, 0, 'mask')
     return np.asarray(found)
 
 
-def _same(shape: tuple[int, ...], affine: Any, first: Series, run: int, other: str) -> None:
-    alike = shape == first.shape and (affine is None) == (first.affine is None)
-    if alike and affine is not None and first.affine is not None:
-        alike = np.allclose(affine, first.affine, atol=1e-3)
+def _same(one: Series, first: Series, run: int, other: str) -> None:
+    alike = one.shape == first.shape and (one.affine is None) == (first.affine is None)
+    if alike and one.affine is not None and first.affine is not None:
+        alike = np.allclose(one.affine, first.affine, atol=1e-3)
+    if one.space is not None or first.space is not None:
+        alike = alike and one.space is not None and one.space.same_as(first.space)
     if not alike:
-        told = {'run': run, 'other': other, 'found': shape, 'expected': first.shape}
+        told = {'run': run, 'other': other, 'found': one.shape, 'expected': first.shape}
         raise UsageError(OTHER_GRID.format(**told))
+
+
+def as_shown(image: Any) -> Any:
+    """Return an image as notebooks take it: CIFTI, a GIFTI image a hemisphere, or a table.
+
+    Parameters
+    ----------
+    image
+        As the program holds it: a volume, or (n_columns, 1, 1[, n_rows]) with its space.
+    """
+    space = space_of(image)
+    if space is None:
+        return image
+    rows = np.asarray(image.dataobj, dtype=np.float32).reshape(space.n_columns, -1).T
+    if space.form == 'parcels':
+        import pandas as pd
+
+        return pd.DataFrame(rows, columns=[str(name) for name in space.axis.name])
+    if space.form == 'gifti':
+        cut = {side: rows[:, space.cortex(side)[2]] for side in HEMISPHERES_OF}
+        return {
+            name: _gifti_of(cut[side]) for side, name in HEMISPHERES_OF.items() if cut[side].size
+        }
+    import nibabel as nib
+
+    names = nib.cifti2.ScalarAxis([str(number) for number in range(len(rows))])
+    return nib.Cifti2Image(rows, header=(names, space.axis))
+
+
+def _gifti_of(rows: Float32Array) -> Any:
+    from nibabel.gifti import GiftiDataArray, GiftiImage
+
+    return GiftiImage(darrays=[GiftiDataArray(np.ascontiguousarray(row)) for row in rows])
 
 
 def _open(image: Any, run: int, *, least: int = 2) -> Series:
@@ -209,7 +249,18 @@ def _open_file(path: Path, run: int, least: int) -> Series:
             reason = one_line(error)
             raise InputError(DAMAGED.format(file=path, reason=reason)) from error
 
-    return replace(opened, read=read, path=path)
+    seconds = opened.repetition_time or _period_of(path)
+    return replace(opened, read=read, path=path, repetition_time=seconds)
+
+
+def _period_of(path: Path) -> float | None:
+    """Return the repetition time of the sidecar beside a file, where it gives one."""
+    from bids_neurodecode.bids.description import read_json
+
+    file = sidecar_of(path)
+    value = read_json(file).get('RepetitionTime') if file.is_file() else None
+    able = isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+    return float(value) if able and value is not None else None
 
 
 def _nifti(image: Any, run: int, least: int) -> Series:
@@ -225,7 +276,8 @@ def _nifti(image: Any, run: int, least: int) -> Series:
         scale = {'msec': 1e-3, 'usec': 1e-6}.get(image.header.get_xyzt_units()[1], 1.0)
         seconds = float(image.header.get_zooms()[3]) * scale or None
     affine = np.asarray(image.affine, dtype=np.float64)
-    return Series(read, shape[:3], affine, None, seconds, form_codes(image))
+    codes = form_codes(image)
+    return Series(read, shape[:3], affine, None, seconds, codes, space=space_of(image))
 
 
 def _array(values: npt.NDArray[Any], run: int, least: int) -> Series:

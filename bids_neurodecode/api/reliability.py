@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.api.betas import Betas
-from bids_neurodecode.api.usage import UsageError, speaking_of_arguments
+from bids_neurodecode.api.usage import speaking_of_arguments
+from bids_neurodecode.errors import UsageError
 from bids_neurodecode.signals import reliability as signals
 
 if TYPE_CHECKING:
@@ -35,9 +36,9 @@ def noise_ceiling(
     Parameters
     ----------
     betas
-        What :func:`fit_betas` returned, or an array (n_trials, n_voxels).
+        What :func:`~bids_neurodecode.fit_betas` returned, or an array (n_trials, n_voxels).
     stimuli
-        What each trial showed, (n_trials,); known of :class:`Betas`.
+        What each trial showed, (n_trials,); known of :class:`~bids_neurodecode.Betas`.
     sessions
         Session of each trial, (n_trials,), within which betas are z-scored; one if left out.
     n_averaged
@@ -95,12 +96,12 @@ def reliability(
     Parameters
     ----------
     betas
-        What :func:`fit_betas` returned, or an array (n_trials, n_voxels).
+        What :func:`~bids_neurodecode.fit_betas` returned, or an array (n_trials, n_voxels).
     stimuli
-        What each trial showed, (n_trials,); known of :class:`Betas`.
+        What each trial showed, (n_trials,); known of :class:`~bids_neurodecode.Betas`.
     runs
         Run of each trial, (n_trials,), the trials of a run in order of time; known of
-        :class:`Betas`. Without runs there is no test.
+        :class:`~bids_neurodecode.Betas`. Without runs there is no test.
     sessions
         Session of each trial, (n_trials,); one if left out.
     seed

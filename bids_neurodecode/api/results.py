@@ -7,8 +7,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bids_neurodecode.api.usage import UsageError
 from bids_neurodecode.bids.entities import parse_entities
+from bids_neurodecode.errors import UsageError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -120,20 +120,22 @@ class Results:
         Returns
         -------
         nibabel.Nifti1Image
+            Of surfaces, a GIFTI image by ``left`` and ``right``; of CIFTI, such an image.
 
         Raises
         ------
         UsageError
             If there is none of that name; it lists those that there are.
         """
-        import nibabel as nib
+        from bids_neurodecode.api.grids import as_shown
+        from bids_neurodecode.bids.series import open_image
 
         record = self._record(participant, task)
         files = _maps(record)
         if name not in files:
             told = {'name': name, 'label': record.participant, 'known': ', '.join(files)}
             raise UsageError(NO_MAP.format(**told))
-        return nib.load(files[name])
+        return as_shown(open_image(files[name]))
 
     def table(
         self, name: str, participant: str | None = None, task: str | None = None

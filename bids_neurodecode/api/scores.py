@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.api.features import load
-from bids_neurodecode.api.usage import UsageError, speaking_of_arguments
+from bids_neurodecode.api.usage import speaking_of_arguments
 from bids_neurodecode.config import EvaluationSettings
+from bids_neurodecode.errors import UsageError
 from bids_neurodecode.evaluation.identification import Measure
 
 if TYPE_CHECKING:

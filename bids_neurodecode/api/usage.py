@@ -6,7 +6,9 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from bids_neurodecode.errors import ArgumentsError, DataError
+from bids_neurodecode.errors import ArgumentsError, DataError, UsageError
+
+__all__ = ['UsageError', 'speaking_of_arguments']
 
 _SETTING = re.compile(
     r'\b(?:betas|selection|ridge|features|evaluation|clean|delay)\.(?=[a-z])(\w+)(?: = )?'
@@ -14,13 +16,9 @@ _SETTING = re.compile(
 _EQUALS = re.compile(r'\b(?:betas|selection|ridge|features|evaluation|clean|delay)\.(\w+) = ')
 
 
-class UsageError(ArgumentsError, ValueError):
-    """An argument of a function of the library that cannot be used."""
-
-
 @contextmanager
 def speaking_of_arguments() -> Iterator[None]:
-    """Turn what a computation refuses into a :class:`UsageError` that names arguments.
+    """Turn what a computation refuses into a ``UsageError`` that names arguments.
 
     Examples
     --------

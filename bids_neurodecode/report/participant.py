@@ -118,7 +118,8 @@ def _page(reader: Reader, links: tuple[tuple[str, Path], ...] = ()) -> Page:
 
 def _of_extension(results: ParticipantResults, reader: Reader) -> tuple[Section, ...]:
     """Return the sections of a system of another package."""
-    system = find_system(results.system)
+    # betas alone are no system that can be asked for
+    system = None if results.system == 'betas' else find_system(results.system)
     return tuple(system.sections(reader)) if system and system.sections else ()
 
 

@@ -38,6 +38,8 @@ FINDINGS: dict[str, str] = {'good': 'better', 'bad': 'worse', 'caution': 'no dif
 
 def scores_section(reader: Reader) -> tuple[Block, ...]:
     """Show the scores beside chance, ceiling and baselines; the details are folded."""
+    if reader.results.system == 'betas':
+        return ()
     blocks: list[Block] = []
     metrics, confidence = reader.metrics, confidence_of(reader)
     if metrics is not None:

@@ -22,7 +22,7 @@ betas = signal[stimuli] + rng.normal(size=(180, 1000))
 
 # %%
 # The noise ceiling is a share of variance, so a squared correlation. The truth is 1/2 for a single trial, and 3/4 for the mean of
-# three. Betas of :func:`fit_betas` know their stimuli and runs; arrays need them told.
+# three. Betas of :func:`~bids_neurodecode.fit_betas` know their stimuli and runs; arrays need them told.
 
 single = nd.noise_ceiling(betas, stimuli, n_averaged=1)
 mean = nd.noise_ceiling(betas, stimuli)

@@ -30,13 +30,13 @@ sub
 # Responses and, for each trial, the features of its image. Model B of the betas does not look at which image was shown, so that nothing
 # of the held-out images leaks into the training.
 
-samples = sub.samples(model='B')
+samples = sub.samples()  # betas of model B
 features = sub.features('gabor')
 image = samples.table['stimulus']
 print(samples.values.shape, features.shape)
 
 # %%
-# All repeats of an image are held out together. The score of :class:`ImageDecoder` is two-way identification: how often the decoded
+# All repeats of an image are held out together. The score of :class:`~bids_neurodecode.ImageDecoder` is two-way identification: how often the decoded
 # features are more similar to those of the image that was seen than to those of another held-out one. Chance is .5.
 
 folds = GroupKFold(5)

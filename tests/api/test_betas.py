@@ -73,6 +73,7 @@ def test_arrays_give_the_engines_betas(world, inside, by_engine, model):
     np.testing.assert_array_equal(betas.values, by_engine.betas[model])
     np.testing.assert_array_equal(betas.rsquared, by_engine.rsquared[model])
     assert betas.model == model
+    assert (module.TUNED_ON_ALL in betas.notes) == (model != 'B')
     flat = [np.ascontiguousarray(series[inside].T) for series in runs]
     again = nd.fit_betas(flat, events, repetition_time=PERIOD, model=model)
     np.testing.assert_array_equal(again.values, betas.values)
@@ -161,6 +162,7 @@ def test_training_sets_are_the_engines_tuning_sets(world, inside, by_engine):
         options=SingleTrialOptions(seed=20260101, models=('D',)),
     )
     np.testing.assert_array_equal(tuned, fit.tuned[0].betas['D'])
+    assert module.TUNED_ON_ALL not in betas.notes
     plain = nd.fit_betas(
         runs, events, mask=inside, repetition_time=PERIOD, model='B', training_sets=[train]
     )
@@ -333,11 +335,15 @@ def errors_of(world, inside):
         'l': (([], []), {}, grids.NO_IMAGES),
         'm': (([r[..., :1] for r in runs], events), {}, grids.NOT_SERIES),
         'n': ((runs, events), {'mask': np.zeros(SHAPE, dtype=bool)}, grids.NO_VOXEL),
+        'p': ((runs, events), {'model': 'A'}, module.BAD_CHOICE),
+        'q': ((runs, events), {'off_grid': 'no'}, module.BAD_CHOICE),
+        'r': ((runs, events), {'repetition_time': -2.0}, module.BAD_PERIOD),
+        's': ((runs, events), {'training_sets': [[0, 1]]}, module.BAD_SET),
         'o': ((runs, [e.assign(onset=e['onset'] - 5) for e in events]), {}, BEFORE_RUN),
     }
 
 
-@pytest.mark.parametrize('key', 'abcdefghijklmno')
+@pytest.mark.parametrize('key', 'abcdefghijklmnopqrs')
 def test_errors_speak_of_arguments(world, inside, key):
     arguments, more, message = errors_of(world, inside)[key]
     with pytest.raises(nd.UsageError) as error:

@@ -200,6 +200,12 @@ def test_groups_and_pipelines(data, estimator):
     assert 'alphas' not in repr(copied)
 
 
-def test_bad_penalties_are_named(data):
-    with pytest.raises(ValueError, match=r'alphas'):
-        nd.VoxelEncoder(alphas=-1.0).fit(*data)
+@pytest.mark.parametrize(
+    ('arguments', 'named'), [({'alphas': -1.0}, 'alphas'), ({'n_folds': 1}, 'n_folds')]
+)
+def test_bad_arguments_are_named_in_one_line(data, arguments, named):
+    for estimator in (nd.VoxelEncoder, nd.ImageDecoder):
+        with pytest.raises(nd.UsageError, match=named) as error:
+            estimator(**arguments).fit(*data)
+        assert '\n' not in str(error.value)
+        assert 'ridge.' not in str(error.value)

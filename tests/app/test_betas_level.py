@@ -71,7 +71,7 @@ def test_the_report_says_what_it_is(estimated):
     assert 'estimates the brain response to each trial' in page
     assert 'No score was computed' not in page
     assert re.search(r'explain\): \d+\.\d % in the median voxel, \d+\.\d % or more', page)
-    assert 'held out' not in page.split('id="methods"')[0].split('id="warnings"')[0]
+    assert 'held out' not in page.split('id="summary"')[1].split('<section')[0]
     record = json.loads(results_path(estimated / 'out', '01', 'images').read_text())
     assert record['system'] == 'betas'
     assert TUNED_ON_ALL in record['warnings']
