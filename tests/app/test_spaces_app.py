@@ -196,3 +196,44 @@ def test_the_group_level_goes_over_columns(made, volumes, space, no_page):
     expected = np.asarray(nib.load(volume).dataobj)
     values = np.asarray(load_image(found[0]).dataobj)
     np.testing.assert_allclose(values[values != 0], expected[expected != 0], rtol=1e-4)
+
+
+def test_maps_on_surfaces_are_those_that_nilearn_makes(made, no_page):
+    """Mean and temporal signal-to-noise ratio by nilearn's own loaders and masker."""
+    from nilearn.datasets import load_fsaverage
+    from nilearn.maskers import SurfaceMasker
+    from nilearn.surface import SurfaceImage
+
+    out = made / 'reconstruction-nilearn'
+    assert call(made, 'reconstruction', out, '--space', 'fsaverage5') == 0
+    mesh = load_fsaverage('fsaverage5')['inflated']
+    folder = made / 'images' / 'derivatives' / 'fmriprep' / 'sub-01' / 'func'
+    runs = []
+    for left in sorted(folder.glob('*_hemi-L_space-fsaverage5_bold.func.gii')):
+        right = str(left).replace('_hemi-L_', '_hemi-R_')
+        runs.append(
+            SurfaceMasker().fit_transform(SurfaceImage(mesh, {'left': left, 'right': right}))
+        )
+    assert len(runs) == 2
+    wall = runs[0].std(axis=0) == 0
+    func = out / 'sub-01' / 'func'
+    stem = 'sub-01_task-images_hemi-{side}_space-fsaverage5_stat-{stat}_boldmap.shape.gii'
+    ratio = []
+    for run in runs:
+        time = np.linspace(-1, 1, len(run))
+        drift = np.polynomial.polynomial.polyval(
+            time, np.polynomial.polynomial.polyfit(time, run, 2)
+        ).T
+        deviation = (run - drift).std(axis=0, ddof=1)
+        ratio.append(run.mean(axis=0) / np.where(wall, np.inf, deviation))
+    for stat, expected in (
+        ('mean', np.concatenate(runs).mean(axis=0)),
+        ('tsnr', np.mean(ratio, axis=0)),
+    ):
+        parts = {
+            name: func / stem.format(side=side, stat=stat)
+            for side, name in (('L', 'left'), ('R', 'right'))
+        }
+        found = SurfaceMasker().fit_transform(SurfaceImage(mesh, parts)).ravel()
+        np.testing.assert_allclose(found[~wall], expected[~wall], rtol=1e-3)
+        assert not found[wall].any()
