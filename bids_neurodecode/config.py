@@ -14,9 +14,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from bids_neurodecode.errors import ArgumentsError
+from bids_neurodecode.extensions import find_system
 from bids_neurodecode.fetched import check_fetched
 from bids_neurodecode.settings import Settings
 from bids_neurodecode.settings_conditions import ConditionSettings
@@ -30,7 +31,7 @@ SCHEMA_VERSION: Literal[1] = 1
 UNREADABLE = (
     'Cannot read the settings in {file}: {reason}. Mend the file, or choose a preset: {presets}.'
 )
-UNKNOWN_PRESET = 'No preset or file is called {name!r}. Presets: {presets}.'
+UNKNOWN_PRESET = 'No preset or file is called {name!r}.{near} Presets: {presets}.'
 INVALID = 'Invalid setting in {file}: {key}: {reason}.'
 OTHER_VERSION = (
     'The settings in {file} are of version {found}; this program reads version {expected}. '
@@ -263,9 +264,9 @@ class Config(Settings):
 
     schema_version: Literal[1] = SCHEMA_VERSION
     """Of these settings; a file of another version is refused."""
-    system: Literal['auto', 'movie', 'reconstruction', 'encoding', 'conditions'] = 'auto'
+    system: Literal['auto', 'movie', 'reconstruction', 'encoding', 'conditions'] | str = 'auto'
     """``auto``: reconstruction for pictures, movie for films, conditions where events name neither
-    (``trial_type`` alone)."""
+    (``trial_type`` alone). Other packages may bring further systems."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 20260101
     """The one seed of all randomness."""
     events: EventSettings = EventSettings()
@@ -282,6 +283,30 @@ class Config(Settings):
     encoding: EncodingSettings = EncodingSettings()
     conditions: ConditionSettings = ConditionSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
+    extensions: dict[str, dict[str, Any]] = Field(default={})
+    """Settings of systems of other packages, a group each: ``[extensions.<system>]``."""
+
+    @field_validator('system')
+    @classmethod
+    def _known_system(cls, name: str) -> str:
+        try:
+            find_system(name)
+        except ArgumentsError as error:
+            raise ValueError(str(error)) from error
+        return name
+
+    @field_validator('extensions')
+    @classmethod
+    def _of_extensions(cls, groups: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        """Fill in the defaults; a group of a system that is not there is refused."""
+        return {name: _settings_of_extension(name, group) for name, group in groups.items()}
+
+    def extension(self, name: str) -> Any:
+        """Return the settings of a system of another package: an object of its own class."""
+        system = find_system(name)
+        if system is None or system.settings is None:
+            return None
+        return system.settings.model_validate(self.extensions.get(name, {}))
 
     @model_validator(mode='before')
     @classmethod
@@ -302,7 +327,28 @@ class Config(Settings):
         """Write all settings as TOML: see :meth:`Settings.written`."""
         import tomli_w
 
-        return tomli_w.dumps(self.written())
+        written = self.written()
+        if not self.extensions:
+            written.pop('extensions', None)
+        return tomli_w.dumps(written)
+
+
+def _settings_of_extension(name: str, group: Mapping[str, Any]) -> dict[str, Any]:
+    """Check the settings of a system of another package; return them with its defaults."""
+    try:
+        system = find_system(name)
+    except ArgumentsError as error:
+        raise ValueError(str(error)) from error
+    if system is None or system.settings is None:
+        msg = f'the system {name!r} has no settings of its own'
+        raise ValueError(msg)
+    try:
+        checked: dict[str, Any] = system.settings.model_validate(group).model_dump(mode='json')
+    except ValidationError as error:
+        key, reason = reason_of(error, system.settings)
+        msg = f'{name}.{key}: {reason}'
+        raise ValueError(msg) from error
+    return checked
 
 
 def preset_names() -> list[str]:
@@ -338,7 +384,11 @@ def read_settings(source: str | Path) -> dict[str, Any]:
         path = Path(source)
         check_fetched(path)
         if not path.is_file():
-            raise ArgumentsError(UNKNOWN_PRESET.format(name=str(source), presets=presets))
+            close = difflib.get_close_matches(str(source), names, n=1)
+            near = f' Did you mean {close[0]}?' if close else ''
+            raise ArgumentsError(
+                UNKNOWN_PRESET.format(name=str(source), near=near, presets=presets)
+            )
         try:
             text = path.read_text('utf-8')
         except (OSError, UnicodeDecodeError) as error:

@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from bids_neurodecode.errors import DataError
+from bids_neurodecode.extensions import declared
 from bids_neurodecode.spaces import EXTENSIONS, Content, Form
 
 UNKNOWN_ENTITY = 'No entity is called {name!r} in output names; known: {known}.'
@@ -302,6 +303,20 @@ def build_name(entities: Mapping[str, str], suffix: str, extension: str) -> str:
     return '_'.join([*parts, suffix]) + extension
 
 
+def product_of(key: str) -> Product:
+    """Return the declaration of a product, which may be that of an installed system.
+
+    Raises
+    ------
+    KeyError
+        If there is none.
+    """
+    own: Product | None = PRODUCTS.get(key) or declared('products', key)
+    if own is None:
+        raise KeyError(key)
+    return own
+
+
 def product_path(
     key: str,
     entities: Mapping[str, str],
@@ -331,7 +346,7 @@ def product_path(
     **more
         Further entities (``desc``, ``atlas``, ...); they win over the product's own.
     """
-    product = PRODUCTS[key]
+    product = product_of(key)
     named = {**entities, **product.entities, **more}
     if product.spatial and space is not None:
         named['space'] = space

@@ -218,7 +218,7 @@ def pair_run(
     bold, name = series.path, series.derivative
     header = read_header(bold)
     repetition_time, note = _repetition_time(series, files, header.repetition_time)
-    start_time = _start_time(series, repetition_time)
+    start_time = start_time_of(series.path, repetition_time)
     mask, mask_source, note_on_mask = _find_mask(series, files, header.grid)
     confounds, owner, note_on_confounds = _find_confounds(series, files, need_confounds)
     if confounds is not None:
@@ -420,13 +420,18 @@ def _thousandfold(a: float, b: float) -> bool:
     return bool(np.isclose(max(a, b), 1000 * min(a, b), rtol=TR_TOLERANCE))
 
 
-def _start_time(series: Series, repetition_time: float) -> float:
-    """Return the ``StartTime`` (s) of the series' own sidecar; 0 where it gives none.
+def start_time_of(path: Path, repetition_time: float) -> float:
+    """Return the ``StartTime`` (s) of a series' own sidecar; 0 where it gives none.
 
     Slice-timing correction moves all slices to one moment of the volume (half a repetition time
     after its start in fMRIPrep), and says so there.
+
+    Raises
+    ------
+    InputError
+        If it is no time within a volume.
     """
-    file = sidecar_of(series.path)
+    file = sidecar_of(path)
     check_fetched(file)
     value = read_json(file).get('StartTime', 0.0) if file.exists() else 0.0
     longest = repetition_time + TR_TOLERANCE

@@ -16,6 +16,7 @@ from bids_neurodecode._version import __version__
 from bids_neurodecode.bids.names import BIDSIGNORE
 from bids_neurodecode.bids.sink import write_json, write_text, write_tsv
 from bids_neurodecode.errors import ArgumentsError, InputError, ResourceError
+from bids_neurodecode.extensions import declared
 
 BIDS_VERSION = '1.10.0'
 NAME = 'bids_neurodecode'
@@ -257,8 +258,9 @@ def _write_descriptions(folder: Path) -> None:
 
 def _meaning(name: str) -> str:
     """Say what a ``desc`` means; a model may be followed by one of its feature spaces."""
-    if name in DESCRIPTIONS:
-        return DESCRIPTIONS[name]
+    known = DESCRIPTIONS.get(name) or declared('descriptions', name)
+    if known:
+        return str(known)
     models = sorted((key for key in DESCRIPTIONS if name.startswith(key)), key=len)
     if not models:
         return OF_ITS_KIND

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bids_neurodecode.bids.description import read_json
-from bids_neurodecode.bids.names import PRODUCTS, product_path
+from bids_neurodecode.bids.names import product_of, product_path
 from bids_neurodecode.bids.provenance import sidecar
 from bids_neurodecode.bids.records import ParticipantInput, RunInput
 from bids_neurodecode.bids.sink import copy_file, write_image, write_json, write_text, write_tsv
@@ -111,7 +111,7 @@ class ProductWriter:
 
     def path(self, key: str, *, extension: str | None = None, **more: str) -> Path:
         """Return where a product goes."""
-        parcels = self.parcellation if PRODUCTS[key].spatial else {}
+        parcels = self.parcellation if product_of(key).spatial else {}
         path = self.output_dir / product_path(
             key,
             {**self.entities, **parcels},
@@ -154,7 +154,7 @@ class ProductWriter:
             import nibabel as nib
 
             write_image(target, nib.load(source), name=key)
-        product = PRODUCTS[key]
+        product = product_of(key)
         write_json(
             self.path(key, extension='.json', **entities),
             sidecar(

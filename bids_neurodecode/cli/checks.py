@@ -77,7 +77,9 @@ def check_all(arguments: Arguments, config: Config) -> DatasetInput:
         note = note_of(recipe, arguments.task_id, config)
         inputs = replace(inputs, notes=(note, *inputs.notes))
     inputs = _validated(inputs, arguments)
-    inputs = _keep(inputs, lambda person: check_design(person, config))
+    inputs = _keep(
+        inputs, lambda person: check_design(person, config, hold_out=arguments.level == 'full')
+    )
     inputs = _keep(inputs, lambda person: check_atlas(person, config.atlas))
     if not (arguments.reports_only or arguments.boilerplate_only):
         inputs = _with_values(inputs, config, arguments.nprocs or n_processors())

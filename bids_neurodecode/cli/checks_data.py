@@ -78,8 +78,12 @@ NEEDED = {
 MEASURES_OF_REPEATS = ('ncsnr', 'noise_ceiling', 'snr')
 
 
-def check_design(person: ParticipantInput, config: Config) -> tuple[str, ...]:
+def check_design(
+    person: ParticipantInput, config: Config, *, hold_out: bool = True
+) -> tuple[str, ...]:
     """Check what tables and headers can tell: system, confounds, repeats, folds, films.
+
+    Without ``hold_out`` there are no folds to check.
 
     Returns
     -------
@@ -100,9 +104,14 @@ def check_design(person: ParticipantInput, config: Config) -> tuple[str, ...]:
         notes += check_films(person)
     elif person.betas is None and config.betas != config.betas.model_copy(update=AS_THEY_ARE):
         raise ArgumentsError(ESTIMATED_BETAS)
+    from bids_neurodecode.bids.trials import stimulus_duration, trials_table
+
     first = person.runs[0].events
     try:
-        _check_split(person, config)
+        if hold_out:
+            _check_split(person, config)
+        elif person.paradigm == 'images' and person.betas is None:
+            stimulus_duration(trials_table(person.runs), first)
     except DataError as error:
         raise InputError(WHO.format(file=first, reason=error)) from error
     return notes

@@ -215,7 +215,10 @@ def check_previous(arguments: Arguments) -> None:
     """
     if arguments.analysis_level == 'group' or arguments.reports_only:
         where = '' if arguments.study is None else 'studies/*/*/'
-        patterns = (f'{where}sub-*/func/*_metrics.tsv', f'{where}sub-*/ses-*/func/*_metrics.tsv')
+        patterns = [f'{where}sub-*/func/*_metrics.tsv', f'{where}sub-*/ses-*/func/*_metrics.tsv']
+        if arguments.reports_only:
+            # betas alone have a report and no scores
+            patterns.append(f'{where}sub-*/log/*_results.json')
         if not any(any(arguments.output_dir.glob(pattern)) for pattern in patterns):
             raise InputError(NO_RESULTS.format(folder=arguments.output_dir))
     if arguments.models_from is not None:
@@ -234,13 +237,17 @@ def check_room(
     ResourceError
         With what is needed and what is there.
     """
-    from bids_neurodecode.workflow.resources import data_size, memory_of
+    from bids_neurodecode.workflow.decoding import decode
+    from bids_neurodecode.workflow.films import align_films
+    from bids_neurodecode.workflow.pictures import publish_pictures
+    from bids_neurodecode.workflow.resources import data_size
+    from bids_neurodecode.workflow.responses import betas, parcel_series, quality
 
     needed: dict[Path, float] = {arguments.output_dir: 0.0, arguments.work_dir: 0.0}
     for person in participants:
         size = data_size(person)
-        stages = ('quality', 'betas', 'decode', 'parcels', 'align', 'outputs')
-        memory = max(memory_of(stage, size) for stage in stages)
+        steps = (quality, betas, decode, parcel_series, align_films, publish_pictures)
+        memory = max(step.asks_for(size) for step in steps)
         limit = arguments.mem_gb or total_memory_gb()
         if memory > limit and arguments.use_plugin is None:
             raise ResourceError(

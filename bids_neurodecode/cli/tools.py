@@ -9,16 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from bids_neurodecode._version import __version__
+from bids_neurodecode.cli.completion import add_completion_parser
 from bids_neurodecode.cli.datasets import add_datasets_parser
+from bids_neurodecode.cli.settings_files import add_settings_parsers
 from bids_neurodecode.cli.slurm import add_slurm_parser
 from bids_neurodecode.cli.study_list import add_studies_parser
+from bids_neurodecode.cli.values import dashed
 from bids_neurodecode.cli.weights import add_weights_parser
-from bids_neurodecode.errors import ArgumentsError, NeurodecodeError
+from bids_neurodecode.errors import NeurodecodeError
 
 EXIT_OK = 0
 EXIT_ARGUMENTS = 2
 EXIT_INTERRUPTED = 130
-UNKNOWN_PRESET = 'No preset is called {name!r}. Presets: {presets}.'
 INTERRUPTED = 'Interrupted: what had been written was removed.'
 
 DEMO_OPTIONS: dict[str, tuple[Callable[[str], Any], str]] = {
@@ -51,18 +53,20 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog='bids_neurodecode-tools',
-        description='Simulated and published datasets, presets, pretrained weights, and scripts '
-        'for clusters.',
+        description='Simulated and published datasets, presets, files of settings, pretrained '
+        'weights, and scripts for clusters.',
     )
     parser.add_argument('--version', action='version', version=__version__)
     commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
     _add_demo(commands)
-    _add_presets(commands)
+    add_settings_parsers(commands)
+    _add_systems(commands)
     add_studies_parser(commands)
     add_datasets_parser(commands)
     add_weights_parser(commands)
     add_slurm_parser(commands)
     _add_boutiques(commands)
+    add_completion_parser(commands)
     return parser
 
 
@@ -86,14 +90,9 @@ def _add_demo(commands: Any) -> None:
     demo.set_defaults(run=_demo)
 
 
-def _add_presets(commands: Any) -> None:
-    presets = commands.add_parser('presets', help='list the presets of settings, or show one')
-    actions = presets.add_subparsers(dest='action', required=True, metavar='{list,show}')
-    listing = actions.add_parser('list', help='names of all presets')
-    listing.set_defaults(run=_list_presets)
-    show = actions.add_parser('show', help='all settings of a preset, defaults included, as TOML')
-    show.add_argument('name', metavar='NAME')
-    show.set_defaults(run=_show_preset)
+def _add_systems(commands: Any) -> None:
+    systems = commands.add_parser('systems', help='list the systems, and the settings of others')
+    systems.set_defaults(run=_list_systems)
 
 
 def _add_boutiques(commands: Any) -> None:
@@ -117,7 +116,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 all well, 1 a check failed, 2 bad arguments or input, 130 interrupted.
     """
     try:
-        options = build_parser().parse_args(argv)
+        words = sys.argv[1:] if argv is None else argv
+        options = build_parser().parse_args([dashed(word) for word in words])
     except SystemExit as stop:  # argparse leaves by itself, with 0 for help and 2 for errors
         return EXIT_OK if stop.code in {0, None} else EXIT_ARGUMENTS
     try:
@@ -144,20 +144,20 @@ def _demo(options: argparse.Namespace) -> None:
     print(f'dataset: {options.out}')
 
 
-def _list_presets(options: argparse.Namespace) -> None:
+def _list_systems(options: argparse.Namespace) -> None:
     del options
-    from bids_neurodecode.config import preset_names
+    from bids_neurodecode.extensions import OWN, find_system, installed
 
-    print('\n'.join(preset_names()))
-
-
-def _show_preset(options: argparse.Namespace) -> None:
-    from bids_neurodecode.config import build_config, preset_names, read_settings
-
-    names = preset_names()
-    if options.name not in names:
-        raise ArgumentsError(UNKNOWN_PRESET.format(name=options.name, presets=', '.join(names)))
-    print(build_config(read_settings(options.name), source=options.name).to_toml(), end='')
+    for name in OWN:
+        print(f'{name}: [{name}]' if name != 'movie' else 'movie: [movie], [delay]')
+    for name, point in installed().items():
+        system = find_system(name)
+        if system is None:
+            continue
+        print(f'{name} ({point.value}): for {", ".join(system.paradigms)}')
+        fields = {} if system.settings is None else system.settings.model_fields
+        for key, field in fields.items():
+            print(f'  extensions.{name}.{key} = {field.default!r}')
 
 
 def _boutiques(options: argparse.Namespace) -> None:

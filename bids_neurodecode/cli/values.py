@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import math
 import re
 from collections.abc import Callable
 from pathlib import Path
+
+from bids_neurodecode.extensions import UNKNOWN, system_names
 
 BAD_MEMORY = '{text!r} is no amount of memory; give a number with a unit, such as 16G or 16000M'
 BAD_PAIR = '{text!r} is not NAME=PATH; give such as fmriprep=/data/derivatives/fmriprep'
@@ -33,6 +36,17 @@ def label_value(key: str) -> Callable[[str], str]:
     return label
 
 
+def system_value(text: str) -> str:
+    """Return the name of a system, of this package or an installed one."""
+    known = system_names()
+    if text not in known:
+        close = difflib.get_close_matches(text, known, n=1)
+        hint = f'; did you mean {close[0]}?' if close else ''
+        message = f'{UNKNOWN.format(name=text, known=", ".join(known))}{hint}'
+        raise argparse.ArgumentTypeError(message)
+    return text
+
+
 def pair_value(text: str) -> tuple[str, Path]:
     """Return name and path of ``NAME=PATH``."""
     name, _, path = text.partition('=')
@@ -50,6 +64,30 @@ def count_value(low: int) -> Callable[[str], int]:
         return int(text)
 
     return count
+
+
+def dashed(word: str) -> str:
+    """Write the name of an option with dashes; other words, and values, stay as they are.
+
+    Examples
+    --------
+    >>> dashed('--participant_label'), dashed('--mem_mb=16_000'), dashed('sub_01')
+    ('--participant-label', '--mem-mb=16_000', 'sub_01')
+    """
+    if not word.startswith('--'):
+        return word
+    name, equals, value = word.partition('=')
+    return f'{name.replace("_", "-")}{equals}{value}'
+
+
+def amount_value(unit: str) -> Callable[[str], float]:
+    """Return a function that reads an amount of memory in GB; a bare number is in ``unit``."""
+
+    def amount(text: str) -> float:
+        bare = re.fullmatch(r'\d+(?:\.\d+)?', text.strip())
+        return memory_value(f'{text.strip()}{unit}' if bare else text)
+
+    return amount
 
 
 def memory_value(text: str) -> float:

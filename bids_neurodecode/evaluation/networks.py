@@ -6,7 +6,7 @@ a stand-in, whose scores bear the stand-in's own name and compare with no publis
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -125,18 +125,46 @@ def score_pictures(
         scores += _by_network(truth, reconstruction, protocol, networks[name], metrics, batch_size)
         if progress is not None:
             progress(done + 1, len(present))
-    missing = [metrics for key, metrics in groups.items() if key not in present]
-    notes = [
-        NO_NETWORK.format(network=m[0].network, metrics=', '.join(x.metric for x in m))
-        for m in missing
-    ]
-    if missing and stand_in is not None:
+    if len(present) < len(groups) and stand_in is not None:
         scores += _by_stand_in(truth, reconstruction, protocol, stand_in)
+    notes = notes_on(protocol, networks, len(truth), stand_in=stand_in is not None)
+    return PictureScores(protocol.name, tuple(scores), notes)
+
+
+def notes_on(
+    protocol: PictureProtocol,
+    networks: Collection[str],
+    n_pictures: int,
+    *,
+    stand_in: bool,
+) -> tuple[str, ...]:
+    """Return what a reader of scores under a protocol should know, one line each.
+
+    Parameters
+    ----------
+    protocol
+        Of the scores.
+    networks
+        Names of those that there are.
+    n_pictures
+        How many were compared.
+    stand_in
+        Whether something stands in for the others.
+    """
+    groups: dict[tuple[str, int], list[str]] = {}
+    for metric in protocol.metrics:
+        if metric.network not in networks:
+            groups.setdefault((metric.network, metric.size), []).append(metric.metric)
+    notes = [
+        NO_NETWORK.format(network=network, metrics=', '.join(metrics))
+        for (network, _), metrics in groups.items()
+    ]
+    if groups and stand_in:
         notes.append(STANDS_IN.format(name=STAND_IN))
-    if len(truth) != protocol.n_pictures:
-        told = {'name': protocol.name, 'expected': protocol.n_pictures, 'n': len(truth)}
+    if n_pictures != protocol.n_pictures:
+        told = {'name': protocol.name, 'expected': protocol.n_pictures, 'n': n_pictures}
         notes.append(OTHER_COUNT.format(**told))
-    return PictureScores(protocol.name, tuple(scores), tuple(notes))
+    return tuple(notes)
 
 
 def pixel_scores(

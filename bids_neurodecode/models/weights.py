@@ -68,6 +68,8 @@ class WeightsEntry:
         Of the published file, or its first digits; empty if only recorded on first use.
     size
         Of the published file in bytes; 0 if unknown.
+    about_mb
+        About how many megabytes there are to fetch, for people; 0 if unknown.
     convert
         ``vdvae:<configuration>``: kept as safetensors.
     repo, revision, patterns
@@ -85,6 +87,7 @@ class WeightsEntry:
     file: str = ''
     sha256: str = ''
     size: int = 0
+    about_mb: int = 0
     convert: str = ''
     repo: str = ''
     revision: str = 'main'

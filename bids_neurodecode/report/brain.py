@@ -7,6 +7,8 @@ why the mosaics are not nilearn's or nireports', which cut at coordinates of a w
 
 from __future__ import annotations
 
+import re
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,10 +26,21 @@ from bids_neurodecode.report.slices import (
     draw_slices,
     on_grid,
 )
-from bids_neurodecode.report.style import BLUE, GREY, ORANGE, RED, WIDTH, new_figure, styled
+from bids_neurodecode.report.style import (
+    BLUE,
+    GREY,
+    ORANGE,
+    RED,
+    SKY,
+    WIDTH,
+    new_figure,
+    styled,
+)
 from bids_neurodecode.spaces import space_of
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import nibabel as nib
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -279,6 +292,40 @@ def plot_selection(
 
 
 @styled
+def plot_coverage(
+    count: nib.Nifti1Image,
+    n_runs: int,
+    background: nib.Nifti1Image | None = None,
+    n_slices: int = 12,
+) -> Figure:
+    """Outline the mask of all runs, and of any run, over the mean BOLD image.
+
+    Parameters
+    ----------
+    count
+        In how many runs each voxel is in the mask, 3-D.
+    n_runs
+        How many runs there are.
+    background
+        The mean BOLD image, on the same grid.
+    n_slices
+        The most slices to show.
+    """
+    volume, affine = canonical(count)
+    some, every = volume > 0, volume >= n_runs
+    grey = None if background is None else on_grid(background, volume.shape, 'background')
+    # what lies outside of the mask is what coverage is about: nothing of the image is cut off
+    seen = some if grey is None else some | (grey > 0.1 * np.quantile(grey[some], 0.95))
+    layout = SliceLayout.of(seen, affine, n_slices, 0.7 * WIDTH)
+    figure = new_figure(layout.height, layout='none')
+    panels = draw_slices(figure, seen, affine, layout, grey, left=(WIDTH - layout.width) / 2)
+    for axis, z in panels:
+        draw_outline(axis, some[:, :, z][layout.crop], ORANGE)
+        draw_outline(axis, every[:, :, z][layout.crop], SKY)
+    return figure
+
+
+@styled
 def plot_parcels(
     labels: nib.Nifti1Image,
     *,
@@ -479,3 +526,50 @@ def _draw_histogram(axis: Axes, values: Volume, selected: Volume | None, spec: M
         axis.axvline(0, color=RED, linewidth=0.8)
     axis.set(xlabel=spec.label, ylabel='% of voxels')
     axis.legend(loc='lower left', bbox_to_anchor=(0, 1), ncols=2, fontsize=7, borderaxespad=0.2)
+
+
+def viewer(
+    image: nib.Nifti1Image,
+    spec: MapSpec,
+    *,
+    mask: nib.Nifti1Image,
+    background: nib.Nifti1Image | Path | None,
+) -> str:
+    """Return a page on which a map can be moved through (nilearn's viewer), whole in one file.
+
+    Parameters
+    ----------
+    image
+        The map, 3-D.
+    spec
+        Its title, units and colours.
+    mask
+        Voxels that are shown.
+    background
+        An anatomical image; None takes nilearn's MNI152 template.
+    """
+    import nibabel as nib
+    from nilearn.plotting import view_img
+
+    volume = spec.scale * np.asarray(image.dataobj, dtype=np.float64).reshape(image.shape[:3])
+    inside = np.asarray(mask.dataobj).reshape(mask.shape[:3]) > 0
+    values = volume[inside & np.isfinite(volume)]
+    low, high = color_limits(values, spec)
+    shown = np.where(inside, np.nan_to_num(volume), 0).astype(np.float32)
+    with warnings.catch_warnings():
+        # of nilearn's own scaling of the background, and of maps without small values
+        warnings.filterwarnings('ignore', "Warning: 'partition' will ignore the 'mask'")
+        warnings.filterwarnings('ignore', 'Threshold given was')
+        view = view_img(
+            nib.Nifti1Image(shown, image.affine),
+            bg_img='MNI152' if background is None else background,
+            threshold=0.05 * max(abs(low), abs(high)),
+            cmap=spec.colormap,
+            symmetric_cmap=spec.symmetric,
+            vmin=low,
+            vmax=high,
+            title=f'{spec.title}: {spec.label}',
+            resampling_interpolation='nearest',
+        )
+    # the icon of the page is the one thing that it would fetch
+    return re.sub(r'<link[^>]*\bicon\b[^>]*>', '', view.get_standalone())

@@ -300,6 +300,8 @@ class ParticipantResults:
     ``*``."""
     layout: str = 'bids'
     """Of the dataset: ``bids``, or ``nsd`` or ``emofilm`` as they are published."""
+    extension: Mapping[str, Any] = field(default_factory=dict)
+    """What a system of another package keeps for its sections of the page."""
     parcels: Path | None = None
     """Table of scores a parcel (movies): ``name`` and one column a score."""
     stages: tuple[StageResults, ...] = ()

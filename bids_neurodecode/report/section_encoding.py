@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.report import brain, encoding, film, pictures
-from bids_neurodecode.report.build import Block, Bullets, Plot, Text
+from bids_neurodecode.report.build import Block, Bullets, Fold, Plot, Text
 from bids_neurodecode.report.encoding import Mask
 from bids_neurodecode.report.reader import Reader, read_table
 from bids_neurodecode.report.results import EncodingResults
@@ -31,6 +31,8 @@ NAMES = {
     'cnn': 'a convolutional network whose maps become the volume',
 }
 SPACES = {'single-trial': 'single trials', 'repeat-average': 'averages of repeats'}
+DETAILS = ('unique', 'curves', 'measuredglass', 'predictedglass')
+FOLDED = 'Glass brains, maps of single feature spaces, learning curves'
 FEW_PICTURES = 5
 """With fewer, predictions are not shown as differences from their mean."""
 N_PREDICTED = 3
@@ -53,16 +55,24 @@ def encoding_section(reader: Reader) -> tuple[Block, ...]:
     found = reader.results.encoding
     if found is None:
         return ()
-    return (
-        Bullets(_facts(found)),
+    shown = (
         *_accuracy(reader, found),
         *_regions(reader, found),
         *_against(reader, found),
         *_partition(reader, found),
-        *_curves(reader, found),
         *_examples(reader, found),
         *_predicted(reader, found),
+        *_curves(reader, found),
     )
+    folded = tuple(block for block in shown if _is_detail(block))
+    main = tuple(block for block in shown if block not in folded)
+    more = (Fold(FOLDED, folded),) if folded else ()
+    return (Bullets(_facts(found)), *main, *more)
+
+
+def _is_detail(block: Block) -> bool:
+    """Tell the figures that are folded: glass brains, maps of single spaces, learning curves."""
+    return isinstance(block, Plot) and any(f'desc-{name}' in block.name for name in DETAILS)
 
 
 def _facts(found: EncodingResults) -> tuple[str, ...]:

@@ -36,6 +36,10 @@ NO_SPACE = (
     'The atlas {name} is in a standard space, and the data are in none that is known. Use data in '
     'that space (output space of fMRIPrep), or give a dseg file drawn for them (atlas.file).'
 )
+UNKNOWN_ATLAS = (
+    'There is no atlas {name}{near}. In the space {space} there are: {known} (--atlas, '
+    'atlas.name), or give a dseg file (atlas.file).'
+)
 NOT_IN_SPACE = (
     'TemplateFlow has no atlas {name} in the space {space} of the data{elsewhere}. Use data in '
     'such a space, another atlas, or a dseg file in {space} (atlas.file).'
@@ -325,6 +329,9 @@ def _fetch(
     tables = api.ls(space, extension='.tsv', **query)
     if not images or not tables:
         others = sorted(set(api.templates(extension='.nii.gz', **query)) - {space})
+        known = known_atlases(space)
+        if not others and known:
+            raise InputError(unknown_atlas(name, space, known))
         elsewhere = f' (it has it in {", ".join(others)})' if others else ''
         raise InputError(NOT_IN_SPACE.format(name=name, space=space, elsewhere=elsewhere))
     by_resolution = {int(dict(ENTITY.findall(p.name)).get('res', 1)): p for p in images}
@@ -349,6 +356,33 @@ def _fetch(
             )
         ) from error
     return Path(image), Path(tables[0])
+
+
+def known_atlases(space: str) -> list[str]:
+    """Return the names of the atlases that TemplateFlow has in a space, in order.
+
+    Its index is read, which needs no network: files that were not fetched are in it too.
+    """
+    from templateflow import api
+
+    names = set()
+    for path in api.ls(space, suffix='dseg', extension='.nii.gz'):
+        found = dict(ENTITY.findall(path.name))
+        label = found.pop('atlas', None)
+        rest = [f'{k}-{v}' for k, v in found.items() if k not in {'tpl', 'res', 'cohort'}]
+        if label is not None:
+            names.add('_'.join([label, *rest]))
+    return sorted(names)
+
+
+def unknown_atlas(name: str, space: str, known: list[str]) -> str:
+    """Return the one line for an atlas that is not there: what is, the nearest names first."""
+    import difflib
+
+    folded = {each.casefold(): each for each in known}
+    close = difflib.get_close_matches(name.casefold(), folded, n=3, cutoff=0.6)
+    near = f' (did you mean {" or ".join(folded[each] for each in close)}?)' if close else ''
+    return UNKNOWN_ATLAS.format(name=name, near=near, space=space, known=', '.join(known))
 
 
 def _query(entities: dict[str, str]) -> dict[str, str | None]:

@@ -131,8 +131,10 @@ def write_participant(
     person: Participant,
     stimuli: Stimuli,
 ) -> None:
-    """Write all runs of a participant, raw and preprocessed."""
+    """Write all runs of a participant, raw and preprocessed, and the segmentation."""
     brain = place.brain
+    if place.columns is None:
+        _write_tissue(out / 'derivatives' / 'fmriprep' / f'sub-{label}' / 'anat', place, label)
     for run, (design, series) in enumerate(zip(person.designs, person.series, strict=True)):
         entities = run_entities(spec, label, run)
         image = _series_image(brain, series, f'sub-{label} run {run + 1}')
@@ -210,6 +212,20 @@ def _write_preprocessed(
             'Description': 'All voxels of the simulated brain',
             'SpatialReference': place.reference,
             'Sources': sources,
+        },
+    )
+
+
+def _write_tissue(folder: Path, place: Place, label: str) -> None:
+    """Write the tissue segmentation, with the labels of BIDS derivatives."""
+    brain = place.brain
+    labels = np.where(brain.csf, 3, np.where(brain.white_matter, 2, 1)).astype(float)
+    write_json(
+        place.write(folder, {'sub': label}, 'dseg', labels, np.uint8, content='labels'),
+        {
+            'Manual': False,
+            'Description': 'Tissue of the simulated brain: 1 grey matter, 2 white matter, 3 CSF',
+            'SpatialReference': place.reference,
         },
     )
 

@@ -1,100 +1,152 @@
-"""The part of the graph for conditions without stimulus files."""
+"""Conditions without stimulus files: decoded, predicted and compared over held-out runs."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from nipype.interfaces.base import (
-    BaseInterfaceInputSpec,
-    File,
-    InputMultiPath,
-    TraitedSpec,
-    isdefined,
-    traits,
-)
+import numpy.typing as npt
+import pandas as pd
 
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.bids.sink import write_json, write_tsv
+from bids_neurodecode.bids.trials import with_trials
+from bids_neurodecode.bids.writer import ProductWriter
 from bids_neurodecode.config import Config
-from bids_neurodecode.samples import VoxelMask
-from bids_neurodecode.workflow.atlases import connect_atlas
-from bids_neurodecode.workflow.conditions_outputs import WriteConditions
-from bids_neurodecode.workflow.encoding_training import load_regions, load_samples
-from bids_neurodecode.workflow.files import read_split, read_table, save_json, save_map
-from bids_neurodecode.workflow.interfaces import Reliability
-from bids_neurodecode.workflow.nodes import RunSettings, node, settings_of
-from bids_neurodecode.workflow.pictures import connect_betas
-from bids_neurodecode.workflow.process import RESULT
-from bids_neurodecode.workflow.resources import DataSize
-from bids_neurodecode.workflow.stage import Stage
+from bids_neurodecode.samples import Responses, Samples, VoxelMask
+from bids_neurodecode.workflow.files import (
+    load_regions,
+    read_json,
+    read_table,
+    save_json,
+    save_map,
+)
+from bids_neurodecode.workflow.nodes import Call, Ladder
+from bids_neurodecode.workflow.plan import Plan
+from bids_neurodecode.workflow.publish import (
+    RUN_LABEL,
+    Measured,
+    Publisher,
+    beta_results,
+    publish_trials,
+    with_model,
+)
+from bids_neurodecode.workflow.responses import add_atlas, add_betas, reliability
+from bids_neurodecode.workflow.step import ALL, step
+
+if TYPE_CHECKING:
+    from bids_neurodecode.systems.conditions.analysis import ConditionAnalysis
 
 ALPHA = 0.05
+DESC = 'conditions'
+PREDICTION_COLUMNS = {
+    'fold': {'Description': 'Fold of the cross-validation in which the trial was held out'},
+    'sample': {'Description': 'Volume of the single-trial betas, from 0'},
+    'trial_type': {'Description': 'The condition'},
+    'decoded': {'Description': 'The condition that was decoded'},
+    'n_candidates': {'Description': 'Number of conditions'},
+    'rank': {'Description': 'Rank of the true condition among them; 1 is best'},
+    'similarity': {'Description': 'How like the true condition the decoded pattern is (cosine)'},
+    'identified': {'Description': 'Whether the true condition came first (ties count in part)'},
+    'run_label': RUN_LABEL,
+    'onset': {'Description': 'Onset of the trial in its run', 'Units': 's'},
+}
+REGION_COLUMNS = {
+    'name': {'Description': 'Region of the atlas'},
+    'n_voxels': {'Description': 'Voxels of the region that were used: all that vary'},
+    'balanced_accuracy': {'Description': 'Balanced accuracy on held-out runs', 'Units': 'share'},
+    'chance': {'Description': 'What guessing scores', 'Units': 'share'},
+    'ci_low': {'Description': 'Lower limit of the confidence interval over runs'},
+    'ci_high': {'Description': 'Upper limit of the confidence interval'},
+    'p': {'Description': 'Permutation p value: labels of held-out trials exchanged within runs'},
+    'p_fdr': {'Description': 'The same, adjusted over regions for the false discovery rate'},
+}
+PAIR_COLUMNS = {
+    'condition_a': {'Description': 'First condition of the pair'},
+    'condition_b': {'Description': 'Second condition of the pair'},
+    'distance': {
+        'Description': 'Squared Mahalanobis distance of the response patterns a voxel, '
+        'cross-validated over runs (crossnobis); 0 on average where they do not differ'
+    },
+    'ci_low': {'Description': 'Lower limit of the confidence interval over runs'},
+    'ci_high': {'Description': 'Upper limit of the confidence interval'},
+    'p': {'Description': 'p value: the two labels exchanged in held-out runs'},
+    'p_fdr': {'Description': 'The same, adjusted over pairs for the false discovery rate'},
+}
+DESCRIBED = {
+    'pearsonr': 'Correlation of the mean response to each condition in held-out runs with that in '
+    'the training runs, levels of runs taken off',
+    'pfdr': 'Permutation p of that correlation (conditions exchanged within runs), adjusted over '
+    'voxels for the false discovery rate',
+}
 
 
-class AnalyseConditionsInput(BaseInterfaceInputSpec):
-    settings = traits.Str(mandatory=True, desc='settings of the analysis, as JSON')
-    betas = File(exists=True, mandatory=True)
-    tuned = InputMultiPath(File(exists=True), mandatory=True)
-    mask = File(exists=True, mandatory=True)
-    trials = File(exists=True, mandatory=True)
-    parts = File(exists=True, mandatory=True)
-    plan = File(exists=True, mandatory=True)
-    tsnr_runs = File(exists=True, mandatory=True)
-    within = File(exists=True)
-    labels = File(exists=True)
-    regions = File(exists=True)
+def add_conditions(ladder: Ladder) -> None:
+    """Add the steps of conditions."""
+    add_betas(ladder)
+    ladder.add(reliability)
+    add_atlas(ladder)
+    ladder.add(analyse)
+    ladder.add(publish_conditions)
 
 
-class AnalyseConditionsOutput(TraitedSpec):
-    result = File(exists=True, desc='what was found, beside which everything lies')
-
-
-class AnalyseConditions(Stage):
-    """Decode conditions, predict the responses to them, and compare them, over held-out runs."""
-
-    input_spec = AnalyseConditionsInput
-    output_spec = AnalyseConditionsOutput
-
-    def _compute(self, folder: Path) -> dict[str, Any]:
-        from bids_neurodecode.systems.conditions.analysis import analyse_conditions
-
-        inputs = self.inputs
-        mask = VoxelMask.load(Path(inputs.mask))
-        table = read_table(Path(inputs.trials))
-        tsnr_runs = np.load(inputs.tsnr_runs)
-        n_runs = int(table['run'].max()) + 1
-        if len(tsnr_runs) < n_runs:
-            # the runs of precomputed betas need not be the runs of the series
-            tsnr_runs = np.tile(tsnr_runs.mean(axis=0), (n_runs, 1))
-        atlas = {'labels': '', 'regions': ''}
-        if isdefined(inputs.labels):
-            atlas = {'labels': inputs.labels, 'regions': inputs.regions}
-        found = analyse_conditions(
-            load_samples(inputs.betas, mask, table),
-            [load_samples(file, mask, table) for file in inputs.tuned],
-            read_split(Path(inputs.parts), Path(inputs.plan), table),
-            Config.model_validate_json(inputs.settings),
-            tsnr_runs=tsnr_runs,
-            within=np.load(inputs.within) if isdefined(inputs.within) else None,
-            regions=load_regions(atlas, mask),
-        )
-        return {'result': save_analysis(found, mask, folder)}
-
-
-def save_analysis(found: Any, mask: VoxelMask, folder: Path) -> Path:
-    """Write what was found; ``result.json`` comes last.
+@step(
+    'conditions',
+    makes=('analysed',),
+    settings=('selection', 'features', 'ridge', 'conditions', 'evaluation', 'seed'),
+    memory=lambda size: 4 * size.series_gb + 1,
+)
+def analyse(
+    config: Config,
+    plan: Plan,
+    mask: VoxelMask,
+    betas: npt.NDArray[np.float32],
+    tuned: list[npt.NDArray[np.float32]],
+    tsnr_runs: npt.NDArray[np.float32],
+    folder: Path,
+    within: npt.NDArray[np.bool_] | None = None,
+    atlas_labels: Path | None = None,
+    atlas_table: Path | None = None,
+) -> Mapping[str, Any]:
+    """Decode conditions, predict the responses to them, and compare them, over held-out runs.
 
     Parameters
     ----------
-    found
-        A :class:`~bids_neurodecode.systems.conditions.analysis.ConditionAnalysis`.
-    mask
-        The voxels of the betas.
+    config, plan
+        How, and what of the trials is held out.
+    mask, betas, tuned
+        Voxels; betas, (n_trials, n_voxels); the same for each fold.
+    tsnr_runs
+        Temporal signal-to-noise ratio, (n_runs, n_voxels).
     folder
-        Of the node.
+        Where everything is written.
+    within
+        Voxels of the chosen regions, (n_voxels,); all without.
+    atlas_labels, atlas_table
+        The parcellation and the names of its regions.
     """
+    from bids_neurodecode.systems.conditions.analysis import analyse_conditions
+
+    n_runs = int(plan.table['run'].max()) + 1
+    if len(tsnr_runs) < n_runs:
+        # the runs of precomputed betas need not be the runs of the series
+        tsnr_runs = np.tile(tsnr_runs.mean(axis=0), (n_runs, 1))
+    found = analyse_conditions(
+        Samples(Responses(betas, mask), plan.table),
+        [Samples(Responses(each, mask), plan.table) for each in tuned],
+        plan.split,
+        config,
+        tsnr_runs=tsnr_runs,
+        within=within,
+        regions=load_regions(atlas_labels, atlas_table, mask),
+    )
+    return {'analysed': save_analysis(found, mask, folder)}
+
+
+def save_analysis(found: ConditionAnalysis, mask: VoxelMask, folder: Path) -> Path:
+    """Write what was found; return the file of what is said of it."""
     from bids_neurodecode.evaluation.metrics import describe, scores_table
     from bids_neurodecode.systems.conditions.analysis import voxel_rule
 
@@ -118,7 +170,7 @@ def save_analysis(found: Any, mask: VoxelMask, folder: Path) -> Path:
         # what was not tested is no finding
         save_map(folder / f'{name}.nii.gz', encoded, values, fill=float(name == 'pfdr'))
     lights = {}
-    if found.accuracy is not None:
+    if found.accuracy is not None and found.accuracy_fdr is not None:
         save_map(folder / 'accuracy.nii.gz', mask, np.nan_to_num(found.accuracy))
         written['accuracy'] = found.accuracy
         lights = {'n_lights': int(np.isfinite(found.accuracy).sum())}
@@ -141,51 +193,135 @@ def save_analysis(found: Any, mask: VoxelMask, folder: Path) -> Path:
         'warnings': list(found.notes),
         **lights,
     }
-    return save_json(folder / RESULT, info)
+    return save_json(folder / 'result.json', info)
 
 
-def connect_conditions(
-    workflow: Any, participant: ParticipantInput, run: RunSettings, size: DataSize
-) -> Any:
-    """Add the nodes of conditions and connect them; return the node of the outputs."""
-    config = run.config
-    plan, quality, betas = connect_betas(workflow, participant, run, size)
-    reliability = node(Reliability(), 'reliability', run, size)
-    groups = ('selection', 'ridge', 'conditions', 'evaluation', 'seed')
-    analyse = node(
-        AnalyseConditions(settings=settings_of(config, *groups)), 'conditions', run, size
+@step('outputs', makes=('results',), settings=ALL, always=True, memory=lambda size: size.series_gb)
+def publish_conditions(
+    participant: ParticipantInput,
+    config: Config,
+    call: Call,
+    plan: Plan,
+    mask: VoxelMask,
+    mean_bold: Path,
+    tsnr: Path,
+    betas: npt.NDArray[np.float32],
+    beta_maps: list[Path],
+    beta_info: Mapping[str, Any],
+    reliability_maps: list[Path],
+    analysed: Path,
+    folder: Path,
+    atlas_labels: Path | None = None,
+    atlas_table: Path | None = None,
+    parcels: list[Path] | None = None,
+) -> Mapping[str, Any]:
+    """Write the derivatives of conditions, and the record for the report."""
+    from bids_neurodecode.report import results as r
+
+    info, trials = read_json(analysed), plan.table
+    publisher = Publisher.of(participant, call, with_model(config, beta_info['model']))
+    writer = publisher.writer
+    tables = publish_tables(writer, analysed, trials, info)
+    measured = Measured(
+        mask,
+        betas,
+        tsnr,
+        beta_info,
+        [*beta_maps, *reliability_maps],
+        None if atlas_labels is None or atlas_table is None else (atlas_labels, atlas_table),
+        parcels or (),
     )
-    outputs = node(
-        WriteConditions(
-            participant=participant.to_json(),
-            settings=config.model_dump_json(),
-            run=run.record(),
+    maps = measured.publish(publisher, folder)
+    for name in info['maps']:
+        fields: dict[str, Any] = {}
+        if name in DESCRIBED:
+            fields['Description'] = DESCRIBED[name]
+        if name == 'accuracy':
+            fields['Radius'] = f'{config.conditions.searchlight:g} mm'
+        maps[name] = writer.image(name, analysed.with_name(f'{name}.nii.gz'), **fields)
+    maps['reliable'] = writer.image(
+        'reliable',
+        analysed.with_name('selected.nii.gz'),
+        more={'desc': info['rule_name']},
+        Description=info['rule'],
+    )
+    kept = {
+        name: publisher.keep(analysed.with_name(f'{name}.npy'), name)
+        for name in ('confusion', 'null')
+    }
+    record = publisher.record(
+        'conditions',
+        n_trials=trials['run'].value_counts().to_dict(),
+        plan=plan,
+        warnings=(*beta_info['warnings'], *info['warnings']),
+        betas=beta_results(beta_info),
+        voxels=r.VoxelResults(info['n_mask'], info['n_selected'], info['rule']),
+        trials=tables['betas_events'],
+        maps=maps,
+        mean_bold=writer.image('meanbold', mean_bold),
+        metrics=tables['metrics'],
+        predictions=tables['predictions'],
+        confusion=r.ConfusionResults(kept['confusion'], tuple(info['labels'])),
+        null=r.NullResults(kept['null'], info['observed'], 'balanced_accuracy'),
+        conditions=r.ConditionResults(
+            names=tuple(info['labels']),
+            dissimilarity=tables['dissimilarity'],
+            n_predicted=info['n_predicted'],
+            n_predicted_fdr=info['n_predicted_fdr'],
+            regions=tables.get('regions'),
+            n_lights=info.get('n_lights', 0),
+            n_lights_fdr=info.get('n_lights_fdr'),
         ),
-        'outputs',
-        run,
-        size,
     )
-    workflow.connect(
-        [
-            (betas, reliability, [('betas', 'betas')]),
-            (quality, reliability, [('mask', 'mask')]),
-            (plan, reliability, [('trials', 'trials')]),
-            (plan, analyse, [(name, name) for name in ('trials', 'parts', 'plan')]),
-            (quality, analyse, [('mask', 'mask'), ('tsnr_runs', 'tsnr_runs')]),
-            (betas, analyse, [('betas', 'betas'), ('tuned', 'tuned')]),
-            (plan, outputs, [('trials', 'trials'), ('plan', 'plan')]),
-            (quality, outputs, [(name, name) for name in ('mask', 'mean_bold', 'tsnr')]),
-            (betas, outputs, [('betas', 'betas'), ('maps', 'beta_maps'), ('info', 'beta_info')]),
-            (reliability, outputs, [('maps', 'reliability_maps')]),
-            (analyse, outputs, [('result', 'result')]),
-        ]
-    )
-    connect_atlas(workflow, participant, run, size, quality=quality, use=analyse, outputs=outputs)
-    atlas = workflow.get_node('atlas')
-    if atlas is not None:
-        workflow.connect(atlas, 'labels', analyse, 'labels')
-        workflow.connect(atlas, 'table', analyse, 'regions')
-    return outputs
+    return publisher.finish(record)
 
 
-__all__ = ['AnalyseConditions', 'connect_conditions', 'save_analysis']
+def publish_tables(
+    writer: ProductWriter, result: Path, trials: pd.DataFrame, info: Mapping[str, Any]
+) -> dict[str, Path]:
+    """Write the tables; return them by name."""
+    predictions = with_trials(read_table(result.with_name('predictions.tsv')), trials)
+    predictions = predictions.drop(columns=['stim_file', 'two_way', 'space'])
+    predictions = predictions.rename(columns={'stimulus': 'trial_type', 'retrieved': 'decoded'})
+    labels = list(info['labels'])
+    confusion = _with_names(np.load(result.with_name('confusion.npy')), labels)
+    tables = {
+        'metrics': writer.copy('metrics', result.with_name('metrics.tsv'), desc=DESC),
+        'betas_events': publish_trials(writer, trials, 'conditions'),
+        'predictions': writer.table(
+            'predictions', predictions, columns=PREDICTION_COLUMNS, more={'desc': DESC}
+        ),
+        'confusion': writer.table(
+            'confusion',
+            confusion,
+            columns={
+                str(confusion.columns[0]): {'Description': 'The condition that was shown'},
+                **{x: {'Description': f'Held-out trials decoded as {x}'} for x in labels},
+            },
+            more={'desc': DESC},
+        ),
+        'dissimilarity': writer.table(
+            'dissimilarity',
+            read_table(result.with_name('dissimilarity.tsv')),
+            columns=PAIR_COLUMNS,
+            more={'desc': DESC},
+        ),
+    }
+    sidecar = result.with_name('metrics.json')
+    writer.copy('metrics', sidecar, desc=DESC, extension='.json')
+    regions = read_table(result.with_name('regions.tsv'))
+    if len(regions):
+        tables['regions'] = writer.table(
+            'region_scores', regions, columns=REGION_COLUMNS, more={'desc': DESC}
+        )
+    return tables
+
+
+def _with_names(confusion: np.ndarray[Any, Any], labels: list[str]) -> pd.DataFrame:
+    """Return counts with a column for each decoded condition, after the one that was shown."""
+    table = pd.DataFrame(confusion, columns=labels)
+    first = 'shown'
+    while first in labels:  # a condition may be called that
+        first += '_condition'
+    table.insert(0, first, labels)
+    return table

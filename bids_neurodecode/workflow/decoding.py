@@ -1,4 +1,4 @@
-"""Load, decode, save: the files of the decoding node."""
+"""The linear decoder of pictures: fitted and judged fold by fold, then fitted once and kept."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ import numpy.typing as npt
 
 from bids_neurodecode._version import __version__
 from bids_neurodecode.bids.records import ParticipantInput
-from bids_neurodecode.bids.sink import write_json, write_text, write_tsv
+from bids_neurodecode.bids.sink import write_json, write_text
 from bids_neurodecode.config import Config
-from bids_neurodecode.samples import Samples, Split, VoxelMask
-from bids_neurodecode.workflow.files import save_json
-from bids_neurodecode.workflow.seen import pictures_state, runs_on_card
+from bids_neurodecode.samples import Responses, Samples, VoxelMask
+from bids_neurodecode.workflow.plan import Plan
+from bids_neurodecode.workflow.seen import known_runs, pictures_state, runs_on_card
+from bids_neurodecode.workflow.step import step
 
 if TYPE_CHECKING:
     from bids_neurodecode.systems.base import PerStimulus
@@ -25,21 +26,53 @@ PICTURE_SIZE = 64
 """Pixels along a side at which retrieved pictures are scored."""
 
 
+@step(
+    'decode',
+    makes=(
+        *('metrics', 'predictions', 'null', 'confusion'),
+        *('selected', 'model', 'decode_info'),
+    ),
+    settings=('betas', 'features', 'selection', 'ridge', 'evaluation', 'seed'),
+    threads=2,
+    memory=lambda size: 3 * size.series_gb,
+)
 def decode(
     participant: ParticipantInput,
     config: Config,
-    samples: Samples,
-    tuned: list[Samples],
-    split: Split,
-    *,
+    plan: Plan,
+    mask: VoxelMask,
+    betas: npt.NDArray[np.float32],
+    tuned: list[npt.NDArray[np.float32]],
     features: npt.NDArray[np.float32],
     tsnr_runs: npt.NDArray[np.float32],
-    within: npt.NDArray[np.bool_] | None,
-    runs: Mapping[str, str],
+    run_marks: Mapping[str, Any],
     device: str,
     folder: Path,
-) -> dict[str, Any]:
-    """Run :func:`~bids_neurodecode.systems.decoding.decode_pictures` and save what it returns."""
+    within: npt.NDArray[np.bool_] | None = None,
+) -> Mapping[str, Any]:
+    """Fit and judge the decoder fold by fold, then fit it once on everything.
+
+    Parameters
+    ----------
+    participant, config
+        Whose pictures; how features are decoded and scored.
+    plan
+        The trials, and what of them is held out.
+    mask, betas, tuned
+        Voxels; betas, (n_trials, n_voxels); the same for each fold.
+    features
+        Of the pictures, (n_stimuli, n_features).
+    tsnr_runs
+        Temporal signal-to-noise ratio, (n_runs, n_voxels).
+    run_marks
+        What the runs are known by.
+    device
+        Where ridge is fitted.
+    folder
+        Where the model and its card are written.
+    within
+        Voxels of the chosen regions, (n_voxels,); all without.
+    """
     from bids_neurodecode.evaluation.metrics import describe, scores_table
     from bids_neurodecode.stimuli.images import load_images
     from bids_neurodecode.systems.base import PerStimulus
@@ -48,14 +81,15 @@ def decode(
     names = participant.stimuli
     files = [participant.stimuli_dir / name for name in names]
     pictures = load_images(files, size=PICTURE_SIZE)
+    table = plan.table
     if participant.betas is not None:
         # the runs of precomputed betas need not be the runs of the series
-        n_runs = int(samples.table['run'].max()) + 1
+        n_runs = int(table['run'].max()) + 1
         tsnr_runs = np.tile(tsnr_runs.mean(axis=0), (n_runs, 1))
     result = decode_pictures(
-        samples,
-        tuned,
-        split,
+        Samples(Responses(betas, mask), table),
+        [Samples(Responses(each, mask), table) for each in tuned],
+        plan.split,
         PerStimulus(names, features),
         config,
         tsnr_runs=tsnr_runs,
@@ -64,18 +98,14 @@ def decode(
         device=device,
     )
     evaluation = result.evaluation
-    write_tsv(folder / 'metrics.tsv', scores_table(evaluation.scores))
-    write_json(folder / 'metrics.json', describe(evaluation.scores))
-    write_tsv(folder / 'predictions.tsv', evaluation.samples)
-    np.save(folder / 'confusion.npy', evaluation.confusion)
     headline, null = next(iter(evaluation.nulls.items()))
-    np.save(folder / 'null.npy', null)
-    mask = samples.responses.mask
-    mask.restrict(result.selection.keep).save(folder / 'selected.nii.gz')
     final = mask.restrict(result.selection.keep)
+    final.save(folder / 'selected.nii.gz')
+    runs = known_runs(run_marks, participant, betas, table)
     known = PerStimulus(names, features)
     save_model(folder / 'model.safetensors', result, final, known, config, runs, participant)
     write_text(folder / 'model.md', model_card(result, participant, config, runs))
+    write_json(folder / 'metrics.json', describe(evaluation.scores))
     info = {
         'n_mask': mask.n_voxels,
         'n_selected': int(result.selection.keep.sum()),
@@ -87,13 +117,13 @@ def decode(
         'warnings': list(result.warnings),
     }
     return {
-        'metrics': folder / 'metrics.tsv',
-        'predictions': folder / 'predictions.tsv',
-        'null': folder / 'null.npy',
-        'confusion': folder / 'confusion.npy',
+        'metrics': scores_table(evaluation.scores),
+        'predictions': evaluation.samples,
+        'null': null,
+        'confusion': evaluation.confusion,
         'selected': folder / 'selected.nii.gz',
         'model': folder / 'model.safetensors',
-        'info': save_json(folder / 'info.json', info),
+        'decode_info': info,
     }
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from nipype.interfaces.base import BaseInterfaceInputSpec, Directory, File, TraitedSpec, traits
 
 from bids_neurodecode._version import __version__
 from bids_neurodecode.bids.sink import atomic, write_json, write_text, write_tsv
@@ -18,10 +17,10 @@ from bids_neurodecode.settings_encoding import TABLE
 from bids_neurodecode.spaces import load_image, one_each
 from bids_neurodecode.workflow.encoding_features import CAPTIONED, PICTURE_SIZE, WEIGHTS
 from bids_neurodecode.workflow.files import read_table
-from bids_neurodecode.workflow.nodes import RunSettings
+from bids_neurodecode.workflow.nodes import Call, Ladder
 from bids_neurodecode.workflow.reports import read_results
 from bids_neurodecode.workflow.seen import pictures_state, runs_on_card
-from bids_neurodecode.workflow.stage import Stage
+from bids_neurodecode.workflow.step import ALL, step
 
 if TYPE_CHECKING:
     from bids_neurodecode.report.results import ParticipantResults
@@ -66,63 +65,78 @@ COLUMNS = {
 }
 
 
-class ShareHeadInput(BaseInterfaceInputSpec):
-    results = traits.List(File(exists=True), mandatory=True)
-    output_dir = traits.Str(mandatory=True)
-    settings = traits.Str(mandatory=True, desc='all settings, as JSON')
-    weights = traits.Dict(traits.Str, traits.Str, desc='folder of the weights of each extractor')
-    device = traits.Str('cpu', usedefault=True)
-    cache = Directory(mandatory=True, desc='where features are kept by content')
+@step(
+    'shared',
+    makes=('shared_metrics', 'shared_model'),
+    settings=ALL,
+    threads=2,
+    always=True,
+    memory=lambda _: 3.4,
+)
+def share_head(
+    config: Config,
+    call: Call,
+    records: list[Path],
+    weights: dict[str, str],
+    device: str,
+    cache: str,
+) -> Mapping[str, Any]:
+    """Judge a shared head on each participant in turn, train it on all, save it.
 
+    Parameters
+    ----------
+    config, call
+        How heads are trained, and where they are written.
+    records
+        Of the results of the participants.
+    weights, device
+        Folder of the weights of each extractor, and where they are run.
+    cache
+        Where features are kept by content.
+    """
+    from bids_neurodecode.systems.encoding_newcomers import study_newcomers
 
-class ShareHeadOutput(TraitedSpec):
-    metrics = File(exists=True)
-    model = File(exists=True)
-
-
-class ShareHead(Stage):
-    """Judge a shared head on each participant in turn, train it on all, save it."""
-
-    input_spec = ShareHeadInput
-    output_spec = ShareHeadOutput
-    _always_run = True
-
-    def _compute(self, folder: Path) -> dict[str, Any]:
-        from bids_neurodecode.systems.encoding_newcomers import study_newcomers
-
-        inputs = self.inputs
-        config = Config.model_validate_json(inputs.settings)
-        output_dir = Path(inputs.output_dir)
-        records = [read_results(Path(file)) for file in inputs.results]
-        people = {record.participant: load_betas(record, output_dir) for record in records}
-        stimuli = sorted({str(x) for s in people.values() for x in s.table['stimulus']})
-        bands: tuple[str, ...] = config.encoding.bands
-        files = _files(records, stimuli)
-        features = {name: self._features(name, files, stimuli) for name in bands}
-        found = study_newcomers(
-            people,
-            features,
-            ridge=config.ridge,
-            threshold=config.encoding.threshold,
-            rng=np.random.default_rng(config.seed),
+    people = [read_results(file) for file in records]
+    samples = {person.participant: load_betas(person, call.output_dir) for person in people}
+    stimuli = sorted({str(x) for s in samples.values() for x in s.table['stimulus']})
+    files = _files(people, stimuli)
+    bands: tuple[str, ...] = config.encoding.bands
+    features = {
+        band: features_of(
+            band,
+            files,
+            stimuli,
+            PICTURE_SIZE.get(band, config.features.image_size),
+            {'folder': weights[band], 'device': device} if band in WEIGHTS else {},
+            Path(cache),
         )
-        return save_head(found, records, config, output_dir, files)
+        for band in bands
+    }
+    found = study_newcomers(
+        samples,
+        features,
+        ridge=config.ridge,
+        threshold=config.encoding.threshold,
+        rng=np.random.default_rng(config.seed),
+    )
+    return save_head(found, people, config, call.output_dir, files)
 
-    def _features(self, band: str, files: Sequence[Path], stimuli: Sequence[str]) -> PerStimulus:
-        from bids_neurodecode.stimuli.features import extract_features, get_extractor
-        from bids_neurodecode.stimuli.images import load_images
-        from bids_neurodecode.systems.base import PerStimulus
 
-        config = Config.model_validate_json(self.inputs.settings)
-        options = {}
-        if band in WEIGHTS:
-            options = {'folder': self.inputs.weights[band], 'device': self.inputs.device}
-        rows = extract_features(
-            load_images(files, size=PICTURE_SIZE.get(band, config.features.image_size)),
-            get_extractor(band, **options),
-            cache_dir=Path(self.inputs.cache),
-        )
-        return PerStimulus(tuple(stimuli), rows)
+def features_of(
+    band: str,
+    files: Sequence[Path],
+    stimuli: Sequence[str],
+    size: int,
+    options: Mapping[str, str],
+    cache: Path,
+) -> PerStimulus:
+    """Return one feature space of pictures, read at ``size`` pixels a side."""
+    from bids_neurodecode.stimuli.features import extract_features, get_extractor
+    from bids_neurodecode.stimuli.images import load_images
+    from bids_neurodecode.systems.base import PerStimulus
+
+    images, extractor = load_images(files, size=size), get_extractor(band, **options)
+    return PerStimulus(tuple(stimuli), extract_features(images, extractor, cache_dir=cache))
 
 
 def _files(records: Sequence[ParticipantResults], stimuli: Sequence[str]) -> list[Path]:
@@ -201,7 +215,7 @@ def save_head(
         save_arrays(temporary, found.head.state() | pictures_state(files), description)
     write_text(model.with_suffix('.toml'), config.to_toml())
     write_text(model.with_suffix('.md'), card(found, config, runs))
-    return {'metrics': metrics, 'model': model}
+    return {'shared_metrics': metrics, 'shared_model': model}
 
 
 def trained_runs(records: Sequence[ParticipantResults], output_dir: Path) -> dict[str, str]:
@@ -246,15 +260,10 @@ def card(found: Newcomers, config: Config, runs: Mapping[str, str]) -> str:
 """
 
 
-def connect_shared_head(
-    workflow: Any,
-    records: Sequence[ParticipantResults],
-    results: Sequence[Path],
-    run: RunSettings,
+def add_shared_head(
+    ladder: Ladder, records: Sequence[ParticipantResults], files: Sequence[str]
 ) -> None:
-    """Add the node that judges and trains the shared head to the workflow of the group level.
-
-    It comes before the page, which shows its scores.
+    """Add the step that judges and trains the shared head; the page shows its scores.
 
     Raises
     ------
@@ -264,6 +273,7 @@ def connect_shared_head(
     """
     from bids_neurodecode.models.weights import weights_path
 
+    run = ladder.run
     films = [record.participant for record in records if record.paradigm != 'images']
     if films:
         raise InputError(FILMS.format(label=films[0]))
@@ -273,18 +283,9 @@ def connect_shared_head(
         if band in CAPTIONED or band.partition(':')[0] == TABLE:
             raise InputError(CAPTIONS.format(band=band))
     needed = {band: WEIGHTS[band] for band in run.config.encoding.bands if band in WEIGHTS}
-    interface = ShareHead(
-        results=[str(file) for file in results],
-        output_dir=str(run.output_dir),
-        settings=run.config.model_dump_json(),
+    ladder.add(
+        share_head,
+        records=list(files),
         weights={band: str(weights_path(name, run.weights_dir)) for band, name in needed.items()},
-        device=run.device,
         cache=str(run.work_dir / 'features'),
     )
-    from nipype.pipeline import engine as pe
-
-    shared = pe.Node(interface, 'shared', mem_gb=4, n_procs=min(2, run.threads))
-    workflow.connect(shared, 'metrics', workflow.get_node('report'), 'shared')
-
-
-__all__ = ['ShareHead', 'connect_shared_head', 'load_betas', 'load_head']

@@ -1,19 +1,17 @@
-"""The output node of picture encoding: derivatives under their names, and the report's record."""
+"""What encoding of pictures publishes: derivatives under their names, and the report's record."""
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from nipype.interfaces.base import File, isdefined
+import numpy.typing as npt
+import pandas as pd
 
-from bids_neurodecode._version import __version__
 from bids_neurodecode.bids.names import clean_label
-from bids_neurodecode.bids.provenance import software_versions
 from bids_neurodecode.bids.records import ParticipantInput
-from bids_neurodecode.bids.sink import copy_file, write_text
 from bids_neurodecode.bids.trials import with_trials
 from bids_neurodecode.bids.writer import ProductWriter
 from bids_neurodecode.config import Config
@@ -27,28 +25,23 @@ from bids_neurodecode.workflow.encoding_runs import (
     write_run,
 )
 from bids_neurodecode.workflow.files import load_map, read_json, read_table
-from bids_neurodecode.workflow.outputs import (
+from bids_neurodecode.workflow.nodes import Call
+from bids_neurodecode.workflow.plan import Plan
+from bids_neurodecode.workflow.publish import (
     PREDICTION_COLUMNS,
-    MeasuredInput,
-    WriteOutput,
+    Measured,
+    Publisher,
     beta_results,
-    given,
-    run_results,
-    sentence,
-    trial_columns,
+    publish_trials,
     with_model,
-    write_atlas,
-    write_measured,
-    write_parcels,
 )
-from bids_neurodecode.workflow.reports import results_path
-from bids_neurodecode.workflow.stage import Stage
+from bids_neurodecode.workflow.step import ALL, step
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from bids_neurodecode.report.results import EncodingResults
 
-    from bids_neurodecode.report.results import EncodingResults, ParticipantResults
-
+VOXELS = 'voxels.nii.gz'
+"""Beside what a model found: the voxels that it predicts."""
 DESCS = {'linear': 'linearhead'}
 """Models whose outputs carry another name: ``desc-linear`` is the linear decoder."""
 ENCODERS = frozenset({'ridge', 'banded', 'linearhead', 'mlp', 'siren', 'cnn', 'shared'})
@@ -82,257 +75,192 @@ def desc_of(model: str) -> str:
     return DESCS.get(model, model)
 
 
-class WriteEncodingInput(MeasuredInput):
-    encode = File(exists=True, mandatory=True, desc='what the encoding model found')
-    ridge = File(exists=True, desc='what ridge regression found beside it')
+@step('outputs', makes=('results',), settings=ALL, always=True, memory=lambda size: size.series_gb)
+def publish_encoding(
+    participant: ParticipantInput,
+    config: Config,
+    call: Call,
+    plan: Plan,
+    mask: VoxelMask,
+    mean_bold: Path,
+    tsnr: Path,
+    betas: npt.NDArray[np.float32],
+    beta_maps: list[Path],
+    beta_info: Mapping[str, Any],
+    reliability_maps: list[Path],
+    encoded: Path,
+    folder: Path,
+    ridge: Path | None = None,
+    atlas_labels: Path | None = None,
+    atlas_table: Path | None = None,
+    parcels: list[Path] | None = None,
+) -> Mapping[str, Any]:
+    """Write the derivatives of picture encoding, and the record for the report.
 
+    ``encoded`` is what the encoding model found, ``ridge`` what ridge regression found beside it.
+    """
+    from bids_neurodecode.report import results as r
 
-class WriteEncoding(Stage):
-    """Write the derivatives of picture encoding, and the record for the report."""
-
-    input_spec = WriteEncodingInput
-    output_spec = WriteOutput
-    _always_run = True
-
-    def _compute(self, folder: Path) -> dict[str, Any]:
-        run = json.loads(self.inputs.run)
-        participant = ParticipantInput.from_json(self.inputs.participant)
-        output_dir = Path(run['output_dir'])
-        writer = ProductWriter.for_participant(participant, output_dir)
-        record = self._record(participant, run, writer, folder)
-        target = results_path(output_dir, participant.label, participant.task)
-        write_text(target, record.to_json())
-        writer.finish()
-        return {'results': target}
-
-    def _record(
-        self,
-        participant: ParticipantInput,
-        run: dict[str, Any],
-        writer: ProductWriter,
-        folder: Path,
-    ) -> ParticipantResults:
-        from bids_neurodecode.report import results as r
-
-        inputs = self.inputs
-        source, info = Path(inputs.encode).parent, read_json(Path(inputs.encode))
-        betas, plan = read_json(Path(inputs.beta_info)), read_json(Path(inputs.plan))
-        config = with_model(Config.model_validate_json(inputs.settings), betas['model'])
-        trials = read_table(Path(inputs.trials))
-        log = Path(run['output_dir']) / f'sub-{participant.label}' / 'log'
-        stem = f'sub-{participant.label}_task-{participant.task}'
-        write_text(log / run['run_id'] / 'config.toml', config.to_toml())
-        maps = self._write_signal(writer, participant, config, betas, folder)
-        encoding = self._write_encoding(writer, config, info, log / stem)
-        shapes = self._shapes(source, participant, betas, plan)
-        notes = self._write_predicted(writer, participant, trials, shapes, info['model'])
-        maps |= {
-            x: encoding.maps[x] for x in ('pearsonr', 'noisenormalized') if x in encoding.maps
-        }
-        return r.ParticipantResults(
-            participant=participant.label,
-            version=__version__,
-            run_id=run['run_id'],
-            system='encoding',
-            paradigm=participant.paradigm,
-            layout=participant.layout,
-            task=participant.task,
-            bids_name=Path(run['bids_dir']).name,
-            runs=run_results(participant, trials['run'].value_counts().to_dict()),
-            derivatives=tuple(run['derivatives']),
-            notes=(*run['notes'], sentence(plan['why'])),
-            warnings=(*plan['leaks'], *betas['warnings'], *info['warnings'], *notes),
-            leaks=(*plan['leaks'], *info['leaks']),
-            space=writer.space,
-            in_mni=writer.in_mni,
-            split=r.SplitResults(
-                plan['by'],
-                plan['protocol'],
-                plan['n_folds'],
-                plan['repeats_cross'],
-                plan['why'],
-            ),
-            betas=beta_results(betas),
-            voxels=r.VoxelResults(info['n_mask'], info['n_selected'], info['rule']),
-            trials=writer.table(
-                'betas_events',
-                trials.assign(stim_file=trials['stimulus']),
-                columns=trial_columns(trials),
-            ),
-            maps=maps,
-            mean_bold=writer.image('meanbold', Path(inputs.mean_bold)),
-            metrics=self._write_metrics(writer, config, desc_of(info['model'])),
-            predictions=write_predictions(writer, source, trials, desc_of(info['model'])),
-            confusion=r.ConfusionResults(
-                keep(source / 'confusion.npy', log / f'{stem}_confusion.npy'),
-                tuple(info['labels']),
-            ),
-            null=r.NullResults(
-                keep(source / 'null.npy', log / f'{stem}_null.npy'),
-                info['observed'],
-                info['null_metric'],
-            ),
-            encoding=encoding,
-            stimuli_dir=participant.stimuli_dir,
-            features=dict(participant.features),
-            config=log / run['run_id'] / 'config.toml',
-            versions=software_versions(),
-        )
-
-    def _write_signal(
-        self,
-        writer: ProductWriter,
-        participant: ParticipantInput,
-        config: Config,
-        info: dict[str, Any],
-        folder: Path,
-    ) -> dict[str, Path]:
-        """Write measured betas, the maps of their model and of reliability, and the atlas."""
-        inputs = self.inputs
-        mask = VoxelMask.load(Path(inputs.mask))
-        maps = write_measured(
-            writer,
-            participant,
-            mask,
-            betas=Path(inputs.betas),
-            info=info,
-            tsnr=Path(inputs.tsnr),
-            folder=folder,
-        )
-        for file in [*given(inputs.beta_maps), *given(inputs.reliability_maps)]:
-            name = Path(file).name.removesuffix('.nii.gz')
-            maps[name] = writer.image(name, Path(file))
-        if isdefined(inputs.atlas_labels):
-            labels, table = Path(inputs.atlas_labels), Path(inputs.atlas_table)
-            maps['dseg'] = write_atlas(writer, config, labels, table)
-            write_parcels(writer, participant, config, inputs.parcels)
-        return maps
-
-    def _write_encoding(
-        self, writer: ProductWriter, config: Config, info: dict[str, Any], stem: Path
-    ) -> EncodingResults:
-        """Write maps, predicted betas, model and curves."""
-        import pandas as pd
-
-        from bids_neurodecode.report.results import EncodingResults
-
-        source, desc = Path(self.inputs.encode).parent, desc_of(info['model'])
-        maps = {name: write_map(writer, source, name, desc) for name in info['maps']}
-        if isdefined(self.inputs.ridge):
-            maps['ridge'] = write_map(writer, Path(self.inputs.ridge).parent, 'pearsonr', 'ridge')
-        for name, key in (
-            ('model.safetensors', 'model'),
-            ('model.md', 'model_card'),
-        ):
-            writer.copy(key, source / name, desc=desc)
-        writer.text('model_config', config.to_toml(), desc=desc)
-        curves = None
-        if (source / 'curves.tsv').exists():
-            table = pd.read_csv(source / 'curves.tsv', sep='\t')
-            known = {name: text for name, text in CURVES.items() if name in table}
-            curves = writer.table('curves', table, columns=known, more={'desc': desc})
-        examples = keep(source / 'examples.tsv', stem.with_name(f'{stem.name}_examples.tsv'))
-        keep(source / 'examples.npy', examples.with_suffix('.npy'))
-        mask = VoxelMask.load(source / 'voxels.nii.gz')
-        rows, values = _in_order(source)
-        trials = read_table(Path(self.inputs.trials)).iloc[rows]
-        table = trials.assign(stim_file=trials['stimulus'], sample=rows)
-        betas, betas_table = write_betas(
-            writer, mask, values, table, info['model'], BETAS, self._units()
-        )
-        return EncodingResults(
-            model=info['model'],
-            bands=config.encoding.bands,
-            space=info['space'],
-            voxels=writer.image(
-                'reliable',
-                source / 'voxels.nii.gz',
-                more={'label': 'encoded', 'desc': desc},
-                Description='Voxels that the encoding model predicts',
-            ),
-            n_pictures=int(table['stim_file'].nunique()),
-            betas=betas,
-            betas_table=betas_table,
-            maps=maps,
-            n_parameters=info['n_parameters'],
-            examples=examples,
-            null_r=keep(source / 'null_r.npy', stem.with_name(f'{stem.name}_nullr.npy')),
-            curves=curves,
-        )
-
-    def _units(self) -> str:
-        return str(read_json(Path(self.inputs.beta_info))['units'])
-
-    def _shapes(
-        self,
-        source: Path,
-        participant: ParticipantInput,
-        betas: dict[str, Any],
-        plan: dict[str, Any],
-    ) -> ResponseShapes | None:
-        files = [f for f in given(self.inputs.beta_maps) if Path(f).name.startswith('hrfindex')]
-        if not files:
-            return None
-        mask = VoxelMask.load(source / 'voxels.nii.gz')
-        return ResponseShapes(
-            np.rint(load_map(Path(files[0]), mask)).astype(np.intp),
+    info, trials = read_json(encoded), plan.table
+    desc = desc_of(info['model'])
+    config = with_model(config, beta_info['model'])
+    publisher = Publisher.of(participant, call, config)
+    writer, units = publisher.writer, str(beta_info['units'])
+    measured = Measured(
+        mask,
+        betas,
+        tsnr,
+        beta_info,
+        [*beta_maps, *reliability_maps],
+        None if atlas_labels is None or atlas_table is None else (atlas_labels, atlas_table),
+        parcels or (),
+    )
+    maps = measured.publish(publisher, folder)
+    encoding = publish_model(publisher, encoded, ridge, info, trials, units)
+    shapes = None
+    index = [file for file in beta_maps if file.name.startswith('hrfindex')]
+    if index and plan.stimulus_duration is not None:
+        shapes = ResponseShapes(
+            np.rint(load_map(index[0], VoxelMask.load(encoded.with_name(VOXELS)))).astype(np.intp),
             participant.runs[0].repetition_time,
-            betas.get('repetition_time'),
-            plan['stimulus_duration'],
+            beta_info.get('repetition_time'),
+            plan.stimulus_duration,
+        )
+    notes: tuple[str, ...] = (NO_SHAPES,)
+    if shapes is not None:
+        publish_runs(writer, participant, encoded, trials, shapes, info['model'], units)
+        notes = ()
+    maps |= {x: encoding.maps[x] for x in ('pearsonr', 'noisenormalized') if x in encoding.maps}
+    record = publisher.record(
+        'encoding',
+        n_trials=trials['run'].value_counts().to_dict(),
+        plan=plan,
+        warnings=(*beta_info['warnings'], *info['warnings'], *notes),
+        leaks=info['leaks'],
+        betas=beta_results(beta_info),
+        voxels=r.VoxelResults(info['n_mask'], info['n_selected'], info['rule']),
+        trials=publish_trials(writer, trials),
+        maps=maps,
+        mean_bold=writer.image('meanbold', mean_bold),
+        metrics=publish_metrics(writer, config, encoded, ridge, desc),
+        predictions=write_predictions(writer, encoded.parent, trials, desc),
+        confusion=r.ConfusionResults(
+            publisher.keep(encoded.with_name('confusion.npy'), 'confusion'),
+            tuple(info['labels']),
+        ),
+        null=r.NullResults(
+            publisher.keep(encoded.with_name('null.npy'), 'null'),
+            info['observed'],
+            info['null_metric'],
+        ),
+        encoding=encoding,
+        stimuli_dir=participant.stimuli_dir,
+    )
+    return publisher.finish(record)
+
+
+def publish_model(
+    publisher: Publisher,
+    encoded: Path,
+    ridge: Path | None,
+    info: Mapping[str, Any],
+    trials: pd.DataFrame,
+    units: str,
+) -> EncodingResults:
+    """Write maps, predicted betas, model and curves."""
+    from bids_neurodecode.report.results import EncodingResults
+
+    source, desc, writer = encoded.parent, desc_of(info['model']), publisher.writer
+    maps = {name: write_map(writer, source, name, desc) for name in info['maps']}
+    if ridge is not None:
+        maps['ridge'] = write_map(writer, ridge.parent, 'pearsonr', 'ridge')
+    writer.copy('model', source / 'model.safetensors', desc=desc)
+    writer.copy('model_card', source / 'model.md', desc=desc)
+    writer.text('model_config', publisher.config.to_toml(), desc=desc)
+    curves = None
+    if (source / 'curves.tsv').exists():
+        table = pd.read_csv(source / 'curves.tsv', sep='\t')
+        known = {name: text for name, text in CURVES.items() if name in table}
+        curves = writer.table('curves', table, columns=known, more={'desc': desc})
+    publisher.keep(source / 'examples.npy', 'examples')
+    rows, values = _in_order(source)
+    shown = trials.iloc[rows]
+    shown = shown.assign(stim_file=shown['stimulus'], sample=rows)
+    voxels = VoxelMask.load(source / VOXELS)
+    betas, betas_table = write_betas(writer, voxels, values, shown, info['model'], BETAS, units)
+    return EncodingResults(
+        model=info['model'],
+        bands=publisher.config.encoding.bands,
+        space=info['space'],
+        voxels=publish_voxels(writer, source, desc),
+        n_pictures=int(shown['stim_file'].nunique()),
+        betas=betas,
+        betas_table=betas_table,
+        maps=maps,
+        n_parameters=info['n_parameters'],
+        examples=publisher.keep(source / 'examples.tsv', 'examples'),
+        null_r=publisher.keep(source / 'null_r.npy', 'nullr'),
+        curves=curves,
+    )
+
+
+def publish_voxels(writer: ProductWriter, source: Path, desc: str) -> Path:
+    """Write which voxels a model predicts."""
+    return writer.image(
+        'reliable',
+        source / VOXELS,
+        more={'label': 'encoded', 'desc': desc},
+        Description='Voxels that the encoding model predicts',
+    )
+
+
+def publish_runs(
+    writer: ProductWriter,
+    participant: ParticipantInput,
+    encoded: Path,
+    trials: pd.DataFrame,
+    shapes: ResponseShapes,
+    model: str,
+    units: str,
+) -> None:
+    """Write the predicted series of the held-out trials of each run."""
+    source = encoded.parent
+    mask = VoxelMask.load(source / VOXELS)
+    rows, values = _in_order(source)
+    held_out = trials.iloc[rows]
+    for number, run in enumerate(participant.runs):
+        mine = held_out['run'].to_numpy() == number
+        if not mine.any():
+            continue
+        table = held_out[mine].assign(stim_file=held_out['stimulus'][mine])
+        write_run(
+            writer,
+            PredictedRun.of(run),
+            mask,
+            values[mine],
+            table,
+            shapes,
+            model=model,
+            description=HELD_OUT,
+            units=units,
         )
 
-    def _write_predicted(
-        self,
-        writer: ProductWriter,
-        participant: ParticipantInput,
-        trials: pd.DataFrame,
-        shapes: ResponseShapes | None,
-        model: str,
-    ) -> tuple[str, ...]:
-        """Write the predicted series of the held-out trials of each run; return what to say."""
-        if shapes is None:
-            return (NO_SHAPES,)
-        source = Path(self.inputs.encode).parent
-        mask = VoxelMask.load(source / 'voxels.nii.gz')
-        rows, values = _in_order(source)
-        held_out = trials.iloc[rows]
-        for number, run in enumerate(participant.runs):
-            mine = held_out['run'].to_numpy() == number
-            if not mine.any():
-                continue
-            table = held_out[mine].assign(stim_file=held_out['stimulus'][mine])
-            write_run(
-                writer,
-                PredictedRun.of(run),
-                mask,
-                values[mine],
-                table,
-                shapes,
-                model=model,
-                description=HELD_OUT,
-                units=self._units(),
-            )
-        return ()
 
-    def _write_metrics(self, writer: ProductWriter, config: Config, desc: str) -> Path:
-        """Write the scores of the model and, below them, of ridge; and those of regions."""
-        import pandas as pd
+def publish_metrics(
+    writer: ProductWriter, config: Config, encoded: Path, ridge: Path | None, desc: str
+) -> Path:
+    """Write the scores of the model and, below them, of ridge; and those of regions."""
+    from bids_neurodecode.evaluation.metrics import describe_columns, with_types
 
-        from bids_neurodecode.evaluation.metrics import describe_columns, with_types
-
-        own = Path(self.inputs.encode)
-        table = pd.read_csv(own.with_name('metrics.tsv'), sep='\t')
-        if isdefined(self.inputs.ridge):
-            ridge = _against_ridge(own, Path(self.inputs.ridge), config)
-            table = pd.concat([table, ridge], ignore_index=True)
-        columns = describe_columns(table['metric'])
-        return writer.table('metrics', with_types(table), columns=columns, more={'desc': desc})
+    table = pd.read_csv(encoded.with_name('metrics.tsv'), sep='\t')
+    if ridge is not None:
+        table = pd.concat([table, _against_ridge(encoded, ridge, config)], ignore_index=True)
+    columns = describe_columns(table['metric'])
+    return writer.table('metrics', with_types(table), columns=columns, more={'desc': desc})
 
 
 def _against_ridge(own: Path, ridge: Path, config: Config) -> pd.DataFrame:
     """Return the scores of ridge, with how the model differs from it on the same samples."""
-    import pandas as pd
-
     from bids_neurodecode.evaluation.metrics import scores_of, scores_table
     from bids_neurodecode.systems.comparison import compare_models, load_kept
 
@@ -375,12 +303,3 @@ def _in_order(source: Path) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]
     rows = np.load(source / 'rows.npy')
     order = np.argsort(rows, kind='stable')
     return rows[order], np.load(source / 'predicted.npy', mmap_mode='r')[order]
-
-
-def keep(source: Path, target: Path) -> Path:
-    """Keep a file that the report shows beside the record of the results."""
-    copy_file(source, target)
-    return target
-
-
-__all__ = ['WriteEncoding', 'desc_of', 'keep', 'write_map', 'write_predictions']

@@ -2,35 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from nipype.interfaces.base import (
-    BaseInterfaceInputSpec,
-    File,
-    InputMultiPath,
-    TraitedSpec,
-    isdefined,
-    traits,
-)
+import numpy.typing as npt
 
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.bids.sink import write_json, write_tsv
 from bids_neurodecode.config import Config
 from bids_neurodecode.errors import DataError
-from bids_neurodecode.samples import VoxelMask
-from bids_neurodecode.workflow.encoding_features import connect_bands
-from bids_neurodecode.workflow.encoding_predicted import WritePredicted
-from bids_neurodecode.workflow.encoding_training import load_bands, load_samples, save_maps
-from bids_neurodecode.workflow.files import read_table, save_json
-from bids_neurodecode.workflow.nodes import RunSettings, node
-from bids_neurodecode.workflow.pictures import connect_betas
-from bids_neurodecode.workflow.prediction import model_columns
-from bids_neurodecode.workflow.process import RESULT
-from bids_neurodecode.workflow.resources import DataSize
-from bids_neurodecode.workflow.seen import compare_runs, in_sample, pictures_note, runs_of
-from bids_neurodecode.workflow.stage import Stage
+from bids_neurodecode.samples import Responses, Samples, VoxelMask
+from bids_neurodecode.workflow.encoding_features import add_bands
+from bids_neurodecode.workflow.encoding_outputs import VOXELS
+from bids_neurodecode.workflow.encoding_predicted import publish_predicted
+from bids_neurodecode.workflow.files import save_json
+from bids_neurodecode.workflow.nodes import Ladder
+from bids_neurodecode.workflow.picture_encoding import load_bands, save_maps
+from bids_neurodecode.workflow.plan import Plan
+from bids_neurodecode.workflow.responses import add_betas
+from bids_neurodecode.workflow.seen import (
+    compare_runs,
+    in_sample,
+    known_runs,
+    model_columns,
+    pictures_note,
+)
+from bids_neurodecode.workflow.step import step
+
+if TYPE_CHECKING:
+    from bids_neurodecode.systems.encoding_applying import AppliedEncoding
 
 NO_ENCODER = (
     'The model {file} is of the kind {kind!r}, and an encoding model of pictures is needed. Give '
@@ -41,151 +43,112 @@ HIDDEN = frozenset({'encoder', 'stimuli', 'runs'})
 NOT_SCORED = 'Fewer than three pictures were shown: predictions were not scored.'
 
 
-class ApplyEncoderInput(BaseInterfaceInputSpec):
-    participant = traits.Str(mandatory=True, desc='record of the participant, as JSON')
-    settings = traits.Str(mandatory=True, desc='all settings, as JSON')
-    model = File(exists=True, mandatory=True)
-    features = InputMultiPath(File(exists=True), mandatory=True, desc='a file a feature space')
-    betas = File(exists=True, desc='measured betas, where there is BOLD')
-    mask = File(exists=True)
-    trials = File(exists=True)
+def add_encoding_prediction(ladder: Ladder, model: Path) -> None:
+    """Add the steps that apply an encoding model; responses are measured where there is BOLD."""
+    add_bands(ladder)
+    if ladder.participant.runs:
+        add_betas(ladder, hold_out=False)
+    ladder.add(apply_encoding, model=str(model))
+    ladder.add(publish_predicted, model=str(model))
 
 
-class ApplyEncoderOutput(TraitedSpec):
-    result = File(exists=True, desc='what was predicted, beside which everything lies')
+@step('apply', makes=('applied',), settings=('encoding', 'evaluation', 'seed'))
+def apply_encoding(
+    participant: ParticipantInput,
+    config: Config,
+    model: str,
+    features: list[npt.NDArray[np.float32]],
+    folder: Path,
+    plan: Plan | None = None,
+    mask: VoxelMask | None = None,
+    betas: npt.NDArray[np.float32] | None = None,
+    run_marks: Mapping[str, Any] | None = None,
+) -> Mapping[str, Any]:
+    """Predict the responses to all pictures, and judge them where BOLD is there.
 
+    Parameters
+    ----------
+    participant, config
+        Whose pictures, and how predictions are scored.
+    model
+        File of the model.
+    features
+        Feature spaces of the pictures, (n_stimuli, n_features) each.
+    folder
+        Where everything is written.
+    plan, mask, betas, run_marks
+        Trials, voxels, measured betas (n_trials, n_voxels), and what the runs are known by: None
+        without BOLD.
 
-class ApplyEncoder(Stage):
-    """Load a model, predict the responses to all pictures, judge them where BOLD is there."""
+    Raises
+    ------
+    DataError
+        If the file is a model of another kind, or of another grid.
+    """
+    from bids_neurodecode.models.storage import load_arrays
+    from bids_neurodecode.systems.encoders import load_encoder, predict
+    from bids_neurodecode.systems.encoding_applying import apply_encoder
 
-    input_spec = ApplyEncoderInput
-    output_spec = ApplyEncoderOutput
-
-    def _compute(self, folder: Path) -> dict[str, Any]:
-        from bids_neurodecode.models.storage import load_arrays
-        from bids_neurodecode.systems.encoders import load_encoder, predict
-
-        inputs = self.inputs
-        config = Config.model_validate_json(inputs.settings)
-        participant = ParticipantInput.from_json(inputs.participant)
-        arrays, about = load_arrays(Path(inputs.model))
-        if about.get('kind') != 'picture-encoder':
-            raise DataError(NO_ENCODER.format(file=inputs.model, kind=about.get('kind')))
-        mask = VoxelMask.from_state(arrays)
-        state = {
-            name.removeprefix('encoder.'): values
-            for name, values in arrays.items()
-            if name.startswith('encoder.')
-        }
-        encoder = load_encoder(state, about['encoder'])
-        bands = load_bands(inputs.features, participant, config)
-        mask.save(folder / 'voxels.nii.gz')
-        np.save(folder / 'predicted.npy', predict(encoder, bands, participant.stimuli))
-        if 'hrfindex' in arrays:
-            np.save(folder / 'hrfindex.npy', arrays['hrfindex'].astype(np.intp))
-        info: dict[str, Any] = {
-            'about': {name: x for name, x in about.items() if name not in HIDDEN},
-            'warnings': list(pictures_note(participant, arrays, about['stimuli'], inputs.model)),
-            'n_selected': mask.n_voxels,
-            'leaks': [],
-        }
-        if isdefined(inputs.betas):
-            table = read_table(Path(inputs.trials))
-            runs = runs_of(inputs.mask, participant, inputs.betas, table)
-            seen = compare_runs(runs, about, inputs.model)
-            info['warnings'] = [*seen.warnings, *info['warnings']]
-            info['leaks'] = list(seen.leaks)
-            info |= self._judge(encoder, bands, mask, info, config, folder)
-        return {'result': save_json(folder / RESULT, info)}
-
-    def _judge(
-        self,
-        encoder: Any,
-        bands: Any,
-        mask: VoxelMask,
-        info: dict[str, Any],
-        config: Config,
-        folder: Path,
-    ) -> dict[str, Any]:
-        """Hold predictions against measured betas; return what to add to ``info``."""
-        from bids_neurodecode.evaluation.metrics import describe, scores_table
-        from bids_neurodecode.systems.encoding_applying import apply_encoder
-
-        inputs = self.inputs
-        measured = VoxelMask.load(Path(inputs.mask))
-        columns = model_columns(mask, measured, inputs.model)
-        samples = load_samples(inputs.betas, measured, read_table(Path(inputs.trials)))
+    arrays, about = load_arrays(Path(model))
+    if about.get('kind') != 'picture-encoder':
+        raise DataError(NO_ENCODER.format(file=model, kind=about.get('kind')))
+    voxels = VoxelMask.from_state(arrays)
+    prefix = 'encoder.'
+    state = {k.removeprefix(prefix): x for k, x in arrays.items() if k.startswith(prefix)}
+    encoder = load_encoder(state, about['encoder'])
+    bands = load_bands(features, participant, config)
+    voxels.save(folder / VOXELS)
+    np.save(folder / 'predicted.npy', predict(encoder, bands, participant.stimuli))
+    if 'hrfindex' in arrays:
+        np.save(folder / 'hrfindex.npy', arrays['hrfindex'].astype(np.intp))
+    info: dict[str, Any] = {
+        'about': {name: x for name, x in about.items() if name not in HIDDEN},
+        'warnings': list(pictures_note(participant, arrays, about['stimuli'], model)),
+        'n_selected': voxels.n_voxels,
+        'leaks': [],
+    }
+    if plan is not None and mask is not None and betas is not None:
+        runs = known_runs(run_marks or {}, participant, betas, plan.table)
+        seen = compare_runs(runs, about, model)
+        info['warnings'] = [*seen.warnings, *info['warnings']]
+        info |= {'leaks': list(seen.leaks), 'n_mask': mask.n_voxels}
+        columns = model_columns(voxels, mask, model)
         found = apply_encoder(
             encoder,
-            samples.voxels(columns),
+            Samples(Responses(betas, mask), plan.table).voxels(columns),
             bands,
             config.evaluation,
-            model=info['about']['model'],
+            model=about['model'],
             threshold=config.encoding.threshold,
             rng=np.random.default_rng(config.seed),
         )
-        more: dict[str, Any] = {'n_mask': measured.n_voxels}
         if found is None:
-            return more | {'warnings': [*info['warnings'], NOT_SCORED]}
-        scores = in_sample(found.scores) if info['leaks'] else found.scores
-        write_tsv(folder / 'metrics.tsv', scores_table(scores))
-        write_json(folder / 'metrics.json', describe(scores))
-        write_tsv(folder / 'predictions.tsv', found.samples)
-        examples, volumes = found.examples
-        write_tsv(folder / 'examples.tsv', examples)
-        arrays: dict[str, Any] = {
-            'examples': volumes,
-            'null': found.null,
-            'null_r': found.maps.null,
-        }
-        for name, values in arrays.items():
-            np.save(folder / f'{name}.npy', values)
-        headline = next(s for s in scores if s.metric == 'identification_top1')
-        return more | {
-            'space': found.maps.space,
-            'maps': save_maps(found.maps, None, mask, folder, tested=not info['leaks']),
-            'observed': headline.value,
-            'null_metric': headline.metric,
-            'warnings': [*info['warnings'], *found.notes],
-        }
+            info['warnings'].append(NOT_SCORED)
+        else:
+            info |= save_scores(found, voxels, info, folder)
+    return {'applied': save_json(folder / 'result.json', info)}
 
 
-def connect_encoding_prediction(
-    workflow: Any, participant: ParticipantInput, run: RunSettings, size: DataSize, model: Path
-) -> Any:
-    """Add the nodes that apply an encoding model; return the node of the outputs."""
-    record, everything = participant.to_json(), run.config.model_dump_json()
-    apply = node(
-        ApplyEncoder(participant=record, settings=everything, model=str(model)), 'apply', run, size
-    )
-    outputs = node(
-        WritePredicted(
-            participant=record, settings=everything, run=run.record(), model=str(model)
-        ),
-        'outputs',
-        run,
-        size,
-    )
-    bands = connect_bands(workflow, participant, run, size)
-    workflow.connect(
-        [
-            (bands, apply, [('out', 'features')]),
-            (apply, outputs, [('result', 'result')]),
-        ]
-    )
-    if participant.runs:
-        plan, quality, betas = connect_betas(workflow, participant, run, size, hold_out=False)
-        workflow.connect(
-            [
-                (plan, apply, [('trials', 'trials')]),
-                (quality, apply, [('mask', 'mask')]),
-                (betas, apply, [('betas', 'betas')]),
-                (plan, outputs, [('trials', 'trials')]),
-                (quality, outputs, [('mean_bold', 'mean_bold'), ('tsnr', 'tsnr')]),
-                (betas, outputs, [('info', 'beta_info')]),
-            ]
-        )
-    return outputs
+def save_scores(
+    found: AppliedEncoding, mask: VoxelMask, info: Mapping[str, Any], folder: Path
+) -> dict[str, Any]:
+    """Write what predictions scored; return what to add to ``info``."""
+    from bids_neurodecode.evaluation.metrics import describe, scores_table
 
-
-__all__ = ['ApplyEncoder', 'connect_encoding_prediction']
+    scores = in_sample(found.scores) if info['leaks'] else found.scores
+    write_tsv(folder / 'metrics.tsv', scores_table(scores))
+    write_json(folder / 'metrics.json', describe(scores))
+    write_tsv(folder / 'predictions.tsv', found.samples)
+    examples, volumes = found.examples
+    write_tsv(folder / 'examples.tsv', examples)
+    np.save(folder / 'examples.npy', volumes)
+    np.save(folder / 'null.npy', found.null)
+    np.save(folder / 'null_r.npy', found.maps.null)
+    headline = next(s for s in scores if s.metric == 'identification_top1')
+    return {
+        'space': found.maps.space,
+        'maps': save_maps(found.maps, None, mask, folder, tested=not info['leaks']),
+        'observed': headline.value,
+        'null_metric': headline.metric,
+        'warnings': [*info['warnings'], *found.notes],
+    }

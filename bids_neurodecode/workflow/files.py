@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from bids_neurodecode.bids.records import ParticipantInput, RunInput
-from bids_neurodecode.bids.sink import write_image, write_tsv
-from bids_neurodecode.config import FeatureSettings
+from bids_neurodecode.bids.records import RunInput
+from bids_neurodecode.bids.sink import write_image
 from bids_neurodecode.errors import DataError
-from bids_neurodecode.samples import Split, VoxelMask
+from bids_neurodecode.samples import VoxelMask
 from bids_neurodecode.spaces import load_image
 
 if TYPE_CHECKING:
@@ -35,86 +34,6 @@ def read_table(path: Path) -> pd.DataFrame:
     )  # fmt: skip
     text = dict.fromkeys(names, str)
     return pd.read_csv(path, sep='\t', na_values=['n/a'], keep_default_na=False, dtype=text)
-
-
-def read_split(parts: Path, info: Path, table: pd.DataFrame) -> Split:
-    """Rebuild a split from its parts and its description."""
-    import pandas as pd
-
-    plan = json.loads(info.read_text('utf-8'))
-    return Split.from_table(plan['by'], pd.read_csv(parts, sep='\t'), table, plan['name'])
-
-
-def save_plan(
-    folder: Path, split: Split, why: str, leaks: Sequence[str] = (), **more: Any
-) -> dict[str, Path]:
-    """Save a split, its table and its description; return the files by name.
-
-    Parameters
-    ----------
-    folder
-        Of the node.
-    split, why, leaks
-        What is held out, why, and what of it was seen in training all the same.
-    **more
-        Further entries of the description.
-    """
-    write_tsv(folder / 'trials.tsv', split.table)
-    write_tsv(folder / 'parts.tsv', split.to_table())
-    plan = {
-        'by': split.by,
-        'name': split.name,
-        'protocol': split.protocol,
-        'n_folds': len(split),
-        'repeats_cross': split.repeats_cross,
-        'why': why,
-        'leaks': list(leaks),
-        **more,
-    }
-    return {
-        'trials': folder / 'trials.tsv',
-        'parts': folder / 'parts.tsv',
-        'plan': save_json(folder / 'plan.json', plan),
-    }
-
-
-def content_of(participant: ParticipantInput) -> dict[str, str]:
-    """Return of each image the first one, by name, that shows the same."""
-    from bids_neurodecode.stimuli.duplicates import hash_images, image_groups
-
-    names = participant.stimuli
-    groups = image_groups(hash_images([participant.stimuli_dir / name for name in names]))
-    first: dict[int, str] = {}
-    return {
-        name: first.setdefault(int(group), name) for name, group in zip(names, groups, strict=True)
-    }
-
-
-def apart_from_repeats(
-    split: Split, participant: ParticipantInput, settings: FeatureSettings
-) -> tuple[Split, str, tuple[str, ...]]:
-    """Look at the films for scenes that are shown twice; see the function of that name.
-
-    Returns
-    -------
-    Split, str, tuple of str
-        As :func:`bids_neurodecode.systems.protocol.apart_from_repeats`.
-    """
-    from bids_neurodecode.stimuli.duplicates import film_frames, repeated_parts, repeated_rows
-    from bids_neurodecode.systems import protocol
-    from bids_neurodecode.workflow.own_features import film_bands, has_frames
-
-    films = list(dict.fromkeys(split.table['film'].astype(str)))
-    period = participant.runs[0].repetition_time
-    if all(has_frames(participant, film) for film in films):
-        repeats = repeated_parts([film_frames(participant.stimuli_dir / film) for film in films])
-    else:
-        volumes = split.table.groupby('film')['onset'].max() / period
-        clock = {film: np.arange(round(volumes[film]) + 1) * period for film in films}
-        found = film_bands(participant, settings, clock, period)
-        rows = [np.concatenate([*found[film].values()], axis=1) for film in films]
-        repeats = repeated_rows(rows, period)
-    return protocol.apart_from_repeats(split, films, repeats, period)
 
 
 def load_series(run: RunInput, mask: VoxelMask) -> npt.NDArray[np.float32]:
@@ -160,6 +79,21 @@ def load_map(path: Path, mask: VoxelMask) -> npt.NDArray[np.float32]:
     """Read the masked voxels of a 3-D map: (n_voxels,)."""
     volume = np.asanyarray(load_image(path).dataobj, dtype=np.float32)
     return np.asarray(mask.extract(volume))
+
+
+def load_regions(
+    labels: Path | None, table: Path | None, mask: VoxelMask
+) -> dict[str, npt.NDArray[np.bool_]]:
+    """Return the voxels of each region of the atlas, (n_voxels,), where there is one."""
+    if labels is None or table is None:
+        return {}
+    names = read_table(table).set_index('index')['name']
+    codes = np.rint(load_map(labels, mask)).astype(int)
+    return {
+        str(name): codes == int(str(index))
+        for index, name in names.items()
+        if (codes == int(str(index))).any()
+    }
 
 
 def fold_voxels(

@@ -14,7 +14,7 @@ from bids_neurodecode.bids.stimuli import check_image
 from bids_neurodecode.config import Config
 from bids_neurodecode.errors import InputError
 from bids_neurodecode.spaces import NEEDS_GRID, WHERE
-from bids_neurodecode.workflow.files import load_map, read_table
+from bids_neurodecode.workflow.files import load_map
 
 if TYPE_CHECKING:
     from bids_neurodecode.samples import Split, VoxelMask
@@ -84,7 +84,7 @@ def explain_study(
     study: NetworkStudy,
     data: FilmData,
     split: Split,
-    job: Mapping[str, Any],
+    atlas: tuple[Path, Mapping[int, str]] | None,
     config: Config,
     folder: Path,
     listen: Callable[[str], Callable[[int, int], None]],
@@ -102,7 +102,7 @@ def explain_study(
         ``perturbation`` and ``concepts`` (whether there is a table), and ``warnings``.
     """
     movie, rng = config.movie, np.random.default_rng(config.seed)
-    labels, names = regions_of_voxels(job, data.aligned.responses.mask, study.columns)
+    labels, names = regions_of_voxels(atlas, data.aligned.responses.mask, study.columns)
     measured = np.asarray(np.isfinite(data.aligned.values).all(axis=1))
     train, test = (part[measured[part]] for part in (split.folds[0].train, split.folds[0].test))
     done: dict[str, Any] = {'perturbation': False, 'concepts': False, 'warnings': []}
@@ -161,14 +161,15 @@ def held_out_accuracy(study: NetworkStudy) -> npt.NDArray[np.float64] | None:
 
 
 def regions_of_voxels(
-    job: Mapping[str, Any], mask: VoxelMask, columns: npt.NDArray[np.intp]
-) -> tuple[npt.NDArray[np.intp] | None, dict[int, str]]:
+    atlas: tuple[Path, Mapping[int, str]] | None,
+    mask: VoxelMask,
+    columns: npt.NDArray[np.intp],
+) -> tuple[npt.NDArray[np.intp] | None, Mapping[int, str]]:
     """Return the region of each voxel of the network, and the names; None without an atlas."""
-    if not job['labels']:
+    if atlas is None:
         return None, {}
-    table = read_table(Path(job['regions'])).set_index('index')['name']
-    names = {int(str(index)): str(name) for index, name in table.items()}
-    labels = np.rint(load_map(Path(job['labels']), mask)).astype(np.intp)
+    file, names = atlas
+    labels = np.rint(load_map(file, mask)).astype(np.intp)
     return labels[columns], names
 
 

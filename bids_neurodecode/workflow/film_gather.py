@@ -1,4 +1,4 @@
-"""The nodes of the group brain: the mean over participants, and how far they agree.
+"""The steps of the group brain: the mean over participants, and how far they agree.
 
 Participants are read one at a time and one run at a time from the aligned series of the output
 folder; what is kept is a sum on disk.
@@ -7,44 +7,28 @@ folder; what is kept is a sum on disk.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
-from nipype.interfaces.base import (
-    BaseInterfaceInputSpec,
-    Directory,
-    File,
-    OutputMultiPath,
-    TraitedSpec,
-    isdefined,
-    traits,
-)
 
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.config import Config
 from bids_neurodecode.samples import Split, VoxelMask
-from bids_neurodecode.workflow.files import (
-    load_map,
-    read_json,
-    read_split,
-    read_table,
-    save_json,
-    save_map,
-)
+from bids_neurodecode.workflow.files import load_map, save_map
 from bids_neurodecode.workflow.film_earlier import FromAligned, with_delay
-from bids_neurodecode.workflow.film_group import CompareOutput, places, save_compared, snr_map
-from bids_neurodecode.workflow.film_interfaces import plan_films
+from bids_neurodecode.workflow.film_group import COMPARED, places, save_compared, snr_map
 from bids_neurodecode.workflow.film_totals import Scale, Source, Total, get_total
+from bids_neurodecode.workflow.plan import Plan, plan_of_films
 from bids_neurodecode.workflow.reports import read_results
-from bids_neurodecode.workflow.stage import Stage
+from bids_neurodecode.workflow.step import step
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from bids_neurodecode.systems.movie_agreement import Compared
+    from bids_neurodecode.report.results import ParticipantResults
 
 Float32Array = npt.NDArray[np.float32]
 OF_MEAN = 'The responses are the mean of {n} participants: {labels}'
@@ -52,65 +36,67 @@ STANDARDISED = 'Each participant was z-scored voxel by voxel by training volumes
 OWN_UNITS = 'The mean was taken in the units of the participants'
 
 
-class GatherInput(BaseInterfaceInputSpec):
-    participant = traits.Str(mandatory=True, desc='record of the group brain, as JSON')
-    people = traits.Str(mandatory=True, desc='participants and their files, as JSON')
-    results = traits.List(File(exists=True), mandatory=True, desc='records of the participants')
-    settings = traits.Str(mandatory=True, desc='settings of split and models, as JSON')
-    folder = Directory(mandatory=True, desc='where sums over participants are kept')
+@step(
+    'gather',
+    makes=(
+        *('trials', 'parts', 'plan', 'mask', 'mean_bold', 'tsnr'),
+        *('responses', 'aligned', 'showings', 'valid', 'scaled'),
+    ),
+    many=('aligned',),
+    settings=('split', 'movie', 'delay', 'features'),
+    memory=lambda size: 4 * size.run_gb + size.series_gb,
+)
+def gather_group(
+    participant: ParticipantInput,
+    config: Config,
+    people: dict[str, list[str]],
+    records: list[Path],
+    sums: str,
+    folder: Path,
+) -> Mapping[str, Any]:
+    """Average the aligned series of the participants, and plan what is held out.
+
+    Parameters
+    ----------
+    participant, config
+        The group brain, and how its films are split.
+    people
+        Files of the aligned series of each participant, by label.
+    records
+        Of the results of the participants.
+    sums
+        Folder of sums over participants.
+    folder
+        Where everything is written.
+    """
+    everyone, table = people_of(people), brain_table(participant)
+    plan = plan_of_films(table, participant, config)
+    files = plan.save(folder)
+    # as every other step has it: read back from the tables
+    plan = Plan.load(files['plan'])
+    scaled = scaling(everyone, plan.split, config)
+    total = open_total(everyone, participant, Path(sums), scaled)
+    return {
+        **files,
+        'scaled': {'stimuli': scaled},
+        **_maps([read_results(file) for file in records], total, folder),
+        **_series(total, table, everyone[0], folder),
+    }
 
 
-class GatherOutput(TraitedSpec):
-    trials = File(exists=True, desc='one row a volume of a film')
-    parts = File(exists=True, desc='the part of each sample in each fold')
-    plan = File(exists=True, desc='the split in words')
-    mask = File(exists=True, desc='voxels that all participants share')
-    mean_bold = File(exists=True)
-    tsnr = File(exists=True, desc='mean over participants')
-    responses = File(exists=True, desc='.npy, samples x voxels on the clock of the films')
-    aligned = OutputMultiPath(File(exists=True), desc='.npy a film, the delay taken out')
-    showings = File(exists=True, desc='run, film and length of each of them')
-    valid = File(exists=True, desc='.npy, which samples aligned holds')
-    scaled = File(exists=True, desc='by which volumes participants were standardised')
-
-
-class GatherGroup(Stage):
-    """Average the aligned series of the participants, and plan what is held out."""
-
-    input_spec = GatherInput
-    output_spec = GatherOutput
-
-    def _compute(self, folder: Path) -> dict[str, Any]:
-        inputs = self.inputs
-        config = Config.model_validate_json(inputs.settings)
-        participant = ParticipantInput.from_json(inputs.participant)
-        people = people_of(inputs.people)
-        table = brain_table(participant)
-        plan = plan_films(table, participant, config.split, config.features, folder)
-        split = read_split(plan['parts'], plan['plan'], table)
-        scaled = scaling(people, split, config)
-        total = open_total(people, participant, Path(inputs.folder), scaled)
-        return {
-            **plan,
-            'scaled': save_json(folder / 'scaled.json', {'stimuli': scaled}),
-            **self._maps(total, folder),
-            **_series(total, table, people[0], folder),
-        }
-
-    def _maps(self, total: Total, folder: Path) -> dict[str, Path]:
-        """Save the shared mask, and the means over participants of their maps."""
-        records = [read_results(Path(file)) for file in self.inputs.results]
-        total.mask.save(folder / 'mask.nii.gz')
-        found = {'mask': folder / 'mask.nii.gz'}
-        files = {
-            'mean_bold': [record.mean_bold for record in records],
-            'tsnr': [record.maps.get('tsnr') for record in records],
-        }
-        for name, each in files.items():
-            maps = [load_map(file, total.mask) for file in each if file is not None]
-            values = np.mean(maps, axis=0) if maps else np.zeros(total.mask.n_voxels)
-            found[name] = save_map(folder / f'{name}.nii.gz', total.mask, values)
-        return found
+def _maps(records: Sequence[ParticipantResults], total: Total, folder: Path) -> dict[str, Path]:
+    """Save the shared mask, and the means over participants of their maps."""
+    total.mask.save(folder / 'mask.nii.gz')
+    found = {'mask': folder / 'mask.nii.gz'}
+    files = {
+        'mean_bold': [record.mean_bold for record in records],
+        'tsnr': [record.maps.get('tsnr') for record in records],
+    }
+    for name, each in files.items():
+        maps = [load_map(file, total.mask) for file in each if file is not None]
+        values = np.mean(maps, axis=0) if maps else np.zeros(total.mask.n_voxels)
+        found[name] = save_map(folder / f'{name}.nii.gz', total.mask, values)
+    return found
 
 
 def _series(
@@ -135,96 +121,87 @@ def _series(
             {'run': number, 'film': str(film), 'n_samples': len(mine), 'film_onset': 0.0}
         )
     responses.flush()
-    np.save(folder / 'valid.npy', np.ones(len(table), dtype=bool))
     return {
         'responses': folder / 'responses.npy',
         'aligned': aligned,
-        'showings': save_json(folder / 'showings.json', {'showings': showings}),
-        'valid': folder / 'valid.npy',
+        'showings': {'showings': showings},
+        'valid': np.ones(len(table), dtype=bool),
     }
 
 
-class CompareGroupInput(BaseInterfaceInputSpec):
-    participant = traits.Str(mandatory=True, desc='record of the group brain, as JSON')
-    people = traits.Str(mandatory=True, desc='participants and their files, as JSON')
-    settings = traits.Str(mandatory=True, desc='settings of the selection, as JSON')
-    folder = Directory(mandatory=True, desc='where sums over participants are kept')
-    scaled = File(exists=True, mandatory=True)
-    mask = File(exists=True, mandatory=True)
-    trials = File(exists=True, mandatory=True)
-    parts = File(exists=True, mandatory=True)
-    plan = File(exists=True, mandatory=True)
-    within = File(exists=True, desc='.npy, voxels of the regions of the atlas')
+@step(
+    'compare',
+    makes=COMPARED,
+    settings=('selection', 'movie', 'delay', 'seed'),
+    memory=lambda size: 4 * size.run_gb + size.series_gb,
+)
+def compare_group(
+    participant: ParticipantInput,
+    config: Config,
+    people: dict[str, list[str]],
+    sums: str,
+    scaled: Mapping[str, Any],
+    plan: Plan,
+    mask: VoxelMask,
+    folder: Path,
+    within: npt.NDArray[np.bool_] | None = None,
+) -> Mapping[str, Any]:
+    """Compare the participants: voxels by training volumes, a ceiling on test volumes.
 
+    Parameters
+    ----------
+    participant, config, plan
+        The group brain, how its voxels are chosen, and what of the films is held out.
+    people, sums
+        Files of the aligned series by label, and the folder of sums over participants.
+    scaled
+        By which volumes participants were standardised.
+    mask
+        Voxels that all participants share.
+    folder
+        Where the maps are written.
+    within
+        Voxels of the regions of an atlas, (n_voxels,).
+    """
+    from bids_neurodecode.systems import movie_agreement
+    from bids_neurodecode.systems.movie_targets import mean_ceiling
 
-class CompareGroup(Stage):
-    """Agreement of the participants: voxels by training volumes, a ceiling on test volumes."""
-
-    input_spec = CompareGroupInput
-    output_spec = CompareOutput
-
-    def _compute(self, folder: Path) -> dict[str, Any]:
-        from bids_neurodecode.systems.movie_targets import mean_ceiling
-
-        inputs = self.inputs
-        people = people_of(inputs.people)
-        mask = VoxelMask.load(Path(inputs.mask))
-        scaled = read_json(Path(inputs.scaled))['stimuli']
-        participant = ParticipantInput.from_json(inputs.participant)
-        total = open_total(people, participant, Path(inputs.folder), scaled)
-        found = self._compare(people, participant, total, scaled)
-        labels = ', '.join(f'sub-{label}' for label in total.labels)
-        notes = [
-            OF_MEAN.format(n=len(total.labels), labels=labels),
-            OWN_UNITS if scaled is None else STANDARDISED,
-            *total.notes,
-        ]
-        n = len(total.labels)
-        return save_compared(
-            found,
-            lambda isc: mean_ceiling(isc, n),
-            mask,
-            notes,
-            folder,
-            members=total.labels,
-        )
-
-    def _compare(
-        self,
-        people: Sequence[FromAligned],
-        participant: ParticipantInput,
-        total: Total,
-        scaled: Sequence[str] | None,
-    ) -> Compared:
-        from bids_neurodecode.systems.movie_agreement import Half, compare_group
-
-        inputs = self.inputs
-        config = Config.model_validate_json(inputs.settings)
-        table = read_table(Path(inputs.trials))
-        folder = Path(inputs.folder)
-        snr, half = None, None
-        if config.selection.measure == 'snr':
-            plain = open_total(people, participant, folder, None)
-            snr = snr_map(plain, np.arange(total.mask.n_voxels))
-        elif config.selection.rule == 'fdr' and config.selection.measure != 'none':
-            part = open_total(people[::2], participant, folder, scaled)
-            half = Half(part.values, *places(part, table, total.mask), len(part.labels))
-        rows, _ = places(total, table, total.mask)
-        change = scale_by(scaled)
-        facts = people[0].facts(people[0].files[0])
-        return compare_group(
-            total.values,
-            rows,
-            lambda: _scaled_films(people, total, table, change),
-            read_split(Path(inputs.parts), Path(inputs.plan), table),
-            config.selection,
-            n_participants=len(total.labels),
-            delay=float(facts['Delay']),
-            rng=np.random.default_rng(config.seed),
-            within=np.load(inputs.within) if isdefined(inputs.within) else None,
-            snr=snr,
-            half=half,
-        )
+    everyone, place, moments = people_of(people), Path(sums), scaled['stimuli']
+    table, measure = plan.table, config.selection.measure
+    total = open_total(everyone, participant, place, moments)
+    n = len(total.labels)
+    snr, half = None, None
+    if measure == 'snr':
+        plain = open_total(everyone, participant, place, None)
+        snr = snr_map(plain, np.arange(total.mask.n_voxels))
+    elif config.selection.rule == 'fdr' and measure != 'none':
+        part = open_total(everyone[::2], participant, place, moments)
+        where = places(part, table, total.mask)
+        half = movie_agreement.Half(part.values, *where, len(part.labels))
+    rows, _ = places(total, table, total.mask)
+    change = scale_by(moments)
+    found = movie_agreement.compare_group(
+        total.values,
+        rows,
+        lambda: _scaled_films(everyone, total, table, change),
+        plan.split,
+        config.selection,
+        n_participants=n,
+        delay=float(everyone[0].facts(everyone[0].files[0])['Delay']),
+        rng=np.random.default_rng(config.seed),
+        within=within,
+        snr=snr,
+        half=half,
+    )
+    labels = ', '.join(f'sub-{label}' for label in total.labels)
+    notes = [
+        OF_MEAN.format(n=n, labels=labels),
+        OWN_UNITS if moments is None else STANDARDISED,
+        *total.notes,
+    ]
+    return save_compared(
+        found, lambda isc: mean_ceiling(isc, n), mask, notes, folder, members=total.labels
+    )
 
 
 def _scaled_films(
@@ -306,17 +283,14 @@ def open_total(
     return get_total(people, folder, '\n'.join(key), scale=scale_by(scaled))
 
 
-def people_json(people: Sequence[FromAligned]) -> str:
-    """Write participants and their files as JSON."""
-    return json.dumps({person.label: [str(file) for file in person.files] for person in people})
+def files_of(people: Sequence[FromAligned]) -> dict[str, list[str]]:
+    """Return the files of each participant, by label."""
+    return {person.label: [str(file) for file in person.files] for person in people}
 
 
-def people_of(text: str) -> list[FromAligned]:
-    """Read what :func:`people_json` wrote."""
+def people_of(files: Mapping[str, Sequence[str]]) -> list[FromAligned]:
+    """Return the participants whose files :func:`files_of` gave."""
     return [
-        FromAligned(label, tuple(Path(file) for file in files), delayed=False)
-        for label, files in json.loads(text).items()
+        FromAligned(label, tuple(Path(file) for file in each), delayed=False)
+        for label, each in files.items()
     ]
-
-
-__all__ = ['CompareGroup', 'GatherGroup', 'brain_table', 'people_json', 'people_of']

@@ -10,20 +10,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from nipype.interfaces.base import (
-    BaseInterfaceInputSpec,
-    Directory,
-    File,
-    TraitedSpec,
-    isdefined,
-    traits,
-)
 
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.bids.series import read_header
@@ -31,13 +23,7 @@ from bids_neurodecode.bids.sink import write_text
 from bids_neurodecode.config import Config
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.samples import VoxelMask
-from bids_neurodecode.workflow.files import (
-    read_json,
-    read_split,
-    read_table,
-    save_json,
-    save_map,
-)
+from bids_neurodecode.workflow.files import read_json, save_map
 from bids_neurodecode.workflow.film_earlier import earlier_sources
 from bids_neurodecode.workflow.film_totals import (
     FromInputs,
@@ -46,7 +32,8 @@ from bids_neurodecode.workflow.film_totals import (
     first_showings,
     get_total,
 )
-from bids_neurodecode.workflow.stage import Stage
+from bids_neurodecode.workflow.plan import Plan
+from bids_neurodecode.workflow.step import step
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,121 +52,131 @@ FROM_EARLIER = (
 OTHERS = 'Compared with {n} other participants who saw the same films: {labels}'
 
 
-class CompareInput(BaseInterfaceInputSpec):
-    participant = traits.Str(mandatory=True, desc='record of the participant, as JSON')
-    everyone = File(exists=True, mandatory=True, desc='records of all participants of the call')
-    settings = traits.Str(mandatory=True, desc='all settings, as JSON')
-    output_dir = traits.Str('', usedefault=True, desc='searched for series of earlier calls')
-    earlier = traits.Str('', usedefault=True, desc='state of these series')
-    folder = Directory(mandatory=True, desc='where sums over participants are kept')
-    responses = File(exists=True, mandatory=True)
-    mask = File(exists=True, mandatory=True)
-    trials = File(exists=True, mandatory=True)
-    parts = File(exists=True, mandatory=True)
-    plan = File(exists=True, mandatory=True)
-    within = File(exists=True, desc='.npy, voxels of the regions of the atlas')
+COMPARED = ('within', 'compare_info', 'isc', 'ceiling', 'ceiling_by_fold')
+"""What comparing participants makes, for one of them as for their mean."""
 
 
-class CompareOutput(TraitedSpec):
-    within = File(exists=True, desc='.npy, the voxels that are used, by fold')
-    info = File(exists=True, desc='rule, notes, warnings and number of participants')
-    isc = File(exists=True, desc='map of the agreement on test volumes')
-    ceiling = File(exists=True, desc='map of the correlation that a perfect model would reach')
-    ceiling_by_fold = File(exists=True, desc='the same, a map a fold')
+@step(
+    'compare',
+    makes=COMPARED,
+    settings=('clean', 'selection', 'seed'),
+    memory=lambda size: 4 * size.run_gb + size.series_gb,
+)
+def compare_participants(
+    participant: ParticipantInput,
+    config: Config,
+    plan: Plan,
+    mask: VoxelMask,
+    responses: npt.NDArray[np.float32],
+    everyone: str,
+    sums: str,
+    output_dir: str,
+    earlier: str,
+    folder: Path,
+    within: npt.NDArray[np.bool_] | None = None,
+) -> Mapping[str, Any]:
+    """Compare a participant with the others: choose voxels in training, a ceiling in test.
 
+    Parameters
+    ----------
+    participant, config, plan
+        Who is compared, how voxels are chosen, and what of the films is held out.
+    mask, responses
+        Voxels, and responses on the clock of the films, (n_samples, n_voxels).
+    everyone
+        File with the records of all participants of the call.
+    sums
+        Folder of sums over participants.
+    output_dir, earlier
+        Where series of earlier calls are looked for (empty: nowhere), and their state.
+    folder
+        Where the maps are written.
+    within
+        Voxels of the regions of an atlas, (n_voxels,).
 
-class CompareParticipants(Stage):
-    """Compare a participant with the others: choose voxels in training, a ceiling in test."""
+    Raises
+    ------
+    DataError
+        If voxels are to be chosen by agreement, and there is nobody to agree with.
+    """
+    from bids_neurodecode.systems.movie_agreement import alone
+    from bids_neurodecode.systems.movie_targets import single_ceiling
 
-    input_spec = CompareInput
-    output_spec = CompareOutput
-
-    def _compute(self, folder: Path) -> dict[str, Any]:
-        from bids_neurodecode.systems.movie_agreement import alone
-        from bids_neurodecode.systems.movie_targets import single_ceiling
-
-        inputs = self.inputs
-        config = Config.model_validate_json(inputs.settings)
-        own = ParticipantInput.from_json(inputs.participant)
-        mask = VoxelMask.load(Path(inputs.mask))
-        within = np.load(inputs.within) if isdefined(inputs.within) else None
-        sources, key, notes = self._sources(own, config)
-        if len(sources) < 2:
-            if config.selection.measure in {'isc', 'snr'}:
-                self._refuse(own, config)
-            found = alone(mask.n_voxels, within, config.selection)
-        else:
-            total = get_total(sources, Path(inputs.folder), key)
-            found = self._compare(own, total, config, mask, within, folder)
-            notes = (*notes, *total.notes)
-        n = max(found.n_participants, 2)
-        return save_compared(found, lambda isc: single_ceiling(isc, n), mask, notes, folder)
-
-    def _sources(
-        self, own: ParticipantInput, config: Config
-    ) -> tuple[Sequence[Source], str, tuple[str, ...]]:
-        """Return who is compared, what their sum depends on, and what is to be said."""
-        records = read_json(Path(self.inputs.everyone))['participants']
-        everyone = [ParticipantInput.from_json(record) for record in records]
-        mine = signature(own)
-        alike = [person for person in everyone if signature(person) == mine]
-        sources: list[Source] = [FromInputs(person, config.clean) for person in alike]
-        key = '\n'.join([config.clean.model_dump_json(), *(p.fingerprint for p in alike)])
-        others = [person.label for person in alike if person.label != own.label]
-        if others or not self.inputs.output_dir:
-            notes = (OTHERS.format(n=len(others), labels=_named(others)),) if others else ()
-            return sources, key, notes
-        earlier = earlier_sources(own, Path(self.inputs.output_dir), config)
-        if not earlier:
-            return sources, key, ()
-        note = FROM_EARLIER.format(labels=_named([source.label for source in earlier]))
-        return [*sources, *earlier], f'{key}\n{self.inputs.earlier}', (note,)
-
-    def _refuse(self, own: ParticipantInput, config: Config) -> None:
-        raise DataError(
-            NOBODY_ELSE.format(
-                measure=config.selection.measure,
-                label=own.label,
-                folder=self.inputs.output_dir or 'the output folder',
-            )
+    records = read_json(Path(everyone))['participants']
+    people = [ParticipantInput.from_json(record) for record in records]
+    searched = Path(output_dir) if output_dir else None
+    sources, key, notes = sources_of(participant, people, config, searched, earlier)
+    if len(sources) < 2:
+        measure, label = config.selection.measure, participant.label
+        if measure in {'isc', 'snr'}:
+            where = output_dir or 'the output folder'
+            raise DataError(NOBODY_ELSE.format(measure=measure, label=label, folder=where))
+        found = alone(mask.n_voxels, within, config.selection)
+    else:
+        total = get_total(sources, Path(sums), key)
+        found = compare_with(
+            total, participant.label, config, plan, mask, responses, within, folder
         )
+        notes = (*notes, *total.notes)
+    n = max(found.n_participants, 2)
+    return save_compared(found, lambda isc: single_ceiling(isc, n), mask, notes, folder)
 
-    def _compare(
-        self,
-        own: ParticipantInput,
-        total: Total,
-        config: Config,
-        mask: VoxelMask,
-        within: npt.NDArray[np.bool_] | None,
-        folder: Path,
-    ) -> Compared:
-        from bids_neurodecode.systems.movie_agreement import compare, mean_of_others
 
-        inputs = self.inputs
-        table = read_table(Path(inputs.trials))
-        responses = np.load(inputs.responses, mmap_mode='r')
-        others = np.lib.format.open_memmap(
-            folder / 'others.npy', 'w+', np.float32, responses.shape
-        )
-        rows, columns = places(total, table, mask)
-        inside = own.label in total.labels
-        n_others = len(total.labels) - inside
-        mean_of_others(
-            responses, total.values, rows, columns, n_others, others, own_in_total=inside
-        )
-        found = compare(
-            responses,
-            others,
-            read_split(Path(inputs.parts), Path(inputs.plan), table),
-            config.selection,
-            n_participants=n_others + 1,
-            rng=np.random.default_rng(config.seed),
-            within=within,
-            snr=snr_map(total, columns) if config.selection.measure == 'snr' else None,
-        )
-        del others
-        (folder / 'others.npy').unlink()
-        return found
+def sources_of(
+    own: ParticipantInput,
+    everyone: Sequence[ParticipantInput],
+    config: Config,
+    output_dir: Path | None,
+    earlier: str,
+) -> tuple[Sequence[Source], str, tuple[str, ...]]:
+    """Return who is compared, what their sum depends on, and what is to be said."""
+    mine = signature(own)
+    alike = [person for person in everyone if signature(person) == mine]
+    sources: list[Source] = [FromInputs(person, config.clean) for person in alike]
+    key = '\n'.join([config.clean.model_dump_json(), *(p.fingerprint for p in alike)])
+    others = [person.label for person in alike if person.label != own.label]
+    if others or output_dir is None:
+        notes = (OTHERS.format(n=len(others), labels=_named(others)),) if others else ()
+        return sources, key, notes
+    found = earlier_sources(own, output_dir, config)
+    if not found:
+        return sources, key, ()
+    note = FROM_EARLIER.format(labels=_named([source.label for source in found]))
+    return [*sources, *found], f'{key}\n{earlier}', (note,)
+
+
+def compare_with(
+    total: Total,
+    label: str,
+    config: Config,
+    plan: Plan,
+    mask: VoxelMask,
+    responses: npt.NDArray[np.float32],
+    within: npt.NDArray[np.bool_] | None,
+    folder: Path,
+) -> Compared:
+    """Compare a participant with the mean of the others, which is kept on disk meanwhile."""
+    from bids_neurodecode.systems.movie_agreement import compare, mean_of_others
+
+    file = folder / 'others.npy'
+    others = np.lib.format.open_memmap(file, 'w+', np.float32, responses.shape)
+    rows, columns = places(total, plan.table, mask)
+    inside = label in total.labels
+    n_others = len(total.labels) - inside
+    mean_of_others(responses, total.values, rows, columns, n_others, others, own_in_total=inside)
+    found = compare(
+        responses,
+        others,
+        plan.split,
+        config.selection,
+        n_participants=n_others + 1,
+        rng=np.random.default_rng(config.seed),
+        within=within,
+        snr=snr_map(total, columns) if config.selection.measure == 'snr' else None,
+    )
+    del others
+    file.unlink()
+    return found
 
 
 def save_compared(
@@ -200,7 +197,6 @@ def save_compared(
     members
         Participants of a mean.
     """
-    np.save(folder / 'within.npy', found.chosen)
     info = {
         'measure': found.measure,
         'rule': found.rule,
@@ -211,13 +207,13 @@ def save_compared(
         'weights': found.weights.tolist(),
     }
     return {
-        'within': folder / 'within.npy',
+        'within': found.chosen,
         'isc': save_map(folder / 'isc.nii.gz', mask, found.isc),
         'ceiling': save_map(folder / 'ceiling.nii.gz', mask, ceiling(found.isc)),
         'ceiling_by_fold': save_map(
             folder / 'ceiling_by_fold.nii.gz', mask, ceiling(found.isc_by_fold)
         ),
-        'info': save_json(folder / 'info.json', info),
+        'compare_info': info,
     }
 
 
@@ -268,6 +264,3 @@ def write_everyone(participants: Sequence[ParticipantInput], work_dir: Path) -> 
 
 def _named(labels: Sequence[str]) -> str:
     return ', '.join(f'sub-{label}' for label in labels)
-
-
-__all__ = ['NOBODY_ELSE', 'CompareParticipants', 'signature', 'snr_map', 'write_everyone']

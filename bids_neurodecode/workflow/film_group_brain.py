@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from filecmp import cmp
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from nipype.interfaces.base import BaseInterfaceInputSpec, File, TraitedSpec, traits
 
 from bids_neurodecode.bids.records import ParticipantInput, RunInput
 from bids_neurodecode.bids.sink import atomic
@@ -21,15 +19,14 @@ from bids_neurodecode.workflow.film_earlier import (
     first_sample,
     state_of,
 )
-from bids_neurodecode.workflow.film_gather import CompareGroup, GatherGroup, people_json
-from bids_neurodecode.workflow.film_network import connect_network
-from bids_neurodecode.workflow.films import add_linear, use_compared, with_motion
-from bids_neurodecode.workflow.interfaces import PlaceAtlas
-from bids_neurodecode.workflow.nodes import RunSettings, node, settings_of
+from bids_neurodecode.workflow.film_gather import compare_group, files_of, gather_group
+from bids_neurodecode.workflow.films import add_models, with_motion
+from bids_neurodecode.workflow.nodes import Call, Ladder, RunSettings
 from bids_neurodecode.workflow.own_features import check_frames, with_own_features
 from bids_neurodecode.workflow.reports import read_results
 from bids_neurodecode.workflow.resources import data_size
-from bids_neurodecode.workflow.stage import Stage
+from bids_neurodecode.workflow.responses import add_atlas
+from bids_neurodecode.workflow.step import step
 
 if TYPE_CHECKING:
     from bids_neurodecode.report.results import ParticipantResults
@@ -70,7 +67,9 @@ OTHER_DELAY = (
 )
 
 
-def add_group_brain(workflow: Any, records: Sequence[ParticipantResults], run: RunSettings) -> Any:
+def add_group_brain(
+    workflow: Any, records: Sequence[ParticipantResults], run: RunSettings
+) -> None:
     """Add the models of the mean over participants to the workflow of the group level.
 
     Raises
@@ -89,39 +88,17 @@ def add_group_brain(workflow: Any, records: Sequence[ParticipantResults], run: R
         everyone=None,
         notes=(),
     )
-    size = data_size(participant)
-    config, record = run.config, participant.to_json()
-    common = {'people': people_json(people), 'folder': str(run.work_dir / 'sums')}
-    gather = node(
-        GatherGroup(
-            participant=record,
-            results=[str(_results_file(r, run.output_dir.parent)) for r in records],
-            settings=settings_of(config, 'split', 'movie', 'delay', 'features'),
-            **common,
-        ),
-        'gather',
-        run,
-        size,
-    )
-    compare = node(
-        CompareGroup(
-            participant=record,
-            settings=settings_of(config, 'selection', 'movie', 'delay', 'seed'),
-            **common,
-        ),
-        'compare',
-        run,
-        size,
-    )
-    nodes = {'plan': gather, 'quality': gather, 'align': gather, 'compare': compare}
-    add_linear(workflow, participant, run, size, nodes)
-    planned = [(name, name) for name in ('trials', 'parts', 'plan', 'mask', 'scaled')]
-    workflow.connect([(gather, compare, planned)])
-    use_compared(workflow, nodes)
-    _add_atlas(workflow, participant, run, nodes)
-    connect_network(workflow, participant, run, size, nodes)
-    page = node(GroupBrainPage(output_dir=str(run.output_dir.parent)), 'report', run, size)
-    workflow.connect(nodes['outputs'], 'results', page, 'results')
+    ladder = Ladder(workflow, run, participant, data_size(participant))
+    shared: dict[str, Any] = {
+        'people': files_of(people),
+        'sums': str(run.work_dir / 'sums'),
+    }
+    files = [str(_results_file(record, run.output_dir.parent)) for record in records]
+    ladder.add(gather_group, records=files, **shared)
+    add_atlas(ladder, series=False)
+    ladder.add(compare_group, **shared)
+    add_models(ladder, network=True)
+    ladder.add(make_brain_page)
 
 
 def find_people(records: Sequence[ParticipantResults], output_dir: Path) -> list[FromAligned]:
@@ -231,29 +208,6 @@ def film_lengths(people: Sequence[FromAligned]) -> dict[str, int]:
     return dict(sorted(lengths.items()))
 
 
-def _add_atlas(
-    workflow: Any, participant: ParticipantInput, run: RunSettings, nodes: dict[str, Any]
-) -> None:
-    """Place the atlas on the grid, where there is one: it limits the voxels."""
-    atlas = run.config.atlas
-    if atlas.name is None and atlas.file is None:
-        return
-    space = participant.runs[0].space or ''
-    place = node(
-        PlaceAtlas(settings=atlas.model_dump_json(), space=space),
-        'atlas',
-        run,
-        data_size(participant),
-    )
-    workflow.connect(
-        [
-            (nodes['quality'], place, [('mask', 'mask')]),
-            (place, nodes['compare'], [('within', 'within')]),
-            (place, nodes['outputs'], [('labels', 'atlas_labels'), ('table', 'atlas_table')]),
-        ]
-    )
-
-
 def _results_file(record: ParticipantResults, output_dir: Path) -> Path:
     from bids_neurodecode.workflow.reports import results_path
 
@@ -273,32 +227,17 @@ def _uri(file: Path) -> str:
     return 'bids::' + '/'.join(parts[start:])
 
 
-class GroupBrainPageInput(BaseInterfaceInputSpec):
-    results = File(exists=True, mandatory=True)
-    output_dir = traits.Str(mandatory=True)
-
-
-class GroupBrainPageOutput(TraitedSpec):
-    page = File(exists=True)
-
-
-class GroupBrainPage(Stage):
+@step('report', makes=('page',), always=True)
+def make_brain_page(call: Call, results: Path) -> Mapping[str, Any]:
     """Make the page of the group brain from the record of its results."""
+    from bids_neurodecode.report.participant import write_participant_report
 
-    input_spec = GroupBrainPageInput
-    output_spec = GroupBrainPageOutput
-    _always_run = True
-
-    def _compute(self, folder: Path) -> dict[str, Any]:
-        from bids_neurodecode.report.participant import write_participant_report
-
-        record = read_results(Path(self.inputs.results))
-        output_dir = Path(self.inputs.output_dir)
-        page = output_dir / brain_page(output_dir, record.task)
-        figures = output_dir / LABEL / f'sub-{LABEL}' / 'figures'
-        with atomic(page) as temporary:
-            write_participant_report(record, temporary, figures)
-        return {'page': page}
+    record, output_dir = read_results(results), call.output_dir.parent
+    page = output_dir / brain_page(output_dir, record.task)
+    figures = output_dir / LABEL / f'sub-{LABEL}' / 'figures'
+    with atomic(page) as temporary:
+        write_participant_report(record, temporary, figures)
+    return {'page': page}
 
 
 def brain_page(output_dir: Path, task: str) -> str:
@@ -306,6 +245,3 @@ def brain_page(output_dir: Path, task: str) -> str:
     from bids_neurodecode.workflow.group import group_page
 
     return group_page(output_dir, task).replace('.html', '_movie.html')
-
-
-__all__ = ['add_group_brain', 'as_participant', 'brain_page', 'find_people']

@@ -13,7 +13,7 @@ from bids_neurodecode.bids.sink import write_tsv
 from bids_neurodecode.bids.writer import ProductWriter
 from bids_neurodecode.samples import VoxelMask
 from bids_neurodecode.workflow.files import load_map
-from bids_neurodecode.workflow.outputs import sentence
+from bids_neurodecode.workflow.publish import sentence
 
 if TYPE_CHECKING:
     from bids_neurodecode.report.results import ParticipantResults

@@ -2,132 +2,120 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from nipype.interfaces.base import (
-    BaseInterfaceInputSpec,
-    Directory,
-    File,
-    InputMultiPath,
-    TraitedSpec,
-    isdefined,
-    traits,
-)
+import pandas as pd
 
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.bids.sink import write_json, write_tsv
-from bids_neurodecode.config import Config, FeatureSettings
+from bids_neurodecode.bids.trials import film_table
+from bids_neurodecode.config import Config
 from bids_neurodecode.samples import Responses, Samples, VoxelMask
 from bids_neurodecode.settings_encoding import TABLE
-from bids_neurodecode.workflow.files import read_table, save_json, save_map
-from bids_neurodecode.workflow.film_interfaces import AlignFilms
+from bids_neurodecode.workflow.files import save_json, save_map
 from bids_neurodecode.workflow.film_model import FilmModels, facts_of, load_models
 from bids_neurodecode.workflow.film_network import store_settings
-from bids_neurodecode.workflow.film_prediction_outputs import WriteFilmPredictions
-from bids_neurodecode.workflow.interfaces import Quality
-from bids_neurodecode.workflow.nodes import RunSettings, node, settings_of
+from bids_neurodecode.workflow.film_prediction_outputs import publish_film_predictions
+from bids_neurodecode.workflow.films import align_films
+from bids_neurodecode.workflow.nodes import Ladder
 from bids_neurodecode.workflow.own_features import film_bands, seconds_of
-from bids_neurodecode.workflow.prediction import model_columns
-from bids_neurodecode.workflow.resources import DataSize
-from bids_neurodecode.workflow.seen import Seen, compare_runs, in_sample, runs_of
-from bids_neurodecode.workflow.stage import Stage
+from bids_neurodecode.workflow.responses import quality
+from bids_neurodecode.workflow.seen import (
+    Seen,
+    compare_runs,
+    in_sample,
+    known_runs,
+    model_columns,
+)
+from bids_neurodecode.workflow.step import ALL, step
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from bids_neurodecode.evaluation.metrics import Score
 
 
-class ListShowingsInput(BaseInterfaceInputSpec):
-    participant = traits.Str(mandatory=True, desc='record of the participant, as JSON')
-    features = traits.Str(mandatory=True, desc='settings of the features, as JSON')
-    model = File(exists=True, mandatory=True)
+def add_film_prediction(ladder: Ladder, model: Path) -> None:
+    """Add the steps that apply models of films; responses are measured where there is BOLD."""
+    run = ladder.run
+    ladder.add(list_showings, model=str(model))
+    if ladder.participant.runs:
+        ladder.add(quality)
+        ladder.add(align_films)
+    ladder.add(
+        apply_films,
+        model=str(model),
+        cache=str(run.work_dir / 'features'),
+        films=str(run.work_dir / 'films'),
+    )
+    ladder.add(publish_film_predictions, model=str(model))
 
 
-class ListShowingsOutput(TraitedSpec):
-    trials = File(exists=True, desc='one row a volume of a film')
+@step('plan', makes=('trials',), settings=('features',))
+def list_showings(participant: ParticipantInput, config: Config, model: str) -> Mapping[str, Any]:
+    """List the volumes of each film: of the runs, or of films alone at the model's clock."""
+    from bids_neurodecode.stimuli.films import probe_film
+    from bids_neurodecode.systems.movie_clock import clock_of_films
+
+    if participant.runs:
+        return {'trials': film_table(participant.runs)}
+    period = facts_of(Path(model)).repetition_time
+    durations = {
+        name: seconds_of(participant, name, config.features, period)
+        if name in participant.features
+        else probe_film(participant.stimuli_dir / name).duration
+        for name in participant.stimuli
+    }
+    return {'trials': clock_of_films(durations, period)}
 
 
-class ListShowings(Stage):
-    """The volumes of each film: of the runs, or of films alone at the model's repetition time."""
+@step('apply', makes=('applied',), settings=ALL)
+def apply_films(
+    participant: ParticipantInput,
+    config: Config,
+    model: str,
+    trials: pd.DataFrame,
+    cache: str,
+    films: str,
+    folder: Path,
+    mask: VoxelMask | None = None,
+    responses: npt.NDArray[np.float32] | None = None,
+    aligned: list[npt.NDArray[np.float32]] | None = None,
+    valid: npt.NDArray[np.bool_] | None = None,
+    run_marks: Mapping[str, Any] | None = None,
+) -> Mapping[str, Any]:
+    """Predict responses to films, reconstruct films from responses, judge both.
 
-    input_spec = ListShowingsInput
-    output_spec = ListShowingsOutput
-
-    def _compute(self, folder: Path) -> dict[str, Any]:
-        from bids_neurodecode.bids.trials import film_table
-        from bids_neurodecode.stimuli.films import probe_film
-        from bids_neurodecode.systems.movie_clock import clock_of_films
-
-        participant = ParticipantInput.from_json(self.inputs.participant)
-        if participant.runs:
-            table = film_table(participant.runs)
-        else:
-            period = facts_of(Path(self.inputs.model)).repetition_time
-            features = FeatureSettings.model_validate_json(self.inputs.features)
-            durations = {
-                name: seconds_of(participant, name, features, period)
-                if name in participant.features
-                else probe_film(participant.stimuli_dir / name).duration
-                for name in participant.stimuli
-            }
-            table = clock_of_films(durations, period)
-        write_tsv(folder / 'trials.tsv', table)
-        return {'trials': folder / 'trials.tsv'}
-
-
-class ApplyFilmsInput(BaseInterfaceInputSpec):
-    participant = traits.Str(mandatory=True, desc='record of the participant, as JSON')
-    settings = traits.Str(mandatory=True, desc='all settings, as JSON')
-    model = File(exists=True, mandatory=True)
-    trials = File(exists=True, mandatory=True)
-    cache = Directory(mandatory=True, desc='where features are kept by content')
-    films = Directory(mandatory=True, desc='where the frames of films are kept')
-    mask = File(exists=True)
-    responses = File(exists=True)
-    aligned = InputMultiPath(File(exists=True))
-    valid = File(exists=True)
-
-
-class ApplyFilmsOutput(TraitedSpec):
-    info = File(exists=True, desc='what was made, beside which everything lies')
-
-
-class ApplyFilms(Stage):
-    """Predict responses to films, reconstruct films from responses, judge both, save."""
-
-    input_spec = ApplyFilmsInput
-    output_spec = ApplyFilmsOutput
-
-    def _compute(self, folder: Path) -> dict[str, Any]:
-        inputs = self.inputs
-        config = Config.model_validate_json(inputs.settings)
-        models = load_models(Path(inputs.model))
-        table = read_table(Path(inputs.trials))
-        participant = ParticipantInput.from_json(inputs.participant)
-        found = Applied(folder, config, models, table, self._measured(table))
-        if isdefined(inputs.mask):
-            runs = runs_of(inputs.mask, participant)
-            found.note(compare_runs(runs, models.facts.description, inputs.model))
-        found.linear(participant, Path(inputs.cache))
-        found.network(participant.stimuli_dir, Path(inputs.films))
-        return {'info': found.save()}
-
-    def _measured(self, table: pd.DataFrame) -> Measured | None:
-        """Return the measured responses, where there are any."""
-        inputs = self.inputs
-        if not isdefined(inputs.responses):
-            return None
-        mask = VoxelMask.load(Path(inputs.mask))
-        valid = np.load(inputs.valid)
-        aligned = np.full((len(table), mask.n_voxels), np.nan, dtype=np.float32)
-        aligned[valid] = np.concatenate([np.load(file) for file in inputs.aligned])
-        both = (np.load(inputs.responses, mmap_mode='r'), aligned)
-        samples = tuple(Samples(Responses(values, mask), table) for values in both)
-        return Measured(mask, *samples, model=inputs.model)
+    Parameters
+    ----------
+    participant, config, trials
+        Whose films, with which settings, one row a volume of a film.
+    model
+        File of the linear model, beside which the network lies.
+    cache, films
+        Folders of features by content, and of the frames of films.
+    folder
+        Where everything is written.
+    mask, responses, aligned, valid, run_marks
+        Voxels; measured responses, (n_samples, n_voxels); the same with the delay taken out, an
+        array a showing; which samples these hold; what the runs are known by. None without BOLD.
+    """
+    models = load_models(Path(model))
+    measured = None
+    if mask is not None and responses is not None and aligned is not None and valid is not None:
+        delayed = np.full((len(trials), mask.n_voxels), np.nan, dtype=np.float32)
+        delayed[valid] = np.concatenate(aligned)
+        both = (Samples(Responses(x, mask), trials) for x in (responses, delayed))
+        measured = Measured(mask, *both, model=model)
+    found = Applied(folder, config, models, trials, measured)
+    if mask is not None:
+        runs = known_runs(run_marks or {}, participant)
+        found.note(compare_runs(runs, models.facts.description, model))
+    found.linear(participant, Path(cache))
+    found.network(participant.stimuli_dir, Path(films))
+    return {'applied': found.save()}
 
 
 class Measured:
@@ -321,68 +309,3 @@ class Applied:
             write_tsv(self.folder / 'metrics.tsv', scores_table(scores))
             write_json(self.folder / 'metrics.json', describe(scores))
         return save_json(self.folder / 'info.json', self.info)
-
-
-def connect_film_prediction(
-    workflow: Any, participant: ParticipantInput, run: RunSettings, size: DataSize, model: Path
-) -> Any:
-    """Add the nodes that apply models of films and connect them; return that of the outputs."""
-    config = run.config
-    record, everything = participant.to_json(), config.model_dump_json()
-    trials = node(
-        ListShowings(
-            participant=record, features=config.features.model_dump_json(), model=str(model)
-        ),
-        'plan',
-        run,
-        size,
-    )
-    apply = node(
-        ApplyFilms(
-            participant=record,
-            settings=everything,
-            model=str(model),
-            cache=str(run.work_dir / 'features'),
-            films=str(run.work_dir / 'films'),
-        ),
-        'apply',
-        run,
-        size,
-    )
-    outputs = node(
-        WriteFilmPredictions(
-            participant=record, settings=everything, run=run.record(), model=str(model)
-        ),
-        'outputs',
-        run,
-        size,
-    )
-    workflow.connect(
-        [
-            (trials, apply, [('trials', 'trials')]),
-            (trials, outputs, [('trials', 'trials')]),
-            (apply, outputs, [('info', 'info')]),
-        ]
-    )
-    if not participant.runs:
-        return outputs
-    quality = node(Quality(participant=record), 'quality', run, size)
-    align = node(
-        AlignFilms(participant=record, settings=settings_of(config, 'clean', 'delay')),
-        'align',
-        run,
-        size,
-    )
-    workflow.connect(
-        [
-            (quality, align, [('mask', 'mask')]),
-            (trials, align, [('trials', 'trials')]),
-            (quality, apply, [('mask', 'mask')]),
-            (align, apply, [(name, name) for name in ('responses', 'aligned', 'valid')]),
-            (quality, outputs, [('mean_bold', 'mean_bold'), ('tsnr', 'tsnr')]),
-        ]
-    )
-    return outputs
-
-
-__all__ = ['ApplyFilms', 'ListShowings', 'connect_film_prediction']

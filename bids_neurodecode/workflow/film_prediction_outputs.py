@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from nipype.interfaces.base import BaseInterfaceInputSpec, File, isdefined, traits
+import pandas as pd
 
-from bids_neurodecode._version import __version__
 from bids_neurodecode.bids.names import PRODUCTS, unique_labels
-from bids_neurodecode.bids.provenance import sidecar, software_versions
+from bids_neurodecode.bids.provenance import sidecar
 from bids_neurodecode.bids.records import ParticipantInput
-from bids_neurodecode.bids.sink import copy_file, write_image, write_json, write_text
+from bids_neurodecode.bids.sink import write_image, write_json
 from bids_neurodecode.bids.writer import ProductWriter
 from bids_neurodecode.config import Config
 from bids_neurodecode.samples import VoxelMask
-from bids_neurodecode.workflow.files import read_json, read_table
+from bids_neurodecode.workflow.files import read_json
 from bids_neurodecode.workflow.film_network_outputs import write_examples, write_films
-from bids_neurodecode.workflow.outputs import WriteOutput, run_results
-from bids_neurodecode.workflow.reports import results_path
-from bids_neurodecode.workflow.stage import Stage
+from bids_neurodecode.workflow.nodes import Call
+from bids_neurodecode.workflow.publish import Publisher
+from bids_neurodecode.workflow.step import ALL, step
 
 if TYPE_CHECKING:
-    import pandas as pd
-
-    from bids_neurodecode.report.results import NetworkResults, NullResults
+    from bids_neurodecode.report.results import NetworkResults
 
 DESCS = {'linear': 'predicted', 'network': 'networkpredicted'}
 MODELS = {'linear': 'ridge regression with finite impulse responses', 'network': 'movie network'}
@@ -36,98 +33,53 @@ APPLIED = 'A trained model was applied: {name}.'
 PREDICTED = 'Responses were predicted to {films}.'
 
 
-class WriteFilmPredictionsInput(BaseInterfaceInputSpec):
-    participant = traits.Str(mandatory=True, desc='record of the participant, as JSON')
-    settings = traits.Str(mandatory=True, desc='all settings, as JSON')
-    run = traits.Str(mandatory=True, desc='folders, run id and notes, as JSON')
-    model = File(exists=True, mandatory=True)
-    trials = File(exists=True, mandatory=True)
-    info = File(exists=True, mandatory=True)
-    mean_bold = File(exists=True)
-    tsnr = File(exists=True)
-
-
-class WriteFilmPredictions(Stage):
+@step('outputs', makes=('results',), settings=ALL, always=True, memory=lambda size: size.series_gb)
+def publish_film_predictions(
+    participant: ParticipantInput,
+    config: Config,
+    call: Call,
+    model: str,
+    trials: pd.DataFrame,
+    applied: Path,
+    mean_bold: Path | None = None,
+    tsnr: Path | None = None,
+) -> Mapping[str, Any]:
     """Write predicted BOLD and reconstructed films, and the record for the report."""
+    from bids_neurodecode.report import results as r
 
-    input_spec = WriteFilmPredictionsInput
-    output_spec = WriteOutput
-    _always_run = True
-
-    def _compute(self, folder: Path) -> dict[str, Any]:
-        inputs = self.inputs
-        run = json.loads(inputs.run)
-        participant = ParticipantInput.from_json(inputs.participant)
-        config = Config.model_validate_json(inputs.settings)
-        writer = writer_of(participant, Path(run['output_dir']), Path(inputs.model))
-        table, info = read_table(Path(inputs.trials)), read_json(Path(inputs.info))
-        found = Path(inputs.info).parent
-        for name in DESCS:
-            if (found / f'{name}.npy').exists():
-                delay = config.delay.seconds if name == 'network' else 0.0
-                write_series(writer, participant, table, found, name, info['period'], delay)
-        record = self._record(participant, config, run, writer, table, info)
-        target = results_path(writer.output_dir, participant.label, participant.task)
-        write_text(target, record.to_json())
-        writer.finish()
-        return {'results': target}
-
-    def _record(
-        self,
-        participant: ParticipantInput,
-        config: Config,
-        run: dict[str, Any],
-        writer: ProductWriter,
-        table: pd.DataFrame,
-        info: dict[str, Any],
-    ) -> Any:
-        from bids_neurodecode.report import results as r
-
-        inputs = self.inputs
-        found = Path(inputs.info).parent
-        log = writer.output_dir / f'sub-{participant.label}' / 'log'
-        write_text(log / run['run_id'] / 'config.toml', config.to_toml())
-        films = ', '.join(dict.fromkeys(table['film'].astype(str)))
-        maps = {} if not isdefined(inputs.tsnr) else {'tsnr': Path(inputs.tsnr)}
-        maps = {name: writer.image(name, file) for name, file in maps.items()}
-        for name, key in (('linear', 'pearsonr'), ('network', 'network_r')):
-            if name in info['judged']:
-                file = found / f'{name}-r.nii.gz'
-                maps[key] = writer.image('pearsonr', file, more={'desc': f'{name}applied'})
-        network = write_applied_network(writer, participant, config, table, info, found)
-        n_films = table.groupby('run')['showing'].nunique().to_dict()
-        return r.ParticipantResults(
-            participant=participant.label,
-            version=__version__,
-            run_id=run['run_id'],
-            system='movie',
-            paradigm='movie',
-            task=participant.task,
-            bids_name=Path(run['bids_dir']).name,
-            runs=run_results(participant, n_films),
-            derivatives=tuple(run['derivatives']),
-            notes=(
-                *run['notes'],
-                APPLIED.format(name=Path(inputs.model).name),
-                PREDICTED.format(films=films),
-            ),
-            warnings=tuple(info['warnings']),
-            leaks=tuple(info['leaks']),
-            space=writer.space,
-            in_mni=writer.in_mni,
-            voxels=r.VoxelResults(info['n_mask'], info['n_selected'], 'the voxels of the model'),
-            maps=maps,
-            mean_bold=writer.image('meanbold', Path(inputs.mean_bold))
-            if isdefined(inputs.mean_bold)
-            else None,
-            metrics=_metrics(writer, found) if info['scored'] else None,
-            null=_null(log, participant, info, found),
-            network=network,
-            stimuli_dir=participant.stimuli_dir,
-            features=dict(participant.features),
-            config=log / run['run_id'] / 'config.toml',
-            versions=software_versions(),
-        )
+    writer = writer_of(participant, call.output_dir, Path(model))
+    publisher = Publisher(participant, call, config, writer)
+    info, found = read_json(applied), applied.parent
+    for name in DESCS:
+        if (found / f'{name}.npy').exists():
+            delay = config.delay.seconds if name == 'network' else 0.0
+            write_series(writer, participant, trials, found, name, info['period'], delay)
+    films = ', '.join(dict.fromkeys(trials['film'].astype(str)))
+    maps = {} if tsnr is None else {'tsnr': writer.image('tsnr', tsnr)}
+    for name, key in (('linear', 'pearsonr'), ('network', 'network_r')):
+        if name in info['judged']:
+            file = found / f'{name}-r.nii.gz'
+            maps[key] = writer.image('pearsonr', file, more={'desc': f'{name}applied'})
+    null = found / 'null.npy'
+    kept = None
+    if null.exists() and not info['leaks']:
+        file = publisher.keep(null, 'null')
+        kept = r.NullResults(file, info['observed'], info['metric'])
+    record = publisher.record(
+        'movie',
+        n_trials=trials.groupby('run')['showing'].nunique().to_dict(),
+        notes=(APPLIED.format(name=Path(model).name), PREDICTED.format(films=films)),
+        warnings=info['warnings'],
+        leaks=info['leaks'],
+        voxels=r.VoxelResults(info['n_mask'], info['n_selected'], 'the voxels of the model'),
+        maps=maps,
+        mean_bold=None if mean_bold is None else writer.image('meanbold', mean_bold),
+        metrics=_metrics(writer, found) if info['scored'] else None,
+        null=kept,
+        network=write_applied_network(writer, participant, config, trials, info, found),
+        stimuli_dir=participant.stimuli_dir,
+    )
+    return publisher.finish(record)
 
 
 def writer_of(participant: ParticipantInput, output_dir: Path, model: Path) -> ProductWriter:
@@ -230,18 +182,3 @@ def _metrics(writer: ProductWriter, folder: Path) -> Path:
     file = folder / 'metrics.tsv'
     writer.copy('metrics', file.with_suffix('.json'), desc='applied', extension='.json')
     return writer.copy('metrics', file, desc='applied')
-
-
-def _null(
-    log: Path, participant: ParticipantInput, info: dict[str, Any], folder: Path
-) -> NullResults | None:
-    from bids_neurodecode.report.results import NullResults
-
-    if info['leaks'] or not (folder / 'null.npy').exists():
-        return None
-    target = log / f'sub-{participant.label}_task-{participant.task}_null.npy'
-    copy_file(folder / 'null.npy', target)
-    return NullResults(target, info['observed'], info['metric'])
-
-
-__all__ = ['WriteFilmPredictions', 'write_series']

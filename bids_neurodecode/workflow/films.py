@@ -1,171 +1,81 @@
-"""The part of the graph for films."""
+"""Films: series on the clock of the films, features of frames, and the ladder of all models."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
 from bids_neurodecode.bids.records import ParticipantInput
-from bids_neurodecode.config import Config
-from bids_neurodecode.workflow.atlases import connect_atlas
+from bids_neurodecode.config import Config, FeatureSettings
+from bids_neurodecode.samples import VoxelMask
 from bids_neurodecode.workflow.film_earlier import aligned_files, state_of
-from bids_neurodecode.workflow.film_group import CompareParticipants
-from bids_neurodecode.workflow.film_interfaces import (
-    AlignFilms,
-    EncodeFilms,
-    FilmFeatures,
-    PlanFilms,
-)
-from bids_neurodecode.workflow.film_network import connect_network
-from bids_neurodecode.workflow.film_outputs import WriteFilms
-from bids_neurodecode.workflow.interfaces import Quality
-from bids_neurodecode.workflow.nodes import RunSettings, node, settings_of
+from bids_neurodecode.workflow.film_encoding import encode
+from bids_neurodecode.workflow.film_group import compare_participants
+from bids_neurodecode.workflow.film_network import add_network
+from bids_neurodecode.workflow.film_outputs import publish_films
+from bids_neurodecode.workflow.nodes import Ladder
 from bids_neurodecode.workflow.own_features import with_own_features
-from bids_neurodecode.workflow.resources import DataSize
+from bids_neurodecode.workflow.parcels import clean_run
+from bids_neurodecode.workflow.plan import plan_films
+from bids_neurodecode.workflow.responses import add_atlas, quality
+from bids_neurodecode.workflow.step import step
 
-SCORED = (
-    *('metrics', 'pearsonr', 'by_fold', 'significant', 'p_values'),
-    *('predictions', 'rows', 'null', 'model'),
-)
+FloatArray = npt.NDArray[np.floating[Any]]
 
 
-def connect_films(
-    workflow: Any, participant: ParticipantInput, run: RunSettings, size: DataSize
-) -> Any:
-    """Add the nodes of the film paradigm and connect them; return the node of the outputs."""
-    run = replace(run, config=with_motion(with_own_features(run.config, participant)))
-    record, config = participant.to_json(), run.config
-    plan = node(
-        PlanFilms(
-            participant=record,
-            split=config.split.model_dump_json(),
-            features=config.features.model_dump_json(),
-            seed=config.seed,
-        ),
-        'plan',
-        run,
-        size,
+def add_films(ladder: Ladder) -> None:
+    """Add the steps that fit and judge models of films."""
+    config = with_motion(with_own_features(ladder.run.config, ladder.participant))
+    ladder.run = replace(ladder.run, config=config)
+    ladder.add(plan_films)
+    ladder.add(quality)
+    ladder.add(align_films)
+    add_atlas(ladder)
+    if ladder.run.everyone is not None:
+        add_comparison(ladder)
+    add_models(ladder, network=config.movie.target == 'participant')
+
+
+def add_models(ladder: Ladder, *, network: bool) -> None:
+    """Add features, the linear model, the others where they are asked for, and what is written."""
+    movie = ladder.run.config.movie
+    ladder.add(
+        film_features,
+        energy=movie.motion == 'energy',
+        cache=str(ladder.run.work_dir / 'features'),
     )
-    quality = node(Quality(participant=record), 'quality', run, size)
-    align = node(
-        AlignFilms(participant=record, settings=settings_of(config, 'clean', 'delay')),
-        'align',
-        run,
-        size,
-    )
-    workflow.connect([(plan, align, [('trials', 'trials')])])
-    workflow.connect([(quality, align, [('mask', 'mask')])])
-    nodes = {'plan': plan, 'quality': quality, 'align': align}
-    add_linear(workflow, participant, run, size, nodes)
-    compare = _compare_node(participant, run, size)
-    if compare is not None:
-        nodes['compare'] = compare
-        _feed_compare(workflow, nodes)
-    connect_atlas(
-        workflow,
-        participant,
-        run,
-        size,
-        quality=quality,
-        use=nodes.get('compare', nodes['encode']),
-        outputs=nodes['outputs'],
-    )
-    if config.movie.target == 'participant':
-        connect_network(workflow, participant, run, size, nodes)
-    return nodes['outputs']
+    ladder.add(encode)
+    if network:
+        add_network(ladder)
+    ladder.add(publish_films)
 
 
-def add_linear(
-    workflow: Any,
-    participant: ParticipantInput,
-    run: RunSettings,
-    size: DataSize,
-    nodes: dict[str, Any],
-) -> None:
-    """Add features, the linear model and the outputs, and connect them.
-
-    Parameters
-    ----------
-    nodes
-        ``plan``, ``quality`` and ``align``, which may be one node; ``features``, ``encode`` and
-        ``outputs`` are added.
-    """
-    record, config = participant.to_json(), run.config
-    features = node(
-        FilmFeatures(
-            participant=record,
-            settings=config.features.model_dump_json(),
-            motion='energy' if config.movie.motion == 'energy' else 'changes',
-            cache=str(run.work_dir / 'features'),
-        ),
-        'features',
-        run,
-        size,
-    )
-    encode = node(
-        EncodeFilms(
-            participant=record,
-            settings=settings_of(config, 'delay', 'features', 'ridge', 'evaluation', 'seed'),
-            device=run.device,
-            use_gpu=run.device == 'cuda',
-        ),
-        'encode',
-        run,
-        size,
-        threads=2,
-    )
-    outputs = node(
-        WriteFilms(participant=record, settings=config.model_dump_json(), run=run.record()),
-        'outputs',
-        run,
-        size,
-    )
-    nodes |= {'features': features, 'encode': encode, 'outputs': outputs}
-    _connect_linear(workflow, nodes)
-
-
-def _connect_linear(workflow: Any, nodes: Mapping[str, Any]) -> None:
-    """Connect the linear model with what it needs, and with the outputs."""
-    plan, quality, align = (nodes[name] for name in ('plan', 'quality', 'align'))
-    features, encode, outputs = (nodes[name] for name in ('features', 'encode', 'outputs'))
-    workflow.connect(
-        [
-            (plan, features, [('trials', 'trials')]),
-            (plan, encode, [(name, name) for name in ('trials', 'parts', 'plan')]),
-            (quality, encode, [('mask', 'mask')]),
-            (align, encode, [('responses', 'responses')]),
-            (features, encode, [('features', 'features')]),
-            (plan, outputs, [('trials', 'trials'), ('plan', 'plan')]),
-            (quality, outputs, [(name, name) for name in ('mask', 'mean_bold', 'tsnr')]),
-            (align, outputs, [('aligned', 'aligned'), ('showings', 'showings')]),
-            (encode, outputs, [*((name, name) for name in SCORED), ('info', 'encode_info')]),
-        ]
-    )
-
-
-def _compare_node(participant: ParticipantInput, run: RunSettings, size: DataSize) -> Any:
-    """Return the node that compares a participant with the others; None where it has no use."""
-    if run.everyone is None:
-        return None
+def add_comparison(ladder: Ladder) -> None:
+    """Add what compares a participant with the others of the call, or of earlier calls."""
+    run, participant = ladder.run, ladder.participant
     config = run.config
-    earlier: dict[str, Any] = {}
+    output_dir = earlier = ''
     if config.movie.target == 'group':
         # the group brain has its own voxels; here there is the ceiling alone
-        config = without_selection(config)
+        ladder.run = replace(run, config=without_selection(config))
     elif config.selection.measure in {'isc', 'snr'}:
-        space = participant.runs[0].space
-        files = aligned_files(run.output_dir, participant.task, space)
+        files = aligned_files(run.output_dir, participant.task, participant.runs[0].space)
         files.pop(participant.label, None)
-        earlier = {'output_dir': str(run.output_dir), 'earlier': state_of(files)}
-    interface = CompareParticipants(
-        participant=participant.to_json(),
+        output_dir, earlier = str(run.output_dir), state_of(files)
+    ladder.add(
+        compare_participants,
         everyone=str(run.everyone),
-        settings=settings_of(config, 'clean', 'selection', 'seed'),
-        folder=str(run.work_dir / 'sums'),
-        **earlier,
+        sums=str(run.work_dir / 'sums'),
+        output_dir=output_dir,
+        earlier=earlier,
     )
-    return node(interface, 'compare', run, size)
+    ladder.run = run
 
 
 def with_motion(config: Config) -> Config:
@@ -186,31 +96,166 @@ def without_selection(config: Config) -> Config:
     return config.model_copy(update={'selection': selection})
 
 
-def _feed_compare(workflow: Any, nodes: Mapping[str, Any]) -> None:
-    compare = nodes['compare']
-    workflow.connect(
-        [
-            (nodes['plan'], compare, [(name, name) for name in ('trials', 'parts', 'plan')]),
-            (nodes['quality'], compare, [('mask', 'mask')]),
-            (nodes['align'], compare, [('responses', 'responses')]),
-        ]
+@step(
+    'align',
+    makes=('responses', 'aligned', 'showings', 'valid'),
+    many=('aligned',),
+    settings=('clean', 'delay'),
+    memory=lambda size: 4 * size.run_gb + size.series_gb,
+)
+def align_films(
+    participant: ParticipantInput,
+    config: Config,
+    mask: VoxelMask,
+    trials: pd.DataFrame,
+    folder: Path,
+) -> Mapping[str, Any]:
+    """Clean each run, and put it on the clock of its films with and without the delay.
+
+    Parameters
+    ----------
+    participant, config, mask
+        Whose runs, how they are cleaned, in which voxels.
+    trials
+        One row a volume of a film.
+    folder
+        Where the arrays are written: ``responses``, (n_samples, n_voxels), no delay taken out; one
+        ``aligned`` a showing, the delay taken out; and which samples these hold (``valid``).
+    """
+    from bids_neurodecode.signals.delay import align_to_clock
+
+    responses = np.lib.format.open_memmap(
+        folder / 'responses.npy', 'w+', np.float32, (len(trials), mask.n_voxels)
     )
-    use_compared(workflow, nodes)
+    aligned: list[Path] = []
+    showings: list[dict[str, Any]] = []
+    valid = np.zeros(len(trials), dtype=bool)
+    for number, run in enumerate(participant.runs):
+        series = clean_run(run, mask, config.clean)
+        for _, rows in trials[trials['run'] == number].groupby('showing', sort=False):
+            onset, film = float(rows['run_onset'].iloc[0]), str(rows['film'].iloc[0])
+            clock = (series, run.repetition_time, onset, len(rows), run.repetition_time)
+            responses[rows.index] = align_to_clock(*clock, 0.0, start_time=run.start_time).values
+            delayed = align_to_clock(*clock, config.delay.seconds, start_time=run.start_time)
+            file = folder / f'aligned-{len(aligned):03d}.npy'
+            # only the end has no data; volumes that were censored stay, as NaN
+            length = int(np.flatnonzero(delayed.valid).max(initial=-1)) + 1
+            np.save(file, delayed.values[:length])
+            valid[rows.index[:length]] = True
+            aligned.append(file)
+            into = float(rows['onset'].iloc[0])
+            showings.append({'run': number, 'film': film, 'n_samples': length, 'film_onset': into})
+    responses.flush()
+    return {
+        'valid': valid,
+        'responses': folder / 'responses.npy',
+        'aligned': aligned,
+        'showings': {'showings': showings},
+    }
 
 
-def use_compared(workflow: Any, nodes: Mapping[str, Any]) -> None:
-    """Let the linear model and the outputs use what comparing participants gave."""
-    compare = nodes['compare']
-    workflow.connect(
-        [
-            (compare, nodes['encode'], [('within', 'within')]),
-            (
-                compare,
-                nodes['outputs'],
-                [
-                    ('info', 'compare_info'),
-                    *((name, name) for name in ('isc', 'ceiling', 'ceiling_by_fold')),
-                ],
-            ),
-        ]
-    )
+@step('features', makes=('features', 'bands'), many=('bands',), settings=('features',))
+def film_features(
+    participant: ParticipantInput,
+    config: Config,
+    trials: pd.DataFrame,
+    energy: bool,
+    cache: str,
+    folder: Path,
+) -> Mapping[str, Any]:
+    """Describe the frames of each volume, averaged, and motion in them.
+
+    Where the user brings a table of features for each film, these are taken instead.
+
+    Parameters
+    ----------
+    participant, config, trials
+        Whose films, how frames are described, and one row a volume of a film.
+    energy
+        Whether motion is motion energy, or how much features change.
+    cache
+        Where features are kept by content.
+    folder
+        Where feature spaces are written, each under its name.
+    """
+    bands = own_features(participant, config.features, trials)
+    features = np.concatenate([*bands.values()], axis=1) if bands else None
+    if features is None:
+        features, changes = features_of_frames(
+            participant, config.features, trials, Path(cache), energy=energy
+        )
+        bands = {'frames': features, 'changes': changes}
+    (folder / 'bands').mkdir(exist_ok=True)
+    files = [folder / 'bands' / f'{name}.npy' for name in bands]
+    for file, values in zip(files, bands.values(), strict=True):
+        np.save(file, values)
+    return {'features': features, 'bands': files}
+
+
+def own_features(
+    participant: ParticipantInput, settings: FeatureSettings, table: pd.DataFrame
+) -> dict[str, FloatArray]:
+    """Return the user's features of each sample by band; none where there are none."""
+    from bids_neurodecode.workflow.own_features import film_bands
+
+    if not participant.features:
+        return {}
+    films, onsets = table['film'].astype(str), table['onset'].to_numpy(dtype=float)
+    clock = {film: np.unique(onsets[films == film]) for film in dict.fromkeys(films)}
+    period = participant.runs[0].repetition_time
+    found = film_bands(participant, settings, clock, period)
+    rows = [
+        (film, int(np.searchsorted(clock[film], onset)))
+        for film, onset in zip(films, onsets, strict=True)
+    ]
+    names = next(iter(found.values()))
+    return {band: np.stack([found[film][band][row] for film, row in rows]) for band in names}
+
+
+def features_of_frames(
+    participant: ParticipantInput,
+    settings: FeatureSettings,
+    table: pd.DataFrame,
+    cache: Path,
+    *,
+    energy: bool,
+) -> tuple[FloatArray, FloatArray]:
+    """Return features of the frames of each sample, and motion in them."""
+    from bids_neurodecode.stimuli.features import get_extractor
+    from bids_neurodecode.stimuli.volumes import volume_features
+
+    extractor = get_extractor(settings.extractor)
+    rows: dict[tuple[str, float], tuple[FloatArray, FloatArray]] = {}
+    period = participant.runs[0].repetition_time
+    for film, samples in table.groupby('film', sort=False):
+        onsets = np.unique(samples['onset'].to_numpy(dtype=float))
+        file, size = participant.stimuli_dir / str(film), settings.image_size
+        by_volume = volume_features(file, onsets, period, extractor, size, cache)
+        motion = motion_of(file, by_volume, onsets, period, cache, energy=energy)
+        described = zip(by_volume.mean(axis=1), motion, strict=True)
+        rows |= {
+            (str(film), float(onset)): both for onset, both in zip(onsets, described, strict=True)
+        }
+    keys = list(zip(table['film'].astype(str), table['onset'].astype(float), strict=True))
+    frames, changes = (np.stack([rows[key][part] for key in keys]) for part in (0, 1))
+    return frames, changes
+
+
+def motion_of(
+    film: Path,
+    by_volume: FloatArray,
+    onsets: FloatArray,
+    period: float,
+    cache: Path,
+    *,
+    energy: bool,
+) -> FloatArray:
+    """Return motion energy of each volume, or how much its features change."""
+    from bids_neurodecode.stimuli.changes import frame_changes
+    from bids_neurodecode.stimuli.motion import film_motion
+
+    if not energy:
+        return frame_changes(by_volume)
+    volumes = np.rint(onsets / period).astype(np.intp)
+    motion = film_motion(film, int(volumes.max()) + 1, period, cache_dir=cache)
+    return np.asarray(motion[volumes])

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from nipype.interfaces.base import BaseInterfaceInputSpec, File, TraitedSpec, traits
 
 from bids_neurodecode._version import __version__
 from bids_neurodecode.bids.provenance import LOCK_SECONDS, LOCKED
 from bids_neurodecode.bids.sink import write_json, write_text, write_tsv
 from bids_neurodecode.errors import InputError, ResourceError
 from bids_neurodecode.study import StudyPlan, Variant
+from bids_neurodecode.workflow.nodes import Call
 from bids_neurodecode.workflow.reports import config_of, find_results, read_results
-from bids_neurodecode.workflow.stage import Stage
+from bids_neurodecode.workflow.step import step
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,43 +47,38 @@ SUMMARY_COLUMNS = {
 }
 
 
-class GatherStudyInput(BaseInterfaceInputSpec):
-    plan = traits.Str(mandatory=True, desc='the study and its variants, as JSON')
-    output_dir = traits.Str(mandatory=True)
-    task = traits.Str(mandatory=True)
-    asked = traits.List(traits.Str, desc='participants who ought to have results')
-    reasons = traits.Str('{}', usedefault=True, desc='why some have none, as JSON')
-
-
-class GatherStudyOutput(TraitedSpec):
-    page = File(exists=True)
-
-
-class GatherStudy(Stage):
+@step('report', makes=('page',), always=True, memory=lambda _: 0.9)
+def gather_study(
+    call: Call, plan_json: str, task: str, asked: str, reasons: dict[str, str]
+) -> Mapping[str, Any]:
     """Put together what all variants left in the output folder: tables, figure, page.
 
     Under a lock, as the tasks of a job array may end at the same time: each reads what all have
     written so far, so that the last one reads everything.
+
+    Parameters
+    ----------
+    call
+        Where the study lies.
+    plan_json
+        The study and its variants, as JSON.
+    task, asked
+        Whose results ought to be there: the task, and labels of participants (between spaces).
+    reasons
+        Why some have none.
     """
+    from filelock import FileLock, Timeout
 
-    input_spec = GatherStudyInput
-    output_spec = GatherStudyOutput
-    _always_run = True
-
-    def _compute(self, folder: Path) -> dict[str, Any]:
-        from filelock import FileLock, Timeout
-
-        plan = StudyPlan.from_json(self.inputs.plan)
-        target = study_folder(Path(self.inputs.output_dir), plan)
-        file = target / '.study.lock'
-        try:
-            with FileLock(file, timeout=LOCK_SECONDS):
-                reasons = json.loads(self.inputs.reasons)
-                asked = list(self.inputs.asked)
-                results = collect(plan, target, self.inputs.task, asked, reasons)
-                return {'page': write_study(results, target)}
-        except Timeout as error:
-            raise ResourceError(LOCKED.format(file=file, seconds=LOCK_SECONDS)) from error
+    plan = StudyPlan.from_json(plan_json)
+    target = study_folder(call.output_dir, plan)
+    file = target / '.study.lock'
+    try:
+        with FileLock(file, timeout=LOCK_SECONDS):
+            return {
+                'page': write_study(collect(plan, target, task, asked.split(), reasons), target)
+            }
+    except Timeout as error:
+        raise ResourceError(LOCKED.format(file=file, seconds=LOCK_SECONDS)) from error
 
 
 def study_folder(output_dir: Path, plan: StudyPlan) -> Path:
@@ -271,4 +264,4 @@ def _word(name: str) -> str:
     return re.sub(r'\W+', '_', name).strip('_').lower()
 
 
-__all__ = ['GatherStudy', 'collect', 'results_of', 'same_settings', 'study_folder', 'write_study']
+__all__ = ['collect', 'gather_study', 'results_of', 'same_settings', 'study_folder', 'write_study']

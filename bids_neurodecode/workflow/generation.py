@@ -1,160 +1,318 @@
-"""Two-stage reconstruction in the graph: one node after the linear decoder."""
+"""Pictures made in two stages: one step after the linear decoder, in a process of its own."""
 
 from __future__ import annotations
 
-import json
+import hashlib
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from nipype.interfaces.base import (
-    BaseInterfaceInputSpec,
-    Directory,
-    File,
-    InputMultiPath,
-    TraitedSpec,
-    isdefined,
-    traits,
-)
+import numpy as np
+import numpy.typing as npt
 
+from bids_neurodecode.bids.captions import captions_file, read_captions
 from bids_neurodecode.bids.records import ParticipantInput
+from bids_neurodecode.bids.sink import write_json, write_text, write_tsv
 from bids_neurodecode.config import Config
-from bids_neurodecode.workflow.generation_choice import Choice, metric_weights
-from bids_neurodecode.workflow.nodes import RunSettings, node
-from bids_neurodecode.workflow.process import content_key, train_in_process
-from bids_neurodecode.workflow.resources import DataSize
-from bids_neurodecode.workflow.stage import Stage
+from bids_neurodecode.samples import Responses, Samples, VoxelMask
+from bids_neurodecode.systems.base import PerStimulus
+from bids_neurodecode.workflow.files import load_map, save_json
+from bids_neurodecode.workflow.generation_choice import Choice, further_pictures, metric_weights
+from bids_neurodecode.workflow.generation_model import (
+    describe_parts,
+    make_generator,
+    model_card,
+    save_model,
+)
+from bids_neurodecode.workflow.nodes import Ladder
+from bids_neurodecode.workflow.plan import Plan
+from bids_neurodecode.workflow.seen import known_runs
+from bids_neurodecode.workflow.step import Apart, step
 
-MODULE = 'bids_neurodecode.workflow.generation_job'
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from bids_neurodecode.evaluation.networks import FeatureNetwork
+    from bids_neurodecode.systems.generation import ExtraPictures, Generation
+    from bids_neurodecode.systems.generation_generators import (
+        FittedGenerator,
+        Generator,
+        TrainingPictures,
+    )
+
+SAY_EVERY = 15.0
+"""Seconds between two lines of progress."""
+STIMULI = 'stimuli.npy'
 WHAT = 'making of pictures'
 REMEDY = (
     'give the run more memory, fewer voxels (selection.rule = "top"), or '
     'reconstruction.generator = "none"'
 )
-USED = ('reconstruction', 'selection', 'ridge', 'features', 'split', 'betas', 'seed')
-"""Settings that what is trained depends on."""
+LOGGER = logging.getLogger('bids_neurodecode')
 
 
-class GeneratePicturesInput(BaseInterfaceInputSpec):
-    participant = traits.Str(mandatory=True, desc='record of the participant, as JSON')
-    settings = traits.Str(mandatory=True, desc='all settings, as JSON')
-    generator = traits.Str(mandatory=True, desc='small or published')
-    why = traits.Str(mandatory=True, desc='why this generator, for the report')
-    weights = traits.Str('{}', usedefault=True, desc='files of its weights by name, as JSON')
-    networks = traits.Str('{}', usedefault=True, desc='weights of networks of metrics, as JSON')
-    generators = Directory(mandatory=True, desc='where trained priors and refiners are kept')
-    cache = Directory(mandatory=True, desc='where features are kept by content')
-    betas = File(exists=True, mandatory=True)
-    tuned = InputMultiPath(File(exists=True), mandatory=True)
-    mask = File(exists=True, mandatory=True)
-    trials = File(exists=True, mandatory=True)
-    parts = File(exists=True, mandatory=True)
-    plan = File(exists=True, mandatory=True)
-    features = File(exists=True, mandatory=True)
-    tsnr_runs = File(exists=True, mandatory=True)
-    within = File(exists=True)
-    labels = File(exists=True)
-    device = traits.Str('cpu', usedefault=True)
-    use_gpu = traits.Bool(False, usedefault=True, desc='counted against the GPUs')
+def add_generation(ladder: Ladder, choice: Choice) -> None:
+    """Add the step that makes pictures.
 
-
-class GeneratePicturesOutput(TraitedSpec):
-    result = File(exists=True, desc='what was made, beside which everything lies')
-
-
-class GeneratePictures(Stage):
-    """Make pictures of held-out responses in a process of its own, and judge them.
-
-    Checkpoints of regressors lie beside the node's folder under a key of all that the training
-    depends on; priors and refiners, which depend on pictures alone, lie in a folder that all
-    participants share. A killed run goes on from them, whatever killed it.
+    Priors and refiners depend on pictures alone: they lie in a folder that all participants share.
     """
-
-    input_spec = GeneratePicturesInput
-    output_spec = GeneratePicturesOutput
-
-    def _compute(self, folder: Path) -> dict[str, Any]:
-        job = self._job()
-        result = train_in_process(
-            folder, job, job_key(job), module=MODULE, what=WHAT, remedy=REMEDY
-        )
-        return {'result': result}
-
-    def _job(self) -> dict[str, Any]:
-        inputs = self.inputs
-        plain = ('participant', 'settings', 'generator', 'why', 'generators', 'cache', 'device')
-        files = ('betas', 'mask', 'trials', 'parts', 'plan', 'features', 'tsnr_runs')
-        return {
-            **{name: str(getattr(inputs, name)) for name in (*plain, *files)},
-            **{name: given(getattr(inputs, name)) for name in ('within', 'labels')},
-            **{name: json.loads(getattr(inputs, name)) for name in ('weights', 'networks')},
-            'tuned': list(inputs.tuned),
-        }
+    run = ladder.run
+    ladder.add(
+        generate,
+        apart=True,
+        generator=choice.name,
+        why=choice.why,
+        weights=dict(choice.weights),
+        networks=dict(metric_weights(run.weights_dir, run.config.reconstruction.protocol)),
+        generators=str(run.work_dir / 'generators'),
+        cache=str(run.work_dir / 'features'),
+    )
 
 
-def job_key(job: dict[str, Any]) -> str:
-    """Return a hash of what a training depends on: settings, and the content of its files."""
-    config = Config.model_validate_json(job['settings'])
-    words = [str(getattr(config, name)) for name in USED]
-    words += [job['generator'], job['device'], job['participant'], json.dumps(job['weights'])]
-    names = ('betas', 'mask', 'trials', 'parts', 'features', 'tsnr_runs', 'within', 'labels')
-    return content_key(words, [*job['tuned'], *(job[name] for name in names if job[name])])
-
-
-def connect_generation(
-    workflow: Any,
+@step(
+    'generate',
+    makes=('generated',),
+    settings=(
+        *('reconstruction', 'encoding', 'selection', 'ridge', 'features', 'split', 'betas'),
+        *('evaluation', 'seed'),
+    ),
+    threads=2,
+    memory=lambda size: 4 * size.series_gb + 2,
+    apart=Apart(WHAT, REMEDY),
+)
+def generate(
     participant: ParticipantInput,
-    run: RunSettings,
-    size: DataSize,
-    choice: Choice,
-    nodes: dict[str, Any],
-) -> None:
-    """Add the node that makes pictures, unless none are made, and connect it.
+    config: Config,
+    plan: Plan,
+    mask: VoxelMask,
+    betas: npt.NDArray[np.float32],
+    tuned: list[npt.NDArray[np.float32]],
+    features: npt.NDArray[np.float32],
+    tsnr_runs: npt.NDArray[np.float32],
+    run_marks: Mapping[str, Any],
+    generator: str,
+    why: str,
+    weights: dict[str, str],
+    networks: dict[str, str],
+    generators: str,
+    cache: str,
+    device: str,
+    folder: Path,
+    checkpoints: Path,
+    within: npt.NDArray[np.bool_] | None = None,
+    atlas_labels: Path | None = None,
+) -> Mapping[str, Any]:
+    """Make pictures of held-out responses, and judge them.
 
     Parameters
     ----------
-    nodes
-        ``plan``, ``quality``, ``betas``, ``features`` and ``outputs``.
+    participant, config, plan
+        Whose pictures, made how, and what of the trials is held out.
+    mask, betas, tuned
+        Voxels; betas, (n_trials, n_voxels); the same for each fold.
+    features
+        Of the pictures, (n_stimuli, n_features).
+    tsnr_runs
+        Temporal signal-to-noise ratio, (n_runs, n_voxels).
+    run_marks
+        What the runs are known by.
+    generator, why
+        ``small`` or ``published``, and why it was chosen.
+    weights, networks
+        Files of weights by name: of the generator, and of the networks of metrics.
+    generators, cache
+        Folders of trained priors and refiners, and of features by content.
+    device, folder, checkpoints
+        Where it computes, writes, and goes on from.
+    within, atlas_labels
+        Voxels of the chosen regions, (n_voxels,), and the parcellation.
     """
-    if choice.name == 'none':
-        return
-    generate = node(
-        GeneratePictures(
-            participant=participant.to_json(),
-            settings=run.config.model_dump_json(),
-            generator=choice.name,
-            why=choice.why,
-            weights=json.dumps(dict(choice.weights)),
-            networks=json.dumps(
-                metric_weights(run.weights_dir, run.config.reconstruction.protocol)
-            ),
-            generators=str(run.work_dir / 'generators'),
-            cache=str(run.work_dir / 'features'),
-            device=run.device,
-            use_gpu=run.device == 'cuda',
-        ),
-        'generate',
-        run,
-        size,
-        threads=2,
+    from bids_neurodecode.stimuli.features import get_extractor
+    from bids_neurodecode.systems.generation import Inputs, generate_pictures
+
+    table, names = plan.table, participant.stimuli
+    recipe = Kept(make_generator(generator, weights, config, device), Path(generators))
+    size = recipe.picture_size
+    regions = None
+    if atlas_labels is not None:
+        regions = np.rint(load_map(atlas_labels, mask)).astype(np.int64)
+    files = [participant.stimuli_dir / name for name in names]
+    inputs = Inputs(
+        features=PerStimulus(names, features),
+        pictures=PerStimulus(names, load_pictures(files, size, folder / STIMULI)),
+        extractor=get_extractor(config.features.extractor),
+        captions=captions_of(participant),
+        extra=load_extra(config, size, Path(cache)),
+        regions=regions,
+        networks=load_networks(networks, device),
     )
-    workflow.connect(
-        [
-            (nodes['plan'], generate, [(name, name) for name in ('trials', 'parts', 'plan')]),
-            (nodes['quality'], generate, [('mask', 'mask'), ('tsnr_runs', 'tsnr_runs')]),
-            (nodes['betas'], generate, [('betas', 'betas'), ('tuned', 'tuned')]),
-            (nodes['features'], generate, [('features', 'features')]),
-            (generate, nodes['outputs'], [('result', 'generated')]),
-        ]
+    made = generate_pictures(
+        Samples(Responses(betas, mask), table),
+        [Samples(Responses(each, mask), table) for each in tuned],
+        plan.split,
+        inputs,
+        recipe,
+        config,
+        tsnr_runs=tsnr_of(tsnr_runs, participant, table),
+        within=within,
+        device=device,
+        checkpoint_dir=checkpoints,
+        progress=say(f'sub-{participant.label} pictures'),
     )
-    atlas = workflow.get_node('atlas')
-    if atlas is not None:
-        both = [('within', 'within'), ('labels', 'labels')]
-        workflow.connect([(atlas, generate, both)])
+    (folder / STIMULI).unlink()
+    runs = known_runs(run_marks, participant, betas, table)
+    arrays = save_model(folder / 'model.safetensors', made, mask, runs)
+    facts = describe_parts(made, arrays, config)
+    card = model_card(made, participant, why, config, facts, runs)
+    write_text(folder / 'model.md', card)
+    info = {
+        'generator': generator,
+        'why': why,
+        'regressor': config.reconstruction.regressor,
+        'facts': facts,
+        'warnings': list(made.warnings),
+    }
+    return {'generated': save(made, info, folder)}
 
 
-def given(value: Any) -> str:
-    """Return the file of an optional input; nothing where it was not given."""
-    return str(value) if isdefined(value) else ''
+def tsnr_of(
+    runs: npt.NDArray[np.float32], participant: ParticipantInput, table: pd.DataFrame
+) -> npt.NDArray[np.float32]:
+    """Return the temporal signal-to-noise ratio of each run of the betas, (n_runs, n_voxels).
+
+    The runs of precomputed betas need not be the runs of the series.
+    """
+    if participant.betas is None:
+        return runs
+    return np.tile(runs.mean(axis=0), (int(table['run'].max()) + 1, 1))
 
 
-__all__ = ['GeneratePictures', 'connect_generation', 'job_key']
+@dataclass(frozen=True)
+class Kept:
+    """A generator that keeps what it trains in one folder, each training done by one process.
+
+    Participants (and studies) with the same training pictures then share prior and refiner; who
+    comes second waits and reads them.
+    """
+
+    generator: Generator
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        """That of the generator."""
+        return self.generator.name
+
+    @property
+    def picture_size(self) -> int:
+        """That of the generator."""
+        return self.generator.picture_size
+
+    def fit(
+        self,
+        training: TrainingPictures,
+        *,
+        seed: int,
+        checkpoint_dir: Path | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> FittedGenerator:
+        """Train, go on with, or read prior and refiner."""
+        from filelock import FileLock
+
+        self.folder.mkdir(parents=True, exist_ok=True)
+        digest = hashlib.sha256(f'{self.name} {seed} {training.pictures.shape}'.encode())
+        digest.update(np.ascontiguousarray(training.pictures).tobytes())
+        with FileLock(self.folder / f'{digest.hexdigest()[:16]}.lock'):
+            return self.generator.fit(
+                training, seed=seed, checkpoint_dir=self.folder, progress=progress
+            )
+
+
+def load_pictures(files: Sequence[Path], size: int, target: Path) -> npt.NDArray[np.uint8]:
+    """Bring pictures to one size, on disk: ten thousand of 512 pixels take 8 GB."""
+    from bids_neurodecode.stimuli.images import load_image
+
+    shape = (len(files), size, size, 3)
+    pictures = np.lib.format.open_memmap(target, 'w+', dtype=np.uint8, shape=shape)
+    for row, file in enumerate(files):
+        pictures[row] = load_image(file, size=size)
+    pictures.flush()
+    return np.asarray(np.load(target, mmap_mode='r'))
+
+
+def captions_of(participant: ParticipantInput) -> dict[str, tuple[str, ...]]:
+    """Return the captions of each picture; none where there are none."""
+    file = captions_file(participant)
+    return read_captions(file) if file.is_file() else {}
+
+
+def load_extra(config: Config, size: int, cache: Path) -> ExtraPictures | None:
+    """Load the further pictures, where the settings name a folder of them."""
+    from bids_neurodecode.stimuli.features import extract_features, get_extractor
+    from bids_neurodecode.stimuli.images import load_images
+    from bids_neurodecode.systems.generation import ExtraPictures
+
+    folder = config.reconstruction.prior_pictures
+    if folder is None:
+        return None
+    files = further_pictures(Path(folder))
+    features = extract_features(
+        load_images(files, size=config.features.image_size),
+        get_extractor(config.features.extractor),
+        cache_dir=cache,
+    )
+    return ExtraPictures(load_images(files, size=size), features)
+
+
+def load_networks(files: Mapping[str, str], device: str) -> dict[str, FeatureNetwork]:
+    """Read the networks of metrics whose weights are there."""
+    import torch
+
+    from bids_neurodecode.models.visionnets import ClipEmbedding, MetricNetwork, metric_network
+
+    where: Any = 'cuda' if device == 'cuda' else 'cpu'
+    networks: dict[str, FeatureNetwork] = {}
+    for name, file in files.items():
+        if name == 'clip-vit-l14':
+            from transformers import CLIPVisionModelWithProjection
+
+            vision = CLIPVisionModelWithProjection.from_pretrained(file, local_files_only=True)
+            networks[name] = MetricNetwork(ClipEmbedding(vision), where)
+        else:
+            weights = torch.load(file, map_location='cpu', weights_only=True)
+            networks[name] = metric_network(name, weights, device=where)
+    return networks
+
+
+def save(made: Generation, info: Mapping[str, Any], folder: Path) -> Path:
+    """Write pictures, scores and curves; return the file of what is said of them."""
+    from bids_neurodecode.evaluation.metrics import describe, scores_table
+
+    pictures = made.pictures
+    write_tsv(folder / 'pictures.tsv', pictures.table)
+    for name in ('initial', 'final', 'prior', 'truth', 'nearest'):
+        np.save(folder / f'{name}.npy', getattr(pictures, name))
+    write_tsv(folder / 'metrics.tsv', scores_table(made.scores))
+    write_json(folder / 'metrics.json', describe(made.scores))
+    write_tsv(folder / 'curves.tsv', made.curves)
+    return save_json(folder / 'result.json', info)
+
+
+def say(who: str) -> Callable[[int, int], None]:
+    """Return a listener that logs a line of progress now and then."""
+    started = time.monotonic()
+    said = [started]
+
+    def listen(done: int, total: int) -> None:
+        now = time.monotonic()
+        if now - said[0] < SAY_EVERY:
+            return
+        said[0] = now
+        minutes = (total - done) * (now - started) / max(done, 1) / 60
+        left = f', about {minutes:.0f} min left' if done else ''
+        LOGGER.info('%s: step %d of %d%s', who, done, total, left)
+
+    return listen

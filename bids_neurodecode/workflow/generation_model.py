@@ -151,13 +151,13 @@ def describe_parts(made: Generation, arrays: Arrays, config: Config) -> list[str
 
 def model_card(
     made: Generation,
-    job: Mapping[str, Any],
+    participant: ParticipantInput,
+    why: str,
     config: Config,
     facts: list[str],
     runs: Mapping[str, str],
 ) -> str:
     """Return the card that goes with the model: what it is, what it saw, what it scored."""
-    participant = ParticipantInput.from_json(job['participant'])
     parts = '\n'.join(f'- {fact}' for fact in facts)
     own = [s for s in made.scores if not s.model.startswith(('baseline', 'ceiling'))]
     rows = '\n'.join(
@@ -172,7 +172,7 @@ Pictures from responses: latents of a very deep VAE are predicted and decoded to
 picture, which a diffusion model refines under the guidance of predicted features (after
 Brain-Diffuser, doi 10.1038/s41598-023-42891-8).
 
-- {job['why']}
+- {why}
 {parts}
 - Voxels: {made.selection.description}
 - Trained on all trials of {len(participant.runs)} run(s) of this participant,

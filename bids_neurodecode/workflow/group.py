@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from nipype.interfaces.base import BaseInterfaceInputSpec, File, TraitedSpec, isdefined, traits
 
 from bids_neurodecode.bids.sink import atomic, write_image, write_json, write_tsv
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.samples import VoxelMask
 from bids_neurodecode.spaces import EXTENSIONS, load_image, one_each, sidecar_of
 from bids_neurodecode.workflow.files import read_json
-from bids_neurodecode.workflow.nodes import RunSettings
+from bids_neurodecode.workflow.nodes import Call, Ladder, RunSettings
 from bids_neurodecode.workflow.reports import find_results, read_results
-from bids_neurodecode.workflow.stage import Stage
+from bids_neurodecode.workflow.step import step
 
 if TYPE_CHECKING:
     from bids_neurodecode.report.results import ParticipantResults
@@ -30,119 +29,74 @@ DIFFERENT_GRIDS = (
 NO_COMMON_FILM = 'No film was seen by all participants (they saw: {films}).'
 
 
-class GroupScoresInput(BaseInterfaceInputSpec):
-    results = traits.List(File(exists=True), mandatory=True)
-    output_dir = traits.Str(mandatory=True)
+@step('scores', makes=('group_metrics',), always=True, memory=lambda _: 0.4)
+def group_scores(call: Call, records: list[Path]) -> Mapping[str, Any]:
+    """Put the metrics of all participants below each other, and compare models over them."""
+    from bids_neurodecode.evaluation.metrics import describe_columns, with_types
+    from bids_neurodecode.report.group import compare_over_participants, gather_metrics
+    from bids_neurodecode.report.reader import Reader
+
+    readers = [Reader(read_results(file)) for file in records]
+    table = gather_metrics(readers)
+    table.insert(0, 'participant', table.pop('participant'))
+    task = readers[0].results.task
+    target = call.output_dir / GROUP_FOLDER / f'task-{task}_metrics.tsv'
+    write_tsv(target, with_types(table))
+    compared = compare_over_participants(table).drop(columns='participant', errors='ignore')
+    comparisons = target.with_name(f'task-{task}_desc-comparison_metrics.tsv')
+    write_tsv(comparisons, with_types(compared))
+    write_json(comparisons.with_suffix('.json'), describe_columns(set(compared['metric'])))
+    return {'group_metrics': target}
 
 
-class GroupScoresOutput(TraitedSpec):
-    metrics = File(exists=True)
+@step('agreement', makes=('group_isc',), always=True, memory=lambda _: 3.4)
+def group_agreement(call: Call, records: list[Path]) -> Mapping[str, Any]:
+    """Map the leave-one-participant-out intersubject correlation of films."""
+    from bids_neurodecode.signals.reliability import leave_one_out_isc
+
+    people = [read_results(file) for file in records]
+    series, mask = aligned_series(people, call.output_dir)
+    isc = leave_one_out_isc(series)
+    first = people[0]
+    place = f'_space-{first.space}' if first.space else ''
+    hemisphere, extension = '', '.nii.gz'
+    if mask.space is not None:
+        hemisphere = '_hemi-L' if mask.space.form == 'gifti' else ''
+        extension = EXTENSIONS[mask.space.form]['map']
+        place += f'_den-{mask.space.density}' if mask.space.density else ''
+    stem = f'task-{first.task}{hemisphere}{place}_stat-isc_statmap'
+    target = call.output_dir / GROUP_FOLDER / f'{stem}{extension}'
+    write_image(target, mask.image(isc.mean(axis=0)), name='isc')
+    write_json(
+        sidecar_of(target),
+        {
+            'Description': 'Mean over participants of the correlation of each with the mean '
+            'of the others',
+            'Units': 'Pearson r',
+            'Participants': [person.participant for person in people],
+        },
+    )
+    return {'group_isc': target}
 
 
-class GroupScores(Stage):
-    """Put the metrics of all participants below each other."""
+@step('report', makes=('page',), always=True, memory=lambda _: 1.4)
+def make_group_page(
+    call: Call,
+    records: list[Path],
+    failures: dict[str, str],
+    shared_metrics: Path | None = None,
+) -> Mapping[str, Any]:
+    """Make the page of the group; ``shared_metrics`` are of a head that participants share."""
+    from bids_neurodecode.report.build import link_pages
+    from bids_neurodecode.report.group import write_group_report
 
-    input_spec = GroupScoresInput
-    output_spec = GroupScoresOutput
-    _always_run = True
-
-    def _compute(self, folder: Path) -> dict[str, Any]:
-        from bids_neurodecode.evaluation.metrics import describe_columns, with_types
-        from bids_neurodecode.report.group import compare_over_participants, gather_metrics
-        from bids_neurodecode.report.reader import Reader
-
-        readers = [Reader(read_results(Path(file))) for file in self.inputs.results]
-        table = gather_metrics(readers)
-        table.insert(0, 'participant', table.pop('participant'))
-        task = readers[0].results.task
-        target = Path(self.inputs.output_dir) / GROUP_FOLDER / f'task-{task}_metrics.tsv'
-        write_tsv(target, with_types(table))
-        compared = compare_over_participants(table).drop(columns='participant', errors='ignore')
-        comparisons = target.with_name(f'task-{task}_desc-comparison_metrics.tsv')
-        write_tsv(comparisons, with_types(compared))
-        write_json(comparisons.with_suffix('.json'), describe_columns(set(compared['metric'])))
-        return {'metrics': target}
-
-
-class GroupAgreementInput(BaseInterfaceInputSpec):
-    results = traits.List(File(exists=True), mandatory=True)
-    output_dir = traits.Str(mandatory=True)
-
-
-class GroupAgreementOutput(TraitedSpec):
-    isc = File(exists=True, desc='mean leave-one-out intersubject correlation')
-
-
-class GroupAgreement(Stage):
-    """Leave-one-participant-out intersubject correlation of films."""
-
-    input_spec = GroupAgreementInput
-    output_spec = GroupAgreementOutput
-    _always_run = True
-
-    def _compute(self, folder: Path) -> dict[str, Any]:
-        from bids_neurodecode.signals.reliability import leave_one_out_isc
-
-        output_dir = Path(self.inputs.output_dir)
-        records = [read_results(Path(file)) for file in self.inputs.results]
-        series, mask = aligned_series(records, output_dir)
-        isc = leave_one_out_isc(series)
-        first = records[0]
-        place = f'_space-{first.space}' if first.space else ''
-        hemisphere, extension = '', '.nii.gz'
-        if mask.space is not None:
-            hemisphere = '_hemi-L' if mask.space.form == 'gifti' else ''
-            extension = EXTENSIONS[mask.space.form]['map']
-            place += f'_den-{mask.space.density}' if mask.space.density else ''
-        stem = f'task-{first.task}{hemisphere}{place}_stat-isc_statmap'
-        target = output_dir / GROUP_FOLDER / f'{stem}{extension}'
-        write_image(target, mask.image(isc.mean(axis=0)), name='isc')
-        write_json(
-            sidecar_of(target),
-            {
-                'Description': 'Mean over participants of the correlation of each with the mean '
-                'of the others',
-                'Units': 'Pearson r',
-                'Participants': [record.participant for record in records],
-            },
-        )
-        return {'isc': target}
-
-
-class GroupPageInput(BaseInterfaceInputSpec):
-    results = traits.List(File(exists=True), mandatory=True)
-    output_dir = traits.Str(mandatory=True)
-    failures = traits.Dict(traits.Str, traits.Str)
-    shared = File(exists=True, desc='scores of a head that participants share')
-
-
-class GroupPageOutput(TraitedSpec):
-    page = File(exists=True)
-
-
-class GroupPage(Stage):
-    """Make the page of the group."""
-
-    input_spec = GroupPageInput
-    output_spec = GroupPageOutput
-    _always_run = True
-
-    def _compute(self, folder: Path) -> dict[str, Any]:
-        from bids_neurodecode.report.group import write_group_report
-
-        output_dir = Path(self.inputs.output_dir)
-        records = [read_results(Path(file)) for file in self.inputs.results]
-        failures = self.inputs.failures if isdefined(self.inputs.failures) else {}
-        page = output_dir / group_page(output_dir, records[0].task)
-        with atomic(page) as temporary:
-            write_group_report(
-                records,
-                temporary,
-                output_dir / GROUP_FOLDER / 'figures',
-                failures=failures,
-                shared=Path(self.inputs.shared) if isdefined(self.inputs.shared) else None,
-            )
-        return {'page': page}
+    people = [read_results(file) for file in records]
+    page = call.output_dir / group_page(call.output_dir, people[0].task)
+    figures = call.output_dir / GROUP_FOLDER / 'figures'
+    with atomic(page) as temporary:
+        write_group_report(people, temporary, figures, failures=failures, shared=shared_metrics)
+    link_pages(call.output_dir)
+    return {'page': page}
 
 
 def group_page(output_dir: Path, task: str) -> str:
@@ -156,29 +110,22 @@ def init_group_wf(results: Sequence[Path], failures: dict[str, str], run: RunSet
     from nipype.pipeline import engine as pe
 
     workflow = pe.Workflow(name='bids_neurodecode_group_wf', base_dir=str(run.work_dir))
-    common: dict[str, Any] = {
-        'results': [str(file) for file in results],
-        'output_dir': str(run.output_dir),
-    }
-    workflow.add_nodes(
-        [
-            pe.Node(GroupScores(**common), 'scores', mem_gb=1),
-            pe.Node(GroupPage(**common, failures=failures), 'report', mem_gb=2),
-        ]
-    )
+    ladder, files = Ladder(workflow, run), [str(file) for file in results]
     records = [read_results(file) for file in results]
+    ladder.add(group_scores, records=files)
+    if run.config.encoding.model == 'shared':
+        from bids_neurodecode.workflow.encoding_group import add_shared_head
+
+        add_shared_head(ladder, records, files)
+    ladder.add(make_group_page, records=files, failures=failures)
     if len(records) > 1 and all(record.paradigm == 'movie' for record in records):
-        workflow.add_nodes([pe.Node(GroupAgreement(**common), 'agreement', mem_gb=4)])
+        ladder.add(group_agreement, records=files)
     if run.config.movie.target == 'group':
         from bids_neurodecode.workflow.film_group_brain import add_group_brain
 
         brain = pe.Workflow(name='brain')
         add_group_brain(brain, records, run)
         workflow.add_nodes([brain])
-    if run.config.encoding.model == 'shared':
-        from bids_neurodecode.workflow.encoding_group import connect_shared_head
-
-        connect_shared_head(workflow, records, results, run)
     crashes = run.output_dir / 'logs' / run.run_id
     for name in workflow.list_node_names():
         workflow.get_node(name).config = {'execution': {'crashdump_dir': str(crashes)}}
@@ -249,6 +196,3 @@ def _aligned_files(record: ParticipantResults, output_dir: Path) -> list[Path]:
     if record.space is None:
         found = [file for file in found if '_space-' not in file.name]
     return found
-
-
-__all__ = ['GroupAgreement', 'GroupPage', 'GroupScores', 'aligned_series', 'init_group_wf']

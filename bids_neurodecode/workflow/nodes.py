@@ -2,14 +2,56 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
+from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.config import Config
-from bids_neurodecode.workflow.resources import DataSize, memory_of
+from bids_neurodecode.workflow.resources import INTERPRETER_GB, DataSize
+from bids_neurodecode.workflow.step import ALL, PLACES, Step
+
+
+@dataclass(frozen=True)
+class Call:
+    """What steps that write outputs need to know of a call of the program.
+
+    Parameters
+    ----------
+    output_dir, bids_dir
+        Folders.
+    derivatives
+        Names of the preprocessed datasets.
+    notes
+        What was said before work started.
+    run_id
+        Of this call.
+    """
+
+    output_dir: Path
+    bids_dir: Path
+    derivatives: tuple[str, ...]
+    notes: tuple[str, ...]
+    run_id: str
+
+    def to_json(self) -> str:
+        """Return it as JSON."""
+        return json.dumps(dataclasses.asdict(self), default=str)
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Read it from JSON."""
+        content = json.loads(text)
+        return cls(
+            Path(content['output_dir']),
+            Path(content['bids_dir']),
+            tuple(content['derivatives']),
+            tuple(content['notes']),
+            content['run_id'],
+        )
 
 
 @dataclass(frozen=True)
@@ -34,30 +76,19 @@ class RunSettings:
     """Records of the participants of the call, where they can be compared with each other."""
     weights_dir: Path | None = None
     """Pretrained weights; None: the default folder."""
+    level: str = 'full'
+    """How far it goes: ``full``, or ``betas`` alone."""
 
-    def record(self) -> str:
-        """Return what the output nodes need, as JSON."""
-        return json.dumps(
-            {
-                'output_dir': str(self.output_dir),
-                'bids_dir': str(self.bids_dir),
-                'derivatives': {name: str(path) for name, path in self.derivatives.items()},
-                'notes': list(self.notes),
-                'run_id': self.run_id,
-            }
+    @property
+    def call(self) -> Call:
+        """What steps that write outputs need to know of it."""
+        return Call(
+            self.output_dir, self.bids_dir, tuple(self.derivatives), self.notes, self.run_id
         )
 
-
-def node(interface: Any, name: str, run: RunSettings, size: DataSize, *, threads: int = 1) -> Any:
-    """Return a Nipype node that states its memory and threads."""
-    from nipype.pipeline import engine as pe
-
-    return pe.Node(
-        interface,
-        name=name,
-        mem_gb=memory_of(name, size),
-        n_procs=min(threads, run.threads),
-    )
+    def record(self) -> str:
+        """Return that as JSON."""
+        return self.call.to_json()
 
 
 def settings_of(config: Config, *groups: str) -> str:
@@ -68,3 +99,133 @@ def settings_of(config: Config, *groups: str) -> str:
     default = Config()
     others = {name: getattr(default, name) for name in Config.model_fields if name not in groups}
     return config.model_copy(update=others).model_dump_json()
+
+
+NOBODY = ParticipantInput('', '', 'images', (), Path(), ())
+NO_DATA = DataSize(0, (0,), 0)
+NO_MAKER = 'The step {step} needs {product}, which is not given and which no step before it makes.'
+UNKNOWN = 'The step {step} neither takes nor makes {names}.'
+
+
+class Ladder:
+    """Steps, each fed by name with what earlier ones made.
+
+    Parameters
+    ----------
+    workflow
+        Of Nipype; nodes are added to it.
+    run
+        With which settings.
+    participant, size
+        Whose data, and how large; at group level there are none.
+
+    Attributes
+    ----------
+    made
+        The node and the name of its output that each product comes from. A later step that makes
+        a product of the same name takes its place.
+    """
+
+    def __init__(
+        self,
+        workflow: Any,
+        run: RunSettings,
+        participant: ParticipantInput = NOBODY,
+        size: DataSize = NO_DATA,
+    ) -> None:
+        self.workflow = workflow
+        self.participant = participant
+        self.run = run
+        self.size = size
+        self.made: dict[str, tuple[Any, str]] = {}
+
+    def add(
+        self,
+        step: Step[Any],
+        name: str = '',
+        *,
+        made: Mapping[str, str] | None = None,
+        apart: bool = False,
+        **given: Any,
+    ) -> Any:
+        """Add a step and connect it; return its node.
+
+        Parameters
+        ----------
+        step
+            What is run.
+        name
+            Of the node; that of the step by default.
+        made
+            Other names of what it makes, where two nodes run one step.
+        apart
+            Run it in a process of its own.
+        **given
+            Values of its other parameters.
+
+        Raises
+        ------
+        LookupError
+            If it needs what is not given and no earlier step makes.
+        TypeError
+            If it takes nothing of a name that is given, or makes nothing of one that is renamed.
+        """
+        from nipype.pipeline import engine as pe
+
+        renamed = made or {}
+        unknown = {*given} - {p.name for p in step.parameters} | {*renamed} - {*step.makes}
+        if unknown:
+            raise TypeError(UNKNOWN.format(step=step.name, names=', '.join(sorted(unknown))))
+        facts = self._facts(step, given)
+        if apart:
+            facts['apart'] = True
+        node = pe.Node(
+            step.interface(**facts),
+            name=name or step.name,
+            mem_gb=step.asks_for(self.size),
+            n_procs=min(step.threads, self.run.threads),
+        )
+        self.workflow.add_nodes([node])
+        for parameter in step.parameters:
+            if parameter.name in facts or parameter.name in PLACES:
+                continue
+            if parameter.is_product and parameter.name in self.made:
+                source, output = self.made[parameter.name]
+                self.workflow.connect(source, output, node, parameter.name)
+            elif parameter.needed:
+                raise LookupError(NO_MAKER.format(step=node.name, product=parameter.name))
+        self.made |= {renamed.get(product, product): (node, product) for product in step.makes}
+        return node
+
+    def gather(self, product: str, products: Sequence[str]) -> None:
+        """Make one product of several files out of several, in their order."""
+        from nipype.interfaces.utility import Merge
+        from nipype.pipeline import engine as pe
+
+        node = pe.Node(Merge(len(products)), name=product, mem_gb=INTERPRETER_GB)
+        for number, name in enumerate(products, 1):
+            source, output = self.made[name]
+            self.workflow.connect(source, output, node, f'in{number}')
+        self.made[product] = (node, 'out')
+
+    def _facts(self, step: Step[Any], given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what is known before anything is run, by the names of the parameters."""
+        run = self.run
+        config = run.config
+        facts: dict[str, Any] = {}
+        for parameter in step.parameters:
+            if parameter.name == 'device':
+                device = given.get('device', run.device)
+                facts |= {'device': device, 'use_gpu': device == 'cuda'}
+            elif parameter.name in given:
+                facts[parameter.name] = given[parameter.name]
+            elif parameter.kind is Config:
+                whole = step.settings == ALL
+                facts[parameter.name] = (
+                    config.model_dump_json() if whole else settings_of(config, *step.settings)
+                )
+            elif parameter.kind is ParticipantInput:
+                facts[parameter.name] = self.participant.to_json()
+            elif parameter.kind is Call:
+                facts[parameter.name] = run.record()
+        return facts

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,40 +12,41 @@ from bids_neurodecode._version import __version__
 from bids_neurodecode.bids.captions import captions_file
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.config import Config, load_config
+from bids_neurodecode.extensions import find_system
 from bids_neurodecode.spaces import files_of
 from bids_neurodecode.stimuli.images import picture_source
-from bids_neurodecode.workflow.conditions import connect_conditions
-from bids_neurodecode.workflow.encoding_prediction import connect_encoding_prediction
-from bids_neurodecode.workflow.film_prediction import connect_film_prediction
-from bids_neurodecode.workflow.films import connect_films
+from bids_neurodecode.workflow.betas_level import add_betas_level
+from bids_neurodecode.workflow.conditions import add_conditions
+from bids_neurodecode.workflow.encoding_prediction import add_encoding_prediction
+from bids_neurodecode.workflow.film_prediction import add_film_prediction
+from bids_neurodecode.workflow.films import add_films
 from bids_neurodecode.workflow.generation_choice import picture_files
-from bids_neurodecode.workflow.nodes import RunSettings, node
-from bids_neurodecode.workflow.outputs import WriteReport
+from bids_neurodecode.workflow.nodes import Ladder, RunSettings
 from bids_neurodecode.workflow.own_features import own_files
-from bids_neurodecode.workflow.picture_encoding import connect_picture_encoding
-from bids_neurodecode.workflow.pictures import connect_pictures
-from bids_neurodecode.workflow.prediction import connect_prediction
+from bids_neurodecode.workflow.picture_encoding import add_picture_encoding
+from bids_neurodecode.workflow.pictures import add_pictures
+from bids_neurodecode.workflow.prediction import add_prediction
+from bids_neurodecode.workflow.publish import make_report
+from bids_neurodecode.workflow.reports import system_of
 from bids_neurodecode.workflow.resources import data_size
 
-SYSTEM_OF = {'images': 'reconstruction', 'movie': 'movie', 'conditions': 'conditions'}
-"""Which system a paradigm has where none is asked for."""
-TRAINING = {
-    'reconstruction': connect_pictures,
-    'encoding': connect_picture_encoding,
-    'movie': connect_films,
-    'conditions': connect_conditions,
+TRAINING: Mapping[str, Callable[[Ladder], None]] = {
+    'reconstruction': add_pictures,
+    'encoding': add_picture_encoding,
+    'movie': add_films,
+    'conditions': add_conditions,
 }
-"""The factory of each system."""
+"""What adds the steps of each system."""
 
 OWN_TABLE = ('table', 'table_key', 'table_rate')
 """Settings of the features that say where they lie: those of new stimuli lie elsewhere."""
 
-PREDICTING = {
-    'reconstruction': connect_prediction,
-    'encoding': connect_encoding_prediction,
-    'movie': connect_film_prediction,
+PREDICTING: Mapping[str, Callable[[Ladder, Path], None]] = {
+    'reconstruction': add_prediction,
+    'encoding': add_encoding_prediction,
+    'movie': add_film_prediction,
 }
-"""The factory that applies a trained model of each system."""
+"""What adds the steps that apply a trained model of each system."""
 
 
 def init_participant_wf(participant: ParticipantInput, run: RunSettings) -> Any:
@@ -60,25 +61,25 @@ def init_participant_wf(participant: ParticipantInput, run: RunSettings) -> Any:
     size = data_size(participant)
     run = replace(run, notes=notes_of(participant.label, run.notes))
     model = run.models.get(participant.label)
-    system = system_of(run.config, participant)
+    system = system_of(run.config, participant.paradigm)
+    ladder = Ladder(workflow, run, participant, size)
     if model is not None:
-        connect_trained = PREDICTING[system]
-        outputs = connect_trained(workflow, participant, with_model(run, model), size, model)
+        ladder.run = with_model(run, model)
+    extension = find_system(system)
+    if run.level == 'betas':
+        add_betas_level(ladder)
+    elif model is None:
+        train = TRAINING[system] if extension is None else extension.train
+        train(ladder)
+    elif extension is None or extension.predict is None:
+        PREDICTING[system](ladder, model)
     else:
-        outputs = TRAINING[system](workflow, participant, run, size)
-    report = node(WriteReport(output_dir=str(run.output_dir)), 'report', run, size)
-    workflow.connect(outputs, 'results', report, 'results')
+        extension.predict(ladder, model)
+    ladder.add(make_report)
     crashes = run.output_dir / f'sub-{participant.label}' / 'log' / run.run_id
     for name in workflow.list_node_names():
         workflow.get_node(name).config = {'execution': {'crashdump_dir': str(crashes)}}
     return workflow
-
-
-def system_of(config: Config, participant: ParticipantInput) -> str:
-    """Return which of the systems is run: the asked one, else that of the paradigm."""
-    if config.system != 'auto':
-        return config.system
-    return SYSTEM_OF[participant.paradigm]
 
 
 def workflow_name(label: str) -> str:
@@ -161,7 +162,7 @@ def everyone_of(participants: Sequence[ParticipantInput], run: RunSettings) -> P
     viewers = [
         replace(person, fingerprint=fingerprint(person, run.config))
         for person in participants
-        if system_of(run.config, person) == 'movie' and not run.models
+        if system_of(run.config, person.paradigm) == 'movie' and not run.models
     ]
     asked = run.config.selection.measure in {'isc', 'snr'}
     return write_everyone(viewers, run.work_dir) if len(viewers) > 1 or asked else None

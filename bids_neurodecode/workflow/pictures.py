@@ -1,150 +1,144 @@
-"""The part of the graph for single pictures."""
+"""Pictures from betas: the linear decoder, pictures made in two stages, and what is published."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
 from bids_neurodecode.bids.records import ParticipantInput
-from bids_neurodecode.workflow.atlases import connect_atlas
-from bids_neurodecode.workflow.generation import connect_generation
+from bids_neurodecode.bids.writer import ProductWriter
+from bids_neurodecode.config import Config
+from bids_neurodecode.samples import VoxelMask
+from bids_neurodecode.workflow.decoding import decode
+from bids_neurodecode.workflow.files import read_json
+from bids_neurodecode.workflow.generation import add_generation
 from bids_neurodecode.workflow.generation_choice import choose_generator, note_choice
-from bids_neurodecode.workflow.interfaces import (
-    Decode,
-    EstimateBetas,
-    ExtractFeatures,
-    PlanTrials,
-    Quality,
-    Reliability,
+from bids_neurodecode.workflow.generation_outputs import write_generation
+from bids_neurodecode.workflow.nodes import Call, Ladder
+from bids_neurodecode.workflow.plan import Plan
+from bids_neurodecode.workflow.publish import (
+    Measured,
+    Publisher,
+    beta_results,
+    publish_samples,
+    publish_trials,
+    with_model,
 )
-from bids_neurodecode.workflow.nodes import RunSettings, node, settings_of
-from bids_neurodecode.workflow.outputs import WritePictures
-from bids_neurodecode.workflow.resources import DataSize
+from bids_neurodecode.workflow.responses import (
+    add_atlas,
+    add_picture_features,
+    add_responses,
+    reliability,
+)
+from bids_neurodecode.workflow.step import ALL, step
+
+DESC = 'linear'
 
 
-def connect_pictures(
-    workflow: Any, participant: ParticipantInput, run: RunSettings, size: DataSize
-) -> Any:
-    """Add the nodes of the picture paradigm and connect them; return the node of the outputs."""
-    record, config = participant.to_json(), run.config
-    everything = config.model_dump_json()
-    choice = choose_generator(config, run.device, run.weights_dir)
-    run = replace(run, notes=(*run.notes, note_choice(choice, participant.label)))
-    plan, quality, betas, features = connect_responses(workflow, participant, run, size)
-    reliability = node(Reliability(), 'reliability', run, size)
-    decode = node(
-        Decode(
-            participant=record,
-            settings=settings_of(
-                config, 'betas', 'features', 'selection', 'ridge', 'evaluation', 'seed'
-            ),
-            device=run.device,
-            use_gpu=run.device == 'cuda',
-        ),
-        'decode',
-        run,
-        size,
-        threads=2,
-    )
-    outputs = node(
-        WritePictures(participant=record, settings=everything, run=run.record()),
-        'outputs',
-        run,
-        size,
-    )
-    planned = [(name, name) for name in ('trials', 'parts', 'plan')]
-    scored = [
-        (name, name)
-        for name in ('metrics', 'predictions', 'null', 'confusion', 'selected', 'model')
-    ]
-    workflow.connect(
-        [
-            (betas, reliability, [('betas', 'betas')]),
-            (quality, reliability, [('mask', 'mask')]),
-            (plan, reliability, [('trials', 'trials')]),
-            (plan, decode, planned),
-            (quality, decode, [('mask', 'mask'), ('tsnr_runs', 'tsnr_runs')]),
-            (betas, decode, [('betas', 'betas'), ('tuned', 'tuned')]),
-            (features, decode, [('features', 'features')]),
-            (plan, outputs, [('trials', 'trials'), ('plan', 'plan')]),
-            (quality, outputs, [(name, name) for name in ('mask', 'mean_bold', 'tsnr')]),
-            (betas, outputs, [('betas', 'betas'), ('maps', 'beta_maps'), ('info', 'beta_info')]),
-            (reliability, outputs, [('maps', 'reliability_maps')]),
-            (decode, outputs, [*scored, ('info', 'decode_info')]),
-        ]
-    )
-    connect_atlas(workflow, participant, run, size, quality=quality, use=decode, outputs=outputs)
-    nodes = {
-        'plan': plan,
-        'quality': quality,
-        'betas': betas,
-        'features': features,
-        'outputs': outputs,
-    }
-    connect_generation(workflow, participant, run, size, choice, nodes)
-    return outputs
+def add_pictures(ladder: Ladder) -> None:
+    """Add the steps that train and judge the decoding of pictures."""
+    run = ladder.run
+    choice = choose_generator(run.config, run.device, run.weights_dir)
+    note = note_choice(choice, ladder.participant.label)
+    ladder.run = replace(run, notes=(*run.notes, note))
+    add_responses(ladder, add_picture_features)
+    ladder.add(reliability)
+    add_atlas(ladder)
+    ladder.add(decode)
+    if choice.name != 'none':
+        add_generation(ladder, choice)
+    ladder.add(publish_pictures)
 
 
-def connect_responses(
-    workflow: Any,
+@step('outputs', makes=('results',), settings=ALL, always=True, memory=lambda size: size.series_gb)
+def publish_pictures(
     participant: ParticipantInput,
-    run: RunSettings,
-    size: DataSize,
-    *,
-    hold_out: bool = True,
-) -> tuple[Any, Any, Any, Any]:
-    """Add the nodes that training and applying share: plan, quality, betas and features."""
-    plan, quality, betas = connect_betas(workflow, participant, run, size, hold_out=hold_out)
-    features = node(
-        ExtractFeatures(
-            participant=participant.to_json(),
-            settings=run.config.features.model_dump_json(),
-            cache=str(run.work_dir / 'features'),
-        ),
-        'features',
-        run,
-        size,
+    config: Config,
+    call: Call,
+    plan: Plan,
+    mask: VoxelMask,
+    mean_bold: Path,
+    tsnr: Path,
+    betas: npt.NDArray[np.float32],
+    beta_maps: list[Path],
+    beta_info: Mapping[str, Any],
+    reliability_maps: list[Path],
+    metrics: Path,
+    predictions: pd.DataFrame,
+    null: Path,
+    confusion: Path,
+    selected: Path,
+    model: Path,
+    decode_info: Mapping[str, Any],
+    folder: Path,
+    generated: Path | None = None,
+    atlas_labels: Path | None = None,
+    atlas_table: Path | None = None,
+    parcels: list[Path] | None = None,
+) -> Mapping[str, Any]:
+    """Write the derivatives of pictures, and the record for the report.
+
+    ``generated`` is what was made in two stages, where it was.
+    """
+    from bids_neurodecode.report import results as r
+
+    info, trials = decode_info, plan.table
+    config = with_model(config, beta_info['model'])
+    publisher = Publisher.of(participant, call, config)
+    writer = publisher.writer
+    table = publish_linear(writer, config, metrics, model)
+    generation = None
+    warnings = [*beta_info['warnings'], *info['warnings']]
+    if generated is not None:
+        linear = pd.read_csv(metrics, sep='\t', na_values=['n/a'], keep_default_na=False)
+        generation, table = write_generation(writer, config, generated, linear, trials)
+        said = {*plan.leaks, *warnings}
+        warnings += [line for line in read_json(generated)['warnings'] if line not in said]
+    measured = Measured(
+        mask,
+        betas,
+        tsnr,
+        beta_info,
+        [*beta_maps, *reliability_maps],
+        None if atlas_labels is None or atlas_table is None else (atlas_labels, atlas_table),
+        parcels or (),
     )
-    workflow.add_nodes([features])
-    if hold_out and run.config.split.by == 'cluster':
-        workflow.connect(features, 'features', plan, 'features')
-    return plan, quality, betas, features
+    maps = measured.publish(publisher, folder)
+    maps['reliable'] = writer.image(
+        'reliable', selected, more={'desc': info['rule_name']}, Description=info['rule']
+    )
+    record = publisher.record(
+        'reconstruction',
+        n_trials=trials['run'].value_counts().to_dict(),
+        plan=plan,
+        warnings=warnings,
+        betas=beta_results(beta_info),
+        voxels=r.VoxelResults(info['n_mask'], info['n_selected'], info['rule']),
+        trials=publish_trials(writer, trials),
+        maps=maps,
+        mean_bold=writer.image('meanbold', mean_bold),
+        metrics=table,
+        predictions=publish_samples(writer, predictions, trials, DESC),
+        confusion=r.ConfusionResults(
+            publisher.keep(confusion, 'confusion'), tuple(info['labels'])
+        ),
+        null=r.NullResults(publisher.keep(null, 'null'), info['observed'], info['null_metric']),
+        generation=generation,
+        stimuli_dir=participant.stimuli_dir,
+    )
+    return publisher.finish(record)
 
 
-def connect_betas(
-    workflow: Any,
-    participant: ParticipantInput,
-    run: RunSettings,
-    size: DataSize,
-    *,
-    hold_out: bool = True,
-) -> tuple[Any, Any, Any]:
-    """Add the nodes of the responses: plan, quality and betas."""
-    record, config = participant.to_json(), run.config
-    plan = node(
-        PlanTrials(
-            participant=record,
-            split=config.split.model_dump_json(),
-            seed=config.seed,
-            hold_out=hold_out,
-            repeats=config.betas.repeats,
-        ),
-        'plan',
-        run,
-        size,
-    )
-    quality = node(Quality(participant=record), 'quality', run, size)
-    betas = node(
-        EstimateBetas(participant=record, settings=settings_of(config, 'betas', 'clean', 'seed')),
-        'betas',
-        run,
-        size,
-        threads=2,
-    )
-    workflow.connect(
-        [
-            (plan, betas, [(name, name) for name in ('trials', 'parts', 'plan')]),
-            (quality, betas, [('mask', 'mask')]),
-        ]
-    )
-    return plan, quality, betas
+def publish_linear(writer: ProductWriter, config: Config, metrics: Path, model: Path) -> Path:
+    """Write the scores of the linear decoder, itself and its card; return the scores."""
+    writer.copy('metrics', metrics.with_suffix('.json'), desc=DESC, extension='.json')
+    writer.copy('model', model, desc=DESC)
+    writer.text('model_config', config.to_toml(), desc=DESC)
+    writer.copy('model_card', model.with_name('model.md'), desc=DESC)
+    return writer.copy('metrics', metrics, desc=DESC)

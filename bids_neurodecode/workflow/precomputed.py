@@ -16,6 +16,7 @@ from bids_neurodecode.config import BetaSettings
 from bids_neurodecode.samples import VoxelMask
 from bids_neurodecode.spaces import load_image
 from bids_neurodecode.workflow.files import save_json, save_map
+from bids_neurodecode.workflow.seen import RUNS
 
 BY_SESSION = (
     'Betas were z-scored a voxel within each session, held-out trials included '
@@ -135,4 +136,5 @@ def quality_without_series(
         'mean_bold': mean,
         'tsnr': save_map(folder / 'tsnr.nii.gz', mask, unknown[0], fill=np.nan),
         'tsnr_runs': folder / 'tsnr_runs.npy',
+        'run_marks': save_json(folder / RUNS, {}),
     }

@@ -2,8 +2,7 @@
 
 Such a process gives its memory back, may use its own device (CUDA and forked workers do not mix),
 and leaves checkpoints that the next one goes on from. It is started as ``python -m MODULE
-FOLDER``; the folder holds ``job.json``, and the results are written beside it, ``result.json``
-last.
+FOLDER``; the folder holds ``job.json``, and what is made is written beside it, ``made.json`` last.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ import hashlib
 import json
 import logging
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -25,13 +23,13 @@ from types import TracebackType
 from typing import Any
 
 from bids_neurodecode import errors
-from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.workflow.files import read_json, save_json
 from bids_neurodecode.workflow.plugin import PR_SET_PDEATHSIG
 
 TRACEBACK = 'traceback.txt'
 """Where an error of the program is written, in the folder of the job."""
-RESULT = 'result.json'
+MADE = 'made.json'
+"""What the process made, by name; written last."""
 
 KILLED = (
     'The {what} of sub-{label} was killed (signal {signal}), most often for want of memory: '
@@ -44,7 +42,7 @@ BROKEN = (
 
 
 def run_in_process(folder: Path, module: str, *, what: str, label: str, remedy: str) -> Path:
-    """Run the job of a folder in a process of its own; return its ``result.json``.
+    """Run the job of a folder in a process of its own; return the file that it writes last.
 
     Parameters
     ----------
@@ -78,39 +76,12 @@ def run_in_process(folder: Path, module: str, *, what: str, label: str, remedy: 
         raise errors.ResourceError(
             KILLED.format(what=what, label=label, signal=signal_number, remedy=remedy)
         )
-    if done.returncode != 0 or not (folder / RESULT).is_file():
+    if done.returncode != 0 or not (folder / MADE).is_file():
         file = folder / TRACEBACK
         raise RuntimeError(
             BROKEN.format(what=what, label=label, status=done.returncode, file=file)
         )
-    return folder / RESULT
-
-
-def train_in_process(
-    folder: Path, job: Mapping[str, Any], key: str, *, module: str, what: str, remedy: str
-) -> Path:
-    """Run a training that goes on from its checkpoints, whatever killed it; return its result.
-
-    Checkpoints lie beside the node's folder under a key of all that the training depends on, and
-    are removed once it is done.
-
-    Parameters
-    ----------
-    folder
-        Of the node; gets ``job.json``.
-    job
-        What the module's job takes; ``participant`` is a record as JSON.
-    key
-        See :func:`content_key`.
-    module, what, remedy
-        See :func:`run_in_process`.
-    """
-    checkpoints = folder.parent / f'{folder.name}_checkpoints' / key
-    save_json(folder / 'job.json', {**job, 'checkpoints': str(checkpoints)})
-    label = ParticipantInput.from_json(job['participant']).label
-    result = run_in_process(folder, module, what=what, label=label, remedy=remedy)
-    shutil.rmtree(checkpoints.parent, ignore_errors=True)
-    return result
+    return folder / MADE
 
 
 def content_key(words: Iterable[str], files: Iterable[str]) -> str:

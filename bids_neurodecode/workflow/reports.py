@@ -21,6 +21,7 @@ NO_RESULTS = (
     'Run the participant level first: bids_neurodecode BIDS_DIR {folder} participant.'
 )
 
+DEFAULT_SYSTEM = {'images': 'reconstruction', 'movie': 'movie', 'conditions': 'conditions'}
 TASK = re.compile(r'_task-([0-9a-zA-Z+]+)_')
 SEVERAL_TASKS = (
     'The results in {folder} are of several tasks ({tasks}). Choose one with --task-id.'
@@ -103,18 +104,21 @@ def participant_report(results: Path, output_dir: Path) -> Path:
 
 
 def citations(
-    config: Config, paradigm: Paradigm, derivatives: Sequence[str], layout: str = 'bids'
+    config: Config,
+    paradigm: Paradigm,
+    derivatives: Sequence[str],
+    layout: str = 'bids',
+    system: str | None = None,
 ) -> dict[str, str]:
     """Return the contents of ``logs/CITATION.*`` before anything was run."""
     from bids_neurodecode._version import __version__
     from bids_neurodecode.bids.provenance import software_versions
     from bids_neurodecode.report.boilerplate import citation_files, methods
 
-    own = {'movie': 'movie', 'conditions': 'conditions'}
     paragraphs = methods(
         config,
         paradigm=paradigm,
-        system=own.get(paradigm) or _picture_system(config),
+        system=system or system_of(config, paradigm),
         version=__version__,
         derivatives=derivatives,
         versions=software_versions(),
@@ -123,8 +127,9 @@ def citations(
     return citation_files(paragraphs)
 
 
-def _picture_system(config: Config) -> str:
-    return 'encoding' if config.system == 'encoding' else 'reconstruction'
+def system_of(config: Config, paradigm: Paradigm) -> str:
+    """Return which of the systems is run: the one that is asked for, else that of the paradigm."""
+    return DEFAULT_SYSTEM[paradigm] if config.system == 'auto' else config.system
 
 
 def citations_of(record: ParticipantResults) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""What each node asks for: memory from the size of the data, threads from the settings."""
+"""How large the data of a participant are, read from headers."""
 
 from __future__ import annotations
 
@@ -69,25 +69,23 @@ def data_size(participant: ParticipantInput) -> DataSize:
     )
 
 
-def memory_of(stage: str, size: DataSize) -> float:
-    """Return the memory (GB) that a stage asks for.
+COSTS = {
+    'generate': 240.0,
+    'network': 200.0,
+    'encode': 40.0,
+    'conditions': 20.0,
+    'report': 20.0,
+    'ridge': 10.0,
+    'banded': 10.0,
+    'betas': 9.0,
+    'align': 5.0,
+    'decode': 5.0,
+    'compare': 5.0,
+    'outputs': 4.0,
+}
+"""Seconds that steps took on the simulated datasets (two cores); others take less than two."""
 
-    The factors are the measured peaks of ``docs/benchmarks.md``, rounded up.
-    """
-    asked = {
-        'quality': 4 * size.run_gb,
-        'betas': 4 * size.series_gb + 2 * size.run_gb,
-        'decode': 3 * size.series_gb,
-        'conditions': 4 * size.series_gb + 1,
-        'encode': 4 * size.series_gb + 1,
-        'ridge': 4 * size.series_gb,
-        'parcels': 4 * size.run_gb,
-        'align': 4 * size.run_gb + size.series_gb,
-        'banded': 3 * size.series_gb,
-        'compare': 4 * size.run_gb + size.series_gb,
-        'gather': 4 * size.run_gb + size.series_gb,
-        'network': 3 * size.series_gb + 3,
-        'generate': 4 * size.series_gb + 2,
-        'outputs': size.series_gb,
-    }
-    return round(INTERPRETER_GB + asked.get(stage, 0.2), 2)
+
+def cost_of(stage: str) -> float:
+    """Return about how long a step takes beside others; in seconds for the simulated data."""
+    return COSTS.get(stage, 1.0)

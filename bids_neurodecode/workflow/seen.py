@@ -1,4 +1,4 @@
-"""Which runs and pictures a model was trained on, and whether new data are among them.
+"""Whether new data are among those that a model was trained on, and on its grid.
 
 A run is known by its fingerprint (:mod:`bids_neurodecode.signals.fingerprints`), not by its name,
 and a picture by its thumbnail (:mod:`bids_neurodecode.stimuli.duplicates`), which finds copies
@@ -17,7 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.bids.records import ParticipantInput
-from bids_neurodecode.workflow.files import read_json
+from bids_neurodecode.errors import DataError
+from bids_neurodecode.samples import VoxelMask
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,6 +48,14 @@ KNOWN_BY_NAME = (
     'The model {file} does not say what its training pictures look like (a model of an earlier '
     'version): pictures are compared with those by name, and copies under other names pass.'
 )
+OTHER_GRID = (
+    'The model {file} was trained on a grid of {model} voxels, these data have {data} (or lie '
+    'elsewhere). Apply it to data in the same space and resolution.'
+)
+VOXELS_MISSING = (
+    '{n} of the {total} voxels of the model {file} are outside of the brain masks of these runs. '
+    'Apply it to runs that cover the same brain.'
+)
 PREFIX = 'seen.'
 """Of the arrays of a model by which its training pictures are known."""
 
@@ -67,36 +76,34 @@ class Seen:
     warnings: tuple[str, ...] = ()
 
 
-def runs_of(
-    mask: Path | str,
+def known_runs(
+    marks: Mapping[str, str],
     participant: ParticipantInput,
-    betas: Path | str | None = None,
+    betas: npt.NDArray[np.float32] | None = None,
     table: pd.DataFrame | None = None,
 ) -> dict[str, str]:
-    """Return the fingerprint of each run by its label; none where there is no record.
+    """Return the fingerprint of each run by its label.
 
     Parameters
     ----------
-    mask
-        That of the quality node, beside which the fingerprints of BOLD lie.
+    marks
+        Fingerprints of BOLD, by the labels of the runs; none where there is no record.
     participant
         Of the runs.
     betas, table
-        Single-trial betas (trials x voxels) and their trials: precomputed ones are what a model
-        of them was trained on, and each run of them has a fingerprint of its own.
+        Single-trial betas, (n_trials, n_voxels), and their trials: precomputed ones are what a
+        model of them was trained on, and each run of them has a fingerprint of its own.
     """
     from bids_neurodecode.signals.fingerprints import fingerprint
 
     precomputed = participant.betas is not None or not participant.has_series
-    if precomputed and betas is not None and table is not None:
-        values = np.load(betas, mmap_mode='r')
-        marks = {
-            f'ses-{session} {label}': fingerprint(np.asarray(values[rows.index]).T)
-            for (_, session, label), rows in table.groupby(['run', 'session', 'run_label'])
-        }
-        return {label: mark for label, mark in marks.items() if mark}
-    file = Path(mask).with_name(RUNS)
-    return dict(read_json(file)) if file.is_file() else {}
+    if not precomputed or betas is None or table is None:
+        return dict(marks)
+    own = {
+        f'ses-{session} {label}': fingerprint(np.asarray(betas[rows.index]).T)
+        for (_, session, label), rows in table.groupby(['run', 'session', 'run_label'])
+    }
+    return {label: mark for label, mark in own.items() if mark}
 
 
 def compare_runs(new: Mapping[str, str], description: Mapping[str, Any], file: Path | str) -> Seen:
@@ -105,7 +112,7 @@ def compare_runs(new: Mapping[str, str], description: Mapping[str, Any], file: P
     Parameters
     ----------
     new
-        Fingerprints of the new runs by their labels (:func:`runs_of`).
+        Fingerprints of the new runs by their labels (:func:`known_runs`).
     description
         Of the model; its training runs are under ``runs``.
     file
@@ -197,6 +204,23 @@ def _known(arrays: Mapping[str, npt.NDArray[Any]]) -> ImageHashes | None:
     return ImageHashes.from_state(state) if state else None
 
 
+def model_columns(voxels: VoxelMask, mask: VoxelMask, file: Path | str) -> npt.NDArray[np.bool_]:
+    """Return which voxels of ``mask`` a model of some ``voxels`` takes, (n_voxels,).
+
+    Raises
+    ------
+    DataError
+        If the model is of another grid, or takes voxels that the mask does not hold.
+    """
+    wanted = voxels.mask
+    if not voxels.same_grid(mask):
+        raise DataError(OTHER_GRID.format(file=file, model=wanted.shape, data=mask.mask.shape))
+    outside = int((wanted & ~mask.mask).sum())
+    if outside:
+        raise DataError(VOXELS_MISSING.format(n=outside, total=int(wanted.sum()), file=file))
+    return np.asarray(mask.extract(wanted))
+
+
 def in_sample(scores: Iterable[Score]) -> tuple[Score, ...]:
     """Return scores of what was seen in training: without p values, intervals and ceilings."""
     nothing: dict[str, Any] = {'p': None, 'ci_low': None, 'ci_high': None, 'ceiling': None}
@@ -218,10 +242,11 @@ __all__ = [
     'Seen',
     'compare_runs',
     'in_sample',
+    'known_runs',
     'merged_pictures',
+    'model_columns',
     'pictures_note',
     'pictures_state',
-    'runs_of',
     'runs_on_card',
     'seen_pictures',
 ]

@@ -9,15 +9,14 @@ others, so that a variant that failed keeps it from nothing.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.study import StudyPlan, Variant
-from bids_neurodecode.workflow.gathering import GatherStudy, study_folder
-from bids_neurodecode.workflow.nodes import RunSettings
+from bids_neurodecode.workflow.gathering import gather_study, study_folder
+from bids_neurodecode.workflow.nodes import Ladder, RunSettings
 from bids_neurodecode.workflow.participant import (
     everyone_of,
     init_participant_wf,
@@ -102,21 +101,16 @@ def init_gather_wf(
     from nipype.pipeline import engine as pe
 
     digest = hashlib.sha256(' '.join(asked).encode()).hexdigest()[:12]
-    gather = GatherStudy(
-        plan=plan.to_json(),
-        output_dir=str(run.output_dir),
-        task=task,
-        asked=list(asked),
-        reasons=json.dumps(dict(reasons)),
-    )
-    node = pe.Node(gather, 'report', mem_gb=1.5)
-    node.config = {
-        'execution': {
-            'crashdump_dir': str(study_folder(run.output_dir, plan) / 'log' / run.run_id)
-        }
-    }
     workflow = pe.Workflow(name=GATHERING, base_dir=str(run.work_dir / f'gather_{digest}'))
-    workflow.add_nodes([node])
+    node = Ladder(workflow, run).add(
+        gather_study,
+        plan_json=plan.to_json(),
+        task=task,
+        asked=' '.join(asked),
+        reasons=dict(reasons),
+    )
+    crashes = study_folder(run.output_dir, plan) / 'log' / run.run_id
+    node.config = {'execution': {'crashdump_dir': str(crashes)}}
     return workflow
 
 

@@ -27,7 +27,7 @@ from bids_neurodecode.stimuli.features import extract_features, get_extractor
 from bids_neurodecode.stimuli.images import load_images
 from bids_neurodecode.systems.base import PerStimulus
 from bids_neurodecode.systems.encoders import load_encoder, predict
-from bids_neurodecode.workflow.picture_encoding import job_key
+from bids_neurodecode.workflow.picture_encoding import encode
 from bids_neurodecode.workflow.reports import read_results
 
 pytestmark = pytest.mark.slow
@@ -117,7 +117,7 @@ def no_page(monkeypatch):
         page.write_text(results.name)
         return page
 
-    monkeypatch.setattr('bids_neurodecode.workflow.outputs.participant_report', write)
+    monkeypatch.setattr('bids_neurodecode.workflow.publish.participant_report', write)
 
 
 @pytest.fixture(scope='module')
@@ -383,30 +383,32 @@ def test_captions_are_checked(trained, tmp_path, capsys, monkeypatch):
 
 
 def test_what_a_training_depends_on_is_in_its_key(tmp_path):
-    def job(**changes):
+    def inputs(**changes):
         config = build_config({'encoding': {'model': 'siren'}})
+        folder = tmp_path / f'of-{"-".join(changes)}'
+        folder.mkdir(exist_ok=True)
         files = {}
-        for name in ('betas', 'mask', 'trials', 'parts', 'features', 'tuned'):
-            file = tmp_path / f'{name}-{changes.get(name, "")}'
-            file.write_text(str(changes.get(name, name)))
-            files[name] = str(file)
+        for name in ('betas', 'mask', 'plan.json', 'trials.tsv', 'parts.tsv', 'features', 'tuned'):
+            stem = name.split('.')[0]
+            (folder / name).write_text(str(changes.get(stem, stem)))
+            files[stem] = str(folder / name)
         return {
-            **files,
+            **{name: files[name] for name in ('betas', 'mask', 'plan')},
             'features': [files['features']],
             'tuned': [files['tuned']],
-            'within': '',
             'model': 'siren',
             'device': changes.get('device', 'cpu'),
-            'settings': changes.get('settings', config).model_dump_json(),
+            'config': changes.get('config', config).model_dump_json(),
         }
 
-    key = job_key(job())
-    assert key == job_key(job())
+    key = encode.key(inputs())
+    assert key == encode.key(inputs())
     other = build_config({'encoding': {'model': 'siren', 'n_epochs': 3}})
-    changed = [job(features='x'), job(tuned='x'), job(parts='x'), job(settings=other)]
-    assert len({key, *(job_key(each) for each in changed)}) == 5
+    changed = [inputs(config=other)]
+    changed += [inputs(**{name: 'x'}) for name in ('features', 'tuned', 'trials', 'parts')]
+    assert len({key, *(encode.key(each) for each in changed)}) == 6
     tested = build_config({'encoding': {'model': 'siren'}, 'evaluation': {'n_permutations': 7}})
-    assert key == job_key(job(settings=tested))
+    assert key == encode.key(inputs(config=tested))
 
 
 def test_every_band_is_an_extractor_and_knows_its_weights():

@@ -18,8 +18,9 @@ from bids_neurodecode.cli.validation import validate_dataset
 from bids_neurodecode.models.checkpoints import load_weights
 from bids_neurodecode.simulate.dataset import simulate_dataset
 from bids_neurodecode.simulate.spec import build_spec
-from bids_neurodecode.workflow.film_network import MODULE, REMEDY, WHAT, job_key
+from bids_neurodecode.workflow.film_network import REMEDY, WHAT, train_network
 from bids_neurodecode.workflow.process import KILLED, run_in_process
+from bids_neurodecode.workflow.step import PROCESS
 
 pytestmark = pytest.mark.slow
 TINY = """
@@ -130,23 +131,24 @@ def test_an_encoder_alone(trained, tmp_path):
 
 
 def train(folder: Path) -> None:
-    run_in_process(folder, MODULE, what=WHAT, label='01', remedy=REMEDY)
+    run_in_process(folder, PROCESS, what=WHAT, label='01', remedy=REMEDY)
 
 
 def job_of(trained: Path) -> dict:
     """Return the job of the joint network."""
     jobs = [json.loads(f.read_text()) for f in (trained / 'work').rglob('network/job.json')]
-    (job,) = (j for j in jobs if json.loads(j['settings'])['movie']['mode'] == 'joint')
+    (job,) = (j for j in jobs if json.loads(j['inputs']['config'])['movie']['mode'] == 'joint')
     return job
 
 
 def copy_job(trained: Path, folder: Path, **movie: object) -> None:
     """Give a folder the job of the joint network with other settings of the network."""
     job = job_of(trained)
-    settings = json.loads(job['settings'])
+    settings = json.loads(job['inputs']['config'])
     settings['movie'] |= movie
     folder.mkdir(exist_ok=True)
-    job |= {'settings': json.dumps(settings), 'checkpoints': str(folder / 'checkpoints')}
+    job['inputs']['config'] = json.dumps(settings)
+    job['checkpoints'] = str(folder / 'checkpoints')
     (folder / 'job.json').write_text(json.dumps(job))
 
 
@@ -155,13 +157,13 @@ def test_a_killed_training_goes_on_to_the_same_weights(trained, tmp_path):
     for folder in (whole, killed):
         copy_job(trained, folder, n_epochs=6)
     train(whole)
-    command = [sys.executable, '-m', 'bids_neurodecode.workflow.film_training', str(killed)]
+    command = [sys.executable, '-m', PROCESS, str(killed)]
     process = subprocess.Popen(command)
     while process.poll() is None and not list((killed / 'checkpoints').rglob('*.safetensors')):
         time.sleep(0.02)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    assert not (killed / 'result.json').exists()
+    assert not (killed / 'made.json').exists()
     train(killed)
     a, b = (load_weights(f / 'model' / 'weights.safetensors') for f in (whole, killed))
     assert a.keys() == b.keys()
@@ -181,12 +183,12 @@ def test_a_killed_process_is_named(tmp_path, monkeypatch):
 
 
 def test_checkpoints_are_those_of_the_same_data(trained, tmp_path):
-    job = job_of(trained)
-    key = job_key(job)
-    shutil.copy(job['features'], tmp_path / 'features.npy')
-    assert job_key({**job, 'features': str(tmp_path / 'features.npy')}) == key
-    np.save(tmp_path / 'features.npy', np.load(job['features']) + 1)
-    assert job_key({**job, 'features': str(tmp_path / 'features.npy')}) != key
-    settings = json.loads(job['settings'])
+    inputs = job_of(trained)['inputs']
+    key, copy = train_network.key(inputs), str(tmp_path / 'features.npy')
+    shutil.copy(inputs['features'], copy)
+    assert train_network.key(inputs | {'features': copy}) == key
+    np.save(copy, np.load(inputs['features']) + 1)
+    assert train_network.key(inputs | {'features': copy}) != key
+    settings = json.loads(inputs['config'])
     settings['movie']['learning_rate'] = 1e-2
-    assert job_key({**job, 'settings': json.dumps(settings)}) != key
+    assert train_network.key(inputs | {'config': json.dumps(settings)}) != key

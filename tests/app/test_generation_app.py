@@ -19,9 +19,11 @@ from bids_neurodecode.cli.main import main
 from bids_neurodecode.cli.validation import validate_dataset
 from bids_neurodecode.simulate.dataset import simulate_dataset
 from bids_neurodecode.simulate.spec import SimulationSpec
-from bids_neurodecode.workflow.generation import MODULE, job_key
+from bids_neurodecode.workflow.generation import generate
 from bids_neurodecode.workflow.generation_choice import ASKED, PUBLISHED_WEIGHTS
 from bids_neurodecode.workflow.generation_outputs import pick_pictures, write_made
+from bids_neurodecode.workflow.process import MADE
+from bids_neurodecode.workflow.step import PROCESS
 
 pytestmark = pytest.mark.slow
 TINY = """
@@ -124,8 +126,8 @@ def test_everything_lies_under_its_name_and_is_valid(trained, check_pybids):
 def test_the_page_shows_pictures_and_says_what_made_them(trained):
     page = (trained / 'out' / 'sub-01.html').read_text()
     assert ASKED.format(name='small') in page
-    assert 'nothing can be made that training pictures do not show' in ' '.join(page.split())
-    assert 'the average of the repeats of each picture (2 trials)' in ' '.join(page.split())
+    assert 'nothing can be made that training images do not show' in ' '.join(page.split())
+    assert 'the average of the repeats of each image (2 trials)' in ' '.join(page.split())
     figures = {path.name for path in (trained / 'out' / 'sub-01' / 'figures').iterdir()}
     for name in ('pictures', 'picturescores', 'learning'):
         assert any(f'desc-{name}_figure' in figure for figure in figures), name
@@ -144,15 +146,19 @@ def job_of(trained: Path) -> dict:
 
 def test_a_killed_training_goes_on_to_the_same_model(trained, tmp_path):
     job = job_of(trained)
-    own = {'generators': str(tmp_path / 'generators'), 'checkpoints': str(tmp_path / 'checks')}
-    (tmp_path / 'job.json').write_text(json.dumps(job | own))
-    command = [sys.executable, '-m', MODULE, str(tmp_path)]
+    own = {
+        'step': job['step'],
+        'checkpoints': str(tmp_path / 'checks'),
+        'inputs': job['inputs'] | {'generators': str(tmp_path / 'generators')},
+    }
+    (tmp_path / 'job.json').write_text(json.dumps(own))
+    command = [sys.executable, '-m', PROCESS, str(tmp_path)]
     process = subprocess.Popen(command)
     while process.poll() is None and not list(tmp_path.rglob('prior.safetensors')):
         time.sleep(0.02)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    assert not (tmp_path / 'result.json').exists()
+    assert not (tmp_path / MADE).exists()
     (prior,) = tmp_path.rglob('prior.safetensors')
     written = prior.stat().st_mtime_ns
     assert subprocess.run(command, check=False).returncode == 0
@@ -163,17 +169,17 @@ def test_a_killed_training_goes_on_to_the_same_model(trained, tmp_path):
 
 
 def test_checkpoints_are_those_of_the_same_data(trained, tmp_path):
-    job = job_of(trained)
-    key = job_key(job)
-    shutil.copy(job['features'], tmp_path / 'features.npy')
-    assert job_key(job | {'features': str(tmp_path / 'features.npy')}) == key
-    np.save(tmp_path / 'features.npy', np.load(job['features']) + 1)
-    assert job_key(job | {'features': str(tmp_path / 'features.npy')}) != key
-    settings = json.loads(job['settings'])
+    inputs = job_of(trained)['inputs']
+    key = generate.key(inputs)
+    shutil.copy(inputs['features'], tmp_path / 'features.npy')
+    assert generate.key(inputs | {'features': str(tmp_path / 'features.npy')}) == key
+    np.save(tmp_path / 'features.npy', np.load(inputs['features']) + 1)
+    assert generate.key(inputs | {'features': str(tmp_path / 'features.npy')}) != key
+    settings = json.loads(inputs['config'])
     settings['evaluation']['n_bootstrap'] = 7
-    assert job_key(job | {'settings': json.dumps(settings)}) == key
+    assert generate.key(inputs | {'config': json.dumps(settings)}) == key
     settings['reconstruction']['prior_steps'] = 5
-    assert job_key(job | {'settings': json.dumps(settings)}) != key
+    assert generate.key(inputs | {'config': json.dumps(settings)}) != key
 
 
 def test_new_responses_become_pictures_too(trained):
@@ -186,7 +192,7 @@ def test_new_responses_become_pictures_too(trained):
     )
     assert table.pixcorr_final.between(-1, 1).all()
     page = ' '.join((trained / 'applied' / 'sub-01.html').read_text().split())
-    assert 'new data: the average of the repeats of each picture (2 trials)' in page
+    assert 'new data: the average of the repeats of each image (2 trials)' in page
 
 
 def made(folder: Path, stimuli: list[str]) -> Path:

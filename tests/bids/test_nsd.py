@@ -26,7 +26,7 @@ from bids_neurodecode.samples import VoxelMask, split_as_given
 from bids_neurodecode.stimuli import images
 from bids_neurodecode.stimuli.images import load_image, load_images
 from bids_neurodecode.systems.protocol import choose_split
-from bids_neurodecode.workflow.files import read_split, save_json
+from bids_neurodecode.workflow.plan import Plan
 from bids_neurodecode.workflow.precomputed import AVERAGED, BY_SESSION, take_precomputed
 from tests.app.test_science import validate
 from tests.datasets import make_dataset
@@ -380,9 +380,8 @@ def test_the_split_is_the_published_one(data, tmp_path):
     # asked for otherwise, it is otherwise
     assert choose_split(table, SplitSettings(by='session'), seed=1)[0].by == 'session'
     # and it comes back from disk with its name
-    split.to_table().to_csv(tmp_path / 'parts.tsv', sep='\t', index=False)
-    plan = save_json(tmp_path / 'plan.json', {'by': split.by, 'name': split.name})
-    assert read_split(tmp_path / 'parts.tsv', plan, table).protocol == 'nsd-shared1000'
+    saved = Plan(split, why).save(tmp_path)
+    assert Plan.load(saved['plan']).split.protocol == 'nsd-shared1000'
 
 
 def test_given_parts_must_not_leak():

@@ -15,7 +15,7 @@ from bids_neurodecode.systems.protocol import (
     choose_split,
     named_films,
 )
-from bids_neurodecode.workflow.files import read_split, save_json
+from bids_neurodecode.workflow.plan import Plan
 
 PUBLISHED = {
     'AfterTheRain': 381, 'BetweenViewings': 621, 'BigBuckBunny': 376, 'Chatter': 311,
@@ -66,10 +66,8 @@ def test_validation_is_every_fifth_volume_before_the_end(published):
 
 
 def test_the_name_of_the_protocol_survives_the_work_folder(published, tmp_path):
-    split, _ = choose_film_split(published, PAPER)
-    split.to_table().to_csv(tmp_path / 'parts.tsv', sep='\t', index=False)
-    save_json(tmp_path / 'plan.json', {'by': split.by, 'name': split.name})
-    again = read_split(tmp_path / 'parts.tsv', tmp_path / 'plan.json', published)
+    split, why = choose_film_split(published, PAPER)
+    again = Plan.load(Plan(split, why).save(tmp_path)['plan']).split
     assert again.protocol == 'paper'
     np.testing.assert_array_equal(again.folds[0].validation, split.folds[0].validation)
 

@@ -1,0 +1,22 @@
+"""A step in a process of its own: ``python -m bids_neurodecode.workflow.apart FOLDER``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bids_neurodecode.workflow.files import save_json
+from bids_neurodecode.workflow.process import MADE, serve
+from bids_neurodecode.workflow.step import find_step
+
+
+def run_job(job: Mapping[str, Any], folder: Path) -> None:
+    """Run the step; what it made is written down last."""
+    made = find_step(job['step']).call(job['inputs'], folder, Path(job['checkpoints']))
+    save_json(folder / MADE, made)
+
+
+if __name__ == '__main__':
+    sys.exit(serve(run_job))

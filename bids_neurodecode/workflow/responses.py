@@ -1,0 +1,237 @@
+"""Steps that every system shares: quality, betas, their reliability, an atlas, features."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from bids_neurodecode.bids.records import ParticipantInput
+from bids_neurodecode.bids.sink import write_tsv
+from bids_neurodecode.config import Config
+from bids_neurodecode.samples import VoxelMask
+from bids_neurodecode.settings_encoding import TABLE
+from bids_neurodecode.workflow.files import (
+    common_mask,
+    load_map,
+    load_volumes,
+    save_json,
+    save_labels,
+    save_map,
+)
+from bids_neurodecode.workflow.nodes import Ladder
+from bids_neurodecode.workflow.parcels import clean_run
+from bids_neurodecode.workflow.plan import Plan, plan_trials
+from bids_neurodecode.workflow.seen import RUNS
+from bids_neurodecode.workflow.step import step
+
+
+def add_responses(
+    ladder: Ladder, add_features: Callable[[Ladder], None], *, hold_out: bool = True
+) -> None:
+    """Add features and betas; features come first where stimuli are split by them."""
+    first = hold_out and ladder.run.config.split.by == 'cluster'
+    if first:
+        add_features(ladder)
+    add_betas(ladder, hold_out=hold_out)
+    if not first:
+        add_features(ladder)
+
+
+def add_betas(ladder: Ladder, *, hold_out: bool = True) -> None:
+    """Add what is held out, quality and betas."""
+    ladder.add(plan_trials, hold_out=hold_out)
+    ladder.add(quality)
+    ladder.add(betas)
+
+
+def add_picture_features(ladder: Ladder) -> None:
+    """Add the features of pictures."""
+    ladder.add(picture_features, cache=str(ladder.run.work_dir / 'features'))
+
+
+def add_atlas(ladder: Ladder, *, series: bool = True) -> None:
+    """Place the atlas on the grid and average series over its parcels, where one was chosen."""
+    settings = ladder.run.config.atlas
+    if settings.name is None and settings.file is None:
+        return
+    ladder.add(place_atlas)
+    if series and ladder.participant.has_series:
+        ladder.add(parcel_series)
+
+
+@step(
+    'quality',
+    makes=('mask', 'mean_bold', 'tsnr', 'tsnr_runs', 'run_marks'),
+    memory=lambda size: 4 * size.run_gb,
+)
+def quality(participant: ParticipantInput, folder: Path) -> Mapping[str, Any]:
+    """Find the voxels that all runs share, the mean volume, and temporal signal-to-noise ratios.
+
+    ``run_marks`` is what the runs are known by (:mod:`~bids_neurodecode.workflow.seen`); ``tsnr``
+    is the mean over runs of ``tsnr_runs``, (n_runs, n_voxels).
+    """
+    from bids_neurodecode.signals.fingerprints import fingerprint
+    from bids_neurodecode.signals.reliability import tsnr
+
+    runs = participant.runs
+    mask = common_mask(runs)
+    if not participant.has_series:
+        from bids_neurodecode.workflow.precomputed import quality_without_series
+
+        return quality_without_series(participant, mask, folder)
+    ratios = np.empty((len(runs), mask.n_voxels), dtype=np.float32)
+    total = np.zeros(mask.n_voxels)
+    marks: dict[str, str] = {}
+    for number, run in enumerate(runs):
+        volumes = load_volumes(run)
+        marks[run.label] = fingerprint(volumes.reshape(-1, volumes.shape[-1]))
+        series = np.ascontiguousarray(mask.extract(volumes))
+        ratios[number] = tsnr(series)
+        total += series.sum(axis=0, dtype=np.float64)
+    mask.save(folder / 'mask.nii.gz')
+    known = {label: mark for label, mark in marks.items() if mark}
+    mean = total / sum(run.n_volumes for run in runs)
+    return {
+        'mask': folder / 'mask.nii.gz',
+        'mean_bold': save_map(folder / 'mean_bold.nii.gz', mask, mean),
+        'tsnr': save_map(folder / 'tsnr.nii.gz', mask, ratios.mean(axis=0)),
+        'tsnr_runs': ratios,
+        'run_marks': save_json(folder / RUNS, known),
+    }
+
+
+@step(
+    'betas',
+    makes=('betas', 'tuned', 'beta_maps', 'beta_info'),
+    many=('tuned', 'beta_maps'),
+    settings=('betas', 'clean', 'seed'),
+    threads=2,
+    memory=lambda size: 4 * size.series_gb + 2 * size.run_gb,
+)
+def betas(
+    participant: ParticipantInput, config: Config, mask: VoxelMask, plan: Plan, folder: Path
+) -> Mapping[str, Any]:
+    """Single-trial betas, (n_trials, n_voxels), and those tuned on each fold's training trials."""
+    from bids_neurodecode.workflow.betas import estimate
+
+    found = estimate(
+        participant,
+        config,
+        mask,
+        plan.table,
+        plan.split,
+        duration=plan.stimulus_duration,
+        folder=folder,
+    )
+    own = {'maps': 'beta_maps', 'info': 'beta_info'}
+    return {own.get(name, name): made for name, made in found.items()}
+
+
+@step('reliability', makes=('reliability_maps',), many=('reliability_maps',))
+def reliability(
+    betas: npt.NDArray[np.float32], mask: VoxelMask, plan: Plan, folder: Path
+) -> Mapping[str, Any]:
+    """Map reliability over all trials: to look at, never to select voxels by.
+
+    None without repeats.
+    """
+    from bids_neurodecode.signals.reliability import ncsnr, noise_ceiling
+
+    counts = plan.table['stimulus'].value_counts().to_numpy()
+    if counts.max() < 2:
+        return {'reliability_maps': []}
+    ratio = ncsnr(betas, plan.table['stimulus'].to_numpy())
+    ceiling = noise_ceiling(ratio, counts)
+    return {
+        'reliability_maps': [
+            save_map(folder / 'ncsnr.nii.gz', mask, ratio),
+            save_map(folder / 'noiseceiling.nii.gz', mask, ceiling),
+        ]
+    }
+
+
+@step('atlas', makes=('atlas_labels', 'atlas_table', 'within'), settings=('atlas',))
+def place_atlas(
+    participant: ParticipantInput, config: Config, mask: VoxelMask, folder: Path
+) -> Mapping[str, Any]:
+    """Bring a parcellation to the grid of the data; find the voxels of the chosen regions."""
+    from bids_neurodecode.signals.atlas import region_mask
+    from bids_neurodecode.signals.atlasfiles import load_atlas
+
+    settings = config.atlas
+    space = participant.runs[0].space or None
+    atlas = load_atlas(
+        name=settings.name,
+        file=settings.file,
+        table=settings.table,
+        space=space,
+        columns=mask.space,
+    )
+    labels = atlas.placed(mask.mask.shape, mask.affine, mask.space)
+    within = np.ones(mask.n_voxels, dtype=bool)
+    if settings.regions:
+        within = mask.extract(region_mask(labels, atlas.table, settings.regions))
+    write_tsv(folder / 'atlas.tsv', atlas.table)
+    return {
+        'atlas_labels': save_labels(folder / 'atlas.nii.gz', labels, mask),
+        'atlas_table': folder / 'atlas.tsv',
+        'within': within,
+    }
+
+
+@step(
+    'parcels',
+    makes=('parcels',),
+    many=('parcels',),
+    settings=('clean',),
+    memory=lambda size: 4 * size.run_gb,
+)
+def parcel_series(
+    participant: ParticipantInput,
+    config: Config,
+    mask: VoxelMask,
+    atlas_labels: Path,
+    atlas_table: pd.DataFrame,
+) -> Mapping[str, Any]:
+    """Average the cleaned series of each parcel: a table a run, a column a parcel."""
+    from bids_neurodecode.signals.atlas import parcel_means
+
+    names = atlas_table.set_index('index')['name']
+    voxel_labels = np.rint(load_map(atlas_labels, mask)).astype(int)
+    tables = []
+    for run in participant.runs:
+        means = parcel_means(clean_run(run, mask, config.clean), voxel_labels)
+        columns = [str(names[index]) for index in means.ids]
+        tables.append(pd.DataFrame(means.values, columns=columns))
+    return {'parcels': tables}
+
+
+@step('features', makes=('features',), settings=('features',))
+def picture_features(
+    participant: ParticipantInput, config: Config, cache: str
+) -> Mapping[str, Any]:
+    """Features of pictures, (n_stimuli, n_features), stimuli in order of their names.
+
+    Each picture is read once, however many participants saw it: ``cache`` keeps them by content.
+    """
+    from bids_neurodecode.stimuli.features import extract_features, get_extractor
+    from bids_neurodecode.stimuli.images import load_images
+    from bids_neurodecode.workflow.own_features import picture_table
+
+    settings = config.features
+    if settings.extractor == TABLE:
+        own = picture_table(participant, settings)
+        bands = own.of_stimuli(participant.stimuli, settings.bands)
+        return {'features': np.concatenate([*bands.values()], axis=1)}
+    files = [participant.stimuli_dir / name for name in participant.stimuli]
+    features = extract_features(
+        load_images(files, size=settings.image_size),
+        get_extractor(settings.extractor),
+        cache_dir=Path(cache),
+    )
+    return {'features': features}
