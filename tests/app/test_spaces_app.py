@@ -117,7 +117,7 @@ def no_page(monkeypatch):
         page.write_text(results.name)
         return page
 
-    monkeypatch.setattr('bids_neurodecode.workflow.outputs.participant_report', write)
+    monkeypatch.setattr('bids_neurodecode.workflow.publish.participant_report', write)
 
 
 def call(made: Path, system: str, out: Path, *more: str, level: str = 'participant') -> int:
