@@ -25,6 +25,7 @@ from bids_neurodecode.settings_encoding import EncodingSettings
 from bids_neurodecode.settings_events import EventSettings, Rows
 from bids_neurodecode.settings_movie import MovieSettings
 from bids_neurodecode.settings_reconstruction import ReconstructionSettings
+from bids_neurodecode.text import one_line
 
 SCHEMA_VERSION: Literal[1] = 1
 
@@ -393,13 +394,13 @@ def read_settings(source: str | Path) -> dict[str, Any]:
             text = path.read_text('utf-8')
         except (OSError, UnicodeDecodeError) as error:
             raise ArgumentsError(
-                UNREADABLE.format(file=source, reason=_one_line(error), presets=presets)
+                UNREADABLE.format(file=source, reason=one_line(error), presets=presets)
             ) from error
     try:
         values = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # ValueError: also numbers of 4,300 digits
         raise ArgumentsError(
-            UNREADABLE.format(file=source, reason=_one_line(error), presets=presets)
+            UNREADABLE.format(file=source, reason=one_line(error), presets=presets)
         ) from error
     version = values.get('schema_version', SCHEMA_VERSION)
     if version != SCHEMA_VERSION:
@@ -493,7 +494,3 @@ def _inner(model: type[Settings], name: str) -> type[Settings] | None:
 def load_config(path: Path) -> Config:
     """Read a whole configuration, as :meth:`Config.to_toml` wrote it."""
     return build_config(read_settings(path), source=str(path))
-
-
-def _one_line(error: Exception) -> str:
-    return ' '.join(str(error).split())

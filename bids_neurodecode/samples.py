@@ -18,13 +18,12 @@ import numpy.typing as npt
 
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.spaces import Space, load_image, space_of
+from bids_neurodecode.typing import IndexArray
 
 if TYPE_CHECKING:
     import nibabel as nib
     import pandas as pd
 
-FloatArray = npt.NDArray[np.floating[Any]]
-IndexArray = npt.NDArray[np.intp]
 By = Literal['run', 'session', 'stimulus', 'cluster', 'film', 'time', 'given']
 
 BAD_MASK = (

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.errors import DataError
+from bids_neurodecode.text import one_line
 
 if TYPE_CHECKING:
     import nibabel as nib
@@ -415,7 +416,7 @@ def _read_parcels(file: Path) -> tuple[Space, npt.NDArray[Any]]:
 
 
 def _unreadable(file: Path, kind: str, error: Exception) -> DataError:
-    reason = ' '.join(str(error).split()) or type(error).__name__
+    reason = one_line(error)
     return DataError(UNREADABLE.format(file=file, kind=kind, reason=reason))
 
 

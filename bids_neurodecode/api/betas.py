@@ -18,6 +18,7 @@ from bids_neurodecode.errors import NeurodecodeWarning
 from bids_neurodecode.samples import Responses, Samples, VoxelMask
 from bids_neurodecode.signals.preparing import PreparedRuns, prepare_series
 from bids_neurodecode.signals.trialtypes import SingleTrialBetas, SingleTrialOptions
+from bids_neurodecode.typing import Float32Array
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,8 +57,6 @@ COLUMNS = ('stim_file', 'trial_type', 'stimulus', 'condition')
 _JITTER = 0.25
 
 Model = Literal['B', 'C', 'D']
-Float32Array = npt.NDArray[np.float32]
-BoolArray = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from bids_neurodecode.api.usage import UsageError, speaking_of_arguments
-from bids_neurodecode.bids.query import Request, find_inputs
+from bids_neurodecode.bids.query import find_inputs
 from bids_neurodecode.bids.records import DatasetInput, ParticipantInput
+from bids_neurodecode.bids.request import Request
 from bids_neurodecode.config import Config, build_config
 from bids_neurodecode.errors import ArgumentsError
 from bids_neurodecode.samples import Responses, Samples, Split, VoxelMask

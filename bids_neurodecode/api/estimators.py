@@ -24,7 +24,7 @@ from bids_neurodecode.models.ridge import Device
 from bids_neurodecode.samples import Responses, Samples
 from bids_neurodecode.systems import encoders, movie, reconstruction
 from bids_neurodecode.systems.base import PerStimulus
-from bids_neurodecode.systems.reconstruction import DecoderSettings, LinearDecoder
+from bids_neurodecode.systems.linear import DecoderSettings, LinearDecoder
 
 ONE_GROUP = 'groups has {n} labels for {samples} samples; give one a sample.'
 ONE_LABEL = (
@@ -40,7 +40,6 @@ ALPHAS = RidgeSettings().alphas
 DELAYS = DelaySettings().fir_seconds
 
 Labels = npt.ArrayLike | None
-Float32Array = npt.NDArray[np.float32]
 FEATURES = 'features'
 
 
@@ -206,7 +205,7 @@ class ImageDecoder(_Estimator):
     Attributes
     ----------
     decoder_
-        The fitted :class:`~bids_neurodecode.systems.reconstruction.LinearDecoder`.
+        The fitted :class:`~bids_neurodecode.systems.linear.LinearDecoder`.
     library_
         Features of the distinct training images, (n_images, n_features).
 

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.api.usage import UsageError, speaking_of_arguments
+from bids_neurodecode.typing import Uint8Array
 
 if TYPE_CHECKING:
     from bids_neurodecode.stimuli.features import FeatureExtractor
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
 NO_FILES = 'There is no image in the folder {folder}. Give files, or another folder.'
 NOT_IMAGES = 'images is {found}; give files, a folder, or an array of uint8 (n, h, w, 3).'
 SUFFIXES = frozenset({'.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp', '.gif'})
-
-Uint8Array = npt.NDArray[np.uint8]
 
 
 def extract_features(

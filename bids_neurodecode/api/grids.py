@@ -14,6 +14,8 @@ import numpy.typing as npt
 from bids_neurodecode.api.usage import UsageError
 from bids_neurodecode.errors import InputError
 from bids_neurodecode.samples import VoxelMask, form_codes
+from bids_neurodecode.text import one_line
+from bids_neurodecode.typing import BoolArray, Float32Array
 
 UNKNOWN_IMAGE = (
     'images[{run}] is {found}; give a path (NIfTI, GIFTI or CIFTI), an image of nibabel or '
@@ -34,8 +36,6 @@ NO_GRID = (
     'Use the values, or give images as NIfTI, surface or CIFTI.'
 )
 
-Float32Array = npt.NDArray[np.float32]
-BoolArray = npt.NDArray[np.bool_]
 Back = Callable[[Float32Array], Any]
 
 
@@ -206,7 +206,7 @@ def _open_file(path: Path, run: int, least: int) -> Series:
         try:
             return opened.read()
         except (EOFError, OSError, ValueError, zlib.error) as error:
-            reason = ' '.join(str(error).split())
+            reason = one_line(error)
             raise InputError(DAMAGED.format(file=path, reason=reason)) from error
 
     return replace(opened, read=read, path=path)

@@ -280,7 +280,7 @@ def _model(arrays: dict[str, Any], told: dict[str, Any]) -> Any:
         state = {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
         return load_encoder(state, told['encoder'])
     if 'library' in told:
-        from bids_neurodecode.systems.reconstruction import LinearDecoder
+        from bids_neurodecode.systems.linear import LinearDecoder
 
         state = {
             k: v for k, v in arrays.items() if k.split('.')[0] in {'voxels', 'space', 'ridge'}

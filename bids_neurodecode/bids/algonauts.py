@@ -31,9 +31,10 @@ from bids_neurodecode.errors import InputError
 from bids_neurodecode.fetched import check_fetched
 from bids_neurodecode.samples import VoxelMask
 from bids_neurodecode.spaces import Space
+from bids_neurodecode.text import one_line
 
 if TYPE_CHECKING:
-    from bids_neurodecode.bids.query import Request
+    from bids_neurodecode.bids.request import Request
 
 TASK, SESSION, SPACE = 'algonauts2023', 'training', 'fsaverage'
 OWN_SPACE = 'challenge'
@@ -75,7 +76,7 @@ def find_algonauts(request: Request) -> DatasetInput:
     InputError
         If a file is missing or does not fit, or no participant can be processed.
     """
-    from bids_neurodecode.bids.query import all_failed
+    from bids_neurodecode.bids.request import all_failed
 
     root = request.bids_dir
     if request.tasks and request.tasks != (TASK,):
@@ -211,7 +212,7 @@ def _array(file: Path, root: Path) -> npt.NDArray[np.generic]:
     try:
         found: npt.NDArray[np.generic] = np.load(file, mmap_mode='r', allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        reason = ' '.join(str(error).split())
+        reason = one_line(error)
         raise InputError(BAD_ARRAY.format(file=file, reason=reason)) from error
     return found
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from bids_neurodecode.bids.index import entity_names
 from bids_neurodecode.errors import ArgumentsError
+from bids_neurodecode.text import one_line
 
 QUERIES: Mapping[str, Mapping[str, Any]] = {
     'bold': {
@@ -60,7 +61,7 @@ def read_filters(file: Path) -> dict[str, dict[str, Any]]:
     try:
         filters = json.loads(file.read_text('utf-8-sig'))
     except (OSError, ValueError, RecursionError) as error:
-        reason = ' '.join(str(error).split())
+        reason = one_line(error)
         raise ArgumentsError(BAD_FILTER.format(file=file, reason=reason)) from error
     if not isinstance(filters, dict) or not all(isinstance(v, dict) for v in filters.values()):
         reason = 'it is not an object of objects'

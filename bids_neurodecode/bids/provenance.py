@@ -17,6 +17,7 @@ from bids_neurodecode.bids.names import BIDSIGNORE
 from bids_neurodecode.bids.sink import write_json, write_text, write_tsv
 from bids_neurodecode.errors import ArgumentsError, InputError, ResourceError
 from bids_neurodecode.extensions import declared
+from bids_neurodecode.text import one_line
 
 BIDS_VERSION = '1.10.0'
 NAME = 'bids_neurodecode'
@@ -115,7 +116,7 @@ def check_output(output_dir: Path) -> None:
         names = [entry['Name'] for entry in description.get('GeneratedBy', [])]
         dict(description.get('DatasetLinks', {}).items())
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise InputError(BROKEN.format(file=file, reason=' '.join(str(error).split()))) from error
+        raise InputError(BROKEN.format(file=file, reason=one_line(error))) from error
     if NAME not in names:
         found = ', '.join(names) or 'no GeneratedBy'
         raise InputError(NOT_OURS.format(file=file, name=found, ours=NAME))

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from bids_neurodecode.errors import DataError, InputError
 from bids_neurodecode.fetched import check_fetched
 from bids_neurodecode.spaces import Space, files_of, form_of, load_image, space_of
+from bids_neurodecode.text import one_line
 
 NOT_NIFTI = 'Cannot read {file} as NIfTI: {reason}. The file is corrupt; copy or make it anew.'
 TRUNCATED = 'The file {file} is cut short or corrupt ({reason}). Copy or make it anew.'
@@ -115,7 +116,7 @@ def open_image(file: Path) -> Any:
     except DataError as error:
         raise InputError(str(error)) from error
     except damage as error:
-        reason = ' '.join(str(error).split())
+        reason = one_line(error)
         raise InputError(NOT_NIFTI.format(file=file, reason=reason)) from error
 
 
@@ -193,7 +194,7 @@ def read_mask(file: Path) -> tuple[npt.NDArray[np.bool_], Grid]:
     try:
         inside = np.asarray(image.dataobj) > 0
     except (OSError, EOFError, zlib.error, ValueError) as error:
-        reason = ' '.join(str(error).split())
+        reason = one_line(error)
         raise InputError(TRUNCATED.format(file=file, reason=reason)) from error
     if not inside.any():
         raise InputError(EMPTY_MASK.format(file=file))
@@ -267,7 +268,7 @@ def check_values(file: Path, inside: npt.NDArray[np.bool_]) -> float:
             while stream.read(CHUNK):
                 pass
     except (OSError, EOFError, zlib.error) as error:
-        reason = ' '.join(str(error).split())
+        reason = one_line(error)
         raise InputError(TRUNCATED.format(file=file, reason=reason)) from error
     _check_found(file, n_bad, first_bad, zero)
     mean = sums / n_volumes
@@ -333,7 +334,7 @@ def read_volumes(file: Path, n: int | None = None) -> Iterator[npt.NDArray[Any]]
                 data = _read(stream, size, file, volume, shape[3])
                 yield np.frombuffer(data, dtype).reshape(shape[:3], order='F')
     except (OSError, EOFError, zlib.error) as error:
-        reason = ' '.join(str(error).split())
+        reason = one_line(error)
         raise InputError(TRUNCATED.format(file=file, reason=reason)) from error
 
 

@@ -11,9 +11,10 @@ from dataclasses import replace
 from bids_neurodecode.bids.description import check_raw
 from bids_neurodecode.bids.filters import read_filters
 from bids_neurodecode.bids.provenance import check_output
-from bids_neurodecode.bids.query import Request, all_failed, find_inputs
+from bids_neurodecode.bids.query import find_inputs
 from bids_neurodecode.bids.recipes import note_of, recognise
 from bids_neurodecode.bids.records import DatasetInput, ParticipantInput, RunInput
+from bids_neurodecode.bids.request import Request, all_failed
 from bids_neurodecode.cli.checks_data import check_atlas, check_design, check_run_values
 from bids_neurodecode.cli.checks_places import (
     check_machine,

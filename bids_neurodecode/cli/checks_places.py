@@ -13,6 +13,7 @@ from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.bids.timing import read_table, stimulus_names
 from bids_neurodecode.cli.parser import Arguments
 from bids_neurodecode.errors import ArgumentsError, InputError, ResourceError
+from bids_neurodecode.text import one_line
 
 OUTPUT_IN_INPUT = (
     'The output folder {folder} equals or lies inside the input {input}. '
@@ -161,7 +162,7 @@ def _check_plugin(name: str) -> None:
             # as those of the pool, and without the process that tidies up behind them
             multiprocessing.get_context('fork').Lock()
         except OSError as error:
-            reason = ' '.join(str(error).split())
+            reason = one_line(error)
             raise ResourceError(NO_WORKERS.format(reason=reason)) from error
 
 

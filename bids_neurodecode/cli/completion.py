@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from typing import Any
 
 SHELLS = ('bash', 'zsh', 'tcsh')
@@ -14,8 +15,8 @@ HOW = (
 )
 
 
-def add_completion_parser(commands: Any) -> None:
-    """Add ``completion`` to the sub-commands of a parser."""
+def add_completion_parser(commands: Any, tools: argparse.ArgumentParser) -> None:
+    """Add ``completion`` to the sub-commands of a parser, ``tools``."""
     completion = commands.add_parser(
         'completion', help='print the completion script of a shell', description=HOW
     )
@@ -23,24 +24,21 @@ def add_completion_parser(commands: Any) -> None:
     completion.add_argument(
         '--of', choices=('run', 'tools'), default='run', help='of which program'
     )
-    completion.set_defaults(run=_print_completion)
+    completion.set_defaults(run=partial(_print_completion, tools))
 
 
-def completion_script(of: str, shell: str) -> str:
+def completion_script(program: argparse.ArgumentParser, shell: str) -> str:
     """Return the script of a shell (shtab's).
 
     Parameters
     ----------
-    of
-        ``run`` (``bids_neurodecode``) or ``tools`` (``bids_neurodecode-tools``).
+    program
+        The parser of the program that is completed.
     shell
         One of :data:`SHELLS`.
     """
     import shtab
 
-    from bids_neurodecode.cli import parser, tools
-
-    program = parser.build_parser() if of == 'run' else tools.build_parser()
     _complete_files(program)
     return str(shtab.complete(program, shell=shell))
 
@@ -58,5 +56,8 @@ def _complete_files(program: argparse.ArgumentParser) -> None:
             action.complete = shtab.DIRECTORY if folder else shtab.FILE  # type: ignore[attr-defined]
 
 
-def _print_completion(options: argparse.Namespace) -> None:
-    print(completion_script(options.of, options.shell))
+def _print_completion(tools: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    from bids_neurodecode.cli import parser
+
+    program = parser.build_parser() if options.of == 'run' else tools
+    print(completion_script(program, options.shell))

@@ -180,7 +180,6 @@ def run_and_watch(
 
     ``titles`` says what nodes are called there, by their full names.
     """
-    from bids_neurodecode.workflow.resources import cost_of
     from bids_neurodecode.workflow.run import execution_config, run_workflow
 
     for section, values in execution_config(
@@ -192,8 +191,7 @@ def run_and_watch(
         target = arguments.output_dir / 'logs' / f'{workflow.name}.dot'
         workflow.write_graph(graph2use='colored', dotfilename=str(target), format='svg')
     titles = titles or {}
-    costs = {name: cost_of(name.rsplit('.', 1)[-1]) for name in names}
-    progress = Progress(len(names), titles, costs)
+    progress = Progress(len(names), titles, costs_of(workflow))
     failures = run_workflow(workflow, plugin_of(arguments), progress)
     if only_submits(arguments):
         LOGGER.info(SUBMITTED.format(n=len(names)))
@@ -203,6 +201,16 @@ def run_and_watch(
         LOGGER.error('%s: %s (details: %s)', name, failure.reason, failure.crash_file)
     LOGGER.info('%s', progress.summary())
     return failures
+
+
+def costs_of(workflow: Any) -> dict[str, float]:
+    """Return about how long each node takes, by the full name by which its progress is told."""
+    from bids_neurodecode.workflow.resources import cost_of
+
+    return {
+        f'{workflow.name}.{name}': cost_of(name.rsplit('.', 1)[-1])
+        for name in workflow.list_node_names()
+    }
 
 
 def code_of(failures: Sequence[Failure]) -> int:

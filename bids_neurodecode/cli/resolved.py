@@ -41,31 +41,47 @@ def resolved(arguments: Arguments, config: Config, inputs: DatasetInput) -> list
     if arguments.device == 'auto':
         lines.append(f'--device: {device}')
     first = {person.paradigm: person for person in reversed(inputs.participants)}
+    viewers = sum(person.paradigm == 'movie' for person in inputs.participants)
     for person in first.values():
         system = system_of(config, person.paradigm)
         if config.system == 'auto':
             lines.append(f'system: {system} (task {person.task})')
         if arguments.mode == 'train':
             lines += _of_system(arguments, config, person, system, device)
+        if arguments.mode == 'train' and system == 'movie':
+            lines += _of_films(config, viewers)
     return lines
 
 
 def _of_system(
     arguments: Arguments, config: Config, person: ParticipantInput, system: str, device: str
 ) -> Iterator[str]:
-    from bids_neurodecode.workflow.films import with_motion
     from bids_neurodecode.workflow.generation_choice import choose_generator
 
-    if system == 'movie':
-        if config.movie.banded == 'auto':
-            yield f'movie.banded: {"on" if config.movie.with_banded else "off"}'
-        if config.movie.motion == 'auto' and config.movie.with_banded:
-            yield f'movie.motion: {with_motion(config).movie.motion}'
     if system == 'reconstruction' and config.reconstruction.generator == 'auto':
         choice = choose_generator(config, device, arguments.weights_dir)
         yield f'reconstruction.generator: {choice.name}. {choice.why}'
     if person.paradigm == 'images' and person.runs and person.betas_events is None:
         yield from _of_trials(config, person, system)
+
+
+def _of_films(config: Config, n_viewers: int) -> Iterator[str]:
+    """Say what is held out of films, which voxels are used and which features are added."""
+    from bids_neurodecode.systems.movie_agreement import MIN_FOR_AUTO
+    from bids_neurodecode.workflow.films import with_motion
+
+    if config.split.by == 'auto':
+        yield 'split.by: the parts that the dataset or split.test gives, else time (end of films)'
+    if config.selection.measure == 'auto':
+        measure = 'isc' if n_viewers >= MIN_FOR_AUTO else 'none (all voxels)'
+        yield (
+            f'selection.measure: {measure}; {n_viewers} participant{"s" * (n_viewers != 1)} in '
+            f'this call, isc from {MIN_FOR_AUTO} on (participants of earlier calls count too)'
+        )
+    if config.movie.banded == 'auto':
+        yield f'movie.banded: {"on" if config.movie.with_banded else "off"}'
+    if config.movie.motion == 'auto' and config.movie.with_banded:
+        yield f'movie.motion: {with_motion(config).movie.motion}'
 
 
 def _of_trials(config: Config, person: ParticipantInput, system: str) -> Iterator[str]:

@@ -11,6 +11,7 @@ from typing import Any
 from bids_neurodecode._version import __version__
 from bids_neurodecode.cli.completion import add_completion_parser
 from bids_neurodecode.cli.datasets import add_datasets_parser
+from bids_neurodecode.cli.exits import reader_is_gone
 from bids_neurodecode.cli.settings_files import add_settings_parsers
 from bids_neurodecode.cli.slurm import add_slurm_parser
 from bids_neurodecode.cli.study_list import add_studies_parser
@@ -66,7 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_weights_parser(commands)
     add_slurm_parser(commands)
     _add_boutiques(commands)
-    add_completion_parser(commands)
+    add_completion_parser(commands, parser)
     return parser
 
 
@@ -121,13 +122,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as stop:  # argparse leaves by itself, with 0 for help and 2 for errors
         return EXIT_OK if stop.code in {0, None} else EXIT_ARGUMENTS
     try:
-        return options.run(options) or EXIT_OK
+        code: int = options.run(options) or EXIT_OK
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return reader_is_gone()
     except NeurodecodeError as error:
         print(f'{options.command}: {error}', file=sys.stderr)
         return EXIT_ARGUMENTS
     except KeyboardInterrupt:
         print(INTERRUPTED, file=sys.stderr)
         return EXIT_INTERRUPTED
+    return code
 
 
 def _demo(options: argparse.Namespace) -> None:

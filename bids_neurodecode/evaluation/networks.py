@@ -17,6 +17,7 @@ from bids_neurodecode.errors import DataError
 from bids_neurodecode.evaluation.identification import outcomes_2way
 from bids_neurodecode.evaluation.images import pixcorr, ssim_2d, ssim_columnwise_legacy
 from bids_neurodecode.evaluation.protocols import NetworkMetric, PictureProtocol
+from bids_neurodecode.typing import Float32Array, FloatArray, Uint8Array
 
 BAD_PICTURES = (
     'Truth and reconstruction must be uint8 pictures (n, h, w, 3), as many of the one as of the '
@@ -34,10 +35,7 @@ STANDS_IN = (
 
 STAND_IN = 'gabor-standin'
 
-Images = npt.NDArray[np.uint8]
-Float32Array = npt.NDArray[np.float32]
-FloatArray = npt.NDArray[np.float64]
-PictureFeatures = Callable[[Images], npt.NDArray[np.floating[Any]]]
+PictureFeatures = Callable[[Uint8Array], npt.NDArray[np.floating[Any]]]
 
 _COLUMNS_AT_ONCE = 16384
 
@@ -83,8 +81,8 @@ class PictureScores:
 
 
 def score_pictures(
-    truth: Images,
-    reconstruction: Images,
+    truth: Uint8Array,
+    reconstruction: Uint8Array,
     protocol: PictureProtocol,
     networks: Mapping[str, FeatureNetwork],
     *,
@@ -168,7 +166,7 @@ def notes_on(
 
 
 def pixel_scores(
-    truth: Images, reconstruction: Images, protocol: PictureProtocol
+    truth: Uint8Array, reconstruction: Uint8Array, protocol: PictureProtocol
 ) -> list[PictureScore]:
     """Compare pixels: correlation, and the protocol's structural similarities."""
     similarities = {'ssim_2d': ssim_2d, 'ssim_columnwise_legacy': ssim_columnwise_legacy}
@@ -189,7 +187,7 @@ def pixel_scores(
 
 
 def network_pixels(
-    images: Images, metric: NetworkMetric, protocol: PictureProtocol
+    images: Uint8Array, metric: NetworkMetric, protocol: PictureProtocol
 ) -> Float32Array:
     """Turn pictures into what a network is given, (n, 3, size, size)."""
     sized = _resize(_first(images, protocol), metric.size, protocol, method='bilinear')
@@ -236,8 +234,8 @@ def correlations(a: npt.NDArray[np.floating[Any]], b: npt.NDArray[np.floating[An
 
 
 def _by_network(
-    truth: Images,
-    reconstruction: Images,
+    truth: Uint8Array,
+    reconstruction: Uint8Array,
     protocol: PictureProtocol,
     network: FeatureNetwork,
     metrics: Sequence[NetworkMetric],
@@ -262,7 +260,10 @@ def _by_network(
 
 
 def _by_stand_in(
-    truth: Images, reconstruction: Images, protocol: PictureProtocol, stand_in: PictureFeatures
+    truth: Uint8Array,
+    reconstruction: Uint8Array,
+    protocol: PictureProtocol,
+    stand_in: PictureFeatures,
 ) -> list[PictureScore]:
     features = []
     for images in (truth, reconstruction):
@@ -285,7 +286,7 @@ def _score(
     return PictureScore(metric, values, 0.5 if kind == '2way' else None)
 
 
-def _first(images: Images, protocol: PictureProtocol) -> Float32Array | Images:
+def _first(images: Uint8Array, protocol: PictureProtocol) -> Float32Array | Uint8Array:
     if protocol.first_size is None:
         return images
     return _resize(images, protocol.first_size, protocol, method='bilinear')
@@ -325,7 +326,7 @@ def _batches(n: int, size: int) -> list[slice]:
     return [slice(first, first + size) for first in range(0, n, size)]
 
 
-def _check_pictures(truth: Images, reconstruction: Images) -> None:
+def _check_pictures(truth: Uint8Array, reconstruction: Uint8Array) -> None:
     def fine(images: npt.NDArray[Any]) -> bool:
         return images.ndim == 4 and images.shape[-1] == 3 and images.dtype == np.uint8
 

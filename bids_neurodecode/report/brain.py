@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bids_neurodecode.errors import ReportError
-from bids_neurodecode.report.sheets import FloatArray, Paint, Sheet, columns_of, draw_bars, painter
+from bids_neurodecode.report.sheets import Paint, Sheet, columns_of, draw_bars, painter
 from bids_neurodecode.report.slices import (
     SliceLayout,
-    Volume,
     add_axes,
     aspect,
     canonical,
@@ -37,6 +36,7 @@ from bids_neurodecode.report.style import (
     styled,
 )
 from bids_neurodecode.spaces import space_of
+from bids_neurodecode.typing import FloatArray, RealArray
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -466,7 +466,7 @@ def _on_sheet(
     return figure
 
 
-def color_limits(values: Volume, spec: MapSpec) -> tuple[float, float]:
+def color_limits(values: RealArray, spec: MapSpec) -> tuple[float, float]:
     """Return the ends of the colours: the map's own, or the 2nd and 98th percentile."""
     if not values.size:
         return 0.0, 1.0
@@ -489,7 +489,9 @@ def _add_color_bar(figure: Figure, spec: MapSpec, low: float, high: float) -> No
     bar.ax.tick_params(labelsize=6)
 
 
-def _draw_histogram(axis: Axes, values: Volume, selected: Volume | None, spec: MapSpec) -> None:
+def _draw_histogram(
+    axis: Axes, values: RealArray, selected: RealArray | None, spec: MapSpec
+) -> None:
     """Draw the distribution in the mask and, where there is a selection, in the voxels used."""
     if not values.size:
         axis.set_axis_off()
@@ -568,7 +570,7 @@ def viewer(
             symmetric_cmap=spec.symmetric,
             vmin=low,
             vmax=high,
-            title=f'{spec.title}: {spec.label}',
+            title=spec.label,
             resampling_interpolation='nearest',
         )
     # the icon of the page is the one thing that it would fetch

@@ -9,13 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.report.sheets import Sheet, painter
-from bids_neurodecode.report.slices import (
-    SliceLayout,
-    Volume,
-    add_axes,
-    aspect,
-    draw_outline,
-)
+from bids_neurodecode.report.slices import SliceLayout, add_axes, aspect, draw_outline
 from bids_neurodecode.report.style import (
     BLUE,
     GREY,
@@ -28,14 +22,13 @@ from bids_neurodecode.report.style import (
     shorten,
     styled,
 )
+from bids_neurodecode.typing import BoolArray, RealArray
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
     from PIL.Image import Image
 
-FloatArray = npt.NDArray[np.floating[Any]]
-Mask = npt.NDArray[np.bool_]
 
 MANY_VOXELS = 1500
 """From here on voxels are drawn as a density, not one by one."""
@@ -46,7 +39,7 @@ UNITS = '% signal change'
 
 @styled
 def plot_accuracy(
-    r: FloatArray, ceiling: FloatArray | None, significant: Mask, null: FloatArray | None
+    r: RealArray, ceiling: RealArray | None, significant: BoolArray, null: RealArray | None
 ) -> Figure:
     """Draw each voxel's accuracy against what its noise allows, and all of them with their null.
 
@@ -102,7 +95,7 @@ def plot_accuracy(
 
 
 def _draw_ceiling(
-    figure: Figure, axis: Any, r: FloatArray, ceiling: FloatArray, significant: Mask
+    figure: Figure, axis: Any, r: RealArray, ceiling: RealArray, significant: BoolArray
 ) -> None:
     """Draw the correlation against the highest that is possible, with the line of equality."""
     high = max(1.0, float(r.max()))
@@ -172,7 +165,7 @@ def plot_regions(rows: pd.DataFrame) -> Figure:
 
 @styled
 def plot_partition(
-    unique: Mapping[str, FloatArray], shared: FloatArray, sure: Mapping[str, Mask]
+    unique: Mapping[str, RealArray], shared: RealArray, sure: Mapping[str, BoolArray]
 ) -> Figure:
     """Draw what each feature space explains that no other does, and what they share.
 
@@ -211,7 +204,7 @@ def plot_partition(
     return figure
 
 
-def best_slices(score: Volume, mask: Mask, n: int = N_SLICES) -> tuple[int, ...]:
+def best_slices(score: RealArray, mask: BoolArray, n: int = N_SLICES) -> tuple[int, ...]:
     """Return the axial slices with the highest sum of scores above 0, from bottom to top."""
     total = np.where(mask, np.clip(np.nan_to_num(score), 0, None), 0).sum(axis=(0, 1))
     total += 1e-9 * mask.sum(axis=(0, 1))
@@ -221,15 +214,15 @@ def best_slices(score: Volume, mask: Mask, n: int = N_SLICES) -> tuple[int, ...]
 
 @styled
 def plot_volumes(
-    volumes: Sequence[Sequence[Volume]],
+    volumes: Sequence[Sequence[RealArray]],
     titles: Sequence[str],
     pictures: Sequence[Image | None],
     *,
     columns: Sequence[str],
-    mask: Mask,
+    mask: BoolArray,
     affine: npt.NDArray[np.float64],
     slices: tuple[int, ...],
-    background: Volume | None = None,
+    background: RealArray | None = None,
 ) -> Figure:
     """Draw volumes beside each other, a row a picture: measured and predicted responses.
 
@@ -339,11 +332,11 @@ def _draw_picture(
 
 def _draw_volume(
     figure: Figure,
-    volume: Volume,
-    mask: Mask,
+    volume: RealArray,
+    mask: BoolArray,
     affine: npt.NDArray[np.float64],
     layout: SliceLayout,
-    background: Volume | None,
+    background: RealArray | None,
     left: float,
     bottom: float,
     bound: float,

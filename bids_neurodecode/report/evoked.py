@@ -10,16 +10,20 @@ import numpy.typing as npt
 
 from bids_neurodecode.report.style import BLACK, BLUE, GREY, ORANGE, new_figure, styled
 from bids_neurodecode.signals.hrf import hrf_library
+from bids_neurodecode.typing import FloatArray
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Array = npt.NDArray[np.float64]
 
 BEFORE = 2
 """Volumes before the onset that are estimated too: they should be at zero."""
-WINDOW = 24.0
-"""Seconds after the onset that are estimated."""
+TAIL = 18.0
+"""Seconds after the end of the stimulus that are estimated."""
+SHORTEST = 8.0
+"""Seconds after the end of the stimulus from which a response may be cut off for the next one."""
+EARLY = 0.4
+"""Share of the peak above which a response at the onset is taken for early."""
 DRIFT = 128.0
 """Seconds; slower waves than this are taken for drift."""
 
@@ -33,15 +37,36 @@ class Evoked:
     scaled to the mean response, on a grid of ``fitted_lags``; None where no shape was fitted.
     """
 
-    lags: Array
-    responses: Array
-    fitted_lags: Array | None = None
-    fitted: Array | None = None
+    lags: FloatArray
+    responses: FloatArray
+    fitted_lags: FloatArray | None = None
+    fitted: FloatArray | None = None
+
+
+def window_of(onsets: list[FloatArray], duration: float, repetition_time: float) -> float:
+    """Return how many seconds from the onset are estimated.
+
+    Where trials lie far apart, what is estimated of one ends before that of the next begins:
+    at one distance the two could not be told apart. Where they overlap, all of it is.
+
+    Parameters
+    ----------
+    onsets
+        Of the trials of each run, in seconds.
+    duration
+        Of the stimulus in seconds.
+    repetition_time
+        Seconds from volume to volume.
+    """
+    gaps = np.concatenate([np.diff(np.sort(each)) for each in onsets])
+    room = float(gaps.min(initial=np.inf)) - (BEFORE + 1) * repetition_time
+    whole = duration + TAIL
+    return min(whole, room) if room >= duration + SHORTEST else whole
 
 
 def finite_impulse_response(
-    runs: list[tuple[Array, Array]], repetition_time: float
-) -> tuple[Array, Array] | None:
+    runs: list[tuple[FloatArray, FloatArray]], repetition_time: float, duration: float
+) -> tuple[FloatArray, FloatArray] | None:
     """Estimate the response to a trial without assuming its shape.
 
     All trials of all runs share one response, which is piecewise linear between volumes (tents),
@@ -55,6 +80,8 @@ def finite_impulse_response(
         (n_trials,).
     repetition_time
         Seconds from volume to volume.
+    duration
+        Of the stimulus in seconds.
 
     Returns
     -------
@@ -67,7 +94,8 @@ def finite_impulse_response(
     ----------
     Dale (1999), Human Brain Mapping 8:109 (finite impulse responses by least squares).
     """
-    n_lags = BEFORE + 1 + int(np.ceil(WINDOW / repetition_time))
+    window = window_of([onsets for _, onsets in runs], duration, repetition_time)
+    n_lags = BEFORE + 1 + int(np.ceil(window / repetition_time - 1e-9))
     designs, series = [], []
     for values, onsets in runs:
         tents, drift = (
@@ -86,7 +114,7 @@ def finite_impulse_response(
     return np.asarray((np.arange(n_lags) - BEFORE) * repetition_time), np.asarray(response)
 
 
-def _tents(n_volumes: int, onsets: Array, n_lags: int) -> Array:
+def _tents(n_volumes: int, onsets: FloatArray, n_lags: int) -> FloatArray:
     """Return how much of each lag each volume holds, (n_volumes, n_lags); onsets in volumes."""
     lag = np.arange(n_volumes)[:, None] - onsets[None, :] + BEFORE
     low = np.floor(lag).astype(int)
@@ -97,7 +125,7 @@ def _tents(n_volumes: int, onsets: Array, n_lags: int) -> Array:
     return design
 
 
-def _drifts(n_volumes: int, repetition_time: float) -> Array:
+def _drifts(n_volumes: int, repetition_time: float) -> FloatArray:
     """Return a constant and cosines slower than :data:`DRIFT`, (n_volumes, n_drifts)."""
     n = 1 + int(2 * n_volumes * repetition_time / DRIFT)
     time = (np.arange(n_volumes) + 0.5) / n_volumes
@@ -105,7 +133,11 @@ def _drifts(n_volumes: int, repetition_time: float) -> Array:
 
 
 def with_library(
-    lags: Array, responses: Array, index: npt.NDArray[np.intp], duration: float, step: float = 0.25
+    lags: FloatArray,
+    responses: FloatArray,
+    index: npt.NDArray[np.intp],
+    duration: float,
+    step: float = 0.25,
 ) -> Evoked:
     """Put the shapes that were fitted to the voxels beside their responses.
 
@@ -131,6 +163,19 @@ def with_library(
     mean = responses.mean(axis=1)
     size = float(at_lags @ mean / (at_lags @ at_lags))
     return Evoked(lags, responses, times, size * shape)
+
+
+def begins_early(evoked: Evoked) -> bool:
+    """Tell whether voxels respond before blood could: at the onset, to two fifths of the peak.
+
+    No shape of the library has begun by then; events and series are shifted against each other,
+    or what comes before a trial is answered in its place.
+    """
+    mean = evoked.responses.mean(axis=1)
+    before = evoked.lags <= 0
+    early = int(np.argmax(np.where(before, mean, -np.inf)))
+    shared = (evoked.responses[early] > 0).mean() > 0.75
+    return bool(mean[early] > EARLY * mean.max() and shared)
 
 
 @styled

@@ -21,12 +21,12 @@ from bids_neurodecode.report.style import (
     new_figure,
     styled,
 )
+from bids_neurodecode.typing import RealArray
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-Array = npt.NDArray[np.floating[Any]]
 
 TRANSLATIONS = ('trans_x', 'trans_y', 'trans_z')
 ROTATIONS = ('rot_x', 'rot_y', 'rot_z')
@@ -49,9 +49,9 @@ class RunMotion:
 
     label: str
     repetition_time: float
-    displacement: Array
-    translations: Array
-    rotations: Array
+    displacement: RealArray
+    translations: RealArray
+    rotations: RealArray
     computed: bool
     """Whether the displacement was computed here, the table having none."""
 
@@ -78,7 +78,7 @@ class RunMotion:
         return float(np.nanmax(distance))
 
 
-def framewise_displacement(translations: Array, rotations: Array) -> Array:
+def framewise_displacement(translations: RealArray, rotations: RealArray) -> RealArray:
     """Sum the absolute changes of six motion parameters from volume to volume.
 
     Parameters
@@ -163,16 +163,16 @@ class Carpet:
     of their axis.
     """
 
-    series: Array
+    series: RealArray
     tissues: tuple[tuple[str, int], ...]
-    traces: Mapping[str, Array]
+    traces: Mapping[str, RealArray]
 
 
 def make_carpet(
-    series: Array,
+    series: RealArray,
     tissue: npt.NDArray[np.integer[Any]] | None,
     confounds: pd.DataFrame | None,
-    displacement: Array | None,
+    displacement: RealArray | None,
 ) -> Carpet:
     """Sort voxels by tissue, and within a tissue by how they follow the mean of all.
 
@@ -202,7 +202,7 @@ def make_carpet(
     table: Any = {} if confounds is None else confounds
     means = series.mean(axis=1)
     steps = np.concatenate([[np.nan], np.sqrt((np.diff(scaled, axis=0) ** 2).mean(axis=1))])
-    traces: dict[str, Array] = {} if displacement is None else {'FD (mm)': displacement}
+    traces: dict[str, RealArray] = {} if displacement is None else {'FD (mm)': displacement}
     column = next((name for name in ('std_dvars', 'dvars') if name in table), None)
     dvars = steps if column is None else table[column].to_numpy(dtype=float)
     traces['DVARS' if column == 'dvars' else 'DVARS*'] = dvars

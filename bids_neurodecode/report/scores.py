@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from bids_neurodecode.report.reader import Reader
 
 HEADLINES = tuple(METRICS)
 """Which metric heads the page: the first of these that was scored."""
@@ -54,11 +53,6 @@ def title_of(row: pd.Series[Any], *, unit: bool = False) -> str:
     size = float(row.get('image_size', math.nan))
     pixels = f' at {size:.0f} x {size:.0f} pixels' if math.isfinite(size) else ''
     return f'{metric.label if unit else metric.title}{pixels}'
-
-
-def confidence_of(reader: Reader) -> float:
-    """Return the coverage of the intervals of a participant's scores."""
-    return 0.95 if reader.config is None else reader.config.evaluation.confidence
 
 
 def read_metrics(path: Path) -> pd.DataFrame:

@@ -10,13 +10,13 @@ import numpy.typing as npt
 
 from bids_neurodecode.report import brain, encoding, film, pictures
 from bids_neurodecode.report.build import Block, Bullets, Fold, Plot, Text
-from bids_neurodecode.report.encoding import Mask
 from bids_neurodecode.report.reader import Reader, read_table
 from bids_neurodecode.report.results import EncodingResults
 from bids_neurodecode.report.section_signal import sheet_of
 from bids_neurodecode.report.slices import canonical
 from bids_neurodecode.report.style import shorten
 from bids_neurodecode.spaces import like, load_image
+from bids_neurodecode.typing import BoolArray
 
 if TYPE_CHECKING:
     import nibabel as nib
@@ -290,7 +290,7 @@ class _Drawing:
         if self.sheet is not None and not self.sheet.meshes:
             self.cannot = NOT_DRAWN.format(label=reader.results.space or 'the data')
         inside, self.affine = canonical(self.image)
-        self.mask: Mask = inside > 0
+        self.mask: BoolArray = inside > 0
         score = self.mask.astype(float)
         if 'pearsonr' in found.maps:
             score, _ = canonical(_load(found.maps['pearsonr']))
@@ -347,7 +347,7 @@ class _Drawing:
         )
 
 
-def _mask(found: EncodingResults) -> Mask:
+def _mask(found: EncodingResults) -> BoolArray:
     return np.asarray(np.asarray(_load(found.voxels).dataobj) > 0)
 
 

@@ -15,7 +15,7 @@ from bids_neurodecode.report.build import (
     Text,
     Verdicts,
 )
-from bids_neurodecode.report.reader import Reader, read_table
+from bids_neurodecode.report.reader import Reader, confidence_of, read_table
 from bids_neurodecode.report.results import GenerationResults
 from bids_neurodecode.report.section_gallery import retrieved
 from bids_neurodecode.report.section_scores import MAIN, comparison_table, metrics_table
@@ -72,7 +72,7 @@ def _verdicts(reader: Reader) -> Iterable[Block]:
     for name in ('identification_2way', 'pixcorr'):
         rows = own[own['metric'] == name]
         if len(rows):
-            lines += verdicts.verdicts_of(metrics, rows.iloc[0], scores.confidence_of(reader))
+            lines += verdicts.verdicts_of(metrics, rows.iloc[0], confidence_of(reader))
     if lines:
         yield Text(('Final images of held-out data:',))
         yield Verdicts(tuple(lines))
@@ -114,12 +114,12 @@ def _scores(reader: Reader) -> Iterable[Block]:
     shown = rows[rows['space'].isin(['initial', 'final']) & rows['metric'].isin(MAIN)]
     yield metrics_table(rows, 'All scores of reconstructions and latents')
     if rows['difference'].notna().any():
-        yield comparison_table(metrics, rows, scores.confidence_of(reader))
+        yield comparison_table(metrics, rows, confidence_of(reader))
     yield _plot(reader, shown if len(shown) else rows)
 
 
 def _plot(reader: Reader, rows: pd.DataFrame) -> Plot:
-    confidence = scores.confidence_of(reader)
+    confidence = confidence_of(reader)
     return reader.plot(
         'picturescores',
         scores.plot_scores(rows),

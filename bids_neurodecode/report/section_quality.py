@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from bids_neurodecode.bids.anatomy import tissue_file
 from bids_neurodecode.report import brain, evoked, quality
-from bids_neurodecode.report.build import Block, Fold, Table, Text
+from bids_neurodecode.report.build import Block, Fold, Table, Text, Verdict, Verdicts
 from bids_neurodecode.report.reader import Reader, read_table
 from bids_neurodecode.report.results import BetaResults, RunResults
 from bids_neurodecode.report.section_signal import load_map
@@ -28,6 +28,11 @@ NO_CONFOUNDS = 'No confounds table with motion parameters was found.'
 NO_TISSUE = (
     'not sorted by tissue (the derivatives hold no anat/*_dseg.nii.gz in the space of the data) '
     'but'
+)
+TOO_EARLY = (
+    'Voxels respond at the onset already, which is faster than blood flow: check that onsets are '
+    'counted from the first volume of the series (volumes dropped, events shifted by the delay of '
+    'the response).'
 )
 COLLINEAR = (
     'The evoked response is not shown: the distances of the trials do not tell the responses of '
@@ -136,11 +141,11 @@ def _evoked(reader: Reader) -> Iterable[Block]:
     ]
     if not read:
         return
-    found = evoked.finite_impulse_response(read, chosen[0][0].repetition_time)
+    duration = float(trials['duration'].median())
+    found = evoked.finite_impulse_response(read, chosen[0][0].repetition_time, duration)
     if found is None:
         yield Text((COLLINEAR,))
         return
-    duration = float(trials['duration'].median())
     shown, words = evoked.Evoked(*found), ''
     shapes = results.maps.get('hrfindex')
     if shapes is not None and shapes.exists():
@@ -162,6 +167,8 @@ def _evoked(reader: Reader) -> Iterable[Block]:
         f'the onset it should be at 0.{words}',
         f'Evoked response of {best.size} voxels.',
     )
+    if evoked.begins_early(shown):
+        yield Verdicts((Verdict('caution', TOO_EARLY),))
 
 
 def _motion(reader: Reader) -> Iterable[Block]:

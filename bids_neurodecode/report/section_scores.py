@@ -10,7 +10,7 @@ import numpy as np
 from bids_neurodecode.evaluation.statistics import MIN_GROUPS
 from bids_neurodecode.report import scores, verdicts
 from bids_neurodecode.report.build import Block, Cell, Fold, Interval, Plot, Table, Text
-from bids_neurodecode.report.reader import Reader, read_table
+from bids_neurodecode.report.reader import Reader, confidence_of, read_table
 from bids_neurodecode.report.style import percent
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ FINDINGS: dict[str, str] = {'good': 'better', 'bad': 'worse', 'caution': 'no dif
 def scores_section(reader: Reader) -> tuple[Block, ...]:
     """Show the scores beside chance, ceiling and baselines; the details are folded."""
     blocks: list[Block] = []
-    metrics, confidence = reader.metrics, scores.confidence_of(reader)
+    metrics, confidence = reader.metrics, confidence_of(reader)
     if metrics is not None:
         shown = metrics[metrics['value'].notna() & ~scores.of_parts(metrics)]
         made = scores.of_pictures(shown)
@@ -99,7 +99,7 @@ def _details(reader: Reader) -> tuple[Block, ...]:
         elsewhere = scores.of_pictures(reader.metrics) | scores.of_parts(reader.metrics)
         metrics = reader.metrics[~elsewhere]
         if metrics['difference'].notna().any():
-            confidence = scores.confidence_of(reader)
+            confidence = confidence_of(reader)
             blocks.append(comparison_table(reader.metrics, metrics, confidence))
         if metrics['value'].notna().any():
             blocks += [metrics_table(metrics), _score_plot(reader, metrics)]
@@ -278,7 +278,7 @@ def _interval(row: pd.Series[Any], group: pd.DataFrame) -> Interval:
 
 
 def _score_plot(reader: Reader, metrics: pd.DataFrame) -> Plot:
-    confidence = scores.confidence_of(reader)
+    confidence = confidence_of(reader)
     return reader.plot(
         'scores',
         scores.plot_scores(metrics),
@@ -345,7 +345,7 @@ def _categories(reader: Reader) -> Iterable[Block]:
     n_categories, n_stimuli = table['category'].nunique(), table['stimulus'].nunique()
     if not 1 < n_categories <= MOST_CATEGORIES or n_categories == n_stimuli:
         return
-    confidence = scores.confidence_of(reader)
+    confidence = confidence_of(reader)
     chance = float(row['chance'])
     yield reader.plot(
         'categories',

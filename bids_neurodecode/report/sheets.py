@@ -17,11 +17,11 @@ import numpy.typing as npt
 
 from bids_neurodecode.report.slices import add_axes, aspect, canonical
 from bids_neurodecode.spaces import Space
+from bids_neurodecode.typing import FloatArray
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-FloatArray = npt.NDArray[np.float64]
 Side = Literal['L', 'R']
 Paint = Callable[[FloatArray], FloatArray]
 """Values to colours (n, 4); what is missing is transparent."""

@@ -13,11 +13,11 @@ from scipy import ndimage, sparse
 
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.spaces import WHERE, Space
+from bids_neurodecode.typing import RealArray
 
 if TYPE_CHECKING:
     import pandas as pd
 
-FloatArray = npt.NDArray[np.floating[Any]]
 LabelArray = npt.NDArray[np.int32]
 
 NOT_LABELS = (
@@ -74,11 +74,11 @@ class Atlas:
     warnings: tuple[str, ...] = ()
     columns: Space | None = None
 
-    def on_grid(self, shape: Sequence[int], affine: FloatArray) -> LabelArray:
+    def on_grid(self, shape: Sequence[int], affine: RealArray) -> LabelArray:
         """Return the labels on another grid (:func:`resample_labels`)."""
         return resample_labels(self.labels, self.affine, shape, affine)
 
-    def placed(self, shape: Sequence[int], affine: FloatArray, space: Space | None) -> LabelArray:
+    def placed(self, shape: Sequence[int], affine: RealArray, space: Space | None) -> LabelArray:
         """Return the labels where data lie: on a grid, or at the columns of a space.
 
         Parameters
@@ -191,9 +191,9 @@ def _network(name: str) -> str:
 
 def resample_labels(
     labels: npt.NDArray[np.integer[Any]],
-    source_affine: FloatArray,
+    source_affine: RealArray,
     target_shape: Sequence[int],
-    target_affine: FloatArray,
+    target_affine: RealArray,
 ) -> LabelArray:
     """Put labels on another grid: each target voxel gets the label at its centre's coordinates.
 
@@ -307,7 +307,7 @@ def region_mask(
 
 
 def parcel_means(
-    series: FloatArray,
+    series: RealArray,
     labels: npt.NDArray[np.integer[Any]],
     ids: Sequence[int] | None = None,
 ) -> ParcelMeans:

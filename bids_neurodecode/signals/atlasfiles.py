@@ -17,6 +17,7 @@ from bids_neurodecode.fetched import check_fetched
 from bids_neurodecode.signals.atlas import Atlas, as_labels, region_table
 from bids_neurodecode.spaces import Space, files_of, form_of, load_image, space_of, structures
 from bids_neurodecode.tables import as_table, read_rows, to_numbers
+from bids_neurodecode.text import one_line
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -147,7 +148,7 @@ def _read(
         image = nib.load(file)
         volume = np.asanyarray(image.dataobj)
     except (OSError, EOFError, ValueError, zlib.error, ImageFileError, HeaderDataError) as error:
-        raise InputError(UNREADABLE.format(file=file, reason=_one_line(error))) from error
+        raise InputError(UNREADABLE.format(file=file, reason=one_line(error))) from error
     labels = as_labels(volume, str(file))
     regions = region_table(_read_table(table))
     unnamed = np.setdiff1d(np.unique(labels[labels > 0]), regions['index'].to_numpy())
@@ -323,7 +324,7 @@ def _fetch(
     try:
         from templateflow import api
     except OSError as error:  # its folder is made when it is imported
-        raise InputError(NO_HOME.format(reason=_one_line(error))) from error
+        raise InputError(NO_HOME.format(reason=one_line(error))) from error
     query = {'atlas': atlas, 'suffix': 'dseg', **_query(entities)}
     images = api.ls(space, extension='.nii.gz', **query)
     tables = api.ls(space, extension='.tsv', **query)
@@ -389,7 +390,3 @@ def _query(entities: dict[str, str]) -> dict[str, str | None]:
     """Entities by the names that TemplateFlow's layout gives them; no description if none."""
     long = {'seg': 'segmentation', 'res': 'resolution', 'den': 'density'}
     return {'desc': None, **{long.get(key, key): value for key, value in entities.items()}}
-
-
-def _one_line(error: Exception) -> str:
-    return ' '.join(str(error).split()) or type(error).__name__

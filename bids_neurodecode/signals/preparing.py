@@ -17,6 +17,7 @@ from bids_neurodecode.signals.timing import (
     onsets_to_volumes,
     resample_series,
 )
+from bids_neurodecode.typing import Float32Array
 
 RESAMPLED = (
     'Onsets miss the volumes by up to {offset:.3g} s, so the series were resampled from '
@@ -31,8 +32,6 @@ SOME_MEANS = (
     'Of the series {first} and {second} one has a mean and the other has none (it was centred), '
     'so their betas have different units. Choose runs that were preprocessed alike.'
 )
-
-Float32Array = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)

@@ -31,6 +31,7 @@ from bids_neurodecode.simulate.write import (
     write_participant,
 )
 from bids_neurodecode.simulate.writetruth import FOLDER, write_truth
+from bids_neurodecode.typing import Uint8Array
 
 NOT_EMPTY = (
     'The output folder {folder} is not empty. Choose a new folder, or empty it first (an '
@@ -196,7 +197,7 @@ def _make_film(path: Path, spec: SimulationSpec, number: int) -> list[str]:
     every = round(FILM_INTERVAL * stimulus_maker.FRAME_RATE)
     shown: list[str] = []
 
-    def frames() -> Iterator[feature_bank.Uint8Array]:
+    def frames() -> Iterator[Uint8Array]:
         made = stimulus_maker.film_frames(
             spec.film_duration, spec.n_categories, spec.image_size, rng
         )
@@ -210,7 +211,7 @@ def _make_film(path: Path, spec: SimulationSpec, number: int) -> list[str]:
 
 
 def _film_features(
-    frames: feature_bank.Uint8Array, scenes: list[str] | None, spec: SimulationSpec, number: int
+    frames: Uint8Array, scenes: list[str] | None, spec: SimulationSpec, number: int
 ) -> FeatureTable:
     """Return the features of a film, one row every 0.1 s (each frame's held)."""
     n = len(frames)

@@ -21,9 +21,8 @@ from bids_neurodecode.bids.sink import write_image
 from bids_neurodecode.errors import ArgumentsError
 from bids_neurodecode.simulate.brain import SPACE, Brain
 from bids_neurodecode.spaces import EXTENSIONS, Content, Space
+from bids_neurodecode.typing import FloatArray, IndexArray
 
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.intp]
 SpaceName = Literal[
     'MNI152NLin2009aSym', 'MNI152NLin6Asym', 'T1w', 'fsaverage5', 'fsLR:den-91k', 'parcels'
 ]
@@ -72,7 +71,7 @@ class Place:
     name: SpaceName
     brain: Brain
     columns: Space | None = None
-    index: IntArray | None = None
+    index: IndexArray | None = None
 
     @property
     def entities(self) -> dict[str, str]:
@@ -234,7 +233,7 @@ def _on_fslr(brain: Brain) -> Place:
     return Place('fsLR:den-91k', brain, space, np.concatenate(found))
 
 
-def _nearest(brain: Brain, places: FloatArray, side: str) -> IntArray:
+def _nearest(brain: Brain, places: FloatArray, side: str) -> IndexArray:
     """Return the voxel of a hemisphere that is nearest to each place in mm, (n, 3) to (n,).
 
     Voxels in the midline are of the left one, as in the atlas.

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from bids_neurodecode.bids.names import build_name
 from bids_neurodecode.bids.provenance import BIDS_VERSION, generated_by
@@ -19,13 +18,13 @@ from bids_neurodecode.simulate.design import RunDesign
 from bids_neurodecode.simulate.participant import Participant
 from bids_neurodecode.simulate.sampling import Place
 from bids_neurodecode.simulate.spec import SimulationSpec, generator
+from bids_neurodecode.typing import FloatArray
 
 TOO_LARGE = (
     'The simulated series of {label} leaves the range of 16-bit integers ({low:g} to {high:g}). '
     'Ask for less noise (noise_sd, drift, motion) or less signal (snr).'
 )
 
-FloatArray = npt.NDArray[np.float64]
 Stimuli = Sequence[tuple[str, str]]
 """Name (relative to the folder of stimuli) and category of each stimulus."""
 

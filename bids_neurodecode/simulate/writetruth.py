@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from bids_neurodecode.bids.names import build_name
 from bids_neurodecode.bids.sink import atomic, write_image, write_json, write_text, write_tsv
@@ -23,6 +22,7 @@ from bids_neurodecode.simulate.spec import SimulationSpec
 from bids_neurodecode.simulate.truth import leave_one_out_isc, noise_ceiling
 from bids_neurodecode.simulate.write import Stimuli
 from bids_neurodecode.spaces import EXTENSIONS, Content
+from bids_neurodecode.typing import FloatArray
 
 FOLDER = 'simulated-truth'
 BIDSIGNORE = '*_statmap.*\n*_tuning.*\n*_stimuli.*\nfeatures.*\nspec.json\ntpl-*\n'
@@ -47,8 +47,6 @@ sub-*/func/*_statmap     maps; the JSON beside each says what it holds
 sub-*/func/*_mask        voxels that carry signal
 sub-*/func/*_tuning.npy  weights of the standardised features, features x voxels of that mask
 """  # noqa: E501
-
-FloatArray = npt.NDArray[np.float64]
 
 
 def write_truth(

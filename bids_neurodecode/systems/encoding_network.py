@@ -19,6 +19,7 @@ from bids_neurodecode.spaces import needs_grid
 from bids_neurodecode.standardizer import Standardizer
 from bids_neurodecode.stimuli.space import FeatureSpace
 from bids_neurodecode.systems.base import PerStimulus
+from bids_neurodecode.typing import Float32Array
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -33,7 +34,6 @@ TOO_FEW_STIMULI = (
 OTHER_BANDS = 'The encoder was fitted on the feature spaces {expected}; these are {found}.'
 BAD_SETTINGS = 'The share of training stimuli held out must lie between 0 and 1; it is {found}.'
 
-Float32Array = npt.NDArray[np.float32]
 HeadName = Literal['linear', 'mlp', 'siren', 'cnn']
 
 

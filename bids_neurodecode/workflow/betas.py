@@ -16,6 +16,7 @@ from bids_neurodecode.bids.records import ParticipantInput, RunInput
 from bids_neurodecode.config import BetaSettings, Config
 from bids_neurodecode.samples import Split, VoxelMask
 from bids_neurodecode.signals.preparing import PreparedRuns, prepare_series
+from bids_neurodecode.typing import BoolArray
 from bids_neurodecode.workflow.files import load_series, save_json, save_map
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from bids_neurodecode.signals.trialtypes import SingleTrialBetas, TunedBetas
 
 Model = Literal['B', 'C', 'D']
-BoolArray = npt.NDArray[np.bool_]
 
 START = (
     'The series were moved to {start:g} s after the start of each volume (StartTime); onsets are '

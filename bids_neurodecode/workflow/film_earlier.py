@@ -15,8 +15,9 @@ from bids_neurodecode.bids.series import read_header
 from bids_neurodecode.config import Config
 from bids_neurodecode.samples import VoxelMask
 from bids_neurodecode.spaces import load_image, one_each, sidecar_of
+from bids_neurodecode.typing import Float32Array
 from bids_neurodecode.workflow.files import read_json
-from bids_neurodecode.workflow.film_totals import Float32Array, Showing
+from bids_neurodecode.workflow.film_totals import Showing
 
 
 @dataclass(frozen=True)

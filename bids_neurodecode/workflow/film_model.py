@@ -15,6 +15,7 @@ from bids_neurodecode.bids.series import read_header
 from bids_neurodecode.errors import InputError
 from bids_neurodecode.fetched import check_fetched
 from bids_neurodecode.samples import MASK_ARRAYS, VoxelMask
+from bids_neurodecode.text import one_line
 
 if TYPE_CHECKING:
     from bids_neurodecode.systems.movie import FilmEncoder
@@ -85,7 +86,7 @@ def facts_of(file: Path) -> FilmModelFacts:
             }
             mask = VoxelMask.from_state(voxels)
     except (OSError, SafetensorError, KeyError, ValueError) as error:
-        reason = ' '.join(str(error).split())
+        reason = one_line(error)
         raise InputError(NO_FILM_MODEL.format(file=file, reason=reason)) from error
     if description.get('kind') != KIND:
         reason = f'it is a {description.get("kind", "model of another kind")}'

@@ -17,7 +17,7 @@ from bids_neurodecode.workflow.generation_outputs import DESC
 from bids_neurodecode.workflow.seen import runs_on_card
 
 if TYPE_CHECKING:
-    from bids_neurodecode.systems.generation import Generation
+    from bids_neurodecode.systems.generation_data import Generation
     from bids_neurodecode.systems.generation_generators import Generator
     from bids_neurodecode.systems.generation_model import GenerationModel
 

@@ -22,7 +22,7 @@ from bids_neurodecode.workflow.step import ALL, Apart, step
 if TYPE_CHECKING:
     import pandas as pd
 
-    from bids_neurodecode.systems.generation import Applied
+    from bids_neurodecode.systems.generation_data import Applied
 
 WHAT = 'making of pictures'
 REMEDY = 'give the run more memory'

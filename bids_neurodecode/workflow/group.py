@@ -15,13 +15,12 @@ from bids_neurodecode.samples import VoxelMask
 from bids_neurodecode.spaces import EXTENSIONS, load_image, one_each, sidecar_of
 from bids_neurodecode.workflow.files import read_json
 from bids_neurodecode.workflow.nodes import Call, Ladder, RunSettings
-from bids_neurodecode.workflow.reports import find_results, read_results
+from bids_neurodecode.workflow.reports import GROUP_FOLDER, group_page, read_results
 from bids_neurodecode.workflow.step import step
 
 if TYPE_CHECKING:
     from bids_neurodecode.report.results import ParticipantResults
 
-GROUP_FOLDER = 'group'
 DIFFERENT_GRIDS = (
     'The series of these participants are on {n} different grids; intersubject correlation needs '
     'one space and resolution.'
@@ -97,12 +96,6 @@ def make_group_page(
         write_group_report(people, temporary, figures, failures=failures, shared=shared_metrics)
     link_pages(call.output_dir)
     return {'page': page}
-
-
-def group_page(output_dir: Path, task: str) -> str:
-    """Return the name of the group's page; with several tasks in a folder it carries its own."""
-    several = {read_results(file).task for file in find_results(output_dir)} != {task}
-    return f'group_task-{task}.html' if several else 'group.html'
 
 
 def init_group_wf(results: Sequence[Path], failures: dict[str, str], run: RunSettings) -> Any:

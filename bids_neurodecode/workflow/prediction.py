@@ -91,7 +91,7 @@ def apply_decoder(
     from bids_neurodecode.systems.applying import apply_decoder as decode
     from bids_neurodecode.systems.applying import merge_stimuli
     from bids_neurodecode.systems.base import PerStimulus
-    from bids_neurodecode.systems.reconstruction import LinearDecoder
+    from bids_neurodecode.systems.linear import LinearDecoder
 
     arrays, description = load_arrays(Path(model))
     columns = model_columns(VoxelMask.from_state(arrays), mask, model)

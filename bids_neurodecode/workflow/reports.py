@@ -157,3 +157,12 @@ def citations_of(record: ParticipantResults) -> dict[str, str]:
 def config_of(record: ParticipantResults) -> Config:
     """Return the settings that a record was made with."""
     return Config() if record.config is None else load_config(record.config)
+
+
+GROUP_FOLDER = 'group'
+
+
+def group_page(output_dir: Path, task: str) -> str:
+    """Return the name of the group's page; with several tasks in a folder it carries its own."""
+    several = {read_results(file).task for file in find_results(output_dir)} != {task}
+    return f'group_task-{task}.html' if several else 'group.html'

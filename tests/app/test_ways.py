@@ -149,7 +149,7 @@ def test_regions_of_an_atlas_restrict_the_voxels(trained):
     assert sum(name.endswith('stat-mean_timeseries.tsv') for name in names) == 2
 
 
-def test_reports_and_methods_alone(trained):
+def test_reports_and_methods_alone(trained, capsys):
     page = trained / 'out' / 'sub-01.html'
     before = page.read_bytes()
     page.unlink()
@@ -159,6 +159,7 @@ def test_reports_and_methods_alone(trained):
     citation.unlink()
     assert call(trained, 'out', '--boilerplate-only') == 0
     assert citation.read_text().startswith('# Methods')
+    assert str(citation) in capsys.readouterr().err
 
 
 def test_a_dry_run_writes_nothing(trained, capsys):

@@ -9,8 +9,9 @@ from PIL import Image
 
 from bids_neurodecode.bids import algonauts
 from bids_neurodecode.bids.algonauts import read_responses
-from bids_neurodecode.bids.query import Request, find_inputs
+from bids_neurodecode.bids.query import find_inputs
 from bids_neurodecode.bids.recipes import recognise
+from bids_neurodecode.bids.request import Request
 from bids_neurodecode.cli.main import main
 from bids_neurodecode.errors import InputError
 from bids_neurodecode.report.boilerplate import cited

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from bids_neurodecode.bids import choices, description, masks, pairing, pipelines
 from bids_neurodecode.bids.entities import counted
 from bids_neurodecode.bids.index import entity_names, index_dataset, name_entities
-from bids_neurodecode.bids.query import Request, find_inputs
+from bids_neurodecode.bids.query import find_inputs
+from bids_neurodecode.bids.request import Request
 from bids_neurodecode.bids.series import read_mask
 from bids_neurodecode.errors import InputError
 

@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 from nibabel.cifti2.cifti2_axes import BrainModelAxis, SeriesAxis
 
-from bids_neurodecode.bids.query import Request, find_inputs
+from bids_neurodecode.bids.query import find_inputs
+from bids_neurodecode.bids.request import Request
 from bids_neurodecode.bids.series import Grid, check_values, open_image, read_header
 from bids_neurodecode.errors import InputError
 from bids_neurodecode.samples import VoxelMask

@@ -134,13 +134,21 @@ def test_a_commented_file_holds_every_setting_with_its_meaning_and_default():
 
 @pytest.mark.parametrize('shell', ['bash', 'zsh'])
 def test_completion_knows_the_options_and_their_choices(shell, capsys):
-    pytest.importorskip('shtab', reason='shtab is not installed: make setup')
     assert tools.main(['completion', shell]) == 0
     script = capsys.readouterr().out
     assert '--participant-label' in script
-    assert 'reconstruction' in script
+    assert 'cuda' in script
     assert tools.main(['completion', shell, '--of', 'tools']) == 0
     assert 'weights' in capsys.readouterr().out
+
+
+def test_a_reader_that_has_seen_enough_is_no_error():
+    command = f'{sys.executable} -m bids_neurodecode.cli.tools presets show default | head -n 1'
+    done = subprocess.run(
+        ['bash', '-o', 'pipefail', '-c', command], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, '')
+    assert len(done.stdout.splitlines()) == 1
 
 
 def test_help_is_light():

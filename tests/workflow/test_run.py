@@ -10,7 +10,7 @@ import pytest
 from nipype.interfaces.base import BaseInterfaceInputSpec, File, TraitedSpec, traits
 from nipype.pipeline import engine as pe
 
-from bids_neurodecode.cli.levels import code_of
+from bids_neurodecode.cli.levels import code_of, costs_of
 from bids_neurodecode.cli.progress import Progress
 from bids_neurodecode.errors import ArgumentsError, DataError
 from bids_neurodecode.workflow import run as running
@@ -139,6 +139,13 @@ def test_plugin_file(tmp_path):
     file.write_text('plugin: SLURM\nplugin_args: {sbatch_args: --time=5}\n')
     settings = running.PluginSettings.read(file)
     assert settings == running.PluginSettings('SLURM', {'sbatch_args': '--time=5'})
+
+
+def test_costs_are_known_by_the_names_that_progress_is_told(tmp_path):
+    workflow = graph(tmp_path)
+    progress = Progress(4, costs=costs_of(workflow))
+    running.run_workflow(workflow, running.PluginSettings('Linear', {}), progress)
+    assert set(progress.costs) == set(progress.finished)
 
 
 def test_time_left_counts_what_steps_cost(monkeypatch, caplog):

@@ -15,8 +15,7 @@ import numpy.typing as npt
 from bids_neurodecode.evaluation.statistics import MIN_GROUPS, inflation_of
 from bids_neurodecode.samples import Samples, Split, VoxelMask
 from bids_neurodecode.spaces import needs_grid
-
-FloatArray = npt.NDArray[np.float64]
+from bids_neurodecode.typing import FloatArray
 
 
 def searchlight(
