@@ -65,6 +65,13 @@ NEEDS_GRID = (
     '{what} needs voxels on a grid, and these data are {where}: choose volumes with --space, or '
     'leave it out.'
 )
+COLUMN: dict[Form, str] = {
+    'gifti': 'a vertex',
+    'cifti': 'a vertex or a subcortical voxel',
+    'pcifti': 'a parcel',
+    'parcels': 'a parcel',
+}
+"""What one column is."""
 WHERE: dict[Form, str] = {
     'gifti': 'on a surface',
     'cifti': 'CIFTI grayordinates',
