@@ -201,7 +201,7 @@ class VoxelMask:
             'codes': np.asarray(self.codes),
         }
         if self.space is not None:
-            arrays['space'] = np.frombuffer(self.space.to_bytes(), dtype=np.uint8)
+            arrays['space'] = np.frombuffer(self.space.to_bytes(), dtype=np.uint8).copy()
         return arrays
 
     @classmethod

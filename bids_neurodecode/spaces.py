@@ -41,6 +41,8 @@ _INTENTS = {
     '.pscalar.nii': 'NIFTI_INTENT_CONNECTIVITY_PARCELLATED_SCALAR',
     '.ptseries.nii': 'NIFTI_INTENT_CONNECTIVITY_PARCELLATED_SERIES',
 }
+PARCELS = ('atlas', 'seg', 'scale')
+"""Entities that name parcels."""
 HEMISPHERES = {'L': 'CIFTI_STRUCTURE_CORTEX_LEFT', 'R': 'CIFTI_STRUCTURE_CORTEX_RIGHT'}
 _HEMI = re.compile(r'(?<=_)hemi-[LR](?=_)')
 _CIFTI = re.compile(r'\.[dp](scalar|tseries|label)\.nii$')
@@ -63,6 +65,13 @@ NEEDS_GRID = (
     '{what} needs voxels on a grid, and these data are {where}: choose volumes with --space, or '
     'leave it out.'
 )
+COLUMN: dict[Form, str] = {
+    'gifti': 'a vertex',
+    'cifti': 'a vertex or a subcortical voxel',
+    'pcifti': 'a parcel',
+    'parcels': 'a parcel',
+}
+"""What one column is."""
 WHERE: dict[Form, str] = {
     'gifti': 'on a surface',
     'cifti': 'CIFTI grayordinates',
@@ -83,7 +92,8 @@ class Space:
     form
         In which files images of it are kept.
     label
-        Label of the space and, after a colon, its density (``fsLR:den-91k``); may be empty.
+        Label of the space and, after colons, its density (``fsLR:den-91k``) and its parcels; may
+        be empty.
     """
 
     axis: Any
@@ -183,7 +193,18 @@ class Space:
     @property
     def density(self) -> str | None:
         """Label of the density (``91k``), where there is one."""
-        return self.label.partition(':den-')[2] or None
+        return self._named.get('den')
+
+    @property
+    def parcellation(self) -> dict[str, str]:
+        """Entities that name the parcels of series of parcels."""
+        return {key: name for key, name in self._named.items() if key in PARCELS}
+
+    @property
+    def _named(self) -> dict[str, str]:
+        """The entities of the label, behind the space."""
+        pairs = (part.partition('-') for part in self.label.split(':')[1:])
+        return {key: name for key, _, name in pairs}
 
     @property
     def parts(self) -> tuple[tuple[str, slice], ...]:
@@ -315,16 +336,17 @@ def load_image(file: Path) -> Any:
 
 
 def label_of(file: Path) -> str:
-    """Return the label of the space of a file, with its density.
+    """Return the label of the space of a file, with its density and parcels.
 
     Examples
     --------
     >>> label_of(Path('sub-01_space-fsLR_den-91k_bold.dtseries.nii'))
     'fsLR:den-91k'
     """
-    found = dict(re.findall(r'_(space|den)-([a-zA-Z0-9+]+)', file.name))
-    label = found.get('space', '')
-    return f'{label}:den-{found["den"]}' if 'den' in found else label
+    found = dict(re.findall(r'_(space|den|atlas|seg|scale)-([a-zA-Z0-9+]+)', file.name))
+    further = ('den', *PARCELS) if form_of(file) in {'parcels', 'pcifti'} else ('den',)
+    parts = (f'{key}-{found[key]}' for key in further if key in found)
+    return ':'.join([found.get('space', ''), *parts])
 
 
 def _read_surfaces(file: Path) -> tuple[Space, npt.NDArray[Any]]:

@@ -1,6 +1,6 @@
 """The Algonauts Project 2023 Challenge as it is published, read in place: betas and images.
 
-What is used of the layout, below the folder that is given as BIDS_DIR::
+What is used of the layout, below the folder that is given as BIDS_DIR (or that of a participant)::
 
     subjXX/training_split/training_fmri/{lh,rh}_training_fmri.npy       images x vertices
     subjXX/training_split/training_images/train-NNNN_nsd-NNNNN.png      in the order of the rows
@@ -23,6 +23,7 @@ import numpy.typing as npt
 from bids_neurodecode.bids.entities import natural_key
 from bids_neurodecode.bids.features import picture_features
 from bids_neurodecode.bids.layouts import NO_PLACE, keep_table
+from bids_neurodecode.bids.names import clean_label
 from bids_neurodecode.bids.provenance import bids_uri
 from bids_neurodecode.bids.records import DatasetInput, ParticipantInput, RunInput
 from bids_neurodecode.bids.sink import write_image
@@ -98,7 +99,10 @@ def find_algonauts(request: Request) -> DatasetInput:
 
 
 def _participants(root: Path, asked: Sequence[str]) -> tuple[str, ...]:
-    labels = (p.name.removeprefix('subj') for p in root.glob('subj*') if p.is_dir())
+    if (root / TRAINING).is_dir():
+        labels = [clean_label(root.resolve().name.removeprefix('subj')) or '01']
+    else:
+        labels = [p.name.removeprefix('subj') for p in root.glob('subj*') if p.is_dir()]
     known = tuple(sorted(labels, key=natural_key))
     chosen = tuple(dict.fromkeys(label.removeprefix('subj') for label in asked))
     for label in chosen:
@@ -112,7 +116,7 @@ def _participant(request: Request, label: str) -> tuple[ParticipantInput, str]:
     import pandas as pd
 
     root = request.bids_dir
-    folder = root / f'subj{label}'
+    folder = root if (root / TRAINING).is_dir() else root / f'subj{label}'
     images = folder / TRAINING / 'training_images'
     names = sorted(file.name for file in images.glob('train-*.png'))
     if not names:

@@ -34,13 +34,17 @@ from bids_neurodecode.bids.records import RunInput
 from bids_neurodecode.bids.series import Grid, check_grid, read_header, read_mask
 from bids_neurodecode.errors import InputError
 from bids_neurodecode.fetched import check_fetched
-from bids_neurodecode.spaces import form_of, sidecar_of
+from bids_neurodecode.spaces import COLUMN, WHERE, form_of, sidecar_of
 from bids_neurodecode.tables import read_rows
 
 NO_MASK = (
     'No brain mask for {bold}: no {expected} beside it, and other runs have theirs. Add the mask '
     'of this very run, name one for all runs with --mask, or leave the run out with --run-label '
     'or --bids-filter-file.'
+)
+NO_VOXELS = (
+    'sub-{label}: the series are {where}: what is called a voxel here is {column}, and those that '
+    'do not vary are left out.'
 )
 NO_CONFOUNDS = (
     'No confounds for {bold}: no {expected} beside it. Add the confounds table of this very run, '
@@ -270,8 +274,11 @@ def _find_mask(series: Series, files: Candidates, grid: Grid) -> tuple[Path, Pat
         mask, note = given_mask(files.mask, bold, grid, files.made_dir)
         return mask, files.mask, note
     places = (name, *(other for other in files.masks if other != name))
-    if form_of(bold) is not None:  # no pipeline writes masks of these
-        return make_mask(bold, files.made_dir, files.derivatives[name]), bold, ''
+    form = form_of(bold)
+    if form is not None:  # no pipeline writes masks of these
+        label = series.entities.get('sub')
+        note = NO_VOXELS.format(label=label, where=WHERE[form], column=COLUMN[form])
+        return make_mask(bold, files.made_dir, files.derivatives[name]), bold, note
     for place in places:
         found = _exactly(series, files.masks.get(place, ()), GRID_ENTITIES)
         if found is not None:

@@ -103,7 +103,9 @@ class ProductWriter:
         """Return the writer of maps in the space of a model, where there are no runs."""
         if space is None:
             return self
-        return replace(self, density=space.density, form=space.form)
+        return replace(
+            self, density=space.density, form=space.form, parcellation=space.parcellation
+        )
 
     def for_run(self, entities: Mapping[str, str], sources: Sequence[str]) -> ProductWriter:
         """Return the writer of one run's products."""

@@ -581,14 +581,12 @@ def _count(readers: Sequence[Reader]) -> Iterable[Plot]:
     if found is None:
         return
     image, mask = found
-    import nibabel as nib
-
     n = len(having)
-    counted = nib.Nifti1Image(np.rint(n * np.asarray(image.dataobj)), image.affine)
+    counted = like(image, np.rint(n * np.asarray(image.dataobj)).astype(np.float32))
     spec = replace(COUNTS, high=float(n))
     yield Plot(
         'group_desc-count_map.svg',
-        brain.plot_map(counted, spec, mask=mask),
+        brain.plot_map(counted, spec, mask=mask, sheet=sheet_of(having[0], image)),
         f'{COUNTS.title}: of {n}, in the voxels that all of them have. {COUNTS.how_to_read}',
         f'Number of participants by voxel, of {n}.',
     )

@@ -27,11 +27,14 @@ class DataSize:
         Volumes of each run.
     n_stimuli
         Distinct stimuli.
+    filled
+        Share of the grid that is in the mask: a brain fills a third, a surface nearly all.
     """
 
     n_voxels: int
     n_volumes: tuple[int, ...]
     n_stimuli: int
+    filled: float = 1 / 3
 
     @property
     def run_gb(self) -> float:
@@ -40,8 +43,8 @@ class DataSize:
 
     @property
     def series_gb(self) -> float:
-        """Memory of all runs as float32, masked (a brain fills a third of its grid)."""
-        return 4 * self.n_voxels * sum(self.n_volumes) / GB / 3
+        """Memory of all runs as float32, masked."""
+        return 4 * self.n_voxels * sum(self.n_volumes) / GB * self.filled
 
 
 def data_size(participant: ParticipantInput) -> DataSize:
@@ -54,12 +57,15 @@ def data_size(participant: ParticipantInput) -> DataSize:
         # only voxels of the mask are ever held: as many as a third of such a grid
         inside = np.asarray(nib.load(participant.runs[0].mask).dataobj) > 0
         shape: Sequence[int] = (3 * int(inside.sum()),)
+        filled = 1 / 3
     else:
-        shape = read_header(participant.runs[0].bold).grid.shape
+        grid = read_header(participant.runs[0].bold).grid
+        shape, filled = grid.shape, 1 / 3 if grid.space is None else 1.0
     return DataSize(
         n_voxels=int(np.prod(shape[:3])),
         n_volumes=tuple(run.n_volumes for run in participant.runs),
         n_stimuli=len(participant.stimuli),
+        filled=filled,
     )
 
 

@@ -14,7 +14,7 @@ from bids_neurodecode.cli.main import main
 from bids_neurodecode.cli.validation import validate_dataset
 from bids_neurodecode.simulate.dataset import simulate_dataset
 from bids_neurodecode.simulate.spec import build_spec
-from bids_neurodecode.spaces import load_image, one_each
+from bids_neurodecode.spaces import load_image, one_each, space_of
 from bids_neurodecode.workflow.reports import read_results
 
 pytestmark = pytest.mark.slow
@@ -117,7 +117,7 @@ def no_page(monkeypatch):
         page.write_text(results.name)
         return page
 
-    monkeypatch.setattr('bids_neurodecode.workflow.outputs.participant_report', write)
+    monkeypatch.setattr('bids_neurodecode.workflow.publish.participant_report', write)
 
 
 def call(made: Path, system: str, out: Path, *more: str, level: str = 'participant') -> int:
@@ -196,3 +196,90 @@ def test_the_group_level_goes_over_columns(made, volumes, space, no_page):
     expected = np.asarray(nib.load(volume).dataobj)
     values = np.asarray(load_image(found[0]).dataobj)
     np.testing.assert_allclose(values[values != 0], expected[expected != 0], rtol=1e-4)
+
+
+def test_maps_on_surfaces_are_those_that_nilearn_makes(made, no_page):
+    """Mean and temporal signal-to-noise ratio by nilearn's own loaders and masker."""
+    from nilearn.datasets import load_fsaverage
+    from nilearn.maskers import SurfaceMasker
+    from nilearn.surface import SurfaceImage
+
+    out = made / 'reconstruction-nilearn'
+    assert call(made, 'reconstruction', out, '--space', 'fsaverage5') == 0
+    mesh = load_fsaverage('fsaverage5')['inflated']
+    folder = made / 'images' / 'derivatives' / 'fmriprep' / 'sub-01' / 'func'
+    runs = []
+    for left in sorted(folder.glob('*_hemi-L_space-fsaverage5_bold.func.gii')):
+        right = str(left).replace('_hemi-L_', '_hemi-R_')
+        runs.append(
+            SurfaceMasker().fit_transform(SurfaceImage(mesh, {'left': left, 'right': right}))
+        )
+    assert len(runs) == 2
+    wall = runs[0].std(axis=0) == 0
+    func = out / 'sub-01' / 'func'
+    stem = 'sub-01_task-images_hemi-{side}_space-fsaverage5_stat-{stat}_boldmap.shape.gii'
+    ratio = []
+    for run in runs:
+        time = np.linspace(-1, 1, len(run))
+        drift = np.polynomial.polynomial.polyval(
+            time, np.polynomial.polynomial.polyfit(time, run, 2)
+        ).T
+        deviation = (run - drift).std(axis=0, ddof=1)
+        ratio.append(run.mean(axis=0) / np.where(wall, np.inf, deviation))
+    for stat, expected in (
+        ('mean', np.concatenate(runs).mean(axis=0)),
+        ('tsnr', np.mean(ratio, axis=0)),
+    ):
+        parts = {
+            name: func / stem.format(side=side, stat=stat)
+            for side, name in (('L', 'left'), ('R', 'right'))
+        }
+        found = SurfaceMasker().fit_transform(SurfaceImage(mesh, parts)).ravel()
+        np.testing.assert_allclose(found[~wall], expected[~wall], rtol=1e-3)
+        assert not found[wall].any()
+
+
+@pytest.mark.parametrize('space', list(SPACES))
+def test_betas_of_an_earlier_run_are_taken_from_any_space(made, volumes, space, no_page):
+    """What was written is read again as precomputed betas, and gives the same scores."""
+    system, _, _ = volumes
+    if system != 'reconstruction':
+        pytest.skip('betas are estimated once for both systems of images')
+    name = f'{system}-{space.replace(":", "_")}'
+    mine, again = made / name, made / f'{name}-again'
+    if not mine.exists():
+        assert call(made, system, mine, '--space', space) == 0
+    (made / 'again.toml').write_text(
+        SETTINGS.format(split=SYSTEMS[system][1]).replace('model = "B"', 'precomputed = "before"')
+    )
+    derivatives = [f'before={mine}', f'fmriprep={made / "images" / "derivatives" / "fmriprep"}']
+    more = ('--space', space, '--derivatives', *derivatives)
+    assert call(made, system, again, *more, '--config-file', str(made / 'again.toml')) == 0
+    a, b = (table[table.model == 'ridge'] for table in (scores(mine), scores(again)))
+    columns = ['metric', 'value']
+    same(a[columns].reset_index(drop=True), b[columns].reset_index(drop=True))
+
+
+@pytest.mark.parametrize('space', ['fsaverage5', 'fsLR:den-91k', f'{MNI}:seg-Test'])
+def test_responses_to_new_images_are_written_in_the_space_of_the_model(made, space, no_page):
+    from PIL import Image
+
+    mine = made / f'encoding-{space.replace(":", "_")}'
+    if not mine.exists():
+        assert call(made, 'encoding', mine, '--space', space) == 0
+    new = made / 'new'
+    new.mkdir(exist_ok=True)
+    for number, value in enumerate((30, 200)):
+        Image.fromarray(np.full((40, 40, 3), value, np.uint8)).save(new / f'{number}.png')
+    out = made / f'{mine.name}-new'
+    more = ('--mode', 'predict', '--models-from', str(mine), '--stimuli-dir', str(new))
+    assert call(made, 'encoding', out, *more, '--participant-label', '01') == 0
+    pattern = '*_desc-predicted_statmap.*'
+    (file,) = one_each((out / 'sub-01' / 'func').glob(pattern))
+    trained = next((mine / 'sub-01' / 'func').glob('*_stat-mean_boldmap.*i'), None)
+    image = load_image(file)
+    assert image.shape[3] == 2
+    if trained is not None:
+        other = load_image(trained)
+        assert space_of(image).same_as(space_of(other))
+    assert validate_dataset(out) == {}

@@ -73,6 +73,12 @@ def test_it_is_recognised_and_read_on_fsaverage(tmp_path):
     assert table['stim_file'].tolist() == sorted(table['stim_file'])
 
 
+def test_the_folder_of_one_participant_may_be_given(tmp_path):
+    root = make(tmp_path / 'data')
+    (person,) = find(root / 'subj01').participants
+    assert (person.label, len(person.stimuli)) == ('01', N_IMAGES)
+
+
 def test_vertices_that_are_not_told_are_counted_and_said(tmp_path):
     for name, masks in (('absent', False), ('other', True)):
         root = make(tmp_path / name / 'data', masks=masks)

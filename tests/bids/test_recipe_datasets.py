@@ -161,9 +161,8 @@ def test_algonauts_2023_is_named(top, tmp_path, capsys):
     ]
     assert main(call) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
-    assert 'recognised as Algonauts 2023' in error
-    assert 'npy' in error
-    assert 'Natural Scenes Dataset' in error
+    assert 'looks like the Algonauts 2023 Challenge' in error
+    assert 'training_images' in error
 
 
 @pytest.mark.parametrize('sub', ['01', '05'])

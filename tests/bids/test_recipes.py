@@ -224,7 +224,11 @@ def test_variants_of_a_study_may_split_otherwise(mine, tmp_path):
         ('test = {', 'file = "/etc/hosts" #', r'split\.file: .*outside of the folder'),
         ('test = {', 'file = "split.tsv" #', r"split\.file: there is no file 'split\.tsv'"),
         ('stimulus_column = "dog"', 'stimulus_colum = "dog"', r'mean events\.stimulus_column\?'),
-        ('tasks = ["cats"]', 'reader = "cats"', "reader: Input should be 'nsd' or 'emofilm'"),
+        (
+            'tasks = ["cats"]',
+            'reader = "cats"',
+            "reader: Input should be 'nsd', 'emofilm' or 'algonauts'",
+        ),
         ('tasks = ["cats"]', 'bids = false', 'recognise it by files'),
         ('tasks = ["cats"]', 'schema_version = 2', 'schema_version'),
         ('by = "given"', 'name = "tau"', 'split: name goes with file'),

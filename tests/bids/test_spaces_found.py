@@ -87,8 +87,10 @@ def test_volumes_are_taken_unless_another_space_is_asked_for(make_dataset):
 def test_each_space_can_be_asked_for(make_dataset, space, n, label, density):
     data = make_dataset()
     add_all(data)
-    (person,) = find(data, space=space).participants
+    inputs = find(data, space=space)
+    (person,) = inputs.participants
     assert len(person.runs) == 2
+    assert sum('what is called a voxel here is' in note for note in inputs.notes) == 1
     for run in person.runs:
         assert (run.space, run.density) == (label, density)
         assert run.n_volumes == N_VOLUMES
