@@ -160,8 +160,8 @@ def of_images(one: dict, other: dict) -> list[str]:
 
 
 def of_models(one: dict[str, list[int]], other: dict[str, list[int]]) -> list[str]:
-    if list(one) != list(other):
-        return [f'{[*one]} became {[*other]}']
+    if set(one) != set(other):
+        return [f'{sorted(one)} became {sorted(other)}']
     return [
         f'{name}: shape {shape} became {other[name]}'
         for name, shape in one.items()
