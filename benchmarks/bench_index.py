@@ -57,7 +57,8 @@ import json, sys, time
 from pathlib import Path
 from bids_neurodecode.bids.description import participants_in
 from bids_neurodecode.bids.index import index_dataset, entity_names
-from bids_neurodecode.bids.query import Request, find_inputs
+from bids_neurodecode.bids.query import find_inputs
+from bids_neurodecode.bids.request import Request
 root = Path(sys.argv[1])
 everyone = participants_in(root)
 labels = everyone if sys.argv[2] == 'all' else tuple(sys.argv[2].split(','))

@@ -20,7 +20,8 @@ from bids_neurodecode.cli.parser import parse_arguments, settings_from
 
 def overhead(argv: list[str]) -> dict[str, float]:
     """Return seconds of the steps around the nodes."""
-    from bids_neurodecode.bids.query import Request, find_inputs
+    from bids_neurodecode.bids.query import find_inputs
+    from bids_neurodecode.bids.request import Request
     from bids_neurodecode.workflow.participant import init_run_wf
 
     arguments = parse_arguments(argv)

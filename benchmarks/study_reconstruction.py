@@ -33,12 +33,8 @@ from bids_neurodecode.simulate.voxels import draw_voxels
 from bids_neurodecode.stimuli.features import get_extractor
 from bids_neurodecode.stimuli.images import load_images
 from bids_neurodecode.systems.base import PerStimulus
-from bids_neurodecode.systems.generation import (
-    ExtraPictures,
-    Generation,
-    Inputs,
-    generate_pictures,
-)
+from bids_neurodecode.systems.generation import generate_pictures
+from bids_neurodecode.systems.generation_data import ExtraPictures, Generation, Inputs
 from bids_neurodecode.systems.generation_small import small_generator
 from bids_neurodecode.systems.outcomes import REPEAT_AVERAGE
 

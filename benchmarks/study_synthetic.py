@@ -30,7 +30,8 @@ from bids_neurodecode.standardizer import Standardizer
 from bids_neurodecode.stimuli.space import FeatureSpace
 from bids_neurodecode.systems.augmentation import draw_pictures, synthetic_responses
 from bids_neurodecode.systems.base import PerStimulus
-from bids_neurodecode.systems.reconstruction import DecoderSettings, LinearDecoder, evaluate
+from bids_neurodecode.systems.linear import DecoderSettings, LinearDecoder
+from bids_neurodecode.systems.reconstruction import evaluate
 
 SHARES = (0.25, 0.5, 1.0)
 WITHOUT = 'without'

@@ -25,13 +25,14 @@ from bids_neurodecode.settings_encoding import EncodingSettings
 from bids_neurodecode.settings_events import EventSettings, Rows
 from bids_neurodecode.settings_movie import MovieSettings
 from bids_neurodecode.settings_reconstruction import ReconstructionSettings
+from bids_neurodecode.text import one_line
 
 SCHEMA_VERSION: Literal[1] = 1
 
 UNREADABLE = (
     'Cannot read the settings in {file}: {reason}. Mend the file, or choose a preset: {presets}.'
 )
-UNKNOWN_PRESET = 'No preset or file is called {name!r}. Presets: {presets}.'
+UNKNOWN_PRESET = 'No preset or file is called {name!r}.{near} Presets: {presets}.'
 INVALID = 'Invalid setting in {file}: {key}: {reason}.'
 OTHER_VERSION = (
     'The settings in {file} are of version {found}; this program reads version {expected}. '
@@ -384,18 +385,22 @@ def read_settings(source: str | Path) -> dict[str, Any]:
         path = Path(source)
         check_fetched(path)
         if not path.is_file():
-            raise ArgumentsError(UNKNOWN_PRESET.format(name=str(source), presets=presets))
+            close = difflib.get_close_matches(str(source), names, n=1)
+            near = f' Did you mean {close[0]}?' if close else ''
+            raise ArgumentsError(
+                UNKNOWN_PRESET.format(name=str(source), near=near, presets=presets)
+            )
         try:
             text = path.read_text('utf-8')
         except (OSError, UnicodeDecodeError) as error:
             raise ArgumentsError(
-                UNREADABLE.format(file=source, reason=_one_line(error), presets=presets)
+                UNREADABLE.format(file=source, reason=one_line(error), presets=presets)
             ) from error
     try:
         values = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # ValueError: also numbers of 4,300 digits
         raise ArgumentsError(
-            UNREADABLE.format(file=source, reason=_one_line(error), presets=presets)
+            UNREADABLE.format(file=source, reason=one_line(error), presets=presets)
         ) from error
     version = values.get('schema_version', SCHEMA_VERSION)
     if version != SCHEMA_VERSION:
@@ -489,7 +494,3 @@ def _inner(model: type[Settings], name: str) -> type[Settings] | None:
 def load_config(path: Path) -> Config:
     """Read a whole configuration, as :meth:`Config.to_toml` wrote it."""
     return build_config(read_settings(path), source=str(path))
-
-
-def _one_line(error: Exception) -> str:
-    return ' '.join(str(error).split())

@@ -8,8 +8,8 @@ what is fitted never holds the others.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -17,13 +17,13 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.errors import DataError
+from bids_neurodecode.spaces import Space, load_image, space_of
+from bids_neurodecode.typing import IndexArray
 
 if TYPE_CHECKING:
     import nibabel as nib
     import pandas as pd
 
-FloatArray = npt.NDArray[np.floating[Any]]
-IndexArray = npt.NDArray[np.intp]
 By = Literal['run', 'session', 'stimulus', 'cluster', 'film', 'time', 'given']
 
 BAD_MASK = (
@@ -60,6 +60,8 @@ NO_TRAINING_TIME = (
 FormCodes = tuple[int, int]
 """NIfTI codes of ``qform`` and ``sform``."""
 ALIGNED: FormCodes = (0, 2)
+MASK_ARRAYS = ('mask', 'affine', 'codes', 'space')
+"""Names of the arrays of :meth:`VoxelMask.state`."""
 
 
 def form_codes(image: nib.Nifti1Image) -> FormCodes:
@@ -97,11 +99,15 @@ class VoxelMask:
     codes
         NIfTI codes of what the world is, by ``qform`` and ``sform`` (1 the scanner's, 2 another
         image's, 3 Talairach's, 4 MNI's), written into the images that are made.
+    space
+        What the columns are where they are no voxels of a grid (a surface, CIFTI, parcels): the
+        mask is then of shape (n_columns, 1, 1), and the affine says nothing.
     """
 
     mask: npt.NDArray[np.bool_]
     affine: npt.NDArray[np.float64]
     codes: FormCodes = ALIGNED
+    space: Space | None = None
 
     def __post_init__(self) -> None:
         n = int(np.count_nonzero(self.mask))
@@ -130,9 +136,11 @@ class VoxelMask:
         return out
 
     def image(self, row: npt.ArrayLike, fill: float = 0.0) -> nib.Nifti1Image:
-        """Return :meth:`volume` as a NIfTI image (mm, s)."""
+        """Return :meth:`volume` as a NIfTI image (mm, s), with the space of its columns."""
         import nibabel as nib
 
+        if self.space is not None:
+            return self.space.image(self.volume(row, fill))
         image = nib.Nifti1Image(self.volume(row, fill), self.affine)
         return set_codes(image, self.codes)
 
@@ -146,23 +154,63 @@ class VoxelMask:
             raise DataError(BAD_VALUES.format(expected=self.n_voxels, shape=keep.shape))
         mask = np.zeros_like(self.mask)
         mask[self.mask] = keep
-        return VoxelMask(mask, self.affine, self.codes)
+        return replace(self, mask=mask)
+
+    def same_grid(self, other: VoxelMask) -> bool:
+        """Whether columns of both lie on one grid (to .001 mm), or are of one space."""
+        if self.space is not None or other.space is not None:
+            return self.space is not None and self.space.same_as(other.space)
+        same = self.mask.shape == other.mask.shape
+        return same and bool(np.allclose(self.affine, other.affine, atol=1e-3))
+
+    def labels_image(self, labels: npt.NDArray[Any]) -> nib.Nifti1Image:
+        """Return integers on the whole grid, of the mask's shape, as an image."""
+        import nibabel as nib
+
+        if self.space is not None:
+            return self.space.image(labels.astype(np.int32))
+        return set_codes(nib.Nifti1Image(labels.astype(np.int32), self.affine), self.codes)
 
     def save(self, path: Path) -> None:
         """Write the mask as a NIfTI of 0 and 1."""
         import nibabel as nib
 
-        image = nib.Nifti1Image(self.mask.astype(np.uint8), self.affine)
-        set_codes(image, self.codes).to_filename(path)
+        values = self.mask.astype(np.uint8)
+        if self.space is not None:
+            self.space.image(values).to_filename(path)
+            return
+        set_codes(nib.Nifti1Image(values, self.affine), self.codes).to_filename(path)
 
     @classmethod
     def load(cls, path: Path) -> VoxelMask:
         """Read a mask; every voxel above 0 is in it."""
-        import nibabel as nib
+        image = load_image(path)
+        return cls.of(image, np.asanyarray(image.dataobj) > 0)
 
-        image = nib.load(path)
-        inside = np.asanyarray(image.dataobj) > 0
-        return cls(inside, np.asarray(image.affine, dtype=np.float64), form_codes(image))
+    @classmethod
+    def of(cls, image: Any, inside: npt.NDArray[np.bool_]) -> VoxelMask:
+        """Return the mask of voxels, (x, y, z), of an image."""
+        affine = np.asarray(image.affine, dtype=np.float64)
+        return cls(inside, affine, form_codes(image), space_of(image))
+
+    def state(self) -> dict[str, npt.NDArray[Any]]:
+        """Return the arrays by which a saved model knows its voxels."""
+        arrays: dict[str, npt.NDArray[Any]] = {
+            'mask': self.mask.astype(np.uint8),
+            'affine': np.asarray(self.affine),
+            'codes': np.asarray(self.codes),
+        }
+        if self.space is not None:
+            arrays['space'] = np.frombuffer(self.space.to_bytes(), dtype=np.uint8)
+        return arrays
+
+    @classmethod
+    def from_state(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> VoxelMask:
+        """Return the voxels that a model was saved with; models of before lack the form codes."""
+        q, s = (int(code) for code in arrays.get('codes', ALIGNED))
+        xml = arrays.get('space')
+        space = None if xml is None else Space.from_bytes(np.asarray(xml).tobytes())
+        return cls(arrays['mask'].astype(bool), arrays['affine'], (q, s), space)
 
 
 @dataclass(frozen=True, eq=False)

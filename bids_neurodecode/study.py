@@ -20,6 +20,7 @@ from pydantic import ValidationError
 from bids_neurodecode.config import Config, build_config, merge, reason_of
 from bids_neurodecode.errors import ArgumentsError
 from bids_neurodecode.settings_study import NO_REFERENCE, StudySettings, VariantSettings
+from bids_neurodecode.text import one_line
 
 SUFFIX = '.toml'
 ALL = 'all'
@@ -141,7 +142,7 @@ def read_study(source: str | Path) -> tuple[str, str, StudySettings]:
     try:
         text = path.read_text('utf-8')
     except (OSError, UnicodeDecodeError) as error:
-        reason = ' '.join(str(error).split())
+        reason = one_line(error)
         raise ArgumentsError(
             UNREADABLE.format(file=path, reason=reason, studies=studies)
         ) from error
@@ -152,7 +153,7 @@ def _validated(text: str, file: str, studies: str) -> StudySettings:
     try:
         values = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
-        reason = ' '.join(str(error).split())
+        reason = one_line(error)
         raise ArgumentsError(
             UNREADABLE.format(file=file, reason=reason, studies=studies)
         ) from error

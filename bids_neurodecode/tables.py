@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from bids_neurodecode.errors import InputError
 from bids_neurodecode.fetched import check_fetched
+from bids_neurodecode.text import one_line
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,7 +66,7 @@ def read_rows(file: Path, separator: str = '\t') -> list[list[str]]:
     try:
         text = file.read_bytes().decode('utf-8-sig')
     except (OSError, UnicodeDecodeError) as error:
-        reason = ' '.join(str(error).split())
+        reason = one_line(error)
         raise InputError(UNREADABLE.format(file=file, reason=reason)) from error
     if '\0' in text:
         raise InputError(UNREADABLE.format(file=file, reason='it holds NUL bytes'))

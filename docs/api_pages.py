@@ -37,7 +37,7 @@ def write_api_pages(folder: Path) -> None:
 def _pages() -> dict[str, str]:
     settings = [file.stem for file in sorted(PACKAGE.glob('settings_*.py'))]
     pages = {f'{name}.md': _module_page(name) for name in (*GROUND, *settings)}
-    lines = ['# Python API', '', INTRODUCTION, '', '## Ground floor', '', *_table(GROUND, '')]
+    lines = ['# Modules', '', INTRODUCTION, '', '## Ground floor', '', *_table(GROUND, '')]
     for room, title in ROOMS.items():
         names = _modules(room)
         lines += [f'## {title}', '', f'`bids_neurodecode.{room}`', '', *_table(names, room)]
@@ -48,9 +48,10 @@ def _pages() -> dict[str, str]:
 
 
 INTRODUCTION = (
-    'Functions that compute take arrays and return arrays; a room imports only what stands below '
-    'it. The command line and the nodes of the workflow are not meant to be imported and are left '
-    'out. Names may change between versions until 1.0.'
+    'For those who extend the program. These modules are not public: names may change in any '
+    'version. What is public, for notebooks, is [one page](../python.md). Functions that compute '
+    'take arrays and return arrays; a room imports only what stands below it. The command line '
+    'and the nodes of the workflow are left out.'
 )
 
 

@@ -29,10 +29,11 @@ extensions = [
     'sphinx.ext.doctest',
     'sphinx_copybutton',
     'sphinx_design',
+    'sphinx_gallery.gen_gallery',
     'mathml',
 ]
 html_math_renderer = 'mathml'
-exclude_patterns = ['boutiques', 'hpc']
+exclude_patterns = ['boutiques', 'hpc', 'examples']
 suppress_warnings = [
     # a name that two modules have, said without its module
     'ref.python',
@@ -62,6 +63,18 @@ napoleon_attr_annotations = False
 # examples in docstrings run with the tests (pytest --doctest-modules), those of pages here
 doctest_test_doctest_blocks = ''
 
+# the examples are run when the site is built, and one that fails stops it
+sphinx_gallery_conf = {
+    'examples_dirs': 'examples',
+    'gallery_dirs': 'gallery',
+    'abort_on_example_error': True,
+    'download_all_examples': False,
+    'min_reported_time': 3600,
+    'remove_config_comments': True,
+    'show_memory': False,
+    'write_computation_times': False,
+}
+
 html_theme = 'furo'
 html_title = 'bids_neurodecode'
 html_static_path = ['_static']
@@ -75,9 +88,10 @@ copybutton_line_continuation_character = '\\'
 
 
 def _quiet_models(app: Any, what: str, name: str, obj: Any, skip: bool, options: Any) -> bool:
-    """Leave out what every pydantic model and torch module has."""
+    """Leave out what every pydantic model, torch module and estimator of scikit-learn has."""
     del app, what, obj, options
-    return skip or name in {'model_config', 'forward'}
+    routing = name.startswith('set_') and name.endswith('_request')
+    return skip or routing or name in {'model_config', 'forward'}
 
 
 def setup(app: Any) -> None:

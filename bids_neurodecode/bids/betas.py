@@ -11,6 +11,7 @@ from bids_neurodecode.bids.series import Grid, check_grid, open_image, read_head
 from bids_neurodecode.bids.timing import read_table, stimulus_names
 from bids_neurodecode.bids.trials import shown_column
 from bids_neurodecode.errors import InputError
+from bids_neurodecode.spaces import EXTENSIONS, files_of, form_of
 
 NO_BETAS = (
     'No single-trial betas of {who} in {folder}: no file {expected}. '
@@ -44,18 +45,22 @@ def find_betas(
     """
     run = runs[0]
     wanted = {'sub': run.entities['sub'], 'task': run.entities['task']}
-    place = {'space': run.space, 'res': run.resolution}
+    place = {'space': run.space, 'res': run.resolution, 'den': run.density}
     fits = [
         path
         for path in maps
-        if path.name.endswith(('.nii', '.nii.gz'))
+        if form_of(path) == form_of(run.bold)
+        and not path.name.endswith('.json')
+        and path == files_of(path)[0]
         and parse_entities(path).get('stat') == 'effect'
         and _has(path, {**wanted, **place})
     ]
     who = f'sub-{wanted["sub"]} task-{wanted["task"]}'
     if not fits:
         stem = '_'.join(f'{k}-{v}' for k, v in {**wanted, **place}.items() if v is not None)
-        expected = f'{stem}_stat-effect_desc-singletrial_statmap.nii.gz'
+        form = form_of(run.bold)
+        extension = '.nii.gz' if form is None else EXTENSIONS[form]['series']
+        expected = f'{stem}_stat-effect_desc-singletrial_statmap{extension}'
         raise InputError(NO_BETAS.format(who=who, folder=folder, expected=expected))
     if len(fits) > 1:
         raise InputError(SEVERAL_BETAS.format(who=who, files=', '.join(map(str, fits))))
@@ -75,8 +80,7 @@ def _has(path: Path, wanted: dict[str, str] | dict[str, str | None]) -> bool:
 
 def _check(betas: Path, table_file: Path, run: RunInput) -> None:
     header = read_header(betas)
-    image = open_image(run.bold)
-    check_grid(header.grid, betas, Grid(tuple(image.shape[:3]), image.affine), run.bold)
+    check_grid(header.grid, betas, Grid.of(open_image(run.bold)), run.bold)
     table = read_table(table_file)
     if shown_column(read_table(run.events)) == 'stim_file' or 'trial_type' not in table.columns:
         stimulus_names(table, table_file)

@@ -8,6 +8,7 @@ from bids_neurodecode.bids.entities import counted, natural_key, same_index
 from bids_neurodecode.bids.pairing import Series
 from bids_neurodecode.bids.records import RunInput
 from bids_neurodecode.errors import InputError
+from bids_neurodecode.spaces import NO_HEMISPHERE, files_of, form_of
 
 UNKNOWN = 'There is no {what} {label!r} in the preprocessed data. Found: {known}.'
 SEVERAL_TASKS = (
@@ -50,7 +51,10 @@ def space_label(series: Series, *, with_cohort: bool = True) -> str:
     """Return the space as ``--space`` takes it, such as ``MNI152NLin6Asym:res-2``."""
     label = series.space or NATIVE
     cohort = f':cohort-{series.cohort}' if series.cohort and with_cohort else ''
-    return label + cohort + (f':res-{series.resolution}' if series.resolution else '')
+    density = f':den-{series.density}' if series.density else ''
+    parcels = ''.join(f':{key}-{name}' for key, name in series.parcellation.items())
+    resolution = f':res-{series.resolution}' if series.resolution else ''
+    return label + cohort + resolution + density + parcels
 
 
 def keep_labels(
@@ -168,6 +172,36 @@ def _without_joint(labels: Sequence[str], there: Collection[str]) -> list[str]:
     return [x for x in labels if x in there or x not in JOINT.values()]
 
 
+def both_hemispheres(found: Sequence[Series]) -> list[Series]:
+    """Keep one series, the left hemisphere's, of each pair on a surface.
+
+    Raises
+    ------
+    InputError
+        If the other hemisphere is missing.
+    """
+    paths = {series.path for series in found}
+    kept = []
+    for series in found:
+        files = files_of(series.path)
+        for other in files:
+            if other not in paths:
+                raise InputError(NO_HEMISPHERE.format(file=series.path, other=other.name))
+        if series.path == files[0]:
+            kept.append(series)
+    return kept
+
+
+def volumes_first(found: Sequence[Series], asked: str | None) -> list[Series]:
+    """Keep volumes where there are any and no space was asked for.
+
+    fMRIPrep writes surfaces and CIFTI beside volumes: they are read where nothing else is there,
+    or by name.
+    """
+    volumes = [series for series in found if form_of(series.path) is None]
+    return volumes if volumes and asked is None else list(found)
+
+
 def choose_space(found: Sequence[Series], asked: str | None) -> list[Series]:
     """Keep one space: the one asked for, or the only one.
 
@@ -178,8 +212,8 @@ def choose_space(found: Sequence[Series], asked: str | None) -> list[Series]:
     found
         Series of one analysis.
     asked
-        ``LABEL``, ``LABEL:res-X``, ``LABEL:cohort-X:res-X``, or ``func`` for series without a
-        space in their name.
+        ``LABEL``, ``LABEL:res-X``, ``LABEL:cohort-X:res-X``, ``LABEL:den-X``, ``LABEL:seg-X``
+        (series of parcels), or ``func`` for series without a space in their name.
 
     Raises
     ------
@@ -190,6 +224,7 @@ def choose_space(found: Sequence[Series], asked: str | None) -> list[Series]:
     if asked is not None:
         wanted = set(asked.removeprefix('space-').split(':'))
         kept = [s for s in found if wanted <= set(space_label(s).split(':'))]
+        kept = [s for s in kept if not s.parcellation] or kept  # parcels are asked for by name
         if not kept:
             known = ', '.join(sorted({space_label(s) for s in found}))
             label = asked.removeprefix('space-')

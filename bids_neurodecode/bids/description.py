@@ -12,6 +12,7 @@ from bids_neurodecode.bids.filters import QUERIES
 from bids_neurodecode.bids.pipelines import holds_series, instead_of_series, wanted_series
 from bids_neurodecode.errors import ArgumentsError, InputError
 from bids_neurodecode.fetched import check_fetched, stand_in
+from bids_neurodecode.text import one_line
 
 NO_FOLDER = 'There is no folder {folder}. Give the folder of a BIDS dataset.'
 NO_DESCRIPTION = (
@@ -83,7 +84,7 @@ def read_json(file: Path) -> dict[str, Any]:
     try:
         content = json.loads(file.read_text('utf-8-sig'))
     except (OSError, ValueError, RecursionError) as error:
-        reason = ' '.join(str(error).split())
+        reason = one_line(error)
         raise InputError(BAD_DESCRIPTION.format(file=file, reason=reason)) from error
     if not isinstance(content, dict):
         reason = f'it holds a {type(content).__name__}'

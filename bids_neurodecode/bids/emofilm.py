@@ -41,7 +41,7 @@ from bids_neurodecode.fetched import check_fetched
 from bids_neurodecode.stimuli.films import check_film_once
 
 if TYPE_CHECKING:
-    from bids_neurodecode.bids.query import Request
+    from bids_neurodecode.bids.request import Request
 
 DERIVATIVES = 'preprocessing'
 SERIES = 'derivatives/preprocessing/sub-*/ses-*/func/*_space-MNI_desc-ppres_bold.nii*'
@@ -115,7 +115,7 @@ def find_emofilm(request: Request) -> DatasetInput:
     InputError
         If files are missing or do not fit, or no participant can be processed.
     """
-    from bids_neurodecode.bids.query import UNKNOWN_PARTICIPANT, all_failed
+    from bids_neurodecode.bids.request import UNKNOWN_PARTICIPANT, all_failed
 
     root = request.bids_dir
     known = check_raw(root)

@@ -16,6 +16,9 @@ AMBIGUOUS = (
 GRID_ENTITIES = ('space', 'cohort', 'res', 'den')
 """Entities that say on which grid a run lies."""
 
+PARCEL_ENTITIES = ('atlas', 'seg', 'scale')
+"""Entities that say of which parcels a series is."""
+
 OUTPUT_ENTITIES = (
     *GRID_ENTITIES,
     *('desc', 'label', 'atlas', 'seg', 'scale', 'stat', 'hemi', 'model', 'subset', 'thresh'),

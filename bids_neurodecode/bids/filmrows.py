@@ -15,11 +15,11 @@ from bids_neurodecode.errors import InputError
 from bids_neurodecode.stimuli.tablefiles import read_features
 from bids_neurodecode.stimuli.tables import is_table
 from bids_neurodecode.tables import to_numbers
+from bids_neurodecode.typing import FloatArray
 
 if TYPE_CHECKING:
     import pandas as pd
 
-FloatArray = npt.NDArray[np.float64]
 
 NO_START = (
     'Row {row} of {file} does not say where in the film it starts (events.film_onset: {value!r}). '

@@ -9,9 +9,15 @@ from typing import Any
 
 from bids_neurodecode.bids.index import entity_names
 from bids_neurodecode.errors import ArgumentsError
+from bids_neurodecode.text import one_line
 
 QUERIES: Mapping[str, Mapping[str, Any]] = {
-    'bold': {'suffix': 'bold', 'desc': 'preproc', 'extension': ['.nii', '.nii.gz']},
+    'bold': {
+        'suffix': 'bold',
+        'desc': 'preproc',
+        'extension': ['.nii', '.nii.gz', '.func.gii', '.dtseries.nii', '.ptseries.nii'],
+    },
+    'parcels': {'suffix': 'timeseries', 'stat': 'mean', 'extension': ['.tsv', '.ptseries.nii']},
     'mask': {'suffix': 'mask', 'desc': 'brain', 'extension': ['.nii', '.nii.gz']},
     'confounds': {
         'suffix': ['timeseries', 'regressors'],
@@ -55,7 +61,7 @@ def read_filters(file: Path) -> dict[str, dict[str, Any]]:
     try:
         filters = json.loads(file.read_text('utf-8-sig'))
     except (OSError, ValueError, RecursionError) as error:
-        reason = ' '.join(str(error).split())
+        reason = one_line(error)
         raise ArgumentsError(BAD_FILTER.format(file=file, reason=reason)) from error
     if not isinstance(filters, dict) or not all(isinstance(v, dict) for v in filters.values()):
         reason = 'it is not an object of objects'

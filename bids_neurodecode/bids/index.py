@@ -19,6 +19,7 @@ from typing import Any
 from bids_neurodecode.bids.entities import counted_label
 from bids_neurodecode.bids.sink import write_text
 from bids_neurodecode.errors import InputError
+from bids_neurodecode.text import one_line
 
 BAD_INDEX = 'The index in {folder} cannot be read ({reason}). Remove that folder; it is made anew.'
 UNREADABLE = 'The folder {folder} cannot be read: {reason}. Correct its permissions.'
@@ -225,7 +226,19 @@ def _label(name: str, value: Any) -> str | None:
 
 
 def _fits(own: Mapping[str, str], wanted: Mapping[str, frozenset[str | None]]) -> bool:
-    return all(_label(name, own.get(name)) in labels for name, labels in wanted.items())
+    return all(
+        _label(name, own.get(name)) in labels or (name == 'desc' and _unsaid(own, labels))
+        for name, labels in wanted.items()
+    )
+
+
+def _unsaid(own: Mapping[str, str], labels: frozenset[str | None]) -> bool:
+    """Whether a series is a preprocessed one whose name has no ``desc``.
+
+    So fMRIPrep names series on surfaces and in CIFTI.
+    """
+    surface = own.get('extension') in {'.func.gii', '.dtseries.nii'}
+    return surface and own.get('suffix') == 'bold' and 'desc' not in own and 'preproc' in labels
 
 
 def _list(folder: Path, participants: Sequence[str]) -> tuple[Listing, dict[str, str]]:
@@ -287,7 +300,7 @@ def _reuse(kept: Path, folder: Path) -> tuple[Listing | None, str]:
             for where, (changed, names) in read.items()
         }
     except (OSError, ValueError, TypeError, AttributeError) as error:
-        reason = ' '.join(str(error).split())
+        reason = one_line(error)
         raise InputError(BAD_INDEX.format(folder=kept.parent, reason=reason)) from error
     if any(_changed(folder / where) != changed for where, (changed, _) in listing.items()):
         return None, f'The index in {kept.parent} was older than {folder} and was made anew.'

@@ -22,6 +22,7 @@ from bids_neurodecode.bids.series import (
 from bids_neurodecode.errors import InputError
 from bids_neurodecode.fetched import check_fetched
 from bids_neurodecode.samples import form_codes, set_codes
+from bids_neurodecode.spaces import form_of, space_of
 
 MASK_VOLUMES = 20
 
@@ -52,7 +53,7 @@ def given_mask(mask: Path, bold: Path, grid: Grid, folder: Path | None) -> tuple
     Parameters
     ----------
     mask
-        A 3-D NIfTI; voxels above 0 are inside.
+        A 3-D NIfTI, or a map in the form of the series; voxels above 0 are inside.
     bold
         The series.
     grid
@@ -70,7 +71,9 @@ def given_mask(mask: Path, bold: Path, grid: Grid, folder: Path | None) -> tuple
         raise InputError(NO_MASK_FILE.format(file=mask))
     inside, own = read_mask(mask)
     if own.same_as(grid):
-        return mask, ''
+        return (mask if form_of(mask) is None else _kept(mask, inside, folder)), ''
+    if own.space is not None or grid.space is not None:
+        raise InputError(OTHER_GRID.format(file=mask, grid=own, reference=bold, expected=grid))
     made = _resampled(mask, inside, own, bold, grid, folder)
     return made, RESAMPLED.format(mask=mask, folder=bold.parent)
 
@@ -205,6 +208,14 @@ def _resampled(
     return path
 
 
+def _kept(mask: Path, inside: npt.NDArray[np.bool_], folder: Path | None) -> Path:
+    """Keep a mask of a surface, CIFTI or parcels as a mask is read between steps."""
+    path = _place(folder, mask, mask, _state(mask))
+    if not path.exists():
+        _write(path, inside, mask)
+    return path
+
+
 def _state(file: Path) -> str:
     state = file.stat()
     return f'{file}|{state.st_size}|{state.st_mtime_ns}'
@@ -215,7 +226,8 @@ def _place(folder: Path | None, dataset: Path, bold: Path, *what: object) -> Pat
     if folder is None:
         raise InputError(NO_PLACE.format(folder=dataset))
     key = hashlib.sha256('|'.join(map(str, what)).encode()).hexdigest()[:12]
-    return folder / key / f'{bold.name.split("_desc-")[0]}_desc-brain_mask.nii.gz'
+    stem = bold.name.split('_desc-')[0].split('.')[0]
+    return folder / key / f'{stem}_desc-brain_mask.nii.gz'
 
 
 def _write(path: Path, inside: npt.NDArray[np.bool_], bold: Path) -> None:
@@ -224,6 +236,10 @@ def _write(path: Path, inside: npt.NDArray[np.bool_], bold: Path) -> None:
     from bids_neurodecode.bids.sink import write_image
 
     image = open_image(bold)
+    space = space_of(image)
+    if space is not None:
+        write_image(path, space.image(inside.astype(np.uint8)))
+        return
     made = nib.Nifti1Image(inside.astype(np.uint8), image.affine)
     write_image(path, set_codes(made, form_codes(image)))
 

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.extensions import declared
+from bids_neurodecode.spaces import EXTENSIONS, Content, Form
 
 UNKNOWN_ENTITY = 'No entity is called {name!r} in output names; known: {known}.'
 BAD_VALUE = 'The value {value!r} of the entity {name!r} may hold letters, digits and + only.'
@@ -31,6 +32,7 @@ ENTITY_ORDER = (
     'run',
     'echo',
     'part',
+    'hemi',
     'space',
     'atlas',
     'seg',
@@ -59,6 +61,8 @@ class Product:
         The folder below the participant's.
     spatial
         Whether the name carries ``space`` and ``res``.
+    content
+        Of a spatial product: one map, a series of them (of volumes, trials), or whole numbers.
     sidecar
         Fixed fields of the JSON sidecar (what a ``stat`` or ``desc`` means, units).
     """
@@ -68,12 +72,21 @@ class Product:
     entities: Mapping[str, str] = field(default_factory=dict)
     folder: Folder = 'func'
     spatial: bool = True
+    content: Content = 'map'
     sidecar: Mapping[str, Any] = field(default_factory=dict)
 
 
-def _map(stat: str, description: str, units: str, suffix: str = 'statmap', **more: str) -> Product:
+def _map(
+    stat: str,
+    description: str,
+    units: str,
+    suffix: str = 'statmap',
+    content: Content = 'map',
+    **more: str,
+) -> Product:
     return Product(
         suffix,
+        content=content,
         entities={'stat': stat, **more},
         sidecar={'Description': description, 'Units': units},
     )
@@ -84,6 +97,7 @@ PRODUCTS: Mapping[str, Product] = {
         'effect',
         'Single-trial response amplitudes, one volume a trial, in the order of the events table',
         'percent signal change',
+        content='series',
         desc='singletrial',
     ),
     'betas_events': Product('events', '.tsv', {'desc': 'singletrial'}, spatial=False, sidecar={}),
@@ -114,6 +128,7 @@ PRODUCTS: Mapping[str, Product] = {
         'effect',
         'Predicted response amplitudes, one volume a row of the events table beside it',
         'percent signal change',
+        content='series',
         desc='predicted',
     ),
     'predicted_events': Product('events', '.tsv', {'desc': 'predicted'}, spatial=False),
@@ -131,9 +146,13 @@ PRODUCTS: Mapping[str, Product] = {
     'meanbold': _map(
         'mean', 'Mean of the preprocessed series over all runs', 'arbitrary', 'boldmap'
     ),
-    'reliable': Product('mask', entities={'label': 'reliable'}, sidecar={'Type': 'ROI'}),
+    'reliable': Product(
+        'mask', entities={'label': 'reliable'}, content='labels', sidecar={'Type': 'ROI'}
+    ),
     'dseg': Product(
-        'dseg', sidecar={'Description': 'Parcellation resampled to the grid of the data'}
+        'dseg',
+        content='labels',
+        sidecar={'Description': 'Parcellation resampled to the grid of the data'},
     ),
     'dseg_table': Product('dseg', '.tsv'),
     'timeseries': Product(
@@ -141,11 +160,13 @@ PRODUCTS: Mapping[str, Product] = {
     ),
     'delayed': Product(
         'bold',
+        content='series',
         entities={'desc': 'aligned'},
         sidecar={'Description': 'Cleaned series shifted back by the haemodynamic delay'},
     ),
     'predicted': Product(
         'bold',
+        content='series',
         entities={'desc': 'predicted'},
         sidecar={'Description': 'Held-out volumes as predicted from the stimuli; see RunOnsets'},
     ),
@@ -175,7 +196,9 @@ PRODUCTS: Mapping[str, Product] = {
     'dissimilarity': Product('dissimilarity', '.tsv', {'stat': 'crossnobis'}, spatial=False),
     'region_scores': Product('regions', '.tsv', {'stat': 'accuracy'}, spatial=False),
     'curves': Product('curves', '.tsv', folder='models', spatial=False),
-    'significant': Product('mask', entities={'label': 'predicted'}, sidecar={'Type': 'ROI'}),
+    'significant': Product(
+        'mask', entities={'label': 'predicted'}, content='labels', sidecar={'Type': 'ROI'}
+    ),
     'metrics': Product('metrics', '.tsv', spatial=False),
     'predictions': Product('predictions', '.tsv', spatial=False),
     'model': Product('model', '.safetensors', folder='models', spatial=False),
@@ -186,6 +209,16 @@ PRODUCTS: Mapping[str, Product] = {
 }
 
 BIDSIGNORE = (
+    '*.dlabel.nii',
+    '*.dscalar.nii',
+    '*.dtseries.nii',
+    '*.pscalar.nii',
+    '*.ptseries.nii',
+    '*_atlas-*_bold.*',
+    '*_atlas-*_mask.*',
+    '*_seg-*',
+    '*_den-*',
+    '*_hemi-*',
     '*.html',
     'figures',
     'group',
@@ -290,6 +323,8 @@ def product_path(
     *,
     space: str | None = None,
     resolution: str | None = None,
+    density: str | None = None,
+    form: Form | None = None,
     extension: str | None = None,
     **more: str,
 ) -> Path:
@@ -303,6 +338,9 @@ def product_path(
         Entities of the participant or run; ``sub`` is needed.
     space, resolution
         Of the grid, where the product is spatial and they are known.
+    density, form
+        Of a surface, CIFTI or parcels, and in which files they are kept; of a pair of surfaces it
+        is the left one's path.
     extension
         Another extension than the product's (``.json`` for its sidecar).
     **more
@@ -314,6 +352,12 @@ def product_path(
         named['space'] = space
     if product.spatial and resolution is not None:
         named['res'] = resolution
+    if product.spatial and density is not None:
+        named['den'] = density
+    if product.spatial and form is not None and product.extension == '.nii.gz':
+        if form == 'gifti':
+            named['hemi'] = 'L'
+        extension = extension or EXTENSIONS[form][product.content]
     if 'sub' not in named:
         raise DataError(NEEDS_SUBJECT.format(key=key))
     name = build_name(named, product.suffix, extension or product.extension)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from bids_neurodecode.bids.entities import run_entities
 from bids_neurodecode.bids.features import features_of_films
-from bids_neurodecode.bids.query import Request
 from bids_neurodecode.bids.records import ParticipantInput
+from bids_neurodecode.bids.request import Request
 from bids_neurodecode.bids.stimuli import FILMS, MOVING, resolve_stimulus
 from bids_neurodecode.errors import InputError
 from bids_neurodecode.fetched import check_fetched

@@ -13,8 +13,9 @@ from bids_neurodecode.bids.index import index_dataset
 from bids_neurodecode.bids.pipelines import holds_series
 from bids_neurodecode.bids.provenance import bids_uri
 from bids_neurodecode.bids.publishedevents import EventsReader
-from bids_neurodecode.bids.query import UNKNOWN_PARTICIPANT, Request, own_reader
+from bids_neurodecode.bids.query import own_reader
 from bids_neurodecode.bids.records import EventsInput, ParticipantInput
+from bids_neurodecode.bids.request import UNKNOWN_PARTICIPANT, Request
 from bids_neurodecode.bids.stimuli import (
     IMAGES,
     check_image,

@@ -35,7 +35,7 @@ from bids_neurodecode.errors import InputError
 from bids_neurodecode.fetched import check_fetched
 
 if TYPE_CHECKING:
-    from bids_neurodecode.bids.query import Request
+    from bids_neurodecode.bids.request import Request
 
 Captions = tuple[Path, dict[str, tuple[str, ...]]]
 SPACE = 'func1pt8mm'
@@ -84,7 +84,7 @@ def find_nsd(request: Request) -> DatasetInput:
     InputError
         If a file is missing or does not fit, or no participant can be processed.
     """
-    from bids_neurodecode.bids.query import all_failed
+    from bids_neurodecode.bids.request import all_failed
 
     root = request.bids_dir
     if request.tasks and request.tasks != (TASK,):

@@ -13,6 +13,7 @@ from bids_neurodecode.bids.series import open_image, read_volumes
 from bids_neurodecode.errors import InputError
 from bids_neurodecode.fetched import check_fetched
 from bids_neurodecode.samples import VoxelMask
+from bids_neurodecode.text import one_line
 
 BAD_SESSION = 'Cannot read the betas {file}: {reason}. Download the file anew.'
 WRONG_TYPE = (
@@ -75,7 +76,7 @@ def _header(file: Path) -> tuple[tuple[int, ...], np.dtype[Any]]:
         with h5py.File(file, 'r') as opened:
             return tuple(opened[ARRAY].shape), opened[ARRAY].dtype
     except (OSError, KeyError, AttributeError) as error:
-        reason = ' '.join(str(error).split()).strip('"')
+        reason = one_line(error).strip('"')
         raise InputError(BAD_SESSION.format(file=file, reason=reason)) from error
 
 
@@ -85,7 +86,7 @@ def read_session(file: Path, mask: VoxelMask) -> npt.NDArray[np.float32]:
     Parameters
     ----------
     file
-        Checked by :func:`check_session`.
+        Checked by :func:`check_session`; or those of the Algonauts Challenge.
     mask
         On the grid of the betas.
 
@@ -99,6 +100,10 @@ def read_session(file: Path, mask: VoxelMask) -> npt.NDArray[np.float32]:
     InputError
         If the file is cut short or corrupt.
     """
+    if file.suffix == '.npy':
+        from bids_neurodecode.bids.algonauts import read_responses
+
+        return read_responses(file)
     if file.suffix != '.hdf5':
         stored = np.stack([volume[mask.mask] for volume in read_volumes(file)])
         return stored.astype(np.float32) * SCALE
@@ -111,7 +116,7 @@ def read_session(file: Path, mask: VoxelMask) -> npt.NDArray[np.float32]:
             turned = array.shape[1:] == mask.mask.shape[::-1]
             _fill(values, array, mask.mask, turned=turned)
     except OSError as error:
-        reason = ' '.join(str(error).split())
+        reason = one_line(error)
         raise InputError(BAD_SESSION.format(file=file, reason=reason)) from error
     return values
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +13,7 @@ from bids_neurodecode.bids.nsd_design import picture_name
 from bids_neurodecode.bids.timing import read_table
 from bids_neurodecode.errors import InputError
 from bids_neurodecode.fetched import check_fetched
+from bids_neurodecode.text import one_line
 
 PLACES = ('', 'nsddata/experiments/nsd', 'nsddata_stimuli/stimuli/nsd')
 ARRAY = 'COCO_73k_annots_curated.npy'
@@ -102,15 +102,11 @@ def read_captions(file: Path) -> dict[str, tuple[str, ...]]:
                 raise InputError(BAD_TABLE.format(file=file, column=column))
         known = table.dropna(subset=['stim_file', 'caption'])
         groups = known.groupby('stim_file', sort=False)['caption']
-        return {str(name): tuple(map(_one_line, rows)) for name, rows in groups}
+        return {str(name): tuple(map(one_line, rows)) for name, rows in groups}
     return {
-        picture_name(number): tuple(_one_line(x) for x in row if x.strip())
+        picture_name(number): tuple(one_line(x) for x in row if x.strip())
         for number, row in enumerate(_read_array(file), 1)
     }
-
-
-def _one_line(caption: Any) -> str:
-    return ' '.join(str(caption).split())
 
 
 def _read_array(file: Path) -> npt.NDArray[np.str_]:
@@ -120,10 +116,10 @@ def _read_array(file: Path) -> npt.NDArray[np.str_]:
     except ValueError as error:
         if 'Python objects' in str(error) or 'Object arrays' in str(error):
             raise InputError(PICKLED.format(file=file)) from error
-        reason = ' '.join(str(error).split())
+        reason = one_line(error)
         raise InputError(BAD_ARRAY.format(file=file, reason=reason)) from error
     except (OSError, EOFError) as error:
-        reason = ' '.join(str(error).split())
+        reason = one_line(error)
         raise InputError(BAD_ARRAY.format(file=file, reason=reason)) from error
     if array.ndim != 2 or array.dtype.kind != 'U':
         reason = f'it is {array.dtype} of shape {array.shape}'

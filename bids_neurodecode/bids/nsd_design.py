@@ -12,11 +12,12 @@ import numpy.typing as npt
 
 from bids_neurodecode.errors import InputError
 from bids_neurodecode.fetched import check_fetched
+from bids_neurodecode.text import one_line
+from bids_neurodecode.typing import IndexArray
 
 if TYPE_CHECKING:
     import pandas as pd
 
-IntArray = npt.NDArray[np.intp]
 
 NO_DESIGN = (
     "There is no {file}: it says which picture each of NSD's trials showed. Download it from "
@@ -55,13 +56,13 @@ class Design:
     """
 
     file: Path
-    ordering: IntArray
-    pictures: IntArray
+    ordering: IndexArray
+    pictures: IndexArray
     slots: npt.NDArray[np.bool_]
     n_shared: int
 
     @property
-    def session_trials(self) -> IntArray:
+    def session_trials(self) -> IndexArray:
         """Number of trials of each session."""
         return np.asarray(self.slots.sum(axis=(1, 2)), dtype=np.intp)
 
@@ -87,7 +88,7 @@ def read_design(file: Path) -> Design:
     except KeyError as error:
         raise InputError(BAD_DESIGN.format(file=file, reason=f'it lacks {error}')) from error
     except (OSError, ValueError, TypeError, NotImplementedError, EOFError) as error:
-        reason = ' '.join(str(error).split()) or type(error).__name__
+        reason = one_line(error)
         raise InputError(BAD_DESIGN.format(file=file, reason=reason)) from error
     slots = _slots(content.get('stimpattern'), len(ordering))
     design = Design(file, ordering, pictures, slots, len(shared))
@@ -97,7 +98,7 @@ def read_design(file: Path) -> Design:
     return design
 
 
-def _whole(values: Any) -> IntArray:
+def _whole(values: Any) -> IndexArray:
     array = np.asarray(values)
     if array.dtype.kind not in 'iuf' or (array != np.rint(array)).any():
         raise ValueError('it holds numbers that are not whole')
@@ -112,7 +113,7 @@ def _slots(pattern: Any, n_trials: int) -> npt.NDArray[np.bool_]:
     return np.atleast_3d(np.asarray(pattern)) > 0
 
 
-def _trouble(design: Design, shared: IntArray) -> str:
+def _trouble(design: Design, shared: IndexArray) -> str:
     """Say what does not fit together; empty if all does."""
     n_pictures = design.pictures.shape[1]
     if design.slots.sum() != len(design.ordering):

@@ -13,6 +13,7 @@ import numpy as np
 from bids_neurodecode.bids.description import read_json
 from bids_neurodecode.bids.entities import (
     GRID_ENTITIES,
+    PARCEL_ENTITIES,
     counted,
     counted_label,
     natural_key,
@@ -20,13 +21,20 @@ from bids_neurodecode.bids.entities import (
     parse_entities,
     run_entities,
 )
-from bids_neurodecode.bids.masks import anatomical_mask, from_anatomy, from_series, given_mask
+from bids_neurodecode.bids.masks import (
+    anatomical_mask,
+    from_anatomy,
+    from_series,
+    given_mask,
+    make_mask,
+)
 from bids_neurodecode.bids.provenance import bids_uri
 from bids_neurodecode.bids.publishedevents import EventsReader
 from bids_neurodecode.bids.records import RunInput
 from bids_neurodecode.bids.series import Grid, check_grid, read_header, read_mask
 from bids_neurodecode.errors import InputError
 from bids_neurodecode.fetched import check_fetched
+from bids_neurodecode.spaces import form_of, sidecar_of
 from bids_neurodecode.tables import read_rows
 
 NO_MASK = (
@@ -104,6 +112,17 @@ class Series:
     def resolution(self) -> str | None:
         """Label of the resolution."""
         return parse_entities(self.path).get('res')
+
+    @property
+    def density(self) -> str | None:
+        """Label of the density of a surface or of CIFTI."""
+        return parse_entities(self.path).get('den')
+
+    @property
+    def parcellation(self) -> dict[str, str]:
+        """What names the parcels of a series of parcels."""
+        own = parse_entities(self.path)
+        return {key: own[key] for key in PARCEL_ENTITIES if key in own}
 
     @property
     def cohort(self) -> str | None:
@@ -199,7 +218,7 @@ def pair_run(
     bold, name = series.path, series.derivative
     header = read_header(bold)
     repetition_time, note = _repetition_time(series, files, header.repetition_time)
-    start_time = _start_time(series, repetition_time)
+    start_time = start_time_of(series.path, repetition_time)
     mask, mask_source, note_on_mask = _find_mask(series, files, header.grid)
     confounds, owner, note_on_confounds = _find_confounds(series, files, need_confounds)
     if confounds is not None:
@@ -231,6 +250,8 @@ def pair_run(
         start_time=start_time,
         space=series.space,
         resolution=series.resolution,
+        density=series.density,
+        parcellation=series.parcellation,
         notes=tuple(filter(None, [note, note_on_mask, note_on_confounds])),
         sources=(*sources, *raw),
     )
@@ -241,13 +262,16 @@ def _find_mask(series: Series, files: Candidates, grid: Grid) -> tuple[Path, Pat
 
     It is the one named for all runs; else its own; else that of its combined echoes, or of the
     same run in another of the derivatives. Where the participant has no functional mask on that
-    grid at all, it is the anatomical one, else voxels that vary.
+    grid at all, it is the anatomical one, else voxels that vary. On surfaces it is the vertices
+    that vary, which leaves the medial wall out, and in CIFTI all that does.
     """
     bold, name = series.path, series.derivative
     if files.mask is not None:
         mask, note = given_mask(files.mask, bold, grid, files.made_dir)
         return mask, files.mask, note
     places = (name, *(other for other in files.masks if other != name))
+    if form_of(bold) is not None:  # no pipeline writes masks of these
+        return make_mask(bold, files.made_dir, files.derivatives[name]), bold, ''
     for place in places:
         found = _exactly(series, files.masks.get(place, ()), GRID_ENTITIES)
         if found is not None:
@@ -396,14 +420,18 @@ def _thousandfold(a: float, b: float) -> bool:
     return bool(np.isclose(max(a, b), 1000 * min(a, b), rtol=TR_TOLERANCE))
 
 
-def _start_time(series: Series, repetition_time: float) -> float:
-    """Return the ``StartTime`` (s) of the series' own sidecar; 0 where it gives none.
+def start_time_of(path: Path, repetition_time: float) -> float:
+    """Return the ``StartTime`` (s) of a series' own sidecar; 0 where it gives none.
 
     Slice-timing correction moves all slices to one moment of the volume (half a repetition time
     after its start in fMRIPrep), and says so there.
+
+    Raises
+    ------
+    InputError
+        If it is no time within a volume.
     """
-    name = series.path.name
-    file = series.path.with_name(name.removesuffix('.gz').removesuffix('.nii') + '.json')
+    file = sidecar_of(path)
     check_fetched(file)
     value = read_json(file).get('StartTime', 0.0) if file.exists() else 0.0
     longest = repetition_time + TR_TOLERANCE
@@ -424,7 +452,7 @@ def _sidecar_time(
         if _run_of(path.name) in {'', run}
         and all(
             parse_entities(path).get(key, own.get(key)) == own.get(key)
-            for key in (*GRID_ENTITIES, 'desc')
+            for key in (*GRID_ENTITIES, 'desc', 'hemi')
         )
     ]
     while able:

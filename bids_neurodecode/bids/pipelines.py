@@ -12,7 +12,7 @@ from bids_neurodecode.bids.filters import QUERIES
 from bids_neurodecode.bids.index import matches
 
 OTHER_DESC = (
-    'it holds volumes with {descs}. Ask for one of them with --bids-filter-file, as in '
+    'it holds series with {descs}. Ask for one of them with --bids-filter-file, as in '
     '{{"bold": {{"desc": {first}}}}}.'
 )
 OLD_NAMES = (
@@ -20,17 +20,12 @@ OLD_NAMES = (
     'newer fMRIPrep, or rename them as it would (..._space-T1w_desc-preproc_bold.nii.gz, '
     '..._desc-brain_mask.nii.gz, ..._desc-confounds_timeseries.tsv).'
 )
-SURFACES = (
-    'it holds series on surfaces alone ({kind}, such as {example}), and volumes are needed. Run '
-    'fMRIPrep again with a volume among its --output-spaces (such as T1w or MNI152NLin2009cAsym); '
-    'its --derivatives, or its working folder, save most of the time.'
-)
 MINIMAL = (
     'it holds what fMRIPrep --level minimal leaves ({example}): transforms and references, and no '
     'series. Finish them: fmriprep RAW OUT participant --level full --derivatives '
     'minimal={folder} --output-spaces T1w.'
 )
-_SERIES = ('func/*_bold.*', 'ses-*/func/*_bold.*')
+_SERIES = ('sub-*/func/*_{suffix}.*', 'sub-*/ses-*/func/*_{suffix}.*', 'sub-*_{suffix}.*')
 _INSTEAD = ('func/*', 'ses-*/func/*')
 
 
@@ -55,8 +50,13 @@ def holds_series(folder: Path, query: Mapping[str, Any] = QUERIES['bold']) -> bo
     Filters of which runs are taken do not count: a folder of other runs is one of derivatives too.
     """
     kind = {key: query[key] for key in ('suffix', 'desc', 'extension') if key in query}
-    patterns = (*(f'sub-*/{pattern}' for pattern in _SERIES), 'sub-*_bold.*')
-    return any(matches(file.name, kind) for pattern in patterns for file in folder.glob(pattern))
+    kinds = {'bold': kind, 'timeseries': QUERIES['parcels']}
+    return any(
+        matches(file.name, wanted)
+        for suffix, wanted in kinds.items()
+        for pattern in _SERIES
+        for file in folder.glob(pattern.format(suffix=suffix))
+    )
 
 
 def instead_of_series(folder: Path) -> str:
@@ -71,14 +71,10 @@ def instead_of_series(folder: Path) -> str:
     found: dict[str, Path] = {}
     for file in _files(folder):
         name = file.name
-        if name.endswith(('_bold.nii.gz', '_bold.nii')):
+        if name.endswith(('_bold.nii.gz', '_bold.nii', '_bold.dtseries.nii', '_bold.func.gii')):
             descs.setdefault(parse_entities(file).get('desc', ''), file)
         elif name.endswith(('_preproc.nii.gz', '_preproc.nii')) and '_bold_' in name:
             found.setdefault('old', file)
-        elif name.endswith('_bold.dtseries.nii'):
-            found.setdefault('CIFTI', file)
-        elif name.endswith('_bold.func.gii'):
-            found.setdefault('GIFTI', file)
         elif re.search(r'_desc-(hmc|coreg)_boldref\.nii(\.gz)?$', name):
             found.setdefault('minimal', file)
     if descs:
@@ -88,9 +84,6 @@ def instead_of_series(folder: Path) -> str:
         return OTHER_DESC.format(descs=', '.join(named), first=text)
     if 'old' in found:
         return OLD_NAMES.format(example=found['old'].name)
-    for kind in ('CIFTI', 'GIFTI'):
-        if kind in found:
-            return SURFACES.format(kind=kind, example=found[kind].name)
     if 'minimal' in found:
         return MINIMAL.format(example=found['minimal'].name, folder=folder)
     return ''

@@ -17,6 +17,7 @@ from bids_neurodecode.bids.names import BIDSIGNORE
 from bids_neurodecode.bids.sink import write_json, write_text, write_tsv
 from bids_neurodecode.errors import ArgumentsError, InputError, ResourceError
 from bids_neurodecode.extensions import declared
+from bids_neurodecode.text import one_line
 
 BIDS_VERSION = '1.10.0'
 NAME = 'bids_neurodecode'
@@ -115,7 +116,7 @@ def check_output(output_dir: Path) -> None:
         names = [entry['Name'] for entry in description.get('GeneratedBy', [])]
         dict(description.get('DatasetLinks', {}).items())
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise InputError(BROKEN.format(file=file, reason=' '.join(str(error).split()))) from error
+        raise InputError(BROKEN.format(file=file, reason=one_line(error))) from error
     if NAME not in names:
         found = ', '.join(names) or 'no GeneratedBy'
         raise InputError(NOT_OURS.format(file=file, name=found, ours=NAME))
@@ -212,6 +213,7 @@ def sidecar(
     sources: Sequence[str] = (),
     fixed: Mapping[str, Any] | None = None,
     resolution: str | None = None,
+    density: str | None = None,
     **fields: Any,
 ) -> dict[str, Any]:
     """Return the content of a sidecar: sources, what the file means, and what is given."""
@@ -219,6 +221,8 @@ def sidecar(
     content['Sources'] = list(sources)
     if resolution is not None:
         content['Resolution'] = f'Grid of the preprocessed series (res-{resolution})'
+    if density is not None:
+        content['Density'] = f'That of the preprocessed series (den-{density})'
     return content | {key: value for key, value in fields.items() if value is not None}
 
 

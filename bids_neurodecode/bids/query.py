@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from bids_neurodecode.bids.betas import find_betas
 from bids_neurodecode.bids.captions import CAPTIONS
 from bids_neurodecode.bids.choices import (
     JOINT,
+    both_hemispheres,
     check_once,
     check_told_apart,
     choose_echo,
@@ -21,6 +21,7 @@ from bids_neurodecode.bids.choices import (
     note_on_tasks,
     space_label,
     together,
+    volumes_first,
 )
 from bids_neurodecode.bids.conditions import ConditionReader, reader_of, shows_conditions
 from bids_neurodecode.bids.description import NOT_THESE, check_raw, find_derivatives
@@ -31,20 +32,16 @@ from bids_neurodecode.bids.index import FileIndex, index_dataset
 from bids_neurodecode.bids.pairing import Candidates, Series, pair_run
 from bids_neurodecode.bids.pipelines import holds_series, instead_of_series, wanted_series
 from bids_neurodecode.bids.publishedevents import EventsReader
-from bids_neurodecode.bids.recipes import AUTO, CANNOT_READ, Recipe, preferred, recognise
+from bids_neurodecode.bids.recipes import CANNOT_READ, Recipe, preferred, recognise
 from bids_neurodecode.bids.records import DatasetInput, Paradigm, ParticipantInput, RunInput
+from bids_neurodecode.bids.request import UNKNOWN_PARTICIPANT, Request, all_failed
 from bids_neurodecode.bids.series import check_grid, read_header
 from bids_neurodecode.bids.stimuli import FILMS, check_image, paradigm_of, resolve_stimulus
-from bids_neurodecode.bids.stimulusfolder import StimulusFolder
 from bids_neurodecode.bids.timing import read_table, stimulus_names
-from bids_neurodecode.config import SplitSettings
 from bids_neurodecode.errors import InputError
 from bids_neurodecode.fetched import check_fetched
-from bids_neurodecode.settings_conditions import ConditionSettings
-from bids_neurodecode.settings_events import EventSettings
 from bids_neurodecode.stimuli.tables import is_table
 
-UNKNOWN_PARTICIPANT = 'There is no participant {label!r} in {folder}. Found: {known}.'
 NO_BOLD = (
     'No preprocessed BOLD ({desc}) {where} in {folders}. '
     'Run fMRIPrep, name its output with --derivatives, or ask for less.'
@@ -54,7 +51,6 @@ NO_BOLD_OF = (
     'Preprocess it, or leave the participant out with --participant-label.'
 )
 NO_STIMULI = 'There is no folder {folder} (--stimuli-dir). Give the folder of the stimuli.'
-NOBODY = '{first} (And so for all {n} participants: {labels}.)'
 TR_BETWEEN = (
     'The repetition times of two runs disagree: {a:g} s in {first}, {b:g} s in {second}. '
     'Choose runs or sessions with one repetition time.'
@@ -62,61 +58,6 @@ TR_BETWEEN = (
 
 STIMULI = 'stimuli'
 """Any system that reads stimuli: conditions are not looked for."""
-
-
-@dataclass(frozen=True)
-class Request:
-    """What is asked for; labels without prefixes, empty for all.
-
-    ``derivatives`` empty looks below ``<bids_dir>/derivatives``. ``filters`` are those of
-    :func:`bids_neurodecode.bids.filters.read_filters`. ``betas_from`` names the derivatives that
-    hold precomputed single-trial betas. ``features`` and ``table_rate`` are the settings
-    ``features.table`` and ``features.table_rate``.
-    ``stimuli_dir`` is the folder of films or pictures where it is not the dataset's ``stimuli/``.
-    ``events`` say how its events name what was shown, ``split`` which rows are held out,
-    ``conditions`` which trial types are conditions where they name no stimuli (or ``system``
-    asks for them). In ``made_dir`` files are made that the dataset lacks. ``recipe`` says what
-    the dataset is (see :func:`bids_neurodecode.bids.recipes.recognise`).
-    """
-
-    bids_dir: Path
-    derivatives: Mapping[str, Path] = field(default_factory=dict)
-    participants: tuple[str, ...] = ()
-    sessions: tuple[str, ...] = ()
-    tasks: tuple[str, ...] = ()
-    runs: tuple[str, ...] = ()
-    space: str | None = None
-    filters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    database_dir: Path | None = None
-    betas_from: str | None = None
-    features: str | None = None
-    table_rate: float | None = None
-    stimuli_dir: Path | None = None
-    made_dir: Path | None = None
-    recipe: str = AUTO
-    mask: Path | None = None
-    """One mask for all runs, in the place of the derivatives' own."""
-    events: EventSettings = field(default_factory=EventSettings)
-    split: SplitSettings = field(default_factory=SplitSettings)
-    conditions: ConditionSettings = field(default_factory=ConditionSettings)
-    system: str = 'auto'
-
-    @cached_property
-    def stimuli(self) -> StimulusFolder:
-        """The folder of stimuli, listed once for all participants."""
-        return StimulusFolder(self.stimuli_dir or self.bids_dir / 'stimuli')
-
-    def reader(self) -> EventsReader:
-        """Return what reads the events of one participant."""
-        return EventsReader(
-            settings=self.events,
-            folder=self.stimuli,
-            dataset=self.bids_dir,
-            parts={part: getattr(self.split, part) for part in ('train', 'validation', 'test')},
-            made_dir=self.made_dir,
-            features=self.features,
-            table_rate=self.table_rate,
-        )
 
 
 @dataclass(frozen=True)
@@ -215,10 +156,12 @@ def own_reader(request: Request) -> Callable[[Request], DatasetInput] | None:
     recipe = recognise(request.bids_dir, request.recipe)
     if recipe is None or recipe.content.reader is None:
         return None
+    from bids_neurodecode.bids.algonauts import find_algonauts
     from bids_neurodecode.bids.emofilm import find_emofilm
     from bids_neurodecode.bids.nsd import find_nsd
 
-    return {'nsd': find_nsd, 'emofilm': find_emofilm}[recipe.content.reader]
+    readers = {'nsd': find_nsd, 'emofilm': find_emofilm, 'algonauts': find_algonauts}
+    return readers[recipe.content.reader]
 
 
 def _says_what_was_shown(request: Request, recipe: Recipe | None) -> bool:
@@ -226,15 +169,6 @@ def _says_what_was_shown(request: Request, recipe: Recipe | None) -> bool:
     known = {} if recipe is None else recipe.settings(request.tasks).get('events', {})
     said = {name: getattr(request.events, name) for name in ('stimulus', 'stimulus_column')}
     return any(value not in {None, known.get(name)} for name, value in said.items())
-
-
-def all_failed(failures: Mapping[str, str]) -> str:
-    """Return the one line for a dataset in which nobody can be processed."""
-    first = next(iter(failures.values()))
-    if len(failures) == 1:
-        return first
-    labels = ', '.join(f'sub-{label}' for label in failures)
-    return NOBODY.format(first=first, n=len(failures), labels=labels)
 
 
 def _participants(request: Request) -> tuple[str, ...]:
@@ -271,7 +205,7 @@ def _select(
         Series(path, name)
         for name, layout in index.derived.items()
         if name != request.betas_from or len(derivatives) == 1
-        for path in _files(layout, query)
+        for path in (*_files(layout, query), *_files(layout, query_of('parcels', request.filters)))
         if 'task' in run_entities(path)
     ]
     notes = []
@@ -289,6 +223,7 @@ def _select(
                 raise InputError(NOT_THESE.format(desc=desc, folder=folder, found=said))
         where = 'that the filter selects' if 'bold' in request.filters else 'was found'
         raise InputError(NO_BOLD.format(desc=wanted_series(query), where=where, folders=folders))
+    found = volumes_first(both_hemispheres(found), request.space)
     found, more = preferred(found, recipe, request.tasks, request.space)
     notes += more
     found = keep_labels(found, 'ses', 'session', request.sessions)

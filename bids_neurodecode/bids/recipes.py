@@ -28,6 +28,7 @@ from bids_neurodecode.errors import ArgumentsError, InputError
 from bids_neurodecode.fetched import stand_in
 from bids_neurodecode.settings import Settings
 from bids_neurodecode.settings_recipes import ClueSettings, RecipeSettings
+from bids_neurodecode.text import one_line
 
 if TYPE_CHECKING:
     from bids_neurodecode.bids.pairing import Series
@@ -132,7 +133,7 @@ def read_recipe(source: str | Path) -> Recipe:
     try:
         values = tomllib.loads(file.read_text('utf-8'))
     except (OSError, ValueError) as error:
-        reason = ' '.join(str(error).split())
+        reason = one_line(error)
         raise ArgumentsError(UNREADABLE.format(file=file, reason=reason)) from error
     try:
         content = RecipeSettings.model_validate(values)

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 Paradigm = Literal['images', 'movie', 'conditions']
-Layout = Literal['bids', 'nsd', 'emofilm']
-"""BIDS, or how the Natural Scenes Dataset and Emo-FilM are published."""
+Layout = Literal['bids', 'nsd', 'emofilm', 'algonauts']
+"""BIDS, or how the Natural Scenes Dataset, Emo-FilM and the Algonauts Challenge are published."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,10 @@ class RunInput:
     n_volumes: int
     space: str | None = None
     resolution: str | None = None
+    density: str | None = None
+    """Label of the density of a surface or of CIFTI (``91k``)."""
+    parcellation: Mapping[str, str] = field(default_factory=dict)
+    """Entities that name the parcels of a series of parcels (``seg``, ``atlas``, ``scale``)."""
     start_time: float = 0.0
     """Seconds of the run at which the first volume was taken to be acquired (``StartTime``)."""
     sources: tuple[str, ...] = ()
@@ -109,6 +113,11 @@ class ParticipantInput:
     """Runs without BOLD (predict mode of encoding models); there are no ``runs`` then."""
     fingerprint: str = ''
     """Changes when a file changes that the analysis reads: what is cached is then made anew."""
+
+    @property
+    def has_series(self) -> bool:
+        """Whether there are series; else each run is a session of betas."""
+        return self.layout not in {'nsd', 'algonauts'}
 
     def to_json(self) -> str:
         """Write the record as JSON (paths as text)."""

@@ -13,8 +13,10 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from bids_neurodecode.errors import InputError
+from bids_neurodecode.errors import DataError, InputError
 from bids_neurodecode.fetched import check_fetched
+from bids_neurodecode.spaces import Space, files_of, form_of, load_image, space_of
+from bids_neurodecode.text import one_line
 
 NOT_NIFTI = 'Cannot read {file} as NIfTI: {reason}. The file is corrupt; copy or make it anew.'
 TRUNCATED = 'The file {file} is cut short or corrupt ({reason}). Copy or make it anew.'
@@ -38,6 +40,12 @@ NOT_REAL = (
 ALL_ZERO = '{file} is zero in the whole mask{where}. Make the file anew.'
 
 CHUNK = 1 << 22
+WHAT = {
+    'gifti': 'vertices of',
+    'cifti': 'grayordinates of',
+    'pcifti': 'parcels of',
+    'parcels': 'parcels of',
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,10 +54,20 @@ class Grid:
 
     shape: tuple[int, ...]
     affine: npt.NDArray[np.float64]
+    space: Space | None = None
+    """Where the columns lie that are no voxels of a grid."""
+
+    @classmethod
+    def of(cls, image: Any) -> Grid:
+        """Return that of an image."""
+        shape = tuple(int(n) for n in image.shape[:3])
+        return cls(shape, np.asarray(image.affine, dtype=float), space_of(image))
 
     def same_as(self, other: Grid) -> bool:
         """Whether voxels are the same, to a thousandth of a voxel at any corner."""
-        if self.shape != other.shape:
+        if self.space is not None:
+            return self.space.same_as(other.space)
+        if self.shape != other.shape or other.space is not None:
             return False
         corner = np.array([*self.shape, 1.0])
         size = np.linalg.norm(self.affine[:3, :3], axis=0).min()
@@ -57,6 +75,8 @@ class Grid:
         return bool(difference.max() < 0.001 * size * max(self.shape))
 
     def __str__(self) -> str:
+        if self.space is not None:
+            return f'{self.space.n_columns} {WHAT[self.space.form]} {self.space.label}'.rstrip()
         size = np.linalg.norm(self.affine[:3, :3], axis=0)
         origin = self.affine[:3, 3]
         return (
@@ -78,23 +98,25 @@ class Header:
 
 
 def open_image(file: Path) -> Any:
-    """Open a NIfTI file (header only).
+    """Open an image; of a volume the header only.
 
     Raises
     ------
     InputError
         If it is none or was not fetched, or its header is damaged.
     """
-    import nibabel as nib
     from nibabel.filebasedimages import ImageFileError
     from nibabel.spatialimages import HeaderDataError
 
-    check_fetched(file)
+    for each in files_of(file):
+        check_fetched(each)
     damage = (ImageFileError, HeaderDataError, OSError, EOFError, zlib.error, ValueError)
     try:
-        return nib.load(file)
+        return load_image(file)
+    except DataError as error:
+        raise InputError(str(error)) from error
     except damage as error:
-        reason = ' '.join(str(error).split())
+        reason = one_line(error)
         raise InputError(NOT_NIFTI.format(file=file, reason=reason)) from error
 
 
@@ -150,7 +172,7 @@ def _read_header(file: Path, _changed: int, _size: int) -> Header:
     seconds = step * {'msec': 1e-3, 'usec': 1e-6}.get(units, 1.0)
     dtype = image.header.get_data_dtype()
     return Header(
-        grid=Grid(shape[:3], np.asarray(image.affine, dtype=float)),
+        grid=Grid.of(image),
         n_volumes=shape[3],
         repetition_time=seconds if 0 < seconds < np.inf else None,
         n_bytes=int(np.prod(shape)) * dtype.itemsize,
@@ -172,11 +194,11 @@ def read_mask(file: Path) -> tuple[npt.NDArray[np.bool_], Grid]:
     try:
         inside = np.asarray(image.dataobj) > 0
     except (OSError, EOFError, zlib.error, ValueError) as error:
-        reason = ' '.join(str(error).split())
+        reason = one_line(error)
         raise InputError(TRUNCATED.format(file=file, reason=reason)) from error
     if not inside.any():
         raise InputError(EMPTY_MASK.format(file=file))
-    return inside, Grid(tuple(inside.shape), np.asarray(image.affine, dtype=float))
+    return inside, Grid.of(image)
 
 
 def check_grid(grid: Grid, file: Path, expected: Grid, reference: Path) -> None:
@@ -202,7 +224,7 @@ def check_values(file: Path, inside: npt.NDArray[np.bool_]) -> float:
     Parameters
     ----------
     file
-        A 4-D NIfTI, compressed or not.
+        A 4-D NIfTI, compressed or not, or a series in another form (read whole).
     inside
         Mask (x, y, z).
 
@@ -219,6 +241,8 @@ def check_values(file: Path, inside: npt.NDArray[np.bool_]) -> float:
         mask (in one volume or all).
     """
     image = open_image(file)
+    if form_of(file) is not None:
+        return _check_columns(file, np.asarray(image.dataobj)[inside].T)
     dtype = image.header.get_data_dtype()
     n_volumes = image.shape[3]
     size = int(np.prod(image.shape[:3]))
@@ -244,16 +268,34 @@ def check_values(file: Path, inside: npt.NDArray[np.bool_]) -> float:
             while stream.read(CHUNK):
                 pass
     except (OSError, EOFError, zlib.error) as error:
-        reason = ' '.join(str(error).split())
+        reason = one_line(error)
         raise InputError(TRUNCATED.format(file=file, reason=reason)) from error
+    _check_found(file, n_bad, first_bad, zero)
+    mean = sums / n_volumes
+    return _share_centred(mean, squares / n_volumes)
+
+
+def _check_columns(file: Path, values: npt.NDArray[Any]) -> float:
+    """Check a series that is in memory, (n_volumes, n_columns), as :func:`check_values` does."""
+    bad = ~np.isfinite(values)
+    first = int(np.flatnonzero(bad.any(axis=1))[0]) if bad.any() else 0
+    _check_found(file, int(bad.sum()), first, np.asarray(~values.any(axis=1)))
+    mean = values.mean(axis=0, dtype=np.float64)
+    return _share_centred(mean, (values.astype(np.float64) ** 2).mean(axis=0))
+
+
+def _check_found(file: Path, n_bad: int, first_bad: int, zero: npt.NDArray[np.bool_]) -> None:
     if n_bad:
         raise InputError(NOT_FINITE.format(file=file, n=n_bad, volume=first_bad))
     if zero.any():
         where = '' if zero.all() else f' in volume {int(np.flatnonzero(zero)[0])}'
         raise InputError(ALL_ZERO.format(file=file, where=where))
-    mean = sums / n_volumes
-    variance = squares / n_volumes - mean**2
-    varies = variance > 1e-12 * squares / n_volumes
+
+
+def _share_centred(mean: npt.NDArray[np.float64], power: npt.NDArray[np.float64]) -> float:
+    """Return the share of voxels that vary more than their mean, of the mean and mean square."""
+    variance = power - mean**2
+    varies = variance > 1e-12 * power
     centred = mean[varies] ** 2 < variance[varies]
     return float(centred.mean()) if varies.any() else 0.0
 
@@ -279,6 +321,9 @@ def read_volumes(file: Path, n: int | None = None) -> Iterator[npt.NDArray[Any]]
         If the file is cut short or corrupt.
     """
     image = open_image(file)
+    if form_of(file) is not None:
+        yield from np.moveaxis(np.asarray(image.dataobj), -1, 0)[:n]
+        return
     dtype = image.header.get_data_dtype()
     shape = tuple(image.shape)
     size = int(np.prod(shape[:3])) * dtype.itemsize
@@ -289,7 +334,7 @@ def read_volumes(file: Path, n: int | None = None) -> Iterator[npt.NDArray[Any]]
                 data = _read(stream, size, file, volume, shape[3])
                 yield np.frombuffer(data, dtype).reshape(shape[:3], order='F')
     except (OSError, EOFError, zlib.error) as error:
-        reason = ' '.join(str(error).split())
+        reason = one_line(error)
         raise InputError(TRUNCATED.format(file=file, reason=reason)) from error
 
 

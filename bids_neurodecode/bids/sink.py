@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bids_neurodecode.spaces import files_of, form_of, image_files
+
 if TYPE_CHECKING:
     import nibabel as nib
     import pandas as pd
@@ -55,8 +57,10 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write JSON with sorted, readable layout."""
-    write_text(path, json.dumps(content, indent=2, ensure_ascii=False, default=str) + '\n')
+    """Write JSON with readable layout; a sidecar of surfaces beside each of the hemispheres."""
+    text = json.dumps(content, indent=2, ensure_ascii=False, default=str) + '\n'
+    for file in files_of(path):
+        write_text(file, text)
 
 
 def write_tsv(path: Path, table: pd.DataFrame) -> None:
@@ -73,9 +77,27 @@ def write_tsv(path: Path, table: pd.DataFrame) -> None:
 
 
 def write_image(
-    path: Path, image: nib.Nifti1Image, *, repetition_time: float | None = None
+    path: Path, image: nib.Nifti1Image, *, repetition_time: float | None = None, name: str = ''
 ) -> None:
-    """Write a compressed NIfTI; the time step goes into the header where there is one."""
+    """Write an image in the form that its name says.
+
+    Parameters
+    ----------
+    path
+        Compressed NIfTI; GIFTI (both hemispheres are written), CIFTI or TSV where the image has a
+        :class:`bids_neurodecode.spaces.Space`.
+    image
+        What is written.
+    repetition_time
+        Seconds from volume to volume, written into the header.
+    name
+        What CIFTI calls its maps.
+    """
+    if form_of(path) is not None:
+        for file, content in image_files(path, image, repetition_time=repetition_time, name=name):
+            with atomic(file) as temporary:
+                temporary.write_bytes(content)
+        return
     if repetition_time is not None:
         zooms = (*image.header.get_zooms()[:3], repetition_time)
         image.header.set_zooms(zooms)

@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from bids_neurodecode.errors import InputError
+from bids_neurodecode.text import one_line
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -120,7 +121,7 @@ def _lists(file: Path, named: str | None) -> dict[str, list[str]]:
     try:
         content = json.loads(file.read_text('utf-8-sig'))
     except (OSError, ValueError) as error:
-        reason = ' '.join(str(error).split())
+        reason = one_line(error)
         raise InputError(UNREADABLE.format(file=file, reason=reason)) from error
     split: Any = content
     if isinstance(content, Mapping):
@@ -151,7 +152,7 @@ def _read(file: Path, column: str) -> tuple[str, dict[str, str]]:
         separator = ',' if file.suffix.lower() == '.csv' else '\t'
         rows = pd.read_csv(file, sep=separator, dtype=str, keep_default_na=False, index_col=False)
     except (OSError, ValueError) as error:
-        reason = ' '.join(str(error).split())
+        reason = one_line(error)
         raise InputError(UNREADABLE.format(file=file, reason=reason)) from error
     rows = rows.rename(columns={'stim_file': 'stimulus'})
     keys = [key for key in KEYS if key in rows.columns]

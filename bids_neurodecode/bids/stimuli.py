@@ -10,6 +10,7 @@ from bids_neurodecode.bids.records import Paradigm
 from bids_neurodecode.errors import InputError
 from bids_neurodecode.fetched import check_fetched
 from bids_neurodecode.stimuli.tables import SUFFIXES as FEATURES
+from bids_neurodecode.text import one_line
 
 IMAGES = frozenset({'.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp', '.gif'})
 FILMS = frozenset(
@@ -122,7 +123,7 @@ def check_image(file: Path, events: Path) -> None:
         state = file.stat()
         _check_once(file, state.st_mtime_ns, state.st_size)
     except images.DAMAGE as error:
-        reason = ' '.join(str(error).split()) or type(error).__name__
+        reason = one_line(error)
         raise InputError(BROKEN_IMAGE.format(file=file, events=events, reason=reason)) from error
 
 

@@ -6,19 +6,17 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from bids_neurodecode.bids.sink import atomic
+from bids_neurodecode.typing import Uint8Array
 
 SHORTEST_SIDE = 224
 """Smaller frames are enlarged, pixel by pixel, to about this many pixels."""
 GAP = 8
 """White pixels between two films side by side."""
 
-UInt8Array = npt.NDArray[np.uint8]
 
-
-def beside(left: UInt8Array, right: UInt8Array) -> UInt8Array:
+def beside(left: Uint8Array, right: Uint8Array) -> Uint8Array:
     """Set two films (n, height, width, 3) side by side, enlarged if they are small."""
     factor = max(1, round(SHORTEST_SIDE / min(left.shape[1:3])))
     a, b = (x.repeat(factor, axis=1).repeat(factor, axis=2) for x in (left, right))
@@ -26,7 +24,7 @@ def beside(left: UInt8Array, right: UInt8Array) -> UInt8Array:
     return np.concatenate([a, gap, b], axis=2)
 
 
-def write_video(path: Path, frames: UInt8Array, frame_rate: float) -> None:
+def write_video(path: Path, frames: Uint8Array, frame_rate: float) -> None:
     """Write frames as H.264 in MP4, whole or not at all.
 
     Parameters
@@ -52,14 +50,14 @@ def write_video(path: Path, frames: UInt8Array, frame_rate: float) -> None:
         container.mux(stream.encode())
 
 
-def strip(upper: UInt8Array, lower: UInt8Array, n: int = 10) -> UInt8Array:
+def strip(upper: Uint8Array, lower: Uint8Array, n: int = 10) -> Uint8Array:
     """Set ``n`` frames, evenly over two films, in two rows: one picture."""
     picked = np.unique(np.linspace(0, len(upper) - 1, min(n, len(upper))).round().astype(int))
     rows = [np.concatenate(list(film[picked]), axis=1) for film in (upper, lower)]
     return np.concatenate(rows, axis=0)
 
 
-def write_picture(path: Path, pixels: UInt8Array) -> None:
+def write_picture(path: Path, pixels: Uint8Array) -> None:
     """Write a picture (height, width, 3) as PNG, whole or not at all."""
     from PIL import Image
 

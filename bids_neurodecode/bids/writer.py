@@ -4,21 +4,32 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bids_neurodecode.bids.description import read_json
 from bids_neurodecode.bids.names import product_of, product_path
 from bids_neurodecode.bids.provenance import sidecar
-from bids_neurodecode.bids.records import ParticipantInput
-from bids_neurodecode.bids.sink import copy_file, write_json, write_text, write_tsv
+from bids_neurodecode.bids.records import ParticipantInput, RunInput
+from bids_neurodecode.bids.sink import copy_file, write_image, write_json, write_text, write_tsv
 from bids_neurodecode.bids.trials import with_raw_keys
+from bids_neurodecode.samples import VoxelMask
+from bids_neurodecode.spaces import Form, Space, files_of, form_of, sidecar_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
 ENTITIES = frozenset({'run', 'session'})
 """Columns that are named as pybids names entities."""
+
+
+OWN_REFERENCES: Mapping[str | None, str] = {
+    None: 'The reference image of the preprocessed series',
+    'T1w': 'The anatomical image of the participant, as preprocessed',
+    'fsnative': 'The surfaces of the participant',
+}
+"""Of spaces that are no template's."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +42,14 @@ class ProductWriter:
         The derivatives dataset.
     entities
         Those that all products carry (``sub``, ``task``).
-    space, resolution
-        Of the grid.
+    space, resolution, density
+        Of the grid, or the surfaces.
+    form
+        In which files maps are kept that are no volumes.
+    parcellation
+        Entities that name the parcels of maps of parcels.
+    reference
+        ``SpatialReference``, which spaces that are no template's need.
     sources
         BIDS URIs of what everything was made from.
     """
@@ -41,6 +58,10 @@ class ProductWriter:
     entities: Mapping[str, str]
     space: str | None = None
     resolution: str | None = None
+    density: str | None = None
+    form: Form | None = None
+    parcellation: Mapping[str, str] = field(default_factory=dict)
+    reference: str | None = None
     sources: Sequence[str] = ()
     written: list[Path] = field(default_factory=list)
     """Every file that this writer, or one made from it, has written."""
@@ -49,31 +70,59 @@ class ProductWriter:
     def for_participant(cls, participant: ParticipantInput, output_dir: Path) -> ProductWriter:
         """Return the writer of a participant's products over all runs."""
         first = participant.runs[0]
-        return cls(
+        writer = cls(
             output_dir,
             {'sub': participant.label, 'task': participant.task},
             first.space,
             first.resolution,
+            first.density,
+            form_of(first.bold),
+            first.parcellation,
+            reference_of(first),
             tuple(source for run in participant.runs for source in run.sources),
         )
+        if not participant.has_series:
+            writer = writer.in_space(VoxelMask.load(first.mask).space)
+        return writer
+
+    @property
+    def place(self) -> dict[str, Any]:
+        """What sidecars say of where the columns lie."""
+        return {
+            'resolution': self.resolution,
+            'density': self.density,
+            'SpatialReference': self.reference,
+        }
+
+    @property
+    def in_mni(self) -> bool:
+        """Whether maps are volumes in MNI space."""
+        return self.form is None and (self.space or '').startswith('MNI152')
+
+    def in_space(self, space: Space | None) -> ProductWriter:
+        """Return the writer of maps in the space of a model, where there are no runs."""
+        if space is None:
+            return self
+        return replace(self, density=space.density, form=space.form)
 
     def for_run(self, entities: Mapping[str, str], sources: Sequence[str]) -> ProductWriter:
         """Return the writer of one run's products."""
-        return ProductWriter(
-            self.output_dir, entities, self.space, self.resolution, sources, self.written
-        )
+        return replace(self, entities=entities, sources=sources)
 
     def path(self, key: str, *, extension: str | None = None, **more: str) -> Path:
         """Return where a product goes."""
+        parcels = self.parcellation if product_of(key).spatial else {}
         path = self.output_dir / product_path(
             key,
-            self.entities,
+            {**self.entities, **parcels},
             space=self.space,
             resolution=self.resolution,
+            density=self.density,
+            form=self.form,
             extension=extension,
             **more,
         )
-        self.written.append(path)
+        self.written.extend(files_of(path))
         return path
 
     def finish(self) -> None:
@@ -96,17 +145,22 @@ class ProductWriter:
     def image(
         self, key: str, source: Path, *, more: Mapping[str, str] | None = None, **fields: Any
     ) -> Path:
-        """Copy a NIfTI from the work folder and write its sidecar; return where it went."""
+        """Write an image of the work folder in its form, with a sidecar; return where it went."""
         entities = dict(more or {})
         target = self.path(key, **entities)
-        copy_file(source, target)
+        if self.form is None:
+            copy_file(source, target)
+        else:
+            import nibabel as nib
+
+            write_image(target, nib.load(source), name=key)
         product = product_of(key)
         write_json(
             self.path(key, extension='.json', **entities),
             sidecar(
                 sources=self.sources,
                 fixed={**product.sidecar, 'SkullStripped': True},
-                resolution=self.resolution,
+                **self.place,
                 **fields,
             ),
         )
@@ -146,3 +200,18 @@ class ProductWriter:
         target = self.path(key, **more)
         write_text(target, text)
         return target
+
+
+def reference_of(run: RunInput) -> str | None:
+    """Return the ``SpatialReference`` of the maps of a run.
+
+    It is what the sidecar of the series says; else, where the space is no template's, what the
+    space is in words.
+    """
+    file = sidecar_of(run.bold)
+    said = read_json(file).get('SpatialReference') if file.is_file() else None
+    if isinstance(said, str):
+        return said
+    if form_of(run.bold) == 'gifti':
+        return OWN_REFERENCES.get(run.space, f'The surfaces called {run.space}')
+    return OWN_REFERENCES.get(run.space)

@@ -34,7 +34,9 @@ OUTPUTS = (
 def descriptor() -> dict[str, Any]:
     """Return the descriptor: one input for each option, in the order of ``--help``."""
     parser = build_parser()
-    actions = [action for action in parser._actions if _is_input(action)]
+    # of options that set the same (--mem, --mem-gb, --mem-mb) the first stands for all
+    first = {a.dest: a for a in reversed(parser._actions) if _is_input(a)}
+    actions = [action for action in parser._actions if first.get(action.dest) is action]
     keys = ' '.join(f'[{action.dest.upper()}]' for action in actions)
     return {
         'name': PROG,

@@ -11,9 +11,10 @@ from dataclasses import replace
 from bids_neurodecode.bids.description import check_raw
 from bids_neurodecode.bids.filters import read_filters
 from bids_neurodecode.bids.provenance import check_output
-from bids_neurodecode.bids.query import Request, all_failed, find_inputs
+from bids_neurodecode.bids.query import find_inputs
 from bids_neurodecode.bids.recipes import note_of, recognise
 from bids_neurodecode.bids.records import DatasetInput, ParticipantInput, RunInput
+from bids_neurodecode.bids.request import Request, all_failed
 from bids_neurodecode.cli.checks_data import check_atlas, check_design, check_run_values
 from bids_neurodecode.cli.checks_places import (
     check_machine,
@@ -77,7 +78,9 @@ def check_all(arguments: Arguments, config: Config) -> DatasetInput:
         note = note_of(recipe, arguments.task_id, config)
         inputs = replace(inputs, notes=(note, *inputs.notes))
     inputs = _validated(inputs, arguments)
-    inputs = _keep(inputs, lambda person: check_design(person, config))
+    inputs = _keep(
+        inputs, lambda person: check_design(person, config, hold_out=arguments.level == 'full')
+    )
     inputs = _keep(inputs, lambda person: check_atlas(person, config.atlas))
     if not (arguments.reports_only or arguments.boilerplate_only):
         inputs = _with_values(inputs, config, arguments.nprocs or n_processors())

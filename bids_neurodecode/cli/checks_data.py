@@ -13,6 +13,7 @@ from bids_neurodecode.bids.series import check_values, read_mask
 from bids_neurodecode.bids.timing import read_table
 from bids_neurodecode.config import AtlasSettings, Config
 from bids_neurodecode.errors import ArgumentsError, DataError, InputError
+from bids_neurodecode.spaces import needs_grid
 from bids_neurodecode.stimuli.films import check_film_once
 from bids_neurodecode.workflow.own_features import check_own_features, has_frames
 
@@ -77,8 +78,12 @@ NEEDED = {
 MEASURES_OF_REPEATS = ('ncsnr', 'noise_ceiling', 'snr')
 
 
-def check_design(person: ParticipantInput, config: Config) -> tuple[str, ...]:
+def check_design(
+    person: ParticipantInput, config: Config, *, hold_out: bool = True
+) -> tuple[str, ...]:
     """Check what tables and headers can tell: system, confounds, repeats, folds, films.
+
+    Without ``hold_out`` there are no folds to check.
 
     Returns
     -------
@@ -91,6 +96,7 @@ def check_design(person: ParticipantInput, config: Config) -> tuple[str, ...]:
         With the one line.
     """
     _check_system(person, config.system)
+    check_space(person, config)
     for run in person.runs:
         _check_confounds(run, config)
     notes = check_own_features(person, config)
@@ -98,9 +104,14 @@ def check_design(person: ParticipantInput, config: Config) -> tuple[str, ...]:
         notes += check_films(person)
     elif person.betas is None and config.betas != config.betas.model_copy(update=AS_THEY_ARE):
         raise ArgumentsError(ESTIMATED_BETAS)
+    from bids_neurodecode.bids.trials import stimulus_duration, trials_table
+
     first = person.runs[0].events
     try:
-        _check_split(person, config)
+        if hold_out:
+            _check_split(person, config)
+        elif person.paradigm == 'images' and person.betas is None:
+            stimulus_duration(trials_table(person.runs), first)
     except DataError as error:
         raise InputError(WHO.format(file=first, reason=error)) from error
     return notes
@@ -151,7 +162,7 @@ def _check_split(person: ParticipantInput, config: Config) -> None:
     from bids_neurodecode.bids.trials import film_table, stimulus_duration, trials_table
     from bids_neurodecode.systems.protocol import choose_condition_split, choose_film_split
 
-    if person.layout == 'nsd':
+    if not person.has_series:
         check_nsd(person, config)
     if person.betas is not None:
         _check_beta_split(person, config)
@@ -280,11 +291,32 @@ def check_run_values(run: RunInput, *, percent: bool = False) -> None:
         of.
     """
     inside, _ = read_mask(run.mask)
-    if run.bold.suffix == '.hdf5':
-        return  # an HDF5 file that is cut short cannot be opened, and was
+    if run.bold.suffix in {'.hdf5', '.npy'}:
+        return  # checked before: an HDF5 file that is cut short cannot be opened
     centred = check_values(run.bold, inside)
     if percent and centred > 0.5:
         raise InputError(CENTRED.format(file=run.bold, share=centred))
+
+
+def check_space(person: ParticipantInput, config: Config) -> None:
+    """Refuse what needs voxels on a grid where the data are surfaces, CIFTI or parcels.
+
+    Raises
+    ------
+    InputError
+        Naming what asks for it.
+    """
+    if not person.runs:
+        return
+    space = read_mask(person.runs[0].mask)[1].space
+    system = person.paradigm if config.system == 'auto' else config.system
+    try:
+        if system == 'conditions' and config.conditions.searchlight is not None:
+            needs_grid('A searchlight (conditions.searchlight)', space)
+        if system == 'encoding' and config.encoding.model == 'cnn':
+            needs_grid('A convolutional model (encoding.model)', space)
+    except DataError as error:
+        raise InputError(str(error)) from error
 
 
 def check_nsd(person: ParticipantInput, config: Config) -> None:
@@ -322,7 +354,7 @@ def check_atlas(person: ParticipantInput, settings: AtlasSettings) -> tuple[str,
     """
     if settings.name is None and settings.file is None:
         return ()
-    from bids_neurodecode.signals.atlas import region_mask, resample_labels
+    from bids_neurodecode.signals.atlas import region_mask
     from bids_neurodecode.signals.atlasfiles import load_atlas
 
     run = person.runs[0]
@@ -330,9 +362,13 @@ def check_atlas(person: ParticipantInput, settings: AtlasSettings) -> tuple[str,
     named = settings.name or settings.file
     try:
         atlas = load_atlas(
-            name=settings.name, file=settings.file, table=settings.table, space=run.space
+            name=settings.name,
+            file=settings.file,
+            table=settings.table,
+            space=run.space,
+            columns=grid.space,
         )
-        labels = resample_labels(atlas.labels, atlas.affine, grid.shape, grid.affine)
+        labels = atlas.placed(grid.shape, grid.affine, grid.space)
         if not labels[inside].any():
             raise InputError(ATLAS_OUTSIDE.format(atlas=named, mask=run.mask))
         if settings.regions:

@@ -13,6 +13,7 @@ from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.bids.timing import read_table, stimulus_names
 from bids_neurodecode.cli.parser import Arguments
 from bids_neurodecode.errors import ArgumentsError, InputError, ResourceError
+from bids_neurodecode.text import one_line
 
 OUTPUT_IN_INPUT = (
     'The output folder {folder} equals or lies inside the input {input}. '
@@ -161,7 +162,7 @@ def _check_plugin(name: str) -> None:
             # as those of the pool, and without the process that tidies up behind them
             multiprocessing.get_context('fork').Lock()
         except OSError as error:
-            reason = ' '.join(str(error).split())
+            reason = one_line(error)
             raise ResourceError(NO_WORKERS.format(reason=reason)) from error
 
 
@@ -215,7 +216,10 @@ def check_previous(arguments: Arguments) -> None:
     """
     if arguments.analysis_level == 'group' or arguments.reports_only:
         where = '' if arguments.study is None else 'studies/*/*/'
-        patterns = (f'{where}sub-*/func/*_metrics.tsv', f'{where}sub-*/ses-*/func/*_metrics.tsv')
+        patterns = [f'{where}sub-*/func/*_metrics.tsv', f'{where}sub-*/ses-*/func/*_metrics.tsv']
+        if arguments.reports_only:
+            # betas alone have a report and no scores
+            patterns.append(f'{where}sub-*/log/*_results.json')
         if not any(any(arguments.output_dir.glob(pattern)) for pattern in patterns):
             raise InputError(NO_RESULTS.format(folder=arguments.output_dir))
     if arguments.models_from is not None:
@@ -263,7 +267,7 @@ def check_room(
 def _n_trials(person: ParticipantInput) -> int:
     if person.paradigm == 'movie':
         return sum(run.n_volumes for run in person.runs)
-    if person.layout == 'nsd':
+    if not person.has_series:
         return 0  # its betas are read in place and not written again
     if person.paradigm == 'conditions':
         return sum(len(read_table(run.events)) for run in person.runs)

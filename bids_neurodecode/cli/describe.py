@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bids_neurodecode.bids.records import DatasetInput, ParticipantInput
 from bids_neurodecode.cli.parser import Arguments
+from bids_neurodecode.cli.resolved import resolved, steps_of
 from bids_neurodecode.config import Config
 from bids_neurodecode.settings_encoding import TABLE
 
@@ -28,9 +29,14 @@ def describe(arguments: Arguments, config: Config, inputs: DatasetInput) -> str:
     lines = [DRY, '', 'Read', f'  raw dataset: {inputs.bids_dir}']
     lines += [f'  derivatives {name}: {path}' for name, path in inputs.derivatives.items()]
     for person in inputs.participants:
-        lines += _participant(person)
+        lines += _participant(person, files=arguments.verbose > 0)
     lines += [f'  left out, sub-{label}: {why}' for label, why in inputs.failures.items()]
     lines += ['', 'Run', *(f'  {line}' for line in _steps(arguments, config, inputs))]
+    if _trains_or_applies(arguments):
+        found = resolved(arguments, config, inputs) or ['nothing is "auto"']
+        lines += ['', 'What "auto" becomes', *(f'  {line}' for line in found)]
+        if arguments.study is None:
+            lines += ['', 'Needs', *(f'  {line}' for line in steps_of(arguments, config, inputs))]
     lines += ['', 'Write', f'  results: {arguments.output_dir}']
     lines += [
         f'    sub-{person.label}.html, sub-{person.label}/ (func, models, figures, log)'
@@ -49,11 +55,22 @@ def describe(arguments: Arguments, config: Config, inputs: DatasetInput) -> str:
     return '\n'.join(lines) + '\n'
 
 
-def _participant(person: ParticipantInput) -> list[str]:
+def _trains_or_applies(arguments: Arguments) -> bool:
+    only_texts = arguments.reports_only or arguments.boilerplate_only
+    return arguments.analysis_level == 'participant' and not only_texts
+
+
+def _participant(person: ParticipantInput, *, files: bool) -> list[str]:
     lines = [f'  sub-{person.label}: {len(person.stimuli)} stimuli in {person.stimuli_dir}']
     if person.paradigm == 'conditions':
         lines = [f'  sub-{person.label}: conditions {", ".join(person.conditions)} (trial_type)']
-    for run in person.runs:
+    volumes = sum(run.n_volumes for run in person.runs)
+    if not files:
+        some = (
+            f'{len(person.runs)} runs, {volumes} volumes (files: -v)' if person.runs else 'no BOLD'
+        )
+        lines.append(f'    {some}')
+    for run in person.runs if files else ():
         lines += [
             f'    {run.label}: {run.n_volumes} volumes, TR {run.repetition_time:g} s',
             f'      series     {run.bold}',
@@ -80,29 +97,42 @@ def _steps(arguments: Arguments, config: Config, inputs: DatasetInput) -> list[s
         return ['write the methods text']
     if arguments.reports_only:
         return ['make the reports anew']
+    steps = _responses(config, inputs)
+    confounds = ', '.join([*config.clean.strategy, *config.clean.columns]) or 'none'
+    steps.append(f'confounds regressed out: {confounds}')
+    if arguments.level == 'betas':
+        return [*steps, 'noise ceilings and a report of the betas, and no more (--level betas)']
+    return steps + _analysis(arguments, config, inputs)
+
+
+def _responses(config: Config, inputs: DatasetInput) -> list[str]:
+    """Say what the responses of each paradigm are."""
     steps = []
     for paradigm in sorted({person.paradigm for person in inputs.participants}):
         if not any(person.runs for person in inputs.participants):
             response = 'no BOLD; responses are predicted'
         elif paradigm == 'movie':
             response = f'series aligned with the films by a delay of {config.delay.seconds:g} s'
-        elif inputs.participants[0].layout == 'nsd':
+        elif not inputs.participants[0].has_series:
             response = f'single-trial betas in {inputs.participants[0].betas}'
         elif config.betas.precomputed is not None:
             response = f'single-trial betas of the derivatives {config.betas.precomputed!r}'
         else:
             response = f'single-trial betas, model {config.betas.model} ({config.betas.engine})'
         steps.append(f'{paradigm}: {response}')
+    return steps
+
+
+def _analysis(arguments: Arguments, config: Config, inputs: DatasetInput) -> list[str]:
+    """Say what is done with the responses."""
     verb = 'train and evaluate' if arguments.mode == 'train' else 'apply'
-    confounds = [*config.clean.strategy, *config.clean.columns]
     voxels = f'{config.selection.measure} ({config.selection.rule})'
     features = _features(config, inputs)
     if config.system == 'encoding':
         voxels = 'all of the mask, or of the regions of an atlas'
         features = f'{", ".join(config.encoding.bands)}; encoding model: {config.encoding.model}'
-    steps += [
+    steps = [
         f'{verb} the system: {config.system}',
-        f'confounds regressed out: {", ".join(confounds) or "none"}',
         f'voxels: {voxels}',
         f'held out: by {config.split.by}',
         f'features: {features}; seed {config.seed}',

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
 from bids_neurodecode.errors import (
     ArgumentsError,
     InputError,
@@ -48,3 +51,9 @@ def exit_code(error: BaseException) -> int:
     if isinstance(error, NeurodecodeError):
         return FAILED
     raise error
+
+
+def reader_is_gone() -> int:
+    """Let the interpreter end in peace where what reads the output has ended (``| head``)."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return OK

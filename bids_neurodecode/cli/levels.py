@@ -31,6 +31,7 @@ SUBMITTED = (
     '{n} steps were submitted to the batch system. When its queue is empty, run the same command '
     'again without --use-plugin: what is done is reused, what failed is run again or reported.'
 )
+METHODS_WRITTEN = 'Methods text: {folder}/CITATION.md (also .html; references: CITATION.bib)'
 IN_USE = (
     'The work folder {folder} of sub-{label} is in use by another run. '
     'Wait for it, or give another --work-dir.'
@@ -58,6 +59,7 @@ def participant_level(
     write_dataset(arguments, config, inputs, _earlier_results(arguments, inputs))
     labels = [participant.label for participant in inputs.participants]
     if arguments.boilerplate_only:
+        LOGGER.info(METHODS_WRITTEN.format(folder=run.output_dir / 'logs'))
         return OK
     if arguments.reports_only:
         task = task_of_results(arguments.task_id, run.output_dir)
@@ -189,7 +191,7 @@ def run_and_watch(
         target = arguments.output_dir / 'logs' / f'{workflow.name}.dot'
         workflow.write_graph(graph2use='colored', dotfilename=str(target), format='svg')
     titles = titles or {}
-    progress = Progress(len(names), titles)
+    progress = Progress(len(names), titles, costs_of(workflow))
     failures = run_workflow(workflow, plugin_of(arguments), progress)
     if only_submits(arguments):
         LOGGER.info(SUBMITTED.format(n=len(names)))
@@ -199,6 +201,16 @@ def run_and_watch(
         LOGGER.error('%s: %s (details: %s)', name, failure.reason, failure.crash_file)
     LOGGER.info('%s', progress.summary())
     return failures
+
+
+def costs_of(workflow: Any) -> dict[str, float]:
+    """Return about how long each node takes, by the full name by which its progress is told."""
+    from bids_neurodecode.workflow.resources import cost_of
+
+    return {
+        f'{workflow.name}.{name}': cost_of(name.rsplit('.', 1)[-1])
+        for name in workflow.list_node_names()
+    }
 
 
 def code_of(failures: Sequence[Failure]) -> int:
@@ -218,7 +230,8 @@ def plugin_of(arguments: Arguments) -> PluginSettings:
     """Return the plugin: the file's where one is given, else MultiProc with the resources."""
     if arguments.use_plugin is not None:
         return PluginSettings.read(arguments.use_plugin)
-    settings: dict[str, Any] = {'n_procs': arguments.nprocs or n_processors()}
+    n_procs = 1 if arguments.low_mem else arguments.nprocs or n_processors()
+    settings: dict[str, Any] = {'n_procs': n_procs}
     if arguments.mem_gb is not None:
         settings['memory_gb'] = arguments.mem_gb
     if device_of(arguments.device) == 'cuda':
@@ -249,6 +262,7 @@ def run_settings(
         derivatives=dict(inputs.derivatives),
         notes=tuple(inputs.notes),
         weights_dir=arguments.weights_dir,
+        level=arguments.level,
     )
 
 
@@ -288,7 +302,10 @@ def write_dataset(
         citation = citations_of(read_results(results[0]))
     else:
         first = inputs.participants[0]
-        citation = citations(config, first.paradigm, list(inputs.derivatives), first.layout)
+        system = 'betas' if arguments.level == 'betas' else None
+        citation = citations(
+            config, first.paradigm, list(inputs.derivatives), first.layout, system
+        )
     write_dataset_files(
         arguments.output_dir,
         bids_dir=inputs.bids_dir,

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from bids_neurodecode._version import __version__
 from bids_neurodecode.cli.environment import configure_nipype, set_environment
-from bids_neurodecode.cli.exits import FAILED, INTERRUPTED, OK, exit_code
+from bids_neurodecode.cli.exits import FAILED, INTERRUPTED, OK, exit_code, reader_is_gone
 from bids_neurodecode.cli.parser import Arguments, parse_arguments, settings_from
 from bids_neurodecode.errors import NeurodecodeError
 
@@ -56,6 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except NeurodecodeError as error:
         print(f'error: {error}', file=sys.stderr)
         return exit_code(error)
+    except BrokenPipeError:
+        return reader_is_gone()
     except OSError as error:
         if error.errno not in FULL:
             raise
@@ -106,6 +108,7 @@ def _run(arguments: Arguments, config: Config, plan: StudyPlan | None) -> int:
         print(describe(arguments, config, inputs), end='')
         if plan is not None:
             print(describe_study(arguments, plan, inputs, left_out), end='')
+        sys.stdout.flush()
         return OK
     for note in inputs.notes:
         LOGGER.info('%s', note)

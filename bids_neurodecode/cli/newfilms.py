@@ -7,8 +7,9 @@ from pathlib import Path
 from bids_neurodecode.bids.entities import parse_entities
 from bids_neurodecode.bids.newfilms import NO_EVENTS, films_of, films_of_events, of_films
 from bids_neurodecode.bids.newpictures import has_bold, participants_asked, shows_folder
-from bids_neurodecode.bids.query import Request, own_reader
+from bids_neurodecode.bids.query import own_reader
 from bids_neurodecode.bids.records import DatasetInput, ParticipantInput
+from bids_neurodecode.bids.request import Request
 from bids_neurodecode.bids.stimuli import MOVING
 from bids_neurodecode.cli.newstimuli import find_for_all
 from bids_neurodecode.cli.parser import Arguments

@@ -11,8 +11,8 @@ from bids_neurodecode.bids.newpictures import (
     has_bold,
     shows_folder,
 )
-from bids_neurodecode.bids.query import Request
 from bids_neurodecode.bids.records import DatasetInput, ParticipantInput
+from bids_neurodecode.bids.request import Request
 from bids_neurodecode.cli.newstimuli import find_for_all
 from bids_neurodecode.cli.parser import Arguments
 from bids_neurodecode.cli.systems import WHICH_ENCODER, encoders_in

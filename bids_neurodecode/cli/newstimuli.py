@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bids_neurodecode.bids.newpictures import participants_asked
-from bids_neurodecode.bids.query import Request, all_failed
 from bids_neurodecode.bids.records import DatasetInput, ParticipantInput
+from bids_neurodecode.bids.request import Request, all_failed
 from bids_neurodecode.errors import InputError
 
 

@@ -9,6 +9,7 @@ import argparse
 import difflib
 import os
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,9 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from bids_neurodecode._version import __version__
 from bids_neurodecode.cli.values import (
+    amount_value,
     count_value,
+    dashed,
     label_value,
     memory_value,
     pair_value,
@@ -43,6 +46,9 @@ DUPLICATE_NAME = 'The derivatives name {name!r} is given twice. Give each datase
 PREDICT_NEEDS_MODELS = '--mode predict needs --models-from: the derivatives that hold the models.'
 MODELS_NEED_PREDICT = '--models-from is for --mode predict. Leave it out, or add --mode predict.'
 STUDY_TRAINS = '--study trains its variants: leave out --mode predict.'
+BETAS_TRAIN = (
+    '--level betas estimates betas and stops: leave out {option}, or leave out --level betas.'
+)
 GPUS_ON_CPU = '--n-gpus {n} contradicts --device cpu. Leave one of them out.'
 
 
@@ -69,6 +75,7 @@ class Arguments:
     config_file: Path | None
     recipe: str
     atlas: str | None
+    level: Literal['full', 'betas']
     mode: Literal['train', 'predict']
     models_from: Path | None
     stimuli_dir: Path | None
@@ -78,6 +85,7 @@ class Arguments:
     nprocs: int | None
     omp_nthreads: int | None
     mem_gb: float | None
+    low_mem: bool
     use_plugin: Path | None
     work_dir: Path
     clean_workdir: bool
@@ -108,7 +116,8 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description='Relates what people see to their fMRI, both ways, as a BIDS-App.\n'
         'Derivatives, task, paradigm (films, images, conditions) and system are found from the '
-        'data;\nwhere the data leave a choice open, the error lists the choices.',
+        'data;\nwhere the data leave a choice open, the error lists the choices. Options may be '
+        'written\nwith dashes or underscores.',
         epilog='Exit codes: 0 all well; 1 some participant or node failed; 2 bad arguments or '
         'input;\n3 finished without a report; 130 interrupted (the same command resumes).',
     )
@@ -151,6 +160,7 @@ def _add_selection(parser: argparse.ArgumentParser) -> None:
             help=f'only these {what} (with or without {key}-)',
         )
     group.add_argument(
+        '-t',
         '--task-id',
         '--task-label',
         nargs='+',
@@ -231,6 +241,13 @@ def _add_analysis(parser: argparse.ArgumentParser) -> None:
         '--atlas', metavar='NAME_OR_FILE', help='a TemplateFlow atlas, or a dseg NIfTI file'
     )
     group.add_argument(
+        '--level',
+        choices=('full', 'betas'),
+        default='full',
+        help='all that the system does (default), or single-trial betas, their reliability and '
+        'report alone',
+    )
+    group.add_argument(
         '--mode',
         choices=('train', 'predict'),
         default='train',
@@ -280,11 +297,23 @@ def _add_resources(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         '--mem',
-        '--mem-gb',
         dest='mem_gb',
         type=memory_value,
         metavar='SIZE',
         help='memory of all nodes together, with a unit: 16G, 16000M',
+    )
+    for name, unit in (('--mem-gb', 'G'), ('--mem-mb', 'M')):
+        group.add_argument(
+            name,
+            dest='mem_gb',
+            type=amount_value(unit),
+            metavar='N',
+            help=f'the same in {unit}B',
+        )
+    group.add_argument(
+        '--low-mem',
+        action='store_true',
+        help='run one step at a time: no more memory than the largest step needs, but slower',
     )
     group.add_argument(
         '--use-plugin',
@@ -340,6 +369,8 @@ def parse_arguments(argv: Sequence[str] | None = None) -> Arguments:
         For ``--help`` and ``--version``.
     """
     parser = build_parser()
+    # fMRIPrep and XCP-D write some options with underscores: both ways are understood everywhere
+    argv = [dashed(word) for word in (sys.argv[1:] if argv is None else argv)]
     values, unknown = _parse_known(parser, argv)
     if unknown:
         raise ArgumentsError(_unknown(parser, unknown))
@@ -354,14 +385,14 @@ def parse_arguments(argv: Sequence[str] | None = None) -> Arguments:
 
 
 def _parse_known(
-    parser: argparse.ArgumentParser, argv: Sequence[str] | None
+    parser: argparse.ArgumentParser, argv: Sequence[str]
 ) -> tuple[argparse.Namespace, list[str]]:
     """Parse; an unknown option is named even where positional arguments are missing too."""
     try:
         return parser.parse_known_args(argv)
     except ArgumentsError:
         options = _options(parser)
-        for word in argv or ():
+        for word in argv:
             name = word.split('=')[0]
             if name.startswith('--') and len(name) > 2 and name not in options:
                 raise ArgumentsError(_unknown(parser, [word])) from None
@@ -411,7 +442,9 @@ def from_command_line(arguments: Arguments) -> dict[str, Any]:
     if arguments.random_seed is not None:
         values['seed'] = arguments.random_seed
     if arguments.atlas is not None:
-        is_file = arguments.atlas.endswith(('.nii', '.nii.gz')) or os.sep in arguments.atlas
+        is_file = (
+            arguments.atlas.endswith(('.nii', '.nii.gz', '.gii')) or os.sep in arguments.atlas
+        )
         values['atlas'] = {
             'name': None if is_file else arguments.atlas,
             'file': path_value(arguments.atlas) if is_file else None,
@@ -427,8 +460,22 @@ def _check_together(arguments: Arguments) -> None:
         raise ArgumentsError(MODELS_NEED_PREDICT)
     if arguments.mode == 'predict' and arguments.study is not None:
         raise ArgumentsError(STUDY_TRAINS)
+    if arguments.level == 'betas':
+        _check_betas_alone(arguments)
     if arguments.device == 'cpu' and arguments.n_gpus:
         raise ArgumentsError(GPUS_ON_CPU.format(n=arguments.n_gpus))
+
+
+def _check_betas_alone(arguments: Arguments) -> None:
+    others = {
+        'group': arguments.analysis_level == 'group',
+        '--mode predict': arguments.mode == 'predict',
+        '--study': arguments.study is not None,
+        '--system': arguments.system not in {None, 'conditions'},
+    }
+    for option, given in others.items():
+        if given:
+            raise ArgumentsError(BETAS_TRAIN.format(option=option))
 
 
 def _named(pairs: Sequence[tuple[str, Path]]) -> Mapping[str, Path]:

@@ -20,10 +20,14 @@ class Progress:
         Number of nodes.
     titles
         What nodes are called, by their full names; others by :func:`short_name`.
+    costs
+        How long nodes take beside each other, by their full names; all alike if left out. What
+        is left is counted in these, since one step may take longer than all others together.
     """
 
     total: int
     titles: Mapping[str, str] = field(default_factory=dict)
+    costs: Mapping[str, float] = field(default_factory=dict)
     start: float = field(default_factory=time.monotonic)
     reused: list[str] = field(default_factory=list)
     finished: list[str] = field(default_factory=list)
@@ -47,10 +51,14 @@ class Progress:
         return self.titles.get(node) or short_name(node)
 
     def _left(self, done: int) -> str:
-        worked = len(self.finished) + len(self.failed)
+        worked = [*self.finished, *self.failed]
         if not worked or done >= self.total:
             return ''
-        seconds = (time.monotonic() - self.start) / worked * (self.total - done)
+        over = {*worked, *self.reused, *self.skipped}
+        left = sum(cost for node, cost in self.costs.items() if node not in over)
+        left = left if self.costs else self.total - done
+        spent = sum(self.costs.get(node, 1.0) for node in worked)
+        seconds = (time.monotonic() - self.start) / spent * left
         return f' (about {clock(seconds)} left)'
 
     def summary(self) -> str:

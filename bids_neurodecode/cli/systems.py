@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from bids_neurodecode import extensions
 from bids_neurodecode.bids.entities import parse_entities
@@ -18,7 +20,7 @@ from bids_neurodecode.settings_encoding import TABLE
 
 WRONG_SYSTEM = (
     'The system {asked!r} does not go with the task {task!r} of sub-{label}, which shows '
-    '{paradigm}. Ask for --system {right}, or leave it out.'
+    '{paradigm}. It is set by {where}. Ask for --system {right}{instead}.'
 )
 WHICH_MODEL = (
     'No one linear model of sub-{label} and its task in {folder} (found: {found}). '
@@ -33,9 +35,21 @@ NOT_APPLIED = (
     'The task {task!r} of sub-{label} names conditions alone, and their models are not kept: '
     'there is nothing to apply. Leave out --mode predict and --models-from.'
 )
+BETAS_OF_FILMS = (
+    'The task {task!r} of sub-{label} shows films, and their responses are no single-trial betas. '
+    'Leave out --level betas, or choose another --task-id.'
+)
+BETAS_IN_RESULTS = (
+    '{folder} holds results of sub-{label} beyond betas, which --level betas would replace. '
+    'Give another output folder.'
+)
+BETAS_TAKEN = (
+    'The betas of sub-{label} are there already ({file}), so --level betas has nothing to do. '
+    'Leave out --level betas, or betas.precomputed.'
+)
 NOT_SELECTED = (
     'Encoding models predict all voxels of the mask (or of the regions of an atlas): none are '
-    'selected by {measure!r}. Leave selection.measure at "auto".'
+    'selected by {measure!r} ({where}). Leave selection.measure at "auto".'
 )
 NOT_OF_NSD = (
     '--stimuli-dir is of no use with NSD in its published layout: its pictures are read from '
@@ -58,8 +72,8 @@ NO_EXTRACTOR = (
     '{names}; others are feature spaces of encoding models (encoding.bands).'
 )
 NO_SELECTION = (
-    'Voxels of films are not selected by {measure!r}. Set selection.measure to "isc" (agreement '
-    'between participants), "none" or "auto".'
+    'Voxels of films are not selected by {measure!r} ({where}). Set selection.measure to "isc" '
+    '(agreement between participants), "none" or "auto".'
 )
 ONLY_PUBLISHED = (
     'selection.measure = "snr" looks at held-out volumes too: it goes with the published split '
@@ -103,8 +117,31 @@ def check_before(arguments: Arguments, config: Config, inputs: DatasetInput) -> 
     check_shared_head(arguments, config)
     check_links(arguments.output_dir, inputs.bids_dir, inputs.derivatives)
     check_system(arguments, config, inputs)
-    if not (arguments.reports_only or arguments.boilerplate_only):
+    if arguments.level == 'betas':
+        check_betas_level(arguments, inputs)
+    elif not (arguments.reports_only or arguments.boilerplate_only):
         check_pictures(arguments, config, inputs)
+
+
+def check_betas_level(arguments: Arguments, inputs: DatasetInput) -> None:
+    """Refuse betas alone where there are none to estimate, or more would be lost.
+
+    Raises
+    ------
+    ArgumentsError
+        Naming the participant.
+    """
+    from bids_neurodecode.workflow.reports import read_results, results_path
+
+    for person in inputs.participants:
+        if person.paradigm == 'movie':
+            raise ArgumentsError(BETAS_OF_FILMS.format(task=person.task, label=person.label))
+        if person.betas is not None:
+            raise ArgumentsError(BETAS_TAKEN.format(label=person.label, file=person.betas))
+        record = results_path(arguments.output_dir, person.label, person.task)
+        if record.is_file() and read_results(record).system != 'betas':
+            told = {'folder': arguments.output_dir, 'label': person.label}
+            raise ArgumentsError(BETAS_IN_RESULTS.format(**told))
 
 
 def check_extractor(arguments: Arguments, config: Config) -> None:
@@ -204,6 +241,8 @@ def check_system(arguments: Arguments, config: Config, inputs: DatasetInput) -> 
         if config.system not in {'auto', *able}:
             raise ArgumentsError(
                 WRONG_SYSTEM.format(
+                    where=_where_set(arguments, 'system'),
+                    instead=', or leave it out' if arguments.system else '',
                     asked=config.system,
                     task=person.task,
                     label=person.label,
@@ -214,7 +253,7 @@ def check_system(arguments: Arguments, config: Config, inputs: DatasetInput) -> 
         if person.paradigm == 'conditions' and arguments.models_from is not None:
             raise ArgumentsError(NOT_APPLIED.format(task=person.task, label=person.label))
         if person.paradigm == 'movie':
-            check_selection(config)
+            check_selection(arguments, config)
             check_others(arguments, config, inputs)
         if arguments.models_from is not None:
             model = find_model(arguments.models_from, person, config.system)
@@ -224,6 +263,37 @@ def check_system(arguments: Arguments, config: Config, inputs: DatasetInput) -> 
             check_encoding(arguments, config, person)
         if arguments.stimuli_dir is not None and person.layout == 'nsd' and person.runs:
             raise ArgumentsError(NOT_OF_NSD)
+
+
+def _where_set(arguments: Arguments, *keys: str) -> str:
+    """Say which layer of the settings a setting comes from: command line, file or preset.
+
+    Parameters
+    ----------
+    arguments
+        The call.
+    *keys
+        Groups, and the name of the setting.
+    """
+    from bids_neurodecode.cli.parser import from_command_line
+    from bids_neurodecode.config import read_settings
+
+    name = '.'.join(keys)
+    if _holds(from_command_line(arguments), keys):
+        return f'the option --{keys[-1]}'
+    if arguments.config_file is not None and _holds(read_settings(arguments.config_file), keys):
+        return f'{name} in {arguments.config_file}'
+    if _holds(read_settings(arguments.preset), keys):
+        return f'{name} in the preset {arguments.preset}'
+    return f'{name} in the recipe of the dataset'
+
+
+def _holds(values: Mapping[str, Any], keys: tuple[str, ...]) -> bool:
+    for key in keys:
+        if not isinstance(values, Mapping) or key not in values:
+            return False
+        values = values[key]
+    return True
 
 
 def check_encoding(arguments: Arguments, config: Config, person: ParticipantInput) -> None:
@@ -239,7 +309,8 @@ def check_encoding(arguments: Arguments, config: Config, person: ParticipantInpu
     from bids_neurodecode.workflow.encoding_features import CAPTIONED, WEIGHTS
 
     if config.selection.measure not in {'auto', 'none'}:
-        raise ArgumentsError(NOT_SELECTED.format(measure=config.selection.measure))
+        where = _where_set(arguments, 'selection', 'measure')
+        raise ArgumentsError(NOT_SELECTED.format(measure=config.selection.measure, where=where))
     if arguments.models_from is not None:
         model = find_model(arguments.models_from, person, config.system)
         config = load_config(model.with_suffix('.toml'))
@@ -258,7 +329,7 @@ def encoders_in(folder: Path, label: str) -> list[Path]:
     return sorted(file for file in files if parse_entities(file).get('desc') in ENCODERS)
 
 
-def check_selection(config: Config) -> None:
+def check_selection(arguments: Arguments, config: Config) -> None:
     """Refuse measures that films do not have, and motion energy without its package.
 
     Raises
@@ -272,7 +343,8 @@ def check_selection(config: Config) -> None:
         require_motion_energy()
     measure = config.selection.measure
     if measure not in {'auto', 'none', 'isc', 'snr'}:
-        raise ArgumentsError(NO_SELECTION.format(measure=measure))
+        where = _where_set(arguments, 'selection', 'measure')
+        raise ArgumentsError(NO_SELECTION.format(measure=measure, where=where))
     if measure == 'snr' and (config.split.by != 'paper' or config.clean.scaling != 'none'):
         raise ArgumentsError(ONLY_PUBLISHED)
 

@@ -9,16 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from bids_neurodecode._version import __version__
+from bids_neurodecode.cli.completion import add_completion_parser
 from bids_neurodecode.cli.datasets import add_datasets_parser
+from bids_neurodecode.cli.exits import reader_is_gone
+from bids_neurodecode.cli.settings_files import add_settings_parsers
 from bids_neurodecode.cli.slurm import add_slurm_parser
 from bids_neurodecode.cli.study_list import add_studies_parser
+from bids_neurodecode.cli.values import dashed
 from bids_neurodecode.cli.weights import add_weights_parser
-from bids_neurodecode.errors import ArgumentsError, NeurodecodeError
+from bids_neurodecode.errors import NeurodecodeError
 
 EXIT_OK = 0
 EXIT_ARGUMENTS = 2
 EXIT_INTERRUPTED = 130
-UNKNOWN_PRESET = 'No preset is called {name!r}. Presets: {presets}.'
 INTERRUPTED = 'Interrupted: what had been written was removed.'
 
 DEMO_OPTIONS: dict[str, tuple[Callable[[str], Any], str]] = {
@@ -31,6 +34,13 @@ DEMO_OPTIONS: dict[str, tuple[Callable[[str], Any], str]] = {
     'repetition-time': (float, 'seconds from volume to volume'),
     'stimulus-duration': (float, 'seconds that a picture is shown (images)'),
     'voxel-size': (float, 'voxel size in mm'),
+    'space': (
+        str,
+        (
+            'space of the series: MNI152NLin2009aSym, MNI152NLin6Asym, T1w, fsaverage5, '
+            'fsLR:den-91k or parcels'
+        ),
+    ),
     'snr': (float, "factor on every voxel's signal-to-noise ratio; 0 plants no signal"),
     'noise-sd': (float, 'deviation of the noise in percent signal'),
     'seed': (int, 'the same seed gives the same bytes'),
@@ -44,19 +54,20 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog='bids_neurodecode-tools',
-        description='Simulated and published datasets, presets, pretrained weights, and scripts '
-        'for clusters.',
+        description='Simulated and published datasets, presets, files of settings, pretrained '
+        'weights, and scripts for clusters.',
     )
     parser.add_argument('--version', action='version', version=__version__)
     commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
     _add_demo(commands)
-    _add_presets(commands)
+    add_settings_parsers(commands)
     _add_systems(commands)
     add_studies_parser(commands)
     add_datasets_parser(commands)
     add_weights_parser(commands)
     add_slurm_parser(commands)
     _add_boutiques(commands)
+    add_completion_parser(commands, parser)
     return parser
 
 
@@ -78,16 +89,6 @@ def _add_demo(commands: Any) -> None:
         '--off-grid', action='store_true', help='onsets between volumes, not at them (images)'
     )
     demo.set_defaults(run=_demo)
-
-
-def _add_presets(commands: Any) -> None:
-    presets = commands.add_parser('presets', help='list the presets of settings, or show one')
-    actions = presets.add_subparsers(dest='action', required=True, metavar='{list,show}')
-    listing = actions.add_parser('list', help='names of all presets')
-    listing.set_defaults(run=_list_presets)
-    show = actions.add_parser('show', help='all settings of a preset, defaults included, as TOML')
-    show.add_argument('name', metavar='NAME')
-    show.set_defaults(run=_show_preset)
 
 
 def _add_systems(commands: Any) -> None:
@@ -116,17 +117,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 all well, 1 a check failed, 2 bad arguments or input, 130 interrupted.
     """
     try:
-        options = build_parser().parse_args(argv)
+        words = sys.argv[1:] if argv is None else argv
+        options = build_parser().parse_args([dashed(word) for word in words])
     except SystemExit as stop:  # argparse leaves by itself, with 0 for help and 2 for errors
         return EXIT_OK if stop.code in {0, None} else EXIT_ARGUMENTS
     try:
-        return options.run(options) or EXIT_OK
+        code: int = options.run(options) or EXIT_OK
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return reader_is_gone()
     except NeurodecodeError as error:
         print(f'{options.command}: {error}', file=sys.stderr)
         return EXIT_ARGUMENTS
     except KeyboardInterrupt:
         print(INTERRUPTED, file=sys.stderr)
         return EXIT_INTERRUPTED
+    return code
 
 
 def _demo(options: argparse.Namespace) -> None:
@@ -143,13 +149,6 @@ def _demo(options: argparse.Namespace) -> None:
     print(f'dataset: {options.out}')
 
 
-def _list_presets(options: argparse.Namespace) -> None:
-    del options
-    from bids_neurodecode.config import preset_names
-
-    print('\n'.join(preset_names()))
-
-
 def _list_systems(options: argparse.Namespace) -> None:
     del options
     from bids_neurodecode.extensions import OWN, find_system, installed
@@ -164,15 +163,6 @@ def _list_systems(options: argparse.Namespace) -> None:
         fields = {} if system.settings is None else system.settings.model_fields
         for key, field in fields.items():
             print(f'  extensions.{name}.{key} = {field.default!r}')
-
-
-def _show_preset(options: argparse.Namespace) -> None:
-    from bids_neurodecode.config import build_config, preset_names, read_settings
-
-    names = preset_names()
-    if options.name not in names:
-        raise ArgumentsError(UNKNOWN_PRESET.format(name=options.name, presets=', '.join(names)))
-    print(build_config(read_settings(options.name), source=options.name).to_toml(), end='')
 
 
 def _boutiques(options: argparse.Namespace) -> None:

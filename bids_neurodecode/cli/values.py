@@ -66,6 +66,30 @@ def count_value(low: int) -> Callable[[str], int]:
     return count
 
 
+def dashed(word: str) -> str:
+    """Write the name of an option with dashes; other words, and values, stay as they are.
+
+    Examples
+    --------
+    >>> dashed('--participant_label'), dashed('--mem_mb=16_000'), dashed('sub_01')
+    ('--participant-label', '--mem-mb=16_000', 'sub_01')
+    """
+    if not word.startswith('--'):
+        return word
+    name, equals, value = word.partition('=')
+    return f'{name.replace("_", "-")}{equals}{value}'
+
+
+def amount_value(unit: str) -> Callable[[str], float]:
+    """Return a function that reads an amount of memory in GB; a bare number is in ``unit``."""
+
+    def amount(text: str) -> float:
+        bare = re.fullmatch(r'\d+(?:\.\d+)?', text.strip())
+        return memory_value(f'{text.strip()}{unit}' if bare else text)
+
+    return amount
+
+
 def memory_value(text: str) -> float:
     """Return an amount of memory in GB."""
     match = re.fullmatch(r'(\d+(?:\.\d+)?)\s*([KMGT])i?B?', text.strip(), flags=re.IGNORECASE)

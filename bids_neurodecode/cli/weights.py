@@ -89,8 +89,7 @@ def _list(args: argparse.Namespace, folder: Path) -> int:
     for entry in load_manifest().values():
         found = check_sizes(entry, folder)
         state = 'here' if found.state in {'good', 'unverified'} else found.state
-        size = _bytes_text(found.size or entry.size)
-        print(f'{entry.name}: {state}{size and f", {size}"}; {entry.about}')
+        print(f'{entry.name}: {state}, {size_text(entry, found.size)}; {entry.about}')
         print(f'    licence {entry.licence}; for {"; ".join(entry.used_by)}')
         print(f'    from {_source(entry)}')
     return 0
@@ -135,6 +134,22 @@ def _import(args: argparse.Namespace, folder: Path) -> int:
 
 def _source(entry: WeightsEntry) -> str:
     return f'huggingface.co/{entry.repo}' if entry.kind == 'hub' else entry.urls[0]
+
+
+def size_text(entry: WeightsEntry, found: int = 0) -> str:
+    """Return how large weights are: as they are here, as published, or about.
+
+    Parameters
+    ----------
+    entry
+        Of the manifest.
+    found
+        Bytes that are here already.
+    """
+    size = found or entry.size
+    if size:
+        return _bytes_text(size)
+    return f'about {entry.about_mb:,} MB' if entry.about_mb else 'of unknown size'
 
 
 def _bytes_text(size: int) -> str:

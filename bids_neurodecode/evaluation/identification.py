@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.errors import DataError
+from bids_neurodecode.typing import FloatArray
 
 BAD_TRUTH = 'Each of the {n} samples needs its true candidate, from 0 to {last}; found {found}.'
 BAD_PAIRS = 'Predictions {a} and candidates {b} must have the same number of columns.'
@@ -25,7 +26,6 @@ SINGLE_DECIMALS = 5
 """Decimals of a similarity that the arithmetic of its rows holds on any processor."""
 
 Measure = Literal['pearson', 'cosine']
-FloatArray = npt.NDArray[np.float64]
 
 
 def similarity(

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.errors import DataError
+from bids_neurodecode.typing import FloatArray
 
 BAD_IMAGES = (
     'Pictures must be uint8, or floating point in [0, 1], of one shape (n, h, w, 3): {a} and {b}.'
@@ -26,7 +27,6 @@ _TRUNCATE = 3.5
 _WINDOW = 11  # what truncating the Gaussian at 3.5 sigma makes of it
 _C1, _C2 = 0.01**2, 0.03**2  # for a data range of 1
 
-FloatArray = npt.NDArray[np.float64]
 Images = npt.NDArray[Any]
 
 

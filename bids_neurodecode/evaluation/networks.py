@@ -6,7 +6,7 @@ a stand-in, whose scores bear the stand-in's own name and compare with no publis
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -17,6 +17,7 @@ from bids_neurodecode.errors import DataError
 from bids_neurodecode.evaluation.identification import outcomes_2way
 from bids_neurodecode.evaluation.images import pixcorr, ssim_2d, ssim_columnwise_legacy
 from bids_neurodecode.evaluation.protocols import NetworkMetric, PictureProtocol
+from bids_neurodecode.typing import Float32Array, FloatArray, Uint8Array
 
 BAD_PICTURES = (
     'Truth and reconstruction must be uint8 pictures (n, h, w, 3), as many of the one as of the '
@@ -34,10 +35,7 @@ STANDS_IN = (
 
 STAND_IN = 'gabor-standin'
 
-Images = npt.NDArray[np.uint8]
-Float32Array = npt.NDArray[np.float32]
-FloatArray = npt.NDArray[np.float64]
-PictureFeatures = Callable[[Images], npt.NDArray[np.floating[Any]]]
+PictureFeatures = Callable[[Uint8Array], npt.NDArray[np.floating[Any]]]
 
 _COLUMNS_AT_ONCE = 16384
 
@@ -83,8 +81,8 @@ class PictureScores:
 
 
 def score_pictures(
-    truth: Images,
-    reconstruction: Images,
+    truth: Uint8Array,
+    reconstruction: Uint8Array,
     protocol: PictureProtocol,
     networks: Mapping[str, FeatureNetwork],
     *,
@@ -125,22 +123,50 @@ def score_pictures(
         scores += _by_network(truth, reconstruction, protocol, networks[name], metrics, batch_size)
         if progress is not None:
             progress(done + 1, len(present))
-    missing = [metrics for key, metrics in groups.items() if key not in present]
-    notes = [
-        NO_NETWORK.format(network=m[0].network, metrics=', '.join(x.metric for x in m))
-        for m in missing
-    ]
-    if missing and stand_in is not None:
+    if len(present) < len(groups) and stand_in is not None:
         scores += _by_stand_in(truth, reconstruction, protocol, stand_in)
+    notes = notes_on(protocol, networks, len(truth), stand_in=stand_in is not None)
+    return PictureScores(protocol.name, tuple(scores), notes)
+
+
+def notes_on(
+    protocol: PictureProtocol,
+    networks: Collection[str],
+    n_pictures: int,
+    *,
+    stand_in: bool,
+) -> tuple[str, ...]:
+    """Return what a reader of scores under a protocol should know, one line each.
+
+    Parameters
+    ----------
+    protocol
+        Of the scores.
+    networks
+        Names of those that there are.
+    n_pictures
+        How many were compared.
+    stand_in
+        Whether something stands in for the others.
+    """
+    groups: dict[tuple[str, int], list[str]] = {}
+    for metric in protocol.metrics:
+        if metric.network not in networks:
+            groups.setdefault((metric.network, metric.size), []).append(metric.metric)
+    notes = [
+        NO_NETWORK.format(network=network, metrics=', '.join(metrics))
+        for (network, _), metrics in groups.items()
+    ]
+    if groups and stand_in:
         notes.append(STANDS_IN.format(name=STAND_IN))
-    if len(truth) != protocol.n_pictures:
-        told = {'name': protocol.name, 'expected': protocol.n_pictures, 'n': len(truth)}
+    if n_pictures != protocol.n_pictures:
+        told = {'name': protocol.name, 'expected': protocol.n_pictures, 'n': n_pictures}
         notes.append(OTHER_COUNT.format(**told))
-    return PictureScores(protocol.name, tuple(scores), tuple(notes))
+    return tuple(notes)
 
 
 def pixel_scores(
-    truth: Images, reconstruction: Images, protocol: PictureProtocol
+    truth: Uint8Array, reconstruction: Uint8Array, protocol: PictureProtocol
 ) -> list[PictureScore]:
     """Compare pixels: correlation, and the protocol's structural similarities."""
     similarities = {'ssim_2d': ssim_2d, 'ssim_columnwise_legacy': ssim_columnwise_legacy}
@@ -161,7 +187,7 @@ def pixel_scores(
 
 
 def network_pixels(
-    images: Images, metric: NetworkMetric, protocol: PictureProtocol
+    images: Uint8Array, metric: NetworkMetric, protocol: PictureProtocol
 ) -> Float32Array:
     """Turn pictures into what a network is given, (n, 3, size, size)."""
     sized = _resize(_first(images, protocol), metric.size, protocol, method='bilinear')
@@ -208,8 +234,8 @@ def correlations(a: npt.NDArray[np.floating[Any]], b: npt.NDArray[np.floating[An
 
 
 def _by_network(
-    truth: Images,
-    reconstruction: Images,
+    truth: Uint8Array,
+    reconstruction: Uint8Array,
     protocol: PictureProtocol,
     network: FeatureNetwork,
     metrics: Sequence[NetworkMetric],
@@ -234,7 +260,10 @@ def _by_network(
 
 
 def _by_stand_in(
-    truth: Images, reconstruction: Images, protocol: PictureProtocol, stand_in: PictureFeatures
+    truth: Uint8Array,
+    reconstruction: Uint8Array,
+    protocol: PictureProtocol,
+    stand_in: PictureFeatures,
 ) -> list[PictureScore]:
     features = []
     for images in (truth, reconstruction):
@@ -257,7 +286,7 @@ def _score(
     return PictureScore(metric, values, 0.5 if kind == '2way' else None)
 
 
-def _first(images: Images, protocol: PictureProtocol) -> Float32Array | Images:
+def _first(images: Uint8Array, protocol: PictureProtocol) -> Float32Array | Uint8Array:
     if protocol.first_size is None:
         return images
     return _resize(images, protocol.first_size, protocol, method='bilinear')
@@ -297,7 +326,7 @@ def _batches(n: int, size: int) -> list[slice]:
     return [slice(first, first + size) for first in range(0, n, size)]
 
 
-def _check_pictures(truth: Images, reconstruction: Images) -> None:
+def _check_pictures(truth: Uint8Array, reconstruction: Uint8Array) -> None:
     def fine(images: npt.NDArray[Any]) -> bool:
         return images.ndim == 4 and images.shape[-1] == 3 and images.dtype == np.uint8
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from bids_neurodecode.typing import FloatArray
+
 NEIGHBOURS = 2.0
 """Places over which trials are taken to be alike for their time alone (1 / e)."""
 _MOST_STIMULI = 400  # their pairs are compared
-
-FloatArray = npt.NDArray[np.float64]
 
 
 def order_agreement(runs: npt.ArrayLike, stimuli: npt.ArrayLike) -> float:

@@ -9,21 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.errors import DataError
-from bids_neurodecode.evaluation.statistics import MIN_GROUPS, _labels, fdr
+from bids_neurodecode.evaluation.statistics import MIN_GROUPS, block_labels, fdr
 from bids_neurodecode.evaluation.voxels import r2_by_column
+from bids_neurodecode.typing import FloatArray, RealArray
 
 BAD_MODELS = 'Every feature space needs predictions without it and by it alone; {name!r} lacks.'
 
 _EXCHANGES_AT_ONCE = 256
-
-FloatArray = npt.NDArray[np.float64]
-Predictions = npt.NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,10 +51,10 @@ class VariancePartition:
 
 
 def partition_variance(
-    truth: Predictions,
-    full: Predictions,
-    without: Mapping[str, Predictions],
-    alone: Mapping[str, Predictions],
+    truth: RealArray,
+    full: RealArray,
+    without: Mapping[str, RealArray],
+    alone: Mapping[str, RealArray],
     *,
     units: npt.ArrayLike | None = None,
     n_permutations: int = 1000,
@@ -70,7 +67,7 @@ def partition_variance(
     truth, full
         Responses, and their prediction from all spaces, (n_samples, n_voxels).
     without, alone
-        Predictions from all spaces but one, and from one only, by its name.
+        RealArray from all spaces but one, and from one only, by its name.
     units
         A label a sample; predictions of one unit (a stimulus) are exchanged together.
     n_permutations
@@ -99,9 +96,9 @@ def partition_variance(
 
 
 def exchange_test(
-    truth: Predictions,
-    better: Predictions,
-    other: Predictions,
+    truth: RealArray,
+    better: RealArray,
+    other: RealArray,
     *,
     units: npt.ArrayLike | None = None,
     n_permutations: int = 1000,
@@ -124,7 +121,7 @@ def exchange_test(
     """
     gain = (np.asarray(other, dtype=np.float64) - truth) ** 2
     gain -= (np.asarray(better, dtype=np.float64) - truth) ** 2
-    labels = np.arange(len(gain)) if units is None else _labels(units, len(gain), 'unit')
+    labels = np.arange(len(gain)) if units is None else block_labels(units, len(gain), 'unit')
     sums = np.zeros((int(labels.max()) + 1, gain.shape[1]))
     np.add.at(sums, labels, gain)
     if n_permutations == 0 or len(sums) < MIN_GROUPS:

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.errors import DataError
+from bids_neurodecode.typing import FloatArray, IndexArray
 
 BAD_LABELS = 'There must be one {what} label a sample: {n} samples, labels of shape {found}.'
 UNITS_CROSS = (
@@ -29,9 +30,6 @@ spread of fewer says too little, and the smallest two-sided p of five flips of a
 LEAST_ERROR = 0.3
 """Least standard error of a resampling, in those of the data: a few equal groups drawn again and
 again have next to none, and would make limits endless."""
-
-FloatArray = npt.NDArray[np.float64]
-IndexArray = npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +88,7 @@ def permutations(
     numpy.ndarray
         Row numbers (n_samples,): sample i takes the label of sample ``index[i]``.
     """
-    block = _labels(blocks, n_samples, 'block')
+    block = block_labels(blocks, n_samples, 'block')
     if units is None:
         groups = [np.flatnonzero(block == code) for code in np.unique(block)]
         for _ in range(n_permutations):
@@ -99,7 +97,7 @@ def permutations(
                 index[rows] = rng.permutation(rows)
             yield index
         return
-    unit = _labels(units, n_samples, 'unit')
+    unit = block_labels(units, n_samples, 'unit')
     members = [np.flatnonzero(unit == code) for code in np.unique(unit)]
     for code, rows in enumerate(members):
         n_blocks = len(np.unique(block[rows]))
@@ -279,7 +277,7 @@ def bootstrap_ci(
     x = np.asarray(values, dtype=np.float64)
     if x.size == 0:
         raise DataError(NO_SAMPLES)
-    group = np.arange(len(x)) if groups is None else _labels(groups, len(x), 'group')
+    group = np.arange(len(x)) if groups is None else block_labels(groups, len(x), 'group')
     counts = np.bincount(group).astype(np.float64)
     n, mean = len(counts), float(x.mean())
     if n < MIN_GROUPS or n_bootstrap == 0 or not np.isfinite(x).all():
@@ -363,7 +361,7 @@ def _of_equals(
     return mean, mean
 
 
-def _labels(labels: npt.ArrayLike | None, n_samples: int, what: str) -> IndexArray:
+def block_labels(labels: npt.ArrayLike | None, n_samples: int, what: str) -> IndexArray:
     """Return labels as codes from 0; all 0 where there are none."""
     if labels is None:
         return np.zeros(n_samples, dtype=np.intp)

@@ -10,11 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.errors import DataError
+from bids_neurodecode.typing import FloatArray
 
 BAD_PAIR = 'Truth and prediction must have one shape (n_samples, n_voxels): {a} and {b}.'
 BAD_CEILING = 'There must be one noise ceiling a voxel: {n} voxels, {found} ceilings.'
-
-FloatArray = npt.NDArray[np.float64]
 
 
 def pearson_by_column(

@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 from bids_neurodecode.errors import ArgumentsError, DataError
 from bids_neurodecode.evaluation.statistics import fdr
+from bids_neurodecode.typing import BoolArray, FloatArray
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,9 +48,6 @@ FEW_TIMES = (
     'The concept {name} is spread over the film in a way that fits at {n} other time(s), where '
     '{least} are needed: it has no p value.'
 )
-
-FloatArray = npt.NDArray[np.float64]
-BoolArray = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)

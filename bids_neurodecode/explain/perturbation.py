@@ -16,6 +16,7 @@ import numpy.typing as npt
 from bids_neurodecode.errors import ArgumentsError, DataError
 from bids_neurodecode.evaluation.statistics import fdr
 from bids_neurodecode.explain.placements import LEAST_DISJOINT, Placements, place_alike
+from bids_neurodecode.typing import BoolArray, Float32Array
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,8 +30,6 @@ BAD_POSITIONS = 'Regions need the place of each voxel, ({n}, 3); these are {foun
 Kind = Literal['zero', 'noise', 'gain']
 Predict = Callable[[npt.NDArray[np.float32]], npt.NDArray[Any]]
 Metric = Callable[[npt.NDArray[Any]], float]
-BoolArray = npt.NDArray[np.bool_]
-Float32Array = npt.NDArray[np.float32]
 
 
 def perturb(

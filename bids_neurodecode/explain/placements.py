@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bids_neurodecode.typing import BoolArray, FloatArray, IndexArray
+
 LEAST_DISJOINT = 20
 """Sets without a common voxel that have to fit beside a region: fewer give no p below .05."""
 N_CANDIDATES = 2000
@@ -20,10 +22,6 @@ CALIPER = 0.5
 """How far smoothness and accuracy may be from the region's, in deviations over candidates."""
 COMPACTNESS = 0.15
 """How far the radius may be from the region's, as a share of it."""
-
-BoolArray = npt.NDArray[np.bool_]
-IndexArray = npt.NDArray[np.intp]
-FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)

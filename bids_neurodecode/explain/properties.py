@@ -8,13 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.errors import DataError
+from bids_neurodecode.typing import FloatArray
 
 BAD_CHUNKS = 'Chunks must be bytes (n, n_frames, height, width, 3); these are {found}.'
 TOO_FEW = 'Of {n} chunks, a share of {share:g} leaves none to make a concept. Take a larger share.'
 
 _LUMINANCE = np.array([0.2126, 0.7152, 0.0722])  # ITU-R BT.709
-
-FloatArray = npt.NDArray[np.float64]
 
 
 def chunk_properties(chunks: npt.NDArray[np.uint8]) -> dict[str, FloatArray]:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.errors import DataError
+from bids_neurodecode.typing import FloatArray
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,8 +20,6 @@ BAD_FRAMES = 'Frames must be (n, height, width, 3) in [0, 1]; these are {found}.
 BAD_LABELS = 'There must be one region label a voxel: {voxels} voxels, {labels} labels.'
 BAD_TOP = 'The share of most salient voxels must lie between 0 and 1; it is {found}.'
 NO_SALIENCY = 'No voxel has any saliency: the reconstruction does not depend on the responses.'
-
-FloatArray = npt.NDArray[np.float64]
 
 
 def voxel_saliency(

@@ -17,8 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.errors import DataError
-from bids_neurodecode.models.ridge import Device, Folds, _backend, _checked, make_folds
+from bids_neurodecode.models.ridge import Device, Folds, backend_of, checked_arrays, make_folds
 from bids_neurodecode.standardizer import Standardizer
+from bids_neurodecode.typing import Float32Array, FloatArray
 
 NO_BANDS = 'Banded ridge needs at least one feature space.'
 BAND_LENGTHS = 'Feature spaces must have the same samples; these have {found}.'
@@ -30,8 +31,6 @@ _LEAST = 1e-6
 _TARGETS_AT_ONCE = 4096
 _ALPHAS_AT_ONCE_ABOVE = 3000  # samples
 
-Float32Array = npt.NDArray[np.float32]
-FloatArray = npt.NDArray[np.float64]
 Bands = Mapping[str, npt.NDArray[np.floating[Any]]]
 
 
@@ -150,7 +149,7 @@ def fit_banded(
     if len(set(lengths.values())) > 1:
         raise DataError(BAND_LENGTHS.format(found=lengths))
     names, sizes = tuple(bands), tuple(values.shape[1] for values in bands.values())
-    X, Y = _checked(np.concatenate(list(bands.values()), axis=1), Y, alphas)
+    X, Y = checked_arrays(np.concatenate(list(bands.values()), axis=1), Y, alphas)
     cv = list(folds) if folds is not None else make_folds(len(X), groups, n_folds)
     mean = X.mean(axis=0, dtype=np.float64).astype(np.float32)
     parts = np.split(X - mean, np.cumsum(sizes)[:-1], axis=1)
@@ -159,7 +158,7 @@ def fit_banded(
     targets = Standardizer.fit(Y)
     scaled = targets.apply(Y)
     mixtures = draw_mixtures(len(names), n_mixtures, rng)
-    with _backend(device):
+    with backend_of(device):
         deltas, weights, scores = _solve(parts, scaled, alphas, cv, mixtures)
     weights *= np.repeat(scales, sizes)[:, None]
     variance = np.where(np.any(scaled != 0, axis=0), 1.0, np.nan)

@@ -25,6 +25,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from bids_neurodecode.errors import DataError
+from bids_neurodecode.text import one_line
 
 DAMAGED = 'The checkpoint {folder} is damaged: {reason}. Delete it to start the training again.'
 OTHER_TRAINING = (
@@ -149,7 +150,7 @@ def load_checkpoint(folder: Path, identity: Mapping[str, Any]) -> Checkpoint:
         sums = state['sha256']
         bad = next((name for name in sums if _sha256(folder / name) != sums[name]), None)
     except (OSError, ValueError, KeyError) as error:
-        raise DataError(DAMAGED.format(folder=folder, reason=_one_line(error))) from error
+        raise DataError(DAMAGED.format(folder=folder, reason=one_line(error))) from error
     if bad is not None:
         raise DataError(DAMAGED.format(folder=folder, reason=f'{bad} has changed'))
     for key, expected in json.loads(json.dumps(identity)).items():
@@ -185,7 +186,7 @@ def load_weights(path: Path) -> dict[str, Tensor]:
     try:
         weights: dict[str, Tensor] = load_file(path)
     except (OSError, SafetensorError) as error:
-        raise DataError(BAD_WEIGHTS.format(file=path, reason=_one_line(error))) from error
+        raise DataError(BAD_WEIGHTS.format(file=path, reason=one_line(error))) from error
     return weights
 
 
@@ -197,14 +198,10 @@ def _load(file: Path, folder: Path) -> dict[str, Any]:
     try:
         content: dict[str, Any] = torch.load(file, map_location='cpu', weights_only=True)
     except (OSError, RuntimeError, ValueError) as error:
-        raise DataError(DAMAGED.format(folder=folder, reason=_one_line(error))) from error
+        raise DataError(DAMAGED.format(folder=folder, reason=one_line(error))) from error
     return content
 
 
 def _sha256(file: Path) -> str:
     with file.open('rb') as stream:
         return hashlib.file_digest(stream, 'sha256').hexdigest()
-
-
-def _one_line(error: Exception) -> str:
-    return ' '.join(str(error).split())

@@ -22,6 +22,8 @@ import torch
 from torch import Tensor
 
 from bids_neurodecode.errors import DataError, InputError, ResourceError
+from bids_neurodecode.text import one_line
+from bids_neurodecode.typing import Float32Array, Uint8Array
 
 NOT_BYTES = 'CLIP takes pictures as uint8 of shape (n, h, w, 3); these are {found}.'
 NO_CAPTION = 'Picture {row} (counted from 0) has no caption that is not empty. Give it one.'
@@ -41,8 +43,6 @@ STD = np.array([0.26862954, 0.26130258, 0.27577711], dtype=np.float32)
 BETWEEN = 512
 """Pixels that pictures are brought to first, the size of Versatile Diffusion's own pictures."""
 
-Float32Array = npt.NDArray[np.float32]
-Uint8Array = npt.NDArray[np.uint8]
 Progress = Callable[[int, int], None]
 
 _FILES = ('image_encoder/config.json', 'text_encoder/config.json', 'tokenizer/vocab.json')
@@ -277,5 +277,5 @@ def _read(folder: Path) -> tuple[Any, Any, Any]:
             CLIPTokenizer.from_pretrained(folder / 'tokenizer', local_files_only=True),
         )
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
-        reason = ' '.join(str(error).split())
+        reason = one_line(error)
         raise InputError(BAD_FOLDER.format(folder=folder, reason=reason)) from error

@@ -25,7 +25,6 @@ from bids_neurodecode.models.sampling import (
     Conditions,
     Progress,
     SamplingSettings,
-    Uint8Array,
     add_noise,
     check_inputs,
     count_steps,
@@ -36,6 +35,8 @@ from bids_neurodecode.models.sampling import (
     resize_pictures,
     to_signed,
 )
+from bids_neurodecode.text import one_line
+from bids_neurodecode.typing import Uint8Array
 
 BAD_WEIGHT = 'The weight of the text must lie between 0 and 1: {found}.'
 NOT_PAIRED = (
@@ -368,6 +369,6 @@ def _read(folder: Path, dtype: torch.dtype) -> tuple[Any, Any, Any]:
             for name, kind in kinds.items()
         )
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
-        reason = ' '.join(str(error).split())
+        reason = one_line(error)
         raise InputError(BAD_FOLDER.format(folder=folder, reason=reason)) from error
     return image, text, vae

@@ -30,6 +30,7 @@ from torch import Tensor
 from bids_neurodecode.errors import ArgumentsError, DataError, ResourceError
 from bids_neurodecode.models.ridge import Folds, RidgeModel, make_folds
 from bids_neurodecode.models.wide import WideRegression
+from bids_neurodecode.typing import Float32Array
 
 BAD_PREDICTORS = (
     'Predictors must be finite and of shape (n, p) with n of at least 3 and p of at least 1: '
@@ -44,7 +45,6 @@ NO_DEVICE = 'The device {device!r} is not there. Use the CPU, or a PyTorch that 
 PAPER_ALPHAS: Mapping[str, float] = {'vdvae': 50_000.0, 'text': 100_000.0, 'vision': 60_000.0}
 """Penalties of Brain-Diffuser's code. (arXiv 2412.13237 states 50,000 for all three.)"""
 
-Float32Array = npt.NDArray[np.float32]
 Progress = Callable[[int, int], None]
 
 

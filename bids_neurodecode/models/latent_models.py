@@ -16,11 +16,12 @@ from bids_neurodecode.models.latents import Kind, build_latent_regressor
 from bids_neurodecode.models.trainingsettings import Training
 from bids_neurodecode.models.wide import ONE_ROW, Renorm, WideRegression
 from bids_neurodecode.standardizer import Standardizer
+from bids_neurodecode.text import one_line
+from bids_neurodecode.typing import Float32Array
 
 OTHER_VOXELS = 'The regressor was fitted on {expected} voxels; these responses have {found}.'
 NOT_A_MODEL = 'These are not the arrays of a regressor of latents: {reason}.'
 
-Float32Array = npt.NDArray[np.float32]
 
 _ROUNDING = 1e-6
 _AT_ONCE = 512
@@ -198,7 +199,7 @@ def load_latents(
             return RidgeLatents(WideRegression.from_state(state), description['renorm'])
         return _load_network(state, description)
     except (KeyError, TypeError, RuntimeError, DataError) as error:
-        reason = ' '.join(str(error).split())
+        reason = one_line(error)
         raise InputError(NOT_A_MODEL.format(reason=reason)) from error
 
 

@@ -33,6 +33,7 @@ from bids_neurodecode.models.training import own_randomness, train
 from bids_neurodecode.models.trainingsettings import Progress, TrainingSettings
 from bids_neurodecode.models.wide import Renorm
 from bids_neurodecode.standardizer import Standardizer
+from bids_neurodecode.typing import Float32Array
 
 UNKNOWN_REGRESSOR = 'No regressor of latents is called {name!r}. There are: {names}.'
 BAD_PAIRS = (
@@ -48,7 +49,6 @@ __all__ = ['LatentModel', 'LatentSettings', 'RidgeLatents', 'fit_latents', 'load
 
 REGRESSORS = ('ridge', *KINDS)
 Regressor = Literal['ridge', 'gru', 'conv', 'transformer', 'regions-gru', 'regions-transformer']
-Float32Array = npt.NDArray[np.float32]
 Names = Sequence[str] | npt.NDArray[Any]
 
 _FEWEST_PICTURES = 6

@@ -36,7 +36,6 @@ from bids_neurodecode.models.sampling import (
     Denoiser,
     Progress,
     SamplingSettings,
-    Uint8Array,
     add_noise,
     alpha_bar,
     check_inputs,
@@ -50,6 +49,8 @@ from bids_neurodecode.models.sampling import (
 )
 from bids_neurodecode.models.training import Training, TrainingSettings, train
 from bids_neurodecode.standardizer import Standardizer
+from bids_neurodecode.text import one_line
+from bids_neurodecode.typing import Float32Array, Uint8Array
 
 BAD_PAIRS = (
     'A refiner is trained on uint8 pictures of shape (n, h, w, 3) and their features of shape '
@@ -59,7 +60,6 @@ NO_VARIANCES = 'Only a network that knows power spectra (gaussian) can match pic
 NOT_A_REFINER = 'These are not the arrays of a refiner: {reason}.'
 NO_DEVICE = 'The device {device!r} is not there. Use the CPU, or a PyTorch that sees the GPU.'
 
-Float32Array = npt.NDArray[np.float32]
 
 _FEATURES = 'features'
 
@@ -271,7 +271,7 @@ class SmallRefiner:
             network.load_state_dict(weights)
             features = Standardizer(state['features.mean'], state['features.scale'])
         except (KeyError, TypeError, RuntimeError) as error:
-            reason = ' '.join(str(error).split())
+            reason = one_line(error)
             raise InputError(NOT_A_REFINER.format(reason=reason)) from error
         return cls(network, features, sampling, device=device)
 

@@ -17,8 +17,7 @@ import numpy.typing as npt
 
 from bids_neurodecode.models.ridge import Folds
 from bids_neurodecode.standardizer import Standardizer
-
-FloatArray = npt.NDArray[np.float64]
+from bids_neurodecode.typing import FloatArray
 
 
 @dataclass(frozen=True, eq=False)

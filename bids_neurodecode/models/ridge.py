@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from bids_neurodecode.errors import DataError, ResourceError
 from bids_neurodecode.standardizer import Standardizer
+from bids_neurodecode.typing import Float32Array
 
 BAD_SHAPES = (
     'Ridge needs predictors (n, p) and targets (n, t) with the same n of at least 2; these are '
@@ -39,7 +40,6 @@ _TARGETS_AT_ONCE = 4096
 _ALPHAS_AT_ONCE_ABOVE = 3000  # samples
 
 Device = Literal['cpu', 'cuda']
-Float32Array = npt.NDArray[np.float32]
 Folds = Sequence[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]
 
 
@@ -146,7 +146,7 @@ def fit_ridge(
     ResourceError
         If the device is not there.
     """
-    X, Y = _checked(X, Y, alphas)
+    X, Y = checked_arrays(X, Y, alphas)
     cv = list(folds) if folds is not None else make_folds(len(X), groups, n_folds)
     mean = X.mean(axis=0, dtype=np.float64).astype(np.float32)
     centred = X - mean
@@ -154,7 +154,7 @@ def fit_ridge(
     targets = Standardizer.fit(Y)
     scaled = targets.apply(Y)
     fit = _fit_dual if len(X) < X.shape[1] else _fit_primal
-    with _backend(device):
+    with backend_of(device):
         weights, intercept, chosen, scores = fit(centred, scaled, alphas, cv, per_target)
     weights = (weights * targets.scale).astype(np.float32)
     intercept = targets.invert(intercept[None])[0]
@@ -185,9 +185,16 @@ def make_folds(n_samples: int, groups: npt.ArrayLike | None, n_folds: int) -> Fo
     return list(GroupKFold(min(n_folds, n_groups)).split(rows, groups=labels))
 
 
-def _checked(
+def checked_arrays(
     X: npt.NDArray[np.floating[Any]], Y: npt.NDArray[np.floating[Any]], alphas: Sequence[float]
 ) -> tuple[Float32Array, Float32Array]:
+    """Return predictors and targets, (n_samples, n_features) and (n_samples, n_targets), checked.
+
+    Raises
+    ------
+    DataError
+        If they do not go together, or hold values that are not finite.
+    """
     if X.ndim != 2 or Y.ndim != 2 or len(X) != len(Y) or len(X) < 2 or not X.size or not Y.size:
         raise DataError(BAD_SHAPES.format(x=X.shape, y=Y.shape))
     for what, values in (('predictors', X), ('targets', Y)):
@@ -253,7 +260,7 @@ def _to_numpy(*arrays: Any) -> _Fitted:
 
 
 @contextmanager
-def _backend(device: Device) -> Iterator[None]:
+def backend_of(device: Device) -> Iterator[None]:
     """Set himalaya's backend, which is global, and put it back."""
     from himalaya.backend import get_backend, set_backend
 

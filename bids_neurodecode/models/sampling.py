@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from bids_neurodecode.errors import ArgumentsError, DataError
+from bids_neurodecode.typing import Uint8Array
 
 BAD_SETTING = 'Sampling needs {need}; {name} is {found}.'
 BAD_PICTURES = 'Start pictures must be uint8 of shape ({n}, h, w, 3); these are {found}.'
@@ -37,7 +38,6 @@ NO_PICTURES = 'There is nothing to refine: there are no seeds.'
 N_TRAINED = 1000
 """Times that the networks were trained on."""
 
-Uint8Array = npt.NDArray[np.uint8]
 Conditions = Mapping[str, npt.NDArray[Any]]
 Progress = Callable[[int, int], None]
 Denoiser = Callable[[Tensor, int], Tensor]

@@ -21,6 +21,7 @@ from bids_neurodecode.errors import ArgumentsError, DataError
 from bids_neurodecode.models.ridge import fit_ridge
 from bids_neurodecode.models.training import own_randomness, train
 from bids_neurodecode.models.trainingsettings import Training, TrainingSettings
+from bids_neurodecode.typing import Float32Array
 
 UNKNOWN_SUBJECT = 'The shared model has no layer for {name!r}. Participants: {names}.'
 KNOWN_SUBJECT = 'The shared model has a layer for {name!r} already.'
@@ -32,7 +33,6 @@ OTHER_SHAPES = (
 ENCODING_ONLY = 'Only a model that encodes has a closed form; fine-tune a model that decodes.'
 
 Direction = Literal['encode', 'decode']
-Float32Array = npt.NDArray[np.float32]
 Pairs = Mapping[str, tuple[Float32Array, Float32Array]]
 
 

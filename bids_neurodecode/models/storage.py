@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from bids_neurodecode.errors import InputError
 from bids_neurodecode.fetched import check_fetched
+from bids_neurodecode.text import one_line
 
 KEY = 'bids_neurodecode'
 """The one entry of the metadata: with more, safetensors writes them in a random order."""
@@ -56,7 +57,7 @@ def load_arrays(path: Path) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         description: dict[str, Any] = json.loads(metadata[KEY])
     except (OSError, SafetensorError, KeyError, ValueError) as error:
-        reason = ' '.join(str(error).split())
+        reason = one_line(error)
         raise InputError(NOT_OURS.format(file=path, reason=reason)) from error
     return arrays, description
 
@@ -70,6 +71,6 @@ def load_description(path: Path) -> dict[str, Any]:
         with safe_open(path, 'numpy') as file:
             description: dict[str, Any] = json.loads((file.metadata() or {})[KEY])
     except (OSError, SafetensorError, KeyError, ValueError) as error:
-        reason = ' '.join(str(error).split())
+        reason = one_line(error)
         raise InputError(NOT_OURS.format(file=path, reason=reason)) from error
     return description

@@ -22,6 +22,7 @@ from bids_neurodecode.errors import DataError
 from bids_neurodecode.models.mixture import Mixture, Noise, to_uint8, to_unit
 from bids_neurodecode.models.vdvae_blocks import Decoder, Draw, Encoder
 from bids_neurodecode.models.vdvae_config import VDVAEConfig
+from bids_neurodecode.typing import Float32Array, Uint8Array
 
 NOT_PICTURES = 'The VDVAE needs uint8 pictures of shape (n, {size}, {size}, 3); these are {found}.'
 WRONG_LENGTH = (
@@ -34,8 +35,6 @@ ONE_SEED_A_PICTURE = 'Sampling needs one seed a picture: {n} picture(s), {found}
 
 ReadOut = Literal['mean', 'sample']
 Progress = Callable[[int, int], None]
-Float32Array = npt.NDArray[np.float32]
-Uint8Array = npt.NDArray[np.uint8]
 
 _MOST_LENGTHS = 8  # shown in an error
 

@@ -20,6 +20,7 @@ from torch import Tensor
 from bids_neurodecode.errors import DataError, InputError
 from bids_neurodecode.models.vdvae import VDVAE
 from bids_neurodecode.models.vdvae_config import VDVAEConfig
+from bids_neurodecode.text import one_line
 
 UNREADABLE = 'Cannot read the checkpoint {file}: {reason}. Fetch or copy it again.'
 NO_TENSORS = 'The checkpoint {file} is no flat dictionary of tensors: it holds {found}.'
@@ -176,6 +177,6 @@ def _check_keys(
 
 
 def _one_line(error: Exception) -> str:
-    text = ' '.join(str(error).split()) or type(error).__name__
+    text = one_line(error)
     # PyTorch explains its own options at length; the first sentence says what is wrong
     return text.split('. ')[0].rstrip('.')

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -23,6 +22,7 @@ from bids_neurodecode.models.mixture import Noise
 from bids_neurodecode.models.vdvae import VDVAE, likelihood_of_images
 from bids_neurodecode.models.vdvae_checkpoint import read_safetensors, save_tensors
 from bids_neurodecode.models.vdvae_config import VDVAEConfig
+from bids_neurodecode.typing import Uint8Array
 
 BAD_SETTING = 'Training a VDVAE needs {what}; {found} is not that.'
 NOT_PICTURES = (
@@ -39,7 +39,6 @@ DIVERGED = (
 )
 NO_STATE = 'The file {file} is no checkpoint of a training: {reason}. Delete it to start anew.'
 
-Uint8Array = npt.NDArray[np.uint8]
 Progress = Callable[[int, int], None]
 
 _MOST_SKIPPED = 50  # steps in a row

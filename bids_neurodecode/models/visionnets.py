@@ -10,21 +10,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal, cast
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from bids_neurodecode.errors import ArgumentsError, DataError, ResourceError
 from bids_neurodecode.models.inception import InceptionV3
+from bids_neurodecode.text import one_line
+from bids_neurodecode.typing import Float32Array
 
 UNKNOWN_NETWORK = 'No network of metrics is called {name!r}. There are: {names}.'
 OTHER_WEIGHTS = 'These are not the weights of {name}: {reason}.'
 UNKNOWN_LAYER = 'The network has no layer {layer!r}; it has: {layers}.'
 NO_DEVICE = 'The device {device!r} is not there. Use the CPU, or a PyTorch that sees the GPU.'
 
-Float32Array = npt.NDArray[np.float32]
 Maps = Mapping[str, Tensor]
 
 
@@ -254,6 +253,6 @@ def metric_network(
     try:
         network.load_state_dict(kept, assign=True)
     except RuntimeError as error:
-        reason = ' '.join(str(error).split())[:300]
+        reason = one_line(error)[:300]
         raise DataError(OTHER_WEIGHTS.format(name=name, reason=reason)) from error
     return MetricNetwork(network, device)

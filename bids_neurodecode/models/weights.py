@@ -20,6 +20,7 @@ from typing import Any, Literal
 
 from bids_neurodecode.errors import ArgumentsError, InputError
 from bids_neurodecode.fetched import check_fetched
+from bids_neurodecode.text import one_line
 
 WEIGHTS_VARIABLE = 'BIDS_NEURODECODE_WEIGHTS'
 RECORD = 'record.json'
@@ -68,6 +69,8 @@ class WeightsEntry:
         Of the published file, or its first digits; empty if only recorded on first use.
     size
         Of the published file in bytes; 0 if unknown.
+    about_mb
+        About how many megabytes there are to fetch, for people; 0 if unknown.
     convert
         ``vdvae:<configuration>``: kept as safetensors.
     repo, revision, patterns
@@ -85,6 +88,7 @@ class WeightsEntry:
     file: str = ''
     sha256: str = ''
     size: int = 0
+    about_mb: int = 0
     convert: str = ''
     repo: str = ''
     revision: str = 'main'
@@ -185,7 +189,7 @@ def load_manifest(file: Path | None = None) -> dict[str, WeightsEntry]:
         tables = tomllib.loads(place.read_text('utf-8'))['weights']
         entries = [_entry(table) for table in tables]
     except (OSError, KeyError, TypeError, ValueError) as error:
-        reason = ' '.join(str(error).split())
+        reason = one_line(error)
         raise ArgumentsError(BAD_MANIFEST.format(file=place, reason=reason)) from error
     return {entry.name: entry for entry in entries}
 

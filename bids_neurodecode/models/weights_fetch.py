@@ -23,6 +23,7 @@ from bids_neurodecode.models.weights import (
     record_files,
     verify_weights,
 )
+from bids_neurodecode.text import one_line
 
 if TYPE_CHECKING:
     import requests
@@ -155,7 +156,9 @@ def _fetch_file(entry: WeightsEntry, folder: Path, progress: Progress | None) ->
                 downloader=_Resuming(entry, folder, progress),
             )
         except (OSError, ValueError) as error:  # requests' errors are OSErrors
-            failed = NOT_FETCHED.format(name=entry.name, source=url, reason=_one_line(error))
+            failed = NOT_FETCHED.format(
+                name=entry.name, source=url, reason=one_line(error).rstrip('.')
+            )
             continue
         found = hash_file(target)
         wrong = _differs(entry, target, found)
@@ -236,7 +239,7 @@ def _fetch_repository(entry: WeightsEntry, folder: Path, endpoint: str | None) -
             endpoint=endpoint,
         )
     except failures as error:
-        reason = _one_line(error)
+        reason = one_line(error).rstrip('.')
         raise DataError(
             NOT_FETCHED.format(name=entry.name, source=source, reason=reason)
         ) from error
@@ -380,13 +383,9 @@ def _locked(entry: WeightsEntry, weights_dir: Path) -> Iterator[None]:
         lock = FileLock(weights_dir / f'.{entry.name}.lock')
         lock.acquire()
     except OSError as error:
-        reason = error.strerror or _one_line(error)
+        reason = error.strerror or one_line(error).rstrip('.')
         raise ResourceError(NOT_WRITABLE.format(folder=weights_dir, reason=reason)) from error
     try:
         yield
     finally:
         lock.release()
-
-
-def _one_line(error: BaseException) -> str:
-    return ' '.join(str(error).split()).rstrip('.') or type(error).__name__

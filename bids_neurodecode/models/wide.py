@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.models.ridge import RidgeModel
+from bids_neurodecode.typing import Float32Array
 
 ONE_ROW = (
     'Re-standardising by the test samples themselves needs at least two of them. Use the '
@@ -18,7 +19,6 @@ ONE_ROW = (
 )
 
 Renorm = Literal['inductive', 'transductive', 'none']
-Float32Array = npt.NDArray[np.float32]
 
 _ROUNDING = 1e-6  # of the spread of training targets: smaller spreads are none
 

@@ -73,11 +73,11 @@ class Reference:
     def text(self) -> str:
         """The work as a reference list shows it, without its address."""
         authors = [_initials(a) for a in self.fields['author'].split(' and ')]
+        work = f'{", ".join(authors)} ({self.fields["year"]}). {self.fields["title"]}.'
+        if 'eprint' in self.fields:
+            return f'{work} arXiv:{self.fields["eprint"]}.'
         pages = self.fields['pages'].replace('--', '–')
-        return (
-            f'{", ".join(authors)} ({self.fields["year"]}). {self.fields["title"]}. '
-            f'{self.fields["journal"]} {self.fields["volume"]}, {pages}.'
-        )
+        return f'{work} {self.fields["journal"]} {self.fields["volume"]}, {pages}.'
 
 
 def read_bibliography() -> dict[str, Reference]:
@@ -123,6 +123,12 @@ def in_words(paragraph: str) -> str:
         return '(' + '; '.join(known[key].short for key in keys) + ')'
 
     return _MARK.sub(write, paragraph)
+
+
+CEILINGS = (
+    'Noise ceilings follow the definition of the Natural Scenes Dataset [@allen2022nsd], for the '
+    'mean over the repeats of each stimulus.'
+)
 
 
 def methods(
@@ -174,9 +180,13 @@ def methods(
         published_inputs(layout, version) if published else _inputs(derivatives, version)
     ]
     if paradigm != 'movie':
-        taken = layout == 'nsd' or config.betas.precomputed is not None
+        taken = layout in {'nsd', 'algonauts'} or config.betas.precomputed is not None
         betas = taken_betas(config, layout) if taken else ''
-        paragraphs += [betas or _betas(config, betas_model or config.betas.model, fold_models)]
+        held_out = recipe != 'betas'
+        model = betas_model or config.betas.model
+        paragraphs += [betas or _betas(config, model, fold_models, held_out=held_out)]
+        if recipe == 'betas':
+            return (*paragraphs, CEILINGS, _software(versions or {}))
         paragraphs += [_selection(config, rule)]
     else:
         paragraphs += [_series(config), film_voxels(config, rule)]
@@ -250,9 +260,12 @@ def _inputs(derivatives: Sequence[str], version: str) -> str:
     )
 
 
-def _betas(config: Config, model: str, folds: Sequence[str] | None = None) -> str:
+def _betas(
+    config: Config, model: str, folds: Sequence[str] | None = None, *, held_out: bool = True
+) -> str:
     betas = config.betas
     used = {model, *(folds or ())}
+    among = 'the training trials of each fold' if held_out else 'all trials'
     where = ('In C and D, p', 'In D, b') if len(used) > 1 else ('P', 'B')
     engine = 'the glmsingle package' if betas.engine == 'glmsingle' else "the program's own engine"
     text = (
@@ -265,7 +278,7 @@ def _betas(config: Config, model: str, folds: Sequence[str] | None = None) -> st
     if model == 'auto' or folds is not None:
         text += (
             ' Whether betas were denoised too (model C), or denoised and regularised (model D), '
-            'or neither (model B), was chosen within the training trials of each fold: groups of '
+            f'or neither (model B), was chosen within {among}: groups of '
             'their runs were held out in turn, components and fractions were chosen without '
             'these, and presentations in these were identified by ridge regression onto which '
             'stimulus it was.'
@@ -299,7 +312,9 @@ def _betas(config: Config, model: str, folds: Sequence[str] | None = None) -> st
         text += f' Confounds ({", ".join(parts)}) were regressed out in the same model.'
     if used & {'C', 'D'} and (betas.n_components is None or betas.fraction is None):
         text += (
-            ' These choices were made on the training trials of each fold only.'
+            ' These choices were made on all trials.'
+            if not held_out
+            else ' These choices were made on the training trials of each fold only.'
             if betas.tuning == 'training' and betas.engine == 'native'
             else ' These choices were made on all trials, test trials included.'
         )

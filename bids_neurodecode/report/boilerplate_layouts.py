@@ -11,7 +11,7 @@ def published_inputs(layout: str, version: str) -> str:
     Parameters
     ----------
     layout
-        ``nsd`` or ``emofilm``.
+        ``nsd``, ``emofilm`` or ``algonauts``.
     version
         Of this program.
     """
@@ -21,6 +21,14 @@ def published_inputs(layout: str, version: str) -> str:
             '[@allen2022nsd] were read in its own layout and analysed with bids_neurodecode '
             f'{version}, a BIDS-App [@gorgolewski2017bidsapps]. Pictures that all participants '
             'saw (the shared 1,000) are the published test set.'
+        )
+    if layout == 'algonauts':
+        return (
+            'Responses and images of the Algonauts Project 2023 Challenge '
+            '[@gifford2023algonauts], which are from the Natural Scenes Dataset [@allen2022nsd], '
+            'were read in its own layout and analysed with bids_neurodecode '
+            f'{version}, a BIDS-App [@gorgolewski2017bidsapps]. The responses to its test images '
+            'are not public: all scores are of training images that were held out.'
         )
     return (
         'Emo-FilM (OpenNeuro ds004892) was organised according to BIDS [@gorgolewski2016bids] and '
@@ -35,7 +43,11 @@ def published_inputs(layout: str, version: str) -> str:
 def taken_betas(config: Config, layout: str) -> str:
     """Return the paragraph on betas that were there already."""
     betas = config.betas
-    if layout == 'nsd':
+    if layout == 'algonauts':
+        text = (
+            'The responses of the challenge were used: means over the presentations of an image.'
+        )
+    elif layout == 'nsd':
         version = betas.precomputed or 'betas_fithrf_GLMdenoise_RR'
         text = (
             f"The dataset's own single-trial betas ({version}) of its region nsdgeneral were used."

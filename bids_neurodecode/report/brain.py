@@ -7,14 +7,17 @@ why the mosaics are not nilearn's or nireports', which cut at coordinates of a w
 
 from __future__ import annotations
 
+import re
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bids_neurodecode.errors import ReportError
+from bids_neurodecode.report.sheets import Paint, Sheet, columns_of, draw_bars, painter
 from bids_neurodecode.report.slices import (
     SliceLayout,
-    Volume,
     add_axes,
     aspect,
     canonical,
@@ -22,14 +25,28 @@ from bids_neurodecode.report.slices import (
     draw_slices,
     on_grid,
 )
-from bids_neurodecode.report.style import BLUE, GREY, RED, WIDTH, new_figure, styled
+from bids_neurodecode.report.style import (
+    BLUE,
+    GREY,
+    ORANGE,
+    RED,
+    SKY,
+    WIDTH,
+    new_figure,
+    styled,
+)
+from bids_neurodecode.spaces import space_of
+from bids_neurodecode.typing import FloatArray, RealArray
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import nibabel as nib
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
+NO_SHEET = 'A volume has no surfaces to be shown on.'
 MAP_WIDTH = 5.2
 """Inches that the slices of a map may take; colour bar and histogram need the rest."""
 
@@ -178,6 +195,7 @@ def plot_map(
     background: nib.Nifti1Image | None = None,
     selected: nib.Nifti1Image | None = None,
     n_slices: int = 12,
+    sheet: Sheet | None = None,
 ) -> Figure:
     """Show a map over the mean BOLD image, and the histogram of its values.
 
@@ -193,12 +211,16 @@ def plot_map(
         A grey image under the map.
     selected
         Voxels that the analysis used; drawn as a second histogram.
+    sheet
+        The surfaces of a map that is no volume; those of packages if None.
 
     Raises
     ------
     ReportError
         If the images are not on one grid.
     """
+    if space_of(image) is not None:
+        return _map_on_sheet(image, spec, mask, selected, sheet or _sheet_of(image))
     volume, affine = canonical(image)
     volume = spec.scale * volume
     inside = on_grid(mask, volume.shape, 'mask') > 0
@@ -239,8 +261,12 @@ def plot_selection(
     mask: nib.Nifti1Image,
     background: nib.Nifti1Image | None = None,
     n_slices: int = 12,
+    sheet: Sheet | None = None,
 ) -> Figure:
     """Show which voxels were used, filled, over the mean BOLD image; the mask is outlined."""
+    if space_of(selected) is not None:
+        values = np.where(columns_of(selected) > 0, 1.0, np.nan)
+        return _on_sheet(values, painter(_one_color(ORANGE), 0, 1), sheet or _sheet_of(selected))
     volume, affine = canonical(selected)
     inside = on_grid(mask, volume.shape, 'mask') > 0
     grey = None if background is None else on_grid(background, volume.shape, 'background')
@@ -266,14 +292,54 @@ def plot_selection(
 
 
 @styled
+def plot_coverage(
+    count: nib.Nifti1Image,
+    n_runs: int,
+    background: nib.Nifti1Image | None = None,
+    n_slices: int = 12,
+) -> Figure:
+    """Outline the mask of all runs, and of any run, over the mean BOLD image.
+
+    Parameters
+    ----------
+    count
+        In how many runs each voxel is in the mask, 3-D.
+    n_runs
+        How many runs there are.
+    background
+        The mean BOLD image, on the same grid.
+    n_slices
+        The most slices to show.
+    """
+    volume, affine = canonical(count)
+    some, every = volume > 0, volume >= n_runs
+    grey = None if background is None else on_grid(background, volume.shape, 'background')
+    # what lies outside of the mask is what coverage is about: nothing of the image is cut off
+    seen = some if grey is None else some | (grey > 0.1 * np.quantile(grey[some], 0.95))
+    layout = SliceLayout.of(seen, affine, n_slices, 0.7 * WIDTH)
+    figure = new_figure(layout.height, layout='none')
+    panels = draw_slices(figure, seen, affine, layout, grey, left=(WIDTH - layout.width) / 2)
+    for axis, z in panels:
+        draw_outline(axis, some[:, :, z][layout.crop], ORANGE)
+        draw_outline(axis, every[:, :, z][layout.crop], SKY)
+    return figure
+
+
+@styled
 def plot_parcels(
     labels: nib.Nifti1Image,
     *,
     mask: nib.Nifti1Image,
     background: nib.Nifti1Image | None = None,
     n_slices: int = 12,
+    sheet: Sheet | None = None,
 ) -> Figure:
     """Show an atlas on the grid of the data, each region in a colour unlike its neighbours'."""
+    if space_of(labels) is not None:
+        regions = columns_of(labels)
+        colors = np.where(regions > 0, (regions * 7) % 18, np.nan)
+        paint = painter(_without_greys(), -0.5, 17.5)
+        return _on_sheet(colors, paint, sheet or _sheet_of(labels), labels=regions)
     volume, affine = canonical(labels)
     inside = on_grid(mask, volume.shape, 'mask') > 0
     grey = None if background is None else on_grid(background, volume.shape, 'background')
@@ -332,7 +398,75 @@ def plot_glass(image: nib.Nifti1Image, spec: MapSpec, *, mask: nib.Nifti1Image) 
     return figure
 
 
-def color_limits(values: Volume, spec: MapSpec) -> tuple[float, float]:
+def _sheet_of(image: nib.Nifti1Image) -> Sheet:
+    space = space_of(image)
+    if space is None:
+        raise ReportError(NO_SHEET)
+    return Sheet.of(space)
+
+
+def _without_greys() -> Any:
+    """Return the colours of ``tab20`` that are no greys, which the cortex is drawn in."""
+    from matplotlib import colormaps
+    from matplotlib.colors import ListedColormap
+
+    greys = {14, 15}
+    return ListedColormap([colormaps['tab20'](i) for i in range(20) if i not in greys])
+
+
+def _one_color(color: str) -> Any:
+    from matplotlib.colors import ListedColormap
+
+    return ListedColormap([color])
+
+
+def _map_on_sheet(
+    image: nib.Nifti1Image,
+    spec: MapSpec,
+    mask: nib.Nifti1Image,
+    selected: nib.Nifti1Image | None,
+    sheet: Sheet,
+) -> Figure:
+    """Show a map on surfaces (or parcels as bars), its colour bar and its histogram."""
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+
+    values = spec.scale * columns_of(image)
+    inside = (columns_of(mask) > 0) & np.isfinite(values)
+    low, high = color_limits(values[inside], spec)
+    paint = painter(spec.colormap, low, high)
+    shown = np.where(inside, values, np.nan)
+    height = max(sheet.height, 2.4)
+    figure = new_figure(height, layout='none')
+    if sheet.height:
+        sheet.draw(figure, shown, paint, left=0.05)
+        place = (0.1 + sheet.width, 0.3, 0.12, height - 0.6)
+        scale = ScalarMappable(Normalize(low, high), spec.colormap)
+        bar = figure.colorbar(scale, cax=add_axes(figure, *place))
+        bar.set_label(spec.label)
+    elif sheet.space.form in {'parcels', 'pcifti'}:
+        draw_bars(figure, shown, paint, (0.6, 0.45, MAP_WIDTH - 0.4, height - 0.75))
+    chosen = None
+    if selected is not None:
+        chosen = values[inside & (columns_of(selected) > 0)]
+    panel = add_axes(figure, WIDTH - 2.4, 0.45, 2.25, height - 0.75)
+    _draw_histogram(panel, values[inside], chosen, spec)
+    return figure
+
+
+def _on_sheet(
+    values: FloatArray, paint: Paint, sheet: Sheet, labels: FloatArray | None = None
+) -> Figure:
+    """Show colours on surfaces (or parcels as bars) alone."""
+    figure = new_figure(max(sheet.height, 1.6), layout='none')
+    if sheet.height:
+        sheet.draw(figure, values, paint, left=(WIDTH - sheet.width) / 2, labels=labels)
+    else:
+        draw_bars(figure, values, paint, (0.6, 0.45, WIDTH - 0.8, 0.9))
+    return figure
+
+
+def color_limits(values: RealArray, spec: MapSpec) -> tuple[float, float]:
     """Return the ends of the colours: the map's own, or the 2nd and 98th percentile."""
     if not values.size:
         return 0.0, 1.0
@@ -355,7 +489,9 @@ def _add_color_bar(figure: Figure, spec: MapSpec, low: float, high: float) -> No
     bar.ax.tick_params(labelsize=6)
 
 
-def _draw_histogram(axis: Axes, values: Volume, selected: Volume | None, spec: MapSpec) -> None:
+def _draw_histogram(
+    axis: Axes, values: RealArray, selected: RealArray | None, spec: MapSpec
+) -> None:
     """Draw the distribution in the mask and, where there is a selection, in the voxels used."""
     if not values.size:
         axis.set_axis_off()
@@ -392,3 +528,50 @@ def _draw_histogram(axis: Axes, values: Volume, selected: Volume | None, spec: M
         axis.axvline(0, color=RED, linewidth=0.8)
     axis.set(xlabel=spec.label, ylabel='% of voxels')
     axis.legend(loc='lower left', bbox_to_anchor=(0, 1), ncols=2, fontsize=7, borderaxespad=0.2)
+
+
+def viewer(
+    image: nib.Nifti1Image,
+    spec: MapSpec,
+    *,
+    mask: nib.Nifti1Image,
+    background: nib.Nifti1Image | Path | None,
+) -> str:
+    """Return a page on which a map can be moved through (nilearn's viewer), whole in one file.
+
+    Parameters
+    ----------
+    image
+        The map, 3-D.
+    spec
+        Its title, units and colours.
+    mask
+        Voxels that are shown.
+    background
+        An anatomical image; None takes nilearn's MNI152 template.
+    """
+    import nibabel as nib
+    from nilearn.plotting import view_img
+
+    volume = spec.scale * np.asarray(image.dataobj, dtype=np.float64).reshape(image.shape[:3])
+    inside = np.asarray(mask.dataobj).reshape(mask.shape[:3]) > 0
+    values = volume[inside & np.isfinite(volume)]
+    low, high = color_limits(values, spec)
+    shown = np.where(inside, np.nan_to_num(volume), 0).astype(np.float32)
+    with warnings.catch_warnings():
+        # of nilearn's own scaling of the background, and of maps without small values
+        warnings.filterwarnings('ignore', "Warning: 'partition' will ignore the 'mask'")
+        warnings.filterwarnings('ignore', 'Threshold given was')
+        view = view_img(
+            nib.Nifti1Image(shown, image.affine),
+            bg_img='MNI152' if background is None else background,
+            threshold=0.05 * max(abs(low), abs(high)),
+            cmap=spec.colormap,
+            symmetric_cmap=spec.symmetric,
+            vmin=low,
+            vmax=high,
+            title=spec.label,
+            resampling_interpolation='nearest',
+        )
+    # the icon of the page is the one thing that it would fetch
+    return re.sub(r'<link[^>]*\bicon\b[^>]*>', '', view.get_standalone())

@@ -11,11 +11,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
+from urllib.parse import quote
 
 from bids_neurodecode.bids.sink import atomic, write_text
 from bids_neurodecode.report.pictures import data_uri
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from PIL.Image import Image
 
+PAGES = '<span class="pages">'
+"""Before the links to other pages within a page."""
 Tone = Literal['good', 'caution', 'bad', 'info']
 
 
@@ -50,6 +53,8 @@ class Verdict:
 
     tone: Tone
     text: str
+    details: tuple[str, ...] = ()
+    """What it sums up, one line each; closed until it is clicked."""
 
     @property
     def word(self) -> str:
@@ -76,11 +81,44 @@ class Headline:
 
 
 @dataclass(frozen=True)
+class Interval:
+    """A score with its interval on the scale of its metric, drawn as one line.
+
+    All are shares of the scale, from 0 at its left to 1 at its right end; None where unknown.
+    """
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    chance: float | None = None
+    ceiling: float | None = None
+    others: tuple[float, ...] = ()
+    """What the score is held against, such as baselines."""
+    says: str = ''
+    """The same in words."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One place of a table where there is more than text: a note, its tone, a drawing."""
+
+    text: str
+    note: str = ''
+    tone: Tone | None = None
+    interval: Interval | None = None
+    link: Path | None = None
+
+    def __str__(self) -> str:
+        """Return the text alone."""
+        return self.text
+
+
+@dataclass(frozen=True)
 class Table:
     """Rows of text; columns in ``numeric`` are set flush right."""
 
     columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
+    rows: tuple[tuple[str | Cell, ...], ...]
     caption: str
     numeric: frozenset[int] = frozenset()
     folded: bool = False
@@ -100,29 +138,75 @@ class Plot:
 
 
 @dataclass(frozen=True)
-class Pair:
-    """Two pictures beside each other, with their names and a line below."""
+class Picture:
+    """An image of a gallery; it grows when it is clicked."""
 
-    note: str
-    names: tuple[str, str]
-    pictures: tuple[Image | None, Image | None]
+    alt: str
+    image: Image | None
+    link: Path | None = None
+    """The file in full size."""
+    missing: str = 'no image'
+    """What stands in its place where there is none."""
 
     @property
-    def uris(self) -> tuple[str | None, str | None]:
-        """The pictures as ``data:`` addresses; None where one could not be read."""
-        first, second = (None if p is None else data_uri(p) for p in self.pictures)
-        return first, second
+    def uri(self) -> str | None:
+        """The image as a ``data:`` address; None where it could not be read."""
+        return None if self.image is None else data_uri(self.image)
 
 
 @dataclass(frozen=True)
 class Gallery:
-    """Rows of pairs, each row under a title."""
+    """Images in a grid: a column for each example, a row for each of its images."""
 
-    rows: tuple[tuple[str, tuple[Pair, ...]], ...]
+    groups: tuple[tuple[str, int], ...]
+    """Titles over neighbouring columns, and how many columns each is over."""
+    roles: tuple[str, ...]
+    """What the rows show."""
+    columns: tuple[tuple[Picture, ...], ...]
+    """Of each example, an image of each role."""
+    notes: tuple[str, ...]
+    """Below each column."""
     caption: str
-    plot: Plot
+    links: tuple[tuple[str, Path], ...] = ()
+    """Further files: what they are, and where."""
+    plot: Plot | None = None
     """The same as one figure; written beside the page and linked, not shown twice."""
     kind: Literal['gallery'] = 'gallery'
+
+
+@dataclass(frozen=True)
+class Links:
+    """Pages and files that belong to this one: what they are, and where."""
+
+    entries: tuple[tuple[str, Path], ...]
+    kind: Literal['links'] = 'links'
+
+
+@dataclass(frozen=True)
+class Viewer:
+    """A page of its own, written beside the figures and linked: its name, how it is made."""
+
+    name: str
+    title: str
+    make: Callable[[], str]
+    kind: Literal['viewer'] = 'viewer'
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Blocks that are closed until they are clicked."""
+
+    title: str
+    blocks: tuple[Block, ...]
+    kind: Literal['fold'] = 'fold'
+
+
+@dataclass(frozen=True)
+class Heading:
+    """A title within a section."""
+
+    text: str
+    kind: Literal['heading'] = 'heading'
 
 
 @dataclass(frozen=True)
@@ -143,7 +227,21 @@ class References:
     kind: Literal['references'] = 'references'
 
 
-Block = Text | Bullets | Verdicts | Headline | Table | Plot | Gallery | Code | References
+Block = (
+    Text
+    | Bullets
+    | Verdicts
+    | Headline
+    | Table
+    | Plot
+    | Gallery
+    | Links
+    | Viewer
+    | Fold
+    | Heading
+    | Code
+    | References
+)
 
 
 @dataclass(frozen=True)
@@ -163,6 +261,8 @@ class Page:
     subtitle: str
     sections: tuple[Section, ...]
     footer: str = ''
+    links: tuple[tuple[str, Path], ...] = ()
+    """Other pages of the same output folder: their names and files."""
 
 
 @dataclass(frozen=True)
@@ -170,10 +270,10 @@ class _Drawn:
     """A figure as the template needs it."""
 
     uri: str
-    link: str
+    link: Path
     caption: str
     alt: str
-    number: int
+    number: str
     kind: Literal['figure'] = 'figure'
 
 
@@ -181,10 +281,18 @@ class _Drawn:
 class _DrawnGallery:
     """A gallery as the template needs it."""
 
-    rows: tuple[tuple[str, tuple[Pair, ...]], ...]
-    caption: str
-    link: str
+    gallery: Gallery
+    links: tuple[tuple[str, Path], ...]
     kind: Literal['gallery'] = 'gallery'
+
+
+@dataclass(frozen=True)
+class _DrawnFold:
+    """A fold as the template needs it."""
+
+    title: str
+    blocks: tuple[object, ...]
+    kind: Literal['fold'] = 'fold'
 
 
 def write_page(page: Page, html: Path, figures_dir: Path) -> tuple[Path, ...]:
@@ -204,55 +312,132 @@ def write_page(page: Page, html: Path, figures_dir: Path) -> tuple[Path, ...]:
     tuple of Path
         The figures written, in the order of the page.
     """
-    written: list[Path] = []
-    sections = []
-    number = 0
-    for section in page.sections:
-        blocks: list[object] = []
-        for block in section.blocks:
-            if isinstance(block, Plot):
-                number += 1
-                svg, path = _save(block, figures_dir)
-                link = _relative(path, html)
-                blocks.append(_Drawn(_svg_uri(svg), link, block.caption, block.alt, number))
-                written.append(path)
-            elif isinstance(block, Gallery):
-                _, path = _save(block.plot, figures_dir)
-                blocks.append(_DrawnGallery(block.rows, block.caption, _relative(path, html)))
-                written.append(path)
+    drawing = _Drawing(figures_dir, [])
+    sections = [
+        {
+            'anchor': section.anchor,
+            'title': section.title,
+            'blocks': [drawing.block(block) for block in section.blocks],
+        }
+        for section in page.sections
+    ]
+    write_text(html, render(page, sections, html.parent))
+    return tuple(drawing.written)
+
+
+@dataclass
+class _Drawing:
+    """Draws the figures of a page one after the other, and numbers those that it shows."""
+
+    folder: Path
+    written: list[Path]
+    number: int = 0
+    folded: int = 0
+    """Figures within folds have numbers of their own: S1, S2, ..."""
+    depth: int = 0
+
+    def block(self, block: Block) -> object:
+        """Return a block as the template needs it; its figures are written."""
+        if isinstance(block, Plot):
+            if self.depth:
+                self.folded += 1
             else:
-                blocks.append(block)
-        sections.append({'anchor': section.anchor, 'title': section.title, 'blocks': blocks})
-    write_text(html, render(page, sections))
-    return tuple(written)
+                self.number += 1
+            number = f'S{self.folded}' if self.depth else str(self.number)
+            svg, path = self.save(block)
+            return _Drawn(_svg_uri(svg), path, block.caption, block.alt, number)
+        if isinstance(block, Gallery):
+            more = (
+                () if block.plot is None else (('as one figure (SVG)', self.save(block.plot)[1]),)
+            )
+            return _DrawnGallery(block, (*block.links, *more))
+        if isinstance(block, Viewer):
+            path = self.folder / block.name
+            write_text(path, block.make())
+            return Links(((block.title, path),))
+        if isinstance(block, Fold):
+            self.depth += 1
+            blocks = tuple(self.block(inner) for inner in block.blocks)
+            self.depth -= 1
+            return _DrawnFold(block.title, blocks)
+        return block
+
+    def save(self, plot: Plot) -> tuple[bytes, Path]:
+        """Write a figure; return it, and its file."""
+        svg = to_svg(plot.figure)
+        path = self.folder / plot.name
+        with atomic(path) as temporary:
+            temporary.write_bytes(svg)
+        self.written.append(path)
+        return svg, path
 
 
-def _save(plot: Plot, folder: Path) -> tuple[bytes, Path]:
-    svg = to_svg(plot.figure)
-    path = folder / plot.name
-    with atomic(path) as temporary:
-        temporary.write_bytes(svg)
-    return svg, path
+def pages_beside(html: Path) -> tuple[tuple[str, Path], ...]:
+    """Return the other pages of an output folder: the group's first, then the participants'."""
+    folder = html.parent
+    pages = [*sorted(folder.glob('group*.html')), *sorted(folder.glob('sub-*.html'))]
+    names = {'group': 'group report'}
+    return tuple((names.get(page.stem, page.stem.replace('_', ' ')), page) for page in pages)
 
 
-def _relative(path: Path, html: Path) -> str:
-    return Path(os.path.relpath(path, html.parent)).as_posix()
+def link_pages(folder: Path) -> None:
+    """Link the pages of the participants in a folder to the group's page and to each other.
+
+    Pages are written by processes that do not wait for each other, so a page knows of those that
+    were there before it; the group's comes last.
+    """
+    for html in sorted(folder.glob('sub-*.html')):
+        text = html.read_text('utf-8')
+        links = tuple(link for link in pages_beside(html) if link[1] != html)
+        before, _, rest = text.partition(PAGES)
+        linked = f'{before}{_pages(links, folder)}{rest.partition("</span>")[2]}' if rest else text
+        if linked != text:
+            write_text(html, linked)
 
 
-def render(page: Page, sections: Sequence[object]) -> str:
-    """Fill in the template; every text is escaped by it."""
+def _pages(links: Sequence[tuple[str, Path]], folder: Path) -> str:
+    """Return links to other pages as HTML; names of files are escaped."""
+    from markupsafe import escape
+
+    items = (f' · <a href="{_href(path, folder)}">{escape(name)}</a>' for name, path in links)
+    return f'{PAGES}{"".join(items)}</span>'
+
+
+def _href(path: Path, folder: Path) -> str:
+    return quote(Path(os.path.relpath(path, folder)).as_posix())
+
+
+def render(page: Page, sections: Sequence[object], folder: Path) -> str:
+    """Fill in the template; every text is escaped by it.
+
+    Parameters
+    ----------
+    page
+        Its title, subtitle and links.
+    sections
+        With their blocks as the template needs them.
+    folder
+        Where the page lies: links are relative to it.
+    """
     import jinja2
     from markupsafe import Markup
 
-    folder = resources.files('bids_neurodecode') / 'data' / 'report'
-    style = (folder / 'report.css').read_text('utf-8')
+    data = resources.files('bids_neurodecode') / 'data' / 'report'
+    style = (data / 'report.css').read_text('utf-8')
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    template = environment.from_string((folder / 'report.html.j2').read_text('utf-8'))
+    environment.filters['href'] = lambda path: _href(path, folder)
+    template = environment.from_string((data / 'report.html.j2').read_text('utf-8'))
     # the style is the one text that is let through as it is, and it is named by its own digest
     digest = base64.b64encode(hashlib.sha256(style.encode('utf-8')).digest()).decode('ascii')
-    return template.render(page=page, sections=sections, style=Markup(style), digest=digest)
+    return template.render(
+        page=page,
+        pages=Markup(_pages(page.links, folder)),
+        sections=sections,
+        style=Markup(style),
+        digest=digest,
+    )
 
 
 def _svg_uri(svg: bytes) -> str:

@@ -8,13 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from bids_neurodecode.report.slices import (
-    SliceLayout,
-    Volume,
-    add_axes,
-    aspect,
-    draw_outline,
-)
+from bids_neurodecode.report.sheets import Sheet, painter
+from bids_neurodecode.report.slices import SliceLayout, add_axes, aspect, draw_outline
 from bids_neurodecode.report.style import (
     BLUE,
     GREY,
@@ -27,14 +22,13 @@ from bids_neurodecode.report.style import (
     shorten,
     styled,
 )
+from bids_neurodecode.typing import BoolArray, RealArray
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
     from PIL.Image import Image
 
-FloatArray = npt.NDArray[np.floating[Any]]
-Mask = npt.NDArray[np.bool_]
 
 MANY_VOXELS = 1500
 """From here on voxels are drawn as a density, not one by one."""
@@ -45,7 +39,7 @@ UNITS = '% signal change'
 
 @styled
 def plot_accuracy(
-    r: FloatArray, ceiling: FloatArray | None, significant: Mask, null: FloatArray | None
+    r: RealArray, ceiling: RealArray | None, significant: BoolArray, null: RealArray | None
 ) -> Figure:
     """Draw each voxel's accuracy against what its noise allows, and all of them with their null.
 
@@ -101,7 +95,7 @@ def plot_accuracy(
 
 
 def _draw_ceiling(
-    figure: Figure, axis: Any, r: FloatArray, ceiling: FloatArray, significant: Mask
+    figure: Figure, axis: Any, r: RealArray, ceiling: RealArray, significant: BoolArray
 ) -> None:
     """Draw the correlation against the highest that is possible, with the line of equality."""
     high = max(1.0, float(r.max()))
@@ -171,7 +165,7 @@ def plot_regions(rows: pd.DataFrame) -> Figure:
 
 @styled
 def plot_partition(
-    unique: Mapping[str, FloatArray], shared: FloatArray, sure: Mapping[str, Mask]
+    unique: Mapping[str, RealArray], shared: RealArray, sure: Mapping[str, BoolArray]
 ) -> Figure:
     """Draw what each feature space explains that no other does, and what they share.
 
@@ -210,7 +204,7 @@ def plot_partition(
     return figure
 
 
-def best_slices(score: Volume, mask: Mask, n: int = N_SLICES) -> tuple[int, ...]:
+def best_slices(score: RealArray, mask: BoolArray, n: int = N_SLICES) -> tuple[int, ...]:
     """Return the axial slices with the highest sum of scores above 0, from bottom to top."""
     total = np.where(mask, np.clip(np.nan_to_num(score), 0, None), 0).sum(axis=(0, 1))
     total += 1e-9 * mask.sum(axis=(0, 1))
@@ -220,15 +214,15 @@ def best_slices(score: Volume, mask: Mask, n: int = N_SLICES) -> tuple[int, ...]
 
 @styled
 def plot_volumes(
-    volumes: Sequence[Sequence[Volume]],
+    volumes: Sequence[Sequence[RealArray]],
     titles: Sequence[str],
     pictures: Sequence[Image | None],
     *,
     columns: Sequence[str],
-    mask: Mask,
+    mask: BoolArray,
     affine: npt.NDArray[np.float64],
     slices: tuple[int, ...],
-    background: Volume | None = None,
+    background: RealArray | None = None,
 ) -> Figure:
     """Draw volumes beside each other, a row a picture: measured and predicted responses.
 
@@ -278,6 +272,47 @@ def plot_volumes(
     return figure
 
 
+@styled
+def plot_sheets(
+    values: npt.NDArray[np.floating[Any]],
+    titles: Sequence[str],
+    pictures: Sequence[Image | None],
+    *,
+    columns: Sequence[str],
+    sheet: Sheet,
+) -> Figure:
+    """Draw maps on surfaces beside each other, a row a picture, as :func:`plot_volumes` does.
+
+    Parameters
+    ----------
+    values
+        Shape (n_pictures, n_maps, n_columns); NaN is not drawn.
+    titles, pictures, columns
+        As there.
+    sheet
+        With the mesh of one hemisphere at least.
+    """
+    thumb, n = 0.95, len(columns)
+    width = (WIDTH - thumb - 0.75 * n - 0.2) / n
+    row = max(0.7 * width / 4 + 0.2, thumb + 0.3)
+    figure = new_figure(row * len(values) + 0.35, layout='none')
+    high = figure.get_size_inches()[1]
+    bounds = [max(float(np.nanpercentile(np.abs(values[:, c]), 99)), 1e-6) for c in range(n)]
+    for number, (each, title, picture) in enumerate(zip(values, titles, pictures, strict=True)):
+        bottom = high - 0.35 - (number + 1) * row
+        _draw_picture(figure, picture, title, bottom, thumb)
+        for column, one in enumerate(each):
+            left = thumb + 0.2 + column * (width + 0.75)
+            paint = painter('RdBu_r', -bounds[column], bounds[column])
+            sheet.draw_row(figure, one, paint, (left, bottom + 0.1, width, 0.7 * width / 4))
+    for column, name in enumerate(columns):
+        left = thumb + 0.2 + column * (width + 0.75)
+        figure.text(left / WIDTH, 1 - 0.2 / high, name, weight='bold', fontsize=9)
+        axis = add_axes(figure, left + width + 0.06, 0.3, 0.09, high - 0.8)
+        _color_bar(figure, axis, bounds[column])
+    return figure
+
+
 def _panel(layout: SliceLayout, width: float, n: int) -> tuple[float, float]:
     ratio = layout.panel_height / layout.panel_width
     panel = (width - 0.06 * (n - 1)) / n
@@ -297,11 +332,11 @@ def _draw_picture(
 
 def _draw_volume(
     figure: Figure,
-    volume: Volume,
-    mask: Mask,
+    volume: RealArray,
+    mask: BoolArray,
     affine: npt.NDArray[np.float64],
     layout: SliceLayout,
-    background: Volume | None,
+    background: RealArray | None,
     left: float,
     bottom: float,
     bound: float,
@@ -346,5 +381,6 @@ __all__ = [
     'plot_accuracy',
     'plot_partition',
     'plot_regions',
+    'plot_sheets',
     'plot_volumes',
 ]

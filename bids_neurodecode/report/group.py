@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from bids_neurodecode.bids.names import clean_label
 from bids_neurodecode.evaluation.metrics import bounds_of
 from bids_neurodecode.evaluation.paired import paired_difference
 from bids_neurodecode.evaluation.statistics import MIN_GROUPS, bootstrap_ci
@@ -19,6 +18,8 @@ from bids_neurodecode.report.boilerplate import cited, in_words
 from bids_neurodecode.report.build import (
     Block,
     Bullets,
+    Fold,
+    Heading,
     Page,
     Plot,
     References,
@@ -29,17 +30,25 @@ from bids_neurodecode.report.build import (
     Verdicts,
     write_page,
 )
+from bids_neurodecode.report.participant import how_to_read, methods_blocks
 from bids_neurodecode.report.reader import Reader, reading
 from bids_neurodecode.report.results import ParticipantResults
-from bids_neurodecode.report.section_scores import comparison_table
+from bids_neurodecode.report.section_group import (
+    group_gallery,
+    page_of,
+    plot_all_metrics,
+    shown_metrics,
+)
+from bids_neurodecode.report.section_scores import comparison_table, score_table
 from bids_neurodecode.report.section_shared import shared_section
-from bids_neurodecode.report.section_signal import analysis_mask
+from bids_neurodecode.report.section_signal import analysis_mask, sheet_of
 from bids_neurodecode.report.style import percent
 from bids_neurodecode.report.verdicts import (
     difference_verdict,
     score_verdict,
     worse_verdicts,
 )
+from bids_neurodecode.spaces import like, load_image, space_of
 
 if TYPE_CHECKING:
     import nibabel as nib
@@ -48,9 +57,18 @@ if TYPE_CHECKING:
 KEYS = ('system', 'model', 'protocol', 'split', 'space', 'metric')
 """Columns that make two rows of the metrics tables of two participants the same score."""
 
-FINAL_METRICS = ('identification_2way', 'pixel_2way', 'pixel_top1', 'pixcorr', 'ssim_2d')
-"""Scores of final pictures that have a figure."""
-MEAN_MAPS = ('tsnr', 'noiseceiling', 'ncsnr', 'pearsonr', 'noisenormalized', 'isc')
+COUNTS = brain.MapSpec(
+    'Participants whose voxel was used',
+    'participants',
+    'Voxels that pass the selection in many participants carry the analysis; those of one alone '
+    'may be chance.',
+    'viridis',
+)
+MEAN_MAPS = ('pearsonr', 'noiseceiling', 'isc', 'noisenormalized', 'ncsnr', 'tsnr')
+"""Maps that are averaged; the first three are shown, the others folded."""
+MADE = 'Final reconstructions (second stage): means over participants'
+FOLDED = 12
+"""Participants from which the table of runs is closed until it is clicked."""
 
 CAVEAT = (
     'Intervals of the mean are 95 % confidence intervals over participants (the wider of t and '
@@ -105,30 +123,73 @@ def write_group_report(
         If a file of the results is gone or broken.
     """
     with reading('the group'):
-        page = _page([Reader(results) for results in participants], failures or {}, shared)
+        readers = [Reader(results) for results in participants]
+        page = _page(readers, failures or {}, shared, html.parent)
         write_page(page, html, figures_dir)
 
 
 def _page(
-    readers: Sequence[Reader], failures: Mapping[str, str], shared: Path | None = None
+    readers: Sequence[Reader], failures: Mapping[str, str], shared: Path | None, folder: Path
 ) -> Page:
+    methods = methods_blocks(readers[0]) if readers else ()
     sections = [
         Section('summary', 'Summary', _summary(readers, failures)),
         Section('scores', 'Scores', _scores(readers)),
         Section('shared', 'New participants', shared_section(shared)),
-        Section('quality', 'Quality', _quality(readers)),
-        Section('maps', 'Mean maps', _maps(readers)),
-        Section('failed', 'Participants without results', _failures(failures)),
+        Section('maps', 'Brain', _maps(readers)),
+        Section('quality', 'Participants and quality', _quality(readers, folder)),
+        Section('reading', 'How to read this page', (how_to_read(),) if readers else ()),
+        Section('warnings', 'Warnings and errors', _warnings(readers, failures)),
+        Section('methods', 'Methods', methods),
+        Section('provenance', 'Provenance', _provenance(readers)),
     ]
     tasks = ', '.join(dict.fromkeys(r.results.task for r in readers)) or 'none'
     names = ', '.join(dict.fromkeys(r.results.bids_name for r in readers))
     versions = ', '.join(dict.fromkeys(r.results.version for r in readers))
+    links = [(str(cell), cell.link) for cell in (page_of(r, folder) for r in readers)]
     return Page(
         'Group report',
         ' · '.join(part for part in (names, f'task {tasks}') if part),
         tuple(section for section in sections if section.blocks),
         f'bids_neurodecode {versions}'.strip(),
+        tuple((name, page) for name, page in links if page is not None),
     )
+
+
+def _warnings(readers: Sequence[Reader], failures: Mapping[str, str]) -> tuple[Block, ...]:
+    """List warnings, each once with those who have it, and participants without results."""
+    by: dict[str, list[str]] = {}
+    for reader in readers:
+        for line in (*reader.results.leaks, *reader.results.warnings):
+            by.setdefault(line, []).append(f'sub-{reader.results.participant}')
+    lines = tuple(f'{line} ({", ".join(who)})' for line, who in by.items())
+    failed = tuple(f'sub-{label}: {reason}' for label, reason in failures.items())
+    return (
+        Heading('Warnings'),
+        Bullets(lines) if lines else Text(('None.',)),
+        Heading('Participants without results'),
+        Bullets(failed) if failed else Text(('None.',)),
+    )
+
+
+def _provenance(readers: Sequence[Reader]) -> tuple[Block, ...]:
+    """List runs and versions of software; differences between participants stand out."""
+    if not readers:
+        return ()
+    rows = tuple(
+        (f'sub-{r.results.participant}', r.results.version, r.results.run_id) for r in readers
+    )
+    blocks: list[Block] = [
+        Table(('participant', 'bids_neurodecode', 'run'), rows, 'Runs', folded=len(rows) > FOLDED)
+    ]
+    found: dict[str, dict[str, None]] = {}
+    for reader in readers:
+        for name, version in reader.results.versions.items():
+            found.setdefault(name, {})[version] = None
+    software = tuple((name, ', '.join(several)) for name, several in found.items())
+    if software:
+        blocks.append(Table(('software', 'version'), software, 'Versions', folded=True))
+    return tuple(blocks)
 
 
 def gather_metrics(readers: Sequence[Reader]) -> pd.DataFrame:
@@ -183,11 +244,7 @@ def group_verdict(rows: pd.DataFrame) -> Verdict:
     """
     rows = rows[rows['value'].notna()]
     found = mean_score(rows)
-    known = rows[rows['chance'].notna()]
-    p = math.nan
-    if len(known):
-        rng = np.random.default_rng(0)
-        p = paired_difference(known['value'], known['chance'], rng=rng).p
+    p = against_chance(rows)
     row = rows.iloc[0].copy()
     for name, value in {
         'value': found.mean,
@@ -201,6 +258,21 @@ def group_verdict(rows: pd.DataFrame) -> Verdict:
     row['units'] = 'participants'
     told = score_verdict(row)
     return replace(told, text=f'Mean over participants. {told.text}')
+
+
+def against_chance(rows: pd.DataFrame) -> float:
+    """Return the p value of a score over participants: signs of differences from chance flipped.
+
+    Parameters
+    ----------
+    rows
+        One row a participant: ``value`` and ``chance``. NaN with too few of them.
+    """
+    known = rows[rows['chance'].notna() & rows['value'].notna()]
+    if known.empty:
+        return math.nan
+    rng = np.random.default_rng(0)
+    return paired_difference(known['value'], known['chance'], rng=rng).p
 
 
 def compare_over_participants(metrics: pd.DataFrame) -> pd.DataFrame:
@@ -281,8 +353,9 @@ def _summary(readers: Sequence[Reader], failures: Mapping[str, str]) -> tuple[Bl
         elsewhere = compared[compared['metric'] != row['metric']]
         lines += worse_verdicts(elsewhere)
     if failures:
-        lines.append(Verdict('bad', f'No results for {len(failures)}: see the last section.'))
-    return (Text((text,)), Verdicts(tuple(lines))) if lines else (Text((text,)),)
+        lines.append(Verdict('bad', f'No results for {len(failures)}: see "Warnings and errors".'))
+    verdicts = (Verdicts(tuple(lines)),) if lines else ()
+    return (Text((text,)), *group_gallery(readers), *verdicts)
 
 
 def _scores(readers: Sequence[Reader]) -> tuple[Block, ...]:
@@ -292,54 +365,103 @@ def _scores(readers: Sequence[Reader]) -> tuple[Block, ...]:
     # regions and feature spaces are many: a table for those who look for one
     parts = scores.of_parts(metrics)
     whole = metrics[~parts]
-    blocks: list[Block] = [_mean_table(whole), Text((in_words(CAVEAT),))]
     compared = compare_over_participants(metrics)
+    means = mean_metrics(whole, compared)
+    blocks: list[Block] = []
+    figure = _figure(whole)
+    if figure is not None:
+        blocks.append(figure)
+    shown = shown_metrics(means)
+    sets = ((shown[~scores.of_pictures(shown)], None), (shown[scores.of_pictures(shown)], MADE))
+    for rows, title in sets:
+        if len(rows):
+            about = title or 'Means over participants'
+            blocks.append(score_table(means, rows, title=about))
+    blocks.append(Text((in_words(CAVEAT),)))
+    folded: list[Block] = [_mean_table(whole)]
     if len(compared):
-        blocks.append(comparison_table(compared, compared))
+        folded.append(comparison_table(compared, compared))
     if parts.any():
         caption = 'Scores of regions and feature spaces, over participants.'
-        blocks.append(replace(_mean_table(metrics[parts]), caption=caption, folded=True))
-    blocks += _score_plots(whole)
+        folded.append(replace(_mean_table(metrics[parts]), caption=caption))
     row = scores.headline(metrics)
     if row is not None:
-        blocks.append(_participant_table(_same_score(metrics, row)))
+        folded.append(_participant_table(_same_score(metrics, row)))
+    blocks.append(Fold('Every score and comparison, and each participant', tuple(folded)))
     works = tuple((work.text, work.address) for work in cited((CAVEAT,)))
     return (*blocks, References(works))
 
 
-def _score_plots(metrics: pd.DataFrame) -> list[Plot]:
-    plots = []
-    models = metrics[~metrics['model'].map(scores.is_baseline)]
-    # of pictures that were made the final ones, by the main metrics; all are in the table
-    of_pictures = scores.of_pictures(models)
-    final = (models['space'] == 'final') & models['metric'].isin(FINAL_METRICS)
-    models = models[~of_pictures | final]
-    for number, (_, rows) in enumerate(models.groupby(_keys(models), sort=False, dropna=False)):
-        known = rows[rows['value'].notna()]
+def mean_metrics(metrics: pd.DataFrame, compared: pd.DataFrame) -> pd.DataFrame:
+    """Average each score over participants, as one metrics table whose units are participants.
+
+    Parameters
+    ----------
+    metrics
+        The metrics tables of all participants, with their column ``participant``.
+    compared
+        From :func:`compare_over_participants`.
+    """
+    import pandas as pd
+
+    rows = []
+    keys = _keys(metrics)
+    differences = [name for name in metrics.columns if name.startswith('difference')]
+    tested = compared[compared['difference'].notna()]
+    for _, same in metrics.groupby(keys, sort=False, dropna=False):
+        known = same[same['value'].notna()]
         if known.empty:
             continue
-        name = str(known['metric'].iloc[0])
         found = mean_score(known)
-        figure = scores.plot_group(
-            known['value'].to_numpy(dtype=float),
-            [f'sub-{label}' for label in known['participant']],
-            name,
-            intervals=known[['ci_low', 'ci_high']].to_numpy(dtype=float),
-            mean=found.mean,
-            mean_interval=(found.low, found.high),
-            chance=found.chance,
-        )
-        of = f'{known["model"].iloc[0]} ({known["space"].iloc[0]})'
-        over = ' with the interval over participants' if math.isfinite(found.low) else ''
-        caption = (
-            f'{scores.title_of(known.iloc[0])} of the model {of}: each '
-            f'participant a dot with its own confidence interval, the mean below{over}; dashed: '
-            'chance.'
-        )
-        alt = f'{found.n} participants, mean {scores.write_score(name, found.mean)}.'
-        file = f'group_desc-{clean_label(name)}{number}_figure.svg'
-        plots.append(Plot(file, figure, caption, alt))
-    return plots
+        row = known.iloc[0].to_dict() | dict.fromkeys(differences, math.nan)
+        row |= {
+            'value': found.mean,
+            'ci_low': found.low,
+            'ci_high': found.high,
+            'chance': found.chance,
+            'ceiling': float(known['ceiling'].mean()),
+            'p': against_chance(known),
+            'n': found.n,
+            'n_units': found.n,
+            'units': 'participants',
+        }
+        pair = _same_score(tested, known.iloc[0])
+        for name in differences if len(pair) else ():
+            row[name] = pair[name].iloc[0]
+        rows.append(row)
+    return pd.DataFrame(rows, columns=list(metrics.columns))
+
+
+def _figure(metrics: pd.DataFrame) -> Plot | None:
+    """Draw all main metrics of all participants in one figure."""
+    rows = shown_metrics(metrics)
+    models = rows[~rows['model'].map(scores.is_baseline)]
+    if models.empty:
+        return None
+    panels = []
+    several = models['model'].nunique() > 1
+    for _, own in models.groupby(_keys(models), sort=False, dropna=False):
+        others = rows[rows['model'].map(scores.is_baseline)]
+        for key in _keys(models):
+            if key != 'model':
+                others = others[others[key] == own[key].iloc[0]]
+        names = (own['model'].iloc[0], own['space'].iloc[0])
+        of = ', '.join(str(name) for name in (names if several else names[1:]))
+        row = own.iloc[0]
+        size = row.get('image_size', math.nan)
+        pixels = f', {size:.0f} x {size:.0f} pixels' if math.isfinite(size) else ''
+        title = f'{scores.metric_of(str(row["metric"])).title}\n{of}{pixels}'
+        panels.append((title, own, others, mean_score(own)))
+    labels = list(dict.fromkeys(metrics['participant']))
+    n = len(panels)
+    return Plot(
+        'group_desc-scores_figure.svg',
+        plot_all_metrics(panels, labels),
+        f'{n} score{"s" * (n > 1)} of all participants: the model (blue) with its own interval, '
+        'baselines (open), ceiling where it is known (orange), the mean over participants below '
+        f'(black; with its interval from {MIN_GROUPS} participants on), and chance (dashed).',
+        f'{n} metrics of {len(labels)} participants.',
+    )
 
 
 def _mean_table(metrics: pd.DataFrame) -> Table:
@@ -401,7 +523,7 @@ def _participant_table(rows: pd.DataFrame) -> Table:
     return Table(columns, cells, caption, frozenset(range(1, 6)))
 
 
-def _quality(readers: Sequence[Reader]) -> tuple[Block, ...]:
+def _quality(readers: Sequence[Reader], folder: Path) -> tuple[Block, ...]:
     rows = []
     for reader in readers:
         results = reader.results
@@ -411,7 +533,7 @@ def _quality(readers: Sequence[Reader]) -> tuple[Block, ...]:
         voxels = results.voxels
         rows.append(
             (
-                f'sub-{results.participant}',
+                page_of(reader, folder),
                 str(len(results.runs)),
                 str(sum(run.n_trials for run in results.runs)),
                 mean,
@@ -431,7 +553,10 @@ def _quality(readers: Sequence[Reader]) -> tuple[Block, ...]:
         'voxels used',
         'warnings',
     )
-    caption = 'Data and quality by participant (means over runs; tSNR: median over the mask).'
+    caption = (
+        'Data and quality by participant, each linked to the page (means over runs; tSNR: median '
+        'over the mask).'
+    )
     return (Table(columns, tuple(rows), caption, frozenset(range(1, 8))),) if rows else ()
 
 
@@ -445,8 +570,33 @@ def _median(results: ParticipantResults, key: str) -> str:
     return f'{np.median(values):.1f}' if values.size else 'n/a'
 
 
+def _count(readers: Sequence[Reader]) -> Iterable[Plot]:
+    """Show in how many participants each voxel was used."""
+    having = [
+        reader.results
+        for reader in readers
+        if 'reliable' in reader.results.maps and reader.results.maps['reliable'].exists()
+    ]
+    found = mean_map(having, 'reliable') if len(having) > 1 else None
+    if found is None:
+        return
+    image, mask = found
+    import nibabel as nib
+
+    n = len(having)
+    counted = nib.Nifti1Image(np.rint(n * np.asarray(image.dataobj)), image.affine)
+    spec = replace(COUNTS, high=float(n))
+    yield Plot(
+        'group_desc-count_map.svg',
+        brain.plot_map(counted, spec, mask=mask),
+        f'{COUNTS.title}: of {n}, in the voxels that all of them have. {COUNTS.how_to_read}',
+        f'Number of participants by voxel, of {n}.',
+    )
+
+
 def _maps(readers: Sequence[Reader]) -> tuple[Block, ...]:
-    blocks: list[Block] = []
+    blocks: list[Block] = [*_count(readers)]
+    folded: list[Block] = []
     for key in MEAN_MAPS:
         having = [
             reader.results
@@ -466,17 +616,20 @@ def _maps(readers: Sequence[Reader]) -> tuple[Block, ...]:
             f'{spec.title}, mean of {len(having)} participants in the voxels that all of them '
             f'have. {spec.how_to_read}'
         )
-        figure = brain.plot_map(image, spec, mask=mask)
+        figure = brain.plot_map(image, spec, mask=mask, sheet=sheet_of(having[0], image))
         alt = f'Mean {spec.title} on slices.'
-        blocks.append(Plot(f'group_desc-{key}_map.svg', figure, caption, alt))
+        main = key in MEAN_MAPS[:3]
+        (blocks if main else folded).append(
+            Plot(f'group_desc-{key}_map.svg', figure, caption, alt)
+        )
         if spec.glass and all(results.in_mni for results in having):
             glass = brain.plot_glass(image, spec, mask=mask)
             text = (
                 f'{spec.title}, mean of {len(having)} participants, through a glass brain: the '
                 'strongest tenth of the voxels.'
             )
-            blocks.append(Plot(f'group_desc-{key}glass_map.svg', glass, text, alt))
-    return tuple(blocks)
+            folded.append(Plot(f'group_desc-{key}glass_map.svg', glass, text, alt))
+    return (*blocks, *((Fold('More mean maps', tuple(folded)),) if folded else ()))
 
 
 def mean_map(
@@ -489,9 +642,7 @@ def mean_map(
     tuple or None
         The mean and those voxels; None where grids differ or no voxel is shared.
     """
-    import nibabel as nib
-
-    images = [nib.load(results.maps[key]) for results in participants]
+    images = [load_image(results.maps[key]) for results in participants]
     masks = [analysis_mask(results) for results in participants]
     first = images[0]
     total = np.zeros(first.shape[:3])
@@ -499,7 +650,7 @@ def mean_map(
     for image, mask, results in zip(images, masks, participants, strict=True):
         if mask is None or image.shape[:3] != first.shape[:3] or mask.shape != first.shape[:3]:
             return None
-        if not np.allclose(image.affine, first.affine):
+        if not np.allclose(image.affine, first.affine) or not _same_space(image, first):
             return None
         volume = _volume(results.maps[key])
         shared &= (np.asarray(mask.dataobj) > 0) & np.isfinite(volume)
@@ -507,23 +658,17 @@ def mean_map(
     if not shared.any():
         return None
     mean = np.where(shared, total / len(images), 0)
-    return (
-        nib.Nifti1Image(mean.astype(np.float32), first.affine),
-        nib.Nifti1Image(shared.astype(np.uint8), first.affine),
-    )
+    return like(first, mean.astype(np.float32)), like(first, shared.astype(np.uint8))
+
+
+def _same_space(image: Any, other: Any) -> bool:
+    space = space_of(image)
+    return space.same_as(space_of(other)) if space is not None else space_of(other) is None
 
 
 def _volume(path: Path) -> Any:
-    import nibabel as nib
-
-    volume = np.asarray(nib.load(path).dataobj, dtype=np.float64)
+    volume = np.asarray(load_image(path).dataobj, dtype=np.float64)
     return volume.reshape(volume.shape[:3])
-
-
-def _failures(failures: Mapping[str, str]) -> tuple[Block, ...]:
-    if not failures:
-        return ()
-    return (Bullets(tuple(f'sub-{label}: {reason}' for label, reason in failures.items())),)
 
 
 def _keys(metrics: pd.DataFrame) -> list[str]:

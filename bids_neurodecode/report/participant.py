@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,15 @@ from bids_neurodecode.report.build import (
     Block,
     Bullets,
     Code,
+    Fold,
+    Heading,
     Page,
     References,
     Section,
     Table,
     Text,
     Verdicts,
+    pages_beside,
     write_page,
 )
 from bids_neurodecode.report.reader import Reader, reading
@@ -33,17 +37,14 @@ from bids_neurodecode.report.results import (
 )
 from bids_neurodecode.report.section_agreement import agreement_section
 from bids_neurodecode.report.section_conditions import conditions_section
-from bids_neurodecode.report.section_data import (
-    denoising_section,
-    design_section,
-    motion_section,
-    used_section,
-)
+from bids_neurodecode.report.section_data import data_section
 from bids_neurodecode.report.section_encoding import encoding_section
 from bids_neurodecode.report.section_film import film_section
+from bids_neurodecode.report.section_gallery import images_at_the_head
 from bids_neurodecode.report.section_generation import generation_section
-from bids_neurodecode.report.section_scores import decoded_section, scores_section
-from bids_neurodecode.report.section_signal import signal_section
+from bids_neurodecode.report.section_quality import quality_section
+from bids_neurodecode.report.section_scores import scores_section
+from bids_neurodecode.report.section_signal import brain_section, ceiling_text
 
 __all__ = [
     'BetaResults',
@@ -76,28 +77,28 @@ def write_participant_report(results: ParticipantResults, html: Path, figures_di
         If a file of the results is gone or broken.
     """
     with reading(f'sub-{results.participant}'):
-        write_page(_page(Reader(results)), html, figures_dir)
+        own = {f'sub-{results.participant}', f'sub-{results.participant} task-{results.task}'}
+        links = tuple(link for link in pages_beside(html) if link[0] not in own)
+        write_page(_page(Reader(results), links), html, figures_dir)
 
 
-def _page(reader: Reader) -> Page:
+def _page(reader: Reader, links: tuple[tuple[str, Path], ...] = ()) -> Page:
     results = reader.results
     sections = [
         Section('summary', 'Summary', _summary(reader)),
-        Section('used', 'What was found and used', used_section(reader)),
-        Section('design', 'Design and timing', design_section(reader)),
-        Section('motion', 'Motion and confounds', motion_section(reader)),
-        Section('signal', 'Signal', signal_section(results, reader.name)),
-        Section('denoising', 'Denoising and regularisation', denoising_section(reader)),
         Section('scores', 'Scores', scores_section(reader)),
         Section('conditions', 'Conditions', conditions_section(reader)),
         Section('encoding', 'Encoding model', encoding_section(reader)),
         Section('agreement', 'Voxels and their ceiling', agreement_section(reader)),
         Section('network', 'Movie network', film_section(reader)),
-        Section('pictures', 'Pictures', generation_section(reader)),
         *_of_extension(results, reader),
-        Section('decoded', 'Decoded', decoded_section(reader)),
-        Section('warnings', 'Warnings', _warnings(reader)),
-        Section('methods', 'Methods', _methods(reader)),
+        Section('images', 'Reconstructions', generation_section(reader)),
+        Section('brain', 'Brain', brain_section(reader)),
+        Section('quality', 'Quality', quality_section(reader)),
+        Section('data', 'Data and design', data_section(reader)),
+        Section('reading', 'How to read this page', (how_to_read(),)),
+        Section('warnings', 'Warnings and errors', _warnings(reader)),
+        Section('methods', 'Methods', methods_blocks(reader)),
         Section('provenance', 'Provenance', _provenance(reader)),
     ]
     subtitle = ' · '.join(
@@ -111,6 +112,7 @@ def _page(reader: Reader) -> Page:
         subtitle,
         tuple(section for section in sections if section.blocks),
         f'bids_neurodecode {results.version}, run {results.run_id}',
+        links,
     )
 
 
@@ -122,11 +124,12 @@ def _of_extension(results: ParticipantResults, reader: Reader) -> tuple[Section,
 
 def _summary(reader: Reader) -> tuple[Block, ...]:
     results = reader.results
-    blocks: list[Block] = [Text((_what_was_done(reader),))]
+    blocks: list[Block] = []
     lines: list[Any] = []
     row = None if reader.metrics is None else scores.headline(reader.metrics)
     if row is None or reader.metrics is None:
-        blocks.append(Text(('No score was computed.',)))
+        ceilings = ceiling_text(results)
+        blocks.append(Text((ceilings or 'No score was computed.',)))
     else:
         confidence = 0.95 if reader.config is None else reader.config.evaluation.confidence
         n_folds = None if results.split is None else results.split.n_folds
@@ -145,7 +148,8 @@ def _summary(reader: Reader) -> tuple[Block, ...]:
     found, n_leaks = verdicts.with_leaks(results, lines), len(results.leaks)
     parts = (found[:n_leaks], found[n_leaks:])
     above, below = ((Verdicts(part),) if part else () for part in parts)
-    return (*above, *blocks, *below)
+    intro = Text((_what_was_done(reader),))
+    return (*above, intro, *images_at_the_head(reader), *blocks, *below)
 
 
 def _what_was_done(reader: Reader) -> str:
@@ -153,10 +157,11 @@ def _what_was_done(reader: Reader) -> str:
     shown = {
         'movie': 'saw a film',
         'conditions': f'was in {_n_conditions(results)} conditions',
-    }.get(results.paradigm, 'saw single pictures')
+    }.get(results.paradigm, 'saw single images')
     aim = {
         'encoding': 'predicts the brain responses from what was shown',
         'movie': 'relates the film to the brain responses',
+        'betas': 'estimates the brain response to each trial',
         'conditions': 'tells from the brain responses which condition it was, and how conditions '
         'differ',
     }.get(results.system, 'tells from the brain responses what was shown')
@@ -188,13 +193,36 @@ def _n_conditions(results: ParticipantResults) -> int:
     return 0 if results.conditions is None else len(results.conditions.names)
 
 
+def how_to_read() -> Bullets:
+    """Return the lines that every page carries."""
+    file = resources.files('bids_neurodecode') / 'data' / 'report' / 'reading.txt'
+    return Bullets(tuple(file.read_text('utf-8').splitlines()))
+
+
 def _warnings(reader: Reader) -> tuple[Block, ...]:
-    if not reader.results.warnings:
-        return (Text(('None.',)),)
-    return (Bullets(reader.results.warnings),)
+    warnings, crashes = reader.results.warnings, _crashes(reader.results)
+    return (
+        Heading('Warnings'),
+        Bullets(warnings) if warnings else Text(('None.',)),
+        Heading('Errors'),
+        Bullets(crashes) if crashes else Text(('No errors in this run.',)),
+    )
 
 
-def _methods(reader: Reader) -> tuple[Block, ...]:
+def _crashes(results: ParticipantResults) -> tuple[str, ...]:
+    """Return, of each crash file in the log of the run, its name and what it ends with."""
+    if results.config is None:
+        return ()
+    told = []
+    for file in sorted(results.config.parent.glob('crash-*.txt')):
+        lines = [x.strip() for x in file.read_text('utf-8', errors='replace').splitlines()]
+        last = next((line for line in reversed(lines) if line), '')
+        told.append(f'{last} ({file.parent.name}/{file.name})')
+    return tuple(told)
+
+
+def methods_blocks(reader: Reader) -> tuple[Block, ...]:
+    """Return the methods text of a participant, and the works that it cites."""
     results = reader.results
     if reader.config is None:
         return ()
@@ -215,10 +243,8 @@ def _methods(reader: Reader) -> tuple[Block, ...]:
     )
     entries = tuple((work.text, work.address) for work in cited(paragraphs))
     intro = 'This text may be used in a paper as it is; the same is in logs/CITATION.md.'
-    return (
-        Text((intro, *(in_words(paragraph) for paragraph in paragraphs))),
-        References(entries),
-    )
+    text = Text(tuple(in_words(paragraph) for paragraph in paragraphs))
+    return (Text((intro,)), Fold('Methods and references', (text, References(entries))))
 
 
 def _provenance(reader: Reader) -> tuple[Block, ...]:

@@ -1,8 +1,8 @@
-"""Quality reportlets: head motion, a carpet of one run, and the choice of noise components."""
+"""Quality reportlets: head motion, the carpet of a run, and the choice of noise components."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,17 +21,20 @@ from bids_neurodecode.report.style import (
     new_figure,
     styled,
 )
+from bids_neurodecode.typing import RealArray
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-Array = npt.NDArray[np.floating[Any]]
 
 TRANSLATIONS = ('trans_x', 'trans_y', 'trans_z')
 ROTATIONS = ('rot_x', 'rot_y', 'rot_z')
 FD_LIMIT = 0.5
 """Millimetres of framewise displacement above which a volume is counted as moved."""
+TISSUES = {1: 'grey matter', 2: 'white matter', 3: 'CSF'}
+"""Labels of a tissue segmentation in BIDS derivatives."""
+_PLACE = {kind: place for place, kind in enumerate(TISSUES)}
 HEAD_RADIUS = 50.0
 """Millimetres; turns rotations into displacements (Power et al., 2012)."""
 
@@ -46,9 +49,9 @@ class RunMotion:
 
     label: str
     repetition_time: float
-    displacement: Array
-    translations: Array
-    rotations: Array
+    displacement: RealArray
+    translations: RealArray
+    rotations: RealArray
     computed: bool
     """Whether the displacement was computed here, the table having none."""
 
@@ -75,7 +78,7 @@ class RunMotion:
         return float(np.nanmax(distance))
 
 
-def framewise_displacement(translations: Array, rotations: Array) -> Array:
+def framewise_displacement(translations: RealArray, rotations: RealArray) -> RealArray:
     """Sum the absolute changes of six motion parameters from volume to volume.
 
     Parameters
@@ -151,50 +154,122 @@ def plot_motion(runs: Sequence[RunMotion]) -> Figure:
     return figure
 
 
-@styled
-def plot_carpet(series: Array, repetition_time: float, displacement: Array | None) -> Figure:
-    """Draw a run as voxels by time under its framewise displacement (nireports' carpet).
+@dataclass(frozen=True, eq=False)
+class Carpet:
+    """A run as voxels by time, with what goes on in all voxels at a time.
+
+    ``series`` is (n_volumes, n_voxels); ``tissues`` names groups of neighbouring columns with
+    the number of voxels of each; ``traces`` holds curves over volumes, (n_volumes,), by the name
+    of their axis.
+    """
+
+    series: RealArray
+    tissues: tuple[tuple[str, int], ...]
+    traces: Mapping[str, RealArray]
+
+
+def make_carpet(
+    series: RealArray,
+    tissue: npt.NDArray[np.integer[Any]] | None,
+    confounds: pd.DataFrame | None,
+    displacement: RealArray | None,
+) -> Carpet:
+    """Sort voxels by tissue, and within a tissue by how they follow the mean of all.
 
     Parameters
     ----------
     series
-        Shape (n_volumes, n_voxels); each voxel is detrended and z-scored before it is drawn.
+        Shape (n_volumes, n_voxels).
+    tissue
+        Of each voxel, by :data:`TISSUES`; None where it is not known.
+    confounds
+        Table of the run; ``std_dvars`` (or ``dvars``) and ``global_signal`` are taken from it
+        where it has them, else computed from the voxels.
+    displacement
+        Framewise displacement, mm, (n_volumes,).
+    """
+    varying = series.std(axis=0) > 0
+    series = series[:, varying] if varying.any() else series
+    kinds = np.zeros(series.shape[1], dtype=int)
+    if tissue is not None:
+        kinds = tissue[varying] if varying.any() else tissue
+    scaled = (series - series.mean(axis=0)) / np.maximum(series.std(axis=0), 1e-12)
+    follows = scaled.T @ scaled.mean(axis=1)
+    order = np.lexsort((-follows, [_PLACE.get(int(kind), len(_PLACE)) for kind in kinds]))
+    names = [TISSUES.get(int(kind), 'other') for kind in kinds[order]]
+    if tissue is None:
+        names = ['all voxels'] * len(names)
+    table: Any = {} if confounds is None else confounds
+    means = series.mean(axis=1)
+    steps = np.concatenate([[np.nan], np.sqrt((np.diff(scaled, axis=0) ** 2).mean(axis=1))])
+    traces: dict[str, RealArray] = {} if displacement is None else {'FD (mm)': displacement}
+    column = next((name for name in ('std_dvars', 'dvars') if name in table), None)
+    dvars = steps if column is None else table[column].to_numpy(dtype=float)
+    traces['DVARS' if column == 'dvars' else 'DVARS*'] = dvars
+    global_signal = (
+        table['global_signal'].to_numpy(dtype=float) if 'global_signal' in table else means
+    )
+    traces['GS (%)'] = 100 * (global_signal / (np.nanmean(global_signal) or 1.0) - 1)
+    counted = tuple((name, names.count(name)) for name in dict.fromkeys(names))
+    return Carpet(series[:, order], counted, traces)
+
+
+@styled
+def plot_carpet(carpet: Carpet, repetition_time: float) -> Figure:
+    """Draw a run as voxels by time under FD, DVARS and global signal (nireports' carpet).
+
+    Parameters
+    ----------
+    carpet
+        From :func:`make_carpet`; each voxel is detrended and z-scored before it is drawn.
     repetition_time
         Seconds.
-    displacement
-        Shape (n_volumes,), mm, drawn above the carpet where it is known.
     """
     import matplotlib.pyplot as plt
+    from matplotlib.patches import Patch
     from nireports.reportlets.nuisance import plot_carpet as draw_carpet
 
-    varying = series.std(axis=0) > 0
-    moving = series[:, varying] if varying.any() else series
+    n = len(carpet.traces)
+    edges = np.cumsum([0, *(size for _, size in carpet.tissues)])
+    segments = {
+        name: list(range(low, high))
+        for (name, _), low, high in zip(carpet.tissues, edges[:-1], edges[1:], strict=True)
+    }
     # nireports draws on pyplot's current figure: this one is taken off that list before it leaves
-    figure: Figure = plt.figure(figsize=(WIDTH, 3.4))
+    figure: Figure = plt.figure(figsize=(WIDTH, 2.3 + 0.55 * n))
     try:
         grid = figure.add_gridspec(
-            2, 1, height_ratios=(1, 3), hspace=0.08, left=0.08, right=0.98, top=0.97, bottom=0.15
-        )
+            n + 1, 1, height_ratios=(*[1] * n, 4.6), hspace=0.3, left=0.09, right=0.98,
+            top=0.98, bottom=0.13,
+        )  # fmt: skip
         draw_carpet(
-            moving.T,
+            carpet.series.T,
             tr=repetition_time,
-            subplot=grid[1],
+            subplot=grid[n],
             sort_rows=False,
             legend=False,
-            segments={f'{moving.shape[1]} voxels': list(range(moving.shape[1]))},
+            segments=segments,
             detrend=True,
             fontsize=8,
         )
     finally:
         plt.close(figure)
-    axis = figure.add_subplot(grid[0])
-    if displacement is None:
-        axis.set_axis_off()
-    else:
-        axis.plot(displacement, color=BLACK, linewidth=0.9)
-        axis.axhline(FD_LIMIT, color=RED, linewidth=0.9, linestyle='--')
-        axis.set(ylabel='FD (mm)', xlim=(-0.5, len(displacement) - 0.5), xticks=[])
-        axis.set_ylim(bottom=0)
+    if len(carpet.tissues) > 1:
+        colors = plt.get_cmap('tab10')
+        handles = [
+            Patch(color=colors(i), label=f'{name} ({n_voxels})')
+            for i, (name, n_voxels) in enumerate(carpet.tissues)
+        ]
+        figure.legend(handles=handles, loc='lower right', ncols=len(handles), fontsize=7)
+    for row, (name, values) in enumerate(carpet.traces.items()):
+        axis = figure.add_subplot(grid[row])
+        axis.plot(values, color=BLACK, linewidth=0.9)
+        if name.startswith('FD'):
+            axis.axhline(FD_LIMIT, color=RED, linewidth=0.9, linestyle='--')
+            axis.set_ylim(bottom=0)
+        axis.set(xlim=(-0.5, len(values) - 0.5), xticks=[])
+        axis.set_ylabel(name, fontsize=7)
+        axis.tick_params(labelsize=6)
     return figure
 
 

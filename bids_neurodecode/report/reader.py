@@ -111,3 +111,8 @@ def read_table(path: Path | None) -> pd.DataFrame | None:
     return pd.read_csv(
         path, sep='\t', na_values=['n/a'], keep_default_na=False, dtype=dict.fromkeys(names, str)
     )
+
+
+def confidence_of(reader: Reader) -> float:
+    """Return the coverage of the intervals of a participant's scores."""
+    return 0.95 if reader.config is None else reader.config.evaluation.confidence

@@ -16,6 +16,7 @@ from typing import Any, Self
 
 from bids_neurodecode.bids.records import Paradigm
 from bids_neurodecode.errors import ReportError
+from bids_neurodecode.text import one_line
 
 BROKEN = 'Cannot read the results in {source}: {reason}. Run the participant again.'
 
@@ -324,7 +325,7 @@ class ParticipantResults:
         try:
             return cls(**_typed(json.loads(text)))
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            reason = ' '.join(str(error).split())
+            reason = one_line(error)
             raise ReportError(BROKEN.format(source=source, reason=reason)) from error
 
 

@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.evaluation.metrics import COLUMNS, METRICS, NUMBERS, Metric
+from bids_neurodecode.evaluation.statistics import bootstrap_ci
 from bids_neurodecode.report.style import (
     BLACK,
     BLUE,
     GREY,
-    LIGHT,
     ORANGE,
     RED,
     new_figure,
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from bids_neurodecode.report.reader import Reader
 
 HEADLINES = tuple(METRICS)
 """Which metric heads the page: the first of these that was scored."""
@@ -54,11 +53,6 @@ def title_of(row: pd.Series[Any], *, unit: bool = False) -> str:
     size = float(row.get('image_size', math.nan))
     pixels = f' at {size:.0f} x {size:.0f} pixels' if math.isfinite(size) else ''
     return f'{metric.label if unit else metric.title}{pixels}'
-
-
-def confidence_of(reader: Reader) -> float:
-    """Return the coverage of the intervals of a participant's scores."""
-    return 0.95 if reader.config is None else reader.config.evaluation.confidence
 
 
 def read_metrics(path: Path) -> pd.DataFrame:
@@ -280,6 +274,65 @@ def right_choices(predictions: pd.DataFrame) -> pd.Series[float]:
     return (predictions['rank'] == 1).astype(float)
 
 
+def by_category(table: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
+    """Average what samples score within categories; stimuli are the units.
+
+    Parameters
+    ----------
+    table
+        One row a held-out sample: ``category``, ``stimulus`` and ``right`` (0 to 1).
+    confidence
+        Coverage of the intervals.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a category, the best first: ``category``, ``value``, ``low``, ``high`` (NaN with
+        fewer than :data:`~bids_neurodecode.evaluation.statistics.MIN_GROUPS` stimuli) and
+        ``n_stimuli``.
+    """
+    import pandas as pd
+
+    rows = []
+    for category, own in table.groupby('category', sort=True):
+        values = own.groupby('stimulus', sort=True)['right'].mean().to_numpy(dtype=float)
+        # the same page from the same scores
+        low, high = bootstrap_ci(
+            values, rng=np.random.default_rng(0), confidence=confidence, bounds=(0.0, 1.0)
+        )
+        rows.append((str(category), float(values.mean()), low, high, values.size))
+    found = pd.DataFrame(rows, columns=['category', 'value', 'low', 'high', 'n_stimuli'])
+    return found.sort_values('value', ascending=False, kind='stable', ignore_index=True)
+
+
+@styled
+def plot_categories(table: pd.DataFrame, chance: float) -> Figure:
+    """Draw the score of each category with its interval.
+
+    Parameters
+    ----------
+    table
+        From :func:`by_category`.
+    chance
+        What guessing scores.
+    """
+    figure = new_figure(0.24 * len(table) + 0.75)
+    axis = figure.subplots()
+    y = np.arange(len(table))
+    axis.hlines(y, 100 * table['low'], 100 * table['high'], color=BLUE, lw=1.8)
+    axis.plot(100 * table['value'], y, 'o', color=BLUE, markersize=7)
+    if np.isfinite(chance):
+        axis.axvline(100 * chance, color=RED, linestyle='--', linewidth=1.2)
+    names = [
+        f'{plain(shorten(name))} ({n})'
+        for name, n in zip(table['category'], table['n_stimuli'], strict=True)
+    ]
+    axis.set_yticks(y, names)
+    axis.set(ylim=(len(table) - 0.4, -0.6), xlim=(-1, 101), xlabel='samples identified (%)')
+    axis.grid(axis='x')
+    return figure
+
+
 @styled
 def plot_ranks(predictions: pd.DataFrame) -> Figure:
     """Draw how often the true stimulus is among the best k, and the score of each fold.
@@ -318,52 +371,4 @@ def plot_ranks(predictions: pd.DataFrame) -> Figure:
     axis.set_xlim(-0.6, len(by_fold) - 0.4)
     axis.grid(axis='y')
     axis.legend(loc='best')
-    return figure
-
-
-@styled
-def plot_group(
-    values: npt.NDArray[np.floating[Any]],
-    labels: Sequence[str],
-    metric: str,
-    *,
-    intervals: npt.NDArray[np.floating[Any]] | None = None,
-    mean: float = math.nan,
-    mean_interval: tuple[float, float] = (math.nan, math.nan),
-    chance: float = math.nan,
-) -> Figure:
-    """Draw one score of all participants, each a dot with its interval, and their mean.
-
-    Parameters
-    ----------
-    values
-        Shape (n_participants,).
-    labels
-        Their names.
-    intervals
-        Confidence interval of each, shape (n_participants, 2).
-    mean, mean_interval
-        Over participants.
-    """
-    described = metric_of(metric)
-    scale = described.scale
-    figure = new_figure(min(0.25 * len(values) + 1.25, 9.0))
-    axis = figure.subplots()
-    y = np.arange(len(values))
-    if intervals is not None:
-        axis.hlines(y, scale * intervals[:, 0], scale * intervals[:, 1], color=BLUE, lw=1.5)
-    axis.plot(scale * values, y, 'o', color=BLUE, markersize=7, label='participant')
-    axis.plot(scale * mean, len(values), 'D', color=BLACK, markersize=7, label='mean')
-    axis.hlines(len(values), *(scale * v for v in mean_interval), color=BLACK, lw=1.8)
-    axis.axhspan(len(values) - 0.5, len(values) + 0.5, color=LIGHT, alpha=0.35, linewidth=0)
-    if np.isfinite(chance):
-        axis.axvline(scale * chance, color=RED, linestyle='--', linewidth=1.2, label='chance')
-    names = [plain(shorten(label)) for label in labels]
-    axis.set_yticks(range(len(values) + 1), [*names, 'mean'])
-    axis.set_ylim(len(values) + 0.5, -0.6)
-    axis.set_xlabel(described.label)
-    if described.share and math.isfinite(described.high):
-        axis.set_xlim(-1, 101)
-    axis.grid(axis='x')
-    figure.legend(loc='outside right upper')
     return figure

@@ -13,6 +13,7 @@ from bids_neurodecode.report.build import Block, Bullets, Table
 from bids_neurodecode.report.reader import Reader
 from bids_neurodecode.report.results import AgreementResults
 from bids_neurodecode.report.style import BLUE, GREY, RED, new_figure, styled
+from bids_neurodecode.spaces import load_image
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -124,7 +125,5 @@ def plot_ceiling(
 
 
 def _values(path: Path, mask: Path) -> npt.NDArray[np.float64]:
-    import nibabel as nib
-
-    inside = np.asarray(nib.load(mask).dataobj) > 0
-    return np.asarray(np.asarray(nib.load(path).dataobj, dtype=np.float64)[inside])
+    inside = np.asarray(load_image(mask).dataobj) > 0
+    return np.asarray(np.asarray(load_image(path).dataobj, dtype=np.float64)[inside])

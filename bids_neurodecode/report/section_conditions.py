@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from bids_neurodecode.report import scores
 from bids_neurodecode.report.build import Block, Bullets, Table
-from bids_neurodecode.report.reader import Reader, read_table
+from bids_neurodecode.report.reader import Reader, confidence_of, read_table
 from bids_neurodecode.report.results import ConditionResults
 from bids_neurodecode.report.style import BLACK, new_figure, plain, shorten, styled
 
@@ -98,7 +98,7 @@ def _distances(reader: Reader, found: ConditionResults, pairs: pd.DataFrame) -> 
                 scores.write_p(float(pair['p_fdr'])),
             )
         )
-    confidence = f'{100 * scores.confidence_of(reader):g} % confidence interval'
+    confidence = f'{100 * confidence_of(reader):g} % confidence interval'
     yield Table(
         ('conditions', 'distance', 'interval', 'p', 'p (FDR)'),
         tuple(rows),

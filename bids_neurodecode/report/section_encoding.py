@@ -9,12 +9,14 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.report import brain, encoding, film, pictures
-from bids_neurodecode.report.build import Block, Bullets, Plot
-from bids_neurodecode.report.encoding import Mask
+from bids_neurodecode.report.build import Block, Bullets, Fold, Plot, Text
 from bids_neurodecode.report.reader import Reader, read_table
 from bids_neurodecode.report.results import EncodingResults
+from bids_neurodecode.report.section_signal import sheet_of
 from bids_neurodecode.report.slices import canonical
 from bids_neurodecode.report.style import shorten
+from bids_neurodecode.spaces import like, load_image
+from bids_neurodecode.typing import BoolArray
 
 if TYPE_CHECKING:
     import nibabel as nib
@@ -29,6 +31,8 @@ NAMES = {
     'cnn': 'a convolutional network whose maps become the volume',
 }
 SPACES = {'single-trial': 'single trials', 'repeat-average': 'averages of repeats'}
+DETAILS = ('unique', 'curves', 'measuredglass', 'predictedglass')
+FOLDED = 'Glass brains, maps of single feature spaces, learning curves'
 FEW_PICTURES = 5
 """With fewer, predictions are not shown as differences from their mean."""
 N_PREDICTED = 3
@@ -51,16 +55,24 @@ def encoding_section(reader: Reader) -> tuple[Block, ...]:
     found = reader.results.encoding
     if found is None:
         return ()
-    return (
-        Bullets(_facts(found)),
+    shown = (
         *_accuracy(reader, found),
         *_regions(reader, found),
         *_against(reader, found),
         *_partition(reader, found),
-        *_curves(reader, found),
         *_examples(reader, found),
         *_predicted(reader, found),
+        *_curves(reader, found),
     )
+    folded = tuple(block for block in shown if _is_detail(block))
+    main = tuple(block for block in shown if block not in folded)
+    more = (Fold(FOLDED, folded),) if folded else ()
+    return (Bullets(_facts(found)), *main, *more)
+
+
+def _is_detail(block: Block) -> bool:
+    """Tell the figures that are folded: glass brains, maps of single spaces, learning curves."""
+    return isinstance(block, Plot) and any(f'desc-{name}' in block.name for name in DETAILS)
 
 
 def _facts(found: EncodingResults) -> tuple[str, ...]:
@@ -204,6 +216,9 @@ def _examples(reader: Reader, found: EncodingResults) -> Iterable[Block]:
         return
     values = np.load(found.examples.with_suffix('.npy'), allow_pickle=False)
     drawing = _Drawing(reader, found)
+    if drawing.cannot:
+        yield Text((drawing.cannot,))
+        return
     titles = [
         f'{row["kind"]}: {shorten(str(row["stimulus"]), 14)}\nr = {row["similarity"]:.2f}, '
         f'rank {row["rank"]:g} of {row["n_candidates"]}'
@@ -240,6 +255,9 @@ def _predicted(reader: Reader, found: EncodingResults) -> Iterable[Block]:
     rows = list(range(min(N_PREDICTED, len(table))))
     names = [str(name) for name in table['stim_file'].iloc[rows]]
     drawing = _Drawing(reader, found)
+    if drawing.cannot:
+        yield Text((drawing.cannot,))
+        return
     figure = drawing.plot(
         values[rows][:, None], [shorten(name, 22) for name in names], names, ('predicted',)
     )
@@ -255,14 +273,24 @@ def _predicted(reader: Reader, found: EncodingResults) -> Iterable[Block]:
         yield drawing.glass(values[0], 'predicted', names[0])
 
 
+NOT_DRAWN = (
+    'Measured and predicted responses are not drawn beside each other: no surface mesh of {label} '
+    'was found. Predicted responses are in the files of the derivatives.'
+)
+
+
 class _Drawing:
     """Draws rows of voxels as volumes on the grid of the data."""
 
     def __init__(self, reader: Reader, found: EncodingResults) -> None:
         self.reader, self.found = reader, found
         self.image = _load(found.voxels)
+        self.sheet = sheet_of(reader.results, self.image)
+        self.cannot = ''
+        if self.sheet is not None and not self.sheet.meshes:
+            self.cannot = NOT_DRAWN.format(label=reader.results.space or 'the data')
         inside, self.affine = canonical(self.image)
-        self.mask: Mask = inside > 0
+        self.mask: BoolArray = inside > 0
         score = self.mask.astype(float)
         if 'pearsonr' in found.maps:
             score, _ = canonical(_load(found.maps['pearsonr']))
@@ -270,12 +298,10 @@ class _Drawing:
 
     def volume(self, row: npt.NDArray[np.floating[Any]]) -> nib.Nifti1Image:
         """Put a row of voxels back on the grid."""
-        import nibabel as nib
-
         inside = np.asarray(self.image.dataobj) > 0
         volume = np.zeros(inside.shape, dtype=np.float32)
         volume[inside] = row
-        return nib.Nifti1Image(volume, self.image.affine)
+        return like(self.image, volume)
 
     def plot(
         self,
@@ -286,12 +312,20 @@ class _Drawing:
     ) -> Any:
         """Draw rows (n, n_columns, n_voxels) beside their pictures."""
         folder, background = self.reader.results.stimuli_dir, None
+        thumbnails = [None if folder is None else pictures.thumbnail(folder / x) for x in names]
+        if self.sheet is not None:
+            inside = np.asarray(self.image.dataobj).ravel() > 0
+            full = np.full((*values.shape[:2], inside.size), np.nan)
+            full[..., inside] = values
+            return encoding.plot_sheets(
+                full, titles, thumbnails, columns=columns, sheet=self.sheet
+            )
         if self.reader.results.mean_bold is not None:
             background, _ = canonical(_load(self.reader.results.mean_bold))
         return encoding.plot_volumes(
             [[canonical(self.volume(row))[0] for row in each] for each in values],
             titles,
-            [None if folder is None else pictures.thumbnail(folder / name) for name in names],
+            thumbnails,
             columns=columns,
             mask=self.mask,
             affine=self.affine,
@@ -313,7 +347,7 @@ class _Drawing:
         )
 
 
-def _mask(found: EncodingResults) -> Mask:
+def _mask(found: EncodingResults) -> BoolArray:
     return np.asarray(np.asarray(_load(found.voxels).dataobj) > 0)
 
 
@@ -328,9 +362,7 @@ def _image(found: EncodingResults, name: str) -> nib.Nifti1Image:
 
 
 def _load(path: Any, *, four: bool = False) -> nib.Nifti1Image:
-    import nibabel as nib
-
-    image = nib.load(path)
+    image = load_image(path)
     if four or len(image.shape) == 3:
         return image
-    return nib.Nifti1Image(np.asarray(image.dataobj)[..., 0], image.affine)
+    return like(image, np.asarray(image.dataobj)[..., 0])

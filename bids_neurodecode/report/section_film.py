@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from bids_neurodecode.report import film, film_explain, scores
+from bids_neurodecode.report import film, film_explain
 from bids_neurodecode.report.build import Block, Bullets, Table
 from bids_neurodecode.report.reader import Reader, read_table
 from bids_neurodecode.report.results import NetworkResults
+from bids_neurodecode.spaces import load_image
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,7 +39,6 @@ def film_section(reader: Reader) -> tuple[Block, ...]:
         Bullets(_facts(network)),
         *_curves(reader, network),
         *_against(reader, network),
-        *_frames(reader, network),
         *_regions(network),
         *_perturbation(reader, network),
         *_concepts(reader, network),
@@ -83,33 +83,6 @@ def _against(reader: Reader, network: NetworkResults) -> Iterable[Block]:
         f'{100 * better:.0f} % of the voxels (median {np.median(ours):.3f} against '
         f'{np.median(linear):.3f}). The network reads the film at one delay, ridge at several.',
         f'Network against ridge in {ours.size} voxels.',
-    )
-
-
-def _frames(reader: Reader, network: NetworkResults) -> Iterable[Block]:
-    examples = read_table(network.frames)
-    if examples is None or network.frames is None:
-        return
-    frames = np.load(network.frames.with_suffix('.npy'), allow_pickle=False)
-    baseline, title = '', 'structural similarity (SSIM)'
-    if reader.metrics is not None:
-        own = reader.metrics[reader.metrics['metric'] == 'frame_ssim']
-        if len(own):
-            title = scores.title_of(own.iloc[0])
-        rows = reader.metrics[
-            (reader.metrics['metric'] == 'frame_ssim')
-            & (reader.metrics['model'] == 'baseline-mean-image')
-        ]
-        if len(rows):
-            value = scores.write_score('frame_ssim', float(rows['value'].iloc[0]))
-            baseline = f' The mean training frame scores {value} on average.'
-    yield reader.plot(
-        'frames',
-        film.plot_frames(examples, frames),
-        'Held-out frames as shown, above those reconstructed from the measured responses: the '
-        f'best, the middle and the worst by {title}.{baseline} What looks '
-        'alike in all columns was not read from the brain. The films are in the folder stimuli/.',
-        f'{len(examples)} frames, shown and reconstructed.',
     )
 
 
@@ -235,8 +208,6 @@ def _given(row: pd.Series[Any], **formats: str) -> Iterable[str]:
 
 
 def _values(path: Path, mask: Path) -> npt.NDArray[np.float64]:
-    import nibabel as nib
-
-    inside = np.asarray(nib.load(mask).dataobj) > 0
-    values = np.asarray(nib.load(path).dataobj, dtype=np.float64)[inside]
+    inside = np.asarray(load_image(mask).dataobj) > 0
+    values = np.asarray(load_image(path).dataobj, dtype=np.float64)[inside]
     return values[np.isfinite(values)]

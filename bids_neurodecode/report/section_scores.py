@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bids_neurodecode.report import pictures, scores, verdicts
-from bids_neurodecode.report.build import Block, Gallery, Pair, Plot, Table, Text
-from bids_neurodecode.report.reader import Reader, read_table
+from bids_neurodecode.evaluation.statistics import MIN_GROUPS
+from bids_neurodecode.report import scores, verdicts
+from bids_neurodecode.report.build import Block, Cell, Fold, Interval, Plot, Table, Text
+from bids_neurodecode.report.reader import Reader, confidence_of, read_table
 from bids_neurodecode.report.style import percent
 
 if TYPE_CHECKING:
@@ -26,31 +27,262 @@ NULLS = {
     'were fitted once and not again',
 }
 """What the values of a null distribution are, by the column ``test`` of the metrics table."""
+MAIN = ('identification_2way', 'pixel_2way', 'pixel_top1', 'pixcorr', 'ssim_2d')
+"""Metrics of reconstructions that are shown first; the others are folded away."""
+LONG = 12
+"""Scores from which only those of the headline's data are shown, the others folded."""
+MOST_CATEGORIES = 30
+"""With more, scores by category are not drawn."""
 FINDINGS: dict[str, str] = {'good': 'better', 'bad': 'worse', 'caution': 'no difference shown'}
 
 
 def scores_section(reader: Reader) -> tuple[Block, ...]:
-    """Show the scores beside chance, ceiling, baselines and their null distribution."""
+    """Show the scores beside chance, ceiling and baselines; the details are folded."""
+    blocks: list[Block] = []
+    metrics, confidence = reader.metrics, confidence_of(reader)
+    if metrics is not None:
+        shown = metrics[metrics['value'].notna() & ~scores.of_parts(metrics)]
+        made = scores.of_pictures(shown)
+        sure = not reader.results.leaks
+        blocks += _tables(metrics, shown[~made], shown[made], confidence, sure=sure)
+    blocks += _categories(reader)
+    folded = _details(reader)
+    if folded:
+        blocks.append(Fold('Every comparison, every score, and the figures behind them', folded))
+    return (*blocks, *_parcels(reader)) or (Text(('No score was computed.',)),)
+
+
+def _tables(
+    metrics: pd.DataFrame,
+    plain: pd.DataFrame,
+    made: pd.DataFrame,
+    confidence: float,
+    *,
+    sure: bool,
+) -> Iterable[Block]:
+    if len(plain):
+        yield from _by_space(metrics, plain, confidence, sure=sure)
+    final = made[(made['space'] == 'final') & made['metric'].isin(MAIN)]
+    if len(final):
+        title = 'Final reconstructions (second stage)'
+        yield score_table(metrics, final, confidence, title, sure=sure)
+
+
+def _by_space(
+    metrics: pd.DataFrame, rows: pd.DataFrame, confidence: float, *, sure: bool
+) -> Iterable[Block]:
+    """Show what is of the same data as the headline; where that is much, the rest is folded."""
+    row = scores.headline(rows)
+    n = len(rows.drop_duplicates(['space', 'metric', 'image_size', 'protocol']))
+    first = rows['space'] == row['space'] if row is not None else rows['space'].notna()
+    if n <= LONG or first.all():
+        yield score_table(metrics, rows, confidence, sure=sure)
+        return
+    yield score_table(metrics, rows[first], confidence, sure=sure)
+    rest = score_table(metrics, rows[~first], confidence, sure=sure)
+    spaces = ', '.join(dict.fromkeys(rows['space'][~first].astype(str)))
+    yield Fold(f'The same of: {spaces}', (rest,))
+
+
+def _of_what(rows: pd.DataFrame) -> str:
+    """Say what samples scores are on."""
+    in_sample = (rows['protocol'] == 'in-sample').all()
+    return (
+        'Scores on samples that trained the model' if in_sample else 'Scores on held-out samples'
+    )
+
+
+def _details(reader: Reader) -> tuple[Block, ...]:
     blocks: list[Block] = []
     if reader.metrics is not None:
-        # pictures that were made have a section of their own
+        # reconstructions have a section of their own
         elsewhere = scores.of_pictures(reader.metrics) | scores.of_parts(reader.metrics)
         metrics = reader.metrics[~elsewhere]
+        if metrics['difference'].notna().any():
+            confidence = confidence_of(reader)
+            blocks.append(comparison_table(reader.metrics, metrics, confidence))
         if metrics['value'].notna().any():
             blocks += [metrics_table(metrics), _score_plot(reader, metrics)]
-        if metrics['difference'].notna().any():
-            confidence = scores.confidence_of(reader)
-            blocks.append(comparison_table(reader.metrics, metrics, confidence))
-    blocks += [*_null(reader), *_ranks(reader), *_confusion(reader), *_parcels(reader)]
-    return tuple(blocks) or (Text(('No score was computed.',)),)
+    return (*blocks, *_null(reader), *_ranks(reader), *_confusion(reader))
+
+
+def score_table(
+    metrics: pd.DataFrame,
+    rows: pd.DataFrame,
+    confidence: float = 0.95,
+    title: str | None = None,
+    *,
+    sure: bool = True,
+) -> Table:
+    """Write a row for each metric: the model, its interval drawn, chance, others and ceiling.
+
+    Parameters
+    ----------
+    metrics
+        The whole metrics table.
+    rows
+        Those of its rows that are written.
+    confidence
+        Coverage of the intervals.
+    title
+        What the scores are of.
+    sure
+        Whether a comparison may be called good: not where tests were seen in training.
+    """
+    import pandas as pd
+
+    title = title or _of_what(rows)
+    rows = rows[~rows['model'].str.startswith('ceiling')]
+    same = ['system', 'protocol', 'split', 'space', 'metric', 'image_size']
+    groups = [group for _, group in rows.groupby(same, sort=False, dropna=False)]
+    main = _main_model(rows)
+    owns = [_own_row(group, main) for group in groups]
+    # models beside the one that is shown; the same order in every table of a page
+    beside = {
+        str(name)
+        for group, own in zip(groups, owns, strict=True)
+        for name in group['model']
+        if name != own['model']
+    }
+    others = sorted(beside, key=lambda name: (scores.is_baseline(name), name))
+    stages = [_first_stage(metrics, own) for own in owns]
+    has_stages = any(stage is not None for stage in stages)
+    telling = [key for key in ('space', 'protocol', 'split') if rows[key].nunique() > 1]
+    cells = []
+    for group, row, stage in zip(groups, owns, stages, strict=True):
+        of = [str(row[key]) for key in telling]
+        line: list[str | Cell] = [
+            Cell(scores.title_of(row), ', '.join(of)),
+            Cell('', interval=_interval(row, group)),
+            _own_cell(row, main),
+            scores.write_score(str(row['metric']), float(row['chance'])),
+            *(_other_cell(metrics, group, name, row, confidence, sure) for name in others),
+        ]
+        if has_stages:
+            first = pd.DataFrame([stage]) if stage is not None else group.iloc[:0]
+            line.append(_other_cell(metrics, first, str(row['model']), row, confidence, sure))
+        line.append(scores.write_score(str(row['metric']), float(row['ceiling'])))
+        cells.append(tuple(line))
+    names = [name.removeprefix('baseline-').replace('-', ' ') for name in others]
+    columns = ('metric', f'{100 * confidence:g} % interval', main, 'chance', *names)
+    columns = (*columns, *(('first stage',) if has_stages else ()), 'ceiling')
+    kept = [i for i in range(len(columns)) if i < 4 or any(str(c[i]) != 'n/a' for c in cells)]
+    protocols = ', '.join(dict.fromkeys(rows['protocol'].astype(str)))
+    baselines = ', '.join(n for n, name in zip(names, others, strict=True) if 'baseline' in name)
+    return Table(
+        tuple(columns[i] for i in kept),
+        tuple(tuple(line[i] for i in kept) for line in cells),
+        f'{title} ({protocols}). Drawn: the model (filled) with its interval, what it is held '
+        'against (open), chance (upright stroke) and the ceiling (diamond), '
+        'each row on its own scale: from 0 to 100 % where it is in percent, else from the lowest '
+        'to the highest value. '
+        + (f'Baselines: {baselines}. ' if baselines else '')
+        + 'Under them: what the comparison with the model shows (p and interval must agree).',
+        frozenset(range(2, len(kept))),
+    )
+
+
+def _main_model(rows: pd.DataFrame) -> str:
+    row = scores.headline(rows)
+    return str(rows['model'].iloc[0] if row is None else row['model'])
+
+
+def _own_row(group: pd.DataFrame, main: str) -> pd.Series[Any]:
+    """Return the row that a line is about: the main model's, else another model's."""
+    own = group[group['model'] == main]
+    models = group[~group['model'].map(scores.is_baseline)]
+    return next(rows for rows in (own, models, group) if len(rows)).iloc[0]
+
+
+def _first_stage(metrics: pd.DataFrame, row: pd.Series[Any]) -> pd.Series[Any] | None:
+    """Return the score of the model's own earlier stage that a score was compared with."""
+    found = metrics[
+        (metrics['model'] == row['model'])
+        & (metrics['compared_model'] == row['model'])
+        & (metrics['compared_space'] == row['space'])
+        & (metrics['metric'] == row['metric'])
+        & (metrics['protocol'] == row['protocol'])
+    ]
+    return found.iloc[0] if len(found) else None
+
+
+def _own_cell(row: pd.Series[Any], main: str) -> Cell:
+    name = str(row['metric'])
+    low, high = (scores.write_score(name, float(row[key])) for key in ('ci_low', 'ci_high'))
+    interval = '' if 'n/a' in (low, high) else f'{low.removesuffix(" %")} to {high}'
+    parts = [f'p\u00a0=\u00a0{scores.write_p(float(row["p"]))}'] if np.isfinite(row['p']) else []
+    if np.isfinite(row['n']):
+        parts.append(f'n\u00a0=\u00a0{row["n"]:.0f}')
+    if np.isfinite(row['n_units']) and row['n_units'] != row['n']:
+        parts.append(f'{row["n_units"]:.0f}\u00a0{row["units"]}')
+    name_of_other = '' if row['model'] == main else str(row['model'])
+    note = '\n'.join(line for line in (name_of_other, interval, ', '.join(parts)) if line)
+    return Cell(scores.write_score(name, float(row['value'])), note)
+
+
+def _other_cell(
+    metrics: pd.DataFrame,
+    group: pd.DataFrame,
+    name: str,
+    own: pd.Series[Any],
+    confidence: float,
+    sure: bool,
+) -> str | Cell:
+    """Write what another model scores, and what its comparison with the model shows."""
+    rows = group[group['model'] == name]
+    if rows.empty or (name == own['model'] and rows['space'].iloc[0] == own['space']):
+        return ''
+    same = (rows['compared_model'] == own['model']) & (rows['compared_space'] == own['space'])
+    row = (rows[same] if same.any() else rows).iloc[0]
+    text = scores.write_score(str(row['metric']), float(row['value']))
+    if not same.any() or not np.isfinite(row['difference']):
+        return Cell(text)
+    if not np.isfinite(row['difference_p']):
+        return Cell(text, 'not tested')
+    tone = verdicts.difference_verdict(metrics, row, confidence).tone
+    says = {'good': 'model better', 'bad': 'model worse'}.get(tone, 'no difference\nshown')
+    return Cell(text, says, tone if tone == 'bad' or (tone == 'good' and sure) else None)
+
+
+def _interval(row: pd.Series[Any], group: pd.DataFrame) -> Interval:
+    """Put a score and what it is held against on the scale of the metric."""
+    metric = scores.metric_of(str(row['metric']))
+    others = group.loc[group['model'] != row['model'], 'value'].dropna().to_numpy(dtype=float)
+    keys = ('value', 'ci_low', 'ci_high', 'chance', 'ceiling')
+    known = {key: float(row[key]) for key in keys}
+    low, high = metric.low, metric.high
+    if not (metric.share and np.isfinite([low, high]).all()):
+        values = np.array([*known.values(), *others])
+        values = values[np.isfinite(values)]
+        low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 1.0)
+    width = high - low or 1.0
+    places = {
+        key: float(np.clip((value - low) / width, 0, 1)) if np.isfinite(value) else None
+        for key, value in known.items()
+    }
+    names = ('model', 'from', 'to', 'chance', 'ceiling')
+    says = [
+        f'{name} {metric.write(value)}'
+        for name, value in zip(names, known.values(), strict=True)
+        if np.isfinite(value)
+    ]
+    return Interval(
+        places['value'],
+        places['ci_low'],
+        places['ci_high'],
+        places['chance'],
+        places['ceiling'],
+        tuple(float(np.clip((value - low) / width, 0, 1)) for value in others),
+        f'{scores.title_of(row)}: {", ".join(says)}',
+    )
 
 
 def _score_plot(reader: Reader, metrics: pd.DataFrame) -> Plot:
-    confidence = scores.confidence_of(reader)
+    confidence = confidence_of(reader)
     return reader.plot(
         'scores',
         scores.plot_scores(metrics),
-        'Scores on held-out samples, a panel a metric. Filled dots: models; open dots: '
+        f'{_of_what(metrics)}, one panel per metric. Filled dots: models; open dots: '
         f'baselines; bars: {100 * confidence:g} % confidence intervals; red strokes: what '
         'guessing would score; orange diamonds: the best score that could be reached, where it '
         'is known (of pictures: by the picture of the library that is most like the true one). '
@@ -96,6 +328,36 @@ def _ranks(reader: Reader) -> Iterable[Block]:
     )
 
 
+def _categories(reader: Reader) -> Iterable[Block]:
+    """Show the main score by category, where trials have one and it is not the stimulus."""
+    predictions, trials = reader.predictions, read_table(reader.results.trials)
+    if predictions is None or trials is None or not {'stimulus', 'trial_type'} <= set(trials):
+        return
+    if reader.metrics is None or reader.results.conditions is not None:
+        return
+    row = scores.headline(reader.metrics)
+    if row is None or row['metric'] != 'identification_top1':
+        return
+    kinds = trials.drop_duplicates('stimulus').set_index('stimulus')['trial_type']
+    table = predictions.assign(category=predictions['stimulus'].map(kinds))
+    table = table.assign(right=scores.right_choices(predictions))
+    table = table[table['category'].notna()]
+    n_categories, n_stimuli = table['category'].nunique(), table['stimulus'].nunique()
+    if not 1 < n_categories <= MOST_CATEGORIES or n_categories == n_stimuli:
+        return
+    confidence = confidence_of(reader)
+    chance = float(row['chance'])
+    yield reader.plot(
+        'categories',
+        scores.plot_categories(scores.by_category(table, confidence), chance),
+        f'{scores.title_of(row)} by category of the stimulus (number of held-out stimuli in '
+        f'brackets); bars: {100 * confidence:g} % confidence intervals over stimuli, from '
+        f'{MIN_GROUPS} on; red: chance. A score that a single category carries says little of '
+        'the others.',
+        f'Score of {n_categories} categories.',
+    )
+
+
 def _confusion(reader: Reader) -> Iterable[Block]:
     confusion = reader.results.confusion
     if confusion is None:
@@ -125,51 +387,6 @@ def _parcels(reader: Reader) -> Iterable[Block]:
     numeric = frozenset(i for i, kind in enumerate(table.dtypes) if is_numeric_dtype(kind))
     columns = tuple(str(c) for c in table.columns)
     yield Table(columns, rows, f'Scores of {len(rows)} parcels', numeric, folded=True)
-
-
-def decoded_section(reader: Reader) -> tuple[Block, ...]:
-    """Show stimuli beside what was decoded: best, in the middle, worst."""
-    folder = reader.results.stimuli_dir
-    # an encoding model has a section of its own: nothing was decoded
-    if reader.predictions is None or folder is None or reader.results.encoding is not None:
-        return ()
-    examples = pictures.pick_examples(reader.predictions)
-    if not examples:
-        return ()
-    found = {
-        name: image
-        for name in {n for e in examples for n in (e.stimulus, e.retrieved)}
-        if (image := pictures.thumbnail(folder / name)) is not None
-    }
-    titles = {'best': 'Best', 'median': 'In the middle', 'worst': 'Worst'}
-    rows = tuple(
-        (
-            titles[kind],
-            tuple(
-                Pair(
-                    f'rank {e.rank:g} of {e.n_candidates}',
-                    (e.stimulus, e.retrieved),
-                    (found.get(e.stimulus), found.get(e.retrieved)),
-                )
-                for e in examples
-                if e.kind == kind
-            ),
-        )
-        for kind in dict.fromkeys(e.kind for e in examples)
-    )
-    caption = (
-        'Pictures that were shown, each beside the training stimulus whose features are most like '
-        'the decoded ones. Held-out samples are put in order by the rank of the true stimulus '
-        'among the candidates (1 is best; ties by similarity); the best, the middle and the '
-        'worst of them are shown. The pictures are taken from the stimuli, not generated.'
-    )
-    figure = reader.plot(
-        'examples',
-        pictures.plot_examples(examples, found),
-        'The same pictures as one figure.',
-        'The pictures of the gallery above.',
-    )
-    return (Gallery(rows, caption, figure),)
 
 
 def comparison_table(metrics: pd.DataFrame, rows: pd.DataFrame, confidence: float = 0.95) -> Table:
@@ -216,9 +433,10 @@ def comparison_table(metrics: pd.DataFrame, rows: pd.DataFrame, confidence: floa
 
 
 def metrics_table(
-    metrics: pd.DataFrame, title: str = 'Scores on held-out samples', *, folded: bool = False
+    metrics: pd.DataFrame, title: str | None = None, *, folded: bool = False
 ) -> Table:
     """Write scores as a table, a row each; what tells rows of one model apart has a column."""
+    title = title or _of_what(metrics)
     several = metrics['space'].nunique() > 1
     rows = []
     for _, row in metrics.iterrows():

@@ -4,27 +4,26 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.errors import ReportError
+from bids_neurodecode.typing import BoolArray, RealArray
 
 if TYPE_CHECKING:
     import nibabel as nib
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-Volume = npt.NDArray[np.floating[Any]]
-Mask = npt.NDArray[np.bool_]
 
 OTHER_GRID = 'The {what} is of shape {shape}; the map beside it is of shape {expected}.'
 GAP, TITLE = 0.06, 0.17
 """Inches between slices, and above each for its title."""
 
 
-def canonical(image: nib.Nifti1Image) -> tuple[Volume, npt.NDArray[np.float64]]:
+def canonical(image: nib.Nifti1Image) -> tuple[RealArray, npt.NDArray[np.float64]]:
     """Return the volume with axes nearest to right, anterior, superior, and its affine."""
     import nibabel as nib
 
@@ -33,7 +32,7 @@ def canonical(image: nib.Nifti1Image) -> tuple[Volume, npt.NDArray[np.float64]]:
     return volume.reshape(volume.shape[:3]), np.asarray(turned.affine, dtype=np.float64)
 
 
-def choose_slices(mask: Mask, n_max: int = 12) -> list[int]:
+def choose_slices(mask: BoolArray, n_max: int = 12) -> list[int]:
     """Choose axial slices that hold voxels of the mask, evenly spread, never an empty one.
 
     Parameters
@@ -68,7 +67,7 @@ class SliceLayout:
 
     @classmethod
     def of(
-        cls, mask: Mask, affine: npt.NDArray[np.float64], n_slices: int, width: float
+        cls, mask: BoolArray, affine: npt.NDArray[np.float64], n_slices: int, width: float
     ) -> SliceLayout:
         """Fit the slices of a mask into a width."""
         crop = crop_box(mask)
@@ -91,7 +90,7 @@ class SliceLayout:
         return n_rows * (self.panel_height + TITLE) + 0.15
 
 
-def on_grid(image: nib.Nifti1Image, shape: tuple[int, ...], what: str) -> Volume:
+def on_grid(image: nib.Nifti1Image, shape: tuple[int, ...], what: str) -> RealArray:
     """Return a canonical volume, or refuse one of another shape than the map beside it."""
     volume, _ = canonical(image)
     if volume.shape != shape:
@@ -105,7 +104,7 @@ def aspect(affine: npt.NDArray[np.float64]) -> float:
     return float(size[1] / size[0])
 
 
-def crop_box(mask: Mask) -> tuple[slice, slice]:
+def crop_box(mask: BoolArray) -> tuple[slice, slice]:
     """Return the in-plane bounding box of the mask, one voxel wider."""
     bounds = []
     for axis in (0, 1):
@@ -123,10 +122,10 @@ def add_axes(figure: Figure, left: float, bottom: float, width: float, height: f
 
 def draw_slices(
     figure: Figure,
-    mask: Mask,
+    mask: BoolArray,
     affine: npt.NDArray[np.float64],
     layout: SliceLayout,
-    background: Volume | None,
+    background: RealArray | None,
     *,
     left: float,
 ) -> list[tuple[Axes, int]]:
@@ -145,7 +144,7 @@ def draw_slices(
         )
         axis.set_axis_off()
         if background is None:
-            grey: Volume = mask[:, :, z][layout.crop].T.astype(float) * 0.3
+            grey: RealArray = mask[:, :, z][layout.crop].T.astype(float) * 0.3
             low, high = 0.0, 1.0
         else:
             grey = background[:, :, z][layout.crop].T
@@ -168,7 +167,7 @@ def draw_slices(
     return panels
 
 
-def draw_outline(axis: Axes, inside: Mask, color: str) -> None:
+def draw_outline(axis: Axes, inside: BoolArray, color: str) -> None:
     """Draw the edge of the mask, since voxels of value zero look like those outside of it."""
     if inside.any() and not inside.all():
         axis.contour(inside.T.astype(float), levels=[0.5], colors=color, linewidths=0.6)

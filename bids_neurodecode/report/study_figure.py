@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from bids_neurodecode.report.scores import metric_of
 from bids_neurodecode.report.study_scores import Summary
@@ -25,13 +24,13 @@ from bids_neurodecode.report.style import (
     styled,
 )
 from bids_neurodecode.settings_study import AxisSettings, StudySettings
+from bids_neurodecode.typing import FloatArray
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-FloatArray = npt.NDArray[np.float64]
 WIDE_RANGE = 16.0
 """Places that span more than this factor are drawn on a scale of powers of two."""
 

@@ -145,7 +145,7 @@ def worse_verdicts(
 
 
 def _together(metrics: pd.DataFrame, found: list[tuple[pd.Series[Any], Verdict]]) -> Verdict:
-    """Make one line of several comparisons, by what the model was compared with."""
+    """Sum several comparisons up; what the model was compared with is a line each."""
     first = found[0][1]
     if len(found) == 1:
         return first
@@ -156,12 +156,14 @@ def _together(metrics: pd.DataFrame, found: list[tuple[pd.Series[Any], Verdict]]
         scored = f'{metric.write(_compared_value(metrics, other))} against '
         scored += metric.write(float(other['value']))
         by.setdefault(name, []).append(f'{title_of(other)} ({scored})')
-    listed = '; '.join(f'than {name} in {", ".join(scored)}' for name, scored in by.items())
-    if first.tone == 'bad':
-        text = f'Worse in {len(found)} comparisons, by p and interval: {listed}.'
-    else:
-        text = f'Worse in {len(found)} comparisons that were not tested: {listed}.'
-    return Verdict(first.tone, text)
+    how = 'by p and interval' if first.tone == 'bad' else 'none of them tested'
+    n_compared = int(metrics['difference'].notna().sum())
+    return Verdict(
+        first.tone,
+        f'Worse in {len(found)} of {n_compared} comparisons with baselines, other models and '
+        f'earlier stages ({how}).',
+        tuple(f'Than {name}: {", ".join(scored)}.' for name, scored in by.items()),
+    )
 
 
 def score_verdict(row: pd.Series[Any], confidence: float = 0.95) -> Verdict:
@@ -346,6 +348,8 @@ def tuning_verdict(results: ParticipantResults) -> Verdict | None:
     betas = results.betas
     if betas is None or betas.tuning != 'all' or betas.model not in {'C', 'D'}:
         return None
+    if results.system == 'betas':
+        return None  # nothing was tested; the warnings say what follows for tests
     return Verdict(
         'caution',
         'Noise components and fractions of the betas were chosen on all trials, test trials '

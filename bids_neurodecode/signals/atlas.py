@@ -12,11 +12,12 @@ import numpy.typing as npt
 from scipy import ndimage, sparse
 
 from bids_neurodecode.errors import DataError
+from bids_neurodecode.spaces import WHERE, Space
+from bids_neurodecode.typing import RealArray
 
 if TYPE_CHECKING:
     import pandas as pd
 
-FloatArray = npt.NDArray[np.floating[Any]]
 LabelArray = npt.NDArray[np.int32]
 
 NOT_LABELS = (
@@ -33,6 +34,10 @@ UNKNOWN_REGION = (
 EMPTY_REGIONS = (
     'The region(s) {names} have no voxel on the grid of the data. The field of view may not cover '
     'them; choose others (atlas.regions).'
+)
+OTHER_FORM = (
+    'The atlas {name} is {found}, the data are {data}. Give one in the form of the data '
+    '(.label.gii of both hemispheres, .dlabel.nii), or "structures".'
 )
 WRONG_SHAPE = 'Labels of shape {labels} do not go with a series of shape {series}.'
 NO_PARCELS = 'None of the voxels lies in a parcel of the atlas. Check the space of the data.'
@@ -57,6 +62,8 @@ class Atlas:
         Identifier of the space, where it is known.
     warnings
         What the report should repeat.
+    columns
+        What the labels are of where they are of no volume: they are (n_columns, 1, 1) then.
     """
 
     labels: LabelArray
@@ -65,10 +72,35 @@ class Atlas:
     name: str = 'atlas'
     space: str | None = None
     warnings: tuple[str, ...] = ()
+    columns: Space | None = None
 
-    def on_grid(self, shape: Sequence[int], affine: FloatArray) -> LabelArray:
+    def on_grid(self, shape: Sequence[int], affine: RealArray) -> LabelArray:
         """Return the labels on another grid (:func:`resample_labels`)."""
         return resample_labels(self.labels, self.affine, shape, affine)
+
+    def placed(self, shape: Sequence[int], affine: RealArray, space: Space | None) -> LabelArray:
+        """Return the labels where data lie: on a grid, or at the columns of a space.
+
+        Parameters
+        ----------
+        shape, affine
+            Of the grid of the data; (n_columns, 1, 1) where they are of a space.
+        space
+            None for volumes.
+
+        Raises
+        ------
+        DataError
+            If one is a volume and the other is not, or the meshes differ.
+        """
+        if space is None and self.columns is None:
+            return self.on_grid(shape, affine)
+        if space is None or self.columns is None:
+            what, data = (
+                'a volume' if each is None else WHERE[each.form] for each in (self.columns, space)
+            )
+            raise DataError(OTHER_FORM.format(name=self.name, found=what, data=data))
+        return space.carry(self.labels.ravel(), self.columns).reshape(tuple(shape))
 
 
 class ParcelMeans(NamedTuple):
@@ -159,9 +191,9 @@ def _network(name: str) -> str:
 
 def resample_labels(
     labels: npt.NDArray[np.integer[Any]],
-    source_affine: FloatArray,
+    source_affine: RealArray,
     target_shape: Sequence[int],
-    target_affine: FloatArray,
+    target_affine: RealArray,
 ) -> LabelArray:
     """Put labels on another grid: each target voxel gets the label at its centre's coordinates.
 
@@ -275,7 +307,7 @@ def region_mask(
 
 
 def parcel_means(
-    series: FloatArray,
+    series: RealArray,
     labels: npt.NDArray[np.integer[Any]],
     ids: Sequence[int] | None = None,
 ) -> ParcelMeans:

@@ -7,14 +7,17 @@ import re
 import zlib
 from itertools import chain, combinations
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
-from bids_neurodecode.errors import InputError
+from bids_neurodecode.errors import DataError, InputError
 from bids_neurodecode.fetched import check_fetched
 from bids_neurodecode.signals.atlas import Atlas, as_labels, region_table
+from bids_neurodecode.spaces import Space, files_of, form_of, load_image, space_of, structures
 from bids_neurodecode.tables import as_table, read_rows, to_numbers
+from bids_neurodecode.text import one_line
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,10 +26,20 @@ NAME_FORM = (
     'Cannot read the atlas name {name!r}. Write it as TemplateFlow names files, such as '
     'Schaefer2018_desc-400Parcels7Networks (atlas.name).'
 )
+STRUCTURES = 'structures'
+"""Name of the atlas that the data bring themselves, where they are no volumes."""
+FILE_NEEDED = (
+    'The atlas {name} is taken by its name for volumes alone. For surfaces and CIFTI give its '
+    'file (atlas.file: .label.gii of both hemispheres, or .dlabel.nii), or "structures".'
+)
 NEITHER = 'An atlas needs a name or a file (atlas.name, atlas.file).'
 NO_SPACE = (
     'The atlas {name} is in a standard space, and the data are in none that is known. Use data in '
     'that space (output space of fMRIPrep), or give a dseg file drawn for them (atlas.file).'
+)
+UNKNOWN_ATLAS = (
+    'There is no atlas {name}{near}. In the space {space} there are: {known} (--atlas, '
+    'atlas.name), or give a dseg file (atlas.file).'
 )
 NOT_IN_SPACE = (
     'TemplateFlow has no atlas {name} in the space {space} of the data{elsewhere}. Use data in '
@@ -66,6 +79,7 @@ def load_atlas(
     table: Path | None = None,
     space: str | None = None,
     resolution: int | None = None,
+    columns: Space | None = None,
 ) -> Atlas:
     """Find and read an atlas in the space of the data.
 
@@ -75,8 +89,10 @@ def load_atlas(
         As TemplateFlow names it: the atlas, then its entities
         (``Schaefer2018_desc-100Parcels7Networks``). Files that are in ``TEMPLATEFLOW_HOME`` are
         read from there without a network; others are fetched, within TemplateFlow's time limit.
+        ``structures``: the structures of CIFTI, the hemispheres of a surface, or each parcel of
+        series of parcels.
     file
-        Or a ``dseg`` NIfTI file.
+        Or a ``dseg`` NIfTI file; ``.label.gii`` (one of both hemispheres), ``.dlabel.nii``.
     table
         Its table: TSV or CSV with ``index`` and ``name`` (or ``label``), or two columns without
         a header. Looked for beside the file, under its name with or without space and resolution.
@@ -84,6 +100,8 @@ def load_atlas(
         Space of the data (``MNI152NLin6Asym``); None if it is native.
     resolution
         TemplateFlow's index of the resolution. If left out, the one at hand, else 2.
+    columns
+        What the columns of the data are, where they are no volumes.
 
     Returns
     -------
@@ -95,7 +113,11 @@ def load_atlas(
     InputError
         If there is no such atlas in the space of the data, or it cannot be had or read.
     """
+    if name == STRUCTURES and columns is not None:
+        return _structures(columns, space)
     if name is not None:
+        if columns is not None:
+            raise InputError(FILE_NEEDED.format(name=name))
         if space is None:
             raise InputError(NO_SPACE.format(name=name))
         file, table = _from_templateflow(name, space, resolution)
@@ -106,6 +128,8 @@ def load_atlas(
         if not file.is_file():
             raise InputError(NO_FILE.format(file=file))
         found, warnings = _check_space(file, space)
+        if form_of(file) is not None:
+            return _read_form(file, table or _own_table(file), found, warnings)
         table = table if table is not None else _table_beside(file)
     else:
         raise InputError(NEITHER)
@@ -124,7 +148,7 @@ def _read(
         image = nib.load(file)
         volume = np.asanyarray(image.dataobj)
     except (OSError, EOFError, ValueError, zlib.error, ImageFileError, HeaderDataError) as error:
-        raise InputError(UNREADABLE.format(file=file, reason=_one_line(error))) from error
+        raise InputError(UNREADABLE.format(file=file, reason=one_line(error))) from error
     labels = as_labels(volume, str(file))
     regions = region_table(_read_table(table))
     unnamed = np.setdiff1d(np.unique(labels[labels > 0]), regions['index'].to_numpy())
@@ -132,6 +156,86 @@ def _read(
         warnings += (UNNAMED_LABELS.format(n=unnamed.size, file=file),)
     affine = np.asarray(image.affine, dtype=np.float64)
     return Atlas(labels, affine, regions, name, space, warnings)
+
+
+def _own_table(file: Path) -> Path | None:
+    """Return the table beside labels on surfaces or in CIFTI, which may bring their own names."""
+    try:
+        return _table_beside(file)
+    except InputError:
+        return None
+
+
+def _structures(columns: Space, space: str | None) -> Atlas:
+    """Return the parts of a space as an atlas."""
+    import pandas as pd
+
+    labels = np.zeros(columns.n_columns, dtype=np.int32)
+    names = structures(columns)
+    if names == ['']:
+        names = [str(name) for name in columns.axis.name]
+        labels[:] = np.arange(1, len(names) + 1)
+    else:
+        for number, (_, part) in enumerate(columns.parts, start=1):
+            labels[part] = number
+    table = pd.DataFrame({'index': np.arange(1, len(names) + 1), 'name': names})
+    shape = (columns.n_columns, 1, 1)
+    return Atlas(
+        labels.reshape(shape), np.eye(4), region_table(table), STRUCTURES, space, (), columns
+    )
+
+
+def _read_form(
+    file: Path, table: Path | None, space: str | None, warnings: tuple[str, ...]
+) -> Atlas:
+    """Read labels on surfaces or in CIFTI, with the names in the files or in a table."""
+    import pandas as pd
+
+    name = file.name.split('.')[0]
+    try:
+        image = load_image(file)
+        labels: npt.NDArray[Any] = np.asarray(image.dataobj)
+        names: dict[int, str] = {}
+        if table is None:
+            labels, names = _with_names(file, labels)
+    except DataError as error:
+        raise InputError(str(error)) from error
+    labels = as_labels(labels, str(file))
+    if table is not None:
+        rows = _read_table(table)
+    else:
+        rows = pd.DataFrame(sorted(names.items()), columns=['index', 'name'])
+    regions = region_table(rows)
+    unnamed = np.setdiff1d(np.unique(labels[labels > 0]), regions['index'].to_numpy())
+    if unnamed.size:
+        warnings += (UNNAMED_LABELS.format(n=unnamed.size, file=file),)
+    return Atlas(labels, np.eye(4), regions, name, space, warnings, space_of(image))
+
+
+def _with_names(file: Path, labels: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], dict[int, str]]:
+    """Return labels and the names that their files give them.
+
+    Where a number is called differently in the two hemispheres, the right one counts on from the
+    left one.
+    """
+    import nibabel as nib
+
+    if form_of(file) != 'gifti':
+        axis = nib.load(file).header.get_axis(0)
+        found = axis.label[0] if hasattr(axis, 'label') else {}
+        return labels, {int(key): str(value[0]) for key, value in found.items() if key > 0}
+    images = [nib.load(each) for each in files_of(file)]
+    each = [
+        {int(k): str(v) for k, v in image.labeltable.get_labels_as_dict().items() if k > 0}
+        for image in images
+    ]
+    left, right = each[0], each[-1]
+    offset = 0
+    if any(left[key] != right[key] for key in set(left) & set(right)):
+        offset, n_left = max(left), len(images[0].darrays[0].data)
+        labels = labels.copy()
+        labels[n_left:][labels[n_left:] > 0] += offset
+    return labels, left | {key + offset: name for key, name in right.items()}
 
 
 def _read_table(path: Path) -> pd.DataFrame:
@@ -166,8 +270,9 @@ def _check_space(file: Path, space: str | None) -> tuple[str | None, tuple[str, 
 
 def _table_beside(file: Path) -> Path:
     """Look for the table under the file's name, with and without the grid's entities."""
-    stem = file.name.removesuffix('.gz').removesuffix('.nii')
-    parts = [part for part in stem.split('_') if part.split('-')[0] in {'space', 'res'}]
+    stem = file.name.split('.')[0]
+    of_grid = {'space', 'res', 'hemi', 'den'}
+    parts = [part for part in stem.split('_') if part.split('-')[0] in of_grid]
     tried = []
     for dropped in chain.from_iterable(combinations(parts, n) for n in range(len(parts) + 1)):
         base = '_'.join(part for part in stem.split('_') if part not in dropped)
@@ -219,12 +324,15 @@ def _fetch(
     try:
         from templateflow import api
     except OSError as error:  # its folder is made when it is imported
-        raise InputError(NO_HOME.format(reason=_one_line(error))) from error
+        raise InputError(NO_HOME.format(reason=one_line(error))) from error
     query = {'atlas': atlas, 'suffix': 'dseg', **_query(entities)}
     images = api.ls(space, extension='.nii.gz', **query)
     tables = api.ls(space, extension='.tsv', **query)
     if not images or not tables:
         others = sorted(set(api.templates(extension='.nii.gz', **query)) - {space})
+        known = known_atlases(space)
+        if not others and known:
+            raise InputError(unknown_atlas(name, space, known))
         elsewhere = f' (it has it in {", ".join(others)})' if others else ''
         raise InputError(NOT_IN_SPACE.format(name=name, space=space, elsewhere=elsewhere))
     by_resolution = {int(dict(ENTITY.findall(p.name)).get('res', 1)): p for p in images}
@@ -251,11 +359,34 @@ def _fetch(
     return Path(image), Path(tables[0])
 
 
+def known_atlases(space: str) -> list[str]:
+    """Return the names of the atlases that TemplateFlow has in a space, in order.
+
+    Its index is read, which needs no network: files that were not fetched are in it too.
+    """
+    from templateflow import api
+
+    names = set()
+    for path in api.ls(space, suffix='dseg', extension='.nii.gz'):
+        found = dict(ENTITY.findall(path.name))
+        label = found.pop('atlas', None)
+        rest = [f'{k}-{v}' for k, v in found.items() if k not in {'tpl', 'res', 'cohort'}]
+        if label is not None:
+            names.add('_'.join([label, *rest]))
+    return sorted(names)
+
+
+def unknown_atlas(name: str, space: str, known: list[str]) -> str:
+    """Return the one line for an atlas that is not there: what is, the nearest names first."""
+    import difflib
+
+    folded = {each.casefold(): each for each in known}
+    close = difflib.get_close_matches(name.casefold(), folded, n=3, cutoff=0.6)
+    near = f' (did you mean {" or ".join(folded[each] for each in close)}?)' if close else ''
+    return UNKNOWN_ATLAS.format(name=name, near=near, space=space, known=', '.join(known))
+
+
 def _query(entities: dict[str, str]) -> dict[str, str | None]:
     """Entities by the names that TemplateFlow's layout gives them; no description if none."""
     long = {'seg': 'segmentation', 'res': 'resolution', 'den': 'density'}
     return {'desc': None, **{long.get(key, key): value for key, value in entities.items()}}
-
-
-def _one_line(error: Exception) -> str:
-    return ' '.join(str(error).split()) or type(error).__name__

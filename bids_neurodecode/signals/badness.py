@@ -15,6 +15,7 @@ import numpy.typing as npt
 from scipy import sparse
 
 from bids_neurodecode.errors import DataError
+from bids_neurodecode.typing import BoolArray, Float32Array, IndexArray
 
 NO_REPEATS = (
     'No condition is repeated in two runs{where}, so neither noise components nor fractions can '
@@ -22,10 +23,6 @@ NO_REPEATS = (
     'betas.fraction.'
 )
 BAD_MASK = 'Tuning set {number} has {found} entries for {n_trials} trials; give one a trial.'
-
-IndexArray = npt.NDArray[np.intp]
-BoolArray = npt.NDArray[np.bool_]
-BetaArray = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +48,7 @@ class Repeats:
     same_condition: sparse.csr_array
     same_cell: sparse.csr_array
 
-    def sum_partners(self, values: BetaArray) -> BetaArray:
+    def sum_partners(self, values: Float32Array) -> Float32Array:
         """Sum each trial's partners, (n_trials, n_voxels) in and out."""
         over_runs = self.same_condition.T @ (self.same_condition @ values)
         return np.asarray(over_runs - self.same_cell.T @ (self.same_cell @ values))
@@ -104,7 +101,7 @@ class Badness:
         each session, over the trials that take part, z-score every setting's betas.
     """
 
-    def __init__(self, repeats: Repeats, reference: BetaArray) -> None:
+    def __init__(self, repeats: Repeats, reference: Float32Array) -> None:
         self._repeats = repeats
         self._moments = [
             _moments(reference[repeats.trials[rows]]) for rows in _rows_of(repeats.session)
@@ -113,14 +110,14 @@ class Badness:
         self._partners = repeats.sum_partners(z)
         self._constant = np.einsum('t,tv,tv->v', repeats.n_partners, z, z)
 
-    def of(self, betas: BetaArray) -> BetaArray:
+    def of(self, betas: Float32Array) -> Float32Array:
         """Return the badness of betas of shape (n_all_trials, n_voxels), shape (n_voxels,)."""
         z = self._standardize(betas)
         own = np.einsum('t,tv,tv->v', self._repeats.n_partners, z, z)
         shared = np.einsum('tv,tv->v', z, self._partners)
         return np.asarray(own - 2 * shared + self._constant, dtype=np.float32)
 
-    def _standardize(self, betas: BetaArray) -> BetaArray:
+    def _standardize(self, betas: Float32Array) -> Float32Array:
         z = betas[self._repeats.trials]
         rows_of = _rows_of(self._repeats.session)
         for rows, (mean, inverse) in zip(rows_of, self._moments, strict=True):
@@ -128,7 +125,7 @@ class Badness:
         return z
 
 
-def _moments(betas: BetaArray) -> tuple[BetaArray, BetaArray]:
+def _moments(betas: Float32Array) -> tuple[Float32Array, Float32Array]:
     """Return mean and inverse deviation over trials; the latter 0 where nothing varies."""
     mean = betas.mean(axis=0)
     if len(betas) < 2:

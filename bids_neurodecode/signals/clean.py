@@ -5,15 +5,14 @@ The projection is :func:`nilearn.signal.clean`'s.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 from scipy import linalg, signal
 
 from bids_neurodecode.errors import DataError
-
-FloatArray = npt.NDArray[np.floating[Any]]
+from bids_neurodecode.typing import RealArray
 
 BLOCK_BYTES = 2**28
 """Voxels are cleaned in blocks of about this many bytes (nilearn holds several copies)."""
@@ -47,7 +46,7 @@ UNITS = {'psc': PERCENT, 'zscore': 'standard deviation', 'none': 'as in the prep
 """Units of a cleaned series by its scaling."""
 
 
-def lacks_mean(series: FloatArray) -> bool:
+def lacks_mean(series: RealArray) -> bool:
     """Tell whether a series was centred: more than half of its voxels vary more than their mean.
 
     Parameters
@@ -66,7 +65,7 @@ def lacks_mean(series: FloatArray) -> bool:
     return bool(varies.any() and centred[varies].mean() > 0.5)
 
 
-def with_baseline(series: FloatArray, unit: float) -> npt.NDArray[np.float32]:
+def with_baseline(series: RealArray, unit: float) -> npt.NDArray[np.float32]:
     """Put series that have no mean about 100 ``unit``: a percent of that mean is one ``unit``.
 
     Parameters
@@ -87,10 +86,10 @@ def with_baseline(series: FloatArray, unit: float) -> npt.NDArray[np.float32]:
 
 
 def clean_series(
-    series: FloatArray,
+    series: RealArray,
     repetition_time: float,
     *,
-    confounds: FloatArray | None = None,
+    confounds: RealArray | None = None,
     high_pass: float | None = None,
     scaling: Literal['psc', 'zscore', 'none'] = 'psc',
     kept: npt.NDArray[np.bool_] | None = None,
@@ -156,13 +155,13 @@ def clean_series(
     return out
 
 
-def _divide(values: FloatArray, by: FloatArray) -> npt.NDArray[np.float64]:
+def _divide(values: RealArray, by: RealArray) -> npt.NDArray[np.float64]:
     """Divide columns; by zero gives zero."""
     return np.divide(values, by, out=np.zeros_like(values), where=by != 0)
 
 
 def _project(
-    values: FloatArray, repetition_time: float, basis: FloatArray | None
+    values: RealArray, repetition_time: float, basis: RealArray | None
 ) -> npt.NDArray[np.float64]:
     """Clean one block of voxels; voxels that are not finite come back as NaN."""
     from nilearn.signal import clean
@@ -185,7 +184,7 @@ def _project(
 def _basis(
     n_volumes: int,
     repetition_time: float,
-    confounds: FloatArray | None,
+    confounds: RealArray | None,
     high_pass: float | None,
     kept: npt.NDArray[np.bool_],
 ) -> npt.NDArray[np.float64] | None:

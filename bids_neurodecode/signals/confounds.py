@@ -20,6 +20,7 @@ import numpy.typing as npt
 from bids_neurodecode.errors import DataError, InputError
 from bids_neurodecode.fetched import check_fetched
 from bids_neurodecode.tables import read_table, to_numbers
+from bids_neurodecode.text import one_line
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -270,7 +271,7 @@ def _by_strategy(
                 demean=False,
             )
         except (ValueError, KeyError) as error:
-            reason = ' '.join(str(error).split()).replace(str(folder), str(table.parent))
+            reason = one_line(error).replace(str(folder), str(table.parent))
             raise InputError(
                 STRATEGY_UNAVAILABLE.format(
                     source=table,

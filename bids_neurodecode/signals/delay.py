@@ -9,15 +9,15 @@ exactly where the time falls on it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
 from bids_neurodecode.errors import DataError
+from bids_neurodecode.typing import RealArray
 
-FloatArray = npt.NDArray[np.floating[Any]]
 Method = Literal['linear', 'cubic']
 
 ON_A_VOLUME = 1e-4
@@ -48,7 +48,7 @@ class Aligned(NamedTuple):
 
 
 def delay_series(
-    series: FloatArray, repetition_time: float, delay_seconds: float, *, method: Method = 'cubic'
+    series: RealArray, repetition_time: float, delay_seconds: float, *, method: Method = 'cubic'
 ) -> Aligned:
     """Give each volume time t the BOLD of t + delay.
 
@@ -84,7 +84,7 @@ def delay_series(
 
 
 def align_to_clock(
-    series: FloatArray,
+    series: RealArray,
     repetition_time: float,
     event_onset: float,
     n_samples: int,
@@ -143,7 +143,7 @@ def align_to_clock(
 
 
 def fir_design(
-    features: FloatArray, repetition_time: float, delays_seconds: Sequence[float]
+    features: RealArray, repetition_time: float, delays_seconds: Sequence[float]
 ) -> npt.NDArray[np.float32]:
     """Set delayed copies of features side by side (finite impulse response).
 
@@ -179,7 +179,7 @@ def fir_design(
 
 
 def interpolation_weights(
-    times: FloatArray, n_volumes: int, method: Method = 'cubic'
+    times: RealArray, n_volumes: int, method: Method = 'cubic'
 ) -> tuple[sparse.csr_array, npt.NDArray[np.bool_]]:
     """Return what to multiply a series with to have its values at other times.
 
@@ -232,7 +232,7 @@ def _keys(u: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     )
 
 
-def _interpolate(series: FloatArray, times: FloatArray, method: Method) -> Aligned:
+def _interpolate(series: RealArray, times: RealArray, method: Method) -> Aligned:
     """Values at ``times`` (in volumes); NaN and not valid where there are none."""
     weights, valid = interpolation_weights(times, len(series), method)
     censored = np.isnan(series).all(axis=1)
@@ -249,7 +249,7 @@ def _volumes(delay_seconds: float, repetition_time: float) -> float:
     return delay_seconds / repetition_time
 
 
-def _matrix(values: FloatArray, rows: str, columns: str) -> FloatArray:
+def _matrix(values: RealArray, rows: str, columns: str) -> RealArray:
     values = np.asarray(values)
     if values.ndim != 2 or len(values) < 2:
         raise DataError(WRONG_SHAPE.format(rows=rows, columns=columns, shape=values.shape))

@@ -12,11 +12,12 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-FloatArray = npt.NDArray[np.float64]
-BetaArray = npt.NDArray[np.float32]
+from bids_neurodecode.typing import Float32Array, FloatArray
 
 
-def penalties(rotated: BetaArray, singular: FloatArray, fractions: Sequence[float]) -> FloatArray:
+def penalties(
+    rotated: Float32Array, singular: FloatArray, fractions: Sequence[float]
+) -> FloatArray:
     """Find each voxel's ridge penalty for each fraction.
 
     Parameters
@@ -49,14 +50,14 @@ def penalties(rotated: BetaArray, singular: FloatArray, fractions: Sequence[floa
     return np.stack([_interpolate(lengths, np.log1p(grid), value) for value in fractions])
 
 
-def shrink(rotated: BetaArray, singular: FloatArray, penalty: FloatArray) -> BetaArray:
+def shrink(rotated: Float32Array, singular: FloatArray, penalty: FloatArray) -> Float32Array:
     """Apply penalties of shape (n_voxels,) to rotated coefficients (n_singular, n_voxels)."""
     squares = (singular**2).astype(np.float32)[:, None]
     return np.asarray(rotated * (squares / (squares + penalty.astype(np.float32))))
 
 
 def fit_scale_offset(
-    betas: BetaArray, target: BetaArray
+    betas: Float32Array, target: Float32Array
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Fit the scale and offset that take regularised betas to unregularised ones, voxel by voxel.
 

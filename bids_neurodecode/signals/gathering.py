@@ -9,22 +9,22 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.errors import DataError
+from bids_neurodecode.typing import Float32Array
 
 BLOCKS_MISS = (
     'The sessions hold {n} trials and the table of trials {rows}; they must be one to one.'
 )
-FloatArray = npt.NDArray[np.float32]
-Allocate = Callable[[tuple[int, int]], FloatArray]
+Allocate = Callable[[tuple[int, int]], Float32Array]
 
 
 def gather_betas(
-    blocks: Iterable[tuple[npt.NDArray[np.intp], FloatArray]],
+    blocks: Iterable[tuple[npt.NDArray[np.intp], Float32Array]],
     stimuli: Sequence[str],
     *,
     repeats: Literal['single', 'mean'] = 'single',
     standardize: Literal['none', 'session'] = 'none',
     allocate: Allocate,
-) -> FloatArray:
+) -> Float32Array:
     """Put the betas of sessions into one array, holding one session at a time.
 
     Parameters
@@ -57,7 +57,7 @@ def gather_betas(
     place[np.argsort(first)] = np.arange(len(first))
     codes = place[codes] if repeats == 'mean' else np.arange(len(codes))
     counts = np.bincount(codes)
-    out: FloatArray | None = None
+    out: Float32Array | None = None
     seen = np.zeros(len(codes), dtype=np.intp)
     for rows, values in blocks:
         if out is None:

@@ -25,12 +25,11 @@ from bids_neurodecode.signals.trialdesign import TrialDesign, build_design
 from bids_neurodecode.signals.trialtypes import (
     NO_VOXELS,
     UNUSABLE,
-    BetaArray,
-    BoolArray,
     Model,
     SingleTrialBetas,
     SingleTrialOptions,
 )
+from bids_neurodecode.typing import BoolArray, Float32Array
 
 MISSING = (
     'The glmsingle package is not installed (it is on no registry). Set betas.engine = "native", '
@@ -189,7 +188,7 @@ def _collect(
 ) -> SingleTrialBetas:
     order = _chronological(design)
     models: dict[Model, str] = {model: f'type{model.lower()}' for model in options.models}
-    betas: dict[Model, BetaArray] = {}
+    betas: dict[Model, Float32Array] = {}
     for model, prefix in models.items():
         chronological = results[f'{prefix}__betasmd'].reshape(usable.sum(), -1).T
         given = np.empty_like(chronological)
@@ -231,7 +230,7 @@ def _chronological(design: TrialDesign) -> npt.NDArray[np.intp]:
     )
 
 
-def _spread(values: npt.NDArray[Any], usable: BoolArray, fill: float = np.nan) -> BetaArray:
+def _spread(values: npt.NDArray[Any], usable: BoolArray, fill: float = np.nan) -> Float32Array:
     """Put the usable voxels' values, (n_usable, ...), where they belong among all voxels."""
     columns = values.reshape(int(usable.sum()), -1)
     spread = np.full((len(usable), columns.shape[1]), fill, dtype=np.float32)

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
 from bids_neurodecode.errors import DataError
-
-FloatArray = npt.NDArray[np.floating[Any]]
+from bids_neurodecode.typing import RealArray
 
 BLOCK_BYTES = 2**26
 """Size of a block of voxels in double precision."""
@@ -52,16 +50,16 @@ class TrialGroups:
         ones = np.ones(n_trials)
         self._sum = sparse.csr_array((ones, (codes, np.arange(n_trials))))
 
-    def means(self, values: FloatArray) -> npt.NDArray[np.float64]:
+    def means(self, values: RealArray) -> npt.NDArray[np.float64]:
         """(n_trials, n) to (n_groups, n)."""
         return np.asarray(self._sum @ values) / self.counts[:, None]
 
-    def variances(self, values: FloatArray, means: FloatArray) -> npt.NDArray[np.float64]:
+    def variances(self, values: RealArray, means: RealArray) -> npt.NDArray[np.float64]:
         """Variance (ddof 1) within each group, (n_groups, n); 0 for groups of one."""
         residual = values - means[self.codes]
         return np.asarray(self._sum @ residual**2) / np.maximum(self.counts - 1, 1)[:, None]
 
-    def mean_variance(self, values: FloatArray) -> npt.NDArray[np.float64]:
+    def mean_variance(self, values: RealArray) -> npt.NDArray[np.float64]:
         """Mean of the variances (ddof 1) of the groups of two and more, (n,).
 
         The values should be centred: this is a difference of sums of squares, which takes no
@@ -73,7 +71,7 @@ class TrialGroups:
         rest = squares - (weights * self.counts) @ self.means(values) ** 2
         return np.where(rest <= 1e-13 * squares, 0.0, rest)
 
-    def scaled(self, values: FloatArray, zscore: bool) -> npt.NDArray[np.float64]:
+    def scaled(self, values: RealArray, zscore: bool) -> npt.NDArray[np.float64]:
         """Centre, or z-score (ddof 1), the values of each group."""
         means = self.means(values)
         centred = values - means[self.codes]
@@ -85,7 +83,7 @@ class TrialGroups:
         return np.asarray(centred)
 
 
-def checked(values: FloatArray, n_dimensions: int, expected: str) -> FloatArray:
+def checked(values: RealArray, n_dimensions: int, expected: str) -> RealArray:
     """Return the array, or say what it should have been."""
     values = np.asanyarray(values)  # may be a memory map
     if values.ndim != n_dimensions or 0 in values.shape:
@@ -93,7 +91,7 @@ def checked(values: FloatArray, n_dimensions: int, expected: str) -> FloatArray:
     return values
 
 
-def voxel_blocks(values: FloatArray) -> Iterator[tuple[slice, npt.NDArray[np.float64]]]:
+def voxel_blocks(values: RealArray) -> Iterator[tuple[slice, npt.NDArray[np.float64]]]:
     """Go through the last axis in blocks of double precision."""
     n_voxels = values.shape[-1]
     size = max(1, BLOCK_BYTES // (8 * (values.size // n_voxels)))
@@ -102,7 +100,7 @@ def voxel_blocks(values: FloatArray) -> Iterator[tuple[slice, npt.NDArray[np.flo
         yield part, np.asarray(values[..., part], dtype=np.float64)
 
 
-def ratio_of(above: FloatArray, below: FloatArray) -> npt.NDArray[np.float64]:
+def ratio_of(above: RealArray, below: RealArray) -> npt.NDArray[np.float64]:
     """Divide; 0 / 0 is 0, more than 0 / 0 is infinite."""
     nothing = np.where(above > 0, np.inf, 0.0 * above)
     return np.where(below != 0, above / np.where(below != 0, below, 1.0), nothing)

@@ -10,18 +10,16 @@ from importlib import resources
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from scipy.interpolate import PchipInterpolator
 
 from bids_neurodecode.errors import ArgumentsError
+from bids_neurodecode.typing import FloatArray
 
 STEP = 0.1
 """Seconds between two rows of the published responses, and the stimulus they belong to."""
 
 BAD_REPETITION_TIME = 'A repetition time must be positive and at most 20 s; this one is {value!r}.'
 BAD_DURATION = 'A stimulus duration must be 0 s or more, and finite; this one is {value!r}.'
-
-FloatArray = npt.NDArray[np.float64]
 
 
 def hrf_library(repetition_time: float, stimulus_duration: float) -> FloatArray:

@@ -16,9 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.signals.reliability import ncsnr
-from bids_neurodecode.signals.trialtypes import BetaArray, BoolArray, InnerBetas, Model
-
-FloatArray = npt.NDArray[np.float64]
+from bids_neurodecode.signals.trialtypes import InnerBetas, Model
+from bids_neurodecode.typing import BoolArray, Float32Array, FloatArray
 
 N_FOLDS = 5
 """Groups of training runs that are held out in turn."""
@@ -71,7 +70,7 @@ def _repeats_over_runs(stimulus: npt.NDArray[np.generic], run: npt.NDArray[np.ge
     return len(pairs) > len({s for s, _ in pairs})
 
 
-def identify_repeats(betas: BetaArray, stimulus: npt.ArrayLike, fold: InnerFold) -> FloatArray:
+def identify_repeats(betas: Float32Array, stimulus: npt.ArrayLike, fold: InnerFold) -> FloatArray:
     """Identify held-out presentations by ridge regression onto which stimulus it was.
 
     Parameters

@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 from scipy import linalg
 
+from bids_neurodecode.typing import BoolArray, FloatArray
+
 if TYPE_CHECKING:
     from sklearn.mixture import GaussianMixture
 
-FloatArray = npt.NDArray[np.float64]
-BoolArray = npt.NDArray[np.bool_]
 
 MAX_VALUES = 200_000
 N_STEPS = 500

@@ -6,7 +6,7 @@ by voxels.
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -14,9 +14,7 @@ from scipy import sparse, special
 
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.signals.groups import TrialGroups, checked, ratio_of, voxel_blocks
-
-FloatArray = npt.NDArray[np.floating[Any]]
-VoxelMap = npt.NDArray[np.float32]
+from bids_neurodecode.typing import Float32Array, RealArray
 
 NO_REPEATS = (
     '{measure} needs stimuli that are shown more than once, and none of these {stimuli} is. '
@@ -66,13 +64,13 @@ class RepeatTest(NamedTuple):
         Why there is no test; empty if there is one.
     """
 
-    agreement: VoxelMap
+    agreement: Float32Array
     p: npt.NDArray[np.float64]
     n_pairs: int
     reason: str = ''
 
 
-def tsnr(series: FloatArray, degree: int = 2) -> VoxelMap:
+def tsnr(series: RealArray, degree: int = 2) -> Float32Array:
     """Temporal signal-to-noise ratio: mean over time / standard deviation over time.
 
     Parameters
@@ -103,7 +101,7 @@ def tsnr(series: FloatArray, degree: int = 2) -> VoxelMap:
     return out
 
 
-def snr_across_repeats(betas: FloatArray, stimuli: npt.ArrayLike) -> VoxelMap:
+def snr_across_repeats(betas: RealArray, stimuli: npt.ArrayLike) -> Float32Array:
     """Variance over stimuli of the mean response / mean variance across the repeats of a stimulus.
 
     Only stimuli shown more than once are used; variances have ddof 1. Noise alone gives the mean
@@ -139,12 +137,12 @@ def snr_across_repeats(betas: FloatArray, stimuli: npt.ArrayLike) -> VoxelMap:
 
 
 def ncsnr(
-    betas: FloatArray,
+    betas: RealArray,
     stimuli: npt.ArrayLike,
     sessions: npt.ArrayLike | None = None,
     *,
     zscore: bool = True,
-) -> VoxelMap:
+) -> Float32Array:
     """Noise-ceiling signal-to-noise ratio: deviation of the signal / deviation of the noise.
 
     As in the manual of the Natural Scenes Dataset (Allen et al. 2022, *Nature Neuroscience*
@@ -186,7 +184,7 @@ def ncsnr(
     return out
 
 
-def noise_ceiling(ratio: FloatArray, counts: npt.ArrayLike = 1) -> VoxelMap:
+def noise_ceiling(ratio: RealArray, counts: npt.ArrayLike = 1) -> Float32Array:
     """Share of the variance of (averaged) responses that the stimulus can explain.
 
     ``ncsnr**2 / (ncsnr**2 + mean(1 / counts))``. With A stimuli averaged over 3 repeats, B over 2
@@ -221,7 +219,7 @@ def noise_ceiling(ratio: FloatArray, counts: npt.ArrayLike = 1) -> VoxelMap:
 
 
 def repeat_test(
-    betas: FloatArray,
+    betas: RealArray,
     stimuli: npt.ArrayLike,
     runs: npt.ArrayLike,
     *,
@@ -281,7 +279,7 @@ def repeat_test(
     return RepeatTest((total / n_pairs).astype(np.float32), p, n_pairs)
 
 
-def normal_scores(values: FloatArray) -> npt.NDArray[np.float64]:
+def normal_scores(values: RealArray) -> npt.NDArray[np.float64]:
     """Return van der Waerden scores along the first axis, centred; ties share a rank.
 
     Columns that do not vary are 0, columns that are not finite NaN.
@@ -398,8 +396,8 @@ def _null_agreement(
 
 
 def movie_snr(
-    series: FloatArray, noise: Literal['of_time_means', 'at_each_time'] = 'of_time_means'
-) -> VoxelMap:
+    series: RealArray, noise: Literal['of_time_means', 'at_each_time'] = 'of_time_means'
+) -> Float32Array:
     """Across-subject signal-to-noise ratio of one film.
 
     The variance over time of the mean over subjects, divided by the variance over subjects of
@@ -437,7 +435,7 @@ def movie_snr(
     return ratio_of(above, below).astype(np.float32)
 
 
-def leave_one_out_isc(series: FloatArray) -> VoxelMap:
+def leave_one_out_isc(series: RealArray) -> Float32Array:
     """Correlate each subject's series with the mean of the others'.
 
     Parameters
@@ -479,8 +477,8 @@ def _sessions(sessions: npt.ArrayLike | None, n_trials: int) -> TrialGroups:
 
 
 def _check_trials(
-    betas: FloatArray, stimuli: npt.ArrayLike, measure: str
-) -> tuple[FloatArray, TrialGroups]:
+    betas: RealArray, stimuli: npt.ArrayLike, measure: str
+) -> tuple[RealArray, TrialGroups]:
     betas = checked(betas, 2, 'trials x voxels')
     groups = TrialGroups(stimuli, len(betas), 'stimulus')
     if groups.counts.max() < 2:
@@ -488,7 +486,7 @@ def _check_trials(
     return betas, groups
 
 
-def _check_subjects(series: FloatArray) -> FloatArray:
+def _check_subjects(series: RealArray) -> RealArray:
     series = checked(series, 3, 'subjects x times x voxels')
     if len(series) < 2:
         raise DataError(FEW_SUBJECTS.format(n=len(series)))

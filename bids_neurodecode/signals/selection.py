@@ -13,12 +13,11 @@ from scipy import stats
 from bids_neurodecode.config import SelectionSettings
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.signals import reliability
+from bids_neurodecode.typing import BoolArray, RealArray
 
 if TYPE_CHECKING:
     import pandas as pd
 
-FloatArray = npt.NDArray[np.floating[Any]]
-BoolArray = npt.NDArray[np.bool_]
 Measure = Literal['ncsnr', 'noise_ceiling', 'snr', 'prediction', 'tsnr', 'isc', 'none']
 Rule = Literal['fdr', 'top', 'threshold', 'all']
 OF_REPEATS = ('ncsnr', 'noise_ceiling', 'snr')
@@ -114,13 +113,13 @@ class VoxelSelection:
 
 
 def select_voxels(
-    train_values: FloatArray,
+    train_values: RealArray,
     train_table: pd.DataFrame,
     settings: SelectionSettings,
     *,
-    prediction: Callable[[], FloatArray] | None = None,
-    tsnr: FloatArray | None = None,
-    isc: FloatArray | None = None,
+    prediction: Callable[[], RealArray] | None = None,
+    tsnr: RealArray | None = None,
+    isc: RealArray | None = None,
     within: BoolArray | None = None,
     seed: int = 0,
 ) -> VoxelSelection:
@@ -211,7 +210,7 @@ def _check_length(what: str, n: int, expected: int, of: str) -> None:
         raise DataError(WRONG_LENGTH.format(what=what, n=n, expected=expected, of=of))
 
 
-def _candidates(values: FloatArray, within: BoolArray | None) -> BoolArray:
+def _candidates(values: RealArray, within: BoolArray | None) -> BoolArray:
     low, high = values.min(axis=0), values.max(axis=0)
     varies = np.isfinite(low) & np.isfinite(high) & (high > low)
     inside = np.ones(len(varies), dtype=bool) if within is None else np.asarray(within, dtype=bool)
@@ -225,7 +224,7 @@ def _candidates(values: FloatArray, within: BoolArray | None) -> BoolArray:
 
 
 def _test_repeats(
-    values: FloatArray, table: pd.DataFrame, settings: SelectionSettings, seed: int
+    values: RealArray, table: pd.DataFrame, settings: SelectionSettings, seed: int
 ) -> reliability.RepeatTest | None:
     """Test agreement of repeats, where the settings ask for it and a stimulus is repeated."""
     asked = settings.measure in {'auto', *OF_REPEATS} and settings.rule == 'fdr'
@@ -281,10 +280,10 @@ def _shared_noise(table: pd.DataFrame, measure: str, rule: Rule) -> tuple[str, .
 
 
 def _measure(
-    values: FloatArray,
+    values: RealArray,
     table: pd.DataFrame,
     measure: Measure,
-    maps: dict[str, FloatArray | None],
+    maps: dict[str, RealArray | None],
     candidates: BoolArray,
 ) -> npt.NDArray[np.float32]:
     """Return the measure of the candidates, shape (n_candidates,)."""

@@ -20,12 +20,7 @@ from bids_neurodecode.signals import noisepool
 from bids_neurodecode.signals.badness import Repeats, find_repeats
 from bids_neurodecode.signals.hrf import assumed_hrf, hrf_library
 from bids_neurodecode.signals.reliability import ncsnr
-from bids_neurodecode.signals.trialdesign import (
-    FloatArray,
-    IndexArray,
-    TrialDesign,
-    build_design,
-)
+from bids_neurodecode.signals.trialdesign import TrialDesign, build_design
 from bids_neurodecode.signals.trialfits import clean_components, factorize
 from bids_neurodecode.signals.trialpasses import (
     CHUNK_BYTES,
@@ -41,19 +36,18 @@ from bids_neurodecode.signals.trialpasses import (
 from bids_neurodecode.signals.trialtypes import (
     NO_VOXELS,
     UNUSABLE,
-    BetaArray,
-    BoolArray,
     InnerBetas,
     Model,
     SingleTrialBetas,
     SingleTrialOptions,
     TunedBetas,
 )
+from bids_neurodecode.typing import BoolArray, Float32Array, FloatArray, IndexArray
 
 __all__ = ['SingleTrialBetas', 'SingleTrialOptions', 'TunedBetas', 'estimate_single_trials']
 
-Allocate = Callable[[str, tuple[int, int]], BetaArray]
-Curve = tuple[FloatArray, BetaArray]
+Allocate = Callable[[str, tuple[int, int]], Float32Array]
+Curve = tuple[FloatArray, Float32Array]
 
 EVERY_MODEL: tuple[Model, ...] = ('B', 'C', 'D')
 INNER_NEED_ALL = 'Inner sets compare the models B, C and D; ask for all three, not for {found}.'
@@ -298,11 +292,11 @@ def _tunings(
     options: SingleTrialOptions,
 ) -> list[Tuning]:
     """Choose the number of components of each set of trials, and make room for its betas."""
-    shared: dict[int, BetaArray] = {}
+    shared: dict[int, Float32Array] = {}
     tunings = []
     for number, (each, curve) in enumerate(zip(repeats, curves, strict=False)):
         k = noisepool.choose_components(curve[0]) if curve is not None else n_components
-        betas: dict[Model, BetaArray] = {}
+        betas: dict[Model, Float32Array] = {}
         if 'C' in options.models:
             if k not in shared:
                 shared[k] = _filled(make, f'C_components-{k}', work)
@@ -338,7 +332,7 @@ def _inner_tuning(
 ) -> Tuning:
     """Choose the number of components of an inner set, and make room for betas of its voxels."""
     shape = work.design.n_trials, len(voxels)
-    betas: dict[Model, BetaArray] = {}
+    betas: dict[Model, Float32Array] = {}
     for model in ('C', 'D'):
         betas[model] = make(f'{model}_inner-{number}', shape)
         betas[model].fill(np.nan)
@@ -356,7 +350,7 @@ def _inner_tuning(
     )
 
 
-def _agreeing_voxels(betas: BetaArray, condition: IndexArray, n_voxels: int) -> IndexArray:
+def _agreeing_voxels(betas: Float32Array, condition: IndexArray, n_voxels: int) -> IndexArray:
     """Return the voxels whose repeats agree best, rising, (n_voxels,) or fewer."""
     usable = np.flatnonzero(np.isfinite(betas).all(axis=0))
     if len(usable) > n_voxels:
@@ -369,7 +363,7 @@ def _collect(
     found: Responses,
     threshold: float,
     pool: BoolArray,
-    plain: BetaArray | None,
+    plain: Float32Array | None,
     tunings: Sequence[Tuning],
     notes: tuple[str, ...],
     options: SingleTrialOptions,
@@ -378,7 +372,7 @@ def _collect(
 ) -> SingleTrialBetas:
     first = tunings[0] if tunings else None
     ridged = first is not None and 'D' in options.models
-    betas: dict[Model, BetaArray] = {} if plain is None else {'B': plain}
+    betas: dict[Model, Float32Array] = {} if plain is None else {'B': plain}
     return SingleTrialBetas(
         betas={**betas, **(first.betas if first else {})},
         hrf_index=found.hrf_index,
@@ -402,7 +396,7 @@ def _collect(
     )
 
 
-def _inner(tuning: Tuning, plain: BetaArray | None) -> InnerBetas:
+def _inner(tuning: Tuning, plain: Float32Array | None) -> InnerBetas:
     assert tuning.voxels is not None
     assert plain is not None
     return InnerBetas(tuning.voxels, {'B': plain[:, tuning.voxels], **tuning.betas})
@@ -413,11 +407,11 @@ def _unusable(found: Responses) -> tuple[str, ...]:
     return (UNUSABLE.format(n=n_bad, total=len(found.usable)),) if n_bad else ()
 
 
-def _in_memory(_: str, shape: tuple[int, int]) -> BetaArray:
+def _in_memory(_: str, shape: tuple[int, int]) -> Float32Array:
     return np.empty(shape, dtype=np.float32)
 
 
-def _filled(make: Allocate, name: str, work: Work) -> BetaArray:
+def _filled(make: Allocate, name: str, work: Work) -> Float32Array:
     values = make(name, (work.design.n_trials, work.n_voxels))
     values.fill(np.nan)
     return values

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.errors import ArgumentsError, DataError
+from bids_neurodecode.typing import FloatArray
 
 TOLERANCE = 0.05
 """Seconds by which an onset may miss its volume: half a step of the published responses."""
@@ -34,8 +35,6 @@ COARSER = (
     'Series can only be resampled to a finer grid: {new:g} s is not below {old:g} s. '
     'Choose a smaller repetition time.'
 )
-
-FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)

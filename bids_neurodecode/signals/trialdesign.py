@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.errors import DataError
+from bids_neurodecode.typing import FloatArray, IndexArray
 
 END_BUFFER = 8.0
 """Seconds before a run's end after which a trial's response is cut too short to trust."""
@@ -51,9 +52,6 @@ LATE_TRIALS = (
     '{n} trial(s) start less than {seconds:g} s before the end of their run (first: run {run}, '
     'volume {volume}); their betas rest on a cut response. Leave them out if you can.'
 )
-
-FloatArray = npt.NDArray[np.float64]
-IndexArray = npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,10 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bids_neurodecode.signals.trialdesign import FloatArray, TrialDesign, orthonormal_beside
-
-BetaArray = npt.NDArray[np.float32]
-BoolArray = npt.NDArray[np.bool_]
+from bids_neurodecode.signals.trialdesign import TrialDesign, orthonormal_beside
+from bids_neurodecode.typing import BoolArray, Float32Array, FloatArray
 
 RANK_TOLERANCE = 1e-7
 
@@ -41,10 +39,10 @@ class RunFactor:
         Regressors with all nuisance projected off, (n_volumes, n_trials), float64.
     """
 
-    basis: BetaArray
-    to_betas: BetaArray
-    drift_basis: BetaArray
-    forward: BetaArray
+    basis: Float32Array
+    to_betas: Float32Array
+    drift_basis: Float32Array
+    forward: Float32Array
     design: FloatArray
 
 
@@ -56,10 +54,10 @@ class ComponentUpdate:
     data's coordinates on the first k components (n_components, n_voxels).
     """
 
-    overlap: BetaArray
-    correction: BetaArray
+    overlap: Float32Array
+    correction: Float32Array
 
-    def apply(self, rotated: BetaArray, components: BetaArray) -> BetaArray:
+    def apply(self, rotated: Float32Array, components: Float32Array) -> Float32Array:
         """Return rotated coefficients (n_rank, n_voxels) with the components regressed out."""
         k = len(self.overlap)
         return np.asarray(rotated - self.correction @ (components[:k] - self.overlap @ rotated))
@@ -70,7 +68,7 @@ class RidgeFactor:
     """Singular values and right singular vectors of one run's design, for the ridge."""
 
     singular: FloatArray
-    vectors: BetaArray
+    vectors: Float32Array
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,8 +80,8 @@ class Chunk:
     ``drift_free`` over all runs.
     """
 
-    drift_free: list[BetaArray]
-    clean: list[BetaArray]
+    drift_free: list[Float32Array]
+    clean: list[Float32Array]
     total: FloatArray
 
     def take(self, columns: npt.NDArray[np.intp]) -> Chunk:
@@ -206,18 +204,18 @@ def hrf_rsquared(chunk: Chunk, factors: Sequence[RunFactor], *, has_extra: bool)
     return percent(explained, chunk.total)
 
 
-def rotate(chunk: Chunk, factors: Sequence[RunFactor]) -> list[BetaArray]:
+def rotate(chunk: Chunk, factors: Sequence[RunFactor]) -> list[Float32Array]:
     """Return the data's coordinates on each run's design, (n_rank, n_chunk_voxels)."""
     return [factor.basis.T @ values for factor, values in zip(factors, chunk.clean, strict=True)]
 
 
-def to_betas(factors: Sequence[RunFactor], rotated: Sequence[BetaArray]) -> BetaArray:
+def to_betas(factors: Sequence[RunFactor], rotated: Sequence[Float32Array]) -> Float32Array:
     """Return betas of all trials, (n_trials, n_chunk_voxels), in the data's units."""
     parts = [factor.to_betas @ part for factor, part in zip(factors, rotated, strict=True)]
     return np.concatenate(parts)
 
 
-def model_rsquared(chunk: Chunk, factors: Sequence[RunFactor], betas: BetaArray) -> FloatArray:
+def model_rsquared(chunk: Chunk, factors: Sequence[RunFactor], betas: Float32Array) -> FloatArray:
     """Return R2 in percent of betas (n_trials, n_chunk_voxels), with only polynomials removed."""
     explained = np.zeros(len(chunk.total))
     start = 0
@@ -236,10 +234,10 @@ def percent(explained: FloatArray, total: FloatArray) -> FloatArray:
     return np.where(total > 0, 100 * explained / np.where(total > 0, total, 1), np.nan)
 
 
-def _project_single(basis: FloatArray, values: BetaArray) -> BetaArray:
+def _project_single(basis: FloatArray, values: Float32Array) -> Float32Array:
     single = _single(basis)
     return values - single @ (single.T @ values)
 
 
-def _single(values: FloatArray) -> BetaArray:
+def _single(values: FloatArray) -> Float32Array:
     return np.ascontiguousarray(values, dtype=np.float32)

@@ -13,10 +13,8 @@ import numpy.typing as npt
 from bids_neurodecode.signals.badness import Badness, Repeats
 from bids_neurodecode.signals.fractional import fit_scale_offset, penalties, shrink
 from bids_neurodecode.signals.noisepool import unit_gram
-from bids_neurodecode.signals.trialdesign import FloatArray, IndexArray, TrialDesign
+from bids_neurodecode.signals.trialdesign import TrialDesign
 from bids_neurodecode.signals.trialfits import (
-    BetaArray,
-    BoolArray,
     Chunk,
     ComponentUpdate,
     RidgeFactor,
@@ -32,6 +30,7 @@ from bids_neurodecode.signals.trialfits import (
     update_for,
 )
 from bids_neurodecode.signals.trialtypes import Model
+from bids_neurodecode.typing import BoolArray, Float32Array, FloatArray, IndexArray
 
 CHUNK_BYTES = 256 * 2**20
 
@@ -97,7 +96,7 @@ class Tuning:
     component_badness: npt.NDArray[np.float32] | None
     fraction: npt.NDArray[np.float32]
     fraction_badness: npt.NDArray[np.float32]
-    betas: dict[Model, BetaArray]
+    betas: dict[Model, Float32Array]
     rsquared: dict[Model, npt.NDArray[np.float32]]
     voxels: IndexArray | None = None
 
@@ -112,16 +111,16 @@ class Denoiser:
         self._ridges: dict[tuple[int, int], list[RidgeFactor]] = {}
 
     @cached_property
-    def _single(self) -> list[BetaArray]:
+    def _single(self) -> list[Float32Array]:
         return [np.ascontiguousarray(c, dtype=np.float32) for c in self._components]
 
-    def coordinates(self, chunk: Chunk) -> list[BetaArray]:
+    def coordinates(self, chunk: Chunk) -> list[Float32Array]:
         """Return the data's coordinates on the components, (n_components, n_chunk_voxels)."""
         return [basis.T @ values for basis, values in zip(self._single, chunk.clean, strict=True)]
 
     def betas(
-        self, hrf: int, k: int, rotated: list[BetaArray], coordinates: list[BetaArray]
-    ) -> BetaArray:
+        self, hrf: int, k: int, rotated: list[Float32Array], coordinates: list[Float32Array]
+    ) -> Float32Array:
         """Return betas with k components regressed out, (n_trials, n_chunk_voxels)."""
         factors = self._factors[hrf]
         if k == 0:
@@ -157,22 +156,22 @@ class Ridge:
         """Singular values of all runs."""
         return np.concatenate([factor.singular for factor in self.factors])
 
-    def rotate(self, betas: BetaArray) -> BetaArray:
+    def rotate(self, betas: Float32Array) -> Float32Array:
         """Take betas (n_trials, n_voxels) to coefficients (n_singular, n_voxels)."""
         return self._per_run(betas, [factor.vectors.T for factor in self.factors])
 
-    def unrotate(self, rotated: BetaArray) -> BetaArray:
+    def unrotate(self, rotated: Float32Array) -> Float32Array:
         """Take coefficients (n_singular, n_voxels) to betas (n_trials, n_voxels)."""
         return self._per_run(rotated, [factor.vectors for factor in self.factors])
 
     @staticmethod
-    def _per_run(values: BetaArray, matrices: Sequence[BetaArray]) -> BetaArray:
+    def _per_run(values: Float32Array, matrices: Sequence[Float32Array]) -> Float32Array:
         ends = np.cumsum([matrix.shape[1] for matrix in matrices])
         parts = np.split(values, ends[:-1])
         return np.concatenate([m @ part for m, part in zip(matrices, parts, strict=True)])
 
 
-def fit_responses(work: Work, assumed: FloatArray, betas: BetaArray | None) -> Responses:
+def fit_responses(work: Work, assumed: FloatArray, betas: Float32Array | None) -> Responses:
     """Pass over all voxels: mean, ON-OFF R2, the best response, and betas of model B.
 
     Parameters
@@ -294,7 +293,11 @@ def write_betas(
 
 
 def _write_inner(
-    tuning: Tuning, ridge: Ridge, plain: BetaArray, fractions: Sequence[float], voxels: IndexArray
+    tuning: Tuning,
+    ridge: Ridge,
+    plain: Float32Array,
+    fractions: Sequence[float],
+    voxels: IndexArray,
 ) -> None:
     """Write betas of models C and D of the voxels that a tuning is about, in the data's units."""
     assert tuning.voxels is not None
@@ -310,11 +313,11 @@ def _write_inner(
 
 def _shrink_each(
     ridge: Ridge,
-    plain: BetaArray,
+    plain: Float32Array,
     tunings: Sequence[Tuning],
     fractions: Sequence[float],
     voxels: IndexArray,
-) -> Iterator[BetaArray]:
+) -> Iterator[Float32Array]:
     """Yield each tuning's shrunken betas, for tunings with one number of components."""
     rotated, singular = ridge.rotate(plain), ridge.singular
     strengths = penalties(rotated, singular, fractions)
@@ -333,7 +336,7 @@ def _shrink_each(
 
 
 def _write_fithrf(
-    work: Work, chunk: Chunk, index: IndexArray, betas: BetaArray, to_percent: BetaArray
+    work: Work, chunk: Chunk, index: IndexArray, betas: Float32Array, to_percent: Float32Array
 ) -> None:
     """Write betas of model B of a chunk; where no response fits, they stay as they are."""
     for hrf in np.unique(index[index >= 0]):

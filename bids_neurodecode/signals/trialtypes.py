@@ -9,11 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.errors import ArgumentsError
-from bids_neurodecode.signals.trialdesign import FloatArray, IndexArray
+from bids_neurodecode.typing import BoolArray, Float32Array, FloatArray, IndexArray
 
 Model = Literal['B', 'C', 'D']
-BoolArray = npt.NDArray[np.bool_]
-BetaArray = npt.NDArray[np.float32]
 
 BAD_OPTION = 'Invalid option for single-trial betas: {reason}.'
 NO_VOXELS = (
@@ -109,7 +107,7 @@ class TunedBetas:
 
     n_components: int
     fraction: npt.NDArray[np.float32]
-    betas: dict[Model, BetaArray]
+    betas: dict[Model, Float32Array]
     component_curve: FloatArray | None
 
 
@@ -126,7 +124,7 @@ class InnerBetas:
     """
 
     voxels: IndexArray
-    betas: dict[Model, BetaArray]
+    betas: dict[Model, Float32Array]
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,7 +163,7 @@ class SingleTrialBetas:
         For each inner set, betas of few voxels to compare the models by.
     """
 
-    betas: dict[Model, BetaArray]
+    betas: dict[Model, Float32Array]
     hrf_index: IndexArray
     rsquared: dict[Model, npt.NDArray[np.float32]]
     usable: BoolArray

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from bids_neurodecode.errors import ArgumentsError
 from bids_neurodecode.samples import VoxelMask
+from bids_neurodecode.typing import BoolArray, FloatArray, IndexArray
 
 if TYPE_CHECKING:
     import nibabel as nib
@@ -29,9 +29,6 @@ TOO_COARSE = (
     '(voxel_size), such as 9.'
 )
 
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.intp]
-BoolArray = npt.NDArray[np.bool_]
 Role = Literal['early', 'colour', 'object', 'auditory', 'none']
 
 
@@ -80,7 +77,7 @@ class Brain:
 
     mask: VoxelMask
     coordinates: FloatArray
-    labels: IntArray
+    labels: IndexArray
     csf: BoolArray
     white_matter: BoolArray
     baseline: FloatArray
@@ -157,7 +154,7 @@ def load_brain(voxel_size: float) -> Brain:
     return Brain(mask, coordinates, labels, csf, white_matter, baseline, edge)
 
 
-def label_voxels(coordinates: FloatArray) -> IntArray:
+def label_voxels(coordinates: FloatArray) -> IndexArray:
     """Return the region index of each place in mm, 0 outside of all; (n, 3) to (n,)."""
     distances = []
     for region in REGIONS:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from bids_neurodecode.simulate.brain import Brain
 from bids_neurodecode.simulate.response import polynomials
+from bids_neurodecode.typing import FloatArray
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,8 +20,6 @@ FD_LIMIT = 0.5
 DVARS_LIMIT = 1.5
 HIGH_PASS = 128.0
 """Period in seconds of the slowest drift that the cosines leave in."""
-
-FloatArray = npt.NDArray[np.float64]
 
 
 def confounds_table(

@@ -22,6 +22,7 @@ from bids_neurodecode.simulate.participant import (
 )
 from bids_neurodecode.simulate.realnoise import RealNoise, read_noise
 from bids_neurodecode.simulate.response import STEP
+from bids_neurodecode.simulate.sampling import find_place
 from bids_neurodecode.simulate.spec import SimulationSpec, generator
 from bids_neurodecode.simulate.write import (
     Stimuli,
@@ -30,6 +31,7 @@ from bids_neurodecode.simulate.write import (
     write_participant,
 )
 from bids_neurodecode.simulate.writetruth import FOLDER, write_truth
+from bids_neurodecode.typing import Uint8Array
 
 NOT_EMPTY = (
     'The output folder {folder} is not empty. Choose a new folder, or empty it first (an '
@@ -97,6 +99,7 @@ def simulate_dataset(out: Path, spec: SimulationSpec, report: Report | None = No
 def _simulate(out: Path, spec: SimulationSpec, report: Report) -> None:
     labels = [f'{number + 1:02d}' for number in range(spec.n_subjects)]
     brain = load_brain(spec.voxel_size)
+    place = find_place(spec.space, brain)
     report(f'brain: {brain.n_voxels} voxels of {spec.voxel_size:g} mm')
     durations: list[float] = []
     if spec.paradigm == 'images':
@@ -113,14 +116,14 @@ def _simulate(out: Path, spec: SimulationSpec, report: Report) -> None:
             person = simulate_images(spec, brain, label, tables[0], designs[label], real)
         else:
             person = simulate_films(spec, brain, label, tables, designs[label], real)
-        write_participant(out, spec, brain, label, person, stimuli)
+        write_participant(out, spec, place, label, person, stimuli)
         people.append(person)
         report(f'participant {label}: {len(person.series)} runs')
     joined = FeatureTable(np.concatenate([t.values for t in tables]), tables[0].columns)
     derivatives = out / 'derivatives'
     truth = derivatives / FOLDER
-    write_truth(truth, spec, brain, labels, people, stimuli, joined)
-    write_text(derivatives / 'fmriprep' / '.bidsignore', '*_timeseries.*\n')
+    write_truth(truth, spec, place, labels, people, stimuli, joined)
+    write_text(derivatives / 'fmriprep' / '.bidsignore', f'*_timeseries.*\n{place.ignored}')
     write_text(derivatives / 'fmriprep' / 'README', FMRIPREP_README)
     links = {'raw': '../..'}
     write_description(truth, 'What was planted in the simulated data', links)
@@ -194,7 +197,7 @@ def _make_film(path: Path, spec: SimulationSpec, number: int) -> list[str]:
     every = round(FILM_INTERVAL * stimulus_maker.FRAME_RATE)
     shown: list[str] = []
 
-    def frames() -> Iterator[feature_bank.Uint8Array]:
+    def frames() -> Iterator[Uint8Array]:
         made = stimulus_maker.film_frames(
             spec.film_duration, spec.n_categories, spec.image_size, rng
         )
@@ -208,7 +211,7 @@ def _make_film(path: Path, spec: SimulationSpec, number: int) -> list[str]:
 
 
 def _film_features(
-    frames: feature_bank.Uint8Array, scenes: list[str] | None, spec: SimulationSpec, number: int
+    frames: Uint8Array, scenes: list[str] | None, spec: SimulationSpec, number: int
 ) -> FeatureTable:
     """Return the features of a film, one row every 0.1 s (each frame's held)."""
     n = len(frames)

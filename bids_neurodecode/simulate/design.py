@@ -5,18 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from bids_neurodecode.errors import ArgumentsError
 from bids_neurodecode.simulate.spec import SimulationSpec
+from bids_neurodecode.typing import FloatArray, IndexArray
 
 NO_PAUSE_FITS = (
     'No pause between {low:g} and {high:g} s after a stimulus of {duration:g} s ends at a volume '
     'of {repetition_time:g} s. Widen isi, or take onsets off the grid (on_grid = false).'
 )
-
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +30,7 @@ class RunDesign:
         Length of the run.
     """
 
-    stimuli: IntArray
+    stimuli: IndexArray
     onsets: FloatArray
     durations: FloatArray
     n_volumes: int
@@ -41,7 +38,7 @@ class RunDesign:
 
 def deal_repeats(
     n_images: int, n_repeats: int, n_runs: int, rng: np.random.Generator
-) -> list[IntArray]:
+) -> list[IndexArray]:
     """Share out repeats over runs: no image twice in a run, runs equal to within one trial.
 
     Returns

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from bids_neurodecode.typing import FloatArray, Uint8Array
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -26,9 +28,6 @@ GRID = 8
 COLOUR_GRID = 4
 LUMINANCE = np.array([0.2126, 0.7152, 0.0722])
 OPPONENT = np.array([[1 / 3, 1 / 2, -1 / 4], [1 / 3, -1 / 2, -1 / 4], [1 / 3, 0, 1 / 2]])
-
-FloatArray = npt.NDArray[np.float64]
-Uint8Array = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,9 +7,9 @@ motion.
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
-FloatArray = npt.NDArray[np.float64]
+from bids_neurodecode.typing import FloatArray
+
 N_SHARED = 5
 """Sources of noise common to the brain."""
 

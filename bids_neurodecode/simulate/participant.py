@@ -20,8 +20,7 @@ from bids_neurodecode.simulate.voxels import (
     draw_noise_fields,
     draw_voxels,
 )
-
-FloatArray = npt.NDArray[np.float64]
+from bids_neurodecode.typing import FloatArray
 
 MEAN_RESPONSE = 1.5
 """Mean response to a picture, in units of its deviation over pictures."""

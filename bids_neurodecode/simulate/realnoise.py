@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.errors import InputError
+from bids_neurodecode.text import one_line
+from bids_neurodecode.typing import FloatArray
 
 UNREADABLE_RUN = 'Cannot read the run {file} as noise: {reason}. Give a 4-D NIfTI file.'
 SHORT_RUN = (
@@ -19,8 +21,6 @@ OTHER_TR = (
     'The run {file} has a volume every {found:g} s, and the simulation every {expected:g} s. '
     'Simulate with a repetition time of {found:g} s.'
 )
-
-FloatArray = npt.NDArray[np.float64]
 
 
 def randomise_phases(series: FloatArray, rng: np.random.Generator) -> FloatArray:
@@ -110,7 +110,7 @@ def _read_series(file: Path) -> tuple[FloatArray, FloatArray, float]:
         image = nib.load(file)
         values = np.asarray(image.dataobj, dtype=np.float64)
     except (OSError, ValueError, EOFError, ImageFileError) as error:
-        reason = ' '.join(str(error).split())
+        reason = one_line(error)
         raise InputError(UNREADABLE_RUN.format(file=file, reason=reason)) from error
     if values.ndim != 4:
         reason = f'it has {values.ndim} dimensions'

@@ -13,11 +13,11 @@ from importlib import resources
 import numpy as np
 import numpy.typing as npt
 
+from bids_neurodecode.typing import FloatArray
+
 STEP = 0.1
 """Seconds between the library's samples."""
 N_HRFS = 20
-
-FloatArray = npt.NDArray[np.float64]
 
 
 @cache

@@ -13,6 +13,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from bids_neurodecode.errors import ArgumentsError
 from bids_neurodecode.settings import Settings
+from bids_neurodecode.simulate.sampling import SpaceName
 
 INVALID = 'The simulation cannot be made: {key}: {reason}.'
 
@@ -68,6 +69,8 @@ class SimulationSpec(Settings):
 
     voxel_size: Annotated[float, Field(ge=4, le=20)] = 9.0
     """In mm, of the grid laid over nilearn's MNI152 template."""
+    space: SpaceName = 'MNI152NLin2009aSym'
+    """In which preprocessed series and the truth are written."""
     responsive_fraction: Annotated[float, Field(ge=0, le=1)] = 0.9
     """Share of the voxels of responsive regions that do respond."""
     snr: NonNegative = 1.0

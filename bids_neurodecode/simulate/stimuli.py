@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from bids_neurodecode.errors import ArgumentsError
 from bids_neurodecode.stimuli.films import probe_film, read_frames
 from bids_neurodecode.stimuli.images import load_image
+from bids_neurodecode.typing import FloatArray, Uint8Array
 
 FRAME_RATE = 25
 PICTURE_TYPES = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp')
@@ -28,9 +28,6 @@ TOO_FEW_FILES = (
     'The folder of stimuli {folder} holds {found} {kind} ({types}); {needed} are needed. '
     'Add some, or ask for fewer.'
 )
-
-FloatArray = npt.NDArray[np.float64]
-Uint8Array = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)

@@ -17,12 +17,9 @@ for the mean of n repeats (Allen et al. 2022, Nat Neurosci 25:116).
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
 from bids_neurodecode.simulate.response import N_HRFS, polynomials
-
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.intp]
+from bids_neurodecode.typing import FloatArray, IndexArray
 
 
 def beta_filters(designs: FloatArray, repetition_time: float) -> FloatArray:
@@ -74,7 +71,7 @@ def stationary_beta_variance(filters: FloatArray, series: FloatArray) -> FloatAr
 
 
 def structured_beta_variance(
-    filters: FloatArray, structured: FloatArray, hrf_index: IntArray
+    filters: FloatArray, structured: FloatArray, hrf_index: IndexArray
 ) -> FloatArray:
     """Return the mean square that known nuisance adds to a trial's beta, (n_voxels,).
 

@@ -6,16 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from bids_neurodecode.simulate.brain import Brain
 from bids_neurodecode.simulate.features import FeatureTable
 from bids_neurodecode.simulate.response import N_HRFS
 from bids_neurodecode.simulate.spec import SimulationSpec
-
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.intp]
-BoolArray = npt.NDArray[np.bool_]
+from bids_neurodecode.typing import BoolArray, FloatArray, IndexArray
 
 HRF_FWHM = 25.0
 """Smoothness in mm of the map of haemodynamic responses."""
@@ -38,7 +34,7 @@ class Voxels:
     """
 
     weights: FloatArray
-    hrf_index: IntArray
+    hrf_index: IndexArray
     ncsnr: FloatArray
 
     @property

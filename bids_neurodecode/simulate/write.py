@@ -7,24 +7,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from bids_neurodecode.bids.names import build_name
 from bids_neurodecode.bids.provenance import BIDS_VERSION, generated_by
 from bids_neurodecode.bids.sink import write_image, write_json, write_text, write_tsv
 from bids_neurodecode.errors import ArgumentsError
-from bids_neurodecode.simulate.brain import SPACE, Brain
+from bids_neurodecode.simulate.brain import Brain
 from bids_neurodecode.simulate.confounds import confounds_table
 from bids_neurodecode.simulate.design import RunDesign
 from bids_neurodecode.simulate.participant import Participant
+from bids_neurodecode.simulate.sampling import Place
 from bids_neurodecode.simulate.spec import SimulationSpec, generator
+from bids_neurodecode.typing import FloatArray
 
 TOO_LARGE = (
     'The simulated series of {label} leaves the range of 16-bit integers ({low:g} to {high:g}). '
     'Ask for less noise (noise_sd, drift, motion) or less signal (snr).'
 )
 
-FloatArray = npt.NDArray[np.float64]
 Stimuli = Sequence[tuple[str, str]]
 """Name (relative to the folder of stimuli) and category of each stimulus."""
 
@@ -49,9 +49,6 @@ EVENTS_COLUMNS: Mapping[str, Any] = {
     'stim_file': {'Description': 'File in the folder stimuli'},
     'StimulusPresentation': {'SoftwareName': 'none: simulated'},
 }
-
-REFERENCE = 'https://nist.mni.mcgill.ca/icbm-152-nonlinear-atlases-2009/'
-"""The template of the space."""
 
 BOLD_SIDECAR: Mapping[str, Any] = {
     'Manufacturer': 'simulated',
@@ -128,12 +125,15 @@ def write_description(
 def write_participant(
     out: Path,
     spec: SimulationSpec,
-    brain: Brain,
+    place: Place,
     label: str,
     person: Participant,
     stimuli: Stimuli,
 ) -> None:
-    """Write all runs of a participant, raw and preprocessed."""
+    """Write all runs of a participant, raw and preprocessed, and the segmentation."""
+    brain = place.brain
+    if place.columns is None:
+        _write_tissue(out / 'derivatives' / 'fmriprep' / f'sub-{label}' / 'anat', place, label)
     for run, (design, series) in enumerate(zip(person.designs, person.series, strict=True)):
         entities = run_entities(spec, label, run)
         image = _series_image(brain, series, f'sub-{label} run {run + 1}')
@@ -143,7 +143,7 @@ def write_participant(
         write_tsv(out / folder / build_name(entities, 'events', '.tsv'), _events(design, stimuli))
         motion = person.motion[run]
         target = out / 'derivatives' / 'fmriprep' / folder
-        _write_preprocessed(target, spec, brain, entities, image, raw.relative_to(out))
+        _write_preprocessed(target, spec, place, entities, series, raw.relative_to(out))
         table, sidecar = confounds_table(series, motion, brain, spec.repetition_time)
         confounds = {**entities, 'desc': 'confounds'}
         write_tsv(target / build_name(confounds, 'timeseries', '.tsv'), table)
@@ -165,20 +165,30 @@ def _folder(entities: Mapping[str, str]) -> Path:
 def _write_preprocessed(
     folder: Path,
     spec: SimulationSpec,
-    brain: Brain,
+    place: Place,
     entities: Mapping[str, str],
-    image: Any,
+    series: FloatArray,
     raw: Path,
 ) -> None:
-    spatial = {**entities, 'space': SPACE}
-    bold, mask = {**spatial, 'desc': 'preproc'}, {**spatial, 'desc': 'brain'}
-    image.header.set_sform(image.affine, code='mni')
+    """Write a run in its space; as fMRIPrep does, surfaces and CIFTI without ``desc`` and mask."""
+    form = None if place.columns is None else place.columns.form
+    named, suffix = dict(entities), 'bold'
+    if form is None:
+        named['desc'] = 'preproc'
+    if form == 'parcels':
+        named['stat'], suffix = 'mean', 'timeseries'
     sources = [f'bids:raw:{raw.as_posix()}']
-    write_image(
-        folder / build_name(bold, 'bold', '.nii.gz'), image, repetition_time=spec.repetition_time
+    sidecar = place.write(
+        folder,
+        named,
+        suffix,
+        series,
+        np.int16,
+        content='series',
+        repetition_time=spec.repetition_time,
     )
     write_json(
-        folder / build_name(bold, 'bold', '.json'),
+        sidecar,
         {
             'TaskName': spec.task,
             'RepetitionTime': spec.repetition_time,
@@ -186,34 +196,37 @@ def _write_preprocessed(
             'SliceTimingCorrected': False,
             'StartTime': 0.0,
             'Description': 'The simulated series itself: there is nothing to correct',
-            'SpatialReference': REFERENCE,
+            'SpatialReference': place.reference,
             'Sources': sources,
         },
     )
-    masked = brain.mask.image(np.ones(brain.n_voxels))
-    write_image(folder / build_name(mask, 'mask', '.nii.gz'), mni_image(masked, np.uint8))
+    if form is not None:
+        return
+    everywhere = np.ones(place.brain.n_voxels)
+    masked = {**entities, 'desc': 'brain'}
     write_json(
-        folder / build_name(mask, 'mask', '.json'),
+        place.write(folder, masked, 'mask', everywhere, np.uint8, content='labels'),
         {
             'Type': 'Brain',
             'Description': 'All voxels of the simulated brain',
-            'SpatialReference': REFERENCE,
+            'SpatialReference': place.reference,
             'Sources': sources,
         },
     )
 
 
-def mni_image(image: Any, dtype: Any) -> Any:
-    """Return the image with this type of values and the space's code in its header."""
-    import nibabel as nib
-
-    values = np.asarray(image.dataobj)
-    if np.issubdtype(dtype, np.integer):
-        values = np.rint(values)
-    out = nib.Nifti1Image(values.astype(dtype), image.affine)
-    out.header.set_xyzt_units('mm', 'sec')
-    out.header.set_sform(image.affine, code='mni')
-    return out
+def _write_tissue(folder: Path, place: Place, label: str) -> None:
+    """Write the tissue segmentation, with the labels of BIDS derivatives."""
+    brain = place.brain
+    labels = np.where(brain.csf, 3, np.where(brain.white_matter, 2, 1)).astype(float)
+    write_json(
+        place.write(folder, {'sub': label}, 'dseg', labels, np.uint8, content='labels'),
+        {
+            'Manual': False,
+            'Description': 'Tissue of the simulated brain: 1 grey matter, 2 white matter, 3 CSF',
+            'SpatialReference': place.reference,
+        },
+    )
 
 
 def _series_image(brain: Brain, series: FloatArray, label: str) -> Any:

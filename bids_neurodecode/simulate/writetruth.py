@@ -10,17 +10,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from bids_neurodecode.bids.names import build_name
 from bids_neurodecode.bids.sink import atomic, write_image, write_json, write_text, write_tsv
-from bids_neurodecode.simulate.brain import ATLAS, SPACE, Brain, atlas_table
+from bids_neurodecode.simulate.brain import ATLAS, atlas_table
 from bids_neurodecode.simulate.features import FeatureTable
 from bids_neurodecode.simulate.participant import Participant
 from bids_neurodecode.simulate.response import times_to_peak
+from bids_neurodecode.simulate.sampling import Place
 from bids_neurodecode.simulate.spec import SimulationSpec
 from bids_neurodecode.simulate.truth import leave_one_out_isc, noise_ceiling
-from bids_neurodecode.simulate.write import REFERENCE, Stimuli, mni_image
+from bids_neurodecode.simulate.write import Stimuli
+from bids_neurodecode.spaces import EXTENSIONS, Content
+from bids_neurodecode.typing import FloatArray
 
 FOLDER = 'simulated-truth'
 BIDSIGNORE = '*_statmap.*\n*_tuning.*\n*_stimuli.*\nfeatures.*\nspec.json\ntpl-*\n'
@@ -46,23 +48,21 @@ sub-*/func/*_mask        voxels that carry signal
 sub-*/func/*_tuning.npy  weights of the standardised features, features x voxels of that mask
 """  # noqa: E501
 
-FloatArray = npt.NDArray[np.float64]
-
 
 def write_truth(
     folder: Path,
     spec: SimulationSpec,
-    brain: Brain,
+    place: Place,
     labels: Sequence[str],
     people: Sequence[Participant],
     stimuli: Stimuli,
     features: FeatureTable,
 ) -> None:
     """Write everything but the description; ``features`` are those of all stimuli."""
-    write_text(folder / '.bidsignore', BIDSIGNORE)
+    write_text(folder / '.bidsignore', BIDSIGNORE + place.ignored)
     write_text(folder / 'README.md', README)
     write_text(folder / 'spec.json', spec.to_json())
-    _write_atlas(folder, brain)
+    _write_atlas(folder, place)
     _write_array(folder / 'features.npy', features.values)
     write_tsv(folder / 'features.tsv', features.columns)
     isc: Sequence[FloatArray | None] = [None] * len(people)
@@ -73,13 +73,13 @@ def write_truth(
             )
         )
     for label, person, own_isc in zip(labels, people, isc, strict=True):
-        _write_person(folder, spec, brain, label, person, stimuli, own_isc)
+        _write_person(folder, spec, place, label, person, stimuli, own_isc)
 
 
 def _write_person(
     folder: Path,
     spec: SimulationSpec,
-    brain: Brain,
+    place: Place,
     label: str,
     person: Participant,
     stimuli: Stimuli,
@@ -87,7 +87,7 @@ def _write_person(
 ) -> None:
     import pandas as pd
 
-    entities = {'sub': label, 'task': spec.task, 'space': SPACE}
+    entities = {'sub': label, 'task': spec.task}
     target = folder / f'sub-{label}' / 'func'
     duration = spec.stimulus_duration if spec.paradigm == 'images' else 0.1
     repeats = spec.n_repeats if spec.paradigm == 'images' else 1
@@ -99,7 +99,7 @@ def _write_person(
     )
     peak = times_to_peak(duration)[person.voxels.hrf_index]
     if spec.paradigm == 'movie' and spec.response_delay is not None:
-        peak = np.full(brain.n_voxels, spec.response_delay)
+        peak = np.full(place.brain.n_voxels, spec.response_delay)
     maps: dict[str, FloatArray | None] = {
         'hrfindex': person.voxels.hrf_index.astype(float),
         'timetopeak': peak,
@@ -113,18 +113,17 @@ def _write_person(
     for stat, values in maps.items():
         if values is not None:
             named = {**entities, 'stat': stat}
-            image = mni_image(brain.mask.image(values), np.float32)
-            write_image(target / build_name(named, 'statmap', '.nii.gz'), image)
-            write_json(target / build_name(named, 'statmap', '.json'), {'Description': MAPS[stat]})
+            content: Content = 'series' if values.ndim > 1 else 'map'
+            sidecar = place.write(target, named, 'statmap', values, np.float32, content=content)
+            write_json(sidecar, {'Description': MAPS[stat]})
     mask = {**entities, 'label': 'responsive'}
-    image = mni_image(brain.mask.image(person.voxels.responsive.astype(float)), np.uint8)
-    write_image(target / build_name(mask, 'mask', '.nii.gz'), image)
+    responsive = person.voxels.responsive.astype(float)
     write_json(
-        target / build_name(mask, 'mask', '.json'),
+        place.write(target, mask, 'mask', responsive, np.uint8, content='labels'),
         {
             'Type': 'ROI',
             'Description': 'Voxels that carry signal',
-            'SpatialReference': REFERENCE,
+            'SpatialReference': place.reference,
             'Sources': ['bids::spec.json'],
         },
     )
@@ -137,11 +136,18 @@ def _write_person(
     )
 
 
-def _write_atlas(folder: Path, brain: Brain) -> None:
-    target = folder / f'tpl-{SPACE}'
-    stem = f'tpl-{SPACE}_atlas-{ATLAS}_dseg'
-    image = mni_image(brain.mask.image(brain.labels.astype(float)), np.int16)
-    write_image(target / f'{stem}.nii.gz', image)
+def _write_atlas(folder: Path, place: Place) -> None:
+    space = place.entities['space']
+    target = folder / f'tpl-{space}'
+    stem = f'tpl-{space}_atlas-{ATLAS}_dseg'
+    name, extension = stem, '.nii.gz'
+    if place.columns is not None:
+        extension = EXTENSIONS[place.columns.form]['labels']
+        if place.columns.form == 'gifti':
+            name = stem.replace('_atlas', '_hemi-L_atlas')
+    if extension != '.tsv':  # the table of names is one
+        labels = place.brain.labels.astype(float)
+        write_image(target / f'{name}{extension}', place.image(labels, np.int16))
     write_json(
         target / f'{stem}.json',
         {'Description': 'Regions of the simulated voxels: ellipsoids in MNI space'},

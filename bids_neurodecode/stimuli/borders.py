@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bids_neurodecode.stimuli.films import _decode
+from bids_neurodecode.stimuli.films import decode_frames
 
 _BLACK = 24
 """Grey levels up to this are black: codecs put noise on 16, the black of video."""
@@ -71,4 +71,4 @@ def _brightest(frames: Iterator[npt.NDArray[np.uint8]]) -> tuple[npt.NDArray[np.
 
 
 def _luminances(film: Path, *, keys_only: bool) -> Iterator[npt.NDArray[np.uint8]]:
-    return (frame.gray() for _, frame in _decode(film, keys_only=keys_only))
+    return (frame.gray() for _, frame in decode_frames(film, keys_only=keys_only))

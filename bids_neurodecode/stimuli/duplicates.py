@@ -23,8 +23,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bids_neurodecode.stimuli.films import _decode
+from bids_neurodecode.stimuli.films import decode_frames
 from bids_neurodecode.stimuli.images import load_image
+from bids_neurodecode.typing import BoolArray, Float32Array, IndexArray, Uint8Array
 
 THUMBNAIL = 32
 """Pixels along a side of a thumbnail; verdicts are made on half of that."""
@@ -66,11 +67,6 @@ CHANCE = 1e-3
 MIN_MOTION = 0.02
 """Disagreement after a shift by which a window counts as moving; a still scene shows nothing."""
 
-BoolArray = npt.NDArray[np.bool_]
-FloatArray = npt.NDArray[np.float32]
-IndexArray = npt.NDArray[np.intp]
-Uint8Array = npt.NDArray[np.uint8]
-
 
 @dataclass(frozen=True, eq=False)
 class ImageHashes:
@@ -87,7 +83,7 @@ class ImageHashes:
     """
 
     thumbnails: Uint8Array
-    contrast: FloatArray
+    contrast: Float32Array
     digests: tuple[str, ...]
 
     def __len__(self) -> int:
@@ -203,7 +199,7 @@ def _near_pairs(hashes: ImageHashes) -> IndexArray:
 
 
 def _same(
-    thumbnails: FloatArray,
+    thumbnails: Float32Array,
     rows: IndexArray,
     *,
     mirror: bool,
@@ -229,7 +225,7 @@ def _same(
     return np.concatenate(pairs) if pairs else np.empty((0, 2), dtype=np.intp)
 
 
-def _verdicts(a: FloatArray, b: FloatArray, *, plain: bool) -> BoolArray:
+def _verdicts(a: Float32Array, b: Float32Array, *, plain: bool) -> BoolArray:
     """Compare pairs of thumbnails, (n, 32, 32, 3) each: whether they show the same, (n,)."""
     grey_a, grey_b = a.mean(axis=-1), b.mean(axis=-1)
     same = (unit(halved(grey_a)) * unit(halved(grey_b))).sum(axis=1) >= CLOSE_R
@@ -239,7 +235,7 @@ def _verdicts(a: FloatArray, b: FloatArray, *, plain: bool) -> BoolArray:
     return np.asarray(same)
 
 
-def _same_content(a: FloatArray, b: FloatArray, *, plain: bool) -> BoolArray:
+def _same_content(a: Float32Array, b: Float32Array, *, plain: bool) -> BoolArray:
     """Judge the pairs that are close."""
     grey_a, grey_b = a.mean(axis=-1), b.mean(axis=-1)
     rank = np.minimum(effective_rank(halved(grey_a)), effective_rank(halved(grey_b)))
@@ -260,7 +256,7 @@ def _same_content(a: FloatArray, b: FloatArray, *, plain: bool) -> BoolArray:
     return np.asarray(same & (detailed | levels))
 
 
-def _same_levels(a: FloatArray, b: FloatArray) -> BoolArray:
+def _same_levels(a: Float32Array, b: Float32Array) -> BoolArray:
     """Whether plain images are as bright and of the same contrast (these are made on purpose)."""
     a, b = a.reshape(len(a), -1), b.reshape(len(b), -1)
     spread_a, spread_b = a.std(axis=1), b.std(axis=1)
@@ -268,13 +264,13 @@ def _same_levels(a: FloatArray, b: FloatArray) -> BoolArray:
     return np.asarray((np.abs(a.mean(axis=1) - b.mean(axis=1)) <= 8) & (ratio >= 0.9))
 
 
-def _colour(thumbnails: FloatArray) -> FloatArray:
+def _colour(thumbnails: Float32Array) -> Float32Array:
     """Return the mean distance of the channels from grey, in levels, (n,)."""
     grey = thumbnails.mean(axis=-1, keepdims=True)
     return np.asarray(np.abs(thumbnails - grey).mean(axis=(1, 2, 3)))
 
 
-def view(thumbnails: FloatArray, *, mirror: bool, crop: float) -> FloatArray:
+def view(thumbnails: Float32Array, *, mirror: bool, crop: float) -> Float32Array:
     """Mirror thumbnails, (n, side, side, 3), and cut ``crop`` of each side off around the middle.
 
     The crop is taken by linear interpolation, as if the image had been cropped and resized.
@@ -293,7 +289,7 @@ def view(thumbnails: FloatArray, *, mirror: bool, crop: float) -> FloatArray:
     return np.asarray(columns, dtype=np.float32)
 
 
-def effective_rank(images: FloatArray) -> FloatArray:
+def effective_rank(images: Float32Array) -> Float32Array:
     """Return the exponential of the entropy of the singular values of images, (n, h, w): (n,).
 
     Roy and Vetterli (2007), EUSIPCO 606. Gratings have two at most, whatever their direction.
@@ -308,19 +304,19 @@ def effective_rank(images: FloatArray) -> FloatArray:
     return np.asarray(np.exp(entropy), dtype=np.float32)
 
 
-def pooled(images: FloatArray, factor: int) -> FloatArray:
+def pooled(images: Float32Array, factor: int) -> Float32Array:
     """Average squares of ``factor`` pixels: (n, h, w, ...) to (n, h / factor, w / factor, ...)."""
     n, height, width, *rest = images.shape
     shape = (n, height // factor, factor, width // factor, factor, *rest)
     return np.asarray(images.reshape(shape).mean(axis=(2, 4)))
 
 
-def halved(images: FloatArray) -> FloatArray:
+def halved(images: Float32Array) -> Float32Array:
     """Return :func:`pooled` by two."""
     return pooled(images, 2)
 
 
-def unit(images: FloatArray) -> FloatArray:
+def unit(images: Float32Array) -> Float32Array:
     """Flatten images, take their mean off and scale them to length 1: (n, n_values)."""
     flat = images.reshape(len(images), -1)
     flat = flat - flat.mean(axis=1, keepdims=True)
@@ -348,7 +344,7 @@ class Repeat:
     length: float
 
 
-def film_frames(path: Path) -> FloatArray:
+def film_frames(path: Path) -> Float32Array:
     """Read the frames by which a film is compared: 4 a second, (n, 432), mean 0 and length 1.
 
     Raises
@@ -358,7 +354,7 @@ def film_frames(path: Path) -> FloatArray:
     """
     frames: list[npt.NDArray[Any]] = []
     last = None
-    for start, frame in _decode(path):
+    for start, frame in decode_frames(path):
         while last is not None and len(frames) / FILM_RATE < start - 1e-6:
             frames.append(_tiny(last))
         last = frame
@@ -371,7 +367,7 @@ def _tiny(frame: Any) -> npt.NDArray[Any]:
     return np.asarray(frame.rgb((FILM_SIDE, FILM_SIDE)))
 
 
-def repeated_parts(films: Sequence[FloatArray]) -> tuple[Repeat, ...]:
+def repeated_parts(films: Sequence[Float32Array]) -> tuple[Repeat, ...]:
     """Find parts of films that are shown twice: loops, copies, excerpts.
 
     Parameters
@@ -463,7 +459,7 @@ def _same_rows(codes: IndexArray, film_of: IndexArray, a: int, b: int) -> tuple[
     return first, a + int(after[0]) - 1 if after.size else n - lag - 1
 
 
-def _diagonals(a: FloatArray, b: FloatArray, *, same: bool) -> list[tuple[int, int, int]]:
+def _diagonals(a: Float32Array, b: Float32Array, *, same: bool) -> list[tuple[int, int, int]]:
     """Return (row, column, number of windows) of the windows of ``a`` that ``b`` shows as well."""
     size, shift = int(WINDOW * FILM_RATE), int(FILM_RATE)
     n_a, n_b = len(a) - size + 1, len(b) - size + 1
@@ -496,7 +492,7 @@ def _diagonals(a: FloatArray, b: FloatArray, *, same: bool) -> list[tuple[int, i
     return _one_lag_each(found)
 
 
-def _motion(frames: FloatArray, size: int, shift: int) -> FloatArray:
+def _motion(frames: Float32Array, size: int, shift: int) -> Float32Array:
     """Return by how much each window disagrees with itself a second earlier and later."""
     n = len(frames) - size + 1
     change = np.ones(len(frames), dtype=np.float32)

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.errors import ArgumentsError, DataError
+from bids_neurodecode.typing import Float32Array
 
 UNKNOWN_EXTRACTOR = 'No feature extractor is called {name!r}. Extractors: {names}.'
 BAD_PARAMETERS = 'The feature extractor {name!r} cannot be made: {reason}.'
@@ -37,8 +38,6 @@ _EXTRACTORS = {
 }
 _CAPTIONED = {'blip-caption': ('bids_neurodecode.stimuli.pretrained', 'blip_caption')}
 _DIGEST = 32  # bytes of SHA-256 behind the array in a cache file
-
-Float32Array = npt.NDArray[np.float32]
 
 
 class FeatureExtractor(Protocol):

@@ -21,6 +21,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.errors import InputError
+from bids_neurodecode.text import one_line
+from bids_neurodecode.typing import Uint8Array
 
 UNREADABLE = 'Cannot read the film {file}: {reason}. Write it anew, for example as H.264 in MP4.'
 NO_VIDEO = 'The film {file} has no video stream. Give a file with a picture track.'
@@ -59,8 +61,6 @@ KEY_SECONDS = 1.0
 """Key frames that follow sooner are passed over: in some codecs every frame is one."""
 MISSING = 0.2
 """Seconds that may lack at the end of a film: headers round, and tracks differ in length."""
-
-UInt8Array = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -111,11 +111,11 @@ class Frame:
         height, width = int(self.raw.height), int(self.raw.width)
         return (width, height) if self.transposed else (height, width)
 
-    def gray(self) -> UInt8Array:
+    def gray(self) -> Uint8Array:
         """Return the luminance, (height, width), as it is stored (black is 16 in most films)."""
         return self._upright(self.raw.to_ndarray(format='gray'))
 
-    def rgb(self, size: tuple[int, int] | None = None) -> UInt8Array:
+    def rgb(self, size: tuple[int, int] | None = None) -> Uint8Array:
         """Return RGB pixels (height, width, 3), brought to a size; aspect ratio not kept."""
         height, width = self.size if size is None else size
         if self.transposed:
@@ -123,7 +123,7 @@ class Frame:
         small = self.raw.reformat(width=width, height=height, format='rgb24', interpolation='AREA')
         return self._upright(small.to_ndarray())
 
-    def _upright(self, pixels: UInt8Array) -> UInt8Array:
+    def _upright(self, pixels: Uint8Array) -> Uint8Array:
         turned = pixels.swapaxes(0, 1) if self.transposed else pixels
         rows, columns = self.flipped
         return np.ascontiguousarray(turned[:: -1 if rows else 1, :: -1 if columns else 1])
@@ -160,8 +160,8 @@ def probe_film(path: Path) -> FilmInfo:
                 if _is_shown(packet, stream, started=bool(ticks)):
                     ticks.append((tick, length))
         except av.error.FFmpegError as error:
-            raise InputError(UNREADABLE.format(file=path, reason=_one_line(error))) from error
-    first = [frame for _, frame in islice(_decode(path), FIRST_FRAMES)] if ticks else []
+            raise InputError(UNREADABLE.format(file=path, reason=one_line(error))) from error
+    first = [frame for _, frame in islice(decode_frames(path), FIRST_FRAMES)] if ticks else []
     if not first:
         raise InputError(NO_FRAMES.format(file=path))
     ticks.sort()
@@ -196,7 +196,7 @@ def check_film(path: Path) -> FilmInfo:
     if info.missing > max(MISSING, 2.5 / info.frame_rate):
         held = info.duration + info.missing
         raise InputError(CUT.format(file=path, held=info.duration, promised=held))
-    for second, frame in _decode(path, keys_only=True):
+    for second, frame in decode_frames(path, keys_only=True):
         if frame.raw.is_corrupt:
             reason = 'a frame is incomplete'
             raise InputError(DAMAGED.format(file=path, second=second, reason=reason))
@@ -214,7 +214,7 @@ def _check_film(path: Path, _size: int, _time: int) -> FilmInfo:
     return check_film(path)
 
 
-def read_frames(path: Path, times: npt.ArrayLike, size: tuple[int, int]) -> UInt8Array:
+def read_frames(path: Path, times: npt.ArrayLike, size: tuple[int, int]) -> Uint8Array:
     """Read what is on the screen at given times.
 
     Parameters
@@ -241,7 +241,7 @@ def read_frames(path: Path, times: npt.ArrayLike, size: tuple[int, int]) -> UInt
     frames = np.empty((len(wanted), *size, 3), dtype=np.uint8)
     position = 0
     shown: Frame | None = None
-    for start, frame in _decode(path):
+    for start, frame in decode_frames(path):
         if shown is not None and position < len(wanted) and wanted[position] < start - 1e-6:
             until = int(np.searchsorted(wanted, start - 1e-6))
             frames[position:until] = shown.rgb(size)
@@ -255,7 +255,7 @@ def read_frames(path: Path, times: npt.ArrayLike, size: tuple[int, int]) -> UInt
     return frames
 
 
-def _decode(path: Path, *, keys_only: bool = False) -> Iterator[tuple[float, Frame]]:
+def decode_frames(path: Path, *, keys_only: bool = False) -> Iterator[tuple[float, Frame]]:
     """Yield each frame with the second at which it is shown, counted from the file's start.
 
     With ``keys_only`` it is key frames alone, :data:`KEY_SECONDS` or more apart, and their seconds
@@ -291,7 +291,7 @@ def _decode(path: Path, *, keys_only: bool = False) -> Iterator[tuple[float, Fra
                     yield tick * base - start, Frame(raw, *turn)
         except av.error.FFmpegError as error:
             second = max(tick * base - start, 0.0)
-            reason = _one_line(error)
+            reason = one_line(error)
             raise InputError(DAMAGED.format(file=path, second=second, reason=reason)) from error
 
 
@@ -354,7 +354,7 @@ def _open(path: Path) -> Iterator[tuple[Any, Any]]:
         # without a folder before it, FFmpeg takes what stands before a colon as a protocol
         container = av.open(str(path.absolute()))
     except (av.error.FFmpegError, OSError) as error:
-        raise InputError(UNREADABLE.format(file=path, reason=_one_line(error))) from error
+        raise InputError(UNREADABLE.format(file=path, reason=one_line(error))) from error
     with container:
         films = [track for track in container.streams.video if not _is_still(track)]
         if not films:
@@ -378,7 +378,3 @@ def _rank(track: Any) -> tuple[bool, int]:
     context = track.codec_context
     n_pixels = 0 if context is None else context.width * context.height
     return bool(track.disposition & Disposition.default), n_pixels
-
-
-def _one_line(error: Exception) -> str:
-    return ' '.join(str(error).split())

@@ -26,9 +26,11 @@ from bids_neurodecode.stimuli.films import (
     UNREADABLE,
     FilmInfo,
     Frame,
-    _decode,
+    decode_frames,
     probe_film,
 )
+from bids_neurodecode.text import one_line
+from bids_neurodecode.typing import Uint8Array
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -59,8 +61,6 @@ VARIABLE = 'The film {name} has a variable frame rate; its frames were taken by 
 
 _VERSION = 2  # raise whenever the same recipe gives other frames
 _CHUNKS = (16, 32, 64)
-
-UInt8Array = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ class FilmStore:
         What the report should say: borders, variable rate, how the film was read.
     """
 
-    frames: UInt8Array
+    frames: Uint8Array
     path: Path
     notes: tuple[str, ...] = ()
 
@@ -144,7 +144,7 @@ class FilmStore:
         """Number of chunks."""
         return len(self.frames)
 
-    def chunk(self, volume: int) -> UInt8Array:
+    def chunk(self, volume: int) -> Uint8Array:
         """Read one chunk from the file, (chunk, height, width, 3).
 
         Pages of a map that were touched count as memory of this process, up to the whole store.
@@ -215,7 +215,7 @@ def open_store(path: Path) -> FilmStore:
         frames = np.load(path, mmap_mode='r', allow_pickle=False)
         notes = json.loads(path.with_suffix('.json').read_text('utf-8'))['notes']
     except (OSError, ValueError, KeyError) as error:
-        reason = ' '.join(str(error).split())
+        reason = one_line(error)
         raise DataError(UNREADABLE_STORE.format(file=path, reason=reason)) from error
     return FilmStore(frames, path, tuple(notes))
 
@@ -354,13 +354,13 @@ def _build(
 
 def _resampled(
     film: Path, info: FilmInfo, recipe: FilmRecipe, crop: Borders | None
-) -> Iterator[UInt8Array]:
+) -> Iterator[Uint8Array]:
     """Yield the frame at each position; past the end, the last frame stays."""
     positions = recipe.positions(info)
     n_done = 0
-    shown: UInt8Array | None = None
+    shown: Uint8Array | None = None
     last: Frame | None = None
-    for number, (start, frame) in enumerate(_decode(film)):
+    for number, (start, frame) in enumerate(decode_frames(film)):
         here = number if recipe.timing == 'paper' else start
         while last is not None and n_done < len(positions) and positions[n_done] < here - 1e-6:
             shown = _resized(last, recipe.size, crop) if shown is None else shown
@@ -376,7 +376,7 @@ def _resampled(
         yield shown
 
 
-def _resized(frame: Frame, size: int, crop: Borders | None) -> UInt8Array:
+def _resized(frame: Frame, size: int, crop: Borders | None) -> Uint8Array:
     import av
 
     if crop is None or not crop.any:

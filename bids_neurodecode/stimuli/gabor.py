@@ -30,6 +30,7 @@ import numpy.typing as npt
 
 from bids_neurodecode.errors import ArgumentsError, DataError
 from bids_neurodecode.stimuli.images import as_float
+from bids_neurodecode.typing import Float32Array
 
 BAD_BANK = (
     'The Gabor bank needs at least one orientation, a bandwidth above 0, positive frequencies '
@@ -44,7 +45,6 @@ LUMINANCE = np.array([0.2126, 0.7152, 0.0722], dtype=np.float32)
 """Weights of red, green and blue (ITU-R BT.709)."""
 _ROWS = 512  # of the identity at once: the maps of all positions are large
 
-Float32Array = npt.NDArray[np.float32]
 Complex64Array = npt.NDArray[np.complex64]
 
 

@@ -22,6 +22,8 @@ import numpy.typing as npt
 
 from bids_neurodecode.errors import DataError, InputError
 from bids_neurodecode.fetched import check_fetched
+from bids_neurodecode.text import one_line
+from bids_neurodecode.typing import Uint8Array
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -59,7 +61,6 @@ NOT_IMAGES = 'Pictures must be uint8, or floating point in [0, 1], of shape (n, 
 _PHOTOMETRIC = 262  # TIFF's tag PhotometricInterpretation
 
 Fit = Literal['pad', 'crop', 'stretch']
-Uint8Array = npt.NDArray[np.uint8]
 
 GREY = (128, 128, 128)
 MAX_PIXELS = 89_478_485
@@ -132,7 +133,7 @@ def load_image(
     try:
         rgb = _read(Path(path), background)
     except DAMAGE as error:
-        reason = ' '.join(str(error).split()) or type(error).__name__
+        reason = one_line(error)
         raise InputError(UNREADABLE.format(file=path, reason=reason)) from error
     if size is not None:
         rgb = _fit(rgb, (size, size) if isinstance(size, int) else size, fit, background)
@@ -235,7 +236,7 @@ def count_pictures(file: Path) -> int:
             array = opened[PICTURE_ARRAY]
             shape, dtype = tuple(array.shape), array.dtype
     except (OSError, KeyError, AttributeError) as error:
-        reason = ' '.join(str(error).split()).strip('"')
+        reason = one_line(error).strip('"')
         raise InputError(NO_ARRAY.format(file=file, reason=reason, array=PICTURE_ARRAY)) from error
     if len(shape) != 4 or shape[-1] != 3 or dtype != np.uint8:
         reason = f'{PICTURE_ARRAY!r} is {dtype} of shape {shape}'

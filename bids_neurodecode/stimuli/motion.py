@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from bids_neurodecode.errors import ArgumentsError
 from bids_neurodecode.stimuli.films import read_frames
+from bids_neurodecode.typing import Float32Array
 
 NOT_INSTALLED = (
     'movie.motion = "energy" needs the package pymoten, which is not installed. '
@@ -27,8 +28,6 @@ SIZE = (64, 96)
 FILTERS_AT_ONCE = 128
 FRAMES_AT_ONCE = 1200
 _VERSION = 2  # raise whenever the same film gives other frames
-
-Float32Array = npt.NDArray[np.float32]
 
 
 def has_motion_energy() -> bool:

@@ -19,6 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.errors import ArgumentsError, DataError, InputError, ResourceError
+from bids_neurodecode.text import one_line
+from bids_neurodecode.typing import Float32Array
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -46,7 +48,6 @@ RECORD = 'record.json'
 
 Pooling = Literal['cls', 'mean', 'tokens', 'projected']
 Precision = Literal['float32', 'bfloat16', 'float16']
-Float32Array = npt.NDArray[np.float32]
 
 _FILES = ('config.json', 'model.safetensors', 'preprocessor_config.json')
 
@@ -353,7 +354,7 @@ def _read(folder: Path, name: str, network: Any, preprocessing: Any) -> tuple[An
         model = network.from_pretrained(folder, local_files_only=True, use_safetensors=True)
         processor = preprocessing.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
-        reason = ' '.join(str(error).split())
+        reason = one_line(error)
         raise InputError(BAD_WEIGHTS.format(name=name, folder=folder, reason=reason)) from error
     return model, processor
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.standardizer import Standardizer
+from bids_neurodecode.typing import Float32Array
 
 BAD_FEATURES = 'Features must be finite and of shape (n_stimuli, n_features): {found}.'
 TOO_FEW_STIMULI = (
@@ -24,8 +25,6 @@ OTHER_FEATURES = (
 
 # A component with less than this share of the largest variance is rounding noise of float32.
 _NEGLIGIBLE = 1e-9
-
-Float32Array = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)

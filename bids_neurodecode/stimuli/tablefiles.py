@@ -17,8 +17,8 @@ from bids_neurodecode import tables
 from bids_neurodecode.errors import InputError
 from bids_neurodecode.fetched import check_fetched
 from bids_neurodecode.stimuli.tables import ALL, KEYS, SUFFIXES, TIMES, FeatureTable, is_table
-
-Float32Array = npt.NDArray[np.float32]
+from bids_neurodecode.text import one_line
+from bids_neurodecode.typing import Float32Array
 
 UNREADABLE = (
     'Cannot read the feature table {file}: {reason}. Give TSV, CSV, npy, h5 or safetensors.'
@@ -85,7 +85,7 @@ def _read(file: Path, key: str | None, _size: int, _time: int) -> FeatureTable:
             return _of_array(file, key)
         arrays = _hdf5(file) if suffix in {'.h5', '.hdf5'} else _safetensors(file)
     except (OSError, ValueError, TypeError, RuntimeError) as error:
-        reason = ' '.join(str(error).split())
+        reason = one_line(error)
         raise InputError(UNREADABLE.format(file=file, reason=reason)) from error
     return _of_arrays(file, arrays, key)
 

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.errors import InputError
+from bids_neurodecode.typing import Float32Array, FloatArray
 
 SUFFIXES = frozenset({'.tsv', '.csv', '.npy', '.h5', '.hdf5', '.safetensors'})
 KEYS = ('stim_file', 'stimulus', 'image', 'file', 'name')
@@ -26,8 +27,6 @@ ALL = 'features'
 SLACK = 1e-3
 """Share of a volume by which clocks may be off."""
 
-Float32Array = npt.NDArray[np.float32]
-FloatArray = npt.NDArray[np.float64]
 
 NO_NAMES = (
     'The feature table {file} does not say which stimulus a row is of: it has no {wanted} (it has '

@@ -15,9 +15,9 @@ from bids_neurodecode.evaluation.metrics import Score, bounds_of
 from bids_neurodecode.evaluation.statistics import MIN_GROUPS, bootstrap_ci, permutation_test
 from bids_neurodecode.samples import Samples, contents
 from bids_neurodecode.systems.base import PerStimulus
+from bids_neurodecode.systems.linear import LinearDecoder
 from bids_neurodecode.systems.outcomes import Outcome, judge
-from bids_neurodecode.systems.pooling import FEW_GROUPS
-from bids_neurodecode.systems.reconstruction import LinearDecoder
+from bids_neurodecode.systems.scoring import FEW_GROUPS
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -17,10 +17,9 @@ from bids_neurodecode.errors import DataError
 from bids_neurodecode.samples import Samples
 from bids_neurodecode.systems.base import PerStimulus
 from bids_neurodecode.systems.encoders import EncoderSettings, fit
+from bids_neurodecode.typing import Float32Array
 
 NO_PICTURES = 'Synthetic responses need pictures without responses; there are none.'
-
-Float32Array = npt.NDArray[np.float32]
 
 
 def synthetic_responses(

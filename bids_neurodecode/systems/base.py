@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.errors import DataError
+from bids_neurodecode.typing import Float32Array
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,7 +29,6 @@ UNKNOWN_STIMULI = (
 
 ModelT = TypeVar('ModelT')
 SettingsT_contra = TypeVar('SettingsT_contra', contravariant=True)
-Float32Array = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,3 +124,9 @@ class Evaluation:
     labels: tuple[str, ...]
     decoded: Float32Array
     notes: tuple[str, ...] = ()
+
+
+def run_labels(table: pd.DataFrame) -> npt.NDArray[Any]:
+    """Return a label a run that is unique over sessions and tasks."""
+    parts = [c for c in ('session', 'task', 'run') if c in table.columns]
+    return np.array([' '.join(map(str, row)) for row in table[parts].itertuples(index=False)])

@@ -15,11 +15,11 @@ import numpy.typing as npt
 from bids_neurodecode.evaluation import identification
 from bids_neurodecode.samples import Responses, Samples
 from bids_neurodecode.systems.base import PerStimulus
+from bids_neurodecode.typing import Float32Array
 
 if TYPE_CHECKING:
-    from bids_neurodecode.systems.reconstruction import LinearDecoder
+    from bids_neurodecode.systems.linear import LinearDecoder
 
-Float32Array = npt.NDArray[np.float32]
 Components = Callable[[npt.NDArray[np.floating[Any]]], Float32Array]
 
 

@@ -20,9 +20,8 @@ from bids_neurodecode.errors import DataError
 from bids_neurodecode.evaluation.metrics import Score
 from bids_neurodecode.evaluation.paired import PairedDifference, paired_difference
 from bids_neurodecode.evaluation.statistics import inflation_of
+from bids_neurodecode.typing import FloatArray, IndexArray
 
-FloatArray = npt.NDArray[np.float64]
-IndexArray = npt.NDArray[np.intp]
 Kept = dict[tuple[str, str, str], tuple[FloatArray, IndexArray]]
 """By model, space and metric: what each sample (or unit) scores, and its unit, (n,) each."""
 

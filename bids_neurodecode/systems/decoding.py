@@ -17,15 +17,10 @@ from bids_neurodecode.config import Config
 from bids_neurodecode.samples import Parts, Samples, Split
 from bids_neurodecode.signals.selection import VoxelSelection
 from bids_neurodecode.systems.base import Evaluation, PerStimulus
-from bids_neurodecode.systems.reconstruction import (
-    DecoderSettings,
-    LinearDecoder,
-    evaluate_folds,
-    fit,
-)
+from bids_neurodecode.systems.linear import DecoderSettings, LinearDecoder
+from bids_neurodecode.systems.reconstruction import evaluate_folds, fit
 from bids_neurodecode.systems.voxels import choose_voxels
-
-BoolArray = npt.NDArray[np.bool_]
+from bids_neurodecode.typing import BoolArray
 
 
 @dataclass(frozen=True, eq=False)

@@ -25,7 +25,8 @@ from bids_neurodecode.stimuli.space import FeatureSpace
 from bids_neurodecode.systems.base import PerStimulus
 from bids_neurodecode.systems.encoding_network import NetworkEncoder, NetworkSettings, fit_network
 from bids_neurodecode.systems.encoding_shared import SharedEncoder, SharedHead, fit_layer
-from bids_neurodecode.systems.reconstruction import Group, _group_labels
+from bids_neurodecode.systems.linear import Group, group_labels
+from bids_neurodecode.typing import Float32Array
 
 NO_FEATURES = 'Encoding needs at least one feature space.'
 OTHER_BANDS = 'The encoder was fitted on the feature spaces {expected}; these are {found}.'
@@ -35,8 +36,6 @@ NO_HEAD = (
 )
 UNKNOWN_MODEL = 'No encoding model is called {name!r}. Models: {names}.'
 
-Float32Array = npt.NDArray[np.float32]
-BoolArray = npt.NDArray[np.bool_]
 Bands = Mapping[str, PerStimulus]
 ModelName = Literal['ridge', 'banded', 'linear', 'mlp', 'siren', 'cnn', 'shared']
 
@@ -339,7 +338,7 @@ def _fit_ridge(
     targets = responses.apply(train.values)
     # averages of all runs cannot be held out by run
     by: Group = 'stimulus' if settings.average_training else settings.groups
-    groups = _group_labels(train, len(library), by)
+    groups = group_labels(train, len(library), by)
     options: dict[str, Any] = {
         'alphas': settings.ridge.alphas,
         'groups': groups,

@@ -52,9 +52,12 @@ from bids_neurodecode.systems.encoding_setup import (
     subsets,
     usable,
 )
+from bids_neurodecode.systems.linear import candidate_stimuli
 from bids_neurodecode.systems.outcomes import REPEAT_AVERAGE, SINGLE_TRIAL
-from bids_neurodecode.systems.pooling import Pairing, confusion_of, sample_table
-from bids_neurodecode.systems.reconstruction import CLOSED_SET, ONE_CANDIDATE, candidate_stimuli
+from bids_neurodecode.systems.pooling import confusion_of, sample_table
+from bids_neurodecode.systems.reconstruction import CLOSED_SET, ONE_CANDIDATE
+from bids_neurodecode.systems.scoring import Pairing
+from bids_neurodecode.typing import BoolArray, Float32Array, IndexArray
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -82,9 +85,6 @@ FEWER = (
 )
 
 SHUFFLED = 'baseline-shuffled'
-Float32Array = npt.NDArray[np.float32]
-BoolArray = npt.NDArray[np.bool_]
-IndexArray = npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,11 +20,10 @@ from bids_neurodecode.systems.encoding_scores import Judge, VoxelMaps
 from bids_neurodecode.systems.encoding_setup import ceiling_notes, ncsnr_of
 from bids_neurodecode.systems.outcomes import REPEAT_AVERAGE, SINGLE_TRIAL
 from bids_neurodecode.systems.pooling import sample_table
+from bids_neurodecode.typing import Float32Array
 
 if TYPE_CHECKING:
     import pandas as pd
-
-Float32Array = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)

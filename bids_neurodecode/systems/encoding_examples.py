@@ -5,17 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from bids_neurodecode.systems.encoding_outcomes import FoldResult
+from bids_neurodecode.typing import Float32Array
 
 if TYPE_CHECKING:
     import pandas as pd
 
 KINDS = ('best', 'median', 'worst')
 COLUMNS = ('stimulus', 'fold', 'rank', 'n_candidates', 'similarity')
-
-Float32Array = npt.NDArray[np.float32]
 
 
 def pick_samples(

@@ -15,9 +15,11 @@ from bids_neurodecode.errors import ArgumentsError, DataError
 from bids_neurodecode.evaluation.voxels import r2_by_column
 from bids_neurodecode.models.trainingsettings import TrainingSettings
 from bids_neurodecode.samples import Samples, contents
+from bids_neurodecode.spaces import needs_grid
 from bids_neurodecode.standardizer import Standardizer
 from bids_neurodecode.stimuli.space import FeatureSpace
 from bids_neurodecode.systems.base import PerStimulus
+from bids_neurodecode.typing import Float32Array
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -32,7 +34,6 @@ TOO_FEW_STIMULI = (
 OTHER_BANDS = 'The encoder was fitted on the feature spaces {expected}; these are {found}.'
 BAD_SETTINGS = 'The share of training stimuli held out must lie between 0 and 1; it is {found}.'
 
-Float32Array = npt.NDArray[np.float32]
 HeadName = Literal['linear', 'mlp', 'siren', 'cnn']
 
 
@@ -248,6 +249,8 @@ def fit_network(
     if settings.n_components is not None:
         inputs = FeatureSpace.fit(seen, settings.n_components)
     responses = responses or Standardizer.fit(train.values)
+    if kind == 'cnn':
+        needs_grid('A convolutional encoding model', train.responses.mask.space)
     mask = train.responses.mask.mask
     mask = mask if settings.volume else _box(mask)
     design = HeadDesign(

@@ -28,6 +28,7 @@ from bids_neurodecode.systems.encoding_shared import (
     fit_layer,
     train_head,
 )
+from bids_neurodecode.typing import BoolArray
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,8 +47,6 @@ TEST_SHARE = 0.2
 MIN_TEST = 5
 MIN_TRAINING = 10
 PROTOCOL = 'new-participant'
-
-BoolArray = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)

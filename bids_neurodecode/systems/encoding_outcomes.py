@@ -6,18 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from bids_neurodecode.evaluation import identification
 from bids_neurodecode.samples import Fold, Samples
+from bids_neurodecode.systems.base import run_labels
 from bids_neurodecode.systems.encoders import Encoder
-from bids_neurodecode.systems.outcomes import REPEAT_AVERAGE, SINGLE_TRIAL, Outcome, run_labels
+from bids_neurodecode.systems.outcomes import REPEAT_AVERAGE, SINGLE_TRIAL, Outcome
+from bids_neurodecode.typing import Float32Array, IndexArray
 
 MIN_VOXELS = 20
 """At least this many voxels, the best predicted in training, identify pictures."""
-
-Float32Array = npt.NDArray[np.float32]
-IndexArray = npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True, eq=False)

@@ -25,9 +25,9 @@ from bids_neurodecode.systems.encoders import (
 )
 from bids_neurodecode.systems.encoding_outcomes import FoldResult, fold_result
 from bids_neurodecode.systems.encoding_scores import Refitted, voxel_r
+from bids_neurodecode.systems.linear import Group, group_labels
 from bids_neurodecode.systems.outcomes import REPEAT_AVERAGE, SINGLE_TRIAL
 from bids_neurodecode.systems.pooling import identification_values
-from bids_neurodecode.systems.reconstruction import Group, _group_labels
 from bids_neurodecode.systems.refitting import StrArray, relabellings
 
 METRICS = ('identification_top1', 'identification_2way')
@@ -154,7 +154,7 @@ class _Again:
             train = train.averaged()
         names = train.table['stimulus'].astype(str)
         by: Group = 'stimulus' if settings.average_training else settings.groups
-        groups = _group_labels(train, names.nunique(), by)
+        groups = group_labels(train, names.nunique(), by)
         path = RidgePath(
             np.stack([self.components[name] for name in names]),
             np.stack([self.components[name] for name in self.fitted.candidates]),

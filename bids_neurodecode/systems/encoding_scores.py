@@ -39,7 +39,9 @@ from bids_neurodecode.signals.reliability import noise_ceiling
 from bids_neurodecode.systems.comparison import Kept, median_without, unit_values
 from bids_neurodecode.systems.encoding_outcomes import FoldResult
 from bids_neurodecode.systems.outcomes import SINGLE_TRIAL
-from bids_neurodecode.systems.pooling import LABELS, REFIT, Pairing, Scorer, _identification
+from bids_neurodecode.systems.pooling import identification_scores
+from bids_neurodecode.systems.scoring import LABELS, REFIT, Pairing, Scorer
+from bids_neurodecode.typing import BoolArray, Float32Array, FloatArray, IndexArray
 
 SYSTEM = 'encoding'
 N_QUANTILES = 1001
@@ -48,11 +50,6 @@ N_QUANTILES = 1001
 _VOXELS_AT_ONCE = 256  # columns that stay in the processor's cache for all permutations
 _VOXELS_OF_WEIGHTS = 4096
 _MOST_LEFT_OUT = 200
-
-FloatArray = npt.NDArray[np.float64]
-Float32Array = npt.NDArray[np.float32]
-BoolArray = npt.NDArray[np.bool_]
-IndexArray = npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,7 +185,7 @@ class Judge:
         scorer = Scorer(model, space, self.split.protocol, pairing, self.settings, self.rng, kept)
         for metric in ('identification_top1', 'identification_2way'):
             again = None if refitted is None else refitted.identified[metric]
-            row, nulls[f'{space}/{metric}'] = _identification(
+            row, nulls[f'{space}/{metric}'] = identification_scores(
                 scorer, outcomes, metric, refitted=again
             )
             scores.append(replace(row, system=SYSTEM))

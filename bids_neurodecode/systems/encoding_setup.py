@@ -12,6 +12,7 @@ from bids_neurodecode.errors import DataError
 from bids_neurodecode.samples import Samples
 from bids_neurodecode.signals import reliability
 from bids_neurodecode.systems.encoders import Bands, EncoderSettings
+from bids_neurodecode.typing import BoolArray
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,7 +23,6 @@ SHARED_NOISE = (
     '{some} repeats of a stimulus lie within one run and share its slow noise, which counts as '
     'response: noise ceilings are too high, and noise-normalised scores too low.'
 )
-BoolArray = npt.NDArray[np.bool_]
 
 
 def ncsnr_of(samples: Samples) -> npt.NDArray[np.float32] | None:

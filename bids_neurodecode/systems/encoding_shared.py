@@ -24,7 +24,9 @@ from bids_neurodecode.samples import Samples, contents
 from bids_neurodecode.standardizer import Standardizer
 from bids_neurodecode.stimuli.space import FeatureSpace
 from bids_neurodecode.systems.base import PerStimulus
-from bids_neurodecode.systems.reconstruction import _group_labels
+from bids_neurodecode.systems.linear import group_labels
+from bids_neurodecode.text import one_line
+from bids_neurodecode.typing import Float32Array
 
 if TYPE_CHECKING:
     from torch import nn
@@ -33,7 +35,6 @@ TOO_FEW_PEOPLE = 'A shared head is trained on at least two participants; there a
 OTHER_BANDS = 'The shared head was trained on the feature spaces {expected}; these are {found}.'
 NOT_A_HEAD = 'These arrays are not those of a shared head: {reason}.'
 
-Float32Array = npt.NDArray[np.float32]
 Bands = Mapping[str, PerStimulus]
 
 
@@ -140,7 +141,7 @@ class SharedHead:
             bands, people = tuple(description['bands']), tuple(description['participants'])
             stimuli = tuple(description['stimuli'])
         except (KeyError, ValueError, TypeError, RuntimeError) as error:
-            raise DataError(NOT_A_HEAD.format(reason=' '.join(str(error).split()))) from error
+            raise DataError(NOT_A_HEAD.format(reason=one_line(error))) from error
         return cls(bands, space, head.eval(), (n_in, hidden, n_latent), people, stimuli)
 
 
@@ -290,7 +291,7 @@ def fit_layer(
         latents,
         responses.apply(train.values),
         alphas=ridge.alphas,
-        groups=_group_labels(train, len(distinct), 'stimulus'),
+        groups=group_labels(train, len(distinct), 'stimulus'),
         n_folds=ridge.n_folds,
         per_target=ridge.per_target,
     )

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-Uint8Array = npt.NDArray[np.uint8]
+from bids_neurodecode.typing import Uint8Array
 
 
 def pair_scores(

@@ -17,6 +17,7 @@ from bids_neurodecode.samples import Responses, Samples, contents
 from bids_neurodecode.standardizer import Standardizer
 from bids_neurodecode.stimuli.space import FeatureSpace
 from bids_neurodecode.systems.augmentation import NO_PICTURES, draw_pictures, synthetic_responses
+from bids_neurodecode.systems.base import run_labels
 from bids_neurodecode.systems.encoders import EncoderSettings
 from bids_neurodecode.systems.generation_generators import (
     Described,
@@ -25,20 +26,19 @@ from bids_neurodecode.systems.generation_generators import (
     TrainingPictures,
 )
 from bids_neurodecode.systems.generation_model import GenerationModel
-from bids_neurodecode.systems.outcomes import run_labels
-from bids_neurodecode.systems.reconstruction import MANY_STIMULI
+from bids_neurodecode.systems.linear import MANY_STIMULI
+from bids_neurodecode.typing import Float32Array
 
 if TYPE_CHECKING:
     from bids_neurodecode.models.latent_training import LatentSettings
     from bids_neurodecode.models.wide import WideRegression
-    from bids_neurodecode.systems.generation import Inputs
+    from bids_neurodecode.systems.generation_data import Inputs
 
 HELD_OUT_AMONG_EXTRA = (
     'The held-out picture {name} is also among the further pictures that prior and refiner learn '
     'from. Remove it from reconstruction.prior_pictures.'
 )
 
-Float32Array = npt.NDArray[np.float32]
 Progress = Callable[[int, int], None]
 
 _PER_TARGET_UP_TO = 20_000  # columns that may have a penalty each

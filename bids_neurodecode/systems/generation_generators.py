@@ -16,9 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.models.sampling import SamplingSettings
+from bids_neurodecode.typing import Float32Array, Uint8Array
 
-Uint8Array = npt.NDArray[np.uint8]
-Float32Array = npt.NDArray[np.float32]
 Progress = Callable[[int, int], None]
 Conditions = Mapping[str, npt.NDArray[Any]]
 

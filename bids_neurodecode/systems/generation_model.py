@@ -15,6 +15,7 @@ from bids_neurodecode.settings_reconstruction import ReconstructionSettings
 from bids_neurodecode.standardizer import Standardizer
 from bids_neurodecode.systems.generation_generators import FittedGenerator
 from bids_neurodecode.systems.generation_small import FittedSmall, under
+from bids_neurodecode.typing import Float32Array, Uint8Array
 
 if TYPE_CHECKING:
     from bids_neurodecode.models.latent_training import LatentModel
@@ -30,9 +31,6 @@ NOT_A_MODEL = 'These are not the arrays of a two-stage model: {name} is missing.
 ALL_NOISE = 256
 """The level of noise, in grey levels, that stands for a start without a picture."""
 _NOISE_STREAM = 7  # so that this noise is not that of the diffusion
-
-Uint8Array = npt.NDArray[np.uint8]
-Float32Array = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,6 +21,7 @@ from bids_neurodecode.systems.generation_generators import (
     TrainingPictures,
     resize,
 )
+from bids_neurodecode.typing import Float32Array, Uint8Array
 
 if TYPE_CHECKING:
     from bids_neurodecode.models.clip_targets import ClipTargets
@@ -37,8 +38,6 @@ LATENTS = 31
 PICTURE_SIZE = 512
 _ON_DISK_FROM = 2**28  # values: larger conditions are kept in files
 
-Uint8Array = npt.NDArray[np.uint8]
-Float32Array = npt.NDArray[np.float32]
 Use = Literal['both', 'vision', 'text', 'none']
 
 

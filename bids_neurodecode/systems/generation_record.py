@@ -16,17 +16,14 @@ from bids_neurodecode.models.sampling import picture_seed
 from bids_neurodecode.samples import Samples, Split
 from bids_neurodecode.stimuli.gabor import GaborPyramid
 from bids_neurodecode.systems import generation_scores as scoring
+from bids_neurodecode.systems.base import run_labels
 from bids_neurodecode.systems.comparison import compare_rows
-from bids_neurodecode.systems.generation import Inputs, Reconstructions
+from bids_neurodecode.systems.generation_data import Inputs, Reconstructions
 from bids_neurodecode.systems.generation_fit import Stage
 from bids_neurodecode.systems.generation_generators import resize
 from bids_neurodecode.systems.generation_model import GenerationModel
-from bids_neurodecode.systems.outcomes import (
-    REPEAT_AVERAGE,
-    SINGLE_TRIAL,
-    Outcome,
-    run_labels,
-)
+from bids_neurodecode.systems.outcomes import REPEAT_AVERAGE, SINGLE_TRIAL, Outcome
+from bids_neurodecode.typing import Float32Array, Uint8Array
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,9 +35,6 @@ PRIOR, REFINER = 'ceiling-prior', 'ceiling-refiner'
 INITIAL, FINAL = 'initial', 'final'
 STAND_IN_FREQUENCIES = (1.0, 2.0, 4.0, 8.0, 16.0)
 """Cycles a picture of the stand-in: finer ones cost most, and small generators have none."""
-
-Uint8Array = npt.NDArray[np.uint8]
-Float32Array = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)

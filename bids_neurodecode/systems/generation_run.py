@@ -15,7 +15,7 @@ from bids_neurodecode.errors import DataError
 from bids_neurodecode.models.sampling import picture_seed
 from bids_neurodecode.samples import Samples, Split
 from bids_neurodecode.signals.selection import VoxelSelection
-from bids_neurodecode.systems.generation import Applied, Generation, Inputs
+from bids_neurodecode.systems.generation_data import Applied, Generation, Inputs
 from bids_neurodecode.systems.generation_fit import (
     Rows,
     Stage,
@@ -35,15 +35,13 @@ from bids_neurodecode.systems.generation_record import (
     nearest_stimuli,
     tested,
 )
+from bids_neurodecode.systems.linear import candidate_stimuli
 from bids_neurodecode.systems.outcomes import (
     MEAN_IMAGE,
 )
-from bids_neurodecode.systems.reconstruction import (
-    CLOSED_SET,
-    ONE_CANDIDATE,
-    candidate_stimuli,
-)
+from bids_neurodecode.systems.reconstruction import CLOSED_SET, ONE_CANDIDATE
 from bids_neurodecode.systems.voxels import choose_voxels
+from bids_neurodecode.typing import BoolArray, Uint8Array
 
 if TYPE_CHECKING:
     from bids_neurodecode.models.latent_training import LatentSettings
@@ -67,9 +65,6 @@ BLUR = 4.0
 _UNITS = 100  # of progress, a fold
 _STAGE_UNITS = 70
 
-Uint8Array = npt.NDArray[np.uint8]
-Float32Array = npt.NDArray[np.float32]
-BoolArray = npt.NDArray[np.bool_]
 Progress = Callable[[int, int], None]
 
 

@@ -23,7 +23,8 @@ from bids_neurodecode.samples import Split
 from bids_neurodecode.systems.comparison import Kept
 from bids_neurodecode.systems.generation_similarity import ssim_table
 from bids_neurodecode.systems.outcomes import Outcome
-from bids_neurodecode.systems.pooling import Pairing, Scorer
+from bids_neurodecode.systems.scoring import Pairing, Scorer
+from bids_neurodecode.typing import FloatArray, IndexArray, Uint8Array
 
 if TYPE_CHECKING:
     from bids_neurodecode.evaluation.networks import FeatureNetwork
@@ -39,9 +40,6 @@ MANY_PAIRS = (
 _MOST_CANDIDATES = 300  # whose pixels are held at once
 _MOST_PAIRS = 1500  # of structural similarity, over all folds
 
-Uint8Array = npt.NDArray[np.uint8]
-FloatArray = npt.NDArray[np.float64]
-IndexArray = npt.NDArray[np.intp]
 Pictures = Callable[[Uint8Array], npt.NDArray[np.floating[Any]]]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-FloatArray = npt.NDArray[np.float64]
+from bids_neurodecode.typing import FloatArray
 
 _SIGMA, _TRUNCATE = 1.5, 3.5
 _EDGE = 5  # pixels that the window reaches over, left out of the mean

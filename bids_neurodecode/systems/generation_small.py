@@ -27,6 +27,8 @@ from bids_neurodecode.systems.generation_generators import (
     TrainingPictures,
     resize,
 )
+from bids_neurodecode.text import one_line
+from bids_neurodecode.typing import Float32Array, Uint8Array
 
 if TYPE_CHECKING:
     from bids_neurodecode.models.refiner import SmallRefiner
@@ -36,8 +38,6 @@ if TYPE_CHECKING:
 OTHER_SIZE = 'The prior makes pictures of {found} pixels a side; the generator is of {size}.'
 NOT_A_GENERATOR = 'These are not the arrays of a small generator: {reason}.'
 
-Uint8Array = npt.NDArray[np.uint8]
-Float32Array = npt.NDArray[np.float32]
 
 SAMPLING = SamplingSettings(
     n_steps=50, strength=0.04, guidance=2.0, start='matched', batch_size=64
@@ -417,7 +417,7 @@ class FittedSmall:
             space = FeatureSpace.from_state(under(state, 'space'))
             told = description['refiner']
         except (KeyError, TypeError, RuntimeError) as error:
-            reason = ' '.join(str(error).split())
+            reason = one_line(error)
             raise InputError(NOT_A_GENERATOR.format(reason=reason)) from error
         refiner = SmallRefiner.from_state(under(state, 'refiner'), told, device=device)
         frozen = prior.to(device).eval().requires_grad_(requires_grad=False)

@@ -22,14 +22,13 @@ from bids_neurodecode.standardizer import Standardizer
 from bids_neurodecode.stimuli.space import FeatureSpace
 from bids_neurodecode.systems.movie_judging import Judged, judge_responses
 from bids_neurodecode.systems.movie_parts import FoldPrediction, on_voxels, showings_of
+from bids_neurodecode.typing import Float32Array
 
 if TYPE_CHECKING:
     import pandas as pd
 
 BLOCK_SECONDS = 30.0
 """Training samples are held out in blocks of this length when the penalty is chosen."""
-
-Float32Array = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,6 +14,7 @@ from bids_neurodecode.samples import Fold, Split
 from bids_neurodecode.systems.movie_parts import Pool, showings_of
 from bids_neurodecode.systems.movie_running import RunningAgreement
 from bids_neurodecode.systems.movie_targets import FilmVoxels, agreement, choose_by_agreement
+from bids_neurodecode.typing import BoolArray, Float32Array, FloatArray, IndexArray
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,11 +37,6 @@ SOME_FOLDS = (
     'Folds selected different voxels, each by its own training volumes: {n} were selected in any '
     'of {folds} folds, {every} in all. Each fold uses its own.'
 )
-
-Float32Array = npt.NDArray[np.float32]
-FloatArray = npt.NDArray[np.float64]
-BoolArray = npt.NDArray[np.bool_]
-IndexArray = npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True, eq=False)

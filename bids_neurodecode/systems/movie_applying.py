@@ -23,6 +23,7 @@ from bids_neurodecode.systems.movie_judging import Judged, judge_responses
 from bids_neurodecode.systems.movie_parts import FoldPrediction, held_out_parts, part_labels
 from bids_neurodecode.systems.movie_scores import target_frames
 from bids_neurodecode.systems.movie_surrogates import surrogate_responses
+from bids_neurodecode.typing import Float32Array
 
 if TYPE_CHECKING:
     from bids_neurodecode.systems.movie_network import MovieNetwork
@@ -33,8 +34,6 @@ UNSCORED = 'Predicted responses were not scored: no volume of the films was meas
 NO_DECODER = 'No film was reconstructed: the model has no decoder (movie.mode = "encoder").'
 NO_NETWORK = 'No film was reconstructed: the model is linear (movie.model = "linear").'
 BAD_ENCODER = 'The model lacks {name}. Train it again with this version.'
-
-Float32Array = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)

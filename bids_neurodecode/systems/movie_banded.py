@@ -17,12 +17,11 @@ from bids_neurodecode.stimuli.space import FeatureSpace
 from bids_neurodecode.systems.movie import delayed_design, time_blocks
 from bids_neurodecode.systems.movie_judging import Judged, judge_responses
 from bids_neurodecode.systems.movie_parts import FoldPrediction, on_voxels, showings_of
+from bids_neurodecode.typing import Float32Array
 
 MODEL = 'banded-ridge'
 LEFT_OUT = 'The features "{name}" do not vary over these films; banded ridge left them out.'
 NOTHING_VARIES = 'No feature of the films varies over the training samples. Give other films.'
-
-Float32Array = npt.NDArray[np.float32]
 
 
 def encode_banded(

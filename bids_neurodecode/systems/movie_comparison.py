@@ -22,11 +22,10 @@ from bids_neurodecode.systems.movie_parts import (
     standardize_within,
 )
 from bids_neurodecode.systems.movie_scores import frame_ssim
+from bids_neurodecode.typing import Float32Array
 
 BLOCK_SECONDS = 30.0
 """Frames that are nearer in time are not independent."""
-
-Float32Array = npt.NDArray[np.float32]
 
 
 def compare_frames(

@@ -23,6 +23,7 @@ from bids_neurodecode.explain.properties import chunk_properties, concept_rows
 from bids_neurodecode.settings_movie import MovieSettings
 from bids_neurodecode.systems.movie_network import to_chunks
 from bids_neurodecode.systems.movie_scores import frame_ssim
+from bids_neurodecode.typing import Float32Array, Uint8Array
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,9 +66,6 @@ FILM, RANDOM, PICTURES = 'film property', 'random', 'pictures'
 N_RANDOM_CONCEPTS = 5
 MOST_GRADIENTS = 200
 """Held-out volumes, evenly over them, at which outputs are differentiated."""
-
-Float32Array = npt.NDArray[np.float32]
-UInt8Array = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,7 +209,7 @@ def explain_concepts(
     names: Mapping[int, str],
     settings: MovieSettings,
     *,
-    pictures: Mapping[str, UInt8Array] | None = None,
+    pictures: Mapping[str, Uint8Array] | None = None,
     films: npt.ArrayLike,
     rng: np.random.Generator,
     progress: Callable[[int, int], None] | None = None,

@@ -15,6 +15,7 @@ from bids_neurodecode.evaluation.statistics import p_value
 from bids_neurodecode.systems.movie_intervals import BLOCK_SECONDS, mean_interval
 from bids_neurodecode.systems.movie_scores import frame_ssim
 from bids_neurodecode.systems.movie_surrogates import MIN_SECONDS
+from bids_neurodecode.typing import Float32Array, FloatArray, IndexArray
 
 TOO_SHORT = (
     'The similarity of frames has no p value: {seconds:.0f} s of films are held out, and the test '
@@ -29,9 +30,6 @@ BLUR = 16
 
 MEASURED, PREDICTED = 'frames from measured responses', 'frames from predicted responses'
 
-Float32Array = npt.NDArray[np.float32]
-FloatArray = npt.NDArray[np.float64]
-IndexArray = npt.NDArray[np.intp]
 Decode = Callable[[IndexArray, int], Iterator[Float32Array]]
 """From row numbers among the held-out frames, and a number of draws, to these frames decoded from
 surrogates of the measured responses, draw by draw."""

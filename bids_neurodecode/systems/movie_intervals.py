@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from bids_neurodecode.evaluation.statistics import MIN_GROUPS
 from bids_neurodecode.systems.movie_parts import Pool
+from bids_neurodecode.typing import FloatArray, IndexArray
 
 BLOCK_SECONDS = 30.0
 """Length of the blocks of held-out volumes."""
@@ -25,9 +26,6 @@ MOST_VOXELS = 20_000
 AT_ONCE = 2048
 MOST_SHARED = 0.8
 """Correlation of neighbouring blocks that is believed, at most."""
-
-FloatArray = npt.NDArray[np.float64]
-IndexArray = npt.NDArray[np.intp]
 
 
 class Intervals(NamedTuple):

@@ -32,6 +32,7 @@ from bids_neurodecode.systems.movie_parts import (
     standardize_within,
 )
 from bids_neurodecode.systems.movie_surrogates import MIN_SECONDS, surrogate_test
+from bids_neurodecode.typing import Float32Array, FloatArray
 
 TOO_SHORT = (
     'The scores of {model} have no p values: {seconds:.0f} s of films are held out, and the test '
@@ -42,9 +43,6 @@ BY_FOLD = (
     'means over folds, each on its own voxels, weighted by held-out volumes.'
 )
 ALPHA = 0.05
-
-Float32Array = npt.NDArray[np.float32]
-FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,6 +18,8 @@ import numpy.typing as npt
 
 from bids_neurodecode.errors import ArgumentsError, DataError
 from bids_neurodecode.standardizer import Standardizer
+from bids_neurodecode.text import one_line
+from bids_neurodecode.typing import Float32Array
 
 if TYPE_CHECKING:
     import torch
@@ -40,7 +42,6 @@ BAD_MODEL = 'Cannot read the movie network in {folder}: {reason}. Train it again
 
 EXTRA = 'extra'
 
-Float32Array = npt.NDArray[np.float32]
 Chunks = Sequence[Any]
 
 
@@ -207,7 +208,7 @@ class MovieNetwork:
             saved = json.loads(description.read_text('utf-8'))
             settings = _settings(saved['settings'])
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DataError(BAD_MODEL.format(folder=folder, reason=_one_line(error))) from error
+            raise DataError(BAD_MODEL.format(folder=folder, reason=one_line(error))) from error
         weights = load_weights(weights_file)
         encoder, decoder = _networks(settings)
         try:
@@ -218,7 +219,7 @@ class MovieNetwork:
             scales = _under(weights, 'responses')
             standardizer = Standardizer(scales['mean'].numpy(), scales['scale'].numpy())
         except (RuntimeError, KeyError) as error:
-            raise DataError(BAD_MODEL.format(folder=folder, reason=_one_line(error))) from error
+            raise DataError(BAD_MODEL.format(folder=folder, reason=one_line(error))) from error
         return cls(encoder, decoder, standardizer, settings)
 
 
@@ -383,7 +384,3 @@ def _under(weights: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:
 
 def _device(module: nn.Module) -> torch.device:
     return cast('Tensor', next(module.parameters())).device
-
-
-def _one_line(error: Exception) -> str:
-    return ' '.join(str(error).split())

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from bids_neurodecode.evaluation.voxels import summary
 from bids_neurodecode.standardizer import Standardizer
+from bids_neurodecode.typing import BoolArray, Float32Array, FloatArray, IndexArray, RealArray
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,12 +23,6 @@ The held-out part of each fold is training data of the others: what two parts ha
 common enters the score of both, and the variance doubles (as in the corrected test of Nadeau &
 Bengio 2003, Machine Learning 52:239).
 """
-
-Values = npt.NDArray[np.floating[Any]]
-Float32Array = npt.NDArray[np.float32]
-FloatArray = npt.NDArray[np.float64]
-BoolArray = npt.NDArray[np.bool_]
-IndexArray = npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +40,7 @@ class FoldPrediction:
     """
 
     test: IndexArray
-    predicted: Values
+    predicted: RealArray
 
     @property
     def used(self) -> BoolArray:

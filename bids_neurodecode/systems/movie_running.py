@@ -1,19 +1,13 @@
-"""Values over participants and films that do not fit into memory: taken in part by part."""
+"""RealArray over participants and films that do not fit into memory: taken in part by part."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.standardizer import Standardizer
 from bids_neurodecode.systems.movie_targets import AT_ONCE, NO_ROWS
-
-FloatArray = npt.NDArray[np.float64]
-BoolArray = npt.NDArray[np.bool_]
-Values = npt.NDArray[np.floating[Any]]
+from bids_neurodecode.typing import BoolArray, FloatArray, RealArray
 
 
 class RunningScale:
@@ -27,7 +21,7 @@ class RunningScale:
         self.mean = np.zeros(n_voxels)
         self.spread = np.zeros(n_voxels)
 
-    def add(self, values: Values) -> None:
+    def add(self, values: RealArray) -> None:
         """Take in rows (n_volumes, n_voxels), by the update of Chan et al. (1979)."""
         rows = np.asarray(values[np.isfinite(values).any(axis=1)], dtype=np.float64)
         if not len(rows):
@@ -56,7 +50,7 @@ class RunningAgreement:
         self.n = 0
         self.products = np.zeros(n_voxels)
 
-    def add(self, own: Values, others: Values) -> None:
+    def add(self, own: RealArray, others: RealArray) -> None:
         """Take in the same volumes of one showing, (n_volumes, n_voxels) each."""
         rows = np.isfinite(own).any(axis=1) & np.isfinite(others).any(axis=1)
         if rows.sum() < 2:

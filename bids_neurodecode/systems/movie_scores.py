@@ -10,8 +10,7 @@ import numpy.typing as npt
 
 from bids_neurodecode.evaluation.voxels import pearson_by_column
 from bids_neurodecode.standardizer import Standardizer
-
-Float32Array = npt.NDArray[np.float32]
+from bids_neurodecode.typing import Float32Array
 
 
 def voxel_r(

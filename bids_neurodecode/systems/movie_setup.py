@@ -16,11 +16,11 @@ from bids_neurodecode.settings_movie import MovieSettings
 from bids_neurodecode.systems.movie import fit_encoder
 from bids_neurodecode.systems.movie_network import MovieNetworkSettings
 from bids_neurodecode.systems.movie_parts import Pool, showings_of
+from bids_neurodecode.typing import Float32Array
 
 SELECTED = 'selected voxels'
 """The set of voxels in the metrics table, where the network does not take all of them."""
 
-Float32Array = npt.NDArray[np.float32]
 Chunks = Sequence[Any]
 
 

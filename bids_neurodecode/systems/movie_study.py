@@ -37,6 +37,7 @@ from bids_neurodecode.systems.movie_setup import (
     network_settings,
 )
 from bids_neurodecode.systems.movie_surrogates import surrogate_responses
+from bids_neurodecode.typing import Float32Array, Uint8Array
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -60,17 +61,14 @@ NO_DECODER = 'Saliency needs a decoder: train with movie.mode = "joint" or "deco
 LEAST_SAMPLES = 16
 ALL = 'voxels'
 
-Float32Array = npt.NDArray[np.float32]
-UInt8Array = npt.NDArray[np.uint8]
-
 
 @dataclass(frozen=True, eq=False)
 class Reconstruction:
     """Frames of the held-out samples, (n, height, width, 3) uint8, in order of the table."""
 
     rows: npt.NDArray[np.intp]
-    truth: UInt8Array
-    decoded: UInt8Array
+    truth: Uint8Array
+    decoded: Uint8Array
     similarity: Float32Array
 
 
@@ -381,5 +379,5 @@ def _reconstruction(
     return made, scores, notes
 
 
-def _bytes(frames: Float32Array) -> UInt8Array:
+def _bytes(frames: Float32Array) -> Uint8Array:
     return np.asarray((np.clip(frames, 0, 1) * 255).round(), dtype=np.uint8)

@@ -10,10 +10,9 @@ held-out part is cut out, standardised and correlated as the predictions are.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from bids_neurodecode.evaluation.statistics import phase_factors, random_phases
 from bids_neurodecode.systems.movie_parts import (
@@ -23,6 +22,7 @@ from bids_neurodecode.systems.movie_parts import (
     moments_of,
     showings_of,
 )
+from bids_neurodecode.typing import Float32Array, FloatArray, IndexArray, RealArray
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,11 +35,6 @@ MOST_BYTES = 2**26
 ROUNDING = 1e-6
 """Correlations of surrogates are in single precision."""
 ALPHA = 0.05
-
-Values = npt.NDArray[np.floating[Any]]
-Float32Array = npt.NDArray[np.float32]
-FloatArray = npt.NDArray[np.float64]
-IndexArray = npt.NDArray[np.intp]
 
 
 class SurrogateTest(NamedTuple):
@@ -168,7 +163,7 @@ def threshold_of(maxima: FloatArray) -> float:
 
 
 def surrogate_responses(
-    values: Values,
+    values: RealArray,
     table: pd.DataFrame,
     rows: IndexArray,
     n_draws: int,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,7 @@ from bids_neurodecode.systems.movie_parts import (
     standardize_within,
 )
 from bids_neurodecode.systems.movie_surrogates import surrogate_test
+from bids_neurodecode.typing import BoolArray, FloatArray, RealArray
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,9 +50,6 @@ TOO_FEW = (
 )
 
 Measure = Literal['isc', 'snr']
-FloatArray = npt.NDArray[np.float64]
-BoolArray = npt.NDArray[np.bool_]
-Values = npt.NDArray[np.floating[Any]]
 
 
 class Agreement(NamedTuple):
@@ -62,8 +60,8 @@ class Agreement(NamedTuple):
 
 
 def agreement(
-    own: Values,
-    others: Values,
+    own: RealArray,
+    others: RealArray,
     showings: npt.NDArray[np.str_],
     *,
     n_surrogates: int = 0,
@@ -119,7 +117,7 @@ def agreement(
 
 def _test(
     own: FloatArray,
-    others: Values,
+    others: RealArray,
     r: FloatArray,
     labels: npt.NDArray[np.str_],
     n_surrogates: int,
@@ -137,7 +135,7 @@ def _test(
     return surrogate_test(own[order], table, folds, parts, r, pool, n_surrogates, rng).p
 
 
-def _measured(values: Values) -> BoolArray:
+def _measured(values: RealArray) -> BoolArray:
     """Tell which rows hold a finite value, a block of voxels at a time."""
     measured = np.zeros(len(values), dtype=bool)
     for start in range(0, values.shape[1], AT_ONCE):
@@ -198,7 +196,9 @@ def mean_ceiling(isc: npt.ArrayLike, n_participants: int) -> FloatArray:
     return np.sqrt(n_participants * s / (1 + (n_participants - 1) * s))
 
 
-def snr_of_films(films: Iterable[tuple[Values, Values, Values]], n_participants: int) -> Values:
+def snr_of_films(
+    films: Iterable[tuple[RealArray, RealArray, RealArray]], n_participants: int
+) -> RealArray:
     """Average over films the published signal-to-noise ratio of the movie system.
 
     As :func:`~bids_neurodecode.signals.reliability.movie_snr` (``of_time_means``), from sums over

@@ -11,18 +11,16 @@ import numpy.typing as npt
 
 from bids_neurodecode.evaluation import identification
 from bids_neurodecode.samples import Samples
-from bids_neurodecode.systems.base import PerStimulus
+from bids_neurodecode.systems.base import PerStimulus, run_labels
+from bids_neurodecode.typing import FloatArray, IndexArray
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from bids_neurodecode.systems.reconstruction import LinearDecoder
+    from bids_neurodecode.systems.linear import LinearDecoder
 
 SINGLE_TRIAL, REPEAT_AVERAGE = 'single-trial', 'repeat-average'
 OWN_MODEL, MEAN_IMAGE = 'ridge', 'baseline-mean-image'
-
-FloatArray = npt.NDArray[np.float64]
-IndexArray = npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,9 +105,3 @@ def judge(
         library=decoder.library,
         decoded=decoder.space.inverse(predicted),
     )
-
-
-def run_labels(table: pd.DataFrame) -> npt.NDArray[Any]:
-    """Return a label a run that is unique over sessions and tasks."""
-    parts = [c for c in ('session', 'task', 'run') if c in table.columns]
-    return np.array([' '.join(map(str, row)) for row in table[parts].itertuples(index=False)])

@@ -12,9 +12,10 @@ from bids_neurodecode.evaluation import images
 from bids_neurodecode.evaluation.metrics import Score
 from bids_neurodecode.systems.base import PerStimulus
 from bids_neurodecode.systems.outcomes import MEAN_IMAGE, Outcome
+from bids_neurodecode.typing import IndexArray
 
 if TYPE_CHECKING:
-    from bids_neurodecode.systems.pooling import Scorer
+    from bids_neurodecode.systems.scoring import Scorer
 
 MANY_PAIRS = (
     'Pixel scores have no chance level and no p value: they would need {n} pairs of pictures '
@@ -28,8 +29,6 @@ _METRICS: dict[str, Callable[[Any, Any], npt.NDArray[np.float64]]] = {
     'ssim_2d': images.ssim_2d,
 }
 _AT_ONCE = 256
-
-IndexArray = npt.NDArray[np.intp]
 
 
 def score_pictures(

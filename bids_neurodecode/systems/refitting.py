@@ -20,14 +20,13 @@ from bids_neurodecode.evaluation import identification, statistics
 from bids_neurodecode.models.refit import RidgePath
 from bids_neurodecode.models.ridge import make_folds
 from bids_neurodecode.samples import Parts, Samples, Split, contents, relabelled
-from bids_neurodecode.systems.base import PerStimulus
-from bids_neurodecode.systems.outcomes import REPEAT_AVERAGE, SINGLE_TRIAL, run_labels
+from bids_neurodecode.systems.base import PerStimulus, run_labels
+from bids_neurodecode.systems.outcomes import REPEAT_AVERAGE, SINGLE_TRIAL
+from bids_neurodecode.typing import FloatArray
 
 if TYPE_CHECKING:
-    from bids_neurodecode.systems.reconstruction import DecoderSettings, LinearDecoder
+    from bids_neurodecode.systems.linear import DecoderSettings, LinearDecoder
 
-FloatArray = npt.NDArray[np.float64]
-IndexArray = npt.NDArray[np.intp]
 StrArray = npt.NDArray[np.str_]
 
 
@@ -135,7 +134,7 @@ class _Fold:
         settings: DecoderSettings,
         whole: bool,
     ) -> None:
-        from bids_neurodecode.systems.reconstruction import MANY_STIMULI, candidate_stimuli
+        from bids_neurodecode.systems.linear import MANY_STIMULI, candidate_stimuli
 
         self.train, self.settings, self.measure = part.train, settings, decoder.measure
         self.n_library = len(decoder.library)
@@ -162,11 +161,11 @@ class _Fold:
         )
 
     def _folds(self, labels: StrArray) -> Any:
-        from bids_neurodecode.systems.reconstruction import _group_labels
+        from bids_neurodecode.systems.linear import group_labels
 
         table = relabelled(self.train.table, labels)
         samples = Samples(self.train.responses, table)
-        groups = _group_labels(samples, self.n_library, self.settings.groups)
+        groups = group_labels(samples, self.n_library, self.settings.groups)
         return make_folds(len(labels), groups, self.settings.ridge.n_folds)
 
     def scores(self, train: StrArray, test: StrArray) -> dict[str, FloatArray]:

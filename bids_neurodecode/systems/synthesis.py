@@ -10,6 +10,7 @@ from scipy.interpolate import PchipInterpolator
 
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.signals.hrf import STEP, hrf_library
+from bids_neurodecode.typing import Float32Array, FloatArray
 
 BAD_ONSETS = (
     'There must be one finite onset a trial: {trials} rows of betas, {onsets} onsets, {bad} of '
@@ -20,9 +21,6 @@ BAD_HRF_INDEX = (
     'shape {shape} from {low} to {high}.'
 )
 NO_VOLUMES = 'A run needs at least one volume; {n} were asked for.'
-
-Float32Array = npt.NDArray[np.float32]
-FloatArray = npt.NDArray[np.float64]
 
 
 def predict_run(

@@ -13,8 +13,7 @@ from bids_neurodecode.samples import Samples
 from bids_neurodecode.signals.selection import VoxelSelection, select_voxels
 from bids_neurodecode.stimuli.space import FeatureSpace
 from bids_neurodecode.systems.base import PerStimulus
-
-FloatArray = npt.NDArray[np.float64]
+from bids_neurodecode.typing import FloatArray
 
 
 def choose_voxels(

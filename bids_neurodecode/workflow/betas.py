@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
+from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,9 +14,9 @@ import numpy.typing as npt
 
 from bids_neurodecode.bids.records import ParticipantInput, RunInput
 from bids_neurodecode.config import BetaSettings, Config
-from bids_neurodecode.errors import DataError
 from bids_neurodecode.samples import Split, VoxelMask
-from bids_neurodecode.signals.clean import AS_IN_THE_SERIES, PERCENT, lacks_mean, with_baseline
+from bids_neurodecode.signals.preparing import PreparedRuns, prepare_series
+from bids_neurodecode.typing import BoolArray
 from bids_neurodecode.workflow.files import load_series, save_json, save_map
 
 if TYPE_CHECKING:
@@ -25,26 +26,12 @@ if TYPE_CHECKING:
     from bids_neurodecode.signals.trialtypes import SingleTrialBetas, TunedBetas
 
 Model = Literal['B', 'C', 'D']
-BoolArray = npt.NDArray[np.bool_]
 
-RESAMPLED = (
-    'Onsets miss the volumes by up to {offset:.3g} s, so the series were resampled from '
-    '{old:g} s to {new:g} s (cubic splines){rounded}.'
-)
-ROUNDED = '; onsets still had to be moved by up to {offset:.3g} s'
 START = (
     'The series were moved to {start:g} s after the start of each volume (StartTime); onsets are '
     'counted from there.'
 )
 EARLY = '{n} trial(s) start before the first volume and were moved to it.'
-NO_MEAN = (
-    'The preprocessed series have no mean (they were centred or standardised), so betas are in '
-    'their units, not in percent signal change, and their temporal SNR has no meaning.'
-)
-SOME_MEANS = (
-    'Of the series {first} and {second} one has a mean and the other has none (it was centred), '
-    'so their betas have different units. Choose runs that were preprocessed alike.'
-)
 NO_REPEATS = (
     'No stimulus is repeated over runs in the training trials of every fold, so the betas are of '
     'model B: noise components and fractions of ridge cannot be chosen.'
@@ -66,19 +53,6 @@ TUNED_ON_ALL = (
     'Noise components and fractions of ridge were chosen with repeats of all trials, held-out '
     'ones among them (betas.tuning = "all", or the engine "glmsingle"): scores may be optimistic.'
 )
-
-
-@dataclass(frozen=True, eq=False)
-class PreparedRuns:
-    """Series on disk and onsets on their grid."""
-
-    series: list[npt.NDArray[np.float32]]
-    onset_volumes: list[npt.NDArray[np.intp]]
-    repetition_time: float
-    warnings: tuple[str, ...]
-    unit: float = 1.0
-    """What one percent of the betas is in units of the series, where these have no mean."""
-    units: str = PERCENT
 
 
 def estimate(
@@ -235,47 +209,23 @@ def prepare_runs(
     DataError
         If onsets are off the grid and the settings do not allow another one; it says by how much.
     """
-    from bids_neurodecode.signals.timing import finer_grid, onsets_to_volumes, resample_series
-
     onsets, warnings = onsets_in_series(participant.runs, table)
-    period = participant.runs[0].repetition_time
-    new = period
-    slack: dict[str, float] = {}
-    if settings.off_grid == 'resample':
-        grid = finer_grid(onsets, period)
-        new = grid.repetition_time
-        if not grid.fits:
-            slack = {'tolerance': new}
-        if new != period:
-            rounded = '' if grid.fits else ROUNDED.format(offset=grid.largest_offset)
-            offset = finer_offset(onsets, period)
-            line = RESAMPLED.format(offset=offset, old=period, new=new, rounded=rounded)
-            warnings = (*warnings, line)
-    series, volumes = [], []
-    unit, units = 1.0, PERCENT
-    first = load_series(participant.runs[0], mask)
-    if lacks_mean(first):
-        unit, units = _unit_of(first), AS_IN_THE_SERIES
-        warnings = (*warnings, NO_MEAN)
-    for number, run in enumerate(participant.runs):
-        values = load_series(run, mask)
-        if lacks_mean(values) != (units == AS_IN_THE_SERIES):
-            raise DataError(SOME_MEANS.format(first=participant.runs[0].bold, second=run.bold))
-        if units == AS_IN_THE_SERIES:
-            values = with_baseline(values, unit)
-        if new != period:
-            values = resample_series(values, period, new)
+
+    def keep(number: int, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         file = folder / f'series-{number:03d}.npy'
         np.save(file, values)
-        series.append(np.load(file, mmap_mode='r'))
-        volumes.append(onsets_to_volumes(onsets[number], new, len(values), **slack))
-    return PreparedRuns(series, volumes, new, warnings, unit, units)
+        mapped: npt.NDArray[np.float32] = np.load(file, mmap_mode='r')
+        return mapped
 
-
-def _unit_of(series: npt.NDArray[np.float32]) -> float:
-    """Return the power of two next to the median deviation of the voxels that vary."""
-    deviation = series.std(axis=0)
-    return float(2.0 ** np.rint(np.log2(np.median(deviation[deviation > 0]))))
+    prepared = prepare_series(
+        [partial(load_series, run, mask) for run in participant.runs],
+        [run.bold for run in participant.runs],
+        onsets,
+        participant.runs[0].repetition_time,
+        resample=settings.off_grid == 'resample',
+        keep=keep,
+    )
+    return replace(prepared, warnings=(*warnings, *prepared.warnings))
 
 
 def onsets_in_series(
@@ -298,13 +248,6 @@ def onsets_in_series(
     if early:
         warnings.append(EARLY.format(n=early))
     return onsets, tuple(warnings)
-
-
-def finer_offset(onsets: Sequence[npt.NDArray[np.float64]], period: float) -> float:
-    """Return by how many seconds the worst onset misses the volumes."""
-    from bids_neurodecode.signals.timing import largest_offset
-
-    return max(largest_offset(run, period) for run in onsets)
 
 
 def _run_engine(

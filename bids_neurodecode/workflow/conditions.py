@@ -30,7 +30,7 @@ from bids_neurodecode.workflow.publish import (
     Measured,
     Publisher,
     beta_results,
-    trial_columns,
+    publish_trials,
     with_model,
 )
 from bids_neurodecode.workflow.responses import add_atlas, add_betas, reliability
@@ -280,8 +280,6 @@ def publish_tables(
     writer: ProductWriter, result: Path, trials: pd.DataFrame, info: Mapping[str, Any]
 ) -> dict[str, Path]:
     """Write the tables; return them by name."""
-    shown = trials.assign(trial_type=trials['stimulus'])
-    events = shown.drop(columns='stimulus')
     predictions = with_trials(read_table(result.with_name('predictions.tsv')), trials)
     predictions = predictions.drop(columns=['stim_file', 'two_way', 'space'])
     predictions = predictions.rename(columns={'stimulus': 'trial_type', 'retrieved': 'decoded'})
@@ -289,7 +287,7 @@ def publish_tables(
     confusion = _with_names(np.load(result.with_name('confusion.npy')), labels)
     tables = {
         'metrics': writer.copy('metrics', result.with_name('metrics.tsv'), desc=DESC),
-        'betas_events': writer.table('betas_events', events, columns=trial_columns(events)),
+        'betas_events': publish_trials(writer, trials, 'conditions'),
         'predictions': writer.table(
             'predictions', predictions, columns=PREDICTION_COLUMNS, more={'desc': DESC}
         ),

@@ -162,8 +162,7 @@ def save_model(
 
     decoder = result.decoder
     arrays = decoder.state() | {
-        'mask': mask.mask.astype(np.uint8),
-        'affine': mask.affine,
+        **mask.state(),
         'library_features': features.of(decoder.library),
     }
     arrays |= pictures_state([participant.stimuli_dir / name for name in decoder.library])

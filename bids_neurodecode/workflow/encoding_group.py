@@ -12,8 +12,9 @@ from bids_neurodecode._version import __version__
 from bids_neurodecode.bids.sink import atomic, write_json, write_text, write_tsv
 from bids_neurodecode.config import Config
 from bids_neurodecode.errors import InputError
-from bids_neurodecode.samples import Responses, Samples, VoxelMask, form_codes
+from bids_neurodecode.samples import Responses, Samples, VoxelMask
 from bids_neurodecode.settings_encoding import TABLE
+from bids_neurodecode.spaces import load_image, one_each
 from bids_neurodecode.workflow.encoding_features import CAPTIONED, PICTURE_SIZE, WEIGHTS
 from bids_neurodecode.workflow.files import read_table
 from bids_neurodecode.workflow.nodes import Call, Ladder
@@ -156,24 +157,22 @@ def load_betas(record: ParticipantResults, output_dir: Path) -> Samples:
     InputError
         If there are none, or several.
     """
-    import nibabel as nib
-
     folder = output_dir / f'sub-{record.participant}' / 'func'
     place = f'_space-{record.space}' if record.space else ''
     pattern = (
         f'sub-{record.participant}_task-{record.task}{place}*_stat-effect_desc-singletrial_'
-        'statmap.nii.gz'
+        'statmap.*'
     )
-    files = sorted(folder.glob(pattern))
+    files = one_each(folder.glob(pattern))
     if len(files) != 1 or record.trials is None:
         found = ', '.join(file.name for file in files) or 'none'
         raise InputError(
             NO_BETAS.format(label=record.participant, task=record.task, folder=folder, found=found)
         )
-    image = nib.load(files[0])
+    image = load_image(files[0])
     volumes = np.moveaxis(np.asanyarray(image.dataobj, dtype=np.float32), -1, 0)
     inside = np.isfinite(volumes).all(axis=0) & (volumes.std(axis=0) > 0)
-    mask = VoxelMask(inside, image.affine, form_codes(image))
+    mask = VoxelMask.of(image, inside)
     return Samples(Responses(volumes[:, inside], mask), read_table(record.trials))
 
 

@@ -73,11 +73,11 @@ def publish_predicted(
         {'sub': participant.label, 'task': participant.task},
         about['space'],
         about['resolution'],
-        (
+        sources=(
             *(source for each in participant.runs for source in each.sources),
             *(source for each in participant.events_only for source in each.sources),
         ),
-    )
+    ).in_space(VoxelMask.load(applied.with_name(VOXELS)).space)
     publisher = Publisher(participant, call, config, writer)
     encoding = publish_betas(publisher, applied, info)
     notes = publish_runs(participant, writer, applied, info)
@@ -86,7 +86,7 @@ def publish_predicted(
     if beta_info is not None and plan is not None:
         warnings += beta_info['warnings']
         n_trials = plan.table['run'].value_counts().to_dict()
-    if tsnr is not None and participant.layout != 'nsd':
+    if tsnr is not None and participant.has_series:
         maps['tsnr'] = writer.image('tsnr', tsnr)
     null = metrics = predictions = None
     if 'observed' in info and plan is not None:

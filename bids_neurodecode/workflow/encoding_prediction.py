@@ -18,7 +18,6 @@ from bids_neurodecode.workflow.encoding_features import add_bands
 from bids_neurodecode.workflow.encoding_outputs import VOXELS
 from bids_neurodecode.workflow.encoding_predicted import publish_predicted
 from bids_neurodecode.workflow.files import save_json
-from bids_neurodecode.workflow.film_model import mask_of
 from bids_neurodecode.workflow.nodes import Ladder
 from bids_neurodecode.workflow.picture_encoding import load_bands, save_maps
 from bids_neurodecode.workflow.plan import Plan
@@ -93,7 +92,7 @@ def apply_encoding(
     arrays, about = load_arrays(Path(model))
     if about.get('kind') != 'picture-encoder':
         raise DataError(NO_ENCODER.format(file=model, kind=about.get('kind')))
-    voxels = mask_of(arrays)
+    voxels = VoxelMask.from_state(arrays)
     prefix = 'encoder.'
     state = {k.removeprefix(prefix): x for k, x in arrays.items() if k.startswith(prefix)}
     encoder = load_encoder(state, about['encoder'])
@@ -113,7 +112,7 @@ def apply_encoding(
         seen = compare_runs(runs, about, model)
         info['warnings'] = [*seen.warnings, *info['warnings']]
         info |= {'leaks': list(seen.leaks), 'n_mask': mask.n_voxels}
-        columns = model_columns(voxels.mask, voxels.affine, mask, model)
+        columns = model_columns(voxels, mask, model)
         found = apply_encoder(
             encoder,
             Samples(Responses(betas, mask), plan.table).voxels(columns),

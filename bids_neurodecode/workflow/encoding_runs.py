@@ -89,7 +89,7 @@ def write_betas(
     content = sidecar(
         sources=writer.sources,
         fixed={**fixed, 'SkullStripped': True},
-        resolution=writer.resolution,
+        **writer.place,
         Model=model,
     )
     write_json(writer.path('predicted_betas', extension='.json'), content)
@@ -137,7 +137,7 @@ def write_run(
     content = sidecar(
         sources=run.sources,
         fixed={'Description': description, 'SkullStripped': True},
-        resolution=writer.resolution,
+        **writer.place,
         TaskName=run.entities['task'],
         RepetitionTime=shapes.repetition_time,
         StartTime=run.start_time or None,

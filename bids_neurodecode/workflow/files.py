@@ -15,7 +15,8 @@ import numpy.typing as npt
 from bids_neurodecode.bids.records import RunInput
 from bids_neurodecode.bids.sink import write_image
 from bids_neurodecode.errors import DataError
-from bids_neurodecode.samples import VoxelMask, set_codes
+from bids_neurodecode.samples import VoxelMask
+from bids_neurodecode.spaces import load_image
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,9 +43,7 @@ def load_series(run: RunInput, mask: VoxelMask) -> npt.NDArray[np.float32]:
 
 def load_volumes(run: RunInput) -> npt.NDArray[np.float32]:
     """Read a whole run: (x, y, z, n_volumes), float32."""
-    import nibabel as nib
-
-    return np.asanyarray(nib.load(run.bold).dataobj, dtype=np.float32)
+    return np.asanyarray(load_image(run.bold).dataobj, dtype=np.float32)
 
 
 def common_mask(runs: Sequence[RunInput]) -> VoxelMask:
@@ -70,9 +69,7 @@ def save_map(path: Path, mask: VoxelMask, values: npt.ArrayLike, *, fill: float 
 
 def save_labels(path: Path, labels: npt.NDArray[Any], mask: VoxelMask) -> Path:
     """Write integer labels on the grid of a mask as a compressed NIfTI without a time in it."""
-    import nibabel as nib
-
-    image = set_codes(nib.Nifti1Image(labels.astype(np.int32), mask.affine), mask.codes)
+    image = mask.labels_image(labels)
     with path.open('wb') as raw, gzip.GzipFile('', 'wb', 6, raw, mtime=0) as stream:
         stream.write(image.to_bytes())
     return path
@@ -80,9 +77,7 @@ def save_labels(path: Path, labels: npt.NDArray[Any], mask: VoxelMask) -> Path:
 
 def load_map(path: Path, mask: VoxelMask) -> npt.NDArray[np.float32]:
     """Read the masked voxels of a 3-D map: (n_voxels,)."""
-    import nibabel as nib
-
-    volume = np.asanyarray(nib.load(path).dataobj, dtype=np.float32)
+    volume = np.asanyarray(load_image(path).dataobj, dtype=np.float32)
     return np.asarray(mask.extract(volume))
 
 

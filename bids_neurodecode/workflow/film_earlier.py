@@ -11,10 +11,13 @@ from typing import Any
 import numpy as np
 
 from bids_neurodecode.bids.records import ParticipantInput
+from bids_neurodecode.bids.series import read_header
 from bids_neurodecode.config import Config
-from bids_neurodecode.samples import VoxelMask, form_codes
+from bids_neurodecode.samples import VoxelMask
+from bids_neurodecode.spaces import load_image, one_each, sidecar_of
+from bids_neurodecode.typing import Float32Array
 from bids_neurodecode.workflow.files import read_json
-from bids_neurodecode.workflow.film_totals import Float32Array, Showing
+from bids_neurodecode.workflow.film_totals import Showing
 
 
 @dataclass(frozen=True)
@@ -34,21 +37,18 @@ class FromAligned:
 
     def mask(self) -> VoxelMask:
         """Return the voxels that hold a series in all files."""
-        import nibabel as nib
-
         if not self._mask:
             inside = []
             for file in self.files:
-                image = nib.load(file)
+                image = load_image(file)
                 volumes = np.asanyarray(image.dataobj, np.float32)
                 inside.append(np.isfinite(volumes).any(axis=3) & (volumes != 0).any(axis=3))
-            affine = np.asarray(image.affine, dtype=np.float64)
-            self._mask.append(VoxelMask(np.logical_and.reduce(inside), affine, form_codes(image)))
+            self._mask.append(VoxelMask.of(image, np.logical_and.reduce(inside)))
         return self._mask[0]
 
     def facts(self, file: Path) -> dict[str, Any]:
         """Read the sidecar of a file."""
-        return read_json(file.with_name(file.name.replace('.nii.gz', '.json')))
+        return read_json(sidecar_of(file))
 
     @property
     def films(self) -> tuple[str, ...]:
@@ -61,13 +61,11 @@ class FromAligned:
 
         Moments of the film come first, as they are called in tables of samples.
         """
-        import nibabel as nib
-
         seen: set[tuple[str, float]] = set()
         moments: set[str] = set()
         for file in self.files:
             facts, start = self.facts(file), 0
-            volumes = self.mask().extract(np.asanyarray(nib.load(file).dataobj, np.float32))
+            volumes = self.mask().extract(np.asanyarray(load_image(file).dataobj, np.float32))
             for film in facts['Films']:
                 stop = start + film['Volumes']
                 place = (film['StimFile'], float(film.get('FilmOnset', 0.0)))
@@ -93,9 +91,7 @@ class FromAligned:
 
     def signature(self) -> dict[str, Any]:
         """Return what has to be the same in two participants to average them, by its name."""
-        import nibabel as nib
-
-        image = nib.load(self.files[0])
+        image = load_image(self.files[0])
         facts = self.facts(self.files[0])
         return {
             'grid': (image.shape[:3], np.asarray(image.affine).round(3).tolist()),
@@ -137,19 +133,15 @@ def earlier_sources(own: ParticipantInput, output_dir: Path, config: Config) -> 
 
     The same films, grid, repetition time and scaling; sorted by label.
     """
-    import nibabel as nib
-
     first = own.runs[0]
-    image = nib.load(first.bold)
+    grid = read_header(first.bold).grid
     found = []
     for label, files in aligned_files(output_dir, own.task, first.space).items():
         person = FromAligned(label, files)
-        other = nib.load(files[0])
         facts = person.facts(files[0])
         alike = (
             label != own.label
-            and other.shape[:3] == image.shape[:3]
-            and np.allclose(other.affine, image.affine, atol=1e-3)
+            and read_header(files[0]).grid.same_as(grid)
             and abs(facts['RepetitionTime'] - first.repetition_time) < 1e-4
             and facts.get('Scaling') == config.clean.scaling
             and person.films == tuple(sorted(own.stimuli))
@@ -163,9 +155,9 @@ def aligned_files(output_dir: Path, task: str, space: str | None) -> dict[str, t
     """Return the aligned series of each participant of an output folder, sorted."""
     place = f'space-{space}_*' if space else ''
     found: dict[str, list[Path]] = {}
-    pattern = f'sub-*_task-{task}_*{place}desc-aligned_bold.nii.gz'
+    pattern = f'sub-*_task-{task}_*{place}desc-aligned_bold.*'
     for folder in sorted(output_dir.glob('sub-*')):
-        for file in sorted(folder.rglob(pattern)):
+        for file in one_each(folder.rglob(pattern)):
             if space or '_space-' not in file.name:
                 found.setdefault(folder.name.removeprefix('sub-'), []).append(file)
     return {label: tuple(files) for label, files in found.items()}

@@ -182,9 +182,7 @@ def save_encoder(
     }
     arrays['delays'] = np.asarray(encoder.delays)
     arrays['keep'] = keep.astype(np.uint8)
-    arrays['mask'] = mask.mask.astype(np.uint8)
-    arrays['affine'] = mask.affine
-    arrays['codes'] = np.asarray(mask.codes)
+    arrays |= mask.state()
     description = {
         'kind': 'film-encoder',
         'version': __version__,

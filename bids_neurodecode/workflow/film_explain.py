@@ -13,6 +13,7 @@ from bids_neurodecode.bids.sink import write_tsv
 from bids_neurodecode.bids.stimuli import check_image
 from bids_neurodecode.config import Config
 from bids_neurodecode.errors import InputError
+from bids_neurodecode.spaces import NEEDS_GRID, WHERE
 from bids_neurodecode.workflow.files import load_map
 
 if TYPE_CHECKING:
@@ -106,7 +107,11 @@ def explain_study(
     train, test = (part[measured[part]] for part in (split.folds[0].train, split.folds[0].test))
     done: dict[str, Any] = {'perturbation': False, 'concepts': False, 'warnings': []}
     with_decoder = study.network.decoder is not None
-    if 'perturbation' in movie.explain and labels is not None and with_decoder:
+    space = data.aligned.responses.mask.space
+    if 'perturbation' in movie.explain and labels is not None and space is not None:
+        where = {'what': 'The perturbation of regions', 'where': WHERE[space.form]}
+        done['warnings'].append(NEEDS_GRID.format(**where))
+    elif 'perturbation' in movie.explain and labels is not None and with_decoder:
         from bids_neurodecode.systems.movie_explain import explain_perturbation
         from bids_neurodecode.systems.movie_scores import target_frames
 

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.config import Config
 from bids_neurodecode.samples import Split, VoxelMask
+from bids_neurodecode.typing import Float32Array
 from bids_neurodecode.workflow.files import load_map, save_map
 from bids_neurodecode.workflow.film_earlier import FromAligned, with_delay
 from bids_neurodecode.workflow.film_group import COMPARED, places, save_compared, snr_map
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
     from bids_neurodecode.report.results import ParticipantResults
 
-Float32Array = npt.NDArray[np.float32]
 OF_MEAN = 'The responses are the mean of {n} participants: {labels}'
 STANDARDISED = 'Each participant was z-scored voxel by voxel by training volumes before the mean'
 OWN_UNITS = 'The mean was taken in the units of the participants'

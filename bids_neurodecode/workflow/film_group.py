@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.bids.records import ParticipantInput
+from bids_neurodecode.bids.series import read_header
 from bids_neurodecode.bids.sink import write_text
 from bids_neurodecode.config import Config
 from bids_neurodecode.errors import DataError
@@ -245,12 +246,10 @@ def snr_map(total: Total, columns: npt.NDArray[np.intp]) -> npt.NDArray[np.float
 
 def signature(participant: ParticipantInput) -> str:
     """Return what has to be the same in two participants to compare them volume by volume."""
-    import nibabel as nib
-
-    image = nib.load(participant.runs[0].bold)
-    grid = np.asarray(image.affine).round(3).tolist()
+    where = read_header(participant.runs[0].bold).grid
+    grid = [where.affine.round(3).tolist(), str(where) if where.space else '']
     period = round(participant.runs[0].repetition_time, 4)
-    return json.dumps([list(image.shape[:3]), grid, period, sorted(participant.stimuli)])
+    return json.dumps([list(where.shape), grid, period, sorted(participant.stimuli)])
 
 
 def write_everyone(participants: Sequence[ParticipantInput], work_dir: Path) -> Path:

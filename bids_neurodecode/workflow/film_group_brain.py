@@ -242,6 +242,6 @@ def make_brain_page(call: Call, results: Path) -> Mapping[str, Any]:
 
 def brain_page(output_dir: Path, task: str) -> str:
     """Return the name of the page; with several tasks in a folder it carries its own."""
-    from bids_neurodecode.workflow.group import group_page
+    from bids_neurodecode.workflow.reports import group_page
 
     return group_page(output_dir, task).replace('.html', '_movie.html')

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,9 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.bids.records import ParticipantInput
+from bids_neurodecode.bids.series import read_header
 from bids_neurodecode.errors import InputError
 from bids_neurodecode.fetched import check_fetched
-from bids_neurodecode.samples import ALIGNED, VoxelMask
+from bids_neurodecode.samples import MASK_ARRAYS, VoxelMask
+from bids_neurodecode.text import one_line
 
 if TYPE_CHECKING:
     from bids_neurodecode.systems.movie import FilmEncoder
@@ -80,24 +81,17 @@ def facts_of(file: Path) -> FilmModelFacts:
     try:
         with safe_open(file, 'numpy') as stored:
             description = json.loads((stored.metadata() or {})[KEY])
-            voxels = {x: stored.get_tensor(x) for x in set(VOXELS).intersection(stored.keys())}
-            mask = mask_of(voxels)
+            voxels = {
+                x: stored.get_tensor(x) for x in set(MASK_ARRAYS).intersection(stored.keys())
+            }
+            mask = VoxelMask.from_state(voxels)
     except (OSError, SafetensorError, KeyError, ValueError) as error:
-        reason = ' '.join(str(error).split())
+        reason = one_line(error)
         raise InputError(NO_FILM_MODEL.format(file=file, reason=reason)) from error
     if description.get('kind') != KIND:
         reason = f'it is a {description.get("kind", "model of another kind")}'
         raise InputError(NO_FILM_MODEL.format(file=file, reason=reason))
     return FilmModelFacts(description, mask)
-
-
-VOXELS = ('mask', 'affine', 'codes')
-
-
-def mask_of(arrays: Mapping[str, npt.NDArray[Any]]) -> VoxelMask:
-    """Return the voxels that a model was saved with; models of before lack the form codes."""
-    q, s = (int(code) for code in arrays.get('codes', ALIGNED))
-    return VoxelMask(arrays['mask'].astype(bool), arrays['affine'], (q, s))
 
 
 def check_film_model(file: Path, participant: ParticipantInput) -> None:
@@ -108,20 +102,17 @@ def check_film_model(file: Path, participant: ParticipantInput) -> None:
     InputError
         If it is no model of films, or was trained on another grid or repetition time.
     """
-    import nibabel as nib
-
     facts = facts_of(file)
     for run in participant.runs:
         if abs(run.repetition_time - facts.repetition_time) > 1e-3:
             tr = {'model': facts.repetition_time, 'data': run.repetition_time}
             raise InputError(OTHER_TR.format(file=file, bold=run.bold, **tr))
-        image = nib.load(run.bold)
-        shape = tuple(image.shape[:3])
-        same = shape == facts.mask.mask.shape
-        if not same or not np.allclose(image.affine, facts.mask.affine, atol=1e-3):
+        grid = read_header(run.bold).grid
+        data = VoxelMask(np.ones(grid.shape, dtype=bool), grid.affine, space=grid.space)
+        if not data.same_grid(facts.mask):
             raise InputError(
                 OTHER_GRID.format(
-                    file=file, model=facts.mask.mask.shape, bold=run.bold, data=shape
+                    file=file, model=facts.mask.mask.shape, bold=run.bold, data=grid.shape
                 )
             )
 
@@ -157,6 +148,6 @@ def load_models(file: Path) -> FilmModels:
         facts,
         encoder,
         MovieNetwork.read(weights, weights.with_suffix('.json')),
-        mask_of(extra),
+        VoxelMask.from_state(extra),
         extra.get('mean_frame'),
     )

@@ -366,12 +366,7 @@ def save_study(
     write_tsv(folder / 'curves.tsv', pd.DataFrame(list(study.curves)))
     network_mask = np.zeros(mask.n_voxels, dtype=bool)
     network_mask[study.columns] = True
-    volume = mask.restrict(network_mask).mask.astype(np.uint8)
-    extra: dict[str, npt.NDArray[Any]] = {
-        'mask': volume,
-        'affine': mask.affine,
-        'codes': np.asarray(mask.codes),
-    }
+    extra = mask.restrict(network_mask).state()
     if study.mean_frame is not None:
         extra['mean_frame'] = study.mean_frame
     study.network.save(folder / 'model', extra)

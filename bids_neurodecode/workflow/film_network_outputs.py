@@ -222,7 +222,7 @@ def _write_encoding(
         fields = sidecar(
             sources=run.sources,
             fixed={**PRODUCTS['predicted'].sidecar, 'SkullStripped': True},
-            resolution=writer.resolution,
+            **writer.place,
             TaskName=participant.task,
             RepetitionTime=run.repetition_time,
             RunOnsets=[round(float(x), 6) for x in times],

@@ -149,7 +149,7 @@ def publish_aligned(
         fields = sidecar(
             sources=run.sources,
             fixed={**PRODUCTS['delayed'].sidecar, 'SkullStripped': True},
-            resolution=writer.resolution,
+            **writer.place,
             TaskName=participant.task,
             RepetitionTime=run.repetition_time,
             Delay=config.delay.seconds,
@@ -210,7 +210,7 @@ def publish_predicted(
         fields = sidecar(
             sources=run.sources,
             fixed={**PRODUCTS['predicted'].sidecar, 'SkullStripped': True},
-            resolution=writer.resolution,
+            **writer.place,
             TaskName=participant.task,
             RepetitionTime=run.repetition_time,
             RunOnsets=[float(x) for x in table['run_onset'].to_numpy()[rows[mine]]],

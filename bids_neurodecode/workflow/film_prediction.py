@@ -128,7 +128,7 @@ class Measured:
 
     def of(self, samples: Samples, voxels: VoxelMask) -> Samples:
         """Return samples of the voxels of a model."""
-        columns = model_columns(voxels.mask, voxels.affine, self.mask, self.model)
+        columns = model_columns(voxels, self.mask, self.model)
         return samples.voxels(columns)
 
 

@@ -88,9 +88,11 @@ def writer_of(participant: ParticipantInput, output_dir: Path, model: Path) -> P
         return ProductWriter.for_participant(participant, output_dir)
     from bids_neurodecode.workflow.film_model import facts_of
 
-    says = facts_of(model).description
+    facts = facts_of(model)
+    says = facts.description
     entities = {'sub': participant.label, 'task': participant.task}
-    return ProductWriter(output_dir, entities, says.get('space'), says.get('resolution'))
+    writer = ProductWriter(output_dir, entities, says.get('space'), says.get('resolution'))
+    return writer.in_space(facts.mask.space)
 
 
 def write_series(
@@ -130,7 +132,7 @@ def write_series(
         content = sidecar(
             sources=of_run.sources,
             fixed=fixed,
-            resolution=writer.resolution,
+            **writer.place,
             TaskName=participant.task,
             RepetitionTime=period,
             StartTime=round(float(times[0]), 6),

@@ -21,6 +21,8 @@ from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.config import CleanSettings
 from bids_neurodecode.errors import DataError, NeurodecodeError
 from bids_neurodecode.samples import VoxelMask
+from bids_neurodecode.text import one_line
+from bids_neurodecode.typing import Float32Array
 from bids_neurodecode.workflow.files import common_mask, read_json, save_json
 
 if TYPE_CHECKING:
@@ -32,7 +34,6 @@ LEFT_OUT = 'sub-{label} is not among the others: {reason}'
 UNREADABLE = (NeurodecodeError, OSError, EOFError, ValueError, zlib.error)
 """What reading another participant's files may raise; that one is left out then."""
 
-Float32Array = npt.NDArray[np.float32]
 Showing = tuple[list[str], Float32Array]
 
 
@@ -325,11 +326,6 @@ def _open(place: Path) -> Total:
         tuple(content['labels']),
         content['left_out'],
     )
-
-
-def one_line(error: BaseException) -> str:
-    """Return what an error says, in one line."""
-    return ' '.join(str(error).split()) or type(error).__name__
 
 
 __all__ = [

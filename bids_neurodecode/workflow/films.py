@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.config import Config, FeatureSettings
 from bids_neurodecode.samples import VoxelMask
+from bids_neurodecode.typing import RealArray
 from bids_neurodecode.workflow.film_earlier import aligned_files, state_of
 from bids_neurodecode.workflow.film_encoding import encode
 from bids_neurodecode.workflow.film_group import compare_participants
@@ -25,8 +25,6 @@ from bids_neurodecode.workflow.parcels import clean_run
 from bids_neurodecode.workflow.plan import plan_films
 from bids_neurodecode.workflow.responses import add_atlas, quality
 from bids_neurodecode.workflow.step import step
-
-FloatArray = npt.NDArray[np.floating[Any]]
 
 
 def add_films(ladder: Ladder) -> None:
@@ -194,7 +192,7 @@ def film_features(
 
 def own_features(
     participant: ParticipantInput, settings: FeatureSettings, table: pd.DataFrame
-) -> dict[str, FloatArray]:
+) -> dict[str, RealArray]:
     """Return the user's features of each sample by band; none where there are none."""
     from bids_neurodecode.workflow.own_features import film_bands
 
@@ -219,13 +217,13 @@ def features_of_frames(
     cache: Path,
     *,
     energy: bool,
-) -> tuple[FloatArray, FloatArray]:
+) -> tuple[RealArray, RealArray]:
     """Return features of the frames of each sample, and motion in them."""
     from bids_neurodecode.stimuli.features import get_extractor
     from bids_neurodecode.stimuli.volumes import volume_features
 
     extractor = get_extractor(settings.extractor)
-    rows: dict[tuple[str, float], tuple[FloatArray, FloatArray]] = {}
+    rows: dict[tuple[str, float], tuple[RealArray, RealArray]] = {}
     period = participant.runs[0].repetition_time
     for film, samples in table.groupby('film', sort=False):
         onsets = np.unique(samples['onset'].to_numpy(dtype=float))
@@ -243,13 +241,13 @@ def features_of_frames(
 
 def motion_of(
     film: Path,
-    by_volume: FloatArray,
-    onsets: FloatArray,
+    by_volume: RealArray,
+    onsets: RealArray,
     period: float,
     cache: Path,
     *,
     energy: bool,
-) -> FloatArray:
+) -> RealArray:
     """Return motion energy of each volume, or how much its features change."""
     from bids_neurodecode.stimuli.changes import frame_changes
     from bids_neurodecode.stimuli.motion import film_motion

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from bids_neurodecode.evaluation.networks import FeatureNetwork
-    from bids_neurodecode.systems.generation import ExtraPictures, Generation
+    from bids_neurodecode.systems.generation_data import ExtraPictures, Generation
     from bids_neurodecode.systems.generation_generators import (
         FittedGenerator,
         Generator,
@@ -131,7 +131,8 @@ def generate(
         Voxels of the chosen regions, (n_voxels,), and the parcellation.
     """
     from bids_neurodecode.stimuli.features import get_extractor
-    from bids_neurodecode.systems.generation import Inputs, generate_pictures
+    from bids_neurodecode.systems.generation import generate_pictures
+    from bids_neurodecode.systems.generation_data import Inputs
 
     table, names = plan.table, participant.stimuli
     recipe = Kept(make_generator(generator, weights, config, device), Path(generators))
@@ -253,7 +254,7 @@ def load_extra(config: Config, size: int, cache: Path) -> ExtraPictures | None:
     """Load the further pictures, where the settings name a folder of them."""
     from bids_neurodecode.stimuli.features import extract_features, get_extractor
     from bids_neurodecode.stimuli.images import load_images
-    from bids_neurodecode.systems.generation import ExtraPictures
+    from bids_neurodecode.systems.generation_data import ExtraPictures
 
     folder = config.reconstruction.prior_pictures
     if folder is None:

@@ -6,19 +6,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode._version import __version__
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.config import Config
 from bids_neurodecode.fetched import check_fetched
-from bids_neurodecode.samples import VoxelMask
+from bids_neurodecode.samples import MASK_ARRAYS, VoxelMask
 from bids_neurodecode.workflow.generation_outputs import DESC
 from bids_neurodecode.workflow.seen import runs_on_card
 
 if TYPE_CHECKING:
-    from bids_neurodecode.systems.generation import Generation
+    from bids_neurodecode.systems.generation_data import Generation
     from bids_neurodecode.systems.generation_generators import Generator
     from bids_neurodecode.systems.generation_model import GenerationModel
 
@@ -78,8 +77,7 @@ def save_model(
         'model': made.model.describe(),
         'runs': dict(runs),
     }
-    voxels: Arrays = {'mask': final.mask.astype(np.uint8), 'affine': np.asarray(final.affine)}
-    save_arrays(path, {**arrays, **voxels}, description)
+    save_arrays(path, {**arrays, **final.state()}, description)
     return arrays
 
 
@@ -93,7 +91,7 @@ def load_model(
     GenerationModel
         Ready to be applied.
     dict
-        ``mask`` and ``affine`` of its voxels.
+        By which it knows its voxels (:meth:`VoxelMask.state`).
 
     Raises
     ------
@@ -104,7 +102,7 @@ def load_model(
     from bids_neurodecode.systems.generation_model import GenerationModel
 
     arrays, description = load_arrays(path)
-    voxels = {name: arrays.pop(name) for name in ('mask', 'affine')}
+    voxels = {name: arrays.pop(name) for name in MASK_ARRAYS if name in arrays}
     told = description['model']
     fitted: Any = None
     if told['generator']['generator'] == 'published':

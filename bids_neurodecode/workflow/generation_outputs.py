@@ -16,6 +16,7 @@ from bids_neurodecode.bids.trials import with_trials
 from bids_neurodecode.bids.video import write_picture
 from bids_neurodecode.bids.writer import ProductWriter
 from bids_neurodecode.config import Config
+from bids_neurodecode.typing import IndexArray
 from bids_neurodecode.workflow.files import read_json, read_table
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
     from bids_neurodecode.report.results import GenerationResults
 
-Rows = npt.NDArray[np.intp]
 
 DESC = 'generated'
 EXAMPLES = 4
@@ -165,7 +165,9 @@ def _told_apart(names: list[str], by: list[str]) -> list[str]:
     return [n if count[n.casefold()] == 1 else n + more for n, more in zip(names, by, strict=True)]
 
 
-def write_pictures(writer: ProductWriter, folder: Path, table: pd.DataFrame, rows: Rows) -> Path:
+def write_pictures(
+    writer: ProductWriter, folder: Path, table: pd.DataFrame, rows: IndexArray
+) -> Path:
     """Write initial and final pictures as PNG; return their folder.
 
     Parameters
@@ -197,7 +199,7 @@ def score_of(table: pd.DataFrame) -> npt.NDArray[np.float64]:
 
 def pick_pictures(
     score: npt.NDArray[np.float64], stimuli: list[str], n: int = EXAMPLES
-) -> tuple[list[str], Rows]:
+) -> tuple[list[str], IndexArray]:
     """Choose the best, the middle and the worst pictures; within a kind each stimulus once.
 
     Returns
@@ -225,7 +227,9 @@ def pick_pictures(
     return kinds, np.array(rows, dtype=np.intp)
 
 
-def write_examples(writer: ProductWriter, folder: Path, table: pd.DataFrame, rows: Rows) -> Path:
+def write_examples(
+    writer: ProductWriter, folder: Path, table: pd.DataFrame, rows: IndexArray
+) -> Path:
     """Keep the pictures that the report shows: a table, and ``.npy`` beside it."""
     kinds, picked = pick_pictures(score_of(table), table['stimulus'].astype(str).tolist())
     examples = table.iloc[picked].assign(kind=kinds)
@@ -239,7 +243,7 @@ def write_examples(writer: ProductWriter, folder: Path, table: pd.DataFrame, row
     return log / f'{name}.tsv'
 
 
-def tiles(folder: Path, rows: Rows) -> npt.NDArray[np.uint8]:
+def tiles(folder: Path, rows: IndexArray) -> npt.NDArray[np.uint8]:
     """Return truth, initial, final and retrieved pictures at one size, (n, 4, s, s, 3).
 
     Where nothing was retrieved there are three.
@@ -261,7 +265,7 @@ def _enlarged(pixels: npt.NDArray[np.uint8], resize: Any) -> npt.NDArray[np.uint
 
 
 def write_sheets(
-    writer: ProductWriter, folder: Path, table: pd.DataFrame, rows: Rows
+    writer: ProductWriter, folder: Path, table: pd.DataFrame, rows: IndexArray
 ) -> tuple[Path, ...]:
     """Write all pictures beside what was shown: a row a picture, the best first."""
     order = np.argsort(-score_of(table), kind='stable')

@@ -22,7 +22,7 @@ from bids_neurodecode.workflow.step import ALL, Apart, step
 if TYPE_CHECKING:
     import pandas as pd
 
-    from bids_neurodecode.systems.generation import Applied
+    from bids_neurodecode.systems.generation_data import Applied
 
 WHAT = 'making of pictures'
 REMEDY = 'give the run more memory'
@@ -80,7 +80,7 @@ def apply_generation(
 
     file = Path(generation_model)
     model, voxels = load_model(file, weights, config, device)
-    columns = model_columns(voxels['mask'], voxels['affine'], mask, file)
+    columns = model_columns(VoxelMask.from_state(voxels), mask, file)
     table = plan.table.assign(sample=np.arange(len(plan.table)))
     samples = Samples(Responses(betas, mask), table).voxels(columns)
     bad = int((~np.isfinite(samples.values)).any(axis=0).sum())

@@ -12,15 +12,15 @@ import numpy as np
 from bids_neurodecode.bids.sink import atomic, write_image, write_json, write_tsv
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.samples import VoxelMask
+from bids_neurodecode.spaces import EXTENSIONS, load_image, one_each, sidecar_of
 from bids_neurodecode.workflow.files import read_json
 from bids_neurodecode.workflow.nodes import Call, Ladder, RunSettings
-from bids_neurodecode.workflow.reports import find_results, read_results
+from bids_neurodecode.workflow.reports import GROUP_FOLDER, group_page, read_results
 from bids_neurodecode.workflow.step import step
 
 if TYPE_CHECKING:
     from bids_neurodecode.report.results import ParticipantResults
 
-GROUP_FOLDER = 'group'
 DIFFERENT_GRIDS = (
     'The series of these participants are on {n} different grids; intersubject correlation needs '
     'one space and resolution.'
@@ -58,11 +58,16 @@ def group_agreement(call: Call, records: list[Path]) -> Mapping[str, Any]:
     isc = leave_one_out_isc(series)
     first = people[0]
     place = f'_space-{first.space}' if first.space else ''
-    stem = f'task-{first.task}{place}_stat-isc_statmap'
-    target = call.output_dir / GROUP_FOLDER / f'{stem}.nii.gz'
-    write_image(target, mask.image(isc.mean(axis=0)))
+    hemisphere, extension = '', '.nii.gz'
+    if mask.space is not None:
+        hemisphere = '_hemi-L' if mask.space.form == 'gifti' else ''
+        extension = EXTENSIONS[mask.space.form]['map']
+        place += f'_den-{mask.space.density}' if mask.space.density else ''
+    stem = f'task-{first.task}{hemisphere}{place}_stat-isc_statmap'
+    target = call.output_dir / GROUP_FOLDER / f'{stem}{extension}'
+    write_image(target, mask.image(isc.mean(axis=0)), name='isc')
     write_json(
-        target.with_name(f'{stem}.json'),
+        sidecar_of(target),
         {
             'Description': 'Mean over participants of the correlation of each with the mean '
             'of the others',
@@ -81,6 +86,7 @@ def make_group_page(
     shared_metrics: Path | None = None,
 ) -> Mapping[str, Any]:
     """Make the page of the group; ``shared_metrics`` are of a head that participants share."""
+    from bids_neurodecode.report.build import link_pages
     from bids_neurodecode.report.group import write_group_report
 
     people = [read_results(file) for file in records]
@@ -88,13 +94,8 @@ def make_group_page(
     figures = call.output_dir / GROUP_FOLDER / 'figures'
     with atomic(page) as temporary:
         write_group_report(people, temporary, figures, failures=failures, shared=shared_metrics)
+    link_pages(call.output_dir)
     return {'page': page}
-
-
-def group_page(output_dir: Path, task: str) -> str:
-    """Return the name of the group's page; with several tasks in a folder it carries its own."""
-    several = {read_results(file).task for file in find_results(output_dir)} != {task}
-    return f'group_task-{task}.html' if several else 'group.html'
 
 
 def init_group_wf(results: Sequence[Path], failures: dict[str, str], run: RunSettings) -> Any:
@@ -145,7 +146,10 @@ def aligned_series(
         If the grids differ, or there is no film that all have seen.
     """
     masks = [[VoxelMask.load(run.mask) for run in record.runs] for record in records]
-    grids = {(m.mask.shape, m.affine.round(3).tobytes()) for person in masks for m in person}
+    grids: list[VoxelMask] = []
+    for mask in (mask for person in masks for mask in person):
+        if not any(mask.same_grid(other) for other in grids):
+            grids.append(mask)
     if len(grids) > 1:
         raise DataError(DIFFERENT_GRIDS.format(n=len(grids)))
     shared = np.logical_and.reduce([m.mask for person in masks for m in person])
@@ -167,13 +171,11 @@ def films_of(
     record: ParticipantResults, output_dir: Path, mask: VoxelMask
 ) -> dict[str, np.ndarray[Any, Any]]:
     """Read a participant's aligned series, one array a film; the first showing of each counts."""
-    import nibabel as nib
-
     films: dict[str, np.ndarray[Any, Any]] = {}
     for file in _aligned_files(record, output_dir):
-        volumes = mask.extract(np.asanyarray(nib.load(file).dataobj, np.float32))
+        volumes = mask.extract(np.asanyarray(load_image(file).dataobj, np.float32))
         start = 0
-        for film in read_json(file.with_name(file.name.replace('.nii.gz', '.json')))['Films']:
+        for film in read_json(sidecar_of(file))['Films']:
             stop = start + film['Volumes']
             films.setdefault(film['StimFile'], volumes[start:stop])
             start = stop
@@ -182,8 +184,8 @@ def films_of(
 
 def _aligned_files(record: ParticipantResults, output_dir: Path) -> list[Path]:
     place = f'space-{record.space}_*' if record.space else ''
-    pattern = f'sub-{record.participant}_*task-{record.task}_*{place}desc-aligned_bold.nii.gz'
-    found = sorted((output_dir / f'sub-{record.participant}').rglob(pattern))
+    pattern = f'sub-{record.participant}_*task-{record.task}_*{place}desc-aligned_bold.*'
+    found = one_each((output_dir / f'sub-{record.participant}').rglob(pattern))
     if record.space is None:
         found = [file for file in found if '_space-' not in file.name]
     return found

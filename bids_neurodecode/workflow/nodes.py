@@ -76,6 +76,8 @@ class RunSettings:
     """Records of the participants of the call, where they can be compared with each other."""
     weights_dir: Path | None = None
     """Pretrained weights; None: the default folder."""
+    level: str = 'full'
+    """How far it goes: ``full``, or ``betas`` alone."""
 
     @property
     def call(self) -> Call:

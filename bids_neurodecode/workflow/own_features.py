@@ -17,6 +17,7 @@ from bids_neurodecode.errors import ArgumentsError, InputError
 from bids_neurodecode.settings_encoding import TABLE
 from bids_neurodecode.stimuli.tablefiles import read_features
 from bids_neurodecode.stimuli.tables import LONGER, FeatureTable
+from bids_neurodecode.typing import Float32Array
 
 NO_FRAMES = (
     'The film {film} is known by its features alone ({table}), and movie.model = "network" needs '
@@ -42,8 +43,6 @@ ONE_BAND = (
     'A partition (encoding.partition) needs two or more feature spaces, and {file} has one '
     '({known}). Name its bands (features.bands), or add another to encoding.bands.'
 )
-
-Float32Array = npt.NDArray[np.float32]
 
 
 def with_own_features(config: Config, participant: ParticipantInput) -> Config:

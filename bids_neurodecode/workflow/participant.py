@@ -13,7 +13,9 @@ from bids_neurodecode.bids.captions import captions_file
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.config import Config, load_config
 from bids_neurodecode.extensions import find_system
+from bids_neurodecode.spaces import files_of
 from bids_neurodecode.stimuli.images import picture_source
+from bids_neurodecode.workflow.betas_level import add_betas_level
 from bids_neurodecode.workflow.conditions import add_conditions
 from bids_neurodecode.workflow.encoding_prediction import add_encoding_prediction
 from bids_neurodecode.workflow.film_prediction import add_film_prediction
@@ -64,7 +66,9 @@ def init_participant_wf(participant: ParticipantInput, run: RunSettings) -> Any:
     if model is not None:
         ladder.run = with_model(run, model)
     extension = find_system(system)
-    if model is None:
+    if run.level == 'betas':
+        add_betas_level(ladder)
+    elif model is None:
         train = TRAINING[system] if extension is None else extension.train
         train(ladder)
     elif extension is None or extension.predict is None:
@@ -107,7 +111,9 @@ def fingerprint(participant: ParticipantInput, config: Config) -> str:
     Nodes are given the names of their inputs, so that this is what tells Nipype's cache that the
     content is another one: size and time of change of every file, links followed.
     """
-    files = [file for run in participant.runs for file in (run.bold, run.mask, run.events)]
+    files = [
+        file for run in participant.runs for file in (*files_of(run.bold), run.mask, run.events)
+    ]
     files += [run.confounds for run in participant.runs if run.confounds is not None]
     names = [participant.stimuli_dir / name for name in participant.stimuli]
     sources = dict.fromkeys(picture_source(name) for name in names)

@@ -294,8 +294,7 @@ def save_model(path: Path, result: PictureEncoding, mask: VoxelMask, case: Case)
         if name not in {'seconds', 'wait_share'}
     }
     arrays = {f'encoder.{name}': values for name, values in result.encoder.state().items()}
-    arrays |= {'mask': mask.mask.astype(np.uint8), 'affine': mask.affine}
-    arrays['codes'] = np.asarray(mask.codes)
+    arrays |= mask.state()
     arrays |= _pictures(case)
     if case.hrfindex is not None:
         arrays['hrfindex'] = np.rint(load_map(case.hrfindex, mask)).astype(np.uint8)

@@ -134,7 +134,8 @@ def plan_trials(
             else stimulus_duration(table, participant.runs[0].events)
         )
     if not hold_out:
-        table = protocol.with_content(table, content_of(participant))
+        if not conditions:
+            table = protocol.with_content(table, content_of(participant))
         return Plan(Split('stimulus', (), table), NOT_HELD_OUT, (), duration).save(folder)
     table = add_parts(table, settings.file, settings.name)
     if conditions:

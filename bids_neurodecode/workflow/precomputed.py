@@ -14,6 +14,7 @@ from bids_neurodecode.bids.sink import copy_file
 from bids_neurodecode.bids.trials import precomputed_trials
 from bids_neurodecode.config import BetaSettings
 from bids_neurodecode.samples import VoxelMask
+from bids_neurodecode.spaces import load_image
 from bids_neurodecode.workflow.files import save_json, save_map
 from bids_neurodecode.workflow.seen import RUNS
 
@@ -80,15 +81,15 @@ def _blocks(
     participant: ParticipantInput, sessions: npt.NDArray[Any], mask: VoxelMask
 ) -> Iterator[tuple[npt.NDArray[np.intp], npt.NDArray[np.float32]]]:
     """Yield the trials of each session and their betas."""
-    if participant.layout == 'nsd':
+    if not participant.has_series:
         from bids_neurodecode.bids.nsd_betas import read_session
 
         for run in participant.runs:
             yield np.flatnonzero(sessions == run.entities['ses']), read_session(run.bold, mask)
         return
-    import nibabel as nib
-
-    volumes = np.asanyarray(nib.load(participant.betas).dataobj, dtype=np.float32)
+    if participant.betas is None:
+        return
+    volumes = np.asanyarray(load_image(participant.betas).dataobj, dtype=np.float32)
     values = mask.extract(volumes)
     for session in dict.fromkeys(sessions):
         rows = np.flatnonzero(sessions == session)

@@ -14,7 +14,7 @@ import pandas as pd
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.bids.sink import write_json
 from bids_neurodecode.config import Config
-from bids_neurodecode.samples import Responses, Samples, VoxelMask
+from bids_neurodecode.samples import MASK_ARRAYS, Responses, Samples, VoxelMask
 from bids_neurodecode.workflow.generation_choice import find_weights
 from bids_neurodecode.workflow.generation_model import generation_model_of, generator_of
 from bids_neurodecode.workflow.generation_outputs import write_made
@@ -91,12 +91,16 @@ def apply_decoder(
     from bids_neurodecode.systems.applying import apply_decoder as decode
     from bids_neurodecode.systems.applying import merge_stimuli
     from bids_neurodecode.systems.base import PerStimulus
-    from bids_neurodecode.systems.reconstruction import LinearDecoder
+    from bids_neurodecode.systems.linear import LinearDecoder
 
     arrays, description = load_arrays(Path(model))
-    columns = model_columns(arrays.pop('mask'), arrays.pop('affine'), mask, model)
+    columns = model_columns(VoxelMask.from_state(arrays), mask, model)
     library = PerStimulus(tuple(description['library']), arrays.pop('library_features'))
-    state = {name: values for name, values in arrays.items() if not name.startswith(PREFIX)}
+    state = {
+        name: values
+        for name, values in arrays.items()
+        if name not in MASK_ARRAYS and not name.startswith(PREFIX)
+    }
     decoder = LinearDecoder.from_state(state, library.stimuli, description['measure'])
     runs = known_runs(run_marks, participant, betas, plan.table)
     seen = compare_runs(runs, description, model)
@@ -160,7 +164,7 @@ def publish_predictions(
         voxels=r.VoxelResults(info['n_mask'], info['n_selected'], 'the voxels of the model'),
         trials=publish_trials(writer, trials),
         # there are no series in NSD's own layout
-        maps={} if participant.layout == 'nsd' else {'tsnr': writer.image('tsnr', tsnr)},
+        maps={} if not participant.has_series else {'tsnr': writer.image('tsnr', tsnr)},
         mean_bold=writer.image('meanbold', mean_bold),
         metrics=writer.copy('metrics', metrics, desc=DESC),
         predictions=publish_samples(writer, predictions, trials, DESC),

@@ -150,7 +150,7 @@ class Publisher:
             warnings=(*leaks, *more.pop('warnings', ())),
             leaks=(*leaks, *more.pop('leaks', ())),
             space=space,
-            in_mni=(space or '').startswith('MNI152'),
+            in_mni=self.writer.in_mni,
             features=dict(participant.features),
             config=self.settings_file,
             versions=software_versions(),
@@ -197,7 +197,7 @@ class Measured:
         """
         writer, participant = publisher.writer, publisher.participant
         maps: dict[str, Path] = {}
-        if participant.layout != 'nsd':
+        if participant.has_series:
             self._publish_betas(writer, folder)
             maps['tsnr'] = writer.image('tsnr', self.tsnr)
         for file in self.maps:
@@ -229,13 +229,13 @@ def trial_columns(trials: Any) -> dict[str, Any]:
     return {name: text for name, text in TRIAL_COLUMNS.items() if name in named}
 
 
-def publish_trials(writer: ProductWriter, trials: pd.DataFrame) -> Path:
-    """Write the table of the trials of the betas."""
-    return writer.table(
-        'betas_events',
-        trials.assign(stim_file=trials['stimulus']),
-        columns=trial_columns(trials),
-    )
+def publish_trials(writer: ProductWriter, trials: pd.DataFrame, paradigm: str = 'images') -> Path:
+    """Write the table of the trials of the betas; conditions are no stimulus files."""
+    if paradigm == 'conditions':
+        shown = trials.assign(trial_type=trials['stimulus']).drop(columns='stimulus')
+    else:
+        shown = trials.assign(stim_file=trials['stimulus'])
+    return writer.table('betas_events', shown, columns=trial_columns(shown))
 
 
 def publish_samples(
@@ -320,6 +320,9 @@ def write_atlas(writer: ProductWriter, config: Config, labels: Path, table: Path
     """Write the parcellation on the grid of the data, and its table."""
     entities = atlas_entities(config)
     writer.copy('dseg_table', table, **entities)
+    if writer.form == 'gifti':  # the labels' own sidecars are of one hemisphere each
+        fields = sidecar(sources=writer.sources, **writer.place)
+        write_json(writer.path('dseg_table', extension='.json', **entities), fields)
     return writer.image('dseg', labels, more=entities)
 
 
@@ -328,7 +331,7 @@ def write_parcels(
 ) -> None:
     """Write the parcel means of each run as TSV with their sampling in a sidecar."""
     entities = atlas_entities(config)
-    if participant.layout == 'nsd':
+    if not participant.has_series:
         return
     for run, file in zip(participant.runs, files, strict=True):
         of_run = writer.for_run(run.entities, run.sources)
@@ -336,7 +339,7 @@ def write_parcels(
         fields = sidecar(
             sources=run.sources,
             fixed=PRODUCTS['timeseries'].sidecar,
-            resolution=writer.resolution,
+            **writer.place,
             RepetitionTime=run.repetition_time,
             SamplingFrequency=1 / run.repetition_time,
             Scaling=config.clean.scaling,

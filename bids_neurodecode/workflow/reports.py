@@ -104,7 +104,11 @@ def participant_report(results: Path, output_dir: Path) -> Path:
 
 
 def citations(
-    config: Config, paradigm: Paradigm, derivatives: Sequence[str], layout: str = 'bids'
+    config: Config,
+    paradigm: Paradigm,
+    derivatives: Sequence[str],
+    layout: str = 'bids',
+    system: str | None = None,
 ) -> dict[str, str]:
     """Return the contents of ``logs/CITATION.*`` before anything was run."""
     from bids_neurodecode._version import __version__
@@ -114,7 +118,7 @@ def citations(
     paragraphs = methods(
         config,
         paradigm=paradigm,
-        system=system_of(config, paradigm),
+        system=system or system_of(config, paradigm),
         version=__version__,
         derivatives=derivatives,
         versions=software_versions(),
@@ -153,3 +157,12 @@ def citations_of(record: ParticipantResults) -> dict[str, str]:
 def config_of(record: ParticipantResults) -> Config:
     """Return the settings that a record was made with."""
     return Config() if record.config is None else load_config(record.config)
+
+
+GROUP_FOLDER = 'group'
+
+
+def group_page(output_dir: Path, task: str) -> str:
+    """Return the name of the group's page; with several tasks in a folder it carries its own."""
+    several = {read_results(file).task for file in find_results(output_dir)} != {task}
+    return f'group_task-{task}.html' if several else 'group.html'

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bids_neurodecode.bids.records import ParticipantInput
+from bids_neurodecode.bids.series import read_header
 
 GB = 1024.0**3
 INTERPRETER_GB = 0.6
@@ -49,14 +50,36 @@ def data_size(participant: ParticipantInput) -> DataSize:
 
     if not participant.runs:
         return DataSize(0, (0,), len(participant.stimuli))
-    if participant.layout == 'nsd':
+    if not participant.has_series:
         # only voxels of the mask are ever held: as many as a third of such a grid
         inside = np.asarray(nib.load(participant.runs[0].mask).dataobj) > 0
         shape: Sequence[int] = (3 * int(inside.sum()),)
     else:
-        shape = nib.load(participant.runs[0].bold).shape
+        shape = read_header(participant.runs[0].bold).grid.shape
     return DataSize(
         n_voxels=int(np.prod(shape[:3])),
         n_volumes=tuple(run.n_volumes for run in participant.runs),
         n_stimuli=len(participant.stimuli),
     )
+
+
+COSTS = {
+    'generate': 240.0,
+    'network': 200.0,
+    'encode': 40.0,
+    'conditions': 20.0,
+    'report': 20.0,
+    'ridge': 10.0,
+    'banded': 10.0,
+    'betas': 9.0,
+    'align': 5.0,
+    'decode': 5.0,
+    'compare': 5.0,
+    'outputs': 4.0,
+}
+"""Seconds that steps took on the simulated datasets (two cores); others take less than two."""
+
+
+def cost_of(stage: str) -> float:
+    """Return about how long a step takes beside others; in seconds for the simulated data."""
+    return COSTS.get(stage, 1.0)

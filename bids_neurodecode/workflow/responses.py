@@ -60,7 +60,7 @@ def add_atlas(ladder: Ladder, *, series: bool = True) -> None:
     if settings.name is None and settings.file is None:
         return
     ladder.add(place_atlas)
-    if series and ladder.participant.layout != 'nsd':
+    if series and ladder.participant.has_series:
         ladder.add(parcel_series)
 
 
@@ -80,7 +80,7 @@ def quality(participant: ParticipantInput, folder: Path) -> Mapping[str, Any]:
 
     runs = participant.runs
     mask = common_mask(runs)
-    if participant.layout == 'nsd':
+    if not participant.has_series:
         from bids_neurodecode.workflow.precomputed import quality_without_series
 
         return quality_without_series(participant, mask, folder)
@@ -160,13 +160,19 @@ def place_atlas(
     participant: ParticipantInput, config: Config, mask: VoxelMask, folder: Path
 ) -> Mapping[str, Any]:
     """Bring a parcellation to the grid of the data; find the voxels of the chosen regions."""
-    from bids_neurodecode.signals.atlas import region_mask, resample_labels
+    from bids_neurodecode.signals.atlas import region_mask
     from bids_neurodecode.signals.atlasfiles import load_atlas
 
     settings = config.atlas
     space = participant.runs[0].space or None
-    atlas = load_atlas(name=settings.name, file=settings.file, table=settings.table, space=space)
-    labels = resample_labels(atlas.labels, atlas.affine, mask.mask.shape, mask.affine)
+    atlas = load_atlas(
+        name=settings.name,
+        file=settings.file,
+        table=settings.table,
+        space=space,
+        columns=mask.space,
+    )
+    labels = atlas.placed(mask.mask.shape, mask.affine, mask.space)
     within = np.ones(mask.n_voxels, dtype=bool)
     if settings.regions:
         within = mask.extract(region_mask(labels, atlas.table, settings.regions))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bids_neurodecode.errors import ArgumentsError
+from bids_neurodecode.text import one_line
 
 LOGGER = logging.getLogger('bids_neurodecode')
 POLL_SECONDS = 0.05
@@ -96,7 +97,7 @@ class PluginSettings:
         try:
             content = yaml.safe_load(file.read_text('utf-8'))
         except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-            reason = ' '.join(str(error).split())
+            reason = one_line(error)
             raise ArgumentsError(BAD_PLUGIN.format(file=file, reason=reason)) from error
         if not isinstance(content, dict) or not isinstance(content.get('plugin'), str):
             raise ArgumentsError(BAD_PLUGIN.format(file=file, reason='no plugin is named'))

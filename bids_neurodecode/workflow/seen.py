@@ -96,7 +96,7 @@ def known_runs(
     """
     from bids_neurodecode.signals.fingerprints import fingerprint
 
-    precomputed = participant.betas is not None or participant.layout == 'nsd'
+    precomputed = participant.betas is not None or not participant.has_series
     if not precomputed or betas is None or table is None:
         return dict(marks)
     own = {
@@ -204,19 +204,17 @@ def _known(arrays: Mapping[str, npt.NDArray[Any]]) -> ImageHashes | None:
     return ImageHashes.from_state(state) if state else None
 
 
-def model_columns(
-    volume: npt.NDArray[Any], affine: npt.NDArray[Any], mask: VoxelMask, file: Path | str
-) -> npt.NDArray[np.bool_]:
-    """Return which voxels of ``mask`` a model takes, (n_voxels,).
+def model_columns(voxels: VoxelMask, mask: VoxelMask, file: Path | str) -> npt.NDArray[np.bool_]:
+    """Return which voxels of ``mask`` a model of some ``voxels`` takes, (n_voxels,).
 
     Raises
     ------
     DataError
         If the model is of another grid, or takes voxels that the mask does not hold.
     """
-    if volume.shape != mask.mask.shape or not np.allclose(affine, mask.affine, atol=1e-3):
-        raise DataError(OTHER_GRID.format(file=file, model=volume.shape, data=mask.mask.shape))
-    wanted = volume.astype(bool)
+    wanted = voxels.mask
+    if not voxels.same_grid(mask):
+        raise DataError(OTHER_GRID.format(file=file, model=wanted.shape, data=mask.mask.shape))
     outside = int((wanted & ~mask.mask).sum())
     if outside:
         raise DataError(VOXELS_MISSING.format(n=outside, total=int(wanted.sum()), file=file))

@@ -162,7 +162,7 @@ def test_the_page_tells_what_was_done(analysed):
     assert 'crossnobis' in page
     assert 'rows are 42 trials' in page
     assert 'taken for rest: fixation' in page
-    assert 'single pictures' not in page
+    assert 'single images' not in page
     names = {file.name for file in (analysed / 'out' / 'sub-01' / 'figures').iterdir()}
     assert any('desc-dissimilarity' in name for name in names)
     assert any('desc-confusion' in name for name in names)

@@ -230,7 +230,10 @@ def test_one_participant_alone_takes_the_others_from_the_output_folder(
 
 @pytest.mark.parametrize(
     ('measure', 'message'),
-    [('tsnr', NO_SELECTION.format(measure='tsnr')), ('snr', ONLY_PUBLISHED)],
+    [
+        ('tsnr', NO_SELECTION.split(' ({where}')[0].format(measure='tsnr')),
+        ('snr', ONLY_PUBLISHED),
+    ],
 )
 def test_measures_that_films_do_not_have(folder, capsys, measure, message):
     assert call(folder, 'participant', '--dry-run', measure=measure) == 2

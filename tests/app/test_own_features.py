@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 
 from bids_neurodecode.bids import features
-from bids_neurodecode.bids.query import Request, find_inputs
+from bids_neurodecode.bids.query import find_inputs
+from bids_neurodecode.bids.request import Request
 from bids_neurodecode.bids.timing import read_table
 from bids_neurodecode.cli.main import main
 from bids_neurodecode.cli.systems import NO_EXTRACTOR

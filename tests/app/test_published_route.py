@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 import torch
 
-from bids_neurodecode.bids.query import Request, find_inputs
+from bids_neurodecode.bids.query import find_inputs
+from bids_neurodecode.bids.request import Request
 from bids_neurodecode.cli.main import main
 from bids_neurodecode.models.clip_targets import ClipTargets
 from bids_neurodecode.models.storage import load_arrays

@@ -75,6 +75,41 @@ def test_a_trained_model_is_applied(trained):
     assert (trained / 'applied' / 'sub-01.html').exists()
 
 
+def test_results_are_read_by_the_library(trained):
+    """One tidy table, maps that nilearn plots, and the model as it was fitted."""
+    import nibabel as nib
+    import numpy as np
+    from nilearn.masking import apply_mask
+
+    import bids_neurodecode as nd
+
+    results = nd.load_results(trained / 'out')
+    assert results.participants == ('01',)
+    table = results.metrics
+    written = metrics(trained, 'out')
+    assert table.columns[:2].tolist() == ['participant', 'task']
+    np.testing.assert_array_equal(table['value'], written['value'])
+    assert (table['chance'].notna() | written['chance'].isna()).all()
+    assert 'identification_top1' in repr(results)
+    for name, file in results.maps[['name', 'file']].itertuples(index=False):
+        assert results.map(name).shape == nib.load(file).shape
+    assert {'noiseceiling', 'reliable', 'tsnr', 'mean_bold'} <= set(results.maps['name'])
+    trials = results.table('trials')
+    model = results.model('linear')
+    (betas,) = (trained / 'out' / 'sub-01' / 'func').glob('*desc-singletrial_statmap.nii.gz')
+    responses = apply_mask(str(betas), results.map('reliable'))
+    assert model.components(responses).shape[0] == len(trials)
+    assert set(model.library) == set(trials['stimulus'])
+    with pytest.raises(nd.UsageError, match=r'There is no map .x. of sub-01. Maps: .*tsnr'):
+        results.map('x')
+    with pytest.raises(nd.UsageError, match=r'Models: linear'):
+        results.model('x')
+    with pytest.raises(nd.UsageError, match=r'Tables: trials'):
+        results.table('x')
+    with pytest.raises(nd.UsageError, match=r'no results of sub-09'):
+        results.map('tsnr', participant='sub-09')
+
+
 def test_a_missing_model_is_named_before_work_starts(trained, capsys):
     (trained / 'empty').mkdir(exist_ok=True)
     code = call(trained, 'never', '--mode', 'predict', '--models-from', str(trained / 'empty'))
@@ -114,7 +149,7 @@ def test_regions_of_an_atlas_restrict_the_voxels(trained):
     assert sum(name.endswith('stat-mean_timeseries.tsv') for name in names) == 2
 
 
-def test_reports_and_methods_alone(trained):
+def test_reports_and_methods_alone(trained, capsys):
     page = trained / 'out' / 'sub-01.html'
     before = page.read_bytes()
     page.unlink()
@@ -124,6 +159,7 @@ def test_reports_and_methods_alone(trained):
     citation.unlink()
     assert call(trained, 'out', '--boilerplate-only') == 0
     assert citation.read_text().startswith('# Methods')
+    assert str(citation) in capsys.readouterr().err
 
 
 def test_a_dry_run_writes_nothing(trained, capsys):

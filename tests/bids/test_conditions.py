@@ -13,8 +13,9 @@ from bids_neurodecode.bids.conditions import (
     ConditionReader,
     is_rest,
 )
-from bids_neurodecode.bids.query import Request, find_inputs
+from bids_neurodecode.bids.query import find_inputs
 from bids_neurodecode.bids.records import ParticipantInput
+from bids_neurodecode.bids.request import Request
 from bids_neurodecode.bids.stimulusfolder import StimulusFolder
 from bids_neurodecode.bids.timing import read_table
 from bids_neurodecode.bids.trials import trials_table

@@ -11,8 +11,9 @@ import pytest
 
 from bids_neurodecode.bids import emofilm, emofilm_events, masks
 from bids_neurodecode.bids.emofilm_events import FILM_SECONDS
-from bids_neurodecode.bids.query import Request, find_inputs
+from bids_neurodecode.bids.query import find_inputs
 from bids_neurodecode.bids.recipes import recognise
+from bids_neurodecode.bids.request import Request
 from bids_neurodecode.bids.trials import film_table
 from bids_neurodecode.cli.main import main
 from bids_neurodecode.config import build_config, read_settings

@@ -12,8 +12,9 @@ import pytest
 from scipy.io import loadmat, savemat
 
 from bids_neurodecode.bids import nsd, nsd_betas, nsd_captions, nsd_design
-from bids_neurodecode.bids.query import Request, find_inputs
+from bids_neurodecode.bids.query import find_inputs
 from bids_neurodecode.bids.recipes import recognise
+from bids_neurodecode.bids.request import Request
 from bids_neurodecode.bids.series import EMPTY_MASK
 from bids_neurodecode.bids.trials import precomputed_trials
 from bids_neurodecode.cli.checks import check_all

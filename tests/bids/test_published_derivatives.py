@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from bids_neurodecode.bids import choices, description, masks, pairing, pipelines
 from bids_neurodecode.bids.entities import counted
 from bids_neurodecode.bids.index import entity_names, index_dataset, name_entities
-from bids_neurodecode.bids.query import Request, find_inputs
+from bids_neurodecode.bids.query import find_inputs
+from bids_neurodecode.bids.request import Request
 from bids_neurodecode.bids.series import read_mask
 from bids_neurodecode.errors import InputError
 
@@ -241,16 +242,6 @@ def leave_only(data, names):
             ['sub-01_task-img_run-01_bold_space-T1w_preproc.nii.gz'],
             pipelines.OLD_NAMES,
             ['fMRIPrep before 1.2', 'rename'],
-        ),
-        (
-            ['sub-01_task-img_run-01_space-fsLR_den-91k_bold.dtseries.nii'],
-            pipelines.SURFACES,
-            ['CIFTI', '--output-spaces'],
-        ),
-        (
-            [f'sub-01_task-img_run-01_hemi-{h}_space-fsaverage5_bold.func.gii' for h in 'LR'],
-            pipelines.SURFACES,
-            ['GIFTI', '--output-spaces'],
         ),
         (
             ['sub-01_task-img_run-01_desc-coreg_boldref.nii.gz'],

@@ -15,8 +15,9 @@ from bids_neurodecode.bids.captions import first_captions
 from bids_neurodecode.bids.newfilms import films_of_events
 from bids_neurodecode.bids.newpictures import find_event_runs, shows_folder
 from bids_neurodecode.bids.publishedevents import EventsReader
-from bids_neurodecode.bids.query import Request, find_inputs
+from bids_neurodecode.bids.query import find_inputs
 from bids_neurodecode.bids.records import ParticipantInput, RunInput
+from bids_neurodecode.bids.request import Request
 from bids_neurodecode.bids.rows import fill_in, matching, same_value
 from bids_neurodecode.bids.stimuli import MISSING
 from bids_neurodecode.bids.stimulusfolder import StimulusFolder

@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bids_neurodecode.bids.entities import natural_key, nearest, parse_entities
-from bids_neurodecode.bids.query import Request, find_inputs
+from bids_neurodecode.bids.query import find_inputs
 from bids_neurodecode.bids.records import ParticipantInput
+from bids_neurodecode.bids.request import Request
 from bids_neurodecode.bids.series import Grid, check_values
 from bids_neurodecode.bids.timing import check_timing
 from bids_neurodecode.errors import ArgumentsError, InputError

@@ -1092,11 +1092,23 @@ def test_atlas_that_fits(make_dataset):
 def test_dry_run_lists_what_is_read_run_and_written(make_dataset):
     data = make_dataset(participants=('01', '02'))
     data.mask(sub='02').unlink()
-    arguments = parse_arguments(command(data))
+    arguments = parse_arguments(command(data, ['-v']))
     settings = settings_from(arguments)
     text = describe(arguments, settings, check_all(arguments, settings))
-    for path in (data.bold(), data.mask(run='02'), data.confounds(), data.events()):
+    files = [data.bold(), data.mask(run='02'), data.confounds(), data.events()]
+    for path in files:
         assert str(path) in text
+    brief = parse_arguments(command(data))
+    short = describe(brief, settings, check_all(brief, settings))
+    assert not any(str(path) in short for path in files)
+    assert 'files: -v' in short
+    assert 'system: reconstruction (task' in short
+    assert 'reconstruction.generator: small' in short
+    assert re.search(r'split\.by: \w+ \(', short)
+    assert re.search(r'betas\.model: ', short)
+    assert re.search(r'\d+ steps: .*betas \(\d\.\d GB\).*report', short)
+    assert 'GB for the largest step' in short
+    assert re.search(r'time: about \d+', short)
     assert f'single-trial betas, model {settings.betas.model}' in text
     assert f'results: {data.root.parent / "out"}' in text
     assert re.search(r'left out, sub-02: No brain mask', text)

@@ -73,3 +73,9 @@ def test_bad_invocations_are_refused(tmp_path, change):
     given = {'bids_dir': '/data', 'output_dir': '/out', 'analysis_level': 'group', **change}
     (tmp_path / 'call.json').write_text(json.dumps(given), encoding='utf-8')
     assert bosh('exec', 'simulate', '-i', tmp_path / 'call.json', DESCRIPTOR).returncode != 0
+
+
+def test_every_input_has_an_id_of_its_own():
+    inputs = descriptor()['inputs']
+    assert len({entry['id'] for entry in inputs}) == len(inputs)
+    assert len({entry['value-key'] for entry in inputs}) == len(inputs)

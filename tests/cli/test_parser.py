@@ -5,7 +5,14 @@ import time
 import pytest
 
 from bids_neurodecode.cli.exits import FAILED, INTERRUPTED, NO_REPORT, USAGE, exit_code
-from bids_neurodecode.cli.parser import WEIGHTS_VARIABLE, parse_arguments, settings_from
+from bids_neurodecode.cli.levels import plugin_of
+from bids_neurodecode.cli.parser import (
+    WEIGHTS_VARIABLE,
+    build_parser,
+    parse_arguments,
+    settings_from,
+)
+from bids_neurodecode.cli.values import dashed
 from bids_neurodecode.config import Config
 from bids_neurodecode.errors import (
     ArgumentsError,
@@ -39,15 +46,45 @@ def test_nothing_but_the_positional_arguments_is_needed():
         (['--run-label', '1'], 'run_label', ('1',)),
         (['--nthreads', '3'], 'nprocs', 3),
         (['--n-cpus', '3'], 'nprocs', 3),
+        (['--level', 'betas'], 'level', 'betas'),
         (['--mem', '16G'], 'mem_gb', 16.0),
         (['--mem', '16384M'], 'mem_gb', 16.0),
         (['--mem', '2 TB'], 'mem_gb', 2048.0),
+        (['--mem-gb', '16'], 'mem_gb', 16.0),
+        (['--mem_gb', '1.5'], 'mem_gb', 1.5),
+        (['--mem_mb', '16384'], 'mem_gb', 16.0),
+        (['--mem-mb=16384'], 'mem_gb', 16.0),
+        (['--mem-mb', '16G'], 'mem_gb', 16.0),
+        (['--low-mem'], 'low_mem', True),
+        (['--n_cpus', '3'], 'nprocs', 3),
+        (['--participant_label', 'sub-01'], 'participant_label', ('01',)),
+        (['-t', 'task-img'], 'task_id', ('img',)),
+        (['--skip_bids_validation'], 'skip_bids_validation', True),
         (['-vv'], 'verbose', 2),
         (['--notrack'], 'verbose', 0),
     ],
 )
 def test_option(option, field, value):
     assert getattr(parse_arguments([*CALL, *option]), field) == value
+
+
+def test_every_option_may_be_written_with_underscores():
+    parser = build_parser()
+    options = [o for action in parser._actions for o in action.option_strings if o[:2] == '--']
+    assert len(options) > 40
+    for option in options:
+        assert dashed(f'--{option[2:].replace("-", "_")}') == option
+
+
+def test_values_keep_their_underscores():
+    arguments = parse_arguments([*CALL, '--preset=my_file_x.toml', '--config_file', '/a_b/c_d'])
+    assert arguments.preset == 'my_file_x.toml'
+    assert str(arguments.config_file) == '/a_b/c_d'
+
+
+def test_one_step_at_a_time_takes_the_memory_of_one():
+    both = [parse_arguments([*CALL, '--nprocs', '8', *low]) for low in ([], ['--low-mem'])]
+    assert [plugin_of(arguments).arguments['n_procs'] for arguments in both] == [8, 1]
 
 
 def test_derivatives_by_name():
@@ -71,12 +108,18 @@ def test_derivatives_by_name():
         ([*CALL, '-d', '/x'], r'NAME=PATH'),
         ([*CALL, '--mem', '16'], r"'16' is no amount of memory.*16G"),
         ([*CALL, '--mem', '0G'], r'no amount of memory'),
+        ([*CALL, '--mem-gb', 'much'], r'no amount of memory'),
+        ([*CALL, '--mem_mb', '-1'], r'mem-mb'),
+        ([*CALL, '--partcipant_label', '01'], r'Did you mean --participant-label'),
         ([*CALL, '--nprocs', '0'], r'whole number of 1 or more'),
         ([*CALL, '--participant-label', '01_02'], r'letters, digits'),
-        ([*CALL, '--system', 'dream'], r'invalid choice.*movie'),
+        ([*CALL, '--system', 'dream'], r'there is no system .*movie'),
         ([*CALL, '--mode', 'predict'], r'needs --models-from'),
         ([*CALL, '--models-from', '/m'], r'--mode predict'),
         ([*CALL, '--device', 'cpu', '--n-gpus', '1'], r'contradicts'),
+        ([*CALL, '--level', 'betas', '--study', 'x'], r'leave out --study'),
+        ([*CALL, '--level', 'betas', '--system', 'encoding'], r'leave out --system'),
+        (['/in', '/out', 'group', '--level', 'betas'], r'leave out group'),
         ([*CALL, '--dry-run', '--reports-only'], r'not allowed with'),
         ([*CALL, 'extra'], r"Unexpected argument 'extra'"),
         (['/in', '/out'], r'analysis_level'),
@@ -122,6 +165,7 @@ def test_atlas_by_name_or_file_replaces_that_of_the_file(tmp_path):
     ('text', 'line'),
     [
         ('colour = 1\n', r'c\.toml: colour: unknown key'),
+        ('[betas]\nmodl = "B"\n', r'c\.toml: betas\.modl: unknown key; did you mean betas\.model'),
         ('[betas]\nmodel = "Z"\n', r'c\.toml: betas\.model'),
         ('schema_version = 99\n', r'c\.toml are of version 99'),
         ('seed = \n', r'Cannot read the settings in .*c\.toml'),
@@ -132,6 +176,11 @@ def test_bad_config_names_the_file(tmp_path, text, line):
     file.write_text(text)
     with pytest.raises(ArgumentsError, match=line):
         settings_from(parse_arguments([*CALL, '--config-file', str(file)]))
+
+
+def test_a_misspelt_preset_is_corrected():
+    with pytest.raises(ArgumentsError, match='Did you mean retrieval'):
+        settings_from(parse_arguments([*CALL, '--preset', 'retreival']))
 
 
 @pytest.mark.parametrize(

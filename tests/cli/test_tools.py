@@ -1,12 +1,23 @@
 """The tools on the command line: exit codes and one-line errors."""
 
+import re
 import subprocess
 import sys
 import time
+import tomllib
 
 import pytest
 
 from bids_neurodecode.cli import tools
+from bids_neurodecode.cli.settings_files import commented
+from bids_neurodecode.config import (
+    Config,
+    build_config,
+    load_config,
+    preset_names,
+    read_settings,
+)
+from bids_neurodecode.settings import Settings
 
 SMALL = [
     '--n-subjects',
@@ -79,6 +90,65 @@ def test_presets(capsys):
     assert '[betas]' in capsys.readouterr().out
     assert tools.main(['presets', 'show', 'nothing']) == 2
     assert 'default' in capsys.readouterr().err
+
+
+def test_presets_are_listed_with_what_they_need(capsys):
+    assert tools.main(['presets', 'list']) == 0
+    told = capsys.readouterr().out.splitlines()
+    (published,) = (line for line in told if line.startswith('reconstruction-published '))
+    assert 'system: reconstruction' in published
+    assert 'vdvae-imagenet64, about 500 MB' in published
+    names = [line.split()[0] for line in told if not line.startswith(' ')]
+    assert names == preset_names()
+    assert len(told) == 2 * len(names), 'a line on each'
+
+
+def test_weights_are_listed_with_their_size(capsys):
+    assert tools.main(['weights', 'list']) == 0
+    told = capsys.readouterr().out
+    assert 'vgg16: missing, about 553 MB' in told
+    assert 'unknown size' not in told
+
+
+@pytest.mark.parametrize('preset', preset_names())
+def test_a_commented_file_holds_the_preset_and_nothing_else(preset, tmp_path, capsys):
+    file = tmp_path / 'mine.toml'
+    assert tools.main(['config', 'init', str(file), '--preset', preset]) == 0
+    assert str(file) in capsys.readouterr().out
+    assert load_config(file) == build_config(read_settings(preset))
+    assert tools.main(['config', 'init', str(file)]) == 2
+    assert 'is there already' in capsys.readouterr().err
+
+
+def test_a_commented_file_holds_every_setting_with_its_meaning_and_default():
+    text = commented({}, 'mine.toml')
+    for name, group in Config():
+        for key in type(group).model_fields if isinstance(group, Settings) else [name]:
+            assert re.search(rf'(?m)^(# )?{key} =', text), key
+    # what is a comment holds the default: with all of them taken, nothing changes
+    taken = re.sub(r'(?m)^# (?=[a-z_0-9]+ = )', '', text)
+    assert build_config(tomllib.loads(taken)) == Config()
+    assert '# Regions' in text or '# Seconds' in text
+    assert '``' not in text
+
+
+@pytest.mark.parametrize('shell', ['bash', 'zsh'])
+def test_completion_knows_the_options_and_their_choices(shell, capsys):
+    assert tools.main(['completion', shell]) == 0
+    script = capsys.readouterr().out
+    assert '--participant-label' in script
+    assert 'cuda' in script
+    assert tools.main(['completion', shell, '--of', 'tools']) == 0
+    assert 'weights' in capsys.readouterr().out
+
+
+def test_a_reader_that_has_seen_enough_is_no_error():
+    command = f'{sys.executable} -m bids_neurodecode.cli.tools presets show default | head -n 1'
+    done = subprocess.run(
+        ['bash', '-o', 'pipefail', '-c', command], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, '')
+    assert len(done.stdout.splitlines()) == 1
 
 
 def test_help_is_light():

@@ -26,13 +26,25 @@ def test_bibliography_is_whole() -> None:
     works = read_bibliography()
     assert len(works) > 15
     for key, work in works.items():
-        assert {'author', 'title', 'journal', 'year', 'volume', 'pages'} <= set(work.fields), key
+        printed = {'journal', 'volume', 'pages'} <= set(work.fields)
+        assert printed or {'eprint', 'archivePrefix'} <= set(work.fields), key
+        assert {'author', 'title', 'year'} <= set(work.fields), key
+        assert work.fields.get('journal') != 'arXiv', key
         assert work.fields['year'] in key
         assert work.address.startswith('https://')
         assert work.source.count('{') == work.source.count('}')
     dois = [work.fields['doi'] for work in works.values() if 'doi' in work.fields]
     assert len(set(dois)) == len(dois)
     assert all(re.fullmatch(r'10\.\d{4,5}/\S+', doi) for doi in dois)
+
+
+def test_preprints_are_cited_by_their_number() -> None:
+    for work in read_bibliography().values():
+        if 'eprint' in work.fields:
+            assert re.fullmatch(r'\d{4}\.\d{4,5}', work.fields['eprint'])
+            assert work.address == f'https://doi.org/10.48550/arXiv.{work.fields["eprint"]}'
+    child = read_bibliography()['child2020vdvae']
+    assert child.text.endswith('Can Outperform Them on Images. arXiv:2011.10650.')
 
 
 def test_citations_in_words() -> None:

@@ -17,6 +17,7 @@ from bids_neurodecode.report.group import write_group_report
 from bids_neurodecode.report.participant import ParticipantResults
 from bids_neurodecode.report.reader import Reader
 from bids_neurodecode.report.results import GenerationResults
+from bids_neurodecode.report.section_gallery import images_at_the_head
 from bids_neurodecode.report.section_generation import generation_section
 from bids_neurodecode.report.section_scores import scores_section
 
@@ -82,12 +83,14 @@ def test_a_record_with_pictures_is_read_back(made: ParticipantResults) -> None:
 def test_the_section_says_what_made_them_from_what_and_what_they_score(
     made: ParticipantResults,
 ) -> None:
-    section = words_of(generation_section(Reader(made)))
+    reader = Reader(made)
+    blocks = (*images_at_the_head(reader), *scores_section(reader), *generation_section(reader))
+    section = words_of(blocks)
     for words in (
         'Made by the small one.',
         'Prior: 12 numbers.',
-        'trained on millions of pictures; scores cannot be compared',
-        'held-out data: the average of the repeats of each picture (2 to 3 trials)',
+        'trained on millions of images; scores cannot be compared',
+        'held-out data: the average of the repeats of each image (2 to 3 trials)',
         'stimuli/sub-01/task-img (PNG, initial and final); beside each other: all_sheet.png',
         'hold-out/bd-982',
         '81.2 %',
@@ -106,9 +109,10 @@ def test_other_sections_are_as_without_pictures(
 ) -> None:
     assert generation_section(Reader(results)) == ()
     with_pictures, without = (
-        next(b for b in scores_section(Reader(r)) if isinstance(b, Table)) for r in (made, results)
+        [b for b in scores_section(Reader(r)) if isinstance(b, Table)] for r in (made, results)
     )
-    assert with_pictures == without
+    assert with_pictures[:1] == without
+    assert len(with_pictures) == 2, 'reconstructions have a table of their own'
 
 
 def test_without_identification_pixels_put_them_in_order(
@@ -123,9 +127,10 @@ def test_without_identification_pixels_put_them_in_order(
     applied = replace(made.generation, examples=tmp_path / 'few.tsv', curves=None, sheets=())
     new = replace(made, generation=applied, split=None, metrics=None)
     section = words_of(generation_section(Reader(new)))
-    assert 'by the pixel correlation of the final picture' in section
-    assert 'new data: the average' in section
-    assert 'retrieves' not in section
+    head = words_of(images_at_the_head(Reader(new)))
+    assert 'by the pixel correlation of the final reconstruction' in head
+    assert 'new data: the average' in head
+    assert 'retrieves' not in head
     assert 'desc-learning_' not in section
 
 
@@ -133,7 +138,7 @@ def test_the_group_shows_final_pictures(made: ParticipantResults, tmp_path: Path
     people = [replace(made, participant=label, maps={}) for label in ('01', '02')]
     write_group_report(people, tmp_path / 'g.html', tmp_path)
     text = ' '.join((tmp_path / 'g.html').read_text('utf-8').split())
-    assert 'Pixel correlation of the model ridge (final)' in text
+    assert 'Final reconstructions (second stage): means over participants' in text
     assert '(initial)' not in text
     assert 'ceiling-prior' in text
 

@@ -1,5 +1,6 @@
 """The page of the group: means, intervals, who failed, and mean maps."""
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,18 +11,22 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from bids_neurodecode.evaluation.metrics import Score, scores_table
+from bids_neurodecode.evaluation.metrics import COLUMNS, Score, scores_table
 from bids_neurodecode.report import scores
+from bids_neurodecode.report.build import Gallery, link_pages
 from bids_neurodecode.report.group import (
     _mean_table,
+    compare_over_participants,
     gather_metrics,
     group_verdict,
     mean_map,
+    mean_metrics,
     mean_score,
     write_group_report,
 )
-from bids_neurodecode.report.participant import ParticipantResults
+from bids_neurodecode.report.participant import ParticipantResults, write_participant_report
 from bids_neurodecode.report.reader import Reader
+from bids_neurodecode.report.section_group import group_gallery
 
 VALUES = (0.5, 0.625, 0.8125)
 
@@ -56,16 +61,97 @@ def test_page_holds_mean_interval_chance_and_failures(
         'not tested: 3 participants, 6 are needed.'
     ) in text
     # three are too few for an interval, and each is shown
-    assert '95 % interval' not in text
+    assert 'interval over participants' not in text
     assert 'no interval: sub-01 50.0 %, sub-02 62.5 %, sub-03 81.2 %' in text
     assert 'sub-03</th>' in text
     assert '3 of 3 participants' in text
     for value in VALUES:
-        assert f'>{100 * value:.1f} %</td>' in text
+        assert re.search(rf'>\s*{100 * value:.1f} %\s*</td>', text)
     assert 'sub-04: no &lt;b&gt;events&lt;/b&gt; found' in text
     assert '<script' not in text
     names = {path.name for path in (tmp_path / 'figures').glob('*.svg')}
     assert {'group_desc-tsnr_map.svg', 'group_desc-noiseceiling_map.svg'} <= names
+    assert 'group_desc-scores_figure.svg' in names
+    for anchor in ('summary', 'scores', 'maps', 'quality', 'warnings', 'methods', 'provenance'):
+        assert f'id="{anchor}"' in text, anchor
+    assert 'Two trials start less than 8 s before the end of their run. (sub-01, sub-02' in text
+
+
+def test_pages_of_participants_and_group_link_to_each_other(
+    group: list[ParticipantResults], tmp_path: Path
+) -> None:
+    bare = [replace(member, maps={}, predictions=None) for member in group[:2]]
+    for member in bare:
+        html = tmp_path / f'sub-{member.participant}.html'
+        write_participant_report(member, html, tmp_path / 'figures')
+    first = (tmp_path / 'sub-01.html').read_text('utf-8')
+    assert 'group.html' not in first, 'no link to a page that is not there'
+    write_group_report(bare, tmp_path / 'group.html', tmp_path / 'figures')
+    link_pages(tmp_path)
+    assert 'href="sub-01.html">sub-01</a>' in (tmp_path / 'group.html').read_text('utf-8')
+    for label, other in (('01', '02'), ('02', '01')):
+        text = (tmp_path / f'sub-{label}.html').read_text('utf-8')
+        assert '<a href="group.html">group report</a>' in text
+        assert f'<a href="sub-{other}.html">' in text
+        assert f'<a href="sub-{label}.html">' not in text
+    # the page that is made anew is the page that was linked
+    linked = (tmp_path / 'sub-01.html').read_bytes()
+    write_participant_report(bare[0], tmp_path / 'sub-01.html', tmp_path / 'figures')
+    assert (tmp_path / 'sub-01.html').read_bytes() == linked
+
+
+@pytest.mark.parametrize(('n', 'tested'), [(3, False), (7, True)])
+def test_means_are_a_table_of_metrics_whose_units_are_participants(n: int, tested: bool) -> None:
+    rng = np.random.default_rng(0)
+    values = 0.6 + 0.02 * rng.normal(size=n)
+    base = dict.fromkeys(COLUMNS, 'n/a') | {
+        'system': 'reconstruction',
+        'metric': 'identification_2way',
+        'space': 'x',
+        'chance': 0.5,
+        'ceiling': 0.9,
+        'p': 0.01,
+        'n_units': 40,
+        'ci_low': 0.5,
+        'ci_high': 0.7,
+    }
+    rows = []
+    for who, value in enumerate(values):
+        named = base | {'participant': f'{who:02d}'}
+        rows.append(named | {'model': 'ridge', 'value': value, 'difference': np.nan})
+        compared = {'compared_model': 'ridge', 'compared_space': 'x', 'difference': 0.05}
+        rows.append(named | {'model': 'baseline-nearest', 'value': value - 0.05, **compared})
+    metrics = pd.DataFrame(rows)
+    means = mean_metrics(metrics, compare_over_participants(metrics)).set_index('model')
+    own, other = means.loc['ridge'], means.loc['baseline-nearest']
+    assert own['value'] == pytest.approx(values.mean())
+    assert (own['n'], own['units'], own['ceiling']) == (n, 'participants', pytest.approx(0.9))
+    assert other['difference'] == pytest.approx(0.05)
+    # intervals and tests of single participants are not those of the mean
+    assert np.isfinite([own['ci_low'], own['p'], other['difference_p']]).all() == tested
+    if tested:
+        assert own['p'] == pytest.approx(2 / 2**n)
+
+
+def test_stimuli_that_participants_share_are_shown(
+    build: Callable[..., ParticipantResults], tmp_path: Path
+) -> None:
+    people = [
+        replace(build(tmp_path / label), participant=label, maps={}) for label in ('01', '02')
+    ]
+    (found,) = group_gallery([Reader(person) for person in people])
+    assert isinstance(found, Gallery)
+    assert found.roles == ('Shown', 'sub-01', 'sub-02')
+    assert len(found.columns) == sum(n for _, n in found.groups)
+    assert all(picture.image is not None for column in found.columns for picture in column)
+    # one of them was tested on one stimulus alone
+    predictions = pd.read_csv(people[1].predictions, sep='\t')
+    few = tmp_path / 'few.tsv'
+    predictions[predictions['stimulus'] == 'cat.png'].to_csv(few, sep='\t', index=False)
+    (found,) = group_gallery([Reader(people[0]), Reader(replace(people[1], predictions=few))])
+    assert isinstance(found, Gallery)
+    missing = [column[2].missing for column in found.columns if column[2].image is None]
+    assert set(missing) == {'not held out'}
 
 
 def test_same_group_gives_the_same_bytes(group: list[ParticipantResults], tmp_path: Path) -> None:

@@ -133,8 +133,8 @@ def test_figures_hold_nothing_foreign_and_are_described(
 def test_every_section_is_there(whole: tuple[str, Page, Path]) -> None:
     _, page, _ = whole
     wanted = [
-        'summary', 'used', 'design', 'motion', 'signal', 'denoising', 'scores', 'decoded',
-        'warnings', 'methods', 'provenance',
+        'summary', 'scores', 'brain', 'quality', 'data', 'reading', 'warnings', 'methods',
+        'provenance',
     ]  # fmt: skip
     assert [name for name in page.ids if name in wanted] == wanted
     assert page.tags.count('h1') == 1
@@ -240,6 +240,7 @@ MINIMAL: dict[str, Any] = {
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make figures as ever, but do not draw them."""
     monkeypatch.setattr('bids_neurodecode.report.build.to_svg', lambda _: b'<svg/>')
+    monkeypatch.setattr('bids_neurodecode.report.brain.viewer', lambda *_, **__: '<html>')
 
 
 @pytest.mark.usefixtures('quick')

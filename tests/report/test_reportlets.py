@@ -220,10 +220,37 @@ def test_carpet_leaves_no_figure_open() -> None:
 
     series = np.random.default_rng(0).normal(size=(40, 30)) + 100
     series[:, 3] = 7
-    figure = quality.plot_carpet(series, 2.0, np.linspace(0, 1, 40))
-    carpet = next(axis.images[0].get_array() for axis in figure.axes if axis.images)
-    assert carpet.shape == (29, 40), 'a voxel that does not vary is left out'
+    carpet = quality.make_carpet(series, None, None, np.linspace(0, 1, 40))
+    figure = quality.plot_carpet(carpet, 2.0)
+    drawn = next(axis.images[0].get_array() for axis in figure.axes if axis.images)
+    assert drawn.shape == (29, 40), 'a voxel that does not vary is left out'
     assert not plt.get_fignums()
+
+
+def test_carpet_is_sorted_by_tissue_then_by_what_voxels_share() -> None:
+    rng = np.random.default_rng(1)
+    shared = rng.normal(size=60)
+    follows = np.array([0.0, 3.0, 1.0, 0.5, 2.0, 4.0])
+    series = 100 + shared[:, None] * follows + rng.normal(size=(60, 6))
+    tissue = np.array([3, 2, 1, 1, 2, 0])
+    carpet = quality.make_carpet(series, tissue, None, None)
+    assert carpet.tissues == (
+        ('grey matter', 2), ('white matter', 2), ('CSF', 1), ('other', 1),
+    )  # fmt: skip
+    order = [2, 3, 1, 4, 0, 5]
+    assert np.array_equal(carpet.series, series[:, order])
+    assert list(carpet.traces) == ['DVARS*', 'GS (%)']
+    assert np.isnan(carpet.traces['DVARS*'][0])
+    means = series.mean(axis=1)
+    assert np.allclose(carpet.traces['GS (%)'], 100 * (means / means.mean() - 1))
+
+
+def test_traces_of_the_carpet_come_from_the_confounds_where_they_are() -> None:
+    series = np.random.default_rng(0).normal(size=(5, 4)) + 100
+    table = pd.DataFrame({'std_dvars': [np.nan, 1, 2, 3, 4], 'global_signal': [8, 12, 10, 10, 10]})
+    traces = quality.make_carpet(series, None, table, None).traces
+    assert traces['DVARS*'][1:].tolist() == [1, 2, 3, 4]
+    assert np.allclose(traces['GS (%)'], [-20, 20, 0, 0, 0])
 
 
 def test_components_are_drawn_as_gain_over_none() -> None:
@@ -299,18 +326,6 @@ def test_ranks_and_folds(predictions: pd.DataFrame) -> None:
     assert right.lines[0].get_ydata().tolist() == [100, 0]
     shared = predictions.assign(identified=[1, 1, 0.5, 0, 0, 0], rank=[1, 1, 1.5, 2, 3, 3])
     assert scores.plot_ranks(shared).axes[0].lines[0].get_ydata()[0] == pytest.approx(250 / 6)
-
-
-def test_group_dots_and_mean() -> None:
-    figure = scores.plot_group(
-        np.array([0.5, 0.7]), ['sub-01', 'sub-02'], 'identification_top1',
-        intervals=np.array([[0.4, 0.6], [0.6, 0.8]]), mean=0.6, mean_interval=(0.4, 0.8),
-        chance=0.25,
-    )  # fmt: skip
-    axis = figure.axes[0]
-    assert axis.lines[0].get_xdata().tolist() == pytest.approx([50, 70])
-    assert float(axis.lines[1].get_xdata()[0]) == pytest.approx(60)
-    assert [t.get_text() for t in axis.get_yticklabels()] == ['sub-01', 'sub-02', 'mean']
 
 
 def test_examples_are_best_middle_and_worst(predictions: pd.DataFrame) -> None:

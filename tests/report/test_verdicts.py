@@ -122,11 +122,17 @@ def test_what_is_worse_elsewhere_stands_in_the_summary(tmp_path):
     found = worse_verdicts(metrics, shown=metrics.iloc[0])
     (line,) = found
     assert line.tone == 'bad'
-    assert line.text.startswith('Worse in 2 comparisons, by p and interval: than ')
-    assert (
-        'the baseline "mean-image" (ridge, images) in SSIM at 64 x 64 pixels (0.115 against 0.196)'
-    ) in line.text
-    assert '; than the first stage (initial images) (ridge, final) in ' in line.text
+    assert line.text.startswith('Worse in 2 of 2 comparisons with baselines')
+    assert '(by p and interval)' in line.text
+    baseline, stage = line.details
+    assert baseline == (
+        'Than the baseline "mean-image" (ridge, images): SSIM at 64 x 64 pixels (0.115 against '
+        '0.196).'
+    )
+    assert stage == (
+        'Than the first stage (initial images) (ridge, final): Pixel correlation (0.286 against '
+        '0.353).'
+    )
 
 
 def test_old_tables_without_comparisons_are_read(tmp_path):

@@ -383,7 +383,7 @@ def test_aal3_and_wang2015_agree_on_primary_visual_cortex(shared, schaefer):
 @pytest.mark.parametrize(
     ('name', 'space', 'words'),
     [
-        ('Schaefer2018_desc-77Parcels7Networks', SPACE, 'has no atlas Schaefer2018_desc-77'),
+        ('Schaefer2018_desc-77Parcels7Networks', SPACE, 'There is no atlas Schaefer2018_desc-77'),
         ('Schaefer2018_desc-100Parcels7Networks', 'OASIS30ANTs', 'in the space OASIS30ANTs'),
     ],
 )

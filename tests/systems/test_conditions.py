@@ -36,8 +36,8 @@ from bids_neurodecode.systems.conditions.patterns import (
 )
 from bids_neurodecode.systems.conditions.searchlight import accuracy_p, searchlight
 from bids_neurodecode.systems.conditions.similarity import dissimilarity, whitened
-from bids_neurodecode.systems.pooling import FEW_GROUPS, ONE_ORDER
 from bids_neurodecode.systems.protocol import CUT_RUNS, NOT_OF_CONDITIONS, choose_condition_split
+from bids_neurodecode.systems.scoring import FEW_GROUPS, ONE_ORDER
 
 FAST = EvaluationSettings(n_permutations=99, n_bootstrap=100)
 

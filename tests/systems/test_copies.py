@@ -30,8 +30,8 @@ from bids_neurodecode.systems import (
 from bids_neurodecode.systems.applying import apply_decoder
 from bids_neurodecode.systems.base import PerStimulus
 from bids_neurodecode.systems.encoding_applying import apply_encoder
-from bids_neurodecode.systems.pooling import FEW_GROUPS, Pairing
 from bids_neurodecode.systems.refitting import relabellings
+from bids_neurodecode.systems.scoring import FEW_GROUPS, Pairing
 
 N, N_VOXELS = 40, 12
 RIDGE = RidgeSettings(alphas=(1.0, 100.0), n_folds=3)

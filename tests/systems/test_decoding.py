@@ -8,7 +8,7 @@ from bids_neurodecode.config import EvaluationSettings, build_config
 from bids_neurodecode.samples import Responses, Samples, VoxelMask, split_by_group
 from bids_neurodecode.systems.base import PerStimulus
 from bids_neurodecode.systems.decoding import decode_pictures
-from bids_neurodecode.systems.pooling import Pairing, Scorer
+from bids_neurodecode.systems.scoring import Pairing, Scorer
 
 N_IMAGES, N_RUNS, N_VOXELS = 12, 6, 40
 

@@ -20,12 +20,8 @@ from bids_neurodecode.systems import (
 )
 from bids_neurodecode.systems import generation_scores as scoring
 from bids_neurodecode.systems.base import PerStimulus
-from bids_neurodecode.systems.generation import (
-    ExtraPictures,
-    Inputs,
-    apply_generation,
-    generate_pictures,
-)
+from bids_neurodecode.systems.generation import apply_generation, generate_pictures
+from bids_neurodecode.systems.generation_data import ExtraPictures, Inputs
 from bids_neurodecode.systems.generation_generators import resize
 from bids_neurodecode.systems.generation_model import GenerationModel, noisy
 from bids_neurodecode.systems.generation_similarity import ssim_table

@@ -11,16 +11,9 @@ from bids_neurodecode.evaluation.metrics import bounds_of, scores_table
 from bids_neurodecode.samples import Responses, Samples, Split, VoxelMask, split_by_group
 from bids_neurodecode.systems import baselines, reconstruction
 from bids_neurodecode.systems.base import PerStimulus, System
-from bids_neurodecode.systems.pooling import FEW_GROUPS, FIXED_LABELS, ONE_ORDER, Pairing
-from bids_neurodecode.systems.reconstruction import (
-    DecoderSettings,
-    LinearDecoder,
-    candidate_stimuli,
-    evaluate,
-    evaluate_folds,
-    fit,
-    predict,
-)
+from bids_neurodecode.systems.linear import DecoderSettings, LinearDecoder, candidate_stimuli
+from bids_neurodecode.systems.reconstruction import evaluate, evaluate_folds, fit, predict
+from bids_neurodecode.systems.scoring import FEW_GROUPS, FIXED_LABELS, ONE_ORDER, Pairing
 
 N_FEATURES = 40
 RIDGE = RidgeSettings(alphas=(1.0, 100.0, 10_000.0), n_folds=3)

@@ -15,8 +15,8 @@ from bids_neurodecode.bids.trials import trials_table
 from bids_neurodecode.config import build_config
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.samples import VoxelMask, split_by_group
+from bids_neurodecode.signals.preparing import NO_MEAN
 from bids_neurodecode.workflow.betas import (
-    NO_MEAN,
     NO_REPEATS,
     NOT_COMPARED,
     estimate,

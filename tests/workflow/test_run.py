@@ -10,7 +10,7 @@ import pytest
 from nipype.interfaces.base import BaseInterfaceInputSpec, File, TraitedSpec, traits
 from nipype.pipeline import engine as pe
 
-from bids_neurodecode.cli.levels import code_of
+from bids_neurodecode.cli.levels import code_of, costs_of
 from bids_neurodecode.cli.progress import Progress
 from bids_neurodecode.errors import ArgumentsError, DataError
 from bids_neurodecode.workflow import run as running
@@ -139,3 +139,27 @@ def test_plugin_file(tmp_path):
     file.write_text('plugin: SLURM\nplugin_args: {sbatch_args: --time=5}\n')
     settings = running.PluginSettings.read(file)
     assert settings == running.PluginSettings('SLURM', {'sbatch_args': '--time=5'})
+
+
+def test_costs_are_known_by_the_names_that_progress_is_told(tmp_path):
+    workflow = graph(tmp_path)
+    progress = Progress(4, costs=costs_of(workflow))
+    running.run_workflow(workflow, running.PluginSettings('Linear', {}), progress)
+    assert set(progress.costs) == set(progress.finished)
+
+
+def test_time_left_counts_what_steps_cost(monkeypatch, caplog):
+    """Seventeen short steps in 34 s, and one that takes as long as 240 of them, are not 2 s."""
+    import logging
+
+    now = iter([34.0])
+    monkeypatch.setattr('time.monotonic', lambda: next(now))
+    names = [f'wf.sub_01_wf.step{n}' for n in range(17)]
+    costs = dict.fromkeys(names, 1.0) | {'wf.sub_01_wf.generate': 240.0}
+    progress = Progress(18, costs=costs, start=0.0, finished=names[:-1])
+    logger = logging.getLogger('bids_neurodecode')
+    monkeypatch.setattr(logger, 'propagate', True)
+    with caplog.at_level(logging.INFO, logger='bids_neurodecode'):
+        progress(names[-1], 'finished')
+    assert '[17/18]' in caplog.text
+    assert '(about 8 min 0 s left)' in caplog.text

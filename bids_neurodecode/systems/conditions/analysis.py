@@ -14,6 +14,7 @@ from bids_neurodecode.evaluation import statistics
 from bids_neurodecode.evaluation.metrics import Score
 from bids_neurodecode.samples import Samples, Split
 from bids_neurodecode.signals.selection import VoxelSelection
+from bids_neurodecode.systems.base import run_labels
 from bids_neurodecode.systems.conditions.decoding import (
     SYSTEM,
     Classification,
@@ -27,9 +28,10 @@ from bids_neurodecode.systems.conditions.patterns import pattern_ncsnr, run_patt
 from bids_neurodecode.systems.conditions.searchlight import accuracy_p, searchlight
 from bids_neurodecode.systems.conditions.similarity import Dissimilarity, dissimilarity
 from bids_neurodecode.systems.encoding_scores import Judge, VoxelMaps
-from bids_neurodecode.systems.outcomes import REPEAT_AVERAGE, run_labels
-from bids_neurodecode.systems.pooling import Pairing
+from bids_neurodecode.systems.outcomes import REPEAT_AVERAGE
+from bids_neurodecode.systems.scoring import Pairing
 from bids_neurodecode.systems.voxels import choose_voxels
+from bids_neurodecode.typing import BoolArray
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,8 +49,6 @@ LACKING = (
 )
 ENCODED = frozenset({'voxel_r_median', 'voxel_r_mean', 'noise_normalized_median'})
 """Which scores of the predicted responses are told."""
-
-BoolArray = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)

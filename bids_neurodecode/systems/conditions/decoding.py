@@ -21,13 +21,16 @@ from bids_neurodecode.evaluation.metrics import Score
 from bids_neurodecode.samples import Parts, Responses, Samples, Split
 from bids_neurodecode.signals.selection import VoxelSelection
 from bids_neurodecode.systems import baselines
-from bids_neurodecode.systems.base import PerStimulus
+from bids_neurodecode.systems.base import PerStimulus, run_labels
 from bids_neurodecode.systems.comparison import Kept, compare_rows
-from bids_neurodecode.systems.outcomes import OWN_MODEL, SINGLE_TRIAL, Outcome, judge, run_labels
-from bids_neurodecode.systems.pooling import Pairing, Scorer, confusion_of, sample_table
-from bids_neurodecode.systems.reconstruction import DecoderSettings, LinearDecoder, fit
+from bids_neurodecode.systems.linear import DecoderSettings, LinearDecoder
+from bids_neurodecode.systems.outcomes import OWN_MODEL, SINGLE_TRIAL, Outcome, judge
+from bids_neurodecode.systems.pooling import confusion_of, sample_table
+from bids_neurodecode.systems.reconstruction import fit
 from bids_neurodecode.systems.refitting import refitted_nulls
+from bids_neurodecode.systems.scoring import Pairing, Scorer
 from bids_neurodecode.systems.voxels import choose_voxels
+from bids_neurodecode.typing import BoolArray, FloatArray, IndexArray
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,10 +44,6 @@ ONE_CONDITION = 'There is one condition ({name}); at least two are needed to tel
 SYSTEM = 'conditions'
 ACCURACY, TWO_WAY = 'balanced_accuracy', 'identification_2way'
 MEAN_RESPONSE = 'baseline-mean-response'
-
-FloatArray = npt.NDArray[np.float64]
-BoolArray = npt.NDArray[np.bool_]
-IndexArray = npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from bids_neurodecode.evaluation import identification
 from bids_neurodecode.samples import Samples, Split
+from bids_neurodecode.systems.base import run_labels
 from bids_neurodecode.systems.conditions.patterns import run_patterns
 from bids_neurodecode.systems.encoding_outcomes import FoldResult
-from bids_neurodecode.systems.outcomes import REPEAT_AVERAGE, Outcome, run_labels
+from bids_neurodecode.systems.outcomes import REPEAT_AVERAGE, Outcome
+from bids_neurodecode.typing import BoolArray
 
 MODEL = 'condition-means'
-
-BoolArray = npt.NDArray[np.bool_]
 
 
 def predict_runs(

@@ -9,8 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.signals.groups import ratio_of
-
-FloatArray = npt.NDArray[np.float64]
+from bids_neurodecode.typing import FloatArray
 
 
 @dataclass(frozen=True, eq=False)

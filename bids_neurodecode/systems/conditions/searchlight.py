@@ -14,8 +14,8 @@ import numpy.typing as npt
 
 from bids_neurodecode.evaluation.statistics import MIN_GROUPS, inflation_of
 from bids_neurodecode.samples import Samples, Split, VoxelMask
-
-FloatArray = npt.NDArray[np.float64]
+from bids_neurodecode.spaces import needs_grid
+from bids_neurodecode.typing import FloatArray
 
 
 def searchlight(
@@ -44,6 +44,7 @@ def searchlight(
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
+    needs_grid('A searchlight', tuned[0].responses.mask.space)
     names = split.table['stimulus'].astype(str).to_numpy()
     mask = tuned[0].responses.mask.restrict(within)
     classifier = make_pipeline(

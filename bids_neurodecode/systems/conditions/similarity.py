@@ -19,18 +19,18 @@ from bids_neurodecode.config import EvaluationSettings
 from bids_neurodecode.evaluation import statistics
 from bids_neurodecode.evaluation.metrics import Score
 from bids_neurodecode.samples import Parts
+from bids_neurodecode.systems.base import run_labels
 from bids_neurodecode.systems.comparison import unit_values
 from bids_neurodecode.systems.conditions.patterns import residuals, run_patterns
-from bids_neurodecode.systems.outcomes import REPEAT_AVERAGE, run_labels
-from bids_neurodecode.systems.pooling import LABELS
+from bids_neurodecode.systems.outcomes import REPEAT_AVERAGE
+from bids_neurodecode.systems.scoring import LABELS
+from bids_neurodecode.typing import FloatArray
 
 if TYPE_CHECKING:
     import pandas as pd
 
 MODEL, METRIC = 'crossnobis', 'crossnobis_mean'
 _LEAST_SHRINKAGE = 1e-6
-
-FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)

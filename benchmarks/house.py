@@ -1,0 +1,150 @@
+"""The house in numbers: ``python benchmarks/house.py [COMMIT]`` measures the package.
+
+Code is counted without docstrings, comments and blank lines. With a commit, that one is measured
+beside the tree as it is.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+import tarfile
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+
+import networkx as nx
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = 'bids_neurodecode'
+DOCUMENTED = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def modules(root: Path) -> dict[str, Path]:
+    """Return the files of the package by the names of their modules."""
+    files = sorted((root / PACKAGE).rglob('*.py'))
+    names = ('.'.join(file.relative_to(root).with_suffix('').parts) for file in files)
+    return {name.removesuffix('.__init__'): file for name, file in zip(names, files, strict=True)}
+
+
+def room_of(file: Path, root: Path) -> str:
+    """Return the folder of the package that a file lies in."""
+    parts = file.relative_to(root).parts
+    return parts[1] if len(parts) > 2 else 'ground'
+
+
+def code_lines(text: str) -> int:
+    """Count lines that are no docstrings, comments or blanks."""
+    skipped: set[int] = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
+            first = node.body[0]
+            skipped |= set(range(first.lineno, (first.end_lineno or first.lineno) + 1))
+    lines = enumerate(text.splitlines(), 1)
+    return sum(
+        bool(line.strip()) and not line.strip().startswith('#') and number not in skipped
+        for number, line in lines
+    )
+
+
+def imports(root: Path) -> Iterator[tuple[str, str, str]]:
+    """Yield who imports what from which module of the package, wherever it is written."""
+    known = modules(root)
+    for name, file in known.items():
+        for node in ast.walk(ast.parse(file.read_text('utf-8'))):
+            if isinstance(node, ast.ImportFrom) and (node.module or '').startswith(PACKAGE):
+                for alias in node.names:
+                    inner = f'{node.module}.{alias.name}'
+                    source = inner if inner in known else str(node.module)
+                    yield name, source, '' if inner in known else alias.name
+
+
+def circles(root: Path = ROOT) -> list[list[str]]:
+    """Return the sets of modules that import each other, imports within functions among them."""
+    graph = nx.DiGraph((user, source) for user, source, _ in imports(root) if user != source)
+    return [sorted(each) for each in nx.strongly_connected_components(graph) if len(each) > 1]
+
+
+def private_imports(root: Path = ROOT) -> list[str]:
+    """Return names with a leading underscore that another module imports."""
+    return [
+        f'{user}: {source}.{name}'
+        for user, source, name in imports(root)
+        if name.startswith('_') and name != '__version__' and user != source
+    ]
+
+
+def undocumented(root: Path) -> int:
+    """Count public functions of two or more parameters without a section ``Parameters``."""
+    n = 0
+    for file in modules(root).values():
+        for node in ast.walk(ast.parse(file.read_text('utf-8'))):
+            if isinstance(node, ast.FunctionDef) and not node.name.startswith('_'):
+                named = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+                own = [a for a in named if a.arg not in {'self', 'cls'}]
+                n += len(own) >= 2 and 'Parameters\n' not in (ast.get_docstring(node) or '')
+    return n
+
+
+def longest_function(root: Path) -> tuple[int, str]:
+    """Return the most lines that a function has, and where."""
+    found = (0, '')
+    for name, file in modules(root).items():
+        for node in ast.walk(ast.parse(file.read_text('utf-8'))):
+            if isinstance(node, ast.FunctionDef):
+                length = (node.end_lineno or node.lineno) - node.lineno + 1
+                found = max(found, (length, f'{name}.{node.name}'))
+    return found
+
+
+def measure(root: Path) -> dict[str, str]:
+    """Return every figure, as text, by what it is."""
+    files = modules(root).values()
+    texts = {file: file.read_text('utf-8') for file in files}
+    code: Counter[str] = Counter()
+    for file, text in texts.items():
+        code[room_of(file, root)] += code_lines(text)
+    workflow = '\n'.join(text for file, text in texts.items() if '/workflow/' in str(file))
+    length, where = longest_function(root)
+    tests = sum(len(x.read_text('utf-8').splitlines()) for x in (root / 'tests').rglob('*.py'))
+    return {
+        'files': str(len(texts)),
+        'lines': str(sum(len(text.splitlines()) for text in texts.values())),
+        'code': str(sum(code.values())),
+        **{f'code in {room}': str(n) for room, n in sorted(code.items())},
+        'test lines': str(tests),
+        'circles of imports': str(len(circles(root))),
+        'private imports': str(len(private_imports(root))),
+        'Nipype specs': str(
+            len(re.findall(r'^class \w+\((?:\w*InputSpec|TraitedSpec)', workflow, re.M))
+        ),
+        'connections by hand': str(len(re.findall(r'\.connect\(', workflow))),
+        'Any in workflow': str(len(re.findall(r'\bAny\b', workflow))),
+        'public functions of 2+ parameters without Parameters': str(undocumented(root)),
+        'longest function': f'{length} ({where.removeprefix(PACKAGE + ".")})',
+    }
+
+
+def main() -> None:
+    """Print the figures, those of a commit beside them."""
+    columns = {'now': measure(ROOT)}
+    if len(sys.argv) > 1:
+        tree = subprocess.run(
+            ['git', 'archive', sys.argv[1]], cwd=ROOT, capture_output=True, check=True
+        )
+        with tempfile.TemporaryDirectory() as folder:
+            with tarfile.open(fileobj=BytesIO(tree.stdout)) as archive:
+                archive.extractall(folder, filter='data')
+            columns = {sys.argv[1]: measure(Path(folder)), **columns}
+    names = list(dict.fromkeys(name for column in columns.values() for name in column))
+    print(f'{"":54s}' + ''.join(f'{title:>34s}' for title in columns))
+    for name in names:
+        print(f'{name:54s}' + ''.join(f'{each.get(name, "0"):>34s}' for each in columns.values()))
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,83 @@
+"""What is looked for in a dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from bids_neurodecode.bids.publishedevents import EventsReader
+from bids_neurodecode.bids.recipes import AUTO
+from bids_neurodecode.bids.stimulusfolder import StimulusFolder
+from bids_neurodecode.config import SplitSettings
+from bids_neurodecode.settings_conditions import ConditionSettings
+from bids_neurodecode.settings_events import EventSettings
+
+UNKNOWN_PARTICIPANT = 'There is no participant {label!r} in {folder}. Found: {known}.'
+NOBODY = '{first} (And so for all {n} participants: {labels}.)'
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked for; labels without prefixes, empty for all.
+
+    ``derivatives`` empty looks below ``<bids_dir>/derivatives``. ``filters`` are those of
+    :func:`bids_neurodecode.bids.filters.read_filters`. ``betas_from`` names the derivatives that
+    hold precomputed single-trial betas. ``features`` and ``table_rate`` are the settings
+    ``features.table`` and ``features.table_rate``.
+    ``stimuli_dir`` is the folder of films or pictures where it is not the dataset's ``stimuli/``.
+    ``events`` say how its events name what was shown, ``split`` which rows are held out,
+    ``conditions`` which trial types are conditions where they name no stimuli (or ``system``
+    asks for them). In ``made_dir`` files are made that the dataset lacks. ``recipe`` says what
+    the dataset is (see :func:`bids_neurodecode.bids.recipes.recognise`).
+    """
+
+    bids_dir: Path
+    derivatives: Mapping[str, Path] = field(default_factory=dict)
+    participants: tuple[str, ...] = ()
+    sessions: tuple[str, ...] = ()
+    tasks: tuple[str, ...] = ()
+    runs: tuple[str, ...] = ()
+    space: str | None = None
+    filters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    database_dir: Path | None = None
+    betas_from: str | None = None
+    features: str | None = None
+    table_rate: float | None = None
+    stimuli_dir: Path | None = None
+    made_dir: Path | None = None
+    recipe: str = AUTO
+    mask: Path | None = None
+    """One mask for all runs, in the place of the derivatives' own."""
+    events: EventSettings = field(default_factory=EventSettings)
+    split: SplitSettings = field(default_factory=SplitSettings)
+    conditions: ConditionSettings = field(default_factory=ConditionSettings)
+    system: str = 'auto'
+
+    @cached_property
+    def stimuli(self) -> StimulusFolder:
+        """The folder of stimuli, listed once for all participants."""
+        return StimulusFolder(self.stimuli_dir or self.bids_dir / 'stimuli')
+
+    def reader(self) -> EventsReader:
+        """Return what reads the events of one participant."""
+        return EventsReader(
+            settings=self.events,
+            folder=self.stimuli,
+            dataset=self.bids_dir,
+            parts={part: getattr(self.split, part) for part in ('train', 'validation', 'test')},
+            made_dir=self.made_dir,
+            features=self.features,
+            table_rate=self.table_rate,
+        )
+
+
+def all_failed(failures: Mapping[str, str]) -> str:
+    """Return the one line for a dataset in which nobody can be processed."""
+    first = next(iter(failures.values()))
+    if len(failures) == 1:
+        return first
+    labels = ', '.join(f'sub-{label}' for label in failures)
+    return NOBODY.format(first=first, n=len(failures), labels=labels)

@@ -1,0 +1,165 @@
+"""What a dry run can say for sure: what each ``auto`` becomes, and the steps with their needs."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bids_neurodecode.bids.records import DatasetInput, ParticipantInput
+from bids_neurodecode.cli.parser import Arguments
+from bids_neurodecode.config import Config
+
+ROUGH = (
+    'about {time} on {n} CPU{s}, scaled from the simulated dataset: no more than an order of '
+    'magnitude; a run says how much is left'
+)
+CHOSEN_WITHIN = 'B, C or D, chosen within the training trials of each fold'
+REFERENCE_GB = 0.005
+"""Masked series of a simulated participant, from which seconds are scaled."""
+
+
+def resolved(arguments: Arguments, config: Config, inputs: DatasetInput) -> list[str]:
+    """Return what each setting that is ``auto`` becomes, one line each.
+
+    Parameters
+    ----------
+    arguments, config
+        The call and its settings.
+    inputs
+        Participants that will be processed; what differs between them is said of the first.
+    """
+    from bids_neurodecode.cli.levels import device_of
+    from bids_neurodecode.workflow.reports import system_of
+
+    lines = []
+    device = device_of(arguments.device)
+    if arguments.device == 'auto':
+        lines.append(f'--device: {device}')
+    first = {person.paradigm: person for person in reversed(inputs.participants)}
+    viewers = sum(person.paradigm == 'movie' for person in inputs.participants)
+    for person in first.values():
+        system = system_of(config, person.paradigm)
+        if config.system == 'auto':
+            lines.append(f'system: {system} (task {person.task})')
+        if arguments.mode == 'train':
+            lines += _of_system(arguments, config, person, system, device)
+        if arguments.mode == 'train' and system == 'movie':
+            lines += _of_films(config, viewers)
+    return lines
+
+
+def _of_system(
+    arguments: Arguments, config: Config, person: ParticipantInput, system: str, device: str
+) -> Iterator[str]:
+    from bids_neurodecode.workflow.generation_choice import choose_generator
+
+    if system == 'reconstruction' and config.reconstruction.generator == 'auto':
+        choice = choose_generator(config, device, arguments.weights_dir)
+        yield f'reconstruction.generator: {choice.name}. {choice.why}'
+    if person.paradigm == 'images' and person.runs and person.betas_events is None:
+        yield from _of_trials(config, person, system)
+
+
+def _of_films(config: Config, n_viewers: int) -> Iterator[str]:
+    """Say what is held out of films, which voxels are used and which features are added."""
+    from bids_neurodecode.systems.movie_agreement import MIN_FOR_AUTO
+    from bids_neurodecode.workflow.films import with_motion
+
+    if config.split.by == 'auto':
+        yield 'split.by: the parts that the dataset or split.test gives, else time (end of films)'
+    if config.selection.measure == 'auto':
+        measure = 'isc' if n_viewers >= MIN_FOR_AUTO else 'none (all voxels)'
+        yield (
+            f'selection.measure: {measure}; {n_viewers} participant{"s" * (n_viewers != 1)} in '
+            f'this call, isc from {MIN_FOR_AUTO} on (participants of earlier calls count too)'
+        )
+    if config.movie.banded == 'auto':
+        yield f'movie.banded: {"on" if config.movie.with_banded else "off"}'
+    if config.movie.motion == 'auto' and config.movie.with_banded:
+        yield f'movie.motion: {with_motion(config).movie.motion}'
+
+
+def _of_trials(config: Config, person: ParticipantInput, system: str) -> Iterator[str]:
+    """Say how trials will be split, and by which model their betas are estimated."""
+    from bids_neurodecode.bids.splitfile import add_parts
+    from bids_neurodecode.bids.trials import trials_table
+    from bids_neurodecode.systems.protocol import choose_split, with_content
+    from bids_neurodecode.workflow.betas import repeats_over_runs, resolve_model
+    from bids_neurodecode.workflow.plan import content_of
+
+    if config.split.by == 'cluster':  # features decide; they are not made here
+        return
+    table = add_parts(trials_table(person.runs), config.split.file, config.split.name)
+    table = with_content(table, content_of(person))
+    split, why = choose_split(table, config.split, config.seed)
+    if config.split.by == 'auto':
+        yield f'split.by: {split.by} ({split.protocol}, {len(split.folds)} folds): {why}'
+    rows = np.arange(len(table))
+    training = [np.isin(rows, fold.train) for fold in split.folds]
+    if config.selection.measure == 'auto' and system == 'reconstruction':
+        repeated = all(repeats_over_runs(table[chosen]) for chosen in training)
+        yield f'selection.measure: {"ncsnr" if repeated else "prediction"} (training trials only)'
+    if config.betas.model == 'auto' and config.betas.precomputed is None:
+        model, notes = resolve_model(config.betas, table, training)
+        told = CHOSEN_WITHIN if model == 'auto' else f'{model}. {" ".join(notes)}'
+        yield f'betas.model: {told}'
+
+
+def steps_of(arguments: Arguments, config: Config, inputs: DatasetInput) -> list[str]:
+    """Return the steps of a participant, the memory that they ask for, and about how long.
+
+    The graph is built as a run builds it, below a folder that is removed again.
+    """
+    from bids_neurodecode.cli.environment import configure_nipype
+    from bids_neurodecode.cli.levels import plugin_of, run_settings
+    from bids_neurodecode.cli.progress import clock
+    from bids_neurodecode.cli.systems import find_model
+    from bids_neurodecode.workflow.participant import init_run_wf, workflow_name
+    from bids_neurodecode.workflow.resources import cost_of, data_size
+
+    run = run_settings(arguments, config, inputs, 'dry')
+    if arguments.models_from is not None:
+        models = {
+            p.label: find_model(arguments.models_from, p, config.system)
+            for p in inputs.participants
+        }
+        run = replace(run, models=models)
+    with tempfile.TemporaryDirectory() as folder:
+        configure_nipype(Path(folder) / 'nipype', level='CRITICAL')
+        workflow = init_run_wf(inputs.participants, replace(run, work_dir=Path(folder)))
+        names = workflow.list_node_names()
+        nodes = [workflow.get_node(name) for name in names]
+    n_procs = int(plugin_of(arguments).arguments.get('n_procs', 1))
+    each = _memory(names, nodes)
+    largest = max(each.values())
+    parallel = sorted((node.mem_gb for node in nodes), reverse=True)[:n_procs]
+    limit = arguments.mem_gb or float('inf')
+    together = min(sum(parallel), max(limit, largest))
+    scale = {
+        workflow_name(person.label): max(1.0, data_size(person).series_gb / REFERENCE_GB)
+        for person in inputs.participants
+    }
+    seconds = [
+        cost_of(name.rsplit('.', 1)[-1]) * scale.get(name.split('.')[0], 1.0) for name in names
+    ]
+    width = min(n_procs, len(inputs.participants))
+    time = clock(sum(seconds) / width)
+    steps = ', '.join(f'{step} ({memory:.1f} GB)' for step, memory in each.items())
+    lines = [f'{len(names)} steps: {steps}']
+    lines.append(f'memory: {largest:.1f} GB for the largest step, up to {together:.1f} GB at once')
+    lines.append(f'time: {ROUGH.format(time=time, n=n_procs, s="s" * (n_procs > 1))}')
+    return lines
+
+
+def _memory(names: list[str], nodes: list[Any]) -> dict[str, float]:
+    """Return, by the name of a step, the most memory (GB) that it asks for in any participant."""
+    memory: dict[str, float] = {}
+    for name, node in zip(names, nodes, strict=True):
+        step = name.rsplit('.', 1)[-1]
+        memory[step] = max(memory.get(step, 0.0), float(node.mem_gb))
+    return memory

@@ -1,0 +1,242 @@
+"""Sections of the group's page: stimuli by participants, one figure of all metrics, counts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from bids_neurodecode.report import pictures, scores
+from bids_neurodecode.report.build import Block, Cell, Gallery, Picture
+from bids_neurodecode.report.reader import Reader, read_table
+from bids_neurodecode.report.section_gallery import SIDE
+from bids_neurodecode.report.style import (
+    BLACK,
+    BLUE,
+    GREY,
+    LIGHT,
+    ORANGE,
+    RED,
+    new_figure,
+    percent,
+    plain,
+    shorten,
+    styled,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+MOST_STIMULI = 6
+MOST_PARTICIPANTS = 8
+"""Rows of images; more would hide what is to be seen."""
+KINDS = ('Best', 'Median', 'Worst')
+
+
+class _Image(NamedTuple):
+    """What was made of a stimulus in one participant, and what it scores (0 to 1)."""
+
+    file: Path
+    score: float
+
+
+def group_gallery(readers: Sequence[Reader]) -> tuple[Block, ...]:
+    """Show stimuli in columns and, below each, what was made of it in each participant."""
+    shown = readers[:MOST_PARTICIPANTS]
+    found = [_images_of(reader) for reader in shown]
+    stimuli = _choose({name for images in found for name in images}, found)
+    folder = next((r.results.stimuli_dir for r in shown if r.results.stimuli_dir), None)
+    if not stimuli or folder is None:
+        return ()
+    columns = tuple(
+        (
+            Picture(f'Shown: {name}', pictures.thumbnail(folder / name, SIDE)),
+            *(
+                _picture(reader, images.get(name), name)
+                for reader, images in zip(shown, found, strict=True)
+            ),
+        )
+        for name in stimuli
+    )
+    notes = [
+        f'{name.rsplit("/", 1)[-1]}: {percent(mean, 0)}'
+        if math.isfinite(mean := _mean_score(name, found))
+        else name.rsplit('/', 1)[-1]
+        for name in stimuli
+    ]
+    made = any(reader.results.generation for reader in shown)
+    what = 'the final reconstruction' if made else 'the training image that was retrieved'
+    left_out = len(readers) - len(shown)
+    more = f' {left_out} further participants have theirs on their own pages.' if left_out else ''
+    score = 'its share of correct choices in two-way identification' if made else 'its score'
+    caption = (
+        f'Held-out stimuli and, below each, {what} in each participant: those that most '
+        'participants have (of all, where few are shared), and of these the best, the median and '
+        f'the worst by the mean over participants of {score} (below each). "Not held out": the '
+        f'stimulus was training data of that participant.{more} Click an image to enlarge it, and '
+        'again to go back.'
+    )
+    each = max(1, len(stimuli) // len(KINDS))
+    groups = tuple((kind, each) for kind in KINDS) if len(stimuli) >= len(KINDS) else ()
+    roles = ('Shown', *(f'sub-{reader.results.participant}' for reader in shown))
+    return (Gallery(groups, roles, columns, tuple(notes), caption),)
+
+
+def _images_of(reader: Reader) -> dict[str, _Image]:
+    """Return, by stimulus, what was made of it; the first where there are several."""
+    results = reader.results
+    if results.generation is not None:
+        table = read_table(results.generation.table)
+        if table is None or not {'picture', 'stimulus'} <= set(table.columns):
+            return {}
+        score = table['two_way'] if 'two_way' in table else np.full(len(table), math.nan)
+        folder = results.generation.folder
+        files = [folder / f'{name}_desc-final_image.png' for name in table['picture']]
+    elif reader.predictions is None or results.stimuli_dir is None or results.encoding is not None:
+        return {}
+    else:
+        table = reader.predictions[reader.predictions['retrieved'].notna()]
+        score = scores.right_choices(table)
+        files = [results.stimuli_dir / name for name in table['retrieved']]
+    found: dict[str, _Image] = {}
+    for name, file, value in zip(table['stimulus'], files, score, strict=True):
+        found.setdefault(str(name), _Image(file, float(value)))
+    return found
+
+
+def _choose(names: set[str], found: Sequence[dict[str, _Image]]) -> list[str]:
+    """Return best, median and worst of the stimuli that most participants have."""
+    if not names:
+        return []
+    count = {name: sum(name in images for images in found) for name in names}
+    common = [name for name in sorted(names) if count[name] == max(count.values())]
+    if len(common) < len(KINDS):  # each participant may have been tested on stimuli of its own
+        common = sorted(names)
+    ordered = sorted(common, key=lambda name: -np.nan_to_num(_mean_score(name, found)))
+    if len(ordered) <= MOST_STIMULI:
+        return ordered[: len(ordered) // len(KINDS) * len(KINDS)] or ordered
+    each, middle = MOST_STIMULI // len(KINDS), len(ordered) // 2
+    start = middle - each // 2
+    return [*ordered[:each], *ordered[start : start + each], *ordered[-each:]]
+
+
+def _mean_score(name: str, found: Sequence[dict[str, _Image]]) -> float:
+    values = [images[name].score for images in found if name in images]
+    known = [value for value in values if math.isfinite(value)]
+    return float(np.mean(known)) if known else math.nan
+
+
+def _picture(reader: Reader, image: _Image | None, name: str) -> Picture:
+    who = f'sub-{reader.results.participant}: {name}'
+    if image is None:
+        return Picture(who, None, missing='not held out')
+    return Picture(who, pictures.thumbnail(image.file, SIDE))
+
+
+def page_of(reader: Reader, folder: Path) -> Cell:
+    """Return a participant's name, linked to the page where there is one."""
+    label = f'sub-{reader.results.participant}'
+    names = (f'{label}.html', f'{label}_task-{reader.results.task}.html')
+    page = next((folder / name for name in names if (folder / name).is_file()), None)
+    return Cell(label, link=page)
+
+
+def shown_metrics(metrics: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows that the figure and the table of the group are of.
+
+    Of reconstructions these are the final ones by the main metrics; regions and feature spaces
+    are left to the tables.
+    """
+    from bids_neurodecode.report.section_scores import MAIN
+
+    rows = metrics[metrics['value'].notna() & ~scores.of_parts(metrics)]
+    rows = rows[~rows['model'].str.startswith('ceiling')]
+    final = (rows['space'] == 'final') & rows['metric'].isin(MAIN)
+    return rows[~scores.of_pictures(rows) | final]
+
+
+@styled
+def plot_all_metrics(
+    panels: Iterable[tuple[str, pd.DataFrame, pd.DataFrame, Any]], labels: Sequence[str]
+) -> Figure:
+    """Draw a panel a metric: each participant with interval, ceiling and baselines, and the mean.
+
+    Parameters
+    ----------
+    panels
+        Of each metric its title, the rows of the model, the rows of baselines (column
+        ``participant`` in both) and the mean over participants (``mean``, ``low``, ``high``,
+        ``chance``).
+    labels
+        Participants, from top to bottom.
+    """
+    drawn = list(panels)
+    n_columns = min(3, len(drawn))
+    n_rows = -(-len(drawn) // n_columns)
+    figure = new_figure(min(n_rows * (0.2 * len(labels) + 1.15), 20.0) + 0.4)
+    axes = figure.subplots(n_rows, n_columns, squeeze=False)
+    for place, axis in enumerate(axes.ravel()):
+        if place >= len(drawn):
+            axis.set_axis_off()
+            continue
+        title, own, others, mean = drawn[place]
+        _draw_panel(axis, own, others, mean, labels)
+        axis.set_title(plain(title), fontsize=7.5)
+        if place % n_columns:
+            axis.set_yticklabels([])
+    figure.legend(handles=_legend(), loc='outside lower center', ncols=5)
+    return figure
+
+
+def _draw_panel(
+    axis: Axes, own: pd.DataFrame, others: pd.DataFrame, mean: Any, labels: Sequence[str]
+) -> None:
+    metric = scores.metric_of(str(own['metric'].iloc[0]))
+    scale = metric.scale
+    place = {label: y for y, label in enumerate(labels)}
+    for _, row in others.iterrows():
+        axis.plot(
+            scale * row['value'], place[row['participant']], 'o', color=GREY,
+            markerfacecolor='white', markersize=4, mew=0.8,
+        )  # fmt: skip
+    for _, row in own.iterrows():
+        y = place[row['participant']]
+        if np.isfinite([row['ci_low'], row['ci_high']]).all():
+            axis.hlines(y, scale * row['ci_low'], scale * row['ci_high'], color=BLUE, lw=1.5)
+        axis.plot(scale * row['value'], y, 'o', color=BLUE, markersize=5.5, zorder=4)
+        if np.isfinite(row['ceiling']):
+            axis.plot(scale * row['ceiling'], y, 'D', color=ORANGE, markersize=4)
+    n = len(labels)
+    axis.axhspan(n - 0.5, n + 0.5, color=LIGHT, alpha=0.35, linewidth=0)
+    axis.plot(scale * mean.mean, n, 'D', color=BLACK, markersize=5, zorder=4)
+    if np.isfinite([mean.low, mean.high]).all():
+        axis.hlines(n, scale * mean.low, scale * mean.high, color=BLACK, lw=1.5)
+    if np.isfinite(mean.chance):
+        axis.axvline(scale * mean.chance, color=RED, linestyle='--', linewidth=1)
+    axis.set_yticks(range(n + 1), [*(plain(shorten(f'sub-{x}', 14)) for x in labels), 'mean'])
+    axis.set_ylim(n + 0.5, -0.6)
+    if metric.share and math.isfinite(metric.high) and math.isfinite(metric.low):
+        axis.set_xlim(-2, 102)
+    axis.set_xlabel(metric.label, fontsize=7)
+    axis.tick_params(labelsize=7)
+    axis.grid(axis='x')
+
+
+def _legend() -> list[Any]:
+    from matplotlib.lines import Line2D
+
+    def mark(marker: str, color: str, label: str, **more: Any) -> Any:
+        return Line2D([], [], linestyle='none', marker=marker, color=color, label=label, **more)
+
+    return [
+        mark('o', BLUE, 'model, with its interval'),
+        mark('o', GREY, 'baselines', markerfacecolor='white'),
+        mark('D', ORANGE, 'ceiling', markersize=5),
+        mark('D', BLACK, 'mean over participants', markersize=5),
+        Line2D([], [], color=RED, linestyle='--', label='chance'),
+    ]

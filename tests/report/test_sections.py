@@ -1,0 +1,237 @@
+"""Sections of the participant's page: scores by row, regions, categories, tissue, errors."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+
+from bids_neurodecode.report import scores
+from bids_neurodecode.report.build import Block, Fold, Plot, Table, Text
+from bids_neurodecode.report.participant import ParticipantResults, _crashes
+from bids_neurodecode.report.reader import Reader
+from bids_neurodecode.report.section_quality import COLLINEAR, quality_section
+from bids_neurodecode.report.section_scores import score_table, scores_section
+from bids_neurodecode.report.section_signal import NO_ATLAS, brain_section
+from tests.report.conftest import AFFINE, SHAPE, make_mask, save
+from tests.report.test_verdicts import compared, table
+
+TESTED = {'difference_low': 0.01, 'difference_high': 0.09, 'difference_p': 0.01}
+
+
+def plots(blocks: tuple[Block, ...]) -> dict[str, Plot]:
+    """Return the figures of blocks and folds by their description."""
+    found: dict[str, Plot] = {}
+    for block in blocks:
+        if isinstance(block, Plot):
+            found[block.name.split('desc-')[1].split('_')[0]] = block
+        elif isinstance(block, Fold):
+            found |= plots(block.blocks)
+    return found
+
+
+def columns_of(made: Table) -> dict[str, Any]:
+    """Return the first row by the names of its columns."""
+    return dict(zip(made.columns, made.rows[0], strict=True))
+
+
+def test_a_row_holds_the_model_its_baselines_and_the_ceiling(tmp_path: Path) -> None:
+    metrics = table(
+        tmp_path,
+        {'ci_low': 0.51, 'ci_high': 0.67, 'p': 0.001, 'ceiling': 0.9, 'n': 60},
+        compared(value=0.5, difference=0.05, **TESTED),
+        compared(model='baseline-nearest', value=0.6, difference=-0.066),
+        {'model': 'ceiling-prior', 'value': 0.9},
+        {'model': 'ridge', 'space': 'initial', 'value': 0.4, 'compared_model': 'ridge',
+         'compared_space': 'final', 'difference': 0.134, **TESTED},
+    )  # fmt: skip
+    final = metrics[metrics['space'] == 'final']
+    made = score_table(metrics, final)
+    assert made.columns == (
+        'metric', '95 % interval', 'ridge', 'chance', 'mean image', 'nearest', 'first stage',
+        'ceiling',
+    )  # fmt: skip
+    assert len(made.rows) == 1, 'a row for each metric, however many models there are'
+    row = columns_of(made)
+    assert (str(row['ridge']), str(row['chance']), str(row['ceiling'])) == (
+        '53.4 %', '50.0 %', '90.0 %',
+    )  # fmt: skip
+    assert row['ridge'].note.replace('\u00a0', ' ') == (
+        '51.0 to 67.0 %\np = 0.001, n = 60, 20 stimuli'
+    )
+    assert (row['mean image'].note, row['mean image'].tone) == ('model better', 'good')
+    assert (row['nearest'].note, row['nearest'].tone) == ('not tested', None)
+    assert row['first stage'].note == 'model better'
+    drawn = row['95 % interval'].interval
+    assert (drawn.value, drawn.low, drawn.high) == pytest.approx((0.534, 0.51, 0.67))
+    assert (drawn.chance, drawn.ceiling, drawn.others) == (0.5, 0.9, (0.5, 0.6))
+    # what was seen in training is not called good
+    leaked = columns_of(score_table(metrics, final, sure=False))
+    assert leaked['mean image'].tone is None
+
+
+def test_a_comparison_with_another_model_is_not_that_with_the_main_one(tmp_path: Path) -> None:
+    metrics = table(
+        tmp_path,
+        {'model': 'banded', 'value': 0.7},
+        compared(value=0.5, difference=-0.2, compared_model='ridge', **TESTED),
+        compared(value=0.5, difference=0.2, compared_model='banded', **TESTED),
+        compared(model='baseline-x', value=0.5, difference=0.2, compared_model='ridge', **TESTED),
+    )
+    row = columns_of(score_table(metrics, metrics))
+    assert row['mean image'].note == 'model better'
+    assert row['x'].note == ''
+
+
+def test_a_score_of_another_model_stands_in_the_same_column(tmp_path: Path) -> None:
+    metrics = table(
+        tmp_path,
+        {'metric': 'balanced_accuracy'},
+        {'model': 'crossnobis', 'metric': 'crossnobis_mean', 'value': 13.7},
+    )
+    made = score_table(metrics, metrics)
+    assert [str(row[2]) for row in made.rows] == ['53.4 %', '13.700']
+    assert made.rows[1][2].note.startswith('crossnobis')  # type: ignore[union-attr]
+
+
+def test_scales_without_bounds_run_from_the_lowest_to_the_highest(tmp_path: Path) -> None:
+    error = {'metric': 'pixcorr', 'value': 0.3, 'chance': 0.1, 'ceiling': 0.5}
+    metrics = table(tmp_path, error, compared(metric='pixcorr', value=0.2))
+    drawn = columns_of(score_table(metrics, metrics))['95 % interval'].interval
+    assert (drawn.chance, *drawn.others, drawn.value, drawn.ceiling) == pytest.approx(
+        (0.0, 0.25, 0.5, 1.0)
+    )
+
+
+def test_scores_on_training_samples_are_called_so(
+    results: ParticipantResults, tmp_path: Path
+) -> None:
+    metrics = pd.read_csv(results.metrics, sep='\t', keep_default_na=False)
+    file = tmp_path / 'm.tsv'
+    metrics.assign(protocol='in-sample').to_csv(file, sep='\t', index=False)
+    (first, *_) = scores_section(Reader(replace(results, metrics=file)))
+    assert isinstance(first, Table)
+    assert first.caption.startswith('Scores on samples that trained the model (in-sample)')
+
+
+def test_regions_hold_their_medians_voxels_and_coverage(
+    results: ParticipantResults, tmp_path: Path
+) -> None:
+    labels = np.zeros(SHAPE)
+    labels[:5], labels[5:] = 1, 2
+    dseg = save(tmp_path, 'x_dseg', labels)
+    dseg.with_name('x_dseg.tsv').write_text('index\tname\n1\tLeft\n2\tRight\n')
+    r = np.where(labels == 1, 0.1, 0.4)
+    maps = {'pearsonr': save(tmp_path, 'r', r), 'noiseceiling': save(tmp_path, 'c', r / 2)}
+    used = make_mask() & (labels == 2)
+    maps |= {'reliable': save(tmp_path, 'used', used), 'dseg': dseg}
+    blocks = brain_section(Reader(replace(results, maps=maps)))
+    (made,) = [block for block in blocks if isinstance(block, Table)]
+    n_left, n_right = (int((make_mask() & (labels == k)).sum()) for k in (1, 2))
+    n_all = int((labels == 1).sum())
+    assert [row[0] for row in made.rows] == ['Right', 'Left'], 'the best first'
+    assert made.rows[0] == (
+        'Right', '0.4', '20', str(n_right), f'{100 * n_right / n_all:.0f} %', str(n_right)
+    )  # fmt: skip
+    assert made.rows[1][1:4] == ('0.1', '5', str(n_left))
+    assert made.rows[1][-1] == '0'
+
+
+def test_without_an_atlas_the_page_says_so(results: ParticipantResults) -> None:
+    maps = {'tsnr': results.maps['tsnr']}
+    blocks = brain_section(Reader(replace(results, maps=maps)))
+    assert Text((NO_ATLAS,)) in blocks
+
+
+def test_scores_by_category_have_stimuli_as_their_units() -> None:
+    rng = np.random.default_rng(0)
+    stimuli = [f'{kind}{n}' for kind in 'ab' for n in range(8)] + ['c0', 'c1']
+    rows = pd.DataFrame({'stimulus': np.repeat(stimuli, 3)})
+    rows['category'] = rows['stimulus'].str[0]
+    right = {'a': 0.9, 'b': 0.2, 'c': 0.5}
+    rows['right'] = [float(rng.random() < right[kind]) for kind in rows['category']]
+    found = scores.by_category(rows).set_index('category')
+    assert found.index[0] == 'a'
+    assert found.loc['a', 'value'] == pytest.approx(rows['right'][rows['category'] == 'a'].mean())
+    assert found['n_stimuli'].to_dict() == {'a': 8, 'b': 8, 'c': 2}
+    assert found.loc['a', 'low'] < found.loc['a', 'value'] <= found.loc['a', 'high'] <= 1
+    assert np.isnan(found.loc['c', 'low']), 'two stimuli are too few for an interval'
+
+
+def test_categories_that_are_the_stimuli_are_not_shown(
+    results: ParticipantResults, tmp_path: Path
+) -> None:
+    assert 'categories' not in plots(scores_section(Reader(results)))
+    trials = pd.read_csv(results.trials, sep='\t')
+    trials['trial_type'] = np.where(trials['stimulus'] < 'i', 'living', 'made')
+    file = tmp_path / 'trials.tsv'
+    trials.to_csv(file, sep='\t', index=False)
+    found = plots(scores_section(Reader(replace(results, trials=file))))
+    assert 'Score of 2 categories.' in found['categories'].alt
+
+
+def test_the_carpet_is_sorted_by_tissue_where_there_is_a_segmentation(
+    build: Callable[..., ParticipantResults], tmp_path: Path
+) -> None:
+    results = build(tmp_path / 'in')
+    bare = plots(quality_section(Reader(results)))
+    assert 'not sorted by tissue' in bare['carpet'].caption
+    folder = tmp_path / 'fmriprep' / 'sub-01'
+    (folder / 'func').mkdir(parents=True)
+    (folder / 'anat').mkdir()
+    fine = np.diag([5.0, 5.0, 5.0, 1.0])
+    fine[:3, 3] = [-70, -105, -55]
+    halves = np.ones((30, 40, 26), dtype=np.uint8)
+    halves[15:] = 2
+    name = 'space-MNI152NLin6Asym'
+    nib.Nifti1Image(halves, fine).to_filename(folder / 'anat' / f'sub-01_{name}_dseg.nii.gz')
+    runs = []
+    for number, run in enumerate(results.runs):
+        bold = folder / 'func' / f'sub-01_task-img_run-{number}_{name}_desc-preproc_bold.nii.gz'
+        bold.symlink_to(run.bold)
+        runs.append(replace(run, bold=bold))
+    found = plots(quality_section(Reader(replace(results, runs=tuple(runs)))))['carpet']
+    assert 'sorted by tissue, and within it' in found.caption
+    legend = [text.get_text() for text in found.figure.legends[0].get_texts()]
+    right = int((make_mask() & (_x() > 0)).sum())
+    assert any(text == f'white matter ({right})' for text in legend), legend
+
+
+def _x() -> Any:
+    places = np.indices(SHAPE).reshape(3, -1).T
+    return (places @ AFFINE[:3, :3].T + AFFINE[:3, 3])[:, 0].reshape(SHAPE)
+
+
+def test_the_evoked_response_needs_a_design_that_determines_it(
+    results: ParticipantResults, tmp_path: Path
+) -> None:
+    # run_label links trials with runs; the fixture's trials have none
+    assert 'evoked' not in plots(quality_section(Reader(results)))
+    trials = pd.read_csv(results.trials, sep='\t')
+    labels = {0: 'run-01', 1: 'run-02'}
+    file = tmp_path / 'trials.tsv'
+    irregular = trials.assign(
+        run_label=trials['run'].map(labels), onset=np.tile([0, 4, 10, 14, 22, 26, 32, 44], 2)
+    )
+    irregular.to_csv(file, sep='\t', index=False)
+    assert 'evoked' in plots(quality_section(Reader(replace(results, trials=file))))
+    each = trials.assign(run_label=trials['run'].map(labels), onset=np.tile(np.arange(8) * 8, 2))
+    each.to_csv(file, sep='\t', index=False)
+    one_distance = replace(results, trials=file)
+    assert Text((COLLINEAR,)) in quality_section(Reader(one_distance))
+
+
+def test_errors_are_shown_also_where_there_are_none(
+    results: ParticipantResults, tmp_path: Path
+) -> None:
+    assert _crashes(results) == ()
+    log = tmp_path / 'run1'
+    log.mkdir()
+    (log / 'config.toml').write_text('')
+    (log / 'crash-20260101-dev-betas.txt').write_text('Traceback\n  x\nDataError: no voxel.\n\n')
+    crashed = replace(results, config=log / 'config.toml')
+    assert _crashes(crashed) == ('DataError: no voxel. (run1/crash-20260101-dev-betas.txt)',)
