@@ -146,7 +146,8 @@ def _median(values: npt.NDArray[np.float64]) -> str:
 
 def _region_names(labels: Path) -> dict[int, str]:
     """Read the names of regions from the table beside a parcellation, where there is one."""
-    bare = labels.name.split('.')[0]
+    # the table is of both hemispheres, and not the labels of parcels themselves
+    bare = re.sub(r'_hemi-[LR]|_desc-labels', '', labels.name.split('.')[0])
     without_space = re.sub(r'_space-[^_]+|_res-[^_]+', '', bare)
     for name in (bare, without_space):
         table = read_table(file) if (file := labels.with_name(f'{name}.tsv')).exists() else None

@@ -323,6 +323,8 @@ def write_atlas(writer: ProductWriter, config: Config, labels: Path, table: Path
     if writer.form == 'gifti':  # the labels' own sidecars are of one hemisphere each
         fields = sidecar(sources=writer.sources, **writer.place)
         write_json(writer.path('dseg_table', extension='.json', **entities), fields)
+    if writer.form == 'parcels':  # whose labels would else have the name of the table
+        entities['desc'] = 'labels'
     return writer.image('dseg', labels, more=entities)
 
 
