@@ -302,6 +302,20 @@ class Config(Settings):
         """Fill in the defaults; a group of a system that is not there is refused."""
         return {name: _settings_of_extension(name, group) for name, group in groups.items()}
 
+    @model_validator(mode='after')
+    def _with_extension(self) -> Self:
+        """Write down the settings of the system that is asked for, its defaults among them."""
+        system = find_system(self.system)
+        if (
+            system is not None
+            and system.settings is not None
+            and self.system not in self.extensions
+        ):
+            own = _settings_of_extension(self.system, {})
+            # the settings are frozen, and not handed out yet
+            object.__setattr__(self, 'extensions', {**self.extensions, self.system: own})
+        return self
+
     def extension(self, name: str) -> Any:
         """Return the settings of a system of another package: an object of its own class."""
         system = find_system(name)
@@ -344,7 +358,9 @@ def _settings_of_extension(name: str, group: Mapping[str, Any]) -> dict[str, Any
         msg = f'the system {name!r} has no settings of its own'
         raise ValueError(msg)
     try:
-        checked: dict[str, Any] = system.settings.model_validate(group).model_dump(mode='json')
+        checked: dict[str, Any] = system.settings.model_validate(group).model_dump(
+            mode='json', exclude_none=True
+        )
     except ValidationError as error:
         key, reason = reason_of(error, system.settings)
         msg = f'{name}.{key}: {reason}'

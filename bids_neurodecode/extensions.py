@@ -50,7 +50,9 @@ class System:
         last one makes the product ``results``, by
         ``bids_neurodecode.workflow.publish.Publisher``.
     predict
-        Adds the steps that apply a trained model, whose file it is handed; None: there are none.
+        Adds the steps that apply a trained model, whose file it is handed: the participant's
+        ``models/*_desc-<name>_model.safetensors``, with its settings beside it (``.toml``). None:
+        there are none.
     settings
         A pydantic model: what ``[extensions.<name>]`` may hold, and the defaults.
     products
@@ -76,6 +78,7 @@ class System:
     methods: Callable[[Any], str] | None = None
 
 
+@functools.cache
 def installed() -> dict[str, EntryPoint]:
     """Return the entry points of installed systems, by name."""
     return {each.name: each for each in sorted(entry_points(group=GROUP), key=lambda e: e.name)}
@@ -84,6 +87,12 @@ def installed() -> dict[str, EntryPoint]:
 def system_names() -> tuple[str, ...]:
     """Return the names of all systems, those of this package first."""
     return (*OWN, *(name for name in installed() if name not in OWN))
+
+
+def version_of(name: str) -> str:
+    """Return the version of the package that brings a system; nothing for our own."""
+    point = installed().get(name) if name not in {*OWN, 'auto'} else None
+    return '' if point is None or point.dist is None else f'{point.dist.name} {point.dist.version}'
 
 
 @functools.cache

@@ -216,13 +216,13 @@ def _add_analysis(parser: argparse.ArgumentParser) -> None:
         '--preset',
         default='default',
         metavar='NAME_OR_FILE',
-        help='named settings, or a TOML file (list: bids_neurodecode-tools presets)',
+        help='named settings, or a TOML file (list: bids_neurodecode-tools presets list)',
     )
     group.add_argument(
         '--study',
         metavar='NAME_OR_FILE',
         help='run all variants of a study, or of a TOML file (list: bids_neurodecode-tools '
-        'studies)',
+        'studies list)',
     )
     group.add_argument(
         '--config-file',

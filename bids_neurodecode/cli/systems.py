@@ -10,6 +10,7 @@ from typing import Any
 
 from bids_neurodecode import extensions
 from bids_neurodecode.bids.entities import parse_entities
+from bids_neurodecode.bids.names import clean_label
 from bids_neurodecode.bids.records import DatasetInput, ParticipantInput
 from bids_neurodecode.cli.parser import Arguments
 from bids_neurodecode.config import Config, load_config
@@ -18,6 +19,7 @@ from bids_neurodecode.extensions import find_system
 from bids_neurodecode.extras import has_networks
 from bids_neurodecode.fetched import check_fetched
 from bids_neurodecode.settings_encoding import TABLE
+from bids_neurodecode.workflow.reports import system_of
 
 WRONG_SYSTEM = (
     'The system {asked!r} does not go with the task {task!r} of sub-{label}, which shows '
@@ -28,6 +30,11 @@ WHICH_MODEL = (
     'Give the output folder of a training run of the same participant with --models-from.'
 )
 
+WHICH_OF_EXTENSION = (
+    'No one model of the system {system!r} of sub-{label} and its task in {folder} (found: '
+    '{found}). Give the output folder of a training run of the same participant with '
+    '--models-from.'
+)
 WHICH_ENCODER = (
     'No one encoding model of sub-{label} and its task in {folder} (found: {found}). '
     'Give the output folder of a training run with --system encoding with --models-from.'
@@ -69,8 +76,8 @@ NO_GLMSINGLE = (
     'Install it, or leave the engine at "native".'
 )
 NO_NETWORKS = (
-    '{setting} needs networks, which are not installed: pip install "bids_neurodecode[networks]" '
-    '(torch first, as in the installation page), or choose a linear model.'
+    '{setting} needs networks, which are not installed: install the extra "networks" '
+    '(pip install ".[networks]" in the source; see Installation), or choose a linear model.'
 )
 NO_EXTRACTOR = (
     'features.extractor = {name!r} cannot be used: {reason}. Decoding and films use one of: '
@@ -117,44 +124,69 @@ def check_before(arguments: Arguments, config: Config, inputs: DatasetInput) -> 
     movie = config.movie
     if movie.model == 'network' and movie.mode != 'encoder' and movie.perceptual == 'vgg16':
         weights_path('vgg16', arguments.weights_dir)
-    check_networks(config, inputs)
     check_extractor(arguments, config)
     check_explain(config)
     check_shared_head(arguments, config)
     check_links(arguments.output_dir, inputs.bids_dir, inputs.derivatives)
     check_system(arguments, config, inputs)
+    check_networks(arguments, config, inputs)
     if arguments.level == 'betas':
         check_betas_level(arguments, inputs)
     elif not (arguments.reports_only or arguments.boilerplate_only):
         check_pictures(arguments, config, inputs)
 
 
-def check_networks(config: Config, inputs: DatasetInput) -> None:
-    """Check that networks are installed where the settings ask for some.
+def check_networks(arguments: Arguments, config: Config, inputs: DatasetInput) -> None:
+    """Check that networks are installed where something is trained, or applied, that is one.
 
     Raises
     ------
     ArgumentsError
-        Naming the setting, and the extra to install.
+        Naming the setting or the model, and the extra to install.
     """
+    made_anew = arguments.reports_only or arguments.boilerplate_only or arguments.level == 'betas'
+    if has_networks() or made_anew or arguments.analysis_level == 'group':
+        return
+    for person in inputs.participants:
+        if arguments.models_from is None:
+            needed = _trained_network(config, system_of(config, person.paradigm))
+        else:
+            needed = _applied_network(arguments.models_from, person, config)
+        if needed:
+            raise ArgumentsError(NO_NETWORKS.format(setting=needed))
+
+
+def _trained_network(config: Config, system: str) -> str:
+    """Return the setting by which a training needs networks; nothing if none does."""
     from bids_neurodecode.workflow.encoding_features import WEIGHTS
     from bids_neurodecode.workflow.picture_encoding import LINEAR
 
-    if has_networks():
-        return
-    paradigms = {person.paradigm for person in inputs.participants}
-    needed = ''
-    if 'movie' in paradigms and config.movie.model == 'network':
-        needed = 'movie.model = "network"'
-    elif config.system == 'encoding' and config.encoding.model not in LINEAR:
-        needed = f'encoding.model = "{config.encoding.model}"'
-    elif config.system == 'encoding' and set(config.encoding.bands) & set(WEIGHTS):
-        bands = ', '.join(sorted(set(config.encoding.bands) & set(WEIGHTS)))
-        needed = f'encoding.bands with {bands}'
-    elif paradigms & {'images'} and config.reconstruction.generator in {'small', 'published'}:
-        needed = f'reconstruction.generator = "{config.reconstruction.generator}"'
-    if needed:
-        raise ArgumentsError(NO_NETWORKS.format(setting=needed))
+    network = config.movie.model == 'network' and config.movie.target == 'participant'
+    if system == 'movie' and network:
+        return 'movie.model = "network"'
+    if system == 'encoding' and config.encoding.model not in LINEAR:
+        return f'encoding.model = "{config.encoding.model}"'
+    frozen = sorted(set(config.encoding.bands) & set(WEIGHTS))
+    if system == 'encoding' and frozen:
+        return f'encoding.bands with {", ".join(frozen)}'
+    generator = config.reconstruction.generator
+    if system == 'reconstruction' and generator in {'small', 'published'}:
+        return f'reconstruction.generator = "{generator}"'
+    return ''
+
+
+def _applied_network(folder: Path, person: ParticipantInput, config: Config) -> str:
+    """Return the trained model that is a network, or lies beside one; nothing if none does."""
+    from bids_neurodecode.workflow.generation_model import generation_model_of
+
+    model = find_model(folder, person, config.system)
+    system = system_of(config, person.paradigm)
+    if system == 'encoding':
+        return _trained_network(load_config(model.with_suffix('.toml')), system)
+    if system == 'reconstruction' and generation_model_of(model) is not None:
+        return f'the model that makes pictures beside {model.name}'
+    networks = model.parent.glob('*_desc-network_model.safetensors')
+    return next((f'the model {file.name}' for file in networks if system == 'movie'), '')
 
 
 def check_betas_level(arguments: Arguments, inputs: DatasetInput) -> None:
@@ -419,10 +451,16 @@ def find_model(folder: Path, participant: ParticipantInput, system: str = 'auto'
     files = sorted((folder / f'sub-{label}' / 'models').glob('*_desc-linear_model.safetensors'))
     if system == 'encoding':
         files = encoders_in(folder, label)
+    elif find_system(system) is not None:
+        pattern = f'*_desc-{clean_label(system)}_model.safetensors'
+        files = sorted((folder / f'sub-{label}' / 'models').glob(pattern))
     same = [file for file in files if f'_task-{participant.task}_' in file.name]
     if len(same) == 1 or len(files) == 1:
         check_fetched((same or files)[0])
         return (same or files)[0]
     found = ', '.join(file.name for file in files) or 'none'
     message = WHICH_ENCODER if system == 'encoding' else WHICH_MODEL
-    raise InputError(message.format(label=label, folder=folder, found=found))
+    if find_system(system) is not None:
+        message = WHICH_OF_EXTENSION
+    told = {'label': label, 'folder': folder, 'found': found, 'system': system}
+    raise InputError(message.format(**told))

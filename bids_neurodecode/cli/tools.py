@@ -17,7 +17,7 @@ from bids_neurodecode.cli.slurm import add_slurm_parser
 from bids_neurodecode.cli.study_list import add_studies_parser
 from bids_neurodecode.cli.values import dashed
 from bids_neurodecode.cli.weights import add_weights_parser
-from bids_neurodecode.errors import NeurodecodeError
+from bids_neurodecode.errors import ArgumentsError, NeurodecodeError
 
 EXIT_OK = 0
 EXIT_ARGUMENTS = 2
@@ -156,7 +156,11 @@ def _list_systems(options: argparse.Namespace) -> None:
     for name in OWN:
         print(f'{name}: [{name}]' if name != 'movie' else 'movie: [movie], [delay]')
     for name, point in installed().items():
-        system = find_system(name)
+        try:
+            system = find_system(name)
+        except ArgumentsError as error:
+            print(error)
+            continue
         if system is None:
             continue
         print(f'{name} ({point.value}): for {", ".join(system.paradigms)}')

@@ -82,7 +82,8 @@ MAPS: dict[str, MapSpec] = {
         'Noise ceiling',
         'noise ceiling (% of variance)',
         'The share of variance of the averaged responses that differences between stimuli can '
-        'explain at best, from the agreement of repeats. No model can do better than this.',
+        'explain at best, from the agreement of repeats. A perfect model would reach this; noise '
+        'can pass it.',
         'magma',
         glass=True,
         scale=100.0,

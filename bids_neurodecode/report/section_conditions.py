@@ -42,7 +42,7 @@ def _facts(found: ConditionResults) -> tuple[str, ...]:
     facts = [f'{len(found.names)} conditions: {", ".join(found.names)}.']
     predicted = (
         'The mean response to each condition in held-out runs was predicted by that in the '
-        f'training runs, in {found.n_predicted:,} voxels (map "Prediction accuracy" above)'
+        f'training runs, in {found.n_predicted:,} voxels (map "Prediction accuracy" below)'
     )
     if found.n_predicted_fdr is None:
         facts.append(f'{predicted}; it was not tested (see the warnings).')

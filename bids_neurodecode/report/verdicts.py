@@ -372,12 +372,12 @@ def motion_verdict(runs: Sequence[RunMotion]) -> Verdict | None:
 
 
 def voxel_verdict(results: ParticipantResults) -> Verdict | None:
-    """Say how many voxels were used."""
+    """Say how many voxels were used, by the final model and for the scores."""
     voxels = results.voxels
     if voxels is None:
         return None
     share = percent(voxels.n_selected / voxels.n_mask) if voxels.n_mask else 'none'
-    text = f'{voxels.n_selected} of {voxels.n_mask} voxels of the mask were used ({share}).'
+    text = f'{voxels.n_selected} of {voxels.n_mask} voxels of the mask ({share}): {voxels.rule}.'
     return Verdict('info', text)
 
 

@@ -19,7 +19,6 @@ from bids_neurodecode.workflow.publish import (
     Publisher,
     beta_results,
     publish_trials,
-    with_model,
 )
 from bids_neurodecode.workflow.responses import add_atlas, add_betas, reliability
 from bids_neurodecode.workflow.step import ALL, step
@@ -59,7 +58,7 @@ def publish_betas(
     parcels: list[Path] | None = None,
 ) -> Mapping[str, Any]:
     """Write the betas, their maps and events, and the record for the report."""
-    publisher = Publisher.of(participant, call, with_model(config, beta_info['model']))
+    publisher = Publisher.of(participant, call, config)
     atlas = None if atlas_labels is None or atlas_table is None else (atlas_labels, atlas_table)
     maps = [*beta_maps, *reliability_maps]
     measured = Measured(mask, betas, tsnr, beta_info, maps, atlas, parcels or ())

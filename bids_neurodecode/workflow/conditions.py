@@ -31,7 +31,6 @@ from bids_neurodecode.workflow.publish import (
     Publisher,
     beta_results,
     publish_trials,
-    with_model,
 )
 from bids_neurodecode.workflow.responses import add_atlas, add_betas, reliability
 from bids_neurodecode.workflow.step import ALL, step
@@ -219,7 +218,7 @@ def publish_conditions(
     from bids_neurodecode.report import results as r
 
     info, trials = read_json(analysed), plan.table
-    publisher = Publisher.of(participant, call, with_model(config, beta_info['model']))
+    publisher = Publisher.of(participant, call, config)
     writer = publisher.writer
     tables = publish_tables(writer, analysed, trials, info)
     measured = Measured(

@@ -103,7 +103,6 @@ def publish_encoding(
 
     info, trials = read_json(encoded), plan.table
     desc = desc_of(info['model'])
-    config = with_model(config, beta_info['model'])
     publisher = Publisher.of(participant, call, config)
     writer, units = publisher.writer, str(beta_info['units'])
     measured = Measured(
@@ -116,7 +115,7 @@ def publish_encoding(
         parcels or (),
     )
     maps = measured.publish(publisher, folder)
-    encoding = publish_model(publisher, encoded, ridge, info, trials, units)
+    encoding = publish_model(publisher, encoded, ridge, info, trials, beta_info)
     shapes = None
     index = [file for file in beta_maps if file.name.startswith('hrfindex')]
     if index and plan.stimulus_duration is not None:
@@ -165,7 +164,7 @@ def publish_model(
     ridge: Path | None,
     info: Mapping[str, Any],
     trials: pd.DataFrame,
-    units: str,
+    beta_info: Mapping[str, Any],
 ) -> EncodingResults:
     """Write maps, predicted betas, model and curves."""
     from bids_neurodecode.report.results import EncodingResults
@@ -176,7 +175,9 @@ def publish_model(
         maps['ridge'] = write_map(writer, ridge.parent, 'pearsonr', 'ridge')
     writer.copy('model', source / 'model.safetensors', desc=desc)
     writer.copy('model_card', source / 'model.md', desc=desc)
-    writer.text('model_config', publisher.config.to_toml(), desc=desc)
+    # what predict mode reads says which model of the betas the encoder takes
+    config = with_model(publisher.config, beta_info['model'])
+    writer.text('model_config', config.to_toml(), desc=desc)
     curves = None
     if (source / 'curves.tsv').exists():
         table = pd.read_csv(source / 'curves.tsv', sep='\t')
@@ -187,7 +188,9 @@ def publish_model(
     shown = trials.iloc[rows]
     shown = shown.assign(stim_file=shown['stimulus'], sample=rows)
     voxels = VoxelMask.load(source / VOXELS)
-    betas, betas_table = write_betas(writer, voxels, values, shown, info['model'], BETAS, units)
+    betas, betas_table = write_betas(
+        writer, voxels, values, shown, info['model'], BETAS, str(beta_info['units'])
+    )
     return EncodingResults(
         model=info['model'],
         bands=publisher.config.encoding.bands,

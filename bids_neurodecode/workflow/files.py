@@ -21,6 +21,7 @@ from bids_neurodecode.spaces import load_image
 if TYPE_CHECKING:
     import pandas as pd
 
+NOT_PLAIN = 'A {kind} cannot be written as JSON.'
 NO_COMMON_VOXEL = 'The brain masks of {n} run(s) have no voxel in common (first: {file}).'
 
 
@@ -112,8 +113,17 @@ def fold_voxels(
 
 def save_json(path: Path, content: Mapping[str, Any]) -> Path:
     """Write JSON and return the path."""
-    path.write_text(json.dumps(content, indent=2, default=str), encoding='utf-8')
+    path.write_text(json.dumps(content, indent=2, default=_plain), encoding='utf-8')
     return path
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON has it: numbers of NumPy as numbers, paths as text."""
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(NOT_PLAIN.format(kind=type(value).__name__))
 
 
 def read_json(path: Path) -> dict[str, Any]:

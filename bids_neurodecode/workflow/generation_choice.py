@@ -46,8 +46,8 @@ RETRIEVED_ONLY = (
     'pictures that are made.'
 )
 NO_NETWORKS = (
-    'Pictures are retrieved, not made: making some needs networks, which are not installed (pip '
-    'install "bids_neurodecode[networks]").'
+    'Pictures are retrieved, not made: making some needs networks, which are not installed (the '
+    'extra "networks"; see Installation).'
 )
 LOGGER = logging.getLogger('bids_neurodecode')
 PICTURE_ENDINGS = ('.png', '.jpg', '.jpeg')

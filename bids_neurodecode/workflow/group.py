@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bids_neurodecode.bids.sink import atomic, write_image, write_json, write_tsv
-from bids_neurodecode.errors import DataError
+from bids_neurodecode.errors import DataError, InputError
 from bids_neurodecode.samples import VoxelMask
 from bids_neurodecode.spaces import EXTENSIONS, load_image, one_each, sidecar_of
 from bids_neurodecode.workflow.files import read_json
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 DIFFERENT_GRIDS = (
     'The series of these participants are on {n} different grids; intersubject correlation needs '
     'one space and resolution.'
+)
+NO_SCORES = (
+    'The results in {folder} hold no scores, and there is nothing to compare over participants. '
+    'Run the participant level of a system that scores (betas alone are not scored).'
 )
 NO_COMMON_FILM = 'No film was seen by all participants (they saw: {films}).'
 
@@ -105,6 +109,8 @@ def init_group_wf(results: Sequence[Path], failures: dict[str, str], run: RunSet
     workflow = pe.Workflow(name='bids_neurodecode_group_wf', base_dir=str(run.work_dir))
     ladder, files = Ladder(workflow, run), [str(file) for file in results]
     records = [read_results(file) for file in results]
+    if all(record.metrics is None for record in records):
+        raise InputError(NO_SCORES.format(folder=run.output_dir))
     ladder.add(group_scores, records=files)
     if run.config.encoding.model == 'shared':
         from bids_neurodecode.workflow.encoding_group import add_shared_head

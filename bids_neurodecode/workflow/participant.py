@@ -12,7 +12,7 @@ from bids_neurodecode._version import __version__
 from bids_neurodecode.bids.captions import captions_file
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.config import Config, load_config
-from bids_neurodecode.extensions import find_system
+from bids_neurodecode.extensions import find_system, version_of
 from bids_neurodecode.spaces import files_of
 from bids_neurodecode.stimuli.images import picture_source
 from bids_neurodecode.workflow.betas_level import add_betas_level
@@ -132,8 +132,13 @@ def fingerprint(participant: ParticipantInput, config: Config) -> str:
         files += sorted(config.movie.concepts.glob('*/*'))
     if config.reconstruction.prior_pictures is not None:
         files += picture_files(Path(config.reconstruction.prior_pictures))
-    digest = hashlib.sha256(__version__.encode())
-    for file in files:
+    if config.atlas.file is not None:
+        # the table is found beside it, and of surfaces the other hemisphere
+        start = config.atlas.file.name.split('_')[0].split('.')[0]
+        files += sorted(config.atlas.file.parent.glob(f'{start}*.[tc]sv'))
+        files += files_of(config.atlas.file)
+    digest = hashlib.sha256(f'{__version__}{version_of(config.system)}'.encode())
+    for file in dict.fromkeys(files):
         state = file.stat()
         digest.update(f'{file}|{state.st_size}|{state.st_mtime_ns}\n'.encode())
     return digest.hexdigest()

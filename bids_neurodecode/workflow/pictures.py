@@ -89,9 +89,10 @@ def publish_pictures(
     from bids_neurodecode.report import results as r
 
     info, trials = decode_info, plan.table
-    config = with_model(config, beta_info['model'])
     publisher = Publisher.of(participant, call, config)
     writer = publisher.writer
+    # what predict mode reads says which model of the betas the decoder takes
+    config = with_model(config, beta_info['model'])
     table = publish_linear(writer, config, metrics, model)
     generation = None
     warnings = [*beta_info['warnings'], *info['warnings']]

@@ -108,9 +108,15 @@ def serve(run_job: Callable[[Mapping[str, Any], Path], None]) -> int:
     try:
         run_job(job, folder)
     except errors.NeurodecodeError as error:
-        save_json(folder / 'error.json', {'kind': type(error).__name__, 'message': str(error)})
+        save_json(folder / 'error.json', {'kind': _kind_of(error), 'message': str(error)})
         return 1
     return 0
+
+
+def _kind_of(error: errors.NeurodecodeError) -> str:
+    """Return the name of an error's class, or of the nearest one that the parent knows."""
+    own = (kind.__name__ for kind in type(error).__mro__ if kind.__module__ == errors.__name__)
+    return next(own)
 
 
 def _keep_traceback(

@@ -45,6 +45,11 @@ T = TypeVar('T')
 UNMADE = 'The step {step} returned {names}, which it does not say that it makes.'
 UNREADABLE = 'The parameter {name} of the step {step} has a type that no file is read as: {kind}.'
 
+NOBODY = (
+    'The step {step} may be run apart, and has to take the participant, who is named where it '
+    'fails.'
+)
+
 GIVEN: Mapping[type, Any] = {
     str: traits.Str,
     bool: traits.Bool,
@@ -249,6 +254,8 @@ class Step(Generic[P]):
         self.__name__ = function.__name__
         self.__module__ = function.__module__
         self.parameters = parameters_of(function)
+        if apart is not None and all(p.kind is not ParticipantInput for p in self.parameters):
+            raise TypeError(NOBODY.format(step=name))
 
     def asks_for(self, size: DataSize) -> float:
         """Return the memory (GB) that it asks for, that of the interpreter among it."""

@@ -31,6 +31,8 @@ class ContrastSettings(BaseModel):
 
     prefix: str = ''
     """What their names begin with."""
+    n_trials: int | None = None
+    """Not used: a setting that may be left open."""
 
 
 def add_contrast(ladder: Ladder) -> None:
@@ -45,7 +47,7 @@ def contrast(
     config: Config, plan: Plan, mask: VoxelMask, betas: npt.NDArray[np.float32], folder: Path
 ) -> Mapping[str, Any]:
     """Subtract the mean response to all other stimuli."""
-    prefix = config.extensions.get('contrast', {}).get('prefix', '')
+    prefix = config.extension('contrast').prefix
     chosen = plan.table['stimulus'].astype(str).str.startswith(prefix).to_numpy()
     others = betas[~chosen].mean(axis=0) if (~chosen).any() else 0
     difference = betas[chosen].mean(axis=0) - others
