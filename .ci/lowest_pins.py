@@ -5,6 +5,7 @@ import tomllib
 from pathlib import Path
 
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 EXTRAS = ('networks', 'test', 'motion')
 UNBOUNDED = '{requirement}: a requirement needs a lower bound (>=) to be tested at it.'
@@ -17,7 +18,7 @@ def pins(project: dict, extras: tuple[str, ...]) -> list[str]:
     ]
     lines = []
     for requirement in map(Requirement, given):
-        if requirement.name == project['name']:
+        if canonicalize_name(requirement.name) == project['name']:
             continue  # extras that are named here already
         bounds = [s.version for s in requirement.specifier if s.operator == '>=']
         if len(bounds) != 1:

@@ -574,5 +574,6 @@ def viewer(
             title=spec.label,
             resampling_interpolation='nearest',
         )
-    # the icon of the page is the one thing that it would fetch
-    return re.sub(r'<link[^>]*\bicon\b[^>]*>', '', view.get_standalone())
+    # the icon of the page is the one thing that it would fetch; its names are drawn by chance
+    page = re.sub(r'<link[^>]*\bicon\b[^>]*>', '', view.get_standalone())
+    return re.sub(r'-[0-9a-f]{32}\b', '-map', page)

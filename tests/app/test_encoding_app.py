@@ -17,7 +17,6 @@ from bids_neurodecode.cli.validation import validate_dataset
 from bids_neurodecode.config import build_config
 from bids_neurodecode.models.storage import load_arrays
 from bids_neurodecode.models.weights import MISSING
-from bids_neurodecode.report.build import Plot
 from bids_neurodecode.report.reader import Reader
 from bids_neurodecode.report.results import EncodingResults, ParticipantResults
 from bids_neurodecode.report.section_encoding import encoding_section
@@ -29,6 +28,7 @@ from bids_neurodecode.systems.base import PerStimulus
 from bids_neurodecode.systems.encoders import load_encoder, predict
 from bids_neurodecode.workflow.picture_encoding import encode
 from bids_neurodecode.workflow.reports import read_results
+from tests.report.test_sections import plots
 
 pytestmark = pytest.mark.slow
 FAST = """
@@ -259,9 +259,7 @@ def test_a_network_on_whole_volumes_stands_beside_ridge(trained, no_page):
     grid = arrays['mask'].shape
     assert about['encoder']['design']['n_voxels'] == np.prod(grid)
     blocks = encoding_section(Reader(read_results(the(trained / 'cnn', '_results.json'))))
-    figures = ' '.join(block.name for block in blocks if isinstance(block, Plot))
-    for name in ('accuracy', 'againstridge', 'curves', 'volumes'):
-        assert f'desc-{name}_' in figures, name
+    assert {'accuracy', 'againstridge', 'curves', 'volumes'} <= plots(blocks).keys()
     assert validate_dataset(trained / 'cnn') == {}
 
 
@@ -472,9 +470,7 @@ def test_a_partition_has_figures(tmp_path):
     again = ParticipantResults.from_json(results.to_json())
     assert again.encoding == found
     blocks = encoding_section(Reader(again))
-    figures = ' '.join(block.name for block in blocks if isinstance(block, Plot))
-    for name in ('partition_figure', 'uniquegabor_map', 'uniqueclip_map', 'volumes_figure'):
-        assert f'desc-{name}' in figures, name
+    assert {'partition', 'uniquegabor', 'uniqueclip', 'volumes'} <= plots(blocks).keys()
     facts = ' '.join(blocks[0].items)
     assert f'{mask.sum()} voxels (100.0 %)' in facts
 
