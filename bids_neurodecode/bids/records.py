@@ -15,6 +15,8 @@ from typing import Any, Literal, Self
 Paradigm = Literal['images', 'movie', 'conditions']
 Layout = Literal['bids', 'nsd', 'emofilm', 'algonauts']
 """BIDS, or how the Natural Scenes Dataset, Emo-FilM and the Algonauts Challenge are published."""
+OF_RESPONSES: frozenset[Layout] = frozenset({'nsd', 'algonauts'})
+"""Layouts that hold a response to each image: no series, and a session of betas is a run."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ class ParticipantInput:
     betas_events: Path | None = None
     """Their table: one row a volume."""
     layout: Layout = 'bids'
-    """In ``nsd`` each run is a session of betas: there are no series."""
+    """In those of :data:`OF_RESPONSES` each run is a session of betas: there are no series."""
     features: Mapping[str, Path] = field(default_factory=dict)
     """Tables of features that the user brings: of each film by its name, of pictures one, under
     ``*``."""
@@ -117,7 +119,7 @@ class ParticipantInput:
     @property
     def has_series(self) -> bool:
         """Whether there are series; else each run is a session of betas."""
-        return self.layout not in {'nsd', 'algonauts'}
+        return self.layout not in OF_RESPONSES
 
     def to_json(self) -> str:
         """Write the record as JSON (paths as text)."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import TYPE_CHECKING
 
+from bids_neurodecode.bids.records import OF_RESPONSES
 from bids_neurodecode.errors import ReportError
 from bids_neurodecode.report.boilerplate_conditions import (
     condition_models,
@@ -180,7 +181,7 @@ def methods(
         published_inputs(layout, version) if published else _inputs(derivatives, version)
     ]
     if paradigm != 'movie':
-        taken = layout in {'nsd', 'algonauts'} or config.betas.precomputed is not None
+        taken = layout in OF_RESPONSES or config.betas.precomputed is not None
         betas = taken_betas(config, layout) if taken else ''
         held_out = recipe != 'betas'
         model = betas_model or config.betas.model

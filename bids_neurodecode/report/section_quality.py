@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.bids.anatomy import tissue_file
+from bids_neurodecode.bids.records import OF_RESPONSES
 from bids_neurodecode.report import brain, evoked, quality
 from bids_neurodecode.report.build import Block, Fold, Table, Text, Verdict, Verdicts
 from bids_neurodecode.report.reader import Reader, read_table
@@ -44,14 +45,14 @@ def quality_section(reader: Reader) -> tuple[Block, ...]:
     """Show what a reviewer asks of the data; tables and traces by run are folded."""
     return (
         *_coverage(reader),
-        *(_of_series(reader) if reader.results.layout != 'nsd' else ()),
+        *(_of_series(reader) if reader.results.layout not in OF_RESPONSES else ()),
         *_motion(reader),
         *_denoising(reader),
     )
 
 
 def _of_series(reader: Reader) -> Iterable[Block]:
-    """Show what the preprocessed series tell; in NSD's own layout there are betas alone."""
+    """Show what the preprocessed series tell, in layouts that hold any."""
     yield from _carpet(reader)
     yield from _evoked(reader)
 
