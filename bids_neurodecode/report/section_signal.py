@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,13 +11,15 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.bids.anatomy import anatomical_image
+from bids_neurodecode.bids.description import read_json
+from bids_neurodecode.extensions import OWN
 from bids_neurodecode.report import brain
 from bids_neurodecode.report.build import Block, Fold, Plot, Table, Text, Viewer
 from bids_neurodecode.report.reader import Reader, read_table
 from bids_neurodecode.report.results import ParticipantResults
 from bids_neurodecode.report.sheets import Sheet, where_shown
 from bids_neurodecode.report.style import percent
-from bids_neurodecode.spaces import like, load_image, space_of
+from bids_neurodecode.spaces import like, load_image, sidecar_of, space_of
 
 if TYPE_CHECKING:
     import nibabel as nib
@@ -49,13 +51,15 @@ def brain_section(reader: Reader) -> tuple[Block, ...]:
     sheet = sheet_of(results, mask)
     background = None if results.mean_bold is None else load_map(results.mean_bold)
     selected = load_map(maps['reliable']) if 'reliable' in maps else None
+    specs = brain.MAPS | _of_another_package(results.system, maps)
     main = [key for key in MAIN_MAPS if key in maps][:N_MAIN]
+    main += [key for key in specs if key not in brain.MAPS]
     shown: list[Block] = []
     folded: list[Block] = []
-    for key in [*main, *(key for key in brain.MAPS if key not in main)]:
+    for key in [*main, *(key for key in specs if key not in main)]:
         if key not in maps:
             continue
-        spec, image = brain.MAPS[key], load_map(maps[key])
+        spec, image = specs[key], load_map(maps[key])
         if key == 'hrfindex':
             image = _times_to_peak(image, results)
             if not (results.betas and results.betas.hrf_times_to_peak):
@@ -75,6 +79,20 @@ def brain_section(reader: Reader) -> tuple[Block, ...]:
         shown.append(Text((NO_ATLAS,)))
     more = (Fold('More maps: glass brains, signal, fits, voxels used', tuple(folded)),)
     return (*shown, *(more if folded else ()))
+
+
+def _of_another_package(system: str, maps: Mapping[str, Path]) -> dict[str, brain.MapSpec]:
+    """Describe the maps that a system of another package made by what their sidecars say."""
+    if system in {*OWN, 'betas'}:
+        return {}
+    found = {}
+    for key in maps.keys() - {*brain.MAPS, 'reliable', 'dseg'}:
+        told = read_json(sidecar_of(maps[key]))
+        label = str(told.get('Units', '')) or key
+        found[key] = brain.MapSpec(
+            key.capitalize(), label, f'{told.get("Description", key)}.', low=None
+        )
+    return dict(sorted(found.items()))
 
 
 def _viewer(

@@ -86,6 +86,7 @@ def test_its_map_is_what_it_says(place, done):
 
 def test_its_section_stands_in_the_page_and_its_words_in_the_methods(done):
     page = (done / 'sub-01.html').read_text()
+    assert 'Mean response less that to others' in page  # from the sidecar of its map
     assert 'id="contrast"' in page
     assert 'against all others' in page
     assert 'Responses to some stimuli were compared' in (done / 'logs' / 'CITATION.md').read_text()
