@@ -92,6 +92,21 @@ def read_json(file: Path) -> dict[str, Any]:
     return content
 
 
+def name_of(folder: Path) -> str:
+    """Return the name that a dataset gives itself, else that of its folder.
+
+    A folder is often called after where it is mounted (``/data``), which tells a reader nothing.
+
+    Raises
+    ------
+    InputError
+        If the description is there and cannot be read.
+    """
+    file = folder / 'dataset_description.json'
+    own = read_json(file).get('Name') if file.is_file() else None
+    return ' '.join(str(own or '').split()) or folder.name
+
+
 def check_raw(folder: Path) -> tuple[str, ...]:
     """Check that a folder is a raw dataset and return its participants' labels, sorted.
 

@@ -269,6 +269,7 @@ class ParticipantResults:
     paradigm: Paradigm
     task: str
     bids_name: str
+    """The name that the dataset gives itself, else that of its folder."""
     runs: tuple[RunResults, ...]
     derivatives: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()

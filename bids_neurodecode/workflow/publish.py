@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bids_neurodecode._version import __version__
+from bids_neurodecode.bids.description import name_of
 from bids_neurodecode.bids.names import PRODUCTS, clean_label
 from bids_neurodecode.bids.provenance import sidecar, software_versions
 from bids_neurodecode.bids.records import ParticipantInput
@@ -143,7 +144,7 @@ class Publisher:
             paradigm=participant.paradigm,
             layout=participant.layout,
             task=participant.task,
-            bids_name=call.bids_dir.name,
+            bids_name=name_of(call.bids_dir),
             runs=run_results(participant, n_trials),
             derivatives=call.derivatives,
             notes=(*notes, *more.pop('notes', ())),

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bids_neurodecode.bids.description import name_of
 from bids_neurodecode.bids.entities import natural_key, nearest, parse_entities
 from bids_neurodecode.bids.query import find_inputs
 from bids_neurodecode.bids.records import ParticipantInput
@@ -30,6 +31,24 @@ def renamed(path, old, new):
 
 
 # what is found
+
+
+@pytest.mark.parametrize(
+    ('written', 'name'),
+    [
+        ('{"Name": "Faces\\n and  houses"}', 'Faces and houses'),
+        ('{"Name": " "}', 'data'),
+        ('{"Name": null}', 'data'),
+        ('{}', 'data'),
+        (None, 'data'),
+    ],
+)
+def test_a_dataset_is_called_by_its_own_name(tmp_path, written, name):
+    folder = tmp_path / 'data'
+    folder.mkdir()
+    if written is not None:
+        (folder / 'dataset_description.json').write_text(written)
+    assert name_of(folder) == name
 
 
 def test_each_run_gets_its_own_files(make_dataset):
