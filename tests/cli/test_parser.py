@@ -218,3 +218,12 @@ def test_help_and_version_load_nothing_heavy(option):
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, check=False)
     assert done.returncode == 0
     assert time.monotonic() - start < 3  # 0.07 s measured; the modules are what is tested
+
+
+def test_the_package_itself_can_be_run():
+    def run(*options):
+        command = [sys.executable, '-m', 'bids_neurodecode', *options]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert run('--version').stdout.startswith('bids_neurodecode ')
+    assert run('/in').returncode == USAGE
