@@ -247,6 +247,7 @@ def plot_volumes(
     """
     thumb, n = 0.95, len(columns)
     width = (WIDTH - thumb - 0.75 * n - 0.2) / n
+    lefts = [thumb + 0.2 + column * (width + 0.75) for column in range(n)]
     layout = SliceLayout.of(mask, affine, N_SLICES, width)
     layout = SliceLayout(slices, layout.crop, len(slices), *_panel(layout, width, len(slices)))
     row = max(layout.panel_height + 0.42, thumb + 0.3)
@@ -259,16 +260,9 @@ def plot_volumes(
     for number, (each, title, picture) in enumerate(zip(volumes, titles, pictures, strict=True)):
         bottom = high - 0.35 - (number + 1) * row
         _draw_picture(figure, picture, title, bottom, thumb)
-        for column, volume in enumerate(each):
-            left = thumb + 0.2 + column * (width + 0.75)
-            _draw_volume(
-                figure, volume, mask, affine, layout, background, left, bottom, bounds[column]
-            )
-    for column, name in enumerate(columns):
-        left = thumb + 0.2 + column * (width + 0.75)
-        figure.text(left / WIDTH, 1 - 0.2 / high, name, weight='bold', fontsize=9)
-        axis = add_axes(figure, left + width + 0.06, 0.3, 0.09, high - 0.8)
-        _color_bar(figure, axis, bounds[column])
+        for volume, left, bound in zip(each, lefts, bounds, strict=True):
+            _draw_volume(figure, volume, mask, affine, layout, background, left, bottom, bound)
+    _head_columns(figure, columns, bounds, lefts, width)
     return figure
 
 
@@ -294,6 +288,7 @@ def plot_sheets(
     """
     thumb, n = 0.95, len(columns)
     width = (WIDTH - thumb - 0.75 * n - 0.2) / n
+    lefts = [thumb + 0.2 + column * (width + 0.75) for column in range(n)]
     row = max(0.7 * width / 4 + 0.2, thumb + 0.3)
     figure = new_figure(row * len(values) + 0.35, layout='none')
     high = figure.get_size_inches()[1]
@@ -301,16 +296,26 @@ def plot_sheets(
     for number, (each, title, picture) in enumerate(zip(values, titles, pictures, strict=True)):
         bottom = high - 0.35 - (number + 1) * row
         _draw_picture(figure, picture, title, bottom, thumb)
-        for column, one in enumerate(each):
-            left = thumb + 0.2 + column * (width + 0.75)
-            paint = painter('RdBu_r', -bounds[column], bounds[column])
+        for one, left, bound in zip(each, lefts, bounds, strict=True):
+            paint = painter('RdBu_r', -bound, bound)
             sheet.draw_row(figure, one, paint, (left, bottom + 0.1, width, 0.7 * width / 4))
-    for column, name in enumerate(columns):
-        left = thumb + 0.2 + column * (width + 0.75)
+    _head_columns(figure, columns, bounds, lefts, width)
+    return figure
+
+
+def _head_columns(
+    figure: Figure,
+    columns: Sequence[str],
+    bounds: Sequence[float],
+    lefts: Sequence[float],
+    width: float,
+) -> None:
+    """Write what each column of maps is, and draw its colour bar; places in inches."""
+    high = figure.get_size_inches()[1]
+    for name, bound, left in zip(columns, bounds, lefts, strict=True):
         figure.text(left / WIDTH, 1 - 0.2 / high, name, weight='bold', fontsize=9)
         axis = add_axes(figure, left + width + 0.06, 0.3, 0.09, high - 0.8)
-        _color_bar(figure, axis, bounds[column])
-    return figure
+        _color_bar(figure, axis, bound)
 
 
 def _panel(layout: SliceLayout, width: float, n: int) -> tuple[float, float]:

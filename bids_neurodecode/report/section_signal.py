@@ -87,11 +87,11 @@ def _of_another_package(system: str, maps: Mapping[str, Path]) -> dict[str, brai
         return {}
     found = {}
     for key in maps.keys() - {*brain.MAPS, 'reliable', 'dseg'}:
-        told = read_json(sidecar_of(maps[key]))
+        file = sidecar_of(maps[key])
+        told = read_json(file) if file.is_file() else {}
+        about = str(told.get('Description', key)).rstrip('.')
         label = str(told.get('Units', '')) or key
-        found[key] = brain.MapSpec(
-            key.capitalize(), label, f'{told.get("Description", key)}.', low=None
-        )
+        found[key] = brain.MapSpec(key.capitalize(), label, f'{about}.', low=None)
     return dict(sorted(found.items()))
 
 

@@ -59,9 +59,8 @@ def publish_betas(
 ) -> Mapping[str, Any]:
     """Write the betas, their maps and events, and the record for the report."""
     publisher = Publisher.of(participant, call, config)
-    atlas = None if atlas_labels is None or atlas_table is None else (atlas_labels, atlas_table)
     maps = [*beta_maps, *reliability_maps]
-    measured = Measured(mask, betas, tsnr, beta_info, maps, atlas, parcels or ())
+    measured = Measured(mask, betas, tsnr, beta_info, maps, atlas_labels, atlas_table, parcels)
     tuned = (TUNED_ON_ALL,) if beta_info['n_components'] else ()
     record = publisher.record(
         SYSTEM,

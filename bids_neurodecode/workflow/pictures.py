@@ -107,8 +107,9 @@ def publish_pictures(
         tsnr,
         beta_info,
         [*beta_maps, *reliability_maps],
-        None if atlas_labels is None or atlas_table is None else (atlas_labels, atlas_table),
-        parcels or (),
+        atlas_labels,
+        atlas_table,
+        parcels,
     )
     maps = measured.publish(publisher, folder)
     maps['reliable'] = writer.image(

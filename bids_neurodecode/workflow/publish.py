@@ -179,7 +179,7 @@ class Measured:
         How the betas were estimated.
     maps
         Of the model of the betas and of reliability.
-    atlas, parcels
+    atlas_labels, atlas_table, parcels
         Labels and table of the parcellation; mean series, a file a run. None without an atlas.
     """
 
@@ -188,8 +188,9 @@ class Measured:
     tsnr: Path
     info: Mapping[str, Any]
     maps: Sequence[Path]
-    atlas: tuple[Path, Path] | None = None
-    parcels: Sequence[Path] = ()
+    atlas_labels: Path | None = None
+    atlas_table: Path | None = None
+    parcels: Sequence[Path] | None = None
 
     def publish(self, publisher: Publisher, folder: Path) -> dict[str, Path]:
         """Write it; return the maps by name.
@@ -204,9 +205,10 @@ class Measured:
         for file in self.maps:
             name = file.name.removesuffix('.nii.gz')
             maps[name] = writer.image(name, file)
-        if self.atlas is not None:
-            maps['dseg'] = write_atlas(writer, publisher.config, *self.atlas)
-            write_parcels(writer, participant, publisher.config, self.parcels)
+        if self.atlas_labels is not None and self.atlas_table is not None:
+            atlas = self.atlas_labels, self.atlas_table
+            maps['dseg'] = write_atlas(writer, publisher.config, *atlas)
+            write_parcels(writer, participant, publisher.config, self.parcels or ())
         return maps
 
     def _publish_betas(self, writer: ProductWriter, folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""A trained movie network that several modules ask."""
+"""What several modules ask: a trained movie network, and runs without a page."""
 
 import json
 from collections.abc import Callable
@@ -41,6 +41,18 @@ gap = 6.0
 [atlas]
 file = "{atlas}"
 """
+
+
+@pytest.fixture
+def no_page(monkeypatch):
+    """Leave the page out, which takes longer than all else."""
+
+    def write(results: Path, output_dir: Path) -> Path:
+        page = output_dir / 'none.html'
+        page.write_text(results.name)
+        return page
+
+    monkeypatch.setattr('bids_neurodecode.workflow.publish.participant_report', write)
 
 
 def train_films(folder: Path, out: str, explain: str, concepts: Path | None = None) -> int:

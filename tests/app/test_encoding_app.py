@@ -108,18 +108,6 @@ def trained(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def no_page(monkeypatch):
-    """Leave the page out, which takes longer than all else."""
-
-    def write(results: Path, output_dir: Path) -> Path:
-        page = output_dir / 'none.html'
-        page.write_text(results.name)
-        return page
-
-    monkeypatch.setattr('bids_neurodecode.workflow.publish.participant_report', write)
-
-
 @pytest.fixture(scope='module')
 def without_bold(trained):
     """A dataset of events and pictures, some of them new; without any BOLD."""

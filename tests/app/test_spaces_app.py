@@ -108,18 +108,6 @@ def made(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def no_page(monkeypatch):
-    """Leave the page out, which takes longer than all else."""
-
-    def write(results: Path, output_dir: Path) -> Path:
-        page = output_dir / 'none.html'
-        page.write_text(results.name)
-        return page
-
-    monkeypatch.setattr('bids_neurodecode.workflow.publish.participant_report', write)
-
-
 def call(made: Path, system: str, out: Path, *more: str, level: str = 'participant') -> int:
     paradigm, split = SYSTEMS[system]
     settings = made / f'{system}.toml'
