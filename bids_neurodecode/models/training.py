@@ -7,9 +7,11 @@ CPU, a training that was killed and resumed ends with the same weights as one th
 
 from __future__ import annotations
 
+import atexit
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -94,7 +96,20 @@ def _accelerator(settings: TrainingSettings) -> Accelerator:
         raise ResourceError(OTHER_DEVICE.format(found='another device', wanted=wanted)) from error
     if accelerator.device.type != wanted:
         raise ResourceError(OTHER_DEVICE.format(found=accelerator.device.type, wanted=wanted))
+    if accelerator.num_processes > 1:
+        _leave_together()
     return accelerator
+
+
+@cache
+def _leave_together() -> None:
+    """End the process group before the interpreter ends: its threads would abort the process."""
+    atexit.register(_end_process_group)
+
+
+def _end_process_group() -> None:
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 @contextmanager
