@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.models.mixture import Mixture, Noise, to_uint8, to_unit
-from bids_neurodecode.models.vdvae_blocks import Decoder, Draw, Encoder
+from bids_neurodecode.models.vdvae_blocks import Activations, Decoder, Draw, Encoder
 from bids_neurodecode.models.vdvae_config import VDVAEConfig
 from bids_neurodecode.typing import Float32Array, Uint8Array
 
@@ -105,9 +105,17 @@ class VDVAE(nn.Module):
         noise
             Where posterior samples come from; None takes the posterior means.
         """
-        activations = self.encoder(x.permute(0, 3, 1, 2).contiguous())
+        activations = self._activations(x)
         hidden, latents, kl = self.decoder(len(x), activations=activations, draw=Draw(noise))
         return Encoded(tuple(latents), tuple(kl), hidden)
+
+    def first_latents(self, x: Tensor, n_latents: int, noise: Noise | None = None) -> list[Tensor]:
+        """Find the first latents of pictures, as :meth:`encode` does, and run no block more."""
+        return self.decoder.first_latents(self._activations(x), n_latents, Draw(noise))
+
+    def _activations(self, x: Tensor) -> Activations:
+        activations: Activations = self.encoder(x.permute(0, 3, 1, 2).contiguous())
+        return activations
 
     def decode(
         self,
@@ -212,8 +220,8 @@ def encode_images(
     for batch, noise in _batches(len(images), seeds, batch_size, progress):
         with torch.inference_mode():
             pictures = torch.from_numpy(images[batch].astype(np.float32)).to(_like(model))
-            encoded = model.encode(model.standardise(pictures), noise)
-            rows[batch] = flatten_latents(encoded.latents[:count]).float().cpu().numpy()
+            latents = model.first_latents(model.standardise(pictures), count, noise)
+            rows[batch] = flatten_latents(latents).float().cpu().numpy()
     return rows
 
 

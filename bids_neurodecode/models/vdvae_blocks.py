@@ -7,8 +7,9 @@ arXiv 2011.10650. Parameters carry the names of the published checkpoints.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 from torch import Tensor, nn
@@ -190,20 +191,41 @@ class Decoder(nn.Module):
             In nats, (n,), of each latent that the posterior gave.
         """
         self._check(latents, n_pictures)
-        states = {bias.shape[-1]: bias.expand(n_pictures, -1, -1, -1) for bias in self.bias_xs}
         taken: list[Tensor] = []
         divergences: list[Tensor] = []
+        states = self._start(n_pictures)
+        for z, kl in self._run(states, n_pictures, activations, latents, draw):
+            taken.append(z)
+            if kl is not None:
+                divergences.append(kl)
+        hidden = states[self._config.image_size] * self.gain + self.bias
+        return hidden, taken, divergences
+
+    def first_latents(self, activations: Activations, n_latents: int, draw: Draw) -> list[Tensor]:
+        """Take the first latents from the posterior; blocks after those are not run."""
+        n_pictures = len(next(iter(activations.values())))
+        blocks = self._run(self._start(n_pictures), n_pictures, activations, (), draw)
+        return [z for z, _ in islice(blocks, n_latents)]
+
+    def _start(self, n_pictures: int) -> Activations:
+        return {bias.shape[-1]: bias.expand(n_pictures, -1, -1, -1) for bias in self.bias_xs}
+
+    def _run(
+        self,
+        states: Activations,
+        n_pictures: int,
+        activations: Activations | None,
+        latents: Sequence[Tensor],
+        draw: Draw,
+    ) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """Update the states block by block; give each latent and its divergence."""
         for index, block in enumerate(self.dec_blocks):
             level = self._config.decoder[index]
             given = latents[index] if index < len(latents) else None
             activation = None if activations is None else activations[level.resolution]
             x, z, kl = block(self._state(states, level, n_pictures), activation, given, draw)
             states[level.resolution] = x
-            taken.append(z)
-            if kl is not None:
-                divergences.append(kl)
-        hidden = states[self._config.image_size] * self.gain + self.bias
-        return hidden, taken, divergences
+            yield z, kl
 
     def _state(self, states: Activations, level: Level, n_pictures: int) -> Tensor:
         resolution, width = level.resolution, self._config.width_at(level.resolution)

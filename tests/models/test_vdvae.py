@@ -204,11 +204,23 @@ class TestArrays:
         flat = encode_images(tiny, images, batch_size=2)
         expected = np.concatenate([z.numpy().reshape(3, -1) for z in latents], axis=1)
         np.testing.assert_allclose(flat, expected, atol=1e-6)
-        first = encode_images(tiny, images, n_latents=2, batch_size=2)
-        np.testing.assert_array_equal(first, flat[:, :34])
         for z, again in zip(latents, unflatten_latents(TINY, torch.tensor(flat)), strict=True):
             torch.testing.assert_close(again, z, atol=1e-6, rtol=0)
         assert flatten_latents(latents).shape == (3, latent_length(TINY))
+
+    @pytest.mark.parametrize('seeds', [None, (5, 6, 7)])
+    def test_first_latents_are_the_same_bits_and_later_blocks_do_not_run(self, tiny, seeds):
+        every = encode_images(tiny, pictures(), seeds=seeds)
+        ran = []
+        hooks = [
+            block.register_forward_hook(lambda *_, index=index: ran.append(index))
+            for index, block in enumerate(tiny.decoder.dec_blocks)
+        ]
+        first = encode_images(tiny, pictures(), n_latents=2, seeds=seeds)
+        for hook in hooks:
+            hook.remove()
+        np.testing.assert_array_equal(first, every[:, :34])
+        assert ran == [0, 1]
 
     def test_noise_depends_on_a_picture_s_seed_alone(self, tiny):
         images = pictures()
