@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
 
@@ -24,27 +25,35 @@ def beside(left: Uint8Array, right: Uint8Array) -> Uint8Array:
     return np.concatenate([a, gap, b], axis=2)
 
 
-def write_video(path: Path, frames: Uint8Array, frame_rate: float) -> None:
-    """Write frames as H.264 in MP4, whole or not at all.
+def write_video(
+    path: Path, frames: Iterable[Uint8Array], frame_rate: float, *, preset: str = 'medium'
+) -> None:
+    """Write frames as H.264 in MP4, whole or not at all; the same frames give the same bytes.
 
     Parameters
     ----------
     path
         The file.
     frames
-        Shape (n, height, width, 3), height and width even.
+        Each (height, width, 3), height and width even.
     frame_rate
         Frames a second.
+    preset
+        Of x264: how much time it takes to make the file small.
     """
     import av
 
+    # one thread, as bytes would depend on how many there are; no macroblock tree, as x264's for
+    # AVX-512 reads behind the rows of small frames, so that bytes depend on what lies in memory
+    options = {'crf': '18', 'preset': preset, 'threads': '1', 'mbtree': '0'}
     with atomic(path) as temporary, av.open(str(temporary), 'w', format='mp4') as container:
         rate = Fraction(frame_rate).limit_denominator(1000)
-        stream = container.add_stream('libx264', rate=rate)
-        stream.height, stream.width = frames.shape[1:3]
+        stream = container.add_stream('libx264', rate=rate, options=options)
         stream.pix_fmt = 'yuv420p'
-        stream.options = {'crf': '18'}
-        for pixels in frames:
+        stream.thread_count = 1
+        for number, pixels in enumerate(frames):
+            if number == 0:
+                stream.height, stream.width = pixels.shape[:2]
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format='rgb24')
             container.mux(stream.encode(frame))
         container.mux(stream.encode())

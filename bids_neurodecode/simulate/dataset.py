@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from bids_neurodecode.bids.sink import copy_file, write_text
+from bids_neurodecode.bids.video import write_video
 from bids_neurodecode.errors import ArgumentsError
 from bids_neurodecode.simulate import features as feature_bank
 from bids_neurodecode.simulate import stimuli as stimulus_maker
@@ -206,7 +207,7 @@ def _make_film(path: Path, spec: SimulationSpec, number: int) -> list[str]:
                 shown.append(category)
             yield frame
 
-    stimulus_maker.write_film(path, frames())
+    write_video(path, frames(), stimulus_maker.FRAME_RATE, preset='veryfast')
     return shown
 
 

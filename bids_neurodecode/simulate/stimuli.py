@@ -191,26 +191,6 @@ def _bounce(position: float, limit: float = 0.7) -> float:
     return float(phase - limit if phase <= 2 * limit else 3 * limit - phase)
 
 
-def write_film(path: Path, frames: Iterable[Uint8Array]) -> None:
-    """Encode frames (h, w, 3) as H.264 in MP4, 25 a second; the same frames give the same bytes.
-
-    One thread: x264 with several may cut a picture differently.
-    """
-    import av
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    options = {'crf': '18', 'preset': 'veryfast', 'threads': '1'}
-    with av.open(str(path), mode='w') as container:
-        stream = container.add_stream('libx264', rate=FRAME_RATE, options=options)
-        stream.pix_fmt = 'yuv420p'
-        stream.thread_count = 1
-        for number, frame in enumerate(frames):
-            if number == 0:
-                stream.height, stream.width = frame.shape[:2]
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format='rgb24')))
-        container.mux(stream.encode(None))
-
-
 def read_film(path: Path, interval: float, size: int) -> tuple[Uint8Array, float]:
     """Read frames of a film at regular times.
 

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from scipy.stats import spearmanr
 
+from bids_neurodecode.bids.video import write_video
 from bids_neurodecode.errors import ArgumentsError, InputError
 from bids_neurodecode.samples import VoxelMask
 from bids_neurodecode.simulate import brain, dataset, design, realnoise, response, stimuli
@@ -345,7 +346,7 @@ def test_users_pictures(tmp_path):
 def test_users_films_shorter_than_asked(tmp_path):
     (tmp_path / 'own').mkdir()
     frames = [np.full((48, 64, 3), 5 * k % 255, dtype=np.uint8) for k in range(25 * 21)]
-    stimuli.write_film(tmp_path / 'own' / 'a.mp4', frames)
+    write_video(tmp_path / 'own' / 'a.mp4', frames, 25)
     values = SMALL_FILM | {'n_subjects': 1, 'n_runs': 1, 'stimuli_dir': tmp_path / 'own'}
     root = simulate_dataset(tmp_path / 'out', build_spec(**values))
     ((series, events),) = runs_of(root)

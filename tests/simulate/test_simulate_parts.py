@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bids_neurodecode.bids.video import write_video
 from bids_neurodecode.simulate import (
     confounds,
     design,
@@ -205,7 +206,7 @@ def test_shapes_differ_and_follow_their_place():
 def test_films_of_one_seed_are_the_same_bytes(tmp_path):
     for name in ('a', 'b'):
         frames = stimuli.film_frames(2.0, 6, 48, np.random.default_rng(5))
-        stimuli.write_film(tmp_path / f'{name}.mp4', (f for f, _ in frames))
+        write_video(tmp_path / f'{name}.mp4', (f for f, _ in frames), stimuli.FRAME_RATE)
     assert (tmp_path / 'a.mp4').read_bytes() == (tmp_path / 'b.mp4').read_bytes()
     frames, duration = stimuli.read_film(tmp_path / 'a.mp4', 0.2, 48)
     assert duration == 2.0

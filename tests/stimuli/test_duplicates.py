@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageEnhance, ImageOps
 
-from bids_neurodecode.simulate.stimuli import CATEGORIES, make_picture, write_film
+from bids_neurodecode.bids.video import write_video
+from bids_neurodecode.simulate.stimuli import CATEGORIES, FRAME_RATE, make_picture
 from bids_neurodecode.simulate.stimuli import film_frames as simulate_film
 from bids_neurodecode.stimuli.duplicates import (
     ImageHashes,
@@ -171,6 +172,10 @@ def test_photographs_are_not_taken_for_each_other_and_their_copies_are_found(sha
 
 
 # films
+
+
+def write_film(path: Path, frames) -> None:
+    write_video(path, frames, FRAME_RATE, preset='veryfast')
 
 
 def film(path: Path, seconds: float, seed: int, *, start: float = 0, loop: int = 1) -> Path:
