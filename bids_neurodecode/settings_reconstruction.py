@@ -75,9 +75,9 @@ class ReconstructionSettings(Settings):
     noise: Annotated[float, Field(ge=0, le=256)] = 0.0
     """Noise added to the first stage's picture before the second, in grey levels of 0 to 255; 256
     starts from noise alone (a study of sensitivity; the draws are the same at every level)."""
-    protocol: Literal['bd-982', 'me2-1000'] = 'bd-982'
+    protocol: Literal['bd-982', 'me2-1000', 'cpu-1'] = 'bd-982'
     """How pictures that were made are compared with those shown: sizes, interpolation and networks
-    of Brain-Diffuser's tables or of MindEye2's."""
+    of Brain-Diffuser's tables or of MindEye2's, or the networks of the extra ``cpu-nets``."""
     precision: Literal['float32', 'float16'] = 'float32'
     """Of the published networks when they are applied."""
     synthetic: Annotated[float, Field(ge=0)] = 0.0

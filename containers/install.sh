@@ -67,6 +67,7 @@ print(*(line for lines in wanted for line in lines), sep='\n')
 PYTHON
   install "${wheels[@]}" --requirement /tmp/requirements.txt
   rm /tmp/requirements.txt
+  python3 -m pip --python "$prefix/bin/python" install --quiet --no-deps --require-hashes "${wheels[@]}" --requirement cpu-nets.txt
   # the libraries' own tests, and what only a compiler, which is not here, would read
   find "$prefix/lib" -depth -type d -name tests -exec rm -rf {} +
   rm -rf "$prefix"/lib/python3*/site-packages/torch/include

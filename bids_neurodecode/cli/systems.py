@@ -16,7 +16,7 @@ from bids_neurodecode.cli.parser import Arguments
 from bids_neurodecode.config import Config, load_config
 from bids_neurodecode.errors import ArgumentsError, InputError
 from bids_neurodecode.extensions import find_system
-from bids_neurodecode.extras import has_networks
+from bids_neurodecode.extras import PACKAGED, has_networks, packaged_files
 from bids_neurodecode.fetched import check_fetched
 from bids_neurodecode.settings_encoding import TABLE
 from bids_neurodecode.workflow.reports import system_of
@@ -166,9 +166,14 @@ def _trained_network(config: Config, system: str) -> str:
         return 'movie.model = "network"'
     if system == 'encoding' and config.encoding.model not in LINEAR:
         return f'encoding.model = "{config.encoding.model}"'
-    frozen = sorted(set(config.encoding.bands) & set(WEIGHTS))
+    frozen = sorted(
+        band for band in config.encoding.bands if band.partition(':')[0] in {*WEIGHTS, *PACKAGED}
+    )
     if system == 'encoding' and frozen:
         return f'encoding.bands with {", ".join(frozen)}'
+    extractor = config.features.extractor
+    if system != 'encoding' and extractor.partition(':')[0] in PACKAGED:
+        return f'features.extractor = "{extractor}"'
     generator = config.reconstruction.generator
     if system == 'reconstruction' and generator in {'small', 'published'}:
         return f'reconstruction.generator = "{generator}"'
@@ -218,10 +223,10 @@ def check_extractor(arguments: Arguments, config: Config) -> None:
     ArgumentsError
         If it is unknown, or one of encoding models.
     """
-    from bids_neurodecode.stimuli.features import extractor_names
+    from bids_neurodecode.stimuli.features import extractor_names, get_extractor
     from bids_neurodecode.workflow.encoding_features import WEIGHTS
 
-    name = config.features.extractor
+    name, _, layer = config.features.extractor.partition(':')
     if arguments.analysis_level == 'group':
         return
     able = [known for known in (*extractor_names(), TABLE) if known not in WEIGHTS]
@@ -229,6 +234,8 @@ def check_extractor(arguments: Arguments, config: Config) -> None:
         known = name in extractor_names()
         reason = 'it needs pretrained weights' if known else 'there is none of that name'
         raise ArgumentsError(NO_EXTRACTOR.format(name=name, reason=reason, names=', '.join(able)))
+    if has_networks() and (layer or name in PACKAGED):
+        get_extractor(config.features.extractor)
 
 
 def check_shared_head(arguments: Arguments, config: Config) -> None:
@@ -383,6 +390,8 @@ def check_encoding(arguments: Arguments, config: Config, person: ParticipantInpu
     for band in config.encoding.bands:
         if band in WEIGHTS:
             weights_path(WEIGHTS[band], arguments.weights_dir)
+        if (name := band.partition(':')[0]) in PACKAGED:
+            packaged_files(name)
         if band in CAPTIONED:
             first_captions(person)
 

@@ -182,6 +182,22 @@ def _error(title: str, meaning: str, unit: Unit = 'error', **more: Any) -> Metri
     return Metric(title, meaning, unit, higher_is_better=False, **{**limits, **more})
 
 
+_PACKAGED = {
+    f'{name.lower().replace("-", "_")}_{kind}': metric
+    for name in ('EfficientNet-Lite0', 'EfficientNet-Lite2', 'MobileNetV2')
+    for kind, metric in (
+        ('2way', _share(f'{name} two-way', f'2-way identification by {name} pooled features.')),
+        (
+            'distance',
+            _error(
+                f'{name} distance',
+                f'Mean correlation distance of {name} pooled features.',
+                'distance',
+            ),
+        ),
+    )
+}
+
 METRICS: dict[str, Metric] = {
     'balanced_accuracy': _share(
         'Balanced accuracy',
@@ -316,6 +332,7 @@ METRICS: dict[str, Metric] = {
         'not there.',
         'distance',
     ),
+    **_PACKAGED,
     'variance_full': _share(
         'Variance explained (all feature spaces)',
         'Median over voxels of the share of held-out variance that all feature spaces explain '

@@ -159,7 +159,7 @@ def notes_on(
     ]
     if groups and stand_in:
         notes.append(STANDS_IN.format(name=STAND_IN))
-    if n_pictures != protocol.n_pictures:
+    if protocol.n_pictures not in {None, n_pictures}:
         told = {'name': protocol.name, 'expected': protocol.n_pictures, 'n': n_pictures}
         notes.append(OTHER_COUNT.format(**told))
     return tuple(notes)

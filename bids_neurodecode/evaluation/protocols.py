@@ -3,20 +3,28 @@
 ``bd-982``: Brain-Diffuser (Ozcelik & VanRullen 2023, Sci Rep 13:15666); ``me2-1000``: MindEye2
 (Scotti et al. 2024, arXiv 2403.11207). They differ in all of these, and so do scores, so that the
 protocol's name belongs to every result.
+``cpu-1``: of this program, with networks that Python packages hold (the extra ``cpu-nets``), so
+that anyone can compute it; no published table is under it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from bids_neurodecode.errors import ArgumentsError
 
+NO_JUDGE = (
+    'Protocol {name} has no network left to compare pictures by: {used} made them, and a network '
+    'never judges what it made. Choose another features.extractor or reconstruction.protocol.'
+)
 UNKNOWN_PROTOCOL = 'No protocol of pictures is called {name!r}. There are: {names}.'
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 """Means and deviations of the networks trained on ImageNet."""
+LITE = ((127 / 255,) * 3, (128 / 255,) * 3)
+"""Means and deviations of EfficientNet-Lite."""
 CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
 """Means and deviations of CLIP."""
 
@@ -56,7 +64,7 @@ class PictureProtocol:
     name
         What results are called by.
     n_pictures
-        Test pictures that published tables are over.
+        Test pictures that published tables are over; None: there are none.
     first_size
         Pixels a side that all pictures are brought to first; None: as they are.
     pixel_size
@@ -72,13 +80,16 @@ class PictureProtocol:
     """
 
     name: str
-    n_pictures: int
+    n_pictures: int | None
     first_size: int | None
     pixel_size: int
     pixel_method: Literal['bilinear', 'bicubic']
     exact: bool
     ssim: tuple[str, ...]
     metrics: tuple[NetworkMetric, ...]
+
+
+_KINDS: tuple[Literal['2way', 'distance'], ...] = ('2way', 'distance')
 
 
 def _metrics(sizes: Mapping[str, int], efficientnet: str) -> tuple[NetworkMetric, ...]:
@@ -121,6 +132,24 @@ PROTOCOLS: Mapping[str, PictureProtocol] = {
             {'alexnet': 256, 'inception': 342, 'efficientnet': 255}, 'efficientnet-b1-v2'
         ),
     ),
+    'cpu-1': PictureProtocol(
+        name='cpu-1',
+        n_pictures=None,
+        first_size=None,
+        pixel_size=425,
+        pixel_method='bicubic',
+        exact=False,
+        ssim=('ssim_2d',),
+        metrics=tuple(
+            NetworkMetric(f'{name.replace("-", "_")}_{kind}', name, 'avgpool', kind, size, scaling)
+            for name, size, scaling in (
+                ('efficientnet-lite0', 224, LITE),
+                ('efficientnet-lite2', 260, LITE),
+                ('mobilenetv2', 224, IMAGENET),
+            )
+            for kind in _KINDS
+        ),
+    ),
 }
 
 
@@ -135,3 +164,25 @@ def get_protocol(name: str) -> PictureProtocol:
     if name not in PROTOCOLS:
         raise ArgumentsError(UNKNOWN_PROTOCOL.format(name=name, names=', '.join(PROTOCOLS)))
     return PROTOCOLS[name]
+
+
+def held_out(protocol: PictureProtocol, used: Collection[str]) -> PictureProtocol:
+    """Leave out the networks that had a part in what is judged.
+
+    Parameters
+    ----------
+    protocol
+        How pictures are compared.
+    used
+        Networks that features were fitted to, that guided a generator, or that chose between
+        pictures or settings.
+
+    Raises
+    ------
+    ArgumentsError
+        If no network is left.
+    """
+    metrics = tuple(metric for metric in protocol.metrics if metric.network not in used)
+    if not metrics:
+        raise ArgumentsError(NO_JUDGE.format(name=protocol.name, used=', '.join(sorted(used))))
+    return replace(protocol, metrics=metrics)

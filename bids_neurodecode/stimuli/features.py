@@ -35,8 +35,23 @@ _EXTRACTORS = {
     'clip': ('bids_neurodecode.stimuli.pretrained', 'clip'),
     'dinov2': ('bids_neurodecode.stimuli.pretrained', 'dinov2'),
     'blip': ('bids_neurodecode.stimuli.pretrained', 'blip'),
+    'efficientnet-lite0': ('bids_neurodecode.stimuli.packaged', 'efficientnet_lite0'),
+    'efficientnet-lite2': ('bids_neurodecode.stimuli.packaged', 'efficientnet_lite2'),
+    'mobilenetv2': ('bids_neurodecode.stimuli.packaged', 'mobilenetv2'),
 }
-_CAPTIONED = {'blip-caption': ('bids_neurodecode.stimuli.pretrained', 'blip_caption')}
+_CAPTIONED = {
+    'blip-caption': ('bids_neurodecode.stimuli.pretrained', 'blip_caption'),
+    'wordllama': ('bids_neurodecode.stimuli.packaged', 'CaptionEmbedding'),
+}
+_IMAGE_SIZES = {
+    'clip': 224,
+    'dinov2': 256,
+    'blip': 384,
+    'blip-caption': 384,
+    'efficientnet-lite0': 224,
+    'efficientnet-lite2': 260,
+    'mobilenetv2': 224,
+}
 _DIGEST = 32  # bytes of SHA-256 behind the array in a cache file
 
 
@@ -91,6 +106,13 @@ def captioned_names() -> tuple[str, ...]:
 def get_extractor(name: str, **params: Any) -> FeatureExtractor:
     """Make a feature extractor.
 
+    Parameters
+    ----------
+    name
+        Of the registry; ``name:layer`` is one layer of a network that has several.
+    params
+        Of the extractor.
+
     Raises
     ------
     ArgumentsError
@@ -104,13 +126,27 @@ def get_captioned_extractor(name: str, **params: Any) -> CaptionedExtractor:
     return cast('CaptionedExtractor', _make(_CAPTIONED, name, params))
 
 
+def image_size_of(name: str, otherwise: int) -> int:
+    """Return the pixels a side at which images are handed to an extractor.
+
+    Parameters
+    ----------
+    name
+        Of the extractor; networks take images of the size that they were trained with.
+    otherwise
+        Where the extractor takes any size.
+    """
+    return _IMAGE_SIZES.get(name.partition(':')[0], otherwise)
+
+
 def _make(table: Mapping[str, tuple[str, str]], name: str, params: Mapping[str, Any]) -> Any:
+    name, _, layer = name.partition(':')
     if name not in table:
         raise ArgumentsError(UNKNOWN_EXTRACTOR.format(name=name, names=', '.join(sorted(table))))
     module, attribute = table[name]
     make = getattr(importlib.import_module(module), attribute)
     try:
-        return make(**params)
+        return make(**({'layer': layer} if layer else {}), **params)
     except TypeError as error:
         raise ArgumentsError(BAD_PARAMETERS.format(name=name, reason=error)) from error
 

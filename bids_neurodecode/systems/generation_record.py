@@ -11,9 +11,10 @@ import numpy.typing as npt
 
 from bids_neurodecode.config import Config
 from bids_neurodecode.evaluation import identification
-from bids_neurodecode.evaluation.protocols import get_protocol
+from bids_neurodecode.evaluation.protocols import get_protocol, held_out
 from bids_neurodecode.models.sampling import picture_seed
 from bids_neurodecode.samples import Samples, Split
+from bids_neurodecode.stimuli.features import image_size_of
 from bids_neurodecode.stimuli.gabor import GaborPyramid
 from bids_neurodecode.systems import generation_scores as scoring
 from bids_neurodecode.systems.base import run_labels
@@ -103,11 +104,17 @@ class Record:
     retrieval: list[tuple[Outcome, npt.NDArray[np.float64]]] = field(default_factory=list)
     rows: list[dict[str, Any]] = field(default_factory=list)
 
+    @property
+    def used(self) -> frozenset[str]:
+        """Networks that had a part in the pictures: none of them judges."""
+        return frozenset({self.config.features.extractor.partition(':')[0]})
+
     def note(
         self, model: str, space: str, given: Tested, pictures: Uint8Array, stage: Stage
     ) -> Outcome:
         """Note pictures, with the similarity of their features to the candidates'."""
-        size = self.config.features.image_size
+        told = self.config.features
+        size = image_size_of(told.extractor, told.image_size)
         features = self.inputs.extractor.transform(resize(pictures, size))
         alike = identification.similarity(
             stage.space.transform(features), stage.components(given.candidates)
@@ -159,14 +166,15 @@ class Record:
 
     def scores(self, rng: np.random.Generator) -> tuple[list[Score], dict[str, Any], list[str]]:
         """Turn everything that was noted into rows of the table."""
-        own = self.config.reconstruction.regressor
+        told = self.config
+        own = told.reconstruction.regressor
         board = scoring.Board(
             self.split,
             self.config.evaluation,
             GaborPyramid(frequencies=STAND_IN_FREQUENCIES).transform,
             self.inputs.networks,
             rng,
-            get_protocol(self.config.reconstruction.protocol),
+            held_out(get_protocol(told.reconstruction.protocol), self.used),
         )
         scores: list[Score] = []
         nulls: dict[str, Any] = {}

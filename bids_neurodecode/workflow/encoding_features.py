@@ -10,6 +10,7 @@ import numpy as np
 
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.config import Config
+from bids_neurodecode.extras import PACKAGED
 from bids_neurodecode.settings_encoding import TABLE
 from bids_neurodecode.workflow.nodes import Ladder
 from bids_neurodecode.workflow.own_features import picture_table
@@ -22,15 +23,14 @@ WEIGHTS = {
     'blip-caption': 'blip-itm-base',
 }
 """The weights of each feature space that needs some."""
-PICTURE_SIZE = {'clip': 224, 'dinov2': 256, 'blip': 384, 'blip-caption': 384}
-"""Pixels a side at which pictures are handed to each network, which crops and scales itself."""
-CAPTIONED = frozenset({'blip-caption'})
+CAPTIONED = frozenset({'blip-caption', 'wordllama'})
 PICTURES_AT_ONCE = 256
 
 
 def add_bands(ladder: Ladder) -> None:
     """Add a step for each feature space; ``features`` lists their files in order."""
     from bids_neurodecode.models.weights import weights_path
+    from bids_neurodecode.stimuli.features import image_size_of
 
     run = ladder.run
     names = []
@@ -42,13 +42,30 @@ def add_bands(ladder: Ladder) -> None:
             name,
             made={'band': name},
             band_name=band,
-            image_size=PICTURE_SIZE.get(band, run.config.features.image_size),
+            image_size=image_size_of(band, run.config.features.image_size),
             weights='' if needed is None else str(weights_path(needed, run.weights_dir)),
             cache=str(run.work_dir / 'features'),
-            device=run.device if needed else 'cpu',
+            device=run.device,
         )
         names.append(name)
     ladder.gather('features', names)
+
+
+def band_options(band: str, weights: str, device: str) -> dict[str, str]:
+    """Return what the extractor of a feature space is made with.
+
+    Parameters
+    ----------
+    band
+        The feature space.
+    weights
+        Folder of its weights; empty: none needed.
+    device
+        Where networks are run.
+    """
+    options = {'folder': weights} if weights else {}
+    network = band.partition(':')[0] in PACKAGED and band not in CAPTIONED
+    return {**options, 'device': device} if weights or network else options
 
 
 @step('features', makes=('band',), settings=('features',))
@@ -85,7 +102,7 @@ def extract_band(
     if kind == TABLE:
         table = picture_table(participant, config.features)
         return {'band': table.of_stimuli(names, config.features.bands)[own]}
-    options = {'folder': weights, 'device': device} if weights else {}
+    options = band_options(band_name, weights, device)
     captions: Mapping[str, str] = {}
     if band_name in CAPTIONED:
         captions = first_captions(participant)

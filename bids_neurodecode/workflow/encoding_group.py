@@ -15,7 +15,7 @@ from bids_neurodecode.errors import InputError
 from bids_neurodecode.samples import Responses, Samples, VoxelMask
 from bids_neurodecode.settings_encoding import TABLE
 from bids_neurodecode.spaces import load_image, one_each
-from bids_neurodecode.workflow.encoding_features import CAPTIONED, PICTURE_SIZE, WEIGHTS
+from bids_neurodecode.workflow.encoding_features import CAPTIONED, WEIGHTS, band_options
 from bids_neurodecode.workflow.files import read_table
 from bids_neurodecode.workflow.nodes import Call, Ladder
 from bids_neurodecode.workflow.reports import read_results
@@ -94,6 +94,7 @@ def share_head(
     cache
         Where features are kept by content.
     """
+    from bids_neurodecode.stimuli.features import image_size_of
     from bids_neurodecode.systems.encoding_newcomers import study_newcomers
 
     people = [read_results(file) for file in records]
@@ -106,8 +107,8 @@ def share_head(
             band,
             files,
             stimuli,
-            PICTURE_SIZE.get(band, config.features.image_size),
-            {'folder': weights[band], 'device': device} if band in WEIGHTS else {},
+            image_size_of(band, config.features.image_size),
+            band_options(band, weights.get(band, ''), device),
             Path(cache),
         )
         for band in bands

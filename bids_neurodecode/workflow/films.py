@@ -219,7 +219,7 @@ def features_of_frames(
     energy: bool,
 ) -> tuple[RealArray, RealArray]:
     """Return features of the frames of each sample, and motion in them."""
-    from bids_neurodecode.stimuli.features import get_extractor
+    from bids_neurodecode.stimuli.features import get_extractor, image_size_of
     from bids_neurodecode.stimuli.volumes import volume_features
 
     extractor = get_extractor(settings.extractor)
@@ -227,7 +227,8 @@ def features_of_frames(
     period = participant.runs[0].repetition_time
     for film, samples in table.groupby('film', sort=False):
         onsets = np.unique(samples['onset'].to_numpy(dtype=float))
-        file, size = participant.stimuli_dir / str(film), settings.image_size
+        file = participant.stimuli_dir / str(film)
+        size = image_size_of(settings.extractor, settings.image_size)
         by_volume = volume_features(file, onsets, period, extractor, size, cache)
         motion = motion_of(file, by_volume, onsets, period, cache, energy=energy)
         described = zip(by_volume.mean(axis=1), motion, strict=True)

@@ -17,6 +17,7 @@ from bids_neurodecode.bids.captions import captions_file, read_captions
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.bids.sink import write_json, write_text, write_tsv
 from bids_neurodecode.config import Config
+from bids_neurodecode.extras import PACKAGED
 from bids_neurodecode.samples import Responses, Samples, VoxelMask
 from bids_neurodecode.systems.base import PerStimulus
 from bids_neurodecode.workflow.files import load_map, save_json
@@ -252,17 +253,17 @@ def captions_of(participant: ParticipantInput) -> dict[str, tuple[str, ...]]:
 
 def load_extra(config: Config, size: int, cache: Path) -> ExtraPictures | None:
     """Load the further pictures, where the settings name a folder of them."""
-    from bids_neurodecode.stimuli.features import extract_features, get_extractor
+    from bids_neurodecode.stimuli.features import extract_features, get_extractor, image_size_of
     from bids_neurodecode.stimuli.images import load_images
     from bids_neurodecode.systems.generation_data import ExtraPictures
 
-    folder = config.reconstruction.prior_pictures
+    folder, name = config.reconstruction.prior_pictures, config.features.extractor
     if folder is None:
         return None
     files = further_pictures(Path(folder))
     features = extract_features(
-        load_images(files, size=config.features.image_size),
-        get_extractor(config.features.extractor),
+        load_images(files, size=image_size_of(name, config.features.image_size)),
+        get_extractor(name),
         cache_dir=cache,
     )
     return ExtraPictures(load_images(files, size=size), features)
@@ -273,6 +274,7 @@ def load_networks(files: Mapping[str, str], device: str) -> dict[str, FeatureNet
     import torch
 
     from bids_neurodecode.models.visionnets import ClipEmbedding, MetricNetwork, metric_network
+    from bids_neurodecode.stimuli.packaged import read_convnet
 
     where: Any = 'cuda' if device == 'cuda' else 'cpu'
     networks: dict[str, FeatureNetwork] = {}
@@ -282,6 +284,8 @@ def load_networks(files: Mapping[str, str], device: str) -> dict[str, FeatureNet
 
             vision = CLIPVisionModelWithProjection.from_pretrained(file, local_files_only=True)
             networks[name] = MetricNetwork(ClipEmbedding(vision), where)
+        elif name in PACKAGED:
+            networks[name] = MetricNetwork(read_convnet(name), where)
         else:
             weights = torch.load(file, map_location='cpu', weights_only=True)
             networks[name] = metric_network(name, weights, device=where)

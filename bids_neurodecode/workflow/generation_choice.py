@@ -11,7 +11,7 @@ from typing import Literal
 from bids_neurodecode.bids.stimuli import check_image
 from bids_neurodecode.config import Config
 from bids_neurodecode.errors import ArgumentsError, InputError
-from bids_neurodecode.extras import has_networks
+from bids_neurodecode.extras import PACKAGED, has_networks, has_packaged, packaged_files
 from bids_neurodecode.settings_encoding import TABLE
 
 PUBLISHED_WEIGHTS = ('vdvae-imagenet64', 'versatile-diffusion')
@@ -143,6 +143,10 @@ def metric_weights(folder: Path | None, protocol: str) -> dict[str, str]:
     place = folder or default_weights_dir()
     found = {}
     for name in dict.fromkeys(metric.network for metric in get_protocol(protocol).metrics):
+        if name in PACKAGED:
+            if has_packaged(name):
+                found[name] = str(packaged_files(name)[0])
+            continue
         entry = find_entry(name)
         if check_sizes(entry, place).state not in {'missing', 'damaged'}:
             found[name] = str(entry.path_in(place))

@@ -219,7 +219,7 @@ def picture_features(
 
     Each picture is read once, however many participants saw it: ``cache`` keeps them by content.
     """
-    from bids_neurodecode.stimuli.features import extract_features, get_extractor
+    from bids_neurodecode.stimuli.features import extract_features, get_extractor, image_size_of
     from bids_neurodecode.stimuli.images import load_images
     from bids_neurodecode.workflow.own_features import picture_table
 
@@ -230,7 +230,7 @@ def picture_features(
         return {'features': np.concatenate([*bands.values()], axis=1)}
     files = [participant.stimuli_dir / name for name in participant.stimuli]
     features = extract_features(
-        load_images(files, size=settings.image_size),
+        load_images(files, size=image_size_of(settings.extractor, settings.image_size)),
         get_extractor(settings.extractor),
         cache_dir=Path(cache),
     )

@@ -400,16 +400,17 @@ def test_what_a_training_depends_on_is_in_its_key(tmp_path):
 def test_every_band_is_an_extractor_and_knows_its_weights():
     from typing import get_args
 
+    from bids_neurodecode.extras import PACKAGED
     from bids_neurodecode.models.weights import load_manifest
     from bids_neurodecode.settings_encoding import TABLE, Band
     from bids_neurodecode.stimuli.features import captioned_names, extractor_names
-    from bids_neurodecode.workflow.encoding_features import CAPTIONED, PICTURE_SIZE, WEIGHTS
+    from bids_neurodecode.workflow.encoding_features import CAPTIONED, WEIGHTS
 
     named = set(get_args(get_args(Band)[0])) - {TABLE}
     assert named == {*extractor_names(), *captioned_names()}
     assert set(captioned_names()) == CAPTIONED
     assert set(WEIGHTS.values()) <= set(load_manifest())
-    assert set(WEIGHTS) == set(PICTURE_SIZE) == named - {'gabor'}
+    assert set(WEIGHTS) | set(PACKAGED) == named - {'gabor'}
 
 
 def test_a_partition_has_figures(tmp_path):
