@@ -167,7 +167,6 @@ def fit_betas(
     off_grid: Literal['resample', 'error'] = 'resample',
     start_time: float | None = None,
     training_sets: Sequence[npt.ArrayLike] = (),
-    seed: int = 20260101,
     progress: Callable[[int, int], None] | None = None,
 ) -> Betas:
     """Estimate a response amplitude for each trial and voxel: GLMsingle's models.
@@ -214,8 +213,6 @@ def fit_betas(
         Boolean masks over all trials, (n_trials,): for each of them components and fractions
         are chosen again from these trials alone. A decoder that is judged on held-out trials
         needs them, as models C and D look at which stimulus was shown.
-    seed
-        Of the mixture that sets the noise pool's threshold.
     progress
         Called with the chunks of voxels done, and all.
 
@@ -287,7 +284,7 @@ def fit_betas(
             sessions=given,
             extra_regressors=_on_grid(extra, period, prepared.repetition_time),
             tuning_sets=_sets(training_sets, len(trials)),
-            fixed={'n_components': n_components, 'fraction': fraction, 'seed': seed},
+            fixed={'n_components': n_components, 'fraction': fraction},
             progress=progress,
         )
     unit = np.float32(prepared.unit)

@@ -70,7 +70,7 @@ def estimate_with_glmsingle(
     series, onset_volumes, conditions, repetition_time, stimulus_duration, sessions
         See :func:`~bids_neurodecode.signals.singletrial.estimate_single_trials`.
     extra_regressors, options
-        The same. The package has no seed; there are no tuning sets.
+        The same. The package draws its starts without a seed; there are no tuning sets.
     scratch
         Folder in which a temporary folder is made; the system's if left out. It has to hold a
         copy of the series.

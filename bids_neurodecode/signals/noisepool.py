@@ -5,8 +5,8 @@ GLMdenoise (Kay et al. 2013, doi:10.3389/fnins.2013.00247) as GLMsingle does it.
 
 from __future__ import annotations
 
-import warnings
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,12 +14,11 @@ from scipy import linalg
 
 from bids_neurodecode.typing import BoolArray, FloatArray
 
-if TYPE_CHECKING:
-    from sklearn.mixture import GaussianMixture
-
-
-MAX_VALUES = 200_000
+N_GROUPS = 4096
 N_STEPS = 500
+MAX_ITERATIONS = 100
+TOLERANCE = 1e-10
+STARTS = ((10, 90), (50, 99), (50, 99.9))
 BRIGHT_PERCENTILE = 99.0
 BRIGHT_SHARE = 0.1
 N_BEST = 100
@@ -31,15 +30,13 @@ NO_THRESHOLD = (
 )
 
 
-def onoff_threshold(rsquared: npt.NDArray[Any], seed: int) -> tuple[float, tuple[str, ...]]:
+def onoff_threshold(rsquared: npt.NDArray[Any]) -> tuple[float, tuple[str, ...]]:
     """Find the ON-OFF R2 above which a voxel responds.
 
     Parameters
     ----------
     rsquared
         Percent, shape (n_voxels,); values that are not finite are left out.
-    seed
-        Of the starts of the mixture, and of the subset where there are more than 200,000 values.
 
     Returns
     -------
@@ -50,36 +47,101 @@ def onoff_threshold(rsquared: npt.NDArray[Any], seed: int) -> tuple[float, tuple
         One line where there is no such point.
     """
     values = np.asarray(rsquared, dtype=np.float64)
-    values = values[np.isfinite(values)]
+    values = np.sort(values[np.isfinite(values)])
     if np.unique(values).size < 4:
         threshold = float(values.max()) if values.size else 0.0
         return threshold, (NO_THRESHOLD.format(threshold=threshold),)
-    if values.size > MAX_VALUES:
-        values = np.random.default_rng(seed).choice(values, MAX_VALUES, replace=False)
-    mixture = _two_gaussians(values, seed)
+    mixture = fit_two_gaussians(values)
     low, high = robust_range(values)
-    low, high = min(low, mixture.means_.min()), max(high, mixture.means_.max())
+    low, high = min(low, mixture.mean.min()), max(high, mixture.mean.max())
     points = np.linspace(low, high, N_STEPS)
-    posterior = mixture.predict_proba(points[:, None])
-    upper = posterior[:, int(np.argmax(posterior[-1]))]
+    posterior, _ = mixture.posterior(points)
+    upper = posterior[int(np.argmax(posterior[:, -1]))]
     below = np.flatnonzero(upper <= 0.5)
     if below.size:
         return float(points[below[-1]]), ()
     return float(points[0]), (NO_THRESHOLD.format(threshold=points[0]),)
 
 
-def _two_gaussians(values: FloatArray, seed: int) -> GaussianMixture:
-    """Fit the mixture by at most 100 steps, as GLMsingle does: mostly it has not settled then."""
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.mixture import GaussianMixture
+@dataclass(frozen=True, eq=False)
+class TwoGaussians:
+    """A mixture of two Gaussians: ``weight``, ``mean`` and ``variance``, each of shape (2,)."""
 
+    weight: FloatArray
+    mean: FloatArray
+    variance: FloatArray
+
+    def posterior(self, values: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Return who made each value, (2, n_values), and its log density, (n_values,)."""
+        centred = values - self.mean[:, None]
+        log = np.log(self.weight / np.sqrt(2 * np.pi * self.variance))[:, None]
+        log = log - centred**2 / (2 * self.variance[:, None])
+        density = np.logaddexp(log[0], log[1])
+        return np.exp(log - density), density
+
+
+def fit_two_gaussians(values: FloatArray) -> TwoGaussians:
+    """Fit two Gaussians by expectation and maximisation, to groups of neighbouring values.
+
+    At most 100 steps from two means, as GLMsingle does: mostly it has not settled then. Of three
+    starts the likeliest is kept.
+
+    Parameters
+    ----------
+    values
+        Rising, (n_values,), of four different ones or more. Up to 4,096 of them are taken one by
+        one; of more, as many groups of equal number, by their mean and mean square.
+    """
+    edges = np.linspace(0, len(values), min(len(values), N_GROUPS) + 1).astype(np.intp)[:-1]
+    counts = np.diff(edges, append=len(values))
+    mean = np.add.reduceat(values, edges) / counts
+    square = np.add.reduceat(values**2, edges) / counts
     floor = 1e-12 * values.var()
-    mixture = GaussianMixture(
-        2, tol=1e-10, reg_covar=floor, n_init=3, max_iter=100, random_state=seed
-    )
-    with warnings.catch_warnings():
-        warnings.filterwarnings('ignore', category=ConvergenceWarning)
-        return mixture.fit(values[:, None])
+    found: dict[int, tuple[float, TwoGaussians]] = {}
+    for start in STARTS:
+        split = _two_means(mean, counts, np.percentile(values, start))
+        if split not in found:
+            found[split] = _maximise(mean, square, counts, split, floor)
+    return max(found.values(), key=lambda each: each[0])[1]
+
+
+def _two_means(values: FloatArray, counts: npt.NDArray[np.intp], centres: FloatArray) -> int:
+    """Return how many of the rising values belong to the lower of two means (Lloyd)."""
+    number, total = np.cumsum(counts), np.cumsum(values * counts)
+    split = 0
+    while True:
+        last, split = split, int(np.searchsorted(values, centres.mean()))
+        split = min(max(split, 1), len(values) - 1)
+        if split == last:
+            return split
+        below, n_below = total[split - 1], number[split - 1]
+        above, n_above = total[-1] - below, number[-1] - n_below
+        centres = np.array([below / n_below, above / n_above])
+
+
+def _maximise(
+    mean: FloatArray,
+    square: FloatArray,
+    counts: npt.NDArray[np.intp],
+    split: int,
+    floor: float,
+) -> tuple[float, TwoGaussians]:
+    """Return the mean log likelihood and the mixture that the steps lead to."""
+    lower = np.arange(len(mean)) < split
+    posterior = np.stack([lower, ~lower]).astype(np.float64)
+    total, likelihood = counts.sum(), -np.inf
+    for _ in range(MAX_ITERATIONS + 1):
+        share = posterior * counts
+        weight = share.sum(axis=1) + 10 * np.finfo(float).eps
+        centre = share @ mean / weight
+        variance = np.maximum(share @ square / weight - centre**2, 0) + floor
+        mixture = TwoGaussians(weight / weight.sum(), centre, variance)
+        before = likelihood
+        posterior, density = mixture.posterior(mean)
+        likelihood = float(density @ counts / total)
+        if abs(likelihood - before) < TOLERANCE:
+            break
+    return likelihood, mixture
 
 
 def robust_range(values: FloatArray) -> tuple[float, float]:

@@ -148,7 +148,7 @@ def estimate_single_trials(
     found = fit_responses(work, assumed_hrf(repetition_time, stimulus_duration), plain)
     if not found.usable.any():
         raise DataError(NO_VOXELS.format(n=work.n_voxels))
-    threshold, notes = noisepool.onoff_threshold(found.onoff_rsquared, options.seed)
+    threshold, notes = noisepool.onoff_threshold(found.onoff_rsquared)
     pool = found.usable & noisepool.noise_pool(found.mean_volume, found.onoff_rsquared, threshold)
     notes = (*design.warnings(), *_unusable(found), *notes)
     tunings: list[Tuning] = []

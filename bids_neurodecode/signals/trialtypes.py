@@ -38,8 +38,6 @@ class SingleTrialOptions:
         Fixed values; chosen by cross-validation over repeats if left out.
     fractions
         Fractions that are tried, falling.
-    seed
-        Of the mixture that sets the ON-OFF threshold.
     chunk_voxels
         Voxels in memory at once; about 256 MiB of them if left out.
     inner_voxels
@@ -51,7 +49,6 @@ class SingleTrialOptions:
     n_components: int | None = None
     fraction: float | None = None
     fractions: tuple[float, ...] = tuple(round(1 - 0.05 * step, 2) for step in range(20))
-    seed: int = 0
     chunk_voxels: int | None = None
     inner_voxels: int = 2000
 

@@ -268,7 +268,6 @@ def _run_engine(
         models=models,
         n_components=config.betas.n_components,
         fraction=config.betas.fraction,
-        seed=config.seed,
     )
     by_run = [table[table['run'] == number] for number in range(len(participant.runs))]
     common: dict[str, Any] = {

@@ -109,7 +109,7 @@ def quality(participant: ParticipantInput, folder: Path) -> Mapping[str, Any]:
     'betas',
     makes=('betas', 'tuned', 'beta_maps', 'beta_info'),
     many=('tuned', 'beta_maps'),
-    settings=('betas', 'clean', 'seed'),
+    settings=('betas', 'clean'),
     threads=2,
     memory=lambda size: 4 * size.series_gb + 2 * size.run_gb,
 )

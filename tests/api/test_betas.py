@@ -62,7 +62,7 @@ def by_engine(world, inside):
         [shown(run) for run in range(2)],
         PERIOD,
         DURATION,
-        options=SingleTrialOptions(seed=20260101),
+        options=SingleTrialOptions(),
     )
 
 
@@ -159,7 +159,7 @@ def test_training_sets_are_the_engines_tuning_sets(world, inside, by_engine):
         PERIOD,
         DURATION,
         tuning_sets=[train],
-        options=SingleTrialOptions(seed=20260101, models=('D',)),
+        options=SingleTrialOptions(models=('D',)),
     )
     np.testing.assert_array_equal(tuned, fit.tuned[0].betas['D'])
     assert module.TUNED_ON_ALL not in betas.notes

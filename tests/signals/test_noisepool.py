@@ -15,19 +15,29 @@ def test_threshold_lies_where_two_gaussians_cross():
     # equal shares: the densities cross where (x - 1)^2 / .5 - (x - 8)^2 / 8 = 4 log 2
     a, b, c = 1 / 0.5 - 1 / 8, -2 / 0.5 + 16 / 8, 1 / 0.5 - 64 / 8 - 4 * np.log(2) / 2
     crossing = (-b + np.sqrt(b**2 - 4 * a * c)) / (2 * a)
-    threshold, notes = noisepool.onoff_threshold(np.append(values, [np.nan, np.inf]), 0)
+    threshold, notes = noisepool.onoff_threshold(np.append(values, [np.nan, np.inf]))
     assert threshold == pytest.approx(crossing, abs=0.15)
     assert notes == ()
 
 
-def test_threshold_is_the_same_for_one_seed():
-    values = np.random.default_rng(1).chisquare(2, 500)
-    assert noisepool.onoff_threshold(values, 3) == noisepool.onoff_threshold(values, 3)
+@pytest.mark.parametrize('n_values', [400, 20_000])
+def test_mixture_is_that_of_scikit_learn(n_values):
+    from sklearn.mixture import GaussianMixture
+
+    rng = np.random.default_rng(1)
+    values = np.concatenate([rng.chisquare(1, n_values) / 3, rng.chisquare(4, n_values // 10) * 4])
+    found = noisepool.fit_two_gaussians(np.sort(values))
+    expected = GaussianMixture(2, tol=1e-10, reg_covar=0, max_iter=100, random_state=0)
+    expected.fit(values[:, None])
+    order = np.argsort(expected.means_.ravel())
+    np.testing.assert_allclose(found.weight, expected.weights_[order], rtol=1e-3)
+    np.testing.assert_allclose(found.mean, expected.means_.ravel()[order], rtol=1e-3)
+    np.testing.assert_allclose(found.variance, expected.covariances_.ravel()[order], rtol=2e-3)
 
 
 @pytest.mark.parametrize('values', [[], [np.nan], [1.0, 1.0, 1.0], [0.5, 2.0, 1.0]])
 def test_too_few_values_for_a_mixture(values):
-    threshold, notes = noisepool.onoff_threshold(np.array(values), 0)
+    threshold, notes = noisepool.onoff_threshold(np.array(values))
     assert notes == (noisepool.NO_THRESHOLD.format(threshold=threshold),)
     finite = [value for value in values if np.isfinite(value)]
     assert threshold == (max(finite) if finite else 0)
