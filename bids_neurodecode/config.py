@@ -12,7 +12,7 @@ import tomllib
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, NamedTuple, Self, get_args
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
@@ -82,9 +82,18 @@ class BetaSettings(Settings):
     own layout, the folder of another version of its betas."""
     repeats: Literal['single', 'mean'] = 'single'
     """Precomputed betas trial by trial, or the mean of each picture's trials (Brain-Diffuser)."""
-    standardize: Literal['none', 'session'] = 'none'
-    """Precomputed betas as they are (decoders standardise by training samples), or z-scored a
-    voxel within each session, held-out trials included (MindEye)."""
+    standardize: Literal['none', 'training', 'session'] = 'none'
+    """Betas as they are (models standardise by training samples of all sessions together);
+    ``training``: each session is brought to the mean and deviation over sessions, a voxel at a
+    time, by its training trials alone; ``session``: precomputed betas z-scored a voxel within each
+    session, held-out trials included (MindEye)."""
+
+    @model_validator(mode='after')
+    def _of_one_session(self) -> Self:
+        if self.standardize == 'training' and self.repeats == 'mean':
+            msg = 'standardize = "training" needs single trials: a mean is of several sessions'
+            raise ValueError(msg)
+        return self
 
 
 class DelaySettings(Settings):
@@ -96,8 +105,33 @@ class DelaySettings(Settings):
     """Delays of the finite impulse response of linear encoding models."""
 
 
+class RoiFile(NamedTuple):
+    """The file of a region: voxels above 0, or above a threshold, are in it."""
+
+    file: Path
+    threshold: float | None = None
+
+    @property
+    def above(self) -> float:
+        """What values have to be above."""
+        return self.threshold or 0.0
+
+    @classmethod
+    def of(cls, text: str, subject: str = '{sub}') -> Self:
+        """Read ``FILE`` or ``FILE > NUMBER``; ``{sub}`` is the participant's label.
+
+        Examples
+        --------
+        >>> RoiFile.of('/rois/sub-{sub}_stat-z_statmap.nii.gz > 3.1', '02')
+        RoiFile(file=PosixPath('/rois/sub-02_stat-z_statmap.nii.gz'), threshold=3.1)
+        """
+        name, sign, number = text.rpartition(' > ')
+        file = Path((name if sign else text).strip().replace('{sub}', subject))
+        return cls(file.expanduser().absolute(), float(number) if sign else None)
+
+
 class AtlasSettings(Settings):
-    """A parcellation, and which of its regions are used."""
+    """A parcellation, or regions of your own, and which of them are used."""
 
     name: str | None = None
     """TemplateFlow name, such as ``Schaefer2018_desc-100Parcels7Networks``; or see ``file``."""
@@ -105,16 +139,47 @@ class AtlasSettings(Settings):
     """A ``dseg`` NIfTI file in the space of the data."""
     table: Path | None = None
     """Its table (TSV with ``index`` and ``name`` or ``label``); found beside it if left out."""
+    rois: dict[BandName, str] = Field(default={})
+    """Regions of your own instead of an atlas: names, and a file each (NIfTI, GIFTI or CIFTI;
+    ``{sub}`` stands for the participant's label). Of a mask the voxels above 0, of a map (the
+    contrast of a localizer) those above a threshold: ``FFA =
+    "loc/sub-{sub}_contrast-faces_stat-z_statmap.nii.gz > 3.1"``; of labels each as a region."""
     regions: tuple[str, ...] = ()
-    """Regions or networks whose voxels are used (whole names, or parts between underscores)."""
+    """Regions or networks whose voxels are used (whole names, or parts between underscores); all
+    of the brain mask if left out."""
+
+    @property
+    def given(self) -> bool:
+        """Whether there are regions."""
+        return self.name is not None or self.file is not None or bool(self.rois)
+
+    @property
+    def said(self) -> str:
+        """What they are called in messages."""
+        return str(self.name or self.file or f'atlas.rois ({", ".join(self.rois)})')
+
+    @field_validator('file', 'table')
+    @classmethod
+    def _absolute(cls, file: Path | None) -> Path | None:
+        """Make paths absolute, as steps run in folders of their own."""
+        return None if file is None else file.expanduser().absolute()
+
+    @field_validator('rois')
+    @classmethod
+    def _readable(cls, rois: dict[str, str]) -> dict[str, str]:
+        given = {name: RoiFile.of(text) for name, text in rois.items()}
+        return {
+            name: str(one.file) if one.threshold is None else f'{one.file} > {one.threshold:g}'
+            for name, one in given.items()
+        }
 
     @model_validator(mode='after')
     def _one_atlas(self) -> Self:
-        if self.name is not None and self.file is not None:
-            msg = 'give a name or a file, not both'
+        if sum((self.name is not None, self.file is not None, bool(self.rois))) > 1:
+            msg = 'give one of name, file and rois'
             raise ValueError(msg)
-        if self.regions and self.name is None and self.file is None:
-            msg = 'regions need an atlas: give a name or a file'
+        if self.regions and not self.given:
+            msg = 'regions need an atlas: give a name, a file or rois'
             raise ValueError(msg)
         return self
 
@@ -131,6 +196,9 @@ class SelectionSettings(Settings):
     rule: Literal['fdr', 'top', 'threshold'] = 'fdr'
     """``fdr``: the voxels whose repeats agree over runs more than chance (stimuli exchanged within
     runs); ``prediction`` by ``auto`` has no such test and takes the voxels above 0."""
+    sessions: Literal['pooled', 'union', 'majority', 'every'] = 'pooled'
+    """The rule is applied to the trials of all sessions together, or within each session; then the
+    voxels are used that pass in any (``union``), in more than half, or in every session."""
     fdr: Fraction = 0.05
     """False discovery rate of the rule ``fdr``."""
     fraction: Fraction = 0.3

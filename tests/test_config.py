@@ -141,7 +141,7 @@ def test_settings_are_frozen():
         ({'ridge': {'alphas': []}}, 'ridge.alphas', 'at least 1'),
         ({'ridge': {'alphas': [1, 0]}}, 'ridge.alphas.1', 'greater than 0'),
         ({'split': {'test_fraction': 1}}, 'split.test_fraction', 'less than 1'),
-        ({'atlas': {'name': 'a', 'file': 'b'}}, 'atlas', 'a name or a file, not both'),
+        ({'atlas': {'name': 'a', 'file': 'b'}}, 'atlas', 'one of name, file and rois'),
         ({'atlas': {'regions': ['Vis']}}, 'atlas', 'regions need an atlas'),
         ({'schema_version': 2}, 'schema_version', '1'),
     ],

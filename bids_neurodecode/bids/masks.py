@@ -22,6 +22,7 @@ from bids_neurodecode.bids.series import (
 from bids_neurodecode.errors import InputError
 from bids_neurodecode.fetched import check_fetched
 from bids_neurodecode.samples import form_codes, set_codes
+from bids_neurodecode.signals.regions import chosen_by_all
 from bids_neurodecode.spaces import form_of, space_of
 
 MASK_VOLUMES = 20
@@ -70,12 +71,14 @@ def given_mask(mask: Path, bold: Path, grid: Grid, folder: Path | None) -> tuple
     if not mask.is_file():
         raise InputError(NO_MASK_FILE.format(file=mask))
     inside, own = read_mask(mask)
+    note = chosen_by_all(mask)
     if own.same_as(grid):
-        return (mask if form_of(mask) is None else _kept(mask, inside, folder)), ''
+        return (mask if form_of(mask) is None else _kept(mask, inside, folder)), note
     if own.space is not None or grid.space is not None:
         raise InputError(OTHER_GRID.format(file=mask, grid=own, reference=bold, expected=grid))
     made = _resampled(mask, inside, own, bold, grid, folder)
-    return made, RESAMPLED.format(mask=mask, folder=bold.parent)
+    resampled = RESAMPLED.format(mask=mask, folder=bold.parent)
+    return made, f'{resampled} {note}'.rstrip()
 
 
 def anatomical_mask(bold: Path, candidates: Sequence[Path]) -> Path | None:

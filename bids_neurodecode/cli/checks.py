@@ -163,7 +163,7 @@ def _without(inputs: DatasetInput, failures: dict[str, str]) -> DatasetInput:
 
 def _with_values(inputs: DatasetInput, config: Config, n_threads: int) -> DatasetInput:
     """Read all series once, several at a time (decompression releases the interpreter lock)."""
-    atlas = config.atlas.name is not None or config.atlas.file is not None
+    atlas = config.atlas.given
     runs = [
         (person.label, run, atlas or person.paradigm == 'movie')
         for person in inputs.participants

@@ -46,8 +46,9 @@ REGIONS_OUTSIDE = (
     'Choose other regions (atlas.regions).'
 )
 ESTIMATED_BETAS = (
-    'betas.repeats and betas.standardize are for precomputed betas, and these are estimated. '
-    'Leave them at "single" and "none".'
+    'betas.repeats = "mean" and betas.standardize = "session" are for precomputed betas, and '
+    'these are estimated. Leave them at "single" and "none", or set betas.standardize to '
+    '"training".'
 )
 ALL_CENSORED = (
     'Scrubbing censors all {n} volumes of the run of {confounds} (clean.strategy). '
@@ -58,7 +59,6 @@ FEW_KEPT = (
     '{n_confounds} confounds and the mean (clean). Leave the run out with --run-label or '
     '--bids-filter-file, or ask for fewer confounds.'
 )
-AS_THEY_ARE = {'repeats': 'single', 'standardize': 'none'}
 CENTRED = (
     '{file} was centred ({share:.0%} of its voxels vary more than their mean), and percent signal '
     'change needs a mean. Set clean.scaling to "zscore" or "none", or give series with their mean.'
@@ -102,7 +102,9 @@ def check_design(
     notes = check_own_features(person, config)
     if person.paradigm == 'movie':
         notes += check_films(person)
-    elif person.betas is None and config.betas != config.betas.model_copy(update=AS_THEY_ARE):
+    elif person.betas is None and (
+        config.betas.repeats == 'mean' or config.betas.standardize == 'session'
+    ):
         raise ArgumentsError(ESTIMATED_BETAS)
     from bids_neurodecode.bids.trials import stimulus_duration, trials_table
 
@@ -352,23 +354,24 @@ def check_atlas(person: ParticipantInput, settings: AtlasSettings) -> tuple[str,
     InputError
         If the atlas cannot be had or read, or misses the mask.
     """
-    if settings.name is None and settings.file is None:
+    if not settings.given:
         return ()
     from bids_neurodecode.signals.atlas import region_mask
-    from bids_neurodecode.signals.atlasfiles import load_atlas
+    from bids_neurodecode.signals.regions import place_regions
 
     run = person.runs[0]
     inside, grid = read_mask(run.mask)
-    named = settings.name or settings.file
+    named = settings.said
     try:
-        atlas = load_atlas(
-            name=settings.name,
-            file=settings.file,
-            table=settings.table,
-            space=run.space,
+        atlas = place_regions(
+            settings,
+            person.label,
+            shape=grid.shape,
+            affine=grid.affine,
+            space=run.space or None,
             columns=grid.space,
         )
-        labels = atlas.placed(grid.shape, grid.affine, grid.space)
+        labels = atlas.labels
         if not labels[inside].any():
             raise InputError(ATLAS_OUTSIDE.format(atlas=named, mask=run.mask))
         if settings.regions:

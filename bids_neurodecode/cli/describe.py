@@ -140,8 +140,7 @@ def _analysis(arguments: Arguments, config: Config, inputs: DatasetInput) -> lis
     shown = any(person.paradigm == 'images' for person in inputs.participants)
     if shown and config.system in {'auto', 'reconstruction'} and arguments.mode == 'train':
         steps.append(f'pictures are made by: {config.reconstruction.generator}')
-    atlas = config.atlas.name or config.atlas.file
-    if atlas is not None:
+    if config.atlas.given:
         regions = ', '.join(config.atlas.regions) or 'all regions'
-        steps.append(f'atlas: {atlas} ({regions})')
+        steps.append(f'atlas: {config.atlas.said} ({regions})')
     return steps

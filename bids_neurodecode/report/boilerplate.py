@@ -400,6 +400,8 @@ def _selection(config: Config, rule: str | None) -> str:
             f'The atlas {config.atlas.name}{works} was taken from TemplateFlow '
             '[@ciric2022templateflow] and resampled to the grid of the data by nearest neighbour. '
         )
+    if config.atlas.rois:
+        atlas = f'The regions {", ".join(config.atlas.rois)} were given as files of the study. '
     if selection.measure == 'none':
         return atlas + 'All voxels of the brain mask were used.'
     if rule is not None:

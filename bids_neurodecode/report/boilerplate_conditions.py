@@ -51,7 +51,7 @@ def _decoding(config: Config) -> str:
         'voxels only, and the training condition whose mean pattern correlates most '
         '[@haxby2001distributed].'
     )
-    if config.atlas.name or config.atlas.file:
+    if config.atlas.given:
         text += ' The same was done with all voxels of each region of the atlas.'
     if config.conditions.searchlight is not None:
         text += (

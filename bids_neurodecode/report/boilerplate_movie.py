@@ -104,7 +104,7 @@ def _network(config: Config) -> str:
 def _explained(config: Config) -> str:
     """Write how the network was asked what it relies on."""
     movie, texts = config.movie, []
-    atlas = config.atlas.name is not None or config.atlas.file is not None
+    atlas = config.atlas.given
     scaled = ', times the deviation of that' if movie.saliency == 'scaled' else ''
     if movie.mode != 'encoder' and 'saliency' in movie.explain:
         texts.append(

@@ -127,7 +127,7 @@ def load_atlas(
         check_fetched(file)
         if not file.is_file():
             raise InputError(NO_FILE.format(file=file))
-        found, warnings = _check_space(file, space)
+        found, warnings = check_space(file, space)
         if form_of(file) is not None:
             return _read_form(file, table or _own_table(file), found, warnings)
         table = table if table is not None else _table_beside(file)
@@ -253,8 +253,16 @@ def _read_table(path: Path) -> pd.DataFrame:
     return table.fillna('n/a').assign(index=index.astype(int))
 
 
-def _check_space(file: Path, space: str | None) -> tuple[str | None, tuple[str, ...]]:
-    """Return the space that the file's name says, and warnings."""
+def check_space(file: Path, space: str | None) -> tuple[str | None, tuple[str, ...]]:
+    """Return the space that the file's name says, and warnings.
+
+    Parameters
+    ----------
+    file
+        Of an atlas or a region.
+    space
+        Of the data; None if it is native.
+    """
     entities = dict(ENTITY.findall(file.name))
     found = entities.get('space', entities.get('tpl'))
     if found == space:

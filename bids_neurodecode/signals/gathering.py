@@ -1,18 +1,23 @@
-"""Precomputed betas put together: session by session, trial by trial or one row a picture."""
+"""Betas of several sessions put together: read one by one, or brought to one level and scale."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.errors import DataError
-from bids_neurodecode.typing import Float32Array
+from bids_neurodecode.standardizer import Standardizer
+from bids_neurodecode.typing import Float32Array, IndexArray
 
 BLOCKS_MISS = (
     'The sessions hold {n} trials and the table of trials {rows}; they must be one to one.'
+)
+UNSEEN_SESSIONS = (
+    'Session(s) {sessions} have fewer than two training trials in some fold, which cannot say '
+    'their level and scale: their betas are used as they are there (betas.standardize).'
 )
 Allocate = Callable[[tuple[int, int]], Float32Array]
 
@@ -74,3 +79,59 @@ def gather_betas(
     if out is None or (seen != 1).any():
         raise DataError(BLOCKS_MISS.format(n=int(seen.sum()), rows=len(codes)))
     return out
+
+
+def join_sessions(
+    betas: Float32Array,
+    sessions: npt.NDArray[Any],
+    train: IndexArray,
+    *,
+    out: Float32Array,
+    block: int = 4096,
+) -> tuple[str, ...]:
+    """Bring the sessions to one mean and deviation, a voxel at a time, by training trials.
+
+    Of a session, ``(x - mean) / deviation * D + M``, where ``M`` and ``D`` are the averages of the
+    means and deviations (ddof 0) of all sessions. That is z-scoring within sessions but for the
+    unit, which stays that of the betas: models that standardise afterwards are the same, and
+    betas of a session that was never seen need no change.
+
+    Parameters
+    ----------
+    betas
+        Shape (n_trials, n_voxels); may be memory-mapped.
+    sessions
+        Label of each trial, (n_trials,).
+    train
+        Row numbers of training trials: all that means and deviations are taken of.
+    out
+        Where the result goes, of the shape of ``betas``.
+    block
+        Voxels at a time.
+
+    Returns
+    -------
+    tuple of str
+        Labels of the sessions with fewer than two training trials, which are left as they are.
+    """
+    labels = list(dict.fromkeys(sessions.tolist()))
+    learned = {label: train[sessions[train] == label] for label in labels}
+    unseen = tuple(str(label) for label in labels if len(learned[label]) < 2)
+    for start in range(0, betas.shape[1], block):
+        part = slice(start, start + block)
+        scales = {
+            label: Standardizer.fit(betas[rows, part])
+            for label, rows in learned.items()
+            if len(rows) > 1
+        }
+        level = Standardizer(
+            np.mean([each.mean for each in scales.values()], axis=0),
+            np.mean([each.scale for each in scales.values()], axis=0),
+        )
+        for label in labels:
+            rows = np.flatnonzero(sessions == label)
+            values = betas[rows, part]
+            if label in scales:
+                values = level.invert(scales[label].apply(values))
+            out[rows, part] = values
+    return unseen

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -54,6 +54,16 @@ TOO_FEW = (
     '(selection.min_voxels = {minimum}).'
 )
 NO_REPEATS = 'no stimulus is shown more than once in training'
+IN_SESSION = 'Session {session} of the training samples alone: {reason}'
+NO_VOTE = (
+    'Session {session} has no vote on voxels (selection.sessions): its training samples alone '
+    'have no repeats that can be compared.'
+)
+PASSED_IN = {
+    'union': 'passed in at least one of the {n} sessions',
+    'majority': 'passed in more than half of the {n} sessions',
+    'every': 'passed in each of the {n} sessions',
+}
 FALLBACK = (
     'Agreement of repeats could not choose voxels, and no voxel has a p value: {reason}. '
     '{instead} are used.'
@@ -203,6 +213,67 @@ def select_voxels(
         f'{keep.sum()} of {candidates.sum()} voxels: {words} ({n_samples} training samples)'
     )
     return VoxelSelection(keep, full, measure, rule, threshold, description, warnings)
+
+
+def join_selections(
+    selections: Mapping[str, VoxelSelection], settings: SelectionSettings
+) -> VoxelSelection:
+    """Join the voxels that were chosen within each session.
+
+    Parameters
+    ----------
+    selections
+        By label of the session, each chosen with ``min_voxels = 0``. Where repeats judge some
+        sessions, those that they cannot judge have no vote.
+    settings
+        ``sessions`` (``union``, ``majority`` or ``every``) and ``min_voxels``.
+
+    Returns
+    -------
+    VoxelSelection
+        Its ``values`` are the means over the sessions in which a voxel was a candidate, its
+        ``threshold`` the mean over sessions.
+    """
+    voting = {k: one for k, one in selections.items() if one.measure in OF_REPEATS} or selections
+    each = list(voting.values())
+    n = len(each)
+    votes = np.sum([one.keep for one in each], axis=0)
+    least = {'union': 1, 'majority': n // 2 + 1, 'every': n}[settings.sessions]
+    keep = np.asarray(votes >= least)
+    known = np.isfinite([one.values for one in each])
+    total = np.where(known, [one.values for one in each], 0).sum(axis=0)
+    values = np.where(known.any(axis=0), total / np.maximum(known.sum(axis=0), 1), np.nan)
+    warnings = [
+        (IN_SESSION if label in voting else NO_VOTE).format(session=label, reason=line)
+        for label, one in selections.items()
+        for line in one.warnings
+    ]
+    rule = each[0].description.split(': ', 1)[1].rsplit(' (', 1)[0]
+    words = f'{rule}, {PASSED_IN[settings.sessions].format(n=n)}'
+    order = np.where(np.isfinite(values), values, -np.inf)
+    n_kept = min(settings.min_voxels, int(np.sum(order > -np.inf)))
+    if keep.sum() < n_kept:
+        warnings.append(
+            TOO_FEW.format(
+                passed=int(keep.sum()),
+                rule=words,
+                kept=n_kept,
+                measure=each[0].measure,
+                minimum=settings.min_voxels,
+            )
+        )
+        keep = np.zeros(len(keep), dtype=bool)
+        keep[np.argsort(-order, kind='stable')[:n_kept]] = True
+    counts = ', '.join(f'{label}: {one.n_kept}' for label, one in voting.items())
+    return VoxelSelection(
+        keep,
+        values.astype(np.float32),
+        each[0].measure,
+        each[0].rule,
+        float(np.mean([one.threshold for one in each])),
+        f'{keep.sum()} of {len(keep)} voxels: {words} (session {counts})',
+        tuple(warnings),
+    )
 
 
 def _check_length(what: str, n: int, expected: int, of: str) -> None:

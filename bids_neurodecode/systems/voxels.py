@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from bids_neurodecode.config import Config
+from bids_neurodecode.config import Config, SelectionSettings
+from bids_neurodecode.errors import DataError
 from bids_neurodecode.models.ridge import fit_ridge
 from bids_neurodecode.samples import Samples
-from bids_neurodecode.signals.selection import VoxelSelection, select_voxels
+from bids_neurodecode.signals.selection import (
+    IN_SESSION,
+    NO_VOTE,
+    VoxelSelection,
+    join_selections,
+    select_voxels,
+)
 from bids_neurodecode.stimuli.space import FeatureSpace
 from bids_neurodecode.systems.base import PerStimulus
 from bids_neurodecode.typing import FloatArray
@@ -18,7 +27,7 @@ from bids_neurodecode.typing import FloatArray
 
 def choose_voxels(
     train: Samples,
-    features: PerStimulus,
+    features: PerStimulus | None,
     config: Config,
     *,
     tsnr_runs: npt.NDArray[np.float32],
@@ -32,7 +41,7 @@ def choose_voxels(
     train
         Responses and their table.
     features
-        Features of all stimuli, for data without repeats.
+        Features of all stimuli, for data without repeats; None: these are not looked for.
     config
         Selection, and feature components and ridge for data without repeats.
     tsnr_runs
@@ -42,16 +51,41 @@ def choose_voxels(
     device
         ``cpu`` or ``cuda``.
     """
-    runs = np.unique(train.table['run'].to_numpy(dtype=int))
-    return select_voxels(
-        train.values,
-        train.table,
-        config.selection,
-        prediction=lambda: predicted_share(train, features, config, device=device),
-        tsnr=tsnr_runs[runs].mean(axis=0),
-        within=within,
-        seed=config.seed,
-    )
+
+    def chosen(samples: Samples, settings: SelectionSettings) -> VoxelSelection:
+        runs = np.unique(samples.table['run'].to_numpy(dtype=int))
+        return select_voxels(
+            samples.values,
+            samples.table,
+            settings,
+            prediction=None
+            if features is None
+            else partial(predicted_share, samples, features, config, device=device),
+            tsnr=tsnr_runs[runs].mean(axis=0),
+            within=within,
+            seed=config.seed,
+        )
+
+    settings = config.selection
+    sessions = train.table.get('session')
+    if settings.sessions == 'pooled' or sessions is None or sessions.nunique() < 2:
+        return chosen(train, settings)
+    # the least number of voxels is that of all sessions together
+    each = settings.model_copy(update={'min_voxels': 0})
+    found: dict[str, VoxelSelection] = {}
+    failed: dict[str, DataError] = {}
+    for label in dict.fromkeys(sessions.astype(str)):
+        rows = np.flatnonzero(sessions.astype(str) == label)
+        try:
+            found[label] = chosen(train.take(rows), each)
+        except DataError as error:
+            failed[label] = error
+    if not found:
+        label, reason = next(iter(failed.items()))
+        raise DataError(IN_SESSION.format(session=label, reason=reason)) from reason
+    joined = join_selections(found, settings)
+    lines = [NO_VOTE.format(session=label) for label in failed]
+    return replace(joined, warnings=(*joined.warnings, *lines))
 
 
 def predicted_share(

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from bids_neurodecode.bids.records import ParticipantInput, RunInput
 from bids_neurodecode.config import BetaSettings, Config
-from bids_neurodecode.samples import Split, VoxelMask
+from bids_neurodecode.samples import Responses, Samples, Split, VoxelMask
 from bids_neurodecode.signals.preparing import PreparedRuns, prepare_series
 from bids_neurodecode.typing import BoolArray
 from bids_neurodecode.workflow.files import load_series, save_json, save_map
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from bids_neurodecode.signals.modelchoice import InnerFold
     from bids_neurodecode.signals.trialtypes import SingleTrialBetas, TunedBetas
+    from bids_neurodecode.workflow.plan import Plan
 
 Model = Literal['B', 'C', 'D']
 
@@ -130,6 +131,51 @@ def estimate(
         'maps': _save_maps(betas, chosen[0], mask, folder),
         'info': save_json(folder / 'info.json', _plain(info)),
     }
+
+
+def trial_samples(
+    betas: npt.NDArray[np.float32],
+    tuned: Sequence[npt.NDArray[np.float32]],
+    mask: VoxelMask,
+    plan: Plan,
+    settings: BetaSettings,
+    folder: Path,
+) -> tuple[Samples, list[Samples], tuple[str, ...]]:
+    """Return the trials as models take them, those of each fold, and what to say of it.
+
+    Parameters
+    ----------
+    betas, tuned
+        Shape (n_trials, n_voxels): for the final model, and for each fold (or one for all).
+    mask, plan
+        Voxels and trials, and what of these is held out.
+    settings
+        With ``standardize = "training"`` the sessions are joined by the training trials of each
+        fold; for the final model, of all.
+    folder
+        Where joined betas are kept.
+    """
+    table, split = plan.table, plan.split
+    warnings: tuple[str, ...] = ()
+    sessions = table['session'].astype(str).to_numpy()
+    if settings.standardize == 'training' and len(set(sessions)) > 1:
+        from bids_neurodecode.signals.gathering import UNSEEN_SESSIONS, join_sessions
+
+        given = [(betas, np.arange(len(table)))]
+        given += [(tuned[min(k, len(tuned) - 1)], fold.train) for k, fold in enumerate(split)]
+        joined, unseen = [], list[str]()
+        for number, (values, train) in enumerate(given):
+            file = folder / f'joined-{number:03d}.npy'
+            out = np.lib.format.open_memmap(file, 'w+', np.float32, values.shape)
+            unseen += join_sessions(values, sessions, train, out=out)
+            out.flush()
+            joined.append(np.load(file, mmap_mode='c'))
+        betas, *tuned = joined
+        if unseen:
+            labels = ', '.join(dict.fromkeys(unseen))
+            warnings = (UNSEEN_SESSIONS.format(sessions=labels),)
+    every, *folds = (Samples(Responses(each, mask), table) for each in (betas, *tuned))
+    return every, folds, warnings
 
 
 def training_trials(

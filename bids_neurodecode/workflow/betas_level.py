@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.config import Config
-from bids_neurodecode.samples import VoxelMask
+from bids_neurodecode.samples import Responses, Samples, VoxelMask
 from bids_neurodecode.workflow.nodes import Call, Ladder
 from bids_neurodecode.workflow.plan import Plan
 from bids_neurodecode.workflow.publish import (
@@ -24,6 +24,8 @@ from bids_neurodecode.workflow.responses import add_atlas, add_betas, reliabilit
 from bids_neurodecode.workflow.step import ALL, step
 
 SYSTEM = 'betas'
+OF_STIMULI = ('prediction', 'isc', 'none')
+"""Measures of voxels that are none of repeats, or none at all."""
 TUNED_ON_ALL = (
     'Noise components and fractions of ridge were chosen with repeats of all trials. A model that '
     'is judged on held-out trials of these betas had these in the tuning: set betas.model = "B", '
@@ -36,7 +38,47 @@ def add_betas_level(ladder: Ladder) -> None:
     add_betas(ladder, hold_out=False)
     ladder.add(reliability)
     add_atlas(ladder)
+    ladder.add(reliable_voxels)
     ladder.add(publish_betas)
+
+
+@step(
+    'reliable',
+    makes=('selected', 'selection_info'),
+    settings=('selection', 'seed'),
+    memory=lambda size: 2 * size.series_gb,
+)
+def reliable_voxels(
+    participant: ParticipantInput,
+    config: Config,
+    plan: Plan,
+    mask: VoxelMask,
+    betas: npt.NDArray[np.float32],
+    tsnr_runs: npt.NDArray[np.float32],
+    folder: Path,
+    within: npt.NDArray[np.bool_] | None = None,
+) -> Mapping[str, Any]:
+    """Choose the voxels whose repeats agree, over all trials: a region to use later.
+
+    None where no stimulus is repeated.
+    """
+    from bids_neurodecode.systems.voxels import choose_voxels
+    from bids_neurodecode.workflow.generation import tsnr_of
+
+    if not plan.table['stimulus'].duplicated().any() or config.selection.measure in OF_STIMULI:
+        return {}
+    found = choose_voxels(
+        Samples(Responses(betas, mask), plan.table),
+        None,
+        config,
+        tsnr_runs=tsnr_of(tsnr_runs, participant, plan.table),
+        within=within,
+    )
+    if found.measure == 'none':
+        return {}
+    mask.restrict(found.keep).save(folder / 'selected.nii.gz')
+    info = {'rule': found.description, 'name': found.rule, 'warnings': list(found.warnings)}
+    return {'selected': folder / 'selected.nii.gz', 'selection_info': info}
 
 
 @step('outputs', makes=('results',), settings=ALL, always=True, memory=lambda size: size.series_gb)
@@ -56,19 +98,34 @@ def publish_betas(
     atlas_labels: Path | None = None,
     atlas_table: Path | None = None,
     parcels: list[Path] | None = None,
+    selected: Path | None = None,
+    selection_info: Mapping[str, Any] | None = None,
 ) -> Mapping[str, Any]:
     """Write the betas, their maps and events, and the record for the report."""
+    from bids_neurodecode.report import results as r
+
     publisher = Publisher.of(participant, call, config)
     maps = [*beta_maps, *reliability_maps]
     measured = Measured(mask, betas, tsnr, beta_info, maps, atlas_labels, atlas_table, parcels)
-    tuned = (TUNED_ON_ALL,) if beta_info['n_components'] else ()
+    warnings = [TUNED_ON_ALL] if beta_info['n_components'] else []
+    written = measured.publish(publisher, folder)
+    voxels = None
+    if selected is not None and selection_info is not None:
+        rule = selection_info['rule']
+        more = {'desc': selection_info['name']}
+        written['reliable'] = publisher.writer.image(
+            'reliable', selected, more=more, Description=rule
+        )
+        voxels = r.VoxelResults(mask.n_voxels, VoxelMask.load(selected).n_voxels, rule)
+        warnings += selection_info['warnings']
     record = publisher.record(
         SYSTEM,
         n_trials=plan.table['run'].value_counts().to_dict(),
-        warnings=(*tuned, *beta_info['warnings']),
+        warnings=(*warnings, *beta_info['warnings']),
         betas=beta_results(beta_info),
         trials=publish_trials(publisher.writer, plan.table, participant.paradigm),
-        maps=measured.publish(publisher, folder),
+        voxels=voxels,
+        maps=written,
         mean_bold=publisher.writer.image('meanbold', mean_bold),
         stimuli_dir=participant.stimuli_dir,
     )

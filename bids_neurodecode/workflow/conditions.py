@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,8 @@ from bids_neurodecode.bids.sink import write_json, write_tsv
 from bids_neurodecode.bids.trials import with_trials
 from bids_neurodecode.bids.writer import ProductWriter
 from bids_neurodecode.config import Config
-from bids_neurodecode.samples import Responses, Samples, VoxelMask
+from bids_neurodecode.samples import VoxelMask
+from bids_neurodecode.workflow.betas import trial_samples
 from bids_neurodecode.workflow.files import (
     load_regions,
     read_json,
@@ -94,7 +95,7 @@ def add_conditions(ladder: Ladder) -> None:
 @step(
     'conditions',
     makes=('analysed',),
-    settings=('selection', 'features', 'ridge', 'conditions', 'evaluation', 'seed'),
+    settings=('betas', 'selection', 'features', 'ridge', 'conditions', 'evaluation', 'seed'),
     memory=lambda size: 4 * size.series_gb + 1,
 )
 def analyse(
@@ -132,19 +133,22 @@ def analyse(
     if len(tsnr_runs) < n_runs:
         # the runs of precomputed betas need not be the runs of the series
         tsnr_runs = np.tile(tsnr_runs.mean(axis=0), (n_runs, 1))
+    samples, folds, said = trial_samples(betas, tuned, mask, plan, config.betas, folder)
     found = analyse_conditions(
-        Samples(Responses(betas, mask), plan.table),
-        [Samples(Responses(each, mask), plan.table) for each in tuned],
+        samples,
+        folds,
         plan.split,
         config,
         tsnr_runs=tsnr_runs,
         within=within,
         regions=load_regions(atlas_labels, atlas_table, mask),
     )
-    return {'analysed': save_analysis(found, mask, folder)}
+    return {'analysed': save_analysis(found, mask, folder, said)}
 
 
-def save_analysis(found: ConditionAnalysis, mask: VoxelMask, folder: Path) -> Path:
+def save_analysis(
+    found: ConditionAnalysis, mask: VoxelMask, folder: Path, said: Sequence[str] = ()
+) -> Path:
     """Write what was found; return the file of what is said of it."""
     from bids_neurodecode.evaluation.metrics import describe, scores_table
     from bids_neurodecode.systems.conditions.analysis import voxel_rule
@@ -189,7 +193,7 @@ def save_analysis(found: ConditionAnalysis, mask: VoxelMask, folder: Path) -> Pa
         'n_predicted': int(found.keep.sum()),
         'n_predicted_fdr': int((maps.p_fdr <= ALPHA).sum()) if tested else None,
         'maps': list(written),
-        'warnings': list(found.notes),
+        'warnings': [*said, *found.notes],
         **lights,
     }
     return save_json(folder / 'result.json', info)

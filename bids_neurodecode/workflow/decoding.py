@@ -13,7 +13,8 @@ from bids_neurodecode._version import __version__
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.bids.sink import write_json, write_text
 from bids_neurodecode.config import Config
-from bids_neurodecode.samples import Responses, Samples, VoxelMask
+from bids_neurodecode.samples import VoxelMask
+from bids_neurodecode.workflow.betas import trial_samples
 from bids_neurodecode.workflow.plan import Plan
 from bids_neurodecode.workflow.seen import known_runs, pictures_state, runs_on_card
 from bids_neurodecode.workflow.step import step
@@ -86,9 +87,10 @@ def decode(
         # the runs of precomputed betas need not be the runs of the series
         n_runs = int(table['run'].max()) + 1
         tsnr_runs = np.tile(tsnr_runs.mean(axis=0), (n_runs, 1))
+    samples, folds, said = trial_samples(betas, tuned, mask, plan, config.betas, folder)
     result = decode_pictures(
-        Samples(Responses(betas, mask), table),
-        [Samples(Responses(each, mask), table) for each in tuned],
+        samples,
+        folds,
         plan.split,
         PerStimulus(names, features),
         config,
@@ -114,7 +116,7 @@ def decode(
         'labels': list(evaluation.labels),
         'observed': headline_value(result, headline),
         'null_metric': headline.split('/')[-1],
-        'warnings': list(result.warnings),
+        'warnings': [*said, *result.warnings],
     }
     return {
         'metrics': scores_table(evaluation.scores),

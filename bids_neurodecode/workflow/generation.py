@@ -18,8 +18,9 @@ from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.bids.sink import write_json, write_text, write_tsv
 from bids_neurodecode.config import Config
 from bids_neurodecode.extras import PACKAGED
-from bids_neurodecode.samples import Responses, Samples, VoxelMask
+from bids_neurodecode.samples import VoxelMask
 from bids_neurodecode.systems.base import PerStimulus
+from bids_neurodecode.workflow.betas import trial_samples
 from bids_neurodecode.workflow.files import load_map, save_json
 from bids_neurodecode.workflow.generation_choice import Choice, further_pictures, metric_weights
 from bids_neurodecode.workflow.generation_model import (
@@ -151,9 +152,10 @@ def generate(
         regions=regions,
         networks=load_networks(networks, device),
     )
+    samples, folds, said = trial_samples(betas, tuned, mask, plan, config.betas, folder)
     made = generate_pictures(
-        Samples(Responses(betas, mask), table),
-        [Samples(Responses(each, mask), table) for each in tuned],
+        samples,
+        folds,
         plan.split,
         inputs,
         recipe,
@@ -175,7 +177,7 @@ def generate(
         'why': why,
         'regressor': config.reconstruction.regressor,
         'facts': facts,
-        'warnings': list(made.warnings),
+        'warnings': [*said, *made.warnings],
     }
     return {'generated': save(made, info, folder)}
 

@@ -171,8 +171,7 @@ def check_generation(config: Config, device: str, weights_dir: Path | None) -> C
     settings = config.reconstruction
     if choice.name == 'none':
         return choice
-    atlas = config.atlas.name or config.atlas.file
-    if settings.regressor in REGIONAL and atlas is None:
+    if settings.regressor in REGIONAL and not config.atlas.given:
         raise ArgumentsError(NO_REGIONS.format(regressor=settings.regressor))
     if settings.prior_pictures is not None:
         further_pictures(Path(settings.prior_pictures))

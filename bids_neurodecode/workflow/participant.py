@@ -11,7 +11,7 @@ from typing import Any
 from bids_neurodecode._version import __version__
 from bids_neurodecode.bids.captions import captions_file
 from bids_neurodecode.bids.records import ParticipantInput
-from bids_neurodecode.config import Config, load_config
+from bids_neurodecode.config import Config, RoiFile, load_config
 from bids_neurodecode.extensions import find_system, version_of
 from bids_neurodecode.spaces import files_of
 from bids_neurodecode.stimuli.images import picture_source
@@ -137,6 +137,8 @@ def fingerprint(participant: ParticipantInput, config: Config) -> str:
         start = config.atlas.file.name.split('_')[0].split('.')[0]
         files += sorted(config.atlas.file.parent.glob(f'{start}*.[tc]sv'))
         files += files_of(config.atlas.file)
+    for text in config.atlas.rois.values():
+        files += files_of(RoiFile.of(text, participant.label).file)
     digest = hashlib.sha256(f'{__version__}{version_of(config.system)}'.encode())
     for file in dict.fromkeys(files):
         state = file.stat()

@@ -17,7 +17,8 @@ from bids_neurodecode._version import __version__
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.bids.sink import write_json, write_text, write_tsv
 from bids_neurodecode.config import Config
-from bids_neurodecode.samples import Responses, Samples, VoxelMask
+from bids_neurodecode.samples import VoxelMask
+from bids_neurodecode.workflow.betas import trial_samples
 from bids_neurodecode.workflow.encoding_features import add_bands
 from bids_neurodecode.workflow.encoding_outputs import publish_encoding
 from bids_neurodecode.workflow.files import load_map, load_regions, save_json, save_map
@@ -113,7 +114,7 @@ class Case:
 @step(
     'encode',
     makes=('encoded',),
-    settings=('encoding', 'features', 'ridge', 'split', 'atlas', 'evaluation', 'seed'),
+    settings=('betas', 'encoding', 'features', 'ridge', 'split', 'atlas', 'evaluation', 'seed'),
     threads=2,
     memory=lambda size: 4 * size.series_gb + 1,
     apart=Apart(WHAT, REMEDY, ('evaluation', 'atlas')),
@@ -166,9 +167,10 @@ def encode(
     changes: dict[str, Any] = {} if own else {'model': model, 'partition': False}
     if model == 'shared' and config.encoding.shared_head is not None:
         changes['head'] = load_head(config.encoding.shared_head)
+    samples, folds, said = trial_samples(betas, tuned, mask, plan, config.betas, folder)
     result = encode_pictures(
-        Samples(Responses(betas, mask), plan.table),
-        [Samples(Responses(each, mask), plan.table) for each in tuned],
+        samples,
+        folds,
         plan.split,
         load_bands(features, participant, config),
         config,
@@ -183,7 +185,7 @@ def encode(
     shapes = [file for file in beta_maps or () if file.name.startswith('hrfindex')]
     hrfindex = shapes[0] if shapes else None
     case = Case(participant, config, plan, mask, model, beta_info, runs, hrfindex)
-    return {'encoded': save_result(result, case, folder)}
+    return {'encoded': save_result(result, case, folder, said)}
 
 
 def load_bands(
@@ -198,7 +200,9 @@ def load_bands(
     }
 
 
-def save_result(result: PictureEncoding, case: Case, folder: Path) -> Path:
+def save_result(
+    result: PictureEncoding, case: Case, folder: Path, said: Sequence[str] = ()
+) -> Path:
     """Write everything that came of it; return the file of what is said of it."""
     from bids_neurodecode.evaluation.metrics import describe, scores_table
     from bids_neurodecode.systems.comparison import save_kept
@@ -249,7 +253,7 @@ def save_result(result: PictureEncoding, case: Case, folder: Path) -> Path:
         'null_metric': headline.split('/')[-1],
         'n_parameters': _n_parameters(result),
         'leaks': list(seen.leaks),
-        'warnings': [*seen.warnings, *result.warnings, *_seen_by_others(result, case)],
+        'warnings': [*said, *seen.warnings, *result.warnings, *_seen_by_others(result, case)],
     }
     write_text(folder / 'model.md', card(result, case, info))
     return save_json(folder / 'result.json', info)

@@ -49,7 +49,7 @@ def take_precomputed(
         _blocks(participant, sessions, mask),
         table['stimulus'].tolist(),
         repeats=settings.repeats,
-        standardize=settings.standardize,
+        standardize='session' if settings.standardize == 'session' else 'none',
         allocate=allocate,
     )
     maps, warnings = _published_maps(participant, settings, mask, folder)

@@ -309,6 +309,8 @@ def atlas_entities(config: Config) -> dict[str, str]:
     >>> atlas_entities(build_config({'atlas': {'name': name}}))
     {'atlas': 'Schaefer2018', 'seg': '100Parcels7Networks'}
     """
+    if config.atlas.rois:
+        return {'atlas': 'rois'}
     name = config.atlas.name or str(config.atlas.file and config.atlas.file.name)
     parts = dict(p.split('-', 1) for p in name.split('.')[0].split('_') if '-' in p)
     label = parts.get('atlas', name.split('_')[0].split('.')[0])

@@ -13,7 +13,7 @@ import pandas as pd
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.bids.sink import write_tsv
 from bids_neurodecode.config import Config
-from bids_neurodecode.samples import VoxelMask
+from bids_neurodecode.samples import Responses, Samples, VoxelMask
 from bids_neurodecode.settings_encoding import TABLE
 from bids_neurodecode.workflow.files import (
     common_mask,
@@ -57,7 +57,7 @@ def add_picture_features(ladder: Ladder) -> None:
 def add_atlas(ladder: Ladder, *, series: bool = True) -> None:
     """Place the atlas on the grid and average series over its parcels, where one was chosen."""
     settings = ladder.run.config.atlas
-    if settings.name is None and settings.file is None:
+    if not settings.given:
         return
     ladder.add(place_atlas)
     if series and ladder.participant.has_series:
@@ -140,13 +140,13 @@ def reliability(
 
     None without repeats.
     """
-    from bids_neurodecode.signals.reliability import ncsnr, noise_ceiling
+    from bids_neurodecode.signals.reliability import noise_ceiling
+    from bids_neurodecode.systems.encoding_setup import ncsnr_of
 
-    counts = plan.table['stimulus'].value_counts().to_numpy()
-    if counts.max() < 2:
+    ratio = ncsnr_of(Samples(Responses(betas, mask), plan.table))
+    if ratio is None:
         return {'reliability_maps': []}
-    ratio = ncsnr(betas, plan.table['stimulus'].to_numpy())
-    ceiling = noise_ceiling(ratio, counts)
+    ceiling = noise_ceiling(ratio, plan.table['stimulus'].value_counts().to_numpy())
     return {
         'reliability_maps': [
             save_map(folder / 'ncsnr.nii.gz', mask, ratio),
@@ -161,18 +161,18 @@ def place_atlas(
 ) -> Mapping[str, Any]:
     """Bring a parcellation to the grid of the data; find the voxels of the chosen regions."""
     from bids_neurodecode.signals.atlas import region_mask
-    from bids_neurodecode.signals.atlasfiles import load_atlas
+    from bids_neurodecode.signals.regions import place_regions
 
     settings = config.atlas
-    space = participant.runs[0].space or None
-    atlas = load_atlas(
-        name=settings.name,
-        file=settings.file,
-        table=settings.table,
-        space=space,
+    atlas = place_regions(
+        settings,
+        participant.label,
+        shape=mask.mask.shape,
+        affine=mask.affine,
+        space=participant.runs[0].space or None,
         columns=mask.space,
     )
-    labels = atlas.placed(mask.mask.shape, mask.affine, mask.space)
+    labels = atlas.labels
     within = np.ones(mask.n_voxels, dtype=bool)
     if settings.regions:
         within = mask.extract(region_mask(labels, atlas.table, settings.regions))
