@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from bids_neurodecode.api.features import extract_features
     from bids_neurodecode.api.reliability import noise_ceiling, reliability
     from bids_neurodecode.api.results import Results, load_results
-    from bids_neurodecode.api.scores import score_reconstructions, two_way
+    from bids_neurodecode.api.scores import score_reconstructions, score_responses, two_way
     from bids_neurodecode.api.usage import UsageError
 
 _HOMES = {
@@ -34,6 +34,7 @@ _HOMES = {
     'Results': 'results',
     'load_results': 'results',
     'score_reconstructions': 'scores',
+    'score_responses': 'scores',
     'two_way': 'scores',
     'UsageError': 'usage',
 }
@@ -55,6 +56,7 @@ __all__ = [
     'noise_ceiling',
     'reliability',
     'score_reconstructions',
+    'score_responses',
     'two_way',
 ]
 

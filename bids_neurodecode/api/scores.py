@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,20 +11,20 @@ import numpy.typing as npt
 
 from bids_neurodecode.api.features import load
 from bids_neurodecode.api.usage import speaking_of_arguments
-from bids_neurodecode.config import EvaluationSettings
 from bids_neurodecode.errors import UsageError
 from bids_neurodecode.evaluation.identification import Measure
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from bids_neurodecode.evaluation.networks import FeatureNetwork
+    from bids_neurodecode.bids.imagesets import Matched
+    from bids_neurodecode.bids.responsesets import ResponseSet, Side
+
 
 NOT_PAIRED = 'y_true {true} and y_pred {found} must have one row a sample and the same columns.'
 ONE_CANDIDATE = 'Two-way identification needs two different rows of y_true; there is one.'
 OTHER_COUNT = '{true} true images and {found} reconstructions were given; give one for each.'
 TOO_FEW = 'Scores need two images or more; there is {n}.'
-COLUMNS = ('metric', 'value', 'chance', 'ci_low', 'ci_high', 'p', 'n', 'image_size')
 
 
 def two_way(
@@ -84,23 +85,31 @@ def score_reconstructions(
     *,
     protocol: str = 'bd-982',
     networks: bool = True,
+    baselines: bool = False,
     weights_dir: str | Path | None = None,
     n_permutations: int = 1000,
     seed: int = 0,
 ) -> pd.DataFrame:
     """Compare reconstructions with what was seen, beside chance and with intervals.
 
+    ``bids_neurodecode-tools score`` writes the same table, and a page.
+
     Parameters
     ----------
     true, reconstructed
-        Files, a folder, or uint8 arrays (n, h, w, 3), one reconstruction an image in the same
-        order (of folders, in order of names).
+        A folder with images, an output folder of the program, or a ``.pt``, ``.npy`` or ``.npz``
+        file of other programs, matched by the names of images (a row of an array by its number);
+        or a list of files, or an array of uint8 (n, h, w, 3), one reconstruction an image in the
+        same order.
     protocol
-        Sizes, interpolation and networks: ``bd-982`` (Brain-Diffuser) or ``me2-1000``
-        (MindEye2). Scores of different protocols do not compare.
+        Sizes, interpolation and networks: ``bd-982`` (Brain-Diffuser), ``me2-1000`` (MindEye2),
+        or another of :data:`bids_neurodecode.evaluation.protocols.PROTOCOLS`. Scores of
+        different protocols do not compare.
     networks
         Use the networks whose weights are there; scores of Gabor features stand in for the
         others, under a name of their own.
+    baselines
+        Score the mean image and the blurred truth too, under their own ``model``.
     weights_dir
         Folder of pretrained weights; the program's default if left out. Nothing is downloaded.
     n_permutations
@@ -111,10 +120,11 @@ def score_reconstructions(
     Returns
     -------
     pandas.DataFrame
-        One row a metric: ``value``, ``chance`` (known, or the mean over permuted pairings),
-        ``ci_low`` and ``ci_high`` (95 %, over images), ``p`` (permutation), ``n``,
-        ``image_size`` (pixels at which pixel metrics compare) and ``higher_is_better``;
-        ``attrs['notes']`` says what its reader should know. Below six images there is no
+        The columns of the metrics table, one row a model and metric: ``model``, ``metric``,
+        ``value``, ``chance`` (known, or the mean over shuffled pairs), ``ci_low`` and ``ci_high``
+        (95 %, over images), ``p`` (permutation), ``n``, ``image_size`` (pixels at which pixel
+        metrics compare) and others; and ``higher_is_better``. ``attrs['notes']`` says what its
+        reader should know, images without a counterpart among it. Below six images there is no
         interval and no p.
 
     Raises
@@ -122,7 +132,7 @@ def score_reconstructions(
     UsageError
         If there is no such protocol, or images and reconstructions are not one to one.
     InputError
-        If a file is no image that can be read.
+        If a file is no image that can be read, or no name is on both sides.
 
     Examples
     --------
@@ -135,72 +145,137 @@ def score_reconstructions(
     [1.0, 0.5]
     """
     from bids_neurodecode.evaluation.metrics import METRICS, scores_table
-    from bids_neurodecode.evaluation.networks import notes_on
     from bids_neurodecode.evaluation.protocols import get_protocol
-    from bids_neurodecode.stimuli.features import get_extractor
-    from bids_neurodecode.systems import generation_scores as scoring
+    from bids_neurodecode.workflow.image_scores import protocol_networks, score_images
 
     with speaking_of_arguments():
-        chosen = get_protocol(protocol)
-        shown, made = load(true, None), load(reconstructed, None)
-        _check(shown, made)
-        board = scoring.Board(
-            split=_held_out(len(shown)),
-            settings=EvaluationSettings(n_permutations=n_permutations),
-            stand_in=get_extractor('gabor').transform,
-            nets=_networks(protocol, weights_dir) if networks else {},
-            rng=np.random.default_rng(seed),
-            protocol=chosen,
+        size = get_protocol(protocol).pixel_size
+        matched = _matched(true, reconstructed, size)
+        folder = None if weights_dir is None else Path(weights_dir)
+        found = score_images(
+            matched.truth,
+            matched.made,
+            matched.names,
+            protocol,
+            protocol_networks(protocol, folder) if networks else {},
+            baselines=baselines,
+            n_permutations=n_permutations,
+            seed=seed,
         )
-        part = scoring.Judged(_outcome(len(shown)), made, shown)
-        scores, _, notes = scoring.score_pictures(board, [part], thorough=True)
-        notes += board.notes([part.outcome])
-        notes += notes_on(chosen, board.nets, len(shown), stand_in=True)
-    # there are no decoded features to identify images by
-    table = scores_table([s for s in scores if not s.metric.startswith('identification_')])
-    table = table[[*COLUMNS]].assign(
-        higher_is_better=[METRICS[name].higher_is_better for name in table['metric']]
-    )
-    table.attrs |= {'protocol': protocol, 'notes': notes}
+    table = scores_table(found.scores)
+    table['higher_is_better'] = [METRICS[name].higher_is_better for name in table['metric']]
+    table.attrs |= {'protocol': protocol, 'notes': [*matched.notes, *found.notes]}
     return table
 
 
-def _check(true: npt.NDArray[Any], made: npt.NDArray[Any]) -> None:
-    if len(true) != len(made):
-        raise UsageError(OTHER_COUNT.format(true=len(true), found=len(made)))
-    if len(true) < 2:
-        raise UsageError(TOO_FEW.format(n=len(true)))
+def _matched(true: Any, made: Any, size: int) -> Matched:
+    """Match both sides: by name where both have names, else by their order."""
+    from bids_neurodecode.bids.imagesets import Matched, match_images, read_image_set
+
+    if all(isinstance(side, str | Path) for side in (true, made)):
+        matched = match_images(read_image_set(Path(true)), read_image_set(Path(made)), size)
+    else:
+        shown, found = load(true, None), load(made, None)
+        if len(shown) != len(found):
+            raise UsageError(OTHER_COUNT.format(true=len(shown), found=len(found)))
+        matched = Matched(shown, found, tuple(f'{k:06d}' for k in range(len(shown))))
+    if len(set(matched.names)) < 2:
+        raise UsageError(TOO_FEW.format(n=len(set(matched.names))))
+    return matched
 
 
-def _held_out(n: int) -> Any:
-    """Return a split that holds out all images; what was trained on is one row nobody knows."""
-    import pandas as pd
+def score_responses(
+    measured: Any,
+    predicted: Any,
+    *,
+    stimuli: npt.ArrayLike | None = None,
+    ncsnr: npt.ArrayLike | str | Path | None = None,
+    regions: Mapping[str, npt.NDArray[Any]] | str | Path | None = None,
+    n_permutations: int = 1000,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Compare predicted responses with measured ones, beside chance and noise ceiling.
 
-    from bids_neurodecode.samples import Fold, Split
+    ``bids_neurodecode-tools score --responses`` writes the same table, and a page.
 
-    names = [*(f'{k:06d}' for k in range(n)), 'training']
-    table = pd.DataFrame({'stimulus': names, 'run': [*['1'] * n, '0']})
-    return Split('stimulus', (Fold(train=np.array([n]), test=np.arange(n)),), table)
+    Parameters
+    ----------
+    measured, predicted
+        A series of maps with its table of events beside it, an output folder of the program, an
+        array file, or an array (n, n_voxels). Maps are matched by stimulus, arrays row by row;
+        repeats of a stimulus are averaged.
+    stimuli
+        What each row of an array ``measured`` is the response to, (n,), where these are trials;
+        ``predicted`` then has a row for each distinct one, in order of their first trial.
+    ncsnr
+        Noise-ceiling signal-to-noise ratio of a single trial, (n_voxels,), or a map of it; from
+        the repeats in ``measured`` if left out.
+    regions
+        Voxels of each region, (n_voxels,) each, or a segmentation (``dseg``) with its table.
+    n_permutations
+        Of stimuli among predictions; 0 leaves p values out.
+    seed
+        Of permutations and intervals.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The columns of the metrics table, one row a metric and set of voxels (``space``):
+        correlation, variance explained, accuracy over the noise ceiling, and identification of
+        stimuli by their responses. ``attrs['notes']`` says what its reader should know.
+
+    Raises
+    ------
+    UsageError, InputError
+        If the two do not fit, or a file cannot be read.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import bids_neurodecode as nd
+    >>> rng = np.random.default_rng(0)
+    >>> signal = rng.normal(size=(40, 30))
+    >>> stimuli = np.repeat(np.arange(40), 3)
+    >>> trials = signal[stimuli] + rng.normal(size=(120, 30))
+    >>> table = nd.score_responses(trials, signal, stimuli=stimuli, n_permutations=0)
+    >>> table.set_index('metric').loc['noise_normalized_mean', 'value'].round(1)
+    np.float64(1.0)
+    """
+    from bids_neurodecode.bids.responsesets import read_regions, read_values
+    from bids_neurodecode.evaluation.metrics import scores_table
+    from bids_neurodecode.workflow.response_scores import score_response_sets
+
+    with speaking_of_arguments():
+        truth, found = _responses(measured, predicted, stimuli)
+        if isinstance(ncsnr, str | Path):
+            ncsnr = read_values(Path(ncsnr))
+        if isinstance(regions, str | Path):
+            regions = read_regions(Path(regions), truth)
+        scores, notes = score_response_sets(
+            truth,
+            found,
+            ratio=None if ncsnr is None else np.asarray(ncsnr),
+            regions=regions or {},
+            n_permutations=n_permutations,
+            seed=seed,
+        )
+    table = scores_table(scores)
+    table.attrs |= {'notes': list(notes)}
+    return table
 
 
-def _outcome(n: int) -> Any:
-    import pandas as pd
+def _responses(
+    measured: Any, predicted: Any, stimuli: npt.ArrayLike | None
+) -> tuple[ResponseSet, ResponseSet]:
+    from bids_neurodecode.bids.responsesets import ResponseSet, read_responses
 
-    from bids_neurodecode.systems.outcomes import Outcome
+    def one(side: Any, desc: Side, names: Sequence[str] | None) -> ResponseSet:
+        if isinstance(side, str | Path):
+            return read_responses(Path(side), desc)
+        values = np.asarray(side)
+        known = [str(k) for k in range(len(values))] if names is None else names
+        return ResponseSet(values, tuple(known))
 
-    names = tuple(f'{k:06d}' for k in range(n))
-    table = pd.DataFrame({'sample': np.arange(n), 'stimulus': names, 'run': '1'})
-    nothing = ('',) * n
-    return Outcome(
-        'reconstructions', 'images', 0, table, names, np.zeros((n, n)), nothing, nothing, (),
-        np.empty((n, 0), dtype=np.float32),
-    )  # fmt: skip
-
-
-def _networks(protocol: str, weights_dir: str | Path | None) -> dict[str, FeatureNetwork]:
-    """Read the networks of a protocol whose weights are on this machine."""
-    from bids_neurodecode.workflow.generation import load_networks
-    from bids_neurodecode.workflow.generation_choice import metric_weights
-
-    folder = None if weights_dir is None else Path(weights_dir)
-    return load_networks(metric_weights(folder, protocol), 'cpu')
+    labels = None if stimuli is None else [str(x) for x in np.asarray(stimuli)]
+    distinct = None if labels is None else list(dict.fromkeys(labels))
+    return one(measured, 'singletrial', labels), one(predicted, 'predicted', distinct)

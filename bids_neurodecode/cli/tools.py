@@ -12,6 +12,7 @@ from bids_neurodecode._version import __version__
 from bids_neurodecode.cli.completion import add_completion_parser
 from bids_neurodecode.cli.datasets import add_datasets_parser
 from bids_neurodecode.cli.exits import reader_is_gone
+from bids_neurodecode.cli.score import add_score_parser
 from bids_neurodecode.cli.settings_files import add_settings_parsers
 from bids_neurodecode.cli.slurm import add_slurm_parser
 from bids_neurodecode.cli.study_list import add_studies_parser
@@ -55,7 +56,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog='bids_neurodecode-tools',
         description='Simulated and published datasets, presets, files of settings, pretrained '
-        'weights, and scripts for clusters.',
+        'weights, scores of other programs, and scripts for clusters.',
     )
     parser.add_argument('--version', action='version', version=__version__)
     commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
@@ -65,6 +66,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_studies_parser(commands)
     add_datasets_parser(commands)
     add_weights_parser(commands)
+    add_score_parser(commands)
     add_slurm_parser(commands)
     _add_boutiques(commands)
     add_completion_parser(commands, parser)

@@ -58,12 +58,17 @@ class PictureScore:
     values
         One a picture, (n,); the score is their mean.
     chance
-        What a reconstruction without information scores; None if that is not known.
+        What a reconstruction without information scores: known, or the mean over all pairs of a
+        reconstruction with another image. None if that is not known.
+    table
+        What each reconstruction would score were each image its true one, (n, n), where all
+        pairs were compared; ``values`` are its diagonal.
     """
 
     metric: str
     values: FloatArray
     chance: float | None = None
+    table: FloatArray | None = None
 
     @property
     def value(self) -> float:
@@ -113,8 +118,29 @@ def score_pictures(
     DataError
         For pictures that do not match, or features that are not one a picture.
     """
-    _check_pictures(truth, reconstruction)
     scores = pixel_scores(truth, reconstruction, protocol)
+    scores += network_scores(
+        truth, reconstruction, protocol, networks, batch_size=batch_size, progress=progress
+    )
+    lacking = any(metric.network not in networks for metric in protocol.metrics)
+    if lacking and stand_in is not None:
+        scores += _by_stand_in(truth, reconstruction, protocol, stand_in)
+    notes = notes_on(protocol, networks, len(truth), stand_in=stand_in is not None)
+    return PictureScores(protocol.name, tuple(scores), notes)
+
+
+def network_scores(
+    truth: Uint8Array,
+    reconstruction: Uint8Array,
+    protocol: PictureProtocol,
+    networks: Mapping[str, FeatureNetwork],
+    *,
+    batch_size: int = 32,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[PictureScore]:
+    """Compare by the protocol's networks that there are; see :func:`score_pictures`."""
+    _check_pictures(truth, reconstruction)
+    scores: list[PictureScore] = []
     groups: dict[tuple[str, int], list[NetworkMetric]] = {}
     for metric in protocol.metrics:
         groups.setdefault((metric.network, metric.size), []).append(metric)
@@ -123,10 +149,7 @@ def score_pictures(
         scores += _by_network(truth, reconstruction, protocol, networks[name], metrics, batch_size)
         if progress is not None:
             progress(done + 1, len(present))
-    if len(present) < len(groups) and stand_in is not None:
-        scores += _by_stand_in(truth, reconstruction, protocol, stand_in)
-    notes = notes_on(protocol, networks, len(truth), stand_in=stand_in is not None)
-    return PictureScores(protocol.name, tuple(scores), notes)
+    return scores
 
 
 def notes_on(
@@ -159,6 +182,7 @@ def notes_on(
     ]
     if groups and stand_in:
         notes.append(STANDS_IN.format(name=STAND_IN))
+    notes += protocol.lacking
     if protocol.n_pictures not in {None, n_pictures}:
         told = {'name': protocol.name, 'expected': protocol.n_pictures, 'n': n_pictures}
         notes.append(OTHER_COUNT.format(**told))
@@ -169,6 +193,7 @@ def pixel_scores(
     truth: Uint8Array, reconstruction: Uint8Array, protocol: PictureProtocol
 ) -> list[PictureScore]:
     """Compare pixels: correlation, and the protocol's structural similarities."""
+    _check_pictures(truth, reconstruction)
     similarities = {'ssim_2d': ssim_2d, 'ssim_columnwise_legacy': ssim_columnwise_legacy}
     values: dict[str, list[FloatArray]] = {}
     for rows in _batches(len(truth), 4):  # larger ones spend their time on fresh memory
@@ -205,9 +230,17 @@ def feature_scores(
     ``2way``: the share of other pictures whose truth correlates less with the reconstruction
     than its own does (ties half). ``distance``: one minus the correlation with its own.
     """
-    if kind == 'distance':
-        return 1 - np.diagonal(correlations(reconstruction, truth))
-    return np.diagonal(outcomes_2way(correlations(reconstruction, truth))).copy()
+    return np.diagonal(_all_pairs(truth, reconstruction, kind)).copy()
+
+
+def _all_pairs(
+    truth: npt.NDArray[np.floating[Any]],
+    reconstruction: npt.NDArray[np.floating[Any]],
+    kind: Literal['2way', 'distance'],
+) -> FloatArray:
+    """Return what each reconstruction would score, were each image its true one, (n, n)."""
+    r = correlations(reconstruction, truth)
+    return 1 - r if kind == 'distance' else outcomes_2way(r)
 
 
 def correlations(a: npt.NDArray[np.floating[Any]], b: npt.NDArray[np.floating[Any]]) -> FloatArray:
@@ -282,8 +315,11 @@ def _score(
     reconstruction: npt.NDArray[np.floating[Any]],
     kind: Literal['2way', 'distance'],
 ) -> PictureScore:
-    values = feature_scores(truth, reconstruction, kind)
-    return PictureScore(metric, values, 0.5 if kind == '2way' else None)
+    table = _all_pairs(truth, reconstruction, kind)
+    values, n = np.diagonal(table).copy(), len(table)
+    # of a distance: that to the images of others
+    chance = 0.5 if kind == '2way' else float((table.sum() - values.sum()) / (n * (n - 1)))
+    return PictureScore(metric, values, chance, table)
 
 
 def _first(images: Uint8Array, protocol: PictureProtocol) -> Float32Array | Uint8Array:

@@ -1,16 +1,19 @@
 """Under which protocol pictures are compared: sizes, interpolation, networks and their layers.
 
 ``bd-982``: Brain-Diffuser (Ozcelik & VanRullen 2023, Sci Rep 13:15666); ``me2-1000``: MindEye2
-(Scotti et al. 2024, arXiv 2403.11207). They differ in all of these, and so do scores, so that the
-protocol's name belongs to every result.
+(Scotti et al. 2024, arXiv 2403.11207); ``seed``: what can be had of SEED (Park et al. 2026, ICLR,
+arXiv 2503.06437). They differ in all of these, and so do scores, so that the protocol's name
+belongs to every result.
 ``cpu-1``: of this program, with networks that Python packages hold (the extra ``cpu-nets``), so
 that anyone can compute it; no published table is under it.
 """
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
+from importlib import resources
 from typing import Literal
 
 from bids_neurodecode.errors import ArgumentsError
@@ -20,6 +23,19 @@ NO_JUDGE = (
     'never judges what it made. Choose another features.extractor or reconstruction.protocol.'
 )
 UNKNOWN_PROTOCOL = 'No protocol of pictures is called {name!r}. There are: {names}.'
+
+SEED_IS = (
+    'SEED is the mean of Object F1, Cap-Sim and 1 - efficientnet_distance. It is not computed, as '
+    'the first two are not.'
+)
+NO_OBJECTS = (
+    'Object F1 needs the objects that MM-Grounding-DINO-L finds, whose package (mmdet) is not '
+    'part of this program.'
+)
+NO_CAPTIONS = (
+    'Cap-Sim needs captions of both images by git-large-coco and their embeddings by '
+    'all-MiniLM-L6-v2, whose weights are not in the manifest.'
+)
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 """Means and deviations of the networks trained on ImageNet."""
@@ -77,6 +93,8 @@ class PictureProtocol:
         Which structural similarities are told; the first is the one of the published tables.
     metrics
         Those of networks.
+    lacking
+        What the protocol has besides, and why it is not computed here; one line each.
     """
 
     name: str
@@ -87,6 +105,7 @@ class PictureProtocol:
     exact: bool
     ssim: tuple[str, ...]
     metrics: tuple[NetworkMetric, ...]
+    lacking: tuple[str, ...] = ()
 
 
 _KINDS: tuple[Literal['2way', 'distance'], ...] = ('2way', 'distance')
@@ -150,6 +169,25 @@ PROTOCOLS: Mapping[str, PictureProtocol] = {
             for kind in _KINDS
         ),
     ),
+    'seed': PictureProtocol(
+        name='seed',
+        n_pictures=1000,
+        first_size=None,
+        pixel_size=255,
+        pixel_method='bilinear',
+        exact=True,
+        ssim=(),
+        metrics=(
+            NetworkMetric(
+                'efficientnet_distance', 'efficientnet-b1-v2', 'avgpool', 'distance', 255
+            ),
+        ),
+        lacking=(
+            SEED_IS,
+            NO_OBJECTS,
+            NO_CAPTIONS,
+        ),
+    ),
 }
 
 
@@ -186,3 +224,41 @@ def held_out(protocol: PictureProtocol, used: Collection[str]) -> PictureProtoco
     if not metrics:
         raise ArgumentsError(NO_JUDGE.format(name=protocol.name, used=', '.join(sorted(used))))
     return replace(protocol, metrics=metrics)
+
+
+@dataclass(frozen=True)
+class Published:
+    """Scores that a paper prints.
+
+    Parameters
+    ----------
+    protocol
+        By which they were computed.
+    label
+        Of the model.
+    of
+        Whose data, and how many.
+    source
+        Where they are printed.
+    scores
+        By the names of metrics.
+    """
+
+    protocol: str
+    label: str
+    of: str
+    source: str
+    scores: Mapping[str, float]
+
+
+def published_scores(protocol: str) -> tuple[Published, ...]:
+    """Return what was published under a protocol; none of a protocol without published tables.
+
+    Examples
+    --------
+    >>> published_scores('bd-982')[3].scores['pixcorr']
+    0.254
+    """
+    file = resources.files('bids_neurodecode') / 'data' / 'published.toml'
+    rows = tomllib.loads(file.read_text('utf-8'))['published']
+    return tuple(Published(**row) for row in rows if row['protocol'] == protocol)

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from bids_neurodecode.config import EvaluationSettings
 from bids_neurodecode.evaluation import identification, networks
-from bids_neurodecode.evaluation.metrics import PIXEL_METRICS, Score
+from bids_neurodecode.evaluation.metrics import METRICS, PIXEL_METRICS, Score
 from bids_neurodecode.evaluation.protocols import PictureProtocol
 from bids_neurodecode.samples import Split
 from bids_neurodecode.systems.comparison import Kept
@@ -178,6 +178,27 @@ class Board:
             row = _negated(row)
             self.kept[table.model, table.space, table.metric] = -values, scorer.pairing.groups
         return row, sign * null
+
+    def pairs(self, score: networks.PictureScore, parts: Sequence[Judged]) -> Score:
+        """Score what compares all reconstructions with all images, with a test."""
+        outcomes = [p.outcome for p in parts]
+        scorer = self.scorer(outcomes[0].model, outcomes[0].space, outcomes)
+        negated = not METRICS[score.metric].higher_is_better
+        sign, every, table = -1 if negated else 1, np.arange(len(score.values)), score.table
+
+        row, _ = scorer.score(
+            score.metric,
+            sign * score.values,
+            None if table is None else lambda index: float(sign * table[every, index].mean()),
+            chance=None if score.chance is None else sign * score.chance,
+            negated=negated,
+        )
+        if negated:
+            self.kept[scorer.model, scorer.space, score.metric] = (
+                score.values,
+                scorer.pairing.groups,
+            )
+        return _negated(row) if negated else row
 
     def values(self, metric: str, values: FloatArray, parts: Sequence[Judged]) -> Score:
         """Score values without a test."""
@@ -345,14 +366,8 @@ def _by_networks(board: Board, parts: Sequence[Judged]) -> list[Score]:
     if not board.nets:
         return []
     truth, made = _joined(parts)
-    found = networks.score_pictures(truth, made, board.protocol, board.nets)
-    pixels = {'pixcorr', *board.protocol.ssim}
-    scores = []
-    for score in found.scores:
-        if score.metric not in pixels:
-            row = board.values(score.metric, score.values, parts)
-            scores.append(dataclasses.replace(row, chance=score.chance))
-    return scores
+    found = networks.network_scores(truth, made, board.protocol, board.nets)
+    return [board.pairs(score, parts) for score in found]
 
 
 def _lacks_networks(board: Board) -> bool:
