@@ -165,6 +165,13 @@ def write_dataset_files(
             write_text(output_dir / 'logs' / f'CITATION.{extension}', text)
 
 
+def is_complete(output_dir: Path) -> bool:
+    """Tell whether all files are there that :func:`write_dataset_files` writes."""
+    logs = (f'logs/CITATION.{extension}' for extension in ('md', 'bib', 'html'))
+    top = ('dataset_description.json', '.bidsignore', 'descriptions.tsv')
+    return all((output_dir / name).is_file() for name in (*top, *logs))
+
+
 @contextmanager
 def _locked(file: Path) -> Iterator[None]:
     from filelock import FileLock, Timeout

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self
 
+from bids_neurodecode.bids.entities import natural_key
+
 Paradigm = Literal['images', 'movie', 'conditions']
 Layout = Literal['bids', 'nsd', 'emofilm', 'algonauts']
 """BIDS, or how the Natural Scenes Dataset, Emo-FilM and the Algonauts Challenge are published."""
@@ -159,3 +161,11 @@ class DatasetInput:
     """Participant label to the one line that says what is wrong with their data."""
     notes: tuple[str, ...] = ()
     """What was found and why it was chosen, one line each, for the log and the report."""
+    unchanged: tuple[ParticipantInput, ...] = ()
+    """Whose earlier run would come out the same: these are not among ``participants``."""
+
+    @property
+    def everyone(self) -> tuple[ParticipantInput, ...]:
+        """All participants of the call, in order of their labels."""
+        people = (*self.participants, *self.unchanged)
+        return tuple(sorted(people, key=lambda person: natural_key(person.label)))

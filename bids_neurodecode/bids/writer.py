@@ -132,17 +132,15 @@ class ProductWriter:
 
         Maps of other settings would else lie beside those of this run as if they were its own.
         """
-        stem = '_'.join(f'{key}-{value}' for key, value in self.entities.items())
-        file = self.output_dir / f'sub-{self.entities["sub"]}' / 'log' / f'{stem}_products.json'
+        own = self.output_dir, self.entities['sub'], self.entities['task']
         now = {path.relative_to(self.output_dir).as_posix() for path in self.written}
-        before = json.loads(file.read_text('utf-8')) if file.exists() else []
         root = self.output_dir.resolve()
-        for name in set(before) - now:
+        for name in products_of(*own) - now:
             earlier = root / name
             # the list is a file like others: it may name anything
             if earlier.parent.resolve().is_relative_to(root):
                 earlier.unlink(missing_ok=True)
-        write_text(file, json.dumps(sorted(now), indent=1) + '\n')
+        write_text(_products_file(*own), json.dumps(sorted(now), indent=1) + '\n')
 
     def image(
         self, key: str, source: Path, *, more: Mapping[str, str] | None = None, **fields: Any
@@ -202,6 +200,19 @@ class ProductWriter:
         target = self.path(key, **more)
         write_text(target, text)
         return target
+
+
+def products_of(output_dir: Path, label: str, task: str) -> set[str]:
+    """Return what the last run of a participant and task wrote, relative to the output folder.
+
+    The list is that of :meth:`ProductWriter.finish`; it is empty where there was no run.
+    """
+    file = _products_file(output_dir, label, task)
+    return set(json.loads(file.read_text('utf-8'))) if file.exists() else set()
+
+
+def _products_file(output_dir: Path, label: str, task: str) -> Path:
+    return output_dir / f'sub-{label}' / 'log' / f'sub-{label}_task-{task}_products.json'
 
 
 def reference_of(run: RunInput) -> str | None:

@@ -26,6 +26,7 @@ from bids_neurodecode.cli.checks_places import (
 from bids_neurodecode.cli.newfilms import find_new_films
 from bids_neurodecode.cli.newpictures import find_new_pictures
 from bids_neurodecode.cli.parser import Arguments
+from bids_neurodecode.cli.unchanged import set_aside
 from bids_neurodecode.cli.validation import validate_dataset
 from bids_neurodecode.config import Config
 from bids_neurodecode.errors import InputError
@@ -51,8 +52,9 @@ def check_all(arguments: Arguments, config: Config) -> DatasetInput:
     Returns
     -------
     DatasetInput
-        Participants that can be processed, and one line each for the others. Without participants
-        at group level, which reads the results of the participant level.
+        Participants that can be processed, and one line each for the others; apart from them those
+        whom running again would not change. Without participants at group level, which reads the
+        results of the participant level.
 
     Raises
     ------
@@ -72,11 +74,15 @@ def check_all(arguments: Arguments, config: Config) -> DatasetInput:
     new = find_new_pictures(arguments, config, request)
     new = new or find_new_films(arguments, config, request)
     if new is not None:
-        return _validated(new, arguments)
+        new = set_aside(arguments, config, new)
+        return _validated(new, arguments) if new.participants else new
     inputs = find_inputs(request)
     if recipe is not None:
         note = note_of(recipe, arguments.task_id, config)
         inputs = replace(inputs, notes=(note, *inputs.notes))
+    inputs = set_aside(arguments, config, inputs)
+    if not inputs.participants:
+        return inputs
     inputs = _validated(inputs, arguments)
     inputs = _keep(
         inputs, lambda person: check_design(person, config, hold_out=arguments.level == 'full')
@@ -127,7 +133,7 @@ def _validated(inputs: DatasetInput, arguments: Arguments) -> DatasetInput:
     if recipe is not None and not recipe.content.bids:
         return inputs
     invalid = validate_dataset(arguments.bids_dir)
-    asked = {person.label for person in inputs.participants} | set(inputs.failures) | {''}
+    asked = {person.label for person in inputs.everyone} | set(inputs.failures) | {''}
     others = [f'sub-{label}' for label in invalid if label not in asked]
     notes = [line for label, line in invalid.items() if label in asked]
     if others:
@@ -156,7 +162,7 @@ def _without(inputs: DatasetInput, failures: dict[str, str]) -> DatasetInput:
     """Move participants to the failures; an error if nobody is left."""
     together = {**inputs.failures, **failures}
     left = tuple(p for p in inputs.participants if p.label not in failures)
-    if not left:
+    if not left and not inputs.unchanged:
         raise InputError(all_failed(together))
     return replace(inputs, participants=left, failures=together)
 
@@ -171,7 +177,7 @@ def _with_values(inputs: DatasetInput, config: Config, n_threads: int) -> Datase
     ]
     percent = config.clean.scaling == 'psc'
     start = time.monotonic()
-    with ThreadPoolExecutor(min(n_threads, len(runs))) as pool:
+    with ThreadPoolExecutor(max(min(n_threads, len(runs)), 1)) as pool:
         asked = (percent and cleaned for _, _, cleaned in runs)
         reasons = list(pool.map(_reason, (run for _, run, _ in runs), asked))
     failures: dict[str, str] = {}

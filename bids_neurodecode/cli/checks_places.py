@@ -13,6 +13,7 @@ from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.bids.timing import read_table, stimulus_names
 from bids_neurodecode.cli.parser import Arguments
 from bids_neurodecode.errors import ArgumentsError, InputError, ResourceError
+from bids_neurodecode.extras import has_networks
 from bids_neurodecode.text import one_line
 
 OUTPUT_IN_INPUT = (
@@ -169,6 +170,17 @@ def _check_plugin(name: str) -> None:
 def _check_memory(asked: float) -> None:
     if asked > total_memory_gb():
         raise ResourceError(MUCH_MEMORY.format(asked=asked, found=total_memory_gb()))
+
+
+def device_of(asked: str) -> str:
+    """Return ``cpu`` or ``cuda``."""
+    if asked != 'auto':
+        return asked
+    if not has_networks():
+        return 'cpu'
+    import torch
+
+    return 'cuda' if torch.cuda.is_available() else 'cpu'
 
 
 def n_processors() -> int:

@@ -10,16 +10,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bids_neurodecode.bids.records import DatasetInput
+from bids_neurodecode.bids.records import DatasetInput, ParticipantInput
 from bids_neurodecode.bids.sink import BEGUN
-from bids_neurodecode.cli.checks_places import n_processors
+from bids_neurodecode.cli.checks_places import device_of, n_processors
 from bids_neurodecode.cli.exits import FAILED, NO_REPORT, OK
 from bids_neurodecode.cli.parser import Arguments
 from bids_neurodecode.cli.progress import Progress
 from bids_neurodecode.cli.systems import find_model
 from bids_neurodecode.config import Config
 from bids_neurodecode.errors import InputError, ResourceError
-from bids_neurodecode.extras import has_networks
 from bids_neurodecode.workflow.nodes import RunSettings
 from bids_neurodecode.workflow.run import Failure, PluginSettings
 
@@ -33,6 +32,10 @@ SUBMITTED = (
     'again without --use-plugin: what is done is reused, what failed is run again or reported.'
 )
 METHODS_WRITTEN = 'Methods text: {folder}/CITATION.md (also .html; references: CITATION.bib)'
+UNCHANGED = (
+    'sub-%s: nothing changed since the last run, and its outputs are complete: they are left as '
+    'they are.'
+)
 IN_USE = (
     'The work folder {folder} of sub-{label} is in use by another run. '
     'Wait for it, or give another --work-dir.'
@@ -43,7 +46,6 @@ def participant_level(
     arguments: Arguments, config: Config, inputs: DatasetInput, run_id: str
 ) -> int:
     """Run all participants that can be processed; report those that cannot at the end."""
-    from bids_neurodecode.workflow.participant import init_run_wf, workflow_name
     from bids_neurodecode.workflow.reports import (
         find_results,
         participant_report,
@@ -51,12 +53,9 @@ def participant_level(
     )
 
     run = run_settings(arguments, config, inputs, run_id)
-    if arguments.models_from is not None:
-        models = {
-            p.label: find_model(arguments.models_from, p, config.system)
-            for p in inputs.participants
-        }
-        run = replace(run, models=models)
+    if not inputs.participants:
+        return _nothing_to_run(arguments, config, inputs)
+    run = with_models(run, arguments, inputs.participants)
     write_dataset(arguments, config, inputs, _earlier_results(arguments, inputs))
     labels = [participant.label for participant in inputs.participants]
     if arguments.boilerplate_only:
@@ -68,36 +67,81 @@ def participant_level(
             LOGGER.info('Report: %s', participant_report(file, run.output_dir))
         return OK
     with hold(run.work_dir, labels):
-        remove_leftovers(run.output_dir, labels)
-        if arguments.clean_workdir:
-            clean(run.work_dir, [workflow_name(label) for label in labels])
-        failures = run_and_watch(init_run_wf(inputs.participants, run), arguments)
+        done, failures = _run_participants(arguments, inputs, run)
+    for person in done:
+        _say_report(run.output_dir, person)
+    if done:
+        results = _results_of(inputs, run.output_dir, [person.label for person in done])
+        write_dataset(arguments, config, inputs, results[:1])
+        _say_what_was_found(results)
+    _say_who_was_not_run(inputs, run.output_dir)
+    return FAILED if inputs.failures else code_of(failures)
+
+
+def _run_participants(
+    arguments: Arguments, inputs: DatasetInput, run: RunSettings
+) -> tuple[list[ParticipantInput], list[Failure]]:
+    """Run the graph; return whose outputs are complete, and what failed."""
+    from bids_neurodecode.workflow.participant import init_run_wf, workflow_name
+    from bids_neurodecode.workflow.unchanged import forget, keys_of, remember
+
+    people = inputs.participants
+    labels = [person.label for person in people]
+    remove_leftovers(run.output_dir, labels)
+    for person in people:
+        forget(person, run.work_dir)
+    if arguments.clean_workdir:
+        clean(run.work_dir, [workflow_name(label) for label in labels])
+    keys = keys_of(people, run, inputs.everyone, *options(arguments))
+    failures = run_and_watch(init_run_wf(people, run, inputs.everyone), arguments)
     for label, table in _write_stages(run, labels).items():
         if arguments.resource_monitor:
             LOGGER.info('sub-%s took:\n%s', label, table.to_string(index=False))
-    done = [x for x in labels if not any(failure.participant == x for failure in failures)]
-    done = [] if only_submits(arguments) else done
-    for label in done:
-        LOGGER.info('Report: %s', run.output_dir / f'sub-{label}.html')
-    if done:
-        results = _results_of(inputs, run.output_dir, done)
+    if only_submits(arguments):
+        return [], failures
+    failed = {failure.participant for failure in failures}
+    done = [person for person in people if person.label not in failed]
+    for person in done:
+        remember(person, run, keys[person.label])
+    return done, failures
+
+
+def _nothing_to_run(arguments: Arguments, config: Config, inputs: DatasetInput) -> int:
+    """Leave the outputs of all participants as they are."""
+    from bids_neurodecode.bids.provenance import is_complete
+
+    if not is_complete(arguments.output_dir):
+        results = _results_of(inputs, arguments.output_dir)
         write_dataset(arguments, config, inputs, results[:1])
-        _say_what_was_found(results)
+    _say_who_was_not_run(inputs, arguments.output_dir)
+    return FAILED if inputs.failures else OK
+
+
+def _say_report(output_dir: Path, person: ParticipantInput) -> None:
+    from bids_neurodecode.workflow.reports import pages_of
+
+    for page in pages_of(output_dir, person.label, person.task):
+        LOGGER.info('Report: %s', page)
+
+
+def _say_who_was_not_run(inputs: DatasetInput, output_dir: Path) -> None:
+    for person in inputs.unchanged:
+        LOGGER.info(UNCHANGED, person.label)
+        _say_report(output_dir, person)
     for label, reason in inputs.failures.items():
         LOGGER.error('sub-%s was left out: %s', label, reason)
-    if inputs.failures:
-        return FAILED
-    return code_of(failures)
 
 
-def _results_of(inputs: DatasetInput, output_dir: Path, labels: Sequence[str]) -> list[Path]:
-    """Return the records of participants, each of their own task."""
+def _results_of(
+    inputs: DatasetInput, output_dir: Path, labels: Sequence[str] | None = None
+) -> list[Path]:
+    """Return the records of participants (of all by default), each of their own task."""
     from bids_neurodecode.workflow.reports import find_results
 
     return [
         file
-        for person in inputs.participants
-        if person.label in labels
+        for person in inputs.everyone
+        if labels is None or person.label in labels
         for file in find_results(output_dir, [person.label], person.task)
     ]
 
@@ -267,15 +311,28 @@ def run_settings(
     )
 
 
-def device_of(asked: str) -> str:
-    """Return ``cpu`` or ``cuda``."""
-    if asked != 'auto':
-        return asked
-    if not has_networks():
-        return 'cpu'
-    import torch
+def options(arguments: Arguments) -> tuple[str, ...]:
+    """Return the options that outputs depend on and the graph does not tell."""
+    return ('not validated',) if arguments.skip_bids_validation else ()
 
-    return 'cuda' if torch.cuda.is_available() else 'cpu'
+
+def with_models(
+    run: RunSettings, arguments: Arguments, participants: Sequence[ParticipantInput]
+) -> RunSettings:
+    """Return the settings of a run with the trained model of each participant, in predict mode.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
+    if arguments.models_from is None:
+        return run
+    models = {
+        person.label: find_model(arguments.models_from, person, run.config.system)
+        for person in participants
+    }
+    return replace(run, models=models)
 
 
 def _earlier_results(arguments: Arguments, inputs: DatasetInput) -> list[Path]:

@@ -33,7 +33,7 @@ def resolved(arguments: Arguments, config: Config, inputs: DatasetInput) -> list
     inputs
         Participants that will be processed; what differs between them is said of the first.
     """
-    from bids_neurodecode.cli.levels import device_of
+    from bids_neurodecode.cli.checks_places import device_of
     from bids_neurodecode.workflow.reports import system_of
 
     lines = []

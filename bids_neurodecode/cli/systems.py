@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ from bids_neurodecode import extensions
 from bids_neurodecode.bids.entities import parse_entities
 from bids_neurodecode.bids.names import clean_label
 from bids_neurodecode.bids.records import DatasetInput, ParticipantInput
+from bids_neurodecode.cli.checks_places import device_of
 from bids_neurodecode.cli.parser import Arguments
 from bids_neurodecode.config import Config, load_config
 from bids_neurodecode.errors import ArgumentsError, InputError
@@ -21,6 +23,7 @@ from bids_neurodecode.fetched import check_fetched
 from bids_neurodecode.settings_encoding import TABLE
 from bids_neurodecode.workflow.reports import system_of
 
+LOGGER = logging.getLogger('bids_neurodecode')
 WRONG_SYSTEM = (
     'The system {asked!r} does not go with the task {task!r} of sub-{label}, which shows '
     '{paradigm}. It is set by {where}. Ask for --system {right}{instead}.'
@@ -280,7 +283,8 @@ def check_pictures(arguments: Arguments, config: Config, inputs: DatasetInput) -
     if not people or config.system not in {'auto', 'reconstruction'}:
         return
     if arguments.models_from is None:
-        check_generation(config, 'cpu', arguments.weights_dir)
+        device = device_of(arguments.device)
+        LOGGER.info('%s', check_generation(config, device, arguments.weights_dir).why)
         return
     models = [generation_model_of(find_model(arguments.models_from, p)) for p in people]
     if any(model is not None and generator_of(model) == 'published' for model in models):
@@ -436,7 +440,7 @@ def check_others(arguments: Arguments, config: Config, inputs: DatasetInput) -> 
     from bids_neurodecode.workflow.film_group import NOBODY_ELSE
 
     measure = config.selection.measure
-    viewers = [person for person in inputs.participants if person.paradigm == 'movie']
+    viewers = [person for person in inputs.everyone if person.paradigm == 'movie']
     asked = measure in {'isc', 'snr'} and config.movie.target == 'participant'
     if not asked or len(viewers) > 1 or arguments.models_from is not None:
         return

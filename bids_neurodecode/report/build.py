@@ -389,10 +389,20 @@ def link_pages(folder: Path) -> None:
     for html in sorted(folder.glob('sub-*.html')):
         text = html.read_text('utf-8')
         links = tuple(link for link in pages_beside(html) if link[1] != html)
-        before, _, rest = text.partition(PAGES)
-        linked = f'{before}{_pages(links, folder)}{rest.partition("</span>")[2]}' if rest else text
+        linked = _with_links(text, _pages(links, folder))
         if linked != text:
             write_text(html, linked)
+
+
+def unlinked(text: str) -> str:
+    """Return a page without its links to other pages, which come and go with those."""
+    return _with_links(text, '')
+
+
+def _with_links(text: str, links: str) -> str:
+    """Return a page with other links to other pages, where it has a place for them."""
+    before, _, rest = text.partition(PAGES)
+    return f'{before}{links}{rest.partition("</span>")[2]}' if rest else text
 
 
 def _pages(links: Sequence[tuple[str, Path]], folder: Path) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,7 +48,6 @@ NO_NETWORKS = (
     'Pictures are retrieved, not made: making some needs networks, which are not installed (the '
     'extra "networks"; see Installation).'
 )
-LOGGER = logging.getLogger('bids_neurodecode')
 PICTURE_ENDINGS = ('.png', '.jpg', '.jpeg')
 
 
@@ -151,12 +149,6 @@ def metric_weights(folder: Path | None, protocol: str) -> dict[str, str]:
         if check_sizes(entry, place).state not in {'missing', 'damaged'}:
             found[name] = str(entry.path_in(place))
     return found
-
-
-def note_choice(choice: Choice, label: str) -> str:
-    """Log what was chosen and why, and return it for the report."""
-    LOGGER.info('sub-%s: %s', label, choice.why)
-    return choice.why
 
 
 def check_generation(config: Config, device: str, weights_dir: Path | None) -> Choice:

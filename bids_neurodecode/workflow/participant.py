@@ -56,11 +56,11 @@ def init_participant_wf(participant: ParticipantInput, run: RunSettings) -> Any:
     """
     from nipype.pipeline import engine as pe
 
-    participant = replace(participant, fingerprint=fingerprint(participant, run.config))
+    model = run.models.get(participant.label)
+    participant = replace(participant, fingerprint=fingerprint(participant, run.config, model))
     workflow = pe.Workflow(name=workflow_name(participant.label))
     size = data_size(participant)
     run = replace(run, notes=notes_of(participant.label, run.notes))
-    model = run.models.get(participant.label)
     system = system_of(run.config, participant.paradigm)
     ladder = Ladder(workflow, run, participant, size)
     if model is not None:
@@ -105,11 +105,18 @@ def notes_of(label: str, notes: Sequence[str]) -> tuple[str, ...]:
     return tuple(note for note in notes if not note.startswith('sub-') or note.startswith(mine))
 
 
-def fingerprint(participant: ParticipantInput, config: Config) -> str:
+def fingerprint(participant: ParticipantInput, config: Config, model: Path | None = None) -> str:
     """Return what changes when a file changes that the analysis reads, or the program.
 
     Nodes are given the names of their inputs, so that this is what tells Nipype's cache that the
     content is another one: size and time of change of every file, links followed.
+
+    Parameters
+    ----------
+    participant, config
+        Whose files, and the settings that name others.
+    model
+        Trained model that is applied; what lies beside it may be read too.
     """
     files = [
         file for run in participant.runs for file in (*files_of(run.bold), run.mask, run.events)
@@ -139,6 +146,8 @@ def fingerprint(participant: ParticipantInput, config: Config) -> str:
         files += files_of(config.atlas.file)
     for text in config.atlas.rois.values():
         files += files_of(RoiFile.of(text, participant.label).file)
+    if model is not None:
+        files += sorted(file for file in model.parent.iterdir() if file.is_file())
     digest = hashlib.sha256(f'{__version__}{version_of(config.system)}'.encode())
     for file in dict.fromkeys(files):
         state = file.stat()
@@ -175,11 +184,25 @@ def everyone_of(participants: Sequence[ParticipantInput], run: RunSettings) -> P
     return write_everyone(viewers, run.work_dir) if len(viewers) > 1 or asked else None
 
 
-def init_run_wf(participants: tuple[ParticipantInput, ...], run: RunSettings) -> Any:
-    """Return the workflow of all participants of one call."""
+def init_run_wf(
+    participants: Sequence[ParticipantInput],
+    run: RunSettings,
+    everyone: Sequence[ParticipantInput] = (),
+) -> Any:
+    """Return the workflow of all participants of one call.
+
+    Parameters
+    ----------
+    participants
+        Who is run.
+    run
+        With which settings.
+    everyone
+        All participants of the call, where not all of them are run.
+    """
     from nipype.pipeline import engine as pe
 
     workflow = pe.Workflow(name='bids_neurodecode_wf', base_dir=str(run.work_dir))
-    run = replace(run, everyone=everyone_of(participants, run))
+    run = replace(run, everyone=everyone_of(everyone or participants, run))
     workflow.add_nodes([init_participant_wf(participant, run) for participant in participants])
     return workflow

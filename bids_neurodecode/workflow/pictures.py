@@ -18,7 +18,7 @@ from bids_neurodecode.samples import VoxelMask
 from bids_neurodecode.workflow.decoding import decode
 from bids_neurodecode.workflow.files import read_json
 from bids_neurodecode.workflow.generation import add_generation
-from bids_neurodecode.workflow.generation_choice import choose_generator, note_choice
+from bids_neurodecode.workflow.generation_choice import choose_generator
 from bids_neurodecode.workflow.generation_outputs import write_generation
 from bids_neurodecode.workflow.nodes import Call, Ladder
 from bids_neurodecode.workflow.plan import Plan
@@ -45,8 +45,7 @@ def add_pictures(ladder: Ladder) -> None:
     """Add the steps that train and judge the decoding of pictures."""
     run = ladder.run
     choice = choose_generator(run.config, run.device, run.weights_dir)
-    note = note_choice(choice, ladder.participant.label)
-    ladder.run = replace(run, notes=(*run.notes, note))
+    ladder.run = replace(run, notes=(*run.notes, choice.why))
     add_responses(ladder, add_picture_features)
     ladder.add(reliability)
     add_atlas(ladder)

@@ -160,6 +160,7 @@ def test_reports_and_methods_alone(trained, capsys):
     assert call(trained, 'out', '--boilerplate-only') == 0
     assert citation.read_text().startswith('# Methods')
     assert str(citation) in capsys.readouterr().err
+    assert_left_alone(trained, capsys)
 
 
 def test_a_dry_run_writes_nothing(trained, capsys):
@@ -170,7 +171,16 @@ def test_a_dry_run_writes_nothing(trained, capsys):
     assert not (trained / 'dry').exists()
 
 
-def test_group_level_names_who_is_missing(trained):
+def assert_left_alone(trained, capsys):
+    """Check that a second run finds the outputs of the first complete."""
+    files = [file for file in (trained / 'out').rglob('sub-01*') if file.is_file()]
+    before = [file.stat().st_mtime_ns for file in files]
+    assert call(trained, 'out') == 0
+    assert 'sub-01: nothing changed since the last run' in capsys.readouterr().err
+    assert [file.stat().st_mtime_ns for file in files] == before
+
+
+def test_group_level_names_who_is_missing(trained, capsys):
     places = [str(trained / 'data'), str(trained / 'out'), 'group', '-w', str(trained / 'work')]
     assert main([*places, '--skip-bids-validation']) == 0
     page = (trained / 'out' / 'group.html').read_text()
@@ -178,6 +188,8 @@ def test_group_level_names_who_is_missing(trained):
     assert 'run the participant level' in page
     table = pd.read_csv(trained / 'out' / 'group' / 'task-images_metrics.tsv', sep='\t', dtype=str)
     assert set(table.participant) == {'01'}
+    assert 'group.html' in (trained / 'out' / 'sub-01.html').read_text()
+    assert_left_alone(trained, capsys)
 
 
 def test_the_wrong_system_is_refused(trained, capsys):

@@ -64,6 +64,19 @@ def test_a_change_behind_a_link_is_seen(person, tmp_path):
     assert fingerprint(person, build_config()) != before
 
 
+def test_another_model_changes_the_fingerprint_of_what_it_is_applied_to(person, tmp_path):
+    model = tmp_path / 'models' / 'sub-01_model.safetensors'
+    model.parent.mkdir()
+    model.write_text('weights')
+    before = fingerprint(person, build_config(), model)
+    assert before != fingerprint(person, build_config())
+    model.with_suffix('.toml').write_text('settings')
+    after = fingerprint(person, build_config(), model)
+    assert after != before
+    model.write_text('other weights')
+    assert fingerprint(person, build_config(), model) not in {before, after}
+
+
 @pytest.mark.parametrize('label', ['01', 'a+b', '+', 'ABC'])
 def test_failures_know_their_participant(label):
     node = f'bids_neurodecode_wf.{workflow_name(label)}.betas'
