@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 # one thread a process: the workers are processes
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: setup demo test check docs wheel clean bench-movie mutants test-kernels validate
+.PHONY: setup demo test check docs wheel clean bench-movie mutants test-kernels validate fuzz torture
 
 setup: $(STAMP)
 
@@ -55,6 +55,14 @@ rehearsal: setup
 # null worlds for every p value, coverage of every interval: writes docs/validation.md (an hour)
 validate: setup
 	$(BIN)/python -m benchmarks.validation $(ARGS)
+
+# damaged files by the thousand: read, or refused in one line (ARGS='--cases 10000 --seed 0')
+fuzz: setup
+	$(BIN)/python -m benchmarks.fuzz $(ARGS)
+
+# killed, starved, crowded runs of each system: resumed they write the same bytes (root, for full disks)
+torture: setup
+	$(BIN)/python -m benchmarks.torture $(ARGS)
 
 # are the tests sharp? ARGS=whole (samples, evaluation) or ARGS=sampled (300 changes elsewhere)
 mutants: setup

@@ -295,6 +295,23 @@ def like(image: Any, values: npt.NDArray[Any]) -> Any:
     return nib.Nifti1Image(values, image.affine) if space is None else space.image(values)
 
 
+def image_damage() -> tuple[type[Exception], ...]:
+    """Return what nibabel raises where a file is damaged, its parsers of XML among it."""
+    import struct
+    import zlib
+    from xml.parsers.expat import ExpatError
+
+    from nibabel.cifti2 import Cifti2HeaderError
+    from nibabel.filebasedimages import ImageFileError
+    from nibabel.spatialimages import HeaderDataError
+
+    return (
+        *(OSError, EOFError, MemoryError, ArithmeticError, LookupError, ValueError, TypeError),
+        *(AttributeError, AssertionError, struct.error, zlib.error, ExpatError),
+        *(ImageFileError, HeaderDataError, Cifti2HeaderError),
+    )
+
+
 def load_image(file: Path) -> Any:
     """Open an image of any form; a volume is not read before its values are asked for.
 
@@ -371,15 +388,11 @@ def _read_surfaces(file: Path) -> tuple[Space, npt.NDArray[Any]]:
 
 def _read_gifti(file: Path) -> npt.NDArray[Any]:
     """Read the arrays of one hemisphere: (n_rows, n_vertices)."""
-    import zlib
-    from xml.parsers.expat import ExpatError
-
     import nibabel as nib
-    from nibabel.filebasedimages import ImageFileError
 
     try:
         arrays = [np.asarray(array.data) for array in nib.load(file).darrays]
-    except (OSError, EOFError, ValueError, zlib.error, ExpatError, ImageFileError) as error:
+    except image_damage() as error:
         raise _unreadable(file, 'GIFTI', error) from error
     # a row an array, as fMRIPrep writes them, or all rows in one
     rows = [row for array in arrays for row in (array.T if array.ndim == 2 else array[None])]
@@ -392,25 +405,16 @@ def _read_gifti(file: Path) -> npt.NDArray[Any]:
 
 def _read_cifti(file: Path, form: Form) -> tuple[Space, npt.NDArray[Any], float]:
     """Read a CIFTI file: its space, (n_rows, n_columns), and the step in time (s; 0 if none)."""
-    import zlib
-    from xml.parsers.expat import ExpatError
-
     import nibabel as nib
-    from nibabel.cifti2 import Cifti2HeaderError
-    from nibabel.filebasedimages import ImageFileError
-    from nibabel.spatialimages import HeaderDataError
 
-    damage = (
-        *(OSError, EOFError, ValueError, zlib.error, ExpatError),
-        *(ImageFileError, HeaderDataError, Cifti2HeaderError),
-    )
     try:
         image = nib.load(file)
         values = np.asarray(image.dataobj)
-        rows, axis = (image.header.get_axis(i) for i in (0, 1))
-    except damage as error:
+    except image_damage() as error:
         raise _unreadable(file, 'CIFTI', error) from error
-    except (AttributeError, IndexError) as error:
+    try:
+        rows, axis = (image.header.get_axis(i) for i in (0, 1))
+    except image_damage() as error:
         raise DataError(NO_COLUMNS.format(file=file)) from error
     if type(axis).__name__ not in {'BrainModelAxis', 'ParcelsAxis'}:
         raise DataError(NO_COLUMNS.format(file=file))

@@ -211,6 +211,10 @@ def test_damaged_files_are_refused_in_one_line(tmp_path):
     left.with_name('sub-1_hemi-R_bold.func.gii').write_text('<GIFTI')
     with pytest.raises(DataError, match=r'Cannot read .* as GIFTI'):
         load_image(left)
+    right = left.with_name('sub-1_hemi-R_bold.func.gii')
+    right.write_text(left.read_text().replace('GZipBase64Binary', 'Base65'))
+    with pytest.raises(DataError, match=r'Cannot read .* as GIFTI'):
+        load_image(left)
     arrays = [nib.gifti.GiftiDataArray(np.zeros(n, dtype=np.float32)) for n in (5, 6)]
     nib.gifti.GiftiImage(darrays=arrays).to_filename(left)
     with pytest.raises(DataError, match=BAD_VERTICES.split('{file}')[1].split('(')[0].strip()):

@@ -132,7 +132,7 @@ def read_recipe(source: str | Path) -> Recipe:
         raise ArgumentsError(UNKNOWN_RECIPE.format(name=str(source), known=', '.join(files)))
     try:
         values = tomllib.loads(file.read_text('utf-8'))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         reason = one_line(error)
         raise ArgumentsError(UNREADABLE.format(file=file, reason=reason)) from error
     try:

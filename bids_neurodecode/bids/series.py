@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from bids_neurodecode.errors import DataError, InputError
 from bids_neurodecode.fetched import check_fetched
-from bids_neurodecode.spaces import Space, files_of, form_of, load_image, space_of
+from bids_neurodecode.spaces import Space, files_of, form_of, image_damage, load_image, space_of
 from bids_neurodecode.text import one_line
 
 NOT_NIFTI = 'Cannot read {file} as NIfTI: {reason}. The file is corrupt; copy or make it anew.'
@@ -105,17 +105,13 @@ def open_image(file: Path) -> Any:
     InputError
         If it is none or was not fetched, or its header is damaged.
     """
-    from nibabel.filebasedimages import ImageFileError
-    from nibabel.spatialimages import HeaderDataError
-
     for each in files_of(file):
         check_fetched(each)
-    damage = (ImageFileError, HeaderDataError, OSError, EOFError, zlib.error, ValueError)
     try:
         return load_image(file)
     except DataError as error:
         raise InputError(str(error)) from error
-    except damage as error:
+    except image_damage() as error:
         reason = one_line(error)
         raise InputError(NOT_NIFTI.format(file=file, reason=reason)) from error
 
@@ -193,7 +189,7 @@ def read_mask(file: Path) -> tuple[npt.NDArray[np.bool_], Grid]:
     check_real(image, file)
     try:
         inside = np.asarray(image.dataobj) > 0
-    except (OSError, EOFError, zlib.error, ValueError) as error:
+    except image_damage() as error:
         reason = one_line(error)
         raise InputError(TRUNCATED.format(file=file, reason=reason)) from error
     if not inside.any():

@@ -119,6 +119,11 @@ class Training:
     seconds: float
     wait_share: float
 
+    def facts(self) -> dict[str, Any]:
+        """Return what belongs to the model: no times, which differ from run to run."""
+        without = {'curves', 'seconds', 'wait_share'}
+        return {name: value for name, value in vars(self).items() if name not in without}
+
     def table(self) -> pd.DataFrame:
         """Return the learning curves."""
         import pandas as pd

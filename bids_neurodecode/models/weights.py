@@ -188,7 +188,7 @@ def load_manifest(file: Path | None = None) -> dict[str, WeightsEntry]:
     try:
         tables = tomllib.loads(place.read_text('utf-8'))['weights']
         entries = [_entry(table) for table in tables]
-    except (OSError, KeyError, TypeError, ValueError) as error:
+    except (OSError, AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
         reason = one_line(error)
         raise ArgumentsError(BAD_MANIFEST.format(file=place, reason=reason)) from error
     return {entry.name: entry for entry in entries}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import zlib
 from itertools import chain, combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,15 @@ import numpy.typing as npt
 from bids_neurodecode.errors import DataError, InputError
 from bids_neurodecode.fetched import check_fetched
 from bids_neurodecode.signals.atlas import Atlas, as_labels, region_table
-from bids_neurodecode.spaces import Space, files_of, form_of, load_image, space_of, structures
+from bids_neurodecode.spaces import (
+    Space,
+    files_of,
+    form_of,
+    image_damage,
+    load_image,
+    space_of,
+    structures,
+)
 from bids_neurodecode.tables import as_table, read_rows, to_numbers
 from bids_neurodecode.text import one_line
 
@@ -140,14 +147,12 @@ def _read(
     file: Path, table: Path, name: str, space: str | None, warnings: tuple[str, ...]
 ) -> Atlas:
     import nibabel as nib
-    from nibabel.filebasedimages import ImageFileError
-    from nibabel.spatialimages import HeaderDataError
 
     check_fetched(file)
     try:
         image = nib.load(file)
         volume = np.asanyarray(image.dataobj)
-    except (OSError, EOFError, ValueError, zlib.error, ImageFileError, HeaderDataError) as error:
+    except image_damage() as error:
         raise InputError(UNREADABLE.format(file=file, reason=one_line(error))) from error
     labels = as_labels(volume, str(file))
     regions = region_table(_read_table(table))

@@ -86,7 +86,12 @@ def _lacking(strategy: str, columns: Sequence[str]) -> list[str]:
     if strategy in {'compcor', 'ica_aroma', 'high_pass'}:
         stem = {'compcor': 'a_comp_cor_', 'ica_aroma': 'aroma', 'high_pass': 'cosine'}[strategy]
         return [] if any(stem in column for column in columns) else [f'{stem}*']
-    needed = {
+    return [name for name in _needed(strategy) if name not in columns]
+
+
+def _needed(strategy: str) -> list[str]:
+    """Return the columns that a strategy needs by name."""
+    return {
         'motion': [
             f'{kind}_{axis}{suffix}'
             for kind in ('trans', 'rot')
@@ -96,8 +101,7 @@ def _lacking(strategy: str, columns: Sequence[str]) -> list[str]:
         'wm_csf': ['csf', 'white_matter'],
         'global_signal': ['global_signal'],
         'scrub': ['framewise_displacement', 'std_dvars'],
-    }[strategy]
-    return [name for name in needed if name not in columns]
+    }.get(strategy, [])
 
 
 def select_confounds(
@@ -253,6 +257,8 @@ def _by_strategy(
     """Let nilearn choose the columns and the volumes to keep."""
     from nilearn.interfaces import fmriprep
 
+    for name in frame.columns.intersection([x for each in strategy for x in _needed(each)]):
+        to_numbers(frame, name, table)
     wanted = list(dict.fromkeys(strategy))
     if 'compcor' in wanted and 'high_pass' not in wanted:
         wanted.append('high_pass')  # the components were made of high-passed series
@@ -270,7 +276,7 @@ def _by_strategy(
                 ica_aroma='basic',
                 demean=False,
             )
-        except (ValueError, KeyError) as error:
+        except (LookupError, TypeError, ValueError, RecursionError, AttributeError) as error:
             reason = one_line(error).replace(str(folder), str(table.parent))
             raise InputError(
                 STRATEGY_UNAVAILABLE.format(

@@ -150,14 +150,13 @@ class NetworkEncoder:
 
     def describe(self) -> dict[str, Any]:
         """Return what is not an array (JSON)."""
-        went = {} if self.training is None else dict(vars(self.training))
-        curves = [dict(row) for row in went.pop('curves', ())]
+        curves = () if self.training is None else self.training.curves
         return {
             'model': self.design.kind,
             'bands': [*self.bands],
             'design': self.design.describe(),
-            'training': went,
-            'curves': curves,
+            'training': {} if self.training is None else self.training.facts(),
+            'curves': [dict(row) for row in curves],
         }
 
     def state(self) -> dict[str, npt.NDArray[Any]]:

@@ -176,8 +176,7 @@ class MovieNetwork:
         """Return the settings and how the training went (JSON)."""
         description: dict[str, Any] = {'settings': asdict(self.settings)}
         if self.training is not None:
-            went = {k: v for k, v in vars(self.training).items() if k != 'curves'}
-            description['training'] = went
+            description['training'] = self.training.facts()
             description['curves'] = [dict(row) for row in self.training.curves]
         return description
 

@@ -292,13 +292,6 @@ def save_model(path: Path, result: PictureEncoding, mask: VoxelMask, case: Case)
 
     config, participant = case.config, case.participant
     run = participant.runs[0]
-    encoder = result.encoder.describe()
-    # what changes from run to run is no part of the model
-    encoder['training'] = {
-        name: value
-        for name, value in encoder.get('training', {}).items()
-        if name not in {'seconds', 'wait_share'}
-    }
     arrays = {f'encoder.{name}': values for name, values in result.encoder.state().items()}
     arrays |= mask.state()
     arrays |= _pictures(case)
@@ -308,7 +301,7 @@ def save_model(path: Path, result: PictureEncoding, mask: VoxelMask, case: Case)
         'kind': 'picture-encoder',
         'version': __version__,
         'model': case.model,
-        'encoder': encoder,
+        'encoder': result.encoder.describe(),
         'bands': list(config.encoding.bands),
         'image_size': config.features.image_size,
         'task': participant.task,

@@ -147,6 +147,16 @@ def test_compcor_without_sidecar_is_said_in_one_line(table):
     assert '\n' not in str(error.value)
 
 
+def test_text_among_what_a_strategy_reads_is_named(table):
+    lines = table.read_text().splitlines()
+    at = lines[0].split('\t').index('framewise_displacement')
+    fields = lines[3].split('\t')
+    lines[3] = '\t'.join([*fields[:at], 'moved', *fields[at + 1 :]])
+    table.write_text('\n'.join(lines) + '\n')
+    with pytest.raises(InputError, match=r"Row 4 of .* framewise_displacement 'moved'"):
+        load_confounds(table, N, ['scrub'])
+
+
 def test_gaps_beyond_the_first_volume_are_refused():
     frame = pd.DataFrame({'a': [np.nan, 1.0, 2.0], 'b': [1.0, np.nan, 'x']})
     assert select_confounds(frame, ['a']).ravel().tolist() == [1, 1, 2]
