@@ -40,8 +40,9 @@ check: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-bench-ridge: setup
-	$(BIN)/python benchmarks/bench_ridge.py $(ARGS)
+# ours beside each peer and the floor, four sizes, one run; ARGS="--against COMMIT" measures that too
+bench: setup
+	$(BIN)/python benchmarks/bench.py $(ARGS)
 
 bench-index: setup
 	$(BIN)/python benchmarks/bench_index.py $(ARGS)

@@ -21,7 +21,7 @@ from bids_neurodecode.config import DelaySettings, RidgeSettings, build_config
 from bids_neurodecode.errors import UsageError
 from bids_neurodecode.evaluation.identification import nearest, similarity
 from bids_neurodecode.evaluation.voxels import pearson_by_column, summary
-from bids_neurodecode.models.ridge import Device
+from bids_neurodecode.models.ridge_solver import Device
 from bids_neurodecode.samples import Responses, Samples
 from bids_neurodecode.systems import encoders, movie, reconstruction
 from bids_neurodecode.systems.base import PerStimulus

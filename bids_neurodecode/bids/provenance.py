@@ -84,7 +84,7 @@ def generated_by() -> list[dict[str, Any]]:
 
 def software_versions() -> dict[str, str]:
     """Return the versions of the libraries that shape the numbers."""
-    names = ('numpy', 'scipy', 'scikit-learn', 'himalaya', 'nilearn', 'nibabel', 'nipype', 'torch')
+    names = ('numpy', 'scipy', 'scikit-learn', 'nilearn', 'nibabel', 'nipype', 'torch')
     versions = {'python': platform.python_version(), NAME: __version__}
     for name in names:
         try:

@@ -3,21 +3,35 @@ r"""Banded ridge regression: one penalty a feature space and target.
 The weights minimise :math:`\|Y - \sum_b X_b B_b\|^2 + \sum_b \alpha_b \|B_b\|^2` over centred
 training data (Dupré la Tour et al. 2022, NeuroImage 264:119728). How much each band counts is
 drawn at random, with each band alone and all alike among the draws; each target keeps the draw
-and penalty with the least squared error over held-out folds. The solvers are himalaya's: through
-kernels where there are fewer samples than predictors, else through singular values.
+and penalty with the least squared error over held-out folds. A draw takes one eigendecomposition
+where there are fewer samples than predictors, else one and one a fold: the equations are those of
+:mod:`bids_neurodecode.models.ridge_solver`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.errors import DataError
-from bids_neurodecode.models.ridge import Device, Folds, backend_of, checked_arrays, make_folds
+from bids_neurodecode.models.ridge import checked_arrays, make_folds
+from bids_neurodecode.models.ridge_solver import (
+    Device,
+    DualSystem,
+    Predictors,
+    PrimalSystem,
+    System,
+    errors_of_penalties,
+    gram,
+    gram_without,
+    kernel_of,
+    to_numpy,
+)
 from bids_neurodecode.standardizer import Standardizer
 from bids_neurodecode.typing import Float32Array, FloatArray
 
@@ -26,10 +40,9 @@ BAND_LENGTHS = 'Feature spaces must have the same samples; these have {found}.'
 CONSTANT_BAND = 'The feature space {name!r} does not vary over the training samples. Leave it out.'
 OTHER_BANDS = 'The banded model was fitted on the feature spaces {expected}; these are {found}.'
 
-# A band that is not used has this part of the mixture: the solvers divide by it.
+# A band that is not used has this part of the mixture: penalties are divided by it.
 _LEAST = 1e-6
 _TARGETS_AT_ONCE = 4096
-_ALPHAS_AT_ONCE_ABOVE = 3000  # samples
 
 Bands = Mapping[str, npt.NDArray[np.floating[Any]]]
 
@@ -111,7 +124,6 @@ def fit_banded(
     *,
     alphas: Sequence[float],
     groups: npt.ArrayLike | None = None,
-    folds: Folds | None = None,
     n_folds: int = 5,
     n_mixtures: int = 20,
     rng: np.random.Generator,
@@ -127,7 +139,7 @@ def fit_banded(
         Targets, (n_samples, n_targets).
     alphas
         Penalties to choose from.
-    groups, folds, n_folds
+    groups, n_folds
         As in :func:`bids_neurodecode.models.ridge.fit_ridge`.
     n_mixtures
         Random draws of how much each band counts, beside each band alone and all alike.
@@ -150,26 +162,24 @@ def fit_banded(
         raise DataError(BAND_LENGTHS.format(found=lengths))
     names, sizes = tuple(bands), tuple(values.shape[1] for values in bands.values())
     X, Y = checked_arrays(np.concatenate(list(bands.values()), axis=1), Y, alphas)
-    cv = list(folds) if folds is not None else make_folds(len(X), groups, n_folds)
     mean = X.mean(axis=0, dtype=np.float64).astype(np.float32)
     parts = np.split(X - mean, np.cumsum(sizes)[:-1], axis=1)
-    scales = _scales(names, parts)
-    parts = [part * scale for part, scale in zip(parts, scales, strict=True)]
-    targets = Standardizer.fit(Y)
-    scaled = targets.apply(Y)
+    scales = np.repeat(_scales(names, parts), sizes)
+    scales_of_targets = Standardizer.fit(Y)
+    scaled = scales_of_targets.apply(Y)
     mixtures = draw_mixtures(len(names), n_mixtures, rng)
-    with backend_of(device):
-        deltas, weights, scores = _solve(parts, scaled, alphas, cv, mixtures)
-    weights *= np.repeat(scales, sizes)[:, None]
+    known = Predictors((X - mean) * scales, make_folds(len(X), groups, n_folds), device)
+    best = _search(known, _Mixer(known, sizes, alphas), scaled, alphas, mixtures)
+    weights = best.weights * scales[:, None] * scales_of_targets.scale
     variance = np.where(np.any(scaled != 0, axis=0), 1.0, np.nan)
     return BandedModel(
         names,
         sizes,
         mean,
-        np.asarray(weights * targets.scale, dtype=np.float32),
-        np.asarray(targets.mean, dtype=np.float32),
-        np.exp(-deltas).astype(np.float32),
-        (1 + scores.max(axis=0) / variance).astype(np.float32),
+        weights.astype(np.float32),
+        np.asarray(scales_of_targets.mean, dtype=np.float32),
+        (best.alphas / mixtures[best.mixtures].T).astype(np.float32),
+        (1 - best.errors / variance).astype(np.float32),
     )
 
 
@@ -198,51 +208,96 @@ def _scales(names: Sequence[str], parts: Sequence[Float32Array]) -> Float32Array
     return np.asarray(np.sqrt(total / sizes), dtype=np.float32)
 
 
-def _solve(
-    parts: Sequence[Float32Array],
+@dataclass(eq=False)
+class _Best:
+    """What was found best for each target so far."""
+
+    errors: FloatArray
+    alphas: FloatArray
+    mixtures: npt.NDArray[np.intp]
+    weights: Float32Array
+    """Of the scaled predictors, (n_predictors, n_targets); dual until the search ends."""
+
+
+class _Mixer:
+    """Systems of all mixtures from what the bands have been factorised into once."""
+
+    def __init__(self, known: Predictors, sizes: Sequence[int], alphas: Sequence[float]) -> None:
+        self._known, self._sizes, self._alphas = known, sizes, alphas
+        algebra = known.algebra
+        self._X = algebra.single(known.centred[known.order])
+        if known.is_dual:
+            edges = np.cumsum([0, *sizes])
+            self._kernels = [kernel_of(algebra, self._X[:, a:b]) for a, b in pairwise(edges)]
+            return
+        self._whole = gram(algebra, self._X.T)
+        self._without = [gram_without(algebra, self._X, self._whole, rows) for rows in known.folds]
+
+    def system(self, mixture: FloatArray) -> System:
+        """Return the system of predictors whose bands count as a mixture says."""
+        algebra, folds = self._known.algebra, self._known.folds
+        if self._known.is_dual:
+            kernel = sum(
+                share * kernel for share, kernel in zip(mixture, self._kernels, strict=True)
+            )
+            return DualSystem(algebra, kernel, folds, self._alphas)
+        roots = np.sqrt(np.repeat(mixture, self._sizes))
+        both = algebra.double(np.outer(roots, roots))
+        return PrimalSystem(
+            algebra,
+            self._X * algebra.single(roots),
+            self._whole * both,
+            [matrix * both for matrix in self._without],
+            folds,
+            self._alphas,
+        )
+
+    def primal(self, weights: Float32Array, mixtures: FloatArray) -> Float32Array:
+        """Return weights of the scaled predictors, (n_predictors, n_targets).
+
+        Parameters
+        ----------
+        weights
+            Of the systems.
+        mixtures
+            The mixture of each target, (n_targets, n_bands).
+        """
+        shares = mixtures.T.astype(np.float32)
+        if not self._known.is_dual:
+            return np.asarray(weights * np.repeat(np.sqrt(shares), self._sizes, axis=0))
+        bands = np.split(self._known.centred, np.cumsum(self._sizes)[:-1], axis=1)
+        products = [part.T @ (weights * share) for part, share in zip(bands, shares, strict=True)]
+        return np.concatenate(products)
+
+
+def _search(
+    known: Predictors,
+    mixer: _Mixer,
     Y: Float32Array,
     alphas: Sequence[float],
-    cv: Folds,
     mixtures: FloatArray,
-) -> tuple[FloatArray, Float32Array, FloatArray]:
-    """Return log scalings (n_bands, n_targets), weights of the scaled bands, and scores."""
-    from himalaya.backend import get_backend
-    from himalaya.kernel_ridge import solve_multiple_kernel_ridge_random_search
-    from himalaya.ridge import solve_group_ridge_random_search
-
-    n = len(Y)
-    options: dict[str, Any] = {
-        'n_iter': mixtures.astype(np.float32),
-        'alphas': np.asarray(alphas, dtype=np.float32),
-        'cv': cv,
-        'n_targets_batch': _TARGETS_AT_ONCE,
-        'n_targets_batch_refit': _TARGETS_AT_ONCE,
-        'n_alphas_batch': 1 if n > _ALPHAS_AT_ONCE_ABOVE else None,
-        'progress_bar': False,
-        # each fold's own mean; over all training samples the mean is taken off already
-        'fit_intercept': True,
-    }
-    backend = get_backend()
-    if n < sum(part.shape[1] for part in parts):
-        kernels = backend.asarray(np.stack([part @ part.T for part in parts]))
-        found = solve_multiple_kernel_ridge_random_search(
-            kernels, backend.asarray(Y), return_weights='dual', **options
-        )
-        deltas, dual, scores, _ = (
-            np.asarray(backend.to_numpy(values), dtype=np.float64) for values in found
-        )
-        weights = [
-            part.T @ (dual * np.exp(delta)) for part, delta in zip(parts, deltas, strict=True)
-        ]
-        return deltas, np.concatenate(weights).astype(np.float32), scores
-    found = solve_group_ridge_random_search(
-        [backend.asarray(part) for part in parts],
-        backend.asarray(Y),
-        return_weights=True,
-        warn=False,
-        **options,
+) -> _Best:
+    """Try all mixtures; keep the best of each target."""
+    n_targets, penalties = Y.shape[1], np.asarray(alphas, dtype=np.float64)
+    best = _Best(
+        np.full(n_targets, np.inf),
+        np.empty(n_targets),
+        np.zeros(n_targets, dtype=np.intp),
+        np.empty((min(known.centred.shape), n_targets), dtype=np.float32),
     )
-    deltas, weights_, scores, _ = (
-        np.asarray(backend.to_numpy(values), dtype=np.float64) for values in found
-    )
-    return deltas, weights_.astype(np.float32), scores
+    for number, mixture in enumerate(mixtures):
+        system = mixer.system(mixture)
+        for first in range(0, n_targets, _TARGETS_AT_ONCE):
+            seen = system.see(known.take(Y[:, first : first + _TARGETS_AT_ONCE])[0])
+            errors = errors_of_penalties(system, [seen], alphas)[0]
+            least = errors.min(axis=0)
+            better = np.flatnonzero(least < best.errors[first : first + _TARGETS_AT_ONCE])
+            if not better.size:
+                continue
+            columns = first + better
+            best.errors[columns] = least[better]
+            best.alphas[columns] = penalties[errors[:, better].argmin(axis=0)]
+            best.mixtures[columns] = number
+            best.weights[:, columns] = to_numpy(seen.weights(best.alphas[columns], better))
+    best.weights = mixer.primal(known.weights(best.weights), mixtures[best.mixtures])
+    return best

@@ -1,22 +1,21 @@
 r"""Ridge regression with its penalty chosen by cross-validation, on CPU or GPU.
 
 The weights minimise :math:`\|Y - XB\|^2 + \alpha \|B\|^2` over centred training data; each target
-has the :math:`\alpha` with the least squared error over held-out folds. The solvers are
-himalaya's (Dupré la Tour et al. 2022, NeuroImage 264:119728): through the kernel where there are
-fewer samples than predictors, else through the singular values.
+has the :math:`\alpha` with the least squared error over held-out folds: the mean over folds of
+each fold's mean. :mod:`bids_neurodecode.models.ridge_solver` has the equations.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from bids_neurodecode.errors import DataError, ResourceError
+from bids_neurodecode.errors import DataError
+from bids_neurodecode.models.ridge_solver import Device, Folds, Predictors, errors_of_penalties
 from bids_neurodecode.standardizer import Standardizer
 from bids_neurodecode.typing import Float32Array
 
@@ -32,15 +31,8 @@ ONE_GROUP = (
     'there is {n}. Use more runs or stimuli.'
 )
 OTHER_PREDICTORS = 'The ridge model was fitted on {expected} predictors; these have {found}.'
-NO_GPU = 'The device {device!r} is not there. Use the CPU, or install a PyTorch that sees the GPU.'
 
-# Targets and penalties are taken in batches: the resolution matrices of all penalties, and the
-# predictions of all targets with them, would otherwise be held at once.
 _TARGETS_AT_ONCE = 4096
-_ALPHAS_AT_ONCE_ABOVE = 3000  # samples
-
-Device = Literal['cpu', 'cuda']
-Folds = Sequence[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +99,6 @@ def fit_ridge(
     *,
     alphas: Sequence[float],
     groups: npt.ArrayLike | None = None,
-    folds: Folds | None = None,
     n_folds: int = 5,
     per_target: bool = True,
     device: Device = 'cpu',
@@ -125,8 +116,6 @@ def fit_ridge(
     groups
         A label a sample; samples of one label (repeats of a stimulus, a run) are held out
         together. None: contiguous folds of samples.
-    folds
-        (training rows, held-out rows) pairs, instead of ``groups`` and ``n_folds``.
     n_folds
         Number of folds, or as many as there are groups if those are fewer.
     per_target
@@ -147,26 +136,35 @@ def fit_ridge(
         If the device is not there.
     """
     X, Y = checked_arrays(X, Y, alphas)
-    cv = list(folds) if folds is not None else make_folds(len(X), groups, n_folds)
-    mean = X.mean(axis=0, dtype=np.float64).astype(np.float32)
-    centred = X - mean
-    # himalaya marks penalties too small for float32 by a score of -1e5, so errors must be small
-    targets = Standardizer.fit(Y)
-    scaled = targets.apply(Y)
-    fit = _fit_dual if len(X) < X.shape[1] else _fit_primal
-    with backend_of(device):
-        weights, intercept, chosen, scores = fit(centred, scaled, alphas, cv, per_target)
-    weights = (weights * targets.scale).astype(np.float32)
-    intercept = targets.invert(intercept[None])[0]
-    nearest = np.abs(np.log(chosen)[:, None] - np.log(np.asarray(alphas, dtype=float))).argmin(1)
+    known = Predictors(X, make_folds(len(X), groups, n_folds), device)
+    system = known.factorise(alphas)
+    # one penalty for all targets is chosen by errors in units of their variance
+    scales = Standardizer.fit(Y)
+    scaled = scales.apply(Y)
+    n_targets = Y.shape[1]
+    blocks = [slice(k, k + _TARGETS_AT_ONCE) for k in range(0, n_targets, _TARGETS_AT_ONCE)]
+    seen = [system.see(known.take(scaled[:, columns])[0]) for columns in blocks]
+    errors = np.concatenate(errors_of_penalties(system, seen, alphas), axis=1)
+    best = errors.argmin(axis=0)
+    if not per_target:
+        best[:] = errors.mean(axis=1).argmin()
+    chosen = np.asarray(alphas, dtype=np.float64)[best]
+    weights = np.empty((min(X.shape), n_targets), dtype=np.float32)
+    for columns, part in zip(blocks, seen, strict=True):
+        weights[:, columns] = known.weights(part.weights(chosen[columns]))
+    weights *= scales.scale.astype(np.float32)
     variance = np.where(np.any(scaled != 0, axis=0), 1.0, np.nan)
-    cv_r2 = (1 + scores / variance).astype(np.float32)
-    alpha = np.asarray(alphas, dtype=np.float32)[nearest]
-    if fit is _fit_primal:
-        return RidgeModel(mean, weights, intercept, alpha, cv_r2)
-    if centred.size + weights.size < X.shape[1] * Y.shape[1]:
-        return RidgeModel(mean, weights, intercept, alpha, cv_r2, basis=centred)
-    return RidgeModel(mean, centred.T @ weights, intercept, alpha, cv_r2)
+    basis = known.centred if known.is_dual else None
+    if basis is not None and basis.size + weights.size >= X.shape[1] * n_targets:
+        weights, basis = basis.T @ weights, None
+    return RidgeModel(
+        known.mean,
+        weights,
+        scales.mean.astype(np.float32),
+        chosen.astype(np.float32),
+        (1 - errors[best, np.arange(n_targets)] / variance).astype(np.float32),
+        basis,
+    )
 
 
 def make_folds(n_samples: int, groups: npt.ArrayLike | None, n_folds: int) -> Folds:
@@ -204,74 +202,3 @@ def checked_arrays(
     if len(alphas) == 0 or not all(np.isfinite(alphas)) or min(alphas) <= 0:
         raise DataError(BAD_ALPHAS.format(found=list(alphas)))
     return np.asarray(X, dtype=np.float32), np.asarray(Y, dtype=np.float32)
-
-
-_Fitted = tuple[Float32Array, Float32Array, Float32Array, Float32Array]
-
-
-def _fit_dual(
-    X: Float32Array, Y: Float32Array, alphas: Sequence[float], cv: Folds, per_target: bool
-) -> _Fitted:
-    from himalaya.kernel_ridge import KernelRidgeCV
-
-    model = KernelRidgeCV(
-        alphas=np.asarray(alphas, dtype=np.float32),
-        fit_intercept=True,
-        cv=cv,
-        solver_params=_solver_params(len(X), per_target),
-    )
-    model.fit(X, Y)
-    return _to_numpy(model.dual_coef_, model.intercept_, model.best_alphas_, model.cv_scores_)
-
-
-def _fit_primal(
-    X: Float32Array, Y: Float32Array, alphas: Sequence[float], cv: Folds, per_target: bool
-) -> _Fitted:
-    from himalaya.ridge import RidgeCV
-
-    model = RidgeCV(
-        alphas=np.asarray(alphas, dtype=np.float32),
-        fit_intercept=True,
-        cv=cv,
-        # its folds may have fewer samples than predictors where all samples do not
-        solver_params={**_solver_params(len(X), per_target), 'warn': False},
-    )
-    model.fit(X, Y)
-    return _to_numpy(model.coef_, model.intercept_, model.best_alphas_, model.cv_scores_)
-
-
-def _solver_params(n_samples: int, per_target: bool) -> dict[str, Any]:
-    return {
-        'local_alpha': per_target,
-        'n_targets_batch': _TARGETS_AT_ONCE,
-        'n_targets_batch_refit': _TARGETS_AT_ONCE,
-        'n_alphas_batch': 1 if n_samples > _ALPHAS_AT_ONCE_ABOVE else None,
-    }
-
-
-def _to_numpy(*arrays: Any) -> _Fitted:
-    from himalaya.backend import get_backend
-
-    backend = get_backend()
-    weights, intercept, alphas, scores = (
-        np.asarray(backend.to_numpy(array), dtype=np.float32) for array in arrays
-    )
-    return weights, intercept, alphas, scores
-
-
-@contextmanager
-def backend_of(device: Device) -> Iterator[None]:
-    """Set himalaya's backend, which is global, and put it back."""
-    from himalaya.backend import get_backend, set_backend
-
-    if device == 'cuda':
-        import torch
-
-        if not torch.cuda.is_available():
-            raise ResourceError(NO_GPU.format(device=device))
-    before = get_backend().name
-    set_backend('torch_cuda' if device == 'cuda' else 'numpy')
-    try:
-        yield
-    finally:
-        set_backend(before)

@@ -18,7 +18,8 @@ import numpy.typing as npt
 from bids_neurodecode.config import Config, RidgeSettings
 from bids_neurodecode.errors import ArgumentsError, DataError
 from bids_neurodecode.models.banded import BandedModel, fit_banded
-from bids_neurodecode.models.ridge import Device, RidgeModel, fit_ridge
+from bids_neurodecode.models.ridge import RidgeModel, fit_ridge
+from bids_neurodecode.models.ridge_solver import Device
 from bids_neurodecode.samples import Samples
 from bids_neurodecode.standardizer import Standardizer
 from bids_neurodecode.stimuli.space import FeatureSpace

@@ -118,9 +118,8 @@ def apply(
     initial = model.fitted.decode(latents, seeds)
     conditions = model.predict_conditions(responses)
     final = refine(
-        model.fitted, initial, conditions, seeds, config.reconstruction, trust=model.trust,
-        progress=progress,
-    )  # fmt: skip
+        model.fitted, initial, conditions, seeds, config.reconstruction, progress=progress
+    )
     return Applied(initial, final, latents)
 
 
@@ -291,9 +290,7 @@ class _Work:
         latents = model.predict_latents(given.samples.values)
         initial = model.fitted.decode(latents, given.seeds)
         conditions = model.predict_conditions(given.samples.values)
-        final = refine(
-            model.fitted, initial, conditions, given.seeds, self.told, trust=model.trust
-        )
+        final = refine(model.fitted, initial, conditions, given.seeds, self.told)
         self.record.note(name, given.space(INITIAL), given, initial, stage)
         outcome = self.record.note(name, given.space(FINAL), given, final, stage)
         if given.is_main:

@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
+from himalaya.ridge import solve_group_ridge_random_search
 from sklearn.linear_model import Ridge
+from sklearn.model_selection import GroupKFold
 
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.models.banded import BandedModel, draw_mixtures, fit_banded
@@ -47,6 +49,35 @@ def test_equals_scikit_learn_on_scaled_predictors(sizes):
         oracle = Ridge(alpha=1.0).fit(np.hstack(scaled), Y[:, target])
         expected = oracle.predict(np.hstack(scaled_new))
         np.testing.assert_allclose(predicted[:, target], expected, rtol=2e-3, atol=2e-3)
+
+
+@pytest.mark.parametrize('sizes', [(8, 30), (60, 300)], ids=['primal', 'dual'])
+def test_equals_himalaya_s_random_search(sizes):
+    """The same draws, fold by fold, with eigenvectors of each fold's own samples."""
+    bands, Y, _ = make(90, sizes)
+    folds = list(GroupKFold(4).split(Y, groups=np.arange(90) // 7))
+    model = fit_banded(
+        bands, Y, alphas=ALPHAS, groups=np.arange(90) // 7, n_folds=4,
+        rng=np.random.default_rng(0), n_mixtures=8,
+    )  # fmt: skip
+    total = sum(sizes)
+    parts = [values - values.mean(axis=0) for values in bands.values()]
+    parts = [part * np.sqrt(total / np.square(part).sum(axis=1).mean()) for part in parts]
+    deltas, weights, scores, _ = solve_group_ridge_random_search(
+        [part.astype(np.float32) for part in parts],
+        ((Y - Y.mean(axis=0)) / Y.std(axis=0)).astype(np.float32),
+        n_iter=draw_mixtures(2, 8, np.random.default_rng(0)).astype(np.float32),
+        alphas=np.asarray(ALPHAS, dtype=np.float32),
+        cv=folds,
+        fit_intercept=True,
+        return_weights=True,
+        progress_bar=False,
+        warn=False,
+    )[:4]
+    np.testing.assert_allclose(model.penalties, np.exp(-deltas), rtol=1e-4)
+    np.testing.assert_allclose(model.cv_r2, 1 + scores.max(axis=0), atol=1e-4)
+    expected = np.concatenate(parts, axis=1) @ weights * Y.std(axis=0) + Y.mean(axis=0)
+    np.testing.assert_allclose(model.predict(bands), expected, atol=2e-3)
 
 
 def test_one_band_is_ridge():

@@ -11,7 +11,7 @@ ALPHAS = (0.1, 10.0, 1000.0)
 
 @pytest.mark.parametrize(('n', 'p'), [(40, 90), (60, 7)])
 @pytest.mark.parametrize('per_target', [True, False])
-def test_it_fits_as_himalaya_does(n, p, per_target):
+def test_it_fits_as_fit_ridge_does(n, p, per_target):
     rng = np.random.default_rng(n + p)
     X, new = rng.normal(size=(n, p)) + 3, rng.normal(size=(9, p))
     Y = X[:, :5] @ rng.normal(size=(5, 6)) * 7 + rng.normal(size=(n, 6)) * (1, 3, 9, 27, 81, 1) + 2

@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
-from himalaya.backend import get_backend, set_backend
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import GridSearchCV, GroupKFold
 
 from bids_neurodecode.errors import DataError, ResourceError
+from bids_neurodecode.models import ridge_solver
+from bids_neurodecode.models.banded import fit_banded
 from bids_neurodecode.models.ridge import RidgeModel, fit_ridge, make_folds
 
 ALPHAS = (0.1, 1.0, 10.0, 100.0, 1000.0)
@@ -67,14 +68,29 @@ def test_repeats_are_held_out_together():
         assert not set(stimulus[train]) & set(stimulus[held_out])
 
 
-def test_folds_given_are_used():
-    X, Y, _ = problem(40, 60)
-    folds = make_folds(40, None, 5)
-    a = fit_ridge(X, Y, alphas=ALPHAS, folds=folds)
-    b = fit_ridge(X, Y, alphas=ALPHAS, n_folds=5)
-    np.testing.assert_array_equal(a.cv_r2, b.cv_r2)
-    c = fit_ridge(X, Y, alphas=ALPHAS, folds=folds[:2])
-    assert not np.array_equal(a.cv_r2, c.cv_r2)
+@pytest.mark.parametrize(('n', 'p'), [(47, 90), (90, 31)])
+@pytest.mark.parametrize('alphas', [(20.0,), ALPHAS])
+def test_unequal_folds_are_averaged_fold_by_fold(n, p, alphas):
+    X, Y, _ = problem(n, p)
+    groups = np.repeat(np.arange(n), 9)[:n] + np.arange(n) % 2  # folds interleave, sizes differ
+    model = fit_ridge(X, Y, alphas=alphas, groups=groups, n_folds=4)
+    errors = np.mean(
+        [
+            [
+                ((Ridge(alpha=alpha).fit(X[a], Y[a]).predict(X[b]) - Y[b]) ** 2).mean(axis=0)
+                for alpha in alphas
+            ]
+            for a, b in GroupKFold(4).split(X, groups=groups)
+        ],
+        axis=0,
+    )
+    np.testing.assert_allclose(model.cv_r2, 1 - errors.min(axis=0) / Y.var(axis=0), atol=1e-4)
+    np.testing.assert_allclose(model.alphas, np.asarray(alphas)[errors.argmin(axis=0)])
+    for target, alpha in enumerate(model.alphas):
+        oracle = Ridge(alpha=alpha).fit(X, Y[:, target])
+        np.testing.assert_allclose(
+            model.coefficients()[:, target], oracle.coef_, atol=1e-5 * np.abs(oracle.coef_).max()
+        )
 
 
 def test_form_is_the_smaller_one_and_state_rebuilds():
@@ -111,20 +127,6 @@ def test_constant_target_is_predicted_as_it_is():
     assert np.isnan(model.cv_r2[0])
 
 
-def test_himalaya_is_left_as_it_was():
-    X, Y, _ = problem(30, 50)
-    before = get_backend().name
-    set_backend('torch')
-    try:
-        fit_ridge(X, Y, alphas=ALPHAS)
-        assert get_backend().name == 'torch'
-        with pytest.raises(DataError):
-            fit_ridge(X, Y, alphas=[])
-        assert get_backend().name == 'torch'
-    finally:
-        set_backend(before)
-
-
 def test_errors():
     X, Y, _ = problem(30, 50)
     broken = X.copy()
@@ -144,6 +146,24 @@ def test_errors():
             fit_ridge(*arrays, **{'alphas': ALPHAS, **options})
     with pytest.raises(DataError, match='fitted on 50 predictors; these have 4'):
         fit_ridge(X, Y, alphas=ALPHAS).predict(X[:, :4])
+
+
+@pytest.mark.parametrize(('n', 'p'), [(60, 100), (100, 30)])
+@pytest.mark.parametrize('alphas', [(20.0,), ALPHAS])
+def test_pytorch_gives_what_numpy_gives(monkeypatch, n, p, alphas):
+    pytest.importorskip('torch')
+    X, Y, new = problem(n, p)
+    bands = {'a': X[:, :10], 'b': X[:, 10:]}
+    rng = np.random.default_rng
+    ridge = fit_ridge(X, Y, alphas=alphas)
+    banded = fit_banded(bands, Y, alphas=alphas, n_mixtures=3, rng=rng(0))
+    monkeypatch.setattr(ridge_solver, 'algebra_of', ridge_solver._Torch)
+    again = fit_ridge(X, Y, alphas=alphas)
+    np.testing.assert_array_equal(again.alphas, ridge.alphas)
+    np.testing.assert_allclose(again.predict(new), ridge.predict(new), rtol=1e-5)
+    again = fit_banded(bands, Y, alphas=alphas, n_mixtures=3, rng=rng(0))
+    np.testing.assert_array_equal(again.penalties, banded.penalties)
+    np.testing.assert_allclose(again.predict(bands), banded.predict(bands), rtol=1e-5)
 
 
 def test_gpu_that_is_not_there():

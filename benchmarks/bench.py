@@ -1,0 +1,320 @@
+"""Ours beside each peer and the floor: processor seconds, in one run, turn and turn about.
+
+``python benchmarks/bench.py [PROBLEM ...]`` measures the problems at four sizes and adds a row a
+measurement to ``benchmarks/history.tsv``; ``--against COMMIT`` measures ours of that commit too.
+Each measurement is made in a process of its own with one thread, so that its peak memory is its
+own; all contenders of a size take turns, and the median of the rounds counts. Seconds are of the
+processor: other work on the machine matters little. The floor is the least that the matrix
+library needs for the products that nobody can avoid. Growth is the exponent of time in size.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+ROOT = Path(__file__).parents[1]
+HISTORY = Path(__file__).with_name('history.tsv')
+COLUMNS = ('date', 'commit', 'problem', 'size', 'contender', 'seconds', 'peak_gib', 'machine')
+SIZES = (0.125, 0.25, 0.5, 1.0)
+PENALTIES = np.geomspace(1.0, 1e6, 10)
+Contenders = dict[str, Callable[[], object]]
+
+
+def regression(n: int, p: int, t: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return predictors, and targets half of whose variance they explain."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((n, p), dtype=np.float32)
+    B = rng.standard_normal((p, t), dtype=np.float32) / np.float32(np.sqrt(p))
+    return X, X @ B + rng.standard_normal((n, t), dtype=np.float32)
+
+
+def one_penalty(scale: float) -> Contenders:
+    """Weights and held-out predictions at one penalty; the peers predict nothing held out."""
+    n, p, t = (int(size * scale) for size in (3_000, 6_000, 20_000))
+    X, Y = regression(n, p, t)
+    alpha = 1000.0
+
+    def ours() -> object:
+        from bids_neurodecode.models.ridge import fit_ridge
+
+        return fit_ridge(X, Y, alphas=[alpha])
+
+    def many_targets() -> object:
+        from bids_neurodecode.models.dual import Factorisation
+
+        return Factorisation(X).fit(Y, alphas=[alpha])
+
+    def scikit_learn() -> object:
+        from sklearn.linear_model import Ridge
+
+        return Ridge(alpha=alpha, solver='cholesky').fit(X, Y)
+
+    def himalaya() -> object:
+        from himalaya.kernel_ridge import KernelRidge
+
+        return KernelRidge(alpha=alpha, kernel='linear').fit(X - X.mean(0), Y - Y.mean(0))
+
+    def cholesky() -> object:
+        from scipy.linalg import cho_factor, cho_solve
+
+        centred = X - X.mean(axis=0)
+        kernel = centred @ centred.T
+        kernel[np.diag_indices(n)] += alpha
+        factor = cho_factor(kernel, overwrite_a=True, check_finite=False)
+        return cho_solve(factor, Y - Y.mean(axis=0), check_finite=False)
+
+    return {
+        'ours': ours,
+        'ours, streamed': many_targets,
+        'scipy Cholesky': cholesky,
+        'scikit-learn': scikit_learn,
+        'himalaya': himalaya,
+        'floor': lambda: (X @ X.T) @ Y,
+    }
+
+
+def ten_penalties(scale: float) -> Contenders:
+    """One of ten penalties for each target, by five folds."""
+    n, p, t = (int(size * scale) for size in (1_500, 3_000, 8_000))
+    X, Y = regression(n, p, t)
+
+    def ours() -> object:
+        from bids_neurodecode.models.ridge import fit_ridge
+
+        return fit_ridge(X, Y, alphas=PENALTIES)
+
+    def himalaya() -> object:
+        from himalaya.kernel_ridge import KernelRidgeCV
+
+        params = {'n_targets_batch': 4096}
+        model = KernelRidgeCV(PENALTIES.astype(np.float32), cv=5, solver_params=params)
+        return model.fit(X - X.mean(0), Y - Y.mean(0))
+
+    def floor() -> object:
+        rows, rest = n // 5, n - n // 5
+        left, right = np.ascontiguousarray(X[:rows, :rest]), Y[:rest]
+        for _ in range(5 * len(PENALTIES)):
+            product = left @ right
+        return product
+
+    return {'ours': ours, 'himalaya': himalaya, 'floor': floor}
+
+
+def banded(scale: float) -> Contenders:
+    """Four mixtures of three feature spaces, ten penalties, five folds."""
+    n, p, t = (int(size * scale) for size in (1_500, 3_000, 1_000))
+    X, Y = regression(n, p, t)
+    bands = dict(zip('abc', np.split(X, (p // 3, 2 * p // 3), axis=1), strict=True))
+
+    def ours() -> object:
+        from bids_neurodecode.models.banded import fit_banded
+
+        rng = np.random.default_rng(0)
+        return fit_banded(bands, Y, alphas=PENALTIES, n_mixtures=0, rng=rng)
+
+    def himalaya() -> object:
+        from himalaya.kernel_ridge import solve_multiple_kernel_ridge_random_search
+
+        kernels = np.stack([band @ band.T for band in bands.values()])
+        mixtures = np.concatenate([np.full((1, 3), 1 / 3), np.eye(3)]) + 1e-6
+        return solve_multiple_kernel_ridge_random_search(
+            kernels, Y, n_iter=mixtures.astype(np.float32), alphas=PENALTIES.astype(np.float32),
+            cv=5, return_weights='dual', progress_bar=False,
+        )  # fmt: skip
+
+    return {'ours': ours, 'himalaya': himalaya}
+
+
+def latents(scale: float) -> Contenders:
+    """The 31 latents of some images, by the published VDVAE with random weights."""
+    import torch
+
+    from bids_neurodecode.models.vdvae import VDVAE, encode_images
+    from bids_neurodecode.models.vdvae_config import IMAGENET64
+
+    torch.manual_seed(0)
+    model = VDVAE(IMAGENET64).eval()
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (max(1, int(8 * scale)), 64, 64, 3)).astype(np.uint8)
+    return {
+        'ours': lambda: encode_images(model, images, n_latents=31),
+        'all 75 blocks': lambda: encode_images(model, images),
+    }
+
+
+PROBLEMS: dict[str, Callable[[float], Contenders]] = {
+    'ridge, one penalty': one_penalty,
+    'ridge, ten penalties': ten_penalties,
+    'banded ridge': banded,
+    'VDVAE latents': latents,
+}
+OPTIONAL = {'himalaya': 'himalaya', 'scikit-learn': 'sklearn'}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Medians of what one contender took at one size."""
+
+    problem: str
+    scale: float
+    contender: str
+    seconds: float
+    peak_gib: float
+
+
+def measure_here(problem: str, scale: float, contender: str) -> dict[str, float]:
+    """Run one contender in this process; its data are made before the clock starts."""
+    run = PROBLEMS[problem](scale)[contender]
+    start = time.process_time()
+    run()
+    seconds = time.process_time() - start
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
+    return {'seconds': seconds, 'peak_gib': peak}
+
+
+def measure(problem: str, scale: float, contender: str, tree: Path) -> dict[str, float]:
+    """Run one contender in a process of its own, with the package of a tree."""
+    env = {**os.environ, 'PYTHONPATH': str(tree), 'OMP_NUM_THREADS': '1'}
+    command = [sys.executable, __file__, '--measure', problem, str(scale), contender]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def compare(
+    problem: str, scale: float, contenders: dict[str, tuple[str, Path]], rounds: int
+) -> list[Measured]:
+    """Measure contenders, turn and turn about."""
+    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    peaks = dict.fromkeys(contenders, 0.0)
+    for _ in range(rounds):
+        for name, (contender, tree) in contenders.items():
+            found = measure(problem, scale, contender, tree)
+            seconds[name].append(found['seconds'])
+            peaks[name] = max(peaks[name], found['peak_gib'])
+    return [
+        Measured(problem, scale, name, median(seconds[name]), peaks[name]) for name in contenders
+    ]
+
+
+def growth(found: list[Measured]) -> float:
+    """Return the exponent of time in size, over all sizes of one contender."""
+    if len(found) < 2:
+        return float('nan')
+    scales, seconds = (np.log([getattr(m, name) for m in found]) for name in ('scale', 'seconds'))
+    return float(np.polyfit(scales, seconds, 1)[0])
+
+
+def table(found: list[Measured]) -> str:
+    """Return a Markdown table: a row a contender, a column a size."""
+    scales = sorted({m.scale for m in found})
+    head = ['problem', 'contender', *(f'{s:g}' for s in scales), 'x ours', 'growth', 'GiB']
+    rows = [head, ['---'] * len(head)]
+    for problem in dict.fromkeys(m.problem for m in found):
+        part = [m for m in found if m.problem == problem]
+        largest = {m.contender: m for m in part if m.scale == scales[-1]}
+        for name in dict.fromkeys(m.contender for m in part):
+            own = sorted((m for m in part if m.contender == name), key=lambda m: m.scale)
+            last = largest[name]
+            rows.append([
+                problem, name, *(f'{m.seconds:.2f}' for m in own),
+                f'{last.seconds / largest["ours"].seconds:.2f}',
+                f'{growth(own):.2f}', f'{last.peak_gib:.1f}',
+            ])  # fmt: skip
+    return '\n'.join('| ' + ' | '.join(row) + ' |' for row in rows)
+
+
+def commit_of(tree: Path) -> str:
+    """Return the commit of a tree, marked where files of the package differ from it."""
+    head = ['git', '-C', str(tree), 'rev-parse', '--short', 'HEAD']
+    changed = ['git', '-C', str(tree), 'status', '--porcelain', '--', 'bids_neurodecode']
+    name, dirty = (
+        subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        for command in (head, changed)
+    )
+    return name + ('+' if dirty else '')
+
+
+def remember(found: list[Measured], file: Path) -> None:
+    """Add measurements to the history."""
+    new = not file.exists()
+    commit, date = commit_of(ROOT), time.strftime('%Y-%m-%d')
+    with file.open('a', encoding='utf-8') as stream:
+        if new:
+            stream.write('\t'.join(COLUMNS) + '\n')
+        for m in found:
+            values = (
+                date, commit, m.problem, f'{m.scale:g}', m.contender, f'{m.seconds:.3f}',
+                f'{m.peak_gib:.2f}', platform.processor() or platform.machine(),
+            )  # fmt: skip
+            stream.write('\t'.join(values) + '\n')
+
+
+@contextlib.contextmanager
+def tree_of(commit: str) -> Iterator[Path]:
+    """Check another commit out for a while."""
+    git = ['git', '-C', str(ROOT), 'worktree']
+    with tempfile.TemporaryDirectory() as folder:
+        tree = Path(folder) / 'tree'
+        add = [*git, 'add', '--quiet', '--detach', str(tree), commit]
+        subprocess.run(add, check=True)
+        try:
+            yield tree
+        finally:
+            subprocess.run([*git, 'remove', '--force', str(tree)], check=True)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Measure, print the table, and add to the history."""
+    parser = argparse.ArgumentParser(description=(__doc__ or '').splitlines()[0])
+    parser.add_argument('problems', nargs='*', help=f'any of: {", ".join(PROBLEMS)}')
+    parser.add_argument('--scales', type=float, nargs='+', default=SIZES)
+    parser.add_argument('--rounds', type=int, default=3)
+    parser.add_argument('--against', metavar='COMMIT', help='measure ours of that commit too')
+    parser.add_argument('--history', type=Path, default=HISTORY)
+    parser.add_argument('--measure', nargs=3, help=argparse.SUPPRESS)
+    args = parser.parse_args(argv)
+    if args.measure:
+        problem, scale, contender = args.measure
+        print(json.dumps(measure_here(problem, float(scale), contender)))
+        return
+    unknown = [name for name in args.problems if name not in PROBLEMS]
+    if unknown:
+        parser.error(f'no such problem: {", ".join(unknown)}; there are {", ".join(PROBLEMS)}')
+    found: list[Measured] = []
+    with contextlib.ExitStack() as stack:
+        other = stack.enter_context(tree_of(args.against)) if args.against else None
+        for problem in args.problems or PROBLEMS:
+            names = [
+                name
+                for name in PROBLEMS[problem](min(SIZES))
+                if name not in OPTIONAL or find_spec(OPTIONAL[name]) is not None
+            ]
+            contenders = {name: (name, ROOT) for name in names}
+            if other is not None:
+                contenders[f'ours at {args.against}'] = ('ours', other)
+            for scale in args.scales:
+                found += compare(problem, scale, contenders, args.rounds)
+                print(table([m for m in found if m.scale == scale]), flush=True)
+    print(f'\n{table(found)}')
+    remember(found, args.history)
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,509 @@
+r"""The equations of all ridge regressions, on NumPy or on a GPU.
+
+For centred predictors :math:`X` (n_samples, n_predictors) the weights are
+
+.. math::
+
+    B = X^T C, \quad C = (K + \alpha)^{-1} Y, \quad K = XX^T \qquad \text{or} \qquad
+    B = (X^TX + \alpha)^{-1} X^T Y,
+
+whichever matrix is smaller. Several penalties share its eigenvectors; one alone takes a Cholesky
+factorisation, a sixth of the work. With :math:`P` the inverse of :math:`K + \alpha` without the
+constant direction, what a regression fitted without the samples of a fold F, its intercept and
+mean fitted again, would miss on them is
+
+.. math:: Y_F - \hat Y_F = P_{FF}^{-1} C_F:
+
+the exact shortcut that is known for one sample (Allen's PRESS statistic), for blocks. With fewer
+predictors than samples, :math:`X^TX` of the samples without a fold is that of all samples less
+the fold's own.
+
+Inverses and eigenvectors are computed in float64, products with targets in float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from itertools import pairwise
+from typing import Any, Literal, Protocol, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from bids_neurodecode.errors import ResourceError
+from bids_neurodecode.typing import Float32Array, FloatArray
+
+NO_GPU = 'The device {device!r} is not there. Use the CPU, or install a PyTorch that sees the GPU.'
+
+Device = Literal['cpu', 'cuda']
+Folds = Sequence[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]
+Array = Any  # of NumPy or of PyTorch: what both offer is used
+Columns = slice | npt.NDArray[np.intp]
+Penalty = float | npt.NDArray[np.float64]
+
+_COLUMNS_AT_ONCE = 4096  # of predictors that are float64 at one time
+
+
+class Algebra(Protocol):
+    """What differs between NumPy and PyTorch."""
+
+    def single(self, values: Array) -> Array:
+        """Take values to the device, as float32."""
+
+    def double(self, values: Array) -> Array:
+        """Take values to the device, as float64."""
+
+    def eigh(self, matrix: Array) -> tuple[Array, Array]:
+        """Return eigenvalues, ascending, and eigenvectors of a symmetric matrix."""
+
+    def inverse(self, matrix: Array) -> Array:
+        """Return the inverse of a symmetric positive definite matrix."""
+
+
+class _NumPy:
+    def single(self, values: Array) -> Array:
+        return np.asarray(values, dtype=np.float32)
+
+    def double(self, values: Array) -> Array:
+        return np.asarray(values, dtype=np.float64)
+
+    def eigh(self, matrix: Array) -> tuple[Array, Array]:
+        from scipy.linalg import eigh
+
+        values, vectors = eigh(matrix, driver='evd', check_finite=False)
+        return values, vectors
+
+    def inverse(self, matrix: Array) -> Array:
+        from scipy.linalg import lapack
+
+        # symmetric: C order read as Fortran order is the transpose, so nothing is copied
+        factor, failed = lapack.dpotrf(matrix.T, lower=1)
+        if failed:
+            raise np.linalg.LinAlgError(f'no Cholesky factor: minor {failed} is not positive')
+        half = np.tril(lapack.dpotri(factor, lower=1, overwrite_c=1)[0])
+        whole = half + half.T
+        whole[np.diag_indices_from(whole)] /= 2
+        return whole
+
+
+class _Torch:
+    def __init__(self, device: Device) -> None:
+        self._device = device
+
+    def single(self, values: Array) -> Array:
+        return self._take(values, 'float32')
+
+    def double(self, values: Array) -> Array:
+        return self._take(values, 'float64')
+
+    def _take(self, values: Array, dtype: str) -> Array:
+        import torch
+
+        return torch.as_tensor(values, dtype=getattr(torch, dtype), device=self._device)
+
+    def eigh(self, matrix: Array) -> tuple[Array, Array]:
+        import torch
+
+        values, vectors = torch.linalg.eigh(matrix)
+        return values, vectors
+
+    def inverse(self, matrix: Array) -> Array:
+        import torch
+
+        return torch.cholesky_inverse(torch.linalg.cholesky(matrix))
+
+
+def algebra_of(device: Device) -> Algebra:
+    """Return the linear algebra of a device; raise ResourceError if it is not there."""
+    if device == 'cpu':
+        return _NumPy()
+    import torch
+
+    if not torch.cuda.is_available():
+        raise ResourceError(NO_GPU.format(device=device))
+    return _Torch(device)
+
+
+def to_numpy(values: Array) -> Float32Array:
+    """Return values of a device as a NumPy array, float32."""
+    if not isinstance(values, np.ndarray):
+        values = values.cpu().numpy()
+    return cast('Float32Array', np.asarray(values, dtype=np.float32))
+
+
+class _Factor:
+    """A symmetric matrix A for whose sake (A + penalty) is inverted.
+
+    L (A + penalty)^-1 R is ``through(L) @ shrink(penalty, project(R))``: what stands in the
+    middle alone depends on the penalty, where there are several.
+    """
+
+    def __init__(
+        self, algebra: Algebra, matrix: Array, penalties: Sequence[float], *, constant: bool
+    ) -> None:
+        n = len(matrix)
+        size = max(
+            float(abs(matrix).sum(axis=0).max()), float(np.finfo(np.float32).tiny)
+        )  # no eigenvalue is larger
+        # a penalty below what rounding does to eigenvalues is none
+        self._least = np.finfo(np.float64).eps * n * size
+        self._values: Array = None
+        self._double: Array
+        self._algebra = algebra
+        if len(penalties) == 1:
+            alpha = max(float(penalties[0]), self._least)
+            shifted = matrix + 0.0
+            shifted.reshape(-1)[:: n + 1] += alpha  # the diagonal
+            inverse = algebra.inverse(shifted)
+            if constant:  # the constant vector belongs to the eigenvalue 0
+                inverse -= 1 / (n * alpha)
+            self._double = inverse
+        elif constant:
+            # moved to the top, the constant vector can be cut off
+            values, vectors = algebra.eigh(matrix + (size + 1) / n)
+            self._values, self._double = values[:-1], vectors[:, :-1]
+        else:
+            self._values, self._double = algebra.eigh(matrix)
+        self._single = algebra.single(self._double)
+
+    @property
+    def one(self) -> bool:
+        """Whether it was made for one penalty."""
+        return self._values is None
+
+    def project(self, right: Array) -> Array:
+        return right if self._values is None else self._single.T @ right
+
+    def through(self, left: Array) -> Array:
+        return left @ self._single
+
+    def shrink(self, penalty: Penalty, projected: Array) -> Array:
+        if self._values is None:
+            return projected
+        return projected * self._algebra.single(self._shrinkage(penalty))
+
+    def rows(self, penalty: float, rows: slice) -> Array:
+        """Return what gives some rows of ``solve`` when multiplied by ``project(R)``."""
+        return self._single[rows] * self._algebra.single(self._shrinkage(penalty)).T
+
+    def solve(self, penalty: Penalty, projected: Array) -> Array:
+        """Return (A + penalty)^-1 R from ``project(R)``."""
+        return self._single @ self.shrink(penalty, projected)
+
+    def inverse_of_block(self, penalty: float, rows: slice) -> Array:
+        """Return the inverse of what (A + penalty)^-1 is among some rows."""
+        if self._values is None:
+            block = self._double[rows, rows] + 0.0
+        else:
+            part = self._double[rows]
+            block = (part * self._shrinkage(penalty).T) @ part.T
+        return self._algebra.single(self._algebra.inverse(block))
+
+    def _shrinkage(self, penalty: Penalty) -> Array:
+        """Return 1 / (eigenvalue + penalty): a row each eigenvalue, a column each penalty."""
+        each = np.maximum(np.atleast_1d(np.asarray(penalty, dtype=np.float64)), self._least)
+        return 1 / (self._values.clip(min=0)[:, None] + self._algebra.double(each))
+
+
+class Seen(Protocol):
+    """Some targets that a :class:`System` has seen."""
+
+    def weights(self, penalty: Penalty, columns: Columns = slice(None)) -> Array:
+        """Return the weights of some targets, (n_weights, n_columns).
+
+        ``penalty`` is one for all of them, or one each.
+        """
+
+
+class System(Protocol):
+    """Predictors, factorised; rows of targets are in the order of their folds."""
+
+    folds: Sequence[slice]
+
+    def see(self, targets: Array) -> Seen:
+        """Take centred targets, (n_samples, n_targets) on the device."""
+
+    def missed(
+        self, penalty: float, seen: Sequence[Any], weights: Array | None = None
+    ) -> Iterator[tuple[int, slice, Array]]:
+        """Give what fits without a fold miss on it: of each of the seen, and each fold.
+
+        Parameters
+        ----------
+        penalty
+            One for all targets.
+        seen
+            What :meth:`see` returned for some blocks of targets.
+        weights
+            Of that penalty, where they are known and one block is seen.
+
+        Yields
+        ------
+        int, slice, array
+            Which of the seen, the rows of the fold, and (n_rows, n_targets).
+        """
+
+
+class DualSystem:
+    """Through the kernel of the samples; weights are dual, (n_samples, n_targets).
+
+    Parameters
+    ----------
+    algebra
+        Of the device.
+    kernel
+        Of centred predictors, float64 on the device, (n_samples, n_samples).
+    folds
+        The rows of each.
+    penalties
+        All that will be asked for.
+    """
+
+    def __init__(
+        self, algebra: Algebra, kernel: Array, folds: Sequence[slice], penalties: Sequence[float]
+    ) -> None:
+        self.folds = folds
+        self._factor = _Factor(algebra, kernel, penalties, constant=True)
+        self._inverses: dict[float, list[Array]] = {}
+
+    def see(self, targets: Array) -> _DualSeen:
+        """See :class:`System`."""
+        return _DualSeen(self._factor, targets)
+
+    def missed(
+        self, penalty: float, seen: Sequence[_DualSeen], weights: Array | None = None
+    ) -> Iterator[tuple[int, slice, Array]]:
+        """See :class:`System`."""
+        if penalty not in self._inverses:
+            self._inverses[penalty] = [
+                self._factor.inverse_of_block(penalty, rows) for rows in self.folds
+            ]
+        for rows, inverse in zip(self.folds, self._inverses[penalty], strict=True):
+            if weights is not None:
+                yield 0, rows, inverse @ weights[rows]
+                continue
+            if self._factor.one:
+                products = (inverse @ part.weights(penalty)[rows] for part in seen)
+            else:
+                left = inverse @ self._factor.rows(penalty, rows)
+                products = (left @ part.projected for part in seen)
+            for index, product in enumerate(products):
+                yield index, rows, product
+
+
+class _DualSeen:
+    def __init__(self, factor: _Factor, targets: Array) -> None:
+        self._factor, self.projected = factor, factor.project(targets)
+
+    def weights(self, penalty: Penalty, columns: Columns = slice(None)) -> Array:
+        if self._factor.one:
+            return self._only[:, columns]
+        return self._factor.solve(penalty, self.projected[:, columns])
+
+    @cached_property
+    def _only(self) -> Array:
+        return self._factor.solve(0.0, self.projected)  # it knows its penalty
+
+
+class PrimalSystem:
+    """Through the covariance of the predictors; weights are (n_predictors, n_targets).
+
+    Parameters
+    ----------
+    algebra
+        Of the device.
+    X
+        Centred predictors, float32 on the device.
+    gram, fold_grams
+        ``X.T @ X`` of all samples, and :func:`gram_without` each fold, float64 on the device.
+    folds
+        The rows of each.
+    penalties
+        All that will be asked for.
+    """
+
+    def __init__(
+        self,
+        algebra: Algebra,
+        X: Array,
+        gram: Array,
+        fold_grams: Sequence[Array],
+        folds: Sequence[slice],
+        penalties: Sequence[float],
+    ) -> None:
+        self.X, self.folds = X, folds
+        self.factor = _Factor(algebra, gram, penalties, constant=False)
+        self.fold_factors = [
+            _Factor(algebra, matrix, penalties, constant=False) for matrix in fold_grams
+        ]
+        self.fold_means = [fold_mean(X, rows) for rows in folds]
+        self._rows = [
+            factor.through(X[rows] - mean)
+            for factor, rows, mean in zip(self.fold_factors, folds, self.fold_means, strict=True)
+        ]
+
+    def see(self, targets: Array) -> _PrimalSeen:
+        """See :class:`System`."""
+        return _PrimalSeen(self, targets)
+
+    def missed(
+        self,
+        penalty: float,
+        seen: Sequence[_PrimalSeen],
+        weights: Array | None = None,
+    ) -> Iterator[tuple[int, slice, Array]]:
+        """See :class:`System`."""
+        parts = zip(self.folds, self.fold_factors, self._rows, strict=True)
+        for number, (rows, factor, through) in enumerate(parts):
+            left = factor.shrink(penalty, through.T).T
+            for index, part in enumerate(seen):
+                predicted = left @ part.projected[number] + part.means[number]
+                yield index, rows, part.targets[rows] - predicted
+
+
+class _PrimalSeen:
+    def __init__(self, system: PrimalSystem, targets: Array) -> None:
+        self.targets = targets
+        self._factor = system.factor
+        products = system.X.T @ targets
+        self._projected = self._factor.project(products)
+        self.means = [fold_mean(targets, rows) for rows in system.folds]
+        self.projected = []
+        parts = zip(system.fold_factors, system.folds, system.fold_means, self.means, strict=True)
+        for factor, rows, x_mean, y_mean in parts:
+            part = system.X[rows]
+            n = len(targets) - len(part)
+            without = products - part.T @ targets[rows] - n * x_mean[:, None] * y_mean
+            self.projected.append(factor.project(without))
+
+    def weights(self, penalty: Penalty, columns: Columns = slice(None)) -> Array:
+        return self._factor.solve(penalty, self._projected[:, columns])
+
+
+class Predictors:
+    """Training predictors, centred and factorised once for any number of targets.
+
+    Parameters
+    ----------
+    X
+        (n_samples, n_predictors), finite.
+    folds
+        (training rows, held-out rows): each sample is held out once.
+    device
+        ``cpu`` (NumPy) or ``cuda``.
+
+    Raises
+    ------
+    ResourceError
+        If the device is not there.
+    """
+
+    def __init__(self, X: npt.NDArray[np.floating[Any]], folds: Folds, device: Device) -> None:
+        self.algebra = algebra_of(device)
+        self.mean: Float32Array = X.mean(axis=0, dtype=np.float64).astype(np.float32)
+        self.centred: Float32Array = np.asarray(X, dtype=np.float32) - self.mean
+        self.order = np.concatenate([held for _, held in folds])
+        edges = np.cumsum([0, *(len(held) for _, held in folds)])
+        self.folds = [slice(int(a), int(b)) for a, b in pairwise(edges)]
+        self._known: tuple[tuple[float, ...], System] | None = None
+
+    @property
+    def is_dual(self) -> bool:
+        """Whether there are fewer samples than predictors."""
+        n_samples, n_predictors = self.centred.shape
+        return bool(n_samples < n_predictors)
+
+    def factorise(self, penalties: Sequence[float]) -> System:
+        """Return the system that serves some penalties; the last one is kept."""
+        key = tuple(float(penalty) for penalty in penalties)
+        if self._known is None or (self._known[0] != key and len(self._known[0]) == 1):
+            self._known = None  # two at once would be too large
+            self._known = key, self._system(key)
+        return self._known[1]
+
+    def take(self, targets: npt.NDArray[np.floating[Any]]) -> tuple[Array, Array]:
+        """Take targets (n_samples, n_targets): centred, in the order of folds, and their mean."""
+        values = self.algebra.single(targets[self.order])
+        mean = values.mean(axis=0)
+        return values - mean, mean
+
+    def weights(self, weights: Array) -> Float32Array:
+        """Return weights of the device as NumPy's, dual ones in the order of the samples."""
+        values = to_numpy(weights)
+        if not self.is_dual:
+            return values
+        back = np.empty_like(values)
+        back[self.order] = values
+        return back
+
+    def _system(self, penalties: Sequence[float]) -> System:
+        algebra, folds = self.algebra, self.folds
+        X = algebra.single(self.centred[self.order])
+        if self.is_dual:
+            return DualSystem(algebra, kernel_of(algebra, X), folds, penalties)
+        whole = gram(algebra, X.T)
+        without = [gram_without(algebra, X, whole, rows) for rows in folds]
+        return PrimalSystem(algebra, X, whole, without, folds, penalties)
+
+
+def gram(algebra: Algebra, X: Array) -> Array:
+    """Return ``X @ X.T`` in float64, (n_rows, n_rows), of float32 values on the device."""
+    parts = range(0, X.shape[1], _COLUMNS_AT_ONCE)
+    columns = [algebra.double(X[:, first : first + _COLUMNS_AT_ONCE]) for first in parts[:1]]
+    total = columns[0] @ columns[0].T
+    for first in parts[1:]:
+        part = algebra.double(X[:, first : first + _COLUMNS_AT_ONCE])
+        total += part @ part.T
+    return total
+
+
+def kernel_of(algebra: Algebra, X: Array) -> Array:
+    """Return the kernel of centred predictors, (n_samples, n_samples), float64."""
+    kernel = gram(algebra, X)
+    kernel -= kernel.mean(axis=0)  # what rounding left
+    kernel -= kernel.mean(axis=1)[:, None]
+    return kernel
+
+
+def gram_without(algebra: Algebra, X: Array, whole: Array, rows: slice) -> Array:
+    """Return the covariance sums of centred predictors without the samples of a fold."""
+    part = algebra.double(X[rows])
+    mean = fold_mean(algebra.double(X), rows)
+    return whole - part.T @ part - (len(X) - len(part)) * mean[:, None] * mean
+
+
+def fold_mean(values: Array, rows: slice) -> Array:
+    """Return the mean of centred values over the samples without a fold."""
+    part = values[rows]
+    return (values.sum(axis=0) - part.sum(axis=0)) / (len(values) - len(part))
+
+
+def errors_of_penalties(
+    system: System, seen: Sequence[Seen], penalties: Sequence[float]
+) -> list[FloatArray]:
+    """Return mean squared errors of held-out samples: the mean over folds of each fold's mean.
+
+    Parameters
+    ----------
+    system
+        The predictors.
+    seen
+        Blocks of targets.
+    penalties
+        To choose from.
+
+    Returns
+    -------
+    list of numpy.ndarray
+        Of each block, (n_penalties, n_targets).
+    """
+    sums: list[list[Array]] = [[0.0] * len(penalties) for _ in seen]
+    for number, penalty in enumerate(penalties):
+        for index, _, missed in system.missed(penalty, seen):
+            sums[index][number] = sums[index][number] + (missed * missed).mean(axis=0)
+    n_folds = len(system.folds)
+    return [
+        np.stack([np.asarray(to_numpy(row), dtype=np.float64) / n_folds for row in rows])
+        for rows in sums
+    ]

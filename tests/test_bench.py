@@ -1,0 +1,46 @@
+"""The benchmark: every contender runs, the table and the history say what was measured."""
+
+import numpy as np
+import pytest
+
+from benchmarks import bench
+
+
+@pytest.mark.parametrize('problem', ['ridge, one penalty', 'ridge, ten penalties', 'banded ridge'])
+def test_every_contender_runs(problem):
+    for name in bench.PROBLEMS[problem](0.02):
+        found = bench.measure_here(problem, 0.02, name)
+        assert found['seconds'] >= 0
+        assert found['peak_gib'] > 0
+
+
+def test_table_growth_and_history(tmp_path):
+    found = [
+        bench.Measured('p', scale, name, factor * scale**3, 0.5)
+        for scale in (0.25, 0.5, 1.0)
+        for name, factor in (('ours', 2.0), ('peer', 5.0))
+    ]
+    assert np.isclose(bench.growth([m for m in found if m.contender == 'ours']), 3)
+    lines = bench.table(found).splitlines()
+    assert lines[0] == '| problem | contender | 0.25 | 0.5 | 1 | x ours | growth | GiB |'
+    assert lines[3] == '| p | peer | 0.08 | 0.62 | 5.00 | 2.50 | 3.00 | 0.5 |'
+    for _ in range(2):
+        bench.remember(found, tmp_path / 'history.tsv')
+    rows = [row.split('\t') for row in (tmp_path / 'history.tsv').read_text().splitlines()]
+    assert tuple(rows[0]) == bench.COLUMNS
+    assert len(rows) == 1 + 2 * len(found)
+    assert {len(row) for row in rows} == {len(bench.COLUMNS)}
+
+
+def test_contenders_take_turns(monkeypatch, tmp_path):
+    told = []
+
+    def measure(problem, scale, contender, tree):
+        told.append((contender, tree.name))
+        return {'seconds': float(len(told)), 'peak_gib': 1.0}
+
+    monkeypatch.setattr(bench, 'measure', measure)
+    contenders = {'ours': ('ours', tmp_path), 'ours at x': ('ours', tmp_path / 'x')}
+    own, other = bench.compare('p', 1.0, contenders, rounds=3)
+    assert [tree for _, tree in told] == [tmp_path.name, 'x'] * 3
+    assert (own.seconds, other.seconds) == (3.0, 4.0)
