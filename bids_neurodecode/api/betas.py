@@ -449,7 +449,7 @@ def _long_after(
     """Warn of runs most of which comes after their last trial, as of transposed arrays."""
     notes = []
     for run, (series, rows) in enumerate(zip(prepared.series, by_run, strict=True)):
-        length = len(series) * prepared.repetition_time
+        length = series.shape[0] * prepared.repetition_time
         end = float(rows['onset'].max()) + duration
         if length > 2 * end + 60:
             notes.append(LONG_AFTER.format(run=run, length=length, end=end))

@@ -213,6 +213,7 @@ class ParticipantData:
                 Split('stimulus', (), self.trials),
                 duration=duration,
                 folder=Path(folder),
+                checkpoints=Path(folder) / 'checkpoints',
             )
             values = np.load(files['betas'])
         return Samples(Responses(values, self.mask), self.trials)

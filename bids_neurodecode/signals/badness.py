@@ -8,6 +8,7 @@ regularisation) is summed. Nothing is refitted, so sums over conditions give it 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -89,45 +90,121 @@ def find_repeats(
     return Repeats(trials, session[trials], n_partners, same_condition, same_cell)
 
 
-class Badness:
-    """Badness of betas, given the unregularised betas that they have to predict.
+class Judge:
+    """How badly betas predict repeats, of some voxels and all trials, run by run.
+
+    Betas of each setting are z-scored by the mean and deviation (ddof 1) of the unregularised
+    ones in each session, over the trials that take part. With n a trial's number of partners,
+    z its beta and P the sum of its partners' unregularised ones, the badness is the sum over
+    trials of ``n z^2 - 2 P z``, and a constant.
 
     Parameters
     ----------
     repeats
         Which trials take part.
     reference
-        Unregularised betas, shape (n_all_trials, n_voxels). Their mean and deviation (ddof 1) in
-        each session, over the trials that take part, z-score every setting's betas.
+        Unregularised betas, shape (n_all_trials, n_voxels).
+    session
+        Session codes of all trials.
+
+    Attributes
+    ----------
+    partners
+        Sum of each trial's partners, z-scored, (n_all_trials, n_voxels).
+    constant, unregularised
+        What does not depend on the setting, and the badness of the unregularised betas
+        themselves, (n_voxels,), float64.
     """
 
-    def __init__(self, repeats: Repeats, reference: Float32Array) -> None:
-        self._repeats = repeats
-        self._moments = [
-            _moments(reference[repeats.trials[rows]]) for rows in _rows_of(repeats.session)
-        ]
-        z = self._standardize(reference)
-        self._partners = repeats.sum_partners(z)
-        self._constant = np.einsum('t,tv,tv->v', repeats.n_partners, z, z)
+    def __init__(self, repeats: Repeats, reference: Float32Array, session: IndexArray) -> None:
+        self._session = session
+        self._n_partners = np.zeros(len(reference), dtype=np.float32)
+        self._n_partners[repeats.trials] = repeats.n_partners
+        shape = int(session.max()) + 1, reference.shape[1]
+        self._mean, self._inverse = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+        z = reference[repeats.trials]
+        rows_of = _rows_of(repeats.session)
+        for rows in rows_of:
+            code = repeats.session[rows[0]]
+            self._mean[code], self._inverse[code] = _moments(z[rows])
+            z[rows] = (z[rows] - self._mean[code]) * self._inverse[code]
+        partners = repeats.sum_partners(z)
+        self.partners = np.zeros_like(reference)
+        self.partners[repeats.trials] = partners
+        self.constant = np.zeros(reference.shape[1])
+        self.unregularised = np.zeros(reference.shape[1])
+        for rows in rows_of:
+            weighted = z[rows] * repeats.n_partners[rows, None]
+            self.constant += np.einsum('tv,tv->v', weighted, z[rows])
+            weighted -= partners[rows]
+            self.unregularised += 2 * np.einsum('tv,tv->v', weighted, z[rows])
 
-    def of(self, betas: Float32Array) -> Float32Array:
-        """Return the badness of betas of shape (n_all_trials, n_voxels), shape (n_voxels,)."""
-        z = self._standardize(betas)
-        own = np.einsum('t,tv,tv->v', self._repeats.n_partners, z, z)
-        shared = np.einsum('tv,tv->v', z, self._partners)
-        return np.asarray(own - 2 * shared + self._constant, dtype=np.float32)
+    def gains(
+        self, trials: slice, plain: Float32Array, spread: Float32Array, on: Float32Array
+    ) -> Float32Array:
+        """Return what each further component adds to the badness in a run, (k, n_voxels).
 
-    def _standardize(self, betas: Float32Array) -> Float32Array:
-        z = betas[self._repeats.trials]
-        rows_of = _rows_of(self._repeats.session)
-        for rows, (mean, inverse) in zip(rows_of, self._moments, strict=True):
-            z[rows] = (z[rows] - mean) * inverse
-        return z
+        Parameters
+        ----------
+        trials
+            Rows of the run's trials.
+        plain
+            Their unregularised betas, (n_trials, n_voxels).
+        spread, on
+            Betas with k components are ``plain - spread[:, :k] @ on[:k]``.
+        """
+        counts, mean, inverse = self.of_run(trials)
+        push = self.partners[trials] - counts[:, None] * ((plain - mean) * inverse)
+        inner = (spread.T * counts) @ spread
+        pairs = 2 * np.tril(inner, -1) + np.diag(np.diagonal(inner))
+        linear = 2 * inverse * (spread.T @ push)
+        return np.asarray((linear + inverse**2 * (pairs @ on)) * on)
+
+    def of_run(self, trials: slice) -> tuple[Float32Array, Float32Array, Float32Array]:
+        """Return how many partners a run's trials have, and voxels' mean and 1 / deviation."""
+        code = self._session[trials.start]
+        return self._n_partners[trials], self._mean[code], self._inverse[code]
+
+
+class RunJudges:
+    """Several judges of the same betas of one run; ``centre`` is taken off the betas beforehand.
+
+    Parameters
+    ----------
+    judges
+        Of one set of trials each.
+    trials
+        Rows of the run's trials.
+    """
+
+    def __init__(self, judges: Sequence[Judge], trials: slice) -> None:
+        runs = [judge.of_run(trials) for judge in judges]
+        self.centre = runs[0][1]
+        self._counts = np.stack([counts for counts, _, _ in runs])
+        self._partners = [judge.partners[trials] for judge in judges]
+        self._offset = np.stack([mean - self.centre for _, mean, _ in runs])
+        self._inverse = np.stack([inverse for _, _, inverse in runs])
+        number = self._counts.sum(axis=1)[:, None]
+        total = np.stack([partners.sum(axis=0) for partners in self._partners])
+        self._constant = self._offset * (
+            self._inverse**2 * self._offset * number + 2 * self._inverse * total
+        )
+
+    def of(self, centred: Float32Array) -> Float32Array:
+        """Return what betas (n_trials, n_voxels) add to the badness, (n_judges, n_voxels)."""
+        on_partners = np.stack(
+            [np.einsum('tv,tv->v', centred, partners) for partners in self._partners]
+        )
+        squares, sums = self._counts @ np.square(centred), self._counts @ centred
+        spread = squares - 2 * self._offset * sums
+        return np.asarray(
+            self._inverse * (self._inverse * spread - 2 * on_partners) + self._constant
+        )
 
 
 def _moments(betas: Float32Array) -> tuple[Float32Array, Float32Array]:
     """Return mean and inverse deviation over trials; the latter 0 where nothing varies."""
-    mean = betas.mean(axis=0)
+    mean = betas.mean(axis=0, dtype=np.float64).astype(np.float32)
     if len(betas) < 2:
         return mean, np.zeros_like(mean)
     deviation = betas.std(axis=0, ddof=1)

@@ -16,17 +16,17 @@ from bids_neurodecode.typing import Float32Array, FloatArray
 
 
 def penalties(
-    rotated: Float32Array, singular: FloatArray, fractions: Sequence[float]
+    rotated: Sequence[Float32Array], squares: Sequence[FloatArray], fractions: Sequence[float]
 ) -> FloatArray:
     """Find each voxel's ridge penalty for each fraction.
 
     Parameters
     ----------
     rotated
-        Unregularised coefficients in the space of the right singular vectors, shape
-        (n_singular, n_voxels).
-    singular
-        Singular values in any order, shape (n_singular,); all above zero.
+        Unregularised coefficients in the space of the right singular vectors, one array a part
+        of the design, (n_singular, n_voxels).
+    squares
+        Squared singular values of each part in any order, (n_singular,); all above zero.
     fractions
         Length of the coefficients relative to the unregularised ones, each in (0, 1].
 
@@ -39,21 +39,17 @@ def penalties(
     Linear interpolation of log(1 + penalty) over a grid of penalties, five a decade, as
     ``fracridge.fracridge`` does it.
     """
-    squares = singular**2
-    low = np.floor(np.log10(1e-2 * squares.min()))
-    high = np.ceil(np.log10(1e4 * squares.max()))
+    low = np.floor(np.log10(1e-2 * min(part.min(initial=np.inf) for part in squares)))
+    high = np.ceil(np.log10(1e4 * max(part.max(initial=0) for part in squares)))
     grid = np.concatenate([[0.0], 10.0 ** np.arange(low, high, 0.2)])
-    shrink = (squares / (squares + grid[:, None])) ** 2
-    lengths = np.sqrt(shrink @ np.square(rotated, dtype=np.float64))
+    lengths = np.zeros((len(grid), rotated[0].shape[1]))
+    for part, values in zip(squares, rotated, strict=True):
+        shrunk = (part / (part + grid[:, None])) ** 2
+        lengths += shrunk @ np.square(values, dtype=np.float64)
+    lengths = np.sqrt(lengths)
     whole = lengths[0]
     lengths /= np.where(whole > 0, whole, 1)
     return np.stack([_interpolate(lengths, np.log1p(grid), value) for value in fractions])
-
-
-def shrink(rotated: Float32Array, singular: FloatArray, penalty: FloatArray) -> Float32Array:
-    """Apply penalties of shape (n_voxels,) to rotated coefficients (n_singular, n_voxels)."""
-    squares = (singular**2).astype(np.float32)[:, None]
-    return np.asarray(rotated * (squares / (squares + penalty.astype(np.float32))))
 
 
 def fit_scale_offset(
@@ -71,10 +67,12 @@ def fit_scale_offset(
     scale, offset : ndarray of shape (n_voxels,)
         Least squares; scale 1 and offset 0 where the scale is negative or nothing varies.
     """
-    mean, target_mean = betas.mean(axis=0), target.mean(axis=0)
-    centred = betas - mean
-    variance = np.einsum('tv,tv->v', centred, centred).astype(np.float64)
-    shared = np.einsum('tv,tv->v', centred, target - target_mean).astype(np.float64)
+    mean, target_mean = (x.mean(axis=0, dtype=np.float64) for x in (betas, target))
+    centred = betas - mean.astype(np.float32)
+    variance, shared = (
+        np.einsum('tv,tv->v', centred, values, dtype=np.float64)
+        for values in (centred, target - target_mean.astype(np.float32))
+    )
     scale = shared / np.where(variance > 0, variance, 1)
     keep = (variance > 0) & (scale >= 0)
     offset = target_mean - scale * mean

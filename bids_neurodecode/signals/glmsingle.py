@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from bids_neurodecode.errors import ArgumentsError, DataError
 from bids_neurodecode.signals.badness import find_repeats
-from bids_neurodecode.signals.trialdesign import TrialDesign, build_design
+from bids_neurodecode.signals.trialdesign import RunSeries, TrialDesign, build_design
 from bids_neurodecode.signals.trialtypes import (
     NO_VOXELS,
     UNUSABLE,
@@ -52,7 +52,7 @@ Results = dict[str, npt.NDArray[Any]]
 
 
 def estimate_with_glmsingle(
-    series: Sequence[npt.NDArray[Any]],
+    series: Sequence[RunSeries],
     onset_volumes: Sequence[npt.ArrayLike],
     conditions: Sequence[Sequence[Any] | npt.NDArray[Any]],
     repetition_time: float,
@@ -104,10 +104,11 @@ def estimate_with_glmsingle(
         raise DataError(UNEQUAL_WITH_EXTRA.format(shortest=shortest, longest=longest))
     if options.needs_repeats:
         find_repeats(design.condition, design.run, design.session)
-    usable = _usable(series)
+    arrays = [np.asarray(run) for run in series]
+    usable = _usable(arrays)
     with tempfile.TemporaryDirectory(dir=scratch, prefix='glmsingle-') as name:
         folder = Path(name).resolve()
-        _write_job(folder, series, design, usable, stimulus_duration, options, extra_regressors)
+        _write_job(folder, arrays, design, usable, stimulus_duration, options, extra_regressors)
         _run(folder)
         with np.load(folder / 'results.npz', allow_pickle=False) as found:
             results = {key: found[key] for key in found.files}

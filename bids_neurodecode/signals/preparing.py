@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from bids_neurodecode.signals.timing import (
     onsets_to_volumes,
     resample_series,
 )
+from bids_neurodecode.signals.trialdesign import RunSeries
 from bids_neurodecode.typing import Float32Array
 
 RESAMPLED = (
@@ -35,10 +37,29 @@ SOME_MEANS = (
 
 
 @dataclass(frozen=True, eq=False)
+class LaterRun:
+    """The series of a run, (n_volumes, n_voxels), read again whenever they are asked for."""
+
+    shape: tuple[int, ...]
+    load: Callable[[], Float32Array]
+
+    @property
+    def ndim(self) -> int:
+        """Number of dimensions."""
+        return len(self.shape)
+
+    def __array__(
+        self, dtype: np.dtype[Any] | None = None, copy: bool | None = None
+    ) -> npt.NDArray[Any]:
+        """Read them."""
+        return np.asarray(self.load(), dtype)
+
+
+@dataclass(frozen=True, eq=False)
 class PreparedRuns:
     """Series (n_volumes_r, n_voxels) of each run, and onsets on their grid."""
 
-    series: list[npt.NDArray[np.float32]]
+    series: list[RunSeries]
     onset_volumes: list[npt.NDArray[np.intp]]
     repetition_time: float
     warnings: tuple[str, ...]
@@ -54,7 +75,7 @@ def prepare_series(
     repetition_time: float,
     *,
     resample: bool = True,
-    keep: Callable[[int, Float32Array], Float32Array] | None = None,
+    held: bool = True,
 ) -> PreparedRuns:
     """Put series and onsets on one grid, one run in memory at a time.
 
@@ -71,9 +92,8 @@ def prepare_series(
     resample
         Resample the series to a finer grid where onsets fall between volumes; else that is an
         error.
-    keep
-        Puts the series of a run (its number, its values) where they stay, such as on disk; in
-        memory if left out.
+    held
+        Hold the series in memory, rather than read them again whenever they are asked for.
 
     Returns
     -------
@@ -102,18 +122,29 @@ def prepare_series(
     if lacks_mean(first):
         unit, units = _unit_of(first), AS_IN_THE_SERIES
         warnings.append(NO_MEAN)
-    series, volumes = [], []
+
+    def on_grid(values: Float32Array) -> Float32Array:
+        if units == AS_IN_THE_SERIES:
+            values = with_baseline(values, unit)
+        return values if new == repetition_time else resample_series(values, repetition_time, new)
+
+    series: list[RunSeries] = []
+    volumes = []
     for number, load in enumerate(read):
         values = first if number == 0 else load()
         if lacks_mean(values) != (units == AS_IN_THE_SERIES):
             raise DataError(SOME_MEANS.format(first=names[0], second=names[number]))
-        if units == AS_IN_THE_SERIES:
-            values = with_baseline(values, unit)
-        if new != repetition_time:
-            values = resample_series(values, repetition_time, new)
+        values = on_grid(values)
         volumes.append(onsets_to_volumes(onsets[number], new, len(values), **slack))
-        series.append(values if keep is None else keep(number, values))
+        again = partial(_load, load, on_grid)
+        series.append(values if held else LaterRun(values.shape, again))
     return PreparedRuns(series, volumes, new, tuple(warnings), unit, units)
+
+
+def _load(
+    read: Callable[[], Float32Array], on_grid: Callable[[Float32Array], Float32Array]
+) -> Float32Array:
+    return on_grid(read())
 
 
 def _unit_of(series: Float32Array) -> float:

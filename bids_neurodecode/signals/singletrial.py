@@ -19,18 +19,20 @@ from bids_neurodecode.errors import DataError
 from bids_neurodecode.signals import noisepool
 from bids_neurodecode.signals.badness import Repeats, find_repeats
 from bids_neurodecode.signals.hrf import assumed_hrf, hrf_library
-from bids_neurodecode.signals.reliability import ncsnr
-from bids_neurodecode.signals.trialdesign import TrialDesign, build_design
-from bids_neurodecode.signals.trialfits import clean_components, factorize
+from bids_neurodecode.signals.trialdesign import RunSeries, TrialDesign, build_design
 from bids_neurodecode.signals.trialpasses import (
-    CHUNK_BYTES,
+    BLOCK_BYTES,
+    Allocate,
+    Coordinates,
     Denoiser,
+    Judged,
     Responses,
     Tuning,
     Work,
-    collect_gram,
     fit_responses,
     judge_components,
+    make_blocks,
+    project_runs,
     write_betas,
 )
 from bids_neurodecode.signals.trialtypes import (
@@ -46,7 +48,6 @@ from bids_neurodecode.typing import BoolArray, Float32Array, FloatArray, IndexAr
 
 __all__ = ['SingleTrialBetas', 'SingleTrialOptions', 'TunedBetas', 'estimate_single_trials']
 
-Allocate = Callable[[str, tuple[int, int]], Float32Array]
 Curve = tuple[FloatArray, Float32Array]
 
 EVERY_MODEL: tuple[Model, ...] = ('B', 'C', 'D')
@@ -67,7 +68,7 @@ FEWER_COMPONENTS = (
 
 
 def estimate_single_trials(
-    series: Sequence[npt.NDArray[Any]],
+    series: Sequence[RunSeries],
     onset_volumes: Sequence[npt.ArrayLike],
     conditions: Sequence[Sequence[Any] | npt.NDArray[Any]],
     repetition_time: float,
@@ -87,7 +88,8 @@ def estimate_single_trials(
     ----------
     series
         BOLD of each run in its own units and not detrended, (n_volumes_r, n_voxels); may be
-        memory-mapped, is read in chunks of voxels, and is never changed.
+        memory-mapped or read when it is asked for (``numpy.asarray``, twice), and is never
+        changed.
     onset_volumes
         Volume at which each trial starts, one array of integers a run
         (:func:`~bids_neurodecode.signals.timing.onsets_to_volumes`).
@@ -109,10 +111,11 @@ def estimate_single_trials(
     options
         See :class:`SingleTrialOptions`.
     progress
-        Called with the chunks done and all chunks.
+        Called with the steps done and all steps.
     allocate
-        Makes the arrays of betas from a name and a shape, such as memory-mapped ones; must be
-        writable. In memory if left out.
+        Makes the arrays that are kept from a name, a shape and a type, such as memory-mapped
+        ones: of zeros, or, to go on where a killed run stopped, with what that run left in them.
+        In memory if left out.
 
     Returns
     -------
@@ -142,38 +145,38 @@ def estimate_single_trials(
     if inner_sets and set(options.models) != set(EVERY_MODEL):
         raise DataError(INNER_NEED_ALL.format(found=', '.join(options.models)))
     repeats = _all_repeats(design, [*tuning_sets, *inner_sets], options)
-    make = allocate or _in_memory
-    work = _prepare(series, design, stimulus_duration, options, progress)
-    plain = _filled(make, 'B', work) if 'B' in options.models else None
-    found = fit_responses(work, assumed_hrf(repetition_time, stimulus_duration), plain)
+    work = _prepare(series, design, stimulus_duration, options, progress, allocate or _in_memory)
+    found = fit_responses(work, assumed_hrf(repetition_time, stimulus_duration))
     if not found.usable.any():
         raise DataError(NO_VOXELS.format(n=work.n_voxels))
     threshold, notes = noisepool.onoff_threshold(found.onoff_rsquared)
     pool = found.usable & noisepool.noise_pool(found.mean_volume, found.onoff_rsquared, threshold)
-    notes = (*design.warnings(), *_unusable(found), *notes)
+    asked = options.asked_components
+    blocks = make_blocks(found, _block_voxels(design, len(repeats), asked, options))
+    coordinates = Coordinates(work, found, asked)
+    components = project_runs(work, blocks, pool, coordinates)
+    n_components, more = _possible_components(design, components, pool, options)
+    notes = (*design.warnings(), *_unusable(found), *notes, *more)
+    data = work, found, coordinates, Denoiser(work, components, asked), blocks
+    plain = work.make('B', (design.n_trials, work.n_voxels)) if 'B' in options.models else None
+    judging = [each for each in repeats if each] if options.chooses_components else []
+    judged = Judged([], np.zeros((0, work.n_voxels), np.float32))
+    if judging or plain is not None:
+        judged = judge_components(
+            *data,
+            plain=plain,
+            n_components=n_components,
+            repeats=judging,
+            inner_sets=inner_sets,
+        )
     tunings: list[Tuning] = []
     if options.denoises:
-        denoiser, n_components, more = _find_components(work, found, pool, options)
-        notes = (*notes, *more)
-        curves = _judge(work, found, denoiser, n_components, repeats, threshold, options)
-        whole = 1 + len(tuning_sets)
-        tunings = _tunings(work, make, repeats[:whole], curves, n_components, options)
-        for number, (mask, curve) in enumerate(zip(inner_sets, curves[whole:], strict=True)):
-            assert plain is not None  # all models are asked for
-            voxels = _agreeing_voxels(plain[mask], design.condition[mask], options.inner_voxels)
-            tunings.append(
-                _inner_tuning(
-                    work,
-                    make,
-                    number,
-                    repeats[whole + number],
-                    curve,
-                    voxels,
-                    n_components,
-                    options,
-                )
-            )
-        write_betas(work, found, denoiser, tunings, options.tried_fractions)
+        judges = noisepool.judging_voxels(found.onoff_rsquared, threshold) & found.usable
+        curves: list[Curve | None] = [None] * len(repeats)
+        for number, each in enumerate(judged.badness):
+            curves[number] = noisepool.component_curve(each, judges), each
+        tunings = _tunings(work, found, judged, repeats, curves, n_components, options)
+        write_betas(*data, tunings=tunings, fractions=options.tried_fractions)
     return _collect(
         found, threshold, pool, plain, tunings, notes, options, n_inner=len(inner_sets)
     )
@@ -204,51 +207,59 @@ def _all_repeats(
 
 
 def _prepare(
-    series: Sequence[npt.NDArray[Any]],
+    series: Sequence[RunSeries],
     design: TrialDesign,
     stimulus_duration: float,
     options: SingleTrialOptions,
     progress: Callable[[int, int], None] | None,
+    make: Allocate,
 ) -> Work:
-    library = hrf_library(design.repetition_time, stimulus_duration)
-    n_voxels = series[0].shape[1]
-    # a voxel's series three times over (as read, cleaned, grouped), and some sets of betas
-    per_voxel = 4 * (3 * sum(design.n_volumes) + 8 * design.n_trials)
-    chunk_voxels = options.chunk_voxels or max(64, CHUNK_BYTES // per_voxel)
-    n_passes = 1
-    if options.denoises:
-        n_passes += 2 + (options.n_components is None)
+    n_passes = 2 + ('B' in options.models or options.chooses_components) + options.denoises
     return Work(
         series=series,
         design=design,
-        factors=[factorize(design, response) for response in library.T],
-        chunk_voxels=chunk_voxels,
-        tick=_counter(n_passes * -(-n_voxels // chunk_voxels), progress),
+        library=hrf_library(design.repetition_time, stimulus_duration),
+        make=make,
+        chunk_voxels=options.chunk_voxels,
+        tick=_counter(n_passes, design.n_runs, progress),
     )
 
 
-def _counter(total: int, progress: Callable[[int, int], None] | None) -> Callable[[], None]:
-    done = 0
+def _block_voxels(
+    design: TrialDesign, n_sets: int, n_components: int, options: SingleTrialOptions
+) -> int:
+    """Return how many voxels of all runs are held at once."""
+    rows = (1 + design.has_extra) * design.n_trials + n_components * design.n_runs
+    # their coordinates twice, betas (plain, with components, rotated, shrunken, in percent, one
+    # in the making), and the sums of partners of each set of trials
+    per_voxel = 4 * (2 * rows + (6 + n_sets) * design.n_trials)
+    return options.chunk_voxels or max(64, BLOCK_BYTES // per_voxel)
 
-    def tick() -> None:
-        nonlocal done
-        done += 1
-        if progress is not None:
-            progress(done, total)
+
+def _counter(
+    n_passes: int, n_runs: int, progress: Callable[[int, int], None] | None
+) -> Callable[[float], None]:
+    done, told = 0.0, 0
+
+    def tick(share: float) -> None:
+        nonlocal done, told
+        done += share
+        steps = int(done * n_runs + 1e-6)
+        if progress is not None and steps > told:
+            told = steps
+            progress(told, n_passes * n_runs)
 
     return tick
 
 
-def _find_components(
-    work: Work, found: Responses, pool: BoolArray, options: SingleTrialOptions
-) -> tuple[Denoiser, int, tuple[str, ...]]:
-    """Return the noise components, how many there may be, and what to say of it."""
-    design = work.design
-    asked = options.max_components if options.n_components is None else options.n_components
-    grams = collect_gram(work, found.usable, pool)
-    components = clean_components(
-        design, [noisepool.noise_components(gram, asked) for gram in grams]
-    )
+def _possible_components(
+    design: TrialDesign,
+    components: Sequence[FloatArray],
+    pool: BoolArray,
+    options: SingleTrialOptions,
+) -> tuple[int, tuple[str, ...]]:
+    """Return how many components there may be, and what to say of it."""
+    asked = options.asked_components
     # one volume of each run has to stay free, or the fit would be exact
     free = [
         len(nuisance) - nuisance.shape[1] - len(onsets) - 1
@@ -258,34 +269,15 @@ def _find_components(
     n_pool = int(pool.sum())
     if options.n_components is not None and possible < asked:
         raise DataError(TOO_FEW_COMPONENTS.format(asked=asked, found=possible, pool=n_pool))
-    notes: tuple[str, ...] = ()
     if possible < asked:
-        notes = (FEWER_COMPONENTS.format(found=possible, asked=asked, pool=n_pool),)
-    trimmed = [each[:, :possible] for each in components]
-    return Denoiser(work.factors, trimmed), possible, notes
-
-
-def _judge(
-    work: Work,
-    found: Responses,
-    denoiser: Denoiser,
-    n_components: int,
-    repeats: Sequence[Repeats | None],
-    threshold: float,
-    options: SingleTrialOptions,
-) -> list[Curve | None]:
-    """Return curve and badness of each set of trials; None where the number is fixed."""
-    given = [each for each in repeats if each is not None]
-    if options.n_components is not None or not given:
-        return [None] * len(repeats)
-    judges = noisepool.judging_voxels(found.onoff_rsquared, threshold) & found.usable
-    badness = judge_components(work, found, denoiser, n_components, given)
-    return [(noisepool.component_curve(each, judges), each) for each in badness]
+        return possible, (FEWER_COMPONENTS.format(found=possible, asked=asked, pool=n_pool),)
+    return possible, ()
 
 
 def _tunings(
     work: Work,
-    make: Allocate,
+    found: Responses,
+    judged: Judged,
     repeats: Sequence[Repeats | None],
     curves: Sequence[Curve | None],
     n_components: int,
@@ -293,70 +285,50 @@ def _tunings(
 ) -> list[Tuning]:
     """Choose the number of components of each set of trials, and make room for its betas."""
     shared: dict[int, Float32Array] = {}
+    n_whole = len(repeats) - len(judged.agreement)
     tunings = []
-    for number, (each, curve) in enumerate(zip(repeats, curves, strict=False)):
+    for number, (each, curve) in enumerate(zip(repeats, curves, strict=True)):
         k = noisepool.choose_components(curve[0]) if curve is not None else n_components
+        voxels, name = None, ('', f'_tuned-{number - 1}')[number > 0]
+        if number >= n_whole:
+            agreement = judged.agreement[number - n_whole]
+            voxels = _agreeing_voxels(agreement, found.usable, options.inner_voxels)
+            name = f'_inner-{number - n_whole}'
+        n_voxels = work.n_voxels if voxels is None else len(voxels)
+        shape = work.design.n_trials, n_voxels
         betas: dict[Model, Float32Array] = {}
         if 'C' in options.models:
-            if k not in shared:
-                shared[k] = _filled(make, f'C_components-{k}', work)
-            betas['C'] = shared[k]
+            if voxels is None and k not in shared:
+                shared[k] = work.make(f'C_components-{k}', shape)
+            betas['C'] = shared[k] if voxels is None else work.make(f'C{name}', shape)
         if 'D' in options.models:
-            betas['D'] = _filled(make, 'D' if number == 0 else f'D_tuned-{number - 1}', work)
-        n_fractions = len(options.tried_fractions)
-        nan = np.full((work.n_voxels, n_fractions), np.nan, dtype=np.float32)
+            betas['D'] = work.make(f'D{name}', shape)
         tunings.append(
             Tuning(
                 repeats=each,
                 n_components=k,
                 component_curve=curve[0] if curve is not None else None,
                 component_badness=curve[1] if curve is not None else None,
-                fraction=nan[:, 0].copy(),
-                fraction_badness=nan,
+                fraction=work.make(f'fraction{name}', (n_voxels,)),
+                fraction_badness=work.make(
+                    f'fraction_badness{name}', (n_voxels, len(options.tried_fractions))
+                ),
                 betas=betas,
-                rsquared={model: nan[:, 0].copy() for model in betas},
+                rsquared={
+                    model: work.make(f'rsquared-{model}{name}', (n_voxels,)) for model in betas
+                },
+                voxels=voxels,
             )
         )
     return tunings
 
 
-def _inner_tuning(
-    work: Work,
-    make: Allocate,
-    number: int,
-    repeats: Repeats | None,
-    curve: Curve | None,
-    voxels: IndexArray,
-    n_components: int,
-    options: SingleTrialOptions,
-) -> Tuning:
-    """Choose the number of components of an inner set, and make room for betas of its voxels."""
-    shape = work.design.n_trials, len(voxels)
-    betas: dict[Model, Float32Array] = {}
-    for model in ('C', 'D'):
-        betas[model] = make(f'{model}_inner-{number}', shape)
-        betas[model].fill(np.nan)
-    nan = np.full((len(voxels), len(options.tried_fractions)), np.nan, dtype=np.float32)
-    return Tuning(
-        repeats=repeats,
-        n_components=noisepool.choose_components(curve[0]) if curve is not None else n_components,
-        component_curve=None,
-        component_badness=None,
-        fraction=nan[:, 0].copy(),
-        fraction_badness=nan,
-        betas=betas,
-        rsquared={},
-        voxels=voxels,
-    )
-
-
-def _agreeing_voxels(betas: Float32Array, condition: IndexArray, n_voxels: int) -> IndexArray:
+def _agreeing_voxels(agreement: Float32Array, usable: BoolArray, n_voxels: int) -> IndexArray:
     """Return the voxels whose repeats agree best, rising, (n_voxels,) or fewer."""
-    usable = np.flatnonzero(np.isfinite(betas).all(axis=0))
-    if len(usable) > n_voxels:
-        ratio = ncsnr(betas[:, usable], condition)
-        usable = usable[np.argsort(-ratio, kind='stable')[:n_voxels]]
-    return np.sort(usable)
+    voxels = np.flatnonzero(usable)
+    if len(voxels) > n_voxels:
+        voxels = voxels[np.argsort(-agreement[voxels], kind='stable')[:n_voxels]]
+    return np.sort(voxels)
 
 
 def _collect(
@@ -407,11 +379,7 @@ def _unusable(found: Responses) -> tuple[str, ...]:
     return (UNUSABLE.format(n=n_bad, total=len(found.usable)),) if n_bad else ()
 
 
-def _in_memory(_: str, shape: tuple[int, int]) -> Float32Array:
-    return np.empty(shape, dtype=np.float32)
-
-
-def _filled(make: Allocate, name: str, work: Work) -> Float32Array:
-    values = make(name, (work.design.n_trials, work.n_voxels))
-    values.fill(np.nan)
-    return values
+def _in_memory(
+    _: str, shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32, /
+) -> npt.NDArray[Any]:
+    return np.zeros(shape, dtype)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -52,6 +52,21 @@ LATE_TRIALS = (
     '{n} trial(s) start less than {seconds:g} s before the end of their run (first: run {run}, '
     'volume {volume}); their betas rest on a cut response. Leave them out if you can.'
 )
+
+
+class RunSeries(Protocol):
+    """The series of a run, (n_volumes, n_voxels): an array, or what is read as one each time."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its number of volumes and voxels."""
+
+    @property
+    def ndim(self) -> int:
+        """Number of its dimensions: two."""
+
+    def __array__(self) -> npt.NDArray[Any]:
+        """Read it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,14 +119,25 @@ class TrialDesign:
         start = sum(len(onsets) for onsets in self.onset_volumes[:run])
         return slice(start, start + len(self.onset_volumes[run]))
 
-    def regressors(self, run: int, response: FloatArray) -> FloatArray:
-        """Return one regressor a trial of a run, shape (n_volumes_r, n_trials_r)."""
-        n_volumes = self.n_volumes[run]
-        columns = np.zeros((n_volumes, len(self.onset_volumes[run])))
-        for column, onset in enumerate(self.onset_volumes[run]):
-            cut = response[: n_volumes - onset]
-            columns[onset : onset + len(cut), column] = cut
-        return columns
+    def regressors(self, run: int, responses: FloatArray) -> FloatArray:
+        """Return one regressor a trial of a run, for each response.
+
+        Parameters
+        ----------
+        run
+            From 0.
+        responses
+            Shape (n_timepoints, n_responses).
+
+        Returns
+        -------
+        ndarray of shape (n_responses, n_volumes_r, n_trials_r)
+        """
+        since = np.arange(self.n_volumes[run])[:, None] - self.onset_volumes[run]
+        # one row of zeros more, for volumes that a response does not reach
+        padded = np.vstack([responses, np.zeros((1, responses.shape[1]))])
+        reached = (since >= 0) & (since < len(responses))
+        return np.moveaxis(padded[np.where(reached, since, len(responses))], 2, 0)
 
     def warnings(self) -> tuple[str, ...]:
         """Say which trials start too close to the end of their run."""
@@ -128,7 +154,7 @@ class TrialDesign:
 
 
 def build_design(
-    series: Sequence[npt.NDArray[Any]],
+    series: Sequence[RunSeries],
     onset_volumes: Sequence[npt.ArrayLike],
     conditions: Sequence[Sequence[Any] | npt.NDArray[Any]],
     repetition_time: float,
@@ -256,7 +282,7 @@ def _with_extra(run: int, drift: FloatArray, extra: npt.NDArray[Any] | None) -> 
     return np.hstack([drift, orthonormal_beside(drift, columns)])
 
 
-def _check_shapes(series: Sequence[npt.NDArray[Any]]) -> None:
+def _check_shapes(series: Sequence[RunSeries]) -> None:
     for number, run in enumerate(series, 1):
         if run.ndim != 2 or 0 in run.shape:
             raise DataError(BAD_SERIES.format(run=number, shape=run.shape))

@@ -1,73 +1,143 @@
-"""The passes over the data that single-trial models need; each reads chunks of voxels in turn."""
+"""The passes over the data that single-trial models need: over runs, then over blocks of voxels.
+
+Runs are read one after the other, twice: for each voxel's response, and for its coordinates on
+its own design and on the noise components. These are kept by blocks of voxels with one response,
+all runs of a block together; all else follows from them, block by block.
+
+What :data:`Allocate` returns may hold what a run that was killed has left; ``done`` says how far
+each pass came.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from bids_neurodecode.signals.badness import Badness, Repeats
-from bids_neurodecode.signals.fractional import fit_scale_offset, penalties, shrink
-from bids_neurodecode.signals.noisepool import unit_gram
-from bids_neurodecode.signals.trialdesign import TrialDesign
+from bids_neurodecode.signals.badness import Judge, Repeats, RunJudges
+from bids_neurodecode.signals.fractional import fit_scale_offset, penalties
+from bids_neurodecode.signals.noisepool import noise_components, unit_gram
+from bids_neurodecode.signals.reliability import ncsnr
+from bids_neurodecode.signals.trialdesign import RunSeries, TrialDesign, orthonormal_beside
 from bids_neurodecode.signals.trialfits import (
-    Chunk,
-    ComponentUpdate,
     RidgeFactor,
+    RunDenoiser,
     RunFactor,
-    hrf_rsquared,
-    iterate_slices,
-    load_chunk,
-    model_rsquared,
-    onoff_rsquared,
+    denoiser,
+    drift_free,
+    explained_by,
+    factorize,
+    percent,
+    project_off,
     ridge_factor,
-    rotate,
-    to_betas,
-    update_for,
+    stack,
+    sum_squares,
 )
 from bids_neurodecode.signals.trialtypes import Model
 from bids_neurodecode.typing import BoolArray, Float32Array, FloatArray, IndexArray
 
-CHUNK_BYTES = 256 * 2**20
+CHUNK_VOXELS = 1024
+"""Voxels of a run at once: what comes of 20 responses stays in the processor's cache."""
+BLOCK_BYTES = 512 * 2**20
+
+
+class Allocate(Protocol):
+    """Makes an array of a name: of zeros, or what it held where a killed run goes on."""
+
+    def __call__(
+        self, name: str, shape: tuple[int, ...], dtype: npt.DTypeLike = ..., /
+    ) -> npt.NDArray[Any]:
+        """Make it."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """Voxels of one response, (n_block_voxels,), rising, and their place among all blocks."""
+
+    number: int
+    voxels: IndexArray
+    hrf: int
+    start: int
 
 
 @dataclass(frozen=True, eq=False)
 class Work:
     """The data, the design, and its factors for each response of the library.
 
-    ``tick`` is called after each chunk of voxels.
+    Parameters
+    ----------
+    series
+        One array a run, (n_volumes_r, n_voxels); read whole, one at a time.
+    design, library
+        The trials, and the responses (n_timepoints, n_responses).
+    make
+        Makes the arrays that are kept.
+    chunk_voxels
+        Voxels at once, at most.
+    tick
+        Called with the share of a pass that was done since.
     """
 
-    series: Sequence[npt.NDArray[Any]]
+    series: Sequence[RunSeries]
     design: TrialDesign
-    factors: list[list[RunFactor]]
-    chunk_voxels: int
-    tick: Callable[[], None]
+    library: FloatArray
+    make: Allocate
+    chunk_voxels: int | None
+    tick: Callable[[float], None]
+    _factors: dict[int, list[RunFactor]] = field(default_factory=dict)
 
     @property
     def n_voxels(self) -> int:
         """Number of voxels."""
         return int(self.series[0].shape[1])
 
-    def chunks(self, usable: BoolArray) -> Iterator[tuple[slice, Chunk]]:
-        """Yield the voxels' slices and their data with the nuisance projected off."""
-        for voxels in iterate_slices(self.n_voxels, self.chunk_voxels):
-            yield voxels, load_chunk(self.series, self.design, voxels, usable[voxels])
-            self.tick()
+    @property
+    def n_responses(self) -> int:
+        """Number of responses of the library."""
+        return int(self.library.shape[1])
 
-    def groups(
-        self, usable: BoolArray, hrf_index: IndexArray
-    ) -> Iterator[tuple[IndexArray, int, Chunk]]:
-        """Yield voxels (their columns in the whole), the index of their response, their data."""
-        for voxels, chunk in self.chunks(usable):
-            index = hrf_index[voxels]
-            for hrf in np.unique(index[index >= 0]):
-                columns = np.flatnonzero(index == hrf)
-                yield columns + voxels.start, int(hrf), chunk.take(columns)
+    @cached_property
+    def trials(self) -> list[slice]:
+        """Rows of each run's trials."""
+        return [self.design.trials_of(run) for run in range(self.design.n_runs)]
+
+    @cached_property
+    def done(self) -> npt.NDArray[np.uint8]:
+        """What was done of each of four passes: (4, n_runs or n_blocks)."""
+        return self.make('done', (4, max(self.design.n_runs, self.n_voxels)), np.uint8)
+
+    def factors(self, run: int) -> list[RunFactor]:
+        """Return a run's factors, one a response."""
+        if run not in self._factors:
+            self._factors[run] = factorize(self.design, run, self.library)
+        return self._factors[run]
+
+    def runs(self, number: int) -> Iterator[tuple[int, npt.NDArray[Any]]]:
+        """Yield what is left of a pass over the runs: their number and series."""
+        for run in range(self.design.n_runs):
+            if not self.done[number, run]:
+                yield run, np.asarray(self.series[run])
+                self.done[number, run] = 1
+            self.tick(1 / self.design.n_runs)
+
+    def blocks(self, number: int, blocks: Sequence[Block]) -> Iterator[Block]:
+        """Yield what is left of a pass over blocks."""
+        total = sum(len(block.voxels) for block in blocks)
+        for block in blocks:
+            if not self.done[number, block.number]:
+                yield block
+                self.done[number, block.number] = 1
+            self.tick(len(block.voxels) / total)
+
+    def slices(self, n_voxels: int) -> Iterator[slice]:
+        """Yield slices of neighbouring voxels."""
+        size = min(self.chunk_voxels or CHUNK_VOXELS, CHUNK_VOXELS)
+        for start in range(0, n_voxels, size):
+            yield slice(start, min(start + size, n_voxels))
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +149,317 @@ class Responses:
     onoff_rsquared: npt.NDArray[np.float32]
     hrf_index: IndexArray
     rsquared: npt.NDArray[np.float32]
+    total: FloatArray
+    """Sum of squares over all runs with the polynomials removed."""
+
+    def to_percent(self, voxels: IndexArray) -> Float32Array:
+        """Return what takes betas to percent signal change, (len(voxels),)."""
+        return (100 / np.abs(self.mean_volume[voxels])).astype(np.float32)
+
+
+def fit_responses(work: Work, assumed: FloatArray) -> Responses:
+    """Pass over all runs: mean, ON-OFF R2 with the canonical response, and the best response.
+
+    Sums over runs are kept twice: a run's sums are added to those of the run before, into the
+    other copy, so that a killed run leaves one of them whole.
+    """
+    n, n_runs = work.n_responses, work.design.n_runs
+    sums = work.make('sums', (2, n + 5, work.n_voxels), np.float64)
+    onoff = [onoff_rows(work.design, run, assumed) for run in range(n_runs)]
+    for run, values in work.runs(0):
+        before, after = sums[run % 2], sums[(run + 1) % 2]
+        sum_run(work, run, values, onoff[run].astype(np.float32), after)
+        if run:
+            after += before
+    energies = np.sum([(rows**2).sum(axis=1) for rows in onoff], axis=0)
+    *explained, total_signal, n_bad, total, shared, drift_shared = sums[n_runs % 2]
+    usable = (n_bad == 0) & (total_signal != 0)
+    mean = np.where(usable, total_signal / sum(work.design.n_volumes), np.nan)
+    scores = percent(np.stack(explained), total)
+    usable &= np.isfinite(scores).all(axis=0)
+    beta = shared / energies[0] if energies[0] > 0 else shared
+    fit = percent(2 * beta * drift_shared - beta**2 * energies[1], total)
+    return Responses(
+        usable=usable,
+        mean_volume=mean.astype(np.float32),
+        onoff_rsquared=np.where(usable, fit, np.nan).astype(np.float32),
+        hrf_index=np.where(usable, np.argmax(scores, axis=0), -1),
+        rsquared=np.where(usable, scores.max(axis=0), np.nan).astype(np.float32),
+        total=total,
+    )
+
+
+def sum_run(
+    work: Work, run: int, values: npt.NDArray[Any], onoff: Float32Array, sums: FloatArray
+) -> None:
+    """Sum a run over its volumes.
+
+    Parameters
+    ----------
+    work, run, values
+        The run and its series, (n_volumes, n_voxels).
+    onoff
+        What :func:`onoff_rows` returns.
+    sums
+        Filled, (n_responses + 5, n_voxels): sum of squares that trials with each response
+        explain; sum; whether the voxel cannot be used; sum of squares without the polynomials;
+        products with both rows of ``onoff``.
+    """
+    n, factors = work.n_responses, work.factors(run)
+    rows = stack([factor.drift_basis.T for factor in factors])
+    missed = stack([factor.missed for factor in factors]) if work.design.has_extra else None
+    for voxels in work.slices(work.n_voxels):
+        part = np.array(values[:, voxels], dtype=np.float32)
+        low, high = part.min(axis=0), part.max(axis=0)
+        bad = ~(np.isfinite(low) & np.isfinite(high) & (low < high))
+        part[:, bad] = 0
+        found = sums[:, voxels]
+        found[n] = part.sum(axis=0, dtype=np.float64)
+        found[n + 1] = bad
+        drift_free(part, work.design.drift[run])
+        found[n + 2] = sum_squares(part)
+        found[n + 3 :] = onoff @ part
+        found[:n] = _squares_by_response(rows @ part, n)
+        if missed is not None:
+            found[:n] -= _squares_by_response(missed @ part, n)
+
+
+def onoff_rows(design: TrialDesign, run: int, assumed: FloatArray) -> FloatArray:
+    """Return one regressor for all trials, all nuisance and the drift projected off, (2, n)."""
+    raw = design.regressors(run, assumed[:, None])[0].sum(axis=1, keepdims=True)
+    clean, free = (project_off(b[run], raw) for b in (design.nuisance, design.drift))
+    return np.stack([clean[:, 0], free[:, 0]])
+
+
+def _squares_by_response(coordinates: Float32Array, n: int) -> Float32Array:
+    parts = coordinates.reshape(n, -1, coordinates.shape[1])
+    return np.asarray(np.einsum('htv,htv->hv', parts, parts))
+
+
+class Coordinates:
+    """Each voxel's coordinates on its own design and on the noise components, by blocks.
+
+    A block's are (n_rows, n_block_voxels), all runs one after the other: for each, its trials',
+    where there are extra regressors those of the drift-free design, and the components'.
+    """
+
+    def __init__(self, work: Work, found: Responses, n_components: int) -> None:
+        self._work = work
+        trials = [len(onsets) for onsets in work.design.onset_volumes]
+        self._fitted = [(1 + work.design.has_extra) * n for n in trials]
+        self.n_components = n_components
+        self._rows = np.concatenate([[0], np.cumsum([n + n_components for n in self._fitted])])
+        usable = int(found.usable.sum())
+        self._values = work.make('coordinates', (usable, int(self._rows[-1])))
+
+    def in_block(self, block: Block) -> Float32Array:
+        """Return the coordinates of a block."""
+        place = self._values[block.start : block.start + len(block.voxels)]
+        values: Float32Array = place.reshape(-1, len(block.voxels))
+        return values
+
+    def put(self, block: Block, run: int, voxels: slice, values: Float32Array) -> None:
+        """Keep a run's coordinates (n_rows_r, n_voxels) of some voxels of a block."""
+        start = self._rows[run]
+        self.in_block(block)[start : start + len(values), voxels] = values
+
+    def of_run(self, rows: Float32Array, run: int) -> tuple[Float32Array, Float32Array]:
+        """Return a run's coordinates on trials and components, and on the drift-free design.
+
+        The first are (n_trials + n_components, n_block_voxels).
+        """
+        n = len(self._work.design.onset_volumes[run])
+        mine = rows[self._rows[run] : self._rows[run + 1]]
+        if not self._work.design.has_extra:
+            return mine, mine[:n]
+        return np.concatenate([mine[:n], mine[2 * n :]]), mine[n : 2 * n]
+
+
+def make_blocks(found: Responses, block_voxels: int) -> list[Block]:
+    """Gather voxels of one response into blocks."""
+    blocks: list[Block] = []
+    start = 0
+    for hrf in np.unique(found.hrf_index[found.usable]):
+        voxels = np.flatnonzero(found.usable & (found.hrf_index == hrf))
+        for part in np.array_split(voxels, -(-len(voxels) // block_voxels)):
+            blocks.append(Block(len(blocks), part, int(hrf), start))
+            start += len(part)
+    return blocks
+
+
+def project_runs(
+    work: Work, blocks: Sequence[Block], pool: BoolArray, coordinates: Coordinates
+) -> list[FloatArray]:
+    """Pass over all runs: noise components of each, and the coordinates of all voxels.
+
+    Returns
+    -------
+    list of ndarray
+        Components of each run, (n_volumes_r, n_r), orthonormal and free of nuisance.
+    """
+    ends = np.cumsum(work.design.n_volumes)
+    kept = work.make('components', (int(ends[-1]), coordinates.n_components), np.float64)
+    parts = np.split(kept, ends[:-1])
+    inside = np.flatnonzero(pool)
+    for run, values in work.runs(1):
+        if coordinates.n_components:
+            components = run_components(work, run, values, inside, coordinates.n_components)
+            parts[run][:, : components.shape[1]] = components
+        single = parts[run].astype(np.float32)
+        stacks = [stack([f.coordinates, single.T]) for f in work.factors(run)]
+        for block in blocks:
+            for voxels in work.slices(len(block.voxels)):
+                part = values[:, block.voxels[voxels]].astype(np.float32, copy=False)
+                part = drift_free(part, work.design.drift[run])
+                coordinates.put(block, run, voxels, stacks[block.hrf] @ part)
+    return [part[:, part.any(axis=0)] for part in parts]
+
+
+def run_components(
+    work: Work, run: int, values: npt.NDArray[Any], pool: IndexArray, n_components: int
+) -> FloatArray:
+    """Return the time courses shared by the voxels of the noise pool, free of nuisance."""
+    gram = np.zeros((len(values), len(values)))
+    for voxels in work.slices(len(pool)):
+        part = values[:, pool[voxels]].astype(np.float32, copy=False)
+        gram += unit_gram(drift_free(part, work.design.drift[run]))
+    return orthonormal_beside(work.design.nuisance[run], noise_components(gram, n_components))
+
+
+class Denoiser:
+    """What noise components do to each response's betas; made when a response is come to."""
+
+    def __init__(self, work: Work, components: Sequence[FloatArray], n_kept: int) -> None:
+        self._work = work
+        self._components = [
+            np.pad(found, [(0, 0), (0, n_kept - found.shape[1])]) for found in components
+        ]
+        self._hrf = -1
+        self._runs: list[RunDenoiser] = []
+        self._ridges: dict[int, list[RidgeFactor]] = {}
+
+    def runs(self, hrf: int) -> list[RunDenoiser]:
+        """Return what they do in each run."""
+        if hrf != self._hrf:
+            self._hrf, self._ridges = hrf, {}
+            self._runs = [
+                denoiser(self._work.factors(run)[hrf], found)
+                for run, found in enumerate(self._components)
+            ]
+        return self._runs
+
+    def ridge(self, hrf: int, k: int) -> list[RidgeFactor]:
+        """Return the ridge of each run with k components: runs share the penalty, not vectors."""
+        runs = self.runs(hrf)
+        if k not in self._ridges:
+            self._ridges[k] = [
+                ridge_factor(self._work.factors(run)[hrf], each.overlap[:k])
+                for run, each in enumerate(runs)
+            ]
+        return self._ridges[k]
+
+
+@dataclass(frozen=True, eq=False)
+class BlockBetas:
+    """A block's betas without components, and its coordinates on these.
+
+    Parameters
+    ----------
+    plain
+        In the data's units, (n_trials, n_block_voxels).
+    on
+        One array a run, (n_components, n_block_voxels).
+    drift_free
+        One array a run: the data's coordinates on the drift-free design, for R2.
+    """
+
+    plain: Float32Array
+    on: list[Float32Array]
+    drift_free: list[Float32Array]
+
+
+def read_block(
+    work: Work, coordinates: Coordinates, denoiser: Denoiser, block: Block
+) -> BlockBetas:
+    """Read a block, and regress its series on its trials."""
+    rows = np.array(coordinates.in_block(block))
+    plain = np.empty((work.design.n_trials, len(block.voxels)), dtype=np.float32)
+    on, free = [], []
+    for run, (trials, each) in enumerate(zip(work.trials, denoiser.runs(block.hrf), strict=True)):
+        mine, of_design = coordinates.of_run(rows, run)
+        both = each.rows @ mine
+        n = trials.stop - trials.start
+        plain[trials] = both[:n]
+        on.append(both[n:])
+        free.append(of_design)
+    return BlockBetas(plain, on, free)
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """Badness of 0 to n components by set of trials, (n_voxels, n + 1), and agreement.
+
+    ``agreement`` holds the noise-ceiling signal-to-noise ratio of model B's betas in each inner
+    set, (n_inner_sets, n_voxels).
+    """
+
+    badness: list[npt.NDArray[np.float32]]
+    agreement: npt.NDArray[np.float32]
+
+
+def judge_components(
+    work: Work,
+    found: Responses,
+    coordinates: Coordinates,
+    denoiser: Denoiser,
+    blocks: Sequence[Block],
+    *,
+    plain: Float32Array | None,
+    n_components: int,
+    repeats: Sequence[Repeats],
+    inner_sets: Sequence[BoolArray],
+) -> Judged:
+    """Pass over all blocks: betas of model B, and how badly components make repeats agree.
+
+    Parameters
+    ----------
+    work, found, coordinates, denoiser, blocks
+        The data.
+    plain
+        Filled with betas of model B in percent signal change, (n_trials, n_voxels); or None.
+    n_components
+        The largest number that is judged.
+    repeats
+        Of each set of trials that judges.
+    inner_sets
+        Sets in which voxels are chosen by how well their repeats agree.
+    """
+    shape = work.n_voxels, n_components + 1
+    badness = [work.make(f'badness-{k}', shape) for k in range(len(repeats))]
+    agreement = work.make('agreement', (len(inner_sets), work.n_voxels))
+    for block in work.blocks(2, blocks):
+        betas = read_block(work, coordinates, denoiser, block)
+        percents = betas.plain * found.to_percent(block.voxels)
+        if plain is not None:
+            plain.T[block.voxels] = percents.T
+        for row, mask in zip(agreement, inner_sets, strict=True):
+            row[block.voxels] = ncsnr(percents[mask], work.design.condition[mask])
+        for values, each in zip(badness, repeats, strict=True):
+            judge = Judge(each, betas.plain, work.design.session)
+            gains = np.zeros((n_components, len(block.voxels)))
+            for trials, small, on in zip(
+                work.trials, denoiser.runs(block.hrf), betas.on, strict=True
+            ):
+                spread = small.spread[:, :n_components]
+                gains += judge.gains(trials, betas.plain[trials], spread, on[:n_components])
+            values[block.voxels, 0] = judge.unregularised
+            curve = judge.unregularised + np.cumsum(gains, axis=0)
+            values[block.voxels, 1:] = curve.T
+    for values in badness:
+        values[~found.usable] = np.nan
+    if plain is not None:
+        plain.T[~found.usable] = np.nan
+    return Judged(badness, agreement)
 
 
 @dataclass(eq=False)
@@ -100,247 +481,178 @@ class Tuning:
     rsquared: dict[Model, npt.NDArray[np.float32]]
     voxels: IndexArray | None = None
 
-
-class Denoiser:
-    """Noise components of each run, and their updates for each response, made when needed."""
-
-    def __init__(self, factors: list[list[RunFactor]], components: Sequence[FloatArray]) -> None:
-        self._factors = factors
-        self._components = list(components)
-        self._updates: dict[tuple[int, int], list[ComponentUpdate]] = {}
-        self._ridges: dict[tuple[int, int], list[RidgeFactor]] = {}
-
-    @cached_property
-    def _single(self) -> list[Float32Array]:
-        return [np.ascontiguousarray(c, dtype=np.float32) for c in self._components]
-
-    def coordinates(self, chunk: Chunk) -> list[Float32Array]:
-        """Return the data's coordinates on the components, (n_components, n_chunk_voxels)."""
-        return [basis.T @ values for basis, values in zip(self._single, chunk.clean, strict=True)]
-
-    def betas(
-        self, hrf: int, k: int, rotated: list[Float32Array], coordinates: list[Float32Array]
-    ) -> Float32Array:
-        """Return betas with k components regressed out, (n_trials, n_chunk_voxels)."""
-        factors = self._factors[hrf]
-        if k == 0:
-            return to_betas(factors, rotated)
-        key = hrf, k
-        if key not in self._updates:
-            self._updates[key] = [
-                update_for(factor, found[:, :k])
-                for factor, found in zip(factors, self._components, strict=True)
-            ]
-        parts = zip(self._updates[key], rotated, coordinates, strict=True)
-        return to_betas(factors, [update.apply(part, on) for update, part, on in parts])
-
-    def ridge(self, hrf: int, k: int) -> Ridge:
-        """Return the ridge of a response with k components."""
-        key = hrf, k
-        if key not in self._ridges:
-            self._ridges[key] = [
-                ridge_factor(factor, found[:, :k])
-                for factor, found in zip(self._factors[hrf], self._components, strict=True)
-            ]
-        return Ridge(self._ridges[key])
-
-
-@dataclass(frozen=True, eq=False)
-class Ridge:
-    """Fractional ridge of all runs with one response: runs share the penalty, not vectors."""
-
-    factors: list[RidgeFactor]
-
-    @property
-    def singular(self) -> FloatArray:
-        """Singular values of all runs."""
-        return np.concatenate([factor.singular for factor in self.factors])
-
-    def rotate(self, betas: Float32Array) -> Float32Array:
-        """Take betas (n_trials, n_voxels) to coefficients (n_singular, n_voxels)."""
-        return self._per_run(betas, [factor.vectors.T for factor in self.factors])
-
-    def unrotate(self, rotated: Float32Array) -> Float32Array:
-        """Take coefficients (n_singular, n_voxels) to betas (n_trials, n_voxels)."""
-        return self._per_run(rotated, [factor.vectors for factor in self.factors])
-
-    @staticmethod
-    def _per_run(values: Float32Array, matrices: Sequence[Float32Array]) -> Float32Array:
-        ends = np.cumsum([matrix.shape[1] for matrix in matrices])
-        parts = np.split(values, ends[:-1])
-        return np.concatenate([m @ part for m, part in zip(matrices, parts, strict=True)])
-
-
-def fit_responses(work: Work, assumed: FloatArray, betas: Float32Array | None) -> Responses:
-    """Pass over all voxels: mean, ON-OFF R2, the best response, and betas of model B.
-
-    Parameters
-    ----------
-    work
-        Data, design and factors.
-    assumed
-        The canonical response, for the ON-OFF model.
-    betas
-        Filled with betas of model B in percent signal change, (n_trials, n_voxels); or None.
-    """
-    n_voxels = work.n_voxels
-    usable, mean = inspect(work)
-    onoff = np.full(n_voxels, np.nan, dtype=np.float32)
-    best = np.full(n_voxels, np.nan, dtype=np.float32)
-    index = np.full(n_voxels, -1, dtype=np.intp)
-    for voxels, chunk in work.chunks(usable):
-        onoff[voxels] = onoff_rsquared(chunk, work.design, assumed)
-        scores = np.stack(
-            [
-                hrf_rsquared(chunk, factors, has_extra=work.design.has_extra)
-                for factors in work.factors
-            ]
-        )
-        fitted = usable[voxels] & np.isfinite(scores).all(axis=0)
-        index[voxels] = np.where(fitted, np.argmax(scores, axis=0), -1)
-        best[voxels] = np.where(fitted, scores.max(axis=0), np.nan)
-        if betas is not None:
-            to_percent = (100 / np.abs(mean[voxels])).astype(np.float32)
-            _write_fithrf(work, chunk, index[voxels], betas[:, voxels], to_percent)
-    usable &= index >= 0
-    return Responses(usable, mean, onoff, index, best)
-
-
-def inspect(work: Work) -> tuple[BoolArray, npt.NDArray[np.float32]]:
-    """Return which voxels are finite and vary in every run, and their mean over all volumes."""
-    usable = np.ones(work.n_voxels, dtype=bool)
-    mean = np.zeros(work.n_voxels)
-    for voxels in iterate_slices(work.n_voxels, work.chunk_voxels):
-        for values in work.series:
-            part = np.asarray(values[:, voxels])
-            low, high = part.min(axis=0), part.max(axis=0)
-            usable[voxels] &= np.isfinite(low) & np.isfinite(high) & (low < high)
-            with np.errstate(invalid='ignore'):  # infinities of both signs, left out below
-                total = part.sum(axis=0, dtype=np.float64)
-            mean[voxels] += np.where(usable[voxels], total, 0)
-    mean /= sum(work.design.n_volumes)
-    usable &= mean != 0
-    return usable, np.where(usable, mean, np.nan).astype(np.float32)
-
-
-def collect_gram(work: Work, usable: BoolArray, pool: BoolArray) -> list[FloatArray]:
-    """Pass over the noise pool: each run's sum of outer products of unit-length series."""
-    grams = [np.zeros((n, n)) for n in work.design.n_volumes]
-    for voxels, chunk in work.chunks(usable):
-        columns = np.flatnonzero(pool[voxels])
-        for run, values in enumerate(chunk.drift_free):
-            grams[run] += unit_gram(values[:, columns])
-    return grams
-
-
-def judge_components(
-    work: Work,
-    found: Responses,
-    denoiser: Denoiser,
-    n_components: int,
-    repeats: Sequence[Repeats],
-) -> list[npt.NDArray[np.float32]]:
-    """Pass over all voxels: badness of 0 to n components, (n_voxels, n + 1) a set of trials."""
-    shape = work.n_voxels, n_components + 1
-    badness = [np.full(shape, np.nan, dtype=np.float32) for _ in repeats]
-    for voxels, hrf, chunk in work.groups(found.usable, found.hrf_index):
-        rotated, on = rotate(chunk, work.factors[hrf]), denoiser.coordinates(chunk)
-        judges: list[Badness] = []
-        for k in range(n_components + 1):
-            betas = denoiser.betas(hrf, k, rotated, on)
-            judges = judges or [Badness(each, betas) for each in repeats]
-            for values, judge in zip(badness, judges, strict=True):
-                values[voxels, k] = judge.of(betas)
-    return badness
+    def forget(self, unusable: BoolArray) -> None:
+        """Set what is said of voxels that cannot be used to NaN."""
+        if self.voxels is None:
+            for values in (self.fraction, self.fraction_badness, *self.rsquared.values()):
+                values[unusable] = np.nan
+            for betas in self.betas.values():
+                betas.T[unusable] = np.nan
 
 
 def write_betas(
     work: Work,
     found: Responses,
+    coordinates: Coordinates,
     denoiser: Denoiser,
+    blocks: Sequence[Block],
+    *,
     tunings: Sequence[Tuning],
     fractions: Sequence[float],
 ) -> None:
-    """Pass over all voxels: betas of models C and D of every tuning, in percent signal change."""
+    """Pass over all blocks: betas of models C and D of every tuning, in percent signal change."""
     numbers = sorted({tuning.n_components for tuning in tunings})
-    for voxels, hrf, chunk in work.groups(found.usable, found.hrf_index):
-        rotated, on = rotate(chunk, work.factors[hrf]), denoiser.coordinates(chunk)
-        to_percent = (100 / np.abs(found.mean_volume[voxels])).astype(np.float32)
+    for block in work.blocks(3, blocks):
+        betas = read_block(work, coordinates, denoiser, block)
         for k in numbers:
-            plain = denoiser.betas(hrf, k, rotated, on)
-            same = [tuning for tuning in tunings if tuning.n_components == k]
-            inner = [tuning for tuning in same if tuning.voxels is not None]
-            same = [tuning for tuning in same if tuning.voxels is None]
-            for tuning in inner:
-                _write_inner(tuning, denoiser.ridge(hrf, k), plain, fractions, voxels)
-            if not same:
-                continue
-            scores = model_rsquared(chunk, work.factors[hrf], plain)
-            if 'C' in same[0].betas:
-                same[0].betas['C'][:, voxels] = plain * to_percent
-                for tuning in same:
-                    tuning.rsquared['C'][voxels] = scores
-            if 'D' not in same[0].betas:
-                continue
-            ridge = denoiser.ridge(hrf, k)
-            for tuning, shrunk in zip(
-                same, _shrink_each(ridge, plain, same, fractions, voxels), strict=True
+            plain = betas.plain.copy()
+            for trials, small, on in zip(
+                work.trials, denoiser.runs(block.hrf), betas.on, strict=True
             ):
-                # counted before the scale is restored, as GLMsingle does
-                tuning.rsquared['D'][voxels] = model_rsquared(chunk, work.factors[hrf], shrunk)
-                scale, offset = fit_scale_offset(shrunk, plain)
-                tuning.betas['D'][:, voxels] = (scale * shrunk + offset) * to_percent
+                plain[trials] -= small.spread[:, :k] @ on[:k]
+            same = [tuning for tuning in tunings if tuning.n_components == k]
+            for tuning in same:
+                if tuning.voxels is not None:
+                    _write_inner(work, tuning, denoiser, block, plain, fractions)
+            same = [tuning for tuning in same if tuning.voxels is None]
+            if same:
+                _write_same(work, found, denoiser, block, betas, plain, same, fractions)
+    for tuning in tunings:
+        tuning.forget(~found.usable)
+
+
+def _write_same(
+    work: Work,
+    found: Responses,
+    denoiser: Denoiser,
+    block: Block,
+    betas: BlockBetas,
+    plain: Float32Array,
+    tunings: Sequence[Tuning],
+    fractions: Sequence[float],
+) -> None:
+    """Write a block's betas of tunings with one number of components."""
+    voxels, to_percent = block.voxels, found.to_percent(block.voxels)
+    if 'C' in tunings[0].betas:
+        tunings[0].betas['C'].T[voxels] = (plain * to_percent).T
+        scores = _rsquared(work, found, block, betas, plain)
+        for tuning in tunings:
+            tuning.rsquared['C'][voxels] = scores
+    if 'D' not in tunings[0].betas:
+        return
+    ridge = denoiser.ridge(block.hrf, tunings[0].n_components)
+    each = shrink_each(work, ridge, plain, tunings, fractions, voxels)
+    for tuning, shrunk in zip(tunings, each, strict=True):
+        # counted before the scale is restored, as GLMsingle does
+        tuning.rsquared['D'][voxels] = _rsquared(work, found, block, betas, shrunk)
+        scale, offset = (to_percent * x for x in fit_scale_offset(shrunk, plain))
+        restored = shrunk * scale.astype(np.float32) + offset.astype(np.float32)
+        tuning.betas['D'].T[voxels] = restored.T
+
+
+def _rsquared(
+    work: Work, found: Responses, block: Block, betas: BlockBetas, values: Float32Array
+) -> FloatArray:
+    """Return R2 in percent of betas (n_trials, n_block_voxels), with only polynomials removed."""
+    explained = np.zeros(len(block.voxels))
+    for run, (trials, on) in enumerate(zip(work.trials, betas.drift_free, strict=True)):
+        missed = on - work.factors(run)[block.hrf].forward @ values[trials]
+        explained += explained_by(on, missed)
+    return percent(explained, found.total[block.voxels])
 
 
 def _write_inner(
+    work: Work,
     tuning: Tuning,
-    ridge: Ridge,
+    denoiser: Denoiser,
+    block: Block,
     plain: Float32Array,
     fractions: Sequence[float],
-    voxels: IndexArray,
 ) -> None:
     """Write betas of models C and D of the voxels that a tuning is about, in the data's units."""
     assert tuning.voxels is not None
-    here = np.flatnonzero(np.isin(voxels, tuning.voxels))
+    here = np.flatnonzero(np.isin(block.voxels, tuning.voxels))
     if not here.size:
         return
-    columns = np.searchsorted(tuning.voxels, voxels[here])
-    plain = plain[:, here]
-    tuning.betas['C'][:, columns] = plain
+    columns = np.searchsorted(tuning.voxels, block.voxels[here])
+    plain = np.ascontiguousarray(plain[:, here])
+    tuning.betas['C'].T[columns] = plain.T
+    ridge = denoiser.ridge(block.hrf, tuning.n_components)
     # scale and offset of the unregularised betas do not matter where betas are z-scored
-    (tuning.betas['D'][:, columns],) = _shrink_each(ridge, plain, [tuning], fractions, columns)
+    (shrunk,) = shrink_each(work, ridge, plain, [tuning], fractions, columns)
+    tuning.betas['D'].T[columns] = shrunk.T
 
 
-def _shrink_each(
-    ridge: Ridge,
+def shrink_each(
+    work: Work,
+    ridge: Sequence[RidgeFactor],
     plain: Float32Array,
     tunings: Sequence[Tuning],
     fractions: Sequence[float],
     voxels: IndexArray,
 ) -> Iterator[Float32Array]:
-    """Yield each tuning's shrunken betas, for tunings with one number of components."""
-    rotated, singular = ridge.rotate(plain), ridge.singular
-    strengths = penalties(rotated, singular, fractions)
-    badness = np.zeros((len(tunings), *strengths.shape), dtype=np.float32)
-    judges = [Badness(each.repeats, plain) for each in tunings if each.repeats is not None]
-    for number, strength in enumerate(strengths):
-        betas = ridge.unrotate(shrink(rotated, singular, strength))
-        for values, judge in zip(badness, judges, strict=False):
-            values[number] = judge.of(betas)
-    for tuning, values in zip(tunings, badness, strict=True):
+    """Yield each tuning's shrunken betas, for tunings with one number of components.
+
+    Parameters
+    ----------
+    work, ridge
+        The data; the ridge of each run.
+    plain
+        Unregularised betas, (n_trials, n_block_voxels).
+    tunings, fractions
+        Fractions and their badness are written into the tunings' rows ``voxels``.
+    """
+    rotated = [
+        factor.vectors.T @ plain[trials] for factor, trials in zip(ridge, work.trials, strict=True)
+    ]
+    squares = [factor.squares for factor in ridge]
+    strengths = penalties(rotated, squares, fractions)
+    badness = np.zeros((len(tunings), *strengths.shape))
+    judges = [
+        Judge(each.repeats, plain, work.design.session)
+        for each in tunings
+        if each.repeats is not None
+    ]
+    if judges:
+        badness += np.stack([judge.constant for judge in judges])[:, None]
+        for factor, trials, part in zip(ridge, work.trials, rotated, strict=True):
+            badness += judge_fractions(factor, RunJudges(judges, trials), part, strengths)
+    single = strengths.astype(np.float32)
+    for tuning, values in zip(tunings, badness.astype(np.float32), strict=True):
         choice = np.argmin(values, axis=0)
         tuning.fraction[voxels] = np.asarray(fractions)[choice]
         tuning.fraction_badness[voxels] = values.T
-        strength = np.take_along_axis(strengths, choice[None], axis=0)[0]
-        yield ridge.unrotate(shrink(rotated, singular, strength))
+        strength = np.take_along_axis(single, choice[None], axis=0)[0]
+        shrunk = np.empty_like(plain)
+        for factor, trials, part in zip(ridge, work.trials, rotated, strict=True):
+            share = factor.squares.astype(np.float32)[:, None]
+            shrunk[trials] = factor.vectors @ (part * (share / (share + strength)))
+        yield shrunk
 
 
-def _write_fithrf(
-    work: Work, chunk: Chunk, index: IndexArray, betas: Float32Array, to_percent: Float32Array
-) -> None:
-    """Write betas of model B of a chunk; where no response fits, they stay as they are."""
-    for hrf in np.unique(index[index >= 0]):
-        columns = np.flatnonzero(index == hrf)
-        factors = work.factors[hrf]
-        found = to_betas(factors, rotate(chunk.take(columns), factors))
-        betas[:, columns] = found * to_percent[columns]
+def judge_fractions(
+    factor: RidgeFactor, judges: RunJudges, rotated: Float32Array, strengths: FloatArray
+) -> FloatArray:
+    """Return what a run adds to the badness, (n_judges, n_fractions, n_block_voxels).
+
+    Parameters
+    ----------
+    factor, judges
+        Of the run.
+    rotated
+        Its unregularised coefficients, (n_singular, n_block_voxels).
+    strengths
+        Penalties, (n_fractions, n_block_voxels).
+    """
+    share = factor.squares.astype(np.float32)[:, None]
+    # one row more takes the centre of the judges off within the same product
+    vectors = np.pad(factor.vectors, [(0, 0), (0, 1)], constant_values=-1)
+    shrunk = np.empty((len(rotated) + 1, rotated.shape[1]), dtype=np.float32)
+    shrunk[-1] = judges.centre
+    scaled = rotated * share
+    found = []
+    for strength in strengths.astype(np.float32):
+        np.add(share, strength, out=shrunk[:-1])
+        np.divide(scaled, shrunk[:-1], out=shrunk[:-1])
+        found.append(judges.of(vectors @ shrunk))
+    return np.stack(found, axis=1).astype(np.float64)

@@ -39,7 +39,7 @@ class SingleTrialOptions:
     fractions
         Fractions that are tried, falling.
     chunk_voxels
-        Voxels in memory at once; about 256 MiB of them if left out.
+        Voxels of all runs in memory at once; about 512 MiB of them if left out.
     inner_voxels
         Voxels of which inner sets keep betas, at most.
     """
@@ -75,10 +75,22 @@ class SingleTrialOptions:
         return 'C' in self.models or 'D' in self.models
 
     @property
+    def asked_components(self) -> int:
+        """Noise components that are looked for."""
+        if not self.denoises:
+            return 0
+        return self.max_components if self.n_components is None else self.n_components
+
+    @property
+    def chooses_components(self) -> bool:
+        """Whether the number of components is chosen by cross-validation."""
+        return self.denoises and self.n_components is None
+
+    @property
     def needs_repeats(self) -> bool:
         """Whether anything is chosen by cross-validation over repeats."""
         by_ridge = 'D' in self.models and self.fraction is None
-        return (self.denoises and self.n_components is None) or by_ridge
+        return self.chooses_components or by_ridge
 
     @property
     def tried_fractions(self) -> tuple[float, ...]:

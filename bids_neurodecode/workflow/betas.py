@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -18,6 +19,7 @@ from bids_neurodecode.samples import Responses, Samples, Split, VoxelMask
 from bids_neurodecode.signals.preparing import PreparedRuns, prepare_series
 from bids_neurodecode.typing import BoolArray
 from bids_neurodecode.workflow.files import load_series, save_json, save_map
+from bids_neurodecode.workflow.resources import GB, HELD_GB
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from bids_neurodecode.workflow.plan import Plan
 
 Model = Literal['B', 'C', 'D']
+
 
 START = (
     'The series were moved to {start:g} s after the start of each volume (StartTime); onsets are '
@@ -65,8 +68,12 @@ def estimate(
     *,
     duration: float | None,
     folder: Path,
+    checkpoints: Path,
 ) -> dict[str, Any]:
-    """Estimate the betas of all trials, and those tuned for each fold; save what they are."""
+    """Estimate the betas of all trials, and those tuned for each fold; save what they are.
+
+    The engine's arrays lie in ``checkpoints`` while it runs, and a killed run goes on from them.
+    """
     if participant.betas is not None:
         from bids_neurodecode.workflow.precomputed import take_precomputed
 
@@ -83,7 +90,7 @@ def estimate(
     folds = inner_folds_of(fits, table) if model == 'auto' else []
     if model == 'auto' and not all(folds):
         model, notes, folds = 'B', (FEW_RUNS,), []
-    prepared = prepare_runs(participant, config.betas, mask, table, folder)
+    prepared = prepare_runs(participant, config.betas, mask, table)
     betas = _run_engine(
         participant,
         config,
@@ -93,7 +100,7 @@ def estimate(
         duration=duration,
         tuning_sets=fits[1:] if model != 'B' else [],
         inner_sets=[fold.train for inner in folds for fold in inner],
-        folder=folder,
+        checkpoints=checkpoints,
     )
     scores: list[dict[Model, float]] = []
     chosen = [model] * len(fits) if model != 'auto' else []
@@ -125,12 +132,13 @@ def estimate(
         'units': prepared.units,
         'warnings': [*notes, *prepared.warnings, *betas.warnings],
     }
-    _remove_series(folder)
-    return {
+    found_files = {
         **files,
         'maps': _save_maps(betas, chosen[0], mask, folder),
         'info': save_json(folder / 'info.json', _plain(info)),
     }
+    shutil.rmtree(checkpoints, ignore_errors=True)
+    return found_files
 
 
 def trial_samples(
@@ -246,9 +254,10 @@ def prepare_runs(
     settings: BetaSettings,
     mask: VoxelMask,
     table: pd.DataFrame,
-    folder: Path,
 ) -> PreparedRuns:
-    """Put series on disk, on a grid that holds all onsets, and onsets on that grid.
+    """Put series on a grid that holds all onsets, and onsets on that grid.
+
+    Series of more than 1 GiB are not held but read again from their files.
 
     Raises
     ------
@@ -256,20 +265,14 @@ def prepare_runs(
         If onsets are off the grid and the settings do not allow another one; it says by how much.
     """
     onsets, warnings = onsets_in_series(participant.runs, table)
-
-    def keep(number: int, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        file = folder / f'series-{number:03d}.npy'
-        np.save(file, values)
-        mapped: npt.NDArray[np.float32] = np.load(file, mmap_mode='r')
-        return mapped
-
+    size = 4 * mask.n_voxels * sum(run.n_volumes for run in participant.runs)
     prepared = prepare_series(
         [partial(load_series, run, mask) for run in participant.runs],
         [run.bold for run in participant.runs],
         onsets,
         participant.runs[0].repetition_time,
         resample=settings.off_grid == 'resample',
-        keep=keep,
+        held=size <= HELD_GB * GB,
     )
     return replace(prepared, warnings=(*warnings, *prepared.warnings))
 
@@ -306,7 +309,7 @@ def _run_engine(
     duration: float,
     tuning_sets: Sequence[BoolArray],
     inner_sets: Sequence[BoolArray],
-    folder: Path,
+    checkpoints: Path,
 ) -> SingleTrialBetas:
     from bids_neurodecode.signals.singletrial import SingleTrialOptions, estimate_single_trials
 
@@ -333,8 +336,17 @@ def _run_engine(
 
         return estimate_with_glmsingle(*inputs, **common)
 
-    def allocate(name: str, shape: tuple[int, int]) -> npt.NDArray[np.float32]:
-        return np.lib.format.open_memmap(folder / f'{name}.npy', 'w+', np.float32, shape)
+    checkpoints.mkdir(parents=True, exist_ok=True)
+
+    def allocate(
+        name: str, shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32, /
+    ) -> npt.NDArray[Any]:
+        file = checkpoints / f'{name}.npy'
+        if file.exists():
+            return np.lib.format.open_memmap(file, 'r+')
+        # betas are written by voxels: all trials of one lie beside each other
+        by_voxel = shape[0] == len(table)
+        return np.lib.format.open_memmap(file, 'w+', dtype, shape, fortran_order=by_voxel)
 
     return estimate_single_trials(
         *inputs, **common, tuning_sets=tuning_sets, inner_sets=inner_sets, allocate=allocate
@@ -370,7 +382,15 @@ def _save_betas(
     def keep(values: npt.NDArray[np.float32]) -> Path:
         if id(values) not in files:
             file = folder / f'betas-{len(files):03d}.npy'
-            np.save(file, values if unit == 1 else values * np.float32(unit))
+            if unit == 1 and isinstance(values, np.memmap) and values.filename is not None:
+                values.flush()
+                _link(Path(values.filename), file)
+            else:
+                by_voxel = not values.flags.c_contiguous
+                made = np.lib.format.open_memmap(
+                    file, 'w+', np.float32, values.shape, fortran_order=by_voxel
+                )
+                np.multiply(values, np.float32(unit), out=made)
             files[id(values)] = file
         return files[id(values)]
 
@@ -379,10 +399,16 @@ def _save_betas(
         keep(betas.betas['B'] if model == 'B' else fit.betas[model])
         for model, fit in zip_longest(chosen[1:], betas.tuned)
     ]
-    # what the engine wrote while it ran is no longer needed
-    for file in folder.glob('[BCD]*.npy'):
-        file.unlink()
     return {'betas': main, 'tuned': tuned if set(tuned) - {main} else [main]}
+
+
+def _link(source: Path, file: Path) -> None:
+    """Give a file another name, as a killed run may go on from the one that it has."""
+    try:
+        file.hardlink_to(source)
+    except OSError:
+        # a file system without links
+        shutil.copyfile(source, file)
 
 
 def _save_maps(betas: SingleTrialBetas, model: Model, mask: VoxelMask, folder: Path) -> list[Path]:
@@ -397,11 +423,6 @@ def _save_maps(betas: SingleTrialBetas, model: Model, mask: VoxelMask, folder: P
 
 def _known(*values: Any) -> list[Any]:
     return [value for value in values if value is not None]
-
-
-def _remove_series(folder: Path) -> None:
-    for file in folder.glob('series-*.npy'):
-        file.unlink()
 
 
 def _plain(info: dict[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,8 @@ from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.bids.series import read_header
 
 GB = 1024.0**3
+HELD_GB = 1.0
+"""Series of all runs of a participant up to which they are held in memory."""
 INTERPRETER_GB = 0.6
 """A worker with the scientific libraries loaded and no data."""
 

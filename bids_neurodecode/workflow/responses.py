@@ -26,8 +26,12 @@ from bids_neurodecode.workflow.files import (
 from bids_neurodecode.workflow.nodes import Ladder
 from bids_neurodecode.workflow.parcels import clean_run
 from bids_neurodecode.workflow.plan import Plan, plan_trials
+from bids_neurodecode.workflow.resources import HELD_GB
 from bids_neurodecode.workflow.seen import RUNS
-from bids_neurodecode.workflow.step import step
+from bids_neurodecode.workflow.step import Apart, step
+
+WHAT = 'estimation of single-trial betas'
+REMEDY = 'give the run more memory, or a mask of fewer voxels'
 
 
 def add_responses(
@@ -46,7 +50,7 @@ def add_betas(ladder: Ladder, *, hold_out: bool = True) -> None:
     """Add what is held out, quality and betas."""
     ladder.add(plan_trials, hold_out=hold_out)
     ladder.add(quality)
-    ladder.add(betas)
+    ladder.add(betas, apart=ladder.size.series_gb > HELD_GB)
 
 
 def add_picture_features(ladder: Ladder) -> None:
@@ -111,10 +115,16 @@ def quality(participant: ParticipantInput, folder: Path) -> Mapping[str, Any]:
     many=('tuned', 'beta_maps'),
     settings=('betas', 'clean'),
     threads=2,
-    memory=lambda size: 4 * size.series_gb + 2 * size.run_gb,
+    memory=lambda size: 1.5 + min(size.series_gb, HELD_GB) + 3 * size.run_gb,
+    apart=Apart(WHAT, REMEDY),
 )
 def betas(
-    participant: ParticipantInput, config: Config, mask: VoxelMask, plan: Plan, folder: Path
+    participant: ParticipantInput,
+    config: Config,
+    mask: VoxelMask,
+    plan: Plan,
+    folder: Path,
+    checkpoints: Path,
 ) -> Mapping[str, Any]:
     """Single-trial betas, (n_trials, n_voxels), and those tuned on each fold's training trials."""
     from bids_neurodecode.workflow.betas import estimate
@@ -127,6 +137,7 @@ def betas(
         plan.split,
         duration=plan.stimulus_duration,
         folder=folder,
+        checkpoints=checkpoints,
     )
     own = {'maps': 'beta_maps', 'info': 'beta_info'}
     return {own.get(name, name): made for name, made in found.items()}

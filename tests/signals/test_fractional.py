@@ -7,10 +7,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bids_neurodecode.errors import DataError
-from bids_neurodecode.signals.badness import NO_REPEATS, Badness, find_repeats
-from bids_neurodecode.signals.fractional import fit_scale_offset, penalties, shrink
+from bids_neurodecode.signals.badness import NO_REPEATS, Judge, RunJudges, find_repeats
+from bids_neurodecode.signals.fractional import fit_scale_offset, penalties
 
 FRACTIONS = [1.0, 0.95, 0.7, 0.5, 0.2, 0.05]
+
+
+def shrink(rotated, singular, penalty):
+    squares = singular[:, None] ** 2
+    return rotated * squares / (squares + penalty)
 
 
 @pytest.mark.parametrize('collinear', [0.0, 0.98])
@@ -21,7 +26,10 @@ def test_equals_the_package(collinear):
     expected, alphas = fracridge(design, data, np.sort(FRACTIONS), jit=False)
     left, singular, right = np.linalg.svd(design, full_matrices=False)
     rotated = (left.T @ data) / singular[:, None]
-    found = penalties(rotated, singular, FRACTIONS)
+    # the parts of a design (its runs) may come one by one
+    found = penalties(
+        [rotated[:5], rotated[5:]], [singular[:5] ** 2, singular[5:] ** 2], FRACTIONS
+    )
     np.testing.assert_allclose(found, alphas[::-1], rtol=1e-5, atol=1e-8)
     for number, penalty in enumerate(found):
         betas = right.T @ shrink(rotated, singular, penalty)
@@ -34,16 +42,16 @@ def test_lengths_are_the_fractions(seed):
     rng = np.random.default_rng(seed)
     rotated, singular = rng.normal(size=(8, 5)), rng.uniform(0.1, 5, 8)
     whole = np.linalg.norm(rotated, axis=0)
-    for fraction, penalty in zip(FRACTIONS, penalties(rotated, singular, FRACTIONS), strict=True):
+    found = penalties([rotated], [singular**2], FRACTIONS)
+    for fraction, penalty in zip(FRACTIONS, found, strict=True):
         length = np.linalg.norm(shrink(rotated, singular, penalty), axis=0)
         # between two points of the grid of penalties the length is interpolated
         np.testing.assert_allclose(length / whole, fraction, atol=0.02)
 
 
 def test_a_voxel_without_betas_stays_so():
-    found = penalties(np.zeros((4, 2), dtype=np.float32), np.ones(4), [1.0, 0.5])
+    found = penalties([np.zeros((4, 2), dtype=np.float32)], [np.ones(4)], [1.0, 0.5])
     assert np.isfinite(found).all()
-    assert not shrink(np.zeros((4, 2), dtype=np.float32), np.ones(4), found[1]).any()
 
 
 def test_scale_and_offset():
@@ -87,20 +95,55 @@ def test_badness_equals_the_loop(seed, masked):
     betas = rng.normal(1, 2, (24, 3)).astype(np.float32)
     reference = rng.normal(1, 2, (24, 3)).astype(np.float32)
     mask = run != 3 if masked else np.ones(24, dtype=bool)
-    judge = Badness(find_repeats(condition, run, session, mask=mask), reference)
+    repeats = find_repeats(condition, run, session, mask=mask)
     parts = [values[mask] for values in (betas, reference, condition, run, session)]
-    np.testing.assert_allclose(judge.of(betas), loop_badness(*parts), rtol=1e-4)
+    expected = loop_badness(*parts)
+    np.testing.assert_allclose(judged(repeats, betas, reference, session), expected, rtol=1e-4)
+    plain = loop_badness(parts[1], *parts[1:])
+    judge = Judge(repeats, reference, session)
+    np.testing.assert_allclose(judge.unregularised, plain, rtol=1e-4)
     # what is masked has no say
-    betas[~mask], reference[~mask] = 1e6, -1e6
-    again = Badness(find_repeats(condition, run, session, mask=mask), reference)
-    np.testing.assert_allclose(again.of(betas), judge.of(betas), rtol=1e-5)
+    betas[~mask], reference[~mask] = 20, -20
+    np.testing.assert_allclose(judged(repeats, betas, reference, session), expected, rtol=1e-4)
+
+
+def judged(repeats, betas, reference, session):
+    """Sum what each run of six trials adds, beside a judge of other trials."""
+    other = find_repeats(np.tile(np.arange(6), 4), np.repeat(np.arange(4), 6), session)
+    judges = [Judge(each, reference, session) for each in (other, repeats)]
+    total = judges[1].constant.copy()
+    for start in range(0, 24, 6):
+        trials = slice(start, start + 6)
+        of_run = RunJudges(judges, trials)
+        total += of_run.of(betas[trials] - of_run.centre)[1]
+    return total
+
+
+def test_what_components_add_equals_the_loop():
+    rng = np.random.default_rng(3)
+    run, session = np.repeat(np.arange(4), 6), np.repeat([0, 1], 12)
+    condition = rng.integers(0, 5, 24)
+    plain = rng.normal(1, 2, (24, 3)).astype(np.float32)
+    spread = rng.normal(size=(4, 6, 2)).astype(np.float32)
+    on = rng.normal(size=(4, 2, 3)).astype(np.float32)
+    judge = Judge(find_repeats(condition, run, session), plain, session)
+    gains = sum(
+        judge.gains(slice(6 * k, 6 * k + 6), plain[6 * k : 6 * k + 6], spread[k], on[k])
+        for k in range(4)
+    )
+    found = judge.unregularised + np.cumsum(gains, axis=0)
+    for k in (1, 2):
+        taken = np.concatenate([s[:, :k] @ o[:k] for s, o in zip(spread, on, strict=True)])
+        expected = loop_badness(plain - taken, plain, condition, run, session)
+        np.testing.assert_allclose(found[k - 1], expected, rtol=1e-4)
 
 
 def test_flat_voxels_have_no_badness():
     run, condition = np.repeat([0, 1], 3), np.tile([0, 1, 2], 2)
-    flat = np.full((6, 1), 2.0, dtype=np.float32)
-    judge = Badness(find_repeats(condition, run, np.zeros(6, dtype=np.intp)), flat)
-    assert judge.of(flat) == 0
+    flat, session = np.full((6, 1), 2.0, dtype=np.float32), np.zeros(6, dtype=np.intp)
+    judge = Judge(find_repeats(condition, run, session), flat, session)
+    assert judge.unregularised == 0
+    assert judge.constant == 0
 
 
 @pytest.mark.parametrize('mask', [None, np.zeros(4, dtype=bool)])

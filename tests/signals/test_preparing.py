@@ -67,13 +67,10 @@ def test_some_runs_with_a_mean_and_some_without_are_refused():
     assert str(error.value) == SOME_MEANS.format(first='run 0', second='run 1')
 
 
-def test_runs_are_put_where_they_stay_one_at_a_time():
-    kept = {}
-
-    def keep(number, values):
-        kept[number] = values.copy()
-        return kept[number]
-
-    found = prepared([series(0), series(1)], [[0], [4]], keep=keep)
-    assert list(kept) == [0, 1]
-    assert found.series[1] is kept[1]
+def test_runs_may_be_read_again_instead_of_held():
+    runs = [[series(0), series(1)], [[0], [5]]]
+    held, later = prepared(*runs), prepared(*runs, held=False)
+    assert held.repetition_time == later.repetition_time < 2  # they were resampled
+    for a, b in zip(held.series, later.series, strict=True):
+        assert a.shape == b.shape
+        np.testing.assert_array_equal(np.asarray(b), a)

@@ -467,8 +467,8 @@ def test_options_out_of_range(option, reason):
 def test_arrays_of_betas_can_be_made_elsewhere(small):
     made = {}
 
-    def allocate(name, shape):
-        made[name] = np.empty(shape, dtype=np.float32)
+    def allocate(name, shape, dtype=np.float32):
+        made[name] = np.zeros(shape, dtype)
         return made[name]
 
     found = estimate_single_trials(
@@ -477,3 +477,38 @@ def test_arrays_of_betas_can_be_made_elsewhere(small):
     assert {'B', 'D', 'D_tuned-0', f'C_components-{found.n_components}'} <= set(made)
     assert found.betas['B'] is made['B']
     assert found.tuned[0].betas['D'] is made['D_tuned-0']
+
+
+@pytest.mark.parametrize('stop', [2, 4, 7, 10])
+def test_a_killed_run_goes_on_from_what_it_left(small, stop):
+    series, *rest = small[0]
+    left, read = {}, []
+
+    class Run:
+        def __init__(self, values):
+            self.values, self.shape, self.ndim = values, values.shape, 2
+
+        def __array__(self, dtype=None, copy=None):
+            read.append(self)
+            return self.values
+
+    def allocate(name, shape, dtype=np.float32):
+        return left.setdefault(name, np.zeros(shape, dtype))
+
+    def kill(done, total):
+        if done == stop:
+            raise KeyboardInterrupt
+
+    runs = [Run(values) for values in series]
+    more = {'inner_sets': [np.repeat([True, True, False], 12)], 'allocate': allocate}
+    with pytest.raises(KeyboardInterrupt):
+        estimate_single_trials(runs, *rest, progress=kill, **more)
+    assert len(read) == min(stop, 6)
+    found = estimate_single_trials(runs, *rest, **more)
+    assert len(read) == 6  # each run twice, in both calls together
+    plain = estimate_single_trials(series, *rest, inner_sets=more['inner_sets'])
+    for model in 'BCD':
+        np.testing.assert_array_equal(found.betas[model], plain.betas[model])
+        np.testing.assert_array_equal(found.inner[0].betas[model], plain.inner[0].betas[model])
+        np.testing.assert_array_equal(found.rsquared[model], plain.rsquared[model])
+    np.testing.assert_array_equal(found.fraction_badness, plain.fraction_badness)
