@@ -1,77 +1,155 @@
-"""Time and memory of single-trial betas, own engine against the glmsingle package if installed.
+"""Time, memory and disk of single-trial betas beside the products that they need and glmsingle.
 
-python benchmarks/bench_singletrial.py --voxels 20000 --runs 8 --tuning
+python benchmarks/bench_singletrial.py --package
+python benchmarks/bench_singletrial.py --voxels 5000 --runs 480 --volumes 226 --mapped
+
+Seconds are the processor's (one thread: set OMP_NUM_THREADS=1), the least of the repeats; all that
+is compared runs in turn in this call. ``--mapped`` keeps series and arrays on disk, as the node
+does, and counts memory without mapped files, which the kernel takes back where it is short.
 """
 
 from __future__ import annotations
 
 import argparse
-import resource
+import os
 import tempfile
+import threading
 import time
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 
 from bids_neurodecode.signals.glmsingle import estimate_with_glmsingle
+from bids_neurodecode.signals.hrf import hrf_library
+from bids_neurodecode.signals.preparing import LaterRun
 from bids_neurodecode.signals.singletrial import SingleTrialOptions, estimate_single_trials
+
+REPETITION_TIME, DURATION = 4 / 3, 3.0
 
 
 def make_runs(folder, args):
-    """Memory-mapped series of noise with a response to each trial; repeats across runs."""
+    """Series with planted responses, shared and own noise; each stimulus is shown three times."""
     rng = np.random.default_rng(0)
-    series, onsets, conditions = [], [], []
+    n_trials = int(0.83 * (args.volumes // 3 - 3))
+    stimuli = rng.permutation(
+        np.resize(np.arange(args.runs * n_trials // 3), args.runs * n_trials)
+    )
+    conditions = list(stimuli.reshape(args.runs, n_trials))
+    slots = np.arange(args.volumes // 3 - 3)
+    onsets = [3 * np.sort(rng.choice(slots, n_trials, replace=False)) for _ in conditions]
+    library = hrf_library(REPETITION_TIME, DURATION).astype(np.float32)
+    response, strength = rng.integers(0, 20, args.voxels), 15 * (rng.random(args.voxels) < 0.3)
+    series = []
     for run in range(args.runs):
         shape = args.volumes, args.voxels
-        values = np.lib.format.open_memmap(
-            folder / f'run-{run}.npy', mode='w+', dtype=np.float32, shape=shape
-        )
-        for start in range(0, args.voxels, 5000):
-            part = values[:, start : start + 5000]
-            part[:] = 500 + 10 * rng.standard_normal(part.shape, dtype=np.float32)
-        volumes = np.arange(4, args.volumes - 8, 4)
-        for onset in volumes:
-            values[onset + 3 : onset + 6, : args.voxels // 3] += 8
-        series.append(values)
-        onsets.append(volumes)
-        conditions.append(rng.integers(0, len(volumes), len(volumes)))
-    return series, onsets, conditions
+        values = 1000 + 20 * rng.standard_normal(shape, dtype=np.float32)
+        shared = rng.standard_normal((args.volumes, 3)) @ rng.standard_normal((3, args.voxels))
+        values += (15 * shared).astype(np.float32)
+        for onset, stimulus in zip(onsets[run], conditions[run], strict=True):
+            amplitude = np.random.default_rng(int(stimulus)).standard_normal(args.voxels) + 1
+            part = values[onset : onset + len(library)]
+            part += library[: len(part), response] * (strength * amplitude).astype(np.float32)
+        if args.mapped:
+            np.save(folder / f'run-{run}.npy', values)
+            series.append(LaterRun(shape, partial(np.load, folder / f'run-{run}.npy')))
+        else:
+            series.append(values)
+    return series, onsets, conditions, REPETITION_TIME, DURATION
 
 
-def report(name, started, before):
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(
-        f'{name}: {time.perf_counter() - started:.1f} s, peak {peak:.0f} MiB '
-        f'({before:.0f} MiB before)'
-    )
+def least_products(args, n_trials):
+    """Return what multiplies all that has to be: 20 responses, 20 fractions, the noise pool."""
+    rng = np.random.default_rng(0)
+    values = rng.standard_normal((args.volumes, args.voxels), dtype=np.float32)
+    responses = rng.standard_normal((20 * n_trials, args.volumes), dtype=np.float32)
+    fractions = rng.standard_normal((n_trials, n_trials), dtype=np.float32)
+
+    def multiply():
+        for start in args.runs * list(range(0, args.voxels, 1024)):
+            part = values[:, start : start + 1024]
+            np.matmul(responses, part)
+            np.matmul(part, part.T)
+            for _ in range(20):
+                np.matmul(fractions, part[:n_trials])
+
+    return multiply
+
+
+def mapped_in(folder, n_trials):
+    """Return what makes the engine's arrays on disk, as the node does."""
+
+    def allocate(name, shape, dtype=np.float32, /):
+        file = folder / f'{name}.npy'
+        return np.lib.format.open_memmap(file, 'w+', dtype, shape, shape[0] == n_trials)
+
+    folder.mkdir()
+    return allocate
+
+
+class Memory:
+    """The peak of the memory that is no mapped file (GiB)."""
+
+    def __init__(self):
+        self.peak = 0.0
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def _watch(self):
+        while True:
+            lines = Path('/proc/self/status').read_text().splitlines()
+            kib = next(line.split()[1] for line in lines if line.startswith('RssAnon'))
+            self.peak = max(self.peak, int(kib) / 2**20)
+            time.sleep(0.05)
+
+
+def spent(function):
+    """Return the seconds of the processor, processes started among them, and what is returned."""
+    started = sum(os.times()[:4])
+    value = function()
+    return sum(os.times()[:4]) - started, value
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--voxels', type=int, default=10_000)
-    parser.add_argument('--runs', type=int, default=6)
-    parser.add_argument('--volumes', type=int, default=240)
+    parser.add_argument('--runs', type=int, default=2)
+    parser.add_argument('--volumes', type=int, default=300)
     parser.add_argument('--tuning', action='store_true', help='one tuning set a run')
     parser.add_argument('--models', default='BCD')
+    parser.add_argument('--mapped', action='store_true', help='series and arrays on disk')
     parser.add_argument('--package', action='store_true', help='run the glmsingle package too')
+    parser.add_argument('--repeats', type=int, default=3)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        series, onsets, conditions = make_runs(Path(name), args)
-        inputs = series, onsets, conditions, 1.6, 3.0
-        run_of = np.repeat(np.arange(args.runs), [len(run) for run in onsets])
+        folder = Path(name)
+        inputs = make_runs(folder, args)
+        run_of = np.repeat(np.arange(args.runs), [len(run) for run in inputs[1]])
         print(f'{args.voxels} voxels, {args.runs} x {args.volumes} volumes, {len(run_of)} trials')
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        sets = [run_of != run for run in range(args.runs)] if args.tuning else []
-        started = time.perf_counter()
         options = SingleTrialOptions(models=tuple(args.models))
-        ours = estimate_single_trials(*inputs, tuning_sets=sets, options=options)
-        report(f'own engine, {len(sets)} tuning sets', started, before)
-        print(f'components: {ours.n_components}, tuned: {[t.n_components for t in ours.tuned]}')
-        if args.package and find_spec('glmsingle') is not None:
-            started = time.perf_counter()
-            theirs = estimate_with_glmsingle(*inputs, options=options)
-            print(f'glmsingle package: {time.perf_counter() - started:.1f} s')
+        sets = [run_of != run for run in range(args.runs)] if args.tuning else []
+        memory, seconds = Memory(), {'engine': [], 'products': [], 'glmsingle': []}
+        multiply = least_products(args, len(inputs[1][0]))
+        package = args.package and find_spec('glmsingle') is not None
+        for repeat in range(args.repeats):
+            more = {'options': options, 'tuning_sets': sets}
+            if args.mapped:
+                more['allocate'] = mapped_in(folder / f'arrays-{repeat}', len(run_of))
+            took, ours = spent(partial(estimate_single_trials, *inputs, **more))
+            seconds['engine'].append(took)
+            seconds['products'].append(spent(multiply)[0])
+            if package:
+                run = partial(estimate_with_glmsingle, *inputs, options=options)
+                took, theirs = spent(run)
+                seconds['glmsingle'].append(took)
+        for what, found in seconds.items():
+            if found:
+                print(f'{what}: {min(found):.2f} s')
+        print(f'peak of memory: {memory.peak:.2f} GiB; components: {ours.n_components}')
+        if args.mapped:
+            on_disk = sum(512 * f.stat().st_blocks for f in folder.glob('arrays-0/*'))
+            print(f'disk: {on_disk / (4 * len(run_of) * args.voxels):.2f} times a set of betas')
+        if package:
             for model, betas in ours.betas.items():
                 difference = np.nanmax(np.abs(betas - theirs.betas[model]))
                 print(f'largest difference of betas {model}: {difference:.2g} %')

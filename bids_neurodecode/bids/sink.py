@@ -9,8 +9,9 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,8 @@ from bids_neurodecode.spaces import files_of, form_of, image_files
 
 if TYPE_CHECKING:
     import nibabel as nib
+    import numpy as np
+    import numpy.typing as npt
     import pandas as pd
 
 
@@ -109,7 +112,37 @@ def write_image(
         stream.write(image.to_bytes())
 
 
+def write_volumes(
+    path: Path, first: nib.Nifti1Image, n_volumes: int, parts: Iterable[npt.NDArray[np.float32]]
+) -> None:
+    """Write volumes some at a time, the same bytes as of an image of all.
+
+    Parameters
+    ----------
+    path
+        Compressed NIfTI.
+    first
+        Image of the first volume, (x, y, z, 1), with its header.
+    n_volumes
+        Of all parts.
+    parts
+        Volumes, (x, y, z, n).
+    """
+    content = first.to_bytes()
+    n = first.header.sizeof_hdr
+    header = type(first.header)(content[:n])
+    header.set_data_shape((*first.shape[:3], n_volumes))
+    with (
+        atomic(path) as temporary,
+        temporary.open('wb') as raw,
+        gzip.GzipFile(filename='', mode='wb', fileobj=raw, compresslevel=6, mtime=0) as stream,
+    ):
+        stream.write(header.binaryblock + content[n : int(header.get_data_offset())])
+        for part in parts:
+            stream.write(part.tobytes(order='F'))
+
+
 def copy_file(source: Path, path: Path) -> None:
     """Copy a file, whole or not at all."""
     with atomic(path) as temporary:
-        temporary.write_bytes(source.read_bytes())
+        shutil.copyfile(source, temporary)

@@ -20,6 +20,7 @@ from bids_neurodecode.workflow.publish import (
     beta_results,
     publish_trials,
 )
+from bids_neurodecode.workflow.resources import DataSize
 from bids_neurodecode.workflow.responses import add_atlas, add_betas, reliability
 from bids_neurodecode.workflow.step import ALL, step
 
@@ -81,7 +82,12 @@ def reliable_voxels(
     return {'selected': folder / 'selected.nii.gz', 'selection_info': info}
 
 
-@step('outputs', makes=('results',), settings=ALL, always=True, memory=lambda size: size.series_gb)
+def memory_of_outputs(size: DataSize) -> float:
+    """Return GB: volumes are written some at a time, columns of surfaces and CIFTI all at once."""
+    return 1 + 2 * (size.run_gb if size.filled < 1 else size.series_gb)
+
+
+@step('outputs', makes=('results',), settings=ALL, always=True, memory=memory_of_outputs)
 def publish_betas(
     participant: ParticipantInput,
     config: Config,

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.bids.records import RunInput
-from bids_neurodecode.bids.sink import write_image
+from bids_neurodecode.bids.sink import write_image, write_volumes
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.samples import VoxelMask
 from bids_neurodecode.spaces import load_image
@@ -35,6 +35,9 @@ def read_table(path: Path) -> pd.DataFrame:
     )  # fmt: skip
     text = dict.fromkeys(names, str)
     return pd.read_csv(path, sep='\t', na_values=['n/a'], keep_default_na=False, dtype=text)
+
+
+VOLUMES_AT_ONCE = 128
 
 
 def load_series(run: RunInput, mask: VoxelMask) -> npt.NDArray[np.float32]:
@@ -63,8 +66,19 @@ def common_mask(runs: Sequence[RunInput]) -> VoxelMask:
 
 
 def save_map(path: Path, mask: VoxelMask, values: npt.ArrayLike, *, fill: float = 0.0) -> Path:
-    """Write one value a voxel (or one row a volume) as NIfTI and return the path."""
-    write_image(path, mask.image(values, fill))
+    """Write one value a voxel (or one row a volume) as NIfTI and return the path.
+
+    Volumes are written some at a time: betas may be larger than memory.
+    """
+    rows = np.asanyarray(values)
+    if rows.ndim == 1 or len(rows) <= VOLUMES_AT_ONCE or mask.space is not None:
+        write_image(path, mask.image(rows, fill))
+        return path
+    parts = (
+        mask.volume(rows[start : start + VOLUMES_AT_ONCE], fill)
+        for start in range(0, len(rows), VOLUMES_AT_ONCE)
+    )
+    write_volumes(path, mask.image(rows[:1], fill), len(rows), parts)
     return path
 
 

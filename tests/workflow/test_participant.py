@@ -16,6 +16,7 @@ from bids_neurodecode.config import build_config
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.samples import VoxelMask, split_by_group
 from bids_neurodecode.signals.preparing import NO_MEAN
+from bids_neurodecode.workflow import betas, files
 from bids_neurodecode.workflow.betas import (
     NO_REPEATS,
     NOT_COMPARED,
@@ -113,7 +114,7 @@ def test_the_model_of_the_betas_follows_the_repeats():
     assert not repeats_over_runs(table('abab', 'cdcd'))
 
 
-def test_betas_of_centred_series_are_in_units_of_the_series(tmp_path):
+def test_betas_of_centred_series_are_in_units_of_the_series(tmp_path, monkeypatch):
     """Of the same series with and without a mean: percent x mean / 100 = units of the series."""
     rng = np.random.default_rng(5)
     n_volumes, shape, period = 120, (4, 3, 2), 2.0
@@ -140,7 +141,8 @@ def test_betas_of_centred_series_are_in_units_of_the_series(tmp_path):
         mask = VoxelMask.load(tmp_path / 'mask.nii.gz')
         split = split_by_group(trials, 'run')
         config = build_config({'betas': {'model': 'B'}})
-        made = estimate(person, config, mask, trials, split, duration=2.0, folder=folder)
+        places = {'folder': folder, 'checkpoints': folder / 'checkpoints'}
+        made = estimate(person, config, mask, trials, split, duration=2.0, **places)
         info = json.loads(Path(made['info']).read_text())
         found[name] = np.load(made['betas']), info['units'], info['warnings']
     percent, units, warnings = found['percent']
@@ -154,4 +156,18 @@ def test_betas_of_centred_series_are_in_units_of_the_series(tmp_path):
     one = replace(runs[0], bold=tmp_path / 'percent' / '0.nii.gz')
     mixed = replace(person, runs=(one, runs[1]))
     with pytest.raises(DataError, match='one has a mean and the other has none'):
-        estimate(mixed, config, mask, trials, split, duration=2.0, folder=tmp_path)
+        estimate(mixed, config, mask, trials, split, duration=2.0, **places)
+    # series that are too large to be held are read again
+    monkeypatch.setattr(betas, 'HELD_GB', 0)
+    again = estimate(person, config, mask, trials, split, duration=2.0, **places)
+    np.testing.assert_array_equal(np.load(again['betas']), centred)
+    assert not (folder / 'checkpoints').exists()
+
+
+def test_volumes_written_some_at_a_time_are_the_same_bytes(tmp_path, monkeypatch):
+    rng = np.random.default_rng(6)
+    mask = VoxelMask(rng.random((4, 3, 5)) < 0.5, np.diag([2, 2, 3, 1.0]))
+    values = np.asfortranarray(rng.normal(size=(11, mask.n_voxels)).astype(np.float32))
+    whole = files.save_map(tmp_path / 'whole.nii.gz', mask, values).read_bytes()
+    monkeypatch.setattr(files, 'VOLUMES_AT_ONCE', 4)
+    assert files.save_map(tmp_path / 'parts.nii.gz', mask, values, fill=0).read_bytes() == whole
