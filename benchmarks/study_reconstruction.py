@@ -32,6 +32,7 @@ from bids_neurodecode.simulate.spec import build_spec
 from bids_neurodecode.simulate.voxels import draw_voxels
 from bids_neurodecode.stimuli.features import get_extractor
 from bids_neurodecode.stimuli.images import load_images
+from bids_neurodecode.stimuli.space import FeatureSpace
 from bids_neurodecode.systems.base import PerStimulus
 from bids_neurodecode.systems.generation import generate_pictures
 from bids_neurodecode.systems.generation_data import ExtraPictures, Generation, Inputs
@@ -83,15 +84,28 @@ SHOWN = (
 )  # fmt: skip
 
 
-def simulate(files: list[Path], n_repeats: int, snr: float, seed: int) -> tuple[Samples, Any]:
-    """Simulate single-trial responses of one participant to pictures; return them and regions."""
+def simulate(
+    files: list[Path], n_repeats: int, snr: float, seed: int, meant: Any = None
+) -> tuple[Samples, Any]:
+    """Simulate single-trial responses of one participant to pictures; return them and regions.
+
+    Object voxels prefer categories without meaning, or, where a network's features of the pictures
+    are given, (n, n_features), mixtures of 50 components of these.
+    """
     spec = build_spec(n_images=len(files), n_repeats=n_repeats, n_runs=max(6, n_repeats), snr=snr)
     brain, rng = load_brain(spec.voxel_size), np.random.default_rng(seed)
     small = load_images(files, size=bank.SIZE)
     kinds = [f'kind{k % 6}' for k in range(len(files))]
     table = bank.join(bank.gabor_energy(small), bank.colours(small), bank.categories(kinds))
     voxels = draw_voxels(spec, brain, table, rng)
-    signal = voxels.ncsnr * voxels.preferred(table)
+    course = voxels.preferred(table)
+    if meant is not None:
+        space = FeatureSpace.fit(meant, 50)
+        scores = space.transform(meant) * space.deviations
+        semantic = np.flatnonzero(brain.role('object') & voxels.responsive)
+        mixed = scores @ rng.standard_normal((space.n_components, len(semantic)))
+        course[:, semantic] = (mixed - mixed.mean(axis=0)) / mixed.std(axis=0)
+    signal = voxels.ncsnr * course
     order = np.concatenate([rng.permutation(len(files)) for _ in range(n_repeats)])
     values = signal[order] + rng.standard_normal((len(order), brain.n_voxels))
     rows = pd.DataFrame(

@@ -276,8 +276,12 @@ class FeatureSettings(Settings):
     """What a picture is turned into before it is decoded or encoded."""
 
     extractor: str = 'gabor'
-    """Name of the feature extractor; ``gabor`` needs no pretrained weights. ``table``: features
-    of your own, see ``table``; where ``stim_file`` names such tables, nothing needs to be set."""
+    """Name of the feature extractor; ``gabor`` needs no weights, ``efficientnet-lite0``,
+    ``efficientnet-lite2`` and ``mobilenetv2`` (and their layers, as ``mobilenetv2:stage5``) the
+    extra ``cpu-nets``; ``gabor+efficientnet-lite0`` has the features of both, and is what images
+    are described by where nothing is set and that extra is installed.
+    ``table``: features of your own, see ``table``; where ``stim_file`` names such tables, nothing
+    needs to be set."""
     table: str | None = None
     """Features of your own: TSV, CSV, npy, h5 or safetensors, one row a picture, or one row a
     moment of a film; below ``stimuli/``, or a path. ``{film}`` stands for the name of the film

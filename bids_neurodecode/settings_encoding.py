@@ -44,7 +44,9 @@ class EncodingSettings(Settings):
     ``blip`` and ``blip-caption`` need pretrained weights; ``efficientnet-lite0`` (and ``-lite2``),
     ``mobilenetv2`` and ``wordllama`` the extra ``cpu-nets``; ``blip-caption`` and ``wordllama``
     also ``stimuli/captions.tsv``. ``efficientnet-lite0:stage5`` is one layer of a network
-    (``stage1`` to ``stage7``, averaged over 4 x 4 places; ``avgpool`` if left out).
+    (``stage1`` to ``stage7``, averaged over 4 x 4 places; ``avgpool`` if left out). Not set, for
+    ridge and banded ridge where ``cpu-nets`` is installed: Gabor energies and two layers of
+    EfficientNet-Lite0.
     ``table`` is every band of the table of ``features.table``, ``table:NAME`` one of them."""
     partition: bool = False
     """Partition the explained variance between the feature spaces (two or more)."""

@@ -57,6 +57,14 @@ class ReconstructionSettings(Settings):
     match: bool = True
     """Whether the small refiner also moves pictures towards the decoded features, which are Gabor
     energies of its own, whatever ``features.extractor`` is."""
+    match_weighted: bool = False
+    """Whether a decoded feature pulls by how well it is cross-validated on training samples, and
+    not all alike."""
+    match_network: Literal['none', 'efficientnet-lite0', 'efficientnet-lite2', 'mobilenetv2'] = (
+        'none'
+    )
+    """A network (extra ``cpu-nets``) whose features are decoded too, and which pictures are moved
+    towards by its gradient; it then judges nothing."""
     n_steps: Annotated[int, Field(ge=2, le=1000)] | None = None
     """Steps of the diffusion's whole schedule; 50 (as published) if left out."""
     strength: Annotated[float, Field(gt=0, le=1)] | None = None
@@ -77,7 +85,8 @@ class ReconstructionSettings(Settings):
     starts from noise alone (a study of sensitivity; the draws are the same at every level)."""
     protocol: Literal['bd-982', 'me2-1000', 'cpu-1'] = 'bd-982'
     """How pictures that were made are compared with those shown: sizes, interpolation and networks
-    of Brain-Diffuser's tables or of MindEye2's, or the networks of the extra ``cpu-nets``."""
+    of Brain-Diffuser's tables or of MindEye2's, or the networks of the extra ``cpu-nets``
+    (``cpu-1``: where nothing is set, it is installed and no published network is there)."""
     precision: Literal['float32', 'float16'] = 'float32'
     """Of the published networks when they are applied."""
     synthetic: Annotated[float, Field(ge=0)] = 0.0

@@ -9,8 +9,8 @@ import itertools
 import json
 import re
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any, Self
@@ -86,6 +86,11 @@ class StudyPlan:
     def labels(self) -> tuple[str, ...]:
         """Labels of the variants, seeds aside."""
         return tuple(dict.fromkeys(variant.label for variant in self.variants))
+
+    def with_configs(self, change: Callable[[Config], Config]) -> StudyPlan:
+        """Return the plan with the settings of each variant changed."""
+        changed = tuple(replace(v, config=change(v.config)) for v in self.variants)
+        return replace(self, variants=changed)
 
     def to_json(self) -> str:
         """Write the plan as JSON."""

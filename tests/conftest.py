@@ -4,7 +4,7 @@ import importlib.util
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,6 +15,17 @@ from hypothesis import settings
 # a busy machine is no failure; the time limit of a test is pytest's
 settings.register_profile('patient', deadline=None)
 settings.load_profile('patient')
+
+
+@pytest.fixture(scope='session', autouse=True)
+def without_small_networks() -> Iterator[None]:
+    """Leave features Gabor energies where a test sets nothing: networks take seconds an image.
+
+    Tests of the networks themselves ask for them, or take the function back.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr('bids_neurodecode.cli.installed.has_packaged', lambda name: False)
+        yield
 
 
 @pytest.fixture(scope='session')

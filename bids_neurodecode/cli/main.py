@@ -92,6 +92,7 @@ def _interrupt(*_: object) -> None:
 
 def _run(arguments: Arguments, config: Config, plan: StudyPlan | None) -> int:
     from bids_neurodecode.cli.checks import check_all
+    from bids_neurodecode.cli.installed import with_installed
     from bids_neurodecode.cli.studies import check_variants, describe_study
     from bids_neurodecode.cli.systems import check_before
 
@@ -100,6 +101,9 @@ def _run(arguments: Arguments, config: Config, plan: StudyPlan | None) -> int:
     caches = arguments.work_dir / 'cache'
     set_environment(caches, threads=arguments.omp_nthreads or 1)
     inputs = check_all(arguments, config)
+    config, notes = with_installed(config, arguments, inputs)
+    if plan is not None:
+        plan = plan.with_configs(lambda each: with_installed(each, arguments, inputs)[0])
     check_before(arguments, config, inputs)
     left_out = {} if plan is None else check_variants(arguments, plan, inputs)
     if arguments.dry_run:
@@ -110,7 +114,7 @@ def _run(arguments: Arguments, config: Config, plan: StudyPlan | None) -> int:
             print(describe_study(arguments, plan, inputs, left_out), end='')
         sys.stdout.flush()
         return OK
-    for note in inputs.notes:
+    for note in (*inputs.notes, *notes):
         LOGGER.info('%s', note)
     run_id = f'{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:8]}'
     configure_nipype(caches / 'nipype', level='INFO' if arguments.verbose > 1 else 'CRITICAL')

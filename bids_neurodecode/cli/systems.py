@@ -161,6 +161,7 @@ def check_networks(arguments: Arguments, config: Config, inputs: DatasetInput) -
 
 def _trained_network(config: Config, system: str) -> str:
     """Return the setting by which a training needs networks; nothing if none does."""
+    from bids_neurodecode.stimuli.features import networks_of
     from bids_neurodecode.workflow.encoding_features import WEIGHTS
     from bids_neurodecode.workflow.picture_encoding import LINEAR
 
@@ -175,7 +176,7 @@ def _trained_network(config: Config, system: str) -> str:
     if system == 'encoding' and frozen:
         return f'encoding.bands with {", ".join(frozen)}'
     extractor = config.features.extractor
-    if system != 'encoding' and extractor.partition(':')[0] in PACKAGED:
+    if system != 'encoding' and not PACKAGED.keys().isdisjoint(networks_of(extractor)):
         return f'features.extractor = "{extractor}"'
     generator = config.reconstruction.generator
     if system == 'reconstruction' and generator in {'small', 'published'}:
@@ -226,19 +227,22 @@ def check_extractor(arguments: Arguments, config: Config) -> None:
     ArgumentsError
         If it is unknown, or one of encoding models.
     """
-    from bids_neurodecode.stimuli.features import extractor_names, get_extractor
+    from bids_neurodecode.stimuli.features import extractor_names, get_extractor, networks_of
     from bids_neurodecode.workflow.encoding_features import WEIGHTS
 
-    name, _, layer = config.features.extractor.partition(':')
+    extractor = config.features.extractor
     if arguments.analysis_level == 'group':
         return
     able = [known for known in (*extractor_names(), TABLE) if known not in WEIGHTS]
-    if name not in able:
-        known = name in extractor_names()
-        reason = 'it needs pretrained weights' if known else 'there is none of that name'
-        raise ArgumentsError(NO_EXTRACTOR.format(name=name, reason=reason, names=', '.join(able)))
-    if has_networks() and (layer or name in PACKAGED):
-        get_extractor(config.features.extractor)
+    parts = networks_of(extractor)
+    for name in parts:
+        if name not in able or (name == TABLE and len(parts) > 1):
+            known = name in extractor_names()
+            reason = 'it needs pretrained weights' if known else 'there is none of that name'
+            told = {'name': name, 'reason': reason, 'names': ', '.join(able)}
+            raise ArgumentsError(NO_EXTRACTOR.format(**told))
+    if has_networks() and extractor not in {'gabor', TABLE}:
+        get_extractor(extractor)
 
 
 def check_shared_head(arguments: Arguments, config: Config) -> None:

@@ -10,9 +10,11 @@ a given number of updates, towards
 
 with :math:`b_j` an orthonormal basis in which the picture's error has variances :math:`v_j`,
 :math:`f` its features, :math:`\hat f` the decoded ones and :math:`\tau` how far they may be
-missed. Within a step of diffusion this is the guidance by a likelihood of Zhu et al. 2023
-(DiffPIR, arXiv 2305.08995), with the variances that a Gaussian prior leaves; before the first step
-it brings to a start picture what its own decoding left out.
+missed; where it is known how well each is decoded, the variance of its error adds to
+:math:`\tau^2`, so that a feature that is not decoded does not pull. Within a step of diffusion
+this is the guidance by a likelihood of Zhu et al. 2023 (DiffPIR, arXiv 2305.08995), with the
+variances that a Gaussian prior leaves; before the first step it brings to a start picture what its
+own decoding left out.
 """
 
 from __future__ import annotations
@@ -80,12 +82,16 @@ class Matching:
         How they are moved.
     limit
         Pixels are kept from ``-limit`` to ``limit``, so that features are those of what is shown.
+    uncertainty
+        Variance of the error of each decoded feature, (n_features,), in variances over training
+        pictures: it adds to the tolerance. None: all are decoded equally well.
     """
 
     describe: Transform
     combine: Transform
     settings: MatchingSettings = MatchingSettings()
     limit: float = 1.0
+    uncertainty: Tensor | None = None
 
     def move(self, pixels: Tensor, wanted: Tensor, variances: Tensor, n_updates: int) -> Tensor:
         """Move pictures, each by itself; one that got worse stays where it was.
@@ -126,5 +132,8 @@ class Matching:
 
     def _losses(self, pixels: Tensor, moved: Tensor, deviations: Tensor, wanted: Tensor) -> Tensor:
         missed = self.describe(self._shown(pixels, moved * deviations)) - wanted
-        likelihood = missed.square().sum(dim=1) / self.settings.tolerance**2
+        tolerated: Tensor | float = self.settings.tolerance**2
+        if self.uncertainty is not None:
+            tolerated = self.uncertainty + tolerated
+        likelihood = (missed.square() / tolerated).sum(dim=1)
         return (moved.square().flatten(1).sum(dim=1) + likelihood) / 2

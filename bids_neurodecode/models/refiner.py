@@ -173,19 +173,29 @@ class SmallRefiner:
         conditions: Conditions,
         seeds: Sequence[int],
         *,
+        matched: Float32Array | None = None,
         progress: Progress | None = None,
     ) -> Uint8Array:
-        """Make pictures; see :meth:`bids_neurodecode.models.sampling.Refiner.refine`."""
+        """Make pictures; see :meth:`bids_neurodecode.models.sampling.Refiner.refine`.
+
+        Parameters
+        ----------
+        start_images, conditions, seeds, progress
+            As there.
+        matched
+            Features that pictures are moved to, (n, n_matched), if not ``conditions['features']``.
+        """
         check_inputs(start_images, conditions, seeds, self.condition_shapes)
         schedule = make_schedule(self.sampling, from_picture=start_images is not None)
         size = self.sampling.batch_size
         step_done = count_steps(len(seeds), size, len(schedule.timesteps), progress)
+        targets = conditions[_FEATURES] if matched is None else matched
         pictures = []
         for first in range(0, len(seeds), size):
             rows = slice(first, first + size)
             noise = Noise(seeds[rows])
             given = None if start_images is None else start_images[rows]
-            wanted = torch.from_numpy(np.array(conditions[_FEATURES][rows], dtype=np.float32))
+            wanted = torch.from_numpy(np.array(targets[rows], dtype=np.float32))
             wanted = wanted.to(self._device)
             pixels = self._start(given, noise, schedule.noised_at, wanted)
             values = torch.from_numpy(self.features.apply(conditions[_FEATURES][rows]))

@@ -105,6 +105,8 @@ class SamplingSettings:
         Pictures at once.
     match
         Whether a refiner that can (see :mod:`.matching`) moves pictures to the condition.
+    weighted
+        Whether each value of the condition then pulls by how well it is decoded.
     """
 
     n_steps: int = 50
@@ -113,6 +115,7 @@ class SamplingSettings:
     start: Literal['published', 'matched'] = 'published'
     batch_size: int = 4
     match: bool = True
+    weighted: bool = False
 
     def __post_init__(self) -> None:
         checks = {

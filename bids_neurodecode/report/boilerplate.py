@@ -19,11 +19,12 @@ from bids_neurodecode.report.boilerplate_conditions import (
     condition_models,
     condition_statistics,
 )
-from bids_neurodecode.report.boilerplate_encoding import encoding_model
+from bids_neurodecode.report.boilerplate_encoding import described_by, encoding_model
 from bids_neurodecode.report.boilerplate_generation import generated_pictures
 from bids_neurodecode.report.boilerplate_layouts import published_inputs, taken_betas
 from bids_neurodecode.report.boilerplate_movie import film_models, film_voxels
 from bids_neurodecode.settings_encoding import TABLE
+from bids_neurodecode.stimuli.features import image_size_of
 
 if TYPE_CHECKING:
     from bids_neurodecode.bids.records import Paradigm
@@ -429,10 +430,14 @@ def _model(config: Config) -> str:
         if features.n_components
         else ''
     )
-    pictures = f'{features.extractor}, pictures of {features.image_size} x {features.image_size}'
-    pictures += ' pixels'
     if features.extractor == TABLE:
         pictures = 'given as a table'
+    else:
+        pictures = ' and '.join(
+            f'{described_by(part)}, pictures of {image_size_of(part, features.image_size)} pixels '
+            'a side'
+            for part in features.extractor.split('+')
+        )
     return (
         f'Each picture was described by {count}its features ({pictures}; components were fitted '
         'on training stimuli). Ridge regression [@dupre2022banded] from voxels to features was '

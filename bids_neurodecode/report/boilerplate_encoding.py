@@ -17,6 +17,10 @@ FEATURES = {
     'blip': "BLIP's vision network [@li2022blip]",
     'blip-caption': "BLIP's text encoder that reads a caption of at most 32 tokens and looks at "
     'the picture [@li2022blip]',
+    'efficientnet-lite0': 'EfficientNet-Lite0 [@tan2019efficientnet]',
+    'efficientnet-lite2': 'EfficientNet-Lite2 [@tan2019efficientnet]',
+    'mobilenetv2': 'MobileNetV2 [@sandler2018mobilenetv2]',
+    'wordllama': 'embeddings of the words of a caption (WordLlama, mean over words)',
 }
 LOSSES = {'l1': 'absolute error', 'l2': 'squared error', 'huber': "Huber's loss"}
 
@@ -31,17 +35,17 @@ def encoding_model(config: Config) -> tuple[str, ...]:
     return tuple(paragraphs)
 
 
-def _space(band: str) -> str:
+def described_by(band: str) -> str:
     """Return what the features of a space are; ``table:NAME`` is a band of the user's table."""
     kind, _, own = band.partition(':')
     if kind == TABLE:
         return f'features that were given as a table ({own or "all columns"})'
-    return FEATURES[band]
+    return f'{FEATURES[kind]}, layer {own}' if own else FEATURES[kind]
 
 
 def _linear(config: Config) -> str:
     encoding, ridge = config.encoding, config.ridge
-    spaces = ', '.join(_space(band) for band in encoding.bands)
+    spaces = ', '.join(described_by(band) for band in encoding.bands)
     count = config.features.n_components
     reduced = (
         f' Each feature space was reduced to at most {count} principal components of the training '

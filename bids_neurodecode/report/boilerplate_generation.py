@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bids_neurodecode.report.boilerplate_encoding import FEATURES
+
 if TYPE_CHECKING:
     from bids_neurodecode.config import Config
     from bids_neurodecode.settings_reconstruction import ReconstructionSettings
@@ -104,13 +106,25 @@ def _second_stage(settings: ReconstructionSettings, name: str) -> str:
             moved = 'The initial picture, and what each step took for the clean picture, were'
         matched = (
             f' {moved} moved '
-            'towards the predicted components, weighed against how far Gaussian '
-            'pictures of the same power spectra would vary (as in DiffPIR [@zhu2023diffpir]).'
+            f'towards the predicted components{_matched(settings)}, weighed against how far '
+            'Gaussian pictures of the same power spectra would vary (as in DiffPIR '
+            '[@zhu2023diffpir]).'
         )
     return (
         f'In the second stage {model} started from {started} and took the noise off '
         f'(deterministic DDIM sampling [@song2020ddim]){guided}.{matched} The noise of a picture '
         'depends on the seed and its name alone.'
+    )
+
+
+def _matched(settings: ReconstructionSettings) -> str:
+    said = ''
+    if settings.match_network != 'none':
+        said = f' and those of {FEATURES[settings.match_network]}, by its gradient'
+    return said + (
+        ', each as far as it was predicted in cross-validation on training samples'
+        if settings.match_weighted
+        else ''
     )
 
 

@@ -30,8 +30,8 @@ SMALL = (
     'else: what they make looks like a training image whether or not that was seen, and nothing '
     'can be made that training images do not show. They stand in for networks trained on '
     'millions of images; scores cannot be compared with those. The second stage is guided by '
-    'Gabor energies, of which stand-in metrics and (by default) the features of identification '
-    'are made too: read the scores of pixels beside them.'
+    'Gabor energies: where stand-in metrics or the features of identification are made of these '
+    'too, read the scores of pixels beside them.'
 )
 PUBLISHED = (
     'VDVAE (trained on ImageNet) and Versatile Diffusion (trained on captioned images of the '

@@ -164,21 +164,34 @@ class ConvNet(nn.Module):
         self.features = nn.Sequential(*layers)
         self.classifier = nn.Linear(1280, n_classes) if n_classes else None
 
-    def forward(self, pixels: Tensor) -> dict[str, Tensor]:
-        """Return every layer's values for standardised pixels (n, 3, size, size)."""
+    def forward(self, pixels: Tensor, until: str | None = None) -> dict[str, Tensor]:
+        """Return every layer's values for standardised pixels (n, 3, size, size).
+
+        With ``until`` the stages after that one are not computed.
+        """
         maps = {}
         for number, layer in enumerate(self.features):
             pixels = layer(pixels)
             if number in self._ends:
                 maps[self._ends[number]] = pixels
+                if self._ends[number] == until:
+                    return maps
         maps['avgpool'] = pixels.mean(dim=(2, 3))
         if self.classifier is not None:
             maps['logits'] = self.classifier(maps['avgpool'])
         return maps
 
-    def standardise(self, pixels: Tensor) -> Tensor:
-        """Bring pixels (n, 3, h, w) from 0 to 1 to the size and scale of :meth:`forward`."""
-        size = self.architecture.size
+    def standardise(self, pixels: Tensor, size: int | None = None) -> Tensor:
+        """Bring pixels (n, 3, h, w) from 0 to 1 to the size and scale of :meth:`forward`.
+
+        Parameters
+        ----------
+        pixels
+            Of any size.
+        size
+            Pixels a side; those of the training if left out.
+        """
+        size = size or self.architecture.size
         if pixels.shape[-2:] != (size, size):
             pixels = functional.interpolate(
                 pixels, (size, size), mode='bilinear', antialias=True, align_corners=False

@@ -13,8 +13,9 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, ClassVar, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -52,6 +53,8 @@ _IMAGE_SIZES = {
     'efficientnet-lite2': 260,
     'mobilenetv2': 224,
 }
+JOINED_SIZE = 64
+"""Pixels a side at which an extractor of any size describes images beside another."""
 _DIGEST = 32  # bytes of SHA-256 behind the array in a cache file
 
 
@@ -109,7 +112,8 @@ def get_extractor(name: str, **params: Any) -> FeatureExtractor:
     Parameters
     ----------
     name
-        Of the registry; ``name:layer`` is one layer of a network that has several.
+        Of the registry; ``name:layer`` is one layer of a network that has several, ``name+name``
+        the features of both.
     params
         Of the extractor.
 
@@ -118,7 +122,11 @@ def get_extractor(name: str, **params: Any) -> FeatureExtractor:
     ArgumentsError
         If no extractor has that name, or a parameter is unknown or out of range.
     """
-    return cast('FeatureExtractor', _make(_EXTRACTORS, name, params))
+    names = name.split('+')
+    if len(names) == 1:
+        return cast('FeatureExtractor', _make(_EXTRACTORS, name, params))
+    parts = tuple(get_extractor(part, **params) for part in names)
+    return JoinedFeatures(parts, tuple(image_size_of(part, JOINED_SIZE) for part in names))
 
 
 def get_captioned_extractor(name: str, **params: Any) -> CaptionedExtractor:
@@ -136,7 +144,61 @@ def image_size_of(name: str, otherwise: int) -> int:
     otherwise
         Where the extractor takes any size.
     """
-    return _IMAGE_SIZES.get(name.partition(':')[0], otherwise)
+    return max(_IMAGE_SIZES.get(part, otherwise) for part in networks_of(name))
+
+
+def networks_of(name: str) -> tuple[str, ...]:
+    """Return what an extractor is made of, without layers.
+
+    Examples
+    --------
+    >>> networks_of('gabor+efficientnet-lite0:stage5')
+    ('gabor', 'efficientnet-lite0')
+    """
+    return tuple(part.partition(':')[0] for part in name.split('+'))
+
+
+@dataclass(frozen=True)
+class JoinedFeatures:
+    """The features of several extractors, one after the other.
+
+    Parameters
+    ----------
+    parts
+        The extractors.
+    sizes
+        Pixels a side at which each describes images.
+    """
+
+    version: ClassVar[str] = '1'
+
+    parts: tuple[FeatureExtractor, ...]
+    sizes: tuple[int, ...]
+
+    @property
+    def name(self) -> str:
+        """The names of the parts, joined by plus signs."""
+        return '+'.join(part.name for part in self.parts)
+
+    @property
+    def params(self) -> Mapping[str, Any]:
+        """Every parameter that the features depend on."""
+        told = zip(self.parts, self.sizes, strict=True)
+        return {'parts': [[p.name, p.version, dict(p.params), size] for p, size in told]}
+
+    def transform(self, images: npt.NDArray[np.uint8]) -> Float32Array:
+        """Turn images (n, h, w, 3) into features (n, n_features)."""
+        from PIL import Image
+
+        columns = []
+        for part, size in zip(self.parts, self.sizes, strict=True):
+            sized = images
+            if images.shape[1:3] != (size, size):
+                method = Image.Resampling.BILINEAR
+                resized = (Image.fromarray(x).resize((size, size), method) for x in images)
+                sized = np.stack([np.asarray(x) for x in resized])
+            columns.append(part.transform(sized))
+        return np.concatenate(columns, axis=1)
 
 
 def _make(table: Mapping[str, tuple[str, str]], name: str, params: Mapping[str, Any]) -> Any:

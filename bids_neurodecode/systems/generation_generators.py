@@ -59,6 +59,10 @@ class FittedGenerator(Protocol):
         """How many of the prior's latents are decoded."""
 
     @property
+    def used(self) -> frozenset[str]:
+        """Networks of metrics that guide it, by the names of :mod:`.extras`."""
+
+    @property
     def sampling(self) -> SamplingSettings:
         """How its second stage samples."""
 
@@ -81,11 +85,14 @@ class FittedGenerator(Protocol):
         sampling: SamplingSettings,
         use: str,
         *,
+        trust: Mapping[str, Float32Array] | None = None,
         progress: Progress | None = None,
     ) -> Uint8Array:
         """Make final pictures (n, t, t, 3).
 
         ``use`` is ``both``, ``vision``, ``text`` or ``none``: which conditions guide.
+        ``trust`` is the share of each value's variance that cross-validation on training samples
+        explains, by condition, flat; None: all of it.
         """
 
     def state(self) -> dict[str, npt.NDArray[Any]]:

@@ -77,6 +77,14 @@ class GenerationModel:
             for name, regression in self.conditions.items()
         }
 
+    @property
+    def trust(self) -> dict[str, Float32Array] | None:
+        """How well each value of each condition is decoded: cross-validated shares from 0 to 1."""
+        return {
+            name: np.clip(np.nan_to_num(regression.ridge.cv_r2), 0, 1).astype(np.float32)
+            for name, regression in self.conditions.items()
+        }
+
     def state(self) -> dict[str, npt.NDArray[Any]]:
         """Return the arrays that, with :meth:`describe`, :meth:`from_state` rebuilds it from."""
         parts: dict[str, dict[str, npt.NDArray[Any]]] = {
@@ -155,6 +163,7 @@ def refine(
     seeds: Sequence[int],
     told: ReconstructionSettings,
     *,
+    trust: Mapping[str, Float32Array] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Uint8Array:
     """Make final pictures of initial ones, with the switches of the settings.
@@ -171,12 +180,16 @@ def refine(
         One a picture.
     told
         ``start``, ``noise``, ``conditions``, and what :func:`sampling_of` takes.
+    trust
+        See :meth:`.generation_generators.FittedGenerator.refine`.
     progress
         Called with (steps done, all steps).
     """
     start = None if told.start == 'noise' else noisy(initial, told.noise, seeds)
     sampling = sampling_of(fitted, told)
-    return fitted.refine(start, conditions, seeds, sampling, told.conditions, progress=progress)
+    return fitted.refine(
+        start, conditions, seeds, sampling, told.conditions, trust=trust, progress=progress
+    )
 
 
 def sampling_of(fitted: FittedGenerator, told: ReconstructionSettings) -> SamplingSettings:
@@ -188,6 +201,7 @@ def sampling_of(fitted: FittedGenerator, told: ReconstructionSettings) -> Sampli
         strength=told.strength or own.strength,
         guidance=own.guidance if told.guidance is None else told.guidance,
         match=told.match,
+        weighted=told.match_weighted,
     )
 
 

@@ -74,6 +74,11 @@ class PublishedGenerator:
         return 'published'
 
     @property
+    def used(self) -> frozenset[str]:
+        """None of :mod:`.extras`; CLIP, which guides it, is a judge of the published tables."""
+        return frozenset()
+
+    @property
     def picture_size(self) -> int:
         """Pixels along a side that pictures should be given with."""
         return PICTURE_SIZE
@@ -135,6 +140,7 @@ class PublishedGenerator:
         sampling: SamplingSettings,
         use: str,
         *,
+        trust: Mapping[str, Float32Array] | None = None,
         progress: Progress | None = None,
     ) -> Uint8Array:
         """Make final pictures; a condition that is not used is that of nothing."""

@@ -14,7 +14,7 @@ from bids_neurodecode.evaluation import identification
 from bids_neurodecode.evaluation.protocols import get_protocol, held_out
 from bids_neurodecode.models.sampling import picture_seed
 from bids_neurodecode.samples import Samples, Split
-from bids_neurodecode.stimuli.features import image_size_of
+from bids_neurodecode.stimuli.features import image_size_of, networks_of
 from bids_neurodecode.stimuli.gabor import GaborPyramid
 from bids_neurodecode.systems import generation_scores as scoring
 from bids_neurodecode.systems.base import run_labels
@@ -103,16 +103,18 @@ class Record:
     latents: dict[str, list[tuple[Outcome, Any, Any]]] = field(default_factory=dict)
     retrieval: list[tuple[Outcome, npt.NDArray[np.float64]]] = field(default_factory=list)
     rows: list[dict[str, Any]] = field(default_factory=list)
+    guides: set[str] = field(default_factory=set)
 
     @property
     def used(self) -> frozenset[str]:
         """Networks that had a part in the pictures: none of them judges."""
-        return frozenset({self.config.features.extractor.partition(':')[0]})
+        return frozenset({*networks_of(self.config.features.extractor), *self.guides})
 
     def note(
         self, model: str, space: str, given: Tested, pictures: Uint8Array, stage: Stage
     ) -> Outcome:
         """Note pictures, with the similarity of their features to the candidates'."""
+        self.guides |= stage.fitted.used
         told = self.config.features
         size = image_size_of(told.extractor, told.image_size)
         features = self.inputs.extractor.transform(resize(pictures, size))

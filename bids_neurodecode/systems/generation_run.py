@@ -118,8 +118,9 @@ def apply(
     initial = model.fitted.decode(latents, seeds)
     conditions = model.predict_conditions(responses)
     final = refine(
-        model.fitted, initial, conditions, seeds, config.reconstruction, progress=progress
-    )
+        model.fitted, initial, conditions, seeds, config.reconstruction, trust=model.trust,
+        progress=progress,
+    )  # fmt: skip
     return Applied(initial, final, latents)
 
 
@@ -290,7 +291,9 @@ class _Work:
         latents = model.predict_latents(given.samples.values)
         initial = model.fitted.decode(latents, given.seeds)
         conditions = model.predict_conditions(given.samples.values)
-        final = refine(model.fitted, initial, conditions, given.seeds, self.told)
+        final = refine(
+            model.fitted, initial, conditions, given.seeds, self.told, trust=model.trust
+        )
         self.record.note(name, given.space(INITIAL), given, initial, stage)
         outcome = self.record.note(name, given.space(FINAL), given, final, stage)
         if given.is_main:

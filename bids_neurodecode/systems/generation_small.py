@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -31,6 +31,9 @@ from bids_neurodecode.text import one_line
 from bids_neurodecode.typing import Float32Array, Uint8Array
 
 if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
     from bids_neurodecode.models.refiner import SmallRefiner
     from bids_neurodecode.models.vdvae import VDVAE
     from bids_neurodecode.models.vdvae_config import VDVAEConfig
@@ -51,7 +54,8 @@ _BATCHES = 10  # an epoch of the refiner, at least: what is looked at and saved 
 _PRIOR_BATCH, _REFINER_BATCH = 16, 32
 _GREY_LEVEL = 1 / 255  # energies of plain backgrounds vary by rounding alone
 _PATCH = {16: 2, 32: 2, 64: 4}
-_CONDITION = 'features'
+_CONDITION, _NETWORK = 'features', 'network'
+_SEEN_SIZE, _SEEN_LAYER = 64, 'stage5'  # of a network that guides
 _PICTURES = 64  # that are described at once
 
 
@@ -69,6 +73,8 @@ class SmallGenerator:
         Updates.
     n_components
         Components of the features that guide the second stage, at most; None: all.
+    network
+        A network of the extra ``cpu-nets`` that guides too; None: Gabor energies alone.
     sampling
         Of the second stage.
     device
@@ -82,6 +88,7 @@ class SmallGenerator:
     prior_steps: int = 200
     refiner_steps: int = 150
     n_components: int | None = 100
+    network: str | None = None
     sampling: SamplingSettings = SAMPLING
     device: Literal['cpu', 'cuda'] = 'cpu'
     prior: VDVAEConfig | None = None
@@ -132,9 +139,12 @@ class SmallGenerator:
         told = self._told(progress, self.prior_steps)
         components = space.transform(features)
         refiner, more = self._train_refiner(pictures, components, seed, folder, told)
+        seen = None
+        if self.network is not None:
+            seen = FeatureSpace.fit(see(self.network, pictures, self.device), self.n_components)
         return FittedSmall(
             prior, refiner, space, self.n_latents or len(prior.config.decoder), self.sampling,
-            learned=(*curves, *more),
+            learned=(*curves, *more), network=self.network, network_space=seen,
         )  # fmt: skip
 
     def _train_prior(
@@ -220,7 +230,7 @@ class SmallGenerator:
         prior = (self.prior or prior_config(self.size)).to_dict()
         recipe = {**asdict(self), 'prior': prior, 'bank': asdict(BANK), 'seed': seed}
         recipe['version'] = 4
-        for name in ('sampling', 'n_latents'):  # nothing is learned for these
+        for name in ('sampling', 'n_latents', 'network'):  # nothing is learned for these
             del recipe[name]
         digest = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode())
         digest.update(np.ascontiguousarray(pictures).tobytes())
@@ -236,12 +246,14 @@ def small_generator(config: Config, device: str = 'cpu') -> SmallGenerator:
         prior_steps=told.prior_steps,
         refiner_steps=told.refiner_steps,
         n_components=config.features.n_components,
+        network=None if told.match_network == 'none' else told.match_network,
         sampling=replace(
             SAMPLING,
             n_steps=told.n_steps or SAMPLING.n_steps,
             strength=told.strength or SAMPLING.strength,
             guidance=SAMPLING.guidance if told.guidance is None else told.guidance,
             match=told.match,
+            weighted=told.match_weighted,
         ),
         device='cuda' if device == 'cuda' else 'cpu',
     )
@@ -284,6 +296,8 @@ class FittedSmall:
         How pictures are moved to the decoded ones.
     learned
         Learning curves.
+    network, network_space
+        The network that guides too, and components of its features; None: none does.
     """
 
     prior: VDVAE
@@ -294,6 +308,13 @@ class FittedSmall:
     bank: GaborPyramid = BANK
     matching: MatchingSettings = MATCHING
     learned: Sequence[Mapping[str, Any]] = ()
+    network: str | None = None
+    network_space: FeatureSpace | None = None
+
+    @property
+    def used(self) -> frozenset[str]:
+        """The network that guides it."""
+        return frozenset() if self.network is None else frozenset({self.network})
 
     def encode(self, pictures: Uint8Array) -> Float32Array:
         """Return the first latents (posterior means), (n, length), of pictures of any size."""
@@ -311,7 +332,14 @@ class FittedSmall:
     def conditions(self, of: Described, folder: Path | None = None) -> dict[str, Float32Array]:
         """Return the components of the pictures' features, at the size of the prior."""
         sized = resize(of.pictures, self.prior.config.image_size)
-        return {_CONDITION: self.space.transform(_describe(self.bank, sized))}
+        values = {_CONDITION: self.space.transform(_describe(self.bank, sized))}
+        if self.network is not None and self.network_space is not None:
+            values[_NETWORK] = self.network_space.transform(see(self.network, sized, self._device))
+        return values
+
+    @property
+    def _device(self) -> Literal['cpu', 'cuda']:
+        return 'cuda' if self.refiner.network.spectrum.is_cuda else 'cpu'
 
     def refine(
         self,
@@ -321,6 +349,7 @@ class FittedSmall:
         sampling: SamplingSettings,
         use: str,
         *,
+        trust: Mapping[str, Float32Array] | None = None,
         progress: Progress | None = None,
     ) -> Uint8Array:
         """Make final pictures; the components count as the vision condition."""
@@ -329,16 +358,33 @@ class FittedSmall:
         guides = use not in {'none', 'text'}
         if not guides:
             sampling = replace(sampling, guidance=0.0)
-        network = self.refiner.network
-        device: Literal['cpu', 'cuda'] = 'cuda' if network.spectrum.is_cuda else 'cpu'
+        wanted, mover = self._wanted(conditions, trust if sampling.weighted else None)
         refiner = SmallRefiner(
-            network,
+            self.refiner.network,
             self.refiner.features,
             sampling,
-            matching=self._mover if guides and sampling.match else None,
-            device=device,
+            matching=mover if guides and sampling.match else None,
+            device=self._device,
         )
-        return refiner.refine(start, conditions, seeds, progress=progress)
+        return refiner.refine(start, conditions, seeds, matched=wanted, progress=progress)
+
+    def _wanted(
+        self, conditions: Conditions, trust: Mapping[str, Float32Array] | None
+    ) -> tuple[Float32Array, Matching]:
+        """Return the features that pictures are moved to, and what moves them.
+
+        Decoded features have the deviation of training features, whatever is known of them. Where
+        that is known, they are shrunk to what is expected of them, and miss by the rest.
+        """
+        import torch
+
+        names = [_CONDITION, *([] if self.network is None else [_NETWORK])]
+        wanted = np.concatenate([conditions[name] for name in names], axis=1)
+        if trust is None:
+            return wanted, self._mover
+        known = np.concatenate([trust[name] for name in names])
+        missed = torch.from_numpy(1 - known).to(self.refiner.network.spectrum.device)
+        return wanted * np.sqrt(known), replace(self._mover, uncertainty=missed)
 
     @cached_property
     def _mover(self) -> Matching:
@@ -346,27 +392,35 @@ class FittedSmall:
 
         from bids_neurodecode.stimuli.differentiable import DifferentiableGabor
 
-        network, space = self.refiner.network, self.space
-        device = network.spectrum.device
+        device = self.refiner.network.spectrum.device
         bank = DifferentiableGabor(self.bank, self.refiner.size).to(device)
-        mean, scale, rows = (
-            torch.from_numpy(np.asarray(values, dtype=np.float32)).to(device)
-            for values in (
-                space.standardizer.mean,
-                space.standardizer.scale,
-                space.components.T / space.deviations,
+        parts: list[tuple[Callable[[Tensor], Tensor], tuple[Tensor, ...]]] = [
+            (bank, _as_tensors(self.space, device))
+        ]
+        if self.network is not None and self.network_space is not None:
+            parts.append(
+                (seer(self.network, self._device), _as_tensors(self.network_space, device))
             )
-        )
-        return Matching(
-            lambda x: ((bank(x / 2 + 0.5) - mean) / scale) @ rows, network.combine, self.matching
-        )
+
+        def describe(pixels: Tensor) -> Tensor:
+            shown = pixels / 2 + 0.5
+            return torch.cat(
+                [((of(shown) - mean) / scale) @ rows for of, (mean, scale, rows) in parts], dim=1
+            )
+
+        return Matching(describe, self.refiner.network.combine, self.matching)
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
         """Return the weights of both networks."""
         prior = {k: v.detach().cpu().numpy() for k, v in self.prior.state_dict().items()}
         arrays = {f'prior.{k}': v for k, v in prior.items()}
         arrays |= {f'refiner.{k}': v for k, v in self.refiner.state().items()}
-        return arrays | {f'space.{k}': v for k, v in self.space.state().items()}
+        spaces = {'space': self.space}
+        if self.network_space is not None:
+            spaces['network_space'] = self.network_space
+        return arrays | {
+            f'{name}.{k}': v for name, space in spaces.items() for k, v in space.state().items()
+        }
 
     def describe(self) -> dict[str, Any]:
         """Return what both networks are built from."""
@@ -378,6 +432,7 @@ class FittedSmall:
             'sampling': asdict(self.sampling),
             'bank': asdict(self.bank),
             'matching': asdict(self.matching),
+            'network': self.network,
         }
 
     def curves(self) -> list[dict[str, Any]]:
@@ -415,19 +470,67 @@ class FittedSmall:
             bank = GaborPyramid(**{**description['bank'], 'frequencies': frequencies})
             matching = MatchingSettings(**description['matching'])
             space = FeatureSpace.from_state(under(state, 'space'))
-            told = description['refiner']
+            told, network = description['refiner'], description.get('network')
+            seen = None
+            if network is not None:
+                seen = FeatureSpace.from_state(under(state, 'network_space'))
         except (KeyError, TypeError, RuntimeError) as error:
             reason = one_line(error)
             raise InputError(NOT_A_GENERATOR.format(reason=reason)) from error
         refiner = SmallRefiner.from_state(under(state, 'refiner'), told, device=device)
         frozen = prior.to(device).eval().requires_grad_(requires_grad=False)
-        return cls(frozen, refiner, space, int(n_latents), sampling, bank, matching)
+        return cls(
+            frozen, refiner, space, int(n_latents), sampling, bank, matching,
+            network=network, network_space=seen,
+        )  # fmt: skip
 
 
 def _describe(bank: GaborPyramid, pictures: Uint8Array) -> Float32Array:
     """Return features of pictures; a few at once, since wavelets are many."""
     rows = range(0, len(pictures), _PICTURES)
     return np.concatenate([bank.transform(pictures[k : k + _PICTURES]) for k in rows])
+
+
+def seer(name: str, device: Literal['cpu', 'cuda'] = 'cpu') -> Callable[[Tensor], Tensor]:
+    """Return what describes pixels (n, 3, h, w) from 0 to 1 by a network, with gradients.
+
+    Small pictures are enlarged to 64 pixels: the network's middle stage, averaged over 4 x 4
+    places, then costs a twelfth of what it does at its own size.
+    """
+    from torch.nn.functional import adaptive_avg_pool2d
+
+    from bids_neurodecode.stimuli.packaged import read_convnet
+
+    network = read_convnet(name).to(device)
+
+    def describe(pixels: Tensor) -> Tensor:
+        maps = network(network.standardise(pixels, _SEEN_SIZE), until=_SEEN_LAYER)
+        return adaptive_avg_pool2d(maps[_SEEN_LAYER], 4).flatten(1)
+
+    return describe
+
+
+def see(name: str, pictures: Uint8Array, device: Literal['cpu', 'cuda'] = 'cpu') -> Float32Array:
+    """Return the features of pictures (n, h, w, 3) that :func:`seer` gives, (n, n_features)."""
+    import torch
+
+    describe, rows = seer(name, device), []
+    with torch.no_grad():
+        for first in range(0, len(pictures), _PICTURES):
+            some = torch.from_numpy(np.ascontiguousarray(pictures[first : first + _PICTURES]))
+            rows.append(describe(some.to(device).permute(0, 3, 1, 2) / 255).cpu().numpy())
+    return np.concatenate(rows)
+
+
+def _as_tensors(space: FeatureSpace, device: torch.device) -> tuple[Tensor, ...]:
+    import torch
+
+    values = (
+        space.standardizer.mean,
+        space.standardizer.scale,
+        space.components.T / space.deviations,
+    )
+    return tuple(torch.from_numpy(np.asarray(v, dtype=np.float32)).to(device) for v in values)
 
 
 def under(state: Mapping[str, npt.NDArray[Any]], part: str) -> dict[str, npt.NDArray[Any]]:

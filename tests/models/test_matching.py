@@ -1,5 +1,7 @@
 """Pictures move to decoded features as a least-squares problem says, where it can be solved."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -38,6 +40,18 @@ def test_linear_features_give_the_posterior_mean(tolerance):
     )
     prior = basis.T @ torch.diag(variances.flatten()) @ basis
     gain = prior @ maps @ torch.linalg.inv(maps.T @ prior @ maps + tolerance**2 * torch.eye(6))
+    expected = pixels.flatten(1) + (wanted - pixels.flatten(1) @ maps) @ gain.T
+    np.testing.assert_allclose(moved.flatten(1), expected, atol=5e-3)
+
+
+def test_features_that_are_decoded_worse_pull_less():
+    basis, maps, pixels, wanted, variances = problem(2)
+    missed = torch.tensor([0.0, 0.1, 0.5, 1.0, 4.0, 1e6])
+    mover = dataclasses.replace(matching(basis, maps, rate=0.02), uncertainty=missed)
+    moved = mover.move(pixels, wanted, variances, 3000)
+    prior = basis.T @ torch.diag(variances.flatten()) @ basis
+    error = torch.diag(missed + MatchingSettings().tolerance ** 2)
+    gain = prior @ maps @ torch.linalg.inv(maps.T @ prior @ maps + error)
     expected = pixels.flatten(1) + (wanted - pixels.flatten(1) @ maps) @ gain.T
     np.testing.assert_allclose(moved.flatten(1), expected, atol=5e-3)
 

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from bids_neurodecode import extras
 from bids_neurodecode.errors import ArgumentsError, DataError, InputError
@@ -84,6 +85,20 @@ def test_layers_are_named_and_told_apart(images):
         get_extractor('gabor:stage1')
     assert image_size_of('efficientnet-lite2:stage5', 64) == 260
     assert image_size_of('gabor', 64) == 64
+
+
+def test_features_of_several_extractors_stand_side_by_side(images):
+    both = get_extractor('gabor+mobilenetv2')
+    values = both.transform(images)
+    alone = get_extractor('mobilenetv2').transform(
+        np.stack([np.asarray(Image.fromarray(x).resize((224, 224), 2)) for x in images])
+    )
+    np.testing.assert_allclose(values[:, -1280:], alone, atol=2e-4)
+    small = np.stack([np.asarray(Image.fromarray(x).resize((64, 64), 2)) for x in images])
+    np.testing.assert_allclose(values[:, :-1280], get_extractor('gabor').transform(small))
+    assert both.name == 'gabor+mobilenetv2'
+    assert both.params != get_extractor('gabor+mobilenetv2:stage5').params
+    assert image_size_of('gabor+mobilenetv2', 64) == 224
 
 
 def test_pixels_have_gradients(images):

@@ -51,6 +51,7 @@ class Blocks:
     picture_size: int = SIDE
     n_latents: int = 1
     sampling: SamplingSettings = SamplingSettings()  # noqa: RUF009
+    used: frozenset = frozenset()
 
     def fit(self, training, *, seed, checkpoint_dir=None, progress=None):
         self.log.append(('fit', training.pictures.copy(), training.n_stimuli))
@@ -68,7 +69,7 @@ class Blocks:
     def conditions(self, of, folder=None):
         return {'features': of.components}
 
-    def refine(self, start, conditions, seeds, sampling, use, *, progress=None):
+    def refine(self, start, conditions, seeds, sampling, use, *, trust=None, progress=None):
         self.log.append(('refine', start, conditions, tuple(seeds), sampling, use))
         noise = np.stack(
             [np.random.default_rng(s).integers(0, 40, (SIDE, SIDE, 3)) for s in seeds]

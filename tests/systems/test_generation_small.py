@@ -7,6 +7,7 @@ import pytest
 
 from bids_neurodecode.config import Config
 from bids_neurodecode.errors import DataError, InputError
+from bids_neurodecode.extras import has_packaged
 from bids_neurodecode.models.matching import MatchingSettings
 from bids_neurodecode.models.sampling import SamplingSettings
 from bids_neurodecode.systems import generation_published, generation_small
@@ -124,6 +125,36 @@ def test_it_comes_back_from_its_arrays(fitted):
     assert again.sampling == made.sampling
     with pytest.raises(InputError, match='These are not the arrays of a small generator'):
         FittedSmall.from_state({}, made.describe())
+
+
+@pytest.mark.skipif(not has_packaged('mobilenetv2'), reason='cpu-nets is not installed')
+def test_a_network_guides_too_and_is_named(fitted):
+    plain = fitted[0]
+    made = replace(QUICK, network='mobilenetv2').fit(training(), seed=1, checkpoint_dir=fitted[1])
+    assert made.used == {'mobilenetv2'}
+    assert plain.used == frozenset()
+    again = FittedSmall.from_state(made.state(), made.describe())
+    start, other = training().pictures[:2, :16, :16], training(2, seed=9).pictures
+    wanted = again.conditions(Described(other, np.empty((2, 0)), [()] * 2))
+    gabor, seen = wanted['features'], wanted['network']
+    assert seen.shape == (2, 7)
+
+    def missed(**told):
+        moved = replace(again, matching=MatchingSettings(freedom=1.0, n_start=60, n_step=5))
+        sampling = replace(made.sampling, **told)
+        final = moved.refine(start, wanted, [1, 2], sampling, 'both')
+        found = again.conditions(Described(final, np.empty((2, 0)), [()] * 2))
+        return np.square(found['network'] - seen).mean()
+
+    assert missed() < 0.8 * missed(match=False)
+    # a network of which nothing is decoded does not pull
+    trust = {'features': np.ones(gabor.shape[1]), 'network': np.zeros(7)}
+    trusting = replace(made.sampling, weighted=True)
+    target, mover = again._wanted(wanted, trust)
+    np.testing.assert_allclose(target, np.concatenate([gabor, 0 * seen], axis=1))
+    assert mover.uncertainty.tolist() == [0] * gabor.shape[1] + [1] * 7
+    final = again.refine(start, wanted, [1, 2], trusting, 'both', trust=trust)
+    assert final.shape == (2, 16, 16, 3)
 
 
 def test_pictures_are_moved_to_the_features_that_guide(fitted):
