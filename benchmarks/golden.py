@@ -38,7 +38,10 @@ QUICK = """
 n_permutations = 20
 n_bootstrap = 20
 """
+# bytes do not depend on which networks are installed
 PICTURES = f"""{QUICK}
+[features]
+extractor = "gabor"
 [split]
 by = "stimulus"
 n_folds = 2
@@ -46,14 +49,18 @@ n_folds = 2
 RETRIEVAL = f"""{PICTURES}
 [reconstruction]
 generator = "none"
+protocol = "bd-982"
 """
 SMALL = f"""{QUICK}
+[features]
+extractor = "gabor"
 [split]
 by = "stimulus"
 n_folds = 1
 test_fraction = 0.4
 [reconstruction]
 generator = "small"
+protocol = "bd-982"
 prior_size = 16
 prior_steps = 4
 refiner_steps = 4
@@ -63,6 +70,7 @@ ENCODING = f"""{PICTURES}
 [betas]
 model = "B"
 [encoding]
+bands = ["gabor"]
 """
 FILMS = f"""{QUICK}
 [features]

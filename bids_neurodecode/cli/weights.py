@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bids_neurodecode.errors import ArgumentsError
+from bids_neurodecode.extras import PACKAGED, has_packaged
 from bids_neurodecode.models.weights import (
     WEIGHTS_VARIABLE,
     WeightsEntry,
@@ -92,6 +93,11 @@ def _list(args: argparse.Namespace, folder: Path) -> int:
         print(f'{entry.name}: {state}, {size_text(entry, found.size)}; {entry.about}')
         print(f'    licence {entry.licence}; for {"; ".join(entry.used_by)}')
         print(f'    from {_source(entry)}')
+    for name, network in PACKAGED.items():
+        installed = 'here' if has_packaged(name) else 'not installed'
+        print(f'{name}: {installed}; {network.about}')
+        print(f'    licence {network.licence}; for features: {name}')
+        print(f'    from the Python package {network.distribution} {network.version}')
     return 0
 
 

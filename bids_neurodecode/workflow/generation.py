@@ -275,6 +275,7 @@ def load_networks(files: Mapping[str, str], device: str) -> dict[str, FeatureNet
     """Read the networks of metrics whose weights are there."""
     import torch
 
+    from bids_neurodecode.evaluation.networks import Remembering
     from bids_neurodecode.models.visionnets import ClipEmbedding, MetricNetwork, metric_network
     from bids_neurodecode.stimuli.packaged import read_convnet
 
@@ -287,7 +288,7 @@ def load_networks(files: Mapping[str, str], device: str) -> dict[str, FeatureNet
             vision = CLIPVisionModelWithProjection.from_pretrained(file, local_files_only=True)
             networks[name] = MetricNetwork(ClipEmbedding(vision), where)
         elif name in PACKAGED:
-            networks[name] = MetricNetwork(read_convnet(name), where)
+            networks[name] = Remembering(MetricNetwork(read_convnet(name), where))
         else:
             weights = torch.load(file, map_location='cpu', weights_only=True)
             networks[name] = metric_network(name, weights, device=where)

@@ -11,6 +11,7 @@ from bids_neurodecode.errors import ArgumentsError, DataError
 from bids_neurodecode.evaluation.images import pixcorr, ssim_2d
 from bids_neurodecode.evaluation.metrics import METRICS
 from bids_neurodecode.evaluation.networks import (
+    Remembering,
     correlations,
     feature_scores,
     network_pixels,
@@ -283,6 +284,20 @@ def test_errors():
             get_protocol('bd-982'),
             {'alexnet': lambda pixels, layers: dict.fromkeys(layers, pixels[:1])},
         )
+
+
+def test_equal_images_are_described_once():
+    protocol, network = get_protocol('cpu-1'), RandomNetwork()
+    truth, others = pictures(4), pictures(4, seed=1)
+    remembering = Remembering(network)
+    for made in (others, truth, others[::-1]):
+        plain = score_pictures(truth, made, protocol, {'mobilenetv2': network})
+        n_before = len(network.sizes)
+        again = score_pictures(truth, made, protocol, {'mobilenetv2': remembering})
+        for one, other in zip(plain.scores, again.scores, strict=True):
+            np.testing.assert_array_equal(one.values, other.values)
+        # truth and others when they are first seen, and never again
+        assert len(network.sizes) - n_before == (2 if made is others else 0)
 
 
 def test_a_network_that_had_a_part_in_images_judges_none_of_them():
