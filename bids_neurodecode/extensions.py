@@ -28,6 +28,10 @@ BROKEN = (
     'The installed system {name!r} ({place}) cannot be used: {reason}. Update or remove its '
     'package.'
 )
+TWICE = (
+    'The installed systems {names} all declare {key!r} among their {table}, each otherwise. '
+    'Remove the package of one of them, or have it choose another name.'
+)
 NO_SYSTEM = 'it is a {kind} and no bids_neurodecode.extensions.System'
 OTHER_NAME = 'it calls itself {name!r}'
 NOT_APPLIED = (
@@ -128,12 +132,22 @@ def declared(table: str, key: str) -> Any:
     """Return what an installed system declares: of its ``products`` or ``descriptions``.
 
     None where no system does, or one that cannot be used.
+
+    Raises
+    ------
+    ArgumentsError
+        If two systems declare it, and differently: which of them is meant cannot be known.
     """
+    found: dict[str, Any] = {}
     for name in installed():
         try:
             system = find_system(name)
         except ArgumentsError:
             continue
         if system is not None and key in getattr(system, table):
-            return getattr(system, table)[key]
-    return None
+            found[name] = getattr(system, table)[key]
+    values = list(found.values())
+    if any(value != values[0] for value in values):
+        names = ', '.join(map(repr, found))
+        raise ArgumentsError(TWICE.format(names=names, table=table, key=key))
+    return values[0] if values else None

@@ -46,6 +46,10 @@ NOT_APPLIED = (
     'The task {task!r} of sub-{label} names conditions alone, and their models are not kept: '
     'there is nothing to apply. Leave out --mode predict and --models-from.'
 )
+TAKEN = (
+    'The installed system {name!r} declares {key!r} among its {table}, which this program has '
+    'itself. Its package has to choose another name.'
+)
 BETAS_OF_FILMS = (
     'The task {task!r} of sub-{label} shows films, and their responses are no single-trial betas. '
     'Leave out --level betas, or choose another --task-id.'
@@ -131,6 +135,7 @@ def check_before(arguments: Arguments, config: Config, inputs: DatasetInput) -> 
     check_explain(config)
     check_shared_head(arguments, config)
     check_links(arguments.output_dir, inputs.bids_dir, inputs.derivatives)
+    check_declarations(config.system)
     check_system(arguments, config, inputs)
     check_networks(arguments, config, inputs)
     if arguments.level == 'betas':
@@ -344,6 +349,27 @@ def check_system(arguments: Arguments, config: Config, inputs: DatasetInput) -> 
             check_encoding(arguments, config, person)
         if arguments.stimuli_dir is not None and person.layout == 'nsd' and person.runs:
             raise ArgumentsError(NOT_OF_NSD)
+
+
+def check_declarations(system: str) -> None:
+    """Refuse an installed system whose names of outputs are also those of another system.
+
+    Raises
+    ------
+    ArgumentsError
+        Naming the systems and the name.
+    """
+    from bids_neurodecode.bids.names import PRODUCTS
+    from bids_neurodecode.bids.provenance import DESCRIPTIONS
+
+    extension = find_system(system)
+    if extension is None:
+        return
+    for table, own in (('products', PRODUCTS), ('descriptions', DESCRIPTIONS)):
+        for key in getattr(extension, table):
+            if key in own:
+                raise ArgumentsError(TAKEN.format(name=extension.name, key=key, table=table))
+            extensions.declared(table, key)
 
 
 def _where_set(arguments: Arguments, *keys: str) -> str:

@@ -377,6 +377,18 @@ def bounds_of(metric: str) -> tuple[float, float]:
     return known.low, known.high
 
 
+def difference_bounds_of(metric: str) -> tuple[float, float]:
+    """Return the least and the greatest difference that two values of a metric can have.
+
+    Examples
+    --------
+    >>> difference_bounds_of('identification_2way'), difference_bounds_of('latent_mse')
+    ((-1.0, 1.0), (-inf, inf))
+    """
+    low, high = bounds_of(metric)
+    return low - high, high - low
+
+
 @dataclass(frozen=True)
 class Score:
     """One row of the metrics table; the fields are :data:`COLUMNS`. None is n/a."""

@@ -50,6 +50,7 @@ def paired_difference(
     n_resamples: int = 9999,
     confidence: float = 0.95,
     inflation: float = 1.0,
+    bounds: tuple[float, float] = (-math.inf, math.inf),
 ) -> PairedDifference:
     """Compare values with others, pair by pair.
 
@@ -69,6 +70,8 @@ def paired_difference(
     inflation
         Factor on the squared standard error of groups that share training samples; see
         :func:`~bids_neurodecode.evaluation.statistics.inflation_of`.
+    bounds
+        Least and greatest difference that is possible, beyond which the interval is cut off.
 
     Raises
     ------
@@ -87,7 +90,12 @@ def paired_difference(
     if n < MIN_GROUPS:
         return PairedDifference(float(mean.mean()), math.nan, math.nan, math.nan, n)
     low, high = bootstrap_ci(
-        mean, rng=rng, n_bootstrap=n_resamples, confidence=confidence, inflation=inflation
+        mean,
+        rng=rng,
+        n_bootstrap=n_resamples,
+        confidence=confidence,
+        inflation=inflation,
+        bounds=bounds,
     )
     test = permutation_test(
         (mean,),

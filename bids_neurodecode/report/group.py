@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from bids_neurodecode.evaluation.metrics import bounds_of
+from bids_neurodecode.evaluation.metrics import bounds_of, difference_bounds_of
 from bids_neurodecode.evaluation.paired import paired_difference
 from bids_neurodecode.evaluation.statistics import MIN_GROUPS, bootstrap_ci
 from bids_neurodecode.report import brain, scores
@@ -303,7 +303,8 @@ def compare_over_participants(metrics: pd.DataFrame) -> pd.DataFrame:
         pairs = own.merge(model, on='participant', suffixes=('', '_model'))
         if pairs.empty:
             continue
-        found = paired_difference(pairs['value_model'], pairs['value'], rng=rng)
+        bounds = difference_bounds_of(str(first['metric']))
+        found = paired_difference(pairs['value_model'], pairs['value'], rng=rng, bounds=bounds)
         more = {'n': found.n, 'n_units': found.n, 'units': 'participants'}
         rows.append(
             first.to_dict()
@@ -459,7 +460,8 @@ def _figure(metrics: pd.DataFrame) -> Plot | None:
         plot_all_metrics(panels, labels),
         f'{n} score{"s" * (n > 1)} of all participants: the model (blue) with its own interval, '
         'baselines (open), ceiling where it is known (orange), the mean over participants below '
-        f'(black; with its interval from {MIN_GROUPS} participants on), and chance (dashed).',
+        f'(black; with its interval from {MIN_GROUPS} participants on), and chance (upright '
+        'strokes).',
         f'{n} metrics of {len(labels)} participants.',
     )
 

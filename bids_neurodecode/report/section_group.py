@@ -209,6 +209,8 @@ def _draw_panel(
         if np.isfinite([row['ci_low'], row['ci_high']]).all():
             axis.hlines(y, scale * row['ci_low'], scale * row['ci_high'], color=BLUE, lw=1.5)
         axis.plot(scale * row['value'], y, 'o', color=BLUE, markersize=5.5, zorder=4)
+        if np.isfinite(row['chance']):
+            axis.vlines(scale * row['chance'], y - 0.4, y + 0.4, color=RED, lw=1.2)
         if np.isfinite(row['ceiling']):
             axis.plot(scale * row['ceiling'], y, 'D', color=ORANGE, markersize=4)
     n = len(labels)
@@ -217,7 +219,7 @@ def _draw_panel(
     if np.isfinite([mean.low, mean.high]).all():
         axis.hlines(n, scale * mean.low, scale * mean.high, color=BLACK, lw=1.5)
     if np.isfinite(mean.chance):
-        axis.axvline(scale * mean.chance, color=RED, linestyle='--', linewidth=1)
+        axis.vlines(scale * mean.chance, n - 0.4, n + 0.4, color=RED, lw=1.2)
     axis.set_yticks(range(n + 1), [*(plain(shorten(f'sub-{x}', 14)) for x in labels), 'mean'])
     axis.set_ylim(n + 0.5, -0.6)
     if metric.share and math.isfinite(metric.high) and math.isfinite(metric.low):
@@ -238,5 +240,5 @@ def _legend() -> list[Any]:
         mark('o', GREY, 'baselines', markerfacecolor='white'),
         mark('D', ORANGE, 'ceiling', markersize=5),
         mark('D', BLACK, 'mean over participants', markersize=5),
-        Line2D([], [], color=RED, linestyle='--', label='chance'),
+        mark('|', RED, 'chance', markersize=9, mew=1.2),
     ]

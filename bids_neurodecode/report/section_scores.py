@@ -33,7 +33,7 @@ LONG = 12
 """Scores from which only those of the headline's data are shown, the others folded."""
 MOST_CATEGORIES = 30
 """With more, scores by category are not drawn."""
-FINDINGS: dict[str, str] = {'good': 'better', 'bad': 'worse', 'caution': 'no difference shown'}
+FINDINGS: dict[str, str] = {'good': 'better', 'bad': 'worse', 'info': 'no difference shown'}
 
 
 def scores_section(reader: Reader) -> tuple[Block, ...]:

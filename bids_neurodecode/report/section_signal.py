@@ -51,7 +51,7 @@ def brain_section(reader: Reader) -> tuple[Block, ...]:
     sheet = sheet_of(results, mask)
     background = None if results.mean_bold is None else load_map(results.mean_bold)
     selected = load_map(maps['reliable']) if 'reliable' in maps else None
-    specs = brain.MAPS | _of_another_package(results.system, maps)
+    specs = brain.MAPS | maps_of_extension(results.system, maps)
     main = [key for key in MAIN_MAPS if key in maps][:N_MAIN]
     main += [key for key in specs if key not in brain.MAPS]
     shown: list[Block] = []
@@ -81,8 +81,16 @@ def brain_section(reader: Reader) -> tuple[Block, ...]:
     return (*shown, *(more if folded else ()))
 
 
-def _of_another_package(system: str, maps: Mapping[str, Path]) -> dict[str, brain.MapSpec]:
-    """Describe the maps that a system of another package made by what their sidecars say."""
+def maps_of_extension(system: str, maps: Mapping[str, Path]) -> dict[str, brain.MapSpec]:
+    """Describe the maps that a system of another package made by what their sidecars say.
+
+    Parameters
+    ----------
+    system
+        Its name; maps of the systems of this package are described elsewhere.
+    maps
+        Files by key. A map without a sidecar is called by its key.
+    """
     if system in {*OWN, 'betas'}:
         return {}
     found = {}

@@ -122,7 +122,7 @@ def worse_verdicts(
     shown
         The row whose comparisons stand on the page already.
     """
-    worse: dict[Tone, list[tuple[pd.Series[Any], Verdict]]] = {'bad': [], 'caution': []}
+    worse: dict[Tone, list[tuple[pd.Series[Any], Verdict]]] = {'bad': [], 'info': []}
     for _, other in metrics[metrics['difference'].notna()].iterrows():
         if shown is not None and all(
             other[a] == shown[b]
@@ -140,8 +140,33 @@ def worse_verdicts(
             -float(other['difference'])
         )
         if verdict.tone == 'bad' or untested:
-            worse['bad' if verdict.tone == 'bad' else 'caution'].append((other, verdict))
-    return [_together(metrics, found) for found in worse.values() if found]
+            worse['bad' if verdict.tone == 'bad' else 'info'].append((other, verdict))
+    lines = [_stages(metrics, found) for found in worse.values()]
+    lines += [_together(metrics, found) for found in worse.values() if found]
+    return [line for line in lines if line is not None]
+
+
+def _stages(metrics: pd.DataFrame, found: list[tuple[pd.Series[Any], Verdict]]) -> Verdict | None:
+    """Say in one line that the second stage of reconstructions is worse than the first."""
+    of_stages = [(other, line) for other, line in found if _is_stage(other)]
+    if not of_stages:
+        return None
+    own = metrics[metrics['difference'].notna()]
+    n = sum(_is_stage(other) for _, other in own.iterrows())
+    scored = ', '.join(_scored(metrics, other) for other, _ in of_stages)
+    tone = of_stages[0][1].tone
+    tested = '' if tone == 'bad' else '; not tested'
+    return Verdict(
+        tone,
+        f'{_sentence(STAGES["final"])} is worse than {STAGES["initial"]} in {len(of_stages)} of '
+        f'{n} metrics: {scored}{tested}.',
+    )
+
+
+def _is_stage(other: pd.Series[Any]) -> bool:
+    """Tell whether a row compares the two stages of one model."""
+    stages = (other['space'], other['compared_space']) == ('initial', 'final')
+    return stages and bool(other['model'] == other['compared_model'])
 
 
 def _together(metrics: pd.DataFrame, found: list[tuple[pd.Series[Any], Verdict]]) -> Verdict:
@@ -151,11 +176,8 @@ def _together(metrics: pd.DataFrame, found: list[tuple[pd.Series[Any], Verdict]]
         return first
     by: dict[str, list[str]] = {}
     for other, _ in found:
-        metric = metric_of(str(other['metric']))
         name = f'{_reference(other)} ({other["compared_model"]}, {other["compared_space"]})'
-        scored = f'{metric.write(_compared_value(metrics, other))} against '
-        scored += metric.write(float(other['value']))
-        by.setdefault(name, []).append(f'{title_of(other)} ({scored})')
+        by.setdefault(name, []).append(_scored(metrics, other))
     how = 'by p and interval' if first.tone == 'bad' else 'none of them tested'
     n_compared = int(metrics['difference'].notna().sum())
     return Verdict(
@@ -164,6 +186,13 @@ def _together(metrics: pd.DataFrame, found: list[tuple[pd.Series[Any], Verdict]]
         f'earlier stages ({how}).',
         tuple(f'Than {name}: {", ".join(scored)}.' for name, scored in by.items()),
     )
+
+
+def _scored(metrics: pd.DataFrame, other: pd.Series[Any]) -> str:
+    """Write a metric with the scores of the model and of what it was compared with."""
+    metric = metric_of(str(other['metric']))
+    own, reference = _compared_value(metrics, other), float(other['value'])
+    return f'{title_of(other)} ({metric.write(own)} against {metric.write(reference)})'
 
 
 def score_verdict(row: pd.Series[Any], confidence: float = 0.95) -> Verdict:
@@ -184,8 +213,8 @@ def score_verdict(row: pd.Series[Any], confidence: float = 0.95) -> Verdict:
     few = _few(row)
     if side is None and not tested:
         why = f'not tested: {few}' if few else 'it was not tested against chance'
-        return Verdict('info' if better else 'caution', f'{against}; {why}.')
-    tone: Tone = 'caution'
+        return Verdict('info', f'{against}; {why}.')
+    tone: Tone = 'info'
     if side == 1 and significant:
         tone, says = 'good', ', which is better than chance'
     elif side == -1 and not significant:
@@ -196,7 +225,7 @@ def score_verdict(row: pd.Series[Any], confidence: float = 0.95) -> Verdict:
         lacking = 'no interval' if tested else 'no p value'
         says = f', but {lacking} stands beside it{f" ({few})" if few else ""}'
     else:
-        says = ', which cannot be told from chance'
+        tone, says = 'caution', ', which cannot be told from chance'
     return Verdict(tone, f'{against}{says} ({numbers}).')
 
 
@@ -226,9 +255,8 @@ def difference_verdict(
     gap = f'difference {metric.write_difference(difference)}'
     side = _side(low, high, 0.0, metric)
     if side is None and not math.isfinite(p):
-        tone: Tone = 'info' if metric.better(difference) else 'caution'
         word = 'higher' if difference > 0 else 'lower' if difference < 0 else 'no different'
-        return Verdict(tone, f'{what}, {word} than {name} ({gap}); {_untested(other)}.')
+        return Verdict('info', f'{what}, {word} than {name} ({gap}); {_untested(other)}.')
     span = None
     if math.isfinite(low):
         span = ' to '.join(metric.write_difference(x, unit=False) for x in (low, high))
@@ -239,8 +267,8 @@ def difference_verdict(
     if clear and side == -1:
         return Verdict('bad', f'{what}, worse than {name} ({numbers}).')
     if side is not None and math.isfinite(p) and (p < ALPHA) != (side != 0):
-        return Verdict('caution', f'{what}, {name}: {DISAGREE} ({numbers}).')
-    return Verdict('caution', f'{what}: no difference shown from {name} ({numbers}).')
+        return Verdict('info', f'{what}, {name}: {DISAGREE} ({numbers}).')
+    return Verdict('info', f'{what}: no difference shown from {name} ({numbers}).')
 
 
 def _compared_value(metrics: pd.DataFrame, other: pd.Series[Any]) -> float:

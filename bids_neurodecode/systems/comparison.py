@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from bids_neurodecode.config import EvaluationSettings
 from bids_neurodecode.errors import DataError
-from bids_neurodecode.evaluation.metrics import Score
+from bids_neurodecode.evaluation.metrics import Score, difference_bounds_of
 from bids_neurodecode.evaluation.paired import PairedDifference, paired_difference
 from bids_neurodecode.evaluation.statistics import inflation_of
 from bids_neurodecode.typing import FloatArray, IndexArray
@@ -168,7 +168,8 @@ def compare_with(
     # runs are test runs in turn, and train each other's models: without a correction intervals of
     # differences between decoders that know nothing covered 0 in 79 % of data sets of eight runs
     inflation = inflation_of(1.0, len(np.unique(units))) if row.units == 'runs' else 1.0
-    found = difference_of(*values, units, settings, rng, inflation=inflation)
+    bounds = difference_bounds_of(row.metric)
+    found = difference_of(*values, units, settings, rng, inflation=inflation, bounds=bounds)
     return dataclasses.replace(
         row,
         compared_model=other[0],
@@ -189,8 +190,23 @@ def difference_of(
     rng: np.random.Generator,
     *,
     inflation: float = 1.0,
+    bounds: tuple[float, float] = (-np.inf, np.inf),
 ) -> PairedDifference:
-    """Compare values with others, unit by unit; without resamplings, the mean alone."""
+    """Compare values with others, unit by unit; without resamplings, the mean alone.
+
+    Parameters
+    ----------
+    values, others
+        What the samples of each score, (n_samples,).
+    units
+        The unit of each sample, (n_samples,).
+    settings
+        Numbers of resamplings, and the coverage of the interval.
+    rng
+        Source of randomness.
+    inflation, bounds
+        As for :func:`~bids_neurodecode.evaluation.paired.paired_difference`.
+    """
     if settings.n_bootstrap == 0:
         _, codes = np.unique(units, return_inverse=True)
         means = np.bincount(codes, weights=values - others) / np.bincount(codes)
@@ -203,6 +219,7 @@ def difference_of(
         n_resamples=max(settings.n_bootstrap, settings.n_permutations),
         confidence=settings.confidence,
         inflation=inflation,
+        bounds=bounds,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,6 +37,23 @@ class Call:
     derivatives: tuple[str, ...]
     notes: tuple[str, ...]
     run_id: str
+
+    def relative(self, text: str) -> str:
+        """Return a text for the report, with paths below the folders relative to these.
+
+        Examples
+        --------
+        >>> call = Call(Path('/data/out'), Path('/data/raw'), (), (), '')
+        >>> call.relative('No error in /data/raw; read /data/raw/stimuli/a.png.')
+        'No error in the raw dataset; read stimuli/a.png.'
+        """
+        for folder, name in (
+            (self.output_dir, 'the output folder'),
+            (self.bids_dir, 'the raw dataset'),
+        ):
+            text = text.replace(f'{folder}/', '')
+            text = re.sub(rf'{re.escape(str(folder))}(?![\w-])', name, text)
+        return text
 
     def to_json(self) -> str:
         """Return it as JSON."""

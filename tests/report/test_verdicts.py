@@ -45,12 +45,12 @@ def compared(**row):
 @pytest.mark.parametrize(
     ('low', 'high', 'p', 'tone', 'says'),
     [
-        (0.41, 0.67, 0.001, 'caution', 'p and interval disagree'),
-        (0.51, 0.67, 0.2, 'caution', 'p and interval disagree'),
+        (0.41, 0.67, 0.001, 'info', 'p and interval disagree'),
+        (0.51, 0.67, 0.2, 'info', 'p and interval disagree'),
         (0.51, 0.67, 0.001, 'good', 'better than chance (95 % interval 51.0 % to 67.0 %, p ='),
         (0.41, 0.67, 0.2, 'caution', 'cannot be told from chance'),
-        (None, None, 0.001, 'caution', 'no interval stands beside it'),
-        (0.51, 0.67, None, 'caution', 'no p value stands beside it'),
+        (None, None, 0.001, 'info', 'no interval stands beside it'),
+        (0.51, 0.67, None, 'info', 'no p value stands beside it'),
     ],
 )
 def test_good_only_where_p_and_interval_agree(tmp_path, low, high, p, tone, says):
@@ -84,10 +84,10 @@ def test_few_units_are_not_tested(tmp_path):
 @pytest.mark.parametrize(
     ('difference', 'low', 'high', 'p', 'tone', 'says'),
     [
-        (0.034, -0.1, 0.16, 0.6, 'caution', 'no difference shown from the baseline "mean-image"'),
+        (0.034, -0.1, 0.16, 0.6, 'info', 'no difference shown from the baseline "mean-image"'),
         (0.034, 0.01, 0.06, 0.01, 'good', 'better than the baseline "mean-image"'),
         (-0.034, -0.06, -0.01, 0.01, 'bad', 'worse than the baseline "mean-image"'),
-        (0.034, 0.01, 0.06, 0.08, 'caution', 'p and interval disagree'),
+        (0.034, 0.01, 0.06, 0.08, 'info', 'p and interval disagree'),
     ],
 )
 def test_baselines_are_compared_not_subtracted(tmp_path, difference, low, high, p, tone, says):
@@ -120,8 +120,12 @@ def test_what_is_worse_elsewhere_stands_in_the_summary(tmp_path):
         {'space': 'initial', 'value': 0.353, 'difference': -0.067, **stage, **tested},
     )
     found = worse_verdicts(metrics, shown=metrics.iloc[0])
-    (line,) = found
-    assert line.tone == 'bad'
+    stages, line = found
+    assert stages.text == (
+        'The second stage (final images) is worse than the first stage (initial images) in 1 of 1 '
+        'metrics: Pixel correlation (0.286 against 0.353).'
+    )
+    assert stages.tone == line.tone == 'bad'
     assert line.text.startswith('Worse in 2 of 2 comparisons with baselines')
     assert '(by p and interval)' in line.text
     baseline, stage = line.details
