@@ -257,6 +257,72 @@ def fit_betas(
     """
     _check_choice('model', model, ('auto', 'B', 'C', 'D'))
     _check_choice('off_grid', off_grid, ('resample', 'error'))
+    inputs = _inputs(
+        images,
+        events,
+        mask=mask,
+        repetition_time=repetition_time,
+        stimulus_duration=stimulus_duration,
+        condition=condition,
+        confounds=confounds,
+        sessions=sessions,
+        resample=off_grid == 'resample',
+        start_time=start_time,
+    )
+    with speaking_of_arguments():
+        estimates, chosen, notes = _estimate(
+            inputs,
+            model,
+            tuning_sets=_sets(training_sets, len(inputs.trials)),
+            fixed={'n_components': n_components, 'fraction': fraction},
+            progress=progress,
+        )
+    by_ridge = chosen == 'D' and fraction is None
+    if (by_ridge or (chosen != 'B' and n_components is None)) and not len(training_sets):
+        notes.append(TUNED_ON_ALL)
+    prepared = inputs.prepared
+    return Betas(
+        _scaled(estimates.betas[chosen], prepared.unit),
+        inputs.trials,
+        chosen,
+        estimates,
+        prepared.units,
+        tuple(
+            _scaled(each, prepared.unit) for each in _tuned(estimates, chosen, len(training_sets))
+        ),
+        (*inputs.unlikely, *notes, *prepared.warnings, *estimates.warnings),
+        inputs.grid,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Inputs:
+    """What the engine takes: prepared series, one row a trial, and what goes with them."""
+
+    grid: Grid
+    prepared: PreparedRuns
+    trials: pd.DataFrame
+    by_run: list[pd.DataFrame]
+    duration: float
+    sessions: Sequence[Any]
+    regressors: Any
+    unlikely: list[str]
+
+
+def _inputs(
+    images: Any,
+    events: Any,
+    *,
+    mask: Any,
+    repetition_time: float | None,
+    stimulus_duration: float | None,
+    condition: str | None,
+    confounds: Sequence[Any] | None,
+    sessions: Sequence[Any] | None,
+    resample: bool,
+    start_time: float | None,
+) -> _Inputs:
+    """Read what :func:`fit_betas` was given."""
     runs = open_runs(images)
     grid = grid_of(runs, mask)
     period = _period(repetition_time, [run.repetition_time for run in runs])
@@ -272,39 +338,22 @@ def fit_betas(
             [f'images[{run}]' for run in range(len(runs))],
             [_onsets(rows, start) for rows, start in zip(by_run, starts, strict=True)],
             period,
-            resample=off_grid == 'resample',
+            resample=resample,
         )
-        unlikely = _long_after(prepared, by_run, duration)
-        estimates, chosen, notes = _estimate(
-            prepared,
-            trials,
-            [rows['stimulus'].to_numpy() for rows in by_run],
-            duration,
-            model,
+        return _Inputs(
+            grid=grid,
+            prepared=prepared,
+            trials=trials,
+            by_run=by_run,
+            duration=duration,
             sessions=given,
-            extra_regressors=_on_grid(extra, period, prepared.repetition_time),
-            tuning_sets=_sets(training_sets, len(trials)),
-            fixed={'n_components': n_components, 'fraction': fraction},
-            progress=progress,
+            regressors=_on_grid(extra, period, prepared.repetition_time),
+            unlikely=_long_after(prepared, by_run, duration),
         )
-    unit = np.float32(prepared.unit)
-    by_ridge = chosen == 'D' and fraction is None
-    if (by_ridge or (chosen != 'B' and n_components is None)) and not len(training_sets):
-        notes.append(TUNED_ON_ALL)
 
-    def scaled(values: Float32Array) -> Float32Array:
-        return values if prepared.unit == 1 else values * unit
 
-    return Betas(
-        scaled(estimates.betas[chosen]),
-        trials,
-        chosen,
-        estimates,
-        prepared.units,
-        tuple(scaled(each) for each in _tuned(estimates, chosen, len(training_sets))),
-        (*unlikely, *notes, *prepared.warnings, *estimates.warnings),
-        grid,
-    )
+def _scaled(values: Float32Array, unit: float) -> Float32Array:
+    return values if unit == 1 else values * np.float32(unit)
 
 
 def _tuned(estimates: SingleTrialBetas, model: Model, n: int) -> list[Float32Array]:
@@ -320,10 +369,7 @@ def as_mask(n_voxels: int) -> VoxelMask:
 
 
 def _estimate(
-    prepared: PreparedRuns,
-    trials: pd.DataFrame,
-    conditions: Sequence[npt.NDArray[Any]],
-    duration: float,
+    inputs: _Inputs,
     model: Literal['auto', 'B', 'C', 'D'],
     *,
     fixed: dict[str, Any],
@@ -333,6 +379,7 @@ def _estimate(
     from bids_neurodecode.signals.modelchoice import best_model, compare_models, inner_folds
     from bids_neurodecode.signals.singletrial import estimate_single_trials
 
+    prepared, trials = inputs.prepared, inputs.trials
     stimulus, run = trials['stimulus'].to_numpy(), trials['run'].to_numpy()
     notes: list[str] = []
     folds = inner_folds(np.ones(len(trials), dtype=bool), stimulus, run) if model == 'auto' else ()
@@ -345,9 +392,11 @@ def _estimate(
     estimates = estimate_single_trials(
         prepared.series,
         prepared.onset_volumes,
-        conditions,
+        [rows['stimulus'].to_numpy() for rows in inputs.by_run],
         prepared.repetition_time,
-        duration,
+        inputs.duration,
+        sessions=inputs.sessions,
+        extra_regressors=inputs.regressors,
         inner_sets=[fold.train for fold in folds],
         options=SingleTrialOptions(models=models, **fixed),
         **more,
