@@ -250,12 +250,14 @@ class Coordinates:
         self.n_components = n_components
         self._rows = np.concatenate([[0], np.cumsum([n + n_components for n in self._fitted])])
         usable = int(found.usable.sum())
-        self._values = work.make('coordinates', (usable, int(self._rows[-1])))
+        # flat, so that a block is a view in whatever order arrays are made
+        self._values = work.make('coordinates', (usable * int(self._rows[-1]),))
 
     def in_block(self, block: Block) -> Float32Array:
         """Return the coordinates of a block."""
-        place = self._values[block.start : block.start + len(block.voxels)]
-        values: Float32Array = place.reshape(-1, len(block.voxels))
+        n_rows = int(self._rows[-1])
+        start, stop = block.start * n_rows, (block.start + len(block.voxels)) * n_rows
+        values: Float32Array = self._values[start:stop].reshape(n_rows, len(block.voxels))
         return values
 
     def put(self, block: Block, run: int, voxels: slice, values: Float32Array) -> None:

@@ -493,7 +493,8 @@ def test_a_killed_run_goes_on_from_what_it_left(small, stop):
             return self.values
 
     def allocate(name, shape, dtype=np.float32):
-        return left.setdefault(name, np.zeros(shape, dtype))
+        # in the order that files of betas have
+        return left.setdefault(name, np.zeros(shape, dtype, order='F'))
 
     def kill(done, total):
         if done == stop:
