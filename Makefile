@@ -1,4 +1,4 @@
-# make setup | demo | test | validate | check | docs | wheel | clean
+# make setup | demo | test-fast | test | validate | check | docs | wheel | clean
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 # one thread a process: the workers are processes
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: setup demo test check docs wheel clean bench-movie mutants test-kernels validate fuzz torture
+.PHONY: setup demo test test-fast check docs wheel clean bench-movie mutants test-kernels validate fuzz torture
 
 setup: $(STAMP)
 
@@ -31,8 +31,13 @@ demo: setup
 	$(BIN)/bids_neurodecode $(DEMO)/data $(DEMO)/out group --work-dir $(DEMO)/work
 	@echo; echo "Reports: $$(ls $(CURDIR)/$(DEMO)/out/*.html | tr '\n' ' ')"
 
-test: setup
-	$(BIN)/python -m pytest -n 2
+# fast ones first, so that most faults are seen within minutes
+test: test-fast
+	$(BIN)/python -m pytest -n 2 -m slow
+
+# what to run while writing
+test-fast: setup
+	$(BIN)/python -m pytest -n 2 -m 'not slow'
 
 check: setup
 	$(BIN)/ruff format --check .

@@ -42,6 +42,7 @@ def test_samples_are_the_betas_of_the_files(images, model):
     assert samples.table['run'].tolist() == by_hand.runs.tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(('space', 'kind'), [('fsaverage5', dict), ('parcels', pd.DataFrame)])
 def test_surfaces_and_parcels_are_read_as_the_program_reads_them(tmp_path, space, kind):
     spec = build_spec(**{**SMALL, 'n_subjects': 1}, n_images=6, n_repeats=3, space=space)
@@ -70,6 +71,7 @@ def test_features_follow_the_trials(images):
     np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.slow
 def test_samples_of_films_are_cleaned_series_on_their_clock(films):
     """The film starts with the volume at 6 s: what is read there is the volume itself."""
     import nibabel as nib

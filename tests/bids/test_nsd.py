@@ -461,6 +461,7 @@ def score(out, label, desc, space, metric):
     return rows.iloc[0]
 
 
+@pytest.mark.slow
 def test_shared_pictures_are_identified(decoded):
     found = score(decoded, '01', 'linear', 'repeat-average', 'identification_2way')
     assert found.n == N_SHARED
@@ -468,6 +469,7 @@ def test_shared_pictures_are_identified(decoded):
     assert found.p < 0.05
 
 
+@pytest.mark.slow
 def test_nothing_is_written_that_was_not_measured(decoded):
     names = [path.name for path in (decoded / 'sub-01' / 'func').iterdir()]
     assert not [name for name in names if 'tsnr' in name or 'singletrial_statmap' in name]
@@ -480,11 +482,13 @@ def test_nothing_is_written_that_was_not_measured(decoded):
     assert 'held out by given' not in page
 
 
+@pytest.mark.slow
 def test_derivatives_are_valid_bids(decoded, encoded):
     validate(decoded)
     validate(encoded)
 
 
+@pytest.mark.slow
 def test_voxels_of_the_region_are_predicted(encoded):
     found = score(encoded, '02', 'ridge', 'repeat-average', 'voxel_r_median')
     assert found.n == int((nsd_mask() > 0).sum())
@@ -492,6 +496,7 @@ def test_voxels_of_the_region_are_predicted(encoded):
     assert found.p < 0.05
 
 
+@pytest.mark.slow
 def test_group_level_asks_for_no_description(data, decoded, tmp_path):
     words = [str(data), str(decoded), 'group', '-w', str(tmp_path / 'work')]
     assert check_all(parse_arguments(words), build_config()).bids_dir == data
