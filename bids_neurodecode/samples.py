@@ -57,6 +57,10 @@ NO_TRAINING_TIME = (
 )
 
 
+ROWS, COLUMNS = 1024, 8192
+"""Samples and voxels that are worked on together."""
+MAPPED_BYTES = 2**30
+"""Parts of mapped arrays from this size on are mapped, not held."""
 FormCodes = tuple[int, int]
 """NIfTI codes of ``qform`` and ``sform``."""
 ALIGNED: FormCodes = (0, 2)
@@ -244,6 +248,20 @@ class Responses:
         )
 
 
+def _room(values: npt.NDArray[Any], shape: tuple[int, int]) -> npt.NDArray[np.float32]:
+    """Return room for a part of an array; that of a mapped one is mapped too where it is large.
+
+    The file lies beside that of the array and has no name: it goes with the part.
+    """
+    import tempfile
+
+    file = getattr(values, 'filename', None)
+    if file is None or 4 * shape[0] * shape[1] < MAPPED_BYTES:
+        return np.empty(shape, dtype=np.float32)
+    with tempfile.TemporaryFile(dir=Path(file).parent) as stream:
+        return np.memmap(stream, np.float32, 'w+', shape=shape)
+
+
 class Parts(NamedTuple):
     """One fold: fit on ``train``, stop early on ``validation``, judge on ``test``."""
 
@@ -281,36 +299,61 @@ class Samples:
         """The responses, (n_samples, n_voxels)."""
         return self.responses.values
 
-    def take(self, rows: npt.ArrayLike) -> Samples:
-        """Return the samples at these row numbers, in their order."""
+    def take(self, rows: npt.ArrayLike, keep: npt.NDArray[np.bool_] | None = None) -> Samples:
+        """Return the samples at these row numbers, in their order.
+
+        Parameters
+        ----------
+        rows
+            Shape (n,).
+        keep
+            Voxels that are kept, (n_voxels,); all if left out.
+        """
         index = np.asarray(rows, dtype=np.intp)
-        return Samples(
-            Responses(np.asarray(self.values[index]), self.responses.mask),
-            self.table.iloc[index].reset_index(drop=True),
-        )
+        mask, values = self.responses.mask, self.values
+        if keep is not None and keep.all():
+            keep = None
+        mask = mask if keep is None else mask.restrict(keep)
+        out = _room(values, (len(index), mask.n_voxels))
+        for start in range(0, len(index), ROWS):
+            some = values[index[start : start + ROWS]]
+            out[start : start + ROWS] = some if keep is None else some[:, keep]
+        return Samples(Responses(out, mask), self.table.iloc[index].reset_index(drop=True))
 
     def voxels(self, keep: npt.NDArray[np.bool_]) -> Samples:
         """Return the samples with only the voxels kept, ``keep`` of shape (n_voxels,)."""
-        mask = self.responses.mask.restrict(keep)
-        return Samples(Responses(np.ascontiguousarray(self.values[:, keep]), mask), self.table)
+        if keep.all():
+            return self
+        return replace(self.take(np.arange(self.n_samples), keep), table=self.table)
 
-    def fold(self, fold: Fold) -> Parts:
-        """Cut the samples by a checked fold: the one way from all samples to training and test."""
+    def fold(self, fold: Fold, keep: npt.NDArray[np.bool_] | None = None) -> Parts:
+        """Cut the samples by a checked fold: the one way from all samples to training and test.
+
+        Parameters
+        ----------
+        fold
+            Row numbers.
+        keep
+            Voxels that are kept, (n_voxels,); all if left out.
+        """
         _check_fold(0, fold, self.n_samples)
         return Parts(
-            self.take(fold.train),
-            self.take(fold.validation) if fold.validation.size else None,
-            self.take(fold.test),
+            self.take(fold.train, keep),
+            self.take(fold.validation, keep) if fold.validation.size else None,
+            self.take(fold.test, keep),
         )
 
     def averaged(self) -> Samples:
         """Average the repeats: one row a stimulus, in order of first appearance."""
         codes, first = _codes(self.table['stimulus'])
-        sums = np.zeros((len(first), self.values.shape[1]), dtype=np.float64)
-        np.add.at(sums, codes, self.values)
         counts = np.bincount(codes)
         table = self.table.iloc[first].reset_index(drop=True).assign(n_repeats=counts)
-        means = (sums / counts[:, None]).astype(np.float32)
+        means = np.empty((len(first), self.values.shape[1]), dtype=np.float32)
+        for start in range(0, means.shape[1], COLUMNS):
+            part = slice(start, start + COLUMNS)
+            sums = np.zeros(means[:, part].shape, dtype=np.float64)
+            np.add.at(sums, codes, self.values[:, part])
+            means[:, part] = sums / counts[:, None]
         return Samples(Responses(means, self.responses.mask), table)
 
 

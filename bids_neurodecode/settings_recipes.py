@@ -77,7 +77,7 @@ class RecipeSettings(Settings):
     """Against what the recipe was checked."""
     bids: bool = True
     """Whether there is a ``dataset_description.json``; a dataset without one is not validated."""
-    reader: Literal['nsd', 'emofilm', 'algonauts'] | None = None
+    reader: Literal['nsd', 'emofilm', 'algonauts', 'algonauts2025'] | None = None
     """A reader of the dataset's own layout. Derivatives that are named by the user are read as
     those of any BIDS dataset instead."""
     unread: str | None = None

@@ -10,8 +10,9 @@ Columns have no neighbours along the grid: what needs neighbours asks :func:`spa
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -448,8 +449,8 @@ def _unreadable(file: Path, kind: str, error: Exception) -> DataError:
 
 def image_files(
     file: Path, image: Any, *, repetition_time: float | None = None, name: str = ''
-) -> tuple[tuple[Path, bytes], ...]:
-    """Return the files of an image of a space, each with its bytes.
+) -> tuple[tuple[Path, Callable[[Path], object]], ...]:
+    """Return the files of an image of a space, each with what writes it.
 
     Parameters
     ----------
@@ -470,15 +471,16 @@ def image_files(
     extension = '.' + '.'.join(file.name.split('.')[1:])
     name = name or 'values'
     if space.form == 'parcels':
-        return ((file, _table_bytes(space, rows)),)
+        return ((file, lambda path: path.write_bytes(_table_bytes(space, rows))),)
     if space.form == 'gifti':
         written = []
         for side, each in zip(('L', 'R'), files_of(file), strict=False):
             columns = space.cortex('L' if side == 'L' else 'R')[2]
-            content = _gifti_bytes(rows[:, columns], extension, side, repetition_time)
-            written.append((each, content))
+            content = partial(_gifti_bytes, rows[:, columns], extension, side, repetition_time)
+            written.append((each, lambda path, content=content: path.write_bytes(content())))
         return tuple(written)
-    return ((file, _cifti_bytes(space, rows, extension, repetition_time, name)),)
+    # column by column: the image may be larger than the memory
+    return ((file, _cifti_image(space, rows, extension, repetition_time, name).to_filename),)
 
 
 def _table_bytes(space: Space, rows: npt.NDArray[Any]) -> bytes:
@@ -532,14 +534,14 @@ def _gifti_bytes(
     return bytes(nib.GiftiImage.to_bytes(image))
 
 
-def _cifti_bytes(
+def _cifti_image(
     space: Space,
     rows: npt.NDArray[Any],
     extension: str,
     repetition_time: float | None,
     name: str,
-) -> bytes:
-    """Write CIFTI with the columns as they were read."""
+) -> Any:
+    """Return a CIFTI image with the columns as they were read."""
     import nibabel as nib
     from nibabel.cifti2.cifti2_axes import LabelAxis, ScalarAxis, SeriesAxis
 
@@ -556,10 +558,10 @@ def _cifti_bytes(
         names = [name] if len(rows) == 1 else [f'{name} {n}' for n in range(len(rows))]
         first = ScalarAxis(names)
     header = nib.Cifti2Header.from_axes((first, space.axis))
-    image = nib.Cifti2Image(np.ascontiguousarray(rows, dtype=dtype), header=header)
+    image = nib.Cifti2Image(np.asarray(rows, dtype=dtype), header=header)
     image.nifti_header.set_intent(_INTENTS[extension])
     image.update_headers()
-    return bytes(image.to_bytes())
+    return image
 
 
 def _label_name(key: int) -> str:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+BLOCK_BYTES = 2**28
+"""Of the doubles that are held at a time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,16 +29,30 @@ class Standardizer:
 
         Deviations below ``least`` are set to it: what is a trace in training need not be later.
         """
-        mean = np.asarray(np.mean(values, axis=0, dtype=np.float64))
-        scale = np.asarray(np.std(values, axis=0, dtype=np.float64))
+        mean, scale = (np.empty(values.shape[1:], dtype=np.float64) for _ in range(2))
+        for part in _blocks(values.shape[1], len(values)):
+            np.mean(values[:, part], axis=0, dtype=np.float64, out=mean[part])
+            np.std(values[:, part], axis=0, dtype=np.float64, out=scale[part])
         # a constant column has a deviation of rounding errors, not of zero
         constant = scale <= 1e-7 * np.maximum(np.abs(mean), np.finfo(np.float32).tiny)
         return cls(mean, np.where(constant, max(1.0, least), np.maximum(scale, least)))
 
     def apply(self, values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """Standardise rows of (n_samples, n_columns)."""
-        return ((values - self.mean) / self.scale).astype(np.float32)
+        out = np.empty(values.shape, dtype=np.float32)
+        for part in _blocks(len(values), values[0].size if len(values) else 1):
+            out[part] = (values[part] - self.mean) / self.scale
+        return out
 
     def invert(self, values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """Undo :meth:`apply`."""
-        return (values * self.scale + self.mean).astype(np.float32)
+        out = np.empty(values.shape, dtype=np.float32)
+        for part in _blocks(len(values), values[0].size if len(values) else 1):
+            out[part] = values[part] * self.scale + self.mean
+        return out
+
+
+def _blocks(n: int, size: int) -> Iterator[slice]:
+    """Cut n rows (or columns) of this size so that a block of doubles has a limit."""
+    step = max(1, BLOCK_BYTES // (8 * max(1, size)))
+    return (slice(start, start + step) for start in range(0, n, step))

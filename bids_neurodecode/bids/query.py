@@ -157,10 +157,16 @@ def own_reader(request: Request) -> Callable[[Request], DatasetInput] | None:
     if recipe is None or recipe.content.reader is None:
         return None
     from bids_neurodecode.bids.algonauts import find_algonauts
+    from bids_neurodecode.bids.algonauts2025 import find_algonauts2025
     from bids_neurodecode.bids.emofilm import find_emofilm
     from bids_neurodecode.bids.nsd import find_nsd
 
-    readers = {'nsd': find_nsd, 'emofilm': find_emofilm, 'algonauts': find_algonauts}
+    readers = {
+        'nsd': find_nsd,
+        'emofilm': find_emofilm,
+        'algonauts': find_algonauts,
+        'algonauts2025': find_algonauts2025,
+    }
     return readers[recipe.content.reader]
 
 

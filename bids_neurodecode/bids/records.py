@@ -15,7 +15,7 @@ from typing import Any, Literal, Self
 from bids_neurodecode.bids.entities import natural_key
 
 Paradigm = Literal['images', 'movie', 'conditions']
-Layout = Literal['bids', 'nsd', 'emofilm', 'algonauts']
+Layout = Literal['bids', 'nsd', 'emofilm', 'algonauts', 'algonauts2025']
 """BIDS, or how the Natural Scenes Dataset, Emo-FilM and the Algonauts Challenge are published."""
 OF_RESPONSES: frozenset[Layout] = frozenset({'nsd', 'algonauts'})
 """Layouts that hold a response to each image: no series, and a session of betas is a run."""

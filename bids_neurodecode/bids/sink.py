@@ -97,9 +97,9 @@ def write_image(
         What CIFTI calls its maps.
     """
     if form_of(path) is not None:
-        for file, content in image_files(path, image, repetition_time=repetition_time, name=name):
+        for file, save in image_files(path, image, repetition_time=repetition_time, name=name):
             with atomic(file) as temporary:
-                temporary.write_bytes(content)
+                save(temporary)
         return
     if repetition_time is not None:
         zooms = (*image.header.get_zooms()[:3], repetition_time)

@@ -81,7 +81,7 @@ class ProductWriter:
             reference_of(first),
             tuple(source for run in participant.runs for source in run.sources),
         )
-        if not participant.has_series:
+        if participant.layout != 'bids':  # the files of series say no form there
             writer = writer.in_space(VoxelMask.load(first.mask).space)
         return writer
 
@@ -143,17 +143,30 @@ class ProductWriter:
         write_text(_products_file(*own), json.dumps(sorted(now), indent=1) + '\n')
 
     def image(
-        self, key: str, source: Path, *, more: Mapping[str, str] | None = None, **fields: Any
+        self, key: str, source: Path | Any, *, more: Mapping[str, str] | None = None, **fields: Any
     ) -> Path:
-        """Write an image of the work folder in its form, with a sidecar; return where it went."""
+        """Write an image in its form, with a sidecar; return where it went.
+
+        Parameters
+        ----------
+        key
+            Of the product.
+        source
+            A file of the work folder, or an image.
+        more
+            Further entities.
+        **fields
+            Of the sidecar.
+        """
         entities = dict(more or {})
         target = self.path(key, **entities)
-        if self.form is None:
+        if isinstance(source, Path) and self.form is None:
             copy_file(source, target)
         else:
             import nibabel as nib
 
-            write_image(target, nib.load(source), name=key)
+            image = nib.load(source) if isinstance(source, Path) else source
+            write_image(target, image, name=key)
         product = product_of(key)
         write_json(
             self.path(key, extension='.json', **entities),

@@ -11,7 +11,7 @@ def published_inputs(layout: str, version: str) -> str:
     Parameters
     ----------
     layout
-        ``nsd``, ``emofilm`` or ``algonauts``.
+        ``nsd``, ``emofilm``, ``algonauts`` or ``algonauts2025``.
     version
         Of this program.
     """
@@ -29,6 +29,14 @@ def published_inputs(layout: str, version: str) -> str:
             'were read in its own layout and analysed with bids_neurodecode '
             f'{version}, a BIDS-App [@gorgolewski2017bidsapps]. The responses to its test images '
             'are not public: all scores are of training images that were held out.'
+        )
+    if layout == 'algonauts2025':
+        return (
+            'Series of parcels of the Algonauts Project 2025 Challenge [@gifford2025algonauts], '
+            'from the Courtois NeuroMod project, were read in its own '
+            f'layout and analysed with bids_neurodecode {version}, a BIDS-App '
+            '[@gorgolewski2017bidsapps]. Series of its test films are not public: all scores are '
+            'of training films that were held out.'
         )
     return (
         'Emo-FilM (OpenNeuro ds004892) was organised according to BIDS [@gorgolewski2016bids] and '

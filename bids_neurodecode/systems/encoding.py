@@ -202,7 +202,7 @@ def encode_pictures(
     run.progress, run.checkpoints = progress, checkpoint_dir
     run.evaluation = config.evaluation
     for number, fold in enumerate(split):
-        part = tuned[min(number, len(tuned) - 1)].voxels(keep).fold(fold)
+        part = tuned[min(number, len(tuned) - 1)].fold(fold, keep)
         run.fold(number, fold, part, fit_rngs[number])
     chosen = samples.voxels(keep)
     ratio = ncsnr_of(chosen) if ncsnr is None else np.asarray(ncsnr)[keep]

@@ -9,6 +9,7 @@ import numpy as np
 
 from bids_neurodecode.evaluation import identification
 from bids_neurodecode.samples import Fold, Samples
+from bids_neurodecode.standardizer import Standardizer
 from bids_neurodecode.systems.base import run_labels
 from bids_neurodecode.systems.encoders import Encoder
 from bids_neurodecode.systems.outcomes import REPEAT_AVERAGE, SINGLE_TRIAL, Outcome
@@ -56,10 +57,9 @@ def fold_result(
     names = table['stimulus'].astype(str)
     place = {name: row for row, name in enumerate(candidates)}
     voxels = informative(encoder.cv_r2)
+    scale = Standardizer(encoder.responses.mean[voxels], encoder.responses.scale[voxels])
     alike = identification.similarity(
-        encoder.responses.apply(tested.values)[:, voxels],
-        encoder.responses.apply(known)[:, voxels],
-        'pearson',
+        scale.apply(tested.values[:, voxels]), scale.apply(known[:, voxels]), 'pearson'
     )
     outcome = Outcome(
         model=model,

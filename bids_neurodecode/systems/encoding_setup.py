@@ -17,6 +17,8 @@ from bids_neurodecode.typing import BoolArray
 if TYPE_CHECKING:
     import pandas as pd
 
+ROWS = 1024
+"""Trials that are looked at together."""
 NO_VOXELS = 'No voxel has finite betas in all trials (within the chosen regions). Check the mask.'
 
 SHARED_NOISE = (
@@ -56,7 +58,10 @@ def usable(samples: Sequence[Samples], within: BoolArray | None) -> BoolArray:
     DataError
         If there are none.
     """
-    keep = np.all([np.isfinite(part.values).all(axis=0) for part in samples], axis=0)
+    keep = np.ones(samples[0].values.shape[1], dtype=bool)
+    for values in (part.values for part in samples):
+        for start in range(0, len(values), ROWS):
+            keep &= np.isfinite(values[start : start + ROWS]).all(axis=0)
     if within is not None:
         keep &= within
     if not keep.any():

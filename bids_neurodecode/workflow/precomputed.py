@@ -89,11 +89,11 @@ def _blocks(
         return
     if participant.betas is None:
         return
+    # CIFTI is mapped into memory, and only trials of one session are copied
     volumes = np.asanyarray(load_image(participant.betas).dataobj, dtype=np.float32)
-    values = mask.extract(volumes)
     for session in dict.fromkeys(sessions):
         rows = np.flatnonzero(sessions == session)
-        yield rows, values[rows]
+        yield rows, mask.extract(volumes[..., rows])
 
 
 def _published_maps(

@@ -20,7 +20,6 @@ from bids_neurodecode.bids.writer import ProductWriter
 from bids_neurodecode.config import Config
 from bids_neurodecode.samples import VoxelMask
 from bids_neurodecode.signals.clean import UNITS
-from bids_neurodecode.workflow.files import save_map
 from bids_neurodecode.workflow.nodes import Call
 from bids_neurodecode.workflow.plan import Plan
 from bids_neurodecode.workflow.reports import participant_report, results_path
@@ -213,7 +212,7 @@ class Measured:
 
     def _publish_betas(self, writer: ProductWriter, folder: Path) -> None:
         info, more = self.info, {}
-        image = save_map(folder / 'betas.nii.gz', self.mask, self.betas)
+        image = betas_image(self.mask, self.betas, folder / 'betas.values')
         if info.get('model_scores'):
             scores = info['model_scores']
             more = {
@@ -223,7 +222,26 @@ class Measured:
                 'ModelScores': {model: [each[model] for each in scores] for model in scores[0]},
             }
         writer.image('betas', image, Model=info['model'], Units=info['units'], **more)
-        image.unlink()
+        (folder / 'betas.values').unlink(missing_ok=True)
+
+
+def betas_image(
+    mask: VoxelMask, betas: np.ndarray[Any, Any], file: Path, *, block: int = 4096
+) -> Any:
+    """Return betas, (n_trials, n_voxels), as an image; of a space, mapped to a file.
+
+    The values of a column lie side by side there, as in CIFTI, so that nothing larger than a
+    block of columns is held.
+    """
+    if mask.space is None:
+        return mask.image(betas)
+    shape = (mask.space.n_columns, 1, 1, len(betas))
+    values = np.memmap(file, np.float32, 'w+', shape=shape)
+    inside = np.flatnonzero(mask.mask)
+    for start in range(0, len(inside), block):
+        part = slice(start, start + block)
+        values[inside[part], 0, 0] = betas[:, part].T
+    return mask.space.image(values)
 
 
 def trial_columns(trials: Any) -> dict[str, Any]:
