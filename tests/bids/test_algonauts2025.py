@@ -68,7 +68,7 @@ def test_each_array_is_a_run_of_parcels(tmp_path):
     assert events['stim_file'].tolist() == ['s01e01b']
     assert events['duration'].tolist() == pytest.approx([N_VOLUMES * 1.49])
     assert '2 episodes (friends), 320 volumes, 12 parcels' in inputs.notes[-1]
-    assert cited(published_inputs('algonauts2025', '1'))
+    assert cited([published_inputs('algonauts2025', '1')])
 
 
 def test_both_tasks_are_one_model_and_repeats_are_told_apart(tmp_path):
