@@ -17,6 +17,7 @@ COPY pyproject.toml constraints.txt cpu-nets.txt ./
 RUN containers/install.sh dependencies
 RUN containers/install.sh glmsingle
 RUN containers/install.sh templates
+RUN containers/install.sh sbom
 
 FROM dependencies AS package
 COPY setup.py README.md LICENSE ./

@@ -607,6 +607,7 @@ def fuzz(
                     if keep is not None:
                         shutil.copytree(folder, keep / f'{name}-{case}', dirs_exist_ok=True)
                 shutil.rmtree(folder)
+        print(f'{name}: {dict(counts[name])}', file=sys.stderr, flush=True)
     return counts, findings
 
 

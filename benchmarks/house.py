@@ -78,6 +78,42 @@ def private_imports(root: Path = ROOT) -> list[str]:
     ]
 
 
+RUNS_CODE = frozenset(
+    {'eval', 'exec', 'os.system', 'os.popen', 'pd.read_pickle', 'yaml.load', 'tempfile.mktemp'}
+)
+"""Calls that run what a file or a text says."""
+PICKLES = frozenset({'pickle', 'cPickle', 'cloudpickle', 'dill', 'joblib', 'shelve', 'marshal'})
+NETWORK = frozenset({'requests', 'urllib', 'http', 'socket', 'pooch', 'huggingface_hub', 'ftplib'})
+FETCHES = 'bids_neurodecode.models.weights_fetch'
+"""The one module that may speak to a network: ``weights fetch``, which is asked for by name."""
+
+
+def unsafe(text: str, name: str) -> Iterator[str]:
+    """Yield what a module does that a hostile file or text could make use of."""
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            source = getattr(node, 'module', None) or ''
+            for alias in node.names:
+                top = (source or alias.name).split('.')[0]
+                if top in PICKLES and alias.name != 'UnpicklingError':
+                    yield f'{name}:{node.lineno}: pickles'
+                if top in NETWORK and name != FETCHES and source != 'urllib.parse':
+                    yield f'{name}:{node.lineno}: speaks to a network'
+        elif isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            given = {word.arg: ast.unparse(word.value) for word in node.keywords}
+            if called in RUNS_CODE:
+                yield f'{name}:{node.lineno}: {called}'
+            if called == 'torch.load' and given.get('weights_only') != 'True':
+                yield f'{name}:{node.lineno}: torch.load without weights_only'
+            if given.get('allow_pickle', 'False') != 'False':
+                yield f'{name}:{node.lineno}: allow_pickle'
+            if given.get('shell', 'False') != 'False' and called.startswith('subprocess.'):
+                yield f'{name}:{node.lineno}: a shell'
+            if called.endswith('Environment') and given.get('autoescape') != 'True':
+                yield f'{name}:{node.lineno}: a template that escapes nothing'
+
+
 def undocumented(root: Path) -> int:
     """Count public functions of two or more parameters without a section ``Parameters``."""
     n = 0

@@ -1,6 +1,6 @@
 #!/bin/bash
 # What goes into the images, step by step; the Dockerfile and Singularity.def both call it.
-# Usage: install.sh {runtime,tools,dependencies,glmsingle,package FOLDER,templates,clean}
+# Usage: install.sh {runtime,tools,dependencies,glmsingle,sbom,package FOLDER,templates,clean}
 # Run in the folder that holds pyproject.toml and constraints.txt. Read from the environment:
 #   TORCH          cpu (default); cuda for PyPI's own build; or the name of an index of PyTorch's, such as cu130
 #   PIP_FIND_LINKS a folder of wheels to use besides PyPI, as pip reads it; containers/wheels is one as well
@@ -76,6 +76,13 @@ PYTHON
 
 glmsingle() {
   if [ "${GLMSINGLE:-}" = 1 ]; then install "glmsingle @ $glmsingle"; fi
+}
+
+sbom() { # what is in the image: a CycloneDX list of its Python packages; Debian's are in /var/lib/dpkg/status
+  python3 -m venv /tmp/sbom
+  /tmp/sbom/bin/python -m pip install --quiet 'cyclonedx-bom==7.5.0'
+  /tmp/sbom/bin/cyclonedx-py environment --output-reproducible --output-file "$prefix/sbom.cdx.json" "$prefix/bin/python"
+  rm -r /tmp/sbom
 }
 
 package() { # the program itself, below FOLDER, so that it is a small layer of its own

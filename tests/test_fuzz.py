@@ -58,7 +58,7 @@ def take_memory(_: Path) -> None:
     [
         (raise_key, 'KeyError at'),
         (take_memory, 'MemoryError at'),
-        (lambda _: os.kill(os.getpid(), 11), 'signal SIGSEGV'),
+        (lambda _: os.kill(os.getpid(), 15), 'signal SIGTERM'),
         (refuse, fuzz.REFUSED),
         (lambda _: None, fuzz.READ),
     ],

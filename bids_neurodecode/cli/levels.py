@@ -40,22 +40,33 @@ IN_USE = (
     'The work folder {folder} of sub-{label} is in use by another run. '
     'Wait for it, or give another --work-dir.'
 )
+WRITTEN = (
+    'The results of sub-{label}, task {task}, in {folder} are being written by another run. '
+    'Wait for it, or give another output folder.'
+)
 
 
 def participant_level(
     arguments: Arguments, config: Config, inputs: DatasetInput, run_id: str
 ) -> int:
     """Run all participants that can be processed; report those that cannot at the end."""
+    run = run_settings(arguments, config, inputs, run_id)
+    if not inputs.participants:
+        return _nothing_to_run(arguments, config, inputs)
+    run = with_models(run, arguments, inputs.participants)
+    with hold_results(run.output_dir, inputs.participants):
+        return _participant_level(arguments, config, inputs, run)
+
+
+def _participant_level(
+    arguments: Arguments, config: Config, inputs: DatasetInput, run: RunSettings
+) -> int:
     from bids_neurodecode.workflow.reports import (
         find_results,
         participant_report,
         task_of_results,
     )
 
-    run = run_settings(arguments, config, inputs, run_id)
-    if not inputs.participants:
-        return _nothing_to_run(arguments, config, inputs)
-    run = with_models(run, arguments, inputs.participants)
     write_dataset(arguments, config, inputs, _earlier_results(arguments, inputs))
     labels = [participant.label for participant in inputs.participants]
     if arguments.boilerplate_only:
@@ -189,16 +200,42 @@ def hold(work_dir: Path, labels: Sequence[str]) -> Iterator[None]:
     ResourceError
         If another run is in one of them. The lock goes with its process, however that ends.
     """
+    work_dir.mkdir(parents=True, exist_ok=True)
+    locks = {work_dir / f'.{x}.lock': IN_USE.format(label=x, folder=work_dir) for x in labels}
+    with _held(locks):
+        yield
+
+
+@contextmanager
+def hold_results(output_dir: Path, people: Sequence[ParticipantInput]) -> Iterator[None]:
+    """Keep other runs from writing the same results, which would be of two settings then.
+
+    Raises
+    ------
+    ResourceError
+        If another run, with a work folder of its own, writes results of a participant and task.
+    """
+    locks = {}
+    for person in people:
+        folder = output_dir / f'sub-{person.label}' / 'log'
+        folder.mkdir(parents=True, exist_ok=True)
+        said = WRITTEN.format(label=person.label, task=person.task, folder=output_dir)
+        locks[folder / f'.task-{person.task}.lock'] = said
+    with _held(locks):
+        yield
+
+
+@contextmanager
+def _held(locks: Mapping[Path, str]) -> Iterator[None]:
+    """Hold locks, each with what is said where another run holds it."""
     from filelock import FileLock, Timeout
 
-    work_dir.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
-        for label in labels:
-            lock = FileLock(work_dir / f'.{label}.lock', timeout=0)
+        for file, said in locks.items():
             try:
-                stack.enter_context(lock)
+                stack.enter_context(FileLock(file, timeout=0))
             except Timeout as error:
-                raise ResourceError(IN_USE.format(label=label, folder=work_dir)) from error
+                raise ResourceError(said) from error
         yield
 
 

@@ -351,8 +351,9 @@ def _open(path: Path) -> Iterator[tuple[Any, Any]]:
     import av
 
     try:
-        # without a folder before it, FFmpeg takes what stands before a colon as a protocol
-        container = av.open(str(path.absolute()))
+        # without a folder before it, FFmpeg takes what stands before a colon as a protocol; its
+        # titles may be text of any encoding
+        container = av.open(str(path.absolute()), metadata_errors='replace')
     except (av.error.FFmpegError, OSError) as error:
         raise InputError(UNREADABLE.format(file=path, reason=one_line(error))) from error
     with container:

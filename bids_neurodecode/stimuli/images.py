@@ -67,7 +67,10 @@ MAX_PIXELS = 89_478_485
 """A quarter of a gibibyte as RGB: Pillow's own bound, beyond which it warns."""
 FORMATS = ('PNG', 'JPEG', 'BMP', 'DIB', 'TIFF', 'WEBP', 'GIF')
 """What is looked for in a file, whatever its name: nothing that runs another program."""
-DAMAGE = (OSError, ValueError, SyntaxError, EOFError, MemoryError, struct.error)
+DAMAGE = (
+    *(OSError, EOFError, MemoryError, ArithmeticError, LookupError, ValueError, TypeError),
+    *(AttributeError, RuntimeError, SyntaxError, struct.error),
+)
 """What Pillow raises for files that are damaged, or no pictures."""
 PICTURE_ARRAY = 'imgBrick'
 """Name of the array of pictures in an HDF5 file."""
@@ -149,7 +152,7 @@ def check_image(path: Path) -> None:
     ------
     InputError
         If it is too large, holds several frames, or values whose white is not known.
-    OSError, ValueError, SyntaxError, EOFError, MemoryError, struct.error
+    OSError, ValueError, SyntaxError, ...
         If it cannot be read (:data:`DAMAGE`).
     """
     state = path.stat()

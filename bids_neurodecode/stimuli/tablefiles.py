@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,13 @@ CLOCK_SHAPE = (
 )
 
 
+DAMAGE = (
+    *(OSError, EOFError, MemoryError, ArithmeticError, LookupError, ValueError, TypeError),
+    *(AttributeError, RuntimeError, SyntaxError, TokenError),
+)
+"""What NumPy, h5py and safetensors raise for files that are damaged."""
+
+
 def read_features(file: Path, key: str | None = None) -> FeatureTable:
     """Read a table of features; one that was read is kept until it changes.
 
@@ -84,7 +92,7 @@ def _read(file: Path, key: str | None, _size: int, _time: int) -> FeatureTable:
         if suffix == '.npy':
             return _of_array(file, key)
         arrays = _hdf5(file) if suffix in {'.h5', '.hdf5'} else _safetensors(file)
-    except (OSError, ValueError, TypeError, RuntimeError) as error:
+    except DAMAGE as error:
         reason = one_line(error)
         raise InputError(UNREADABLE.format(file=file, reason=reason)) from error
     return _of_arrays(file, arrays, key)

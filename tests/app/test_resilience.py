@@ -1,7 +1,9 @@
 """The program as a process: killed and started again, and several of it at once."""
 
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -61,11 +63,16 @@ def tree(out: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture(scope='module')
-def uninterrupted(dataset, tmp_path_factory):
+def whole(dataset, tmp_path_factory):
     folder = tmp_path_factory.mktemp('whole')
     log = run(dataset, folder / 'out', folder / 'work', '--participant-label', '01')
     assert f'{len(STEPS)} of {len(STEPS)} steps were run' in log
-    return tree(folder / 'out')
+    return folder / 'out'
+
+
+@pytest.fixture(scope='module')
+def uninterrupted(whole):
+    return tree(whole)
 
 
 def kill_when(dataset: Path, folder: Path, line: str) -> None:
@@ -102,6 +109,72 @@ def test_killed_and_started_again(dataset, tmp_path, uninterrupted, line, at_lea
     assert again.keys() == uninterrupted.keys()
     different = [name for name, content in again.items() if content != uninterrupted[name]]
     assert different == []
+
+
+def test_the_config_of_a_run_alone_makes_the_same_bytes(dataset, tmp_path, whole, uninterrupted):
+    (config,) = whole.glob('sub-01/log/*/config.toml')
+    shutil.copy(config, tmp_path / 'its.toml')
+    arguments = command(dataset, tmp_path / 'out', tmp_path / 'work', '--participant-label', '01')
+    arguments[arguments.index('--config-file') + 1] = str(tmp_path / 'its.toml')
+    subprocess.run(arguments, check=True, capture_output=True, timeout=300)
+    again = tree(tmp_path / 'out')
+    assert again.keys() == uninterrupted.keys()
+    assert [name for name, content in again.items() if content != uninterrupted[name]] == []
+
+
+def test_two_threads_make_the_same_numbers(dataset, tmp_path, whole):
+    more = ('--participant-label', '01', '--omp-nthreads', '2')
+    run(dataset, tmp_path / 'out', tmp_path / 'work', *more)
+    compare = Path(__file__).parents[2] / '.ci' / 'compare_outputs.py'
+    done = subprocess.run(
+        [sys.executable, str(compare), str(whole), str(tmp_path / 'out')],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_default_run_tries_no_connection(dataset, tmp_path):
+    """With the validator, a HOME that is empty, and no network to be had."""
+    apart = ['unshare', '-rn', 'strace', '-f', '-qq', '-e', 'trace=connect', '-o']
+    calls = tmp_path / 'calls'
+    try:
+        subprocess.run([*apart, str(calls), 'true'], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip('no namespace without a network, or no strace, on this machine')
+    arguments = command(dataset, tmp_path / 'out', tmp_path / 'work', '--participant-label', '01')
+    arguments.remove('--skip-bids-validation')
+    (tmp_path / 'home').mkdir()
+    done = subprocess.run(
+        [*apart, str(calls), *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, 'HOME': str(tmp_path / 'home')},
+    )
+    assert done.returncode == 0, done.stderr
+    assert [x for x in calls.read_text().splitlines() if 'AF_INET' in x] == []
+
+
+def test_two_settings_do_not_write_the_same_results(dataset, tmp_path):
+    """Work folders of their own, one output folder: the second call is refused."""
+    first = subprocess.Popen(
+        command(dataset, tmp_path / 'out', tmp_path / 'a', '--participant-label', '01'),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert first.stderr is not None
+    for said in first.stderr:
+        if 'finished' in said:
+            break
+    other = command(dataset, tmp_path / 'out', tmp_path / 'b', '--participant-label', '01')
+    second = subprocess.run(other, capture_output=True, text=True, timeout=300, check=False)
+    first.terminate()
+    assert first.wait(timeout=60) == 130
+    assert second.returncode == 2
+    assert 'task images, in ' in second.stderr
+    assert 'being written by another run' in second.stderr
 
 
 def test_four_participants_as_four_processes(dataset, tmp_path):

@@ -116,3 +116,37 @@ def test_the_viewer_opens_without_a_network(browser: Browser, pages: Path) -> No
     browser.open(viewer, width=1280)
     assert browser.evaluate(FETCHED) == 0
     assert browser.evaluate('document.querySelector("canvas").width') > 100
+
+
+EVIL = '<img src=x onerror="document.title=1">'
+INJECTED = '[...document.querySelectorAll(\'[src="x"], [onerror], script\')].length'
+
+
+def test_names_and_captions_of_others_are_text(
+    build: Callable[..., ParticipantResults], browser: Browser, tmp_path: Path
+) -> None:
+    """Dataset, participant, task, run, stimulus, caption: shown as they are, and run nowhere."""
+    stimuli = [f'{EVIL}{number}.png' for number in range(3)] + ['"><svg onload=alert(1)>.png']
+    results = build(tmp_path / 'in', stimuli=stimuli)
+    assert results.metrics is not None
+    results = replace(results, **make_generation(tmp_path / 'in', results.metrics))
+    results = replace(
+        results,
+        bids_name=EVIL,
+        participant=EVIL,
+        task=EVIL,
+        notes=(EVIL,),
+        warnings=(EVIL, '{{ 7 * 7 }}'),
+        derivatives=(EVIL,),
+        runs=tuple(replace(run, label=EVIL) for run in results.runs),
+    )
+    write_participant_report(results, tmp_path / 'sub.html', tmp_path / 'sub' / 'figures')
+    others = [results, replace(results, participant=f'{EVIL}2')]
+    write_group_report(others, tmp_path / 'group.html', tmp_path / 'group' / 'figures')
+    for page in ('sub.html', 'group.html'):
+        browser.open(tmp_path / page, width=1280)
+        browser.evaluate(OPEN)
+        assert browser.evaluate(INJECTED) == 0, page
+        assert browser.evaluate('document.title') != '1', page
+        assert EVIL in browser.evaluate('document.body.innerText'), page
+        assert browser.evaluate(FETCHED) == 0
