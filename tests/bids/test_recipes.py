@@ -227,7 +227,7 @@ def test_variants_of_a_study_may_split_otherwise(mine, tmp_path):
         (
             'tasks = ["cats"]',
             'reader = "cats"',
-            "reader: Input should be 'nsd', 'emofilm' or 'algonauts'",
+            "reader: Input should be 'nsd', 'emofilm', 'algonauts' or 'algonauts2025'",
         ),
         ('tasks = ["cats"]', 'bids = false', 'recognise it by files'),
         ('tasks = ["cats"]', 'schema_version = 2', 'schema_version'),
