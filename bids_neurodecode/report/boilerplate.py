@@ -434,12 +434,12 @@ def _model(config: Config) -> str:
         pictures = 'given as a table'
     else:
         pictures = ' and '.join(
-            f'{described_by(part)}, pictures of {image_size_of(part, features.image_size)} pixels '
+            f'{described_by(part)}, images of {image_size_of(part, features.image_size)} pixels '
             'a side'
             for part in features.extractor.split('+')
         )
     return (
-        f'Each picture was described by {count}its features ({pictures}; components were fitted '
+        f'Each image was described by {count}its features ({pictures}; components were fitted '
         'on training stimuli). Ridge regression [@dupre2022banded] from voxels to features was '
         f'fitted on training samples, its penalty chosen by {config.ridge.n_folds}-fold '
         'cross-validation within them. A held-out sample was identified as the candidate whose '

@@ -16,7 +16,7 @@ FEATURES = {
     'dinov2': 'DINOv2 [@oquab2023dinov2]',
     'blip': "BLIP's vision network [@li2022blip]",
     'blip-caption': "BLIP's text encoder that reads a caption of at most 32 tokens and looks at "
-    'the picture [@li2022blip]',
+    'the image [@li2022blip]',
     'efficientnet-lite0': 'EfficientNet-Lite0 [@tan2019efficientnet]',
     'efficientnet-lite2': 'EfficientNet-Lite2 [@tan2019efficientnet]',
     'mobilenetv2': 'MobileNetV2 [@sandler2018mobilenetv2]',
@@ -62,18 +62,18 @@ def _linear(config: Config) -> str:
         'it',
     }.get(encoding.model, 'by a network, and by ridge regression [@dupre2022banded] beside it')
     trials = (
-        'the mean of the training trials of each picture'
+        'the mean of the training trials of each image'
         if encoding.average_training
         else 'single trials'
     )
     drawn = (
         ''
         if encoding.n_training is None
-        else f' Models were fitted on at most {encoding.n_training} training pictures, drawn at '
+        else f' Models were fitted on at most {encoding.n_training} training images, drawn at '
         'random.'
     )
     return (
-        f'Pictures were described by {spaces}.{reduced} Responses were predicted from these, '
+        f'Images were described by {spaces}.{reduced} Responses were predicted from these, '
         f'voxel by voxel, {how}; models were fitted on {trials}. Penalties of ridge were chosen '
         f'by {ridge.n_folds}-fold cross-validation within the training samples.{drawn}'
     )
@@ -110,7 +110,7 @@ def _network(encoding: EncodingSettings) -> str:
         f'AdamW (learning rate {encoding.learning_rate:g}, {encoding.batch_size} samples a step) '
         f'on the {LOSSES[encoding.loss]} of standardised responses for {stop}; the weights of the '
         f'epoch with the smallest loss on {100 * encoding.validation_fraction:g} % of the '
-        'training pictures, left out for this, were kept.'
+        'training images, left out for this, were kept.'
     )
 
 

@@ -48,9 +48,9 @@ def _first_stage(settings: ReconstructionSettings, name: str) -> str:
     if name == 'published':
         count = f'the first {settings.latents or 31} of the 75 latents'
     prior = (
-        'a very deep variational autoencoder [@child2020vdvae] (pictures of '
+        'a very deep variational autoencoder [@child2020vdvae] (images of '
         f'{settings.prior_size} x {settings.prior_size} pixels, {settings.prior_steps} steps of '
-        'training on the training pictures of each fold)'
+        'training on the training images of each fold)'
         if name == 'small'
         else 'a very deep variational autoencoder trained on ImageNet [@child2020vdvae]'
     )
@@ -65,9 +65,9 @@ def _first_stage(settings: ReconstructionSettings, name: str) -> str:
         )
     regressor = REGRESSORS[settings.regressor]
     return (
-        f'Pictures were made in two stages, after Brain-Diffuser [@{work}]. In the first, {count} '
+        f'Images were made in two stages, after Brain-Diffuser [@{work}]. In the first, {count} '
         f'of {prior} were predicted from voxels by {regressor}, fitted on training samples, and '
-        f'decoded to an initial picture; targets were posterior means.{renorm}'
+        f'decoded to an initial image; targets were posterior means.{renorm}'
     )
 
 
@@ -79,18 +79,18 @@ def _second_stage(settings: ReconstructionSettings, name: str) -> str:
     if name == 'small':
         model = (
             f'a small diffusion model of pixels, trained for {settings.refiner_steps} steps on '
-            'the same training pictures and conditioned on principal components of their Gabor '
+            'the same training images and conditioned on principal components of their Gabor '
             f'energies at {settings.prior_size} pixels,'
         )
         what = 'components predicted from the same responses'
     else:
         model = 'Versatile Diffusion [@xu2022versatile]'
         what = (
-            'CLIP features of pictures and captions that were predicted from the same responses '
+            'CLIP features of images and captions that were predicted from the same responses '
             f'(weight of the text {settings.text_weight:g})'
         )
     started = (
-        f'the initial picture (noised for {used} of {steps} steps, strength {strength:g})'
+        f'the initial image (noised for {used} of {steps} steps, strength {strength:g})'
         if settings.start == 'decoded' and settings.noise < 256
         else 'noise alone'
     )
@@ -101,18 +101,18 @@ def _second_stage(settings: ReconstructionSettings, name: str) -> str:
         guided += f', the {settings.conditions} condition alone'
     matched = ''
     if name == 'small' and settings.match and settings.conditions in {'both', 'vision'}:
-        moved = 'What each step took for the clean picture was'
+        moved = 'What each step took for the clean image was'
         if started != 'noise alone':
-            moved = 'The initial picture, and what each step took for the clean picture, were'
+            moved = 'The initial image, and what each step took for the clean image, were'
         matched = (
             f' {moved} moved '
             f'towards the predicted components{_matched(settings)}, weighed against how far '
-            'Gaussian pictures of the same power spectra would vary (as in DiffPIR '
+            'Gaussian images of the same power spectra would vary (as in DiffPIR '
             '[@zhu2023diffpir]).'
         )
     return (
         f'In the second stage {model} started from {started} and took the noise off '
-        f'(deterministic DDIM sampling [@song2020ddim]){guided}.{matched} The noise of a picture '
+        f'(deterministic DDIM sampling [@song2020ddim]){guided}.{matched} The noise of an image '
         'depends on the seed and its name alone.'
     )
 
@@ -130,9 +130,9 @@ def _matched(settings: ReconstructionSettings) -> str:
 
 def _judged() -> str:
     return (
-        'Initial and final pictures of held-out samples, averaged over repeats where there were '
-        'any, were compared with the pictures shown by pixel correlation, structural similarity '
+        'Initial and final images of held-out samples, averaged over repeats where there were '
+        'any, were compared with the images shown by pixel correlation, structural similarity '
         'and identification among the candidates by image features, beside the mean training '
-        'picture, the blurred picture that ridge regression retrieves, models fitted on shuffled '
+        'image, the blurred image that ridge regression retrieves, models fitted on shuffled '
         'pairs, and what prior and refiner make of the true latents and features.'
     )

@@ -17,9 +17,9 @@ def published_inputs(layout: str, version: str) -> str:
     """
     if layout == 'nsd':
         return (
-            'Single-trial betas, design and pictures of the Natural Scenes Dataset '
+            'Single-trial betas, design and images of the Natural Scenes Dataset '
             '[@allen2022nsd] were read in its own layout and analysed with bids_neurodecode '
-            f'{version}, a BIDS-App [@gorgolewski2017bidsapps]. Pictures that all participants '
+            f'{version}, a BIDS-App [@gorgolewski2017bidsapps]. Images that all participants '
             'saw (the shared 1,000) are the published test set.'
         )
     if layout == 'algonauts':
@@ -67,5 +67,5 @@ def taken_betas(config: Config, layout: str) -> str:
             ' Each voxel was z-scored over the trials of its session, held-out trials included.'
         )
     if betas.repeats == 'mean':
-        text += " The betas of each picture's trials were averaged, in training and test."
+        text += " The betas of each image's trials were averaged, in training and test."
     return text

@@ -129,14 +129,14 @@ def _explained(config: Config) -> str:
             'Without 20 such sets beside each other no p value is given.'
         )
     if movie.mode != 'decoder' and 'concepts' in movie.explain:
-        own = ' and for folders of pictures' if movie.concepts is not None else ''
+        own = ' and for folders of images' if movie.concepts is not None else ''
         texts.append(
             'Concept activation vectors [@kim2018tcav] were fitted (logistic regression, 20 '
             "random splits) to the activations of the encoder's last layer before the readout, "
             'for the fifth of training volumes with most brightness, contrast, edges and motion, '
             f'for random fifths as controls{own}. The alignment of the slopes of a mean predicted '
             f'response with them was tested against {movie.concept_permutations} random concepts, '
-            'the same pattern of volumes at other times (pictures: permuted).'
+            'the same pattern of volumes at other times (images: permuted).'
         )
     if texts:
         texts.append('These tests were adjusted for the false discovery rate [@benjamini1995fdr].')

@@ -495,7 +495,7 @@ def _mean_table(metrics: pd.DataFrame) -> Table:
     caption = (
         'Scores over participants. p < 0.05: participants better than chance on their own; n: '
         'participants with this score. Of: what was scored (trials, averages of repeats, voxels; '
-        'initial and final are pictures that were made).'
+        'initial and final are images that were made).'
     )
     return Table(columns, tuple(rows), caption, frozenset(range(3, len(columns))))
 

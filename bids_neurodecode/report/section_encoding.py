@@ -89,7 +89,7 @@ def _facts(found: EncodingResults) -> tuple[str, ...]:
             '(permutation p, false discovery rate below .05).'
         )
     facts.append(
-        f'Predicted responses of {found.n_pictures} pictures: {found.betas.name}, a volume a row '
+        f'Predicted responses of {found.n_pictures} images: {found.betas.name}, a volume a row '
         f'of {found.betas_table.name}.'
     )
     return tuple(facts)
@@ -202,7 +202,7 @@ def _curves(reader: Reader, found: EncodingResults) -> Iterable[Block]:
         film.plot_curves(curves),
         f'Loss over {last} epochs, a line a fold (responses are in standard deviations of the '
         'training trials: a loss of squares of 1 is that of predicting the mean). Grey dashed: '
-        'training samples; blue: training pictures that are left out to choose the epoch. A blue '
+        'training samples; blue: training images that are left out to choose the epoch. A blue '
         'line that turns up while the grey one falls is overfitting; lines that still fall at the '
         'end ask for more epochs.',
         f'Loss of training and validation samples over {last} epochs.',
@@ -228,13 +228,13 @@ def _examples(reader: Reader, found: EncodingResults) -> Iterable[Block]:
     yield reader.plot(
         'volumes',
         figure,
-        'Measured beside predicted responses to held-out pictures: the best, the middle and the '
+        'Measured beside predicted responses to held-out images: the best, the middle and the '
         'worst by the correlation of the two over the voxels that were predicted best in '
-        'training (r). Rank: place of the true picture among the candidates. Values are the '
-        'difference from the mean response of the voxel to the held-out pictures, each column '
+        'training (r). Rank: place of the true image among the candidates. Values are the '
+        'difference from the mean response of the voxel to the held-out images, each column '
         'with its own scale, as predictions of what is noisy are close to the mean. Slices: '
         'those with most well predicted voxels.',
-        f'Measured and predicted volumes of {len(table)} pictures.',
+        f'Measured and predicted volumes of {len(table)} images.',
     )
     if reader.results.in_mni:
         for place, what in enumerate(('measured', 'predicted')):
@@ -264,10 +264,10 @@ def _predicted(reader: Reader, found: EncodingResults) -> Iterable[Block]:
     yield reader.plot(
         'volumes',
         figure,
-        f'Predicted responses to the first {len(rows)} of {len(table)} pictures ({what}). They '
+        f'Predicted responses to the first {len(rows)} of {len(table)} images ({what}). They '
         'were not measured, so nothing here says how right they are; see the scores of the '
         'training run.',
-        f'Predicted volumes of {len(rows)} pictures.',
+        f'Predicted volumes of {len(rows)} images.',
     )
     if reader.results.in_mni and values[0].any():
         yield drawing.glass(values[0], 'predicted', names[0])

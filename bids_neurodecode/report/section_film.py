@@ -163,7 +163,7 @@ def _concepts(reader: Reader, network: NetworkResults) -> Iterable[Block]:
         'Whether predicted responses rise (red) or fall (blue) along the direction of a concept '
         "in the encoder's last layer before the readout: the mean cosine of derivative and "
         'concept vector. A star: p < .05 against random concepts (of film: the same pattern '
-        'of volumes at other times; of pictures: permuted), FDR over all tests '
+        'of volumes at other times; of images: permuted), FDR over all tests '
         f'({int((sure & ~control).sum())} of {int((~control).sum())} of concepts; '
         f'{int((sure & control).sum())} of {int(control.sum())} of the random controls, which '
         'should have none). Properties of film go together: a star does not say which of them '

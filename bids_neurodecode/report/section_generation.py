@@ -147,6 +147,6 @@ def _curves(reader: Reader, made: GenerationResults) -> Iterable[Block]:
         'learning',
         generation.plot_learning(curves),
         f'Learning curves, a panel a network, a line a training ({n_folds} of them: folds with '
-        f'the same training pictures share prior and refiner; one is of the final model). {read}',
+        f'the same training images share prior and refiner; one is of the final model). {read}',
         f'Loss by step or epoch of {networks}.',
     )

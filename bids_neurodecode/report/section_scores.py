@@ -287,7 +287,7 @@ def _score_plot(reader: Reader, metrics: pd.DataFrame) -> Plot:
         f'{_of_what(metrics)}, one panel per metric. Filled dots: models; open dots: '
         f'baselines; bars: {100 * confidence:g} % confidence intervals; red strokes: what '
         'guessing would score; orange diamonds: the best score that could be reached, where it '
-        'is known (of pictures: by the picture of the library that is most like the true one). '
+        'is known (of images: by the image of the library that is most like the true one). '
         'A bar that reaches the red stroke is no evidence.',
         'Dot plot of the scores in the table above.',
     )

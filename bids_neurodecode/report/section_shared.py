@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 INTRO = (
     'Each participant in turn is new: a head from features to latents was trained on the others, '
-    'a linear layer from latents to voxels on some pictures of the new participant, and both were '
-    'judged on pictures that nobody was trained on. Beside it stands ridge regression on the same '
-    'pictures of the new participant alone.'
+    'a linear layer from latents to voxels on some images of the new participant, and both were '
+    'judged on images that nobody was trained on. Beside it stands ridge regression on the same '
+    'images of the new participant alone.'
 )
 COLOURS = {'shared': BLUE, 'ridge': RED}
 CHANCE = {'voxel_r_median': 0.0, 'identification_2way': 0.5}
@@ -35,13 +35,13 @@ def shared_section(file: Path | None) -> tuple[Block, ...]:
     table = pd.read_csv(file, sep='\t', na_values='n/a', dtype={'participant': str})
     n = table['participant'].nunique()
     caption = (
-        f'Scores of {n} new participants against the number of their own training pictures: thin '
+        f'Scores of {n} new participants against the number of their own training images: thin '
         'lines are participants, thick ones their mean; dashed: chance; dotted: the mean noise '
-        'ceiling of the scored voxels. Only means over participants who have that many pictures '
+        'ceiling of the scored voxels. Only means over participants who have that many images '
         'are drawn.'
     )
     figure = plot_newcomers(table)
-    alt = 'Scores of new participants against the number of their pictures.'
+    alt = 'Scores of new participants against the number of their images.'
     return (
         Text((INTRO,)),
         Plot('group_desc-shared_figure.svg', figure, caption, alt),
@@ -59,7 +59,7 @@ def plot_newcomers(table: pd.DataFrame) -> Figure:
         for model, rows in table.groupby('model', sort=False):
             _draw(axis, rows, metric, str(model))
         axis.axhline(told.scale * chance, color=GREY, linestyle='--', linewidth=1)
-        axis.set_xlabel('training pictures of the new participant')
+        axis.set_xlabel('training images of the new participant')
         axis.set_ylabel(told.label)
     ceiling = table['ceiling'].mean()
     if np.isfinite(ceiling):
@@ -99,7 +99,7 @@ def _table(table: pd.DataFrame) -> Table:
     )
     columns = (
         *('new participant', 'model', 'pictures', 'median voxel r', 'ceiling (r)'),
-        *('2-way', 'test pictures', 'voxels'),
+        *('2-way', 'test images', 'voxels'),
     )
     caption = 'Scores of new participants. Chance: 0 (correlation) and 50 % (identification).'
     return Table(columns, rows, caption, frozenset(range(2, 8)), folded=True)

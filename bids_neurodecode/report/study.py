@@ -51,9 +51,9 @@ ABOUT = {
     'participants': 'Pairs are participants (their seeds averaged): the differences speak of '
     'people like these.',
     'stimuli': 'Pairs are stimuli, as there are fewer than six participants: the differences '
-    'speak of other pictures shown to these same people.',
+    'speak of other images shown to these same people.',
     'seeds': 'Pairs are the seeds of one participant: the differences speak of other seeds, and '
-    'of no other person or picture.',
+    'of no other person or image.',
 }
 PUBLISHED = (
     'Published values come from other data, other participants and other voxels, and stand there '
