@@ -11,7 +11,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-THREADS = ('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS', 'MKL_NUM_THREADS')
+MOST_THREADS = 8
+"""Of one node: more seldom make it faster."""
 CACHES = {
     'MPLCONFIGDIR': 'matplotlib',
     'NUMBA_CACHE_DIR': 'numba',
@@ -34,6 +35,21 @@ check_version = false
 """
 
 
+def threads_of(asked: int | None, nprocs: int | None) -> int:
+    """Return the threads that one node may use: all processors but one, at most eight.
+
+    Parameters
+    ----------
+    asked
+        Threads of a node that the user wants.
+    nprocs
+        Processors that the user gives to all nodes; those that this process may use if None.
+    """
+    from bids_neurodecode.cli.checks_places import n_processors
+
+    return asked or max(1, min((nprocs or n_processors()) - 1, MOST_THREADS))
+
+
 def set_environment(caches: Path, *, threads: int = 1) -> None:
     """Set variables; no folder is made (the libraries make them when they need them).
 
@@ -44,7 +60,7 @@ def set_environment(caches: Path, *, threads: int = 1) -> None:
     threads
         Threads of one process.
     """
-    for name in THREADS:
+    for name in ('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS', 'MKL_NUM_THREADS'):
         os.environ[name] = str(threads)
     home = _home()
     if home is None:

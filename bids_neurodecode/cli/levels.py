@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from bids_neurodecode.bids.records import DatasetInput, ParticipantInput
 from bids_neurodecode.bids.sink import BEGUN
 from bids_neurodecode.cli.checks_places import device_of, n_processors
+from bids_neurodecode.cli.environment import threads_of
 from bids_neurodecode.cli.exits import FAILED, NO_REPORT, OK
 from bids_neurodecode.cli.parser import Arguments
 from bids_neurodecode.cli.progress import Progress
@@ -338,7 +339,7 @@ def run_settings(
         output_dir=arguments.output_dir,
         work_dir=work_dir,
         run_id=run_id,
-        threads=arguments.omp_nthreads or 1,
+        threads=threads_of(arguments.omp_nthreads, arguments.nprocs),
         device=device_of(arguments.device),
         bids_dir=inputs.bids_dir,
         derivatives=dict(inputs.derivatives),

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bids_neurodecode._version import __version__
-from bids_neurodecode.cli.environment import configure_nipype, set_environment
+from bids_neurodecode.cli.environment import configure_nipype, set_environment, threads_of
 from bids_neurodecode.cli.exits import FAILED, INTERRUPTED, OK, exit_code, reader_is_gone
 from bids_neurodecode.cli.parser import Arguments, parse_arguments, settings_from
 from bids_neurodecode.errors import NeurodecodeError
@@ -99,7 +99,8 @@ def _run(arguments: Arguments, config: Config, plan: StudyPlan | None) -> int:
     _log_to_terminal(arguments.verbose)
     LOGGER.info('bids_neurodecode %s, %s level', __version__, arguments.analysis_level)
     caches = arguments.work_dir / 'cache'
-    set_environment(caches, threads=arguments.omp_nthreads or 1)
+    threads = threads_of(arguments.omp_nthreads, arguments.nprocs)
+    set_environment(caches, threads=threads)
     inputs = check_all(arguments, config)
     config, notes = with_installed(config, arguments, inputs)
     if plan is not None:

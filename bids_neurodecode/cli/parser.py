@@ -283,7 +283,12 @@ def _add_resources(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         '--device', choices=('auto', 'cpu', 'cuda'), default='auto', help='where models run'
     )
-    group.add_argument('--n-gpus', type=count_value(0), metavar='N', help='GPUs used at a time')
+    group.add_argument(
+        '--n-gpus',
+        type=count_value(0),
+        metavar='N',
+        help='GPUs used at a time (1); a step that needs one has it alone',
+    )
     group.add_argument(
         '--nprocs',
         '--nthreads',
@@ -293,7 +298,10 @@ def _add_resources(parser: argparse.ArgumentParser) -> None:
         help='CPUs used by all nodes together',
     )
     group.add_argument(
-        '--omp-nthreads', type=count_value(1), metavar='N', help='threads of a single node'
+        '--omp-nthreads',
+        type=count_value(1),
+        metavar='N',
+        help='threads of a single node (all CPUs but one, at most 8)',
     )
     group.add_argument(
         '--mem',

@@ -34,7 +34,7 @@ PICTURE_SIZE = 64
         *('selected', 'model', 'decode_info'),
     ),
     settings=('betas', 'features', 'selection', 'ridge', 'evaluation', 'seed'),
-    threads=2,
+    threads=8,
     memory=lambda size: 3 * size.series_gb,
 )
 def decode(

@@ -69,7 +69,7 @@ COLUMNS = {
     'shared',
     makes=('shared_metrics', 'shared_model'),
     settings=ALL,
-    threads=2,
+    threads=8,
     always=True,
     memory=lambda _: 3.4,
 )

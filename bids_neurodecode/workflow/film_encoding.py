@@ -61,7 +61,7 @@ def usable(
         *('predictions', 'rows', 'null', 'model', 'encode_info'),
     ),
     settings=('delay', 'features', 'ridge', 'evaluation', 'seed'),
-    threads=2,
+    threads=8,
     memory=lambda size: 4 * size.series_gb + 1,
 )
 def encode(

@@ -108,7 +108,7 @@ def store_settings(config: Config) -> dict[str, Any]:
     'banded',
     makes=('banded_metrics', 'banded_by_fold', 'banded_info'),
     settings=('delay', 'features', 'ridge', 'evaluation', 'seed'),
-    threads=2,
+    threads=8,
     memory=lambda size: 3 * size.series_gb,
 )
 def encode_banded(
@@ -210,7 +210,7 @@ class NetworkCase:
     'network',
     makes=('network',),
     settings=('movie', 'delay', 'split', 'features', 'ridge', 'evaluation', 'seed'),
-    threads=4,
+    threads=8,
     memory=lambda size: 3 * size.series_gb + 3,
     apart=Apart(WHAT, REMEDY),
 )

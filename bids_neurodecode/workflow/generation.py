@@ -81,7 +81,7 @@ def add_generation(ladder: Ladder, choice: Choice) -> None:
         *('reconstruction', 'encoding', 'selection', 'ridge', 'features', 'split', 'betas'),
         *('evaluation', 'seed'),
     ),
-    threads=2,
+    threads=8,
     memory=lambda size: 4 * size.series_gb + 2,
     apart=Apart(WHAT, REMEDY),
 )

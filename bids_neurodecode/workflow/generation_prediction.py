@@ -42,7 +42,7 @@ SPACES = {True: 'repeat-average', False: 'single-trial'}
     'generate',
     makes=('generated',),
     settings=ALL,
-    threads=2,
+    threads=8,
     memory=lambda size: 4 * size.series_gb + 2,
     apart=Apart(WHAT, REMEDY),
 )

@@ -115,7 +115,7 @@ class Case:
     'encode',
     makes=('encoded',),
     settings=('betas', 'encoding', 'features', 'ridge', 'split', 'atlas', 'evaluation', 'seed'),
-    threads=2,
+    threads=8,
     memory=lambda size: 4 * size.series_gb + 1,
     apart=Apart(WHAT, REMEDY, ('evaluation', 'atlas')),
 )

@@ -21,6 +21,9 @@ from traceback import format_exception
 from typing import Any
 
 from nipype.pipeline.plugins.multiproc import MultiProcPlugin
+from threadpoolctl import threadpool_limits
+
+from bids_neurodecode.workflow.resources import THREADS
 
 KILLED = (
     'bids_neurodecode.errors.ResourceError: A worker was killed while it ran {node} '
@@ -28,6 +31,9 @@ KILLED = (
     'Give the run more memory, or lower --nprocs.'
 )
 PR_SET_PDEATHSIG = 1
+VISIBLE_GPUS = 'CUDA_VISIBLE_DEVICES'
+MOST_THREADS = 1024
+"""Of any node."""
 IDLE_SECONDS = 1.0
 """The longest wait between two looks at workers that are all busy."""
 
@@ -41,14 +47,20 @@ def _prepare_worker(cwd: str) -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _run_node(node: Any, updatehash: bool, taskid: int) -> dict[str, Any]:
+def _run_node(node: Any, updatehash: bool, taskid: int, gpu: str | None) -> dict[str, Any]:
     """Run a node in a worker; what went wrong comes back as text, whenever it went wrong.
 
-    Nipype's own function loses the error of a node that fails before it has a result file.
+    Nipype's own function loses the error of a node that fails before it has a result file. The
+    node uses the threads that it was counted with, and sees the one GPU that it was given.
     """
     answer: dict[str, Any] = {'result': None, 'traceback': None, 'taskid': taskid}
+    if gpu is not None:
+        os.environ[VISIBLE_GPUS] = gpu
+    # libraries loaded later read the environment, those that are loaded are told
+    os.environ.update(dict.fromkeys(THREADS, str(node.n_procs)))
     try:
-        answer['result'] = node.run(updatehash=updatehash)
+        with threadpool_limits(node.n_procs):
+            answer['result'] = node.run(updatehash=updatehash)
     except BaseException as error:
         answer['traceback'] = format_exception(error)
         if isinstance(error, KeyboardInterrupt | SystemExit):
@@ -62,6 +74,12 @@ class ResilientMultiProc(MultiProcPlugin):
     def __init__(self, plugin_args: dict[str, Any] | None = None) -> None:
         super().__init__(plugin_args={**(plugin_args or {}), 'mp_context': 'spawn'})
         self.pool: ProcessPoolExecutor
+        self.n_gpu_procs: int
+        n_gpus = max(1, self.n_gpu_procs)
+        self.n_gpu_procs = MOST_THREADS  # Nipype counts a node's threads against the GPUs
+        given = os.environ.get(VISIBLE_GPUS, '').split(',')
+        visible = [name for name in given if name] or [str(number) for number in range(n_gpus)]
+        self._free_gpus = visible[:n_gpus]
         self._news = threading.Event()
         self._replace_pool()
 
@@ -77,15 +95,25 @@ class ResilientMultiProc(MultiProcPlugin):
             mp_context=multiprocessing.get_context('spawn'),
         )
 
+    def _prerun_check(self, graph: Any) -> None:
+        super()._prerun_check(graph)
+        self.n_gpu_procs = 1
+
+    def _check_resources(self, running_tasks: Any) -> tuple[float, int, int]:
+        """Return free memory, processors, and whether a GPU is: a node has one for itself."""
+        memory, processors, _ = super()._check_resources(running_tasks)
+        return memory, processors, min(1, len(self._free_gpus))
+
     def _submit_job(self, node: Any, updatehash: bool = False) -> int:
+        gpu = self._free_gpus.pop(0) if node.is_gpu_node() else None
         self._taskid += 1
         taskid: int = self._taskid
         try:
-            future = self.pool.submit(_run_node, node, updatehash, taskid)
+            future = self.pool.submit(_run_node, node, updatehash, taskid, gpu)
         except BrokenProcessPool:
             self._replace_pool()
-            future = self.pool.submit(_run_node, node, updatehash, taskid)
-        future.add_done_callback(partial(self._collect, taskid, node.fullname, node.mem_gb))
+            future = self.pool.submit(_run_node, node, updatehash, taskid, gpu)
+        future.add_done_callback(partial(self._collect, taskid, node.fullname, node.mem_gb, gpu))
         self._task_obj[taskid] = future
         return taskid
 
@@ -100,7 +128,11 @@ class ResilientMultiProc(MultiProcPlugin):
         if running and not running & set(self._taskresult):
             self._news.wait(IDLE_SECONDS)
 
-    def _collect(self, taskid: int, name: str, memory: float, future: Future[Any]) -> None:
+    def _collect(
+        self, taskid: int, name: str, memory: float, gpu: str | None, future: Future[Any]
+    ) -> None:
+        if gpu is not None:
+            self._free_gpus.append(gpu)
         error = future.exception()
         if error is None:
             self._taskresult[taskid] = future.result()

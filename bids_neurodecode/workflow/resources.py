@@ -13,6 +13,8 @@ from bids_neurodecode.bids.series import read_header
 GB = 1024.0**3
 HELD_GB = 1.0
 """Series of all runs of a participant up to which they are held in memory."""
+THREADS = ('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS', 'MKL_NUM_THREADS')
+"""Variables by which libraries know how many threads they may use."""
 INTERPRETER_GB = 0.6
 """A worker with the scientific libraries loaded and no data."""
 

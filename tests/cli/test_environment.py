@@ -8,7 +8,13 @@ import sys
 
 import pytest
 
-from bids_neurodecode.cli.environment import CACHES, configure_nipype, set_environment
+from bids_neurodecode.cli import checks_places
+from bids_neurodecode.cli.environment import (
+    CACHES,
+    configure_nipype,
+    set_environment,
+    threads_of,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -17,6 +23,16 @@ def own_environment(monkeypatch):
     monkeypatch.setattr(os, 'environ', os.environ.copy())
     for name in (*CACHES, 'HF_HOME', 'TEMPLATEFLOW_HOME', 'LOGNAME', 'USER'):
         os.environ.pop(name, None)
+
+
+@pytest.mark.parametrize(
+    ('asked', 'nprocs', 'available', 'threads'),
+    [(None, None, 1, 1), (None, None, 2, 1), (None, None, 6, 5), (None, None, 64, 8),
+     (None, 4, 64, 3), (3, None, 2, 3), (12, 4, 64, 12)],
+)  # fmt: skip
+def test_threads_of_a_node_by_the_processors(monkeypatch, asked, nprocs, available, threads):
+    monkeypatch.setattr(checks_places, 'n_processors', lambda: available)
+    assert threads_of(asked, nprocs) == threads
 
 
 def test_home_that_cannot_be_written(tmp_path):

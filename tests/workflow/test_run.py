@@ -1,5 +1,6 @@
 """Running a graph: reuse, failures, killed workers, text crash files."""
 
+import itertools
 import os
 import signal
 import time
@@ -23,6 +24,11 @@ class CountInput(BaseInterfaceInputSpec):
     how = traits.Enum('well', 'error', 'killed', usedefault=True)
 
 
+class GpuInput(BaseInterfaceInputSpec):
+    number = traits.Int(mandatory=True)
+    use_gpu = traits.Bool(True, usedefault=True)
+
+
 class CountOutput(TraitedSpec):
     file = File(exists=True)
 
@@ -41,6 +47,20 @@ class Count(Stage):
             os.kill(os.getpid(), signal.SIGKILL)
         (folder / 'number.txt').write_text(str(self.inputs.number))
         return {'file': folder / 'number.txt'}
+
+
+class OnGpu(Stage):
+    """Writes the GPU that it sees, its threads, and when it ran."""
+
+    input_spec = GpuInput
+    output_spec = CountOutput
+
+    def _compute(self, folder: Path):
+        start = time.time()
+        time.sleep(0.5)
+        seen = [os.environ[name] for name in ('CUDA_VISIBLE_DEVICES', 'OMP_NUM_THREADS')]
+        (folder / 'seen.txt').write_text(' '.join([*seen, str(start), str(time.time())]))
+        return {'file': folder / 'seen.txt'}
 
 
 def graph(folder, how='well'):
@@ -99,6 +119,27 @@ def test_a_killed_worker_is_a_failed_node_not_a_hang(tmp_path):
     again = Progress(4)
     assert running.run_workflow(graph(tmp_path), PLUGIN, again) == []
     assert len(again.finished) + len(again.reused) == 4
+
+
+@pytest.mark.parametrize(('visible', 'expected'), [('', {'0', '1'}), ('5,7', {'5', '7'})])
+def test_each_node_has_a_gpu_of_its_own(tmp_path, monkeypatch, visible, expected):
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', visible)
+    workflow = pe.Workflow('bids_neurodecode_wf', base_dir=str(tmp_path / 'work'))
+    for number in range(4):
+        node = pe.Node(OnGpu(number=number), f'node{number}', n_procs=2)
+        node.config = {'execution': {'crashdump_dir': str(tmp_path / 'crashes')}}
+        workflow.add_nodes([node])
+    for section, values in running.execution_config(stop_on_first_crash=False).items():
+        workflow.config.setdefault(section, {}).update(values)
+    settings = {'n_procs': 8, 'fresh_workers': True, 'n_gpu_procs': 2}
+    plugin = running.PluginSettings('MultiProc', settings)
+    assert running.run_workflow(workflow, plugin, Progress(4)) == []
+    rows = [file.read_text().split() for file in (tmp_path / 'work').rglob('seen.txt')]
+    assert {gpu for gpu, *_ in rows} == expected
+    assert {threads for _, threads, *_ in rows} == {'2'}
+    for gpu in expected:
+        times = sorted((float(a), float(b)) for g, _, a, b in rows if g == gpu)
+        assert all(end <= start for (_, end), (start, _) in itertools.pairwise(times))
 
 
 def test_stages_leave_time_and_memory(tmp_path):
