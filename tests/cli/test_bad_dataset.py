@@ -1,0 +1,267 @@
+"""Bad datasets: folders, descriptions, derivatives, sidecars."""
+
+import shutil
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from tests.bad_input import (
+    Kinds,
+    command,
+    edit_json,
+    left_out,
+    refused,
+    spoiled,
+)
+
+fault = Kinds()
+
+
+# the dataset
+
+
+@fault(r'No dataset_description\.json in .*raw')
+def no_description(data):
+    (data.root / 'dataset_description.json').unlink()
+
+
+@fault(r'Cannot read .*dataset_description\.json')
+def description_is_not_json(data):
+    (data.root / 'dataset_description.json').write_text('{"Name": ')
+
+
+@fault(r'dataset_description\.json: it holds a list')
+def description_is_a_list(data):
+    (data.root / 'dataset_description.json').write_text('[]')
+
+
+@fault(r'lacks "BIDSVersion"')
+def description_without_version(data):
+    edit_json(data.root / 'dataset_description.json', BIDSVersion=None)
+
+
+@fault(r'is a derivative dataset')
+def derivatives_as_raw(data):
+    edit_json(data.root / 'dataset_description.json', DatasetType='derivative')
+
+
+@fault(r'There is no folder .*raw')
+def no_dataset(data):
+    shutil.rmtree(data.root)
+
+
+@fault(r'No participant \(sub-\* folder\)')
+def empty_dataset(data):
+    shutil.rmtree(data.root / 'sub-01')
+
+
+@fault(r"no participant '77' in .* Found: 01")
+def unknown_participant(data):
+    return ['--participant-label', '77']
+
+
+@fault(r"no session 'z' .*the names have no ses-")
+def unknown_session(data):
+    return ['--session-label', 'z']
+
+
+@fault(r"no task 'rest' .*Found: img")
+def unknown_task(data):
+    return ['--task-id', 'rest']
+
+
+@fault(r"no run '9' .*Found: 01, 02")
+def unknown_run(data):
+    return ['--run-label', '9']
+
+
+@fault(r"no space 'T1w' .*MNI152NLin6Asym")
+def unknown_space(data):
+    return ['--space', 'T1w']
+
+
+@fault(r'several spaces: MNI152NLin6Asym, T1w\. Choose', spaces=('MNI152NLin6Asym', 'T1w'))
+def several_spaces(data):
+    pass
+
+
+@fault(r'Several tasks show stimuli: img, loc\. Choose', tasks=('img', 'loc'))
+def several_tasks(data):
+    pass
+
+
+# the derivatives
+
+
+@fault(r'No derivatives with preprocessed BOLD.*raw/derivatives')
+def no_derivatives(data):
+    shutil.rmtree(data.root / 'derivatives')
+
+
+@fault(r'fmriprep is not a derivative dataset')
+def derivatives_that_are_none(data):
+    edit_json(data.derivatives / 'dataset_description.json', DatasetType='raw')
+    return ['--derivatives', f'fmriprep={data.derivatives}']
+
+
+@fault(r'No dataset_description\.json in .*fmriprep')
+def derivatives_without_description(data):
+    (data.derivatives / 'dataset_description.json').unlink()
+    for run in data.each_run():
+        data.bold(**run).unlink()  # with series in it, it is taken for derivatives
+    return ['--derivatives', f'fmriprep={data.derivatives}']
+
+
+@fault(r'There is no folder .*nowhere')
+def derivatives_nowhere(data):
+    return ['--derivatives', 'x=/nowhere/at/all']
+
+
+@fault(r'No preprocessed BOLD.*fmriprep')
+def no_preprocessed_bold(data):
+    for run in data.each_run():
+        data.bold(**run).unlink()
+    return ['--derivatives', f'fmriprep={data.derivatives}']
+
+
+@fault(r'The run sub-01 task-img run-01 is there twice')
+def run_in_two_derivatives(data):
+    shutil.copytree(data.derivatives, data.derivatives.with_name('other'))
+
+
+@fault(r'one echo of several')
+def only_single_echoes(data):
+    for run in data.each_run():
+        for path in (data.bold(**run), data.bold(**run, extension='.json')):
+            for echo in '12':
+                shutil.copy(
+                    path, path.with_name(path.name.replace('_space', f'_echo-{echo}_space'))
+                )
+            path.unlink()
+
+
+@fault(r'No brain mask for .*run-02.*desc-brain_mask', one=True)
+def no_mask(data):
+    data.mask(run='02').unlink()
+
+
+@fault(r'No brain mask for', one=True)
+def mask_of_another_acquisition(data):
+    mask = data.mask()
+    mask.rename(mask.with_name(mask.name.replace('_run-01', '_acq-x_run-01')))
+
+
+@fault(r'No confounds for .*run-01', one=True)
+def no_confounds(data):
+    data.confounds().unlink()
+
+
+@fault(r'No events for .*run-02', one=True)
+def no_events(data):
+    data.events(run='02').unlink()
+
+
+@fault(r'confounds_timeseries\.tsv has 19 rows.*20 volumes', one=True)
+def too_few_confound_rows(data):
+    lines = data.confounds().read_text().splitlines()
+    data.confounds().write_text('\n'.join(lines[:-1]) + '\n')
+
+
+@fault(r'has 20 rows.*15 volumes', one=True)
+def too_few_volumes(data):
+    data.rewrite_bold(lambda values: values[..., :15])
+
+
+# repetition times
+
+
+def set_header_time(path, seconds):
+    image = nib.load(path)
+    image = nib.Nifti1Image(np.asarray(image.dataobj), image.affine, image.header)
+    image.header.set_zooms((3, 3, 3, seconds))
+    nib.save(image, path)
+
+
+@fault(r'No repetition time for .*bold\.nii\.gz')
+def no_repetition_time(data):
+    (data.root / 'task-img_bold.json').unlink()
+    for run in data.each_run():
+        data.bold(**run, extension='.json').unlink()
+        set_header_time(data.bold(**run), 0)
+
+
+@fault(r'disagree: .*bold\.json says 2 s, its header says 1\.5 s', one=True)
+def header_disagrees_with_sidecar(data):
+    set_header_time(data.bold(), 1.5)
+
+
+@fault(r'disagree: .*fmriprep.* says 2 s, .*raw/task-img_bold\.json says 3 s')
+def raw_sidecar_disagrees(data):
+    edit_json(data.root / 'task-img_bold.json', RepetitionTime=3)
+
+
+@fault(r'two runs disagree: 2 s .* 2\.5 s', one=True)
+def runs_disagree(data):
+    (data.root / 'task-img_bold.json').unlink()
+    edit_json(data.bold(run='02', extension='.json'), RepetitionTime=2.5)
+    set_header_time(data.bold(run='02'), 2.5)
+
+
+@fault(r"RepetitionTime 'two'", one=True)
+def repetition_time_is_text(data):
+    edit_json(data.bold(extension='.json'), RepetitionTime='two')
+
+
+# folders and the machine
+
+
+@fault(r'Cannot read .*dataset_description\.json: maximum recursion depth')
+def description_nested_too_deep(data):
+    (data.root / 'dataset_description.json').write_text('[' * 100_000)
+
+
+@fault(r'Cannot read .*_bold\.json: maximum recursion depth')
+def sidecar_nested_too_deep(data):
+    for file in data.derivatives.rglob('*_bold.json'):
+        file.write_text('[' * 100_000)
+
+
+@fault(r'Row 3 of .*confounds_timeseries\.tsv has \d+ fields', one=True)
+def a_row_of_confounds_ends_in_a_tab(data):
+    lines = data.confounds().read_text().splitlines()
+    lines[2] += '\t'
+    data.confounds().write_text('\n'.join(lines))
+
+
+for _value in (float('nan'), 100000, -50):
+
+    @fault(r'bold\.json has the StartTime .* from 0 to the repetition time \(2 s\)', one=True)
+    def start_outside_of_the_first_volume(data, value=_value):
+        edit_json(data.bold(extension='.json'), StartTime=value)
+
+
+for _value in (float('nan'), float('inf'), 2000):
+
+    @fault(r'bold\.json has the RepetitionTime .* below 100 \(not milliseconds\)', one=True)
+    def impossible_repetition_time(data, value=_value):
+        edit_json(data.bold(extension='.json'), RepetitionTime=value)
+
+
+@fault(r'header of .*bold\.nii\.gz says a repetition time of 2000 s .*no sidecar', one=True)
+def milliseconds_in_the_header_alone(data):
+    for run in ('01', '02'):
+        set_header_time(data.bold(run=run), 2000)
+        edit_json(data.bold(run=run, extension='.json'), RepetitionTime=None)
+    edit_json(data.root / 'task-img_bold.json', RepetitionTime=None)
+
+
+@pytest.mark.parametrize(('spoil', 'line', 'spec'), fault.all)
+def test_refused(spoil, line, spec, make_dataset, datasets, tmp_path, capsys):
+    data = make_dataset(**spec)
+    refused(command(data, spoiled(spoil, data, datasets)), line, tmp_path, capsys)
+
+
+@pytest.mark.parametrize(('spoil', 'line', 'spec'), fault.of_one)
+def test_others_go_on(spoil, line, spec, make_dataset, datasets):
+    left_out(spoil, line, make_dataset(**spec, participants=('01', '02', '03')), datasets)

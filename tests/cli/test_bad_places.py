@@ -1,0 +1,158 @@
+"""Bad folders, plugins and machines."""
+
+import json
+import shutil
+
+import pytest
+
+from tests.bad_input import (
+    Kinds,
+    command,
+    left_out,
+    plugin,
+    refused,
+    spoiled,
+)
+
+fault = Kinds()
+
+
+# folders and the machine
+
+
+@fault(r'output folder .*raw equals or lies inside the input')
+def output_is_the_input(data):
+    return ['OUTPUT', str(data.root)]
+
+
+@fault(r'output folder .* equals or lies inside the input')
+def output_inside_the_input(data):
+    return ['OUTPUT', str(data.root / 'derivatives' / 'mine')]
+
+
+@fault(r'output folder .* equals or lies inside the input')
+def output_inside_by_a_link(data):
+    (data.root.parent / 'link').symlink_to(data.root)
+    return ['OUTPUT', str(data.root.parent / 'link' / 'out')]
+
+
+@fault(r'output folder .*prep equals or lies inside the input .*prep')
+def output_is_a_derivative_input(data):
+    shutil.copytree(data.derivatives, data.root.parent / 'prep')
+    prep = str(data.root.parent / 'prep')
+    return ['OUTPUT', prep, '-d', f'prep={prep}']
+
+
+@fault(r'work folder .* equals or lies inside the input')
+def work_inside_the_input(data):
+    return ['--work-dir', str(data.root / 'work')]
+
+
+@fault(r'index folder .* equals or lies inside the input')
+def index_inside_the_input(data):
+    return ['--bids-database-dir', str(data.root / 'index')]
+
+
+@fault(r'is a file, and a folder is needed')
+def output_is_a_file(data):
+    (data.root.parent / 'file').write_text('')
+    return ['OUTPUT', str(data.root.parent / 'file' / 'out')]
+
+
+@fault(r'belongs to another program \(fMRIPrep\)')
+def output_of_another_program(data):
+    shutil.copytree(data.derivatives, data.root.parent / 'theirs')
+    return ['OUTPUT', str(data.root.parent / 'theirs')]
+
+
+@fault(r'no folder of weights')
+def weights_missing(data):
+    return ['--weights-dir', '/nowhere/weights']
+
+
+@fault(r'There is no plugin file')
+def plugin_missing(data):
+    return ['--use-plugin', '/nowhere/plugin.yml']
+
+
+@fault(r'Cannot use the plugin file .*plugin\.yml')
+def plugin_without_a_name(data):
+    file = data.root.parent / 'plugin.yml'
+    file.write_text('plugin_args: {}\n')
+    return ['--use-plugin', str(file)]
+
+
+@fault(r'plugin\.yml: plugin_args is no table of names and values')
+def plugin_arguments_in_a_list(data):
+    return plugin(data, 'plugin: MultiProc\nplugin_args: [1, 2]\n')
+
+
+@fault(r"plugin\.yml: plugin_args\.n_procs is 'many', and a whole number above 0 is needed")
+def plugin_arguments_of_another_type(data):
+    return plugin(data, 'plugin: MultiProc\nplugin_args: {n_procs: many}\n')
+
+
+@fault(r'plugin\.yml: plugin_args\.memory_gb is -1, and a number above 0 is needed')
+def plugin_without_memory(data):
+    return plugin(data, 'plugin: Linear\nplugin_args: {memory_gb: -1}\n')
+
+
+@fault(r'plugin\.yml: maximum recursion depth exceeded')
+def plugin_nested_too_deep(data):
+    return plugin(data, 'plugin: MultiProc\nplugin_args: ' + '[' * 3000 + ']' * 3000)
+
+
+@fault(r'plugin Condor needs the command condor_qsub, which is not on this machine')
+def plugin_without_its_command(data):
+    return plugin(data, 'plugin: Condor\n')
+
+
+@fault(r'logs is a file, and a folder is needed')
+def logs_are_a_file(data):
+    (data.root.parent / 'out').mkdir()
+    (data.root.parent / 'out' / 'logs').write_text('')
+
+
+@fault(r'sub-01 is a file, and a folder is needed')
+def participant_is_a_file(data):
+    (data.root.parent / 'out').mkdir()
+    (data.root.parent / 'out' / 'sub-01').write_text('')
+
+
+@fault(r'--mem asks for 1048576\.0 GB')
+def more_memory_than_there_is(data):
+    return ['--mem', '1024T']
+
+
+@fault(r'sub-01 .*need about .* GB of memory, and 0\.1 GB')
+def too_little_memory(data):
+    return ['--mem', '100M']
+
+
+@fault(r'No trained models|There is no folder .*models')
+def models_missing(data):
+    return ['--mode', 'predict', '--models-from', '/nowhere/models']
+
+
+@fault(r'no results of participants in .*out')
+def group_before_participants(data):
+    return ['LEVEL', 'group']
+
+
+@fault(r'Cannot read .*dataset_description\.json.* another output folder')
+def links_of_the_output_are_a_list(data):
+    out = data.root.parent / 'out'
+    out.mkdir()
+    description = {'GeneratedBy': [{'Name': 'bids_neurodecode'}], 'DatasetLinks': []}
+    (out / 'dataset_description.json').write_text(json.dumps(description))
+
+
+@pytest.mark.parametrize(('spoil', 'line', 'spec'), fault.all)
+def test_refused(spoil, line, spec, make_dataset, datasets, tmp_path, capsys):
+    data = make_dataset(**spec)
+    refused(command(data, spoiled(spoil, data, datasets)), line, tmp_path, capsys)
+
+
+@pytest.mark.parametrize(('spoil', 'line', 'spec'), fault.of_one)
+def test_others_go_on(spoil, line, spec, make_dataset, datasets):
+    left_out(spoil, line, make_dataset(**spec, participants=('01', '02', '03')), datasets)
