@@ -9,6 +9,7 @@ Columns have no neighbours along the grid: what needs neighbours asks :func:`spa
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from bids_neurodecode.claims import check_promise
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.text import one_line
 
@@ -50,6 +52,14 @@ _CIFTI = re.compile(r'\.[dp](scalar|tseries|label)\.nii$')
 _EXTENSION_CODE = 32
 """NIfTI extension of CIFTI."""
 
+BAD_SHAPE = (
+    'The header of {file} gives the shape {shape}, and nothing has such. The file is corrupt; '
+    'copy or make it anew.'
+)
+NO_AFFINE = (
+    'The header of {file} does not say where its voxels lie (an affine with NaN, or of no '
+    'volume). Make the file anew, with its sform or qform.'
+)
 NO_HEMISPHERE = 'There is no other hemisphere of {file}: {other} is missing. Add it.'
 UNREADABLE = 'Cannot read {file} as {kind}: {reason}. The file is corrupt; copy it again.'
 BAD_VERTICES = 'The arrays of {file} have different numbers of vertices ({found}). Make it again.'
@@ -329,13 +339,16 @@ def load_image(file: Path) -> Any:
     Raises
     ------
     DataError
-        If a surface lacks a hemisphere, or a file that is no volume cannot be read.
+        If a surface lacks a hemisphere, a file that is no volume cannot be read, or a header says
+        what its file cannot hold.
     """
     import nibabel as nib
 
     form = form_of(file)
     if form is None:
-        return nib.load(file)
+        volume = nib.load(file)
+        _check_header(volume, file)
+        return volume
     step = 0.0
     if form == 'parcels':
         space, rows = _read_parcels(file)
@@ -351,6 +364,21 @@ def load_image(file: Path) -> Any:
         image.header.set_zooms((1, 1, 1, step))
         image.header.set_xyzt_units('mm', 'sec')
     return image
+
+
+def _check_header(image: Any, file: Path) -> None:
+    """Check that a header gives a size that the file can hold, and the places of voxels."""
+    shape = tuple(int(n) for n in image.shape)
+    if any(n < 1 for n in shape):
+        raise DataError(BAD_SHAPE.format(file=file, shape=shape))
+    offset = int(getattr(image.dataobj, 'offset', 0))
+    n_bytes = math.prod(shape) * image.dataobj.dtype.itemsize
+    check_promise(file, offset + n_bytes)
+    if form_of(file) is not None:
+        return
+    affine = image.affine
+    if affine is None or not np.isfinite(affine).all() or np.linalg.det(affine) == 0:
+        raise DataError(NO_AFFINE.format(file=file))
 
 
 def label_of(file: Path) -> str:
@@ -410,6 +438,7 @@ def _read_cifti(file: Path, form: Form) -> tuple[Space, npt.NDArray[Any], float]
 
     try:
         image = nib.load(file)
+        _check_header(image, file)
         values = np.asarray(image.dataobj)
     except image_damage() as error:
         raise _unreadable(file, 'CIFTI', error) from error

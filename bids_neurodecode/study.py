@@ -30,7 +30,7 @@ FIXED = ('schema_version', 'system', 'seed', 'betas.precomputed')
 
 UNKNOWN_STUDY = 'No study or file is called {name!r}. Studies: {studies}.'
 UNREADABLE = 'Cannot read the study {file}: {reason}. Mend the file; studies: {studies}.'
-INVALID_STUDY = 'Invalid study {file}: {key}: {reason}.'
+INVALID_STUDY = 'Invalid study {file}: {key}: {reason}. Correct it.'
 BAD_NAME = (
     'The name of the study {file} may hold letters, digits, hyphens and underscores only: it '
     'becomes a folder.'

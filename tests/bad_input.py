@@ -21,7 +21,7 @@ FILM = {'film': 'film.mp4'}
 WAY_OUT = re.compile(
     r'\b(give|choose|add|mend|check|correct|run|make|replace|copy|leave|use|ask|name|found|known|'
     r'see|pass|get|split|write|free|install|fetch|resample|keep|remove|save|take|change|show|put|'
-    r'download|presets?|invalid setting)\b',
+    r'download|presets?|recipes|studies|types|invalid setting)\b',
     re.IGNORECASE,
 )
 Spoil = Callable[..., list[str] | None]

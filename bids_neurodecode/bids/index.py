@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from bids_neurodecode.bids.entities import counted_label
@@ -23,6 +23,7 @@ from bids_neurodecode.text import one_line
 
 BAD_INDEX = 'The index in {folder} cannot be read ({reason}). Remove that folder; it is made anew.'
 UNREADABLE = 'The folder {folder} cannot be read: {reason}. Correct its permissions.'
+OUTSIDE = 'it names files outside of the dataset'
 LAYOUT = 2
 """Version of what is kept; part of the name of a kept index."""
 KEPT = 'index.json'
@@ -299,12 +300,21 @@ def _reuse(kept: Path, folder: Path) -> tuple[Listing | None, str]:
             str(where): (int(changed), [str(name) for name in names])
             for where, (changed, names) in read.items()
         }
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, RecursionError, TypeError, AttributeError) as error:
         reason = one_line(error)
         raise InputError(BAD_INDEX.format(folder=kept.parent, reason=reason)) from error
+    if not all(_is_below(where, names) for where, (_, names) in listing.items()):
+        raise InputError(BAD_INDEX.format(folder=kept.parent, reason=OUTSIDE))
     if any(_changed(folder / where) != changed for where, (changed, _) in listing.items()):
         return None, f'The index in {kept.parent} was older than {folder} and was made anew.'
     return listing, f'The index in {kept.parent} was reused.'
+
+
+def _is_below(where: str, names: Sequence[str]) -> bool:
+    """Whether a kept folder, and the names in it, stay below the dataset."""
+    folder = PurePosixPath(where)
+    plain = all('/' not in name.removesuffix('/') and name not in {'..', '../'} for name in names)
+    return plain and not folder.is_absolute() and '..' not in folder.parts
 
 
 def _changed(folder: Path) -> int:

@@ -272,7 +272,20 @@ def unique_labels(names: Sequence[str]) -> dict[str, str]:
     >>> unique_labels(['clips/a b.mp4', 'run_1-1.mp4', 'run_11.mp4'])
     {'clips/a b.mp4': 'clipsab', 'run_1-1.mp4': 'run11+ae5c433c', 'run_11.mp4': 'run11+3aa8a248'}
     """
-    labels = {name: clean_label(name.removesuffix(PurePosixPath(name).suffix)) for name in names}
+    return told_apart(
+        {name: clean_label(name.removesuffix(PurePosixPath(name).suffix)) for name in names}
+    )
+
+
+def told_apart(labels: Mapping[str, str]) -> dict[str, str]:
+    """Lengthen the labels of names that are alike, or empty, by digits of the names' SHA-256.
+
+    Examples
+    --------
+    >>> told_apart({'a b': 'ab', 'a-b': 'ab', 'c': 'c'})
+    {'a b': 'ab+c8687a08', 'a-b': 'ab+d44362d6', 'c': 'c'}
+    """
+    labels = dict(labels)
     for digits in (8, 64):
         count = Counter(label.casefold() for label in labels.values())
         labels = {

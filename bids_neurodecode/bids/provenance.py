@@ -14,7 +14,7 @@ from typing import Any
 
 from bids_neurodecode._version import __version__
 from bids_neurodecode.bids.names import BIDSIGNORE
-from bids_neurodecode.bids.sink import write_json, write_text, write_tsv
+from bids_neurodecode.bids.sink import BEGUN, remove_begun, write_json, write_text, write_tsv
 from bids_neurodecode.errors import ArgumentsError, InputError, ResourceError
 from bids_neurodecode.extensions import declared
 from bids_neurodecode.text import one_line
@@ -115,7 +115,10 @@ def check_output(output_dir: Path) -> None:
         description = json.loads(file.read_text('utf-8-sig'))
         names = [entry['Name'] for entry in description.get('GeneratedBy', [])]
         dict(description.get('DatasetLinks', {}).items())
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (
+        *(OSError, ValueError, RecursionError),
+        *(TypeError, KeyError, AttributeError),
+    ) as error:
         raise InputError(BROKEN.format(file=file, reason=one_line(error))) from error
     if NAME not in names:
         found = ', '.join(names) or 'no GeneratedBy'
@@ -142,6 +145,10 @@ def write_dataset_files(
     """
     output_dir.mkdir(parents=True, exist_ok=True)
     with _locked(output_dir / '.bids_neurodecode.lock'):
+        # what lies there half written is a dead process's: these files are written under the lock
+        names = ('dataset_description.json', '.bidsignore', 'descriptions.tsv', 'CITATION.*')
+        for folder in (output_dir, output_dir / 'logs'):
+            remove_begun(file for name in names for file in folder.glob(f'{BEGUN}*{name}'))
         previous = _read(output_dir / 'dataset_description.json')
         links = dict(previous.get('DatasetLinks', {}))
         links['raw'] = relative_link(bids_dir, output_dir)

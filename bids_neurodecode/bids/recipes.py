@@ -42,7 +42,7 @@ LOOKED_AT = 8
 NO_RECIPES = 'There is no folder {folder} ({variable}). Make it, or unset the variable.'
 UNKNOWN_RECIPE = 'No recipe or file is called {name!r}. Recipes: {known}.'
 UNREADABLE = 'Cannot read the recipe {file}: {reason}. Fix the file, or remove it.'
-INVALID = 'Invalid recipe {file}: {key}: {reason}.'
+INVALID = 'Invalid recipe {file}: {key}: {reason}. Correct it.'
 LEAVES = (
     'Invalid recipe {file}: {key}: {path!r} lies outside of the folder of the recipe. Put the '
     'file beside the recipe, and name it from there.'

@@ -31,15 +31,18 @@ OTHER_GRID = (
     'Resample one of them, or choose one --space.'
 )
 NOT_FINITE = (
-    '{file} holds {n} values that are NaN or infinite inside the mask (first in volume {volume}). '
-    'Make the file anew.'
+    '{file} holds {n} values that are NaN or infinite inside the mask (first in volume {volume}), '
+    'or too large for single precision. Make the file anew.'
 )
 NOT_REAL = (
     '{file} holds {dtype} values, and {kind}. Give a file of one real number per voxel{way_out}.'
 )
+CONSTANT = '{file} does not vary over time in the whole mask. Make the file anew.'
 ALL_ZERO = '{file} is zero in the whole mask{where}. Make the file anew.'
 
 CHUNK = 1 << 22
+LARGEST = float(np.finfo(np.float32).max)
+"""Responses are held in single precision."""
 WHAT = {
     'gifti': 'vertices of',
     'cifti': 'grayordinates of',
@@ -233,8 +236,8 @@ def check_values(file: Path, inside: npt.NDArray[np.bool_]) -> float:
     Raises
     ------
     InputError
-        If the file is cut short or corrupt, holds NaN or infinite values, or is zero in the whole
-        mask (in one volume or all).
+        If the file is cut short or corrupt, holds NaN or infinite values, is zero in the whole
+        mask (in one volume or all), or does not vary.
     """
     image = open_image(file)
     if form_of(file) is not None:
@@ -255,29 +258,28 @@ def check_values(file: Path, inside: npt.NDArray[np.bool_]) -> float:
                 values = np.frombuffer(data, dtype)[voxels]
                 zero[volume] = not values.any()
                 measured = values * np.float64(slope) + intercept
-                sums += measured
-                squares += measured**2
-                if dtype.kind == 'f':
-                    bad = values.size - int(np.count_nonzero(np.isfinite(values)))
-                    first_bad = volume if bad and not n_bad else first_bad
-                    n_bad += bad
+                bad = values.size - int(np.count_nonzero(np.abs(measured) <= LARGEST))
+                first_bad = volume if bad and not n_bad else first_bad
+                n_bad += bad
+                if not bad:
+                    sums += measured
+                    squares += measured**2
             while stream.read(CHUNK):
                 pass
     except (OSError, EOFError, zlib.error) as error:
         reason = one_line(error)
         raise InputError(TRUNCATED.format(file=file, reason=reason)) from error
     _check_found(file, n_bad, first_bad, zero)
-    mean = sums / n_volumes
-    return _share_centred(mean, squares / n_volumes)
+    return _share_centred(file, sums / n_volumes, squares / n_volumes)
 
 
 def _check_columns(file: Path, values: npt.NDArray[Any]) -> float:
     """Check a series that is in memory, (n_volumes, n_columns), as :func:`check_values` does."""
-    bad = ~np.isfinite(values)
+    bad = ~(np.abs(values) <= LARGEST)
     first = int(np.flatnonzero(bad.any(axis=1))[0]) if bad.any() else 0
     _check_found(file, int(bad.sum()), first, np.asarray(~values.any(axis=1)))
     mean = values.mean(axis=0, dtype=np.float64)
-    return _share_centred(mean, (values.astype(np.float64) ** 2).mean(axis=0))
+    return _share_centred(file, mean, (values.astype(np.float64) ** 2).mean(axis=0))
 
 
 def _check_found(file: Path, n_bad: int, first_bad: int, zero: npt.NDArray[np.bool_]) -> None:
@@ -288,12 +290,15 @@ def _check_found(file: Path, n_bad: int, first_bad: int, zero: npt.NDArray[np.bo
         raise InputError(ALL_ZERO.format(file=file, where=where))
 
 
-def _share_centred(mean: npt.NDArray[np.float64], power: npt.NDArray[np.float64]) -> float:
+def _share_centred(
+    file: Path, mean: npt.NDArray[np.float64], power: npt.NDArray[np.float64]
+) -> float:
     """Return the share of voxels that vary more than their mean, of the mean and mean square."""
     variance = power - mean**2
     varies = variance > 1e-12 * power
-    centred = mean[varies] ** 2 < variance[varies]
-    return float(centred.mean()) if varies.any() else 0.0
+    if not varies.any():
+        raise InputError(CONSTANT.format(file=file))
+    return float((mean[varies] ** 2 < variance[varies]).mean())
 
 
 def read_volumes(file: Path, n: int | None = None) -> Iterator[npt.NDArray[Any]]:

@@ -6,13 +6,14 @@ compressed NIfTI carry no time and no name.
 
 from __future__ import annotations
 
+import fcntl
 import gzip
 import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,9 +41,10 @@ def atomic(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=BEGUN, suffix=path.name)
-    os.close(handle)
     temporary = Path(name)
     try:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(handle, fcntl.LOCK_SH)
         yield temporary
         # mkstemp makes files for their owner alone; outputs follow the umask
         umask = os.umask(0)
@@ -51,6 +53,16 @@ def atomic(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+        os.close(handle)
+
+
+def remove_begun(files: Iterable[Path]) -> None:
+    """Remove files that a killed process had begun to write; those of a living one are locked."""
+    for file in files:
+        # without a lock nothing is known of who writes it, and it stays
+        with suppress(OSError), file.open('rb+') as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            file.unlink()
 
 
 def write_text(path: Path, text: str) -> None:

@@ -120,12 +120,13 @@ def _lists(file: Path, named: str | None) -> dict[str, list[str]]:
     """Return the stimuli of each part that a JSON file lists."""
     try:
         content = json.loads(file.read_text('utf-8-sig'))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         reason = one_line(error)
         raise InputError(UNREADABLE.format(file=file, reason=reason)) from error
     split: Any = content
     if isinstance(content, Mapping):
-        variants = content.get('variants', ())
+        found = content.get('variants')
+        variants = found if isinstance(found, list) else []
         several = {str(v.get('variant_id')): v for v in variants if isinstance(v, Mapping)}
         several |= {k: v for k, v in content.items() if isinstance(v, Mapping)}
         if named is not None:

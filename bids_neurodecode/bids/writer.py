@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from pydantic import TypeAdapter
 
 from bids_neurodecode.bids.description import read_json
 from bids_neurodecode.bids.names import product_of, product_path
@@ -23,6 +26,13 @@ if TYPE_CHECKING:
 ENTITIES = frozenset({'run', 'session'})
 """Columns that are named as pybids names entities."""
 
+
+NO_LIST = (
+    'The list {file} of what an earlier run wrote is damaged, and was made anew: files of that '
+    'run that this one does not write stay beside its own.'
+)
+LOGGER = logging.getLogger('bids_neurodecode')
+_NAMES = TypeAdapter(list[str])
 
 OWN_REFERENCES: Mapping[str | None, str] = {
     None: 'The reference image of the preprocessed series',
@@ -135,10 +145,12 @@ class ProductWriter:
         own = self.output_dir, self.entities['sub'], self.entities['task']
         now = {path.relative_to(self.output_dir).as_posix() for path in self.written}
         root = self.output_dir.resolve()
+        folder = f'sub-{self.entities["sub"]}'
+        places = (root / folder, root / 'stimuli' / folder)
         for name in products_of(*own) - now:
             earlier = root / name
             # the list is a file like others: it may name anything
-            if earlier.parent.resolve().is_relative_to(root):
+            if any(earlier.parent.resolve().is_relative_to(place) for place in places):
                 earlier.unlink(missing_ok=True)
         write_text(_products_file(*own), json.dumps(sorted(now), indent=1) + '\n')
 
@@ -218,10 +230,17 @@ class ProductWriter:
 def products_of(output_dir: Path, label: str, task: str) -> set[str]:
     """Return what the last run of a participant and task wrote, relative to the output folder.
 
-    The list is that of :meth:`ProductWriter.finish`; it is empty where there was no run.
+    The list is that of :meth:`ProductWriter.finish`; it is empty where there was no run, or where
+    the list is damaged, which is said.
     """
     file = _products_file(output_dir, label, task)
-    return set(json.loads(file.read_text('utf-8'))) if file.exists() else set()
+    if not file.exists():
+        return set()
+    try:
+        return set(_NAMES.validate_json(file.read_bytes()))
+    except ValueError:
+        LOGGER.warning(NO_LIST.format(file=file))
+        return set()
 
 
 def _products_file(output_dir: Path, label: str, task: str) -> Path:

@@ -15,6 +15,7 @@ from bids_neurodecode.config import AtlasSettings, Config
 from bids_neurodecode.errors import ArgumentsError, DataError, InputError
 from bids_neurodecode.spaces import needs_grid
 from bids_neurodecode.stimuli.films import check_film_once
+from bids_neurodecode.workflow.files import common_mask
 from bids_neurodecode.workflow.own_features import check_own_features, has_frames
 
 if TYPE_CHECKING:
@@ -27,6 +28,10 @@ OTHER_PARADIGM = (
 NO_REPEATS = (
     'No image of sub-{label} is shown twice ({file} and the other runs), and selection.measure = '
     '"{measure}" needs repeats. Use "prediction", "none" or "auto".'
+)
+ONE_PICTURE = (
+    'All pictures that sub-{label} was shown are one and the same ({file}; first events: '
+    '{events}), so there is nothing to tell apart. Correct the events, or the files.'
 )
 WHO = '{file}: {reason}'
 FILM_SHORTER = (
@@ -97,6 +102,11 @@ def check_design(
     """
     _check_system(person, config.system)
     check_space(person, config)
+    try:
+        if len({run.mask for run in person.runs}) > 1:
+            common_mask(person.runs)
+    except DataError as error:
+        raise InputError(str(error)) from error
     for run in person.runs:
         _check_confounds(run, config)
     notes = check_own_features(person, config)
@@ -109,6 +119,8 @@ def check_design(
     from bids_neurodecode.bids.trials import stimulus_duration, trials_table
 
     first = person.runs[0].events
+    if hold_out and person.paradigm == 'images':
+        _check_differ(person)
     try:
         if hold_out:
             _check_split(person, config)
@@ -117,6 +129,18 @@ def check_design(
     except DataError as error:
         raise InputError(WHO.format(file=first, reason=error)) from error
     return notes
+
+
+def _check_differ(person: ParticipantInput) -> None:
+    """Refuse pictures that are all one and the same file: nothing tells their responses apart."""
+    files = [person.stimuli_dir / name for name in person.stimuli]
+    if not all(file.is_file() for file in files):
+        return  # in one array, or known by their features alone
+    size, content = files[0].stat().st_size, files[0].read_bytes()
+    if all(file.stat().st_size == size and file.read_bytes() == content for file in files):
+        raise InputError(
+            ONE_PICTURE.format(label=person.label, file=files[0], events=person.runs[0].events)
+        )
 
 
 def _check_system(person: ParticipantInput, system: str) -> None:

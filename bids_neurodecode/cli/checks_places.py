@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+import stat
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from bids_neurodecode.bids.description import NO_FOLDER, check_derivative
 from bids_neurodecode.bids.records import ParticipantInput
@@ -29,8 +32,23 @@ INDEX_IN_INPUT = (
     'Choose another with --bids-database-dir.'
 )
 NOT_A_FOLDER = '{path} is a file, and a folder is needed there. Choose another {what}.'
+LINK_TO_NOTHING = (
+    'The {what} {folder} is a link to {target}, which is not there. Make that folder, or choose '
+    'another.'
+)
+NOT_A_FILE = (
+    '{path} is a folder, and a file is needed there. Remove it, or choose another output folder.'
+)
 NOT_READABLE = 'The folder {folder} cannot be read. Change its permissions, or give another.'
 NOT_WRITABLE = 'The {what} {folder} cannot be written. Choose another, or change its permissions.'
+OTHERS_WORK = (
+    'The work folder {folder} belongs to another user, and what a run goes on from can run code. '
+    'Give a --work-dir of your own.'
+)
+OPEN_WORK = (
+    'Others may write in the work folder {folder}, and what a run goes on from can run code. Give '
+    'another --work-dir, or, if you trust what is in it, chmod -R go-w {folder}.'
+)
 NO_CUDA = 'There is no CUDA device, and --device cuda asks for one. Use --device cpu or auto.'
 FEW_GPUS = '--n-gpus asks for {asked} GPUs, and {found} are there. Ask for {found} or fewer.'
 NO_WEIGHTS = (
@@ -67,12 +85,19 @@ NO_MODELS = (
     'Give the output folder of a training run with --models-from.'
 )
 GB = 1024.0**3
+LEAST_GB = 0.02
+"""The page, figures, tables and models of a participant, however small the data."""
 FOLDERS = (
     *('logs', 'group', 'stimuli', 'studies', 'sub-*', 'stimuli/sub-*'),
     *(f'sub-*/{name}' for name in ('anat', 'figures', 'func', 'log', 'models', 'ses-*')),
     'sub-*/ses-*/func',
 )
 """Folders of the output, as far as they are there."""
+FILES = (
+    *('*.html', '*.json', '*.tsv', '.bidsignore', '.bids_neurodecode.lock', 'logs/CITATION.*'),
+    *('sub-*/log/sub-*.json', 'sub-*/log/sub-*.toml'),
+)
+"""Files of the output that every run writes anew."""
 
 
 def check_places(arguments: Arguments) -> None:
@@ -100,10 +125,47 @@ def check_places(arguments: Arguments) -> None:
             if folder.resolve().is_relative_to(source.resolve()):
                 raise ArgumentsError(message.format(folder=folder, input=source))
         _check_writable(folder, what)
+    _check_inside(arguments.output_dir)
+
+
+def _check_inside(output_dir: Path) -> None:
+    """Check that what earlier runs left are folders and files where these are needed."""
     for pattern in FOLDERS:
-        for path in sorted(arguments.output_dir.glob(pattern)):
+        for path in sorted(output_dir.glob(pattern)):
             if '.' not in path.name:  # not a page, such as sub-01.html
                 _check_writable(path, 'output folder')
+    for pattern in FILES:
+        for path in sorted(output_dir.glob(pattern)):
+            if path.is_dir():
+                raise ArgumentsError(NOT_A_FILE.format(path=path))
+
+
+def check_own(folder: Path) -> None:
+    """Refuse a work folder that others can write to.
+
+    What a run goes on from lies there as Nipype keeps it, in pickles, which can run any code.
+    Where the file system keeps neither owners nor permissions, nothing can be told of them.
+
+    Raises
+    ------
+    ArgumentsError
+        If it belongs to another user, or others may write in it.
+    """
+    if not folder.is_dir():
+        return
+    state = folder.stat()
+    others = stat.S_IWGRP | stat.S_IWOTH
+    if state.st_uid == os.geteuid() and not state.st_mode & others:
+        return
+    try:
+        with TemporaryDirectory(dir=folder) as made:
+            mine = Path(made).stat()
+    except OSError as error:
+        raise ArgumentsError(OTHERS_WORK.format(folder=folder)) from error
+    if state.st_uid != mine.st_uid:
+        raise ArgumentsError(OTHERS_WORK.format(folder=folder))
+    if state.st_mode & others and not mine.st_mode & others:
+        raise ArgumentsError(OPEN_WORK.format(folder=folder))
 
 
 def existing_parent(folder: Path) -> Path:
@@ -115,6 +177,9 @@ def existing_parent(folder: Path) -> Path:
 
 
 def _check_writable(folder: Path, what: str) -> None:
+    if folder.is_symlink() and not folder.exists():
+        target = folder.readlink()
+        raise ArgumentsError(LINK_TO_NOTHING.format(what=what, folder=folder, target=target))
     place = existing_parent(folder)
     if not place.is_dir():
         raise ArgumentsError(NOT_A_FOLDER.format(path=place, what=what))
@@ -184,10 +249,14 @@ def device_of(asked: str) -> str:
 
 
 def n_processors() -> int:
-    """Return the processors that this process may use: a batch job has fewer than its node."""
+    """Return the processors that this process may use: a batch job has fewer than its node.
+
+    A container may have the time of some processors only, whichever it runs on.
+    """
+    found = os.cpu_count() or 1
     if hasattr(os, 'sched_getaffinity'):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        found = len(os.sched_getaffinity(0))
+    return min([found, *(max(1, math.ceil(quota)) for quota in processor_quotas(Path('/')))])
 
 
 def total_memory_gb() -> float:
@@ -197,25 +266,46 @@ def total_memory_gb() -> float:
     """
     import psutil
 
-    return min([float(psutil.virtual_memory().total), *_limits(Path('/'))]) / GB
+    return min([float(psutil.virtual_memory().total), *memory_limits(Path('/'))]) / GB
 
 
-def _limits(root: Path) -> list[float]:
+def memory_limits(root: Path) -> list[float]:
     """Return the limits (bytes) that the control groups of this process set, below ``root``."""
-    groups = root / 'proc' / 'self' / 'cgroup'
     found = []
+    for folder, first in _groups(root, 'memory'):
+        file = folder / ('memory.limit_in_bytes' if first else 'memory.max')
+        text = file.read_text('utf-8').strip() if file.is_file() else ''
+        found += [float(text)] if text.isdigit() else []
+    return found
+
+
+def processor_quotas(root: Path) -> list[float]:
+    """Return the time of processors (in processors) that control groups allow, below ``root``."""
+    found = []
+    for folder, first in _groups(root, 'cpu'):
+        names = ('cpu.cfs_quota_us', 'cpu.cfs_period_us') if first else ('cpu.max',)
+        files = [folder / name for name in names]
+        if all(file.is_file() for file in files):
+            quota, period = ' '.join(file.read_text('utf-8') for file in files).split()
+            found += [int(quota) / int(period)] if quota.isdigit() and int(period) else []
+    return found
+
+
+def _groups(root: Path, controller: str) -> Iterator[tuple[Path, bool]]:
+    """Yield the folders of the control groups of this process, and whether of the first version.
+
+    The folder of a group, then those above it: the tightest limit holds.
+    """
+    groups = root / 'proc' / 'self' / 'cgroup'
     for line in groups.read_text('utf-8').splitlines() if groups.is_file() else []:
         _, kinds, name = line.split(':', 2)
-        if kinds and 'memory' not in kinds.split(','):
+        if kinds and controller not in kinds.split(','):
             continue
-        top = root / 'sys' / 'fs' / 'cgroup' / ('memory' if kinds else '')
-        file = 'memory.limit_in_bytes' if kinds else 'memory.max'
+        top = root / 'sys' / 'fs' / 'cgroup' / (controller if kinds else '')
         here = top / name.lstrip('/')
         for folder in (here, *here.parents):
-            if folder.is_relative_to(top) and (folder / file).is_file():
-                text = (folder / file).read_text('utf-8').strip()
-                found += [float(text)] if text.isdigit() else []
-    return found
+            if folder.is_relative_to(top):
+                yield folder, bool(kinds)
 
 
 def check_previous(arguments: Arguments) -> None:
@@ -256,7 +346,6 @@ def check_room(
     from bids_neurodecode.workflow.resources import data_size
     from bids_neurodecode.workflow.responses import betas, parcel_series, quality
 
-    needed: dict[Path, float] = {arguments.output_dir: 0.0, arguments.work_dir: 0.0}
     for person in participants:
         size = data_size(person)
         steps = (quality, betas, decode, parcel_series, align_films, publish_pictures)
@@ -268,12 +357,25 @@ def check_room(
                     label=person.label, file=person.runs[0].bold, needed=memory, found=limit
                 )
             )
+    outputs, work = disk_needed(participants, n_variants)
+    _check_disk(((arguments.output_dir, outputs), (arguments.work_dir, work)))
+
+
+def disk_needed(
+    participants: Sequence[ParticipantInput], n_variants: int = 1
+) -> tuple[float, float]:
+    """Return about how many GB the output folder and the work folder will hold, from headers."""
+    from bids_neurodecode.workflow.resources import data_size
+
+    in_output = in_work = 0.0
+    for person in participants:
+        size = data_size(person)
         volume = 4 * size.n_voxels / GB
         # three kinds of betas and some twenty maps; the work folder holds cleaned series as well
-        outputs = volume * (_n_trials(person) + 20)
-        needed[arguments.output_dir] += n_variants * outputs
-        needed[arguments.work_dir] += 3 * outputs + 2 * volume * sum(size.n_volumes)
-    _check_disk(needed)
+        outputs = volume * (_n_trials(person) + 20) + LEAST_GB
+        in_output += n_variants * outputs
+        in_work += 3 * outputs + 2 * volume * sum(size.n_volumes)
+    return in_output, in_work
 
 
 def _n_trials(person: ParticipantInput) -> int:
@@ -286,10 +388,10 @@ def _n_trials(person: ParticipantInput) -> int:
     return sum(len(stimulus_names(read_table(run.events), run.events)) for run in person.runs)
 
 
-def _check_disk(needed: Mapping[Path, float]) -> None:
+def _check_disk(needed: Sequence[tuple[Path, float]]) -> None:
     """Compare with what is free; folders on one disk share it."""
     disks: dict[int, tuple[float, Path]] = {}
-    for folder, amount in needed.items():
+    for folder, amount in needed:
         place = existing_parent(folder)
         before = disks.get(place.stat().st_dev, (0.0, folder))
         disks[place.stat().st_dev] = (before[0] + amount, before[1])

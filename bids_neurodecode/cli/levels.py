@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bids_neurodecode.bids.records import DatasetInput, ParticipantInput
-from bids_neurodecode.bids.sink import BEGUN
-from bids_neurodecode.cli.checks_places import device_of, n_processors
+from bids_neurodecode.bids.sink import BEGUN, remove_begun
+from bids_neurodecode.cli.checks_places import device_of, n_processors, total_memory_gb
 from bids_neurodecode.cli.environment import threads_of
 from bids_neurodecode.cli.exits import FAILED, NO_REPORT, OK
 from bids_neurodecode.cli.parser import Arguments
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 LOGGER = logging.getLogger('bids_neurodecode')
 REPORT = 'report'
+USED = 0.9
+"""Share of the memory that nodes may ask for together."""
 SUBMITTED = (
     '{n} steps were submitted to the batch system. When its queue is empty, run the same command '
     'again without --use-plugin: what is done is reused, what failed is run again or reported.'
@@ -183,6 +185,8 @@ def group_level(arguments: Arguments, config: Config, inputs: DatasetInput, run_
     found = {file.parent.parent.name.removeprefix('sub-') for file in results}
     missing = _without_results(arguments, run.output_dir, found)
     with hold(run.work_dir, ['group']):
+        remove_begun(run.output_dir.glob(f'{BEGUN}*group*.html'))
+        remove_begun((run.output_dir / 'group').rglob(f'{BEGUN}*'))
         failures = run_and_watch(init_group_wf(results, missing, run), arguments)
     if only_submits(arguments):
         return code_of(failures)
@@ -201,7 +205,8 @@ def hold(work_dir: Path, labels: Sequence[str]) -> Iterator[None]:
     ResourceError
         If another run is in one of them. The lock goes with its process, however that ends.
     """
-    work_dir.mkdir(parents=True, exist_ok=True)
+    # nobody else: a run goes on from what lies there (check_own)
+    work_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     locks = {work_dir / f'.{x}.lock': IN_USE.format(label=x, folder=work_dir) for x in labels}
     with _held(locks):
         yield
@@ -243,10 +248,11 @@ def _held(locks: Mapping[Path, str]) -> Iterator[None]:
 def remove_leftovers(output_dir: Path, labels: Sequence[str]) -> None:
     """Remove files that a killed run of these participants had begun to write."""
     for label in labels:
-        begun = [*output_dir.glob(f'{BEGUN}*sub-{label}.html')]
-        begun += (output_dir / f'sub-{label}').rglob(f'{BEGUN}*')
-        for file in begun:
-            file.unlink(missing_ok=True)
+        pages = (f'{BEGUN}*sub-{label}.html', f'{BEGUN}*sub-{label}_task-*.html')
+        begun = [file for pattern in pages for file in output_dir.glob(pattern)]
+        for folder in (output_dir / f'sub-{label}', output_dir / 'stimuli' / f'sub-{label}'):
+            begun += folder.rglob(f'{BEGUN}*')
+        remove_begun(begun)
 
 
 def clean(work_dir: Path, names: Sequence[str]) -> None:
@@ -315,8 +321,8 @@ def plugin_of(arguments: Arguments) -> PluginSettings:
         return PluginSettings.read(arguments.use_plugin)
     n_procs = 1 if arguments.low_mem else arguments.nprocs or n_processors()
     settings: dict[str, Any] = {'n_procs': n_procs}
-    if arguments.mem_gb is not None:
-        settings['memory_gb'] = arguments.mem_gb
+    # Nipype knows what the machine has, and not what a container or a job is given
+    settings['memory_gb'] = arguments.mem_gb or USED * total_memory_gb()
     if device_of(arguments.device) == 'cuda':
         settings |= {'fresh_workers': True, 'n_gpu_procs': arguments.n_gpus or 1}
     # a node that states more than there is runs alone instead of not at all
@@ -328,16 +334,10 @@ def run_settings(
     arguments: Arguments, config: Config, inputs: DatasetInput, run_id: str
 ) -> RunSettings:
     """Return what the factories need; the work folder is this dataset's own."""
-    import hashlib
-
-    key = '\n'.join([str(inputs.bids_dir), *(str(p) for p in inputs.derivatives.values())])
-    key += f'\n{arguments.output_dir}\n{arguments.mode}'
-    name = hashlib.sha256(key.encode()).hexdigest()[:12]
-    work_dir = arguments.work_dir / name
     return RunSettings(
         config=config,
         output_dir=arguments.output_dir,
-        work_dir=work_dir,
+        work_dir=work_folder(arguments, inputs),
         run_id=run_id,
         threads=threads_of(arguments.omp_nthreads, arguments.nprocs),
         device=device_of(arguments.device),
@@ -352,6 +352,15 @@ def run_settings(
 def options(arguments: Arguments) -> tuple[str, ...]:
     """Return the options that outputs depend on and the graph does not tell."""
     return ('not validated',) if arguments.skip_bids_validation else ()
+
+
+def work_folder(arguments: Arguments, inputs: DatasetInput) -> Path:
+    """Return the folder below the work folder that is of one dataset, output and mode."""
+    import hashlib
+
+    key = '\n'.join([str(inputs.bids_dir), *(str(p) for p in inputs.derivatives.values())])
+    key += f'\n{arguments.output_dir}\n{arguments.mode}'
+    return arguments.work_dir / hashlib.sha256(key.encode()).hexdigest()[:12]
 
 
 def with_models(

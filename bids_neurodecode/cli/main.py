@@ -9,7 +9,7 @@ import sys
 import threading
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -92,7 +92,9 @@ def _interrupt(*_: object) -> None:
 
 def _run(arguments: Arguments, config: Config, plan: StudyPlan | None) -> int:
     from bids_neurodecode.cli.checks import check_all
+    from bids_neurodecode.cli.checks_places import check_own
     from bids_neurodecode.cli.installed import with_installed
+    from bids_neurodecode.cli.levels import work_folder
     from bids_neurodecode.cli.studies import check_variants, describe_study
     from bids_neurodecode.cli.systems import check_before
 
@@ -101,12 +103,17 @@ def _run(arguments: Arguments, config: Config, plan: StudyPlan | None) -> int:
     caches = arguments.work_dir / 'cache'
     threads = threads_of(arguments.omp_nthreads, arguments.nprocs)
     set_environment(caches, threads=threads)
+    check_own(caches)
     inputs = check_all(arguments, config)
     config, notes = with_installed(config, arguments, inputs)
     if plan is not None:
         plan = plan.with_configs(lambda each: with_installed(each, arguments, inputs)[0])
     check_before(arguments, config, inputs)
     left_out = {} if plan is None else check_variants(arguments, plan, inputs)
+    check_own(work_folder(arguments, inputs))
+    if caches.is_dir():
+        with suppress(OSError):  # what made it there knew nothing of other users
+            caches.chmod(0o700)
     if arguments.dry_run:
         from bids_neurodecode.cli.describe import describe
 
@@ -118,6 +125,7 @@ def _run(arguments: Arguments, config: Config, plan: StudyPlan | None) -> int:
     for note in (*inputs.notes, *notes):
         LOGGER.info('%s', note)
     run_id = f'{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:8]}'
+    caches.mkdir(mode=0o700, parents=True, exist_ok=True)
     configure_nipype(caches / 'nipype', level='INFO' if arguments.verbose > 1 else 'CRITICAL')
     _log_to_file(arguments.output_dir / 'logs' / f'{run_id}.log')
     LOGGER.debug('Command: %s', ' '.join(sys.argv))

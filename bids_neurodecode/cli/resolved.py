@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from bids_neurodecode.bids.records import DatasetInput, ParticipantInput
+from bids_neurodecode.cli.checks_places import disk_needed
 from bids_neurodecode.cli.parser import Arguments
 from bids_neurodecode.config import Config
 
@@ -134,11 +135,12 @@ def steps_of(arguments: Arguments, config: Config, inputs: DatasetInput) -> list
         workflow = init_run_wf(inputs.participants, replace(run, work_dir=Path(folder)))
         names = workflow.list_node_names()
         nodes = [workflow.get_node(name) for name in names]
-    n_procs = int(plugin_of(arguments).arguments.get('n_procs', 1))
+    plugin = plugin_of(arguments).arguments
+    n_procs = int(plugin.get('n_procs', 1))
     each = _memory(names, nodes)
     largest = max(each.values())
     parallel = sorted((node.mem_gb for node in nodes), reverse=True)[:n_procs]
-    limit = arguments.mem_gb or float('inf')
+    limit = float(plugin.get('memory_gb', 'inf'))
     together = min(sum(parallel), max(limit, largest))
     scale = {
         workflow_name(person.label): max(1.0, data_size(person).series_gb / REFERENCE_GB)
@@ -152,6 +154,8 @@ def steps_of(arguments: Arguments, config: Config, inputs: DatasetInput) -> list
     steps = ', '.join(f'{step} ({memory:.1f} GB)' for step, memory in each.items())
     lines = [f'{len(names)} steps: {steps}']
     lines.append(f'memory: {largest:.1f} GB for the largest step, up to {together:.1f} GB at once')
+    in_output, in_work = disk_needed(inputs.participants)
+    lines.append(f'disk: about {in_output:.2f} GB of results, {in_work:.2f} GB in the work folder')
     lines.append(f'time: {ROUGH.format(time=time, n=n_procs, s="s" * (n_procs > 1))}')
     return lines
 

@@ -12,11 +12,13 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from bids_neurodecode.bids.records import DatasetInput, ParticipantInput
+from bids_neurodecode.bids.sink import BEGUN, remove_begun
 from bids_neurodecode.cli.exits import FAILED, NO_REPORT, OK
 from bids_neurodecode.cli.levels import (
     REPORT,
     hold,
     only_submits,
+    remove_leftovers,
     run_and_watch,
     run_settings,
     write_dataset,
@@ -164,6 +166,7 @@ def study_level(
     """Run all variants of all participants, then gather; return the exit code."""
     from bids_neurodecode.workflow.gathering import study_folder
     from bids_neurodecode.workflow.reports import task_of_results
+    from bids_neurodecode.workflow.studies import variant_run
 
     run = run_settings(arguments, plan.variants[0].config, inputs, run_id)
     if arguments.analysis_level == 'group':
@@ -184,6 +187,9 @@ def study_level(
         with hold(run.work_dir, labels):
             return _gather(arguments, plan, run, task, labels, {})
     with hold(run.work_dir, labels):
+        for variant in plan.variants:
+            remove_leftovers(variant_run(run, plan, variant).output_dir, labels)
+        remove_begun(study_folder(run.output_dir, plan).glob(f'{BEGUN}*'))
         failures, reasons = _run_variants(arguments, plan, inputs.participants, run, left_out)
         if only_submits(arguments):
             return FAILED if failures or inputs.failures else OK

@@ -16,11 +16,12 @@ from bids_neurodecode.bids.records import DatasetInput, ParticipantInput
 from bids_neurodecode.cli.checks_places import device_of
 from bids_neurodecode.cli.parser import Arguments
 from bids_neurodecode.config import Config, load_config
-from bids_neurodecode.errors import ArgumentsError, InputError
+from bids_neurodecode.errors import ArgumentsError, InputError, ReportError
 from bids_neurodecode.extensions import find_system
 from bids_neurodecode.extras import PACKAGED, has_networks, packaged_files
 from bids_neurodecode.fetched import check_fetched
 from bids_neurodecode.settings_encoding import TABLE
+from bids_neurodecode.text import one_line
 from bids_neurodecode.workflow.reports import system_of
 
 LOGGER = logging.getLogger('bids_neurodecode')
@@ -38,6 +39,11 @@ WHICH_OF_EXTENSION = (
     '{found}). Give the output folder of a training run of the same participant with '
     '--models-from.'
 )
+NO_MODEL_SETTINGS = (
+    'The model {model} lacks the settings that it was trained with: there is no {file} beside it. '
+    'Copy the whole output folder of the training run.'
+)
+BAD_MODEL = 'Cannot read the model {model}: {reason}. Copy it again, or train it anew.'
 WHICH_ENCODER = (
     'No one encoding model of sub-{label} and its task in {folder} (found: {found}). '
     'Give the output folder of a training run with --system encoding with --models-from.'
@@ -208,8 +214,8 @@ def check_betas_level(arguments: Arguments, inputs: DatasetInput) -> None:
 
     Raises
     ------
-    ArgumentsError
-        Naming the participant.
+    ArgumentsError, InputError
+        Naming the participant, or the record that cannot be read.
     """
     from bids_neurodecode.workflow.reports import read_results, results_path
 
@@ -219,7 +225,11 @@ def check_betas_level(arguments: Arguments, inputs: DatasetInput) -> None:
         if person.betas is not None:
             raise ArgumentsError(BETAS_TAKEN.format(label=person.label, file=person.betas))
         record = results_path(arguments.output_dir, person.label, person.task)
-        if record.is_file() and read_results(record).system != 'betas':
+        try:
+            more = record.is_file() and read_results(record).system != 'betas'
+        except ReportError as error:
+            raise InputError(str(error)) from error
+        if more:
             told = {'folder': arguments.output_dir, 'label': person.label}
             raise ArgumentsError(BETAS_IN_RESULTS.format(**told))
 
@@ -343,6 +353,7 @@ def check_system(arguments: Arguments, config: Config, inputs: DatasetInput) -> 
             check_others(arguments, config, inputs)
         if arguments.models_from is not None:
             model = find_model(arguments.models_from, person, config.system)
+            check_model(model)
             if person.paradigm == 'movie':
                 check_film_model(model, person)
         if config.system == 'encoding':
@@ -480,6 +491,27 @@ def check_others(arguments: Arguments, config: Config, inputs: DatasetInput) -> 
                 measure=measure, label=viewers[0].label, folder=arguments.output_dir
             )
         )
+
+
+def check_model(model: Path) -> None:
+    """Check that a model can be opened, and that its settings lie beside it.
+
+    Raises
+    ------
+    InputError
+        If one is missing or damaged.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    settings = model.with_suffix('.toml')
+    if not settings.is_file():
+        raise InputError(NO_MODEL_SETTINGS.format(model=model, file=settings.name))
+    load_config(settings)
+    try:
+        with safe_open(model, 'numpy') as found:
+            found.keys()
+    except (OSError, SafetensorError) as error:
+        raise InputError(BAD_MODEL.format(model=model, reason=one_line(error))) from error
 
 
 def find_model(folder: Path, participant: ParticipantInput, system: str = 'auto') -> Path:

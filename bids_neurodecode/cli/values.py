@@ -7,21 +7,33 @@ import difflib
 import math
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from bids_neurodecode.extensions import UNKNOWN, system_names
+from bids_neurodecode.text import one_line
 
 BAD_MEMORY = '{text!r} is no amount of memory; give a number with a unit, such as 16G or 16000M'
 BAD_PAIR = '{text!r} is not NAME=PATH; give such as fmriprep=/data/derivatives/fmriprep'
 BAD_LABEL = '{text!r} is no BIDS label; labels hold letters, digits and + only'
+BAD_PATH = '{text!r} is no path that can be used: {reason}'
 BAD_COUNT = '{text!r} is not a whole number of {low} or more'
 
 UNITS = {'K': 1024.0**-2, 'M': 1 / 1024.0, 'G': 1.0, 'T': 1024.0}
 
 
 def path_value(text: str) -> Path:
-    """Return an absolute path (links are kept)."""
-    return Path(text).expanduser().absolute()
+    """Return an absolute path (links are kept); whether anything is there is not asked."""
+    try:
+        path = Path(text).expanduser().absolute()
+        path.resolve()
+        with suppress(FileNotFoundError, NotADirectoryError, PermissionError):
+            path.stat()  # names that are too long
+    except (OSError, RuntimeError, ValueError) as error:
+        short = f'{text[:60]}...' if len(text) > 60 else text
+        reason = getattr(error, 'strerror', None) or one_line(error)
+        raise argparse.ArgumentTypeError(BAD_PATH.format(text=short, reason=reason)) from error
+    return path
 
 
 def label_value(key: str) -> Callable[[str], str]:

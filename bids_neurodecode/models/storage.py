@@ -56,7 +56,7 @@ def load_arrays(path: Path) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]
             metadata = file.metadata() or {}
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         description: dict[str, Any] = json.loads(metadata[KEY])
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
+    except (OSError, SafetensorError, KeyError, ValueError, RecursionError) as error:
         reason = one_line(error)
         raise InputError(NOT_OURS.format(file=path, reason=reason)) from error
     return arrays, description
@@ -70,7 +70,7 @@ def load_description(path: Path) -> dict[str, Any]:
     try:
         with safe_open(path, 'numpy') as file:
             description: dict[str, Any] = json.loads((file.metadata() or {})[KEY])
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
+    except (OSError, SafetensorError, KeyError, ValueError, RecursionError) as error:
         reason = one_line(error)
         raise InputError(NOT_OURS.format(file=path, reason=reason)) from error
     return description

@@ -15,7 +15,7 @@ import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from importlib import resources
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from bids_neurodecode.errors import ArgumentsError, InputError
@@ -29,6 +29,7 @@ CONVERTED = 'model.safetensors'
 UNKNOWN_WEIGHTS = 'No weights are called {name!r}. There are: {names}.'
 BAD_MANIFEST = 'The manifest of weights {file} cannot be used: {reason}.'
 BAD_RECORD = 'The record {file} cannot be read: {reason}. Delete it, and fetch the weights again.'
+OUTSIDE = '{name!r} lies outside of the folder of the weights'
 MISSING = (
     'The weights {name!r} are not in {folder}: {reason}. Get them with '
     '"bids_neurodecode-tools weights fetch {name} --weights-dir {folder}", or "weights import" '
@@ -114,9 +115,11 @@ class WeightsEntry:
 
     def _wrong(self) -> str:
         digits = self.sha256
-        plain = all(Path(name).name == name for name in (self.name, self.file))
+        names = (self.name, self.file)
+        plain = all(Path(name).name == name and name not in {'.', '..'} for name in names)
         checks = {
             f'{self.name!r} or {self.file!r} is no plain name': bool(self.name) and plain,
+            'requires names a file outside of the folder': all(map(_is_below, self.requires)),
             'kind is neither file nor hub': self.kind in {'file', 'hub'},
             'a licence is missing': bool(self.licence),
             'urls and file are needed': self.kind == 'hub' or bool(self.urls and self.file),
@@ -338,12 +341,23 @@ def read_record(folder: Path) -> Record | None:
     try:
         told = json.loads(file.read_text('utf-8'))
         files = {n: (int(f['size']), str(f['sha256'])) for n, f in told['files'].items()}
-        return Record(str(told['source']), str(told['published']), files)
+        record = Record(str(told['source']), str(told['published']), files)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
         reason = f'{type(error).__name__} {error}'
         raise InputError(BAD_RECORD.format(file=file, reason=reason)) from error
+    outside = [name for name in files if not _is_below(name)]
+    if outside:
+        reason = OUTSIDE.format(name=outside[0])
+        raise InputError(BAD_RECORD.format(file=file, reason=reason))
+    return record
+
+
+def _is_below(name: str) -> bool:
+    """Whether a name stays below the folder that it is relative to."""
+    path = PurePosixPath(name)
+    return not path.is_absolute() and '..' not in path.parts
 
 
 def write_record(folder: Path, record: Record) -> None:

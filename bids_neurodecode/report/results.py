@@ -315,7 +315,7 @@ class ParticipantResults:
         return json.dumps(dataclasses.asdict(self), default=str, indent=2) + '\n'
 
     @classmethod
-    def from_json(cls, text: str, *, source: str = 'results.json') -> Self:
+    def from_json(cls, text: str | bytes, *, source: str = 'results.json') -> Self:
         """Read what :meth:`to_json` wrote.
 
         Raises
@@ -325,7 +325,7 @@ class ParticipantResults:
         """
         try:
             return cls(**_typed(json.loads(text)))
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (ValueError, RecursionError, TypeError, KeyError, AttributeError) as error:
             reason = one_line(error)
             raise ReportError(BROKEN.format(source=source, reason=reason)) from error
 

@@ -25,7 +25,9 @@ NOT_LABELS = (
     'Give a dseg file, not a probabilistic one.'
 )
 BAD_TABLE = 'The table of the atlas needs the columns index and name; it has {columns}.'
-REPEATED_INDEX = 'The table of the atlas names the index(es) {indices} more than once.'
+REPEATED_INDEX = (
+    'The table of the atlas names the index(es) {indices} more than once. Keep one row for each.'
+)
 BAD_AFFINE = 'An affine must be an invertible 4 x 4 matrix; this one is of shape {shape}.'
 UNKNOWN_REGION = (
     'The atlas has no region or network called {name!r}{near}. It has {n} regions, such as '
@@ -123,12 +125,15 @@ def as_labels(volume: npt.NDArray[Any], source: str = 'given') -> LabelArray:
     Raises
     ------
     DataError
-        If the volume is not three-dimensional, or has fractions, negative or missing values.
+        If the volume is not three-dimensional, or has fractions, colours, negative or missing
+        values.
     """
     if volume.ndim == 4 and volume.shape[3] == 1:
         volume = volume[..., 0]
     if volume.ndim != 3:
         raise DataError(NOT_LABELS.format(source=source, reason=f'its shape is {volume.shape}'))
+    if volume.dtype.kind not in 'biuf':
+        raise DataError(NOT_LABELS.format(source=source, reason='they are no whole numbers'))
     if not np.isfinite(volume).all() or volume.min() < 0:
         raise DataError(NOT_LABELS.format(source=source, reason='some are negative or missing'))
     labels = np.asarray(np.rint(volume), dtype=np.int32)

@@ -146,12 +146,13 @@ def load_atlas(
 def _read(
     file: Path, table: Path, name: str, space: str | None, warnings: tuple[str, ...]
 ) -> Atlas:
-    import nibabel as nib
 
     check_fetched(file)
     try:
-        image = nib.load(file)
+        image = load_image(file)
         volume = np.asanyarray(image.dataobj)
+    except DataError as error:
+        raise InputError(str(error)) from error
     except image_damage() as error:
         raise InputError(UNREADABLE.format(file=file, reason=one_line(error))) from error
     labels = as_labels(volume, str(file))

@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode import tables
-from bids_neurodecode.errors import InputError
+from bids_neurodecode.claims import check_dataset
+from bids_neurodecode.errors import DataError, InputError
 from bids_neurodecode.fetched import check_fetched
 from bids_neurodecode.stimuli.tables import ALL, KEYS, SUFFIXES, TIMES, FeatureTable, is_table
 from bids_neurodecode.text import one_line
@@ -92,6 +93,8 @@ def _read(file: Path, key: str | None, _size: int, _time: int) -> FeatureTable:
         if suffix == '.npy':
             return _of_array(file, key)
         arrays = _hdf5(file) if suffix in {'.h5', '.hdf5'} else _safetensors(file)
+    except DataError as error:
+        raise InputError(str(error)) from error
     except DAMAGE as error:
         reason = one_line(error)
         raise InputError(UNREADABLE.format(file=file, reason=reason)) from error
@@ -172,8 +175,8 @@ def shared_names(columns: Sequence[str]) -> list[str]:
 
 
 def _of_array(file: Path, key: str | None) -> FeatureTable:
-    values = np.load(file, allow_pickle=False)
-    values = _matrix(values)
+    # mapped first: a header that promises more than its file holds is refused
+    values = _matrix(np.array(np.load(file, mmap_mode='r', allow_pickle=False)))
     columns = [f'{ALL}{number}' for number in range(values.shape[1])]
     groups = [ALL] * len(columns)
     sidecar = file.with_suffix('.json')
@@ -254,6 +257,7 @@ def _hdf5(file: Path) -> dict[str, npt.NDArray[Any]]:
 
     def add(name: str, item: Any) -> None:
         if isinstance(item, h5py.Dataset):
+            check_dataset(item, file)
             text = h5py.check_string_dtype(item.dtype) is not None
             found[name] = np.asarray(item.asstr()[()] if text else item[()])
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from bids_neurodecode.bids.names import clean_label
+from bids_neurodecode.bids.names import clean_label, told_apart
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.bids.trials import with_trials
 from bids_neurodecode.bids.writer import ProductWriter
@@ -171,9 +171,9 @@ def publish_model(
     from bids_neurodecode.report.results import EncodingResults
 
     source, desc, writer = encoded.parent, desc_of(info['model']), publisher.writer
-    maps = {name: write_map(writer, source, name, desc) for name in info['maps']}
+    maps = write_maps(writer, source, info['maps'], desc)
     if ridge is not None:
-        maps['ridge'] = write_map(writer, ridge.parent, 'pearsonr', 'ridge')
+        maps['ridge'] = write_maps(writer, ridge.parent, ['pearsonr'], 'ridge')['pearsonr']
     writer.copy('model', source / 'model.safetensors', desc=desc)
     writer.copy('model_card', source / 'model.md', desc=desc)
     # what predict mode reads says which model of the betas the encoder takes
@@ -280,11 +280,21 @@ def _against_ridge(own: Path, ridge: Path, config: Config) -> pd.DataFrame:
     )
 
 
-def write_map(writer: ProductWriter, source: Path, name: str, desc: str) -> Path:
-    """Write a map of scores under the name of its kind."""
+def write_maps(
+    writer: ProductWriter, source: Path, names: Sequence[str], desc: str
+) -> dict[str, Path]:
+    """Write maps of scores under the names of their kinds, each feature space under its own."""
+    bands = {name.partition('-')[2] for name in names} - {''}
+    labels = {'': '', **told_apart({band: clean_label(band) for band in sorted(bands)})}
+    return {name: _write_map(writer, source, name, desc, labels) for name in names}
+
+
+def _write_map(
+    writer: ProductWriter, source: Path, name: str, desc: str, labels: Mapping[str, str]
+) -> Path:
     file = source / f'{name}.nii.gz'
     kind, _, band = name.partition('-')
-    label = f'{desc}{clean_label(band)}'
+    label = f'{desc}{labels[band]}'
     if kind in {'significant', 'unique'}:
         text = SIGNIFICANT if kind == 'significant' else UNIQUE.format(band=band)
         return writer.image('significant', file, more={'desc': label}, Description=text)

@@ -19,7 +19,7 @@ from bids_neurodecode.workflow.encoding_outputs import (
     VOXELS,
     desc_of,
     publish_voxels,
-    write_map,
+    write_maps,
     write_predictions,
 )
 from bids_neurodecode.workflow.encoding_runs import (
@@ -141,7 +141,7 @@ def publish_betas(publisher: Publisher, applied: Path, info: Mapping[str, Any]) 
         n_pictures=len(table),
         betas=betas,
         betas_table=betas_table,
-        maps={name: write_map(writer, source, name, desc) for name in info.get('maps', ())},
+        maps=write_maps(writer, source, info.get('maps', ()), desc),
         examples=examples,
         null_r=null_r,
     )

@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 NOT_PLAIN = 'A {kind} cannot be written as JSON.'
-NO_COMMON_VOXEL = 'The brain masks of {n} run(s) have no voxel in common (first: {file}).'
+NO_COMMON_VOXEL = (
+    'The brain masks of {n} run(s) have no voxel in common (first: {file}). Correct them, leave '
+    'runs out with --run-label or --session-label, or give one mask for all with --mask.'
+)
 
 
 def read_table(path: Path) -> pd.DataFrame:

@@ -39,6 +39,10 @@ NO_SUCH_BAND = (
     'encoding.bands asks for "{band}", and the bands of {file} are {known}. Name one of these, or '
     '"table" for all.'
 )
+ALIKE = (
+    'All rows of {file} for the stimuli of sub-{label} are alike, so there is nothing to tell '
+    'apart. Give other features (features.table), or correct the table.'
+)
 ONE_BAND = (
     'A partition (encoding.partition) needs two or more feature spaces, and {file} has one '
     '({known}). Name its bands (features.bands), or add another to encoding.bands.'
@@ -170,7 +174,9 @@ def check_own_features(participant: ParticipantInput, config: Config) -> tuple[s
     spaces = with_own_features(config, participant).encoding.bands
     if encoding and config.encoding.partition and len(spaces) < 2:
         raise ArgumentsError(ONE_BAND.format(file=table.file, known=', '.join(known)))
-    table.of_stimuli(participant.stimuli, config.features.bands)
+    found = table.of_stimuli(participant.stimuli, config.features.bands)
+    if not any(np.ptp(values, axis=0).any() for values in found.values()):
+        raise InputError(ALIKE.format(file=table.file, label=participant.label))
     return table.notes(config.features.bands)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from bids_neurodecode._version import __version__
 from bids_neurodecode.bids.description import name_of
-from bids_neurodecode.bids.names import PRODUCTS, clean_label
+from bids_neurodecode.bids.names import PRODUCTS, clean_label, told_apart
 from bids_neurodecode.bids.provenance import sidecar, software_versions
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.bids.sink import copy_file, write_json, write_text
@@ -332,10 +332,11 @@ def atlas_entities(config: Config) -> dict[str, str]:
     name = config.atlas.name or str(config.atlas.file and config.atlas.file.name)
     parts = dict(p.split('-', 1) for p in name.split('.')[0].split('_') if '-' in p)
     label = parts.get('atlas', name.split('_')[0].split('.')[0])
-    entities = {'atlas': clean_label(label)}
-    segmentation = parts.get('seg', parts.get('desc'))
+    # a name of other letters leaves nothing, and gets a label all the same
+    entities = {'atlas': told_apart({name: clean_label(label)})[name]}
+    segmentation = clean_label(parts.get('seg', parts.get('desc', '')))
     if segmentation:
-        entities['seg'] = clean_label(segmentation)
+        entities['seg'] = segmentation
     return entities
 
 

@@ -10,12 +10,16 @@ from typing import TYPE_CHECKING
 from bids_neurodecode.bids.choices import JOINT
 from bids_neurodecode.bids.sink import atomic
 from bids_neurodecode.config import Config, load_config
-from bids_neurodecode.errors import InputError
+from bids_neurodecode.errors import InputError, ReportError
 
 if TYPE_CHECKING:
     from bids_neurodecode.bids.records import Paradigm
     from bids_neurodecode.report.results import ParticipantResults
 
+OUTSIDE = (
+    'The record {results} names settings outside of its output folder ({file}), and no page is '
+    'made of it. Run the participant level again.'
+)
 NO_RESULTS = (
     'No results of participant level in {folder}{which}. '
     'Run the participant level first: bids_neurodecode BIDS_DIR {folder} participant.'
@@ -79,7 +83,7 @@ def read_results(file: Path) -> ParticipantResults:
     """Read one record."""
     from bids_neurodecode.report.results import ParticipantResults
 
-    return ParticipantResults.from_json(file.read_text('utf-8'), source=str(file))
+    return ParticipantResults.from_json(file.read_bytes(), source=str(file))
 
 
 def participant_report(results: Path, output_dir: Path) -> Path:
@@ -90,6 +94,9 @@ def participant_report(results: Path, output_dir: Path) -> Path:
     from bids_neurodecode.report.participant import write_participant_report
 
     record = read_results(results)
+    if record.config is not None and not _within(record.config, output_dir):
+        # its text is shown, and that of crash files beside it
+        raise ReportError(OUTSIDE.format(results=results, file=record.config))
     tasks = {file.name for file in find_results(output_dir, (record.participant,))}
     name = f'sub-{record.participant}'
     if len(tasks) > 1:
@@ -107,6 +114,10 @@ def pages_of(output_dir: Path, participant: str, task: str) -> list[Path]:
     """Return the page of a participant and task; see :func:`participant_report` for its name."""
     names = (f'sub-{participant}_task-{task}.html', f'sub-{participant}.html')
     return [output_dir / name for name in names if (output_dir / name).is_file()][:1]
+
+
+def _within(file: Path, folder: Path) -> bool:
+    return file.resolve().is_relative_to(folder.resolve())
 
 
 def citations(

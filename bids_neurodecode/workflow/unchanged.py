@@ -86,7 +86,10 @@ def why_again(
     file = _record(participant, run.work_dir)
     if not file.is_file():
         return None
-    record = read_json(file)
+    try:
+        record = read_json(file)
+    except ValueError:
+        return None  # damaged with its file system
     # the graph of other settings is not built, as they were not checked yet
     if record['settings'] != run.config.model_dump_json():
         return OTHER_SETTINGS

@@ -1,14 +1,21 @@
 """Names of outputs."""
 
 import re
+from pathlib import Path
 
+import pandas as pd
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bids_neurodecode.bids import names
-from bids_neurodecode.bids.names import clean_label, unique_labels
+from bids_neurodecode.bids.names import clean_label, told_apart, unique_labels
+from bids_neurodecode.config import build_config
 from bids_neurodecode.errors import DataError
+from bids_neurodecode.signals.atlas import region_table
+from bids_neurodecode.workflow.participant import workflow_name
+from bids_neurodecode.workflow.publish import atlas_entities
+from bids_neurodecode.workflow.run import Failure
 
 SUB = {'sub': '01', 'task': 'img'}
 
@@ -84,8 +91,41 @@ def test_entity_order_is_that_of_the_schema():
 @example(['run_1-1.mp4', 'run_11.mp4', 'RUN11.mkv', '电影.mp4', '映画.mp4', 'a+b.mp4', 'a+b.mkv'])
 def test_labels_of_stimuli_are_injective_and_allowed(files):
     labels = unique_labels(files)
-    assert set(labels) == set(files)
-    assert len({label.casefold() for label in labels.values()}) == len(files)
-    for label in labels.values():
-        assert label
-        assert clean_label(label) == label
+    bands = told_apart({name: clean_label(name) for name in files})
+    for found in (labels, bands):
+        assert set(found) == set(files)
+        assert len({label.casefold() for label in found.values()}) == len(files)
+        for label in found.values():
+            assert label
+            assert clean_label(label) == label
+
+
+@given(st.lists(st.from_regex(r'[a-zA-Z0-9+]{1,6}', fullmatch=True), min_size=2, unique=True))
+@example(['a+b', 'apb', 'p', '+', '++', 'A', 'a'])
+def test_names_of_participants_are_injective(labels):
+    nodes = {workflow_name(label): label for label in labels}
+    assert len(nodes) == len(labels)
+    paths = {names.product_path('betas', {'sub': label, 'task': 'a'}) for label in labels}
+    assert len(paths) == len(labels)
+    for node, label in nodes.items():
+        assert Failure(f'x.{node}.betas', '', Path()).participant == label
+
+
+@given(st.lists(st.text(min_size=1, max_size=6), min_size=1, max_size=6))
+@example(['V1', 'V1', 'V1 (1)', 'V1 (1)', 'V1 (3)'])
+def test_names_of_parcels_are_injective(parcels):
+    table = pd.DataFrame({'index': range(1, len(parcels) + 1), 'name': parcels})
+    found = region_table(table)['name']
+    assert found.nunique() == len(parcels)
+
+
+def atlas(name):
+    return atlas_entities(build_config({'atlas': {'file': name}}))
+
+
+def test_an_atlas_of_other_letters_has_a_label():
+    assert atlas('/a/my_space-x_dseg.nii.gz') == {'atlas': 'my'}
+    assert atlas('/a/atlas-A_desc-_dseg.nii.gz') == {'atlas': 'A'}
+    first, other = atlas('/a/电影.nii.gz')['atlas'], atlas('/a/映画.nii.gz')['atlas']
+    assert first != other
+    assert clean_label(first) == first

@@ -515,10 +515,17 @@ def test_a_new_file_makes_a_kept_index_anew(make_dataset, tmp_path):
     inputs = find(data, database_dir=place)
     assert any('was older than' in note for note in inputs.notes)
     assert [len(person.runs) for person in inputs.participants] == [2, 1]
-    for file in place.rglob('index.json'):
-        file.write_text('{"": 3}')
-    with pytest.raises(InputError, match=r'index in .* cannot be read'):
-        find(data, database_dir=place)
+    at = data.root.stat().st_mtime_ns
+    outside = [
+        {'': [at, ['../../secret_bold.nii.gz']]},
+        {'sub-01/../..': [at, []]},
+        {'/': [at, []]},
+    ]
+    for content in ('{"": 3}', '[' * 100_000, *map(json.dumps, outside)):
+        for file in place.rglob('index.json'):
+            file.write_text(content)
+        with pytest.raises(InputError, match=r'index in .* cannot be read'):
+            find(data, database_dir=place)
 
 
 def test_raw_images_need_not_be_there(make_dataset):

@@ -399,7 +399,7 @@ def test_grids_that_differ_by_rounding_are_the_same():
 @pytest.mark.parametrize('dtype', [np.int16, np.float32, np.float64, '>f4'])
 def test_values_of_any_kind_are_read(tmp_path, extension, dtype):
     values = np.zeros((3, 4, 2, 5))
-    values[1] = 7
+    values[1] = 7 + np.arange(5)
     path = tmp_path / f'x{extension}'
     nib.save(nib.Nifti1Image(values.astype(dtype), np.eye(4)), path)
     check_values(path, values[..., 0] > 0)
@@ -408,7 +408,7 @@ def test_values_of_any_kind_are_read(tmp_path, extension, dtype):
 
 
 def test_nan_outside_of_the_mask_does_no_harm(tmp_path):
-    values = np.ones((3, 3, 3, 4), dtype=np.float32)
+    values = np.ones((3, 3, 3, 4), dtype=np.float32) + np.arange(4)
     values[0] = np.nan
     nib.save(nib.Nifti1Image(values, np.eye(4)), tmp_path / 'x.nii.gz')
     check_values(tmp_path / 'x.nii.gz', np.isfinite(values[..., 0]))

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import logging
 import os
 import stat
 import time
@@ -12,7 +13,7 @@ import pandas as pd
 import pytest
 
 from bids_neurodecode.bids import provenance, sink
-from bids_neurodecode.bids.writer import ProductWriter
+from bids_neurodecode.bids.writer import NO_LIST, ProductWriter
 from bids_neurodecode.errors import InputError
 
 
@@ -130,12 +131,45 @@ def test_nothing_outside_of_the_output_is_removed(tmp_path):
     out = tmp_path / 'out'
     sink.write_text(tmp_path / 'precious.txt', 'x')
     sink.write_text(out / 'sub-1' / 'old.txt', 'x')
-    listed = ['../precious.txt', str(tmp_path / 'precious.txt'), 'sub-1/old.txt']
+    for name in ('dataset_description.json', 'sub-2/old.txt', 'stimuli/sub-2/x.png'):
+        sink.write_text(out / name, 'x')
+    (out / 'sub-1' / 'link').symlink_to(tmp_path)
+    others = [tmp_path / 'precious.txt', out / 'dataset_description.json', out / 'sub-2/old.txt']
+    listed = ['../precious.txt', 'sub-1/../../precious.txt', 'sub-1/link/precious.txt']
+    listed += ['stimuli/sub-2/x.png', *(str(path) for path in others), 'sub-1/old.txt']
+    listed += [path.relative_to(out).as_posix() for path in others[1:]]
     file = out / 'sub-1' / 'log' / 'sub-1_task-a_products.json'
     sink.write_text(file, json.dumps(listed))
     ProductWriter(out, {'sub': '1', 'task': 'a'}).finish()
-    assert (tmp_path / 'precious.txt').exists()
+    assert all(path.exists() for path in (*others, out / 'stimuli' / 'sub-2' / 'x.png'))
     assert not (out / 'sub-1' / 'old.txt').exists()
+
+
+@pytest.mark.parametrize('damage', ['', '{"a": 1}', '[1, 2]', '[' * 100_000, '["a"', '\0'])
+def test_a_damaged_list_of_products_is_made_anew_and_told(tmp_path, caplog, damage):
+    file = tmp_path / 'sub-1' / 'log' / 'sub-1_task-a_products.json'
+    sink.write_text(file, damage)
+    sink.write_text(tmp_path / 'sub-1' / 'old.txt', 'x')
+    logger = logging.getLogger('bids_neurodecode')
+    logger.addHandler(caplog.handler)
+    try:
+        ProductWriter(tmp_path, {'sub': '1', 'task': 'a'}).finish()
+    finally:
+        logger.removeHandler(caplog.handler)
+    assert json.loads(file.read_text()) == []
+    assert (tmp_path / 'sub-1' / 'old.txt').exists()
+    assert NO_LIST.format(file=file) in caplog.messages
+
+
+def test_what_the_dead_began_is_removed_and_what_the_living_write_is_not(tmp_path):
+    dead = tmp_path / '.tmp-xyzlist.tsv'
+    dead.write_text('ha')
+    with sink.atomic(tmp_path / 'list.tsv') as living:
+        living.write_text('half')
+        sink.remove_begun(tmp_path.glob(f'{sink.BEGUN}*'))
+        assert living.exists()
+        assert not dead.exists()
+    assert (tmp_path / 'list.tsv').read_text() == 'half'
 
 
 def test_tables_name_runs_as_the_raw_data_do(tmp_path):

@@ -9,6 +9,7 @@ import pytest
 from tests.bad_input import (
     Kinds,
     command,
+    config,
     edit_json,
     left_out,
     refused,
@@ -254,6 +255,129 @@ def milliseconds_in_the_header_alone(data):
         set_header_time(data.bold(run=run), 2000)
         edit_json(data.bold(run=run, extension='.json'), RepetitionTime=None)
     edit_json(data.root / 'task-img_bold.json', RepetitionTime=None)
+
+
+# sidecars, and what is no table
+
+
+@fault(r'Cannot read .*_bold\.json: it holds a list', one=True)
+def sidecar_is_a_list(data):
+    data.bold(extension='.json').write_text('[]')
+
+
+@fault(r'Cannot read .*_bold\.json: Expecting value', one=True)
+def sidecar_is_cut_short(data):
+    data.bold(extension='.json').write_text('{"RepetitionTime": ')
+
+
+@fault(r"Cannot read .*_bold\.json: 'utf-8' codec", one=True)
+def sidecar_in_latin_1(data):
+    data.bold(extension='.json').write_bytes('{"TaskName": "Gedächtnis"}'.encode('latin-1'))
+
+
+@fault(r'Cannot read .*_bold\.json: .*Is a directory', one=True)
+def sidecar_is_a_folder(data):
+    in_place_of(data.bold(extension='.json'))
+
+
+for _value in ([2], True, -2, 0, {'a': 1}):
+
+    @fault(r'_bold\.json has the RepetitionTime .* a number of seconds above 0', one=True)
+    def repetition_time_of_another_type(data, value=_value):
+        edit_json(data.bold(extension='.json'), RepetitionTime=value)
+
+
+@fault(r"_bold\.json has the StartTime 'early'", one=True)
+def start_time_is_text(data):
+    edit_json(data.bold(extension='.json'), StartTime='early')
+
+
+def in_place_of(file):
+    """Put a folder in the place of a file."""
+    file.unlink()
+    file.mkdir()
+
+
+@fault(r'No events for .*run-01', one=True)
+def events_are_a_folder(data):
+    in_place_of(data.events())
+
+
+@fault(r'No confounds for .*run-01', one=True)
+def confounds_are_a_folder(data):
+    in_place_of(data.confounds())
+
+
+@fault(r'No brain mask for .*run-01', one=True)
+def mask_is_a_folder(data):
+    in_place_of(data.mask())
+
+
+@fault(r'No dataset_description\.json in .*raw')
+def description_is_a_folder(data):
+    in_place_of(data.root / 'dataset_description.json')
+
+
+@fault(r"Cannot read .*dataset_description\.json: 'utf-8' codec")
+def description_in_latin_1(data):
+    file = data.root / 'dataset_description.json'
+    file.write_bytes('{"Name": "Gedächtnis"}'.encode('latin-1'))
+
+
+@fault(r'There is no folder .*raw')
+def dataset_is_a_file(data):
+    shutil.rmtree(data.root)
+    data.root.write_text('')
+
+
+@fault(r"'my prep=.*' is not NAME=PATH")
+def derivatives_with_a_blank_in_their_name(data):
+    return ['-d', f'my prep={data.derivatives}']
+
+
+@fault(r'The name "raw" stands for the raw dataset')
+def derivatives_called_raw(data):
+    return ['-d', f'raw={data.derivatives}']
+
+
+@fault(r'No preprocessed BOLD')
+def participant_with_an_underscore(data):
+    for folder in (data.root, data.derivatives):
+        (folder / 'sub-01').rename(folder / 'sub-0_1')
+
+
+@fault(r'Cannot read the table .*confounds_timeseries\.tsv: it is empty', one=True)
+def confounds_are_empty(data):
+    data.confounds().write_text('')
+
+
+@fault(r'Cannot read the table .*confounds_timeseries\.tsv: .*codec', one=True)
+def confounds_are_binary(data):
+    data.confounds().write_bytes(b'\x1f\x8b\xff\xfe\x00')
+
+
+def change_line(file, number, text):
+    lines = file.read_text().splitlines()
+    lines[number] = text
+    file.write_text('\n'.join(lines))
+
+
+@fault(r"Row 4 of .*confounds_timeseries\.tsv has the trans_x 'left', which is not a number")
+def confounds_hold_text(data):
+    change_line(data.confounds(), 3, 'left\t0.1')
+    return config(data, '[clean]\ncolumns = ["trans_x"]\n')
+
+
+@fault(r'The confound\(s\) trans_x in .* are missing .* in 1 volume')
+def confounds_hold_infinity(data):
+    change_line(data.confounds(), 3, 'inf\t0.1')
+    return config(data, '[clean]\ncolumns = ["trans_x"]\n')
+
+
+@fault(r"confounds_timeseries\.tsv has two columns 'trans_x'")
+def confounds_of_one_name(data):
+    change_line(data.confounds(), 0, 'trans_x\ttrans_x')
+    return config(data, '[clean]\ncolumns = ["trans_x"]\n')
 
 
 @pytest.mark.parametrize(('spoil', 'line', 'spec'), fault.all)

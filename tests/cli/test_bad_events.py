@@ -2,7 +2,9 @@
 
 import shutil
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from tests.bad_input import (
     FILM,
@@ -185,6 +187,152 @@ def stray_quotes_swallow_rows(data):
 @fault(r"stim_file 'x{60}\.\.\.' .*cannot be opened: File name too long", one=True)
 def a_stimulus_with_a_very_long_name(data):
     set_stimulus(data, 'x' * 5000 + '.png')
+
+
+# tables that are none
+
+
+@fault(r'Cannot read the table .*events\.tsv: .*codec', one=True)
+def events_in_utf_16(data):
+    data.events().write_text(data.events().read_text(), encoding='utf-16')
+
+
+@fault(r'Cannot read the table .*events\.tsv: it holds NUL bytes', one=True)
+def events_with_nul_bytes(data):
+    data.events().write_text(data.events().read_text().replace('a.png', 'a\0.png'))
+
+
+@fault(r"events\.tsv has two columns 'onset'", one=True)
+def column_given_twice(data):
+    columns = ['onset', 'duration', 'trial_type', 'stim_file', 'onset']
+    data.rewrite_events([[2, 2, 'x', 'a.png', 5]], columns=columns)
+
+
+@fault(r'No row of .*events\.tsv shows a stimulus', one=True)
+def events_without_rows(data):
+    data.rewrite_events([])
+
+
+@fault(r"events\.tsv lack the column 'onset'", one=True)
+def events_without_onsets(data):
+    data.rewrite_events([[2, 'a.png']], columns=['duration', 'stim_file'])
+
+
+for _text in ('onset duration stim_file\n2 2 a.png\n', 'onset,duration,stim_file\n2,2,a.png\n'):
+
+    @fault(r"events\.tsv lack the column 'onset'.* separated by tabs", one=True)
+    def events_without_tabs(data, text=_text):
+        data.events().write_text(text)
+
+
+for _value in ('inf', '2,5', '0x10', 'two'):
+
+    @fault(r'Row 2 of .* has the onset .* it must be a number', one=True)
+    def onset_is_no_number(data, value=_value):
+        data.rewrite_events([[value, 2, 'x', 'a.png']])
+
+
+@fault(r'Row 2 of .* lasts until 1e\+308 s', one=True)
+def onset_beyond_all_bounds(data):
+    data.rewrite_events([['1e308', 2, 'x', 'a.png']])
+
+
+@fault(r'Trials last from 0 to 2 s', one=True)
+def trial_that_lasts_no_time(data):
+    data.rewrite_events([[2, 0, 'x', 'a.png']])
+
+
+@fault(r"Row 2 of .* has the duration 'inf'", one=True)
+def duration_without_end(data):
+    data.rewrite_events([[2, 'inf', 'x', 'a.png']])
+
+
+# pictures and films
+
+
+@fault(r"'dir\.png' in .*events\.tsv is not there", one=True)
+def stimulus_is_a_folder(data):
+    (data.root / 'stimuli' / 'dir.png').mkdir()
+    set_stimulus(data, 'dir.png')
+
+
+@fault(r'a\.wav .* of an unknown type', one=True)
+def stimulus_is_a_sound(data):
+    (data.root / 'stimuli' / 'a.wav').write_text('x')
+    set_stimulus(data, 'a.wav')
+
+
+@fault(r'secret\.png. in .*events\.tsv is not there', one=True)
+def stimulus_above_by_another_slash(data):
+    set_stimulus(data, '..\\secret.png')
+
+
+def noise():
+    return Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8))
+
+
+for _name in ('t.jpg', 't.png', 't.tif', 't.webp', 't.bmp'):
+
+    @fault(r'Cannot read the image .*t\.\w+ \(in ', one=True)
+    def picture_cut_in_half(data, name=_name):
+        path = data.root / 'stimuli' / name
+        noise().save(path)
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+        set_stimulus(data, name)
+
+
+@fault(r'm\.gif holds 2 frames', one=True)
+def picture_that_moves(data):
+    frames = [Image.new('RGB', (8, 8), (n, n, n)) for n in (0, 90)]
+    frames[0].save(data.root / 'stimuli' / 'm.gif', save_all=True, append_images=frames[1:])
+    set_stimulus(data, 'm.gif')
+
+
+@fault(r'big\.png has more than 89,478,485 pixels', one=True)
+def picture_of_too_many_pixels(data):
+    Image.new('1', (14000, 14000)).save(data.root / 'stimuli' / 'big.png')
+    set_stimulus(data, 'big.png')
+
+
+for _values in (np.full((8, 8), np.nan), np.full((8, 8), 200.0), np.eye(8) * np.inf):
+
+    @fault(r'f\.tif holds floating-point values .* between 0 and 1', one=True)
+    def floats_that_are_no_shades(data, values=_values):
+        with np.errstate(invalid='ignore'):
+            Image.fromarray(values.astype(np.float32)).save(data.root / 'stimuli' / 'f.tif')
+        set_stimulus(data, 'f.tif')
+
+
+@fault(r'i\.tif holds integers from 200 to 200, and which of them is white is not known', one=True)
+def integers_of_an_unknown_range(data):
+    Image.fromarray(np.full((8, 8), 200, dtype=np.int32)).save(data.root / 'stimuli' / 'i.tif')
+    set_stimulus(data, 'i.tif')
+
+
+@fault(r'All pictures that sub-01 was shown are one and the same \(.*a\.png')
+def pictures_that_are_all_the_same(data):
+    for name in ('b.png', 'faces/c.png'):
+        shutil.copy(data.root / 'stimuli' / 'a.png', data.root / 'stimuli' / name)
+
+
+@fault(r'All pictures that sub-01 was shown are one and the same', one=True)
+def one_picture_all_the_time(data):
+    for run in ('01', '02'):
+        data.rewrite_events([[2 + 8 * k, 2, 'x', 'a.png'] for k in range(4)], run=run)
+
+
+@fault(r'Cannot read the film .*film\.mp4', **FILM)
+def film_cut_in_half(data):
+    film = data.root / 'stimuli' / 'film.mp4'
+    film.write_bytes(film.read_bytes()[: film.stat().st_size // 2])
+
+
+@fault(r'The film .*film\.mp4 is damaged at about second \d+', **FILM)
+def film_with_a_hole(data):
+    film = data.root / 'stimuli' / 'film.mp4'
+    content = film.read_bytes()
+    n = len(content)
+    film.write_bytes(content[: n // 3] + bytes(n // 2 - n // 3) + content[n // 2 :])
 
 
 @pytest.mark.parametrize(('spoil', 'line', 'spec'), fault.all)

@@ -1,5 +1,8 @@
 """Bad images: series, masks, atlases."""
 
+import gzip
+import struct
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -143,6 +146,223 @@ def colours_as_series(data):
 @fault(r'brain_mask\.nii\.gz holds RGB values', one=True)
 def colours_as_mask(data):
     set_values(data.mask(), np.dtype([('R', 'u1'), ('G', 'u1'), ('B', 'u1')]))
+
+
+# headers that promise what is not there
+
+
+def rewrite_header(path, offset, form, *values):
+    """Change bytes of a compressed header."""
+    content = bytearray(gzip.decompress(path.read_bytes()))
+    struct.pack_into(f'<{form}', content, offset, *values)
+    path.write_bytes(gzip.compress(bytes(content)))
+
+
+TERABYTE = (40, '8h', 3, 10_000, 10_000, 10_000, 1, 1, 1, 1)
+"""Where a header says the shape of a volume, and one of as many voxels."""
+
+
+@fault(r'header of .*bold\.nii\.gz promises 80000000000352 bytes', one=True)
+def series_of_eighty_terabytes(data):
+    rewrite_header(data.bold(), 40, '8h', 4, 10_000, 10_000, 10_000, 20, 1, 1, 1)
+
+
+@fault(r'header of .*mask\.nii\.gz promises 1000000000352 bytes', one=True)
+def mask_of_a_terabyte(data):
+    rewrite_header(data.mask(), *TERABYTE)
+
+
+@fault(r'has 20 rows.* has 32000 volumes', one=True)
+def series_of_more_volumes_than_there_are(data):
+    rewrite_header(data.bold(), 40, '8h', 4, 4, 4, 3, 32000, 1, 1, 1)
+
+
+for _shape in ((4, 4, -4, 3, 20), (0, 0, 0, 0, 0), (4, 4, 0, 3, 20)):
+
+    @fault(r'header of .*bold\.nii\.gz gives the shape \(.*0|-4.*\)', one=True)
+    def shape_of_nothing(data, shape=_shape):
+        rewrite_header(data.bold(), 40, '8h', *shape, 1, 1, 1)
+
+
+@fault(r'data code 9999 not recognized', one=True)
+def unknown_type_of_values(data):
+    rewrite_header(data.bold(), 70, 'h', 9999)
+
+
+@fault(r'header of .*bold\.nii\.gz promises', one=True)
+def values_that_begin_behind_the_end(data):
+    rewrite_header(data.bold(), 108, 'f', 1e30)
+
+
+for _offset in (float('nan'), -500):
+
+    @fault(r'Cannot read .*bold\.nii\.gz as NIfTI', one=True)
+    def values_that_begin_nowhere(data, offset=_offset):
+        rewrite_header(data.bold(), 108, 'f', offset)
+
+
+@fault(r'holds 960 values that are NaN or infinite .* too large for single precision', one=True)
+def scaled_beyond_all_bounds(data):
+    rewrite_header(data.bold(), 112, 'f', 1e38)
+
+
+@fault(r'Cannot read .*bold\.nii\.gz as NIfTI: .*intercept nan', one=True)
+def scaled_by_nan(data):
+    rewrite_header(data.bold(), 112, 'ff', 1.0, float('nan'))
+
+
+for _row in ([float('nan')] * 12, [0.0] * 12):
+
+    @fault(r'header of .*bold\.nii\.gz does not say where its voxels lie', one=True)
+    def voxels_that_lie_nowhere(data, row=_row):
+        rewrite_header(data.bold(), 252, 'hh', 0, 1)
+        rewrite_header(data.bold(), 280, '12f', *row)
+
+
+@fault(r'has the shape \(4, 4, 3, 1\); a series has four', one=True)
+def series_of_one_volume(data):
+    data.rewrite_bold(lambda values: values[..., :1])
+
+
+@fault(r'does not vary over time in the whole mask', one=True)
+def series_without_change(data):
+    data.rewrite_bold(lambda values: np.full_like(values, 100))
+
+
+# masks
+
+
+def write_volume(path, values):
+    nib.save(nib.Nifti1Image(values, np.diag([3.0, 3.0, 3.0, 1.0])), path)
+
+
+@fault(r'mask\.nii\.gz has the shape \(4, 4, 3, 2\)', one=True)
+def mask_of_four_dimensions(data):
+    write_volume(data.mask(), np.ones((4, 4, 3, 2), dtype=np.uint8))
+
+
+@fault(r'mask\.nii\.gz holds no voxel', one=True)
+def mask_of_nan(data):
+    write_volume(data.mask(), np.full((4, 4, 3), np.nan, dtype=np.float32))
+
+
+@fault(r'mask\.nii\.gz holds complex values', one=True)
+def complex_mask(data):
+    write_volume(data.mask(), np.ones((4, 4, 3), dtype=np.complex64))
+
+
+for _content in (b'not an image at all', b'', b'\x1f\x8b\x08\x00'):
+
+    @fault(r'Cannot read .*mask\.nii\.gz as NIfTI', one=True)
+    def mask_that_is_none(data, content=_content):
+        data.mask().write_bytes(content)
+
+
+@fault(r'The brain masks of 2 run\(s\) have no voxel in common', one=True)
+def masks_that_share_nothing(data, datasets):
+    left = np.zeros((4, 4, 3))
+    left[:2] = 1
+    datasets.write_mask(data.mask(), left)
+    datasets.write_mask(data.mask(run='02'), 1 - left)
+
+
+@fault(r'There is no mask file /nowhere/m\.nii\.gz')
+def given_mask_missing(data):
+    return ['--mask', '/nowhere/m.nii.gz']
+
+
+@fault(r'Cannot read .*m\.nii\.gz as NIfTI')
+def given_mask_is_text(data):
+    file = data.root.parent / 'm.nii.gz'
+    file.write_text('x')
+    return ['--mask', str(file)]
+
+
+@fault(r'm\.nii\.gz is on another grid')
+def given_mask_elsewhere(data, datasets):
+    affine = datasets.AFFINE.copy()
+    affine[:3, 3] = 500
+    file = data.root.parent / 'm.nii.gz'
+    datasets.write_mask(file, np.ones((4, 4, 3)), affine)
+    return ['--mask', str(file)]
+
+
+# atlases
+
+COLOURS = np.zeros((4, 4, 3), dtype=np.dtype([('R', 'u1'), ('G', 'u1'), ('B', 'u1')]))
+
+for _values in (
+    np.ones((4, 4, 3, 2), dtype=np.int16),
+    np.full((4, 4, 3), 1.5, dtype=np.float32),
+    np.full((4, 4, 3), np.nan, dtype=np.float32),
+    np.full((4, 4, 3), -1, dtype=np.int16),
+    np.ones((4, 4, 3), dtype=np.complex64),
+    COLOURS,
+):
+
+    @fault(r'dseg\.nii\.gz is not a volume of whole, non-negative labels')
+    def atlas_without_labels(data, values=_values):
+        path = write_atlas(data, np.ones((4, 4, 3)))
+        write_volume(path, values)
+        return ['--atlas', str(path)]
+
+
+@fault(r'header of .*dseg\.nii\.gz promises 2000000000352 bytes')
+def atlas_of_two_terabytes(data):
+    path = write_atlas(data, np.ones((4, 4, 3)))
+    rewrite_header(path, *TERABYTE)
+    return ['--atlas', str(path)]
+
+
+for _n_bytes in (0, 40, 80):
+
+    @fault(r'dseg\.nii\.gz')
+    def atlas_cut_short(data, n_bytes=_n_bytes):
+        path = write_atlas(data, np.ones((4, 4, 3)))
+        path.write_bytes(path.read_bytes()[:n_bytes])
+        return ['--atlas', str(path)]
+
+
+@fault(r'dseg\.tsv')
+def atlas_without_a_table(data):
+    path = write_atlas(data, np.ones((4, 4, 3)))
+    path.with_name('my_space-MNI152NLin6Asym_dseg.tsv').unlink()
+    return ['--atlas', str(path)]
+
+
+for _text in (
+    '',
+    'index\tcolour\n1\tred\n',
+    'index\tname\none\tV1\n',
+    'index\tname\n1.5\tV1\n',
+    'index\tname\n1\tV1\n1\tV2\n',
+):
+
+    @fault(r'dseg\.tsv|table')
+    def atlas_table_that_is_none(data, text=_text):
+        path = write_atlas(data, np.ones((4, 4, 3)))
+        path.with_name('my_space-MNI152NLin6Asym_dseg.tsv').write_text(text)
+        return ['--atlas', str(path)]
+
+
+@fault(r'is in T1w, the data are in MNI152NLin6Asym')
+def atlas_of_another_space(data):
+    path = write_atlas(data, np.ones((4, 4, 3)))
+    for name in ('dseg.nii.gz', 'dseg.tsv'):
+        own = path.with_name(f'my_space-MNI152NLin6Asym_{name}')
+        own.rename(own.with_name(f'my_space-T1w_{name}'))
+    return ['--atlas', str(path.with_name('my_space-T1w_dseg.nii.gz'))]
+
+
+@fault(r'V9')
+def region_that_the_atlas_lacks(data):
+    path = write_atlas(data, np.ones((4, 4, 3)))
+    return config(data, f'[atlas]\nfile = "{path}"\nregions = ["V9"]\n')
+
+
+@fault(r'atlas')
+def atlas_name_that_leads_elsewhere(data):
+    return ['--atlas', '../../etc/passwd']
 
 
 @pytest.mark.parametrize(('spoil', 'line', 'spec'), fault.all)

@@ -147,6 +147,116 @@ def links_of_the_output_are_a_list(data):
     (out / 'dataset_description.json').write_text(json.dumps(description))
 
 
+# what lies in the output folder
+
+
+def in_output(data, name, content):
+    file = data.root.parent / 'out' / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+
+
+OURS = {'Name': 'x', 'BIDSVersion': '1.10.0', 'GeneratedBy': [{'Name': 'bids_neurodecode'}]}
+for _content, _line in (
+    (b'\xff\xfe', 'Cannot read'),
+    ('', 'Cannot read'),
+    ('[]', 'Cannot read'),
+    ('[' * 100_000, 'maximum recursion depth'),
+    ('{"GeneratedBy": "bids_neurodecode"}', 'Cannot read'),
+    ('{"GeneratedBy": [3]}', 'Cannot read'),
+    ('{}', r'belongs to another program \(no GeneratedBy\)'),
+    (json.dumps({**OURS, 'DatasetLinks': {'raw': 3}}), 'made from the raw dataset 3'),
+    (json.dumps({**OURS, 'DatasetLinks': {'raw': '/other'}}), 'made from the raw dataset /other'),
+):
+
+    @fault(_line)
+    def description_of_the_output(data, content=_content):
+        in_output(data, 'dataset_description.json', content)
+
+
+for _name in (
+    'dataset_description.json',
+    '.bidsignore',
+    'sub-01.html',
+    'logs/CITATION.md',
+    'sub-01/log/sub-01_task-img_products.json',
+):
+
+    @fault(r'out/.* is a folder, and a file is needed there')
+    def folder_in_the_place_of_a_file(data, name=_name):
+        (data.root.parent / 'out' / name).mkdir(parents=True)
+
+
+for _name in ('group', 'stimuli', 'sub-01/func', 'sub-01/log', 'sub-01/ses-a'):
+
+    @fault(r'out/.* is a file, and a folder is needed there')
+    def file_in_the_place_of_a_folder(data, name=_name):
+        in_output(data, name, '')
+
+
+@fault(r'out is a link to .*gone, which is not there')
+def output_links_to_nothing(data):
+    (data.root.parent / 'out').symlink_to(data.root.parent / 'gone')
+
+
+@fault(r'is no path that can be used: Symlink loop')
+def output_links_to_itself(data):
+    (data.root.parent / 'out').symlink_to(data.root.parent / 'out')
+
+
+for _option in (['OUTPUT'], ['--work-dir'], ['--weights-dir'], ['--bids-database-dir']):
+
+    @fault(r"'.{60}\.\.\.' is no path that can be used: File name too long")
+    def name_that_is_too_long(data, option=_option):
+        return [*option, '/' + 'x' * 300]
+
+
+@fault(r'work is a file, and a folder is needed there')
+def work_is_a_file(data):
+    (data.root.parent / 'work').write_text('')
+
+
+@fault(r'Others may write in the work folder .*work/cache')
+def work_that_others_may_write(data):
+    cache = data.root.parent / 'work' / 'cache'
+    cache.mkdir(parents=True)
+    cache.chmod(0o777)
+
+
+# plugins
+
+for _text in (
+    'plugin: 5\n',
+    'plugin: Nothing\n',
+    '- a\n',
+    '\0',
+    'plugin: !!python/object/apply:os.system ["true"]\n',
+    'plugin: MultiProc\nplugin_args: {memory_gb: .nan}\n',
+    'plugin: MultiProc\nplugin_args: {n_procs: 0}\n',
+    'plugin: MultiProc\nplugin_args: {n_procs: 2.5}\n',
+    'plugin: MultiProc\nplugin_args: {1: 2}\n',
+    '&a [*a, *a]\n',
+    'plugin: [MultiProc\n',
+):
+
+    @fault(r'Cannot use the plugin file .*plugin\.yml')
+    def plugin_that_cannot_be_used(data, text=_text):
+        return plugin(data, text)
+
+
+@fault(r'There is no plugin file')
+def plugin_is_a_folder(data):
+    return ['--use-plugin', str(data.root)]
+
+
+for _content in (b'\xff\xfe', '[]', '[' * 100_000, '', '{}'):
+
+    @fault(r'sub-01_task-img_results\.json')
+    def record_that_is_none(data, content=_content):
+        in_output(data, 'sub-01/log/sub-01_task-img_results.json', content)
+        return ['--level', 'betas']
+
+
 @pytest.mark.parametrize(('spoil', 'line', 'spec'), fault.all)
 def test_refused(spoil, line, spec, make_dataset, datasets, tmp_path, capsys):
     data = make_dataset(**spec)

@@ -1,5 +1,10 @@
 """Bad settings, filters and arguments, and those that do not go with the data."""
 
+import io
+import json
+
+import h5py
+import numpy as np
 import pytest
 
 from tests.bad_input import (
@@ -190,6 +195,263 @@ def censored(data, n_left):
 @fault(r'censors all 20 volumes of the run of .*run-02_desc-confounds')
 def scrubbing_removes_a_run(data):
     return censored(data, 0)
+
+
+# settings out of range, and files that are none
+
+for _text in (
+    'seed = -1\n',
+    'seed = "one"\n',
+    'system = "thoughts"\n',
+    'split = 3\n',
+    '[split]\nn_folds = -3\n',
+    '[split]\nby = "colour"\n',
+    '[split]\ntest = []\n',
+    '[selection]\nmeasure = "best"\n',
+    '[selection]\nthreshold = nan\n',
+    '[selection]\nshare = 7\n',
+    '[evaluation]\nn_bootstrap = 10_000_000_000_000\n',
+    '[clean]\nhigh_pass = nan\n',
+    '[clean]\nhigh_pass = inf\n',
+    '[clean]\nhigh_pass = -1\n',
+    '[betas]\nmodel = "Z"\n',
+    '[reconstruction]\ngenerator = "dreams"\n',
+    '[features]\nsize = 0\n',
+    '[features]\nsize = 100_000\n',
+):
+
+    @fault(r'config\.toml: (seed|system|split|selection|evaluation|clean|betas|recons|features)')
+    def setting_out_of_range(data, text=_text):
+        return config(data, text)
+
+
+for _text in ('seed = \n', '= 1\n', '[split]\n[split]\n'):
+
+    @fault(r'Cannot read the settings in .*config\.toml')
+    def settings_that_are_none(data, text=_text):
+        return config(data, text)
+
+
+@fault(r"settings in .*latin\.toml: 'utf-8' codec")
+def settings_in_latin_1(data):
+    file = data.root.parent / 'latin.toml'
+    file.write_bytes('# Gedächtnis\n'.encode('latin-1'))
+    return ['--config-file', str(file)]
+
+
+for _name in ('.', '/nowhere/c.toml'):
+
+    @fault(r'(No preset or file is called|Cannot read the settings in)')
+    def settings_that_are_not_there(data, name=_name):
+        return ['--config-file', str(data.root / name)]
+
+
+@fault(r"filters\.json: 'utf-8' codec")
+def filters_in_latin_1(data):
+    file = data.root.parent / 'filters.json'
+    file.write_bytes('{"bold": {"session": "ä"}}'.encode('latin-1'))
+    return ['--bids-filter-file', str(file)]
+
+
+for _content in ({'bold': 'a'}, {'bold': {'run': 1.5}}):
+
+    @fault(r'filters\.json')
+    def filter_of_another_type(data, content=_content):
+        return filters(data, content)
+
+
+for _option in (
+    ['--nprocs', '0'],
+    ['--nprocs', 'many'],
+    ['--mem', 'lots'],
+    ['--mem', '-1'],
+    ['--mem', 'nan'],
+    ['--omp-nthreads', '0'],
+    ['--random-seed', 'x'],
+    ['--random-seed', '-1'],
+    ['--participant-label', ''],
+    ['--participant-label', '../01'],
+    ['--session-label', 'a/b'],
+    ['--task-id', '*'],
+    ['--run-label', '1-2'],
+    ['--device', 'tpu'],
+    ['--mode', 'dream'],
+    ['--level', 'half'],
+    ['--system', 'x'],
+    ['--n-gpus', '-1'],
+    ['-d', 'x'],
+    ['-d', '=x'],
+    ['--config-file', 'x' * 300],
+    ['--models-from', '~nobody-of-this-name/models'],
+):
+
+    @fault(r'Argument -.*See bids_neurodecode --help')
+    def value_that_an_option_does_not_take(data, option=_option):
+        return option
+
+
+for _option, _line in (
+    (['--stimuli-dir', '/nowhere'], 'There is no folder /nowhere'),
+    (['--space', '..'], r"There is no space '\.\.'"),
+    (['--recipe', 'cake'], "No recipe or file is called 'cake'"),
+    (['--study', 'none'], "No study or file is called 'none'"),
+    (['--models-from', '/nowhere'], '--models-from is for --mode predict'),
+    (['--bids-database-dir', '/dev/null/x'], 'is a file, and a folder is needed there'),
+):
+
+    @fault(_line)
+    def value_that_leads_nowhere(data, option=_option):
+        return option
+
+
+# recipes, studies, splits, tables of features
+
+DEEP = 'x = ' + '[' * 50_000
+RECIPE = (
+    'title = "Mine"\nchecked = "2026-01-01"\nsource = "https://example.org"\n'
+    '[[recognise]]\nnames = ["small"]\n'
+)
+
+
+def write(data, name, content):
+    """Write a file beside the dataset."""
+    file = data.root.parent / name
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return str(file)
+
+
+for _text, _line in (
+    (DEEP, 'maximum recursion depth'),
+    ('x = ' + '9' * 5000, 'Exceeds the limit'),
+    ('\0', 'Invalid statement'),
+    ('title = 3', 'title'),
+    (RECIPE + '[settings]\ncolour = 1\n', 'colour: unknown key'),
+    (RECIPE + '[settings.split]\nfile = "../../secret.tsv"\n', 'lies outside of the folder'),
+    (RECIPE + '[settings.split]\nfile = "/etc/passwd"\n', 'lies outside of the folder'),
+    (RECIPE + '[settings.split]\nfile = "gone.tsv"\n', 'there is no file'),
+):
+
+    @fault(rf'recipe .*mine\.toml: .*{_line}')
+    def recipe_that_cannot_be_used(data, text=_text):
+        return ['--recipe', write(data, 'mine.toml', text)]
+
+
+for _text, _line in (
+    (DEEP, 'maximum recursion depth'),
+    ('x = ' + '9' * 5000, 'Exceeds the limit'),
+    ('title = 3', 'title'),
+    ('', 'title: Field required'),
+):
+
+    @fault(rf'study .*mine\.toml: .*{_line}')
+    def study_that_cannot_be_used(data, text=_text):
+        return ['--study', write(data, 'mine.toml', text)]
+
+
+for _name, _content in (
+    ('s.json', '[' * 100_000),
+    ('s.json', '{}'),
+    ('s.json', '{"train": 3'),
+    ('s.json', '{"train": ["zz"], "test": ["yy"]}'),
+    ('s.json', '{"train": ["a.png"], "test": ["a.png"]}'),
+    ('s.json', '{"variants": 3}'),
+    ('s.json', '{"variants": [3], "x": 2}'),
+    ('s.tsv', ''),
+    ('s.tsv', b'\xff\xfe\x00'),
+    ('s.tsv', 'a\tb\n1\t2\n'),
+    ('s.tsv', 'stimulus\tsplit\nzz\ttrain\n'),
+    ('s.tsv', 'stimulus\tsplit\na.png\tmaybe\n'),
+    ('s.tsv', 'stimulus\tsplit\na.png\ttrain\na.png\ttest\n'),
+):
+
+    @fault(r'split .*s\.(json|tsv)')
+    def split_that_cannot_be_used(data, name=_name, content=_content):
+        file = write(data, name, content)
+        return config(data, f'[split]\nby = "given"\nfile = "{file}"\n')
+
+
+def features(data, name, content):
+    file = write(data, name, content)
+    return config(data, f'[features]\nextractor = "table"\ntable = "{file}"\n')
+
+
+HEADER = b"{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000000, 4), }"
+HUGE = b'\x93NUMPY\x01\x00v\x00' + HEADER.ljust(117) + b'\n'
+for _name, _content, _line in (
+    ('f.tsv', '', 'it is empty'),
+    ('f.tsv', 'stim_file\tx\na.png\t1\n', 'has no row for 2 of 3 stimuli'),
+    ('f.tsv', 'stim_file\tx\na.png\tnan\nb.png\t1\nfaces/c.png\t2\n', 'no finite number'),
+    ('f.tsv', 'stim_file\tx\na.png\tinf\nb.png\t1\nfaces/c.png\t2\n', 'no finite number'),
+    ('f.tsv', 'stim_file\tx\na.png\tred\nb.png\t1\nfaces/c.png\t2\n', 'is not a number'),
+    ('f.tsv', 'stim_file\tx\na.png\t1\nb.png\t1\nfaces/c.png\t1\n', 'are alike'),
+    ('f.tsv', 'stim_file\tx\na.png\t1\na.png\t2\nb.png\t1\n', 'are both of'),
+    ('f.npy', HUGE, 'mmap length is greater than file size'),
+    ('f.h5', 'none', 'file signature not found'),
+    ('f.safetensors', b'\0\0\0\0\0\0\0\x10{}', 'header too large'),
+    ('f.xyz', '', 'of an unknown type'),
+):
+
+    @fault(rf'f\.\w+.*{_line}')
+    def features_that_cannot_be_used(data, name=_name, content=_content):
+        return features(data, name, content)
+
+
+@fault(r'f\.npy: .*Python objects')
+def features_that_can_run_code(data):
+    buffer = io.BytesIO()
+    np.save(buffer, np.array([{'a': 1}], dtype=object), allow_pickle=True)
+    return features(data, 'f.npy', buffer.getvalue())
+
+
+@fault(r'header of .*f\.h5 promises 1200000000000 bytes')
+def features_that_are_not_stored(data):
+    extra = features(data, 'f.h5', b'')
+    with h5py.File(data.root.parent / 'f.h5', 'w') as file:
+        file.create_dataset('x', shape=(3, 10**11), dtype='f4', chunks=(1, 10**6))
+    return extra
+
+
+@fault(r'There is no feature table f\.tsv')
+def features_that_are_not_there(data):
+    return config(data, '[features]\nextractor = "table"\ntable = "/nowhere/f.tsv"\n')
+
+
+# trained models
+
+
+def models(data, content, settings='', label='01'):
+    folder = data.root.parent / 'trained'
+    (folder / f'sub-{label}' / 'models').mkdir(parents=True)
+    made_by = {'GeneratedBy': [{'Name': 'bids_neurodecode'}], 'DatasetType': 'derivative'}
+    description = {'Name': 'trained', 'BIDSVersion': '1.10.0', **made_by}
+    (folder / 'dataset_description.json').write_text(json.dumps(description))
+    model = folder / f'sub-{label}' / 'models' / f'sub-{label}_task-img_desc-linear_model'
+    model.with_suffix('.safetensors').write_bytes(content)
+    if settings is not None:
+        model.with_suffix('.toml').write_text(settings)
+    return ['--mode', 'predict', '--models-from', str(folder)]
+
+
+for _content in (b'', b'x' * 20, b'\0\0\0\0\0\0\0\x10{}', b'\x02' + b'\0' * 7 + b'[]'):
+
+    @fault(r'Cannot read the model .*linear_model\.safetensors')
+    def model_that_is_none(data, content=_content):
+        return models(data, content)
+
+
+@fault(r'lacks the settings that it was trained with: there is no .*linear_model\.toml')
+def model_without_settings(data):
+    return models(data, b'x', None)
+
+
+@fault(r'linear_model\.toml: colour: unknown key')
+def model_with_settings_of_another_program(data):
+    return models(data, b'x', 'colour = 3\n')
+
+
+@fault(r'No one linear model of sub-01')
+def model_of_somebody_else(data):
+    return models(data, b'x', label='09')
 
 
 @pytest.mark.parametrize(('spoil', 'line', 'spec'), fault.all)

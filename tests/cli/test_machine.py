@@ -7,16 +7,34 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from bids_neurodecode.cli import checks_places, levels
 from bids_neurodecode.cli import main as program
-from bids_neurodecode.cli.checks_places import _limits, n_processors, total_memory_gb
+from bids_neurodecode.cli.checks_places import (
+    check_own,
+    memory_limits,
+    n_processors,
+    processor_quotas,
+    total_memory_gb,
+)
 from bids_neurodecode.cli.environment import set_environment
 from bids_neurodecode.cli.exits import FAILED
-from bids_neurodecode.cli.levels import remove_leftovers
-from bids_neurodecode.errors import InputError
+from bids_neurodecode.cli.levels import hold, plugin_of, remove_leftovers
+from bids_neurodecode.cli.parser import parse_arguments
+from bids_neurodecode.errors import ArgumentsError, InputError
 from bids_neurodecode.models.weights import load_manifest, weights_path
 from bids_neurodecode.signals.atlas import region_table
 from bids_neurodecode.systems.encoding_setup import SHARED_NOISE, ceiling_notes
 from bids_neurodecode.workflow.run import NO_ROOM, read_crash
+
+
+def control_groups(folder, groups, files):
+    """Write what the kernel says of the control groups of a process."""
+    (folder / 'proc' / 'self').mkdir(parents=True)
+    (folder / 'proc' / 'self' / 'cgroup').write_text(f'{groups}\n')
+    for name, text in files.items():
+        file = folder / 'sys' / 'fs' / 'cgroup' / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f'{text}\n')
 
 
 def test_processors_are_those_of_the_job(monkeypatch):
@@ -35,15 +53,46 @@ def test_processors_are_those_of_the_job(monkeypatch):
     ],
 )
 def test_memory_is_that_of_the_control_group(tmp_path, groups, files, expected):
-    (tmp_path / 'proc' / 'self').mkdir(parents=True)
-    (tmp_path / 'proc' / 'self' / 'cgroup').write_text(f'{groups}\n')
-    for name, text in files.items():
-        file = tmp_path / 'sys' / 'fs' / 'cgroup' / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(f'{text}\n')
-    assert _limits(tmp_path) == expected
-    assert _limits(tmp_path / 'nothing') == []
+    control_groups(tmp_path, groups, files)
+    assert memory_limits(tmp_path) == expected
+    assert memory_limits(tmp_path / 'nothing') == []
     assert total_memory_gb() > 0
+
+
+@pytest.mark.parametrize(
+    ('groups', 'files', 'expected'),
+    [
+        ('0::/job/step', {'job/cpu.max': '150000 100000', 'job/step/cpu.max': 'max 1'}, [1.5]),
+        (
+            '4:cpu,cpuacct:/job',
+            {'cpu/job/cpu.cfs_quota_us': '400000', 'cpu/job/cpu.cfs_period_us': '100000'},
+            [4],
+        ),
+        (
+            '4:cpu:/',
+            {'cpu/cpu.cfs_quota_us': '-1', 'cpu/cpu.cfs_period_us': '100000'},
+            [],
+        ),
+        ('0::/', {}, []),
+    ],
+)
+def test_processors_are_those_that_the_control_group_allows(
+    tmp_path, monkeypatch, groups, files, expected
+):
+    control_groups(tmp_path, groups, files)
+    assert processor_quotas(tmp_path) == expected
+    monkeypatch.setattr(os, 'sched_getaffinity', lambda _: set(range(8)), raising=False)
+    monkeypatch.setattr(checks_places, 'processor_quotas', lambda _: expected)
+    assert n_processors() == {1.5: 2, 4: 4}.get(min(expected, default=8), 8)
+
+
+def test_nodes_together_ask_for_no_more_than_the_job_has(monkeypatch, tmp_path):
+    monkeypatch.setattr(levels, 'total_memory_gb', lambda: 1.0)
+    monkeypatch.setattr(levels, 'n_processors', lambda: 2)
+    argv = [str(tmp_path), str(tmp_path / 'out'), 'participant']
+    settings = plugin_of(parse_arguments(argv)).arguments
+    assert (settings['memory_gb'], settings['n_procs']) == (0.9, 2)
+    assert plugin_of(parse_arguments([*argv, '--mem', '3G'])).arguments['memory_gb'] == 3
 
 
 def test_a_full_disk_is_one_line(monkeypatch, capsys, tmp_path):
@@ -78,6 +127,36 @@ def test_what_a_killed_run_had_begun_is_removed_and_nothing_else(tmp_path):
     remove_leftovers(tmp_path, ['01'])
     assert not any(file.exists() for file in mine)
     assert all(file.exists() for file in others)
+
+
+def test_a_work_folder_that_others_write_is_refused(tmp_path, monkeypatch):
+    folder = tmp_path / 'work'
+    check_own(folder)  # it is made by the run
+    folder.mkdir(mode=0o700)
+    check_own(folder)
+    folder.chmod(0o770)
+    with pytest.raises(ArgumentsError, match=r'Others may write in .*chmod -R go-w'):
+        check_own(folder)
+    folder.chmod(0o700)
+    monkeypatch.setattr(os, 'geteuid', lambda: folder.stat().st_uid + 1)
+    check_own(folder)  # a file system that gives all files to one user
+    monkeypatch.setattr(checks_places, 'TemporaryDirectory', lambda **_: refuse())
+    with pytest.raises(ArgumentsError, match='belongs to another user'):
+        check_own(folder)
+    assert list(folder.iterdir()) == []
+
+
+def refuse():
+    raise PermissionError(errno.EACCES, 'Permission denied')
+
+
+def test_a_work_folder_is_nobody_elses(tmp_path):
+    before = os.umask(0)
+    try:
+        with hold(tmp_path / 'a' / 'b', ['01']):
+            assert (tmp_path / 'a' / 'b').stat().st_mode & 0o777 == 0o700
+    finally:
+        os.umask(before)
 
 
 def test_without_a_home_there_is_one_below_the_caches(monkeypatch, tmp_path):

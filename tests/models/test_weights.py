@@ -462,6 +462,19 @@ class TestPath:
         with pytest.raises(InputError, match='cannot be read'):
             weights_path('some', folder, manifest={'some': entry()})
 
+    @pytest.mark.parametrize('name', ['../secret', '/etc/passwd', 'a/../../b'])
+    def test_names_that_lead_out_of_the_folder(self, tmp_path, folder, name):
+        (tmp_path / 'copy').write_bytes(CONTENT)
+        import_weights(entry(), tmp_path / 'copy', folder)
+        told = json.loads((folder / 'some' / 'record.json').read_text())
+        told['files'][name] = {'size': 1, 'sha256': ''}
+        (folder / 'some' / 'record.json').write_text(json.dumps(told))
+        with pytest.raises(InputError, match='lies outside of the folder of the weights'):
+            weights_path('some', folder, manifest={'some': entry()})
+        for wrong in ({'name': name}, {'file': name}, {'file': '..'}):
+            with pytest.raises(ValueError, match='is no plain name'):
+                entry(**wrong)
+
     def test_nothing_is_downloaded_unasked(self, folder, monkeypatch):
         monkeypatch.setattr(weights_fetch, 'fetch_weights', pytest.fail)
         for name in load_manifest():
