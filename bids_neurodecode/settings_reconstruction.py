@@ -14,11 +14,15 @@ Positive = Annotated[float, Field(gt=0)]
 class ReconstructionSettings(Settings):
     """Pictures from responses, in two stages (Brain-Diffuser, arXiv 2412.13237)."""
 
-    generator: Literal['auto', 'none', 'small', 'published'] = 'auto'
+    generator: Literal[
+        'auto', 'none', 'small', 'published',
+        'versatile-diffusion', 'unclip-2.1', 'kandinsky-2.2', 'sdxl-ip-adapter', 'stable-cascade',
+    ] = 'auto'  # fmt: skip
     """``none``: decode features and retrieve pictures only. ``small``: the self-contained prior
     and refiner, trained on the training pictures. ``published``: VDVAE (ImageNet-64) and Versatile
-    Diffusion, which need weights and, in practice, a GPU. ``auto``: ``published`` where its
-    weights and a GPU are there, else ``small``."""
+    Diffusion (``versatile-diffusion``), which need weights and, in practice, a GPU; the others
+    take a pipeline of diffusers, guided by one decoded image embedding, in its place. ``auto``:
+    ``published`` where its weights and a GPU are there, else ``small``."""
     latents: Annotated[int, Field(ge=1)] | None = None
     """How many of the VDVAE's latents are decoded (published: 15 or 31), the first ones; all of
     the small prior's, and 31 of the published one's, if left out."""
@@ -66,10 +70,12 @@ class ReconstructionSettings(Settings):
     """A network (extra ``cpu-nets``) whose features are decoded too, and which pictures are moved
     towards by its gradient; it then judges nothing."""
     n_steps: Annotated[int, Field(ge=2, le=1000)] | None = None
-    """Steps of the diffusion's whole schedule; 50 (as published) if left out."""
+    """Steps of the diffusion's whole schedule; 50 (as published), or those of the generator's
+    recipe, if left out."""
     strength: Annotated[float, Field(gt=0, le=1)] | None = None
     """How far the start picture is noised (published: .75, 37 of 50 steps); .75, or .04 of the
-    small refiner, if left out."""
+    small refiner, if left out. Generators without a start image (unclip-2.1, stable-cascade) have
+    none."""
     guidance: Annotated[float, Field(ge=0)] | None = None
     """Weight of the condition in classifier-free guidance (published: 7.5); 7.5, or 2 of the small
     refiner, if left out."""

@@ -155,20 +155,10 @@ def _about(preset: str) -> str:
 
 def _weights_of(config: Config) -> str:
     """Return the pretrained weights that settings need, with their sizes where known."""
-    from bids_neurodecode.cli.weights import size_text
+    from bids_neurodecode.cli.weights import size_text, weights_needed
     from bids_neurodecode.models.weights import find_entry
-    from bids_neurodecode.workflow.encoding_features import WEIGHTS
-    from bids_neurodecode.workflow.generation_choice import PUBLISHED_WEIGHTS
 
-    names: list[str] = []
-    if config.system == 'encoding':
-        names += [WEIGHTS[band] for band in config.encoding.bands if band in WEIGHTS]
-    elif config.reconstruction.generator == 'published':
-        names += PUBLISHED_WEIGHTS
-    movie = config.movie
-    if movie.model == 'network' and movie.mode != 'encoder' and movie.perceptual == 'vgg16':
-        names.append('vgg16')
-    return '; '.join(f'{name}, {size_text(find_entry(name))}' for name in dict.fromkeys(names))
+    return '; '.join(f'{name}, {size_text(find_entry(name))}' for name in weights_needed(config))
 
 
 def _show_preset(options: argparse.Namespace) -> None:

@@ -190,7 +190,7 @@ def _trained_network(config: Config, system: str) -> str:
     if system != 'encoding' and not PACKAGED.keys().isdisjoint(networks_of(extractor)):
         return f'features.extractor = "{extractor}"'
     generator = config.reconstruction.generator
-    if system == 'reconstruction' and generator in {'small', 'published'}:
+    if system == 'reconstruction' and generator not in {'auto', 'none'}:
         return f'reconstruction.generator = "{generator}"'
     return ''
 
@@ -306,8 +306,9 @@ def check_pictures(arguments: Arguments, config: Config, inputs: DatasetInput) -
         LOGGER.info('%s', check_generation(config, device, arguments.weights_dir).why)
         return
     models = [generation_model_of(find_model(arguments.models_from, p)) for p in people]
-    if any(model is not None and generator_of(model) == 'published' for model in models):
-        find_weights(arguments.weights_dir or default_weights_dir())
+    made_by = {generator_of(model) for model in models if model is not None}
+    for generator in sorted(made_by - {'small'}):
+        find_weights(arguments.weights_dir or default_weights_dir(), generator)
 
 
 def check_system(arguments: Arguments, config: Config, inputs: DatasetInput) -> None:

@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bids_neurodecode.errors import ArgumentsError
 from bids_neurodecode.extras import PACKAGED, has_packaged
@@ -20,6 +20,10 @@ from bids_neurodecode.models.weights import (
     verify_weights,
 )
 
+if TYPE_CHECKING:
+    from bids_neurodecode.config import Config
+
+TOTAL = '{preset} needs {n} of these, {total} in all; {missing} of them are not here.'
 NO_NAMES = 'Say which weights to fetch ({names}), or --all.'
 
 _STEP = 5  # per cent between two lines of progress
@@ -35,7 +39,10 @@ def add_weights_parser(subparsers: Any) -> None:
     actions = weights.add_subparsers(
         dest='action', required=True, metavar='{list,fetch,verify,import}'
     )
-    _add_action(actions, 'list', 'what there is, for what, under which licence')
+    listing = _add_action(actions, 'list', 'what there is, for what, under which licence')
+    listing.add_argument(
+        '--for', dest='preset', metavar='NAME_OR_FILE', help='what a preset needs, and its total'
+    )
     fetch = _add_action(actions, 'fetch', 'download weights, and check them')
     fetch.add_argument('names', nargs='*', metavar='NAME')
     fetch.add_argument('--all', action='store_true', dest='everything', help='all of them')
@@ -85,20 +92,51 @@ def _add_action(actions: Any, name: str, text: str) -> argparse.ArgumentParser:
 
 
 def _list(args: argparse.Namespace, folder: Path) -> int:
-    del args
+    manifest = load_manifest()
+    names = list(manifest)
+    if args.preset is not None:
+        from bids_neurodecode.config import build_config, read_settings
+
+        config = build_config(read_settings(args.preset), source=args.preset)
+        names = weights_needed(config)
     print(f'folder: {folder}')
-    for entry in load_manifest().values():
+    total = missing = 0
+    for entry in (manifest[name] for name in names):
         found = check_sizes(entry, folder)
         state = 'here' if found.state in {'good', 'unverified'} else found.state
         print(f'{entry.name}: {state}, {size_text(entry, found.size)}; {entry.about}')
         print(f'    licence {entry.licence}; for {"; ".join(entry.used_by)}')
         print(f'    from {_source(entry)}')
-    for name, network in PACKAGED.items():
-        installed = 'here' if has_packaged(name) else 'not installed'
-        print(f'{name}: {installed}; {network.about}')
-        print(f'    licence {network.licence}; for features: {name}')
-        print(f'    from the Python package {network.distribution} {network.version}')
+        size = found.size or entry.size or entry.about_mb * 10**6
+        total += size
+        missing += 0 if state == 'here' else size
+    if args.preset is None:
+        for name, network in PACKAGED.items():
+            installed = 'here' if has_packaged(name) else 'not installed'
+            print(f'{name}: {installed}; {network.about}')
+            print(f'    licence {network.licence}; for features: {name}')
+            print(f'    from the Python package {network.distribution} {network.version}')
+    else:
+        sizes = {'total': total, 'missing': missing}
+        said = {name: _bytes_text(size) or '0 MB' for name, size in sizes.items()}
+        print(TOTAL.format(n=len(names), preset=args.preset, **said))
     return 0
+
+
+def weights_needed(config: Config) -> list[str]:
+    """Return the entries of the manifest that settings need, whatever is there."""
+    from bids_neurodecode.workflow.encoding_features import WEIGHTS
+    from bids_neurodecode.workflow.generation_choice import weights_of
+
+    names: list[str] = []
+    if config.system == 'encoding':
+        names += [WEIGHTS[band] for band in config.encoding.bands if band in WEIGHTS]
+    elif config.reconstruction.generator not in {'auto', 'none', 'small'}:
+        names += weights_of(config.reconstruction.generator)
+    movie = config.movie
+    if movie.model == 'network' and movie.mode != 'encoder' and movie.perceptual == 'vgg16':
+        names.append('vgg16')
+    return list(dict.fromkeys(names))
 
 
 def _fetch(args: argparse.Namespace, folder: Path) -> int:

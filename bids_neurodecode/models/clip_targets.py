@@ -48,7 +48,7 @@ Progress = Callable[[int, int], None]
 _FILES = ('image_encoder/config.json', 'text_encoder/config.json', 'tokenizer/vocab.json')
 
 
-def clip_pixels(images: Uint8Array, size: int = 224) -> Tensor:
+def clip_pixels(images: Uint8Array, size: int = 224, *, between: int | None = BETWEEN) -> Tensor:
     """Turn pictures into what CLIP looks at.
 
     Bilinear to 512 x 512, then bicubic to the network's size, as Brain-Diffuser does; both widen
@@ -60,6 +60,8 @@ def clip_pixels(images: Uint8Array, size: int = 224) -> Tensor:
         Shape (n, h, w, 3), uint8.
     size
         Of the network, in pixels.
+    between
+        Size that images are brought to first; None: none.
 
     Returns
     -------
@@ -72,7 +74,9 @@ def clip_pixels(images: Uint8Array, size: int = 224) -> Tensor:
         raise DataError(NOT_BYTES.format(found=f'{images.dtype} {images.shape}'))
     pixels = np.empty((len(images), size, size, 3), dtype=np.float32)
     for row, image in enumerate(images):
-        picture = Image.fromarray(image).resize((BETWEEN, BETWEEN), Image.Resampling.BILINEAR)
+        picture = Image.fromarray(image)
+        if between is not None:
+            picture = picture.resize((between, between), Image.Resampling.BILINEAR)
         pixels[row] = np.asarray(picture.resize((size, size), Image.Resampling.BICUBIC))
     standardised = (pixels / np.float32(255) - MEAN) / STD
     return torch.from_numpy(np.ascontiguousarray(standardised.transpose(0, 3, 1, 2)))

@@ -51,6 +51,10 @@ BAD_FOLDER = (
     'Versatile Diffusion in {folder} cannot be read: {reason}. Get it again with '
     '"bids_neurodecode-tools weights fetch versatile-diffusion".'
 )
+REMOVED = (
+    'The installed diffusers ({version}) has no Versatile Diffusion any more. Install '
+    'diffusers<0.43, or choose another reconstruction.generator.'
+)
 NO_DEVICE = 'The device {device!r} is not there. Use the CPU, or a PyTorch that sees the GPU.'
 
 Precision = Literal['float32', 'bfloat16', 'float16']
@@ -195,7 +199,7 @@ class VersatileDiffusion:
         mix_networks(image_unet, text_unet, n_text, self.settings.text_weight)
         self.unet, self.vae = image_unet, vae
         self._dtype: torch.dtype = getattr(torch, self.memory.precision)
-        self._device = _find_device(self.memory.device)
+        self._device = find_device(self.memory.device)
         self._factor: int = 2 ** (len(vae.config.block_out_channels) - 1)
         self._place()
 
@@ -340,10 +344,34 @@ def _transformers(network: Any) -> dict[str, Any]:
     return {name: module for name, module in network.named_modules() if isinstance(module, kind)}
 
 
-def _find_device(device: str) -> torch.device:
+def find_device(device: str) -> torch.device:
+    """Return a device that is there.
+
+    Raises
+    ------
+    ResourceError
+        If it is not.
+    """
     if device == 'cuda' and not torch.cuda.is_available():
         raise ResourceError(NO_DEVICE.format(device=device))
     return torch.device(device)
+
+
+def text_network() -> Any:
+    """Return the class of the text network, which diffusers keeps among what it may remove.
+
+    Raises
+    ------
+    InputError
+        If the installed version has removed it.
+    """
+    try:
+        from diffusers.pipelines.deprecated.versatile_diffusion import modeling_text_unet
+    except ImportError as error:
+        from diffusers import __version__
+
+        raise InputError(REMOVED.format(version=__version__)) from error
+    return modeling_text_unet.UNetFlatConditionModel
 
 
 def _read(folder: Path, dtype: torch.dtype) -> tuple[Any, Any, Any]:
@@ -351,14 +379,11 @@ def _read(folder: Path, dtype: torch.dtype) -> tuple[Any, Any, Any]:
         if not (folder / file).is_file():
             raise InputError(MISSING.format(folder=folder, file=file))
     from diffusers import AutoencoderKL, UNet2DConditionModel
-    from diffusers.pipelines.deprecated.versatile_diffusion.modeling_text_unet import (
-        UNetFlatConditionModel,
-    )
     from safetensors import SafetensorError
 
     kinds: dict[str, Any] = {
         'image_unet': UNet2DConditionModel,
-        'text_unet': UNetFlatConditionModel,
+        'text_unet': text_network(),
         'vae': AutoencoderKL,
     }
     try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import fnmatch
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ from bids_neurodecode.models.weights import (
     record_files,
     verify_weights,
 )
+from bids_neurodecode.models.weights_convert import convert_pickle, is_pickle, safetensors_name
 from bids_neurodecode.text import one_line
 
 if TYPE_CHECKING:
@@ -235,7 +236,7 @@ def _fetch_repository(entry: WeightsEntry, folder: Path, endpoint: str | None) -
             entry.repo,
             revision=commit,
             local_dir=folder,
-            allow_patterns=list(entry.patterns) or None,
+            allow_patterns=_chosen(entry, [item.path for item in tree]),
             endpoint=endpoint,
         )
     except failures as error:
@@ -244,14 +245,17 @@ def _fetch_repository(entry: WeightsEntry, folder: Path, endpoint: str | None) -
             NOT_FETCHED.format(name=entry.name, source=source, reason=reason)
         ) from error
     _compare_with_tree(entry, folder, tree, source)
+    _convert_pickles(entry, folder)
+    _check_complete(entry, folder, source)
     return f'{source}@{commit}'
 
 
 def _compare_with_tree(entry: WeightsEntry, folder: Path, tree: list[Any], source: str) -> None:
+    chosen = set(_chosen(entry, [item.path for item in tree]))
     for item in tree:
         file = folder / item.path
         size = getattr(item, 'size', None)
-        if size is None or not _wanted(entry, item.path):
+        if size is None or item.path not in chosen:
             continue
         reason = ''
         if not file.is_file() or file.stat().st_size != size:
@@ -261,6 +265,9 @@ def _compare_with_tree(entry: WeightsEntry, folder: Path, tree: list[Any], sourc
         if reason:
             file.unlink(missing_ok=True)
             raise DataError(WRONG_FILE.format(name=entry.name, source=source, reason=reason))
+
+
+def _check_complete(entry: WeightsEntry, folder: Path, source: str) -> None:
     lacking = [name for name in entry.requires if not (folder / name).is_file()]
     if lacking:
         reason = f'{lacking[0]} is not there'
@@ -268,14 +275,37 @@ def _compare_with_tree(entry: WeightsEntry, folder: Path, tree: list[Any], sourc
 
 
 def _import_repository(entry: WeightsEntry, source: Path, folder: Path) -> None:
+    files = [file.relative_to(source) for file in sorted(source.rglob('*')) if file.is_file()]
+    names = [x.as_posix() for x in files if not any(part.startswith('.') for part in x.parts)]
+    chosen = _chosen(entry, names)
+    kept = {safetensors_name(x) if is_pickle(x, entry.requires) else x for x in chosen}
     for required in entry.requires:
-        if not (source / required).is_file():
+        if required not in kept:
             raise InputError(LACKS.format(path=source, name=entry.name, file=required))
-    for file in sorted(source.rglob('*')):
-        name = file.relative_to(source)
-        hidden = any(part.startswith('.') for part in name.parts)
-        if file.is_file() and not hidden and _wanted(entry, name.as_posix()):
-            _copy(file, folder / name)
+    for name in chosen:
+        _copy(source / name, folder / name)
+    _convert_pickles(entry, folder)
+
+
+def _convert_pickles(entry: WeightsEntry, folder: Path) -> None:
+    for file in sorted(folder.rglob('*.bin')):
+        if is_pickle(file.relative_to(folder).as_posix(), entry.requires):
+            convert_pickle(file)
+
+
+def _chosen(entry: WeightsEntry, names: Sequence[str]) -> list[str]:
+    """Return the files of a repository that are wanted: of weights in both forms, safetensors."""
+    there = set(names)
+    chosen = []
+    for name in names:
+        if is_pickle(name, entry.requires):
+            other = safetensors_name(name)
+            if other in there or not (_wanted(entry, name) or _wanted(entry, other)):
+                continue
+        elif not _wanted(entry, name):
+            continue
+        chosen.append(name)
+    return chosen
 
 
 def _copy(file: Path, target: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bids_neurodecode.models.generators import read_recipe
 from bids_neurodecode.report.boilerplate_encoding import FEATURES
 
 if TYPE_CHECKING:
@@ -22,10 +23,9 @@ RENORMS = {
     'inductive': 'by those of cross-validated training predictions',
     'transductive': 'by those of the test predictions themselves, as published',
 }
-N_STEPS = {'small': 50, 'published': 50}
-GUIDANCE = {'small': 2.0, 'published': 7.5}
-STRENGTH = {'small': 0.04, 'published': 0.75}
-"""What the settings stand for where they are left out."""
+RECIPES = {'published': 'versatile-diffusion'}
+SMALL = {'n_steps': 50, 'guidance': 2.0, 'strength': 0.04}
+"""What the settings of the small refiner stand for where they are left out."""
 
 
 def generated_pictures(config: Config, generator: str | None) -> tuple[str, ...]:
@@ -45,7 +45,7 @@ def generated_pictures(config: Config, generator: str | None) -> tuple[str, ...]
 
 def _first_stage(settings: ReconstructionSettings, name: str) -> str:
     count = 'all latents' if settings.latents is None else f'the first {settings.latents} latents'
-    if name == 'published':
+    if name != 'small':
         count = f'the first {settings.latents or 31} of the 75 latents'
     prior = (
         'a very deep variational autoencoder [@child2020vdvae] (images of '
@@ -72,9 +72,11 @@ def _first_stage(settings: ReconstructionSettings, name: str) -> str:
 
 
 def _second_stage(settings: ReconstructionSettings, name: str) -> str:
-    steps = settings.n_steps or N_STEPS.get(name, 50)
-    guidance = GUIDANCE.get(name, 7.5) if settings.guidance is None else settings.guidance
-    strength = STRENGTH.get(name, 0.75) if settings.strength is None else settings.strength
+    recipe = None if name == 'small' else read_recipe(RECIPES.get(name, name))
+    first = SMALL if recipe is None else recipe.stages[0].model_dump()
+    steps = settings.n_steps or first['n_steps']
+    guidance = first['guidance'] if settings.guidance is None else settings.guidance
+    strength = (first['strength'] or 1.0) if settings.strength is None else settings.strength
     used = max(1, int(strength * steps))
     if name == 'small':
         model = (
@@ -83,6 +85,9 @@ def _second_stage(settings: ReconstructionSettings, name: str) -> str:
             f'energies at {settings.prior_size} pixels,'
         )
         what = 'components predicted from the same responses'
+    elif recipe is not None and recipe.loop == 'pipeline':
+        model = f'{recipe.title} ({recipe.source})'
+        what = 'an image embedding that was predicted from the same responses'
     else:
         model = 'Versatile Diffusion [@xu2022versatile]'
         what = (
@@ -91,7 +96,7 @@ def _second_stage(settings: ReconstructionSettings, name: str) -> str:
         )
     started = (
         f'the initial image (noised for {used} of {steps} steps, strength {strength:g})'
-        if settings.start == 'decoded' and settings.noise < 256
+        if settings.start == 'decoded' and settings.noise < 256 and (not recipe or recipe.starts)
         else 'noise alone'
     )
     guided = f', guided (classifier-free [@ho2022guidance], weight {guidance:g}) by {what}'
@@ -110,9 +115,13 @@ def _second_stage(settings: ReconstructionSettings, name: str) -> str:
             'Gaussian images of the same power spectra would vary (as in DiffPIR '
             '[@zhu2023diffpir]).'
         )
+    own = recipe is not None and recipe.loop == 'pipeline'
+    sampler = (
+        "the pipeline's own sampler" if own else 'deterministic DDIM sampling [@song2020ddim]'
+    )
     return (
         f'In the second stage {model} started from {started} and took the noise off '
-        f'(deterministic DDIM sampling [@song2020ddim]){guided}.{matched} The noise of an image '
+        f'({sampler}){guided}.{matched} The noise of an image '
         'depends on the seed and its name alone.'
     )
 

@@ -80,7 +80,7 @@ def _verdicts(reader: Reader) -> Iterable[Block]:
 
 def _about(reader: Reader, made: GenerationResults) -> Iterable[Block]:
     texts = {'small': SMALL, 'published': PUBLISHED}
-    lines = [texts[made.generator]] if made.generator in texts else []
+    lines = [texts.get(made.generator, PUBLISHED)] if made.generator != 'none' else []
     if reader.metrics is not None and reader.metrics['metric'].str.contains('standin').any():
         lines.append(STAND_IN)
     if lines:

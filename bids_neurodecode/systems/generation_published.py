@@ -1,4 +1,4 @@
-"""The published generator: VDVAE of ImageNet-64, CLIP and Versatile Diffusion, from weights."""
+"""Generators of published networks: VDVAE of ImageNet-64, and a second stage of diffusion."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.config import Config
-from bids_neurodecode.errors import DataError
+from bids_neurodecode.errors import ArgumentsError, DataError
 from bids_neurodecode.models.sampling import SamplingSettings
 from bids_neurodecode.systems.generation_generators import (
     Conditions,
@@ -25,7 +25,9 @@ from bids_neurodecode.typing import Float32Array, Uint8Array
 
 if TYPE_CHECKING:
     from bids_neurodecode.models.clip_targets import ClipTargets
-    from bids_neurodecode.models.diffusion import VersatileDiffusion
+    from bids_neurodecode.models.diffusion import MemorySettings, VersatileDiffusion
+    from bids_neurodecode.models.generators import PipelineRecipe
+    from bids_neurodecode.models.pipelines import ImageEmbeddings, PipelineRefiner
     from bids_neurodecode.models.vdvae import VDVAE
 
 NO_CAPTIONS = (
@@ -59,19 +61,17 @@ class PublishedGenerator:
         Which conditions are decoded at all.
     sampling
         Of the second stage.
+    name
+        What it is called in settings and results.
     """
 
     vdvae: VDVAE
-    clip: ClipTargets
-    diffusion: VersatileDiffusion
+    clip: ClipTargets | ImageEmbeddings
+    diffusion: VersatileDiffusion | PipelineRefiner
     n_latents: int = LATENTS
     use: Use = 'both'
     sampling: SamplingSettings = field(default_factory=SamplingSettings)
-
-    @property
-    def name(self) -> str:
-        """``published``."""
-        return 'published'
+    name: str = 'published'
 
     @property
     def used(self) -> frozenset[str]:
@@ -110,7 +110,7 @@ class PublishedGenerator:
     def conditions(
         self, of: Described, folder: Path | None = None
     ) -> dict[str, npt.NDArray[np.floating[Any]]]:
-        """Return CLIP's tokens of pictures and captions.
+        """Return what is decoded: CLIP's tokens of pictures and captions, or an embedding.
 
         Those of many pictures are written to the folder, as half floats, where one is given.
 
@@ -125,11 +125,12 @@ class PublishedGenerator:
             out = _room(folder, 'vision', (n, *self.clip.vision_shape))
             found['vision'] = self.clip.of_pictures(of.pictures, out=out)
         if self.use in {'both', 'text'}:
+            clip = cast('ClipTargets', self.clip)  # others have no use for texts
             lacking = n - sum(any(text.strip() for text in texts) for texts in of.captions)
             if lacking:
                 raise DataError(NO_CAPTIONS.format(n=lacking, total=n))
-            out = _room(folder, 'text', (n, *self.clip.text_shape))
-            found['text'] = self.clip.of_captions(of.captions, out=out)
+            out = _room(folder, 'text', (n, *clip.text_shape))
+            found['text'] = clip.of_captions(of.captions, out=out)
         return found
 
     def refine(
@@ -150,7 +151,7 @@ class PublishedGenerator:
             name: conditions[name]
             if name in wanted and name in conditions
             else np.repeat(nothing[name][None], len(seeds), axis=0)
-            for name in ('text', 'vision')
+            for name in nothing
         }
         diffusion = copy.copy(self.diffusion)
         diffusion.settings = replace(diffusion.settings, sampling=sampling)
@@ -176,58 +177,82 @@ class PublishedGenerator:
 
 
 def published_generator(
-    config: Config, *, vdvae: Path, diffusion: Path, device: str = 'cpu'
+    config: Config, *, name: str, weights: Mapping[str, Path], device: str = 'cpu'
 ) -> PublishedGenerator:
-    """Read the published networks.
+    """Read the networks of a generator.
 
     Parameters
     ----------
     config
         Latents, conditions, sampling, weight of the text and precision.
-    vdvae
-        File of the VDVAE: as published (ImageNet-64), or safetensors.
-    diffusion
-        Folder of Versatile Diffusion, CLIP in it.
+    name
+        ``published``, or the name of a recipe.
+    weights
+        File or folder of each entry of the manifest: of the VDVAE (as published, or
+        safetensors), and of the second stage.
     device
         ``cpu`` or ``cuda``.
 
     Raises
     ------
+    ArgumentsError
+        If the second stage cannot be guided by the conditions that are asked for.
     InputError
         If a file is missing or damaged.
     """
-    from bids_neurodecode.models.clip_targets import ClipTargets
-    from bids_neurodecode.models.diffusion import (
-        DiffusionSettings,
-        MemorySettings,
-        VersatileDiffusion,
-    )
+    from bids_neurodecode.models.diffusion import MemorySettings
+    from bids_neurodecode.models.generators import read_recipe
     from bids_neurodecode.models.vdvae_checkpoint import load_vdvae
     from bids_neurodecode.models.vdvae_config import IMAGENET64
 
     told = config.reconstruction
-    where: Literal['cpu', 'cuda'] = 'cuda' if device == 'cuda' else 'cpu'
-    clip = ClipTargets.from_folder(diffusion, device=where, precision=told.precision)
-    own = SamplingSettings()
+    recipe = read_recipe('versatile-diffusion' if name == 'published' else name)
+    own = recipe.sampling
     sampling = replace(
         own,
         n_steps=told.n_steps or own.n_steps,
         strength=told.strength or own.strength,
         guidance=own.guidance if told.guidance is None else told.guidance,
     )
-    # one condition alone has the whole weight
-    weight = {'vision': 0.0, 'text': 1.0}.get(told.conditions, told.text_weight)
-    networks = VersatileDiffusion.from_folder(
-        diffusion,
-        clip.unconditional(),
-        DiffusionSettings(sampling=sampling, text_weight=weight),
-        MemorySettings(device=where, precision=told.precision),
-    )
+    where: Literal['cpu', 'cuda'] = 'cuda' if device == 'cuda' else 'cpu'
+    memory = MemorySettings(device=where, precision=told.precision)
+    clip, networks = _second_stage(config, recipe, weights, sampling, memory)
+    vdvae = weights['vdvae-imagenet64']
     own_config = None if vdvae.suffix == '.safetensors' else IMAGENET64
     prior = load_vdvae(vdvae, own_config, device=where)
-    return PublishedGenerator(
-        prior, clip, networks, told.latents or LATENTS, told.conditions, sampling
-    )
+    only_vision = told.conditions == 'both' and 'text' not in recipe.conditions
+    use: Use = 'vision' if only_vision else told.conditions
+    return PublishedGenerator(prior, clip, networks, told.latents or LATENTS, use, sampling, name)
+
+
+def _second_stage(
+    config: Config,
+    recipe: PipelineRecipe,
+    weights: Mapping[str, Path],
+    sampling: SamplingSettings,
+    memory: MemorySettings,
+) -> tuple[ClipTargets | ImageEmbeddings, VersatileDiffusion | PipelineRefiner]:
+    """Read what is decoded, and what is guided by it."""
+    from bids_neurodecode.models import pipelines
+    from bids_neurodecode.models.clip_targets import ClipTargets
+    from bids_neurodecode.models.diffusion import DiffusionSettings, VersatileDiffusion
+
+    told = config.reconstruction
+    if recipe.loop == 'pipeline':
+        if told.conditions == 'text':
+            raise ArgumentsError(pipelines.ONE_CONDITION.format(name=recipe.name))
+        embeddings, called = pipelines.load_pipelines(recipe, weights, memory)
+        nothing = embeddings.unconditional()
+        settings = DiffusionSettings(sampling=sampling)
+        refiner = pipelines.PipelineRefiner(recipe, called, nothing, settings, memory)
+        return embeddings, refiner
+    folder = weights[recipe.stages[0].weights]
+    clip = ClipTargets.from_folder(folder, device=memory.device, precision=memory.precision)
+    # one condition alone has the whole weight
+    weight = {'vision': 0.0, 'text': 1.0}.get(told.conditions, told.text_weight)
+    settings = DiffusionSettings(sampling=sampling, text_weight=weight)
+    networks = VersatileDiffusion.from_folder(folder, clip.unconditional(), settings, memory)
+    return clip, networks
 
 
 def _room(

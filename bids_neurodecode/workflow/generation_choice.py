@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 from bids_neurodecode.bids.stimuli import check_image
 from bids_neurodecode.config import Config
@@ -13,7 +12,8 @@ from bids_neurodecode.errors import ArgumentsError, InputError
 from bids_neurodecode.extras import PACKAGED, has_networks, has_packaged, packaged_files
 from bids_neurodecode.settings_encoding import TABLE
 
-PUBLISHED_WEIGHTS = ('vdvae-imagenet64', 'versatile-diffusion')
+PRIOR_WEIGHTS = 'vdvae-imagenet64'
+PUBLISHED_WEIGHTS = (PRIOR_WEIGHTS, 'versatile-diffusion')
 """Entries of the manifest that the published generator needs."""
 REGIONAL = ('regions-gru', 'regions-transformer')
 """Regressors that read voxels by region."""
@@ -58,14 +58,14 @@ class Choice:
     Parameters
     ----------
     name
-        ``none``, ``small`` or ``published``.
+        ``none``, ``small``, ``published``, or another second stage of published networks.
     why
         One line for the log and the report.
     weights
         Where the weights of the published generator lie, by name.
     """
 
-    name: Literal['none', 'small', 'published']
+    name: str
     why: str
     weights: Mapping[str, str] = field(default_factory=dict)
 
@@ -93,7 +93,7 @@ def choose_generator(config: Config, device: str, weights_dir: Path | None) -> C
     asked = config.reconstruction.generator
     folder = weights_dir or default_weights_dir()
     own = config.features.extractor == TABLE
-    if own and asked in {'small', 'published'}:
+    if own and asked not in {'auto', 'none'}:
         raise ArgumentsError(OWN_FEATURES.format(generator=asked))
     retrieved = RETRIEVED_ONLY if own else NO_PICTURES_MADE if asked == 'none' else ''
     if asked == 'auto' and not retrieved and not has_networks():
@@ -102,8 +102,8 @@ def choose_generator(config: Config, device: str, weights_dir: Path | None) -> C
         return Choice('none', retrieved)
     if asked == 'small':
         return Choice('small', ASKED.format(name='small'))
-    if asked == 'published':
-        return Choice('published', ASKED.format(name='published'), find_weights(folder))
+    if asked != 'auto':
+        return Choice(asked, ASKED.format(name=asked), find_weights(folder, asked))
     missing = missing_weights(folder)
     needs = [f'the weights {" and ".join(missing)}'] if missing else []
     needs += [] if device == 'cuda' else ['a GPU']
@@ -112,8 +112,17 @@ def choose_generator(config: Config, device: str, weights_dir: Path | None) -> C
     return Choice('published', ALL_THERE.format(folder=folder), find_weights(folder))
 
 
-def find_weights(folder: Path) -> dict[str, str]:
-    """Return where the weights of the published generator lie.
+def weights_of(generator: str) -> tuple[str, ...]:
+    """Return the entries of the manifest that a generator of published networks needs."""
+    if generator in {'published', 'versatile-diffusion'}:
+        return PUBLISHED_WEIGHTS
+    from bids_neurodecode.models.generators import read_recipe
+
+    return PRIOR_WEIGHTS, *read_recipe(generator).weights
+
+
+def find_weights(folder: Path, generator: str = 'published') -> dict[str, str]:
+    """Return where the weights of a generator of published networks lie, by entry.
 
     Raises
     ------
@@ -122,7 +131,7 @@ def find_weights(folder: Path) -> dict[str, str]:
     """
     from bids_neurodecode.models.weights import weights_path
 
-    return {name: str(weights_path(name, folder)) for name in PUBLISHED_WEIGHTS}
+    return {name: str(weights_path(name, folder)) for name in weights_of(generator)}
 
 
 def missing_weights(folder: Path) -> list[str]:

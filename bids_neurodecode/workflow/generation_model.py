@@ -43,19 +43,19 @@ def make_generator(
     Parameters
     ----------
     name
-        ``small`` or ``published``.
+        ``small``, ``published``, or another second stage of published networks.
     weights
-        Where those of the published one lie, by name.
+        Where those of published networks lie, by name.
     config, device
         The settings, and where it computes.
     """
-    if name == 'published':
+    if name != 'small':
         from bids_neurodecode.systems.generation_published import published_generator
 
         return published_generator(
             config,
-            vdvae=Path(weights['vdvae-imagenet64']),
-            diffusion=Path(weights['versatile-diffusion']),
+            name=name,
+            weights={entry: Path(path) for entry, path in weights.items()},
             device=device,
         )
     from bids_neurodecode.systems.generation_small import small_generator
@@ -105,8 +105,9 @@ def load_model(
     voxels = {name: arrays.pop(name) for name in MASK_ARRAYS if name in arrays}
     told = description['model']
     fitted: Any = None
-    if told['generator']['generator'] == 'published':
-        fitted = make_generator('published', weights, config, device)
+    name = told['generator']['generator']
+    if name != 'small':
+        fitted = make_generator(name, weights, config, device)
     return GenerationModel.from_state(arrays, told, fitted=fitted), voxels
 
 

@@ -47,10 +47,11 @@ def add_prediction(ladder: Ladder, model: Path) -> None:
     ladder.add(apply_decoder, model=str(model))
     if makes is not None:
         weights: dict[str, str] = {}
-        if generator_of(makes) == 'published':
+        generator = generator_of(makes)
+        if generator != 'small':
             from bids_neurodecode.models.weights import default_weights_dir
 
-            weights = dict(find_weights(run.weights_dir or default_weights_dir()))
+            weights = dict(find_weights(run.weights_dir or default_weights_dir(), generator))
         ladder.add(apply_generation, apart=True, generation_model=str(makes), weights=weights)
     ladder.add(publish_predictions, model=str(model))
 

@@ -24,6 +24,7 @@ from bids_neurodecode.workflow.generation import captions_of
 from tests.app.test_science import validate
 from tests.models import test_clip_targets as clip
 from tests.models import test_diffusion as diffusion
+from tests.models import test_pipelines
 from tests.published import N_OWN, N_SHARED, make_nsd, read_record
 
 pytestmark = pytest.mark.slow
@@ -41,14 +42,19 @@ n_steps = 4
 CAPTIONS = ['ab c', ' d e ', '', 'a b c d e f', '']
 
 
-def write_weights(folder):
-    """Write tiny networks as the manifest's entries."""
+def write_prior(folder):
+    """Write a tiny VDVAE as the manifest's entry."""
     prior = folder / 'vdvae-imagenet64'
     prior.mkdir(parents=True)
     with torch.random.fork_rng():
         torch.manual_seed(3)
         config: VDVAEConfig = prior_config(16)
         save_vdvae(VDVAE(config), prior / CONVERTED)
+
+
+def write_weights(folder):
+    """Write tiny networks as the manifest's entries."""
+    write_prior(folder)
     place = folder / 'versatile-diffusion'
     names = ('image_unet', 'text_unet', 'vae')
     for name, network in zip(names, diffusion.make_networks(), strict=True):
@@ -122,3 +128,33 @@ def test_both_stages_of_the_shared_pictures(made):
 
 def test_derivatives_are_valid_bids(made):
     validate(made[0] / 'out')
+
+
+def test_another_second_stage_is_named_and_what_is_decoded_follows(tmp_path):
+    """Kandinsky in the place of Versatile Diffusion: one embedding of its own image encoder."""
+    data = make_nsd(tmp_path / 'nsd', participants=(1,))
+    weights = tmp_path / 'weights'
+    write_prior(weights)
+    test_pipelines.write_weights('kandinsky-2.2', weights)
+    (tmp_path / 'settings.toml').write_text(f'{SETTINGS}generator = "kandinsky-2.2"\n')
+    common = [
+        *('participant', '-w', str(tmp_path / 'work'), '--weights-dir', str(weights)),
+        *('--nprocs', '1', '--device', 'cpu', '--skip-bids-validation'),
+        *('--preset', 'nsd-ridge', '--config-file', str(tmp_path / 'settings.toml')),
+    ]
+    assert main([str(data), str(tmp_path / 'out'), *common]) == 0
+    (file,) = (tmp_path / 'out' / 'sub-01' / 'models').glob('*desc-generated_model.safetensors')
+    arrays, description = load_arrays(file)
+    told = description['model']
+    assert told['generator']['generator'] == 'kandinsky-2.2'
+    assert told['conditions'] == {'vision': [test_pipelines.WIDTH]}
+    assert arrays['conditions.vision.ridge.intercept'].shape == (test_pipelines.WIDTH,)
+    table = pd.read_csv(next((tmp_path / 'out').rglob('*desc-generated_metrics.tsv')), sep='\t')
+    own = table[(table['model'] == 'ridge') & (table['metric'] == 'pixcorr')]
+    assert {'initial', 'final'} <= set(own['space'])
+    page = ' '.join((tmp_path / 'out' / 'sub-01.html').read_text().split())
+    assert 'Kandinsky 2.2, image to image' in page
+    assert 'made by the kandinsky-2.2 generator, as asked for' in page
+    # the program refuses what the recipe cannot do, and weights that are not there
+    (tmp_path / 'settings.toml').write_text(f'{SETTINGS}generator = "stable-cascade"\n')
+    assert main([str(data), str(tmp_path / 'other'), *common]) == 2

@@ -7,9 +7,12 @@ import sys
 import pytest
 
 from bids_neurodecode.cli import weights as cli
-from bids_neurodecode.cli.weights import add_weights_parser, run_weights
+from bids_neurodecode.cli.tools import main
+from bids_neurodecode.cli.weights import add_weights_parser, run_weights, weights_needed
+from bids_neurodecode.config import build_config
 from bids_neurodecode.errors import ArgumentsError, InputError
-from bids_neurodecode.models.weights import WeightsEntry
+from bids_neurodecode.models.generators import recipe_names
+from bids_neurodecode.models.weights import WeightsEntry, load_manifest
 
 SOME = WeightsEntry(
     name='some', kind='file', licence='CC0-1.0', about='Nothing much', used_by=('tests',),
@@ -100,3 +103,21 @@ def test_the_parser_needs_no_heavy_library():
     command = [sys.executable, '-c', code]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
+
+
+def test_what_a_preset_needs_is_listed_with_its_total(tmp_path, capsys):
+    (tmp_path / 'own.toml').write_text('[reconstruction]\ngenerator = "kandinsky-2.2"\n')
+    place = ['--weights-dir', str(tmp_path)]
+    assert main(['weights', 'list', '--for', str(tmp_path / 'own.toml'), *place]) == 0
+    said = capsys.readouterr().out
+    names = ('vdvae-imagenet64', 'kandinsky-2.2-prior', 'kandinsky-2.2-decoder')
+    listed = [line.split(':')[0] for line in said.splitlines()[1:-1] if not line.startswith(' ')]
+    assert listed == list(names)
+    entries = [load_manifest()[name] for name in names]
+    total = sum(entry.size or 10**6 * entry.about_mb for entry in entries) / 1e6
+    assert f'needs 3 of these, {total:,.1f} MB in all' in said
+    for generator in recipe_names():
+        config = build_config({'reconstruction': {'generator': generator}}, source='test')
+        needed = weights_needed(config)
+        assert set(needed) <= set(load_manifest())
+        assert 'vdvae-imagenet64' in needed

@@ -1,5 +1,6 @@
 """Weights: the manifest, a folder of them, and downloads from a server on this machine."""
 
+import dataclasses
 import hashlib
 import json
 import re
@@ -8,6 +9,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from bids_neurodecode.errors import ArgumentsError, DataError, InputError, ResourceError
 from bids_neurodecode.models import weights, weights_fetch
@@ -349,6 +352,78 @@ class TestHub:
         with pytest.raises(DataError, match='Cannot fetch') as caught:
             fetch_weights(hub, folder, endpoint=url)
         assert '\n' not in str(caught.value)
+
+    def test_a_rehearsal_with_networks_in_both_forms(self, server, folder, tmp_path, small_clip):
+        """As the hub may hold them: .bin is read as weights only, and kept as safetensors."""
+        known = small_clip(tmp_path / 'safe')
+        tensors = known.state_dict()
+        torch.save(tensors, tmp_path / 'pytorch_model.bin')
+        torch.save({'a': {'b': torch.ones(2)}, 'c': torch.zeros(1)}, tmp_path / 'adapter.bin')
+        config = (tmp_path / 'safe' / 'config.json').read_bytes()
+        pickle = (tmp_path / 'pytorch_model.bin').read_bytes()
+        safe = (tmp_path / 'safe' / 'model.safetensors').read_bytes()
+        needs = ('one/model.safetensors', 'two/model.safetensors', 'ip/adapter.safetensors')
+        entry = WeightsEntry(
+            name='both', kind='hub', licence='MIT', repo='some/repo',
+            patterns=('*/config.json', *needs), requires=needs,
+        )  # fmt: skip
+        server.repository = {
+            'one/config.json': config, 'one/model.safetensors': safe,
+            'one/pytorch_model.bin': b'never fetched where the other form is there',
+            'two/config.json': config, 'two/pytorch_model.bin': pickle,
+            'ip/adapter.bin': (tmp_path / 'adapter.bin').read_bytes(),
+        }  # fmt: skip
+        path = fetch_weights(entry, folder, endpoint=server.url)
+        names = {p.relative_to(path).as_posix() for p in path.rglob('*') if p.is_file()}
+        assert {name for name in names if name.endswith('.bin')} == set()
+        assert set(needs) <= names
+        assert verify_weights(entry, folder).state == 'good'
+        for part in ('one', 'two'):
+            loaded = type(known).from_pretrained(path / part, local_files_only=True).state_dict()
+            assert all(torch.equal(loaded[name], x) for name, x in tensors.items())
+        assert set(load_file(path / 'ip' / 'adapter.safetensors')) == {'a.b', 'c'}
+        (tmp_path / 'clone' / 'two').mkdir(parents=True)
+        for name in ('one/config.json', 'two/pytorch_model.bin'):
+            (tmp_path / 'clone' / name).parent.mkdir(exist_ok=True)
+            (tmp_path / 'clone' / name).write_bytes(server.repository[name])
+        less = dataclasses.replace(entry, name='less', requires=('two/model.safetensors',))
+        other = import_weights(less, tmp_path / 'clone', folder)
+        assert (other / 'two' / 'model.safetensors').is_file()
+        assert verify_weights(less, folder).state == 'good'
+
+    def test_a_pickle_that_is_more_than_tensors_is_refused(self, server, folder, tmp_path, capfd):
+        torch.save({'a': Evil()}, tmp_path / 'pytorch_model.bin')
+        server.repository = {'pytorch_model.bin': (tmp_path / 'pytorch_model.bin').read_bytes()}
+        entry = WeightsEntry(
+            name='evil', kind='hub', licence='MIT', repo='some/repo',
+            patterns=('model.safetensors',), requires=('model.safetensors',),
+        )  # fmt: skip
+        with pytest.raises(DataError, match='must hold tensors alone'):
+            fetch_weights(entry, folder, endpoint=server.url)
+        assert 'this must not run' not in capfd.readouterr().out
+        assert verify_weights(entry, folder).state == 'missing'
+
+
+class Evil:
+    def __reduce__(self):
+        return (print, ('this must not run',))
+
+
+@pytest.fixture
+def small_clip():
+    """Write the tiny image encoder of a recipe."""
+    from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+    def write(place):
+        config = CLIPVisionConfig(
+            hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2,
+            image_size=8, patch_size=4, projection_dim=4,
+        )  # fmt: skip
+        network = CLIPVisionModelWithProjection(config)
+        network.save_pretrained(place)
+        return network
+
+    return write
 
 
 class TestImport:

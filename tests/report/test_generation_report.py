@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 
 from bids_neurodecode.config import build_config
+from bids_neurodecode.models.generators import read_recipe
 from bids_neurodecode.report.boilerplate import in_words, methods
-from bids_neurodecode.report.boilerplate_generation import GUIDANCE, N_STEPS, STRENGTH
+from bids_neurodecode.report.boilerplate_generation import RECIPES, SMALL
 from bids_neurodecode.report.build import Table
 from bids_neurodecode.report.group import write_group_report
 from bids_neurodecode.report.participant import ParticipantResults
@@ -174,5 +175,7 @@ def test_defaults_in_the_text_are_those_of_the_generators() -> None:
     from bids_neurodecode.systems.generation_small import SAMPLING
 
     for name, sampling in (('small', SAMPLING), ('published', SamplingSettings())):
-        told = (N_STEPS[name], STRENGTH[name], GUIDANCE[name])
+        recipe = None if name == 'small' else read_recipe(RECIPES[name])
+        known = SMALL if recipe is None else recipe.stages[0].model_dump()
+        told = tuple(known[key] for key in ('n_steps', 'strength', 'guidance'))
         assert told == (sampling.n_steps, sampling.strength, sampling.guidance)

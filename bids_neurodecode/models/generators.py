@@ -1,0 +1,135 @@
+"""Recipes of second stages: which pipeline of diffusers, and how it is called.
+
+A recipe (``data/generators/*.toml``) names the pipeline, the argument through which a decoded
+embedding enters, whether there is a start image, and how it samples. What is regressed follows:
+the embedding of the recipe's own image encoder.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from importlib import resources
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from bids_neurodecode.errors import ArgumentsError
+from bids_neurodecode.settings import Settings
+from bids_neurodecode.text import one_line
+
+if TYPE_CHECKING:
+    from bids_neurodecode.models.sampling import SamplingSettings
+
+UNKNOWN_RECIPE = 'No generator is called {name!r}. There are: {names}.'
+BAD_RECIPE = 'The generator {file} cannot be used: {reason}.'
+
+
+class Adapter(Settings):
+    """An IP-Adapter: an entry of the manifest, and its file in that."""
+
+    weights: str
+    folder: str
+    file: str
+
+
+class Stage(Settings):
+    """A pipeline of diffusers and its call."""
+
+    pipeline: str
+    weights: str
+    embeds: str | None = None
+    """Argument that takes the decoded embedding."""
+    form: Literal['vector', 'sequence', 'ip-adapter'] = 'vector'
+    """(1, d), (1, 1, d), or a list of the embeddings without and with the condition."""
+    negative_embeds: str | None = None
+    """Argument that takes the embedding of no condition, where the call wants one."""
+    takes: str | None = None
+    """Argument and field of the output of the stage before."""
+    start: str | None = None
+    """Argument that takes the start image."""
+    n_steps: int
+    strength: float | None = None
+    guidance: float
+    scheduler: str | None = None
+    """Class of diffusers in the place of the pipeline's own."""
+    arguments: Mapping[str, str | int | float] = Field(default_factory=dict)
+    sized: bool = False
+    """Whether height and width are given."""
+    adapter: Adapter | None = None
+    components: Mapping[str, str] = Field(default_factory=dict)
+    """Classes (``module:class``) of parts that diffusers does not find by their names."""
+    memory: tuple[Literal['vae-slicing', 'attention-slicing', 'model-offload'], ...] = ()
+
+
+class PipelineRecipe(Settings):
+    """A second stage: its pipelines, what is decoded for it, and what proves it."""
+
+    name: str
+    title: str
+    source: str
+    loop: Literal['pipeline', 'versatile-diffusion'] = 'pipeline'
+    conditions: tuple[Literal['text', 'vision'], ...]
+    encoder: str
+    """Entry of the manifest and folder of the image encoder."""
+    negative: Literal['zeros', 'mean-colour'] = 'zeros'
+    """The embedding of no condition: zeros, or that of an image of CLIP's mean colour."""
+    starts: bool
+    """Whether there is a start image."""
+    size: int | None = None
+    """Pixels a side, where the networks do not say."""
+    oracle: str
+    """What it is held against."""
+    stages: tuple[Stage, ...]
+
+    @property
+    def weights(self) -> tuple[str, ...]:
+        """Entries of the manifest that it needs."""
+        names = [self.encoder.partition('/')[0]]
+        for stage in self.stages:
+            names += [stage.weights, *([stage.adapter.weights] if stage.adapter else [])]
+        return tuple(dict.fromkeys(names))
+
+    @property
+    def sampling(self) -> SamplingSettings:
+        """How its first pipeline samples."""
+        from bids_neurodecode.models.sampling import SamplingSettings
+
+        first, own = self.stages[0], SamplingSettings()
+        return SamplingSettings(
+            n_steps=first.n_steps,
+            strength=own.strength if first.strength is None else first.strength,
+            guidance=first.guidance,
+        )
+
+
+def recipe_names() -> tuple[str, ...]:
+    """Return the names of the recipes in the package.
+
+    Examples
+    --------
+    >>> recipe_names()
+    ('kandinsky-2.2', 'sdxl-ip-adapter', 'stable-cascade', 'unclip-2.1', 'versatile-diffusion')
+    """
+    return tuple(sorted(file.name.removesuffix('.toml') for file in _folder().iterdir()))
+
+
+def read_recipe(name: str) -> PipelineRecipe:
+    """Read a recipe.
+
+    Raises
+    ------
+    ArgumentsError
+        If there is none of that name, or it is wrong.
+    """
+    if name not in recipe_names():
+        raise ArgumentsError(UNKNOWN_RECIPE.format(name=name, names=', '.join(recipe_names())))
+    file = _folder() / f'{name}.toml'
+    try:
+        return PipelineRecipe(name=name, **tomllib.loads(file.read_text('utf-8')))
+    except ValueError as error:
+        raise ArgumentsError(BAD_RECIPE.format(file=file, reason=one_line(error))) from error
+
+
+def _folder() -> Any:
+    return resources.files('bids_neurodecode') / 'data' / 'generators'
