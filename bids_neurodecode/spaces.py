@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from bids_neurodecode.claims import check_promise
 from bids_neurodecode.errors import DataError
+from bids_neurodecode.tables import read_table
 from bids_neurodecode.text import one_line
 
 if TYPE_CHECKING:
@@ -457,10 +458,7 @@ def _read_parcels(file: Path) -> tuple[Space, npt.NDArray[Any]]:
     import pandas as pd
     from nibabel.cifti2.cifti2_axes import ScalarAxis
 
-    try:
-        table = pd.read_csv(file, sep='\t', na_values=['n/a'], dtype=str, keep_default_na=False)
-    except (OSError, ValueError) as error:
-        raise _unreadable(file, 'TSV', error) from error
+    table = read_table(file)
     values = np.empty(table.shape, dtype=np.float64)
     for number, name in enumerate(table.columns):
         numbers = pd.to_numeric(table[name], errors='coerce')

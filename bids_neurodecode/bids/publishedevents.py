@@ -400,7 +400,7 @@ class EventsReader:
         if name.lower() in MISSING_WORDS | NOTHING_WORDS:
             self._nothing[f'{label} is {name!r}'] += n
             return None
-        if _looks_like_file(name) or (self.folder.path / pure).is_file():
+        if _looks_like_file(name) or _is_file(self.folder.path / pure):
             resolve_stimulus(name, self.folder.path, file)
         if not extensions:
             check_fetched(self.folder.path)
@@ -524,6 +524,13 @@ def _names_seen(table: pd.DataFrame) -> bool:
         return False
     names = [name for name in table['stim_file'].dropna() if name.lower() not in MISSING_WORDS]
     return not all(PurePosixPath(name).suffix.lower() in SOUNDS for name in names)
+
+
+def _is_file(file: Path) -> bool:
+    try:
+        return file.is_file()
+    except OSError:  # a name that no file can have
+        return False
 
 
 def _looks_like_file(name: str) -> bool:

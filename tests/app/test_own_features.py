@@ -324,7 +324,7 @@ def test_tables_of_pictures_that_do_not_fit_are_refused(pictures, capsys):
 
 def test_extractors_that_cannot_be_made_are_refused_before_work_starts(pictures, capsys):
     code = picture_call(pictures, 'a', '--dry-run', own='extractor = "gabr"')
-    refused(capsys, NO_EXTRACTOR, code, names='gabor, table')
+    refused(capsys, NO_EXTRACTOR, code)
 
 
 def test_pictures_that_are_made_have_no_row(pictures, capsys):

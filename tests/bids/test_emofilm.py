@@ -291,5 +291,6 @@ def test_what_was_imputed_is_in_the_report(encoded):
     assert 'is imputed' in (encoded / 'sub-S02.html').read_text()
 
 
+@pytest.mark.slow
 def test_derivatives_are_valid_bids(encoded):
     validate(encoded)

@@ -11,7 +11,16 @@ from bids_neurodecode.cli.checks import check_all
 from bids_neurodecode.cli.describe import describe
 from bids_neurodecode.cli.exits import USAGE
 from bids_neurodecode.cli.parser import parse_arguments, settings_from
-from tests.bad_input import FILM, check, command, edit_json, listing, run_cli, write_atlas
+from tests.bad_input import (
+    FILM,
+    check,
+    command,
+    edit_json,
+    listing,
+    run_cli,
+    set_stimulus,
+    write_atlas,
+)
 
 
 @pytest.mark.parametrize('spec', [{}, FILM, {'sessions': ('a', 'b')}, {'spaces': (None,)}])
@@ -22,6 +31,12 @@ def test_good_input_passes_and_writes_nothing(make_dataset, tmp_path, spec):
     assert [person.label for person in inputs.participants] == ['01']
     assert inputs.failures == {}
     assert listing(tmp_path) == before
+
+
+def test_a_word_longer_than_a_name_of_a_file_shows_nothing(make_dataset):
+    data = make_dataset()
+    set_stimulus(data, 'x' * 300)
+    assert any('is no file while most values are' in note for note in check(data).notes)
 
 
 def test_one_participant_with_bad_data_does_not_stop_the_others(make_dataset):

@@ -122,6 +122,7 @@ EVIL = '<img src=x onerror="document.title=1">'
 INJECTED = '[...document.querySelectorAll(\'[src="x"], [onerror], script\')].length'
 
 
+@pytest.mark.slow
 def test_names_and_captions_of_others_are_text(
     build: Callable[..., ParticipantResults], browser: Browser, tmp_path: Path
 ) -> None:

@@ -279,6 +279,7 @@ def test_atlas_has_table_and_grid(images):
     assert set(names.str.split('_').str[1]) == {'EarlyVisual', 'Colour', 'Object'}
 
 
+@pytest.mark.slow
 def test_films_are_shared_and_isc_is_as_planted(tmp_path):
     """Leave-one-out correlation, computed here, against the map of the truth."""
     values = SMALL_FILM | {'n_subjects': 4, 'film_duration': 180, 'image_size': 32, 'motion': 0}

@@ -276,6 +276,7 @@ def test_voxels_without_betas_are_left_out():
         encode(broken, spaces, within=np.arange(20) == 4)
 
 
+@pytest.mark.slow
 def test_p_values_without_signal():
     """200 data sets of noise: false positives at .05 between 3 and 7 % of the voxels.
 

@@ -83,6 +83,7 @@ def graph(folder, how='well'):
 PLUGIN = running.PluginSettings('MultiProc', {'n_procs': 1})
 
 
+@pytest.mark.slow
 def test_second_run_reuses_everything(tmp_path):
     first = Progress(4)
     assert running.run_workflow(graph(tmp_path), PLUGIN, first) == []
@@ -108,6 +109,7 @@ def test_one_participants_failure_leaves_the_other_whole(tmp_path, plugin):
     assert code_of([failure]) == 1
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_a_failed_node_not_a_hang(tmp_path):
     progress = Progress(4)
     start = time.monotonic()
@@ -121,6 +123,7 @@ def test_a_killed_worker_is_a_failed_node_not_a_hang(tmp_path):
     assert len(again.finished) + len(again.reused) == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(('visible', 'expected'), [('', {'0', '1'}), ('5,7', {'5', '7'})])
 def test_each_node_has_a_gpu_of_its_own(tmp_path, monkeypatch, visible, expected):
     monkeypatch.setenv('CUDA_VISIBLE_DEVICES', visible)

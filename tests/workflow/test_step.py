@@ -434,6 +434,7 @@ def test_settings_that_a_step_names_make_it_run_again_and_others_do_not(tmp_path
     assert climb(whole(tmp_path, ridge=ridge, seed=1)) == ALL_STEPS
 
 
+@pytest.mark.slow
 def test_spawned_workers_do_the_same(tmp_path):
     """Interfaces go to workers by their qualified names, results come back by them."""
     here, there = tmp_path / 'here', tmp_path / 'there'
