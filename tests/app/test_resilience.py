@@ -127,7 +127,8 @@ def test_two_threads_make_the_same_numbers(dataset, tmp_path, whole):
     run(dataset, tmp_path / 'out', tmp_path / 'work', *more)
     compare = Path(__file__).parents[2] / '.ci' / 'compare_outputs.py'
     done = subprocess.run(
-        [sys.executable, str(compare), str(whole), str(tmp_path / 'out')],
+        # other threads add in another order: correlations near 0 differ in their fourth digit
+        [sys.executable, str(compare), str(whole), str(tmp_path / 'out'), '1e-3'],
         capture_output=True,
         text=True,
         check=False,
@@ -209,7 +210,7 @@ def test_four_participants_as_four_processes(dataset, tmp_path):
 
 
 def test_two_processes_do_not_share_one_participants_work_folder(dataset, tmp_path):
-    """The second call waits for nothing and breaks nothing: it says who holds the folder."""
+    """The second call waits for nothing and breaks nothing: it says what another run writes."""
     arguments = command(dataset, tmp_path / 'a', tmp_path / 'work', '--participant-label', '01')
     first = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True)
     assert first.stderr is not None
@@ -220,6 +221,6 @@ def test_two_processes_do_not_share_one_participants_work_folder(dataset, tmp_pa
     second = subprocess.run(arguments, capture_output=True, text=True, timeout=120, check=False)
     assert time.monotonic() - start < 60
     assert second.returncode == 2
-    assert 'is in use by another run' in second.stderr
+    assert 'are being written by another run' in second.stderr
     first.terminate()
     assert first.wait(timeout=60) == 130
