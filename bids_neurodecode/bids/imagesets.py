@@ -162,12 +162,13 @@ def read_array(file: Path) -> npt.NDArray[Any]:
             import torch
 
             found = torch.load(file, map_location='cpu', weights_only=True)
+        if hasattr(found, 'files'):
+            names = found.files
+            found = found[names[0]] if len(names) == 1 else dict.fromkeys(names)
+        if hasattr(found, 'numpy'):
+            found = found.detach().float().numpy() if found.is_floating_point() else found.numpy()
     except Exception as error:  # torch raises what it likes for files that are none of its own
         raise InputError(BAD_ARRAY.format(file=file, reason=one_line(error))) from error
-    if hasattr(found, 'files'):
-        found = found[found.files[0]] if len(found.files) == 1 else dict(found)
-    if hasattr(found, 'numpy'):
-        found = found.detach().float().numpy() if found.is_floating_point() else found.numpy()
     if not isinstance(found, np.ndarray):
         named = f' ({", ".join(map(str, found))})' if isinstance(found, dict) else ''
         reason = f'it holds {type(found).__name__}{named}, not one array'
@@ -190,7 +191,7 @@ def as_images(array: npt.NDArray[Any], source: str) -> Uint8Array:
     InputError
         For another shape, type or range.
     """
-    if array.ndim != 4 or 3 not in (array.shape[-1], array.shape[1]) or not len(array):
+    if array.ndim != 4 or 3 not in (array.shape[-1], array.shape[1]) or not array.size:
         reason = f'its shape is {array.shape}'
         raise InputError(BAD_ARRAY.format(file=source, reason=reason))
     if array.shape[-1] != 3:

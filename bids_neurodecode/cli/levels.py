@@ -20,6 +20,7 @@ from bids_neurodecode.cli.progress import Progress
 from bids_neurodecode.cli.systems import find_model
 from bids_neurodecode.config import Config
 from bids_neurodecode.errors import InputError, ResourceError
+from bids_neurodecode.text import one_line
 from bids_neurodecode.workflow.nodes import RunSettings
 from bids_neurodecode.workflow.run import Failure, PluginSettings
 
@@ -42,6 +43,10 @@ UNCHANGED = (
 IN_USE = (
     'The work folder {folder} of sub-{label} is in use by another run. '
     'Wait for it, or give another --work-dir.'
+)
+NO_LOCK = (
+    'The lock {file} cannot be taken ({reason}). If no run of another user writes there, remove '
+    'it, or change its permissions.'
 )
 WRITTEN = (
     'The results of sub-{label}, task {task}, in {folder} are being written by another run. '
@@ -242,6 +247,9 @@ def _held(locks: Mapping[Path, str]) -> Iterator[None]:
                 stack.enter_context(FileLock(file, timeout=0))
             except Timeout as error:
                 raise ResourceError(said) from error
+            except OSError as error:
+                reason = one_line(error)
+                raise ResourceError(NO_LOCK.format(file=file, reason=reason)) from error
         yield
 
 

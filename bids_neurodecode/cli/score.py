@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bids_neurodecode._version import __version__
+from bids_neurodecode.cli.values import count_value
 from bids_neurodecode.errors import ArgumentsError
 from bids_neurodecode.evaluation.metrics import METRICS, Score, describe, scores_table
 from bids_neurodecode.evaluation.protocols import PROTOCOLS, get_protocol, published_scores
 from bids_neurodecode.models.weights import WEIGHTS_VARIABLE
+from bids_neurodecode.text import one_line
 
 if TYPE_CHECKING:
     from bids_neurodecode.bids.imagesets import Matched
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 NEEDS_PROTOCOL = 'Name the protocol of the scores (--protocol): {names}.'
 NOT_OF_RESPONSES = '{option} is of images; leave it out with --responses.'
 NOT_OF_IMAGES = '{option} is of responses: add --responses, or leave it out.'
+NOT_WRITTEN = 'The file {file} cannot be written ({reason}). Give another one with --output.'
 NOT_TSV = 'The file of scores must end in .tsv ({file}): .json and .html are written beside it.'
 TOO_FEW = 'Scores need two images or more; {n} matched by name.'
 WRITTEN = 'Written: {files}'
@@ -63,8 +66,8 @@ def add_score_parser(subparsers: Any) -> None:
         metavar='DIR',
         help=f'folder of weights (default: ${WEIGHTS_VARIABLE}, else one in the cache)',
     )
-    parser.add_argument('--n-permutations', type=int, default=1000, metavar='N')
-    parser.add_argument('--seed', type=int, default=0, metavar='N')
+    parser.add_argument('--n-permutations', type=count_value(0), default=1000, metavar='N')
+    parser.add_argument('--seed', type=count_value(0), default=0, metavar='N')
     parser.set_defaults(run=run_score)
 
 
@@ -96,6 +99,20 @@ def _check(options: argparse.Namespace) -> None:
             raise ArgumentsError(NOT_OF_IMAGES.format(option=f'--{option}'))
     if options.output is not None and options.output.suffix != '.tsv':
         raise ArgumentsError(NOT_TSV.format(file=options.output))
+    if options.output is not None:
+        try:  # before work: scoring may take long
+            options.output.parent.mkdir(parents=True, exist_ok=True)
+            begun = options.output.exists()
+            with options.output.open('a', encoding='utf-8'):
+                pass
+            if not begun:
+                options.output.unlink()
+        except OSError as error:
+            raise _not_written(options.output, error) from error
+
+
+def _not_written(file: Path, error: OSError) -> ArgumentsError:
+    return ArgumentsError(NOT_WRITTEN.format(file=file, reason=one_line(error)))
 
 
 def _images(options: argparse.Namespace) -> Scored:
@@ -204,10 +221,12 @@ def _write(options: argparse.Namespace, scored: Scored) -> None:
     from bids_neurodecode.report.scored import write_score_page
 
     files = [options.output.with_suffix(end) for end in ('.tsv', '.json', '.html')]
-    files[0].parent.mkdir(parents=True, exist_ok=True)
-    write_tsv(files[0], scores_table(scored.scores))
-    write_json(files[1], {**describe(scored.scores), 'Scoring': _facts(options, scored)})
-    write_score_page(scored, files[0], files[2])
+    try:
+        write_tsv(files[0], scores_table(scored.scores))
+        write_json(files[1], {**describe(scored.scores), 'Scoring': _facts(options, scored)})
+        write_score_page(scored, files[0], files[2])
+    except OSError as error:
+        raise _not_written(options.output, error) from error
     print(WRITTEN.format(files=', '.join(map(str, files))))
 
 

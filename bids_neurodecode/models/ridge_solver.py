@@ -154,7 +154,8 @@ class _Factor:
         if len(penalties) == 1:
             alpha = max(float(penalties[0]), self._least)
             shifted = matrix + 0.0
-            shifted.reshape(-1)[:: n + 1] += alpha  # the diagonal
+            diagonal = np.arange(n)
+            shifted[diagonal, diagonal] += alpha
             inverse = algebra.inverse(shifted)
             if constant:  # the constant vector belongs to the eigenvalue 0
                 inverse -= 1 / (n * alpha)

@@ -404,6 +404,7 @@ def _save_betas(
 
 def _link(source: Path, file: Path) -> None:
     """Give a file another name, as a killed run may go on from the one that it has."""
+    file.unlink(missing_ok=True)
     try:
         file.hardlink_to(source)
     except OSError:

@@ -121,7 +121,8 @@ def fingerprint(participant: ParticipantInput, config: Config, model: Path | Non
     files = [
         file for run in participant.runs for file in (*files_of(run.bold), run.mask, run.events)
     ]
-    files += [run.confounds for run in participant.runs if run.confounds is not None]
+    tables = [run.confounds for run in participant.runs if run.confounds is not None]
+    files += [file for table in tables for file in (table, table.with_suffix('.json'))]
     names = [participant.stimuli_dir / name for name in participant.stimuli]
     sources = dict.fromkeys(picture_source(name) for name in names)
     # a film may be known by its features alone
@@ -150,6 +151,8 @@ def fingerprint(participant: ParticipantInput, config: Config, model: Path | Non
         files += sorted(file for file in model.parent.iterdir() if file.is_file())
     digest = hashlib.sha256(f'{__version__}{version_of(config.system)}'.encode())
     for file in dict.fromkeys(files):
+        if file.suffix == '.json' and not file.exists():
+            continue  # not all tables have a sidecar
         state = file.stat()
         digest.update(f'{file}|{state.st_size}|{state.st_mtime_ns}\n'.encode())
     return digest.hexdigest()

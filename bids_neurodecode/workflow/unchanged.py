@@ -14,12 +14,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
+from bids_neurodecode.bids.anatomy import anatomical_image, tissue_file
 from bids_neurodecode.bids.provenance import software_versions
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.bids.sink import BEGUN, write_json
 from bids_neurodecode.bids.writer import products_of
 from bids_neurodecode.errors import NeurodecodeError
-from bids_neurodecode.workflow.files import read_json
 from bids_neurodecode.workflow.nodes import RunSettings
 from bids_neurodecode.workflow.participant import everyone_of, init_participant_wf
 from bids_neurodecode.workflow.reports import pages_of
@@ -30,6 +32,12 @@ MISSING = 'its output {file} is missing'
 ALTERED = 'its output {file} was altered'
 CHUNK = 1 << 22
 """Bytes that are read at a time."""
+
+
+class _Record(BaseModel):
+    settings: str
+    key: str
+    files: dict[str, tuple[int, int, str]]
 
 
 def keys_of(
@@ -59,6 +67,11 @@ def keys_of(
 def _key(participant: ParticipantInput, run: RunSettings, versions: str) -> str:
     workflow = init_participant_wf(participant, run)
     digest = hashlib.sha256(versions.encode())
+    for each in participant.runs:
+        # the page alone reads these
+        for file in (tissue_file(each.bold), anatomical_image(each.bold)):
+            state = None if file is None else file.stat()
+            digest.update(f'{file} {state and (state.st_size, state.st_mtime_ns)}\n'.encode())
     for name in sorted(workflow.list_node_names()):
         _, given = workflow.get_node(name).inputs.get_hashval(hash_method='timestamp')
         digest.update(f'{name} {given}\n'.encode())
@@ -87,19 +100,19 @@ def why_again(
     if not file.is_file():
         return None
     try:
-        record = read_json(file)
+        record = _Record.model_validate_json(file.read_bytes())
     except ValueError:
         return None  # damaged with its file system
     # the graph of other settings is not built, as they were not checked yet
-    if record['settings'] != run.config.model_dump_json():
+    if record.settings != run.config.model_dump_json():
         return OTHER_SETTINGS
     try:
         key = keys_of([participant], run, everyone, *more)[participant.label]
     except (NeurodecodeError, OSError):
         return OTHER_INPUTS
-    if record['key'] != key:
+    if record.key != key:
         return OTHER_INPUTS
-    return _damage(run.output_dir, record['files'])
+    return _damage(run.output_dir, record.files)
 
 
 def _damage(output_dir: Path, files: Mapping[str, tuple[int, int, str]]) -> str:
@@ -156,7 +169,8 @@ def _digest(file: Path) -> str:
     from bids_neurodecode.report.build import unlinked
 
     if file.suffix == '.html':
-        return hashlib.sha256(unlinked(file.read_text('utf-8')).encode()).hexdigest()
+        text = file.read_text('utf-8', errors='replace')  # an altered page may hold anything
+        return hashlib.sha256(unlinked(text).encode()).hexdigest()
     digest = hashlib.sha256()
     with file.open('rb') as stream:
         while block := stream.read(CHUNK):

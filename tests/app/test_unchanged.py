@@ -80,6 +80,19 @@ def test_an_output_that_is_gone_or_altered_is_made_again(app, capsys):
     assert LEFT_ALONE in capsys.readouterr().err
 
 
+def test_a_tissue_map_that_the_page_shows_is_an_input(app, capsys):
+    os.utime(next(app.data.rglob('sub-01/anat/*_dseg.nii.gz')))
+    app.run()
+    assert 'what it reads, the options or the versions' in capsys.readouterr().err
+
+
+def test_a_damaged_record_is_none(app, capsys):
+    (record,) = app.work.rglob('ended/*.json')
+    record.write_text('{}')
+    app.run()
+    assert 'steps were run in' in capsys.readouterr().err
+
+
 def test_what_describes_the_dataset_is_made_again(app, capsys):
     file = app.out / 'dataset_description.json'
     file.unlink()

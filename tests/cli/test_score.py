@@ -255,6 +255,11 @@ def test_what_cannot_be_scored_is_said_in_one_line(images, tmp_path, capsys):
     torch.save(torch.zeros(2, 3, 8, 8) - 1, tmp_path / 'signed.pt')
     np.save(tmp_path / 'ints.npy', np.zeros((2, 8, 8, 3), dtype=np.int64))
     np.save(tmp_path / 'flat.npy', np.zeros((2, 8)))
+    np.savez(tmp_path / 'objects.npz', a=np.array([{}, None]))
+    np.savez(tmp_path / 'several.npz', a=np.array([{}]), b=np.zeros(2))
+    (tmp_path / 'damaged.npz').write_bytes(b'PK\x03\x04 and no more')
+    torch.save(torch.eye(3).to_sparse(), tmp_path / 'sparse.pt')
+    np.save(tmp_path / 'nothing.npy', np.zeros((2, 0, 0, 3)))
     (tmp_path / 'empty').mkdir()
     write(tmp_path / 'other', images[:2], 'x{}a.png')
     Image.fromarray(images[0]).save(tmp_path / 'other' / '0.png')
@@ -264,6 +269,11 @@ def test_what_cannot_be_scored_is_said_in_one_line(images, tmp_path, capsys):
         'signed.pt': 'image 0 holds values from -1 to -1',
         'ints.npy': 'it holds int64',
         'flat.npy': 'its shape is (2, 8)',
+        'objects.npz': 'Cannot use the array',
+        'several.npz': 'it holds dict (a, b), not one array',
+        'damaged.npz': 'Cannot use the array',
+        'sparse.pt': 'Cannot use the array',
+        'nothing.npy': 'its shape is (2, 0, 0, 3)',
         'empty': 'There are no images',
         'gone': 'is not there',
         'other': 'Scores need two images or more; 1 matched by name.',
@@ -281,6 +291,9 @@ def test_what_cannot_be_scored_is_said_in_one_line(images, tmp_path, capsys):
         (('--protocol', 'bd-982', '--ncsnr', 'x'), module.NOT_OF_IMAGES.format(option='--ncsnr')),
         (('--protocol', 'bd-982', '--responses'), 'leave it out with --responses'),
         (('--protocol', 'bd-982', '--output', 'x.csv'), 'must end in .tsv'),
+        (('--protocol', 'bd-982', '--output', str(tmp_path / 'flat.npy' / 'x.tsv')), 'written ('),
+        (('--protocol', 'bd-982', '--seed', '-1'), 'whole number'),
+        (('--protocol', 'bd-982', '--n-permutations', '-3'), 'whole number'),
     ):
         assert tools.main([*here, *more]) == 2
         assert says in capsys.readouterr().err
