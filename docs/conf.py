@@ -46,6 +46,8 @@ nitpick_ignore_regex = [
     (r'py:.*', r'bids_neurodecode\..*T(_co|_contra)?'),
     # nor are functions inside of annotations, by which settings are read
     (r'py:.*', r'bids_neurodecode\.settings\w*\._\w+'),
+    # nor are classes of one module alone
+    (r'py:class', r'bids_neurodecode\..*\._\w+'),
 ]
 
 myst_enable_extensions = ['colon_fence', 'deflist', 'dollarmath', 'fieldlist']

@@ -103,7 +103,7 @@ def score_reconstructions(
         same order.
     protocol
         Sizes, interpolation and networks: ``bd-982`` (Brain-Diffuser), ``me2-1000`` (MindEye2),
-        or another of :data:`bids_neurodecode.evaluation.protocols.PROTOCOLS`. Scores of
+        or another of ``evaluation.protocols.PROTOCOLS``. Scores of
         different protocols do not compare.
     networks
         Use the networks whose weights are there; scores of Gabor features stand in for the
