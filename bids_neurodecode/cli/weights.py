@@ -23,6 +23,10 @@ from bids_neurodecode.models.weights import (
 if TYPE_CHECKING:
     from bids_neurodecode.config import Config
 
+JUDGES = (
+    'Networks that judge images are not counted: {names}. Where one is not there, its scores are '
+    'left out.'
+)
 TOTAL = '{preset} needs {n} of these, {total} in all; {missing} of them are not here.'
 NO_NAMES = 'Say which weights to fetch ({names}), or --all.'
 
@@ -120,6 +124,8 @@ def _list(args: argparse.Namespace, folder: Path) -> int:
         sizes = {'total': total, 'missing': missing}
         said = {name: _bytes_text(size) or '0 MB' for name, size in sizes.items()}
         print(TOTAL.format(n=len(names), preset=args.preset, **said))
+        if judges := [name for name in judges_of(config) if name in manifest]:
+            print(JUDGES.format(names=', '.join(judges)))
     return 0
 
 
@@ -137,6 +143,19 @@ def weights_needed(config: Config) -> list[str]:
     if movie.model == 'network' and movie.mode != 'encoder' and movie.perceptual == 'vgg16':
         names.append('vgg16')
     return list(dict.fromkeys(names))
+
+
+def judges_of(config: Config) -> list[str]:
+    """Return the networks of the protocol by which settings let images be judged."""
+    from bids_neurodecode.evaluation.protocols import get_protocol
+
+    if (
+        config.system not in {'auto', 'reconstruction'}
+        or config.reconstruction.generator == 'none'
+    ):
+        return []
+    metrics = get_protocol(config.reconstruction.protocol).metrics
+    return list(dict.fromkeys(metric.network for metric in metrics))
 
 
 def _fetch(args: argparse.Namespace, folder: Path) -> int:
