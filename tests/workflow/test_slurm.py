@@ -46,7 +46,7 @@ settings.ridge.alphas = [0.1]
 label = "large"
 settings.ridge.alphas = [1000.0]
 """
-TOO_LITTLE = '--time=10 --mem=120 -c1'
+TOO_LITTLE = '--time=10 --mem=170 -c1'
 """Enough for the first nodes, not for the betas."""
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.timeout(900)]
@@ -115,7 +115,7 @@ def submit(script, folder):
 
 def array_script(dataset, out, work, options=''):
     return call(
-        TOOLS, 'slurm', dataset, out, '-w', work, '--mem', '2G', '--cpus', '1', '--time', '10',
+        TOOLS, 'slurm', dataset, out, '-w', work, '--mem', '3G', '--cpus', '1', '--time', '10',
         f'--options=--preset retrieval {options}',
     )  # fmt: skip
 
