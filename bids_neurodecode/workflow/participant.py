@@ -122,7 +122,8 @@ def fingerprint(participant: ParticipantInput, config: Config, model: Path | Non
         file for run in participant.runs for file in (*files_of(run.bold), run.mask, run.events)
     ]
     tables = [run.confounds for run in participant.runs if run.confounds is not None]
-    files += [file for table in tables for file in (table, table.with_suffix('.json'))]
+    sidecars = (table.with_suffix('.json') for table in tables)
+    files += [*tables, *(file for file in sidecars if file.is_file())]
     names = [participant.stimuli_dir / name for name in participant.stimuli]
     sources = dict.fromkeys(picture_source(name) for name in names)
     # a film may be known by its features alone
@@ -151,8 +152,6 @@ def fingerprint(participant: ParticipantInput, config: Config, model: Path | Non
         files += sorted(file for file in model.parent.iterdir() if file.is_file())
     digest = hashlib.sha256(f'{__version__}{version_of(config.system)}'.encode())
     for file in dict.fromkeys(files):
-        if file.suffix == '.json' and not file.exists():
-            continue  # not all tables have a sidecar
         state = file.stat()
         digest.update(f'{file}|{state.st_size}|{state.st_mtime_ns}\n'.encode())
     return digest.hexdigest()
