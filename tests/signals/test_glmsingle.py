@@ -41,8 +41,9 @@ class GLM_single:
         # and ON-OFF R2 says which extra regressors arrived, run by run
         extra = self.params.get('extra_regressors', [])
         arrived = sum(10**run * x.sum() for run, x in enumerate(extra)) if extra else 1
+        kept = int(''.join(str(flag) for flag in self.params['wantmemoryoutputs']))
         found = {
-            'typea': {'onoffR2': np.full(shape, arrived), 'meanvol': np.full(shape, 5.0)},
+            'typea': {'onoffR2': np.full(shape, arrived), 'meanvol': np.full(shape, kept)},
             'typeb': {'HRFindex': np.full(shape, 7), 'R2': np.ones(shape),
                       'betasmd': betas.reshape(n, 1, 1, -1)},
         }
@@ -59,7 +60,7 @@ class GLM_single:
             fracs = self.params['fracs']
             found['typed'] = {
                 **shared, 'FRACvalue': np.full(shape, fracs[0]),
-                'rrbadness': np.zeros((n, 1, 1, len(fracs))),
+                'rrbadness': np.arange(n * len(fracs)).reshape(n, 1, 1, -1),
             }
         return found
 """
@@ -105,6 +106,8 @@ def test_nothing_of_the_caller_changes(package, inputs, tmp_path, monkeypatch):
     np.testing.assert_allclose(found.betas['B'], expected, rtol=1e-6)
     np.testing.assert_allclose(found.betas['D'], expected + 1, rtol=1e-6)
     assert found.n_components == 3
+    tried = found.fraction_badness.size // 6
+    np.testing.assert_array_equal(found.fraction_badness, np.arange(6 * tried).reshape(6, tried))
     assert found.tuned == ()
     assert found.warnings == (glmsingle.TUNED_ON_ALL,)
 
@@ -135,6 +138,15 @@ def test_extra_regressors_reach_the_package(package, inputs):
     extra = [np.full((60, 1), 0.1), np.full((60, 3), 0.5)]
     found = estimate_with_glmsingle(*inputs, extra_regressors=extra)
     np.testing.assert_allclose(found.onoff_rsquared, 6 + 10 * 90, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ('models', 'kept'), [(('B',), '1100'), (('B', 'C'), '1110'), (('D',), '1101')]
+)
+def test_only_what_was_asked_for_is_held(package, inputs, models, kept):
+    # the stand-in says with the mean volume what it was told to keep in memory
+    found = estimate_with_glmsingle(*inputs, options=SingleTrialOptions(models=models))
+    np.testing.assert_array_equal(found.mean_volume, int(kept))
 
 
 def test_model_b_alone(package, inputs):

@@ -39,6 +39,13 @@ MIXES = {
 RATIOS = np.repeat([0.0, 0.3, 0.6, 1.0, 2.0], 40)
 
 
+def test_a_session_of_two_trials_is_enough():
+    betas = np.array([[1.0, 2.0], [3.0, 2.5], [10.0, 4.0], [14.0, 9.0]])
+    # a z-score of two numbers is their order: the same in both sessions, so without noise
+    assert np.isinf(ncsnr(betas, [0, 1, 0, 1], [0, 0, 1, 1])).all()
+    np.testing.assert_array_equal(ncsnr(betas, [0, 1, 1, 0], [0, 0, 1, 1]), 0)
+
+
 @pytest.mark.parametrize('counts', MIXES.values(), ids=MIXES)
 @pytest.mark.parametrize('n_sessions', [1, 4])
 def test_planted_noise_ceilings_are_found(counts, n_sessions):

@@ -57,6 +57,14 @@ def test_top_takes_the_share_and_threshold_the_value(training):
     np.testing.assert_allclose(above.values, ratio**2 / (ratio**2 + 1 / 3), rtol=1e-5)
 
 
+def test_a_value_that_equals_the_threshold_passes(training):
+    tsnr = np.repeat(np.float32([0.25, 0.5, 0.75, np.nan]), N_VOXELS // 4)
+    chosen = select_voxels(
+        *training, SelectionSettings(measure='tsnr', rule='threshold', threshold=0.5), tsnr=tsnr
+    )
+    np.testing.assert_array_equal(chosen.keep, np.isin(tsnr, [0.5, 0.75]))
+
+
 def test_snr_measure(training):
     chosen = select_voxels(*training, SelectionSettings(measure='snr', rule='top', fraction=0.1))
     assert chosen.keep[:N_RESPONSIVE].mean() > 0.95

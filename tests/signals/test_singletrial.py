@@ -1,5 +1,6 @@
 """Single-trial betas: equal to GLMsingle 1.2, true on planted data, and refused in one line."""
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -374,6 +375,22 @@ def test_few_noise_voxels_limit_the_components(small):
     assert str(caught.value) == singletrial.TOO_FEW_COMPONENTS.format(
         asked=10, found=pool, pool=pool
     )
+
+
+def test_one_volume_of_each_run_stays_free(small):
+    series, onsets, conditions, *times = small[0]
+    n_volumes = 24
+    kept = [rows[rows < n_volumes - 8] for rows in onsets]
+    labels = [names[: len(rows)] for names, rows in zip(conditions, kept, strict=True)]
+    cut = [run[:n_volumes] for run in series], kept, labels
+    minutes = n_volumes * times[0] / 60
+    n_polynomials = round(minutes / 2) + 1  # below a minute: the mean alone
+    free = n_volumes - n_polynomials - max(map(len, kept)) - 1
+    options = SingleTrialOptions(models=('C',), n_components=free)
+    assert estimate_single_trials(*cut, *times, options=options).n_components == free
+    with pytest.raises(DataError) as caught:
+        estimate_single_trials(*cut, *times, options=replace(options, n_components=free + 1))
+    assert str(caught.value).startswith(singletrial.TOO_FEW_COMPONENTS.partition('{')[0])
 
 
 def refuse(template, series, onsets, conditions, *times, fields, **given):
