@@ -93,6 +93,11 @@ class ReconstructionSettings(Settings):
     """How pictures that were made are compared with those shown: sizes, interpolation and networks
     of Brain-Diffuser's tables or of MindEye2's, or the networks of the extra ``cpu-nets``
     (``cpu-1``: where nothing is set, it is installed and no published network is there)."""
+    brain_correlation: bool = True
+    """Whether reconstructions of single trials are also judged by the responses that they should
+    give: an encoding model (ridge regression on a network of the extra ``cpu-nets`` that had no
+    part in the images, fitted on training trials) predicts the response to each, which is
+    correlated with that to its image in other held-out runs."""
     precision: Literal['float32', 'float16'] = 'float32'
     """Of the published networks when they are applied."""
     synthetic: Annotated[float, Field(ge=0)] = 0.0

@@ -321,6 +321,12 @@ METRICS: dict[str, Metric] = {
     ),
     'latent_mse': _error('Latent squared error', 'Mean squared error of predicted latents.'),
     'latent_mae': _error('Latent absolute error', 'Mean absolute error of predicted latents.'),
+    'brain_correlation': _r(
+        'Brain correlation',
+        'Correlation over voxels of the response that an encoding model predicts to the '
+        'reconstruction of a single trial with the mean response to its image in other held-out '
+        'runs, mean over trials. Its ceiling is what the true image scores.',
+    ),
     'gabor-standin_2way': _share(
         'Gabor stand-in two-way',
         '2-way identification by Gabor features, in place of a network whose weights are not '

@@ -40,7 +40,7 @@ def generated_pictures(config: Config, generator: str | None) -> tuple[str, ...]
     name = generator or ('small' if settings.generator == 'auto' else settings.generator)
     if name == 'none':
         return ()
-    return (_first_stage(settings, name), _second_stage(settings, name), _judged())
+    return (_first_stage(settings, name), _second_stage(settings, name), _judged(settings))
 
 
 def _first_stage(settings: ReconstructionSettings, name: str) -> str:
@@ -137,11 +137,18 @@ def _matched(settings: ReconstructionSettings) -> str:
     )
 
 
-def _judged() -> str:
+def _judged(settings: ReconstructionSettings) -> str:
+    brain = (
+        ' Where held-out images were shown in several runs, and a network was installed that had '
+        'no part in the images, the response to the reconstruction of each single held-out trial '
+        'was predicted by ridge regression from features of that network, fitted on training '
+        'trials, and its pattern over voxels was correlated with the mean response to the same '
+        'image in other held-out runs.'
+    )
     return (
         'Initial and final images of held-out samples, averaged over repeats where there were '
         'any, were compared with the images shown by pixel correlation, structural similarity '
         'and identification among the candidates by image features, beside the mean training '
         'image, the blurred image that ridge regression retrieves, models fitted on shuffled '
         'pairs, and what prior and refiner make of the true latents and features.'
-    )
+    ) + (brain if settings.brain_correlation else '')

@@ -18,7 +18,12 @@ from bids_neurodecode.report.build import (
 from bids_neurodecode.report.reader import Reader, confidence_of, read_table
 from bids_neurodecode.report.results import GenerationResults
 from bids_neurodecode.report.section_gallery import retrieved
-from bids_neurodecode.report.section_scores import MAIN, comparison_table, metrics_table
+from bids_neurodecode.report.section_scores import (
+    MAIN,
+    comparison_table,
+    metrics_table,
+    score_table,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,6 +43,14 @@ PUBLISHED = (
     'web) know much that is not in these data: details of an image can be plausible without '
     'having been read from the brain. Look at the baselines.'
 )
+BRAIN = (
+    'Brain correlation asks the brain, not a network that was trained on labels of images: an '
+    'encoding model, fitted on training trials and on a network that had no part in the images, '
+    'predicts the response to the reconstruction of each single held-out trial, and this pattern '
+    'over the voxels that the decoder reads is correlated with the mean response to its image in '
+    'other held-out runs. Chance: the reconstructions of other images; ceiling: the true image, '
+    'seen by the same model; "nearest": the training image that ridge regression retrieves.'
+)
 STAND_IN = (
     'Metrics named "stand-in" take the place of networks whose weights are not there '
     '(bids_neurodecode-tools weights list); they compare with no published number.'
@@ -52,6 +65,7 @@ def generation_section(reader: Reader) -> tuple[Block, ...]:
     return (
         Bullets((made.why, *made.facts)),
         *_about(reader, made),
+        *_brain(reader),
         _files(made),
         Fold(
             'Scores of both stages, learning curves, and what is retrieved', _details(reader, made)
@@ -85,6 +99,21 @@ def _about(reader: Reader, made: GenerationResults) -> Iterable[Block]:
         lines.append(STAND_IN)
     if lines:
         yield Text(tuple(lines))
+
+
+def _brain(reader: Reader) -> Iterable[Block]:
+    """Show the correlation of expected with measured responses, where it was computed."""
+    metrics = reader.metrics
+    if metrics is None:
+        return
+    rows = metrics[(metrics['metric'] == 'brain_correlation') & metrics['value'].notna()]
+    own = rows[~rows['model'].map(scores.is_baseline)]
+    if own.empty:
+        return
+    confidence, sure = confidence_of(reader), not reader.results.leaks
+    yield Text((BRAIN,))
+    yield score_table(metrics, rows, confidence, 'Brain correlation', sure=sure)
+    yield Verdicts(tuple(verdicts.verdicts_of(metrics, own.iloc[0], confidence)))
 
 
 def _files(made: GenerationResults) -> Text:

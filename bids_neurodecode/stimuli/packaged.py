@@ -41,6 +41,8 @@ class ConvNetFeatures:
         ``avgpool``, (n, 1280); ``stage1`` to ``stage7``: maps, averaged over 4 x 4 places.
     device
         ``cpu`` or ``cuda``; features do not depend on it but for rounding.
+    size
+        Pixels a side that the network is given; those of its training if left out.
 
     Raises
     ------
@@ -55,6 +57,7 @@ class ConvNetFeatures:
     name: str
     layer: str = 'avgpool'
     device: str = 'cpu'
+    size: int | None = None
 
     def __post_init__(self) -> None:
         from bids_neurodecode.stimuli.convnets import LAYERS
@@ -69,7 +72,8 @@ class ConvNetFeatures:
     def params(self) -> Mapping[str, Any]:
         """Every parameter that the features depend on."""
         weights = [digest[:16] for digest in PACKAGED[self.name].files.values()]
-        return {'layer': self.layer, 'weights': weights}
+        sized = {} if self.size is None else {'size': self.size}
+        return {'layer': self.layer, 'weights': weights, **sized}
 
     def transform(self, images: npt.NDArray[np.uint8]) -> Float32Array:
         """Turn images (n, h, w, 3), uint8, into features (n, n_features), float32."""
@@ -80,7 +84,7 @@ class ConvNetFeatures:
         with torch.inference_mode():
             pixels = torch.from_numpy(np.ascontiguousarray(images)).to(self.device)
             pixels = pixels.permute(0, 3, 1, 2).float() / 255
-            values = network(network.standardise(pixels))[self.layer]
+            values = network(network.standardise(pixels, self.size), self.layer)[self.layer]
             if values.ndim == 4:
                 values = adaptive_avg_pool2d(values, _CELLS).flatten(1)
         return np.asarray(values.cpu().numpy(), dtype=np.float32)

@@ -154,6 +154,9 @@ class Inputs:
         Region of each voxel of the mask, (n_voxels,), 0 is none: for regressors with regions.
     networks
         Networks with weights, by the names of the protocol's metrics.
+    viewers
+        Feature spaces of networks that may predict responses to what was made (brain
+        correlation), by the name of the network; the first that had no part in the images does.
     """
 
     features: PerStimulus
@@ -163,3 +166,4 @@ class Inputs:
     extra: ExtraPictures | None = None
     regions: npt.NDArray[np.integer[Any]] | None = None
     networks: Mapping[str, FeatureNetwork] = field(default_factory=dict)
+    viewers: Mapping[str, Mapping[str, FeatureExtractor]] = field(default_factory=dict)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,12 +18,20 @@ from bids_neurodecode.stimuli.features import image_size_of, networks_of
 from bids_neurodecode.stimuli.gabor import GaborPyramid
 from bids_neurodecode.systems import generation_scores as scoring
 from bids_neurodecode.systems.base import run_labels
+from bids_neurodecode.systems.brain_correlation import RETRIEVED, BrainScores
+from bids_neurodecode.systems.brain_correlation import TRUTH as TRUE_IMAGE
 from bids_neurodecode.systems.comparison import compare_rows
+from bids_neurodecode.systems.encoders import EncoderSettings
 from bids_neurodecode.systems.generation_data import Inputs, Reconstructions
 from bids_neurodecode.systems.generation_fit import Stage
 from bids_neurodecode.systems.generation_generators import resize
 from bids_neurodecode.systems.generation_model import GenerationModel
-from bids_neurodecode.systems.outcomes import REPEAT_AVERAGE, SINGLE_TRIAL, Outcome
+from bids_neurodecode.systems.outcomes import (
+    MEAN_IMAGE,
+    REPEAT_AVERAGE,
+    SINGLE_TRIAL,
+    Outcome,
+)
 from bids_neurodecode.typing import Float32Array, Uint8Array
 
 if TYPE_CHECKING:
@@ -94,16 +102,20 @@ class Record:
     ----------
     split, inputs, config
         Of the run.
+    device
+        Of the regressions.
     """
 
     split: Split
     inputs: Inputs
     config: Config
+    device: str = 'cpu'
     made: dict[tuple[str, str], list[scoring.Judged]] = field(default_factory=dict)
     latents: dict[str, list[tuple[Outcome, Any, Any]]] = field(default_factory=dict)
     retrieval: list[tuple[Outcome, npt.NDArray[np.float64]]] = field(default_factory=list)
     rows: list[dict[str, Any]] = field(default_factory=list)
     guides: set[str] = field(default_factory=set)
+    brain: BrainScores | None = None
 
     @property
     def used(self) -> frozenset[str]:
@@ -144,6 +156,34 @@ class Record:
         offered = stage.truth(given.candidates)[name].reshape(len(given.candidates), -1)
         alike = identification.similarity(decoded, offered.astype(np.float32))
         self.retrieval.append((self._outcome('', '', given, alike), alike))
+
+    def note_brain(
+        self,
+        given: Tested,
+        train: Samples,
+        final: Uint8Array,
+        model: GenerationModel,
+        stage: Stage,
+    ) -> None:
+        """Compare what single trials became with the responses of other held-out runs."""
+        if not self.config.reconstruction.brain_correlation:
+            return
+        if self.brain is None:
+            settings = EncoderSettings.of(
+                self.config, self.device, model='ridge', n_training=None, partition=False
+            )
+            self.brain = BrainScores.of(self.inputs.viewers, self.used, settings)
+        pictures, n = self.inputs.pictures, len(given.table)
+        mean = pictures.of(model.library).mean(axis=0, dtype=np.float64)
+        made = {
+            self.config.reconstruction.regressor: final,
+            MEAN_IMAGE: np.repeat(np.rint(mean).astype(np.uint8)[None], n, axis=0),
+            RETRIEVED: pictures.of(nearest_stimuli(given, model, stage)),
+            TRUE_IMAGE: pictures.of(given.stimuli),
+        }
+        space = given.space(FINAL)
+        outcome = self._outcome('', space, given, np.empty((n, len(given.candidates))))
+        self.brain.note(outcome, train, given.samples, pictures, made)
 
     def remember(
         self,
@@ -198,12 +238,18 @@ class Record:
             tables = scoring.retrieval_tables('ridge', alike, outcomes)
             scores += [board.row(table)[0] for table in tables]
         self._board = board
+        compare_rng, brain_rng = rng.spawn(2)
+        if told.reconstruction.brain_correlation:
+            brain = self.brain or BrainScores.of(self.inputs.viewers, self.used, EncoderSettings())
+            rows, remarks = brain.scores(replace(board, rng=brain_rng))
+            scores += rows
+            notes += remarks
         compared = compare_rows(
             scoring.with_ceiling(scores, {INITIAL: PRIOR, FINAL: REFINER}),
             board.kept,
             own,
             board.settings,
-            rng.spawn(1)[0],
+            compare_rng,
             # a second stage that is worse than the first has to be seen
             stages={INITIAL: FINAL},
         )

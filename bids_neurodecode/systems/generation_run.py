@@ -149,7 +149,7 @@ class _Work:
         fits, self._scores_rng = np.random.default_rng([self.config.seed, 4]).spawn(2)
         self._rngs = fits.spawn(len(self.split) + 1)
         self.told = self.config.reconstruction
-        self.record = Record(self.split, self.inputs, self.config)
+        self.record = Record(self.split, self.inputs, self.config, self.device)
 
     def fold(
         self,
@@ -190,6 +190,8 @@ class _Work:
                 self._reconstruct(SHUFFLED, given, shuffled, stage)
                 if ridge is not None:
                     self._reconstruct(RIDGE, given, ridge, stage)
+            if repeats and not average:
+                self.record.note_brain(given, train, final, model, stage)
             self.record.remember(given, model, stage, initial, final)
         self._tell(_UNITS * (number + 1))
 

@@ -17,7 +17,7 @@ from bids_neurodecode.bids.captions import captions_file, read_captions
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.bids.sink import write_json, write_text, write_tsv
 from bids_neurodecode.config import Config
-from bids_neurodecode.extras import PACKAGED
+from bids_neurodecode.extras import PACKAGED, has_packaged
 from bids_neurodecode.samples import VoxelMask
 from bids_neurodecode.systems.base import PerStimulus
 from bids_neurodecode.workflow.betas import trial_samples
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from bids_neurodecode.evaluation.networks import FeatureNetwork
+    from bids_neurodecode.stimuli.features import FeatureExtractor
     from bids_neurodecode.systems.generation_data import ExtraPictures, Generation
     from bids_neurodecode.systems.generation_generators import (
         FittedGenerator,
@@ -48,6 +49,11 @@ if TYPE_CHECKING:
 SAY_EVERY = 15.0
 """Seconds between two lines of progress."""
 STIMULI = 'stimuli.npy'
+VIEWERS = ('mobilenetv2', 'efficientnet-lite0', 'efficientnet-lite2')
+VIEW_LAYERS = ('stage5', 'avgpool')
+VIEW_SIZE = 112
+"""Pixels a side that images are seen with for brain correlation: half of a network's own, at a
+quarter of the time."""
 WHAT = 'making of pictures'
 REMEDY = (
     'give the run more memory, fewer voxels (selection.rule = "top"), or '
@@ -151,6 +157,7 @@ def generate(
         extra=load_extra(config, size, Path(cache)),
         regions=regions,
         networks=load_networks(networks, device),
+        viewers=load_viewers(device),
     )
     samples, folds, said = trial_samples(betas, tuned, mask, plan, config.betas, folder)
     made = generate_pictures(
@@ -293,6 +300,17 @@ def load_networks(files: Mapping[str, str], device: str) -> dict[str, FeatureNet
             weights = torch.load(file, map_location='cpu', weights_only=True)
             networks[name] = metric_network(name, weights, device=where)
     return networks
+
+
+def load_viewers(device: str) -> dict[str, dict[str, FeatureExtractor]]:
+    """Return feature spaces of the small networks that are installed, the cheapest first."""
+    from bids_neurodecode.stimuli.packaged import ConvNetFeatures
+
+    return {
+        name: {layer: ConvNetFeatures(name, layer, device, VIEW_SIZE) for layer in VIEW_LAYERS}
+        for name in VIEWERS
+        if has_packaged(name)
+    }
 
 
 def save(made: Generation, info: Mapping[str, Any], folder: Path) -> Path:

@@ -17,6 +17,7 @@ from PIL import Image
 from bids_neurodecode.bids.writer import ProductWriter
 from bids_neurodecode.cli.main import main
 from bids_neurodecode.cli.validation import validate_dataset
+from bids_neurodecode.extras import has_packaged
 from bids_neurodecode.simulate.dataset import simulate_dataset
 from bids_neurodecode.simulate.spec import SimulationSpec
 from bids_neurodecode.workflow.generation import generate
@@ -102,6 +103,10 @@ def test_the_scores_stand_in_one_table_with_retrieval_and_baselines(trained):
     assert own.chance == 0.5
     assert own.ci_low <= own.value <= own.ci_high
     assert own.p >= 1 / 21
+    brain = table[table.metric == 'brain_correlation'].set_index('model')
+    assert set(brain.space) == ({'final-single-trial'} if has_packaged('mobilenetv2') else set())
+    if len(brain):
+        assert brain.ceiling['ridge'] == brain.value['ceiling-true-image']
     assert not table.duplicated(['model', 'protocol', 'split', 'space', 'metric']).any()
     linear = pd.read_csv(str(file).replace('desc-generated', 'desc-linear'), sep='\t')
     assert not linear.space.isin(['initial', 'final']).any()

@@ -179,3 +179,18 @@ def test_defaults_in_the_text_are_those_of_the_generators() -> None:
         known = SMALL if recipe is None else recipe.stages[0].model_dump()
         told = tuple(known[key] for key in ('n_steps', 'strength', 'guidance'))
         assert told == (sampling.n_steps, sampling.strength, sampling.guidance)
+
+
+def test_brain_correlation_stands_beside_its_chance_and_ceiling(made, tmp_path) -> None:
+    metrics = pd.read_csv(made.metrics, sep='\t', keep_default_na=False)
+    blank = {**metrics.iloc[0], 'metric': 'brain_correlation', 'space': 'final-single-trial'}
+    rows = [
+        {**blank, 'model': 'ridge', 'value': 0.1234, 'chance': 0.011, 'ceiling': 0.345},
+        {**blank, 'model': 'ceiling-true-image', 'value': 0.345},
+    ]
+    file = tmp_path / 'metrics.tsv'
+    pd.concat([metrics, pd.DataFrame(rows)]).to_csv(file, sep='\t', index=False)
+    said = words_of(generation_section(Reader(replace(made, metrics=file))))
+    for part in ('asks the brain', '0.123', '0.011', '0.345', 'in other held-out runs'):
+        assert part in said
+    assert 'asks the brain' not in words_of(generation_section(Reader(made)))
