@@ -7,6 +7,7 @@ import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import bids_neurodecode
@@ -97,8 +98,9 @@ def markdown(text: str) -> str:
     return re.sub(r'\{(\w[\w\\]*)[^{}]*\}', r'*\1*', text)
 
 
-def find_messages() -> list[Message]:
-    """Return all messages, by module and in the order of the source."""
+@cache
+def find_messages() -> tuple[Message, ...]:
+    """Return all messages, by module and in the order of the source (read once)."""
     trees = {_dotted(file): ast.parse(file.read_text('utf-8')) for file in _files()}
     raised = _raised(trees)
     found = []
@@ -115,7 +117,7 @@ def find_messages() -> list[Message]:
             told = told or bool(errors_of)
             if told and len(text.split()) > 3 and '\n' not in text and _starts(text):
                 found.append(Message(module, name, text, errors_of))
-    return found
+    return tuple(found)
 
 
 def constants_with_docstrings(file: Path) -> dict[str, str]:
