@@ -213,11 +213,23 @@ class SplitSettings(Settings):
     """What is held out."""
 
     by: Literal[
-        'auto', 'run', 'session', 'stimulus', 'cluster', 'film', 'time', 'given', 'paper'
+        'auto',
+        'run',
+        'session',
+        'stimulus',
+        'cluster',
+        'category',
+        'imagery',
+        'film',
+        'time',
+        'given',
+        'paper',
     ] = 'auto'
     """``auto``: by stimulus, by run where all runs show the same few pictures; films in time.
     ``cluster``: groups of images that are alike in feature space (``n_clusters``), so that the
-    nearest training image of a test image is far from it.
+    nearest training image of a test image is far from it. ``category``: whole categories of
+    images. ``imagery``: what ``test`` (or ``file``) names was imagined; models learn from all
+    that was seen, the same images among it.
     ``given``: as the column ``part`` of the trials (or ``file``) says, which ``auto`` takes where
     it is there.
     ``paper``: films as in arXiv 2507.12009, without a gap, for comparison only."""
@@ -225,12 +237,14 @@ class SplitSettings(Settings):
     """Folds of a cross-validation; ``auto``: one a run or a session, one for stimuli and films."""
     n_clusters: Annotated[int, Field(ge=2)] = 10
     """Clusters of images (k-means on the features of all stimuli); folds share them out."""
+    category: Literal['trial_type', 'folder'] = 'trial_type'
+    """Where the category of an image stands: in the events, or in the name of its folder."""
     test: Rows = Field(default={})
     """Test samples, by columns of the events or entities of the run: those to which each named
     column gives one of its values, such as ``{trial_type = ["test"]}`` or ``{session =
     ["perceptionTest*"]}`` (``*`` stands for any text, ``n/a`` for a missing value). All others
-    are training samples, unless ``train`` says which. ``file``, and any other ``by``, come
-    first."""
+    are training samples, unless ``train`` says which. ``file``, and any other ``by`` than
+    ``imagery``, come first."""
     train: Rows = Field(default={})
     """Training samples, as in ``test``; what neither names is left out."""
     validation: Rows = Field(default={})
@@ -253,8 +267,8 @@ class SplitSettings(Settings):
 
     @model_validator(mode='after')
     def _one_fold(self) -> Self:
-        if self.file is not None and self.by not in {'auto', 'given'}:
-            msg = 'file goes with by = "given" or "auto"'
+        if self.file is not None and self.by not in {'auto', 'given', 'imagery'}:
+            msg = 'file goes with by = "given", "imagery" or "auto"'
             raise ValueError(msg)
         if (self.train or self.validation) and not self.test:
             msg = 'train and validation go with test: say what is held out'

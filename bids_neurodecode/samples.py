@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     import nibabel as nib
     import pandas as pd
 
-By = Literal['run', 'session', 'stimulus', 'cluster', 'film', 'time', 'given']
+By = Literal[
+    'run', 'session', 'stimulus', 'cluster', 'category', 'film', 'time', 'given', 'imagery'
+]
 
 BAD_MASK = (
     'A mask must be three-dimensional and hold at least one voxel; this one is {shape} with {n}.'
@@ -57,6 +59,8 @@ NO_TRAINING_TIME = (
 )
 
 
+BY_CONTENT = frozenset({'stimulus', 'cluster', 'category'})
+"""Splits that keep stimuli of the same content on one side."""
 ROWS, COLUMNS = 1024, 8192
 """Samples and voxels that are worked on together."""
 MAPPED_BYTES = 2**30
@@ -386,8 +390,10 @@ class Split:
         ``session`` the same stimulus may be on both sides (``repeats_cross`` is then true, and
         the report says what the score means); for every other it may not. ``time`` splits
         samples of one film in blocks; a moment that is shown twice is one stimulus. ``given``:
-        the dataset (or a file) says which sample is of which part. By ``stimulus`` and
-        ``cluster``, stimuli of the same content (column ``content``) are kept whole too.
+        the dataset (or a file) says which sample is of which part. ``imagery``: the same, test
+        samples are imagined and may be of stimuli that were seen in training. By ``stimulus``,
+        ``cluster`` and ``category``, stimuli of the same content (column ``content``) are kept
+        whole too.
     folds
         One or more folds.
     table
@@ -404,12 +410,11 @@ class Split:
     def __post_init__(self) -> None:
         for number, fold in enumerate(self.folds):
             _check_fold(number, fold, len(self.table))
-            column = {'time': None, 'given': None}.get(self.by, self.by)
-            if column is not None:
-                self._check_group(number, fold, column)
-            if self.by not in {'run', 'session', 'stimulus'}:
+            if self.by not in {'time', 'given', 'imagery'}:
+                self._check_group(number, fold, self.by)
+            if self.by not in {'run', 'session', 'stimulus', 'imagery'}:
                 self._check_group(number, fold, 'stimulus')
-            if self.by in {'stimulus', 'cluster'} and 'content' in self.table.columns:
+            if self.by in BY_CONTENT and 'content' in self.table.columns:
                 self._check_group(number, fold, 'content')
 
     def _check_group(self, number: int, fold: Fold, column: str) -> None:
@@ -463,7 +468,7 @@ class Split:
         return f'{kind}-by-{self.by}'
 
     def _leaves_one_out(self) -> bool:
-        if self.by in {'time', 'given'}:
+        if self.by in {'time', 'given', 'imagery'}:
             return False
         column = content_column(self.table) if self.by == 'stimulus' else self.by
         return len(self) == self.table[column].nunique()
@@ -541,7 +546,7 @@ def relabelled(table: pd.DataFrame, names: npt.NDArray[Any]) -> pd.DataFrame:
 
 def split_by_group(
     table: pd.DataFrame,
-    by: Literal['run', 'session', 'film', 'stimulus', 'cluster'],
+    by: Literal['run', 'session', 'film', 'stimulus', 'cluster', 'category'],
     *,
     n_folds: int | None = None,
     test_fraction: float = 0.2,
@@ -558,7 +563,8 @@ def split_by_group(
     n_folds
         Number of folds that share out the groups (each is tested once). 1 holds out
         ``test_fraction`` of the groups once. None leaves one run, session, film or cluster out
-        at a time, and holds stimuli out once. Clusters are shared out by their sizes.
+        at a time, and holds stimuli out once. Clusters and categories are shared out by their
+        sizes.
     test_fraction
         Share of groups held out when there is one fold.
     rng
@@ -581,7 +587,7 @@ def split_by_group(
     order = np.arange(n_groups)
     if by == 'stimulus':
         order = (rng or np.random.default_rng(0)).permutation(n_groups)
-    if by == 'cluster':
+    if by in {'cluster', 'category'}:
         one = n_folds == 1
         n_parts = min(n_groups, max(2, round(1 / test_fraction))) if one else n_folds
         chunks = _shares_of_equal_size(np.bincount(codes), n_parts)[: 1 if one else None]
@@ -608,7 +614,7 @@ def _shares_of_equal_size(sizes: IndexArray, n_shares: int) -> list[IndexArray]:
     return [np.array(share, dtype=np.intp) for share in shares]
 
 
-def split_as_given(table: pd.DataFrame) -> Split:
+def split_as_given(table: pd.DataFrame, by: Literal['imagery'] | None = None) -> Split:
     """Take the parts that the dataset gives its samples.
 
     Where whole runs are of one part and stimuli of both, it is a split by run: the same stimulus
@@ -619,6 +625,8 @@ def split_as_given(table: pd.DataFrame) -> Split:
     table
         One row a sample, with ``part`` (``train``, ``validation`` or ``test``; others are left
         out) and, where the split has a name, ``protocol`` (the same in all rows).
+    by
+        ``imagery``: test samples are imagined, and may be of stimuli of the training samples.
 
     Raises
     ------
@@ -629,10 +637,12 @@ def split_as_given(table: pd.DataFrame) -> Split:
     _need(table, ('part',))
     part = table['part'].astype(str).to_numpy()
     rows = {name: np.flatnonzero(part == name) for name in ('train', 'validation', 'test')}
-    name = 'given'
+    name: str = by or 'given'
     if 'protocol' in table.columns and table['protocol'].nunique() == 1:
         name = str(table['protocol'].iloc[0])
     fold = Fold(**rows)
+    if by is not None:
+        return Split(by, (fold,), table, name)
     seen = np.concatenate([fold.train, fold.validation])
     crossing = {
         column: bool(set(table[column].iloc[seen]) & set(table[column].iloc[fold.test]))

@@ -44,6 +44,8 @@ DEMO_OPTIONS: dict[str, tuple[Callable[[str], Any], str]] = {
     ),
     'snr': (float, "factor on every voxel's signal-to-noise ratio; 0 plants no signal"),
     'noise-sd': (float, 'deviation of the noise in percent signal'),
+    'imagery-runs': (int, 'further runs (task-imagery) in which each picture is imagined once'),
+    'imagery-gain': (float, 'responses to imagined pictures, as a share of those to seen ones'),
     'seed': (int, 'the same seed gives the same bytes'),
     'stimuli-dir': (Path, "a folder with one's own pictures or films, instead of made ones"),
     'noise-from': (Path, 'a real run (4-D NIfTI) whose phase-randomised residuals are the noise'),

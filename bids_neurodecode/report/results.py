@@ -41,7 +41,7 @@ class SplitResults:
     """What was held out."""
 
     by: str
-    """``run``, ``session``, ``stimulus``, ``film`` or ``time``."""
+    """What is held out whole, as in ``split.by``."""
     protocol: str
     """Such as ``leave-one-out-by-run``."""
     n_folds: int

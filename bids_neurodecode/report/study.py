@@ -202,6 +202,8 @@ def _scores(results: StudyResults) -> tuple[Block, ...]:
         f'{s.label}: {scores.write_score(metric, s.mean)}' for s in results.of_metric(metric)
     )
     blocks: list[Block] = [Plot(f'{plan.name}_scores.svg', figure, caption, alt)]
+    if any(math.isfinite(s.seed_spread) for s in results.summaries):
+        blocks.append(seed_table(results))
     if settings.axes:
         shown = [m for m in settings.metrics if results.of_metric(m)]
         blocks += [score_table(results, m) for m in shown]
@@ -246,6 +248,28 @@ def score_table(results: StudyResults, metric: str) -> Table:
     better = '' if described.higher_is_better else ' Lower is better.'
     caption = f'{described.title}.{better} {described.meaning} {_spread_note(found)}'
     return Table(tuple(columns), tuple(rows), caption.strip(), frozenset(range(1, len(columns))))
+
+
+def seed_table(results: StudyResults) -> Table:
+    """Return how far scores differ from seed to seed: a row a variant and metric."""
+    cells = []
+    for s in results.summaries:
+        own = results.rows[
+            (results.rows['metric'] == s.metric) & (results.rows['label'] == s.label)
+        ]
+        means = own.groupby('seed')['value'].mean()
+        values = (s.mean, s.seed_spread, float(means.min()), float(means.max()))
+        written = (scores.write_score(s.metric, value) for value in values)
+        name = scores.metric_of(s.metric).title
+        cells.append((s.label, name, *written, str(s.n_seeds), str(s.n_participants)))
+    columns = ('variant', 'metric', 'mean', 'SD over seeds', 'lowest', 'highest', 'seeds')
+    caption = (
+        'Reliability over seeds. SD: over the seeds of one participant (root mean square over '
+        'participants); lowest and highest: of the means over participants, of a seed. A seed '
+        'draws folds, networks and noise anew, so that this is what a single run leaves to luck; '
+        'it is no uncertainty over participants or images.'
+    )
+    return Table((*columns, 'participants'), tuple(cells), caption, frozenset(range(2, 8)))
 
 
 def _varied(settings: StudySettings) -> str:

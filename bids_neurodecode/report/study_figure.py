@@ -211,11 +211,11 @@ def _people(rows: pd.DataFrame, metric: str) -> list[Summary]:
     """Return participants in the place of variants."""
     found = []
     for label, own in rows[rows['metric'] == metric].groupby('participant', sort=False):
-        spread = float(own['value'].std(ddof=1)) if len(own) > 1 else math.nan
+        sd = float(own['value'].std(ddof=1)) if len(own) > 1 else math.nan
         chance, ceiling = float(own['chance'].mean()), float(own['ceiling'].mean())
         mean = float(own['value'].mean())
         found.append(
-            Summary(f'sub-{label}', metric, mean, spread, 'seeds', 1, len(own), chance, ceiling)
+            Summary(f'sub-{label}', metric, mean, sd, 'seeds', sd, 1, len(own), chance, ceiling)
         )
     return found
 

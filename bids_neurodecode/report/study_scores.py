@@ -44,6 +44,9 @@ class Summary:
     spread, spread_over
         Standard deviation, and over what: participants, or seeds where there is one participant;
         NaN where there is one of both.
+    seed_spread
+        Standard deviation over the seeds of one participant (root mean square over
+        participants); NaN with one seed.
     n_participants, n_seeds
         How many have the score.
     chance, ceiling
@@ -57,6 +60,7 @@ class Summary:
     mean: float
     spread: float
     spread_over: str
+    seed_spread: float
     n_participants: int
     n_seeds: int
     chance: float
@@ -128,6 +132,7 @@ def summaries(
                 float(by_person.mean()),
                 float(values.std(ddof=1)) if len(values) > 1 else math.nan,
                 'participants' if len(by_person) > 1 else 'seeds',
+                math.sqrt(own.groupby('participant')['value'].var(ddof=1).mean()),
                 len(by_person),
                 int(own['seed'].nunique()),
                 float(own['chance'].mean()),

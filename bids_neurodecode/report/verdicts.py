@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,26 @@ DISAGREE = (
     'p and interval disagree, so nothing is claimed; they answer different questions (whether the '
     'pairing matters for these very items, and whether the score would hold for others)'
 )
+IMAGERY = (
+    'Held out were imagined images, and nothing imagined is in training. Same images, seen in '
+    'training: the score says how well imagining one of them is told from imagining another, not '
+    'whether images that were never seen can be read from imagery.'
+)
+NEW = {
+    'stimulus': 'The test stimuli were never seen in training.',
+    'cluster': 'Out of distribution: whole clusters of images that are alike in feature space '
+    'were held out, so that no test image has a near neighbour in training. Scores say how far a '
+    'model generalises, and are lower as a rule than for images held out at random.',
+    'category': 'Out of distribution: whole categories of images were held out, so that nothing '
+    'of the kind of a test image was seen in training. Scores say how far a model generalises, '
+    'and are lower as a rule than for images held out at random.',
+}
+"""What splits by these allow one to say."""
+NAMED_FAR = (
+    'By its name, the given split {name} is out of distribution: its test images are meant to be '
+    'unlike those of training. Scores are lower as a rule than for images held out at random.'
+)
+_NAMED_FAR = re.compile(r'(ood|cluster)([_-]|$)')  # as LAION-fMRI calls its splits
 STAGES = {
     'initial': 'the first stage (initial images)',
     'final': 'the second stage (final images)',
@@ -349,6 +370,8 @@ def split_verdict(results: ParticipantResults) -> Verdict | None:
             'test: the score says how well these are told apart, not whether what tells them '
             'apart holds for other items of their kind.',
         )
+    if results.split.by == 'imagery':
+        return Verdict('caution', IMAGERY)
     if results.split.repeats_cross:
         return Verdict(
             'caution',
@@ -356,9 +379,10 @@ def split_verdict(results: ParticipantResults) -> Verdict | None:
             'test: the score says how well stimuli that were seen before are told apart, not how '
             'well new ones can be decoded.',
         )
-    if results.split.by == 'stimulus':
-        return Verdict('good', 'The test stimuli were never seen in training.')
-    return Verdict('good', 'No stimulus occurs in both training and test.')
+    if _NAMED_FAR.match(results.split.protocol):
+        return Verdict('info', NAMED_FAR.format(name=results.split.protocol))
+    unseen = 'No stimulus occurs in both training and test.'
+    return Verdict('good', NEW.get(results.split.by, unseen))
 
 
 def with_leaks(

@@ -14,7 +14,12 @@ from bids_neurodecode.errors import ArgumentsError
 from bids_neurodecode.simulate import features as feature_bank
 from bids_neurodecode.simulate import stimuli as stimulus_maker
 from bids_neurodecode.simulate.brain import Brain, load_brain
-from bids_neurodecode.simulate.design import RunDesign, design_films, design_images
+from bids_neurodecode.simulate.design import (
+    RunDesign,
+    design_films,
+    design_imagery,
+    design_images,
+)
 from bids_neurodecode.simulate.features import FeatureTable
 from bids_neurodecode.simulate.participant import (
     Participant,
@@ -136,7 +141,8 @@ def _simulate(out: Path, spec: SimulationSpec, report: Report) -> None:
 
 def _designs(spec: SimulationSpec, label: str, durations: Sequence[float]) -> list[RunDesign]:
     if spec.paradigm == 'images':
-        return design_images(spec, generator(spec.seed, label, 'design'))
+        seen = design_images(spec, generator(spec.seed, label, 'design'))
+        return [*seen, *design_imagery(spec, generator(spec.seed, label, 'imagery'))]
     return design_films(spec, list(durations))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -28,12 +28,15 @@ class RunDesign:
         In seconds from the first volume, (n_trials,).
     n_volumes
         Length of the run.
+    imagined
+        Whether the stimuli are imagined, and not shown.
     """
 
     stimuli: IndexArray
     onsets: FloatArray
     durations: FloatArray
     n_volumes: int
+    imagined: bool = False
 
 
 def deal_repeats(
@@ -63,13 +66,25 @@ def design_images(spec: SimulationSpec, rng: np.random.Generator) -> list[RunDes
         If onsets are to be at volumes and no pause allows it.
     """
     runs = deal_repeats(spec.n_images, spec.n_repeats, spec.total_runs, rng)
+    return _timed(spec, runs, rng)
+
+
+def design_imagery(spec: SimulationSpec, rng: np.random.Generator) -> list[RunDesign]:
+    """Draw order and timing of the runs in which each picture is imagined once."""
+    runs = [rng.permutation(spec.n_images) for _ in range(spec.imagery_runs)]
+    return [replace(design, imagined=True) for design in _timed(spec, runs, rng)]
+
+
+def _timed(
+    spec: SimulationSpec, runs: list[IndexArray], rng: np.random.Generator
+) -> list[RunDesign]:
+    """Draw pauses between the pictures of each run; all runs are as long as the longest needs."""
     gaps = _gaps(spec)
     first = _ceil_to(spec.lead_in, spec.repetition_time) if spec.on_grid else spec.lead_in
     onsets = [
         np.round(first + np.cumsum([0.0, *rng.choice(gaps, size=max(len(run) - 1, 0))]), 6)
         for run in runs
     ]
-    # equal runs: as long as the longest of them needs
     end = max((o[-1] for o in onsets), default=0.0) + spec.stimulus_duration + spec.lead_out
     n_volumes = int(np.ceil(round(end / spec.repetition_time, 6)))
     return [

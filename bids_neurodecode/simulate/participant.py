@@ -88,7 +88,11 @@ def simulate_images(
     signal_sd = voxels.ncsnr * np.where(noise_sd > 0, noise_sd, 1.0)
     betas = signal_sd * (voxels.preferred(features) + MEAN_RESPONSE * voxels.responsive)
     signals = [
-        _evoked(matrix, betas[d.stimuli], voxels.hrf_index)
+        _evoked(
+            matrix,
+            betas[d.stimuli] * (spec.imagery_gain if d.imagined else 1.0),
+            voxels.hrf_index,
+        )
         for matrix, d in zip(matrices, designs, strict=True)
     ]
     return Participant(

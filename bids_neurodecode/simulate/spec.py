@@ -49,6 +49,10 @@ class SimulationSpec(Settings):
     """Kinds of shapes in the pictures and films that the program makes."""
     n_repeats: Annotated[int, Field(ge=1)] = 3
     """How often each picture or film is shown, in as many different runs."""
+    imagery_runs: Annotated[int, Field(ge=0, le=99)] = 0
+    """Further runs (``task-imagery``) in which each picture is imagined once."""
+    imagery_gain: NonNegative = 0.5
+    """Responses to imagined pictures, as a share of those to the same pictures seen."""
     image_size: Annotated[int, Field(ge=32, le=512, multiple_of=16)] = 96
     """Pixels a side of the pictures and films that the program makes."""
 
@@ -115,6 +119,8 @@ class SimulationSpec(Settings):
                 f'{self.total_runs}. Ask for more runs (n_runs), or for fewer repeats (n_repeats)'
             )
             raise ValueError(msg)
+        if self.imagery_runs and self.paradigm == 'movie':
+            raise ValueError('pictures are imagined, not films: imagery_runs goes with images')
         if self.paradigm == 'movie' and self.total_runs % self.n_repeats:
             msg = (
                 f'{self.total_runs} runs cannot show every film {self.n_repeats} times; '

@@ -25,6 +25,8 @@ TOO_LARGE = (
     'Ask for less noise (noise_sd, drift, motion) or less signal (snr).'
 )
 
+IMAGERY = 'imagery'
+"""Task of the runs in which pictures are imagined."""
 Stimuli = Sequence[tuple[str, str]]
 """Name (relative to the folder of stimuli) and category of each stimulus."""
 
@@ -91,14 +93,18 @@ def write_dataset_files(out: Path, spec: SimulationSpec, labels: Sequence[str]) 
             settings='derivatives/simulated-truth/spec.json',
         ),
     )
-    sidecar = {
-        'TaskName': spec.task,
-        'TaskDescription': f'Passive viewing of {shown}',
-        'RepetitionTime': spec.repetition_time,
-        **BOLD_SIDECAR,
-    }
-    write_json(out / f'task-{spec.task}_bold.json', sidecar)
-    write_json(out / f'task-{spec.task}_events.json', EVENTS_COLUMNS)
+    tasks = {spec.task: f'Passive viewing of {shown}'}
+    if spec.imagery_runs:
+        tasks[IMAGERY] = f'Imagining {shown}, none of which is shown'
+    for task, what in tasks.items():
+        sidecar = {
+            'TaskName': task,
+            'TaskDescription': what,
+            'RepetitionTime': spec.repetition_time,
+            **BOLD_SIDECAR,
+        }
+        write_json(out / f'task-{task}_bold.json', sidecar)
+        write_json(out / f'task-{task}_events.json', EVENTS_COLUMNS)
 
 
 def write_description(
@@ -151,9 +157,11 @@ def write_participant(
 
 
 def run_entities(spec: SimulationSpec, label: str, run: int) -> dict[str, str]:
-    """Return the entities of a run, counted over all sessions from 0."""
-    session, number = divmod(run, spec.n_runs)
-    entities = {'sub': label, 'task': spec.task, 'run': f'{number + 1:02d}'}
+    """Return the entities of a run, counted over all sessions from 0; imagery comes last."""
+    task, (session, number) = spec.task, divmod(run, spec.n_runs)
+    if run >= spec.total_runs:
+        task, session, number = IMAGERY, spec.n_sessions - 1, run - spec.total_runs
+    entities = {'sub': label, 'task': task, 'run': f'{number + 1:02d}'}
     return entities | ({'ses': f'{session + 1:02d}'} if spec.n_sessions > 1 else {})
 
 
@@ -190,7 +198,7 @@ def _write_preprocessed(
     write_json(
         sidecar,
         {
-            'TaskName': spec.task,
+            'TaskName': entities['task'],
             'RepetitionTime': spec.repetition_time,
             'SkullStripped': True,
             'SliceTimingCorrected': False,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
@@ -12,6 +12,7 @@ import numpy.typing as npt
 from bids_neurodecode.config import SplitSettings
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.samples import (
+    BY_CONTENT,
     Fold,
     Split,
     content_column,
@@ -51,6 +52,23 @@ CUT_RUNS = (
     'The given split does not hold out whole runs of conditions that are in training too: trials '
     'of one run share its noise, and only what was trained can be decoded. Give each run to one '
     'part, with all conditions in each.'
+)
+NO_CATEGORY = (
+    'split.by = "category" takes the category of an image from {where}, and there {reason}. '
+    'Name another place (split.category = "trial_type" or "folder"), or give the parts in a file '
+    '(split.file).'
+)
+WHERE: Mapping[str, str] = {
+    'trial_type': 'the column trial_type of the events',
+    'folder': 'the folder of its file below stimuli/',
+}
+NO_IMAGERY = (
+    'split.by = "imagery" needs to know which trials were imagined. Name them by columns of the '
+    'events or entities of the run, such as split.test = {task = ["imagery"]}, or in split.file.'
+)
+IMAGINED = (
+    'held out are {n} imagined trials of {images} images; nothing imagined is in training. Same '
+    'images, seen in training: {known} of {images}'
 )
 FEW_IMAGES = (
     'split.by = "cluster" makes {n_clusters} clusters (split.n_clusters), and there are {n} '
@@ -121,6 +139,10 @@ def choose_split(table: pd.DataFrame, settings: SplitSettings, seed: int) -> tup
         raise DataError(NOT_OF_PICTURES.format(by=by))
     if by == 'given':
         return _as_given(table, why), why
+    if by == 'imagery':
+        return _imagined(table, why)
+    if by == 'category':
+        table = with_categories(table, settings.category)
     if by == 'time':
         return split_in_time(
             table,
@@ -130,12 +152,12 @@ def choose_split(table: pd.DataFrame, settings: SplitSettings, seed: int) -> tup
         ), why
     n_folds = settings.n_folds
     n_groups = table[content_column(table) if by == 'stimulus' else by].nunique()
-    small = by == 'cluster' or (by == 'stimulus' and n_groups <= SMALL_SET)
+    small = by in {'cluster', 'category'} or (by == 'stimulus' and n_groups <= SMALL_SET)
     if n_folds is None and small:
         n_folds = min(DEFAULT_FOLDS, n_groups)
     split = split_by_group(
         table,
-        cast(Literal['run', 'session', 'film', 'stimulus', 'cluster'], by),
+        cast(Literal['run', 'session', 'film', 'stimulus', 'cluster', 'category'], by),
         n_folds=n_folds,
         test_fraction=settings.test_fraction,
         rng=np.random.default_rng(seed),
@@ -145,7 +167,7 @@ def choose_split(table: pd.DataFrame, settings: SplitSettings, seed: int) -> tup
 
 def _kept_together(split: Split) -> str:
     """Say which images of the same content were kept together, where any were."""
-    if split.by not in {'stimulus', 'cluster'} or 'content' not in split.table.columns:
+    if split.by not in BY_CONTENT or 'content' not in split.table.columns:
         return ''
     names = split.table[['stimulus', 'content']].astype(str).drop_duplicates()
     copies = names[names['stimulus'] != names['content']]
@@ -212,6 +234,36 @@ def choose_condition_split(table: pd.DataFrame, settings: SplitSettings) -> tupl
     split = split_by_group(table, by, n_folds=folds, test_fraction=settings.test_fraction)
     n_conditions = table['stimulus'].nunique()
     return split, f'split by {by}: {n_conditions} conditions in {n} {by}s'
+
+
+def with_categories(table: pd.DataFrame, where: Literal['trial_type', 'folder']) -> pd.DataFrame:
+    """Add the column ``category`` of each stimulus; what shows the same has one category.
+
+    Parameters
+    ----------
+    table
+        One row a trial, with ``stimulus``, ``trial_type`` and, where known, ``content``.
+    where
+        ``trial_type``, or the ``folder`` of the image.
+
+    Raises
+    ------
+    DataError
+        If there are fewer than two, or an image has several.
+    """
+    names = table['stimulus'].astype(str)
+    folders = names.map(lambda name: PurePosixPath(name).parent.as_posix())
+    category = table['trial_type'].astype(str) if where == 'trial_type' else folders
+    n_each = category.groupby(names).nunique()
+    reason = ''
+    if category.nunique() < 2:
+        reason = f'is one only ({category.iloc[0]!r})'
+    elif (n_each > 1).any():
+        reason = f'are {n_each.max()} for {n_each.idxmax()!r}'
+    if reason:
+        raise DataError(NO_CATEGORY.format(where=WHERE[where], reason=reason))
+    first = category.groupby(names).first()
+    return table.assign(category=table[content_column(table)].astype(str).map(first))
 
 
 def check_clusters(table: pd.DataFrame, settings: SplitSettings) -> None:
@@ -296,7 +348,7 @@ def choose_film_split(table: pd.DataFrame, settings: SplitSettings) -> tuple[Spl
     by = settings.by
     if by == 'auto':
         by = 'given' if settings.test or _has_parts(table) else 'time'
-    if by in {'stimulus', 'cluster'}:
+    if by in {'stimulus', 'cluster', 'category', 'imagery'}:
         raise DataError(NOT_OF_FILMS.format(by=by))
     if by == 'given' or settings.file is not None:
         why = _given_by(table, settings)
@@ -321,7 +373,7 @@ def choose_film_split(table: pd.DataFrame, settings: SplitSettings) -> tuple[Spl
         return split, why
     split = split_by_group(
         table,
-        by,
+        cast(Literal['run', 'session', 'film'], by),
         n_folds=settings.n_folds,
         test_fraction=settings.test_fraction,
     )
@@ -435,14 +487,26 @@ def _nearest(
     return np.minimum(np.abs(times[after] - wanted), np.abs(times[before] - wanted))
 
 
-def _as_given(table: pd.DataFrame, why: str) -> Split:
+def _as_given(table: pd.DataFrame, why: str, by: Literal['imagery'] | None = None) -> Split:
     """Return the given split, or say what it lacks."""
     if 'part' not in table.columns:
         raise DataError(NO_PARTS)
     for part in ('train', 'test'):
         if not (table['part'] == part).any():
             raise DataError(EMPTY_PART.format(part=part, why=why))
-    return split_as_given(table)
+    return split_as_given(table, by)
+
+
+def _imagined(table: pd.DataFrame, why: str) -> tuple[Split, str]:
+    """Hold out imagined trials, and say how many of their images were seen in training."""
+    if 'part' not in table.columns:
+        raise DataError(NO_IMAGERY)
+    split = _as_given(table, why, by='imagery')
+    (fold,) = split.folds
+    shown = table[content_column(table)].astype(str).to_numpy()
+    images = set(shown[fold.test])
+    known = images & set(shown[np.concatenate([fold.train, fold.validation])])
+    return split, IMAGINED.format(n=len(fold.test), images=len(images), known=len(known))
 
 
 def _has_parts(table: pd.DataFrame) -> bool:
@@ -466,9 +530,10 @@ def _said(rows: Mapping[str, Sequence[str]]) -> str:
 
 
 def _resolve(table: pd.DataFrame, settings: SplitSettings) -> tuple[str, str]:
-    if settings.file is not None:
-        return 'given', _given_by(table, settings)
-    if settings.by == 'given' or (settings.by == 'auto' and settings.test):
+    if settings.by == 'imagery':
+        return 'imagery', _given_by(table, settings)
+    asked = settings.by == 'given' or (settings.by == 'auto' and settings.test)
+    if settings.file is not None or asked:
         return 'given', _given_by(table, settings)
     if settings.by != 'auto':
         return settings.by, f'split by {settings.by}, as the settings ask'

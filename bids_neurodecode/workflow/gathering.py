@@ -33,6 +33,8 @@ SUMMARY_COLUMNS = {
     'mean': 'Mean over participants of the means over their seeds.',
     'sd': 'Standard deviation over participants (of their means over seeds), or over seeds where '
     'there is one participant.',
+    'sd_seeds': 'Standard deviation over the seeds of one participant, root mean square over '
+    'participants; n/a with one seed.',
     'n_participants': 'Number of participants with the score.',
     'n_seeds': 'Number of seeds with the score.',
     'chance': 'Mean chance level.',
@@ -236,6 +238,7 @@ def summary_table(results: StudyResults) -> pd.DataFrame:
                 'variant': summary.label,
                 'mean': summary.mean,
                 'sd': summary.spread,
+                'sd_seeds': summary.seed_spread,
                 'n_participants': summary.n_participants,
                 'n_seeds': summary.n_seeds,
                 'chance': summary.chance,

@@ -46,6 +46,7 @@ TRIAL_COLUMNS = {
     'protocol': {'Description': 'Name of that split'},
     'content': {'Description': 'First of the stimuli that show the same, whatever their names'},
     'cluster': {'Description': 'Cluster of the stimulus in feature space'},
+    'category': {'Description': 'Category of the stimulus, by which it was held out'},
     'n_repeats': {'Description': 'Number of trials that the row is the mean of'},
     'stim_file': {'Description': 'The same as stimulus, under the name that BIDS gives it'},
 }

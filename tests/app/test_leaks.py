@@ -188,3 +188,26 @@ def test_new_runs_are_scored_and_old_models_are_not_trusted(copies, kept):
     predict[-1] = str(copies / 'old')
     assert call(copies, 'unknown', '', *predict, data='fresh') == 0
     assert any('does not say which runs' in line for line in record(copies, 'unknown')['warnings'])
+
+
+def test_imagery_is_decoded_by_what_was_seen(tmp_path):
+    """Images are imagined at .7 of the response that they evoke; no such trial is trained on."""
+    spec = SimulationSpec(
+        n_subjects=1, n_runs=2, n_images=16, n_repeats=2, voxel_size=12.0, snr=4,
+        imagery_runs=2, imagery_gain=0.7,
+    )  # fmt: skip
+    simulate_dataset(tmp_path / 'data', spec)
+    asked = 'by = "imagery"\ntest = {task = ["imagery"]}\n'
+    assert call(tmp_path, 'out', asked, '--task-id', 'images', 'imagery') == 0
+    said = record(tmp_path, 'out')['split']
+    assert (said['by'], said['protocol']) == ('imagery', 'imagery')
+    assert 'seen in training: 16 of 16' in said['why']
+    page = ' '.join((tmp_path / 'out' / 'sub-01.html').read_text().split())
+    assert 'Same images, seen in training' in page
+    table = metrics(tmp_path, 'out').set_index(['model', 'space', 'metric'])
+    row = table.loc['ridge', 'repeat-average', 'identification_2way']
+    assert row.n_units == 16
+    assert row.value > 0.75
+    assert row.p < 0.05
+    (file,) = (tmp_path / 'out').rglob('*_desc-linear_predictions.tsv')
+    assert set(pd.read_csv(file, sep='\t')['run_label'].str.contains('imagery')) == {True}

@@ -4,9 +4,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bids_neurodecode.report.study import StudyResults, score_table, write_study_report
+from bids_neurodecode.report.study import (
+    StudyResults,
+    score_table,
+    seed_table,
+    write_study_report,
+)
 from bids_neurodecode.report.study_scores import matching, shown_rows
 from bids_neurodecode.study import plan_study
+from bids_neurodecode.workflow.gathering import summary_table
 
 NOISE = """
 title = "Noise"
@@ -126,6 +132,7 @@ def test_participants_are_compared_where_there_are_enough(tmp_path):
     assert found.mean == pytest.approx(0.4 + 0.04 - 0.1)
     assert found.spread == pytest.approx(np.std(0.01 * np.arange(7), ddof=1))
     assert (found.n_participants, found.n_seeds) == (7, 2)
+    assert found.seed_spread == pytest.approx(0)  # seeds score the same here
 
 
 def test_seeds_of_one_participant_are_compared_as_seeds(tmp_path):
@@ -133,6 +140,35 @@ def test_seeds_of_one_participant_are_compared_as_seeds(tmp_path):
     results = results_of(plan, ['01'], effect)
     (found,) = (s for s in results.of_metric('pixcorr') if s.label == '8')
     assert (found.unit, found.difference.n, found.spread_over) == ('seeds', 6, 'seeds')
+
+
+def test_the_spread_over_seeds_is_within_participants(tmp_path):
+    plan = plan_of(tmp_path, f'{SUBJECTS}seeds = [1, 2, 3]\n')
+
+    def score(person, variant):
+        return 0.1 * int(person) + (0.02 * variant.seed if person == '01' else 0)
+
+    results = results_of(plan, ['01', '02'], score)
+    (found,) = results.summaries
+    assert found.seed_spread == pytest.approx(0.02 / np.sqrt(2))
+    assert found.spread == pytest.approx(np.std([0.14, 0.2], ddof=1))
+    assert summary_table(results)['sd_seeds'].tolist() == [found.seed_spread]
+    row = seed_table(results).rows[0]
+    assert row == (
+        'all',
+        'Voxel-wise correlation (median)',
+        '0.170',
+        '0.014',
+        '0.160',
+        '0.180',
+        '3',
+        '2',
+    )
+    write_study_report(results, tmp_path / 'study.html', tmp_path / 'figures')
+    assert 'Reliability over seeds' in (tmp_path / 'study.html').read_text()
+    one = results_of(plan_of(tmp_path, SUBJECTS), ['01', '02'], effect)
+    write_study_report(one, tmp_path / 'study.html', tmp_path / 'figures')
+    assert 'Reliability over seeds' not in (tmp_path / 'study.html').read_text()
 
 
 def test_few_of_everything_has_no_interval(tmp_path):

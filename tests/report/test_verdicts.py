@@ -1,14 +1,21 @@
 """Verdicts claim what p value and interval agree on, and say what is worse as plainly."""
 
 import math
+from dataclasses import replace
 
 import pandas as pd
 import pytest
 
 from bids_neurodecode.evaluation.metrics import METRICS, Score, scores_table
 from bids_neurodecode.report import scores
+from bids_neurodecode.report.results import SplitResults
 from bids_neurodecode.report.section_scores import comparison_table
-from bids_neurodecode.report.verdicts import score_verdict, verdicts_of, worse_verdicts
+from bids_neurodecode.report.verdicts import (
+    score_verdict,
+    split_verdict,
+    verdicts_of,
+    worse_verdicts,
+)
 
 
 def table(tmp_path, *rows):
@@ -181,3 +188,24 @@ def test_the_baseline_of_another_model_is_no_uncompared_one(tmp_path):
     texts = [v.text for v in verdicts_of(metrics, metrics.iloc[0])]
     assert len(texts) == 2
     assert not any('not compared' in text for text in texts)
+
+
+@pytest.mark.parametrize(
+    ('by', 'protocol', 'crosses', 'tone', 'says'),
+    [
+        ('imagery', 'imagery', True, 'caution', 'Same images, seen in training'),
+        ('cluster', '5-fold-by-cluster', False, 'good', 'Out of distribution: whole clusters'),
+        ('category', 'hold-out-by-category', False, 'good', 'whole categories of images'),
+        ('given', 'ood', False, 'info', 'the given split ood is out of distribution'),
+        ('given', 'cluster_k5_0', False, 'info', 'cluster_k5_0 is out of distribution'),
+        ('given', 'wood', False, 'good', 'No stimulus occurs in both'),
+        ('stimulus', '5-fold-by-stimulus', False, 'good', 'never seen in training'),
+        ('run', 'leave-one-out-by-run', True, 'caution', 'Whole runs were held out'),
+    ],
+)
+def test_what_is_held_out_is_said(build, tmp_path, by, protocol, crosses, tone, says):
+    split = SplitResults(by, protocol, 1, repeats_cross=crosses)
+    results = replace(build(tmp_path), split=split)
+    verdict = split_verdict(results)
+    assert verdict.tone == tone
+    assert says in verdict.text

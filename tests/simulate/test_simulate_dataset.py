@@ -142,6 +142,22 @@ def test_every_picture_is_repeated_in_other_runs(images):
         assert all((images / 'stimuli' / name).is_file() for name in table['stim_file'])
 
 
+def test_imagined_pictures_evoke_the_planted_share_in_runs_of_their_own(noiseless, tmp_path):
+    spec = build_spec(**SMALL, **QUIET, imagery_runs=1, imagery_gain=0.25)
+    root = simulate_dataset(tmp_path, spec)
+    imagery, *seen = runs_of(root)
+    assert sorted(imagery[1]['stim_file']) == sorted(seen[0][1]['stim_file'])
+    assert len(list(root.rglob('sub-01_task-imagery_run-01_bold.nii.gz'))) == 1
+    assert json.loads((root / 'task-imagery_bold.json').read_text())['TaskName'] == 'imagery'
+    # runs of pictures that are seen do not change
+    for one, other in zip(seen, runs_of(noiseless), strict=True):
+        np.testing.assert_array_equal(one[0], other[0])
+    # the mean response, over all pictures, is the planted share
+    ratio = imagery[0].std(axis=0) / seen[0][0].std(axis=0)
+    responsive = truth_map(root, 'label-responsive_mask') > 0
+    assert np.median(ratio[responsive]) == pytest.approx(0.25, abs=0.06)
+
+
 def test_off_grid_onsets():
     spec = build_spec(**SMALL, on_grid=False, isi=(1.0, 3.0))
     runs = design.design_images(spec, np.random.default_rng(0))
@@ -423,6 +439,11 @@ def test_settings_that_do_not_go_together(values, says):
     with pytest.raises(ArgumentsError, match=says) as caught:
         build_spec(**values)
     assert '\n' not in str(caught.value)
+
+
+def test_films_are_not_imagined():
+    with pytest.raises(ArgumentsError, match='imagery_runs goes with images'):
+        build_spec(paradigm='movie', imagery_runs=1)
 
 
 def test_defaults_depend_on_the_paradigm():

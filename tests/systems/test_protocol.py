@@ -4,15 +4,22 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bids_neurodecode.config import SplitSettings
+from bids_neurodecode.config import RidgeSettings, SplitSettings
 from bids_neurodecode.errors import DataError
-from bids_neurodecode.samples import Fold, Split
+from bids_neurodecode.samples import Fold, Responses, Samples, Split, VoxelMask
 from bids_neurodecode.stimuli.duplicates import Repeat
+from bids_neurodecode.systems.base import PerStimulus
+from bids_neurodecode.systems.linear import DecoderSettings
 from bids_neurodecode.systems.protocol import (
     COPIES_ACROSS,
+    EMPTY_PART,
     FEW_IMAGES,
+    IMAGINED,
     KEPT_TOGETHER,
+    NO_CATEGORY,
+    NO_IMAGERY,
     NOT_OF_FILMS,
+    WHERE,
     apart_from_repeats,
     check_clusters,
     choose_film_split,
@@ -21,6 +28,7 @@ from bids_neurodecode.systems.protocol import (
     copies_note,
     with_content,
 )
+from bids_neurodecode.systems.reconstruction import evaluate_folds
 
 
 def table(runs):
@@ -171,6 +179,120 @@ def test_more_clusters_than_images_and_films_are_refused_in_one_line(clustered):
     with pytest.raises(DataError) as error:
         choose_film_split(films(), settings)
     assert str(error.value) == NOT_OF_FILMS.format(by='cluster')
+
+
+def of_categories(n_categories=6, n_each=8, n_runs=2):
+    names = [f'{"abcdef"[k % n_categories]}/{k:02d}.png' for k in range(n_categories * n_each)]
+    data = table([names] * n_runs)
+    return data.assign(trial_type=[f'kind {name[0]}' for name in data['stimulus']])
+
+
+@pytest.mark.parametrize('where', ['trial_type', 'folder'])
+def test_categories_are_held_out_whole(where):
+    data = of_categories()
+    split, _ = choose_split(data, SplitSettings(by='category', category=where), 0)
+    assert (split.by, split.protocol, split.repeats_cross) == ('category', '5-fold-by-category', 0)
+    kinds = data['trial_type'].to_numpy()
+    assert sorted(k for fold in split for k in set(kinds[fold.test])) == sorted(set(kinds))
+    for fold in split:
+        assert not set(kinds[fold.train]) & set(kinds[fold.test])
+    every, _ = choose_split(data, SplitSettings(by='category', n_folds=6), 0)
+    assert every.protocol == 'leave-one-out-by-category'
+
+
+def test_what_shows_the_same_has_one_category():
+    data = with_content(
+        of_categories(),
+        {
+            f'{"abcdef"[k % 6]}/{k:02d}.png': 'a/00.png'
+            if k == 7
+            else f'{"abcdef"[k % 6]}/{k:02d}.png'
+            for k in range(48)
+        },
+    )
+    split, why = choose_split(data, SplitSettings(by='category'), 0)
+    assert split.table.set_index('stimulus').loc['b/07.png', 'category'].eq('kind a').all()
+    assert KEPT_TOGETHER.format(n=1, first='a/00.png', other='b/07.png') in why
+
+
+@pytest.mark.parametrize(
+    ('change', 'where', 'reason'),
+    [
+        ({'trial_type': 'image'}, 'trial_type', "is one only ('image')"),
+        ({'trial_type': [f'{k}' for k in range(96)]}, 'trial_type', "are 2 for 'a/00.png'"),
+        ({'stimulus': [f'{k % 48}.png' for k in range(96)]}, 'folder', "is one only ('.')"),
+    ],
+)
+def test_categories_that_are_none_are_refused(change, where, reason):
+    with pytest.raises(DataError) as error:
+        choose_split(
+            of_categories().assign(**change), SplitSettings(by='category', category=where), 0
+        )
+    assert str(error.value) == NO_CATEGORY.format(where=WHERE[where], reason=reason)
+
+
+def test_only_what_categories_share_is_decoded_out_of_distribution():
+    """Voxels that name a category tell images of seen categories apart, and of no new one."""
+    data = of_categories()
+    names = tuple(dict.fromkeys(data['stimulus']))
+    rng = np.random.default_rng(0)
+    kind = np.eye(6)[[ord(name[0]) - 97 for name in names]]
+    graded = rng.normal(size=(48, 6))
+    features = PerStimulus(names, np.hstack([kind, graded]).astype(np.float32))
+    place = [names.index(name) for name in data['stimulus']]
+    mask = VoxelMask(np.ones((60, 1, 1), dtype=bool), np.eye(4))
+    scores = {}
+    for what, values in (('category', kind), ('graded', graded)):
+        responses = values[place] @ rng.normal(size=(6, 60))
+        responses += 0.3 * rng.normal(size=responses.shape)
+        samples = Samples(Responses(responses.astype(np.float32), mask), data)
+        for by in ('stimulus', 'category'):
+            split, _ = choose_split(data, SplitSettings(by=by), 0)
+            found = evaluate_folds(
+                [samples.fold(fold) for fold in split],
+                split,
+                features,
+                DecoderSettings(ridge=RidgeSettings(alphas=(1.0, 100.0), n_folds=3)),
+                rng=np.random.default_rng(0),
+            )
+            row = next(
+                s for s in found.scores if (s.model, s.metric) == ('ridge', 'identification_2way')
+            )
+            scores[what, by] = row
+    assert scores['category', 'stimulus'].value > 0.8
+    assert scores['category', 'category'].value < 0.6
+    assert scores['graded', 'category'].value > 0.9
+    assert scores['graded', 'category'].protocol == '5-fold-by-category'
+
+
+def imagined(n=8):
+    names = [f'{k}.png' for k in range(n)]
+    data = table([names, names, names, names[: n // 2]])
+    return data.assign(part=np.where(data['run'] >= 2, 'test', 'train'))
+
+
+def test_imagery_is_tested_on_images_that_were_seen():
+    settings = SplitSettings(by='imagery', test={'task': ['imagery']})
+    data = imagined()
+    split, why = choose_split(data, settings, 0)
+    assert (split.by, split.protocol, split.repeats_cross) == ('imagery', 'imagery', True)
+    (fold,) = split
+    assert data['run'].iloc[fold.train].tolist() == [0] * 8 + [1] * 8
+    assert data['run'].iloc[fold.test].tolist() == [2] * 8 + [3] * 4
+    assert why == IMAGINED.format(n=12, images=8, known=8)
+    again = Split.from_table('imagery', split.to_table(), data, split.name)
+    assert again.protocol == 'imagery'
+    new = data.assign(stimulus=data['stimulus'].where(data['run'] < 2, 'new ' + data['stimulus']))
+    assert choose_split(new, settings, 0)[1] == IMAGINED.format(n=12, images=8, known=0)
+    with pytest.raises(DataError) as error:
+        choose_split(data.drop(columns='part'), settings, 0)
+    assert str(error.value) == NO_IMAGERY
+    with pytest.raises(DataError, match='No sample is of the part'):
+        choose_split(data.assign(part='train'), settings, 0)
+    assert EMPTY_PART.startswith('No sample is of the part')
+    with pytest.raises(DataError) as error:
+        choose_film_split(films(), settings)
+    assert str(error.value) == NOT_OF_FILMS.format(by='imagery')
 
 
 def test_training_volumes_of_held_out_scenes_are_left_out():
