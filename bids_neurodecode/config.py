@@ -575,7 +575,9 @@ def reason_of(error: ValidationError, model: type[Settings]) -> tuple[str, str]:
     # a misspelt key says more than that its right name is missing
     first = next((e for e in errors if e['type'] == 'extra_forbidden'), errors[0])
     *above, last = first['loc'] or ('settings',)
-    key = '.'.join(str(part) for part in (*above, last))
+    # of a choice of several kinds, pydantic also says which of them was tried
+    told = (str(part) for part in (*above, last))
+    key = '.'.join(part for part in told if not part.startswith('literal['))
     if first['type'] != 'extra_forbidden':
         return key, first['msg'].removeprefix('Value error, ')
     for part in above:

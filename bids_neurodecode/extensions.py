@@ -1,11 +1,20 @@
-"""Systems of other packages, found through the entry point ``bids_neurodecode.systems``.
+"""What other packages add, found through their entry points.
 
-A package names an object of :class:`System` in its metadata::
+A package names in its metadata what it brings, each by the name that it is asked for::
 
     [project.entry-points."bids_neurodecode.systems"]
     mean-response = "my_package:SYSTEM"
 
-and is then a choice of ``--system``. Nothing is imported before its name is asked for.
+- ``bids_neurodecode.systems``: a :class:`System`, asked for by ``--system``
+- ``bids_neurodecode.extractors``: what makes a feature extractor
+  (:class:`~bids_neurodecode.stimuli.features.FeatureExtractor`), asked for by
+  ``features.extractor`` and ``encoding.bands``
+- ``bids_neurodecode.generators``: a :class:`Generator`, by ``reconstruction.generator``
+- ``bids_neurodecode.recipes``: the path of a recipe (``NAME.toml``), by ``--recipe`` or by what a
+  dataset looks like
+
+A name of this package stays this package's; a recipe of that name takes its place.
+Nothing but recipes is imported before its name is asked for.
 """
 
 from __future__ import annotations
@@ -19,20 +28,23 @@ from typing import Any
 
 from bids_neurodecode.errors import ArgumentsError
 
-GROUP = 'bids_neurodecode.systems'
+SYSTEMS, EXTRACTORS, GENERATORS, RECIPES = (
+    f'bids_neurodecode.{kind}' for kind in ('systems', 'extractors', 'generators', 'recipes')
+)
+"""Groups of entry points."""
 OWN = ('movie', 'reconstruction', 'encoding', 'conditions')
 """The systems of this package."""
 
 UNKNOWN = 'there is no system {name!r}; known: {known}'
 BROKEN = (
-    'The installed system {name!r} ({place}) cannot be used: {reason}. Update or remove its '
+    'The installed {kind} {name!r} ({place}) cannot be used: {reason}. Update or remove its '
     'package.'
 )
 TWICE = (
     'The installed systems {names} all declare {key!r} among their {table}, each otherwise. '
     'Remove the package of one of them, or have it choose another name.'
 )
-NO_SYSTEM = 'it is a {kind} and no bids_neurodecode.extensions.System'
+OTHER_KIND = 'it is a {found} and no {wanted}'
 OTHER_NAME = 'it calls itself {name!r}'
 NOT_APPLIED = (
     'The system {name!r} has no predict mode. Leave out --mode predict and --models-from.'
@@ -82,10 +94,40 @@ class System:
     methods: Callable[[Any], str] | None = None
 
 
+@dataclass(frozen=True)
+class Generator:
+    """What makes images in the two stages of a reconstruction: a prior, and what refines.
+
+    Parameters
+    ----------
+    name
+        As ``reconstruction.generator`` asks for it; ``describe()`` of what it fits has it under
+        ``generator``.
+    make
+        Takes the settings (:class:`~bids_neurodecode.config.Config`) and the device (``cpu`` or
+        ``cuda``) and returns a
+        :class:`~bids_neurodecode.systems.generation_generators.Generator`.
+    restore
+        Takes what ``state()`` and ``describe()`` of a
+        :class:`~bids_neurodecode.systems.generation_generators.FittedGenerator` returned and the
+        device, and returns it again (predict mode).
+    caution
+        What the page says of its images.
+    methods
+        Takes the settings and returns a paragraph for the methods of a paper.
+    """
+
+    name: str
+    make: Callable[[Any, str], Any]
+    restore: Callable[[Mapping[str, Any], Mapping[str, Any], str], Any]
+    caution: str
+    methods: Callable[[Any], str]
+
+
 @functools.cache
-def installed() -> dict[str, EntryPoint]:
-    """Return the entry points of installed systems, by name."""
-    return {each.name: each for each in sorted(entry_points(group=GROUP), key=lambda e: e.name)}
+def installed(group: str = SYSTEMS) -> dict[str, EntryPoint]:
+    """Return the installed entry points of a group, by name."""
+    return {each.name: each for each in sorted(entry_points(group=group), key=lambda e: e.name)}
 
 
 def system_names() -> tuple[str, ...]:
@@ -93,10 +135,60 @@ def system_names() -> tuple[str, ...]:
     return (*OWN, *(name for name in installed() if name not in OWN))
 
 
-def version_of(name: str) -> str:
-    """Return the version of the package that brings a system; nothing for our own."""
-    point = installed().get(name) if name not in {*OWN, 'auto'} else None
-    return '' if point is None or point.dist is None else f'{point.dist.name} {point.dist.version}'
+def versions_of(config: Any) -> str:
+    """Return the versions of the packages that bring what settings ask for; empty for our own.
+
+    A new version of one of them computes everything anew.
+    """
+    names = {
+        SYSTEMS: [config.system],
+        EXTRACTORS: [*config.features.extractor.split('+'), *config.encoding.bands],
+        GENERATORS: [config.reconstruction.generator],
+    }
+    points = [
+        installed(group).get(name.partition(':')[0])
+        for group, asked in names.items()
+        for name in asked
+    ]
+    brought = [point.dist for point in points if point is not None and point.dist is not None]
+    return ' '.join(dict.fromkeys(f'{each.name} {each.version}' for each in brought))
+
+
+def load(group: str, name: str, wanted: type) -> Any:
+    """Return what an entry point stands for.
+
+    Parameters
+    ----------
+    group, name
+        Of the entry point, one of :func:`installed`.
+    wanted
+        The class that it has to be of; ``object`` takes anything that can be imported.
+
+    Raises
+    ------
+    ArgumentsError
+        If it cannot be imported, or is something else.
+    """
+    point, reason = installed(group)[name], ''
+    try:
+        found = point.load()
+    except Exception as error:  # noqa: BLE001 - whatever a foreign package raises at import
+        found, reason = None, f'{type(error).__name__}: {" ".join(str(error).split())}'
+    if not reason and not isinstance(found, wanted):
+        told = f'{wanted.__module__}.{wanted.__qualname__}'
+        reason = OTHER_KIND.format(found=type(found).__name__, wanted=told)
+    elif isinstance(found, System | Generator) and found.name != name:
+        reason = OTHER_NAME.format(name=found.name)
+    if reason:
+        raise broken(group, name, reason)
+    return found
+
+
+def broken(group: str, name: str, reason: str) -> ArgumentsError:
+    """Return the error of an entry point that cannot be used."""
+    kind = group.rpartition('.')[2].removesuffix('s')
+    place = installed(group)[name].value
+    return ArgumentsError(BROKEN.format(kind=kind, name=name, place=place, reason=reason))
 
 
 @functools.cache
@@ -110,22 +202,25 @@ def find_system(name: str) -> System | None:
     """
     if name in {*OWN, 'auto'}:
         return None
-    points = installed()
-    if name not in points:
+    if name not in installed():
         raise ArgumentsError(UNKNOWN.format(name=name, known=', '.join(system_names())))
-    point, reason = points[name], ''
-    try:
-        found = point.load()
-    except Exception as error:  # noqa: BLE001 - whatever a foreign package raises at import
-        found, reason = None, f'{type(error).__name__}: {" ".join(str(error).split())}'
-    if not reason and not isinstance(found, System):
-        reason = NO_SYSTEM.format(kind=type(found).__name__)
-    elif not reason and found.name != name:
-        reason = OTHER_NAME.format(name=found.name)
-    if reason:
-        raise ArgumentsError(BROKEN.format(name=name, place=point.value, reason=reason))
-    kept: System = found
-    return kept
+    system: System = load(SYSTEMS, name, System)
+    return system
+
+
+@functools.cache
+def find_generator(name: str) -> Generator | None:
+    """Return an installed generator; None where no other package brings one of that name.
+
+    Raises
+    ------
+    ArgumentsError
+        If it cannot be used.
+    """
+    if name not in installed(GENERATORS):
+        return None
+    generator: Generator = load(GENERATORS, name, Generator)
+    return generator
 
 
 def declared(table: str, key: str) -> Any:

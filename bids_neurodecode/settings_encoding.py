@@ -5,12 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from bids_neurodecode.extensions import EXTRACTORS, installed
 from bids_neurodecode.settings import Settings
 
 TABLE = 'table'
 """The band that stands for all those of a user's table."""
+UNKNOWN_BAND = 'no installed package brings an extractor of that name'
+
+
+def _installed(name: str) -> str:
+    if name.partition(':')[0] not in installed(EXTRACTORS):
+        raise ValueError(UNKNOWN_BAND)
+    return name
+
+
 Band = (  # fmt: skip
     Literal[
         'gabor',
@@ -26,6 +36,7 @@ Band = (  # fmt: skip
     ]
     | Annotated[str, Field(pattern=r'^table:[A-Za-z0-9][A-Za-z0-9_.-]*$')]
     | Annotated[str, Field(pattern=r'^(efficientnet-lite[02]|mobilenetv2):(stage[1-7]|avgpool)$')]
+    | Annotated[str, AfterValidator(_installed)]
 )
 
 
@@ -47,7 +58,8 @@ class EncodingSettings(Settings):
     (``stage1`` to ``stage7``, averaged over 4 x 4 places; ``avgpool`` if left out). Not set, for
     ridge and banded ridge where ``cpu-nets`` is installed: Gabor energies and two layers of
     EfficientNet-Lite0.
-    ``table`` is every band of the table of ``features.table``, ``table:NAME`` one of them."""
+    ``table`` is every band of the table of ``features.table``, ``table:NAME`` one of them. Other
+    packages may bring further ones."""
     partition: bool = False
     """Partition the explained variance between the feature spaces (two or more)."""
     voxels: Literal['mask', 'volume'] = 'mask'

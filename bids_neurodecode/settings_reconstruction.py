@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from bids_neurodecode.errors import ArgumentsError
+from bids_neurodecode.extensions import GENERATORS, find_generator, installed
 from bids_neurodecode.settings import Settings
 
+UNKNOWN = 'there is no generator {name!r}; known: {known}'
 Positive = Annotated[float, Field(gt=0)]
+Own = Literal[
+    'auto', 'none', 'small', 'published', 'versatile-diffusion', 'unclip-2.1', 'kandinsky-2.2',
+    'sdxl-ip-adapter', 'stable-cascade',
+]  # fmt: skip
+"""The generators of this package."""
 
 
 class ReconstructionSettings(Settings):
     """Pictures from responses, in two stages (Brain-Diffuser, arXiv 2412.13237)."""
 
-    generator: Literal[
-        'auto', 'none', 'small', 'published',
-        'versatile-diffusion', 'unclip-2.1', 'kandinsky-2.2', 'sdxl-ip-adapter', 'stable-cascade',
-    ] = 'auto'  # fmt: skip
+    generator: Own | str = 'auto'
     """``none``: decode features and retrieve pictures only. ``small``: the self-contained prior
     and refiner, trained on the training pictures. ``published``: VDVAE (ImageNet-64) and Versatile
     Diffusion (``versatile-diffusion``), which need weights and, in practice, a GPU; the others
     take a pipeline of diffusers, guided by one decoded image embedding, in its place. ``auto``:
-    ``published`` where its weights and a GPU are there, else ``small``."""
+    ``published`` where its weights and a GPU are there, else ``small``. Other packages may bring
+    further ones."""
     latents: Annotated[int, Field(ge=1)] | None = None
     """How many of the VDVAE's latents are decoded (published: 15 or 31), the first ones; all of
     the small prior's, and 31 of the published one's, if left out."""
@@ -104,3 +110,16 @@ class ReconstructionSettings(Settings):
     """Responses predicted by an encoder to pictures without data, added to the training set of the
     decoders: how many, as a share of the real training samples. They come from
     ``prior_pictures``."""
+
+    @field_validator('generator')
+    @classmethod
+    def _known_generator(cls, name: str) -> str:
+        own = get_args(Own)
+        try:
+            known = name in own or find_generator(name) is not None
+        except ArgumentsError as error:
+            raise ValueError(str(error)) from error
+        if not known:
+            names = ', '.join((*own, *installed(GENERATORS)))
+            raise ValueError(UNKNOWN.format(name=name, known=names))
+        return name

@@ -2,7 +2,8 @@
 
 A recipe is a small TOML file (:class:`bids_neurodecode.settings_recipes.RecipeSettings`). It says
 how a dataset is recognised and which settings follow, which stand above the preset and below
-whatever the user says. Recipes come with the package and from a folder of the user's.
+whatever the user says. Recipes come with the package, with other packages that are installed
+(entry points of the group ``bids_neurodecode.recipes``), and from a folder of the user's.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from bids_neurodecode.bids.description import read_json
 from bids_neurodecode.bids.entities import parse_entities
 from bids_neurodecode.config import Config, build_config, merge, reason_of
 from bids_neurodecode.errors import ArgumentsError, InputError
+from bids_neurodecode.extensions import RECIPES, broken, installed, load
 from bids_neurodecode.fetched import stand_in
 from bids_neurodecode.settings import Settings
 from bids_neurodecode.settings_recipes import ClueSettings, RecipeSettings
@@ -40,6 +42,7 @@ LOOKED_AT = 8
 """Participants whose events are looked at: datasets show all of theirs the same columns."""
 
 NO_RECIPES = 'There is no folder {folder} ({variable}). Make it, or unset the variable.'
+NOT_ITS_FILE = 'it has to be the path of a file {name}, and is {file}'
 UNKNOWN_RECIPE = 'No recipe or file is called {name!r}. Recipes: {known}.'
 UNREADABLE = 'Cannot read the recipe {file}: {reason}. Fix the file, or remove it.'
 INVALID = 'Invalid recipe {file}: {key}: {reason}. Correct it.'
@@ -93,12 +96,14 @@ class Recipe:
 
 
 def recipe_files() -> dict[str, Path]:
-    """Return all recipes by name: the user's own, then those of the package.
+    """Return all recipes by name: the user's own, those of other packages, those of this one.
+
+    Of one name, the first stands in the place of the others.
 
     Raises
     ------
     ArgumentsError
-        If the user's folder is not there.
+        If the user's folder is not there, or an installed recipe cannot be used.
     """
     folder = os.environ.get(VARIABLE)
     own: dict[str, Path] = {}
@@ -106,7 +111,21 @@ def recipe_files() -> dict[str, Path]:
         if not Path(folder).is_dir():
             raise ArgumentsError(NO_RECIPES.format(folder=folder, variable=VARIABLE))
         own = _files_in(Path(folder))
-    return own | {n: f for n, f in _files_in(_package()).items() if n not in own}
+    files = own
+    for further in (_installed_files(), _files_in(_package())):
+        files = files | {name: file for name, file in further.items() if name not in files}
+    return files
+
+
+def _installed_files() -> dict[str, Path]:
+    """Return the recipes that other packages bring: each entry point is the path of one."""
+    files = {}
+    for name in installed(RECIPES):
+        file: Path = load(RECIPES, name, Path)
+        if not file.is_file() or file.name != f'{name}{SUFFIX}':
+            raise broken(RECIPES, name, NOT_ITS_FILE.format(file=file, name=f'{name}{SUFFIX}'))
+        files[name] = file
+    return files
 
 
 def _package() -> Path:
@@ -181,7 +200,7 @@ def recognise(folder: Path, asked: str = AUTO) -> Recipe | None:
     Returns
     -------
     Recipe or None
-        The user's own before the package's; None where none is known.
+        The user's own before those of packages; None where none is known.
 
     Raises
     ------
@@ -195,15 +214,16 @@ def recognise(folder: Path, asked: str = AUTO) -> Recipe | None:
     if not folder.is_dir():
         return None
     seen = _Seen(folder)
-    own: list[Recipe] = []
-    ours: list[Recipe] = []
+    own, others, ours = list[Recipe](), list[Recipe](), list[Recipe]()
+    installed_files = {*_installed_files().values()}
     for file in recipe_files().values():
         recipe = read_recipe(file)
         why = seen.why(recipe.content)
         if why:
             found = ours if file.parent == _package() else own
+            found = others if file in installed_files else found
             found.append(replace(recipe, why=why))
-    for found in (own, ours):
+    for found in (own, others, ours):
         if len(found) > 1:
             titles = ', '.join(recipe.content.title for recipe in found)
             names = ' or '.join(recipe.name for recipe in found)

@@ -307,7 +307,7 @@ def check_pictures(arguments: Arguments, config: Config, inputs: DatasetInput) -
         return
     models = [generation_model_of(find_model(arguments.models_from, p)) for p in people]
     made_by = {generator_of(model) for model in models if model is not None}
-    for generator in sorted(made_by - {'small'}):
+    for generator in sorted(made_by):
         find_weights(arguments.weights_dir or default_weights_dir(), generator)
 
 

@@ -96,7 +96,7 @@ def _add_demo(commands: Any) -> None:
 
 
 def _add_systems(commands: Any) -> None:
-    systems = commands.add_parser('systems', help='list the systems, and the settings of others')
+    systems = commands.add_parser('systems', help='list the systems, and what other packages add')
     systems.set_defaults(run=_list_systems)
 
 
@@ -155,7 +155,14 @@ def _demo(options: argparse.Namespace) -> None:
 
 def _list_systems(options: argparse.Namespace) -> None:
     del options
-    from bids_neurodecode.extensions import OWN, find_system, installed
+    from bids_neurodecode.extensions import (
+        EXTRACTORS,
+        GENERATORS,
+        OWN,
+        RECIPES,
+        find_system,
+        installed,
+    )
 
     for name in OWN:
         print(f'{name}: [{name}]' if name != 'movie' else 'movie: [movie], [delay]')
@@ -171,6 +178,10 @@ def _list_systems(options: argparse.Namespace) -> None:
         fields = {} if system.settings is None else system.settings.model_fields
         for key, field in fields.items():
             print(f'  extensions.{name}.{key} = {field.default!r}')
+    for group in (EXTRACTORS, GENERATORS, RECIPES):
+        kind = group.rpartition('.')[2].removesuffix('s')
+        for name, point in installed(group).items():
+            print(f'{kind} {name} ({point.value})')
 
 
 def _boutiques(options: argparse.Namespace) -> None:

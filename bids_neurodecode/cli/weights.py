@@ -137,7 +137,7 @@ def weights_needed(config: Config) -> list[str]:
     names: list[str] = []
     if config.system == 'encoding':
         names += [WEIGHTS[band] for band in config.encoding.bands if band in WEIGHTS]
-    elif config.reconstruction.generator not in {'auto', 'none', 'small'}:
+    elif config.reconstruction.generator not in {'auto', 'none'}:
         names += weights_of(config.reconstruction.generator)
     movie = config.movie
     if movie.model == 'network' and movie.mode != 'encoder' and movie.perceptual == 'vgg16':

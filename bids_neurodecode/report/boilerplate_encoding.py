@@ -40,7 +40,8 @@ def described_by(band: str) -> str:
     kind, _, own = band.partition(':')
     if kind == TABLE:
         return f'features that were given as a table ({own or "all columns"})'
-    return f'{FEATURES[kind]}, layer {own}' if own else FEATURES[kind]
+    told = FEATURES.get(kind) or f'the extractor {kind} of another package'
+    return f'{told}, layer {own}' if own else told
 
 
 def _linear(config: Config) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bids_neurodecode.extensions import find_generator
 from bids_neurodecode.models.generators import read_recipe
 from bids_neurodecode.report.boilerplate_encoding import FEATURES
 
@@ -40,6 +41,8 @@ def generated_pictures(config: Config, generator: str | None) -> tuple[str, ...]
     name = generator or ('small' if settings.generator == 'auto' else settings.generator)
     if name == 'none':
         return ()
+    if (foreign := find_generator(name)) is not None:
+        return (foreign.methods(config), _judged(settings))
     return (_first_stage(settings, name), _second_stage(settings, name), _judged(settings))
 
 

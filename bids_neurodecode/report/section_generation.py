@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from bids_neurodecode.extensions import find_generator
 from bids_neurodecode.report import generation, scores, verdicts
 from bids_neurodecode.report.build import (
     Block,
@@ -93,8 +94,9 @@ def _verdicts(reader: Reader) -> Iterable[Block]:
 
 
 def _about(reader: Reader, made: GenerationResults) -> Iterable[Block]:
-    texts = {'small': SMALL, 'published': PUBLISHED}
-    lines = [texts.get(made.generator, PUBLISHED)] if made.generator != 'none' else []
+    foreign = find_generator(made.generator)
+    text = SMALL if made.generator == 'small' else PUBLISHED
+    lines = [text if foreign is None else foreign.caution] if made.generator != 'none' else []
     if reader.metrics is not None and reader.metrics['metric'].str.contains('standin').any():
         lines.append(STAND_IN)
     if lines:

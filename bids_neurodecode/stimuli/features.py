@@ -15,17 +15,20 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, cast
+from typing import Any, ClassVar, Protocol, cast, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.errors import ArgumentsError, DataError
+from bids_neurodecode.extensions import EXTRACTORS, broken, installed, load
 from bids_neurodecode.typing import Float32Array
 
 UNKNOWN_EXTRACTOR = 'No feature extractor is called {name!r}. Extractors: {names}.'
 BAD_PARAMETERS = 'The feature extractor {name!r} cannot be made: {reason}.'
 NOT_PICTURES = 'Pictures must be uint8 of shape (n, h, w, 3) with n at least 1; these are {found}.'
+NO_EXTRACTOR = 'what it makes has no name, version, params and transform of a feature extractor'
+OTHER_NAME = 'what it makes calls itself {name!r}'
 BAD_FEATURES = (
     'The feature extractor {name!r} returned {found} for {n} pictures; it must be (n, n_features).'
 )
@@ -58,6 +61,7 @@ JOINED_SIZE = 64
 _DIGEST = 32  # bytes of SHA-256 behind the array in a cache file
 
 
+@runtime_checkable
 class FeatureExtractor(Protocol):
     """What turns pictures into features, the same way every time."""
 
@@ -97,8 +101,8 @@ class CaptionedExtractor(Protocol):
 
 
 def extractor_names() -> tuple[str, ...]:
-    """Return the names that :func:`get_extractor` knows, sorted."""
-    return tuple(sorted(_EXTRACTORS))
+    """Return the names that :func:`get_extractor` knows, installed ones among them, sorted."""
+    return tuple(sorted({*_EXTRACTORS, *installed(EXTRACTORS)}))
 
 
 def captioned_names() -> tuple[str, ...]:
@@ -140,11 +144,18 @@ def image_size_of(name: str, otherwise: int) -> int:
     Parameters
     ----------
     name
-        Of the extractor; networks take images of the size that they were trained with.
+        Of the extractor; networks take images of the size that they were trained with, and an
+        installed extractor may say its own (an attribute ``image_size`` of what makes it).
     otherwise
         Where the extractor takes any size.
     """
-    return max(_IMAGE_SIZES.get(part, otherwise) for part in networks_of(name))
+    return max(_image_size(part, otherwise) for part in networks_of(name))
+
+
+def _image_size(name: str, otherwise: int) -> int:
+    if name in _EXTRACTORS or name in _CAPTIONED or name not in installed(EXTRACTORS):
+        return _IMAGE_SIZES.get(name, otherwise)
+    return int(getattr(load(EXTRACTORS, name, object), 'image_size', otherwise))
 
 
 def networks_of(name: str) -> tuple[str, ...]:
@@ -203,14 +214,25 @@ class JoinedFeatures:
 
 def _make(table: Mapping[str, tuple[str, str]], name: str, params: Mapping[str, Any]) -> Any:
     name, _, layer = name.partition(':')
-    if name not in table:
-        raise ArgumentsError(UNKNOWN_EXTRACTOR.format(name=name, names=', '.join(sorted(table))))
-    module, attribute = table[name]
-    make = getattr(importlib.import_module(module), attribute)
+    others = installed(EXTRACTORS) if table is _EXTRACTORS else {}
+    if name in table:
+        module, attribute = table[name]
+        make = getattr(importlib.import_module(module), attribute)
+    elif name in others:
+        make = load(EXTRACTORS, name, Callable)  # type: ignore[arg-type]
+    else:
+        known = ', '.join(sorted({*table, *others}))
+        raise ArgumentsError(UNKNOWN_EXTRACTOR.format(name=name, names=known))
     try:
-        return make(**({'layer': layer} if layer else {}), **params)
+        extractor = make(**({'layer': layer} if layer else {}), **params)
     except TypeError as error:
         raise ArgumentsError(BAD_PARAMETERS.format(name=name, reason=error)) from error
+    if name in others and name not in table:
+        if not isinstance(extractor, FeatureExtractor):
+            raise broken(EXTRACTORS, name, NO_EXTRACTOR)
+        if extractor.name != name:
+            raise broken(EXTRACTORS, name, OTHER_NAME.format(name=extractor.name))
+    return extractor
 
 
 def extract_features(

@@ -2,7 +2,8 @@
 
 A :class:`Generator` is a recipe. Its ``fit`` learns from training pictures (the small one) or
 reads weights (the published one) and returns a :class:`FittedGenerator`, which the pipeline uses
-without knowing which it is. Others can be added with the same interface.
+without knowing which it is. Other packages add theirs with the same interface
+(:class:`bids_neurodecode.extensions.Generator`).
 """
 
 from __future__ import annotations
@@ -99,7 +100,7 @@ class FittedGenerator(Protocol):
         """Return the arrays that were learned here (none of weights that were read)."""
 
     def describe(self) -> dict[str, Any]:
-        """Return what JSON can hold."""
+        """Return what JSON can hold: ``generator`` (its name) and ``n_latents`` among it."""
 
     def curves(self) -> list[dict[str, Any]]:
         """Return how its networks learned: rows of ``network``, ``part``, ``step``, ``loss``."""

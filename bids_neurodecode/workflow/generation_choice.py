@@ -9,6 +9,7 @@ from pathlib import Path
 from bids_neurodecode.bids.stimuli import check_image
 from bids_neurodecode.config import Config
 from bids_neurodecode.errors import ArgumentsError, InputError
+from bids_neurodecode.extensions import find_generator
 from bids_neurodecode.extras import PACKAGED, has_networks, has_packaged, packaged_files
 from bids_neurodecode.settings_encoding import TABLE
 
@@ -58,7 +59,8 @@ class Choice:
     Parameters
     ----------
     name
-        ``none``, ``small``, ``published``, or another second stage of published networks.
+        ``none``, ``small``, ``published``, another second stage of published networks, or the
+        generator of another package.
     why
         One line for the log and the report.
     weights
@@ -100,8 +102,6 @@ def choose_generator(config: Config, device: str, weights_dir: Path | None) -> C
         retrieved = NO_NETWORKS
     if retrieved:
         return Choice('none', retrieved)
-    if asked == 'small':
-        return Choice('small', ASKED.format(name='small'))
     if asked != 'auto':
         return Choice(asked, ASKED.format(name=asked), find_weights(folder, asked))
     missing = missing_weights(folder)
@@ -113,7 +113,9 @@ def choose_generator(config: Config, device: str, weights_dir: Path | None) -> C
 
 
 def weights_of(generator: str) -> tuple[str, ...]:
-    """Return the entries of the manifest that a generator of published networks needs."""
+    """Return the entries of the manifest that a generator needs: published networks do."""
+    if generator == 'small' or find_generator(generator) is not None:
+        return ()
     if generator in {'published', 'versatile-diffusion'}:
         return PUBLISHED_WEIGHTS
     from bids_neurodecode.models.generators import read_recipe
@@ -122,7 +124,7 @@ def weights_of(generator: str) -> tuple[str, ...]:
 
 
 def find_weights(folder: Path, generator: str = 'published') -> dict[str, str]:
-    """Return where the weights of a generator of published networks lie, by entry.
+    """Return where the weights of a generator lie, by entry; none of one without.
 
     Raises
     ------

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from bids_neurodecode._version import __version__
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.config import Config
+from bids_neurodecode.extensions import find_generator
 from bids_neurodecode.fetched import check_fetched
 from bids_neurodecode.samples import MASK_ARRAYS, VoxelMask
 from bids_neurodecode.workflow.generation_outputs import DESC
@@ -43,12 +44,16 @@ def make_generator(
     Parameters
     ----------
     name
-        ``small``, ``published``, or another second stage of published networks.
+        ``small``, ``published``, another second stage of published networks, or the generator of
+        another package.
     weights
         Where those of published networks lie, by name.
     config, device
         The settings, and where it computes.
     """
+    if (foreign := find_generator(name)) is not None:
+        made: Generator = foreign.make(config, device)
+        return made
     if name != 'small':
         from bids_neurodecode.systems.generation_published import published_generator
 
@@ -100,13 +105,16 @@ def load_model(
     """
     from bids_neurodecode.models.storage import load_arrays
     from bids_neurodecode.systems.generation_model import GenerationModel
+    from bids_neurodecode.systems.generation_small import under
 
     arrays, description = load_arrays(path)
     voxels = {name: arrays.pop(name) for name in MASK_ARRAYS if name in arrays}
     told = description['model']
     fitted: Any = None
     name = told['generator']['generator']
-    if name != 'small':
+    if (foreign := find_generator(name)) is not None:
+        fitted = foreign.restore(under(arrays, 'generator'), told['generator'], device)
+    elif name != 'small':
         fitted = make_generator(name, weights, config, device)
     return GenerationModel.from_state(arrays, told, fitted=fitted), voxels
 
@@ -144,8 +152,12 @@ def describe_parts(made: Generation, arrays: Arrays, config: Config) -> list[str
     lines = [f'Regressor: {settings.regressor}, from {n_voxels:,} voxels to {n_latents} latents.']
     for part, size in sizes.items():
         if size:
-            lines.append(f'{PARTS[part][:1].upper()}{PARTS[part][1:]}: {size:,} numbers.')
-    if not sizes['generator.prior']:
+            lines.append(f'{PARTS[part][:1].upper()}{PARTS[part][1:]}: {size:,} parameters.')
+    name = told['generator']['generator']
+    if find_generator(name) is not None:
+        size = sum(v.size for part, v in arrays.items() if part.startswith('generator.'))
+        lines.append(f'Generator {name} of another package: {size:,} parameters.')
+    elif not sizes['generator.prior']:
         lines.append('Prior and refiner: published weights, read and not changed.')
     return lines
 

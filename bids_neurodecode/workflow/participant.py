@@ -12,7 +12,7 @@ from bids_neurodecode._version import __version__
 from bids_neurodecode.bids.captions import captions_file
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.config import Config, RoiFile, load_config
-from bids_neurodecode.extensions import find_system, version_of
+from bids_neurodecode.extensions import find_system, versions_of
 from bids_neurodecode.spaces import files_of
 from bids_neurodecode.stimuli.images import picture_source
 from bids_neurodecode.workflow.betas_level import add_betas_level
@@ -150,7 +150,7 @@ def fingerprint(participant: ParticipantInput, config: Config, model: Path | Non
         files += files_of(RoiFile.of(text, participant.label).file)
     if model is not None:
         files += sorted(file for file in model.parent.iterdir() if file.is_file())
-    digest = hashlib.sha256(f'{__version__}{version_of(config.system)}'.encode())
+    digest = hashlib.sha256(f'{__version__}{versions_of(config)}'.encode())
     for file in dict.fromkeys(files):
         state = file.stat()
         digest.update(f'{file}|{state.st_size}|{state.st_mtime_ns}\n'.encode())

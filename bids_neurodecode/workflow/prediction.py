@@ -46,12 +46,10 @@ def add_prediction(ladder: Ladder, model: Path) -> None:
     add_responses(ladder, add_picture_features, hold_out=False)
     ladder.add(apply_decoder, model=str(model))
     if makes is not None:
-        weights: dict[str, str] = {}
-        generator = generator_of(makes)
-        if generator != 'small':
-            from bids_neurodecode.models.weights import default_weights_dir
+        from bids_neurodecode.models.weights import default_weights_dir
 
-            weights = dict(find_weights(run.weights_dir or default_weights_dir(), generator))
+        place = run.weights_dir or default_weights_dir()
+        weights = find_weights(place, generator_of(makes))
         ladder.add(apply_generation, apart=True, generation_model=str(makes), weights=weights)
     ladder.add(publish_predictions, model=str(model))
 

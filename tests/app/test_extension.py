@@ -1,9 +1,10 @@
-"""A system of another package, installed outside of the tree and run through the program."""
+"""What another package adds, installed outside of the tree and run through the program."""
 
 import json
 import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import nibabel as nib
@@ -15,6 +16,19 @@ from bids_neurodecode.simulate.dataset import simulate_dataset
 from bids_neurodecode.simulate.spec import SimulationSpec
 
 pytestmark = pytest.mark.slow
+RECONSTRUCTION = """
+[reconstruction]
+generator = "{}"
+[features]
+extractor = "{}"
+[split]
+by = "stimulus"
+n_folds = 1
+test_fraction = 0.2
+[evaluation]
+n_permutations = 20
+n_bootstrap = 20
+"""
 PACKAGE = Path(__file__).parents[1] / 'extension_package'
 
 
@@ -58,17 +72,67 @@ def run(place, out, settings, *more):
 
 @pytest.fixture(scope='module')
 def done(place):
-    settings = 'system = "contrast"\n[extensions.contrast]\nprefix = "{}"\n[betas]\nmodel = "B"\n'
+    settings = 'system = "contrast"\n[extensions.contrast]\nprefix = "{}"\n'
     names = sorted(file.name for file in (place / 'data' / 'stimuli').rglob('*.png'))
     result = run(place, 'out', settings.format(names[0]))
     assert result.returncode == 0, result.stderr
     return place / 'out'
 
 
+@pytest.fixture(scope='module')
+def made(place):
+    """Images reconstructed by the package's generator, identified by its extractor's features."""
+    result = run(place, 'made', RECONSTRUCTION.format('eigenimages', 'mean-colour'))
+    assert result.returncode == 0, result.stderr
+    return place / 'made'
+
+
 def test_its_options_are_shown(place):
     listed = call(place, 'systems', module='bids_neurodecode.cli.tools').stdout
     assert 'contrast (neurodecode_contrast:SYSTEM): for images' in listed
     assert "extensions.contrast.prefix = ''" in listed
+    for kind in ('extractor mean-colour', 'generator eigenimages', 'recipe small-simulation'):
+        assert f'{kind} (neurodecode_contrast.added:' in listed
+
+
+def test_its_recipe_knows_the_dataset(place, done):
+    listed = call(place, 'datasets', 'list', module='bids_neurodecode.cli.tools').stdout
+    assert 'small-simulation: A small simulation' in listed
+    (config,) = (done / 'sub-01' / 'log').rglob('config.toml')
+    assert tomllib.loads(config.read_text())['betas']['model'] == 'B'
+    assert 'recognised as A small simulation by its name' in (done / 'sub-01.html').read_text()
+
+
+def test_its_generator_makes_images_and_its_extractor_describes_them(made):
+    (file,) = made.rglob('*_desc-generated_metrics.tsv')
+    scores = pd.read_csv(file, sep='\t')
+    assert {'initial', 'final', 'latents'} <= set(scores['space'])
+    assert len([*made.rglob('*_desc-final_image.png')]) == 4
+    page = ' '.join((made / 'sub-01.html').read_text().split())
+    assert 'can show nothing that those do not' in page
+    assert 'Generator eigenimages of another package: 5,376 parameters' in page
+    methods = (made / 'logs' / 'CITATION.md').read_text()
+    assert 'made of eigenimages of the training images' in methods
+    assert 'the extractor mean-colour of another package, images of 48 pixels' in methods
+    kept = [*(made.parent / 'work' / 'features' / 'mean-colour').rglob('*.npy')]
+    assert np.load(kept[0]).shape == (48,)
+
+
+def test_its_generator_is_read_again_for_new_responses(place, made):
+    more = ('--mode', 'predict', '--models-from', str(made))
+    result = run(place, 'again', RECONSTRUCTION.format('eigenimages', 'mean-colour'), *more)
+    assert result.returncode == 0, result.stderr
+    assert len([*(place / 'again').rglob('*_desc-final_image.png')]) == 12
+
+
+def test_names_that_nobody_brings(place):
+    result = run(place, 'no', RECONSTRUCTION.format('eigenimage', 'mean-colour'))
+    assert result.returncode == 2
+    assert "no generator 'eigenimage'; known: auto, none" in result.stderr
+    assert 'eigenimages' in result.stderr
+    result = run(place, 'no', RECONSTRUCTION.format('eigenimages', 'mean-color'))
+    assert result.returncode == 2
+    assert 'mean-colour' in result.stderr
 
 
 def test_its_map_is_what_it_says(place, done):
