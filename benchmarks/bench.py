@@ -1,10 +1,10 @@
 """Ours beside each peer and the floor: processor seconds, in one run, turn and turn about.
 
-``python benchmarks/bench.py [PROBLEM ...]`` measures the problems at four sizes and adds a row a
-measurement to ``benchmarks/history.tsv``; ``--against COMMIT`` measures ours of that commit too.
-Each measurement is made in a process of its own with one thread, so that its peak memory is its
-own; all contenders of a size take turns, and the median of the rounds counts. Seconds are of the
-processor: other work on the machine matters little. The floor is the least that the matrix
+``python benchmarks/bench.py [PROBLEM ...]`` measures the problems at four sizes and adds one row
+per measurement to ``benchmarks/history.tsv``; ``--against COMMIT`` measures ours of that commit
+too. Each measurement is made in a process of its own with one thread, so that its peak memory is
+its own; all contenders of a size take turns, and the median of the rounds counts. Seconds are of
+the processor: other work on the machine matters little. The floor is the least that the matrix
 library needs for the products that nobody can avoid. Growth is the exponent of time in size.
 """
 
@@ -222,7 +222,7 @@ def growth(found: list[Measured]) -> float:
 
 
 def table(found: list[Measured]) -> str:
-    """Return a Markdown table: a row a contender, a column a size."""
+    """Return a Markdown table: one row per contender, one column per size."""
     scales = sorted({m.scale for m in found})
     head = ['problem', 'contender', *(f'{s:g}' for s in scales), 'x ours', 'growth', 'GiB']
     rows = [head, ['---'] * len(head)]

@@ -26,7 +26,7 @@ GROUPS = ('energy', 'layout', 'both', 'untuned')
 RATIOS = 0.5, 1.2
 """Least and largest ratio of signal and noise of one trial, of tuned voxels."""
 FEW: dict[str, Any] = {'grid': (5, 4, 3), 'ratios': (0.2, 2.0)}
-"""So few voxels, and so unlike, that not every picture is identified."""
+"""So few voxels, and so unlike, that not every image is identified."""
 NOISY: dict[str, Any] = {'grid': (10, 6, 4), 'ratios': (0.2, 0.6)}
 """Voxels of which a decoder can learn more from more samples."""
 
@@ -41,16 +41,16 @@ class World:
     Parameters
     ----------
     samples
-        Single trials of the pictures that were shown.
+        Single trials of the images that were shown.
     group
         Index into GROUPS of each voxel, (n_voxels,).
     ratio
         Planted ratio of signal and noise of one trial, (n_voxels,).
     signal
-        Responses without noise to all pictures, deviation 1 or (untuned) 0,
+        Responses without noise to all images, deviation 1 or (untuned) 0,
         (n_pictures, n_voxels).
     bands
-        What models are fitted on: ``energy`` and ``layout``, of all pictures.
+        What models are fitted on: ``energy`` and ``layout``, of all images.
     """
 
     samples: Samples

@@ -114,6 +114,43 @@ def unsafe(text: str, name: str) -> Iterator[str]:
                 yield f'{name}:{node.lineno}: a template that escapes nothing'
 
 
+OURS = {
+    r'[Pp]ictures?': 'images',
+    r'[Ss]howings?': 'presentations',
+    r'[Rr]ivals?': 'baselines',
+    r'(more|less|most) alike': 'similar',
+    r'[Mm]end(s|ed)?': 'fix',
+    r'[Mm]akes? (it|them|the \w+) anew': 'regenerate',
+    r'([Oo]ne|[Aa]) (row|column|panel|line|file|value|label|array|table) an?': 'one ... per',
+}
+"""Words of our own, and the field's in their place."""
+_NO_PROSE = re.compile(
+    r'`+[^`]*`+|\{[^{}]*\}|\]\([^)]*\)|^ *[*\w]+(?:, *[*\w]+)*(?: : .*)?$', re.MULTILINE
+)
+"""Code, fields to fill in, addresses, and names of parameters in docstrings."""
+_WORDS = re.compile(rf"""(?<![\w./\-'"=])({'|'.join(OURS)})(?![\w/=\-'"]|\.\w)""")
+
+
+def wording(text: str, *, python: bool = True) -> list[str]:
+    """Return the words of our own in what people read, where the field has others.
+
+    Parameters
+    ----------
+    text
+        Of a file.
+    python
+        Whether it is code, of which texts with a space are read; else Markdown.
+    """
+    texts = [re.sub(r'^```.*?^```', '', text, flags=re.MULTILINE | re.DOTALL)]
+    if python:
+        nodes = ast.walk(ast.parse(text))
+        texts = [
+            n.value for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str)
+        ]
+    prose = [' '.join(_NO_PROSE.sub(' _ ', each).split()) for each in texts if ' ' in each]
+    return [found[0] for each in prose for found in _WORDS.finditer(each)]
+
+
 def undocumented(root: Path) -> int:
     """Count public functions of two or more parameters without a section ``Parameters``."""
     n = 0

@@ -2,8 +2,8 @@
 
 python benchmarks/rehearsal.py [--precision bfloat16] [--device cuda] [--steps 50]
 
-Weights are random, so the picture means nothing; what is shown is that the parts fit together,
-what they weigh, how long one picture takes through both stages, and the peak of memory.
+Weights are random, so the image means nothing; what is shown is that the parts fit together,
+what they weigh, how long one image takes through both stages, and the peak of memory.
 """
 
 from __future__ import annotations
@@ -150,7 +150,7 @@ def main():
     print(f'| VDVAE: {len(prior.state_dict())} tensors, {n_values:,} values | | |')
     picture = rng.integers(0, 256, (1, 64, 64, 3), dtype=np.uint8)
     for n_latents, length in LATENTS.items():
-        with timed(f'{n_latents} latents of a picture', device):
+        with timed(f'{n_latents} latents of an image', device):
             flat = encode_images(prior, picture, n_latents=n_latents)
         assert flat.shape == (1, length)
     X = rng.standard_normal((SAMPLES, VOXELS), dtype=np.float32)
@@ -167,13 +167,13 @@ def main():
         with torch.inference_mode():
             gru_latents = gru(torch.from_numpy(X[:1]).to(device)).cpu().numpy()
     print(f'| GRU: {count(gru):,} parameters, output {gru_latents.shape} | | |')
-    with timed('first stage: a picture from 31 latents', device):
+    with timed('first stage: an image from 31 latents', device):
         initial = decode_latents(prior, decoded.pop('vdvae'), seeds=[0], read_out='sample')
     del prior, gru, factorisation
     with timed('CLIP built, features of nothing', device):
         clip = ClipTargets(*build_clip(), Words(), device, 'float32')
         nothing = clip.unconditional()
-    with timed('CLIP features of a picture and five captions', device):
+    with timed('CLIP features of an image and five captions', device):
         assert clip.of_pictures(initial).shape == (1, *SHAPES['vision'])
         assert clip.of_captions([['a cat'] * 5]).shape == (1, *SHAPES['text'])
     print(f'| CLIP: {count(clip.vision) + count(clip.text):,} parameters | | |')

@@ -2,9 +2,9 @@
 
 python benchmarks/study_betas.py --seeds 6
 
-Pictures are held out in three folds; the model, components and fractions of a fold see its
+Images are held out in three folds; the model, components and fractions of a fold see its
 training trials only. Scores are those of the program's linear decoder: two-way identification
-among the pictures held out (chance .5), and the difference to ``auto`` over data sets with its
+among the images held out (chance .5), and the difference to ``auto`` over data sets with its
 95 % interval (t).
 """
 
@@ -47,7 +47,7 @@ CONFIG = Config()
 
 
 def simulate(spec):
-    """Series, onsets (volumes) and stimuli of each run, and features of the pictures."""
+    """Series, onsets (volumes) and stimuli of each run, and features of the images."""
     with tempfile.TemporaryDirectory() as folder:
         rng = generator(spec.seed, 'pictures')
         rows = stimuli.write_pictures(
@@ -119,7 +119,7 @@ def run(seed, ratio, world):
 
 
 def summarise(table):
-    """One row a world and ratio, and one for all."""
+    """One row per world and ratio, and one for all."""
     rows = []
     groups = [*table.groupby(['world', 'snr']), (('all', ''), table)]
     for (world, ratio), part in groups:

@@ -51,7 +51,7 @@ def make_config(n_permutations: int = 199, **encoding: Any) -> Config:
 def encode(
     world: World, config: Config, *, bands: Sequence[str] | None = None, **changes: Any
 ) -> PictureEncoding:
-    """Hold out a fifth of the pictures once, with the same draw for every model."""
+    """Hold out a fifth of the images once, with the same draw for every model."""
     rng = np.random.default_rng(0)
     spaces = {name: world.bands[name] for name in bands or world.bands}
     return encode_pictures(
@@ -138,7 +138,7 @@ def repeats(pictures: Photographs, seeds: Sequence[int], n_shown: int) -> Rows:
             for average in (False, True):
                 config = make_config(0, average_training=average)
                 found = encode(world, config)
-                row = {'case': f'{n} pictures, {"means" if average else "single trials"}'}
+                row = {'case': f'{n} images, {"means" if average else "single trials"}'}
                 tuned = world.ratio > 0
                 rows.append(
                     {
@@ -156,7 +156,7 @@ def repeats(pictures: Photographs, seeds: Sequence[int], n_shown: int) -> Rows:
 
 
 def curve(pictures: Photographs, seeds: Sequence[int], n_shown: int) -> Rows:
-    """Vary the number of training pictures; those held out stay the same."""
+    """Vary the number of training images; those held out stay the same."""
     rows: Rows = []
     for seed in seeds:
         world = make_world(pictures, n_shown, seed=seed)
@@ -165,7 +165,7 @@ def curve(pictures: Photographs, seeds: Sequence[int], n_shown: int) -> Rows:
             tuned = world.ratio > 0
             rows.append(
                 {
-                    'training pictures': n,
+                    'training images': n,
                     'noise-normalised tuned': float(
                         np.nanmedian(found.maps.noise_normalized[tuned])
                     ),
@@ -175,7 +175,7 @@ def curve(pictures: Photographs, seeds: Sequence[int], n_shown: int) -> Rows:
                     'top-1 means': score(found, 'identification_top1'),
                 }
             )
-    return averaged(rows, 'training pictures')
+    return averaged(rows, 'training images')
 
 
 def true_unique(world: World, name: str) -> FloatArray:
@@ -252,7 +252,7 @@ def null(n_sets: int) -> Rows:
 
 
 def encode_noise(seed: int, n_folds: int, n: int = 45, n_voxels: int = 30) -> PictureEncoding:
-    """Encode noise: n pictures shown twice, four random features."""
+    """Encode noise: n images shown twice, four random features."""
     rng = np.random.default_rng([seed, n_folds])
     names = tuple(f'{k}.png' for k in range(n))
     order = np.concatenate([rng.permutation(n) for _ in range(2)])
@@ -278,7 +278,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('pictures', type=Path)
     parser.add_argument('--parts', default='models,partition,repeats,curve,null')
-    parser.add_argument('--n', type=int, default=480, help='pictures that are shown')
+    parser.add_argument('--n', type=int, default=480, help='images that are shown')
     parser.add_argument('--seeds', type=int, default=3)
     parser.add_argument('--null-sets', type=int, default=200)
     args = parser.parse_args()

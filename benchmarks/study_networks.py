@@ -8,8 +8,8 @@ uses. ``identify``: ridge on Gabor energies, on EfficientNet-Lite0 and on both n
 image among the candidates. ``encode``: responses to held-out images are predicted from them.
 ``guide``: one prior and refiner a seed, and the same decoded features,
 matched alike, by how well each is cross-validated, and by EfficientNet-Lite0's gradient too;
-EfficientNet-Lite2 judges. Writes a row an image and case, and prints means and paired differences
-with 95 % intervals over images.
+EfficientNet-Lite2 judges. Writes one row per image and case, and prints means and paired
+differences with 95 % intervals over images.
 """
 
 from __future__ import annotations

@@ -4,9 +4,9 @@
 
 Responses are those of the simulator's voxels (Gabor energy, colour and category, noise a trial),
 so that what can be known is known. Prior and refiner are the self-contained ones and learn from
-the training pictures of one split by stimulus, kept in OUT and used by all cases; a seed draws
+the training images of one split by stimulus, kept in OUT and used by all cases; a seed draws
 brain, noise, split and networks anew. Writes ``scores.tsv``, ``pictures.tsv`` (scores of each
-picture), one contact sheet a case (truth, what the prior can do, initial, final, nearest) and
+image), one contact sheet a case (truth, what the prior can do, initial, final, nearest) and
 prints the table. ``summarise_reconstruction.py`` compares cases over seeds.
 """
 
@@ -87,9 +87,9 @@ SHOWN = (
 def simulate(
     files: list[Path], n_repeats: int, snr: float, seed: int, meant: Any = None
 ) -> tuple[Samples, Any]:
-    """Simulate single-trial responses of one participant to pictures; return them and regions.
+    """Simulate single-trial responses of one participant to images; return them and regions.
 
-    Object voxels prefer categories without meaning, or, where a network's features of the pictures
+    Object voxels prefer categories without meaning, or, where a network's features of the images
     are given, (n, n_features), mixtures of 50 components of these.
     """
     spec = build_spec(n_images=len(files), n_repeats=n_repeats, n_runs=max(6, n_repeats), snr=snr)

@@ -1,11 +1,11 @@
-"""Does a decoder gain from responses that an encoder predicts for pictures that were not shown?
+"""Does a decoder gain from responses that an encoder predicts for images that were not shown?
 
 ``python benchmarks/study_synthetic.py PICTURES [--seeds 8]``
 
 A linear decoder on simulated responses (:mod:`encoding_world`), fitted on means of repeats as the
-reconstruction system does, or on single trials; with 25, 50 and 100 % of the training pictures,
-with and without synthetic samples. Seeds draw voxels, noise, held-out pictures and the training
-pictures anew; differences are paired by seed.
+reconstruction system does, or on single trials; with 25, 50 and 100 % of the training images,
+with and without synthetic samples. Seeds draw voxels, noise, held-out images and the training
+images anew; differences are paired by seed.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def synthetic(pictures: Photographs, seeds: Sequence[int], n_shown: int) -> Rows
 
 
 def parts(world: World, split: Split, share: float, seed: int) -> tuple[Samples, Samples]:
-    """Keep some training pictures, and the voxels whose repeats of these agree."""
+    """Keep some training images, and the voxels whose repeats of these agree."""
     part = world.samples.fold(split.folds[0])
     stimulus = part.train.table['stimulus'].to_numpy(dtype=str)
     seen = np.unique(stimulus)
@@ -77,7 +77,7 @@ def decoded(
     new: npt.NDArray[np.str_],
     label: dict[str, Any],
 ) -> Rows:
-    """Fit all variants and identify the held-out pictures by means of repeats."""
+    """Fit all variants and identify the held-out images by means of repeats."""
     rows: Rows = []
     candidates = tuple(dict.fromkeys(test.table['stimulus']))
     alphas = None
@@ -120,7 +120,7 @@ def fit_decoder(
     features: PerStimulus,
     alphas: npt.NDArray[np.float32] | None = None,
 ) -> LinearDecoder:
-    """Fit the linear decoder, on components of the real training pictures whatever is added.
+    """Fit the linear decoder, on components of the real training images whatever is added.
 
     Penalties are chosen anew, or are ``alphas`` of a fit on the real samples, scaled with the
     number of samples.
@@ -141,7 +141,7 @@ def fit_decoder(
         )  # fmt: skip
     else:
         ridge = ridge_with(X, Y, alphas * (train.n_samples / real.n_samples))
-    # directions are taken from the mean of the real pictures, which is 0: the mean of all samples
+    # directions are taken from the mean of the real images, which is 0: the mean of all samples
     # would be added to every prediction, which is nothing but that where penalties are large
     ridge = replace(ridge, intercept=np.zeros_like(ridge.intercept))
     return LinearDecoder(voxels, space, ridge, library, settings.measure)
@@ -174,7 +174,7 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('pictures', type=Path)
-    parser.add_argument('--n', type=int, default=480, help='pictures that are shown')
+    parser.add_argument('--n', type=int, default=480, help='images that are shown')
     parser.add_argument('--seeds', type=int, default=8)
     args = parser.parse_args()
     start = time.perf_counter()

@@ -1,10 +1,10 @@
-"""Cases of ``study_reconstruction.py`` over seeds: means, and differences picture by picture.
+"""Cases of ``study_reconstruction.py`` over seeds: means, and differences image by image.
 
-``python benchmarks/summarise_reconstruction.py OUT [OUT ...]``: one folder a seed. Prints a table
-of scores (mean over seeds, and the smallest and largest where there are several) and, of each case
-against ridge and of the second stage against the first, the mean difference with its 95 % interval
-over pictures (pictures of several seeds are averaged first) and p by flips of signs. Cases of the
-deep prior are compared with its ridge regression of as many latents.
+``python benchmarks/summarise_reconstruction.py OUT [OUT ...]``: one folder per seed. Prints a
+table of scores (mean over seeds, and the smallest and largest where there are several) and, of
+each case against ridge and of the second stage against the first, the mean difference with its 95
+% interval over images (images of several seeds are averaged first) and p by flips of signs. Cases
+of the deep prior are compared with its ridge regression of as many latents.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ PAIRED = ('pixcorr_final', 'ssim_final', 'two_way', 'identified', 'pixcorr_initi
 
 
 def means(folders: list[Path]) -> pd.DataFrame:
-    """Return a row a case, and one for each baseline and ceiling of the case ``ridge``."""
+    """Return one row per case, and one for each baseline and ceiling of the case ``ridge``."""
     rows: dict[tuple[str, str], list[float]] = {}
     for folder in folders:
         table = pd.read_csv(folder / 'scores.tsv', sep='\t', na_values='n/a')
@@ -47,7 +47,7 @@ def means(folders: list[Path]) -> pd.DataFrame:
 
 
 def differences(folders: list[Path]) -> pd.DataFrame:
-    """Compare cases with ridge, and the final with the initial pictures, picture by picture."""
+    """Compare cases with ridge, and the final with the initial images, image by image."""
     tables = [
         pd.read_csv(folder / 'pictures.tsv', sep='\t').assign(seed=str(folder))
         for folder in folders

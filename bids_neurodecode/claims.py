@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 BROKEN_PROMISE = (
     'The header of {file} promises {promised} bytes of values, and the file can hold {held} at '
-    'most: it is cut short or corrupt. Copy or make it anew.'
+    'most: it is cut short or corrupt. Copy or regenerate it.'
 )
 SMALLEST = 1032
 """Bytes that one byte of deflate stands for at most."""

@@ -30,7 +30,7 @@ from bids_neurodecode.text import one_line
 SCHEMA_VERSION: Literal[1] = 1
 
 UNREADABLE = (
-    'Cannot read the settings in {file}: {reason}. Mend the file, or choose a preset: {presets}.'
+    'Cannot read the settings in {file}: {reason}. Fix the file, or choose a preset: {presets}.'
 )
 UNKNOWN_PRESET = 'No preset or file is called {name!r}.{near} Presets: {presets}.'
 INVALID = 'Invalid setting in {file}: {key}: {reason}.'
@@ -81,7 +81,7 @@ class BetaSettings(Settings):
     """Name of the derivatives dataset whose betas are taken instead of estimating any; in NSD's
     own layout, the folder of another version of its betas."""
     repeats: Literal['single', 'mean'] = 'single'
-    """Precomputed betas trial by trial, or the mean of each picture's trials (Brain-Diffuser)."""
+    """Precomputed betas trial by trial, or the mean of each image's trials (Brain-Diffuser)."""
     standardize: Literal['none', 'training', 'session'] = 'none'
     """Betas as they are (models standardise by training samples of all sessions together);
     ``training``: each session is brought to the mean and deviation over sessions, a voxel at a
@@ -225,7 +225,7 @@ class SplitSettings(Settings):
         'given',
         'paper',
     ] = 'auto'
-    """``auto``: by stimulus, by run where all runs show the same few pictures; films in time.
+    """``auto``: by stimulus, by run where all runs show the same few images; films in time.
     ``cluster``: groups of images that are alike in feature space (``n_clusters``), so that the
     nearest training image of a test image is far from it. ``category``: whole categories of
     images. ``imagery``: what ``test`` (or ``file``) names was imagined; models learn from all
@@ -287,7 +287,7 @@ class SplitSettings(Settings):
 
 
 class FeatureSettings(Settings):
-    """What a picture is turned into before it is decoded or encoded."""
+    """What an image is turned into before it is decoded or encoded."""
 
     extractor: str = 'gabor'
     """Name of the feature extractor; ``gabor`` needs no weights, ``efficientnet-lite0``,
@@ -297,21 +297,21 @@ class FeatureSettings(Settings):
     ``table``: features of your own, see ``table``; where ``stim_file`` names such tables, nothing
     needs to be set."""
     table: str | None = None
-    """Features of your own: TSV, CSV, npy, h5 or safetensors, one row a picture, or one row a
+    """Features of your own: TSV, CSV, npy, h5 or safetensors, one row per image, or one row per
     moment of a film; below ``stimuli/``, or a path. ``{film}`` stands for the name of the film
     without its extension, ``{sub}``, ``{ses}``, ``{task}``, ``{run}`` for labels; such a film
     needs no film file."""
     table_key: str | None = None
-    """The column (or array) of the table that names pictures; ``stim_file``, ``stimulus``,
+    """The column (or array) of the table that names images; ``stim_file``, ``stimulus``,
     ``image``, ``file`` or ``name`` if left out."""
     table_rate: Annotated[float, Field(gt=0)] | None = None
-    """Rows a second of a film's table without times (column ``time`` or ``onset``, s); one row a
+    """Rows a second of a film's table without times (column ``time`` or ``onset``, s); one row per
     volume if left out."""
     bands: dict[BandName, Annotated[tuple[str, ...], Field(min_length=1)]] = Field(default={})
     """Feature spaces of the table: the columns of each, with ``*`` for any characters
     (``text = ["text*"]``). Left out: arrays by their names, columns by what these share."""
     image_size: Annotated[int, Field(ge=8, le=1024)] = 64
-    """Pixels along a side at which pictures and frames are described."""
+    """Pixels along a side at which images and frames are described."""
     n_components: Annotated[int, Field(ge=1)] | None = 100
     """Principal components kept (fitted on training stimuli), at unit variance; ``none`` for
     all. A film's table with no more columns is used as it is, each column standardised."""
@@ -352,7 +352,7 @@ class Config(Settings):
     schema_version: Literal[1] = SCHEMA_VERSION
     """Of these settings; a file of another version is refused."""
     system: Literal['auto', 'movie', 'reconstruction', 'encoding', 'conditions'] | str = 'auto'
-    """``auto``: reconstruction for pictures, movie for films, conditions where events name neither
+    """``auto``: reconstruction for images, movie for films, conditions where events name neither
     (``trial_type`` alone). Other packages may bring further systems."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 20260101
     """The one seed of all randomness."""

@@ -1,7 +1,7 @@
 """Responses, the stimuli they belong to, and splits that cannot leak.
 
 ``Responses`` are samples x voxels with the mask that turns a row back into a volume. ``Samples``
-pair them with a table (one row a sample). A ``Split`` holds checked folds; only
+pair them with a table (one row per sample). A ``Split`` holds checked folds; only
 :meth:`Samples.fold` cuts samples by one, so training and test samples are different objects and
 what is fitted never holds the others.
 """
@@ -223,7 +223,7 @@ class VoxelMask:
 
 @dataclass(frozen=True, eq=False)
 class Responses:
-    """Samples x voxels, on disk or in memory, with the mask that makes a row a volume again."""
+    """Samples x voxels, on disk or in memory, with the mask that turns rows into volumes."""
 
     values: npt.NDArray[np.float32]
     mask: VoxelMask
@@ -348,7 +348,7 @@ class Samples:
         )
 
     def averaged(self) -> Samples:
-        """Average the repeats: one row a stimulus, in order of first appearance."""
+        """Average the repeats: one row per stimulus, in order of first appearance."""
         codes, first = _codes(self.table['stimulus'])
         counts = np.bincount(codes)
         table = self.table.iloc[first].reset_index(drop=True).assign(n_repeats=counts)
@@ -511,7 +511,7 @@ def contents(names: Iterable[Any], *tables: pd.DataFrame) -> npt.NDArray[np.str_
     names
         Of stimuli; those that no table holds go by their own names.
     tables
-        One row a sample, with ``stimulus`` and, where some show the same, ``content``. What one
+        One row per sample, with ``stimulus`` and, where some show the same, ``content``. What one
         table (of a participant) knows to be the same is the same in all.
 
     Returns
@@ -557,7 +557,7 @@ def split_by_group(
     Parameters
     ----------
     table
-        One row a sample, with the column ``by``.
+        One row per sample, with the column ``by``.
     by
         The column whose values are kept whole.
     n_folds
@@ -623,7 +623,7 @@ def split_as_given(table: pd.DataFrame, by: Literal['imagery'] | None = None) ->
     Parameters
     ----------
     table
-        One row a sample, with ``part`` (``train``, ``validation`` or ``test``; others are left
+        One row per sample, with ``part`` (``train``, ``validation`` or ``test``; others are left
         out) and, where the split has a name, ``protocol`` (the same in all rows).
     by
         ``imagery``: test samples are imagined, and may be of stimuli of the training samples.
@@ -666,9 +666,9 @@ def split_in_time(
     Parameters
     ----------
     table
-        One row a sample, with ``run``, ``onset`` and, where known, ``film``. The onset is in
-        seconds of the film where there is a film, so that its showings are cut alike, else of the
-        run.
+        One row per sample, with ``run``, ``onset`` and, where known, ``film``. The onset is in
+        seconds of the film where there is a film, so that its presentations are cut alike, else of
+        the run.
     gap
         Samples closer than this to a test sample of the same film, or of the same run
         (``run_onset``, where it is known), are left out.
@@ -722,7 +722,7 @@ def split_as_published(
     Parameters
     ----------
     table
-        One row a sample, with ``film``, ``run`` and ``onset`` (seconds of the film).
+        One row per sample, with ``film``, ``run`` and ``onset`` (seconds of the film).
     test_fraction
         Share of each film held out: of n samples, those from ``floor((1 - share) * n)`` on.
     whole

@@ -41,7 +41,7 @@ Band = (  # fmt: skip
 
 
 class EncodingSettings(Settings):
-    """The encoding system (pictures to responses)."""
+    """The encoding system (images to responses)."""
 
     model: Literal['ridge', 'banded', 'linear', 'mlp', 'siren', 'cnn', 'shared'] = 'ridge'
     """Ridge (all feature spaces side by side), banded ridge, a network, or a head that
@@ -66,9 +66,9 @@ class EncodingSettings(Settings):
     """What is predicted: the voxels of the brain mask (or of the regions of an atlas), or the
     whole volume as the CNN does; scores are of the mask either way."""
     average_training: bool = False
-    """Fit on the mean of each picture's training trials instead of on single trials."""
+    """Fit on the mean of each image's training trials instead of on single trials."""
     n_training: Annotated[int, Field(ge=2)] | None = None
-    """Number of training pictures, drawn at random; all if left out."""
+    """Number of training images, drawn at random; all if left out."""
     threshold: Annotated[float, Field(ge=0, lt=1)] = 0.05
     """Voxels with a noise ceiling at or below this are left out of noise-normalised scores."""
     hidden: Annotated[int, Field(ge=1)] = 256
@@ -98,7 +98,7 @@ class EncodingSettings(Settings):
     patience: Annotated[int, Field(ge=1)] | None = 5
     """Epochs without a better validation loss after which training stops; ``none``: never."""
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    """Share of the training pictures that decides when to stop."""
+    """Share of the training images that decides when to stop."""
     precision: Literal['float32', 'bfloat16', 'float16'] = 'float32'
     """Of activations in training; weights are float32."""
 

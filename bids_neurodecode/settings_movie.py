@@ -107,7 +107,7 @@ class MovieSettings(Settings):
     """Slopes times the deviation of what the decoder reads, or slopes alone (published), which
     a decoder also has for voxels that never vary in what it reads."""
     concepts: Path | None = None
-    """A folder of a user's concepts: one folder of pictures each (ten or more)."""
+    """A folder of a user's concepts: one folder of images each (ten or more)."""
     explain_kinds: Annotated[tuple[Literal['zero', 'noise', 'gain'], ...], Field(min_length=1)] = (
         'zero',
         'noise',

@@ -1,4 +1,4 @@
-"""Settings of the reconstruction system: from responses to pictures in two stages."""
+"""Settings of the reconstruction system: from responses to images in two stages."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ Own = Literal[
 
 
 class ReconstructionSettings(Settings):
-    """Pictures from responses, in two stages (Brain-Diffuser, arXiv 2412.13237)."""
+    """Images from responses, in two stages (Brain-Diffuser, arXiv 2412.13237)."""
 
     generator: Own | str = 'auto'
-    """``none``: decode features and retrieve pictures only. ``small``: the self-contained prior
-    and refiner, trained on the training pictures. ``published``: VDVAE (ImageNet-64) and Versatile
+    """``none``: decode features and retrieve images only. ``small``: the self-contained prior
+    and refiner, trained on the training images. ``published``: VDVAE (ImageNet-64) and Versatile
     Diffusion (``versatile-diffusion``), which need weights and, in practice, a GPU; the others
     take a pipeline of diffusers, guided by one decoded image embedding, in its place. ``auto``:
     ``published`` where its weights and a GPU are there, else ``small``. Other packages may bring
@@ -54,18 +54,18 @@ class ReconstructionSettings(Settings):
     patience: Annotated[int, Field(ge=1)] | None = 8
     """Epochs without a better validation loss after which a network stops; ``none``: never."""
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    """Share of the training pictures that decides when a network stops."""
+    """Share of the training images that decides when a network stops."""
     prior_steps: Annotated[int, Field(ge=1)] = 200
     """Updates of the small prior."""
     prior_size: Literal[16, 32, 64] = 32
-    """Pixels along a side of the small prior's pictures."""
+    """Pixels along a side of the small prior's images."""
     prior_pictures: str | None = None
-    """Folder of further pictures that the small prior and refiner learn from; none of the held-out
-    pictures may be among them."""
+    """Folder of further images that the small prior and refiner learn from; none of the held-out
+    images may be among them."""
     refiner_steps: Annotated[int, Field(ge=1)] = 150
     """Updates of the small refiner."""
     match: bool = True
-    """Whether the small refiner also moves pictures towards the decoded features, which are Gabor
+    """Whether the small refiner also moves images towards the decoded features, which are Gabor
     energies of its own, whatever ``features.extractor`` is."""
     match_weighted: bool = False
     """Whether a decoded feature pulls by how well it is cross-validated on training samples, and
@@ -73,13 +73,13 @@ class ReconstructionSettings(Settings):
     match_network: Literal['none', 'efficientnet-lite0', 'efficientnet-lite2', 'mobilenetv2'] = (
         'none'
     )
-    """A network (extra ``cpu-nets``) whose features are decoded too, and which pictures are moved
+    """A network (extra ``cpu-nets``) whose features are decoded too, and which images are moved
     towards by its gradient; it then judges nothing."""
     n_steps: Annotated[int, Field(ge=2, le=1000)] | None = None
     """Steps of the diffusion's whole schedule; 50 (as published), or those of the generator's
     recipe, if left out."""
     strength: Annotated[float, Field(gt=0, le=1)] | None = None
-    """How far the start picture is noised (published: .75, 37 of 50 steps); .75, or .04 of the
+    """How far the start image is noised (published: .75, 37 of 50 steps); .75, or .04 of the
     small refiner, if left out. Generators without a start image (unclip-2.1, stable-cascade) have
     none."""
     guidance: Annotated[float, Field(ge=0)] | None = None
@@ -91,12 +91,12 @@ class ReconstructionSettings(Settings):
     """Which decoded conditions guide the second stage (ablation). The small refiner has one, the
     decoded features, which counts as vision."""
     start: Literal['decoded', 'noise'] = 'decoded'
-    """What the second stage starts from: the first stage's picture, or noise (ablation)."""
+    """What the second stage starts from: the first stage's image, or noise (ablation)."""
     noise: Annotated[float, Field(ge=0, le=256)] = 0.0
-    """Noise added to the first stage's picture before the second, in grey levels of 0 to 255; 256
+    """Noise added to the first stage's image before the second, in grey levels of 0 to 255; 256
     starts from noise alone (a study of sensitivity; the draws are the same at every level)."""
     protocol: Literal['bd-982', 'me2-1000', 'cpu-1'] = 'bd-982'
-    """How pictures that were made are compared with those shown: sizes, interpolation and networks
+    """How images that were made are compared with those shown: sizes, interpolation and networks
     of Brain-Diffuser's tables or of MindEye2's, or the networks of the extra ``cpu-nets``
     (``cpu-1``: where nothing is set, it is installed and no published network is there)."""
     brain_correlation: bool = True
@@ -107,7 +107,7 @@ class ReconstructionSettings(Settings):
     precision: Literal['float32', 'float16'] = 'float32'
     """Of the published networks when they are applied."""
     synthetic: Annotated[float, Field(ge=0)] = 0.0
-    """Responses predicted by an encoder to pictures without data, added to the training set of the
+    """Responses predicted by an encoder to images without data, added to the training set of the
     decoders: how many, as a share of the real training samples. They come from
     ``prior_pictures``."""
 

@@ -109,7 +109,7 @@ class StudySettings(Settings):
     model: str | None = None
     """Which model's rows are shown; the main model's of each variant if left out."""
     space: str | None = None
-    """Which voxel or image set is shown; if left out, the final pictures, and where none are made
+    """Which voxel or image set is shown; if left out, the final images, and where none are made
     the first that the metric is given for."""
     notes: tuple[str, ...] = ()
     """What a reader should know, a sentence each."""

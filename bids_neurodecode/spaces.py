@@ -55,11 +55,11 @@ _EXTENSION_CODE = 32
 
 BAD_SHAPE = (
     'The header of {file} gives the shape {shape}, and nothing has such. The file is corrupt; '
-    'copy or make it anew.'
+    'copy or regenerate it.'
 )
 NO_AFFINE = (
     'The header of {file} does not say where its voxels lie (an affine with NaN, or of no '
-    'volume). Make the file anew, with its sform or qform.'
+    'volume). Regenerate the file, with its sform or qform.'
 )
 NO_HEMISPHERE = 'There is no other hemisphere of {file}: {other} is missing. Add it.'
 UNREADABLE = 'Cannot read {file} as {kind}: {reason}. The file is corrupt; copy it again.'
@@ -330,7 +330,7 @@ def load_image(file: Path) -> Any:
     Parameters
     ----------
     file
-        NIfTI; one of a pair of GIFTI files; CIFTI; a TSV with a column a parcel, a row a volume.
+        NIfTI; one of a pair of GIFTI files; CIFTI; a TSV: a column per parcel, a row per volume.
 
     Returns
     -------
@@ -424,7 +424,7 @@ def _read_gifti(file: Path) -> npt.NDArray[Any]:
         arrays = [np.asarray(array.data) for array in nib.load(file).darrays]
     except image_damage() as error:
         raise _unreadable(file, 'GIFTI', error) from error
-    # a row an array, as fMRIPrep writes them, or all rows in one
+    # one row per array, as fMRIPrep writes them, or all rows in one
     rows = [row for array in arrays for row in (array.T if array.ndim == 2 else array[None])]
     sizes = {len(row) for row in rows}
     if len(sizes) != 1:

@@ -29,7 +29,7 @@ FIXED = ('schema_version', 'system', 'seed', 'betas.precomputed')
 """Settings that variants may not change: what is read is read once, and seeds have their list."""
 
 UNKNOWN_STUDY = 'No study or file is called {name!r}. Studies: {studies}.'
-UNREADABLE = 'Cannot read the study {file}: {reason}. Mend the file; studies: {studies}.'
+UNREADABLE = 'Cannot read the study {file}: {reason}. Fix the file; studies: {studies}.'
 INVALID_STUDY = 'Invalid study {file}: {key}: {reason}. Correct it.'
 BAD_NAME = (
     'The name of the study {file} may hold letters, digits, hyphens and underscores only: it '

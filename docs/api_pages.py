@@ -1,4 +1,4 @@
-"""One page a module and one a room, written into ``docs/api`` when the documentation is built."""
+"""One page per module and per room, written into ``docs/api`` when the documentation is built."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import bids_neurodecode
 PACKAGE = Path(bids_neurodecode.__file__).parent
 ROOMS = {
     'signals': 'BOLD to responses',
-    'stimuli': 'Pictures and films to features',
+    'stimuli': 'Images and films to features',
     'models': 'Estimators and networks',
     'evaluation': 'Scores and statistics',
     'explain': 'What a model relies on',

@@ -1,10 +1,10 @@
 """Make the figures of the front page and the tutorials from runs of the program.
 
 ``python docs/figures.py pages PICTURES FILM HAXBY``: the output folders of ``make demo``, of the
-film tutorial and of the Haxby tutorial. Figures of reports are cropped, not made anew; Chromium
-draws the one that holds pictures.
+film tutorial and of the Haxby tutorial. Figures of reports are cropped, not regenerated; Chromium
+draws the one that holds images.
 
-``python docs/figures.py front PICTURES ENCODING``: the picture of the README, from the output
+``python docs/figures.py front PICTURES ENCODING``: the image of the README, from the output
 folders of ``make demo`` and of the same dataset with ``--system encoding``.
 """
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 STATIC = Path(__file__).parent / '_static'
 LEAST_CEILING = 0.4
-"""Voxels below this noise ceiling are left out of the picture of the README."""
+"""Voxels below this noise ceiling are left out of the image of the README."""
 SUB = 'sub-01/figures/sub-01_task-'
 
 
@@ -43,7 +43,7 @@ def crop_svg(source: Path, target: Path, height: float = 1.0) -> None:
 
 
 def draw_png(source: Path, target: Path) -> None:
-    """Draw an SVG figure that holds many pictures as PNG, in as few colours as do."""
+    """Draw an SVG figure that holds many images as PNG, in as few colours as do."""
     with TemporaryDirectory() as folder:
         drawn = Path(folder) / 'drawn.png'
         options = ['--headless', '--no-sandbox', '--disable-gpu', '--window-size=1000,1000']

@@ -284,7 +284,7 @@ ROOMS = {
     'bids': 'Datasets',
     'workflow': 'While the workflow runs',
     'signals': 'BOLD, events and atlases',
-    'stimuli': 'Pictures and films',
+    'stimuli': 'Images and films',
     'samples': 'Samples and splits',
     'models': 'Models, weights and training',
     'systems': 'Systems',

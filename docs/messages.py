@@ -79,8 +79,8 @@ def sentences(text: str) -> list[str]:
 
     Examples
     --------
-    >>> sentences('The file {file} is empty. Write it anew, e.g. as PNG.')
-    ['The file {file} is empty.', 'Write it anew, e.g. as PNG.']
+    >>> sentences('The file {file} is empty. Write it again, e.g. as PNG.')
+    ['The file {file} is empty.', 'Write it again, e.g. as PNG.']
     """
     return re.split(r'(?<=[.!?])\s+(?=[A-Z-])', ' '.join(text.split()))
 

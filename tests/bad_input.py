@@ -19,9 +19,9 @@ from bids_neurodecode.cli.parser import parse_arguments, settings_from
 FILM = {'film': 'film.mp4'}
 """Of a dataset that shows a film."""
 WAY_OUT = re.compile(
-    r'\b(give|choose|add|mend|check|correct|run|make|replace|copy|leave|use|ask|name|found|known|'
-    r'see|pass|get|split|write|free|install|fetch|resample|keep|remove|save|take|change|show|put|'
-    r'download|presets?|recipes|studies|types|invalid setting)\b',
+    r'\b(give|choose|add|fix|regenerate|check|correct|run|make|replace|copy|leave|use|ask|name|found|'
+    r'known|see|pass|get|split|write|free|install|fetch|resample|keep|remove|save|take|change|show|'
+    r'put|download|presets?|recipes|studies|types|invalid setting)\b',
     re.IGNORECASE,
 )
 Spoil = Callable[..., list[str] | None]

@@ -129,7 +129,7 @@ def write_film(path: Path, seconds: float, *, rate=10, variable=False) -> None:
 
 
 def write_sound(path: Path) -> None:
-    """Encode a second of silence: a film without pictures."""
+    """Encode a second of silence: a film without images."""
     import av
 
     with av.open(path, 'w') as container:

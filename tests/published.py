@@ -29,7 +29,7 @@ def nsd_mask() -> np.ndarray:
 
 
 def made_design(seed=0) -> dict[str, np.ndarray]:
-    """Two participants who share pictures; every picture is shown two or three times."""
+    """Two participants who share images; every image is shown two or three times."""
     rng = np.random.default_rng(seed)
     n, n_trials = N_SHARED + N_OWN, SESSIONS * RUNS * RUN_TRIALS
     ordering = np.concatenate([rng.permutation(n) for _ in range(3)])[:n_trials] + 1
@@ -72,7 +72,7 @@ def make_nsd(root: Path, *, participants=(1, 2), captions=False, noise=0.3) -> P
     for participant in participants:
         _write_nsd_participant(root, participant, design, noise)
     if captions:
-        texts = [[f'picture {i}', 'it  has colours', ''] for i in range(1, N_PICTURES + 1)]
+        texts = [[f'image {i}', 'it  has colours', ''] for i in range(1, N_PICTURES + 1)]
         np.save(root / 'COCO_73k_annots_curated.npy', np.array(texts))
     return root
 

@@ -228,7 +228,7 @@ def natural_object_dataset(root: Path, other: bool) -> Tree:
 
 
 def studyforrest(root: Path, other: bool) -> Tree:
-    """A row a frame; the fourth segment alone where names are others."""
+    """One row per frame; the fourth segment alone where names are others."""
     tree = _tree(root, Name='Forrest Gump', BIDSVersion='1.1.0')
     sub, runs = ('20', (4, 5)) if other else ('01', (1, 2))
     for run in runs:

@@ -1,11 +1,19 @@
-"""Systems of other packages: what they declare is theirs alone."""
+"""What other packages add: what they declare is theirs alone, and what is broken is named."""
 
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
 import pytest
 
 from bids_neurodecode import extensions
 from bids_neurodecode.bids.names import Product, product_of
+from bids_neurodecode.bids.recipes import recipe_files, recognise
 from bids_neurodecode.cli.systems import check_declarations
+from bids_neurodecode.config import build_config
 from bids_neurodecode.errors import ArgumentsError
+from bids_neurodecode.stimuli.features import extractor_names, get_extractor, image_size_of
 
 
 def install(monkeypatch, **products):
@@ -14,7 +22,7 @@ def install(monkeypatch, **products):
         name: extensions.System(name, ('images',), lambda _: None, products=own)
         for name, own in products.items()
     }
-    monkeypatch.setattr(extensions, 'installed', lambda: dict.fromkeys(systems))
+    monkeypatch.setattr(extensions, 'installed', lambda group=None: dict.fromkeys(systems))
     monkeypatch.setattr(extensions, 'find_system', systems.get)
     monkeypatch.setattr('bids_neurodecode.cli.systems.find_system', systems.get)
 
@@ -35,3 +43,75 @@ def test_a_package_that_takes_a_name_of_this_one(monkeypatch):
         check_declarations('one')
     check_declarations('two')
     check_declarations('auto')
+
+
+def mean_colour(layer='all'):
+    """Make an extractor."""
+    return SimpleNamespace(
+        name='colour', version='1', params={'layer': layer}, transform=lambda x: x.mean((1, 2))
+    )
+
+
+mean_colour.image_size = 48
+RECIPE = Path(__file__).parent / 'data' / 'cats.toml'
+NOTHING = object()
+
+
+@pytest.fixture
+def bring(monkeypatch):
+    """Let a package bring objects of this file, by group and name."""
+
+    def points(**groups):
+        found = {
+            f'bids_neurodecode.{group}': {
+                name: EntryPoint(name, f'tests.test_extensions:{value}', group)
+                for name, value in names.items()
+            }
+            for group, names in groups.items()
+        }
+        for module in ('extensions', 'stimuli.features', 'bids.recipes', 'settings_encoding'):
+            monkeypatch.setattr(
+                f'bids_neurodecode.{module}.installed', lambda group: found.get(group, {})
+            )
+
+    return points
+
+
+def test_an_extractor_of_another_package_is_made_by_its_name(bring):
+    bring(extractors={'colour': 'mean_colour', 'gabor': 'mean_colour'})
+    assert 'colour' in extractor_names()
+    assert get_extractor('colour:deep').params == {'layer': 'deep'}
+    assert image_size_of('colour', 64) == 48
+    assert image_size_of('gabor', 64) == 64, 'a name of this package stays its own'
+    joined = get_extractor('colour+gabor')
+    images = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
+    assert joined.transform(images).shape[0] == 2
+    assert build_config({'encoding': {'bands': ['gabor', 'colour']}}).encoding.bands[1] == 'colour'
+    with pytest.raises(ArgumentsError, match=r"encoding.bands.0: .*'gabor'"):
+        build_config({'encoding': {'bands': ['color']}})
+    with pytest.raises(ArgumentsError, match=r'Extractors: .*colour'):
+        get_extractor('color')
+
+
+@pytest.mark.parametrize(
+    ('name', 'value', 'reason'),
+    [
+        ('colour', 'NO_SUCH_THING', 'AttributeError'),
+        ('colour', 'NOTHING', 'it is a object and no collections.abc.Callable'),
+        ('colour', 'SimpleNamespace', 'no name, version, params and transform'),
+        ('color', 'mean_colour', "calls itself 'colour'"),
+    ],
+)
+def test_an_extractor_that_cannot_be_used_is_named(bring, name, value, reason):
+    bring(extractors={name: value})
+    with pytest.raises(ArgumentsError, match=f'installed extractor {name!r} .*{reason}'):
+        get_extractor(name)
+
+
+def test_a_recipe_has_to_be_a_file_of_its_name(bring):
+    bring(recipes={'cats': 'RECIPE'})
+    with pytest.raises(ArgumentsError, match=r"recipe 'cats' .* path of a file cats.toml"):
+        recipe_files()
+    bring(recipes={'cats': 'NOTHING'})
+    with pytest.raises(ArgumentsError, match=r'it is a object and no pathlib.Path'):
+        recognise(Path(__file__).parent)

@@ -46,7 +46,7 @@ def raise_key(_: Path) -> None:
 
 
 def refuse(_: Path) -> None:
-    raise InputError('Mend it.')
+    raise InputError('Fix it.')
 
 
 def take_memory(_: Path) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.house import ROOT, circles, modules, private_imports, unsafe
+from benchmarks.house import ROOT, circles, modules, private_imports, unsafe, wording
 
 
 def test_no_modules_import_each_other():
@@ -36,3 +36,25 @@ def test_nothing_runs_what_a_file_says_or_speaks_to_a_network():
 )
 def test_what_is_unsafe_is_found(text):
     assert len(list(unsafe(text, 'a'))) == 1
+
+
+def test_what_people_read_is_in_the_words_of_the_field():
+    generated = {'errors.md'}  # of messages, whose fields it shows by their names
+    files = [*modules(ROOT).values(), *(ROOT / 'docs').rglob('*.md'), ROOT / 'README.md']
+    texts = {file: file.read_text() for file in files if file.name not in generated}
+    found = {f: wording(text, python=f.suffix == '.py') for f, text in texts.items()}
+    assert {str(file): words for file, words in found.items() if words} == {}
+
+
+@pytest.mark.parametrize(
+    ('text', 'words'),
+    [
+        ('"""Return the pictures."""', ['pictures']),
+        ('NO = f"{n} pictures in one row a showing"', ['pictures', 'one row a', 'showing']),
+        ('"""Images of ``pictures`` and prior_pictures in pictures.tsv."""', []),
+        ('"""Show.\n\n    Parameters\n    ----------\n    pictures\n        Shown.\n    """', []),
+        ('column = table["picture"]', []),
+    ],
+)
+def test_words_of_our_own_are_found(text, words):
+    assert wording(text) == words

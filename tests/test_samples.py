@@ -172,7 +172,7 @@ def random_table(seed, n_samples, n_stimuli, n_runs):
     film = rng.integers(0, 3, n_samples)
     return pd.DataFrame(
         {
-            # a picture belongs to one film here, as a moment of a film does
+            # an image belongs to one film here, as a moment of a film does
             'stimulus': [f'{f}-{rng.integers(0, n_stimuli)}' for f in film],
             'run': np.sort(rng.integers(0, n_runs, n_samples)),
             'session': np.sort(rng.integers(0, 3, n_samples)).astype(str),

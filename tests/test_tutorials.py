@@ -33,7 +33,7 @@ TINY = """
 n_folds = 1
 test_fraction = 0.3
 """ + FAST.replace('"none"', '"small"\nprior_size = 16\nprior_steps = 3\nrefiner_steps = 3')
-"""The same with both stages of pictures, which hardly learn, in one fold."""
+"""The same with both stages of images, which hardly learn, in one fold."""
 
 
 def blocks(page: str) -> list[tuple[str, str]]:
@@ -85,7 +85,7 @@ def test_simulated_pictures(fast, tmp_path, monkeypatch, capfd):
     fast.write_text(TINY)
     printed = follow('images.md', SMALL['images'], fast, {})
     assert 'identification_top1' in printed
-    assert re.search(r'\d+ pictures, the first \S+_desc-final_image.png', printed)
+    assert re.search(r'\d+ images, the first \S+_desc-final_image.png', printed)
     assert re.search(r'pixcorr +-?0\.\d', printed)
     assert re.search(r'rank correlation -?\d\.\d\d', printed)
     assert 'stim_file' in capfd.readouterr().out  # of the events that are shown
@@ -114,7 +114,7 @@ def test_haxby(shared, fast, tmp_path, monkeypatch):
 
 
 def test_haxby_as_nilearn_downloads_it_becomes_bids(tmp_path):
-    """A made-up subject in that layout: runs, blocks, pictures; accepted by the program."""
+    """A made-up subject in that layout: runs, blocks, images; accepted by the program."""
     import nibabel as nib
     from PIL import Image
 

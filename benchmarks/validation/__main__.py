@@ -23,7 +23,7 @@ interval lies outside of what is wanted, on the wrong side; *conservative*: on t
 *holds*: neither, so where data sets are few it says little; *refuses*: the program gives no value
 there. Shares at .01 and .001 are of the same data sets
 (0 also where so few permutations were drawn that p cannot be that small). *before*: what the
-program, or the test it had in this place, gave before it was mended. Networks are judged by the
+program, or the test it had in this place, gave before it was fixed. Networks are judged by the
 functions that are checked here with ridge and banded ridge; they were not run themselves.
 
 Where folds share training samples, nulls and intervals of encoding and of films are widened by a

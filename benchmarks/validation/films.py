@@ -67,7 +67,7 @@ def noise(rng: Rng, n: int, n_voxels: int, extra: FloatArray | float = 0.0) -> F
 
 
 def table_of(world: World) -> pd.DataFrame:
-    """Return one row a volume."""
+    """Return one row per volume."""
     rows = [
         (f'{film}#{i:05d}', f'{film}', round(i * TR, 6), film * world.showings + shown)
         for film in range(world.films)

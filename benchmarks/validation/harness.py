@@ -252,7 +252,7 @@ def rows_of(page: str) -> dict[tuple[str, str, str], str]:
 
 
 def markdown(checks: Sequence[Check], rows: Mapping[tuple[str, str, str], str]) -> str:
-    """Write rows as one table a family, after a list of what does not hold tightly.
+    """Write rows as one table per family, after a list of what does not hold tightly.
 
     Parameters
     ----------

@@ -23,7 +23,7 @@ from bids_neurodecode.typing import BoolArray, Float32Array
 if TYPE_CHECKING:
     import pandas as pd
 
-EVENTS_PER_RUN = 'There are {n} events for {runs} images; give one table a run, in one order.'
+EVENTS_PER_RUN = 'There are {n} events for {runs} images; give one table per run, in one order.'
 NO_COLUMN = (
     'events[{run}] has the columns {columns}, and none called {wanted}. Name the one that says '
     'what was shown: condition="COLUMN".'
@@ -78,7 +78,7 @@ class Betas:
     values
         Of the model taken, (n_trials, n_voxels), float32, in :attr:`units`.
     trials
-        One row a trial: ``onset`` and ``duration`` (s), ``stimulus``, ``run`` (from 0),
+        One row per trial: ``onset`` and ``duration`` (s), ``stimulus``, ``run`` (from 0),
         ``session`` and ``repeat``.
     model
         ``B``, ``C`` or ``D``.
@@ -179,7 +179,7 @@ def fit_betas(
         nibabel or nilearn (also ``SurfaceImage``), or arrays of shape (n_volumes, n_voxels) or
         (x, y, z, n_volumes). All runs are held in memory.
     events
-        One table a run: path of a BIDS events file, or ``pandas.DataFrame``, with ``onset`` and
+        One table per run: path of a BIDS events file, or ``pandas.DataFrame``, with ``onset`` and
         ``duration`` in seconds and a column that says what was shown. Rows where it is missing
         (``n/a``) are no trials.
     mask
@@ -196,7 +196,7 @@ def fit_betas(
     confounds
         One array or table a run, (n_volumes, n_columns), regressed out beside the drift.
     sessions
-        A label a run; betas are z-scored by session when they are tuned.
+        One label per run; betas are z-scored by session when they are tuned.
     model
         ``B`` (an HRF a voxel), ``C`` (with noise components), ``D`` (with fractional ridge too),
         or ``auto``: the one that best identifies held-out runs, ``B`` without repeats.
@@ -297,7 +297,7 @@ def fit_betas(
 
 @dataclass(frozen=True, eq=False)
 class _Inputs:
-    """What the engine takes: prepared series, one row a trial, and what goes with them."""
+    """What the engine takes: prepared series, one row per trial, and what goes with them."""
 
     grid: Grid
     prepared: PreparedRuns
@@ -412,7 +412,7 @@ def _estimate(
 def _trials(
     events: Any, n_runs: int, condition: str | None, sessions: Sequence[Any]
 ) -> pd.DataFrame:
-    """Return one row a trial, in order of time in each run."""
+    """Return one row per trial, in order of time in each run."""
     import pandas as pd
 
     if isinstance(events, pd.DataFrame | str | Path):

@@ -91,7 +91,7 @@ class ParticipantData:
 
     @cached_property
     def trials(self) -> pd.DataFrame:
-        """One row a trial (of films, a volume): onset, stimulus, run, session and others."""
+        """One row per trial (of films, a volume): onset, stimulus, run, session and others."""
         from bids_neurodecode.bids.trials import film_table, precomputed_trials, trials_table
 
         if self.paradigm == 'movie':
@@ -120,8 +120,8 @@ class ParticipantData:
         Returns
         -------
         Samples
-            Of images and conditions, betas, a row a trial. Of films, cleaned series on the clock
-            of the film without any delay taken out, a row a volume.
+            Of images and conditions, betas, one row per trial. Of films, cleaned series on the
+            clock of the film without any delay taken out, one row per volume.
 
         Raises
         ------

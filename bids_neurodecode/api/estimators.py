@@ -96,7 +96,7 @@ class VoxelEncoder(_Estimator):
     n_folds
         Folds in which penalties are chosen.
     per_target
-        One penalty a voxel, or one for all.
+        One penalty per voxel, or one for all.
     device
         ``cpu`` or ``cuda``.
 
@@ -198,7 +198,7 @@ class ImageDecoder(_Estimator):
     n_folds
         Folds in which penalties are chosen.
     per_target
-        One penalty a component, or one for all (as where images span no more components than
+        One penalty per component, or one for all (as where images span no more components than
         are kept).
     device
         ``cpu`` or ``cuda``.
@@ -330,7 +330,7 @@ class MovieEncoder(_Estimator):
     n_folds
         Folds (of blocks of 30 s) in which penalties are chosen.
     per_target
-        One penalty a voxel, or one for all.
+        One penalty per voxel, or one for all.
     device
         ``cpu`` or ``cuda``.
 

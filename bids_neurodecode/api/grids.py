@@ -27,9 +27,9 @@ OTHER_GRID = (
     'affine). Resample one of them.'
 )
 BAD_MASK = 'mask must be boolean of shape {expected}, or an image on that grid; it is {found}.'
-DAMAGED = 'Cannot read {file} to its end: {reason}. Copy it anew.'
+DAMAGED = 'Cannot read {file} to its end: {reason}. Copy it again.'
 NO_VOXEL = 'No voxel is finite and varies in every run: nothing is left. Give a mask.'
-NO_IMAGES = 'images is empty; give one image a run.'
+NO_IMAGES = 'images is empty; give one image per run.'
 WRONG_VALUES = 'values must have {expected} voxels in the last axis; they have shape {found}.'
 NO_GRID = (
     'These betas come from an array without a grid, so there is no image to make of them. '
@@ -102,7 +102,7 @@ class Grid:
 
 
 def open_runs(images: Any) -> list[Series]:
-    """Open one image a run; a single one is one run.
+    """Open one image per run; a single one is one run.
 
     Raises
     ------

@@ -110,7 +110,7 @@ def reliability(
     Returns
     -------
     pandas.DataFrame
-        One row a voxel: ``ncsnr`` (deviation of the signal over that of the noise, single
+        One row per voxel: ``ncsnr`` (deviation of the signal over that of the noise, single
         trials), ``noise_ceiling`` (single trials), ``noise_ceiling_mean`` (mean over repeats),
         ``agreement`` (rank correlation of a stimulus' responses in two runs, chance 0) and its
         one-sided ``p``. Without a test these two are missing, and ``attrs['reason']`` says why.

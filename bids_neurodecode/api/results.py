@@ -140,7 +140,7 @@ class Results:
     def table(
         self, name: str, participant: str | None = None, task: str | None = None
     ) -> pd.DataFrame:
-        """Return a table: ``trials``, ``predictions`` (one row a held-out sample) or ``parcels``.
+        """Return a table: ``trials``, ``predictions`` (a row per held-out sample) or ``parcels``.
 
         Parameters
         ----------

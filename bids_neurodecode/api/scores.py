@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from bids_neurodecode.bids.responsesets import ResponseSet, Side
 
 
-NOT_PAIRED = 'y_true {true} and y_pred {found} must have one row a sample and the same columns.'
+NOT_PAIRED = 'y_true {true} and y_pred {found} must have one row per sample and the same columns.'
 ONE_CANDIDATE = 'Two-way identification needs two different rows of y_true; there is one.'
 OTHER_COUNT = '{true} true images and {found} reconstructions were given; give one for each.'
 TOO_FEW = 'Scores need two images or more; there is {n}.'
@@ -120,7 +120,7 @@ def score_reconstructions(
     Returns
     -------
     pandas.DataFrame
-        The columns of the metrics table, one row a model and metric: ``model``, ``metric``,
+        The columns of the metrics table, one row per model and metric: ``model``, ``metric``,
         ``value``, ``chance`` (known, or the mean over shuffled pairs), ``ci_low`` and ``ci_high``
         (95 %, over images), ``p`` (permutation), ``n``, ``image_size`` (pixels at which pixel
         metrics compare) and others; and ``higher_is_better``. ``attrs['notes']`` says what its
@@ -220,7 +220,7 @@ def score_responses(
     Returns
     -------
     pandas.DataFrame
-        The columns of the metrics table, one row a metric and set of voxels (``space``):
+        The columns of the metrics table, one row per metric and set of voxels (``space``):
         correlation, variance explained, accuracy over the noise ceiling, and identification of
         stimuli by their responses. ``attrs['notes']`` says what its reader should know.
 

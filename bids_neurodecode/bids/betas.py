@@ -18,7 +18,7 @@ NO_BETAS = (
     'Add it, or let the betas be estimated.'
 )
 SEVERAL_BETAS = 'Several single-trial betas of {who}: {files}. Keep one, or choose one --space.'
-NO_TABLE = 'No table for {betas}: no {expected} beside it. Add it: one row a volume.'
+NO_TABLE = 'No table for {betas}: no {expected} beside it. Add it: one row per volume.'
 ROWS = '{table} has {rows} rows, but {betas} has {volumes} volumes. They must be one to one.'
 
 
@@ -41,7 +41,7 @@ def find_betas(
     Raises
     ------
     InputError
-        If they are missing, there twice, on another grid than the runs, or not one row a volume.
+        If they are missing, there twice, on another grid than the runs, or not one row per volume.
     """
     run = runs[0]
     wanted = {'sub': run.entities['sub'], 'task': run.entities['task']}

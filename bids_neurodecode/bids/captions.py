@@ -1,4 +1,4 @@
-"""Captions of pictures: ``stimuli/captions.tsv``, for features that read them."""
+"""Captions of images: ``stimuli/captions.tsv``, for features that read them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bids_neurodecode.errors import InputError
 from bids_neurodecode.fetched import check_fetched
 
 CAPTIONS = 'captions.tsv'
-"""In ``stimuli/``: columns ``stim_file`` and ``caption``; a picture may have several rows."""
+"""In ``stimuli/``: columns ``stim_file`` and ``caption``; an image may have several rows."""
 
 NO_CAPTIONS = (
     'There are no captions {file}. Add a table with the columns stim_file and caption, or choose '
@@ -19,12 +19,12 @@ NO_CAPTIONS = (
 )
 NO_COLUMN = 'The captions {file} lack the column {column!r}. It needs stim_file and caption.'
 NOT_CAPTIONED = (
-    '{n} of the {total} pictures shown have no caption in {file} (first: {first}). Add them.'
+    '{n} of the {total} images shown have no caption in {file} (first: {first}). Add them.'
 )
 
 
 def captions_file(participant: ParticipantInput) -> Path:
-    """Return where the captions of a participant's pictures are."""
+    """Return where the captions of a participant's images are."""
     return participant.captions or participant.stimuli_dir / CAPTIONS
 
 
@@ -34,7 +34,7 @@ def read_captions(file: Path) -> dict[str, tuple[str, ...]]:
     Returns
     -------
     dict
-        Name of the picture, relative to the folder, to its captions in their order.
+        Name of the image, relative to the folder, to its captions in their order.
 
     Raises
     ------
@@ -55,7 +55,7 @@ def read_captions(file: Path) -> dict[str, tuple[str, ...]]:
 
 
 def first_captions(participant: ParticipantInput) -> Mapping[str, str]:
-    """Return the first caption of each of a participant's pictures.
+    """Return the first caption of each of a participant's images.
 
     Raises
     ------
@@ -75,7 +75,7 @@ def first_captions(participant: ParticipantInput) -> Mapping[str, str]:
 def _of(
     captions: Mapping[str, tuple[str, ...]], names: Sequence[str]
 ) -> Mapping[str, tuple[str, ...]]:
-    """Return the captions of each picture: by its path, else by the only one of its file name."""
+    """Return the captions of each image: by its path, else by the only one of its file name."""
     by_name: dict[str, list[str]] = {}
     for named in captions:
         by_name.setdefault(PurePosixPath(named).name, []).append(named)

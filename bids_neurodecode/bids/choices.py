@@ -1,4 +1,4 @@
-"""Which tasks, one space, one series a run: decided by the data, else an error that lists."""
+"""Which tasks, one space, one series per run: decided by the data, else an error that lists."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SEVERAL_CONDITIONS = (
     '--task-id, or name those that belong together (--task-id A B): they go into one model.'
 )
 NO_TASK_SHOWS = (
-    'None of the tasks {known} shows stimuli: their events name no picture or film. Choose one '
+    'None of the tasks {known} shows stimuli: their events name no image or film. Choose one '
     'with --task-id to see what its events lack, or add "stim_file" to them.'
 )
 TOGETHER = (

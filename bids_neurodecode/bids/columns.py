@@ -90,7 +90,7 @@ class Columns:
         return sure[0], note + (ALIKE.format(others=others) if others else '')
 
     def any_names(self) -> list[str]:
-        """Return the columns whose values are files, or read as names of pictures or films."""
+        """Return the columns whose values are files, or read as names of images or films."""
         return [x for x in self._names if self._like_files(x) or self._files_of(x)]
 
     @property

@@ -1,4 +1,4 @@
-"""Conditions without stimulus files: ``trial_type`` as what was shown, one row a trial.
+"""Conditions without stimulus files: ``trial_type`` as what was shown, one row per trial.
 
 Rows that name rest are no trials. Where the events of a block design list each item of a block,
 the items of one block are one trial: responses to items a second or two apart cannot be told
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 NO_COLUMN = (
     'The events {file} lack the column {column!r}, and name no stimuli. Conditions need "onset" '
-    'and "trial_type"; pictures and films need "stim_file".'
+    'and "trial_type"; images and films need "stim_file".'
 )
 NO_SUCH_CONDITION = (
     'No trial_type of sub-{label} is {name!r} (conditions.include). There are: {known}.'
@@ -65,7 +65,7 @@ MERGED = (
     '{rows} rows are {trials} trials (conditions.blocks).'
 )
 FOUND = (
-    'sub-{label}: no pictures or films are named; {n} conditions by trial_type, with their '
+    'sub-{label}: no images or films are named; {n} conditions by trial_type, with their '
     'trials: {names}.'
 )
 OTHER_BETAS = (
@@ -189,7 +189,7 @@ class ConditionReader(EventsReader):
         return file
 
     def finish(self, runs: Sequence[RunInput]) -> tuple[tuple[RunInput, ...], tuple[str, ...]]:
-        """Turn the events of all runs into one row a trial, in the work folder.
+        """Turn the events of all runs into one row per trial, in the work folder.
 
         Parameters
         ----------
@@ -262,7 +262,7 @@ class ConditionReader(EventsReader):
         return notes
 
     def _trials(self, label: str) -> tuple[list[pd.DataFrame], str]:
-        """Return one row a trial of each run, and what was made one trial."""
+        """Return one row per trial of each run, and what was made one trial."""
         gap, how, tables = self.conditions.block_gap, self.conditions.blocks, self._tables
         if how == 'rows' or (how == 'auto' and not _lists_items(tables, gap)):
             return tables, ''

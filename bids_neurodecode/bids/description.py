@@ -19,7 +19,7 @@ NO_DESCRIPTION = (
     'No dataset_description.json in {folder}. Give the top folder of a BIDS dataset, or add the '
     'file with "Name" and "BIDSVersion".'
 )
-BAD_DESCRIPTION = 'Cannot read {file}: {reason}. It must be a JSON object; mend it.'
+BAD_DESCRIPTION = 'Cannot read {file}: {reason}. It must be a JSON object; fix it.'
 NO_FIELD = '{file} lacks "{field}". Add it, as BIDS asks.'
 NOT_RAW = (
     '{folder} is a derivative dataset, says its dataset_description.json. '

@@ -50,8 +50,8 @@ TASK = 'film'
 REST = 'Rest'
 
 NO_FOLDER = (
-    'Emo-FilM does not hold its films ({films}). Name the folder that holds them, one file a film '
-    'named as its task, with --stimuli-dir.'
+    'Emo-FilM does not hold its films ({films}). Name the folder that holds them, one file per '
+    'film named as its task, with --stimuli-dir.'
 )
 NO_FILM = (
     'There is no film {film!r} in {folder} (files: {known}). Add it, named as its task '
@@ -95,7 +95,7 @@ NO_EVENTS = (
 LACKS = 'sub-{label}: there are no preprocessed series of {films}, which others have.'
 LONGER = (
     'The film {file} lasts {found:.1f} s, and {film} was shown for {shown:g} s: its first part is '
-    'used. Check that it starts with the same picture.'
+    'used. Check that it starts with the same image.'
 )
 OTHER_TR = (
     'sub-{label}: the header of {bold} gives a repetition time of {header:g} s and the raw '

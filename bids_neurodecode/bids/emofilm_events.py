@@ -25,7 +25,7 @@ PATTERN = 'sub-*/ses-*/func/*_task-scan_acq-*_events.tsv'
 
 BAD_EVENTS = (
     'Cannot use the events {file}: {reason}. They need one row with trial_type "film" and its '
-    'onset and duration (s); download the file anew, or take it away (the onset is then imputed).'
+    'onset and duration (s); download the file again, or take it away (the onset is then imputed).'
 )
 NO_ONSET = (
     'No run of {film} has events (*_task-scan_acq-{film}_events.tsv) in {folder}, so its onset is '
@@ -40,7 +40,7 @@ IMPUTED = (
 
 @dataclass(frozen=True)
 class Showing:
-    """One showing of a film: seconds from the first volume, and who says so."""
+    """One presentation of a film: seconds from the first volume, and who says so."""
 
     onset: float
     duration: float

@@ -1,4 +1,4 @@
-"""Where the features are that a user brings: a table of each film, or one of all pictures."""
+"""Where the features are that a user brings: a table of each film, or one of all images."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bids_neurodecode.errors import InputError
 from bids_neurodecode.stimuli.tables import is_table
 
 PICTURES = '*'
-"""Under which the table of all pictures is kept."""
+"""Under which the table of all images is kept."""
 
 UNKNOWN_FIELD = (
     'features.table = "{template}" asks for {field!r}, which {what} does not have. It has {known}.'
@@ -92,7 +92,7 @@ def features_of_films(
 
 
 def picture_features(label: str, task: str, folder: Path, template: str | None) -> dict[str, Path]:
-    """Return the table of a participant's pictures under ``*``; empty where none is asked for.
+    """Return the table of a participant's images under ``*``; empty where none is asked for.
 
     Raises
     ------

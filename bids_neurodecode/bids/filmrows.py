@@ -1,4 +1,4 @@
-"""Rows of events that show films: one row a showing, and where in the film it starts."""
+"""Rows of events that show films: one row per presentation, and where in the film it starts."""
 
 from __future__ import annotations
 
@@ -39,17 +39,17 @@ PAUSED = (
     'in the film each starts. Name one: events.film_onset = "COLUMN".'
 )
 MERGED = (
-    'Rows of single frames or shots were combined into one showing of {film} '
+    'Rows of single frames or shots were combined into one presentation of {film} '
     '({n} rows, from {onset:g} s on for {duration:g} s).'
 )
 DRIFT = (
     'The clock of the film {film} and that of the run of {file} differ by up to '
     '{drift:.2f} s (half '
-    'a volume and more): the start of the showing is taken.'
+    'a volume and more): the start of the presentation is taken.'
 )
 LENGTHS = '{film} is taken to be shown to its end, or that of the run: its row gives no duration.'
 GAP = 0.1
-"""Seconds between two rows that may still be one showing."""
+"""Seconds between two rows that may still be one presentation."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def film_rows(
     tables: Callable[[str], Path | None] = lambda _: None,
     table_rate: float | None = None,
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """Put the rows of frames together, and say where in its film each showing starts.
+    """Put the rows of frames together, and say where in its film each presentation starts.
 
     Parameters
     ----------
@@ -96,12 +96,12 @@ def film_rows(
         Gives the table of features of a film that has one: how long a film lasts that is not
         there itself.
     table_rate
-        Rows a second of tables without times; None: one row a volume.
+        Rows a second of tables without times; None: one row per volume.
 
     Returns
     -------
     pandas.DataFrame
-        ``shown`` itself where nothing is to be changed; else one row a showing, with
+        ``shown`` itself where nothing is to be changed; else one row per presentation, with
         ``film_onset`` (s) where ``starts`` are given.
     tuple of str
         What was done, for the log and the report.
@@ -203,7 +203,7 @@ def _groups(
     begins: FloatArray | None,
     repetition_time: float,
 ) -> list[tuple[int, ...]]:
-    """Return rows that may be one showing, in order of time."""
+    """Return rows that may be one presentation, in order of time."""
     groups: list[list[int]] = []
     for i in np.argsort(onset, kind='stable').tolist():
         if groups:
@@ -295,7 +295,7 @@ def _piece(
     *,
     cut: bool,
 ) -> tuple[_Piece, str]:
-    """Return how long a showing lasted, and a note where its rows did not say so by themselves."""
+    """Return how long a presentation lasted, and a note where its rows did not say so."""
     first, note = float(onset[group[0]]), ''
     duration = _end(group, onset, lasts) - first
     if not duration > 0:
@@ -324,7 +324,7 @@ def _drift(group: Sequence[int], onset: FloatArray, begins: FloatArray) -> float
 
 
 def _table(rows: pd.DataFrame, pieces: Sequence[_Piece], *, with_starts: bool) -> pd.DataFrame:
-    """Return one row a showing, two where its part of a given split changes."""
+    """Return one row per presentation, two where its part of a given split changes."""
     import pandas as pd
 
     made: list[Mapping[str, object]] = []

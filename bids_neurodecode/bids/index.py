@@ -21,7 +21,9 @@ from bids_neurodecode.bids.sink import write_text
 from bids_neurodecode.errors import InputError
 from bids_neurodecode.text import one_line
 
-BAD_INDEX = 'The index in {folder} cannot be read ({reason}). Remove that folder; it is made anew.'
+BAD_INDEX = (
+    'The index in {folder} cannot be read ({reason}). Remove that folder: it is made again.'
+)
 UNREADABLE = 'The folder {folder} cannot be read: {reason}. Correct its permissions.'
 OUTSIDE = 'it names files outside of the dataset'
 LAYOUT = 2
@@ -126,7 +128,7 @@ def index_dataset(
         Labels; other participants' folders are not entered.
     database_dir
         Where the list of names is kept for the next call; it is not kept if None. A list of which
-        any folder was changed since is made anew.
+        any folder was changed since is regenerated.
 
     Returns
     -------
@@ -306,7 +308,7 @@ def _reuse(kept: Path, folder: Path) -> tuple[Listing | None, str]:
     if not all(_is_below(where, names) for where, (_, names) in listing.items()):
         raise InputError(BAD_INDEX.format(folder=kept.parent, reason=OUTSIDE))
     if any(_changed(folder / where) != changed for where, (changed, _) in listing.items()):
-        return None, f'The index in {kept.parent} was older than {folder} and was made anew.'
+        return None, f'The index in {kept.parent} was older than {folder} and was regenerated.'
     return listing, f'The index in {kept.parent} was reused.'
 
 

@@ -1,4 +1,4 @@
-"""Pictures without BOLD, whose responses are to be predicted: a dataset of events, or a folder."""
+"""Images without BOLD, whose responses are to be predicted: a dataset of events, or a folder."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ from bids_neurodecode.bids.timing import read_table, stimulus_names
 from bids_neurodecode.errors import InputError
 
 NO_EVENTS = (
-    'No events of sub-{label} name pictures in {folder} ({asked}). Add *_events.tsv with '
-    'stim_file, or give a folder of pictures with --stimuli-dir.'
+    'No events of sub-{label} name images in {folder} ({asked}). Add *_events.tsv with '
+    'stim_file, or give a folder of images with --stimuli-dir.'
 )
-SEVERAL_TASKS = 'Several tasks of sub-{label} show pictures: {tasks}. Choose one with --task-id.'
+SEVERAL_TASKS = 'Several tasks of sub-{label} show images: {tasks}. Choose one with --task-id.'
 FILMS_SHOWN = (
-    'Task {task!r} of sub-{label} shows films, and encoding models of pictures predict responses '
-    'to pictures alone. Choose another --task-id.'
+    'Task {task!r} of sub-{label} shows films, and encoding models of images predict responses '
+    'to images alone. Choose another --task-id.'
 )
-NO_PICTURES = 'There is no picture ({types}) in {folder}. Give a folder of pictures.'
+NO_PICTURES = 'There is no image ({types}) in {folder}. Give a folder of images.'
 NO_FOLDER = 'There is no folder {folder}. Check --stimuli-dir.'
 ASKED = 'task {task}, sessions {sessions}, runs {runs}'
 
@@ -95,7 +95,7 @@ def find_event_runs(request: Request, label: str) -> ParticipantInput:
     Raises
     ------
     InputError
-        If there are none, they are of several tasks, or a table or picture cannot be used.
+        If there are none, they are of several tasks, or a table or image cannot be used.
     """
     index, _ = index_dataset(request.bids_dir, (label,), database_dir=request.database_dir)
     files = index.find({'suffix': 'events', 'extension': '.tsv', 'subject': label})
@@ -131,14 +131,14 @@ def find_event_runs(request: Request, label: str) -> ParticipantInput:
 def find_picture_folder(
     folder: Path, label: str, task: str, features: str | None = None
 ) -> ParticipantInput:
-    """Return the pictures of a plain folder, to be shown to a model of one participant.
+    """Return the images of a plain folder, to be shown to a model of one participant.
 
     ``features`` is the setting ``features.table``.
 
     Raises
     ------
     InputError
-        If there is no such folder, it holds no picture, or one cannot be read.
+        If there is no such folder, it holds no image, or one cannot be read.
     """
     if not folder.is_dir():
         raise InputError(NO_FOLDER.format(folder=folder))
@@ -186,7 +186,7 @@ def _run(
 
 
 def _pictures(runs: Sequence[EventsInput], folder: Path, label: str, task: str) -> tuple[str, ...]:
-    """Resolve and open every picture of the runs once; names sorted."""
+    """Resolve and open every image of the runs once; names sorted."""
     seen: dict[str, Path] = {}
     for run in runs:
         for name in stimulus_names(read_table(run.events), run.events):

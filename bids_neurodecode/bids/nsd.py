@@ -1,12 +1,12 @@
-"""The Natural Scenes Dataset as it is published, read in place: betas, design, pictures.
+"""The Natural Scenes Dataset as it is published, read in place: betas, design, images.
 
 What is used of the layout, below the folder that is given as BIDS_DIR::
 
     nsddata_betas/ppdata/subjXX/func1pt8mm/betas_fithrf_GLMdenoise_RR/betas_sessionNN.{hdf5,nii.gz}
     nsddata/ppdata/subjXX/func1pt8mm/roi/nsdgeneral.nii.gz       voxels above 0 are used
     nsddata/ppdata/subjXX/func1pt8mm/mean.nii.gz                 shown below maps, if it is there
-    nsddata/experiments/nsd/nsd_expdesign.mat                    which picture in which trial
-    nsddata_stimuli/stimuli/nsd/nsd_stimuli.hdf5                 pictures, one read at a time
+    nsddata/experiments/nsd/nsd_expdesign.mat                    which image in which trial
+    nsddata_stimuli/stimuli/nsd/nsd_stimuli.hdf5                 images, one read at a time
     COCO_73k_annots_curated.npy or captions.tsv                  captions, if they are there
 """
 
@@ -59,7 +59,7 @@ MISSING_SESSION = (
 )
 NO_TASK = "NSD's own layout has one task, {task!r}, and no task {asked!r}. Leave out --task-id."
 TOO_FEW_PICTURES = (
-    '{file} holds {n} pictures, and {design} names number {number}. They do not belong together.'
+    '{file} holds {n} images, and {design} names number {number}. They do not belong together.'
 )
 IN_PLACE = (
     'The folder is the Natural Scenes Dataset in its own layout: betas {version!r} ({space}) are '
@@ -67,7 +67,7 @@ IN_PLACE = (
     'those of nsdgeneral.'
 )
 FOUND = (
-    'sub-{label}: {sessions} sessions, {trials} trials of {pictures} pictures: {train} for '
+    'sub-{label}: {sessions} sessions, {trials} trials of {pictures} images: {train} for '
     'training ({train_trials} trials), {test} of the shared {shared} for the test '
     '({test_trials} trials).'
 )

@@ -1,4 +1,4 @@
-"""NSD's single-trial betas: one file a session, 16-bit, read in place."""
+"""NSD's single-trial betas: one file per session, 16-bit, read in place."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bids_neurodecode.fetched import check_fetched
 from bids_neurodecode.samples import VoxelMask
 from bids_neurodecode.text import one_line
 
-BAD_SESSION = 'Cannot read the betas {file}: {reason}. Download the file anew.'
+BAD_SESSION = 'Cannot read the betas {file}: {reason}. Download the file again.'
 WRONG_TYPE = (
     'The betas {file} are {dtype}, and NSD gives 16-bit whole numbers (a 300th of a percent). '
     'Give the files as they were published.'

@@ -1,4 +1,4 @@
-"""NSD's captions: five people's descriptions of each picture, from COCO."""
+"""NSD's captions: five people's descriptions of each image, from COCO."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ PICKLED = (
     'If you trust it, convert it: numpy.save(NEW, numpy.load(OLD, allow_pickle=True).astype(str)).'
 )
 BAD_ARRAY = (
-    'Cannot read the captions {file}: {reason}. It must be text of shape (pictures, captions), '
-    'one row a picture of nsd_stimuli.hdf5.'
+    'Cannot read the captions {file}: {reason}. It must be text of shape (images, captions), '
+    'one row per image of nsd_stimuli.hdf5.'
 )
 BAD_TABLE = 'The captions {file} lack the column {column!r}. It needs stim_file and caption.'
 NO_CAPTION = (
@@ -48,7 +48,7 @@ def keep_captions(
     names: Sequence[str],
     dataset: Path,
 ) -> Path:
-    """Write the captions of a participant's pictures as a table; a table is taken as it is.
+    """Write the captions of a participant's images as a table; a table is taken as it is.
 
     Parameters
     ----------
@@ -59,14 +59,14 @@ def keep_captions(
     file, captions
         What :func:`read_captions` read.
     names
-        Of the participant's pictures.
+        Of the participant's images.
     dataset
         Named in errors.
 
     Raises
     ------
     InputError
-        If a picture has none.
+        If an image has none.
     """
     missing = [name for name in names if not captions.get(name)]
     if missing:
@@ -81,13 +81,13 @@ def keep_captions(
 
 
 def read_captions(file: Path) -> dict[str, tuple[str, ...]]:
-    """Read captions by the name of their picture.
+    """Read captions by the name of their image.
 
     Parameters
     ----------
     file
-        A table with ``stim_file`` and ``caption``, several rows a picture; or the array
-        ``COCO_73k_annots_curated.npy`` of fixed-width text, (pictures, captions), whose rows are
+        A table with ``stim_file`` and ``caption``, several rows an image; or the array
+        ``COCO_73k_annots_curated.npy`` of fixed-width text, (images, captions), whose rows are
         those of ``nsd_stimuli.hdf5`` and whose empty entries are left out.
 
     Raises

@@ -1,4 +1,4 @@
-"""NSD's experimental design: which picture was shown in which trial, to whom."""
+"""NSD's experimental design: which image was shown in which trial, to whom."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 
 
 NO_DESIGN = (
-    "There is no {file}: it says which picture each of NSD's trials showed. Download it from "
+    "There is no {file}: it says which image each of NSD's trials showed. Download it from "
     'the same place as the betas (nsddata/experiments/nsd).'
 )
-BAD_DESIGN = 'Cannot use {file}: {reason}. Download it anew (nsddata/experiments/nsd).'
+BAD_DESIGN = 'Cannot use {file}: {reason}. Download it again (nsddata/experiments/nsd).'
 NO_SESSION = (
     'Session {session} is not in {file}, which describes {n} sessions. Choose others with '
     '--session-label.'
 )
 
 PROTOCOL = 'nsd-shared1000'
-"""The 1,000 pictures that all participants saw are the test set, all others the training set."""
+"""The 1,000 images that all participants saw are the test set, all others the training set."""
 TRIAL_SECONDS = 4.0
 STIMULUS_SECONDS = 3.0
 N_SHARED = 1000
@@ -46,13 +46,13 @@ class Design:
     file
         Named in errors.
     ordering
-        Which of a participant's pictures each trial shows, from 1, (n_trials,); the same for all.
+        Which of a participant's images each trial shows, from 1, (n_trials,); the same for all.
     pictures
-        Number (from 1) of each participant's pictures among all, (n_participants, n_pictures).
+        Number (from 1) of each participant's images among all, (n_participants, n_pictures).
     slots
         Which slots of each run hold a trial, (n_sessions, n_runs, n_slots).
     n_shared
-        The first pictures of each participant are shared by all: how many.
+        The first images of each participant are shared by all: how many.
     """
 
     file: Path
@@ -122,17 +122,17 @@ def _trouble(design: Design, shared: IndexArray) -> str:
             f'{len(design.ordering)}'
         )
     if design.ordering.min() < 1 or design.ordering.max() > n_pictures:
-        return f'masterordering leaves the {n_pictures} pictures of a participant'
+        return f'masterordering leaves the {n_pictures} images of a participant'
     if (design.pictures < 1).any():
         return 'subjectim holds numbers below 1'
     first = np.sort(design.pictures[:, : design.n_shared], axis=1)
     if first.shape[1] != len(shared) or (first != np.sort(shared)).any():
-        return 'the first pictures of subjectim are not those of sharedix'
+        return 'the first images of subjectim are not those of sharedix'
     return ''
 
 
 def picture_name(number: int) -> str:
-    """Return the name of a picture: its number from 1 among the 73,000.
+    """Return the name of an image: its number from 1 among the 73,000.
 
     Examples
     --------
@@ -160,7 +160,7 @@ def trials_of(design: Design, participant: int, sessions: Sequence[int]) -> pd.D
         ``onset`` (s, the scanner runs of a session end to end) and ``duration``, ``stim_file``,
         ``trial_type`` (``shared`` or ``unique``), ``session``, ``run`` (a session: its betas were
         estimated together), ``scan_run`` (from 1 in the session), ``part`` (``test`` for shared
-        pictures) and ``protocol``.
+        images) and ``protocol``.
 
     Raises
     ------

@@ -89,7 +89,7 @@ LONGEST_TR = 100.0
 """Seconds; sparse acquisitions wait for some 20 s."""
 ROWS = (
     '{confounds} has {rows} rows, but {bold} has {volumes} volumes. '
-    'They do not belong together; make the derivatives anew.'
+    'They do not belong together; regenerate the derivatives.'
 )
 TR_TOLERANCE = 1e-3
 """Seconds; headers hold single precision, and some tools round to milliseconds."""

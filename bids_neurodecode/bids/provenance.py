@@ -41,7 +41,7 @@ OTHER_RAW = (
 BROKEN = 'Cannot read {file}: {reason}. Remove it, or choose another output folder.'
 
 DESCRIPTIONS: Mapping[str, str] = {
-    'singletrial': 'One value a trial, in the order of the events table of the same name',
+    'singletrial': 'One value per trial, in the order of the events table of the same name',
     'aligned': 'Cleaned series shifted back by the haemodynamic delay',
     'predicted': 'Predicted by a trained model from the stimuli alone',
     'linear': 'Ridge regression between voxels and image features',

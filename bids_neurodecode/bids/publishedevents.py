@@ -68,8 +68,8 @@ FOUND_BELOW = (
 )
 IMPULSES = '{n} row(s) of the events last 0 s: their stimuli are taken as impulses, as in BIDS.'
 IN_PART = (
-    '{film} lasts {whole:g} s, and {n} showings show no more than its first {shown:g} s. If runs '
-    'go on where the one before ended, say so: events.film_onset = "continue".'
+    '{film} lasts {whole:g} s, and {n} presentations show no more than its first {shown:g} s. If '
+    'runs go on where the one before ended, say so: events.film_onset = "continue".'
 )
 NOT_READ_BEFORE = (
     'Where in {film} run {run} starts is not known ({file}): runs go on where the one before '
@@ -140,7 +140,7 @@ class EventsReader:
     def shows(self, file: Path, entities: Mapping[str, str], *, named: bool = False) -> bool:
         """Whether events say what was shown, in any of the ways in which they can.
 
-        A column of names of pictures or films does, though none of these files be there; not so
+        A column of names of images or films does, though none of these files be there; not so
         where it has to be ``named``, by ``stim_file`` or the settings. A ``stim_file`` in which
         nothing or sounds alone stand does not.
         """
@@ -452,7 +452,7 @@ class EventsReader:
         length: float,
         repetition_time: float,
     ) -> pd.DataFrame:
-        """Bring rows that show films to one a showing; images need a duration."""
+        """Bring rows that show films to one a presentation; images need a duration."""
         import pandas as pd
 
         films = _of(shown, films=True)
@@ -539,7 +539,7 @@ def _looks_like_file(name: str) -> bool:
 
 
 def _of(shown: pd.DataFrame, *, films: bool) -> pd.Series[bool]:
-    """Return which rows show films, or pictures."""
+    """Return which rows show films, or images."""
     suffix = shown['stim_file'].map(lambda x: PurePosixPath(x).suffix.lower(), na_action='ignore')
     return suffix.isin(MOVING) if films else suffix.notna() & ~suffix.isin(MOVING)
 

@@ -436,7 +436,7 @@ def _stimuli(
 
 
 def _describe(found: Sequence[ParticipantInput]) -> list[str]:
-    """Say what was found, a line a participant."""
+    """Say what was found, one line per participant."""
     lines = []
     for person in sorted(found, key=lambda p: natural_key(p.label)):
         run = person.runs[0]

@@ -103,20 +103,20 @@ class ParticipantInput:
     betas: Path | None = None
     """Precomputed single-trial betas (4-D NIfTI) of a derivatives dataset, where asked for."""
     betas_events: Path | None = None
-    """Their table: one row a volume."""
+    """Their table: one row per volume."""
     layout: Layout = 'bids'
     """In those of :data:`OF_RESPONSES` each run is a session of betas: there are no series."""
     features: Mapping[str, Path] = field(default_factory=dict)
-    """Tables of features that the user brings: of each film by its name, of pictures one, under
+    """Tables of features that the user brings: of each film by its name, of images one, under
     ``*``."""
     captions: Path | None = None
-    """Table of captions (``stim_file``, ``caption``; several rows a picture), if there is one."""
+    """Table of captions (``stim_file``, ``caption``; several rows an image), if there is one."""
     conditions: tuple[str, ...] = ()
     """Values of ``trial_type`` that are told apart, where no stimuli are named, sorted."""
     events_only: tuple[EventsInput, ...] = ()
     """Runs without BOLD (predict mode of encoding models); there are no ``runs`` then."""
     fingerprint: str = ''
-    """Changes when a file changes that the analysis reads: what is cached is then made anew."""
+    """Changes when a file changes that the analysis reads: what is cached is then regenerated."""
 
     @property
     def has_series(self) -> bool:

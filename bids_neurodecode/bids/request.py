@@ -27,7 +27,7 @@ class Request:
     :func:`bids_neurodecode.bids.filters.read_filters`. ``betas_from`` names the derivatives that
     hold precomputed single-trial betas. ``features`` and ``table_rate`` are the settings
     ``features.table`` and ``features.table_rate``.
-    ``stimuli_dir`` is the folder of films or pictures where it is not the dataset's ``stimuli/``.
+    ``stimuli_dir`` is the folder of films or images where it is not the dataset's ``stimuli/``.
     ``events`` say how its events name what was shown, ``split`` which rows are held out,
     ``conditions`` which trial types are conditions where they name no stimuli (or ``system``
     asks for them). In ``made_dir`` files are made that the dataset lacks. ``recipe`` says what

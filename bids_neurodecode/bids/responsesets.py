@@ -20,8 +20,8 @@ from bids_neurodecode.spaces import files_of, form_of, load_image, one_each, spa
 from bids_neurodecode.typing import RealArray
 
 NOT_THERE = (
-    '{source} is not there. Give a series of response maps, an array (.npy, .pt, .npz; one row an '
-    'image), or an output folder.'
+    '{source} is not there. Give a series of response maps, an array (.npy, .pt, .npz; one row '
+    'per image), or an output folder.'
 )
 NO_MAPS = (
     'There are no response maps in {source}: no file *_stat-effect_desc-{desc}_statmap. Give the '
@@ -30,10 +30,10 @@ NO_MAPS = (
 SEVERAL = 'There are several response maps in {source}: {files}. Give one of them.'
 NO_TABLE = (
     'Which image each volume of {file} is the response to is not known: no table {table} beside '
-    'it. Add it, one row a volume.'
+    'it. Add it, one row per volume.'
 )
 ROWS = '{table} has {rows} rows, but {file} has {volumes} volumes. They must be one to one.'
-BAD_ARRAY = 'The array in {file} must have one row an image and one column a voxel: {shape}.'
+BAD_ARRAY = 'The array in {file} must have one row per image and one column per voxel: {shape}.'
 NOT_REGIONS = (
     'Regions of arrays come as .npz, a name and a mask (n_voxels,) each; {file} is none. '
     'Of maps, give a dseg file.'
@@ -114,7 +114,7 @@ def columns_of(file: Path) -> npt.NDArray[np.float32]:
 
 
 def read_values(file: Path) -> RealArray:
-    """Read one value a voxel, (n_voxels,): an array, or a map."""
+    """Read one value per voxel, (n_voxels,): an array, or a map."""
     if file.suffix.lower() in ARRAYS:
         return np.asarray(read_array(file), dtype=np.float64).ravel()
     return np.asarray(columns_of(file)[0])

@@ -18,27 +18,27 @@ from bids_neurodecode.fetched import check_fetched
 from bids_neurodecode.spaces import Space, files_of, form_of, image_damage, load_image, space_of
 from bids_neurodecode.text import one_line
 
-NOT_NIFTI = 'Cannot read {file} as NIfTI: {reason}. The file is corrupt; copy or make it anew.'
-TRUNCATED = 'The file {file} is cut short or corrupt ({reason}). Copy or make it anew.'
+NOT_NIFTI = 'Cannot read {file} as NIfTI: {reason}. The file is corrupt; copy or regenerate it.'
+TRUNCATED = 'The file {file} is cut short or corrupt ({reason}). Copy or regenerate it.'
 NOT_4D = (
     '{file} has the shape {shape}; a series has four dimensions and two or more '
-    'volumes. Make the file anew.'
+    'volumes. Regenerate the file.'
 )
-NOT_3D = '{file} has the shape {shape}; a mask has three dimensions. Make it anew.'
-EMPTY_MASK = 'The mask {file} holds no voxel. Make it anew.'
+NOT_3D = '{file} has the shape {shape}; a mask has three dimensions. Regenerate it.'
+EMPTY_MASK = 'The mask {file} holds no voxel. Regenerate it.'
 OTHER_GRID = (
     '{file} is on another grid ({grid}) than {reference} ({expected}). '
     'Resample one of them, or choose one --space.'
 )
 NOT_FINITE = (
     '{file} holds {n} values that are NaN or infinite inside the mask (first in volume {volume}), '
-    'or too large for single precision. Make the file anew.'
+    'or too large for single precision. Regenerate the file.'
 )
 NOT_REAL = (
     '{file} holds {dtype} values, and {kind}. Give a file of one real number per voxel{way_out}.'
 )
-CONSTANT = '{file} does not vary over time in the whole mask. Make the file anew.'
-ALL_ZERO = '{file} is zero in the whole mask{where}. Make the file anew.'
+CONSTANT = '{file} does not vary over time in the whole mask. Regenerate the file.'
+ALL_ZERO = '{file} is zero in the whole mask{where}. Regenerate the file.'
 
 CHUNK = 1 << 22
 LARGEST = float(np.finfo(np.float32).max)

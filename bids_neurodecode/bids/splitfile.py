@@ -49,7 +49,7 @@ def add_parts(table: pd.DataFrame, file: Path | None, which: str | None = None) 
     Parameters
     ----------
     table
-        One row a sample: ``stimulus`` (of films, ``film``), ``run`` and ``run_label``.
+        One row per sample: ``stimulus`` (of films, ``film``), ``run`` and ``run_label``.
     file
         A TSV with a column ``split`` and one of ``stimulus`` (the ``stim_file``), ``run`` (its
         label, or an end of it, such as ``run-01``) and ``trial`` (row of ``table``, from 0); CSV

@@ -109,7 +109,7 @@ def _within(file: Path, folder: Path) -> bool:
 
 
 def check_image(file: Path, events: Path) -> None:
-    """Read an image to its end: one still picture, not too large, in values that are known.
+    """Read an image to its end: one still image, not too large, in values that are known.
 
     Raises
     ------

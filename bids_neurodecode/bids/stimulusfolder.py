@@ -20,7 +20,7 @@ KNOWN = IMAGES | FILMS
 
 @dataclass(frozen=True)
 class StimulusFolder:
-    """Pictures and films of one folder. What lies below it is listed when a name first needs it.
+    """Images and films of one folder. What lies below it is listed when a name first needs it.
 
     Parameters
     ----------
@@ -126,7 +126,7 @@ def _by_folders(
 
 
 def has_extension(name: str) -> bool:
-    """Whether a name ends as those of pictures or films do.
+    """Whether a name ends as those of images or films do.
 
     Examples
     --------

@@ -22,12 +22,12 @@ NO_COLUMN = (
 )
 NO_STIM_FILE = (
     'The events {file} lack the column "stim_file"{also}. Add it, naming for each trial the '
-    'picture or film that was shown, relative to stimuli/ (n/a for rows that show none), or say '
+    'image or film that was shown, relative to stimuli/ (n/a for rows that show none), or say '
     'what names them: events.stimulus_column = "COLUMN", or a template (events.stimulus).'
 )
 NO_STIMULUS = (
     'No row of {file} shows a stimulus: what names it is n/a in all, or they are left out '
-    '(events.exclude). Name the pictures or films, relative to stimuli/, or leave the run out '
+    '(events.exclude). Name the images or films, relative to stimuli/, or leave the run out '
     'with --run-label or --bids-filter-file.'
 )
 NOT_A_NUMBER = (

@@ -1,4 +1,4 @@
-"""Events to the table of trials: one row a trial, in chronological order over all runs."""
+"""Events to the table of trials: one row per trial, in chronological order over all runs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SEVERAL_DURATIONS = (
     'Split the task, or give all one duration: events.duration = SECONDS.'
 )
 BAD_BETAS_TABLE = (
-    'The table {file} of precomputed betas lacks {lacks}. It needs one row a volume, with '
+    'The table {file} of precomputed betas lacks {lacks}. It needs one row per volume, with '
     'stim_file and run.'
 )
 DURATION_TOLERANCE = 0.25
@@ -127,11 +127,11 @@ def precomputed_trials(
     *,
     conditions: bool = False,
 ) -> pd.DataFrame:
-    """Read the table of precomputed betas, one row a volume, as :func:`trials_table` makes it.
+    """Read the table of precomputed betas, one row per volume, as :func:`trials_table` makes it.
 
     ``stim_file`` and ``run`` are needed; sessions, onsets and durations where they are known, and
     ``part``, ``protocol`` (of a split that the dataset gives) and ``scan_run``. A ``split`` may
-    name test rows by the table's columns. With ``mean`` there is one row a stimulus, that of its
+    name test rows by the table's columns. With ``mean`` there is one row per stimulus, that of its
     first trial, with ``n_repeats``. Of ``conditions``, ``trial_type`` is what was shown.
 
     Raises
@@ -225,7 +225,7 @@ def with_trials(samples: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     samples
-        One row a sample: ``sample`` is the row of (the first of) its trials.
+        One row per sample: ``sample`` is the row of (the first of) its trials.
     trials
         As :func:`trials_table` makes it.
 
@@ -272,7 +272,7 @@ def unequal_durations(table: pd.DataFrame) -> str:
 
 
 def film_table(runs: Sequence[RunInput]) -> pd.DataFrame:
-    """Lay the clock of each film over its run: one row a volume of the film.
+    """Lay the clock of each film over its run: one row per volume of the film.
 
     Samples lie at multiples of the repetition time of the film, wherever in the film a run starts:
     what shows the same has the same name, in whichever run and participant.

@@ -1,4 +1,4 @@
-"""Films and pictures as outputs: MP4 that browsers play, PNG."""
+"""Films and images as outputs: MP4 that browsers play, PNG."""
 
 from __future__ import annotations
 
@@ -60,14 +60,14 @@ def write_video(
 
 
 def strip(upper: Uint8Array, lower: Uint8Array, n: int = 10) -> Uint8Array:
-    """Set ``n`` frames, evenly over two films, in two rows: one picture."""
+    """Set ``n`` frames, evenly over two films, in two rows: one image."""
     picked = np.unique(np.linspace(0, len(upper) - 1, min(n, len(upper))).round().astype(int))
     rows = [np.concatenate(list(film[picked]), axis=1) for film in (upper, lower)]
     return np.concatenate(rows, axis=0)
 
 
 def write_picture(path: Path, pixels: Uint8Array) -> None:
-    """Write a picture (height, width, 3) as PNG, whole or not at all."""
+    """Write an image (height, width, 3) as PNG, whole or not at all."""
     from PIL import Image
 
     with atomic(path) as temporary:

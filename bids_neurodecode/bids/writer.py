@@ -28,7 +28,7 @@ ENTITIES = frozenset({'run', 'session'})
 
 
 NO_LIST = (
-    'The list {file} of what an earlier run wrote is damaged, and was made anew: files of that '
+    'The list {file} of what an earlier run wrote is damaged, and was regenerated: files of that '
     'run that this one does not write stay beside its own.'
 )
 LOGGER = logging.getLogger('bids_neurodecode')

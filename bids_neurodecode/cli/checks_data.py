@@ -30,7 +30,7 @@ NO_REPEATS = (
     '"{measure}" needs repeats. Use "prediction", "none" or "auto".'
 )
 ONE_PICTURE = (
-    'All pictures that sub-{label} was shown are one and the same ({file}; first events: '
+    'All images that sub-{label} was shown are one and the same ({file}; first events: '
     '{events}), so there is nothing to tell apart. Correct the events, or the files.'
 )
 WHO = '{file}: {reason}'
@@ -40,7 +40,7 @@ FILM_SHORTER = (
 )
 VARIABLE_RATE = (
     'The film {film} has a variable frame rate. '
-    'Write it anew with a constant one (ffmpeg -i IN -fps_mode cfr OUT).'
+    'Write it again with a constant one (ffmpeg -i IN -fps_mode cfr OUT).'
 )
 ATLAS_OUTSIDE = (
     'The atlas {atlas} has no voxel in the mask {mask}. '
@@ -69,7 +69,7 @@ CENTRED = (
     'change needs a mean. Set clean.scaling to "zscore" or "none", or give series with their mean.'
 )
 ONE_BETA = (
-    'betas.repeats = "mean" leaves one response a condition of sub-{label}, and nothing to hold '
+    'betas.repeats = "mean" leaves one response per condition of sub-{label}, and nothing to hold '
     'out. Leave it out for conditions: their trials are decoded one by one.'
 )
 NO_SERIES = (
@@ -132,7 +132,7 @@ def check_design(
 
 
 def _check_differ(person: ParticipantInput) -> None:
-    """Refuse pictures that are all one and the same file: nothing tells their responses apart."""
+    """Refuse images that are all one and the same file: nothing tells their responses apart."""
     files = [person.stimuli_dir / name for name in person.stimuli]
     if not all(file.is_file() for file in files):
         return  # in one array, or known by their features alone

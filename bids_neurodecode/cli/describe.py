@@ -96,7 +96,7 @@ def _steps(arguments: Arguments, config: Config, inputs: DatasetInput) -> list[s
     if arguments.boilerplate_only:
         return ['write the methods text']
     if arguments.reports_only:
-        return ['make the reports anew']
+        return ['regenerate the reports']
     steps = _responses(config, inputs)
     confounds = ', '.join([*config.clean.strategy, *config.clean.columns]) or 'none'
     steps.append(f'confounds regressed out: {confounds}')
@@ -139,7 +139,7 @@ def _analysis(arguments: Arguments, config: Config, inputs: DatasetInput) -> lis
     ]
     shown = any(person.paradigm == 'images' for person in inputs.participants)
     if shown and config.system in {'auto', 'reconstruction'} and arguments.mode == 'train':
-        steps.append(f'pictures are made by: {config.reconstruction.generator}')
+        steps.append(f'images are made by: {config.reconstruction.generator}')
     if config.atlas.given:
         regions = ', '.join(config.atlas.regions) or 'all regions'
         steps.append(f'atlas: {config.atlas.said} ({regions})')

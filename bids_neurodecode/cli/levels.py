@@ -391,7 +391,7 @@ def with_models(
 
 
 def _earlier_results(arguments: Arguments, inputs: DatasetInput) -> list[Path]:
-    """Return the records of an earlier run where only texts are made anew from them."""
+    """Return the records of an earlier run where only texts are regenerated from them."""
     if not (arguments.reports_only or arguments.boilerplate_only):
         return []
     labels = [participant.label for participant in inputs.participants]
@@ -430,7 +430,7 @@ def write_dataset(
 
 
 def _write_stages(run: RunSettings, labels: Sequence[str]) -> dict[str, pd.DataFrame]:
-    """Gather what each stage took into one table a participant, in the log of this run."""
+    """Gather what each stage took into one table per participant, in the log of this run."""
     import json
 
     import pandas as pd

@@ -18,9 +18,9 @@ from bids_neurodecode.cli.parser import Arguments
 from bids_neurodecode.cli.systems import WHICH_ENCODER, encoders_in
 from bids_neurodecode.config import Config
 
-FOLDER = 'Responses to the {n} pictures in {folder} are predicted: there is no BOLD.'
+FOLDER = 'Responses to the {n} images in {folder} are predicted: there is no BOLD.'
 EVENTS = (
-    'Responses to the pictures that the events of {folder} name are predicted: there is no '
+    'Responses to the images that the events of {folder} name are predicted: there is no '
     'preprocessed BOLD.'
 )
 
@@ -28,7 +28,7 @@ EVENTS = (
 def find_new_pictures(
     arguments: Arguments, config: Config, request: Request
 ) -> DatasetInput | None:
-    """Return the pictures to predict responses to; None where BOLD is to be read.
+    """Return the images to predict responses to; None where BOLD is to be read.
 
     Participants are those asked for; without any named, those of the dataset with a model.
 

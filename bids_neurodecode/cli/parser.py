@@ -260,9 +260,9 @@ def _add_analysis(parser: argparse.ArgumentParser) -> None:
         '--stimuli-dir',
         type=path_value,
         metavar='DIR',
-        help='the folder of the pictures or films that the events name, where it is not the '
+        help='the folder of the images or films that the events name, where it is not the '
         "dataset's stimuli/ (--mode predict: a film, or a folder of films or, with --system "
-        'encoding, of pictures, of which the events name none, to predict the responses to, '
+        'encoding, of images, of which the events name none, to predict the responses to, '
         'without any BOLD; Emo-FilM in its published layout: the folder of its films, named as '
         'their tasks)',
     )
@@ -353,7 +353,7 @@ def _add_running(parser: argparse.ArgumentParser) -> None:
         action='store_true',
         help='print what would be read, run and written; run none',
     )
-    only.add_argument('--reports-only', action='store_true', help='make the reports anew')
+    only.add_argument('--reports-only', action='store_true', help='regenerate the reports')
     only.add_argument(
         '--boilerplate-only', action='store_true', help='write the methods text only'
     )

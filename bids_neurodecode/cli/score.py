@@ -188,7 +188,7 @@ def _responses(options: argparse.Namespace) -> Scored:
 
 
 def _print(scored: Scored) -> None:
-    """Print a line a score, with what the baselines score, and published rows last."""
+    """Print one line per score, with what the baselines score, and published rows last."""
     baselines: dict[tuple[str, str], list[str]] = {}
     for score in scored.scores:
         if score.model.startswith('baseline-'):

@@ -314,7 +314,7 @@ def _only_task(plan: StudyPlan, run: RunSettings) -> str:
 
 
 def _write_stages(plan: StudyPlan, run: RunSettings, shared: Mapping[str, Shared]) -> None:
-    """Write what each step took, and which variants use it, a table a participant."""
+    """Write what each step took, and which variants use it, one table per participant."""
     import pandas as pd
 
     from bids_neurodecode.bids.sink import write_tsv

@@ -43,7 +43,7 @@ NO_MODEL_SETTINGS = (
     'The model {model} lacks the settings that it was trained with: there is no {file} beside it. '
     'Copy the whole output folder of the training run.'
 )
-BAD_MODEL = 'Cannot read the model {model}: {reason}. Copy it again, or train it anew.'
+BAD_MODEL = 'Cannot read the model {model}: {reason}. Copy it again, or train it again.'
 WHICH_ENCODER = (
     'No one encoding model of sub-{label} and its task in {folder} (found: {found}). '
     'Give the output folder of a training run with --system encoding with --models-from.'
@@ -73,7 +73,7 @@ NOT_SELECTED = (
     'selected by {measure!r} ({where}). Leave selection.measure at "auto".'
 )
 NOT_OF_NSD = (
-    '--stimuli-dir is of no use with NSD in its published layout: its pictures are read from '
+    '--stimuli-dir is of no use with NSD in its published layout: its images are read from '
     'nsddata_stimuli/. Leave it out.'
 )
 NO_MASK_HERE = (
@@ -204,7 +204,7 @@ def _applied_network(folder: Path, person: ParticipantInput, config: Config) -> 
     if system == 'encoding':
         return _trained_network(load_config(model.with_suffix('.toml')), system)
     if system == 'reconstruction' and generation_model_of(model) is not None:
-        return f'the model that makes pictures beside {model.name}'
+        return f'the model that makes images beside {model.name}'
     networks = model.parent.glob('*_desc-network_model.safetensors')
     return next((f'the model {file.name}' for file in networks if system == 'movie'), '')
 
@@ -287,7 +287,7 @@ def check_shared_head(arguments: Arguments, config: Config) -> None:
 
 
 def check_pictures(arguments: Arguments, config: Config, inputs: DatasetInput) -> None:
-    """Check that what makes pictures is there: weights, regions, further pictures.
+    """Check that what makes images is there: weights, regions, further images.
 
     Raises
     ------

@@ -29,11 +29,11 @@ DEMO_OPTIONS: dict[str, tuple[Callable[[str], Any], str]] = {
     'n-subjects': (int, 'participants'),
     'n-sessions': (int, 'sessions of each participant'),
     'n-runs': (int, 'runs a session'),
-    'n-images': (int, 'pictures (images)'),
-    'n-repeats': (int, 'how often each picture or film is shown, in different runs'),
+    'n-images': (int, 'images (images)'),
+    'n-repeats': (int, 'how often each image or film is shown, in different runs'),
     'film-duration': (float, 'length of each film in seconds (movie)'),
     'repetition-time': (float, 'seconds from volume to volume'),
-    'stimulus-duration': (float, 'seconds that a picture is shown (images)'),
+    'stimulus-duration': (float, 'seconds that an image is shown (images)'),
     'voxel-size': (float, 'voxel size in mm'),
     'space': (
         str,
@@ -44,10 +44,10 @@ DEMO_OPTIONS: dict[str, tuple[Callable[[str], Any], str]] = {
     ),
     'snr': (float, "factor on every voxel's signal-to-noise ratio; 0 plants no signal"),
     'noise-sd': (float, 'deviation of the noise in percent signal'),
-    'imagery-runs': (int, 'further runs (task-imagery) in which each picture is imagined once'),
-    'imagery-gain': (float, 'responses to imagined pictures, as a share of those to seen ones'),
+    'imagery-runs': (int, 'further runs (task-imagery) in which each image is imagined once'),
+    'imagery-gain': (float, 'responses to imagined images, as a share of those to seen ones'),
     'seed': (int, 'the same seed gives the same bytes'),
-    'stimuli-dir': (Path, "a folder with one's own pictures or films, instead of made ones"),
+    'stimuli-dir': (Path, "a folder with one's own images or films, instead of made ones"),
     'noise-from': (Path, 'a real run (4-D NIfTI) whose phase-randomised residuals are the noise'),
 }
 """Options of ``demo`` that set the field of the same name of ``SimulationSpec``."""

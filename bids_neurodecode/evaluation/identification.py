@@ -1,6 +1,6 @@
 """Which of the candidates was seen? Similarities, ranks and what follows from them.
 
-All functions take a matrix of similarities, (n_samples, n_candidates), larger is more alike, and
+All functions take a matrix of similarities, (n_samples, n_candidates), larger is more similar, and
 ``truth``, the column of each sample's true candidate. Ties are shared out evenly, so that a
 prediction that says nothing scores chance: one that ties with e others counts 1 / (e + 1).
 """
@@ -106,7 +106,7 @@ def outcomes_top1_of(similarities: npt.NDArray[np.floating[Any]], n_candidates: 
 def outcomes_2way(similarities: npt.NDArray[np.floating[Any]]) -> FloatArray:
     """Return what each sample would score in 2-way identification, were each candidate true.
 
-    That is the share of the other candidates that are less alike, ties counting half. Shape
+    That is the share of the other candidates that are less similar, ties counting half. Shape
     (n_samples, n_candidates); the mean of a row is 1/2.
     """
     n_candidates = similarities.shape[1]
@@ -125,13 +125,13 @@ def ranks(similarities: npt.NDArray[np.floating[Any]], truth: npt.ArrayLike) -> 
 def identification_top1(
     similarities: npt.NDArray[np.floating[Any]], truth: npt.ArrayLike
 ) -> float:
-    """Share of samples whose true candidate is the most alike; chance 1 / n_candidates."""
+    """Share of samples whose true candidate is the most similar; chance 1 / n_candidates."""
     rows, columns = _pairs(similarities, truth)
     return float(outcomes_top1(similarities)[rows, columns].mean())
 
 
 def top_k(similarities: npt.NDArray[np.floating[Any]], truth: npt.ArrayLike, k: int) -> float:
-    """Share of samples whose true candidate is among the k most alike; chance k / n_candidates.
+    """Share of samples whose true candidate is among the k most similar; chance k / n_candidates.
 
     Ties across the border count as drawing among them would on average.
     """
@@ -145,7 +145,7 @@ def top_k(similarities: npt.NDArray[np.floating[Any]], truth: npt.ArrayLike, k: 
 def identification_2way(
     similarities: npt.NDArray[np.floating[Any]], truth: npt.ArrayLike
 ) -> float:
-    """Share of pairs (true, other) in which the true candidate is more alike; chance 1/2.
+    """Share of pairs (true, other) in which the true candidate is more similar; chance 1/2.
 
     For prediction j this is the share of the other candidates i with r(i, j) < r(j, j), as in
     the protocol of Brain-Diffuser (Ozcelik & VanRullen 2023, Sci Rep 13:15666).
@@ -165,7 +165,7 @@ def confusion_matrix(
 
 
 def nearest(similarities: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.intp]:
-    """Return the most alike candidate of each sample (the first of several)."""
+    """Return the most similar candidate of each sample (the first of several)."""
     return np.asarray(similarities.argmax(axis=1))
 
 

@@ -1,8 +1,8 @@
-"""How alike are two pictures, pixel by pixel.
+"""How similar two images are, pixel by pixel.
 
 All functions take truth and reconstruction, each (n, h, w, 3), uint8 or floating point in [0, 1],
-and return one value a pair, (n,). Both correlation and structural similarity reward blur: read
-them beside the score of the mean picture.
+and return one value per pair, (n,). Both correlation and structural similarity reward blur: read
+them beside the score of the mean image.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from bids_neurodecode.errors import DataError
 from bids_neurodecode.typing import FloatArray
 
 BAD_IMAGES = (
-    'Pictures must be uint8, or floating point in [0, 1], of one shape (n, h, w, 3): {a} and {b}.'
+    'Images must be uint8, or floating point in [0, 1], of one shape (n, h, w, 3): {a} and {b}.'
 )
 TOO_SMALL = (
-    'Structural similarity needs pictures of at least {need} pixels a side; these have {found}.'
+    'Structural similarity needs images of at least {need} pixels a side; these have {found}.'
 )
 
 _SIGMA = 1.5
@@ -31,7 +31,7 @@ Images = npt.NDArray[Any]
 
 
 def pixcorr(truth: Images, reconstruction: Images) -> FloatArray:
-    """Pearson correlation of the flattened RGB values; 0 where either picture is uniform."""
+    """Pearson correlation of the flattened RGB values; 0 where either image is uniform."""
     a, b = _as_float(truth, reconstruction)
     a, b = (x.reshape(len(x), -1) for x in (a, b))
     a, b = (x - x.mean(axis=1, keepdims=True) for x in (a, b))
@@ -65,7 +65,7 @@ def ssim_2d(truth: Images, reconstruction: Images) -> FloatArray:
 def ssim_columnwise_legacy(truth: Images, reconstruction: Images) -> FloatArray:
     """Structural similarity as scikit-image before 0.20 computed it in published NSD tables.
 
-    Those calls said ``multichannel=True`` of a picture without channels, so that each column of
+    Those calls said ``multichannel=True`` of an image without channels, so that each column of
     pixels was taken for a channel: the mean over columns of one-dimensional similarities. The
     values are lower than those of :func:`ssim_2d` by about .1; never compare the two.
     """

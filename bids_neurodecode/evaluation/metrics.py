@@ -1,4 +1,4 @@
-"""The metrics table: one row a score, and what its columns and metrics mean.
+"""The metrics table: one row per score, and what its columns and metrics mean.
 
 :data:`METRICS` is the one declaration of every metric: the table, its sidecar, the axes of
 figures, captions and verdicts all read its name, unit, limits and direction here.
@@ -36,7 +36,7 @@ COLUMNS: dict[str, str] = {
     'ci_high': 'Upper limit of the confidence interval.',
     'p': 'Permutation p value, (b + 1) / (m + 1); n/a with fewer than six stimuli or runs, and '
     'where the design allows no test.',
-    'n': 'Number of samples, voxels or pictures that the score is over.',
+    'n': 'Number of samples, voxels or images that the score is over.',
     'n_units': 'Number of independent units that intervals and comparisons are over.',
     'units': 'What these units are: stimuli, runs, blocks of 30 s, or participants.',
     'test': 'What was permuted for p: "labels" (of held-out samples, models as fitted) or "refit" '

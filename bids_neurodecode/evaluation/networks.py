@@ -1,4 +1,4 @@
-"""Pictures compared by what networks see in them, under the protocols of published tables.
+"""Images compared by what networks see in them, under the protocols of published tables.
 
 Networks are handed in. Where one is missing its metrics are missing; what may take their place is
 a stand-in, whose scores bear the stand-in's own name and compare with no published number.
@@ -21,12 +21,12 @@ from bids_neurodecode.evaluation.protocols import NetworkMetric, PictureProtocol
 from bids_neurodecode.typing import Float32Array, FloatArray, Uint8Array
 
 BAD_PICTURES = (
-    'Truth and reconstruction must be uint8 pictures (n, h, w, 3), as many of the one as of the '
+    'Truth and reconstruction must be uint8 images (n, h, w, 3), as many of the one as of the '
     'other and at least two: {truth} and {found}.'
 )
-BAD_FEATURES = 'The network {name!r} gave features of shape {found} for {n} pictures.'
+BAD_FEATURES = 'The network {name!r} gave features of shape {found} for {n} images.'
 OTHER_COUNT = (
-    'Protocol {name} is defined on {expected} test pictures and these scores are on {n}: do not '
+    'Protocol {name} is defined on {expected} test images and these scores are on {n}: do not '
     'put them beside published ones.'
 )
 NO_NETWORK = 'No weights of {network}: {metrics} are not computed.'
@@ -75,14 +75,14 @@ class Remembering:
 
 @dataclass(frozen=True, eq=False)
 class PictureScore:
-    """One metric over all pictures.
+    """One metric over all images.
 
     Parameters
     ----------
     metric
         Its name; of a stand-in, with the stand-in's name in it.
     values
-        One a picture, (n,); the score is their mean.
+        One an image, (n,); the score is their mean.
     chance
         What a reconstruction without information scores: known, or the mean over all pairs of a
         reconstruction with another image. None if that is not known.
@@ -132,17 +132,17 @@ def score_pictures(
     networks
         Those that there are, by the names of the protocol's metrics.
     stand_in
-        Features of pictures without weights, (n, h, w, 3) to (n, n_features): scored under the
+        Features of images without weights, (n, h, w, 3) to (n, n_features): scored under the
         name ``gabor-standin`` where a network is missing.
     batch_size
-        Pictures that a network is given at once.
+        Images that a network is given at once.
     progress
         Called with (network passes done, all passes).
 
     Raises
     ------
     DataError
-        For pictures that do not match, or features that are not one a picture.
+        For images that do not match, or features that are not one an image.
     """
     scores = pixel_scores(truth, reconstruction, protocol)
     scores += network_scores(
@@ -240,7 +240,7 @@ def pixel_scores(
 def network_pixels(
     images: Uint8Array, metric: NetworkMetric, protocol: PictureProtocol
 ) -> Float32Array:
-    """Turn pictures into what a network is given, (n, 3, size, size)."""
+    """Turn images into what a network is given, (n, 3, size, size)."""
     sized = _resize(_first(images, protocol), metric.size, protocol, method='bilinear')
     mean, std = (np.asarray(values, dtype=np.float32) for values in metric.scaling)
     return np.ascontiguousarray(((sized - mean) / std).transpose(0, 3, 1, 2))
@@ -251,9 +251,9 @@ def feature_scores(
     reconstruction: npt.NDArray[np.floating[Any]],
     kind: Literal['2way', 'distance'],
 ) -> FloatArray:
-    """Compare features (n, n_features) of truth and reconstruction, one value a picture.
+    """Compare features (n, n_features) of truth and reconstruction, one value per image.
 
-    ``2way``: the share of other pictures whose truth correlates less with the reconstruction
+    ``2way``: the share of other images whose truth correlates less with the reconstruction
     than its own does (ties half). ``distance``: one minus the correlation with its own.
     """
     return np.diagonal(_all_pairs(truth, reconstruction, kind)).copy()
@@ -272,7 +272,7 @@ def _all_pairs(
 def correlations(a: npt.NDArray[np.floating[Any]], b: npt.NDArray[np.floating[Any]]) -> FloatArray:
     """Correlate each row of (n, d) with each row of (m, d): (n, m); 0 where a row is constant.
 
-    Features of all pictures may be large, so columns are taken in blocks.
+    Features of all images may be large, so columns are taken in blocks.
     """
     means = [x.mean(axis=1, dtype=np.float64, keepdims=True) for x in (a, b)]
     products = np.zeros((len(a), len(b)))

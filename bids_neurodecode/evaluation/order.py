@@ -21,7 +21,7 @@ def order_agreement(runs: npt.ArrayLike, stimuli: npt.ArrayLike) -> float:
     Parameters
     ----------
     runs, stimuli
-        A label a trial, (n_trials,), in order of time within each run.
+        One label per trial, (n_trials,), in order of time within each run.
 
     Returns
     -------

@@ -61,8 +61,8 @@ def paired_difference(
     rng
         Source of randomness.
     groups
-        A label a pair (a participant, a picture); pairs of one group are not independent and are
-        averaged first. None: each pair by itself.
+        One label per pair (a participant, an image); pairs of one group are not independent and
+        are averaged first. None: each pair by itself.
     n_resamples
         Resamplings of the interval, and flips of signs where not all can be counted.
     confidence

@@ -69,7 +69,7 @@ def partition_variance(
     without, alone
         RealArray from all spaces but one, and from one only, by its name.
     units
-        A label a sample; predictions of one unit (a stimulus) are exchanged together.
+        One label per sample; predictions of one unit (a stimulus) are exchanged together.
     n_permutations
         Random exchanges; 0 gives p values of NaN.
     rng

@@ -1,4 +1,4 @@
-"""Under which protocol pictures are compared: sizes, interpolation, networks and their layers.
+"""Under which protocol images are compared: sizes, interpolation, networks and their layers.
 
 ``bd-982``: Brain-Diffuser (Ozcelik & VanRullen 2023, Sci Rep 13:15666); ``me2-1000``: MindEye2
 (Scotti et al. 2024, arXiv 2403.11207); ``seed``: what can be had of SEED (Park et al. 2026, ICLR,
@@ -19,10 +19,10 @@ from typing import Literal
 from bids_neurodecode.errors import ArgumentsError
 
 NO_JUDGE = (
-    'Protocol {name} has no network left to compare pictures by: {used} made them, and a network '
+    'Protocol {name} has no network left to compare images by: {used} made them, and a network '
     'never judges what it made. Choose another features.extractor or reconstruction.protocol.'
 )
-UNKNOWN_PROTOCOL = 'No protocol of pictures is called {name!r}. There are: {names}.'
+UNKNOWN_PROTOCOL = 'No protocol of images is called {name!r}. There are: {names}.'
 
 SEED_IS = (
     'SEED is the mean of Object F1, Cap-Sim and 1 - efficientnet_distance. It is not computed, as '
@@ -73,22 +73,22 @@ class NetworkMetric:
 
 @dataclass(frozen=True)
 class PictureProtocol:
-    """How pictures are brought to size and compared.
+    """How images are brought to size and compared.
 
     Parameters
     ----------
     name
         What results are called by.
     n_pictures
-        Test pictures that published tables are over; None: there are none.
+        Test images that published tables are over; None: there are none.
     first_size
-        Pixels a side that all pictures are brought to first; None: as they are.
+        Pixels a side that all images are brought to first; None: as they are.
     pixel_size
         Pixels a side for pixel metrics.
     pixel_method
         Interpolation for pixel metrics.
     exact
-        Interpolation in floating point (as on tensors), or to 8 bits (as on picture files).
+        Interpolation in floating point (as on tensors), or to 8 bits (as on image files).
     ssim
         Which structural similarities are told; the first is the one of the published tables.
     metrics
@@ -210,10 +210,10 @@ def held_out(protocol: PictureProtocol, used: Collection[str]) -> PictureProtoco
     Parameters
     ----------
     protocol
-        How pictures are compared.
+        How images are compared.
     used
         Networks that features were fitted to, that guided a generator, or that chose between
-        pictures or settings.
+        images or settings.
 
     Raises
     ------

@@ -77,11 +77,11 @@ def permutations(
     rng
         Source of randomness.
     blocks
-        A label a sample; samples change places only within their block (a run, a fold).
+        One label per sample; samples change places only within their block (a run, a fold).
     units
-        A label a sample; samples of one unit (repeats of a stimulus) move together. Each sample
-        of a unit then takes a sample of the unit that it is exchanged with (its k-th repeat,
-        counted round where that has fewer).
+        One label per sample; samples of one unit (repeats of a stimulus) move together. Each
+        sample of a unit then takes a sample of the unit that it is exchanged with (its k-th
+        repeat, counted round where that has fewer).
 
     Yields
     ------
@@ -249,12 +249,12 @@ def bootstrap_ci(
     Parameters
     ----------
     values
-        One value a sample, (n_samples,).
+        One value per sample, (n_samples,).
     rng
         Source of randomness.
     groups
-        A label a sample (its stimulus, its run); samples of a group are drawn together, as they
-        are not independent. None: each sample by itself.
+        One label per sample (its stimulus, its run); samples of a group are drawn together, as
+        they are not independent. None: each sample by itself.
     n_bootstrap
         Number of resamplings; 0 gives no interval.
     confidence

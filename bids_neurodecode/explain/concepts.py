@@ -1,6 +1,6 @@
 """Concept activation vectors: whether an output depends on a concept that people name.
 
-A concept is a set of pictures or chunks. Its vector is the normal of a linear classifier between
+A concept is a set of images or chunks. Its vector is the normal of a linear classifier between
 the activations of these and of random ones; the output is sensitive to it if it changes along
 that vector (Kim et al. 2018, ICML, arXiv 1711.11279).
 
@@ -9,7 +9,7 @@ all samples, any direction has a fraction of 0 or 1. What is tested here is the 
 mean cosine of derivative and vector, against that of random concepts. Volumes of a film are alike
 because they are near in time: a scene has a direction of its own whether or not it shows a
 concept. A random concept of film is therefore the same pattern of volumes at another time, as
-contiguous as the concept is; pictures, which have no time, are permuted.
+contiguous as the concept is; images, which have no time, are permuted.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ class Examples:
     concept
         Which rows are the concept's, (n,).
     films
-        A label a row, which are volumes in order of time: a random concept is the same pattern
-        at another time. None: rows have no order (pictures), and random concepts are permuted.
+        One label per row, which are volumes in order of time: a random concept is the same pattern
+        at another time. None: rows have no order (images), and random concepts are permuted.
     """
 
     activations: npt.NDArray[np.floating[Any]]
@@ -230,7 +230,7 @@ def concept_sensitivity(
     concepts
         Examples of each concept among others, by name.
     gradients
-        Derivatives of the output by the activations, one row a sample, (n_samples, n_units); of
+        Derivatives of the output by the activations, one row per sample, (n_samples, n_units); of
         several outputs by name.
     rng
         Draws splits and random concepts.
@@ -244,7 +244,7 @@ def concept_sensitivity(
     Returns
     -------
     pandas.DataFrame
-        A row an output and concept: ``output`` (where there are several), ``concept``,
+        One row per output and concept: ``output`` (where there are several), ``concept``,
         ``n_examples``, ``accuracy`` (of the classifiers, held out) and ``accuracy_random`` (the
         same of random concepts: volumes that are near in time are told from others whatever
         they show), ``sensitivity`` (share of samples whose derivative along the vector is

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 UNKNOWN_KIND = 'No perturbation is called {kind!r}. Choose zero, noise or gain.'
 BAD_REGION = 'The region {name} must be a boolean array of {n} voxels; it is {found}.'
 EMPTY_REGION = 'The region {name} has no voxel.'
-BAD_MATCH = 'Matching needs one value a voxel: {n} voxels, {found} values.'
+BAD_MATCH = 'Matching needs one value per voxel: {n} voxels, {found} values.'
 BAD_POSITIONS = 'Regions need the place of each voxel, ({n}, 3); these are {found}.'
 
 Kind = Literal['zero', 'noise', 'gain']
@@ -103,8 +103,8 @@ def perturbation_effects(
     kinds, gain
         See :func:`perturb`.
     accuracy
-        A value a voxel that the sets share with the region, (n_voxels,): its held-out accuracy,
-        or its noise ceiling; NaN counts as 0. None: not matched.
+        One value per voxel that the sets share with the region, (n_voxels,): its held-out
+        accuracy, or its noise ceiling; NaN counts as 0. None: not matched.
     n_random
         At most so many sets a region.
     progress
@@ -113,7 +113,7 @@ def perturbation_effects(
     Returns
     -------
     pandas.DataFrame
-        A row a region, kind and metric: ``region``, ``kind``, ``metric``, ``n_voxels``,
+        One row per region, kind and metric: ``region``, ``kind``, ``metric``, ``n_voxels``,
         ``n_disjoint`` (how many of the sets fit beside each other without a common voxel),
         ``intact``, ``perturbed``, ``change``, ``random_mean`` and ``random_sd`` (of the change of
         the sets), ``z``, ``p`` (two-sided around the mean of these changes) and ``p_fdr`` (over

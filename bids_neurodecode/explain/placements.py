@@ -61,7 +61,7 @@ def place_alike(
         Shape (n_samples, n_voxels): the smoothness of a set is the deviation over samples of the
         mean of its z-scored voxels.
     accuracy
-        A value a voxel, (n_voxels,).
+        One value per voxel, (n_voxels,).
     n_random
         At most so many sets.
     rng

@@ -108,10 +108,10 @@ def saliency_by_region(
     Returns
     -------
     pandas.DataFrame
-        A row a region, the most over-represented first: ``region``, ``n_voxels``, ``share`` (of
-        the most salient voxels), ``size`` (share of all voxels), ``relative`` (share over size: 1
-        is what chance gives, as large regions win by count), ``mean_relative`` (mean saliency of
-        the region over that of all voxels).
+        One row per region, the most over-represented first: ``region``, ``n_voxels``, ``share``
+        (of the most salient voxels), ``size`` (share of all voxels), ``relative`` (share over
+        size: 1 is what chance gives, as large regions win by count), ``mean_relative`` (mean
+        saliency of the region over that of all voxels).
 
     Raises
     ------

@@ -1,4 +1,4 @@
-r"""Banded ridge regression: one penalty a feature space and target.
+r"""Banded ridge regression: one penalty per feature space and target.
 
 The weights minimise :math:`\|Y - \sum_b X_b B_b\|^2 + \sum_b \alpha_b \|B_b\|^2` over centred
 training data (Dupré la Tour et al. 2022, NeuroImage 264:119728). How much each band counts is

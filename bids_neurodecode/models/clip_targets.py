@@ -1,11 +1,11 @@
-"""CLIP features of pictures and captions, as Versatile Diffusion takes them.
+"""CLIP features of images and captions, as Versatile Diffusion takes them.
 
-Not CLIP's embeddings: all tokens of CLIP ViT-L/14, of a picture 257 x 768 and of a text 77 x 768,
+Not CLIP's embeddings: all tokens of CLIP ViT-L/14, of an image 257 x 768 and of a text 77 x 768,
 each projected into the joint space and divided by the length of the one that is CLIP's embedding
 (the class token's; that of the text's end). These are what voxels are regressed on, and what the
 second stage is guided by.
 
-Pictures are 8-bit here and preprocessing is ours: floating-point pictures are scaled twice by
+Images are 8-bit here and preprocessing is ours: floating-point images are scaled twice by
 current image processors, which has spoiled many a reproduction.
 """
 
@@ -25,8 +25,8 @@ from bids_neurodecode.errors import DataError, InputError, ResourceError
 from bids_neurodecode.text import one_line
 from bids_neurodecode.typing import Float32Array, Uint8Array
 
-NOT_BYTES = 'CLIP takes pictures as uint8 of shape (n, h, w, 3); these are {found}.'
-NO_CAPTION = 'Picture {row} (counted from 0) has no caption that is not empty. Give it one.'
+NOT_BYTES = 'CLIP takes images as uint8 of shape (n, h, w, 3); these are {found}.'
+NO_CAPTION = 'Image {row} (counted from 0) has no caption that is not empty. Give it one.'
 BAD_OUT = 'The array for {n} targets must be of shape {expected}; it is {found}.'
 MISSING = (
     'CLIP of Versatile Diffusion is not in {folder}: {file} is missing. Get it with '
@@ -41,7 +41,7 @@ NO_DEVICE = 'The device {device!r} is not there. Use the CPU, or a PyTorch that 
 MEAN = np.array([0.48145466, 0.4578275, 0.40821073], dtype=np.float32)
 STD = np.array([0.26862954, 0.26130258, 0.27577711], dtype=np.float32)
 BETWEEN = 512
-"""Pixels that pictures are brought to first, the size of Versatile Diffusion's own pictures."""
+"""Pixels that images are brought to first, the size of Versatile Diffusion's own images."""
 
 Progress = Callable[[int, int], None]
 
@@ -49,7 +49,7 @@ _FILES = ('image_encoder/config.json', 'text_encoder/config.json', 'tokenizer/vo
 
 
 def clip_pixels(images: Uint8Array, size: int = 224, *, between: int | None = BETWEEN) -> Tensor:
-    """Turn pictures into what CLIP looks at.
+    """Turn images into what CLIP looks at.
 
     Bilinear to 512 x 512, then bicubic to the network's size, as Brain-Diffuser does; both widen
     their kernels when they shrink.
@@ -131,7 +131,7 @@ class ClipTargets:
 
     @property
     def vision_shape(self) -> tuple[int, int]:
-        """Tokens of a picture and their width: (257, 768) as published."""
+        """Tokens of an image and their width: (257, 768) as published."""
         config = self.vision.config
         n_patches = (int(config.image_size) // int(config.patch_size)) ** 2
         return n_patches + 1, int(config.projection_dim)
@@ -150,18 +150,18 @@ class ClipTargets:
         out: npt.NDArray[np.floating[Any]] | None = None,
         progress: Progress | None = None,
     ) -> npt.NDArray[np.floating[Any]]:
-        """Extract the features of pictures.
+        """Extract the features of images.
 
         Parameters
         ----------
         images
             Shape (n, h, w, 3), uint8.
         batch_size
-            Pictures at once.
+            Images at once.
         out
             Where to write, (n, n_tokens, width), a memory map for example; None: float32.
         progress
-            Called with (pictures done, all pictures).
+            Called with (images done, all images).
 
         Returns
         -------
@@ -184,12 +184,12 @@ class ClipTargets:
         out: npt.NDArray[np.floating[Any]] | None = None,
         progress: Progress | None = None,
     ) -> npt.NDArray[np.floating[Any]]:
-        """Extract the features of each picture's captions: the mean over those not empty.
+        """Extract the features of each image's captions: the mean over those not empty.
 
         Parameters
         ----------
         captions
-            Any number for each of n pictures; longer ones are cut.
+            Any number for each of n images; longer ones are cut.
         out, progress
             As in :meth:`of_pictures`.
 
@@ -209,7 +209,7 @@ class ClipTargets:
         return values
 
     def unconditional(self) -> dict[str, Float32Array]:
-        """Return the features of no text and of a grey picture: ``text`` and ``vision``."""
+        """Return the features of no text and of a grey image: ``text`` and ``vision``."""
         size = int(self.vision.config.image_size)
         grey = torch.from_numpy((np.float32(0.5) - MEAN) / STD)
         pixels = grey[None, :, None, None].expand(1, 3, size, size)

@@ -1,8 +1,8 @@
-"""The second stage of Brain-Diffuser: Versatile Diffusion from a start picture, our own loop.
+"""The second stage of Brain-Diffuser: Versatile Diffusion from a start image, our own loop.
 
-Versatile Diffusion (Xu et al. 2022, arXiv 2211.08332) guided by decoded CLIP features of a
-picture and of its captions at once (Ozcelik & VanRullen 2023, Sci Rep 13:15666). The networks are
-those of diffusers. Its own pipeline takes neither a start picture nor features that are already
+Versatile Diffusion (Xu et al. 2022, arXiv 2211.08332) guided by decoded CLIP features of an
+image and of its captions at once (Ozcelik & VanRullen 2023, Sci Rep 13:15666). The networks are
+those of diffusers. Its own pipeline takes neither a start image nor features that are already
 computed, and its call fails in diffusers 0.42 (huggingface/diffusers issue 13651), so that the
 loop and the block that mixes the two conditions are ours.
 """
@@ -40,7 +40,7 @@ from bids_neurodecode.typing import Uint8Array
 
 BAD_WEIGHT = 'The weight of the text must lie between 0 and 1: {found}.'
 NOT_PAIRED = (
-    'The networks of picture and text do not belong together: {n} attention blocks of the one '
+    'The networks of image and text do not belong together: {n} attention blocks of the one '
     'have no counterpart in the other (first: {first}).'
 )
 MISSING = (
@@ -72,9 +72,9 @@ class DiffusionSettings:
     sampling
         Steps, strength, guidance, batches.
     text_weight
-        Weight of the captions' features; the picture's have the rest. 0 and 1: one alone.
+        Weight of the captions' features; the image's have the rest. 0 and 1: one alone.
     latent
-        Whether the start picture's latent is a sample or the mean of the autoencoder's posterior.
+        Whether the start image's latent is a sample or the mean of the autoencoder's posterior.
     """
 
     sampling: SamplingSettings = field(default_factory=SamplingSettings)
@@ -88,7 +88,7 @@ class DiffusionSettings:
 
 @dataclass(frozen=True)
 class MemorySettings:
-    """What is given up for memory; the pictures do not depend on it but for rounding.
+    """What is given up for memory; the images do not depend on it but for rounding.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ class MemorySettings:
     split_guidance
         With and without the condition one after the other.
     split_decoding
-        Latents become pictures one at a time.
+        Latents become images one at a time.
     """
 
     device: Literal['cpu', 'cuda'] = 'cpu'
@@ -119,7 +119,7 @@ class MixedTransformer(nn.Module):
     """Two transformer blocks in place of one: what each adds is weighted and summed.
 
     ``h + w (text(h) - h) + (1 - w) (picture(h) - h)``, where the context holds the tokens of the
-    text and then those of the picture. A block of weight 0 is not computed.
+    text and then those of the image. A block of weight 0 is not computed.
 
     Parameters
     ----------
@@ -172,9 +172,9 @@ class VersatileDiffusion:
     vae
         ``AutoencoderKL`` of diffusers.
     unconditional
-        Features of no text and of a grey picture: ``text`` (77, 768), ``vision`` (257, 768).
+        Features of no text and of a grey image: ``text`` (77, 768), ``vision`` (257, 768).
     settings, memory
-        How pictures are made.
+        How images are made.
 
     Raises
     ------
@@ -224,7 +224,7 @@ class VersatileDiffusion:
 
     @property
     def size(self) -> int:
-        """Height and width of the pictures, in pixels (512 as published)."""
+        """Height and width of the images, in pixels (512 as published)."""
         size: int = self.unet.config.sample_size * self._factor
         return size
 
@@ -242,7 +242,7 @@ class VersatileDiffusion:
         *,
         progress: Progress | None = None,
     ) -> Uint8Array:
-        """Make pictures; see :meth:`bids_neurodecode.models.sampling.Refiner.refine`."""
+        """Make images; see :meth:`bids_neurodecode.models.sampling.Refiner.refine`."""
         check_inputs(start_images, conditions, seeds, self.condition_shapes)
         settings = self.settings.sampling
         schedule = make_schedule(settings, from_picture=start_images is not None)
@@ -269,7 +269,7 @@ class VersatileDiffusion:
         return np.concatenate(pictures)
 
     def _start(self, images: Uint8Array | None, noise: Noise, time: int | None) -> Tensor:
-        """Encode and noise start pictures; noise alone if there are none."""
+        """Encode and noise start images; noise alone if there are none."""
         channels, side = int(self.unet.config.in_channels), int(self.unet.config.sample_size)
         if images is None or time is None:
             return noise.normal(torch.empty(len(noise), channels, side, side)).to(self._device)

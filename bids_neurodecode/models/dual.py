@@ -97,7 +97,7 @@ class Factorisation:
         alphas
             Penalties to choose from by cross-validation; one alone is taken as it is.
         per_target
-            One penalty a target, or one for all of them.
+            One penalty per target, or one for all of them.
         n_choosing
             Where one penalty serves all, it is chosen on this many columns, spread evenly; None:
             on all.

@@ -1,4 +1,4 @@
-r"""Encoding heads: features of a picture to a volume of any shape, or to masked voxels.
+r"""Encoding heads: features of an image to a volume of any shape, or to masked voxels.
 
 Four networks: linear; a multilayer perceptron that treats each query (a row of the features) by
 itself; a network of sines (SIREN; Sitzmann et al. 2020, arXiv 2006.09661); and the convolutional
@@ -43,7 +43,7 @@ class HeadDesign:
     kind
         Which network.
     n_features
-        Features of a picture.
+        Features of an image.
     shape
         The volume, (x, y, z).
     n_voxels

@@ -41,7 +41,7 @@ class LatentModel(Protocol):
             Standardised responses, (n, n_voxels).
         renorm
             Predictions vary less than latents do. ``inductive`` gives each latent the mean and
-            deviation of the training latents by those of predictions for training pictures that
+            deviation of the training latents by those of predictions for training images that
             were held out; ``transductive`` by those of the predictions of ``X`` itself (as in
             Brain-Diffuser's code: test samples inform one another); ``none`` leaves them. None:
             as in the settings.
@@ -115,7 +115,7 @@ class NetworkLatents:
     targets
         Mean and deviation of the training latents.
     mean, spread
-        Of its (standardised) predictions for pictures that it was not fitted to, (length,).
+        Of its (standardised) predictions for images that it was not fitted to, (length,).
     renorm
         See :meth:`LatentModel.predict`.
     training

@@ -1,7 +1,7 @@
 """From responses to latents: ridge or a network, fitted and used in the same way.
 
 Ridge regression and networks alike are fitted to standardised targets, choose what they have to
-choose on held-out training pictures (never with trials of one picture on both sides), and may
+choose on held-out training images (never with trials of one image on both sides), and may
 give their predictions the mean and the deviation of the training targets back.
 """
 
@@ -38,11 +38,11 @@ from bids_neurodecode.typing import Float32Array
 UNKNOWN_REGRESSOR = 'No regressor of latents is called {name!r}. There are: {names}.'
 BAD_PAIRS = (
     'A regressor of latents takes finite responses (n, n_voxels), latents (n, length) and one '
-    'picture name each, n of at least 3; these are {x}, {y} and {n} name(s).'
+    'image name each, n of at least 3; these are {x}, {y} and {n} name(s).'
 )
 TOO_FEW_PICTURES = (
-    'The regressor {name!r} holds training pictures out to know when to stop; {n} are too few. '
-    'Use more pictures, or ridge.'
+    'The regressor {name!r} holds training images out to know when to stop; {n} are too few. '
+    'Use more images, or ridge.'
 )
 
 __all__ = ['LatentModel', 'LatentSettings', 'RidgeLatents', 'fit_latents', 'load_latents']
@@ -71,7 +71,7 @@ class LatentSettings:
     n_hidden, dropout
         Of the networks.
     validation_fraction
-        Share of the training pictures that decides when a network stops.
+        Share of the training images that decides when a network stops.
     training
         Of the trainer (networks).
     """
@@ -140,16 +140,16 @@ def fit_latents(
     X
         Standardised responses of training samples, (n, n_voxels).
     latents
-        Of the picture of each sample, (n, length).
+        Of the image of each sample, (n, length).
     settings
         Which regressor, and how.
     names
-        The picture of each sample: those of one are held out together.
+        The image of each sample: those of one are held out together.
     groups
-        What ridge holds out together, where that is not the picture (the run, if the same few
-        pictures are in all of them).
+        What ridge holds out together, where that is not the image (the run, if the same few
+        images are in all of them).
     rng
-        Draws the pictures that networks hold out, and the seed of their weights.
+        Draws the images that networks hold out, and the seed of their weights.
     regions
         Columns of each region's voxels, for networks of regions.
     factorisation
@@ -162,7 +162,7 @@ def fit_latents(
     Raises
     ------
     DataError
-        For arrays that do not match, or too few pictures to hold some out.
+        For arrays that do not match, or too few images to hold some out.
     """
     settings = settings or LatentSettings()
     labels = np.asarray(names).astype(str)
@@ -246,7 +246,7 @@ def _fit_network(
 def _held_out(
     names: npt.NDArray[Any], settings: LatentSettings, rng: np.random.Generator
 ) -> npt.NDArray[np.bool_]:
-    """Draw the training pictures that decide when to stop; return their samples."""
+    """Draw the training images that decide when to stop; return their samples."""
     distinct = np.unique(names)
     if len(distinct) < _FEWEST_PICTURES:
         raise DataError(TOO_FEW_PICTURES.format(name=settings.regressor, n=len(distinct)))
@@ -257,10 +257,10 @@ def _held_out(
 def _spread(
     predicted: Float32Array, out: npt.NDArray[np.bool_]
 ) -> tuple[Float32Array, Float32Array]:
-    """Return mean and deviation of predictions for pictures that were not fitted.
+    """Return mean and deviation of predictions for images that were not fitted.
 
-    The pictures held out are too few to give each latent its own; they tell by how much
-    predictions vary less there than for pictures that were fitted, one factor for all latents.
+    The images held out are too few to give each latent its own; they tell by how much
+    predictions vary less there than for images that were fitted, one factor for all latents.
     """
     fitted, held = predicted[~out], predicted[out]
     centre = fitted.mean(axis=0)

@@ -1,6 +1,6 @@
-"""Losses of the movie networks: responses, pictures, and their sum (arXiv 2507.12009).
+"""Losses of the movie networks: responses, images, and their sum (arXiv 2507.12009).
 
-Responses are (n, n_voxels); pictures (n, 3, height, width). Whatever the precision of training,
+Responses are (n, n_voxels); images (n, 3, height, width). Whatever the precision of training,
 losses are computed in float32: variances as differences do not survive sixteen bits.
 """
 
@@ -22,7 +22,7 @@ NO_FEATURES = (
     '"gabor" features, or set its weight to 0.'
 )
 SMALL_PICTURES = (
-    'Structural similarity needs pictures of one shape (n, channels, height, width) with at least '
+    'Structural similarity needs images of one shape (n, channels, height, width) with at least '
     '{window} pixels a side: {a} and {b}.'
 )
 
@@ -36,7 +36,7 @@ _C1, _C2 = 0.01**2, 0.03**2  # for values in [0, 1]
 class LossWeights:
     """How much each part counts.
 
-    With E the loss of responses and D that of pictures::
+    With E the loss of responses and D that of images::
 
         E = MSE + cosine * (1 - cosine similarity)
         D = perceptual * distance + structure * (1 - SSIM) + smooth * TV
@@ -78,7 +78,7 @@ def response_loss(prediction: Tensor, truth: Tensor, weights: LossWeights) -> di
 def picture_loss(
     prediction: Tensor, truth: Tensor, weights: LossWeights, features: PictureMaps | None
 ) -> dict[str, Tensor]:
-    """Loss of pictures: ``perceptual``, ``ssim`` (the similarity), ``tv``, and their sum ``D``.
+    """Loss of images: ``perceptual``, ``ssim`` (the similarity), ``tv``, and their sum ``D``.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ def picture_loss(
 
 
 def ssim(a: Tensor, b: Tensor) -> Tensor:
-    """Structural similarity of each pair of pictures, mean over channels.
+    """Structural similarity of each pair of images, mean over channels.
 
     Gaussian window of 11 pixels and sigma 1.5, population covariance, values in [0, 1], only
     where the window fits (Wang et al. 2004, IEEE TIP 13:600).

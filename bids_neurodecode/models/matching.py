@@ -1,6 +1,6 @@
-r"""Moving pictures towards where their features are the decoded ones.
+r"""Moving images towards where their features are the decoded ones.
 
-A picture that stands for many (a start, or what a network takes a noisy picture for) is moved, for
+An image that stands for many (a start, or what a network takes a noisy image for) is moved, for
 a given number of updates, towards
 
 .. math::
@@ -8,12 +8,12 @@ a given number of updates, towards
     \min_x \; \tfrac12 \sum_j \frac{(b_j \cdot (x - x_0))^2}{v_j}
         + \frac{1}{2 \tau^2} \sum_k (f_k(x) - \hat f_k)^2
 
-with :math:`b_j` an orthonormal basis in which the picture's error has variances :math:`v_j`,
+with :math:`b_j` an orthonormal basis in which the image's error has variances :math:`v_j`,
 :math:`f` its features, :math:`\hat f` the decoded ones and :math:`\tau` how far they may be
 missed; where it is known how well each is decoded, the variance of its error adds to
 :math:`\tau^2`, so that a feature that is not decoded does not pull. Within a step of diffusion
 this is the guidance by a likelihood of Zhu et al. 2023 (DiffPIR, arXiv 2305.08995), with the
-variances that a Gaussian prior leaves; before the first step it brings to a start picture what its
+variances that a Gaussian prior leaves; before the first step it brings to a start image what its
 own decoding left out.
 """
 
@@ -35,17 +35,17 @@ Transform = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class MatchingSettings:
-    """How pictures are moved.
+    """How images are moved.
 
     Parameters
     ----------
     freedom
-        Variance of a start picture's error, as a share of the mean power of training pictures
+        Variance of a start image's error, as a share of the mean power of training images
         (about mid-grey).
     tolerance
-        How far features may be missed, in standard deviations over training pictures.
+        How far features may be missed, in standard deviations over training images.
     n_start, n_step
-        Updates (Adam) of a start picture, and within each step of denoising.
+        Updates (Adam) of a start image, and within each step of denoising.
     rate
         Size of an update, in standard deviations of the error.
     """
@@ -70,7 +70,7 @@ class MatchingSettings:
 
 @dataclass(frozen=True, eq=False)
 class Matching:
-    """What moves pictures.
+    """What moves images.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ class Matching:
         Pixels are kept from ``-limit`` to ``limit``, so that features are those of what is shown.
     uncertainty
         Variance of the error of each decoded feature, (n_features,), in variances over training
-        pictures: it adds to the tolerance. None: all are decoded equally well.
+        images: it adds to the tolerance. None: all are decoded equally well.
     """
 
     describe: Transform
@@ -94,7 +94,7 @@ class Matching:
     uncertainty: Tensor | None = None
 
     def move(self, pixels: Tensor, wanted: Tensor, variances: Tensor, n_updates: int) -> Tensor:
-        """Move pictures, each by itself; one that got worse stays where it was.
+        """Move images, each by itself; one that got worse stays where it was.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""Pictures as mixtures of discretised logistics: their likelihood, and what is read out of them.
+"""Images as mixtures of discretised logistics: their likelihood, and what is read out of them.
 
 Each pixel has ``m`` components that its three colours share; green's mean depends on red, and
 blue's on both (Salimans et al. 2017, PixelCNN++, arXiv 1701.05517, equations 1 and 2). Colours lie
@@ -22,7 +22,7 @@ from bids_neurodecode.errors import DataError
 WRONG_CHANNELS = (
     'A mixture over three colours has 10 channels a component; {found} channels cannot be that.'
 )
-ONE_SEED_A_PICTURE = 'Sampling needs one seed a picture: {n} picture(s), {found} seed(s).'
+ONE_SEED_A_PICTURE = 'Sampling needs one seed per image: {n} image(s), {found} seed(s).'
 
 MIN_LOG_SCALE = -7.0
 _CHANNELS_A_COMPONENT = 10  # a logit; and for each colour a mean, a log-scale, a coefficient
@@ -31,15 +31,15 @@ _HALF_STEP = 1 / 255
 
 
 class Noise:
-    """Random numbers for a batch of pictures, each from its own seed.
+    """Random numbers for a batch of images, each from its own seed.
 
-    A picture's noise depends on its seed alone: not on the other pictures of the batch, nor on
+    An image's noise depends on its seed alone: not on the other images of the batch, nor on
     the device, since the numbers are drawn on the CPU.
 
     Parameters
     ----------
     seeds
-        One a picture.
+        One an image.
     """
 
     def __init__(self, seeds: Sequence[int]) -> None:
@@ -101,7 +101,7 @@ class Mixture:
         )
 
     def nll(self, pictures: Tensor) -> Tensor:
-        """Return the negative log-likelihood of 8-bit pictures, in nats a dimension.
+        """Return the negative log-likelihood of 8-bit images, in nats a dimension.
 
         Parameters
         ----------
@@ -111,7 +111,7 @@ class Mixture:
         Returns
         -------
         torch.Tensor
-            One number a picture, (n,).
+            One number per image, (n,).
         """
         x = pictures[..., None]
         centred = x - self._conditional_means(x)
@@ -128,7 +128,7 @@ class Mixture:
         return -pixels.flatten(1).sum(dim=1) / math.prod(pictures.shape[1:])
 
     def sample(self, noise: Noise) -> Tensor:
-        """Draw pictures: a component a pixel, then red, green and blue; (n, h, w, 3)."""
+        """Draw images: a component a pixel, then red, green and blue; (n, h, w, 3)."""
         gumbel = -torch.log(-torch.log(noise.uniform(self.log_weights)))
         chosen = (self.log_weights + gumbel).argmax(dim=-1)
         index = chosen[..., None, None].expand(*chosen.shape, 3, 1)
@@ -140,7 +140,7 @@ class Mixture:
         return _chain_colours(means + log_scales.exp() * torch.logit(u), coefficients)
 
     def mean(self) -> Tensor:
-        """Return the pictures that each pixel expects, (n, h, w, 3), without any randomness.
+        """Return the images that each pixel expects, (n, h, w, 3), without any randomness.
 
         The weighted means of the components, taken red first: green and blue depend on what was
         read out for the colours before them, as they do in :meth:`sample`.

@@ -36,14 +36,14 @@ _LUMINANCE = (0.2126, 0.7152, 0.0722)  # ITU-R BT.709
 
 
 class PictureMaps(Protocol):
-    """Maps of pictures, the same way every time."""
+    """Maps of images, the same way every time."""
 
     @property
     def name(self) -> str:
         """What the report calls them."""
 
     def __call__(self, pictures: Tensor) -> list[Tensor]:
-        """Turn pictures (n, 3, height, width) into maps, each (n, channels, rows, columns)."""
+        """Turn images (n, 3, height, width) into maps, each (n, channels, rows, columns)."""
 
 
 def perceptual_distance(features: PictureMaps, a: Tensor, b: Tensor) -> Tensor:
@@ -91,7 +91,7 @@ def picture_maps(
 class VGG16Maps(nn.Module):
     """Maps after each of the five pooling layers of VGG16.
 
-    As published, pictures are resized to 224 pixels and stretched to [0, 1] over the whole batch
+    As published, images are resized to 224 pixels and stretched to [0, 1] over the whole batch
     instead of being standardised by the means of ImageNet.
 
     Parameters
@@ -132,12 +132,12 @@ class VGG16Maps(nn.Module):
 
 
 class GaborMaps(nn.Module):
-    """Energies of Gabor wavelets, a map a frequency, and coarse colour: no weights needed.
+    """Energies of Gabor wavelets, one map per frequency, and coarse colour: no weights needed.
 
     Parameters
     ----------
     frequencies
-        Cycles a picture; those of more than a quarter of its pixels are left out.
+        Cycles an image; those of more than a quarter of its pixels are left out.
     n_orientations
         Orientations, evenly from 0 to 180 degrees.
     bandwidth
@@ -175,7 +175,7 @@ class GaborMaps(nn.Module):
     def energy(self, grey: Tensor, frequency: float) -> Tensor:
         """Quadrature energy (n, n_orientations, rows, columns) of luminance (n, h, w).
 
-        The amplitude of a grating gives itself; what a uniform picture would give is taken off
+        The amplitude of a grating gives itself; what a uniform image would give is taken off
         (Daugman 1985, J Opt Soc Am A 2:1160).
         """
         angles = _ramp(self.n_orientations, grey) * math.pi / self.n_orientations

@@ -47,7 +47,7 @@ ONE_CONDITION = (
 
 @dataclass(frozen=True, eq=False)
 class ImageEmbeddings:
-    """The embedding that a recipe is guided by: one vector an image.
+    """The embedding that a recipe is guided by: one vector per image.
 
     Parameters
     ----------

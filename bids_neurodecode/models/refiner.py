@@ -1,12 +1,12 @@
-"""A second stage without downloads: a small diffusion model of the dataset's own pictures.
+"""A second stage without downloads: a small diffusion model of the dataset's own images.
 
-It does at a small scale what Versatile Diffusion does in Brain-Diffuser: a start picture is
+It does at a small scale what Versatile Diffusion does in Brain-Diffuser: a start image is
 noised for a share of the way and denoised under the guidance of decoded features. The network, a
 U-Net with cross-attention made of diffusers' blocks, works on pixels and learns from the training
-pictures alone, so that it knows what those look like and nothing else. Guidance is classifier-free
-(Ho & Salimans 2022, arXiv 2207.12598). A few hundred pictures do not teach a network what features
-mean; where the features are a function that is known, pictures are also moved to where it gives
-the decoded ones (:mod:`.matching`): the start, and what each step takes for the clean picture.
+images alone, so that it knows what those look like and nothing else. Guidance is classifier-free
+(Ho & Salimans 2022, arXiv 2207.12598). A few hundred images do not teach a network what features
+mean; where the features are a function that is known, images are also moved to where it gives
+the decoded ones (:mod:`.matching`): the start, and what each step takes for the clean image.
 """
 
 from __future__ import annotations
@@ -53,10 +53,10 @@ from bids_neurodecode.text import one_line
 from bids_neurodecode.typing import Float32Array, Uint8Array
 
 BAD_PAIRS = (
-    'A refiner is trained on uint8 pictures of shape (n, h, w, 3) and their features of shape '
+    'A refiner is trained on uint8 images of shape (n, h, w, 3) and their features of shape '
     '(n, n_features), n at least 2; these are {pictures} and {features}.'
 )
-NO_VARIANCES = 'Only a network that knows power spectra (gaussian) can match pictures to features.'
+NO_VARIANCES = 'Only a network that knows power spectra (gaussian) can match images to features.'
 NOT_A_REFINER = 'These are not the arrays of a refiner: {reason}.'
 NO_DEVICE = 'The device {device!r} is not there. Use the CPU, or a PyTorch that sees the GPU.'
 
@@ -86,8 +86,8 @@ class RefinerSettings:
     size, patch, widths, gaussian
         See :class:`RefinerConfig`.
     drop
-        Share of the pictures whose features are withheld in training, so that the network also
-        knows what pictures look like without them.
+        Share of the images whose features are withheld in training, so that the network also
+        knows what images look like without them.
     feature_noise
         Standard deviation of what is added to the (standardised) features in training: decoded
         features are not exact either.
@@ -125,7 +125,7 @@ class SmallRefiner:
     sampling
         Steps, strength, guidance, batches.
     matching
-        What moves pictures to decoded features; None: the network's guidance alone. Its modules
+        What moves images to decoded features; None: the network's guidance alone. Its modules
         must be on the device.
     device
         Where it computes.
@@ -133,7 +133,7 @@ class SmallRefiner:
     Raises
     ------
     ArgumentsError
-        If pictures are to be matched and the network does not know their spectra.
+        If images are to be matched and the network does not know their spectra.
     ResourceError
         If the device is not there.
     """
@@ -158,7 +158,7 @@ class SmallRefiner:
 
     @property
     def size(self) -> int:
-        """Height and width of the pictures, in pixels."""
+        """Height and width of the images, in pixels."""
         return self.network.config.size
 
     @property
@@ -176,14 +176,14 @@ class SmallRefiner:
         matched: Float32Array | None = None,
         progress: Progress | None = None,
     ) -> Uint8Array:
-        """Make pictures; see :meth:`bids_neurodecode.models.sampling.Refiner.refine`.
+        """Make images; see :meth:`bids_neurodecode.models.sampling.Refiner.refine`.
 
         Parameters
         ----------
         start_images, conditions, seeds, progress
             As there.
         matched
-            Features that pictures are moved to, (n, n_matched), if not ``conditions['features']``.
+            Features that images are moved to, (n, n_matched), if not ``conditions['features']``.
         """
         check_inputs(start_images, conditions, seeds, self.condition_shapes)
         schedule = make_schedule(self.sampling, from_picture=start_images is not None)
@@ -221,7 +221,7 @@ class SmallRefiner:
         return add_noise(pixels, noise.normal(pixels), time)
 
     def _matched(self, predict: Denoiser, matching: Matching, wanted: Tensor) -> Denoiser:
-        """Move what a prediction takes for the clean picture, and predict noise that fits it."""
+        """Move what a prediction takes for the clean image, and predict noise that fits it."""
         signal, n_updates = alpha_bar(), matching.settings.n_step
 
         def matched(pixels: Tensor, time: int) -> Tensor:
@@ -288,7 +288,7 @@ class SmallRefiner:
 
 @dataclass(frozen=True, eq=False)
 class _Pairs:
-    """Pictures and their standardised features."""
+    """Images and their standardised features."""
 
     pictures: Uint8Array
     features: Float32Array
@@ -313,18 +313,18 @@ def train_refiner(
     checkpoint_dir: Path | None = None,
     progress: Progress | None = None,
 ) -> tuple[SmallRefiner, Training]:
-    """Train a refiner on training pictures and their (true) features.
+    """Train a refiner on training images and their (true) features.
 
     Parameters
     ----------
     images
-        Training pictures of any size, (n, h, w, 3), uint8.
+        Training images of any size, (n, h, w, 3), uint8.
     features
         Shape (n, n_features).
     settings, sampling
-        How it is trained, and how it makes pictures.
+        How it is trained, and how it makes images.
     validation
-        Held-out training pictures and their features: they decide when to stop, if
+        Held-out training images and their features: they decide when to stop, if
         ``settings.training`` asks for that.
     checkpoint_dir
         Folder of the checkpoints of this training alone, to go on from after a stop.

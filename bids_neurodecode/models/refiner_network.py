@@ -3,10 +3,10 @@ r"""The network of the small refiner, and what it is trained on; see :mod:`.refi
 A U-Net with cross-attention, made of diffusers' blocks. It predicts the velocity (Salimans & Ho
 2022, arXiv 2202.00512, appendix D), which is easier to learn in few steps than the noise.
 
-If ``gaussian`` is chosen, it need not learn that pictures are smooth. For Gaussian pictures of
+If ``gaussian`` is chosen, it need not learn that images are smooth. For Gaussian images of
 the training pictures' power spectra S (of luminance and two opponent colours) the best denoiser
 is known, the Wiener filter: with :math:`\bar\alpha` the share of signal, a cosine coefficient c of
-the noisy picture becomes
+the noisy image becomes
 
 .. math::
 
@@ -34,7 +34,7 @@ from bids_neurodecode.models.sampling import N_TRAINED, alpha_bar
 BAD_NETWORK = 'A refiner needs {need}; {name} is {found}.'
 
 _GROUPS = 8  # of channels that are normalised together
-_LEAST_POWER = 1e-6  # of pictures that are all alike
+_LEAST_POWER = 1e-6  # of images that are all alike
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,9 @@ class RefinerConfig:
     Parameters
     ----------
     n_features
-        Features of a picture that guide it.
+        Features of an image that guide it.
     size
-        Height and width of the pictures in pixels.
+        Height and width of the images in pixels.
     patch
         Squares of patch x patch pixels are one position to the network, which is that much faster;
         positions are halved from level to level.
@@ -59,7 +59,7 @@ class RefinerConfig:
     n_heads
         Of attention.
     gaussian
-        Whether the network adds to what is known of Gaussian pictures.
+        Whether the network adds to what is known of Gaussian images.
     """
 
     n_features: int
@@ -135,7 +135,7 @@ class RefinerNetwork(nn.Module):
         self.register_buffer('colours', _cosines(3), persistent=False)
 
     def learn_spectrum(self, pictures: npt.NDArray[np.uint8]) -> None:
-        """Take the power spectra of pictures (n, h, w, 3), alike in all directions."""
+        """Take the power spectra of images (n, h, w, 3), alike in all directions."""
         pixels = torch.from_numpy(np.ascontiguousarray(pictures)).permute(0, 3, 1, 2)
         power = self._waves(pixels.float() / 127.5 - 1).square().mean(dim=0)
         steps = torch.arange(self.config.size).float()
@@ -166,7 +166,7 @@ class RefinerNetwork(nn.Module):
         return known + missed * learned
 
     def uncertainty(self, time: int) -> Tensor:
-        """Return what the noise of a time leaves open of Gaussian pictures: variances of waves.
+        """Return what the noise of a time leaves open of Gaussian images: variances of waves.
 
         Shape (1, 3, size, size), of the coefficients that :meth:`combine` takes.
         """
@@ -174,7 +174,7 @@ class RefinerNetwork(nn.Module):
         return self.spectrum * (1 - share) / (share * self.spectrum + 1 - share)
 
     def _gaussian(self, pixels: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the velocity of Gaussian pictures, and its expected error."""
+        """Return the velocity of Gaussian images, and its expected error."""
         total = share * self.spectrum + 1 - share
         clean = self.combine(self._waves(pixels) * share.sqrt() * self.spectrum / total)
         left = (self.spectrum * (1 - share) / total).mean(dim=(1, 2, 3), keepdim=True)
@@ -213,7 +213,7 @@ class RefinerObjective(nn.Module):
         self.register_buffer('signal', signal, persistent=False)
 
     def forward(self, pictures: Tensor, features: Tensor) -> dict[str, Tensor]:
-        """Return the loss of pictures (n, h, w, 3), uint8, and standardised features."""
+        """Return the loss of images (n, h, w, 3), uint8, and standardised features."""
         pixels = pictures.permute(0, 3, 1, 2).float() / 127.5 - 1
         draw = _Draws(pixels.device, fixed=not self.training)
         n = len(pixels)

@@ -36,7 +36,7 @@ class _Factors:
         return cls(u, s, (new - mean) @ axes.T)
 
     def predict(self, Y: FloatArray, alphas: FloatArray) -> FloatArray:
-        """Predict targets (n_new, n_targets) of centred Y; one penalty a target."""
+        """Predict targets (n_new, n_targets) of centred Y; one penalty per target."""
         shrunk = self.s[:, None] / (self.s[:, None] ** 2 + alphas)
         predicted: FloatArray = self.new @ (shrunk * (self.u.T @ Y))
         return predicted
@@ -89,7 +89,7 @@ class RidgePath:
         Y
             Targets of the training samples.
         per_target
-            One penalty a target, or one for all (least mean error of standardised targets).
+            One penalty per target, or one for all (least mean error of standardised targets).
 
         Returns
         -------

@@ -114,12 +114,12 @@ def fit_ridge(
     alphas
         Penalties to choose from.
     groups
-        A label a sample; samples of one label (repeats of a stimulus, a run) are held out
+        One label per sample; samples of one label (repeats of a stimulus, a run) are held out
         together. None: contiguous folds of samples.
     n_folds
         Number of folds, or as many as there are groups if those are fewer.
     per_target
-        One penalty a target, or one for all (least mean error of standardised targets).
+        One penalty per target, or one for all (least mean error of standardised targets).
     device
         ``cpu`` (NumPy) or ``cuda``.
 

@@ -1,4 +1,4 @@
-r"""Denoising a picture: the schedule, where it starts, guidance, and one seed a picture.
+r"""Denoising an image: the schedule, where it starts, guidance, and one seed per image.
 
 Everything of a second stage that no network decides. Sampling is deterministic (DDIM with
 :math:`\eta = 0`; Song et al. 2021, arXiv 2010.02502): with :math:`\bar\alpha_t` the share of
@@ -29,9 +29,9 @@ from bids_neurodecode.errors import ArgumentsError, DataError
 from bids_neurodecode.typing import Uint8Array
 
 BAD_SETTING = 'Sampling needs {need}; {name} is {found}.'
-BAD_PICTURES = 'Start pictures must be uint8 of shape ({n}, h, w, 3); these are {found}.'
+BAD_PICTURES = 'Start images must be uint8 of shape ({n}, h, w, 3); these are {found}.'
 BAD_CONDITION = (
-    'The condition {name!r} must be an array of shape {expected} (pictures first); it is {found}.'
+    'The condition {name!r} must be an array of shape {expected} (images first); it is {found}.'
 )
 NO_PICTURES = 'There is nothing to refine: there are no seeds.'
 
@@ -45,15 +45,15 @@ Network = Callable[[Tensor, int, Tensor], Tensor]
 
 
 class Refiner(Protocol):
-    """What makes a final picture of a start picture and of what was decoded."""
+    """What makes a final image of a start image and of what was decoded."""
 
     @property
     def size(self) -> int:
-        """Height and width of the pictures that it makes, in pixels."""
+        """Height and width of the images that it makes, in pixels."""
 
     @property
     def condition_shapes(self) -> Mapping[str, tuple[int, ...]]:
-        """Shape of each condition, for one picture."""
+        """Shape of each condition, for one image."""
 
     def refine(
         self,
@@ -63,16 +63,16 @@ class Refiner(Protocol):
         *,
         progress: Progress | None = None,
     ) -> Uint8Array:
-        """Make pictures.
+        """Make images.
 
         Parameters
         ----------
         start_images
-            Pictures of any size, (n, h, w, 3), uint8; None starts from noise alone.
+            Images of any size, (n, h, w, 3), uint8; None starts from noise alone.
         conditions
             What guides, (n, ...) each, by the names of :attr:`condition_shapes`.
         seeds
-            One a picture (see :func:`picture_seed`): a picture depends on its own alone.
+            One an image (see :func:`picture_seed`): an image depends on its own alone.
         progress
             Called with (network calls done, all network calls).
 
@@ -85,14 +85,14 @@ class Refiner(Protocol):
 
 @dataclass(frozen=True)
 class SamplingSettings:
-    """How a picture is denoised.
+    """How an image is denoised.
 
     Parameters
     ----------
     n_steps
         Steps from pure noise, of which ``strength`` is the share that is taken.
     strength
-        How far the start picture is noised: int(strength * n_steps) steps are left to denoise, at
+        How far the start image is noised: int(strength * n_steps) steps are left to denoise, at
         least one.
     guidance
         Weight of the condition, e_without + guidance * (e_with - e_without); 1: the condition
@@ -102,9 +102,9 @@ class SamplingSettings:
         code of Versatile Diffusion and Brain-Diffuser. ``matched``: noised as much as is taken
         off.
     batch_size
-        Pictures at once.
+        Images at once.
     match
-        Whether a refiner that can (see :mod:`.matching`) moves pictures to the condition.
+        Whether a refiner that can (see :mod:`.matching`) moves images to the condition.
     weighted
         Whether each value of the condition then pulls by how well it is decoded.
     """
@@ -132,14 +132,14 @@ class SamplingSettings:
 
 @dataclass(frozen=True)
 class Schedule:
-    """The times that a picture goes through.
+    """The times that an image goes through.
 
     Parameters
     ----------
     timesteps
         Times at which the network is called, falling.
     noised_at
-        Time to which the start picture is noised; None starts from noise alone.
+        Time to which the start image is noised; None starts from noise alone.
     """
 
     timesteps: tuple[int, ...]
@@ -192,7 +192,7 @@ def denoise(
     signal = alpha_bar()
     targets = (*schedule.timesteps[1:], None)
     for time, after in zip(schedule.timesteps, targets, strict=True):
-        # the last step goes to time 0, not to a picture without any noise
+        # the last step goes to time 0, not to an image without any noise
         now, then = float(signal[time]), float(signal[after or 0])
         noise = predict(latents, time).float()
         clean = (latents - math.sqrt(1 - now) * noise) / math.sqrt(now)
@@ -238,13 +238,13 @@ def guided(
 
 
 def picture_seed(seed: int, stimulus: str) -> int:
-    """Return the seed of one picture: a function of the run's seed and the stimulus alone."""
+    """Return the seed of one image: a function of the run's seed and the stimulus alone."""
     digest = hashlib.sha256(f'{seed}\n{stimulus}'.encode()).digest()
     return int.from_bytes(digest[:8], 'big') >> 1
 
 
 def resize_pictures(images: Uint8Array, size: int) -> Uint8Array:
-    """Resize pictures (n, h, w, 3) to squares, bicubic, as a picture program would."""
+    """Resize images (n, h, w, 3) to squares, bicubic, as an image program would."""
     from PIL import Image
 
     if images.shape[1:3] == (size, size):
@@ -254,13 +254,13 @@ def resize_pictures(images: Uint8Array, size: int) -> Uint8Array:
 
 
 def to_signed(images: Uint8Array) -> Tensor:
-    """Turn pictures (n, h, w, 3) into numbers from -1 to 1, (n, 3, h, w)."""
+    """Turn images (n, h, w, 3) into numbers from -1 to 1, (n, 3, h, w)."""
     pixels = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2)
     return pixels.float() / 127.5 - 1
 
 
 def from_signed(pixels: Tensor) -> Uint8Array:
-    """Turn numbers from -1 to 1, (n, 3, h, w), into pictures (n, h, w, 3)."""
+    """Turn numbers from -1 to 1, (n, 3, h, w), into images (n, h, w, 3)."""
     scaled = (pixels.float() / 2 + 0.5).clamp(0, 1) * 255
     array: Uint8Array = scaled.round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
     return array
@@ -272,7 +272,7 @@ def check_inputs(
     seeds: Sequence[int],
     shapes: Mapping[str, tuple[int, ...]],
 ) -> None:
-    """Check that there is a start picture and every condition for each seed.
+    """Check that there is a start image and every condition for each seed.
 
     Raises
     ------

@@ -94,7 +94,7 @@ class Training:
     Parameters
     ----------
     curves
-        One row an epoch and part: ``epoch`` (from 1), ``part`` (training or validation), ``loss``
+        One row per epoch and part: ``epoch`` (from 1), ``part`` (training or validation), ``loss``
         and its terms, ``learning_rate``. Training values are means over the epoch, in training
         mode.
     kept_epoch

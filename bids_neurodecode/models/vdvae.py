@@ -1,4 +1,4 @@
-"""A very deep VAE: pictures to latents, and the first latents to pictures.
+"""A very deep VAE: images to latents, and the first latents to images.
 
 Child (2021), *Very deep VAEs generalize autoregressive models and can outperform them on images*,
 arXiv 2011.10650. Any configuration; the published ImageNet-64 checkpoint fits the one that is
@@ -24,14 +24,14 @@ from bids_neurodecode.models.vdvae_blocks import Activations, Decoder, Draw, Enc
 from bids_neurodecode.models.vdvae_config import VDVAEConfig
 from bids_neurodecode.typing import Float32Array, Uint8Array
 
-NOT_PICTURES = 'The VDVAE needs uint8 pictures of shape (n, {size}, {size}, 3); these are {found}.'
+NOT_PICTURES = 'The VDVAE needs uint8 images of shape (n, {size}, {size}, 3); these are {found}.'
 WRONG_LENGTH = (
     'Flat latents must be of shape (n, length), the length of the first k latents together; '
     'the lengths are {lengths}, the shape is {found}.'
 )
 BAD_COUNT = 'The model has {n} latents; the first {found} cannot be taken.'
 BAD_TEMPERATURE = 'A temperature must be above 0: {found}.'
-ONE_SEED_A_PICTURE = 'Sampling needs one seed a picture: {n} picture(s), {found} seed(s).'
+ONE_SEED_A_PICTURE = 'Sampling needs one seed per image: {n} image(s), {found} seed(s).'
 
 ReadOut = Literal['mean', 'sample']
 Progress = Callable[[int, int], None]
@@ -41,7 +41,7 @@ _MOST_LENGTHS = 8  # shown in an error
 
 @dataclass(frozen=True, eq=False)
 class Encoded:
-    """What the encoder makes of pictures.
+    """What the encoder makes of images.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ class Likelihood:
     Parameters
     ----------
     nll
-        Negative log-likelihood of the pictures, given their latents.
+        Negative log-likelihood of the images, given their latents.
     rate
         Divergence of the posteriors from the priors.
     elbo
@@ -96,12 +96,12 @@ class VDVAE(nn.Module):
                 nn.init.zeros_(parameter)
 
     def encode(self, x: Tensor, noise: Noise | None = None) -> Encoded:
-        """Find the latents of pictures.
+        """Find the latents of images.
 
         Parameters
         ----------
         x
-            Standardised pictures (see :meth:`standardise`), (n, h, w, 3).
+            Standardised images (see :meth:`standardise`), (n, h, w, 3).
         noise
             Where posterior samples come from; None takes the posterior means.
         """
@@ -110,7 +110,7 @@ class VDVAE(nn.Module):
         return Encoded(tuple(latents), tuple(kl), hidden)
 
     def first_latents(self, x: Tensor, n_latents: int, noise: Noise | None = None) -> list[Tensor]:
-        """Find the first latents of pictures, as :meth:`encode` does, and run no block more."""
+        """Find the first latents of images, as :meth:`encode` does, and run no block more."""
         return self.decoder.first_latents(self._activations(x), n_latents, Draw(noise))
 
     def _activations(self, x: Tensor) -> Activations:
@@ -155,7 +155,7 @@ class VDVAE(nn.Module):
         return Mixture.from_channels(self.decoder.out_net(hidden))
 
     def likelihood(self, images: Tensor, noise: Noise | None = None) -> Likelihood:
-        """Bound the likelihood of pictures.
+        """Bound the likelihood of images.
 
         Parameters
         ----------
@@ -168,7 +168,7 @@ class VDVAE(nn.Module):
         return self.bound(self.encode(self.standardise(images), noise), to_unit(images))
 
     def bound(self, encoded: Encoded, target: Tensor) -> Likelihood:
-        """Bound the likelihood of pictures in [-1, 1], (n, h, w, 3), from their encoding."""
+        """Bound the likelihood of images in [-1, 1], (n, h, w, 3), from their encoding."""
         nll = self.mixture(encoded.hidden).nll(target)
         rate = torch.stack(encoded.kl).sum(dim=0) / math.prod(target.shape[1:])
         return Likelihood(nll, rate, nll + rate)
@@ -187,7 +187,7 @@ def encode_images(
     batch_size: int = 16,
     progress: Progress | None = None,
 ) -> Float32Array:
-    """Find the first latents of pictures.
+    """Find the first latents of images.
 
     Parameters
     ----------
@@ -198,11 +198,11 @@ def encode_images(
     n_latents
         How many of the first latents; None takes all.
     seeds
-        One a picture: posterior samples. None: posterior means.
+        One an image: posterior samples. None: posterior means.
     batch_size
-        Pictures at once.
+        Images at once.
     progress
-        Called with (pictures done, all pictures).
+        Called with (images done, all images).
 
     Returns
     -------
@@ -212,7 +212,7 @@ def encode_images(
     Raises
     ------
     DataError
-        For pictures of another shape or type, or a number of latents that the model lacks.
+        For images of another shape or type, or a number of latents that the model lacks.
     """
     _check_images(model.config, images)
     count = _checked_count(model.config, n_latents)
@@ -235,7 +235,7 @@ def decode_latents(
     batch_size: int = 16,
     progress: Progress | None = None,
 ) -> Uint8Array:
-    """Make pictures from their first latents.
+    """Make images from their first latents.
 
     Parameters
     ----------
@@ -246,13 +246,13 @@ def decode_latents(
     read_out
         ``mean``: what each pixel expects. ``sample``: a draw from its mixture (needs seeds).
     seeds
-        One a picture: the other latents are sampled from their priors. None: prior means.
+        One an image: the other latents are sampled from their priors. None: prior means.
     temperature
         Factor on the standard deviations of sampled priors.
     batch_size
-        Pictures at once.
+        Images at once.
     progress
-        Called with (pictures done, all pictures).
+        Called with (images done, all images).
 
     Returns
     -------
@@ -288,7 +288,7 @@ def likelihood_of_images(
     batch_size: int = 16,
     progress: Progress | None = None,
 ) -> dict[str, Float32Array]:
-    """Bound the likelihood of pictures; see :class:`Likelihood`.
+    """Bound the likelihood of images; see :class:`Likelihood`.
 
     Returns
     -------

@@ -20,7 +20,7 @@ from bids_neurodecode.models.mixture import MixtureHead, Noise
 from bids_neurodecode.models.vdvae_config import Level, VDVAEConfig
 
 TOO_MANY_LATENTS = 'The model has {n} latents; {found} were given.'
-WRONG_LATENT = 'Latent {index} must have shape {expected} for each picture; this has {found}.'
+WRONG_LATENT = 'Latent {index} must have shape {expected} for each image; this has {found}.'
 
 Activations = dict[int, Tensor]
 
@@ -48,7 +48,7 @@ class Block(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Pictures to one activation a resolution."""
+    """Images to one activation a resolution."""
 
     def __init__(self, config: VDVAEConfig) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ class Encoder(nn.Module):
             _shrink(block.get_submodule('c4'), len(config.encoder))
 
     def forward(self, x: Tensor) -> Activations:
-        """Turn standardised pictures (n, 3, h, w) into {resolution: (n, width, r, r)}."""
+        """Turn standardised images (n, 3, h, w) into {resolution: (n, width, r, r)}."""
         x = self.in_conv(x)
         activations = {x.shape[-1]: x}
         for level, block in zip(self._levels, self.enc_blocks, strict=True):
@@ -152,7 +152,7 @@ class Draw:
 
 
 class Decoder(nn.Module):
-    """Latents, from the coarsest to the finest, to the hidden state behind a picture."""
+    """Latents, from the coarsest to the finest, to the hidden state behind an image."""
 
     def __init__(self, config: VDVAEConfig) -> None:
         super().__init__()

@@ -16,7 +16,7 @@ from bids_neurodecode.errors import DataError
 
 BAD_BLOCK = 'The {part} {text!r} has the block {block!r}: write {form}.'
 BAD_ENCODER = (
-    'The encoder {text!r} has a block at resolution {found} where the picture is {expected} wide. '
+    'The encoder {text!r} has a block at resolution {found} where the image is {expected} wide. '
     'Pool with RdK down to each resolution.'
 )
 BAD_DECODER = 'The decoder {text!r} cannot be built: {reason}.'
@@ -43,7 +43,7 @@ class VDVAEConfig:
     Parameters
     ----------
     image_size
-        Height and width of the pictures.
+        Height and width of the images.
     width
         Channels of the residual stream.
     encoder_blocks, decoder_blocks
@@ -60,7 +60,7 @@ class VDVAEConfig:
     custom_widths
         ``R:W`` pairs, comma-separated: other widths at some resolutions.
     input_mean, input_std
-        What 8-bit pictures are standardised with.
+        What 8-bit images are standardised with.
     """
 
     image_size: int
@@ -170,7 +170,7 @@ def _read_decoder(text: str, image_size: int, known: set[int]) -> tuple[Level, .
             raise DataError(BAD_DECODER.format(text=text, reason=reason))
         done.add(level.resolution)
     if image_size not in done:
-        reason = f'no block is at the size of the pictures, {image_size}'
+        reason = f'no block is at the size of the images, {image_size}'
         raise DataError(BAD_DECODER.format(text=text, reason=reason))
     return tuple(levels)
 
@@ -219,7 +219,7 @@ SMALL64 = VDVAEConfig(
     n_mixtures=5,
     custom_widths='64:16,32:32',
 )
-"""A model that learns from a dataset's own pictures in minutes on a CPU: 14 latents."""
+"""A model that learns from a dataset's own images in minutes on a CPU: 14 latents."""
 
 SMALL32 = VDVAEConfig(
     image_size=32,

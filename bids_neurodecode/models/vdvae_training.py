@@ -1,6 +1,6 @@
-"""Training a very deep VAE on pictures: the prior for machines without published weights.
+"""Training a very deep VAE on images: the prior for machines without published weights.
 
-A run is a function of (pictures, configuration, settings, seed): the pictures of a step, whether
+A run is a function of (images, configuration, settings, seed): the images of a step, whether
 they are mirrored and the noise of their latents depend on the seed and the number of the step
 alone, so that a run which was stopped and resumed ends with the weights of one that was not.
 """
@@ -26,7 +26,7 @@ from bids_neurodecode.typing import Uint8Array
 
 BAD_SETTING = 'Training a VDVAE needs {what}; {found} is not that.'
 NOT_PICTURES = (
-    'Training the VDVAE needs at least 2 uint8 pictures of shape (n, {size}, {size}, 3); '
+    'Training the VDVAE needs at least 2 uint8 images of shape (n, {size}, {size}, 3); '
     'these are {found}.'
 )
 OTHER_RUN = (
@@ -52,7 +52,7 @@ class TrainingSettings:
     Parameters
     ----------
     n_steps, batch_size
-        Updates, and pictures in each.
+        Updates, and images in each.
     learning_rate, weight_decay
         Of AdamW; the rate rises over ``n_warmup`` steps and then falls as a half cosine.
     n_warmup
@@ -64,9 +64,9 @@ class TrainingSettings:
     ema
         Share of the averaged weights that is kept at each step; less in the first steps.
     mirror
-        Whether half of the pictures are mirrored; not for letters.
+        Whether half of the images are mirrored; not for letters.
     check_every
-        Steps between looks at the validation pictures, and between checkpoints.
+        Steps between looks at the validation images, and between checkpoints.
     """
 
     n_steps: int = 1500
@@ -104,11 +104,11 @@ class TrainingState:
     tensors
         Weights, averaged weights, best averaged weights, and the optimiser's moments.
     recipe
-        What the run is a function of, beside its pictures.
+        What the run is a function of, beside its images.
     losses
-        Negative evidence lower bound of each step's pictures, nats a dimension.
+        Negative evidence lower bound of each step's images, nats a dimension.
     validation
-        (step, bound) of the validation pictures, by the averaged weights.
+        (step, bound) of the validation images, by the averaged weights.
     n_skipped
         Steps that were skipped.
     """
@@ -128,7 +128,7 @@ class TrainedVDVAE:
     Parameters
     ----------
     model
-        With the averaged weights: the last, or those best on the validation pictures.
+        With the averaged weights: the last, or those best on the validation images.
     losses, validation, n_skipped
         As in :class:`TrainingState`.
     """
@@ -151,20 +151,20 @@ def train_vdvae(
     checkpoint: Callable[[TrainingState], None] | None = None,
     progress: Progress | None = None,
 ) -> TrainedVDVAE:
-    """Train a model on pictures.
+    """Train a model on images.
 
     Parameters
     ----------
     images
-        Training pictures of the model's size, (n, h, w, 3), uint8.
+        Training images of the model's size, (n, h, w, 3), uint8.
     config
         What the model is built from.
     settings
         How it is trained.
     seed
-        Of the initial weights, the order of the pictures, mirroring and latents.
+        Of the initial weights, the order of the images, mirroring and latents.
     validation
-        Held-out training pictures: the weights that do best on them are kept.
+        Held-out training images: the weights that do best on them are kept.
     device
         ``cpu`` or ``cuda``.
     resume
@@ -177,7 +177,7 @@ def train_vdvae(
     Raises
     ------
     DataError
-        For pictures of another shape, a state of another run, or a training that diverges.
+        For images of another shape, a state of another run, or a training that diverges.
     """
     settings = settings or TrainingSettings()
     for pictures in (images, validation):
@@ -285,7 +285,7 @@ class _Run:
             self._skip()
 
     def look(self, images: Uint8Array) -> None:
-        """Measure the averaged weights on held-out pictures; keep them if they are the best."""
+        """Measure the averaged weights on held-out images; keep them if they are the best."""
         bounds = likelihood_of_images(
             self._with(self.average), images, batch_size=self.settings.batch_size
         )
@@ -335,7 +335,7 @@ class _Run:
         self.losses, self.validation = list(state.losses), list(state.validation)
 
     def _pictures(self, images: Uint8Array, rng: np.random.Generator) -> Uint8Array:
-        """Take this step's pictures: each picture once before any comes again."""
+        """Take this step's images: each image once before any comes again."""
         size = self.settings.batch_size
         positions = range(self.step * size, (self.step + 1) * size)
         batch = images[[self._row(position, len(images)) for position in positions]]

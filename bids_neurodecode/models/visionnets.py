@@ -1,4 +1,4 @@
-"""Networks that metrics look at pictures with, made of torch alone.
+"""Networks that metrics look at images with, made of torch alone.
 
 AlexNet, Inception v3, EfficientNet-B1 and ResNet-50 take the published weights, so that the
 names and shapes of their parameters are those of torchvision; what they compute does not need
@@ -192,7 +192,7 @@ class MetricNetwork:
 
 
 class ClipEmbedding(nn.Module):
-    """CLIP's embedding of a picture; layer ``image_embeds``.
+    """CLIP's embedding of an image; layer ``image_embeds``.
 
     Parameters
     ----------

@@ -170,7 +170,7 @@ def methods(
     fold_models
         Of each fold, where it was chosen by comparison within training trials; else None.
     generator
-        What made pictures (``none``: they were retrieved), where the settings leave it open.
+        What made images (``none``: they were retrieved), where the settings leave it open.
     layout
         Of the dataset: ``bids``, or ``nsd`` or ``emofilm`` as they are published.
     """

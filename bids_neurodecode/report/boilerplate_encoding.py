@@ -1,4 +1,4 @@
-"""Methods text of encoding models of pictures."""
+"""Methods text of encoding models of images."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _linear(config: Config) -> str:
     count = config.features.n_components
     reduced = (
         f' Each feature space was reduced to at most {count} principal components of the training '
-        'pictures.'
+        'images.'
         if count
         else ''
     )

@@ -1,4 +1,4 @@
-"""Methods text of pictures that are made in two stages."""
+"""Methods text of images that are made in two stages."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SMALL = {'n_steps': 50, 'guidance': 2.0, 'strength': 0.04}
 
 
 def generated_pictures(config: Config, generator: str | None) -> tuple[str, ...]:
-    """Write the paragraphs on pictures that were made, if any were.
+    """Write the paragraphs on images that were made, if any were.
 
     Parameters
     ----------

@@ -392,7 +392,7 @@ def plot_glass(image: nib.Nifti1Image, spec: MapSpec, *, mask: nib.Nifti1Image) 
         black_bg=False,
     )
     for axis in display.axes.values():
-        # the projected voxels are a picture, the outlines stay lines
+        # the projected voxels are an image, the outlines stay lines
         for collection in (*axis.ax.collections, *axis.ax.images):
             collection.set_rasterized(True)
     _add_color_bar(figure, spec, low, high)

@@ -1,4 +1,4 @@
-"""Pages: sections of text, figures, tables and pictures, written as one self-contained HTML file.
+"""Pages: sections of text, figures, tables and images, written as one self-contained HTML file.
 
 nireports assembles pages that load their style and scripts from content networks and link to
 their figures, so a page is bare without a network and broken once it is moved. Its reportlets are

@@ -31,7 +31,7 @@ def run_order(trials: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
 
 @styled
 def plot_events(trials: pd.DataFrame) -> Figure:
-    """Draw one row a run, one bar a trial, from onset to end in seconds.
+    """Draw one row per run, one bar a trial, from onset to end in seconds.
 
     Parameters
     ----------

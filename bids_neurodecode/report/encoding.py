@@ -224,7 +224,7 @@ def plot_volumes(
     slices: tuple[int, ...],
     background: RealArray | None = None,
 ) -> Figure:
-    """Draw volumes beside each other, a row a picture: measured and predicted responses.
+    """Draw volumes beside each other, one row per image: measured and predicted responses.
 
     Parameters
     ----------
@@ -275,7 +275,7 @@ def plot_sheets(
     columns: Sequence[str],
     sheet: Sheet,
 ) -> Figure:
-    """Draw maps on surfaces beside each other, a row a picture, as :func:`plot_volumes` does.
+    """Draw maps on surfaces beside each other, one row per image, as :func:`plot_volumes` does.
 
     Parameters
     ----------

@@ -36,7 +36,7 @@ TERMS = {
 
 @styled
 def plot_curves(curves: pd.DataFrame) -> Figure:
-    """Draw the loss and its terms by epoch, a panel a term; training and validation.
+    """Draw the loss and its terms by epoch, one panel per term; training and validation.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Reportlets of pictures that were made: examples beside what was shown, learning curves."""
+"""Reportlets of images that were made: examples beside what was shown, learning curves."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ NETWORKS = {
 }
 """Panels of the learning curves, with the unit of their loss, and what their axis counts."""
 
-_GAP = 0.35  # of a picture's width, between the groups
+_GAP = 0.35  # of an image's width, between the groups
 
 
 @styled
@@ -109,7 +109,7 @@ def _first(examples: pd.DataFrame, kind: str) -> int:
 
 @styled
 def plot_learning(curves: pd.DataFrame) -> Figure:
-    """Draw the loss of each network by step or epoch, a panel a network, a line a training.
+    """Draw the loss of each network by step or epoch, a panel per network, a line per training.
 
     Parameters
     ----------

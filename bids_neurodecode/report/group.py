@@ -74,7 +74,7 @@ CAVEAT = (
     'Intervals of the mean are 95 % confidence intervals over participants (the wider of t and '
     'bootstrap-t, within the limits of the metric); with fewer than six participants there is '
     'none, and the score of each is shown. A mean above '
-    'chance says that at least some participants carry the information, not that most people do '
+    'chance says that at least some participants carry the information, not that most of them do '
     '[@allefeld2016prevalence]; the count of participants above chance on their own says more.'
 )
 
@@ -213,7 +213,7 @@ def mean_score(rows: pd.DataFrame) -> MeanScore:
     Parameters
     ----------
     rows
-        One row a participant: ``metric``, ``value``, ``chance``, ``p``.
+        One row per participant: ``metric``, ``value``, ``chance``, ``p``.
     """
     values = rows['value'].dropna().to_numpy(dtype=float)
     mean = float(values.mean()) if values.size else math.nan
@@ -240,7 +240,7 @@ def group_verdict(rows: pd.DataFrame) -> Verdict:
     Parameters
     ----------
     rows
-        One row a participant of one score, with the columns of the metrics table.
+        One row per participant of one score, with the columns of the metrics table.
     """
     rows = rows[rows['value'].notna()]
     found = mean_score(rows)
@@ -266,7 +266,7 @@ def against_chance(rows: pd.DataFrame) -> float:
     Parameters
     ----------
     rows
-        One row a participant: ``value`` and ``chance``. NaN with too few of them.
+        One row per participant: ``value`` and ``chance``. NaN with too few of them.
     """
     known = rows[rows['chance'].notna() & rows['value'].notna()]
     if known.empty:
@@ -286,7 +286,7 @@ def compare_over_participants(metrics: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        One row a comparison, with the columns of the metrics table: ``value`` is the mean over
+        One row per comparison, with the columns of the metrics table: ``value`` is the mean over
         participants; the units are participants, so that below six there is a difference and no
         test. The rows of the models that are compared follow without a difference.
     """

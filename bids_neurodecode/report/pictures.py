@@ -1,4 +1,4 @@
-"""Pictures inside the page: what was shown beside what was decoded, good and bad alike."""
+"""Images inside the page: what was shown beside what was decoded, good and bad alike."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Kind = Literal['best', 'median', 'worst']
 
 THUMBNAIL = 128
-"""Longest side in pixels of a picture in the page."""
+"""Longest side in pixels of an image in the page."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def _distinct(stimuli: list[str], walk: Any, n: int) -> list[int]:
 
 
 def thumbnail(path: Path, size: int = THUMBNAIL) -> Image | None:
-    """Read a picture, at most ``size`` pixels a side; None where it cannot be read as one."""
+    """Read an image, at most ``size`` pixels a side; None where it cannot be read as one."""
     from PIL import Image, UnidentifiedImageError
 
     from bids_neurodecode.stimuli.images import open_picture
@@ -108,7 +108,7 @@ def thumbnail(path: Path, size: int = THUMBNAIL) -> Image | None:
 
 
 def data_uri(image: Image) -> str:
-    """Return a picture as a JPEG inside a ``data:`` address."""
+    """Return an image as a JPEG inside a ``data:`` address."""
     buffer = io.BytesIO()
     image.save(buffer, format='JPEG', quality=85)
     return 'data:image/jpeg;base64,' + base64.b64encode(buffer.getvalue()).decode('ascii')
@@ -116,7 +116,7 @@ def data_uri(image: Image) -> str:
 
 @styled
 def plot_examples(examples: list[Example], pictures: dict[str, Image]) -> Figure:
-    """Draw shown stimuli above retrieved ones, a column a sample, a pair of rows a kind.
+    """Draw shown stimuli above retrieved ones, one column per sample, a pair of rows a kind.
 
     Parameters
     ----------

@@ -53,7 +53,7 @@ class SplitResults:
 
 @dataclass(frozen=True)
 class BetaResults:
-    """How the single-trial betas were made; tuples hold one entry a fit (all data, or a fold)."""
+    """How the single-trial betas were made; tuples hold an entry per fit (all data, or a fold)."""
 
     model: str
     """``B``, ``C`` or ``D``, of the betas that are written and of the final model."""
@@ -133,7 +133,7 @@ class NetworkResults:
 
 @dataclass(frozen=True)
 class GenerationResults:
-    """The pictures that were made in two stages, beside those that were retrieved."""
+    """The images that were made in two stages, beside those that were retrieved."""
 
     generator: str
     """``small``, ``published``, or what another one is called."""
@@ -145,14 +145,14 @@ class GenerationResults:
     """Sizes of its parts, one line each."""
     n_pictures: int
     table: Path
-    """One row a picture: ``picture``, ``space``, ``fold``, ``stimulus``, ``n_repeats``,
+    """One row per image: ``picture``, ``space``, ``fold``, ``stimulus``, ``n_repeats``,
     ``nearest`` and its scores."""
     folder: Path
-    """Where the pictures lie, as PNG."""
+    """Where the images lie, as PNG."""
     sheets: tuple[Path, ...] = ()
-    """All pictures beside what was shown, as PNG."""
+    """All images beside what was shown, as PNG."""
     examples: Path | None = None
-    """Table of example pictures (``kind`` and columns of ``table``); ``.npy`` beside it holds
+    """Table of example images (``kind`` and columns of ``table``); ``.npy`` beside it holds
     them, (n, 4, height, width, 3): shown, initial, final, retrieved."""
     curves: Path | None = None
     """Table: ``fold``, ``network``, ``part``, ``step``, ``loss``."""
@@ -160,7 +160,7 @@ class GenerationResults:
 
 @dataclass(frozen=True)
 class EncodingResults:
-    """An encoding model of pictures: what it predicted of the responses."""
+    """An encoding model of images: what it predicted of the responses."""
 
     model: str
     bands: tuple[str, ...]
@@ -196,14 +196,14 @@ class ConditionResults:
     names: tuple[str, ...]
     dissimilarity: Path
     """Table: ``condition_a``, ``condition_b``, ``distance``, ``ci_low``, ``ci_high``, ``p`` and
-    ``p_fdr``, a row a pair."""
+    ``p_fdr``, one row per pair."""
     n_predicted: int
     """Voxels whose responses to conditions are predicted."""
     n_predicted_fdr: int | None
     """Of these, at a false discovery rate of .05; None where that was not tested."""
     regions: Path | None = None
     """Table: ``name``, ``n_voxels``, ``balanced_accuracy``, ``chance``, ``ci_low``, ``ci_high``,
-    ``p`` and ``p_fdr``, a row a region of the atlas."""
+    ``p`` and ``p_fdr``, one row per region of the atlas."""
     n_lights: int = 0
     """Searchlights."""
     n_lights_fdr: int | None = None
@@ -255,7 +255,7 @@ class ParticipantResults:
     ``noiseceiling``, ``ncsnr``, ``hrfindex``, ``rsquared``, ``fracridge``, ``isc``, ``pearsonr``)
     plus ``reliable`` (selected voxels) and ``dseg`` (atlas). ``trials`` has the columns ``onset``,
     ``duration`` (s), ``stimulus``, ``run`` and, where known, ``run_label``, ``session``,
-    ``trial_type`` and ``repeat``. ``predictions`` has one row a held-out sample: ``fold``,
+    ``trial_type`` and ``repeat``. ``predictions`` has one row per held-out sample: ``fold``,
     ``sample``, ``stimulus``, ``n_candidates``, ``rank`` (1 is best), ``retrieved`` (file of the
     nearest training stimulus) and, where known, ``similarity``, ``identified`` (what the sample
     scores, from 0 to 1) and ``space`` (as in the metrics table; the page shows the samples of its
@@ -298,14 +298,14 @@ class ParticipantResults:
     """Of a group brain: the participants that it is the mean of."""
     stimuli_dir: Path | None = None
     features: Mapping[str, Path] = field(default_factory=dict)
-    """Tables of features that the user brought: of each film by its name, of pictures under
+    """Tables of features that the user brought: of each film by its name, of images under
     ``*``."""
     layout: str = 'bids'
     """Of the dataset: ``bids``, or ``nsd`` or ``emofilm`` as they are published."""
     extension: Mapping[str, Any] = field(default_factory=dict)
     """What a system of another package keeps for its sections of the page."""
     parcels: Path | None = None
-    """Table of scores a parcel (movies): ``name`` and one column a score."""
+    """Table of scores a parcel (movies): ``name`` and one column per score."""
     stages: tuple[StageResults, ...] = ()
     config: Path | None = None
     versions: Mapping[str, str] = field(default_factory=dict)

@@ -139,7 +139,7 @@ def _scores(table: pd.DataFrame) -> tuple[Block, ...]:
 
 
 def published_table(scored: Scored, table: pd.DataFrame) -> Table:
-    """Return published scores, below those of the page; a column a metric that both have."""
+    """Return published scores, below those of the page; one column per metric that both have."""
     own = table[~table['model'].map(scores.is_baseline)]
     values = dict(zip(own['metric'], own['value'].astype(float), strict=True))
     printed = {name for row in scored.published for name in row.scores}

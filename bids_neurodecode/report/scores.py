@@ -82,7 +82,7 @@ def of_parts(metrics: pd.DataFrame) -> pd.Series[bool]:
 
 
 def of_pictures(metrics: pd.DataFrame) -> pd.Series[bool]:
-    """Return which rows are about pictures that were made, or about their latents."""
+    """Return which rows are about images that were made, or about their latents."""
     return metrics['space'].str.startswith(('initial', 'final', 'latents', 'features'))
 
 
@@ -123,7 +123,7 @@ def write_p(value: float) -> str:
 
 @styled
 def plot_scores(metrics: pd.DataFrame) -> Figure:
-    """Draw each score with its interval beside chance, ceiling and baselines, a panel a metric.
+    """Draw each score with its interval beside chance, ceiling and baselines, a panel per metric.
 
     Parameters
     ----------
@@ -280,14 +280,14 @@ def by_category(table: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
     Parameters
     ----------
     table
-        One row a held-out sample: ``category``, ``stimulus`` and ``right`` (0 to 1).
+        One row per held-out sample: ``category``, ``stimulus`` and ``right`` (0 to 1).
     confidence
         Coverage of the intervals.
 
     Returns
     -------
     pandas.DataFrame
-        One row a category, the best first: ``category``, ``value``, ``low``, ``high`` (NaN with
+        One row per category, the best first: ``category``, ``value``, ``low``, ``high`` (NaN with
         fewer than :data:`~bids_neurodecode.evaluation.statistics.MIN_GROUPS` stimuli) and
         ``n_stimuli``.
     """

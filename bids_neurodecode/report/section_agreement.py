@@ -85,8 +85,8 @@ def _ceiling(reader: Reader, found: AgreementResults) -> Iterable[Block]:
         'ceiling',
         plot_ceiling(accuracy, ceiling),
         'Left: correlation of predicted and measured responses (ridge regression) against the '
-        'ceiling, a dot a voxel; on the red line a model is as good as it can be, 0 is chance. '
-        'Right: how both are distributed.',
+        'ceiling, one dot per voxel; on the red line a model is as good as it can be, 0 is '
+        'chance. Right: how both are distributed.',
         f'Accuracy against ceiling in {accuracy.size} voxels.',
     )
 

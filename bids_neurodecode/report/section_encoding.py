@@ -36,7 +36,7 @@ FOLDED = 'Glass brains, maps of single feature spaces, learning curves'
 FEW_PICTURES = 5
 """With fewer, predictions are not shown as differences from their mean."""
 N_PREDICTED = 3
-"""Pictures that are shown where nothing but predictions is there."""
+"""Images that are shown where nothing but predictions is there."""
 RESPONSE = brain.MapSpec(
     'Response', 'response (% signal change)', '', 'RdBu_r', symmetric=True, glass=True
 )
@@ -105,7 +105,7 @@ def _accuracy(reader: Reader, found: EncodingResults) -> Iterable[Block]:
     if ceiling is not None:
         text = (
             'Left: correlation of predicted and measured responses against the highest that the '
-            'noise of the responses allows, a dot a voxel; on the red line all that can be '
+            'noise of the responses allows, one dot per voxel; on the red line all that can be '
             'explained is. Right: '
         )
     significant = np.zeros(r.shape, dtype=bool)
@@ -200,7 +200,7 @@ def _curves(reader: Reader, found: EncodingResults) -> Iterable[Block]:
     yield reader.plot(
         'curves',
         film.plot_curves(curves),
-        f'Loss over {last} epochs, a line a fold (responses are in standard deviations of the '
+        f'Loss over {last} epochs, one line per fold (responses are in standard deviations of the '
         'training trials: a loss of squares of 1 is that of predicting the mean). Grey dashed: '
         'training samples; blue: training images that are left out to choose the epoch. A blue '
         'line that turns up while the grey one falls is overfitting; lines that still fall at the '
@@ -210,7 +210,7 @@ def _curves(reader: Reader, found: EncodingResults) -> Iterable[Block]:
 
 
 def _examples(reader: Reader, found: EncodingResults) -> Iterable[Block]:
-    """Show measured beside predicted volumes: best, in the middle, worst."""
+    """Show measured beside predicted volumes: best, median, worst."""
     table = read_table(found.examples)
     if table is None or found.examples is None:
         return
@@ -310,7 +310,7 @@ class _Drawing:
         names: list[str],
         columns: tuple[str, ...],
     ) -> Any:
-        """Draw rows (n, n_columns, n_voxels) beside their pictures."""
+        """Draw rows (n, n_columns, n_voxels) beside their images."""
         folder, background = self.reader.results.stimuli_dir, None
         thumbnails = [None if folder is None else pictures.thumbnail(folder / x) for x in names]
         if self.sheet is not None:

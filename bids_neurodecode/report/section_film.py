@@ -61,8 +61,8 @@ def _curves(reader: Reader, network: NetworkResults) -> Iterable[Block]:
     yield reader.plot(
         'curves',
         film.plot_curves(curves),
-        f'Learning curves over {last} epochs, a panel a term of the loss, a line a fold. Grey '
-        'dashed: training samples, with dropout; blue: validation samples, which lie in the '
+        f'Learning curves over {last} epochs, one panel per term of the loss, one line per fold. '
+        'Grey dashed: training samples, with dropout; blue: validation samples, which lie in the '
         'training part of each film and decide when to stop. A blue line that turns up while the '
         'grey one falls is overfitting; lines that still fall at the end ask for more epochs.',
         f'Loss of training and validation samples over {last} epochs.',
@@ -78,8 +78,8 @@ def _against(reader: Reader, network: NetworkResults) -> Iterable[Block]:
     yield reader.plot(
         'network',
         film.plot_against(ours, linear),
-        'Correlation of predicted and measured responses, a dot a voxel of the network: by the '
-        f'network and by ridge regression on frame features. The network is better in '
+        'Correlation of predicted and measured responses, one dot per voxel of the network: by '
+        f'the network and by ridge regression on frame features. The network is better in '
         f'{100 * better:.0f} % of the voxels (median {np.median(ours):.3f} against '
         f'{np.median(linear):.3f}). The network reads the film at one delay, ridge at several.',
         f'Network against ridge in {ours.size} voxels.',

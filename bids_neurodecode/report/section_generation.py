@@ -177,7 +177,8 @@ def _curves(reader: Reader, made: GenerationResults) -> Iterable[Block]:
     yield reader.plot(
         'learning',
         generation.plot_learning(curves),
-        f'Learning curves, a panel a network, a line a training ({n_folds} of them: folds with '
-        f'the same training images share prior and refiner; one is of the final model). {read}',
+        f'Learning curves, one panel per network, one line per training ({n_folds} of them: folds '
+        f'with the same training images share prior and refiner; one is of the final model). '
+        f'{read}',
         f'Loss by step or epoch of {networks}.',
     )

@@ -164,7 +164,7 @@ def shown_metrics(metrics: pd.DataFrame) -> pd.DataFrame:
 def plot_all_metrics(
     panels: Iterable[tuple[str, pd.DataFrame, pd.DataFrame, Any]], labels: Sequence[str]
 ) -> Figure:
-    """Draw a panel a metric: each participant with interval, ceiling and baselines, and the mean.
+    """Draw one panel per metric: participants with interval, ceiling and baselines, and the mean.
 
     Parameters
     ----------

@@ -27,7 +27,7 @@ CHANCE = {'voxel_r_median': 0.0, 'identification_2way': 0.5}
 
 
 def shared_section(file: Path | None) -> tuple[Block, ...]:
-    """Show scores against the number of pictures, where a shared head was trained."""
+    """Show scores against the number of images, where a shared head was trained."""
     if file is None:
         return ()
     import pandas as pd
@@ -51,7 +51,7 @@ def shared_section(file: Path | None) -> tuple[Block, ...]:
 
 @styled
 def plot_newcomers(table: pd.DataFrame) -> Figure:
-    """Draw each score against the number of pictures, both models in one panel."""
+    """Draw each score against the number of images, both models in one panel."""
     figure = new_figure(3.2)
     panels = figure.subplots(1, len(CHANCE))
     for axis, (metric, chance) in zip(panels, CHANCE.items(), strict=True):

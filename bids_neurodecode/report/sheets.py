@@ -1,6 +1,6 @@
 """Maps on cortical surfaces, subcortical voxels and parcels: lateral and medial views, slices.
 
-Faces that look at the viewer are projected and painted from back to front. A view is a picture,
+Faces that look at the viewer are projected and painted from back to front. A view is an image,
 not lines: a mesh has tens of thousands of faces.
 """
 
@@ -192,7 +192,7 @@ class Sheet:
         figure
             At least :attr:`height` high.
         values
-            One value a column, (n_columns,).
+            One value per column, (n_columns,).
         paint
             Turns values into colours.
         left
@@ -374,7 +374,7 @@ def painter(colormap: Any, low: float, high: float) -> Paint:
 
 
 def columns_of(image: Any) -> FloatArray:
-    """Return one value a column of an image of a space, (n_columns,)."""
+    """Return one value per column of an image of a space, (n_columns,)."""
     values = np.asarray(image.dataobj, dtype=np.float64)
     return values.reshape(values.shape[0], -1)[:, 0]
 

@@ -1,4 +1,4 @@
-"""The page of a study: its question, one figure, one table a metric, and what is missing."""
+"""The page of a study: its question, one figure, one table per metric, and what is missing."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class StudyResults:
 
     @cached_property
     def rows(self) -> pd.DataFrame:
-        """One row a metric, participant and variant."""
+        """One row per metric, participant and variant."""
         return shown_rows(self.table, self.plan.settings)
 
     @cached_property
@@ -219,7 +219,7 @@ def _reading_notes(results: StudyResults) -> list[str]:
 
 
 def score_table(results: StudyResults, metric: str) -> Table:
-    """Return the table of a metric: a row a variant, published rows below the one they go with.
+    """Return the table of a metric: a row per variant, published rows below the one they go with.
 
     Columns that would be empty throughout are left out.
     """
@@ -251,7 +251,7 @@ def score_table(results: StudyResults, metric: str) -> Table:
 
 
 def seed_table(results: StudyResults) -> Table:
-    """Return how far scores differ from seed to seed: a row a variant and metric."""
+    """Return how far scores differ from seed to seed: one row per variant and metric."""
     cells = []
     for s in results.summaries:
         own = results.rows[
@@ -355,7 +355,7 @@ def _participants(results: StudyResults) -> tuple[Block, ...]:
 
 
 def _people_table(results: StudyResults) -> Table:
-    """Return a row a participant, their mean, and published rows; a column a metric."""
+    """Return one row per participant, their mean, and published rows; one column per metric."""
     settings = results.plan.settings
     mean = results.rows.groupby(['participant', 'metric'])['value'].mean().unstack()
     metrics = [metric for metric in settings.metrics if metric in mean]

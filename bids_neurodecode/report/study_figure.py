@@ -1,4 +1,4 @@
-"""The figure of a study: a panel a metric, a line along numbers, dots for what has a name."""
+"""The figure of a study: one panel per metric, a line along numbers, dots for what has a name."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Drawing:
     summaries
         Means and spreads.
     rows
-        One row a metric, participant and variant: ``metric``, ``label``, ``participant``,
+        One row per metric, participant and variant: ``metric``, ``label``, ``participant``,
         ``seed``, ``value``, ``chance``, ``ceiling``.
     settings
         The study.
@@ -89,7 +89,7 @@ class Drawing:
 
 @styled
 def plot_study(drawing: Drawing) -> Figure:
-    """Draw each metric of a study: along its first numeric axis, else a row a variant."""
+    """Draw each metric of a study: along its first numeric axis, else one row per variant."""
     axes = drawing.settings.axes
     numeric = next((axis for axis in axes if axis.numeric), None)
     return _dots(drawing) if numeric is None else _lines(drawing, numeric)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Unit = Literal['participants', 'stimuli', 'seeds']
 
 FINAL = 'final'
-"""Space of the pictures that two stages made."""
+"""Space of the images that two stages made."""
 SAMPLE_COLUMNS = {
     'identification_top1': 'identified',
     'identification_2way': 'two_way',
@@ -70,9 +70,9 @@ class Summary:
 
 
 def shown_rows(table: pd.DataFrame, settings: StudySettings) -> pd.DataFrame:
-    """Return one row a metric, participant and variant: the main model's, or the asked one's.
+    """Return one row per metric, participant and variant: the main model's, or the asked one's.
 
-    Where pictures are made, a metric is that of the final ones, not of the linear decoder or of
+    Where images are made, a metric is that of the final ones, not of the linear decoder or of
     the first stage, which have rows of the same metrics before them.
 
     Parameters
@@ -151,7 +151,7 @@ def difference_of(
 ) -> tuple[PairedDifference | None, Unit | None]:
     """Compare a variant with the reference, pairs being of the same participant and seed.
 
-    What is drawn anew are participants where there are enough; else pictures, where each has a
+    What is drawn anew are participants where there are enough; else images, where each has a
     score of its own; else the seeds of one participant.
     """
     pairs = _paired(rows, label, str(settings.reference), ['participant', 'seed'])

@@ -31,7 +31,7 @@ REPEATED_INDEX = (
 BAD_AFFINE = 'An affine must be an invertible 4 x 4 matrix; this one is of shape {shape}.'
 UNKNOWN_REGION = (
     'The atlas has no region or network called {name!r}{near}. It has {n} regions, such as '
-    '{examples}. Mend atlas.regions.'
+    '{examples}. Fix atlas.regions.'
 )
 EMPTY_REGIONS = (
     'The region(s) {names} have no voxel on the grid of the data. The field of view may not cover '

@@ -65,7 +65,7 @@ NO_HOME = (
     "TemplateFlow's folder cannot be used ({reason}). Set TEMPLATEFLOW_HOME to a folder that "
     'can be written, or give a dseg file (atlas.file).'
 )
-NO_FILE = 'There is no atlas file {file}. Mend atlas.file.'
+NO_FILE = 'There is no atlas file {file}. Fix atlas.file.'
 NOT_WHOLE = 'The column "index" of {file} must hold the whole number of each region. Correct it.'
 UNREADABLE = 'Cannot read the atlas file {file}: {reason}. Give a dseg NIfTI file and its table.'
 NO_TABLE = (

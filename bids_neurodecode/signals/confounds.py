@@ -46,7 +46,7 @@ STRATEGY_UNAVAILABLE = (
 NO_CONFOUNDS = 'No confounds table was found for {source}. Ask for no confounds, or add the table.'
 WRONG_LENGTH = (
     'The confounds in {source} have {rows} rows for a series of {volumes} volumes. '
-    'Make the derivatives anew.'
+    'Regenerate the derivatives.'
 )
 
 
@@ -112,7 +112,7 @@ def select_confounds(
     Parameters
     ----------
     table
-        One row a volume.
+        One row per volume.
     columns
         Names of columns.
     source

@@ -150,7 +150,7 @@ def fir_design(
     Parameters
     ----------
     features
-        Shape (n_volumes, n_features), one row a volume.
+        Shape (n_volumes, n_features), one row per volume.
     repetition_time
         Seconds between volumes.
     delays_seconds

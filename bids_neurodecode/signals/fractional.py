@@ -23,7 +23,7 @@ def penalties(
     Parameters
     ----------
     rotated
-        Unregularised coefficients in the space of the right singular vectors, one array a part
+        Unregularised coefficients in the space of the right singular vectors, one array per part
         of the design, (n_singular, n_voxels).
     squares
         Squared singular values of each part in any order, (n_singular,); all above zero.

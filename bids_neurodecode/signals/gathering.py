@@ -39,8 +39,9 @@ def gather_betas(
     stimuli
         Stimulus of each trial over all sessions.
     repeats
-        ``single``: a row a trial. ``mean``: a row a stimulus, in order of first appearance, the
-        mean over its trials, as Brain-Diffuser (Ozcelik & VanRullen 2023, Sci Rep 13:15666) does.
+        ``single``: one row per trial. ``mean``: one row per stimulus, in order of first
+        appearance, the mean over its trials, as Brain-Diffuser (Ozcelik & VanRullen
+        2023, Sci Rep 13:15666) does.
     standardize
         ``session``: each voxel is z-scored (ddof 0) over the trials of its session, as MindEye
         (arXiv 2305.18274) does. Held-out trials of the session take part in that.
@@ -72,7 +73,7 @@ def gather_betas(
             scaled = (values - values.mean(axis=0)) / np.where(scale > 0, scale, 1)
         else:
             scaled = values
-        # one by one: a picture may be shown twice in a session
+        # one by one: an image may be shown twice in a session
         for row, beta in zip(rows, scaled, strict=True):
             out[codes[row]] += beta / np.float32(counts[codes[row]])
             seen[row] += 1

@@ -135,7 +135,7 @@ def _write_job(
     options: SingleTrialOptions,
     extra_regressors: Sequence[npt.NDArray[Any] | None] | None,
 ) -> None:
-    """Write what the worker reads: one file an array, and the rest as JSON."""
+    """Write what the worker reads: one file per array, and the rest as JSON."""
     n_conditions = int(design.condition.max()) + 1
     for run, values in enumerate(series):
         np.save(folder / f'data-{run}.npy', values[:, usable].T.astype(np.float32))

@@ -141,7 +141,7 @@ def select_voxels(
         Responses to the training samples, shape (n_samples, n_voxels), those of a run in order
         of time.
     train_table
-        One row a training sample, with ``stimulus`` and ``run`` and, where there are several,
+        One row per training sample, with ``stimulus`` and ``run`` and, where there are several,
         ``session``.
     settings
         Measure and rule. ``auto`` is ``ncsnr`` where stimuli are repeated in training, with the

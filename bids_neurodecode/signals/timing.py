@@ -30,7 +30,7 @@ SAME_VOLUME = (
     'Two trials start in one volume, at {first:g} s and {second:g} s (grid of {repetition_time:g} '
     's). Resample to a finer grid, or merge the trials.'
 )
-BAD_ONSET = 'Onset number {index} is {onset!r}, not a number of seconds. Mend the events file.'
+BAD_ONSET = 'Onset number {index} is {onset!r}, not a number of seconds. Fix the events file.'
 COARSER = (
     'Series can only be resampled to a finer grid: {new:g} s is not below {old:g} s. '
     'Choose a smaller repetition time.'
@@ -128,7 +128,7 @@ def finer_grid(
     Parameters
     ----------
     onsets
-        Seconds, one array a run.
+        Seconds, one array per run.
     repetition_time
         The series' own; returned where it fits.
     tolerance

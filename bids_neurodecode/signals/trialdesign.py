@@ -18,7 +18,7 @@ END_BUFFER = 8.0
 
 NO_RUNS = 'There is no run to estimate betas from. Give at least one run with trials.'
 UNEQUAL_LISTS = (
-    '{name} has {found} entries for {n_runs} runs of data; give one entry a run, in one order.'
+    '{name} has {found} entries for {n_runs} runs of data; give one entry per run, in one order.'
 )
 BAD_SERIES = 'Run {run} must be volumes x voxels with at least one of each; it is {shape}.'
 OTHER_VOXELS = (
@@ -80,7 +80,7 @@ class TrialDesign:
     n_volumes
         Volumes of each run.
     onset_volumes
-        One array a run, shape (n_trials_r,).
+        One array per run, shape (n_trials_r,).
     condition, run, session
         Codes from 0, shape (n_trials,); trials of all runs one after the other.
     drift
@@ -167,17 +167,17 @@ def build_design(
     Parameters
     ----------
     series
-        One array a run, shape (n_volumes_r, n_voxels); only shapes are looked at.
+        One array per run, shape (n_volumes_r, n_voxels); only shapes are looked at.
     onset_volumes
         One array of integers a run, shape (n_trials_r,).
     conditions
-        One label a trial, in the same order.
+        One label per trial, in the same order.
     repetition_time
         Seconds from volume to volume.
     sessions
-        One label a run; all one session if left out.
+        One label per run; all one session if left out.
     extra_regressors
-        One array a run, shape (n_volumes_r, n_columns), or None.
+        One array per run, shape (n_volumes_r, n_columns), or None.
 
     Raises
     ------

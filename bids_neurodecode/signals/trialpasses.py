@@ -71,7 +71,7 @@ class Work:
     Parameters
     ----------
     series
-        One array a run, (n_volumes_r, n_voxels); read whole, one at a time.
+        One array per run, (n_volumes_r, n_voxels); read whole, one at a time.
     design, library
         The trials, and the responses (n_timepoints, n_responses).
     make
@@ -142,7 +142,7 @@ class Work:
 
 @dataclass(frozen=True, eq=False)
 class Responses:
-    """What the first pass finds, one value a voxel (see :class:`SingleTrialBetas`)."""
+    """What the first pass finds, one value per voxel (see :class:`SingleTrialBetas`)."""
 
     usable: BoolArray
     mean_volume: npt.NDArray[np.float32]
@@ -370,9 +370,9 @@ class BlockBetas:
     plain
         In the data's units, (n_trials, n_block_voxels).
     on
-        One array a run, (n_components, n_block_voxels).
+        One array per run, (n_components, n_block_voxels).
     drift_free
-        One array a run: the data's coordinates on the drift-free design, for R2.
+        One array per run: the data's coordinates on the drift-free design, for R2.
     """
 
     plain: Float32Array

@@ -41,7 +41,7 @@ def confounds_table(
     Returns
     -------
     table : pandas.DataFrame
-        One row a volume; what needs the volume before is missing in the first row.
+        One row per volume; what needs the volume before is missing in the first row.
     sidecar : dict
         What the JSON says of the CompCor columns, as fMRIPrep writes it.
     """

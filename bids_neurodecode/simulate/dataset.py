@@ -156,7 +156,7 @@ def _real_noise(
 
 
 def _pictures(folder: Path, spec: SimulationSpec) -> tuple[Stimuli, list[FeatureTable]]:
-    """Make or copy the pictures; return their names and one table of features."""
+    """Make or copy the images; return their names and one table of features."""
     if spec.stimuli_dir is None:
         rng = generator(spec.seed, 'pictures')
         rows = stimulus_maker.write_pictures(

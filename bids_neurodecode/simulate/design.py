@@ -58,7 +58,7 @@ def deal_repeats(
 
 
 def design_images(spec: SimulationSpec, rng: np.random.Generator) -> list[RunDesign]:
-    """Draw order and timing of the pictures of one participant, one design a run.
+    """Draw order and timing of the images of one participant, one design a run.
 
     Raises
     ------
@@ -70,7 +70,7 @@ def design_images(spec: SimulationSpec, rng: np.random.Generator) -> list[RunDes
 
 
 def design_imagery(spec: SimulationSpec, rng: np.random.Generator) -> list[RunDesign]:
-    """Draw order and timing of the runs in which each picture is imagined once."""
+    """Draw order and timing of the runs in which each image is imagined once."""
     runs = [rng.permutation(spec.n_images) for _ in range(spec.imagery_runs)]
     return [replace(design, imagined=True) for design in _timed(spec, runs, rng)]
 
@@ -78,7 +78,7 @@ def design_imagery(spec: SimulationSpec, rng: np.random.Generator) -> list[RunDe
 def _timed(
     spec: SimulationSpec, runs: list[IndexArray], rng: np.random.Generator
 ) -> list[RunDesign]:
-    """Draw pauses between the pictures of each run; all runs are as long as the longest needs."""
+    """Draw pauses between the images of each run; all runs are as long as the longest needs."""
     gaps = _gaps(spec)
     first = _ceil_to(spec.lead_in, spec.repetition_time) if spec.on_grid else spec.lead_in
     onsets = [

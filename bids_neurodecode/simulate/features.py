@@ -1,4 +1,4 @@
-"""What simulated voxels respond to: features of pictures and film frames.
+"""What simulated voxels respond to: features of images and film frames.
 
 Kept apart from the feature banks that decode, so that a decoder does not hold the generator of its
 data: here the energies of oriented filters are made in the Fourier domain (log-Gabor filters;
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SIZE = 48
-"""Pixels a side of the pictures that features are taken from."""
+"""Pixels a side of the images that features are taken from."""
 FREQUENCIES = (2.0, 4.0, 8.0)
-"""Cycles a picture."""
+"""Cycles an image."""
 N_ORIENTATIONS = 4
 GRID = 8
 COLOUR_GRID = 4
@@ -39,9 +39,9 @@ class FeatureTable:
     values
         Shape (n_samples, n_features).
     columns
-        One row a feature: ``name``, ``group`` (``gabor``, ``colour``, ``category``, ``motion`` or
-        ``soundtrack``), and for places ``x``, ``y`` (-1 to 1, right and down positive),
-        ``frequency`` (cycles a picture) and ``orientation`` (degrees of the stripes' normal).
+        One row per feature: ``name``, ``group`` (``gabor``, ``colour``, ``category``, ``motion``
+        or ``soundtrack``), and for places ``x``, ``y`` (-1 to 1, right and down positive),
+        ``frequency`` (cycles an image) and ``orientation`` (degrees of the stripes' normal).
     """
 
     values: FloatArray
@@ -117,7 +117,7 @@ def categories(names: Sequence[str], kinds: Sequence[str] | None = None) -> Feat
 
 
 def soundtrack(n_samples: int, interval: float, rng: np.random.Generator) -> FeatureTable:
-    """Return three slow random courses that are in no picture, for what viewers share beyond it.
+    """Return three slow random courses that are in no image, for what viewers share beyond it.
 
     Smooth over about 2 s; ``interval`` is the time between samples.
     """

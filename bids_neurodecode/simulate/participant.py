@@ -23,7 +23,7 @@ from bids_neurodecode.simulate.voxels import (
 from bids_neurodecode.typing import FloatArray
 
 MEAN_RESPONSE = 1.5
-"""Mean response to a picture, in units of its deviation over pictures."""
+"""Mean response to an image, in units of its deviation over images."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,9 +38,9 @@ class Participant:
         One a run: the trials, the series in scanner units (n_volumes, n_voxels) and the head
         motion (n_volumes, 6).
     betas
-        Pictures only: true amplitudes in percent signal, (n_images, n_voxels).
+        Images only: true amplitudes in percent signal, (n_images, n_voxels).
     signal_sd
-        Over pictures (of the betas), or over time (films), percent, (n_voxels,).
+        Over images (of the betas), or over time (films), percent, (n_voxels,).
     noise_sd
         Of a single-trial beta, or over time once polynomials are out, percent, (n_voxels,).
     """
@@ -71,9 +71,9 @@ def simulate_images(
     designs: Sequence[RunDesign],
     real: RealNoise | None,
 ) -> Participant:
-    """Simulate a participant who sees pictures; tuning and responses are their own.
+    """Simulate a participant who sees images; tuning and responses are their own.
 
-    ``features`` has one row a picture.
+    ``features`` has one row per image.
     """
     voxels = draw_voxels(spec, brain, features, generator(spec.seed, label, 'voxels'))
     fields = draw_noise_fields(spec, brain, generator(spec.seed, label, 'fields'), noise.N_SHARED)

@@ -44,22 +44,22 @@ class SimulationSpec(Settings):
     n_runs: Annotated[int, Field(ge=1, le=99)] = 6
     """Runs a session."""
     n_images: Annotated[int, Field(ge=2, le=100_000)] = 100
-    """Pictures; each is shown ``n_repeats`` times."""
+    """Images; each is shown ``n_repeats`` times."""
     n_categories: Annotated[int, Field(ge=1, le=6)] = 6
-    """Kinds of shapes in the pictures and films that the program makes."""
+    """Kinds of shapes in the images and films that the program makes."""
     n_repeats: Annotated[int, Field(ge=1)] = 3
-    """How often each picture or film is shown, in as many different runs."""
+    """How often each image or film is shown, in as many different runs."""
     imagery_runs: Annotated[int, Field(ge=0, le=99)] = 0
-    """Further runs (``task-imagery``) in which each picture is imagined once."""
+    """Further runs (``task-imagery``) in which each image is imagined once."""
     imagery_gain: NonNegative = 0.5
-    """Responses to imagined pictures, as a share of those to the same pictures seen."""
+    """Responses to imagined images, as a share of those to the same images seen."""
     image_size: Annotated[int, Field(ge=32, le=512, multiple_of=16)] = 96
-    """Pixels a side of the pictures and films that the program makes."""
+    """Pixels a side of the images and films that the program makes."""
 
     repetition_time: Annotated[float, Field(gt=0, le=10)] = 2.0
     stimulus_duration: Positive = 2.0
     isi: tuple[NonNegative, NonNegative] = (2.0, 4.0)
-    """Shortest and longest pause between two pictures, in seconds."""
+    """Shortest and longest pause between two images, in seconds."""
     lead_in: NonNegative = 8.0
     """Seconds before the first stimulus of a run."""
     lead_out: NonNegative = 16.0
@@ -98,7 +98,7 @@ class SimulationSpec(Settings):
     """Sudden movements a run, on average."""
 
     stimuli_dir: Path | None = None
-    """A folder with the user's own pictures or films; none are made then."""
+    """A folder with the user's own images or films; none are made then."""
     noise_from: Path | None = None
     """A real run (4-D NIfTI) whose phase-randomised residuals are the noise."""
 
@@ -120,7 +120,7 @@ class SimulationSpec(Settings):
             )
             raise ValueError(msg)
         if self.imagery_runs and self.paradigm == 'movie':
-            raise ValueError('pictures are imagined, not films: imagery_runs goes with images')
+            raise ValueError('images are imagined, not films: imagery_runs goes with images')
         if self.paradigm == 'movie' and self.total_runs % self.n_repeats:
             msg = (
                 f'{self.total_runs} runs cannot show every film {self.n_repeats} times; '

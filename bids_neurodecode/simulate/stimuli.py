@@ -1,6 +1,6 @@
-"""Pictures and films made by the program, or taken from a user's folder.
+"""Images and films made by the program, or taken from a user's folder.
 
-A made picture is a texture whose amplitude falls with spatial frequency about as in natural scenes
+A made image is a texture whose amplitude falls with spatial frequency about as in natural scenes
 (1/f; Field 1987, J Opt Soc Am A 4:2379), with one shape of some category in front. A made film is
 a row of scenes; in each, the texture drifts and the shape moves and turns.
 """
@@ -34,7 +34,7 @@ TOO_FEW_FILES = (
 class Shape:
     """One object-like shape: where, how large, how turned, of which colour.
 
-    ``x``, ``y`` and ``radius`` are in half picture widths (-1 to 1), ``angle`` in radians.
+    ``x``, ``y`` and ``radius`` are in half image widths (-1 to 1), ``angle`` in radians.
     """
 
     category: str
@@ -116,14 +116,14 @@ def render(texture: FloatArray, shape: Shape) -> Uint8Array:
 
 
 def make_picture(category: str, size: int, rng: np.random.Generator) -> Uint8Array:
-    """Make one picture with a shape of a category, (size, size, 3), uint8."""
+    """Make one image with a shape of a category, (size, size, 3), uint8."""
     return render(natural_texture(size, rng), random_shape(category, rng))
 
 
 def write_pictures(
     folder: Path, n_images: int, n_categories: int, size: int, rng: np.random.Generator
 ) -> list[tuple[str, str]]:
-    """Make pictures and write them as PNG.
+    """Make images and write them as PNG.
 
     Returns
     -------
@@ -143,7 +143,7 @@ def write_pictures(
 
 
 def read_pictures(files: Iterable[Path], size: int) -> Uint8Array:
-    """Read pictures, cut to a square in their middle, as (n, size, size, 3), uint8.
+    """Read images, cut to a square in their middle, as (n, size, size, 3), uint8.
 
     Raises
     ------

@@ -4,7 +4,7 @@ A single-trial beta is a linear function of a run's series, :math:`\hat\beta = A
 first rows of the pseudo-inverse of [trials, polynomials] under the voxel's own response. Noise of
 covariance :math:`\Sigma` gives it the variance :math:`\mathrm{diag}(A \Sigma A^\top)`; drift,
 physiology and motion, which are known, add the square of :math:`A s`. The mean over trials is the
-noise variance of a single trial; with the signal's variance over pictures it makes
+noise variance of a single trial; with the signal's variance over images it makes
 
 .. math::
 

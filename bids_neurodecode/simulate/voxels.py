@@ -57,7 +57,7 @@ def draw_voxels(
 ) -> Voxels:
     """Draw tuning, responses and signal-to-noise ratios.
 
-    Early visual voxels have receptive fields in the opposite half of the picture, with a preferred
+    Early visual voxels have receptive fields in the opposite half of the image, with a preferred
     frequency and orientation; colour voxels the same with a preferred colour; object voxels
     prefer categories (and motion, in films); auditory voxels follow the soundtrack.
 
@@ -86,7 +86,7 @@ def _early(
     columns = features.columns[rows]
     place = _receptive_field(columns, brain, voxels, rng)
     n = np.count_nonzero(voxels)
-    octaves = rng.uniform(1, 3, size=n)  # preferred frequency: 2 to 8 cycles a picture
+    octaves = rng.uniform(1, 3, size=n)  # preferred frequency: 2 to 8 cycles an image
     distance = np.log2(columns['frequency'].to_numpy(float))[:, None] - octaves
     angle = np.deg2rad(columns['orientation'].to_numpy(float))[:, None]
     turned = np.cos(2 * (angle - rng.uniform(0, np.pi, size=n)))
@@ -138,7 +138,7 @@ def _receptive_field(
 ) -> FloatArray:
     """Return Gaussians over the features' places, (n_features, n_voxels of the region).
 
-    Neighbours look at neighbouring places, on the other side of the picture than theirs.
+    Neighbours look at neighbouring places, on the other side of the image than theirs.
     """
     side = np.where(brain.coordinates[voxels, 0] < 0, 1, -1)
     x = side * 0.9 * _uniform(brain.smooth_field(MAP_FWHM, rng)[voxels])

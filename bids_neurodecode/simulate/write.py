@@ -26,7 +26,7 @@ TOO_LARGE = (
 )
 
 IMAGERY = 'imagery'
-"""Task of the runs in which pictures are imagined."""
+"""Task of the runs in which images are imagined."""
 Stimuli = Sequence[tuple[str, str]]
 """Name (relative to the folder of stimuli) and category of each stimulus."""
 
@@ -83,7 +83,7 @@ def write_dataset_files(out: Path, spec: SimulationSpec, labels: Sequence[str]) 
             'sex': {'Description': 'Sex (made up)', 'Levels': {'F': 'female', 'M': 'male'}},
         },
     )
-    shown = f'{spec.n_images} pictures' if spec.paradigm == 'images' else f'{spec.n_films} films'
+    shown = f'{spec.n_images} images' if spec.paradigm == 'images' else f'{spec.n_films} films'
     write_text(
         out / 'README',
         README.format(

@@ -1,6 +1,6 @@
 """What was planted, on disk: ``derivatives/simulated-truth``.
 
-One folder a participant with maps, and at the top the atlas, the features of the stimuli and the
+One folder per participant with maps, and at the top the atlas, the features of the stimuli and the
 settings.
 """
 
@@ -32,10 +32,10 @@ MAPS = {
     'timetopeak': 'Time from the onset of a stimulus to the peak of the response planted, s',
     'ncsnr': 'True signal-to-noise ratio of a single trial (images) or volume (movie)',
     'noiseceiling': 'True share of variance that is signal, of the mean over the repeats',
-    'signalsd': 'True deviation of the signal over pictures (images) or time (movie), percent',
+    'signalsd': 'True deviation of the signal over images (images) or time (movie), percent',
     'noisesd': 'True deviation of the noise of a single-trial beta, or over time, percent',
     'isc': "Expected correlation with the mean of the others' series, polynomials taken out",
-    'effect': 'True amplitudes, one volume a picture in the order of the stimuli table, percent',
+    'effect': 'True amplitudes, one volume an image in the order of the stimuli table, percent',
 }
 
 README = """What was planted in the simulated data.

@@ -17,7 +17,7 @@ _BLACK = 24
 _MIN_FRAMES = 12
 """With fewer key frames than this, all frames are looked at."""
 _MIN_KEPT = 0.4
-"""Share of each side that a picture fills at least; less is a dark film, not a border."""
+"""Share of each side that an image fills at least; less is a dark film, not a border."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Borders:
 def find_borders(film: Path) -> Borders:
     """Find rows and columns at the edges that are black in every frame looked at.
 
-    Key frames are looked at, and all frames where these are few. A film so dark that its picture
+    Key frames are looked at, and all frames where these are few. A film so dark that its image
     would fill less than .4 of either side is said to have no borders.
     """
     brightest, n = _brightest(_luminances(film, keys_only=True))

@@ -1,4 +1,4 @@
-"""The Gabor bank in torch, so that pictures can be changed until they have given features."""
+"""The Gabor bank in torch, so that images can be changed until they have given features."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _ROUNDING = 1e-8  # of a squared energy: its root has no slope at 0
 
 
 class DifferentiableGabor(nn.Module):
-    """:meth:`GaborPyramid.transform` of square pictures of one size, with gradients.
+    """:meth:`GaborPyramid.transform` of square images of one size, with gradients.
 
     Every energy is the modulus of a linear function of luminance, so that one matrix product gives
     all of them.
@@ -22,12 +22,12 @@ class DifferentiableGabor(nn.Module):
     bank
         The bank.
     size
-        Height and width of the pictures, in pixels.
+        Height and width of the images, in pixels.
 
     Raises
     ------
     DataError
-        If the pictures are too small for a frequency.
+        If the images are too small for a frequency.
     """
 
     real: Tensor

@@ -1,6 +1,6 @@
 """Feature extractors: the interface, the registry, and a cache on disk.
 
-An extractor is frozen: its output depends on the picture, its name, its version and its
+An extractor is frozen: its output depends on the image, its name, its version and its
 parameters, and on nothing else. That is what makes the cache right.
 """
 
@@ -26,13 +26,13 @@ from bids_neurodecode.typing import Float32Array
 
 UNKNOWN_EXTRACTOR = 'No feature extractor is called {name!r}. Extractors: {names}.'
 BAD_PARAMETERS = 'The feature extractor {name!r} cannot be made: {reason}.'
-NOT_PICTURES = 'Pictures must be uint8 of shape (n, h, w, 3) with n at least 1; these are {found}.'
+NOT_PICTURES = 'Images must be uint8 of shape (n, h, w, 3) with n at least 1; these are {found}.'
 NO_EXTRACTOR = 'what it makes has no name, version, params and transform of a feature extractor'
 OTHER_NAME = 'what it makes calls itself {name!r}'
 BAD_FEATURES = (
-    'The feature extractor {name!r} returned {found} for {n} pictures; it must be (n, n_features).'
+    'The feature extractor {name!r} returned {found} for {n} images; it must be (n, n_features).'
 )
-UNPAIRED = 'There must be one caption a picture: {pictures} pictures, {captions} captions.'
+UNPAIRED = 'There must be one caption per image: {pictures} images, {captions} captions.'
 
 _EXTRACTORS = {
     'gabor': ('bids_neurodecode.stimuli.gabor', 'GaborPyramid'),
@@ -63,7 +63,7 @@ _DIGEST = 32  # bytes of SHA-256 behind the array in a cache file
 
 @runtime_checkable
 class FeatureExtractor(Protocol):
-    """What turns pictures into features, the same way every time."""
+    """What turns images into features, the same way every time."""
 
     @property
     def name(self) -> str:
@@ -78,11 +78,11 @@ class FeatureExtractor(Protocol):
         """Every parameter that the features depend on; JSON can hold it."""
 
     def transform(self, images: npt.NDArray[np.uint8]) -> Float32Array:
-        """Turn pictures (n, h, w, 3) into features (n, n_features)."""
+        """Turn images (n, h, w, 3) into features (n, n_features)."""
 
 
 class CaptionedExtractor(Protocol):
-    """What turns pictures with captions into features, the same way every time."""
+    """What turns images with captions into features, the same way every time."""
 
     @property
     def name(self) -> str:
@@ -97,7 +97,7 @@ class CaptionedExtractor(Protocol):
         """Every parameter that the features depend on; JSON can hold it."""
 
     def transform(self, images: npt.NDArray[np.uint8], texts: Sequence[str]) -> Float32Array:
-        """Turn pictures (n, h, w, 3) with n captions into features (n, n_features)."""
+        """Turn images (n, h, w, 3) with n captions into features (n, n_features)."""
 
 
 def extractor_names() -> tuple[str, ...]:
@@ -243,7 +243,7 @@ def extract_features(
     batch_size: int = 64,
     progress: Callable[[int, int], None] | None = None,
 ) -> Float32Array:
-    """Turn pictures into features, reading those seen before from a cache.
+    """Turn images into features, reading those seen before from a cache.
 
     Parameters
     ----------
@@ -255,9 +255,9 @@ def extract_features(
         Folder of the cache (made if need be); None computes everything. Any number of processes
         may share it. It can be deleted at any time.
     batch_size
-        Pictures handed to the extractor at once.
+        Images handed to the extractor at once.
     progress
-        Called with (pictures done, all pictures) after each batch.
+        Called with (images done, all images) after each batch.
 
     Returns
     -------
@@ -267,7 +267,7 @@ def extract_features(
     Raises
     ------
     DataError
-        If the pictures or what the extractor returns have the wrong shape.
+        If the images or what the extractor returns have the wrong shape.
     """
     _check_pictures(images)
     files = _cache_files(cache_dir, extractor, images, None)
@@ -287,7 +287,7 @@ def extract_captioned_features(
     batch_size: int = 64,
     progress: Callable[[int, int], None] | None = None,
 ) -> Float32Array:
-    """Turn pictures with one caption each into features; see :func:`extract_features`."""
+    """Turn images with one caption each into features; see :func:`extract_features`."""
     _check_pictures(images)
     if len(captions) != len(images):
         raise DataError(UNPAIRED.format(pictures=len(images), captions=len(captions)))

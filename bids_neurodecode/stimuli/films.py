@@ -1,7 +1,7 @@
 """Film files to frames at given times, whatever the container or the frame rate.
 
 Second ``t`` of a film is what FFmpeg's own player shows ``t`` seconds after the file starts,
-upright: the file may start before its pictures do (a sound track that is ahead of them), edit
+upright: the file may start before its images do (a sound track that is ahead of them), edit
 lists may hide frames, and phones store films on their side.
 """
 
@@ -24,16 +24,16 @@ from bids_neurodecode.errors import InputError
 from bids_neurodecode.text import one_line
 from bids_neurodecode.typing import Uint8Array
 
-UNREADABLE = 'Cannot read the film {file}: {reason}. Write it anew, for example as H.264 in MP4.'
-NO_VIDEO = 'The film {file} has no video stream. Give a file with a picture track.'
-NO_FRAMES = 'The film {file} holds no frame that can be decoded. Write it anew.'
+UNREADABLE = 'Cannot read the film {file}: {reason}. Write it again, for example as H.264 in MP4.'
+NO_VIDEO = 'The film {file} has no video stream. Give a file with an image track.'
+NO_FRAMES = 'The film {file} holds no frame that can be decoded. Write it again.'
 NO_CODEC = (
-    'The picture track of the film {file} cannot be decoded: its codec is unknown, or it is '
+    'The image track of the film {file} cannot be decoded: its codec is unknown, or it is '
     'encrypted or damaged. Give a copy without protection, for example as H.264 in MP4.'
 )
 DAMAGED = (
     'The film {file} is damaged at about second {second:.2f}: {reason}. '
-    'Copy it again from its source, or write it anew (ffmpeg -i IN OUT).'
+    'Copy it again from its source, or write it again (ffmpeg -i IN OUT).'
 )
 CUT = (
     'The film {file} is cut short or damaged: its header promises {promised:.2f} s, of which '
@@ -41,14 +41,14 @@ CUT = (
 )
 CLOCK = (
     'The clock of the film {file} goes back at second {second:.2f}, so that it is not known when '
-    'its frames are shown. Write it anew (ffmpeg -i IN OUT).'
+    'its frames are shown. Write it again (ffmpeg -i IN OUT).'
 )
 OBLIQUE = (
     'The film {file} is to be turned by an angle that is no multiple of 90 degrees. Write it '
-    'anew, upright (ffmpeg -i IN OUT).'
+    'again, upright (ffmpeg -i IN OUT).'
 )
 LATE = (
-    'The pictures of the film {name} start {offset:.3f} s after the file does: times count from '
+    'The images of the film {name} start {offset:.3f} s after the file does: times count from '
     'the start of the file, and the first frame stands for that time.'
 )
 INTERLACED = 'The film {name} is interlaced; its fields were not separated.'
@@ -347,7 +347,7 @@ def _is_transparent(frame: Frame) -> bool:
 
 @contextmanager
 def _open(path: Path) -> Iterator[tuple[Any, Any]]:
-    """Open a film, and choose its picture track: no cover, the default one, the largest."""
+    """Open a film, and choose its image track: no cover, the default one, the largest."""
     import av
 
     try:
@@ -366,14 +366,14 @@ def _open(path: Path) -> Iterator[tuple[Any, Any]]:
 
 
 def _is_still(track: Any) -> bool:
-    """Whether a track is the picture of a cover or of a chapter."""
+    """Whether a track is the image of a cover or of a chapter."""
     from av.stream import Disposition
 
     return bool(track.disposition & (Disposition.attached_pic | Disposition.timed_thumbnails))
 
 
 def _rank(track: Any) -> tuple[bool, int]:
-    """Return what FFmpeg prefers one of several picture tracks by."""
+    """Return what FFmpeg prefers one of several image tracks by."""
     from av.stream import Disposition
 
     context = track.codec_context

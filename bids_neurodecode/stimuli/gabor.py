@@ -9,13 +9,13 @@ The wavelet of spatial frequency :math:`f` and orientation :math:`\theta` at :ma
     \sigma_f = \frac{\sqrt{2 \ln 2}}{2 \pi f} \frac{2^b + 1}{2^b - 1}
 
 with a bandwidth of :math:`b` octaves at half height. Its feature is the energy of the quadrature
-pair, :math:`|\langle I, \psi\rangle|`, after the part that a uniform picture would give is taken
-off, and scaled so that a grating of amplitude A gives A. A frequency of f cycles a picture has
+pair, :math:`|\langle I, \psi\rangle|`, after the part that a uniform image would give is taken
+off, and scaled so that a grating of amplitude A gives A. A frequency of f cycles an image has
 f x f positions. (Daugman 1985, J Opt Soc Am A 2:1160, the wavelet; Kay et al. 2008, Nature
 452:352, the pyramid and its quadrature energy as a model of voxels in visual cortex.)
 
 The envelope is circular, so that a wavelet is the product of one function of x and one of y: two
-small matrix products give all positions of all pictures, and nothing wraps around the edges.
+small matrix products give all positions of all images, and nothing wraps around the edges.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ BAD_BANK = (
     'and grids of 0 or more cells; it was given {found}.'
 )
 TOO_FINE = (
-    'A wavelet of {frequency:g} cycles a picture needs pictures of at least {need} pixels; these '
+    'A wavelet of {frequency:g} cycles an image needs images of at least {need} pixels; these '
     'have {have}. Make features.image_size larger, or leave that frequency out.'
 )
 
@@ -55,7 +55,7 @@ class GaborPyramid:
     Parameters
     ----------
     frequencies
-        Cycles a picture (its shorter side). None: 1, 2, 4, ... up to a quarter of the pixels.
+        Cycles an image (its shorter side). None: 1, 2, 4, ... up to a quarter of the pixels.
     n_orientations
         Orientations, evenly from 0 to 180 degrees; 0 has vertical stripes.
     bandwidth
@@ -90,7 +90,7 @@ class GaborPyramid:
         return asdict(self)
 
     def transform(self, images: npt.NDArray[np.uint8]) -> Float32Array:
-        """Turn pictures into energies, then luminance, then colour.
+        """Turn images into energies, then luminance, then colour.
 
         Parameters
         ----------
@@ -106,7 +106,7 @@ class GaborPyramid:
         Raises
         ------
         DataError
-            If the pictures are too small for a frequency.
+            If the images are too small for a frequency.
         """
         rgb = as_float(images)
         luminance = rgb @ LUMINANCE
@@ -118,7 +118,7 @@ class GaborPyramid:
         return np.concatenate(parts, axis=1)
 
     def frequencies_for(self, shape: tuple[int, ...]) -> tuple[float, ...]:
-        """Return the frequencies used for pictures of (h, w), checked against the pixels."""
+        """Return the frequencies used for images of (h, w), checked against the pixels."""
         shorter = min(shape)
         frequencies = self.frequencies
         if frequencies is None:
@@ -141,7 +141,7 @@ class GaborPyramid:
         luminance
             Shape (n, h, w).
         frequency
-            Cycles a picture.
+            Cycles an image.
 
         Returns
         -------
@@ -152,12 +152,12 @@ class GaborPyramid:
         return np.asarray(np.abs(responses) * 2 / weight, dtype=np.float32)
 
     def linear_maps(self, size: int) -> Complex64Array:
-        """Return what the energies of a square picture are the moduli of.
+        """Return what the energies of a square image are the moduli of.
 
         Parameters
         ----------
         size
-            Height and width of the picture, in pixels.
+            Height and width of the image, in pixels.
 
         Returns
         -------

@@ -1,9 +1,9 @@
-"""Picture files to arrays: one way from any common format to 8-bit RGB.
+"""Image files to arrays: one way from any common format to 8-bit RGB.
 
-Nothing is guessed in silence: a file that is not a still picture is an error with its name.
+Nothing is guessed in silence: a file that is not a still image is an error with its name.
 Colour profiles are not applied; pixel values are taken as sRGB.
 
-Pictures may also lie side by side in one array of an HDF5 file, as NSD's do: the picture
+Images may also lie side by side in one array of an HDF5 file, as NSD's do: the image
 ``nsd_stimuli.hdf5/nsd02951`` is the 2,951st of the array ``imgBrick``, and it alone is read.
 """
 
@@ -29,34 +29,32 @@ if TYPE_CHECKING:
     from PIL import Image
 
 UNREADABLE = (
-    'Cannot read the picture {file}: {reason}. Replace the file, or take it out of the events.'
+    'Cannot read the image {file}: {reason}. Replace the file, or take it out of the events.'
 )
 TOO_LARGE = (
-    'The picture {file} has more than {limit:,} pixels, the most that are read of one. '
+    'The image {file} has more than {limit:,} pixels, the most that are read of one. '
     'Save a smaller copy of it.'
 )
 INTEGER_RANGE = (
-    'The picture {file} holds integers from {low} to {high}, and which of them is white is not '
+    'The image {file} holds integers from {low} to {high}, and which of them is white is not '
     'known (65535 where they fill 16 bits). Save it with 8 bits a channel.'
 )
-ANIMATED = (
-    'The picture {file} holds {n} frames. Save the one that was shown as a picture of its own.'
-)
+ANIMATED = 'The image {file} holds {n} frames. Save the one that was shown as an image of its own.'
 FLOAT_RANGE = (
-    'The picture {file} holds floating-point values from {low:g} to {high:g}; they must lie '
+    'The image {file} holds floating-point values from {low:g} to {high:g}; they must lie '
     'between 0 and 1. Save it with 8 bits a channel.'
 )
 SIZES_DIFFER = (
-    'The pictures {first} ({first_size}) and {other} ({other_size}) differ in size. '
+    'The images {first} ({first_size}) and {other} ({other_size}) differ in size. '
     'Give the size to bring them to.'
 )
-NO_PICTURES = 'There are no pictures to load.'
+NO_PICTURES = 'There are no images to load.'
 NO_ARRAY = (
-    'Cannot read the pictures in {file}: {reason}. It must hold {array!r}, 8-bit pictures of '
-    'shape (n, height, width, 3); copy it anew.'
+    'Cannot read the images in {file}: {reason}. It must hold {array!r}, 8-bit images of '
+    'shape (n, height, width, 3); copy it again.'
 )
-NO_ROW = 'There is no picture {name!r} in {file}: it holds {n}, named by number from 1.'
-NOT_IMAGES = 'Pictures must be uint8, or floating point in [0, 1], of shape (n, h, w, 3): {found}.'
+NO_ROW = 'There is no image {name!r} in {file}: it holds {n}, named by number from 1.'
+NOT_IMAGES = 'Images must be uint8, or floating point in [0, 1], of shape (n, h, w, 3): {found}.'
 
 _PHOTOMETRIC = 262  # TIFF's tag PhotometricInterpretation
 
@@ -71,9 +69,9 @@ DAMAGE = (
     *(OSError, EOFError, MemoryError, ArithmeticError, LookupError, ValueError, TypeError),
     *(AttributeError, RuntimeError, SyntaxError, struct.error),
 )
-"""What Pillow raises for files that are damaged, or no pictures."""
+"""What Pillow raises for files that are damaged, or no images."""
 PICTURE_ARRAY = 'imgBrick'
-"""Name of the array of pictures in an HDF5 file."""
+"""Name of the array of images in an HDF5 file."""
 HDF5 = frozenset({'.hdf5', '.h5'})
 
 
@@ -84,17 +82,17 @@ def load_images(
     fit: Fit = 'pad',
     background: tuple[int, int, int] = GREY,
 ) -> Uint8Array:
-    """Load pictures as 8-bit RGB.
+    """Load images as 8-bit RGB.
 
     Parameters
     ----------
     paths
-        Picture files (or pictures within an HDF5 file), at least one.
+        Image files (or images within an HDF5 file), at least one.
     size
         Height and width in pixels (one number for a square); None keeps the pictures' own, which
         must then be equal.
     fit
-        How another aspect ratio is met: ``pad`` keeps the whole picture on the background,
+        How another aspect ratio is met: ``pad`` keeps the whole image on the background,
         ``crop`` cuts the longer side at its middle, ``stretch`` distorts.
     background
         RGB behind transparent pixels and padding; mid-grey, as the screen mostly is.
@@ -132,7 +130,7 @@ def load_image(
     fit: Fit = 'pad',
     background: tuple[int, int, int] = GREY,
 ) -> Uint8Array:
-    """Load one picture as 8-bit RGB of shape (h, w, 3); see :func:`load_images`."""
+    """Load one image as 8-bit RGB of shape (h, w, 3); see :func:`load_images`."""
     try:
         rgb = _read(Path(path), background)
     except DAMAGE as error:
@@ -144,9 +142,9 @@ def load_image(
 
 
 def check_image(path: Path) -> None:
-    """Read a picture to its end, in the cheapest way that finds damage.
+    """Read an image to its end, in the cheapest way that finds damage.
 
-    A picture that many participants saw is read once.
+    An image that many participants saw is read once.
 
     Raises
     ------
@@ -165,7 +163,7 @@ def _check(path: Path, _size: int, _time: int) -> None:
 
 
 def _read(path: Path, background: tuple[int, int, int], *, small: bool = False) -> Image.Image:
-    """Read a picture as upright 8-bit RGB; JPEG at an eighth of its size if ``small``."""
+    """Read an image as upright 8-bit RGB; JPEG at an eighth of its size if ``small``."""
     from PIL import Image, ImageOps
 
     try:
@@ -181,7 +179,7 @@ def _read(path: Path, background: tuple[int, int, int], *, small: bool = False) 
             opened.load()
             picture = ImageOps.exif_transpose(opened)
             if picture.mode.startswith(('I', 'F')):
-                # of pictures of 8 bits and fewer, Pillow inverts those whose white is zero itself
+                # of images of 8 bits and fewer, Pillow inverts those whose white is zero itself
                 inverted = getattr(opened, 'tag_v2', {}).get(_PHOTOMETRIC) == 0
                 sixteen = opened.format == 'PNG' or picture.mode != 'I'
                 picture = _to_8_bits(picture, path, inverted=inverted, sixteen=sixteen)
@@ -191,12 +189,12 @@ def _read(path: Path, background: tuple[int, int, int], *, small: bool = False) 
 
 
 def open_picture(path: str | Path) -> Image.Image:
-    """Open a picture file, or one picture of an HDF5 file, with Pillow.
+    """Open an image file, or one image of an HDF5 file, with Pillow.
 
     Raises
     ------
     InputError
-        If there is no such picture in the HDF5 file.
+        If there is no such image in the HDF5 file.
     OSError, ValueError
         As Pillow does.
     """
@@ -205,14 +203,14 @@ def open_picture(path: str | Path) -> Image.Image:
     source = picture_source(path)
     if source == Path(path):
         with warnings.catch_warnings():
-            # of the pictures that Pillow warns of, the most are refused by their size
+            # of the images that Pillow warns of, the most are refused by their size
             warnings.simplefilter('error', Image.DecompressionBombWarning)
             return Image.open(path, formats=FORMATS)
     return Image.fromarray(_row_of(source, Path(path).name))
 
 
 def picture_source(path: str | Path) -> Path:
-    """Return the file on disk that holds a picture.
+    """Return the file on disk that holds an image.
 
     Examples
     --------
@@ -224,7 +222,7 @@ def picture_source(path: str | Path) -> Path:
 
 
 def count_pictures(file: Path) -> int:
-    """Return how many pictures an HDF5 file holds, and check that it holds such.
+    """Return how many images an HDF5 file holds, and check that it holds such.
 
     Raises
     ------
@@ -259,7 +257,7 @@ def _row_of(file: Path, name: str) -> Uint8Array:
 
 
 def as_float(images: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
-    """Return pictures as float32 in [0, 1].
+    """Return images as float32 in [0, 1].
 
     Parameters
     ----------
@@ -284,7 +282,7 @@ def as_float(images: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
 
 
 def _to_8_bits(picture: Image.Image, path: Path, *, inverted: bool, sixteen: bool) -> Image.Image:
-    """Bring a grey picture of more bits or of floats to 8 bits (with alpha if it has a key).
+    """Bring a grey image of more bits or of floats to 8 bits (with alpha if it has a key).
 
     White is 1 in floats and 65,535 in integers, if they have ``sixteen`` bits or fill those.
     """
@@ -306,7 +304,7 @@ def _to_8_bits(picture: Image.Image, path: Path, *, inverted: bool, sixteen: boo
 
 
 def _over(picture: Image.Image, background: tuple[int, int, int]) -> Image.Image:
-    """Return a picture as RGB, its transparent pixels over a background."""
+    """Return an image as RGB, its transparent pixels over a background."""
     from PIL import Image
 
     if picture.has_transparency_data:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from bids_neurodecode.stimuli.convnets import ConvNet
 
 UNKNOWN_LAYER = 'The network {name!r} has no layer {layer!r}; it has: {layers}.'
-UNPAIRED = 'There must be one caption an image: {images} images, {captions} captions.'
+UNPAIRED = 'There must be one caption per image: {images} images, {captions} captions.'
 
 _CELLS = 4  # along a side, over which maps are averaged
 

@@ -2,7 +2,7 @@
 
 Nothing is downloaded here. A folder holds one repository in the format of transformers
 (``config.json``, ``model.safetensors``, ``preprocessor_config.json``; for BLIP with captions the
-tokenizer too). Pictures are turned into pixels by each network's own preprocessing, which takes
+tokenizer too). Images are turned into pixels by each network's own preprocessing, which takes
 8-bit values: floating point would be scaled twice.
 """
 
@@ -34,13 +34,13 @@ BAD_WEIGHTS = (
     '"bids_neurodecode-tools weights fetch {name}".'
 )
 NOT_BYTES = (
-    'A pretrained network takes pictures as uint8 of shape (n, h, w, 3), as its preprocessing '
+    'A pretrained network takes images as uint8 of shape (n, h, w, 3), as its preprocessing '
     'scales them itself; these are {found}.'
 )
 BAD_CHOICE = '{what} must be one of {choices} for {name}; it is {found!r}.'
 BAD_LAYER = '{name} has layers 0 to {last} (0: the embedding); {found} is none of them.'
 NO_DEVICE = 'The device {device!r} is not there. Use the CPU, or a PyTorch that sees the GPU.'
-CAPTIONS_DIFFER = 'There must be one caption a picture: {pictures} pictures, {captions} captions.'
+CAPTIONS_DIFFER = 'There must be one caption per image: {pictures} images, {captions} captions.'
 
 BLIP_TOKENS = 32
 """Length that captions are padded or truncated to."""
@@ -54,7 +54,7 @@ _FILES = ('config.json', 'model.safetensors', 'preprocessor_config.json')
 
 @dataclass(frozen=True, eq=False)
 class PretrainedVision:
-    """Features of pictures by a frozen vision network.
+    """Features of images by a frozen vision network.
 
     Parameters
     ----------
@@ -110,7 +110,7 @@ class PretrainedVision:
         }
 
     def transform(self, images: npt.NDArray[np.uint8]) -> Float32Array:
-        """Turn pictures (n, h, w, 3), uint8, into features (n, n_features), float32."""
+        """Turn images (n, h, w, 3), uint8, into features (n, n_features), float32."""
         pixels = preprocess(self.processor, images)
         with _inference(self.device, self.precision):
             output = self.model(
@@ -139,7 +139,7 @@ class PretrainedVision:
 
 @dataclass(frozen=True, eq=False)
 class BlipCaptioned:
-    """Features of a picture with its caption: BLIP's text encoder looking at the picture.
+    """Features of an image with its caption: BLIP's text encoder looking at the image.
 
     The caption is padded or truncated to 32 tokens and its first token is the encoder's own, as
     in the features of LAVIS (Li et al. 2022, arXiv 2201.12086); in the published configuration
@@ -150,7 +150,7 @@ class BlipCaptioned:
     model
         ``BlipForImageTextRetrieval`` of transformers.
     processor, tokenizer
-        Of pictures and of captions.
+        Of images and of captions.
     weights
         What tells these weights from others.
     encode_token
@@ -183,7 +183,7 @@ class BlipCaptioned:
         }
 
     def transform(self, images: npt.NDArray[np.uint8], texts: Sequence[str]) -> Float32Array:
-        """Turn pictures (n, h, w, 3) and n captions into features (n, n_tokens * width)."""
+        """Turn images (n, h, w, 3) and n captions into features (n, n_tokens * width)."""
         import torch
 
         if len(images) != len(texts):
@@ -219,12 +219,12 @@ def as_map(
 
 
 def preprocess(processor: Callable[..., Any], images: npt.NDArray[np.uint8]) -> Tensor:
-    """Turn 8-bit pictures (n, h, w, 3) into the network's pixels (n, 3, height, width).
+    """Turn 8-bit images (n, h, w, 3) into the network's pixels (n, 3, height, width).
 
     Raises
     ------
     DataError
-        If the pictures are not uint8.
+        If the images are not uint8.
     """
     if images.ndim != 4 or images.shape[-1] != 3 or images.dtype != np.uint8:
         raise DataError(NOT_BYTES.format(found=f'{images.dtype} {images.shape}'))
@@ -310,7 +310,7 @@ def blip(
 def blip_caption(
     folder: Path | str, *, precision: Precision = 'float32', device: str = 'cpu'
 ) -> BlipCaptioned:
-    """Read BLIP for pictures with captions; see :class:`BlipCaptioned`."""
+    """Read BLIP for images with captions; see :class:`BlipCaptioned`."""
     folder = _present(folder, 'blip-itm-base', (*_FILES, 'tokenizer.json'))
     from transformers import AutoTokenizer, BlipForImageTextRetrieval, BlipImageProcessorPil
 

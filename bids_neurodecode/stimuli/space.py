@@ -1,4 +1,4 @@
-"""The space in which pictures are compared: principal components of unit variance."""
+"""The space in which images are compared: principal components of unit variance."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TOO_FEW_STIMULI = (
 )
 OTHER_FEATURES = (
     'The feature space was fitted on {expected} columns; these have {found}. '
-    'Use the same extractor and picture size.'
+    'Use the same extractor and image size.'
 )
 
 # A component with less than this share of the largest variance is rounding noise of float32.
@@ -67,7 +67,7 @@ class FeatureSpace:
         Parameters
         ----------
         features
-            Shape (n_stimuli, n_features), one row a distinct stimulus.
+            Shape (n_stimuli, n_features), one row per distinct stimulus.
         n_components
             Components kept, at most; None keeps all that the stimuli span (n_stimuli - 1).
         least_deviation

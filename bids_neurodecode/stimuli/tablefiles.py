@@ -29,7 +29,7 @@ UNKNOWN_KIND = 'The feature table {file} is of an unknown type. Types: {types}.'
 NO_NUMBERS = 'The feature table {file} has no column of numbers. Give one a feature.'
 LENGTHS = (
     'The arrays of the feature table {file} differ in their rows ({first!r} has {a}, {other!r} '
-    'has {b}). Give all of them one row a stimulus, or a moment.'
+    'has {b}). Give all of them one row per stimulus, or a moment.'
 )
 COLUMN_NAMES = (
     '"Columns" in {file} names {found} columns, and {table} has {expected}. Name each of them.'
@@ -45,7 +45,7 @@ CLOCKS = (
 )
 CLOCK_SHAPE = (
     'The times {name!r} of the feature table {file} are of the shape {shape}, and it has {rows} '
-    'rows. Give one time a row: when it begins.'
+    'rows. Give one time per row: when it begins.'
 )
 
 
@@ -62,7 +62,7 @@ def read_features(file: Path, key: str | None = None) -> FeatureTable:
     Parameters
     ----------
     file
-        TSV or CSV with a header; ``.npy`` of shape (n_rows, n_columns) with, of pictures, a
+        TSV or CSV with a header; ``.npy`` of shape (n_rows, n_columns) with, of images, a
         ``.tsv`` of the same name that names the rows and, if one likes, a ``.json`` whose
         ``Columns`` name the columns; HDF5 or safetensors whose arrays (n_rows, ...) are bands.
     key

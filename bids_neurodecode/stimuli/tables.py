@@ -1,4 +1,4 @@
-"""Features that a user brings: one row a stimulus, or one row a moment of a film.
+"""Features that a user brings: one row per stimulus, or one row per moment of a film.
 
 Text (TSV, CSV), NumPy arrays, HDF5 and safetensors. Columns belong to bands (feature spaces):
 those that the settings name, else arrays by their names and columns by what their names share.
@@ -59,7 +59,7 @@ TIME_ORDER = (
 )
 NO_TIMES = (
     'The feature table {file} has {rows} rows and no times (column {columns}), and its film is '
-    'shown for {seconds:g} s, {volumes:.1f} volumes of {period:g} s. Give one row a volume, '
+    'shown for {seconds:g} s, {volumes:.1f} volumes of {period:g} s. Give one row per volume, '
     'times, or rows a second (features.table_rate).'
 )
 LONGER = (
@@ -86,7 +86,7 @@ class FeatureTable:
     values
         Shape (n_rows, n_columns), float32; NaN where a value is missing.
     columns
-        A name a column.
+        One name per column.
     groups
         The band of each column, unless the settings say otherwise.
     names
@@ -244,12 +244,12 @@ class FeatureTable:
             Second of the film at which it was switched off, where that is to be checked against
             the number of rows.
         rate
-            Rows a second, where the file has no times; None: one row a volume.
+            Rows a second, where the file has no times; None: one row per volume.
 
         Raises
         ------
         InputError
-            If times do not ascend or do not cover the volumes, there is not one row a volume, or
+            If times do not ascend or do not cover the volumes, there is not one row per volume, or
             values are missing.
         """
         begin = np.asarray(onsets, dtype=np.float64)

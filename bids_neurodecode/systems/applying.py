@@ -35,7 +35,7 @@ class Application:
     scores
         Rows of the metrics table; none where there is one stimulus only.
     samples
-        One row a trial: ``sample``, ``stimulus``, ``n_candidates``, ``rank``, ``similarity`` and
+        One row per trial: ``sample``, ``stimulus``, ``n_candidates``, ``rank``, ``similarity`` and
         ``retrieved``.
     null
         Permuted identification scores, (n_permutations,).

@@ -1,4 +1,4 @@
-"""More training samples: what an encoding model predicts for pictures without responses.
+"""More training samples: what an encoding model predicts for images without responses.
 
 The encoder is fitted on training samples alone. What it cannot explain is noise to the decoder,
 so noise is added again: whole rows of the encoder's residuals, which keep the correlations of
@@ -19,7 +19,7 @@ from bids_neurodecode.systems.base import PerStimulus
 from bids_neurodecode.systems.encoders import EncoderSettings, fit
 from bids_neurodecode.typing import Float32Array
 
-NO_PICTURES = 'Synthetic responses need pictures without responses; there are none.'
+NO_PICTURES = 'Synthetic responses need images without responses; there are none.'
 
 
 def synthetic_responses(
@@ -30,7 +30,7 @@ def synthetic_responses(
     *,
     rng: np.random.Generator,
 ) -> Float32Array:
-    """Predict responses to pictures without responses, with noise.
+    """Predict responses to images without responses, with noise.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ def synthetic_responses(
     features
         Of (at least) the training stimuli.
     new
-        Features of the pictures without responses, (n, n_features).
+        Features of the images without responses, (n, n_features).
     settings
         Of the encoder; ridge.
     rng
@@ -53,7 +53,7 @@ def synthetic_responses(
     Raises
     ------
     DataError
-        If there are no pictures, or the encoder cannot be fitted.
+        If there are no images, or the encoder cannot be fitted.
     """
     if not len(new):
         raise DataError(NO_PICTURES)
@@ -72,7 +72,7 @@ def synthetic_responses(
 
 
 def draw_pictures(n_pictures: int, n_wanted: int, rng: np.random.Generator) -> npt.NDArray[Any]:
-    """Draw rows of pictures: each once before any comes again."""
+    """Draw rows of images: each once before any comes again."""
     if n_pictures < 1:
         raise DataError(NO_PICTURES)
     rounds = -(-n_wanted // n_pictures)

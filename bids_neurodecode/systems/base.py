@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from bids_neurodecode.samples import Samples
 
 NOT_ONE_TO_ONE = (
-    'There are {n} stimuli ({distinct} different) for {rows} rows of features or pictures; they '
+    'There are {n} stimuli ({distinct} different) for {rows} rows of features or images; they '
     'must be one to one.'
 )
 UNKNOWN_STIMULI = (
-    '{n} stimuli of the samples have no features or picture (first: {first}). '
+    '{n} stimuli of the samples have no features or image (first: {first}). '
     'Check that the stimulus files of all events were loaded.'
 )
 
@@ -33,14 +33,14 @@ SettingsT_contra = TypeVar('SettingsT_contra', contravariant=True)
 
 @dataclass(frozen=True, eq=False)
 class PerStimulus:
-    """One row a distinct stimulus, found by its name: features, or pictures.
+    """One row per distinct stimulus, found by its name: features, or images.
 
     Parameters
     ----------
     stimuli
         Names, as in the column ``stimulus`` of the samples.
     values
-        Shape (n_stimuli, ...): features (n_stimuli, n_features) or pictures
+        Shape (n_stimuli, ...): features (n_stimuli, n_features) or images
         (n_stimuli, h, w, 3).
     """
 
@@ -58,7 +58,7 @@ class PerStimulus:
 
     @classmethod
     def from_mapping(cls, rows: Mapping[str, npt.NDArray[Any]]) -> PerStimulus:
-        """Stack one array a stimulus, in the order of the mapping."""
+        """Stack one array per stimulus, in the order of the mapping."""
         return cls(tuple(rows), np.stack(list(rows.values())))
 
     def of(self, names: Iterable[str]) -> npt.NDArray[Any]:
@@ -100,7 +100,7 @@ class Evaluation:
     scores
         Rows of the metrics table, baselines among them.
     samples
-        One row a judged sample of the system's own model: ``space``, ``fold``, ``sample`` (row
+        One row per judged sample of the system's own model: ``space``, ``fold``, ``sample`` (row
         number among all samples; of an average, its first), ``stimulus``, ``run``,
         ``n_candidates``, ``rank``, ``similarity`` (to the true stimulus), ``identified`` and
         ``two_way`` (0 to 1) and ``retrieved``.
@@ -127,6 +127,6 @@ class Evaluation:
 
 
 def run_labels(table: pd.DataFrame) -> npt.NDArray[Any]:
-    """Return a label a run that is unique over sessions and tasks."""
+    """Return one label per run that is unique over sessions and tasks."""
     parts = [c for c in ('session', 'task', 'run') if c in table.columns]
     return np.array([' '.join(map(str, row)) for row in table[parts].itertuples(index=False)])

@@ -1,4 +1,4 @@
-"""What a decoder must beat: shuffled responses, the nearest training response, the mean picture.
+"""What a decoder must beat: shuffled responses, the nearest training response, the mean image.
 
 Each is a function from test responses (n, n_voxels) to whitened components (n, n_components) in
 the space of the decoder that it is compared with.

@@ -147,7 +147,7 @@ class BrainScores:
         pictures
             Of all stimuli, (n_stimuli, h, w, 3), uint8.
         made
-            One image a trial, (n_trials, h, w, 3), uint8, by model.
+            One image per trial, (n_trials, h, w, 3), uint8, by model.
         """
         names, runs = outcome.table['stimulus'].to_numpy(), outcome.table['run'].to_numpy()
         rows, images = shown_elsewhere(names, runs)

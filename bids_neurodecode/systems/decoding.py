@@ -1,4 +1,4 @@
-"""The picture pipeline over folds: select voxels, fit, judge; then one final model.
+"""The image pipeline over folds: select voxels, fit, judge; then one final model.
 
 Each fold selects its voxels and fits its decoder on its own training samples, whose betas were
 tuned on these same trials. The final model is fitted on everything, for use on new data; no score
@@ -83,7 +83,7 @@ def decode_pictures(
     within
         Voxels of the chosen regions, (n_voxels,); all if None.
     pictures
-        Pictures of all stimuli, uint8.
+        Images of all stimuli, uint8.
     device
         ``cpu`` or ``cuda``.
     """

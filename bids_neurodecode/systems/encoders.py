@@ -1,6 +1,6 @@
 """Encoding models: features of what was seen to the response of every voxel.
 
-``fit`` learns on training samples, ``predict`` turns features of any pictures into responses. The
+``fit`` learns on training samples, ``predict`` turns features of any images into responses. The
 models are ridge, banded ridge over several feature spaces, and the networks of
 :mod:`bids_neurodecode.systems.encoding_network`.
 """
@@ -277,7 +277,7 @@ def fit(
     responses = Standardizer.fit(train.values)
     if settings.average_training:
         # the units stay those of single trials: in deviations of means voxels with signal count
-        # less and the others more, and patterns identify pictures worse
+        # less and the others more, and patterns identify images worse
         train = train.averaged()
     if settings.model == 'shared':
         if settings.head is None:

@@ -1,8 +1,8 @@
-"""The picture encoding pipeline over folds: fit, predict, judge; then one final model.
+"""The image encoding pipeline over folds: fit, predict, judge; then one final model.
 
 Everything fitted in a fold (feature components, standardisation, penalties, networks, the voxels
-that identify pictures) is fitted on its training samples, whose betas were tuned on these same
-trials. The final model is fitted on everything, for use on new pictures; no score is computed
+that identify images) is fitted on its training samples, whose betas were tuned on these same
+trials. The final model is fitted on everything, for use on new images; no score is computed
 from it.
 """
 
@@ -80,8 +80,8 @@ NOT_REFITTED = (
     'evaluation.permutation = "refit" asks for it: the labels of held-out samples were permuted.'
 )
 FEWER = (
-    'Models were fitted on {n} training pictures drawn at random (encoding.n_training), of up to '
-    '{total}; the test pictures are the same whatever that number.'
+    'Models were fitted on {n} training images drawn at random (encoding.n_training), of up to '
+    '{total}; the test images are the same whatever that number.'
 )
 
 SHUFFLED = 'baseline-shuffled'
@@ -114,7 +114,7 @@ class PictureEncoding:
         Samples that ``maps`` are of, with their responses and predictions: see
         :func:`~bids_neurodecode.systems.encoding_examples.pick_samples`.
     curves
-        Of a network: how its training went in each fold, one row a fold (from 1), epoch and part.
+        Of a network: how its training went in each fold: a row per fold (from 1), epoch and part.
     kept
         What each sample or unit scores, for comparisons with another model on the same folds.
     """

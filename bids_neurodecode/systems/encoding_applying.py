@@ -1,4 +1,4 @@
-"""A trained encoding model on pictures that are new to it, and how well where BOLD is there."""
+"""A trained encoding model on images that are new to it, and how well where BOLD is there."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class AppliedEncoding:
-    """How well the responses to new pictures were predicted.
+    """How well the responses to new images were predicted.
 
     Parameters
     ----------
     scores
         Rows of the metrics table.
     samples
-        One row a trial, or a picture: see :class:`bids_neurodecode.systems.base.Evaluation`.
+        One row per trial, or an image: see :class:`bids_neurodecode.systems.base.Evaluation`.
     null
         Permuted identification of single trials, (n_permutations,).
     maps
-        Of averages where pictures are repeated, else of single trials.
+        Of averages where images are repeated, else of single trials.
     examples
         See :func:`~bids_neurodecode.systems.encoding_examples.pick_samples`.
     notes
@@ -85,7 +85,7 @@ def apply_encoder(
     samples
         New trials, with the encoder's voxels in its order.
     features
-        Feature spaces of (at least) their pictures.
+        Feature spaces of (at least) their images.
     evaluation, rng
         Of permutations and bootstrap.
     model
@@ -96,7 +96,7 @@ def apply_encoder(
     Returns
     -------
     AppliedEncoding or None
-        None where there are fewer than three pictures: nothing can be told apart.
+        None where there are fewer than three images: nothing can be told apart.
     """
     import pandas as pd
 

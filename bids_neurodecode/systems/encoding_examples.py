@@ -26,7 +26,7 @@ def pick_samples(
     results
         Of all folds, in one space.
     samples
-        One row a sample of these, in the same order: ``stimulus``, ``fold``, ``rank``,
+        One row per sample of these, in the same order: ``stimulus``, ``fold``, ``rank``,
         ``n_candidates`` and ``similarity`` (correlation of the patterns).
     n
         How many of each kind, at most.
@@ -34,7 +34,7 @@ def pick_samples(
     Returns
     -------
     pandas.DataFrame
-        Columns ``kind`` and those of ``samples``, one row a chosen sample.
+        Columns ``kind`` and those of ``samples``, one row per chosen sample.
     numpy.ndarray
         Shape (n_chosen, 2, n_voxels), float32: measured and predicted response, each less its
         mean over the held-out samples of the fold.

@@ -1,8 +1,8 @@
 """What a shared head is worth to a participant who had no part in it.
 
 Each participant in turn is the newcomer: the head is trained on the others, the newcomer's layer
-on a growing number of their own pictures, and both are judged on pictures that nobody's training
-held. Beside it stands ridge regression on the same pictures of the newcomer alone.
+on a growing number of their own images, and both are judged on images that nobody's training
+held. Beside it stands ridge regression on the same images of the newcomer alone.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ if TYPE_CHECKING:
     import pandas as pd
 
 TOO_FEW_PICTURES = (
-    'Participant {person} saw {n} of the pictures that are held out for all; judging a new '
-    'participant needs at least {needed}. Give participants more pictures in common.'
+    'Participant {person} saw {n} of the images that are held out for all; judging a new '
+    'participant needs at least {needed}. Give participants more images in common.'
 )
 TOO_FEW_PEOPLE = (
     'Judging a shared head on a participant who had no part in it needs at least three '
     'participants; there are {n}.'
 )
 SHARES = (0.1, 0.25, 0.5, 1.0)
-"""Of a newcomer's training pictures."""
+"""Of a newcomer's training images."""
 TEST_SHARE = 0.2
 MIN_TEST = 5
 MIN_TRAINING = 10
@@ -56,12 +56,12 @@ class Newcomers:
     Parameters
     ----------
     scores
-        One row a newcomer, number of pictures and model (``shared`` or ``ridge``):
+        One row per newcomer, number of images and model (``shared`` or ``ridge``):
         ``participant``, ``model``, ``protocol``, ``n_pictures``, ``n_test``, ``n_voxels``,
         ``voxel_r_median``, ``ceiling`` (median noise ceiling of these voxels, as r) and
         ``identification_2way``.
     head
-        Trained on all participants, their test pictures included; no score is computed from it.
+        Trained on all participants, their test images included; no score is computed from it.
     """
 
     scores: pd.DataFrame
@@ -89,16 +89,16 @@ def study_newcomers(
     settings, ridge
         Of the head, and of the layers and the ridge beside.
     shares
-        Of a newcomer's training pictures; fewer than 10 pictures are not tried.
+        Of a newcomer's training images; fewer than 10 images are not tried.
     threshold
         Scores are of voxels with a noise ceiling above it (all, where no stimulus is repeated).
     rng
-        Draws the test pictures (a fifth, the same for all) and the newcomers' pictures.
+        Draws the test images (a fifth, the same for all) and the newcomers' images.
 
     Raises
     ------
     DataError
-        If there are fewer than three participants, or a newcomer saw too few test pictures.
+        If there are fewer than three participants, or a newcomer saw too few test images.
     """
     import pandas as pd
 
@@ -133,7 +133,7 @@ def study_newcomers(
 
 @dataclass(frozen=True, eq=False)
 class _Judge:
-    """A newcomer's test pictures, and the mean response to each."""
+    """A newcomer's test images, and the mean response to each."""
 
     person: str
     stimuli: tuple[str, ...]

@@ -16,7 +16,7 @@ from bids_neurodecode.systems.outcomes import REPEAT_AVERAGE, SINGLE_TRIAL, Outc
 from bids_neurodecode.typing import Float32Array, IndexArray
 
 MIN_VOXELS = 20
-"""At least this many voxels, the best predicted in training, identify pictures."""
+"""At least this many voxels, the best predicted in training, identify images."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +26,7 @@ class FoldResult:
     Parameters
     ----------
     outcome
-        Identification of each sample's picture by its response; its table names the samples.
+        Identification of each sample's image by its response; its table names the samples.
     truth, predicted
         Responses and predictions, (n_samples, n_voxels).
     n_repeats
@@ -79,7 +79,7 @@ def fold_result(
 
 
 def informative(cv_r2: Float32Array) -> IndexArray:
-    """Return the voxels that identify pictures: predicted in held-out training samples."""
+    """Return the voxels that identify images: predicted in held-out training samples."""
     r2 = np.nan_to_num(cv_r2, nan=-np.inf)
     order = np.argsort(-r2, kind='stable')
     return np.sort(order[: max(int((r2 > 0).sum()), min(MIN_VOXELS, len(r2)))])

@@ -42,7 +42,7 @@ def ceiling_notes(table: pd.DataFrame) -> tuple[str, ...]:
     Parameters
     ----------
     table
-        One row a trial, with ``stimulus`` and ``run``.
+        One row per trial, with ``stimulus`` and ``run``.
     """
     if 'run' not in table.columns or not table.duplicated(['stimulus', 'run']).any():
         return ()

@@ -1,9 +1,9 @@
-"""One encoding head for many participants, and new participants with few pictures.
+"""One encoding head for many participants, and new participants with few images.
 
 The head turns features into latents that all participants share; each participant has a linear
 layer from latents to its voxels (:mod:`bids_neurodecode.models.shared`). Head and layers are
 trained together. A participant's layer is then the ridge regression of its responses on the
-latents, which needs far fewer pictures than a regression on the features: the way of a new
+latents, which needs far fewer images than a regression on the features: the way of a new
 participant, who had no part in the head.
 """
 
@@ -84,7 +84,7 @@ class SharedHead:
     participants
         Whom it was trained on.
     stimuli
-        What they saw: pictures that are not new to the head.
+        What they saw: images that are not new to the head.
     """
 
     bands: tuple[str, ...]

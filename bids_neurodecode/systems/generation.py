@@ -1,12 +1,12 @@
-"""Pictures from responses, in two stages, over folds; then one final model.
+"""Images from responses, in two stages, over folds; then one final model.
 
-Stage 1: the first latents of a very deep VAE are predicted from responses and decoded to a
-picture, the *initial* one. Stage 2: a diffusion model starts from the noised initial picture and
+Stage 1: the first latents of a very deep VAE are predicted from responses and decoded to an
+image, the *initial* one. Stage 2: a diffusion model starts from the noised initial image and
 takes the noise off under the guidance of features that were predicted from the same responses:
-the *final* picture (Brain-Diffuser, Ozcelik & VanRullen 2023, Sci Rep 13:15666; arXiv 2412.13237).
+the *final* image (Brain-Diffuser, Ozcelik & VanRullen 2023, Sci Rep 13:15666; arXiv 2412.13237).
 
 Whatever learns (voxel selection, prior, refiner, components, regressions) sees the training
-samples of a fold and their pictures only. Folds with the same training pictures share one prior
+samples of a fold and their images only. Folds with the same training images share one prior
 and one refiner.
 """
 
@@ -54,7 +54,7 @@ def generate_pictures(
     samples, tuned, split, tsnr_runs, within
         As in :func:`bids_neurodecode.systems.decoding.decode_pictures`; voxels are chosen alike.
     inputs
-        Features, pictures and what else pictures are made from.
+        Features, images and what else images are made from.
     generator
         Prior and refiner: :class:`~.generation_generators.SmallGenerator` or
         :class:`~.generation_generators.PublishedGenerator`, or another with their interface.
@@ -72,7 +72,7 @@ def generate_pictures(
     Raises
     ------
     DataError
-        If nothing can be held out or identified, a stimulus has no picture, or a held-out picture
+        If nothing can be held out or identified, a stimulus has no image, or a held-out image
         is among the extra ones.
     """
     from bids_neurodecode.systems.generation_run import run
@@ -100,7 +100,7 @@ def apply_generation(
     *,
     progress: Callable[[int, int], None] | None = None,
 ) -> Applied:
-    """Make pictures of new responses.
+    """Make images of new responses.
 
     Parameters
     ----------

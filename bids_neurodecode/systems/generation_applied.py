@@ -1,4 +1,4 @@
-"""Pictures made of new responses, held against what was shown."""
+"""Images made of new responses, held against what was shown."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bids_neurodecode.typing import Uint8Array
 def pair_scores(
     truth: Uint8Array, initial: Uint8Array, final: Uint8Array, protocol: str = 'bd-982'
 ) -> dict[str, npt.NDArray[np.float64]]:
-    """Compare both stages with the truth, picture by picture.
+    """Compare both stages with the truth, image by image.
 
     Parameters
     ----------

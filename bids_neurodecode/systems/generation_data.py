@@ -1,4 +1,4 @@
-"""What pictures are made from, and what comes of it."""
+"""What images are made from, and what comes of it."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class ExtraPictures:
-    """Pictures without responses, which prior and refiner (and synthetic samples) learn from.
+    """Images without responses, which prior and refiner (and synthetic samples) learn from.
 
     Parameters
     ----------
     pictures
-        Shape (n, h, w, 3), uint8, of the size of the stimuli's pictures.
+        Shape (n, h, w, 3), uint8, of the size of the stimuli's images.
     features
         Shape (n, n_features), by the extractor of the stimuli's features.
     """
@@ -40,7 +40,7 @@ class ExtraPictures:
 
 @dataclass(frozen=True, eq=False)
 class Reconstructions:
-    """What was made of held-out responses, one row a picture.
+    """What was made of held-out responses, one row per image.
 
     Parameters
     ----------
@@ -49,16 +49,16 @@ class Reconstructions:
         (``repeat-average`` or ``single-trial``), ``fold``, ``sample`` (row number among all
         samples; of an average, its first), ``stimulus``, ``run``, ``n_repeats`` (trials averaged),
         ``nearest`` (the training stimulus that ridge retrieves), and, of the initial and the
-        final picture, ``pixcorr_initial``, ``pixcorr_final``, ``ssim_initial``, ``ssim_final``
+        final image, ``pixcorr_initial``, ``pixcorr_final``, ``ssim_initial``, ``ssim_final``
         (2-D) and of the final one ``identified`` and ``two_way`` (0 to 1) among the candidates.
     initial, final
-        Pictures of stage 1 (n, s, s, 3) and of stage 2 (n, t, t, 3), uint8. Both in the order of
+        Images of stage 1 (n, s, s, 3) and of stage 2 (n, t, t, 3), uint8. Both in the order of
         ``table``. Without a second stage (conditions and start switched off) they are equal.
     prior
-        What the prior itself makes of the true picture's latents, (n, s, s, 3): the ceiling of
+        What the prior itself makes of the true image's latents, (n, s, s, 3): the ceiling of
         stage 1.
     truth, nearest
-        The true pictures, and the training pictures that ridge retrieves, (n, h, w, 3), uint8.
+        The true images, and the training images that ridge retrieves, (n, h, w, 3), uint8.
     """
 
     table: pd.DataFrame
@@ -77,14 +77,14 @@ class Generation:
     ----------
     scores
         Rows of the metrics table. ``model`` is the latent regressor (``ridge``, ``gru``, ...) or
-        a baseline: ``baseline-mean-image``, ``baseline-nearest-blurred`` (the training picture
+        a baseline: ``baseline-mean-image``, ``baseline-nearest-blurred`` (the training image
         that ridge retrieves, blurred), ``baseline-shuffled`` (all fitted on shuffled pairs),
         ``baseline-ridge`` (where another regressor is used), ``ceiling-prior`` (stage 1 given the
         true latents) and ``ceiling-refiner`` (stage 2 given the true latents and features).
-        ``space`` is ``initial`` or ``final`` (pictures from averages of repeats where there are
+        ``space`` is ``initial`` or ``final`` (images from averages of repeats where there are
         any, else from single trials), ``initial-single-trial`` or ``final-single-trial`` (where
         averages are scored too), or ``latents``. ``protocol`` is that of the split and of
-        pictures, ``<split>/bd-982``.
+        images, ``<split>/bd-982``.
     pictures
         The reconstructions.
     nulls
@@ -94,7 +94,7 @@ class Generation:
     selection, fold_selections
         The voxels of the final model, and of each fold.
     curves
-        How networks learned, one row a look: ``fold`` (-1 is the final model; of the first fold
+        How networks learned, one row per look: ``fold`` (-1 is the final model; of the first fold
         that uses it), ``network`` (``prior``, ``refiner``, ``latents``), ``part`` (``training`` or
         ``validation``), ``step``, ``loss``. Empty if nothing was trained.
     notes
@@ -119,7 +119,7 @@ class Generation:
 
 @dataclass(frozen=True, eq=False)
 class Applied:
-    """Pictures made of new responses by :func:`apply_generation`.
+    """Images made of new responses by :func:`apply_generation`.
 
     Parameters
     ----------
@@ -136,7 +136,7 @@ class Applied:
 
 @dataclass(frozen=True, eq=False)
 class Inputs:
-    """What pictures are made from and compared with, beside the samples.
+    """What images are made from and compared with, beside the samples.
 
     Parameters
     ----------
@@ -145,11 +145,11 @@ class Inputs:
     pictures
         Of all stimuli, squares of :attr:`Generator.picture_size` pixels or more, uint8.
     extractor
-        Describes generated pictures (brought to ``features.image_size``) to identify them.
+        Describes generated images (brought to ``features.image_size``) to identify them.
     captions
         Captions of each stimulus, for generators that read them (the published one).
     extra
-        Pictures without responses.
+        Images without responses.
     regions
         Region of each voxel of the mask, (n_voxels,), 0 is none: for regressors with regions.
     networks

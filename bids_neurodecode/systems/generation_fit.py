@@ -1,4 +1,4 @@
-"""Fitting of the two-stage pipeline: what is learned of pictures, and what of responses."""
+"""Fitting of the two-stage pipeline: what is learned of images, and what of responses."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from bids_neurodecode.systems.generation_data import Inputs
 
 HELD_OUT_AMONG_EXTRA = (
-    'The held-out picture {name} is also among the further pictures that prior and refiner learn '
+    'The held-out image {name} is also among the further images that prior and refiner learn '
     'from. Remove it from reconstruction.prior_pictures.'
 )
 
@@ -46,20 +46,20 @@ _PER_TARGET_UP_TO = 20_000  # columns that may have a penalty each
 
 @dataclass(frozen=True, eq=False)
 class Stage:
-    """What was learned of training pictures alone: shared by folds that have the same.
+    """What was learned of training images alone: shared by folds that have the same.
 
     Parameters
     ----------
     stimuli
         The training stimuli, sorted.
     space
-        Feature components of their pictures.
+        Feature components of their images.
     fitted
         Prior and refiner.
     latents, conditions
         Of the training stimuli, (n_stimuli, ...), in their order.
     inputs
-        Pictures, features and captions.
+        Images, features and captions.
     """
 
     stimuli: tuple[str, ...]
@@ -80,7 +80,7 @@ class Stage:
         checkpoint_dir: Path | None = None,
         progress: Progress | None = None,
     ) -> Stage:
-        """Fit components, prior and refiner to the pictures of training stimuli."""
+        """Fit components, prior and refiner to the images of training stimuli."""
         names = tuple(sorted(set(stimuli)))
         features = inputs.features.of(names)
         space = FeatureSpace.fit(features, config.features.n_components)
@@ -132,7 +132,7 @@ class Rows:
     values
         Responses, (n, n_voxels).
     names
-        The picture of each; pictures of the same content have one name.
+        The image of each; images of the same content have one name.
     groups
         What is held out together when penalties are chosen.
     latents, conditions
@@ -149,7 +149,7 @@ class Rows:
     library: tuple[str, ...]
 
     def shuffled(self, rng: np.random.Generator) -> Rows:
-        """Return the samples with responses that no longer belong to their pictures."""
+        """Return the samples with responses that no longer belong to their images."""
         return replace(self, values=self.values[rng.permutation(len(self.values))])
 
 
@@ -205,7 +205,7 @@ def fit_model(
     where: Literal['cpu', 'cuda'] = 'cuda' if device == 'cuda' else 'cpu'
     known = Factorisation(X, groups=rows.groups, n_folds=config.ridge.n_folds, device=where)
     paper = config.reconstruction.ridge_alphas == 'paper'
-    # few pictures: the solution should not depend on the axes of what is decoded
+    # few images: the solution should not depend on the axes of what is decoded
     saturated = stage.space.n_components >= len(stage.stimuli) - 1
 
     def ridge(name: str, targets: npt.NDArray[Any]) -> WideRegression:
@@ -234,7 +234,7 @@ def fit_model(
 
 
 def check_extra(inputs: Inputs, held_out: Sequence[str]) -> None:
-    """Check that no held-out picture, or a copy of it, is among the extra ones.
+    """Check that no held-out image, or a copy of it, is among the extra ones.
 
     Raises
     ------
@@ -254,7 +254,7 @@ def check_extra(inputs: Inputs, held_out: Sequence[str]) -> None:
 def _with_synthetic(
     rows: Rows, train: Samples, stage: Stage, config: Config, rng: np.random.Generator
 ) -> Rows:
-    """Add responses that an encoder predicts to pictures without responses."""
+    """Add responses that an encoder predicts to images without responses."""
     n = round(config.reconstruction.synthetic * len(rows.values))
     if n == 0:
         return rows

@@ -1,6 +1,6 @@
-"""Where pictures come from: a prior with latents, and a refiner that is guided.
+"""Where images come from: a prior with latents, and a refiner that is guided.
 
-A :class:`Generator` is a recipe. Its ``fit`` learns from training pictures (the small one) or
+A :class:`Generator` is a recipe. Its ``fit`` learns from training images (the small one) or
 reads weights (the published one) and returns a :class:`FittedGenerator`, which the pipeline uses
 without knowing which it is. Other packages add theirs with the same interface
 (:class:`bids_neurodecode.extensions.Generator`).
@@ -25,7 +25,7 @@ Conditions = Mapping[str, npt.NDArray[Any]]
 
 @dataclass(frozen=True, eq=False)
 class TrainingPictures:
-    """What a generator may learn from: pictures of training samples, and extra ones.
+    """What a generator may learn from: images of training samples, and extra ones.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ class TrainingPictures:
 
 @dataclass(frozen=True, eq=False)
 class Described:
-    """What conditions are taken from: pictures (n, h, w, 3), components and captions, one each."""
+    """What conditions are taken from: images (n, h, w, 3), components and captions, one each."""
 
     pictures: Uint8Array
     components: Float32Array
@@ -68,10 +68,10 @@ class FittedGenerator(Protocol):
         """How its second stage samples."""
 
     def encode(self, pictures: Uint8Array) -> Float32Array:
-        """Return the first latents (posterior means), (n, length), of pictures of any size."""
+        """Return the first latents (posterior means), (n, length), of images of any size."""
 
     def decode(self, latents: Float32Array, seeds: Sequence[int]) -> Uint8Array:
-        """Make pictures (n, s, s, 3) of latents; what is not given is the prior's mean."""
+        """Make images (n, s, s, 3) of latents; what is not given is the prior's mean."""
 
     def conditions(
         self, of: Described, folder: Path | None = None
@@ -89,7 +89,7 @@ class FittedGenerator(Protocol):
         trust: Mapping[str, Float32Array] | None = None,
         progress: Progress | None = None,
     ) -> Uint8Array:
-        """Make final pictures (n, t, t, 3).
+        """Make final images (n, t, t, 3).
 
         ``use`` is ``both``, ``vision``, ``text`` or ``none``: which conditions guide.
         ``trust`` is the share of each value's variance that cross-validation on training samples
@@ -115,7 +115,7 @@ class Generator(Protocol):
 
     @property
     def picture_size(self) -> int:
-        """Pixels along a side that pictures should be given with."""
+        """Pixels along a side that images should be given with."""
 
     def fit(
         self,
@@ -125,11 +125,11 @@ class Generator(Protocol):
         checkpoint_dir: Path | None = None,
         progress: Progress | None = None,
     ) -> FittedGenerator:
-        """Learn from training pictures, or read weights."""
+        """Learn from training images, or read weights."""
 
 
 def resize(pictures: Uint8Array, size: int) -> Uint8Array:
-    """Bring pictures (n, h, w, 3) to squares, bilinear, without aliasing."""
+    """Bring images (n, h, w, 3) to squares, bilinear, without aliasing."""
     from PIL import Image
 
     if pictures.shape[1:3] == (size, size):

@@ -29,7 +29,7 @@ OTHER_GENERATOR = (
 NOT_A_MODEL = 'These are not the arrays of a two-stage model: {name} is missing.'
 
 ALL_NOISE = 256
-"""The level of noise, in grey levels, that stands for a start without a picture."""
+"""The level of noise, in grey levels, that stands for a start without an image."""
 _NOISE_STREAM = 7  # so that this noise is not that of the diffusion
 
 
@@ -46,7 +46,7 @@ class GenerationModel:
     conditions
         From standardised responses to each condition, flat.
     shapes
-        Of each condition, for one picture.
+        Of each condition, for one image.
     renorm
         How the conditions are given their mean and deviation back.
     fitted
@@ -166,18 +166,18 @@ def refine(
     trust: Mapping[str, Float32Array] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Uint8Array:
-    """Make final pictures of initial ones, with the switches of the settings.
+    """Make final images of initial ones, with the switches of the settings.
 
     Parameters
     ----------
     fitted
         The generator.
     initial
-        Pictures of stage 1, (n, s, s, 3), uint8.
+        Images of stage 1, (n, s, s, 3), uint8.
     conditions
         What guides.
     seeds
-        One a picture.
+        One an image.
     told
         ``start``, ``noise``, ``conditions``, and what :func:`sampling_of` takes.
     trust

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from bids_neurodecode.models.vdvae import VDVAE
 
 NO_CAPTIONS = (
-    'The text condition needs captions; {n} of {total} pictures have none. Add captions to the '
+    'The text condition needs captions; {n} of {total} images have none. Add captions to the '
     "stimuli, or set reconstruction.conditions to 'vision'."
 )
 
@@ -80,7 +80,7 @@ class PublishedGenerator:
 
     @property
     def picture_size(self) -> int:
-        """Pixels along a side that pictures should be given with."""
+        """Pixels along a side that images should be given with."""
         return PICTURE_SIZE
 
     def fit(
@@ -91,18 +91,18 @@ class PublishedGenerator:
         checkpoint_dir: Path | None = None,
         progress: Progress | None = None,
     ) -> PublishedGenerator:
-        """Return itself: its weights do not depend on the pictures."""
+        """Return itself: its weights do not depend on the images."""
         return self
 
     def encode(self, pictures: Uint8Array) -> Float32Array:
-        """Return the first latents (posterior means), (n, length), of pictures of any size."""
+        """Return the first latents (posterior means), (n, length), of images of any size."""
         from bids_neurodecode.models.vdvae import encode_images
 
         sized = resize(pictures, self.vdvae.config.image_size)
         return encode_images(self.vdvae, sized, n_latents=self.n_latents)
 
     def decode(self, latents: Float32Array, seeds: Sequence[int]) -> Uint8Array:
-        """Make pictures of latents; those not given are drawn from the prior, one seed each."""
+        """Make images of latents; those not given are drawn from the prior, one seed each."""
         from bids_neurodecode.models.vdvae import decode_latents
 
         return decode_latents(self.vdvae, latents, seeds=seeds)
@@ -110,14 +110,14 @@ class PublishedGenerator:
     def conditions(
         self, of: Described, folder: Path | None = None
     ) -> dict[str, npt.NDArray[np.floating[Any]]]:
-        """Return what is decoded: CLIP's tokens of pictures and captions, or an embedding.
+        """Return what is decoded: CLIP's tokens of images and captions, or an embedding.
 
-        Those of many pictures are written to the folder, as half floats, where one is given.
+        Those of many images are written to the folder, as half floats, where one is given.
 
         Raises
         ------
         DataError
-            If a picture lacks the caption that is needed.
+            If an image lacks the caption that is needed.
         """
         found: dict[str, npt.NDArray[np.floating[Any]]] = {}
         n = len(of.pictures)
@@ -144,7 +144,7 @@ class PublishedGenerator:
         trust: Mapping[str, Float32Array] | None = None,
         progress: Progress | None = None,
     ) -> Uint8Array:
-        """Make final pictures; a condition that is not used is that of nothing."""
+        """Make final images; a condition that is not used is that of nothing."""
         wanted = {'both': ('text', 'vision'), 'none': ()}.get(use, (use,))
         nothing = self.clip.unconditional()
         given = {

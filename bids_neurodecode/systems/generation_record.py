@@ -1,4 +1,4 @@
-"""What was made of held-out responses, and what becomes of it: rows of scores, and pictures."""
+"""What was made of held-out responses, and what becomes of it: rows of scores, and images."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 PRIOR, REFINER = 'ceiling-prior', 'ceiling-refiner'
 INITIAL, FINAL = 'initial', 'final'
 STAND_IN_FREQUENCIES = (1.0, 2.0, 4.0, 8.0, 16.0)
-"""Cycles a picture of the stand-in: finer ones cost most, and small generators have none."""
+"""Cycles an image of the stand-in: finer ones cost most, and small generators have none."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,13 +119,13 @@ class Record:
 
     @property
     def used(self) -> frozenset[str]:
-        """Networks that had a part in the pictures: none of them judges."""
+        """Networks that had a part in the images: none of them judges."""
         return frozenset({*networks_of(self.config.features.extractor), *self.guides})
 
     def note(
         self, model: str, space: str, given: Tested, pictures: Uint8Array, stage: Stage
     ) -> Outcome:
-        """Note pictures, with the similarity of their features to the candidates'."""
+        """Note images, with the similarity of their features to the candidates'."""
         self.guides |= stage.fitted.used
         told = self.config.features
         size = image_size_of(told.extractor, told.image_size)
@@ -193,7 +193,7 @@ class Record:
         initial: Uint8Array,
         final: Uint8Array,
     ) -> None:
-        """Keep the pictures of the system's own model, beside truth and nearest picture."""
+        """Keep the images of the system's own model, beside truth and nearest image."""
         truth = self.inputs.pictures.of(given.stimuli)
         prior = stage.fitted.decode(stage.fitted.encode(truth), given.seeds)
         nearest = nearest_stimuli(given, model, stage)
@@ -267,7 +267,7 @@ class Record:
         return Reconstructions(table=table.assign(**self._per_picture(table)), **joined)
 
     def _per_picture(self, table: pd.DataFrame) -> Mapping[str, Any]:
-        """Return the scores of each picture of the system's own model, in the table's order."""
+        """Return the scores of each image of the system's own model, in the table's order."""
         columns: dict[str, dict[str, float]] = {}
         own = self.config.reconstruction.regressor
         for space in (INITIAL, FINAL):

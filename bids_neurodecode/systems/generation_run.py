@@ -46,13 +46,13 @@ from bids_neurodecode.typing import BoolArray, Uint8Array
 if TYPE_CHECKING:
     from bids_neurodecode.models.latent_training import LatentSettings
 
-NAMES_DIFFER = 'There must be one name a response: {n} responses, {found} names.'
+NAMES_DIFFER = 'There must be one name per response: {n} responses, {found} names.'
 NO_REGIONS = (
     'The regressor {name!r} needs regions of voxels. Give an atlas, or choose another regressor.'
 )
 FIRST_PRIOR = (
     'The final model keeps the prior and refiner of the first fold, which learned from the '
-    'pictures of its training samples; its regressions are fitted on all samples.'
+    'images of its training samples; its regressions are fitted on all samples.'
 )
 TRANSDUCTIVE = (
     'Predictions were re-standardised by those of all test samples (reconstruction.renorm = '
@@ -60,7 +60,7 @@ TRANSDUCTIVE = (
 )
 NEAREST, SHUFFLED, RIDGE = 'baseline-nearest-blurred', 'baseline-shuffled', 'baseline-ridge'
 BLUR = 4.0
-"""Deviation of the blur of the nearest picture, in per cent of a picture's side."""
+"""Deviation of the blur of the nearest image, in per cent of an image's side."""
 
 _UNITS = 100  # of progress, a fold
 _STAGE_UNITS = 70
@@ -110,7 +110,7 @@ def apply(
     *,
     progress: Progress | None,
 ) -> Applied:
-    """Make pictures; see :func:`bids_neurodecode.systems.generation.apply_generation`."""
+    """Make images; see :func:`bids_neurodecode.systems.generation.apply_generation`."""
     if len(names) != len(responses):
         raise DataError(NAMES_DIFFER.format(n=len(responses), found=len(names)))
     seeds = [picture_seed(config.seed, name) for name in names]
@@ -233,7 +233,7 @@ class _Work:
         )
 
     def _stage(self, number: int, train: Samples, test: Samples) -> Stage:
-        """Return what is known of the fold's training pictures; learn it if it is not known."""
+        """Return what is known of the fold's training images; learn it if it is not known."""
         names = tuple(sorted(set(train.table['stimulus'].astype(str))))
         if names not in self.stages:
             held_out = sorted(set(test.table['stimulus'].astype(str)) - set(names))
@@ -289,7 +289,7 @@ class _Work:
     def _reconstruct(
         self, name: str, given: Tested, model: GenerationModel, stage: Stage
     ) -> tuple[Uint8Array, Uint8Array]:
-        """Make both pictures of each sample, and note them under a name."""
+        """Make both images of each sample, and note them under a name."""
         latents = model.predict_latents(given.samples.values)
         initial = model.fitted.decode(latents, given.seeds)
         conditions = model.predict_conditions(given.samples.values)
@@ -303,7 +303,7 @@ class _Work:
         return initial, final
 
     def _baselines(self, given: Tested, model: GenerationModel, stage: Stage) -> None:
-        """Note what needs no responses, the nearest picture, and the ceilings."""
+        """Note what needs no responses, the nearest image, and the ceilings."""
         n = len(given.table)
         library = self.inputs.pictures.of(model.library)
         mean = np.rint(library.mean(axis=0, dtype=np.float64)).astype(np.uint8)
@@ -329,7 +329,7 @@ class _Work:
 
 
 def blurred(pictures: Uint8Array) -> Uint8Array:
-    """Blur pictures (n, h, w, 3) with a deviation of :data:`BLUR` per cent of their side."""
+    """Blur images (n, h, w, 3) with a deviation of :data:`BLUR` per cent of their side."""
     from scipy.ndimage import gaussian_filter
 
     sigma = BLUR / 100 * pictures.shape[1]

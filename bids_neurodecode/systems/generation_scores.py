@@ -33,7 +33,7 @@ LATENTS, FEATURES = 'latents', 'features'
 POOL = 300
 """Candidates of published retrieval (MindEye): the truth among 299 others drawn at random."""
 MANY_PAIRS = (
-    'Structural similarity has no p value: it would need {n} pairs of pictures (at most {limit} '
+    'Structural similarity has no p value: it would need {n} pairs of images (at most {limit} '
     'are compared).'
 )
 
@@ -50,12 +50,12 @@ class Judged:
     Parameters
     ----------
     outcome
-        Samples, candidates, and the similarity of each (generated) picture's features with each
+        Samples, candidates, and the similarity of each (generated) image's features with each
         candidate's.
     pictures
         What was made, (n_samples, s, s, 3).
     candidates
-        True pictures of the candidates, (n_candidates, h, w, 3).
+        True images of the candidates, (n_candidates, h, w, 3).
     """
 
     outcome: Outcome
@@ -64,7 +64,7 @@ class Judged:
 
     @property
     def truth(self) -> Uint8Array:
-        """The true picture of each sample."""
+        """The true image of each sample."""
         return np.asarray(self.candidates[self.outcome.truth])
 
 
@@ -106,15 +106,15 @@ class Board:
     settings
         Permutations, bootstrap, confidence.
     protocol
-        How pictures are brought to size and compared.
+        How images are brought to size and compared.
     stand_in
-        Features of pictures in place of networks without weights.
+        Features of images in place of networks without weights.
     nets
         Networks with weights.
     rng
         Source of randomness.
     seen
-        Features of pictures by digest.
+        Features of images by digest.
     kept
         What each sample scores, by model, space and metric.
     """
@@ -130,11 +130,11 @@ class Board:
 
     @property
     def name(self) -> str:
-        """The protocol of the rows: of the split, and of pictures."""
+        """The protocol of the rows: of the split, and of images."""
         return f'{self.split.protocol}/{self.protocol.name}'
 
     def described(self, pictures: Uint8Array) -> npt.NDArray[np.floating[Any]]:
-        """Return the stand-in's features of pictures; those of equal pictures are found once."""
+        """Return the stand-in's features of images; those of equal images are found once."""
         keys = [hashlib.sha256(np.ascontiguousarray(x).tobytes()).digest() for x in pictures]
         new = {key: row for row, key in enumerate(keys) if key not in self.seen}
         if new:
@@ -150,7 +150,7 @@ class Board:
         return Scorer(model, space, self.name, pairing, self.settings, self.rng, self.kept)
 
     def image_size(self, metric: str) -> int | None:
-        """Return the pixels along a side at which a metric compares pictures; None: no matter."""
+        """Return the pixels along a side at which a metric compares images; None: no matter."""
         return self.protocol.pixel_size if metric in PIXEL_METRICS else None
 
     def row(self, table: Table) -> tuple[Score, FloatArray]:
@@ -215,7 +215,7 @@ class Board:
 def score_pictures(
     board: Board, parts: Sequence[Judged], *, thorough: bool
 ) -> tuple[list[Score], dict[str, FloatArray], list[str]]:
-    """Score the pictures that one model made in all folds.
+    """Score the images that one model made in all folds.
 
     Parameters
     ----------
@@ -245,7 +245,7 @@ def score_pictures(
 def picture_values(
     board: Board, parts: Sequence[Judged], *, similarity: bool
 ) -> dict[str, FloatArray]:
-    """Return pixel correlation and, if wanted, structural similarity (2-D) of each picture."""
+    """Return pixel correlation and, if wanted, structural similarity (2-D) of each image."""
     truth, made = _joined(parts)
     wanted = ('ssim_2d',) if similarity else ()
     found = networks.pixel_scores(truth, made, dataclasses.replace(board.protocol, ssim=wanted))
@@ -270,7 +270,7 @@ def latent_tables(
 def retrieval_tables(
     model: str, similarities: Sequence[FloatArray], outcomes: Sequence[Outcome]
 ) -> list[Table]:
-    """Retrieve pictures by responses, and responses by pictures, by decoded features."""
+    """Retrieve images by responses, and responses by images, by decoded features."""
     image = [identification.outcomes_top1(s) for s in similarities]
     chance = float(np.concatenate([np.full(len(s), 1 / s.shape[1]) for s in similarities]).mean())
     tables = [Table('retrieval_image_top1', model, FEATURES, image, outcomes, chance)]
@@ -324,7 +324,7 @@ def _tables(board: Board, parts: Sequence[Judged], *, thorough: bool) -> list[Ta
         pixels = [_pixel_table(board, p) for p in parts]
         chance = float((1 / widths).mean())
         tables.append(table('pixcorr', pixels, None))
-        # features of coarse or grainy pictures may all lie nearest to one candidate
+        # features of coarse or grainy images may all lie nearest to one candidate
         tables.append(table('pixel_top1', [top1(r) for r in pixels], chance))
         tables.append(table('pixel_2way', [two_way(r) for r in pixels], 0.5))
     if thorough and _lacks_networks(board):

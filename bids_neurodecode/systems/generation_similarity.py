@@ -1,6 +1,6 @@
-"""Structural similarity of each picture with each of several others, at the cost of one filter.
+"""Structural similarity of each image with each of several others, at the cost of one filter.
 
-A permutation test needs all pairs. What belongs to one picture alone (local means and variances)
+A permutation test needs all pairs. What belongs to one image alone (local means and variances)
 is found once; only the local covariance belongs to a pair.
 """
 
@@ -19,7 +19,7 @@ _C1, _C2 = 0.01**2, 0.03**2  # for a data range of 1
 
 
 def ssim_table(pictures: npt.NDArray[Any], others: npt.NDArray[Any]) -> FloatArray:
-    """Return the structural similarity of each of n pictures with each of m others.
+    """Return the structural similarity of each of n images with each of m others.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ def ssim_table(pictures: npt.NDArray[Any], others: npt.NDArray[Any]) -> FloatArr
 
 
 class _Moments:
-    """Luminance of a picture, with its local mean and variance."""
+    """Luminance of an image, with its local mean and variance."""
 
     def __init__(self, picture: npt.NDArray[Any]) -> None:
         from skimage.color import rgb2gray

@@ -38,18 +38,18 @@ if TYPE_CHECKING:
     from bids_neurodecode.models.vdvae import VDVAE
     from bids_neurodecode.models.vdvae_config import VDVAEConfig
 
-OTHER_SIZE = 'The prior makes pictures of {found} pixels a side; the generator is of {size}.'
+OTHER_SIZE = 'The prior makes images of {found} pixels a side; the generator is of {size}.'
 NOT_A_GENERATOR = 'These are not the arrays of a small generator: {reason}.'
 
 
 SAMPLING = SamplingSettings(
     n_steps=50, strength=0.04, guidance=2.0, start='matched', batch_size=64
 )
-"""Defaults of its second stage: with few training pictures, more noise only adds texture."""
+"""Defaults of its second stage: with few training images, more noise only adds texture."""
 MATCHING = MatchingSettings()
 BANK = GaborPyramid()
 """Features that guide its second stage, whatever features are decoded otherwise: it must be able
-to see how they change with the picture."""
+to see how they change with the image."""
 _BATCHES = 10  # an epoch of the refiner, at least: what is looked at and saved in between
 _PRIOR_BATCH, _REFINER_BATCH = 16, 32
 _GREY_LEVEL = 1 / 255  # energies of plain backgrounds vary by rounding alone
@@ -61,12 +61,12 @@ _PICTURES = 64  # that are described at once
 
 @dataclass(frozen=True)
 class SmallGenerator:
-    """Learns a very deep VAE and a diffusion model from the training pictures alone.
+    """Learns a very deep VAE and a diffusion model from the training images alone.
 
     Parameters
     ----------
     size
-        Pixels along a side of the pictures that it makes: 16, 32 or 64.
+        Pixels along a side of the images that it makes: 16, 32 or 64.
     n_latents
         How many of the prior's latents are decoded; None: all.
     prior_steps, refiner_steps
@@ -80,7 +80,7 @@ class SmallGenerator:
     device
         ``cpu`` or ``cuda``.
     prior
-        What the prior is built from, for pictures of ``size``; None: :func:`prior_config`.
+        What the prior is built from, for images of ``size``; None: :func:`prior_config`.
     """
 
     size: int = 32
@@ -105,7 +105,7 @@ class SmallGenerator:
 
     @property
     def picture_size(self) -> int:
-        """Pixels along a side that pictures should be given with."""
+        """Pixels along a side that images should be given with."""
         return max(64, self.size)
 
     def fit(
@@ -121,7 +121,7 @@ class SmallGenerator:
         Parameters
         ----------
         training
-            Pictures; their components are not used.
+            Images; their components are not used.
         seed
             Of weights, batches and noise.
         checkpoint_dir
@@ -190,7 +190,7 @@ class SmallGenerator:
     ) -> tuple[SmallRefiner, list[dict[str, Any]]]:
         from bids_neurodecode.models.refiner import RefinerSettings, train_refiner
 
-        # few pictures come several times an epoch
+        # few images come several times an epoch
         times = math.ceil(_BATCHES * _REFINER_BATCH / len(pictures))
         n_batches = max(1, len(pictures) * times // _REFINER_BATCH)
         settings = RefinerSettings(size=self.size, patch=_PATCH[self.size], gaussian=True)
@@ -293,7 +293,7 @@ class FittedSmall:
     bank
         What these are components of.
     matching
-        How pictures are moved to the decoded ones.
+        How images are moved to the decoded ones.
     learned
         Learning curves.
     network, network_space
@@ -317,14 +317,14 @@ class FittedSmall:
         return frozenset() if self.network is None else frozenset({self.network})
 
     def encode(self, pictures: Uint8Array) -> Float32Array:
-        """Return the first latents (posterior means), (n, length), of pictures of any size."""
+        """Return the first latents (posterior means), (n, length), of images of any size."""
         from bids_neurodecode.models.vdvae import encode_images
 
         sized = resize(pictures, self.prior.config.image_size)
         return encode_images(self.prior, sized, n_latents=self.n_latents)
 
     def decode(self, latents: Float32Array, seeds: Sequence[int]) -> Uint8Array:
-        """Make pictures of latents; what is not given is the prior's mean."""
+        """Make images of latents; what is not given is the prior's mean."""
         from bids_neurodecode.models.vdvae import decode_latents
 
         return decode_latents(self.prior, latents)
@@ -352,7 +352,7 @@ class FittedSmall:
         trust: Mapping[str, Float32Array] | None = None,
         progress: Progress | None = None,
     ) -> Uint8Array:
-        """Make final pictures; the components count as the vision condition."""
+        """Make final images; the components count as the vision condition."""
         from bids_neurodecode.models.refiner import SmallRefiner
 
         guides = use not in {'none', 'text'}
@@ -371,7 +371,7 @@ class FittedSmall:
     def _wanted(
         self, conditions: Conditions, trust: Mapping[str, Float32Array] | None
     ) -> tuple[Float32Array, Matching]:
-        """Return the features that pictures are moved to, and what moves them.
+        """Return the features that images are moved to, and what moves them.
 
         Decoded features have the deviation of training features, whatever is known of them. Where
         that is known, they are shrunk to what is expected of them, and miss by the rest.
@@ -486,7 +486,7 @@ class FittedSmall:
 
 
 def _describe(bank: GaborPyramid, pictures: Uint8Array) -> Float32Array:
-    """Return features of pictures; a few at once, since wavelets are many."""
+    """Return features of images; a few at once, since wavelets are many."""
     rows = range(0, len(pictures), _PICTURES)
     return np.concatenate([bank.transform(pictures[k : k + _PICTURES]) for k in rows])
 
@@ -494,7 +494,7 @@ def _describe(bank: GaborPyramid, pictures: Uint8Array) -> Float32Array:
 def seer(name: str, device: Literal['cpu', 'cuda'] = 'cpu') -> Callable[[Tensor], Tensor]:
     """Return what describes pixels (n, 3, h, w) from 0 to 1 by a network, with gradients.
 
-    Small pictures are enlarged to 64 pixels: the network's middle stage, averaged over 4 x 4
+    Small images are enlarged to 64 pixels: the network's middle stage, averaged over 4 x 4
     places, then costs a twelfth of what it does at its own size.
     """
     from torch.nn.functional import adaptive_avg_pool2d
@@ -511,7 +511,7 @@ def seer(name: str, device: Literal['cpu', 'cuda'] = 'cpu') -> Callable[[Tensor]
 
 
 def see(name: str, pictures: Uint8Array, device: Literal['cpu', 'cuda'] = 'cpu') -> Float32Array:
-    """Return the features of pictures (n, h, w, 3) that :func:`seer` gives, (n, n_features)."""
+    """Return the features of images (n, h, w, 3) that :func:`seer` gives, (n, n_features)."""
     import torch
 
     describe, rows = seer(name, device), []

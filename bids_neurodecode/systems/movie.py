@@ -59,9 +59,10 @@ class FilmEncoder:
         Parameters
         ----------
         features
-            Frame features (n_samples, n_features), one row a volume.
+            Frame features (n_samples, n_features), one row per volume.
         showings
-            A label a sample; the impulse responses do not reach from one showing into the next.
+            One label per sample; the impulse responses do not reach from one presentation into the
+            next.
         """
         design = delayed_design(self.space, features, showings, self.repetition_time, self.delays)
         return self.responses.invert(self.ridge.predict(design))
@@ -105,7 +106,7 @@ def fit_encoder(
     design_rows
         Rows of ``features`` that the training samples are, (n_train,).
     all_showings
-        A label for each row of ``features``; delays do not cross showings.
+        A label for each row of ``features``; delays do not cross presentations.
     repetition_time, delays
         Seconds.
     n_components
@@ -154,7 +155,7 @@ def encode_films(
     split
         Folds over the same table.
     features
-        Frame features, one row a sample of ``samples``.
+        Frame features, one row per sample of ``samples``.
     chosen
         The voxels that each fold uses, (n_folds, n_voxels); all of them if None. The model that
         is fitted on everything has all voxels.
@@ -215,7 +216,7 @@ def delayed_design(
     repetition_time: float,
     delays: Sequence[float],
 ) -> Float32Array:
-    """Set delayed components side by side; showings do not reach into each other.
+    """Set delayed components side by side; presentations do not reach into each other.
 
     Returns
     -------

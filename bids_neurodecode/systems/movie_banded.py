@@ -49,7 +49,7 @@ def encode_banded(
     split
         Folds over the same table.
     features
-        Each feature space by name, (n_samples, n_features), one row a sample.
+        Each feature space by name, (n_samples, n_features), one row per sample.
     chosen
         The voxels that each fold uses, (n_folds, n_voxels); all of them if None.
     columns

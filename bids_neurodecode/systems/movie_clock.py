@@ -16,7 +16,7 @@ TOO_SHORT = 'The film {name} lasts {duration:g} s, less than one volume of {tr:g
 
 
 def clock_of_films(durations: Mapping[str, float], repetition_time: float) -> pd.DataFrame:
-    """Lay volumes over films: one row a volume that a film fills.
+    """Lay volumes over films: one row per volume that a film fills.
 
     Parameters
     ----------

@@ -50,7 +50,7 @@ def compare_frames(
     mean_frame
         Mean of the training frames, (height, width, 3).
     parts
-        A label a frame, in order of time: which held-out part of which presentation it is of.
+        One label per frame, in order of time: which held-out part of which presentation it is of.
     repetition_time
         Seconds between frames.
     evaluation, rng

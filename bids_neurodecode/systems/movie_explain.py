@@ -218,7 +218,7 @@ def explain_concepts(
 
     The outputs are the mean predicted response of all voxels and of each region; the examples of
     film properties are the training volumes with most of them; those of a user's concepts are
-    pictures, shown as still chunks, against still frames of the training film. Random concepts,
+    images, shown as still chunks, against still frames of the training film. Random concepts,
     which are as contiguous in time as the film properties are, stand beside them as controls.
 
     Parameters
@@ -297,7 +297,7 @@ def film_concepts(
 
 
 class _Still:
-    """One frame, repeated: what a picture is to the encoder."""
+    """One frame, repeated: what an image is to the encoder."""
 
     def __init__(self, frames: Any, length: int | None = None) -> None:
         self.frames, self.length = frames, length

@@ -57,7 +57,7 @@ def judge_frames(
     mean_frame
         Mean of the training frames, (height, width, 3): what a decoder without information does.
     parts
-        A label a frame: which held-out part of which presentation it is of.
+        One label per frame: which held-out part of which presentation it is of.
     surrogates
         Frames decoded from surrogates of the responses: the null.
     through

@@ -58,7 +58,7 @@ def block_intervals(
     truth, predicted
         Standardised within each held-out part, (n_samples, n_voxels), in order of time.
     parts
-        A label a sample; no block reaches over two parts.
+        One label per sample; no block reaches over two parts.
     fold_of
         The fold of each sample, (n_samples,).
     pool
@@ -131,7 +131,7 @@ def mean_interval(
     values
         Samples in order of time, (n_samples,).
     parts
-        A label a sample; no block reaches over two parts.
+        One label per sample; no block reaches over two parts.
     block
         Samples of a block, at the least.
     confidence
@@ -265,7 +265,7 @@ def blocks_of(
     Parameters
     ----------
     parts
-        A label a sample, samples in order of time.
+        One label per sample, samples in order of time.
     block
         Samples of a block, at the least (a part that is shorter is one block).
     """

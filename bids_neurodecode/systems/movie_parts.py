@@ -179,7 +179,7 @@ def held_out_parts(table: pd.DataFrame, tests: Sequence[IndexArray]) -> list[Par
     Parameters
     ----------
     table
-        One row a sample, with ``film``, ``onset`` and what tells presentations apart.
+        One row per sample, with ``film``, ``onset`` and what tells presentations apart.
     tests
         Held-out rows of each fold.
     """

@@ -40,9 +40,9 @@ class RunningScale:
 
 
 class RunningAgreement:
-    """Agreement of one or more participants with the others, taken in showing by showing.
+    """Agreement of one or more participants with the others, taken presentation by presentation.
 
-    Each showing is standardised by itself, as in
+    Each presentation is standardised by itself, as in
     :func:`~bids_neurodecode.systems.movie_targets.agreement`.
     """
 
@@ -51,7 +51,7 @@ class RunningAgreement:
         self.products = np.zeros(n_voxels)
 
     def add(self, own: RealArray, others: RealArray) -> None:
-        """Take in the same volumes of one showing, (n_volumes, n_voxels) each."""
+        """Take in the same volumes of one presentation, (n_volumes, n_voxels) each."""
         rows = np.isfinite(own).any(axis=1) & np.isfinite(others).any(axis=1)
         if rows.sum() < 2:
             return
@@ -62,7 +62,7 @@ class RunningAgreement:
         self.n += int(rows.sum())
 
     def r(self, what: str) -> FloatArray:
-        """Return the correlation, weighted over showings and participants, (n_voxels,).
+        """Return the correlation, weighted over presentations and participants, (n_voxels,).
 
         Raises
         ------

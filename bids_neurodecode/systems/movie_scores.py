@@ -25,7 +25,7 @@ def voxel_r(
     truth, prediction
         Shape (n_samples, n_voxels).
     films
-        A label a sample; None: one film.
+        One label per sample; None: one film.
 
     Returns
     -------

@@ -152,7 +152,7 @@ def study_network(
     config
         Settings of the network, of ridge regression and of the tests.
     checkpoint_dir
-        A folder a fold is made below it; training goes on from there.
+        One folder per fold is made below it; training goes on from there.
     progress
         Gives the listener of each fold's training.
 

@@ -69,7 +69,7 @@ def surrogate_correlations(
         Measured responses of the parts, one after the other, each standardised by itself,
         (n_held_out, n_voxels).
     table
-        One row a sample.
+        One row per sample.
     folds
         Predictions of each fold.
     parts
@@ -179,7 +179,7 @@ def surrogate_responses(
     values
         Measured responses (n_samples, n_voxels); rows of NaN (censored volumes) are passed over.
     table
-        One row a sample.
+        One row per sample.
     rows
         The samples whose surrogates are wanted, (n_rows,), all measured.
 

@@ -1,8 +1,8 @@
 """What participants who saw the same films share: agreement, ceilings, voxels, the group's mean.
 
 Agreement is the correlation of a participant with the mean of the others over given volumes, each
-showing standardised by itself, as predictions are judged. Everything here takes the rows that it
-may look at: training rows to choose voxels, test rows for a ceiling.
+presentation standardised by itself, as predictions are judged. Everything here takes the rows that
+it may look at: training rows to choose voxels, test rows for a ceiling.
 """
 
 from __future__ import annotations
@@ -76,10 +76,10 @@ def agreement(
         Shape (n_volumes, n_voxels). Rows without any finite value in either (censored volumes)
         are left out.
     showings
-        A label a volume; each showing is standardised by itself.
+        One label per volume; each presentation is standardised by itself.
     n_surrogates, rng
-        With surrogates, p is the share of surrogates of the others (the phases of each showing
-        drawn anew, the same for all voxels) that agree as well.
+        With surrogates, p is the share of surrogates of the others (the phases of each
+        presentation drawn anew, the same for all voxels) that agree as well.
     what
         What the rows are, for the message.
 

@@ -32,13 +32,13 @@ class Outcome:
     model, space, fold
         Which model, ``single-trial`` or ``repeat-average``, and which fold.
     table
-        One row a test sample: ``sample`` (its number among all), ``stimulus``, ``run``.
+        One row per test sample: ``sample`` (its number among all), ``stimulus``, ``run``.
     candidates
         Distinct stimuli, the columns of ``similarities``.
     similarities
         Shape (n_samples, n_candidates).
     retrieved
-        The nearest training stimulus of each sample; empty text for the mean picture.
+        The nearest training stimulus of each sample; empty text for the mean image.
     best
         The training stimulus nearest to the truth: what retrieval could reach.
     library

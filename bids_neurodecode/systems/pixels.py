@@ -1,4 +1,4 @@
-"""Pixel scores of what was retrieved, beside those of the mean picture."""
+"""Pixel scores of what was retrieved, beside those of the mean image."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from bids_neurodecode.systems.scoring import Scorer
 
 MANY_PAIRS = (
-    'Pixel scores have no chance level and no p value: they would need {n} pairs of pictures '
+    'Pixel scores have no chance level and no p value: they would need {n} pairs of images '
     '(at most {limit} are compared).'
 )
 
@@ -34,9 +34,9 @@ _AT_ONCE = 256
 def score_pictures(
     scorer: Scorer, outcomes: Sequence[Outcome], pictures: PerStimulus
 ) -> tuple[list[Score], list[str]]:
-    """Compare the retrieved training picture of each sample with the true one.
+    """Compare the retrieved training image of each sample with the true one.
 
-    The ceiling is the score of the training picture whose features are nearest to the truth's:
+    The ceiling is the score of the training image whose features are nearest to the truth's:
     what retrieval from this library could reach. Chance is the mean over permutations.
 
     Returns
@@ -71,7 +71,7 @@ def score_pictures(
 def _gallery(
     outcomes: Sequence[Outcome], pictures: PerStimulus
 ) -> tuple[npt.NDArray[np.float32], IndexArray, IndexArray, IndexArray]:
-    """Return the pictures needed, and each sample's guess, truth and best guess among them."""
+    """Return the images needed, and each sample's guess, truth and best guess among them."""
     place = {name: row for row, name in enumerate(pictures.stimuli)}
     means: list[npt.NDArray[np.float32]] = []
     guess: list[int] = []
@@ -91,7 +91,7 @@ def _gallery(
 
 
 class _Pairs:
-    """Scores of pairs of pictures, each computed once."""
+    """Scores of pairs of images, each computed once."""
 
     def __init__(
         self,

@@ -108,7 +108,7 @@ def identification_values(outcomes: Sequence[Outcome], metric: str) -> FloatArra
 
 
 def sample_table(outcome: Outcome) -> Any:
-    """Return one row a sample: rank, similarity, outcome and what was retrieved."""
+    """Return one row per sample: rank, similarity, outcome and what was retrieved."""
     rows, truth = np.arange(len(outcome.table)), outcome.truth
     similarities = outcome.similarities
     return outcome.table.assign(

@@ -39,10 +39,10 @@ NOTHING_TO_HOLD_OUT = (
 )
 NO_SUCH_FILM = 'No film is called {name!r} (split.whole_films). Films: {films}.'
 NOT_OF_FILMS = (
-    'split.by = "{by}" is for pictures; these are films. Choose "time", "film", "run" or "auto".'
+    'split.by = "{by}" is for images; these are films. Choose "time", "film", "run" or "auto".'
 )
 NOT_OF_PICTURES = (
-    'split.by = "{by}" is for films; these are pictures. Choose "stimulus", "run" or "auto".'
+    'split.by = "{by}" is for films; these are images. Choose "stimulus", "run" or "auto".'
 )
 NOT_OF_CONDITIONS = (
     'split.by = "{by}" is not for conditions, which are in training and test: whole runs are held '
@@ -118,7 +118,7 @@ def choose_split(table: pd.DataFrame, settings: SplitSettings, seed: int) -> tup
     Parameters
     ----------
     table
-        One row a trial (columns ``stimulus``, ``run``, ``session``).
+        One row per trial (columns ``stimulus``, ``run``, ``session``).
         ``content`` (what shows the same has the same value) and, of a split by cluster,
         ``cluster`` where they are known.
     settings
@@ -194,7 +194,7 @@ def with_content(table: pd.DataFrame, groups: dict[str, str]) -> pd.DataFrame:
     Parameters
     ----------
     table
-        One row a trial, with ``stimulus``.
+        One row per trial, with ``stimulus``.
     groups
         The first stimulus (by name) that shows the same as each stimulus does.
     """
@@ -208,7 +208,7 @@ def choose_condition_split(table: pd.DataFrame, settings: SplitSettings) -> tupl
     Parameters
     ----------
     table
-        One row a trial (columns ``stimulus``, the condition, ``run`` and ``session``).
+        One row per trial (columns ``stimulus``, the condition, ``run`` and ``session``).
     settings
         ``auto`` takes the parts that the dataset gives (column ``part``), else runs.
 
@@ -242,7 +242,7 @@ def with_categories(table: pd.DataFrame, where: Literal['trial_type', 'folder'])
     Parameters
     ----------
     table
-        One row a trial, with ``stimulus``, ``trial_type`` and, where known, ``content``.
+        One row per trial, with ``stimulus``, ``trial_type`` and, where known, ``content``.
     where
         ``trial_type``, or the ``folder`` of the image.
 
@@ -295,7 +295,7 @@ def cluster_stimuli(
     Parameters
     ----------
     table
-        One row a trial, with ``stimulus`` and, where known, ``content``.
+        One row per trial, with ``stimulus`` and, where known, ``content``.
     stimuli
         Names of the rows of the features.
     features
@@ -335,7 +335,7 @@ def choose_film_split(table: pd.DataFrame, settings: SplitSettings) -> tuple[Spl
     Parameters
     ----------
     table
-        One row a sample (columns ``film``, ``run``, ``session``, ``onset``).
+        One row per sample (columns ``film``, ``run``, ``session``, ``onset``).
     settings
         ``auto`` holds out the end of every film; ``film`` whole films; ``paper`` is the published
         split.
@@ -343,7 +343,7 @@ def choose_film_split(table: pd.DataFrame, settings: SplitSettings) -> tuple[Spl
     Raises
     ------
     DataError
-        If a film of ``whole_films`` is not there, or the split is one of pictures.
+        If a film of ``whole_films`` is not there, or the split is one of images.
     """
     by = settings.by
     if by == 'auto':

@@ -1,8 +1,8 @@
-"""Linear decoding: responses to picture features, then which picture it was.
+"""Linear decoding: responses to image features, then which image it was.
 
 Ridge regression from standardised voxels to whitened feature components, all of it fitted on
 training samples. A held-out response is identified among candidates by the cosine of its
-predicted components with theirs, and the nearest training picture is its reconstruction. This is
+predicted components with theirs, and the nearest training image is its reconstruction. This is
 the baseline that any other reconstruction is compared with.
 
 ``fit``, ``predict`` and ``evaluate`` are the verbs for one fold; :func:`evaluate_folds` runs them
@@ -172,7 +172,7 @@ def evaluate_folds(
     evaluation
         Permutations, bootstrap and confidence.
     pictures
-        Pictures of all stimuli, (n_stimuli, h, w, 3) uint8, to score the retrieved ones.
+        Images of all stimuli, (n_stimuli, h, w, 3) uint8, to score the retrieved ones.
     rng
         Source of randomness of baselines, permutations and bootstrap.
     progress

@@ -124,13 +124,13 @@ class Pairing:
         Parameters
         ----------
         values
-            One value a sample, (n_samples,).
+            One value per sample, (n_samples,).
         settings, rng
             Resamplings and confidence.
         bounds
             Least and greatest mean that is possible.
         groups
-            A label a value, in the place of those of the samples.
+            One label per value, in the place of those of the samples.
         """
         of = self.groups if groups is None else groups
         low, high = statistics.bootstrap_ci(
@@ -192,7 +192,7 @@ class Scorer:
         metric
             Its name.
         values
-            One value a sample.
+            One value per sample.
         permuted
             Mean value with sample i given the stimulus of sample ``index[i]``; None: no test.
         chance

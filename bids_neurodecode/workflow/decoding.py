@@ -1,4 +1,4 @@
-"""The linear decoder of pictures: fitted and judged fold by fold, then fitted once and kept."""
+"""The linear decoder of images: fitted and judged fold by fold, then fitted once and kept."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from bids_neurodecode.systems.decoding import Decoding
 
 PICTURE_SIZE = 64
-"""Pixels along a side at which retrieved pictures are scored."""
+"""Pixels along a side at which retrieved images are scored."""
 
 
 @step(
@@ -56,13 +56,13 @@ def decode(
     Parameters
     ----------
     participant, config
-        Whose pictures; how features are decoded and scored.
+        Whose images; how features are decoded and scored.
     plan
         The trials, and what of them is held out.
     mask, betas, tuned
         Voxels; betas, (n_trials, n_voxels); the same for each fold.
     features
-        Of the pictures, (n_stimuli, n_features).
+        Of the images, (n_stimuli, n_features).
     tsnr_runs
         Temporal signal-to-noise ratio, (n_runs, n_voxels).
     run_marks
@@ -192,14 +192,14 @@ def model_card(
     )
     return f"""# Linear decoder of sub-{participant.label}, task {participant.task}
 
-- **What it does**: predicts `{config.features.extractor}` features of a picture from the
+- **What it does**: predicts `{config.features.extractor}` features of an image from the
   single-trial betas (`betas.model` in the settings beside it says of which model) of
   {int(result.selection.keep.sum())} voxels, by ridge regression.
 - **Trained on**: all trials of {len(participant.runs)} run(s) of this participant,
-  {len(result.decoder.library)} different pictures. The scores below are not of this model but of
+  {len(result.decoder.library)} different images. The scores below are not of this model but of
   models fitted in the same way without the held-out trials.
 - **Runs** (hash of their content): {runs_on_card(runs)}
-- **Pictures**: the file holds a thumbnail of each (32 x 32 pixels), by which copies are known.
+- **Images**: the file holds a thumbnail of each (32 x 32 pixels), by which copies are known.
 - **Voxels**: {result.selection.description}
 - **Use**: only for this participant, on the same grid. It is not a diagnosis of anything.
 - **Made by**: bids_neurodecode {__version__}, seed {config.seed}; its settings are beside it.

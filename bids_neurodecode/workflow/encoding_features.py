@@ -78,12 +78,12 @@ def extract_band(
     device: str,
     cache: str,
 ) -> Mapping[str, Any]:
-    """Extract one feature space of pictures (and their captions), each picture once.
+    """Extract one feature space of images (and their captions), each image once.
 
     Parameters
     ----------
     participant, config
-        Whose pictures; settings of tables of features.
+        Whose images; settings of tables of features.
     band_name
         Of the feature space: an extractor, or ``table:<band>``.
     image_size

@@ -39,11 +39,11 @@ NO_BETAS = (
     'Run the participant level for it again.'
 )
 CAPTIONS = (
-    'A shared head takes features of pictures alone: leave {band!r} out of encoding.bands at '
+    'A shared head takes features of images alone: leave {band!r} out of encoding.bands at '
     'group level.'
 )
 FILMS = (
-    'A shared head (encoding.model = "shared") is for pictures, and sub-{label} saw films. '
+    'A shared head (encoding.model = "shared") is for images, and sub-{label} saw films. '
     'Choose another --task-id.'
 )
 TOO_FEW = (
@@ -54,14 +54,14 @@ MIN_PEOPLE = 3
 COLUMNS = {
     'participant': 'Who had no part in the head (newcomer)',
     'model': 'shared: a layer of its own on the shared head; ridge: on the features, alone',
-    'protocol': 'How training and test pictures were kept apart',
-    'n_pictures': 'Training pictures of the newcomer',
-    'n_test': 'Pictures that nobody was trained on, each the mean of its repeats',
+    'protocol': 'How training and test images were kept apart',
+    'n_pictures': 'Training images of the newcomer',
+    'n_test': 'Images that nobody was trained on, each the mean of its repeats',
     'n_voxels': 'Voxels with a noise ceiling above encoding.threshold (all without repeats)',
     'voxel_r_median': 'Median over these voxels of the correlation with the measured response; '
     'chance is 0',
     'ceiling': 'Median noise ceiling of these voxels, as a correlation',
-    'identification_2way': 'Share of pairs of test pictures told apart; chance is .5',
+    'identification_2way': 'Share of pairs of test images told apart; chance is .5',
 }
 
 
@@ -131,7 +131,7 @@ def features_of(
     options: Mapping[str, str],
     cache: Path,
 ) -> PerStimulus:
-    """Return one feature space of pictures, read at ``size`` pixels a side."""
+    """Return one feature space of images, read at ``size`` pixels a side."""
     from bids_neurodecode.stimuli.features import extract_features, get_extractor
     from bids_neurodecode.stimuli.images import load_images
     from bids_neurodecode.systems.base import PerStimulus
@@ -247,15 +247,15 @@ def card(found: Newcomers, config: Config, runs: Mapping[str, str]) -> str:
   {n_latent} latents, from which a linear layer predicts the responses of one participant.
 - **Trained on**: all trials of sub-{', sub-'.join(head.participants)}.
 - **Runs** (hash of their content): {runs_on_card(runs)}
-- **Pictures**: the file holds a thumbnail of each (32 x 32 pixels), by which copies are known.
+- **Images**: the file holds a thumbnail of each (32 x 32 pixels), by which copies are known.
 - **Use**: `encoding.model = "shared"` with `encoding.shared_head`, for a participant of any grid
-  who saw pictures; the participant's own layer is fitted on their training trials.
+  who saw images; the participant's own layer is fitted on their training trials.
 - **Scores** (below): of heads that were trained in the same way without the participant and
-  without the test pictures. Betas were tuned on all trials of each participant. Chance is 0 for
+  without the test images. Betas were tuned on all trials of each participant. Chance is 0 for
   correlations and .5 for identification.
 - **Made by**: bids_neurodecode {__version__}, seed {config.seed}.
 
-| newcomer | model | pictures | median voxel r | ceiling (r) | 2-way | test pictures |
+| newcomer | model | images | median voxel r | ceiling (r) | 2-way | test images |
 | --- | --- | --- | --- | --- | --- | --- |
 {rows}
 """

@@ -1,4 +1,4 @@
-"""What encoding of pictures publishes: derivatives under their names, and the report's record."""
+"""What encoding of images publishes: derivatives under their names, and the report's record."""
 
 from __future__ import annotations
 
@@ -56,8 +56,10 @@ PREDICTED_COLUMNS = {
     **PREDICTION_COLUMNS,
     'space': {'Description': 'Single trials, or averages of repeats'},
     'similarity': {'Description': 'Correlation of predicted and measured response over voxels'},
-    'two_way': {'Description': 'Share of other candidates that are less alike than the true one'},
-    'retrieved': {'Description': 'Candidate whose predicted response is the most alike'},
+    'two_way': {
+        'Description': 'Share of other candidates that are less similar than the true one'
+    },
+    'retrieved': {'Description': 'Candidate whose predicted response is the most similar'},
 }
 CURVES = {
     'fold': {'Description': 'Fold of the split, from 1'},
@@ -95,7 +97,7 @@ def publish_encoding(
     atlas_table: Path | None = None,
     parcels: list[Path] | None = None,
 ) -> Mapping[str, Any]:
-    """Write the derivatives of picture encoding, and the record for the report.
+    """Write the derivatives of image encoding, and the record for the report.
 
     ``encoded`` is what the encoding model found, ``ridge`` what ridge regression found beside it.
     """

@@ -40,11 +40,11 @@ if TYPE_CHECKING:
     from bids_neurodecode.report.results import EncodingResults
 
 BETAS = (
-    'Response amplitudes to new pictures as a trained model predicts them, one volume a row of '
+    'Response amplitudes to new images as a trained model predicts them, one volume a row of '
     'the events table beside it'
 )
 OTHER_DURATION = (
-    'Pictures are shown for {shown:g} s, and the model was trained with {trained:g} s: predicted '
+    'Images are shown for {shown:g} s, and the model was trained with {trained:g} s: predicted '
     'responses are those to {trained:g} s.'
 )
 APPLIED = 'A trained model was applied: {name}.'
@@ -116,7 +116,7 @@ def publish_predicted(
 
 
 def publish_betas(publisher: Publisher, applied: Path, info: Mapping[str, Any]) -> EncodingResults:
-    """Write one predicted volume a picture and, where there are some, maps of scores."""
+    """Write one predicted volume an image and, where there are some, maps of scores."""
     from bids_neurodecode.report.results import EncodingResults
 
     source, model, writer = applied.parent, info['about']['model'], publisher.writer
@@ -153,7 +153,7 @@ def publish_runs(
     applied: Path,
     info: Mapping[str, Any],
 ) -> tuple[str, ...]:
-    """Write the predicted series of each run that shows pictures; return what to say."""
+    """Write the predicted series of each run that shows images; return what to say."""
     from bids_neurodecode.systems.synthesis import run_length
 
     source, about = applied.parent, info['about']
@@ -195,6 +195,6 @@ def publish_runs(
 
 
 def shown(events: Path) -> pd.DataFrame:
-    """Return the rows of an events file that show a picture, in order of their onsets."""
+    """Return the rows of an events file that show an image, in order of their onsets."""
     rows = shown_rows(events)
     return rows.assign(stim_file=rows['stim_file'].astype(str))

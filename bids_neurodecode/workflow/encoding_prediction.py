@@ -1,4 +1,4 @@
-"""Predict mode of encoding: a trained model on new pictures, with or without their BOLD."""
+"""Predict mode of encoding: a trained model on new images, with or without their BOLD."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ if TYPE_CHECKING:
     from bids_neurodecode.systems.encoding_applying import AppliedEncoding
 
 NO_ENCODER = (
-    'The model {file} is of the kind {kind!r}, and an encoding model of pictures is needed. Give '
+    'The model {file} is of the kind {kind!r}, and an encoding model of images is needed. Give '
     'the output folder of a training run with --system encoding.'
 )
 HIDDEN = frozenset({'encoder', 'stimuli', 'runs'})
 """What of a model's description the outputs do not need."""
-NOT_SCORED = 'Fewer than three pictures were shown: predictions were not scored.'
+NOT_SCORED = 'Fewer than three images were shown: predictions were not scored.'
 
 
 def add_encoding_prediction(ladder: Ladder, model: Path) -> None:
@@ -64,16 +64,16 @@ def apply_encoding(
     betas: npt.NDArray[np.float32] | None = None,
     run_marks: Mapping[str, Any] | None = None,
 ) -> Mapping[str, Any]:
-    """Predict the responses to all pictures, and judge them where BOLD is there.
+    """Predict the responses to all images, and judge them where BOLD is there.
 
     Parameters
     ----------
     participant, config
-        Whose pictures, and how predictions are scored.
+        Whose images, and how predictions are scored.
     model
         File of the model.
     features
-        Feature spaces of the pictures, (n_stimuli, n_features) each.
+        Feature spaces of the images, (n_stimuli, n_features) each.
     folder
         Where everything is written.
     plan, mask, betas, run_marks

@@ -32,13 +32,13 @@ HELD_OUT = (
 )
 NEW = (
     'Predicted response about the baseline of each voxel: the responses to the '
-    'pictures in TrialOnsets, added up with the response shape of each voxel. Other events of '
+    'images in TrialOnsets, added up with the response shape of each voxel. Other events of '
     'the run, drift and noise are not in it'
 )
 COLUMNS = {
     'onset': {'Description': 'Onset of the trial in its run', 'Units': 's'},
     'duration': {'Description': 'Duration of the trial', 'Units': 's'},
-    'stim_file': {'Description': 'Picture, relative to the stimuli folder'},
+    'stim_file': {'Description': 'Image, relative to the stimuli folder'},
     'sample': {'Description': 'Volume of the measured single-trial betas, from 0'},
     'run_label': {'Description': 'Entities of the run'},
 }

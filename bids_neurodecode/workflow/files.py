@@ -69,7 +69,7 @@ def common_mask(runs: Sequence[RunInput]) -> VoxelMask:
 
 
 def save_map(path: Path, mask: VoxelMask, values: npt.ArrayLike, *, fill: float = 0.0) -> Path:
-    """Write one value a voxel (or one row a volume) as NIfTI and return the path.
+    """Write one value per voxel (or one row per volume) as NIfTI and return the path.
 
     Volumes are written some at a time: betas may be larger than memory.
     """

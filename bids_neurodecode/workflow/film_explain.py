@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from bids_neurodecode.systems.movie_setup import FilmData
     from bids_neurodecode.systems.movie_study import NetworkStudy
 
-NO_FOLDER = 'movie.concepts: there is no folder {folder}. Give one with a folder a concept.'
+NO_FOLDER = 'movie.concepts: there is no folder {folder}. Give one with one folder per concept.'
 NO_CONCEPTS = (
-    'movie.concepts: {folder} holds no folder of pictures. Put the pictures of each concept into '
+    'movie.concepts: {folder} holds no folder of images. Put the images of each concept into '
     'a folder of its own.'
 )
 FEW_PICTURES = (
-    'movie.concepts: {folder} has {n} pictures; at least {least} are needed. Add some, or move '
+    'movie.concepts: {folder} has {n} images; at least {least} are needed. Add some, or move '
     'the folder away.'
 )
 NOT_ASKED = 'movie.concepts names a folder, but movie.explain does not ask for concepts. Add them.'
@@ -36,12 +36,12 @@ PICTURE_TYPES = ('.png', '.jpg', '.jpeg', '.bmp', '.webp', '.tif', '.tiff')
 
 
 def concept_files(folder: Path) -> dict[str, list[Path]]:
-    """Find the pictures of each concept, by the name of its folder.
+    """Find the images of each concept, by the name of its folder.
 
     Raises
     ------
     InputError
-        If the folder is not there, holds no concept, or a concept has too few pictures or one
+        If the folder is not there, holds no concept, or a concept has too few images or one
         that cannot be read.
     """
     from bids_neurodecode.systems.movie_explain import LEAST_EXAMPLES
@@ -174,7 +174,7 @@ def regions_of_voxels(
 
 
 def _pictures(config: Config) -> dict[str, npt.NDArray[np.uint8]] | None:
-    """Read the pictures of each concept, as large as the network's frames."""
+    """Read the images of each concept, as large as the network's frames."""
     from bids_neurodecode.stimuli.images import load_images
 
     if config.movie.concepts is None:

@@ -224,7 +224,7 @@ def _scaled_films(
 
 
 def brain_table(participant: ParticipantInput) -> pd.DataFrame:
-    """Return the table of samples of the group brain: one row a volume of a film."""
+    """Return the table of samples of the group brain: one row per volume of a film."""
     import pandas as pd
 
     parts = []

@@ -36,7 +36,7 @@ LABEL = 'group'
 
 NOT_FILMS = (
     'movie.target = "group" needs participants who saw films; the results of task {task} in '
-    '{folder} are of pictures. Choose another --task-id, or movie.target = "participant".'
+    '{folder} are of images. Choose another --task-id, or movie.target = "participant".'
 )
 TOO_FEW = (
     'movie.target = "group" needs the aligned series (desc-aligned_bold) of two participants or '
@@ -59,7 +59,7 @@ SNR = (
 )
 OTHER_FEATURES = (
     'The features of the film {film} are not the same for sub-{a} and sub-{b} (features.table): '
-    'the mean over participants needs one table a film. Choose movie.target = "participant".'
+    'the mean over participants needs one table per film. Choose movie.target = "participant".'
 )
 OTHER_DELAY = (
     'The aligned series have a delay of {found:g} s, and the settings ask for {asked:g} s '

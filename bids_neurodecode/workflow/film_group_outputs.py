@@ -18,7 +18,7 @@ from bids_neurodecode.workflow.publish import sentence
 if TYPE_CHECKING:
     from bids_neurodecode.report.results import ParticipantResults
 
-TEST_ROWS = 'Held-out volumes; each showing of a film standardised by itself'
+TEST_ROWS = 'Held-out volumes; each presentation of a film standardised by itself'
 ALL_VOXELS = 'voxels'
 """The set of voxels of the linear models in the metrics table."""
 

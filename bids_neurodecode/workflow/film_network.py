@@ -65,7 +65,7 @@ def store_films(
     Parameters
     ----------
     participant, config, trials
-        Whose films, how they are cut, and one row a volume of a film.
+        Whose films, how they are cut, and one row per volume of a film.
     films
         Folder of the memory maps.
     """
@@ -192,7 +192,7 @@ class NetworkCase:
         Whose responses, with which settings, and how they were held out.
     runs
         What the runs are known by, by their labels.
-    rivals
+    baselines
         Maps of the correlation of each fold of the linear models, by name.
     atlas
         The parcellation, and the names of its regions by their labels.
@@ -202,7 +202,7 @@ class NetworkCase:
     config: Config
     protocol: str
     runs: Mapping[str, str]
-    rivals: Mapping[str, Path]
+    baselines: Mapping[str, Path]
     atlas: tuple[Path, Mapping[int, str]] | None
 
 
@@ -245,7 +245,7 @@ def train_network(
     mask, responses
         Voxels, and responses on the clock of the films, (n_samples, n_voxels).
     aligned, valid
-        The same with the delay taken out, an array a showing, and which samples these hold.
+        The same with the delay taken out, an array a presentation, and which samples these hold.
     features
         Of the frames of each volume, (n_samples, n_features).
     film_stores, pairs
@@ -285,13 +285,13 @@ def train_network(
     explained = explain_study(
         study, data, plan.split, atlas, config, folder, lambda what: _say(f'{who} {what}', 0, 1)
     )
-    rivals = {'ridge': by_fold, 'banded-ridge': banded_by_fold}
+    baselines = {'ridge': by_fold, 'banded-ridge': banded_by_fold}
     case = NetworkCase(
         participant,
         config,
         plan.split.protocol,
         known_runs(run_marks or {}, participant),
-        {name: file for name, file in rivals.items() if file is not None},
+        {name: file for name, file in baselines.items() if file is not None},
         atlas,
     )
     return {'network': save_study(study, mask.restrict(keep), case, explained, folder)}
@@ -354,13 +354,13 @@ def save_study(
     from bids_neurodecode.systems.movie_setup import rows_on_voxels
 
     config, judged_mask = case.config, mask.restrict(study.keep)
-    rivals = {
+    baselines = {
         name: np.atleast_2d(load_map(file, judged_mask).astype(np.float64))
-        for name, file in case.rivals.items()
+        for name, file in case.baselines.items()
     }
     scores = study.scores
     if not study.pool.used.all() or not study.keep.all():
-        scores = (*scores, *rows_on_voxels(rivals, case.protocol, study.pool))
+        scores = (*scores, *rows_on_voxels(baselines, case.protocol, study.pool))
     write_tsv(folder / 'metrics.tsv', scores_table(scores))
     write_json(folder / 'metrics.json', describe(scores))
     write_tsv(folder / 'curves.tsv', pd.DataFrame(list(study.curves)))

@@ -87,7 +87,7 @@ CONCEPTS = {
         'Description': 'Where its examples come from',
         'Levels': {
             'film property': 'the fifth of the training volumes with most of the property',
-            'pictures': 'pictures of the user, against still frames of the training film',
+            'pictures': 'images of the user, against still frames of the training film',
             'random': 'the pattern of a property at another time of the film: a control',
         },
     },
@@ -99,7 +99,7 @@ CONCEPTS = {
     'alignment': {'Description': 'Mean cosine of the derivative and the vector of the concept'},
     'p': {
         'Description': 'Of the alignment (two-sided), against the same pattern of volumes at '
-        'other times; pictures: against permuted concepts'
+        'other times; images: against permuted concepts'
     },
     'p_fdr': {'Description': 'p adjusted for the false discovery rate over all rows'},
 }
@@ -123,7 +123,7 @@ def write_network(
     Parameters
     ----------
     table
-        One row a sample of the films.
+        One row per sample of the films.
     result
         What the training left, its files beside it.
     linear
@@ -235,7 +235,7 @@ def _write_encoding(
 def write_films(
     writer: ProductWriter, participant: ParticipantInput, table: pd.DataFrame, folder: Path
 ) -> None:
-    """Write each film's held-out frames beside their reconstruction (its first showing)."""
+    """Write each film's held-out frames beside their reconstruction (its first presentation)."""
     rows = np.load(folder / 'frames-rows.npy')
     truth, decoded = (np.load(folder / f'frames-{x}.npy', mmap_mode='r') for x in _PAIR)
     shown = table.iloc[rows]

@@ -279,7 +279,7 @@ def with_network(
 
 
 def _film_of(showing: dict[str, Any]) -> dict[str, Any]:
-    """Return what the sidecar says of a showing: where in the film it starts, if not with it."""
+    """Return what the sidecar says of a presentation: where in the film it starts, if later."""
     film = {'StimFile': showing['film'], 'Volumes': showing['n_samples']}
     return film | ({'FilmOnset': showing['film_onset']} if showing['film_onset'] else {})
 

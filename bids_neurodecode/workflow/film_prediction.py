@@ -91,7 +91,7 @@ def apply_films(
     Parameters
     ----------
     participant, config, trials
-        Whose films, with which settings, one row a volume of a film.
+        Whose films, with which settings, one row per volume of a film.
     model
         File of the linear model, beside which the network lies.
     cache, films
@@ -100,7 +100,8 @@ def apply_films(
         Where everything is written.
     mask, responses, aligned, valid, run_marks
         Voxels; measured responses, (n_samples, n_voxels); the same with the delay taken out, an
-        array a showing; which samples these hold; what the runs are known by. None without BOLD.
+        array a presentation; which samples these hold; what the runs are known by. None without
+        BOLD.
     """
     models = load_models(Path(model))
     measured = None

@@ -74,7 +74,7 @@ class FromInputs:
         return self._mask[0]
 
     def showings(self) -> Iterator[Showing]:
-        """Yield the first showing of each film, no delay taken out."""
+        """Yield the first presentation of each film, no delay taken out."""
         from bids_neurodecode.bids.trials import film_table
         from bids_neurodecode.workflow.parcels import clean_run
 
@@ -87,7 +87,7 @@ class FromInputs:
 
 
 def on_clock(series: Float32Array, run: Any, shown: pd.DataFrame) -> Float32Array:
-    """Put a run on the clock of one showing, no delay taken out; NaN where there is none."""
+    """Put a run on the clock of one presentation, no delay taken out; NaN where there is none."""
     from bids_neurodecode.signals.delay import align_to_clock
 
     tr = run.repetition_time
@@ -106,7 +106,7 @@ def first_showings(table: pd.DataFrame) -> pd.DataFrame:
     earliest = table.groupby(['film', starts])['showing'].transform('min')
     rows = table[table['showing'] == earliest]
     rows = rows[~rows['stimulus'].duplicated()]
-    # one piece of each showing: what follows a part that was seen before is left out
+    # one piece of each presentation: what follows a part that was seen before is left out
     showing = rows['showing']
     steps = rows.index.to_series() - rows.groupby('showing').cumcount()
     return rows[steps == steps.groupby(showing).transform('first')]

@@ -115,10 +115,10 @@ def align_films(
     participant, config, mask
         Whose runs, how they are cleaned, in which voxels.
     trials
-        One row a volume of a film.
+        One row per volume of a film.
     folder
         Where the arrays are written: ``responses``, (n_samples, n_voxels), no delay taken out; one
-        ``aligned`` a showing, the delay taken out; and which samples these hold (``valid``).
+        ``aligned`` a presentation, the delay taken out; and which samples these hold (``valid``).
     """
     from bids_neurodecode.signals.delay import align_to_clock
 
@@ -168,7 +168,7 @@ def film_features(
     Parameters
     ----------
     participant, config, trials
-        Whose films, how frames are described, and one row a volume of a film.
+        Whose films, how frames are described, and one row per volume of a film.
     energy
         Whether motion is motion energy, or how much features change.
     cache

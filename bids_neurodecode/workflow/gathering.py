@@ -226,7 +226,7 @@ def write_study(results: StudyResults, folder: Path) -> Path:
 
 
 def summary_table(results: StudyResults) -> pd.DataFrame:
-    """Return one row a metric and variant, and one a published value."""
+    """Return one row per metric and variant, and one a published value."""
     import pandas as pd
 
     rows: list[dict[str, Any]] = []

@@ -1,4 +1,4 @@
-"""Pictures made in two stages: one step after the linear decoder, in a process of its own."""
+"""Images made in two stages: one step after the linear decoder, in a process of its own."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ VIEW_LAYERS = ('stage5', 'avgpool')
 VIEW_SIZE = 112
 """Pixels a side that images are seen with for brain correlation: half of a network's own, at a
 quarter of the time."""
-WHAT = 'making of pictures'
+WHAT = 'making of images'
 REMEDY = (
     'give the run more memory, fewer voxels (selection.rule = "top"), or '
     'reconstruction.generator = "none"'
@@ -63,9 +63,9 @@ LOGGER = logging.getLogger('bids_neurodecode')
 
 
 def add_generation(ladder: Ladder, choice: Choice) -> None:
-    """Add the step that makes pictures.
+    """Add the step that makes images.
 
-    Priors and refiners depend on pictures alone: they lie in a folder that all participants share.
+    Priors and refiners depend on images alone: they lie in a folder that all participants share.
     """
     run = ladder.run
     ladder.add(
@@ -113,16 +113,16 @@ def generate(
     within: npt.NDArray[np.bool_] | None = None,
     atlas_labels: Path | None = None,
 ) -> Mapping[str, Any]:
-    """Make pictures of held-out responses, and judge them.
+    """Make images of held-out responses, and judge them.
 
     Parameters
     ----------
     participant, config, plan
-        Whose pictures, made how, and what of the trials is held out.
+        Whose images, made how, and what of the trials is held out.
     mask, betas, tuned
         Voxels; betas, (n_trials, n_voxels); the same for each fold.
     features
-        Of the pictures, (n_stimuli, n_features).
+        Of the images, (n_stimuli, n_features).
     tsnr_runs
         Temporal signal-to-noise ratio, (n_runs, n_voxels).
     run_marks
@@ -171,7 +171,7 @@ def generate(
         within=within,
         device=device,
         checkpoint_dir=checkpoints,
-        progress=say(f'sub-{participant.label} pictures'),
+        progress=say(f'sub-{participant.label} images'),
     )
     (folder / STIMULI).unlink()
     runs = known_runs(run_marks, participant, betas, table)
@@ -205,7 +205,7 @@ def tsnr_of(
 class Kept:
     """A generator that keeps what it trains in one folder, each training done by one process.
 
-    Participants (and studies) with the same training pictures then share prior and refiner; who
+    Participants (and studies) with the same training images then share prior and refiner; who
     comes second waits and reads them.
     """
 
@@ -243,7 +243,7 @@ class Kept:
 
 
 def load_pictures(files: Sequence[Path], size: int, target: Path) -> npt.NDArray[np.uint8]:
-    """Bring pictures to one size, on disk: ten thousand of 512 pixels take 8 GB."""
+    """Bring images to one size, on disk: ten thousand of 512 pixels take 8 GB."""
     from bids_neurodecode.stimuli.images import load_image
 
     shape = (len(files), size, size, 3)
@@ -255,13 +255,13 @@ def load_pictures(files: Sequence[Path], size: int, target: Path) -> npt.NDArray
 
 
 def captions_of(participant: ParticipantInput) -> dict[str, tuple[str, ...]]:
-    """Return the captions of each picture; none where there are none."""
+    """Return the captions of each image; none where there are none."""
     file = captions_file(participant)
     return read_captions(file) if file.is_file() else {}
 
 
 def load_extra(config: Config, size: int, cache: Path) -> ExtraPictures | None:
-    """Load the further pictures, where the settings name a folder of them."""
+    """Load the further images, where the settings name a folder of them."""
     from bids_neurodecode.stimuli.features import extract_features, get_extractor, image_size_of
     from bids_neurodecode.stimuli.images import load_images
     from bids_neurodecode.systems.generation_data import ExtraPictures
@@ -314,7 +314,7 @@ def load_viewers(device: str) -> dict[str, dict[str, FeatureExtractor]]:
 
 
 def save(made: Generation, info: Mapping[str, Any], folder: Path) -> Path:
-    """Write pictures, scores and curves; return the file of what is said of them."""
+    """Write images, scores and curves; return the file of what is said of them."""
     from bids_neurodecode.evaluation.metrics import describe, scores_table
 
     pictures = made.pictures

@@ -1,4 +1,4 @@
-"""Which generator makes pictures, and why: decided once, before work starts."""
+"""Which generator makes images, and why: decided once, before work starts."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ PUBLISHED_WEIGHTS = (PRIOR_WEIGHTS, 'versatile-diffusion')
 REGIONAL = ('regions-gru', 'regions-transformer')
 """Regressors that read voxels by region."""
 
-ASKED = 'Pictures are made by the {name} generator, as asked for (reconstruction.generator).'
-NO_PICTURES_MADE = 'Pictures are retrieved, not made (reconstruction.generator = "none").'
+ASKED = 'Images are made by the {name} generator, as asked for (reconstruction.generator).'
+NO_PICTURES_MADE = 'Images are retrieved, not made (reconstruction.generator = "none").'
 ALL_THERE = (
-    'Pictures are made by the published generator: its weights are in {folder} and there is a GPU.'
+    'Images are made by the published generator: its weights are in {folder} and there is a GPU.'
 )
 FALLEN_BACK = (
-    'Pictures are made by the small generator, trained on the training pictures: the published '
+    'Images are made by the small generator, trained on the training images: the published '
     'one needs {needs}.'
 )
 NO_REGIONS = (
@@ -33,20 +33,20 @@ NO_REGIONS = (
     '(--atlas), or choose another regressor.'
 )
 NO_FOLDER = (
-    'The folder of further pictures, {folder} (reconstruction.prior_pictures), {reason}. '
+    'The folder of further images, {folder} (reconstruction.prior_pictures), {reason}. '
     'Give a folder with PNG or JPEG files, or leave the setting out.'
 )
 OWN_FEATURES = (
-    'Pictures that are made (reconstruction.generator = "{generator}") have no row in a table of '
+    'Images that are made (reconstruction.generator = "{generator}") have no row in a table of '
     'features, by which they would be identified. Set it to "none", or features.extractor to '
     '"gabor".'
 )
 RETRIEVED_ONLY = (
-    'Pictures are retrieved, not made: the features are those of a table, which has no row of '
-    'pictures that are made.'
+    'Images are retrieved, not made: the features are those of a table, which has no row of '
+    'images that are made.'
 )
 NO_NETWORKS = (
-    'Pictures are retrieved, not made: making some needs networks, which are not installed (the '
+    'Images are retrieved, not made: making some needs networks, which are not installed (the '
     'extra "networks"; see Installation).'
 )
 PICTURE_ENDINGS = ('.png', '.jpg', '.jpeg')
@@ -182,7 +182,7 @@ def check_generation(config: Config, device: str, weights_dir: Path | None) -> C
 
 
 def further_pictures(folder: Path) -> list[Path]:
-    """Return the pictures of a folder (and of those in it), in order of their names.
+    """Return the images of a folder (and of those in it), in order of their names.
 
     Raises
     ------
@@ -193,12 +193,12 @@ def further_pictures(folder: Path) -> list[Path]:
         raise InputError(NO_FOLDER.format(folder=folder, reason='is not there'))
     files = picture_files(folder)
     if not files:
-        raise InputError(NO_FOLDER.format(folder=folder, reason='holds no picture'))
+        raise InputError(NO_FOLDER.format(folder=folder, reason='holds no image'))
     for file in files:
         check_image(file, folder)
     return files
 
 
 def picture_files(folder: Path) -> list[Path]:
-    """Return the pictures of a folder and of those in it, in order of their names."""
+    """Return the images of a folder and of those in it, in order of their names."""
     return sorted(f for f in folder.rglob('*') if f.suffix.lower() in PICTURE_ENDINGS)

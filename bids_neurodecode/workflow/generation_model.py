@@ -1,4 +1,4 @@
-"""The model that makes pictures, on disk: arrays, description, card; and read again."""
+"""The model that makes images, on disk: arrays, description, card; and read again."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def load_model(
 
 
 def generation_model_of(linear: Path) -> Path | None:
-    """Return the model that makes pictures, beside a linear one; None where there is none."""
+    """Return the model that makes images, beside a linear one; None where there is none."""
     if LINEAR not in linear.name:
         return None
     file = linear.with_name(linear.name.replace(LINEAR, f'desc-{DESC}_model'))
@@ -181,18 +181,18 @@ def model_card(
     )
     return f"""# Two-stage decoder of sub-{participant.label}, task {participant.task}
 
-Pictures from responses: latents of a very deep VAE are predicted and decoded to an initial
-picture, which a diffusion model refines under the guidance of predicted features (after
+Images from responses: latents of a very deep VAE are predicted and decoded to an initial
+image, which a diffusion model refines under the guidance of predicted features (after
 Brain-Diffuser, doi 10.1038/s41598-023-42891-8).
 
 - {why}
 {parts}
 - Voxels: {made.selection.description}
 - Trained on all trials of {len(participant.runs)} run(s) of this participant,
-  {len(made.model.library)} different pictures. The scores below are not of this model but of
+  {len(made.model.library)} different images. The scores below are not of this model but of
   models fitted in the same way without the held-out trials.
 - Runs (hash of their content): {runs_on_card(runs)}
-- The small prior and refiner know what the training pictures look like and nothing else; what the
+- The small prior and refiner know what the training images look like and nothing else; what the
   published ones add may be plausible without having been read from the brain.
 - Use: only for this participant, on the same grid. It is not a diagnosis of anything, and no
   consent to reconstruct what was seen follows from consent to be scanned.

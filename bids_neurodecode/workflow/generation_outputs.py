@@ -1,4 +1,4 @@
-"""What was made in two stages, under its names: pictures, sheets, tables, model, record."""
+"""What was made in two stages, under its names: images, sheets, tables, model, record."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 
 DESC = 'generated'
 EXAMPLES = 4
-"""Pictures of each kind (best, median, worst) that the report shows."""
+"""Images of each kind (best, median, worst) that the report shows."""
 SHEET_ROWS = 40
-"""Pictures on one contact sheet."""
+"""Images on one contact sheet."""
 TILE = 96
-"""Pixels along a side of a picture on a contact sheet and in the report."""
+"""Pixels along a side of an image on a contact sheet and in the report."""
 STAGES = ('initial', 'final')
 KINDS = ('truth', 'initial', 'final', 'nearest')
-"""Arrays of pictures that the job leaves, in the order in which they are shown."""
+"""Arrays of images that the job leaves, in the order in which they are shown."""
 
 CURVES = {
     'fold': {'Description': 'Fold of the split, from 0; -1 is the final model'},
@@ -44,7 +44,7 @@ CURVES = {
     'loss': {'Description': 'The loss that is minimised; units differ between networks'},
 }
 PICTURES = {
-    'picture': {'Description': 'Name of the picture: its files are <picture>_desc-*_image.png'},
+    'picture': {'Description': 'Name of the image: its files are <image>_desc-*_image.png'},
     'space': {'Description': 'Made from the average of held-out repeats, or a single trial'},
     'fold': {'Description': 'Fold of the cross-validation in which the sample was held out'},
     'sample': {'Description': 'Volume of the single-trial betas (of an average, the first)'},
@@ -54,14 +54,12 @@ PICTURES = {
     'stim_file': {'Description': 'The same as stimulus, under the name that BIDS gives it'},
     'n_repeats': {'Description': 'Trials that were averaged'},
     'nearest': {'Description': 'Training stimulus that ridge regression retrieves'},
-    'pixcorr_initial': {'Description': 'Pixel correlation of the initial picture and the truth'},
-    'pixcorr_final': {'Description': 'Pixel correlation of the final picture and the truth'},
-    'ssim_initial': {'Description': 'Structural similarity (2-D) of initial picture and truth'},
-    'ssim_final': {'Description': 'Structural similarity (2-D) of final picture and truth'},
-    'identified': {'Description': 'Whether the final picture is most like the truth (0 to 1)'},
-    'two_way': {
-        'Description': 'Share of the other candidates that the final picture is less like'
-    },
+    'pixcorr_initial': {'Description': 'Pixel correlation of the initial image and the truth'},
+    'pixcorr_final': {'Description': 'Pixel correlation of the final image and the truth'},
+    'ssim_initial': {'Description': 'Structural similarity (2-D) of initial image and truth'},
+    'ssim_final': {'Description': 'Structural similarity (2-D) of final image and truth'},
+    'identified': {'Description': 'Whether the final image is most like the truth (0 to 1)'},
+    'two_way': {'Description': 'Share of the other candidates that the final image is less like'},
 }
 
 
@@ -104,7 +102,7 @@ def write_generation(
 
 
 def write_made(writer: ProductWriter, result: Path, trials: pd.DataFrame) -> GenerationResults:
-    """Write pictures, their sheets and their table; return the record for the report."""
+    """Write images, their sheets and their table; return the record for the report."""
     from bids_neurodecode.report.results import GenerationResults
 
     folder, info = result.parent, read_json(result)
@@ -136,7 +134,7 @@ _DESC = {'desc': DESC}
 
 
 def picture_labels(table: pd.DataFrame) -> list[str]:
-    """Return a label for the files of each picture: that of its stimulus, where one is enough.
+    """Return a label for the files of each image: that of its stimulus, where one is enough.
 
     Parameters
     ----------
@@ -168,12 +166,12 @@ def _told_apart(names: list[str], by: list[str]) -> list[str]:
 def write_pictures(
     writer: ProductWriter, folder: Path, table: pd.DataFrame, rows: IndexArray
 ) -> Path:
-    """Write initial and final pictures as PNG; return their folder.
+    """Write initial and final images as PNG; return their folder.
 
     Parameters
     ----------
     table
-        One row a picture that is written.
+        One row per image that is written.
     rows
         Where each lies in the arrays.
     """
@@ -189,7 +187,7 @@ def write_pictures(
 
 
 def score_of(table: pd.DataFrame) -> npt.NDArray[np.float64]:
-    """Return what pictures are put in order by: identification, ties by pixel correlation."""
+    """Return what images are put in order by: identification, ties by pixel correlation."""
     score = np.zeros(len(table))
     for column, weight in (('two_way', 1.0), ('pixcorr_final', 1e-3)):
         if column in table:
@@ -200,7 +198,7 @@ def score_of(table: pd.DataFrame) -> npt.NDArray[np.float64]:
 def pick_pictures(
     score: npt.NDArray[np.float64], stimuli: list[str], n: int = EXAMPLES
 ) -> tuple[list[str], IndexArray]:
-    """Choose the best, the middle and the worst pictures; within a kind each stimulus once.
+    """Choose the best, the middle and the worst images; within a kind each stimulus once.
 
     Returns
     -------
@@ -230,7 +228,7 @@ def pick_pictures(
 def write_examples(
     writer: ProductWriter, folder: Path, table: pd.DataFrame, rows: IndexArray
 ) -> Path:
-    """Keep the pictures that the report shows: a table, and ``.npy`` beside it."""
+    """Keep the images that the report shows: a table, and ``.npy`` beside it."""
     kinds, picked = pick_pictures(score_of(table), table['stimulus'].astype(str).tolist())
     examples = table.iloc[picked].assign(kind=kinds)
     label, task = writer.entities['sub'], writer.entities['task']
@@ -244,7 +242,7 @@ def write_examples(
 
 
 def tiles(folder: Path, rows: IndexArray) -> npt.NDArray[np.uint8]:
-    """Return truth, initial, final and retrieved pictures at one size, (n, 4, s, s, 3).
+    """Return truth, initial, final and retrieved images at one size, (n, 4, s, s, 3).
 
     Where nothing was retrieved there are three.
     """
@@ -256,7 +254,7 @@ def tiles(folder: Path, rows: IndexArray) -> npt.NDArray[np.uint8]:
 
 
 def _enlarged(pixels: npt.NDArray[np.uint8], resize: Any) -> npt.NDArray[np.uint8]:
-    """Bring pictures to the size of a tile: small ones pixel by pixel, large ones smoothly."""
+    """Bring images to the size of a tile: small ones pixel by pixel, large ones smoothly."""
     side = pixels.shape[1]
     if TILE % side == 0:
         factor = TILE // side
@@ -267,7 +265,7 @@ def _enlarged(pixels: npt.NDArray[np.uint8], resize: Any) -> npt.NDArray[np.uint
 def write_sheets(
     writer: ProductWriter, folder: Path, table: pd.DataFrame, rows: IndexArray
 ) -> tuple[Path, ...]:
-    """Write all pictures beside what was shown: a row a picture, the best first."""
+    """Write all images beside what was shown: one row per image, the best first."""
     order = np.argsort(-score_of(table), kind='stable')
     sheets = []
     parts = [order[i : i + SHEET_ROWS] for i in range(0, len(order), SHEET_ROWS)]
@@ -279,12 +277,12 @@ def write_sheets(
 
 
 def sheet_of(pictures: npt.NDArray[np.uint8], n_columns: int = 4) -> npt.NDArray[np.uint8]:
-    """Set pictures on one white sheet.
+    """Set images on one white sheet.
 
     Parameters
     ----------
     pictures
-        Shape (n, k, s, s, 3): each of n samples as k pictures, which are set side by side.
+        Shape (n, k, s, s, 3): each of n samples as k images, which are set side by side.
     n_columns
         Samples in a row of the sheet.
 

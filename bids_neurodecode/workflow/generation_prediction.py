@@ -1,4 +1,4 @@
-"""Predict mode: pictures of new responses, by a model that lies beside the linear decoder."""
+"""Predict mode: images of new responses, by a model that lies beside the linear decoder."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
 
     from bids_neurodecode.systems.generation_data import Applied
 
-WHAT = 'making of pictures'
+WHAT = 'making of images'
 REMEDY = 'give the run more memory'
 RETRIEVAL_ONLY = (
-    'No model that makes pictures lies beside {file}: pictures were retrieved, not made. Train '
+    'No model that makes images lies beside {file}: images were retrieved, not made. Train '
     'with another reconstruction.generator than "none" to have them made.'
 )
 NOT_FINITE = 'The responses hold values that are not finite in {n} of the voxels of {file}.'
-APPLIED = 'Pictures are made by the trained model {file}.'
+APPLIED = 'Images are made by the trained model {file}.'
 FEWEST = 2
-"""Pictures that can be scored."""
+"""Images that can be scored."""
 FEWEST_PIXELS = 64
 SPACES = {True: 'repeat-average', False: 'single-trial'}
 
@@ -57,7 +57,7 @@ def apply_generation(
     device: str,
     folder: Path,
 ) -> Mapping[str, Any]:
-    """Make pictures of new responses and compare them with what was shown.
+    """Make images of new responses and compare them with what was shown.
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ def apply_generation(
 
 
 def table_of(shown: pd.DataFrame, names: list[str], space: str) -> pd.DataFrame:
-    """Return one row a picture: what it was made from."""
+    """Return one row per image: what it was made from."""
     table = shown.reset_index(drop=True)
     repeats = table['n_repeats'] if 'n_repeats' in table.columns else 1
     made = table[['stimulus', 'sample']]
@@ -125,7 +125,7 @@ def compare(
     folder: Path,
     protocol: str,
 ) -> pd.DataFrame:
-    """Load what was shown, keep it beside the pictures, and add scores to their table."""
+    """Load what was shown, keep it beside the images, and add scores to their table."""
     from bids_neurodecode.stimuli.images import load_images
     from bids_neurodecode.systems.generation_applied import pair_scores
 

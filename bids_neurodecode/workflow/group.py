@@ -176,7 +176,7 @@ def aligned_series(
 def films_of(
     record: ParticipantResults, output_dir: Path, mask: VoxelMask
 ) -> dict[str, np.ndarray[Any, Any]]:
-    """Read a participant's aligned series, one array a film; the first showing of each counts."""
+    """Read a participant's aligned series, one array per film: of its first presentation."""
     films: dict[str, np.ndarray[Any, Any]] = {}
     for file in _aligned_files(record, output_dir):
         volumes = mask.extract(np.asanyarray(load_image(file).dataobj, np.float32))

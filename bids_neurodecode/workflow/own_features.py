@@ -32,8 +32,8 @@ OTHER_BANDS = (
     'have (features.bands), or make the tables alike.'
 )
 NO_TABLE = (
-    'The features of pictures are to come from a table, and none is named. Set features.table '
-    '(TSV, npy, h5 or safetensors, one row a picture).'
+    'The features of images are to come from a table, and none is named. Set features.table '
+    '(TSV, npy, h5 or safetensors, one row per image).'
 )
 NO_SUCH_BAND = (
     'encoding.bands asks for "{band}", and the bands of {file} are {known}. Name one of these, or '
@@ -70,7 +70,7 @@ def with_own_features(config: Config, participant: ParticipantInput) -> Config:
 
 
 def picture_table(participant: ParticipantInput, settings: FeatureSettings) -> FeatureTable:
-    """Read the table of a participant's pictures.
+    """Read the table of a participant's images.
 
     Raises
     ------
@@ -96,7 +96,7 @@ def film_bands(
     Parameters
     ----------
     participant
-        With a table a film.
+        With one table per film.
     clock
         Of each film, the seconds at which volumes begin.
     period

@@ -42,7 +42,7 @@ def parcel_series(
     table: Path,
     folder: Path,
 ) -> list[Path]:
-    """Write the parcel means of each run as TSV, a column a parcel; return the files."""
+    """Write the parcel means of each run as TSV, one column per parcel; return the files."""
     import pandas as pd
 
     from bids_neurodecode.signals.atlas import parcel_means

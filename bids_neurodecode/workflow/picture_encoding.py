@@ -1,4 +1,4 @@
-"""Encoding of pictures: a model of each voxel's response, ridge regression beside every other."""
+"""Encoding of images: a model of each voxel's response, ridge regression beside every other."""
 
 from __future__ import annotations
 
@@ -52,14 +52,14 @@ REGRESSIONS = LINEAR | {'shared'}
 """Models that are fitted in the process of the node."""
 ALPHA = 0.05
 SEEN = (
-    '{n} of {total} pictures were shown to the participants that the shared head was trained on: '
+    '{n} of {total} images were shown to the participants that the shared head was trained on: '
     'held-out ones among them are new to the layer of this participant, not to the head.'
 )
 LOGGER = logging.getLogger('bids_neurodecode')
 
 
 def add_picture_encoding(ladder: Ladder) -> None:
-    """Add the steps of picture encoding; ridge regression stands beside every other model."""
+    """Add the steps of image encoding; ridge regression stands beside every other model."""
     ladder.run = replace(
         ladder.run, config=with_own_features(ladder.run.config, ladder.participant)
     )
@@ -107,7 +107,7 @@ class Case:
 
     @cached_property
     def shown(self) -> tuple[str, ...]:
-        """The pictures, in order of their names."""
+        """The images, in order of their names."""
         return tuple(sorted(set(self.plan.table['stimulus'].astype(str))))
 
 
@@ -318,7 +318,7 @@ def save_model(path: Path, result: PictureEncoding, mask: VoxelMask, case: Case)
 
 
 def _pictures(case: Case) -> dict[str, npt.NDArray[Any]]:
-    """Return by what the training pictures are known, those of a shared head among them."""
+    """Return by what the training images are known, those of a shared head among them."""
     own = pictures_state([case.participant.stimuli_dir / name for name in case.shown])
     if case.head is None:
         return own
@@ -337,7 +337,7 @@ def _runs_of_the_head(case: Case) -> Seen:
 
 
 def _seen_by_others(result: PictureEncoding, case: Case) -> list[str]:
-    """Say which pictures are not new to the head that participants share."""
+    """Say which images are not new to the head that participants share."""
     from bids_neurodecode.systems.encoding_shared import SharedEncoder
 
     if not isinstance(result.encoder, SharedEncoder):
@@ -381,9 +381,7 @@ def card(result: PictureEncoding, case: Case, info: Mapping[str, Any]) -> str:
     size = '' if info['n_parameters'] is None else f' ({info["n_parameters"]:,} parameters)'
     n_stimuli = len(case.shown)
     drawn = config.encoding.n_training
-    which = (
-        f'{n_stimuli} pictures' if drawn is None else f'at most {drawn} of {n_stimuli} pictures'
-    )
+    which = f'{n_stimuli} images' if drawn is None else f'at most {drawn} of {n_stimuli} images'
     rows = '\n'.join(
         f'| {s.model} | {s.space} | {s.metric} | {s.value:.3f} | {_cell(s.chance)} | '
         f'{_cell(s.ceiling)} | {_cell(s.p, 4)} | {s.n} | {s.protocol} |'
@@ -395,13 +393,13 @@ def card(result: PictureEncoding, case: Case, info: Mapping[str, Any]) -> str:
 
 - **What it does**: predicts the response (single-trial beta,
   {units}) of
-  {info['n_selected']:,} voxels to a picture, from its features
+  {info['n_selected']:,} voxels to an image, from its features
   ({', '.join(config.encoding.bands)}). Model: {case.model}{size}.
 - **Trained on**: {len(participant.runs)} run(s) of this participant, {which}. The scores below
   are not of this model but of models fitted in the same way without the held-out trials.
 - **Runs** (hash of their content): {runs_on_card(case.runs)}
-- **Pictures**: the file holds a thumbnail of each (32 x 32 pixels), by which copies are known.
-- **Use**: only for this participant, on the same grid, for pictures like those of the training;
+- **Images**: the file holds a thumbnail of each (32 x 32 pixels), by which copies are known.
+- **Use**: only for this participant, on the same grid, for images like those of the training;
   a predicted response is no measurement, and no diagnosis of anything.
 - **Made by**: bids_neurodecode {__version__}, seed {config.seed}; its settings are beside it.
 

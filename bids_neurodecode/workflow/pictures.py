@@ -1,4 +1,4 @@
-"""Pictures from betas: the linear decoder, pictures made in two stages, and what is published."""
+"""Images from betas: the linear decoder, images made in two stages, and what is published."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ DESC = 'linear'
 
 
 def add_pictures(ladder: Ladder) -> None:
-    """Add the steps that train and judge the decoding of pictures."""
+    """Add the steps that train and judge the decoding of images."""
     run = ladder.run
     choice = choose_generator(run.config, run.device, run.weights_dir)
     ladder.run = replace(run, notes=(*run.notes, choice.why))
@@ -81,7 +81,7 @@ def publish_pictures(
     atlas_table: Path | None = None,
     parcels: list[Path] | None = None,
 ) -> Mapping[str, Any]:
-    """Write the derivatives of pictures, and the record for the report.
+    """Write the derivatives of images, and the record for the report.
 
     ``generated`` is what was made in two stages, where it was.
     """

@@ -161,7 +161,7 @@ def plan_of_films(table: pd.DataFrame, participant: ParticipantInput, config: Co
     Parameters
     ----------
     table
-        One row a volume of a film.
+        One row per volume of a film.
     participant
         Who saw the films.
     config

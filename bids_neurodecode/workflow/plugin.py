@@ -2,7 +2,7 @@
 
 Nipype waits for ever when the kernel kills a worker (too little memory, most often): the future's
 exception is lost in its callback. Here such a death is a failed node with a line that says so, the
-pool is made anew, and workers die with their parent, so that a killed run leaves no process that
+pool is regenerated, and workers die with their parent, so that a killed run leaves no process that
 writes into the work folder.
 """
 

@@ -22,7 +22,7 @@ BY_SESSION = (
     'Betas were z-scored a voxel within each session, held-out trials included '
     '(betas.standardize = "session"): scores are not of predictions from training data alone.'
 )
-AVERAGED = 'Each row is the mean of a picture over its trials (betas.repeats = "mean").'
+AVERAGED = 'Each row is the mean of an image over its trials (betas.repeats = "mean").'
 PUBLISHED_NCSNR = (
     'The map of the noise-ceiling signal-to-noise ratio is the published one, of single trials, '
     'from the trials of all sessions, held-out ones among them; no voxel was selected by it.'

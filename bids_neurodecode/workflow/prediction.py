@@ -37,7 +37,7 @@ DESC = 'applied'
 
 
 def add_prediction(ladder: Ladder, model: Path) -> None:
-    """Add the steps that apply a decoder, and the model that makes pictures beside it."""
+    """Add the steps that apply a decoder, and the model that makes images beside it."""
     run = ladder.run
     makes = generation_model_of(model)
     if makes is None:
@@ -77,7 +77,7 @@ def apply_decoder(
     participant, config, plan
         Whose responses, scored how, to what.
     mask, betas, features
-        Voxels; betas, (n_trials, n_voxels); features of the pictures, (n_stimuli, n_features).
+        Voxels; betas, (n_trials, n_voxels); features of the images, (n_stimuli, n_features).
     run_marks
         What the runs are known by: scores of runs that trained the model are in-sample.
     model

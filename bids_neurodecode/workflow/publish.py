@@ -180,7 +180,7 @@ class Measured:
     maps
         Of the model of the betas and of reliability.
     atlas_labels, atlas_table, parcels
-        Labels and table of the parcellation; mean series, a file a run. None without an atlas.
+        Labels and table of the parcellation; mean series, one file per run. None without an atlas.
     """
 
     mask: VoxelMask

@@ -29,7 +29,7 @@ NOT_PAIRED = (
     'Measured responses {measured} and predicted ones {predicted} must have the same number of '
     'voxels.'
 )
-NOT_NAMED = 'There must be one name a row: {n} rows of responses, {found} names.'
+NOT_NAMED = 'There must be one name per row: {n} rows of responses, {found} names.'
 BAD_SIZE = 'The {what} holds {found} values; there are {n} voxels.'
 NO_COMMON = 'No image is on both sides ({measured}; {predicted}).'
 TOO_FEW = 'Responses to two images or more are needed; there is {n}.'

@@ -54,7 +54,7 @@ def add_betas(ladder: Ladder, *, hold_out: bool = True) -> None:
 
 
 def add_picture_features(ladder: Ladder) -> None:
-    """Add the features of pictures."""
+    """Add the features of images."""
     ladder.add(picture_features, cache=str(ladder.run.work_dir / 'features'))
 
 
@@ -209,7 +209,7 @@ def parcel_series(
     atlas_labels: Path,
     atlas_table: pd.DataFrame,
 ) -> Mapping[str, Any]:
-    """Average the cleaned series of each parcel: a table a run, a column a parcel."""
+    """Average the cleaned series of each parcel: one table per run, one column per parcel."""
     from bids_neurodecode.signals.atlas import parcel_means
 
     names = atlas_table.set_index('index')['name']
@@ -226,9 +226,9 @@ def parcel_series(
 def picture_features(
     participant: ParticipantInput, config: Config, cache: str
 ) -> Mapping[str, Any]:
-    """Features of pictures, (n_stimuli, n_features), stimuli in order of their names.
+    """Features of images, (n_stimuli, n_features), stimuli in order of their names.
 
-    Each picture is read once, however many participants saw it: ``cache`` keeps them by content.
+    Each image is read once, however many participants saw it: ``cache`` keeps them by content.
     """
     from bids_neurodecode.stimuli.features import extract_features, get_extractor, image_size_of
     from bids_neurodecode.stimuli.images import load_images

@@ -1,7 +1,7 @@
 """Whether new data are among those that a model was trained on, and on its grid.
 
 A run is known by its fingerprint (:mod:`bids_neurodecode.signals.fingerprints`), not by its name,
-and a picture by its thumbnail (:mod:`bids_neurodecode.stimuli.duplicates`), which finds copies
+and an image by its thumbnail (:mod:`bids_neurodecode.stimuli.duplicates`), which finds copies
 under other names, re-encoded, resized, mirrored, or cropped by a tenth and less.
 """
 
@@ -40,13 +40,13 @@ UNKNOWN = (
     'group), so it is not known whether these runs are among them.'
 )
 SEEN_PICTURES = (
-    '{n} of the {total} pictures trained the model {file}, by their content (first: {first}): '
-    'scores say in part how well known pictures are told apart, and what is predicted of these is '
+    '{n} of the {total} images trained the model {file}, by their content (first: {first}): '
+    'scores say in part how well known images are told apart, and what is predicted of these is '
     'no test.'
 )
 KNOWN_BY_NAME = (
-    'The model {file} does not say what its training pictures look like (a model of an earlier '
-    'version): pictures are compared with those by name, and copies under other names pass.'
+    'The model {file} does not say what its training images look like (a model of an earlier '
+    'version): images are compared with those by name, and copies under other names pass.'
 )
 OTHER_GRID = (
     'The model {file} was trained on a grid of {model} voxels, these data have {data} (or lie '
@@ -57,7 +57,7 @@ VOXELS_MISSING = (
     'Apply it to runs that cover the same brain.'
 )
 PREFIX = 'seen.'
-"""Of the arrays of a model by which its training pictures are known."""
+"""Of the arrays of a model by which its training images are known."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def compare_runs(new: Mapping[str, str], description: Mapping[str, Any], file: P
 
 
 def pictures_state(files: Sequence[Path]) -> dict[str, npt.NDArray[Any]]:
-    """Return the arrays by which a model knows the pictures that trained it.
+    """Return the arrays by which a model knows the images that trained it.
 
     Raises
     ------
@@ -144,7 +144,7 @@ def pictures_state(files: Sequence[Path]) -> dict[str, npt.NDArray[Any]]:
 
 
 def merged_pictures(*models: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
-    """Return :func:`pictures_state` of the pictures of several models; none if one has none."""
+    """Return :func:`pictures_state` of the images of several models; none if one has none."""
     states = [{k: v for k, v in arrays.items() if k.startswith(PREFIX)} for arrays in models]
     if not all(states):
         return {}
@@ -157,16 +157,16 @@ def seen_pictures(
     arrays: Mapping[str, npt.NDArray[Any]],
     trained: Sequence[str],
 ) -> tuple[tuple[str, ...], bool]:
-    """Return which pictures trained a model, and whether that is known by their content.
+    """Return which images trained a model, and whether that is known by their content.
 
     Parameters
     ----------
     stimuli_dir, names
-        Of the pictures.
+        Of the images.
     arrays
         Of the model (:func:`pictures_state`).
     trained
-        Names of its training pictures, by which those of earlier versions are known.
+        Names of its training images, by which those of earlier versions are known.
     """
     from bids_neurodecode.stimuli.duplicates import hash_images, shown_among
 
@@ -183,7 +183,7 @@ def pictures_note(
     trained: Sequence[str],
     file: Path | str,
 ) -> tuple[str, ...]:
-    """Say how many of a participant's pictures trained a model; nothing where none did."""
+    """Say how many of a participant's images trained a model; nothing where none did."""
     names, name = participant.stimuli, Path(file).name
     seen, by_content = seen_pictures(participant.stimuli_dir, names, arrays, trained)
     lines = () if by_content else (KNOWN_BY_NAME.format(file=name),)

@@ -50,7 +50,7 @@ plt.xlabel('response of the library')
 plt.ylabel('voxels (the best 200)')
 
 # %%
-# Back on the brain: one value a voxel, or the betas themselves with a volume a trial (``betas.to_image()``).
+# Back on the brain: one value per voxel, or the betas themselves with a volume a trial (``betas.to_image()``).
 
 plotting.plot_stat_map(
     betas.to_image(betas.rsquared), title='variance explained (%)', vmin=0, cmap='inferno'

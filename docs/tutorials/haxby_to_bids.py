@@ -17,7 +17,7 @@ TASK = 'objectviewing'
 REPETITION_TIME = 2.5
 REST = 'rest'
 FOLDERS = {'scrambledpix': 'controls', 'scissors': 'scissors'}
-"""Folders of pictures that are not the category with an s."""
+"""Folders of images that are not the category with an s."""
 
 
 def write_bids(
@@ -36,7 +36,7 @@ def write_bids(
     mask
         The voxels that are used.
     stimuli
-        Paths of pictures by category, nested as nilearn nests them.
+        Paths of images by category, nested as nilearn nests them.
     """
     series = nib.load(bold)
     table = pd.read_csv(labels, sep=' ')
@@ -67,7 +67,7 @@ def _confounds(series: Any, mask: Any) -> pd.DataFrame:
 
 
 def _blocks(labels: Any, pictures: Mapping[str, str]) -> Iterator[dict[str, Any]]:
-    """Yield one row a block: volumes in a row with the same category."""
+    """Yield one row per block: volumes in a row with the same category."""
     edges = np.flatnonzero(labels[1:] != labels[:-1]) + 1
     for volumes in np.split(np.arange(len(labels)), edges):
         category = str(labels[volumes[0]])
@@ -81,7 +81,7 @@ def _blocks(labels: Any, pictures: Mapping[str, str]) -> Iterator[dict[str, Any]
 
 
 def _copy_pictures(folder: Path, stimuli: Mapping[str, Any], names: set[str]) -> dict[str, str]:
-    """Copy the first picture of each category, which stands for all of them."""
+    """Copy the first image of each category, which stands for all of them."""
     copied = {}
     for name in sorted(names):
         source = min(_paths(stimuli[FOLDERS.get(name, f'{name}s')]))

@@ -71,7 +71,7 @@ def train_films(folder: Path, out: str, explain: str, concepts: Path | None = No
 
 
 def write_pictures(folder: Path, n: int) -> None:
-    """Write pictures of noise."""
+    """Write images of noise."""
     rng = np.random.default_rng(0)
     folder.mkdir(parents=True)
     for k in range(n):
@@ -86,7 +86,7 @@ def film_training() -> Callable[..., int]:
 
 @pytest.fixture(scope='session')
 def noise_pictures() -> Callable[[Path, int], None]:
-    """Write pictures of noise."""
+    """Write images of noise."""
     return write_pictures
 
 

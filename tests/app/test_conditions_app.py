@@ -170,7 +170,7 @@ def test_the_page_tells_what_was_done(analysed):
     citation = (analysed / 'out' / 'logs' / 'CITATION.md').read_text()
     assert 'Conditions (trial_type of the events) were decoded' in citation
     assert 'Searchlights (radius 4 mm)' in citation
-    assert 'Each picture was described' not in citation
+    assert 'Each image was described' not in citation
 
 
 def test_the_group_puts_scores_together(analysed):
@@ -186,7 +186,7 @@ def test_the_group_puts_scores_together(analysed):
 def test_models_of_conditions_are_not_applied(analysed, capsys):
     models = analysed / 'out' / 'sub-01' / 'models'
     models.mkdir(exist_ok=True)
-    (models / 'sub-01_task-img_desc-linear_model.safetensors').write_bytes(b'of pictures')
+    (models / 'sub-01_task-img_desc-linear_model.safetensors').write_bytes(b'of images')
     more = ('--mode', 'predict', '--models-from', str(analysed / 'out'))
     assert call(analysed, *more) == USAGE
     assert 'there is nothing to apply' in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Encoding models through the program: planted tuning, networks, new pictures, bad input."""
+"""Encoding models through the program: planted tuning, networks, new images, bad input."""
 
 import json
 import shutil
@@ -99,7 +99,7 @@ def value(table: pd.DataFrame, model: str, space: str, metric: str) -> pd.Series
 
 @pytest.fixture(scope='module')
 def trained(tmp_path_factory):
-    """One participant who saw pictures, ridge on Gabor features, and an atlas."""
+    """One participant who saw images, ridge on Gabor features, and an atlas."""
     folder = tmp_path_factory.mktemp('encoding')
     spec = SimulationSpec(n_subjects=1, n_runs=3, n_images=72, n_repeats=2, voxel_size=14.0, snr=4)
     simulate_dataset(folder / 'data', spec)
@@ -110,7 +110,7 @@ def trained(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def without_bold(trained):
-    """A dataset of events and pictures, some of them new; without any BOLD."""
+    """A dataset of events and images, some of them new; without any BOLD."""
     data, new = trained / 'data', trained / 'new'
     shutil.copytree(data / 'stimuli', new / 'stimuli')
     shutil.copy(data / 'dataset_description.json', new)
@@ -118,7 +118,7 @@ def without_bold(trained):
     target = new / source.relative_to(data)
     target.parent.mkdir(parents=True)
     events = pd.read_csv(source, sep='\t').head(12)
-    # a picture that was not in the training: another one upside down
+    # an image that was not in the training: another one upside down
     name = str(events['stim_file'].iloc[0])
     image = load_images([data / 'stimuli' / name])[0][::-1]
     from PIL import Image
@@ -228,7 +228,7 @@ def test_the_group_puts_encoding_together(trained, check_pybids):
 
 
 def test_a_network_on_whole_volumes_stands_beside_ridge(trained, no_page):
-    """Few pictures and few epochs: what counts is that all of it is there."""
+    """Few images and few epochs: what counts is that all of it is there."""
     network = 'model = "cnn"\nvoxels = "volume"\nn_epochs = 2\nn_training = 30\nloss = "huber"'
     file = settings(trained, network, n_folds=2, n_permutations=20)
     assert call(trained, 'cnn', file=file) == 0
@@ -242,7 +242,7 @@ def test_a_network_on_whole_volumes_stands_beside_ridge(trained, no_page):
     assert set(curves.fold) == {1, 2}
     assert set(curves.part) == {'training', 'validation'}
     assert curves.epoch.max() == 2
-    assert any('30 training pictures' in line for line in record(trained, 'cnn')['warnings'])
+    assert any('30 training images' in line for line in record(trained, 'cnn')['warnings'])
     arrays, about = load_arrays(the(trained / 'cnn', 'desc-cnn_model.safetensors'))
     grid = arrays['mask'].shape
     assert about['encoder']['design']['n_voxels'] == np.prod(grid)
@@ -252,7 +252,7 @@ def test_a_network_on_whole_volumes_stands_beside_ridge(trained, no_page):
 
 
 def test_new_pictures_get_the_models_own_predictions(trained, without_bold):
-    """Events without BOLD: a volume a picture, and runs through each voxel's own response."""
+    """Events without BOLD: a volume an image, and runs through each voxel's own response."""
     out = trained / 'new-out'
     table = pd.read_csv(the(out, 'desc-predicted_events.tsv'), sep='\t')
     names = sorted(set(without_bold['stim_file']))
@@ -271,7 +271,7 @@ def test_new_pictures_get_the_models_own_predictions(trained, without_bold):
     strong = np.abs(first) > np.quantile(np.abs(first), 0.8)
     assert np.corrcoef(first[strong], up[strong])[0, 1] > 0.7
     warnings = record(trained, 'new-out')['warnings']
-    assert any('pictures trained the model' in line for line in warnings)
+    assert any('images trained the model' in line for line in warnings)
     assert validate_dataset(out) == {}
     assert 'were not measured' in (out / 'sub-01.html').read_text()
 
@@ -291,7 +291,7 @@ def test_a_plain_folder_of_pictures(trained, without_bold):
     events = pd.read_csv(the(trained / 'new-out', 'desc-predicted_events.tsv'), sep='\t')
     same = events['stim_file'].tolist().index('turned.png')
     again = read(trained / 'new-out', 'stat-effect_desc-predicted_statmap.nii.gz')[..., same]
-    np.testing.assert_allclose(betas[..., 0], again, atol=1e-5)  # rounding, by the other pictures
+    np.testing.assert_allclose(betas[..., 0], again, atol=1e-5)  # rounding, by the other images
 
 
 def test_with_bold_there_are_scores_too(trained, no_page):
@@ -466,7 +466,7 @@ def test_a_partition_has_figures(tmp_path):
 
 @pytest.mark.real
 def test_haxby_categories_from_predicted_responses(shared, tmp_path):
-    """The category of most blocks is the one whose predicted response is the most alike."""
+    """The category of most blocks is the one whose predicted response is the most similar."""
     data = shared / 'data' / 'haxby2001'
     places = [str(data), str(tmp_path / 'out'), 'participant', '-w', str(tmp_path / 'work')]
     assert main([*places, '--system', 'encoding', '--device', 'cpu']) == 0

@@ -81,7 +81,7 @@ def test_a_new_participant_uses_the_head(trained):
     table = pd.read_csv(file, sep='\t')
     assert {'shared', 'ridge', 'baseline-shuffled'} <= set(table['model'])
     assert (
-        '30 of 30 pictures were shown to the participants'
+        '30 of 30 images were shown to the participants'
         in (trained / 'new' / 'sub-04.html').read_text()
     )
     more = ('--mode', 'predict', '--models-from', str(trained / 'new'), *person)

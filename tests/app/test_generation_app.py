@@ -1,4 +1,4 @@
-"""Pictures made in two stages through the program: outputs, report, resumption, predict mode."""
+"""Images made in two stages through the program: outputs, report, resumption, predict mode."""
 
 import json
 import os
@@ -46,7 +46,7 @@ n_steps = 4
 
 @pytest.fixture(scope='module')
 def trained(tmp_path_factory):
-    """One participant who saw 15 pictures twice, with a generator that hardly learned."""
+    """One participant who saw 15 images twice, with a generator that hardly learned."""
     folder = tmp_path_factory.mktemp('pictures')
     spec = SimulationSpec(n_subjects=1, n_runs=2, n_images=15, n_repeats=2, voxel_size=14.0, snr=3)
     simulate_dataset(folder / 'data', spec)
@@ -201,7 +201,7 @@ def test_new_responses_become_pictures_too(trained):
 
 
 def made(folder: Path, stimuli: list[str]) -> Path:
-    """Write what a job leaves that made a picture of each stimulus."""
+    """Write what a job leaves that made an image of each stimulus."""
     folder.mkdir()
     rng = np.random.default_rng(len(stimuli))
     table = pd.DataFrame({'picture': stimuli, 'stimulus': stimuli, 'pixcorr_final': 0.1})

@@ -173,8 +173,8 @@ def test_new_runs_are_scored_and_old_models_are_not_trusted(copies, kept):
     predict = ['--mode', 'predict', '--models-from', str(kept)]
     assert call(copies, 'new', '', *predict, data='fresh') == 0
     assert record(copies, 'new')['leaks'] == []
-    (line,) = (x for x in record(copies, 'new')['warnings'] if 'pictures trained the model' in x)
-    assert line.startswith('48 of the 48 pictures')
+    (line,) = (x for x in record(copies, 'new')['warnings'] if 'images trained the model' in x)
+    assert line.startswith('48 of the 48 images')
     trials = pd.read_csv(next((copies / 'new').rglob('*desc-singletrial_events.tsv')), sep='\t')
     assert (trials['stimulus'].nunique(), trials['content'].nunique()) == (48, 24)
     table = metrics(copies, 'new')

@@ -1,4 +1,4 @@
-"""The program on features that a user brings: films without a film, pictures with a table."""
+"""The program on features that a user brings: films without a film, images with a table."""
 
 import json
 import re
@@ -249,7 +249,7 @@ n_folds = 2
 
 @pytest.fixture
 def pictures(make_dataset):
-    """Pictures with a table of features, in the order of nobody."""
+    """Images with a table of features, in the order of nobody."""
     data = make_dataset(stimuli=PICTURES, n_volumes=110, shape=(4, 4, 2))
     rng = np.random.default_rng(0)
     order = rng.permutation(24)

@@ -38,7 +38,7 @@ n_bootstrap = 50
 latents = 2
 n_steps = 4
 """
-# what the tiny vocabulary can read; of each picture five, some of them empty
+# what the tiny vocabulary can read; of each image five, some of them empty
 CAPTIONS = ['ab c', ' d e ', '', 'a b c d e f', '']
 
 
@@ -88,7 +88,7 @@ def made(tmp_path_factory):
 
 
 def test_text_features_are_those_of_the_captions(made):
-    """The regression's intercept is the mean of its targets: CLIP's text of each picture."""
+    """The regression's intercept is the mean of its targets: CLIP's text of each image."""
     folder, texts = made
     (file,) = (folder / 'out' / 'sub-01' / 'models').glob('*desc-generated_model.safetensors')
     arrays, description = load_arrays(file)

@@ -44,7 +44,7 @@ def lagged(x):
 
 
 def plain_ridge(train, y, test):
-    """Fit by training volumes alone, one penalty a voxel by blocks of 30 s; predict the test."""
+    """Fit by training volumes alone, one penalty per voxel by blocks of 30 s; predict the test."""
     keep = np.arange(CARTOON, len(train))
     mean, scale = train[keep].mean(axis=0), train[keep].std(axis=0)
     X, new = (lagged((x - mean) / scale) for x in (train, test))

@@ -96,7 +96,7 @@ def in_every_space(data: Path) -> None:
 
 @pytest.fixture(scope='module')
 def made(tmp_path_factory):
-    """Pictures and films of two participants, in every space."""
+    """Images and films of two participants, in every space."""
     folder = tmp_path_factory.mktemp('spaces')
     spec = {'n_subjects': 2, 'n_runs': 2, 'voxel_size': 14.0, 'snr': 3.0}
     simulate_dataset(folder / 'images', build_spec(n_images=24, n_repeats=2, **spec))

@@ -69,7 +69,7 @@ def test_a_trained_model_is_applied(trained):
     assert page.index('class="bad"') < page.index('class="info"')
     assert 'held-out samples' not in page.split('id="summary"')[1].split('<section')[0]
     assert any(
-        'pictures trained the model' in line for line in record(trained, 'applied')['warnings']
+        'images trained the model' in line for line in record(trained, 'applied')['warnings']
     )
     assert any('were retrieved, not made' in line for line in record(trained, 'applied')['notes'])
     assert (trained / 'applied' / 'sub-01.html').exists()

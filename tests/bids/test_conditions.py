@@ -128,7 +128,7 @@ def block(onset, name, n=8, step=2.0, lasts=0.5):
 
 @pytest.mark.parametrize('lasts', [0.5, 0.0])
 def test_items_of_a_block_are_one_trial(tmp_path, lasts):
-    """As the Haxby data are published: twelve pictures of half a second a block."""
+    """As the Haxby data are published: twelve images of half a second a block."""
     rows = [
         *block(4, 'face', lasts=lasts), *block(28, 'house', lasts=lasts),
         *block(52, 'face', lasts=lasts), *block(70, 'face', lasts=lasts),

@@ -187,7 +187,7 @@ def test_films_that_are_missing_short_twice_or_long(copy, tmp_path):
     (folder / 'Sintel.mp4').unlink()
     write_film(folder / 'Sintel.mkv', 96)
     found = find(copy, tmp_path)
-    assert any('Check that it starts with the same picture' in note for note in found.notes)
+    assert any('Check that it starts with the same image' in note for note in found.notes)
     write_film(folder / 'Sintel.mkv', 80)
     line = refusal(copy, tmp_path)
     assert 'lasts 80.0 s' in line

@@ -1,4 +1,4 @@
-"""NSD's own layout: design, betas, pictures and captions read in place, and the app on it."""
+"""NSD's own layout: design, betas, images and captions read in place, and the app on it."""
 
 import json
 import shutil
@@ -73,7 +73,7 @@ def refusal(root, tmp_path, **changes) -> str:
 
 
 def true_size_design(folder: Path) -> Path:
-    """NSD's numbers: 8 people, 1,000 shared of 10,000 pictures, three times each; 62 or 63 trials
+    """NSD's numbers: 8 people, 1,000 shared of 10,000 images, three times each; 62 or 63 trials
     in each of 12 runs of 75 slots, 40 sessions."""
     rng = np.random.default_rng(5)
     ids = rng.permutation(73000) + 1
@@ -128,7 +128,7 @@ def test_design_without_the_pattern_has_sessions_of_750(tmp_path):
         ({'subjectim': np.ones((2, 10)) * 0.5}, 'not whole'),
         ({'sharedix': np.arange(1, 13)[None] * 2}, 'sharedix'),
         ({'stimpattern': np.ones((3, 2, 25))}, 'stimpattern'),
-        ({'masterordering': np.full((1, 120), 49)}, 'leaves the 48 pictures'),
+        ({'masterordering': np.full((1, 120), 49)}, 'leaves the 48 images'),
     ],
 )
 def test_designs_that_do_not_fit_together(tmp_path, change, reason):
@@ -318,7 +318,7 @@ def test_unknown_people_versions_and_tasks(data, tmp_path):
     assert line == nsd.NO_TASK.format(task='nsdcore', asked='rest')
 
 
-# pictures and captions --------------------------------------------------------------------------
+# images and captions --------------------------------------------------------------------------
 
 
 def test_pictures_are_read_from_the_array(data):
@@ -334,14 +334,14 @@ def test_broken_pictures(copy, tmp_path):
     file = copy / BRICK
     with h5py.File(file, 'w') as opened:
         opened['imgBrick'] = nsd_pictures()[:30]
-    assert 'holds 30 pictures' in refusal(copy, tmp_path)
+    assert 'holds 30 images' in refusal(copy, tmp_path)
     with h5py.File(file, 'w') as opened:
         opened['imgBrick'] = nsd_pictures()[..., 0]
     assert refusal(copy, tmp_path).endswith(
         images.NO_ARRAY.split('. ')[-1].format(array='imgBrick')
     )
     file.write_bytes(b'')
-    assert refusal(copy, tmp_path).startswith(f'Cannot read the pictures in {file}')
+    assert refusal(copy, tmp_path).startswith(f'Cannot read the images in {file}')
     file.unlink()
     assert refusal(copy, tmp_path) == nsd.NO_FILE.format(file=file, folder=copy)
 
@@ -351,7 +351,7 @@ def test_captions(data, copy, tmp_path):
     table = pd.read_csv(person.captions, sep='\t')
     number = int(person.stimuli[0][3:])
     rows = table.loc[table['stim_file'] == person.stimuli[0], 'caption']
-    assert rows.tolist() == [f'picture {number}', 'it has colours']
+    assert rows.tolist() == [f'image {number}', 'it has colours']
     array = copy / 'COCO_73k_annots_curated.npy'
     np.save(array, np.array([['a', 'b']], dtype=object), allow_pickle=True)
     assert refusal(copy, tmp_path) == nsd_captions.PICKLED.format(file=array)

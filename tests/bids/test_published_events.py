@@ -490,7 +490,7 @@ def test_scenes_that_follow_each_other_are_one_showing(tmp_path, film):
     rows = ('0 12.5 seg1.mp4', '12.5 30 seg1.mp4', '42.5 17.5 seg1.mp4')
     read = Read(film, written(tmp_path, 'onset duration stim_file', *rows))
     assert (read.column('onset'), read.column('duration')) == (['0'], ['60'])
-    assert 'combined into one showing of seg1.mp4 (3 rows' in read.notes
+    assert 'combined into one presentation of seg1.mp4 (3 rows' in read.notes
     read = Read(film, written(tmp_path, 'onset duration stim_file', *rows[:2]))
     assert read.column('onset') == ['0', '12.5']
 
@@ -519,7 +519,7 @@ def test_samples_of_a_film_have_one_clock_in_all_runs(tmp_path):
     table = film_table(runs)
     second = table[table['run'] == 1]
     assert second['onset'].tolist() == [18, 20, 22, 24, 26, 28, 30, 32, 34]
-    # 18 s into the film is 1 s after the start of the showing, which is 5 s into the run
+    # 18 s into the film is 1 s after the start of the presentation, which is 5 s into the run
     assert second['run_onset'].tolist() == (second['onset'] - 17 + 5).tolist()
     assert second['stimulus'].iloc[0] == 'f.mp4#00009'
     first = first_showings(table)

@@ -1,4 +1,4 @@
-"""Films and pictures as outputs."""
+"""Films and images as outputs."""
 
 import os
 import subprocess

@@ -247,7 +247,7 @@ def duration_without_end(data):
     data.rewrite_events([[2, 'inf', 'x', 'a.png']])
 
 
-# pictures and films
+# images and films
 
 
 @fault(r"'dir\.png' in .*events\.tsv is not there", one=True)
@@ -309,13 +309,13 @@ def integers_of_an_unknown_range(data):
     set_stimulus(data, 'i.tif')
 
 
-@fault(r'All pictures that sub-01 was shown are one and the same \(.*a\.png')
+@fault(r'All images that sub-01 was shown are one and the same \(.*a\.png')
 def pictures_that_are_all_the_same(data):
     for name in ('b.png', 'faces/c.png'):
         shutil.copy(data.root / 'stimuli' / 'a.png', data.root / 'stimuli' / name)
 
 
-@fault(r'All pictures that sub-01 was shown are one and the same', one=True)
+@fault(r'All images that sub-01 was shown are one and the same', one=True)
 def one_picture_all_the_time(data):
     for run in ('01', '02'):
         data.rewrite_events([[2 + 8 * k, 2, 'x', 'a.png'] for k in range(4)], run=run)

@@ -63,7 +63,7 @@ def nan_in_the_series(data):
     data.rewrite_bold(spoil)
 
 
-@fault(r'is zero in the whole mask\. Make', one=True)
+@fault(r'is zero in the whole mask\. Regenerate', one=True)
 def series_of_zeros(data):
     data.rewrite_bold(np.zeros_like)
 

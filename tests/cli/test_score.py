@@ -401,7 +401,7 @@ def test_errors_of_responses_speak_of_what_does_not_fit(responses, tmp_path):
     predicted, trials, names = responses
     for arguments, more, says in (
         ((trials, predicted[:, :5]), {}, 'the same number of voxels'),
-        ((trials, predicted), {'stimuli': names[:4]}, 'one name a row'),
+        ((trials, predicted), {'stimuli': names[:4]}, 'one name per row'),
         ((trials[:40], predicted), {'ncsnr': np.ones(3)}, 'there are 60 voxels'),
         ((trials[:40], predicted), {'regions': {'a': np.ones(3)}}, "region 'a'"),
         ((trials[:1], predicted[:1]), {}, 'two images or more'),

@@ -191,7 +191,7 @@ def test_top1_among_random_candidates_is_what_draws_estimate():
         assert np.mean(hits) == pytest.approx(found[row, truth], abs=0.025)
     whole = outcomes_top1_of(similarities, 12)
     np.testing.assert_allclose(whole, outcomes_top1(similarities))
-    # a tie is a loss, as for a candidate that is the same picture twice
+    # a tie is a loss, as for a candidate that is the same image twice
     assert outcomes_top1_of(np.array([[1.0, 1.0]]), 2).tolist() == [[0.0, 0.0]]
     many = np.arange(300.0)[None]
     for n_candidates in range(2, 301):  # the best is never lost, and never counts more than once

@@ -105,7 +105,7 @@ def test_the_window_is_the_smallest_picture(pair):
 def test_errors(pair):
     a, b = pair
     for x, y in ((a, b[:2]), (a[0], b[0]), (a * 2, b), (a.astype(int), b.astype(int))):
-        with pytest.raises(DataError, match='Pictures must be uint8'):
+        with pytest.raises(DataError, match='Images must be uint8'):
             pixcorr(x, y)
     with pytest.raises(DataError, match='at least 11 pixels a side; these have 30 x 8'):
         ssim_2d(a[:, :8], b[:, :8])

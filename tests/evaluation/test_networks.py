@@ -31,7 +31,7 @@ NAMES = {m.network for protocol in PROTOCOLS.values() for m in protocol.metrics}
 
 
 class RandomNetwork:
-    """A random projection of the pixels of each picture; remembers what it was given."""
+    """A random projection of the pixels of each image; remembers what it was given."""
 
     def __init__(self, seed=0):
         self.rng, self.matrices, self.sizes = np.random.default_rng(seed), {}, []
@@ -48,7 +48,7 @@ class RandomNetwork:
 
 
 def pictures(n, size=48, seed=0):
-    """Pictures with structure at all scales, so that resizing leaves them different."""
+    """Images with structure at all scales, so that resizing leaves them different."""
     rng = np.random.default_rng(seed)
     coarse = rng.integers(0, 256, (n, 6, 6, 3), dtype=np.uint8)
     return np.stack([np.asarray(Image.fromarray(x).resize((size, size))) for x in coarse])
@@ -123,7 +123,7 @@ def test_correlations_in_blocks_of_columns():
 
 
 def test_preprocessing_of_one_colour():
-    """What every pixel of a uniform picture becomes."""
+    """What every pixel of a uniform image becomes."""
     grey = np.full((1, 60, 90, 3), 128, dtype=np.uint8)
     expected = {
         IMAGENET: [0.0740655, 0.2052405, 0.4264984],
@@ -225,7 +225,7 @@ def test_missing_networks_are_told_and_never_named():
 
 @pytest.mark.parametrize('name', PROTOCOLS)
 def test_a_stand_in_sees_what_networks_see(name):
-    """Pictures of 224 pixels, bilinear, of 8 bits; truth and reconstruction are not mixed up."""
+    """Images of 224 pixels, bilinear, of 8 bits; truth and reconstruction are not mixed up."""
     truth, found = pictures(5, size=300), pictures(5, size=300, seed=1)
     seen = []
 
@@ -275,7 +275,7 @@ def test_networks_are_passed_once_in_batches():
 
 def test_errors():
     truth = pictures(4)
-    with pytest.raises(DataError, match='must be uint8 pictures'):
+    with pytest.raises(DataError, match='must be uint8 images'):
         score_pictures(truth, truth[:3], get_protocol('bd-982'), {})
     with pytest.raises(DataError, match="network 'alexnet' gave features"):
         score_pictures(

@@ -124,7 +124,7 @@ def test_what_cannot_be_done():
         effects(rng, {'V1': np.zeros(N_VOXELS, dtype=bool)})
     with pytest.raises(DataError, match='V1 must be a boolean array'):
         effects(rng, {'V1': np.arange(5)})
-    with pytest.raises(DataError, match='Matching needs one value a voxel'):
+    with pytest.raises(DataError, match='Matching needs one value per voxel'):
         effects(rng, {'V1': cube(1, 1, 1)}, accuracy=[1.0])
     responses, predict, metrics = world(rng)
     with pytest.raises(DataError, match='need the place of each voxel'):

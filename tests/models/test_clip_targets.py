@@ -157,7 +157,7 @@ def test_captions_are_averaged_without_empty_ones(targets):
     np.testing.assert_array_equal(
         targets.of_captions([[long]]), targets.of_captions([[' '.join(['5'] * 7)]])
     )
-    with pytest.raises(DataError, match='Picture 1'):
+    with pytest.raises(DataError, match='Image 1'):
         targets.of_captions([['1'], ['', ' ']])
 
 

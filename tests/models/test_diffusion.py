@@ -228,7 +228,7 @@ def test_start_picture_matters_and_weak_strength_keeps_it():
         make_refiner().refine(STARTS[k : k + 1], conditions, SEEDS[:1]) for k in (0, 1)
     )
     assert differ(first, second) > 1
-    # the mean is a function of the picture; samples differ from it
+    # the mean is a function of the image; samples differ from it
     mean, sample = (
         make_refiner(latent=latent)._start(STARTS[:1], diffusion.Noise([3]), 1)
         for latent in ('mean', 'sample')
@@ -237,17 +237,17 @@ def test_start_picture_matters_and_weak_strength_keeps_it():
 
 
 def test_same_picture_as_the_pipeline_of_diffusers(monkeypatch):
-    """From noise, as that pipeline has no start picture; its call is mended for this test."""
+    """From noise, as that pipeline has no start image; its call is fixed for this test."""
     from diffusers import DDIMScheduler, VersatileDiffusionDualGuidedPipeline
     from diffusers.models.transformers.dual_transformer_2d import DualTransformer2DModel
     from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 
     call = DualTransformer2DModel.forward
 
-    def mended(self, *args, encoder_attention_mask=None, **kwargs):
+    def fixed(self, *args, encoder_attention_mask=None, **kwargs):
         return call(self, *args, **kwargs)
 
-    monkeypatch.setattr(DualTransformer2DModel, 'forward', mended)
+    monkeypatch.setattr(DualTransformer2DModel, 'forward', fixed)
     image, text, vae = make_networks()
     scheduler = DDIMScheduler(
         beta_start=0.00085, beta_end=0.012, beta_schedule='scaled_linear', clip_sample=False,
@@ -299,7 +299,7 @@ def test_errors():
     refiner, conditions = make_refiner(), embeddings(2)
     with pytest.raises(DataError, match=r"'vision' must be an array of shape \(2, 7, 12\)"):
         refiner.refine(None, {'text': conditions['text']}, SEEDS[:2])
-    with pytest.raises(DataError, match=r'Start pictures must be uint8 of shape \(2, h, w, 3\)'):
+    with pytest.raises(DataError, match=r'Start images must be uint8 of shape \(2, h, w, 3\)'):
         refiner.refine(STARTS, conditions, SEEDS[:2])
     with pytest.raises(DataError, match='nothing to refine'):
         refiner.refine(None, conditions, [])

@@ -1,4 +1,4 @@
-"""All regressors of latents share one interface, hold out by picture, and give spread back."""
+"""All regressors of latents share one interface, hold out by image, and give spread back."""
 
 from dataclasses import replace
 

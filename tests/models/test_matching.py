@@ -1,4 +1,4 @@
-"""Pictures move to decoded features as a least-squares problem says, where it can be solved."""
+"""Images move to decoded features as a least-squares problem says, where it can be solved."""
 
 import dataclasses
 

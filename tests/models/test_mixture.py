@@ -100,5 +100,5 @@ def test_eight_bits_and_back():
 def test_channels_and_seeds_that_do_not_fit():
     with pytest.raises(DataError, match='15 channels cannot be that'):
         Mixture.from_channels(torch.zeros(1, 2, 2, 15))
-    with pytest.raises(DataError, match=r'2 picture\(s\), 1 seed\(s\)'):
+    with pytest.raises(DataError, match=r'2 image\(s\), 1 seed\(s\)'):
         mixture(n=2).sample(Noise([1]))

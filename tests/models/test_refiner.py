@@ -1,4 +1,4 @@
-"""The small refiner learns which pictures go with which features, and goes on after a stop."""
+"""The small refiner learns which images go with which features, and goes on after a stop."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ TINY = {'size': 8, 'widths': (8, 16)}
 
 
 def planted(n, seed=0, size=16):
-    """Pictures of a class's colour with a random dark corner; features say the class."""
+    """Images of a class's colour with a random dark corner; features say the class."""
     rng = np.random.default_rng(seed)
     classes = rng.integers(0, 4, n)
     images = np.tile(COLOURS[classes][:, None, None], (1, size, size, 1)).astype(float)
@@ -157,7 +157,7 @@ def test_validation_is_the_same_each_time():
 
 
 def test_velocity_of_a_perfect_network_gives_the_picture_back():
-    """Were the velocity right, any start would end at the picture that it belongs to."""
+    """Were the velocity right, any start would end at the image that it belongs to."""
     truth = torch.rand(1, 3, 8, 8) * 1.6 - 0.8
     network = RefinerNetwork(RefinerConfig(4, **TINY))
     refiner = SmallRefiner(
@@ -182,9 +182,9 @@ def test_velocity_of_a_perfect_network_gives_the_picture_back():
 
 def test_errors():
     images, features, _ = planted(6)
-    with pytest.raises(DataError, match='trained on uint8 pictures'):
+    with pytest.raises(DataError, match='trained on uint8 images'):
         train_refiner(images / 255, features)
-    with pytest.raises(DataError, match='trained on uint8 pictures'):
+    with pytest.raises(DataError, match='trained on uint8 images'):
         train_refiner(images, features[:5])
     with pytest.raises(ArgumentsError, match='size is 30'):
         RefinerConfig(4, size=30)

@@ -26,7 +26,7 @@ SHORT = TrainingSettings(n_steps=6, batch_size=4, check_every=2, n_warmup=2)
 
 
 def gradients(n=20, size=8, seed=0):
-    """Pictures that are easily told: colours that run smoothly from one side to another."""
+    """Images that are easily told: colours that run smoothly from one side to another."""
     rng = np.random.default_rng(seed)
     ends = rng.integers(0, 256, (2, n, 1, 1, 3))
     ramp = np.linspace(0, 1, size)[:, None, None]
@@ -40,7 +40,7 @@ def weights(model):
 
 
 def pixel_baseline(train, test):
-    """Nats a dimension of independent pixels: each colour's histogram over training pictures."""
+    """Nats a dimension of independent pixels: each colour's histogram over training images."""
     bounds = []
     for colour in range(3):
         counts = np.bincount(train[..., colour].ravel(), minlength=256) + 1.0

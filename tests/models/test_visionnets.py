@@ -71,7 +71,7 @@ def test_layers(name, layers):
     assert {layer: values.shape[1:] for layer, values in maps.items()} == layers
     for layer, values in maps.items():
         assert np.isfinite(values).all()
-        # a network in training mode would mix the pictures of a batch
+        # a network in training mode would mix the images of a batch
         alone = network(pixels[1:], [layer])[layer]
         np.testing.assert_allclose(alone[0], values[1], rtol=1e-3, atol=1e-4 * values.std())
     if name == 'alexnet':  # after the rectification, not before

@@ -1,4 +1,4 @@
-"""The section on pictures that were made: what it shows, and what it leaves to other sections."""
+"""The section on images that were made: what it shows, and what it leaves to other sections."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -27,7 +27,7 @@ VALUES = {'identification_2way': 0.8125, 'pixcorr': 0.2468, 'gabor-standin_2way'
 
 
 def make_generation(folder: Path, metrics: Path, **changes: Any) -> dict[str, Any]:
-    """Write the files of pictures that were made; return the fields of the results."""
+    """Write the files of images that were made; return the fields of the results."""
     linear = pd.read_csv(metrics, sep='\t', keep_default_na=False)
     rows = [
         {**linear.iloc[0], 'model': model, 'space': space, 'metric': metric, 'value': value}

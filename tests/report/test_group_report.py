@@ -94,7 +94,7 @@ def test_pages_of_participants_and_group_link_to_each_other(
         assert '<a href="group.html">group report</a>' in text
         assert f'<a href="sub-{other}.html">' in text
         assert f'<a href="sub-{label}.html">' not in text
-    # the page that is made anew is the page that was linked
+    # the page that is regenerated is the page that was linked
     linked = (tmp_path / 'sub-01.html').read_bytes()
     write_participant_report(bare[0], tmp_path / 'sub-01.html', tmp_path / 'figures')
     assert (tmp_path / 'sub-01.html').read_bytes() == linked

@@ -113,7 +113,7 @@ def test_final_pictures_are_shown_where_they_are_made(tmp_path):
     assert set(rows['model']) == {'main'}
     assert len(rows) == 2 * 4 * 2
     metric = plan.settings.metrics[0]
-    latents = made[made['metric'] != metric]  # a metric that final pictures do not have
+    latents = made[made['metric'] != metric]  # a metric that final images do not have
     rest = made[(made['metric'] == metric) & (made['space'] != 'final')]
     rows = shown_rows(pd.concat([rest, latents]), plan.settings)
     assert set(rows[rows['metric'] == metric]['space']) == {'a'}

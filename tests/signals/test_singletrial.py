@@ -177,7 +177,7 @@ def test_order_of_trials_within_a_run_is_free(small):
 
 def test_labels_may_be_words(small):
     series, onsets, conditions, *times = small[0]
-    words = [[f'picture {label}' for label in run] for run in conditions]
+    words = [[f'image {label}' for label in run] for run in conditions]
     named = estimate_single_trials(series, onsets, words, *times)
     plain = estimate_single_trials(*small[0])
     np.testing.assert_array_equal(named.betas['D'], plain.betas['D'])

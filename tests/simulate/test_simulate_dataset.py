@@ -149,10 +149,10 @@ def test_imagined_pictures_evoke_the_planted_share_in_runs_of_their_own(noiseles
     assert sorted(imagery[1]['stim_file']) == sorted(seen[0][1]['stim_file'])
     assert len(list(root.rglob('sub-01_task-imagery_run-01_bold.nii.gz'))) == 1
     assert json.loads((root / 'task-imagery_bold.json').read_text())['TaskName'] == 'imagery'
-    # runs of pictures that are seen do not change
+    # runs of images that are seen do not change
     for one, other in zip(seen, runs_of(noiseless), strict=True):
         np.testing.assert_array_equal(one[0], other[0])
-    # the mean response, over all pictures, is the planted share
+    # the mean response, over all images, is the planted share
     ratio = imagery[0].std(axis=0) / seen[0][0].std(axis=0)
     responsive = truth_map(root, 'label-responsive_mask') > 0
     assert np.median(ratio[responsive]) == pytest.approx(0.25, abs=0.06)
@@ -464,11 +464,11 @@ def test_bad_users_files(tmp_path):
     with pytest.raises(ArgumentsError, match=matches(stimuli.NO_FOLDER)):
         simulate_dataset(tmp_path / 'out', build_spec(**values))
     own.mkdir()
-    (own / 'a.png').write_bytes(b'no picture')
+    (own / 'a.png').write_bytes(b'no image')
     with pytest.raises(ArgumentsError, match=matches(stimuli.TOO_FEW_FILES)):
         simulate_dataset(tmp_path / 'out', build_spec(**values))
-    (own / 'b.png').write_bytes(b'no picture')
-    with pytest.raises(InputError, match=r'Cannot read the picture .*a\.png'):
+    (own / 'b.png').write_bytes(b'no image')
+    with pytest.raises(InputError, match=r'Cannot read the image .*a\.png'):
         simulate_dataset(tmp_path / 'out', build_spec(**values))
     (own / 'c.mp4').write_bytes(b'no film')
     films = SMALL_FILM | {'n_runs': 1, 'stimuli_dir': own}

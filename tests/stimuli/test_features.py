@@ -67,7 +67,7 @@ def test_damaged_files_are_computed_again(tmp_path, pictures, harm):
     np.testing.assert_array_equal(extract_features(pictures, extractor, cache_dir=tmp_path), first)
     assert extractor.seen == 8
     assert extract_features(pictures, extractor, cache_dir=tmp_path).shape == first.shape
-    assert extractor.seen == 8, 'the damaged file was mended'
+    assert extractor.seen == 8, 'the damaged file was fixed'
 
 
 def test_files_open_with_numpy_and_nothing_else_is_left(tmp_path, pictures):
@@ -108,7 +108,7 @@ def test_registry():
 
 
 def test_wrong_shapes(pictures):
-    with pytest.raises(DataError, match='Pictures must be uint8'):
+    with pytest.raises(DataError, match='Images must be uint8'):
         extract_features(pictures.astype(float), Counting())
     with pytest.raises(DataError, match='n at least 1'):
         extract_features(pictures[:0], Counting())

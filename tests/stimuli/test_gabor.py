@@ -107,7 +107,7 @@ def test_cells_that_do_not_divide_the_picture_weigh_it_evenly():
 
 
 def test_errors():
-    with pytest.raises(DataError, match='16 cycles a picture needs pictures of at least 64'):
+    with pytest.raises(DataError, match='16 cycles an image needs images of at least 64'):
         GaborPyramid(frequencies=(16.0,)).transform(np.zeros((1, 32, 32, 3), np.uint8))
     for bad in (
         {'n_orientations': 0},

@@ -1,4 +1,4 @@
-"""Picture files of many kinds become the same 8-bit RGB."""
+"""Image files of many kinds become the same 8-bit RGB."""
 
 import struct
 import zlib
@@ -78,10 +78,10 @@ def test_float_pictures_in_range_or_refused(tmp_path):
         load_image(tmp_path / 'wide.tif')
 
 
-@pytest.mark.parametrize('content', [b'', b'not a picture', b'\x89PNG\r\n\x1a\n' + b'\0' * 40])
+@pytest.mark.parametrize('content', [b'', b'not an image', b'\x89PNG\r\n\x1a\n' + b'\0' * 40])
 def test_unreadable_file_is_named(tmp_path, content):
     (tmp_path / 'broken.png').write_bytes(content)
-    with pytest.raises(InputError, match=r'Cannot read the picture .*broken\.png: .+ Replace'):
+    with pytest.raises(InputError, match=r'Cannot read the image .*broken\.png: .+ Replace'):
         load_images([tmp_path / 'broken.png'])
 
 
@@ -90,7 +90,7 @@ def test_truncated_and_missing_files_are_named(tmp_path, picture):
     whole = (tmp_path / 'a.png').read_bytes()
     (tmp_path / 'cut.png').write_bytes(whole[: len(whole) // 2])
     for name in ('cut.png', 'missing.png'):
-        with pytest.raises(InputError, match=f'Cannot read the picture .*{name}'):
+        with pytest.raises(InputError, match=f'Cannot read the image .*{name}'):
             load_image(tmp_path / name)
 
 
@@ -132,7 +132,7 @@ def test_sizes_must_agree_or_be_given(tmp_path):
     with pytest.raises(InputError, match=r'a\.png \(8 x 8\) and .*b\.png \(8 x 9\) differ'):
         load_images(files)
     assert load_images(files, size=6).shape == (2, 6, 6, 3)
-    with pytest.raises(InputError, match='no pictures'):
+    with pytest.raises(InputError, match='no images'):
         load_images([])
 
 
@@ -140,7 +140,7 @@ def test_as_float(picture):
     np.testing.assert_allclose(as_float(picture[None]), picture[None] / 255, rtol=1e-6)
     assert as_float(np.ones((1, 2, 2, 3))).dtype == np.float32
     for bad in (np.full((1, 2, 2, 3), 1.5), np.zeros((2, 2, 3)), np.zeros((1, 2, 2, 3), int)):
-        with pytest.raises(DataError, match='Pictures must be uint8'):
+        with pytest.raises(DataError, match='Images must be uint8'):
             as_float(bad)
 
 

@@ -119,7 +119,7 @@ def test_mixed_precision_is_close_and_has_a_cache_of_its_own(clip_folder, images
 
 
 def test_clip_preprocessing_by_hand(clip_folder):
-    """A uniform picture becomes (value / 255 - mean) / deviation, once."""
+    """A uniform image becomes (value / 255 - mean) / deviation, once."""
     extractor = get_extractor('clip', folder=clip_folder)
     colour = np.array([200, 100, 0], dtype=np.uint8)
     pixels = pretrained.preprocess(extractor.processor, np.tile(colour, (1, 64, 80, 1)))
@@ -129,7 +129,7 @@ def test_clip_preprocessing_by_hand(clip_folder):
 
 
 def test_tiny_pictures_keep_their_axes(clip_folder):
-    """A picture of three rows is not taken for one with three channels first."""
+    """An image of three rows is not taken for one with three channels first."""
     extractor = get_extractor('clip', folder=clip_folder)
     pixels = pretrained.preprocess(extractor.processor, np.zeros((1, 3, 8, 3), dtype=np.uint8))
     assert pixels.shape == (1, 3, 32, 32)
@@ -166,7 +166,7 @@ def test_blip_captions(blip_folder, images, tmp_path):
     assert features.shape == (3, 32 * 24)
     tokens = features.reshape(3, 32, 24)
     assert np.isfinite(tokens).all()
-    # both the picture and the words count
+    # both the image and the words count
     other = extract_captioned_features(images, captions[::-1], extractor, cache_dir=tmp_path)
     assert not np.allclose(other[0], features[0], atol=1e-4)
     np.testing.assert_array_equal(other[1], features[1])
@@ -175,7 +175,7 @@ def test_blip_captions(blip_folder, images, tmp_path):
     # padding is not attended to: a longer batch does not change a caption
     alone = extractor.transform(images[1:2], captions[1:2])
     np.testing.assert_allclose(alone[0], features[1], atol=1e-5)
-    with pytest.raises(DataError, match='one caption a picture'):
+    with pytest.raises(DataError, match='one caption per image'):
         extract_captioned_features(images, captions[:1], extractor)
 
 
@@ -190,7 +190,7 @@ def test_captions_start_with_the_encoders_token(blip_folder, images):
 
 
 def test_published_blip_configuration():
-    """223,744,258 parameters, 577 x 768 for a picture, 32 x 768 with a caption."""
+    """223,744,258 parameters, 577 x 768 for an image, 32 x 768 with a caption."""
     from transformers import BlipConfig, BlipForImageTextRetrieval
 
     text = {'encoder_hidden_size': 768, 'num_attention_heads': 12}

@@ -1,4 +1,4 @@
-"""Picture encoding: planted tuning, honest scores, leaks, nulls, round trips."""
+"""Image encoding: planted tuning, honest scores, leaks, nulls, round trips."""
 
 import json
 
@@ -156,7 +156,7 @@ def test_what_is_stored_is_what_was_scored(tuned_result):
 
 
 def test_test_trials_have_no_say(tuned_result):
-    """Another response to held-out pictures changes no prediction of them."""
+    """Another response to held-out images changes no prediction of them."""
     samples, spaces, found = tuned_result
     split = split_by_group(samples.table, 'stimulus', n_folds=5, rng=np.random.default_rng(5))
     first = split.folds[0]
@@ -230,7 +230,7 @@ def test_averaged_training_and_given_ceiling():
 
 
 def test_split_by_run_identifies_the_picture_among_all():
-    """The same eight pictures in every run: a closed set, judged run by run."""
+    """The same eight images in every run: a closed set, judged run by run."""
     rng = np.random.default_rng(0)
     n_runs, n = 10, 8
     order = np.concatenate([rng.permutation(n) for _ in range(n_runs)])
@@ -339,5 +339,5 @@ def test_bad_input():
     with pytest.raises(DataError, match='tuned for 2 folds'):
         encode_pictures(samples, [samples, samples], split, spaces, config())
     few = PerStimulus(names(5), np.zeros((5, 2), np.float32))
-    with pytest.raises(DataError, match='no features or picture'):
+    with pytest.raises(DataError, match='no features or image'):
         encode_pictures(samples, [samples], split, few, config())

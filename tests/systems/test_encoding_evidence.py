@@ -78,7 +78,7 @@ def test_unique_parts_are_those_planted(study, world, encoded):
         assert np.corrcoef(true, found)[0, 1] > 0.85
         regions, sure = world.regions, part.p_unique_fdr[name] < 0.05
         assert sure[regions[name]].mean() > 0.8
-        # a fit on 240 pictures misses some of it, and finds no more than there is
+        # a fit on 240 images misses some of it, and finds no more than there is
         share = np.median(found[regions[name]]) / np.median(true[regions[name]])
         assert 0.5 < share < 1.05
         for absent in (other, 'untuned'):

@@ -1,4 +1,4 @@
-"""A head that participants share: newcomers gain by it, and test pictures have no say in it."""
+"""A head that participants share: newcomers gain by it, and test images have no say in it."""
 
 import dataclasses
 
@@ -88,7 +88,7 @@ def test_a_participant_without_signal_is_at_chance(study):
 
 
 def test_held_out_pictures_have_no_say(world):
-    """Others' responses to the test pictures change nothing for the newcomer."""
+    """Others' responses to the test images change nothing for the newcomer."""
     people, features = world
     three = {name: people[name] for name in ('01', '02', '03')}
     quick = dataclasses.replace(

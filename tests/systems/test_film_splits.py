@@ -118,7 +118,7 @@ def test_splits_of_the_other_paradigm_are_refused(published):
     with pytest.raises(DataError) as error:
         choose_film_split(published, SplitSettings(by='stimulus'))
     assert str(error.value) == NOT_OF_FILMS.format(by='stimulus')
-    with pytest.raises(DataError, match='is for films; these are pictures'):
+    with pytest.raises(DataError, match='is for films; these are images'):
         choose_split(published, SplitSettings(by='paper'), 0)
 
 

@@ -31,7 +31,7 @@ SIDE, N_VOXELS = 16, 90
 
 
 class Pixels:
-    """Features of a picture: its pixels at a small size."""
+    """Features of an image: its pixels at a small size."""
 
     name, version, params = 'pixels', '1', {}
 
@@ -89,7 +89,7 @@ class Blocks:
 
 @pytest.fixture(autouse=True)
 def _cheap_scores(monkeypatch):
-    """Compare pictures at a size, and by a stand-in, that cost less."""
+    """Compare images at a size, and by a stand-in, that cost less."""
     make_cheap(monkeypatch)
 
 
@@ -103,7 +103,7 @@ def make_cheap(patch):
 
 
 def world(n_stimuli=40, n_runs=2, noise=0.5, seed=0):
-    """Every run shows every picture once; voxels are linear in its coarse pixels."""
+    """Every run shows every image once; voxels are linear in its coarse pixels."""
     rng = np.random.default_rng(seed)
     coarse = rng.integers(20, 236, size=(n_stimuli, 2, 2, 3)).astype(np.uint8)
     pictures = np.repeat(np.repeat(coarse, SIDE // 2, axis=1), SIDE // 2, axis=2)
@@ -373,7 +373,7 @@ def test_synthetic_samples_come_from_extra_pictures_alone():
 def test_a_held_out_picture_among_the_extra_ones_is_refused():
     samples, pictures = world(n_stimuli=24)
     extra = ExtraPictures(pictures.values, Pixels().transform(resize(pictures.values, 8)))
-    with pytest.raises(DataError, match='is also among the further pictures'):
+    with pytest.raises(DataError, match='is also among the further images'):
         run(samples, pictures, extra=extra)
 
 

@@ -158,7 +158,7 @@ def test_a_network_guides_too_and_is_named(fitted):
 
 
 def test_pictures_are_moved_to_the_features_that_guide(fitted):
-    """Of another picture, so that only the condition can have brought them there."""
+    """Of another image, so that only the condition can have brought them there."""
     made = replace(fitted[0], matching=MatchingSettings(freedom=1.0))
     start, other = training().pictures[:4, :16, :16], training(4, seed=9).pictures
     wanted = made.conditions(Described(other, np.empty((4, 0)), [()] * 4))
@@ -176,7 +176,7 @@ def test_pictures_are_moved_to_the_features_that_guide(fitted):
 
 @pytest.mark.parametrize('radius', [0.2, 0.35])
 def test_matching_of_objects_on_plain_backgrounds(radius):
-    """Where training pictures are all alike, energies vary by rounding alone: no large steps."""
+    """Where training images are all alike, energies vary by rounding alone: no large steps."""
     rng = np.random.default_rng(0)
     y, x = (np.mgrid[:32, :32] + 0.5) / 32 - 0.5
     inside = (np.hypot(x, y) < radius)[None, :, :, None]
@@ -208,7 +208,7 @@ def test_settings_come_from_the_configuration():
 
 
 def test_an_untrained_gaussian_network_is_the_wiener_filter():
-    """Against the posterior mean of Gaussian pictures, solved as linear equations."""
+    """Against the posterior mean of Gaussian images, solved as linear equations."""
     import torch
 
     from bids_neurodecode.models.refiner_network import RefinerConfig, RefinerNetwork

@@ -29,7 +29,7 @@ def autocorrelated(rng, n, n_series, past):
 
 
 def shown(films, n):
-    """One row a volume; a film that is named twice is shown twice."""
+    """One row per volume; a film that is named twice is shown twice."""
     return pd.DataFrame(
         {
             'film': np.repeat(films, n),
@@ -77,7 +77,7 @@ def test_a_signal_is_found_and_the_family_is_corrected():
 
 
 def test_presentations_of_a_film_share_their_surrogate():
-    """What the film evokes comes back with each showing: their noise does not average out."""
+    """What the film evokes comes back with each presentation: their noise does not average out."""
     rng = np.random.default_rng(1)
     table = shown(('a', 'a', 'b'), 60)
     predicted = autocorrelated(rng, 60, 3, 0.9)[np.tile(np.arange(60), 3)]

@@ -129,7 +129,7 @@ def test_pixel_scores_of_retrieval(by_stimulus):
         row = pick(result, 'ridge', metric, 'images')
         assert row.n == 40
         assert row.value <= 1
-        # the pictures are noise: what is retrieved is as good as any other
+        # the images are noise: what is retrieved is as good as any other
         assert row.value == pytest.approx(row.chance, abs=0.05)
         assert row.ceiling == pytest.approx(row.chance, abs=0.05)
         assert np.isnan(pick(result, 'baseline-mean-image', metric, 'images').ceiling)
@@ -170,7 +170,7 @@ def test_few_stimuli_in_every_run_are_a_closed_set():
     row = pick(result, 'ridge', 'identification_top1')
     assert row.value > 0.5
     image = pick(result, 'ridge', 'pixcorr', 'images')
-    # unlike pictures do not correlate: the score is the share identified
+    # unlike images do not correlate: the score is the share identified
     assert image.value == pytest.approx(row.value, abs=0.05)
     assert image.ceiling == pytest.approx(1)
     assert image.chance == pytest.approx(1 / 6, abs=0.05)

@@ -1,4 +1,4 @@
-"""Which generator makes pictures, why, and what is refused before work starts."""
+"""Which generator makes images, why, and what is refused before work starts."""
 
 from pathlib import Path
 
@@ -83,7 +83,7 @@ def test_regions_need_an_atlas(tmp_path):
 
 def test_further_pictures_are_looked_for_before(tmp_path):
     folder = tmp_path / 'more'
-    for reason in ('is not there', 'holds no picture'):
+    for reason in ('is not there', 'holds no image'):
         with pytest.raises(InputError) as caught:
             check_generation(settings(prior_pictures=str(folder)), 'cpu', tmp_path)
         assert str(caught.value) == NO_FOLDER.format(folder=folder, reason=reason)

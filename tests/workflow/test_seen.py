@@ -1,4 +1,4 @@
-"""Pictures that trained a model are known by what they show."""
+"""Images that trained a model are known by what they show."""
 
 import numpy as np
 import pytest

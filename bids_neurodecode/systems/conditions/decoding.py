@@ -1,8 +1,8 @@
 """Which condition was it? Linear classification of held-out runs.
 
 The classifier is ridge regression from standardised voxels to indicators of the conditions, its
-penalty chosen by runs held out within training: the decoder of pictures
-(:mod:`bids_neurodecode.systems.reconstruction`) with conditions in the place of picture features.
+penalty chosen by runs held out within training: the decoder of images
+(:mod:`bids_neurodecode.systems.reconstruction`) with conditions in the place of image features.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Classification:
         Rows of the metrics table: balanced accuracy and pairs of conditions, of the classifier
         and its baselines.
     samples
-        One row a held-out trial: ``fold``, ``sample``, ``stimulus`` (its condition), ``run``,
+        One row per held-out trial: ``fold``, ``sample``, ``stimulus`` (its condition), ``run``,
         ``n_candidates``, ``rank``, ``similarity``, ``identified``, ``retrieved`` (the condition
         that was decoded).
     null
@@ -279,7 +279,7 @@ def classify_regions(
     Returns
     -------
     pandas.DataFrame
-        One row a region: ``name``, ``n_voxels``, ``balanced_accuracy``, ``chance``, ``ci_low``,
+        One row per region: ``name``, ``n_voxels``, ``balanced_accuracy``, ``chance``, ``ci_low``,
         ``ci_high``, ``p`` and ``p_fdr`` (adjusted over regions).
     tuple of Score
         The same as rows of the metrics table.

@@ -39,7 +39,7 @@ def predict_runs(
     Returns
     -------
     list of FoldResult
-        One row a condition and held-out run, of all voxels; levels of runs are taken off.
+        One row per condition and held-out run, of all voxels; levels of runs are taken off.
     """
     import pandas as pd
 

@@ -61,7 +61,7 @@ class Dissimilarity:
     score: Score
 
     def table(self) -> pd.DataFrame:
-        """Return one row a pair: ``condition_a``, ``condition_b``, and the values of each."""
+        """Return one row per pair: ``condition_a``, ``condition_b``, and the values of each."""
         import pandas as pd
 
         pairs = list(zip(*np.triu_indices(len(self.conditions), 1), strict=True))
