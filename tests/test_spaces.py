@@ -1,5 +1,7 @@
 """Surfaces, CIFTI and parcels: read, written, told apart, and refused in one line."""
 
+import shutil
+import subprocess
 from pathlib import Path
 
 import nibabel as nib
@@ -133,6 +135,38 @@ def test_files_are_what_other_programs_expect(tmp_path):
     assert image.shape == (3, 19)
     assert image.nifti_header.get_intent()[0] == 'ConnDenseSeries'
     assert image.header.get_axis(1) == grayordinates().axis
+
+
+@pytest.mark.skipif(shutil.which('wb_command') is None, reason='Connectome Workbench is missing')
+@pytest.mark.parametrize('make', [surfaces, grayordinates, cifti_parcels])
+@pytest.mark.parametrize('content', ['map', 'series', 'labels'])
+def test_connectome_workbench_opens_them(make, content, tmp_path):
+    """It reads structure, size and number of maps; values that it reduces are ours."""
+    space = make()
+    shape = (space.n_columns, 1, 1, 3) if content == 'series' else (space.n_columns, 1, 1)
+    values = RNG.integers(0, 5, shape).astype(np.float32)
+    written = tmp_path / f'sub-01_{name_of(space, content)}'
+    write_image(written, space.image(values), repetition_time=2.0 if content == 'series' else None)
+
+    def ask(*words):
+        done = subprocess.run(
+            ['wb_command', *map(str, words)], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    files = files_of(written)
+    for side, file in zip('LR', files, strict=False):
+        told = ask('-file-information', file)
+        told = ' '.join(told.split())
+        assert f'Number of Maps: {3 if content == "series" else 1}' in told
+        if space.form == 'gifti':
+            columns = space.cortex(side)[2]
+            assert f'Number of Vertices: {columns.stop - columns.start}' in told
+            assert ('CortexLeft' if side == 'L' else 'CortexRight') in told
+    if space.form == 'cifti' and content == 'map':
+        mean = float(ask('-cifti-stats', files[0], '-reduce', 'MEAN'))
+        assert mean == pytest.approx(values.mean(), abs=1e-5)
 
 
 def test_nilearn_takes_a_pair_of_surfaces(tmp_path):

@@ -197,6 +197,7 @@ def plot_map(
     selected: nib.Nifti1Image | None = None,
     n_slices: int = 12,
     sheet: Sheet | None = None,
+    regions: nib.Nifti1Image | None = None,
 ) -> Figure:
     """Show a map over the mean BOLD image, and the histogram of its values.
 
@@ -214,6 +215,8 @@ def plot_map(
         Voxels that the analysis used; drawn as a second histogram.
     sheet
         The surfaces of a map that is no volume; those of packages if None.
+    regions
+        An atlas whose borders are drawn as lines on surfaces.
 
     Raises
     ------
@@ -221,7 +224,8 @@ def plot_map(
         If the images are not on one grid.
     """
     if space_of(image) is not None:
-        return _map_on_sheet(image, spec, mask, selected, sheet or _sheet_of(image))
+        labels = None if regions is None else columns_of(regions)
+        return _map_on_sheet(image, spec, mask, selected, sheet or _sheet_of(image), labels)
     volume, affine = canonical(image)
     volume = spec.scale * volume
     inside = on_grid(mask, volume.shape, 'mask') > 0
@@ -427,6 +431,7 @@ def _map_on_sheet(
     mask: nib.Nifti1Image,
     selected: nib.Nifti1Image | None,
     sheet: Sheet,
+    labels: FloatArray | None,
 ) -> Figure:
     """Show a map on surfaces (or parcels as bars), its colour bar and its histogram."""
     from matplotlib.cm import ScalarMappable
@@ -440,7 +445,7 @@ def _map_on_sheet(
     height = max(sheet.height, 2.4)
     figure = new_figure(height, layout='none')
     if sheet.height:
-        sheet.draw(figure, shown, paint, left=0.05)
+        sheet.draw(figure, shown, paint, left=0.05, labels=labels)
         place = (0.1 + sheet.width, 0.3, 0.12, height - 0.6)
         scale = ScalarMappable(Normalize(low, high), spec.colormap)
         bar = figure.colorbar(scale, cax=add_axes(figure, *place))

@@ -30,28 +30,31 @@ from bids_neurodecode.report.build import (
     Verdicts,
     write_page,
 )
+from bids_neurodecode.report.cortex import HOW, plot_cortex
+from bids_neurodecode.report.groupmaps import mean_map
 from bids_neurodecode.report.participant import how_to_read, methods_blocks
 from bids_neurodecode.report.reader import Reader, reading
 from bids_neurodecode.report.results import ParticipantResults
 from bids_neurodecode.report.section_group import (
+    above_zero,
     group_gallery,
     page_of,
     plot_all_metrics,
+    region_blocks,
     shown_metrics,
 )
 from bids_neurodecode.report.section_scores import comparison_table, score_table
 from bids_neurodecode.report.section_shared import shared_section
-from bids_neurodecode.report.section_signal import analysis_mask, sheet_of
+from bids_neurodecode.report.section_signal import analysis_mask, load_map, sheet_of
 from bids_neurodecode.report.style import percent
 from bids_neurodecode.report.verdicts import (
     difference_verdict,
     score_verdict,
     worse_verdicts,
 )
-from bids_neurodecode.spaces import like, load_image, space_of
+from bids_neurodecode.spaces import like
 
 if TYPE_CHECKING:
-    import nibabel as nib
     import pandas as pd
 
 KEYS = ('system', 'model', 'protocol', 'split', 'space', 'metric')
@@ -101,6 +104,8 @@ def write_group_report(
     *,
     failures: Mapping[str, str] | None = None,
     shared: Path | None = None,
+    regions: Path | None = None,
+    tested: Mapping[str, Mapping[str, int]] | None = None,
 ) -> None:
     """Write the page of the group, and its figures as SVG.
 
@@ -116,6 +121,10 @@ def write_group_report(
         Participants without results: label, and the one line that says why.
     shared
         Scores of a head that participants share, where there is one.
+    regions
+        Table of means by region (:func:`~bids_neurodecode.report.groupmaps.region_table`).
+    tested
+        By map, in how many columns the mean over participants was tested and is above 0.
 
     Raises
     ------
@@ -124,19 +133,24 @@ def write_group_report(
     """
     with reading('the group'):
         readers = [Reader(results) for results in participants]
-        page = _page(readers, failures or {}, shared, html.parent)
+        brains = (*_maps(readers, tested or {}), *region_blocks(regions))
+        page = _page(readers, failures or {}, shared, brains, html.parent)
         write_page(page, html, figures_dir)
 
 
 def _page(
-    readers: Sequence[Reader], failures: Mapping[str, str], shared: Path | None, folder: Path
+    readers: Sequence[Reader],
+    failures: Mapping[str, str],
+    shared: Path | None,
+    brains: tuple[Block, ...],
+    folder: Path,
 ) -> Page:
     methods = methods_blocks(readers[0]) if readers else ()
     sections = [
         Section('summary', 'Summary', _summary(readers, failures)),
         Section('scores', 'Scores', _scores(readers)),
         Section('shared', 'New participants', shared_section(shared)),
-        Section('maps', 'Brain', _maps(readers)),
+        Section('maps', 'Brain', brains),
         Section('quality', 'Participants and quality', _quality(readers, folder)),
         Section('reading', 'How to read this page', (how_to_read(),) if readers else ()),
         Section('warnings', 'Warnings and errors', _warnings(readers, failures)),
@@ -567,7 +581,7 @@ def _median(results: ParticipantResults, key: str) -> str:
     mask = analysis_mask(results)
     if path is None or not path.exists() or mask is None:
         return 'n/a'
-    volume = _volume(path)
+    volume = np.asarray(load_map(path).dataobj, dtype=np.float64)
     values = volume[(np.asarray(mask.dataobj) > 0) & np.isfinite(volume)]
     return f'{np.median(values):.1f}' if values.size else 'n/a'
 
@@ -594,7 +608,7 @@ def _count(readers: Sequence[Reader]) -> Iterable[Plot]:
     )
 
 
-def _maps(readers: Sequence[Reader]) -> tuple[Block, ...]:
+def _maps(readers: Sequence[Reader], tested: Mapping[str, Mapping[str, int]]) -> tuple[Block, ...]:
     blocks: list[Block] = [*_count(readers)]
     folded: list[Block] = []
     for key in MEAN_MAPS:
@@ -608,13 +622,13 @@ def _maps(readers: Sequence[Reader]) -> tuple[Block, ...]:
         spec = brain.MAPS[key]
         mean = mean_map(having, key)
         if mean is None:
-            note = f'{spec.title}: the participants have no grid or no voxels in common.'
-            blocks.append(Text((note,)))
+            note = f'{spec.title}: the participants have no grid or no voxels in common'
+            blocks.append(Text((f'{note}; an atlas (--atlas) compares them by region.',)))
             continue
         image, mask = mean
         caption = (
             f'{spec.title}, mean of {len(having)} participants in the voxels that all of them '
-            f'have. {spec.how_to_read}'
+            f'have. {spec.how_to_read}{above_zero(tested.get(key))}'
         )
         figure = brain.plot_map(image, spec, mask=mask, sheet=sheet_of(having[0], image))
         alt = f'Mean {spec.title} on slices.'
@@ -623,52 +637,11 @@ def _maps(readers: Sequence[Reader]) -> tuple[Block, ...]:
             Plot(f'group_desc-{key}_map.svg', figure, caption, alt)
         )
         if spec.glass and all(results.in_mni for results in having):
-            glass = brain.plot_glass(image, spec, mask=mask)
-            text = (
-                f'{spec.title}, mean of {len(having)} participants, through a glass brain: the '
-                'strongest tenth of the voxels.'
-            )
-            folded.append(Plot(f'group_desc-{key}glass_map.svg', glass, text, alt))
+            whole = plot_cortex(image, spec, mask=mask)
+            text = f'{spec.title}, mean of {len(having)} participants, on the cortex. {HOW}'
+            if whole is not None:
+                folded.append(Plot(f'group_desc-{key}cortex_map.svg', whole, text, alt))
     return (*blocks, *((Fold('More mean maps', tuple(folded)),) if folded else ()))
-
-
-def mean_map(
-    participants: Sequence[ParticipantResults], key: str
-) -> tuple[nib.Nifti1Image, nib.Nifti1Image] | None:
-    """Average a map over participants, in the voxels that the masks of all of them hold.
-
-    Returns
-    -------
-    tuple or None
-        The mean and those voxels; None where grids differ or no voxel is shared.
-    """
-    images = [load_image(results.maps[key]) for results in participants]
-    masks = [analysis_mask(results) for results in participants]
-    first = images[0]
-    total = np.zeros(first.shape[:3])
-    shared = np.ones(first.shape[:3], dtype=bool)
-    for image, mask, results in zip(images, masks, participants, strict=True):
-        if mask is None or image.shape[:3] != first.shape[:3] or mask.shape != first.shape[:3]:
-            return None
-        if not np.allclose(image.affine, first.affine) or not _same_space(image, first):
-            return None
-        volume = _volume(results.maps[key])
-        shared &= (np.asarray(mask.dataobj) > 0) & np.isfinite(volume)
-        total += np.nan_to_num(volume)
-    if not shared.any():
-        return None
-    mean = np.where(shared, total / len(images), 0)
-    return like(first, mean.astype(np.float32)), like(first, shared.astype(np.uint8))
-
-
-def _same_space(image: Any, other: Any) -> bool:
-    space = space_of(image)
-    return space.same_as(space_of(other)) if space is not None else space_of(other) is None
-
-
-def _volume(path: Path) -> Any:
-    volume = np.asarray(load_image(path).dataobj, dtype=np.float64)
-    return volume.reshape(volume.shape[:3])
 
 
 def _keys(metrics: pd.DataFrame) -> list[str]:

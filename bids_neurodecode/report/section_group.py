@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from bids_neurodecode.evaluation.statistics import MIN_GROUPS
 from bids_neurodecode.report import pictures, scores
-from bids_neurodecode.report.build import Block, Cell, Gallery, Picture
+from bids_neurodecode.report.brain import MAPS
+from bids_neurodecode.report.build import Block, Cell, Fold, Gallery, Picture, Table
 from bids_neurodecode.report.reader import Reader, read_table
 from bids_neurodecode.report.section_gallery import SIDE
+from bids_neurodecode.report.section_signal import LONG
 from bids_neurodecode.report.style import (
     BLACK,
     BLUE,
@@ -144,6 +147,66 @@ def page_of(reader: Reader, folder: Path) -> Cell:
     names = (f'{label}.html', f'{label}_task-{reader.results.task}.html')
     page = next((folder / name for name in names if (folder / name).is_file()), None)
     return Cell(label, link=page)
+
+
+def above_zero(found: Mapping[str, int] | None) -> str:
+    """Say in how many columns the mean of a map over participants is above 0.
+
+    Parameters
+    ----------
+    found
+        ``columns`` that were tested, ``fdr`` and ``fwer`` that are above 0.
+    """
+    if found is None or 'columns' not in found:
+        return ''
+    return (
+        f' The mean is above 0 in {found["fdr"]:,} of {found["columns"]:,} voxels (flips of the '
+        f'signs of participants, false discovery rate below .05), in {found["fwer"]:,} by the '
+        'highest value of all voxels.'
+    )
+
+
+def region_blocks(file: Path | None) -> tuple[Block, ...]:
+    """Show means by region, one table per map; the first is open, the others are folded.
+
+    Parameters
+    ----------
+    file
+        Table of :func:`~bids_neurodecode.report.groupmaps.region_table`.
+    """
+    table = read_table(file)
+    if table is None or table.empty:
+        return ()
+    blocks = [_region_table(str(key), rows) for key, rows in table.groupby('map', sort=False)]
+    more = (Fold('More means by region', tuple(blocks[1:])),) if blocks[1:] else ()
+    return (blocks[0], *more)
+
+
+def _region_table(key: str, rows: pd.DataFrame) -> Table:
+    spec = MAPS[key]
+    tested, spread = bool(rows['p'].notna().any()), bool(rows['ci_low'].notna().any())
+    titles = ['region', f'mean: {spec.label}', 'SD']
+    titles += ['95 % interval'] if spread else []
+    titles += ['p (FDR)'] if tested else []
+    cells = []
+    for _, row in rows.sort_values('mean', ascending=False, kind='stable').iterrows():
+        own = [row['region'], f'{spec.scale * row["mean"]:.3g}', f'{spec.scale * row["sd"]:.2g}']
+        low, high = spec.scale * row['ci_low'], spec.scale * row['ci_high']
+        own += [f'{low:.3g} to {high:.3g}'] if spread else []
+        own += [scores.write_p(float(row['p_fdr']))] if tested else []
+        cells.append((*own, f'{row["n"]:.0f}', f'{row["n_voxels"]:.0f}'))
+    caption = (
+        f'{spec.title} by region, in whatever space each participant is: mean over participants '
+        f'of the median over the voxels of the region. n: participants who have the region; '
+        'voxels: median of their number.'
+    )
+    if tested:
+        caption += ' p: flips of the signs of participants, adjusted over regions.'
+    elif not spread:
+        caption += f' With fewer than {MIN_GROUPS} participants there is no interval and no test.'
+    columns = (*titles, 'n', 'voxels')
+    numeric = frozenset(range(1, len(columns)))
+    return Table(columns, tuple(cells), caption, numeric, folded=len(cells) > LONG)
 
 
 def shown_metrics(metrics: pd.DataFrame) -> pd.DataFrame:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from bids_neurodecode.bids.description import read_json
 from bids_neurodecode.extensions import OWN
 from bids_neurodecode.report import brain
 from bids_neurodecode.report.build import Block, Fold, Plot, Table, Text, Viewer
+from bids_neurodecode.report.cortex import HOW, can_turn, plot_cortex, surface_viewer
 from bids_neurodecode.report.reader import Reader, read_table
 from bids_neurodecode.report.results import ParticipantResults
 from bids_neurodecode.report.sheets import Sheet, where_shown
@@ -51,6 +52,7 @@ def brain_section(reader: Reader) -> tuple[Block, ...]:
     sheet = sheet_of(results, mask)
     background = None if results.mean_bold is None else load_map(results.mean_bold)
     selected = load_map(maps['reliable']) if 'reliable' in maps else None
+    atlas = load_map(maps['dseg']) if 'dseg' in maps else None
     specs = brain.MAPS | maps_of_extension(results.system, maps)
     main = [key for key in MAIN_MAPS if key in maps][:N_MAIN]
     main += [key for key in specs if key not in brain.MAPS]
@@ -65,19 +67,22 @@ def brain_section(reader: Reader) -> tuple[Block, ...]:
             if not (results.betas and results.betas.hrf_times_to_peak):
                 spec = brain.MapSpec('Index of the response shape', 'index', spec.how_to_read)
         blocks = shown if key in main else folded
-        blocks.append(_map_block(key, image, spec, mask, background, selected, name, sheet))
+        borders = atlas if key in main and sheet is not None else None
+        blocks.append(
+            _map_block(key, image, spec, mask, background, selected, name, sheet, borders)
+        )
         if results.in_mni and spec.glass:
-            folded.append(_glass_block(key, image, spec, mask, name))
-        if key in main and sheet is None:
-            blocks.append(_viewer(reader, key, image, spec, mask))
+            folded += _whole_brain(key, image, spec, mask, name, main)
+        if key in main and (sheet is None or can_turn(sheet)):
+            blocks.append(_viewer(reader, key, image, spec, mask, sheet))
     if selected is not None:
         folded.append(_selection_block(results, selected, mask, background, name, sheet))
-    if 'dseg' in maps:
+    if atlas is not None:
         shown += _regions(reader, maps, mask)
-        folded.append(_atlas_block(load_map(maps['dseg']), mask, background, name, sheet))
+        folded.append(_atlas_block(atlas, mask, background, name, sheet))
     else:
         shown.append(Text((NO_ATLAS,)))
-    more = (Fold('More maps: glass brains, signal, fits, voxels used', tuple(folded)),)
+    more = (Fold('More maps: cortex, glass brains, signal, fits, voxels used', tuple(folded)),)
     return (*shown, *(more if folded else ()))
 
 
@@ -104,10 +109,25 @@ def maps_of_extension(system: str, maps: Mapping[str, Path]) -> dict[str, brain.
 
 
 def _viewer(
-    reader: Reader, key: str, image: nib.Nifti1Image, spec: brain.MapSpec, mask: nib.Nifti1Image
+    reader: Reader,
+    key: str,
+    image: nib.Nifti1Image,
+    spec: brain.MapSpec,
+    mask: nib.Nifti1Image,
+    sheet: Sheet | None,
 ) -> Viewer:
-    """Link a viewer of a map over the anatomical image, the template or the mean BOLD image."""
+    """Link a viewer of a map over the anatomical image, the template or the mean BOLD image.
+
+    Of surfaces it shows these, which can be turned.
+    """
     results = reader.results
+    file = reader.name(key, 'viewer').replace('.svg', '.html')
+    if sheet is not None:
+        return Viewer(
+            file,
+            f'Interactive viewer: {spec.title.lower()} on surfaces that can be turned',
+            lambda: surface_viewer(image, spec, mask=mask, sheet=sheet),
+        )
     anatomy = anatomical_image(results.runs[0].bold) if results.runs else None
     under = anatomy
     if anatomy is None and not results.in_mni:
@@ -115,7 +135,7 @@ def _viewer(
     what = 'the template' if results.in_mni else 'the mean BOLD image'
     what = 'the anatomical image' if anatomy else what
     return Viewer(
-        reader.name(key, 'viewer').replace('.svg', '.html'),
+        file,
         f'Interactive viewer: {spec.title.lower()} on {what}',
         lambda: brain.viewer(image, spec, mask=mask, background=under),
     )
@@ -127,7 +147,7 @@ def _regions(reader: Reader, maps: dict[str, Path], mask: nib.Nifti1Image) -> It
     inside = np.asarray(mask.dataobj) > 0
     if labels.shape != inside.shape:
         return
-    names = _region_names(maps['dseg'])
+    names = region_names(maps['dseg'])
     columns: list[tuple[str, npt.NDArray[np.float64], brain.MapSpec]] = []
     for title, keys in (
         ('score', ('pearsonr', 'network_r', 'accuracy')),
@@ -170,7 +190,7 @@ def _median(values: npt.NDArray[np.float64]) -> str:
     return f'{np.median(values):.3g}' if values.size else 'n/a'
 
 
-def _region_names(labels: Path) -> dict[int, str]:
+def region_names(labels: Path) -> dict[int, str]:
     """Read the names of regions from the table beside a parcellation, where there is one."""
     # the table is of both hemispheres, and not the labels of parcels themselves
     bare = re.sub(r'_hemi-[LR]|_desc-labels', '', labels.name.split('.')[0])
@@ -207,9 +227,16 @@ def _map_block(
     selected: nib.Nifti1Image | None,
     name: Callable[[str, str], str],
     sheet: Sheet | None = None,
+    regions: nib.Nifti1Image | None = None,
 ) -> Plot:
     figure = brain.plot_map(
-        image, spec, mask=mask, background=background, selected=selected, sheet=sheet
+        image,
+        spec,
+        mask=mask,
+        background=background,
+        selected=selected,
+        sheet=sheet,
+        regions=regions,
     )
     inside = np.asarray(mask.dataobj) > 0
     volume = np.asarray(image.dataobj)
@@ -223,9 +250,27 @@ def _map_block(
         if used.size:
             middle += f', {spec.scale * np.median(used):.3g}{unit} over the {used.size} used'
     where = SLICES + RIGHT if sheet is None else where_shown(sheet, values.size) + RIGHT
+    if regions is not None and sheet is not None and sheet.meshes:
+        where += ' Black lines: borders of the atlas.'
     caption = f'{spec.title}: {middle}. {spec.how_to_read}{where}'
     kind = 'slices' if sheet is None else 'surfaces'
     return Plot(name(key, 'map'), figure, caption, f'{spec.title} on {kind}; {middle}.')
+
+
+def _whole_brain(
+    key: str,
+    image: nib.Nifti1Image,
+    spec: brain.MapSpec,
+    mask: nib.Nifti1Image,
+    name: Callable[[str, str], str],
+    main: Collection[str],
+) -> list[Block]:
+    """Show a map in MNI space as a whole: the main ones on the cortex, others through glass."""
+    figure = plot_cortex(image, spec, mask=mask) if key in main else None
+    if figure is None:
+        return [_glass_block(key, image, spec, mask, name)]
+    alt = f'{spec.title} on the inflated cortex.'
+    return [Plot(name(f'{key}cortex', 'map'), figure, f'{spec.title} on the cortex. {HOW}', alt)]
 
 
 def _glass_block(

@@ -238,17 +238,18 @@ class Sheet:
         axis = add_axes(figure, box[0], box[1], box[2], box[3])
         axis.set_axis_off()
         axis.set_aspect('equal')
-        mesh = self.meshes[side]
-        regions = None if labels is None else self._on_mesh(labels, side, mesh)
-        on_mesh = self._on_mesh(values, side, mesh)
-        _draw_view(axis, mesh, on_mesh, paint, regions, outward=outward)
+        regions = None if labels is None else self.on_mesh(labels, side)
+        on_mesh = self.on_mesh(values, side)
+        _draw_view(axis, self.meshes[side], on_mesh, paint, regions, outward=outward)
         return axis
 
-    def _on_mesh(self, values: FloatArray, side: Side, mesh: Mesh) -> FloatArray:
+    def on_mesh(self, values: FloatArray, side: Side) -> FloatArray:
+        """Return values of the columns, (n_columns,), at the vertices of a mesh; NaN elsewhere."""
         n_vertices, vertices, columns = self.space.cortex(side)
-        full = np.full(max(n_vertices, len(mesh.coordinates)), np.nan)
+        n = len(self.meshes[side].coordinates)
+        full = np.full(max(n_vertices, n), np.nan)
         full[vertices] = values[columns]
-        return full[: len(mesh.coordinates)]
+        return full[:n]
 
     def _draw_voxels(
         self, figure: Figure, values: FloatArray, paint: Paint, left: float, bottom: float
@@ -298,7 +299,8 @@ def _draw_view(
     outward: bool,
 ) -> None:
     """Draw one side of a hemisphere as seen from the right (``outward``) or the left."""
-    from matplotlib.collections import LineCollection, PolyCollection
+    from matplotlib.collections import LineCollection, TriMesh
+    from matplotlib.tri import Triangulation
 
     sign = 1.0 if outward else -1.0
     flat = np.stack([sign * mesh.coordinates[:, 1], mesh.coordinates[:, 2]], axis=1)
@@ -311,28 +313,35 @@ def _draw_view(
     seen = np.flatnonzero(facing > 0)
     seen = seen[np.argsort(sign * corners[seen, :, 0].mean(axis=1))]
     faces = mesh.faces[seen]
-    shade = (0.6 + 0.4 * facing[seen])[:, None]
-    base = np.full(len(seen), 0.82)
+    shade = 0.6 + 0.4 * _at_vertices(np.maximum(facing, 0), mesh)[:, None]
+    base = np.full(len(flat), 0.82)
     if mesh.depth is not None:
-        base = np.where(mesh.depth[faces].mean(axis=1) > 0, 0.68, 0.85)
-    colors = np.concatenate([np.repeat(base[:, None], 3, axis=1) * shade, np.ones_like(shade)], 1)
-    # a face has the value of its first vertex that has one: means would blur labels
-    at = values[faces]
-    first = np.argmax(np.isfinite(at), axis=1)
-    painted = paint(at[np.arange(len(faces)), first])
+        base = np.where(mesh.depth > 0, 0.68, 0.85)
+    painted = paint(values)
     alpha = painted[:, 3:]
-    colors[:, :3] = alpha * painted[:, :3] * (0.25 + 0.75 * shade) + (1 - alpha) * colors[:, :3]
-    shapes = PolyCollection(
-        list(flat[faces]), facecolors=colors, edgecolors=colors, linewidths=0.15, rasterized=True
-    )
+    colors = np.ones((len(flat), 4))
+    colors[:, :3] = alpha * painted[:, :3] * (0.25 + 0.75 * shade)
+    colors[:, :3] += (1 - alpha) * base[:, None] * shade
+    shapes = TriMesh(Triangulation(flat[:, 0], flat[:, 1], faces), rasterized=True)
+    shapes.set_facecolor(colors)
     axis.add_collection(shapes)
     if regions is not None:
         axis.add_collection(
-            LineCollection(_borders(flat, faces, regions), colors='black', linewidths=0.4)
+            LineCollection(
+                _borders(flat, faces, regions), colors='black', linewidths=0.4, rasterized=True
+            )
         )
     margin = 2.0
     axis.set_xlim(flat[:, 0].min() - margin, flat[:, 0].max() + margin)
     axis.set_ylim(flat[:, 1].min() - margin, flat[:, 1].max() + margin)
+
+
+def _at_vertices(values: FloatArray, mesh: Mesh) -> FloatArray:
+    """Return the mean of the faces about each vertex, (n_vertices,)."""
+    n = len(mesh.coordinates)
+    corners = mesh.faces.ravel()
+    total = np.bincount(corners, weights=np.repeat(values, 3), minlength=n)
+    return np.asarray(total / np.maximum(np.bincount(corners, minlength=n), 1))
 
 
 def _turned(corners: FloatArray, normal: FloatArray) -> bool:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import re
+from dataclasses import replace
 from itertools import chain, combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +13,17 @@ import numpy.typing as npt
 from bids_neurodecode.errors import DataError, InputError
 from bids_neurodecode.fetched import check_fetched
 from bids_neurodecode.signals.atlas import Atlas, as_labels, region_table
+from bids_neurodecode.signals.templateflowfiles import (
+    DENSITIES,
+    ENTITY,
+    NESTED,
+    NO_SPACE,
+    surface_files,
+    volume_files,
+)
 from bids_neurodecode.spaces import (
+    HEMISPHERES,
+    WHERE,
     Space,
     files_of,
     form_of,
@@ -29,41 +38,16 @@ from bids_neurodecode.text import one_line
 if TYPE_CHECKING:
     import pandas as pd
 
-NAME_FORM = (
-    'Cannot read the atlas name {name!r}. Write it as TemplateFlow names files, such as '
-    'Schaefer2018_desc-400Parcels7Networks (atlas.name).'
-)
 STRUCTURES = 'structures'
 """Name of the atlas that the data bring themselves, where they are no volumes."""
 FILE_NEEDED = (
-    'The atlas {name} is taken by its name for volumes alone. For surfaces and CIFTI give its '
-    'file (atlas.file: .label.gii of both hemispheres, or .dlabel.nii), or "structures".'
+    'The atlas {name} cannot be taken by its name for {where}. Give "structures" (each {column} '
+    'is a region) or a file (atlas.file).'
 )
 NEITHER = 'An atlas needs a name or a file (atlas.name, atlas.file).'
-NO_SPACE = (
-    'The atlas {name} is in a standard space, and the data are in none that is known. Use data in '
-    'that space (output space of fMRIPrep), or give a dseg file drawn for them (atlas.file).'
-)
-UNKNOWN_ATLAS = (
-    'There is no atlas {name}{near}. In the space {space} there are: {known} (--atlas, '
-    'atlas.name), or give a dseg file (atlas.file).'
-)
-NOT_IN_SPACE = (
-    'TemplateFlow has no atlas {name} in the space {space} of the data{elsewhere}. Use data in '
-    'such a space, another atlas, or a dseg file in {space} (atlas.file).'
-)
 OTHER_SPACE = (
     'The atlas {file} is in {found}, the data are in {space}. Use data in {found}, or an atlas '
     'in {space}.'
-)
-NOT_FETCHED = (
-    "The atlas file {file} is not in TemplateFlow's folder {home} and cannot be fetched "
-    '({reason}). Fetch it where there is a network (templateflow get --atlas {atlas} {template}) '
-    'and set TEMPLATEFLOW_HOME to that folder, or give a dseg file (atlas.file).'
-)
-NO_HOME = (
-    "TemplateFlow's folder cannot be used ({reason}). Set TEMPLATEFLOW_HOME to a folder that "
-    'can be written, or give a dseg file (atlas.file).'
 )
 NO_FILE = 'There is no atlas file {file}. Fix atlas.file.'
 NOT_WHOLE = 'The column "index" of {file} must hold the whole number of each region. Correct it.'
@@ -74,9 +58,11 @@ NO_TABLE = (
 )
 SPACE_ASSUMED = 'The name of the atlas {file} does not say its space; it is taken to be {space}.'
 SPACE_VARIANT = 'The atlas {file} says its space is {found}; it is taken to be {space}.'
+COARSER = (
+    'The atlas {name} has {n_atlas} vertices in a hemisphere and the data have {n}: each '
+    'vertex has the label of the same vertex of the finer mesh (meshes of fsaverage are nested).'
+)
 UNNAMED_LABELS = '{n} label(s) of the atlas {file} are not in its table and are not used.'
-
-ENTITY = re.compile(r'(?:^|_)([a-z]+)-([A-Za-z0-9]+)')
 
 
 def load_atlas(
@@ -94,7 +80,8 @@ def load_atlas(
     ----------
     name
         As TemplateFlow names it: the atlas, then its entities
-        (``Schaefer2018_desc-100Parcels7Networks``). Files that are in ``TEMPLATEFLOW_HOME`` are
+        (``Schaefer2018_desc-100Parcels7Networks``, on surfaces
+        ``Schaefer2018_seg-7n_scale-100``). Files that are in ``TEMPLATEFLOW_HOME`` are
         read from there without a network; others are fetched, within TemplateFlow's time limit.
         ``structures``: the structures of CIFTI, the hemispheres of a surface, or each parcel of
         series of parcels.
@@ -124,10 +111,10 @@ def load_atlas(
         return _structures(columns, space)
     if name is not None:
         if columns is not None:
-            raise InputError(FILE_NEEDED.format(name=name))
+            return _surface_atlas(name, columns)
         if space is None:
             raise InputError(NO_SPACE.format(name=name))
-        file, table = _from_templateflow(name, space, resolution)
+        file, table = volume_files(name, space, resolution)
         found: str | None = space
         warnings: tuple[str, ...] = ()
     elif file is not None:
@@ -136,7 +123,8 @@ def load_atlas(
             raise InputError(NO_FILE.format(file=file))
         found, warnings = check_space(file, space)
         if form_of(file) is not None:
-            return _read_form(file, table or _own_table(file), found, warnings)
+            own = _read_form(file, table or _own_table(file), found, warnings)
+            return own if columns is None else _on_nested_mesh(own, columns)
         table = table if table is not None else _table_beside(file)
     else:
         raise InputError(NEITHER)
@@ -170,6 +158,51 @@ def _own_table(file: Path) -> Path | None:
         return _table_beside(file)
     except InputError:
         return None
+
+
+def _surface_atlas(name: str, columns: Space) -> Atlas:
+    """Read an atlas of TemplateFlow on the surfaces of the data."""
+    if columns.form not in {'gifti', 'cifti'}:
+        told = {'where': WHERE[columns.form], 'column': 'parcel'}
+        raise InputError(FILE_NEEDED.format(name=name, **told))
+    file, table = surface_files(name, columns)
+    space = columns.label.split(':')[0]
+    # numbers may begin anew in the right hemisphere: the files' own names tell them apart
+    found = _read_form(file, None, space, ())
+    if table is not None and (found.warnings or found.table.empty):
+        found = _read_form(file, table, space, ())
+    return _on_nested_mesh(replace(found, name=name), columns)
+
+
+def _on_nested_mesh(atlas: Atlas, columns: Space) -> Atlas:
+    """Return an atlas of fsaverage on the coarser mesh of the data, where that is nested in it."""
+    from nibabel.cifti2.cifti2_axes import BrainModelAxis
+
+    template = columns.label.split(':')[0]
+    theirs = atlas.columns
+    if not template.startswith(NESTED) or theirs is None or theirs.form != 'gifti':
+        return atlas
+    sides: tuple[Literal['L', 'R'], ...] = ('L', 'R')
+    n_data = max(columns.cortex(side)[0] for side in sides)
+    n_atlas = max(theirs.cortex(side)[0] for side in sides)
+    if not n_data < n_atlas or not {n_data, n_atlas} <= set(DENSITIES.values()):
+        return atlas
+    axes, labels = [], []
+    for side in sides:
+        n, _, place = theirs.cortex(side)
+        if n:
+            axes.append(BrainModelAxis.from_surface(np.arange(n_data), n_data, HEMISPHERES[side]))
+            labels.append(atlas.labels[place][:n_data])
+    axis = axes[0] if len(axes) == 1 else axes[0] + axes[1]
+    return replace(
+        atlas,
+        labels=np.concatenate(labels),
+        columns=Space(axis, theirs.form, theirs.label),
+        warnings=(
+            *atlas.warnings,
+            COARSER.format(name=atlas.name, n_atlas=f'{n_atlas:,}', n=f'{n_data:,}'),
+        ),
+    )
 
 
 def _structures(columns: Space, space: str | None) -> Atlas:
@@ -295,112 +328,3 @@ def _table_beside(file: Path) -> Path:
         if path.is_file() or path.is_symlink():
             return path
     raise InputError(NO_TABLE.format(file=file, tried=', '.join(path.name for path in tried)))
-
-
-def _from_templateflow(name: str, space: str, resolution: int | None) -> tuple[Path, Path]:
-    """Return the image and the table, from the folder if they are there, else fetched."""
-    atlas, _, rest = name.removeprefix('atlas-').partition('_')
-    entities = dict(ENTITY.findall(rest))
-    if not atlas.isalnum() or '_'.join(f'{k}-{v}' for k, v in entities.items()) != rest:
-        raise InputError(NAME_FORM.format(name=name))
-    home = os.environ.get('TEMPLATEFLOW_HOME')
-    if home:
-        at_hand = _in_folder(Path(home) / f'tpl-{space}', atlas, entities, resolution)
-        if at_hand is not None:
-            return at_hand
-    return _fetch(name, atlas, entities, space, resolution)
-
-
-def _in_folder(
-    folder: Path, atlas: str, entities: dict[str, str], resolution: int | None
-) -> tuple[Path, Path] | None:
-    """Look for files that are really there (TemplateFlow's folder has empty ones as names)."""
-    wanted = {'atlas': atlas, **entities}
-    images: dict[int, Path] = {}
-    tables = []
-    for path in sorted(folder.glob('*_dseg.*')):
-        found = dict(ENTITY.findall(path.name))
-        grid = {key: found.pop(key, None) for key in ('tpl', 'res')}
-        if found != wanted or path.stat().st_size == 0:
-            continue
-        if path.name.endswith('.tsv'):
-            tables.append(path)
-        elif path.name.endswith(('.nii', '.nii.gz')):
-            images[int(grid['res'] or 1)] = path
-    choice = resolution or (2 if 2 in images else min(images, default=0))
-    return (images[choice], tables[0]) if choice in images and tables else None
-
-
-def _fetch(
-    name: str, atlas: str, entities: dict[str, str], space: str, resolution: int | None
-) -> tuple[Path, Path]:
-    """Let TemplateFlow fetch the files, and say what to do where it cannot."""
-    try:
-        from templateflow import api
-    except OSError as error:  # its folder is made when it is imported
-        raise InputError(NO_HOME.format(reason=one_line(error))) from error
-    query = {'atlas': atlas, 'suffix': 'dseg', **_query(entities)}
-    images = api.ls(space, extension='.nii.gz', **query)
-    tables = api.ls(space, extension='.tsv', **query)
-    if not images or not tables:
-        others = sorted(set(api.templates(extension='.nii.gz', **query)) - {space})
-        known = known_atlases(space)
-        if not others and known:
-            raise InputError(unknown_atlas(name, space, known))
-        elsewhere = f' (it has it in {", ".join(others)})' if others else ''
-        raise InputError(NOT_IN_SPACE.format(name=name, space=space, elsewhere=elsewhere))
-    by_resolution = {int(dict(ENTITY.findall(p.name)).get('res', 1)): p for p in images}
-    choice = resolution or (2 if 2 in by_resolution else min(by_resolution))
-    if choice not in by_resolution:
-        choices = ', '.join(map(str, sorted(by_resolution)))
-        elsewhere = f' at resolution {choice} (there are {choices})'
-        raise InputError(NOT_IN_SPACE.format(name=name, space=space, elsewhere=elsewhere))
-    image = by_resolution[choice]
-    grid = {'resolution': choice} if '_res-' in image.name else {}
-    try:
-        api.get(space, extension='.nii.gz', **grid, **query)
-        api.get(space, extension='.tsv', **query)
-    except (OSError, RuntimeError) as error:  # no network: requests' errors are OSErrors
-        raise InputError(
-            NOT_FETCHED.format(
-                file=image.name,
-                home=image.parent.parent,
-                reason=type(error).__name__,
-                template=space,
-                atlas=atlas,
-            )
-        ) from error
-    return Path(image), Path(tables[0])
-
-
-def known_atlases(space: str) -> list[str]:
-    """Return the names of the atlases that TemplateFlow has in a space, in order.
-
-    Its index is read, which needs no network: files that were not fetched are in it too.
-    """
-    from templateflow import api
-
-    names = set()
-    for path in api.ls(space, suffix='dseg', extension='.nii.gz'):
-        found = dict(ENTITY.findall(path.name))
-        label = found.pop('atlas', None)
-        rest = [f'{k}-{v}' for k, v in found.items() if k not in {'tpl', 'res', 'cohort'}]
-        if label is not None:
-            names.add('_'.join([label, *rest]))
-    return sorted(names)
-
-
-def unknown_atlas(name: str, space: str, known: list[str]) -> str:
-    """Return the one line for an atlas that is not there: what is, the nearest names first."""
-    import difflib
-
-    folded = {each.casefold(): each for each in known}
-    close = difflib.get_close_matches(name.casefold(), folded, n=3, cutoff=0.6)
-    near = f' (did you mean {" or ".join(folded[each] for each in close)}?)' if close else ''
-    return UNKNOWN_ATLAS.format(name=name, near=near, space=space, known=', '.join(known))
-
-
-def _query(entities: dict[str, str]) -> dict[str, str | None]:
-    """Entities by the names that TemplateFlow's layout gives them; no description if none."""
-    long = {'seg': 'segmentation', 'res': 'resolution', 'den': 'density'}
-    return {'desc': None, **{long.get(key, key): value for key, value in entities.items()}}

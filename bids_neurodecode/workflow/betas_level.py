@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.config import Config
-from bids_neurodecode.samples import Responses, Samples, VoxelMask
+from bids_neurodecode.samples import VoxelMask
 from bids_neurodecode.workflow.nodes import Call, Ladder
 from bids_neurodecode.workflow.plan import Plan
 from bids_neurodecode.workflow.publish import (
@@ -21,12 +21,16 @@ from bids_neurodecode.workflow.publish import (
     publish_trials,
 )
 from bids_neurodecode.workflow.resources import DataSize
-from bids_neurodecode.workflow.responses import add_atlas, add_betas, reliability
+from bids_neurodecode.workflow.responses import (
+    add_atlas,
+    add_betas,
+    publish_reliable,
+    reliability,
+    reliable_voxels,
+)
 from bids_neurodecode.workflow.step import ALL, step
 
 SYSTEM = 'betas'
-OF_STIMULI = ('prediction', 'isc', 'none')
-"""Measures of voxels that are none of repeats, or none at all."""
 TUNED_ON_ALL = (
     'Noise components and fractions of ridge were chosen with repeats of all trials. A model that '
     'is judged on held-out trials of these betas had these in the tuning: set betas.model = "B", '
@@ -41,45 +45,6 @@ def add_betas_level(ladder: Ladder) -> None:
     add_atlas(ladder)
     ladder.add(reliable_voxels)
     ladder.add(publish_betas)
-
-
-@step(
-    'reliable',
-    makes=('selected', 'selection_info'),
-    settings=('selection', 'seed'),
-    memory=lambda size: 2 * size.series_gb,
-)
-def reliable_voxels(
-    participant: ParticipantInput,
-    config: Config,
-    plan: Plan,
-    mask: VoxelMask,
-    betas: npt.NDArray[np.float32],
-    tsnr_runs: npt.NDArray[np.float32],
-    folder: Path,
-    within: npt.NDArray[np.bool_] | None = None,
-) -> Mapping[str, Any]:
-    """Choose the voxels whose repeats agree, over all trials: a region to use later.
-
-    None where no stimulus is repeated.
-    """
-    from bids_neurodecode.systems.voxels import choose_voxels
-    from bids_neurodecode.workflow.generation import tsnr_of
-
-    if not plan.table['stimulus'].duplicated().any() or config.selection.measure in OF_STIMULI:
-        return {}
-    found = choose_voxels(
-        Samples(Responses(betas, mask), plan.table),
-        None,
-        config,
-        tsnr_runs=tsnr_of(tsnr_runs, participant, plan.table),
-        within=within,
-    )
-    if found.measure == 'none':
-        return {}
-    mask.restrict(found.keep).save(folder / 'selected.nii.gz')
-    info = {'rule': found.description, 'name': found.rule, 'warnings': list(found.warnings)}
-    return {'selected': folder / 'selected.nii.gz', 'selection_info': info}
 
 
 def memory_of_outputs(size: DataSize) -> float:
@@ -117,12 +82,9 @@ def publish_betas(
     written = measured.publish(publisher, folder)
     voxels = None
     if selected is not None and selection_info is not None:
-        rule = selection_info['rule']
-        more = {'desc': selection_info['name']}
-        written['reliable'] = publisher.writer.image(
-            'reliable', selected, more=more, Description=rule
-        )
-        voxels = r.VoxelResults(mask.n_voxels, VoxelMask.load(selected).n_voxels, rule)
+        written['reliable'] = publish_reliable(publisher.writer, selected, selection_info)
+        n_reliable = VoxelMask.load(selected).n_voxels
+        voxels = r.VoxelResults(mask.n_voxels, n_reliable, selection_info['rule'])
         warnings += selection_info['warnings']
     record = publisher.record(
         SYSTEM,

@@ -35,6 +35,7 @@ from bids_neurodecode.workflow.publish import (
     publish_trials,
     with_model,
 )
+from bids_neurodecode.workflow.responses import publish_reliable
 from bids_neurodecode.workflow.step import ALL, step
 
 if TYPE_CHECKING:
@@ -96,6 +97,8 @@ def publish_encoding(
     atlas_labels: Path | None = None,
     atlas_table: Path | None = None,
     parcels: list[Path] | None = None,
+    selected: Path | None = None,
+    selection_info: Mapping[str, Any] | None = None,
 ) -> Mapping[str, Any]:
     """Write the derivatives of image encoding, and the record for the report.
 
@@ -128,6 +131,9 @@ def publish_encoding(
             beta_info.get('repetition_time'),
             plan.stimulus_duration,
         )
+    if selected is not None and selection_info is not None:
+        # a region to use later: the voxels of the model are in a mask of their own
+        publish_reliable(writer, selected, selection_info)
     notes: tuple[str, ...] = (NO_SHAPES,)
     if shapes is not None:
         publish_runs(writer, participant, encoded, trials, shapes, info['model'], units)

@@ -12,8 +12,9 @@ import numpy as np
 from bids_neurodecode.bids.sink import atomic, write_image, write_json, write_tsv
 from bids_neurodecode.errors import DataError, InputError
 from bids_neurodecode.samples import VoxelMask
-from bids_neurodecode.spaces import EXTENSIONS, load_image, one_each, sidecar_of
+from bids_neurodecode.spaces import load_image, one_each, sidecar_of
 from bids_neurodecode.workflow.files import read_json
+from bids_neurodecode.workflow.group_maps import group_map, group_maps
 from bids_neurodecode.workflow.nodes import Call, Ladder, RunSettings
 from bids_neurodecode.workflow.reports import GROUP_FOLDER, group_page, read_results
 from bids_neurodecode.workflow.step import step
@@ -61,14 +62,7 @@ def group_agreement(call: Call, records: list[Path]) -> Mapping[str, Any]:
     series, mask = aligned_series(people, call.output_dir)
     isc = leave_one_out_isc(series)
     first = people[0]
-    place = f'_space-{first.space}' if first.space else ''
-    hemisphere, extension = '', '.nii.gz'
-    if mask.space is not None:
-        hemisphere = '_hemi-L' if mask.space.form == 'gifti' else ''
-        extension = EXTENSIONS[mask.space.form]['map']
-        place += f'_den-{mask.space.density}' if mask.space.density else ''
-    stem = f'task-{first.task}{hemisphere}{place}_stat-isc_statmap'
-    target = call.output_dir / GROUP_FOLDER / f'{stem}{extension}'
+    target = call.output_dir / GROUP_FOLDER / group_map(first, mask.space, 'isc')
     write_image(target, mask.image(isc.mean(axis=0)), name='isc')
     write_json(
         sidecar_of(target),
@@ -88,8 +82,14 @@ def make_group_page(
     records: list[Path],
     failures: dict[str, str],
     shared_metrics: Path | None = None,
+    region_means: Path | None = None,
+    map_facts: Mapping[str, Any] | None = None,
 ) -> Mapping[str, Any]:
-    """Make the page of the group; ``shared_metrics`` are of a head that participants share."""
+    """Make the page of the group.
+
+    ``shared_metrics`` are of a head that participants share, ``region_means`` and ``map_facts``
+    of :func:`~bids_neurodecode.workflow.group_maps.group_maps`.
+    """
     from bids_neurodecode.report.build import link_pages
     from bids_neurodecode.report.group import write_group_report
 
@@ -97,7 +97,15 @@ def make_group_page(
     page = call.output_dir / group_page(call.output_dir, people[0].task)
     figures = call.output_dir / GROUP_FOLDER / 'figures'
     with atomic(page) as temporary:
-        write_group_report(people, temporary, figures, failures=failures, shared=shared_metrics)
+        write_group_report(
+            people,
+            temporary,
+            figures,
+            failures=failures,
+            shared=shared_metrics,
+            regions=region_means,
+            tested=map_facts or {},
+        )
     link_pages(call.output_dir)
     return {'page': page}
 
@@ -116,6 +124,7 @@ def init_group_wf(results: Sequence[Path], failures: dict[str, str], run: RunSet
         from bids_neurodecode.workflow.encoding_group import add_shared_head
 
         add_shared_head(ladder, records, files)
+    ladder.add(group_maps, records=files)
     ladder.add(make_group_page, records=files, failures=failures)
     if len(records) > 1 and all(record.paradigm == 'movie' for record in records):
         ladder.add(group_agreement, records=files)

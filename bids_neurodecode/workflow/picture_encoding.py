@@ -25,7 +25,12 @@ from bids_neurodecode.workflow.files import load_map, load_regions, save_json, s
 from bids_neurodecode.workflow.nodes import Ladder
 from bids_neurodecode.workflow.own_features import with_own_features
 from bids_neurodecode.workflow.plan import Plan
-from bids_neurodecode.workflow.responses import add_atlas, add_responses, reliability
+from bids_neurodecode.workflow.responses import (
+    add_atlas,
+    add_responses,
+    reliability,
+    reliable_voxels,
+)
 from bids_neurodecode.workflow.seen import (
     Seen,
     compare_runs,
@@ -66,6 +71,7 @@ def add_picture_encoding(ladder: Ladder) -> None:
     add_responses(ladder, add_bands)
     ladder.add(reliability)
     add_atlas(ladder)
+    ladder.add(reliable_voxels)
     main = ladder.run.config.encoding.model
     ladder.add(encode, apart=main not in REGRESSIONS, model=main)
     if main != 'ridge':

@@ -338,6 +338,8 @@ def atlas_entities(config: Config) -> dict[str, str]:
     segmentation = clean_label(parts.get('seg', parts.get('desc', '')))
     if segmentation:
         entities['seg'] = segmentation
+    if clean_label(parts.get('scale', '')):
+        entities['scale'] = clean_label(parts['scale'])
     return entities
 
 

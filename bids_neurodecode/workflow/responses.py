@@ -12,6 +12,7 @@ import pandas as pd
 
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.bids.sink import write_tsv
+from bids_neurodecode.bids.writer import ProductWriter
 from bids_neurodecode.config import Config
 from bids_neurodecode.samples import Responses, Samples, VoxelMask
 from bids_neurodecode.settings_encoding import TABLE
@@ -31,6 +32,8 @@ from bids_neurodecode.workflow.seen import RUNS
 from bids_neurodecode.workflow.step import Apart, step
 
 WHAT = 'estimation of single-trial betas'
+OF_STIMULI = ('prediction', 'isc', 'none')
+"""Measures of voxels that are none of repeats, or none at all."""
 REMEDY = 'give the run more memory, or a mask of fewer voxels'
 
 
@@ -164,6 +167,61 @@ def reliability(
             save_map(folder / 'noiseceiling.nii.gz', mask, ceiling),
         ]
     }
+
+
+@step(
+    'reliable',
+    makes=('selected', 'selection_info'),
+    settings=('selection', 'seed'),
+    memory=lambda size: 2 * size.series_gb,
+)
+def reliable_voxels(
+    participant: ParticipantInput,
+    config: Config,
+    plan: Plan,
+    mask: VoxelMask,
+    betas: npt.NDArray[np.float32],
+    tsnr_runs: npt.NDArray[np.float32],
+    folder: Path,
+    within: npt.NDArray[np.bool_] | None = None,
+) -> Mapping[str, Any]:
+    """Choose the voxels whose repeats agree, over all trials: a region to use later.
+
+    None where no stimulus is repeated, or repeats cannot choose.
+    """
+    from bids_neurodecode.systems.voxels import choose_voxels
+    from bids_neurodecode.workflow.generation import tsnr_of
+
+    if not plan.table['stimulus'].duplicated().any() or config.selection.measure in OF_STIMULI:
+        return {}
+    found = choose_voxels(
+        Samples(Responses(betas, mask), plan.table),
+        None,
+        config,
+        tsnr_runs=tsnr_of(tsnr_runs, participant, plan.table),
+        within=within,
+    )
+    if found.measure == 'none':
+        return {}
+    mask.restrict(found.keep).save(folder / 'selected.nii.gz')
+    info = {'rule': found.description, 'name': found.rule, 'warnings': list(found.warnings)}
+    return {'selected': folder / 'selected.nii.gz', 'selection_info': info}
+
+
+def publish_reliable(writer: ProductWriter, selected: Path, info: Mapping[str, Any]) -> Path:
+    """Write the mask of the voxels whose repeats agree.
+
+    Parameters
+    ----------
+    writer
+        Of the products of the participant.
+    selected
+        The mask.
+    info
+        ``selection_info`` of :func:`reliable_voxels`.
+    """
+    about = '. '.join([info['rule'], *info['warnings']])
+    return writer.image('reliable', selected, more={'desc': info['name']}, Description=about)
 
 
 @step('atlas', makes=('atlas_labels', 'atlas_table', 'within'), settings=('atlas',))

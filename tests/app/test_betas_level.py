@@ -14,6 +14,7 @@ from bids_neurodecode.cli.exits import OK, USAGE
 from bids_neurodecode.cli.main import main
 from bids_neurodecode.cli.systems import BETAS_IN_RESULTS, BETAS_OF_FILMS
 from bids_neurodecode.cli.validation import validate_dataset
+from bids_neurodecode.signals.regions import RELIABLE
 from bids_neurodecode.simulate.dataset import simulate_dataset
 from bids_neurodecode.simulate.spec import build_spec
 from bids_neurodecode.workflow.betas_level import TUNED_ON_ALL
@@ -100,6 +101,33 @@ def test_results_beyond_betas_are_not_replaced(estimated, capsys):
     file.write_text(kept)
     told = BETAS_IN_RESULTS.format(folder=estimated / 'out', label='01')
     assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('way', ['mask', 'rois'])
+def test_the_mask_of_reliable_voxels_is_a_region_of_a_later_run(estimated, no_page, way):
+    """The same voxels are decoded from, and it is said how they were chosen."""
+    name = f'sub-01_task-images_{LABELS}_label-reliable_desc-fdr_mask.nii.gz'
+    region = estimated / 'out' / 'sub-01' / 'func' / name
+    chosen = nib.load(region).get_fdata() > 0
+    quick = '[evaluation]\nn_permutations = 20\nn_bootstrap = 20\n[betas]\nmodel = "B"\n'
+    quick += '[reconstruction]\ngenerator = "none"\n[selection]\nmeasure = "none"\n'
+    given = [f'--mask={region}']
+    if way == 'rois':
+        quick += f'[atlas]\nregions = ["good"]\n[atlas.rois]\ngood = "{region}"\n'
+        given = []
+    settings, plugin = estimated / f'{way}.toml', estimated / 'linear.yml'
+    settings.write_text(quick)
+    plugin.write_text('plugin: Linear\n')
+    places = [str(estimated / 'data'), str(estimated / way), 'participant']
+    more = ['-w', str(estimated / 'work'), '--skip-bids-validation', '--nprocs', '1']
+    more += ['--system', 'reconstruction', '--use-plugin', str(plugin)]
+    assert main([*places, *more, '--config-file', str(settings), *given]) == OK
+    used = next((estimated / way).rglob('*_label-reliable_desc-all_mask.nii.gz'))
+    assert 0 < chosen.sum() < 0.5 * chosen.size
+    np.testing.assert_array_equal(nib.load(used).get_fdata() > 0, chosen)
+    record = json.loads(results_path(estimated / way, '01', 'images').read_text())
+    said = RELIABLE.split('{file}')[1]
+    assert any(line.endswith(said) for line in (*record['warnings'], *record['notes']))
 
 
 def test_conditions_alone_have_betas_too(estimated, tmp_path):

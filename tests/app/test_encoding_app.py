@@ -158,6 +158,22 @@ def test_planted_tuning_is_found_and_nothing_else(trained):
     assert np.median(ceiling[early & responsive]) > np.median(ceiling[inside & ~responsive])
 
 
+def test_reliable_voxels_are_a_region_to_use_later(trained):
+    """Those whose repeats agree over all trials, and not those that the model is of."""
+    truth = trained / 'data' / 'derivatives' / 'simulated-truth' / 'sub-01'
+    out = trained / 'out'
+    reliable = read(out, 'label-reliable_desc-fdr_mask.nii.gz') > 0
+    inside = read(out, 'label-encoded_desc-ridge_mask.nii.gz') > 0
+    responsive = read(truth, 'label-responsive_mask.nii.gz') > 0
+    assert reliable[responsive & inside].mean() > 0.5
+    assert reliable[inside & ~responsive].mean() < 0.05
+    about = json.loads(the(out, 'label-reliable_desc-fdr_mask.json').read_text())
+    assert 'repeats of a stimulus agree over runs' in about['Description']
+    kept = read_results(the(out, '_results.json'))
+    assert 'reliable' not in kept.maps
+    assert kept.encoding.voxels.name.endswith('label-encoded_desc-ridge_mask.nii.gz')
+
+
 def test_metrics_have_regions_chance_and_a_baseline(trained):
     table = metrics(trained, 'out')
     assert set(table.system) == {'encoding'}

@@ -161,29 +161,64 @@ def test_scores_do_not_depend_on_the_space(made, volumes, space, no_page):
     assert validate_dataset(mine) == {}
 
 
+@pytest.fixture
+def no_group_page(monkeypatch):
+    """Leave the page of the group out, which takes longer than all else."""
+
+    def write(people, html, figures, **_):
+        html.write_text(', '.join(each.participant for each in people))
+
+    monkeypatch.setattr('bids_neurodecode.report.group.write_group_report', write)
+
+
 @pytest.mark.parametrize('space', ['fsaverage5', 'fsLR:den-91k', f'{MNI}:seg-Test'])
-def test_the_group_level_goes_over_columns(made, volumes, space, no_page):
+def test_the_group_level_goes_over_columns(made, volumes, space, no_page, no_group_page):
     """Maps are averaged and compared vertex by vertex (parcels by name), as voxels are."""
     system, out, _ = volumes
     mine = made / f'{system}-{space.replace(":", "_")}'
     if not mine.exists():
         assert call(made, system, mine, '--space', space) == 0
     for folder in (out, mine):
-        assert call(made, system, folder, level='group') == 0
-        assert (folder / 'group.html').exists()
+        if not (folder / 'group').exists():
+            assert call(made, system, folder, level='group') == 0
     paradigm = SYSTEMS[system][0]
     table = f'group/task-{paradigm}_metrics.tsv'
     a, b = (pd.read_csv(folder / table, sep='\t') for folder in (out, mine))
     same(a, b)
-    if system != 'movie':
-        return
-    (volume,) = (out / 'group').glob('*_stat-isc_statmap.nii.gz')
-    found = one_each((mine / 'group').glob('*_stat-isc_statmap.*'))
-    assert len(found) == 1
-    assert found[0].name.endswith(SPACES[space])
-    expected = np.asarray(nib.load(volume).dataobj)
-    values = np.asarray(load_image(found[0]).dataobj)
-    np.testing.assert_allclose(values[values != 0], expected[expected != 0], rtol=1e-4)
+    stats = ['stat-tsnr_desc-mean', 'stat-tsnr_desc-count']
+    stats += {'movie': ['stat-isc'], 'encoding': ['stat-pearsonr_desc-mean']}.get(system, [])
+    for stat in stats:
+        (volume,) = (out / 'group').glob(f'*_{stat}_statmap.nii.gz')
+        found = one_each((mine / 'group').glob(f'*_{stat}_statmap.*'))
+        assert len(found) == 1
+        assert found[0].name.endswith(SPACES[space])
+        expected = np.asarray(nib.load(volume).dataobj)
+        values = np.asarray(load_image(found[0]).dataobj)
+        np.testing.assert_allclose(
+            values[values != 0], expected[expected != 0], rtol=1e-3, atol=1e-5
+        )
+
+
+def test_native_volumes_are_compared_by_region(made, no_page, no_group_page):
+    """The means by region of an atlas are those in a template; voxels are not averaged."""
+    (atlas,) = (made / 'images').rglob('*atlas-Sim_dseg.nii.gz')
+    tables = []
+    for space in (MNI, 'T1w'):
+        given = atlas
+        if space == 'T1w':  # one of the participant's own space
+            given = made / 'atlas-Sim_dseg.nii.gz'
+            shutil.copy(atlas, given)
+            (table,) = (made / 'images').rglob('*atlas-Sim_dseg.tsv')
+            shutil.copy(table, given.with_name('atlas-Sim_dseg.tsv'))
+        out = made / f'regions-{space}'
+        assert call(made, 'encoding', out, '--space', space, '--atlas', str(given)) == 0
+        assert call(made, 'encoding', out, level='group') == 0
+        tables.append(pd.read_csv(out / 'group' / 'task-images_stat-mean_regions.tsv', sep='\t'))
+        averaged = list((out / 'group').glob('*_desc-mean_statmap.nii.gz'))
+        assert bool(averaged) == (space == MNI)
+    same(*tables)
+    assert {'pearsonr', 'noiseceiling'} <= set(tables[0]['map'])
+    assert set(tables[0]['n']) == {2}
 
 
 def test_maps_on_surfaces_are_those_that_nilearn_makes(made, no_page):

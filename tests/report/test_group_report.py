@@ -19,11 +19,11 @@ from bids_neurodecode.report.group import (
     compare_over_participants,
     gather_metrics,
     group_verdict,
-    mean_map,
     mean_metrics,
     mean_score,
     write_group_report,
 )
+from bids_neurodecode.report.groupmaps import mean_map
 from bids_neurodecode.report.participant import ParticipantResults, write_participant_report
 from bids_neurodecode.report.reader import Reader
 from bids_neurodecode.report.section_group import group_gallery

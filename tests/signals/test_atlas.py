@@ -10,7 +10,7 @@ from nilearn.image import resample_img
 
 from bids_neurodecode.errors import DataError, InputError
 from bids_neurodecode.signals import atlas as rooms
-from bids_neurodecode.signals import atlasfiles
+from bids_neurodecode.signals import atlasfiles, templateflowfiles
 from bids_neurodecode.signals.atlas import (
     as_labels,
     find_regions,
@@ -316,7 +316,7 @@ def test_templateflow_atlas_of_another_space(home, monkeypatch):
     monkeypatch.setattr(templateflow, 'api', FakeApi([], None))
     with pytest.raises(InputError) as error:
         load_atlas(name='My_desc-5Parcels', space='MNIColin27')
-    assert str(error.value) == atlasfiles.NOT_IN_SPACE.format(
+    assert str(error.value) == templateflowfiles.NOT_IN_SPACE.format(
         name='My_desc-5Parcels',
         space='MNIColin27',
         elsewhere=' (it has it in MNI152NLin2009cAsym)',

@@ -1,0 +1,246 @@
+"""Memory of each step with more and more trials: does a study of 91,282 columns fit into 16 GiB?
+
+``python benchmarks/bench_memory.py [--columns 91282] [--trials 500 1000 2000] [--steps ...]``
+simulates betas in a file (float32, deleted at the end), runs each step in a process of its own,
+and prints the most memory that could not be given back (``RssAnon``; pages of mapped files can),
+the seconds of processor time, a line through the counts, and what it says of 30,000 trials.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+GIB = 1024.0**3
+ASKED = 30_000
+N_FEATURES, N_RUN = 60, 50
+
+
+def simulate(folder: Path, n_trials: int, n_columns: int) -> None:
+    """Write betas (n_trials, n_columns), half of them signal of features, and their table."""
+    rng = np.random.default_rng(0)
+    n_stimuli = n_trials // 2
+    shown = np.concatenate([rng.permutation(n_stimuli), rng.permutation(n_stimuli)])
+    features = rng.normal(size=(n_stimuli, N_FEATURES)).astype(np.float32)
+    weights = rng.normal(size=(N_FEATURES, n_columns)).astype(np.float32) / N_FEATURES**0.5
+    weights[:, n_columns // 2 :] = 0
+    betas = np.lib.format.open_memmap(
+        folder / 'betas.npy', 'w+', np.float32, (2 * n_stimuli, n_columns)
+    )
+    for start in range(0, len(shown), 200):
+        rows = shown[start : start + 200]
+        noise = rng.standard_normal((len(rows), n_columns), dtype=np.float32)
+        betas[start : start + 200] = features[rows] @ weights + 2 * noise
+    betas.flush()
+    np.save(folder / 'features.npy', features)
+    runs = np.arange(len(shown)) // N_RUN
+    table = pd.DataFrame({'stimulus': [f'{x:05d}.png' for x in shown], 'run': runs})
+    table['onset'] = 4.0 * (np.arange(len(shown)) % N_RUN)
+    table['session'] = '1'
+    table['repeat'] = np.repeat([0, 1], n_stimuli)
+    table.to_csv(folder / 'trials.tsv', sep='\t', index=False)
+
+
+class Peak(threading.Thread):
+    """Watches the memory of this process that is no mapped file."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.most, self.done = 0.0, threading.Event()
+
+    def run(self) -> None:
+        """Look fifty times a second."""
+        while not self.done.wait(0.02):
+            self.most = max(self.most, anonymous())
+
+
+def anonymous() -> float:
+    """Return GiB of memory that is no mapped file."""
+    status = Path('/proc/self/status').read_text(encoding='ascii').splitlines()
+    line = next(line for line in status if line.startswith('RssAnon'))
+    return int(line.split()[1]) * 1024 / GIB
+
+
+def load(folder: Path) -> dict[str, Any]:
+    """Return what the steps take, betas mapped as between nodes."""
+
+    from bids_neurodecode.config import build_config
+    from bids_neurodecode.samples import Responses, Samples, VoxelMask
+    from bids_neurodecode.systems.base import PerStimulus
+    from bids_neurodecode.systems.protocol import choose_split
+
+    betas = np.load(folder / 'betas.npy', mmap_mode='c')
+    table = pd.read_csv(folder / 'trials.tsv', sep='\t', dtype={'session': str})
+    config = build_config(
+        {
+            'split': {'by': 'stimulus', 'n_folds': 1, 'test_fraction': 0.1},
+            'selection': {'rule': 'top', 'fraction': 0.2},
+            'evaluation': {'n_permutations': 200, 'n_bootstrap': 200},
+            'reconstruction': {'generator': 'none'},
+        }
+    )
+    names = tuple(f'{x:05d}.png' for x in range(len(table) // 2))
+    mask = VoxelMask(np.ones((betas.shape[1], 1, 1), dtype=bool), np.eye(4))
+    return {
+        'samples': Samples(Responses(betas, mask), table),
+        'split': choose_split(table, config.split, 0)[0],
+        'features': PerStimulus(names, np.load(folder / 'features.npy')),
+        'pictures': PerStimulus(names, np.zeros((len(names), 8, 8, 3), np.uint8)),
+        'tsnr_runs': np.ones((int(table['run'].max()) + 1, betas.shape[1]), np.float32),
+        'config': config,
+    }
+
+
+def reliability(given: dict[str, Any], _: Path) -> None:
+    """Noise ceilings of all columns."""
+    from bids_neurodecode.systems.encoding_setup import ncsnr_of
+
+    ncsnr_of(given['samples'])
+
+
+def selection(given: dict[str, Any], _: Path) -> None:
+    """The columns whose repeats agree."""
+    from bids_neurodecode.config import build_config
+    from bids_neurodecode.systems.voxels import choose_voxels
+
+    choose_voxels(
+        given['samples'], None, build_config({}), tsnr_runs=given['tsnr_runs'], within=None
+    )
+
+
+def linear(given: dict[str, Any], _: Path) -> None:
+    """The linear decoder on a fifth of the columns."""
+    from bids_neurodecode.systems.decoding import decode_pictures
+
+    decode_pictures(
+        given['samples'],
+        [given['samples']],
+        given['split'],
+        given['features'],
+        given['config'],
+        tsnr_runs=given['tsnr_runs'],
+        pictures=given['pictures'],
+    )
+
+
+def ridge(given: dict[str, Any], _: Path) -> None:
+    """The encoding model of all columns."""
+    from bids_neurodecode.systems.encoding import encode_pictures
+
+    encode_pictures(
+        given['samples'],
+        [given['samples']],
+        given['split'],
+        given['features'],
+        given['config'],
+    )
+
+
+def cifti(given: dict[str, Any], folder: Path) -> None:
+    """Betas written as CIFTI, as the last step does, and read again."""
+    _written(given, folder, '.dtseries.nii')
+
+
+def volume(given: dict[str, Any], folder: Path) -> None:
+    """The same betas as a compressed volume of as many voxels."""
+    _written(given, folder, '.nii.gz')
+
+
+def _written(given: dict[str, Any], folder: Path, extension: str) -> None:
+    from nibabel.cifti2.cifti2_axes import BrainModelAxis
+
+    from bids_neurodecode.bids.sink import write_image
+    from bids_neurodecode.samples import VoxelMask
+    from bids_neurodecode.spaces import Space, load_image
+    from bids_neurodecode.workflow.publish import betas_image
+
+    samples = given['samples']
+    n = samples.values.shape[1]
+    space, shape = None, (n, 1, 1)
+    if extension == '.nii.gz':
+        side = int(np.ceil(n ** (1 / 3)))
+        shape = (side, side, side)
+    else:
+        axis = BrainModelAxis.from_surface(np.arange(n), n, 'CortexLeft')
+        space = Space(axis, 'cifti', 'fsLR:den-91k')
+    inside = np.zeros(shape, dtype=bool)
+    inside.ravel()[:n] = True
+    mask = VoxelMask(inside, np.eye(4), space=space)
+    file = folder / f'sub-01_space-fsLR_den-91k_x{extension}'
+    write_image(file, betas_image(mask, samples.values, folder / 'betas.values'))
+    mask.extract(np.asanyarray(load_image(file).dataobj[..., :N_RUN], np.float32))
+    file.unlink()
+
+
+STEPS: dict[str, Callable[[dict[str, Any], Path], None]] = {
+    'reliability': reliability,
+    'selection': selection,
+    'linear': linear,
+    'ridge': ridge,
+    'cifti': cifti,
+    'volume': volume,
+}
+
+
+def measure(step: str, folder: Path) -> dict[str, float]:
+    """Run one step in this process; return its peak (GiB) and processor time (s)."""
+    peak = Peak()
+    given = load(folder)
+    peak.start()
+    start = time.process_time()
+    STEPS[step](given, folder)
+    seconds = time.process_time() - start
+    peak.done.set()
+    peak.join()
+    return {'gib': peak.most, 'seconds': seconds}
+
+
+def main(argv: list[str]) -> None:
+    """Measure all steps at all counts, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('--columns', type=int, default=91_282)
+    parser.add_argument('--trials', type=int, nargs='+', default=[500, 1000, 2000])
+    parser.add_argument('--steps', nargs='+', default=list(STEPS), choices=list(STEPS))
+    parser.add_argument('--one', nargs=2, metavar=('STEP', 'FOLDER'), help=argparse.SUPPRESS)
+    asked = parser.parse_args(argv)
+    if asked.one:
+        print(json.dumps(measure(asked.one[0], Path(asked.one[1]))))
+        return
+    rows = []
+    for n_trials in asked.trials:
+        with tempfile.TemporaryDirectory() as place:
+            simulate(Path(place), n_trials, asked.columns)
+            for step in asked.steps:
+                call = [sys.executable, __file__, '--one', step, place]
+                done = subprocess.run(call, capture_output=True, text=True, check=False)
+                if done.returncode:
+                    print(done.stderr, file=sys.stderr)
+                    continue
+                found = json.loads(done.stdout.splitlines()[-1])
+                rows.append({'step': step, 'trials': n_trials, **found})
+                print(rows[-1], flush=True)
+    table = pd.DataFrame(rows)
+    betas = 4 * asked.columns / GIB
+    for step, own in table.groupby('step', sort=False):
+        if len(own) > 1:
+            slope, level = np.polyfit(own['trials'], own['gib'], 1)
+            slow, _ = np.polyfit(own['trials'], own['seconds'], 1)
+            print(
+                f'{step}: {level:.2f} GiB + {slope / betas:.2f} times the betas; at {ASKED:,} '
+                f'trials {level + slope * ASKED:.1f} GiB, {slow * ASKED / 60:.0f} min'
+            )
+
+
+if __name__ == '__main__':
+    main(sys.argv[1:])

@@ -1,0 +1,171 @@
+"""Volumes of a template on the cortex of fsaverage5, and surfaces that can be turned about."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bids_neurodecode.report.brain import MapSpec, color_limits
+from bids_neurodecode.report.sheets import N_FSAVERAGE5, Sheet, columns_of, painter
+from bids_neurodecode.report.slices import add_axes
+from bids_neurodecode.report.style import WIDTH, figure_style, new_figure
+from bids_neurodecode.spaces import HEMISPHERES, Space
+from bids_neurodecode.typing import FloatArray
+
+if TYPE_CHECKING:
+    import nibabel as nib
+    from matplotlib.figure import Figure
+
+HEIGHT = 1.55
+"""Inches of the row of views."""
+GAP = 12.0
+"""Millimetres between the hemispheres of the viewer."""
+HOW = (
+    'The volume was sampled between the white and the pial surface of fsaverage5 (nilearn, mean '
+    'of the voxels on the way) and is shown on its inflated surface: left hemisphere from outside '
+    'and from the middle, then the right one from the middle and from outside; grey where the '
+    'mask has no voxel. fsaverage is not the template of the data: places are right to some '
+    'millimetres, and nothing is computed from this view.'
+)
+_NILEARN = (0, 14)
+"""First version whose viewer of surfaces runs without further packages."""
+
+
+def on_cortex(image: nib.Nifti1Image, mask: nib.Nifti1Image) -> tuple[Space, FloatArray]:
+    """Sample a volume in MNI space along the cortex of fsaverage5.
+
+    Parameters
+    ----------
+    image
+        The map, 3-D.
+    mask
+        Voxels that have values, on the same grid.
+
+    Returns
+    -------
+    Space
+        Of fsaverage5.
+    numpy.ndarray
+        Shape (2 x 10,242,); NaN where no voxel of the mask is met.
+    """
+    from nibabel.cifti2.cifti2_axes import BrainModelAxis
+    from nilearn.datasets import fetch_surf_fsaverage
+    from nilearn.surface import vol_to_surf
+
+    files = fetch_surf_fsaverage('fsaverage5')
+    with warnings.catch_warnings():
+        # of vertices that meet no voxel of the mask
+        warnings.filterwarnings('ignore', 'Mean of empty slice', RuntimeWarning)
+        values = [
+            vol_to_surf(
+                image, files[f'pial_{side}'], inner_mesh=files[f'white_{side}'], mask_img=mask
+            )
+            for side in ('left', 'right')
+        ]
+    left, right = (
+        BrainModelAxis.from_surface(np.arange(N_FSAVERAGE5), N_FSAVERAGE5, name)
+        for name in HEMISPHERES.values()
+    )
+    space = Space(left + right, 'gifti', 'fsaverage5')
+    return space, np.asarray(np.concatenate(values), dtype=np.float64).ravel()
+
+
+def plot_cortex(image: nib.Nifti1Image, spec: MapSpec, *, mask: nib.Nifti1Image) -> Figure | None:
+    """Show a volume in MNI space on the inflated cortex; None where it does not reach it.
+
+    Parameters
+    ----------
+    image
+        The map, 3-D.
+    spec
+        Its title, units and colours, which are those of the slices.
+    mask
+        Voxels that have values.
+    """
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+
+    volume = spec.scale * np.asarray(image.dataobj, dtype=np.float64).reshape(image.shape[:3])
+    inside = np.asarray(mask.dataobj).reshape(mask.shape[:3]) > 0
+    low, high = color_limits(volume[inside & np.isfinite(volume)], spec)
+    space, values = on_cortex(image, mask)
+    if not np.isfinite(values).any():
+        return None
+    with figure_style():
+        figure = new_figure(HEIGHT + 0.1, layout='none')
+        width = WIDTH - 0.95
+        box = (0.05, 0.05, width, HEIGHT)
+        paint = painter(spec.colormap, low, high)
+        Sheet.of(space).draw_row(figure, spec.scale * values, paint, box)
+        place = (width + 0.15, 0.2, 0.12, HEIGHT - 0.3)
+        scale = ScalarMappable(Normalize(low, high), spec.colormap)
+        bar = figure.colorbar(scale, cax=add_axes(figure, *place))
+        bar.set_label(spec.label, fontsize=7)
+        bar.ax.tick_params(labelsize=6)
+    return figure
+
+
+def can_turn(sheet: Sheet) -> bool:
+    """Whether surfaces can be put into a viewer: there are meshes, and nilearn brings it."""
+    from importlib.metadata import version
+
+    found = tuple(int(part) for part in re.findall(r'\d+', version('nilearn'))[:2])
+    return bool(sheet.meshes) and found >= _NILEARN
+
+
+def surface_viewer(
+    image: nib.Nifti1Image, spec: MapSpec, *, mask: nib.Nifti1Image, sheet: Sheet
+) -> str:
+    """Return a page on which surfaces can be turned (niivue, by nilearn), whole in one file.
+
+    Parameters
+    ----------
+    image
+        The map, one value per column.
+    spec
+        Its title, units and colours.
+    mask
+        Columns that are shown.
+    sheet
+        With the meshes; the hemispheres lie beside each other.
+    """
+    from nilearn.plotting import view_surf
+
+    values = spec.scale * columns_of(image)
+    inside = (columns_of(mask) > 0) & np.isfinite(values)
+    low, high = color_limits(values[inside], spec)
+    coordinates, faces, shown, depth = [], [], [], []
+    start = 0
+    for side, mesh in sheet.meshes.items():
+        where = mesh.coordinates.copy()
+        edge = where[:, 0].max() + GAP / 2 if side == 'L' else where[:, 0].min() - GAP / 2
+        where[:, 0] -= edge
+        coordinates.append(where)
+        faces.append(mesh.faces + start)
+        shown.append(sheet.on_mesh(np.where(inside, values, np.nan), side))
+        depth.append(np.zeros(len(where)) if mesh.depth is None else mesh.depth)
+        start += len(where)
+    page = view_surf(
+        [np.concatenate(coordinates), np.concatenate(faces)],
+        np.nan_to_num(np.concatenate(shown)),
+        bg_map=np.concatenate(depth),
+        cmap=_colors(spec),
+        threshold=0.02 * max(abs(low), abs(high)),
+        vmax=high,
+        title=spec.label,
+        engine='niivue',
+    ).get_standalone()
+    # the icon of the page is the one thing that it would fetch
+    return re.sub(r'<link[^>]*\bicon\b[^>]*>', '', page)
+
+
+def _colors(spec: MapSpec) -> Any:
+    """Return the colours as the viewer takes them: the upper half for what is above 0."""
+    from matplotlib import colormaps
+    from matplotlib.colors import ListedColormap
+
+    colors = colormaps[spec.colormap](np.linspace(0, 1, 255))
+    return spec.colormap if spec.symmetric else ListedColormap([*colors[::-1], *colors])

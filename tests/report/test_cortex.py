@@ -1,0 +1,69 @@
+"""Volumes on the cortex: planted spots lie in their gyrus and hemisphere; surfaces in a viewer."""
+
+import nibabel as nib
+import numpy as np
+import pytest
+from nilearn.surface import load_surf_mesh
+
+from bids_neurodecode.report.brain import MAPS
+from bids_neurodecode.report.cortex import can_turn, on_cortex, plot_cortex, surface_viewer
+from bids_neurodecode.report.sheets import Sheet
+from bids_neurodecode.report.style import to_svg
+
+SHAPE = (46, 55, 46)
+AFFINE = np.array([[4.0, 0, 0, -90], [0, 4, 0, -126], [0, 0, 4, -72], [0, 0, 0, 1]])
+SPOT = (12, -90, 2)
+"""Right calcarine sulcus, mm."""
+
+
+def place():
+    return np.moveaxis(np.indices(SHAPE), 0, -1) @ AFFINE[:3, :3].T + AFFINE[:3, 3]
+
+
+def images(keep=lambda where: np.ones(SHAPE, bool)):
+    where = place()
+    values = np.exp(-((where - np.array(SPOT)) ** 2).sum(axis=-1) / 2 / 8**2)
+    return (
+        nib.Nifti1Image(values.astype(np.float32), AFFINE),
+        nib.Nifti1Image(keep(where).astype(np.uint8), AFFINE),
+    )
+
+
+def test_a_spot_lies_in_its_gyrus():
+    from nilearn.datasets import fetch_surf_fsaverage
+
+    image, mask = images(lambda where: where[..., 1] < 20)
+    space, values = on_cortex(image, mask)
+    files = fetch_surf_fsaverage('fsaverage5')
+    places = np.concatenate(
+        [load_surf_mesh(files[f'pial_{side}']).coordinates for side in ('left', 'right')]
+    )
+    best = int(np.nanargmax(values))
+    assert best >= space.cortex('L')[0]
+    assert np.linalg.norm(places[best] - SPOT) < 10
+    # vertices in front of the mask have no value
+    assert np.isnan(values[places[:, 1] > 30]).all()
+    assert np.isfinite(values[places[:, 1] < 10]).all()
+
+
+def test_the_figure_has_four_views_and_the_same_bytes():
+    image, mask = images()
+    figure = plot_cortex(image, MAPS['pearsonr'], mask=mask)
+    assert len(figure.axes) == 5
+    assert to_svg(figure) == to_svg(plot_cortex(image, MAPS['pearsonr'], mask=mask))
+    deep = images(lambda where: where[..., 2] > 100)[1]
+    assert plot_cortex(image, MAPS['pearsonr'], mask=deep) is None
+
+
+@pytest.mark.parametrize('key', ['pearsonr', 'noiseceiling'])
+def test_surfaces_can_be_turned_in_one_file(key):
+    image, mask = images()
+    space, values = on_cortex(image, mask)
+    sheet = Sheet.of(space)
+    assert can_turn(sheet)
+    columns = space.image(np.nan_to_num(values).astype(np.float32))
+    inside = space.image(np.isfinite(values).astype(np.float32))
+    page = surface_viewer(columns, MAPS[key], mask=inside, sheet=sheet)
+    assert 'niivue' in page
+    assert '<link' not in page
+    assert page == surface_viewer(columns, MAPS[key], mask=inside, sheet=sheet)
