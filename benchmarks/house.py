@@ -151,16 +151,29 @@ def wording(text: str, *, python: bool = True) -> list[str]:
     return [found[0] for each in prose for found in _WORDS.finditer(each)]
 
 
-def undocumented(root: Path) -> int:
-    """Count public functions of two or more parameters without a section ``Parameters``."""
-    n = 0
+def undocumented(root: Path = ROOT) -> dict[str, int]:
+    """Count functions without a section ``Parameters``, by room.
+
+    Those that are public and take two parameters or more; not what is defined in functions or in
+    private classes, which nobody else can call.
+    """
+    found: Counter[str] = Counter()
+
+    def visit(parent: ast.AST, room: str) -> None:
+        for node in ast.iter_child_nodes(parent):
+            if not isinstance(node, ast.ClassDef | ast.FunctionDef) or node.name.startswith('_'):
+                continue
+            if isinstance(node, ast.ClassDef):
+                visit(node, room)
+                continue
+            named = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+            own = [a for a in named if a.arg not in {'self', 'cls'}]
+            if len(own) >= 2 and 'Parameters\n' not in (ast.get_docstring(node) or ''):
+                found[room] += 1
+
     for file in modules(root).values():
-        for node in ast.walk(ast.parse(file.read_text('utf-8'))):
-            if isinstance(node, ast.FunctionDef) and not node.name.startswith('_'):
-                named = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
-                own = [a for a in named if a.arg not in {'self', 'cls'}]
-                n += len(own) >= 2 and 'Parameters\n' not in (ast.get_docstring(node) or '')
-    return n
+        visit(ast.parse(file.read_text('utf-8')), room_of(file, root))
+    return dict(found)
 
 
 def longest_function(root: Path) -> tuple[int, str]:
@@ -197,7 +210,9 @@ def measure(root: Path) -> dict[str, str]:
         ),
         'connections by hand': str(len(re.findall(r'\.connect\(', workflow))),
         'Any in workflow': str(len(re.findall(r'\bAny\b', workflow))),
-        'public functions of 2+ parameters without Parameters': str(undocumented(root)),
+        'public functions of 2+ parameters without Parameters': str(
+            sum(undocumented(root).values())
+        ),
         'longest function': f'{length} ({where.removeprefix(PACKAGE + ".")})',
     }
 

@@ -48,6 +48,13 @@ def check_promise(file: Path, promised: int) -> None:
 def check_dataset(dataset: h5py.Dataset, file: Path) -> None:
     """Check that an array of an HDF5 file is stored, and not made of one value by its header.
 
+    Parameters
+    ----------
+    dataset
+        The open array.
+    file
+        That it lies in, for the message.
+
     Raises
     ------
     DataError

@@ -120,6 +120,13 @@ class RoiFile(NamedTuple):
     def of(cls, text: str, subject: str = '{sub}') -> Self:
         """Read ``FILE`` or ``FILE > NUMBER``; ``{sub}`` is the participant's label.
 
+        Parameters
+        ----------
+        text
+            ``FILE`` or ``FILE > NUMBER``; the threshold is in the units of the map.
+        subject
+            Label that takes the place of ``{sub}``.
+
         Examples
         --------
         >>> RoiFile.of('/rois/sub-{sub}_stat-z_statmap.nii.gz > 3.1', '02')

@@ -185,7 +185,15 @@ def load(group: str, name: str, wanted: type) -> Any:
 
 
 def broken(group: str, name: str, reason: str) -> ArgumentsError:
-    """Return the error of an entry point that cannot be used."""
+    """Return the error of an entry point that cannot be used.
+
+    Parameters
+    ----------
+    group, name
+        Of the entry point, one of :func:`installed`.
+    reason
+        What is wrong, as the middle of a sentence.
+    """
     kind = group.rpartition('.')[2].removesuffix('s')
     place = installed(group)[name].value
     return ArgumentsError(BROKEN.format(kind=kind, name=name, place=place, reason=reason))
@@ -227,6 +235,13 @@ def declared(table: str, key: str) -> Any:
     """Return what an installed system declares: of its ``products`` or ``descriptions``.
 
     None where no system does, or one that cannot be used.
+
+    Parameters
+    ----------
+    table
+        ``products`` or ``descriptions``.
+    key
+        Name of the product, or ``desc``.
 
     Raises
     ------

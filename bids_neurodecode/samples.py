@@ -86,7 +86,15 @@ def form_codes(image: nib.Nifti1Image) -> FormCodes:
 
 
 def set_codes(image: nib.Nifti1Image, codes: FormCodes) -> nib.Nifti1Image:
-    """Write form codes, and the units mm and s, into an image; return it."""
+    """Write form codes, and the units mm and s, into an image; return it.
+
+    Parameters
+    ----------
+    image
+        It is changed in place.
+    codes
+        Codes of qform and sform (NIfTI's: 1 scanner, 2 aligned, 3 Talairach, 4 MNI, ...).
+    """
     q, s = codes
     image.header.set_xyzt_units('mm', 'sec')
     image.set_qform(image.affine, q)
@@ -130,10 +138,22 @@ class VoxelMask:
     def volume(self, row: npt.ArrayLike, fill: float = 0.0) -> npt.NDArray[np.float32]:
         """Put values of shape (n_voxels,) or (n_samples, n_voxels) back on the grid.
 
+        Parameters
+        ----------
+        row
+            Values of the voxels, in their order.
+        fill
+            Value of voxels outside the mask.
+
         Returns
         -------
         numpy.ndarray
             Shape (x, y, z) or (x, y, z, n_samples), float32, ``fill`` outside the mask.
+
+        Raises
+        ------
+        DataError
+            If there is not one value per voxel.
         """
         values = np.asarray(row)
         if values.shape[-1] != self.n_voxels:
@@ -144,7 +164,15 @@ class VoxelMask:
         return out
 
     def image(self, row: npt.ArrayLike, fill: float = 0.0) -> nib.Nifti1Image:
-        """Return :meth:`volume` as a NIfTI image (mm, s), with the space of its columns."""
+        """Return :meth:`volume` as a NIfTI image (mm, s), with the space of its columns.
+
+        Parameters
+        ----------
+        row
+            Values of the voxels, (n_voxels,) or (n_samples, n_voxels).
+        fill
+            Value of voxels outside the mask.
+        """
         import nibabel as nib
 
         if self.space is not None:
@@ -197,7 +225,15 @@ class VoxelMask:
 
     @classmethod
     def of(cls, image: Any, inside: npt.NDArray[np.bool_]) -> VoxelMask:
-        """Return the mask of voxels, (x, y, z), of an image."""
+        """Return the mask of voxels, (x, y, z), of an image.
+
+        Parameters
+        ----------
+        image
+            Gives affine, form codes and space.
+        inside
+            Which voxels, (x, y, z).
+        """
         affine = np.asarray(image.affine, dtype=np.float64)
         return cls(inside, affine, form_codes(image), space_of(image))
 
@@ -240,13 +276,27 @@ class Responses:
         return int(self.values.shape[0])
 
     def save(self, values_path: Path, mask_path: Path) -> None:
-        """Write the values as ``.npy`` and the mask as NIfTI."""
+        """Write the values as ``.npy`` and the mask as NIfTI.
+
+        Parameters
+        ----------
+        values_path
+            Of the ``.npy``, (n_samples, n_voxels), float32.
+        mask_path
+            Of the NIfTI.
+        """
         np.save(values_path, np.asarray(self.values, dtype=np.float32))
         self.mask.save(mask_path)
 
     @classmethod
     def load(cls, values_path: Path, mask_path: Path) -> Responses:
-        """Map the values into memory (read only) and read the mask."""
+        """Map the values into memory (read only) and read the mask.
+
+        Parameters
+        ----------
+        values_path, mask_path
+            As :meth:`save` wrote them.
+        """
         return cls(
             np.load(values_path, mmap_mode='r', allow_pickle=False), VoxelMask.load(mask_path)
         )
@@ -487,7 +537,24 @@ class Split:
 
     @classmethod
     def from_table(cls, by: By, parts: pd.DataFrame, table: pd.DataFrame, name: str = '') -> Split:
-        """Rebuild (and check again) what :meth:`to_table` wrote."""
+        """Rebuild (and check again) what :meth:`to_table` wrote.
+
+        Parameters
+        ----------
+        by
+            What was held out.
+        parts
+            One row per sample of a part: ``fold``, ``part``, ``sample``.
+        table
+            One row per sample, which the row numbers mean.
+        name
+            Of a published split.
+
+        Raises
+        ------
+        DataError
+            If a fold leaks, or names samples that are not there.
+        """
         folds = []
         for _, rows in parts.groupby('fold', sort=True):
             index = {
@@ -537,7 +604,15 @@ def contents(names: Iterable[Any], *tables: pd.DataFrame) -> npt.NDArray[np.str_
 
 
 def relabelled(table: pd.DataFrame, names: npt.NDArray[Any]) -> pd.DataFrame:
-    """Give samples other stimuli of the same table, whose contents go with them."""
+    """Give samples other stimuli of the same table, whose contents go with them.
+
+    Parameters
+    ----------
+    table
+        One row per sample, with ``stimulus`` and, where known, ``content``.
+    names
+        The other stimulus of each sample, (n_samples,).
+    """
     other = table.assign(stimulus=names)
     if 'content' in table.columns:
         other = other.assign(content=contents(names, table))

@@ -300,7 +300,15 @@ def space_of(image: Any) -> Space | None:
 
 
 def like(image: Any, values: npt.NDArray[Any]) -> Any:
-    """Return an image of other values, (x, y, z[, n]), where another one lies."""
+    """Return an image of other values, (x, y, z[, n]), where another one lies.
+
+    Parameters
+    ----------
+    image
+        Gives affine and space.
+    values
+        Shape (x, y, z) or (x, y, z, n).
+    """
     import nibabel as nib
 
     space = space_of(image)
@@ -605,6 +613,13 @@ def _color(key: int) -> tuple[float, float, float, float]:
 
 def needs_grid(what: str, space: Space | None) -> None:
     """Refuse what needs voxels on a grid where there are none.
+
+    Parameters
+    ----------
+    what
+        That is refused, as the beginning of a sentence.
+    space
+        Of the data; None is a grid of voxels.
 
     Raises
     ------

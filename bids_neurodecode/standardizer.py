@@ -28,6 +28,13 @@ class Standardizer:
         """Take mean and standard deviation (ddof 0) over rows of (n_samples, n_columns).
 
         Deviations below ``least`` are set to it: what is a trace in training need not be later.
+
+        Parameters
+        ----------
+        values
+            Training samples, (n_samples, n_columns).
+        least
+            The smallest deviation, in the units of the values.
         """
         mean, scale = (np.empty(values.shape[1:], dtype=np.float64) for _ in range(2))
         for part in _blocks(values.shape[1], len(values)):

@@ -119,7 +119,20 @@ def read_table(file: Path, separator: str = '\t') -> pd.DataFrame:
 
 
 def as_table(rows: list[list[str]], file: Path) -> pd.DataFrame:
-    """Make a table of rows, of which the first one names the columns; see :func:`read_table`."""
+    """Make a table of rows, of which the first one names the columns; see :func:`read_table`.
+
+    Parameters
+    ----------
+    rows
+        Cells as text, line by line.
+    file
+        That they were read from, for messages.
+
+    Raises
+    ------
+    InputError
+        If a column has no name, or two have one.
+    """
     import pandas as pd
 
     names = rows[0]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.house import ROOT, circles, modules, private_imports, unsafe, wording
+from benchmarks.house import ROOT, circles, modules, private_imports, undocumented, unsafe, wording
 
 
 def test_no_modules_import_each_other():
@@ -36,6 +36,10 @@ def test_nothing_runs_what_a_file_says_or_speaks_to_a_network():
 )
 def test_what_is_unsafe_is_found(text):
     assert len(list(unsafe(text, 'a'))) == 1
+
+
+def test_public_functions_say_what_they_take():
+    assert undocumented() == {}
 
 
 def test_what_people_read_is_in_the_words_of_the_field():

@@ -178,7 +178,17 @@ class VoxelEncoder(_Estimator):
             return self._shaped(self.encoder_.predict(given))
 
     def score(self, X: npt.ArrayLike, y: npt.ArrayLike, sample_weight: None = None) -> float:
-        """Return the median over voxels of Pearson's r of prediction and response; chance 0."""
+        """Return the median over voxels of Pearson's r of prediction and response; chance 0.
+
+        Parameters
+        ----------
+        X
+            Features, (n_samples, n_features).
+        y
+            Measured responses, (n_samples, n_voxels).
+        sample_weight
+            Not used; part of scikit-learn's interface.
+        """
         del sample_weight
         return _median_r(y, self.predict(X))
 
@@ -293,13 +303,30 @@ class ImageDecoder(_Estimator):
             return similarity(self.decoder_.components(self._inputs(X)), known)
 
     def identify(self, X: npt.ArrayLike, candidates: npt.ArrayLike) -> npt.NDArray[np.intp]:
-        """Return the most similar candidate of each trial, (n_trials,); see `similarities`."""
+        """Return the most similar candidate of each trial, (n_trials,); see `similarities`.
+
+        Parameters
+        ----------
+        X
+            Responses, (n_trials, n_voxels).
+        candidates
+            Features of the candidate images, (n_candidates, n_features).
+        """
         return nearest(self.similarities(X, candidates))
 
     def score(self, X: npt.ArrayLike, y: npt.ArrayLike, sample_weight: None = None) -> float:
         """Return two-way identification among the distinct images of ``y``; chance .5.
 
         With one distinct image there is nothing to tell apart: NaN.
+
+        Parameters
+        ----------
+        X
+            Responses, (n_trials, n_voxels).
+        y
+            Features of the image of each trial, (n_trials, n_features).
+        sample_weight
+            Not used; part of scikit-learn's interface.
         """
         from bids_neurodecode.evaluation.identification import identification_2way
 
@@ -432,7 +459,17 @@ class MovieEncoder(_Estimator):
             return self._shaped(self.encoder_.predict(features, _groups(groups, len(features))))
 
     def score(self, X: npt.ArrayLike, y: npt.ArrayLike, sample_weight: None = None) -> float:
-        """Return the median over voxels of Pearson's r of prediction and response; chance 0."""
+        """Return the median over voxels of Pearson's r of prediction and response; chance 0.
+
+        Parameters
+        ----------
+        X
+            Features of each volume, (n_volumes, n_features).
+        y
+            Measured responses, (n_volumes, n_voxels).
+        sample_weight
+            Not used; part of scikit-learn's interface.
+        """
         del sample_weight
         return _median_r(y, self.predict(X))
 

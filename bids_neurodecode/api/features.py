@@ -79,7 +79,15 @@ def extract_features(
 
 
 def load(images: Any, size: int | None) -> Uint8Array:
-    """Return images as uint8, (n, h, w, 3); see :func:`~bids_neurodecode.extract_features`."""
+    """Return images as uint8, (n, h, w, 3); see :func:`~bids_neurodecode.extract_features`.
+
+    Parameters
+    ----------
+    images
+        Array (n, h, w, 3), a file, a folder of images, or a list of files.
+    size
+        Pixels a side that files are brought to; None leaves them as they are.
+    """
     from bids_neurodecode.stimuli.images import load_images
 
     if isinstance(images, np.ndarray):

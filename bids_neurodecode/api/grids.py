@@ -121,6 +121,13 @@ def open_runs(images: Any) -> list[Series]:
 def grid_of(runs: Sequence[Series], mask: Any = None) -> Grid:
     """Choose the voxels: those of a mask, or all that are finite and vary in every run.
 
+    Parameters
+    ----------
+    runs
+        Series of all runs, on one grid.
+    mask
+        Voxels to keep: an image or array of the runs' shape; None keeps all usable ones.
+
     Raises
     ------
     UsageError
@@ -137,7 +144,15 @@ def grid_of(runs: Sequence[Series], mask: Any = None) -> Grid:
 
 
 def read_run(run: Series, grid: Grid) -> Float32Array:
-    """Read the voxels of a grid, (n_volumes, n_voxels)."""
+    """Read the voxels of a grid, (n_volumes, n_voxels).
+
+    Parameters
+    ----------
+    run
+        The series of one run.
+    grid
+        Voxels that are read.
+    """
     return np.ascontiguousarray(run.read()[:, grid.inside])
 
 

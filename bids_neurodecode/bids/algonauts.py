@@ -224,6 +224,15 @@ def _array(file: Path, root: Path) -> npt.NDArray[np.generic]:
 def check_arrays(file: Path, n_images: int, root: Path) -> tuple[int, int]:
     """Check shapes and values of the betas; return the vertices of the left and right hemisphere.
 
+    Parameters
+    ----------
+    file
+        The betas of one hemisphere; the other lies beside it.
+    n_images
+        Rows that each must have.
+    root
+        Folder of the dataset, which links may not leave.
+
     Raises
     ------
     InputError

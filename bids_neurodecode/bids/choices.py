@@ -48,7 +48,15 @@ NATIVE = 'func'
 
 
 def space_label(series: Series, *, with_cohort: bool = True) -> str:
-    """Return the space as ``--space`` takes it, such as ``MNI152NLin6Asym:res-2``."""
+    """Return the space as ``--space`` takes it, such as ``MNI152NLin6Asym:res-2``.
+
+    Parameters
+    ----------
+    series
+        Of any kind.
+    with_cohort
+        Whether the template's cohort is part of it.
+    """
     label = series.space or NATIVE
     cohort = f':cohort-{series.cohort}' if series.cohort and with_cohort else ''
     density = f':den-{series.density}' if series.density else ''
@@ -61,6 +69,17 @@ def keep_labels(
     found: Sequence[Series], key: str, what: str, labels: Sequence[str]
 ) -> list[Series]:
     """Keep the series with one of the labels of an entity; all where none is given.
+
+    Parameters
+    ----------
+    found
+        Series of any label.
+    key
+        The entity, such as ``ses``.
+    what
+        What it is called in a message.
+    labels
+        Those that are asked for.
 
     Raises
     ------
@@ -150,6 +169,13 @@ def together(found: Sequence[Series], labels: Sequence[str]) -> list[str]:
 
     They do where several were asked for, or some participant has several; then so do those of
     the others.
+
+    Parameters
+    ----------
+    found
+        Series of all participants and tasks.
+    labels
+        Tasks that were asked for; none: all.
     """
     tasks = tasks_of(found)
     several = len(labels) > 1 or any(len(own) > 1 for own in tasks.values())
@@ -157,7 +183,17 @@ def together(found: Sequence[Series], labels: Sequence[str]) -> list[str]:
 
 
 def note_on_tasks(tasks: Sequence[str], labels: Sequence[str], label: str) -> str:
-    """Say that several tasks are one analysis."""
+    """Say that several tasks are one analysis.
+
+    Parameters
+    ----------
+    tasks
+        Those that are read.
+    labels
+        Those that were asked for.
+    label
+        Of the one analysis.
+    """
     message = ASKED_TOGETHER if len(labels) > 1 else TOGETHER
     return message.format(known=_some(tasks), label=label)
 
@@ -197,6 +233,13 @@ def volumes_first(found: Sequence[Series], asked: str | None) -> list[Series]:
 
     fMRIPrep writes surfaces and CIFTI beside volumes: they are read where nothing else is there,
     or by name.
+
+    Parameters
+    ----------
+    found
+        Series of any form.
+    asked
+        The space that was asked for; None: none.
     """
     volumes = [series for series in found if form_of(series.path) is None]
     return volumes if volumes and asked is None else list(found)

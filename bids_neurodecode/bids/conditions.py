@@ -357,7 +357,15 @@ def shows_conditions(file: Path, settings: ConditionSettings) -> bool:
 
 
 def names_of(table: pd.DataFrame, settings: ConditionSettings) -> list[str]:
-    """Return the trial types of a table that are conditions, in order of first appearance."""
+    """Return the trial types of a table that are conditions, in order of first appearance.
+
+    Parameters
+    ----------
+    table
+        Events, with ``trial_type``.
+    settings
+        Patterns of conditions that are included; without any, what is no rest.
+    """
     if 'trial_type' not in table.columns:
         return []
     names = table['trial_type'].dropna().astype(str).unique().tolist()

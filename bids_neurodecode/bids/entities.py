@@ -67,7 +67,15 @@ def counted(entities: Mapping[str, str]) -> dict[str, str]:
 
 
 def counted_label(key: str, label: str) -> str:
-    """Return the label of one entity as :func:`counted` does."""
+    """Return the label of one entity as :func:`counted` does.
+
+    Parameters
+    ----------
+    key
+        The entity.
+    label
+        Its value.
+    """
     if key in INDEX_ENTITIES and label.isdecimal():
         return label.lstrip('0') or '0'
     return label
@@ -75,6 +83,13 @@ def counted_label(key: str, label: str) -> str:
 
 def without_prefix(label: str, prefix: str) -> str:
     """Strip the key of a label that was given as in a file name.
+
+    Parameters
+    ----------
+    label
+        With or without the key.
+    prefix
+        The key, such as ``sub``.
 
     Examples
     --------
@@ -86,6 +101,11 @@ def without_prefix(label: str, prefix: str) -> str:
 
 def same_index(a: str, b: str) -> bool:
     """Whether two labels are equal, leading zeros of numbers aside.
+
+    Parameters
+    ----------
+    a, b
+        Labels of one entity.
 
     Examples
     --------

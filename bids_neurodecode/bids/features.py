@@ -86,13 +86,34 @@ def has_own_table(name: str, template: str | None) -> bool:
 def features_of_films(
     names: Iterable[str], entities: Mapping[str, str], folder: Path, template: str | None
 ) -> dict[str, Path]:
-    """Return the table of each of some films that has one; errors as :func:`film_features`."""
+    """Return the table of each of some films that has one; errors as :func:`film_features`.
+
+    Parameters
+    ----------
+    names
+        Of films.
+    entities
+        That the template may name.
+    folder
+        Of the stimuli; relative paths are below it.
+    template
+        ``features.table``; None: only what is a table itself has one.
+    """
     found = {name: _table_of(name, entities, folder, template) for name in names}
     return {name: file for name, file in found.items() if file is not None}
 
 
 def picture_features(label: str, task: str, folder: Path, template: str | None) -> dict[str, Path]:
     """Return the table of a participant's images under ``*``; empty where none is asked for.
+
+    Parameters
+    ----------
+    label, task
+        Of the participant.
+    folder
+        Of the stimuli; relative paths are below it.
+    template
+        ``features.table``; ``{sub}`` and ``{task}`` stand for the participant's.
 
     Raises
     ------

@@ -76,7 +76,15 @@ def read_filters(file: Path) -> dict[str, dict[str, Any]]:
 
 
 def query_of(name: str, filters: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Return a query with its filter, to be asked of an index of files."""
+    """Return a query with its filter, to be asked of an index of files.
+
+    Parameters
+    ----------
+    name
+        Of the query, one of :data:`QUERIES`.
+    filters
+        Of the user, by query: labels by entity.
+    """
     return {**QUERIES[name], **filters.get(name, {})}
 
 

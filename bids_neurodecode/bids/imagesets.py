@@ -81,7 +81,15 @@ class ImageSet:
     array: Uint8Array | None = None
 
     def load(self, rows: Sequence[int] | IndexArray, size: int) -> tuple[Uint8Array, bool]:
-        """Return images (n, h, w, 3), and whether they were padded to squares of ``size``."""
+        """Return images (n, h, w, 3), and whether they were padded to squares of ``size``.
+
+        Parameters
+        ----------
+        rows
+            Which images.
+        size
+            Pixels a side that images of different sizes are padded to.
+        """
         if self.array is not None:
             return self.array[np.asarray(rows, dtype=np.intp)], False
         files = [self.files[row] for row in rows]

@@ -110,7 +110,15 @@ class FileIndex:
 
 
 def matches(name: str, query: Mapping[str, Any]) -> bool:
-    """Tell whether a query (see :meth:`FileIndex.find`) selects the file of a name."""
+    """Tell whether a query (see :meth:`FileIndex.find`) selects the file of a name.
+
+    Parameters
+    ----------
+    name
+        Of a file.
+    query
+        Labels by entity.
+    """
     wanted = {key: _labels(key, value) for key, value in query.items()}
     return _fits(name_entities(name), wanted)
 

@@ -123,6 +123,19 @@ def from_anatomy(
 ) -> tuple[Path, str]:
     """Return an anatomical mask on the grid of a series, and a note.
 
+    Parameters
+    ----------
+    mask
+        On the grid of the anatomical image.
+    bold
+        The series.
+    grid
+        Of the series.
+    folder
+        Where a resampled mask is written; None: none may be.
+    dataset
+        Folder of the derivatives, by which the mask is named.
+
     Raises
     ------
     InputError
@@ -138,7 +151,17 @@ def from_anatomy(
 
 
 def from_series(bold: Path, folder: Path | None, dataset: Path) -> tuple[Path, str]:
-    """Return a mask of the voxels of a series that vary (:func:`make_mask`), and a note."""
+    """Return a mask of the voxels of a series that vary (:func:`make_mask`), and a note.
+
+    Parameters
+    ----------
+    bold
+        The series.
+    folder
+        Where the mask is written; None: none may be.
+    dataset
+        Folder of the derivatives, by which the mask is named.
+    """
     entities = parse_entities(bold)
     note = FROM_SERIES.format(label=entities.get('sub'), space=_said(entities), n=MASK_VOLUMES)
     return make_mask(bold, folder, dataset), note

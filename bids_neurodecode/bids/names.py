@@ -302,6 +302,20 @@ def _told(name: str, label: str, digits: int) -> str:
 def build_name(entities: Mapping[str, str], suffix: str, extension: str) -> str:
     """Write a file name: entities in the schema's order, suffix, extension.
 
+    Parameters
+    ----------
+    entities
+        Labels by entity, letters and digits alone.
+    suffix
+        Such as ``bold``.
+    extension
+        With its dot.
+
+    Raises
+    ------
+    DataError
+        For an entity that the schema does not have, or a label with other characters.
+
     Examples
     --------
     >>> build_name({'stat': 'tsnr', 'sub': '01'}, 'boldmap', '.nii.gz')

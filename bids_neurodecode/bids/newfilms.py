@@ -49,6 +49,13 @@ def films_of(place: Path) -> tuple[Path, tuple[str, ...]]:
 def films_of_events(request: Request, label: str) -> tuple[str, ...]:
     """Return the films that the events of a participant name, sorted; none if there are none.
 
+    Parameters
+    ----------
+    request
+        What the user asks for.
+    label
+        Of the participant.
+
     Raises
     ------
     InputError
@@ -76,6 +83,17 @@ def of_films(
     """Return the record of films without BOLD, to be shown to the model of a participant.
 
     ``features`` is the setting ``features.table``.
+
+    Parameters
+    ----------
+    label, task
+        Of the participant whose model is asked.
+    folder
+        Of the stimuli.
+    names
+        Of films, below the folder.
+    features
+        The setting ``features.table``.
 
     Raises
     ------

@@ -92,6 +92,13 @@ def participants_asked(request: Request) -> tuple[str, ...]:
 def find_event_runs(request: Request, label: str) -> ParticipantInput:
     """Return the runs of a participant as their events alone describe them.
 
+    Parameters
+    ----------
+    request
+        What the user asks for.
+    label
+        Of the participant.
+
     Raises
     ------
     InputError
@@ -134,6 +141,15 @@ def find_picture_folder(
     """Return the images of a plain folder, to be shown to a model of one participant.
 
     ``features`` is the setting ``features.table``.
+
+    Parameters
+    ----------
+    folder
+        That holds images.
+    label, task
+        Of the participant whose model is asked.
+    features
+        The setting ``features.table``.
 
     Raises
     ------

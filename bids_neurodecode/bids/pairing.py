@@ -433,6 +433,13 @@ def start_time_of(path: Path, repetition_time: float) -> float:
     Slice-timing correction moves all slices to one moment of the volume (half a repetition time
     after its start in fMRIPrep), and says so there.
 
+    Parameters
+    ----------
+    path
+        Of the series.
+    repetition_time
+        Seconds.
+
     Raises
     ------
     InputError

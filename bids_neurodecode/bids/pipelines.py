@@ -48,6 +48,13 @@ def holds_series(folder: Path, query: Mapping[str, Any] = QUERIES['bold']) -> bo
     """Tell whether a folder holds a series of any participant that a query asks for.
 
     Filters of which runs are taken do not count: a folder of other runs is one of derivatives too.
+
+    Parameters
+    ----------
+    folder
+        Of derivatives.
+    query
+        Labels by entity.
     """
     kind = {key: query[key] for key in ('suffix', 'desc', 'extension') if key in query}
     kinds = {'bold': kind, 'timeseries': QUERIES['parcels']}

@@ -95,7 +95,15 @@ def software_versions() -> dict[str, str]:
 
 
 def relative_link(target: Path, folder: Path) -> str:
-    """Return a link to another dataset: relative where that stays short, else a file URI."""
+    """Return a link to another dataset: relative where that stays short, else a file URI.
+
+    Parameters
+    ----------
+    target
+        Folder of the other dataset.
+    folder
+        Of this one.
+    """
     relative = os.path.relpath(target.resolve(), folder.resolve())
     return relative if relative.count('..') <= 3 else target.resolve().as_uri()
 
@@ -197,6 +205,15 @@ def _locked(file: Path) -> Iterator[None]:
 def check_links(output_dir: Path, bids_dir: Path, derivatives: Mapping[str, Path]) -> None:
     """Refuse what would give one name to two datasets: BIDS URIs would then lie.
 
+    Parameters
+    ----------
+    output_dir
+        Of the run.
+    bids_dir
+        The raw dataset.
+    derivatives
+        Folders by the names that links get.
+
     Raises
     ------
     ArgumentsError
@@ -214,6 +231,15 @@ def check_links(output_dir: Path, bids_dir: Path, derivatives: Mapping[str, Path
 def bids_uri(dataset: str, path: Path, root: Path) -> str:
     """Return the BIDS URI of a file in a linked dataset.
 
+    Parameters
+    ----------
+    dataset
+        Name of the link.
+    path
+        Of the file.
+    root
+        Folder of the linked dataset.
+
     Examples
     --------
     >>> bids_uri('fmriprep', Path('/d/sub-01/func/x.nii.gz'), Path('/d'))
@@ -230,7 +256,21 @@ def sidecar(
     density: str | None = None,
     **fields: Any,
 ) -> dict[str, Any]:
-    """Return the content of a sidecar: sources, what the file means, and what is given."""
+    """Return the content of a sidecar: sources, what the file means, and what is given.
+
+    Parameters
+    ----------
+    sources
+        BIDS URIs.
+    fixed
+        What every file of the product says.
+    resolution
+        Label of ``res-``, where the name has one.
+    density
+        Label of ``den-``, where the name has one.
+    **fields
+        What this file says; None is left out.
+    """
     content: dict[str, Any] = dict(fixed or {})
     content['Sources'] = list(sources)
     if resolution is not None:

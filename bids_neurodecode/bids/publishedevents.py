@@ -143,6 +143,15 @@ class EventsReader:
         A column of names of images or films does, though none of these files be there; not so
         where it has to be ``named``, by ``stim_file`` or the settings. A ``stim_file`` in which
         nothing or sounds alone stand does not.
+
+        Parameters
+        ----------
+        file
+            Events of one run.
+        entities
+            Of the run.
+        named
+            Whether ``stim_file`` or the settings have to say it.
         """
         try:
             table = self._read(file, entities)
@@ -211,6 +220,13 @@ class EventsReader:
     def names(self, file: Path, entities: Mapping[str, str]) -> list[str]:
         """Return the files that the events of one run show, each once.
 
+        Parameters
+        ----------
+        file
+            Events of one run.
+        entities
+            Of the run.
+
         Raises
         ------
         InputError
@@ -222,7 +238,15 @@ class EventsReader:
         return list(dict.fromkeys(stimulus_names(table.assign(stim_file=shown), file)))
 
     def all_there(self, file: Path, entities: Mapping[str, str]) -> bool:
-        """Whether all that events name lies in the folder."""
+        """Whether all that events name lies in the folder.
+
+        Parameters
+        ----------
+        file
+            Events of one run.
+        entities
+            Of the run.
+        """
         try:
             names = self.names(file, entities)
         except InputError:

@@ -94,6 +94,13 @@ def column_of(
 def same_value(value: str, pattern: str) -> bool:
     """Whether a value is the one that is meant; numbers are compared as numbers.
 
+    Parameters
+    ----------
+    value
+        Of a cell.
+    pattern
+        With ``*`` and ``?``, or a number.
+
     Examples
     --------
     >>> same_value('perceptionTest01', 'perceptionTest*'), same_value('1.0', '01')
@@ -204,6 +211,13 @@ def fields_of(template: str) -> tuple[str, ...]:
 
 def key_of(name: str, known: Sequence[str]) -> tuple[str, int]:
     """Return the column or entity that braces name, and what is added to it.
+
+    Parameters
+    ----------
+    name
+        What stands between braces.
+    known
+        Columns and entities.
 
     Examples
     --------

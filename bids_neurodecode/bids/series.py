@@ -122,6 +122,13 @@ def open_image(file: Path) -> Any:
 def check_real(image: Any, file: Path) -> None:
     """Check that voxels hold real numbers; the imaginary part of others would be lost.
 
+    Parameters
+    ----------
+    image
+        Opened by nibabel.
+    file
+        That it was read from.
+
     Raises
     ------
     InputError
@@ -202,6 +209,17 @@ def read_mask(file: Path) -> tuple[npt.NDArray[np.bool_], Grid]:
 
 def check_grid(grid: Grid, file: Path, expected: Grid, reference: Path) -> None:
     """Check that a file has the grid of another.
+
+    Parameters
+    ----------
+    grid
+        Of the file.
+    file
+        That is checked.
+    expected
+        Of the reference.
+    reference
+        Whose grid it must have.
 
     Raises
     ------

@@ -66,20 +66,44 @@ def remove_begun(files: Iterable[Path]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file, whole or not at all."""
+    """Write a text file, whole or not at all.
+
+    Parameters
+    ----------
+    path
+        That is written.
+    text
+        Its content, written as UTF-8.
+    """
     with atomic(path) as temporary:
         temporary.write_text(text, encoding='utf-8')
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write JSON with readable layout; a sidecar of surfaces beside each of the hemispheres."""
+    """Write JSON with readable layout; a sidecar of surfaces beside each of the hemispheres.
+
+    Parameters
+    ----------
+    path
+        That is written.
+    content
+        What JSON can hold; anything else as text.
+    """
     text = json.dumps(content, indent=2, ensure_ascii=False, default=str) + '\n'
     for file in files_of(path):
         write_text(file, text)
 
 
 def write_tsv(path: Path, table: pd.DataFrame) -> None:
-    """Write a table as BIDS wants it: tabs, ``n/a`` for what is missing."""
+    """Write a table as BIDS wants it: tabs, ``n/a`` for what is missing.
+
+    Parameters
+    ----------
+    path
+        That is written.
+    table
+        Its columns are the header.
+    """
     with atomic(path) as temporary:
         table.to_csv(
             temporary,
@@ -155,6 +179,14 @@ def write_volumes(
 
 
 def copy_file(source: Path, path: Path) -> None:
-    """Copy a file, whole or not at all."""
+    """Copy a file, whole or not at all.
+
+    Parameters
+    ----------
+    source
+        That is copied.
+    path
+        That is written.
+    """
     with atomic(path) as temporary:
         shutil.copyfile(source, temporary)

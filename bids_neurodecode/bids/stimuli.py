@@ -111,6 +111,13 @@ def _within(file: Path, folder: Path) -> bool:
 def check_image(file: Path, events: Path) -> None:
     """Read an image to its end: one still image, not too large, in values that are known.
 
+    Parameters
+    ----------
+    file
+        The image.
+    events
+        That name it, for the message.
+
     Raises
     ------
     InputError
@@ -137,6 +144,13 @@ def _check_once(file: Path, _changed: int, _size: int) -> None:
 
 def paradigm_of(names: Iterable[str], task: str) -> Paradigm:
     """Tell from the stimuli's types what a task shows.
+
+    Parameters
+    ----------
+    names
+        Of stimulus files.
+    task
+        For the message.
 
     Raises
     ------

@@ -115,6 +115,13 @@ def stimulus_name(text: str) -> str:
 def stimulus_names(table: pd.DataFrame, file: Path) -> list[str]:
     """Return the ``stim_file`` of each row that shows a stimulus.
 
+    Parameters
+    ----------
+    table
+        Events.
+    file
+        That they were read from.
+
     Raises
     ------
     InputError

@@ -134,6 +134,17 @@ def precomputed_trials(
     name test rows by the table's columns. With ``mean`` there is one row per stimulus, that of its
     first trial, with ``n_repeats``. Of ``conditions``, ``trial_type`` is what was shown.
 
+    Parameters
+    ----------
+    table_file
+        One row per volume of the betas.
+    repeats
+        ``single`` keeps all rows, ``mean`` one per stimulus.
+    split
+        Names test rows by columns of the table; None: none.
+    conditions
+        Whether ``trial_type`` is what was shown.
+
     Raises
     ------
     DataError
@@ -242,6 +253,13 @@ def with_trials(samples: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
 
 def stimulus_duration(table: pd.DataFrame, file: Path) -> float:
     """Return the one duration (s, median) of all trials.
+
+    Parameters
+    ----------
+    table
+        One row per trial, with ``duration`` (s).
+    file
+        That it was read from.
 
     Raises
     ------

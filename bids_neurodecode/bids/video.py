@@ -18,7 +18,13 @@ GAP = 8
 
 
 def beside(left: Uint8Array, right: Uint8Array) -> Uint8Array:
-    """Set two films (n, height, width, 3) side by side, enlarged if they are small."""
+    """Set two films (n, height, width, 3) side by side, enlarged if they are small.
+
+    Parameters
+    ----------
+    left, right
+        Of the same number of frames, height and width, uint8.
+    """
     factor = max(1, round(SHORTEST_SIDE / min(left.shape[1:3])))
     a, b = (x.repeat(factor, axis=1).repeat(factor, axis=2) for x in (left, right))
     gap = np.full((*a.shape[:2], GAP, 3), 255, dtype=np.uint8)
@@ -60,14 +66,30 @@ def write_video(
 
 
 def strip(upper: Uint8Array, lower: Uint8Array, n: int = 10) -> Uint8Array:
-    """Set ``n`` frames, evenly over two films, in two rows: one image."""
+    """Set ``n`` frames, evenly over two films, in two rows: one image.
+
+    Parameters
+    ----------
+    upper, lower
+        Films, (n_frames, height, width, 3), uint8, of one size.
+    n
+        How many frames, at most.
+    """
     picked = np.unique(np.linspace(0, len(upper) - 1, min(n, len(upper))).round().astype(int))
     rows = [np.concatenate(list(film[picked]), axis=1) for film in (upper, lower)]
     return np.concatenate(rows, axis=0)
 
 
 def write_picture(path: Path, pixels: Uint8Array) -> None:
-    """Write an image (height, width, 3) as PNG, whole or not at all."""
+    """Write an image (height, width, 3) as PNG, whole or not at all.
+
+    Parameters
+    ----------
+    path
+        That is written.
+    pixels
+        Shape (height, width, 3), uint8.
+    """
     from PIL import Image
 
     with atomic(path) as temporary:

@@ -78,7 +78,15 @@ class ProductWriter:
 
     @classmethod
     def for_participant(cls, participant: ParticipantInput, output_dir: Path) -> ProductWriter:
-        """Return the writer of a participant's products over all runs."""
+        """Return the writer of a participant's products over all runs.
+
+        Parameters
+        ----------
+        participant
+            Its first run says the space and the resolution.
+        output_dir
+            Of the run.
+        """
         first = participant.runs[0]
         writer = cls(
             output_dir,
@@ -118,11 +126,29 @@ class ProductWriter:
         )
 
     def for_run(self, entities: Mapping[str, str], sources: Sequence[str]) -> ProductWriter:
-        """Return the writer of one run's products."""
+        """Return the writer of one run's products.
+
+        Parameters
+        ----------
+        entities
+            Of the run.
+        sources
+            BIDS URIs of what it is made from.
+        """
         return replace(self, entities=entities, sources=sources)
 
     def path(self, key: str, *, extension: str | None = None, **more: str) -> Path:
-        """Return where a product goes."""
+        """Return where a product goes.
+
+        Parameters
+        ----------
+        key
+            Of the product.
+        extension
+            Other than the product's own.
+        **more
+            Entities of this file.
+        """
         parcels = self.parcellation if product_of(key).spatial else {}
         path = self.output_dir / product_path(
             key,
@@ -203,6 +229,17 @@ class ProductWriter:
 
         Runs are named as in the raw data. ``session`` and ``run`` are not described: pybids
         takes these words in a sidecar for the entities of the file.
+
+        Parameters
+        ----------
+        key
+            Of the product.
+        table
+            Its columns are the header.
+        columns
+            Descriptions by column; None writes no sidecar.
+        more
+            Entities of this file.
         """
         if 'run_label' in table.columns:
             table = with_raw_keys(table)
@@ -215,13 +252,33 @@ class ProductWriter:
         return target
 
     def copy(self, key: str, source: Path, **more: str) -> Path:
-        """Copy a file as it is."""
+        """Copy a file as it is.
+
+        Parameters
+        ----------
+        key
+            Of the product.
+        source
+            The file that is copied.
+        **more
+            Entities of this file.
+        """
         target = self.path(key, **more)
         copy_file(source, target)
         return target
 
     def text(self, key: str, text: str, **more: str) -> Path:
-        """Write a text file."""
+        """Write a text file.
+
+        Parameters
+        ----------
+        key
+            Of the product.
+        text
+            Its content.
+        **more
+            Entities of this file.
+        """
         target = self.path(key, **more)
         write_text(target, text)
         return target
@@ -232,6 +289,13 @@ def products_of(output_dir: Path, label: str, task: str) -> set[str]:
 
     The list is that of :meth:`ProductWriter.finish`; it is empty where there was no run, or where
     the list is damaged, which is said.
+
+    Parameters
+    ----------
+    output_dir
+        Of the run.
+    label, task
+        Of the participant.
     """
     file = _products_file(output_dir, label, task)
     if not file.exists():

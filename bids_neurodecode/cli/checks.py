@@ -95,7 +95,15 @@ def check_all(arguments: Arguments, config: Config) -> DatasetInput:
 
 
 def request_of(arguments: Arguments, config: Config) -> Request:
-    """Return what a call asks for of the dataset."""
+    """Return what a call asks for of the dataset.
+
+    Parameters
+    ----------
+    arguments
+        Of the call.
+    config
+        Its settings.
+    """
     filters = read_filters(arguments.bids_filter_file) if arguments.bids_filter_file else {}
     return Request(
         bids_dir=arguments.bids_dir,

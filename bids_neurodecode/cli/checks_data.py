@@ -90,6 +90,15 @@ def check_design(
 
     Without ``hold_out`` there are no folds to check.
 
+    Parameters
+    ----------
+    person
+        The participant.
+    config
+        Settings of the run.
+    hold_out
+        Whether there are folds to check.
+
     Returns
     -------
     tuple of str
@@ -242,6 +251,13 @@ def _check_repeats(table: pd.DataFrame, config: Config, file: Path) -> None:
 def check_split(table: pd.DataFrame, config: Config) -> None:
     """Check that trials can be split as asked; clusters are made once there are features.
 
+    Parameters
+    ----------
+    table
+        One row per trial.
+    config
+        Settings of ``split`` and ``seed``.
+
     Raises
     ------
     DataError
@@ -327,6 +343,13 @@ def check_run_values(run: RunInput, *, percent: bool = False) -> None:
 def check_space(person: ParticipantInput, config: Config) -> None:
     """Refuse what needs voxels on a grid where the data are surfaces, CIFTI or parcels.
 
+    Parameters
+    ----------
+    person
+        The participant.
+    config
+        Settings of the run.
+
     Raises
     ------
     InputError
@@ -348,6 +371,13 @@ def check_space(person: ParticipantInput, config: Config) -> None:
 def check_nsd(person: ParticipantInput, config: Config) -> None:
     """Check that settings go with betas in NSD's own layout.
 
+    Parameters
+    ----------
+    person
+        A participant of NSD.
+    config
+        Settings of the run.
+
     Raises
     ------
     InputError
@@ -367,6 +397,13 @@ def check_nsd(person: ParticipantInput, config: Config) -> None:
 
 def check_atlas(person: ParticipantInput, settings: AtlasSettings) -> tuple[str, ...]:
     """Put the atlas on the grid of the data and check that it and its regions meet the mask.
+
+    Parameters
+    ----------
+    person
+        The participant.
+    settings
+        Of the atlas.
 
     Returns
     -------

@@ -335,6 +335,15 @@ def check_room(
 ) -> None:
     """Check that memory and disk suffice, from the headers.
 
+    Parameters
+    ----------
+    arguments
+        Of the call: memory, processes and folders.
+    participants
+        Whose headers are read.
+    n_variants
+        Of a study: how many outputs there will be.
+
     Raises
     ------
     ResourceError
@@ -364,7 +373,15 @@ def check_room(
 def disk_needed(
     participants: Sequence[ParticipantInput], n_variants: int = 1
 ) -> tuple[float, float]:
-    """Return about how many GB the output folder and the work folder will hold, from headers."""
+    """Return about how many GB the output folder and the work folder will hold, from headers.
+
+    Parameters
+    ----------
+    participants
+        Whose headers are read.
+    n_variants
+        Of a study: how many outputs there will be.
+    """
     from bids_neurodecode.workflow.resources import data_size
 
     in_output = in_work = 0.0

@@ -16,7 +16,15 @@ HOW = (
 
 
 def add_completion_parser(commands: Any, tools: argparse.ArgumentParser) -> None:
-    """Add ``completion`` to the sub-commands of a parser, ``tools``."""
+    """Add ``completion`` to the sub-commands of a parser, ``tools``.
+
+    Parameters
+    ----------
+    commands
+        Sub-commands that it is added to.
+    tools
+        The parser whose sub-commands are completed.
+    """
     completion = commands.add_parser(
         'completion', help='print the completion script of a shell', description=HOW
     )

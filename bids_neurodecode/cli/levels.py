@@ -57,7 +57,17 @@ WRITTEN = (
 def participant_level(
     arguments: Arguments, config: Config, inputs: DatasetInput, run_id: str
 ) -> int:
-    """Run all participants that can be processed; report those that cannot at the end."""
+    """Run all participants that can be processed; report those that cannot at the end.
+
+    Parameters
+    ----------
+    arguments, config
+        Of the call, and its settings.
+    inputs
+        What the dataset holds.
+    run_id
+        Of this run.
+    """
     run = run_settings(arguments, config, inputs, run_id)
     if not inputs.participants:
         return _nothing_to_run(arguments, config, inputs)
@@ -180,7 +190,17 @@ def _say_what_was_found(files: Sequence[Path]) -> None:
 
 
 def group_level(arguments: Arguments, config: Config, inputs: DatasetInput, run_id: str) -> int:
-    """Put together what the participants left in the output folder."""
+    """Put together what the participants left in the output folder.
+
+    Parameters
+    ----------
+    arguments, config
+        Of the call, and its settings.
+    inputs
+        What the dataset holds.
+    run_id
+        Of this run.
+    """
     from bids_neurodecode.workflow.group import init_group_wf
     from bids_neurodecode.workflow.reports import find_results, task_of_results
 
@@ -205,6 +225,13 @@ def group_level(arguments: Arguments, config: Config, inputs: DatasetInput, run_
 def hold(work_dir: Path, labels: Sequence[str]) -> Iterator[None]:
     """Keep other runs out of the work folders of these participants (or of the group).
 
+    Parameters
+    ----------
+    work_dir
+        Folder of locks.
+    labels
+        Of participants, or ``group``.
+
     Raises
     ------
     ResourceError
@@ -220,6 +247,13 @@ def hold(work_dir: Path, labels: Sequence[str]) -> Iterator[None]:
 @contextmanager
 def hold_results(output_dir: Path, people: Sequence[ParticipantInput]) -> Iterator[None]:
     """Keep other runs from writing the same results, which would be of two settings then.
+
+    Parameters
+    ----------
+    output_dir
+        Of the run.
+    people
+        Whose results are written.
 
     Raises
     ------
@@ -254,7 +288,15 @@ def _held(locks: Mapping[Path, str]) -> Iterator[None]:
 
 
 def remove_leftovers(output_dir: Path, labels: Sequence[str]) -> None:
-    """Remove files that a killed run of these participants had begun to write."""
+    """Remove files that a killed run of these participants had begun to write.
+
+    Parameters
+    ----------
+    output_dir
+        Of the run.
+    labels
+        Of participants.
+    """
     for label in labels:
         pages = (f'{BEGUN}*sub-{label}.html', f'{BEGUN}*sub-{label}_task-*.html')
         begun = [file for pattern in pages for file in output_dir.glob(pattern)]
@@ -264,7 +306,15 @@ def remove_leftovers(output_dir: Path, labels: Sequence[str]) -> None:
 
 
 def clean(work_dir: Path, names: Sequence[str]) -> None:
-    """Remove what earlier runs left of these workflows, cached features and trained generators."""
+    """Remove what earlier runs left of these workflows, cached features and trained generators.
+
+    Parameters
+    ----------
+    work_dir
+        Of this dataset.
+    names
+        Of workflows.
+    """
     caches = (work_dir / 'features', work_dir / 'generators')
     for folder in (*caches, *(work_dir / 'bids_neurodecode_wf' / x for x in names)):
         shutil.rmtree(folder, ignore_errors=True)
@@ -276,6 +326,15 @@ def run_and_watch(
     """Run a workflow with progress on the terminal; log what failed and why.
 
     ``titles`` says what nodes are called there, by their full names.
+
+    Parameters
+    ----------
+    workflow
+        Of Nipype.
+    arguments
+        Of the call: processes, memory, plugin.
+    titles
+        What nodes are called, by their full names.
     """
     from bids_neurodecode.workflow.run import execution_config, run_workflow
 
@@ -341,7 +400,17 @@ def plugin_of(arguments: Arguments) -> PluginSettings:
 def run_settings(
     arguments: Arguments, config: Config, inputs: DatasetInput, run_id: str
 ) -> RunSettings:
-    """Return what the factories need; the work folder is this dataset's own."""
+    """Return what the factories need; the work folder is this dataset's own.
+
+    Parameters
+    ----------
+    arguments, config
+        Of the call, and its settings.
+    inputs
+        What the dataset holds.
+    run_id
+        Of this run.
+    """
     return RunSettings(
         config=config,
         output_dir=arguments.output_dir,
@@ -363,7 +432,15 @@ def options(arguments: Arguments) -> tuple[str, ...]:
 
 
 def work_folder(arguments: Arguments, inputs: DatasetInput) -> Path:
-    """Return the folder below the work folder that is of one dataset, output and mode."""
+    """Return the folder below the work folder that is of one dataset, output and mode.
+
+    Parameters
+    ----------
+    arguments
+        Of the call: output and work folder, mode.
+    inputs
+        Folders of the dataset.
+    """
     import hashlib
 
     key = '\n'.join([str(inputs.bids_dir), *(str(p) for p in inputs.derivatives.values())])
@@ -375,6 +452,15 @@ def with_models(
     run: RunSettings, arguments: Arguments, participants: Sequence[ParticipantInput]
 ) -> RunSettings:
     """Return the settings of a run with the trained model of each participant, in predict mode.
+
+    Parameters
+    ----------
+    run
+        Settings of the run.
+    arguments
+        Of the call: where the models are.
+    participants
+        Each needs one.
 
     Raises
     ------
@@ -409,7 +495,17 @@ def write_dataset(
     inputs: DatasetInput,
     results: Sequence[Path] = (),
 ) -> None:
-    """Write the dataset-level files; the methods text again once results say what was run."""
+    """Write the dataset-level files; the methods text again once results say what was run.
+
+    Parameters
+    ----------
+    arguments, config
+        Of the call, and its settings.
+    inputs
+        What the dataset holds.
+    results
+        Records of participants that were run.
+    """
     from bids_neurodecode.bids.provenance import write_dataset_files
     from bids_neurodecode.workflow.reports import citations, citations_of, read_results
 

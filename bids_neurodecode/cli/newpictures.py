@@ -32,6 +32,13 @@ def find_new_pictures(
 
     Participants are those asked for; without any named, those of the dataset with a model.
 
+    Parameters
+    ----------
+    arguments, config
+        Of the call, and its settings.
+    request
+        What the call asks for of the dataset.
+
     Raises
     ------
     InputError

@@ -115,6 +115,13 @@ def steps_of(arguments: Arguments, config: Config, inputs: DatasetInput) -> list
     """Return the steps of a participant, the memory that they ask for, and about how long.
 
     The graph is built as a run builds it, below a folder that is removed again.
+
+    Parameters
+    ----------
+    arguments, config
+        Of the call, and its settings.
+    inputs
+        What the dataset holds.
     """
     from bids_neurodecode.cli.environment import configure_nipype
     from bids_neurodecode.cli.levels import plugin_of, run_settings

@@ -98,6 +98,15 @@ def check_variants(
 ) -> dict[tuple[str, str], str]:
     """Refuse a variant that cannot be run here; return what single participants cannot run.
 
+    Parameters
+    ----------
+    arguments
+        Of the call.
+    plan
+        The study.
+    inputs
+        What the dataset holds.
+
     Raises
     ------
     NeurodecodeError
@@ -134,7 +143,19 @@ def check_variants(
 def describe_study(
     arguments: Arguments, plan: StudyPlan, inputs: DatasetInput, left_out: LeftOut
 ) -> str:
-    """Write what a study would run: its variants, what they share, the number of steps."""
+    """Write what a study would run: its variants, what they share, the number of steps.
+
+    Parameters
+    ----------
+    arguments
+        Of the call.
+    plan
+        The study.
+    inputs
+        What the dataset holds.
+    left_out
+        Why, by variant and participant.
+    """
     from bids_neurodecode.workflow.gathering import study_folder
     from bids_neurodecode.workflow.studies import init_study_wf
 
@@ -163,7 +184,21 @@ def describe_study(
 def study_level(
     arguments: Arguments, plan: StudyPlan, inputs: DatasetInput, run_id: str, left_out: LeftOut
 ) -> int:
-    """Run all variants of all participants, then gather; return the exit code."""
+    """Run all variants of all participants, then gather; return the exit code.
+
+    Parameters
+    ----------
+    arguments
+        Of the call.
+    plan
+        The study.
+    inputs
+        What the dataset holds.
+    run_id
+        Of this run.
+    left_out
+        Why, by variant and participant.
+    """
     from bids_neurodecode.workflow.gathering import study_folder
     from bids_neurodecode.workflow.reports import task_of_results
     from bids_neurodecode.workflow.studies import variant_run

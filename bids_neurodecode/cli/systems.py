@@ -118,6 +118,13 @@ SHOWN = {'images': 'pictures', 'movie': 'films', 'conditions': 'conditions (tria
 def check_before(arguments: Arguments, config: Config, inputs: DatasetInput) -> None:
     """Refuse what cannot work with these data, this machine or this output folder.
 
+    Parameters
+    ----------
+    arguments, config
+        Of the call, and its settings.
+    inputs
+        What the dataset holds.
+
     Raises
     ------
     ArgumentsError, InputError
@@ -152,6 +159,13 @@ def check_before(arguments: Arguments, config: Config, inputs: DatasetInput) -> 
 
 def check_networks(arguments: Arguments, config: Config, inputs: DatasetInput) -> None:
     """Check that networks are installed where something is trained, or applied, that is one.
+
+    Parameters
+    ----------
+    arguments, config
+        Of the call, and its settings.
+    inputs
+        What the dataset holds.
 
     Raises
     ------
@@ -212,6 +226,13 @@ def _applied_network(folder: Path, person: ParticipantInput, config: Config) -> 
 def check_betas_level(arguments: Arguments, inputs: DatasetInput) -> None:
     """Refuse betas alone where there are none to estimate, or more would be lost.
 
+    Parameters
+    ----------
+    arguments
+        Of the call.
+    inputs
+        What the dataset holds.
+
     Raises
     ------
     ArgumentsError, InputError
@@ -236,6 +257,11 @@ def check_betas_level(arguments: Arguments, inputs: DatasetInput) -> None:
 
 def check_extractor(arguments: Arguments, config: Config) -> None:
     """Check that the feature extractor is there and needs no weights.
+
+    Parameters
+    ----------
+    arguments, config
+        Of the call, and its settings.
 
     Raises
     ------
@@ -263,6 +289,11 @@ def check_extractor(arguments: Arguments, config: Config) -> None:
 def check_shared_head(arguments: Arguments, config: Config) -> None:
     """Check the head that participants share, where the encoding model is of it.
 
+    Parameters
+    ----------
+    arguments, config
+        Of the call, and its settings.
+
     Raises
     ------
     ArgumentsError
@@ -289,6 +320,13 @@ def check_shared_head(arguments: Arguments, config: Config) -> None:
 def check_pictures(arguments: Arguments, config: Config, inputs: DatasetInput) -> None:
     """Check that what makes images is there: weights, regions, further images.
 
+    Parameters
+    ----------
+    arguments, config
+        Of the call, and its settings.
+    inputs
+        What the dataset holds.
+
     Raises
     ------
     ArgumentsError, InputError
@@ -313,6 +351,13 @@ def check_pictures(arguments: Arguments, config: Config, inputs: DatasetInput) -
 
 def check_system(arguments: Arguments, config: Config, inputs: DatasetInput) -> None:
     """Refuse a system that the data cannot feed, or a model that is not there.
+
+    Parameters
+    ----------
+    arguments, config
+        Of the call, and its settings.
+    inputs
+        What the dataset holds.
 
     Raises
     ------
@@ -418,6 +463,13 @@ def _holds(values: Mapping[str, Any], keys: tuple[str, ...]) -> bool:
 def check_encoding(arguments: Arguments, config: Config, person: ParticipantInput) -> None:
     """Check the feature spaces of an encoding model: their weights, and captions.
 
+    Parameters
+    ----------
+    arguments, config
+        Of the call, and its settings.
+    person
+        The participant.
+
     Raises
     ------
     ArgumentsError, InputError
@@ -443,7 +495,15 @@ def check_encoding(arguments: Arguments, config: Config, person: ParticipantInpu
 
 
 def encoders_in(folder: Path, label: str) -> list[Path]:
-    """Return the trained encoding models of a participant, in order of their names."""
+    """Return the trained encoding models of a participant, in order of their names.
+
+    Parameters
+    ----------
+    folder
+        An output folder.
+    label
+        Of the participant.
+    """
     from bids_neurodecode.workflow.encoding_outputs import ENCODERS
 
     files = (folder / f'sub-{label}' / 'models').glob('*_model.safetensors')
@@ -452,6 +512,11 @@ def encoders_in(folder: Path, label: str) -> list[Path]:
 
 def check_selection(arguments: Arguments, config: Config) -> None:
     """Refuse measures that films do not have, and motion energy without its package.
+
+    Parameters
+    ----------
+    arguments, config
+        Of the call, and its settings.
 
     Raises
     ------
@@ -472,6 +537,13 @@ def check_selection(arguments: Arguments, config: Config) -> None:
 
 def check_others(arguments: Arguments, config: Config, inputs: DatasetInput) -> None:
     """Refuse a choice of voxels by agreement where there is nobody to agree with.
+
+    Parameters
+    ----------
+    arguments, config
+        Of the call, and its settings.
+    inputs
+        What the dataset holds.
 
     Raises
     ------
@@ -517,6 +589,15 @@ def check_model(model: Path) -> None:
 
 def find_model(folder: Path, participant: ParticipantInput, system: str = 'auto') -> Path:
     """Return the trained decoder (or, of the system ``encoding``, encoder) of a participant.
+
+    Parameters
+    ----------
+    folder
+        An output folder.
+    participant
+        Label and task.
+    system
+        Of which the model is.
 
     Raises
     ------

@@ -82,6 +82,13 @@ def outcomes_top1_of(similarities: npt.NDArray[np.floating[Any]], n_candidates: 
     That is the chance that none of ``n_candidates - 1`` others, drawn without replacement, is as
     alike: what repeated draws (MindEye: 30 of 300) estimate. Shape (n_samples, all candidates).
 
+    Parameters
+    ----------
+    similarities
+        Shape (n_samples, n_all_candidates), larger is more similar.
+    n_candidates
+        Size of the random sets, the true candidate among them; 2 or more.
+
     Raises
     ------
     DataError
@@ -117,7 +124,15 @@ def outcomes_2way(similarities: npt.NDArray[np.floating[Any]]) -> FloatArray:
 
 
 def ranks(similarities: npt.NDArray[np.floating[Any]], truth: npt.ArrayLike) -> FloatArray:
-    """Return the rank of each sample's true candidate, 1 the best; ties have their mean rank."""
+    """Return the rank of each sample's true candidate, 1 the best; ties have their mean rank.
+
+    Parameters
+    ----------
+    similarities
+        Shape (n_samples, n_candidates), larger is more similar.
+    truth
+        Column of the true candidate of each sample, (n_samples,).
+    """
     rows, columns = _pairs(similarities, truth)
     return np.asarray(_mid_ranks(similarities)[rows, columns])
 
@@ -125,7 +140,15 @@ def ranks(similarities: npt.NDArray[np.floating[Any]], truth: npt.ArrayLike) -> 
 def identification_top1(
     similarities: npt.NDArray[np.floating[Any]], truth: npt.ArrayLike
 ) -> float:
-    """Share of samples whose true candidate is the most similar; chance 1 / n_candidates."""
+    """Share of samples whose true candidate is the most similar; chance 1 / n_candidates.
+
+    Parameters
+    ----------
+    similarities
+        Shape (n_samples, n_candidates), larger is more similar.
+    truth
+        Column of the true candidate of each sample, (n_samples,).
+    """
     rows, columns = _pairs(similarities, truth)
     return float(outcomes_top1(similarities)[rows, columns].mean())
 
@@ -134,6 +157,15 @@ def top_k(similarities: npt.NDArray[np.floating[Any]], truth: npt.ArrayLike, k: 
     """Share of samples whose true candidate is among the k most similar; chance k / n_candidates.
 
     Ties across the border count as drawing among them would on average.
+
+    Parameters
+    ----------
+    similarities
+        Shape (n_samples, n_candidates), larger is more similar.
+    truth
+        Column of the true candidate of each sample, (n_samples,).
+    k
+        How many of the most similar count as identified.
     """
     rows, columns = _pairs(similarities, truth)
     own = similarities[rows, columns][:, None]
@@ -149,6 +181,13 @@ def identification_2way(
 
     For prediction j this is the share of the other candidates i with r(i, j) < r(j, j), as in
     the protocol of Brain-Diffuser (Ozcelik & VanRullen 2023, Sci Rep 13:15666).
+
+    Parameters
+    ----------
+    similarities
+        Shape (n_samples, n_candidates), larger is more similar.
+    truth
+        Column of the true candidate of each sample, (n_samples,).
     """
     rows, columns = _pairs(similarities, truth)
     return float(outcomes_2way(similarities)[rows, columns].mean())
@@ -157,7 +196,15 @@ def identification_2way(
 def confusion_matrix(
     similarities: npt.NDArray[np.floating[Any]], truth: npt.ArrayLike
 ) -> FloatArray:
-    """Count (true, identified) pairs, (n_candidates, n_candidates); ties are shared out."""
+    """Count (true, identified) pairs, (n_candidates, n_candidates); ties are shared out.
+
+    Parameters
+    ----------
+    similarities
+        Shape (n_samples, n_candidates), larger is more similar.
+    truth
+        Column of the true candidate of each sample, (n_samples,).
+    """
     rows, columns = _pairs(similarities, truth)
     counts = np.zeros((similarities.shape[1],) * 2)
     np.add.at(counts, columns, outcomes_top1(similarities)[rows])

@@ -31,7 +31,13 @@ Images = npt.NDArray[Any]
 
 
 def pixcorr(truth: Images, reconstruction: Images) -> FloatArray:
-    """Pearson correlation of the flattened RGB values; 0 where either image is uniform."""
+    """Pearson correlation of the flattened RGB values; 0 where either image is uniform.
+
+    Parameters
+    ----------
+    truth, reconstruction
+        Images (n, h, w, 3): uint8, or floating point from 0 to 1.
+    """
     a, b = _as_float(truth, reconstruction)
     a, b = (x.reshape(len(x), -1) for x in (a, b))
     a, b = (x - x.mean(axis=1, keepdims=True) for x in (a, b))
@@ -41,7 +47,13 @@ def pixcorr(truth: Images, reconstruction: Images) -> FloatArray:
 
 
 def mse(truth: Images, reconstruction: Images) -> FloatArray:
-    """Mean squared difference of RGB values in [0, 1]."""
+    """Mean squared difference of RGB values in [0, 1].
+
+    Parameters
+    ----------
+    truth, reconstruction
+        Images (n, h, w, 3): uint8, or floating point from 0 to 1.
+    """
     a, b = _as_float(truth, reconstruction)
     return np.asarray(((a - b) ** 2).mean(axis=(1, 2, 3)))
 
@@ -51,6 +63,11 @@ def ssim_2d(truth: Images, reconstruction: Images) -> FloatArray:
 
     Gaussian weights of sigma 1.5 pixels, population covariance, data range 1, on
     :func:`skimage.color.rgb2gray`.
+
+    Parameters
+    ----------
+    truth, reconstruction
+        Images (n, h, w, 3): uint8, or floating point from 0 to 1.
     """
     from skimage.metrics import structural_similarity
 
@@ -68,6 +85,11 @@ def ssim_columnwise_legacy(truth: Images, reconstruction: Images) -> FloatArray:
     Those calls said ``multichannel=True`` of an image without channels, so that each column of
     pixels was taken for a channel: the mean over columns of one-dimensional similarities. The
     values are lower than those of :func:`ssim_2d` by about .1; never compare the two.
+
+    Parameters
+    ----------
+    truth, reconstruction
+        Images (n, h, w, 3): uint8, or floating point from 0 to 1.
     """
     # all columns at once: scikit-image would loop over them
     a, b = _luminance(truth, reconstruction)

@@ -141,6 +141,13 @@ class Metric:
     def write_difference(self, value: float, *, unit: bool = True) -> str:
         """Write a difference of two values, with its sign.
 
+        Parameters
+        ----------
+        value
+            In the units of the metric.
+        unit
+            Whether shares are followed by ``points``.
+
         Examples
         --------
         >>> METRICS['identification_top1'].write_difference(0.125)

@@ -164,7 +164,26 @@ def network_scores(
     batch_size: int = 32,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[PictureScore]:
-    """Compare by the protocol's networks that there are; see :func:`score_pictures`."""
+    """Compare by the protocol's networks that there are; see :func:`score_pictures`.
+
+    Parameters
+    ----------
+    truth, reconstruction
+        Images (n, h, w, 3), uint8, pair by pair.
+    protocol
+        Networks, layers, sizes and interpolation.
+    networks
+        By name; those of the protocol that are not among them are left out.
+    batch_size
+        Images that a network is given at once.
+    progress
+        Called with (networks done, all networks).
+
+    Raises
+    ------
+    DataError
+        If the images are of another type or shape, or do not pair.
+    """
     _check_pictures(truth, reconstruction)
     scores: list[PictureScore] = []
     groups: dict[tuple[str, int], list[NetworkMetric]] = {}
@@ -218,7 +237,20 @@ def notes_on(
 def pixel_scores(
     truth: Uint8Array, reconstruction: Uint8Array, protocol: PictureProtocol
 ) -> list[PictureScore]:
-    """Compare pixels: correlation, and the protocol's structural similarities."""
+    """Compare pixels: correlation, and the protocol's structural similarities.
+
+    Parameters
+    ----------
+    truth, reconstruction
+        Images (n, h, w, 3), uint8, pair by pair.
+    protocol
+        Size and interpolation, and which structural similarities it has.
+
+    Raises
+    ------
+    DataError
+        If the images are of another type or shape, or do not pair.
+    """
     _check_pictures(truth, reconstruction)
     similarities = {'ssim_2d': ssim_2d, 'ssim_columnwise_legacy': ssim_columnwise_legacy}
     values: dict[str, list[FloatArray]] = {}
@@ -240,7 +272,17 @@ def pixel_scores(
 def network_pixels(
     images: Uint8Array, metric: NetworkMetric, protocol: PictureProtocol
 ) -> Float32Array:
-    """Turn images into what a network is given, (n, 3, size, size)."""
+    """Turn images into what a network is given, (n, 3, size, size).
+
+    Parameters
+    ----------
+    images
+        Shape (n, h, w, 3), uint8.
+    metric
+        Pixels a side, and the mean and deviation that the network expects.
+    protocol
+        First size and interpolation.
+    """
     sized = _resize(_first(images, protocol), metric.size, protocol, method='bilinear')
     mean, std = (np.asarray(values, dtype=np.float32) for values in metric.scaling)
     return np.ascontiguousarray(((sized - mean) / std).transpose(0, 3, 1, 2))
@@ -255,6 +297,13 @@ def feature_scores(
 
     ``2way``: the share of other images whose truth correlates less with the reconstruction
     than its own does (ties half). ``distance``: one minus the correlation with its own.
+
+    Parameters
+    ----------
+    truth, reconstruction
+        Features, (n, n_features) each, row by row of the same image.
+    kind
+        ``2way`` or ``distance``.
     """
     return np.diagonal(_all_pairs(truth, reconstruction, kind)).copy()
 
@@ -273,6 +322,13 @@ def correlations(a: npt.NDArray[np.floating[Any]], b: npt.NDArray[np.floating[An
     """Correlate each row of (n, d) with each row of (m, d): (n, m); 0 where a row is constant.
 
     Features of all images may be large, so columns are taken in blocks.
+
+    Parameters
+    ----------
+    a
+        Shape (n, d).
+    b
+        Shape (m, d).
     """
     means = [x.mean(axis=1, dtype=np.float64, keepdims=True) for x in (a, b)]
     products = np.zeros((len(a), len(b)))

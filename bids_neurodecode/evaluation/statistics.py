@@ -46,6 +46,15 @@ def p_value(null: npt.ArrayLike, observed: float, alternative: Alternative = 'gr
 
     NaN where nothing was observed or nothing can be compared with it: permuted statistics that
     are NaN do not count among the m.
+
+    Parameters
+    ----------
+    null
+        Statistics of permutations, (m,).
+    observed
+        The statistic of the data.
+    alternative
+        Which end of the null distribution is looked at.
     """
     values = np.asarray(null, dtype=np.float64)
     values = values[~np.isnan(values)]
@@ -148,6 +157,15 @@ def random_phases(n_samples: int, n_draws: int, rng: np.random.Generator) -> Flo
 
     Surrogates with the amplitudes of a series and random phases have its autocorrelation, and no
     relation to what it goes with (Theiler et al. 1992, Physica D 58:77).
+
+    Parameters
+    ----------
+    n_samples
+        Length of the series.
+    n_draws
+        How many sets of phases.
+    rng
+        Draws them.
 
     Returns
     -------
@@ -331,6 +349,13 @@ def inflation_of(shared: float, n_groups: int) -> float:
     The variance of the mean is 1 + ``shared`` times that of independent groups, and the spread of
     the groups is less than their variance. Close to the correction of Nadeau & Bengio (2003, Mach
     Learn 52:239), 1 + n_groups n_test / n_train for whole folds.
+
+    Parameters
+    ----------
+    shared
+        Covariance of two groups' values over their variance, from what they share.
+    n_groups
+        How many groups there are.
     """
     return (1 + shared) / (1 - shared / (n_groups - 1)) if n_groups > 2 else 1 + shared
 
@@ -362,7 +387,22 @@ def _of_equals(
 
 
 def block_labels(labels: npt.ArrayLike | None, n_samples: int, what: str) -> IndexArray:
-    """Return labels as codes from 0; all 0 where there are none."""
+    """Return labels as codes from 0; all 0 where there are none.
+
+    Parameters
+    ----------
+    labels
+        One per sample, (n_samples,); None puts all samples into one block.
+    n_samples
+        How many samples there are.
+    what
+        What the labels are called in a message.
+
+    Raises
+    ------
+    DataError
+        If there is not one label per sample.
+    """
     if labels is None:
         return np.zeros(n_samples, dtype=np.intp)
     values = np.asarray(labels)

@@ -21,6 +21,11 @@ def pearson_by_column(
 ) -> FloatArray:
     """Pearson correlation of each column.
 
+    Parameters
+    ----------
+    truth, prediction
+        Responses, (n_samples, n_voxels) each.
+
     Returns
     -------
     numpy.ndarray
@@ -41,6 +46,11 @@ def r2_by_column(
     """Coefficient of determination of each column, 1 - SS_residual / SS_total.
 
     Shape (n_voxels,), at most 1 and negative without limit; NaN where the truth does not vary.
+
+    Parameters
+    ----------
+    truth, prediction
+        Responses, (n_samples, n_voxels) each.
     """
     a, _ = _centred(truth, prediction)
     size = np.linalg.norm(a, axis=0)
@@ -108,6 +118,13 @@ def noise_normalized_paper(r: npt.ArrayLike, noise_ceiling: npt.ArrayLike) -> fl
     Negative r become 0, a ceiling of 0 becomes 1e-14, infinite ratios are dropped, the rest is
     cut at 1, and the median is taken. A voxel without any explainable variance thereby counts
     as perfect as soon as r is above 0: :func:`noise_normalized` is the honest score.
+
+    Parameters
+    ----------
+    r
+        Correlation of prediction and response by voxel, (n_voxels,).
+    noise_ceiling
+        Explainable share of the variance (a square of r) by voxel, (n_voxels,).
     """
     r, ceiling = _with_ceiling(r, noise_ceiling)
     ratio = np.maximum(r, 0) ** 2 / np.where(ceiling == 0, 1e-14, ceiling)

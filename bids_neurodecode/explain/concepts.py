@@ -86,7 +86,15 @@ class Examples:
         return np.flatnonzero(cut <= cut[0]).astype(np.intp)
 
     def random(self, shifts: npt.NDArray[np.intp], rng: np.random.Generator) -> BoolArray:
-        """Return which rows a random concept has, (n,)."""
+        """Return which rows a random concept has, (n,).
+
+        Parameters
+        ----------
+        shifts
+            Rows by which a film's concept may be rolled, (n_shifts,); not used for images.
+        rng
+            Draws the permutation or the shift.
+        """
         if self.films is None:
             return rng.permutation(self.concept)
         return np.roll(self.concept, int(rng.choice(shifts)))
@@ -310,6 +318,17 @@ def layer_activations(
     network: nn.Module, layer: str, inputs: Tensor, *, batch_size: int = 16
 ) -> npt.NDArray[np.float32]:
     """Return the activations of a layer, averaged over positions (and time): (n, n_channels).
+
+    Parameters
+    ----------
+    network
+        In evaluation mode.
+    layer
+        Name of the layer, as ``named_modules`` gives it.
+    inputs
+        Of the network, (n, ...).
+    batch_size
+        Inputs that are run at once.
 
     Raises
     ------

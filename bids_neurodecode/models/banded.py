@@ -105,7 +105,15 @@ class BandedModel:
     def from_state(
         cls, state: Mapping[str, npt.NDArray[Any]], names: Sequence[str]
     ) -> BandedModel:
-        """Rebuild a model from :meth:`state`."""
+        """Rebuild a model from :meth:`state`.
+
+        Parameters
+        ----------
+        state
+            Arrays by name.
+        names
+            Of the bands, in the order of their columns.
+        """
         arrays = {key: np.asarray(values) for key, values in state.items()}
         sizes = tuple(int(size) for size in arrays.pop('sizes'))
         return cls(tuple(names), sizes, **arrays)
@@ -188,6 +196,15 @@ def draw_mixtures(n_bands: int, n_draws: int, rng: np.random.Generator) -> Float
 
     Half of the draws are from a flat Dirichlet distribution, half from one that favours few bands
     (concentration .1). All bands alike comes first and each band alone last.
+
+    Parameters
+    ----------
+    n_bands
+        How many feature spaces there are.
+    n_draws
+        Random mixtures, beside each band alone and all alike.
+    rng
+        Draws them.
     """
     alike = np.full((1, n_bands), 1 / n_bands)
     if n_bands == 1:

@@ -60,7 +60,15 @@ class Checkpoint:
 
 
 def prepare_checkpoint(folder: Path, step: int) -> Path:
-    """Make the empty folder that a checkpoint is written to before it gets its name."""
+    """Make the empty folder that a checkpoint is written to before it gets its name.
+
+    Parameters
+    ----------
+    folder
+        Of all checkpoints of a training.
+    step
+        Optimiser steps done.
+    """
     partial = folder / f'partial-{step}'
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -68,7 +76,15 @@ def prepare_checkpoint(folder: Path, step: int) -> Path:
 
 
 def save_random_states(partial: Path, process: int) -> None:
-    """Write the states of Python's, NumPy's and torch's generators (CUDA's too, where used)."""
+    """Write the states of Python's, NumPy's and torch's generators (CUDA's too, where used).
+
+    Parameters
+    ----------
+    partial
+        Folder of the checkpoint.
+    process
+        Rank of this process, from 0.
+    """
     kind, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)  # noqa: NPY002
     version, internal, gauss_next = random.getstate()
     states = {
@@ -87,7 +103,15 @@ def save_random_states(partial: Path, process: int) -> None:
 
 
 def load_random_states(folder: Path, process: int) -> None:
-    """Put the generators back in the states of :func:`save_random_states`."""
+    """Put the generators back in the states of :func:`save_random_states`.
+
+    Parameters
+    ----------
+    folder
+        Of the checkpoint.
+    process
+        Rank of this process, from 0.
+    """
     states = _load(folder / f'random-{process}.pt', folder)
     torch.set_rng_state(states['torch'])
     if states['cuda']:
@@ -140,6 +164,13 @@ def latest_checkpoint(folder: Path) -> Path | None:
 def load_checkpoint(folder: Path, identity: Mapping[str, Any]) -> Checkpoint:
     """Read a checkpoint.
 
+    Parameters
+    ----------
+    folder
+        Of the checkpoint.
+    identity
+        What the training is a function of (data, settings, seed).
+
     Raises
     ------
     DataError
@@ -169,7 +200,15 @@ def load_checkpoint(folder: Path, identity: Mapping[str, Any]) -> Checkpoint:
 
 
 def save_weights(weights: Mapping[str, Tensor], path: Path) -> None:
-    """Write tensors as safetensors under their final name at once."""
+    """Write tensors as safetensors under their final name at once.
+
+    Parameters
+    ----------
+    weights
+        Tensors by name.
+    path
+        Of the file.
+    """
     aside = path.with_name(path.name + '.partial')
     save_file(_plain(weights), aside)
     aside.replace(path)

@@ -122,6 +122,15 @@ class ClipTargets:
     ) -> ClipTargets:
         """Read CLIP from a folder of Versatile Diffusion; nothing is downloaded.
 
+        Parameters
+        ----------
+        folder
+            With the image and text encoders in the published layout.
+        device
+            Where the networks are run.
+        precision
+            Of their weights.
+
         Raises
         ------
         InputError

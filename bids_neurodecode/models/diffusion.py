@@ -145,7 +145,19 @@ class MixedTransformer(nn.Module):
         timestep: Tensor | None = None,
         **_kwargs: Any,
     ) -> tuple[Tensor]:
-        """Take and return what diffusers hands to a transformer block; no masks are used here."""
+        """Take and return what diffusers hands to a transformer block; no masks are used here.
+
+        Parameters
+        ----------
+        hidden_states
+            Of the latents, (n, channels, h, w).
+        encoder_hidden_states
+            Tokens of text, then of vision, (n, n_tokens, width).
+        timestep
+            Of the schedule.
+        **_kwargs
+            Not used.
+        """
         tokens = encoder_hidden_states[:, : self.n_text], encoder_hidden_states[:, self.n_text :]
         weights = (self.text_weight, 1 - self.text_weight)
         mixed = torch.zeros_like(hidden_states)
@@ -213,6 +225,17 @@ class VersatileDiffusion:
     ) -> VersatileDiffusion:
         """Read the networks from a folder in the published layout; nothing is downloaded.
 
+        Parameters
+        ----------
+        folder
+            With ``image_unet``, ``text_unet``, ``vae`` and ``scheduler``.
+        unconditional
+            Embeddings of no condition: ``vision`` and ``text``, (n_tokens, width).
+        settings
+            Sampling, weight of the text; None: as published.
+        memory
+            Device and precision.
+
         Raises
         ------
         InputError
@@ -242,7 +265,19 @@ class VersatileDiffusion:
         *,
         progress: Progress | None = None,
     ) -> Uint8Array:
-        """Make images; see :meth:`bids_neurodecode.models.sampling.Refiner.refine`."""
+        """Make images; see :meth:`bids_neurodecode.models.sampling.Refiner.refine`.
+
+        Parameters
+        ----------
+        start_images
+            Shape (n, h, w, 3), uint8; None starts from noise.
+        conditions
+            ``vision`` and ``text``, (n, n_tokens, width) each.
+        seeds
+            One per image.
+        progress
+            Called with (steps done, all steps).
+        """
         check_inputs(start_images, conditions, seeds, self.condition_shapes)
         settings = self.settings.sampling
         schedule = make_schedule(settings, from_picture=start_images is not None)
@@ -320,6 +355,17 @@ def mix_networks(
     text_weight: float,
 ) -> None:
     """Replace each transformer block of the first by a mixture with that of the second.
+
+    Parameters
+    ----------
+    image_unet
+        Changed in place.
+    text_unet
+        Gives the blocks that read text.
+    n_text
+        How many of the tokens are text; they come first.
+    text_weight
+        Weight of the text's blocks, from 0 to 1; the image's have the rest.
 
     Raises
     ------

@@ -191,7 +191,17 @@ class Sine(nn.Module):
 
 
 def sine_init(linear: nn.Linear, w0: float, *, first: bool = False) -> None:
-    """Draw the weights of a layer as published for networks of sines; see :class:`Sine`."""
+    """Draw the weights of a layer as published for networks of sines; see :class:`Sine`.
+
+    Parameters
+    ----------
+    linear
+        The layer; changed in place.
+    w0
+        Frequency of the sines, radians per unit.
+    first
+        Whether it is the network's first layer.
+    """
     n_in = linear.in_features
     limit = 1 / n_in if first else math.sqrt(6 / n_in) / w0
     nn.init.uniform_(linear.weight, -limit, limit)
@@ -307,7 +317,13 @@ class FitLoss:
             )
 
     def error(self, prediction: Tensor, truth: Tensor) -> Tensor:
-        """Return the mean error (a scalar)."""
+        """Return the mean error (a scalar).
+
+        Parameters
+        ----------
+        prediction, truth
+            Responses, (n, n_voxels) each.
+        """
         if self.kind == 'l1':
             return nn.functional.l1_loss(prediction, truth)
         if self.kind == 'l2':
@@ -336,7 +352,20 @@ class EncodingObjective(nn.Module):
         self.head, self.loss, self.n_features = head, loss, n_features
 
     def forward(self, features: Tensor, responses: Tensor) -> dict[str, Tensor]:
-        """Return the loss of features (n, n_features) and responses (n, n_voxels)."""
+        """Return the loss of features (n, n_features) and responses (n, n_voxels).
+
+        Parameters
+        ----------
+        features
+            Shape (n, n_features).
+        responses
+            Shape (n, n_voxels), standardised.
+
+        Raises
+        ------
+        DataError
+            If there are features of another number.
+        """
         if features.ndim != 2 or features.shape[1] != self.n_features:
             raise DataError(
                 WRONG_FEATURES.format(expected=self.n_features, found=tuple(features.shape))

@@ -80,7 +80,15 @@ class RidgeLatents:
     def predict(
         self, X: npt.NDArray[np.floating[Any]], renorm: Renorm | None = None
     ) -> Float32Array:
-        """Predict latents; see :meth:`LatentModel.predict`."""
+        """Predict latents; see :meth:`LatentModel.predict`.
+
+        Parameters
+        ----------
+        X
+            Responses, (n, n_voxels).
+        renorm
+            How predictions get their mean and deviation back; None: as it was fitted.
+        """
         return self.regression.predict(X, renorm or self.renorm)
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
@@ -136,7 +144,20 @@ class NetworkLatents:
     def predict(
         self, X: npt.NDArray[np.floating[Any]], renorm: Renorm | None = None
     ) -> Float32Array:
-        """Predict latents; see :meth:`LatentModel.predict`."""
+        """Predict latents; see :meth:`LatentModel.predict`.
+
+        Parameters
+        ----------
+        X
+            Responses, (n, n_voxels).
+        renorm
+            How predictions get their mean and deviation back; None: as it was fitted.
+
+        Raises
+        ------
+        DataError
+            If a single response is to be re-standardised by the predictions themselves.
+        """
         how = renorm or self.renorm
         predicted = predict_latents(self.network, X)
         if how != 'none':
@@ -189,6 +210,13 @@ def load_latents(
 ) -> LatentModel:
     """Rebuild a regressor from what its ``state`` and ``describe`` returned.
 
+    Parameters
+    ----------
+    state
+        Arrays by name.
+    description
+        What JSON held.
+
     Raises
     ------
     InputError
@@ -205,7 +233,20 @@ def load_latents(
 
 @torch.inference_mode()
 def predict_latents(network: nn.Module, X: npt.NDArray[np.floating[Any]]) -> Float32Array:
-    """Predict standardised latents (n, length) by a network from responses (n, n_voxels)."""
+    """Predict standardised latents (n, length) by a network from responses (n, n_voxels).
+
+    Parameters
+    ----------
+    network
+        Takes ``n_voxels`` responses.
+    X
+        Standardised responses, (n, n_voxels).
+
+    Raises
+    ------
+    DataError
+        If these are responses of another number of voxels.
+    """
     expected = int(cast(int, network.n_voxels))
     if X.ndim != 2 or X.shape[1] != expected:
         raise DataError(OTHER_VOXELS.format(expected=expected, found=X.shape[-1]))

@@ -96,7 +96,17 @@ class LatentSettings:
 
     @classmethod
     def of(cls, config: Config, *, seed: int = 0, device: str = 'cpu') -> LatentSettings:
-        """Take what a configuration says; ``paper`` penalties are those of the latents."""
+        """Take what a configuration says; ``paper`` penalties are those of the latents.
+
+        Parameters
+        ----------
+        config
+            Settings of ``reconstruction`` and ``ridge`` are read.
+        seed
+            Of weights and batches.
+        device
+            ``cpu`` or ``cuda``.
+        """
         told = config.reconstruction
         paper = told.ridge_alphas == 'paper'
         return cls(

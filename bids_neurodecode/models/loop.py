@@ -306,7 +306,17 @@ class TrainingLoop:
 def make_optimizer(
     objective: nn.Module, settings: TrainingSettings, n_batches: int
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LambdaLR]:
-    """Make the optimiser and the schedule of its learning rate."""
+    """Make the optimiser and the schedule of its learning rate.
+
+    Parameters
+    ----------
+    objective
+        Its parameters that need a gradient are trained.
+    settings
+        Optimiser, learning rate, weight decay, warm-up, epochs.
+    n_batches
+        Steps of an epoch.
+    """
     kind = {'adam': torch.optim.Adam, 'adamw': torch.optim.AdamW}[settings.optimizer]
     parameters = [p for p in objective.parameters() if p.requires_grad]
     optimizer = kind(parameters, settings.learning_rate, weight_decay=settings.weight_decay)

@@ -67,6 +67,13 @@ def response_loss(prediction: Tensor, truth: Tensor, weights: LossWeights) -> di
     """Loss of responses: ``voxel_mse``, ``voxel_cosine`` (1 - similarity) and their sum ``E``.
 
     The cosine is over voxels, averaged over samples.
+
+    Parameters
+    ----------
+    prediction, truth
+        Responses, (n_samples, n_voxels) each.
+    weights
+        Weight of the cosine, and whether the mean square is divided by voxels as published.
     """
     prediction, truth = prediction.float(), truth.float()
     mse = functional.mse_loss(prediction, truth)

@@ -50,6 +50,13 @@ def perceptual_distance(features: PictureMaps, a: Tensor, b: Tensor) -> Tensor:
     """Sum over maps of the mean over positions of 1 - cosine over channels (a scalar).
 
     No gradient goes into ``b``, the truth.
+
+    Parameters
+    ----------
+    features
+        Turns images (n, 3, h, w) into maps (n, n_channels, rows, columns).
+    a, b
+        Images (n, 3, h, w) each, from 0 to 1.
     """
     with torch.autocast(a.device.type, enabled=False):
         with torch.no_grad():
@@ -177,6 +184,13 @@ class GaborMaps(nn.Module):
 
         The amplitude of a grating gives itself; what a uniform image would give is taken off
         (Daugman 1985, J Opt Soc Am A 2:1160).
+
+        Parameters
+        ----------
+        grey
+            Luminance, (n, h, w).
+        frequency
+            Cycles an image.
         """
         angles = _ramp(self.n_orientations, grey) * math.pi / self.n_orientations
         rows = self._factor(grey, -2, frequency, angles.sin())
@@ -203,7 +217,15 @@ class GaborMaps(nn.Module):
 
 
 def stretch(values: Tensor, dims: tuple[int, ...]) -> Tensor:
-    """Stretch values to [0, 1] by minimum and maximum over ``dims``; uniform ones become 0."""
+    """Stretch values to [0, 1] by minimum and maximum over ``dims``; uniform ones become 0.
+
+    Parameters
+    ----------
+    values
+        Of any shape.
+    dims
+        Axes over which minimum and maximum are taken.
+    """
     low = values.amin(dims, keepdim=True)
     span = values.amax(dims, keepdim=True) - low
     return (values - low) / span.clamp_min(torch.finfo(values.dtype).eps)

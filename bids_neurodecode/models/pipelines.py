@@ -81,7 +81,17 @@ class ImageEmbeddings:
         batch_size: int = 32,
         out: npt.NDArray[np.floating[Any]] | None = None,
     ) -> npt.NDArray[np.floating[Any]]:
-        """Embed images (n, h, w, 3), uint8: (n, d)."""
+        """Embed images (n, h, w, 3), uint8: (n, d).
+
+        Parameters
+        ----------
+        images
+            Shape (n, h, w, 3), uint8.
+        batch_size
+            Images that are embedded at once.
+        out
+            Where embeddings are written, (n, d); None makes an array.
+        """
         size = int(self.network.config.image_size)
         # in one step, as diffusers' own calls bring images to the encoder's size
         values = np.empty((len(images), *self.vision_shape), np.float32) if out is None else out
@@ -162,6 +172,17 @@ class PipelineRefiner:
         """Make images; see :meth:`bids_neurodecode.models.sampling.Refiner.refine`.
 
         Without start images a pipeline that has one starts from mid-grey at strength 1.
+
+        Parameters
+        ----------
+        start_images
+            Shape (n, h, w, 3), uint8, or None.
+        conditions
+            ``vision``, (n, d).
+        seeds
+            One per image.
+        progress
+            Called with (images done, all images).
         """
         check_inputs(start_images, conditions, seeds, self.condition_shapes)
         step_done = count_steps(len(seeds), 1, 1, progress)
@@ -290,6 +311,13 @@ def load_pipelines(
 
 def find_class(name: str, recipe: str) -> Any:
     """Return a class of diffusers, or of one of its modules (``module:class``).
+
+    Parameters
+    ----------
+    name
+        Of the class.
+    recipe
+        Name of the generator, for the message.
 
     Raises
     ------

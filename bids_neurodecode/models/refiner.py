@@ -263,6 +263,15 @@ class SmallRefiner:
     ) -> SmallRefiner:
         """Rebuild a refiner from :meth:`state` and :meth:`description`, without matching.
 
+        Parameters
+        ----------
+        state
+            Arrays by name.
+        description
+            What JSON held.
+        device
+            Where it is run.
+
         Raises
         ------
         InputError

@@ -155,7 +155,17 @@ class RefinerNetwork(nn.Module):
         return self.absent.expand(n, *self.absent.shape)
 
     def forward(self, pixels: Tensor, times: Tensor, context: Tensor) -> Tensor:
-        """Predict the velocity of noisy pixels, (n, 3, h, w), at times (n,)."""
+        """Predict the velocity of noisy pixels, (n, 3, h, w), at times (n,).
+
+        Parameters
+        ----------
+        pixels
+            Shape (n, 3, h, w), from -1 to 1 before noise.
+        times
+            Of the schedule, (n,).
+        context
+            Tokens that guide, (n, n_tokens, width).
+        """
         patches = functional.pixel_unshuffle(pixels, self.config.patch)
         output = self.unet(patches, times, encoder_hidden_states=context, return_dict=False)[0]
         learned = functional.pixel_shuffle(output, self.config.patch)
@@ -213,7 +223,15 @@ class RefinerObjective(nn.Module):
         self.register_buffer('signal', signal, persistent=False)
 
     def forward(self, pictures: Tensor, features: Tensor) -> dict[str, Tensor]:
-        """Return the loss of images (n, h, w, 3), uint8, and standardised features."""
+        """Return the loss of images (n, h, w, 3), uint8, and standardised features.
+
+        Parameters
+        ----------
+        pictures
+            Shape (n, h, w, 3), uint8.
+        features
+            Shape (n, n_features).
+        """
         pixels = pictures.permute(0, 3, 1, 2).float() / 127.5 - 1
         draw = _Draws(pixels.device, fixed=not self.training)
         n = len(pixels)

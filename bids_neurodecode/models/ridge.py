@@ -168,7 +168,22 @@ def fit_ridge(
 
 
 def make_folds(n_samples: int, groups: npt.ArrayLike | None, n_folds: int) -> Folds:
-    """Cut samples into folds that keep groups whole: (training rows, held-out rows) pairs."""
+    """Cut samples into folds that keep groups whole: (training rows, held-out rows) pairs.
+
+    Parameters
+    ----------
+    n_samples
+        How many samples there are.
+    groups
+        One label per sample, (n_samples,); None: each sample is its own group.
+    n_folds
+        At most.
+
+    Raises
+    ------
+    DataError
+        If there is not one label per sample.
+    """
     from sklearn.model_selection import GroupKFold, KFold
 
     rows = np.zeros(n_samples)
@@ -187,6 +202,15 @@ def checked_arrays(
     X: npt.NDArray[np.floating[Any]], Y: npt.NDArray[np.floating[Any]], alphas: Sequence[float]
 ) -> tuple[Float32Array, Float32Array]:
     """Return predictors and targets, (n_samples, n_features) and (n_samples, n_targets), checked.
+
+    Parameters
+    ----------
+    X
+        Predictors.
+    Y
+        Targets.
+    alphas
+        Penalties, positive.
 
     Raises
     ------

@@ -214,6 +214,13 @@ class Seen(Protocol):
         """Return the weights of some targets, (n_weights, n_columns).
 
         ``penalty`` is one for all of them, or one each.
+
+        Parameters
+        ----------
+        penalty
+            Of the targets, (n_columns,) or one number.
+        columns
+            Which targets.
         """
 
 
@@ -275,7 +282,17 @@ class DualSystem:
     def missed(
         self, penalty: float, seen: Sequence[_DualSeen], weights: Array | None = None
     ) -> Iterator[tuple[int, slice, Array]]:
-        """See :class:`System`."""
+        """See :class:`System`.
+
+        Parameters
+        ----------
+        penalty
+            One of those that are tried.
+        seen
+            Targets, in blocks.
+        weights
+            Of all samples, where they are known already, (n_samples, n_columns).
+        """
         if penalty not in self._inverses:
             self._inverses[penalty] = [
                 self._factor.inverse_of_block(penalty, rows) for rows in self.folds
@@ -354,7 +371,17 @@ class PrimalSystem:
         seen: Sequence[_PrimalSeen],
         weights: Array | None = None,
     ) -> Iterator[tuple[int, slice, Array]]:
-        """See :class:`System`."""
+        """See :class:`System`.
+
+        Parameters
+        ----------
+        penalty
+            One of those that are tried.
+        seen
+            Targets, in blocks.
+        weights
+            Not used here.
+        """
         parts = zip(self.folds, self.fold_factors, self._rows, strict=True)
         for number, (rows, factor, through) in enumerate(parts):
             left = factor.shrink(penalty, through.T).T
@@ -449,7 +476,15 @@ class Predictors:
 
 
 def gram(algebra: Algebra, X: Array) -> Array:
-    """Return ``X @ X.T`` in float64, (n_rows, n_rows), of float32 values on the device."""
+    """Return ``X @ X.T`` in float64, (n_rows, n_rows), of float32 values on the device.
+
+    Parameters
+    ----------
+    algebra
+        Of the device.
+    X
+        Shape (n_rows, n_columns), float32.
+    """
     parts = range(0, X.shape[1], _COLUMNS_AT_ONCE)
     columns = [algebra.double(X[:, first : first + _COLUMNS_AT_ONCE]) for first in parts[:1]]
     total = columns[0] @ columns[0].T
@@ -460,7 +495,15 @@ def gram(algebra: Algebra, X: Array) -> Array:
 
 
 def kernel_of(algebra: Algebra, X: Array) -> Array:
-    """Return the kernel of centred predictors, (n_samples, n_samples), float64."""
+    """Return the kernel of centred predictors, (n_samples, n_samples), float64.
+
+    Parameters
+    ----------
+    algebra
+        Of the device.
+    X
+        Centred predictors, (n_samples, n_features), float32.
+    """
     kernel = gram(algebra, X)
     kernel -= kernel.mean(axis=0)  # what rounding left
     kernel -= kernel.mean(axis=1)[:, None]
@@ -468,14 +511,34 @@ def kernel_of(algebra: Algebra, X: Array) -> Array:
 
 
 def gram_without(algebra: Algebra, X: Array, whole: Array, rows: slice) -> Array:
-    """Return the covariance sums of centred predictors without the samples of a fold."""
+    """Return the covariance sums of centred predictors without the samples of a fold.
+
+    Parameters
+    ----------
+    algebra
+        Of the device.
+    X
+        Centred predictors, (n_samples, n_features), float32.
+    whole
+        Covariance sums of all samples, (n_features, n_features), float64.
+    rows
+        Samples of the fold.
+    """
     part = algebra.double(X[rows])
     mean = fold_mean(algebra.double(X), rows)
     return whole - part.T @ part - (len(X) - len(part)) * mean[:, None] * mean
 
 
 def fold_mean(values: Array, rows: slice) -> Array:
-    """Return the mean of centred values over the samples without a fold."""
+    """Return the mean of centred values over the samples without a fold.
+
+    Parameters
+    ----------
+    values
+        Shape (n_samples, n), centred over all samples.
+    rows
+        Samples of the fold.
+    """
     part = values[rows]
     return (values.sum(axis=0) - part.sum(axis=0)) / (len(values) - len(part))
 

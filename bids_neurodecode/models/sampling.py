@@ -156,6 +156,13 @@ def make_schedule(settings: SamplingSettings, *, from_picture: bool) -> Schedule
     """Find the times of a sampling.
 
     With 50 steps and strength .75: noised at 741, called at 721, 701, ..., 1 (37 times).
+
+    Parameters
+    ----------
+    settings
+        Steps, strength, and by which rule a start image is noised.
+    from_picture
+        Whether there is a start image.
     """
     every = N_TRAINED // settings.n_steps
     # the published schedule counts from 1
@@ -168,7 +175,15 @@ def make_schedule(settings: SamplingSettings, *, from_picture: bool) -> Schedule
 
 
 def add_noise(latents: Tensor, noise: Tensor, time: int) -> Tensor:
-    """Mix latents with standard normal noise as at a time of training."""
+    """Mix latents with standard normal noise as at a time of training.
+
+    Parameters
+    ----------
+    latents, noise
+        Of one shape.
+    time
+        Of training, from 0 to 999.
+    """
     share = float(alpha_bar()[time])
     return math.sqrt(share) * latents + math.sqrt(1 - share) * noise
 
@@ -238,13 +253,29 @@ def guided(
 
 
 def picture_seed(seed: int, stimulus: str) -> int:
-    """Return the seed of one image: a function of the run's seed and the stimulus alone."""
+    """Return the seed of one image: a function of the run's seed and the stimulus alone.
+
+    Parameters
+    ----------
+    seed
+        Of the run.
+    stimulus
+        Name of the image.
+    """
     digest = hashlib.sha256(f'{seed}\n{stimulus}'.encode()).digest()
     return int.from_bytes(digest[:8], 'big') >> 1
 
 
 def resize_pictures(images: Uint8Array, size: int) -> Uint8Array:
-    """Resize images (n, h, w, 3) to squares, bicubic, as an image program would."""
+    """Resize images (n, h, w, 3) to squares, bicubic, as an image program would.
+
+    Parameters
+    ----------
+    images
+        Shape (n, h, w, 3), uint8.
+    size
+        Pixels a side.
+    """
     from PIL import Image
 
     if images.shape[1:3] == (size, size):
@@ -274,6 +305,17 @@ def check_inputs(
 ) -> None:
     """Check that there is a start image and every condition for each seed.
 
+    Parameters
+    ----------
+    start_images
+        Shape (n, h, w, 3), uint8, or None.
+    conditions
+        Arrays by name, (n, ...).
+    seeds
+        One per image.
+    shapes
+        Of one row of each condition, by name.
+
     Raises
     ------
     DataError
@@ -297,7 +339,19 @@ def check_inputs(
 def count_steps(
     n_pictures: int, batch_size: int, n_steps: int, progress: Progress | None
 ) -> Callable[[], None]:
-    """Return a function that counts denoising steps of all batches and tells ``progress``."""
+    """Return a function that counts denoising steps of all batches and tells ``progress``.
+
+    Parameters
+    ----------
+    n_pictures
+        How many images are made.
+    batch_size
+        Images of a batch.
+    n_steps
+        Denoising steps of a batch.
+    progress
+        Called with (steps done, all steps).
+    """
     total = math.ceil(n_pictures / batch_size) * n_steps
     done = 0
 

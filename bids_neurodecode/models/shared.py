@@ -73,7 +73,20 @@ class SharedModel(nn.Module):
             self.add(name, n)
 
     def add(self, name: str, n_voxels: int) -> nn.Linear:
-        """Give a new participant a layer (fresh weights)."""
+        """Give a new participant a layer (fresh weights).
+
+        Parameters
+        ----------
+        name
+            The participant's label.
+        n_voxels
+            Of that participant.
+
+        Raises
+        ------
+        ArgumentsError
+            If there is one of that name.
+        """
         if name in self.names:
             raise ArgumentsError(KNOWN_SUBJECT.format(name=name))
         encodes = self.direction == 'encode'
@@ -90,7 +103,15 @@ class SharedModel(nn.Module):
         return cast('nn.Linear', self.layers[self.names.index(name)])
 
     def forward(self, values: Tensor, name: str) -> Tensor:
-        """Turn features (n, n_features) into voxels (n, n_voxels), or the other way."""
+        """Turn features (n, n_features) into voxels (n, n_voxels), or the other way.
+
+        Parameters
+        ----------
+        values
+            Shape (n, n_features), or (n, n_voxels) where it decodes.
+        name
+            The participant's label.
+        """
         layer = self.layer(name)
         result: Tensor = (
             layer(self.head(values)) if self.direction == 'encode' else self.head(layer(values))
@@ -314,7 +335,17 @@ def adapt(
 
 
 def predict_shared(model: SharedModel, name: str, values: Float32Array) -> Float32Array:
-    """Predict a participant's responses (or features), (n, n_columns)."""
+    """Predict a participant's responses (or features), (n, n_columns).
+
+    Parameters
+    ----------
+    model
+        Trained.
+    name
+        The participant's label.
+    values
+        Shape (n, n_features), or (n, n_voxels) where it decodes.
+    """
     device = next(model.head.parameters()).device
     with torch.inference_mode():
         inputs = torch.from_numpy(np.asarray(values, dtype=np.float32)).to(device)

@@ -114,7 +114,15 @@ def _end_process_group() -> None:
 
 @contextmanager
 def own_randomness(seed: int, device: torch.device | None = None) -> Iterator[None]:
-    """Seed the global generators, and give them back as they were."""
+    """Seed the global generators, and give them back as they were.
+
+    Parameters
+    ----------
+    seed
+        Of Python's, NumPy's and torch's generators.
+    device
+        A GPU whose generator is set too; None: the CPU's alone.
+    """
     python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
     devices = [device] if device is not None and device.type == 'cuda' else []
     try:

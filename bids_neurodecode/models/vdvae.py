@@ -110,7 +110,17 @@ class VDVAE(nn.Module):
         return Encoded(tuple(latents), tuple(kl), hidden)
 
     def first_latents(self, x: Tensor, n_latents: int, noise: Noise | None = None) -> list[Tensor]:
-        """Find the first latents of images, as :meth:`encode` does, and run no block more."""
+        """Find the first latents of images, as :meth:`encode` does, and run no block more.
+
+        Parameters
+        ----------
+        x
+            Images, (n, h, w, 3), as the network takes them.
+        n_latents
+            How many.
+        noise
+            Of the posterior; None takes its means.
+        """
         return self.decoder.first_latents(self._activations(x), n_latents, Draw(noise))
 
     def _activations(self, x: Tensor) -> Activations:
@@ -168,7 +178,15 @@ class VDVAE(nn.Module):
         return self.bound(self.encode(self.standardise(images), noise), to_unit(images))
 
     def bound(self, encoded: Encoded, target: Tensor) -> Likelihood:
-        """Bound the likelihood of images in [-1, 1], (n, h, w, 3), from their encoding."""
+        """Bound the likelihood of images in [-1, 1], (n, h, w, 3), from their encoding.
+
+        Parameters
+        ----------
+        encoded
+            Of the images.
+        target
+            From -1 to 1, (n, h, w, 3).
+        """
         nll = self.mixture(encoded.hidden).nll(target)
         rate = torch.stack(encoded.kl).sum(dim=0) / math.prod(target.shape[1:])
         return Likelihood(nll, rate, nll + rate)
@@ -290,6 +308,19 @@ def likelihood_of_images(
 ) -> dict[str, Float32Array]:
     """Bound the likelihood of images; see :class:`Likelihood`.
 
+    Parameters
+    ----------
+    model
+        Trained.
+    images
+        Shape (n, size, size, 3), uint8.
+    seeds
+        One per image, of the posterior's noise; None takes its means.
+    batch_size
+        Images of a batch.
+    progress
+        Called with (images done, all images).
+
     Returns
     -------
     dict
@@ -309,6 +340,13 @@ def likelihood_of_images(
 def latent_length(config: VDVAEConfig, n_latents: int | None = None) -> int:
     """Return how many values the first latents have together.
 
+    Parameters
+    ----------
+    config
+        What the model is built from.
+    n_latents
+        The first so many; None: all.
+
     Examples
     --------
     >>> from bids_neurodecode.models.vdvae_config import IMAGENET64
@@ -326,6 +364,13 @@ def flatten_latents(latents: Sequence[Tensor]) -> Tensor:
 
 def unflatten_latents(config: VDVAEConfig, flat: Tensor) -> list[Tensor]:
     """Take rows (n, length) apart into the first latents; their number follows from the length.
+
+    Parameters
+    ----------
+    config
+        What the model is built from.
+    flat
+        Shape (n, length).
 
     Raises
     ------

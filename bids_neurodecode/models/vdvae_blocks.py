@@ -181,6 +181,17 @@ class Decoder(nn.Module):
         The first latents are those given; the others come from the posterior if there are
         activations, else from the prior.
 
+        Parameters
+        ----------
+        n_pictures
+            How many images.
+        activations
+            Of the encoder, by resolution; None draws from the prior.
+        latents
+            The first ones, (n, channels, h, w) each.
+        draw
+            Takes means, or draws with noise.
+
         Returns
         -------
         hidden
@@ -189,6 +200,11 @@ class Decoder(nn.Module):
             All of them, given or drawn.
         kl
             In nats, (n,), of each latent that the posterior gave.
+
+        Raises
+        ------
+        DataError
+            If a latent has another shape.
         """
         self._check(latents, n_pictures)
         taken: list[Tensor] = []
@@ -202,7 +218,17 @@ class Decoder(nn.Module):
         return hidden, taken, divergences
 
     def first_latents(self, activations: Activations, n_latents: int, draw: Draw) -> list[Tensor]:
-        """Take the first latents from the posterior; blocks after those are not run."""
+        """Take the first latents from the posterior; blocks after those are not run.
+
+        Parameters
+        ----------
+        activations
+            Of the encoder, by resolution.
+        n_latents
+            How many.
+        draw
+            Takes means, or draws with noise.
+        """
         n_pictures = len(next(iter(activations.values())))
         blocks = self._run(self._start(n_pictures), n_pictures, activations, (), draw)
         return [z for z, _ in islice(blocks, n_latents)]
@@ -250,7 +276,13 @@ class Decoder(nn.Module):
 
 
 def gaussian_kl(q_mean: Tensor, q_log_std: Tensor, p_mean: Tensor, p_log_std: Tensor) -> Tensor:
-    """Return KL(q || p) of normal distributions in nats, element by element."""
+    """Return KL(q || p) of normal distributions in nats, element by element.
+
+    Parameters
+    ----------
+    q_mean, q_log_std, p_mean, p_log_std
+        Means and logarithms of deviations, of one shape.
+    """
     variance = torch.exp(2 * (q_log_std - p_log_std))
     distance = ((q_mean - p_mean) * torch.exp(-p_log_std)).square()
     return p_log_std - q_log_std + 0.5 * (variance + distance - 1)

@@ -74,6 +74,15 @@ def load_vdvae(
 def build_vdvae(config: VDVAEConfig, tensors: Mapping[str, Tensor], file: Path) -> VDVAE:
     """Build a model around tensors; ``file`` is what errors name.
 
+    Parameters
+    ----------
+    config
+        What the model is built from.
+    tensors
+        Weights by name.
+    file
+        That they were read from.
+
     Raises
     ------
     InputError
@@ -89,12 +98,30 @@ def build_vdvae(config: VDVAEConfig, tensors: Mapping[str, Tensor], file: Path) 
 
 
 def save_vdvae(model: VDVAE, file: Path) -> None:
-    """Write a model and its configuration as safetensors, whole or not at all."""
+    """Write a model and its configuration as safetensors, whole or not at all.
+
+    Parameters
+    ----------
+    model
+        Of any device.
+    file
+        That is written.
+    """
     save_tensors(model.state_dict(), file, {_CONFIG: json.dumps(model.config.to_dict())})
 
 
 def save_tensors(tensors: Mapping[str, Tensor], file: Path, metadata: Mapping[str, str]) -> None:
-    """Write tensors as safetensors: to a temporary file, then renamed."""
+    """Write tensors as safetensors: to a temporary file, then renamed.
+
+    Parameters
+    ----------
+    tensors
+        By name.
+    file
+        That is written; its folder is made.
+    metadata
+        Text by name, kept in the header.
+    """
     file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_name(f'.{file.name}.part')
     try:
@@ -107,6 +134,15 @@ def save_tensors(tensors: Mapping[str, Tensor], file: Path, metadata: Mapping[st
 
 def convert_vdvae(source: Path, target: Path, config: VDVAEConfig) -> None:
     """Check a checkpoint against a configuration, and write it as safetensors.
+
+    Parameters
+    ----------
+    source
+        A published checkpoint.
+    target
+        The safetensors file that is written.
+    config
+        That it has to fit.
 
     Raises
     ------

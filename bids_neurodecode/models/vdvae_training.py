@@ -199,7 +199,15 @@ def train_vdvae(
 
 
 def save_state(state: TrainingState, file: Path) -> None:
-    """Write the state of a training as safetensors, whole or not at all."""
+    """Write the state of a training as safetensors, whole or not at all.
+
+    Parameters
+    ----------
+    state
+        Weights, averaged weights, optimiser and what was learned so far.
+    file
+        That is written.
+    """
     told = {
         'step': state.step,
         'recipe': state.recipe,

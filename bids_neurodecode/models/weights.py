@@ -200,6 +200,13 @@ def load_manifest(file: Path | None = None) -> dict[str, WeightsEntry]:
 def find_entry(name: str, manifest: Manifest | None = None) -> WeightsEntry:
     """Return the entry of a name.
 
+    Parameters
+    ----------
+    name
+        Of the entry.
+    manifest
+        Of all entries; None: that of the package.
+
     Raises
     ------
     ArgumentsError
@@ -259,7 +266,15 @@ def weights_path(
 
 
 def check_sizes(entry: WeightsEntry, weights_dir: Path) -> WeightsState:
-    """Look whether the files of weights are there and of the size that was recorded."""
+    """Look whether the files of weights are there and of the size that was recorded.
+
+    Parameters
+    ----------
+    entry
+        Of the manifest.
+    weights_dir
+        Folder that holds a folder for each entry.
+    """
     folder = weights_dir / entry.name
     if not folder.is_dir():
         return WeightsState('missing', 'there is no such folder')
@@ -317,7 +332,15 @@ def verify_weights(
 
 
 def hash_file(file: Path, progress: Callable[[int], None] | None = None) -> str:
-    """Return the SHA-256 of a file; ``progress`` is called with the bytes read so far."""
+    """Return the SHA-256 of a file; ``progress`` is called with the bytes read so far.
+
+    Parameters
+    ----------
+    file
+        Of any size; it is read in blocks.
+    progress
+        Called with the bytes read so far.
+    """
     digest = hashlib.sha256()
     done = 0
     with file.open('rb') as stream:
@@ -361,7 +384,15 @@ def _is_below(name: str) -> bool:
 
 
 def write_record(folder: Path, record: Record) -> None:
-    """Write the record of an entry's folder, whole or not at all."""
+    """Write the record of an entry's folder, whole or not at all.
+
+    Parameters
+    ----------
+    folder
+        Of the entry.
+    record
+        Source, and size and SHA-256 of each file.
+    """
     files = {n: {'size': size, 'sha256': digest} for n, (size, digest) in record.files.items()}
     told = {'source': record.source, 'published': record.published, 'files': files}
     part = folder / f'.{RECORD}.part'
@@ -370,7 +401,17 @@ def write_record(folder: Path, record: Record) -> None:
 
 
 def record_files(folder: Path, source: str, published: str = '') -> Record:
-    """Hash every file in an entry's folder, and write its record."""
+    """Hash every file in an entry's folder, and write its record.
+
+    Parameters
+    ----------
+    folder
+        Of the entry.
+    source
+        Where the files are from.
+    published
+        SHA-256 that the source states, where it states one.
+    """
     files = {}
     for file in sorted(folder.rglob('*')):
         name = file.relative_to(folder)

@@ -27,7 +27,15 @@ def safetensors_name(name: str) -> str:
 
 
 def is_pickle(name: str, required: tuple[str, ...]) -> bool:
-    """Return whether a file is one that is kept as safetensors."""
+    """Return whether a file is one that is kept as safetensors.
+
+    Parameters
+    ----------
+    name
+        Path of the file within its entry.
+    required
+        Files that the entry needs.
+    """
     path = PurePosixPath(name)
     known = path.name in _PICKLES or safetensors_name(name) in required
     return path.suffix == '.bin' and known

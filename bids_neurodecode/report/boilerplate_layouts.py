@@ -49,7 +49,15 @@ def published_inputs(layout: str, version: str) -> str:
 
 
 def taken_betas(config: Config, layout: str) -> str:
-    """Return the paragraph on betas that were there already."""
+    """Return the paragraph on betas that were there already.
+
+    Parameters
+    ----------
+    config
+        Settings of ``betas``.
+    layout
+        Of the dataset: ``bids``, ``nsd``, ``algonauts``, ...
+    """
     betas = config.betas
     if layout == 'algonauts':
         text = (

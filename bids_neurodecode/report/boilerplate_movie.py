@@ -52,7 +52,15 @@ def _banded(config: Config) -> str:
 
 
 def film_voxels(config: Config, rule: str | None) -> str:
-    """Write which voxels of films were used."""
+    """Write which voxels of films were used.
+
+    Parameters
+    ----------
+    config
+        Settings of ``atlas`` and ``selection``.
+    rule
+        By which voxels were selected, as the selection describes itself; None: all.
+    """
     regions = ', '.join(config.atlas.regions)
     if rule is not None and ' isc' in rule:
         among = f', among those of the regions {regions}' if regions else ''

@@ -268,7 +268,26 @@ def plot_selection(
     n_slices: int = 12,
     sheet: Sheet | None = None,
 ) -> Figure:
-    """Show which voxels were used, filled, over the mean BOLD image; the mask is outlined."""
+    """Show which voxels were used, filled, over the mean BOLD image; the mask is outlined.
+
+    Parameters
+    ----------
+    selected
+        1 in selected voxels.
+    mask
+        Of the analysis, on the same grid.
+    background
+        Grey image on the same grid; None: none.
+    n_slices
+        Axial slices that are shown.
+    sheet
+        Surfaces, of data without a grid; None finds them.
+
+    Raises
+    ------
+    ReportError
+        If the images are on different grids.
+    """
     if space_of(selected) is not None:
         values = np.where(columns_of(selected) > 0, 1.0, np.nan)
         return _on_sheet(values, painter(_one_color(ORANGE), 0, 1), sheet or _sheet_of(selected))
@@ -339,7 +358,26 @@ def plot_parcels(
     n_slices: int = 12,
     sheet: Sheet | None = None,
 ) -> Figure:
-    """Show an atlas on the grid of the data, each region in a colour unlike its neighbours'."""
+    """Show an atlas on the grid of the data, each region in a colour unlike its neighbours'.
+
+    Parameters
+    ----------
+    labels
+        Whole numbers, 0 is none.
+    mask
+        Of the analysis, on the same grid.
+    background
+        Grey image on the same grid; None: none.
+    n_slices
+        Axial slices that are shown.
+    sheet
+        Surfaces, of data without a grid; None finds them.
+
+    Raises
+    ------
+    ReportError
+        If the images are on different grids.
+    """
     if space_of(labels) is not None:
         regions = columns_of(labels)
         colors = np.where(regions > 0, (regions * 7) % 18, np.nan)
@@ -369,7 +407,17 @@ def plot_parcels(
 
 @styled
 def plot_glass(image: nib.Nifti1Image, spec: MapSpec, *, mask: nib.Nifti1Image) -> Figure:
-    """Project a map in MNI space through a glass brain (nilearn): the strongest voxel counts."""
+    """Project a map in MNI space through a glass brain (nilearn): the strongest voxel counts.
+
+    Parameters
+    ----------
+    image
+        The map, in MNI space.
+    spec
+        Scale, colours and label of the map.
+    mask
+        Of the analysis, on the same grid.
+    """
     import nibabel as nib
     from nilearn.plotting import plot_glass_brain
 
@@ -473,7 +521,15 @@ def _on_sheet(
 
 
 def color_limits(values: RealArray, spec: MapSpec) -> tuple[float, float]:
-    """Return the ends of the colours: the map's own, or the 2nd and 98th percentile."""
+    """Return the ends of the colours: the map's own, or the 2nd and 98th percentile.
+
+    Parameters
+    ----------
+    values
+        Of the voxels that are shown, (n,), finite.
+    spec
+        Says whether the map is symmetric about 0.
+    """
     if not values.size:
         return 0.0, 1.0
     low, high = (float(v) for v in np.percentile(values, (2, 98)))

@@ -205,7 +205,17 @@ def plot_partition(
 
 
 def best_slices(score: RealArray, mask: BoolArray, n: int = N_SLICES) -> tuple[int, ...]:
-    """Return the axial slices with the highest sum of scores above 0, from bottom to top."""
+    """Return the axial slices with the highest sum of scores above 0, from bottom to top.
+
+    Parameters
+    ----------
+    score
+        Of each voxel, (x, y, z).
+    mask
+        Voxels that count, (x, y, z).
+    n
+        How many slices, at most.
+    """
     total = np.where(mask, np.clip(np.nan_to_num(score), 0, None), 0).sum(axis=(0, 1))
     total += 1e-9 * mask.sum(axis=(0, 1))
     covered = np.flatnonzero(mask.any(axis=(0, 1)))

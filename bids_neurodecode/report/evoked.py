@@ -180,7 +180,15 @@ def begins_early(evoked: Evoked) -> bool:
 
 @styled
 def plot_evoked(evoked: Evoked, duration: float) -> Figure:
-    """Draw the mean response, how it spreads over voxels, and the fitted one."""
+    """Draw the mean response, how it spreads over voxels, and the fitted one.
+
+    Parameters
+    ----------
+    evoked
+        Responses after stimulus onset, (n_times, n_voxels), percent signal change.
+    duration
+        Of the stimulus, in seconds.
+    """
     figure = new_figure(2.7)
     axis = figure.subplots()
     low, middle, high = np.percentile(evoked.responses, (25, 50, 75), axis=1)

@@ -93,7 +93,15 @@ def _distinct(stimuli: list[str], walk: Any, n: int) -> list[int]:
 
 
 def thumbnail(path: Path, size: int = THUMBNAIL) -> Image | None:
-    """Read an image, at most ``size`` pixels a side; None where it cannot be read as one."""
+    """Read an image, at most ``size`` pixels a side; None where it cannot be read as one.
+
+    Parameters
+    ----------
+    path
+        Of the image.
+    size
+        Pixels of the longer side, at most.
+    """
     from PIL import Image, UnidentifiedImageError
 
     from bids_neurodecode.stimuli.images import open_picture

@@ -101,7 +101,17 @@ def framewise_displacement(translations: RealArray, rotations: RealArray) -> Rea
 
 
 def run_motion(label: str, repetition_time: float, confounds: pd.DataFrame) -> RunMotion | None:
-    """Take the motion of a run from its confounds table; None where the table has none."""
+    """Take the motion of a run from its confounds table; None where the table has none.
+
+    Parameters
+    ----------
+    label
+        Of the run.
+    repetition_time
+        Seconds.
+    confounds
+        One row per volume, as fMRIPrep writes it (mm and radians).
+    """
     if not set(TRANSLATIONS + ROTATIONS) <= set(confounds.columns) or len(confounds) < 2:
         return None
     translations = confounds[list(TRANSLATIONS)].to_numpy(dtype=float)

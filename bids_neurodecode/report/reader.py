@@ -70,7 +70,13 @@ class Reader:
         return motions
 
     def name(self, desc: str, suffix: str = 'figure') -> str:
-        """Return the file name of a figure."""
+        """Return the file name of a figure.
+
+        Parameters
+        ----------
+        desc, suffix
+            Of the figure.
+        """
         entities = f'sub-{clean_label(self.results.participant)}'
         task = clean_label(self.results.task)
         return f'{entities}_task-{task}_desc-{desc}_{suffix}.svg'
@@ -78,7 +84,19 @@ class Reader:
     def plot(
         self, desc: str, figure: Figure, caption: str, alt: str, suffix: str = 'figure'
     ) -> Plot:
-        """Return a figure under its file name."""
+        """Return a figure under its file name.
+
+        Parameters
+        ----------
+        desc, suffix
+            Of the figure's name.
+        figure
+            Drawn.
+        caption
+            Below it.
+        alt
+            What it shows, for those who cannot see it.
+        """
         return Plot(self.name(desc, suffix), figure, caption, alt)
 
 

@@ -318,6 +318,13 @@ class ParticipantResults:
     def from_json(cls, text: str | bytes, *, source: str = 'results.json') -> Self:
         """Read what :meth:`to_json` wrote.
 
+        Parameters
+        ----------
+        text
+            The record.
+        source
+            What a message names.
+
         Raises
         ------
         ReportError

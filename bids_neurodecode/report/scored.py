@@ -92,7 +92,17 @@ class Scored:
 
 
 def write_score_page(scored: Scored, metrics: Path, html: Path) -> None:
-    """Write the page of a metrics table; figures go into a folder beside it, named like it."""
+    """Write the page of a metrics table; figures go into a folder beside it, named like it.
+
+    Parameters
+    ----------
+    scored
+        What was compared, and published rows.
+    metrics
+        The metrics table.
+    html
+        The page.
+    """
     table = scores.read_metrics(metrics)
     sections = [
         Section('summary', 'Summary', _summary(scored, table)),
@@ -139,7 +149,15 @@ def _scores(table: pd.DataFrame) -> tuple[Block, ...]:
 
 
 def published_table(scored: Scored, table: pd.DataFrame) -> Table:
-    """Return published scores, below those of the page; one column per metric that both have."""
+    """Return published scores, below those of the page; one column per metric that both have.
+
+    Parameters
+    ----------
+    scored
+        With published rows.
+    table
+        The metrics table.
+    """
     own = table[~table['model'].map(scores.is_baseline)]
     values = dict(zip(own['metric'], own['value'].astype(float), strict=True))
     printed = {name for row in scored.published for name in row.scores}

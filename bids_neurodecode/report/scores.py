@@ -100,6 +100,13 @@ def headline(metrics: pd.DataFrame) -> pd.Series[Any] | None:
 def write_score(name: str, value: float) -> str:
     """Write a value of a metric as the page shows it.
 
+    Parameters
+    ----------
+    name
+        Of the metric.
+    value
+        In its units.
+
     Examples
     --------
     >>> write_score('identification_top1', 0.78125), write_score('pixcorr', 0.3)

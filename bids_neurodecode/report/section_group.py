@@ -142,7 +142,15 @@ def _picture(reader: Reader, image: _Image | None, name: str) -> Picture:
 
 
 def page_of(reader: Reader, folder: Path) -> Cell:
-    """Return a participant's name, linked to the page where there is one."""
+    """Return a participant's name, linked to the page where there is one.
+
+    Parameters
+    ----------
+    reader
+        Of the participant.
+    folder
+        Of the pages.
+    """
     label = f'sub-{reader.results.participant}'
     names = (f'{label}.html', f'{label}_task-{reader.results.task}.html')
     page = next((folder / name for name in names if (folder / name).is_file()), None)

@@ -437,7 +437,17 @@ def comparison_table(metrics: pd.DataFrame, rows: pd.DataFrame, confidence: floa
 def metrics_table(
     metrics: pd.DataFrame, title: str | None = None, *, folded: bool = False
 ) -> Table:
-    """Write scores as a table, a row each; what tells rows of one model apart has a column."""
+    """Write scores as a table, a row each; what tells rows of one model apart has a column.
+
+    Parameters
+    ----------
+    metrics
+        The rows that are shown.
+    title
+        Of the table; None says what the rows are of.
+    folded
+        Whether the reader has to open it.
+    """
     title = title or _of_what(metrics)
     several = metrics['space'].nunique() > 1
     rows = []

@@ -366,6 +366,14 @@ def load_map(path: Path) -> nib.Nifti1Image:
 
 
 def sheet_of(results: ParticipantResults, image: nib.Nifti1Image) -> Sheet | None:
-    """Return the surfaces on which maps of a participant are shown; None for volumes."""
+    """Return the surfaces on which maps of a participant are shown; None for volumes.
+
+    Parameters
+    ----------
+    results
+        The runs say where meshes may lie.
+    image
+        A map of the participant.
+    """
     space = space_of(image)
     return None if space is None else Sheet.of(space, [run.bold.parent for run in results.runs])

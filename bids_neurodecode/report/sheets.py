@@ -154,7 +154,15 @@ class Sheet:
 
     @classmethod
     def of(cls, space: Space, folders: Iterable[Path] = ()) -> Sheet:
-        """Find the meshes of a space."""
+        """Find the meshes of a space.
+
+        Parameters
+        ----------
+        space
+            Of the columns.
+        folders
+            Where meshes are looked for.
+        """
         folders = tuple(folders)
         sides: tuple[Side, ...] = ('L', 'R')
         found = {side: find_mesh(space, side, folders) for side in sides}
@@ -214,7 +222,19 @@ class Sheet:
     def draw_row(
         self, figure: Figure, values: FloatArray, paint: Paint, box: Sequence[float]
     ) -> None:
-        """Draw the views beside each other in a box (left, bottom, width, height; inches)."""
+        """Draw the views beside each other in a box (left, bottom, width, height; inches).
+
+        Parameters
+        ----------
+        figure
+            That is drawn into.
+        values
+            Of all columns of the space, (n_columns,).
+        paint
+            Turns values into colours.
+        box
+            Left, bottom, width and height in inches.
+        """
         left, bottom, width, height = box
         for side in self.meshes:
             for number, outward in enumerate((False, True)):
@@ -368,7 +388,15 @@ def _borders(
 
 
 def painter(colormap: Any, low: float, high: float) -> Paint:
-    """Return what turns values into colours; what is missing is transparent."""
+    """Return what turns values into colours; what is missing is transparent.
+
+    Parameters
+    ----------
+    colormap
+        Of matplotlib.
+    low, high
+        Values of its ends.
+    """
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
@@ -389,7 +417,15 @@ def columns_of(image: Any) -> FloatArray:
 
 
 def where_shown(sheet: Sheet, n_voxels: int) -> str:
-    """Say, in a caption, what the views are."""
+    """Say, in a caption, what the views are.
+
+    Parameters
+    ----------
+    sheet
+        Meshes that there are.
+    n_voxels
+        Columns that have values.
+    """
     parts = []
     if sheet.meshes:
         parts.append('Lateral (top) and medial views of the left (L) and right (R) hemisphere')
@@ -406,7 +442,19 @@ def where_shown(sheet: Sheet, n_voxels: int) -> str:
 
 
 def draw_bars(figure: Figure, values: FloatArray, paint: Paint, box: Sequence[float]) -> None:
-    """Draw a bar a parcel, in the order of the columns."""
+    """Draw a bar a parcel, in the order of the columns.
+
+    Parameters
+    ----------
+    figure
+        That is drawn into.
+    values
+        One per parcel, (n_parcels,).
+    paint
+        Turns values into colours.
+    box
+        Left, bottom, width and height in inches.
+    """
     axis = add_axes(figure, box[0], box[1], box[2], box[3])
     axis.bar(np.arange(len(values)), np.nan_to_num(values), color=paint(values), width=1.0)
     axis.set(xlabel='parcel', xlim=(-1, len(values)))

@@ -69,7 +69,19 @@ class SliceLayout:
     def of(
         cls, mask: BoolArray, affine: npt.NDArray[np.float64], n_slices: int, width: float
     ) -> SliceLayout:
-        """Fit the slices of a mask into a width."""
+        """Fit the slices of a mask into a width.
+
+        Parameters
+        ----------
+        mask
+            Shape (x, y, z).
+        affine
+            Of the grid, (4, 4), mm.
+        n_slices
+            How many, at most.
+        width
+            In inches.
+        """
         crop = crop_box(mask)
         shown = mask[crop]
         ratio = shown.shape[1] * aspect(affine) / shown.shape[0]
@@ -91,7 +103,22 @@ class SliceLayout:
 
 
 def on_grid(image: nib.Nifti1Image, shape: tuple[int, ...], what: str) -> RealArray:
-    """Return a canonical volume, or refuse one of another shape than the map beside it."""
+    """Return a canonical volume, or refuse one of another shape than the map beside it.
+
+    Parameters
+    ----------
+    image
+        Of any orientation.
+    shape
+        That it must have, canonical.
+    what
+        It is called in the message.
+
+    Raises
+    ------
+    ReportError
+        If it has another shape.
+    """
     volume, _ = canonical(image)
     if volume.shape != shape:
         raise ReportError(OTHER_GRID.format(what=what, shape=volume.shape, expected=shape))
@@ -114,7 +141,15 @@ def crop_box(mask: BoolArray) -> tuple[slice, slice]:
 
 
 def add_axes(figure: Figure, left: float, bottom: float, width: float, height: float) -> Axes:
-    """Add axes at a place in inches from the lower left."""
+    """Add axes at a place in inches from the lower left.
+
+    Parameters
+    ----------
+    figure
+        That is drawn into.
+    left, bottom, width, height
+        In inches.
+    """
     across, up = figure.get_size_inches()
     axes: Axes = figure.add_axes((left / across, bottom / up, width / across, height / up))
     return axes
@@ -129,7 +164,23 @@ def draw_slices(
     *,
     left: float,
 ) -> list[tuple[Axes, int]]:
-    """Draw the grey slices, ``left`` inches from the side; return each panel with its slice."""
+    """Draw the grey slices, ``left`` inches from the side; return each panel with its slice.
+
+    Parameters
+    ----------
+    figure
+        That is drawn into.
+    mask
+        Voxels that are shown, (x, y, z).
+    affine
+        Of the grid, (4, 4), mm.
+    layout
+        Which slices, and how large.
+    background
+        Grey values, (x, y, z); None: none.
+    left
+        Inches from the left side.
+    """
     center = np.asarray(mask.shape) / 2
     top = (figure.get_size_inches()[1] + layout.height) / 2 - 0.05
     panels = []
@@ -168,6 +219,16 @@ def draw_slices(
 
 
 def draw_outline(axis: Axes, inside: BoolArray, color: str) -> None:
-    """Draw the edge of the mask, since voxels of value zero look like those outside of it."""
+    """Draw the edge of the mask, since voxels of value zero look like those outside of it.
+
+    Parameters
+    ----------
+    axis
+        Of one slice.
+    inside
+        The mask in the slice, (x, y).
+    color
+        Of the line.
+    """
     if inside.any() and not inside.all():
         axis.contour(inside.T.astype(float), levels=[0.5], colors=color, linewidths=0.6)

@@ -115,6 +115,15 @@ class StudyResults:
 def write_study_report(results: StudyResults, html: Path, figures_dir: Path) -> None:
     """Write the page of a study, and its figure as SVG.
 
+    Parameters
+    ----------
+    results
+        Of all variants.
+    html
+        The page.
+    figures_dir
+        Where its figure is written.
+
     Raises
     ------
     ReportError
@@ -222,6 +231,13 @@ def score_table(results: StudyResults, metric: str) -> Table:
     """Return the table of a metric: a row per variant, published rows below the one they go with.
 
     Columns that would be empty throughout are left out.
+
+    Parameters
+    ----------
+    results
+        Of all variants.
+    metric
+        Which score.
     """
     settings = results.plan.settings
     found = results.of_metric(metric)

@@ -69,12 +69,26 @@ class Drawing:
         return [summary for summary in self.summaries if summary.metric == metric]
 
     def singles(self, metric: str, label: str) -> FloatArray:
-        """Return the scores of single participants and seeds."""
+        """Return the scores of single participants and seeds.
+
+        Parameters
+        ----------
+        metric, label
+            Of the score and the variant.
+        """
         own = self.rows[(self.rows['metric'] == metric) & (self.rows['label'] == label)]
         return np.asarray(own['value'], dtype=np.float64)
 
     def place(self, label: str, axis: AxisSettings) -> float:
-        """Return where a variant lies on a numeric axis."""
+        """Return where a variant lies on a numeric axis.
+
+        Parameters
+        ----------
+        label
+            Of the variant.
+        axis
+            Of the study.
+        """
         place = self.places[label][axis.name]
         return math.nan if place is None else place
 

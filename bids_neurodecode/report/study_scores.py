@@ -153,6 +153,19 @@ def difference_of(
 
     What is drawn anew are participants where there are enough; else images, where each has a
     score of its own; else the seeds of one participant.
+
+    Parameters
+    ----------
+    rows
+        Scores: ``label``, ``participant``, ``seed``, ``value``.
+    samples
+        Scores of single samples: also ``stimulus``.
+    label
+        Of the variant.
+    settings
+        Of the study: the reference variant.
+    rng
+        Of the bootstrap and the exchanges.
     """
     pairs = _paired(rows, label, str(settings.reference), ['participant', 'seed'])
     if pairs.empty:
@@ -180,7 +193,15 @@ def _difference(pairs: pd.DataFrame, group: str, rng: np.random.Generator) -> Pa
 
 
 def matching(samples: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
-    """Keep the samples whose mean is the score that is shown: others are of another model."""
+    """Keep the samples whose mean is the score that is shown: others are of another model.
+
+    Parameters
+    ----------
+    samples
+        Scores of single samples: ``metric``, ``participant``, ``label``, ``seed``, ``value``.
+    rows
+        Scores that are shown, with the same columns.
+    """
     keys = ['metric', 'participant', 'label', 'seed']
     means = samples.groupby(keys, as_index=False)['value'].mean()
     both = means.merge(rows[[*keys, 'value']], on=keys, suffixes=('', '_shown'))
@@ -193,6 +214,13 @@ def sample_scores(record: ParticipantResults, metrics: Sequence[str]) -> pd.Data
     """Return what single held-out samples score: ``metric``, ``stimulus``, ``value``.
 
     Empty where the record has no table of samples with a score of their own.
+
+    Parameters
+    ----------
+    record
+        Of a participant.
+    metrics
+        Which scores.
     """
     import pandas as pd
 

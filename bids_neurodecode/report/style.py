@@ -79,7 +79,15 @@ def styled(make: Callable[P, Figure]) -> Callable[P, Figure]:
 
 
 def new_figure(height: float, width: float = WIDTH, *, layout: Layout = 'constrained') -> Figure:
-    """Return an empty figure (inches) that no global list of figures knows."""
+    """Return an empty figure (inches) that no global list of figures knows.
+
+    Parameters
+    ----------
+    height, width
+        In inches.
+    layout
+        How matplotlib lays out its axes.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -114,6 +122,13 @@ def _settle(figure: Figure) -> None:
 def percent(share: float, digits: int = 1) -> str:
     """Write a share as percent.
 
+    Parameters
+    ----------
+    share
+        From 0 to 1.
+    digits
+        After the point.
+
     Examples
     --------
     >>> percent(0.125)
@@ -124,6 +139,13 @@ def percent(share: float, digits: int = 1) -> str:
 
 def shorten(text: str, length: int = 24) -> str:
     """Cut a long name in its middle, so that it fits a label.
+
+    Parameters
+    ----------
+    text
+        A name.
+    length
+        Characters, at most.
 
     Examples
     --------

@@ -60,7 +60,17 @@ STAGES = {
 
 
 def make_headline(row: pd.Series[Any], confidence: float, n_folds: int | None) -> Headline:
-    """Turn the main row of the metrics table into the number at the head of the page."""
+    """Turn the main row of the metrics table into the number at the head of the page.
+
+    Parameters
+    ----------
+    row
+        Of the metrics table.
+    confidence
+        Of the interval, such as .95.
+    n_folds
+        How many folds the score is over; None: not known.
+    """
     name = str(row['metric'])
     metric = metric_of(name)
     facts = [
@@ -217,7 +227,15 @@ def _scored(metrics: pd.DataFrame, other: pd.Series[Any]) -> str:
 
 
 def score_verdict(row: pd.Series[Any], confidence: float = 0.95) -> Verdict:
-    """Say whether a score is better than chance."""
+    """Say whether a score is better than chance.
+
+    Parameters
+    ----------
+    row
+        Of the metrics table.
+    confidence
+        Of the interval, such as .95.
+    """
     metric = metric_of(str(row['metric']))
     value, chance, p, low, high = (
         float(row[key]) for key in ('value', 'chance', 'p', 'ci_low', 'ci_high')
@@ -388,7 +406,15 @@ def split_verdict(results: ParticipantResults) -> Verdict | None:
 def with_leaks(
     results: ParticipantResults, lines: Sequence[Verdict | None]
 ) -> tuple[Verdict, ...]:
-    """Say first, in red, what of the test was seen in training; then nothing is called good."""
+    """Say first, in red, what of the test was seen in training; then nothing is called good.
+
+    Parameters
+    ----------
+    results
+        Says what of the test was seen in training.
+    lines
+        Verdicts; None is left out.
+    """
     verdicts = [line for line in lines if line is not None]
     if results.leaks:
         verdicts = [replace(x, tone='info') if x.tone == 'good' else x for x in verdicts]

@@ -77,7 +77,15 @@ class Atlas:
     columns: Space | None = None
 
     def on_grid(self, shape: Sequence[int], affine: RealArray) -> LabelArray:
-        """Return the labels on another grid (:func:`resample_labels`)."""
+        """Return the labels on another grid (:func:`resample_labels`).
+
+        Parameters
+        ----------
+        shape
+            Of the other grid, (x, y, z).
+        affine
+            Of the other grid, (4, 4), in mm.
+        """
         return resample_labels(self.labels, self.affine, shape, affine)
 
     def placed(self, shape: Sequence[int], affine: RealArray, space: Space | None) -> LabelArray:
@@ -121,6 +129,13 @@ class ParcelMeans(NamedTuple):
 
 def as_labels(volume: npt.NDArray[Any], source: str = 'given') -> LabelArray:
     """Check that a volume holds labels, and return them as int32.
+
+    Parameters
+    ----------
+    volume
+        Shape (x, y, z) or (x, y, z, 1).
+    source
+        What it is called in a message.
 
     Raises
     ------
@@ -247,6 +262,13 @@ def find_regions(table: pd.DataFrame, regions: Sequence[str]) -> dict[str, list[
     A name selects the parcel that is called so, else the parcels of the network or hemisphere
     called so, else those whose names have it between underscores (``Vis`` and ``LH_Vis`` select
     ``7Networks_LH_Vis_1``; ``Calcarine`` selects ``Calcarine_L_47``).
+
+    Parameters
+    ----------
+    table
+        One row per parcel: ``index``, ``name``, ``network`` and ``hemisphere``.
+    regions
+        Names that were asked for.
 
     Raises
     ------

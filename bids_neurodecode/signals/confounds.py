@@ -226,6 +226,17 @@ def check_confounds(
 ) -> None:
     """Check that a confounds table with the columns ``available`` has what is asked for.
 
+    Parameters
+    ----------
+    available
+        Columns of the table.
+    strategy
+        Names of :data:`STRATEGIES`.
+    columns
+        Single columns that are asked for by their names.
+    source
+        What the table is called in a message.
+
     Raises
     ------
     InputError

@@ -54,7 +54,13 @@ def fingerprint(series: npt.NDArray[np.floating[Any]]) -> str:
 
 
 def same_run(a: str, b: str) -> bool:
-    """Tell whether two fingerprints are of one run, of which some volumes may be missing."""
+    """Tell whether two fingerprints are of one run, of which some volumes may be missing.
+
+    Parameters
+    ----------
+    a, b
+        Fingerprints, as :func:`fingerprint` makes them.
+    """
     first, second = sorted((_bits(a), _bits(b)), key=len)
     n, m = len(first), len(second)
     least = max(MIN_STEPS, n // 2)
@@ -69,7 +75,15 @@ def same_run(a: str, b: str) -> bool:
 
 
 def seen_runs(new: Mapping[str, str], trained: Iterable[str]) -> tuple[str, ...]:
-    """Return the names of the new runs whose fingerprint is among those of training."""
+    """Return the names of the new runs whose fingerprint is among those of training.
+
+    Parameters
+    ----------
+    new
+        Fingerprints of new runs, by name.
+    trained
+        Fingerprints of the runs of training.
+    """
     known = list(trained)
     return tuple(name for name, mark in new.items() if any(same_run(mark, x) for x in known))
 

@@ -55,7 +55,15 @@ class TrialGroups:
         return np.asarray(self._sum @ values) / self.counts[:, None]
 
     def variances(self, values: RealArray, means: RealArray) -> npt.NDArray[np.float64]:
-        """Variance (ddof 1) within each group, (n_groups, n); 0 for groups of one."""
+        """Variance (ddof 1) within each group, (n_groups, n); 0 for groups of one.
+
+        Parameters
+        ----------
+        values
+            Shape (n_trials, n).
+        means
+            Of each group, (n_groups, n).
+        """
         residual = values - means[self.codes]
         return np.asarray(self._sum @ residual**2) / np.maximum(self.counts - 1, 1)[:, None]
 
@@ -72,7 +80,15 @@ class TrialGroups:
         return np.where(rest <= 1e-13 * squares, 0.0, rest)
 
     def scaled(self, values: RealArray, zscore: bool) -> npt.NDArray[np.float64]:
-        """Centre, or z-score (ddof 1), the values of each group."""
+        """Centre, or z-score (ddof 1), the values of each group.
+
+        Parameters
+        ----------
+        values
+            Shape (n_trials, n).
+        zscore
+            Whether deviations are made 1 too; a group that does not vary becomes 0.
+        """
         means = self.means(values)
         centred = values - means[self.codes]
         if zscore:
@@ -84,7 +100,22 @@ class TrialGroups:
 
 
 def checked(values: RealArray, n_dimensions: int, expected: str) -> RealArray:
-    """Return the array, or say what it should have been."""
+    """Return the array, or say what it should have been.
+
+    Parameters
+    ----------
+    values
+        An array, or a memory map.
+    n_dimensions
+        That it must have, none of them empty.
+    expected
+        Its shape in words, for the message.
+
+    Raises
+    ------
+    DataError
+        If it has another number of dimensions, or none of its samples.
+    """
     values = np.asanyarray(values)  # may be a memory map
     if values.ndim != n_dimensions or 0 in values.shape:
         raise DataError(WRONG_SHAPE.format(expected=expected, shape=values.shape))
@@ -101,6 +132,12 @@ def voxel_blocks(values: RealArray) -> Iterator[tuple[slice, npt.NDArray[np.floa
 
 
 def ratio_of(above: RealArray, below: RealArray) -> npt.NDArray[np.float64]:
-    """Divide; 0 / 0 is 0, more than 0 / 0 is infinite."""
+    """Divide; 0 / 0 is 0, more than 0 / 0 is infinite.
+
+    Parameters
+    ----------
+    above, below
+        Of one shape; not negative.
+    """
     nothing = np.where(above > 0, np.inf, 0.0 * above)
     return np.where(below != 0, above / np.where(below != 0, below, 1.0), nothing)

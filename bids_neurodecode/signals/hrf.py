@@ -55,7 +55,13 @@ def hrf_library(repetition_time: float, stimulus_duration: float) -> FloatArray:
 
 
 def assumed_hrf(repetition_time: float, stimulus_duration: float) -> FloatArray:
-    """Return the canonical response, shape (n_timepoints,), as :func:`hrf_library` does."""
+    """Return the canonical response, shape (n_timepoints,), as :func:`hrf_library` does.
+
+    Parameters
+    ----------
+    repetition_time, stimulus_duration
+        Seconds.
+    """
     return _sample('hrf_assumed.tsv', repetition_time, stimulus_duration)[:, 0]
 
 

@@ -123,7 +123,17 @@ def identify_repeats(betas: Float32Array, stimulus: npt.ArrayLike, fold: InnerFo
 def compare_models(
     inner: Iterable[InnerBetas], stimulus: npt.ArrayLike, folds: Sequence[InnerFold]
 ) -> dict[Model, float]:
-    """Return the mean share of pairs identified by the betas of each model, over all folds."""
+    """Return the mean share of pairs identified by the betas of each model, over all folds.
+
+    Parameters
+    ----------
+    inner
+        Betas of each inner fold, by model.
+    stimulus
+        What each trial showed, (n_trials,).
+    folds
+        The inner folds, in the order of ``inner``.
+    """
     outcomes: dict[Model, list[FloatArray]] = {}
     for each, fold in zip(inner, folds, strict=True):
         for model, betas in each.betas.items():

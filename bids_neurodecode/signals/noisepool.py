@@ -180,6 +180,15 @@ def noise_pool(
 
     Bright: above a tenth of the 99th percentile of the mean volume. Voxels that are not finite
     are never in the pool.
+
+    Parameters
+    ----------
+    mean_volume
+        Mean of the series over time, (n_voxels,).
+    rsquared
+        ON-OFF R2 in percent, (n_voxels,).
+    threshold
+        In percent.
     """
     finite = np.isfinite(mean_volume) & np.isfinite(rsquared)
     if not finite.any():
@@ -211,6 +220,13 @@ def noise_components(gram: FloatArray, n_components: int) -> FloatArray:
     """Return the leading time courses of a run's noise pool, (n_volumes, n_components).
 
     Orthonormal, the strongest first; fewer where the pool has fewer dimensions.
+
+    Parameters
+    ----------
+    gram
+        Inner products of the pool's volumes, (n_volumes, n_volumes).
+    n_components
+        How many, at most.
     """
     n_volumes = len(gram)
     if n_components == 0:
@@ -225,6 +241,13 @@ def judging_voxels(rsquared: npt.NDArray[Any], threshold: float) -> BoolArray:
     """Return the voxels that judge the number of components, shape (n_voxels,).
 
     Those with ON-OFF R2 above the threshold; where there are none, the 100 best.
+
+    Parameters
+    ----------
+    rsquared
+        ON-OFF R2 in percent, (n_voxels,).
+    threshold
+        In percent.
     """
     values = np.where(np.isfinite(rsquared), rsquared, -np.inf)
     above = values > threshold

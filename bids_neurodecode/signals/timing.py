@@ -108,7 +108,15 @@ def onsets_to_volumes(
 
 
 def largest_offset(onsets: npt.ArrayLike, repetition_time: float) -> float:
-    """Return the seconds by which the worst onset misses the grid (0 where there is none)."""
+    """Return the seconds by which the worst onset misses the grid (0 where there is none).
+
+    Parameters
+    ----------
+    onsets
+        Seconds, (n_onsets,).
+    repetition_time
+        Seconds between two points of the grid, which begins at 0.
+    """
     seconds = np.asarray(onsets, dtype=np.float64).ravel()
     if not seconds.size:
         return 0.0

@@ -239,6 +239,13 @@ def drift_basis(n_volumes: int, repetition_time: float) -> FloatArray:
 
     The degree is half the run's minutes, rounded (halves away from zero).
 
+    Parameters
+    ----------
+    n_volumes
+        Length of the run.
+    repetition_time
+        Seconds.
+
     Examples
     --------
     >>> drift_basis(160, 1.6).shape
@@ -256,6 +263,13 @@ def orthonormal_beside(basis: FloatArray, columns: FloatArray) -> FloatArray:
 
     Columns are taken one after the other, so the first k vectors span the first k columns;
     what is left of a column after those before it is dropped where it is but rounding.
+
+    Parameters
+    ----------
+    basis
+        Orthonormal, (n_volumes, n).
+    columns
+        Shape (n_volumes, m), the most important first.
     """
     kept: list[FloatArray] = []
     for column in columns.T:

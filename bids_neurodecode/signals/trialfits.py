@@ -96,7 +96,17 @@ class RidgeFactor:
 
 
 def factorize(design: TrialDesign, run: int, responses: FloatArray) -> list[RunFactor]:
-    """Factorise a run's design for each response, (n_timepoints, n_responses)."""
+    """Factorise a run's design for each response, (n_timepoints, n_responses).
+
+    Parameters
+    ----------
+    design
+        Onsets, nuisance and drift of all runs.
+    run
+        Which run, from 0.
+    responses
+        Haemodynamic responses, (n_timepoints, n_responses), sampled at the volumes.
+    """
     factors = []
     for raw in design.regressors(run, responses):
         clean = project_off(design.nuisance[run], raw)
@@ -140,7 +150,15 @@ def orthogonalise(design: FloatArray) -> tuple[FloatArray, FloatArray, FloatArra
 
 
 def denoiser(factor: RunFactor, components: FloatArray) -> RunDenoiser:
-    """Prepare for components (n_volumes, n_components), orthonormal and free of nuisance."""
+    """Prepare for components (n_volumes, n_components), orthonormal and free of nuisance.
+
+    Parameters
+    ----------
+    factor
+        A run's design with one response.
+    components
+        Time courses of the run, (n_volumes, n_components).
+    """
     overlap = components.T @ factor.basis.astype(np.float64)
     outside = _inverse_triangle(np.eye(len(overlap)) - overlap @ overlap.T)
     n_trials = len(factor.to_betas)
@@ -169,7 +187,15 @@ def _inverse_triangle(inner: FloatArray) -> FloatArray:
 
 
 def ridge_factor(factor: RunFactor, overlap: FloatArray) -> RidgeFactor:
-    """Decompose a run's design with components of that overlap (k, n_trials) projected off."""
+    """Decompose a run's design with components of that overlap (k, n_trials) projected off.
+
+    Parameters
+    ----------
+    factor
+        A run's design with one response.
+    overlap
+        Of the components with the design's basis, (k, n_trials).
+    """
     inside, shares = np.linalg.eigh(np.eye(len(factor.factor)) - overlap.T @ overlap)
     rest = np.sqrt(np.maximum(inside, 0))[:, None] * (shares.T @ factor.factor)
     squares, vectors = np.linalg.eigh(rest.T @ rest)
@@ -181,12 +207,28 @@ def ridge_factor(factor: RunFactor, overlap: FloatArray) -> RidgeFactor:
 
 
 def project_off(basis: FloatArray, values: FloatArray) -> FloatArray:
-    """Project columns of values off an orthonormal basis."""
+    """Project columns of values off an orthonormal basis.
+
+    Parameters
+    ----------
+    basis
+        Orthonormal, (n_volumes, n).
+    values
+        Shape (n_volumes, m).
+    """
     return np.asarray(values - basis @ (basis.T @ values))
 
 
 def drift_free(values: npt.NDArray[np.float32], drift: FloatArray) -> Float32Array:
-    """Project the drift off some voxels of a run, (n_volumes, n_chunk_voxels), in place."""
+    """Project the drift off some voxels of a run, (n_volumes, n_chunk_voxels), in place.
+
+    Parameters
+    ----------
+    values
+        Shape (n_volumes, n_chunk_voxels), float32; changed in place.
+    drift
+        Orthonormal polynomials, (n_volumes, degree + 1).
+    """
     # the mean first and in float64: it is large beside the signal
     values -= values.mean(axis=0, dtype=np.float64).astype(np.float32)
     basis = _single(drift)
@@ -195,7 +237,15 @@ def drift_free(values: npt.NDArray[np.float32], drift: FloatArray) -> Float32Arr
 
 
 def explained_by(fitted: Float32Array, missed: Float32Array) -> FloatArray:
-    """Return the sum of squares that a fit explains, (n_chunk_voxels,), float64."""
+    """Return the sum of squares that a fit explains, (n_chunk_voxels,), float64.
+
+    Parameters
+    ----------
+    fitted
+        The series on the orthonormal basis of a design, (n_trials, n_chunk_voxels).
+    missed
+        What betas leave of that, of the same shape.
+    """
     return sum_squares(fitted).astype(np.float64) - sum_squares(missed)
 
 
@@ -205,7 +255,13 @@ def sum_squares(values: Float32Array) -> Float32Array:
 
 
 def percent(explained: FloatArray, total: FloatArray) -> FloatArray:
-    """Return 100 explained / total, NaN where the total is 0."""
+    """Return 100 explained / total, NaN where the total is 0.
+
+    Parameters
+    ----------
+    explained, total
+        Sums of squares, (n_voxels,) each.
+    """
     return np.where(total > 0, 100 * explained / np.where(total > 0, total, 1), np.nan)
 
 

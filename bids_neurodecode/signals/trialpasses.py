@@ -125,7 +125,15 @@ class Work:
             self.tick(1 / self.design.n_runs)
 
     def blocks(self, number: int, blocks: Sequence[Block]) -> Iterator[Block]:
-        """Yield what is left of a pass over blocks."""
+        """Yield what is left of a pass over blocks.
+
+        Parameters
+        ----------
+        number
+            Of the pass.
+        blocks
+            All blocks of it; those that are marked as done are left out.
+        """
         total = sum(len(block.voxels) for block in blocks)
         for block in blocks:
             if not self.done[number, block.number]:
@@ -162,6 +170,13 @@ def fit_responses(work: Work, assumed: FloatArray) -> Responses:
 
     Sums over runs are kept twice: a run's sums are added to those of the run before, into the
     other copy, so that a killed run leaves one of them whole.
+
+    Parameters
+    ----------
+    work
+        Series, design and the folder of intermediate arrays.
+    assumed
+        The canonical response, (n_timepoints,).
     """
     n, n_runs = work.n_responses, work.design.n_runs
     sums = work.make('sums', (2, n + 5, work.n_voxels), np.float64)
@@ -225,7 +240,17 @@ def sum_run(
 
 
 def onoff_rows(design: TrialDesign, run: int, assumed: FloatArray) -> FloatArray:
-    """Return one regressor for all trials, all nuisance and the drift projected off, (2, n)."""
+    """Return one regressor for all trials, all nuisance and the drift projected off, (2, n).
+
+    Parameters
+    ----------
+    design
+        Onsets, nuisance and drift of all runs.
+    run
+        Which run, from 0.
+    assumed
+        The canonical response, (n_timepoints,).
+    """
     raw = design.regressors(run, assumed[:, None])[0].sum(axis=1, keepdims=True)
     clean, free = (project_off(b[run], raw) for b in (design.nuisance, design.drift))
     return np.stack([clean[:, 0], free[:, 0]])
@@ -261,7 +286,19 @@ class Coordinates:
         return values
 
     def put(self, block: Block, run: int, voxels: slice, values: Float32Array) -> None:
-        """Keep a run's coordinates (n_rows_r, n_voxels) of some voxels of a block."""
+        """Keep a run's coordinates (n_rows_r, n_voxels) of some voxels of a block.
+
+        Parameters
+        ----------
+        block
+            Which block.
+        run
+            Which run, from 0.
+        voxels
+            Which of the block's voxels.
+        values
+            Shape (n_rows_r, n_voxels).
+        """
         start = self._rows[run]
         self.in_block(block)[start : start + len(values), voxels] = values
 
@@ -269,6 +306,13 @@ class Coordinates:
         """Return a run's coordinates on trials and components, and on the drift-free design.
 
         The first are (n_trials + n_components, n_block_voxels).
+
+        Parameters
+        ----------
+        rows
+            The block's coordinates on all runs, (n_rows, n_block_voxels).
+        run
+            Which run, from 0.
         """
         n = len(self._work.design.onset_volumes[run])
         mine = rows[self._rows[run] : self._rows[run + 1]]
@@ -278,7 +322,15 @@ class Coordinates:
 
 
 def make_blocks(found: Responses, block_voxels: int) -> list[Block]:
-    """Gather voxels of one response into blocks."""
+    """Gather voxels of one response into blocks.
+
+    Parameters
+    ----------
+    found
+        The best response of each voxel, and which voxels are usable.
+    block_voxels
+        Voxels of a block, at most.
+    """
     blocks: list[Block] = []
     start = 0
     for hrf in np.unique(found.hrf_index[found.usable]):
@@ -293,6 +345,17 @@ def project_runs(
     work: Work, blocks: Sequence[Block], pool: BoolArray, coordinates: Coordinates
 ) -> list[FloatArray]:
     """Pass over all runs: noise components of each, and the coordinates of all voxels.
+
+    Parameters
+    ----------
+    work
+        Series, design and the folder of intermediate arrays.
+    blocks
+        Voxels of one response each.
+    pool
+        Whether a voxel is in the noise pool, (n_voxels,).
+    coordinates
+        Where the coordinates are written.
 
     Returns
     -------
@@ -320,7 +383,21 @@ def project_runs(
 def run_components(
     work: Work, run: int, values: npt.NDArray[Any], pool: IndexArray, n_components: int
 ) -> FloatArray:
-    """Return the time courses shared by the voxels of the noise pool, free of nuisance."""
+    """Return the time courses shared by the voxels of the noise pool, free of nuisance.
+
+    Parameters
+    ----------
+    work
+        Design and sizes of chunks.
+    run
+        Which run, from 0.
+    values
+        Its series, (n_volumes, n_voxels).
+    pool
+        Columns of the noise pool.
+    n_components
+        How many, at most.
+    """
     gram = np.zeros((len(values), len(values)))
     for voxels in work.slices(len(pool)):
         part = values[:, pool[voxels]].astype(np.float32, copy=False)
@@ -351,7 +428,15 @@ class Denoiser:
         return self._runs
 
     def ridge(self, hrf: int, k: int) -> list[RidgeFactor]:
-        """Return the ridge of each run with k components: runs share the penalty, not vectors."""
+        """Return the ridge of each run with k components: runs share the penalty, not vectors.
+
+        Parameters
+        ----------
+        hrf
+            Index of the response.
+        k
+            Components that are projected off.
+        """
         runs = self.runs(hrf)
         if k not in self._ridges:
             self._ridges[k] = [
@@ -383,7 +468,19 @@ class BlockBetas:
 def read_block(
     work: Work, coordinates: Coordinates, denoiser: Denoiser, block: Block
 ) -> BlockBetas:
-    """Read a block, and regress its series on its trials."""
+    """Read a block, and regress its series on its trials.
+
+    Parameters
+    ----------
+    work
+        The design.
+    coordinates
+        Where the series of the block is read.
+    denoiser
+        Of each response.
+    block
+        Which block.
+    """
     rows = np.array(coordinates.in_block(block))
     plain = np.empty((work.design.n_trials, len(block.voxels)), dtype=np.float32)
     on, free = [], []
@@ -502,7 +599,25 @@ def write_betas(
     tunings: Sequence[Tuning],
     fractions: Sequence[float],
 ) -> None:
-    """Pass over all blocks: betas of models C and D of every tuning, in percent signal change."""
+    """Pass over all blocks: betas of models C and D of every tuning, in percent signal change.
+
+    Parameters
+    ----------
+    work
+        Design, and the arrays that betas are written to.
+    found
+        Means of the voxels, by which percent are counted.
+    coordinates
+        Where series are read.
+    denoiser
+        Of each response.
+    blocks
+        Voxels of one response each.
+    tunings
+        Components and ridge fractions of each fit (all data, or a fold).
+    fractions
+        All ridge fractions that a voxel may have chosen, from 0 to 1.
+    """
     numbers = sorted({tuning.n_components for tuning in tunings})
     for block in work.blocks(3, blocks):
         betas = read_block(work, coordinates, denoiser, block)

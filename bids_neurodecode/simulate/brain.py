@@ -94,7 +94,15 @@ class Brain:
         return np.isin(self.labels, indices)
 
     def smooth_field(self, fwhm: float, rng: np.random.Generator) -> FloatArray:
-        """Draw a Gaussian field of unit variance, smooth over ``fwhm`` mm, (n_voxels,)."""
+        """Draw a Gaussian field of unit variance, smooth over ``fwhm`` mm, (n_voxels,).
+
+        Parameters
+        ----------
+        fwhm
+            Millimetres.
+        rng
+            Draws it.
+        """
         from scipy.ndimage import gaussian_filter
 
         sigma = fwhm / 2.3548 / np.abs(np.diag(self.mask.affine)[:3])

@@ -78,7 +78,15 @@ def framewise_displacement(motion: FloatArray) -> FloatArray:
 
 
 def cosines(n_volumes: int, repetition_time: float) -> dict[str, FloatArray]:
-    """Return the discrete cosines slower than 128 s, unit length, under fMRIPrep's names."""
+    """Return the discrete cosines slower than 128 s, unit length, under fMRIPrep's names.
+
+    Parameters
+    ----------
+    n_volumes
+        Length of the run.
+    repetition_time
+        Seconds.
+    """
     n_columns = int(np.floor(2 * n_volumes * repetition_time / HIGH_PASS))
     times = np.arange(n_volumes) + 0.5
     return {

@@ -44,6 +44,17 @@ def deal_repeats(
 ) -> list[IndexArray]:
     """Share out repeats over runs: no image twice in a run, runs equal to within one trial.
 
+    Parameters
+    ----------
+    n_images
+        How many images.
+    n_repeats
+        Of each; at most ``n_runs``.
+    n_runs
+        How many runs.
+    rng
+        Deals them out.
+
     Returns
     -------
     list of numpy.ndarray
@@ -59,6 +70,13 @@ def deal_repeats(
 
 def design_images(spec: SimulationSpec, rng: np.random.Generator) -> list[RunDesign]:
     """Draw order and timing of the images of one participant, one design a run.
+
+    Parameters
+    ----------
+    spec
+        Of the dataset.
+    rng
+        Of order and pauses.
 
     Raises
     ------

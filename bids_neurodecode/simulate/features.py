@@ -110,7 +110,15 @@ def motion_energy(frames: Uint8Array) -> FeatureTable:
 
 
 def categories(names: Sequence[str], kinds: Sequence[str] | None = None) -> FeatureTable:
-    """Return one indicator a category (of ``kinds``, or of those there), of each sample's."""
+    """Return one indicator a category (of ``kinds``, or of those there), of each sample's.
+
+    Parameters
+    ----------
+    names
+        Category of each sample.
+    kinds
+        All categories, in their order; None: those of ``names``, sorted.
+    """
     distinct = sorted(set(names)) if kinds is None else kinds
     values = np.array([[float(name == d) for d in distinct] for name in names])
     return _table([values], [_row(d, 'category') for d in distinct])
@@ -120,6 +128,15 @@ def soundtrack(n_samples: int, interval: float, rng: np.random.Generator) -> Fea
     """Return three slow random courses that are in no image, for what viewers share beyond it.
 
     Smooth over about 2 s; ``interval`` is the time between samples.
+
+    Parameters
+    ----------
+    n_samples
+        How many.
+    interval
+        Seconds between samples.
+    rng
+        Draws the courses.
     """
     from scipy.ndimage import gaussian_filter1d
 

@@ -18,6 +18,15 @@ def ar1(n_volumes: int, n_series: int, rho: float, rng: np.random.Generator) -> 
     """Draw stationary AR(1) noise of unit variance, (n_volumes, n_series).
 
     ``x[t] = rho x[t - 1] + sqrt(1 - rho^2) e[t]``, the first value from the stationary law.
+
+    Parameters
+    ----------
+    n_volumes, n_series
+        Shape of what is drawn.
+    rho
+        Correlation of neighbours, from 0 to 1.
+    rng
+        Draws it.
     """
     from scipy.signal import lfilter
 
@@ -50,7 +59,15 @@ def brain_noise(
 
 
 def drift(n_volumes: int, n_voxels: int, rng: np.random.Generator) -> FloatArray:
-    """Draw a line and two slow half-cosines per voxel, unit deviation over time and zero mean."""
+    """Draw a line and two slow half-cosines per voxel, unit deviation over time and zero mean.
+
+    Parameters
+    ----------
+    n_volumes, n_voxels
+        Shape of what is drawn.
+    rng
+        Draws it.
+    """
     t = np.linspace(0, 1, n_volumes)
     basis = np.stack([t, np.cos(np.pi * t), np.cos(2 * np.pi * t)], axis=1)
     basis -= basis.mean(axis=0)
@@ -63,6 +80,15 @@ def physiology(n_volumes: int, repetition_time: float, rng: np.random.Generator)
 
     Sine and cosine of a breathing (about 0.28 Hz) and a cardiac phase (about 1.1 Hz), whose rates
     wander by a few percent; unit deviation.
+
+    Parameters
+    ----------
+    n_volumes
+        Length of the run.
+    repetition_time
+        Seconds.
+    rng
+        Draws it.
     """
     columns = []
     for rate, wander in ((0.28, 0.03), (1.1, 0.02)):
@@ -80,6 +106,17 @@ def head_motion(
 
     A slow walk (about 0.1 mm and 0.1 degrees in a minute), breathing in the second shift, and
     sudden movements, ``n_spikes`` on average, half of which go back.
+
+    Parameters
+    ----------
+    n_volumes
+        Length of the run.
+    repetition_time
+        Seconds.
+    n_spikes
+        Sudden movements, on average.
+    rng
+        Draws it.
     """
     scale = np.array([0.02, 0.02, 0.02, 0.0004, 0.0004, 0.0004])
     step = scale * np.sqrt(repetition_time / 2)

@@ -74,6 +74,21 @@ def simulate_images(
     """Simulate a participant who sees images; tuning and responses are their own.
 
     ``features`` has one row per image.
+
+    Parameters
+    ----------
+    spec
+        Of the dataset.
+    brain
+        Mask and regions.
+    label
+        Of the participant.
+    features
+        One row per image.
+    designs
+        One per run.
+    real
+        Noise of a real series; None simulates it.
     """
     voxels = draw_voxels(spec, brain, features, generator(spec.seed, label, 'voxels'))
     fields = draw_noise_fields(spec, brain, generator(spec.seed, label, 'fields'), noise.N_SHARED)
@@ -117,6 +132,21 @@ def simulate_films(
     """Simulate a participant who sees films; all share tuning and responses, none the noise.
 
     ``films`` are the features of each film, one row every 0.1 s.
+
+    Parameters
+    ----------
+    spec
+        Of the dataset.
+    brain
+        Mask and regions.
+    label
+        Of the participant.
+    films
+        Features of each film, one row every 0.1 s.
+    designs
+        One per run.
+    real
+        Noise of a real series; None simulates it.
     """
     joined = FeatureTable(np.concatenate([f.values for f in films]), films[0].columns)
     # the same draw for everyone: what viewers share is known then
@@ -147,6 +177,17 @@ def film_response(
     """Return what a film's courses (rows every 0.1 s) give at the volumes of its run.
 
     Before and after the film there is no drive. The result is (n_volumes, n_voxels).
+
+    Parameters
+    ----------
+    spec
+        Of the dataset.
+    course
+        What drives each voxel, (n_steps, n_voxels), a row every 0.1 s.
+    design
+        Of the run: one film.
+    hrf_index
+        Response of the library of each voxel, (n_voxels,).
     """
     step = response.STEP
     tr = spec.repetition_time

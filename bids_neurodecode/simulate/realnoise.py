@@ -54,7 +54,15 @@ class RealNoise:
     series: FloatArray
 
     def draw(self, n_volumes: int, rng: np.random.Generator) -> FloatArray:
-        """Draw a surrogate and cut it to length, (n_volumes, n_voxels)."""
+        """Draw a surrogate and cut it to length, (n_volumes, n_voxels).
+
+        Parameters
+        ----------
+        n_volumes
+            At most those of the series.
+        rng
+            Of phases and start.
+        """
         start = int(rng.integers(len(self.series) - n_volumes + 1))
         return randomise_phases(self.series, rng)[start : start + n_volumes]
 

@@ -108,7 +108,15 @@ def convolve_drive(drive: FloatArray, hrf_index: npt.NDArray[np.intp]) -> FloatA
 
 
 def delay_drive(drive: FloatArray, delay: float) -> FloatArray:
-    """Shift time courses (rows every 0.1 s) by a delay in seconds; the first row fills the gap."""
+    """Shift time courses (rows every 0.1 s) by a delay in seconds; the first row fills the gap.
+
+    Parameters
+    ----------
+    drive
+        Shape (n_steps, n), a row every 0.1 s.
+    delay
+        Seconds.
+    """
     times = np.arange(len(drive)) * STEP
     index = np.clip(np.rint((times - delay) / STEP).astype(int), 0, None)
     shifted: FloatArray = drive[index]
@@ -116,7 +124,17 @@ def delay_drive(drive: FloatArray, delay: float) -> FloatArray:
 
 
 def sample_volumes(series: FloatArray, n_volumes: int, repetition_time: float) -> FloatArray:
-    """Take rows (every 0.1 s) at the start of each volume, linearly between them."""
+    """Take rows (every 0.1 s) at the start of each volume, linearly between them.
+
+    Parameters
+    ----------
+    series
+        Shape (n_steps, n), a row every 0.1 s.
+    n_volumes
+        How many.
+    repetition_time
+        Seconds.
+    """
     times = np.arange(n_volumes) * repetition_time / STEP
     low = np.minimum(np.floor(times + 1e-9).astype(int), len(series) - 1)
     high = np.minimum(low + 1, len(series) - 1)
@@ -125,7 +143,15 @@ def sample_volumes(series: FloatArray, n_volumes: int, repetition_time: float) -
 
 
 def polynomials(n_volumes: int, repetition_time: float) -> FloatArray:
-    """Return Legendre polynomials up to degree round(minutes / 2), (n_volumes, degree + 1)."""
+    """Return Legendre polynomials up to degree round(minutes / 2), (n_volumes, degree + 1).
+
+    Parameters
+    ----------
+    n_volumes
+        Length of the run.
+    repetition_time
+        Seconds.
+    """
     degree = int(np.floor(n_volumes * repetition_time / 120 + 0.5))
     grid = np.linspace(-1, 1, n_volumes)
     return np.asarray(np.polynomial.legendre.legvander(grid, degree), dtype=np.float64)

@@ -104,6 +104,23 @@ class Place:
     ) -> Path:
         """Write values of the brain's voxels, (n_voxels,) or (n_rows, n_voxels).
 
+        Parameters
+        ----------
+        folder
+            That is written into.
+        entities
+            Of the name.
+        suffix
+            Of the name.
+        values
+            Shape (n_voxels,) or (n_rows, n_voxels).
+        dtype
+            On disk.
+        content
+            Whether they are a map, a series or labels.
+        repetition_time
+            Of a series, seconds.
+
         Returns
         -------
         pathlib.Path
@@ -120,7 +137,15 @@ class Place:
         return folder / build_name(named, suffix, '.json')
 
     def image(self, values: npt.NDArray[Any], dtype: Any) -> Any:
-        """Return values of the brain's voxels as an image of the space."""
+        """Return values of the brain's voxels as an image of the space.
+
+        Parameters
+        ----------
+        values
+            Shape (n_voxels,) or (n_rows, n_voxels).
+        dtype
+            On disk.
+        """
         if self.columns is None or self.index is None:
             return volume_image(self, values, dtype)
         rows = np.asarray(values)[..., self.index]
@@ -132,7 +157,17 @@ class Place:
 
 
 def volume_image(place: Place, values: npt.NDArray[Any], dtype: Any) -> Any:
-    """Return values of voxels as a volume, with the code of its space in the header."""
+    """Return values of voxels as a volume, with the code of its space in the header.
+
+    Parameters
+    ----------
+    place
+        The space.
+    values
+        Shape (n_voxels,) or (n_rows, n_voxels).
+    dtype
+        On disk.
+    """
     import nibabel as nib
 
     mask = place.brain.mask
@@ -149,6 +184,13 @@ def volume_image(place: Place, values: npt.NDArray[Any], dtype: Any) -> Any:
 
 def find_place(name: SpaceName, brain: Brain) -> Place:
     """Lay a space over a brain.
+
+    Parameters
+    ----------
+    name
+        Of the space.
+    brain
+        That it is laid over.
 
     Raises
     ------

@@ -50,6 +50,13 @@ def natural_texture(size: int, rng: np.random.Generator) -> FloatArray:
 
     Amplitudes fall as f to the power -1.3, within the range of natural scenes. Two thirds
     of the amplitude is shared by the colours, as most of natural contrast is luminance.
+
+    Parameters
+    ----------
+    size
+        Pixels a side.
+    rng
+        Draws it.
     """
     frequency = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.fftfreq(size)[None, :])
     frequency[0, 0] = np.inf
@@ -63,7 +70,15 @@ def natural_texture(size: int, rng: np.random.Generator) -> FloatArray:
 
 
 def random_shape(category: str, rng: np.random.Generator) -> Shape:
-    """Draw place, size, angle and colour of a shape."""
+    """Draw place, size, angle and colour of a shape.
+
+    Parameters
+    ----------
+    category
+        Of the shape.
+    rng
+        Draws it.
+    """
     x, y = rng.uniform(-0.5, 0.5, size=2)
     red, green, blue = rng.uniform(0, 1, size=3)
     return Shape(
@@ -77,7 +92,15 @@ def random_shape(category: str, rng: np.random.Generator) -> Shape:
 
 
 def shape_mask(shape: Shape, size: int) -> FloatArray:
-    """Return how much of each pixel the shape covers, (size, size), in [0, 1]."""
+    """Return how much of each pixel the shape covers, (size, size), in [0, 1].
+
+    Parameters
+    ----------
+    shape
+        Place and radius in half-widths of the image, angle in radians.
+    size
+        Pixels a side.
+    """
     axis = (np.arange(size) + 0.5) * 2 / size - 1
     dx, dy = (axis[None, :] - shape.x) / shape.radius, (axis[:, None] - shape.y) / shape.radius
     c, s = np.cos(shape.angle), np.sin(shape.angle)
@@ -107,7 +130,15 @@ def _signed_distance(category: str, u: FloatArray, v: FloatArray) -> FloatArray:
 
 
 def render(texture: FloatArray, shape: Shape) -> Uint8Array:
-    """Put a shape on a texture, (size, size, 3), and round to 8 bits."""
+    """Put a shape on a texture, (size, size, 3), and round to 8 bits.
+
+    Parameters
+    ----------
+    texture
+        Shape (size, size, 3), from 0 to 1.
+    shape
+        That is put on it.
+    """
     cover = shape_mask(shape, texture.shape[0])[..., None]
     # some of the texture shows through, so that shapes have an inside
     inside = np.asarray(shape.colour) + 0.5 * (texture - texture.mean())
@@ -116,7 +147,17 @@ def render(texture: FloatArray, shape: Shape) -> Uint8Array:
 
 
 def make_picture(category: str, size: int, rng: np.random.Generator) -> Uint8Array:
-    """Make one image with a shape of a category, (size, size, 3), uint8."""
+    """Make one image with a shape of a category, (size, size, 3), uint8.
+
+    Parameters
+    ----------
+    category
+        Of the shape.
+    size
+        Pixels a side.
+    rng
+        Of texture and shape.
+    """
     return render(natural_texture(size, rng), random_shape(category, rng))
 
 
@@ -124,6 +165,17 @@ def write_pictures(
     folder: Path, n_images: int, n_categories: int, size: int, rng: np.random.Generator
 ) -> list[tuple[str, str]]:
     """Make images and write them as PNG.
+
+    Parameters
+    ----------
+    folder
+        That is written into.
+    n_images, n_categories
+        How many.
+    size
+        Pixels a side.
+    rng
+        Of textures and shapes.
 
     Returns
     -------
@@ -145,6 +197,13 @@ def write_pictures(
 def read_pictures(files: Iterable[Path], size: int) -> Uint8Array:
     """Read images, cut to a square in their middle, as (n, size, size, 3), uint8.
 
+    Parameters
+    ----------
+    files
+        In the order of the rows.
+    size
+        Pixels a side.
+
     Raises
     ------
     InputError
@@ -159,6 +218,17 @@ def film_frames(
     """Yield the frames of a film and the category that each shows.
 
     Scenes last 3 to 7 s. Frames are (size, size, 3), uint8, 25 a second.
+
+    Parameters
+    ----------
+    duration
+        Seconds.
+    n_categories
+        How many.
+    size
+        Pixels a side.
+    rng
+        Of scenes.
     """
     left = round(duration * FRAME_RATE)
     while left > 0:

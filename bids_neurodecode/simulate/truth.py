@@ -41,7 +41,15 @@ def beta_filters(designs: FloatArray, repetition_time: float) -> FloatArray:
 
 
 def ar1_beta_variance(filters: FloatArray, rho: float) -> FloatArray:
-    """Return the mean variance of a trial's beta under unit AR(1) noise, (20,)."""
+    """Return the mean variance of a trial's beta under unit AR(1) noise, (20,).
+
+    Parameters
+    ----------
+    filters
+        From a run's series to its betas, (20, n_trials, n_volumes), one per response.
+    rho
+        Correlation of neighbouring volumes.
+    """
     lags = np.abs(np.subtract.outer(*[np.arange(filters.shape[2])] * 2))
     sigma = rho**lags if rho > 0 else np.eye(filters.shape[2])
     variance: FloatArray = np.einsum('htu,htu->ht', filters @ sigma, filters).mean(axis=1)
@@ -76,6 +84,15 @@ def structured_beta_variance(
     """Return the mean square that known nuisance adds to a trial's beta, (n_voxels,).
 
     ``structured`` is (n_volumes, n_voxels).
+
+    Parameters
+    ----------
+    filters
+        From a run's series to its betas, (20, n_trials, n_volumes), one per response.
+    structured
+        Known nuisance, (n_volumes, n_voxels).
+    hrf_index
+        Response of each voxel, (n_voxels,).
     """
     out = np.zeros(structured.shape[1])
     for index in range(N_HRFS):
@@ -85,7 +102,15 @@ def structured_beta_variance(
 
 
 def noise_ceiling(ncsnr: FloatArray, n_repeats: int) -> FloatArray:
-    """Return the share of variance of the mean of ``n_repeats`` that is signal, in [0, 1]."""
+    """Return the share of variance of the mean of ``n_repeats`` that is signal, in [0, 1].
+
+    Parameters
+    ----------
+    ncsnr
+        Deviation of signal over that of noise, (n_voxels,).
+    n_repeats
+        Trials that are averaged.
+    """
     with np.errstate(divide='ignore'):
         ceiling: FloatArray = 1 / (1 + 1 / (n_repeats * np.square(ncsnr)))
     return ceiling
@@ -115,7 +140,15 @@ def leave_one_out_isc(signal_sd: FloatArray, noise_sd: FloatArray) -> FloatArray
 
 
 def detrended_sd(series: FloatArray, repetition_time: float) -> FloatArray:
-    """Return the standard deviation over time once polynomials are out, (n_voxels,)."""
+    """Return the standard deviation over time once polynomials are out, (n_voxels,).
+
+    Parameters
+    ----------
+    series
+        Shape (n_volumes, n_voxels).
+    repetition_time
+        Seconds.
+    """
     basis = polynomials(len(series), repetition_time)
     residuals = series - basis @ np.linalg.lstsq(basis, series, rcond=None)[0]
     sd: FloatArray = np.sqrt((residuals**2).mean(axis=0))

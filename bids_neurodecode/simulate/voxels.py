@@ -63,6 +63,17 @@ def draw_voxels(
 
     The share of a single trial's variance that is signal is drawn from a beta distribution
     between 0 and ``spec.max_noise_ceiling``, then ``spec.snr`` scales its ratio to the noise.
+
+    Parameters
+    ----------
+    spec
+        Of the dataset.
+    brain
+        Mask and regions.
+    features
+        Whose columns say where and what they are of.
+    rng
+        Draws all.
     """
     weights = np.zeros((len(features.columns), brain.n_voxels))
     _early(weights, brain, features, rng)
@@ -179,7 +190,19 @@ class NoiseFields:
 def draw_noise_fields(
     spec: SimulationSpec, brain: Brain, rng: np.random.Generator, n_shared: int
 ) -> NoiseFields:
-    """Draw the loadings: physiology strongest in fluid, motion strongest at the edge."""
+    """Draw the loadings: physiology strongest in fluid, motion strongest at the edge.
+
+    Parameters
+    ----------
+    spec
+        Of the dataset.
+    brain
+        Mask and tissue.
+    rng
+        Draws all.
+    n_shared
+        Courses of noise that all voxels share.
+    """
     n = brain.n_voxels
     sd = spec.noise_sd * np.exp(0.15 * rng.standard_normal(n))
     shared = np.stack([brain.smooth_field(40, rng) for _ in range(n_shared)])

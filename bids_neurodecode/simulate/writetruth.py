@@ -58,7 +58,25 @@ def write_truth(
     stimuli: Stimuli,
     features: FeatureTable,
 ) -> None:
-    """Write everything but the description; ``features`` are those of all stimuli."""
+    """Write everything but the description; ``features`` are those of all stimuli.
+
+    Parameters
+    ----------
+    folder
+        That is written into.
+    spec
+        Of the dataset.
+    place
+        The space of the derivatives.
+    labels
+        Of participants.
+    people
+        What was drawn of each.
+    stimuli
+        Their files.
+    features
+        Of all stimuli.
+    """
     write_text(folder / '.bidsignore', BIDSIGNORE + place.ignored)
     write_text(folder / 'README.md', README)
     write_text(folder / 'spec.json', spec.to_json())

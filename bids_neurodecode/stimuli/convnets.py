@@ -168,6 +168,13 @@ class ConvNet(nn.Module):
         """Return every layer's values for standardised pixels (n, 3, size, size).
 
         With ``until`` the stages after that one are not computed.
+
+        Parameters
+        ----------
+        pixels
+            Shape (n, 3, size, size), standardised.
+        until
+            Name of the last stage; None: all, and ``avgpool``.
         """
         maps = {}
         for number, layer in enumerate(self.features):

@@ -147,7 +147,15 @@ def hash_images(files: Sequence[Path]) -> ImageHashes:
 
 
 def shown_among(hashes: ImageHashes, others: ImageHashes) -> BoolArray:
-    """Tell of each image whether one of the others is, or is a copy of, it, (n_images,)."""
+    """Tell of each image whether one of the others is, or is a copy of, it, (n_images,).
+
+    Parameters
+    ----------
+    hashes
+        Of n_images images.
+    others
+        Of those that they may be among.
+    """
     groups = image_groups(hashes + others)
     return np.isin(groups[: len(hashes)], groups[len(hashes) :])
 
@@ -274,6 +282,15 @@ def view(thumbnails: Float32Array, *, mirror: bool, crop: float) -> Float32Array
     """Mirror thumbnails, (n, side, side, 3), and cut ``crop`` of each side off around the middle.
 
     The crop is taken by linear interpolation, as if the image had been cropped and resized.
+
+    Parameters
+    ----------
+    thumbnails
+        Shape (n, side, side, 3).
+    mirror
+        Whether left and right are exchanged.
+    crop
+        Share of each side that is cut off, from 0 to 1.
     """
     if mirror:
         thumbnails = thumbnails[:, :, ::-1]
@@ -305,7 +322,15 @@ def effective_rank(images: Float32Array) -> Float32Array:
 
 
 def pooled(images: Float32Array, factor: int) -> Float32Array:
-    """Average squares of ``factor`` pixels: (n, h, w, ...) to (n, h / factor, w / factor, ...)."""
+    """Average squares of ``factor`` pixels: (n, h, w, ...) to (n, h / factor, w / factor, ...).
+
+    Parameters
+    ----------
+    images
+        Shape (n, h, w, ...); h and w are multiples of ``factor``.
+    factor
+        Pixels a side of a square.
+    """
     n, height, width, *rest = images.shape
     shape = (n, height // factor, factor, width // factor, factor, *rest)
     return np.asarray(images.reshape(shape).mean(axis=(2, 4)))

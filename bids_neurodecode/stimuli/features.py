@@ -97,7 +97,15 @@ class CaptionedExtractor(Protocol):
         """Every parameter that the features depend on; JSON can hold it."""
 
     def transform(self, images: npt.NDArray[np.uint8], texts: Sequence[str]) -> Float32Array:
-        """Turn images (n, h, w, 3) with n captions into features (n, n_features)."""
+        """Turn images (n, h, w, 3) with n captions into features (n, n_features).
+
+        Parameters
+        ----------
+        images
+            Shape (n, h, w, 3), uint8.
+        texts
+            One caption per image.
+        """
 
 
 def extractor_names() -> tuple[str, ...]:
@@ -287,7 +295,28 @@ def extract_captioned_features(
     batch_size: int = 64,
     progress: Callable[[int, int], None] | None = None,
 ) -> Float32Array:
-    """Turn images with one caption each into features; see :func:`extract_features`."""
+    """Turn images with one caption each into features; see :func:`extract_features`.
+
+    Parameters
+    ----------
+    images
+        Shape (n, h, w, 3), uint8.
+    captions
+        One per image.
+    extractor
+        The frozen extractor.
+    cache_dir
+        Folder of the cache; None computes everything.
+    batch_size
+        Images handed to the extractor at once.
+    progress
+        Called with (images done, all images) after each batch.
+
+    Raises
+    ------
+    DataError
+        If images and captions do not pair, or have the wrong shape.
+    """
     _check_pictures(images)
     if len(captions) != len(images):
         raise DataError(UNPAIRED.format(pictures=len(images), captions=len(captions)))

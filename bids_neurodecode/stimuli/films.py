@@ -260,6 +260,18 @@ def decode_frames(path: Path, *, keys_only: bool = False) -> Iterator[tuple[floa
 
     With ``keys_only`` it is key frames alone, :data:`KEY_SECONDS` or more apart, and their seconds
     may be off by what the codec reorders.
+
+    Parameters
+    ----------
+    path
+        Of the film.
+    keys_only
+        Whether key frames alone are decoded.
+
+    Raises
+    ------
+    InputError
+        If the film cannot be read.
     """
     import av
 

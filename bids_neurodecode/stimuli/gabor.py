@@ -233,7 +233,15 @@ def _cell_means(plane: npt.NDArray[np.floating[Any]], n_cells: int) -> Float32Ar
 
 
 def cell_shares(n_pixels: int, n_cells: int) -> Float32Array:
-    """Return the share of each cell that each pixel covers, (n_cells, n_pixels); rows sum to 1."""
+    """Return the share of each cell that each pixel covers, (n_cells, n_pixels); rows sum to 1.
+
+    Parameters
+    ----------
+    n_pixels
+        Along a side.
+    n_cells
+        Along the same side.
+    """
     edges = np.arange(n_cells + 1) * n_pixels / max(n_cells, 1)
     pixel = np.arange(n_pixels)
     upper = np.minimum(edges[1:, None], pixel + 1)

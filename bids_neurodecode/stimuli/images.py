@@ -130,7 +130,24 @@ def load_image(
     fit: Fit = 'pad',
     background: tuple[int, int, int] = GREY,
 ) -> Uint8Array:
-    """Load one image as 8-bit RGB of shape (h, w, 3); see :func:`load_images`."""
+    """Load one image as 8-bit RGB of shape (h, w, 3); see :func:`load_images`.
+
+    Parameters
+    ----------
+    path
+        Of the file.
+    size
+        Pixels a side, or (height, width); None leaves it as it is.
+    fit
+        How another aspect ratio is brought to the size.
+    background
+        Colour of what is transparent or padded, 0 to 255.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read.
+    """
     try:
         rgb = _read(Path(path), background)
     except DAMAGE as error:

@@ -112,7 +112,20 @@ class CaptionEmbedding:
         return {'weights': [digest[:16] for digest in PACKAGED[self.name].files.values()]}
 
     def transform(self, images: npt.NDArray[np.uint8], texts: Sequence[str]) -> Float32Array:
-        """Turn the captions of n images into features (n, 256); images are not looked at."""
+        """Turn the captions of n images into features (n, 256); images are not looked at.
+
+        Parameters
+        ----------
+        images
+            Only counted.
+        texts
+            One caption per image.
+
+        Raises
+        ------
+        DataError
+            If images and captions do not pair.
+        """
         if len(images) != len(texts):
             raise DataError(UNPAIRED.format(images=len(images), captions=len(texts)))
         return self.embed(texts)
@@ -156,15 +169,39 @@ def _read_wordllama() -> tuple[npt.NDArray[np.float32], Any]:
 
 
 def efficientnet_lite0(layer: str = 'avgpool', device: str = 'cpu') -> ConvNetFeatures:
-    """EfficientNet-Lite0 (Tan & Le 2019); see :class:`ConvNetFeatures`."""
+    """EfficientNet-Lite0 (Tan & Le 2019); see :class:`ConvNetFeatures`.
+
+    Parameters
+    ----------
+    layer
+        ``stage1`` to ``stage7``, or ``avgpool``.
+    device
+        ``cpu`` or ``cuda``.
+    """
     return ConvNetFeatures('efficientnet-lite0', layer, device)
 
 
 def efficientnet_lite2(layer: str = 'avgpool', device: str = 'cpu') -> ConvNetFeatures:
-    """EfficientNet-Lite2 (Tan & Le 2019); see :class:`ConvNetFeatures`."""
+    """EfficientNet-Lite2 (Tan & Le 2019); see :class:`ConvNetFeatures`.
+
+    Parameters
+    ----------
+    layer
+        ``stage1`` to ``stage7``, or ``avgpool``.
+    device
+        ``cpu`` or ``cuda``.
+    """
     return ConvNetFeatures('efficientnet-lite2', layer, device)
 
 
 def mobilenetv2(layer: str = 'avgpool', device: str = 'cpu') -> ConvNetFeatures:
-    """MobileNetV2 (Sandler et al. 2018); see :class:`ConvNetFeatures`."""
+    """MobileNetV2 (Sandler et al. 2018); see :class:`ConvNetFeatures`.
+
+    Parameters
+    ----------
+    layer
+        ``stage1`` to ``stage7``, or ``avgpool``.
+    device
+        ``cpu`` or ``cuda``.
+    """
     return ConvNetFeatures('mobilenetv2', layer, device)

@@ -183,7 +183,20 @@ class BlipCaptioned:
         }
 
     def transform(self, images: npt.NDArray[np.uint8], texts: Sequence[str]) -> Float32Array:
-        """Turn images (n, h, w, 3) and n captions into features (n, n_tokens * width)."""
+        """Turn images (n, h, w, 3) and n captions into features (n, n_tokens * width).
+
+        Parameters
+        ----------
+        images
+            Shape (n, h, w, 3), uint8.
+        texts
+            One caption per image.
+
+        Raises
+        ------
+        DataError
+            If images and captions do not pair.
+        """
         import torch
 
         if len(images) != len(texts):
@@ -214,12 +227,27 @@ class BlipCaptioned:
 def as_map(
     features: npt.NDArray[np.floating[Any]], shape: tuple[int, int, int] = (32, 32, 24)
 ) -> npt.NDArray[np.floating[Any]]:
-    """View features of 32 tokens x 768 values, (n, 24576), as maps (n, 32, 32, 24)."""
+    """View features of 32 tokens x 768 values, (n, 24576), as maps (n, 32, 32, 24).
+
+    Parameters
+    ----------
+    features
+        Shape (n, 24576).
+    shape
+        Of one map: rows, columns, channels.
+    """
     return features.reshape(len(features), *shape)
 
 
 def preprocess(processor: Callable[..., Any], images: npt.NDArray[np.uint8]) -> Tensor:
     """Turn 8-bit images (n, h, w, 3) into the network's pixels (n, 3, height, width).
+
+    Parameters
+    ----------
+    processor
+        Of transformers.
+    images
+        Shape (n, h, w, 3), uint8.
 
     Raises
     ------
@@ -242,7 +270,26 @@ def clip(
     precision: Precision = 'float32',
     device: str = 'cpu',
 ) -> PretrainedVision:
-    """Read CLIP's vision network (Radford et al. 2021); see :class:`PretrainedVision`."""
+    """Read CLIP's vision network (Radford et al. 2021); see :class:`PretrainedVision`.
+
+    Parameters
+    ----------
+    folder
+        With the published files.
+    pooling
+        What an image gets of the tokens; see :class:`PretrainedVision`.
+    layer
+        Hidden layer (0 the embedding, negative from the end); None: the network's output.
+    precision
+        Of the activations.
+    device
+        ``cpu`` or ``cuda``.
+
+    Raises
+    ------
+    InputError
+        If files are missing or damaged.
+    """
     folder = _present(folder, 'clip-vit-l14')
     from transformers import CLIPImageProcessorPil, CLIPVisionModelWithProjection
 
@@ -265,7 +312,26 @@ def dinov2(
     precision: Precision = 'float32',
     device: str = 'cpu',
 ) -> PretrainedVision:
-    """Read DINOv2 (Oquab et al. 2023); see :class:`PretrainedVision`."""
+    """Read DINOv2 (Oquab et al. 2023); see :class:`PretrainedVision`.
+
+    Parameters
+    ----------
+    folder
+        With the published files.
+    pooling
+        What an image gets of the tokens; see :class:`PretrainedVision`.
+    layer
+        Hidden layer (0 the embedding, negative from the end); None: the network's output.
+    precision
+        Of the activations.
+    device
+        ``cpu`` or ``cuda``.
+
+    Raises
+    ------
+    InputError
+        If files are missing or damaged.
+    """
     folder = _present(folder, 'dinov2-base')
     from transformers import BitImageProcessorPil, Dinov2Model
 
@@ -288,7 +354,26 @@ def blip(
     precision: Precision = 'float32',
     device: str = 'cpu',
 ) -> PretrainedVision:
-    """Read BLIP's vision network (Li et al. 2022); see :class:`PretrainedVision`."""
+    """Read BLIP's vision network (Li et al. 2022); see :class:`PretrainedVision`.
+
+    Parameters
+    ----------
+    folder
+        With the published files.
+    pooling
+        What an image gets of the tokens; see :class:`PretrainedVision`.
+    layer
+        Hidden layer (0 the embedding, negative from the end); None: the network's output.
+    precision
+        Of the activations.
+    device
+        ``cpu`` or ``cuda``.
+
+    Raises
+    ------
+    InputError
+        If files are missing or damaged.
+    """
     folder = _present(folder, 'blip-itm-base')
     from transformers import BlipForImageTextRetrieval, BlipImageProcessorPil
 
@@ -310,7 +395,22 @@ def blip(
 def blip_caption(
     folder: Path | str, *, precision: Precision = 'float32', device: str = 'cpu'
 ) -> BlipCaptioned:
-    """Read BLIP for images with captions; see :class:`BlipCaptioned`."""
+    """Read BLIP for images with captions; see :class:`BlipCaptioned`.
+
+    Parameters
+    ----------
+    folder
+        With the published files, the tokenizer's among them.
+    precision
+        Of the activations.
+    device
+        ``cpu`` or ``cuda``.
+
+    Raises
+    ------
+    InputError
+        If files are missing or damaged.
+    """
     folder = _present(folder, 'blip-itm-base', (*_FILES, 'tokenizer.json'))
     from transformers import AutoTokenizer, BlipForImageTextRetrieval, BlipImageProcessorPil
 

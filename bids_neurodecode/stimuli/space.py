@@ -103,6 +103,13 @@ class FeatureSpace:
 
         With more features than ``n_components``, that of :meth:`fit`.
 
+        Parameters
+        ----------
+        features
+            Of training stimuli, (n_stimuli, n_features).
+        n_components
+            At most so many; None keeps all features.
+
         Raises
         ------
         DataError

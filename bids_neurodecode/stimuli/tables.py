@@ -213,6 +213,13 @@ class FeatureTable:
     ) -> dict[str, Float32Array]:
         """Return the features of stimuli by band, (n_stimuli, n_columns) each.
 
+        Parameters
+        ----------
+        stimuli
+            Their names.
+        wanted
+            Columns of each band, by band; None: the table's own bands.
+
         Raises
         ------
         InputError
@@ -278,7 +285,15 @@ class FeatureTable:
         return {band: means[:, numbers] for band, numbers in self.bands(wanted).items()}
 
     def seconds(self, period: float, rate: float | None = None) -> float:
-        """Return the second of the film up to which there are features."""
+        """Return the second of the film up to which there are features.
+
+        Parameters
+        ----------
+        period
+            Seconds of a volume: also of a row, of tables without times where no rate is said.
+        rate
+            Rows a second; None: not said.
+        """
         if self.times is None:
             return len(self.values) * (period if rate is None else 1 / rate)
         return float(self._edges(period, None, rate)[-1])
@@ -347,7 +362,15 @@ def is_table(name: str | Path) -> bool:
 
 
 def some(names: Sequence[str], n: int = 8) -> str:
-    """Write the first few of some names."""
+    """Write the first few of some names.
+
+    Parameters
+    ----------
+    names
+        Of anything.
+    n
+        How many are written.
+    """
     return ', '.join(names[:n]) + (', ...' if len(names) > n else '')
 
 

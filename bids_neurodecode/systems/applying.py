@@ -50,7 +50,15 @@ class Application:
 
 
 def merge_stimuli(library: PerStimulus, new: PerStimulus) -> PerStimulus:
-    """Return the features of the library and of new stimuli; new ones win where both have them."""
+    """Return the features of the library and of new stimuli; new ones win where both have them.
+
+    Parameters
+    ----------
+    library
+        Features of training stimuli.
+    new
+        Features of new ones.
+    """
     rows = dict(zip(library.stimuli, library.values, strict=True))
     rows |= dict(zip(new.stimuli, new.values, strict=True))
     return PerStimulus.from_mapping(rows)

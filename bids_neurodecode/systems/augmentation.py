@@ -72,7 +72,22 @@ def synthetic_responses(
 
 
 def draw_pictures(n_pictures: int, n_wanted: int, rng: np.random.Generator) -> npt.NDArray[Any]:
-    """Draw rows of images: each once before any comes again."""
+    """Draw rows of images: each once before any comes again.
+
+    Parameters
+    ----------
+    n_pictures
+        How many there are.
+    n_wanted
+        How many rows are drawn.
+    rng
+        Draws them.
+
+    Raises
+    ------
+    DataError
+        If there are none.
+    """
     if n_pictures < 1:
         raise DataError(NO_PICTURES)
     rounds = -(-n_wanted // n_pictures)

@@ -80,15 +80,45 @@ class System(Protocol[ModelT, SettingsT_contra]):
     """
 
     def fit(self, train: Samples, features: PerStimulus, settings: SettingsT_contra, /) -> ModelT:
-        """Learn from training samples."""
+        """Learn from training samples.
+
+        Parameters
+        ----------
+        train
+            Responses, (n_samples, n_voxels), and what was shown.
+        features
+            Of the stimuli.
+        settings
+            Of the system.
+        """
 
     def predict(self, model: ModelT, values: npt.NDArray[Any], /) -> Float32Array:
-        """Predict from the responses (or features) of new samples, (n_samples, n_columns)."""
+        """Predict from the responses (or features) of new samples, (n_samples, n_columns).
+
+        Parameters
+        ----------
+        model
+            Fitted.
+        values
+            Of new samples, (n_samples, n_voxels) or (n_samples, n_features).
+        """
 
     def evaluate(
         self, model: ModelT, test: Samples, features: PerStimulus, candidates: Sequence[str], /
     ) -> Any:
-        """Judge the predictions of one fold's test samples."""
+        """Judge the predictions of one fold's test samples.
+
+        Parameters
+        ----------
+        model
+            Fitted.
+        test
+            Samples that the model did not see.
+        features
+            Of the candidates.
+        candidates
+            Stimuli that a sample is identified among.
+        """
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,7 +24,15 @@ Components = Callable[[npt.NDArray[np.floating[Any]]], Float32Array]
 
 
 def shuffled(train: Samples, rng: np.random.Generator) -> Samples:
-    """Return training samples whose responses no longer belong to their stimuli."""
+    """Return training samples whose responses no longer belong to their stimuli.
+
+    Parameters
+    ----------
+    train
+        Training samples.
+    rng
+        Draws the order.
+    """
     order = rng.permutation(train.n_samples)
     return Samples(Responses(train.values[order], train.responses.mask), train.table)
 
@@ -33,6 +41,15 @@ def nearest(decoder: LinearDecoder, train: Samples, features: PerStimulus) -> Co
     """Take the features of the training stimulus whose mean response correlates most.
 
     Haxby et al. (2001, Science 293:2425) decoded so.
+
+    Parameters
+    ----------
+    decoder
+        Gives components and standardisation.
+    train
+        Training samples.
+    features
+        Of the training stimuli.
     """
     average = train.averaged()
     patterns = decoder.voxels.apply(average.values)

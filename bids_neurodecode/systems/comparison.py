@@ -120,7 +120,15 @@ def compare_models(
 
 
 def save_kept(file: Path, kept: Kept) -> None:
-    """Save what samples score, for :func:`load_kept`."""
+    """Save what samples score, for :func:`load_kept`.
+
+    Parameters
+    ----------
+    file
+        Of NumPy (``.npz``).
+    kept
+        Values and units of samples, by what they are of.
+    """
     arrays: dict[str, Any] = {
         f'{part}|{"|".join(key)}': array
         for key, pair in kept.items()

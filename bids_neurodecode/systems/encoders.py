@@ -122,7 +122,17 @@ class EncoderSettings:
 
     @classmethod
     def of(cls, config: Config, device: str = 'cpu', **changes: Any) -> EncoderSettings:
-        """Take what a configuration says of features, ridge and the encoding model."""
+        """Take what a configuration says of features, ridge and the encoding model.
+
+        Parameters
+        ----------
+        config
+            Settings of ``encoding``, ``features``, ``ridge`` and ``seed``.
+        device
+            ``cpu`` or ``cuda``.
+        **changes
+            Fields that are to be otherwise.
+        """
         encoding = config.encoding
         same = ('model', 'average_training', 'n_training', 'threshold', 'partition')
         return cls(
@@ -208,7 +218,15 @@ class RidgeEncoder:
     def from_state(
         cls, state: Mapping[str, npt.NDArray[Any]], description: Mapping[str, Any]
     ) -> RidgeEncoder:
-        """Rebuild an encoder from :meth:`state` and :meth:`describe`."""
+        """Rebuild an encoder from :meth:`state` and :meth:`describe`.
+
+        Parameters
+        ----------
+        state
+            Arrays by name.
+        description
+            What JSON held.
+        """
         parts: dict[str, dict[str, npt.NDArray[Any]]] = {}
         for key, values in state.items():
             part, _, name = key.partition('.')
@@ -228,7 +246,15 @@ class RidgeEncoder:
 
 
 def load_encoder(state: Mapping[str, npt.NDArray[Any]], description: Mapping[str, Any]) -> Encoder:
-    """Rebuild any encoder from what its ``state`` and ``describe`` returned."""
+    """Rebuild any encoder from what its ``state`` and ``describe`` returned.
+
+    Parameters
+    ----------
+    state
+        Arrays by name.
+    description
+        What JSON held.
+    """
     if description['model'] == 'shared':
         return SharedEncoder.from_state(state, description)
     if description['model'] in {'ridge', 'banded'}:
@@ -299,7 +325,17 @@ def fit(
 
 
 def some_stimuli(samples: Samples, n: int, rng: np.random.Generator) -> Samples:
-    """Return the samples of ``n`` stimuli drawn at random; all where there are no more."""
+    """Return the samples of ``n`` stimuli drawn at random; all where there are no more.
+
+    Parameters
+    ----------
+    samples
+        Training samples.
+    n
+        Stimuli that are kept.
+    rng
+        Draws them.
+    """
     names = samples.table['stimulus'].astype(str).to_numpy()
     distinct = np.unique(names)
     if len(distinct) <= n:
@@ -308,14 +344,34 @@ def some_stimuli(samples: Samples, n: int, rng: np.random.Generator) -> Samples:
 
 
 def predict(encoder: Encoder, features: Bands, stimuli: Sequence[str]) -> Float32Array:
-    """Predict responses (n_stimuli, n_voxels) to stimuli that have features."""
+    """Predict responses (n_stimuli, n_voxels) to stimuli that have features.
+
+    Parameters
+    ----------
+    encoder
+        Fitted.
+    features
+        Of each feature space.
+    stimuli
+        Names, one per row.
+    """
     return encoder.predict({name: space.of(stimuli) for name, space in features.items()})
 
 
 def components(
     space: FeatureSpace, features: npt.NDArray[np.floating[Any]], whiten: bool
 ) -> Float32Array:
-    """Return components (n, n_components) with a mean variance of 1 over training stimuli."""
+    """Return components (n, n_components) with a mean variance of 1 over training stimuli.
+
+    Parameters
+    ----------
+    space
+        Fitted on training stimuli.
+    features
+        Shape (n, n_features).
+    whiten
+        Whether each component gets a variance of 1, and not their mean alone.
+    """
     scores = space.transform(features)
     if whiten:
         return scores

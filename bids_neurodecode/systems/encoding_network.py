@@ -87,7 +87,15 @@ class NetworkSettings:
 
     @classmethod
     def of(cls, config: Config, device: str = 'cpu') -> NetworkSettings:
-        """Take what a configuration says of the encoding networks."""
+        """Take what a configuration says of the encoding networks.
+
+        Parameters
+        ----------
+        config
+            Settings of ``encoding`` and ``seed``.
+        device
+            ``cpu`` or ``cuda``.
+        """
         chosen = config.encoding
         same = ('n_queries', 'w0', 'loss', 'l1_weights', 'l2_weights', 'validation_fraction')
         trained = ('n_epochs', 'batch_size', 'learning_rate', 'patience', 'precision')
@@ -175,7 +183,15 @@ class NetworkEncoder:
     def from_state(
         cls, state: Mapping[str, npt.NDArray[Any]], description: Mapping[str, Any]
     ) -> NetworkEncoder:
-        """Rebuild an encoder from :meth:`state` and :meth:`describe`."""
+        """Rebuild an encoder from :meth:`state` and :meth:`describe`.
+
+        Parameters
+        ----------
+        state
+            Arrays by name.
+        description
+            What JSON held.
+        """
         import torch
 
         from bids_neurodecode.models.heads import HeadDesign, make_head

@@ -49,7 +49,27 @@ def fold_result(
     fold: Fold,
     average: bool,
 ) -> FoldResult:
-    """Compare one fold's test samples with the predicted patterns of all candidates."""
+    """Compare one fold's test samples with the predicted patterns of all candidates.
+
+    Parameters
+    ----------
+    model
+        Name in the metrics table.
+    encoder
+        Fitted on the training samples of the fold.
+    known
+        Predicted patterns of the candidates, (n_candidates, n_voxels).
+    candidates
+        Their names.
+    test
+        Test samples of the fold.
+    number
+        Of the fold, from 0.
+    fold
+        Row numbers of its samples.
+    average
+        Whether the repeats of a stimulus are averaged.
+    """
     tested = Samples(test.responses, test.table.assign(sample=fold.test))
     if average:
         tested = tested.averaged()

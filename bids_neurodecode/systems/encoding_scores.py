@@ -156,6 +156,15 @@ class Judge:
 
         ``refitted`` is the null of models that were fitted again, where they were: folds depend
         on each other there as they do here, so that it is not widened.
+
+        Parameters
+        ----------
+        results
+            Of each fold.
+        model, space
+            Of the rows.
+        refitted
+            Null of models that were fitted to exchanged stimuli; None: predictions as they are.
         """
         outcomes = [result.outcome for result in results]
         pairing = Pairing.of(outcomes, self.split)
@@ -381,7 +390,15 @@ def voxel_r(results: Sequence[FoldResult]) -> FloatArray:
 
 
 def centred(values: npt.NDArray[np.floating[Any]], fold: IndexArray) -> Float32Array:
-    """Take off each fold's mean, column by column."""
+    """Take off each fold's mean, column by column.
+
+    Parameters
+    ----------
+    values
+        Shape (n_samples, n_voxels).
+    fold
+        Of each sample, (n_samples,).
+    """
     out = np.array(values, dtype=np.float32)
     for code in np.unique(fold):
         rows = fold == code
@@ -390,7 +407,15 @@ def centred(values: npt.NDArray[np.floating[Any]], fold: IndexArray) -> Float32A
 
 
 def standardised(values: Float32Array, fold: IndexArray) -> Float32Array:
-    """Divide what is centred by each fold's deviation; a column that does not vary becomes 0."""
+    """Divide what is centred by each fold's deviation; a column that does not vary becomes 0.
+
+    Parameters
+    ----------
+    values
+        Centred in each fold, (n_samples, n_voxels).
+    fold
+        Of each sample, (n_samples,).
+    """
     out = values.copy()
     for code in np.unique(fold):
         rows = fold == code

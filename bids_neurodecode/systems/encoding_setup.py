@@ -53,6 +53,13 @@ def ceiling_notes(table: pd.DataFrame) -> tuple[str, ...]:
 def usable(samples: Sequence[Samples], within: BoolArray | None) -> BoolArray:
     """Return the voxels with finite responses in all trials, (n_voxels,).
 
+    Parameters
+    ----------
+    samples
+        All trials, and those of each fold.
+    within
+        Voxels of the chosen regions, (n_voxels,); None: all.
+
     Raises
     ------
     DataError
@@ -70,7 +77,15 @@ def usable(samples: Sequence[Samples], within: BoolArray | None) -> BoolArray:
 
 
 def subsets(bands: Bands, settings: EncoderSettings) -> list[tuple[str, ...]]:
-    """Return the sets of feature spaces that a partition needs: each alone, each left out."""
+    """Return the sets of feature spaces that a partition needs: each alone, each left out.
+
+    Parameters
+    ----------
+    bands
+        Feature spaces by name.
+    settings
+        Whether there is a partition.
+    """
     if not settings.partition or len(bands) < 2:
         return []
     names = tuple(bands)
@@ -84,5 +99,13 @@ def has_baseline(settings: EncoderSettings) -> bool:
 
 
 def extra_fits(bands: Bands, settings: EncoderSettings) -> int:
-    """Return the number of fits in each fold beside the main one."""
+    """Return the number of fits in each fold beside the main one.
+
+    Parameters
+    ----------
+    bands
+        Feature spaces by name.
+    settings
+        Whether there are a partition and a baseline.
+    """
     return int(has_baseline(settings)) + len(subsets(bands, settings))

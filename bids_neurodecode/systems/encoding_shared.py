@@ -125,6 +125,13 @@ class SharedHead:
     ) -> SharedHead:
         """Rebuild a head from :meth:`state` and :meth:`describe`.
 
+        Parameters
+        ----------
+        state
+            Arrays by name.
+        description
+            What JSON held.
+
         Raises
         ------
         DataError
@@ -189,7 +196,15 @@ class SharedEncoder:
     def from_state(
         cls, state: Mapping[str, npt.NDArray[Any]], description: Mapping[str, Any]
     ) -> SharedEncoder:
-        """Rebuild an encoder from :meth:`state` and :meth:`describe`."""
+        """Rebuild an encoder from :meth:`state` and :meth:`describe`.
+
+        Parameters
+        ----------
+        state
+            Arrays by name.
+        description
+            What JSON held.
+        """
         return cls(
             SharedHead.from_state(_part(state, 'shared'), description['head']),
             RidgeModel.from_state(_part(state, 'ridge')),

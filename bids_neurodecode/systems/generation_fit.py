@@ -80,7 +80,23 @@ class Stage:
         checkpoint_dir: Path | None = None,
         progress: Progress | None = None,
     ) -> Stage:
-        """Fit components, prior and refiner to the images of training stimuli."""
+        """Fit components, prior and refiner to the images of training stimuli.
+
+        Parameters
+        ----------
+        stimuli
+            Of the training samples.
+        inputs
+            Images, features and captions.
+        generator
+            Prior and refiner.
+        config
+            Settings of ``features``, ``reconstruction`` and ``seed``.
+        checkpoint_dir
+            Where trainings go on from; None: nothing is kept.
+        progress
+            Called with (steps done, all steps).
+        """
         names = tuple(sorted(set(stimuli)))
         features = inputs.features.of(names)
         space = FeatureSpace.fit(features, config.features.n_components)
@@ -158,6 +174,17 @@ def training_rows(train: Samples, stage: Stage, config: Config, rng: np.random.G
 
     The trials of a stimulus are averaged where there are many stimuli; where the same few are
     shown again and again, single trials are needed to know what is noise.
+
+    Parameters
+    ----------
+    train
+        Training samples of the fold.
+    stage
+        What was learned of their images.
+    config
+        Settings of ``reconstruction`` and ``encoding``.
+    rng
+        Draws synthetic responses, where some are added.
     """
     library = tuple(dict.fromkeys(train.table['stimulus'].astype(str)))
     if len(library) >= MANY_STIMULI:
@@ -196,7 +223,29 @@ def fit_model(
     checkpoint_dir: Path | None = None,
     progress: Progress | None = None,
 ) -> GenerationModel:
-    """Fit the regressions of latents and conditions; one factorisation serves all of ridge."""
+    """Fit the regressions of latents and conditions; one factorisation serves all of ridge.
+
+    Parameters
+    ----------
+    rows
+        Responses and targets.
+    stage
+        Prior, refiner, and true conditions.
+    config
+        Settings of ``ridge`` and ``reconstruction``.
+    settings
+        Of the regression of latents.
+    rng
+        Of folds and networks.
+    regions
+        Voxels of each region, for regressors with regions.
+    device
+        ``cpu`` or ``cuda``.
+    checkpoint_dir
+        Where trainings go on from; None: nothing is kept.
+    progress
+        Called with (steps done, all steps).
+    """
     from bids_neurodecode.models.dual import PAPER_ALPHAS, Factorisation
     from bids_neurodecode.models.latent_training import RidgeLatents, fit_latents
 
@@ -235,6 +284,13 @@ def fit_model(
 
 def check_extra(inputs: Inputs, held_out: Sequence[str]) -> None:
     """Check that no held-out image, or a copy of it, is among the extra ones.
+
+    Parameters
+    ----------
+    inputs
+        Images, and the extra ones.
+    held_out
+        Names of held-out stimuli.
 
     Raises
     ------

@@ -71,12 +71,28 @@ class FittedGenerator(Protocol):
         """Return the first latents (posterior means), (n, length), of images of any size."""
 
     def decode(self, latents: Float32Array, seeds: Sequence[int]) -> Uint8Array:
-        """Make images (n, s, s, 3) of latents; what is not given is the prior's mean."""
+        """Make images (n, s, s, 3) of latents; what is not given is the prior's mean.
+
+        Parameters
+        ----------
+        latents
+            Shape (n, length).
+        seeds
+            One per image.
+        """
 
     def conditions(
         self, of: Described, folder: Path | None = None
     ) -> Mapping[str, npt.NDArray[Any]]:
-        """Return the true conditions, (n, ...) each; large ones are written to the folder."""
+        """Return the true conditions, (n, ...) each; large ones are written to the folder.
+
+        Parameters
+        ----------
+        of
+            Images, components and captions, n of each.
+        folder
+            Where large ones are written; None: kept in memory.
+        """
 
     def refine(
         self,
@@ -94,6 +110,23 @@ class FittedGenerator(Protocol):
         ``use`` is ``both``, ``vision``, ``text`` or ``none``: which conditions guide.
         ``trust`` is the share of each value's variance that cross-validation on training samples
         explains, by condition, flat; None: all of it.
+
+        Parameters
+        ----------
+        start
+            Initial images, (n, s, s, 3), uint8; None starts from noise.
+        conditions
+            Decoded, (n, ...) each, by name.
+        seeds
+            One per image.
+        sampling
+            Steps, strength and guidance.
+        use
+            Which conditions guide.
+        trust
+            From 0 to 1.
+        progress
+            Called with (steps done, all steps).
         """
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
@@ -125,11 +158,31 @@ class Generator(Protocol):
         checkpoint_dir: Path | None = None,
         progress: Progress | None = None,
     ) -> FittedGenerator:
-        """Learn from training images, or read weights."""
+        """Learn from training images, or read weights.
+
+        Parameters
+        ----------
+        training
+            Images of training samples, and extra ones.
+        seed
+            Of weights, batches and noise.
+        checkpoint_dir
+            Where a training goes on from; None: nothing is kept.
+        progress
+            Called with (steps done, all steps).
+        """
 
 
 def resize(pictures: Uint8Array, size: int) -> Uint8Array:
-    """Bring images (n, h, w, 3) to squares, bilinear, without aliasing."""
+    """Bring images (n, h, w, 3) to squares, bilinear, without aliasing.
+
+    Parameters
+    ----------
+    pictures
+        Shape (n, h, w, 3), uint8.
+    size
+        Pixels a side.
+    """
     from PIL import Image
 
     if pictures.shape[1:3] == (size, size):

@@ -70,7 +70,15 @@ class GenerationModel:
     def predict_conditions(
         self, responses: npt.NDArray[np.floating[Any]], renorm: Renorm | None = None
     ) -> dict[str, Float32Array]:
-        """Predict each condition, (n, ...), from responses (n, n_voxels)."""
+        """Predict each condition, (n, ...), from responses (n, n_voxels).
+
+        Parameters
+        ----------
+        responses
+            Shape (n, n_voxels).
+        renorm
+            How predictions get their mean and deviation back; None: as it was fitted.
+        """
         X = self._standard(responses)
         return {
             name: regression.predict(X, renorm or self.renorm).reshape(len(X), *self.shapes[name])
@@ -193,7 +201,15 @@ def refine(
 
 
 def sampling_of(fitted: FittedGenerator, told: ReconstructionSettings) -> SamplingSettings:
-    """Return how a generator samples under settings; what they leave out is its own."""
+    """Return how a generator samples under settings; what they leave out is its own.
+
+    Parameters
+    ----------
+    fitted
+        The generator.
+    told
+        Settings of ``reconstruction``.
+    """
     own = fitted.sampling
     return replace(
         own,
@@ -209,6 +225,15 @@ def noisy(pictures: Uint8Array, level: float, seeds: Sequence[int]) -> Uint8Arra
     """Add normal noise of a deviation in grey levels; the draws are the same at every level.
 
     None stands for noise alone (from :data:`ALL_NOISE` on).
+
+    Parameters
+    ----------
+    pictures
+        Shape (n, s, s, 3), uint8.
+    level
+        Standard deviation in grey levels, 0 to 256.
+    seeds
+        One per image.
     """
     if level >= ALL_NOISE:
         return None

@@ -91,7 +91,19 @@ class PublishedGenerator:
         checkpoint_dir: Path | None = None,
         progress: Progress | None = None,
     ) -> PublishedGenerator:
-        """Return itself: its weights do not depend on the images."""
+        """Return itself: its weights do not depend on the images.
+
+        Parameters
+        ----------
+        training
+            Not looked at.
+        seed
+            Not used.
+        checkpoint_dir
+            Not used.
+        progress
+            Not called.
+        """
         return self
 
     def encode(self, pictures: Uint8Array) -> Float32Array:
@@ -102,7 +114,15 @@ class PublishedGenerator:
         return encode_images(self.vdvae, sized, n_latents=self.n_latents)
 
     def decode(self, latents: Float32Array, seeds: Sequence[int]) -> Uint8Array:
-        """Make images of latents; those not given are drawn from the prior, one seed each."""
+        """Make images of latents; those not given are drawn from the prior, one seed each.
+
+        Parameters
+        ----------
+        latents
+            Shape (n, length).
+        seeds
+            One per image.
+        """
         from bids_neurodecode.models.vdvae import decode_latents
 
         return decode_latents(self.vdvae, latents, seeds=seeds)
@@ -113,6 +133,13 @@ class PublishedGenerator:
         """Return what is decoded: CLIP's tokens of images and captions, or an embedding.
 
         Those of many images are written to the folder, as half floats, where one is given.
+
+        Parameters
+        ----------
+        of
+            Images and captions, n of each.
+        folder
+            Where large ones are written; None: kept in memory.
 
         Raises
         ------
@@ -144,7 +171,25 @@ class PublishedGenerator:
         trust: Mapping[str, Float32Array] | None = None,
         progress: Progress | None = None,
     ) -> Uint8Array:
-        """Make final images; a condition that is not used is that of nothing."""
+        """Make final images; a condition that is not used is that of nothing.
+
+        Parameters
+        ----------
+        start
+            Initial images, (n, s, s, 3), uint8; None starts from noise.
+        conditions
+            Decoded, (n, ...) each, by name.
+        seeds
+            One per image.
+        sampling
+            Steps, strength and guidance.
+        use
+            ``both``, ``vision``, ``text`` or ``none``.
+        trust
+            Not used.
+        progress
+            Called with (steps done, all steps).
+        """
         wanted = {'both': ('text', 'vision'), 'none': ()}.get(use, (use,))
         nothing = self.clip.unconditional()
         given = {

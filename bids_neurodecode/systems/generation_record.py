@@ -78,7 +78,25 @@ def tested(
     average: bool,
     repeats: bool,
 ) -> Tested:
-    """Make the samples that are reconstructed: averages of repeats, or single trials."""
+    """Make the samples that are reconstructed: averages of repeats, or single trials.
+
+    Parameters
+    ----------
+    number
+        Of the fold, from 0.
+    test
+        Test samples of the fold.
+    numbers
+        Their row numbers among all samples.
+    candidates
+        Stimuli that a sample is identified among.
+    seed
+        Of the run.
+    average
+        Whether the repeats of a stimulus are averaged.
+    repeats
+        Whether each stimulus is made several times, by single trials.
+    """
     given = Samples(test.responses, test.table.assign(sample=numbers))
     given = given.averaged() if average else given
     table = given.table.assign(
@@ -125,7 +143,19 @@ class Record:
     def note(
         self, model: str, space: str, given: Tested, pictures: Uint8Array, stage: Stage
     ) -> Outcome:
-        """Note images, with the similarity of their features to the candidates'."""
+        """Note images, with the similarity of their features to the candidates'.
+
+        Parameters
+        ----------
+        model, space
+            Of the rows.
+        given
+            What is reconstructed.
+        pictures
+            Reconstructions, (n, s, s, 3), uint8.
+        stage
+            Feature components of the fold.
+        """
         self.guides |= stage.fitted.used
         told = self.config.features
         size = image_size_of(told.extractor, told.image_size)
@@ -143,12 +173,36 @@ class Record:
     def note_latents(
         self, model: str, outcome: Outcome, latents: Float32Array, given: Tested, stage: Stage
     ) -> None:
-        """Note predicted latents (n, length), with the candidates' own."""
+        """Note predicted latents (n, length), with the candidates' own.
+
+        Parameters
+        ----------
+        model
+            Of the rows.
+        outcome
+            Of these samples.
+        latents
+            Predicted, (n, length).
+        given
+            What is reconstructed.
+        stage
+            Prior of the fold.
+        """
         true = stage.fitted.encode(self.inputs.pictures.of(given.candidates))
         self.latents.setdefault(model, []).append((outcome, latents, true))
 
     def note_retrieval(self, given: Tested, model: GenerationModel, stage: Stage) -> None:
-        """Compare decoded conditions (the first: features, or vision) with the candidates'."""
+        """Compare decoded conditions (the first: features, or vision) with the candidates'.
+
+        Parameters
+        ----------
+        given
+            What is reconstructed.
+        model
+            Predicts conditions.
+        stage
+            True conditions of the fold.
+        """
         name = next(iter(model.conditions), None)
         if name is None:
             return
@@ -193,7 +247,19 @@ class Record:
         initial: Uint8Array,
         final: Uint8Array,
     ) -> None:
-        """Keep the images of the system's own model, beside truth and nearest image."""
+        """Keep the images of the system's own model, beside truth and nearest image.
+
+        Parameters
+        ----------
+        given
+            What is reconstructed.
+        model
+            Of the fold.
+        stage
+            Prior of the fold.
+        initial, final
+            Reconstructions, (n, s, s, 3), uint8.
+        """
         truth = self.inputs.pictures.of(given.stimuli)
         prior = stage.fitted.decode(stage.fitted.encode(truth), given.seeds)
         nearest = nearest_stimuli(given, model, stage)
@@ -297,7 +363,17 @@ class Record:
 
 
 def nearest_stimuli(given: Tested, model: GenerationModel, stage: Stage) -> list[str]:
-    """Return the training stimulus whose conditions are nearest to the decoded ones."""
+    """Return the training stimulus whose conditions are nearest to the decoded ones.
+
+    Parameters
+    ----------
+    given
+        What is reconstructed.
+    model
+        Predicts conditions.
+    stage
+        Training stimuli of the fold, with their conditions.
+    """
     name = next(iter(model.conditions))
     decoded = _decoded(given, model, name, 'none')
     known = np.asarray(stage.conditions[name]).reshape(len(stage.stimuli), -1)

@@ -82,7 +82,15 @@ def run(
     checkpoint_dir: Path | None,
     progress: Progress | None,
 ) -> Generation:
-    """Run the pipeline; see :func:`bids_neurodecode.systems.generation.generate_pictures`."""
+    """Run the pipeline; see :func:`bids_neurodecode.systems.generation.generate_pictures`.
+
+    Parameters
+    ----------
+    samples, tuned, split, inputs, generator, config
+        As there.
+    tsnr_runs, within, device, checkpoint_dir, progress
+        As there.
+    """
     work = _Work(split, inputs, generator, config, device, checkpoint_dir, progress)
 
     def select(train: Samples) -> VoxelSelection:
@@ -110,7 +118,18 @@ def apply(
     *,
     progress: Progress | None,
 ) -> Applied:
-    """Make images; see :func:`bids_neurodecode.systems.generation.apply_generation`."""
+    """Make images; see :func:`bids_neurodecode.systems.generation.apply_generation`.
+
+    Parameters
+    ----------
+    model, responses, names, config, progress
+        As there.
+
+    Raises
+    ------
+    DataError
+        If names and responses do not pair.
+    """
     if len(names) != len(responses):
         raise DataError(NAMES_DIFFER.format(n=len(responses), found=len(names)))
     seeds = [picture_seed(config.seed, name) for name in names]

@@ -145,7 +145,15 @@ class Board:
         return np.stack([self.seen[key] for key in keys])
 
     def scorer(self, model: str, space: str, outcomes: Sequence[Outcome]) -> Scorer:
-        """Make what turns values into rows."""
+        """Make what turns values into rows.
+
+        Parameters
+        ----------
+        model, space
+            Of the rows.
+        outcomes
+            Of each fold.
+        """
         pairing = Pairing.of(outcomes, self.split)
         return Scorer(model, space, self.name, pairing, self.settings, self.rng, self.kept)
 
@@ -180,7 +188,15 @@ class Board:
         return row, sign * null
 
     def pairs(self, score: networks.PictureScore, parts: Sequence[Judged]) -> Score:
-        """Score what compares all reconstructions with all images, with a test."""
+        """Score what compares all reconstructions with all images, with a test.
+
+        Parameters
+        ----------
+        score
+            Values of all pairs.
+        parts
+            Reconstructions of each fold.
+        """
         outcomes = [p.outcome for p in parts]
         scorer = self.scorer(outcomes[0].model, outcomes[0].space, outcomes)
         negated = not METRICS[score.metric].higher_is_better
@@ -201,7 +217,17 @@ class Board:
         return _negated(row) if negated else row
 
     def values(self, metric: str, values: FloatArray, parts: Sequence[Judged]) -> Score:
-        """Score values without a test."""
+        """Score values without a test.
+
+        Parameters
+        ----------
+        metric
+            Of the row.
+        values
+            One per image, (n,).
+        parts
+            Reconstructions of each fold.
+        """
         outcomes = [p.outcome for p in parts]
         scorer = self.scorer(outcomes[0].model, outcomes[0].space, outcomes)
         return scorer.score(metric, values, None, image_size=self.image_size(metric))[0]
@@ -245,7 +271,17 @@ def score_pictures(
 def picture_values(
     board: Board, parts: Sequence[Judged], *, similarity: bool
 ) -> dict[str, FloatArray]:
-    """Return pixel correlation and, if wanted, structural similarity (2-D) of each image."""
+    """Return pixel correlation and, if wanted, structural similarity (2-D) of each image.
+
+    Parameters
+    ----------
+    board
+        Protocol of the comparison.
+    parts
+        Reconstructions of each fold.
+    similarity
+        Whether structural similarity is wanted.
+    """
     truth, made = _joined(parts)
     wanted = ('ssim_2d',) if similarity else ()
     found = networks.pixel_scores(truth, made, dataclasses.replace(board.protocol, ssim=wanted))
@@ -255,7 +291,19 @@ def picture_values(
 def latent_tables(
     model: str, predicted: Sequence[Any], true: Sequence[Any], outcomes: Sequence[Outcome]
 ) -> list[Table]:
-    """Compare predicted latents (n_samples, length) with the candidates', fold by fold."""
+    """Compare predicted latents (n_samples, length) with the candidates', fold by fold.
+
+    Parameters
+    ----------
+    model
+        Of the rows.
+    predicted
+        Latents of each fold, (n_samples, length).
+    true
+        The candidates' latents of each fold, (n_candidates, length).
+    outcomes
+        Of each fold.
+    """
     squares, sizes = [], []
     for ours, theirs in zip(predicted, true, strict=True):
         differences = [ours - row for row in theirs]
@@ -270,7 +318,17 @@ def latent_tables(
 def retrieval_tables(
     model: str, similarities: Sequence[FloatArray], outcomes: Sequence[Outcome]
 ) -> list[Table]:
-    """Retrieve images by responses, and responses by images, by decoded features."""
+    """Retrieve images by responses, and responses by images, by decoded features.
+
+    Parameters
+    ----------
+    model
+        Of the rows.
+    similarities
+        Of each fold, (n_samples, n_candidates).
+    outcomes
+        Of each fold.
+    """
     image = [identification.outcomes_top1(s) for s in similarities]
     chance = float(np.concatenate([np.full(len(s), 1 / s.shape[1]) for s in similarities]).mean())
     tables = [Table('retrieval_image_top1', model, FEATURES, image, outcomes, chance)]
@@ -296,7 +354,15 @@ def retrieval_tables(
 
 
 def with_ceiling(scores: Sequence[Score], models: Mapping[str, str]) -> list[Score]:
-    """Write the scores of ceilings into the rows of their space: space to ceiling model."""
+    """Write the scores of ceilings into the rows of their space: space to ceiling model.
+
+    Parameters
+    ----------
+    scores
+        Rows, those of ceilings among them.
+    models
+        The ceiling of each space.
+    """
     best = {(s.space, s.metric): s.value for s in scores if models.get(s.space) == s.model}
     return [
         dataclasses.replace(s, ceiling=best.get((s.space, s.metric)))

@@ -238,7 +238,15 @@ class SmallGenerator:
 
 
 def small_generator(config: Config, device: str = 'cpu') -> SmallGenerator:
-    """Take what a configuration says of the small generator and its sampling."""
+    """Take what a configuration says of the small generator and its sampling.
+
+    Parameters
+    ----------
+    config
+        Settings of ``reconstruction`` and ``features``.
+    device
+        ``cpu`` or ``cuda``.
+    """
     told = config.reconstruction
     return SmallGenerator(
         size=told.prior_size,
@@ -324,13 +332,29 @@ class FittedSmall:
         return encode_images(self.prior, sized, n_latents=self.n_latents)
 
     def decode(self, latents: Float32Array, seeds: Sequence[int]) -> Uint8Array:
-        """Make images of latents; what is not given is the prior's mean."""
+        """Make images of latents; what is not given is the prior's mean.
+
+        Parameters
+        ----------
+        latents
+            Shape (n, length).
+        seeds
+            Not used: the prior's means are taken.
+        """
         from bids_neurodecode.models.vdvae import decode_latents
 
         return decode_latents(self.prior, latents)
 
     def conditions(self, of: Described, folder: Path | None = None) -> dict[str, Float32Array]:
-        """Return the components of the pictures' features, at the size of the prior."""
+        """Return the components of the pictures' features, at the size of the prior.
+
+        Parameters
+        ----------
+        of
+            Images, n of them.
+        folder
+            Not used: components are small.
+        """
         sized = resize(of.pictures, self.prior.config.image_size)
         values = {_CONDITION: self.space.transform(_describe(self.bank, sized))}
         if self.network is not None and self.network_space is not None:
@@ -352,7 +376,25 @@ class FittedSmall:
         trust: Mapping[str, Float32Array] | None = None,
         progress: Progress | None = None,
     ) -> Uint8Array:
-        """Make final images; the components count as the vision condition."""
+        """Make final images; the components count as the vision condition.
+
+        Parameters
+        ----------
+        start
+            Initial images, (n, s, s, 3), uint8; None starts from noise.
+        conditions
+            Decoded components, (n, n_components) each, by name.
+        seeds
+            One per image.
+        sampling
+            Steps, strength, guidance, and whether images are moved.
+        use
+            ``both``, ``vision``, ``text`` or ``none``.
+        trust
+            How well each component is decoded, from 0 to 1; used where features are weighted.
+        progress
+            Called with (steps done, all steps).
+        """
         from bids_neurodecode.models.refiner import SmallRefiner
 
         guides = use not in {'none', 'text'}
@@ -449,6 +491,15 @@ class FittedSmall:
     ) -> FittedSmall:
         """Rebuild both networks from :meth:`state` and :meth:`describe`.
 
+        Parameters
+        ----------
+        state
+            Arrays by name.
+        description
+            What JSON held.
+        device
+            Where it is run.
+
         Raises
         ------
         InputError
@@ -496,6 +547,13 @@ def seer(name: str, device: Literal['cpu', 'cuda'] = 'cpu') -> Callable[[Tensor]
 
     Small images are enlarged to 64 pixels: the network's middle stage, averaged over 4 x 4
     places, then costs a twelfth of what it does at its own size.
+
+    Parameters
+    ----------
+    name
+        Of the network.
+    device
+        Where it is run.
     """
     from torch.nn.functional import adaptive_avg_pool2d
 
@@ -511,7 +569,17 @@ def seer(name: str, device: Literal['cpu', 'cuda'] = 'cpu') -> Callable[[Tensor]
 
 
 def see(name: str, pictures: Uint8Array, device: Literal['cpu', 'cuda'] = 'cpu') -> Float32Array:
-    """Return the features of images (n, h, w, 3) that :func:`seer` gives, (n, n_features)."""
+    """Return the features of images (n, h, w, 3) that :func:`seer` gives, (n, n_features).
+
+    Parameters
+    ----------
+    name
+        Of the network.
+    pictures
+        Shape (n, h, w, 3), uint8.
+    device
+        Where it is run.
+    """
     import torch
 
     describe, rows = seer(name, device), []
@@ -534,6 +602,14 @@ def _as_tensors(space: FeatureSpace, device: torch.device) -> tuple[Tensor, ...]
 
 
 def under(state: Mapping[str, npt.NDArray[Any]], part: str) -> dict[str, npt.NDArray[Any]]:
-    """Return the arrays whose names start with ``part.``, without it."""
+    """Return the arrays whose names start with ``part.``, without it.
+
+    Parameters
+    ----------
+    state
+        Arrays by name.
+    part
+        The beginning of a name.
+    """
     prefix = f'{part}.'
     return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}

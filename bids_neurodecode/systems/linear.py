@@ -104,7 +104,17 @@ class LinearDecoder:
         library: Sequence[str],
         measure: Measure = 'cosine',
     ) -> LinearDecoder:
-        """Rebuild a decoder from :meth:`state`."""
+        """Rebuild a decoder from :meth:`state`.
+
+        Parameters
+        ----------
+        state
+            Arrays by name.
+        library
+            Training stimuli.
+        measure
+            By which similarity is measured.
+        """
         parts: dict[str, dict[str, npt.NDArray[Any]]] = {'voxels': {}, 'space': {}, 'ridge': {}}
         for key, values in state.items():
             part, _, name = key.partition('.')
@@ -123,6 +133,11 @@ def candidate_stimuli(train: Samples, test: Samples) -> tuple[tuple[str, ...], b
 
     A set is closed if every test stimulus was seen in training: then all distinct stimuli are
     candidates, else the distinct test stimuli.
+
+    Parameters
+    ----------
+    train, test
+        Samples of a fold.
     """
     seen = dict.fromkeys(train.table['stimulus'].astype(str))
     tested = dict.fromkeys(test.table['stimulus'].astype(str))
@@ -132,7 +147,17 @@ def candidate_stimuli(train: Samples, test: Samples) -> tuple[tuple[str, ...], b
 
 
 def group_labels(train: Samples, n_stimuli: int, groups: Group) -> npt.NDArray[Any]:
-    """Return what training samples are kept together by in inner folds, (n_samples,)."""
+    """Return what training samples are kept together by in inner folds, (n_samples,).
+
+    Parameters
+    ----------
+    train
+        Training samples.
+    n_stimuli
+        How many stimuli there are among all samples.
+    groups
+        ``stimulus``, ``run``, or ``auto``.
+    """
     labels = {
         'stimulus': contents(train.table['stimulus'], train.table),
         'run': run_labels(train.table),

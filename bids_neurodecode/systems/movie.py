@@ -218,6 +218,17 @@ def delayed_design(
 ) -> Float32Array:
     """Set delayed components side by side; presentations do not reach into each other.
 
+    Parameters
+    ----------
+    space
+        Fitted on training samples.
+    features
+        Shape (n_samples, n_features).
+    showings
+        One label per sample.
+    repetition_time, delays
+        Seconds.
+
     Returns
     -------
     numpy.ndarray

@@ -86,14 +86,32 @@ class Compared:
 
 
 def all_voxels(n_voxels: int, within: BoolArray | None) -> tuple[BoolArray, str]:
-    """Return all voxels of the mask, or of the regions, and their name."""
+    """Return all voxels of the mask, or of the regions, and their name.
+
+    Parameters
+    ----------
+    n_voxels
+        Of the mask.
+    within
+        Voxels of the chosen regions, (n_voxels,); None: all.
+    """
     if within is None:
         return np.ones(n_voxels, dtype=bool), 'all voxels of the brain mask'
     return within, 'voxels of the regions'
 
 
 def alone(n_voxels: int, within: BoolArray | None, settings: SelectionSettings) -> Compared:
-    """Return what is used where there is nobody to compare with."""
+    """Return what is used where there is nobody to compare with.
+
+    Parameters
+    ----------
+    n_voxels
+        Of the mask.
+    within
+        Voxels of the chosen regions, (n_voxels,); None: all.
+    settings
+        Of ``selection``.
+    """
     keep, rule = all_voxels(n_voxels, within)
     warnings: tuple[str, ...] = ()
     if settings.measure == 'auto':
@@ -222,6 +240,15 @@ def clear_of_test(table: pd.DataFrame, fold: Fold, delay: float) -> IndexArray:
 
     The aligned response of row t was measured at t + delay. Right before a test block without a
     gap, that is a time at which the (not aligned) response of a test row was measured.
+
+    Parameters
+    ----------
+    table
+        One row per sample, with ``onset`` (s).
+    fold
+        Row numbers of its samples.
+    delay
+        Seconds.
     """
     onset = table['onset'].to_numpy(dtype=float)
     showings = showings_of(table)

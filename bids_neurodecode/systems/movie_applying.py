@@ -53,6 +53,13 @@ def encoder_from(
 ) -> FilmEncoder:
     """Rebuild the linear model from what was saved.
 
+    Parameters
+    ----------
+    arrays
+        By name.
+    description
+        What JSON held.
+
     Raises
     ------
     DataError

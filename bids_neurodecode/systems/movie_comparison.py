@@ -148,6 +148,13 @@ def _unit(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 def time_blocks(parts: npt.NDArray[Any], block: int) -> npt.NDArray[np.intp]:
     """Return the block of each sample: at least ``block`` samples, none across two parts.
 
+    Parameters
+    ----------
+    parts
+        Label of each sample, (n_samples,), in order of time.
+    block
+        Samples of a block, at least.
+
     Examples
     --------
     >>> time_blocks(np.array(['a', 'a', 'a', 'a', 'a', 'b']), 2).tolist()

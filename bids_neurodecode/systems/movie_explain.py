@@ -280,6 +280,15 @@ def film_concepts(
     """Return name, kind, and which chunks are the examples, of what film itself shows.
 
     A random concept is the pattern of one of the others at another time.
+
+    Parameters
+    ----------
+    chunks
+        Frames of each sample, as the network is given them.
+    films
+        Film of each chunk, (n_chunks,).
+    rng
+        Draws random concepts.
     """
     values: dict[str, list[float]] = {}
     for row in range(len(chunks)):

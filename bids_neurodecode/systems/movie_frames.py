@@ -115,6 +115,15 @@ def surrogate_similarity(
 ) -> tuple[float, FloatArray]:
     """Compare true frames with those decoded from surrogates of the responses.
 
+    Parameters
+    ----------
+    truth, decoded
+        Frames (n, height, width, 3), from 0 to 1.
+    surrogates
+        Decodes some frames from surrogates of the responses.
+    n_draws
+        How many.
+
     Returns
     -------
     float

@@ -168,6 +168,19 @@ def mean_test(
 ) -> MeanTest:
     """Test the mean of a series against 0, with the interval of :func:`mean_interval`.
 
+    Parameters
+    ----------
+    values
+        In order of time within each part, (n_samples,).
+    parts
+        Label of each sample, (n_samples,).
+    block
+        Samples of a block, at least.
+    confidence
+        Of the interval, such as .95.
+    spread
+        Factor on the standard error.
+
     Returns
     -------
     MeanTest

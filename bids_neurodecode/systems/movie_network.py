@@ -195,6 +195,13 @@ class MovieNetwork:
     def read(cls, weights_file: Path, description: Path) -> MovieNetwork:
         """Read a network whose files have names of their own.
 
+        Parameters
+        ----------
+        weights_file
+            Safetensors.
+        description
+            JSON.
+
         Raises
         ------
         DataError
@@ -323,7 +330,15 @@ def _time_axis(chunk: Tensor) -> int:
 
 
 def to_chunks(batch: Tensor, min_max: bool) -> Tensor:
-    """Turn a batch of bytes into the encoder's input; values are that already."""
+    """Turn a batch of bytes into the encoder's input; values are that already.
+
+    Parameters
+    ----------
+    batch
+        Bytes from 0 to 255, or values.
+    min_max
+        Whether each chunk is stretched from 0 to 1.
+    """
     import torch
 
     from bids_neurodecode.stimuli.filmstore import as_chunks

@@ -58,7 +58,15 @@ class Part(NamedTuple):
 
 
 def on_voxels(predicted: Float32Array, voxels: BoolArray | None) -> Float32Array:
-    """Put the predictions of some voxels among all, (n_samples, n_voxels); NaN in the others."""
+    """Put the predictions of some voxels among all, (n_samples, n_voxels); NaN in the others.
+
+    Parameters
+    ----------
+    predicted
+        Shape (n_samples, n_used).
+    voxels
+        Which they are, (n_voxels,); None: all.
+    """
     if voxels is None or voxels.all():
         return predicted
     out = np.full((len(predicted), len(voxels)), np.nan, dtype=np.float32)
@@ -103,7 +111,17 @@ class Pool:
         predicted: FloatArray,
         fold_of: npt.NDArray[np.intp],
     ) -> FloatArray:
-        """Measure each fold by itself, (n_folds, n_voxels); NaN in voxels it does not use."""
+        """Measure each fold by itself, (n_folds, n_voxels); NaN in voxels it does not use.
+
+        Parameters
+        ----------
+        measure
+            Takes truth and prediction, (n, n_used) each, and gives (n_used,).
+        truth, predicted
+            Responses, (n_samples, n_voxels).
+        fold_of
+            Fold of each sample, (n_samples,).
+        """
         out = np.full(self.used.shape, np.nan)
         for number, used in enumerate(self.used):
             rows = fold_of == number
@@ -159,7 +177,15 @@ def moments_of(table: pd.DataFrame) -> tuple[IndexArray, dict[str, IndexArray]]:
 
 
 def rows_to_predict(table: pd.DataFrame, test: IndexArray) -> IndexArray:
-    """Return the rows that a :class:`FoldPrediction` needs: held out, and once the whole film."""
+    """Return the rows that a :class:`FoldPrediction` needs: held out, and once the whole film.
+
+    Parameters
+    ----------
+    table
+        One row per sample.
+    test
+        Row numbers of held-out samples.
+    """
     _, first = moments_of(table)
     films = table['film'].astype(str).to_numpy()[test]
     return np.unique(np.concatenate([test, *(first[film] for film in dict.fromkeys(films))]))
@@ -197,7 +223,15 @@ def held_out_parts(table: pd.DataFrame, tests: Sequence[IndexArray]) -> list[Par
 def center_within(
     values: npt.NDArray[np.floating[Any]], labels: npt.NDArray[np.str_]
 ) -> FloatArray:
-    """Take the mean of each part out: levels of runs are not what a film predicts."""
+    """Take the mean of each part out: levels of runs are not what a film predicts.
+
+    Parameters
+    ----------
+    values
+        Shape (n_samples, n_voxels).
+    labels
+        Part of each sample, (n_samples,).
+    """
     out = np.array(values, dtype=np.float64)
     for label in np.unique(labels):
         out[labels == label] -= out[labels == label].mean(axis=0)
@@ -207,7 +241,15 @@ def center_within(
 def standardize_within(
     values: npt.NDArray[np.floating[Any]], labels: npt.NDArray[np.str_]
 ) -> FloatArray:
-    """Z-score each part by itself, so that levels of runs do not count as prediction."""
+    """Z-score each part by itself, so that levels of runs do not count as prediction.
+
+    Parameters
+    ----------
+    values
+        Shape (n_samples, n_voxels).
+    labels
+        Part of each sample, (n_samples,).
+    """
     out = np.empty(values.shape, dtype=np.float64)
     for label in np.unique(labels):
         rows = labels == label

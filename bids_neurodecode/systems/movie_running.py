@@ -51,7 +51,13 @@ class RunningAgreement:
         self.products = np.zeros(n_voxels)
 
     def add(self, own: RealArray, others: RealArray) -> None:
-        """Take in the same volumes of one presentation, (n_volumes, n_voxels) each."""
+        """Take in the same volumes of one presentation, (n_volumes, n_voxels) each.
+
+        Parameters
+        ----------
+        own, others
+            Of the participant, and the mean of the others; volumes that are NaN are left out.
+        """
         rows = np.isfinite(own).any(axis=1) & np.isfinite(others).any(axis=1)
         if rows.sum() < 2:
             return

@@ -42,7 +42,13 @@ def voxel_r(
 
 
 def frame_ssim(truth: npt.NDArray[Any], reconstruction: npt.NDArray[Any]) -> Float32Array:
-    """Structural similarity of colour frames (n, height, width, 3) in [0, 1]: (n,)."""
+    """Structural similarity of colour frames (n, height, width, 3) in [0, 1]: (n,).
+
+    Parameters
+    ----------
+    truth, reconstruction
+        Frames, pair by pair.
+    """
     import torch
 
     from bids_neurodecode.models.losses import ssim
@@ -56,7 +62,15 @@ def frame_ssim(truth: npt.NDArray[Any], reconstruction: npt.NDArray[Any]) -> Flo
 
 
 def target_frames(chunks: Sequence[Any], *, min_max: bool = False) -> Float32Array:
-    """Return the frame of each chunk that is to be reconstructed, (n, height, width, 3)."""
+    """Return the frame of each chunk that is to be reconstructed, (n, height, width, 3).
+
+    Parameters
+    ----------
+    chunks
+        Frames of each sample, as the network is given them.
+    min_max
+        Whether each chunk is stretched from 0 to 1.
+    """
     import torch
 
     from bids_neurodecode.models.losses import target_frame

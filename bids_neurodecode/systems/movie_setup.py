@@ -55,7 +55,19 @@ class FilmData:
 def network_settings(
     settings: MovieSettings, n_voxels: int, seed: int, device: str
 ) -> MovieNetworkSettings:
-    """Turn the settings of a run into those of a fit."""
+    """Turn the settings of a run into those of a fit.
+
+    Parameters
+    ----------
+    settings
+        Of ``movie``.
+    n_voxels
+        That the network predicts.
+    seed
+        Of weights and batches.
+    device
+        ``cpu`` or ``cuda``.
+    """
     from bids_neurodecode.models.losses import LossWeights
     from bids_neurodecode.models.movie import MovieDesign
     from bids_neurodecode.models.trainingsettings import TrainingSettings

@@ -199,6 +199,22 @@ def network_saliency(
 
     Nothing in training holds the weights of voxels that the encoder predicts to be constant: they
     keep their random slopes, to which no deviation of what is read corresponds.
+
+    Parameters
+    ----------
+    network
+        With a decoder.
+    seen
+        Responses that the decoder is fed, (n_samples, n_voxels).
+    truth
+        The frames, (n_samples, height, width, 3).
+    settings
+        Whether slopes are scaled by the deviation of what is read.
+
+    Raises
+    ------
+    DataError
+        If the network has no decoder.
     """
     if network.decoder is None:
         raise DataError(NO_DECODER)

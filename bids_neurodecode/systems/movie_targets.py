@@ -178,6 +178,13 @@ def single_ceiling(isc: npt.ArrayLike, n_participants: int) -> FloatArray:
 
     The square root of :func:`shared_variance`. What a participant does not share with the others
     is not in it: a model fitted to one person can in principle exceed it.
+
+    Parameters
+    ----------
+    isc
+        Correlation of one with the mean of the others, (n_voxels,).
+    n_participants
+        That the agreement is over.
     """
     return np.sqrt(shared_variance(isc, n_participants))
 

@@ -77,7 +77,29 @@ def judge(
     rows: npt.ArrayLike | None,
     average: bool,
 ) -> Outcome:
-    """Compare predicted components of test samples with candidates and with the library."""
+    """Compare predicted components of test samples with candidates and with the library.
+
+    Parameters
+    ----------
+    model
+        Name in the metrics table.
+    components
+        From responses (n, n_voxels) to components (n, n_components).
+    decoder
+        Gives the space, the measure and the library.
+    test
+        Test samples of the fold.
+    features
+        Of candidates and library.
+    candidates
+        Stimuli that a sample is identified among.
+    fold
+        Its number, from 0.
+    rows
+        Row numbers of the test samples among all; None: counted from 0.
+    average
+        Whether the repeats of a stimulus are averaged.
+    """
     numbers = np.arange(test.n_samples) if rows is None else np.asarray(rows)
     table = test.table.assign(sample=numbers)
     tested = Samples(test.responses, table)

@@ -39,6 +39,15 @@ def score_pictures(
     The ceiling is the score of the training image whose features are nearest to the truth's:
     what retrieval from this library could reach. Chance is the mean over permutations.
 
+    Parameters
+    ----------
+    scorer
+        Makes rows of values.
+    outcomes
+        Of each fold.
+    pictures
+        Of all stimuli, (n_stimuli, h, w, 3).
+
     Returns
     -------
     tuple

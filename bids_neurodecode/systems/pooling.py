@@ -34,6 +34,23 @@ def pool(
     Unless ``refitted`` holds the permuted scores of decoders that were fitted again, by
     ``<space>/<metric>``, the test is of predictions as they are, against the stimuli of held-out
     samples.
+
+    Parameters
+    ----------
+    outcomes
+        Of all folds, models and spaces.
+    split
+        Of the samples.
+    settings
+        Permutations, draws and confidence.
+    pictures
+        Of all stimuli, where retrieved ones are compared pixel by pixel.
+    notes
+        What a reader should know.
+    refitted
+        Scores of decoders that were fitted to exchanged labels, (n_permutations,).
+    rng
+        Of permutations and draws.
     """
     import pandas as pd
 
@@ -81,7 +98,19 @@ def identification_scores(
     *,
     refitted: FloatArray | None = None,
 ) -> tuple[Score, FloatArray]:
-    """Score identification; a permuted score is a look-up, as similarities do not change."""
+    """Score identification; a permuted score is a look-up, as similarities do not change.
+
+    Parameters
+    ----------
+    scorer
+        Makes rows of values.
+    outcomes
+        Of each fold.
+    metric
+        ``identification_top1`` or ``identification_2way``.
+    refitted
+        Scores of decoders that were fitted to exchanged labels, (n_permutations,).
+    """
     top1 = metric == 'identification_top1'
     score_all = identification.outcomes_top1 if top1 else identification.outcomes_2way
     tables = [score_all(o.similarities) for o in outcomes]
@@ -99,7 +128,15 @@ def identification_scores(
 
 
 def identification_values(outcomes: Sequence[Outcome], metric: str) -> FloatArray:
-    """Return what each sample scores in ``identification_top1`` or ``identification_2way``."""
+    """Return what each sample scores in ``identification_top1`` or ``identification_2way``.
+
+    Parameters
+    ----------
+    outcomes
+        Of each fold.
+    metric
+        ``identification_top1`` or ``identification_2way``.
+    """
     top1 = metric == 'identification_top1'
     score_all = identification.outcomes_top1 if top1 else identification.outcomes_2way
     return np.concatenate(

@@ -269,6 +269,13 @@ def with_categories(table: pd.DataFrame, where: Literal['trial_type', 'folder'])
 def check_clusters(table: pd.DataFrame, settings: SplitSettings) -> None:
     """Check that there are enough images for a split by cluster.
 
+    Parameters
+    ----------
+    table
+        One row per trial.
+    settings
+        Of ``split``.
+
     Raises
     ------
     DataError
@@ -382,6 +389,13 @@ def choose_film_split(table: pd.DataFrame, settings: SplitSettings) -> tuple[Spl
 
 def named_films(table: pd.DataFrame, names: Sequence[str]) -> tuple[str, ...]:
     """Return the films of a table that names mean: with folder and extension, or without.
+
+    Parameters
+    ----------
+    table
+        One row per sample, with ``film``.
+    names
+        As the settings say them.
 
     Raises
     ------

@@ -101,7 +101,15 @@ def fit(
 
 
 def predict(decoder: LinearDecoder, responses: npt.NDArray[np.floating[Any]]) -> Float32Array:
-    """Predict features (n_samples, n_features) from responses (n_samples, n_voxels)."""
+    """Predict features (n_samples, n_features) from responses (n_samples, n_voxels).
+
+    Parameters
+    ----------
+    decoder
+        Fitted.
+    responses
+        Of the decoder's voxels.
+    """
     return decoder.space.inverse(decoder.components(responses))
 
 

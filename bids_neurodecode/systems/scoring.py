@@ -75,7 +75,15 @@ class Pairing:
 
     @classmethod
     def of(cls, outcomes: Sequence[Outcome], split: Split) -> Pairing:
-        """Derive the pairing of the samples of these outcomes, one after the other."""
+        """Derive the pairing of the samples of these outcomes, one after the other.
+
+        Parameters
+        ----------
+        outcomes
+            Of each fold.
+        split
+            Of the samples.
+        """
         fold = [str(o.fold) for o in outcomes for _ in range(len(o.table))]
         names = [name for o in outcomes for name in o.table['stimulus']]
         stimulus = contents(names, split.table).tolist()
@@ -263,7 +271,19 @@ def agreement_of(table: pd.DataFrame) -> float:
 def shared_training(
     outcomes: Sequence[Outcome], groups: Sequence[Any], split: Split, *, by_run: bool
 ) -> float:
-    """Return how far the folds of a split train on each other's groups."""
+    """Return how far the folds of a split train on each other's groups.
+
+    Parameters
+    ----------
+    outcomes
+        Of each fold.
+    groups
+        Run or content of each held-out sample.
+    split
+        Of the samples.
+    by_run
+        Whether groups are runs.
+    """
     if len(split) < 2:
         return 0.0
     table = split.table

@@ -98,6 +98,21 @@ def trial_responses(
 ) -> FloatArray:
     """Return what a beta of 1 gives at each volume; see :func:`predict_run`.
 
+    Parameters
+    ----------
+    onsets
+        Of the trials, seconds, (n_trials,).
+    n_volumes
+        Of the run.
+    repetition_time
+        Seconds between volumes.
+    stimulus_duration
+        Seconds.
+    start_time
+        Second at which the first volume was measured.
+    beta_repetition_time
+        Seconds between the points that betas were estimated on; None: volumes.
+
     Returns
     -------
     numpy.ndarray
@@ -132,6 +147,11 @@ def run_length(
     onsets: npt.ArrayLike, durations: npt.ArrayLike, repetition_time: float, tail: float = 20.0
 ) -> int:
     """Return how many volumes a run needs until ``tail`` seconds after its last stimulus.
+
+    Parameters
+    ----------
+    onsets, durations, repetition_time, tail
+        Seconds.
 
     Examples
     --------

@@ -13,7 +13,15 @@ from bids_neurodecode.workflow.step import find_step
 
 
 def run_job(job: Mapping[str, Any], folder: Path) -> None:
-    """Run the step; what it made is written down last."""
+    """Run the step; what it made is written down last.
+
+    Parameters
+    ----------
+    job
+        Name of the step, inputs and the folder of checkpoints.
+    folder
+        That is written into.
+    """
     made = find_step(job['step']).call(job['inputs'], folder, Path(job['checkpoints']))
     save_json(folder / MADE, made)
 

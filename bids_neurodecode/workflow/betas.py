@@ -73,6 +73,25 @@ def estimate(
     """Estimate the betas of all trials, and those tuned for each fold; save what they are.
 
     The engine's arrays lie in ``checkpoints`` while it runs, and a killed run goes on from them.
+
+    Parameters
+    ----------
+    participant
+        Whose data.
+    config
+        The settings.
+    mask
+        Voxels of the analysis.
+    table
+        One row per sample.
+    split
+        Of the samples.
+    duration
+        Seconds of a stimulus; None: that of the trials.
+    folder
+        That is written into.
+    checkpoints
+        Where a killed run goes on from.
     """
     if participant.betas is not None:
         from bids_neurodecode.workflow.precomputed import take_precomputed
@@ -189,7 +208,15 @@ def trial_samples(
 def training_trials(
     train: npt.NDArray[np.intp], validation: npt.NDArray[np.intp], n_trials: int
 ) -> BoolArray:
-    """Return which trials a fold may learn from."""
+    """Return which trials a fold may learn from.
+
+    Parameters
+    ----------
+    train, validation
+        Row numbers.
+    n_trials
+        How many there are.
+    """
     chosen = np.zeros(n_trials, dtype=bool)
     chosen[train] = True
     chosen[validation] = True
@@ -199,7 +226,17 @@ def training_trials(
 def resolve_model(
     settings: BetaSettings, table: pd.DataFrame, training: Sequence[BoolArray]
 ) -> tuple[Model | Literal['auto'], tuple[str, ...]]:
-    """Return the model of the betas, or that it has to be chosen, and what to say of it."""
+    """Return the model of the betas, or that it has to be chosen, and what to say of it.
+
+    Parameters
+    ----------
+    settings
+        Of ``betas``.
+    table
+        One row per sample.
+    training
+        Which trials each fold may learn from, (n_trials,) each.
+    """
     if settings.model != 'auto':
         return settings.model, ()
     everything = [np.ones(len(table), dtype=bool)]
@@ -212,7 +249,15 @@ def resolve_model(
 
 
 def inner_folds_of(fits: Sequence[BoolArray], table: pd.DataFrame) -> list[tuple[InnerFold, ...]]:
-    """Return the runs that are held out in turn within each set of training trials."""
+    """Return the runs that are held out in turn within each set of training trials.
+
+    Parameters
+    ----------
+    fits
+        Which trials each fit may learn from, (n_trials,) each.
+    table
+        One row per trial.
+    """
     from bids_neurodecode.signals.modelchoice import inner_folds
 
     stimulus, run = table['stimulus'].to_numpy(), table['run'].to_numpy()
@@ -259,6 +304,17 @@ def prepare_runs(
 
     Series of more than 1 GiB are not held but read again from their files.
 
+    Parameters
+    ----------
+    participant
+        Whose data.
+    settings
+        Of ``betas``.
+    mask
+        Voxels of the analysis.
+    table
+        One row per trial.
+
     Raises
     ------
     DataError
@@ -283,6 +339,13 @@ def onsets_in_series(
     """Return the onsets of each run in seconds from the moment of its first volume.
 
     That moment is the ``StartTime`` of the series. A trial before it is moved to it, and said.
+
+    Parameters
+    ----------
+    runs
+        Files and facts of the runs.
+    table
+        One row per trial.
     """
     onsets = []
     early = 0

@@ -149,7 +149,19 @@ def analyse(
 def save_analysis(
     found: ConditionAnalysis, mask: VoxelMask, folder: Path, said: Sequence[str] = ()
 ) -> Path:
-    """Write what was found; return the file of what is said of it."""
+    """Write what was found; return the file of what is said of it.
+
+    Parameters
+    ----------
+    found
+        Decoding, encoding and similarity of conditions.
+    mask
+        Voxels of the analysis.
+    folder
+        That is written into.
+    said
+        What a reader should know.
+    """
     from bids_neurodecode.evaluation.metrics import describe, scores_table
     from bids_neurodecode.systems.conditions.analysis import voxel_rule
 
@@ -218,7 +230,43 @@ def publish_conditions(
     atlas_table: Path | None = None,
     parcels: list[Path] | None = None,
 ) -> Mapping[str, Any]:
-    """Write the derivatives of conditions, and the record for the report."""
+    """Write the derivatives of conditions, and the record for the report.
+
+    Parameters
+    ----------
+    participant
+        Whose data.
+    config
+        The settings.
+    call
+        Folders, notes and id of the call.
+    plan
+        Trials or samples, and what of them is held out.
+    mask
+        Voxels of the analysis.
+    mean_bold
+        Map of the mean series.
+    tsnr
+        Map of the temporal signal-to-noise ratio.
+    betas
+        Shape (n_trials, n_voxels), percent signal change.
+    beta_maps
+        Maps that came of making betas.
+    beta_info
+        How betas were made.
+    reliability_maps
+        Maps over repeats; none without.
+    analysed
+        File of what the analysis found.
+    folder
+        That is written into.
+    atlas_labels
+        Parcellation on the grid of the data.
+    atlas_table
+        Names of its parcels.
+    parcels
+        Tables of parcel means, one per run.
+    """
     from bids_neurodecode.report import results as r
 
     info, trials = read_json(analysed), plan.table
@@ -283,7 +331,19 @@ def publish_conditions(
 def publish_tables(
     writer: ProductWriter, result: Path, trials: pd.DataFrame, info: Mapping[str, Any]
 ) -> dict[str, Path]:
-    """Write the tables; return them by name."""
+    """Write the tables; return them by name.
+
+    Parameters
+    ----------
+    writer
+        Of the participant's products.
+    result
+        File of what the step made.
+    trials
+        One row per trial.
+    info
+        What is said of the result.
+    """
     predictions = with_trials(read_table(result.with_name('predictions.tsv')), trials)
     predictions = predictions.drop(columns=['stim_file', 'two_way', 'space'])
     predictions = predictions.rename(columns={'stimulus': 'trial_type', 'retrieved': 'decoded'})

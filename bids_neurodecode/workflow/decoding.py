@@ -141,7 +141,15 @@ def voxel_rule(result: Decoding) -> str:
 
 
 def headline_value(result: Decoding, name: str) -> float:
-    """Return the score that a null distribution belongs to (``<space>/<metric>``)."""
+    """Return the score that a null distribution belongs to (``<space>/<metric>``).
+
+    Parameters
+    ----------
+    result
+        Scores and the final decoder.
+    name
+        ``<space>/<metric>``.
+    """
     space, metric = name.split('/')
     return next(
         score.value
@@ -159,7 +167,25 @@ def save_model(
     runs: Mapping[str, str],
     participant: ParticipantInput,
 ) -> None:
-    """Write the final decoder with its voxels, its library and what it saw, for predict mode."""
+    """Write the final decoder with its voxels, its library and what it saw, for predict mode.
+
+    Parameters
+    ----------
+    path
+        That is written.
+    result
+        Scores and the final decoder.
+    mask
+        Voxels of the analysis.
+    features
+        Of the library.
+    config
+        The settings.
+    runs
+        What the runs are known by.
+    participant
+        Whose data.
+    """
     from bids_neurodecode.models.storage import save_arrays
 
     decoder = result.decoder
@@ -183,7 +209,19 @@ def save_model(
 def model_card(
     result: Decoding, participant: ParticipantInput, config: Config, runs: Mapping[str, str]
 ) -> str:
-    """Return the card that goes with the model: what it is, what it saw, what it scored."""
+    """Return the card that goes with the model: what it is, what it saw, what it scored.
+
+    Parameters
+    ----------
+    result
+        Scores and the final decoder.
+    participant
+        Whose data.
+    config
+        The settings.
+    runs
+        What the runs are known by.
+    """
     rows = '\n'.join(
         f'| {s.model} | {s.space} | {s.metric} | {s.value:.3f} | '
         f'{"n/a" if s.chance is None else f"{s.chance:.3f}"} | '

@@ -131,7 +131,23 @@ def features_of(
     options: Mapping[str, str],
     cache: Path,
 ) -> PerStimulus:
-    """Return one feature space of images, read at ``size`` pixels a side."""
+    """Return one feature space of images, read at ``size`` pixels a side.
+
+    Parameters
+    ----------
+    band
+        Name of the feature space.
+    files
+        In the order of the rows.
+    stimuli
+        Names of the rows.
+    size
+        Pixels a side.
+    options
+        Of the extractor.
+    cache
+        Where features are kept by content.
+    """
     from bids_neurodecode.stimuli.features import extract_features, get_extractor
     from bids_neurodecode.stimuli.images import load_images
     from bids_neurodecode.systems.base import PerStimulus
@@ -147,6 +163,13 @@ def _files(records: Sequence[ParticipantResults], stimuli: Sequence[str]) -> lis
 
 def load_betas(record: ParticipantResults, output_dir: Path) -> Samples:
     """Read the single-trial betas that a participant left, with their trials.
+
+    Parameters
+    ----------
+    record
+        Of a participant.
+    output_dir
+        Of the run.
 
     Returns
     -------
@@ -201,7 +224,21 @@ def save_head(
     output_dir: Path,
     files: Sequence[Path],
 ) -> dict[str, Any]:
-    """Write the scores, the head, its settings and its card below ``group``."""
+    """Write the scores, the head, its settings and its card below ``group``.
+
+    Parameters
+    ----------
+    found
+        The head and the scores of newcomers.
+    records
+        Of the participants.
+    config
+        The settings.
+    output_dir
+        Of the run.
+    files
+        Records of the participants.
+    """
     from bids_neurodecode.models.storage import save_arrays
 
     stem = f'task-{records[0].task}_desc-shared'
@@ -220,7 +257,15 @@ def save_head(
 
 
 def trained_runs(records: Sequence[ParticipantResults], output_dir: Path) -> dict[str, str]:
-    """Return what the runs of the participants are known by, as their own models say."""
+    """Return what the runs of the participants are known by, as their own models say.
+
+    Parameters
+    ----------
+    records
+        Of the participants.
+    output_dir
+        Of the run.
+    """
     from bids_neurodecode.models.storage import load_description
 
     runs: dict[str, str] = {}
@@ -233,7 +278,17 @@ def trained_runs(records: Sequence[ParticipantResults], output_dir: Path) -> dic
 
 
 def card(found: Newcomers, config: Config, runs: Mapping[str, str]) -> str:
-    """Return the card of a shared head."""
+    """Return the card of a shared head.
+
+    Parameters
+    ----------
+    found
+        The head and the scores of newcomers.
+    config
+        The settings.
+    runs
+        What the runs are known by.
+    """
     head = found.head
     n_in, _, n_latent = head.sizes
     rows = '\n'.join(
@@ -265,6 +320,15 @@ def add_shared_head(
     ladder: Ladder, records: Sequence[ParticipantResults], files: Sequence[str]
 ) -> None:
     """Add the step that judges and trains the shared head; the page shows its scores.
+
+    Parameters
+    ----------
+    ladder
+        That steps are added to.
+    records
+        Of the participants.
+    files
+        Of the records.
 
     Raises
     ------

@@ -103,6 +103,43 @@ def publish_encoding(
     """Write the derivatives of image encoding, and the record for the report.
 
     ``encoded`` is what the encoding model found, ``ridge`` what ridge regression found beside it.
+
+    Parameters
+    ----------
+    participant
+        Whose data.
+    config
+        The settings.
+    call
+        Folders, notes and id of the call.
+    plan
+        Trials or samples, and what of them is held out.
+    mask
+        Voxels of the analysis.
+    mean_bold
+        Map of the mean series.
+    tsnr
+        Map of the temporal signal-to-noise ratio.
+    betas
+        Shape (n_trials, n_voxels), percent signal change.
+    beta_maps
+        Maps that came of making betas.
+    beta_info
+        How betas were made.
+    reliability_maps
+        Maps over repeats; none without.
+    encoded
+        File of what the encoding model found.
+    folder
+        That is written into.
+    ridge
+        File of what ridge regression found; None: it was not fitted beside.
+    atlas_labels
+        Parcellation on the grid of the data.
+    atlas_table
+        Names of its parcels.
+    parcels
+        Tables of parcel means, one per run.
     """
     from bids_neurodecode.report import results as r
 
@@ -175,7 +212,23 @@ def publish_model(
     trials: pd.DataFrame,
     beta_info: Mapping[str, Any],
 ) -> EncodingResults:
-    """Write maps, predicted betas, model and curves."""
+    """Write maps, predicted betas, model and curves.
+
+    Parameters
+    ----------
+    publisher
+        Of the participant's products.
+    encoded
+        File of what the encoding model found.
+    ridge
+        File of what ridge regression found; None: it was not fitted beside.
+    info
+        What is said of the result.
+    trials
+        One row per trial.
+    beta_info
+        How betas were made.
+    """
     from bids_neurodecode.report.results import EncodingResults
 
     source, desc, writer = encoded.parent, desc_of(info['model']), publisher.writer
@@ -217,7 +270,17 @@ def publish_model(
 
 
 def publish_voxels(writer: ProductWriter, source: Path, desc: str) -> Path:
-    """Write which voxels a model predicts."""
+    """Write which voxels a model predicts.
+
+    Parameters
+    ----------
+    writer
+        Of the participant's products.
+    source
+        Folder of what the step made.
+    desc
+        Label of the model in file names.
+    """
     return writer.image(
         'reliable',
         source / VOXELS,
@@ -235,7 +298,25 @@ def publish_runs(
     model: str,
     units: str,
 ) -> None:
-    """Write the predicted series of the held-out trials of each run."""
+    """Write the predicted series of the held-out trials of each run.
+
+    Parameters
+    ----------
+    writer
+        Of the participant's products.
+    participant
+        Whose data.
+    encoded
+        File of what the encoding model found.
+    trials
+        One row per trial.
+    shapes
+        Response of each voxel.
+    model
+        Of the betas: B, C or D.
+    units
+        Of the responses.
+    """
     source = encoded.parent
     mask = VoxelMask.load(source / VOXELS)
     rows, values = _in_order(source)
@@ -261,7 +342,21 @@ def publish_runs(
 def publish_metrics(
     writer: ProductWriter, config: Config, encoded: Path, ridge: Path | None, desc: str
 ) -> Path:
-    """Write the scores of the model and, below them, of ridge; and those of regions."""
+    """Write the scores of the model and, below them, of ridge; and those of regions.
+
+    Parameters
+    ----------
+    writer
+        Of the participant's products.
+    config
+        The settings.
+    encoded
+        File of what the encoding model found.
+    ridge
+        File of what ridge regression found; None: it was not fitted beside.
+    desc
+        Label of the model in file names.
+    """
     from bids_neurodecode.evaluation.metrics import describe_columns, with_types
 
     table = pd.read_csv(encoded.with_name('metrics.tsv'), sep='\t')
@@ -291,7 +386,19 @@ def _against_ridge(own: Path, ridge: Path, config: Config) -> pd.DataFrame:
 def write_maps(
     writer: ProductWriter, source: Path, names: Sequence[str], desc: str
 ) -> dict[str, Path]:
-    """Write maps of scores under the names of their kinds, each feature space under its own."""
+    """Write maps of scores under the names of their kinds, each feature space under its own.
+
+    Parameters
+    ----------
+    writer
+        Of the participant's products.
+    source
+        Folder of what the step made.
+    names
+        Of the maps: kind, or kind and feature space.
+    desc
+        Label of the model in file names.
+    """
     bands = {name.partition('-')[2] for name in names} - {''}
     labels = {'': '', **told_apart({band: clean_label(band) for band in sorted(bands)})}
     return {name: _write_map(writer, source, name, desc, labels) for name in names}
@@ -314,7 +421,19 @@ def _write_map(
 def write_predictions(
     writer: ProductWriter, source: Path, trials: pd.DataFrame, desc: str
 ) -> Path:
-    """Write the table of held-out samples with its columns described."""
+    """Write the table of held-out samples with its columns described.
+
+    Parameters
+    ----------
+    writer
+        Of the participant's products.
+    source
+        Folder of what the step made.
+    trials
+        One row per trial.
+    desc
+        Label of the model in file names.
+    """
     table = with_trials(read_table(source / 'predictions.tsv'), trials)
     known = {k: v for k, v in PREDICTED_COLUMNS.items() if k in table}
     return writer.table('predictions', table, columns=known, more={'desc': desc})

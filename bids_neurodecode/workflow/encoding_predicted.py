@@ -63,7 +63,29 @@ def publish_predicted(
     tsnr: Path | None = None,
     beta_info: Mapping[str, Any] | None = None,
 ) -> Mapping[str, Any]:
-    """Write what a trained encoding model predicts, and the record for the report."""
+    """Write what a trained encoding model predicts, and the record for the report.
+
+    Parameters
+    ----------
+    participant
+        Whose data.
+    config
+        The settings.
+    call
+        Folders, notes and id of the call.
+    model
+        File of the trained model.
+    applied
+        File of what the model gave.
+    plan
+        Trials; None without BOLD.
+    mean_bold
+        Map of the mean series; None without BOLD.
+    tsnr
+        Map of the temporal signal-to-noise ratio; None without BOLD.
+    beta_info
+        How betas were made; None without BOLD.
+    """
     from bids_neurodecode.report import results as r
 
     info = read_json(applied)
@@ -116,7 +138,17 @@ def publish_predicted(
 
 
 def publish_betas(publisher: Publisher, applied: Path, info: Mapping[str, Any]) -> EncodingResults:
-    """Write one predicted volume an image and, where there are some, maps of scores."""
+    """Write one predicted volume an image and, where there are some, maps of scores.
+
+    Parameters
+    ----------
+    publisher
+        Of the participant's products.
+    applied
+        File of what the model gave.
+    info
+        What is said of the result.
+    """
     from bids_neurodecode.report.results import EncodingResults
 
     source, model, writer = applied.parent, info['about']['model'], publisher.writer
@@ -153,7 +185,19 @@ def publish_runs(
     applied: Path,
     info: Mapping[str, Any],
 ) -> tuple[str, ...]:
-    """Write the predicted series of each run that shows images; return what to say."""
+    """Write the predicted series of each run that shows images; return what to say.
+
+    Parameters
+    ----------
+    participant
+        Whose data.
+    writer
+        Of the participant's products.
+    applied
+        File of what the model gave.
+    info
+        What is said of the result.
+    """
     from bids_neurodecode.systems.synthesis import run_length
 
     source, about = applied.parent, info['about']

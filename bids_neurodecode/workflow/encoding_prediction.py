@@ -44,7 +44,15 @@ NOT_SCORED = 'Fewer than three images were shown: predictions were not scored.'
 
 
 def add_encoding_prediction(ladder: Ladder, model: Path) -> None:
-    """Add the steps that apply an encoding model; responses are measured where there is BOLD."""
+    """Add the steps that apply an encoding model; responses are measured where there is BOLD.
+
+    Parameters
+    ----------
+    ladder
+        That steps are added to.
+    model
+        File of the trained model.
+    """
     add_bands(ladder)
     if ladder.participant.runs:
         add_betas(ladder, hold_out=False)
@@ -132,7 +140,19 @@ def apply_encoding(
 def save_scores(
     found: AppliedEncoding, mask: VoxelMask, info: Mapping[str, Any], folder: Path
 ) -> dict[str, Any]:
-    """Write what predictions scored; return what to add to ``info``."""
+    """Write what predictions scored; return what to add to ``info``.
+
+    Parameters
+    ----------
+    found
+        Predictions and scores.
+    mask
+        Voxels of the analysis.
+    info
+        What is said of the result.
+    folder
+        That is written into.
+    """
     from bids_neurodecode.evaluation.metrics import describe, scores_table
 
     scores = in_sample(found.scores) if info['leaks'] else found.scores

@@ -82,7 +82,25 @@ def write_betas(
     description: str,
     units: str,
 ) -> tuple[Path, Path]:
-    """Write predicted betas, (n_rows, n_voxels), and the table of their volumes."""
+    """Write predicted betas, (n_rows, n_voxels), and the table of their volumes.
+
+    Parameters
+    ----------
+    writer
+        Of the participant's products.
+    mask
+        Voxels of the analysis.
+    values
+        Shape (n_rows, n_voxels).
+    table
+        One row per volume.
+    model
+        Name of the model.
+    description
+        Of the values, for the sidecar.
+    units
+        Of the responses.
+    """
     image = writer.path('predicted_betas')
     write_image(image, mask.image(values))
     fixed = {**PRODUCTS['predicted_betas'].sidecar, 'Description': description, 'Units': units}

@@ -44,7 +44,15 @@ VOLUMES_AT_ONCE = 128
 
 
 def load_series(run: RunInput, mask: VoxelMask) -> npt.NDArray[np.float32]:
-    """Read the masked voxels of a run: (n_volumes, n_voxels), float32."""
+    """Read the masked voxels of a run: (n_volumes, n_voxels), float32.
+
+    Parameters
+    ----------
+    run
+        Files and facts of one run.
+    mask
+        Voxels of the analysis.
+    """
     return np.ascontiguousarray(mask.extract(load_volumes(run)))
 
 
@@ -72,6 +80,17 @@ def save_map(path: Path, mask: VoxelMask, values: npt.ArrayLike, *, fill: float 
     """Write one value per voxel (or one row per volume) as NIfTI and return the path.
 
     Volumes are written some at a time: betas may be larger than memory.
+
+    Parameters
+    ----------
+    path
+        That is written.
+    mask
+        Voxels of the analysis.
+    values
+        Shape (n_voxels,) or (n_volumes, n_voxels).
+    fill
+        Value of voxels outside the mask.
     """
     rows = np.asanyarray(values)
     if rows.ndim == 1 or len(rows) <= VOLUMES_AT_ONCE or mask.space is not None:
@@ -86,7 +105,17 @@ def save_map(path: Path, mask: VoxelMask, values: npt.ArrayLike, *, fill: float 
 
 
 def save_labels(path: Path, labels: npt.NDArray[Any], mask: VoxelMask) -> Path:
-    """Write integer labels on the grid of a mask as a compressed NIfTI without a time in it."""
+    """Write integer labels on the grid of a mask as a compressed NIfTI without a time in it.
+
+    Parameters
+    ----------
+    path
+        That is written.
+    labels
+        Whole numbers, (n_voxels,).
+    mask
+        Voxels of the analysis.
+    """
     image = mask.labels_image(labels)
     with path.open('wb') as raw, gzip.GzipFile('', 'wb', 6, raw, mtime=0) as stream:
         stream.write(image.to_bytes())
@@ -94,7 +123,15 @@ def save_labels(path: Path, labels: npt.NDArray[Any], mask: VoxelMask) -> Path:
 
 
 def load_map(path: Path, mask: VoxelMask) -> npt.NDArray[np.float32]:
-    """Read the masked voxels of a 3-D map: (n_voxels,)."""
+    """Read the masked voxels of a 3-D map: (n_voxels,).
+
+    Parameters
+    ----------
+    path
+        The map.
+    mask
+        Voxels of the analysis.
+    """
     volume = np.asanyarray(load_image(path).dataobj, dtype=np.float32)
     return np.asarray(mask.extract(volume))
 
@@ -102,7 +139,17 @@ def load_map(path: Path, mask: VoxelMask) -> npt.NDArray[np.float32]:
 def load_regions(
     labels: Path | None, table: Path | None, mask: VoxelMask
 ) -> dict[str, npt.NDArray[np.bool_]]:
-    """Return the voxels of each region of the atlas, (n_voxels,), where there is one."""
+    """Return the voxels of each region of the atlas, (n_voxels,), where there is one.
+
+    Parameters
+    ----------
+    labels
+        Parcellation on the grid of the mask; None: no atlas.
+    table
+        Names of its parcels; None: no atlas.
+    mask
+        Voxels of the analysis.
+    """
     if labels is None or table is None:
         return {}
     names = read_table(table).set_index('index')['name']
@@ -129,7 +176,15 @@ def fold_voxels(
 
 
 def save_json(path: Path, content: Mapping[str, Any]) -> Path:
-    """Write JSON and return the path."""
+    """Write JSON and return the path.
+
+    Parameters
+    ----------
+    path
+        That is written.
+    content
+        What JSON can hold; arrays become lists.
+    """
     path.write_text(json.dumps(content, indent=2, default=_plain), encoding='utf-8')
     return path
 

@@ -103,7 +103,15 @@ class FromAligned:
 
 
 def first_sample(film: dict[str, Any], facts: dict[str, Any]) -> int:
-    """Return the number, in its film, of the first volume that a sidecar tells of."""
+    """Return the number, in its film, of the first volume that a sidecar tells of.
+
+    Parameters
+    ----------
+    film
+        What the sidecar says of the presentation.
+    facts
+        What the sidecar says of the series.
+    """
     return round(float(film.get('FilmOnset', 0.0)) / float(facts['RepetitionTime']))
 
 
@@ -132,6 +140,15 @@ def earlier_sources(own: ParticipantInput, output_dir: Path, config: Config) -> 
     """Return other participants whose aligned series can be compared with this one's.
 
     The same films, grid, repetition time and scaling; sorted by label.
+
+    Parameters
+    ----------
+    own
+        The participant.
+    output_dir
+        Of the run.
+    config
+        The settings.
     """
     first = own.runs[0]
     grid = read_header(first.bold).grid
@@ -152,7 +169,17 @@ def earlier_sources(own: ParticipantInput, output_dir: Path, config: Config) -> 
 
 
 def aligned_files(output_dir: Path, task: str, space: str | None) -> dict[str, tuple[Path, ...]]:
-    """Return the aligned series of each participant of an output folder, sorted."""
+    """Return the aligned series of each participant of an output folder, sorted.
+
+    Parameters
+    ----------
+    output_dir
+        Of the run.
+    task
+        Label of the task.
+    space
+        Of the data; None: not named.
+    """
     place = f'space-{space}_*' if space else ''
     found: dict[str, list[Path]] = {}
     pattern = f'sub-*_task-{task}_*{place}desc-aligned_bold.*'

@@ -165,7 +165,17 @@ def regions_of_voxels(
     mask: VoxelMask,
     columns: npt.NDArray[np.intp],
 ) -> tuple[npt.NDArray[np.intp] | None, Mapping[int, str]]:
-    """Return the region of each voxel of the network, and the names; None without an atlas."""
+    """Return the region of each voxel of the network, and the names; None without an atlas.
+
+    Parameters
+    ----------
+    atlas
+        Parcellation on the grid of the mask, and names by index.
+    mask
+        Voxels of the analysis.
+    columns
+        Voxels of the network, column numbers.
+    """
     if atlas is None:
         return None, {}
     file, names = atlas

@@ -241,6 +241,15 @@ def scaling(people: Sequence[FromAligned], split: Split, config: Config) -> list
     """Return the moments by which participants are standardised; None: not at all.
 
     Only with one fold: with several, each would need a mean of its own.
+
+    Parameters
+    ----------
+    people
+        Participants with aligned series.
+    split
+        Of the samples.
+    config
+        The settings.
     """
     from bids_neurodecode.systems.movie_agreement import clear_of_test
 
@@ -278,7 +287,19 @@ def open_total(
     folder: Path,
     scaled: Sequence[str] | None,
 ) -> Total:
-    """Open the sum over these participants on the clock of the aligned series."""
+    """Open the sum over these participants on the clock of the aligned series.
+
+    Parameters
+    ----------
+    people
+        Participants with aligned series.
+    participant
+        Whose data.
+    folder
+        Of the sums.
+    scaled
+        Moments that participants are standardised by; None: not at all.
+    """
     key = [participant.fingerprint, *(person.label for person in people), json.dumps(scaled)]
     return get_total(people, folder, '\n'.join(key), scale=scale_by(scaled))
 

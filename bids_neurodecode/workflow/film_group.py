@@ -129,7 +129,21 @@ def sources_of(
     output_dir: Path | None,
     earlier: str,
 ) -> tuple[Sequence[Source], str, tuple[str, ...]]:
-    """Return who is compared, what their sum depends on, and what is to be said."""
+    """Return who is compared, what their sum depends on, and what is to be said.
+
+    Parameters
+    ----------
+    own
+        The participant.
+    everyone
+        All participants of the call.
+    config
+        The settings.
+    output_dir
+        Whose earlier results are compared with; None: none.
+    earlier
+        What the earlier results are known by.
+    """
     mine = signature(own)
     alike = [person for person in everyone if signature(person) == mine]
     sources: list[Source] = [FromInputs(person, config.clean) for person in alike]
@@ -155,7 +169,27 @@ def compare_with(
     within: npt.NDArray[np.bool_] | None,
     folder: Path,
 ) -> Compared:
-    """Compare a participant with the mean of the others, which is kept on disk meanwhile."""
+    """Compare a participant with the mean of the others, which is kept on disk meanwhile.
+
+    Parameters
+    ----------
+    total
+        Sums over participants, film by film.
+    label
+        Of the participant.
+    config
+        The settings.
+    plan
+        Trials or samples, and what of them is held out.
+    mask
+        Voxels of the analysis.
+    responses
+        Shape (n_samples, n_voxels).
+    within
+        Voxels of the chosen regions, (n_voxels,); None: all.
+    folder
+        That is written into.
+    """
     from bids_neurodecode.systems.movie_agreement import compare, mean_of_others
 
     file = folder / 'others.npy'
@@ -220,7 +254,17 @@ def save_compared(
 def places(
     total: Total, table: pd.DataFrame, mask: VoxelMask
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-    """Return the row of a sum for each sample, and its column for each voxel; -1: none."""
+    """Return the row of a sum for each sample, and its column for each voxel; -1: none.
+
+    Parameters
+    ----------
+    total
+        Sums over participants, film by film.
+    table
+        One row per sample.
+    mask
+        Voxels of the analysis.
+    """
     rows = total.rows_of(table['stimulus'].astype(str).tolist())
     rows = np.where((rows >= 0) & total.complete[rows], rows, -1)
     first = np.zeros(len(table), dtype=bool)
@@ -231,7 +275,15 @@ def places(
 
 
 def snr_map(total: Total, columns: npt.NDArray[np.intp]) -> npt.NDArray[np.floating[Any]]:
-    """Return the published signal-to-noise ratio of each voxel; NaN where not all have it."""
+    """Return the published signal-to-noise ratio of each voxel; NaN where not all have it.
+
+    Parameters
+    ----------
+    total
+        Sums over participants, film by film.
+    columns
+        Of the sum, one per voxel; -1: none.
+    """
     from bids_neurodecode.systems.movie_targets import snr_of_films
 
     names = total.films
@@ -253,7 +305,15 @@ def signature(participant: ParticipantInput) -> str:
 
 
 def write_everyone(participants: Sequence[ParticipantInput], work_dir: Path) -> Path:
-    """Write the records of all participants of a call under a name that tells their content."""
+    """Write the records of all participants of a call under a name that tells their content.
+
+    Parameters
+    ----------
+    participants
+        Of the call.
+    work_dir
+        Of the run.
+    """
     content = json.dumps({'participants': [person.to_json() for person in participants]})
     name = hashlib.sha256(content.encode()).hexdigest()[:16]
     file = work_dir / 'participants' / f'{name}.json'

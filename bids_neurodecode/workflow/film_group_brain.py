@@ -72,6 +72,15 @@ def add_group_brain(
 ) -> None:
     """Add the models of the mean over participants to the workflow of the group level.
 
+    Parameters
+    ----------
+    workflow
+        Of the group level.
+    records
+        Of the participants.
+    run
+        Settings of the run.
+
     Raises
     ------
     InputError
@@ -104,6 +113,13 @@ def add_group_brain(
 def find_people(records: Sequence[ParticipantResults], output_dir: Path) -> list[FromAligned]:
     """Return the participants whose aligned series are averaged, checked against each other.
 
+    Parameters
+    ----------
+    records
+        Of the participants.
+    output_dir
+        Of the run.
+
     Raises
     ------
     InputError
@@ -128,6 +144,13 @@ def find_people(records: Sequence[ParticipantResults], output_dir: Path) -> list
 def check_measure(config: Config, people: Sequence[FromAligned]) -> None:
     """Refuse measures that the group brain does not have.
 
+    Parameters
+    ----------
+    config
+        The settings.
+    people
+        Participants with aligned series.
+
     Raises
     ------
     InputError
@@ -147,7 +170,15 @@ def check_measure(config: Config, people: Sequence[FromAligned]) -> None:
 def as_participant(
     records: Sequence[ParticipantResults], people: Sequence[FromAligned]
 ) -> ParticipantInput:
-    """Return the record of the group brain: one run a film, below each other in their order."""
+    """Return the record of the group brain: one run a film, below each other in their order.
+
+    Parameters
+    ----------
+    records
+        Of the participants.
+    people
+        Participants with aligned series.
+    """
     first, one = records[0], people[0]
     lengths = film_lengths(people)
     tables = shared_tables(records)
@@ -229,7 +260,15 @@ def _uri(file: Path) -> str:
 
 @step('report', makes=('page',), always=True)
 def make_brain_page(call: Call, results: Path) -> Mapping[str, Any]:
-    """Make the page of the group brain from the record of its results."""
+    """Make the page of the group brain from the record of its results.
+
+    Parameters
+    ----------
+    call
+        Folders, notes and id of the call.
+    results
+        File of the record.
+    """
     from bids_neurodecode.report.participant import write_participant_report
 
     record, output_dir = read_results(results), call.output_dir.parent
@@ -241,7 +280,15 @@ def make_brain_page(call: Call, results: Path) -> Mapping[str, Any]:
 
 
 def brain_page(output_dir: Path, task: str) -> str:
-    """Return the name of the page; with several tasks in a folder it carries its own."""
+    """Return the name of the page; with several tasks in a folder it carries its own.
+
+    Parameters
+    ----------
+    output_dir
+        Of the run.
+    task
+        Label of the task.
+    """
     from bids_neurodecode.workflow.reports import group_page
 
     return group_page(output_dir, task).replace('.html', '_movie.html')

@@ -97,6 +97,13 @@ def facts_of(file: Path) -> FilmModelFacts:
 def check_film_model(file: Path, participant: ParticipantInput) -> None:
     """Refuse a model that does not fit the runs of a participant, before work starts.
 
+    Parameters
+    ----------
+    file
+        The model.
+    participant
+        Whose data.
+
     Raises
     ------
     InputError

@@ -309,7 +309,31 @@ def load_data(
     pairs: npt.NDArray[np.intp],
     within: npt.NDArray[np.bool_] | None,
 ) -> tuple[FilmData, npt.NDArray[np.bool_]]:
-    """Put together what the network is trained on; leave out voxels that are not finite."""
+    """Put together what the network is trained on; leave out voxels that are not finite.
+
+    Parameters
+    ----------
+    participant
+        Whose data.
+    plan
+        Trials or samples, and what of them is held out.
+    mask
+        Voxels of the analysis.
+    responses
+        On the clock of the films, (n_samples, n_voxels).
+    aligned
+        The same without a delay taken out, one array per run.
+    valid
+        Which samples were measured, (n_samples,).
+    features
+        Shape (n_samples, n_features).
+    stores
+        Frames of each film.
+    pairs
+        Film and volume of each sample, (n_samples, 2).
+    within
+        Voxels of the chosen regions, (n_voxels,); None: all.
+    """
     from bids_neurodecode.stimuli.filmstore import FilmChunks, open_store
     from bids_neurodecode.systems.movie_setup import FilmData
 
@@ -349,7 +373,21 @@ def save_study(
     explained: Mapping[str, Any],
     folder: Path,
 ) -> Path:
-    """Write everything that came of it; return the file of what is said of it."""
+    """Write everything that came of it; return the file of what is said of it.
+
+    Parameters
+    ----------
+    study
+        Networks, scores and reconstructions.
+    mask
+        Voxels of the analysis.
+    case
+        What the model was fitted to and how.
+    explained
+        What the network relies on.
+    folder
+        That is written into.
+    """
     from bids_neurodecode.evaluation.metrics import describe, scores_table
     from bids_neurodecode.systems.movie_setup import rows_on_voxels
 
@@ -437,7 +475,15 @@ def _n_parameters(study: NetworkStudy) -> int:
 
 
 def card(case: NetworkCase, info: Mapping[str, Any]) -> str:
-    """Write the model card."""
+    """Write the model card.
+
+    Parameters
+    ----------
+    case
+        What the model was fitted to and how.
+    info
+        What is said of the result.
+    """
     participant, config = case.participant, case.config
     movie = config.movie
     sizes = ', '.join(f'{name} {size}' for name, size in info['design'].items())

@@ -235,7 +235,19 @@ def _write_encoding(
 def write_films(
     writer: ProductWriter, participant: ParticipantInput, table: pd.DataFrame, folder: Path
 ) -> None:
-    """Write each film's held-out frames beside their reconstruction (its first presentation)."""
+    """Write each film's held-out frames beside their reconstruction (its first presentation).
+
+    Parameters
+    ----------
+    writer
+        Of the participant's products.
+    participant
+        Whose data.
+    table
+        One row per sample.
+    folder
+        Of what the network gave.
+    """
     rows = np.load(folder / 'frames-rows.npy')
     truth, decoded = (np.load(folder / f'frames-{x}.npy', mmap_mode='r') for x in _PAIR)
     shown = table.iloc[rows]
@@ -273,7 +285,19 @@ def _stimulus(writer: ProductWriter, label: str, suffix: Any) -> Path:
 def write_examples(
     writer: ProductWriter, participant: ParticipantInput, table: pd.DataFrame, folder: Path
 ) -> Path:
-    """Keep the frames that the report shows: a table, and ``.npy`` beside it."""
+    """Keep the frames that the report shows: a table, and ``.npy`` beside it.
+
+    Parameters
+    ----------
+    writer
+        Of the participant's products.
+    participant
+        Whose data.
+    table
+        One row per sample.
+    folder
+        Of what the network gave.
+    """
     import pandas as pd
 
     similarity = np.load(folder / 'frames-similarity.npy')
@@ -301,6 +325,13 @@ def pick_frames(
     similarity: npt.NDArray[np.floating[Any]], n: int
 ) -> tuple[list[str], npt.NDArray[np.intp]]:
     """Choose the best, the middle and the worst frames, each once.
+
+    Parameters
+    ----------
+    similarity
+        Of each frame, (n_frames,).
+    n
+        Of each kind, at most.
 
     Returns
     -------

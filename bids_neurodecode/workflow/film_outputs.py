@@ -78,6 +78,71 @@ def publish_films(
 
     What comes from the linear model (``metrics`` to ``encode_info``) is always there; what comes
     from comparing participants, banded ridge, the network and an atlas is where these are.
+
+    Parameters
+    ----------
+    participant
+        Whose data.
+    config
+        The settings.
+    call
+        Folders, notes and id of the call.
+    plan
+        Trials or samples, and what of them is held out.
+    mask
+        Voxels of the analysis.
+    mean_bold
+        Map of the mean series.
+    tsnr
+        Map of the temporal signal-to-noise ratio.
+    aligned
+        Series of each run on the clock of its films, (n_volumes, n_voxels).
+    showings
+        When each film was shown in which run.
+    metrics
+        The metrics table (TSV).
+    pearsonr
+        Map of r.
+    by_fold
+        Scores of each fold.
+    significant
+        Map of voxels beyond chance.
+    p_values
+        Map of p.
+    predictions
+        Shape (n_rows, n_voxels).
+    rows
+        Row numbers of the predicted samples.
+    null
+        Scores of permutations (TSV).
+    model
+        File of the trained model.
+    encode_info
+        How the linear model was fitted.
+    folder
+        That is written into.
+    compare_info
+        Who participants were compared with; None: nobody.
+    isc
+        Map of intersubject correlation; None: nobody to compare with.
+    ceiling
+        Map of the ceiling; None: there is none.
+    ceiling_by_fold
+        The ceiling of each fold; None: there is none.
+    banded_metrics
+        Scores of banded ridge; None: it was not fitted.
+    banded_info
+        How banded ridge was fitted; None: it was not.
+    network
+        File of what the network gave; None: none was trained.
+    film_stores
+        Frames of the films, as stored; None: no network.
+    atlas_labels
+        Parcellation on the grid of the data.
+    atlas_table
+        Names of its parcels.
+    parcels
+        Tables of parcel means, one per run.
     """
     from bids_neurodecode.report import results as r
 
@@ -139,7 +204,19 @@ def publish_aligned(
     aligned: list[npt.NDArray[np.float32]],
     showings: list[dict[str, Any]],
 ) -> None:
-    """Write each run's cleaned series on the clock of its films, the delay taken out."""
+    """Write each run's cleaned series on the clock of its films, the delay taken out.
+
+    Parameters
+    ----------
+    publisher
+        Of the participant's products.
+    mask
+        Voxels of the analysis.
+    aligned
+        Series of each run on the clock of its films, (n_volumes, n_voxels).
+    showings
+        When each film was shown in which run.
+    """
     participant, config, writer = publisher.participant, publisher.config, publisher.writer
     for number, run in enumerate(participant.runs):
         mine = [i for i, showing in enumerate(showings) if showing['run'] == number]
@@ -168,7 +245,23 @@ def publish_maps(
     significant: Path,
     info: Mapping[str, Any],
 ) -> dict[str, Path]:
-    """Write the maps of the linear model, those of its test where it was tested."""
+    """Write the maps of the linear model, those of its test where it was tested.
+
+    Parameters
+    ----------
+    writer
+        Of the participant's products.
+    tsnr
+        Map of the temporal signal-to-noise ratio.
+    pearsonr
+        Map of r.
+    p_values
+        Map of p.
+    significant
+        Map of voxels beyond chance.
+    info
+        What is said of the result.
+    """
     more = {'desc': DESC}
     maps = {
         'tsnr': writer.image('tsnr', tsnr),
@@ -198,7 +291,21 @@ def publish_predicted(
     rows: npt.NDArray[np.intp],
     predicted: npt.NDArray[np.float32],
 ) -> None:
-    """Write the predicted series of the held-out samples of each run."""
+    """Write the predicted series of the held-out samples of each run.
+
+    Parameters
+    ----------
+    publisher
+        Of the participant's products.
+    mask
+        Voxels of the analysis.
+    table
+        One row per sample.
+    rows
+        Row numbers of the predicted samples.
+    predicted
+        Shape (n_rows, n_voxels).
+    """
     participant, writer = publisher.participant, publisher.writer
     for number, run in enumerate(participant.runs):
         mine = table['run'].to_numpy()[rows] == number
@@ -221,7 +328,21 @@ def publish_predicted(
 def publish_model(
     writer: ProductWriter, config: Config, model: Path, metrics: Path, linear: pd.DataFrame
 ) -> Path:
-    """Write the linear model and its scores; return the table of these."""
+    """Write the linear model and its scores; return the table of these.
+
+    Parameters
+    ----------
+    writer
+        Of the participant's products.
+    config
+        The settings.
+    model
+        File of the trained model.
+    metrics
+        The metrics table (TSV).
+    linear
+        Scores of the linear models.
+    """
     writer.copy('model', model, desc=DESC)
     writer.text('model_config', config.to_toml(), desc=DESC)
     writer.copy('metrics', metrics.with_suffix('.json'), desc=DESC, extension='.json')
@@ -231,7 +352,17 @@ def publish_model(
 def linear_metrics(
     metrics: Path, banded: pd.DataFrame | None, banded_info: Mapping[str, Any] | None
 ) -> pd.DataFrame:
-    """Return the scores of the linear models: ridge, its null and, if fitted, banded ridge."""
+    """Return the scores of the linear models: ridge, its null and, if fitted, banded ridge.
+
+    Parameters
+    ----------
+    metrics
+        The metrics table (TSV).
+    banded
+        Scores of banded ridge; None: it was not fitted.
+    banded_info
+        How banded ridge was fitted; None: it was not.
+    """
     from bids_neurodecode.evaluation.metrics import with_types
 
     table = pd.read_csv(metrics, sep='\t')
@@ -254,7 +385,23 @@ def with_network(
     linear: pd.DataFrame,
     notes: list[str],
 ) -> ParticipantResults:
-    """Write what the movie network made and add it to the record."""
+    """Write what the movie network made and add it to the record.
+
+    Parameters
+    ----------
+    record
+        Of a participant.
+    publisher
+        Of the participant's products.
+    table
+        One row per sample.
+    result
+        File of what the step made.
+    linear
+        Scores of the linear models.
+    notes
+        What a reader should know; added to.
+    """
     from bids_neurodecode.report.results import NullResults, VoxelTestResults
 
     network, maps, metrics = write_network(
@@ -285,7 +432,15 @@ def _film_of(showing: dict[str, Any]) -> dict[str, Any]:
 
 
 def predicted_mask(mask: VoxelMask, model: Path) -> VoxelMask:
-    """Return the voxels that a saved encoder predicts."""
+    """Return the voxels that a saved encoder predicts.
+
+    Parameters
+    ----------
+    mask
+        Voxels of the analysis.
+    model
+        File of the trained model.
+    """
     from bids_neurodecode.models.storage import load_arrays
 
     arrays, _ = load_arrays(model)

@@ -38,7 +38,15 @@ if TYPE_CHECKING:
 
 
 def add_film_prediction(ladder: Ladder, model: Path) -> None:
-    """Add the steps that apply models of films; responses are measured where there is BOLD."""
+    """Add the steps that apply models of films; responses are measured where there is BOLD.
+
+    Parameters
+    ----------
+    ladder
+        That steps are added to.
+    model
+        File of the trained model.
+    """
     run = ladder.run
     ladder.add(list_showings, model=str(model))
     if ladder.participant.runs:
@@ -55,7 +63,17 @@ def add_film_prediction(ladder: Ladder, model: Path) -> None:
 
 @step('plan', makes=('trials',), settings=('features',))
 def list_showings(participant: ParticipantInput, config: Config, model: str) -> Mapping[str, Any]:
-    """List the volumes of each film: of the runs, or of films alone at the model's clock."""
+    """List the volumes of each film: of the runs, or of films alone at the model's clock.
+
+    Parameters
+    ----------
+    participant
+        Whose data.
+    config
+        The settings.
+    model
+        File of the trained model.
+    """
     from bids_neurodecode.stimuli.films import probe_film
     from bids_neurodecode.systems.movie_clock import clock_of_films
 
@@ -128,7 +146,15 @@ class Measured:
         self.mask, self.responses, self.aligned, self.model = mask, responses, aligned, model
 
     def of(self, samples: Samples, voxels: VoxelMask) -> Samples:
-        """Return samples of the voxels of a model."""
+        """Return samples of the voxels of a model.
+
+        Parameters
+        ----------
+        samples
+            Of the analysis mask.
+        voxels
+            Those of the model.
+        """
         columns = model_columns(voxels, self.mask, self.model)
         return samples.voxels(columns)
 
@@ -161,7 +187,15 @@ class Applied:
         self.info['leaks'] += seen.leaks
 
     def linear(self, participant: ParticipantInput, cache: Path) -> None:
-        """Predict with the linear model."""
+        """Predict with the linear model.
+
+        Parameters
+        ----------
+        participant
+            Whose data.
+        cache
+            Where features are kept by content.
+        """
         from bids_neurodecode.systems.movie_parts import showings_of
 
         encoder = self.models.encoder
@@ -201,7 +235,15 @@ class Applied:
         return np.asarray(described.mean(axis=1), dtype=np.float32)
 
     def network(self, stimuli_dir: Path, films: Path) -> None:
-        """Predict with the network, and reconstruct."""
+        """Predict with the network, and reconstruct.
+
+        Parameters
+        ----------
+        stimuli_dir
+            Folder of the films.
+        films
+            Folder of stored frames.
+        """
         from bids_neurodecode.systems.movie_applying import NO_DECODER, NO_NETWORK
 
         network, mask = self.models.network, self.models.network_mask

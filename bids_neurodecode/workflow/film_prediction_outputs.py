@@ -44,7 +44,27 @@ def publish_film_predictions(
     mean_bold: Path | None = None,
     tsnr: Path | None = None,
 ) -> Mapping[str, Any]:
-    """Write predicted BOLD and reconstructed films, and the record for the report."""
+    """Write predicted BOLD and reconstructed films, and the record for the report.
+
+    Parameters
+    ----------
+    participant
+        Whose data.
+    config
+        The settings.
+    call
+        Folders, notes and id of the call.
+    model
+        File of the trained model.
+    trials
+        One row per trial.
+    applied
+        File of what the model gave.
+    mean_bold
+        Map of the mean series; None without BOLD.
+    tsnr
+        Map of the temporal signal-to-noise ratio; None without BOLD.
+    """
     from bids_neurodecode.report import results as r
 
     writer = writer_of(participant, call.output_dir, Path(model))
@@ -83,7 +103,17 @@ def publish_film_predictions(
 
 
 def writer_of(participant: ParticipantInput, output_dir: Path, model: Path) -> ProductWriter:
-    """Return the writer; without runs, space and resolution are those in the model's sidecars."""
+    """Return the writer; without runs, space and resolution are those in the model's sidecars.
+
+    Parameters
+    ----------
+    participant
+        Whose data.
+    output_dir
+        Of the run.
+    model
+        File of the trained model.
+    """
     if participant.runs:
         return ProductWriter.for_participant(participant, output_dir)
     from bids_neurodecode.workflow.film_model import facts_of
@@ -107,6 +137,23 @@ def write_series(
     """Write the predicted series of each run, or of each film where there are no runs.
 
     What is predicted from the film of second t is the response of second t + ``delay``.
+
+    Parameters
+    ----------
+    writer
+        Of the participant's products.
+    participant
+        Whose data.
+    table
+        One row per sample.
+    folder
+        Of what the model gave.
+    name
+        Of the model.
+    period
+        Seconds of a volume.
+    delay
+        Seconds.
     """
     mask = VoxelMask.load(folder / f'{name}-mask.nii.gz')
     predicted = np.load(folder / f'{name}.npy', mmap_mode='r')
@@ -150,7 +197,23 @@ def write_applied_network(
     info: dict[str, Any],
     folder: Path,
 ) -> NetworkResults | None:
-    """Write the reconstructed films; return what the report shows of the network."""
+    """Write the reconstructed films; return what the report shows of the network.
+
+    Parameters
+    ----------
+    writer
+        Of the participant's products.
+    participant
+        Whose data.
+    config
+        The settings.
+    table
+        One row per sample.
+    info
+        What is said of the result.
+    folder
+        Of what the network gave.
+    """
     from bids_neurodecode.report.results import NetworkResults
 
     if 'n_network' not in info:

@@ -87,7 +87,17 @@ class FromInputs:
 
 
 def on_clock(series: Float32Array, run: Any, shown: pd.DataFrame) -> Float32Array:
-    """Put a run on the clock of one presentation, no delay taken out; NaN where there is none."""
+    """Put a run on the clock of one presentation, no delay taken out; NaN where there is none.
+
+    Parameters
+    ----------
+    series
+        Shape (n_volumes, n_voxels).
+    run
+        Files and facts of one run.
+    shown
+        Rows of the presentation: ``run_onset`` (s) of each of its volumes.
+    """
     from bids_neurodecode.signals.delay import align_to_clock
 
     tr = run.repetition_time

@@ -41,7 +41,15 @@ def add_films(ladder: Ladder) -> None:
 
 
 def add_models(ladder: Ladder, *, network: bool) -> None:
-    """Add features, the linear model, the others where they are asked for, and what is written."""
+    """Add features, the linear model, the others where they are asked for, and what is written.
+
+    Parameters
+    ----------
+    ladder
+        That steps are added to.
+    network
+        Whether the network is asked for.
+    """
     movie = ladder.run.config.movie
     ladder.add(
         film_features,
@@ -193,7 +201,17 @@ def film_features(
 def own_features(
     participant: ParticipantInput, settings: FeatureSettings, table: pd.DataFrame
 ) -> dict[str, RealArray]:
-    """Return the user's features of each sample by band; none where there are none."""
+    """Return the user's features of each sample by band; none where there are none.
+
+    Parameters
+    ----------
+    participant
+        Whose data.
+    settings
+        Of ``features``.
+    table
+        One row per sample.
+    """
     from bids_neurodecode.workflow.own_features import film_bands
 
     if not participant.features:
@@ -218,7 +236,21 @@ def features_of_frames(
     *,
     energy: bool,
 ) -> tuple[RealArray, RealArray]:
-    """Return features of the frames of each sample, and motion in them."""
+    """Return features of the frames of each sample, and motion in them.
+
+    Parameters
+    ----------
+    participant
+        Whose data.
+    settings
+        Of ``features``.
+    table
+        One row per sample.
+    cache
+        Where features are kept by content.
+    energy
+        Whether motion energy was asked for.
+    """
     from bids_neurodecode.stimuli.features import get_extractor, image_size_of
     from bids_neurodecode.stimuli.volumes import volume_features
 
@@ -249,7 +281,23 @@ def motion_of(
     *,
     energy: bool,
 ) -> RealArray:
-    """Return motion energy of each volume, or how much its features change."""
+    """Return motion energy of each volume, or how much its features change.
+
+    Parameters
+    ----------
+    film
+        The film.
+    by_volume
+        Features of each volume, (n_volumes, n_features).
+    onsets
+        Seconds of the film, (n_volumes,).
+    period
+        Seconds of a volume.
+    cache
+        Where features are kept by content.
+    energy
+        Whether motion energy was asked for.
+    """
     from bids_neurodecode.stimuli.changes import frame_changes
     from bids_neurodecode.stimuli.motion import film_motion
 

@@ -84,7 +84,15 @@ def gather_study(
 
 
 def study_folder(output_dir: Path, plan: StudyPlan) -> Path:
-    """Return the folder of a study."""
+    """Return the folder of a study.
+
+    Parameters
+    ----------
+    output_dir
+        Of the run.
+    plan
+        The study.
+    """
     return output_dir / STUDIES / plan.name
 
 
@@ -143,7 +151,15 @@ def collect(
 
 
 def results_of(folder: Path, task: str) -> dict[str, Path]:
-    """Return the records in the folder of a variant by participant; none where there is none."""
+    """Return the records in the folder of a variant by participant; none where there is none.
+
+    Parameters
+    ----------
+    folder
+        Of the variant.
+    task
+        Label of the task.
+    """
     try:
         files = find_results(folder, task=task)
     except InputError:
@@ -155,6 +171,13 @@ def same_settings(record: ParticipantResults, variant: Variant) -> bool:
     """Return whether results are of the settings of a variant.
 
     What is ``auto`` there, or left open, may have become anything in the results.
+
+    Parameters
+    ----------
+    record
+        Of a participant.
+    variant
+        Of the study.
     """
     found, wanted = config_of(record).model_dump(), variant.config.model_dump()
     return _agree(found, wanted)
@@ -186,6 +209,13 @@ def _empty(*more: str) -> pd.DataFrame:
 
 def write_study(results: StudyResults, folder: Path) -> Path:
     """Write the tables, the figure and the page of a study; return the page.
+
+    Parameters
+    ----------
+    results
+        Of all variants.
+    folder
+        That is written into.
 
     Raises
     ------

@@ -66,6 +66,13 @@ def add_generation(ladder: Ladder, choice: Choice) -> None:
     """Add the step that makes images.
 
     Priors and refiners depend on images alone: they lie in a folder that all participants share.
+
+    Parameters
+    ----------
+    ladder
+        That steps are added to.
+    choice
+        The generator.
     """
     run = ladder.run
     ladder.add(
@@ -195,6 +202,15 @@ def tsnr_of(
     """Return the temporal signal-to-noise ratio of each run of the betas, (n_runs, n_voxels).
 
     The runs of precomputed betas need not be the runs of the series.
+
+    Parameters
+    ----------
+    runs
+        Of the runs of the series, (n_runs, n_voxels).
+    participant
+        Whose data.
+    table
+        One row per trial.
     """
     if participant.betas is None:
         return runs
@@ -230,7 +246,19 @@ class Kept:
         checkpoint_dir: Path | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> FittedGenerator:
-        """Train, go on with, or read prior and refiner."""
+        """Train, go on with, or read prior and refiner.
+
+        Parameters
+        ----------
+        training
+            Images of training samples, and extra ones.
+        seed
+            Of weights, batches and noise.
+        checkpoint_dir
+            Not used: trainings lie in the folder of this object.
+        progress
+            Called with (steps done, all steps).
+        """
         from filelock import FileLock
 
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -243,7 +271,17 @@ class Kept:
 
 
 def load_pictures(files: Sequence[Path], size: int, target: Path) -> npt.NDArray[np.uint8]:
-    """Bring images to one size, on disk: ten thousand of 512 pixels take 8 GB."""
+    """Bring images to one size, on disk: ten thousand of 512 pixels take 8 GB.
+
+    Parameters
+    ----------
+    files
+        In the order of the rows.
+    size
+        Pixels a side.
+    target
+        The array on disk (``.npy``).
+    """
     from bids_neurodecode.stimuli.images import load_image
 
     shape = (len(files), size, size, 3)
@@ -261,7 +299,17 @@ def captions_of(participant: ParticipantInput) -> dict[str, tuple[str, ...]]:
 
 
 def load_extra(config: Config, size: int, cache: Path) -> ExtraPictures | None:
-    """Load the further images, where the settings name a folder of them."""
+    """Load the further images, where the settings name a folder of them.
+
+    Parameters
+    ----------
+    config
+        The settings.
+    size
+        Pixels a side.
+    cache
+        Where features are kept by content.
+    """
     from bids_neurodecode.stimuli.features import extract_features, get_extractor, image_size_of
     from bids_neurodecode.stimuli.images import load_images
     from bids_neurodecode.systems.generation_data import ExtraPictures
@@ -279,7 +327,15 @@ def load_extra(config: Config, size: int, cache: Path) -> ExtraPictures | None:
 
 
 def load_networks(files: Mapping[str, str], device: str) -> dict[str, FeatureNetwork]:
-    """Read the networks of metrics whose weights are there."""
+    """Read the networks of metrics whose weights are there.
+
+    Parameters
+    ----------
+    files
+        Weights by the name of the network.
+    device
+        ``cpu`` or ``cuda``.
+    """
     import torch
 
     from bids_neurodecode.evaluation.networks import Remembering
@@ -314,7 +370,17 @@ def load_viewers(device: str) -> dict[str, dict[str, FeatureExtractor]]:
 
 
 def save(made: Generation, info: Mapping[str, Any], folder: Path) -> Path:
-    """Write images, scores and curves; return the file of what is said of them."""
+    """Write images, scores and curves; return the file of what is said of them.
+
+    Parameters
+    ----------
+    made
+        Reconstructions, scores and the final model.
+    info
+        What is said of the result.
+    folder
+        That is written into.
+    """
     from bids_neurodecode.evaluation.metrics import describe, scores_table
 
     pictures = made.pictures

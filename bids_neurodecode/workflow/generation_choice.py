@@ -126,6 +126,13 @@ def weights_of(generator: str) -> tuple[str, ...]:
 def find_weights(folder: Path, generator: str = 'published') -> dict[str, str]:
     """Return where the weights of a generator lie, by entry; none of one without.
 
+    Parameters
+    ----------
+    folder
+        Of pretrained weights.
+    generator
+        Its name.
+
     Raises
     ------
     InputError
@@ -145,7 +152,15 @@ def missing_weights(folder: Path) -> list[str]:
 
 
 def metric_weights(folder: Path | None, protocol: str) -> dict[str, str]:
-    """Return where the weights of a protocol's networks lie, of those that are there."""
+    """Return where the weights of a protocol's networks lie, of those that are there.
+
+    Parameters
+    ----------
+    folder
+        Of pretrained weights; None: the default folder.
+    protocol
+        Its name.
+    """
     from bids_neurodecode.evaluation.protocols import get_protocol
     from bids_neurodecode.models.weights import check_sizes, default_weights_dir, find_entry
 
@@ -164,6 +179,15 @@ def metric_weights(folder: Path | None, protocol: str) -> dict[str, str]:
 
 def check_generation(config: Config, device: str, weights_dir: Path | None) -> Choice:
     """Refuse what cannot work, before any work; return the choice.
+
+    Parameters
+    ----------
+    config
+        The settings.
+    device
+        ``cpu`` or ``cuda``.
+    weights_dir
+        Pretrained weights; None: the default folder.
 
     Raises
     ------

@@ -71,7 +71,19 @@ def make_generator(
 def save_model(
     path: Path, made: Generation, mask: VoxelMask, runs: Mapping[str, str]
 ) -> dict[str, npt.NDArray[Any]]:
-    """Write the final model with its voxels, all that predict mode needs; return its arrays."""
+    """Write the final model with its voxels, all that predict mode needs; return its arrays.
+
+    Parameters
+    ----------
+    path
+        That is written.
+    made
+        Reconstructions, scores and the final model.
+    mask
+        Voxels of the analysis.
+    runs
+        What the runs are known by.
+    """
     from bids_neurodecode.models.storage import save_arrays
 
     final = mask.restrict(made.selection.keep)
@@ -90,6 +102,17 @@ def load_model(
     path: Path, weights: Mapping[str, str], config: Config, device: str
 ) -> tuple[GenerationModel, dict[str, npt.NDArray[Any]]]:
     """Read what :func:`save_model` wrote.
+
+    Parameters
+    ----------
+    path
+        The model.
+    weights
+        Folders of pretrained weights, by entry.
+    config
+        The settings.
+    device
+        ``cpu`` or ``cuda``.
 
     Returns
     -------
@@ -142,7 +165,17 @@ def generator_of(path: Path) -> str:
 
 
 def describe_parts(made: Generation, arrays: Arrays, config: Config) -> list[str]:
-    """Say what the parts of the model are and how large, one line each."""
+    """Say what the parts of the model are and how large, one line each.
+
+    Parameters
+    ----------
+    made
+        Reconstructions, scores and the final model.
+    arrays
+        Of the model, by name.
+    config
+        The settings.
+    """
     told, settings = made.model.describe(), config.reconstruction
     sizes = {
         part: sum(v.size for name, v in arrays.items() if name.startswith(f'{part}.'))
@@ -170,7 +203,23 @@ def model_card(
     facts: list[str],
     runs: Mapping[str, str],
 ) -> str:
-    """Return the card that goes with the model: what it is, what it saw, what it scored."""
+    """Return the card that goes with the model: what it is, what it saw, what it scored.
+
+    Parameters
+    ----------
+    made
+        Reconstructions, scores and the final model.
+    participant
+        Whose data.
+    why
+        Why this generator.
+    config
+        The settings.
+    facts
+        Of the model, one line each.
+    runs
+        What the runs are known by.
+    """
     parts = '\n'.join(f'- {fact}' for fact in facts)
     own = [s for s in made.scores if not s.model.startswith(('baseline', 'ceiling'))]
     rows = '\n'.join(

@@ -102,7 +102,17 @@ def write_generation(
 
 
 def write_made(writer: ProductWriter, result: Path, trials: pd.DataFrame) -> GenerationResults:
-    """Write images, their sheets and their table; return the record for the report."""
+    """Write images, their sheets and their table; return the record for the report.
+
+    Parameters
+    ----------
+    writer
+        Of the participant's products.
+    result
+        File of what the step made.
+    trials
+        One row per trial.
+    """
     from bids_neurodecode.report.results import GenerationResults
 
     folder, info = result.parent, read_json(result)
@@ -200,6 +210,15 @@ def pick_pictures(
 ) -> tuple[list[str], IndexArray]:
     """Choose the best, the middle and the worst images; within a kind each stimulus once.
 
+    Parameters
+    ----------
+    score
+        Of each image, (n,).
+    stimuli
+        What each shows.
+    n
+        Of each kind, at most.
+
     Returns
     -------
     list of str
@@ -228,7 +247,19 @@ def pick_pictures(
 def write_examples(
     writer: ProductWriter, folder: Path, table: pd.DataFrame, rows: IndexArray
 ) -> Path:
-    """Keep the images that the report shows: a table, and ``.npy`` beside it."""
+    """Keep the images that the report shows: a table, and ``.npy`` beside it.
+
+    Parameters
+    ----------
+    writer
+        Of the participant's products.
+    folder
+        Of reconstructions.
+    table
+        One row per sample.
+    rows
+        Row numbers of the images.
+    """
     kinds, picked = pick_pictures(score_of(table), table['stimulus'].astype(str).tolist())
     examples = table.iloc[picked].assign(kind=kinds)
     label, task = writer.entities['sub'], writer.entities['task']
@@ -245,6 +276,13 @@ def tiles(folder: Path, rows: IndexArray) -> npt.NDArray[np.uint8]:
     """Return truth, initial, final and retrieved images at one size, (n, 4, s, s, 3).
 
     Where nothing was retrieved there are three.
+
+    Parameters
+    ----------
+    folder
+        Of reconstructions.
+    rows
+        Row numbers of the images.
     """
     from bids_neurodecode.models.sampling import resize_pictures
 
@@ -265,7 +303,19 @@ def _enlarged(pixels: npt.NDArray[np.uint8], resize: Any) -> npt.NDArray[np.uint
 def write_sheets(
     writer: ProductWriter, folder: Path, table: pd.DataFrame, rows: IndexArray
 ) -> tuple[Path, ...]:
-    """Write all images beside what was shown: one row per image, the best first."""
+    """Write all images beside what was shown: one row per image, the best first.
+
+    Parameters
+    ----------
+    writer
+        Of the participant's products.
+    folder
+        Of reconstructions.
+    table
+        One row per sample.
+    rows
+        Row numbers of the images.
+    """
     order = np.argsort(-score_of(table), kind='stable')
     sheets = []
     parts = [order[i : i + SHEET_ROWS] for i in range(0, len(order), SHEET_ROWS)]

@@ -109,7 +109,17 @@ def apply_generation(
 
 
 def table_of(shown: pd.DataFrame, names: list[str], space: str) -> pd.DataFrame:
-    """Return one row per image: what it was made from."""
+    """Return one row per image: what it was made from.
+
+    Parameters
+    ----------
+    shown
+        One row per response.
+    names
+        Of the files, one per image.
+    space
+        Single trials, or averages of repeats.
+    """
     table = shown.reset_index(drop=True)
     repeats = table['n_repeats'] if 'n_repeats' in table.columns else 1
     made = table[['stimulus', 'sample']]
@@ -125,7 +135,23 @@ def compare(
     folder: Path,
     protocol: str,
 ) -> pd.DataFrame:
-    """Load what was shown, keep it beside the images, and add scores to their table."""
+    """Load what was shown, keep it beside the images, and add scores to their table.
+
+    Parameters
+    ----------
+    participant
+        Whose data.
+    table
+        One row per image.
+    made
+        Reconstructions.
+    size
+        Pixels a side.
+    folder
+        That is written into.
+    protocol
+        Its name.
+    """
     from bids_neurodecode.stimuli.images import load_images
     from bids_neurodecode.systems.generation_applied import pair_scores
 

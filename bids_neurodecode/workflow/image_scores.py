@@ -130,7 +130,15 @@ def score_images(
 
 
 def protocol_networks(protocol: str, weights_dir: Path | None) -> dict[str, FeatureNetwork]:
-    """Read the networks of a protocol whose weights are on this machine."""
+    """Read the networks of a protocol whose weights are on this machine.
+
+    Parameters
+    ----------
+    protocol
+        Its name.
+    weights_dir
+        Pretrained weights; None: the default folder.
+    """
     from bids_neurodecode.workflow.generation import load_networks
     from bids_neurodecode.workflow.generation_choice import metric_weights
 
@@ -144,7 +152,15 @@ def mean_image(truth: Uint8Array) -> Uint8Array:
 
 
 def blurred(truth: Uint8Array, share: float = 1 / BLUR) -> Uint8Array:
-    """Blur images by a Gaussian whose deviation is a share of their height."""
+    """Blur images by a Gaussian whose deviation is a share of their height.
+
+    Parameters
+    ----------
+    truth
+        Shape (n, h, w, 3), uint8.
+    share
+        Of the height.
+    """
     from scipy.ndimage import gaussian_filter
 
     sigma = share * truth.shape[1]
@@ -158,7 +174,21 @@ def shuffled_pairs(
     protocol: PictureProtocol,
     rng: np.random.Generator,
 ) -> dict[str, float]:
-    """Return what pixel metrics are in the mean over reconstructions beside other images."""
+    """Return what pixel metrics are in the mean over reconstructions beside other images.
+
+    Parameters
+    ----------
+    truth
+        Shape (n, h, w, 3), uint8.
+    made
+        Reconstructions, (n, h, w, 3).
+    names
+        One per pair.
+    protocol
+        Sizes and interpolation.
+    rng
+        Draws the order.
+    """
     order = rng.permutation(len(names))
     # each beside the next of a random round: never beside its own unless images repeat
     other = np.empty_like(order)

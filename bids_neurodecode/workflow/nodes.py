@@ -216,7 +216,15 @@ class Ladder:
         return node
 
     def gather(self, product: str, products: Sequence[str]) -> None:
-        """Make one product of several files out of several, in their order."""
+        """Make one product of several files out of several, in their order.
+
+        Parameters
+        ----------
+        product
+            Its name.
+        products
+            Names of those that it is made of.
+        """
         from nipype.interfaces.utility import Merge
         from nipype.pipeline import engine as pe
 

@@ -54,6 +54,13 @@ def with_own_features(config: Config, participant: ParticipantInput) -> Config:
 
     Films with tables are described by these; ``table`` among the feature spaces of encoding is
     each of its bands.
+
+    Parameters
+    ----------
+    config
+        The settings.
+    participant
+        Whose data.
     """
     if participant.paradigm == 'movie':
         if not participant.features or config.features.extractor == TABLE:
@@ -71,6 +78,13 @@ def with_own_features(config: Config, participant: ParticipantInput) -> Config:
 
 def picture_table(participant: ParticipantInput, settings: FeatureSettings) -> FeatureTable:
     """Read the table of a participant's images.
+
+    Parameters
+    ----------
+    participant
+        Whose data.
+    settings
+        Of ``features``.
 
     Raises
     ------
@@ -140,13 +154,32 @@ def film_bands(
 def seconds_of(
     participant: ParticipantInput, film: str, settings: FeatureSettings, period: float
 ) -> float:
-    """Return how long a film lasts by its table of features (s)."""
+    """Return how long a film lasts by its table of features (s).
+
+    Parameters
+    ----------
+    participant
+        Whose data.
+    film
+        Its name.
+    settings
+        Of ``features``.
+    period
+        Seconds of a volume.
+    """
     table = read_features(participant.features[film], settings.table_key)
     return table.seconds(period, settings.table_rate)
 
 
 def check_own_features(participant: ParticipantInput, config: Config) -> tuple[str, ...]:
     """Read all that a run takes of a participant's tables, before work starts.
+
+    Parameters
+    ----------
+    participant
+        Whose data.
+    config
+        The settings.
 
     Returns
     -------
@@ -231,6 +264,13 @@ def own_files(participant: ParticipantInput) -> list[Path]:
 def check_frames(participant: ParticipantInput, config: Config) -> None:
     """Refuse a network on frames where there are features of a film alone.
 
+    Parameters
+    ----------
+    participant
+        Whose data.
+    config
+        The settings.
+
     Raises
     ------
     ArgumentsError
@@ -244,7 +284,15 @@ def check_frames(participant: ParticipantInput, config: Config) -> None:
 
 
 def has_frames(participant: ParticipantInput, film: str) -> bool:
-    """Tell whether a film is there, and not its features alone."""
+    """Tell whether a film is there, and not its features alone.
+
+    Parameters
+    ----------
+    participant
+        Whose data.
+    film
+        Its name.
+    """
     file = participant.stimuli_dir / film
     return participant.features.get(film) != file and file.is_file()
 

@@ -15,7 +15,17 @@ from bids_neurodecode.workflow.files import load_map, load_series, read_table
 
 
 def clean_run(run: RunInput, mask: VoxelMask, settings: CleanSettings) -> npt.NDArray[np.float32]:
-    """Load and clean one run: (n_volumes, n_voxels); censored volumes are NaN."""
+    """Load and clean one run: (n_volumes, n_voxels); censored volumes are NaN.
+
+    Parameters
+    ----------
+    run
+        Files and facts of one run.
+    mask
+        Voxels of the analysis.
+    settings
+        Of ``clean``.
+    """
     from bids_neurodecode.signals.clean import clean_series
     from bids_neurodecode.signals.confounds import load_confounds
 
@@ -42,7 +52,23 @@ def parcel_series(
     table: Path,
     folder: Path,
 ) -> list[Path]:
-    """Write the parcel means of each run as TSV, one column per parcel; return the files."""
+    """Write the parcel means of each run as TSV, one column per parcel; return the files.
+
+    Parameters
+    ----------
+    participant
+        Whose data.
+    config
+        The settings.
+    mask
+        Voxels of the analysis.
+    labels
+        Parcellation on the grid of the data.
+    table
+        Of the atlas: ``index`` and ``name``.
+    folder
+        That is written into.
+    """
     import pandas as pd
 
     from bids_neurodecode.signals.atlas import parcel_means

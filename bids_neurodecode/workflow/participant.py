@@ -53,6 +53,13 @@ def init_participant_wf(participant: ParticipantInput, run: RunSettings) -> Any:
     """Return the workflow of one participant, named ``sub_<label>_wf``.
 
     Its nodes leave their crash files in the participant's log folder.
+
+    Parameters
+    ----------
+    participant
+        Whose data.
+    run
+        Settings of the run.
     """
     from nipype.pipeline import engine as pe
 
@@ -95,6 +102,13 @@ def workflow_name(label: str) -> str:
 
 def notes_of(label: str, notes: Sequence[str]) -> tuple[str, ...]:
     """Return the notes without those on other participants.
+
+    Parameters
+    ----------
+    label
+        Of the participant.
+    notes
+        Of the call.
 
     Examples
     --------
@@ -161,6 +175,13 @@ def with_model(run: RunSettings, model: Path) -> RunSettings:
     """Return the settings of a run that applies a model: those it was trained with.
 
     Only how scores are tested, the seed, and where features of the user lie are the run's own.
+
+    Parameters
+    ----------
+    run
+        Settings of the run.
+    model
+        File of the trained model.
     """
     trained = load_config(model.with_suffix('.toml'))
     table = {name: getattr(run.config.features, name) for name in OWN_TABLE}
@@ -174,7 +195,15 @@ def with_model(run: RunSettings, model: Path) -> RunSettings:
 
 
 def everyone_of(participants: Sequence[ParticipantInput], run: RunSettings) -> Path | None:
-    """Write down who saw films in this call, so that each can be compared with the others."""
+    """Write down who saw films in this call, so that each can be compared with the others.
+
+    Parameters
+    ----------
+    participants
+        Of the call.
+    run
+        Settings of the run.
+    """
     from bids_neurodecode.workflow.film_group import write_everyone
 
     viewers = [

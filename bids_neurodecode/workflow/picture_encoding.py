@@ -197,7 +197,17 @@ def encode(
 def load_bands(
     arrays: Sequence[npt.NDArray[np.float32]], participant: ParticipantInput, config: Config
 ) -> dict[str, PerStimulus]:
-    """Return the feature spaces, (n_stimuli, n_features) each, by name."""
+    """Return the feature spaces, (n_stimuli, n_features) each, by name.
+
+    Parameters
+    ----------
+    arrays
+        Of each feature space, (n_stimuli, n_features).
+    participant
+        Whose data.
+    config
+        The settings.
+    """
     from bids_neurodecode.systems.base import PerStimulus
 
     return {
@@ -209,7 +219,19 @@ def load_bands(
 def save_result(
     result: PictureEncoding, case: Case, folder: Path, said: Sequence[str] = ()
 ) -> Path:
-    """Write everything that came of it; return the file of what is said of it."""
+    """Write everything that came of it; return the file of what is said of it.
+
+    Parameters
+    ----------
+    result
+        Scores, maps and the final encoder.
+    case
+        What the model was fitted to and how.
+    folder
+        That is written into.
+    said
+        What a reader should know.
+    """
     from bids_neurodecode.evaluation.metrics import describe, scores_table
     from bids_neurodecode.systems.comparison import save_kept
 
@@ -276,6 +298,19 @@ def save_maps(
     """Write the maps of the scores; return their names. What is not known is 0.
 
     Without a test (``tested``) there is no map of significance.
+
+    Parameters
+    ----------
+    maps
+        Scores of each voxel.
+    partition
+        Of explained variance; None: none.
+    mask
+        Voxels of the analysis.
+    folder
+        That is written into.
+    tested
+        Whether there is a test.
     """
     named: dict[str, npt.NDArray[Any]] = {'pearsonr': maps.r}
     if tested:
@@ -293,7 +328,19 @@ def save_maps(
 
 
 def save_model(path: Path, result: PictureEncoding, mask: VoxelMask, case: Case) -> None:
-    """Write the final encoder with all that predict mode needs, the response shapes among it."""
+    """Write the final encoder with all that predict mode needs, the response shapes among it.
+
+    Parameters
+    ----------
+    path
+        That is written.
+    result
+        Scores, maps and the final encoder.
+    mask
+        Voxels of the analysis.
+    case
+        What the model was fitted to and how.
+    """
     from bids_neurodecode.models.storage import save_arrays
 
     config, participant = case.config, case.participant
@@ -382,7 +429,17 @@ def _n_parameters(result: PictureEncoding) -> int | None:
 
 
 def card(result: PictureEncoding, case: Case, info: Mapping[str, Any]) -> str:
-    """Return the card that goes with the model: what it is, what it saw, what it scored."""
+    """Return the card that goes with the model: what it is, what it saw, what it scored.
+
+    Parameters
+    ----------
+    result
+        Scores, maps and the final encoder.
+    case
+        What the model was fitted to and how.
+    info
+        What is said of the result.
+    """
     config, participant = case.config, case.participant
     size = '' if info['n_parameters'] is None else f' ({info["n_parameters"]:,} parameters)'
     n_stimuli = len(case.shown)

@@ -84,6 +84,55 @@ def publish_pictures(
     """Write the derivatives of images, and the record for the report.
 
     ``generated`` is what was made in two stages, where it was.
+
+    Parameters
+    ----------
+    participant
+        Whose data.
+    config
+        The settings.
+    call
+        Folders, notes and id of the call.
+    plan
+        Trials or samples, and what of them is held out.
+    mask
+        Voxels of the analysis.
+    mean_bold
+        Map of the mean series.
+    tsnr
+        Map of the temporal signal-to-noise ratio.
+    betas
+        Shape (n_trials, n_voxels), percent signal change.
+    beta_maps
+        Maps that came of making betas.
+    beta_info
+        How betas were made.
+    reliability_maps
+        Maps over repeats; none without.
+    metrics
+        The metrics table (TSV).
+    predictions
+        One row per held-out sample.
+    null
+        Scores of permutations (TSV).
+    confusion
+        Counts of true and identified stimuli.
+    selected
+        Map of the chosen voxels.
+    model
+        File of the trained model.
+    decode_info
+        How the decoder was fitted.
+    folder
+        That is written into.
+    generated
+        File of what was made in two stages; None: nothing was.
+    atlas_labels
+        Parcellation on the grid of the data.
+    atlas_table
+        Names of its parcels.
+    parcels
+        Tables of parcel means, one per run.
     """
     from bids_neurodecode.report import results as r
 
@@ -137,7 +186,19 @@ def publish_pictures(
 
 
 def publish_linear(writer: ProductWriter, config: Config, metrics: Path, model: Path) -> Path:
-    """Write the scores of the linear decoder, itself and its card; return the scores."""
+    """Write the scores of the linear decoder, itself and its card; return the scores.
+
+    Parameters
+    ----------
+    writer
+        Of the participant's products.
+    config
+        The settings.
+    metrics
+        The metrics table (TSV).
+    model
+        File of the trained model.
+    """
     writer.copy('metrics', metrics.with_suffix('.json'), desc=DESC, extension='.json')
     writer.copy('model', model, desc=DESC)
     writer.text('model_config', config.to_toml(), desc=DESC)

@@ -151,7 +151,17 @@ def plan_trials(
 
 @step('plan', makes=('plan', 'trials', 'parts'), settings=('split', 'features'))
 def plan_films(participant: ParticipantInput, config: Config, folder: Path) -> Mapping[str, Any]:
-    """Put films on the clock of their runs, and hold out blocks of them."""
+    """Put films on the clock of their runs, and hold out blocks of them.
+
+    Parameters
+    ----------
+    participant
+        Whose data.
+    config
+        The settings.
+    folder
+        That is written into.
+    """
     return plan_of_films(film_table(participant.runs), participant, config).save(folder)
 
 
@@ -191,6 +201,15 @@ def apart_from_repeats(
     split: Split, participant: ParticipantInput, settings: FeatureSettings
 ) -> tuple[Split, str, tuple[str, ...]]:
     """Look at the films for scenes that are shown twice; see the function of that name.
+
+    Parameters
+    ----------
+    split
+        Of the samples.
+    participant
+        Whose data.
+    settings
+        Of ``features``.
 
     Returns
     -------

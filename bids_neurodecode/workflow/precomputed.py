@@ -32,7 +32,19 @@ PUBLISHED_NCSNR = (
 def take_precomputed(
     participant: ParticipantInput, settings: BetaSettings, mask: VoxelMask, folder: Path
 ) -> dict[str, Any]:
-    """Read the betas, one session at a time, and keep them as one array on disk."""
+    """Read the betas, one session at a time, and keep them as one array on disk.
+
+    Parameters
+    ----------
+    participant
+        Whose data.
+    settings
+        Of ``betas``.
+    mask
+        Voxels of the analysis.
+    folder
+        That is written into.
+    """
     from bids_neurodecode.signals.gathering import gather_betas
 
     assert participant.betas_events is not None
@@ -119,6 +131,15 @@ def quality_without_series(
 
     The mean volume is the published one (the mean beta of the first session without it); the
     temporal signal-to-noise ratio is NaN.
+
+    Parameters
+    ----------
+    participant
+        Whose data.
+    mask
+        Voxels of the analysis.
+    folder
+        That is written into.
     """
     from bids_neurodecode.bids.nsd_betas import read_session
 

@@ -37,7 +37,15 @@ DESC = 'applied'
 
 
 def add_prediction(ladder: Ladder, model: Path) -> None:
-    """Add the steps that apply a decoder, and the model that makes images beside it."""
+    """Add the steps that apply a decoder, and the model that makes images beside it.
+
+    Parameters
+    ----------
+    ladder
+        That steps are added to.
+    model
+        File of the trained model.
+    """
     run = ladder.run
     makes = generation_model_of(model)
     if makes is None:
@@ -143,7 +151,35 @@ def publish_predictions(
     tsnr: Path,
     generated: Path | None = None,
 ) -> Mapping[str, Any]:
-    """Write what a trained decoder said of new data, and the record for the report."""
+    """Write what a trained decoder said of new data, and the record for the report.
+
+    Parameters
+    ----------
+    participant
+        Whose data.
+    config
+        The settings.
+    call
+        Folders, notes and id of the call.
+    model
+        File of the trained model.
+    plan
+        Trials or samples, and what of them is held out.
+    metrics
+        The metrics table (TSV).
+    predictions
+        One row per held-out sample.
+    null
+        Scores of permutations (TSV).
+    applied_info
+        What was applied to what.
+    mean_bold
+        Map of the mean series.
+    tsnr
+        Map of the temporal signal-to-noise ratio.
+    generated
+        File of what was made in two stages; None: nothing was.
+    """
     from bids_neurodecode.report import results as r
 
     info, trials = applied_info, plan.table

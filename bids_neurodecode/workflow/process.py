@@ -85,7 +85,15 @@ def run_in_process(folder: Path, module: str, *, what: str, label: str, remedy: 
 
 
 def content_key(words: Iterable[str], files: Iterable[str]) -> str:
-    """Return a hash of words and of the content of files."""
+    """Return a hash of words and of the content of files.
+
+    Parameters
+    ----------
+    words
+        Texts that count.
+    files
+        Whose content counts.
+    """
     digest = hashlib.sha256('\n'.join(words).encode())
     for file in files:
         with Path(file).open('rb') as stream:

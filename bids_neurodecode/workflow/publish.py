@@ -84,7 +84,17 @@ class Publisher:
 
     @classmethod
     def of(cls, participant: ParticipantInput, call: Call, config: Config) -> Publisher:
-        """Return the publisher of products over all runs of a participant."""
+        """Return the publisher of products over all runs of a participant.
+
+        Parameters
+        ----------
+        participant
+            Whose data.
+        call
+            Folders, notes and id of the call.
+        config
+            The settings.
+        """
         writer = ProductWriter.for_participant(participant, call.output_dir)
         return cls(participant, call, config, writer)
 
@@ -99,7 +109,15 @@ class Publisher:
         return self.log / self.call.run_id / 'config.toml'
 
     def keep(self, source: Path, name: str) -> Path:
-        """Keep a file that the report shows beside the record of the results."""
+        """Keep a file that the report shows beside the record of the results.
+
+        Parameters
+        ----------
+        source
+            The file.
+        name
+            Of the file.
+        """
         stem = f'sub-{self.participant.label}_task-{self.participant.task}'
         target = self.log / f'{stem}_{name}{source.suffix}'
         copy_file(source, target)
@@ -196,6 +214,13 @@ class Measured:
         """Write it; return the maps by name.
 
         In NSD's own layout betas were read in place, without series: they are not written.
+
+        Parameters
+        ----------
+        publisher
+            Of the participant's products.
+        folder
+            That is written into.
         """
         writer, participant = publisher.writer, publisher.participant
         maps: dict[str, Path] = {}
@@ -233,6 +258,17 @@ def betas_image(
 
     The values of a column lie side by side there, as in CIFTI, so that nothing larger than a
     block of columns is held.
+
+    Parameters
+    ----------
+    mask
+        Voxels of the analysis.
+    betas
+        Shape (n_trials, n_voxels), percent signal change.
+    file
+        Of the memory map.
+    block
+        Columns that are held at once.
     """
     if mask.space is None:
         return mask.image(betas)
@@ -252,7 +288,17 @@ def trial_columns(trials: Any) -> dict[str, Any]:
 
 
 def publish_trials(writer: ProductWriter, trials: pd.DataFrame, paradigm: str = 'images') -> Path:
-    """Write the table of the trials of the betas; conditions are no stimulus files."""
+    """Write the table of the trials of the betas; conditions are no stimulus files.
+
+    Parameters
+    ----------
+    writer
+        Of the participant's products.
+    trials
+        One row per trial.
+    paradigm
+        ``images`` or ``conditions``.
+    """
     if paradigm == 'conditions':
         shown = trials.assign(trial_type=trials['stimulus']).drop(columns='stimulus')
     else:
@@ -263,14 +309,34 @@ def publish_trials(writer: ProductWriter, trials: pd.DataFrame, paradigm: str = 
 def publish_samples(
     writer: ProductWriter, predictions: pd.DataFrame, trials: pd.DataFrame, desc: str
 ) -> Path:
-    """Write the table of held-out samples, each with its trial."""
+    """Write the table of held-out samples, each with its trial.
+
+    Parameters
+    ----------
+    writer
+        Of the participant's products.
+    predictions
+        One row per held-out sample.
+    trials
+        One row per trial.
+    desc
+        Label of the model in file names.
+    """
     table = with_trials(predictions, trials)
     columns = {name: text for name, text in PREDICTION_COLUMNS.items() if name in table}
     return writer.table('predictions', table, columns=columns, more={'desc': desc})
 
 
 def with_model(config: Config, model: str) -> Config:
-    """Return the settings with the model of the betas that ``auto`` came to."""
+    """Return the settings with the model of the betas that ``auto`` came to.
+
+    Parameters
+    ----------
+    config
+        The settings.
+    model
+        B, C or D; another: not known.
+    """
     if model not in {'B', 'C', 'D'}:
         return config
     return config.model_copy(update={'betas': config.betas.model_copy(update={'model': model})})
@@ -282,7 +348,15 @@ def sentence(text: str) -> str:
 
 
 def run_results(participant: ParticipantInput, n_trials: Mapping[Any, int]) -> tuple[Any, ...]:
-    """Return the runs as the report lists them."""
+    """Return the runs as the report lists them.
+
+    Parameters
+    ----------
+    participant
+        Whose data.
+    n_trials
+        Trials of each run, by its label or number.
+    """
     from bids_neurodecode.report.results import RunResults
 
     return tuple(
@@ -344,7 +418,19 @@ def atlas_entities(config: Config) -> dict[str, str]:
 
 
 def write_atlas(writer: ProductWriter, config: Config, labels: Path, table: Path) -> Path:
-    """Write the parcellation on the grid of the data, and its table."""
+    """Write the parcellation on the grid of the data, and its table.
+
+    Parameters
+    ----------
+    writer
+        Of the participant's products.
+    config
+        The settings.
+    labels
+        Parcellation on the grid of the data.
+    table
+        Of the atlas: ``index`` and ``name``.
+    """
     entities = atlas_entities(config)
     writer.copy('dseg_table', table, **entities)
     if writer.form == 'gifti':  # the labels' own sidecars are of one hemisphere each
@@ -358,7 +444,19 @@ def write_atlas(writer: ProductWriter, config: Config, labels: Path, table: Path
 def write_parcels(
     writer: ProductWriter, participant: ParticipantInput, config: Config, files: Sequence[Path]
 ) -> None:
-    """Write the parcel means of each run as TSV with their sampling in a sidecar."""
+    """Write the parcel means of each run as TSV with their sampling in a sidecar.
+
+    Parameters
+    ----------
+    writer
+        Of the participant's products.
+    participant
+        Whose data.
+    config
+        The settings.
+    files
+        Tables of parcel means, one per run.
+    """
     entities = atlas_entities(config)
     if not participant.has_series:
         return
@@ -379,5 +477,13 @@ def write_parcels(
 
 @step('report', makes=('page',), always=True)
 def make_report(call: Call, results: Path) -> Mapping[str, Any]:
-    """Make the page of a participant from the record of the results."""
+    """Make the page of a participant from the record of the results.
+
+    Parameters
+    ----------
+    call
+        Folders, notes and id of the call.
+    results
+        File of the record.
+    """
     return {'page': participant_report(results, call.output_dir)}

@@ -33,7 +33,17 @@ SEVERAL_TASKS = (
 
 
 def results_path(output_dir: Path, participant: str, task: str) -> Path:
-    """Return where the record that the reports are made from is kept."""
+    """Return where the record that the reports are made from is kept.
+
+    Parameters
+    ----------
+    output_dir
+        Of the run.
+    participant
+        Label of the participant.
+    task
+        Label of the task.
+    """
     name = f'sub-{participant}_task-{task}_results.json'
     return output_dir / f'sub-{participant}' / 'log' / name
 
@@ -42,6 +52,13 @@ def task_of_results(asked: Sequence[str], output_dir: Path) -> str | None:
     """Return the task label of the results of the tasks that were asked for.
 
     Several tasks have theirs under a label of their own, by what they show.
+
+    Parameters
+    ----------
+    asked
+        Labels of the tasks that were asked for.
+    output_dir
+        Of the run.
     """
     if len(asked) < 2:
         return asked[0] if asked else None
@@ -58,6 +75,17 @@ def find_results(
     one_task: bool = False,
 ) -> list[Path]:
     """Return the records in an output folder, in order of their names.
+
+    Parameters
+    ----------
+    output_dir
+        Of the run.
+    participants
+        Labels; none: all.
+    task
+        Label of the task; None: any.
+    one_task
+        Whether several tasks are an error.
 
     Raises
     ------
@@ -90,6 +118,13 @@ def participant_report(results: Path, output_dir: Path) -> Path:
     """Write the page of a participant and its figures; return the page.
 
     The page of a participant with one task is ``sub-<label>.html``; further tasks carry theirs.
+
+    Parameters
+    ----------
+    results
+        File of the record.
+    output_dir
+        Of the run.
     """
     from bids_neurodecode.report.participant import write_participant_report
 
@@ -111,7 +146,17 @@ def participant_report(results: Path, output_dir: Path) -> Path:
 
 
 def pages_of(output_dir: Path, participant: str, task: str) -> list[Path]:
-    """Return the page of a participant and task; see :func:`participant_report` for its name."""
+    """Return the page of a participant and task; see :func:`participant_report` for its name.
+
+    Parameters
+    ----------
+    output_dir
+        Of the run.
+    participant
+        Label of the participant.
+    task
+        Label of the task.
+    """
     names = (f'sub-{participant}_task-{task}.html', f'sub-{participant}.html')
     return [output_dir / name for name in names if (output_dir / name).is_file()][:1]
 
@@ -127,7 +172,21 @@ def citations(
     layout: str = 'bids',
     system: str | None = None,
 ) -> dict[str, str]:
-    """Return the contents of ``logs/CITATION.*`` before anything was run."""
+    """Return the contents of ``logs/CITATION.*`` before anything was run.
+
+    Parameters
+    ----------
+    config
+        The settings.
+    paradigm
+        ``images``, ``movie`` or ``conditions``.
+    derivatives
+        Names of the preprocessed datasets.
+    layout
+        Of the dataset.
+    system
+        Of the analysis; None: that of the settings.
+    """
     from bids_neurodecode._version import __version__
     from bids_neurodecode.bids.provenance import software_versions
     from bids_neurodecode.report.boilerplate import citation_files, methods
@@ -145,7 +204,15 @@ def citations(
 
 
 def system_of(config: Config, paradigm: Paradigm) -> str:
-    """Return which of the systems is run: the one that is asked for, else that of the paradigm."""
+    """Return which of the systems is run: the one that is asked for, else that of the paradigm.
+
+    Parameters
+    ----------
+    config
+        The settings.
+    paradigm
+        ``images``, ``movie`` or ``conditions``.
+    """
     return DEFAULT_SYSTEM[paradigm] if config.system == 'auto' else config.system
 
 
@@ -180,6 +247,14 @@ GROUP_FOLDER = 'group'
 
 
 def group_page(output_dir: Path, task: str) -> str:
-    """Return the name of the group's page; with several tasks in a folder it carries its own."""
+    """Return the name of the group's page; with several tasks in a folder it carries its own.
+
+    Parameters
+    ----------
+    output_dir
+        Of the run.
+    task
+        Label of the task.
+    """
     several = {read_results(file).task for file in find_results(output_dir)} != {task}
     return f'group_task-{task}.html' if several else 'group.html'

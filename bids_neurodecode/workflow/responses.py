@@ -40,7 +40,17 @@ REMEDY = 'give the run more memory, or a mask of fewer voxels'
 def add_responses(
     ladder: Ladder, add_features: Callable[[Ladder], None], *, hold_out: bool = True
 ) -> None:
-    """Add features and betas; features come first where stimuli are split by them."""
+    """Add features and betas; features come first where stimuli are split by them.
+
+    Parameters
+    ----------
+    ladder
+        That steps are added to.
+    add_features
+        Adds the step that makes features.
+    hold_out
+        Whether something is held out.
+    """
     first = hold_out and ladder.run.config.split.by == 'cluster'
     if first:
         add_features(ladder)
@@ -50,7 +60,15 @@ def add_responses(
 
 
 def add_betas(ladder: Ladder, *, hold_out: bool = True) -> None:
-    """Add what is held out, quality and betas."""
+    """Add what is held out, quality and betas.
+
+    Parameters
+    ----------
+    ladder
+        That steps are added to.
+    hold_out
+        Whether something is held out.
+    """
     ladder.add(plan_trials, hold_out=hold_out)
     ladder.add(quality)
     ladder.add(betas, apart=ladder.size.series_gb > HELD_GB)
@@ -62,7 +80,15 @@ def add_picture_features(ladder: Ladder) -> None:
 
 
 def add_atlas(ladder: Ladder, *, series: bool = True) -> None:
-    """Place the atlas on the grid and average series over its parcels, where one was chosen."""
+    """Place the atlas on the grid and average series over its parcels, where one was chosen.
+
+    Parameters
+    ----------
+    ladder
+        That steps are added to.
+    series
+        Whether series are averaged over parcels.
+    """
     settings = ladder.run.config.atlas
     if not settings.given:
         return
@@ -81,6 +107,13 @@ def quality(participant: ParticipantInput, folder: Path) -> Mapping[str, Any]:
 
     ``run_marks`` is what the runs are known by (:mod:`~bids_neurodecode.workflow.seen`); ``tsnr``
     is the mean over runs of ``tsnr_runs``, (n_runs, n_voxels).
+
+    Parameters
+    ----------
+    participant
+        Whose data.
+    folder
+        That is written into.
     """
     from bids_neurodecode.signals.fingerprints import fingerprint
     from bids_neurodecode.signals.reliability import tsnr
@@ -129,7 +162,23 @@ def betas(
     folder: Path,
     checkpoints: Path,
 ) -> Mapping[str, Any]:
-    """Single-trial betas, (n_trials, n_voxels), and those tuned on each fold's training trials."""
+    """Single-trial betas, (n_trials, n_voxels), and those tuned on each fold's training trials.
+
+    Parameters
+    ----------
+    participant
+        Whose data.
+    config
+        The settings.
+    mask
+        Voxels of the analysis.
+    plan
+        Trials or samples, and what of them is held out.
+    folder
+        That is written into.
+    checkpoints
+        Where a killed run goes on from.
+    """
     from bids_neurodecode.workflow.betas import estimate
 
     found = estimate(
@@ -153,6 +202,17 @@ def reliability(
     """Map reliability over all trials: to look at, never to select voxels by.
 
     None without repeats.
+
+    Parameters
+    ----------
+    betas
+        Shape (n_trials, n_voxels), percent signal change.
+    mask
+        Voxels of the analysis.
+    plan
+        Trials or samples, and what of them is held out.
+    folder
+        That is written into.
     """
     from bids_neurodecode.signals.reliability import noise_ceiling
     from bids_neurodecode.systems.encoding_setup import ncsnr_of
@@ -228,7 +288,19 @@ def publish_reliable(writer: ProductWriter, selected: Path, info: Mapping[str, A
 def place_atlas(
     participant: ParticipantInput, config: Config, mask: VoxelMask, folder: Path
 ) -> Mapping[str, Any]:
-    """Bring a parcellation to the grid of the data; find the voxels of the chosen regions."""
+    """Bring a parcellation to the grid of the data; find the voxels of the chosen regions.
+
+    Parameters
+    ----------
+    participant
+        Whose data.
+    config
+        The settings.
+    mask
+        Voxels of the analysis.
+    folder
+        That is written into.
+    """
     from bids_neurodecode.signals.atlas import region_mask
     from bids_neurodecode.signals.regions import place_regions
 
@@ -267,7 +339,21 @@ def parcel_series(
     atlas_labels: Path,
     atlas_table: pd.DataFrame,
 ) -> Mapping[str, Any]:
-    """Average the cleaned series of each parcel: one table per run, one column per parcel."""
+    """Average the cleaned series of each parcel: one table per run, one column per parcel.
+
+    Parameters
+    ----------
+    participant
+        Whose data.
+    config
+        The settings.
+    mask
+        Voxels of the analysis.
+    atlas_labels
+        Parcellation on the grid of the data.
+    atlas_table
+        Names of its parcels.
+    """
     from bids_neurodecode.signals.atlas import parcel_means
 
     names = atlas_table.set_index('index')['name']
@@ -287,6 +373,15 @@ def picture_features(
     """Features of images, (n_stimuli, n_features), stimuli in order of their names.
 
     Each image is read once, however many participants saw it: ``cache`` keeps them by content.
+
+    Parameters
+    ----------
+    participant
+        Whose data.
+    config
+        The settings.
+    cache
+        Where features are kept by content.
     """
     from bids_neurodecode.stimuli.features import extract_features, get_extractor, image_size_of
     from bids_neurodecode.stimuli.images import load_images

@@ -183,7 +183,19 @@ def pictures_note(
     trained: Sequence[str],
     file: Path | str,
 ) -> tuple[str, ...]:
-    """Say how many of a participant's images trained a model; nothing where none did."""
+    """Say how many of a participant's images trained a model; nothing where none did.
+
+    Parameters
+    ----------
+    participant
+        Whose data.
+    arrays
+        Of the model: thumbnails of its training images.
+    trained
+        Names of its training images.
+    file
+        Of the model.
+    """
     names, name = participant.stimuli, Path(file).name
     seen, by_content = seen_pictures(participant.stimuli_dir, names, arrays, trained)
     lines = () if by_content else (KNOWN_BY_NAME.format(file=name),)
@@ -206,6 +218,15 @@ def _known(arrays: Mapping[str, npt.NDArray[Any]]) -> ImageHashes | None:
 
 def model_columns(voxels: VoxelMask, mask: VoxelMask, file: Path | str) -> npt.NDArray[np.bool_]:
     """Return which voxels of ``mask`` a model of some ``voxels`` takes, (n_voxels,).
+
+    Parameters
+    ----------
+    voxels
+        Those of the model.
+    mask
+        Voxels of the analysis.
+    file
+        Of the model.
 
     Raises
     ------

@@ -132,7 +132,15 @@ class Parameter:
 
 
 def read(kind: Any, file: Path) -> Any:
-    """Read a file as what a parameter is annotated with."""
+    """Read a file as what a parameter is annotated with.
+
+    Parameters
+    ----------
+    kind
+        The annotation.
+    file
+        The file.
+    """
     if kind is Path:
         return file
     if hasattr(kind, 'load'):
@@ -157,6 +165,15 @@ def write(name: str, value: Any, folder: Path) -> Any:
     """Write what a step returned under a name; return its file, or its files.
 
     Paths are files that the step wrote itself.
+
+    Parameters
+    ----------
+    name
+        Of the product.
+    value
+        An array, table, mask, mapping, path, or a list of these.
+    folder
+        That is written into.
     """
     if isinstance(value, str | Path):
         return str(value)
@@ -179,6 +196,13 @@ def only(config: Config, groups: tuple[str, ...]) -> Config:
     """Return settings that have no more than the groups that a step names.
 
     A step that read another group would not be run again when that changes: here it fails.
+
+    Parameters
+    ----------
+    config
+        The settings.
+    groups
+        Names of groups; :data:`ALL` keeps all.
     """
     narrow = config.model_copy()
     for name in Config.model_fields:
@@ -365,6 +389,13 @@ class Step(Generic[P]):
         """Do the same in a process of its own, which goes on from what a killed one left.
 
         Checkpoints lie beside the node's folder under their :meth:`key`.
+
+        Parameters
+        ----------
+        inputs
+            Of the step, by the names of its parameters.
+        folder
+            That is written into.
         """
         assert self.apart is not None
         participant = ParticipantInput.from_json(inputs['participant'])

@@ -30,7 +30,17 @@ NOTE = 'This is the variant {variant} of the study {study}'
 
 
 def variant_run(run: RunSettings, plan: StudyPlan, variant: Variant) -> RunSettings:
-    """Return the settings of a run of one variant: into its own derivatives dataset."""
+    """Return the settings of a run of one variant: into its own derivatives dataset.
+
+    Parameters
+    ----------
+    run
+        Settings of the run.
+    plan
+        The study.
+    variant
+        Of the study.
+    """
     note = NOTE.format(variant=variant.name, study=plan.name)
     return replace(
         run,

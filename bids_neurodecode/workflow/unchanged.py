@@ -129,7 +129,17 @@ def _damage(output_dir: Path, files: Mapping[str, tuple[int, int, str]]) -> str:
 
 
 def remember(participant: ParticipantInput, run: RunSettings, key: str) -> None:
-    """Keep what a run that ended well was given, and the state of what it left."""
+    """Keep what a run that ended well was given, and the state of what it left.
+
+    Parameters
+    ----------
+    participant
+        Whose data.
+    run
+        Settings of the run.
+    key
+        What the run was given.
+    """
     files: dict[str, Any] = {}
     for file in sorted(set(_outputs(participant, run))):
         state = file.stat()
@@ -140,7 +150,15 @@ def remember(participant: ParticipantInput, run: RunSettings, key: str) -> None:
 
 
 def forget(participant: ParticipantInput, work_dir: Path) -> None:
-    """Remove that, as the outputs are about to be written again."""
+    """Remove that, as the outputs are about to be written again.
+
+    Parameters
+    ----------
+    participant
+        Whose data.
+    work_dir
+        Of the run.
+    """
     _record(participant, work_dir).unlink(missing_ok=True)
 
 

@@ -198,7 +198,15 @@ def chance_of(split: Split) -> float:
 
 
 def voxel_rule(final: VoxelSelection, folds: Sequence[VoxelSelection]) -> str:
-    """Say how voxels were chosen: on training trials for the scores, on all for the map."""
+    """Say how voxels were chosen: on training trials for the scores, on all for the map.
+
+    Parameters
+    ----------
+    final
+        On all trials.
+    folds
+        On the training trials of each fold.
+    """
     counts = [selection.n_kept for selection in folds]
     span = f'{min(counts)}' if min(counts) == max(counts) else f'{min(counts)} to {max(counts)}'
     rules = sorted({f'{s.measure} ({s.rule})' for s in folds})

@@ -130,7 +130,15 @@ def cut_folds(
 
 
 def of_voxels(parts: Parts, keep: BoolArray) -> Parts:
-    """Return the parts of a fold with only the voxels kept, ``keep`` of shape (n_voxels,)."""
+    """Return the parts of a fold with only the voxels kept, ``keep`` of shape (n_voxels,).
+
+    Parameters
+    ----------
+    parts
+        Training, validation and test samples.
+    keep
+        Which voxels, (n_voxels,).
+    """
     validation = None if parts.validation is None else parts.validation.voxels(keep)
     return Parts(parts.train.voxels(keep), validation, parts.test.voxels(keep))
 
