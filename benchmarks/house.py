@@ -7,6 +7,7 @@ beside the tree as it is.
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import subprocess
 import sys
@@ -29,6 +30,12 @@ def modules(root: Path) -> dict[str, Path]:
     files = sorted((root / PACKAGE).rglob('*.py'))
     names = ('.'.join(file.relative_to(root).with_suffix('').parts) for file in files)
     return {name.removesuffix('.__init__'): file for name, file in zip(names, files, strict=True)}
+
+
+@functools.cache
+def tree_of(file: Path) -> ast.Module:
+    """Return what a file is parsed to, once."""
+    return ast.parse(file.read_text('utf-8'))
 
 
 def room_of(file: Path, root: Path) -> str:
@@ -55,7 +62,7 @@ def imports(root: Path) -> Iterator[tuple[str, str, str]]:
     """Yield who imports what from which module of the package, wherever it is written."""
     known = modules(root)
     for name, file in known.items():
-        for node in ast.walk(ast.parse(file.read_text('utf-8'))):
+        for node in ast.walk(tree_of(file)):
             if isinstance(node, ast.ImportFrom) and (node.module or '').startswith(PACKAGE):
                 for alias in node.names:
                     inner = f'{node.module}.{alias.name}'
@@ -88,9 +95,9 @@ FETCHES = 'bids_neurodecode.models.weights_fetch'
 """The one module that may speak to a network: ``weights fetch``, which is asked for by name."""
 
 
-def unsafe(text: str, name: str) -> Iterator[str]:
+def unsafe(tree: ast.AST, name: str) -> Iterator[str]:
     """Yield what a module does that a hostile file or text could make use of."""
-    for node in ast.walk(ast.parse(text)):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import | ast.ImportFrom):
             source = getattr(node, 'module', None) or ''
             for alias in node.names:
@@ -131,22 +138,16 @@ _NO_PROSE = re.compile(
 _WORDS = re.compile(rf"""(?<![\w./\-'"=])({'|'.join(OURS)})(?![\w/=\-'"]|\.\w)""")
 
 
-def wording(text: str, *, python: bool = True) -> list[str]:
+def wording(source: str | ast.AST) -> list[str]:
     """Return the words of our own in what people read, where the field has others.
 
-    Parameters
-    ----------
-    text
-        Of a file.
-    python
-        Whether it is code, of which texts with a space are read; else Markdown.
+    Of code, texts with a space are read; of Markdown, what is no code.
     """
-    texts = [re.sub(r'^```.*?^```', '', text, flags=re.MULTILINE | re.DOTALL)]
-    if python:
-        nodes = ast.walk(ast.parse(text))
-        texts = [
-            n.value for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str)
-        ]
+    if isinstance(source, str):
+        texts = [re.sub(r'^```.*?^```', '', source, flags=re.MULTILINE | re.DOTALL)]
+    else:
+        nodes = (node for node in ast.walk(source) if isinstance(node, ast.Constant))
+        texts = [node.value for node in nodes if isinstance(node.value, str)]
     prose = [' '.join(_NO_PROSE.sub(' _ ', each).split()) for each in texts if ' ' in each]
     return [found[0] for each in prose for found in _WORDS.finditer(each)]
 
@@ -172,7 +173,7 @@ def undocumented(root: Path = ROOT) -> dict[str, int]:
                 found[room] += 1
 
     for file in modules(root).values():
-        visit(ast.parse(file.read_text('utf-8')), room_of(file, root))
+        visit(tree_of(file), room_of(file, root))
     return dict(found)
 
 
@@ -180,7 +181,7 @@ def longest_function(root: Path) -> tuple[int, str]:
     """Return the most lines that a function has, and where."""
     found = (0, '')
     for name, file in modules(root).items():
-        for node in ast.walk(ast.parse(file.read_text('utf-8'))):
+        for node in ast.walk(tree_of(file)):
             if isinstance(node, ast.FunctionDef):
                 length = (node.end_lineno or node.lineno) - node.lineno + 1
                 found = max(found, (length, f'{name}.{node.name}'))

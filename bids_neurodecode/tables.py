@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import csv
+import functools
 import io
+import tomllib
+from collections.abc import Mapping
+from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +39,32 @@ NOT_NUMERIC = (
 )
 MISSING = ('', 'n/a')
 """What stands for a missing value: BIDS asks for ``n/a``; empty fields can mean nothing else."""
+
+
+def column_texts(*names: str) -> dict[str, dict[str, Any]]:
+    """Return what the columns of a table mean, as a sidecar says it.
+
+    Parameters
+    ----------
+    *names
+        Of tables in ``data/columns.toml``; what a later one says of a column wins.
+
+    Examples
+    --------
+    >>> column_texts('trials')['onset']
+    {'Description': 'Onset of the trial in its run', 'Units': 's'}
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for name in names:
+        for column, told in _columns()[name].items():
+            found[column] = {'Description': told} if isinstance(told, str) else dict(told)
+    return found
+
+
+@functools.cache
+def _columns() -> Mapping[str, Mapping[str, Any]]:
+    file = resources.files('bids_neurodecode') / 'data' / 'columns.toml'
+    return tomllib.loads(file.read_text('utf-8'))
 
 
 def read_rows(file: Path, separator: str = '\t') -> list[list[str]]:

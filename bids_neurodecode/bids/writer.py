@@ -19,6 +19,7 @@ from bids_neurodecode.bids.sink import copy_file, write_image, write_json, write
 from bids_neurodecode.bids.trials import with_raw_keys
 from bids_neurodecode.samples import VoxelMask
 from bids_neurodecode.spaces import Form, Space, files_of, form_of, sidecar_of
+from bids_neurodecode.tables import column_texts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -222,7 +223,7 @@ class ProductWriter:
         key: str,
         table: pd.DataFrame,
         *,
-        columns: Mapping[str, Any] | None = None,
+        columns: Mapping[str, Any] | tuple[str, ...] | str | None = None,
         more: Mapping[str, str] | None = None,
     ) -> Path:
         """Write a TSV and, where columns are described, its JSON.
@@ -237,7 +238,8 @@ class ProductWriter:
         table
             Its columns are the header.
         columns
-            Descriptions by column; None writes no sidecar.
+            Descriptions by column, or tables of ``data/columns.toml`` that have them (of the
+            columns that there are); None writes no sidecar.
         more
             Entities of this file.
         """
@@ -246,6 +248,9 @@ class ProductWriter:
         entities = dict(more or {})
         target = self.path(key, **entities)
         write_tsv(target, table)
+        if isinstance(columns, str | tuple):
+            texts = column_texts(*((columns,) if isinstance(columns, str) else columns))
+            columns = {name: text for name, text in texts.items() if name in table}
         if columns is not None:
             described = {name: text for name, text in columns.items() if name not in ENTITIES}
             write_json(self.path(key, extension='.json', **entities), described)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from bids_neurodecode.errors import DataError
+from bids_neurodecode.tables import column_texts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,42 +21,7 @@ if TYPE_CHECKING:
 UNKNOWN_METRIC = 'No metric is called {name!r}. Metrics: {names}.'
 BAD_SCORE = 'The {column} of {metric} must lie between 0 and 1: {found}.'
 
-COLUMNS: dict[str, str] = {
-    'system': 'Which system made the prediction: movie, reconstruction or encoding.',
-    'model': 'The model within the system; names that start with "baseline-" are baselines.',
-    'protocol': 'How training and test samples were kept apart, or the name of a published '
-    'protocol. Scores of different protocols cannot be compared.',
-    'split': 'The part of the data that was scored.',
-    'space': 'What was scored: single trials, averages of repeats, images, or a set of voxels.',
-    'metric': 'The name of the metric; see Levels for its unit and limits.',
-    'value': 'The score, in the unit of the metric.',
-    'chance': 'What a prediction without any information scores.',
-    'ceiling': 'The best score that could be reached, where it is known.',
-    'ci_low': 'Lower limit of the confidence interval over stimuli, runs or blocks of time; n/a '
-    'with fewer than six.',
-    'ci_high': 'Upper limit of the confidence interval.',
-    'p': 'Permutation p value, (b + 1) / (m + 1); n/a with fewer than six stimuli or runs, and '
-    'where the design allows no test.',
-    'n': 'Number of samples, voxels or images that the score is over.',
-    'n_units': 'Number of independent units that intervals and comparisons are over.',
-    'units': 'What these units are: stimuli, runs, blocks of 30 s, or participants.',
-    'test': 'What was permuted for p: "labels" (of held-out samples, models as fitted) or "refit" '
-    '(labels of training samples too, models fitted again each time); "surrogates": the phases of '
-    'the whole predicted series.',
-    'image_size': 'Pixels along a side of the images that a pixel metric compares. Scores at '
-    'different sizes cannot be compared.',
-    'compared_model': 'The model whose score was compared with the score of this row, unit by '
-    'unit, on the same held-out data.',
-    'compared_space': 'The space of that score, as in the column space.',
-    'difference': 'The score of compared_model minus the score of this row: the mean over units, '
-    'so it can differ slightly from the difference of the two values.',
-    'difference_low': 'Lower limit of the confidence interval of the difference, over units.',
-    'difference_high': 'Upper limit of the confidence interval of the difference, over units.',
-    'difference_p': 'Two-sided p value of the difference, by flips of the signs of units (of '
-    'runs, by a t test with a variance corrected for shared training runs; of linear models of '
-    'films, by a t test over blocks of time that counts what neighbouring blocks share); n/a '
-    'below six units.',
-}
+COLUMNS = tuple(column_texts('metrics'))
 NUMBERS = (
     *('value', 'chance', 'ceiling', 'ci_low', 'ci_high', 'p', 'n', 'n_units', 'image_size'),
     *('difference', 'difference_low', 'difference_high', 'difference_p'),
@@ -476,7 +442,7 @@ def describe(scores: Sequence[Score]) -> dict[str, Any]:
 
 def describe_columns(metrics: Iterable[str]) -> dict[str, Any]:
     """Return the descriptions of the columns of a table that holds these metrics."""
-    columns: dict[str, Any] = {name: {'Description': text} for name, text in COLUMNS.items()}
+    columns = column_texts('metrics')
     levels = {name: METRICS[name].description for name in sorted(set(metrics))}
     columns['metric']['Levels'] = levels
     return columns

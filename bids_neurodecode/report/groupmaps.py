@@ -137,6 +137,13 @@ def mean_map(
 ) -> tuple[nib.Nifti1Image, nib.Nifti1Image] | None:
     """Average a map over participants, in the voxels that the masks of all of them hold.
 
+    Parameters
+    ----------
+    participants
+        Records with the map.
+    key
+        Of the map.
+
     Returns
     -------
     tuple or None

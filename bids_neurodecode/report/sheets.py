@@ -264,7 +264,15 @@ class Sheet:
         return axis
 
     def on_mesh(self, values: FloatArray, side: Side) -> FloatArray:
-        """Return values of the columns, (n_columns,), at the vertices of a mesh; NaN elsewhere."""
+        """Return values of the columns, (n_columns,), at the vertices of a mesh; NaN elsewhere.
+
+        Parameters
+        ----------
+        values
+            Shape (n_columns,).
+        side
+            ``L`` or ``R``.
+        """
         n_vertices, vertices, columns = self.space.cortex(side)
         n = len(self.meshes[side].coordinates)
         full = np.full(max(n_vertices, n), np.nan)

@@ -52,7 +52,17 @@ ENTITY = re.compile(r'(?:^|_)([a-z]+)-([A-Za-z0-9]+)')
 
 
 def volume_files(name: str, space: str, resolution: int | None) -> tuple[Path, Path]:
-    """Return the image and the table, from the folder if they are there, else fetched."""
+    """Return the image and the table, from the folder if they are there, else fetched.
+
+    Parameters
+    ----------
+    name
+        Of the atlas.
+    space
+        Template of the data.
+    resolution
+        Of the data, as TemplateFlow counts it; None: not known.
+    """
     atlas, entities = _parts_of(name)
     home = os.environ.get('TEMPLATEFLOW_HOME')
     if home:
@@ -106,6 +116,13 @@ def surface_files(name: str, columns: Space) -> tuple[Path, Path | None]:
     """Return labels on the surfaces of the data and their table, from the folder, else fetched.
 
     Of GIFTI files it is the left one.
+
+    Parameters
+    ----------
+    name
+        Of the atlas.
+    columns
+        The surfaces of the data.
     """
     atlas, entities = _parts_of(name)
     label = columns.label.split(':')[0]
@@ -235,7 +252,17 @@ def known_atlases(space: str, extensions: Sequence[str] = ('.nii.gz',)) -> list[
 
 
 def unknown_atlas(name: str, space: str, known: list[str]) -> str:
-    """Return the one line for an atlas that is not there: what is, the nearest names first."""
+    """Return the one line for an atlas that is not there: what is, the nearest names first.
+
+    Parameters
+    ----------
+    name
+        The atlas that was asked for.
+    space
+        Template of the data.
+    known
+        Atlases that there are in this space.
+    """
     import difflib
 
     folded = {each.casefold(): each for each in known}

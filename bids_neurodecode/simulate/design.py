@@ -88,7 +88,15 @@ def design_images(spec: SimulationSpec, rng: np.random.Generator) -> list[RunDes
 
 
 def design_imagery(spec: SimulationSpec, rng: np.random.Generator) -> list[RunDesign]:
-    """Draw order and timing of the runs in which each image is imagined once."""
+    """Draw order and timing of the runs in which each image is imagined once.
+
+    Parameters
+    ----------
+    spec
+        Of the dataset.
+    rng
+        Of order and pauses.
+    """
     runs = [rng.permutation(spec.n_images) for _ in range(spec.imagery_runs)]
     return [replace(design, imagined=True) for design in _timed(spec, runs, rng)]
 

@@ -18,6 +18,7 @@ from bids_neurodecode.simulate.design import RunDesign
 from bids_neurodecode.simulate.participant import Participant
 from bids_neurodecode.simulate.sampling import Place
 from bids_neurodecode.simulate.spec import SimulationSpec, generator
+from bids_neurodecode.tables import column_texts
 from bids_neurodecode.typing import FloatArray
 
 TOO_LARGE = (
@@ -44,13 +45,6 @@ What was planted is in derivatives/simulated-truth. The seed is {seed}; the same
 ({settings}) give the same bytes.
 """
 
-EVENTS_COLUMNS: Mapping[str, Any] = {
-    'onset': {'Description': 'Onset from the first volume', 'Units': 's'},
-    'duration': {'Description': 'Time that the stimulus was shown', 'Units': 's'},
-    'trial_type': {'Description': 'Category of the stimulus'},
-    'stim_file': {'Description': 'File in the folder stimuli'},
-    'StimulusPresentation': {'SoftwareName': 'none: simulated'},
-}
 
 BOLD_SIDECAR: Mapping[str, Any] = {
     'Manufacturer': 'simulated',
@@ -64,7 +58,17 @@ BOLD_SIDECAR: Mapping[str, Any] = {
 
 
 def write_dataset_files(out: Path, spec: SimulationSpec, labels: Sequence[str]) -> None:
-    """Write participants, README and the sidecars that hold for all runs."""
+    """Write participants, README and the sidecars that hold for all runs.
+
+    Parameters
+    ----------
+    out
+        Of the raw dataset.
+    spec
+        Of the dataset.
+    labels
+        Of participants.
+    """
     import pandas as pd
 
     rng = generator(spec.seed, 'participants')
@@ -104,13 +108,25 @@ def write_dataset_files(out: Path, spec: SimulationSpec, labels: Sequence[str]) 
             **BOLD_SIDECAR,
         }
         write_json(out / f'task-{task}_bold.json', sidecar)
-        write_json(out / f'task-{task}_events.json', EVENTS_COLUMNS)
+        write_json(out / f'task-{task}_events.json', column_texts('simulated_events'))
 
 
 def write_description(
     folder: Path, name: str, links: Mapping[str, str] | None = None, maker: str | None = None
 ) -> None:
-    """Write ``dataset_description.json``: last of a dataset's files, so that it marks its end."""
+    """Write ``dataset_description.json``: last of a dataset's files, so that it marks its end.
+
+    Parameters
+    ----------
+    folder
+        Of the dataset.
+    name
+        Of the dataset.
+    links
+        Datasets that a derivative is made from, by name; None: it is raw.
+    maker
+        Name of the pipeline that it stands for; None: this program.
+    """
     made = generated_by()[0]
     if maker is not None:
         made |= {'Name': maker, 'Description': 'Simulated; not made by fMRIPrep'}
@@ -136,7 +152,23 @@ def write_participant(
     person: Participant,
     stimuli: Stimuli,
 ) -> None:
-    """Write all runs of a participant, raw and preprocessed, and the segmentation."""
+    """Write all runs of a participant, raw and preprocessed, and the segmentation.
+
+    Parameters
+    ----------
+    out
+        Of the raw dataset.
+    spec
+        Of the dataset.
+    place
+        The space of the derivatives.
+    label
+        Of the participant.
+    person
+        Designs, series, confounds.
+    stimuli
+        Their files.
+    """
     brain = place.brain
     if place.columns is None:
         _write_tissue(out / 'derivatives' / 'fmriprep' / f'sub-{label}' / 'anat', place, label)
@@ -157,7 +189,17 @@ def write_participant(
 
 
 def run_entities(spec: SimulationSpec, label: str, run: int) -> dict[str, str]:
-    """Return the entities of a run, counted over all sessions from 0; imagery comes last."""
+    """Return the entities of a run, counted over all sessions from 0; imagery comes last.
+
+    Parameters
+    ----------
+    spec
+        Of the dataset.
+    label
+        Of the participant.
+    run
+        From 0, over all sessions.
+    """
     task, (session, number) = spec.task, divmod(run, spec.n_runs)
     if run >= spec.total_runs:
         task, session, number = IMAGERY, spec.n_sessions - 1, run - spec.total_runs

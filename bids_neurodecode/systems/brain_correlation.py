@@ -75,7 +75,15 @@ class Viewer:
         return fit(train, known, self.settings)
 
     def responses(self, encoder: Encoder, images: Uint8Array) -> Float32Array:
-        """Predict standardised responses, (n, n_voxels), to images (n, h, w, 3)."""
+        """Predict standardised responses, (n, n_voxels), to images (n, h, w, 3).
+
+        Parameters
+        ----------
+        encoder
+            Fitted on other runs.
+        images
+            Shape (n, h, w, 3), uint8.
+        """
         return encoder.responses.apply(encoder.predict(self._described(images)))
 
     def _described(self, images: Uint8Array) -> dict[str, Float32Array]:

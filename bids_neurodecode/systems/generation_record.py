@@ -219,7 +219,21 @@ class Record:
         model: GenerationModel,
         stage: Stage,
     ) -> None:
-        """Compare what single trials became with the responses of other held-out runs."""
+        """Compare what single trials became with the responses of other held-out runs.
+
+        Parameters
+        ----------
+        given
+            What is reconstructed.
+        train
+            Training samples of the fold.
+        final
+            Reconstructions, (n, s, s, 3), uint8.
+        model
+            Of the fold.
+        stage
+            Prior of the fold.
+        """
         if not self.config.reconstruction.brain_correlation:
             return
         if self.brain is None:

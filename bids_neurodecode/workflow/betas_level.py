@@ -72,7 +72,45 @@ def publish_betas(
     selected: Path | None = None,
     selection_info: Mapping[str, Any] | None = None,
 ) -> Mapping[str, Any]:
-    """Write the betas, their maps and events, and the record for the report."""
+    """Write the betas, their maps and events, and the record for the report.
+
+    Parameters
+    ----------
+    participant
+        Whose data.
+    config
+        The settings.
+    call
+        Folders, notes and id of the call.
+    plan
+        Trials or samples, and what of them is held out.
+    mask
+        Voxels of the analysis.
+    mean_bold
+        Map of the mean series.
+    tsnr
+        Map of the temporal signal-to-noise ratio.
+    betas
+        Shape (n_trials, n_voxels), percent signal change.
+    beta_maps
+        Maps that came of making betas.
+    beta_info
+        How betas were made.
+    reliability_maps
+        Maps over repeats; none without.
+    folder
+        That is written into.
+    atlas_labels
+        Parcellation on the grid of the data.
+    atlas_table
+        Names of its parcels.
+    parcels
+        Tables of parcel means, one per run.
+    selected
+        Map of the chosen voxels.
+    selection_info
+        How voxels were chosen; None: they were not.
+    """
     from bids_neurodecode.report import results as r
 
     publisher = Publisher.of(participant, call, config)

@@ -27,7 +27,6 @@ from bids_neurodecode.workflow.files import (
 from bids_neurodecode.workflow.nodes import Call, Ladder
 from bids_neurodecode.workflow.plan import Plan
 from bids_neurodecode.workflow.publish import (
-    RUN_LABEL,
     Measured,
     Publisher,
     beta_results,
@@ -41,40 +40,6 @@ if TYPE_CHECKING:
 
 ALPHA = 0.05
 DESC = 'conditions'
-PREDICTION_COLUMNS = {
-    'fold': {'Description': 'Fold of the cross-validation in which the trial was held out'},
-    'sample': {'Description': 'Volume of the single-trial betas, from 0'},
-    'trial_type': {'Description': 'The condition'},
-    'decoded': {'Description': 'The condition that was decoded'},
-    'n_candidates': {'Description': 'Number of conditions'},
-    'rank': {'Description': 'Rank of the true condition among them; 1 is best'},
-    'similarity': {'Description': 'How like the true condition the decoded pattern is (cosine)'},
-    'identified': {'Description': 'Whether the true condition came first (ties count in part)'},
-    'run_label': RUN_LABEL,
-    'onset': {'Description': 'Onset of the trial in its run', 'Units': 's'},
-}
-REGION_COLUMNS = {
-    'name': {'Description': 'Region of the atlas'},
-    'n_voxels': {'Description': 'Voxels of the region that were used: all that vary'},
-    'balanced_accuracy': {'Description': 'Balanced accuracy on held-out runs', 'Units': 'share'},
-    'chance': {'Description': 'What guessing scores', 'Units': 'share'},
-    'ci_low': {'Description': 'Lower limit of the confidence interval over runs'},
-    'ci_high': {'Description': 'Upper limit of the confidence interval'},
-    'p': {'Description': 'Permutation p value: labels of held-out trials exchanged within runs'},
-    'p_fdr': {'Description': 'The same, adjusted over regions for the false discovery rate'},
-}
-PAIR_COLUMNS = {
-    'condition_a': {'Description': 'First condition of the pair'},
-    'condition_b': {'Description': 'Second condition of the pair'},
-    'distance': {
-        'Description': 'Squared Mahalanobis distance of the response patterns a voxel, '
-        'cross-validated over runs (crossnobis); 0 on average where they do not differ'
-    },
-    'ci_low': {'Description': 'Lower limit of the confidence interval over runs'},
-    'ci_high': {'Description': 'Upper limit of the confidence interval'},
-    'p': {'Description': 'p value: the two labels exchanged in held-out runs'},
-    'p_fdr': {'Description': 'The same, adjusted over pairs for the false discovery rate'},
-}
 DESCRIBED = {
     'pearsonr': 'Correlation of the mean response to each condition in held-out runs with that in '
     'the training runs, levels of runs taken off',
@@ -353,7 +318,10 @@ def publish_tables(
         'metrics': writer.copy('metrics', result.with_name('metrics.tsv'), desc=DESC),
         'betas_events': publish_trials(writer, trials, 'conditions'),
         'predictions': writer.table(
-            'predictions', predictions, columns=PREDICTION_COLUMNS, more={'desc': DESC}
+            'predictions',
+            predictions,
+            columns='condition_predictions',
+            more={'desc': DESC},
         ),
         'confusion': writer.table(
             'confusion',
@@ -367,7 +335,7 @@ def publish_tables(
         'dissimilarity': writer.table(
             'dissimilarity',
             read_table(result.with_name('dissimilarity.tsv')),
-            columns=PAIR_COLUMNS,
+            columns='condition_pairs',
             more={'desc': DESC},
         ),
     }
@@ -376,7 +344,7 @@ def publish_tables(
     regions = read_table(result.with_name('regions.tsv'))
     if len(regions):
         tables['regions'] = writer.table(
-            'region_scores', regions, columns=REGION_COLUMNS, more={'desc': DESC}
+            'region_scores', regions, columns='condition_regions', more={'desc': DESC}
         )
     return tables
 

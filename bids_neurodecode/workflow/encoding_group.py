@@ -15,6 +15,7 @@ from bids_neurodecode.errors import InputError
 from bids_neurodecode.samples import Responses, Samples, VoxelMask
 from bids_neurodecode.settings_encoding import TABLE
 from bids_neurodecode.spaces import load_image, one_each
+from bids_neurodecode.tables import column_texts
 from bids_neurodecode.workflow.encoding_features import CAPTIONED, WEIGHTS, band_options
 from bids_neurodecode.workflow.files import read_table
 from bids_neurodecode.workflow.nodes import Call, Ladder
@@ -51,18 +52,6 @@ TOO_FEW = (
     'there are results of {n} in {folder}. Run the participant level for more of them.'
 )
 MIN_PEOPLE = 3
-COLUMNS = {
-    'participant': 'Who had no part in the head (newcomer)',
-    'model': 'shared: a layer of its own on the shared head; ridge: on the features, alone',
-    'protocol': 'How training and test images were kept apart',
-    'n_pictures': 'Training images of the newcomer',
-    'n_test': 'Images that nobody was trained on, each the mean of its repeats',
-    'n_voxels': 'Voxels with a noise ceiling above encoding.threshold (all without repeats)',
-    'voxel_r_median': 'Median over these voxels of the correlation with the measured response; '
-    'chance is 0',
-    'ceiling': 'Median noise ceiling of these voxels, as a correlation',
-    'identification_2way': 'Share of pairs of test images told apart; chance is .5',
-}
 
 
 @step(
@@ -244,7 +233,7 @@ def save_head(
     stem = f'task-{records[0].task}_desc-shared'
     metrics = output_dir / GROUP_FOLDER / f'{stem}_metrics.tsv'
     write_tsv(metrics, found.scores)
-    write_json(metrics.with_suffix('.json'), {k: {'Description': v} for k, v in COLUMNS.items()})
+    write_json(metrics.with_suffix('.json'), column_texts('shared_head'))
     model = output_dir / GROUP_FOLDER / 'models' / f'{stem}_model.safetensors'
     model.parent.mkdir(parents=True, exist_ok=True)
     runs = trained_runs(records, output_dir)

@@ -28,7 +28,6 @@ from bids_neurodecode.workflow.files import load_map, read_json, read_table
 from bids_neurodecode.workflow.nodes import Call
 from bids_neurodecode.workflow.plan import Plan
 from bids_neurodecode.workflow.publish import (
-    PREDICTION_COLUMNS,
     Measured,
     Publisher,
     beta_results,
@@ -53,24 +52,6 @@ BETAS = (
     'Predicted response amplitudes of held-out trials, each by a model that did not see it, one '
     'volume a row of the events table beside it'
 )
-PREDICTED_COLUMNS = {
-    **PREDICTION_COLUMNS,
-    'space': {'Description': 'Single trials, or averages of repeats'},
-    'similarity': {'Description': 'Correlation of predicted and measured response over voxels'},
-    'two_way': {
-        'Description': 'Share of other candidates that are less similar than the true one'
-    },
-    'retrieved': {'Description': 'Candidate whose predicted response is the most similar'},
-}
-CURVES = {
-    'fold': {'Description': 'Fold of the split, from 1'},
-    'epoch': {'Description': 'Epoch, from 1'},
-    'part': {'Description': 'Training or validation samples'},
-    'loss': {'Description': 'The loss that is minimised'},
-    'error': {'Description': 'The loss without the penalty on weights'},
-    'penalty': {'Description': 'The penalty on weights'},
-    'learning_rate': {'Description': 'Learning rate at the end of the epoch'},
-}
 
 
 def desc_of(model: str) -> str:
@@ -140,6 +121,10 @@ def publish_encoding(
         Names of its parcels.
     parcels
         Tables of parcel means, one per run.
+    selected
+        Map of the chosen voxels; None: they were not chosen.
+    selection_info
+        How voxels were chosen; None: they were not.
     """
     from bids_neurodecode.report import results as r
 
@@ -243,8 +228,7 @@ def publish_model(
     curves = None
     if (source / 'curves.tsv').exists():
         table = pd.read_csv(source / 'curves.tsv', sep='\t')
-        known = {name: text for name, text in CURVES.items() if name in table}
-        curves = writer.table('curves', table, columns=known, more={'desc': desc})
+        curves = writer.table('curves', table, columns='encoding_curves', more={'desc': desc})
     publisher.keep(source / 'examples.npy', 'examples')
     rows, values = _in_order(source)
     shown = trials.iloc[rows]
@@ -435,8 +419,8 @@ def write_predictions(
         Label of the model in file names.
     """
     table = with_trials(read_table(source / 'predictions.tsv'), trials)
-    known = {k: v for k, v in PREDICTED_COLUMNS.items() if k in table}
-    return writer.table('predictions', table, columns=known, more={'desc': desc})
+    columns = ('predictions', 'encoding_predictions')
+    return writer.table('predictions', table, columns=columns, more={'desc': desc})
 
 
 def _in_order(source: Path) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:

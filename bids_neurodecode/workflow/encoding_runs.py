@@ -14,6 +14,7 @@ from bids_neurodecode.bids.provenance import sidecar
 from bids_neurodecode.bids.sink import write_image, write_json
 from bids_neurodecode.bids.writer import ProductWriter
 from bids_neurodecode.samples import VoxelMask
+from bids_neurodecode.tables import column_texts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,13 +36,6 @@ NEW = (
     'images in TrialOnsets, added up with the response shape of each voxel. Other events of '
     'the run, drift and noise are not in it'
 )
-COLUMNS = {
-    'onset': {'Description': 'Onset of the trial in its run', 'Units': 's'},
-    'duration': {'Description': 'Duration of the trial', 'Units': 's'},
-    'stim_file': {'Description': 'Image, relative to the stimuli folder'},
-    'sample': {'Description': 'Volume of the measured single-trial betas, from 0'},
-    'run_label': {'Description': 'Entities of the run'},
-}
 
 
 @dataclass(frozen=True)
@@ -111,9 +105,8 @@ def write_betas(
         Model=model,
     )
     write_json(writer.path('predicted_betas', extension='.json'), content)
-    known = [name for name in COLUMNS if name in table.columns]
-    columns = {name: COLUMNS[name] for name in known}
-    return image, writer.table('predicted_events', table[known], columns=columns)
+    known = [name for name in column_texts('predicted_trials') if name in table.columns]
+    return image, writer.table('predicted_events', table[known], columns='predicted_trials')
 
 
 def write_run(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,83 +30,6 @@ VIDEO = (
     'Held-out frames, left as shown and right as reconstructed from the measured responses of '
     'one participant, one a volume'
 )
-CURVES = {
-    'fold': {'Description': 'Fold of the split, from 1'},
-    'epoch': {'Description': 'Epoch, from 1'},
-    'part': {'Description': 'Training or validation samples'},
-    'loss': {'Description': 'The loss that is minimised'},
-    'learning_rate': {'Description': 'Learning rate at the end of the epoch'},
-}
-REGIONS = {
-    'region': {'Description': 'Region of the atlas'},
-    'n_voxels': {'Description': 'Voxels of the network in it'},
-    'share': {'Description': 'Share of the fifth of voxels with most saliency'},
-    'size': {'Description': 'Share of all voxels'},
-    'relative': {'Description': 'share over size; 1 is what chance gives'},
-    'mean_relative': {'Description': 'Mean saliency over that of all voxels'},
-}
-PERTURBATION = {
-    'region': {'Description': 'Region of the atlas whose responses were disturbed'},
-    'kind': {
-        'Description': 'What was done to the measured responses of its voxels',
-        'Levels': {
-            'zero': 'set to the mean of each voxel over the held-out volumes',
-            'noise': 'replaced by Gaussian noise of the same mean and deviation',
-            'gain': 'deviations from the mean multiplied',
-        },
-    },
-    'metric': {
-        'Description': 'How the reconstructed frames were judged',
-        'Levels': {
-            'frame_ssim': 'Structural similarity to the true frame, mean over frames',
-            'pixcorr': 'Correlation with the true frame over pixels, mean over frames',
-        },
-    },
-    'n_voxels': {'Description': 'Voxels of the network in the region'},
-    'intact': {'Description': 'The metric of undisturbed responses'},
-    'perturbed': {'Description': 'The metric of disturbed responses'},
-    'change': {'Description': 'perturbed less intact'},
-    'n_disjoint': {
-        'Description': 'Sets of voxels as many, as compact, as smooth and as accurate as the '
-        'region that fit beside each other; with fewer than 20 (0) there is no comparison'
-    },
-    'random_mean': {'Description': 'Mean change by such sets, which may overlap'},
-    'random_sd': {'Description': 'Standard deviation of these changes'},
-    'z': {'Description': 'Difference from the random changes in their standard deviations'},
-    'p': {
-        'Description': 'Share q of the sets that change as much (two-sided), counted as that of '
-        'n_disjoint sets: (q n_disjoint + 1) / (n_disjoint + 1)'
-    },
-    'p_fdr': {'Description': 'p adjusted for the false discovery rate over all rows'},
-}
-CONCEPTS = {
-    'output': {'Description': 'Region whose mean predicted response was differentiated'},
-    'concept': {'Description': 'Name of the concept'},
-    'kind': {
-        'Description': 'Where its examples come from',
-        'Levels': {
-            'film property': 'the fifth of the training volumes with most of the property',
-            'pictures': 'images of the user, against still frames of the training film',
-            'random': 'the pattern of a property at another time of the film: a control',
-        },
-    },
-    'n_examples': {'Description': 'Examples of the concept'},
-    'accuracy': {'Description': 'Of the classifiers on examples left out'},
-    'accuracy_random': {'Description': 'The same of random concepts, as contiguous in time'},
-    'sensitivity': {'Description': 'Share of volumes whose derivative along the concept is > 0'},
-    'sensitivity_sd': {'Description': 'Its standard deviation over random splits'},
-    'alignment': {'Description': 'Mean cosine of the derivative and the vector of the concept'},
-    'p': {
-        'Description': 'Of the alignment (two-sided), against the same pattern of volumes at '
-        'other times; images: against permuted concepts'
-    },
-    'p_fdr': {'Description': 'p adjusted for the false discovery rate over all rows'},
-}
-EXPLAINED: Mapping[str, Mapping[str, Any]] = {
-    'regions': REGIONS,
-    'perturbation': PERTURBATION,
-    'concepts': CONCEPTS,
-}
 
 
 def write_network(
@@ -163,9 +85,12 @@ def write_network(
         frames = write_examples(writer, participant, table, folder)
     explained = {
         name: writer.table(
-            name, pd.read_csv(folder / f'{name}.tsv', sep='\t'), columns=columns, more=_DESC
+            name,
+            pd.read_csv(folder / f'{name}.tsv', sep='\t'),
+            columns=f'network_{name}',
+            more=_DESC,
         )
-        for name, columns in EXPLAINED.items()
+        for name in ('regions', 'perturbation', 'concepts')
         if info.get(name)
     }
     curves = pd.read_csv(folder / 'curves.tsv', sep='\t')
@@ -175,7 +100,7 @@ def write_network(
         perceptual=info['perceptual'],
         n_voxels=info['n_voxels'],
         n_parameters=info['parameters'],
-        curves=writer.table('curves', curves, columns=CURVES, more={'desc': DESC}),
+        curves=writer.table('curves', curves, columns='network_curves', more=_DESC),
         voxels=voxels,
         frames=frames,
         **explained,

@@ -12,6 +12,7 @@ from bids_neurodecode.bids.provenance import LOCK_SECONDS, LOCKED
 from bids_neurodecode.bids.sink import write_json, write_text, write_tsv
 from bids_neurodecode.errors import InputError, ResourceError
 from bids_neurodecode.study import StudyPlan, Variant
+from bids_neurodecode.tables import column_texts
 from bids_neurodecode.workflow.nodes import Call
 from bids_neurodecode.workflow.reports import config_of, find_results, read_results
 from bids_neurodecode.workflow.step import step
@@ -25,28 +26,6 @@ if TYPE_CHECKING:
 STUDIES = 'studies'
 NO_RESULTS = 'no results; run it'
 OTHER_SETTINGS = 'its results are of other settings; run it again'
-
-SUMMARY_COLUMNS = {
-    'metric': 'The name of the metric.',
-    'variant': 'Label of the variant; for published rows, of the one that they belong to.',
-    'published': 'Name and source of a published value; n/a for this study.',
-    'mean': 'Mean over participants of the means over their seeds.',
-    'sd': 'Standard deviation over participants (of their means over seeds), or over seeds where '
-    'there is one participant.',
-    'sd_seeds': 'Standard deviation over the seeds of one participant, root mean square over '
-    'participants; n/a with one seed.',
-    'n_participants': 'Number of participants with the score.',
-    'n_seeds': 'Number of seeds with the score.',
-    'chance': 'Mean chance level.',
-    'ceiling': 'Mean ceiling, where it is known.',
-    'difference': 'Mean difference from the reference variant, pair by pair.',
-    'difference_low': 'Lower limit of its 95 % confidence interval (six independent pairs on).',
-    'difference_high': 'Upper limit of that interval.',
-    'difference_p': 'Two-sided p of flips of the signs of the differences, not corrected for the '
-    'number of variants.',
-    'n_pairs': 'Number of independent pairs.',
-    'pairs': 'What the pairs are of: participants, stimuli or seeds.',
-}
 
 
 @step('report', makes=('page',), always=True, memory=lambda _: 0.9)
@@ -222,7 +201,7 @@ def write_study(results: StudyResults, folder: Path) -> Path:
     ReportError
         If the page cannot be made; the tables are there then.
     """
-    from bids_neurodecode.evaluation.metrics import COLUMNS, METRICS
+    from bids_neurodecode.evaluation.metrics import METRICS, describe_columns
     from bids_neurodecode.report.study import write_study_report
 
     plan = results.plan
@@ -240,16 +219,13 @@ def write_study(results: StudyResults, folder: Path) -> Path:
         'variant': 'Folder of the variant.',
         'seed': 'Seed of the run.',
         **{name: f'{axis}, of the variant.' for axis, name in names.items()},
-        **COLUMNS,
     }
-    content: dict[str, Any] = {name: {'Description': text} for name, text in about.items()}
     used = sorted(set(table['metric']) & set(METRICS))
-    content['metric']['Levels'] = {name: METRICS[name].description for name in used}
+    content = {name: {'Description': text} for name, text in about.items()}
+    content |= describe_columns(used)
     write_json(folder / f'{plan.name}_metrics.json', content)
     write_tsv(folder / f'{plan.name}_summary.tsv', summary_table(results))
-    about = SUMMARY_COLUMNS
-    described = {name: {'Description': text} for name, text in about.items()}
-    write_json(folder / f'{plan.name}_summary.json', described)
+    write_json(folder / f'{plan.name}_summary.json', column_texts('study_scores'))
     page = folder / f'{plan.name}.html'
     write_study_report(results, page, folder / 'figures')
     return page
@@ -288,7 +264,7 @@ def summary_table(results: StudyResults) -> pd.DataFrame:
         name = f'{row.label} ({row.source})'
         value = {'metric': row.metric, 'variant': row.variant, 'published': name}
         rows.append({**value, 'mean': row.value})
-    table = pd.DataFrame(rows, columns=list(SUMMARY_COLUMNS))
+    table = pd.DataFrame(rows, columns=list(column_texts('study_scores')))
     counts = dict.fromkeys(('n_participants', 'n_seeds', 'n_pairs'), 'Int64')
     return table.astype(counts)
 

@@ -36,32 +36,6 @@ STAGES = ('initial', 'final')
 KINDS = ('truth', 'initial', 'final', 'nearest')
 """Arrays of images that the job leaves, in the order in which they are shown."""
 
-CURVES = {
-    'fold': {'Description': 'Fold of the split, from 0; -1 is the final model'},
-    'network': {'Description': 'What learned: prior, refiner, or the regressor of the latents'},
-    'part': {'Description': 'Training samples, or validation samples taken from them'},
-    'step': {'Description': 'Updates done (prior) or epochs (others)'},
-    'loss': {'Description': 'The loss that is minimised; units differ between networks'},
-}
-PICTURES = {
-    'picture': {'Description': 'Name of the image: its files are <image>_desc-*_image.png'},
-    'space': {'Description': 'Made from the average of held-out repeats, or a single trial'},
-    'fold': {'Description': 'Fold of the cross-validation in which the sample was held out'},
-    'sample': {'Description': 'Volume of the single-trial betas (of an average, the first)'},
-    'stimulus': {'Description': 'What was shown'},
-    'run_label': {'Description': 'Entities of the run of the (first) trial in the raw data'},
-    'onset': {'Description': 'Onset of the (first) trial in its run', 'Units': 's'},
-    'stim_file': {'Description': 'The same as stimulus, under the name that BIDS gives it'},
-    'n_repeats': {'Description': 'Trials that were averaged'},
-    'nearest': {'Description': 'Training stimulus that ridge regression retrieves'},
-    'pixcorr_initial': {'Description': 'Pixel correlation of the initial image and the truth'},
-    'pixcorr_final': {'Description': 'Pixel correlation of the final image and the truth'},
-    'ssim_initial': {'Description': 'Structural similarity (2-D) of initial image and truth'},
-    'ssim_final': {'Description': 'Structural similarity (2-D) of final image and truth'},
-    'identified': {'Description': 'Whether the final image is most like the truth (0 to 1)'},
-    'two_way': {'Description': 'Share of the other candidates that the final image is less like'},
-}
-
 
 def write_generation(
     writer: ProductWriter, config: Config, result: Path, linear: pd.DataFrame, trials: pd.DataFrame
@@ -92,7 +66,10 @@ def write_generation(
     made = write_made(writer, result, trials)
     curves = pd.read_csv(folder / 'curves.tsv', sep='\t')
     if len(curves):
-        made = replace(made, curves=writer.table('curves', curves, columns=CURVES, more=_DESC))
+        made = replace(
+            made,
+            curves=writer.table('curves', curves, columns='generation_curves', more=_DESC),
+        )
     writer.copy('model', folder / 'model.safetensors', desc=DESC)
     writer.text('model_config', config.to_toml(), desc=DESC)
     writer.copy('model_card', folder / 'model.md', desc=DESC)
@@ -131,7 +108,7 @@ def write_made(writer: ProductWriter, result: Path, trials: pd.DataFrame) -> Gen
         table=writer.table(
             'predictions',
             named,
-            columns={k: v for k, v in PICTURES.items() if k in named},
+            columns='reconstructions',
             more=_DESC,
         ),
         folder=write_pictures(writer, folder, table, rows),

@@ -35,7 +35,15 @@ NO_COMMON_FILM = 'No film was seen by all participants (they saw: {films}).'
 
 @step('scores', makes=('group_metrics',), always=True, memory=lambda _: 0.4)
 def group_scores(call: Call, records: list[Path]) -> Mapping[str, Any]:
-    """Put the metrics of all participants below each other, and compare models over them."""
+    """Put the metrics of all participants below each other, and compare models over them.
+
+    Parameters
+    ----------
+    call
+        Folders, notes and id of the call.
+    records
+        Files of the participants' records.
+    """
     from bids_neurodecode.evaluation.metrics import describe_columns, with_types
     from bids_neurodecode.report.group import compare_over_participants, gather_metrics
     from bids_neurodecode.report.reader import Reader
@@ -55,7 +63,15 @@ def group_scores(call: Call, records: list[Path]) -> Mapping[str, Any]:
 
 @step('agreement', makes=('group_isc',), always=True, memory=lambda _: 3.4)
 def group_agreement(call: Call, records: list[Path]) -> Mapping[str, Any]:
-    """Map the leave-one-participant-out intersubject correlation of films."""
+    """Map the leave-one-participant-out intersubject correlation of films.
+
+    Parameters
+    ----------
+    call
+        Folders, notes and id of the call.
+    records
+        Files of the participants' records.
+    """
     from bids_neurodecode.signals.reliability import leave_one_out_isc
 
     people = [read_results(file) for file in records]
@@ -89,6 +105,21 @@ def make_group_page(
 
     ``shared_metrics`` are of a head that participants share, ``region_means`` and ``map_facts``
     of :func:`~bids_neurodecode.workflow.group_maps.group_maps`.
+
+    Parameters
+    ----------
+    call
+        Folders, notes and id of the call.
+    records
+        Files of the participants' records.
+    failures
+        Why, by participant.
+    shared_metrics
+        Scores of a shared head; None: none was trained.
+    region_means
+        Table of means by region; None: there is none.
+    map_facts
+        What was tested of each map.
     """
     from bids_neurodecode.report.build import link_pages
     from bids_neurodecode.report.group import write_group_report
@@ -111,7 +142,17 @@ def make_group_page(
 
 
 def init_group_wf(results: Sequence[Path], failures: dict[str, str], run: RunSettings) -> Any:
-    """Return the workflow of the group level over the records of the participants."""
+    """Return the workflow of the group level over the records of the participants.
+
+    Parameters
+    ----------
+    results
+        Files of the participants' records.
+    failures
+        Why, by participant.
+    run
+        Settings of the run.
+    """
     from nipype.pipeline import engine as pe
 
     workflow = pe.Workflow(name='bids_neurodecode_group_wf', base_dir=str(run.work_dir))
@@ -147,6 +188,13 @@ def aligned_series(
 
     Which volumes belong to which film is read from the sidecars, so that participants may have
     seen the films in different orders. Volumes that are censored in one are left out of all.
+
+    Parameters
+    ----------
+    records
+        Of the participants.
+    output_dir
+        Of the run.
 
     Returns
     -------
@@ -185,7 +233,17 @@ def aligned_series(
 def films_of(
     record: ParticipantResults, output_dir: Path, mask: VoxelMask
 ) -> dict[str, np.ndarray[Any, Any]]:
-    """Read a participant's aligned series, one array per film: of its first presentation."""
+    """Read a participant's aligned series, one array per film: of its first presentation.
+
+    Parameters
+    ----------
+    record
+        Of a participant.
+    output_dir
+        Of the run.
+    mask
+        Voxels of the analysis.
+    """
     films: dict[str, np.ndarray[Any, Any]] = {}
     for file in _aligned_files(record, output_dir):
         volumes = mask.extract(np.asanyarray(load_image(file).dataobj, np.float32))

@@ -40,7 +40,15 @@ TESTED = (
 
 @step('maps', makes=('region_means', 'map_facts'), always=True, memory=lambda _: 2.4)
 def group_maps(call: Call, records: list[Path]) -> Mapping[str, Any]:
-    """Write maps over participants where they share a space, and a table by region in any."""
+    """Write maps over participants where they share a space, and a table by region in any.
+
+    Parameters
+    ----------
+    call
+        Folders, notes and id of the call.
+    records
+        Files of the participants' records.
+    """
     from bids_neurodecode.report.groupmaps import REGION_COLUMNS, region_table, stack_maps
 
     people = [read_results(file) for file in records]

@@ -20,6 +20,7 @@ from bids_neurodecode.bids.writer import ProductWriter
 from bids_neurodecode.config import Config
 from bids_neurodecode.samples import VoxelMask
 from bids_neurodecode.signals.clean import UNITS
+from bids_neurodecode.tables import column_texts
 from bids_neurodecode.workflow.nodes import Call
 from bids_neurodecode.workflow.plan import Plan
 from bids_neurodecode.workflow.reports import participant_report, results_path
@@ -29,40 +30,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from bids_neurodecode.report.results import ParticipantResults
-
-RUN_LABEL = {
-    'Description': 'Entities of the run in the raw data, of which the columns session and run '
-    'are the labels (n/a where its name has none)'
-}
-TRIAL_COLUMNS = {
-    'onset': {'Description': 'Onset of the trial in its run', 'Units': 's'},
-    'duration': {'Description': 'Duration of the trial', 'Units': 's'},
-    'stimulus': {'Description': 'Stimulus file, relative to the stimuli folder of the raw data'},
-    'trial_type': {'Description': 'Condition, as in the events of the raw data'},
-    'run_label': RUN_LABEL,
-    'repeat': {'Description': 'How often the stimulus had been shown before'},
-    'scan_run': {'Description': 'Number of the scanner run in its session, from 1'},
-    'part': {'Description': 'Part of the split that the dataset gives (train, validation, test)'},
-    'protocol': {'Description': 'Name of that split'},
-    'content': {'Description': 'First of the stimuli that show the same, whatever their names'},
-    'cluster': {'Description': 'Cluster of the stimulus in feature space'},
-    'category': {'Description': 'Category of the stimulus, by which it was held out'},
-    'n_repeats': {'Description': 'Number of trials that the row is the mean of'},
-    'stim_file': {'Description': 'The same as stimulus, under the name that BIDS gives it'},
-}
-PREDICTION_COLUMNS = {
-    'fold': {'Description': 'Fold of the cross-validation in which the sample was held out'},
-    'sample': {'Description': 'Volume of the single-trial betas, from 0'},
-    'stimulus': {'Description': 'What was shown'},
-    'n_candidates': {'Description': 'Number of stimuli that it was to be told from'},
-    'rank': {'Description': 'Rank of the true stimulus among the candidates; 1 is best'},
-    'similarity': {'Description': 'Correlation of decoded and true features'},
-    'identified': {'Description': 'Whether the true stimulus came first (ties count in part)'},
-    'retrieved': {'Description': 'The nearest stimulus of the library: the reconstruction'},
-    'run_label': RUN_LABEL,
-    'onset': {'Description': 'Onset of the (first) trial in its run', 'Units': 's'},
-    'stim_file': {'Description': 'The same as stimulus, under the name that BIDS gives it'},
-}
 
 
 @dataclass(frozen=True)
@@ -284,7 +251,7 @@ def betas_image(
 def trial_columns(trials: Any) -> dict[str, Any]:
     """Return the descriptions of the columns that a table of trials has."""
     named = {*trials.columns, 'stim_file'}
-    return {name: text for name, text in TRIAL_COLUMNS.items() if name in named}
+    return {name: text for name, text in column_texts('trials').items() if name in named}
 
 
 def publish_trials(writer: ProductWriter, trials: pd.DataFrame, paradigm: str = 'images') -> Path:
@@ -323,8 +290,7 @@ def publish_samples(
         Label of the model in file names.
     """
     table = with_trials(predictions, trials)
-    columns = {name: text for name, text in PREDICTION_COLUMNS.items() if name in table}
-    return writer.table('predictions', table, columns=columns, more={'desc': desc})
+    return writer.table('predictions', table, columns='predictions', more={'desc': desc})
 
 
 def with_model(config: Config, model: str) -> Config:

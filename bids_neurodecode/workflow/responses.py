@@ -248,6 +248,21 @@ def reliable_voxels(
     """Choose the voxels whose repeats agree, over all trials: a region to use later.
 
     None where no stimulus is repeated, or repeats cannot choose.
+
+    Parameters
+    ----------
+    participant, config, plan
+        Whose data, settings, and what is held out.
+    mask
+        Voxels of the analysis.
+    betas
+        Shape (n_trials, n_voxels), percent signal change.
+    tsnr_runs
+        Temporal signal-to-noise ratio, (n_runs, n_voxels).
+    folder
+        That is written into.
+    within
+        Voxels of the chosen regions, (n_voxels,); None: all.
     """
     from bids_neurodecode.systems.voxels import choose_voxels
     from bids_neurodecode.workflow.generation import tsnr_of
