@@ -80,8 +80,6 @@ class RecipeSettings(Settings):
     reader: Literal['nsd', 'emofilm', 'algonauts', 'algonauts2025'] | None = None
     """A reader of the dataset's own layout. Derivatives that are named by the user are read as
     those of any BIDS dataset instead."""
-    unread: str | None = None
-    """Of a layout that cannot be read: what is there, and what can be done."""
     tasks: tuple[str, ...] = ()
     """Where several tasks were preprocessed and none is asked for: the first of these."""
     spaces: tuple[str, ...] = ()

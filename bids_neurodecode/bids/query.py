@@ -32,7 +32,7 @@ from bids_neurodecode.bids.index import FileIndex, index_dataset
 from bids_neurodecode.bids.pairing import Candidates, Series, pair_run
 from bids_neurodecode.bids.pipelines import holds_series, instead_of_series, wanted_series
 from bids_neurodecode.bids.publishedevents import EventsReader
-from bids_neurodecode.bids.recipes import CANNOT_READ, Recipe, preferred, recognise
+from bids_neurodecode.bids.recipes import Recipe, preferred, recognise
 from bids_neurodecode.bids.records import DatasetInput, Paradigm, ParticipantInput, RunInput
 from bids_neurodecode.bids.request import UNKNOWN_PARTICIPANT, Request, all_failed
 from bids_neurodecode.bids.series import check_grid, read_header
@@ -97,15 +97,6 @@ def find_inputs(request: Request) -> DatasetInput:
         If ``betas_from`` is the name of no derivatives.
     """
     recipe = recognise(request.bids_dir, request.recipe)
-    if recipe is not None and recipe.content.unread:
-        raise InputError(
-            CANNOT_READ.format(
-                folder=request.bids_dir,
-                title=recipe.content.title,
-                why=recipe.why,
-                reason=recipe.content.unread,
-            )
-        )
     find = own_reader(request)
     if find is not None and not (request.derivatives and recipe and recipe.content.bids):
         return find(request)

@@ -69,7 +69,6 @@ OTHER_TASKS = (
     'The recipe {name} is for the task(s) {tasks}, and the preprocessed data are of {known}. Name '
     'the task with --task-id: it is then read without the recipe.'
 )
-CANNOT_READ = '{folder} was recognised as {title} by {why}. {reason}'
 
 
 @dataclass(frozen=True)

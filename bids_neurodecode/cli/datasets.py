@@ -23,7 +23,6 @@ NOT_KNOWN = (
 )
 THERE = 'there     {what}'
 MISSING = 'missing   {what}: {get}.'
-CANNOT = 'cannot    {reason}'
 READY = 'A run would read this (nothing was run, and no series was read):'
 NOT_READY = 'A run would say: {reason}'
 
@@ -66,9 +65,6 @@ def check_dataset(options: Any) -> int:
             print(NOT_KNOWN.format(folder=arguments.bids_dir, known=known))
         else:
             print(note_of(recipe, arguments.task_id, config))
-            if recipe.content.unread:
-                print(CANNOT.format(reason=recipe.content.unread))
-                return 1
             for line in _needs(recipe, arguments):
                 print(line)
         return _try(arguments, config)

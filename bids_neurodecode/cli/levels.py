@@ -147,9 +147,10 @@ def _nothing_to_run(arguments: Arguments, config: Config, inputs: DatasetInput) 
 
 
 def _say_report(output_dir: Path, person: ParticipantInput) -> None:
-    from bids_neurodecode.workflow.reports import pages_of
+    from bids_neurodecode.report.reader import page_file
 
-    for page in pages_of(output_dir, person.label, person.task):
+    page = page_file(output_dir, person.label, person.task)
+    if page is not None:
         LOGGER.info('Report: %s', page)
 
 

@@ -1,25 +1,23 @@
 """Many participants, one model: a linear layer for each between its voxels and a shared space.
 
-To encode, a shared head turns features into latents and each participant's layer turns latents
-into its voxels; to decode, each participant's layer turns voxels into latents and the shared head
-turns these into features (as MindEye2 does; Scotti et al. 2024, arXiv 2403.11207). A new
-participant only needs a layer of its own, which few samples can give.
+A shared head turns features into latents, and each participant's layer turns latents into its
+voxels (MindEye2 shares a space so, the other way; Scotti et al. 2024, arXiv 2403.11207). A new
+participant only needs a layer of its own, which few samples can give
+(:func:`bids_neurodecode.systems.encoding_shared.fit_layer`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from bids_neurodecode.errors import ArgumentsError, DataError
-from bids_neurodecode.models.ridge import fit_ridge
-from bids_neurodecode.models.training import own_randomness, train
+from bids_neurodecode.models.training import train
 from bids_neurodecode.models.trainingsettings import Training, TrainingSettings
 from bids_neurodecode.typing import Float32Array
 
@@ -30,9 +28,7 @@ OTHER_SHAPES = (
     'The samples of {name!r} are {inputs} and {targets}; the shared model takes (n, {n_in}) and '
     '(n, {n_out}).'
 )
-ENCODING_ONLY = 'Only a model that encodes has a closed form; fine-tune a model that decodes.'
 
-Direction = Literal['encode', 'decode']
 Pairs = Mapping[str, tuple[Float32Array, Float32Array]]
 
 
@@ -42,15 +38,13 @@ class SharedModel(nn.Module):
     Parameters
     ----------
     head
-        From features to latents (``encode``), or from latents to features (``decode``).
+        From features to latents.
     n_voxels
         Voxels of each participant.
     n_latent
         Size of the shared space.
     n_features
-        Size of the other side.
-    direction
-        From features to voxels, or the other way.
+        That the head takes.
     """
 
     def __init__(
@@ -60,12 +54,11 @@ class SharedModel(nn.Module):
         *,
         n_latent: int,
         n_features: int,
-        direction: Direction = 'encode',
     ) -> None:
         super().__init__()
         if not n_voxels:
             raise ArgumentsError(NO_SUBJECTS)
-        self.head, self.direction = head, direction
+        self.head = head
         self.n_latent, self.n_features = n_latent, n_features
         self.names: list[str] = []
         self.layers = nn.ModuleList()
@@ -89,9 +82,7 @@ class SharedModel(nn.Module):
         """
         if name in self.names:
             raise ArgumentsError(KNOWN_SUBJECT.format(name=name))
-        encodes = self.direction == 'encode'
-        sizes = (self.n_latent, n_voxels) if encodes else (n_voxels, self.n_latent)
-        layer = nn.Linear(*sizes)
+        layer = nn.Linear(self.n_latent, n_voxels)
         self.names.append(name)
         self.layers.append(layer.to(next(self.head.parameters()).device))
         return layer
@@ -103,27 +94,21 @@ class SharedModel(nn.Module):
         return cast('nn.Linear', self.layers[self.names.index(name)])
 
     def forward(self, values: Tensor, name: str) -> Tensor:
-        """Turn features (n, n_features) into voxels (n, n_voxels), or the other way.
+        """Turn features (n, n_features) into voxels (n, n_voxels).
 
         Parameters
         ----------
         values
-            Shape (n, n_features), or (n, n_voxels) where it decodes.
+            Shape (n, n_features).
         name
             The participant's label.
         """
-        layer = self.layer(name)
-        result: Tensor = (
-            layer(self.head(values)) if self.direction == 'encode' else self.head(layer(values))
-        )
-        return result
+        voxels: Tensor = self.layer(name)(self.head(values))
+        return voxels
 
     def sizes(self, name: str) -> tuple[int, int]:
         """Return the columns of a participant's inputs and targets."""
-        layer = self.layer(name)
-        if self.direction == 'encode':
-            return self.n_features, layer.out_features
-        return layer.in_features, self.n_features
+        return self.n_features, self.layer(name).out_features
 
 
 class SharedObjective(nn.Module):
@@ -210,8 +195,7 @@ def train_shared(
     model
         With a layer for each participant.
     pairs
-        Inputs and targets of each participant: features and responses (``encode``), or responses
-        and features; standardised.
+        Features and responses of each participant, standardised.
     settings, progress
         See :func:`bids_neurodecode.models.training.train`.
     validation
@@ -233,123 +217,6 @@ def train_shared(
     )
     model.eval()
     return training
-
-
-def fine_tune(
-    model: SharedModel,
-    name: str,
-    inputs: Float32Array,
-    targets: Float32Array,
-    settings: TrainingSettings,
-    *,
-    whole: bool = False,
-    validation: tuple[Float32Array, Float32Array] | None = None,
-) -> Training:
-    """Train a new participant's layer, in place; the head and other layers stay.
-
-    Parameters
-    ----------
-    model
-        Trained on others.
-    name
-        The participant; gets a layer if it has none.
-    inputs, targets
-        Its samples.
-    settings
-        Of the trainer.
-    whole
-        Train the head too.
-    validation
-        Its samples that choose the epoch.
-    """
-    if name not in model.names:
-        with own_randomness(settings.seed):
-            model.add(name, (targets if model.direction == 'encode' else inputs).shape[1])
-    own = set(model.layer(name).parameters())
-    if whole:
-        own |= set(model.head.parameters())
-    before = {parameter: parameter.requires_grad for parameter in model.parameters()}
-    for parameter in before:
-        parameter.requires_grad_(parameter in own)
-    try:
-        return train_shared(
-            model,
-            {name: (inputs, targets)},
-            settings,
-            validation={name: validation} if validation else None,
-        )
-    finally:
-        for parameter, trained in before.items():
-            parameter.requires_grad_(trained)
-
-
-def adapt(
-    model: SharedModel,
-    name: str,
-    features: Float32Array,
-    responses: Float32Array,
-    *,
-    alphas: Sequence[float],
-    groups: npt.ArrayLike | None = None,
-    n_folds: int = 5,
-) -> Float32Array:
-    """Give a new participant the layer that ridge regression on the latents finds.
-
-    Parameters
-    ----------
-    model
-        Trained on others, to encode.
-    name
-        The participant; gets a layer if it has none.
-    features, responses
-        Its samples, standardised, (n_samples, n_features) and (n_samples, n_voxels).
-    alphas, groups, n_folds
-        See :func:`bids_neurodecode.models.ridge.fit_ridge`.
-
-    Returns
-    -------
-    numpy.ndarray
-        Share of variance explained in held-out samples, (n_voxels,).
-    """
-    if model.direction != 'encode':
-        raise ArgumentsError(ENCODING_ONLY)
-    if name not in model.names:
-        model.add(name, responses.shape[1])
-    _check(model, {name: (features, responses)})
-    device = next(model.head.parameters()).device
-    model.eval()
-    with torch.no_grad():
-        latents = model.head(torch.from_numpy(np.asarray(features, np.float32)).to(device))
-        ridge = fit_ridge(
-            latents.float().cpu().numpy(),
-            responses,
-            alphas=alphas,
-            groups=groups,
-            n_folds=n_folds,
-        )
-        weights = ridge.coefficients()
-        layer = model.layer(name)
-        layer.weight.copy_(torch.from_numpy(np.ascontiguousarray(weights.T)))
-        layer.bias.copy_(torch.from_numpy(ridge.intercept - ridge.mean @ weights))
-    return ridge.cv_r2
-
-
-def predict_shared(model: SharedModel, name: str, values: Float32Array) -> Float32Array:
-    """Predict a participant's responses (or features), (n, n_columns).
-
-    Parameters
-    ----------
-    model
-        Trained.
-    name
-        The participant's label.
-    values
-        Shape (n, n_features), or (n, n_voxels) where it decodes.
-    """
-    device = next(model.head.parameters()).device
-    with torch.inference_mode():
-        inputs = torch.from_numpy(np.asarray(values, dtype=np.float32)).to(device)
-        return np.asarray(model(inputs, name).float().cpu().numpy(), dtype=np.float32)
 
 
 def _check(model: SharedModel, pairs: Pairs) -> None:

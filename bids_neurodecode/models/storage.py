@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,8 @@ from bids_neurodecode.text import one_line
 
 KEY = 'bids_neurodecode'
 """The one entry of the metadata: with more, safetensors writes them in a random order."""
+
+T = TypeVar('T')
 
 NOT_OURS = '{file} is no model of this program ({reason}). Give one that it wrote.'
 
@@ -74,3 +76,17 @@ def load_description(path: Path) -> dict[str, Any]:
         reason = one_line(error)
         raise InputError(NOT_OURS.format(file=path, reason=reason)) from error
     return description
+
+
+def under(state: Mapping[str, T], part: str) -> dict[str, T]:
+    """Return the arrays whose names start with ``part.``, without it.
+
+    Parameters
+    ----------
+    state
+        Arrays (or tensors) by name.
+    part
+        The beginning of a name.
+    """
+    prefix = f'{part}.'
+    return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}

@@ -134,3 +134,19 @@ def read_table(path: Path | None) -> pd.DataFrame | None:
 def confidence_of(reader: Reader) -> float:
     """Return the coverage of the intervals of a participant's scores."""
     return 0.95 if reader.config is None else reader.config.evaluation.confidence
+
+
+def page_file(output_dir: Path, participant: str, task: str) -> Path | None:
+    """Return the page of a participant and task; None where there is none.
+
+    The page of the first task is ``sub-<label>.html``; those of further tasks carry theirs.
+
+    Parameters
+    ----------
+    output_dir
+        Of the run.
+    participant, task
+        Labels.
+    """
+    names = (f'sub-{participant}_task-{task}.html', f'sub-{participant}.html')
+    return next((output_dir / name for name in names if (output_dir / name).is_file()), None)

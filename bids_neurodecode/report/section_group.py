@@ -13,7 +13,7 @@ from bids_neurodecode.evaluation.statistics import MIN_GROUPS
 from bids_neurodecode.report import pictures, scores
 from bids_neurodecode.report.brain import MAPS
 from bids_neurodecode.report.build import Block, Cell, Fold, Gallery, Picture, Table
-from bids_neurodecode.report.reader import Reader, read_table
+from bids_neurodecode.report.reader import Reader, page_file, read_table
 from bids_neurodecode.report.section_gallery import SIDE
 from bids_neurodecode.report.section_signal import LONG
 from bids_neurodecode.report.style import (
@@ -151,10 +151,9 @@ def page_of(reader: Reader, folder: Path) -> Cell:
     folder
         Of the pages.
     """
-    label = f'sub-{reader.results.participant}'
-    names = (f'{label}.html', f'{label}_task-{reader.results.task}.html')
-    page = next((folder / name for name in names if (folder / name).is_file()), None)
-    return Cell(label, link=page)
+    results = reader.results
+    page = page_file(folder, results.participant, results.task)
+    return Cell(f'sub-{results.participant}', link=page)
 
 
 def above_zero(found: Mapping[str, int] | None) -> str:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from bids_neurodecode.config import Config
 from bids_neurodecode.errors import ArgumentsError, DataError
 from bids_neurodecode.evaluation.voxels import r2_by_column
+from bids_neurodecode.models.storage import under
 from bids_neurodecode.models.trainingsettings import TrainingSettings
 from bids_neurodecode.samples import Samples, contents
 from bids_neurodecode.spaces import needs_grid
@@ -199,16 +200,16 @@ class NetworkEncoder:
         design = HeadDesign.from_description(description['design'])
         mask = np.asarray(state['mask'], dtype=bool)
         head = make_head(design, None if _columns(design, mask) is not None else mask)
-        weights = {k: torch.from_numpy(np.array(v)) for k, v in _under(state, 'head').items()}
+        weights = {k: torch.from_numpy(np.array(v)) for k, v in under(state, 'head').items()}
         head.load_state_dict(weights)
         head.eval()
-        inputs = _under(state, 'inputs')
+        inputs = under(state, 'inputs')
         return cls(
             tuple(description['bands']),
             design,
             head,
             FeatureSpace.from_state(inputs) if 'components' in inputs else Standardizer(**inputs),
-            Standardizer(**_under(state, 'responses')),
+            Standardizer(**under(state, 'responses')),
             np.asarray(state['cv_r2'], dtype=np.float32),
             mask,
         )
@@ -398,8 +399,3 @@ def _box(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     found = np.nonzero(mask)
     box = tuple(slice(int(axis.min()), int(axis.max()) + 1) for axis in found)
     return np.ascontiguousarray(mask[box])
-
-
-def _under(state: Mapping[str, npt.NDArray[Any]], part: str) -> dict[str, npt.NDArray[Any]]:
-    prefix = f'{part}.'
-    return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from bids_neurodecode.config import RidgeSettings
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.models.ridge import RidgeModel, fit_ridge
+from bids_neurodecode.models.storage import under
 from bids_neurodecode.models.trainingsettings import TrainingSettings
 from bids_neurodecode.samples import Samples, contents
 from bids_neurodecode.standardizer import Standardizer
@@ -142,9 +143,9 @@ class SharedHead:
         try:
             n_in, hidden, n_latent = (int(size) for size in description['sizes'])
             head = _make_head(n_in, hidden, n_latent)
-            weights = {k: torch.from_numpy(np.array(v)) for k, v in _part(state, 'head').items()}
+            weights = {k: torch.from_numpy(np.array(v)) for k, v in under(state, 'head').items()}
             head.load_state_dict(weights)
-            space = FeatureSpace.from_state(_part(state, 'space'))
+            space = FeatureSpace.from_state(under(state, 'space'))
             bands, people = tuple(description['bands']), tuple(description['participants'])
             stimuli = tuple(description['stimuli'])
         except (KeyError, ValueError, TypeError, RuntimeError) as error:
@@ -206,9 +207,9 @@ class SharedEncoder:
             What JSON held.
         """
         return cls(
-            SharedHead.from_state(_part(state, 'shared'), description['head']),
-            RidgeModel.from_state(_part(state, 'ridge')),
-            Standardizer(**_part(state, 'responses')),
+            SharedHead.from_state(under(state, 'shared'), description['head']),
+            RidgeModel.from_state(under(state, 'ridge')),
+            Standardizer(**under(state, 'responses')),
         )
 
 
@@ -327,8 +328,3 @@ def _stimuli(samples: Samples) -> npt.NDArray[np.str_]:
 
 def _joined(features: Bands, names: Sequence[str] | npt.NDArray[np.str_]) -> Float32Array:
     return np.concatenate([band.of(list(names)) for band in features.values()], axis=1)
-
-
-def _part(state: Mapping[str, npt.NDArray[Any]], part: str) -> dict[str, npt.NDArray[Any]]:
-    start = f'{part}.'
-    return {k.removeprefix(start): v for k, v in state.items() if k.startswith(start)}

@@ -11,10 +11,11 @@ import numpy.typing as npt
 
 from bids_neurodecode.errors import DataError, InputError
 from bids_neurodecode.models.sampling import SamplingSettings
+from bids_neurodecode.models.storage import under
 from bids_neurodecode.settings_reconstruction import ReconstructionSettings
 from bids_neurodecode.standardizer import Standardizer
 from bids_neurodecode.systems.generation_generators import FittedGenerator
-from bids_neurodecode.systems.generation_small import FittedSmall, under
+from bids_neurodecode.systems.generation_small import FittedSmall
 from bids_neurodecode.typing import Float32Array, Uint8Array
 
 if TYPE_CHECKING:

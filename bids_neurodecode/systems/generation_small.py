@@ -18,6 +18,7 @@ from bids_neurodecode.config import Config
 from bids_neurodecode.errors import ArgumentsError, InputError
 from bids_neurodecode.models.matching import Matching, MatchingSettings
 from bids_neurodecode.models.sampling import SamplingSettings
+from bids_neurodecode.models.storage import under
 from bids_neurodecode.stimuli.gabor import GaborPyramid
 from bids_neurodecode.stimuli.space import FeatureSpace
 from bids_neurodecode.systems.generation_generators import (
@@ -599,17 +600,3 @@ def _as_tensors(space: FeatureSpace, device: torch.device) -> tuple[Tensor, ...]
         space.components.T / space.deviations,
     )
     return tuple(torch.from_numpy(np.asarray(v, dtype=np.float32)).to(device) for v in values)
-
-
-def under(state: Mapping[str, npt.NDArray[Any]], part: str) -> dict[str, npt.NDArray[Any]]:
-    """Return the arrays whose names start with ``part.``, without it.
-
-    Parameters
-    ----------
-    state
-        Arrays by name.
-    part
-        The beginning of a name.
-    """
-    prefix = f'{part}.'
-    return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}

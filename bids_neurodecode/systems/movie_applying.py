@@ -13,6 +13,7 @@ from bids_neurodecode.config import Config
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.evaluation.metrics import Score
 from bids_neurodecode.models.ridge import RidgeModel
+from bids_neurodecode.models.storage import under
 from bids_neurodecode.samples import Samples
 from bids_neurodecode.standardizer import Standardizer
 from bids_neurodecode.stimuli.space import FeatureSpace
@@ -65,16 +66,11 @@ def encoder_from(
     DataError
         If something is missing.
     """
-
-    def under(part: str) -> dict[str, npt.NDArray[Any]]:
-        prefix = f'{part}.'
-        return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
-
     try:
-        responses = under('responses')
+        responses = under(arrays, 'responses')
         return FilmEncoder(
-            FeatureSpace.from_state(under('space')),
-            RidgeModel.from_state(under('ridge')),
+            FeatureSpace.from_state(under(arrays, 'space')),
+            RidgeModel.from_state(under(arrays, 'ridge')),
             Standardizer(responses['mean'], responses['scale']),
             float(description['repetition_time']),
             tuple(float(delay) for delay in arrays['delays']),

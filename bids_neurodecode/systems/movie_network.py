@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.errors import ArgumentsError, DataError
+from bids_neurodecode.models.storage import under
 from bids_neurodecode.standardizer import Standardizer
 from bids_neurodecode.text import one_line
 from bids_neurodecode.typing import Float32Array
@@ -220,9 +221,9 @@ class MovieNetwork:
         try:
             for name, part in (('encoder', encoder), ('decoder', decoder)):
                 if part is not None:
-                    part.load_state_dict(_under(weights, name))
+                    part.load_state_dict(under(weights, name))
                     part.eval()
-            scales = _under(weights, 'responses')
+            scales = under(weights, 'responses')
             standardizer = Standardizer(scales['mean'].numpy(), scales['scale'].numpy())
         except (RuntimeError, KeyError) as error:
             raise DataError(BAD_MODEL.format(folder=folder, reason=one_line(error))) from error
@@ -233,7 +234,7 @@ def read_extra(weights_file: Path) -> dict[str, npt.NDArray[Any]]:
     """Return the further arrays that a network was saved with, by name."""
     from bids_neurodecode.models.checkpoints import load_weights
 
-    return {k: v.numpy() for k, v in _under(load_weights(weights_file), EXTRA).items()}
+    return {k: v.numpy() for k, v in under(load_weights(weights_file), EXTRA).items()}
 
 
 def fit_movie(
@@ -389,11 +390,6 @@ def _settings(saved: Mapping[str, Any]) -> MovieNetworkSettings:
         'training': TrainingSettings(**saved['training']),
     }
     return MovieNetworkSettings(**{**saved, **parts})
-
-
-def _under(weights: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:
-    prefix = f'{part}.'
-    return {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
 
 
 def _device(module: nn.Module) -> torch.device:

@@ -126,9 +126,8 @@ def load_model(
     InputError
         If the file is another, or weights are missing.
     """
-    from bids_neurodecode.models.storage import load_arrays
+    from bids_neurodecode.models.storage import load_arrays, under
     from bids_neurodecode.systems.generation_model import GenerationModel
-    from bids_neurodecode.systems.generation_small import under
 
     arrays, description = load_arrays(path)
     voxels = {name: arrays.pop(name) for name in MASK_ARRAYS if name in arrays}

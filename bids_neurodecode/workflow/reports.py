@@ -145,22 +145,6 @@ def participant_report(results: Path, output_dir: Path) -> Path:
     return page
 
 
-def pages_of(output_dir: Path, participant: str, task: str) -> list[Path]:
-    """Return the page of a participant and task; see :func:`participant_report` for its name.
-
-    Parameters
-    ----------
-    output_dir
-        Of the run.
-    participant
-        Label of the participant.
-    task
-        Label of the task.
-    """
-    names = (f'sub-{participant}_task-{task}.html', f'sub-{participant}.html')
-    return [output_dir / name for name in names if (output_dir / name).is_file()][:1]
-
-
 def _within(file: Path, folder: Path) -> bool:
     return file.resolve().is_relative_to(folder.resolve())
 

@@ -22,9 +22,9 @@ from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.bids.sink import BEGUN, write_json
 from bids_neurodecode.bids.writer import products_of
 from bids_neurodecode.errors import NeurodecodeError
+from bids_neurodecode.report.reader import page_file
 from bids_neurodecode.workflow.nodes import RunSettings
 from bids_neurodecode.workflow.participant import everyone_of, init_participant_wf
-from bids_neurodecode.workflow.reports import pages_of
 
 OTHER_SETTINGS = 'its settings changed'
 OTHER_INPUTS = 'what it reads, the options or the versions of the software changed'
@@ -171,7 +171,9 @@ def _outputs(participant: ParticipantInput, run: RunSettings) -> Iterator[Path]:
     label, task, root = participant.label, participant.task, run.output_dir
     folder = root / f'sub-{label}'
     yield from (root / name for name in products_of(root, label, task))
-    yield from pages_of(root, label, task)
+    page = page_file(root, label, task)
+    if page is not None:
+        yield page
     places = (
         (folder, f'*_task-{task}_*'),
         (folder / 'log' / run.run_id, '*'),

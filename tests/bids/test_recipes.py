@@ -69,7 +69,7 @@ def test_all_recipes_of_the_package_are_whole():
     for name in files:
         recipe = read_recipe(name)
         assert recipe.content.title, name
-        assert recipe.content.needs or recipe.content.unread, name
+        assert recipe.content.needs, name
         for need in recipe.content.needs:
             assert need.files or need.stimuli, name
         assert '..' not in ' '.join(str(need.get) for need in recipe.content.needs)

@@ -98,6 +98,11 @@ def test_pages_of_participants_and_group_link_to_each_other(
     linked = (tmp_path / 'sub-01.html').read_bytes()
     write_participant_report(bare[0], tmp_path / 'sub-01.html', tmp_path / 'figures')
     assert (tmp_path / 'sub-01.html').read_bytes() == linked
+    # with several tasks, the page of this one and not that of the first
+    (tmp_path / f'sub-01_task-{bare[0].task}.html').touch()
+    write_group_report(bare, tmp_path / 'group.html', tmp_path / 'figures')
+    own = f'href="sub-01_task-{bare[0].task}.html">sub-01</a>'
+    assert own in (tmp_path / 'group.html').read_text('utf-8')
 
 
 @pytest.mark.parametrize(('n', 'tested'), [(3, False), (7, True)])
