@@ -14,8 +14,7 @@ from bids_neurodecode.bids.recipes import recognise
 from bids_neurodecode.bids.request import Request
 from bids_neurodecode.cli.main import main
 from bids_neurodecode.errors import InputError
-from bids_neurodecode.report.boilerplate import cited
-from bids_neurodecode.report.boilerplate_layouts import published_inputs
+from bids_neurodecode.report.boilerplate import cited, paragraphs
 from bids_neurodecode.samples import VoxelMask
 from bids_neurodecode.workflow.reports import read_results
 
@@ -128,7 +127,7 @@ def test_unknown_participants_and_tasks_are_refused(tmp_path):
 
 
 def test_what_is_cited_is_in_the_bibliography():
-    works = cited([published_inputs('algonauts', '0')])
+    works = cited(paragraphs('inputs', layout='algonauts', version='0', fmriprep=False))
     assert any('Algonauts' in work.text for work in works)
 
 

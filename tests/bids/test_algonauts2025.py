@@ -10,8 +10,7 @@ from bids_neurodecode.bids.query import find_inputs
 from bids_neurodecode.bids.request import Request
 from bids_neurodecode.cli.main import main
 from bids_neurodecode.errors import InputError
-from bids_neurodecode.report.boilerplate import cited
-from bids_neurodecode.report.boilerplate_layouts import published_inputs
+from bids_neurodecode.report.boilerplate import cited, paragraphs
 from bids_neurodecode.samples import VoxelMask
 from bids_neurodecode.spaces import load_image, space_of
 from bids_neurodecode.workflow.reports import read_results
@@ -68,7 +67,7 @@ def test_each_array_is_a_run_of_parcels(tmp_path):
     assert events['stim_file'].tolist() == ['s01e01b']
     assert events['duration'].tolist() == pytest.approx([N_VOLUMES * 1.49])
     assert '2 episodes (friends), 320 volumes, 12 parcels' in inputs.notes[-1]
-    assert cited([published_inputs('algonauts2025', '1')])
+    assert cited(paragraphs('inputs', layout='algonauts2025', version='1', fmriprep=False))
 
 
 def test_both_tasks_are_one_model_and_repeats_are_told_apart(tmp_path):

@@ -91,7 +91,7 @@ def test_new_images_are_described_as_the_model_was_trained(networks, monkeypatch
 def test_methods_text_knows_every_feature_space():
     from typing import get_args
 
-    from bids_neurodecode.report.boilerplate_encoding import described_by
+    from bids_neurodecode.report.boilerplate import described_by
     from bids_neurodecode.settings_encoding import TABLE, Band
 
     for band in set(get_args(get_args(Band)[0])) - {TABLE}:

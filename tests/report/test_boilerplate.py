@@ -12,6 +12,7 @@ from bids_neurodecode.report.boilerplate import (
     cited,
     in_words,
     methods,
+    paragraphs,
     read_bibliography,
 )
 
@@ -131,3 +132,11 @@ def test_citation_files_agree() -> None:
     assert '[@' not in files['md']
     assert 'x &lt;b&gt;&amp;' in files['html']
     HTMLParser().feed(files['html'])
+
+
+def test_names_from_the_data_stay_as_they_are() -> None:
+    """Texts are plain: what a template is given is neither escaped nor read as a mark."""
+    name = 'a & b <c> "d" &amp; {{ e }}'
+    assert f'derivatives dataset {name}.' in text_of({'betas': {'precomputed': name}})
+    (line,) = paragraphs('inputs', layout='bids', version=name, fmriprep=False)
+    assert f'bids_neurodecode {name}, a BIDS-App' in line

@@ -11,8 +11,7 @@ import pytest
 
 from bids_neurodecode.config import build_config
 from bids_neurodecode.models.generators import read_recipe
-from bids_neurodecode.report.boilerplate import in_words, methods
-from bids_neurodecode.report.boilerplate_generation import RECIPES, SMALL
+from bids_neurodecode.report.boilerplate import RECIPES, SMALL, in_words, methods
 from bids_neurodecode.report.build import Table
 from bids_neurodecode.report.group import write_group_report
 from bids_neurodecode.report.participant import ParticipantResults
