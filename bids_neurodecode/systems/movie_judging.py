@@ -7,8 +7,7 @@ itself. The null is that of :mod:`~bids_neurodecode.systems.movie_surrogates`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +19,7 @@ from bids_neurodecode.evaluation.voxels import pearson_by_column, r2_by_column
 from bids_neurodecode.samples import Samples
 from bids_neurodecode.systems.movie_intervals import (
     BLOCK_SECONDS,
+    Intervals,
     block_intervals,
     blocks_of,
 )
@@ -148,35 +148,20 @@ def judge_responses(
         rng=rng.spawn(1)[0],
     )
 
-    def score(metric: str, value: float, model: str = model, **more: Any) -> Score:
-        return Score(
-            system='movie',
-            model=model,
-            protocol=protocol,
-            split='test',
-            space=space,
-            metric=metric,
-            value=value,
-            n=int(np.isfinite(r).sum()),
-            chance=0.0,
-            n_units=n_blocks,
-            units='blocks of 30 s',
-            **more,
-        )
-
-    tested: dict[str, Any] = {}
-    if test.scores.size:
-        tested = {'p': p_value(test.scores, median), 'test': 'surrogates'}
-    scores = [
-        score(
-            'voxel_r_median', median, ci_low=limits.median[0], ci_high=limits.median[1], **tested
-        ),
-        score('voxel_r_mean', mean, ci_low=limits.mean[0], ci_high=limits.mean[1]),
-        score('voxel_r2_median', r2),
-    ]
-    if test.scores.size:
-        null = float(np.median(test.scores))
-        scores.append(score('voxel_r_median', null, model='baseline-shuffled'))
+    row = Score(
+        system='movie',
+        model=model,
+        protocol=protocol,
+        split='test',
+        space=space,
+        metric='voxel_r2_median',
+        value=r2,
+        n=int(np.isfinite(r).sum()),
+        chance=0.0,
+        n_units=n_blocks,
+        units='blocks of 30 s',
+    )
+    scores = _score_rows(row, median, mean, limits, test.scores)
     order = np.argsort(rows, kind='stable')
     return Judged(
         r,
@@ -187,7 +172,38 @@ def judge_responses(
         rows[order],
         test.threshold,
         test.scores,
-        tuple(scores),
+        scores,
         tuple(notes),
         by_fold,
     )
+
+
+def _score_rows(
+    row: Score, median: float, mean: float, limits: Intervals, null: FloatArray
+) -> tuple[Score, ...]:
+    """Return the rows of r, of the given R2, and of what surrogates score where there are some."""
+    scores = [
+        replace(
+            row,
+            metric='voxel_r_median',
+            value=median,
+            ci_low=limits.median[0],
+            ci_high=limits.median[1],
+            p=p_value(null, median) if null.size else None,
+            test='surrogates' if null.size else None,
+        ),
+        replace(
+            row,
+            metric='voxel_r_mean',
+            value=mean,
+            ci_low=limits.mean[0],
+            ci_high=limits.mean[1],
+        ),
+        row,
+    ]
+    if null.size:
+        value = float(np.median(null))
+        scores.append(
+            replace(row, metric='voxel_r_median', value=value, model='baseline-shuffled')
+        )
+    return tuple(scores)

@@ -71,7 +71,7 @@ def publish_betas(
     parcels: list[Path] | None = None,
     selected: Path | None = None,
     selection_info: Mapping[str, Any] | None = None,
-) -> Mapping[str, Any]:
+) -> Mapping[str, object]:
     """Write the betas, their maps and events, and the record for the report.
 
     Parameters

@@ -74,7 +74,7 @@ def analyse(
     within: npt.NDArray[np.bool_] | None = None,
     atlas_labels: Path | None = None,
     atlas_table: Path | None = None,
-) -> Mapping[str, Any]:
+) -> Mapping[str, object]:
     """Decode conditions, predict the responses to them, and compare them, over held-out runs.
 
     Parameters
@@ -194,7 +194,7 @@ def publish_conditions(
     atlas_labels: Path | None = None,
     atlas_table: Path | None = None,
     parcels: list[Path] | None = None,
-) -> Mapping[str, Any]:
+) -> Mapping[str, object]:
     """Write the derivatives of conditions, and the record for the report.
 
     Parameters

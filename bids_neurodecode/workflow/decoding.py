@@ -50,7 +50,7 @@ def decode(
     device: str,
     folder: Path,
     within: npt.NDArray[np.bool_] | None = None,
-) -> Mapping[str, Any]:
+) -> Mapping[str, object]:
     """Fit and judge the decoder fold by fold, then fit it once on everything.
 
     Parameters

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -77,7 +76,7 @@ def extract_band(
     weights: str,
     device: str,
     cache: str,
-) -> Mapping[str, Any]:
+) -> Mapping[str, object]:
     """Extract one feature space of images (and their captions), each image once.
 
     Parameters

@@ -69,7 +69,7 @@ def share_head(
     weights: dict[str, str],
     device: str,
     cache: str,
-) -> Mapping[str, Any]:
+) -> Mapping[str, object]:
     """Judge a shared head on each participant in turn, train it on all, save it.
 
     Parameters

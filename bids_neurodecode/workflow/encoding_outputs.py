@@ -80,7 +80,7 @@ def publish_encoding(
     parcels: list[Path] | None = None,
     selected: Path | None = None,
     selection_info: Mapping[str, Any] | None = None,
-) -> Mapping[str, Any]:
+) -> Mapping[str, object]:
     """Write the derivatives of image encoding, and the record for the report.
 
     ``encoded`` is what the encoding model found, ``ridge`` what ridge regression found beside it.

@@ -62,7 +62,7 @@ def publish_predicted(
     mean_bold: Path | None = None,
     tsnr: Path | None = None,
     beta_info: Mapping[str, Any] | None = None,
-) -> Mapping[str, Any]:
+) -> Mapping[str, object]:
     """Write what a trained encoding model predicts, and the record for the report.
 
     Parameters

@@ -71,7 +71,7 @@ def apply_encoding(
     mask: VoxelMask | None = None,
     betas: npt.NDArray[np.float32] | None = None,
     run_marks: Mapping[str, Any] | None = None,
-) -> Mapping[str, Any]:
+) -> Mapping[str, object]:
     """Predict the responses to all images, and judge them where BOLD is there.
 
     Parameters

@@ -75,7 +75,7 @@ def encode(
     folder: Path,
     run_marks: Mapping[str, Any] | None = None,
     within: npt.NDArray[np.bool_] | None = None,
-) -> Mapping[str, Any]:
+) -> Mapping[str, object]:
     """Fit and judge the linear encoding model of films.
 
     Parameters

@@ -53,7 +53,7 @@ def gather_group(
     records: list[Path],
     sums: str,
     folder: Path,
-) -> Mapping[str, Any]:
+) -> Mapping[str, object]:
     """Average the aligned series of the participants, and plan what is held out.
 
     Parameters
@@ -145,7 +145,7 @@ def compare_group(
     mask: VoxelMask,
     folder: Path,
     within: npt.NDArray[np.bool_] | None = None,
-) -> Mapping[str, Any]:
+) -> Mapping[str, object]:
     """Compare the participants: voxels by training volumes, a ceiling on test volumes.
 
     Parameters

@@ -74,7 +74,7 @@ def compare_participants(
     earlier: str,
     folder: Path,
     within: npt.NDArray[np.bool_] | None = None,
-) -> Mapping[str, Any]:
+) -> Mapping[str, object]:
     """Compare a participant with the others: choose voxels in training, a ceiling in test.
 
     Parameters

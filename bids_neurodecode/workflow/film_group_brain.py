@@ -259,7 +259,7 @@ def _uri(file: Path) -> str:
 
 
 @step('report', makes=('page',), always=True)
-def make_brain_page(call: Call, results: Path) -> Mapping[str, Any]:
+def make_brain_page(call: Call, results: Path) -> Mapping[str, object]:
     """Make the page of the group brain from the record of its results.
 
     Parameters

@@ -59,7 +59,7 @@ def add_network(ladder: Ladder) -> None:
 @step('filmstore', makes=('film_stores', 'pairs'), settings=('movie',))
 def store_films(
     participant: ParticipantInput, config: Config, trials: pd.DataFrame, films: str
-) -> Mapping[str, Any]:
+) -> Mapping[str, object]:
     """Keep the frames of each film as a memory map, made once and used by all participants.
 
     Parameters
@@ -123,7 +123,7 @@ def encode_banded(
     device: str,
     folder: Path,
     within: npt.NDArray[np.bool_] | None = None,
-) -> Mapping[str, Any]:
+) -> Mapping[str, object]:
     """Fit and judge banded ridge on the feature spaces of films; compare it with ridge.
 
     Parameters
@@ -235,7 +235,7 @@ def train_network(
     within: npt.NDArray[np.bool_] | None = None,
     atlas_labels: Path | None = None,
     atlas_table: pd.DataFrame | None = None,
-) -> Mapping[str, Any]:
+) -> Mapping[str, object]:
     """Train and judge the movie network.
 
     Parameters

@@ -73,7 +73,7 @@ def publish_films(
     atlas_labels: Path | None = None,
     atlas_table: Path | None = None,
     parcels: list[Path] | None = None,
-) -> Mapping[str, Any]:
+) -> Mapping[str, object]:
     """Write the derivatives of films, and the record for the report.
 
     What comes from the linear model (``metrics`` to ``encode_info``) is always there; what comes

@@ -62,7 +62,9 @@ def add_film_prediction(ladder: Ladder, model: Path) -> None:
 
 
 @step('plan', makes=('trials',), settings=('features',))
-def list_showings(participant: ParticipantInput, config: Config, model: str) -> Mapping[str, Any]:
+def list_showings(
+    participant: ParticipantInput, config: Config, model: str
+) -> Mapping[str, object]:
     """List the volumes of each film: of the runs, or of films alone at the model's clock.
 
     Parameters
@@ -103,7 +105,7 @@ def apply_films(
     aligned: list[npt.NDArray[np.float32]] | None = None,
     valid: npt.NDArray[np.bool_] | None = None,
     run_marks: Mapping[str, Any] | None = None,
-) -> Mapping[str, Any]:
+) -> Mapping[str, object]:
     """Predict responses to films, reconstruct films from responses, judge both.
 
     Parameters

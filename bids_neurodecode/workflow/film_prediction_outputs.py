@@ -43,7 +43,7 @@ def publish_film_predictions(
     applied: Path,
     mean_bold: Path | None = None,
     tsnr: Path | None = None,
-) -> Mapping[str, Any]:
+) -> Mapping[str, object]:
     """Write predicted BOLD and reconstructed films, and the record for the report.
 
     Parameters

@@ -115,7 +115,7 @@ def align_films(
     mask: VoxelMask,
     trials: pd.DataFrame,
     folder: Path,
-) -> Mapping[str, Any]:
+) -> Mapping[str, object]:
     """Clean each run, and put it on the clock of its films with and without the delay.
 
     Parameters
@@ -168,7 +168,7 @@ def film_features(
     energy: bool,
     cache: str,
     folder: Path,
-) -> Mapping[str, Any]:
+) -> Mapping[str, object]:
     """Describe the frames of each volume, averaged, and motion in them.
 
     Where the user brings a table of features for each film, these are taken instead.

@@ -31,7 +31,7 @@ OTHER_SETTINGS = 'its results are of other settings; run it again'
 @step('report', makes=('page',), always=True, memory=lambda _: 0.9)
 def gather_study(
     call: Call, plan_json: str, task: str, asked: str, reasons: dict[str, str]
-) -> Mapping[str, Any]:
+) -> Mapping[str, object]:
     """Put together what all variants left in the output folder: tables, figure, page.
 
     Under a lock, as the tasks of a job array may end at the same time: each reads what all have

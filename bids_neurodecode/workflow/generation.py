@@ -119,7 +119,7 @@ def generate(
     checkpoints: Path,
     within: npt.NDArray[np.bool_] | None = None,
     atlas_labels: Path | None = None,
-) -> Mapping[str, Any]:
+) -> Mapping[str, object]:
     """Make images of held-out responses, and judge them.
 
     Parameters

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -56,7 +56,7 @@ def apply_generation(
     weights: dict[str, str],
     device: str,
     folder: Path,
-) -> Mapping[str, Any]:
+) -> Mapping[str, object]:
     """Make images of new responses and compare them with what was shown.
 
     Parameters

@@ -34,7 +34,7 @@ NO_COMMON_FILM = 'No film was seen by all participants (they saw: {films}).'
 
 
 @step('scores', makes=('group_metrics',), always=True, memory=lambda _: 0.4)
-def group_scores(call: Call, records: list[Path]) -> Mapping[str, Any]:
+def group_scores(call: Call, records: list[Path]) -> Mapping[str, object]:
     """Put the metrics of all participants below each other, and compare models over them.
 
     Parameters
@@ -62,7 +62,7 @@ def group_scores(call: Call, records: list[Path]) -> Mapping[str, Any]:
 
 
 @step('agreement', makes=('group_isc',), always=True, memory=lambda _: 3.4)
-def group_agreement(call: Call, records: list[Path]) -> Mapping[str, Any]:
+def group_agreement(call: Call, records: list[Path]) -> Mapping[str, object]:
     """Map the leave-one-participant-out intersubject correlation of films.
 
     Parameters
@@ -100,7 +100,7 @@ def make_group_page(
     shared_metrics: Path | None = None,
     region_means: Path | None = None,
     map_facts: Mapping[str, Any] | None = None,
-) -> Mapping[str, Any]:
+) -> Mapping[str, object]:
     """Make the page of the group.
 
     ``shared_metrics`` are of a head that participants share, ``region_means`` and ``map_facts``

@@ -39,7 +39,7 @@ TESTED = (
 
 
 @step('maps', makes=('region_means', 'map_facts'), always=True, memory=lambda _: 2.4)
-def group_maps(call: Call, records: list[Path]) -> Mapping[str, Any]:
+def group_maps(call: Call, records: list[Path]) -> Mapping[str, object]:
     """Write maps over participants where they share a space, and a table by region in any.
 
     Parameters

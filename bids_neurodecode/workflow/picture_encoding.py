@@ -143,7 +143,7 @@ def encode(
     within: npt.NDArray[np.bool_] | None = None,
     atlas_labels: Path | None = None,
     atlas_table: Path | None = None,
-) -> Mapping[str, Any]:
+) -> Mapping[str, object]:
     """Fit and judge an encoding model fold by fold, then fit it once on everything.
 
     Parameters

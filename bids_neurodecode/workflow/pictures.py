@@ -80,7 +80,7 @@ def publish_pictures(
     atlas_labels: Path | None = None,
     atlas_table: Path | None = None,
     parcels: list[Path] | None = None,
-) -> Mapping[str, Any]:
+) -> Mapping[str, object]:
     """Write the derivatives of images, and the record for the report.
 
     ``generated`` is what was made in two stages, where it was.

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -104,7 +103,7 @@ def plan_trials(
     hold_out: bool,
     folder: Path,
     features: list[npt.NDArray[np.float32]] | None = None,
-) -> Mapping[str, Any]:
+) -> Mapping[str, object]:
     """Events to trials, and which of them are held out.
 
     Parameters
@@ -150,7 +149,9 @@ def plan_trials(
 
 
 @step('plan', makes=('plan', 'trials', 'parts'), settings=('split', 'features'))
-def plan_films(participant: ParticipantInput, config: Config, folder: Path) -> Mapping[str, Any]:
+def plan_films(
+    participant: ParticipantInput, config: Config, folder: Path
+) -> Mapping[str, object]:
     """Put films on the clock of their runs, and hold out blocks of them.
 
     Parameters

@@ -77,7 +77,7 @@ def apply_decoder(
     run_marks: Mapping[str, Any],
     model: str,
     folder: Path,
-) -> Mapping[str, Any]:
+) -> Mapping[str, object]:
     """Decode new betas.
 
     Parameters
@@ -150,7 +150,7 @@ def publish_predictions(
     mean_bold: Path,
     tsnr: Path,
     generated: Path | None = None,
-) -> Mapping[str, Any]:
+) -> Mapping[str, object]:
     """Write what a trained decoder said of new data, and the record for the report.
 
     Parameters

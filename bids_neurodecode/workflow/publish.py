@@ -442,7 +442,7 @@ def write_parcels(
 
 
 @step('report', makes=('page',), always=True)
-def make_report(call: Call, results: Path) -> Mapping[str, Any]:
+def make_report(call: Call, results: Path) -> Mapping[str, object]:
     """Make the page of a participant from the record of the results.
 
     Parameters

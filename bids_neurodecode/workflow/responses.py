@@ -102,7 +102,7 @@ def add_atlas(ladder: Ladder, *, series: bool = True) -> None:
     makes=('mask', 'mean_bold', 'tsnr', 'tsnr_runs', 'run_marks'),
     memory=lambda size: 4 * size.run_gb,
 )
-def quality(participant: ParticipantInput, folder: Path) -> Mapping[str, Any]:
+def quality(participant: ParticipantInput, folder: Path) -> Mapping[str, object]:
     """Find the voxels that all runs share, the mean volume, and temporal signal-to-noise ratios.
 
     ``run_marks`` is what the runs are known by (:mod:`~bids_neurodecode.workflow.seen`); ``tsnr``
@@ -161,7 +161,7 @@ def betas(
     plan: Plan,
     folder: Path,
     checkpoints: Path,
-) -> Mapping[str, Any]:
+) -> Mapping[str, object]:
     """Single-trial betas, (n_trials, n_voxels), and those tuned on each fold's training trials.
 
     Parameters
@@ -198,7 +198,7 @@ def betas(
 @step('reliability', makes=('reliability_maps',), many=('reliability_maps',))
 def reliability(
     betas: npt.NDArray[np.float32], mask: VoxelMask, plan: Plan, folder: Path
-) -> Mapping[str, Any]:
+) -> Mapping[str, object]:
     """Map reliability over all trials: to look at, never to select voxels by.
 
     None without repeats.
@@ -244,7 +244,7 @@ def reliable_voxels(
     tsnr_runs: npt.NDArray[np.float32],
     folder: Path,
     within: npt.NDArray[np.bool_] | None = None,
-) -> Mapping[str, Any]:
+) -> Mapping[str, object]:
     """Choose the voxels whose repeats agree, over all trials: a region to use later.
 
     None where no stimulus is repeated, or repeats cannot choose.
@@ -302,7 +302,7 @@ def publish_reliable(writer: ProductWriter, selected: Path, info: Mapping[str, A
 @step('atlas', makes=('atlas_labels', 'atlas_table', 'within'), settings=('atlas',))
 def place_atlas(
     participant: ParticipantInput, config: Config, mask: VoxelMask, folder: Path
-) -> Mapping[str, Any]:
+) -> Mapping[str, object]:
     """Bring a parcellation to the grid of the data; find the voxels of the chosen regions.
 
     Parameters
@@ -353,7 +353,7 @@ def parcel_series(
     mask: VoxelMask,
     atlas_labels: Path,
     atlas_table: pd.DataFrame,
-) -> Mapping[str, Any]:
+) -> Mapping[str, object]:
     """Average the cleaned series of each parcel: one table per run, one column per parcel.
 
     Parameters
@@ -384,7 +384,7 @@ def parcel_series(
 @step('features', makes=('features',), settings=('features',))
 def picture_features(
     participant: ParticipantInput, config: Config, cache: str
-) -> Mapping[str, Any]:
+) -> Mapping[str, object]:
     """Features of images, (n_stimuli, n_features), stimuli in order of their names.
 
     Each image is read once, however many participants saw it: ``cache`` keeps them by content.

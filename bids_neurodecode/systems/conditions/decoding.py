@@ -18,7 +18,7 @@ from bids_neurodecode.config import Config
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.evaluation import identification, statistics
 from bids_neurodecode.evaluation.metrics import Score
-from bids_neurodecode.samples import Parts, Responses, Samples, Split
+from bids_neurodecode.samples import Fold, Parts, Responses, Samples, Split
 from bids_neurodecode.signals.selection import VoxelSelection
 from bids_neurodecode.systems import baselines
 from bids_neurodecode.systems.base import PerStimulus, run_labels
@@ -182,61 +182,25 @@ def classify(
         settings = replace(settings, groups='auto')
     features = conditions_of(split.table)
     shuffle_rng, pool_rng, refit_rng = rng.spawn(3)
+    shuffled = shuffle_rng if with_baselines else None
     outcomes: list[Outcome] = []
-    decoders = []
+    decoders: list[LinearDecoder] = []
     for number, (fold, cut) in enumerate(zip(split, folds, strict=True)):
         decoder = fit(cut.train, features, settings)
         decoders.append(decoder)
-        models: list[tuple[str, LinearDecoder, baselines.Components, Samples]] = [
-            (OWN_MODEL, decoder, decoder.components, cut.test)
-        ]
-        if with_baselines:
-            other = fit(baselines.shuffled(cut.train, shuffle_rng), features, settings)
-            nearest = baselines.nearest(decoder, cut.train, features)
-            level = fit(_mean_response(cut.train), features, settings)
-            models += [
-                ('baseline-shuffled', decoder, other.components, cut.test),
-                ('baseline-nearest', decoder, nearest, cut.test),
-                (MEAN_RESPONSE, level, level.components, _mean_response(cut.test)),
-            ]
-        outcomes += [
-            judge(
-                model,
-                components,
-                of,
-                test,
-                features,
-                features.stimuli,
-                fold=number,
-                rows=fold.test,
-                average=False,
-            )
-            for model, of, components, test in models
-        ]
-    outcomes = [replace(outcome, space=space) for outcome in outcomes]
+        found = _outcomes(decoder, cut, features, settings, number, fold, shuffled)
+        outcomes += [replace(outcome, space=space) for outcome in found]
+    own = [o for o in outcomes if o.model == OWN_MODEL]
     refitted: dict[str, FloatArray] = {}
     notes: dict[str, None] = {}
     evaluation = config.evaluation
-    own = [o for o in outcomes if o.model == OWN_MODEL]
     if evaluation.permutation == 'refit' and Pairing.of(own, split).untested is None:
         counts = pd.concat([o.table['stimulus'] for o in own]).value_counts()
         if counts.nunique() > 1:
             notes[NOT_REFITTED] = None
         else:
-            found = refitted_nulls(
-                decoders,
-                folds,
-                split,
-                features,
-                settings,
-                n_permutations=evaluation.n_permutations,
-                rng=refit_rng,
-            )
-            # with as many trials of each condition it is the same as balanced accuracy
-            refitted = {
-                ACCURACY: found[f'{SINGLE_TRIAL}/identification_top1'],
-                TWO_WAY: found[f'{SINGLE_TRIAL}/{TWO_WAY}'],
-            } if found else {}  # fmt: skip
+            n = evaluation.n_permutations
+            refitted = _refitted(decoders, folds, split, features, settings, n, refit_rng)
     scores: list[Score] = []
     kept: Kept = {}
     null = np.empty(0)
@@ -264,6 +228,59 @@ def classify(
         selections=tuple(selections),
         notes=tuple(notes),
     )
+
+
+def _outcomes(
+    decoder: LinearDecoder,
+    cut: Parts,
+    features: PerStimulus,
+    settings: DecoderSettings,
+    number: int,
+    fold: Fold,
+    shuffled: np.random.Generator | None,
+) -> list[Outcome]:
+    """Judge the classifier of a fold and, with a source of shuffled labels, the baselines."""
+    models: list[tuple[str, LinearDecoder, baselines.Components, Samples]] = [
+        (OWN_MODEL, decoder, decoder.components, cut.test)
+    ]
+    if shuffled is not None:
+        other = fit(baselines.shuffled(cut.train, shuffled), features, settings)
+        nearest = baselines.nearest(decoder, cut.train, features)
+        level = fit(_mean_response(cut.train), features, settings)
+        models += [
+            ('baseline-shuffled', decoder, other.components, cut.test),
+            ('baseline-nearest', decoder, nearest, cut.test),
+            (MEAN_RESPONSE, level, level.components, _mean_response(cut.test)),
+        ]
+    names, rows = features.stimuli, fold.test
+    return [
+        judge(model, each, of, test, features, names, fold=number, rows=rows, average=False)
+        for model, of, each, test in models
+    ]
+
+
+def _refitted(
+    decoders: Sequence[LinearDecoder],
+    folds: Sequence[Parts],
+    split: Split,
+    features: PerStimulus,
+    settings: DecoderSettings,
+    n_permutations: int,
+    rng: np.random.Generator,
+) -> dict[str, FloatArray]:
+    """Return the permuted scores of classifiers that were fitted again, by metric.
+
+    With as many trials of each condition identification is the same as balanced accuracy.
+    """
+    found = refitted_nulls(
+        decoders, folds, split, features, settings, n_permutations=n_permutations, rng=rng
+    )
+    if not found:
+        return {}
+    return {
+        ACCURACY: found[f'{SINGLE_TRIAL}/identification_top1'],
+        TWO_WAY: found[f'{SINGLE_TRIAL}/{TWO_WAY}'],
+    }
 
 
 def classify_regions(
