@@ -15,6 +15,7 @@ from bids_neurodecode.evaluation.statistics import fdr
 from bids_neurodecode.report.results import ParticipantResults
 from bids_neurodecode.report.section_signal import analysis_mask, load_map, region_names
 from bids_neurodecode.spaces import Space, like, space_of
+from bids_neurodecode.tables import column_texts
 
 if TYPE_CHECKING:
     import nibabel as nib
@@ -26,18 +27,6 @@ OF_CHANCE_0 = frozenset({'pearsonr', 'network_r'})
 """Maps whose chance level is 0, about which they are symmetric: they are tested."""
 BY_REGION = ('pearsonr', 'network_r', 'accuracy', 'noisenormalized', 'noiseceiling', 'ceilingr')
 """Maps that are averaged by region, the foremost first."""
-REGION_COLUMNS = {
-    'map': 'Of what the values are: the stat of the maps of participants.',
-    'region': 'Name of the region of the atlas, or of the parcel.',
-    'n': 'Participants who have voxels (vertices, parcels) in it.',
-    'n_voxels': 'Median over participants of the number of these.',
-    'mean': 'Mean over participants of the median over the voxels of each.',
-    'sd': 'Standard deviation over participants.',
-    'ci_low': 'Lower limit of the 95 % confidence interval of the mean (six participants on).',
-    'ci_high': 'Upper limit of that interval.',
-    'p': 'Two-sided p of flips of the signs of participants, where chance is 0.',
-    'p_fdr': 'The same, adjusted for the false discovery rate over the regions of the map.',
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,7 +198,8 @@ def region_table(participants: Sequence[ParticipantResults]) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        One row per map and region that two participants or more have (:data:`REGION_COLUMNS`).
+        One row per map and region that two participants or more have (``group_regions`` of
+        ``data/columns.toml``).
     """
     import pandas as pd
 
@@ -223,7 +213,7 @@ def region_table(participants: Sequence[ParticipantResults]) -> pd.DataFrame:
                 own.append({'map': key, 'region': name, **_over_participants(key, values)})
         adjusted = fdr([row['p'] for row in own])
         rows += [row | {'p_fdr': float(p)} for row, p in zip(own, adjusted, strict=True)]
-    return pd.DataFrame(rows, columns=list(REGION_COLUMNS))
+    return pd.DataFrame(rows, columns=list(column_texts('group_regions')))
 
 
 def _over_participants(key: str, values: Sequence[tuple[float, int]]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import numpy as np
 from bids_neurodecode.bids.names import product_of
 from bids_neurodecode.bids.sink import write_image, write_json, write_tsv
 from bids_neurodecode.spaces import EXTENSIONS, Space, like, sidecar_of, space_of
+from bids_neurodecode.tables import column_texts
 from bids_neurodecode.workflow.nodes import Call
 from bids_neurodecode.workflow.reports import GROUP_FOLDER, read_results
 from bids_neurodecode.workflow.step import step
@@ -49,7 +50,7 @@ def group_maps(call: Call, records: list[Path]) -> Mapping[str, object]:
     records
         Files of the participants' records.
     """
-    from bids_neurodecode.report.groupmaps import REGION_COLUMNS, region_table, stack_maps
+    from bids_neurodecode.report.groupmaps import region_table, stack_maps
 
     people = [read_results(file) for file in records]
     folder, facts = call.output_dir / GROUP_FOLDER, {}
@@ -63,7 +64,7 @@ def group_maps(call: Call, records: list[Path]) -> Mapping[str, object]:
     if len(table):
         made['region_means'] = folder / f'task-{people[0].task}_stat-mean_regions.tsv'
         write_tsv(made['region_means'], table)
-        about = {name: {'Description': text} for name, text in REGION_COLUMNS.items()}
+        about = column_texts('group_regions')
         write_json(made['region_means'].with_suffix('.json'), about)
     return made
 
