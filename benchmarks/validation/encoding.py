@@ -1,6 +1,6 @@
 """Encoding of images whose responses have nothing to do with them.
 
-Networks are judged by the same function (``encoding_scores.Judge``), on predictions of their own.
+Networks are judged by the same class (``encoding_scores.EncodingScorer``), of their predictions.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ from bids_neurodecode.samples import Samples
 from bids_neurodecode.stimuli.features import FeatureExtractor
 from bids_neurodecode.systems.base import PerStimulus
 from bids_neurodecode.systems.encoders import Encoder, EncoderSettings, fit
-from bids_neurodecode.systems.generation_scores import Board, Table
+from bids_neurodecode.systems.generation_scores import ReconstructionScorer, Table
 from bids_neurodecode.systems.outcomes import Outcome
 from bids_neurodecode.typing import Float32Array, FloatArray, IndexArray, Uint8Array
 
@@ -174,7 +174,7 @@ class BrainScores:
             table = with_other_runs(predicted, measured, part.truth, runs[rows])
             self.tables.setdefault(model, []).append((replace(part, model=model), table))
 
-    def scores(self, board: Board) -> tuple[list[Score], list[str]]:
+    def scores(self, board: ReconstructionScorer) -> tuple[list[Score], list[str]]:
         """Return the rows of the metrics table, and what their reader should know."""
         if not self.tables:
             return [], [NO_NETWORK if self.viewer is None else NO_RUNS]

@@ -39,7 +39,7 @@ from bids_neurodecode.systems.encoding_outcomes import FoldResult, fold_result
 from bids_neurodecode.systems.encoding_refitting import FittedFold, refit_encoders
 from bids_neurodecode.systems.encoding_scores import (
     SYSTEM,
-    Judge,
+    EncodingScorer,
     Refitted,
     VoxelMaps,
     centred,
@@ -206,7 +206,7 @@ def encode_pictures(
         run.fold(number, fold, part, fit_rngs[number])
     chosen = samples.voxels(keep)
     ratio = ncsnr_of(chosen) if ncsnr is None else np.asarray(ncsnr)[keep]
-    judge = Judge(
+    judge = EncodingScorer(
         split,
         config.evaluation,
         settings.threshold,
@@ -317,7 +317,7 @@ class _Run:
             self.parts.setdefault(spaces, []).append(values)
 
     def judge(
-        self, judge: Judge, partition: VariancePartition | None
+        self, judge: EncodingScorer, partition: VariancePartition | None
     ) -> tuple[Evaluation, dict[str, VoxelMaps]]:
         """Pool the folds into scores."""
         import pandas as pd
@@ -368,7 +368,7 @@ class _Run:
         )
         return evaluation, maps
 
-    def partition(self, judge: Judge) -> VariancePartition:
+    def partition(self, judge: EncodingScorer) -> VariancePartition:
         """Partition the variance of single trials between feature spaces."""
         single = self.own[SINGLE_TRIAL]
         fold = np.repeat(np.arange(len(single)), [len(r.truth) for r in single])
@@ -412,7 +412,7 @@ class _Run:
             for metric, suffix, values in parts
         )
 
-    def _notes(self, judge: Judge, maps: VoxelMaps) -> tuple[str, ...]:
+    def _notes(self, judge: EncodingScorer, maps: VoxelMaps) -> tuple[str, ...]:
         notes = [CLOSED_SET] if all(self.closed) else []
         n = self.settings.n_training
         if n is not None and n < self.most:

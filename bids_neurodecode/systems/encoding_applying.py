@@ -16,7 +16,7 @@ from bids_neurodecode.systems.encoders import Bands, Encoder, predict
 from bids_neurodecode.systems.encoding import NO_CEILING
 from bids_neurodecode.systems.encoding_examples import pick_samples
 from bids_neurodecode.systems.encoding_outcomes import fold_result
-from bids_neurodecode.systems.encoding_scores import Judge, VoxelMaps
+from bids_neurodecode.systems.encoding_scores import EncodingScorer, VoxelMaps
 from bids_neurodecode.systems.encoding_setup import ceiling_notes, ncsnr_of
 from bids_neurodecode.systems.outcomes import REPEAT_AVERAGE, SINGLE_TRIAL
 from bids_neurodecode.systems.pooling import sample_table
@@ -106,7 +106,9 @@ def apply_encoder(
         return None
     fold = Fold(np.empty(0, dtype=np.intp), np.arange(samples.n_samples))
     ratio = ncsnr_of(samples)
-    judge = Judge(cast('Split', _Everything(samples.table)), evaluation, threshold, ratio, {}, rng)
+    judge = EncodingScorer(
+        cast('Split', _Everything(samples.table)), evaluation, threshold, ratio, {}, rng
+    )
     known = predict(encoder, features, candidates)
     results: dict[str, Any] = {}
     for average in (False, True) if names.duplicated().any() else (False,):

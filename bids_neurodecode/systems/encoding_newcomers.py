@@ -117,7 +117,7 @@ def study_newcomers(
         }
         head = train_head(others, features, settings, rng=rng)
         training, held = _split(people[person], test)
-        judge = _Judge.of(person, people[person], held, threshold)
+        judge = _NewcomerScorer.of(person, people[person], held, threshold)
         pictures = training.table['stimulus'].nunique()
         for n in sorted({round(share * pictures) for share in shares}):
             if n < MIN_TRAINING:
@@ -132,7 +132,7 @@ def study_newcomers(
 
 
 @dataclass(frozen=True, eq=False)
-class _Judge:
+class _NewcomerScorer:
     """A newcomer's test images, and the mean response to each."""
 
     person: str
@@ -142,7 +142,7 @@ class _Judge:
     ceiling: float
 
     @classmethod
-    def of(cls, person: str, samples: Samples, held: Samples, threshold: float) -> _Judge:
+    def of(cls, person: str, samples: Samples, held: Samples, threshold: float) -> _NewcomerScorer:
         averaged = held.averaged()
         stimuli = tuple(averaged.table['stimulus'].astype(str))
         if len(stimuli) < MIN_TEST:

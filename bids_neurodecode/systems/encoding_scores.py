@@ -118,7 +118,7 @@ class Refitted:
 
 
 @dataclass(frozen=True, eq=False)
-class Judge:
+class EncodingScorer:
     """What judging needs beside the results.
 
     Parameters
@@ -255,7 +255,7 @@ class Judge:
 class _Rows:
     """Makes the rows of the metrics table from maps of voxels."""
 
-    judge: Judge
+    judge: EncodingScorer
     model: str
     space: str
     maps: VoxelMaps

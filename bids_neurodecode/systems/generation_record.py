@@ -47,7 +47,7 @@ STAND_IN_FREQUENCIES = (1.0, 2.0, 4.0, 8.0, 16.0)
 
 
 @dataclass(frozen=True, eq=False)
-class Tested:
+class HeldOut:
     """The samples of one fold that are reconstructed, and what they are compared with."""
 
     fold: int
@@ -77,7 +77,7 @@ def tested(
     *,
     average: bool,
     repeats: bool,
-) -> Tested:
+) -> HeldOut:
     """Make the samples that are reconstructed: averages of repeats, or single trials.
 
     Parameters
@@ -109,7 +109,7 @@ def tested(
     names = [f'{kind}-fold{number:02d}-sample{row:05d}' for row in table['sample']]
     table.insert(0, 'picture', names)
     seeds = tuple(picture_seed(seed, name) for name in names)
-    return Tested(number, given, table, candidates, seeds, average, average == repeats)
+    return HeldOut(number, given, table, candidates, seeds, average, average == repeats)
 
 
 @dataclass
@@ -141,7 +141,7 @@ class Record:
         return frozenset({*networks_of(self.config.features.extractor), *self.guides})
 
     def note(
-        self, model: str, space: str, given: Tested, pictures: Uint8Array, stage: Stage
+        self, model: str, space: str, given: HeldOut, pictures: Uint8Array, stage: Stage
     ) -> Outcome:
         """Note images, with the similarity of their features to the candidates'.
 
@@ -171,7 +171,7 @@ class Record:
         return outcome
 
     def note_latents(
-        self, model: str, outcome: Outcome, latents: Float32Array, given: Tested, stage: Stage
+        self, model: str, outcome: Outcome, latents: Float32Array, given: HeldOut, stage: Stage
     ) -> None:
         """Note predicted latents (n, length), with the candidates' own.
 
@@ -191,7 +191,7 @@ class Record:
         true = stage.fitted.encode(self.inputs.pictures.of(given.candidates))
         self.latents.setdefault(model, []).append((outcome, latents, true))
 
-    def note_retrieval(self, given: Tested, model: GenerationModel, stage: Stage) -> None:
+    def note_retrieval(self, given: HeldOut, model: GenerationModel, stage: Stage) -> None:
         """Compare decoded conditions (the first: features, or vision) with the candidates'.
 
         Parameters
@@ -213,7 +213,7 @@ class Record:
 
     def note_brain(
         self,
-        given: Tested,
+        given: HeldOut,
         train: Samples,
         final: Uint8Array,
         model: GenerationModel,
@@ -255,7 +255,7 @@ class Record:
 
     def remember(
         self,
-        given: Tested,
+        given: HeldOut,
         model: GenerationModel,
         stage: Stage,
         initial: Uint8Array,
@@ -290,7 +290,7 @@ class Record:
         """Turn everything that was noted into rows of the table."""
         told = self.config
         own = told.reconstruction.regressor
-        board = scoring.Board(
+        board = scoring.ReconstructionScorer(
             self.split,
             self.config.evaluation,
             GaborPyramid(frequencies=STAND_IN_FREQUENCIES).transform,
@@ -367,7 +367,7 @@ class Record:
         return {c: table['picture'].map(values).astype(float) for c, values in columns.items()}
 
     def _outcome(
-        self, model: str, space: str, given: Tested, alike: npt.NDArray[np.float64]
+        self, model: str, space: str, given: HeldOut, alike: npt.NDArray[np.float64]
     ) -> Outcome:
         nothing = ('',) * len(given.table)
         return Outcome(
@@ -376,7 +376,7 @@ class Record:
         )  # fmt: skip
 
 
-def nearest_stimuli(given: Tested, model: GenerationModel, stage: Stage) -> list[str]:
+def nearest_stimuli(given: HeldOut, model: GenerationModel, stage: Stage) -> list[str]:
     """Return the training stimulus whose conditions are nearest to the decoded ones.
 
     Parameters
@@ -395,7 +395,7 @@ def nearest_stimuli(given: Tested, model: GenerationModel, stage: Stage) -> list
     return [stage.stimuli[k] for k in identification.nearest(alike)]
 
 
-def _decoded(given: Tested, model: GenerationModel, name: str, renorm: Renorm) -> Float32Array:
+def _decoded(given: HeldOut, model: GenerationModel, name: str, renorm: Renorm) -> Float32Array:
     conditions = model.predict_conditions(given.samples.values, renorm)
     return conditions[name].reshape(len(given.table), -1)
 

@@ -30,8 +30,8 @@ from bids_neurodecode.systems.generation_record import (
     INITIAL,
     PRIOR,
     REFINER,
+    HeldOut,
     Record,
-    Tested,
     nearest_stimuli,
     tested,
 )
@@ -306,7 +306,7 @@ class _Work:
         return [np.flatnonzero(labels == label) for label in np.unique(labels[labels > 0])]
 
     def _reconstruct(
-        self, name: str, given: Tested, model: GenerationModel, stage: Stage
+        self, name: str, given: HeldOut, model: GenerationModel, stage: Stage
     ) -> tuple[Uint8Array, Uint8Array]:
         """Make both images of each sample, and note them under a name."""
         latents = model.predict_latents(given.samples.values)
@@ -321,7 +321,7 @@ class _Work:
             self.record.note_latents(name, outcome, latents, given, stage)
         return initial, final
 
-    def _baselines(self, given: Tested, model: GenerationModel, stage: Stage) -> None:
+    def _baselines(self, given: HeldOut, model: GenerationModel, stage: Stage) -> None:
         """Note what needs no responses, the nearest image, and the ceilings."""
         n = len(given.table)
         library = self.inputs.pictures.of(model.library)

@@ -96,7 +96,7 @@ class Table:
 
 
 @dataclass(frozen=True, eq=False)
-class Board:
+class ReconstructionScorer:
     """Turns tables into rows, all with the same pairing, permutations and intervals.
 
     Parameters
@@ -239,7 +239,7 @@ class Board:
 
 
 def score_pictures(
-    board: Board, parts: Sequence[Judged], *, thorough: bool
+    board: ReconstructionScorer, parts: Sequence[Judged], *, thorough: bool
 ) -> tuple[list[Score], dict[str, FloatArray], list[str]]:
     """Score the images that one model made in all folds.
 
@@ -269,7 +269,7 @@ def score_pictures(
 
 
 def picture_values(
-    board: Board, parts: Sequence[Judged], *, similarity: bool
+    board: ReconstructionScorer, parts: Sequence[Judged], *, similarity: bool
 ) -> dict[str, FloatArray]:
     """Return pixel correlation and, if wanted, structural similarity (2-D) of each image.
 
@@ -372,7 +372,9 @@ def with_ceiling(scores: Sequence[Score], models: Mapping[str, str]) -> list[Sco
     ]
 
 
-def _tables(board: Board, parts: Sequence[Judged], *, thorough: bool) -> list[Table]:
+def _tables(
+    board: ReconstructionScorer, parts: Sequence[Judged], *, thorough: bool
+) -> list[Table]:
     outcomes = [p.outcome for p in parts]
     model, space = outcomes[0].model, outcomes[0].space
     widths = np.concatenate([np.full(len(p.pictures), len(p.candidates)) for p in parts])
@@ -400,7 +402,7 @@ def _tables(board: Board, parts: Sequence[Judged], *, thorough: bool) -> list[Ta
 
 
 def _similarity(
-    board: Board, parts: Sequence[Judged], nulls: dict[str, FloatArray]
+    board: ReconstructionScorer, parts: Sequence[Judged], nulls: dict[str, FloatArray]
 ) -> tuple[list[Score], list[str]]:
     """Score structural similarity, with a test where there are few pairs."""
     truth, made = _joined(parts)
@@ -428,7 +430,7 @@ def _similarity(
     return rows, remarks
 
 
-def _by_networks(board: Board, parts: Sequence[Judged]) -> list[Score]:
+def _by_networks(board: ReconstructionScorer, parts: Sequence[Judged]) -> list[Score]:
     if not board.nets:
         return []
     truth, made = _joined(parts)
@@ -436,21 +438,21 @@ def _by_networks(board: Board, parts: Sequence[Judged]) -> list[Score]:
     return [board.pairs(score, parts) for score in found]
 
 
-def _lacks_networks(board: Board) -> bool:
+def _lacks_networks(board: ReconstructionScorer) -> bool:
     return any(metric.network not in board.nets for metric in board.protocol.metrics)
 
 
-def _pixel_table(board: Board, part: Judged) -> FloatArray:
+def _pixel_table(board: ReconstructionScorer, part: Judged) -> FloatArray:
     made, true = (_sized(board, x) for x in (part.pictures, part.candidates))
     return networks.correlations(made.reshape(len(made), -1), true.reshape(len(true), -1))
 
 
-def _correlations(board: Board, part: Judged) -> FloatArray:
+def _correlations(board: ReconstructionScorer, part: Judged) -> FloatArray:
     made, true = (board.described(x) for x in (part.pictures, part.candidates))
     return networks.correlations(made, true)
 
 
-def _sized(board: Board, pictures: Uint8Array) -> npt.NDArray[np.float32]:
+def _sized(board: ReconstructionScorer, pictures: Uint8Array) -> npt.NDArray[np.float32]:
     first = networks._first(pictures, board.protocol)
     return networks._resize(first, board.protocol.pixel_size, board.protocol)
 

@@ -96,7 +96,7 @@ def score_images(
     from bids_neurodecode.stimuli.features import get_extractor
 
     chosen = get_protocol(protocol)
-    board = scoring.Board(
+    board = scoring.ReconstructionScorer(
         split=held_out(names),
         settings=EvaluationSettings(n_permutations=n_permutations),
         stand_in=get_extractor('gabor').transform,

@@ -16,7 +16,7 @@ from bids_neurodecode.evaluation import identification
 from bids_neurodecode.evaluation.metrics import Score
 from bids_neurodecode.signals.reliability import ncsnr
 from bids_neurodecode.systems.encoding_outcomes import FoldResult
-from bids_neurodecode.systems.encoding_scores import Judge
+from bids_neurodecode.systems.encoding_scores import EncodingScorer
 from bids_neurodecode.systems.outcomes import REPEAT_AVERAGE, Outcome
 from bids_neurodecode.systems.scoring import Pairing
 from bids_neurodecode.typing import BoolArray, Float32Array, RealArray
@@ -101,7 +101,7 @@ def score_response_sets(
     elif ratio is None:
         notes.append(NO_CEILING)
     split = held_out(names)
-    judge = Judge(
+    judge = EncodingScorer(
         split=split,
         settings=EvaluationSettings(n_permutations=n_permutations),
         threshold=THRESHOLD,
