@@ -18,7 +18,10 @@ the exact shortcut that is known for one sample (Allen's PRESS statistic), for b
 predictors than samples, :math:`X^TX` of the samples without a fold is that of all samples less
 the fold's own.
 
-Inverses and eigenvectors are computed in float64, products with targets in float32.
+Inverses and eigenvectors are computed in float64, products with targets in float32. Where the
+penalty is small, what rounding leaves in directions that the predictors do not span would be seen
+in predictions: weights are 0 there, and a penalty that is small beside the matrix takes the
+eigenvectors, which tell these directions apart, even where it is alone.
 """
 
 from __future__ import annotations
@@ -43,6 +46,10 @@ Columns = slice | npt.NDArray[np.intp]
 Penalty = float | npt.NDArray[np.float64]
 
 _COLUMNS_AT_ONCE = 4096  # of predictors that are float64 at one time
+_SPANNED_BY_KERNEL, _SPANNED = 1e-10, 1e-12
+"""Shares of the largest eigenvalue, of a kernel and a covariance: less is taken for rounding."""
+_WELL_CONDITIONED = 1e-4
+"""A penalty of this share of the matrix needs no more than float32."""
 
 
 class Algebra(Protocol):
@@ -137,41 +144,60 @@ class _Factor:
 
     L (A + penalty)^-1 R is ``through(L) @ shrink(penalty, project(R))``: what stands in the
     middle alone depends on the penalty, where there are several.
+
+    Parameters
+    ----------
+    algebra
+        Of the device.
+    matrix
+        A, positive semidefinite, float64 on the device.
+    penalties
+        All that will be asked for.
+    kernel
+        Whether A is the kernel of centred samples: its inverse is without the constant vector.
     """
 
     def __init__(
-        self, algebra: Algebra, matrix: Array, penalties: Sequence[float], *, constant: bool
+        self, algebra: Algebra, matrix: Array, penalties: Sequence[float], *, kernel: bool
     ) -> None:
         n = len(matrix)
         size = max(
             float(abs(matrix).sum(axis=0).max()), float(np.finfo(np.float32).tiny)
         )  # no eigenvalue is larger
         # a penalty below what rounding does to eigenvalues is none
-        self._least = np.finfo(np.float64).eps * n * size
+        self._least = float(np.finfo(np.float64).eps * n * size)
+        self._well_conditioned = _WELL_CONDITIONED * size
         self._values: Array = None
         self._double: Array
         self._algebra = algebra
-        if len(penalties) == 1:
-            alpha = max(float(penalties[0]), self._least)
-            shifted = matrix + 0.0
+        if len(penalties) == 1 and self.is_well_conditioned(penalties[0]):
+            shifted = matrix + (size / n if kernel else 0.0)
             diagonal = np.arange(n)
-            shifted[diagonal, diagonal] += alpha
+            shifted[diagonal, diagonal] += penalties[0]
             inverse = algebra.inverse(shifted)
-            if constant:  # the constant vector belongs to the eigenvalue 0
-                inverse -= 1 / (n * alpha)
+            if kernel:  # the constant vector now belongs to the eigenvalue ``size``
+                inverse -= 1 / (n * (size + penalties[0]))
             self._double = inverse
-        elif constant:
+        elif kernel:
             # moved to the top, the constant vector can be cut off
-            values, vectors = algebra.eigh(matrix + (size + 1) / n)
+            values, vectors = algebra.eigh(matrix + 2 * size / n)
             self._values, self._double = values[:-1], vectors[:, :-1]
+            least = _SPANNED_BY_KERNEL * float(self._values[-1])
+            self._spanned = self._values > least
+            self._least = max(self._least, least)
         else:
             self._values, self._double = algebra.eigh(matrix)
+            self._spanned = self._values > _SPANNED * self._values[-1]
         self._single = algebra.single(self._double)
 
     @property
     def one(self) -> bool:
         """Whether it was made for one penalty."""
         return self._values is None
+
+    def is_well_conditioned(self, penalty: float) -> bool:
+        """Whether float32 holds products with the inverse for a penalty."""
+        return bool(penalty >= self._well_conditioned)
 
     def project(self, right: Array) -> Array:
         return right if self._values is None else self._single.T @ right
@@ -180,26 +206,28 @@ class _Factor:
         return left @ self._single
 
     def shrink(self, penalty: Penalty, projected: Array) -> Array:
+        """Take the penalty into account; of a small one within what A spans alone."""
         if self._values is None:
             return projected
-        return projected * self._algebra.single(self._shrinkage(penalty))
+        large = self._algebra.double(np.atleast_1d(penalty)) >= self._well_conditioned
+        shrinkage = self._shrinkage(penalty) * (self._spanned[:, None] | large)
+        return projected * self._algebra.single(shrinkage)
 
     def rows(self, penalty: float, rows: slice) -> Array:
-        """Return what gives some rows of ``solve`` when multiplied by ``project(R)``."""
-        return self._single[rows] * self._algebra.single(self._shrinkage(penalty)).T
+        """Return what gives some rows of (A + penalty)^-1 R when multiplied by ``project(R)``."""
+        return self._double[rows] * self._shrinkage(penalty).T
 
     def solve(self, penalty: Penalty, projected: Array) -> Array:
         """Return (A + penalty)^-1 R from ``project(R)``."""
         return self._single @ self.shrink(penalty, projected)
 
     def inverse_of_block(self, penalty: float, rows: slice) -> Array:
-        """Return the inverse of what (A + penalty)^-1 is among some rows."""
+        """Return the inverse of what (A + penalty)^-1 is among some rows, float64."""
         if self._values is None:
             block = self._double[rows, rows] + 0.0
         else:
-            part = self._double[rows]
-            block = (part * self._shrinkage(penalty).T) @ part.T
-        return self._algebra.single(self._algebra.inverse(block))
+            block = self.rows(penalty, rows) @ self._double[rows].T
+        return self._algebra.inverse(block)
 
     def _shrinkage(self, penalty: Penalty) -> Array:
         """Return 1 / (eigenvalue + penalty): a row each eigenvalue, a column each penalty."""
@@ -272,7 +300,8 @@ class DualSystem:
         self, algebra: Algebra, kernel: Array, folds: Sequence[slice], penalties: Sequence[float]
     ) -> None:
         self.folds = folds
-        self._factor = _Factor(algebra, kernel, penalties, constant=True)
+        self._algebra = algebra
+        self._factor = _Factor(algebra, kernel, penalties, kernel=True)
         self._inverses: dict[float, list[Array]] = {}
 
     def see(self, targets: Array) -> _DualSeen:
@@ -293,18 +322,22 @@ class DualSystem:
         weights
             Of all samples, where they are known already, (n_samples, n_columns).
         """
+        exact = self._factor.is_well_conditioned(penalty)
         if penalty not in self._inverses:
-            self._inverses[penalty] = [
-                self._factor.inverse_of_block(penalty, rows) for rows in self.folds
-            ]
+            inverses = (self._factor.inverse_of_block(penalty, rows) for rows in self.folds)
+            take = self._algebra.single if exact else self._algebra.double
+            self._inverses[penalty] = [take(inverse) for inverse in inverses]
         for rows, inverse in zip(self.folds, self._inverses[penalty], strict=True):
-            if weights is not None:
+            if weights is not None and exact:
                 yield 0, rows, inverse @ weights[rows]
                 continue
             if self._factor.one:
                 products = (inverse @ part.weights(penalty)[rows] for part in seen)
             else:
-                left = inverse @ self._factor.rows(penalty, rows)
+                # of a small penalty one factor is large and the other small, their product is not
+                part_rows = self._factor.rows(penalty, rows)
+                left = inverse @ (self._algebra.single(part_rows) if exact else part_rows)
+                left = self._algebra.single(left)
                 products = (left @ part.projected for part in seen)
             for index, product in enumerate(products):
                 yield index, rows, product
@@ -351,9 +384,9 @@ class PrimalSystem:
         penalties: Sequence[float],
     ) -> None:
         self.X, self.folds = X, folds
-        self.factor = _Factor(algebra, gram, penalties, constant=False)
+        self.factor = _Factor(algebra, gram, penalties, kernel=False)
         self.fold_factors = [
-            _Factor(algebra, matrix, penalties, constant=False) for matrix in fold_grams
+            _Factor(algebra, matrix, penalties, kernel=False) for matrix in fold_grams
         ]
         self.fold_means = [fold_mean(X, rows) for rows in folds]
         self._rows = [

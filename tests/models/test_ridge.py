@@ -2,12 +2,15 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import GridSearchCV, GroupKFold
 
 from bids_neurodecode.errors import DataError, ResourceError
 from bids_neurodecode.models import ridge_solver
 from bids_neurodecode.models.banded import fit_banded
+from bids_neurodecode.models.dual import Factorisation
 from bids_neurodecode.models.ridge import RidgeModel, fit_ridge, make_folds
 
 ALPHAS = (0.1, 1.0, 10.0, 100.0, 1000.0)
@@ -117,6 +120,70 @@ def test_tiny_penalties_of_a_singular_kernel_stay_finite():
     X = np.repeat(rng.normal(size=(10, 3000)), 4, axis=0) * 100
     model = fit_ridge(X, rng.normal(size=(40, 2)), alphas=(1e-8, 1e6))
     assert np.isfinite(model.predict(X)).all()
+
+
+def by_svd(X, Y, new, alpha):
+    """Predict in float64, within what the predictors span."""
+    centre, mean = X.mean(axis=0), Y.mean(axis=0)
+    u, s, axes = np.linalg.svd(X - centre, full_matrices=False)
+    u, s, axes = (part[..., s > 1e-5 * s[0]] for part in (u, s, axes.T))
+    return (new - centre) @ axes @ ((s / (s**2 + alpha))[:, None] * (u.T @ (Y - mean))) + mean
+
+
+def of_rank(rng, n, p, repeats, rank):
+    """Rows that repeat, in ``rank`` directions of unequal size, and new ones."""
+    n_rows = n // repeats
+    axes = np.linalg.qr(rng.normal(size=(p, rank)))[0] * np.geomspace(1, 0.1, rank)
+    return np.repeat(rng.normal(size=(n_rows, rank)), repeats, axis=0) @ axes.T
+
+
+# (n, p, repeats, rank): fewer samples than predictors or more, in directions that all rows have,
+# that repeats leave, or that columns leave; the third kind has fewer rows than columns in a fold
+RANKS = [(40, 90, 1, 90), (40, 90, 4, 90), (40, 90, 1, 5), (90, 30, 1, 30), (90, 30, 1, 6)]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    shape=st.sampled_from(RANKS),
+    log_alpha=st.floats(-16, 3),
+    log_scale=st.integers(-4, 7),
+    alone=st.booleans(),
+    seed=st.integers(0, 5),
+)
+def test_any_rank_and_penalty(shape, log_alpha, log_scale, alone, seed):
+    rng, scale = np.random.default_rng(seed), 10.0**log_scale
+    X = (of_rank(rng, *shape) * scale).astype(np.float32)
+    Y = (X[:, :3] / scale + rng.normal(size=(len(X), 3))).astype(np.float32)
+    new = (rng.normal(size=(9, X.shape[1])) * scale).astype(np.float32)
+    # shares of the largest eigenvalue
+    alpha = 10.0**log_alpha * np.linalg.norm(X.astype(float) - X.mean(axis=0), 2) ** 2
+    alphas = [alpha] if alone else [alpha, alpha * (1 + 1e-9)]
+    exact = [array.astype(float) for array in (X, Y, new)]
+    expected = by_svd(*exact, alpha)
+    missed = [
+        ((by_svd(exact[0][a], exact[1][a], exact[0][b], alpha) - exact[1][b]) ** 2).mean(axis=0)
+        for a, b in make_folds(len(X), None, 5)
+    ]
+    r2 = 1 - np.mean(missed, axis=0) / exact[1].var(axis=0)
+    # targets are predicted beyond their own size where no penalty keeps them from it
+    size = max(1.0, np.abs(expected).max())
+    narrow = fit_ridge(X, Y, alphas=alphas)
+    wide = Factorisation(X).fit(Y, alphas=alphas, per_target=True).ridge
+    for model in (narrow, wide):
+        np.testing.assert_allclose(model.predict(new), expected, atol=2e-3 * size)
+        np.testing.assert_allclose(model.cv_r2, r2, rtol=2e-3, atol=2e-3)
+
+
+@pytest.mark.parametrize('alphas', [(1e-6,), (1e-2,), (1e-2, 1e-1)])
+def test_repeats_and_tiny_penalties_of_many_predictors(alphas):
+    # float32 dual weights of Y / alpha in directions that differ between repeats
+    rng = np.random.default_rng(3)
+    X = np.repeat(rng.normal(size=(20, 20_000)).astype(np.float32), 4, axis=0)
+    Y = X[:, :4] + rng.normal(size=(80, 4)).astype(np.float32)
+    new = rng.normal(size=(9, 20_000)).astype(np.float32)
+    model = Factorisation(X).fit(Y, alphas=alphas, per_target=True).ridge
+    oracle = by_svd(*(array.astype(float) for array in (X, Y, new)), model.alphas.max())
+    np.testing.assert_allclose(model.predict(new), oracle, atol=1e-4)
 
 
 def test_constant_target_is_predicted_as_it_is():
