@@ -19,9 +19,7 @@ from bids_neurodecode.report.sheets import Paint, Sheet, columns_of, draw_bars, 
 from bids_neurodecode.report.slices import (
     SliceLayout,
     add_axes,
-    aspect,
     canonical,
-    draw_outline,
     draw_slices,
     on_grid,
 )
@@ -239,17 +237,10 @@ def plot_map(
     panels = draw_slices(figure, inside, affine, layout, grey, left=0.1)
     shown = np.where(inside, volume, np.nan)
     artist: Any = None
-    for axis, z in panels:
-        artist = axis.imshow(
-            shown[:, :, z][layout.crop].T,
-            origin='lower',
-            cmap=spec.colormap,
-            vmin=low,
-            vmax=high,
-            interpolation='nearest',
-            aspect=aspect(affine),
-        )
-        draw_outline(axis, inside[:, :, z][layout.crop], '#9ca3af')
+    for panel, z in panels:
+        colored = shown[:, :, z][layout.crop]
+        artist = panel.slice(colored, cmap=spec.colormap, vmin=low, vmax=high)
+        panel.outline(inside[:, :, z][layout.crop], '#9ca3af')
     bar = figure.colorbar(
         artist, cax=add_axes(figure, 0.2 + layout.width, 0.3, 0.12, height - 0.6)
     )
@@ -299,19 +290,11 @@ def plot_selection(
     panels = draw_slices(figure, inside, affine, layout, grey, left=(WIDTH - layout.width) / 2)
     from matplotlib.colors import ListedColormap
 
-    for axis, z in panels:
+    paint = ListedColormap(['#E69F00'])
+    for panel, z in panels:
         chosen = np.where((volume[:, :, z] > 0) & inside[:, :, z], 1.0, np.nan)
-        axis.imshow(
-            chosen[layout.crop].T,
-            origin='lower',
-            cmap=ListedColormap(['#E69F00']),
-            vmin=0,
-            vmax=1,
-            interpolation='nearest',
-            aspect=aspect(affine),
-            alpha=0.9,
-        )
-        draw_outline(axis, inside[:, :, z][layout.crop], 'white')
+        panel.slice(chosen[layout.crop], cmap=paint, vmin=0, vmax=1, alpha=0.9)
+        panel.outline(inside[:, :, z][layout.crop], 'white')
     return figure
 
 
@@ -343,9 +326,9 @@ def plot_coverage(
     layout = SliceLayout.of(seen, affine, n_slices, 0.7 * WIDTH)
     figure = new_figure(layout.height, layout='none')
     panels = draw_slices(figure, seen, affine, layout, grey, left=(WIDTH - layout.width) / 2)
-    for axis, z in panels:
-        draw_outline(axis, some[:, :, z][layout.crop], ORANGE)
-        draw_outline(axis, every[:, :, z][layout.crop], SKY)
+    for panel, z in panels:
+        panel.outline(some[:, :, z][layout.crop], ORANGE)
+        panel.outline(every[:, :, z][layout.crop], SKY)
     return figure
 
 
@@ -391,17 +374,8 @@ def plot_parcels(
     panels = draw_slices(figure, inside, affine, layout, grey, left=(WIDTH - layout.width) / 2)
     # neighbouring numbers are neighbouring regions: spread them over the colours
     colors = np.where(volume > 0, (volume * 7) % 20, np.nan)
-    for axis, z in panels:
-        axis.imshow(
-            colors[:, :, z][layout.crop].T,
-            origin='lower',
-            cmap='tab20',
-            vmin=0,
-            vmax=19,
-            interpolation='nearest',
-            aspect=aspect(affine),
-            alpha=0.85,
-        )
+    for panel, z in panels:
+        panel.slice(colors[:, :, z][layout.crop], cmap='tab20', vmin=0, vmax=19, alpha=0.85)
     return figure
 
 

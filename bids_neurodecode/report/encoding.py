@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from bids_neurodecode.report.panels import Panel, whole_figure
 from bids_neurodecode.report.sheets import Sheet, painter
-from bids_neurodecode.report.slices import SliceLayout, add_axes, aspect, draw_outline
+from bids_neurodecode.report.slices import SliceLayout, add_axes, height_of
 from bids_neurodecode.report.style import (
     BLUE,
     GREY,
@@ -356,30 +357,17 @@ def _draw_volume(
     bottom: float,
     bound: float,
 ) -> None:
+    axes = whole_figure(figure)
+    shown = np.where(mask, volume, np.nan)
     for place, z in enumerate(layout.slices):
-        axis = add_axes(
-            figure,
-            left + place * (layout.panel_width + 0.06),
-            bottom + 0.05,
-            layout.panel_width,
-            layout.panel_height,
-        )
-        axis.set_axis_off()
-        options: dict[str, Any] = {
-            'origin': 'lower',
-            'interpolation': 'nearest',
-            'aspect': aspect(affine),
-        }
+        across = left + place * (layout.panel_width + 0.06)
+        panel = Panel(axes, across, bottom + 0.05, layout.panel_width, layout.panel_height)
         if background is not None:
             top = float(np.percentile(background[mask], 99.5))
-            grey = background[:, :, z][layout.crop].T
-            axis.imshow(grey, cmap='gray', vmin=0, vmax=top, **options)
-        shown = np.where(mask, volume, np.nan)[:, :, z][layout.crop].T
-        axis.imshow(shown, cmap='RdBu_r', vmin=-bound, vmax=bound, **options)
-        draw_outline(axis, mask[:, :, z][layout.crop], '#9ca3af')
-        center = np.asarray(mask.shape) / 2
-        height = (affine @ [center[0], center[1], z, 1])[2]
-        axis.set_title(f'z = {height:.0f} mm', fontsize=6, weight='normal', loc='center', pad=2)
+            panel.slice(background[:, :, z][layout.crop], cmap='gray', vmin=0, vmax=top)
+        panel.slice(shown[:, :, z][layout.crop], cmap='RdBu_r', vmin=-bound, vmax=bound)
+        panel.outline(mask[:, :, z][layout.crop], '#9ca3af')
+        panel.title(height_of(affine, mask.shape, z), 'center', fontsize=6)
 
 
 def _color_bar(figure: Figure, axis: Any, bound: float) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from bids_neurodecode.report.panels import Pair, draw_pairs
 from bids_neurodecode.report.style import (
     BLUE,
     GREY,
@@ -81,25 +82,12 @@ def plot_frames(examples: pd.DataFrame, frames: npt.NDArray[np.uint8]) -> Figure
     frames
         Shape (n, 2, height, width, 3): shown, reconstructed.
     """
-    kinds = list(dict.fromkeys(examples['kind']))
-    n_columns = int(examples['kind'].value_counts().max())
-    figure = new_figure(2 * 1.25 * len(kinds), min(9.0, 1.5 * n_columns + 0.8))
-    axes = figure.subplots(2 * len(kinds), n_columns, squeeze=False)
-    for axis in axes.ravel():
-        axis.set(xticks=[], yticks=[])
-        axis.spines[:].set_visible(False)
-    for i, kind in enumerate(kinds):
-        places = np.flatnonzero((examples['kind'] == kind).to_numpy())
-        for j, place in enumerate(places):
-            row = examples.iloc[place]
-            for offset in (0, 1):
-                axes[2 * i + offset, j].imshow(frames[place, offset], interpolation='nearest')
-            axes[2 * i, j].set_title(f'SSIM {row["similarity"]:.2f}', fontsize=7, loc='center')
-            where = f'{shorten(str(row["film"]), 16)}, {row["onset"]:.0f} s'
-            axes[2 * i + 1, j].set_xlabel(plain(where), fontsize=6)
-        axes[2 * i, 0].set_ylabel(f'{kind}\nshown')
-        axes[2 * i + 1, 0].set_ylabel('reconstructed')
-    return figure
+    rows: dict[str, list[Pair]] = {}
+    for (_, row), (shown, made) in zip(examples.iterrows(), frames, strict=True):
+        where = f'{shorten(str(row["film"]), 16)}, {row["onset"]:.0f} s'
+        pair = Pair(f'SSIM {row["similarity"]:.2f}', (shown, made), ('', plain(where)))
+        rows.setdefault(str(row['kind']), []).append(pair)
+    return draw_pairs(rows, ('shown', 'reconstructed'))
 
 
 @styled

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from bids_neurodecode.report.panels import Panel, whole_figure
 from bids_neurodecode.report.style import (
     BLUE,
     GREY,
     ORANGE,
+    STYLE,
     WIDTH,
     new_figure,
     percent,
@@ -34,6 +36,7 @@ NETWORKS = {
 """Panels of the learning curves, with the unit of their loss, and what their axis counts."""
 
 _GAP = 0.35  # of an image's width, between the groups
+_BETWEEN = 0.06  # inches between images
 
 
 @styled
@@ -52,33 +55,24 @@ def plot_pictures(examples: pd.DataFrame, pictures: npt.NDArray[np.uint8]) -> Fi
     kinds = list(dict.fromkeys(examples['kind']))
     columns, widths = _columns(examples, kinds)
     side = min(1.5, (WIDTH - 0.9) / sum(widths))
-    figure = new_figure(len(lines) * (side + 0.05) + 0.75, layout='none')
-    left = 0.8 / WIDTH
-    grid = figure.add_gridspec(
-        len(lines),
-        len(widths),
-        width_ratios=widths,
-        left=left,
-        right=left + side * sum(widths) / WIDTH,
-        bottom=0.3 / figure.get_figheight(),
-        top=1 - 0.42 / figure.get_figheight(),
-        wspace=0.06,
-        hspace=0.06,
-    )
+    figure = new_figure(len(lines) * side + 0.75, layout='none')
+    axes = whole_figure(figure)
+    lefts = 0.8 + side * np.concatenate([[0.0], np.cumsum(widths)])
+    size, top = side - _BETWEEN, figure.get_figheight() - 0.42
     for column, place in columns:
-        row = examples.iloc[place]
+        row, left = examples.iloc[place], float(lefts[column])
+        if place == _first(examples, str(row['kind'])):
+            title: dict[str, Any] = {'fontsize': STYLE['axes.titlesize'], 'weight': 'bold'}
+            axes.text(left, top + 4 / 72, TITLES[str(row['kind'])], va='baseline', **title)
         for line, what in enumerate(lines):
-            axis = figure.add_subplot(grid[line, column])
-            axis.imshow(pictures[place, line], interpolation='nearest', aspect='auto')
-            axis.set(xticks=[], yticks=[])
-            axis.spines[:].set_visible(False)
+            bottom = top - line * side - size
+            Panel(axes, left, bottom, size, size).image(pictures[place, line])
             if column == 0:
-                axis.set_ylabel(what)
-            if line == 0 and place == _first(examples, str(row['kind'])):
-                axis.set_title(TITLES[str(row['kind'])], pad=4)
-            if line == len(lines) - 1:
-                name = shorten(str(row['stimulus']).rsplit('/', 1)[-1], 12)
-                axis.set_xlabel(f'{plain(name)}\n{_score(row)}', fontsize=6, labelpad=2)
+                middle = bottom + size / 2
+                axes.text(left - 0.1, middle, what, rotation=90, ha='right', va='center')
+        name = plain(shorten(str(row['stimulus']).rsplit('/', 1)[-1], 12))
+        below: dict[str, Any] = {'fontsize': 6, 'ha': 'center', 'va': 'top'}
+        axes.text(left + size / 2, bottom - 0.05, f'{name}\n{_score(row)}', **below)
     return figure
 
 

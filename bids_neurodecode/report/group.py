@@ -46,7 +46,7 @@ from bids_neurodecode.report.section_group import (
 from bids_neurodecode.report.section_scores import comparison_table, score_table
 from bids_neurodecode.report.section_shared import shared_section
 from bids_neurodecode.report.section_signal import analysis_mask, load_map, sheet_of
-from bids_neurodecode.report.style import percent
+from bids_neurodecode.report.style import collecting_later, percent
 from bids_neurodecode.report.verdicts import (
     difference_verdict,
     score_verdict,
@@ -131,7 +131,7 @@ def write_group_report(
     ReportError
         If a file of the results is gone or broken.
     """
-    with reading('the group'):
+    with reading('the group'), collecting_later():
         readers = [Reader(results) for results in participants]
         brains = (*_maps(readers, tested or {}), *region_blocks(regions))
         page = _page(readers, failures or {}, shared, brains, html.parent)

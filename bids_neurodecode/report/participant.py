@@ -45,6 +45,7 @@ from bids_neurodecode.report.section_generation import generation_section
 from bids_neurodecode.report.section_quality import quality_section
 from bids_neurodecode.report.section_scores import scores_section
 from bids_neurodecode.report.section_signal import brain_section, ceiling_text
+from bids_neurodecode.report.style import collecting_later
 
 __all__ = [
     'BetaResults',
@@ -76,7 +77,7 @@ def write_participant_report(results: ParticipantResults, html: Path, figures_di
     ReportError
         If a file of the results is gone or broken.
     """
-    with reading(f'sub-{results.participant}'):
+    with reading(f'sub-{results.participant}'), collecting_later():
         own = {f'sub-{results.participant}', f'sub-{results.participant} task-{results.task}'}
         links = tuple(link for link in pages_beside(html) if link[0] not in own)
         write_page(_page(Reader(results), links), html, figures_dir)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from bids_neurodecode.errors import InputError
-from bids_neurodecode.report.style import new_figure, plain, shorten, styled
+from bids_neurodecode.report.panels import Pair, draw_pairs
+from bids_neurodecode.report.style import plain, shorten, styled
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -133,23 +134,13 @@ def plot_examples(examples: list[Example], pictures: dict[str, Image]) -> Figure
     pictures
         Thumbnails by stimulus name; one that is missing leaves an empty frame.
     """
-    kinds = list(dict.fromkeys(example.kind for example in examples))
-    rows = {kind: [e for e in examples if e.kind == kind] for kind in kinds}
-    n_columns = max(len(row) for row in rows.values())
-    figure = new_figure(2 * 1.25 * len(kinds), min(9.0, 1.3 * n_columns + 0.8))
-    axes = figure.subplots(2 * len(kinds), n_columns, squeeze=False)
-    for axis in axes.ravel():
-        axis.set(xticks=[], yticks=[])
-        axis.spines[:].set_visible(False)
-    for i, kind in enumerate(kinds):
-        for j, example in enumerate(rows[kind]):
-            for offset, name in ((0, example.stimulus), (1, example.retrieved)):
-                axis = axes[2 * i + offset, j]
-                if name in pictures:
-                    axis.imshow(np.asarray(pictures[name]))
-                axis.set_xlabel(plain(shorten(name, 18)), fontsize=6)
-            title = f'rank {example.rank:g} of {example.n_candidates}'
-            axes[2 * i, j].set_title(title, fontsize=7, loc='center')
-        axes[2 * i, 0].set_ylabel(f'{kind}\nshown')
-        axes[2 * i + 1, 0].set_ylabel('retrieved')
-    return figure
+    rows: dict[str, list[Pair]] = {}
+    for example in examples:
+        names = (example.stimulus, example.retrieved)
+        shown, retrieved = (
+            np.asarray(pictures[name]) if name in pictures else None for name in names
+        )
+        title = f'rank {example.rank:g} of {example.n_candidates}'
+        below = plain(shorten(names[0], 18)), plain(shorten(names[1], 18))
+        rows.setdefault(example.kind, []).append(Pair(title, (shown, retrieved), below))
+    return draw_pairs(rows, ('shown', 'retrieved'))

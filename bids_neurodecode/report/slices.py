@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.errors import ReportError
+from bids_neurodecode.report.panels import Panel, whole_figure
 from bids_neurodecode.typing import BoolArray, RealArray
 
 if TYPE_CHECKING:
@@ -163,7 +164,7 @@ def draw_slices(
     background: RealArray | None,
     *,
     left: float,
-) -> list[tuple[Axes, int]]:
+) -> list[tuple[Panel, int]]:
     """Draw the grey slices, ``left`` inches from the side; return each panel with its slice.
 
     Parameters
@@ -181,54 +182,40 @@ def draw_slices(
     left
         Inches from the left side.
     """
-    center = np.asarray(mask.shape) / 2
+    axes = whole_figure(figure)
     top = (figure.get_size_inches()[1] + layout.height) / 2 - 0.05
+    low, high = 0.0, 1.0
+    if background is not None:
+        low, high = (float(v) for v in np.percentile(background[mask], (1, 99.5)))
     panels = []
     for number, z in enumerate(layout.slices):
         row, column = divmod(number, layout.n_columns)
-        axis = add_axes(
-            figure,
+        panel = Panel(
+            axes,
             left + column * (layout.panel_width + GAP),
             top - (row + 1) * (layout.panel_height + TITLE),
             layout.panel_width,
             layout.panel_height,
         )
-        axis.set_axis_off()
-        if background is None:
-            grey: RealArray = mask[:, :, z][layout.crop].T.astype(float) * 0.3
-            low, high = 0.0, 1.0
-        else:
-            grey = background[:, :, z][layout.crop].T
-            low, high = (float(v) for v in np.percentile(background[mask], (1, 99.5)))
-        axis.imshow(
-            grey,
-            origin='lower',
-            cmap='gray',
-            vmin=min(low, 0.0),
-            vmax=high,
-            interpolation='nearest',
-            aspect=aspect(affine),
-        )
-        height = (affine @ [center[0], center[1], z, 1])[2]
-        axis.set_title(f'z = {height:.0f} mm', fontsize=6.5, weight='normal', loc='center', pad=2)
-        panels.append((axis, z))
-    first = panels[0][0]
-    first.set_title('L', fontsize=6.5, weight='bold', loc='left', pad=2)
-    first.set_title('R', fontsize=6.5, weight='bold', loc='right', pad=2)
+        grey: RealArray = mask[:, :, z] * 0.3 if background is None else background[:, :, z]
+        panel.slice(grey[layout.crop], cmap='gray', vmin=min(low, 0.0), vmax=high)
+        panel.title(height_of(affine, mask.shape, z), 'center', fontsize=6.5)
+        panels.append((panel, z))
+    panels[0][0].title('L', 'left', fontsize=6.5, weight='bold')
+    panels[0][0].title('R', 'right', fontsize=6.5, weight='bold')
     return panels
 
 
-def draw_outline(axis: Axes, inside: BoolArray, color: str) -> None:
-    """Draw the edge of the mask, since voxels of value zero look like those outside of it.
+def height_of(affine: npt.NDArray[np.float64], shape: tuple[int, ...], z: int) -> str:
+    """Say how high the centre of an axial slice is.
 
     Parameters
     ----------
-    axis
-        Of one slice.
-    inside
-        The mask in the slice, (x, y).
-    color
-        Of the line.
+    affine
+        Of the grid, (4, 4), mm.
+    shape
+        Of the grid, (x, y, z).
+    z
+        The slice.
     """
-    if inside.any() and not inside.all():
-        axis.contour(inside.T.astype(float), levels=[0.5], colors=color, linewidths=0.6)
+    return f'z = {(affine @ [shape[0] / 2, shape[1] / 2, z, 1])[2]:.0f} mm'

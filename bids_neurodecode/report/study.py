@@ -31,6 +31,7 @@ from bids_neurodecode.report.build import (
 from bids_neurodecode.report.reader import reading
 from bids_neurodecode.report.study_figure import Drawing, plot_study
 from bids_neurodecode.report.study_scores import Summary, matching, shown_rows, summaries
+from bids_neurodecode.report.style import collecting_later
 from bids_neurodecode.settings_study import PublishedSettings, StudySettings
 from bids_neurodecode.study import StudyPlan
 
@@ -129,7 +130,7 @@ def write_study_report(results: StudyResults, html: Path, figures_dir: Path) -> 
     ReportError
         If the results are broken.
     """
-    with reading(f'the study {results.plan.name}'):
+    with reading(f'the study {results.plan.name}'), collecting_later():
         settings = results.plan.settings
         sections = [
             Section('summary', 'Summary', _summary(results)),

@@ -53,14 +53,16 @@ def test_map_shows_the_values_of_the_mask_alone() -> None:
     figure = brain.plot_map(
         image_of(volume), brain.MAPS['tsnr'], mask=image_of(mask), background=image_of(volume)
     )
-    panels = [axis for axis in figure.axes if axis.images]
-    assert len(panels) == 2, 'slices without voxels are left out'
-    shown = np.concatenate([np.ma.compressed(axis.images[-1].get_array()) for axis in panels])
+    (panels,) = [axis for axis in figure.axes if axis.images]
+    assert len(panels.images) == 4, 'two backgrounds, two maps: slices without voxels are left out'
+    shown = np.concatenate([np.ma.compressed(image.get_array()) for image in panels.images[2:]])
+    for grey, map_of in zip(panels.images[:2], panels.images[2:], strict=True):
+        assert grey.get_extent() == map_of.get_extent()
     wanted = volume[mask > 0].astype(np.float32)
     assert np.sort(shown[np.isfinite(shown)]) == pytest.approx(np.sort(wanted))
     heights = [patch.get_height() for patch in figure.axes[-1].patches]
     assert 95 <= sum(heights) <= 100.001
-    assert [axis.get_title(loc='center') for axis in panels] == ['z = 5 mm', 'z = 10 mm']
+    assert [text.get_text() for text in panels.texts] == ['z = 5 mm', 'z = 10 mm', 'L', 'R']
 
 
 def test_left_is_left_whatever_the_storage() -> None:
@@ -72,9 +74,14 @@ def test_left_is_left_whatever_the_storage() -> None:
         figure = brain.plot_map(
             image_of(volume, affine), brain.MAPS['tsnr'], mask=image_of(mask, affine)
         )
-        panel = figure.axes[0]
-        assert (panel.images[-1].get_array()[:, column] == 1).all()
-        assert panel.get_title(loc='left') == 'L'
+        axes = figure.axes[0]
+        shown = axes.images[-1]
+        assert (shown.get_array()[:, column] == 1).all()
+        letters = {text.get_text(): text for text in axes.texts}
+        left, right = shown.get_extent()[:2]
+        for letter, at in (('L', left), ('R', right)):
+            assert letters[letter].get_position()[0] == pytest.approx(at)
+            assert letters[letter].get_ha() == {'L': 'left', 'R': 'right'}[letter]
 
 
 @pytest.mark.real
@@ -117,7 +124,7 @@ def test_selection_colours_the_selected_voxels() -> None:
     selected = np.zeros((6, 6, 2))
     selected[2:4, 2:4, 0] = 1
     figure = brain.plot_selection(image_of(selected), mask=image_of(np.ones(selected.shape)))
-    top = [axis.images[-1].get_array() for axis in figure.axes]
+    top = [image.get_array() for image in figure.axes[0].images[2:]]
     assert sum(np.nansum(np.ma.filled(array, np.nan)) for array in top) == 4
 
 
@@ -368,8 +375,14 @@ def test_thumbnails_are_small_and_anything_else_is_none(tmp_path: Path) -> None:
 def test_examples_as_a_figure(predictions: pd.DataFrame) -> None:
     chosen = pictures.pick_examples(predictions, n=2)
     figure = pictures.plot_examples(chosen, {'a': Image.new('RGB', (10, 10))})
-    assert sum(bool(axis.images) for axis in figure.axes) == sum(
+    (axes,) = figure.axes
+    assert len(axes.images) == sum(
         name == 'a' for e in chosen for name in (e.stimulus, e.retrieved)
     )
+    # none covers another, and all are square as they were
+    boxes = [tuple(image.get_extent()) for image in axes.images]
+    assert len(set(boxes)) == len(boxes)
+    for left, right, bottom, top in boxes:
+        assert right - left == pytest.approx(top - bottom)
     again = pictures.plot_examples(chosen, {'a': Image.new('RGB', (10, 10))})
     assert to_svg(figure) == to_svg(again)
