@@ -55,6 +55,10 @@ bench-index: setup
 bench-movie: setup
 	$(BIN)/python benchmarks/bench_movie.py $(ARGS)
 
+# what a GPU does for each part, under eight minutes: gpu_check.json (ARGS="--device cpu --tiny" without one)
+gpu-check: setup
+	$(BIN)/python -m benchmarks.gpu_check $(ARGS)
+
 rehearsal: setup
 	$(BIN)/python benchmarks/rehearsal.py $(ARGS)
 

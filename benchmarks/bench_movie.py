@@ -28,11 +28,12 @@ Row = tuple[str, str]
 
 def make_film(folder: Path, seconds: float) -> Path:
     """Write a film of moving shapes."""
-    from bids_neurodecode.simulate.stimuli import film_frames, write_film
+    from bids_neurodecode.bids.video import write_video
+    from bids_neurodecode.simulate.stimuli import FRAME_RATE, film_frames
 
     path = folder / 'film.mp4'
     scenes = film_frames(seconds, 6, 320, np.random.default_rng(0))
-    write_film(path, (frame for frame, _ in scenes))
+    write_video(path, (frame for frame, _ in scenes), FRAME_RATE, preset='veryfast')
     return path
 
 
@@ -137,7 +138,7 @@ def memory(folder: Path) -> Row:
     return f'peak memory, one epoch of {shape} streamed', f'{answer.get():.2f} GiB'
 
 
-def use_of_gpu(store: FilmStore) -> list[Row]:
+def use_of_gpu(store: FilmStore, n_chunks: int = 1600) -> list[Row]:
     """Train the published design in bfloat16; return the share of the measured matrix rate."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
@@ -150,7 +151,7 @@ def use_of_gpu(store: FilmStore) -> list[Row]:
     with FlopCounterMode(display=False) as counter:
         prepared(store, 'published', **small, precision='bfloat16')()
     per_chunk = counter.get_total_flops() / small['n_chunks']
-    long = {**small, 'n_chunks': 1600}
+    long = {**small, 'n_chunks': n_chunks}
     start = time.perf_counter()
     went = prepared(store, 'published', **long, precision='bfloat16')().training
     torch.cuda.synchronize()

@@ -19,12 +19,6 @@ import torch
 VOXELS, SAMPLES = 15_724, 64
 SHAPES = {'text': (77, 768), 'vision': (257, 768)}
 LATENTS = {15: 13_344, 31: 91_168}
-UNET = {
-    'block_out_channels': (320, 640, 1280, 1280),
-    'layers_per_block': 2,
-    'cross_attention_dim': 768,
-    'attention_head_dim': 8,
-}
 
 
 def peak_gib(device):
@@ -46,34 +40,51 @@ def count(*modules):
     return sum(p.numel() for module in modules for p in module.parameters())
 
 
-def build_diffusion(dtype):
+def build_diffusion(dtype, width=320, rows=64):
+    """Return image UNet, text UNet and autoencoder, in their published size if nothing is said.
+
+    Parameters
+    ----------
+    dtype
+        Of the weights.
+    width
+        Channels of the UNets' first blocks.
+    rows
+        Of the latent; the picture has eight times as many.
+    """
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from diffusers.pipelines.deprecated.versatile_diffusion.modeling_text_unet import (
         UNetFlatConditionModel,
     )
 
+    wide = {
+        'block_out_channels': (width, 2 * width, 4 * width, 4 * width),
+        'layers_per_block': 2,
+        'cross_attention_dim': 768,
+        'attention_head_dim': 8,
+    }
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
         image = UNet2DConditionModel(
-            sample_size=64,
+            sample_size=rows,
             in_channels=4,
             out_channels=4,
             down_block_types=(*('CrossAttnDownBlock2D',) * 3, 'DownBlock2D'),
             up_block_types=('UpBlock2D', *('CrossAttnUpBlock2D',) * 3),
-            **UNET,
+            **wide,
         )
         text = UNetFlatConditionModel(
             in_channels=768,
             out_channels=768,
             down_block_types=(*('CrossAttnDownBlockFlat',) * 3, 'DownBlockFlat'),
             up_block_types=('UpBlockFlat', *('CrossAttnUpBlockFlat',) * 3),
-            **UNET,
+            **wide,
         )
         vae = AutoencoderKL(
-            sample_size=512,
+            sample_size=8 * rows,
             latent_channels=4,
-            block_out_channels=(128, 256, 512, 512),
+            block_out_channels=tuple(32 * max(1, width * k // 160) for k in (2, 4, 8, 8)),
             down_block_types=('DownEncoderBlock2D',) * 4,
             up_block_types=('UpDecoderBlock2D',) * 4,
             layers_per_block=2,

@@ -104,8 +104,12 @@ class ReconstructionSettings(Settings):
     give: an encoding model (ridge regression on a network of the extra ``cpu-nets`` that had no
     part in the images, fitted on training trials) predicts the response to each, which is
     correlated with that to its image in other held-out runs."""
-    precision: Literal['float32', 'float16'] = 'float32'
+    precision: Literal['float32', 'bfloat16', 'float16'] = 'float32'
     """Of the published networks when they are applied."""
+    save_memory: Literal['none', 'split', 'offload'] = 'none'
+    """What Versatile Diffusion gives up for memory: ``split``: attention, guidance and decoding
+    one after the other; ``offload``: weights also wait on the CPU, which is slow. Other generators
+    do what their recipe says."""
     synthetic: Annotated[float, Field(ge=0)] = 0.0
     """Responses predicted by an encoder to images without data, added to the training set of the
     decoders: how many, as a share of the real training samples. They come from

@@ -1,9 +1,11 @@
 """The benchmark: every contender runs, the table and the history say what was measured."""
 
+import json
+
 import numpy as np
 import pytest
 
-from benchmarks import bench
+from benchmarks import bench, gpu_check
 
 
 @pytest.mark.parametrize('problem', ['ridge, one penalty', 'ridge, ten penalties', 'banded ridge'])
@@ -44,3 +46,37 @@ def test_contenders_take_turns(monkeypatch, tmp_path):
     own, other = bench.compare('p', 1.0, contenders, rounds=3)
     assert [tree for _, tree in told] == [tmp_path.name, 'x'] * 3
     assert (own.seconds, other.seconds) == (3.0, 4.0)
+
+
+def test_every_part_of_the_check_of_a_gpu_runs(tmp_path, capsys):
+    parts = ['ridge', 'films', 'image', 'betas']
+    file = tmp_path / 'check.json'
+    arguments = ['--device', 'cpu', '--tiny', '--json', str(file)]
+    assert gpu_check.main([*parts, *arguments]) == 0, capsys.readouterr().out
+    told = json.loads(file.read_text())
+    assert list(told['parts']) == parts
+    found = told['parts']
+    assert found['ridge']['share_of_float32_matrix_rate'] > 0
+    assert found['films']['share of time waiting for data'].endswith('%')
+    assert min(found['image']['warm_seconds_of_stages']) > 0
+    assert found['betas']['processor_seconds_of_200000_voxels'] >= 0
+
+
+def test_a_part_that_fails_is_told_and_the_next_one_runs(tmp_path, monkeypatch):
+    def broken(sizes, device):
+        raise RuntimeError('out of memory')
+
+    monkeypatch.setattr(
+        gpu_check, 'PARTS', {'ridge': broken, 'betas': lambda sizes, device: {'voxels': 1}}
+    )
+    file = tmp_path / 'check.json'
+    assert gpu_check.main(['--device', 'cpu', '--tiny', '--json', str(file)]) == 1
+    found = json.loads(file.read_text())['parts']
+    assert found['ridge']['error'] == 'RuntimeError: out of memory'
+    assert found['betas']['voxels'] == 1
+
+
+def test_a_gpu_that_is_not_there_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(gpu_check.torch.cuda, 'is_available', lambda: False)
+    with pytest.raises(SystemExit):
+        gpu_check.main(['--json', str(tmp_path / 'check.json')])

@@ -260,7 +260,14 @@ def published_generator(
         guidance=own.guidance if told.guidance is None else told.guidance,
     )
     where: Literal['cpu', 'cuda'] = 'cuda' if device == 'cuda' else 'cpu'
-    memory = MemorySettings(device=where, precision=told.precision)
+    memory = MemorySettings(
+        where,
+        told.precision,
+        offload='sequential' if told.save_memory == 'offload' else 'none',
+        attention_slicing=told.save_memory != 'none',
+        split_guidance=told.save_memory != 'none',
+        split_decoding=told.save_memory != 'none',
+    )
     clip, networks = _second_stage(config, recipe, weights, sampling, memory)
     vdvae = weights['vdvae-imagenet64']
     own_config = None if vdvae.suffix == '.safetensors' else IMAGENET64

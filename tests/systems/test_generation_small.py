@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bids_neurodecode.config import Config
+from bids_neurodecode.config import Config, build_config
 from bids_neurodecode.errors import DataError, InputError
 from bids_neurodecode.extras import has_packaged
 from bids_neurodecode.models.matching import MatchingSettings
@@ -289,3 +289,28 @@ def test_captions_that_are_missing_are_named():
     with pytest.raises(DataError) as error:
         made.conditions(Described(pictures, np.zeros((2, 3)), [('a',), (' ',)]))
     assert str(error.value) == generation_published.NO_CAPTIONS.format(n=1, total=2)
+
+
+@pytest.mark.parametrize('save', ['none', 'split', 'offload'])
+def test_memory_and_precision_reach_the_published_networks(monkeypatch, save, tmp_path):
+    from bids_neurodecode.models import vdvae_checkpoint
+
+    given = []
+
+    def second_stage(config, recipe, weights, sampling, memory):
+        given.append(memory)
+        return None, None
+
+    monkeypatch.setattr(generation_published, '_second_stage', second_stage)
+    monkeypatch.setattr(vdvae_checkpoint, 'load_vdvae', lambda *_, **__: None)
+    told = {'precision': 'bfloat16', 'save_memory': save}
+    generation_published.published_generator(
+        build_config({'reconstruction': told}),
+        name='published',
+        weights={'vdvae-imagenet64': tmp_path / 'prior.safetensors'},
+    )
+    (memory,) = given
+    assert memory.precision == 'bfloat16'
+    split = (memory.attention_slicing, memory.split_guidance, memory.split_decoding)
+    assert set(split) == {save != 'none'}
+    assert memory.offload == ('sequential' if save == 'offload' else 'none')
