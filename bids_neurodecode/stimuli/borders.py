@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bids_neurodecode.stimuli.films import decode_frames
+from bids_neurodecode.stimuli.films import Frame, decode_frames
+from bids_neurodecode.typing import Uint8Array
 
 _BLACK = 24
 """Grey levels up to this are black: codecs put noise on 16, the black of video."""
@@ -47,9 +48,9 @@ def find_borders(film: Path) -> Borders:
     Key frames are looked at, and all frames where these are few. A film so dark that its image
     would fill less than .4 of either side is said to have no borders.
     """
-    brightest, n = _brightest(_luminances(film, keys_only=True))
+    brightest, n = _brightest(frame for _, frame in decode_frames(film, keys_only=True))
     if n < _MIN_FRAMES:
-        brightest, _ = _brightest(_luminances(film, keys_only=False))
+        brightest, _ = _brightest(frame for _, frame in decode_frames(film))
     height, width = brightest.shape
     rows = np.flatnonzero(brightest.max(axis=1) > _BLACK)
     columns = np.flatnonzero(brightest.max(axis=0) > _BLACK)
@@ -61,14 +62,17 @@ def find_borders(film: Path) -> Borders:
     )  # fmt: skip
 
 
-def _brightest(frames: Iterator[npt.NDArray[np.uint8]]) -> tuple[npt.NDArray[np.uint8], int]:
+def _brightest(frames: Iterator[Frame]) -> tuple[Uint8Array, int]:
     """Return each pixel's maximum over frames, and the number of frames."""
     brightest, n = np.zeros((1, 1), dtype=np.uint8), 0
-    for frame in frames:
-        brightest = np.maximum(brightest, frame) if n else frame.copy()
+    last, stored = None, False
+    for last in frames:
+        values = last.luminance()
+        # the brightest luminance becomes grey once, which takes longer than decoding
+        stored = values is not None
+        grey = last.gray() if values is None else values
+        brightest = np.maximum(brightest, grey) if n else grey.copy()
         n += 1
+    if last is not None and stored:
+        brightest = last.with_luminance(brightest).gray()
     return brightest, n
-
-
-def _luminances(film: Path, *, keys_only: bool) -> Iterator[npt.NDArray[np.uint8]]:
-    return (frame.gray() for _, frame in decode_frames(film, keys_only=keys_only))

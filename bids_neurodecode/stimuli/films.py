@@ -94,6 +94,10 @@ class FilmInfo:
         ]
 
 
+_LUMINANCE_FIRST = frozenset({'yuv420p', 'yuv422p', 'yuv444p', 'yuvj420p', 'yuvj422p', 'yuvj444p'})
+"""Formats of pixels whose first plane is their luminance, a byte each."""
+
+
 @dataclass(frozen=True)
 class Frame:
     """A decoded frame, and how it is turned to stand upright.
@@ -114,6 +118,22 @@ class Frame:
     def gray(self) -> Uint8Array:
         """Return the luminance, (height, width), as it is stored (black is 16 in most films)."""
         return self._upright(self.raw.to_ndarray(format='gray'))
+
+    def luminance(self) -> Uint8Array | None:
+        """Return the luminance as the codec left it, rows with their padding.
+
+        :meth:`gray` depends on each of its values alone and rises with it. None where there is no
+        plane of bytes for it.
+        """
+        if self.raw.format.name not in _LUMINANCE_FIRST:
+            return None
+        plane = self.raw.planes[0]
+        return np.frombuffer(plane, dtype=np.uint8).reshape(-1, plane.line_size)
+
+    def with_luminance(self, values: Uint8Array) -> Frame:
+        """Put other values in the place of those of :meth:`luminance`."""
+        self.raw.planes[0].update(values.tobytes())
+        return self
 
     def rgb(self, size: tuple[int, int] | None = None) -> Uint8Array:
         """Return RGB pixels (height, width, 3), brought to a size; aspect ratio not kept."""

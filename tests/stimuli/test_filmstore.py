@@ -5,13 +5,14 @@ import multiprocessing
 import pickle
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import torch
 
 from bids_neurodecode.errors import ArgumentsError, DataError, InputError
-from bids_neurodecode.stimuli.borders import find_borders
-from bids_neurodecode.stimuli.films import read_frames
+from bids_neurodecode.stimuli.borders import _brightest, find_borders
+from bids_neurodecode.stimuli.films import decode_frames, read_frames
 from bids_neurodecode.stimuli.filmstore import (
     FilmChunks,
     FilmRecipe,
@@ -25,8 +26,6 @@ RECIPE = FilmRecipe(n_volumes=3, repetition_time=0.8, chunk=16, size=16)
 
 def write_film(path: Path, *, n=50, rate=20, border=0, times=None, dark=0):
     """Write a film whose frames brighten; ``border`` black rows above and below."""
-    import av
-
     with av.open(str(path), 'w') as container:
         stream = container.add_stream('libx264', rate=rate, options={'crf': '0'})
         stream.width, stream.height, stream.pix_fmt = 64, 48, 'yuv420p'
@@ -150,6 +149,26 @@ def test_borders_are_cropped_or_kept_and_told(tmp_path):
     assert 'were cropped (top 8, bottom 8' in cropped.notes[0]
     plain = build_store(write_film(tmp_path / 'plain.mp4'), tmp_path, RECIPE)
     assert np.abs(cropped.frames.astype(int) - plain.frames).max() <= 2
+
+
+@pytest.mark.parametrize('format_', ['yuv420p', 'yuv444p', 'gray'])
+def test_the_brightest_luminance_is_the_brightest_grey(tmp_path, format_):
+    """One conversion of maxima gives what the maxima of all conversions give."""
+    rng = np.random.default_rng(0)
+    path = tmp_path / 'film.mkv'
+    with av.open(str(path), 'w') as container:
+        stream = container.add_stream('ffv1', rate=20)
+        stream.width, stream.height, stream.pix_fmt = 50, 34, format_
+        for level in rng.integers(1, 250, 15):
+            pixels = rng.integers(0, level + 1, (34, 50, 3)).astype(np.uint8)
+            frame = av.VideoFrame.from_ndarray(pixels, 'rgb24').reformat(format=format_)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    frames = [frame for _, frame in decode_frames(path)]
+    expected = np.max([frame.gray() for frame in frames], axis=0)
+    found, n = _brightest(frame for _, frame in decode_frames(path))
+    np.testing.assert_array_equal(found, expected)
+    assert n == 15
 
 
 def test_a_dark_beginning_or_film_is_no_border(tmp_path):
