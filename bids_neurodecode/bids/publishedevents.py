@@ -43,6 +43,7 @@ from bids_neurodecode.errors import InputError
 from bids_neurodecode.fetched import check_fetched
 from bids_neurodecode.settings_events import EventSettings
 from bids_neurodecode.stimuli.tables import is_table
+from bids_neurodecode.typing import BoolArray
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -300,8 +301,7 @@ class EventsReader:
         self._add_parts(shown, table, entities, file)
         shown = self._in_films(shown, table, entities, file, length, repetition_time)
         check_timing(shown, file, length=length, slack=repetition_time)
-        pictures = _of(shown, films=False)
-        lasting = pd.to_numeric(shown.loc[pictures, 'duration'], errors='coerce')
+        lasting = pd.to_numeric(shown.loc[_kinds(shown)[1], 'duration'], errors='coerce')
         self._impulses += int((lasting == 0).sum())
         if file != self.dataset and _same(shown, table):
             return Shown(file, file)
@@ -479,8 +479,7 @@ class EventsReader:
         """Bring rows that show films to one a presentation; images need a duration."""
         import pandas as pd
 
-        films = _of(shown, films=True)
-        pictures = _of(shown, films=False)
+        films, pictures = _kinds(shown)
         if pictures.any() and shown.loc[pictures, 'duration'].isna().all():
             why = 'duration is n/a' if 'duration' in table.columns else 'no column duration'
             raise InputError(NO_DURATIONS.format(file=file, why=why))
@@ -562,10 +561,13 @@ def _looks_like_file(name: str) -> bool:
     return has_extension(name) or '/' in name or (suffix.isalpha() and 2 <= len(suffix) <= 5)
 
 
-def _of(shown: pd.DataFrame, *, films: bool) -> pd.Series[bool]:
-    """Return which rows show films, or images."""
-    suffix = shown['stim_file'].map(lambda x: PurePosixPath(x).suffix.lower(), na_action='ignore')
-    return suffix.isin(MOVING) if films else suffix.notna() & ~suffix.isin(MOVING)
+def _kinds(shown: pd.DataFrame) -> tuple[BoolArray, BoolArray]:
+    """Return which rows show films, and which show images."""
+    # a row each time the file is shown: its name is taken apart once
+    codes, names = shown['stim_file'].factorize()  # missing: -1
+    moving = np.array([PurePosixPath(name).suffix.lower() in MOVING for name in names] + [False])
+    films = moving[codes]
+    return films, (codes >= 0) & ~films
 
 
 def _same(shown: pd.DataFrame, table: pd.DataFrame) -> bool:
@@ -576,12 +578,10 @@ def _same(shown: pd.DataFrame, table: pd.DataFrame) -> bool:
     # as lists: how a column stores its text depends on the version of pandas
     if table['stim_file'].notna().tolist() != rows.tolist():
         return False
-    return all(
-        name in table.columns
-        and table.loc[rows, name].fillna('n/a').tolist()
-        == shown.loc[rows, name].fillna('n/a').tolist()
-        for name in shown.columns
-    )
+    if not set(shown.columns) <= set(table.columns):
+        return False
+    published, made = (part.loc[rows, shown.columns].fillna('n/a') for part in (table, shown))
+    return all(published[name].tolist() == made[name].tolist() for name in shown.columns)
 
 
 __all__ = ['EventsReader', 'Shown']

@@ -120,8 +120,11 @@ def find_inputs(request: Request) -> DatasetInput:
     joint = together(series, request.tasks)
     found: list[ParticipantInput] = []
     failures: dict[str, str] = {}
+    of_each: dict[str, list[Series]] = {}
+    for one in sorted(series, key=lambda s: s.order):
+        of_each.setdefault(one.entities.get('sub', ''), []).append(one)
     for label in wanted:
-        own = sorted((s for s in series if s.entities.get('sub') == label), key=lambda s: s.order)
+        own = of_each.get(label, [])
         try:
             person = _participant(label, own, request, files, index, joint=bool(joint))
         except InputError as error:
