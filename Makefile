@@ -47,7 +47,7 @@ check: setup
 
 # ours beside each peer and the floor, four sizes, one run; ARGS="--against COMMIT" measures that too
 bench: setup
-	$(BIN)/python benchmarks/bench.py $(ARGS)
+	$(BIN)/python -m benchmarks.bench $(ARGS)
 
 bench-index: setup
 	$(BIN)/python benchmarks/bench_index.py $(ARGS)

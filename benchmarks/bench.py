@@ -1,6 +1,6 @@
 """Ours beside each peer and the floor: processor seconds, in one run, turn and turn about.
 
-``python benchmarks/bench.py [PROBLEM ...]`` measures the problems at four sizes and adds one row
+``python -m benchmarks.bench [PROBLEM ...]`` measures the problems at four sizes and adds one row
 per measurement to ``benchmarks/history.tsv``; ``--against COMMIT`` measures ours of that commit
 too. Each measurement is made in a process of its own with one thread, so that its peak memory is
 its own; all contenders of a size take turns, and the median of the rounds counts. Seconds are of
@@ -158,13 +158,49 @@ def latents(scale: float) -> Contenders:
     }
 
 
+def betas(scale: float) -> Contenders:
+    """Single-trial betas of two runs of 300 volumes; the size is that of the mask."""
+    from benchmarks import bench_singletrial
+    from bids_neurodecode.signals.glmsingle import estimate_with_glmsingle
+
+    shape = argparse.Namespace(voxels=int(10_000 * scale), runs=2, volumes=300, mapped=False)
+    inputs = bench_singletrial.make_runs(None, shape)
+    n_trials = len(inputs[1][0])
+    return {
+        'ours': lambda: bench_singletrial.estimate_single_trials(*inputs),
+        'GLMsingle': lambda: estimate_with_glmsingle(*inputs),
+        'floor': bench_singletrial.least_products(shape, n_trials),
+    }
+
+
+def film_store(scale: float) -> Contenders:
+    """Chunks of a film; the floor decodes each frame once and resizes it."""
+    from benchmarks.bench_movie import TR, make_film
+    from bids_neurodecode.stimuli.films import decode_frames
+    from bids_neurodecode.stimuli.filmstore import FilmRecipe, build_store
+
+    folder = Path(tempfile.mkdtemp())
+    seconds = max(40.0 * scale, 3.0)
+    film = make_film(folder, seconds)
+
+    def ours() -> object:
+        return build_store(film, folder, FilmRecipe(int(seconds / TR), TR, chunk=32, size=112))
+
+    def floor() -> object:
+        return [frame.rgb((112, 112)).max() for _, frame in decode_frames(film)]
+
+    return {'ours': ours, 'floor': floor}
+
+
 PROBLEMS: dict[str, Callable[[float], Contenders]] = {
     'ridge, one penalty': one_penalty,
     'ridge, ten penalties': ten_penalties,
     'banded ridge': banded,
     'VDVAE latents': latents,
+    'betas': betas,
+    'film store': film_store,
 }
-OPTIONAL = {'himalaya': 'himalaya', 'scikit-learn': 'sklearn'}
+OPTIONAL = {'himalaya': 'himalaya', 'scikit-learn': 'sklearn', 'GLMsingle': 'glmsingle'}
 
 
 @dataclass(frozen=True)
@@ -181,16 +217,18 @@ class Measured:
 def measure_here(problem: str, scale: float, contender: str) -> dict[str, float]:
     """Run one contender in this process; its data are made before the clock starts."""
     run = PROBLEMS[problem](scale)[contender]
-    start = time.process_time()
+    start = sum(os.times()[:4])  # of processes that it starts, too
     run()
-    seconds = time.process_time() - start
+    seconds = sum(os.times()[:4]) - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
     return {'seconds': seconds, 'peak_gib': peak}
 
 
 def measure(problem: str, scale: float, contender: str, tree: Path) -> dict[str, float]:
     """Run one contender in a process of its own, with the package of a tree."""
-    env = {**os.environ, 'PYTHONPATH': str(tree), 'OMP_NUM_THREADS': '1'}
+    # peers may lie in folders that the caller names
+    places = os.pathsep.join(filter(None, [str(tree), os.environ.get('PYTHONPATH')]))
+    env = {**os.environ, 'PYTHONPATH': places, 'OMP_NUM_THREADS': '1'}
     command = [sys.executable, __file__, '--measure', problem, str(scale), contender]
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
