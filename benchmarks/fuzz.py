@@ -147,7 +147,7 @@ def _text(raw: bytes, suffix: str, rng: np.random.Generator) -> bytes:
     """Damage text: its words, numbers, lines, or values where it is JSON."""
     text = raw.decode('utf-8', 'surrogateescape')
     if suffix == '.json' and rng.random() < 0.6:
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, RecursionError):  # damaged before
             text = json.dumps(_value(json.loads(text), rng))
             return text.encode('utf-8', 'surrogateescape')
     way = int(rng.integers(5))
@@ -604,6 +604,7 @@ def fuzz(
                 if came not in {READ, REFUSED} and where not in seen:
                     seen.add(where)
                     findings[f'{name} {case}'] = came
+                    print(f'FINDING {name} {case}: {came}', file=sys.stderr, flush=True)
                     if keep is not None:
                         shutil.copytree(folder, keep / f'{name}-{case}', dirs_exist_ok=True)
                 shutil.rmtree(folder)

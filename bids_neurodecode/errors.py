@@ -4,6 +4,11 @@ Each error says what is wrong, in which file, and what to do about it, in one li
 the family into exit codes; anything outside of it is a bug and keeps its traceback.
 """
 
+import errno
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""Numbers of the errors of a disk, or a quota, that is full."""
+
 
 class NeurodecodeError(Exception):
     """Base of every error that the program raises on purpose."""

@@ -162,11 +162,9 @@ def index_dataset(
     for where, (_, names) in listing.items():
         datatype = where.rpartition('/')[2]
         kind = {'datatype': datatype} if datatype in DATATYPES else {}
-        files += [
-            File(folder / where / name, {**name_entities(name), **kind})
-            for name in names
-            if not name.endswith('/')
-        ]
+        # a folder that is called as a file is must not be passed over: who reads it says so
+        called = (name.rstrip('/') for name in names if '.' in name or not name.endswith('/'))
+        files += [File(folder / where / x, {**name_entities(x), **kind}) for x in called]
     return FileIndex(tuple(files), unreadable), note
 
 

@@ -32,6 +32,10 @@ NO_TABLE = (
     'Which image each volume of {file} is the response to is not known: no table {table} beside '
     'it. Add it, one row per volume.'
 )
+NO_NAMES = (
+    '{table} names no images: it has neither the column stim_file nor trial_type. Add one, which '
+    'says of each volume of {file} what it is the response to.'
+)
 ROWS = '{table} has {rows} rows, but {file} has {volumes} volumes. They must be one to one.'
 BAD_ARRAY = 'The array in {file} must have one row per image and one column per voxel: {shape}.'
 NOT_REGIONS = (
@@ -96,6 +100,8 @@ def read_responses(source: Path, side: Side) -> ResponseSet:
         raise InputError(NO_TABLE.format(file=file, table=table_file.name))
     table = read_table(table_file)
     column = shown_column(table)
+    if column not in table:
+        raise InputError(NO_NAMES.format(table=table_file, file=file))
     names = table['trial_type'] if column == 'trial_type' else stimulus_names(table, table_file)
     values = columns_of(file)
     if len(table) != len(values):

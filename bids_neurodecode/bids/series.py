@@ -18,6 +18,7 @@ from bids_neurodecode.fetched import check_fetched
 from bids_neurodecode.spaces import Space, files_of, form_of, image_damage, load_image, space_of
 from bids_neurodecode.text import one_line
 
+IS_FOLDER = '{file} is a folder, and an image is needed there. Put the file in its place.'
 NOT_NIFTI = 'Cannot read {file} as NIfTI: {reason}. The file is corrupt; copy or regenerate it.'
 TRUNCATED = 'The file {file} is cut short or corrupt ({reason}). Copy or regenerate it.'
 NOT_4D = (
@@ -110,6 +111,8 @@ def open_image(file: Path) -> Any:
     """
     for each in files_of(file):
         check_fetched(each)
+        if each.is_dir():
+            raise InputError(IS_FOLDER.format(file=each))
     try:
         return load_image(file)
     except DataError as error:

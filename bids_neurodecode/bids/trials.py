@@ -55,7 +55,8 @@ def shown_rows(file: Path) -> pd.DataFrame:
         If the table cannot be read, or an onset or a duration is not a number.
     """
     events = read_table(file)
-    shown = events[events[shown_column(events)].notna()]
+    column = shown_column(events)
+    shown = events[events[column].notna()] if column in events else events[:0]
     if shown.empty:
         raise DataError(NO_TRIALS.format(file=file))
     times = {name: to_numbers(shown, name, file) for name in ('onset', 'duration')}

@@ -26,6 +26,7 @@ from bids_neurodecode.cli.checks_places import (
 from bids_neurodecode.cli.newfilms import find_new_films
 from bids_neurodecode.cli.newpictures import find_new_pictures
 from bids_neurodecode.cli.parser import Arguments
+from bids_neurodecode.cli.systems import check_trained
 from bids_neurodecode.cli.unchanged import set_aside
 from bids_neurodecode.cli.validation import validate_dataset
 from bids_neurodecode.config import Config
@@ -75,7 +76,8 @@ def check_all(arguments: Arguments, config: Config) -> DatasetInput:
     new = new or find_new_films(arguments, config, request)
     if new is not None:
         new = set_aside(arguments, config, new)
-        return _validated(new, arguments) if new.participants else new
+        new = _validated(new, arguments) if new.participants else new
+        return _keep(new, lambda person: check_trained(arguments, config, person))
     inputs = find_inputs(request)
     if recipe is not None:
         note = note_of(recipe, arguments.task_id, config)
@@ -88,6 +90,7 @@ def check_all(arguments: Arguments, config: Config) -> DatasetInput:
         inputs, lambda person: check_design(person, config, hold_out=arguments.level == 'full')
     )
     inputs = _keep(inputs, lambda person: check_atlas(person, config.atlas))
+    inputs = _keep(inputs, lambda person: check_trained(arguments, config, person))
     if not (arguments.reports_only or arguments.boilerplate_only):
         inputs = _with_values(inputs, config, arguments.nprocs or n_processors())
         check_room(arguments, inputs.participants)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import grp
 import math
 import multiprocessing
 import os
+import pwd
 import shutil
 import stat
 from collections.abc import Iterator, Sequence
@@ -15,7 +17,7 @@ from bids_neurodecode.bids.description import NO_FOLDER, check_derivative
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.bids.timing import read_table, stimulus_names
 from bids_neurodecode.cli.parser import Arguments
-from bids_neurodecode.errors import ArgumentsError, InputError, ResourceError
+from bids_neurodecode.errors import FULL, ArgumentsError, InputError, ResourceError
 from bids_neurodecode.extras import has_networks
 from bids_neurodecode.text import one_line
 
@@ -154,18 +156,35 @@ def check_own(folder: Path) -> None:
     if not folder.is_dir():
         return
     state = folder.stat()
-    others = stat.S_IWGRP | stat.S_IWOTH
+    others = stat.S_IWOTH | (0 if _is_private(state.st_gid) else stat.S_IWGRP)
     if state.st_uid == os.geteuid() and not state.st_mode & others:
         return
     try:
         with TemporaryDirectory(dir=folder) as made:
             mine = Path(made).stat()
-    except OSError as error:
+    except PermissionError as error:
         raise ArgumentsError(OTHERS_WORK.format(folder=folder)) from error
+    except OSError as error:
+        if error.errno in FULL:
+            raise
+        raise ArgumentsError(NOT_WRITABLE.format(what='work folder', folder=folder)) from error
     if state.st_uid != mine.st_uid:
         raise ArgumentsError(OTHERS_WORK.format(folder=folder))
     if state.st_mode & others and not mine.st_mode & others:
         raise ArgumentsError(OPEN_WORK.format(folder=folder))
+
+
+def _is_private(group: int) -> bool:
+    """Whether a group is that of this user alone, as Debian and Red Hat make one for each user.
+
+    With these, a umask of 002 (their default) lets nobody else write.
+    """
+    try:
+        user, found = pwd.getpwuid(os.geteuid()), grp.getgrgid(group)
+    except KeyError:
+        return False
+    alone = group == user.pw_gid and set(found.gr_mem) <= {user.pw_name}
+    return alone and found.gr_name == user.pw_name
 
 
 def existing_parent(folder: Path) -> Path:

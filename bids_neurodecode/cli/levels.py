@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,12 +14,12 @@ from bids_neurodecode.bids.sink import BEGUN, remove_begun
 from bids_neurodecode.cli.checks_places import device_of, n_processors, total_memory_gb
 from bids_neurodecode.cli.environment import threads_of
 from bids_neurodecode.cli.exits import FAILED, NO_REPORT, OK
+from bids_neurodecode.cli.holding import hold, hold_group, hold_results
 from bids_neurodecode.cli.parser import Arguments
 from bids_neurodecode.cli.progress import Progress
 from bids_neurodecode.cli.systems import find_model
 from bids_neurodecode.config import Config
-from bids_neurodecode.errors import InputError, ResourceError
-from bids_neurodecode.text import one_line
+from bids_neurodecode.errors import InputError
 from bids_neurodecode.workflow.nodes import RunSettings
 from bids_neurodecode.workflow.run import Failure, PluginSettings
 
@@ -39,18 +38,6 @@ METHODS_WRITTEN = 'Methods text: {folder}/CITATION.md (also .html; references: C
 UNCHANGED = (
     'sub-%s: nothing changed since the last run, and its outputs are complete: they are left as '
     'they are.'
-)
-IN_USE = (
-    'The work folder {folder} of sub-{label} is in use by another run. '
-    'Wait for it, or give another --work-dir.'
-)
-NO_LOCK = (
-    'The lock {file} cannot be taken ({reason}). If no run of another user writes there, remove '
-    'it, or change its permissions.'
-)
-WRITTEN = (
-    'The results of sub-{label}, task {task}, in {folder} are being written by another run. '
-    'Wait for it, or give another output folder.'
 )
 
 
@@ -72,7 +59,8 @@ def participant_level(
     if not inputs.participants:
         return _nothing_to_run(arguments, config, inputs)
     run = with_models(run, arguments, inputs.participants)
-    with hold_results(run.output_dir, inputs.participants):
+    owners = [(person.label, person.task) for person in inputs.participants]
+    with hold_results([run.output_dir], owners, run.work_dir, submits=only_submits(arguments)):
         return _participant_level(arguments, config, inputs, run)
 
 
@@ -84,6 +72,7 @@ def _participant_level(
         participant_report,
         task_of_results,
     )
+    from bids_neurodecode.workflow.unchanged import remember
 
     write_dataset(arguments, config, inputs, _earlier_results(arguments, inputs))
     labels = [participant.label for participant in inputs.participants]
@@ -95,13 +84,17 @@ def _participant_level(
         for file in find_results(run.output_dir, labels, task):
             LOGGER.info('Report: %s', participant_report(file, run.output_dir))
         return OK
-    with hold(run.work_dir, labels):
+    with hold(run.work_dir, labels, submits=only_submits(arguments)):
         done, failures = _run_participants(arguments, inputs, run)
-    for person in done:
+    people = [person for person, _ in done]
+    for person in people:
         _say_report(run.output_dir, person)
     if done:
-        results = _results_of(inputs, run.output_dir, [person.label for person in done])
+        results = _results_of(inputs, run.output_dir, [person.label for person in people])
         write_dataset(arguments, config, inputs, results[:1])
+        # not before: what is remembered is never written again, the dataset's files among it
+        for person, key in done:
+            remember(person, run, key)
         _say_what_was_found(results)
     _say_who_was_not_run(inputs, run.output_dir)
     return FAILED if inputs.failures else code_of(failures)
@@ -109,10 +102,10 @@ def _participant_level(
 
 def _run_participants(
     arguments: Arguments, inputs: DatasetInput, run: RunSettings
-) -> tuple[list[ParticipantInput], list[Failure]]:
-    """Run the graph; return whose outputs are complete, and what failed."""
+) -> tuple[list[tuple[ParticipantInput, str]], list[Failure]]:
+    """Run the graph; return whose outputs are complete, and of which inputs, and what failed."""
     from bids_neurodecode.workflow.participant import init_run_wf, workflow_name
-    from bids_neurodecode.workflow.unchanged import forget, keys_of, remember
+    from bids_neurodecode.workflow.unchanged import forget, keys_of
 
     people = inputs.participants
     labels = [person.label for person in people]
@@ -129,10 +122,7 @@ def _run_participants(
     if only_submits(arguments):
         return [], failures
     failed = {failure.participant for failure in failures}
-    done = [person for person in people if person.label not in failed]
-    for person in done:
-        remember(person, run, keys[person.label])
-    return done, failures
+    return [(x, keys[x.label]) for x in people if x.label not in failed], failures
 
 
 def _nothing_to_run(arguments: Arguments, config: Config, inputs: DatasetInput) -> int:
@@ -203,14 +193,19 @@ def group_level(arguments: Arguments, config: Config, inputs: DatasetInput, run_
         Of this run.
     """
     from bids_neurodecode.workflow.group import init_group_wf
-    from bids_neurodecode.workflow.reports import find_results, task_of_results
+    from bids_neurodecode.workflow.reports import find_results, owner_of, task_of_results
 
     run = run_settings(arguments, config, inputs, run_id)
     task = task_of_results(arguments.task_id, run.output_dir)
     results = find_results(run.output_dir, arguments.participant_label, task, one_task=True)
-    found = {file.parent.parent.name.removeprefix('sub-') for file in results}
+    found = {label for label, _ in map(owner_of, results)}
     missing = _without_results(arguments, run.output_dir, found)
-    with hold(run.work_dir, ['group']):
+    submits = only_submits(arguments)
+    owners = [owner_of(file) for file in results]
+    with (
+        hold_group(run.output_dir, owners, run.work_dir, submits=submits),
+        hold(run.work_dir, (), submits=submits),
+    ):
         remove_begun(run.output_dir.glob(f'{BEGUN}*group*.html'))
         remove_begun((run.output_dir / 'group').rglob(f'{BEGUN}*'))
         failures = run_and_watch(init_group_wf(results, missing, run), arguments)
@@ -220,72 +215,6 @@ def group_level(arguments: Arguments, config: Config, inputs: DatasetInput, run_
     if config.movie.target == 'group' and not failures:
         LOGGER.info('Report: %s', run.output_dir / 'group_movie.html')
     return code_of(failures)
-
-
-@contextmanager
-def hold(work_dir: Path, labels: Sequence[str]) -> Iterator[None]:
-    """Keep other runs out of the work folders of these participants (or of the group).
-
-    Parameters
-    ----------
-    work_dir
-        Folder of locks.
-    labels
-        Of participants, or ``group``.
-
-    Raises
-    ------
-    ResourceError
-        If another run is in one of them. The lock goes with its process, however that ends.
-    """
-    # nobody else: a run goes on from what lies there (check_own)
-    work_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    locks = {work_dir / f'.{x}.lock': IN_USE.format(label=x, folder=work_dir) for x in labels}
-    with _held(locks):
-        yield
-
-
-@contextmanager
-def hold_results(output_dir: Path, people: Sequence[ParticipantInput]) -> Iterator[None]:
-    """Keep other runs from writing the same results, which would be of two settings then.
-
-    Parameters
-    ----------
-    output_dir
-        Of the run.
-    people
-        Whose results are written.
-
-    Raises
-    ------
-    ResourceError
-        If another run, with a work folder of its own, writes results of a participant and task.
-    """
-    locks = {}
-    for person in people:
-        folder = output_dir / f'sub-{person.label}' / 'log'
-        folder.mkdir(parents=True, exist_ok=True)
-        said = WRITTEN.format(label=person.label, task=person.task, folder=output_dir)
-        locks[folder / f'.task-{person.task}.lock'] = said
-    with _held(locks):
-        yield
-
-
-@contextmanager
-def _held(locks: Mapping[Path, str]) -> Iterator[None]:
-    """Hold locks, each with what is said where another run holds it."""
-    from filelock import FileLock, Timeout
-
-    with ExitStack() as stack:
-        for file, said in locks.items():
-            try:
-                stack.enter_context(FileLock(file, timeout=0))
-            except Timeout as error:
-                raise ResourceError(said) from error
-            except OSError as error:
-                reason = one_line(error)
-                raise ResourceError(NO_LOCK.format(file=file, reason=reason)) from error
-        yield
 
 
 def remove_leftovers(output_dir: Path, labels: Sequence[str]) -> None:

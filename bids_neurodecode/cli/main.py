@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import signal
 import sys
@@ -16,19 +15,21 @@ from typing import TYPE_CHECKING
 
 from bids_neurodecode._version import __version__
 from bids_neurodecode.cli.environment import configure_nipype, set_environment, threads_of
-from bids_neurodecode.cli.exits import FAILED, INTERRUPTED, OK, exit_code, reader_is_gone
+from bids_neurodecode.cli.exits import FAILED, INTERRUPTED, OK, USAGE, exit_code, reader_is_gone
 from bids_neurodecode.cli.parser import Arguments, parse_arguments, settings_from
-from bids_neurodecode.errors import NeurodecodeError
+from bids_neurodecode.errors import FULL, NeurodecodeError
 
 if TYPE_CHECKING:
     from bids_neurodecode.config import Config
     from bids_neurodecode.study import StudyPlan
 
+NO_PERMISSION = (
+    '{file} cannot be read or written: permission denied. Change its permissions, or give another.'
+)
 NO_SPACE = (
     'There is no space left on the disk (or quota){where}. Free some; the same command resumes, '
     'and keeps what is done.'
 )
-FULL = (errno.ENOSPC, errno.EDQUOT)
 LOGGER = logging.getLogger('bids_neurodecode')
 
 
@@ -58,6 +59,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return exit_code(error)
     except BrokenPipeError:
         return reader_is_gone()
+    except PermissionError as error:
+        print(f'error: {NO_PERMISSION.format(file=error.filename)}', file=sys.stderr)
+        return USAGE
     except OSError as error:
         if error.errno not in FULL:
             raise

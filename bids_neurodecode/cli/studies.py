@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 from bids_neurodecode.bids.records import DatasetInput, ParticipantInput
 from bids_neurodecode.bids.sink import BEGUN, remove_begun
 from bids_neurodecode.cli.exits import FAILED, NO_REPORT, OK
+from bids_neurodecode.cli.holding import hold, hold_results
 from bids_neurodecode.cli.levels import (
     REPORT,
-    hold,
     only_submits,
     remove_leftovers,
     run_and_watch,
@@ -209,8 +209,24 @@ def study_level(
         task = task_of_results(arguments.task_id, folder / plan.variants[0].name) or _only_task(
             plan, run
         )
-        with hold(run.work_dir, ['group']):
+        with hold(run.work_dir, (), submits=only_submits(arguments)):
             return _gather(arguments, plan, run, task, (), {})
+    folders = [variant_run(run, plan, variant).output_dir for variant in plan.variants]
+    owners = [(person.label, person.task) for person in inputs.participants]
+    with hold_results(folders, owners, run.work_dir, submits=only_submits(arguments)):
+        return _participant_level(arguments, plan, inputs, run, left_out)
+
+
+def _participant_level(
+    arguments: Arguments,
+    plan: StudyPlan,
+    inputs: DatasetInput,
+    run: RunSettings,
+    left_out: LeftOut,
+) -> int:
+    from bids_neurodecode.workflow.gathering import study_folder
+    from bids_neurodecode.workflow.studies import variant_run
+
     _write_datasets(arguments, plan, inputs, run)
     if arguments.boilerplate_only:
         return OK
@@ -221,7 +237,7 @@ def study_level(
         _remake_pages(plan, run, labels, task)
         with hold(run.work_dir, labels):
             return _gather(arguments, plan, run, task, labels, {})
-    with hold(run.work_dir, labels):
+    with hold(run.work_dir, labels, submits=only_submits(arguments)):
         for variant in plan.variants:
             remove_leftovers(variant_run(run, plan, variant).output_dir, labels)
         remove_begun(study_folder(run.output_dir, plan).glob(f'{BEGUN}*'))

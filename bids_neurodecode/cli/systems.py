@@ -56,6 +56,10 @@ TAKEN = (
     'The installed system {name!r} declares {key!r} among its {table}, which this program has '
     'itself. Its package has to choose another name.'
 )
+SAME_MODELS = (
+    'The models of the installed system {name!r} would be called "desc-{desc}", as those of '
+    '{other}. Its package has to choose another name.'
+)
 BETAS_OF_FILMS = (
     'The task {task!r} of sub-{label} shows films, and their responses are no single-trial betas. '
     'Leave out --level betas, or choose another --task-id.'
@@ -366,8 +370,6 @@ def check_system(arguments: Arguments, config: Config, inputs: DatasetInput) -> 
     InputError
         If predict mode has no model for a participant.
     """
-    from bids_neurodecode.workflow.film_model import check_film_model
-
     layouts = {person.layout for person in inputs.participants} - {'bids'}
     if arguments.mask is not None and layouts:
         raise ArgumentsError(
@@ -397,11 +399,6 @@ def check_system(arguments: Arguments, config: Config, inputs: DatasetInput) -> 
         if person.paradigm == 'movie':
             check_selection(arguments, config)
             check_others(arguments, config, inputs)
-        if arguments.models_from is not None:
-            model = find_model(arguments.models_from, person, config.system)
-            check_model(model)
-            if person.paradigm == 'movie':
-                check_film_model(model, person)
         if config.system == 'encoding':
             check_encoding(arguments, config, person)
         if arguments.stimuli_dir is not None and person.layout == 'nsd' and person.runs:
@@ -422,11 +419,30 @@ def check_declarations(system: str) -> None:
     extension = find_system(system)
     if extension is None:
         return
+    word = clean_label(system).casefold()
+    same = [x for x in extensions.installed() if clean_label(x).casefold() == word and x != system]
+    if not word or same or word in own_models():
+        other = repr(same[0]) if same else 'systems of this program'
+        raise ArgumentsError(SAME_MODELS.format(name=system, desc=word, other=other))
     for table, own in (('products', PRODUCTS), ('descriptions', DESCRIPTIONS)):
         for key in getattr(extension, table):
             if key in own:
                 raise ArgumentsError(TAKEN.format(name=extension.name, key=key, table=table))
             extensions.declared(table, key)
+
+
+def own_models() -> frozenset[str]:
+    """Return what the models of this package's systems are called (``desc``)."""
+    from bids_neurodecode.workflow import (
+        encoding_outputs,
+        film_network_outputs,
+        film_outputs,
+        generation_outputs,
+        pictures,
+    )
+
+    others = (pictures, film_outputs, film_network_outputs, generation_outputs)
+    return encoding_outputs.ENCODERS | {module.DESC for module in others}
 
 
 def _where_set(arguments: Arguments, *keys: str) -> str:
@@ -566,6 +582,43 @@ def check_others(arguments: Arguments, config: Config, inputs: DatasetInput) -> 
         )
 
 
+def check_trained(
+    arguments: Arguments, config: Config, person: ParticipantInput
+) -> tuple[str, ...]:
+    """Check the trained model that a participant's data are given to, in predict mode.
+
+    Parameters
+    ----------
+    arguments, config
+        The call, and its settings.
+    person
+        Whose model.
+
+    Raises
+    ------
+    InputError
+        If there is none, it is damaged, or was trained on another grid or repetition time.
+    """
+    from bids_neurodecode.workflow.film_model import check_film_model
+
+    # what no system predicts, or another one, is refused for all at once (check_system)
+    if arguments.models_from is None or not _goes_with(config.system, person):
+        return ()
+    model = find_model(arguments.models_from, person, config.system)
+    check_model(model)
+    if person.paradigm == 'movie':
+        check_film_model(model, person)
+    return ()
+
+
+def _goes_with(system: str, person: ParticipantInput) -> bool:
+    """Whether the models of a system may be applied to what a participant was shown."""
+    extension = find_system(system)
+    if extension is not None:
+        return extension.predict is not None and person.paradigm in extension.paradigms
+    return person.paradigm != 'conditions' and system in {'auto', *SYSTEMS[person.paradigm]}
+
+
 def check_model(model: Path) -> None:
     """Check that a model can be opened, and that its settings lie beside it.
 
@@ -579,7 +632,10 @@ def check_model(model: Path) -> None:
     settings = model.with_suffix('.toml')
     if not settings.is_file():
         raise InputError(NO_MODEL_SETTINGS.format(model=model, file=settings.name))
-    load_config(settings)
+    try:
+        load_config(settings)
+    except ArgumentsError as error:  # of this participant alone
+        raise InputError(str(error)) from error
     try:
         with safe_open(model, 'numpy') as found:
             found.keys()

@@ -7,8 +7,10 @@ the folder of weights each entry of the manifest has a folder of its own name, a
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
+import logging
 import os
 import re
 import tomllib
@@ -22,6 +24,7 @@ from bids_neurodecode.errors import ArgumentsError, InputError
 from bids_neurodecode.fetched import check_fetched
 from bids_neurodecode.text import one_line
 
+LOGGER = logging.getLogger('bids_neurodecode')
 WEIGHTS_VARIABLE = 'BIDS_NEURODECODE_WEIGHTS'
 RECORD = 'record.json'
 CONVERTED = 'model.safetensors'
@@ -40,9 +43,12 @@ DAMAGED = (
     '"bids_neurodecode-tools weights fetch {name} --weights-dir {folder}".'
 )
 
+COMPARING = 'Comparing the weights %s (%.1f GB) with their SHA-256.'
+
 Progress = Callable[[int, int], None]
 
 _BLOCK = 1 << 20  # bytes read at once
+_LARGE = 1e9  # bytes that take more than a moment to read
 _FULL_DIGEST = 64  # hexadecimal digits
 _SHORTEST_DIGEST = 8
 _DIGEST = f'[0-9a-f]{{{_SHORTEST_DIGEST},{_FULL_DIGEST}}}'
@@ -233,7 +239,7 @@ def weights_path(
 ) -> Path:
     """Return where weights lie, if they are there; never downloads anything.
 
-    Sizes are compared with the record, contents are not: see :func:`verify_weights`.
+    Contents are compared with their SHA-256, once in each process for a file that stays as it is.
 
     Parameters
     ----------
@@ -259,6 +265,10 @@ def weights_path(
     for file in entry.needs:
         check_fetched(folder / entry.name / file)
     found = check_sizes(entry, folder)
+    if found.state in {'good', 'unverified'}:
+        if found.size > _LARGE:
+            LOGGER.info(COMPARING, name, found.size / 1e9)
+        found = verify_weights(entry, folder, anew=False)
     if found.state in {'missing', 'damaged'}:
         message = MISSING if found.state == 'missing' else DAMAGED
         raise InputError(message.format(name=name, folder=folder, reason=found.reason))
@@ -298,7 +308,11 @@ def check_sizes(entry: WeightsEntry, weights_dir: Path) -> WeightsState:
 
 
 def verify_weights(
-    entry: WeightsEntry, weights_dir: Path, progress: Progress | None = None
+    entry: WeightsEntry,
+    weights_dir: Path,
+    progress: Progress | None = None,
+    *,
+    anew: bool = True,
 ) -> WeightsState:
     """Compare the content of every file with its SHA-256, as recorded or as published.
 
@@ -310,6 +324,8 @@ def verify_weights(
         The folder of weights.
     progress
         Called with (bytes read, all bytes).
+    anew
+        Whether files are read again that this process has read, and that stayed as they were.
     """
     found = check_sizes(entry, weights_dir)
     if found.state in {'missing', 'damaged'}:
@@ -325,7 +341,8 @@ def verify_weights(
     done = 0
     for name, digest in hashes.items():
         file = folder / name
-        if not hash_file(file, _shifted(progress, done, found.size)).startswith(digest):
+        read = _shifted(progress, done, found.size)
+        if not (hash_file(file, read) if anew else _hash_once(file)).startswith(digest):
             return WeightsState('damaged', f'the SHA-256 of {name} differs')
         done += file.stat().st_size
     return WeightsState('good' if hashes else 'unverified', size=found.size)
@@ -350,6 +367,16 @@ def hash_file(file: Path, progress: Callable[[int], None] | None = None) -> str:
             if progress is not None:
                 progress(done)
     return digest.hexdigest()
+
+
+def _hash_once(file: Path) -> str:
+    state = file.stat()
+    return _hash_of(file, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
+
+
+@functools.cache
+def _hash_of(file: Path, *_state: int) -> str:
+    return hash_file(file)
 
 
 def read_record(folder: Path) -> Record | None:

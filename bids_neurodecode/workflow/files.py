@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.bids.records import RunInput
-from bids_neurodecode.bids.sink import write_image, write_volumes
+from bids_neurodecode.bids.sink import write_image, write_text, write_volumes
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.samples import VoxelMask
 from bids_neurodecode.spaces import load_image
@@ -185,7 +185,7 @@ def save_json(path: Path, content: Mapping[str, Any]) -> Path:
     content
         What JSON can hold; arrays become lists.
     """
-    path.write_text(json.dumps(content, indent=2, default=_plain), encoding='utf-8')
+    write_text(path, json.dumps(content, indent=2, default=_plain))
     return path
 
 

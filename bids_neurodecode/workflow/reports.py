@@ -107,6 +107,18 @@ def find_results(
     return files
 
 
+def owner_of(results: Path) -> tuple[str, str]:
+    """Return the labels of the participant and the task that a record is of.
+
+    Examples
+    --------
+    >>> owner_of(Path('out/sub-01/log/sub-01_task-images_results.json'))
+    ('01', 'images')
+    """
+    found = TASK.search(results.name)
+    return results.parent.parent.name.removeprefix('sub-'), found.group(1) if found else ''
+
+
 def read_results(file: Path) -> ParticipantResults:
     """Read one record."""
     from bids_neurodecode.report.results import ParticipantResults

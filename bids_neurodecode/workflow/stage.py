@@ -12,6 +12,8 @@ from typing import Any
 
 from nipype.interfaces.base import SimpleInterface
 
+from bids_neurodecode.bids.sink import write_text
+
 STAGE_FILE = 'stage.json'
 
 
@@ -39,7 +41,7 @@ def measured(file: Path) -> Iterator[None]:
     start = time.perf_counter()
     yield
     content = {'seconds': round(time.perf_counter() - start, 3), 'memory_gb': _peak_gb()}
-    file.write_text(json.dumps(content), encoding='utf-8')
+    write_text(file, json.dumps(content))
 
 
 def _reset_peak() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from bids_neurodecode.cli.checks_data import ONE_BETA
 from bids_neurodecode.cli.exits import USAGE
+from bids_neurodecode.cli.holding import hold_group, hold_results
 from bids_neurodecode.cli.main import main
 from bids_neurodecode.cli.validation import validate_dataset
 from bids_neurodecode.signals.hrf import hrf_library
@@ -171,6 +172,15 @@ def test_the_page_tells_what_was_done(analysed):
     assert 'Conditions (trial_type of the events) were decoded' in citation
     assert 'Searchlights (radius 4 mm)' in citation
     assert 'Each image was described' not in citation
+
+
+def test_the_group_is_refused_while_its_results_are_written(analysed, capsys):
+    with hold_results([analysed / 'out'], [('01', 'img')], analysed):
+        assert call(analysed, level='group') == USAGE
+    assert 'results of sub-01, task img' in capsys.readouterr().err
+    with hold_group(analysed / 'out', [], analysed):
+        assert call(analysed, level='group') == USAGE
+    assert 'results of the group' in capsys.readouterr().err
 
 
 def test_the_group_puts_scores_together(analysed):

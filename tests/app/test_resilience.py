@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -109,6 +110,36 @@ def test_killed_and_started_again(dataset, tmp_path, uninterrupted, line, at_lea
     assert again.keys() == uninterrupted.keys()
     different = [name for name, content in again.items() if content != uninterrupted[name]]
     assert different == []
+
+
+def test_a_disk_that_fills_up(dataset, tmp_path, uninterrupted):
+    """One line and no half file; with room again, the same bytes."""
+    out, ballast = tmp_path / 'out', tmp_path / 'out' / '.ballast'
+    out.mkdir()
+    mount = ['mount', '-t', 'tmpfs', '-o', 'size=64m', 'none', str(out)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip('nothing can be mounted on this machine')
+    try:
+        arguments = command(dataset, out, tmp_path / 'work', '--participant-label', '01', '-v')
+        process = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True)
+        assert process.stderr is not None
+        log = ''
+        for said in process.stderr:
+            log += said
+            if 'betas: finished' in said:
+                with ballast.open('wb', buffering=0) as stream, suppress(OSError):
+                    while stream.write(bytes(1 << 12)):
+                        pass
+        assert process.wait() == 1, log
+        assert 'No space left' in log or 'no space left' in log, log
+        assert 'Traceback' not in log
+        ballast.unlink()
+        run(dataset, out, tmp_path / 'work', '--participant-label', '01')
+        again = tree(out)
+        assert again.keys() == uninterrupted.keys()
+        assert [x for x, content in again.items() if content != uninterrupted[x]] == []
+    finally:
+        subprocess.run(['umount', '-l', str(out)], check=False)
 
 
 def test_the_config_of_a_run_alone_makes_the_same_bytes(dataset, tmp_path, whole, uninterrupted):

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from bids_neurodecode.cli.holding import hold_results
 from bids_neurodecode.cli.main import main
 from bids_neurodecode.cli.studies import HAS_SEEDS, OTHER_SYSTEM
 from bids_neurodecode.cli.validation import validate_dataset
@@ -98,6 +99,13 @@ def test_a_dry_run_says_what_is_shared_and_writes_nothing(swept, capsys):
     assert before.items() <= {f: f.stat().st_mtime_ns for f in before}.items()
 
 
+def test_a_variant_that_another_run_writes_is_refused(swept, capsys):
+    folder = swept / 'out' / 'studies' / 'delays' / f'delay-{DELAYS[0]}'
+    with hold_results([folder], [('01', 'movie')], swept):
+        assert call(swept, STUDY) == 2
+    assert 'results of sub-01, task movie' in capsys.readouterr().err
+
+
 def test_the_planted_delay_is_the_best(swept):
     summary = table(swept, 'summary')
     mine = summary[summary['published'].isna()]
@@ -156,8 +164,8 @@ def test_every_dataset_is_valid(swept):
 def test_a_failing_variant_is_added(swept, capfd):
     """The others are reused and stay, one line names it, the table lacks it; then it is gone."""
     folder = swept / 'out' / 'studies' / 'delays'
-    (folder / 'delay-9.1').mkdir()
-    (folder / 'delay-9.1' / 'sub-01').write_text('a file where the folder should be')
+    (folder / 'delay-9.1' / 'sub-01').mkdir(parents=True)
+    (folder / 'delay-9.1' / 'sub-01' / 'func').write_text('a file where the folder should be')
     assert call(swept, STUDY + VARIANT.format(seconds=9.1)) == 1
     said = capfd.readouterr().err
     assert not re.search(r'(quality|plan|features) .*: finished', said)

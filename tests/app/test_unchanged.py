@@ -1,9 +1,11 @@
 """A second run: whom it leaves alone, and what makes it run them again."""
 
+import errno
 import os
 
 import pytest
 
+from bids_neurodecode.cli import levels
 from bids_neurodecode.cli.main import main
 from bids_neurodecode.simulate.dataset import simulate_dataset
 from bids_neurodecode.simulate.spec import SimulationSpec
@@ -63,6 +65,26 @@ def test_an_unchanged_run_touches_nothing(app, capsys):
     assert LEFT_ALONE in log
     assert 'steps' not in log
     assert app.outputs() == before
+
+
+def test_a_run_that_ends_before_its_last_file_did_not_end_well(app, capsys, monkeypatch):
+    citation = (app.out / 'logs' / 'CITATION.md').read_text()
+    written = levels.write_dataset
+
+    def full(arguments, config, inputs, results=()):
+        if results:  # the last ones, which tell what was found
+            raise OSError(errno.ENOSPC, 'No space left on device', 'x')
+        written(arguments, config, inputs)
+
+    app.betas.unlink()
+    monkeypatch.setattr(levels, 'write_dataset', full)
+    with pytest.raises(AssertionError):
+        app.run()
+    monkeypatch.setattr(levels, 'write_dataset', written)
+    assert 'no space left' in capsys.readouterr().err
+    app.run()
+    assert LEFT_ALONE not in capsys.readouterr().err
+    assert (app.out / 'logs' / 'CITATION.md').read_text() == citation
 
 
 def test_an_output_that_is_gone_or_altered_is_made_again(app, capsys):

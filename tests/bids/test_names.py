@@ -1,17 +1,21 @@
 """Names of outputs."""
 
 import re
+from contextlib import suppress
 from pathlib import Path
+from unittest.mock import patch
 
 import pandas as pd
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from bids_neurodecode import extensions
 from bids_neurodecode.bids import names
 from bids_neurodecode.bids.names import clean_label, told_apart, unique_labels
+from bids_neurodecode.cli import systems as cli_systems
 from bids_neurodecode.config import build_config
-from bids_neurodecode.errors import DataError
+from bids_neurodecode.errors import ArgumentsError, DataError
 from bids_neurodecode.signals.atlas import region_table
 from bids_neurodecode.workflow.participant import workflow_name
 from bids_neurodecode.workflow.publish import atlas_entities
@@ -117,6 +121,30 @@ def test_names_of_parcels_are_injective(parcels):
     table = pd.DataFrame({'index': range(1, len(parcels) + 1), 'name': parcels})
     found = region_table(table)['name']
     assert found.nunique() == len(parcels)
+
+
+@given(st.lists(st.text('aB-_ lineark', min_size=1, max_size=6), min_size=1, unique=True))
+@example(['my-system', 'mysystem', 'network', 'Linear', 'other', '电影', '-'])
+def test_names_of_models_are_injective(systems):
+    """Over participants, tasks and systems, those of other packages too."""
+    points = dict.fromkeys(systems)
+    accepted = []
+    with (
+        patch.object(extensions, 'installed', lambda: points),
+        patch.object(cli_systems, 'find_system', lambda name: extensions.System(name, (), print)),
+    ):
+        for name in systems:
+            with suppress(ArgumentsError):
+                cli_systems.check_declarations(name)
+                accepted.append(clean_label(name))
+    descs = [*cli_systems.own_models(), *accepted]
+    people = [('01', 'a'), ('01', 'b'), ('1', 'a'), ('0+1', 'a')]
+    paths = [
+        names.product_path('model', {'sub': sub, 'task': task}, desc=desc).as_posix().casefold()
+        for sub, task in people
+        for desc in descs
+    ]
+    assert len(set(paths)) == len(people) * len(descs)
 
 
 def atlas(name):

@@ -40,6 +40,18 @@ def series_is_empty(data):
     data.bold().write_bytes(b'')
 
 
+@fault(r'_bold\.nii\.gz is a folder, and an image is needed there', one=True)
+def series_is_a_folder(data):
+    data.bold(run='02').unlink()
+    data.bold(run='02').mkdir()
+
+
+@fault(r'_mask\.nii\.gz is a folder, and an image is needed there', one=True)
+def mask_is_a_folder(data):
+    data.mask().unlink()
+    data.mask().mkdir()
+
+
 @fault(r'is cut short or corrupt', one=True)
 def series_with_a_flipped_byte(data):
     path = data.bold()

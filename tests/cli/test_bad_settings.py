@@ -6,6 +6,7 @@ import json
 import h5py
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from tests.bad_input import (
     FILM,
@@ -426,32 +427,43 @@ def models(data, content, settings='', label='01'):
     description = {'Name': 'trained', 'BIDSVersion': '1.10.0', **made_by}
     (folder / 'dataset_description.json').write_text(json.dumps(description))
     model = folder / f'sub-{label}' / 'models' / f'sub-{label}_task-img_desc-linear_model'
-    model.with_suffix('.safetensors').write_bytes(content)
+    if content is not None:
+        model.with_suffix('.safetensors').write_bytes(content)
     if settings is not None:
         model.with_suffix('.toml').write_text(settings)
+    for other in ('02', '03'):
+        place = folder / f'sub-{other}' / 'models'
+        place.mkdir(parents=True)
+        save_file({}, place / f'sub-{other}_task-img_desc-linear_model.safetensors')
+        (place / f'sub-{other}_task-img_desc-linear_model.toml').write_text('')
     return ['--mode', 'predict', '--models-from', str(folder)]
 
 
 for _content in (b'', b'x' * 20, b'\0\0\0\0\0\0\0\x10{}', b'\x02' + b'\0' * 7 + b'[]'):
 
-    @fault(r'Cannot read the model .*linear_model\.safetensors')
+    @fault(r'Cannot read the model .*linear_model\.safetensors', one=True)
     def model_that_is_none(data, content=_content):
         return models(data, content)
 
 
-@fault(r'lacks the settings that it was trained with: there is no .*linear_model\.toml')
+@fault(r'lacks the settings that it was trained with: there is no .*linear_model\.toml', one=True)
 def model_without_settings(data):
     return models(data, b'x', None)
 
 
-@fault(r'linear_model\.toml: colour: unknown key')
+@fault(r'linear_model\.toml: colour: unknown key', one=True)
 def model_with_settings_of_another_program(data):
     return models(data, b'x', 'colour = 3\n')
 
 
-@fault(r'No one linear model of sub-01')
+@fault(r'No one linear model of sub-01', one=True)
 def model_of_somebody_else(data):
     return models(data, b'x', label='09')
+
+
+@fault(r'No one linear model of sub-01', one=True)
+def model_of_one_is_missing(data):
+    return models(data, None)
 
 
 @pytest.mark.parametrize(('spoil', 'line', 'spec'), fault.all)

@@ -3,6 +3,7 @@
 import errno
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -17,8 +18,9 @@ from bids_neurodecode.cli.checks_places import (
     total_memory_gb,
 )
 from bids_neurodecode.cli.environment import set_environment
-from bids_neurodecode.cli.exits import FAILED
-from bids_neurodecode.cli.levels import hold, plugin_of, remove_leftovers
+from bids_neurodecode.cli.exits import FAILED, USAGE
+from bids_neurodecode.cli.holding import hold
+from bids_neurodecode.cli.levels import plugin_of, remove_leftovers
 from bids_neurodecode.cli.parser import parse_arguments
 from bids_neurodecode.errors import ArgumentsError, InputError
 from bids_neurodecode.models.weights import load_manifest, weights_path
@@ -95,6 +97,16 @@ def test_nodes_together_ask_for_no_more_than_the_job_has(monkeypatch, tmp_path):
     assert plugin_of(parse_arguments([*argv, '--mem', '3G'])).arguments['memory_gb'] == 3
 
 
+def test_what_is_closed_is_one_line(monkeypatch, capsys, tmp_path):
+    def closed(*_: object) -> None:
+        raise PermissionError(errno.EACCES, 'Permission denied', '/others/work/cache')
+
+    monkeypatch.setattr(program, '_run', closed)
+    assert program.main([str(tmp_path), str(tmp_path / 'out'), 'participant']) == USAGE
+    line = program.NO_PERMISSION.format(file='/others/work/cache')
+    assert capsys.readouterr().err.strip() == f'error: {line}'
+
+
 def test_a_full_disk_is_one_line(monkeypatch, capsys, tmp_path):
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, 'No space left on device', str(tmp_path / 'out' / 'a.tsv'))
@@ -134,7 +146,7 @@ def test_a_work_folder_that_others_write_is_refused(tmp_path, monkeypatch):
     check_own(folder)  # it is made by the run
     folder.mkdir(mode=0o700)
     check_own(folder)
-    folder.chmod(0o770)
+    folder.chmod(0o702)
     with pytest.raises(ArgumentsError, match=r'Others may write in .*chmod -R go-w'):
         check_own(folder)
     folder.chmod(0o700)
@@ -144,6 +156,47 @@ def test_a_work_folder_that_others_write_is_refused(tmp_path, monkeypatch):
     with pytest.raises(ArgumentsError, match='belongs to another user'):
         check_own(folder)
     assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ('name', 'members', 'other', 'private'),
+    [
+        ('me', [], 0, True),
+        ('me', ['me'], 0, True),
+        ('me', ['you'], 0, False),
+        ('staff', [], 0, False),
+        ('me', [], 1, False),
+    ],
+)
+def test_a_group_of_one_is_nobody_else(tmp_path, monkeypatch, name, members, other, private):
+    tmp_path.chmod(0o770)
+    user = SimpleNamespace(pw_name='me', pw_gid=tmp_path.stat().st_gid + other)
+    group = SimpleNamespace(gr_name=name, gr_mem=members)
+    monkeypatch.setattr(checks_places.pwd, 'getpwuid', lambda _: user)
+    monkeypatch.setattr(checks_places.grp, 'getgrgid', lambda _: group)
+    if private:
+        check_own(tmp_path)
+    else:
+        with pytest.raises(ArgumentsError, match='Others may write'):
+            check_own(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ('number', 'raised', 'said'),
+    [
+        (errno.EACCES, ArgumentsError, 'belongs to another user'),
+        (errno.ENOSPC, OSError, 'No space left'),
+        (errno.EIO, ArgumentsError, 'cannot be written'),
+    ],
+)
+def test_a_full_disk_is_no_other_user(tmp_path, monkeypatch, number, raised, said):
+    def fail(**_):
+        raise OSError(number, os.strerror(number))
+
+    tmp_path.chmod(0o702)
+    monkeypatch.setattr(checks_places, 'TemporaryDirectory', fail)
+    with pytest.raises(raised, match=said):
+        check_own(tmp_path)
 
 
 def refuse():

@@ -525,6 +525,20 @@ class TestPath:
         file.write_bytes(CONTENT[::-1])
         assert verify_weights(entry(), folder).state == 'damaged'
 
+    def test_changed_weights_are_refused_before_they_are_used(self, tmp_path, folder, monkeypatch):
+        (tmp_path / 'copy').write_bytes(CONTENT)
+        file = import_weights(entry(), tmp_path / 'copy', folder)
+        manifest = {'some': entry()}
+        read = []
+        hashed = weights.hash_file
+        monkeypatch.setattr(weights, 'hash_file', lambda *a: read.append(a) or hashed(*a))
+        for _ in range(3):
+            weights_path('some', folder, manifest=manifest)
+        assert len(read) == 1  # once in a process
+        file.write_bytes(CONTENT[::-1])
+        with pytest.raises(InputError, match=r'are damaged: the SHA-256 of file\.bin differs'):
+            weights_path('some', folder, manifest=manifest)
+
     def test_a_manifest_that_was_corrected_since(self, tmp_path, folder):
         (tmp_path / 'copy').write_bytes(CONTENT)
         import_weights(entry(sha256=''), tmp_path / 'copy', folder)

@@ -1,0 +1,251 @@
+"""Who writes what: locks of work folders and results, also while jobs of a batch system write.
+
+A lock goes with its process, however that ends. Where a plugin submits all steps and ends (see
+:func:`hold`), a note stays beside the lock, which names the scripts of its jobs: it counts for as
+long as the queue holds any of them.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import glob
+import os
+import subprocess
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from bids_neurodecode.bids.sink import write_text
+from bids_neurodecode.cli.checks_places import NOT_A_FOLDER
+from bids_neurodecode.errors import FULL, ResourceError
+from bids_neurodecode.text import one_line
+
+IN_USE = (
+    'The work folder {folder} of sub-{label} is in use by another run. '
+    'Wait for it, or give another --work-dir.'
+)
+GROUP_IN_USE = (
+    'The work folder {folder} of the group is in use by another run. '
+    'Wait for it, or give another --work-dir.'
+)
+NO_LOCK = (
+    'The lock {file} cannot be taken ({reason}). If no run of another user writes there, remove '
+    'it, or change its permissions.'
+)
+WRITTEN = (
+    'The results of sub-{label}, task {task}, in {folder} are being written by another run. '
+    'Wait for it, or give another output folder.'
+)
+GROUP_WRITTEN = (
+    'The results of the group in {folder} are being written by another run. '
+    'Wait for it, or give another output folder.'
+)
+QUEUED = (
+    'An earlier run left {n} steps to the batch system that write here ({folder}), and they are '
+    'still in its queue. Wait until they have ended, or end them with scancel.'
+)
+NO_QUEUE = (
+    'An earlier run left steps to the batch system, and its queue cannot be asked here whether '
+    'any is left ({reason}). Run this where jobs are submitted, or, if none is left, remove '
+    '{file}.'
+)
+NOTE = '.submitted'
+QUEUE = ('squeue', '--noheader', '--format=%o')
+"""The command of each job that waits or runs, one a line."""
+PATIENCE = 60
+"""Seconds in which the batch system has to answer."""
+
+
+@dataclass(frozen=True)
+class Lock:
+    """A lock, what is said where another run holds it, and the scripts of jobs that it is for.
+
+    Parameters
+    ----------
+    file
+        Is made, as its folder is.
+    said
+        One line.
+    scripts
+        Pattern of their paths in a work folder.
+    """
+
+    file: Path
+    said: str
+    scripts: str
+
+
+@contextmanager
+def hold(work_dir: Path, labels: Sequence[str], *, submits: bool = False) -> Iterator[None]:
+    """Keep other runs out of the work folders of these participants (none: of the group).
+
+    Parameters
+    ----------
+    work_dir
+        The work folder of one dataset and output folder.
+    labels
+        Of participants.
+    submits
+        Whether jobs of a batch system go on after this process.
+
+    Raises
+    ------
+    ResourceError
+        If another run is in one of them.
+    """
+    # nobody else: a run goes on from what lies there (check_own)
+    work_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    locks = [
+        Lock(
+            work_dir / f'.{label}.lock',
+            IN_USE.format(label=label, folder=work_dir),
+            scripts_of(label),
+        )
+        for label in labels
+    ]
+    if not labels:
+        said = GROUP_IN_USE.format(folder=work_dir)
+        locks = [Lock(work_dir / '.group.lock', said, GROUP_SCRIPTS)]
+    with _held(locks, work_dir if submits else None):
+        yield
+
+
+@contextmanager
+def hold_results(
+    output_dirs: Iterable[Path],
+    owners: Iterable[tuple[str, str]],
+    work_dir: Path,
+    *,
+    submits: bool = False,
+) -> Iterator[None]:
+    """Keep other runs from writing the same results, which would be of two settings then.
+
+    Parameters
+    ----------
+    output_dirs
+        The output folder, or those of a study's variants.
+    owners
+        Labels of participants and tasks.
+    work_dir, submits
+        As of :func:`hold`.
+
+    Raises
+    ------
+    ResourceError
+        If another run, with a work folder of its own, writes results of a participant and task.
+    """
+    pairs = list(owners)
+    locks = [result_lock(folder, *owner) for folder in output_dirs for owner in pairs]
+    with _held(locks, work_dir if submits else None):
+        yield
+
+
+@contextmanager
+def hold_group(
+    output_dir: Path,
+    owners: Iterable[tuple[str, str]],
+    work_dir: Path,
+    *,
+    submits: bool = False,
+) -> Iterator[None]:
+    """Keep other runs from the results of the group, and from those that it is read from.
+
+    Parameters
+    ----------
+    output_dir, owners, work_dir, submits
+        As of :func:`hold_results`. The results of participants that belong to another user, in
+        files that cannot be written, are not locked.
+
+    Raises
+    ------
+    ResourceError
+        If another run writes any of them.
+    """
+    said = GROUP_WRITTEN.format(folder=output_dir)
+    read = (result_lock(output_dir, *owner) for owner in owners)
+    own = [lock for lock in read if os.access(_existing(lock.file), os.W_OK)]
+    locks = [Lock(output_dir / 'group' / '.group.lock', said, GROUP_SCRIPTS), *own]
+    with _held(locks, work_dir if submits else None):
+        yield
+
+
+GROUP_SCRIPTS = '*group_wf*'
+
+
+def scripts_of(label: str) -> str:
+    """Return the pattern of what the scripts of a participant's steps are called."""
+    from bids_neurodecode.workflow.participant import workflow_name
+
+    return f'*.{workflow_name(label)}_*'
+
+
+def result_lock(output_dir: Path, label: str, task: str) -> Lock:
+    """Return the lock of the results of a participant and task.
+
+    Parameters
+    ----------
+    output_dir
+        Of a run, or of a study's variant.
+    label, task
+        Whose results.
+    """
+    said = WRITTEN.format(label=label, task=task, folder=output_dir)
+    file = output_dir / f'sub-{label}' / 'log' / f'.task-{task}.lock'
+    return Lock(file, said, scripts_of(label))
+
+
+def _existing(file: Path) -> Path:
+    return file if file.exists() else file.parent
+
+
+@contextmanager
+def _held(locks: Sequence[Lock], jobs: Path | None) -> Iterator[None]:
+    """Hold locks; with the work folder of ``jobs``, leave word of what is submitted there."""
+    from filelock import FileLock, Timeout
+
+    with ExitStack() as stack:
+        for lock in locks:
+            note = lock.file.with_suffix(NOTE)
+            try:
+                lock.file.parent.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(FileLock(lock.file, timeout=0))
+                _check_queue(note)
+                if jobs is not None:
+                    write_text(note, f'{glob.escape(str(jobs))}/*/batch/{lock.scripts}\n')
+            except (FileExistsError, NotADirectoryError) as error:
+                path = next(x for x in lock.file.parents if x.exists())
+                what = 'output folder'
+                raise ResourceError(NOT_A_FOLDER.format(path=path, what=what)) from error
+            except Timeout as error:
+                raise ResourceError(lock.said) from error
+            except OSError as error:
+                if error.errno in FULL:
+                    raise
+                reason = one_line(error)
+                raise ResourceError(NO_LOCK.format(file=lock.file, reason=reason)) from error
+        yield
+
+
+def _check_queue(note: Path) -> None:
+    """Refuse what jobs of an earlier run write; forget jobs that have ended.
+
+    Raises
+    ------
+    ResourceError
+        Also if the batch system does not say.
+    """
+    if not note.is_file():
+        return
+    try:
+        told = subprocess.run(QUEUE, capture_output=True, text=True, check=True, timeout=PATIENCE)
+    except (OSError, subprocess.SubprocessError) as error:
+        raise ResourceError(NO_QUEUE.format(file=note, reason=one_line(error))) from error
+    scripts = note.read_text('utf-8').strip()
+    n = len(fnmatch.filter(told.stdout.splitlines(), scripts))
+    if n:
+        raise ResourceError(QUEUED.format(n=n, folder=note.parent))
+    note.unlink()
+
+
+__all__ = ['Lock', 'hold', 'hold_group', 'hold_results', 'result_lock']
