@@ -82,7 +82,7 @@ def _extract(folder, pictures):
 
 def test_several_processes_share_a_cache(tmp_path):
     pictures = np.random.default_rng(1).integers(0, 256, (6, 16, 16, 3), dtype=np.uint8)
-    context = get_context('fork')
+    context = get_context('spawn')  # a fork after films were decoded hangs
     workers = [context.Process(target=_extract, args=(tmp_path, pictures)) for _ in range(3)]
     for worker in workers:
         worker.start()
