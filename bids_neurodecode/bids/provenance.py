@@ -121,7 +121,7 @@ def check_output(output_dir: Path) -> None:
         return
     try:
         description = json.loads(file.read_text('utf-8-sig'))
-        names = [entry['Name'] for entry in description.get('GeneratedBy', [])]
+        names = [str(entry['Name']) for entry in description.get('GeneratedBy', [])]
         dict(description.get('DatasetLinks', {}).items())
     except (
         *(OSError, ValueError, RecursionError),

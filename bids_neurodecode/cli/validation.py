@@ -89,7 +89,7 @@ def _errors(folder: Path) -> list[Mapping[str, Any]]:
     )
     try:
         issues: list[Mapping[str, Any]] = json.loads(result.stdout)['issues']['issues']
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         lines = (result.stderr or result.stdout or 'it said nothing').strip().splitlines()
         raise InputError(VALIDATOR_FAILED.format(folder=folder, reason=lines[-1])) from error
     return [issue for issue in issues if issue.get('severity') == 'error']

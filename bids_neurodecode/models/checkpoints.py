@@ -180,7 +180,7 @@ def load_checkpoint(folder: Path, identity: Mapping[str, Any]) -> Checkpoint:
         state = json.loads((folder / 'state.json').read_text('utf-8'))
         sums = state['sha256']
         bad = next((name for name in sums if _sha256(folder / name) != sums[name]), None)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, RecursionError) as error:
         raise DataError(DAMAGED.format(folder=folder, reason=one_line(error))) from error
     if bad is not None:
         raise DataError(DAMAGED.format(folder=folder, reason=f'{bad} has changed'))

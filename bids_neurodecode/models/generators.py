@@ -127,7 +127,7 @@ def read_recipe(name: str) -> PipelineRecipe:
     file = _folder() / f'{name}.toml'
     try:
         return PipelineRecipe(name=name, **tomllib.loads(file.read_text('utf-8')))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ArgumentsError(BAD_RECIPE.format(file=file, reason=one_line(error))) from error
 
 

@@ -340,7 +340,7 @@ def _assemble(kind: Any, folder: Path, stage: Stage, recipe: str, dtype: torch.d
 
     try:
         index = json.loads((folder / 'model_index.json').read_text('utf-8'))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         told = {'name': folder.name, 'folder': folder.parent, 'weights': stage.weights}
         raise InputError(BAD_FOLDER.format(reason=one_line(error), **told)) from error
     parts: dict[str, Any] = {}

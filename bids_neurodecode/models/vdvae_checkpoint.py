@@ -191,7 +191,7 @@ def _fits(value: Any) -> bool:
 def _config_of(file: Path, text: str | None) -> VDVAEConfig:
     try:
         return VDVAEConfig.from_dict(json.loads(text or ''))
-    except (ValueError, TypeError, DataError) as error:
+    except (ValueError, TypeError, RecursionError, DataError) as error:
         raise InputError(UNREADABLE.format(file=file, reason=_one_line(error))) from error
 
 

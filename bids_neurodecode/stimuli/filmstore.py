@@ -214,7 +214,7 @@ def open_store(path: Path) -> FilmStore:
     try:
         frames = np.load(path, mmap_mode='r', allow_pickle=False)
         notes = json.loads(path.with_suffix('.json').read_text('utf-8'))['notes']
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, RecursionError) as error:
         reason = one_line(error)
         raise DataError(UNREADABLE_STORE.format(file=path, reason=reason)) from error
     return FilmStore(frames, path, tuple(notes))

@@ -214,7 +214,7 @@ class MovieNetwork:
         try:
             saved = json.loads(description.read_text('utf-8'))
             settings = _settings(saved['settings'])
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise DataError(BAD_MODEL.format(folder=folder, reason=one_line(error))) from error
         weights = load_weights(weights_file)
         encoder, decoder = _networks(settings)

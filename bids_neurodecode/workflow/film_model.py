@@ -85,7 +85,7 @@ def facts_of(file: Path) -> FilmModelFacts:
                 x: stored.get_tensor(x) for x in set(MASK_ARRAYS).intersection(stored.keys())
             }
             mask = VoxelMask.from_state(voxels)
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
+    except (OSError, SafetensorError, KeyError, ValueError, RecursionError) as error:
         reason = one_line(error)
         raise InputError(NO_FILM_MODEL.format(file=file, reason=reason)) from error
     if description.get('kind') != KIND:

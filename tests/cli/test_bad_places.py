@@ -139,6 +139,14 @@ def group_before_participants(data):
     return ['LEVEL', 'group']
 
 
+@fault(r"belongs to another program \(\['x'\]\)")
+def name_of_another_program_is_a_list(data):
+    out = data.root.parent / 'out'
+    out.mkdir()
+    description = {'GeneratedBy': [{'Name': ['x']}]}
+    (out / 'dataset_description.json').write_text(json.dumps(description))
+
+
 @fault(r'Cannot read .*dataset_description\.json.* another output folder')
 def links_of_the_output_are_a_list(data):
     out = data.root.parent / 'out'

@@ -133,9 +133,10 @@ def test_damaged_models_are_told(joint, tmp_path):
     with pytest.raises(DataError, match='Train it again') as error:
         MovieNetwork.load(tmp_path)
     assert '\n' not in str(error.value)
-    card.write_text(text.replace('"chunk"', '"chunks"'))
-    with pytest.raises(DataError, match='Cannot read the movie network'):
-        MovieNetwork.load(tmp_path)
+    for damaged in (text.replace('"chunk"', '"chunks"'), '[' * 10_000):
+        card.write_text(damaged)
+        with pytest.raises(DataError, match='Cannot read the movie network'):
+            MovieNetwork.load(tmp_path)
 
 
 def test_published_switches(data):
