@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 NOT_PAIRED = 'y_true {true} and y_pred {found} must have one row per sample and the same columns.'
 ONE_CANDIDATE = 'Two-way identification needs two different rows of y_true; there is one.'
 OTHER_COUNT = '{true} true images and {found} reconstructions were given; give one for each.'
+UNKNOWN_GUIDE = 'No network that judges is called {name!r} (guided_by). There are: {names}.'
 TOO_FEW = 'Scores need two images or more; there is {n}.'
 
 
@@ -89,6 +90,7 @@ def score_reconstructions(
     weights_dir: str | Path | None = None,
     n_permutations: int = 1000,
     seed: int = 0,
+    guided_by: Sequence[str] | None = None,
 ) -> pd.DataFrame:
     """Compare reconstructions with what was seen, beside chance and with intervals.
 
@@ -116,6 +118,9 @@ def score_reconstructions(
         Of the pairing of images and reconstructions; 0 leaves p values out.
     seed
         Of permutations and intervals.
+    guided_by
+        Names of the networks that had a part in the reconstructions, which then do not judge
+        them; ``()``: none had. Left out, ``attrs['warnings']`` says what follows.
 
     Returns
     -------
@@ -145,9 +150,14 @@ def score_reconstructions(
     [1.0, 0.5]
     """
     from bids_neurodecode.evaluation.metrics import METRICS, scores_table
-    from bids_neurodecode.evaluation.protocols import get_protocol
+    from bids_neurodecode.evaluation.protocols import PROTOCOLS, get_protocol
     from bids_neurodecode.workflow.image_scores import protocol_networks, score_images
 
+    judges = {metric.network for known in PROTOCOLS.values() for metric in known.metrics}
+    unknown = sorted({*(guided_by or ())} - judges)
+    if unknown:
+        names = ', '.join(sorted(judges))
+        raise UsageError(UNKNOWN_GUIDE.format(name=unknown[0], names=names))
     with speaking_of_arguments():
         size = get_protocol(protocol).pixel_size
         matched = _matched(true, reconstructed, size)
@@ -161,10 +171,15 @@ def score_reconstructions(
             baselines=baselines,
             n_permutations=n_permutations,
             seed=seed,
+            guided_by=matched.guided_by if guided_by is None else guided_by,
         )
     table = scores_table(found.scores)
     table['higher_is_better'] = [METRICS[name].higher_is_better for name in table['metric']]
-    table.attrs |= {'protocol': protocol, 'notes': [*matched.notes, *found.notes]}
+    table.attrs |= {
+        'protocol': protocol,
+        'notes': [*matched.notes, *found.notes],
+        'warnings': list(found.warnings),
+    }
     return table
 
 

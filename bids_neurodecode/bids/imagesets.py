@@ -15,8 +15,10 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from bids_neurodecode.config import load_config
 from bids_neurodecode.errors import InputError
 from bids_neurodecode.fetched import check_fetched
+from bids_neurodecode.stimuli.features import networks_of
 from bids_neurodecode.stimuli.images import DAMAGE, UNREADABLE, load_image, open_picture
 from bids_neurodecode.tables import read_table
 from bids_neurodecode.text import one_line
@@ -73,12 +75,15 @@ class ImageSet:
         Where each lies; empty for an array.
     array
         Shape (n, h, w, 3), uint8; None for files.
+    guided_by
+        Networks that had a part in the images; None: it is not known.
     """
 
     source: str
     names: tuple[str, ...]
     files: tuple[Path, ...] = ()
     array: Uint8Array | None = None
+    guided_by: tuple[str, ...] | None = None
 
     def load(self, rows: Sequence[int] | IndexArray, size: int) -> tuple[Uint8Array, bool]:
         """Return images (n, h, w, 3), and whether they were padded to squares of ``size``.
@@ -112,12 +117,15 @@ class Matched:
         Of the images; reconstructions of one image have the same.
     notes
         What was not matched, and what was done to match; one line each.
+    guided_by
+        Networks that had a part in the reconstructions; None: it is not known.
     """
 
     truth: Uint8Array
     made: Uint8Array
     names: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    guided_by: tuple[str, ...] | None = None
 
 
 def read_image_set(source: Path, stage: Stage = 'final') -> ImageSet:
@@ -267,7 +275,8 @@ def match_images(truth: ImageSet, made: ImageSet, size: int) -> Matched:
     images, padded_made = made.load(rows, size)
     if padded_truth or padded_made:
         notes.append(PADDED.format(size=size))
-    return Matched(seen, images, tuple(truth.names[row] for row in true_rows), tuple(notes))
+    names = tuple(truth.names[row] for row in true_rows)
+    return Matched(seen, images, names, tuple(notes), made.guided_by)
 
 
 def _keys(
@@ -313,6 +322,7 @@ def _ours(source: Path, stage: Stage) -> ImageSet | None:
         str(folder),
         tuple(shown.get(name, name) for name in names),
         tuple(pictures[name] for name in names),
+        guided_by=_guides(folder),
     )
 
 
@@ -339,6 +349,20 @@ def _shown(folder: Path) -> dict[str, str]:
             for picture, stimulus in zip(table['picture'], table['stimulus'], strict=True):
                 shown[str(picture)] = PurePosixPath(str(stimulus)).with_suffix('').as_posix()
     return shown
+
+
+def _guides(folder: Path) -> tuple[str, ...] | None:
+    """Return the networks that described or guided images, by the settings of their model."""
+    who, task = folder.parent.name, folder.name
+    if len(folder.parents) < 3:
+        return None
+    models = folder.parents[2] / who / 'models'
+    files = sorted(models.glob(f'{who}*_{task}_*desc-generated_model.toml'))
+    if not files:
+        return None
+    config = load_config(files[0])
+    guide = config.reconstruction.match_network
+    return (*networks_of(config.features.extractor), *(() if guide == 'none' else (guide,)))
 
 
 def _size_of(file: Path) -> tuple[int, int]:

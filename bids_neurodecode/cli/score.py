@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 NEEDS_PROTOCOL = 'Name the protocol of the scores (--protocol): {names}.'
 NOT_OF_RESPONSES = '{option} is of images; leave it out with --responses.'
 NOT_OF_IMAGES = '{option} is of responses: add --responses, or leave it out.'
+NONE_AND_SOME = '--guided-by takes names of networks, or "none" alone.'
 NOT_WRITTEN = 'The file {file} cannot be written ({reason}). Give another one with --output.'
 NOT_TSV = 'The file of scores must end in .tsv ({file}): .json and .html are written beside it.'
 TOO_FEW = 'Scores need two images or more; {n} matched by name.'
@@ -47,6 +48,15 @@ def add_score_parser(subparsers: Any) -> None:
     parser.add_argument('--protocol', choices=tuple(PROTOCOLS), help='of the scores of images')
     parser.add_argument(
         '--stage', choices=('final', 'initial'), default='final', help='of outputs of this program'
+    )
+    judges = sorted({m.network for p in PROTOCOLS.values() for m in p.metrics})
+    parser.add_argument(
+        '--guided-by',
+        nargs='+',
+        choices=('none', *judges),
+        metavar='NETWORK',
+        help='networks that had a part in the reconstructions, and so do not judge them '
+        f'(of {", ".join(judges)}; or none)',
     )
     parser.add_argument(
         '--output', type=Path, metavar='FILE.tsv', help='write the table, JSON and a page, too'
@@ -81,7 +91,7 @@ def run_score(options: argparse.Namespace) -> int:
     """
     _check(options)
     scored = _responses(options) if options.responses else _images(options)
-    for line in scored.notes:
+    for line in (*scored.warnings, *scored.notes):
         print(line)
     _print(scored)
     if options.output is not None:
@@ -92,8 +102,12 @@ def run_score(options: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> None:
     if not options.responses and options.protocol is None:
         raise ArgumentsError(NEEDS_PROTOCOL.format(names=', '.join(PROTOCOLS)))
-    if options.responses and options.protocol is not None:
-        raise ArgumentsError(NOT_OF_RESPONSES.format(option='--protocol'))
+    for option in ('protocol', 'guided_by'):
+        if options.responses and getattr(options, option) is not None:
+            name = option.replace('_', '-')
+            raise ArgumentsError(NOT_OF_RESPONSES.format(option=f'--{name}'))
+    if 'none' in (options.guided_by or ()) and len(options.guided_by) > 1:
+        raise ArgumentsError(NONE_AND_SOME)
     for option in ('regions', 'ncsnr'):
         if not options.responses and getattr(options, option) is not None:
             raise ArgumentsError(NOT_OF_IMAGES.format(option=f'--{option}'))
@@ -137,6 +151,7 @@ def _images(options: argparse.Namespace) -> Scored:
         baselines=True,
         n_permutations=options.n_permutations,
         seed=options.seed,
+        guided_by=matched.guided_by if options.guided_by is None else options.guided_by,
     )
     return Scored(
         title=f'Scores of {options.found.name or options.found}',
@@ -146,6 +161,7 @@ def _images(options: argparse.Namespace) -> Scored:
         version=__version__,
         published=published_scores(options.protocol),
         examples=_examples(matched, found),
+        warnings=found.warnings,
     )
 
 
@@ -240,6 +256,7 @@ def _facts(options: argparse.Namespace, scored: Scored) -> dict[str, Any]:
         'Scored': str(options.found),
         'Protocol': options.protocol or 'responses',
         'Notes': list(scored.notes),
+        'Warnings': list(scored.warnings),
         'Published': published,
         'Seed': options.seed,
         'NPermutations': options.n_permutations,

@@ -24,6 +24,8 @@ from bids_neurodecode.report.build import (
     Section,
     Table,
     Text,
+    Verdict,
+    Verdicts,
     write_page,
 )
 from bids_neurodecode.report.section_gallery import PER_KIND, SIDE, TITLES
@@ -80,6 +82,8 @@ class Scored:
         Images; None of responses.
     version
         Of the program.
+    warnings
+        Why scores may be too good; in red.
     """
 
     title: str
@@ -89,6 +93,7 @@ class Scored:
     version: str
     published: Sequence[Published] = ()
     examples: Examples | None = None
+    warnings: Sequence[str] = ()
 
 
 def write_score_page(scored: Scored, metrics: Path, html: Path) -> None:
@@ -128,6 +133,8 @@ def _summary(scored: Scored, table: pd.DataFrame) -> tuple[Block, ...]:
         )
         value = scores.write_score(name, float(row['value']))
         blocks.append(Headline(value, scores.title_of(row), facts))
+    if scored.warnings:
+        blocks.append(Verdicts(tuple(Verdict('bad', line) for line in scored.warnings)))
     if scored.notes:
         blocks.append(Bullets(tuple(scored.notes)))
     if scored.examples is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from bids_neurodecode.config import EvaluationSettings
 from bids_neurodecode.evaluation import networks
 from bids_neurodecode.evaluation.metrics import PIXEL_METRICS, Score
 from bids_neurodecode.evaluation.protocols import PictureProtocol, get_protocol
+from bids_neurodecode.evaluation.protocols import held_out as held_out_networks
 from bids_neurodecode.samples import Fold, Split
 from bids_neurodecode.systems import generation_scores as scoring
 from bids_neurodecode.systems.comparison import Kept, compare_rows
@@ -23,6 +24,13 @@ from bids_neurodecode.typing import Uint8Array
 if TYPE_CHECKING:
     from bids_neurodecode.evaluation.networks import FeatureNetwork
 
+NOT_KNOWN = (
+    'It is not known which networks had a part in these reconstructions. A network that described '
+    'images for the decoder, guided the generator or chose between images judges its own work, '
+    'and its scores are too good: {networks}. Name those that had a part (--guided-by NAME ..., '
+    'none of these: --guided-by none).'
+)
+HELD_OUT = 'Networks that had a part in the reconstructions do not judge them: {networks}.'
 MODEL, SPACE = 'reconstructions', 'images'
 MEAN_IMAGE, BLURRED = 'baseline-mean-image', 'baseline-blurred-truth'
 BLUR = 32
@@ -49,12 +57,15 @@ class ImageScores:
         What their reader should know, one line each.
     kept
         What each image scores, by model, space and metric.
+    warnings
+        Why scores may be too good, one line each.
     """
 
     protocol: str
     scores: tuple[Score, ...]
     notes: tuple[str, ...]
     kept: Kept
+    warnings: tuple[str, ...] = ()
 
 
 def score_images(
@@ -67,6 +78,7 @@ def score_images(
     baselines: bool,
     n_permutations: int,
     seed: int,
+    guided_by: Collection[str] | None = None,
 ) -> ImageScores:
     """Score reconstructions beside chance, and beside what no brain was needed for.
 
@@ -87,15 +99,22 @@ def score_images(
         Of images among reconstructions.
     seed
         Of permutations and intervals.
+    guided_by
+        Networks that had a part in the reconstructions, and do not judge them; None: it is not
+        known, which is a warning where networks judge.
 
     Raises
     ------
     ArgumentsError, DataError
-        If there is no such protocol, or images do not match.
+        If there is no such protocol, no network is left to judge by, or images do not match.
     """
     from bids_neurodecode.stimuli.features import get_extractor
 
     chosen = get_protocol(protocol)
+    able = {metric.network for metric in chosen.metrics}
+    if guided_by is not None:
+        chosen = held_out_networks(chosen, guided_by)
+    nets = {name: net for name, net in nets.items() if name not in (guided_by or ())}
     board = scoring.ReconstructionScorer(
         split=held_out(names),
         settings=EvaluationSettings(n_permutations=n_permutations),
@@ -109,6 +128,11 @@ def score_images(
         models |= {MEAN_IMAGE: mean_image(truth), BLURRED: blurred(truth)}
     scores: list[Score] = []
     notes: list[str] = []
+    warnings: tuple[str, ...] = ()
+    if guided_by is None and able & set(nets):
+        warnings = (NOT_KNOWN.format(networks=', '.join(sorted(able & set(nets)))),)
+    elif able & set(guided_by or ()):
+        notes.append(HELD_OUT.format(networks=', '.join(sorted(able & set(guided_by or ())))))
     for model, images in models.items():
         outcome = _outcome(model, names)
         first = [names.index(name) for name in outcome.candidates]
@@ -126,7 +150,8 @@ def score_images(
     scores = list(compare_rows(scores, board.kept, MODEL, board.settings, rng))
     # there are no decoded features to identify images by
     shown = [s for s in scores if not s.metric.startswith('identification_')]
-    return ImageScores(protocol, tuple(shown), tuple(dict.fromkeys(notes)), board.kept)
+    lines = tuple(dict.fromkeys(notes))
+    return ImageScores(protocol, tuple(shown), lines, board.kept, warnings)
 
 
 def protocol_networks(protocol: str, weights_dir: Path | None) -> dict[str, FeatureNetwork]:

@@ -423,3 +423,57 @@ def test_errors_of_responses_speak_of_what_does_not_fit(responses, tmp_path):
             tmp_path / 'x.nii.gz',
             responsesets.read_responses(tmp_path / 'measured.npy', 'predicted'),
         )
+
+
+def test_networks_that_had_a_part_do_not_judge(images, networks, tmp_path, capsys):
+    truth = write(tmp_path / 'truth', images)
+    made = write(tmp_path / 'made', np.roll(images, 1, axis=0))
+    sides = ('score', str(truth), str(made), '--protocol', 'cpu-1', '--output')
+
+    def call(name, *more):
+        assert tools.main([*sides, str(tmp_path / f'{name}.tsv'), *FAST, *more]) == 0
+        table = pd.read_csv(tmp_path / f'{name}.tsv', sep='\t')
+        page = (tmp_path / f'{name}.html').read_text()
+        written = json.loads((tmp_path / f'{name}.json').read_text())['Scoring']['Warnings']
+        assert bool(written) == ('It is not known which networks' in page)
+        return set(table['metric']), written, capsys.readouterr().out
+
+    every, written, said = call('unknown')
+    names = 'efficientnet-lite0, efficientnet-lite2, mobilenetv2'
+    assert written == [image_scores.NOT_KNOWN.format(networks=names)]
+    assert written[0] in said
+    none, written, said = call('none', '--guided-by', 'none')
+    assert (none, written) == (every, [])
+    some, written, said = call('some', '--guided-by', 'mobilenetv2', 'efficientnet-lite0')
+    assert written == []
+    assert every - some == {
+        f'{name}_{kind}'
+        for name in ('mobilenetv2', 'efficientnet_lite0')
+        for kind in ('2way', 'distance')
+    }
+    named = 'efficientnet-lite0, mobilenetv2'
+    assert image_scores.HELD_OUT.format(networks=named) in said
+    out = str(tmp_path / 'x.tsv')
+    every_judge = names.split(', ')
+    assert tools.main([*sides, out, '--guided-by', *every_judge]) == 2
+    assert 'has no network left to compare images by' in capsys.readouterr().err
+    assert tools.main([*sides, out, '--guided-by', 'none', 'mobilenetv2']) == 2
+    assert module.NONE_AND_SOME in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        tools.main([*sides, out, '--guided-by', 'mobilenet'])
+    with pytest.raises(nd.UsageError, match='No network that judges'):
+        nd.score_reconstructions(images, images, guided_by=['clip'])
+
+
+def test_an_output_of_the_program_says_what_guided_it(images, tmp_path):
+    folder = tmp_path / 'out' / 'stimuli' / 'sub-01' / 'task-a'
+    folder.mkdir(parents=True)
+    Image.fromarray(images[0]).save(folder / 'x_desc-final_image.png')
+    assert imagesets.read_image_set(folder).guided_by is None
+    models = tmp_path / 'out' / 'sub-01' / 'models'
+    models.mkdir(parents=True)
+    config = '[features]\nextractor = "gabor+mobilenetv2:stage5"\n'
+    config += '[reconstruction]\nmatch_network = "efficientnet-lite2"\n'
+    (models / 'sub-01_task-a_desc-generated_model.toml').write_text(config)
+    known = imagesets.read_image_set(folder).guided_by
+    assert known == ('gabor', 'mobilenetv2', 'efficientnet-lite2')
