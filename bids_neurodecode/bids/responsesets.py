@@ -46,6 +46,7 @@ NOT_REGIONS = (
 Side = Literal['singletrial', 'predicted']
 
 _SESSION = re.compile(r'ses-([a-zA-Z0-9]+)')
+_SPACE = re.compile(r'_space-([a-zA-Z0-9]+)_')
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,12 +63,16 @@ class ResponseSet:
         Of each row, (n,); None: one.
     file
         The map that the columns are the voxels of; None: they are the columns of an array.
+    folds
+        In which fold of a cross-validation each row was predicted, (n,); None: in one, or it is
+        not known.
     """
 
     values: RealArray
     names: tuple[str, ...]
     sessions: Sequence[str] | None = None
     file: Path | None = None
+    folds: tuple[int, ...] | None = None
 
 
 def read_responses(source: Path, side: Side) -> ResponseSet:
@@ -108,7 +113,8 @@ def read_responses(source: Path, side: Side) -> ResponseSet:
         raise InputError(
             ROWS.format(table=table_file, rows=len(table), file=file, volumes=len(values))
         )
-    return ResponseSet(values, tuple(map(str, names)), _sessions(table), file)
+    folds = _folds(table, table_file) if side == 'predicted' else None
+    return ResponseSet(values, tuple(map(str, names)), _sessions(table), file, folds)
 
 
 def columns_of(file: Path) -> npt.NDArray[np.float32]:
@@ -152,7 +158,8 @@ def read_regions(file: Path, of: ResponseSet) -> dict[str, npt.NDArray[np.bool_]
             return {name: np.asarray(opened[name]) != 0 for name in opened.files}
     image = load_image(of.file)
     space = space_of(image)
-    atlas = load_atlas(file=file, columns=space)
+    named = _SPACE.search(of.file.name)  # what grid and header do not say
+    atlas = load_atlas(file=file, space=named[1] if named else None, columns=space)
     flat = atlas.placed(image.shape[:3], image.affine, space).ravel()
     rows = zip(atlas.table['index'], atlas.table['name'], strict=True)
     found = {str(name): flat == int(index) for index, name in rows}
@@ -176,6 +183,21 @@ def _table_of(file: Path) -> Path:
     desc = 'predicted' if '_desc-predicted_' in first else 'singletrial'
     kept = [part for part in first.split('_') if part.startswith(('sub-', 'ses-', 'task-'))]
     return file.with_name('_'.join([*kept, f'desc-{desc}', 'events.tsv']))
+
+
+def _folds(table: Any, file: Path) -> tuple[int, ...] | None:
+    """Return the fold of each row, by the table of held-out samples that lies beside ours."""
+    if 'sample' not in table:
+        return None
+    before = file.name.removesuffix('_desc-predicted_events.tsv')
+    for other in sorted(file.parent.glob(f'{before}_desc-*_predictions.tsv')):
+        known = read_table(other)
+        if {'sample', 'fold', 'space'} <= set(known):
+            known = known[known['space'] == 'single-trial']
+            folds = dict(zip(known['sample'], known['fold'], strict=True))
+            if set(table['sample']) <= set(folds):
+                return tuple(int(folds[sample]) for sample in table['sample'])
+    return None
 
 
 def _sessions(table: Any) -> list[str] | None:

@@ -14,12 +14,13 @@ from bids_neurodecode.config import EvaluationSettings
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.evaluation import identification
 from bids_neurodecode.evaluation.metrics import Score
+from bids_neurodecode.samples import Fold, Split
 from bids_neurodecode.signals.reliability import ncsnr
 from bids_neurodecode.systems.encoding_outcomes import FoldResult
 from bids_neurodecode.systems.encoding_scores import EncodingScorer
 from bids_neurodecode.systems.outcomes import REPEAT_AVERAGE, Outcome
 from bids_neurodecode.systems.scoring import Pairing
-from bids_neurodecode.typing import BoolArray, Float32Array, RealArray
+from bids_neurodecode.typing import BoolArray, Float32Array, IndexArray, RealArray
 from bids_neurodecode.workflow.image_scores import held_out
 
 MODEL, PROTOCOL = 'predictions', 'responses'
@@ -39,6 +40,11 @@ NO_CEILING = (
 UNMATCHED = (
     'Not compared: {measured} measured images without a prediction, {predicted} predictions '
     'without a measurement.'
+)
+WITHIN_FOLDS = (
+    'Predictions are of {n} folds of a cross-validation: responses are centred and compared '
+    'within each, as means differ between folds, and nulls and intervals are widened, as folds '
+    'share what they were trained on.'
 )
 OUTSIDE = '{n} of {total} voxels were not predicted (constant or not finite), and are left out.'
 
@@ -100,7 +106,8 @@ def score_response_sets(
         ratio = ncsnr(measured.values, np.asarray(measured.names), measured.sessions)
     elif ratio is None:
         notes.append(NO_CEILING)
-    split = held_out(names)
+    parts = _parts(predicted, names)
+    split = held_out(names) if len(parts) == 1 else _cross_validated(names, parts)
     judge = EncodingScorer(
         split=split,
         settings=EvaluationSettings(n_permutations=n_permutations),
@@ -109,9 +116,14 @@ def score_response_sets(
         regions={name: _as_mask(voxels)[kept] for name, voxels in regions.items()},
         rng=np.random.default_rng(seed),
     )
-    result = _result(truth[:, kept], found[:, kept], names, repeats)
-    judged = judge.judge([result], model=MODEL, space=REPEAT_AVERAGE)
-    untested = Pairing.of([result.outcome], split).untested
+    if len(parts) > 1:
+        notes.append(WITHIN_FOLDS.format(n=len(parts)))
+    results = [
+        _result(truth[rows][:, kept], found[rows][:, kept], names, repeats, rows, number)
+        for number, rows in enumerate(parts)
+    ]
+    judged = judge.judge(results, model=MODEL, space=REPEAT_AVERAGE)
+    untested = Pairing.of([result.outcome for result in results], split).untested
     notes += [] if untested is None else [untested]
     rows = tuple(dataclasses.replace(s, protocol=PROTOCOL, units='images') for s in judged.scores)
     return rows, tuple(notes)
@@ -154,17 +166,43 @@ def _averaged(responses: ResponseSet, names: Sequence[str]) -> tuple[Float32Arra
     return (sums / counts[:, None]).astype(np.float32), counts.astype(np.intp)
 
 
+def _parts(predicted: ResponseSet, names: Sequence[str]) -> list[IndexArray]:
+    """Return the images of each fold; all as one where folds share images or have one only."""
+    pairs = set(zip(predicted.names, predicted.folds or (), strict=False))
+    fold = dict(pairs)
+    if not pairs or len(fold) < len(pairs):
+        return [np.arange(len(names))]
+    of = np.array([fold[name] for name in names])
+    parts = [np.flatnonzero(of == number) for number in np.unique(of)]
+    return parts if min(map(len, parts)) > 1 else [np.arange(len(names))]
+
+
+def _cross_validated(names: Sequence[str], parts: Sequence[IndexArray]) -> Split:
+    """Return a split in which each fold was trained on the images of the others."""
+    import pandas as pd
+
+    table = pd.DataFrame({'stimulus': names, 'run': '1'})
+    every = np.arange(len(names))
+    folds = tuple(Fold(train=np.setdiff1d(every, rows), test=rows) for rows in parts)
+    return Split('stimulus', folds, table)
+
+
 def _result(
-    truth: Float32Array, predicted: Float32Array, names: Sequence[str], repeats: Any
+    truth: Float32Array,
+    predicted: Float32Array,
+    every: Sequence[str],
+    repeats: Any,
+    rows: IndexArray,
+    fold: int,
 ) -> FoldResult:
     import pandas as pd
 
-    n = len(names)
-    table = pd.DataFrame({'sample': np.arange(n), 'stimulus': names, 'run': '1'})
+    names, n = [every[row] for row in rows], len(rows)
+    table = pd.DataFrame({'sample': rows, 'stimulus': names, 'run': '1'})
     alike = identification.similarity(truth, predicted, 'pearson')
     nothing: Any = ('',) * n
     decoded = np.empty((n, 0), dtype=np.float32)
     outcome = Outcome(
-        MODEL, REPEAT_AVERAGE, 0, table, tuple(names), alike, nothing, nothing, (), decoded
+        MODEL, REPEAT_AVERAGE, fold, table, tuple(names), alike, nothing, nothing, (), decoded
     )
-    return FoldResult(outcome, truth, predicted, repeats)
+    return FoldResult(outcome, truth, predicted, repeats[rows])

@@ -397,6 +397,41 @@ def test_response_maps_are_matched_by_stimulus(responses, tmp_path, capsys):
     assert 'no table sub-01_task-img_desc-predicted_events.tsv' in capsys.readouterr().err
 
 
+def test_folds_of_a_cross_validation_are_compared_within(responses, tmp_path, capsys):
+    """Predictions that are their training means alone: pooled, they go against the truth."""
+    _, trials, names = responses
+    images = list(dict.fromkeys(names))
+    mean = np.stack([trials[[n == name for n in names]].mean(axis=0) for name in images])
+    fold = np.arange(len(images)) % 4
+    training = np.stack([mean[fold != k].mean(axis=0) for k in fold])
+    predicted = training + 0.02 * np.random.default_rng(1).normal(size=mean.shape)
+    stem = tmp_path / 'sub-01_task-a_space-MNI152NLin6Asym_stat-effect_desc-{}_statmap.nii.gz'
+    for desc, values, shown in (('singletrial', trials, names), ('predicted', predicted, images)):
+        volume = values.T.reshape(5, 4, 3, -1).astype(np.float32)
+        nib.save(nib.Nifti1Image(volume, np.eye(4)), str(stem).format(desc))
+        table = pd.DataFrame({'onset': 1.0, 'duration': 1.0, 'stim_file': shown})
+        table['sample'] = np.arange(len(shown))
+        events = tmp_path / f'sub-01_task-a_desc-{desc}_events.tsv'
+        table.to_csv(events, sep='\t', index=False)
+    pooled = nd.score_responses(tmp_path, tmp_path, n_permutations=99).set_index('metric')
+    known = pd.DataFrame({'sample': np.arange(len(images)), 'fold': fold, 'space': 'single-trial'})
+    known.to_csv(tmp_path / 'sub-01_task-a_desc-ridge_predictions.tsv', sep='\t', index=False)
+    apart = nd.score_responses(tmp_path, tmp_path, n_permutations=99)
+    assert response_scores.WITHIN_FOLDS.format(n=4) in apart.attrs['notes']
+    apart = apart.set_index('metric')
+    assert pooled.loc['voxel_r_mean', 'value'] < -0.15
+    assert abs(apart.loc['voxel_r_mean', 'value']) < 0.1
+    assert apart.loc['voxel_r_mean', 'p'] > 0.05
+    # an atlas of a standard space is taken where the name of the maps says that they are in it
+    labels = nib.Nifti1Image(np.full((5, 4, 3), 7, dtype=np.int16), np.eye(4))
+    nib.save(labels, tmp_path / 'tpl-MNI152NLin6Asym_atlas-x_dseg.nii.gz')
+    (tmp_path / 'tpl-MNI152NLin6Asym_atlas-x_dseg.tsv').write_text('index\tname\n7\tall\n')
+    atlas = str(tmp_path / 'tpl-MNI152NLin6Asym_atlas-x_dseg.nii.gz')
+    sides = ('score', str(tmp_path), str(tmp_path), '--responses', '--regions', atlas)
+    assert tools.main([*sides, '--n-permutations', '9']) == 0
+    assert 'repeat-average/all: voxel_r_mean' in capsys.readouterr().out
+
+
 def test_errors_of_responses_speak_of_what_does_not_fit(responses, tmp_path):
     predicted, trials, names = responses
     for arguments, more, says in (
