@@ -146,8 +146,8 @@ def _r(title: str, meaning: str, **more: Any) -> Metric:
     return Metric(title, meaning, 'r', -1.0, 1.0, **more)
 
 
-def _index(title: str, meaning: str) -> Metric:
-    return Metric(title, meaning, 'index', -1.0, 1.0, by_pixels=True)
+def _index(title: str, meaning: str, *, by_pixels: bool = True) -> Metric:
+    return Metric(title, meaning, 'index', -1.0, 1.0, by_pixels=by_pixels)
 
 
 def _error(title: str, meaning: str, unit: Unit = 'error', **more: Any) -> Metric:
@@ -294,6 +294,17 @@ METRICS: dict[str, Metric] = {
     ),
     'latent_mse': _error('Latent squared error', 'Mean squared error of predicted latents.'),
     'latent_mae': _error('Latent absolute error', 'Mean absolute error of predicted latents.'),
+    'caption_2way': _share(
+        'Captions two-way',
+        '2-way identification by the captions of the training image that a network finds nearest '
+        'to the reconstruction, beside those of the images shown; chance is .5.',
+    ),
+    'caption_similarity': _index(
+        'Caption similarity',
+        'Cosine of the embeddings (WordLlama) of the captions of what was shown and of the '
+        'training image that a network finds nearest to the reconstruction, mean over images.',
+        by_pixels=False,
+    ),
     'brain_correlation': _r(
         'Brain correlation',
         'Correlation over voxels of the response that an encoding model predicts to the '

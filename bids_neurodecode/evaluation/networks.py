@@ -348,6 +348,41 @@ def correlations(a: npt.NDArray[np.floating[Any]], b: npt.NDArray[np.floating[An
     return np.round(products / np.outer(*norms), 12)
 
 
+def describe(
+    images: Uint8Array,
+    network: FeatureNetwork,
+    metrics: Sequence[NetworkMetric],
+    protocol: PictureProtocol,
+    batch_size: int = 32,
+) -> dict[str, Float32Array]:
+    """Return what a network sees in images, (n, n_features) of each layer.
+
+    Parameters
+    ----------
+    images
+        Shape (n, h, w, 3), uint8.
+    network
+        Whose features.
+    metrics
+        Which need them: of one network and size.
+    protocol
+        How images are brought to size.
+    batch_size
+        Images that the network is given at once.
+    """
+    layers = [metric.layer for metric in metrics]
+    parts: dict[str, list[Float32Array]] = {layer: [] for layer in layers}
+    for rows in _batches(len(images), batch_size):
+        pixels = network_pixels(images[rows], metrics[0], protocol)
+        for layer, values in network(pixels, layers).items():
+            flat = np.asarray(values, dtype=np.float32)
+            if len(flat) != len(pixels):
+                name = metrics[0].network
+                raise DataError(BAD_FEATURES.format(name=name, found=flat.shape, n=len(pixels)))
+            parts[layer].append(flat.reshape(len(flat), -1))
+    return {layer: np.concatenate(blocks) for layer, blocks in parts.items()}
+
+
 def _by_network(
     truth: Uint8Array,
     reconstruction: Uint8Array,
@@ -356,21 +391,10 @@ def _by_network(
     metrics: Sequence[NetworkMetric],
     batch_size: int,
 ) -> list[PictureScore]:
-    layers = [metric.layer for metric in metrics]
-    features: list[dict[str, Float32Array]] = []
-    for images in (truth, reconstruction):
-        parts: dict[str, list[Float32Array]] = {layer: [] for layer in layers}
-        for rows in _batches(len(images), batch_size):
-            pixels = network_pixels(images[rows], metrics[0], protocol)
-            for layer, values in network(pixels, layers).items():
-                flat = np.asarray(values, dtype=np.float32)
-                if len(flat) != len(pixels):
-                    name = metrics[0].network
-                    raise DataError(
-                        BAD_FEATURES.format(name=name, found=flat.shape, n=len(pixels))
-                    )
-                parts[layer].append(flat.reshape(len(flat), -1))
-        features.append({layer: np.concatenate(blocks) for layer, blocks in parts.items()})
+    features = [
+        describe(images, network, metrics, protocol, batch_size)
+        for images in (truth, reconstruction)
+    ]
     return [_score(m.metric, features[0][m.layer], features[1][m.layer], m.kind) for m in metrics]
 
 

@@ -93,6 +93,8 @@ class PictureProtocol:
         Which structural similarities are told; the first is the one of the published tables.
     metrics
         Those of networks.
+    captions
+        Whether images are compared by captions too, where they have some.
     lacking
         What the protocol has besides, and why it is not computed here; one line each.
     """
@@ -106,6 +108,7 @@ class PictureProtocol:
     ssim: tuple[str, ...]
     metrics: tuple[NetworkMetric, ...]
     lacking: tuple[str, ...] = ()
+    captions: bool = False
 
 
 _KINDS: tuple[Literal['2way', 'distance'], ...] = ('2way', 'distance')
@@ -159,6 +162,7 @@ PROTOCOLS: Mapping[str, PictureProtocol] = {
         pixel_method='bicubic',
         exact=False,
         ssim=('ssim_2d',),
+        captions=True,
         metrics=tuple(
             NetworkMetric(f'{name.replace("-", "_")}_{kind}', name, 'avgpool', kind, size, scaling)
             for name, size, scaling in (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -154,6 +154,8 @@ class Inputs:
         Region of each voxel of the mask, (n_voxels,), 0 is none: for regressors with regions.
     networks
         Networks with weights, by the names of the protocol's metrics.
+    embed
+        Turns captions into embeddings, (n, n_values), by which they are compared.
     viewers
         Feature spaces of networks that may predict responses to what was made (brain
         correlation), by the name of the network; the first that had no part in the images does.
@@ -166,4 +168,5 @@ class Inputs:
     extra: ExtraPictures | None = None
     regions: npt.NDArray[np.integer[Any]] | None = None
     networks: Mapping[str, FeatureNetwork] = field(default_factory=dict)
+    embed: Callable[[Sequence[str]], Float32Array] | None = None
     viewers: Mapping[str, Mapping[str, FeatureExtractor]] = field(default_factory=dict)

@@ -20,6 +20,7 @@ from bids_neurodecode.systems import generation_scores as scoring
 from bids_neurodecode.systems.base import run_labels
 from bids_neurodecode.systems.brain_correlation import RETRIEVED, BrainScores
 from bids_neurodecode.systems.brain_correlation import TRUTH as TRUE_IMAGE
+from bids_neurodecode.systems.caption_scores import Captions
 from bids_neurodecode.systems.comparison import compare_rows
 from bids_neurodecode.systems.encoders import EncoderSettings
 from bids_neurodecode.systems.generation_data import Inputs, Reconstructions
@@ -134,6 +135,7 @@ class Record:
     rows: list[dict[str, Any]] = field(default_factory=list)
     guides: set[str] = field(default_factory=set)
     brain: BrainScores | None = None
+    libraries: dict[int, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def used(self) -> frozenset[str]:
@@ -157,6 +159,7 @@ class Record:
             Feature components of the fold.
         """
         self.guides |= stage.fitted.used
+        self.libraries[given.fold] = stage.stimuli
         told = self.config.features
         size = image_size_of(told.extractor, told.image_size)
         features = self.inputs.extractor.transform(resize(pictures, size))
@@ -298,6 +301,8 @@ class Record:
             rng,
             held_out(get_protocol(told.reconstruction.protocol), self.used),
         )
+        # generators of their own: rows that come and go leave the others as they are
+        compare_rng, brain_rng, caption_rng = rng.spawn(3)
         scores: list[Score] = []
         nulls: dict[str, Any] = {}
         notes: list[str] = []
@@ -306,6 +311,10 @@ class Record:
                 board, parts, thorough=space in {INITIAL, FINAL}
             )
             scores += found
+            if space == FINAL:
+                rows, said = self._by_captions(replace(board, rng=caption_rng), parts)
+                scores += rows
+                notes += said
             notes += [*board.notes([p.outcome for p in parts]), *remarks]
             if model == own:
                 nulls |= {f'{space}/{metric}': null for metric, null in permuted.items()}
@@ -318,7 +327,6 @@ class Record:
             tables = scoring.retrieval_tables('ridge', alike, outcomes)
             scores += [board.row(table)[0] for table in tables]
         self._board = board
-        compare_rng, brain_rng = rng.spawn(2)
         if told.reconstruction.brain_correlation:
             brain = self.brain or BrainScores.of(self.inputs.viewers, self.used, EncoderSettings())
             rows, remarks = brain.scores(replace(board, rng=brain_rng))
@@ -334,6 +342,14 @@ class Record:
             stages={INITIAL: FINAL},
         )
         return list(compared), nulls, notes
+
+    def _by_captions(
+        self, board: scoring.ReconstructionScorer, parts: Sequence[scoring.Judged]
+    ) -> tuple[list[Score], list[str]]:
+        embed, captions = self.inputs.embed, self.inputs.captions
+        if embed is None or not captions or not board.protocol.captions:
+            return [], []
+        return Captions(embed, captions, self.inputs.pictures).scores(board, parts, self.libraries)
 
     def pictures(self) -> Reconstructions:
         """Return all reconstructions of the system's own model, with a table of scores."""

@@ -164,6 +164,7 @@ def generate(
         extra=load_extra(config, size, Path(cache)),
         regions=regions,
         networks=load_networks(networks, device),
+        embed=load_embedding(),
         viewers=load_viewers(device),
     )
     samples, folds, said = trial_samples(betas, tuned, mask, plan, config.betas, folder)
@@ -356,6 +357,13 @@ def load_networks(files: Mapping[str, str], device: str) -> dict[str, FeatureNet
             weights = torch.load(file, map_location='cpu', weights_only=True)
             networks[name] = metric_network(name, weights, device=where)
     return networks
+
+
+def load_embedding() -> Callable[[Sequence[str]], npt.NDArray[np.float32]] | None:
+    """Return what turns captions into embeddings, where it is installed."""
+    from bids_neurodecode.stimuli.packaged import CaptionEmbedding
+
+    return CaptionEmbedding().embed if has_packaged('wordllama') else None
 
 
 def load_viewers(device: str) -> dict[str, dict[str, FeatureExtractor]]:

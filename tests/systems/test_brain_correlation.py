@@ -32,9 +32,15 @@ def _cheap_scores():
         yield
 
 
-def reconstruct(samples, pictures, *, viewers=VIEWERS, by='stimulus', **told):
+def reconstruct(samples, pictures, *, viewers=VIEWERS, by='stimulus', more=None, **told):
     features = Pixels().transform(resize(pictures.values, 8))
-    inputs = Inputs(PerStimulus(pictures.stimuli, features), pictures, Pixels(), viewers=viewers)
+    inputs = Inputs(
+        PerStimulus(pictures.stimuli, features),
+        pictures,
+        Pixels(),
+        viewers=viewers,
+        **(more or {}),
+    )
     n_runs = samples.table['run'].nunique()
     n_folds = 1 if by == 'stimulus' else None
     return generate_pictures(
