@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bids_neurodecode.evaluation import statistics
 from bids_neurodecode.evaluation.metrics import Score
 from bids_neurodecode.evaluation.networks import correlations
 from bids_neurodecode.samples import Samples
@@ -28,6 +29,7 @@ from bids_neurodecode.systems.base import PerStimulus
 from bids_neurodecode.systems.encoders import Encoder, EncoderSettings, fit
 from bids_neurodecode.systems.generation_scores import ReconstructionScorer, Table
 from bids_neurodecode.systems.outcomes import Outcome
+from bids_neurodecode.systems.scoring import Pairing
 from bids_neurodecode.typing import Float32Array, FloatArray, IndexArray, Uint8Array
 
 METRIC = 'brain_correlation'
@@ -181,12 +183,27 @@ class BrainScores:
         scores, notes = [], []
         for model, found in self.tables.items():
             outcomes, values = (list(x) for x in zip(*found, strict=True))
-            table = Table(METRIC, model, outcomes[0].space, values, outcomes)
-            scores.append(board.row(table)[0])
+            row, null = board.row(Table(METRIC, model, outcomes[0].space, values, outcomes))
+            scores.append(_tested(row, null, Pairing.of(outcomes, board.split).shared))
             notes += board.notes(outcomes)
         ceiling = next(row.value for row in scores if row.model == TRUTH)
         rows = [row if row.model == TRUTH else replace(row, ceiling=ceiling) for row in scores]
         return rows, notes
+
+
+def _tested(row: Score, null: FloatArray, shared: float) -> Score:
+    """Test against a null that is wider, in all, by the root of 2.
+
+    Of two trials of an image each is compared with the other: without a signal these two scores
+    are alike, as decoder and encoding model know the same training noise, and those of exchanged
+    images are not. They are at most the same, which doubles the variance; ``null`` is widened
+    already for what folds share.
+    """
+    if row.p is None:
+        return row
+    mean = null.mean()
+    wider = mean + np.sqrt(2 / (1 + shared)) * (null - mean)
+    return replace(row, p=statistics.p_value(wider, row.value))
 
 
 def shown_elsewhere(names: Iterable[str], runs: Iterable[Any]) -> tuple[IndexArray, list[str]]:

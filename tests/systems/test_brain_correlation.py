@@ -63,7 +63,7 @@ def test_reconstructions_of_planted_images_give_the_responses_of_other_runs():
     own, mean = found['ridge'], found['baseline-mean-image']
     assert set(found) == {'ridge', 'baseline-mean-image', brain.RETRIEVED, brain.TRUTH}
     assert {row.space for row in found.values()} == {SPACE}
-    assert own.p == pytest.approx(1 / 50)
+    assert own.p < 0.05
     assert own.chance < 0.15 < own.ci_low < own.value < own.ci_high
     assert own.ceiling == found[brain.TRUTH].value > own.value
     assert (own.n, own.n_units, own.units) == (24, 8, 'stimuli')
