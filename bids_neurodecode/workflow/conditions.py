@@ -61,7 +61,7 @@ def add_conditions(ladder: Ladder) -> None:
     'conditions',
     makes=('analysed',),
     settings=('betas', 'selection', 'features', 'ridge', 'conditions', 'evaluation', 'seed'),
-    memory=lambda size: 4 * size.series_gb + 1,
+    memory=lambda size: 4 * size.betas_gb + 1,
 )
 def analyse(
     config: Config,
@@ -176,7 +176,9 @@ def save_analysis(
     return save_json(folder / 'result.json', info)
 
 
-@step('outputs', makes=('results',), settings=ALL, always=True, memory=lambda size: size.series_gb)
+@step(
+    'outputs', makes=('results',), settings=ALL, always=True, memory=lambda size: 1 + size.run_gb
+)
 def publish_conditions(
     participant: ParticipantInput,
     config: Config,

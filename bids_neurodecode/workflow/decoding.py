@@ -35,7 +35,7 @@ PICTURE_SIZE = 64
     ),
     settings=('betas', 'features', 'selection', 'ridge', 'evaluation', 'seed'),
     threads=8,
-    memory=lambda size: 3 * size.series_gb,
+    memory=lambda size: 1 + 2 * size.betas_gb,
 )
 def decode(
     participant: ParticipantInput,

@@ -59,7 +59,13 @@ def desc_of(model: str) -> str:
     return DESCS.get(model, model)
 
 
-@step('outputs', makes=('results',), settings=ALL, always=True, memory=lambda size: size.series_gb)
+@step(
+    'outputs',
+    makes=('results',),
+    settings=ALL,
+    always=True,
+    memory=lambda size: 1 + size.run_gb + size.betas_gb,
+)
 def publish_encoding(
     participant: ParticipantInput,
     config: Config,

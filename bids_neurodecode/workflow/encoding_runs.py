@@ -15,6 +15,7 @@ from bids_neurodecode.bids.sink import write_image, write_json
 from bids_neurodecode.bids.writer import ProductWriter
 from bids_neurodecode.samples import VoxelMask
 from bids_neurodecode.tables import column_texts
+from bids_neurodecode.workflow.files import save_map
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -96,7 +97,7 @@ def write_betas(
         Of the responses.
     """
     image = writer.path('predicted_betas')
-    write_image(image, mask.image(values))
+    save_map(image, mask, values)
     fixed = {**PRODUCTS['predicted_betas'].sidecar, 'Description': description, 'Units': units}
     content = sidecar(
         sources=writer.sources,

@@ -12,7 +12,7 @@ import numpy as np
 from bids_neurodecode.bids.sink import atomic, write_image, write_json, write_tsv
 from bids_neurodecode.errors import DataError, InputError
 from bids_neurodecode.samples import VoxelMask
-from bids_neurodecode.spaces import load_image, one_each, sidecar_of
+from bids_neurodecode.spaces import is_native, load_image, one_each, sidecar_of
 from bids_neurodecode.workflow.files import read_json
 from bids_neurodecode.workflow.group_maps import group_map, group_maps
 from bids_neurodecode.workflow.nodes import Call, Ladder, RunSettings
@@ -167,7 +167,9 @@ def init_group_wf(results: Sequence[Path], failures: dict[str, str], run: RunSet
         add_shared_head(ladder, records, files)
     ladder.add(group_maps, records=files)
     ladder.add(make_group_page, records=files, failures=failures)
-    if len(records) > 1 and all(record.paradigm == 'movie' for record in records):
+    # voxels of native spaces are nobody else's: there is nothing to correlate
+    shared = not any(is_native(record.space) for record in records)
+    if shared and len(records) > 1 and all(record.paradigm == 'movie' for record in records):
         ladder.add(group_agreement, records=files)
     if run.config.movie.target == 'group':
         from bids_neurodecode.workflow.film_group_brain import add_group_brain

@@ -122,7 +122,7 @@ class Case:
     makes=('encoded',),
     settings=('betas', 'encoding', 'features', 'ridge', 'split', 'atlas', 'evaluation', 'seed'),
     threads=8,
-    memory=lambda size: 4 * size.series_gb + 1,
+    memory=lambda size: 1 + 13 * size.betas_gb,  # in folds, each trial held out once
     apart=Apart(WHAT, REMEDY, ('evaluation', 'atlas')),
 )
 def encode(

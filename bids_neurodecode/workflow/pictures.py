@@ -55,7 +55,9 @@ def add_pictures(ladder: Ladder) -> None:
     ladder.add(publish_pictures)
 
 
-@step('outputs', makes=('results',), settings=ALL, always=True, memory=lambda size: size.series_gb)
+@step(
+    'outputs', makes=('results',), settings=ALL, always=True, memory=lambda size: 1 + size.run_gb
+)
 def publish_pictures(
     participant: ParticipantInput,
     config: Config,

@@ -21,6 +21,7 @@ from bids_neurodecode.config import Config
 from bids_neurodecode.samples import VoxelMask
 from bids_neurodecode.signals.clean import UNITS
 from bids_neurodecode.tables import column_texts
+from bids_neurodecode.workflow.files import save_map
 from bids_neurodecode.workflow.nodes import Call
 from bids_neurodecode.workflow.plan import Plan
 from bids_neurodecode.workflow.reports import participant_report, results_path
@@ -205,7 +206,8 @@ class Measured:
 
     def _publish_betas(self, writer: ProductWriter, folder: Path) -> None:
         info, more = self.info, {}
-        image = betas_image(self.mask, self.betas, folder / 'betas.values')
+        scratch = folder / ('betas.nii.gz' if self.mask.space is None else 'betas.values')
+        source = betas_image(self.mask, self.betas, scratch)
         if info.get('model_scores'):
             scores = info['model_scores']
             more = {
@@ -214,31 +216,27 @@ class Measured:
                 'trials, of all trials and then of those of each fold, by model',
                 'ModelScores': {model: [each[model] for each in scores] for model in scores[0]},
             }
-        writer.image('betas', image, Model=info['model'], Units=info['units'], **more)
-        (folder / 'betas.values').unlink(missing_ok=True)
+        writer.image('betas', source, Model=info['model'], Units=info['units'], **more)
+        scratch.unlink(missing_ok=True)
 
 
 def betas_image(
     mask: VoxelMask, betas: np.ndarray[Any, Any], file: Path, *, block: int = 4096
 ) -> Any:
-    """Return betas, (n_trials, n_voxels), as an image; of a space, mapped to a file.
-
-    The values of a column lie side by side there, as in CIFTI, so that nothing larger than a
-    block of columns is held.
+    """Return what betas, (n_trials, n_voxels), are written from, held some at a time.
 
     Parameters
     ----------
-    mask
-        Voxels of the analysis.
-    betas
-        Shape (n_trials, n_voxels), percent signal change.
+    mask, betas
+        The columns, and their values.
     file
-        Of the memory map.
+        Of volumes it is the image itself, which is returned. Of a space an image is mapped to
+        it: the values of a column lie side by side there, as in CIFTI.
     block
-        Columns that are held at once.
+        Columns of a space that are held.
     """
     if mask.space is None:
-        return mask.image(betas)
+        return save_map(file, mask, betas)
     shape = (mask.space.n_columns, 1, 1, len(betas))
     values = np.memmap(file, np.float32, 'w+', shape=shape)
     inside = np.flatnonzero(mask.mask)

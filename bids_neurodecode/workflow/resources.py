@@ -33,12 +33,15 @@ class DataSize:
         Distinct stimuli.
     filled
         Share of the grid that is in the mask: a brain fills a third, a surface nearly all.
+    n_trials
+        Rows of the tables of events, which trials are some of; 0 where there are none.
     """
 
     n_voxels: int
     n_volumes: tuple[int, ...]
     n_stimuli: int
     filled: float = 1 / 3
+    n_trials: int = 0
 
     @property
     def run_gb(self) -> float:
@@ -49,6 +52,27 @@ class DataSize:
     def series_gb(self) -> float:
         """Memory of all runs as float32, masked."""
         return 4 * self.n_voxels * sum(self.n_volumes) / GB * self.filled
+
+    @property
+    def betas_gb(self) -> float:
+        """Memory of a response to each trial as float32, masked; of the series without trials."""
+        if not self.n_trials:
+            return self.series_gb
+        return 4 * self.n_voxels * self.n_trials / GB * self.filled
+
+
+def count_trials(participant: ParticipantInput) -> int:
+    """Count the rows of the tables of events: trials, and rests among them."""
+    if participant.betas_events is not None:
+        files = [participant.betas_events]
+    elif participant.has_series:
+        files = [run.events for run in participant.runs]
+    else:
+        return sum(run.n_volumes for run in participant.runs)  # of betas
+    if not all(file.is_file() for file in files):
+        return 0
+    counts = [file.read_bytes().count(b'\n') for file in files]
+    return sum(max(count - 1, 0) for count in counts)
 
 
 def data_size(participant: ParticipantInput) -> DataSize:
@@ -70,6 +94,7 @@ def data_size(participant: ParticipantInput) -> DataSize:
         n_volumes=tuple(run.n_volumes for run in participant.runs),
         n_stimuli=len(participant.stimuli),
         filled=filled,
+        n_trials=count_trials(participant),
     )
 
 

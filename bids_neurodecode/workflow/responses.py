@@ -233,7 +233,7 @@ def reliability(
     'reliable',
     makes=('selected', 'selection_info'),
     settings=('selection', 'seed'),
-    memory=lambda size: 2 * size.series_gb,
+    memory=lambda size: 0.5 + size.betas_gb,
 )
 def reliable_voxels(
     participant: ParticipantInput,

@@ -7,8 +7,9 @@ from nilearn.surface import load_surf_mesh
 
 from bids_neurodecode.report.brain import MAPS
 from bids_neurodecode.report.cortex import can_turn, on_cortex, plot_cortex, surface_viewer
-from bids_neurodecode.report.sheets import Sheet
+from bids_neurodecode.report.sheets import Sheet, find_mesh
 from bids_neurodecode.report.style import to_svg
+from bids_neurodecode.spaces import Space
 
 SHAPE = (46, 55, 46)
 AFFINE = np.array([[4.0, 0, 0, -90], [0, 4, 0, -126], [0, 0, 4, -72], [0, 0, 0, 1]])
@@ -67,3 +68,25 @@ def test_surfaces_can_be_turned_in_one_file(key):
     assert 'niivue' in page
     assert '<link' not in page
     assert page == surface_viewer(columns, MAPS[key], mask=inside, sheet=sheet)
+
+
+def test_a_mesh_of_fslr_is_found_in_templateflows_folder(tmp_path, monkeypatch):
+    from nibabel.cifti2.cifti2_axes import BrainModelAxis
+    from nibabel.gifti import GiftiDataArray, GiftiImage
+
+    n, folder = 32492, tmp_path / 'tpl-fsLR'
+    folder.mkdir()
+    monkeypatch.setenv('TEMPLATEFLOW_HOME', str(tmp_path))
+    space = Space(BrainModelAxis.from_surface([3, 9], n, 'CortexLeft'), 'cifti', 'fsLR:den-91k')
+    (folder / 'tpl-fsLR_den-32k_hemi-L_inflated.surf.gii').touch()  # not fetched
+    places = np.random.default_rng(0).normal(size=(n, 3)).astype(np.float32)
+    arrays = [
+        GiftiDataArray(places, 'NIFTI_INTENT_POINTSET'),
+        GiftiDataArray(np.array([[0, 1, 2]], np.int32), 'NIFTI_INTENT_TRIANGLE'),
+    ]
+    file = folder / 'tpl-fsLR_den-32k_hemi-L_midthickness.surf.gii'
+    GiftiImage(darrays=arrays).to_filename(file)
+    mesh = find_mesh(space, 'L')
+    assert mesh is not None
+    np.testing.assert_allclose(mesh.coordinates, places)
+    assert find_mesh(space, 'R') is None

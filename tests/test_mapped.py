@@ -1,0 +1,50 @@
+"""Large parts of mapped arrays are mapped, too; memory is asked for by trials."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bids_neurodecode import mapped
+from bids_neurodecode.bids.records import ParticipantInput, RunInput
+from bids_neurodecode.standardizer import Standardizer
+from bids_neurodecode.workflow.resources import GB, DataSize, count_trials
+
+
+@pytest.fixture
+def values(tmp_path, monkeypatch):
+    monkeypatch.setattr(mapped, 'MAPPED_BYTES', 1000)
+    array = np.random.default_rng(0).normal(3, 2, (40, 20)).astype(np.float32)
+    np.save(tmp_path / 'betas.npy', array)
+    return np.load(tmp_path / 'betas.npy', mmap_mode='r')
+
+
+def test_room_of_a_mapped_array_is_mapped_without_a_name(values, tmp_path):
+    room = mapped.room(values, (30, 20))
+    assert isinstance(room, np.memmap)
+    assert isinstance(mapped.room(room, (30, 20)), np.memmap)
+    assert not isinstance(mapped.room(values, (3, 20)), np.memmap)  # small
+    assert not isinstance(mapped.room(np.asarray(values), (30, 20)), np.memmap)
+    assert [file.name for file in tmp_path.iterdir()] == ['betas.npy']
+
+
+def test_standardised_columns_are_those_of_the_whole(values):
+    scales = Standardizer.fit(values)
+    whole = scales.apply(np.array(values))
+    np.testing.assert_array_equal(scales.apply(values), whole)
+    part = slice(4, 9)
+    np.testing.assert_array_equal(scales.columns(part).apply(values[:, part]), whole[:, part])
+
+
+def test_memory_of_trials_follows_events(tmp_path):
+    runs = []
+    for number in range(2):
+        events = tmp_path / f'{number}.tsv'
+        events.write_text('onset\tduration\n' + '1\t2\n' * (3 + number))
+        file = Path('x_bold.nii.gz')
+        runs.append(RunInput({}, file, file, events, None, 2.0, 100))
+    person = ParticipantInput('01', 'x', 'images', tuple(runs), Path('stimuli'), ('a.png',))
+    assert count_trials(person) == 7
+    size = DataSize(3000, (100, 100), 1, 1 / 3, 7)
+    assert size.betas_gb == pytest.approx(4 * 1000 * 7 / GB)
+    assert DataSize(3000, (100, 100), 1).betas_gb == pytest.approx(size.series_gb)
