@@ -237,6 +237,8 @@ class TrainingLoop:
             data,  # type: ignore[arg-type]
             batch_sampler=[batch.tolist() for batch in batches],
             num_workers=self.settings.n_workers,
+            # a process that uses a GPU, or that has decoded a film, must not fork
+            multiprocessing_context='forkserver' if self.settings.n_workers else None,
             pin_memory=device.type == 'cuda',
             # its own: else each start of an epoch, or resumption, would move the global one
             generator=torch.Generator().manual_seed(self.settings.seed),
