@@ -121,6 +121,45 @@ def unsafe(tree: ast.AST, name: str) -> Iterator[str]:
                 yield f'{name}:{node.lineno}: a template that escapes nothing'
 
 
+READ_BY_CALLERS = {
+    'stimuli.tablefiles': 'its reader takes all of DAMAGE',
+    'bids.provenance': 'descriptions are read by bids.description before',
+    'models.checkpoints': 'of its own text',
+}
+"""Where JSON of users is guarded elsewhere; where, and how."""
+OWN_JSON = re.compile(
+    r'^(bids\.records|cli\.|models\.vdvae_training|signals\.\w+_worker|study$|workflow\.)'
+)
+"""Modules that read what this run wrote itself."""
+
+
+def unguarded_json(tree: ast.AST, name: str) -> Iterator[str]:
+    """Yield where JSON is read that may be nested too deep for the reader (RecursionError).
+
+    Parameters
+    ----------
+    tree
+        Of a module.
+    name
+        Of the module, without that of the package.
+    """
+    if name in READ_BY_CALLERS or OWN_JSON.match(name):
+        return
+    guarded: set[int] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Try):
+            caught = {ast.unparse(one.type) for one in node.handlers if one.type is not None}
+            if any('RecursionError' in types for types in caught):
+                guarded |= {id(part) for line in node.body for part in ast.walk(line)}
+    for node in ast.walk(tree):
+        reads = isinstance(node, ast.Call) and ast.unparse(node.func) in {
+            'json.load',
+            'json.loads',
+        }
+        if reads and id(node) not in guarded:
+            yield f'{name}:{getattr(node, "lineno", 0)}: JSON that may be nested too deep'
+
+
 OURS = {
     r'[Pp]ictures?': 'images',
     r'[Ss]howings?': 'presentations',

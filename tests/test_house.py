@@ -11,6 +11,7 @@ from benchmarks.house import (
     private_imports,
     tree_of,
     undocumented,
+    unguarded_json,
     unsafe,
     wording,
 )
@@ -45,6 +46,20 @@ def test_nothing_runs_what_a_file_says_or_speaks_to_a_network():
 )
 def test_what_is_unsafe_is_found(text):
     assert len(list(unsafe(ast.parse(text), 'a'))) == 1
+
+
+def test_json_of_users_may_be_nested_too_deep():
+    found = (
+        unguarded_json(tree_of(file), name.removeprefix('bids_neurodecode.'))
+        for name, file in modules(ROOT).items()
+    )
+    assert [place for places in found for place in places] == []
+
+
+def test_json_that_is_not_guarded_is_found():
+    bare = 'try:\n    x = json.loads(text)\nexcept (ValueError, {}):\n    pass'
+    assert len(list(unguarded_json(ast.parse(bare.format('KeyError')), 'a'))) == 1
+    assert not list(unguarded_json(ast.parse(bare.format('RecursionError')), 'a'))
 
 
 def test_public_functions_say_what_they_take():

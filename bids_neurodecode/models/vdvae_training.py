@@ -239,7 +239,7 @@ def load_state(file: Path) -> TrainingState:
             validation=tuple((int(step), float(bound)) for step, bound in told['validation']),
             n_skipped=int(told['n_skipped']),
         )
-    except (KeyError, ValueError, TypeError) as error:
+    except (KeyError, ValueError, TypeError, RecursionError) as error:
         reason = f'{type(error).__name__} {error}'
         raise InputError(NO_STATE.format(file=file, reason=reason)) from error
 
