@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.evaluation import identification
-from bids_neurodecode.samples import Responses, Samples
+from bids_neurodecode.mapped import room
+from bids_neurodecode.samples import ROWS, Responses, Samples
 from bids_neurodecode.systems.base import PerStimulus
 from bids_neurodecode.typing import Float32Array
 
@@ -34,7 +35,10 @@ def shuffled(train: Samples, rng: np.random.Generator) -> Samples:
         Draws the order.
     """
     order = rng.permutation(train.n_samples)
-    return Samples(Responses(train.values[order], train.responses.mask), train.table)
+    values = room(train.values, train.values.shape)
+    for start in range(0, len(order), ROWS):
+        values[start : start + ROWS] = train.values[order[start : start + ROWS]]
+    return Samples(Responses(values, train.responses.mask), train.table)
 
 
 def nearest(decoder: LinearDecoder, train: Samples, features: PerStimulus) -> Components:
