@@ -11,14 +11,13 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
-
 from bids_neurodecode.errors import InputError
 from bids_neurodecode.fetched import check_fetched
 from bids_neurodecode.text import one_line
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     import pandas as pd
 
 UNREADABLE = 'Cannot read the table {file}: {reason}. Make it tab-separated text with a header.'
@@ -197,6 +196,7 @@ def to_numbers(table: pd.DataFrame, column: str, file: Path) -> npt.NDArray[np.f
     InputError
         For text that is not a number.
     """
+    import numpy as np
     import pandas as pd
 
     given = table[column]

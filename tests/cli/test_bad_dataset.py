@@ -298,17 +298,17 @@ def in_place_of(file):
     file.mkdir()
 
 
-@fault(r'No events for .*run-01', one=True)
+@fault(r'Cannot read the table .*_events\.tsv: .*Is a directory', one=True)
 def events_are_a_folder(data):
     in_place_of(data.events())
 
 
-@fault(r'No confounds for .*run-01', one=True)
+@fault(r'Cannot read the table .*_timeseries\.tsv: .*Is a directory', one=True)
 def confounds_are_a_folder(data):
     in_place_of(data.confounds())
 
 
-@fault(r'No brain mask for .*run-01', one=True)
+@fault(r'_mask\.nii\.gz is a folder, and an image is needed there', one=True)
 def mask_is_a_folder(data):
     in_place_of(data.mask())
 

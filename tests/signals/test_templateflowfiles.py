@@ -1,5 +1,8 @@
 """Atlases on surfaces by TemplateFlow's names: which file is taken, and what its labels are."""
 
+import sys
+from types import ModuleType
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -66,7 +69,6 @@ def home(tmp_path, monkeypatch):
 @pytest.fixture
 def no_network(monkeypatch):
     """TemplateFlow with names, and without a network."""
-    import templateflow
     from requests.exceptions import ConnectionError as NoNetwork
 
     class Api:
@@ -82,9 +84,11 @@ def no_network(monkeypatch):
         def get(self, *_, **query):
             raise NoNetwork('no route')
 
-    api = Api()
-    monkeypatch.setattr(templateflow, 'api', api)
-    return api
+    # the package itself reads its folder once, when it is imported: other tests want another one
+    stub = ModuleType('templateflow')
+    stub.api = Api()
+    monkeypatch.setitem(sys.modules, 'templateflow', stub)
+    return stub.api
 
 
 def test_the_mesh_of_the_data_is_taken_by_name(home):
