@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from bids_neurodecode.errors import ArgumentsError
 
@@ -34,6 +34,12 @@ SYSTEMS, EXTRACTORS, GENERATORS, RECIPES = (
 """Groups of entry points."""
 OWN = ('movie', 'reconstruction', 'encoding', 'conditions')
 """The systems of this package."""
+OwnGenerator = Literal[
+    'auto', 'none', 'small', 'published', 'versatile-diffusion', 'unclip-2.1', 'kandinsky-2.2',
+    'sdxl-ip-adapter', 'stable-cascade',
+]  # fmt: skip
+OWN_GENERATORS: tuple[str, ...] = get_args(OwnGenerator)
+"""The generators of this package."""
 
 UNKNOWN = 'there is no system {name!r}; known: {known}'
 BROKEN = (
@@ -218,14 +224,14 @@ def find_system(name: str) -> System | None:
 
 @functools.cache
 def find_generator(name: str) -> Generator | None:
-    """Return an installed generator; None where no other package brings one of that name.
+    """Return an installed generator; None for those of this package, and where there is none.
 
     Raises
     ------
     ArgumentsError
         If it cannot be used.
     """
-    if name not in installed(GENERATORS):
+    if name in OWN_GENERATORS or name not in installed(GENERATORS):
         return None
     generator: Generator = load(GENERATORS, name, Generator)
     return generator

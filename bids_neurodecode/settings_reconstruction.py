@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
 from bids_neurodecode.errors import ArgumentsError
-from bids_neurodecode.extensions import GENERATORS, find_generator, installed
+from bids_neurodecode.extensions import (
+    GENERATORS,
+    OWN_GENERATORS,
+    OwnGenerator,
+    find_generator,
+    installed,
+)
 from bids_neurodecode.settings import Settings
 
 UNKNOWN = 'there is no generator {name!r}; known: {known}'
 Positive = Annotated[float, Field(gt=0)]
-Own = Literal[
-    'auto', 'none', 'small', 'published', 'versatile-diffusion', 'unclip-2.1', 'kandinsky-2.2',
-    'sdxl-ip-adapter', 'stable-cascade',
-]  # fmt: skip
-"""The generators of this package."""
 
 
 class ReconstructionSettings(Settings):
     """Images from responses, in two stages (Brain-Diffuser, arXiv 2412.13237)."""
 
-    generator: Own | str = 'auto'
+    generator: OwnGenerator | str = 'auto'
     """``none``: decode features and retrieve images only. ``small``: the self-contained prior
     and refiner, trained on the training images. ``published``: VDVAE (ImageNet-64) and Versatile
     Diffusion (``versatile-diffusion``), which need weights and, in practice, a GPU; the others
@@ -118,12 +119,11 @@ class ReconstructionSettings(Settings):
     @field_validator('generator')
     @classmethod
     def _known_generator(cls, name: str) -> str:
-        own = get_args(Own)
         try:
-            known = name in own or find_generator(name) is not None
+            known = name in OWN_GENERATORS or find_generator(name) is not None
         except ArgumentsError as error:
             raise ValueError(str(error)) from error
         if not known:
-            names = ', '.join((*own, *installed(GENERATORS)))
+            names = ', '.join((*OWN_GENERATORS, *installed(GENERATORS)))
             raise ValueError(UNKNOWN.format(name=name, known=names))
         return name

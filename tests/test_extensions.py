@@ -108,6 +108,18 @@ def test_an_extractor_that_cannot_be_used_is_named(bring, name, value, reason):
         get_extractor(name)
 
 
+def test_a_generator_of_another_package_takes_no_name_of_this_one(bring):
+    names = dict.fromkeys([*extensions.OWN_GENERATORS, 'dots'], 'NO_SUCH_THING')
+    bring(generators=names)
+    extensions.find_generator.cache_clear()
+    for name in extensions.OWN_GENERATORS:
+        assert extensions.find_generator(name) is None
+        build_config({'reconstruction': {'generator': name}})
+    with pytest.raises(ArgumentsError, match=r"installed generator 'dots' .*AttributeError"):
+        extensions.find_generator('dots')
+    extensions.find_generator.cache_clear()
+
+
 def test_a_recipe_has_to_be_a_file_of_its_name(bring):
     bring(recipes={'cats': 'RECIPE'})
     with pytest.raises(ArgumentsError, match=r"recipe 'cats' .* path of a file cats.toml"):
