@@ -47,4 +47,5 @@ def test_memory_of_trials_follows_events(tmp_path):
     assert count_trials(person) == 7
     size = DataSize(3000, (100, 100), 1, 1 / 3, 7)
     assert size.betas_gb == pytest.approx(4 * 1000 * 7 / GB)
+    assert DataSize(1, (1,), 9000).pictures_gb == pytest.approx(9000 * 512 * 512 * 3 / GB)
     assert DataSize(3000, (100, 100), 1).betas_gb == pytest.approx(size.series_gb)

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 UNKNOWN_LAYER = 'The network {name!r} has no layer {layer!r}; it has: {layers}.'
 UNPAIRED = 'There must be one caption per image: {images} images, {captions} captions.'
 
+AT_ONCE = 64
+"""Images that a network is given at once: one of 512 pixels takes several MB on its way."""
 _CELLS = 4  # along a side, over which maps are averaged
 
 
@@ -77,6 +79,10 @@ class ConvNetFeatures:
 
     def transform(self, images: npt.NDArray[np.uint8]) -> Float32Array:
         """Turn images (n, h, w, 3), uint8, into features (n, n_features), float32."""
+        starts = range(0, max(1, len(images)), AT_ONCE)
+        return np.concatenate([self._features(images[at : at + AT_ONCE]) for at in starts])
+
+    def _features(self, images: npt.NDArray[np.uint8]) -> Float32Array:
         import torch
         from torch.nn.functional import adaptive_avg_pool2d
 

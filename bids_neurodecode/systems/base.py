@@ -30,6 +30,9 @@ UNKNOWN_STIMULI = (
 ModelT = TypeVar('ModelT')
 SettingsT_contra = TypeVar('SettingsT_contra', contravariant=True)
 
+AT_ONCE = 64
+"""Rows of :class:`PerStimulus` that are copied at once where all are gone through."""
+
 
 @dataclass(frozen=True, eq=False)
 class PerStimulus:
@@ -69,6 +72,14 @@ class PerStimulus:
         if unknown:
             raise DataError(UNKNOWN_STIMULI.format(n=len(unknown), first=unknown[0]))
         return np.asarray(self.values[[place[name] for name in wanted]])
+
+    def mean(self, names: Iterable[str]) -> npt.NDArray[np.float64]:
+        """Return the mean row of these stimuli, without a copy of all: they may lie on disk."""
+        wanted = list(names)
+        total = np.zeros(self.values.shape[1:])
+        for at in range(0, len(wanted), AT_ONCE):
+            total += self.of(wanted[at : at + AT_ONCE]).sum(axis=0, dtype=np.float64)
+        return total / len(wanted)
 
 
 class System(Protocol[ModelT, SettingsT_contra]):

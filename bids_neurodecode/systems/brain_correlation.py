@@ -25,7 +25,7 @@ from bids_neurodecode.evaluation.metrics import Score
 from bids_neurodecode.evaluation.networks import correlations
 from bids_neurodecode.samples import Samples
 from bids_neurodecode.stimuli.features import FeatureExtractor
-from bids_neurodecode.systems.base import PerStimulus
+from bids_neurodecode.systems.base import AT_ONCE, PerStimulus
 from bids_neurodecode.systems.encoders import Encoder, EncoderSettings, fit
 from bids_neurodecode.systems.generation_scores import ReconstructionScorer, Table
 from bids_neurodecode.systems.outcomes import Outcome
@@ -72,8 +72,13 @@ class Viewer:
             Of all stimuli, (n_stimuli, h, w, 3), uint8.
         """
         names = tuple(dict.fromkeys(train.table['stimulus'].astype(str)))
-        features = self._described(pictures.of(names))
-        known = {band: PerStimulus(names, values) for band, values in features.items()}
+        # a part at a time: ten thousand images of 512 pixels, which lie on disk, take 8 GB
+        starts = range(0, len(names), AT_ONCE)
+        parts = [self._described(pictures.of(names[at : at + AT_ONCE])) for at in starts]
+        known = {
+            band: PerStimulus(names, np.concatenate([part[band] for part in parts]))
+            for band in self.bands
+        }
         return fit(train, known, self.settings)
 
     def responses(self, encoder: Encoder, images: Uint8Array) -> Float32Array:

@@ -245,7 +245,7 @@ class Record:
             )
             self.brain = BrainScores.of(self.inputs.viewers, self.used, settings)
         pictures, n = self.inputs.pictures, len(given.table)
-        mean = pictures.of(model.library).mean(axis=0, dtype=np.float64)
+        mean = pictures.mean(model.library)
         made = {
             self.config.reconstruction.regressor: final,
             MEAN_IMAGE: np.repeat(np.rint(mean).astype(np.uint8)[None], n, axis=0),

@@ -324,8 +324,7 @@ class _Work:
     def _baselines(self, given: HeldOut, model: GenerationModel, stage: Stage) -> None:
         """Note what needs no responses, the nearest image, and the ceilings."""
         n = len(given.table)
-        library = self.inputs.pictures.of(model.library)
-        mean = np.rint(library.mean(axis=0, dtype=np.float64)).astype(np.uint8)
+        mean = np.rint(self.inputs.pictures.mean(model.library)).astype(np.uint8)
         outcome = self.record.note(
             MEAN_IMAGE, FINAL, given, np.repeat(mean[None], n, axis=0), stage
         )

@@ -95,7 +95,7 @@ def add_generation(ladder: Ladder, choice: Choice) -> None:
         *('evaluation', 'seed'),
     ),
     threads=8,
-    memory=lambda size: 4 * size.betas_gb + 2,
+    memory=lambda size: 4 * size.betas_gb + size.pictures_gb + 2,
     apart=Apart(WHAT, REMEDY),
 )
 def generate(

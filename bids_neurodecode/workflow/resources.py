@@ -15,6 +15,8 @@ HELD_GB = 1.0
 """Series of all runs of a participant up to which they are held in memory."""
 THREADS = ('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS', 'MKL_NUM_THREADS')
 """Variables by which libraries know how many threads they may use."""
+PICTURE_SIZE = 512
+"""Pixels a side of the largest images that a generator is given."""
 INTERPRETER_GB = 0.6
 """A worker with the scientific libraries loaded and no data."""
 
@@ -59,6 +61,11 @@ class DataSize:
         if not self.n_trials:
             return self.series_gb
         return 4 * self.n_voxels * self.n_trials / GB * self.filled
+
+    @property
+    def pictures_gb(self) -> float:
+        """Memory of all stimuli as the largest images that a generator is given, in 8 bits."""
+        return 3 * PICTURE_SIZE**2 * self.n_stimuli / GB
 
 
 def count_trials(participant: ParticipantInput) -> int:

@@ -42,6 +42,19 @@ def images():
     return np.kron(rng.integers(0, 256, (3, 8, 8, 3)), np.ones((1, 12, 12, 1))).astype(np.uint8)
 
 
+def test_many_images_go_through_a_network_in_parts(images, monkeypatch):
+    network = packaged.ConvNetFeatures('mobilenetv2', 'stage5', size=32)
+    whole, seen = network.transform(images), []
+    real = packaged.ConvNetFeatures._features
+    monkeypatch.setattr(packaged, 'AT_ONCE', 2)
+    monkeypatch.setattr(
+        packaged.ConvNetFeatures, '_features',
+        lambda self, part: (seen.append(len(part)), real(self, part))[1],
+    )  # fmt: skip
+    np.testing.assert_allclose(network.transform(images), whole, rtol=1e-4, atol=1e-5)
+    assert seen == [2, 1]
+
+
 @pytest.mark.parametrize('name', PUBLISHED)
 def test_class_values_are_those_of_the_package_that_published_the_weights(name):
     values = packaged.read_convnet(name)(noise(ARCHITECTURES[name].size))['logits'][0]
