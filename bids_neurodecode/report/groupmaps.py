@@ -25,6 +25,12 @@ OF_CHANCE_0 = frozenset({'pearsonr', 'network_r'})
 """Maps whose chance level is 0, about which they are symmetric: they are tested."""
 BY_REGION = ('pearsonr', 'network_r', 'accuracy', 'noisenormalized', 'noiseceiling', 'ceilingr')
 """Maps that are averaged by region, the foremost first."""
+ZERO_UNKNOWN = OF_CHANCE_0 | {'accuracy', 'noisenormalized'}
+"""Maps whose files hold 0 where nothing was judged (outside of a selection, or no variance).
+
+A score that was judged is never exactly 0, but where all predictions of a voxel are the same. In
+ceilings and signal-to-noise ratios 0 is a value: no reliable response.
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,15 +106,34 @@ def stack_maps(participants: Sequence[ParticipantResults], key: str) -> Stack | 
 def _inside(
     results: ParticipantResults, key: str, shape: Sequence[int]
 ) -> npt.NDArray[np.bool_] | None:
-    """Return where a map of a participant has values; an encoding model predicts some voxels."""
+    """Return where a map of a participant has values; a model judges some voxels only."""
     mask = analysis_mask(results)
     if mask is None or mask.shape != tuple(shape):
         return None
     inside = np.asarray(mask.dataobj) > 0
     encoding = results.encoding
-    if encoding is not None and key in encoding.maps and encoding.voxels.exists():
+    predicted = encoding is not None and key in encoding.maps and encoding.voxels.exists()
+    if encoding is not None and predicted:
         inside &= np.asarray(load_map(encoding.voxels).dataobj) > 0
+    if key == 'noisenormalized' or (key in ZERO_UNKNOWN and not predicted):
+        inside &= _not_zero(results, key)
     return np.asarray(inside)
+
+
+def _not_zero(results: ParticipantResults, key: str) -> npt.NDArray[np.bool_]:
+    """Return where a map is not 0, or is 0 as a negative r squared beside a ceiling that is known.
+
+    The least ceiling of the voxels with a value stands for the threshold of the ceiling.
+    """
+    values = np.asarray(load_map(results.maps[key]).dataobj)
+    known = values != 0
+    own = {} if results.encoding is None else results.encoding.maps
+    file = own.get('noiseceiling') or results.maps.get('noiseceiling')
+    if key == 'noisenormalized' and file is not None and file.exists() and known.any():
+        ceiling = np.asarray(load_map(file).dataobj)
+        if ceiling.shape == values.shape:
+            known |= ceiling >= ceiling[known].min()
+    return np.asarray(known)
 
 
 def _matched(target: Space, other: Space) -> bool:

@@ -84,6 +84,45 @@ def test_native_volumes_are_compared_by_region_and_never_voxel_by_voxel(results,
     assert few[['ci_low', 'ci_high', 'p', 'p_fdr']].isna().all(axis=None)
 
 
+def test_zeros_of_voxels_that_were_not_judged_are_no_values(results, tmp_path):
+    rng = np.random.default_rng(3)
+    people, judged = [], []
+    for k in range(8):
+        person = volume(tmp_path, results, f'{k:02d}', shape=(6, 10, 10), space='MNI')
+        file = person.maps['pearsonr']
+        image = nib.load(file)
+        # two fifths of the first region in each, another choice in all of them
+        keep = np.zeros(image.shape, bool)
+        keep[:2] = rng.permutation(200).reshape(2, 10, 10) < 80
+        ceiling = np.where(keep, 0.5, np.where(rng.random(keep.shape) < 0.5, 0.01, 0.0))
+        values = {'pearsonr': 0.3 + 0.01 * rng.normal(size=keep.shape)}
+        values['accuracy'] = values['noisenormalized'] = values['pearsonr']
+        maps = dict(person.maps)
+        for key, score in values.items():
+            own = np.where(keep, score, 0)
+            if key == 'noisenormalized':
+                own[keep & (rng.random(keep.shape) < 0.75)] = 0  # of negative r: a value
+            maps[key] = file.with_name(f'{key}.nii.gz')
+            nib.Nifti1Image(own.astype(np.float32), image.affine).to_filename(maps[key])
+        maps['noiseceiling'] = file.with_name('ceiling.nii.gz')
+        nib.Nifti1Image(ceiling.astype(np.float32), image.affine).to_filename(maps['noiseceiling'])
+        people.append(replace(person, maps=maps))
+        judged.append(keep)
+    table = region_table(people).set_index(['map', 'region'])
+    for key in ('pearsonr', 'accuracy'):
+        assert table.loc[key].index.tolist() == ['V1']
+        row = table.loc[key, 'V1']
+        assert row['mean'] == pytest.approx(0.3, abs=0.01)
+        assert (row['n'], row['n_voxels']) == (8, 80)
+    assert table.loc[('pearsonr', 'V1'), 'p'] == 2 / 2**8
+    assert table.loc[('noisenormalized', 'V1'), 'mean'] == 0
+    assert table.loc[('noisenormalized', 'V1'), 'n_voxels'] == 80
+    assert table.loc[('noiseceiling', 'V2'), 'n_voxels'] == 200
+    stack = stack_maps(people, 'pearsonr')
+    assert (stack.count == np.sum(judged, axis=0)).all()
+    assert stack.mean(2)[stack.count > 1] == pytest.approx(0.3, abs=0.05)
+
+
 def test_parcels_are_matched_by_their_names(results, tmp_path):
     one = parcels(tmp_path, results, '01', ['a', 'b', 'c'], [0.1, 0.2, 0.3])
     two = parcels(tmp_path, results, '02', ['c', 'a', 'd'], [0.5, 0.3, 0.9])
