@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from bids_neurodecode import extensions
+from bids_neurodecode.bids import recipes
 from bids_neurodecode.bids.names import Product, product_of
-from bids_neurodecode.bids.recipes import recipe_files, recognise
+from bids_neurodecode.bids.recipes import read_recipe, recipe_files, recognise
 from bids_neurodecode.cli.systems import check_declarations
 from bids_neurodecode.config import build_config
 from bids_neurodecode.errors import ArgumentsError
@@ -123,7 +124,29 @@ def test_a_generator_of_another_package_takes_no_name_of_this_one(bring):
 def test_a_recipe_has_to_be_a_file_of_its_name(bring):
     bring(recipes={'cats': 'RECIPE'})
     with pytest.raises(ArgumentsError, match=r"recipe 'cats' .* path of a file cats.toml"):
-        recipe_files()
-    bring(recipes={'cats': 'NOTHING'})
+        read_recipe('cats')
+    bring(recipes={'nsd': 'NOTHING'})
     with pytest.raises(ArgumentsError, match=r'it is a object and no pathlib.Path'):
-        recognise(Path(__file__).parent)
+        recognise(Path(__file__).parent, 'nsd')
+
+
+def test_a_broken_recipe_package_stops_only_who_asks_for_it(bring, monkeypatch, tmp_path):
+    """Of no run that does not ask for it, be it not importable or not a recipe."""
+    warned = []
+    monkeypatch.setattr(recipes.LOGGER, 'warning', warned.append)
+    recipes._warn.cache_clear()
+    monkeypatch.setattr(f'{__name__}.RECIPE', tmp_path / 'dogs.toml')
+    (tmp_path / 'dogs.toml').write_text('title = ')
+    bring(recipes={'cats': 'NO_SUCH_THING', 'dogs': 'RECIPE'})
+    for _ in range(2):
+        assert recognise(tmp_path) is None
+    assert 'cats' not in recipe_files()
+    assert read_recipe('nsd').name == 'nsd'
+    cats, dogs = warned
+    assert "recipe 'cats'" in cats
+    assert 'AttributeError' in cats
+    assert 'dogs.toml' in dogs
+    assert dogs.endswith('this recipe is left out.')
+    for name in ('cats', 'dogs'):
+        with pytest.raises(ArgumentsError, match=name):
+            recognise(tmp_path, name)

@@ -8,7 +8,9 @@ whatever the user says. Recipes come with the package, with other packages that 
 
 from __future__ import annotations
 
+import functools
 import json
+import logging
 import os
 import re
 import tomllib
@@ -35,6 +37,7 @@ from bids_neurodecode.text import one_line
 if TYPE_CHECKING:
     from bids_neurodecode.bids.pairing import Series
 
+LOGGER = logging.getLogger('bids_neurodecode')
 VARIABLE = 'BIDS_NEURODECODE_RECIPES'
 """The environment variable that names the folder of the user's own recipes."""
 AUTO, NONE, SUFFIX = 'auto', 'none', '.toml'
@@ -61,6 +64,7 @@ SEVERAL = (
 RECOGNISED = (
     'The dataset was recognised as {title} by {why} (recipe {name}, checked {checked}): {follows}.'
 )
+LEFT_OUT = '{reason} Until then this recipe is left out.'
 ASKED = '--recipe'
 NOTHING = 'no settings follow'
 OVERRIDDEN = '{settings}; {keys} as you set it'
@@ -102,29 +106,47 @@ def recipe_files() -> dict[str, Path]:
     Raises
     ------
     ArgumentsError
-        If the user's folder is not there, or an installed recipe cannot be used.
+        If the user's folder is not there.
     """
-    folder = os.environ.get(VARIABLE)
-    own: dict[str, Path] = {}
-    if folder:
-        if not Path(folder).is_dir():
-            raise ArgumentsError(NO_RECIPES.format(folder=folder, variable=VARIABLE))
-        own = _files_in(Path(folder))
-    files = own
+    files = _own_files()
     for further in (_installed_files(), _files_in(_package())):
         files = files | {name: file for name, file in further.items() if name not in files}
     return files
 
 
+def _own_files() -> dict[str, Path]:
+    """Return the user's own recipes."""
+    folder = os.environ.get(VARIABLE)
+    if not folder:
+        return {}
+    if not Path(folder).is_dir():
+        raise ArgumentsError(NO_RECIPES.format(folder=folder, variable=VARIABLE))
+    return _files_in(Path(folder))
+
+
 def _installed_files() -> dict[str, Path]:
-    """Return the recipes that other packages bring: each entry point is the path of one."""
+    """Return the recipes that other packages bring; without, and a warning of, broken ones."""
     files = {}
     for name in installed(RECIPES):
-        file: Path = load(RECIPES, name, Path)
-        if not file.is_file() or file.name != f'{name}{SUFFIX}':
-            raise broken(RECIPES, name, NOT_ITS_FILE.format(file=file, name=f'{name}{SUFFIX}'))
-        files[name] = file
+        try:
+            files[name] = _installed_file(name)
+        except ArgumentsError as error:
+            _warn(str(error))
     return files
+
+
+def _installed_file(name: str) -> Path:
+    """Return the recipe that an entry point is the path of."""
+    file: Path = load(RECIPES, name, Path)
+    if not file.is_file() or file.name != f'{name}{SUFFIX}':
+        raise broken(RECIPES, name, NOT_ITS_FILE.format(file=file, name=f'{name}{SUFFIX}'))
+    return file
+
+
+@functools.cache
+def _warn(reason: str) -> None:
+    """Say once that an installed recipe is left out."""
+    LOGGER.warning(LEFT_OUT.format(reason=reason))
 
 
 def _package() -> Path:
@@ -145,6 +167,8 @@ def read_recipe(source: str | Path) -> Recipe:
         what cannot be set, or names a file outside of its folder.
     """
     files = recipe_files()
+    if str(source) in installed(RECIPES).keys() - _own_files():
+        _installed_file(str(source))  # one that is broken is left out of the files
     file = files.get(str(source)) or Path(source)
     if not file.is_file():
         raise ArgumentsError(UNKNOWN_RECIPE.format(name=str(source), known=', '.join(files)))
@@ -204,7 +228,8 @@ def recognise(folder: Path, asked: str = AUTO) -> Recipe | None:
     Raises
     ------
     ArgumentsError
-        If a recipe cannot be used, or several recognise the dataset.
+        If the recipe that is asked for, or one of the user's own, cannot be used, or several
+        recognise the dataset.
     """
     if asked == NONE:
         return None
@@ -216,7 +241,13 @@ def recognise(folder: Path, asked: str = AUTO) -> Recipe | None:
     own, others, ours = list[Recipe](), list[Recipe](), list[Recipe]()
     installed_files = {*_installed_files().values()}
     for file in recipe_files().values():
-        recipe = read_recipe(file)
+        try:
+            recipe = read_recipe(file)
+        except ArgumentsError as error:
+            if file not in installed_files:
+                raise
+            _warn(str(error))
+            continue
         why = seen.why(recipe.content)
         if why:
             found = ours if file.parent == _package() else own
