@@ -46,6 +46,13 @@ WITHIN_FOLDS = (
     'within each, as means differ between folds, and nulls and intervals are widened, as folds '
     'share what they were trained on.'
 )
+FOLDS_IGNORED = (
+    'Predictions are of {n} folds of a cross-validation, and {reason}: all images are taken as '
+    'one set, responses are centred over folds, whose means differ, and nulls and intervals '
+    'are not widened for what folds share.'
+)
+FOLD_OF_ONE = 'one of them holds a single image'
+FOLDS_SHARE = 'an image lies in more than one'
 OUTSIDE = '{n} of {total} voxels were not predicted (constant or not finite), and are left out.'
 
 
@@ -106,7 +113,7 @@ def score_response_sets(
         ratio = ncsnr(measured.values, np.asarray(measured.names), measured.sessions)
     elif ratio is None:
         notes.append(NO_CEILING)
-    parts = _parts(predicted, names)
+    parts, ignored = _parts(predicted, names)
     split = held_out(names) if len(parts) == 1 else _cross_validated(names, parts)
     judge = EncodingScorer(
         split=split,
@@ -116,8 +123,7 @@ def score_response_sets(
         regions={name: _as_mask(voxels)[kept] for name, voxels in regions.items()},
         rng=np.random.default_rng(seed),
     )
-    if len(parts) > 1:
-        notes.append(WITHIN_FOLDS.format(n=len(parts)))
+    notes += [WITHIN_FOLDS.format(n=len(parts))] if len(parts) > 1 else ignored
     results = [
         _result(truth[rows][:, kept], found[rows][:, kept], names, repeats, rows, number)
         for number, rows in enumerate(parts)
@@ -166,15 +172,19 @@ def _averaged(responses: ResponseSet, names: Sequence[str]) -> tuple[Float32Arra
     return (sums / counts[:, None]).astype(np.float32), counts.astype(np.intp)
 
 
-def _parts(predicted: ResponseSet, names: Sequence[str]) -> list[IndexArray]:
-    """Return the images of each fold; all as one where folds share images or have one only."""
-    pairs = set(zip(predicted.names, predicted.folds or (), strict=False))
-    fold = dict(pairs)
-    if not pairs or len(fold) < len(pairs):
-        return [np.arange(len(names))]
-    of = np.array([fold[name] for name in names])
-    parts = [np.flatnonzero(of == number) for number in np.unique(of)]
-    return parts if min(map(len, parts)) > 1 else [np.arange(len(names))]
+def _parts(predicted: ResponseSet, names: Sequence[str]) -> tuple[list[IndexArray], list[str]]:
+    """Return the images of each fold; all as one, and why, where folds cannot be kept apart."""
+    place = {name: row for row, name in enumerate(names)}
+    pairs = {x for x in zip(predicted.names, predicted.folds or (), strict=False) if x[0] in place}
+    folds = sorted({fold for _, fold in pairs})
+    if len(folds) < 2:
+        return [np.arange(len(names))], []
+    parts = [np.array(sorted(place[name] for name, of in pairs if of == k)) for k in folds]
+    reason = FOLD_OF_ONE if min(map(len, parts)) < 2 else ''
+    reason = FOLDS_SHARE if len(pairs) > len(names) else reason
+    if not reason:
+        return parts, []
+    return [np.arange(len(names))], [FOLDS_IGNORED.format(n=len(folds), reason=reason)]
 
 
 def _cross_validated(names: Sequence[str], parts: Sequence[IndexArray]) -> Split:

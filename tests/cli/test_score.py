@@ -397,6 +397,28 @@ def test_response_maps_are_matched_by_stimulus(responses, tmp_path, capsys):
     assert 'no table sub-01_task-img_desc-predicted_events.tsv' in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ('folds', 'reason'),
+    [
+        ((0, 0, 0, 1, 1, 1), None),
+        ((0, 0, 0, 0, 0, 0), ''),
+        ((0, 0, 0, 0, 0, 1), response_scores.FOLD_OF_ONE),
+        ((0, 0, 0, 1, 1, 1, 1), response_scores.FOLDS_SHARE),
+    ],
+)
+def test_folds_that_cannot_be_kept_apart_are_told(folds, reason):
+    values = np.random.default_rng(0).normal(size=(7, 5))[: len(folds)]
+    names = tuple('abcdefa'[: len(folds)])
+    scored = {'ratio': None, 'regions': {}, 'n_permutations': 19, 'seed': 0}
+    measured = responsesets.ResponseSet(values[:6], names[:6])
+    _, notes = response_scores.score_response_sets(
+        measured, responsesets.ResponseSet(values, names, folds=folds), **scored
+    )
+    told = response_scores.FOLDS_IGNORED.format(n=2, reason=reason)
+    assert (told in notes) == bool(reason)
+    assert (response_scores.WITHIN_FOLDS.format(n=2) in notes) == (reason is None)
+
+
 def test_folds_of_a_cross_validation_are_compared_within(responses, tmp_path, capsys):
     """Predictions that are their training means alone: pooled, they go against the truth."""
     _, trials, names = responses
