@@ -48,7 +48,7 @@ QUEUED = (
 NO_QUEUE = (
     'An earlier run left steps to the batch system, and its queue cannot be asked here whether '
     'any is left ({reason}). Run this where jobs are submitted, or, if none is left, remove '
-    '{file}.'
+    '{files}.'
 )
 NOTE = '.submitted'
 QUEUE = ('squeue', '--noheader', '--format=%o')
@@ -137,7 +137,8 @@ def hold_results(
     """
     pairs = list(owners)
     locks = [result_lock(folder, *owner) for folder in output_dirs for owner in pairs]
-    with _held(locks, work_dir if submits else None):
+    begun = [work_dir / f'.{label}{NOTE}' for label in dict.fromkeys(label for label, _ in pairs)]
+    with _held(locks, work_dir if submits else None, begun):
         yield
 
 
@@ -166,7 +167,7 @@ def hold_group(
     read = (result_lock(output_dir, *owner) for owner in owners)
     own = [lock for lock in read if os.access(_existing(lock.file), os.W_OK)]
     locks = [Lock(output_dir / 'group' / '.group.lock', said, GROUP_SCRIPTS), *own]
-    with _held(locks, work_dir if submits else None):
+    with _held(locks, work_dir if submits else None, [work_dir / f'.group{NOTE}']):
         yield
 
 
@@ -200,49 +201,70 @@ def _existing(file: Path) -> Path:
 
 
 @contextmanager
-def _held(locks: Sequence[Lock], jobs: Path | None) -> Iterator[None]:
-    """Hold locks; with the work folder of ``jobs``, leave word of what is submitted there."""
-    from filelock import FileLock, Timeout
+def _held(locks: Sequence[Lock], jobs: Path | None, begun: Sequence[Path] = ()) -> Iterator[None]:
+    """Hold locks; with the work folder of ``jobs``, leave word of what is submitted there.
+
+    Notes of ``begun``, which are asked for next, are named with those of the locks where the batch
+    system does not say what is left.
+    """
+    from filelock import FileLock
 
     with ExitStack() as stack:
         for lock in locks:
-            note = lock.file.with_suffix(NOTE)
-            try:
+            with _told(lock):
                 lock.file.parent.mkdir(parents=True, exist_ok=True)
                 stack.enter_context(FileLock(lock.file, timeout=0))
-                _check_queue(note)
+        notes = [lock.file.with_suffix(NOTE) for lock in locks]
+        left = [note for note in notes if note.is_file()]
+        queued = _queued(left, [note for note in begun if note.is_file()]) if left else []
+        for lock, note in zip(locks, notes, strict=True):
+            with _told(lock):
+                if note in left:
+                    _check_ended(note, queued)
                 if jobs is not None:
                     write_text(note, f'{glob.escape(str(jobs))}/*/batch/{lock.scripts}\n')
-            except (FileExistsError, NotADirectoryError) as error:
-                path = next(x for x in lock.file.parents if x.exists())
-                what = 'output folder'
-                raise ResourceError(NOT_A_FOLDER.format(path=path, what=what)) from error
-            except Timeout as error:
-                raise ResourceError(lock.said) from error
-            except OSError as error:
-                if error.errno in FULL:
-                    raise
-                reason = one_line(error)
-                raise ResourceError(NO_LOCK.format(file=lock.file, reason=reason)) from error
         yield
 
 
-def _check_queue(note: Path) -> None:
-    """Refuse what jobs of an earlier run write; forget jobs that have ended.
+@contextmanager
+def _told(lock: Lock) -> Iterator[None]:
+    """Say in one line why a lock cannot be had."""
+    from filelock import Timeout
+
+    try:
+        yield
+    except (FileExistsError, NotADirectoryError) as error:
+        path = next(x for x in lock.file.parents if x.exists())
+        what = 'output folder'
+        raise ResourceError(NOT_A_FOLDER.format(path=path, what=what)) from error
+    except Timeout as error:
+        raise ResourceError(lock.said) from error
+    except OSError as error:
+        if error.errno in FULL:
+            raise
+        reason = one_line(error)
+        raise ResourceError(NO_LOCK.format(file=lock.file, reason=reason)) from error
+
+
+def _queued(notes: Sequence[Path], further: Sequence[Path]) -> list[str]:
+    """Return the command of each job that waits or runs.
 
     Raises
     ------
     ResourceError
-        Also if the batch system does not say.
+        If the batch system does not say; all notes are named.
     """
-    if not note.is_file():
-        return
     try:
         told = subprocess.run(QUEUE, capture_output=True, text=True, check=True, timeout=PATIENCE)
     except (OSError, subprocess.SubprocessError) as error:
-        raise ResourceError(NO_QUEUE.format(file=note, reason=one_line(error))) from error
-    scripts = note.read_text('utf-8').strip()
-    n = len(fnmatch.filter(told.stdout.splitlines(), scripts))
+        files = ', '.join(map(str, (*notes, *further)))
+        raise ResourceError(NO_QUEUE.format(files=files, reason=one_line(error))) from error
+    return told.stdout.splitlines()
+
+
+def _check_ended(note: Path, queued: Sequence[str]) -> None:
+    """Refuse what jobs of an earlier run write; forget jobs that have ended."""
+    n = len(fnmatch.filter(queued, note.read_text('utf-8').strip()))
     if n:
         raise ResourceError(QUEUED.format(n=n, folder=note.parent))
     note.unlink()

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 NO_PERMISSION = (
     '{file} cannot be read or written: permission denied. Change its permissions, or give another.'
 )
+NO_NAME = 'A file or folder that this run needs'
 NO_SPACE = (
     'There is no space left on the disk (or quota){where}. Free some; the same command resumes, '
     'and keeps what is done.'
@@ -60,7 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         return reader_is_gone()
     except PermissionError as error:
-        print(f'error: {NO_PERMISSION.format(file=error.filename)}', file=sys.stderr)
+        file = NO_NAME if error.filename is None else error.filename
+        print(f'error: {NO_PERMISSION.format(file=file)}', file=sys.stderr)
         return USAGE
     except OSError as error:
         if error.errno not in FULL:

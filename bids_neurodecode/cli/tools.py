@@ -29,7 +29,7 @@ DEMO_OPTIONS: dict[str, tuple[Callable[[str], Any], str]] = {
     'n-subjects': (int, 'participants'),
     'n-sessions': (int, 'sessions of each participant'),
     'n-runs': (int, 'runs a session'),
-    'n-images': (int, 'images (images)'),
+    'n-images': (int, 'how many different images there are (images)'),
     'n-repeats': (int, 'how often each image or film is shown, in different runs'),
     'film-duration': (float, 'length of each film in seconds (movie)'),
     'repetition-time': (float, 'seconds from volume to volume'),

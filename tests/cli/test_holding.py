@@ -82,6 +82,23 @@ def test_a_queue_that_does_not_answer_stops(tmp_path, monkeypatch):
         hold_group(tmp_path, [], tmp_path / 'work').__enter__()
 
 
+def test_all_notes_are_named_where_the_queue_is_out_of_reach(tmp_path, monkeypatch):
+    out, work = tmp_path / 'out', tmp_path / 'work'
+    people = [*PERSON, ('02', 'img')]
+    with hold_results([out], people, work, submits=True), hold(work, ['01', '02'], submits=True):
+        pass
+    notes = [*out.rglob('.*.submitted'), *work.glob('.*.submitted')]
+    assert len(notes) == 4
+    monkeypatch.setenv('PATH', str(tmp_path))
+    with pytest.raises(ResourceError) as error:
+        hold_results([out], people, work).__enter__()
+    assert all(str(note) in str(error.value) for note in notes)
+    for note in notes:
+        note.unlink()
+    with hold_results([out], people, work), hold(work, ['01', '02']):
+        pass
+
+
 def test_a_file_in_the_place_of_a_folder_is_named(tmp_path):
     (tmp_path / 'sub-01').write_text('')
     with pytest.raises(ResourceError, match='sub-01 is a file, and a folder is needed there'):

@@ -105,6 +105,9 @@ def test_what_is_closed_is_one_line(monkeypatch, capsys, tmp_path):
     assert program.main([str(tmp_path), str(tmp_path / 'out'), 'participant']) == USAGE
     line = program.NO_PERMISSION.format(file='/others/work/cache')
     assert capsys.readouterr().err.strip() == f'error: {line}'
+    monkeypatch.setattr(program, '_run', lambda *_: refuse())
+    assert program.main([str(tmp_path), str(tmp_path / 'out'), 'participant']) == USAGE
+    assert capsys.readouterr().err.startswith('error: A file or folder that this run needs cannot')
 
 
 def test_a_full_disk_is_one_line(monkeypatch, capsys, tmp_path):
