@@ -199,7 +199,8 @@ def _region_table(key: str, rows: pd.DataFrame) -> Table:
     for _, row in rows.sort_values('mean', ascending=False, kind='stable').iterrows():
         own = [row['region'], f'{spec.scale * row["mean"]:.3g}', f'{spec.scale * row["sd"]:.2g}']
         low, high = spec.scale * row['ci_low'], spec.scale * row['ci_high']
-        own += [f'{low:.3g} to {high:.3g}'] if spread else []
+        known = np.isfinite([low, high]).all()
+        own += [f'{low:.3g} to {high:.3g}' if known else 'n/a'] if spread else []
         own += [scores.write_p(float(row['p_fdr']))] if tested else []
         cells.append((*own, f'{row["n"]:.0f}', f'{row["n_voxels"]:.0f}'))
     caption = (

@@ -12,6 +12,7 @@ from nibabel.cifti2.cifti2_axes import BrainModelAxis, ScalarAxis
 from bids_neurodecode.bids.sink import write_image
 from bids_neurodecode.report.group import write_group_report
 from bids_neurodecode.report.groupmaps import region_table, stack_maps
+from bids_neurodecode.report.section_group import region_blocks
 from bids_neurodecode.spaces import Space, load_image, one_each, sidecar_of, space_of
 from bids_neurodecode.workflow.group_maps import group_maps
 from bids_neurodecode.workflow.nodes import Call
@@ -203,3 +204,17 @@ def test_maps_vertex_by_vertex_are_written_with_their_number_and_tests(results, 
     bare = [replace(each, metrics=None, predictions=None) for each in people]
     write_group_report(bare, page, tmp_path / 'figures', tested=found['map_facts'])
     assert 'The mean is above 0 in 2 of 11 voxels' in page.read_text()
+
+
+def test_a_region_that_few_participants_have_shows_no_interval(tmp_path):
+    nothing = float('nan')
+    row = {'map': 'pearsonr', 'n_voxels': 9, 'sd': 0.1}
+    full = row | {'region': 'a', 'n': 7, 'mean': 0.2, 'ci_low': 0.1, 'ci_high': 0.3}
+    few = row | {'region': 'b', 'n': 3, 'mean': 0.1, 'ci_low': nothing, 'ci_high': nothing}
+    tests = [{'p': 0.02, 'p_fdr': 0.02}, {'p': nothing, 'p_fdr': nothing}]
+    file = tmp_path / 'x_regions.tsv'
+    rows = [one | test for one, test in zip((full, few), tests, strict=True)]
+    pd.DataFrame(rows).to_csv(file, sep='\t', index=False, na_rep='n/a')
+    (table,) = region_blocks(file)
+    assert table.rows[0][3:5] == ('0.1 to 0.3', '0.020')
+    assert table.rows[1][3:5] == ('n/a', 'n/a')
