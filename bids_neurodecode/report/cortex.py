@@ -137,6 +137,8 @@ def surface_viewer(
     values = spec.scale * columns_of(image)
     inside = (columns_of(mask) > 0) & np.isfinite(values)
     low, high = color_limits(values[inside], spec)
+    top = max(abs(low), abs(high))
+    least = 0.02 * top
     coordinates, faces, shown, depth = [], [], [], []
     start = 0
     for side, mesh in sheet.meshes.items():
@@ -152,9 +154,9 @@ def surface_viewer(
         [np.concatenate(coordinates), np.concatenate(faces)],
         np.nan_to_num(np.concatenate(shown)),
         bg_map=np.concatenate(depth),
-        cmap=_colors(spec),
-        threshold=0.02 * max(abs(low), abs(high)),
-        vmax=high,
+        cmap=_colors(spec, (low, high), (least, top)),
+        threshold=least,
+        vmax=top,
         title=spec.label,
         engine='niivue',
     ).get_standalone()
@@ -162,10 +164,22 @@ def surface_viewer(
     return re.sub(r'<link[^>]*\bicon\b[^>]*>', '', page)
 
 
-def _colors(spec: MapSpec) -> Any:
-    """Return the colours as the viewer takes them: the upper half for what is above 0."""
-    from matplotlib import colormaps
-    from matplotlib.colors import ListedColormap
+def _colors(spec: MapSpec, limits: tuple[float, float], shown: tuple[float, float]) -> Any:
+    """Return the colours as the viewer takes them, which are those of the slices.
 
-    colors = colormaps[spec.colormap](np.linspace(0, 1, 255))
-    return spec.colormap if spec.symmetric else ListedColormap([*colors[::-1], *colors])
+    Parameters
+    ----------
+    spec
+        Names the colours.
+    limits
+        Values of the first and the last of them.
+    shown
+        Absolute values from which and up to which the viewer spreads its own: the upper half of
+        what it is given for values above 0, the lower one, from the middle, for those below.
+    """
+    from matplotlib import colormaps
+    from matplotlib.colors import ListedColormap, Normalize
+
+    above = np.linspace(*shown, 255)
+    scale = Normalize(*limits, clip=True)
+    return ListedColormap(colormaps[spec.colormap](scale(np.concatenate([-above[::-1], above]))))

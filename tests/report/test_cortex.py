@@ -1,11 +1,18 @@
 """Volumes on the cortex: planted spots lie in their gyrus and hemisphere; surfaces in a viewer."""
 
+import itertools
+from dataclasses import replace
+from types import SimpleNamespace
+
 import nibabel as nib
 import numpy as np
 import pytest
+from matplotlib import colormaps
+from nilearn import plotting
+from nilearn.plotting.surface._niivue_backend import matplotlib_cm_to_niivue_cm
 from nilearn.surface import load_surf_mesh
 
-from bids_neurodecode.report.brain import MAPS
+from bids_neurodecode.report.brain import MAPS, color_limits
 from bids_neurodecode.report.cortex import can_turn, on_cortex, plot_cortex, surface_viewer
 from bids_neurodecode.report.sheets import Sheet, find_mesh
 from bids_neurodecode.report.style import to_svg
@@ -68,6 +75,45 @@ def test_surfaces_can_be_turned_in_one_file(key):
     assert 'niivue' in page
     assert '<link' not in page
     assert page == surface_viewer(columns, MAPS[key], mask=inside, sheet=sheet)
+
+
+def test_the_viewer_has_the_colours_of_the_slices(monkeypatch):
+    image, mask = images()
+    space, values = on_cortex(image, mask)
+    inside = space.image(np.isfinite(values).astype(np.float32))
+    given = {}
+
+    def view(*_, **more):
+        given.update(more)
+        return SimpleNamespace(get_standalone=str)
+
+    monkeypatch.setattr(plotting, 'view_surf', view)
+    specs = (
+        MAPS['noiseceiling'],
+        MAPS['hrfindex'],
+        replace(MAPS['hrfindex'], low=0.2),
+        MAPS['pearsonr'],
+    )
+    # all values above 0, all below, both
+    for spec, shift in itertools.product(specs, (2.0, -2.0, -0.5)):
+        columns = space.image(np.nan_to_num(values + shift).astype(np.float32))
+        surface_viewer(columns, spec, mask=inside, sheet=Sheet.of(space))
+        least, top = given['threshold'], given['vmax']
+        assert 0 < least < top
+        shown = spec.scale * (values + shift)
+        low, high = color_limits(shown[np.isfinite(shown)], spec)
+        halves = matplotlib_cm_to_niivue_cm(given['cmap'])
+        above = np.linspace(least, top, 20)
+        for value in (*above, *-above):
+            half = halves['pos' if value > 0 else 'neg']
+            step = round(254 * (abs(value) - least) / (top - least))
+            color = np.array([half[channel][step] for channel in 'RGB'])
+            part = np.clip((value - low) / (high - low), 0, 1)
+            wanted = 255 * np.array(colormaps[spec.colormap](part)[:3])
+            # within two steps of the viewer's scale
+            near = np.clip(part + np.array([-1, 1]) * 2 * (top - least) / 254 / (high - low), 0, 1)
+            apart = np.abs(255 * np.array(colormaps[spec.colormap](near))[:, :3] - wanted).max()
+            assert np.abs(color - wanted).max() <= apart + 2
 
 
 def test_a_mesh_of_fslr_is_found_in_templateflows_folder(tmp_path, monkeypatch):
