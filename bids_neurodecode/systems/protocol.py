@@ -55,9 +55,11 @@ CUT_RUNS = (
 )
 NO_CATEGORY = (
     'split.by = "category" takes the category of an image from {where}, and there {reason}. '
-    'Name another place (split.category = "trial_type" or "folder"), or give the parts in a file '
-    '(split.file).'
+    'Write it there, name another place (split.category = "trial_type" or "folder"), or give the '
+    'parts in a file (split.file).'
 )
+NO_KINDS = frozenset({'shared', 'unique', 'exp', 'test', 'train', 'training', 'validation'})
+"""Values of ``trial_type`` that say whom or what part images are for, and not what they show."""
 WHERE: Mapping[str, str] = {
     'trial_type': 'the column trial_type of the events',
     'folder': 'the folder of its file below stimuli/',
@@ -249,21 +251,31 @@ def with_categories(table: pd.DataFrame, where: Literal['trial_type', 'folder'])
     Raises
     ------
     DataError
-        If there are fewer than two, or an image has several.
+        If there are fewer than two, or an image has several, none or one of its own.
     """
     names = table['stimulus'].astype(str)
     folders = names.map(lambda name: PurePosixPath(name).parent.as_posix())
     category = table['trial_type'].astype(str) if where == 'trial_type' else folders
     n_each = category.groupby(names).nunique()
+    first = category.groupby(names).first()
+    shown = table[content_column(table)].astype(str)
+    of = shown.map(first)
+    # where the events have no such column, it repeats what was shown
+    none = names[(category == names) | (category == 'n/a')] if where == 'trial_type' else names[:0]
     reason = ''
-    if category.nunique() < 2:
+    if not none.empty:
+        reason = f'is none for {none.iloc[0]!r}'
+    elif category.nunique() < 2:
         reason = f'is one only ({category.iloc[0]!r})'
     elif (n_each > 1).any():
         reason = f'are {n_each.max()} for {n_each.idxmax()!r}'
+    elif of.nunique() == shown.nunique():
+        reason = 'each image has its own'
+    elif where == 'trial_type' and set(category) <= NO_KINDS:
+        reason = f'stands whom or what part images are for ({", ".join(sorted(set(category)))})'
     if reason:
         raise DataError(NO_CATEGORY.format(where=WHERE[where], reason=reason))
-    first = category.groupby(names).first()
-    return table.assign(category=table[content_column(table)].astype(str).map(first))
+    return table.assign(category=of)
 
 
 def check_clusters(table: pd.DataFrame, settings: SplitSettings) -> None:

@@ -380,6 +380,9 @@ def test_the_split_is_the_published_one(data, tmp_path):
     assert not split.repeats_cross
     # asked for otherwise, it is otherwise
     assert choose_split(table, SplitSettings(by='session'), seed=1)[0].by == 'session'
+    # who saw an image is no kind of image
+    with pytest.raises(DataError, match=r'part images are for \(shared, unique\)'):
+        choose_split(table, SplitSettings(by='category'), seed=1)
     # and it comes back from disk with its name
     saved = Plan(split, why).save(tmp_path)
     assert Plan.load(saved['plan']).split.protocol == 'nsd-shared1000'

@@ -7,7 +7,9 @@ import pytest
 
 from bids_neurodecode.bids import trials
 from bids_neurodecode.bids.records import ParticipantInput, RunInput
+from bids_neurodecode.config import SplitSettings
 from bids_neurodecode.errors import DataError
+from bids_neurodecode.systems.protocol import choose_split
 
 
 def make_run(folder: Path, number: int, events: str, tr: float = 2.0) -> RunInput:
@@ -34,6 +36,19 @@ def test_trials_are_chronological_and_count_repeats(tmp_path):
     assert table['repeat'].tolist() == [0, 0, 1, 1, 2, 3]
     assert table['run'].tolist() == [0, 0, 0, 1, 1, 1]
     assert trials.stimulus_duration(table, runs[0].events) == 2.0
+
+
+def test_without_trial_types_there_are_no_categories(tmp_path):
+    """Each image would be a kind of its own, and any split by image out of distribution."""
+    bare = 'onset\tduration\tstim_file\n2\t2\ta.png\n8\t2\tb.png\n14\t2\ta.png\n'
+    betas = tmp_path / 'betas.tsv'
+    betas.write_text('stim_file\trun\na.png\t1\nb.png\t1\na.png\t2\nb.png\t2\n')
+    for table in (
+        trials.trials_table([make_run(tmp_path, 1, bare)]),
+        trials.precomputed_trials(betas),
+    ):
+        with pytest.raises(DataError, match=r'trial_type of the events, and there is none for'):
+            choose_split(table, SplitSettings(by='category'), 0)
 
 
 def test_several_durations_are_refused(tmp_path):

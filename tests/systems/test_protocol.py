@@ -221,6 +221,15 @@ def test_what_shows_the_same_has_one_category():
         ({'trial_type': 'image'}, 'trial_type', "is one only ('image')"),
         ({'trial_type': [f'{k}' for k in range(96)]}, 'trial_type', "are 2 for 'a/00.png'"),
         ({'stimulus': [f'{k % 48}.png' for k in range(96)]}, 'folder', "is one only ('.')"),
+        ({'trial_type': of_categories()['stimulus']}, 'trial_type', "is none for 'a/00.png'"),
+        ({'trial_type': ['face', 'n/a'] * 48}, 'trial_type', "is none for 'b/01.png'"),
+        ({'trial_type': [f'{k % 48}' for k in range(96)]}, 'trial_type', 'each image has its own'),
+        ({'stimulus': [f'{k % 48}/a.png' for k in range(96)]}, 'folder', 'each image has its own'),
+        (
+            {'trial_type': ['shared', 'unique'] * 48},
+            'trial_type',
+            'stands whom or what part images are for (shared, unique)',
+        ),
     ],
 )
 def test_categories_that_are_none_are_refused(change, where, reason):
