@@ -31,7 +31,7 @@ from bids_neurodecode.report.build import (
     write_page,
 )
 from bids_neurodecode.report.cortex import HOW, plot_cortex
-from bids_neurodecode.report.groupmaps import mean_map
+from bids_neurodecode.report.groupmaps import BY_REGION, choose_held_out, mean_map
 from bids_neurodecode.report.participant import how_to_read, methods_blocks
 from bids_neurodecode.report.reader import Reader, reading
 from bids_neurodecode.report.results import ParticipantResults
@@ -133,7 +133,7 @@ def write_group_report(
     """
     with reading('the group'), collecting_later():
         readers = [Reader(results) for results in participants]
-        brains = (*_maps(readers, tested or {}), *region_blocks(regions))
+        brains = (*_maps(readers, tested or {}), *region_blocks(regions, _seen(readers)))
         page = _page(readers, failures or {}, shared, brains, html.parent)
         write_page(page, html, figures_dir)
 
@@ -620,7 +620,8 @@ def _maps(readers: Sequence[Reader], tested: Mapping[str, Mapping[str, int]]) ->
         if len(having) < 2:
             continue
         spec = brain.MAPS[key]
-        mean = mean_map(having, key)
+        chosen = choose_held_out(having, key)
+        having, mean = chosen.participants, mean_map(chosen.participants, key)
         if mean is None:
             note = f'{spec.title}: the participants have no grid or no voxels in common'
             blocks.append(Text((f'{note}; an atlas (--atlas) compares them by region.',)))
@@ -628,7 +629,7 @@ def _maps(readers: Sequence[Reader], tested: Mapping[str, Mapping[str, int]]) ->
         image, mask = mean
         caption = (
             f'{spec.title}, mean of {len(having)} participants in the voxels that all of them '
-            f'have. {spec.how_to_read}{above_zero(tested.get(key))}'
+            f'have. {spec.how_to_read}{above_zero(tested.get(key))}{chosen.note}'
         )
         figure = brain.plot_map(image, spec, mask=mask, sheet=sheet_of(having[0], image))
         alt = f'Mean {spec.title} on slices.'
@@ -642,6 +643,15 @@ def _maps(readers: Sequence[Reader], tested: Mapping[str, Mapping[str, int]]) ->
             if whole is not None:
                 folded.append(Plot(f'group_desc-{key}cortex_map.svg', whole, text, alt))
     return (*blocks, *((Fold('More mean maps', tuple(folded)),) if folded else ()))
+
+
+def _seen(readers: Sequence[Reader]) -> dict[str, str]:
+    """Say of each map who of those who have it was scored on what trained the model."""
+    people = [reader.results for reader in readers]
+    return {
+        key: choose_held_out([each for each in people if key in each.maps], key).note
+        for key in BY_REGION
+    }
 
 
 def _keys(metrics: pd.DataFrame) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -25,8 +25,8 @@ OF_CHANCE_0 = frozenset({'pearsonr', 'network_r'})
 """Maps whose chance level is 0, about which they are symmetric: they are tested."""
 BY_REGION = ('pearsonr', 'network_r', 'accuracy', 'noisenormalized', 'noiseceiling', 'ceilingr')
 """Maps that are averaged by region, the foremost first."""
-ZERO_UNKNOWN = OF_CHANCE_0 | {'accuracy', 'noisenormalized'}
-"""Maps whose files hold 0 where nothing was judged (outside of a selection, or no variance).
+SCORES = OF_CHANCE_0 | {'accuracy', 'noisenormalized'}
+"""Maps of how well a model does: 0 where nothing was judged (outside of a selection, no variance).
 
 A score that was judged is never exactly 0, but where all predictions of a voxel are the same. In
 ceilings and signal-to-noise ratios 0 is a value: no reliable response.
@@ -59,6 +59,44 @@ class Stack:
         total = np.nansum(self.values, axis=0, dtype=np.float64)
         mean = np.divide(total, count, out=np.zeros(count.shape), where=count >= max(1, least))
         return mean.astype(np.float32)
+
+
+class Chosen(NamedTuple):
+    """Whose maps are put together (``participants``), of them or others ``n_seen`` in training.
+
+    ``tested``: whether there are intervals and tests; ``note``: what a reader should know of it.
+    """
+
+    participants: list[ParticipantResults]
+    n_seen: int = 0
+    tested: bool = True
+    note: str = ''
+
+
+def choose_held_out(participants: Sequence[ParticipantResults], key: str) -> Chosen:
+    """Leave out who was scored on what trained the model, where two others or more are left.
+
+    Parameters
+    ----------
+    participants
+        Who have the map.
+    key
+        Of the map.
+
+    Returns
+    -------
+    Chosen
+        With fewer than two others all participants, and no test.
+    """
+    having = list(participants)
+    held_out = [each for each in having if not each.leaks]
+    n = len(having) - len(held_out)
+    if key not in SCORES or not n:
+        return Chosen(having)
+    seen = f' {n} of {len(having)} participants were scored on data that trained their model'
+    if len(held_out) > 1:
+        return Chosen(held_out, n, note=f'{seen} and are left out.')
+    return Chosen(having, n, tested=False, note=f'{seen}: there is no interval and no test.')
 
 
 def stack_maps(participants: Sequence[ParticipantResults], key: str) -> Stack | None:
@@ -115,7 +153,7 @@ def _inside(
     predicted = encoding is not None and key in encoding.maps and encoding.voxels.exists()
     if encoding is not None and predicted:
         inside &= np.asarray(load_map(encoding.voxels).dataobj) > 0
-    if key == 'noisenormalized' or (key in ZERO_UNKNOWN and not predicted):
+    if key == 'noisenormalized' or (key in SCORES and not predicted):
         inside &= _not_zero(results, key)
     return np.asarray(inside)
 
@@ -228,18 +266,23 @@ def region_table(participants: Sequence[ParticipantResults]) -> pd.DataFrame:
 
     rows: list[dict[str, Any]] = []
     for key in BY_REGION:
-        found = [region_values(results, key) for results in participants]
+        having = [results for results in participants if key in results.maps]
+        chosen = choose_held_out(having, key)
+        found = [region_values(results, key) for results in chosen.participants]
         own = []
         for name in dict.fromkeys(name for each in found for name in each):
             values = [each[name] for each in found if name in each]
             if len(values) > 1:
-                own.append({'map': key, 'region': name, **_over_participants(key, values)})
+                row = _over_participants(key, values, chosen.tested)
+                own.append({'map': key, 'region': name, **row})
         adjusted = fdr([row['p'] for row in own])
         rows += [row | {'p_fdr': float(p)} for row, p in zip(own, adjusted, strict=True)]
     return pd.DataFrame(rows, columns=list(column_texts('group_regions')))
 
 
-def _over_participants(key: str, values: Sequence[tuple[float, int]]) -> dict[str, Any]:
+def _over_participants(
+    key: str, values: Sequence[tuple[float, int]], tested: bool
+) -> dict[str, Any]:
     medians = np.array([value for value, _ in values])
     # the same table from the same maps
     test = paired_difference(medians, np.zeros(len(medians)), rng=np.random.default_rng(0))
@@ -248,7 +291,7 @@ def _over_participants(key: str, values: Sequence[tuple[float, int]]) -> dict[st
         'n_voxels': float(np.median([n for _, n in values])),
         'mean': float(medians.mean()),
         'sd': float(medians.std(ddof=1)),
-        'ci_low': test.low,
-        'ci_high': test.high,
-        'p': test.p if key in OF_CHANCE_0 else math.nan,
+        'ci_low': test.low if tested else math.nan,
+        'ci_high': test.high if tested else math.nan,
+        'p': test.p if tested and key in OF_CHANCE_0 else math.nan,
     }

@@ -173,23 +173,28 @@ def above_zero(found: Mapping[str, int] | None) -> str:
     )
 
 
-def region_blocks(file: Path | None) -> tuple[Block, ...]:
+def region_blocks(file: Path | None, notes: Mapping[str, str]) -> tuple[Block, ...]:
     """Show means by region, one table per map; the first is open, the others are folded.
 
     Parameters
     ----------
     file
         Table of :func:`~bids_neurodecode.report.groupmaps.region_table`.
+    notes
+        By map, what is said of participants who were seen in training.
     """
     table = read_table(file)
     if table is None or table.empty:
         return ()
-    blocks = [_region_table(str(key), rows) for key, rows in table.groupby('map', sort=False)]
+    blocks = [
+        _region_table(str(key), rows, notes.get(str(key), ''))
+        for key, rows in table.groupby('map', sort=False)
+    ]
     more = (Fold('More means by region', tuple(blocks[1:])),) if blocks[1:] else ()
     return (blocks[0], *more)
 
 
-def _region_table(key: str, rows: pd.DataFrame) -> Table:
+def _region_table(key: str, rows: pd.DataFrame, note: str) -> Table:
     spec = MAPS[key]
     tested, spread = bool(rows['p'].notna().any()), bool(rows['ci_low'].notna().any())
     titles = ['region', f'mean: {spec.label}', 'SD']
@@ -210,8 +215,9 @@ def _region_table(key: str, rows: pd.DataFrame) -> Table:
     )
     if tested:
         caption += ' p: flips of the signs of participants, adjusted over regions.'
-    elif not spread:
+    elif not spread and rows['n'].max() < MIN_GROUPS:
         caption += f' With fewer than {MIN_GROUPS} participants there is no interval and no test.'
+    caption += note
     columns = (*titles, 'n', 'voxels')
     numeric = frozenset(range(1, len(columns)))
     return Table(columns, tuple(cells), caption, numeric, folded=len(cells) > LONG)

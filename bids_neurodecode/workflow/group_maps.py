@@ -17,7 +17,7 @@ from bids_neurodecode.workflow.reports import GROUP_FOLDER, read_results
 from bids_neurodecode.workflow.step import step
 
 if TYPE_CHECKING:
-    from bids_neurodecode.report.groupmaps import Stack
+    from bids_neurodecode.report.groupmaps import Chosen, Stack
     from bids_neurodecode.report.results import ParticipantResults
 
 MAPS = (
@@ -50,15 +50,16 @@ def group_maps(call: Call, records: list[Path]) -> Mapping[str, object]:
     records
         Files of the participants' records.
     """
-    from bids_neurodecode.report.groupmaps import region_table, stack_maps
+    from bids_neurodecode.report.groupmaps import choose_held_out, region_table, stack_maps
 
     people = [read_results(file) for file in records]
     folder, facts = call.output_dir / GROUP_FOLDER, {}
     for key in MAPS:
         having = [each for each in people if key in each.maps and each.maps[key].exists()]
-        stack = stack_maps(having, key) if len(having) > 1 else None
+        chosen = choose_held_out(having, key)
+        stack = stack_maps(chosen.participants, key) if len(having) > 1 else None
         if stack is not None and stack.count.max() > 1:
-            facts[key] = write_stack(folder, having, key, stack)
+            facts[key] = write_stack(folder, chosen, key, stack)
     made: dict[str, Any] = {'map_facts': facts}
     table = region_table(people)
     if len(table):
@@ -69,22 +70,21 @@ def group_maps(call: Call, records: list[Path]) -> Mapping[str, object]:
     return made
 
 
-def write_stack(
-    folder: Path, people: list[ParticipantResults], key: str, stack: Stack
-) -> dict[str, int]:
+def write_stack(folder: Path, chosen: Chosen, key: str, stack: Stack) -> dict[str, int]:
     """Write mean, count and, where there are enough participants and chance is 0, p.
 
     Parameters
     ----------
     folder
         Of the group.
-    people, key, stack
+    chosen, key, stack
         Whose maps, which, and their values.
 
     Returns
     -------
     dict
-        ``participants``; where tested, ``columns`` and those above 0: ``fdr``, ``fwer``.
+        ``participants`` and how many were ``seen`` in training; where tested, ``columns``
+        and those above 0: ``fdr``, ``fwer``.
     """
     from bids_neurodecode.evaluation.signflips import map_above_zero
     from bids_neurodecode.evaluation.statistics import MIN_GROUPS
@@ -93,8 +93,12 @@ def write_stack(
     product, prefix = NETWORK.get(key, (key, ''))
     told = product_of(product)
     stat, about = told.entities['stat'], str(told.sidecar['Description'])
-    fields = {'Participants': [each.participant for each in people]}
+    people = chosen.participants
+    fields: dict[str, Any] = {'Participants': [each.participant for each in people]}
     space, first, found = space_of(stack.image), people[0], {'participants': len(people)}
+    if chosen.n_seen:
+        found['seen'] = chosen.n_seen
+        fields['Note'] = chosen.note.strip()
 
     def write(values: Any, stat: str, desc: str, **more: Any) -> None:
         target = folder / group_map(first, space, stat, desc)
@@ -107,7 +111,8 @@ def write_stack(
     about_count = COUNT.format(about=about)
     write(counted, stat, f'{prefix}count', Description=about_count, Units='participants')
     shared = stack.count == len(people)
-    if key not in OF_CHANCE_0 or len(people) < MIN_GROUPS or not shared.any():
+    enough = chosen.tested and len(people) >= MIN_GROUPS
+    if key not in OF_CHANCE_0 or not enough or not shared.any():
         return found
     test = map_above_zero(stack.values[:, shared], rng=np.random.default_rng(SEED))
     p = np.ones(shared.shape, dtype=np.float32)

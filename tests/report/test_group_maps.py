@@ -1,6 +1,7 @@
 """Maps of the group: columns by what they are, regions by their names, native spaces apart."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import nibabel as nib
@@ -204,6 +205,38 @@ def test_maps_vertex_by_vertex_are_written_with_their_number_and_tests(results, 
     bare = [replace(each, metrics=None, predictions=None) for each in people]
     write_group_report(bare, page, tmp_path / 'figures', tested=found['map_facts'])
     assert 'The mean is above 0 in 2 of 11 voxels' in page.read_text()
+    # six are left of which the first was scored on what trained its model; then one
+    for n_seen in (1, 6):
+        shutil.rmtree(out / 'group')
+        for file, person in zip(records, people[:n_seen], strict=False):
+            file.write_text(replace(person, leaks=('run 1 was seen',)).to_json())
+        call_people = [replace(each, leaks=('x',)) for each in bare[:n_seen]] + bare[n_seen:]
+        (facts,) = group_maps.function(call, records)['map_facts'].values()
+        assert facts['seen'] == n_seen
+        write_group_report(call_people, page, tmp_path / 'figures', tested={'pearsonr': facts})
+        assert facts['participants'] == (6 if n_seen == 1 else 7)
+        assert ('columns' in facts) == bool(list((out / 'group').glob('*stat-pfdr*')))
+        assert ('columns' in facts) == (n_seen == 1)
+        about = sidecar_of(one_each((out / 'group').glob('*desc-mean*'))[0]).read_text()
+        said = 'and are left out.' if n_seen == 1 else ': there is no interval and no test.'
+        text = f'{n_seen} of 7 participants were scored on data that trained their model'
+        assert text in about
+        assert said in page.read_text()
+
+
+def test_regions_of_what_was_seen_in_training_are_not_tested(results, tmp_path):
+    rng = np.random.default_rng(0)
+    people = [
+        volume(tmp_path, results, f'{k:02d}', gain=gain)
+        for k, gain in enumerate([0.5, *rng.normal(0, 0.02, 6)])
+    ]
+    seen = [replace(each, leaks=('run 1 was seen',)) for each in people]
+    table = region_table([seen[0], *people[1:]])
+    pd.testing.assert_frame_equal(table, region_table(people[1:]))
+    assert table['p'].notna().all()
+    table = region_table([*seen[:6], people[6]])
+    assert (table['n'] == 7).all()
+    assert table[['ci_low', 'ci_high', 'p', 'p_fdr']].isna().all(axis=None)
 
 
 def test_a_region_that_few_participants_have_shows_no_interval(tmp_path):
@@ -215,6 +248,6 @@ def test_a_region_that_few_participants_have_shows_no_interval(tmp_path):
     file = tmp_path / 'x_regions.tsv'
     rows = [one | test for one, test in zip((full, few), tests, strict=True)]
     pd.DataFrame(rows).to_csv(file, sep='\t', index=False, na_rep='n/a')
-    (table,) = region_blocks(file)
+    (table,) = region_blocks(file, {})
     assert table.rows[0][3:5] == ('0.1 to 0.3', '0.020')
     assert table.rows[1][3:5] == ('n/a', 'n/a')
