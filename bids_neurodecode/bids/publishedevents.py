@@ -106,7 +106,7 @@ class EventsReader:
     folder
         Where stimuli lie.
     parts
-        Rows of a given split, by ``train``, ``validation`` and ``test``.
+        Rows of a given split (:func:`bids_neurodecode.bids.rows.parts_of`).
     dataset, made_dir
         The dataset, and where tables are made that it lacks.
     features

@@ -10,6 +10,7 @@ from typing import Any
 
 from bids_neurodecode.bids.publishedevents import EventsReader
 from bids_neurodecode.bids.recipes import AUTO
+from bids_neurodecode.bids.rows import parts_of
 from bids_neurodecode.bids.stimulusfolder import StimulusFolder
 from bids_neurodecode.config import SplitSettings
 from bids_neurodecode.settings_conditions import ConditionSettings
@@ -67,7 +68,7 @@ class Request:
             settings=self.events,
             folder=self.stimuli,
             dataset=self.bids_dir,
-            parts={part: getattr(self.split, part) for part in ('train', 'validation', 'test')},
+            parts=parts_of(self.split),
             made_dir=self.made_dir,
             features=self.features,
             table_rate=self.table_rate,

@@ -19,6 +19,8 @@ from bids_neurodecode.errors import InputError
 if TYPE_CHECKING:
     import pandas as pd
 
+    from bids_neurodecode.config import SplitSettings
+
 NO_KEY = (
     '{setting} names {key!r}, and {file} has no such column, nor the run such an entity. Columns: '
     '{columns}. Entities: {entities}.'
@@ -43,6 +45,14 @@ BOTH_PARTS = (
     'Row {row} of {file} is of both {a} and {b}, as split.{a} and split.{b} say. '
     'Let each row match one of them.'
 )
+IMAGINED_TRAINED = (
+    'Row {row} of {file} was imagined, as split.test says of rows like it, and split.{part} takes '
+    'it for {part}. Leave it out there, or give the split another name (split.by = "given").'
+)
+NO_SIDE = 'imagined'
+"""Key of what names all imagined rows: those that are not held out are of no part."""
+PLACES = (('run', 'scan_run', 'run_label', 'ses', 'sub', 'acq', 'dir'), ('run', 'scan_run'))
+"""Keys that say where rows are and not what they are; of nothing but these, the run alone."""
 LONG_NAMES: Mapping[str, str] = {
     'subject': 'sub', 'participant': 'sub', 'session': 'ses', 'acquisition': 'acq',
     'reconstruction': 'rec', 'direction': 'dir', 'ceagent': 'ce',
@@ -140,6 +150,28 @@ def matching(
     return found
 
 
+def parts_of(split: SplitSettings) -> dict[str, Mapping[str, Sequence[str]]]:
+    """Return which rows settings hold out, and of imagery what makes a row imagined.
+
+    Of ``{task = ["imagery"], run = ["02"]}``, the first run of the task was imagined too.
+
+    Examples
+    --------
+    >>> from bids_neurodecode.config import SplitSettings
+    >>> split = SplitSettings(by='imagery', test={'task': ['imagery'], 'run': ['02']})
+    >>> parts_of(split)[NO_SIDE]
+    {'task': ('imagery',)}
+    """
+    parts = {part: getattr(split, part) for part in ('train', 'validation', 'test')}
+    if split.by == 'imagery' and split.test:
+        said = (
+            {key: x for key, x in split.test.items() if LONG_NAMES.get(key, key) not in places}
+            for places in PLACES
+        )
+        parts[NO_SIDE] = next(filter(None, said), split.test)
+    return parts
+
+
 def part_of(
     table: pd.DataFrame,
     parts: Mapping[str, Mapping[str, Sequence[str]]],
@@ -154,7 +186,7 @@ def part_of(
         As in :func:`column_of`.
     parts
         As in :func:`matching`, for ``train``, ``validation`` and ``test``. Without rows of
-        ``train``, all that are of no other part are.
+        ``train``, all that are of no other part are, but for those of :data:`NO_SIDE`.
 
     Returns
     -------
@@ -164,7 +196,7 @@ def part_of(
     Raises
     ------
     InputError
-        If a row is of two.
+        If a row is of two, or imagined and named for training.
     """
     import pandas as pd
 
@@ -175,6 +207,7 @@ def part_of(
         for part, wanted in parts.items()
         if wanted
     }
+    imagined = rows.pop(NO_SIDE, np.zeros(len(table), dtype=bool)) & ~rows.get('test', False)
     for a, b in itertools.combinations(rows, 2):
         both = np.flatnonzero(rows[a] & rows[b])
         if both.size:
@@ -182,7 +215,11 @@ def part_of(
             raise InputError(BOTH_PARTS.format(row=row, file=file, a=a, b=b))
     rest = None if 'train' in rows else 'train'
     found = pd.Series(rest, index=table.index, dtype='string')
+    found[imagined] = None
     for part, hits in rows.items():
+        if (imagined & hits).any():
+            row = int(table.index[int(np.flatnonzero(imagined & hits)[0])]) + 2
+            raise InputError(IMAGINED_TRAINED.format(row=row, file=file, part=part))
         found[hits] = part
     return found
 
@@ -362,5 +399,5 @@ def _plain(value: str) -> str:
 
 __all__ = [
     'LONG_NAMES', 'column_of', 'fields_of', 'fill_in', 'key_of', 'look_up', 'matching',
-    'part_of', 'same_value',
+    'part_of', 'parts_of', 'same_value',
 ]  # fmt: skip

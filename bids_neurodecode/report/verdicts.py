@@ -33,9 +33,9 @@ DISAGREE = (
     'pairing matters for these very items, and whether the score would hold for others)'
 )
 IMAGERY = (
-    'Held out were imagined images, and nothing imagined is in training. Same images, seen in '
-    'training: the score says how well imagining one of them is told from imagining another, not '
-    'whether images that were never seen can be read from imagery.'
+    'Held out were imagined images, and nothing that is named as imagined is in training. Same '
+    'images, seen in training: the score says how well imagining one of them is told from '
+    'imagining another, not whether images that were never seen can be read from imagery.'
 )
 NEW = {
     'stimulus': 'The test stimuli were never seen in training.',

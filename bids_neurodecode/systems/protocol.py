@@ -69,8 +69,8 @@ NO_IMAGERY = (
     'events or entities of the run, such as split.test = {task = ["imagery"]}, or in split.file.'
 )
 IMAGINED = (
-    'held out are {n} imagined trials of {images} images; nothing imagined is in training. Same '
-    'images, seen in training: {known} of {images}'
+    'held out are {n} imagined trials of {images} images; nothing that is named as imagined is in '
+    'training. Same images, seen in training: {known} of {images}'
 )
 FEW_IMAGES = (
     'split.by = "cluster" makes {n_clusters} clusters (split.n_clusters), and there are {n} '
@@ -532,7 +532,8 @@ def _imagined(table: pd.DataFrame, why: str) -> tuple[Split, str]:
     shown = table[content_column(table)].astype(str).to_numpy()
     images = set(shown[fold.test])
     known = images & set(shown[np.concatenate([fold.train, fold.validation])])
-    return split, IMAGINED.format(n=len(fold.test), images=len(images), known=len(known))
+    said = IMAGINED.format(n=len(fold.test), images=len(images), known=len(known))
+    return split, said + _left_out(table)
 
 
 def _has_parts(table: pd.DataFrame) -> bool:
@@ -547,8 +548,13 @@ def _given_by(table: pd.DataFrame, settings: SplitSettings) -> str:
         why = f'split as {settings.file} gives it{named}'
     elif settings.test:
         why = f'split as the settings give it (test samples: {_said(settings.test)})'
+    return why + _left_out(table)
+
+
+def _left_out(table: pd.DataFrame) -> str:
+    """Say, as the end of a sentence, how many samples are in no part; nothing if none is."""
     left = 0 if 'part' not in table.columns else int((~table['part'].isin(PARTS)).sum())
-    return f'{why}; {left} of {len(table)} samples are in no part and left out' if left else why
+    return f'; {left} of {len(table)} samples are in no part and left out' if left else ''
 
 
 def _said(rows: Mapping[str, Sequence[str]]) -> str:

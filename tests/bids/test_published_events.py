@@ -559,6 +559,32 @@ def test_parts_by_column_and_entity(tmp_path, stimuli):
     assert str(error.value) == rows.BOTH_PARTS.format(row=3, file=file, a='test', b='validation')
 
 
+@pytest.mark.parametrize(
+    ('test', 'expected'),
+    [
+        ({'kind': ['imagined'], 'scan_run': ['2']}, ['train', 'n/a', 'test']),
+        ({'kind': ['imagined'], 'run': ['2']}, ['train', 'test', 'test']),
+        ({'kind': ['imagined'], 'run': ['1']}, ['train', 'n/a', 'n/a']),
+        ({'kind': ['imagined'], 'session': ['9']}, ['train', 'n/a', 'n/a']),
+        ({'run': ['1']}, ['train', 'train', 'train']),
+    ],
+)
+def test_what_is_imagined_is_in_no_training(tmp_path, stimuli, test, expected):
+    """Held out is one run (or a part) of what was imagined: the rest of it is left out."""
+    lines = ('0 2 seen 1 a.jpg', '4 2 imagined 1 b.jpg', '8 2 imagined 2 c.jpg')
+    file = written(tmp_path, 'onset duration kind scan_run stim_file', *lines)
+    split = SplitSettings(by='imagery', test=test)
+    assert Read(stimuli, file, parts=rows.parts_of(split)).column('part') == expected
+    given = SplitSettings(by='given', test=test)
+    assert set(Read(stimuli, file, parts=rows.parts_of(given)).column('part')) <= {'train', 'test'}
+    if 'n/a' in expected:
+        trained = split.model_copy(update={'train': {'scan_run': ('1',)}})
+        with pytest.raises(InputError) as error:
+            Read(stimuli, file, parts=rows.parts_of(trained))
+        said = rows.IMAGINED_TRAINED.format(row=3, file=file, part='train')
+        assert str(error.value) == said
+
+
 def test_parts_of_films(tmp_path):
     runs = film_runs(tmp_path, (0, 30, 'f.mp4', 0, 'train'), (0, 30, 'g.mp4', 0, 'test'))
     split, why = choose_film_split(film_table(runs), SplitSettings())

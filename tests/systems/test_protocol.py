@@ -289,6 +289,10 @@ def test_imagery_is_tested_on_images_that_were_seen():
     assert data['run'].iloc[fold.train].tolist() == [0] * 8 + [1] * 8
     assert data['run'].iloc[fold.test].tolist() == [2] * 8 + [3] * 4
     assert why == IMAGINED.format(n=12, images=8, known=8)
+    left = data.assign(part=data['part'].where(data['run'] != 2))
+    assert choose_split(left, settings, 0)[1].endswith(
+        '; 8 of 28 samples are in no part and left out'
+    )
     again = Split.from_table('imagery', split.to_table(), data, split.name)
     assert again.protocol == 'imagery'
     new = data.assign(stimulus=data['stimulus'].where(data['run'] < 2, 'new ' + data['stimulus']))
