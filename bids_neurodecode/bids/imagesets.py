@@ -6,6 +6,7 @@ by its number. Nothing is matched by its place in a list.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,9 +17,11 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.config import load_config
-from bids_neurodecode.errors import InputError
+from bids_neurodecode.errors import ArgumentsError, InputError
+from bids_neurodecode.evaluation.protocols import guides_of
+from bids_neurodecode.extensions import OWN_GENERATORS
 from bids_neurodecode.fetched import check_fetched
-from bids_neurodecode.stimuli.features import networks_of
+from bids_neurodecode.stimuli.features import judges_of
 from bids_neurodecode.stimuli.images import DAMAGE, UNREADABLE, load_image, open_picture
 from bids_neurodecode.tables import read_table
 from bids_neurodecode.text import one_line
@@ -352,17 +355,40 @@ def _shown(folder: Path) -> dict[str, str]:
 
 
 def _guides(folder: Path) -> tuple[str, ...] | None:
-    """Return the networks that described or guided images, by the settings of their model."""
+    """Return the networks that had a part in images, as their record says; None: not known."""
     who, task = folder.parent.name, folder.name
     if len(folder.parents) < 3:
         return None
-    models = folder.parents[2] / who / 'models'
-    files = sorted(models.glob(f'{who}*_{task}_*desc-generated_model.toml'))
-    if not files:
+    place = folder.parents[2] / who
+    made = _made(place / 'log' / f'{who}_{task}_results.json')
+    if made.get('guided_by') is not None:
+        return tuple(made['guided_by'])
+    models = sorted((place / 'models').glob(f'{who}*_{task}_*desc-generated_model.toml'))
+    return _guides_of(models[0], made.get('generator')) if models else None
+
+
+def _made(record: Path) -> dict[str, Any]:
+    """Return what the record of a participant says of images that were made."""
+    try:
+        return dict(json.loads(record.read_text('utf-8')).get('generation') or {})
+    except (OSError, ValueError, RecursionError, AttributeError, TypeError):
+        return {}
+
+
+def _guides_of(settings: Path, generator: str | None) -> tuple[str, ...] | None:
+    """Return the networks by the settings of a model, of before records told them."""
+    try:
+        config = load_config(settings)
+    except (ArgumentsError, InputError):  # of a package that is not installed here, say
         return None
-    config = load_config(files[0])
-    guide = config.reconstruction.match_network
-    return (*networks_of(config.features.extractor), *(() if guide == 'none' else (guide,)))
+    name = generator or config.reconstruction.generator
+    guides = guides_of(name)
+    if name == 'small':
+        network = config.reconstruction.match_network
+        guides = () if network == 'none' else (network,)
+    elif name not in OWN_GENERATORS or name == 'auto':
+        return None  # only that generator knows
+    return (*judges_of(config.features.extractor), *guides)
 
 
 def _size_of(file: Path) -> tuple[int, int]:

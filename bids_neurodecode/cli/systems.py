@@ -190,8 +190,7 @@ def check_networks(arguments: Arguments, config: Config, inputs: DatasetInput) -
 
 def _trained_network(config: Config, system: str) -> str:
     """Return the setting by which a training needs networks; nothing if none does."""
-    from bids_neurodecode.stimuli.features import networks_of
-    from bids_neurodecode.workflow.encoding_features import WEIGHTS
+    from bids_neurodecode.stimuli.features import WEIGHTS, networks_of
     from bids_neurodecode.workflow.picture_encoding import LINEAR
 
     network = config.movie.model == 'network' and config.movie.target == 'participant'
@@ -272,8 +271,12 @@ def check_extractor(arguments: Arguments, config: Config) -> None:
     ArgumentsError
         If it is unknown, or one of encoding models.
     """
-    from bids_neurodecode.stimuli.features import extractor_names, get_extractor, networks_of
-    from bids_neurodecode.workflow.encoding_features import WEIGHTS
+    from bids_neurodecode.stimuli.features import (
+        WEIGHTS,
+        extractor_names,
+        get_extractor,
+        networks_of,
+    )
 
     extractor = config.features.extractor
     if arguments.analysis_level == 'group':
@@ -493,7 +496,8 @@ def check_encoding(arguments: Arguments, config: Config, person: ParticipantInpu
     """
     from bids_neurodecode.bids.captions import first_captions
     from bids_neurodecode.models.weights import weights_path
-    from bids_neurodecode.workflow.encoding_features import CAPTIONED, WEIGHTS
+    from bids_neurodecode.stimuli.features import WEIGHTS
+    from bids_neurodecode.workflow.encoding_features import CAPTIONED
 
     if config.selection.measure not in {'auto', 'none'}:
         where = _where_set(arguments, 'selection', 'measure')

@@ -131,7 +131,7 @@ def _list(args: argparse.Namespace, folder: Path) -> int:
 
 def weights_needed(config: Config) -> list[str]:
     """Return the entries of the manifest that settings need, whatever is there."""
-    from bids_neurodecode.workflow.encoding_features import WEIGHTS
+    from bids_neurodecode.stimuli.features import WEIGHTS
     from bids_neurodecode.workflow.generation_choice import weights_of
 
     names: list[str] = []

@@ -111,6 +111,8 @@ class PictureProtocol:
     captions: bool = False
 
 
+_BY_CLIP = frozenset({'published', 'versatile-diffusion', 'stable-cascade'})
+"""Generators that CLIP ViT-L/14 guides; those of other recipes have a CLIP of their own."""
 _KINDS: tuple[Literal['2way', 'distance'], ...] = ('2way', 'distance')
 
 
@@ -228,6 +230,19 @@ def held_out(protocol: PictureProtocol, used: Collection[str]) -> PictureProtoco
     if not metrics:
         raise ArgumentsError(NO_JUDGE.format(name=protocol.name, used=', '.join(sorted(used))))
     return replace(protocol, metrics=metrics)
+
+
+def guides_of(generator: str) -> tuple[str, ...]:
+    """Return the judges of protocols that guide a generator of published networks.
+
+    Runs under published protocols keep them, as published tables do (``used`` is without them).
+
+    Examples
+    --------
+    >>> guides_of('published'), guides_of('unclip-2.1')
+    (('clip-vit-l14',), ())
+    """
+    return ('clip-vit-l14',) if generator in _BY_CLIP else ()
 
 
 @dataclass(frozen=True)

@@ -156,6 +156,8 @@ class GenerationResults:
     them, (n, 4, height, width, 3): shown, initial, final, retrieved."""
     curves: Path | None = None
     """Table: ``fold``, ``network``, ``part``, ``step``, ``loss``."""
+    guided_by: tuple[str, ...] | None = None
+    """Networks that had a part in the images; None: an older record, which does not say."""
 
 
 @dataclass(frozen=True)
@@ -368,6 +370,8 @@ def _typed(values: dict[str, Any]) -> dict[str, Any]:
         made = values['generation']
         generation = _with_paths(made, 'table', 'folder', 'examples', 'curves')
         generation['facts'] = tuple(generation['facts'])
+        known = generation.get('guided_by')
+        generation['guided_by'] = None if known is None else tuple(known)
         generation['sheets'] = tuple(Path(sheet) for sheet in generation['sheets'])
         values['generation'] = GenerationResults(**generation)
     if values.get('encoding') is not None:

@@ -34,6 +34,13 @@ BAD_FEATURES = (
 )
 UNPAIRED = 'There must be one caption per image: {pictures} images, {captions} captions.'
 
+WEIGHTS = {
+    'clip': 'clip-vit-l14',
+    'dinov2': 'dinov2-base',
+    'blip': 'blip-itm-base',
+    'blip-caption': 'blip-itm-base',
+}
+"""The weights of each feature space that needs some, by which protocols know networks, too."""
 _EXTRACTORS = {
     'gabor': ('bids_neurodecode.stimuli.gabor', 'GaborPyramid'),
     'clip': ('bids_neurodecode.stimuli.pretrained', 'clip'),
@@ -175,6 +182,17 @@ def networks_of(name: str) -> tuple[str, ...]:
     ('gabor', 'efficientnet-lite0')
     """
     return tuple(part.partition(':')[0] for part in name.split('+'))
+
+
+def judges_of(name: str) -> tuple[str, ...]:
+    """Return what an extractor is made of, by the names that networks have where they judge.
+
+    Examples
+    --------
+    >>> judges_of('gabor+clip')
+    ('gabor', 'clip-vit-l14')
+    """
+    return tuple(WEIGHTS.get(part, part) for part in networks_of(name))
 
 
 @dataclass(frozen=True)

@@ -99,6 +99,8 @@ class Generation:
         ``validation``), ``step``, ``loss``. Empty if nothing was trained.
     notes
         What a reader of the scores should know, one line each.
+    used
+        Networks that had a part in the images, and judged none of them.
     """
 
     scores: tuple[Score, ...]
@@ -109,6 +111,7 @@ class Generation:
     fold_selections: tuple[VoxelSelection, ...]
     curves: pd.DataFrame
     notes: tuple[str, ...] = ()
+    used: frozenset[str] = frozenset()
 
     @property
     def warnings(self) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from bids_neurodecode.evaluation import identification
 from bids_neurodecode.evaluation.protocols import get_protocol, held_out
 from bids_neurodecode.models.sampling import picture_seed
 from bids_neurodecode.samples import Samples, Split
-from bids_neurodecode.stimuli.features import image_size_of, networks_of
+from bids_neurodecode.stimuli.features import image_size_of, judges_of
 from bids_neurodecode.stimuli.gabor import GaborPyramid
 from bids_neurodecode.systems import generation_scores as scoring
 from bids_neurodecode.systems.base import run_labels
@@ -140,7 +140,7 @@ class Record:
     @property
     def used(self) -> frozenset[str]:
         """Networks that had a part in the images: none of them judges."""
-        return frozenset({*networks_of(self.config.features.extractor), *self.guides})
+        return frozenset({*judges_of(self.config.features.extractor), *self.guides})
 
     def note(
         self, model: str, space: str, given: HeldOut, pictures: Uint8Array, stage: Stage

@@ -249,6 +249,7 @@ class _Work:
             fold_selections,
             curves,
             tuple(dict.fromkeys(notes)),
+            self.record.used,
         )
 
     def _stage(self, number: int, train: Samples, test: Samples) -> Stage:

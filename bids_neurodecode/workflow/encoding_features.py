@@ -11,17 +11,11 @@ from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.config import Config
 from bids_neurodecode.extras import PACKAGED
 from bids_neurodecode.settings_encoding import TABLE
+from bids_neurodecode.stimuli.features import WEIGHTS
 from bids_neurodecode.workflow.nodes import Ladder
 from bids_neurodecode.workflow.own_features import picture_table
 from bids_neurodecode.workflow.step import step
 
-WEIGHTS = {
-    'clip': 'clip-vit-l14',
-    'dinov2': 'dinov2-base',
-    'blip': 'blip-itm-base',
-    'blip-caption': 'blip-itm-base',
-}
-"""The weights of each feature space that needs some."""
 CAPTIONED = frozenset({'blip-caption', 'wordllama'})
 PICTURES_AT_ONCE = 256
 

@@ -15,8 +15,9 @@ from bids_neurodecode.errors import InputError
 from bids_neurodecode.samples import Responses, Samples, VoxelMask
 from bids_neurodecode.settings_encoding import TABLE
 from bids_neurodecode.spaces import load_image, one_each
+from bids_neurodecode.stimuli.features import WEIGHTS
 from bids_neurodecode.tables import column_texts
-from bids_neurodecode.workflow.encoding_features import CAPTIONED, WEIGHTS, band_options
+from bids_neurodecode.workflow.encoding_features import CAPTIONED, band_options
 from bids_neurodecode.workflow.files import read_table
 from bids_neurodecode.workflow.nodes import Call, Ladder
 from bids_neurodecode.workflow.reports import read_results

@@ -25,6 +25,7 @@ from bids_neurodecode.workflow.files import load_map, save_json
 from bids_neurodecode.workflow.generation_choice import Choice, further_pictures, metric_weights
 from bids_neurodecode.workflow.generation_model import (
     describe_parts,
+    guided_by,
     make_generator,
     model_card,
     save_model,
@@ -192,6 +193,7 @@ def generate(
         'why': why,
         'regressor': config.reconstruction.regressor,
         'facts': facts,
+        'guided_by': guided_by(made, generator),
         'warnings': [*said, *made.warnings],
     }
     return {'generated': save(made, info, folder)}

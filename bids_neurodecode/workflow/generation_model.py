@@ -11,6 +11,7 @@ import numpy.typing as npt
 from bids_neurodecode._version import __version__
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.config import Config
+from bids_neurodecode.evaluation.protocols import guides_of
 from bids_neurodecode.extensions import find_generator
 from bids_neurodecode.fetched import check_fetched
 from bids_neurodecode.samples import MASK_ARRAYS, VoxelMask
@@ -93,9 +94,23 @@ def save_model(
         'version': __version__,
         'model': made.model.describe(),
         'runs': dict(runs),
+        'guided_by': guided_by(made, made.model.describe()['generator']['generator']),
     }
     save_arrays(path, {**arrays, **final.state()}, description)
     return arrays
+
+
+def guided_by(made: Generation, generator: str) -> list[str]:
+    """Return the networks that had a part in images: described them, guided, or chose.
+
+    Parameters
+    ----------
+    made
+        Reconstructions, scores and the final model.
+    generator
+        Its name.
+    """
+    return sorted({*made.used, *guides_of(generator)})
 
 
 def load_model(

@@ -104,6 +104,7 @@ def write_made(writer: ProductWriter, result: Path, trials: pd.DataFrame) -> Gen
         why=info['why'],
         regressor=info['regressor'],
         facts=tuple(info['facts']),
+        guided_by=None if info.get('guided_by') is None else tuple(info['guided_by']),
         n_pictures=len(table),
         table=writer.table(
             'predictions',

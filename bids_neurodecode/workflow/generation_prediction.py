@@ -75,6 +75,7 @@ def apply_generation(
     DataError
         If responses of the model's voxels are not finite.
     """
+    from bids_neurodecode.models.storage import load_description
     from bids_neurodecode.systems import generation
     from bids_neurodecode.workflow.generation_model import load_model
 
@@ -103,6 +104,7 @@ def apply_generation(
         'why': APPLIED.format(file=file.name),
         'regressor': told['latents']['regressor'],
         'facts': [],
+        'guided_by': load_description(file).get('guided_by'),
         'warnings': [],
     }
     return {'generated': save_json(folder / 'result.json', info)}

@@ -14,12 +14,15 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from bids_neurodecode.bids.imagesets import read_image_set
 from bids_neurodecode.bids.writer import ProductWriter
 from bids_neurodecode.cli.main import main
 from bids_neurodecode.cli.validation import validate_dataset
+from bids_neurodecode.config import load_config
 from bids_neurodecode.extras import has_packaged
 from bids_neurodecode.simulate.dataset import simulate_dataset
 from bids_neurodecode.simulate.spec import SimulationSpec
+from bids_neurodecode.stimuli.features import judges_of
 from bids_neurodecode.workflow.generation import generate
 from bids_neurodecode.workflow.generation_choice import ASKED, PUBLISHED_WEIGHTS
 from bids_neurodecode.workflow.generation_outputs import pick_pictures, write_made
@@ -198,6 +201,11 @@ def test_new_responses_become_pictures_too(trained):
     assert table.pixcorr_final.between(-1, 1).all()
     page = ' '.join((trained / 'applied' / 'sub-01.html').read_text().split())
     assert 'new data: the average of the repeats of each image (2 trials)' in page
+    for out in ('out', 'applied'):  # the model told the second
+        (folder,) = (trained / out / 'stimuli').glob('sub-*/task-*')
+        (model,) = (trained / 'out').rglob('*_desc-generated_model.toml')
+        described = judges_of(load_config(model).features.extractor)
+        assert read_image_set(folder).guided_by == tuple(sorted(described))
 
 
 def made(folder: Path, stimuli: list[str]) -> Path:
@@ -211,6 +219,7 @@ def made(folder: Path, stimuli: list[str]) -> Path:
         pixels = rng.integers(256, size=(len(stimuli), side, side, 3), dtype=np.uint8)
         np.save(folder / f'{name}.npy', pixels)
     told = {'generator': 'small', 'why': 'so', 'regressor': 'ridge', 'facts': []}
+    told['guided_by'] = ['gabor']
     (folder / 'result.json').write_text(json.dumps(told))
     return folder / 'result.json'
 
@@ -224,7 +233,7 @@ def test_pictures_of_an_earlier_run_are_removed(tmp_path):
         record = write_made(writer, made(tmp_path / str(number), stimuli), trials)
         writer.finish()
         found = sorted(path.name for path in record.folder.iterdir())
-        assert record.n_pictures == len(stimuli)
+        assert (record.n_pictures, record.guided_by) == (len(stimuli), ('gabor',))
         assert len(found) == 2 * len(stimuli)
         assert np.load(record.examples.with_suffix('.npy')).shape[1:] == (4, 96, 96, 3)
     assert found == ['a_desc-final_image.png', 'a_desc-initial_image.png']

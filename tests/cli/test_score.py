@@ -528,8 +528,24 @@ def test_an_output_of_the_program_says_what_guided_it(images, tmp_path):
     assert imagesets.read_image_set(folder).guided_by is None
     models = tmp_path / 'out' / 'sub-01' / 'models'
     models.mkdir(parents=True)
-    config = '[features]\nextractor = "gabor+mobilenetv2:stage5"\n'
-    config += '[reconstruction]\nmatch_network = "efficientnet-lite2"\n'
-    (models / 'sub-01_task-a_desc-generated_model.toml').write_text(config)
-    known = imagesets.read_image_set(folder).guided_by
-    assert known == ('gabor', 'mobilenetv2', 'efficientnet-lite2')
+    file = models / 'sub-01_task-a_desc-generated_model.toml'
+    log = tmp_path / 'out' / 'sub-01' / 'log'
+    log.mkdir()
+
+    def guides(generator, record=None):
+        settings = f'generator = "{generator}"\nmatch_network = "efficientnet-lite2"\n'
+        extractor = 'gabor+mobilenetv2:stage5+clip'
+        file.write_text(f'[features]\nextractor = "{extractor}"\n[reconstruction]\n{settings}')
+        (log / 'sub-01_task-a_results.json').write_text(json.dumps({'generation': record}))
+        return imagesets.read_image_set(folder).guided_by
+
+    described = ('gabor', 'mobilenetv2', 'clip-vit-l14')
+    assert guides('small') == (*described, 'efficientnet-lite2')
+    assert guides('unclip-2.1') == described  # has nothing of the small one's network
+    assert guides('versatile-diffusion') == (*described, 'clip-vit-l14')
+    assert guides('auto') is None
+    assert guides('auto', {'generator': 'small'}) == (*described, 'efficientnet-lite2')
+    assert guides('auto', {'generator': 'theirs'}) is None
+    assert guides('theirs') is None  # no such package here, and scores all the same
+    assert guides('theirs', {'guided_by': ['mobilenetv2']}) == ('mobilenetv2',)
+    assert guides('small', {'guided_by': []}) == ()

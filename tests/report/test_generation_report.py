@@ -57,6 +57,7 @@ def make_generation(folder: Path, metrics: Path, **changes: Any) -> dict[str, An
         sheets=(folder / 'all_sheet.png',),
         examples=folder / 'pictures.tsv',
         curves=folder / 'c.tsv',
+        guided_by=('gabor',),
     )
     return {'metrics': both, 'generation': replace(made, **changes)}
 
