@@ -226,9 +226,23 @@ def held_out(protocol: PictureProtocol, used: Collection[str]) -> PictureProtoco
     ArgumentsError
         If no network is left.
     """
-    metrics = tuple(metric for metric in protocol.metrics if metric.network not in used)
-    if not metrics:
+    left = without(protocol, used)
+    if not left.metrics:
         raise ArgumentsError(NO_JUDGE.format(name=protocol.name, used=', '.join(sorted(used))))
+    return left
+
+
+def without(protocol: PictureProtocol, used: Collection[str]) -> PictureProtocol:
+    """Return a protocol without the metrics of some networks, whether one is left or not.
+
+    Parameters
+    ----------
+    protocol
+        How images are compared.
+    used
+        Names of the networks.
+    """
+    metrics = tuple(metric for metric in protocol.metrics if metric.network not in used)
     return replace(protocol, metrics=metrics)
 
 

@@ -13,8 +13,7 @@ import numpy as np
 from bids_neurodecode.config import EvaluationSettings
 from bids_neurodecode.evaluation import networks
 from bids_neurodecode.evaluation.metrics import PIXEL_METRICS, Score
-from bids_neurodecode.evaluation.protocols import PictureProtocol, get_protocol
-from bids_neurodecode.evaluation.protocols import held_out as held_out_networks
+from bids_neurodecode.evaluation.protocols import PictureProtocol, get_protocol, without
 from bids_neurodecode.samples import Fold, Split
 from bids_neurodecode.systems import generation_scores as scoring
 from bids_neurodecode.systems.comparison import Kept, compare_rows
@@ -31,6 +30,10 @@ NOT_KNOWN = (
     'none of these: --guided-by none).'
 )
 HELD_OUT = 'Networks that had a part in the reconstructions do not judge them: {networks}.'
+NO_JUDGE = (
+    'No network of protocol {name} is left to judge by: the scores are of pixels alone. Another '
+    'protocol (--protocol) has others.'
+)
 MODEL, SPACE = 'reconstructions', 'images'
 MEAN_IMAGE, BLURRED = 'baseline-mean-image', 'baseline-blurred-truth'
 BLUR = 32
@@ -106,14 +109,13 @@ def score_images(
     Raises
     ------
     ArgumentsError, DataError
-        If there is no such protocol, no network is left to judge by, or images do not match.
+        If there is no such protocol, or images do not match.
     """
     from bids_neurodecode.stimuli.features import get_extractor
 
     chosen = get_protocol(protocol)
     able = {metric.network for metric in chosen.metrics}
-    if guided_by is not None:
-        chosen = held_out_networks(chosen, guided_by)
+    chosen = without(chosen, guided_by or ())
     nets = {name: net for name, net in nets.items() if name not in (guided_by or ())}
     board = scoring.ReconstructionScorer(
         split=held_out(names),
@@ -133,6 +135,8 @@ def score_images(
         warnings = (NOT_KNOWN.format(networks=', '.join(sorted(able & set(nets)))),)
     elif able & set(guided_by or ()):
         notes.append(HELD_OUT.format(networks=', '.join(sorted(able & set(guided_by or ())))))
+        if not chosen.metrics:
+            notes.append(NO_JUDGE.format(name=protocol))
     for model, images in models.items():
         outcome = _outcome(model, names)
         first = [names.index(name) for name in outcome.candidates]
