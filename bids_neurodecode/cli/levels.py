@@ -437,6 +437,7 @@ def write_dataset(
         Records of participants that were run.
     """
     from bids_neurodecode.bids.provenance import write_dataset_files
+    from bids_neurodecode.spaces import form_of
     from bids_neurodecode.workflow.reports import citations, citations_of, read_results
 
     if results:
@@ -444,8 +445,9 @@ def write_dataset(
     else:
         first = inputs.participants[0]
         system = 'betas' if arguments.level == 'betas' else None
+        form = form_of(first.runs[0].bold) if first.runs else None
         citation = citations(
-            config, first.paradigm, list(inputs.derivatives), first.layout, system
+            config, first.paradigm, list(inputs.derivatives), first.layout, system, form
         )
     write_dataset_files(
         arguments.output_dir,

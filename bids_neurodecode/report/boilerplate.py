@@ -28,6 +28,7 @@ from bids_neurodecode.stimuli.features import image_size_of
 if TYPE_CHECKING:
     from bids_neurodecode.bids.records import Paradigm
     from bids_neurodecode.config import Config
+    from bids_neurodecode.spaces import Form
 
 RECIPES = {'published': 'versatile-diffusion'}
 """Recipes of generators that have another name."""
@@ -178,6 +179,7 @@ def methods(
     fold_models: Sequence[str] | None = None,
     generator: str | None = None,
     layout: str = 'bids',
+    form: Form | None = None,
 ) -> tuple[str, ...]:
     """Write the methods of a run as paragraphs with citation marks.
 
@@ -205,6 +207,8 @@ def methods(
         What made images (``none``: they were retrieved), where the settings leave it open.
     layout
         Of the dataset: ``bids``, or ``nsd`` or ``emofilm`` as they are published.
+    form
+        Of the series (surfaces, CIFTI, parcels); None: volumes.
     """
     recipe = system or config.system
     if recipe == 'encoding' and rule is None and not config.atlas.regions:
@@ -226,7 +230,7 @@ def methods(
             )
         if recipe == 'betas':
             return (*texts, *paragraphs('ceilings'), *software)
-        texts += paragraphs('selection', config=config, rule=rule)
+        texts += paragraphs('selection', config=config, rule=rule, form=form)
     tests = {'movie': 'films_statistics', 'conditions': 'conditions_statistics'}
     statistics = paragraphs(tests.get(paradigm, 'statistics'), config=config)
     return (*texts, *_models(config, paradigm, recipe, generator), *statistics, *software)

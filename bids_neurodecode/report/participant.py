@@ -242,6 +242,7 @@ def methods_blocks(reader: Reader) -> tuple[Block, ...]:
         else None,
         generator='none' if results.generation is None else results.generation.generator,
         layout=results.layout,
+        form=results.form,
     )
     entries = tuple((work.text, work.address) for work in cited(paragraphs))
     intro = 'This text may be used in a paper as it is; the same is in logs/CITATION.md.'

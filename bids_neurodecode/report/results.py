@@ -16,6 +16,7 @@ from typing import Any, Self
 
 from bids_neurodecode.bids.records import Paradigm
 from bids_neurodecode.errors import ReportError
+from bids_neurodecode.spaces import Form, form_of
 from bids_neurodecode.text import one_line
 
 BROKEN = 'Cannot read the results in {source}: {reason}. Run the participant again.'
@@ -311,6 +312,12 @@ class ParticipantResults:
     stages: tuple[StageResults, ...] = ()
     config: Path | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def form(self) -> Form | None:
+        """What maps and series are in; None: volumes."""
+        files = (*self.maps.values(), *(run.bold for run in self.runs))
+        return form_of(files[0]) if files else None
 
     def to_json(self) -> str:
         """Write the record as JSON (paths as text)."""

@@ -15,6 +15,7 @@ from bids_neurodecode.errors import InputError, ReportError
 if TYPE_CHECKING:
     from bids_neurodecode.bids.records import Paradigm
     from bids_neurodecode.report.results import ParticipantResults
+    from bids_neurodecode.spaces import Form
 
 OUTSIDE = (
     'The record {results} names settings outside of its output folder ({file}), and no page is '
@@ -167,6 +168,7 @@ def citations(
     derivatives: Sequence[str],
     layout: str = 'bids',
     system: str | None = None,
+    form: Form | None = None,
 ) -> dict[str, str]:
     """Return the contents of ``logs/CITATION.*`` before anything was run.
 
@@ -182,6 +184,8 @@ def citations(
         Of the dataset.
     system
         Of the analysis; None: that of the settings.
+    form
+        Of the series (surfaces, CIFTI, parcels); None: volumes.
     """
     from bids_neurodecode._version import __version__
     from bids_neurodecode.bids.provenance import software_versions
@@ -195,6 +199,7 @@ def citations(
         derivatives=derivatives,
         versions=software_versions(),
         layout=layout,
+        form=form,
     )
     return citation_files(paragraphs)
 
@@ -230,6 +235,7 @@ def citations_of(record: ParticipantResults) -> dict[str, str]:
         else None,
         generator='none' if record.generation is None else record.generation.generator,
         layout=record.layout,
+        form=record.form,
     )
     return citation_files(paragraphs)
 

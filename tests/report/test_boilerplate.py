@@ -1,7 +1,9 @@
 """Methods text: says what was done, cites what it says, and nothing that was not done."""
 
+import dataclasses
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +17,7 @@ from bids_neurodecode.report.boilerplate import (
     paragraphs,
     read_bibliography,
 )
+from bids_neurodecode.report.results import ParticipantResults, RunResults
 
 
 def text_of(settings: dict[str, object] | None = None, **options: object) -> str:
@@ -112,6 +115,44 @@ def test_settings_show_in_the_text(
     settings: dict[str, object], options: dict[str, object], words: str
 ) -> None:
     assert words in text_of(settings, **options)
+
+
+@pytest.mark.parametrize(
+    ('name', 'form', 'words'),
+    [
+        ('structures', 'cifti', 'Regions were the structures of CIFTI of the data.'),
+        ('structures', 'gifti', 'Regions were the hemispheres of the data.'),
+        ('structures', 'parcels', 'Regions were the parcels of the data.'),
+        (
+            'Schaefer2018_seg-7n',
+            'gifti',
+            '[@ciric2022templateflow] and matched to the data vertex by vertex.',
+        ),
+        ('Schaefer2018_seg-7n', None, 'and resampled to the grid of the data by nearest'),
+    ],
+)
+def test_where_regions_come_from(name: str, form: str | None, words: str) -> None:
+    text = text_of({'atlas': {'name': name}}, form=form)
+    assert words in text
+    assert ('TemplateFlow' in text) == (name != 'structures')
+    assert ('resampled' in text) == (form is None)
+
+
+@pytest.mark.parametrize(
+    ('bold', 'form'),
+    [
+        ('a_bold.nii.gz', None),
+        ('a_hemi-L_bold.func.gii', 'gifti'),
+        ('a_bold.dtseries.nii', 'cifti'),
+    ],
+)
+def test_records_say_what_their_maps_are_in(bold: str, form: str | None) -> None:
+    run = RunResults('1', 10, 2.0, Path(bold), Path('m'), Path('e'))
+    record = ParticipantResults('01', '1', 'x', 'betas', 'images', 'x', 'x', (run,))
+    assert record.form == form
+    maps = {'ncsnr': Path('a_stat-snr_statmap.dscalar.nii')}
+    assert dataclasses.replace(record, maps=maps).form == 'cifti'
+    assert dataclasses.replace(record, runs=()).form is None
 
 
 def test_no_setting_is_claimed_that_was_left_out() -> None:
