@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy.typing as npt
 
 MAPPED_BYTES = 2**30
 """Arrays of less are held in memory."""
+_ROWS = 1024
 
 
 def room(values: npt.NDArray[Any], shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
@@ -32,3 +34,41 @@ def room(values: npt.NDArray[Any], shape: tuple[int, ...]) -> npt.NDArray[np.flo
         mapped = np.memmap(stream, np.float32, 'w+', shape=shape)
     mapped.filename = file  # what is made of this one lies beside it, too
     return mapped
+
+
+def rows_of(
+    values: npt.NDArray[Any], rows: npt.NDArray[np.integer[Any]], like: npt.NDArray[Any]
+) -> npt.NDArray[np.float32]:
+    """Return some rows, in room as what is made of another array has.
+
+    Parameters
+    ----------
+    values
+        Shape (n_rows, n_columns).
+    rows
+        Row numbers, (n,).
+    like
+        Beside whose file they lie, if it is mapped.
+    """
+    out = room(like, (len(rows), *values.shape[1:]))
+    for start in range(0, len(rows), _ROWS):
+        out[start : start + _ROWS] = values[rows[start : start + _ROWS]]
+    return out
+
+
+def joined(parts: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
+    """Return the rows of arrays one after the other, mapped where they are.
+
+    Parameters
+    ----------
+    parts
+        Shape (n_rows, n_columns) each, one or more.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    out = room(parts[0], (sum(map(len, parts)), *parts[0].shape[1:]))
+    start = 0
+    for part in parts:
+        out[start : start + len(part)] = part
+        start += len(part)
+    return out

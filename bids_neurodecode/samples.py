@@ -387,7 +387,7 @@ class Samples:
         codes, first = _codes(self.table['stimulus'])
         counts = np.bincount(codes)
         table = self.table.iloc[first].reset_index(drop=True).assign(n_repeats=counts)
-        means = np.empty((len(first), self.values.shape[1]), dtype=np.float32)
+        means = room(self.values, (len(first), self.values.shape[1]))
         for start in range(0, means.shape[1], COLUMNS):
             part = slice(start, start + COLUMNS)
             sums = np.zeros(means[:, part].shape, dtype=np.float64)

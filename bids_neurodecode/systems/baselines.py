@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.evaluation import identification
-from bids_neurodecode.mapped import room
-from bids_neurodecode.samples import ROWS, Responses, Samples
+from bids_neurodecode.mapped import rows_of
+from bids_neurodecode.samples import Responses, Samples
 from bids_neurodecode.systems.base import PerStimulus
 from bids_neurodecode.typing import Float32Array
 
@@ -35,9 +35,7 @@ def shuffled(train: Samples, rng: np.random.Generator) -> Samples:
         Draws the order.
     """
     order = rng.permutation(train.n_samples)
-    values = room(train.values, train.values.shape)
-    for start in range(0, len(order), ROWS):
-        values[start : start + ROWS] = train.values[order[start : start + ROWS]]
+    values = rows_of(train.values, order, train.values)
     return Samples(Responses(values, train.responses.mask), train.table)
 
 

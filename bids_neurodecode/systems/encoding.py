@@ -21,6 +21,7 @@ from bids_neurodecode.errors import DataError
 from bids_neurodecode.evaluation.metrics import Score
 from bids_neurodecode.evaluation.partition import VariancePartition, partition_variance
 from bids_neurodecode.evaluation.voxels import summary
+from bids_neurodecode.mapped import joined
 from bids_neurodecode.samples import Fold, Parts, Samples, Split, contents
 from bids_neurodecode.systems import baselines
 from bids_neurodecode.systems.base import Evaluation, PerStimulus
@@ -363,7 +364,7 @@ class _Run:
             nulls=nulls,
             confusion=confusion,
             labels=labels,
-            decoded=np.concatenate([result.predicted for result in single]),
+            decoded=joined([result.predicted for result in single]),
             notes=self._notes(judge, next(reversed(maps.values()))),
         )
         return evaluation, maps

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bids_neurodecode.evaluation import identification
+from bids_neurodecode.mapped import rows_of
 from bids_neurodecode.samples import Fold, Samples
 from bids_neurodecode.standardizer import Standardizer
 from bids_neurodecode.systems.base import run_labels
@@ -94,7 +95,8 @@ def fold_result(
         decoded=np.empty((len(table), 0), dtype=np.float32),
     )
     repeats = table['n_repeats'].to_numpy() if average else np.ones(len(table))
-    predicted = known[[place[name] for name in names]]
+    rows = np.array([place[name] for name in names])
+    predicted = rows_of(known, rows, test.values)
     return FoldResult(outcome, tested.values, predicted, repeats.astype(np.intp))
 
 

@@ -49,6 +49,7 @@ N_QUANTILES = 1001
 
 _VOXELS_AT_ONCE = 256  # columns that stay in the processor's cache for all permutations
 _VOXELS_OF_WEIGHTS = 4096
+_COLUMNS_AT_ONCE = 4096  # of held-out responses and predictions
 _MOST_LEFT_OUT = 200
 
 
@@ -168,25 +169,20 @@ class EncodingScorer:
         """
         outcomes = [result.outcome for result in results]
         pairing = Pairing.of(outcomes, self.split)
-        fold = np.repeat(np.arange(len(results)), [len(result.truth) for result in results])
-        truth = centred(np.concatenate([result.truth for result in results]), fold)
-        predicted = centred(np.concatenate([result.predicted for result in results]), fold)
-        r2 = r2_by_column(truth, predicted)
-        truth, predicted = standardised(truth, fold), standardised(predicted, fold)
-        r = pearson_by_column(truth, predicted)
         n_permutations = 0 if pairing.untested else self.settings.n_permutations
         if pairing.untested is not None:
             refitted = None
-        if refitted is None:
-            draws = self._draws(pairing, n_permutations)
-            null = permuted_r(truth, predicted, draws, fold, n_permutations)
-            null *= np.float32(np.sqrt(1 + pairing.shared))
-        else:
+        draws = [] if refitted is not None else list(self._draws(pairing, n_permutations))
+        left_out, weights = _each_left_out(pairing), self._without(pairing)
+        same = len(weights) in {0, len(left_out)}
+        r, r2, null, each, without = _by_columns(
+            results, draws, left_out, weights[:0] if same else weights
+        )
+        null *= np.float32(np.sqrt(1 + pairing.shared))
+        if refitted is not None:
             null = refitted.r
-        each = weighted_r(truth, predicted, _each_left_out(pairing))
-        weights = self._without(pairing)
-        same = len(weights) in {0, len(each)}
-        without = each[: len(weights)] if same else weighted_r(truth, predicted, weights)
+        if same:
+            without = each[: len(weights)]
         maps = self._maps(space, r, r2, null, np.concatenate([x.n_repeats for x in results]))
         rows = _Rows(self, model, space, maps, null, each, without, pairing, refitted is not None)
         scores, nulls = rows.all()
@@ -389,6 +385,48 @@ def voxel_r(results: Sequence[FoldResult]) -> FloatArray:
     return pearson_by_column(truth, predicted)
 
 
+def _by_columns(
+    results: Sequence[FoldResult],
+    draws: Sequence[IndexArray],
+    left_out: Float32Array,
+    weights: Float32Array,
+) -> tuple[FloatArray, FloatArray, Float32Array, Float32Array, Float32Array]:
+    """Correlate held-out responses and predictions of all folds, some columns at a time.
+
+    Parameters
+    ----------
+    results
+        Of each fold.
+    draws
+        Exchanges of samples, (n_samples,) each.
+    left_out, weights
+        How much each sample counts, (n_draws, n_samples) each.
+
+    Returns
+    -------
+    tuple
+        r and R2, (n_voxels,); r after each exchange, and for ``left_out`` and ``weights``,
+        (n_draws, n_voxels) each.
+    """
+    n_voxels = results[0].truth.shape[1]
+    fold = np.repeat(np.arange(len(results)), [len(result.truth) for result in results])
+    r, r2 = np.empty(n_voxels), np.empty(n_voxels)
+    null, each, without = (
+        np.empty((len(x), n_voxels), dtype=np.float32) for x in (draws, left_out, weights)
+    )
+    for start in range(0, n_voxels, _COLUMNS_AT_ONCE):
+        part = slice(start, start + _COLUMNS_AT_ONCE)
+        truth = centred(np.concatenate([x.truth[:, part] for x in results]), fold)
+        predicted = centred(np.concatenate([x.predicted[:, part] for x in results]), fold)
+        r2[part] = r2_by_column(truth, predicted)
+        truth, predicted = standardised(truth, fold), standardised(predicted, fold)
+        r[part] = pearson_by_column(truth, predicted)
+        null[:, part] = permuted_r(truth, predicted, draws, fold)
+        each[:, part] = weighted_r(truth, predicted, left_out)
+        without[:, part] = weighted_r(truth, predicted, weights)
+    return r, r2, null, each, without
+
+
 def centred(values: npt.NDArray[np.floating[Any]], fold: IndexArray) -> Float32Array:
     """Take off each fold's mean, column by column.
 
@@ -426,9 +464,8 @@ def standardised(values: Float32Array, fold: IndexArray) -> Float32Array:
 def permuted_r(
     truth: Float32Array,
     predicted: Float32Array,
-    draws: Iterator[IndexArray],
+    draws: Sequence[IndexArray],
     fold: IndexArray,
-    n_permutations: int,
 ) -> Float32Array:
     """Correlate truth with exchanged predictions, voxel by voxel.
 
@@ -447,12 +484,11 @@ def permuted_r(
     numpy.ndarray
         Shape (n_permutations, n_voxels).
     """
-    indices = list(draws)
-    null = np.zeros((n_permutations, truth.shape[1]), dtype=np.float32)
+    null = np.zeros((len(draws), truth.shape[1]), dtype=np.float32)
     for start in range(0, truth.shape[1], _VOXELS_AT_ONCE):
         part = slice(start, start + _VOXELS_AT_ONCE)
         a, b = _unit(truth[:, part]), _unit(predicted[:, part])
-        for row, index in enumerate(indices):
+        for row, index in enumerate(draws):
             exchanged = b[index]
             if np.bincount(index, minlength=len(b)).max() > 1:
                 exchanged = _unit(standardised(centred(exchanged, fold), fold))

@@ -310,7 +310,7 @@ def test_permuted_and_bootstrapped_correlations_by_hand():
     a, b = (standardised(centred(x, fold), fold) for x in (a, b))
     uneven = np.array([1, 1, 0, 3, 4, 5, 8, 8, 8, 9, 10, 11])
     within = np.concatenate([rng.permutation(6), 6 + rng.permutation(6)])
-    null = permuted_r(a, b, iter([within, uneven]), fold, 2)
+    null = permuted_r(a, b, [within, uneven], fold)
     for row, exchanged in enumerate((b[within], standardised(centred(b[uneven], fold), fold))):
         oracle = [np.corrcoef(x, y)[0, 1] for x, y in zip(a.T, exchanged.T, strict=True)]
         np.testing.assert_allclose(null[row], oracle, atol=1e-5)
