@@ -254,7 +254,10 @@ def score_verdict(row: pd.Series[Any], confidence: float = 0.95) -> Verdict:
         why = f'not tested: {few}' if few else 'it was not tested against chance'
         return Verdict('info', f'{against}; {why}.')
     tone: Tone = 'info'
-    if side == 1 and significant:
+    if side == 1 and significant and metric.unit == 'r' and low <= 0:
+        # chance of a biased comparison can be negative: a correlation of 0 is no success
+        tone, says = 'caution', ', which is above chance, but not above 0: no relation is shown'
+    elif side == 1 and significant:
         tone, says = 'good', ', which is better than chance'
     elif side == -1 and not significant:
         tone, says = 'bad', ', which is worse than chance'

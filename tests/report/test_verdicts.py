@@ -79,6 +79,18 @@ def test_lower_is_better_turns_the_sides(tmp_path):
     assert score_verdict(row).tone == 'good'
 
 
+def test_a_correlation_of_nothing_is_no_success(tmp_path):
+    """Chance of a comparison can be negative: what is above it may still be no relation."""
+    base = {'metric': 'brain_correlation', 'chance': -0.15, 'p': 0.001}
+    none, some = (
+        table(tmp_path, {**base, 'value': value, 'ci_low': value - 0.09, 'ci_high': value + 0.09})
+        for value in (-0.004, 0.2)
+    )
+    assert score_verdict(none.iloc[0]).tone == 'caution'
+    assert 'not above 0' in score_verdict(none.iloc[0]).text
+    assert score_verdict(some.iloc[0]).tone == 'good'
+
+
 def test_few_units_are_not_tested(tmp_path):
     few = {'n_units': 4, 'units': 'runs'}
     metrics = table(tmp_path, few, compared(value=0.5, difference=0.034, **few))
