@@ -50,7 +50,8 @@ BRAIN = (
     'predicts the response to the reconstruction of each single held-out trial, and this pattern '
     'over the voxels that the decoder reads is correlated with the mean response to its image in '
     'other held-out runs. Chance: the reconstructions of other images; ceiling: the true image, '
-    'seen by the same model; "nearest": the training image that ridge regression retrieves.'
+    'seen by the same model; "nearest": the training image that ridge regression retrieves, '
+    'which the encoding model was fitted on: a baseline that is hard to beat.'
 )
 STAND_IN = (
     'Metrics named "stand-in" take the place of networks whose weights are not there '
