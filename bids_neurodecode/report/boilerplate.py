@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 
 from bids_neurodecode.bids.records import OF_RESPONSES
-from bids_neurodecode.errors import ReportError
-from bids_neurodecode.extensions import OWN, find_generator, find_system
+from bids_neurodecode.errors import ArgumentsError, ReportError
+from bids_neurodecode.extensions import OWN, OWN_GENERATORS, find_generator, find_system
 from bids_neurodecode.models.generators import read_recipe
 from bids_neurodecode.settings_encoding import TABLE
 from bids_neurodecode.stimuli.features import image_size_of
@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from bids_neurodecode.config import Config
     from bids_neurodecode.spaces import Form
 
+NOT_HERE = (
+    'Images were made by the generator {name} of another package, which cannot be asked for its '
+    'methods where this text was written.'
+)
 RECIPES = {'published': 'versatile-diffusion'}
 """Recipes of generators that have another name."""
 SMALL = {'n_steps': 50, 'guidance': 2.0, 'strength': 0.04}
@@ -265,7 +269,14 @@ def _reconstruction(config: Config, generator: str | None) -> tuple[str, ...]:
     name = generator or ('small' if told.generator == 'auto' else told.generator)
     if name == 'none':
         return ()
-    foreign = find_generator(name)
+    try:
+        foreign = find_generator(name)
+    except (
+        ArgumentsError
+    ):  # as good as not installed: a page is made again after the package broke
+        foreign = None
+    if foreign is None and name not in OWN_GENERATORS:
+        return (NOT_HERE.format(name=name),)
     published = foreign is None and name != 'small'
     recipe = read_recipe(RECIPES.get(name, name)) if published else None
     first = SMALL if recipe is None else recipe.stages[0].model_dump()

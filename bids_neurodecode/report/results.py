@@ -159,6 +159,8 @@ class GenerationResults:
     """Table: ``fold``, ``network``, ``part``, ``step``, ``loss``."""
     guided_by: tuple[str, ...] | None = None
     """Networks that had a part in the images; None: an older record, which does not say."""
+    caution: str = ''
+    """What a generator of another package says of its images."""
 
 
 @dataclass(frozen=True)

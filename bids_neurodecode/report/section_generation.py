@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from bids_neurodecode.extensions import find_generator
+from bids_neurodecode.extensions import OWN_GENERATORS
 from bids_neurodecode.report import generation, scores, verdicts
 from bids_neurodecode.report.build import (
     Block,
@@ -43,6 +43,10 @@ PUBLISHED = (
     'VDVAE (trained on ImageNet) and Versatile Diffusion (trained on captioned images of the '
     'web) know much that is not in these data: details of an image can be plausible without '
     'having been read from the brain. Look at the baselines.'
+)
+NOT_SAID = (
+    'Images were made by the generator {name} of another package; what it knows beside the '
+    'training images is not in the record of this run. Look at the baselines.'
 )
 BRAIN = (
     'Brain correlation asks the brain, not a network that was trained on labels of images: an '
@@ -95,9 +99,10 @@ def _verdicts(reader: Reader) -> Iterable[Block]:
 
 
 def _about(reader: Reader, made: GenerationResults) -> Iterable[Block]:
-    foreign = find_generator(made.generator)
     text = SMALL if made.generator == 'small' else PUBLISHED
-    lines = [text if foreign is None else foreign.caution] if made.generator != 'none' else []
+    if made.generator not in OWN_GENERATORS:
+        text = made.caution or NOT_SAID.format(name=made.generator)
+    lines = [text] if made.generator != 'none' else []
     if reader.metrics is not None and reader.metrics['metric'].str.contains('standin').any():
         lines.append(STAND_IN)
     if lines:

@@ -16,6 +16,7 @@ from bids_neurodecode.bids.trials import with_trials
 from bids_neurodecode.bids.video import write_picture
 from bids_neurodecode.bids.writer import ProductWriter
 from bids_neurodecode.config import Config
+from bids_neurodecode.extensions import find_generator
 from bids_neurodecode.typing import IndexArray
 from bids_neurodecode.workflow.files import read_json, read_table
 
@@ -93,6 +94,7 @@ def write_made(writer: ProductWriter, result: Path, trials: pd.DataFrame) -> Gen
     from bids_neurodecode.report.results import GenerationResults
 
     folder, info = result.parent, read_json(result)
+    foreign = find_generator(info['generator'])
     table = read_table(folder / 'pictures.tsv')
     # averages of repeats where there are any: single trials are scored, not kept
     rows = np.flatnonzero((table['space'] == table['space'].iloc[0]).to_numpy())
@@ -104,6 +106,7 @@ def write_made(writer: ProductWriter, result: Path, trials: pd.DataFrame) -> Gen
         why=info['why'],
         regressor=info['regressor'],
         facts=tuple(info['facts']),
+        caution='' if foreign is None else foreign.caution,
         guided_by=None if info.get('guided_by') is None else tuple(info['guided_by']),
         n_pictures=len(table),
         table=writer.table(

@@ -111,10 +111,13 @@ def test_its_generator_makes_images_and_its_extractor_describes_them(made):
     page = ' '.join((made / 'sub-01.html').read_text().split())
     assert 'can show nothing that those do not' in page
     assert 'Generator eigenimages of another package: 5,376 parameters' in page
+    (record,) = made.rglob('*_results.json')
+    said = json.loads(record.read_text())['generation']
+    assert ('can show nothing' in said['caution'], said['guided_by']) == (True, ['mean-colour'])
     methods = (made / 'logs' / 'CITATION.md').read_text()
     assert 'made of eigenimages of the training images' in methods
     assert 'the extractor mean-colour of another package, images of 48 pixels' in methods
-    kept = [*(made.parent / 'work' / 'features' / 'mean-colour').rglob('*.npy')]
+    kept = [*(made.parent / 'work').rglob('features/mean-colour/*/*.npy')]
     assert np.load(kept[0]).shape == (48,)
 
 

@@ -10,15 +10,17 @@ import pandas as pd
 import pytest
 
 from bids_neurodecode.config import build_config
+from bids_neurodecode.errors import ArgumentsError
 from bids_neurodecode.models.generators import read_recipe
-from bids_neurodecode.report.boilerplate import RECIPES, SMALL, in_words, methods
+from bids_neurodecode.report import boilerplate
+from bids_neurodecode.report.boilerplate import NOT_HERE, RECIPES, SMALL, in_words, methods
 from bids_neurodecode.report.build import Table
 from bids_neurodecode.report.group import write_group_report
 from bids_neurodecode.report.participant import ParticipantResults
 from bids_neurodecode.report.reader import Reader
 from bids_neurodecode.report.results import GenerationResults
 from bids_neurodecode.report.section_gallery import images_at_the_head
-from bids_neurodecode.report.section_generation import generation_section
+from bids_neurodecode.report.section_generation import NOT_SAID, generation_section
 from bids_neurodecode.report.section_scores import scores_section
 
 MODELS = ('ridge', 'baseline-mean-image', 'ceiling-prior')
@@ -103,6 +105,29 @@ def test_the_section_says_what_made_them_from_what_and_what_they_score(
     ):
         assert words in section, words
     assert 'the baseline "ceiling' not in section
+
+
+@pytest.mark.parametrize('caution', ['They show nothing new.', ''])
+def test_a_page_is_made_again_where_its_generator_is_not_installed(
+    made: ParticipantResults, caution: str
+) -> None:
+    assert made.generation is not None
+    record = replace(made.generation, generator='theirs', caution=caution)
+    again = ParticipantResults.from_json(replace(made, generation=record).to_json())
+    section = words_of(generation_section(Reader(again)))
+    assert 'Versatile Diffusion' not in section
+    assert (caution or NOT_SAID.format(name='theirs')) in section
+    texts = methods(build_config({}), paradigm='images', version='1', generator='theirs')
+    assert NOT_HERE.format(name='theirs') in texts
+
+
+def test_a_broken_generator_ends_no_methods(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(name: str) -> None:
+        raise ArgumentsError(name)
+
+    monkeypatch.setattr(boilerplate, 'find_generator', broken)
+    texts = methods(build_config({}), paradigm='images', version='1', generator='theirs')
+    assert NOT_HERE.format(name='theirs') in texts
 
 
 def test_other_sections_are_as_without_pictures(
