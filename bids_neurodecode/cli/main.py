@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import sys
+import tempfile
 import threading
 import uuid
 from collections.abc import Iterator, Sequence
@@ -54,7 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
             plan = None if arguments.study is None else plan_of(arguments)
             config = settings_from(arguments) if plan is None else plan.variants[0].config
-            return _run(arguments, config, plan)
+            with cache_folder(arguments) as caches:
+                return _run(arguments, config, plan, caches)
     except NeurodecodeError as error:
         print(f'error: {error}', file=sys.stderr)
         return exit_code(error)
@@ -96,7 +98,18 @@ def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-def _run(arguments: Arguments, config: Config, plan: StudyPlan | None) -> int:
+@contextmanager
+def cache_folder(arguments: Arguments) -> Iterator[Path]:
+    """Yield the folder of caches; of a dry run, which writes nothing, one that goes with it."""
+    own = arguments.work_dir / 'cache'
+    if not arguments.dry_run or own.exists():
+        yield own
+        return
+    with tempfile.TemporaryDirectory(prefix='bids_neurodecode-') as folder:
+        yield Path(folder) / 'cache'
+
+
+def _run(arguments: Arguments, config: Config, plan: StudyPlan | None, caches: Path) -> int:
     from bids_neurodecode.cli.checks import check_all
     from bids_neurodecode.cli.checks_places import check_own
     from bids_neurodecode.cli.installed import with_installed
@@ -106,7 +119,6 @@ def _run(arguments: Arguments, config: Config, plan: StudyPlan | None) -> int:
 
     _log_to_terminal(arguments.verbose)
     LOGGER.info('bids_neurodecode %s, %s level', __version__, arguments.analysis_level)
-    caches = arguments.work_dir / 'cache'
     threads = threads_of(arguments.omp_nthreads, arguments.nprocs)
     set_environment(caches, threads=threads)
     check_own(caches)

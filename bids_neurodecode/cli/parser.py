@@ -506,7 +506,7 @@ def _unknown(parser: argparse.ArgumentParser, unknown: Sequence[str]) -> str:
         return EXTRA_ARGUMENT.format(argument=unknown[0], prog=parser.prog)
     name = options[0].split('=')[0]
     known = _options(parser)
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    close = close or [option for option in known if option.startswith(name)][:1]
+    close = [option for option in known if option.startswith(name) and len(name) > 3]
+    close = close or difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     nearest = f' Did you mean {close[0]}?' if close else ''
     return UNKNOWN_OPTION.format(option=name, nearest=nearest, prog=parser.prog)

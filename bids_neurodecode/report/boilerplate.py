@@ -75,7 +75,8 @@ class Reference:
     def text(self) -> str:
         """The work as a reference list shows it, without its address."""
         authors = [_initials(a) for a in self.fields['author'].split(' and ')]
-        work = f'{", ".join(authors)} ({self.fields["year"]}). {self.fields["title"]}.'
+        title = re.sub('[{}]', '', self.fields['title'])  # they keep capitals
+        work = f'{", ".join(authors)} ({self.fields["year"]}). {title}.'
         if 'eprint' in self.fields:
             return f'{work} arXiv:{self.fields["eprint"]}.'
         pages = self.fields['pages'].replace('--', '–')

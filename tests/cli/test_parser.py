@@ -103,6 +103,7 @@ def test_derivatives_by_name():
             r'--participant-lable.*Did you mean --participant-',
         ),
         ([*CALL, '--devise=cuda'], r'Unknown option --devise\. Did you mean --device\?'),
+        ([*CALL, '--task', 'image'], r'Did you mean --task-id\?'),
         (['--partcipant-label'], r'Did you mean --participant-label'),
         ([*CALL, '-d', 'a=/x', 'a=/y'], r"'a' is given twice"),
         ([*CALL, '-d', '/x'], r'NAME=PATH'),

@@ -42,6 +42,10 @@ def test_bibliography_is_whole() -> None:
     assert all(re.fullmatch(r'10\.\d{4,5}/\S+', doi) for doi in dois)
 
 
+def test_references_are_written_without_the_braces_of_bibtex() -> None:
+    assert not [work.text for work in read_bibliography().values() if re.search('[{}]', work.text)]
+
+
 def test_preprints_are_cited_by_their_number() -> None:
     for work in read_bibliography().values():
         if 'eprint' in work.fields:
