@@ -37,7 +37,10 @@ def room(values: npt.NDArray[Any], shape: tuple[int, ...]) -> npt.NDArray[np.flo
 
 
 def rows_of(
-    values: npt.NDArray[Any], rows: npt.NDArray[np.integer[Any]], like: npt.NDArray[Any]
+    values: npt.NDArray[Any],
+    rows: npt.NDArray[np.integer[Any]],
+    like: npt.NDArray[Any],
+    keep: npt.NDArray[np.bool_] | None = None,
 ) -> npt.NDArray[np.float32]:
     """Return some rows, in room as what is made of another array has.
 
@@ -49,10 +52,14 @@ def rows_of(
         Row numbers, (n,).
     like
         Beside whose file they lie, if it is mapped.
+    keep
+        Columns that are kept, (n_columns,); all if left out.
     """
-    out = room(like, (len(rows), *values.shape[1:]))
+    n_columns = values.shape[1] if keep is None else int(np.count_nonzero(keep))
+    out = room(like, (len(rows), n_columns))
     for start in range(0, len(rows), _ROWS):
-        out[start : start + _ROWS] = values[rows[start : start + _ROWS]]
+        some = values[rows[start : start + _ROWS]]
+        out[start : start + _ROWS] = some if keep is None else some[:, keep]
     return out
 
 

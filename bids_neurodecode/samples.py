@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.errors import DataError
-from bids_neurodecode.mapped import room
+from bids_neurodecode.mapped import room, rows_of
 from bids_neurodecode.spaces import Space, load_image, space_of
 from bids_neurodecode.typing import IndexArray
 
@@ -62,8 +62,8 @@ NO_TRAINING_TIME = (
 
 BY_CONTENT = frozenset({'stimulus', 'cluster', 'category'})
 """Splits that keep stimuli of the same content on one side."""
-ROWS, COLUMNS = 1024, 8192
-"""Samples and voxels that are worked on together."""
+COLUMNS = 8192
+"""Voxels that are worked on together."""
 FormCodes = tuple[int, int]
 """NIfTI codes of ``qform`` and ``sform``."""
 ALIGNED: FormCodes = (0, 2)
@@ -353,10 +353,7 @@ class Samples:
         if keep is not None and keep.all():
             keep = None
         mask = mask if keep is None else mask.restrict(keep)
-        out = room(values, (len(index), mask.n_voxels))
-        for start in range(0, len(index), ROWS):
-            some = values[index[start : start + ROWS]]
-            out[start : start + ROWS] = some if keep is None else some[:, keep]
+        out = rows_of(values, index, values, keep)
         return Samples(Responses(out, mask), self.table.iloc[index].reset_index(drop=True))
 
     def voxels(self, keep: npt.NDArray[np.bool_]) -> Samples:
