@@ -69,7 +69,8 @@ def test_public_functions_say_what_they_take():
 def test_what_people_read_is_in_the_words_of_the_field():
     found = {file: wording(tree_of(file)) for file in modules(ROOT).values()}
     for file in (*(ROOT / 'docs').rglob('*.md'), ROOT / 'README.md'):
-        if file.name != 'errors.md':  # it shows fields of messages by their names
+        # errors.md shows fields of messages by their names; the site makes api from docstrings
+        if file.name != 'errors.md' and file.parent.name != 'api':
             found[file] = wording(file.read_text())
     assert {str(file): words for file, words in found.items() if words} == {}
 
