@@ -105,7 +105,7 @@ def load(folder: Path, n_folds: int) -> dict[str, Any]:
 
 def reliability(given: dict[str, Any], _: Path) -> None:
     """Noise ceilings of all columns."""
-    from bids_neurodecode.systems.encoding_setup import ncsnr_of
+    from bids_neurodecode.systems.voxels import ncsnr_of
 
     ncsnr_of(given['samples'])
 
@@ -122,7 +122,7 @@ def selection(given: dict[str, Any], _: Path) -> None:
 
 def linear(given: dict[str, Any], _: Path) -> None:
     """The linear decoder on a fifth of the columns."""
-    from bids_neurodecode.systems.decoding import decode_pictures
+    from bids_neurodecode.systems.reconstruction.decoding import decode_pictures
 
     decode_pictures(
         given['samples'],
@@ -137,7 +137,7 @@ def linear(given: dict[str, Any], _: Path) -> None:
 
 def ridge(given: dict[str, Any], _: Path) -> None:
     """The encoding model of all columns."""
-    from bids_neurodecode.systems.encoding import encode_pictures
+    from bids_neurodecode.systems.encoding.recipe import encode_pictures
 
     encode_pictures(
         given['samples'],
@@ -164,7 +164,7 @@ def _written(given: dict[str, Any], folder: Path, extension: str) -> None:
     from bids_neurodecode.bids.sink import write_image
     from bids_neurodecode.samples import VoxelMask
     from bids_neurodecode.spaces import Space, load_image
-    from bids_neurodecode.workflow.publish import betas_image
+    from bids_neurodecode.systems.steps.publish import betas_image
 
     samples = given['samples']
     n = samples.values.shape[1]

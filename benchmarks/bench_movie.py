@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from bids_neurodecode.settings_movie import DESIGNS
+from bids_neurodecode.settings.movie import DESIGNS
 from bids_neurodecode.stimuli.filmstore import FilmChunks, FilmRecipe, FilmStore, build_store
 
 EMOFILM_VOLUMES, EMOFILM_VOXELS = 7378, 4609
@@ -89,8 +89,8 @@ def prepared(
 ) -> Callable[[], Any]:
     """Return a training of one epoch, ready to start."""
     from bids_neurodecode.config import build_config
-    from bids_neurodecode.systems.movie_network import fit_movie
-    from bids_neurodecode.systems.movie_setup import network_settings
+    from bids_neurodecode.systems.movie.network import fit_movie
+    from bids_neurodecode.systems.movie.setup import network_settings
 
     movie = {
         'design': design, 'n_epochs': 1, 'batch_size': batch, 'patience': 'none',

@@ -22,7 +22,7 @@ def overhead(argv: list[str]) -> dict[str, float]:
     """Return seconds of the steps around the nodes."""
     from bids_neurodecode.bids.query import find_inputs
     from bids_neurodecode.bids.request import Request
-    from bids_neurodecode.workflow.participant import init_run_wf
+    from bids_neurodecode.levels.participant import init_run_wf
 
     arguments = parse_arguments(argv)
     config = settings_from(arguments)

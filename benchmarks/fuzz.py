@@ -433,8 +433,8 @@ def _models(folder: Path) -> None:
     from bids_neurodecode.api.results import _model
     from bids_neurodecode.config import Config, load_config
     from bids_neurodecode.models.storage import load_arrays
-    from bids_neurodecode.workflow.film_model import facts_of, load_models
-    from bids_neurodecode.workflow.generation_model import load_model
+    from bids_neurodecode.systems.movie.steps.model import facts_of, load_models
+    from bids_neurodecode.systems.reconstruction.generation.steps.model import load_model
 
     for file in sorted(folder.rglob('*_model.toml')):
         load_config(file)
@@ -463,7 +463,7 @@ def _make_records(seeds: Path) -> Callable[[Path], None]:
 def _records(folder: Path) -> None:
     """Read what an earlier run left in the output folder."""
     from bids_neurodecode.bids.provenance import check_output
-    from bids_neurodecode.workflow.reports import config_of, read_results
+    from bids_neurodecode.systems.steps.records import config_of, read_results
 
     check_output(folder / 'out')
     for file in sorted(folder.rglob('*_results.json')):
@@ -630,7 +630,7 @@ def load_all() -> None:
     import bids_neurodecode.api.results
     import bids_neurodecode.cli.checks
     import bids_neurodecode.cli.levels
-    import bids_neurodecode.workflow.film_model  # noqa: F401
+    import bids_neurodecode.systems.movie.steps.model  # noqa: F401
 
     torch.set_num_threads(1)
 

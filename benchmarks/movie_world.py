@@ -12,7 +12,7 @@ import pandas as pd
 from bids_neurodecode.samples import Responses, Samples, VoxelMask
 from bids_neurodecode.signals.delay import align_to_clock
 from bids_neurodecode.stimuli.filmstore import FilmChunks, FilmRecipe, FilmStore, build_store
-from bids_neurodecode.systems.movie_setup import FilmData
+from bids_neurodecode.systems.movie.setup import FilmData
 
 TR = 0.65
 DELAY = 5.2

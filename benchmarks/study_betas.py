@@ -34,7 +34,7 @@ from bids_neurodecode.simulate.spec import SimulationSpec, generator
 from bids_neurodecode.stimuli.features import extract_features, get_extractor
 from bids_neurodecode.stimuli.images import load_images
 from bids_neurodecode.systems.base import PerStimulus
-from bids_neurodecode.systems.reconstruction import fit
+from bids_neurodecode.systems.reconstruction.recipe import fit
 
 WORLDS = {
     'as in the demonstration': {},

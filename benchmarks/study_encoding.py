@@ -32,9 +32,9 @@ from bids_neurodecode.evaluation.voxels import r2_by_column
 from bids_neurodecode.samples import Responses, Samples, VoxelMask, split_by_group
 from bids_neurodecode.signals.reliability import noise_ceiling
 from bids_neurodecode.systems.base import PerStimulus
-from bids_neurodecode.systems.encoders import EncoderSettings
-from bids_neurodecode.systems.encoding import PictureEncoding, encode_pictures
-from bids_neurodecode.systems.encoding_network import NetworkSettings
+from bids_neurodecode.systems.encoding.encoders import EncoderSettings
+from bids_neurodecode.systems.encoding.network import NetworkSettings
+from bids_neurodecode.systems.encoding.recipe import PictureEncoding, encode_pictures
 from bids_neurodecode.systems.outcomes import REPEAT_AVERAGE, SINGLE_TRIAL
 
 

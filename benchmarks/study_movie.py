@@ -37,7 +37,7 @@ from movie_world import (
 
 from bids_neurodecode.config import Config, build_config
 from bids_neurodecode.samples import Split, split_in_time
-from bids_neurodecode.systems.movie_setup import FilmData
+from bids_neurodecode.systems.movie.setup import FilmData
 
 SEEDS = (0, 1, 2)
 N_SHIFTS = 3
@@ -82,7 +82,7 @@ def rows_of(who: str, model: str, seed: int, r: np.ndarray, n: int, world: World
 
 def banded(data: FilmData, world: World) -> np.ndarray:
     """Return the correlation of each voxel by banded ridge."""
-    from bids_neurodecode.systems.movie_banded import encode_banded
+    from bids_neurodecode.systems.movie.banded import encode_banded
 
     config = settings('encoder', 0)
     judged, _ = encode_banded(
@@ -101,7 +101,7 @@ def banded(data: FilmData, world: World) -> np.ndarray:
 
 def network(data: FilmData, mode: str, seed: int, **movie: Any) -> Any:
     """Train and judge a network."""
-    from bids_neurodecode.systems.movie_study import study_network
+    from bids_neurodecode.systems.movie.study import study_network
 
     config = settings(mode, seed, **movie)
     started = time.monotonic()
@@ -152,7 +152,7 @@ def _frame_scores(study: Any) -> dict[str, float]:
 def explain(world: World, joint: dict[int, Any], out: Path) -> None:
     """Ask the networks for the planted region and the planted concept."""
     from bids_neurodecode.explain.saliency import saliency_by_region
-    from bids_neurodecode.systems.movie_explain import explain_concepts, explain_perturbation
+    from bids_neurodecode.systems.movie.explain import explain_concepts, explain_perturbation
 
     data, labels = world.data(world.mean), labels_of_voxels()
     fold = split_of(data).folds[0]
@@ -272,7 +272,7 @@ def draw(joint: dict[int, Any], out: Path) -> None:
 
 def _draw_network(study: Any, out: Path) -> None:
     from bids_neurodecode.report import film
-    from bids_neurodecode.workflow.film_network_outputs import pick_frames
+    from bids_neurodecode.systems.movie.steps.network_outputs import pick_frames
 
     film.plot_curves(pd.DataFrame(list(study.curves))).savefig(out / 'curves.png', dpi=150)
     shown = study.reconstruction

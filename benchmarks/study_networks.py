@@ -36,10 +36,10 @@ from bids_neurodecode.stimuli.features import extract_features, get_extractor, i
 from bids_neurodecode.stimuli.images import load_images
 from bids_neurodecode.stimuli.packaged import read_convnet
 from bids_neurodecode.systems.base import PerStimulus
-from bids_neurodecode.systems.generation_data import Inputs
-from bids_neurodecode.systems.generation_fit import Stage, fit_model, training_rows
-from bids_neurodecode.systems.generation_model import refine
-from bids_neurodecode.systems.generation_small import small_generator
+from bids_neurodecode.systems.reconstruction.generation.data import Inputs
+from bids_neurodecode.systems.reconstruction.generation.fit import Stage, fit_model, training_rows
+from bids_neurodecode.systems.reconstruction.generation.model import refine
+from bids_neurodecode.systems.reconstruction.generation.small import small_generator
 
 TUNED, GUIDE, JUDGE = 'mobilenetv2', 'efficientnet-lite0', 'efficientnet-lite2'
 SIZE = 64
@@ -219,7 +219,7 @@ def guide(
 def small_correlations(images: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """Correlate pixels, at 32 a side, of each image with each candidate."""
     from bids_neurodecode.evaluation.networks import correlations
-    from bids_neurodecode.systems.generation_generators import resize
+    from bids_neurodecode.systems.reconstruction.generation.generators import resize
 
     flat = [resize(x, 32).reshape(len(x), -1).astype(np.float32) for x in (images, truth)]
     return correlations(*flat)

@@ -34,10 +34,14 @@ from bids_neurodecode.stimuli.features import get_extractor
 from bids_neurodecode.stimuli.images import load_images
 from bids_neurodecode.stimuli.space import FeatureSpace
 from bids_neurodecode.systems.base import PerStimulus
-from bids_neurodecode.systems.generation import generate_pictures
-from bids_neurodecode.systems.generation_data import ExtraPictures, Generation, Inputs
-from bids_neurodecode.systems.generation_small import small_generator
 from bids_neurodecode.systems.outcomes import REPEAT_AVERAGE
+from bids_neurodecode.systems.reconstruction.generation.data import (
+    ExtraPictures,
+    Generation,
+    Inputs,
+)
+from bids_neurodecode.systems.reconstruction.generation.pipeline import generate_pictures
+from bids_neurodecode.systems.reconstruction.generation.small import small_generator
 
 SIZE = 64
 DEEP = replace(

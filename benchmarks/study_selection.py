@@ -21,7 +21,7 @@ from bids_neurodecode.config import EvaluationSettings, SelectionSettings
 from bids_neurodecode.samples import Parts, Responses, Samples, VoxelMask, split_by_group
 from bids_neurodecode.signals.reliability import repeat_test
 from bids_neurodecode.systems.base import PerStimulus
-from bids_neurodecode.systems.reconstruction import evaluate_folds
+from bids_neurodecode.systems.reconstruction.recipe import evaluate_folds
 
 N_VOXELS = 100
 # orders (see design), runs, images, deviation of the responses beside noise of 1

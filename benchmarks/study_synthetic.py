@@ -28,10 +28,13 @@ from bids_neurodecode.samples import Responses, Samples, Split, split_by_group
 from bids_neurodecode.signals.selection import select_voxels
 from bids_neurodecode.standardizer import Standardizer
 from bids_neurodecode.stimuli.space import FeatureSpace
-from bids_neurodecode.systems.augmentation import draw_pictures, synthetic_responses
 from bids_neurodecode.systems.base import PerStimulus
 from bids_neurodecode.systems.linear import DecoderSettings, LinearDecoder
-from bids_neurodecode.systems.reconstruction import evaluate
+from bids_neurodecode.systems.reconstruction.generation.augmentation import (
+    draw_pictures,
+    synthetic_responses,
+)
+from bids_neurodecode.systems.reconstruction.recipe import evaluate
 
 SHARES = (0.25, 0.5, 1.0)
 WITHOUT = 'without'

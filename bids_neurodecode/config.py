@@ -19,12 +19,12 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from bids_neurodecode.errors import ArgumentsError
 from bids_neurodecode.extensions import find_system
 from bids_neurodecode.fetched import check_fetched
-from bids_neurodecode.settings import Settings
-from bids_neurodecode.settings_conditions import ConditionSettings
-from bids_neurodecode.settings_encoding import EncodingSettings
-from bids_neurodecode.settings_events import EventSettings, Rows
-from bids_neurodecode.settings_movie import MovieSettings
-from bids_neurodecode.settings_reconstruction import ReconstructionSettings
+from bids_neurodecode.settings.base import Settings
+from bids_neurodecode.settings.conditions import ConditionSettings
+from bids_neurodecode.settings.encoding import EncodingSettings
+from bids_neurodecode.settings.events import EventSettings, Rows
+from bids_neurodecode.settings.movie import MovieSettings
+from bids_neurodecode.settings.reconstruction import ReconstructionSettings
 from bids_neurodecode.text import one_line
 
 SCHEMA_VERSION: Literal[1] = 1

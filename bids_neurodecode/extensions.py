@@ -70,7 +70,7 @@ class System:
     train
         Adds the steps of the analysis to a ``bids_neurodecode.workflow.nodes.Ladder``. The
         last one makes the product ``results``, by
-        ``bids_neurodecode.workflow.publish.Publisher``.
+        ``bids_neurodecode.systems.steps.publish.Publisher``.
     predict
         Adds the steps that apply a trained model, whose file it is handed: the participant's
         ``models/*_desc-<name>_model.safetensors``, with its settings beside it (``.toml``). None:
@@ -112,11 +112,10 @@ class Generator:
     make
         Takes the settings (:class:`~bids_neurodecode.config.Config`) and the device (``cpu`` or
         ``cuda``) and returns a
-        :class:`~bids_neurodecode.systems.generation_generators.Generator`.
+        :class:`~bids_neurodecode.systems.reconstruction.generation.generators.Generator`.
     restore
-        Takes what ``state()`` and ``describe()`` of a
-        :class:`~bids_neurodecode.systems.generation_generators.FittedGenerator` returned and the
-        device, and returns it again (predict mode).
+        Takes what ``state()`` and ``describe()`` of a ``FittedGenerator`` (of the same module)
+        returned and the device, and returns it again (predict mode).
     caution
         What the page says of its images.
     methods

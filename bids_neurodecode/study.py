@@ -1,6 +1,6 @@
 """Studies: a file says what is varied; here it becomes a list of variants, each with its settings.
 
-Nothing is run here: see :mod:`bids_neurodecode.workflow.studies`.
+Nothing is run here: see :mod:`bids_neurodecode.levels.studies`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from bids_neurodecode.config import Config, build_config, merge, reason_of
 from bids_neurodecode.errors import ArgumentsError
-from bids_neurodecode.settings_study import NO_REFERENCE, StudySettings, VariantSettings
+from bids_neurodecode.settings.study import NO_REFERENCE, StudySettings, VariantSettings
 from bids_neurodecode.text import one_line
 
 SUFFIX = '.toml'

@@ -9,6 +9,7 @@ import bids_neurodecode
 
 PACKAGE = Path(bids_neurodecode.__file__).parent
 ROOMS = {
+    'settings': 'Settings',
     'signals': 'BOLD to responses',
     'stimuli': 'Images and films to features',
     'models': 'Estimators and networks',
@@ -20,9 +21,13 @@ ROOMS = {
 }
 """The rooms whose functions take and return arrays, and those that read and make datasets."""
 GROUND = (
-    *('samples', 'standardizer', 'spaces', 'config', 'settings', 'tables', 'extensions'),
+    *('samples', 'standardizer', 'spaces', 'config', 'tables', 'extensions'),
     *('fetched', 'text', 'typing', 'errors'),
 )
+
+
+LEFT_OUT = {'steps', 'report'}
+"""Nodes and sections of systems."""
 
 
 def write_api_pages(folder: Path) -> None:
@@ -38,14 +43,12 @@ def write_api_pages(folder: Path) -> None:
 
 
 def _pages() -> dict[str, str]:
-    settings = [file.stem for file in sorted(PACKAGE.glob('settings_*.py'))]
-    pages = {f'{name}.md': _module_page(name) for name in (*GROUND, *settings)}
+    pages = {f'{name}.md': _module_page(name) for name in GROUND}
     lines = ['# Modules', '', INTRODUCTION, '', '## Ground floor', '', *_table(GROUND, '')]
     for room, title in ROOMS.items():
         names = _modules(room)
         lines += [f'## {title}', '', f'`bids_neurodecode.{room}`', '', *_table(names, room)]
         pages |= {f'{room}.{name}.md': _module_page(f'{room}.{name}') for name in names}
-    lines += ['## Settings of the systems', '', *_table(settings, '')]
     lines += ['```{toctree}', ':hidden:', ':glob:', '', '*', '```', '']
     return pages | {'index.md': '\n'.join(lines)}
 
@@ -61,7 +64,11 @@ INTRODUCTION = (
 def _modules(room: str) -> list[str]:
     files = sorted((PACKAGE / room).rglob('*.py'))
     names = [file.relative_to(PACKAGE / room).with_suffix('') for file in files]
-    return ['.'.join(name.parts) for name in names if not name.stem.startswith('_')]
+    return [
+        '.'.join(name.parts)
+        for name in names
+        if not name.stem.startswith('_') and LEFT_OUT.isdisjoint(name.parts)
+    ]
 
 
 def _table(names: tuple[str, ...] | list[str], room: str) -> list[str]:

@@ -283,6 +283,7 @@ ROOMS = {
     'config': 'Settings',
     'bids': 'Datasets',
     'workflow': 'While the workflow runs',
+    'levels': 'Participants, the group, and their pages',
     'signals': 'BOLD, events and atlases',
     'stimuli': 'Images and films',
     'samples': 'Samples and splits',

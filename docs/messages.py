@@ -16,6 +16,8 @@ from bids_neurodecode.cli.exits import exit_code
 
 PACKAGE = Path(bids_neurodecode.__file__).parent
 OURS = 'bids_neurodecode.'
+PAGES = re.compile(r'(^|\.)report(\.|$)|_page$')
+"""Modules that write pages."""
 NO_MESSAGES = {'simulate.write', 'simulate.writetruth'}
 """Modules whose long texts are README files of what they write."""
 
@@ -113,7 +115,7 @@ def find_messages() -> tuple[Message, ...]:
             text, written = _without_class(template)
             errors_of = tuple(sorted(made | written))
             # what a report prints below its figures is no message
-            told = not module.startswith('report.') and (name in used or _is_sentence(text))
+            told = not PAGES.search(module) and (name in used or _is_sentence(text))
             told = told or bool(errors_of)
             if told and len(text.split()) > 3 and '\n' not in text and _starts(text):
                 found.append(Message(module, name, text, errors_of))

@@ -70,7 +70,7 @@ def bring(monkeypatch):
             }
             for group, names in groups.items()
         }
-        for module in ('extensions', 'stimuli.features', 'bids.recipes', 'settings_encoding'):
+        for module in ('extensions', 'stimuli.features', 'bids.recipes', 'settings.encoding'):
             monkeypatch.setattr(
                 f'bids_neurodecode.{module}.installed', lambda group: found.get(group, {})
             )

@@ -1,12 +1,15 @@
 """The house: nothing imports in circles, and nothing takes what is private to another file."""
 
 import ast
+import re
 
 import pytest
 
 from benchmarks.house import (
+    PACKAGE,
     ROOT,
     circles,
+    imports,
     modules,
     private_imports,
     tree_of,
@@ -23,6 +26,25 @@ def test_no_modules_import_each_other():
 
 def test_nothing_private_is_imported():
     assert private_imports() == []
+
+
+def is_step(module):
+    """Whether a module of a system is one of its steps or sections, or knows of these."""
+    return not {'steps', 'report', 'workflow', 'bids', 'levels'}.isdisjoint(module.split('.')[1:])
+
+
+def test_the_equations_of_a_system_know_no_steps_files_or_pages():
+    of_systems = [x for x in imports(ROOT) if x[0].startswith('bids_neurodecode.systems.')]
+    equations = [(user, source) for user, source, _ in of_systems if not is_step(user)]
+    assert len({user for user, _ in equations}) > 50
+    assert [each for each in equations if is_step(each[1])] == []
+
+
+def test_files_that_the_docs_name_are_there():
+    pages = [*(ROOT / 'docs').glob('*.md'), ROOT / 'CONTRIBUTING.md', ROOT / 'README.md']
+    named = {x for page in pages for x in re.findall(r'`((?:\w+/)+\w+\.py)`', page.read_text())}
+    assert len(named) > 20
+    assert {x for x in named if not any((ROOT / y / x).is_file() for y in ('', PACKAGE))} == set()
 
 
 def test_nothing_runs_what_a_file_says_or_speaks_to_a_network():

@@ -4,7 +4,7 @@ import pytest
 
 from bids_neurodecode.config import build_config, preset_names, read_settings
 from bids_neurodecode.errors import ArgumentsError
-from bids_neurodecode.settings_movie import DESIGNS, MovieSettings
+from bids_neurodecode.settings.movie import DESIGNS, MovieSettings
 
 
 def test_the_paper_preset_is_the_published_network():

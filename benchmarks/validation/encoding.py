@@ -18,8 +18,8 @@ from benchmarks.validation.selection import noise
 from bids_neurodecode.config import EvaluationSettings, RidgeSettings, build_config
 from bids_neurodecode.samples import Responses, Samples, VoxelMask, split_by_group
 from bids_neurodecode.systems.base import PerStimulus
-from bids_neurodecode.systems.encoders import EncoderSettings
-from bids_neurodecode.systems.encoding import encode_pictures
+from bids_neurodecode.systems.encoding.encoders import EncoderSettings
+from bids_neurodecode.systems.encoding.recipe import encode_pictures
 
 FloatArray = npt.NDArray[np.float64]
 

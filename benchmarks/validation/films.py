@@ -27,15 +27,15 @@ from bids_neurodecode.samples import (
     split_in_time,
 )
 from bids_neurodecode.signals.clean import clean_series
-from bids_neurodecode.systems.movie import FilmEncoding, encode_films
-from bids_neurodecode.systems.movie_agreement import compare, compare_group
-from bids_neurodecode.systems.movie_banded import encode_banded
-from bids_neurodecode.systems.movie_comparison import compare_models
-from bids_neurodecode.systems.movie_frames import judge_frames
-from bids_neurodecode.systems.movie_intervals import block_intervals, mean_interval
-from bids_neurodecode.systems.movie_parts import Pool, standardize_within
-from bids_neurodecode.systems.movie_surrogates import surrogate_responses
-from bids_neurodecode.systems.movie_targets import agreement
+from bids_neurodecode.systems.movie.agreement import compare, compare_group
+from bids_neurodecode.systems.movie.banded import encode_banded
+from bids_neurodecode.systems.movie.comparison import compare_models
+from bids_neurodecode.systems.movie.frames import judge_frames
+from bids_neurodecode.systems.movie.intervals import block_intervals, mean_interval
+from bids_neurodecode.systems.movie.parts import Pool, standardize_within
+from bids_neurodecode.systems.movie.recipe import FilmEncoding, encode_films
+from bids_neurodecode.systems.movie.surrogates import surrogate_responses
+from bids_neurodecode.systems.movie.targets import agreement
 
 TR = 1.3
 N_VOXELS, N_FEATURES = 40, 8

@@ -17,7 +17,7 @@ from bids_neurodecode.config import EvaluationSettings, RidgeSettings
 from bids_neurodecode.samples import Responses, Samples, VoxelMask, split_by_group
 from bids_neurodecode.systems.base import PerStimulus
 from bids_neurodecode.systems.linear import DecoderSettings
-from bids_neurodecode.systems.reconstruction import evaluate_folds
+from bids_neurodecode.systems.reconstruction.recipe import evaluate_folds
 
 FloatArray = npt.NDArray[np.float64]
 Order = Literal['random', 'same', 'swaps', 'reversed', 'shifted']

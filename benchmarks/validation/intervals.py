@@ -13,7 +13,7 @@ from benchmarks.validation.harness import Check, Kind
 from bids_neurodecode.evaluation.paired import paired_difference
 from bids_neurodecode.evaluation.statistics import bootstrap_ci
 from bids_neurodecode.systems.comparison import median_without, unit_values
-from bids_neurodecode.systems.encoding_scores import weighted_r
+from bids_neurodecode.systems.encoding.scores import weighted_r
 
 FloatArray = npt.NDArray[np.float64]
 Draw = Callable[[np.random.Generator, int], FloatArray]

@@ -13,7 +13,7 @@ from bids_neurodecode.config import EvaluationSettings, RidgeSettings
 from bids_neurodecode.samples import Responses, Samples, Split, VoxelMask, split_by_group
 from bids_neurodecode.systems.base import Evaluation, PerStimulus
 from bids_neurodecode.systems.linear import DecoderSettings
-from bids_neurodecode.systems.reconstruction import evaluate_folds
+from bids_neurodecode.systems.reconstruction.recipe import evaluate_folds
 
 SETTINGS = DecoderSettings(
     n_components=5, ridge=RidgeSettings(alphas=(1.0, 100.0, 10_000.0), n_folds=3)

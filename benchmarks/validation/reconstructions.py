@@ -22,12 +22,15 @@ from bids_neurodecode.evaluation.metrics import Score
 from bids_neurodecode.evaluation.protocols import PROTOCOLS, get_protocol
 from bids_neurodecode.samples import Fold, Responses, Samples, VoxelMask, split_by_group
 from bids_neurodecode.systems.base import PerStimulus
-from bids_neurodecode.systems.brain_correlation import METRIC, BrainScores
 from bids_neurodecode.systems.comparison import compare_rows
-from bids_neurodecode.systems.encoders import EncoderSettings
-from bids_neurodecode.systems.generation_scores import ReconstructionScorer
+from bids_neurodecode.systems.encoding.encoders import EncoderSettings
 from bids_neurodecode.systems.outcomes import Outcome
-from bids_neurodecode.workflow.image_scores import MODEL, score_images
+from bids_neurodecode.systems.reconstruction.generation.brain_correlation import (
+    METRIC,
+    BrainScores,
+)
+from bids_neurodecode.systems.reconstruction.generation.scores import ReconstructionScorer
+from bids_neurodecode.systems.reconstruction.steps.image_scores import MODEL, score_images
 
 Rows = dict[str, tuple[float, float, float, float]]
 """Value, limits and p of each metric."""

@@ -195,7 +195,7 @@ class ParticipantData:
 
     def _of_trials(self, model: Model) -> Samples:
         from bids_neurodecode.bids.trials import median_duration, stimulus_duration
-        from bids_neurodecode.workflow.betas import estimate
+        from bids_neurodecode.systems.steps.betas import estimate
 
         betas = self.config.betas.model_copy(update={'model': model})
         config = self.config.model_copy(update={'betas': betas})
@@ -220,7 +220,7 @@ class ParticipantData:
 
     def _of_films(self) -> Samples:
         from bids_neurodecode.signals.delay import align_to_clock
-        from bids_neurodecode.workflow.parcels import clean_run
+        from bids_neurodecode.systems.steps.parcels import clean_run
 
         table = self.trials
         values = np.full((len(table), self.mask.n_voxels), np.nan, dtype=np.float32)

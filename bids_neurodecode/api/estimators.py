@@ -23,9 +23,11 @@ from bids_neurodecode.evaluation.identification import nearest, similarity
 from bids_neurodecode.evaluation.voxels import pearson_by_column, summary
 from bids_neurodecode.models.ridge_solver import Device
 from bids_neurodecode.samples import Responses, Samples
-from bids_neurodecode.systems import encoders, movie, reconstruction
 from bids_neurodecode.systems.base import PerStimulus
+from bids_neurodecode.systems.encoding import encoders
 from bids_neurodecode.systems.linear import DecoderSettings, LinearDecoder
+from bids_neurodecode.systems.movie import recipe as movie
+from bids_neurodecode.systems.reconstruction import recipe as reconstruction
 
 ONE_GROUP = 'groups has {n} labels for {samples} samples; give one a sample.'
 ONE_LABEL = (
@@ -103,7 +105,7 @@ class VoxelEncoder(_Estimator):
     Attributes
     ----------
     encoder_
-        The fitted model of :mod:`bids_neurodecode.systems.encoders`.
+        The fitted model of :mod:`bids_neurodecode.systems.encoding.encoders`.
     cv_r2_
         Share of each voxel's variance explained in the folds of ``fit``, (n_voxels,).
 
@@ -364,7 +366,7 @@ class MovieEncoder(_Estimator):
     Attributes
     ----------
     encoder_
-        The fitted :class:`~bids_neurodecode.systems.movie.FilmEncoder`.
+        The fitted :class:`~bids_neurodecode.systems.movie.recipe.FilmEncoder`.
     cv_r2_
         Share of each voxel's variance explained in the folds of ``fit``, (n_voxels,).
 

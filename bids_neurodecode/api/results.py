@@ -257,7 +257,7 @@ def load_results(out: str | Path) -> Results:
     ...
     bids_neurodecode.errors.InputError: No results of participant level in no-such-folder. Run ...
     """
-    from bids_neurodecode.workflow.reports import find_results, read_results
+    from bids_neurodecode.systems.steps.records import find_results, read_results
 
     folder = Path(out)
     return Results(folder, tuple(read_results(file) for file in find_results(folder)))
@@ -276,7 +276,7 @@ def _maps(record: ParticipantResults) -> dict[str, Path]:
 def _model(arrays: dict[str, Any], told: dict[str, Any]) -> Any:
     """Rebuild a linear model from what the program saved."""
     if told.get('kind') == 'picture-encoder':
-        from bids_neurodecode.systems.encoders import load_encoder
+        from bids_neurodecode.systems.encoding.encoders import load_encoder
 
         prefix = 'encoder.'
         state = {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
@@ -288,6 +288,6 @@ def _model(arrays: dict[str, Any], told: dict[str, Any]) -> Any:
             k: v for k, v in arrays.items() if k.split('.')[0] in {'voxels', 'space', 'ridge'}
         }
         return LinearDecoder.from_state(state, told['library'], told['measure'])
-    from bids_neurodecode.systems.movie_applying import encoder_from
+    from bids_neurodecode.systems.movie.applying import encoder_from
 
     return encoder_from(arrays, told)

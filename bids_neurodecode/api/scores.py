@@ -151,7 +151,10 @@ def score_reconstructions(
     """
     from bids_neurodecode.evaluation.metrics import METRICS, scores_table
     from bids_neurodecode.evaluation.protocols import PROTOCOLS, get_protocol
-    from bids_neurodecode.workflow.image_scores import protocol_networks, score_images
+    from bids_neurodecode.systems.reconstruction.steps.image_scores import (
+        protocol_networks,
+        score_images,
+    )
 
     judges = {metric.network for known in PROTOCOLS.values() for metric in known.metrics}
     unknown = sorted({*(guided_by or ())} - judges)
@@ -258,7 +261,7 @@ def score_responses(
     """
     from bids_neurodecode.bids.responsesets import read_regions, read_values
     from bids_neurodecode.evaluation.metrics import scores_table
-    from bids_neurodecode.workflow.response_scores import score_response_sets
+    from bids_neurodecode.systems.encoding.steps.response_scores import score_response_sets
 
     with speaking_of_arguments():
         truth, found = _responses(measured, predicted, stimuli)

@@ -25,7 +25,7 @@ from bids_neurodecode.bids.records import RunInput
 from bids_neurodecode.bids.rows import column_of
 from bids_neurodecode.bids.timing import TOLERANCE, read_table
 from bids_neurodecode.errors import InputError
-from bids_neurodecode.settings_conditions import ConditionSettings
+from bids_neurodecode.settings.conditions import ConditionSettings
 from bids_neurodecode.tables import to_numbers
 
 if TYPE_CHECKING:

@@ -41,7 +41,7 @@ from bids_neurodecode.bids.timing import (
 )
 from bids_neurodecode.errors import InputError
 from bids_neurodecode.fetched import check_fetched
-from bids_neurodecode.settings_events import EventSettings
+from bids_neurodecode.settings.events import EventSettings
 from bids_neurodecode.stimuli.tables import is_table
 from bids_neurodecode.typing import BoolArray
 

@@ -1,6 +1,6 @@
 """Recipes: what is known of published datasets, so that nobody has to rewrite their files.
 
-A recipe is a small TOML file (:class:`bids_neurodecode.settings_recipes.RecipeSettings`). It says
+A recipe is a small TOML file (:class:`bids_neurodecode.settings.recipes.RecipeSettings`). It says
 how a dataset is recognised and which settings follow, which stand above the preset and below
 whatever the user says. Recipes come with the package, with other packages that are installed
 (entry points of the group ``bids_neurodecode.recipes``), and from a folder of the user's.
@@ -30,8 +30,8 @@ from bids_neurodecode.config import Config, build_config, merge, reason_of
 from bids_neurodecode.errors import ArgumentsError, InputError
 from bids_neurodecode.extensions import RECIPES, broken, installed, load
 from bids_neurodecode.fetched import stand_in
-from bids_neurodecode.settings import Settings
-from bids_neurodecode.settings_recipes import ClueSettings, RecipeSettings
+from bids_neurodecode.settings.base import Settings
+from bids_neurodecode.settings.recipes import ClueSettings, RecipeSettings
 from bids_neurodecode.text import one_line
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from bids_neurodecode.bids.recipes import AUTO
 from bids_neurodecode.bids.rows import parts_of
 from bids_neurodecode.bids.stimulusfolder import StimulusFolder
 from bids_neurodecode.config import SplitSettings
-from bids_neurodecode.settings_conditions import ConditionSettings
-from bids_neurodecode.settings_events import EventSettings
+from bids_neurodecode.settings.conditions import ConditionSettings
+from bids_neurodecode.settings.events import EventSettings
 
 UNKNOWN_PARTICIPANT = 'There is no participant {label!r} in {folder}. Found: {known}.'
 NOBODY = '{first} (And so for all {n} participants: {labels}.)'

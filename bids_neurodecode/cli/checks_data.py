@@ -15,8 +15,8 @@ from bids_neurodecode.config import AtlasSettings, Config
 from bids_neurodecode.errors import ArgumentsError, DataError, InputError
 from bids_neurodecode.spaces import needs_grid
 from bids_neurodecode.stimuli.films import check_film_once
+from bids_neurodecode.systems.steps.own_features import check_own_features, has_frames
 from bids_neurodecode.workflow.files import common_mask
-from bids_neurodecode.workflow.own_features import check_own_features, has_frames
 
 if TYPE_CHECKING:
     import pandas as pd

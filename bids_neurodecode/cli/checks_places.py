@@ -368,11 +368,11 @@ def check_room(
     ResourceError
         With what is needed and what is there.
     """
-    from bids_neurodecode.workflow.decoding import decode
-    from bids_neurodecode.workflow.films import align_films
-    from bids_neurodecode.workflow.pictures import publish_pictures
+    from bids_neurodecode.systems.movie.steps.training import align_films
+    from bids_neurodecode.systems.reconstruction.steps.decoding import decode
+    from bids_neurodecode.systems.reconstruction.steps.training import publish_pictures
+    from bids_neurodecode.systems.steps.responses import betas, parcel_series, quality
     from bids_neurodecode.workflow.resources import data_size
-    from bids_neurodecode.workflow.responses import betas, parcel_series, quality
 
     for person in participants:
         size = data_size(person)

@@ -6,7 +6,7 @@ from bids_neurodecode.bids.records import DatasetInput, ParticipantInput
 from bids_neurodecode.cli.parser import Arguments
 from bids_neurodecode.cli.resolved import resolved, steps_of
 from bids_neurodecode.config import Config
-from bids_neurodecode.settings_encoding import TABLE
+from bids_neurodecode.settings.encoding import TABLE
 
 DRY = 'Dry run: nothing is run and nothing is written.'
 

@@ -176,7 +176,7 @@ GROUP_SCRIPTS = '*group_wf*'
 
 def scripts_of(label: str) -> str:
     """Return the pattern of what the scripts of a participant's steps are called."""
-    from bids_neurodecode.workflow.participant import workflow_name
+    from bids_neurodecode.levels.participant import workflow_name
 
     return f'*.{workflow_name(label)}_*'
 

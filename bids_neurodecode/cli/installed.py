@@ -10,7 +10,7 @@ from bids_neurodecode.bids.records import DatasetInput
 from bids_neurodecode.cli.parser import Arguments
 from bids_neurodecode.config import Config, load_config
 from bids_neurodecode.extras import has_packaged
-from bids_neurodecode.settings import Settings
+from bids_neurodecode.settings.base import Settings
 
 EXTRACTOR = 'gabor+efficientnet-lite0'
 """Describes images for identification."""
@@ -73,7 +73,7 @@ def _encoding(config: Config) -> Mapping[tuple[str, str], Any]:
 
 
 def _decoding(config: Config, arguments: Arguments) -> Mapping[tuple[str, str], Any]:
-    from bids_neurodecode.workflow.generation_choice import metric_weights
+    from bids_neurodecode.systems.reconstruction.generation.steps.choice import metric_weights
 
     wanted: dict[tuple[str, str], Any] = {}
     if not _is_set(config.features, 'extractor'):

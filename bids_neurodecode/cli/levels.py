@@ -67,12 +67,9 @@ def participant_level(
 def _participant_level(
     arguments: Arguments, config: Config, inputs: DatasetInput, run: RunSettings
 ) -> int:
-    from bids_neurodecode.workflow.reports import (
-        find_results,
-        participant_report,
-        task_of_results,
-    )
-    from bids_neurodecode.workflow.unchanged import remember
+    from bids_neurodecode.levels.pages import participant_report
+    from bids_neurodecode.levels.unchanged import remember
+    from bids_neurodecode.systems.steps.records import find_results, task_of_results
 
     write_dataset(arguments, config, inputs, _earlier_results(arguments, inputs))
     labels = [participant.label for participant in inputs.participants]
@@ -104,8 +101,8 @@ def _run_participants(
     arguments: Arguments, inputs: DatasetInput, run: RunSettings
 ) -> tuple[list[tuple[ParticipantInput, str]], list[Failure]]:
     """Run the graph; return whose outputs are complete, and of which inputs, and what failed."""
-    from bids_neurodecode.workflow.participant import init_run_wf, workflow_name
-    from bids_neurodecode.workflow.unchanged import forget, keys_of
+    from bids_neurodecode.levels.participant import init_run_wf, workflow_name
+    from bids_neurodecode.levels.unchanged import forget, keys_of
 
     people = inputs.participants
     labels = [person.label for person in people]
@@ -156,7 +153,7 @@ def _results_of(
     inputs: DatasetInput, output_dir: Path, labels: Sequence[str] | None = None
 ) -> list[Path]:
     """Return the records of participants (of all by default), each of their own task."""
-    from bids_neurodecode.workflow.reports import find_results
+    from bids_neurodecode.systems.steps.records import find_results
 
     return [
         file
@@ -171,7 +168,7 @@ def _say_what_was_found(files: Sequence[Path]) -> None:
 
     Nodes may run in processes without this log: what else they warn of is read from the records.
     """
-    from bids_neurodecode.workflow.reports import read_results
+    from bids_neurodecode.systems.steps.records import read_results
 
     for record in map(read_results, files):
         if record.split is not None:
@@ -192,8 +189,8 @@ def group_level(arguments: Arguments, config: Config, inputs: DatasetInput, run_
     run_id
         Of this run.
     """
-    from bids_neurodecode.workflow.group import init_group_wf
-    from bids_neurodecode.workflow.reports import find_results, owner_of, task_of_results
+    from bids_neurodecode.levels.group import init_group_wf
+    from bids_neurodecode.systems.steps.records import find_results, owner_of, task_of_results
 
     run = run_settings(arguments, config, inputs, run_id)
     task = task_of_results(arguments.task_id, run.output_dir)
@@ -438,7 +435,7 @@ def write_dataset(
     """
     from bids_neurodecode.bids.provenance import write_dataset_files
     from bids_neurodecode.spaces import form_of
-    from bids_neurodecode.workflow.reports import citations, citations_of, read_results
+    from bids_neurodecode.systems.steps.records import citations, citations_of, read_results
 
     if results:
         citation = citations_of(read_results(results[0]))
@@ -464,7 +461,7 @@ def _write_stages(run: RunSettings, labels: Sequence[str]) -> dict[str, pd.DataF
     import pandas as pd
 
     from bids_neurodecode.bids.sink import write_tsv
-    from bids_neurodecode.workflow.participant import workflow_name
+    from bids_neurodecode.levels.participant import workflow_name
 
     tables: dict[str, pd.DataFrame] = {}
     for label in labels:

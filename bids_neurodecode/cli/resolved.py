@@ -35,7 +35,7 @@ def resolved(arguments: Arguments, config: Config, inputs: DatasetInput) -> list
         Participants that will be processed; what differs between them is said of the first.
     """
     from bids_neurodecode.cli.checks_places import device_of
-    from bids_neurodecode.workflow.reports import system_of
+    from bids_neurodecode.systems.steps.records import system_of
 
     lines = []
     device = device_of(arguments.device)
@@ -57,7 +57,7 @@ def resolved(arguments: Arguments, config: Config, inputs: DatasetInput) -> list
 def _of_system(
     arguments: Arguments, config: Config, person: ParticipantInput, system: str, device: str
 ) -> Iterator[str]:
-    from bids_neurodecode.workflow.generation_choice import choose_generator
+    from bids_neurodecode.systems.reconstruction.generation.steps.choice import choose_generator
 
     if system == 'reconstruction' and config.reconstruction.generator == 'auto':
         choice = choose_generator(config, device, arguments.weights_dir)
@@ -68,8 +68,8 @@ def _of_system(
 
 def _of_films(config: Config, n_viewers: int) -> Iterator[str]:
     """Say what is held out of films, which voxels are used and which features are added."""
-    from bids_neurodecode.systems.movie_agreement import MIN_FOR_AUTO
-    from bids_neurodecode.workflow.films import with_motion
+    from bids_neurodecode.systems.movie.agreement import MIN_FOR_AUTO
+    from bids_neurodecode.systems.movie.steps.training import with_motion
 
     if config.split.by == 'auto':
         yield 'split.by: the parts that the dataset or split.test gives, else time (end of films)'
@@ -90,8 +90,8 @@ def _of_trials(config: Config, person: ParticipantInput, system: str) -> Iterato
     from bids_neurodecode.bids.splitfile import add_parts
     from bids_neurodecode.bids.trials import trials_table
     from bids_neurodecode.systems.protocol import choose_split, with_content
-    from bids_neurodecode.workflow.betas import repeats_over_runs, resolve_model
-    from bids_neurodecode.workflow.plan import content_of
+    from bids_neurodecode.systems.steps.betas import repeats_over_runs, resolve_model
+    from bids_neurodecode.systems.steps.plan import content_of
 
     if config.split.by == 'cluster':  # features decide; they are not made here
         return
@@ -127,7 +127,7 @@ def steps_of(arguments: Arguments, config: Config, inputs: DatasetInput) -> list
     from bids_neurodecode.cli.levels import plugin_of, run_settings
     from bids_neurodecode.cli.progress import clock
     from bids_neurodecode.cli.systems import find_model
-    from bids_neurodecode.workflow.participant import init_run_wf, workflow_name
+    from bids_neurodecode.levels.participant import init_run_wf, workflow_name
     from bids_neurodecode.workflow.resources import cost_of, data_size
 
     run = run_settings(arguments, config, inputs, 'dry')

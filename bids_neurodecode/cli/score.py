@@ -19,7 +19,7 @@ from bids_neurodecode.text import one_line
 if TYPE_CHECKING:
     from bids_neurodecode.bids.imagesets import Matched
     from bids_neurodecode.report.scored import Examples, Scored
-    from bids_neurodecode.workflow.image_scores import ImageScores
+    from bids_neurodecode.systems.reconstruction.steps.image_scores import ImageScores
 
 NEEDS_PROTOCOL = 'Name the protocol of the scores (--protocol): {names}.'
 NOT_OF_RESPONSES = '{option} is of images; leave it out with --responses.'
@@ -132,7 +132,10 @@ def _not_written(file: Path, error: OSError) -> ArgumentsError:
 def _images(options: argparse.Namespace) -> Scored:
     from bids_neurodecode.bids.imagesets import match_images, read_image_set
     from bids_neurodecode.report.scored import Scored
-    from bids_neurodecode.workflow.image_scores import protocol_networks, score_images
+    from bids_neurodecode.systems.reconstruction.steps.image_scores import (
+        protocol_networks,
+        score_images,
+    )
 
     matched = match_images(
         read_image_set(options.truth, options.stage),
@@ -168,7 +171,7 @@ def _images(options: argparse.Namespace) -> Scored:
 def _examples(matched: Matched, found: ImageScores) -> Examples | None:
     """Put images in order by a network's identification, else by pixels."""
     from bids_neurodecode.report.scored import Examples
-    from bids_neurodecode.workflow.image_scores import MODEL, SPACE
+    from bids_neurodecode.systems.reconstruction.steps.image_scores import MODEL, SPACE
 
     known = [metric for model, space, metric in found.kept if (model, space) == (MODEL, SPACE)]
     able = sorted(known, key=lambda name: (not name.endswith('_2way'), name == 'pixel_2way'))
@@ -182,7 +185,7 @@ def _examples(matched: Matched, found: ImageScores) -> Examples | None:
 def _responses(options: argparse.Namespace) -> Scored:
     from bids_neurodecode.bids.responsesets import read_regions, read_responses, read_values
     from bids_neurodecode.report.scored import Scored
-    from bids_neurodecode.workflow.response_scores import score_response_sets
+    from bids_neurodecode.systems.encoding.steps.response_scores import score_response_sets
 
     measured = read_responses(options.truth, 'singletrial')
     predicted = read_responses(options.found, 'predicted')

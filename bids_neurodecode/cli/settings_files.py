@@ -13,7 +13,7 @@ from bids_neurodecode.errors import ArgumentsError
 
 if TYPE_CHECKING:
     from bids_neurodecode.config import Config
-    from bids_neurodecode.settings import Settings
+    from bids_neurodecode.settings.base import Settings
 
 THERE = '{file} is there already. Give another name, or remove it.'
 HEAD = (
@@ -75,7 +75,7 @@ def commented(preset: Mapping[str, Any], name: str) -> str:
 
 
 def _is_settings(value: object) -> bool:
-    from bids_neurodecode.settings import Settings
+    from bids_neurodecode.settings.base import Settings
 
     return isinstance(value, Settings)
 

@@ -156,8 +156,8 @@ def describe_study(
     left_out
         Why, by variant and participant.
     """
-    from bids_neurodecode.workflow.gathering import study_folder
-    from bids_neurodecode.workflow.studies import init_study_wf
+    from bids_neurodecode.levels.gathering import study_folder
+    from bids_neurodecode.levels.studies import init_study_wf
 
     lines = ['', f'Study {plan.name}: {plan.settings.title}', f'  {plan.settings.question}']
     lines += [f'  variant {variant.name}: {variant.label}' for variant in plan.variants]
@@ -199,9 +199,9 @@ def study_level(
     left_out
         Why, by variant and participant.
     """
-    from bids_neurodecode.workflow.gathering import study_folder
-    from bids_neurodecode.workflow.reports import task_of_results
-    from bids_neurodecode.workflow.studies import variant_run
+    from bids_neurodecode.levels.gathering import study_folder
+    from bids_neurodecode.levels.studies import variant_run
+    from bids_neurodecode.systems.steps.records import task_of_results
 
     run = run_settings(arguments, plan.variants[0].config, inputs, run_id)
     if arguments.analysis_level == 'group':
@@ -224,8 +224,8 @@ def _participant_level(
     run: RunSettings,
     left_out: LeftOut,
 ) -> int:
-    from bids_neurodecode.workflow.gathering import study_folder
-    from bids_neurodecode.workflow.studies import variant_run
+    from bids_neurodecode.levels.gathering import study_folder
+    from bids_neurodecode.levels.studies import variant_run
 
     _write_datasets(arguments, plan, inputs, run)
     if arguments.boilerplate_only:
@@ -258,8 +258,8 @@ def _run_variants(
     left_out: LeftOut,
 ) -> tuple[list[Failure], dict[str, str]]:
     """Run the graph; return what failed, and why each unfinished variant is that."""
-    from bids_neurodecode.workflow.participant import workflow_name
-    from bids_neurodecode.workflow.studies import WORKFLOW, init_study_wf
+    from bids_neurodecode.levels.participant import workflow_name
+    from bids_neurodecode.levels.studies import WORKFLOW, init_study_wf
 
     if arguments.clean_workdir:
         shutil.rmtree(run.work_dir / 'features', ignore_errors=True)
@@ -296,8 +296,8 @@ def _gather(
     labels: Sequence[str],
     reasons: Mapping[str, str],
 ) -> int:
-    from bids_neurodecode.workflow.gathering import study_folder
-    from bids_neurodecode.workflow.studies import init_gather_wf
+    from bids_neurodecode.levels.gathering import study_folder
+    from bids_neurodecode.levels.studies import init_gather_wf
 
     workflow = init_gather_wf(plan, run, task=task, asked=labels, reasons=reasons)
     failures = run_and_watch(workflow, arguments)
@@ -317,7 +317,7 @@ def _write_datasets(
     arguments: Arguments, plan: StudyPlan, inputs: DatasetInput, run: RunSettings
 ) -> None:
     """Make the output folder, and that of each variant, a derivatives dataset."""
-    from bids_neurodecode.workflow.studies import variant_run
+    from bids_neurodecode.levels.studies import variant_run
 
     write_dataset(arguments, plan.variants[0].config, inputs)
     for variant in plan.variants:
@@ -326,9 +326,9 @@ def _write_datasets(
 
 
 def _remake_pages(plan: StudyPlan, run: RunSettings, labels: Sequence[str], task: str) -> None:
-    from bids_neurodecode.workflow.gathering import results_of
-    from bids_neurodecode.workflow.reports import participant_report
-    from bids_neurodecode.workflow.studies import variant_run
+    from bids_neurodecode.levels.gathering import results_of
+    from bids_neurodecode.levels.pages import participant_report
+    from bids_neurodecode.levels.studies import variant_run
 
     for variant in plan.variants:
         folder = variant_run(run, plan, variant).output_dir
@@ -345,8 +345,8 @@ def _only_task(plan: StudyPlan, run: RunSettings) -> str:
     InputError
         If there are none, or they are of several tasks.
     """
-    from bids_neurodecode.workflow.gathering import study_folder
-    from bids_neurodecode.workflow.reports import TASK
+    from bids_neurodecode.levels.gathering import study_folder
+    from bids_neurodecode.systems.steps.records import TASK
 
     folder = study_folder(run.output_dir, plan)
     files = [
@@ -369,9 +369,9 @@ def _write_stages(plan: StudyPlan, run: RunSettings, shared: Mapping[str, Shared
     import pandas as pd
 
     from bids_neurodecode.bids.sink import write_tsv
-    from bids_neurodecode.workflow.gathering import study_folder
-    from bids_neurodecode.workflow.participant import workflow_name
-    from bids_neurodecode.workflow.studies import WORKFLOW
+    from bids_neurodecode.levels.gathering import study_folder
+    from bids_neurodecode.levels.participant import workflow_name
+    from bids_neurodecode.levels.studies import WORKFLOW
 
     log = study_folder(run.output_dir, plan) / 'log' / run.run_id
     for label, graph in shared.items():

@@ -20,9 +20,9 @@ from bids_neurodecode.errors import ArgumentsError, InputError, ReportError
 from bids_neurodecode.extensions import find_system
 from bids_neurodecode.extras import PACKAGED, has_networks, packaged_files
 from bids_neurodecode.fetched import check_fetched
-from bids_neurodecode.settings_encoding import TABLE
+from bids_neurodecode.settings.encoding import TABLE
+from bids_neurodecode.systems.steps.records import system_of
 from bids_neurodecode.text import one_line
-from bids_neurodecode.workflow.reports import system_of
 
 LOGGER = logging.getLogger('bids_neurodecode')
 WRONG_SYSTEM = (
@@ -136,7 +136,7 @@ def check_before(arguments: Arguments, config: Config, inputs: DatasetInput) -> 
     """
     from bids_neurodecode.bids.provenance import check_links
     from bids_neurodecode.models.weights import weights_path
-    from bids_neurodecode.workflow.film_explain import check_explain
+    from bids_neurodecode.systems.movie.steps.explain import check_explain
     from bids_neurodecode.workflow.run import PluginSettings
 
     if arguments.use_plugin is not None:
@@ -191,7 +191,7 @@ def check_networks(arguments: Arguments, config: Config, inputs: DatasetInput) -
 def _trained_network(config: Config, system: str) -> str:
     """Return the setting by which a training needs networks; nothing if none does."""
     from bids_neurodecode.stimuli.features import WEIGHTS, networks_of
-    from bids_neurodecode.workflow.picture_encoding import LINEAR
+    from bids_neurodecode.systems.encoding.steps.training import LINEAR
 
     network = config.movie.model == 'network' and config.movie.target == 'participant'
     if system == 'movie' and network:
@@ -214,7 +214,7 @@ def _trained_network(config: Config, system: str) -> str:
 
 def _applied_network(folder: Path, person: ParticipantInput, config: Config) -> str:
     """Return the trained model that is a network, or lies beside one; nothing if none does."""
-    from bids_neurodecode.workflow.generation_model import generation_model_of
+    from bids_neurodecode.systems.reconstruction.generation.steps.model import generation_model_of
 
     model = find_model(folder, person, config.system)
     system = system_of(config, person.paradigm)
@@ -241,7 +241,7 @@ def check_betas_level(arguments: Arguments, inputs: DatasetInput) -> None:
     ArgumentsError, InputError
         Naming the participant, or the record that cannot be read.
     """
-    from bids_neurodecode.workflow.reports import read_results, results_path
+    from bids_neurodecode.systems.steps.records import read_results, results_path
 
     for person in inputs.participants:
         if person.paradigm == 'movie':
@@ -308,9 +308,9 @@ def check_shared_head(arguments: Arguments, config: Config) -> None:
     InputError
         If the file is none.
     """
-    from bids_neurodecode.systems.encoders import NO_HEAD
-    from bids_neurodecode.systems.encoding_shared import OTHER_BANDS
-    from bids_neurodecode.workflow.encoding_group import load_head
+    from bids_neurodecode.systems.encoding.encoders import NO_HEAD
+    from bids_neurodecode.systems.encoding.shared import OTHER_BANDS
+    from bids_neurodecode.systems.encoding.steps.group import load_head
 
     encoding = config.encoding
     if arguments.analysis_level == 'group' or encoding.model != 'shared':
@@ -340,8 +340,14 @@ def check_pictures(arguments: Arguments, config: Config, inputs: DatasetInput) -
         One line: what is missing, and the way out.
     """
     from bids_neurodecode.models.weights import default_weights_dir
-    from bids_neurodecode.workflow.generation_choice import check_generation, find_weights
-    from bids_neurodecode.workflow.generation_model import generation_model_of, generator_of
+    from bids_neurodecode.systems.reconstruction.generation.steps.choice import (
+        check_generation,
+        find_weights,
+    )
+    from bids_neurodecode.systems.reconstruction.generation.steps.model import (
+        generation_model_of,
+        generator_of,
+    )
 
     people = [person for person in inputs.participants if person.paradigm == 'images']
     if not people or config.system not in {'auto', 'reconstruction'}:
@@ -436,13 +442,13 @@ def check_declarations(system: str) -> None:
 
 def own_models() -> frozenset[str]:
     """Return what the models of this package's systems are called (``desc``)."""
-    from bids_neurodecode.workflow import (
-        encoding_outputs,
-        film_network_outputs,
-        film_outputs,
-        generation_outputs,
-        pictures,
+    from bids_neurodecode.systems.encoding.steps import outputs as encoding_outputs
+    from bids_neurodecode.systems.movie.steps import network_outputs as film_network_outputs
+    from bids_neurodecode.systems.movie.steps import outputs as film_outputs
+    from bids_neurodecode.systems.reconstruction.generation.steps import (
+        outputs as generation_outputs,
     )
+    from bids_neurodecode.systems.reconstruction.steps import training as pictures
 
     others = (pictures, film_outputs, film_network_outputs, generation_outputs)
     return encoding_outputs.ENCODERS | {module.DESC for module in others}
@@ -497,7 +503,7 @@ def check_encoding(arguments: Arguments, config: Config, person: ParticipantInpu
     from bids_neurodecode.bids.captions import first_captions
     from bids_neurodecode.models.weights import weights_path
     from bids_neurodecode.stimuli.features import WEIGHTS
-    from bids_neurodecode.workflow.encoding_features import CAPTIONED
+    from bids_neurodecode.systems.encoding.steps.features import CAPTIONED
 
     if config.selection.measure not in {'auto', 'none'}:
         where = _where_set(arguments, 'selection', 'measure')
@@ -524,7 +530,7 @@ def encoders_in(folder: Path, label: str) -> list[Path]:
     label
         Of the participant.
     """
-    from bids_neurodecode.workflow.encoding_outputs import ENCODERS
+    from bids_neurodecode.systems.encoding.steps.outputs import ENCODERS
 
     files = (folder / f'sub-{label}' / 'models').glob('*_model.safetensors')
     return sorted(file for file in files if parse_entities(file).get('desc') in ENCODERS)
@@ -570,8 +576,8 @@ def check_others(arguments: Arguments, config: Config, inputs: DatasetInput) -> 
     ArgumentsError
         If one participant is asked for and earlier calls left no others to compare with.
     """
-    from bids_neurodecode.workflow.film_earlier import earlier_sources
-    from bids_neurodecode.workflow.film_group import NOBODY_ELSE
+    from bids_neurodecode.systems.movie.steps.earlier import earlier_sources
+    from bids_neurodecode.systems.movie.steps.group import NOBODY_ELSE
 
     measure = config.selection.measure
     viewers = [person for person in inputs.everyone if person.paradigm == 'movie']
@@ -603,7 +609,7 @@ def check_trained(
     InputError
         If there is none, it is damaged, or was trained on another grid or repetition time.
     """
-    from bids_neurodecode.workflow.film_model import check_film_model
+    from bids_neurodecode.systems.movie.steps.model import check_film_model
 
     # what no system predicts, or another one, is refused for all at once (check_system)
     if arguments.models_from is None or not _goes_with(config.system, person):

@@ -25,7 +25,7 @@ def set_aside(arguments: Arguments, config: Config, inputs: DatasetInput) -> Dat
     inputs
         Who would be run.
     """
-    from bids_neurodecode.workflow.unchanged import why_again
+    from bids_neurodecode.levels.unchanged import why_again
 
     if arguments.study is not None or arguments.analysis_level == 'group':
         return inputs

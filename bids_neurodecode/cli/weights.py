@@ -132,7 +132,7 @@ def _list(args: argparse.Namespace, folder: Path) -> int:
 def weights_needed(config: Config) -> list[str]:
     """Return the entries of the manifest that settings need, whatever is there."""
     from bids_neurodecode.stimuli.features import WEIGHTS
-    from bids_neurodecode.workflow.generation_choice import weights_of
+    from bids_neurodecode.systems.reconstruction.generation.steps.choice import weights_of
 
     names: list[str] = []
     if config.system == 'encoding':

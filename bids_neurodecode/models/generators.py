@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from bids_neurodecode.errors import ArgumentsError
-from bids_neurodecode.settings import Settings
+from bids_neurodecode.settings.base import Settings
 from bids_neurodecode.text import one_line
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@
 A shared head turns features into latents, and each participant's layer turns latents into its
 voxels (MindEye2 shares a space so, the other way; Scotti et al. 2024, arXiv 2403.11207). A new
 participant only needs a layer of its own, which few samples can give
-(:func:`bids_neurodecode.systems.encoding_shared.fit_layer`).
+(:func:`bids_neurodecode.systems.encoding.shared.fit_layer`).
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from bids_neurodecode.bids.records import OF_RESPONSES
 from bids_neurodecode.errors import ArgumentsError, ReportError
 from bids_neurodecode.extensions import OWN, OWN_GENERATORS, find_generator, find_system
 from bids_neurodecode.models.generators import read_recipe
-from bids_neurodecode.settings_encoding import TABLE
+from bids_neurodecode.settings.encoding import TABLE
 from bids_neurodecode.stimuli.features import image_size_of
 
 if TYPE_CHECKING:

@@ -32,7 +32,7 @@ from bids_neurodecode.report.reader import reading
 from bids_neurodecode.report.study_figure import Drawing, plot_study
 from bids_neurodecode.report.study_scores import Summary, matching, shown_rows, summaries
 from bids_neurodecode.report.style import collecting_later
-from bids_neurodecode.settings_study import PublishedSettings, StudySettings
+from bids_neurodecode.settings.study import PublishedSettings, StudySettings
 from bids_neurodecode.study import StudyPlan
 
 if TYPE_CHECKING:

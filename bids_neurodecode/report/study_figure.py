@@ -23,7 +23,7 @@ from bids_neurodecode.report.style import (
     shorten,
     styled,
 )
-from bids_neurodecode.settings_study import AxisSettings, StudySettings
+from bids_neurodecode.settings.study import AxisSettings, StudySettings
 from bids_neurodecode.typing import FloatArray
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from bids_neurodecode.evaluation.paired import PairedDifference, paired_differen
 from bids_neurodecode.evaluation.statistics import MIN_GROUPS
 from bids_neurodecode.report.results import ParticipantResults
 from bids_neurodecode.report.scores import is_baseline
-from bids_neurodecode.settings_study import StudySettings
+from bids_neurodecode.settings.study import StudySettings
 
 if TYPE_CHECKING:
     import pandas as pd

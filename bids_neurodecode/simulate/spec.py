@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import Field, ValidationError, model_validator
 
 from bids_neurodecode.errors import ArgumentsError
-from bids_neurodecode.settings import Settings
+from bids_neurodecode.settings.base import Settings
 from bids_neurodecode.simulate.sampling import SpaceName
 
 INVALID = 'The simulation cannot be made: {key}: {reason}.'

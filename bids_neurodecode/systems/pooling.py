@@ -18,6 +18,15 @@ from bids_neurodecode.systems.outcomes import OWN_MODEL, REPEAT_AVERAGE, SINGLE_
 from bids_neurodecode.systems.scoring import Pairing, Scorer
 from bids_neurodecode.typing import FloatArray, IndexArray
 
+ONE_CANDIDATE = (
+    'Fold {fold} has one candidate stimulus only, so nothing can be identified. '
+    'Hold out more stimuli.'
+)
+CLOSED_SET = (
+    'Every test stimulus was also seen in training: scores say how well known stimuli are told '
+    'apart, not how well new ones would be.'
+)
+
 
 def pool(
     outcomes: Sequence[Outcome],

@@ -579,3 +579,12 @@ def _resolve(table: pd.DataFrame, settings: SplitSettings) -> tuple[str, str]:
     if n_runs > 1 and n_stimuli <= FEW_STIMULI and sets.nunique() == 1:
         return 'run', f'split by run: all {n_runs} runs show the same {n_stimuli} stimuli'
     return 'stimulus', f'split by stimulus: {n_stimuli} stimuli over {n_runs} run(s)'
+
+
+def held_out(names: Sequence[str]) -> Split:
+    """Return a split that holds out all images; what was trained on is one row nobody knows."""
+    import pandas as pd
+
+    n = len(names)
+    table = pd.DataFrame({'stimulus': [*names, '(training)'], 'run': [*['1'] * n, '0']})
+    return Split('stimulus', (Fold(train=np.array([n]), test=np.arange(n)),), table)

@@ -97,7 +97,7 @@ def refitted_nulls(
     decoders
         The decoder of each fold.
     parts, split, features, settings
-        As in :func:`bids_neurodecode.systems.reconstruction.evaluate_folds`.
+        As in :func:`bids_neurodecode.systems.reconstruction.recipe.evaluate_folds`.
     n_permutations
         How many times.
     rng

@@ -13,6 +13,7 @@ from bids_neurodecode.config import Config, SelectionSettings
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.models.ridge import fit_ridge
 from bids_neurodecode.samples import Samples
+from bids_neurodecode.signals import reliability
 from bids_neurodecode.signals.selection import (
     IN_SESSION,
     NO_VOTE,
@@ -138,3 +139,12 @@ def predicted_share(
     share = np.full(values.shape[1], np.nan)
     share[usable] = explained / np.mean(responses**2, axis=0)
     return share
+
+
+def ncsnr_of(samples: Samples) -> npt.NDArray[np.float32] | None:
+    """Return the ratio of signal and noise by repeats of stimuli; None if there are none."""
+    table = samples.table
+    if not table['stimulus'].duplicated().any():
+        return None
+    sessions = table['session'].fillna('').astype(str) if 'session' in table.columns else None
+    return reliability.ncsnr(samples.values, table['stimulus'].astype(str), sessions)

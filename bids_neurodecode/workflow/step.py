@@ -289,10 +289,17 @@ class Step(Generic[P]):
         """Call the function itself."""
         return self.function(*args, **kwargs)
 
+    @property
+    def place(self) -> str:
+        """Where :func:`find_step` finds it."""
+        return f'{self.__module__}:{self.__name__}'
+
     @cached_property
     def input_spec(self) -> type[BaseInterfaceInputSpec]:
         """What Nipype holds of its parameters."""
         fields = {p.name: p.trait() for p in self.parameters if p.name not in PLACES}
+        # a step that moved runs again: Nipype cannot read what it left under its old name
+        fields['step'] = traits.Str(self.place, usedefault=True)
         if self.apart is not None:
             fields['apart'] = traits.Bool(False, usedefault=True)
         if 'device' in fields:
@@ -401,7 +408,7 @@ class Step(Generic[P]):
         participant = ParticipantInput.from_json(inputs['participant'])
         checkpoints = folder.parent / f'{folder.name}_checkpoints' / self.key(inputs)
         job = {
-            'step': f'{self.__module__}:{self.__name__}',
+            'step': self.place,
             'checkpoints': str(checkpoints),
             'inputs': dict(inputs),
         }
@@ -432,7 +439,8 @@ class StepInterface(Stage):
 
     def _compute(self, folder: Path) -> dict[str, Any]:
         inputs = {k: v for k, v in self.inputs.get().items() if isdefined(v)}
-        inputs.pop('use_gpu', None)
+        for name in ('use_gpu', 'step'):
+            inputs.pop(name, None)
         if inputs.pop('apart', False):
             return self.step.call_apart(inputs, folder)
         return self.step.call(inputs, folder, folder / 'checkpoints')

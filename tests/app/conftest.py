@@ -52,7 +52,7 @@ def no_page(monkeypatch):
         page.write_text(results.name)
         return page
 
-    monkeypatch.setattr('bids_neurodecode.workflow.publish.participant_report', write)
+    monkeypatch.setattr('bids_neurodecode.levels.pages.participant_report', write)
 
 
 def train_films(folder: Path, out: str, explain: str, concepts: Path | None = None) -> int:

@@ -14,11 +14,11 @@ from bids_neurodecode.cli.exits import OK, USAGE
 from bids_neurodecode.cli.main import main
 from bids_neurodecode.cli.systems import BETAS_IN_RESULTS, BETAS_OF_FILMS
 from bids_neurodecode.cli.validation import validate_dataset
+from bids_neurodecode.levels.betas import TUNED_ON_ALL
 from bids_neurodecode.signals.regions import RELIABLE
 from bids_neurodecode.simulate.dataset import simulate_dataset
 from bids_neurodecode.simulate.spec import build_spec
-from bids_neurodecode.workflow.betas_level import TUNED_ON_ALL
-from bids_neurodecode.workflow.reports import results_path
+from bids_neurodecode.systems.steps.records import results_path
 
 pytestmark = pytest.mark.slow
 LABELS = 'space-MNI152NLin2009aSym'

@@ -19,15 +19,15 @@ from bids_neurodecode.models.storage import load_arrays
 from bids_neurodecode.models.weights import MISSING
 from bids_neurodecode.report.reader import Reader
 from bids_neurodecode.report.results import EncodingResults, ParticipantResults
-from bids_neurodecode.report.section_encoding import encoding_section
 from bids_neurodecode.simulate.dataset import simulate_dataset
 from bids_neurodecode.simulate.spec import SimulationSpec
 from bids_neurodecode.stimuli.features import extract_features, get_extractor
 from bids_neurodecode.stimuli.images import load_images
 from bids_neurodecode.systems.base import PerStimulus
-from bids_neurodecode.systems.encoders import load_encoder, predict
-from bids_neurodecode.workflow.picture_encoding import encode
-from bids_neurodecode.workflow.reports import read_results
+from bids_neurodecode.systems.encoding.encoders import load_encoder, predict
+from bids_neurodecode.systems.encoding.report.section import encoding_section
+from bids_neurodecode.systems.encoding.steps.training import encode
+from bids_neurodecode.systems.steps.records import read_results
 from tests.report.test_sections import plots
 
 pytestmark = pytest.mark.slow
@@ -418,9 +418,9 @@ def test_every_band_is_an_extractor_and_knows_its_weights():
 
     from bids_neurodecode.extras import PACKAGED
     from bids_neurodecode.models.weights import load_manifest
-    from bids_neurodecode.settings_encoding import TABLE, Band
+    from bids_neurodecode.settings.encoding import TABLE, Band
     from bids_neurodecode.stimuli.features import captioned_names, extractor_names
-    from bids_neurodecode.workflow.encoding_features import CAPTIONED, WEIGHTS
+    from bids_neurodecode.systems.encoding.steps.features import CAPTIONED, WEIGHTS
 
     named = set(get_args(get_args(Band)[0])) - {TABLE}
     assert named == {*extractor_names(), *captioned_names()}

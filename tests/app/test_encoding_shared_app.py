@@ -10,9 +10,9 @@ from bids_neurodecode.cli.validation import validate_dataset
 from bids_neurodecode.models.storage import load_arrays
 from bids_neurodecode.simulate.dataset import simulate_dataset
 from bids_neurodecode.simulate.spec import SimulationSpec
-from bids_neurodecode.systems.encoders import NO_HEAD
-from bids_neurodecode.systems.encoding_shared import OTHER_BANDS
-from bids_neurodecode.workflow.encoding_group import NOT_A_HEAD, TOO_FEW
+from bids_neurodecode.systems.encoding.encoders import NO_HEAD
+from bids_neurodecode.systems.encoding.shared import OTHER_BANDS
+from bids_neurodecode.systems.encoding.steps.group import NOT_A_HEAD, TOO_FEW
 
 pytestmark = pytest.mark.slow
 SETTINGS = """

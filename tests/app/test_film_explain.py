@@ -7,7 +7,12 @@ import pandas as pd
 import pytest
 
 from bids_neurodecode.cli.validation import validate_dataset
-from bids_neurodecode.workflow.film_explain import FEW_PICTURES, NO_CONCEPTS, NO_FOLDER, NOT_ASKED
+from bids_neurodecode.systems.movie.steps.explain import (
+    FEW_PICTURES,
+    NO_CONCEPTS,
+    NO_FOLDER,
+    NOT_ASKED,
+)
 
 pytestmark = pytest.mark.slow
 

@@ -14,16 +14,17 @@ from bids_neurodecode.cli.main import main
 from bids_neurodecode.cli.systems import NO_SELECTION, ONLY_PUBLISHED
 from bids_neurodecode.cli.validation import validate_dataset
 from bids_neurodecode.errors import DataError, InputError
-from bids_neurodecode.report import group, participant
-from bids_neurodecode.report.participant import write_participant_report
+from bids_neurodecode.levels import group_page as group
+from bids_neurodecode.levels import participant_page as participant
+from bids_neurodecode.levels.participant_page import write_participant_report
 from bids_neurodecode.samples import VoxelMask
 from bids_neurodecode.simulate.dataset import simulate_dataset
 from bids_neurodecode.simulate.spec import build_spec
-from bids_neurodecode.workflow.film_earlier import FromAligned, aligned_files, with_delay
-from bids_neurodecode.workflow.film_group import FROM_EARLIER, NOBODY_ELSE
-from bids_neurodecode.workflow.film_group_brain import DIFFERENT, TOO_FEW, find_people
-from bids_neurodecode.workflow.film_totals import LEFT_OUT, NOBODY, get_total
-from bids_neurodecode.workflow.reports import find_results, read_results
+from bids_neurodecode.systems.movie.steps.earlier import FromAligned, aligned_files, with_delay
+from bids_neurodecode.systems.movie.steps.group import FROM_EARLIER, NOBODY_ELSE
+from bids_neurodecode.systems.movie.steps.group_brain import DIFFERENT, TOO_FEW, find_people
+from bids_neurodecode.systems.movie.steps.totals import LEFT_OUT, NOBODY, get_total
+from bids_neurodecode.systems.steps.records import find_results, read_results
 
 SETTINGS = """
 [evaluation]

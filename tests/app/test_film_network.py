@@ -18,7 +18,7 @@ from bids_neurodecode.cli.validation import validate_dataset
 from bids_neurodecode.models.checkpoints import load_weights
 from bids_neurodecode.simulate.dataset import simulate_dataset
 from bids_neurodecode.simulate.spec import build_spec
-from bids_neurodecode.workflow.film_network import REMEDY, WHAT, train_network
+from bids_neurodecode.systems.movie.steps.network import REMEDY, WHAT, train_network
 from bids_neurodecode.workflow.process import KILLED, run_in_process
 from bids_neurodecode.workflow.step import PROCESS
 

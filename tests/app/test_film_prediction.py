@@ -20,11 +20,11 @@ from bids_neurodecode.samples import VoxelMask
 from bids_neurodecode.stimuli.features import get_extractor
 from bids_neurodecode.stimuli.films import read_frames
 from bids_neurodecode.stimuli.filmstore import FilmChunks, FilmRecipe, build_store
-from bids_neurodecode.systems.movie_applying import NO_DECODER, NO_NETWORK, encoder_from
-from bids_neurodecode.systems.movie_clock import TOO_SHORT, clock_of_films
-from bids_neurodecode.systems.movie_network import MovieNetwork
-from bids_neurodecode.workflow.film_model import OTHER_GRID, OTHER_TR, facts_of, load_models
-from bids_neurodecode.workflow.film_prediction import Applied, Measured
+from bids_neurodecode.systems.movie.applying import NO_DECODER, NO_NETWORK, encoder_from
+from bids_neurodecode.systems.movie.clock import TOO_SHORT, clock_of_films
+from bids_neurodecode.systems.movie.network import MovieNetwork
+from bids_neurodecode.systems.movie.steps.model import OTHER_GRID, OTHER_TR, facts_of, load_models
+from bids_neurodecode.systems.movie.steps.prediction import Applied, Measured
 
 pytestmark = pytest.mark.slow
 TR = 2.0

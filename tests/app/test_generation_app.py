@@ -23,9 +23,15 @@ from bids_neurodecode.extras import has_packaged
 from bids_neurodecode.simulate.dataset import simulate_dataset
 from bids_neurodecode.simulate.spec import SimulationSpec
 from bids_neurodecode.stimuli.features import judges_of
-from bids_neurodecode.workflow.generation import generate
-from bids_neurodecode.workflow.generation_choice import ASKED, PUBLISHED_WEIGHTS
-from bids_neurodecode.workflow.generation_outputs import pick_pictures, write_made
+from bids_neurodecode.systems.reconstruction.generation.steps.choice import (
+    ASKED,
+    PUBLISHED_WEIGHTS,
+)
+from bids_neurodecode.systems.reconstruction.generation.steps.outputs import (
+    pick_pictures,
+    write_made,
+)
+from bids_neurodecode.systems.reconstruction.generation.steps.training import generate
 from bids_neurodecode.workflow.process import MADE
 from bids_neurodecode.workflow.step import PROCESS
 

@@ -18,10 +18,13 @@ from bids_neurodecode.cli.main import main
 from bids_neurodecode.cli.systems import NO_EXTRACTOR
 from bids_neurodecode.errors import InputError
 from bids_neurodecode.stimuli import tables
-from bids_neurodecode.workflow import own_features
-from bids_neurodecode.workflow.film_group_brain import OTHER_FEATURES, shared_tables
-from bids_neurodecode.workflow.generation_choice import OWN_FEATURES, RETRIEVED_ONLY
-from bids_neurodecode.workflow.reports import read_results
+from bids_neurodecode.systems.movie.steps.group_brain import OTHER_FEATURES, shared_tables
+from bids_neurodecode.systems.reconstruction.generation.steps.choice import (
+    OWN_FEATURES,
+    RETRIEVED_ONLY,
+)
+from bids_neurodecode.systems.steps import own_features
+from bids_neurodecode.systems.steps.records import read_results
 
 TR, N = 2.0, 150
 FILMS = ('one', 'two')

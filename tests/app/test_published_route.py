@@ -19,8 +19,8 @@ from bids_neurodecode.models.vdvae import VDVAE
 from bids_neurodecode.models.vdvae_checkpoint import save_vdvae
 from bids_neurodecode.models.vdvae_config import VDVAEConfig
 from bids_neurodecode.models.weights import CONVERTED
-from bids_neurodecode.systems.generation_small import prior_config
-from bids_neurodecode.workflow.generation import captions_of
+from bids_neurodecode.systems.reconstruction.generation.small import prior_config
+from bids_neurodecode.systems.reconstruction.generation.steps.training import captions_of
 from tests.app.test_science import validate
 from tests.models import test_clip_targets as clip
 from tests.models import test_diffusion as diffusion

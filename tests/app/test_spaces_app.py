@@ -15,7 +15,7 @@ from bids_neurodecode.cli.validation import validate_dataset
 from bids_neurodecode.simulate.dataset import simulate_dataset
 from bids_neurodecode.simulate.spec import build_spec
 from bids_neurodecode.spaces import load_image, one_each, space_of
-from bids_neurodecode.workflow.reports import read_results
+from bids_neurodecode.systems.steps.records import read_results
 
 pytestmark = pytest.mark.slow
 MNI = 'MNI152NLin2009aSym'
@@ -168,7 +168,7 @@ def no_group_page(monkeypatch):
     def write(people, html, figures, **_):
         html.write_text(', '.join(each.participant for each in people))
 
-    monkeypatch.setattr('bids_neurodecode.report.group.write_group_report', write)
+    monkeypatch.setattr('bids_neurodecode.levels.group_page.write_group_report', write)
 
 
 @pytest.mark.parametrize('space', list(SPACES))

@@ -12,9 +12,9 @@ from bids_neurodecode.cli.holding import hold_results
 from bids_neurodecode.cli.main import main
 from bids_neurodecode.cli.studies import HAS_SEEDS, OTHER_SYSTEM
 from bids_neurodecode.cli.validation import validate_dataset
+from bids_neurodecode.levels.gathering import OTHER_SETTINGS
 from bids_neurodecode.simulate.dataset import simulate_dataset
 from bids_neurodecode.simulate.spec import build_spec
-from bids_neurodecode.workflow.gathering import OTHER_SETTINGS
 
 pytestmark = pytest.mark.slow
 PLANTED = 5.2

@@ -151,7 +151,7 @@ def test_a_changed_setting_makes_betas_again(app, capsys):
 
 
 def test_another_version_makes_all_again(app, capsys, monkeypatch):
-    monkeypatch.setattr('bids_neurodecode.workflow.participant.__version__', '99')
+    monkeypatch.setattr('bids_neurodecode.levels.participant.__version__', '99')
     app.run()
     log = capsys.readouterr().err
     assert 'sub-01 is run again' in log

@@ -16,7 +16,7 @@ from bids_neurodecode.cli.main import main
 from bids_neurodecode.errors import InputError
 from bids_neurodecode.report.boilerplate import cited, paragraphs
 from bids_neurodecode.samples import VoxelMask
-from bids_neurodecode.workflow.reports import read_results
+from bids_neurodecode.systems.steps.records import read_results
 
 N_IMAGES, N_LEFT, N_RIGHT = 24, 30, 34
 

@@ -13,7 +13,7 @@ from bids_neurodecode.errors import InputError
 from bids_neurodecode.report.boilerplate import cited, paragraphs
 from bids_neurodecode.samples import VoxelMask
 from bids_neurodecode.spaces import load_image, space_of
-from bids_neurodecode.workflow.reports import read_results
+from bids_neurodecode.systems.steps.records import read_results
 
 N_VOLUMES, N_PARCELS, N_RESPONDING = 160, 12, 6
 NAME = 'sub-01_task-{task}_space-MNI152NLin2009cAsym_atlas-Schaefer18_parcel-1000Par7Net_bold.h5'

@@ -20,8 +20,8 @@ from bids_neurodecode.bids.stimulusfolder import StimulusFolder
 from bids_neurodecode.bids.timing import read_table
 from bids_neurodecode.bids.trials import trials_table
 from bids_neurodecode.errors import InputError
-from bids_neurodecode.settings_conditions import ConditionSettings
-from bids_neurodecode.settings_events import EventSettings
+from bids_neurodecode.settings.conditions import ConditionSettings
+from bids_neurodecode.settings.events import EventSettings
 from tests.datasets import make_dataset
 
 COLUMNS = ['onset', 'duration', 'trial_type']

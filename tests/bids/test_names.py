@@ -16,9 +16,9 @@ from bids_neurodecode.bids.names import clean_label, told_apart, unique_labels
 from bids_neurodecode.cli import systems as cli_systems
 from bids_neurodecode.config import build_config
 from bids_neurodecode.errors import ArgumentsError, DataError
+from bids_neurodecode.levels.participant import workflow_name
 from bids_neurodecode.signals.atlas import region_table
-from bids_neurodecode.workflow.participant import workflow_name
-from bids_neurodecode.workflow.publish import atlas_entities
+from bids_neurodecode.systems.steps.publish import atlas_entities
 from bids_neurodecode.workflow.run import Failure
 
 SUB = {'sub': '01', 'task': 'img'}

@@ -27,8 +27,8 @@ from bids_neurodecode.samples import VoxelMask, split_as_given
 from bids_neurodecode.stimuli import images
 from bids_neurodecode.stimuli.images import load_image, load_images
 from bids_neurodecode.systems.protocol import choose_split
-from bids_neurodecode.workflow.plan import Plan
-from bids_neurodecode.workflow.precomputed import AVERAGED, BY_SESSION, take_precomputed
+from bids_neurodecode.systems.steps.plan import Plan
+from bids_neurodecode.systems.steps.precomputed import AVERAGED, BY_SESSION, take_precomputed
 from tests.app.test_science import validate
 from tests.datasets import make_dataset
 from tests.published import (

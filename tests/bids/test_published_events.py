@@ -26,9 +26,9 @@ from bids_neurodecode.bids.trials import film_table, trials_table
 from bids_neurodecode.config import SplitSettings, build_config
 from bids_neurodecode.errors import ArgumentsError, DataError, InputError
 from bids_neurodecode.samples import VoxelMask
-from bids_neurodecode.settings_events import EventSettings
+from bids_neurodecode.settings.events import EventSettings
+from bids_neurodecode.systems.movie.steps.totals import first_showings, get_total
 from bids_neurodecode.systems.protocol import choose_film_split, choose_split
-from bids_neurodecode.workflow.film_totals import first_showings, get_total
 
 RUN = {'sub': '01', 'ses': 'test01', 'task': 'look', 'run': '02'}
 PICTURES = ('a.jpg', 'b.jpg', 'c.jpg', 'd.jpg')

@@ -92,7 +92,7 @@ def test_methods_text_knows_every_feature_space():
     from typing import get_args
 
     from bids_neurodecode.report.boilerplate import described_by
-    from bids_neurodecode.settings_encoding import TABLE, Band
+    from bids_neurodecode.settings.encoding import TABLE, Band
 
     for band in set(get_args(get_args(Band)[0])) - {TABLE}:
         assert described_by(band)

@@ -17,7 +17,8 @@ from bids_neurodecode.cli import score as module
 from bids_neurodecode.cli import tools
 from bids_neurodecode.evaluation.metrics import COLUMNS
 from bids_neurodecode.evaluation.protocols import PROTOCOLS, get_protocol, published_scores
-from bids_neurodecode.workflow import image_scores, response_scores
+from bids_neurodecode.systems.encoding.steps import response_scores
+from bids_neurodecode.systems.reconstruction.steps import image_scores
 
 FAST = ('--n-permutations', '19')
 

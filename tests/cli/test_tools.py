@@ -17,7 +17,7 @@ from bids_neurodecode.config import (
     preset_names,
     read_settings,
 )
-from bids_neurodecode.settings import Settings
+from bids_neurodecode.settings.base import Settings
 
 SMALL = [
     '--n-subjects',

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from bids_neurodecode.config import Config
-from bids_neurodecode.report.participant import (
+from bids_neurodecode.levels.participant_page import (
     BetaResults,
     ConfusionResults,
     NullResults,

@@ -11,17 +11,17 @@ import pytest
 
 from bids_neurodecode.config import build_config
 from bids_neurodecode.errors import ArgumentsError
+from bids_neurodecode.levels.group_page import write_group_report
+from bids_neurodecode.levels.participant_page import ParticipantResults
 from bids_neurodecode.models.generators import read_recipe
 from bids_neurodecode.report import boilerplate
 from bids_neurodecode.report.boilerplate import NOT_HERE, RECIPES, SMALL, in_words, methods
 from bids_neurodecode.report.build import Table
-from bids_neurodecode.report.group import write_group_report
-from bids_neurodecode.report.participant import ParticipantResults
 from bids_neurodecode.report.reader import Reader
 from bids_neurodecode.report.results import GenerationResults
 from bids_neurodecode.report.section_gallery import images_at_the_head
-from bids_neurodecode.report.section_generation import NOT_SAID, generation_section
 from bids_neurodecode.report.section_scores import scores_section
+from bids_neurodecode.systems.reconstruction.report import NOT_SAID, generation_section
 
 MODELS = ('ridge', 'baseline-mean-image', 'ceiling-prior')
 VALUES = {'identification_2way': 0.8125, 'pixcorr': 0.2468, 'gabor-standin_2way': 0.61}
@@ -197,7 +197,7 @@ def test_methods_say_what_was_run(
 
 def test_defaults_in_the_text_are_those_of_the_generators() -> None:
     from bids_neurodecode.models.sampling import SamplingSettings
-    from bids_neurodecode.systems.generation_small import SAMPLING
+    from bids_neurodecode.systems.reconstruction.generation.small import SAMPLING
 
     for name, sampling in (('small', SAMPLING), ('published', SamplingSettings())):
         recipe = None if name == 'small' else read_recipe(RECIPES[name])

@@ -11,13 +11,13 @@ import pytest
 from nibabel.cifti2.cifti2_axes import BrainModelAxis, ScalarAxis
 
 from bids_neurodecode.bids.sink import write_image
-from bids_neurodecode.report.group import write_group_report
+from bids_neurodecode.levels.group_maps import group_maps
+from bids_neurodecode.levels.group_page import write_group_report
 from bids_neurodecode.report.groupmaps import region_table, stack_maps
 from bids_neurodecode.report.section_group import region_blocks
 from bids_neurodecode.spaces import Space, load_image, one_each, sidecar_of, space_of
-from bids_neurodecode.workflow.group_maps import group_maps
+from bids_neurodecode.systems.steps.records import results_path
 from bids_neurodecode.workflow.nodes import Call
-from bids_neurodecode.workflow.reports import results_path
 
 REGIONS = {1: 'V1', 2: 'V2', 3: 'A1'}
 

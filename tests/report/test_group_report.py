@@ -12,9 +12,7 @@ import pytest
 from scipy import stats
 
 from bids_neurodecode.evaluation.metrics import COLUMNS, Score, scores_table
-from bids_neurodecode.report import scores
-from bids_neurodecode.report.build import Gallery, link_pages
-from bids_neurodecode.report.group import (
+from bids_neurodecode.levels.group_page import (
     _mean_table,
     compare_over_participants,
     gather_metrics,
@@ -23,8 +21,10 @@ from bids_neurodecode.report.group import (
     mean_score,
     write_group_report,
 )
+from bids_neurodecode.levels.participant_page import ParticipantResults, write_participant_report
+from bids_neurodecode.report import scores
+from bids_neurodecode.report.build import Gallery, link_pages
 from bids_neurodecode.report.groupmaps import mean_map
-from bids_neurodecode.report.participant import ParticipantResults, write_participant_report
 from bids_neurodecode.report.reader import Reader
 from bids_neurodecode.report.section_group import group_gallery
 
@@ -276,7 +276,7 @@ def test_other_grids_have_no_mean(
 @pytest.mark.parametrize(('n', 'tested'), [(4, False), (7, True)])
 def test_models_are_compared_over_participants(n: int, tested: bool) -> None:
     from bids_neurodecode.evaluation.metrics import COLUMNS
-    from bids_neurodecode.report.group import compare_over_participants
+    from bids_neurodecode.levels.group_page import compare_over_participants
 
     rng = np.random.default_rng(0)
     base = dict.fromkeys(COLUMNS, 'n/a') | {

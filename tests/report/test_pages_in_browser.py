@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from bids_neurodecode.report.group import write_group_report
-from bids_neurodecode.report.participant import ParticipantResults, write_participant_report
+from bids_neurodecode.levels.group_page import write_group_report
+from bids_neurodecode.levels.participant_page import ParticipantResults, write_participant_report
 from tests.browser import Browser, chromium, find_browser
 from tests.report.test_generation_report import make_generation
 

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from bids_neurodecode.errors import ReportError
-from bids_neurodecode.report.participant import (
+from bids_neurodecode.levels.participant_page import (
     ParticipantResults,
     RunResults,
     write_participant_report,

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from bids_neurodecode.levels.participant_page import ParticipantResults, _crashes
 from bids_neurodecode.report import scores
 from bids_neurodecode.report.build import Block, Fold, Plot, Table, Text
-from bids_neurodecode.report.participant import ParticipantResults, _crashes
 from bids_neurodecode.report.reader import Reader
 from bids_neurodecode.report.section_quality import COLLINEAR, quality_section
 from bids_neurodecode.report.section_scores import score_table, scores_section

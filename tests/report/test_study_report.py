@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from bids_neurodecode.levels.gathering import summary_table
 from bids_neurodecode.report.study import (
     StudyResults,
     score_table,
@@ -12,7 +13,6 @@ from bids_neurodecode.report.study import (
 )
 from bids_neurodecode.report.study_scores import matching, shown_rows
 from bids_neurodecode.study import plan_study
-from bids_neurodecode.workflow.gathering import summary_table
 
 NOISE = """
 title = "Noise"

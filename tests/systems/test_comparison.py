@@ -67,8 +67,8 @@ def test_units_of_a_mean_are_its_values():
 
 @pytest.mark.parametrize(('n', 'tested'), [(240, True), (60, False)])
 def test_frames_are_compared_over_blocks_of_30_s(n, tested):
-    from bids_neurodecode.systems.movie_comparison import compare_frames
-    from bids_neurodecode.systems.movie_frames import MEASURED
+    from bids_neurodecode.systems.movie.comparison import compare_frames
+    from bids_neurodecode.systems.movie.frames import MEASURED
 
     rng = np.random.default_rng(0)
     truth = rng.random((n, 16, 16, 3)).astype(np.float32)
@@ -122,7 +122,7 @@ def test_scores_come_back_from_their_table(tmp_path):
 def test_medians_over_voxels_of_equally_good_models_do_not_differ():
     """Two predictions of equal worth: .05 of the differences may be significant, and few more."""
     from bids_neurodecode.evaluation.paired import paired_difference
-    from bids_neurodecode.systems.encoding_scores import weighted_r
+    from bids_neurodecode.systems.encoding.scores import weighted_r
 
     rng = np.random.default_rng(0)
     n, n_voxels, n_sets = 24, 120, 80

@@ -19,17 +19,15 @@ from bids_neurodecode.samples import (
     split_by_group,
 )
 from bids_neurodecode.stimuli.duplicates import ImageHashes, shown_among
-from bids_neurodecode.systems import (
-    encoders,
-    encoding_network,
-    encoding_newcomers,
-    encoding_shared,
-    generation_fit,
-    reconstruction,
-)
 from bids_neurodecode.systems.applying import apply_decoder
 from bids_neurodecode.systems.base import PerStimulus
-from bids_neurodecode.systems.encoding_applying import apply_encoder
+from bids_neurodecode.systems.encoding import encoders
+from bids_neurodecode.systems.encoding import network as encoding_network
+from bids_neurodecode.systems.encoding import newcomers as encoding_newcomers
+from bids_neurodecode.systems.encoding import shared as encoding_shared
+from bids_neurodecode.systems.encoding.applying import apply_encoder
+from bids_neurodecode.systems.reconstruction import recipe as reconstruction
+from bids_neurodecode.systems.reconstruction.generation import fit as generation_fit
 from bids_neurodecode.systems.refitting import relabellings
 from bids_neurodecode.systems.scoring import FEW_GROUPS, Pairing
 

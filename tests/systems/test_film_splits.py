@@ -15,7 +15,7 @@ from bids_neurodecode.systems.protocol import (
     choose_split,
     named_films,
 )
-from bids_neurodecode.workflow.plan import Plan
+from bids_neurodecode.systems.steps.plan import Plan
 
 PUBLISHED = {
     'AfterTheRain': 381, 'BetweenViewings': 621, 'BigBuckBunny': 376, 'Chatter': 311,

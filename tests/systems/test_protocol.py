@@ -28,7 +28,7 @@ from bids_neurodecode.systems.protocol import (
     copies_note,
     with_content,
 )
-from bids_neurodecode.systems.reconstruction import evaluate_folds
+from bids_neurodecode.systems.reconstruction.recipe import evaluate_folds
 
 
 def table(runs):

@@ -7,10 +7,10 @@ import pytest
 from bids_neurodecode.config import EvaluationSettings, RidgeSettings, build_config
 from bids_neurodecode.samples import Responses, Samples, VoxelMask, split_by_group
 from bids_neurodecode.systems.base import PerStimulus
-from bids_neurodecode.systems.encoders import EncoderSettings
-from bids_neurodecode.systems.encoding import NOT_REFITTED, encode_pictures
+from bids_neurodecode.systems.encoding.encoders import EncoderSettings
+from bids_neurodecode.systems.encoding.recipe import NOT_REFITTED, encode_pictures
 from bids_neurodecode.systems.linear import DecoderSettings
-from bids_neurodecode.systems.reconstruction import evaluate_folds
+from bids_neurodecode.systems.reconstruction.recipe import evaluate_folds
 from bids_neurodecode.systems.refitting import relabellings
 
 RIDGE = RidgeSettings(alphas=(1.0, 100.0, 10_000.0), n_folds=3)

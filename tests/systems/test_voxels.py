@@ -11,8 +11,8 @@ from bids_neurodecode.errors import DataError
 from bids_neurodecode.samples import Fold, Responses, Samples, VoxelMask
 from bids_neurodecode.signals.gathering import UNSEEN_SESSIONS
 from bids_neurodecode.systems.base import PerStimulus
+from bids_neurodecode.systems.steps.betas import trial_samples
 from bids_neurodecode.systems.voxels import choose_voxels, predicted_share
-from bids_neurodecode.workflow.betas import trial_samples
 
 N_TRIALS, N_VOXELS, N_RUNS = 240, 90, 6
 

@@ -14,12 +14,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from bids_neurodecode import workflow as room
+from bids_neurodecode import levels, systems
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.config import Config
 from bids_neurodecode.errors import InputError
+from bids_neurodecode.systems.steps.plan import Plan
 from bids_neurodecode.workflow.nodes import Call
-from bids_neurodecode.workflow.plan import Plan
 from bids_neurodecode.workflow.step import Apart, Step, step
 
 Numbers = npt.NDArray[np.float64]
@@ -154,8 +154,8 @@ def train(
 def steps_of_the_program() -> list[tuple[str, Step[Any]]]:
     """All steps, by the place at which they are looked for."""
     found = []
-    for module in pkgutil.iter_modules(room.__path__, f'{room.__name__}.'):
-        if not module.name.endswith('__main__'):
+    for room in (systems, levels):
+        for module in pkgutil.walk_packages(room.__path__, f'{room.__name__}.'):
             content = vars(importlib.import_module(module.name))
             found += [
                 (f'{module.name}:{name}', each)

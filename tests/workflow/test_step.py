@@ -21,12 +21,12 @@ from bids_neurodecode.cli.progress import Progress
 from bids_neurodecode.config import Config, build_config
 from bids_neurodecode.errors import InputError, ResourceError
 from bids_neurodecode.samples import VoxelMask, split_by_group
+from bids_neurodecode.systems.encoding.steps.prediction import apply_encoding
+from bids_neurodecode.systems.reconstruction.generation.steps.prediction import apply_generation
+from bids_neurodecode.systems.reconstruction.steps.prediction import apply_decoder
+from bids_neurodecode.systems.steps.plan import PARTS, TRIALS, Plan
 from bids_neurodecode.workflow import step as steps
-from bids_neurodecode.workflow.encoding_prediction import apply_encoding
-from bids_neurodecode.workflow.generation_prediction import apply_generation
 from bids_neurodecode.workflow.nodes import NO_MAKER, UNKNOWN, Ladder, RunSettings
-from bids_neurodecode.workflow.plan import PARTS, TRIALS, Plan
-from bids_neurodecode.workflow.prediction import apply_decoder
 from bids_neurodecode.workflow.process import BROKEN, KILLED, MADE
 from bids_neurodecode.workflow.resources import INTERPRETER_GB, DataSize
 from bids_neurodecode.workflow.run import PluginSettings, execution_config, run_workflow
@@ -193,6 +193,8 @@ def test_an_interface_holds_only_what_it_was_given():
     inputs = samples.draw.interface(config='{}', n=2).inputs
     assert not isdefined(inputs.factor)
     assert not isdefined(inputs.shift)
+    # in the hash of its node: what it left under another name cannot be read
+    assert find_step(inputs.step) is samples.draw
 
 
 def test_settings_that_a_step_does_not_name_are_not_there(tmp_path):
@@ -238,7 +240,7 @@ def test_annotations_say_what_is_read():
 def test_workers_find_the_classes_of_a_step(found):
     for kind in (found.interface, found.input_spec, found.output_spec):
         assert pickle.loads(pickle.dumps(kind)) is kind
-    assert find_step(f'{found.__module__}:{found.__name__}') is found
+    assert find_step(found.place) is found
 
 
 def test_steps_name_settings_that_exist_and_products_once():

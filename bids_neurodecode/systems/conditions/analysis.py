@@ -27,7 +27,7 @@ from bids_neurodecode.systems.conditions.encoding import MODEL, predict_runs
 from bids_neurodecode.systems.conditions.patterns import pattern_ncsnr, run_patterns
 from bids_neurodecode.systems.conditions.searchlight import accuracy_p, searchlight
 from bids_neurodecode.systems.conditions.similarity import Dissimilarity, dissimilarity
-from bids_neurodecode.systems.encoding_scores import EncodingScorer, VoxelMaps
+from bids_neurodecode.systems.encoding.scores import EncodingScorer, VoxelMaps
 from bids_neurodecode.systems.outcomes import REPEAT_AVERAGE
 from bids_neurodecode.systems.scoring import Pairing
 from bids_neurodecode.systems.voxels import choose_voxels

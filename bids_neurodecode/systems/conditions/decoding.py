@@ -26,7 +26,7 @@ from bids_neurodecode.systems.comparison import Kept, compare_rows
 from bids_neurodecode.systems.linear import DecoderSettings, LinearDecoder
 from bids_neurodecode.systems.outcomes import OWN_MODEL, SINGLE_TRIAL, Outcome, judge
 from bids_neurodecode.systems.pooling import confusion_of, sample_table
-from bids_neurodecode.systems.reconstruction import fit
+from bids_neurodecode.systems.reconstruction.recipe import fit
 from bids_neurodecode.systems.refitting import refitted_nulls
 from bids_neurodecode.systems.scoring import Pairing, Scorer
 from bids_neurodecode.systems.voxels import choose_voxels

@@ -10,7 +10,7 @@ from bids_neurodecode.evaluation import identification
 from bids_neurodecode.samples import Samples, Split
 from bids_neurodecode.systems.base import run_labels
 from bids_neurodecode.systems.conditions.patterns import run_patterns
-from bids_neurodecode.systems.encoding_outcomes import FoldResult
+from bids_neurodecode.systems.encoding.outcomes import FoldResult
 from bids_neurodecode.systems.outcomes import REPEAT_AVERAGE, Outcome
 from bids_neurodecode.typing import BoolArray
 

@@ -16,11 +16,11 @@ from bids_neurodecode.extensions import System
 from bids_neurodecode.report.build import Section, Table, Text
 from bids_neurodecode.report.reader import Reader
 from bids_neurodecode.samples import VoxelMask
+from bids_neurodecode.systems.steps.plan import Plan
+from bids_neurodecode.systems.steps.publish import Publisher, publish_trials
+from bids_neurodecode.systems.steps.responses import add_betas
 from bids_neurodecode.workflow.files import save_map
 from bids_neurodecode.workflow.nodes import Call, Ladder
-from bids_neurodecode.workflow.plan import Plan
-from bids_neurodecode.workflow.publish import Publisher, publish_trials
-from bids_neurodecode.workflow.responses import add_betas
 from bids_neurodecode.workflow.step import ALL, step
 
 

@@ -11,7 +11,11 @@ import numpy.typing as npt
 from bids_neurodecode.config import Config
 from bids_neurodecode.extensions import Generator
 from bids_neurodecode.models.sampling import SamplingSettings
-from bids_neurodecode.systems.generation_generators import Described, TrainingPictures, resize
+from bids_neurodecode.systems.reconstruction.generation.generators import (
+    Described,
+    TrainingPictures,
+    resize,
+)
 
 RECIPE = Path(__file__).parent / 'small-simulation.toml'
 N_COMPONENTS = 6

@@ -1,0 +1,158 @@
+"""Maps of the group as files: means, how many participants, tests; and means by region."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bids_neurodecode.bids.names import product_of
+from bids_neurodecode.bids.sink import write_image, write_json, write_tsv
+from bids_neurodecode.spaces import EXTENSIONS, Space, like, sidecar_of, space_of
+from bids_neurodecode.systems.steps.records import GROUP_FOLDER, read_results
+from bids_neurodecode.tables import column_texts
+from bids_neurodecode.workflow.nodes import Call
+from bids_neurodecode.workflow.step import step
+
+if TYPE_CHECKING:
+    from bids_neurodecode.report.groupmaps import Chosen, Stack
+    from bids_neurodecode.report.results import ParticipantResults
+
+MAPS = (
+    'pearsonr', 'network_r', 'accuracy', 'noisenormalized', 'noiseceiling', 'ceilingr', 'isc',
+    'ncsnr', 'tsnr',
+)  # fmt: skip
+"""Maps that are averaged over participants."""
+NETWORK = {'network_r': ('pearsonr', 'network')}
+"""Maps that are of another product: which, and what their ``desc`` begins with."""
+ALPHA = 0.05
+SEED = 0
+"""The same maps from the same results."""
+MEAN = 'Mean over the participants who have the column, two or more; 0 elsewhere: {about}'
+COUNT = 'How many participants have the column: {about}'
+TESTED = (
+    'p of the mean over participants above 0, by flips of the signs of whole maps of participants '
+    '(one-sided, t), adjusted for the false discovery rate; 1 where not all participants have the '
+    'column'
+)
+
+
+@step('maps', makes=('region_means', 'map_facts'), always=True, memory=lambda _: 2.4)
+def group_maps(call: Call, records: list[Path]) -> Mapping[str, object]:
+    """Write maps over participants where they share a space, and a table by region in any.
+
+    Parameters
+    ----------
+    call
+        Folders, notes and id of the call.
+    records
+        Files of the participants' records.
+    """
+    from bids_neurodecode.report.groupmaps import choose_held_out, region_table, stack_maps
+
+    people = [read_results(file) for file in records]
+    folder, facts = call.output_dir / GROUP_FOLDER, {}
+    for key in MAPS:
+        having = [each for each in people if key in each.maps and each.maps[key].exists()]
+        chosen = choose_held_out(having, key)
+        stack = stack_maps(chosen.participants, key) if len(having) > 1 else None
+        if stack is not None and stack.count.max() > 1:
+            facts[key] = write_stack(folder, chosen, key, stack)
+    made: dict[str, Any] = {'map_facts': facts}
+    table = region_table(people)
+    if len(table):
+        made['region_means'] = folder / f'task-{people[0].task}_stat-mean_regions.tsv'
+        write_tsv(made['region_means'], table)
+        about = column_texts('group_regions')
+        write_json(made['region_means'].with_suffix('.json'), about)
+    return made
+
+
+def write_stack(folder: Path, chosen: Chosen, key: str, stack: Stack) -> dict[str, int]:
+    """Write mean, count and, where there are enough participants and chance is 0, p.
+
+    Parameters
+    ----------
+    folder
+        Of the group.
+    chosen, key, stack
+        Whose maps, which, and their values.
+
+    Returns
+    -------
+    dict
+        ``participants`` and how many were ``seen`` in training; where tested, ``columns``
+        and those above 0: ``fdr``, ``fwer``.
+    """
+    from bids_neurodecode.evaluation.signflips import map_above_zero
+    from bids_neurodecode.evaluation.statistics import MIN_GROUPS
+    from bids_neurodecode.report.groupmaps import OF_CHANCE_0
+
+    product, prefix = NETWORK.get(key, (key, ''))
+    told = product_of(product)
+    stat, about = told.entities['stat'], str(told.sidecar['Description'])
+    people = chosen.participants
+    fields: dict[str, Any] = {'Participants': [each.participant for each in people]}
+    space, first, found = space_of(stack.image), people[0], {'participants': len(people)}
+    if chosen.n_seen:
+        found['seen'] = chosen.n_seen
+        fields['Note'] = chosen.note.strip()
+
+    def write(values: Any, stat: str, desc: str, **more: Any) -> None:
+        target = folder / group_map(first, space, stat, desc)
+        write_image(target, like(stack.image, values), name=f'{stat} {desc}')
+        write_json(sidecar_of(target), {**fields, **more})
+
+    units = told.sidecar['Units']
+    write(stack.mean(2), stat, f'{prefix}mean', Description=MEAN.format(about=about), Units=units)
+    counted = stack.count.astype(np.float32)
+    about_count = COUNT.format(about=about)
+    write(counted, stat, f'{prefix}count', Description=about_count, Units='participants')
+    shared = stack.count == len(people)
+    enough = chosen.tested and len(people) >= MIN_GROUPS
+    if key not in OF_CHANCE_0 or not enough or not shared.any():
+        return found
+    test = map_above_zero(stack.values[:, shared], rng=np.random.default_rng(SEED))
+    p = np.ones(shared.shape, dtype=np.float32)
+    p[shared] = test.p_fdr
+    found |= {
+        'columns': int(shared.sum()),
+        'fdr': int((test.p_fdr < ALPHA).sum()),
+        'fwer': int((test.p_fwer < ALPHA).sum()),
+    }
+    passed = test.t[test.p_fwer < ALPHA]
+    write(
+        p,
+        'pfdr',
+        f'{prefix}{stat}',
+        Description=f'{TESTED}: {about}',
+        Units='probability',
+        SignificantColumns=found['fdr'],
+        SignificantColumnsByMaximum=found['fwer'],
+        LeastSignificantTByMaximum=float(passed.min()) if passed.size else None,
+    )
+    return found
+
+
+def group_map(first: ParticipantResults, space: Space | None, stat: str, desc: str = '') -> str:
+    """Return the name of a map of the group; of surfaces it is the left one's.
+
+    Parameters
+    ----------
+    first
+        One of the participants.
+    space
+        What the columns are; None for volumes.
+    stat, desc
+        What the map is.
+    """
+    place = f'_space-{first.space}' if first.space else ''
+    hemisphere, extension = '', '.nii.gz'
+    if space is not None:
+        hemisphere = '_hemi-L' if space.form == 'gifti' else ''
+        extension = EXTENSIONS[space.form]['map']
+        place += f'_den-{space.density}' if space.density else ''
+    ending = f'_desc-{desc}' if desc else ''
+    return f'task-{first.task}{hemisphere}{place}_stat-{stat}{ending}_statmap{extension}'

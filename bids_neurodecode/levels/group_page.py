@@ -1,0 +1,666 @@
+"""The page of the group: scores over participants, quality beside them, mean maps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from bids_neurodecode.evaluation.metrics import bounds_of, difference_bounds_of
+from bids_neurodecode.evaluation.paired import paired_difference
+from bids_neurodecode.evaluation.statistics import MIN_GROUPS, bootstrap_ci
+from bids_neurodecode.levels.participant_page import how_to_read, methods_blocks
+from bids_neurodecode.report import brain, scores
+from bids_neurodecode.report.boilerplate import cited, in_words
+from bids_neurodecode.report.build import (
+    Block,
+    Bullets,
+    Fold,
+    Heading,
+    Page,
+    Plot,
+    References,
+    Section,
+    Table,
+    Text,
+    Verdict,
+    Verdicts,
+    write_page,
+)
+from bids_neurodecode.report.cortex import HOW, plot_cortex
+from bids_neurodecode.report.groupmaps import BY_REGION, choose_held_out, mean_map
+from bids_neurodecode.report.reader import Reader, reading
+from bids_neurodecode.report.results import ParticipantResults
+from bids_neurodecode.report.section_group import (
+    above_zero,
+    group_gallery,
+    page_of,
+    plot_all_metrics,
+    region_blocks,
+    shown_metrics,
+)
+from bids_neurodecode.report.section_scores import comparison_table, score_table
+from bids_neurodecode.report.section_signal import analysis_mask, load_map, sheet_of
+from bids_neurodecode.report.style import collecting_later, percent
+from bids_neurodecode.report.verdicts import (
+    difference_verdict,
+    score_verdict,
+    worse_verdicts,
+)
+from bids_neurodecode.spaces import like
+from bids_neurodecode.systems.encoding.report.shared import shared_section
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+KEYS = ('system', 'model', 'protocol', 'split', 'space', 'metric')
+"""Columns that make two rows of the metrics tables of two participants the same score."""
+
+COUNTS = brain.MapSpec(
+    'Participants whose voxel was used',
+    'participants',
+    'Voxels that pass the selection in many participants carry the analysis; those of one alone '
+    'may be chance.',
+    'viridis',
+)
+MEAN_MAPS = ('pearsonr', 'noiseceiling', 'isc', 'noisenormalized', 'ncsnr', 'tsnr')
+"""Maps that are averaged; the first three are shown, the others folded."""
+MADE = 'Final reconstructions (second stage): means over participants'
+FOLDED = 12
+"""Participants from which the table of runs is closed until it is clicked."""
+
+CAVEAT = (
+    'Intervals of the mean are 95 % confidence intervals over participants (the wider of t and '
+    'bootstrap-t, within the limits of the metric); with fewer than six participants there is '
+    'none, and the score of each is shown. A mean above '
+    'chance says that at least some participants carry the information, not that most of them do '
+    '[@allefeld2016prevalence]; the count of participants above chance on their own says more.'
+)
+
+FEW = 'Fewer than {need} participants have this score, so its mean has no interval: {each}.'
+
+
+class MeanScore(NamedTuple):
+    """A score over participants."""
+
+    mean: float
+    low: float
+    high: float
+    chance: float
+    n: int
+    n_significant: int
+    """Participants with p below 0.05."""
+    n_tested: int
+
+
+def write_group_report(
+    participants: Sequence[ParticipantResults],
+    html: Path,
+    figures_dir: Path,
+    *,
+    failures: Mapping[str, str] | None = None,
+    shared: Path | None = None,
+    regions: Path | None = None,
+    tested: Mapping[str, Mapping[str, int]] | None = None,
+) -> None:
+    """Write the page of the group, and its figures as SVG.
+
+    Parameters
+    ----------
+    participants
+        Their results, in the order in which they are shown.
+    html
+        The page, such as ``OUT/group.html``.
+    figures_dir
+        Folder of the figures.
+    failures
+        Participants without results: label, and the one line that says why.
+    shared
+        Scores of a head that participants share, where there is one.
+    regions
+        Table of means by region (:func:`~bids_neurodecode.report.groupmaps.region_table`).
+    tested
+        By map, in how many columns the mean over participants was tested and is above 0.
+
+    Raises
+    ------
+    ReportError
+        If a file of the results is gone or broken.
+    """
+    with reading('the group'), collecting_later():
+        readers = [Reader(results) for results in participants]
+        brains = (*_maps(readers, tested or {}), *region_blocks(regions, _seen(readers)))
+        page = _page(readers, failures or {}, shared, brains, html.parent)
+        write_page(page, html, figures_dir)
+
+
+def _page(
+    readers: Sequence[Reader],
+    failures: Mapping[str, str],
+    shared: Path | None,
+    brains: tuple[Block, ...],
+    folder: Path,
+) -> Page:
+    methods = methods_blocks(readers[0]) if readers else ()
+    sections = [
+        Section('summary', 'Summary', _summary(readers, failures)),
+        Section('scores', 'Scores', _scores(readers)),
+        Section('shared', 'New participants', shared_section(shared)),
+        Section('maps', 'Brain', brains),
+        Section('quality', 'Participants and quality', _quality(readers, folder)),
+        Section('reading', 'How to read this page', (how_to_read(),) if readers else ()),
+        Section('warnings', 'Warnings and errors', _warnings(readers, failures)),
+        Section('methods', 'Methods', methods),
+        Section('provenance', 'Provenance', _provenance(readers)),
+    ]
+    tasks = ', '.join(dict.fromkeys(r.results.task for r in readers)) or 'none'
+    names = ', '.join(dict.fromkeys(r.results.bids_name for r in readers))
+    versions = ', '.join(dict.fromkeys(r.results.version for r in readers))
+    links = [(str(cell), cell.link) for cell in (page_of(r, folder) for r in readers)]
+    return Page(
+        'Group report',
+        ' · '.join(part for part in (names, f'task {tasks}') if part),
+        tuple(section for section in sections if section.blocks),
+        f'bids_neurodecode {versions}'.strip(),
+        tuple((name, page) for name, page in links if page is not None),
+    )
+
+
+def _warnings(readers: Sequence[Reader], failures: Mapping[str, str]) -> tuple[Block, ...]:
+    """List warnings, each once with those who have it, and participants without results."""
+    by: dict[str, list[str]] = {}
+    for reader in readers:
+        for line in (*reader.results.leaks, *reader.results.warnings):
+            by.setdefault(line, []).append(f'sub-{reader.results.participant}')
+    lines = tuple(f'{line} ({", ".join(who)})' for line, who in by.items())
+    failed = tuple(f'sub-{label}: {reason}' for label, reason in failures.items())
+    return (
+        Heading('Warnings'),
+        Bullets(lines) if lines else Text(('None.',)),
+        Heading('Participants without results'),
+        Bullets(failed) if failed else Text(('None.',)),
+    )
+
+
+def _provenance(readers: Sequence[Reader]) -> tuple[Block, ...]:
+    """List runs and versions of software; differences between participants stand out."""
+    if not readers:
+        return ()
+    rows = tuple(
+        (f'sub-{r.results.participant}', r.results.version, r.results.run_id) for r in readers
+    )
+    blocks: list[Block] = [
+        Table(('participant', 'bids_neurodecode', 'run'), rows, 'Runs', folded=len(rows) > FOLDED)
+    ]
+    found: dict[str, dict[str, None]] = {}
+    for reader in readers:
+        for name, version in reader.results.versions.items():
+            found.setdefault(name, {})[version] = None
+    software = tuple((name, ', '.join(several)) for name, several in found.items())
+    if software:
+        blocks.append(Table(('software', 'version'), software, 'Versions', folded=True))
+    return tuple(blocks)
+
+
+def gather_metrics(readers: Sequence[Reader]) -> pd.DataFrame:
+    """Put the metrics tables below each other, with a column ``participant``."""
+    import pandas as pd
+
+    tables = [
+        reader.metrics.assign(participant=reader.results.participant)
+        for reader in readers
+        if reader.metrics is not None
+    ]
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+
+
+def mean_score(rows: pd.DataFrame) -> MeanScore:
+    """Average one score over participants.
+
+    The interval is NaN with fewer than
+    :data:`~bids_neurodecode.evaluation.statistics.MIN_GROUPS` participants.
+
+    Parameters
+    ----------
+    rows
+        One row per participant: ``metric``, ``value``, ``chance``, ``p``.
+    """
+    values = rows['value'].dropna().to_numpy(dtype=float)
+    mean = float(values.mean()) if values.size else math.nan
+    low = high = math.nan
+    if values.size:
+        bounds = bounds_of(str(rows['metric'].iloc[0]))
+        # the same page from the same scores
+        low, high = bootstrap_ci(values, rng=np.random.default_rng(0), bounds=bounds)
+    tested = rows['p'].dropna()
+    chance = float(rows['chance'].mean())
+    better = rows['value'] > rows['chance']
+    if len(rows) and not scores.metric_of(str(rows['metric'].iloc[0])).higher_is_better:
+        better = rows['value'] < rows['chance']
+    n_significant = int(((rows['p'] < 0.05) & better).sum())
+    return MeanScore(mean, low, high, chance, int(values.size), n_significant, len(tested))
+
+
+def group_verdict(rows: pd.DataFrame) -> Verdict:
+    """Say whether a score is better than chance over participants.
+
+    Participants are the units, of the interval and of the test (signs of their differences from
+    chance are flipped); with fewer than six nothing is claimed.
+
+    Parameters
+    ----------
+    rows
+        One row per participant of one score, with the columns of the metrics table.
+    """
+    rows = rows[rows['value'].notna()]
+    found = mean_score(rows)
+    p = against_chance(rows)
+    row = rows.iloc[0].copy()
+    for name, value in {
+        'value': found.mean,
+        'chance': found.chance,
+        'ci_low': found.low,
+        'ci_high': found.high,
+        'p': p,
+        'n_units': found.n,
+    }.items():
+        row[name] = value
+    row['units'] = 'participants'
+    told = score_verdict(row)
+    return replace(told, text=f'Mean over participants. {told.text}')
+
+
+def against_chance(rows: pd.DataFrame) -> float:
+    """Return the p value of a score over participants: signs of differences from chance flipped.
+
+    Parameters
+    ----------
+    rows
+        One row per participant: ``value`` and ``chance``. NaN with too few of them.
+    """
+    known = rows[rows['chance'].notna() & rows['value'].notna()]
+    if known.empty:
+        return math.nan
+    rng = np.random.default_rng(0)
+    return paired_difference(known['value'], known['chance'], rng=rng).p
+
+
+def compare_over_participants(metrics: pd.DataFrame) -> pd.DataFrame:
+    """Compare the model with each baseline over participants.
+
+    Parameters
+    ----------
+    metrics
+        The metrics tables of all participants, with their column ``participant``.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per comparison, with the columns of the metrics table: ``value`` is the mean over
+        participants; the units are participants, so that below six there is a difference and no
+        test. The rows of the models that are compared follow without a difference.
+    """
+    import pandas as pd
+
+    rng = np.random.default_rng(0)
+    left = metrics[metrics['difference'].notna() & ~scores.of_parts(metrics)]
+    rows: list[Any] = []
+    for _, own in left.groupby(_keys(left), sort=False, dropna=False):
+        first = own.iloc[0]
+        other = first.copy()
+        other['model'], other['space'] = first['compared_model'], first['compared_space']
+        model = _same_score(metrics, other)
+        pairs = own.merge(model, on='participant', suffixes=('', '_model'))
+        if pairs.empty:
+            continue
+        bounds = difference_bounds_of(str(first['metric']))
+        found = paired_difference(pairs['value_model'], pairs['value'], rng=rng, bounds=bounds)
+        more = {'n': found.n, 'n_units': found.n, 'units': 'participants'}
+        rows.append(
+            first.to_dict()
+            | more
+            | {
+                'value': float(pairs['value'].mean()),
+                'difference': found.mean,
+                'difference_low': found.low,
+                'difference_high': found.high,
+                'difference_p': found.p,
+            }
+        )
+        mean = {'value': float(pairs['value_model'].mean()), 'difference': math.nan}
+        rows.append(other.to_dict() | more | mean)
+    table = pd.DataFrame(rows, columns=list(metrics.columns))
+    return table.drop_duplicates([*_keys(metrics), 'difference'], ignore_index=True)
+
+
+def _summary(readers: Sequence[Reader], failures: Mapping[str, str]) -> tuple[Block, ...]:
+    n = len(readers)
+    text = f'{n} participant{"s" * (n != 1)} with results'
+    text += f', {len(failures)} without.' if failures else '.'
+    lines = []
+    metrics = gather_metrics(readers)
+    row = scores.headline(metrics) if len(metrics) else None
+    if row is not None:
+        found = mean_score(_same_score(metrics, row))
+        lines.append(group_verdict(_same_score(metrics, row)))
+        if found.n < MIN_GROUPS:
+            lines.append(Verdict('info', FEW.format(need=MIN_GROUPS, each=_each(metrics, row))))
+        if found.n_tested:
+            text_tested = (
+                f'{found.n_significant} of {found.n_tested} participants are better than chance '
+                'on their own (p < 0.05, not corrected for their number).'
+            )
+            lines.append(Verdict('info', text_tested))
+    if len(metrics) and row is not None:
+        compared = compare_over_participants(metrics)
+        lines += [
+            difference_verdict(compared, other)
+            for _, other in compared[
+                compared['difference'].notna()
+                & (compared['metric'] == row['metric'])
+                & (compared['compared_space'] == row['space'])
+            ].iterrows()
+        ]
+        elsewhere = compared[compared['metric'] != row['metric']]
+        lines += worse_verdicts(elsewhere)
+    if failures:
+        lines.append(Verdict('bad', f'No results for {len(failures)}: see "Warnings and errors".'))
+    verdicts = (Verdicts(tuple(lines)),) if lines else ()
+    return (Text((text,)), *group_gallery(readers), *verdicts)
+
+
+def _scores(readers: Sequence[Reader]) -> tuple[Block, ...]:
+    metrics = gather_metrics(readers)
+    if metrics.empty or metrics['value'].isna().all():
+        return (Text(('No score was computed.',)),)
+    # regions and feature spaces are many: a table for those who look for one
+    parts = scores.of_parts(metrics)
+    whole = metrics[~parts]
+    compared = compare_over_participants(metrics)
+    means = mean_metrics(whole, compared)
+    blocks: list[Block] = []
+    figure = _figure(whole)
+    if figure is not None:
+        blocks.append(figure)
+    shown = shown_metrics(means)
+    sets = ((shown[~scores.of_pictures(shown)], None), (shown[scores.of_pictures(shown)], MADE))
+    for rows, title in sets:
+        if len(rows):
+            about = title or 'Means over participants'
+            blocks.append(score_table(means, rows, title=about))
+    blocks.append(Text((in_words(CAVEAT),)))
+    folded: list[Block] = [_mean_table(whole)]
+    if len(compared):
+        folded.append(comparison_table(compared, compared))
+    if parts.any():
+        caption = 'Scores of regions and feature spaces, over participants.'
+        folded.append(replace(_mean_table(metrics[parts]), caption=caption))
+    row = scores.headline(metrics)
+    if row is not None:
+        folded.append(_participant_table(_same_score(metrics, row)))
+    blocks.append(Fold('Every score and comparison, and each participant', tuple(folded)))
+    works = tuple((work.text, work.address) for work in cited((CAVEAT,)))
+    return (*blocks, References(works))
+
+
+def mean_metrics(metrics: pd.DataFrame, compared: pd.DataFrame) -> pd.DataFrame:
+    """Average each score over participants, as one metrics table whose units are participants.
+
+    Parameters
+    ----------
+    metrics
+        The metrics tables of all participants, with their column ``participant``.
+    compared
+        From :func:`compare_over_participants`.
+    """
+    import pandas as pd
+
+    rows = []
+    keys = _keys(metrics)
+    differences = [name for name in metrics.columns if name.startswith('difference')]
+    tested = compared[compared['difference'].notna()]
+    for _, same in metrics.groupby(keys, sort=False, dropna=False):
+        known = same[same['value'].notna()]
+        if known.empty:
+            continue
+        found = mean_score(known)
+        row = known.iloc[0].to_dict() | dict.fromkeys(differences, math.nan)
+        row |= {
+            'value': found.mean,
+            'ci_low': found.low,
+            'ci_high': found.high,
+            'chance': found.chance,
+            'ceiling': float(known['ceiling'].mean()),
+            'p': against_chance(known),
+            'n': found.n,
+            'n_units': found.n,
+            'units': 'participants',
+        }
+        pair = _same_score(tested, known.iloc[0])
+        for name in differences if len(pair) else ():
+            row[name] = pair[name].iloc[0]
+        rows.append(row)
+    return pd.DataFrame(rows, columns=list(metrics.columns))
+
+
+def _figure(metrics: pd.DataFrame) -> Plot | None:
+    """Draw all main metrics of all participants in one figure."""
+    rows = shown_metrics(metrics)
+    models = rows[~rows['model'].map(scores.is_baseline)]
+    if models.empty:
+        return None
+    panels = []
+    several = models['model'].nunique() > 1
+    for _, own in models.groupby(_keys(models), sort=False, dropna=False):
+        others = rows[rows['model'].map(scores.is_baseline)]
+        for key in _keys(models):
+            if key != 'model':
+                others = others[others[key] == own[key].iloc[0]]
+        names = (own['model'].iloc[0], own['space'].iloc[0])
+        of = ', '.join(str(name) for name in (names if several else names[1:]))
+        row = own.iloc[0]
+        size = row.get('image_size', math.nan)
+        pixels = f', {size:.0f} x {size:.0f} pixels' if math.isfinite(size) else ''
+        title = f'{scores.metric_of(str(row["metric"])).title}\n{of}{pixels}'
+        panels.append((title, own, others, mean_score(own)))
+    labels = list(dict.fromkeys(metrics['participant']))
+    n = len(panels)
+    return Plot(
+        'group_desc-scores_figure.svg',
+        plot_all_metrics(panels, labels),
+        f'{n} score{"s" * (n > 1)} of all participants: the model (blue) with its own interval, '
+        'baselines (open), ceiling where it is known (orange), the mean over participants below '
+        f'(black; with its interval from {MIN_GROUPS} participants on), and chance (upright '
+        'strokes).',
+        f'{n} metrics of {len(labels)} participants.',
+    )
+
+
+def _mean_table(metrics: pd.DataFrame) -> Table:
+    rows = []
+    people = list(dict.fromkeys(metrics['participant']))
+    few = len(people) < MIN_GROUPS
+    for _, same in metrics.groupby(_keys(metrics), sort=False, dropna=False):
+        name = str(same['metric'].iloc[0])
+        found = mean_score(same)
+        low, high = (scores.write_score(name, v) for v in (found.low, found.high))
+        spread: tuple[str, ...] = ('n/a' if 'n/a' in (low, high) else f'{low} to {high}',)
+        if few:
+            own = dict(zip(same['participant'], same['value'], strict=True))
+            spread = tuple(scores.write_score(name, own.get(label, math.nan)) for label in people)
+        rows.append(
+            (
+                str(same['model'].iloc[0]),
+                str(same['space'].iloc[0]),
+                scores.title_of(same.iloc[0]),
+                scores.write_score(name, found.mean),
+                *spread,
+                scores.write_score(name, found.chance),
+                f'{found.n_significant} of {found.n_tested}' if found.n_tested else 'n/a',
+                str(found.n),
+            )
+        )
+    shown = [f'sub-{label}' for label in people] if few else ['95 % interval']
+    columns = ('model', 'of', 'metric', 'mean', *shown, 'chance', 'p < 0.05', 'n')
+    caption = (
+        'Scores over participants. p < 0.05: participants better than chance on their own; n: '
+        'participants with this score. Of: what was scored (trials, averages of repeats, voxels; '
+        'initial and final are images that were made).'
+    )
+    return Table(columns, tuple(rows), caption, frozenset(range(3, len(columns))))
+
+
+def _each(metrics: pd.DataFrame, row: pd.Series[Any]) -> str:
+    """Write the score of each participant."""
+    same = _same_score(metrics, row)
+    return ', '.join(
+        f'sub-{label} {scores.write_score(str(row["metric"]), float(value))}'
+        for label, value in zip(same['participant'], same['value'], strict=True)
+    )
+
+
+def _participant_table(rows: pd.DataFrame) -> Table:
+    name = str(rows['metric'].iloc[0])
+    cells = tuple(
+        (
+            f'sub-{row["participant"]}',
+            *(scores.write_score(name, float(row[k])) for k in ('value', 'ci_low', 'ci_high')),
+            scores.write_p(float(row['p'])),
+            f'{row["n"]:.0f}' if math.isfinite(row['n']) else 'n/a',
+        )
+        for _, row in rows.iterrows()
+    )
+    columns = ('participant', 'value', 'low', 'high', 'p', 'n')
+    caption = f'{scores.metric_of(name).title} by participant, with its confidence interval.'
+    return Table(columns, cells, caption, frozenset(range(1, 6)))
+
+
+def _quality(readers: Sequence[Reader], folder: Path) -> tuple[Block, ...]:
+    rows = []
+    for reader in readers:
+        results = reader.results
+        motion = reader.motion
+        mean = f'{np.mean([run.mean for run in motion]):.3f}' if motion else 'n/a'
+        moved = percent(float(np.mean([r.share_moved for r in motion]))) if motion else 'n/a'
+        voxels = results.voxels
+        rows.append(
+            (
+                page_of(reader, folder),
+                str(len(results.runs)),
+                str(sum(run.n_trials for run in results.runs)),
+                mean,
+                moved,
+                _median(results, 'tsnr'),
+                'n/a' if voxels is None else f'{voxels.n_selected} of {voxels.n_mask}',
+                str(len(results.warnings)),
+            )
+        )
+    columns = (
+        'participant',
+        'runs',
+        'trials',
+        'mean FD (mm)',
+        'FD > 0.5 mm',
+        'median tSNR',
+        'voxels used',
+        'warnings',
+    )
+    caption = (
+        'Data and quality by participant, each linked to the page (means over runs; tSNR: median '
+        'over the mask).'
+    )
+    return (Table(columns, tuple(rows), caption, frozenset(range(1, 8))),) if rows else ()
+
+
+def _median(results: ParticipantResults, key: str) -> str:
+    path = results.maps.get(key)
+    mask = analysis_mask(results)
+    if path is None or not path.exists() or mask is None:
+        return 'n/a'
+    volume = np.asarray(load_map(path).dataobj, dtype=np.float64)
+    values = volume[(np.asarray(mask.dataobj) > 0) & np.isfinite(volume)]
+    return f'{np.median(values):.1f}' if values.size else 'n/a'
+
+
+def _count(readers: Sequence[Reader]) -> Iterable[Plot]:
+    """Show in how many participants each voxel was used."""
+    having = [
+        reader.results
+        for reader in readers
+        if 'reliable' in reader.results.maps and reader.results.maps['reliable'].exists()
+    ]
+    found = mean_map(having, 'reliable') if len(having) > 1 else None
+    if found is None:
+        return
+    image, mask = found
+    n = len(having)
+    counted = like(image, np.rint(n * np.asarray(image.dataobj)).astype(np.float32))
+    spec = replace(COUNTS, high=float(n))
+    yield Plot(
+        'group_desc-count_map.svg',
+        brain.plot_map(counted, spec, mask=mask, sheet=sheet_of(having[0], image)),
+        f'{COUNTS.title}: of {n}, in the voxels that all of them have. {COUNTS.how_to_read}',
+        f'Number of participants by voxel, of {n}.',
+    )
+
+
+def _maps(readers: Sequence[Reader], tested: Mapping[str, Mapping[str, int]]) -> tuple[Block, ...]:
+    blocks: list[Block] = [*_count(readers)]
+    folded: list[Block] = []
+    for key in MEAN_MAPS:
+        having = [
+            reader.results
+            for reader in readers
+            if key in reader.results.maps and reader.results.maps[key].exists()
+        ]
+        if len(having) < 2:
+            continue
+        spec = brain.MAPS[key]
+        chosen = choose_held_out(having, key)
+        having, mean = chosen.participants, mean_map(chosen.participants, key)
+        if mean is None:
+            note = f'{spec.title}: the participants have no grid or no voxels in common'
+            blocks.append(Text((f'{note}; an atlas (--atlas) compares them by region.',)))
+            continue
+        image, mask = mean
+        caption = (
+            f'{spec.title}, mean of {len(having)} participants in the voxels that all of them '
+            f'have. {spec.how_to_read}{above_zero(tested.get(key))}{chosen.note}'
+        )
+        figure = brain.plot_map(image, spec, mask=mask, sheet=sheet_of(having[0], image))
+        alt = f'Mean {spec.title} on slices.'
+        main = key in MEAN_MAPS[:3]
+        (blocks if main else folded).append(
+            Plot(f'group_desc-{key}_map.svg', figure, caption, alt)
+        )
+        if spec.glass and all(results.in_mni for results in having):
+            whole = plot_cortex(image, spec, mask=mask)
+            text = f'{spec.title}, mean of {len(having)} participants, on the cortex. {HOW}'
+            if whole is not None:
+                folded.append(Plot(f'group_desc-{key}cortex_map.svg', whole, text, alt))
+    return (*blocks, *((Fold('More mean maps', tuple(folded)),) if folded else ()))
+
+
+def _seen(readers: Sequence[Reader]) -> dict[str, str]:
+    """Say of each map who of those who have it was scored on what trained the model."""
+    people = [reader.results for reader in readers]
+    return {
+        key: choose_held_out([each for each in people if key in each.maps], key).note
+        for key in BY_REGION
+    }
+
+
+def _keys(metrics: pd.DataFrame) -> list[str]:
+    return [key for key in KEYS if key in metrics.columns]
+
+
+def _same_score(metrics: pd.DataFrame, row: pd.Series[Any]) -> pd.DataFrame:
+    """Return the rows of all participants that hold the same score as ``row``."""
+    same = np.ones(len(metrics), dtype=bool)
+    for key in _keys(metrics):
+        same &= (metrics[key] == row[key]).to_numpy()
+    return metrics[same]

@@ -1,0 +1,239 @@
+"""The graph of one participant: small factories, every node with its resources."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from bids_neurodecode._version import __version__
+from bids_neurodecode.bids.captions import captions_file
+from bids_neurodecode.bids.records import ParticipantInput
+from bids_neurodecode.config import Config, RoiFile, load_config
+from bids_neurodecode.extensions import find_system, versions_of
+from bids_neurodecode.levels.betas import add_betas_level
+from bids_neurodecode.levels.pages import make_report
+from bids_neurodecode.spaces import files_of
+from bids_neurodecode.stimuli.images import picture_source
+from bids_neurodecode.systems.conditions.steps import add_conditions
+from bids_neurodecode.systems.encoding.steps.prediction import add_encoding_prediction
+from bids_neurodecode.systems.encoding.steps.training import add_picture_encoding
+from bids_neurodecode.systems.movie.steps.prediction import add_film_prediction
+from bids_neurodecode.systems.movie.steps.training import add_films
+from bids_neurodecode.systems.reconstruction.generation.steps.choice import picture_files
+from bids_neurodecode.systems.reconstruction.steps.prediction import add_prediction
+from bids_neurodecode.systems.reconstruction.steps.training import add_pictures
+from bids_neurodecode.systems.steps.own_features import own_files
+from bids_neurodecode.systems.steps.records import system_of
+from bids_neurodecode.workflow.nodes import Ladder, RunSettings
+from bids_neurodecode.workflow.resources import data_size
+
+TRAINING: Mapping[str, Callable[[Ladder], None]] = {
+    'reconstruction': add_pictures,
+    'encoding': add_picture_encoding,
+    'movie': add_films,
+    'conditions': add_conditions,
+}
+"""What adds the steps of each system."""
+
+OWN_TABLE = ('table', 'table_key', 'table_rate')
+"""Settings of the features that say where they lie: those of new stimuli lie elsewhere."""
+
+PREDICTING: Mapping[str, Callable[[Ladder, Path], None]] = {
+    'reconstruction': add_prediction,
+    'encoding': add_encoding_prediction,
+    'movie': add_film_prediction,
+}
+"""What adds the steps that apply a trained model of each system."""
+
+
+def init_participant_wf(participant: ParticipantInput, run: RunSettings) -> Any:
+    """Return the workflow of one participant, named ``sub_<label>_wf``.
+
+    Its nodes leave their crash files in the participant's log folder.
+
+    Parameters
+    ----------
+    participant
+        Whose data.
+    run
+        Settings of the run.
+    """
+    from nipype.pipeline import engine as pe
+
+    model = run.models.get(participant.label)
+    participant = replace(participant, fingerprint=fingerprint(participant, run.config, model))
+    workflow = pe.Workflow(name=workflow_name(participant.label))
+    size = data_size(participant)
+    run = replace(run, notes=notes_of(participant.label, run.notes))
+    system = system_of(run.config, participant.paradigm)
+    ladder = Ladder(workflow, run, participant, size)
+    if model is not None:
+        ladder.run = with_model(run, model)
+    extension = find_system(system)
+    if run.level == 'betas':
+        add_betas_level(ladder)
+    elif model is None:
+        train = TRAINING[system] if extension is None else extension.train
+        train(ladder)
+    elif extension is None or extension.predict is None:
+        PREDICTING[system](ladder, model)
+    else:
+        extension.predict(ladder, model)
+    ladder.add(make_report)
+    crashes = run.output_dir / f'sub-{participant.label}' / 'log' / run.run_id
+    for name in workflow.list_node_names():
+        workflow.get_node(name).config = {'execution': {'crashdump_dir': str(crashes)}}
+    return workflow
+
+
+def workflow_name(label: str) -> str:
+    """Return the name of a participant's workflow; Nipype's names may not hold a ``+``.
+
+    Examples
+    --------
+    >>> workflow_name('01'), workflow_name('a+b')
+    ('sub_01_wf', 'sub_a_p_b_wf')
+    """
+    return f'sub_{label.replace("+", "_p_")}_wf'
+
+
+def notes_of(label: str, notes: Sequence[str]) -> tuple[str, ...]:
+    """Return the notes without those on other participants.
+
+    Parameters
+    ----------
+    label
+        Of the participant.
+    notes
+        Of the call.
+
+    Examples
+    --------
+    >>> notes_of('01', ['sub-01: two runs', 'sub-02: one run', 'All was read.'])
+    ('sub-01: two runs', 'All was read.')
+    """
+    mine = f'sub-{label}:'
+    return tuple(note for note in notes if not note.startswith('sub-') or note.startswith(mine))
+
+
+def fingerprint(participant: ParticipantInput, config: Config, model: Path | None = None) -> str:
+    """Return what changes when a file changes that the analysis reads, or the program.
+
+    Nodes are given the names of their inputs, so that this is what tells Nipype's cache that the
+    content is another one: size and time of change of every file, links followed.
+
+    Parameters
+    ----------
+    participant, config
+        Whose files, and the settings that name others.
+    model
+        Trained model that is applied; what lies beside it may be read too.
+    """
+    files = [
+        file for run in participant.runs for file in (*files_of(run.bold), run.mask, run.events)
+    ]
+    tables = [run.confounds for run in participant.runs if run.confounds is not None]
+    sidecars = (table.with_suffix('.json') for table in tables)
+    files += [*tables, *(file for file in sidecars if file.is_file())]
+    names = [participant.stimuli_dir / name for name in participant.stimuli]
+    sources = dict.fromkeys(picture_source(name) for name in names)
+    # a film may be known by its features alone
+    files += [file for file in sources if not participant.features or file.is_file()]
+    files += own_files(participant)
+    files += [run.events for run in participant.events_only]
+    others = (
+        *(participant.betas, participant.betas_events),
+        *(config.atlas.file, config.atlas.table, config.encoding.shared_head, config.split.file),
+    )
+    captions = captions_file(participant)
+    files += [captions] if captions.is_file() else []
+    files += [file for file in others if file is not None]
+    if config.movie.concepts is not None:
+        files += sorted(config.movie.concepts.glob('*/*'))
+    if config.reconstruction.prior_pictures is not None:
+        files += picture_files(Path(config.reconstruction.prior_pictures))
+    if config.atlas.file is not None:
+        # the table is found beside it, and of surfaces the other hemisphere
+        start = config.atlas.file.name.split('_')[0].split('.')[0]
+        files += sorted(config.atlas.file.parent.glob(f'{start}*.[tc]sv'))
+        files += files_of(config.atlas.file)
+    for text in config.atlas.rois.values():
+        files += files_of(RoiFile.of(text, participant.label).file)
+    if model is not None:
+        files += sorted(file for file in model.parent.iterdir() if file.is_file())
+    digest = hashlib.sha256(f'{__version__}{versions_of(config)}'.encode())
+    for file in dict.fromkeys(files):
+        state = file.stat()
+        digest.update(f'{file}|{state.st_size}|{state.st_mtime_ns}\n'.encode())
+    return digest.hexdigest()
+
+
+def with_model(run: RunSettings, model: Path) -> RunSettings:
+    """Return the settings of a run that applies a model: those it was trained with.
+
+    Only how scores are tested, the seed, and where features of the user lie are the run's own.
+
+    Parameters
+    ----------
+    run
+        Settings of the run.
+    model
+        File of the trained model.
+    """
+    trained = load_config(model.with_suffix('.toml'))
+    table = {name: getattr(run.config.features, name) for name in OWN_TABLE}
+    own = {
+        'evaluation': run.config.evaluation,
+        'features': trained.features.model_copy(update=table),
+        'seed': run.config.seed,
+        'system': run.config.system,
+    }
+    return replace(run, config=trained.model_copy(update=own))
+
+
+def everyone_of(participants: Sequence[ParticipantInput], run: RunSettings) -> Path | None:
+    """Write down who saw films in this call, so that each can be compared with the others.
+
+    Parameters
+    ----------
+    participants
+        Of the call.
+    run
+        Settings of the run.
+    """
+    from bids_neurodecode.systems.movie.steps.group import write_everyone
+
+    viewers = [
+        replace(person, fingerprint=fingerprint(person, run.config))
+        for person in participants
+        if system_of(run.config, person.paradigm) == 'movie' and not run.models
+    ]
+    asked = run.config.selection.measure in {'isc', 'snr'}
+    return write_everyone(viewers, run.work_dir) if len(viewers) > 1 or asked else None
+
+
+def init_run_wf(
+    participants: Sequence[ParticipantInput],
+    run: RunSettings,
+    everyone: Sequence[ParticipantInput] = (),
+) -> Any:
+    """Return the workflow of all participants of one call.
+
+    Parameters
+    ----------
+    participants
+        Who is run.
+    run
+        With which settings.
+    everyone
+        All participants of the call, where not all of them are run.
+    """
+    from nipype.pipeline import engine as pe
+
+    workflow = pe.Workflow(name='bids_neurodecode_wf', base_dir=str(run.work_dir))
+    run = replace(run, everyone=everyone_of(everyone or participants, run))
+    workflow.add_nodes([init_participant_wf(participant, run) for participant in participants])
+    return workflow

@@ -1,0 +1,278 @@
+"""The page of one participant: reads the files of its results and puts the sections together."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from bids_neurodecode.extensions import find_system
+from bids_neurodecode.report import scores, verdicts
+from bids_neurodecode.report.boilerplate import cited, in_words, methods
+from bids_neurodecode.report.build import (
+    Block,
+    Bullets,
+    Code,
+    Fold,
+    Heading,
+    Page,
+    References,
+    Section,
+    Table,
+    Text,
+    Verdicts,
+    pages_beside,
+    write_page,
+)
+from bids_neurodecode.report.reader import Reader, reading
+from bids_neurodecode.report.results import (
+    BetaResults,
+    ConfusionResults,
+    NullResults,
+    ParticipantResults,
+    RunResults,
+    SplitResults,
+    StageResults,
+    VoxelResults,
+)
+from bids_neurodecode.report.section_data import data_section
+from bids_neurodecode.report.section_gallery import images_at_the_head
+from bids_neurodecode.report.section_quality import quality_section
+from bids_neurodecode.report.section_scores import scores_section
+from bids_neurodecode.report.section_signal import brain_section, ceiling_text
+from bids_neurodecode.report.style import collecting_later
+from bids_neurodecode.systems.conditions.report import conditions_section
+from bids_neurodecode.systems.encoding.report.section import encoding_section
+from bids_neurodecode.systems.movie.report.agreement import agreement_section
+from bids_neurodecode.systems.movie.report.section import film_section
+from bids_neurodecode.systems.reconstruction.report import generation_section
+
+__all__ = [
+    'BetaResults',
+    'ConfusionResults',
+    'NullResults',
+    'ParticipantResults',
+    'RunResults',
+    'SplitResults',
+    'StageResults',
+    'VoxelResults',
+    'write_participant_report',
+]
+
+
+def write_participant_report(results: ParticipantResults, html: Path, figures_dir: Path) -> None:
+    """Write the page of one participant, and its figures as SVG.
+
+    Parameters
+    ----------
+    results
+        What the workflow found and made.
+    html
+        The page, such as ``OUT/sub-01.html``.
+    figures_dir
+        Folder of the figures, such as ``OUT/sub-01/figures``.
+
+    Raises
+    ------
+    ReportError
+        If a file of the results is gone or broken.
+    """
+    with reading(f'sub-{results.participant}'), collecting_later():
+        own = {f'sub-{results.participant}', f'sub-{results.participant} task-{results.task}'}
+        links = tuple(link for link in pages_beside(html) if link[0] not in own)
+        write_page(_page(Reader(results), links), html, figures_dir)
+
+
+def _page(reader: Reader, links: tuple[tuple[str, Path], ...] = ()) -> Page:
+    results = reader.results
+    sections = [
+        Section('summary', 'Summary', _summary(reader)),
+        Section('scores', 'Scores', scores_section(reader)),
+        Section('conditions', 'Conditions', conditions_section(reader)),
+        Section('encoding', 'Encoding model', encoding_section(reader)),
+        Section('agreement', 'Voxels and their ceiling', agreement_section(reader)),
+        Section('network', 'Movie network', film_section(reader)),
+        *_of_extension(results, reader),
+        Section('images', 'Reconstructions', generation_section(reader)),
+        Section('brain', 'Brain', brain_section(reader)),
+        Section('quality', 'Quality', quality_section(reader)),
+        Section('data', 'Data and design', data_section(reader)),
+        Section('reading', 'How to read this page', (how_to_read(),)),
+        Section('warnings', 'Warnings and errors', _warnings(reader)),
+        Section('methods', 'Methods', methods_blocks(reader)),
+        Section('provenance', 'Provenance', _provenance(reader)),
+    ]
+    subtitle = ' · '.join(
+        [results.bids_name, f'task {results.task}', results.space or 'native space']
+    )
+    title = f'Participant {results.participant}: {results.system}'
+    if results.members:
+        title = f'Mean of {len(results.members)} participants: {results.system}'
+    return Page(
+        title,
+        subtitle,
+        tuple(section for section in sections if section.blocks),
+        f'bids_neurodecode {results.version}, run {results.run_id}',
+        links,
+    )
+
+
+def _of_extension(results: ParticipantResults, reader: Reader) -> tuple[Section, ...]:
+    """Return the sections of a system of another package."""
+    # betas alone are no system that can be asked for
+    system = None if results.system == 'betas' else find_system(results.system)
+    return tuple(system.sections(reader)) if system and system.sections else ()
+
+
+def _summary(reader: Reader) -> tuple[Block, ...]:
+    results = reader.results
+    blocks: list[Block] = []
+    lines: list[Any] = []
+    row = None if reader.metrics is None else scores.headline(reader.metrics)
+    if row is None or reader.metrics is None:
+        ceilings = ceiling_text(results)
+        blocks.append(Text((ceilings or 'No score was computed.',)))
+    else:
+        confidence = 0.95 if reader.config is None else reader.config.evaluation.confidence
+        n_folds = None if results.split is None else results.split.n_folds
+        blocks.append(verdicts.make_headline(row, confidence, n_folds))
+        lines = [
+            *verdicts.verdicts_of(reader.metrics, row, confidence),
+            *verdicts.worse_verdicts(reader.metrics, confidence, shown=row),
+        ]
+    lines += [
+        verdicts.split_verdict(results),
+        verdicts.tuning_verdict(results),
+        verdicts.voxel_verdict(results),
+        verdicts.motion_verdict(reader.motion),
+        verdicts.warning_verdict(results),
+    ]
+    found, n_leaks = verdicts.with_leaks(results, lines), len(results.leaks)
+    parts = (found[:n_leaks], found[n_leaks:])
+    above, below = ((Verdicts(part),) if part else () for part in parts)
+    intro = Text((_what_was_done(reader),))
+    return (*above, intro, *images_at_the_head(reader), *blocks, *below)
+
+
+def _what_was_done(reader: Reader) -> str:
+    results = reader.results
+    shown = {
+        'movie': 'saw a film',
+        'conditions': f'was in {_n_conditions(results)} conditions',
+    }.get(results.paradigm, 'saw single images')
+    aim = {
+        'encoding': 'predicts the brain responses from what was shown',
+        'movie': 'relates the film to the brain responses',
+        'betas': 'estimates the brain response to each trial',
+        'conditions': 'tells from the brain responses which condition it was, and how conditions '
+        'differ',
+    }.get(results.system, 'tells from the brain responses what was shown')
+    n_trials = sum(run.n_trials for run in results.runs)
+    minutes = sum(run.n_volumes * run.repetition_time for run in results.runs) / 60
+    trials = f' with {n_trials} trials' if n_trials else ''
+    text = (
+        f'Participant {results.participant} {shown} in {len(results.runs)} '
+        f'run{"s" * (len(results.runs) != 1)}{trials} ({minutes:.0f} minutes of fMRI). The '
+        f'program {aim}.'
+    )
+    if results.members:
+        text = (
+            f'The mean of {len(results.members)} participants who saw {len(results.runs)} '
+            f'film{"s" * (len(results.runs) != 1)} ({minutes:.0f} minutes). The program relates '
+            'the films to the mean response; it says nothing of any one of them.'
+        )
+    if results.split is not None:
+        by = results.split.by
+        how = {'given': 'as the dataset gives it', 'imagery': 'as imagined'}.get(by, f'by {by}')
+        text += (
+            f' Voxels and models were fitted on training samples and judged on samples held out '
+            f'{how} ({results.split.protocol}).'
+        )
+    return text
+
+
+def _n_conditions(results: ParticipantResults) -> int:
+    return 0 if results.conditions is None else len(results.conditions.names)
+
+
+def how_to_read() -> Bullets:
+    """Return the lines that every page carries."""
+    file = resources.files('bids_neurodecode') / 'data' / 'report' / 'reading.txt'
+    return Bullets(tuple(file.read_text('utf-8').splitlines()))
+
+
+def _warnings(reader: Reader) -> tuple[Block, ...]:
+    warnings, crashes = reader.results.warnings, _crashes(reader.results)
+    return (
+        Heading('Warnings'),
+        Bullets(warnings) if warnings else Text(('None.',)),
+        Heading('Errors'),
+        Bullets(crashes) if crashes else Text(('No errors in this run.',)),
+    )
+
+
+def _crashes(results: ParticipantResults) -> tuple[str, ...]:
+    """Return, of each crash file in the log of the run, its name and what it ends with."""
+    if results.config is None:
+        return ()
+    told = []
+    for file in sorted(results.config.parent.glob('crash-*.txt')):
+        lines = [x.strip() for x in file.read_text('utf-8', errors='replace').splitlines()]
+        last = next((line for line in reversed(lines) if line), '')
+        told.append(f'{last} ({file.parent.name}/{file.name})')
+    return tuple(told)
+
+
+def methods_blocks(reader: Reader) -> tuple[Block, ...]:
+    """Return the methods text of a participant, and the works that it cites."""
+    results = reader.results
+    if reader.config is None:
+        return ()
+    paragraphs = methods(
+        reader.config,
+        paradigm=results.paradigm,
+        version=results.version,
+        system=results.system,
+        derivatives=results.derivatives,
+        versions=results.versions,
+        rule=None if results.voxels is None else results.voxels.rule,
+        betas_model=None if results.betas is None else results.betas.model,
+        fold_models=results.betas.fold_models
+        if results.betas and results.betas.model_scores
+        else None,
+        generator='none' if results.generation is None else results.generation.generator,
+        layout=results.layout,
+        form=results.form,
+    )
+    entries = tuple((work.text, work.address) for work in cited(paragraphs))
+    intro = 'This text may be used in a paper as it is; the same is in logs/CITATION.md.'
+    text = Text(tuple(in_words(paragraph) for paragraph in paragraphs))
+    return (Text((intro,)), Fold('Methods and references', (text, References(entries))))
+
+
+def _provenance(reader: Reader) -> tuple[Block, ...]:
+    results = reader.results
+    blocks: list[Block] = [
+        Bullets((f'Program: bids_neurodecode {results.version}.', f'Run: {results.run_id}.'))
+    ]
+    if results.stages:
+        blocks.append(_stage_table(results.stages))
+    if results.versions:
+        rows = tuple((name, version) for name, version in results.versions.items())
+        blocks.append(Table(('software', 'version'), rows, 'Versions', folded=True))
+    if results.config is not None:
+        text = results.config.read_text('utf-8')
+        blocks.append(Code('All settings of this run (TOML)', text))
+    return tuple(blocks)
+
+
+def _stage_table(stages: tuple[StageResults, ...]) -> Table:
+    def memory(value: float | None) -> str:
+        return 'n/a' if value is None else f'{value:.2f}'
+
+    rows = [(stage.name, f'{stage.seconds:.1f}', memory(stage.memory_gb)) for stage in stages]
+    known = [stage.memory_gb for stage in stages if stage.memory_gb is not None]
+    total = f'{sum(stage.seconds for stage in stages):.1f}'
+    rows.append(('sum of times, peak of memory', total, memory(max(known, default=None))))
+    caption = 'Time and peak memory of each stage; stages that ran side by side overlap.'
+    return Table(('stage', 'seconds', 'memory (GB)'), tuple(rows), caption, frozenset({1, 2}))

@@ -1,0 +1,1 @@
+"""The settings of each part, which ``config.py`` puts together."""

@@ -1,0 +1,361 @@
+"""Conditions without stimulus files: decoded, predicted and compared over held-out runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from bids_neurodecode.bids.records import ParticipantInput
+from bids_neurodecode.bids.sink import write_json, write_tsv
+from bids_neurodecode.bids.trials import with_trials
+from bids_neurodecode.bids.writer import ProductWriter
+from bids_neurodecode.config import Config
+from bids_neurodecode.samples import VoxelMask
+from bids_neurodecode.systems.steps.betas import trial_samples
+from bids_neurodecode.systems.steps.plan import Plan
+from bids_neurodecode.systems.steps.publish import (
+    Measured,
+    Publisher,
+    beta_results,
+    publish_trials,
+)
+from bids_neurodecode.systems.steps.responses import add_atlas, add_betas, reliability
+from bids_neurodecode.workflow.files import (
+    load_regions,
+    read_json,
+    read_table,
+    save_json,
+    save_map,
+)
+from bids_neurodecode.workflow.nodes import Call, Ladder
+from bids_neurodecode.workflow.step import ALL, step
+
+if TYPE_CHECKING:
+    from bids_neurodecode.systems.conditions.analysis import ConditionAnalysis
+
+ALPHA = 0.05
+DESC = 'conditions'
+DESCRIBED = {
+    'pearsonr': 'Correlation of the mean response to each condition in held-out runs with that in '
+    'the training runs, levels of runs taken off',
+    'pfdr': 'Permutation p of that correlation (conditions exchanged within runs), adjusted over '
+    'voxels for the false discovery rate',
+}
+
+
+def add_conditions(ladder: Ladder) -> None:
+    """Add the steps of conditions."""
+    add_betas(ladder)
+    ladder.add(reliability)
+    add_atlas(ladder)
+    ladder.add(analyse)
+    ladder.add(publish_conditions)
+
+
+@step(
+    'conditions',
+    makes=('analysed',),
+    settings=('betas', 'selection', 'features', 'ridge', 'conditions', 'evaluation', 'seed'),
+    memory=lambda size: 4 * size.betas_gb + 1,
+)
+def analyse(
+    config: Config,
+    plan: Plan,
+    mask: VoxelMask,
+    betas: npt.NDArray[np.float32],
+    tuned: list[npt.NDArray[np.float32]],
+    tsnr_runs: npt.NDArray[np.float32],
+    folder: Path,
+    within: npt.NDArray[np.bool_] | None = None,
+    atlas_labels: Path | None = None,
+    atlas_table: Path | None = None,
+) -> Mapping[str, object]:
+    """Decode conditions, predict the responses to them, and compare them, over held-out runs.
+
+    Parameters
+    ----------
+    config, plan
+        How, and what of the trials is held out.
+    mask, betas, tuned
+        Voxels; betas, (n_trials, n_voxels); the same for each fold.
+    tsnr_runs
+        Temporal signal-to-noise ratio, (n_runs, n_voxels).
+    folder
+        Where everything is written.
+    within
+        Voxels of the chosen regions, (n_voxels,); all without.
+    atlas_labels, atlas_table
+        The parcellation and the names of its regions.
+    """
+    from bids_neurodecode.systems.conditions.analysis import analyse_conditions
+
+    n_runs = int(plan.table['run'].max()) + 1
+    if len(tsnr_runs) < n_runs:
+        # the runs of precomputed betas need not be the runs of the series
+        tsnr_runs = np.tile(tsnr_runs.mean(axis=0), (n_runs, 1))
+    samples, folds, said = trial_samples(betas, tuned, mask, plan, config.betas, folder)
+    found = analyse_conditions(
+        samples,
+        folds,
+        plan.split,
+        config,
+        tsnr_runs=tsnr_runs,
+        within=within,
+        regions=load_regions(atlas_labels, atlas_table, mask),
+    )
+    return {'analysed': save_analysis(found, mask, folder, said)}
+
+
+def save_analysis(
+    found: ConditionAnalysis, mask: VoxelMask, folder: Path, said: Sequence[str] = ()
+) -> Path:
+    """Write what was found; return the file of what is said of it.
+
+    Parameters
+    ----------
+    found
+        Decoding, encoding and similarity of conditions.
+    mask
+        Voxels of the analysis.
+    folder
+        That is written into.
+    said
+        What a reader should know.
+    """
+    from bids_neurodecode.evaluation.metrics import describe, scores_table
+    from bids_neurodecode.systems.conditions.analysis import voxel_rule
+
+    decoded, maps = found.classification, found.maps
+    write_tsv(folder / 'metrics.tsv', scores_table(found.scores))
+    write_json(folder / 'metrics.json', describe(found.scores))
+    write_tsv(folder / 'predictions.tsv', decoded.samples)
+    write_tsv(folder / 'regions.tsv', found.regions)
+    write_tsv(folder / 'dissimilarity.tsv', found.dissimilarity.table())
+    np.save(folder / 'null.npy', decoded.null)
+    np.save(folder / 'confusion.npy', decoded.confusion)
+    mask.restrict(found.selection.keep).save(folder / 'selected.nii.gz')
+    encoded = mask.restrict(found.keep)
+    written = {'pearsonr': np.nan_to_num(maps.r)}
+    if np.isfinite(maps.noise_normalized).any():
+        written['noisenormalized'] = np.nan_to_num(maps.noise_normalized)
+    tested = bool(np.isfinite(maps.p_fdr).any())
+    if tested:
+        written['pfdr'] = np.nan_to_num(maps.p_fdr, nan=1.0)
+    for name, values in written.items():
+        # what was not tested is no finding
+        save_map(folder / f'{name}.nii.gz', encoded, values, fill=float(name == 'pfdr'))
+    lights = {}
+    if found.accuracy is not None and found.accuracy_fdr is not None:
+        save_map(folder / 'accuracy.nii.gz', mask, np.nan_to_num(found.accuracy))
+        written['accuracy'] = found.accuracy
+        lights = {'n_lights': int(np.isfinite(found.accuracy).sum())}
+        if np.isfinite(found.accuracy_fdr).any():
+            lights['n_lights_fdr'] = int((found.accuracy_fdr <= ALPHA).sum())
+            values = np.nan_to_num(found.accuracy_fdr, nan=1.0)
+            save_map(folder / 'accuracypfdr.nii.gz', mask, values, fill=1.0)
+            written['accuracypfdr'] = found.accuracy_fdr
+    score = next(s for s in decoded.scores if s.metric == 'balanced_accuracy')
+    info = {
+        'n_mask': mask.n_voxels,
+        'n_selected': int(found.selection.keep.sum()),
+        'rule': voxel_rule(found.selection, decoded.selections),
+        'rule_name': found.selection.rule,
+        'labels': list(decoded.labels),
+        'observed': score.value,
+        'n_predicted': int(found.keep.sum()),
+        'n_predicted_fdr': int((maps.p_fdr <= ALPHA).sum()) if tested else None,
+        'maps': list(written),
+        'warnings': [*said, *found.notes],
+        **lights,
+    }
+    return save_json(folder / 'result.json', info)
+
+
+@step(
+    'outputs', makes=('results',), settings=ALL, always=True, memory=lambda size: 1 + size.run_gb
+)
+def publish_conditions(
+    participant: ParticipantInput,
+    config: Config,
+    call: Call,
+    plan: Plan,
+    mask: VoxelMask,
+    mean_bold: Path,
+    tsnr: Path,
+    betas: npt.NDArray[np.float32],
+    beta_maps: list[Path],
+    beta_info: Mapping[str, Any],
+    reliability_maps: list[Path],
+    analysed: Path,
+    folder: Path,
+    atlas_labels: Path | None = None,
+    atlas_table: Path | None = None,
+    parcels: list[Path] | None = None,
+) -> Mapping[str, object]:
+    """Write the derivatives of conditions, and the record for the report.
+
+    Parameters
+    ----------
+    participant
+        Whose data.
+    config
+        The settings.
+    call
+        Folders, notes and id of the call.
+    plan
+        Trials or samples, and what of them is held out.
+    mask
+        Voxels of the analysis.
+    mean_bold
+        Map of the mean series.
+    tsnr
+        Map of the temporal signal-to-noise ratio.
+    betas
+        Shape (n_trials, n_voxels), percent signal change.
+    beta_maps
+        Maps that came of making betas.
+    beta_info
+        How betas were made.
+    reliability_maps
+        Maps over repeats; none without.
+    analysed
+        File of what the analysis found.
+    folder
+        That is written into.
+    atlas_labels
+        Parcellation on the grid of the data.
+    atlas_table
+        Names of its parcels.
+    parcels
+        Tables of parcel means, one per run.
+    """
+    from bids_neurodecode.report import results as r
+
+    info, trials = read_json(analysed), plan.table
+    publisher = Publisher.of(participant, call, config)
+    writer = publisher.writer
+    tables = publish_tables(writer, analysed, trials, info)
+    measured = Measured(
+        mask,
+        betas,
+        tsnr,
+        beta_info,
+        [*beta_maps, *reliability_maps],
+        atlas_labels,
+        atlas_table,
+        parcels,
+    )
+    maps = measured.publish(publisher, folder)
+    for name in info['maps']:
+        fields: dict[str, Any] = {}
+        if name in DESCRIBED:
+            fields['Description'] = DESCRIBED[name]
+        if name == 'accuracy':
+            fields['Radius'] = f'{config.conditions.searchlight:g} mm'
+        maps[name] = writer.image(name, analysed.with_name(f'{name}.nii.gz'), **fields)
+    maps['reliable'] = writer.image(
+        'reliable',
+        analysed.with_name('selected.nii.gz'),
+        more={'desc': info['rule_name']},
+        Description=info['rule'],
+    )
+    kept = {
+        name: publisher.keep(analysed.with_name(f'{name}.npy'), name)
+        for name in ('confusion', 'null')
+    }
+    record = publisher.record(
+        'conditions',
+        n_trials=trials['run'].value_counts().to_dict(),
+        plan=plan,
+        warnings=(*beta_info['warnings'], *info['warnings']),
+        betas=beta_results(beta_info),
+        voxels=r.VoxelResults(info['n_mask'], info['n_selected'], info['rule']),
+        trials=tables['betas_events'],
+        maps=maps,
+        mean_bold=writer.image('meanbold', mean_bold),
+        metrics=tables['metrics'],
+        predictions=tables['predictions'],
+        confusion=r.ConfusionResults(kept['confusion'], tuple(info['labels'])),
+        null=r.NullResults(kept['null'], info['observed'], 'balanced_accuracy'),
+        conditions=r.ConditionResults(
+            names=tuple(info['labels']),
+            dissimilarity=tables['dissimilarity'],
+            n_predicted=info['n_predicted'],
+            n_predicted_fdr=info['n_predicted_fdr'],
+            regions=tables.get('regions'),
+            n_lights=info.get('n_lights', 0),
+            n_lights_fdr=info.get('n_lights_fdr'),
+        ),
+    )
+    return publisher.finish(record)
+
+
+def publish_tables(
+    writer: ProductWriter, result: Path, trials: pd.DataFrame, info: Mapping[str, Any]
+) -> dict[str, Path]:
+    """Write the tables; return them by name.
+
+    Parameters
+    ----------
+    writer
+        Of the participant's products.
+    result
+        File of what the step made.
+    trials
+        One row per trial.
+    info
+        What is said of the result.
+    """
+    predictions = with_trials(read_table(result.with_name('predictions.tsv')), trials)
+    predictions = predictions.drop(columns=['stim_file', 'two_way', 'space'])
+    predictions = predictions.rename(columns={'stimulus': 'trial_type', 'retrieved': 'decoded'})
+    labels = list(info['labels'])
+    confusion = _with_names(np.load(result.with_name('confusion.npy')), labels)
+    tables = {
+        'metrics': writer.copy('metrics', result.with_name('metrics.tsv'), desc=DESC),
+        'betas_events': publish_trials(writer, trials, 'conditions'),
+        'predictions': writer.table(
+            'predictions',
+            predictions,
+            columns='condition_predictions',
+            more={'desc': DESC},
+        ),
+        'confusion': writer.table(
+            'confusion',
+            confusion,
+            columns={
+                str(confusion.columns[0]): {'Description': 'The condition that was shown'},
+                **{x: {'Description': f'Held-out trials decoded as {x}'} for x in labels},
+            },
+            more={'desc': DESC},
+        ),
+        'dissimilarity': writer.table(
+            'dissimilarity',
+            read_table(result.with_name('dissimilarity.tsv')),
+            columns='condition_pairs',
+            more={'desc': DESC},
+        ),
+    }
+    sidecar = result.with_name('metrics.json')
+    writer.copy('metrics', sidecar, desc=DESC, extension='.json')
+    regions = read_table(result.with_name('regions.tsv'))
+    if len(regions):
+        tables['regions'] = writer.table(
+            'region_scores', regions, columns='condition_regions', more={'desc': DESC}
+        )
+    return tables
+
+
+def _with_names(confusion: np.ndarray[Any, Any], labels: list[str]) -> pd.DataFrame:
+    """Return counts with a column for each decoded condition, after the one that was shown."""
+    table = pd.DataFrame(confusion, columns=labels)
+    first = 'shown'
+    while first in labels:  # a condition may be called that
+        first += '_condition'
+    table.insert(0, first, labels)
+    return table

@@ -1,0 +1,1 @@
+"""Encoding: from features of images to the responses of voxels."""

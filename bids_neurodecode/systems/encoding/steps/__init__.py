@@ -1,0 +1,1 @@
+"""The steps of encoding: training, predict mode, and heads that participants share."""

@@ -1,0 +1,436 @@
+"""What encoding of images publishes: derivatives under their names, and the report's record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from bids_neurodecode.bids.names import clean_label, told_apart
+from bids_neurodecode.bids.records import ParticipantInput
+from bids_neurodecode.bids.trials import with_trials
+from bids_neurodecode.bids.writer import ProductWriter
+from bids_neurodecode.config import Config
+from bids_neurodecode.samples import VoxelMask
+from bids_neurodecode.systems.encoding.steps.runs import (
+    HELD_OUT,
+    NO_SHAPES,
+    PredictedRun,
+    ResponseShapes,
+    write_betas,
+    write_run,
+)
+from bids_neurodecode.systems.steps.plan import Plan
+from bids_neurodecode.systems.steps.publish import (
+    Measured,
+    Publisher,
+    beta_results,
+    publish_trials,
+    with_model,
+)
+from bids_neurodecode.systems.steps.responses import publish_reliable
+from bids_neurodecode.workflow.files import load_map, read_json, read_table
+from bids_neurodecode.workflow.nodes import Call
+from bids_neurodecode.workflow.step import ALL, step
+
+if TYPE_CHECKING:
+    from bids_neurodecode.report.results import EncodingResults
+
+VOXELS = 'voxels.nii.gz'
+"""Beside what a model found: the voxels that it predicts."""
+DESCS = {'linear': 'linearhead'}
+"""Models whose outputs carry another name: ``desc-linear`` is the linear decoder."""
+ENCODERS = frozenset({'ridge', 'banded', 'linearhead', 'mlp', 'siren', 'cnn', 'shared'})
+"""The ``desc`` of all encoding models."""
+SIGNIFICANT = 'Permutation p, adjusted for the false discovery rate, below .05'
+UNIQUE = 'Voxels of which the feature space {band} explains a part that no other does (FDR .05)'
+BETAS = (
+    'Predicted response amplitudes of held-out trials, each by a model that did not see it, one '
+    'volume a row of the events table beside it'
+)
+
+
+def desc_of(model: str) -> str:
+    """Return the ``desc`` of a model's outputs."""
+    return DESCS.get(model, model)
+
+
+@step(
+    'outputs',
+    makes=('results',),
+    settings=ALL,
+    always=True,
+    memory=lambda size: 1 + size.run_gb + size.betas_gb,
+)
+def publish_encoding(
+    participant: ParticipantInput,
+    config: Config,
+    call: Call,
+    plan: Plan,
+    mask: VoxelMask,
+    mean_bold: Path,
+    tsnr: Path,
+    betas: npt.NDArray[np.float32],
+    beta_maps: list[Path],
+    beta_info: Mapping[str, Any],
+    reliability_maps: list[Path],
+    encoded: Path,
+    folder: Path,
+    ridge: Path | None = None,
+    atlas_labels: Path | None = None,
+    atlas_table: Path | None = None,
+    parcels: list[Path] | None = None,
+    selected: Path | None = None,
+    selection_info: Mapping[str, Any] | None = None,
+) -> Mapping[str, object]:
+    """Write the derivatives of image encoding, and the record for the report.
+
+    ``encoded`` is what the encoding model found, ``ridge`` what ridge regression found beside it.
+
+    Parameters
+    ----------
+    participant
+        Whose data.
+    config
+        The settings.
+    call
+        Folders, notes and id of the call.
+    plan
+        Trials or samples, and what of them is held out.
+    mask
+        Voxels of the analysis.
+    mean_bold
+        Map of the mean series.
+    tsnr
+        Map of the temporal signal-to-noise ratio.
+    betas
+        Shape (n_trials, n_voxels), percent signal change.
+    beta_maps
+        Maps that came of making betas.
+    beta_info
+        How betas were made.
+    reliability_maps
+        Maps over repeats; none without.
+    encoded
+        File of what the encoding model found.
+    folder
+        That is written into.
+    ridge
+        File of what ridge regression found; None: it was not fitted beside.
+    atlas_labels
+        Parcellation on the grid of the data.
+    atlas_table
+        Names of its parcels.
+    parcels
+        Tables of parcel means, one per run.
+    selected
+        Map of the chosen voxels; None: they were not chosen.
+    selection_info
+        How voxels were chosen; None: they were not.
+    """
+    from bids_neurodecode.report import results as r
+
+    info, trials = read_json(encoded), plan.table
+    desc = desc_of(info['model'])
+    publisher = Publisher.of(participant, call, config)
+    writer, units = publisher.writer, str(beta_info['units'])
+    measured = Measured(
+        mask,
+        betas,
+        tsnr,
+        beta_info,
+        [*beta_maps, *reliability_maps],
+        atlas_labels,
+        atlas_table,
+        parcels,
+    )
+    maps = measured.publish(publisher, folder)
+    encoding = publish_model(publisher, encoded, ridge, info, trials, beta_info)
+    shapes = None
+    index = [file for file in beta_maps if file.name.startswith('hrfindex')]
+    if index and plan.stimulus_duration is not None:
+        shapes = ResponseShapes(
+            np.rint(load_map(index[0], VoxelMask.load(encoded.with_name(VOXELS)))).astype(np.intp),
+            participant.runs[0].repetition_time,
+            beta_info.get('repetition_time'),
+            plan.stimulus_duration,
+        )
+    if selected is not None and selection_info is not None:
+        # a region to use later: the voxels of the model are in a mask of their own
+        publish_reliable(writer, selected, selection_info)
+    notes: tuple[str, ...] = (NO_SHAPES,)
+    if shapes is not None:
+        publish_runs(writer, participant, encoded, trials, shapes, info['model'], units)
+        notes = ()
+    maps |= {x: encoding.maps[x] for x in ('pearsonr', 'noisenormalized') if x in encoding.maps}
+    record = publisher.record(
+        'encoding',
+        n_trials=trials['run'].value_counts().to_dict(),
+        plan=plan,
+        warnings=(*beta_info['warnings'], *info['warnings'], *notes),
+        leaks=info['leaks'],
+        betas=beta_results(beta_info),
+        voxels=r.VoxelResults(info['n_mask'], info['n_selected'], info['rule']),
+        trials=publish_trials(writer, trials),
+        maps=maps,
+        mean_bold=writer.image('meanbold', mean_bold),
+        metrics=publish_metrics(writer, config, encoded, ridge, desc),
+        predictions=write_predictions(writer, encoded.parent, trials, desc),
+        confusion=r.ConfusionResults(
+            publisher.keep(encoded.with_name('confusion.npy'), 'confusion'),
+            tuple(info['labels']),
+        ),
+        null=r.NullResults(
+            publisher.keep(encoded.with_name('null.npy'), 'null'),
+            info['observed'],
+            info['null_metric'],
+        ),
+        encoding=encoding,
+        stimuli_dir=participant.stimuli_dir,
+    )
+    return publisher.finish(record)
+
+
+def publish_model(
+    publisher: Publisher,
+    encoded: Path,
+    ridge: Path | None,
+    info: Mapping[str, Any],
+    trials: pd.DataFrame,
+    beta_info: Mapping[str, Any],
+) -> EncodingResults:
+    """Write maps, predicted betas, model and curves.
+
+    Parameters
+    ----------
+    publisher
+        Of the participant's products.
+    encoded
+        File of what the encoding model found.
+    ridge
+        File of what ridge regression found; None: it was not fitted beside.
+    info
+        What is said of the result.
+    trials
+        One row per trial.
+    beta_info
+        How betas were made.
+    """
+    from bids_neurodecode.report.results import EncodingResults
+
+    source, desc, writer = encoded.parent, desc_of(info['model']), publisher.writer
+    maps = write_maps(writer, source, info['maps'], desc)
+    if ridge is not None:
+        maps['ridge'] = write_maps(writer, ridge.parent, ['pearsonr'], 'ridge')['pearsonr']
+    writer.copy('model', source / 'model.safetensors', desc=desc)
+    writer.copy('model_card', source / 'model.md', desc=desc)
+    # what predict mode reads says which model of the betas the encoder takes
+    config = with_model(publisher.config, beta_info['model'])
+    writer.text('model_config', config.to_toml(), desc=desc)
+    curves = None
+    if (source / 'curves.tsv').exists():
+        table = pd.read_csv(source / 'curves.tsv', sep='\t')
+        curves = writer.table('curves', table, columns='encoding_curves', more={'desc': desc})
+    publisher.keep(source / 'examples.npy', 'examples')
+    rows, values = _in_order(source)
+    shown = trials.iloc[rows]
+    shown = shown.assign(stim_file=shown['stimulus'], sample=rows)
+    voxels = VoxelMask.load(source / VOXELS)
+    betas, betas_table = write_betas(
+        writer, voxels, values, shown, info['model'], BETAS, str(beta_info['units'])
+    )
+    return EncodingResults(
+        model=info['model'],
+        bands=publisher.config.encoding.bands,
+        space=info['space'],
+        voxels=publish_voxels(writer, source, desc),
+        n_pictures=int(shown['stim_file'].nunique()),
+        betas=betas,
+        betas_table=betas_table,
+        maps=maps,
+        n_parameters=info['n_parameters'],
+        examples=publisher.keep(source / 'examples.tsv', 'examples'),
+        null_r=publisher.keep(source / 'null_r.npy', 'nullr'),
+        curves=curves,
+    )
+
+
+def publish_voxels(writer: ProductWriter, source: Path, desc: str) -> Path:
+    """Write which voxels a model predicts.
+
+    Parameters
+    ----------
+    writer
+        Of the participant's products.
+    source
+        Folder of what the step made.
+    desc
+        Label of the model in file names.
+    """
+    return writer.image(
+        'reliable',
+        source / VOXELS,
+        more={'label': 'encoded', 'desc': desc},
+        Description='Voxels that the encoding model predicts',
+    )
+
+
+def publish_runs(
+    writer: ProductWriter,
+    participant: ParticipantInput,
+    encoded: Path,
+    trials: pd.DataFrame,
+    shapes: ResponseShapes,
+    model: str,
+    units: str,
+) -> None:
+    """Write the predicted series of the held-out trials of each run.
+
+    Parameters
+    ----------
+    writer
+        Of the participant's products.
+    participant
+        Whose data.
+    encoded
+        File of what the encoding model found.
+    trials
+        One row per trial.
+    shapes
+        Response of each voxel.
+    model
+        Of the betas: B, C or D.
+    units
+        Of the responses.
+    """
+    source = encoded.parent
+    mask = VoxelMask.load(source / VOXELS)
+    rows, values = _in_order(source)
+    held_out = trials.iloc[rows]
+    for number, run in enumerate(participant.runs):
+        mine = held_out['run'].to_numpy() == number
+        if not mine.any():
+            continue
+        table = held_out[mine].assign(stim_file=held_out['stimulus'][mine])
+        write_run(
+            writer,
+            PredictedRun.of(run),
+            mask,
+            values[mine],
+            table,
+            shapes,
+            model=model,
+            description=HELD_OUT,
+            units=units,
+        )
+
+
+def publish_metrics(
+    writer: ProductWriter, config: Config, encoded: Path, ridge: Path | None, desc: str
+) -> Path:
+    """Write the scores of the model and, below them, of ridge; and those of regions.
+
+    Parameters
+    ----------
+    writer
+        Of the participant's products.
+    config
+        The settings.
+    encoded
+        File of what the encoding model found.
+    ridge
+        File of what ridge regression found; None: it was not fitted beside.
+    desc
+        Label of the model in file names.
+    """
+    from bids_neurodecode.evaluation.metrics import describe_columns, with_types
+
+    table = pd.read_csv(encoded.with_name('metrics.tsv'), sep='\t')
+    if ridge is not None:
+        table = pd.concat([table, _against_ridge(encoded, ridge, config)], ignore_index=True)
+    columns = describe_columns(table['metric'])
+    return writer.table('metrics', with_types(table), columns=columns, more={'desc': desc})
+
+
+def _against_ridge(own: Path, ridge: Path, config: Config) -> pd.DataFrame:
+    """Return the scores of ridge, with how the model differs from it on the same samples."""
+    from bids_neurodecode.evaluation.metrics import scores_of, scores_table
+    from bids_neurodecode.systems.comparison import compare_models, load_kept
+
+    scores = scores_of(pd.read_csv(ridge.with_name('metrics.tsv'), sep='\t', na_values='n/a'))
+    info = read_json(own)
+    # of runs that trained a shared head nothing is claimed
+    if info['leaks'] or info['model'] == 'ridge':
+        return scores_table(scores)
+    kept = load_kept(own.with_name('kept.npz')) | load_kept(ridge.with_name('kept.npz'))
+    rng = np.random.default_rng([config.seed, 1])
+    return scores_table(
+        compare_models(scores, kept, info['model'], 'ridge', config.evaluation, rng)
+    )
+
+
+def write_maps(
+    writer: ProductWriter, source: Path, names: Sequence[str], desc: str
+) -> dict[str, Path]:
+    """Write maps of scores under the names of their kinds, each feature space under its own.
+
+    Parameters
+    ----------
+    writer
+        Of the participant's products.
+    source
+        Folder of what the step made.
+    names
+        Of the maps: kind, or kind and feature space.
+    desc
+        Label of the model in file names.
+    """
+    bands = {name.partition('-')[2] for name in names} - {''}
+    labels = {'': '', **told_apart({band: clean_label(band) for band in sorted(bands)})}
+    return {name: _write_map(writer, source, name, desc, labels) for name in names}
+
+
+def _write_map(
+    writer: ProductWriter, source: Path, name: str, desc: str, labels: Mapping[str, str]
+) -> Path:
+    file = source / f'{name}.nii.gz'
+    kind, _, band = name.partition('-')
+    label = f'{desc}{labels[band]}'
+    if kind in {'significant', 'unique'}:
+        text = SIGNIFICANT if kind == 'significant' else UNIQUE.format(band=band)
+        return writer.image('significant', file, more={'desc': label}, Description=text)
+    if kind.endswith('variance'):
+        return writer.image('variance', file, more={'stat': kind, 'desc': label})
+    return writer.image(kind, file, more={'desc': desc})
+
+
+def write_predictions(
+    writer: ProductWriter, source: Path, trials: pd.DataFrame, desc: str
+) -> Path:
+    """Write the table of held-out samples with its columns described.
+
+    Parameters
+    ----------
+    writer
+        Of the participant's products.
+    source
+        Folder of what the step made.
+    trials
+        One row per trial.
+    desc
+        Label of the model in file names.
+    """
+    table = with_trials(read_table(source / 'predictions.tsv'), trials)
+    columns = ('predictions', 'encoding_predictions')
+    return writer.table('predictions', table, columns=columns, more={'desc': desc})
+
+
+def _in_order(source: Path) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Return the held-out trials and their predictions, in the order of the trials."""
+    rows = np.load(source / 'rows.npy')
+    order = np.argsort(rows, kind='stable')
+    return rows[order], np.load(source / 'predicted.npy', mmap_mode='r')[order]

@@ -1,0 +1,174 @@
+"""Predict mode of encoding: a trained model on new images, with or without their BOLD."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bids_neurodecode.bids.records import ParticipantInput
+from bids_neurodecode.bids.sink import write_json, write_tsv
+from bids_neurodecode.config import Config
+from bids_neurodecode.errors import DataError
+from bids_neurodecode.samples import Responses, Samples, VoxelMask
+from bids_neurodecode.systems.encoding.steps.features import add_bands
+from bids_neurodecode.systems.encoding.steps.outputs import VOXELS
+from bids_neurodecode.systems.encoding.steps.predicted import publish_predicted
+from bids_neurodecode.systems.encoding.steps.training import load_bands, save_maps
+from bids_neurodecode.systems.steps.plan import Plan
+from bids_neurodecode.systems.steps.responses import add_betas
+from bids_neurodecode.systems.steps.seen import (
+    compare_runs,
+    in_sample,
+    known_runs,
+    model_columns,
+    pictures_note,
+)
+from bids_neurodecode.workflow.files import save_json
+from bids_neurodecode.workflow.nodes import Ladder
+from bids_neurodecode.workflow.step import step
+
+if TYPE_CHECKING:
+    from bids_neurodecode.systems.encoding.applying import AppliedEncoding
+
+NO_ENCODER = (
+    'The model {file} is of the kind {kind!r}, and an encoding model of images is needed. Give '
+    'the output folder of a training run with --system encoding.'
+)
+HIDDEN = frozenset({'encoder', 'stimuli', 'runs'})
+"""What of a model's description the outputs do not need."""
+NOT_SCORED = 'Fewer than three images were shown: predictions were not scored.'
+
+
+def add_encoding_prediction(ladder: Ladder, model: Path) -> None:
+    """Add the steps that apply an encoding model; responses are measured where there is BOLD.
+
+    Parameters
+    ----------
+    ladder
+        That steps are added to.
+    model
+        File of the trained model.
+    """
+    add_bands(ladder)
+    if ladder.participant.runs:
+        add_betas(ladder, hold_out=False)
+    ladder.add(apply_encoding, model=str(model))
+    ladder.add(publish_predicted, model=str(model))
+
+
+@step('apply', makes=('applied',), settings=('encoding', 'evaluation', 'seed'))
+def apply_encoding(
+    participant: ParticipantInput,
+    config: Config,
+    model: str,
+    features: list[npt.NDArray[np.float32]],
+    folder: Path,
+    plan: Plan | None = None,
+    mask: VoxelMask | None = None,
+    betas: npt.NDArray[np.float32] | None = None,
+    run_marks: Mapping[str, Any] | None = None,
+) -> Mapping[str, object]:
+    """Predict the responses to all images, and judge them where BOLD is there.
+
+    Parameters
+    ----------
+    participant, config
+        Whose images, and how predictions are scored.
+    model
+        File of the model.
+    features
+        Feature spaces of the images, (n_stimuli, n_features) each.
+    folder
+        Where everything is written.
+    plan, mask, betas, run_marks
+        Trials, voxels, measured betas (n_trials, n_voxels), and what the runs are known by: None
+        without BOLD.
+
+    Raises
+    ------
+    DataError
+        If the file is a model of another kind, or of another grid.
+    """
+    from bids_neurodecode.models.storage import load_arrays
+    from bids_neurodecode.systems.encoding.applying import apply_encoder
+    from bids_neurodecode.systems.encoding.encoders import load_encoder, predict
+
+    arrays, about = load_arrays(Path(model))
+    if about.get('kind') != 'picture-encoder':
+        raise DataError(NO_ENCODER.format(file=model, kind=about.get('kind')))
+    voxels = VoxelMask.from_state(arrays)
+    prefix = 'encoder.'
+    state = {k.removeprefix(prefix): x for k, x in arrays.items() if k.startswith(prefix)}
+    encoder = load_encoder(state, about['encoder'])
+    bands = load_bands(features, participant, config)
+    voxels.save(folder / VOXELS)
+    np.save(folder / 'predicted.npy', predict(encoder, bands, participant.stimuli))
+    if 'hrfindex' in arrays:
+        np.save(folder / 'hrfindex.npy', arrays['hrfindex'].astype(np.intp))
+    info: dict[str, Any] = {
+        'about': {name: x for name, x in about.items() if name not in HIDDEN},
+        'warnings': list(pictures_note(participant, arrays, about['stimuli'], model)),
+        'n_selected': voxels.n_voxels,
+        'leaks': [],
+    }
+    if plan is not None and mask is not None and betas is not None:
+        runs = known_runs(run_marks or {}, participant, betas, plan.table)
+        seen = compare_runs(runs, about, model)
+        info['warnings'] = [*seen.warnings, *info['warnings']]
+        info |= {'leaks': list(seen.leaks), 'n_mask': mask.n_voxels}
+        columns = model_columns(voxels, mask, model)
+        found = apply_encoder(
+            encoder,
+            Samples(Responses(betas, mask), plan.table).voxels(columns),
+            bands,
+            config.evaluation,
+            model=about['model'],
+            threshold=config.encoding.threshold,
+            rng=np.random.default_rng(config.seed),
+        )
+        if found is None:
+            info['warnings'].append(NOT_SCORED)
+        else:
+            info |= save_scores(found, voxels, info, folder)
+    return {'applied': save_json(folder / 'result.json', info)}
+
+
+def save_scores(
+    found: AppliedEncoding, mask: VoxelMask, info: Mapping[str, Any], folder: Path
+) -> dict[str, Any]:
+    """Write what predictions scored; return what to add to ``info``.
+
+    Parameters
+    ----------
+    found
+        Predictions and scores.
+    mask
+        Voxels of the analysis.
+    info
+        What is said of the result.
+    folder
+        That is written into.
+    """
+    from bids_neurodecode.evaluation.metrics import describe, scores_table
+
+    scores = in_sample(found.scores) if info['leaks'] else found.scores
+    write_tsv(folder / 'metrics.tsv', scores_table(scores))
+    write_json(folder / 'metrics.json', describe(scores))
+    write_tsv(folder / 'predictions.tsv', found.samples)
+    examples, volumes = found.examples
+    write_tsv(folder / 'examples.tsv', examples)
+    np.save(folder / 'examples.npy', volumes)
+    np.save(folder / 'null.npy', found.null)
+    np.save(folder / 'null_r.npy', found.maps.null)
+    headline = next(s for s in scores if s.metric == 'identification_top1')
+    return {
+        'space': found.maps.space,
+        'maps': save_maps(found.maps, None, mask, folder, tested=not info['leaks']),
+        'observed': headline.value,
+        'null_metric': headline.metric,
+        'warnings': [*info['warnings'], *found.notes],
+    }

@@ -1,0 +1,162 @@
+"""Predicted responses under their names: betas as 4-D images, BOLD runs through the HRF."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bids_neurodecode.bids.names import PRODUCTS
+from bids_neurodecode.bids.provenance import sidecar
+from bids_neurodecode.bids.sink import write_image, write_json
+from bids_neurodecode.bids.writer import ProductWriter
+from bids_neurodecode.samples import VoxelMask
+from bids_neurodecode.tables import column_texts
+from bids_neurodecode.workflow.files import save_map
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from bids_neurodecode.bids.records import RunInput
+
+NO_SHAPES = (
+    'No BOLD runs were predicted: the response shape of each voxel is not known of precomputed '
+    'betas.'
+)
+HELD_OUT = (
+    'Predicted response about the baseline of each voxel: the responses to the '
+    'trials in TrialOnsets, added up with the response shape of each voxel. Every trial was '
+    'predicted by a model that did not see it; other events of the run, drift and noise are not '
+    'in it'
+)
+NEW = (
+    'Predicted response about the baseline of each voxel: the responses to the '
+    'images in TrialOnsets, added up with the response shape of each voxel. Other events of '
+    'the run, drift and noise are not in it'
+)
+
+
+@dataclass(frozen=True)
+class ResponseShapes:
+    """How betas become series: what of the model :func:`predict_run` needs.
+
+    ``index`` is the number of each voxel's response in the library, (n_voxels,); times in
+    seconds.
+    """
+
+    index: npt.NDArray[np.integer[Any]]
+    repetition_time: float
+    beta_repetition_time: float | None
+    stimulus_duration: float
+
+
+@dataclass(frozen=True)
+class PredictedRun:
+    """One run to be written: its name and its volumes."""
+
+    entities: dict[str, str]
+    sources: tuple[str, ...]
+    n_volumes: int
+    start_time: float = 0.0
+
+    @classmethod
+    def of(cls, run: RunInput) -> PredictedRun:
+        """Return a measured run."""
+        return cls(dict(run.entities), run.sources, run.n_volumes, run.start_time)
+
+
+def write_betas(
+    writer: ProductWriter,
+    mask: VoxelMask,
+    values: npt.NDArray[np.float32],
+    table: pd.DataFrame,
+    model: str,
+    description: str,
+    units: str,
+) -> tuple[Path, Path]:
+    """Write predicted betas, (n_rows, n_voxels), and the table of their volumes.
+
+    Parameters
+    ----------
+    writer
+        Of the participant's products.
+    mask
+        Voxels of the analysis.
+    values
+        Shape (n_rows, n_voxels).
+    table
+        One row per volume.
+    model
+        Name of the model.
+    description
+        Of the values, for the sidecar.
+    units
+        Of the responses.
+    """
+    image = writer.path('predicted_betas')
+    save_map(image, mask, values)
+    fixed = {**PRODUCTS['predicted_betas'].sidecar, 'Description': description, 'Units': units}
+    content = sidecar(
+        sources=writer.sources,
+        fixed={**fixed, 'SkullStripped': True},
+        **writer.place,
+        Model=model,
+    )
+    write_json(writer.path('predicted_betas', extension='.json'), content)
+    known = [name for name in column_texts('predicted_trials') if name in table.columns]
+    return image, writer.table('predicted_events', table[known], columns='predicted_trials')
+
+
+def write_run(
+    writer: ProductWriter,
+    run: PredictedRun,
+    mask: VoxelMask,
+    values: npt.NDArray[np.float32],
+    trials: pd.DataFrame,
+    shapes: ResponseShapes,
+    *,
+    model: str,
+    description: str,
+    units: str,
+) -> Path:
+    """Write the predicted series of one run.
+
+    Parameters
+    ----------
+    values
+        Predicted betas of the trials, (n_trials, n_voxels).
+    trials
+        Their ``onset`` (s) and ``stim_file``.
+    """
+    from bids_neurodecode.systems.encoding.synthesis import predict_run
+
+    series = predict_run(
+        values,
+        trials['onset'].to_numpy(dtype=float),
+        shapes.index,
+        n_volumes=run.n_volumes,
+        repetition_time=shapes.repetition_time,
+        stimulus_duration=shapes.stimulus_duration,
+        start_time=run.start_time,
+        beta_repetition_time=shapes.beta_repetition_time,
+    )
+    of_run = writer.for_run(run.entities, run.sources)
+    target = of_run.path('predicted')
+    write_image(target, mask.image(series), repetition_time=shapes.repetition_time)
+    content = sidecar(
+        sources=run.sources,
+        fixed={'Description': description, 'SkullStripped': True},
+        **writer.place,
+        TaskName=run.entities['task'],
+        RepetitionTime=shapes.repetition_time,
+        StartTime=run.start_time or None,
+        Units=units,
+        Model=model,
+        TrialOnsets=[float(x) for x in trials['onset']],
+        TrialStimuli=[str(x) for x in trials['stim_file']],
+    )
+    write_json(of_run.path('predicted', extension='.json'), content)
+    return target

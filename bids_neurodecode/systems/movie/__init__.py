@@ -1,0 +1,1 @@
+"""Movie: from films to series, and back."""

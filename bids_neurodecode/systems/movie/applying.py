@@ -1,0 +1,183 @@
+"""Trained film models on new films and new responses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bids_neurodecode.config import Config
+from bids_neurodecode.errors import DataError
+from bids_neurodecode.evaluation.metrics import Score
+from bids_neurodecode.models.ridge import RidgeModel
+from bids_neurodecode.models.storage import under
+from bids_neurodecode.samples import Samples
+from bids_neurodecode.standardizer import Standardizer
+from bids_neurodecode.stimuli.space import FeatureSpace
+from bids_neurodecode.systems.movie.comparison import compare_frames
+from bids_neurodecode.systems.movie.frames import judge_frames
+from bids_neurodecode.systems.movie.judging import Judged, judge_responses
+from bids_neurodecode.systems.movie.parts import FoldPrediction, held_out_parts, part_labels
+from bids_neurodecode.systems.movie.recipe import FilmEncoder
+from bids_neurodecode.systems.movie.scores import target_frames
+from bids_neurodecode.systems.movie.surrogates import surrogate_responses
+from bids_neurodecode.typing import Float32Array
+
+if TYPE_CHECKING:
+    from bids_neurodecode.systems.movie.network import MovieNetwork
+    from bids_neurodecode.systems.movie.setup import Chunks
+
+PROTOCOL = 'new-data'
+UNSCORED = 'Predicted responses were not scored: no volume of the films was measured.'
+NO_DECODER = 'No film was reconstructed: the model has no decoder (movie.mode = "encoder").'
+NO_NETWORK = 'No film was reconstructed: the model is linear (movie.model = "linear").'
+BAD_ENCODER = 'The model lacks {name}. Train it again with this version.'
+
+
+@dataclass(frozen=True, eq=False)
+class Reconstructed:
+    """Frames of new responses, (n, height, width, 3) in [0, 1]; ``rows`` of the table."""
+
+    rows: npt.NDArray[np.intp]
+    truth: Float32Array
+    decoded: Float32Array
+    similarity: Float32Array
+    scores: tuple[Score, ...]
+    notes: tuple[str, ...] = ()
+
+
+def encoder_from(
+    arrays: Mapping[str, npt.NDArray[Any]], description: Mapping[str, Any]
+) -> FilmEncoder:
+    """Rebuild the linear model from what was saved.
+
+    Parameters
+    ----------
+    arrays
+        By name.
+    description
+        What JSON held.
+
+    Raises
+    ------
+    DataError
+        If something is missing.
+    """
+    try:
+        responses = under(arrays, 'responses')
+        return FilmEncoder(
+            FeatureSpace.from_state(under(arrays, 'space')),
+            RidgeModel.from_state(under(arrays, 'ridge')),
+            Standardizer(responses['mean'], responses['scale']),
+            float(description['repetition_time']),
+            tuple(float(delay) for delay in arrays['delays']),
+        )
+    except KeyError as error:
+        raise DataError(BAD_ENCODER.format(name=error)) from error
+
+
+def judge_applied(
+    samples: Samples,
+    predicted: Float32Array,
+    model: str,
+    config: Config,
+    repetition_time: float,
+    rng: np.random.Generator,
+    *,
+    space: str = 'voxels',
+) -> tuple[Judged | None, tuple[str, ...]]:
+    """Judge predictions of new responses; None where nothing was measured.
+
+    Parameters
+    ----------
+    samples
+        Measured responses; rows of NaN are left out.
+    predicted
+        What is predicted, (n_samples, n_voxels).
+    model, space
+        Names in the metrics table.
+    """
+    rows = np.flatnonzero(np.isfinite(samples.values).all(axis=1))
+    if not rows.size:
+        return None, (UNSCORED,)
+    judged = judge_responses(
+        samples,
+        [FoldPrediction(rows, predicted)],
+        model=model,
+        protocol=PROTOCOL,
+        space=space,
+        repetition_time=repetition_time,
+        evaluation=config.evaluation,
+        rng=rng,
+    )
+    return judged, judged.notes
+
+
+def reconstruct_applied(
+    network: MovieNetwork,
+    aligned: Samples,
+    chunks: Chunks,
+    mean_frame: Float32Array,
+    config: Config,
+    repetition_time: float,
+    rng: np.random.Generator,
+) -> Reconstructed:
+    """Reconstruct the film from new responses, and compare it with the one that was shown.
+
+    Parameters
+    ----------
+    aligned
+        Measured responses with the delay taken out; rows of NaN are left out.
+    chunks
+        The chunk of film of each sample, as bytes.
+    mean_frame
+        Mean of the training frames, for the baseline.
+    """
+    rows = np.flatnonzero(np.isfinite(aligned.values).all(axis=1))
+    some = [chunks[int(row)] for row in rows]
+    truth = target_frames(some, min_max=network.settings.min_max)
+    decoded = network.reconstruct(np.asarray(aligned.values[rows]))
+    ordered, _, labels = part_labels(held_out_parts(aligned.table, [rows]))
+    parts = labels[np.argsort(ordered, kind='stable')]
+
+    def surrogates(looked: npt.NDArray[np.intp], n_draws: int) -> Iterator[Float32Array]:
+        values = np.asarray(aligned.values)
+        for drawn in surrogate_responses(values, aligned.table, rows[looked], n_draws, rng):
+            yield network.reconstruct(drawn)
+
+    similarity, scores, notes = judge_frames(
+        truth,
+        decoded,
+        mean_frame,
+        parts=parts,
+        surrogates=surrogates,
+        protocol=PROTOCOL,
+        repetition_time=repetition_time,
+        evaluation=config.evaluation,
+    )
+    scores = compare_frames(
+        scores,
+        truth,
+        decoded,
+        mean_frame,
+        parts=parts,
+        repetition_time=repetition_time,
+        evaluation=config.evaluation,
+        rng=rng.spawn(1)[0],
+    )
+    return Reconstructed(rows, truth, decoded, similarity, scores, notes)
+
+
+__all__ = [
+    'NO_DECODER',
+    'NO_NETWORK',
+    'PROTOCOL',
+    'UNSCORED',
+    'Reconstructed',
+    'encoder_from',
+    'judge_applied',
+    'reconstruct_applied',
+]

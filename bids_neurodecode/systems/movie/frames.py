@@ -1,0 +1,165 @@
+"""How reconstructed frames are judged: structural similarity against surrogates and baselines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bids_neurodecode.config import EvaluationSettings
+from bids_neurodecode.evaluation.metrics import Score
+from bids_neurodecode.evaluation.statistics import p_value
+from bids_neurodecode.systems.movie.intervals import BLOCK_SECONDS, mean_interval
+from bids_neurodecode.systems.movie.scores import frame_ssim
+from bids_neurodecode.systems.movie.surrogates import MIN_SECONDS
+from bids_neurodecode.typing import Float32Array, FloatArray, IndexArray
+
+TOO_SHORT = (
+    'The similarity of frames has no p value: {seconds:.0f} s of films are held out, and the test '
+    'holds its level from {need:g} s on. Hold out more (split.test_fraction), or whole films.'
+)
+MOST_SURROGATES = 99
+"""Surrogates of the null; the frames of each are decoded and compared anew."""
+MOST_FRAMES = 200
+"""Frames, evenly over the held-out ones, that the null looks at."""
+BLUR = 16
+"""The blurred baseline has a Gaussian of this part of a frame's side."""
+
+MEASURED, PREDICTED = 'frames from measured responses', 'frames from predicted responses'
+
+Decode = Callable[[IndexArray, int], Iterator[Float32Array]]
+"""From row numbers among the held-out frames, and a number of draws, to these frames decoded from
+surrogates of the measured responses, draw by draw."""
+
+
+def judge_frames(
+    truth: Float32Array,
+    decoded: Float32Array,
+    mean_frame: Float32Array,
+    *,
+    parts: npt.NDArray[np.str_],
+    surrogates: Decode,
+    through: Float32Array | None = None,
+    protocol: str,
+    repetition_time: float,
+    evaluation: EvaluationSettings,
+    spread: float = 1.0,
+) -> tuple[Float32Array, tuple[Score, ...], tuple[str, ...]]:
+    """Judge reconstructions from measured responses.
+
+    Parameters
+    ----------
+    truth, decoded
+        Shape (n_frames, height, width, 3), in [0, 1]; ``decoded`` from measured responses.
+    mean_frame
+        Mean of the training frames, (height, width, 3): what a decoder without information does.
+    parts
+        One label per frame: which held-out part of which presentation it is of.
+    surrogates
+        Frames decoded from surrogates of the responses: the null.
+    through
+        Frames decoded from the encoder's own predictions. They never saw a brain: the film went
+        in, and the score says what passes through the voxels of the model.
+    protocol
+        Of the metrics table.
+    repetition_time
+        Seconds between frames.
+    spread
+        By how much more scores vary, as folds share training data.
+
+    Returns
+    -------
+    numpy.ndarray
+        Structural similarity of each frame decoded from measured responses, (n_frames,).
+    tuple of Score
+        Rows of the metrics table: the network's, then baselines.
+    tuple of str
+        What the report should say of them.
+    """
+    similarity = frame_ssim(truth, decoded)
+    interval = partial(
+        mean_interval,
+        parts=parts,
+        block=max(1, round(BLOCK_SECONDS / repetition_time)),
+        confidence=evaluation.confidence,
+        spread=spread,
+    )
+    row = partial(_row, protocol=protocol, interval=interval)
+    tested: dict[str, Any] = {}
+    notes: tuple[str, ...] = ()
+    seconds, n_draws = len(truth) * repetition_time, evaluation.n_permutations
+    if n_draws and seconds < MIN_SECONDS:
+        notes = (TOO_SHORT.format(seconds=seconds, need=MIN_SECONDS),)
+    elif n_draws:
+        observed, null = surrogate_similarity(
+            truth, decoded, surrogates, min(MOST_SURROGATES, n_draws)
+        )
+        null = null.mean() + spread * (null - null.mean())
+        tested = {'chance': float(null.mean()), 'p': p_value(null, observed)}
+    mean = frame_ssim(truth, np.broadcast_to(mean_frame, truth.shape).copy())
+    scores = [
+        row('network', MEASURED, similarity, **tested),
+        row('baseline-mean-image', MEASURED, mean),
+        row('baseline-blurred-truth', MEASURED, frame_ssim(truth, blurred(truth))),
+    ]
+    if through is not None:
+        scores.insert(1, row('network', PREDICTED, frame_ssim(truth, through)))
+    return similarity, tuple(scores), notes
+
+
+def surrogate_similarity(
+    truth: Float32Array, decoded: Float32Array, surrogates: Decode, n_draws: int
+) -> tuple[float, FloatArray]:
+    """Compare true frames with those decoded from surrogates of the responses.
+
+    Parameters
+    ----------
+    truth, decoded
+        Frames (n, height, width, 3), from 0 to 1.
+    surrogates
+        Decodes some frames from surrogates of the responses.
+    n_draws
+        How many.
+
+    Returns
+    -------
+    float
+        Mean similarity over the frames that the null looks at.
+    numpy.ndarray
+        The same of each surrogate, (n_draws,).
+    """
+    n = len(truth)
+    looked = np.unique(np.linspace(0, n - 1, min(n, MOST_FRAMES)).round().astype(np.intp))
+    observed = float(frame_ssim(truth[looked], decoded[looked]).mean())
+    null = [frame_ssim(truth[looked], frames).mean() for frames in surrogates(looked, n_draws)]
+    return observed, np.asarray(null, dtype=np.float64)
+
+
+def blurred(frames: Float32Array) -> Float32Array:
+    """Blur true frames: what a decoder scores that knows nothing but coarse shapes."""
+    from scipy.ndimage import gaussian_filter
+
+    sigma = frames.shape[1] / BLUR
+    return np.asarray(gaussian_filter(frames, (0, sigma, sigma, 0)), dtype=np.float32)
+
+
+def _row(
+    model: str,
+    space: str,
+    similarity: Float32Array,
+    *,
+    protocol: str,
+    interval: Callable[[Float32Array], tuple[float, float]],
+    **more: Any,
+) -> Score:
+    value, n = float(similarity.mean()), len(similarity)
+    low, high = interval(similarity)
+    if np.isfinite(low):
+        more |= {'ci_low': low, 'ci_high': min(1.0, high)}
+    return Score('movie', model, protocol, 'test', space, 'frame_ssim', value, n, **more)
+
+
+__all__ = ['MEASURED', 'PREDICTED', 'Decode', 'blurred', 'judge_frames', 'surrogate_similarity']

@@ -1,0 +1,209 @@
+"""How predicted responses to films are judged: voxel by voxel, against surrogates.
+
+Correlations are over all held-out samples, each held-out part of each presentation standardised by
+itself. The null is that of :mod:`~bids_neurodecode.systems.movie.surrogates`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from bids_neurodecode.config import EvaluationSettings
+from bids_neurodecode.evaluation.metrics import Score
+from bids_neurodecode.evaluation.statistics import fdr, p_value
+from bids_neurodecode.evaluation.voxels import pearson_by_column, r2_by_column
+from bids_neurodecode.samples import Samples
+from bids_neurodecode.systems.movie.intervals import (
+    BLOCK_SECONDS,
+    Intervals,
+    block_intervals,
+    blocks_of,
+)
+from bids_neurodecode.systems.movie.parts import (
+    FoldPrediction,
+    Pool,
+    center_within,
+    held_out_parts,
+    part_labels,
+    standardize_within,
+)
+from bids_neurodecode.systems.movie.surrogates import MIN_SECONDS, surrogate_test
+from bids_neurodecode.typing import Float32Array, FloatArray
+
+TOO_SHORT = (
+    'The scores of {model} have no p values: {seconds:.0f} s of films are held out, and the test '
+    'holds its level from {need:g} s on. Hold out more (split.test_fraction), or whole films.'
+)
+BY_FOLD = (
+    'Folds used different voxels ({n} in any of them, {every} in all): scores of {model} are '
+    'means over folds, each on its own voxels, weighted by held-out volumes.'
+)
+ALPHA = 0.05
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """What predicted responses score.
+
+    Parameters
+    ----------
+    r
+        Pearson r of each voxel, each held-out part of each presentation standardised; the mean
+        over the folds that use the voxel, weighted by their volumes.
+    p, p_fdr, p_fwer
+        p values by surrogates: of each voxel, FDR-adjusted, and corrected by the maximum over
+        voxels. NaN where none can be given.
+    predictions
+        Predicted responses of the held-out samples (n_held_out, n_voxels), in order of the table;
+        NaN in voxels that the fold of a sample does not use.
+    rows
+        Their row numbers in the table.
+    r_fwer
+        The r above which a voxel is significant at :data:`ALPHA` by the maximum over voxels;
+        NaN without a test.
+    null
+        The median r over voxels of each surrogate data set; empty without a test.
+    scores
+        Rows of the metrics table.
+    notes
+        What the report should say of them.
+    """
+
+    r: FloatArray
+    p: FloatArray
+    p_fdr: FloatArray
+    p_fwer: FloatArray
+    predictions: Float32Array
+    rows: npt.NDArray[np.intp]
+    r_fwer: float
+    null: FloatArray
+    scores: tuple[Score, ...]
+    notes: tuple[str, ...]
+    by_fold: FloatArray
+    """r of each fold, (n_folds, n_voxels); NaN in voxels that it does not use."""
+
+
+def judge_responses(
+    samples: Samples,
+    folds: Sequence[FoldPrediction],
+    *,
+    model: str,
+    protocol: str,
+    space: str = 'voxels',
+    repetition_time: float,
+    evaluation: EvaluationSettings,
+    rng: np.random.Generator,
+) -> Judged:
+    """Judge predictions of held-out samples.
+
+    Parameters
+    ----------
+    samples
+        Measured responses of all samples.
+    folds
+        What the model of each fold predicts, and what it was not fitted to.
+    model, protocol, space
+        Columns of the metrics table.
+    repetition_time
+        Seconds between samples.
+    """
+    parts = held_out_parts(samples.table, [fold.test for fold in folds])
+    rows, fold_of, labels = part_labels(parts)
+    predicted = np.empty((len(rows), samples.values.shape[1]), dtype=np.float32)
+    for number, fold in enumerate(folds):
+        predicted[fold_of == number] = fold.predicted[rows[fold_of == number]]
+    measured = np.asarray(samples.values[rows])
+    truth, scaled = (standardize_within(x, labels) for x in (measured, predicted))
+    used = np.stack([fold.used for fold in folds])
+    pool = Pool(used, np.bincount(fold_of, minlength=len(folds)).astype(np.float64))
+    by_fold = pool.each(pearson_by_column, truth, scaled, fold_of)
+    r = pool.voxels(by_fold)
+    median, mean = pool.summary(by_fold)
+    levelled = [center_within(x, labels) for x in (measured, predicted)]
+    r2, _ = pool.summary(pool.each(r2_by_column, levelled[0], levelled[1], fold_of))
+    notes = [BY_FOLD.format(n=len(r), every=int(used.all(axis=0).sum()), model=model)]
+    notes = [] if pool.same else notes
+    n_draws = evaluation.n_permutations
+    seconds = len(rows) * repetition_time
+    if n_draws and seconds < MIN_SECONDS:
+        notes.append(TOO_SHORT.format(model=model, seconds=seconds, need=MIN_SECONDS))
+        n_draws = 0
+    test = surrogate_test(truth, samples.table, folds, parts, r, pool, n_draws, rng)
+    block = max(1, round(BLOCK_SECONDS / repetition_time))
+    n_blocks = len(blocks_of(labels, block)[1])
+    limits = block_intervals(
+        truth,
+        scaled,
+        labels,
+        fold_of,
+        pool,
+        values=(median, mean),
+        block=block,
+        n_bootstrap=evaluation.n_bootstrap,
+        confidence=evaluation.confidence,
+        rng=rng.spawn(1)[0],
+    )
+
+    row = Score(
+        system='movie',
+        model=model,
+        protocol=protocol,
+        split='test',
+        space=space,
+        metric='voxel_r2_median',
+        value=r2,
+        n=int(np.isfinite(r).sum()),
+        chance=0.0,
+        n_units=n_blocks,
+        units='blocks of 30 s',
+    )
+    scores = _score_rows(row, median, mean, limits, test.scores)
+    order = np.argsort(rows, kind='stable')
+    return Judged(
+        r,
+        test.p,
+        fdr(test.p),
+        test.p_fwer,
+        predicted[order],
+        rows[order],
+        test.threshold,
+        test.scores,
+        scores,
+        tuple(notes),
+        by_fold,
+    )
+
+
+def _score_rows(
+    row: Score, median: float, mean: float, limits: Intervals, null: FloatArray
+) -> tuple[Score, ...]:
+    """Return the rows of r, of the given R2, and of what surrogates score where there are some."""
+    scores = [
+        replace(
+            row,
+            metric='voxel_r_median',
+            value=median,
+            ci_low=limits.median[0],
+            ci_high=limits.median[1],
+            p=p_value(null, median) if null.size else None,
+            test='surrogates' if null.size else None,
+        ),
+        replace(
+            row,
+            metric='voxel_r_mean',
+            value=mean,
+            ci_low=limits.mean[0],
+            ci_high=limits.mean[1],
+        ),
+        row,
+    ]
+    if null.size:
+        value = float(np.median(null))
+        scores.append(
+            replace(row, metric='voxel_r_median', value=value, model='baseline-shuffled')
+        )
+    return tuple(scores)

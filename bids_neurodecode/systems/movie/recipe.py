@@ -1,0 +1,253 @@
+"""The movie system's linear model: frame features, finite impulse responses, ridge.
+
+The response of a voxel at time t is a weighted sum of the film's features at t minus each of a
+few delays (Nishimoto et al. 2011, Current Biology 21:1641). It is the baseline that any network
+has to beat, and it needs no pretrained weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bids_neurodecode.config import EvaluationSettings, RidgeSettings
+from bids_neurodecode.models.ridge import RidgeModel, fit_ridge
+from bids_neurodecode.samples import Samples, Split
+from bids_neurodecode.signals.delay import fir_design
+from bids_neurodecode.standardizer import Standardizer
+from bids_neurodecode.stimuli.space import FeatureSpace
+from bids_neurodecode.systems.movie.judging import Judged, judge_responses
+from bids_neurodecode.systems.movie.parts import FoldPrediction, on_voxels, showings_of
+from bids_neurodecode.typing import Float32Array
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+BLOCK_SECONDS = 30.0
+"""Training samples are held out in blocks of this length when the penalty is chosen."""
+
+
+@dataclass(frozen=True, eq=False)
+class FilmEncoder:
+    """A fitted linear encoding model.
+
+    Parameters
+    ----------
+    space
+        Principal components of the frame features, fitted on training samples.
+    ridge
+        From delayed components to standardised responses.
+    responses
+        Mean and deviation of the training responses, voxel by voxel.
+    repetition_time, delays
+        Seconds.
+    """
+
+    space: FeatureSpace
+    ridge: RidgeModel
+    responses: Standardizer
+    repetition_time: float
+    delays: tuple[float, ...]
+
+    def predict(self, features: Float32Array, showings: npt.ArrayLike) -> Float32Array:
+        """Predict responses, in the units of the training responses.
+
+        Parameters
+        ----------
+        features
+            Frame features (n_samples, n_features), one row per volume.
+        showings
+            One label per sample; the impulse responses do not reach from one presentation into the
+            next.
+        """
+        design = delayed_design(self.space, features, showings, self.repetition_time, self.delays)
+        return self.responses.invert(self.ridge.predict(design))
+
+
+@dataclass(frozen=True, eq=False)
+class FilmEncoding(Judged):
+    """What the encoder scored on held-out samples.
+
+    Parameters
+    ----------
+    encoder
+        The final model, fitted on all samples.
+    """
+
+    encoder: FilmEncoder
+
+
+def fit_encoder(
+    train: Samples,
+    features: Float32Array,
+    design_rows: npt.NDArray[np.intp],
+    all_showings: npt.ArrayLike,
+    *,
+    repetition_time: float,
+    delays: Sequence[float],
+    n_components: int | None,
+    settings: RidgeSettings,
+    device: Any = 'cpu',
+    columns: bool = False,
+) -> FilmEncoder:
+    """Fit the encoder on training samples.
+
+    Parameters
+    ----------
+    train
+        Responses and their table (``film``, ``onset``, ``run``).
+    features
+        Frame features of every sample of the films (n_all, n_features): the stimulus that went
+        before a training sample is part of what it responds to, whichever part it lies in.
+    design_rows
+        Rows of ``features`` that the training samples are, (n_train,).
+    all_showings
+        A label for each row of ``features``; delays do not cross presentations.
+    repetition_time, delays
+        Seconds.
+    n_components
+        Principal components of the features; all if None.
+    columns
+        Take no more features than that as they are, each standardised.
+    """
+    fit = FeatureSpace.of_columns if columns else FeatureSpace.fit
+    space = fit(features[design_rows], n_components)
+    design = delayed_design(space, features, all_showings, repetition_time, delays)[design_rows]
+    responses = Standardizer.fit(train.values)
+    ridge = fit_ridge(
+        design,
+        responses.apply(train.values),
+        alphas=settings.alphas,
+        groups=time_blocks(train.table),
+        n_folds=settings.n_folds,
+        per_target=settings.per_target,
+        device=device,
+    )
+    return FilmEncoder(space, ridge, responses, repetition_time, tuple(delays))
+
+
+def encode_films(
+    samples: Samples,
+    split: Split,
+    features: Float32Array,
+    *,
+    repetition_time: float,
+    delays: Sequence[float],
+    n_components: int | None,
+    ridge: RidgeSettings,
+    evaluation: EvaluationSettings,
+    rng: np.random.Generator,
+    device: Any = 'cpu',
+    chosen: npt.NDArray[np.bool_] | None = None,
+    columns: bool = False,
+) -> FilmEncoding:
+    """Fit on the training part of every fold, judge on its test part, then fit on everything.
+
+    Parameters
+    ----------
+    samples
+        Responses on the film's clock, without any delay taken out. Rows with NaN (censored
+        volumes) are neither fitted nor judged.
+    split
+        Folds over the same table.
+    features
+        Frame features, one row per sample of ``samples``.
+    chosen
+        The voxels that each fold uses, (n_folds, n_voxels); all of them if None. The model that
+        is fitted on everything has all voxels.
+    columns
+        As in :func:`fit_encoder`.
+    """
+    showings = showings_of(samples.table)
+    measured = np.asarray(np.isfinite(samples.values).all(axis=1))
+
+    def fit(
+        rows: npt.NDArray[np.intp], voxels: npt.NDArray[np.bool_] | None = None
+    ) -> FilmEncoder:
+        rows = rows[measured[rows]]
+        train = samples.take(rows)
+        return fit_encoder(
+            train if voxels is None else train.voxels(voxels),
+            features,
+            rows,
+            showings,
+            repetition_time=repetition_time,
+            delays=delays,
+            n_components=n_components,
+            settings=ridge,
+            device=device,
+            columns=columns,
+        )
+
+    folds = []
+    for number, fold in enumerate(split):
+        voxels = None if chosen is None else chosen[number]
+        predicted = fit(fold.train, voxels).predict(features, showings)
+        folds.append(FoldPrediction(fold.test[measured[fold.test]], on_voxels(predicted, voxels)))
+    judged = judge_responses(
+        samples,
+        folds,
+        model='ridge',
+        protocol=split.protocol,
+        repetition_time=repetition_time,
+        evaluation=evaluation,
+        rng=rng,
+    )
+    return FilmEncoding(**vars(judged), encoder=fit(np.arange(samples.n_samples)))
+
+
+def time_blocks(table: pd.DataFrame) -> npt.NDArray[np.str_]:
+    """Label blocks of :data:`BLOCK_SECONDS` of each film, the folds of a penalty's choice."""
+    blocks = (table['onset'].to_numpy(dtype=float) // BLOCK_SECONDS).astype(int)
+    labels = [
+        f'{film}#{block}' for film, block in zip(table['film'].astype(str), blocks, strict=True)
+    ]
+    return np.asarray(labels, dtype=np.str_)
+
+
+def delayed_design(
+    space: FeatureSpace,
+    features: Float32Array,
+    showings: npt.ArrayLike,
+    repetition_time: float,
+    delays: Sequence[float],
+) -> Float32Array:
+    """Set delayed components side by side; presentations do not reach into each other.
+
+    Parameters
+    ----------
+    space
+        Fitted on training samples.
+    features
+        Shape (n_samples, n_features).
+    showings
+        One label per sample.
+    repetition_time, delays
+        Seconds.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (n_samples, n_delays * n_components).
+    """
+    components = space.transform(features)
+    labels = np.asarray(showings)
+    design = np.empty((len(components), components.shape[1] * len(delays)), dtype=np.float32)
+    for label in np.unique(labels):
+        rows = np.flatnonzero(labels == label)
+        design[rows] = fir_design(components[rows], repetition_time, delays)
+    return design
+
+
+__all__ = [
+    'FilmEncoder',
+    'FilmEncoding',
+    'delayed_design',
+    'encode_films',
+    'fit_encoder',
+    'time_blocks',
+]

@@ -1,0 +1,1 @@
+"""The steps of movie: training, predict mode, and what participants share."""

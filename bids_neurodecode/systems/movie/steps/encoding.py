@@ -1,0 +1,197 @@
+"""The linear encoding model of films: ridge regression with finite impulse responses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bids_neurodecode._version import __version__
+from bids_neurodecode.bids.records import ParticipantInput, RunInput
+from bids_neurodecode.bids.sink import write_json
+from bids_neurodecode.config import Config
+from bids_neurodecode.samples import Responses, Samples, VoxelMask
+from bids_neurodecode.settings.encoding import TABLE
+from bids_neurodecode.stimuli.volumes import FRAMES_PER_VOLUME
+from bids_neurodecode.systems.steps.plan import Plan
+from bids_neurodecode.systems.steps.seen import known_runs
+from bids_neurodecode.workflow.files import fold_voxels, save_map
+from bids_neurodecode.workflow.step import step
+
+ALPHA = 0.05
+
+
+def usable(
+    samples: Samples, within: npt.NDArray[np.bool_] | None, n_folds: int
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_] | None]:
+    """Return which voxels are used, and which of these each fold uses.
+
+    Parameters
+    ----------
+    samples
+        Rows of NaN are censored volumes; a voxel is left out for NaN in any other row.
+    within
+        Voxels that were chosen, (n_voxels,) or (n_folds, n_voxels); None: all.
+    n_folds
+        Of the split.
+
+    Returns
+    -------
+    keep : numpy.ndarray
+        Shape (n_voxels,).
+    by_fold : numpy.ndarray or None
+        Shape (n_folds, n_kept); None where all folds use all of them.
+    """
+    measured = np.isfinite(samples.values).any(axis=1)
+    keep = np.asarray(np.isfinite(samples.values[measured]).all(axis=0))
+    if within is None:
+        return keep, None
+    inside, by_fold = fold_voxels(within, n_folds)
+    keep = keep & inside
+    return keep, by_fold[:, keep]
+
+
+@step(
+    'encode',
+    makes=(
+        *('metrics', 'pearsonr', 'by_fold', 'significant', 'p_values'),
+        *('predictions', 'rows', 'null', 'model', 'encode_info'),
+    ),
+    settings=('delay', 'features', 'ridge', 'evaluation', 'seed'),
+    threads=8,
+    memory=lambda size: 4 * size.series_gb + 1,
+)
+def encode(
+    participant: ParticipantInput,
+    config: Config,
+    plan: Plan,
+    mask: VoxelMask,
+    responses: npt.NDArray[np.float32],
+    features: npt.NDArray[np.float32],
+    device: str,
+    folder: Path,
+    run_marks: Mapping[str, Any] | None = None,
+    within: npt.NDArray[np.bool_] | None = None,
+) -> Mapping[str, object]:
+    """Fit and judge the linear encoding model of films.
+
+    Parameters
+    ----------
+    participant, config, plan
+        Whose responses, how they are modelled, and what of the films is held out.
+    mask, responses
+        Voxels, and responses on the clock of the films, (n_samples, n_voxels).
+    features
+        Of the frames of each volume, (n_samples, n_features).
+    device, folder
+        Where it computes and writes.
+    run_marks
+        What the runs are known by.
+    within
+        Voxels that were chosen, (n_voxels,) or (n_folds, n_voxels); all without.
+    """
+    from bids_neurodecode.evaluation.metrics import describe, scores_table
+    from bids_neurodecode.systems.movie.recipe import encode_films
+
+    samples = Samples(Responses(responses, mask), plan.table)
+    keep, by_fold = usable(samples, within, len(plan.split))
+    used = samples.voxels(keep)
+    result = encode_films(
+        used,
+        plan.split,
+        features,
+        repetition_time=participant.runs[0].repetition_time,
+        delays=config.delay.fir_seconds,
+        n_components=config.features.n_components,
+        ridge=config.ridge,
+        evaluation=config.evaluation,
+        rng=np.random.default_rng(config.seed),
+        device=device,
+        chosen=by_fold,
+        columns=config.features.extractor == TABLE,
+    )
+    write_json(folder / 'metrics.json', describe(result.scores))
+    kept = used.responses.mask
+    significant = result.p_fdr < ALPHA
+    runs = known_runs(run_marks or {}, participant)
+    first, model = participant.runs[0], folder / 'model.safetensors'
+    save_encoder(model, result.encoder, keep, kept, config, first, runs)
+    info: dict[str, Any] = {
+        'n_mask': mask.n_voxels,
+        'n_selected': int(keep.sum()),
+        'rule': 'all voxels of the brain mask' if within is None else 'voxels of the regions',
+        'n_significant': int(significant.sum()),
+        'n_significant_fwer': int((result.p_fwer < ALPHA).sum()),
+        'n_tested': int(np.isfinite(result.r).sum()),
+        'r_fwer': result.r_fwer if np.isfinite(result.r_fwer) else None,
+        'observed': result.scores[0].value,
+        'null_metric': result.scores[0].metric,
+        'tested': bool(np.isfinite(result.p_fdr).any()),
+        'warnings': list(result.notes),
+    }
+    return {
+        'metrics': scores_table(result.scores),
+        'pearsonr': save_map(folder / 'pearsonr.nii.gz', kept, np.nan_to_num(result.r)),
+        'by_fold': save_map(folder / 'by_fold.nii.gz', kept, result.by_fold, fill=np.nan),
+        'significant': save_map(folder / 'significant.nii.gz', kept, significant),
+        'p_values': save_map(folder / 'p_fdr.nii.gz', kept, result.p_fdr, fill=np.nan),
+        'predictions': result.predictions,
+        'rows': result.rows,
+        'null': result.null,
+        'model': model,
+        'encode_info': info,
+    }
+
+
+def save_encoder(
+    path: Path,
+    encoder: Any,
+    keep: npt.NDArray[np.bool_],
+    mask: VoxelMask,
+    config: Config,
+    run: RunInput,
+    runs: Mapping[str, str],
+) -> None:
+    """Write the final encoder as safetensors, with all that applying it takes.
+
+    Parameters
+    ----------
+    keep
+        The voxels of the brain mask that it predicts.
+    mask
+        These on the grid.
+    config
+        How frames were described.
+    run
+        Of the space and resolution.
+    runs
+        What the training runs are known by.
+    """
+    from bids_neurodecode.models.storage import save_arrays
+
+    parts = {
+        'space': encoder.space.state(),
+        'ridge': encoder.ridge.state(),
+        'responses': {'mean': encoder.responses.mean, 'scale': encoder.responses.scale},
+    }
+    arrays = {
+        f'{part}.{name}': values for part, state in parts.items() for name, values in state.items()
+    }
+    arrays['delays'] = np.asarray(encoder.delays)
+    arrays['keep'] = keep.astype(np.uint8)
+    arrays |= mask.state()
+    description = {
+        'kind': 'film-encoder',
+        'version': __version__,
+        'repetition_time': encoder.repetition_time,
+        'extractor': config.features.extractor,
+        'image_size': config.features.image_size,
+        'frames_per_volume': FRAMES_PER_VOLUME,
+        'space': run.space,
+        'resolution': run.resolution,
+        'runs': dict(runs),
+    }
+    save_arrays(path, arrays, description)

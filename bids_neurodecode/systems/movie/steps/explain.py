@@ -1,0 +1,207 @@
+"""What a trained movie network relies on: load, ask, save (in the process of the training)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bids_neurodecode.bids.sink import write_tsv
+from bids_neurodecode.bids.stimuli import check_image
+from bids_neurodecode.config import Config
+from bids_neurodecode.errors import InputError
+from bids_neurodecode.spaces import NEEDS_GRID, WHERE
+from bids_neurodecode.workflow.files import load_map
+
+if TYPE_CHECKING:
+    from bids_neurodecode.samples import Split, VoxelMask
+    from bids_neurodecode.systems.movie.setup import FilmData
+    from bids_neurodecode.systems.movie.study import NetworkStudy
+
+NO_FOLDER = 'movie.concepts: there is no folder {folder}. Give one with one folder per concept.'
+NO_CONCEPTS = (
+    'movie.concepts: {folder} holds no folder of images. Put the images of each concept into '
+    'a folder of its own.'
+)
+FEW_PICTURES = (
+    'movie.concepts: {folder} has {n} images; at least {least} are needed. Add some, or move '
+    'the folder away.'
+)
+NOT_ASKED = 'movie.concepts names a folder, but movie.explain does not ask for concepts. Add them.'
+
+PICTURE_TYPES = ('.png', '.jpg', '.jpeg', '.bmp', '.webp', '.tif', '.tiff')
+
+
+def concept_files(folder: Path) -> dict[str, list[Path]]:
+    """Find the images of each concept, by the name of its folder.
+
+    Raises
+    ------
+    InputError
+        If the folder is not there, holds no concept, or a concept has too few images or one
+        that cannot be read.
+    """
+    from bids_neurodecode.systems.movie.explain import LEAST_EXAMPLES
+
+    if not folder.is_dir():
+        raise InputError(NO_FOLDER.format(folder=folder))
+    found = {
+        path.name: sorted(f for f in path.iterdir() if f.suffix.lower() in PICTURE_TYPES)
+        for path in sorted(folder.iterdir())
+        if path.is_dir() and not path.name.startswith('.')
+    }
+    if not found:
+        raise InputError(NO_CONCEPTS.format(folder=folder))
+    for name, files in found.items():
+        if len(files) < LEAST_EXAMPLES:
+            where, n = folder / name, len(files)
+            raise InputError(FEW_PICTURES.format(folder=where, n=n, least=LEAST_EXAMPLES))
+        for file in files:
+            check_image(file, folder / name)
+    return found
+
+
+def check_explain(config: Config) -> None:
+    """Refuse concepts that cannot be read, before work starts.
+
+    Raises
+    ------
+    InputError
+        See :func:`concept_files`; also for a folder that is not asked for.
+    """
+    movie = config.movie
+    if movie.concepts is None or movie.model != 'network':
+        return
+    if 'concepts' not in movie.explain:
+        raise InputError(NOT_ASKED)
+    concept_files(movie.concepts)
+
+
+def explain_study(
+    study: NetworkStudy,
+    data: FilmData,
+    split: Split,
+    atlas: tuple[Path, Mapping[int, str]] | None,
+    config: Config,
+    folder: Path,
+    listen: Callable[[str], Callable[[int, int], None]],
+) -> dict[str, Any]:
+    """Disturb regions and test concepts, as the settings ask; save the tables.
+
+    Parameters
+    ----------
+    listen
+        Gives the listener of the progress of what it is told.
+
+    Returns
+    -------
+    dict
+        ``perturbation`` and ``concepts`` (whether there is a table), and ``warnings``.
+    """
+    movie, rng = config.movie, np.random.default_rng(config.seed)
+    labels, names = regions_of_voxels(atlas, data.aligned.responses.mask, study.columns)
+    measured = np.asarray(np.isfinite(data.aligned.values).all(axis=1))
+    train, test = (part[measured[part]] for part in (split.folds[0].train, split.folds[0].test))
+    done: dict[str, Any] = {'perturbation': False, 'concepts': False, 'warnings': []}
+    with_decoder = study.network.decoder is not None
+    space = data.aligned.responses.mask.space
+    if 'perturbation' in movie.explain and labels is not None and space is not None:
+        where = {'what': 'The perturbation of regions', 'where': WHERE[space.form]}
+        done['warnings'].append(NEEDS_GRID.format(**where))
+    elif 'perturbation' in movie.explain and labels is not None and with_decoder:
+        from bids_neurodecode.systems.movie.explain import explain_perturbation
+        from bids_neurodecode.systems.movie.scores import target_frames
+
+        found = explain_perturbation(
+            study.network,
+            np.asarray(data.aligned.values[test][:, study.columns]),
+            target_frames(data.chunks(test), min_max=movie.min_max),
+            labels,
+            names,
+            movie,
+            positions=np.argwhere(data.aligned.responses.mask.mask)[study.columns],
+            accuracy=held_out_accuracy(study),
+            rng=rng,
+            progress=listen('perturbation'),
+        )
+        done['perturbation'] = _save(found, folder / 'perturbation.tsv', done['warnings'])
+    if 'concepts' in movie.explain:
+        from bids_neurodecode.systems.movie.explain import explain_concepts
+        from bids_neurodecode.systems.movie.parts import showings_of
+
+        found = explain_concepts(
+            study.network,
+            data.chunks(train),
+            data.chunks(test),
+            labels,
+            names,
+            movie,
+            pictures=_pictures(config),
+            films=showings_of(data.aligned.table)[train],
+            rng=rng,
+            progress=listen('concepts'),
+        )
+        done['concepts'] = _save(found, folder / 'concepts.tsv', done['warnings'])
+    return done
+
+
+def held_out_accuracy(study: NetworkStudy) -> npt.NDArray[np.float64] | None:
+    """Return the held-out correlation of each voxel of the network; None without an encoder.
+
+    Voxels that other folds do not use were not judged and are NaN.
+    """
+    if study.judged is None:
+        return None
+    r = np.full(len(study.keep), np.nan)
+    r[study.keep] = study.judged.r
+    return np.asarray(r[study.columns])
+
+
+def regions_of_voxels(
+    atlas: tuple[Path, Mapping[int, str]] | None,
+    mask: VoxelMask,
+    columns: npt.NDArray[np.intp],
+) -> tuple[npt.NDArray[np.intp] | None, Mapping[int, str]]:
+    """Return the region of each voxel of the network, and the names; None without an atlas.
+
+    Parameters
+    ----------
+    atlas
+        Parcellation on the grid of the mask, and names by index.
+    mask
+        Voxels of the analysis.
+    columns
+        Voxels of the network, column numbers.
+    """
+    if atlas is None:
+        return None, {}
+    file, names = atlas
+    labels = np.rint(load_map(file, mask)).astype(np.intp)
+    return labels[columns], names
+
+
+def _pictures(config: Config) -> dict[str, npt.NDArray[np.uint8]] | None:
+    """Read the images of each concept, as large as the network's frames."""
+    from bids_neurodecode.stimuli.images import load_images
+
+    if config.movie.concepts is None:
+        return None
+    size = config.movie.sizes['frame_size']
+    return {
+        name: load_images(files, size=size, fit='crop')
+        for name, files in concept_files(config.movie.concepts).items()
+    }
+
+
+def _save(found: Any, file: Path, warnings: list[str]) -> bool:
+    warnings += found.notes
+    if found.table is None:
+        return False
+    write_tsv(file, found.table)
+    return True
+
+
+__all__ = ['check_explain', 'concept_files', 'explain_study', 'regions_of_voxels']

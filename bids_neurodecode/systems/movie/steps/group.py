@@ -1,0 +1,326 @@
+"""What participants of one call share: voxels by agreement, and the ceiling of predictions.
+
+Each participant's graph has a node that compares them with the others. It reads the others'
+series itself (through one sum over participants that is built once), so that no graph waits for
+another one, on whatever batch system, and a participant that cannot be read is left out and
+named.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bids_neurodecode.bids.records import ParticipantInput
+from bids_neurodecode.bids.series import read_header
+from bids_neurodecode.bids.sink import write_text
+from bids_neurodecode.config import Config
+from bids_neurodecode.errors import DataError
+from bids_neurodecode.samples import VoxelMask
+from bids_neurodecode.systems.movie.steps.earlier import earlier_sources
+from bids_neurodecode.systems.movie.steps.totals import (
+    FromInputs,
+    Source,
+    Total,
+    first_showings,
+    get_total,
+)
+from bids_neurodecode.systems.steps.plan import Plan
+from bids_neurodecode.workflow.files import read_json, save_map
+from bids_neurodecode.workflow.step import step
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from bids_neurodecode.systems.movie.agreement import Compared
+
+NOBODY_ELSE = (
+    'selection.measure = "{measure}" compares participants who saw the same films on the same '
+    'grid, and there is nobody beside sub-{label}, in this call or in {folder}. Name several in '
+    'one call, or run each with selection.measure = "none" first and then this again.'
+)
+FROM_EARLIER = (
+    'Other participants were read from the aligned series of earlier calls in the output folder: '
+    '{labels}'
+)
+OTHERS = 'Compared with {n} other participants who saw the same films: {labels}'
+
+
+COMPARED = ('within', 'compare_info', 'isc', 'ceiling', 'ceiling_by_fold')
+"""What comparing participants makes, for one of them as for their mean."""
+
+
+@step(
+    'compare',
+    makes=COMPARED,
+    settings=('clean', 'selection', 'seed'),
+    memory=lambda size: 4 * size.run_gb + size.series_gb,
+)
+def compare_participants(
+    participant: ParticipantInput,
+    config: Config,
+    plan: Plan,
+    mask: VoxelMask,
+    responses: npt.NDArray[np.float32],
+    everyone: str,
+    sums: str,
+    output_dir: str,
+    earlier: str,
+    folder: Path,
+    within: npt.NDArray[np.bool_] | None = None,
+) -> Mapping[str, object]:
+    """Compare a participant with the others: choose voxels in training, a ceiling in test.
+
+    Parameters
+    ----------
+    participant, config, plan
+        Who is compared, how voxels are chosen, and what of the films is held out.
+    mask, responses
+        Voxels, and responses on the clock of the films, (n_samples, n_voxels).
+    everyone
+        File with the records of all participants of the call.
+    sums
+        Folder of sums over participants.
+    output_dir, earlier
+        Where series of earlier calls are looked for (empty: nowhere), and their state.
+    folder
+        Where the maps are written.
+    within
+        Voxels of the regions of an atlas, (n_voxels,).
+
+    Raises
+    ------
+    DataError
+        If voxels are to be chosen by agreement, and there is nobody to agree with.
+    """
+    from bids_neurodecode.systems.movie.agreement import alone
+    from bids_neurodecode.systems.movie.targets import single_ceiling
+
+    records = read_json(Path(everyone))['participants']
+    people = [ParticipantInput.from_json(record) for record in records]
+    searched = Path(output_dir) if output_dir else None
+    sources, key, notes = sources_of(participant, people, config, searched, earlier)
+    if len(sources) < 2:
+        measure, label = config.selection.measure, participant.label
+        if measure in {'isc', 'snr'}:
+            where = output_dir or 'the output folder'
+            raise DataError(NOBODY_ELSE.format(measure=measure, label=label, folder=where))
+        found = alone(mask.n_voxels, within, config.selection)
+    else:
+        total = get_total(sources, Path(sums), key)
+        found = compare_with(
+            total, participant.label, config, plan, mask, responses, within, folder
+        )
+        notes = (*notes, *total.notes)
+    n = max(found.n_participants, 2)
+    return save_compared(found, lambda isc: single_ceiling(isc, n), mask, notes, folder)
+
+
+def sources_of(
+    own: ParticipantInput,
+    everyone: Sequence[ParticipantInput],
+    config: Config,
+    output_dir: Path | None,
+    earlier: str,
+) -> tuple[Sequence[Source], str, tuple[str, ...]]:
+    """Return who is compared, what their sum depends on, and what is to be said.
+
+    Parameters
+    ----------
+    own
+        The participant.
+    everyone
+        All participants of the call.
+    config
+        The settings.
+    output_dir
+        Whose earlier results are compared with; None: none.
+    earlier
+        What the earlier results are known by.
+    """
+    mine = signature(own)
+    alike = [person for person in everyone if signature(person) == mine]
+    sources: list[Source] = [FromInputs(person, config.clean) for person in alike]
+    key = '\n'.join([config.clean.model_dump_json(), *(p.fingerprint for p in alike)])
+    others = [person.label for person in alike if person.label != own.label]
+    if others or output_dir is None:
+        notes = (OTHERS.format(n=len(others), labels=_named(others)),) if others else ()
+        return sources, key, notes
+    found = earlier_sources(own, output_dir, config)
+    if not found:
+        return sources, key, ()
+    note = FROM_EARLIER.format(labels=_named([source.label for source in found]))
+    return [*sources, *found], f'{key}\n{earlier}', (note,)
+
+
+def compare_with(
+    total: Total,
+    label: str,
+    config: Config,
+    plan: Plan,
+    mask: VoxelMask,
+    responses: npt.NDArray[np.float32],
+    within: npt.NDArray[np.bool_] | None,
+    folder: Path,
+) -> Compared:
+    """Compare a participant with the mean of the others, which is kept on disk meanwhile.
+
+    Parameters
+    ----------
+    total
+        Sums over participants, film by film.
+    label
+        Of the participant.
+    config
+        The settings.
+    plan
+        Trials or samples, and what of them is held out.
+    mask
+        Voxels of the analysis.
+    responses
+        Shape (n_samples, n_voxels).
+    within
+        Voxels of the chosen regions, (n_voxels,); None: all.
+    folder
+        That is written into.
+    """
+    from bids_neurodecode.systems.movie.agreement import compare, mean_of_others
+
+    file = folder / 'others.npy'
+    others = np.lib.format.open_memmap(file, 'w+', np.float32, responses.shape)
+    rows, columns = places(total, plan.table, mask)
+    inside = label in total.labels
+    n_others = len(total.labels) - inside
+    mean_of_others(responses, total.values, rows, columns, n_others, others, own_in_total=inside)
+    found = compare(
+        responses,
+        others,
+        plan.split,
+        config.selection,
+        n_participants=n_others + 1,
+        rng=np.random.default_rng(config.seed),
+        within=within,
+        snr=snr_map(total, columns) if config.selection.measure == 'snr' else None,
+    )
+    del others
+    file.unlink()
+    return found
+
+
+def save_compared(
+    found: Compared,
+    ceiling: Callable[[npt.ArrayLike], npt.NDArray[np.float64]],
+    mask: VoxelMask,
+    notes: Sequence[str],
+    folder: Path,
+    *,
+    members: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Save what came of a comparison; return the outputs of its node.
+
+    Parameters
+    ----------
+    ceiling
+        From agreement to the correlation that a perfect model would reach.
+    members
+        Participants of a mean.
+    """
+    info = {
+        'measure': found.measure,
+        'rule': found.rule,
+        'n_participants': found.n_participants,
+        'warnings': list(found.warnings),
+        'notes': list(notes),
+        'members': list(members),
+        'weights': found.weights.tolist(),
+    }
+    return {
+        'within': found.chosen,
+        'isc': save_map(folder / 'isc.nii.gz', mask, found.isc),
+        'ceiling': save_map(folder / 'ceiling.nii.gz', mask, ceiling(found.isc)),
+        'ceiling_by_fold': save_map(
+            folder / 'ceiling_by_fold.nii.gz', mask, ceiling(found.isc_by_fold)
+        ),
+        'compare_info': info,
+    }
+
+
+def places(
+    total: Total, table: pd.DataFrame, mask: VoxelMask
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """Return the row of a sum for each sample, and its column for each voxel; -1: none.
+
+    Parameters
+    ----------
+    total
+        Sums over participants, film by film.
+    table
+        One row per sample.
+    mask
+        Voxels of the analysis.
+    """
+    rows = total.rows_of(table['stimulus'].astype(str).tolist())
+    rows = np.where((rows >= 0) & total.complete[rows], rows, -1)
+    first = np.zeros(len(table), dtype=bool)
+    first[first_showings(table).index] = True
+    numbers = np.full(total.mask.mask.shape, -1, dtype=np.intp)
+    numbers[total.mask.mask] = np.arange(total.mask.n_voxels)
+    return np.where(first, rows, -1), numbers[mask.mask]
+
+
+def snr_map(total: Total, columns: npt.NDArray[np.intp]) -> npt.NDArray[np.floating[Any]]:
+    """Return the published signal-to-noise ratio of each voxel; NaN where not all have it.
+
+    Parameters
+    ----------
+    total
+        Sums over participants, film by film.
+    columns
+        Of the sum, one per voxel; -1: none.
+    """
+    from bids_neurodecode.systems.movie.targets import snr_of_films
+
+    names = total.films
+    films = sorted(set(names.tolist()))
+    parts = (
+        (total.values[(names == film) & total.complete], moments[0], moments[1])
+        for film, moments in zip(films, total.moments, strict=True)
+    )
+    ratio = snr_of_films(parts, len(total.labels))
+    return np.where(columns >= 0, ratio[columns], np.nan)
+
+
+def signature(participant: ParticipantInput) -> str:
+    """Return what has to be the same in two participants to compare them volume by volume."""
+    where = read_header(participant.runs[0].bold).grid
+    grid = [where.affine.round(3).tolist(), str(where) if where.space else '']
+    period = round(participant.runs[0].repetition_time, 4)
+    return json.dumps([list(where.shape), grid, period, sorted(participant.stimuli)])
+
+
+def write_everyone(participants: Sequence[ParticipantInput], work_dir: Path) -> Path:
+    """Write the records of all participants of a call under a name that tells their content.
+
+    Parameters
+    ----------
+    participants
+        Of the call.
+    work_dir
+        Of the run.
+    """
+    content = json.dumps({'participants': [person.to_json() for person in participants]})
+    name = hashlib.sha256(content.encode()).hexdigest()[:16]
+    file = work_dir / 'participants' / f'{name}.json'
+    if not file.exists():
+        write_text(file, content)
+    return file
+
+
+def _named(labels: Sequence[str]) -> str:
+    return ', '.join(f'sub-{label}' for label in labels)

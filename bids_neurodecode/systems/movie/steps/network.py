@@ -1,0 +1,529 @@
+"""The movie network and what it stands beside: film stores, banded ridge, training."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from bids_neurodecode.bids.records import ParticipantInput
+from bids_neurodecode.bids.sink import write_json, write_text, write_tsv
+from bids_neurodecode.config import Config
+from bids_neurodecode.samples import Responses, Samples, VoxelMask
+from bids_neurodecode.settings.encoding import TABLE
+from bids_neurodecode.systems.movie.steps.encoding import usable
+from bids_neurodecode.systems.movie.steps.explain import explain_study
+from bids_neurodecode.systems.steps.plan import Plan
+from bids_neurodecode.systems.steps.seen import known_runs, runs_on_card
+from bids_neurodecode.workflow.files import load_map, save_json, save_map
+from bids_neurodecode.workflow.nodes import Ladder
+from bids_neurodecode.workflow.step import Apart, step
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from bids_neurodecode.systems.movie.setup import Chunks, FilmData
+    from bids_neurodecode.systems.movie.study import NetworkStudy
+
+WHAT = 'training of the movie network'
+REMEDY = 'choose movie.design = "small" or fewer voxels (movie.max_voxels)'
+ALPHA = 0.05
+SAY_EVERY = 15.0
+"""Seconds between two lines of progress."""
+LOGGER = logging.getLogger('bids_neurodecode')
+
+
+def add_network(ladder: Ladder) -> None:
+    """Add banded ridge and the network, where the settings ask for them."""
+    from bids_neurodecode.models.weights import weights_path
+
+    run, movie = ladder.run, ladder.run.config.movie
+    if movie.with_banded:
+        ladder.add(encode_banded)
+    if movie.model != 'network':
+        return
+    vgg16 = ''
+    if movie.perceptual == 'vgg16' and movie.mode != 'encoder':
+        vgg16 = str(weights_path('vgg16', run.weights_dir))
+    ladder.add(store_films, films=str(run.work_dir / 'films'))
+    ladder.add(train_network, apart=True, vgg16=vgg16)
+
+
+@step('filmstore', makes=('film_stores', 'pairs'), settings=('movie',))
+def store_films(
+    participant: ParticipantInput, config: Config, trials: pd.DataFrame, films: str
+) -> Mapping[str, object]:
+    """Keep the frames of each film as a memory map, made once and used by all participants.
+
+    Parameters
+    ----------
+    participant, config, trials
+        Whose films, how they are cut, and one row per volume of a film.
+    films
+        Folder of the memory maps.
+    """
+    from bids_neurodecode.stimuli.filmstore import FilmRecipe, build_store
+
+    period = participant.runs[0].repetition_time
+    volumes = np.rint(trials['onset'].to_numpy(dtype=float) / period).astype(np.intp)
+    shown = trials['film'].astype(str).to_numpy()
+    names = list(dict.fromkeys(shown))
+    settings = store_settings(config)
+    stores = [
+        build_store(
+            participant.stimuli_dir / name,
+            Path(films),
+            FilmRecipe(int(volumes[shown == name].max()) + 1, period, **settings),
+        )
+        for name in names
+    ]
+    content = {
+        'films': names,
+        'stores': [str(store.path) for store in stores],
+        'notes': [note for store in stores for note in store.notes],
+    }
+    pairs = np.stack([[names.index(film) for film in shown], volumes], axis=1)
+    return {'film_stores': content, 'pairs': pairs}
+
+
+def store_settings(config: Config) -> dict[str, Any]:
+    """Return what of the settings a film store depends on, by the names of its recipe."""
+    movie = config.movie
+    return {
+        'chunk': movie.sizes['chunk'],
+        'size': movie.sizes['frame_size'],
+        'timing': movie.timing,
+        'borders': movie.borders,
+    }
+
+
+@step(
+    'banded',
+    makes=('banded_metrics', 'banded_by_fold', 'banded_info'),
+    settings=('delay', 'features', 'ridge', 'evaluation', 'seed'),
+    threads=8,
+    memory=lambda size: 3 * size.series_gb,
+)
+def encode_banded(
+    participant: ParticipantInput,
+    config: Config,
+    plan: Plan,
+    mask: VoxelMask,
+    responses: npt.NDArray[np.float32],
+    bands: list[Path],
+    predictions: npt.NDArray[np.float32],
+    rows: npt.NDArray[np.intp],
+    device: str,
+    folder: Path,
+    within: npt.NDArray[np.bool_] | None = None,
+) -> Mapping[str, object]:
+    """Fit and judge banded ridge on the feature spaces of films; compare it with ridge.
+
+    Parameters
+    ----------
+    participant, config, plan
+        Whose responses, how they are modelled, and what of the films is held out.
+    mask, responses
+        Voxels, and responses on the clock of the films, (n_samples, n_voxels).
+    bands
+        Feature spaces, (n_samples, n_features) each, under their names.
+    predictions, rows
+        What ridge predicts of held-out samples, and which these are.
+    device, folder
+        Where it computes and writes.
+    within
+        Voxels that were chosen, (n_voxels,) or (n_folds, n_voxels); all without.
+    """
+    from bids_neurodecode.evaluation.metrics import scores_table
+    from bids_neurodecode.systems.movie import banded as movie_banded
+    from bids_neurodecode.systems.movie.comparison import compare_models
+
+    samples = Samples(Responses(responses, mask), plan.table)
+    keep, chosen = usable(samples, within, len(plan.split))
+    samples = samples.voxels(keep)
+    period = participant.runs[0].repetition_time
+    judged, warnings = movie_banded.encode_banded(
+        samples,
+        plan.split,
+        {file.stem: np.load(file) for file in bands},
+        repetition_time=period,
+        delays=config.delay.fir_seconds,
+        n_components=config.features.n_components,
+        ridge=config.ridge,
+        evaluation=config.evaluation,
+        rng=np.random.default_rng(config.seed),
+        device=device,
+        chosen=chosen,
+        columns=config.features.extractor == TABLE,
+    )
+    compared = compare_models(
+        samples,
+        plan.split,
+        rows,
+        judged.predictions,
+        predictions,
+        repetition_time=period,
+        confidence=config.evaluation.confidence,
+    )
+    # the null is that of the main model
+    scores = [score for score in judged.scores if not score.model.startswith('baseline')]
+    by_fold = folder / 'by_fold.nii.gz'
+    return {
+        'banded_metrics': scores_table(scores),
+        'banded_by_fold': save_map(by_fold, samples.responses.mask, judged.by_fold, fill=np.nan),
+        'banded_info': {'warnings': list(warnings), 'difference': compared._asdict()},
+    }
+
+
+@dataclass(frozen=True)
+class NetworkCase:
+    """What a network was trained on and stands beside.
+
+    Parameters
+    ----------
+    participant, config, protocol
+        Whose responses, with which settings, and how they were held out.
+    runs
+        What the runs are known by, by their labels.
+    baselines
+        Maps of the correlation of each fold of the linear models, by name.
+    atlas
+        The parcellation, and the names of its regions by their labels.
+    """
+
+    participant: ParticipantInput
+    config: Config
+    protocol: str
+    runs: Mapping[str, str]
+    baselines: Mapping[str, Path]
+    atlas: tuple[Path, Mapping[int, str]] | None
+
+
+@step(
+    'network',
+    makes=('network',),
+    settings=('movie', 'delay', 'split', 'features', 'ridge', 'evaluation', 'seed'),
+    threads=8,
+    memory=lambda size: 3 * size.series_gb + 3,
+    apart=Apart(WHAT, REMEDY),
+)
+def train_network(
+    participant: ParticipantInput,
+    config: Config,
+    plan: Plan,
+    mask: VoxelMask,
+    responses: npt.NDArray[np.float32],
+    aligned: list[npt.NDArray[np.float32]],
+    valid: npt.NDArray[np.bool_],
+    features: npt.NDArray[np.float32],
+    film_stores: Mapping[str, Any],
+    pairs: npt.NDArray[np.intp],
+    by_fold: Path,
+    vgg16: str,
+    device: str,
+    folder: Path,
+    checkpoints: Path,
+    banded_by_fold: Path | None = None,
+    run_marks: Mapping[str, Any] | None = None,
+    within: npt.NDArray[np.bool_] | None = None,
+    atlas_labels: Path | None = None,
+    atlas_table: pd.DataFrame | None = None,
+) -> Mapping[str, object]:
+    """Train and judge the movie network.
+
+    Parameters
+    ----------
+    participant, config, plan
+        Whose responses, with which network, and what of the films is held out.
+    mask, responses
+        Voxels, and responses on the clock of the films, (n_samples, n_voxels).
+    aligned, valid
+        The same with the delay taken out, an array a presentation, and which samples these hold.
+    features
+        Of the frames of each volume, (n_samples, n_features).
+    film_stores, pairs
+        The store of each film; film and volume of each sample, (n_samples, 2).
+    by_fold, banded_by_fold
+        Maps of the correlation of each fold, of ridge and of banded ridge.
+    vgg16
+        File of its weights, where they are used.
+    device, folder, checkpoints
+        Where it computes, writes, and goes on from.
+    run_marks
+        What the runs are known by.
+    within, atlas_labels, atlas_table
+        Voxels that were chosen, (n_voxels,) or (n_folds, n_voxels); the parcellation, its names.
+    """
+    from bids_neurodecode.systems.movie.study import study_network
+
+    who, n_folds = f'sub-{participant.label}', len(plan.split)
+    stores = [Path(file) for file in film_stores['stores']]
+    data, keep = load_data(
+        participant, plan, mask, responses, aligned, valid, features, stores, pairs, within
+    )
+    study = study_network(
+        data,
+        plan.split,
+        config,
+        rng=np.random.default_rng(config.seed),
+        device=device,
+        vgg16=load_vgg16(vgg16) if vgg16 else None,
+        checkpoint_dir=checkpoints,
+        progress=lambda fold: _say(f'{who} network', fold, n_folds),
+    )
+    atlas = None
+    if atlas_labels is not None and atlas_table is not None:
+        names = atlas_table.set_index('index')['name']
+        atlas = atlas_labels, {int(str(index)): str(name) for index, name in names.items()}
+    explained = explain_study(
+        study, data, plan.split, atlas, config, folder, lambda what: _say(f'{who} {what}', 0, 1)
+    )
+    baselines = {'ridge': by_fold, 'banded-ridge': banded_by_fold}
+    case = NetworkCase(
+        participant,
+        config,
+        plan.split.protocol,
+        known_runs(run_marks or {}, participant),
+        {name: file for name, file in baselines.items() if file is not None},
+        atlas,
+    )
+    return {'network': save_study(study, mask.restrict(keep), case, explained, folder)}
+
+
+def load_data(
+    participant: ParticipantInput,
+    plan: Plan,
+    mask: VoxelMask,
+    responses: npt.NDArray[np.float32],
+    aligned: Sequence[npt.NDArray[np.float32]],
+    valid: npt.NDArray[np.bool_],
+    features: npt.NDArray[np.float32],
+    stores: Sequence[Path],
+    pairs: npt.NDArray[np.intp],
+    within: npt.NDArray[np.bool_] | None,
+) -> tuple[FilmData, npt.NDArray[np.bool_]]:
+    """Put together what the network is trained on; leave out voxels that are not finite.
+
+    Parameters
+    ----------
+    participant
+        Whose data.
+    plan
+        Trials or samples, and what of them is held out.
+    mask
+        Voxels of the analysis.
+    responses
+        On the clock of the films, (n_samples, n_voxels).
+    aligned
+        The same without a delay taken out, one array per run.
+    valid
+        Which samples were measured, (n_samples,).
+    features
+        Shape (n_samples, n_features).
+    stores
+        Frames of each film.
+    pairs
+        Film and volume of each sample, (n_samples, 2).
+    within
+        Voxels of the chosen regions, (n_voxels,); None: all.
+    """
+    from bids_neurodecode.stimuli.filmstore import FilmChunks, open_store
+    from bids_neurodecode.systems.movie.setup import FilmData
+
+    table = plan.table
+    keep, chosen = usable(Samples(Responses(responses, mask), table), within, len(plan.split))
+    delayed = np.full((len(table), int(keep.sum())), np.nan, dtype=np.float32)
+    delayed[valid] = np.concatenate([each[:, keep] for each in aligned])
+    kept = mask.restrict(keep)
+    films = [open_store(file) for file in stores]
+
+    def chunks(rows: npt.NDArray[np.intp]) -> Chunks:
+        return cast('Chunks', FilmChunks(films, pairs[rows], raw=True))
+
+    data = FilmData(
+        Samples(Responses(delayed, kept), table),
+        Samples(Responses(np.ascontiguousarray(responses[:, keep]), kept), table),
+        np.asarray(features),
+        chunks,
+        participant.runs[0].repetition_time,
+        chosen,
+    )
+    return data, keep
+
+
+def load_vgg16(file: str) -> dict[str, Tensor]:
+    """Read the weights as torchvision publishes them."""
+    import torch
+
+    weights: dict[str, Tensor] = torch.load(file, map_location='cpu', weights_only=True)
+    return weights
+
+
+def save_study(
+    study: NetworkStudy,
+    mask: VoxelMask,
+    case: NetworkCase,
+    explained: Mapping[str, Any],
+    folder: Path,
+) -> Path:
+    """Write everything that came of it; return the file of what is said of it.
+
+    Parameters
+    ----------
+    study
+        Networks, scores and reconstructions.
+    mask
+        Voxels of the analysis.
+    case
+        What the model was fitted to and how.
+    explained
+        What the network relies on.
+    folder
+        That is written into.
+    """
+    from bids_neurodecode.evaluation.metrics import describe, scores_table
+    from bids_neurodecode.systems.movie.setup import rows_on_voxels
+
+    config, judged_mask = case.config, mask.restrict(study.keep)
+    baselines = {
+        name: np.atleast_2d(load_map(file, judged_mask).astype(np.float64))
+        for name, file in case.baselines.items()
+    }
+    scores = study.scores
+    if not study.pool.used.all() or not study.keep.all():
+        scores = (*scores, *rows_on_voxels(baselines, case.protocol, study.pool))
+    write_tsv(folder / 'metrics.tsv', scores_table(scores))
+    write_json(folder / 'metrics.json', describe(scores))
+    write_tsv(folder / 'curves.tsv', pd.DataFrame(list(study.curves)))
+    network_mask = np.zeros(mask.n_voxels, dtype=bool)
+    network_mask[study.columns] = True
+    extra = mask.restrict(network_mask).state()
+    if study.mean_frame is not None:
+        extra['mean_frame'] = study.mean_frame
+    study.network.save(folder / 'model', extra)
+    save_map(folder / 'voxels.nii.gz', mask, network_mask)
+    info: dict[str, Any] = {
+        'mode': config.movie.mode,
+        'design': config.movie.sizes,
+        'perceptual': study.network.settings.perceptual,
+        'n_voxels': int(study.keep.sum()),
+        'warnings': [*study.notes, *explained['warnings']],
+        'saliency': study.saliency is not None,
+        'perturbation': explained['perturbation'],
+        'concepts': explained['concepts'],
+        'parameters': _n_parameters(study),
+        'encoder': study.judged is not None,
+        'decoder': study.reconstruction is not None,
+    }
+    if study.judged is not None:
+        judged = study.judged
+        save_map(folder / 'pearsonr.nii.gz', judged_mask, np.nan_to_num(judged.r))
+        save_map(folder / 'significant.nii.gz', judged_mask, judged.p_fdr < ALPHA)
+        for name in ('predictions', 'rows', 'null'):
+            np.save(folder / f'{name}.npy', getattr(judged, name))
+        save_map(folder / 'judged.nii.gz', judged_mask, np.ones(judged_mask.n_voxels))
+        info |= {'observed': judged.scores[0].value, 'null_metric': judged.scores[0].metric}
+        info['tested'] = bool(np.isfinite(judged.p_fdr).any())
+        save_map(
+            folder / 'by_fold.nii.gz',
+            judged_mask,
+            np.where(study.pool.used, judged.by_fold, np.nan),
+            fill=np.nan,
+        )
+        info['tests'] = {
+            'n_tested': int(np.isfinite(judged.r).sum()),
+            'n_fdr': int((judged.p_fdr < ALPHA).sum()),
+            'n_fwer': int((judged.p_fwer < ALPHA).sum()),
+            'r_fwer': judged.r_fwer if np.isfinite(judged.r_fwer) else None,
+        }
+    if study.reconstruction is not None:
+        for name in ('rows', 'truth', 'decoded', 'similarity'):
+            np.save(folder / f'frames-{name}.npy', getattr(study.reconstruction, name))
+        info['regions'] = _save_saliency(study, judged_mask, case, folder)
+    write_text(folder / 'model.md', card(case, info))
+    return save_json(folder / 'result.json', info)
+
+
+def _save_saliency(study: NetworkStudy, mask: VoxelMask, case: NetworkCase, folder: Path) -> bool:
+    """Write the saliency map and, where there is an atlas, its share by region."""
+    from bids_neurodecode.explain.saliency import saliency_by_region
+
+    saliency = study.saliency
+    if saliency is None:
+        return False
+    save_map(folder / 'saliency.nii.gz', mask, saliency)
+    if case.atlas is None or not saliency.max() > 0:
+        return False
+    codes, named = case.atlas
+    labels = np.rint(load_map(codes, mask)).astype(int)
+    write_tsv(folder / 'regions.tsv', saliency_by_region(saliency, labels, named))
+    return True
+
+
+def _n_parameters(study: NetworkStudy) -> int:
+    from bids_neurodecode.models.movie import n_parameters
+
+    parts = (study.network.encoder, study.network.decoder)
+    return sum(n_parameters(part) for part in parts if part is not None)
+
+
+def card(case: NetworkCase, info: Mapping[str, Any]) -> str:
+    """Write the model card.
+
+    Parameters
+    ----------
+    case
+        What the model was fitted to and how.
+    info
+        What is said of the result.
+    """
+    participant, config = case.participant, case.config
+    movie = config.movie
+    sizes = ', '.join(f'{name} {size}' for name, size in info['design'].items())
+    switches = ', '.join(
+        f'{name} {getattr(movie, name)}'
+        for name in ('paper_bn', 'paper_mse', 'min_max', 'timing', 'standardize')
+    )
+    return f"""# Movie network of sub-{participant.label}, task {participant.task}
+
+The encoder (film to responses) and decoder (responses to a frame) of arXiv 2507.12009.
+
+- Mode: {movie.mode}; design {movie.design}: {sizes}
+- Parameters: {info['parameters']:,}; voxels: {info['n_voxels']:,}
+- Perceptual loss: {info['perceptual']}
+- Haemodynamic delay taken off the responses: {config.delay.seconds:g} s
+- Switches: {switches}
+- Runs (hash of their content): {runs_on_card(case.runs)}
+- Trained on the training samples of the first fold: the scores are about this very network (with
+  several folds, about it and its like, each on the voxels that its own training samples chose).
+- Made for this participant, this grid and this task alone. Reconstructions are coarse: look at
+  the baselines before reading anything into them.
+- No consent to reconstruct what was seen follows from consent to be scanned.
+"""
+
+
+def _say(who: str, fold: int, n_folds: int) -> Callable[[int, int], None]:
+    """Return a listener that logs a line of progress now and then."""
+    started = time.monotonic()
+    said = [started]
+    first: list[int] = []
+    where = f', fold {fold + 1} of {n_folds}' if n_folds > 1 else ''
+
+    def listen(done: int, total: int) -> None:
+        now = time.monotonic()
+        first.append(done) if not first else None
+        if now - said[0] < SAY_EVERY and done < total:
+            return
+        said[0] = now
+        speed = (done - first[0]) / max(now - started, 1e-9)
+        left = f', about {(total - done) / speed / 60:.0f} min left' if speed > 0 else ''
+        LOGGER.info('%s%s: step %d of %d%s', who, where, done, total, left)
+
+    return listen

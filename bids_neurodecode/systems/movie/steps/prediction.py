@@ -1,0 +1,356 @@
+"""Predict mode of films: BOLD of new films, films of new BOLD."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from bids_neurodecode.bids.records import ParticipantInput
+from bids_neurodecode.bids.sink import write_json, write_tsv
+from bids_neurodecode.bids.trials import film_table
+from bids_neurodecode.config import Config
+from bids_neurodecode.samples import Responses, Samples, VoxelMask
+from bids_neurodecode.settings.encoding import TABLE
+from bids_neurodecode.systems.movie.steps.model import FilmModels, facts_of, load_models
+from bids_neurodecode.systems.movie.steps.network import store_settings
+from bids_neurodecode.systems.movie.steps.prediction_outputs import publish_film_predictions
+from bids_neurodecode.systems.movie.steps.training import align_films
+from bids_neurodecode.systems.steps.own_features import film_bands, seconds_of
+from bids_neurodecode.systems.steps.responses import quality
+from bids_neurodecode.systems.steps.seen import (
+    Seen,
+    compare_runs,
+    in_sample,
+    known_runs,
+    model_columns,
+)
+from bids_neurodecode.workflow.files import save_json, save_map
+from bids_neurodecode.workflow.nodes import Ladder
+from bids_neurodecode.workflow.step import ALL, step
+
+if TYPE_CHECKING:
+    from bids_neurodecode.evaluation.metrics import Score
+
+
+def add_film_prediction(ladder: Ladder, model: Path) -> None:
+    """Add the steps that apply models of films; responses are measured where there is BOLD.
+
+    Parameters
+    ----------
+    ladder
+        That steps are added to.
+    model
+        File of the trained model.
+    """
+    run = ladder.run
+    ladder.add(list_showings, model=str(model))
+    if ladder.participant.runs:
+        ladder.add(quality)
+        ladder.add(align_films)
+    ladder.add(
+        apply_films,
+        model=str(model),
+        cache=str(run.work_dir / 'features'),
+        films=str(run.work_dir / 'films'),
+    )
+    ladder.add(publish_film_predictions, model=str(model))
+
+
+@step('plan', makes=('trials',), settings=('features',))
+def list_showings(
+    participant: ParticipantInput, config: Config, model: str
+) -> Mapping[str, object]:
+    """List the volumes of each film: of the runs, or of films alone at the model's clock.
+
+    Parameters
+    ----------
+    participant
+        Whose data.
+    config
+        The settings.
+    model
+        File of the trained model.
+    """
+    from bids_neurodecode.stimuli.films import probe_film
+    from bids_neurodecode.systems.movie.clock import clock_of_films
+
+    if participant.runs:
+        return {'trials': film_table(participant.runs)}
+    period = facts_of(Path(model)).repetition_time
+    durations = {
+        name: seconds_of(participant, name, config.features, period)
+        if name in participant.features
+        else probe_film(participant.stimuli_dir / name).duration
+        for name in participant.stimuli
+    }
+    return {'trials': clock_of_films(durations, period)}
+
+
+@step('apply', makes=('applied',), settings=ALL)
+def apply_films(
+    participant: ParticipantInput,
+    config: Config,
+    model: str,
+    trials: pd.DataFrame,
+    cache: str,
+    films: str,
+    folder: Path,
+    mask: VoxelMask | None = None,
+    responses: npt.NDArray[np.float32] | None = None,
+    aligned: list[npt.NDArray[np.float32]] | None = None,
+    valid: npt.NDArray[np.bool_] | None = None,
+    run_marks: Mapping[str, Any] | None = None,
+) -> Mapping[str, object]:
+    """Predict responses to films, reconstruct films from responses, judge both.
+
+    Parameters
+    ----------
+    participant, config, trials
+        Whose films, with which settings, one row per volume of a film.
+    model
+        File of the linear model, beside which the network lies.
+    cache, films
+        Folders of features by content, and of the frames of films.
+    folder
+        Where everything is written.
+    mask, responses, aligned, valid, run_marks
+        Voxels; measured responses, (n_samples, n_voxels); the same with the delay taken out, an
+        array a presentation; which samples these hold; what the runs are known by. None without
+        BOLD.
+    """
+    models = load_models(Path(model))
+    measured = None
+    if mask is not None and responses is not None and aligned is not None and valid is not None:
+        delayed = np.full((len(trials), mask.n_voxels), np.nan, dtype=np.float32)
+        delayed[valid] = np.concatenate(aligned)
+        both = (Samples(Responses(x, mask), trials) for x in (responses, delayed))
+        measured = Measured(mask, *both, model=model)
+    found = Applied(folder, config, models, trials, measured)
+    if mask is not None:
+        runs = known_runs(run_marks or {}, participant)
+        found.note(compare_runs(runs, models.facts.description, model))
+    found.linear(participant, Path(cache))
+    found.network(participant.stimuli_dir, Path(films))
+    return {'applied': found.save()}
+
+
+class Measured:
+    """Responses as they are, and with the delay taken out."""
+
+    def __init__(
+        self, mask: VoxelMask, responses: Samples, aligned: Samples, *, model: str
+    ) -> None:
+        self.mask, self.responses, self.aligned, self.model = mask, responses, aligned, model
+
+    def of(self, samples: Samples, voxels: VoxelMask) -> Samples:
+        """Return samples of the voxels of a model.
+
+        Parameters
+        ----------
+        samples
+            Of the analysis mask.
+        voxels
+            Those of the model.
+        """
+        columns = model_columns(voxels, self.mask, self.model)
+        return samples.voxels(columns)
+
+
+class Applied:
+    """What applying the models gives, saved into a folder as it comes."""
+
+    def __init__(
+        self,
+        folder: Path,
+        config: Config,
+        models: FilmModels,
+        table: pd.DataFrame,
+        measured: Measured | None,
+    ) -> None:
+        self.folder, self.config, self.models = folder, config, models
+        self.table, self.measured = table, measured
+        self.period = models.facts.repetition_time
+        self.rng = np.random.default_rng(config.seed)
+        self.scores: list[Score] = []
+        self.info: dict[str, Any] = {
+            'warnings': [], 'leaks': [], 'network': False, 'decoder': False, 'judged': [],
+            'n_mask': (models.facts if measured is None else measured).mask.n_voxels,
+            'n_selected': models.facts.mask.n_voxels, 'period': self.period,
+        }  # fmt: skip
+
+    def note(self, seen: Seen) -> None:
+        """Keep what of the runs trained the models."""
+        self.info['warnings'] += seen.warnings
+        self.info['leaks'] += seen.leaks
+
+    def linear(self, participant: ParticipantInput, cache: Path) -> None:
+        """Predict with the linear model.
+
+        Parameters
+        ----------
+        participant
+            Whose data.
+        cache
+            Where features are kept by content.
+        """
+        from bids_neurodecode.systems.movie.parts import showings_of
+
+        encoder = self.models.encoder
+        features: list[tuple[npt.NDArray[np.intp], npt.NDArray[np.float32]]] = []
+        for film, rows in self.table.groupby('film', sort=False):
+            onsets, place = np.unique(rows['onset'].to_numpy(dtype=float), return_inverse=True)
+            described = self._describe(participant, str(film), onsets, cache)
+            features.append((rows.index.to_numpy(), described[place]))
+        order = np.argsort(np.concatenate([rows for rows, _ in features]), kind='stable')
+        values = np.concatenate([x for _, x in features])[order]
+        predicted = encoder.predict(values, showings_of(self.table))
+        self._keep('linear', 'ridge', predicted, self.models.facts.mask, delayed=False)
+
+    def _describe(
+        self,
+        participant: ParticipantInput,
+        film: str,
+        onsets: npt.NDArray[np.float64],
+        cache: Path,
+    ) -> npt.NDArray[np.float32]:
+        """Return the features that the model takes of each volume, (n_volumes, n_features)."""
+        from bids_neurodecode.stimuli.features import get_extractor
+        from bids_neurodecode.stimuli.volumes import volume_features
+
+        says = self.models.facts.description
+        if says['extractor'] == TABLE:
+            bands = film_bands(participant, self.config.features, {film: onsets}, self.period)
+            return np.concatenate([*bands[film].values()], axis=1)
+        described = volume_features(
+            participant.stimuli_dir / film,
+            onsets,
+            self.period,
+            get_extractor(says['extractor']),
+            says['image_size'],
+            cache,
+        )
+        return np.asarray(described.mean(axis=1), dtype=np.float32)
+
+    def network(self, stimuli_dir: Path, films: Path) -> None:
+        """Predict with the network, and reconstruct.
+
+        Parameters
+        ----------
+        stimuli_dir
+            Folder of the films.
+        films
+            Folder of stored frames.
+        """
+        from bids_neurodecode.systems.movie.applying import NO_DECODER, NO_NETWORK
+
+        network, mask = self.models.network, self.models.network_mask
+        if network is None or mask is None:
+            if self.measured is not None:
+                self.info['warnings'].append(NO_NETWORK)
+            return
+        mask.save(self.folder / 'network-voxels.nii.gz')
+        chunks = self._chunks(stimuli_dir, films)
+        self.info['network'] = network.encoder is not None
+        if network.encoder is not None:
+            self._keep('network', 'network', network.predict(chunks), mask, delayed=True)
+        if self.measured is None:
+            return
+        if network.decoder is None:
+            self.info['warnings'].append(NO_DECODER)
+            return
+        self._reconstruct(chunks, mask)
+
+    def _chunks(self, stimuli_dir: Path, films: Path) -> Any:
+        from bids_neurodecode.stimuli.filmstore import FilmChunks, FilmRecipe, build_store
+
+        volumes = np.rint(self.table['onset'].to_numpy(dtype=float) / self.period).astype(np.intp)
+        shown = self.table['film'].astype(str).to_numpy()
+        names = list(dict.fromkeys(shown))
+        settings = store_settings(self.config)
+        stores = []
+        for name in names:
+            recipe = FilmRecipe(int(volumes[shown == name].max()) + 1, self.period, **settings)
+            stores.append(build_store(stimuli_dir / name, films, recipe))
+        pairs = np.stack([[names.index(name) for name in shown], volumes], axis=1)
+        return FilmChunks(stores, pairs, raw=True)
+
+    def _keep(
+        self,
+        name: str,
+        model: str,
+        predicted: npt.NDArray[np.float32],
+        mask: VoxelMask,
+        *,
+        delayed: bool,
+    ) -> None:
+        """Save predictions and, where responses were measured, judge them."""
+        from bids_neurodecode.systems.movie.applying import judge_applied
+        from bids_neurodecode.systems.movie.setup import SELECTED
+
+        np.save(self.folder / f'{name}.npy', predicted)
+        mask.save(self.folder / f'{name}-mask.nii.gz')
+        if self.measured is None:
+            return
+        measured = self.measured.aligned if delayed else self.measured.responses
+        fewer = mask.n_voxels < self.models.facts.mask.n_voxels
+        judged, notes = judge_applied(
+            self.measured.of(measured, mask), predicted, model, self.config, self.period, self.rng,
+            space=SELECTED if fewer else 'voxels',
+        )  # fmt: skip
+        self.info['warnings'] += [x for x in notes if x not in self.info['warnings']]
+        if judged is None:
+            return
+        # the null is that of the last model, which comes first
+        others = [score for score in self.scores if not score.model.startswith('baseline')]
+        self.scores = [*judged.scores, *others]
+        self.info['judged'].append(name)
+        self.info |= {'observed': judged.scores[0].value, 'metric': judged.scores[0].metric}
+        if judged.null.size:
+            np.save(self.folder / 'null.npy', judged.null)
+        save_map(self.folder / f'{name}-r.nii.gz', mask, np.nan_to_num(judged.r))
+
+    def _reconstruct(self, chunks: Any, mask: VoxelMask) -> None:
+        from bids_neurodecode.systems.movie.applying import reconstruct_applied
+
+        network, mean_frame = self.models.network, self.models.mean_frame
+        if network is None or mean_frame is None or self.measured is None:
+            return
+        aligned = self.measured.of(self.measured.aligned, mask)
+        found = reconstruct_applied(
+            network, aligned, chunks, mean_frame, self.config, self.period, self.rng
+        )
+        self.scores += found.scores
+        self.info['warnings'] += found.notes
+        self.info['decoder'] = True
+        np.save(self.folder / 'frames-rows.npy', found.rows)
+        np.save(self.folder / 'frames-similarity.npy', found.similarity)
+        for name, frames in (('truth', found.truth), ('decoded', found.decoded)):
+            pixels = (np.clip(frames, 0, 1) * 255).round().astype(np.uint8)
+            np.save(self.folder / f'frames-{name}.npy', pixels)
+
+    def save(self) -> Path:
+        """Save scores and facts."""
+        from bids_neurodecode.evaluation.metrics import describe, scores_table
+
+        network = self.models.network
+        if network is not None:
+            from bids_neurodecode.models.movie import n_parameters
+
+            parts = [part for part in (network.encoder, network.decoder) if part is not None]
+            self.info |= {
+                'parameters': sum(n_parameters(part) for part in parts),
+                'mode': network.settings.mode,
+                'perceptual': network.settings.perceptual,
+                'n_network': network.settings.design.n_voxels,
+            }
+        self.info['scored'] = bool(self.scores)
+        if self.scores:
+            scores = in_sample(self.scores) if self.info['leaks'] else self.scores
+            write_tsv(self.folder / 'metrics.tsv', scores_table(scores))
+            write_json(self.folder / 'metrics.json', describe(scores))
+        return save_json(self.folder / 'info.json', self.info)

@@ -1,0 +1,266 @@
+"""The null of predicted responses to films: surrogates of the whole predicted series.
+
+A circular shift of a held-out part of a minute has hardly a handful of independent positions, and
+its null is far too narrow for series that are as slow as BOLD and as the features of films. Here
+the phases of the predicted series of the whole film are drawn anew (Theiler et al. 1992, Physica D
+58:77), the same for all voxels, which keeps its spectrum and what voxels have in common; then the
+held-out part is cut out, standardised and correlated as the predictions are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from bids_neurodecode.evaluation.statistics import phase_factors, random_phases
+from bids_neurodecode.systems.movie.parts import (
+    FoldPrediction,
+    Part,
+    Pool,
+    moments_of,
+    showings_of,
+)
+from bids_neurodecode.typing import Float32Array, FloatArray, IndexArray, RealArray
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MIN_SECONDS = 60.0
+"""Held-out time below which no p value is given."""
+VOXELS_AT_ONCE = 512
+MOST_BYTES = 2**26
+"""Of the surrogates that are held at a time."""
+ROUNDING = 1e-6
+"""Correlations of surrogates are in single precision."""
+ALPHA = 0.05
+
+
+class SurrogateTest(NamedTuple):
+    """p of each voxel and p corrected by the maximum over voxels, (n_voxels,).
+
+    ``scores`` are the summary of each surrogate data set, (n_draws,); ``threshold`` is the r above
+    which the corrected p is below :data:`ALPHA`.
+    """
+
+    p: FloatArray
+    p_fwer: FloatArray
+    scores: FloatArray
+    threshold: float
+
+
+def surrogate_correlations(
+    truth: FloatArray,
+    table: pd.DataFrame,
+    folds: Sequence[FoldPrediction],
+    parts: Sequence[Part],
+    n_draws: int,
+    rng: np.random.Generator,
+) -> Iterator[tuple[int, Float32Array]]:
+    """Correlate measured responses with surrogates of their predictions, fold by fold.
+
+    All presentations of a film get the same surrogate, as they get the same prediction: what the
+    film evokes and no model predicts is in all of them too.
+
+    Parameters
+    ----------
+    truth
+        Measured responses of the parts, one after the other, each standardised by itself,
+        (n_held_out, n_voxels).
+    table
+        One row per sample.
+    folds
+        Predictions of each fold.
+    parts
+        As :func:`held_out_parts` gives them.
+    n_draws
+        Number of surrogates.
+
+    Yields
+    ------
+    int
+        Number of the fold.
+    numpy.ndarray
+        Correlation of each surrogate, (n_draws, n_voxels), weighted over parts by their length;
+        0 in voxels that the fold does not use.
+    """
+    _, first = moments_of(table)
+    phases = {
+        film: random_phases(len(first[film]), n_draws, rng)
+        for film in dict.fromkeys(part.film for part in parts)
+    }
+    ends = np.cumsum([len(part.rows) for part in parts])
+    where = [slice(end - len(part.rows), end) for end, part in zip(ends, parts, strict=True)]
+    for number, fold in enumerate(folds):
+        mine = [i for i, part in enumerate(parts) if part.fold == number]
+        n_held = sum(len(parts[i].rows) for i in mine)
+        null = np.zeros((n_draws, truth.shape[1]), dtype=np.float32)
+        used = np.flatnonzero(fold.used)
+        for start in range(0, len(used), VOXELS_AT_ONCE):
+            voxels = used[start : start + VOXELS_AT_ONCE]
+            for film in dict.fromkeys(parts[i].film for i in mine):
+                shown = [i for i in mine if parts[i].film == film]
+                series = np.asarray(fold.predicted[first[film]][:, voxels], dtype=np.float64)
+                null[:, voxels] += _of_film(
+                    series,
+                    [(parts[i].moments, truth[where[i]][:, voxels]) for i in shown],
+                    phases[film],
+                )
+        null /= max(n_held, 1)
+        yield number, null
+
+
+def _of_film(
+    series: FloatArray, parts: Sequence[tuple[IndexArray, FloatArray]], phases: FloatArray
+) -> Float32Array:
+    """Sum products of truth and standardised surrogates over parts of a film.
+
+    Only held-out moments of the surrogates are computed, as one product of matrices.
+
+    Parameters
+    ----------
+    series
+        Prediction of the whole film, (n_moments, n_voxels).
+    parts
+        Moments and standardised truth of each part, (n, n_voxels).
+    phases
+        Angles (n_draws, n_frequencies).
+    """
+    from scipy.fft import rfft
+
+    size = series.std(axis=0)
+    scaled = (series - series.mean(axis=0)) / np.where(size > 0, size, 1.0)
+    spectrum = rfft(scaled, axis=0)
+    stacked = np.concatenate([spectrum.real, spectrum.imag]).astype(np.float32)
+    moments = np.unique(np.concatenate([at for at, _ in parts]))
+    out = np.zeros((len(phases), series.shape[1]), dtype=np.float32)
+    wide = max(len(stacked), series.shape[1])
+    step = max(1, MOST_BYTES // (4 * len(moments) * wide))
+    for start in range(0, len(phases), step):
+        draw = phases[start : start + step]
+        factors = phase_factors(draw, moments, len(series))
+        surrogates = (factors.reshape(-1, len(stacked)) @ stacked).reshape(
+            len(draw), len(moments), -1
+        )
+        for at, truth in parts:
+            x = surrogates[:, np.searchsorted(moments, at)]
+            spread = x.var(axis=1)
+            product = np.einsum('ktv,tv->kv', x, truth.astype(np.float32))
+            flat = spread <= 1e-8
+            out[start : start + step] += np.where(
+                flat, 0, product / np.sqrt(np.where(flat, 1, spread))
+            )
+    return out
+
+
+def threshold_of(maxima: FloatArray) -> float:
+    """Return the largest maximum that is still reached too often; NaN where that is any."""
+    n_reach = int(np.ceil(ALPHA * (len(maxima) + 1))) - 2  # so many may reach what is significant
+    if n_reach < 0:
+        return float('nan')
+    return float(np.sort(maxima)[::-1][n_reach])
+
+
+def surrogate_responses(
+    values: RealArray,
+    table: pd.DataFrame,
+    rows: IndexArray,
+    n_draws: int,
+    rng: np.random.Generator,
+) -> Iterator[Float32Array]:
+    """Draw surrogates of measured responses, for decoders: they are fed these, not predicted.
+
+    The phases of the whole presentation are drawn anew, the same for all voxels, and for all
+    presentations of a film that are equally long.
+
+    Parameters
+    ----------
+    values
+        Measured responses (n_samples, n_voxels); rows of NaN (censored volumes) are passed over.
+    table
+        One row per sample.
+    rows
+        The samples whose surrogates are wanted, (n_rows,), all measured.
+
+    Yields
+    ------
+    numpy.ndarray
+        Responses of these samples, (n_rows, n_voxels).
+    """
+    from scipy.fft import irfft, rfft
+
+    labels = showings_of(table)
+    films = table['film'].astype(str).to_numpy()
+    measured = np.asarray(np.isfinite(values).all(axis=1))
+    shown = []
+    for label in dict.fromkeys(labels[rows].tolist()):
+        whole = np.flatnonzero((labels == label) & measured)
+        series = np.asarray(values[whole], dtype=np.float64)
+        mine = np.flatnonzero(labels[rows] == label)
+        at = np.searchsorted(whole, rows[mine])
+        mean = series.mean(axis=0)
+        key = (films[whole[0]], len(whole))
+        shown.append((key, mine, at, mean, rfft(series - mean, axis=0)))
+    for _ in range(n_draws):
+        out = np.empty((len(rows), values.shape[1]), dtype=np.float32)
+        angles: dict[tuple[str, int], FloatArray] = {}
+        for key, mine, at, mean, spectrum in shown:
+            if key not in angles:
+                angles[key] = random_phases(key[1], 1, rng)[0]
+            turned = spectrum * np.exp(1j * angles[key])[:, None]
+            out[mine] = irfft(turned, n=key[1], axis=0)[at] + mean
+        yield out
+
+
+def surrogate_test(
+    truth: FloatArray,
+    table: pd.DataFrame,
+    folds: Sequence[FoldPrediction],
+    parts: Sequence[Part],
+    r: FloatArray,
+    pool: Pool,
+    n_draws: int,
+    rng: np.random.Generator,
+) -> SurrogateTest:
+    """Test the correlation of each voxel, and their summary, against surrogates.
+
+    Predictions are taken as they are, models are not fitted anew. With several folds that is not
+    enough, as each held-out part is training data of the others: the null is wider then
+    (:data:`~bids_neurodecode.systems.movie.parts.SHARED_TRAINING`).
+
+    Parameters
+    ----------
+    truth, table, folds, parts, n_draws, rng
+        See :func:`surrogate_correlations`; without draws there is no test.
+    r
+        What is tested, (n_voxels,).
+    pool
+        How folds are put together.
+    """
+    finite = np.isfinite(r)
+    if not n_draws or not finite.any():
+        none = np.full(r.shape, np.nan)
+        return SurrogateTest(none, none, np.empty(0), float('nan'))
+    null = np.zeros((n_draws, len(r)), dtype=np.float32)
+    medians = np.zeros(n_draws)
+    share = pool.used * pool.weights[:, None]
+    total = share.sum(axis=0)
+    for number, drawn in surrogate_correlations(truth, table, folds, parts, n_draws, rng):
+        weights = pool.spread * share[number] / np.where(total > 0, total, 1.0)
+        null += drawn * weights.astype(np.float32)
+        mine = pool.used[number] & finite
+        if not pool.same and mine.any():
+            weight = pool.spread * pool.weights[number] / pool.weights.sum()
+            medians += weight * np.median(drawn[:, mine], axis=1)
+    if pool.same:
+        medians = np.median(null[:, finite], axis=1).astype(np.float64)
+    maxima = null[:, finite].max(axis=1).astype(np.float64)
+    observed = np.where(finite, r, np.inf)
+    reached = np.zeros(len(r), dtype=np.intp)
+    for start in range(0, len(r), VOXELS_AT_ONCE):
+        voxels = slice(start, start + VOXELS_AT_ONCE)
+        reached[voxels] = (null[:, voxels] >= observed[voxels] - ROUNDING).sum(axis=0)
+    above = n_draws - np.searchsorted(np.sort(maxima), observed - ROUNDING)
+    p, p_fwer = (np.where(finite, (n + 1) / (n_draws + 1), np.nan) for n in (reached, above))
+    return SurrogateTest(p, p_fwer, medians, threshold_of(maxima))

@@ -1,0 +1,1 @@
+"""Reconstruction: from responses to images, retrieved or generated."""

@@ -1,0 +1,1 @@
+"""Generated images: a prior and a refiner, guided by what was decoded."""

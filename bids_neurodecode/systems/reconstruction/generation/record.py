@@ -1,0 +1,431 @@
+"""What was made of held-out responses, and what becomes of it: rows of scores, and images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bids_neurodecode.config import Config
+from bids_neurodecode.evaluation import identification
+from bids_neurodecode.evaluation.protocols import get_protocol, held_out
+from bids_neurodecode.models.sampling import picture_seed
+from bids_neurodecode.samples import Samples, Split
+from bids_neurodecode.stimuli.features import image_size_of, judges_of
+from bids_neurodecode.stimuli.gabor import GaborPyramid
+from bids_neurodecode.systems.base import run_labels
+from bids_neurodecode.systems.comparison import compare_rows
+from bids_neurodecode.systems.encoding.encoders import EncoderSettings
+from bids_neurodecode.systems.outcomes import (
+    MEAN_IMAGE,
+    REPEAT_AVERAGE,
+    SINGLE_TRIAL,
+    Outcome,
+)
+from bids_neurodecode.systems.reconstruction.generation import scores as scoring
+from bids_neurodecode.systems.reconstruction.generation.brain_correlation import (
+    RETRIEVED,
+    BrainScores,
+)
+from bids_neurodecode.systems.reconstruction.generation.brain_correlation import (
+    TRUTH as TRUE_IMAGE,
+)
+from bids_neurodecode.systems.reconstruction.generation.caption_scores import Captions
+from bids_neurodecode.systems.reconstruction.generation.data import Inputs, Reconstructions
+from bids_neurodecode.systems.reconstruction.generation.fit import Stage
+from bids_neurodecode.systems.reconstruction.generation.generators import resize
+from bids_neurodecode.systems.reconstruction.generation.model import GenerationModel
+from bids_neurodecode.typing import Float32Array, Uint8Array
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from bids_neurodecode.evaluation.metrics import Score
+    from bids_neurodecode.models.wide import Renorm
+
+PRIOR, REFINER = 'ceiling-prior', 'ceiling-refiner'
+INITIAL, FINAL = 'initial', 'final'
+STAND_IN_FREQUENCIES = (1.0, 2.0, 4.0, 8.0, 16.0)
+"""Cycles an image of the stand-in: finer ones cost most, and small generators have none."""
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """The samples of one fold that are reconstructed, and what they are compared with."""
+
+    fold: int
+    samples: Samples
+    table: pd.DataFrame
+    candidates: tuple[str, ...]
+    seeds: tuple[int, ...]
+    average: bool
+    is_main: bool
+
+    @property
+    def stimuli(self) -> list[str]:
+        """What was seen, one a sample."""
+        return [*self.table['stimulus']]
+
+    def space(self, space: str) -> str:
+        """Return what a space is called for these samples."""
+        return space if self.is_main else f'{space}-{SINGLE_TRIAL}'
+
+
+def tested(
+    number: int,
+    test: Samples,
+    numbers: npt.NDArray[np.intp],
+    candidates: tuple[str, ...],
+    seed: int,
+    *,
+    average: bool,
+    repeats: bool,
+) -> HeldOut:
+    """Make the samples that are reconstructed: averages of repeats, or single trials.
+
+    Parameters
+    ----------
+    number
+        Of the fold, from 0.
+    test
+        Test samples of the fold.
+    numbers
+        Their row numbers among all samples.
+    candidates
+        Stimuli that a sample is identified among.
+    seed
+        Of the run.
+    average
+        Whether the repeats of a stimulus are averaged.
+    repeats
+        Whether each stimulus is made several times, by single trials.
+    """
+    given = Samples(test.responses, test.table.assign(sample=numbers))
+    given = given.averaged() if average else given
+    table = given.table.assign(
+        stimulus=given.table['stimulus'].astype(str),
+        run=run_labels(given.table),
+        n_repeats=given.table['n_repeats'] if average else 1,
+    )[['sample', 'stimulus', 'run', 'n_repeats']]
+    kind = 'average' if average else 'trial'
+    # the name of the stimulus must not decide the noise, or noise would tell stimuli apart
+    names = [f'{kind}-fold{number:02d}-sample{row:05d}' for row in table['sample']]
+    table.insert(0, 'picture', names)
+    seeds = tuple(picture_seed(seed, name) for name in names)
+    return HeldOut(number, given, table, candidates, seeds, average, average == repeats)
+
+
+@dataclass
+class Record:
+    """Everything that was made, by model and space.
+
+    Parameters
+    ----------
+    split, inputs, config
+        Of the run.
+    device
+        Of the regressions.
+    """
+
+    split: Split
+    inputs: Inputs
+    config: Config
+    device: str = 'cpu'
+    made: dict[tuple[str, str], list[scoring.Judged]] = field(default_factory=dict)
+    latents: dict[str, list[tuple[Outcome, Any, Any]]] = field(default_factory=dict)
+    retrieval: list[tuple[Outcome, npt.NDArray[np.float64]]] = field(default_factory=list)
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    guides: set[str] = field(default_factory=set)
+    brain: BrainScores | None = None
+    libraries: dict[int, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def used(self) -> frozenset[str]:
+        """Networks that had a part in the images: none of them judges."""
+        return frozenset({*judges_of(self.config.features.extractor), *self.guides})
+
+    def note(
+        self, model: str, space: str, given: HeldOut, pictures: Uint8Array, stage: Stage
+    ) -> Outcome:
+        """Note images, with the similarity of their features to the candidates'.
+
+        Parameters
+        ----------
+        model, space
+            Of the rows.
+        given
+            What is reconstructed.
+        pictures
+            Reconstructions, (n, s, s, 3), uint8.
+        stage
+            Feature components of the fold.
+        """
+        self.guides |= stage.fitted.used
+        self.libraries[given.fold] = stage.stimuli
+        told = self.config.features
+        size = image_size_of(told.extractor, told.image_size)
+        features = self.inputs.extractor.transform(resize(pictures, size))
+        alike = identification.similarity(
+            stage.space.transform(features), stage.components(given.candidates)
+        )
+        outcome = self._outcome(model, space, given, alike)
+        candidates = self.inputs.pictures.of(given.candidates)
+        self.made.setdefault((model, space), []).append(
+            scoring.Judged(outcome, pictures, candidates)
+        )
+        return outcome
+
+    def note_latents(
+        self, model: str, outcome: Outcome, latents: Float32Array, given: HeldOut, stage: Stage
+    ) -> None:
+        """Note predicted latents (n, length), with the candidates' own.
+
+        Parameters
+        ----------
+        model
+            Of the rows.
+        outcome
+            Of these samples.
+        latents
+            Predicted, (n, length).
+        given
+            What is reconstructed.
+        stage
+            Prior of the fold.
+        """
+        true = stage.fitted.encode(self.inputs.pictures.of(given.candidates))
+        self.latents.setdefault(model, []).append((outcome, latents, true))
+
+    def note_retrieval(self, given: HeldOut, model: GenerationModel, stage: Stage) -> None:
+        """Compare decoded conditions (the first: features, or vision) with the candidates'.
+
+        Parameters
+        ----------
+        given
+            What is reconstructed.
+        model
+            Predicts conditions.
+        stage
+            True conditions of the fold.
+        """
+        name = next(iter(model.conditions), None)
+        if name is None:
+            return
+        decoded = _decoded(given, model, name, 'none')
+        offered = stage.truth(given.candidates)[name].reshape(len(given.candidates), -1)
+        alike = identification.similarity(decoded, offered.astype(np.float32))
+        self.retrieval.append((self._outcome('', '', given, alike), alike))
+
+    def note_brain(
+        self,
+        given: HeldOut,
+        train: Samples,
+        final: Uint8Array,
+        model: GenerationModel,
+        stage: Stage,
+    ) -> None:
+        """Compare what single trials became with the responses of other held-out runs.
+
+        Parameters
+        ----------
+        given
+            What is reconstructed.
+        train
+            Training samples of the fold.
+        final
+            Reconstructions, (n, s, s, 3), uint8.
+        model
+            Of the fold.
+        stage
+            Prior of the fold.
+        """
+        if not self.config.reconstruction.brain_correlation:
+            return
+        if self.brain is None:
+            settings = EncoderSettings.of(
+                self.config, self.device, model='ridge', n_training=None, partition=False
+            )
+            self.brain = BrainScores.of(self.inputs.viewers, self.used, settings)
+        pictures, n = self.inputs.pictures, len(given.table)
+        mean = pictures.mean(model.library)
+        made = {
+            self.config.reconstruction.regressor: final,
+            MEAN_IMAGE: np.repeat(np.rint(mean).astype(np.uint8)[None], n, axis=0),
+            RETRIEVED: pictures.of(nearest_stimuli(given, model, stage)),
+            TRUE_IMAGE: pictures.of(given.stimuli),
+        }
+        space = given.space(FINAL)
+        outcome = self._outcome('', space, given, np.empty((n, len(given.candidates))))
+        self.brain.note(outcome, train, given.samples, pictures, made)
+
+    def remember(
+        self,
+        given: HeldOut,
+        model: GenerationModel,
+        stage: Stage,
+        initial: Uint8Array,
+        final: Uint8Array,
+    ) -> None:
+        """Keep the images of the system's own model, beside truth and nearest image.
+
+        Parameters
+        ----------
+        given
+            What is reconstructed.
+        model
+            Of the fold.
+        stage
+            Prior of the fold.
+        initial, final
+            Reconstructions, (n, s, s, 3), uint8.
+        """
+        truth = self.inputs.pictures.of(given.stimuli)
+        prior = stage.fitted.decode(stage.fitted.encode(truth), given.seeds)
+        nearest = nearest_stimuli(given, model, stage)
+        pictures = (initial, final, prior, truth, self.inputs.pictures.of(nearest))
+        parts = ('initial', 'final', 'prior', 'truth', 'nearest')
+        table = given.table.assign(
+            space=REPEAT_AVERAGE if given.average else SINGLE_TRIAL,
+            fold=given.fold,
+            nearest=nearest,
+        )
+        self.rows.append({'table': table, **dict(zip(parts, pictures, strict=True))})
+
+    def scores(self, rng: np.random.Generator) -> tuple[list[Score], dict[str, Any], list[str]]:
+        """Turn everything that was noted into rows of the table."""
+        told = self.config
+        own = told.reconstruction.regressor
+        board = scoring.ReconstructionScorer(
+            self.split,
+            self.config.evaluation,
+            GaborPyramid(frequencies=STAND_IN_FREQUENCIES).transform,
+            self.inputs.networks,
+            rng,
+            held_out(get_protocol(told.reconstruction.protocol), self.used),
+        )
+        # generators of their own: rows that come and go leave the others as they are
+        compare_rng, brain_rng, caption_rng = rng.spawn(3)
+        scores: list[Score] = []
+        nulls: dict[str, Any] = {}
+        notes: list[str] = []
+        for (model, space), parts in sorted(self.made.items(), key=lambda item: item[0][0] != own):
+            found, permuted, remarks = scoring.score_pictures(
+                board, parts, thorough=space in {INITIAL, FINAL}
+            )
+            scores += found
+            if space == FINAL:
+                rows, said = self._by_captions(replace(board, rng=caption_rng), parts)
+                scores += rows
+                notes += said
+            notes += [*board.notes([p.outcome for p in parts]), *remarks]
+            if model == own:
+                nulls |= {f'{space}/{metric}': null for metric, null in permuted.items()}
+        for model, entries in self.latents.items():
+            outcomes, predicted, true = (list(x) for x in zip(*entries, strict=True))
+            tables = scoring.latent_tables(model, predicted, true, outcomes)
+            scores += [board.row(table)[0] for table in tables]
+        if self.retrieval:
+            outcomes, alike = (list(x) for x in zip(*self.retrieval, strict=True))
+            tables = scoring.retrieval_tables('ridge', alike, outcomes)
+            scores += [board.row(table)[0] for table in tables]
+        self._board = board
+        if told.reconstruction.brain_correlation:
+            brain = self.brain or BrainScores.of(self.inputs.viewers, self.used, EncoderSettings())
+            rows, remarks = brain.scores(replace(board, rng=brain_rng))
+            scores += rows
+            notes += remarks
+        compared = compare_rows(
+            scoring.with_ceiling(scores, {INITIAL: PRIOR, FINAL: REFINER}),
+            board.kept,
+            own,
+            board.settings,
+            compare_rng,
+            # a second stage that is worse than the first has to be seen
+            stages={INITIAL: FINAL},
+        )
+        return list(compared), nulls, notes
+
+    def _by_captions(
+        self, board: scoring.ReconstructionScorer, parts: Sequence[scoring.Judged]
+    ) -> tuple[list[Score], list[str]]:
+        embed, captions = self.inputs.embed, self.inputs.captions
+        if embed is None or not captions or not board.protocol.captions:
+            return [], []
+        return Captions(embed, captions, self.inputs.pictures).scores(board, parts, self.libraries)
+
+    def pictures(self) -> Reconstructions:
+        """Return all reconstructions of the system's own model, with a table of scores."""
+        import pandas as pd
+
+        joined = {
+            part: np.concatenate([row[part] for row in self.rows])
+            for part in ('initial', 'final', 'prior', 'truth', 'nearest')
+        }
+        table = pd.concat([row['table'] for row in self.rows], ignore_index=True)
+        return Reconstructions(table=table.assign(**self._per_picture(table)), **joined)
+
+    def _per_picture(self, table: pd.DataFrame) -> Mapping[str, Any]:
+        """Return the scores of each image of the system's own model, in the table's order."""
+        columns: dict[str, dict[str, float]] = {}
+        own = self.config.reconstruction.regressor
+        for space in (INITIAL, FINAL):
+            for suffix in ('', f'-{SINGLE_TRIAL}'):
+                parts = self.made.get((own, f'{space}{suffix}'), [])
+                if not parts:
+                    continue
+                names = [name for p in parts for name in p.outcome.table['picture']]
+                values = scoring.picture_values(self._board, parts, similarity=not suffix)
+                found = {
+                    f'{metric.removesuffix("_2d")}_{space}': v for metric, v in values.items()
+                }
+                if space == FINAL:
+                    found |= _identified(parts)
+                for column, numbers in found.items():
+                    columns.setdefault(column, {}).update(zip(names, numbers, strict=True))
+        return {c: table['picture'].map(values).astype(float) for c, values in columns.items()}
+
+    def _outcome(
+        self, model: str, space: str, given: HeldOut, alike: npt.NDArray[np.float64]
+    ) -> Outcome:
+        nothing = ('',) * len(given.table)
+        return Outcome(
+            model, space, given.fold, given.table, given.candidates, alike, nothing, nothing, (),
+            np.empty((len(nothing), 0), dtype=np.float32),
+        )  # fmt: skip
+
+
+def nearest_stimuli(given: HeldOut, model: GenerationModel, stage: Stage) -> list[str]:
+    """Return the training stimulus whose conditions are nearest to the decoded ones.
+
+    Parameters
+    ----------
+    given
+        What is reconstructed.
+    model
+        Predicts conditions.
+    stage
+        Training stimuli of the fold, with their conditions.
+    """
+    name = next(iter(model.conditions))
+    decoded = _decoded(given, model, name, 'none')
+    known = np.asarray(stage.conditions[name]).reshape(len(stage.stimuli), -1)
+    alike = identification.similarity(decoded, known.astype(np.float32))
+    return [stage.stimuli[k] for k in identification.nearest(alike)]
+
+
+def _decoded(given: HeldOut, model: GenerationModel, name: str, renorm: Renorm) -> Float32Array:
+    conditions = model.predict_conditions(given.samples.values, renorm)
+    return conditions[name].reshape(len(given.table), -1)
+
+
+def _identified(parts: Sequence[scoring.Judged]) -> dict[str, npt.NDArray[np.float64]]:
+    found: dict[str, list[npt.NDArray[np.float64]]] = {'identified': [], 'two_way': []}
+    for part in parts:
+        rows, truth = np.arange(len(part.pictures)), part.outcome.truth
+        alike = part.outcome.similarities
+        found['identified'].append(identification.outcomes_top1(alike)[rows, truth])
+        found['two_way'].append(identification.outcomes_2way(alike)[rows, truth])
+    return {name: np.concatenate(values) for name, values in found.items()}

@@ -1,0 +1,356 @@
+"""The two-stage pipeline over folds: learn, reconstruct, judge; see :mod:`.generation`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bids_neurodecode.config import Config
+from bids_neurodecode.errors import DataError
+from bids_neurodecode.models.sampling import picture_seed
+from bids_neurodecode.samples import Samples, Split
+from bids_neurodecode.signals.selection import VoxelSelection
+from bids_neurodecode.systems.linear import candidate_stimuli
+from bids_neurodecode.systems.outcomes import (
+    MEAN_IMAGE,
+)
+from bids_neurodecode.systems.pooling import CLOSED_SET, ONE_CANDIDATE
+from bids_neurodecode.systems.reconstruction.generation.data import Applied, Generation, Inputs
+from bids_neurodecode.systems.reconstruction.generation.fit import (
+    Rows,
+    Stage,
+    check_extra,
+    fit_model,
+    training_rows,
+)
+from bids_neurodecode.systems.reconstruction.generation.generators import Generator
+from bids_neurodecode.systems.reconstruction.generation.model import GenerationModel, refine
+from bids_neurodecode.systems.reconstruction.generation.record import (
+    FINAL,
+    INITIAL,
+    PRIOR,
+    REFINER,
+    HeldOut,
+    Record,
+    nearest_stimuli,
+    tested,
+)
+from bids_neurodecode.systems.voxels import choose_voxels
+from bids_neurodecode.typing import BoolArray, Uint8Array
+
+if TYPE_CHECKING:
+    from bids_neurodecode.models.latent_training import LatentSettings
+
+NAMES_DIFFER = 'There must be one name per response: {n} responses, {found} names.'
+NO_REGIONS = (
+    'The regressor {name!r} needs regions of voxels. Give an atlas, or choose another regressor.'
+)
+FIRST_PRIOR = (
+    'The final model keeps the prior and refiner of the first fold, which learned from the '
+    'images of its training samples; its regressions are fitted on all samples.'
+)
+TRANSDUCTIVE = (
+    'Predictions were re-standardised by those of all test samples (reconstruction.renorm = '
+    'transductive, as in published code): each depends on the others.'
+)
+NEAREST, SHUFFLED, RIDGE = 'baseline-nearest-blurred', 'baseline-shuffled', 'baseline-ridge'
+BLUR = 4.0
+"""Deviation of the blur of the nearest image, in per cent of an image's side."""
+
+_UNITS = 100  # of progress, a fold
+_STAGE_UNITS = 70
+
+Progress = Callable[[int, int], None]
+
+
+def run(
+    samples: Samples,
+    tuned: Sequence[Samples],
+    split: Split,
+    inputs: Inputs,
+    generator: Generator,
+    config: Config,
+    *,
+    tsnr_runs: npt.NDArray[np.float32],
+    within: BoolArray | None,
+    device: str,
+    checkpoint_dir: Path | None,
+    progress: Progress | None,
+) -> Generation:
+    """Run the pipeline; see ``generate_pictures`` in ``pipeline.py``.
+
+    Parameters
+    ----------
+    samples, tuned, split, inputs, generator, config
+        As there.
+    tsnr_runs, within, device, checkpoint_dir, progress
+        As there.
+    """
+    work = _Work(split, inputs, generator, config, device, checkpoint_dir, progress)
+
+    def select(train: Samples) -> VoxelSelection:
+        return choose_voxels(
+            train, inputs.features, config, tsnr_runs=tsnr_runs, within=within, device=device
+        )
+
+    selections = []
+    for number, fold in enumerate(split):
+        parts = tuned[min(number, len(tuned) - 1)].fold(fold)
+        chosen = select(parts.train)
+        selections.append(chosen)
+        train, test = parts.train.voxels(chosen.keep), parts.test.voxels(chosen.keep)
+        work.fold(number, train, test, np.asarray(fold.test), chosen.keep)
+    final = select(samples)
+    model = work.final(samples.voxels(final.keep), final.keep)
+    return work.result(model, final, tuple(selections))
+
+
+def apply(
+    model: GenerationModel,
+    responses: npt.NDArray[np.floating[Any]],
+    names: Sequence[str],
+    config: Config,
+    *,
+    progress: Progress | None,
+) -> Applied:
+    """Make images; see ``apply_generation`` in ``pipeline.py``.
+
+    Parameters
+    ----------
+    model, responses, names, config, progress
+        As there.
+
+    Raises
+    ------
+    DataError
+        If names and responses do not pair.
+    """
+    if len(names) != len(responses):
+        raise DataError(NAMES_DIFFER.format(n=len(responses), found=len(names)))
+    seeds = [picture_seed(config.seed, name) for name in names]
+    latents = model.predict_latents(responses)
+    initial = model.fitted.decode(latents, seeds)
+    conditions = model.predict_conditions(responses)
+    final = refine(
+        model.fitted, initial, conditions, seeds, config.reconstruction, trust=model.trust,
+        progress=progress,
+    )  # fmt: skip
+    return Applied(initial, final, latents)
+
+
+@dataclass
+class _Work:
+    """A run under way: what was learned, and what was made."""
+
+    split: Split
+    inputs: Inputs
+    generator: Generator
+    config: Config
+    device: str
+    checkpoint_dir: Path | None
+    progress: Progress | None
+    stages: dict[tuple[str, ...], Stage] = field(default_factory=dict)
+    learned: list[dict[str, Any]] = field(default_factory=list)
+    closed: list[bool] = field(default_factory=list)
+    done: int = 0
+
+    def __post_init__(self) -> None:
+        from bids_neurodecode.models.latent_training import LatentSettings
+
+        self.settings: LatentSettings = LatentSettings.of(
+            self.config, seed=self.config.seed, device=self.device
+        )
+        fits, self._scores_rng = np.random.default_rng([self.config.seed, 4]).spawn(2)
+        self._rngs = fits.spawn(len(self.split) + 1)
+        self.told = self.config.reconstruction
+        self.record = Record(self.split, self.inputs, self.config, self.device)
+
+    def fold(
+        self,
+        number: int,
+        train: Samples,
+        test: Samples,
+        numbers: npt.NDArray[np.intp],
+        keep: BoolArray,
+    ) -> None:
+        """Learn from the training samples of a fold, and reconstruct its test samples."""
+        candidates, is_closed = candidate_stimuli(train, test)
+        if len(candidates) < 2:
+            raise DataError(ONE_CANDIDATE.format(fold=number))
+        self.closed.append(is_closed)
+        stage = self._stage(number, train, test)
+        rng = self._rngs[number]
+        rows = training_rows(train, stage, self.config, rng)
+        model = self._fit(rows, stage, keep, rng, number)
+        shuffled = self._fit(rows.shuffled(rng), stage, keep, rng)
+        ridge = None
+        if self.told.regressor != 'ridge':
+            plain = replace(self.settings, regressor='ridge')
+            ridge = self._fit(rows, stage, keep, rng, settings=plain)
+        repeats = bool(test.table['stimulus'].duplicated().any())
+        for average in (True, False) if repeats else (False,):
+            given = tested(
+                number,
+                test,
+                numbers,
+                candidates,
+                self.config.seed,
+                average=average,
+                repeats=repeats,
+            )
+            initial, final = self._reconstruct(self.told.regressor, given, model, stage)
+            if given.is_main:
+                self._baselines(given, model, stage)
+                self._reconstruct(SHUFFLED, given, shuffled, stage)
+                if ridge is not None:
+                    self._reconstruct(RIDGE, given, ridge, stage)
+            if repeats and not average:
+                self.record.note_brain(given, train, final, model, stage)
+            self.record.remember(given, model, stage, initial, final)
+        self._tell(_UNITS * (number + 1))
+
+    def final(self, samples: Samples, keep: BoolArray) -> GenerationModel:
+        """Fit the final model on everything, with the prior of the first fold."""
+        stage = next(iter(self.stages.values())).extended([*samples.table['stimulus'].astype(str)])
+        rng = self._rngs[-1]
+        rows = training_rows(samples, stage, self.config, rng)
+        model = self._fit(rows, stage, keep, rng, -1)
+        self._tell(_UNITS * (len(self.split) + 1))
+        return model
+
+    def result(
+        self,
+        model: GenerationModel,
+        selection: VoxelSelection,
+        fold_selections: tuple[VoxelSelection, ...],
+    ) -> Generation:
+        """Score what was made."""
+        import pandas as pd
+
+        scores, nulls, notes = self.record.scores(self._scores_rng)
+        if all(self.closed):
+            notes.insert(0, CLOSED_SET)
+        else:
+            notes.append(FIRST_PRIOR)
+        if self.told.renorm == 'transductive':
+            notes.append(TRANSDUCTIVE)
+        curves = pd.DataFrame(self.learned, columns=['fold', 'network', 'part', 'step', 'loss'])
+        return Generation(
+            tuple(scores),
+            self.record.pictures(),
+            nulls,
+            model,
+            selection,
+            fold_selections,
+            curves,
+            tuple(dict.fromkeys(notes)),
+            self.record.used,
+        )
+
+    def _stage(self, number: int, train: Samples, test: Samples) -> Stage:
+        """Return what is known of the fold's training images; learn it if it is not known."""
+        names = tuple(sorted(set(train.table['stimulus'].astype(str))))
+        if names not in self.stages:
+            held_out = sorted(set(test.table['stimulus'].astype(str)) - set(names))
+            check_extra(self.inputs, held_out)
+            start = self.done
+
+            def tell(done: int, total: int) -> None:
+                self._tell(start + round(_STAGE_UNITS * done / total))
+
+            stage = Stage.learn(
+                names,
+                self.inputs,
+                self.generator,
+                self.config,
+                checkpoint_dir=self.checkpoint_dir,
+                progress=tell if self.progress is not None else None,
+            )
+            self.stages[names] = stage
+            self.learned += [{'fold': number, **row} for row in stage.fitted.curves()]
+        return self.stages[names]
+
+    def _fit(
+        self,
+        rows: Rows,
+        stage: Stage,
+        keep: BoolArray,
+        rng: np.random.Generator,
+        number: int | None = None,
+        settings: LatentSettings | None = None,
+    ) -> GenerationModel:
+        model = fit_model(
+            rows,
+            stage,
+            self.config,
+            settings or self.settings,
+            rng=rng,
+            regions=self._regions(keep),
+            device=self.device,
+            checkpoint_dir=self.checkpoint_dir,
+        )
+        if number is not None:
+            self.learned += [{'fold': number, **row} for row in model.latents.curves()]
+        return model
+
+    def _regions(self, keep: BoolArray) -> list[npt.NDArray[np.intp]] | None:
+        if not self.told.regressor.startswith('regions'):
+            return None
+        if self.inputs.regions is None:
+            raise DataError(NO_REGIONS.format(name=self.told.regressor))
+        labels = self.inputs.regions[keep]
+        return [np.flatnonzero(labels == label) for label in np.unique(labels[labels > 0])]
+
+    def _reconstruct(
+        self, name: str, given: HeldOut, model: GenerationModel, stage: Stage
+    ) -> tuple[Uint8Array, Uint8Array]:
+        """Make both images of each sample, and note them under a name."""
+        latents = model.predict_latents(given.samples.values)
+        initial = model.fitted.decode(latents, given.seeds)
+        conditions = model.predict_conditions(given.samples.values)
+        final = refine(
+            model.fitted, initial, conditions, given.seeds, self.told, trust=model.trust
+        )
+        self.record.note(name, given.space(INITIAL), given, initial, stage)
+        outcome = self.record.note(name, given.space(FINAL), given, final, stage)
+        if given.is_main:
+            self.record.note_latents(name, outcome, latents, given, stage)
+        return initial, final
+
+    def _baselines(self, given: HeldOut, model: GenerationModel, stage: Stage) -> None:
+        """Note what needs no responses, the nearest image, and the ceilings."""
+        n = len(given.table)
+        mean = np.rint(self.inputs.pictures.mean(model.library)).astype(np.uint8)
+        outcome = self.record.note(
+            MEAN_IMAGE, FINAL, given, np.repeat(mean[None], n, axis=0), stage
+        )
+        average = stage.latents.mean(axis=0)
+        self.record.note_latents(MEAN_IMAGE, outcome, np.tile(average, (n, 1)), given, stage)
+        pictures = self.inputs.pictures.of(nearest_stimuli(given, model, stage))
+        self.record.note(NEAREST, FINAL, given, blurred(pictures), stage)
+        latents = stage.fitted.encode(self.inputs.pictures.of(given.stimuli))
+        ceiling = stage.fitted.decode(latents, given.seeds)
+        self.record.note(PRIOR, INITIAL, given, ceiling, stage)
+        true = stage.truth(given.stimuli)
+        final = refine(stage.fitted, ceiling, true, given.seeds, self.told)
+        self.record.note(REFINER, FINAL, given, final, stage)
+        self.record.note_retrieval(given, model, stage)
+
+    def _tell(self, done: int) -> None:
+        self.done = max(self.done, done)
+        if self.progress is not None:
+            self.progress(self.done, _UNITS * (len(self.split) + 1))
+
+
+def blurred(pictures: Uint8Array) -> Uint8Array:
+    """Blur images (n, h, w, 3) with a deviation of :data:`BLUR` per cent of their side."""
+    from scipy.ndimage import gaussian_filter
+
+    sigma = BLUR / 100 * pictures.shape[1]
+    smooth = gaussian_filter(pictures.astype(np.float32), (0, sigma, sigma, 0))
+    return np.asarray(np.rint(smooth), dtype=np.uint8)

@@ -1,0 +1,402 @@
+"""Images made in two stages: one step after the linear decoder, in a process of its own."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bids_neurodecode.bids.captions import captions_file, read_captions
+from bids_neurodecode.bids.records import ParticipantInput
+from bids_neurodecode.bids.sink import write_json, write_text, write_tsv
+from bids_neurodecode.config import Config
+from bids_neurodecode.extras import PACKAGED, has_packaged
+from bids_neurodecode.samples import VoxelMask
+from bids_neurodecode.systems.base import PerStimulus
+from bids_neurodecode.systems.reconstruction.generation.steps.choice import (
+    Choice,
+    further_pictures,
+    metric_weights,
+)
+from bids_neurodecode.systems.reconstruction.generation.steps.model import (
+    describe_parts,
+    guided_by,
+    make_generator,
+    model_card,
+    save_model,
+)
+from bids_neurodecode.systems.steps.betas import trial_samples
+from bids_neurodecode.systems.steps.plan import Plan
+from bids_neurodecode.systems.steps.responses import tsnr_of
+from bids_neurodecode.systems.steps.seen import known_runs
+from bids_neurodecode.workflow.files import load_map, save_json
+from bids_neurodecode.workflow.nodes import Ladder
+from bids_neurodecode.workflow.step import Apart, step
+
+if TYPE_CHECKING:
+    from bids_neurodecode.evaluation.networks import FeatureNetwork
+    from bids_neurodecode.stimuli.features import FeatureExtractor
+    from bids_neurodecode.systems.reconstruction.generation.data import ExtraPictures, Generation
+    from bids_neurodecode.systems.reconstruction.generation.generators import (
+        FittedGenerator,
+        Generator,
+        TrainingPictures,
+    )
+
+SAY_EVERY = 15.0
+"""Seconds between two lines of progress."""
+STIMULI = 'stimuli.npy'
+VIEWERS = ('mobilenetv2', 'efficientnet-lite0', 'efficientnet-lite2')
+VIEW_LAYERS = ('stage5', 'avgpool')
+VIEW_SIZE = 112
+"""Pixels a side that images are seen with for brain correlation: half of a network's own, at a
+quarter of the time."""
+WHAT = 'making of images'
+REMEDY = (
+    'give the run more memory, fewer voxels (selection.rule = "top"), or '
+    'reconstruction.generator = "none"'
+)
+LOGGER = logging.getLogger('bids_neurodecode')
+
+
+def add_generation(ladder: Ladder, choice: Choice) -> None:
+    """Add the step that makes images.
+
+    Priors and refiners depend on images alone: they lie in a folder that all participants share.
+
+    Parameters
+    ----------
+    ladder
+        That steps are added to.
+    choice
+        The generator.
+    """
+    run = ladder.run
+    ladder.add(
+        generate,
+        apart=True,
+        generator=choice.name,
+        why=choice.why,
+        weights=dict(choice.weights),
+        networks=dict(metric_weights(run.weights_dir, run.config.reconstruction.protocol)),
+        generators=str(run.work_dir / 'generators'),
+        cache=str(run.work_dir / 'features'),
+    )
+
+
+@step(
+    'generate',
+    makes=('generated',),
+    settings=(
+        *('reconstruction', 'encoding', 'selection', 'ridge', 'features', 'split', 'betas'),
+        *('evaluation', 'seed'),
+    ),
+    threads=8,
+    memory=lambda size: 4 * size.betas_gb + size.pictures_gb + 2,
+    apart=Apart(WHAT, REMEDY),
+)
+def generate(
+    participant: ParticipantInput,
+    config: Config,
+    plan: Plan,
+    mask: VoxelMask,
+    betas: npt.NDArray[np.float32],
+    tuned: list[npt.NDArray[np.float32]],
+    features: npt.NDArray[np.float32],
+    tsnr_runs: npt.NDArray[np.float32],
+    run_marks: Mapping[str, Any],
+    generator: str,
+    why: str,
+    weights: dict[str, str],
+    networks: dict[str, str],
+    generators: str,
+    cache: str,
+    device: str,
+    folder: Path,
+    checkpoints: Path,
+    within: npt.NDArray[np.bool_] | None = None,
+    atlas_labels: Path | None = None,
+) -> Mapping[str, object]:
+    """Make images of held-out responses, and judge them.
+
+    Parameters
+    ----------
+    participant, config, plan
+        Whose images, made how, and what of the trials is held out.
+    mask, betas, tuned
+        Voxels; betas, (n_trials, n_voxels); the same for each fold.
+    features
+        Of the images, (n_stimuli, n_features).
+    tsnr_runs
+        Temporal signal-to-noise ratio, (n_runs, n_voxels).
+    run_marks
+        What the runs are known by.
+    generator, why
+        ``small`` or ``published``, and why it was chosen.
+    weights, networks
+        Files of weights by name: of the generator, and of the networks of metrics.
+    generators, cache
+        Folders of trained priors and refiners, and of features by content.
+    device, folder, checkpoints
+        Where it computes, writes, and goes on from.
+    within, atlas_labels
+        Voxels of the chosen regions, (n_voxels,), and the parcellation.
+    """
+    from bids_neurodecode.stimuli.features import get_extractor
+    from bids_neurodecode.systems.reconstruction.generation.data import Inputs
+    from bids_neurodecode.systems.reconstruction.generation.pipeline import generate_pictures
+
+    table, names = plan.table, participant.stimuli
+    recipe = Kept(make_generator(generator, weights, config, device), Path(generators))
+    size = recipe.picture_size
+    regions = None
+    if atlas_labels is not None:
+        regions = np.rint(load_map(atlas_labels, mask)).astype(np.int64)
+    files = [participant.stimuli_dir / name for name in names]
+    inputs = Inputs(
+        features=PerStimulus(names, features),
+        pictures=PerStimulus(names, load_pictures(files, size, folder / STIMULI)),
+        extractor=get_extractor(config.features.extractor),
+        captions=captions_of(participant),
+        extra=load_extra(config, size, Path(cache)),
+        regions=regions,
+        networks=load_networks(networks, device),
+        embed=load_embedding(),
+        viewers=load_viewers(device),
+    )
+    samples, folds, said = trial_samples(betas, tuned, mask, plan, config.betas, folder)
+    made = generate_pictures(
+        samples,
+        folds,
+        plan.split,
+        inputs,
+        recipe,
+        config,
+        tsnr_runs=tsnr_of(tsnr_runs, participant, table),
+        within=within,
+        device=device,
+        checkpoint_dir=checkpoints,
+        progress=say(f'sub-{participant.label} images'),
+    )
+    (folder / STIMULI).unlink()
+    runs = known_runs(run_marks, participant, betas, table)
+    arrays = save_model(folder / 'model.safetensors', made, mask, runs)
+    facts = describe_parts(made, arrays, config)
+    card = model_card(made, participant, why, config, facts, runs)
+    write_text(folder / 'model.md', card)
+    info = {
+        'generator': generator,
+        'why': why,
+        'regressor': config.reconstruction.regressor,
+        'facts': facts,
+        'guided_by': guided_by(made, generator),
+        'warnings': [*said, *made.warnings],
+    }
+    return {'generated': save(made, info, folder)}
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A generator that keeps what it trains in one folder, each training done by one process.
+
+    Participants (and studies) with the same training images then share prior and refiner; who
+    comes second waits and reads them.
+    """
+
+    generator: Generator
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        """That of the generator."""
+        return self.generator.name
+
+    @property
+    def picture_size(self) -> int:
+        """That of the generator."""
+        return self.generator.picture_size
+
+    def fit(
+        self,
+        training: TrainingPictures,
+        *,
+        seed: int,
+        checkpoint_dir: Path | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> FittedGenerator:
+        """Train, go on with, or read prior and refiner.
+
+        Parameters
+        ----------
+        training
+            Images of training samples, and extra ones.
+        seed
+            Of weights, batches and noise.
+        checkpoint_dir
+            Not used: trainings lie in the folder of this object.
+        progress
+            Called with (steps done, all steps).
+        """
+        from filelock import FileLock
+
+        self.folder.mkdir(parents=True, exist_ok=True)
+        digest = hashlib.sha256(f'{self.name} {seed} {training.pictures.shape}'.encode())
+        digest.update(np.ascontiguousarray(training.pictures).tobytes())
+        with FileLock(self.folder / f'{digest.hexdigest()[:16]}.lock'):
+            return self.generator.fit(
+                training, seed=seed, checkpoint_dir=self.folder, progress=progress
+            )
+
+
+def load_pictures(files: Sequence[Path], size: int, target: Path) -> npt.NDArray[np.uint8]:
+    """Bring images to one size, on disk: ten thousand of 512 pixels take 8 GB.
+
+    Parameters
+    ----------
+    files
+        In the order of the rows.
+    size
+        Pixels a side.
+    target
+        The array on disk (``.npy``).
+    """
+    from bids_neurodecode.stimuli.images import load_image
+
+    shape = (len(files), size, size, 3)
+    pictures = np.lib.format.open_memmap(target, 'w+', dtype=np.uint8, shape=shape)
+    for row, file in enumerate(files):
+        pictures[row] = load_image(file, size=size)
+    pictures.flush()
+    return np.asarray(np.load(target, mmap_mode='r'))
+
+
+def captions_of(participant: ParticipantInput) -> dict[str, tuple[str, ...]]:
+    """Return the captions of each image; none where there are none."""
+    file = captions_file(participant)
+    return read_captions(file) if file.is_file() else {}
+
+
+def load_extra(config: Config, size: int, cache: Path) -> ExtraPictures | None:
+    """Load the further images, where the settings name a folder of them.
+
+    Parameters
+    ----------
+    config
+        The settings.
+    size
+        Pixels a side.
+    cache
+        Where features are kept by content.
+    """
+    from bids_neurodecode.stimuli.features import extract_features, get_extractor, image_size_of
+    from bids_neurodecode.stimuli.images import load_images
+    from bids_neurodecode.systems.reconstruction.generation.data import ExtraPictures
+
+    folder, name = config.reconstruction.prior_pictures, config.features.extractor
+    if folder is None:
+        return None
+    files = further_pictures(Path(folder))
+    features = extract_features(
+        load_images(files, size=image_size_of(name, config.features.image_size)),
+        get_extractor(name),
+        cache_dir=cache,
+    )
+    return ExtraPictures(load_images(files, size=size), features)
+
+
+def load_networks(files: Mapping[str, str], device: str) -> dict[str, FeatureNetwork]:
+    """Read the networks of metrics whose weights are there.
+
+    Parameters
+    ----------
+    files
+        Weights by the name of the network.
+    device
+        ``cpu`` or ``cuda``.
+    """
+    import torch
+
+    from bids_neurodecode.evaluation.networks import Remembering
+    from bids_neurodecode.models.visionnets import ClipEmbedding, MetricNetwork, metric_network
+    from bids_neurodecode.stimuli.packaged import read_convnet
+
+    where: Any = 'cuda' if device == 'cuda' else 'cpu'
+    networks: dict[str, FeatureNetwork] = {}
+    for name, file in files.items():
+        if name == 'clip-vit-l14':
+            from transformers import CLIPVisionModelWithProjection
+
+            vision = CLIPVisionModelWithProjection.from_pretrained(file, local_files_only=True)
+            networks[name] = MetricNetwork(ClipEmbedding(vision), where)
+        elif name in PACKAGED:
+            networks[name] = Remembering(MetricNetwork(read_convnet(name), where))
+        else:
+            weights = torch.load(file, map_location='cpu', weights_only=True)
+            networks[name] = metric_network(name, weights, device=where)
+    return networks
+
+
+def load_embedding() -> Callable[[Sequence[str]], npt.NDArray[np.float32]] | None:
+    """Return what turns captions into embeddings, where it is installed."""
+    from bids_neurodecode.stimuli.packaged import CaptionEmbedding
+
+    return CaptionEmbedding().embed if has_packaged('wordllama') else None
+
+
+def load_viewers(device: str) -> dict[str, dict[str, FeatureExtractor]]:
+    """Return feature spaces of the small networks that are installed, the cheapest first."""
+    from bids_neurodecode.stimuli.packaged import ConvNetFeatures
+
+    return {
+        name: {layer: ConvNetFeatures(name, layer, device, VIEW_SIZE) for layer in VIEW_LAYERS}
+        for name in VIEWERS
+        if has_packaged(name)
+    }
+
+
+def save(made: Generation, info: Mapping[str, Any], folder: Path) -> Path:
+    """Write images, scores and curves; return the file of what is said of them.
+
+    Parameters
+    ----------
+    made
+        Reconstructions, scores and the final model.
+    info
+        What is said of the result.
+    folder
+        That is written into.
+    """
+    from bids_neurodecode.evaluation.metrics import describe, scores_table
+
+    pictures = made.pictures
+    write_tsv(folder / 'pictures.tsv', pictures.table)
+    for name in ('initial', 'final', 'prior', 'truth', 'nearest'):
+        np.save(folder / f'{name}.npy', getattr(pictures, name))
+    write_tsv(folder / 'metrics.tsv', scores_table(made.scores))
+    write_json(folder / 'metrics.json', describe(made.scores))
+    write_tsv(folder / 'curves.tsv', made.curves)
+    return save_json(folder / 'result.json', info)
+
+
+def say(who: str) -> Callable[[int, int], None]:
+    """Return a listener that logs a line of progress now and then."""
+    started = time.monotonic()
+    said = [started]
+
+    def listen(done: int, total: int) -> None:
+        now = time.monotonic()
+        if now - said[0] < SAY_EVERY:
+            return
+        said[0] = now
+        minutes = (total - done) * (now - started) / max(done, 1) / 60
+        left = f', about {minutes:.0f} min left' if done else ''
+        LOGGER.info('%s: step %d of %d%s', who, done, total, left)
+
+    return listen

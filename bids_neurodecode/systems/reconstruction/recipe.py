@@ -1,0 +1,271 @@
+"""Linear decoding: responses to image features, then which image it was.
+
+Ridge regression from standardised voxels to whitened feature components, all of it fitted on
+training samples. A held-out response is identified among candidates by the cosine of its
+predicted components with theirs, and the nearest training image is its reconstruction. This is
+the baseline that any other reconstruction is compared with.
+
+``fit``, ``predict`` and ``evaluate`` are the verbs for one fold; :func:`evaluate_folds` runs them
+over a split, with baselines, and pools the scores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bids_neurodecode.config import EvaluationSettings
+from bids_neurodecode.errors import DataError
+from bids_neurodecode.models.ridge import fit_ridge
+from bids_neurodecode.samples import Parts, Samples, Split
+from bids_neurodecode.standardizer import Standardizer
+from bids_neurodecode.stimuli.space import FeatureSpace
+from bids_neurodecode.systems import baselines
+from bids_neurodecode.systems.base import Evaluation, PerStimulus
+from bids_neurodecode.systems.linear import (
+    DecoderSettings,
+    LinearDecoder,
+    candidate_stimuli,
+    group_labels,
+)
+from bids_neurodecode.systems.outcomes import MEAN_IMAGE, OWN_MODEL, Outcome, judge
+from bids_neurodecode.systems.pooling import CLOSED_SET, ONE_CANDIDATE, pool
+from bids_neurodecode.systems.refitting import refitted_nulls
+from bids_neurodecode.typing import Float32Array
+
+FOLD_COUNT = 'There are {parts} cut folds for a split of {folds}; they must be one to one.'
+
+
+SATURATED = (
+    'The {n} training stimuli span no more than {n_components} components, so that all are '
+    'equally far apart: decoding names a stimulus, features that stimuli share do not count, and '
+    'one ridge penalty serves all components.'
+)
+AT_EDGE = (
+    'The ridge penalty chosen was the {end} offered for {share:.0%} of the components; widen '
+    'ridge.alphas.'
+)
+
+# From this many training stimuli on, penalties are chosen for stimuli not seen; below, a
+# held-out stimulus lies outside of what the others span, and runs are held out instead.
+_EDGE_SHARE = 0.5
+
+
+def fit(
+    train: Samples, features: PerStimulus, settings: DecoderSettings | None = None
+) -> LinearDecoder:
+    """Fit a linear decoder on training samples.
+
+    Parameters
+    ----------
+    train
+        Training samples only, single trials or averages, with the voxels already chosen.
+    features
+        Features of (at least) the training stimuli; others are not looked at.
+    settings
+        How; the defaults if left out. Where the stimuli span no more components than are kept,
+        one penalty serves all of them, whatever ``ridge.per_target`` says.
+
+    Raises
+    ------
+    DataError
+        If a stimulus has no features, or there is nothing to hold out for the penalty.
+    """
+    settings = settings or DecoderSettings()
+    names = train.table['stimulus'].astype(str)
+    library = tuple(dict.fromkeys(names))
+    space = FeatureSpace.fit(features.of(library), settings.n_components)
+    voxels = Standardizer.fit(train.values)
+    # where all stimuli are equally far apart the axes are arbitrary, so the penalty must not
+    # depend on them
+    saturated = space.n_components >= len(library) - 1
+    ridge = fit_ridge(
+        voxels.apply(train.values),
+        space.transform(features.of(names)),
+        alphas=settings.ridge.alphas,
+        groups=group_labels(train, len(library), settings.groups),
+        n_folds=settings.ridge.n_folds,
+        per_target=settings.ridge.per_target and not saturated,
+        device=settings.device,
+    )
+    return LinearDecoder(voxels, space, ridge, library, settings.measure)
+
+
+def predict(decoder: LinearDecoder, responses: npt.NDArray[np.floating[Any]]) -> Float32Array:
+    """Predict features (n_samples, n_features) from responses (n_samples, n_voxels).
+
+    Parameters
+    ----------
+    decoder
+        Fitted.
+    responses
+        Of the decoder's voxels.
+    """
+    return decoder.space.inverse(decoder.components(responses))
+
+
+def evaluate(
+    decoder: LinearDecoder,
+    test: Samples,
+    features: PerStimulus,
+    candidates: Sequence[str],
+    *,
+    fold: int = 0,
+    rows: npt.ArrayLike | None = None,
+    average: bool = False,
+) -> Outcome:
+    """Compare the predictions of one fold's test samples with candidates.
+
+    Parameters
+    ----------
+    decoder
+        Fitted on other samples.
+    test
+        Test samples.
+    features
+        Features of the candidates and of the decoder's training stimuli.
+    candidates
+        Distinct stimuli to choose from; the test stimuli must be among them.
+    fold, rows
+        Number of the fold, and of each test sample among all samples, for the record.
+    average
+        Average the repeats of each test stimulus first.
+    """
+    return judge(
+        OWN_MODEL,
+        decoder.components,
+        decoder,
+        test,
+        features,
+        candidates,
+        fold=fold,
+        rows=rows,
+        average=average,
+    )
+
+
+def evaluate_folds(
+    parts: Iterable[Parts],
+    split: Split,
+    features: PerStimulus,
+    settings: DecoderSettings | None = None,
+    *,
+    evaluation: EvaluationSettings | None = None,
+    pictures: PerStimulus | None = None,
+    rng: np.random.Generator,
+    progress: Callable[[int, int], None] | None = None,
+) -> Evaluation:
+    """Fit and judge the decoder and its baselines in every fold, and pool the scores.
+
+    Parameters
+    ----------
+    parts
+        The samples of each fold of ``split``, in its order, with the voxels already chosen (on
+        training samples).
+    split
+        What was held out.
+    features
+        Features of all stimuli.
+    settings
+        How the decoder is fitted.
+    evaluation
+        Permutations, bootstrap and confidence.
+    pictures
+        Images of all stimuli, (n_stimuli, h, w, 3) uint8, to score the retrieved ones.
+    rng
+        Source of randomness of baselines, permutations and bootstrap.
+    progress
+        Called with (folds done, all folds).
+
+    Returns
+    -------
+    Evaluation
+        Candidates are the distinct test stimuli of the fold; where all of them were seen in
+        training too (the same few stimuli in every run), all distinct stimuli.
+    """
+    settings = settings or DecoderSettings()
+    outcomes: list[Outcome] = []
+    decoders: list[LinearDecoder] = []
+    closed: list[bool] = []
+    shuffle_rng, pool_rng = rng.spawn(2)
+    folds = _all(parts, split)
+    for number, (fold, cut) in enumerate(zip(split, folds, strict=True)):
+        candidates, is_closed = candidate_stimuli(cut.train, cut.test)
+        if len(candidates) < 2:
+            raise DataError(ONE_CANDIDATE.format(fold=number))
+        decoder = fit(cut.train, features, settings)
+        models = {
+            OWN_MODEL: decoder.components,
+            'baseline-shuffled': fit(
+                baselines.shuffled(cut.train, shuffle_rng), features, settings
+            ).components,
+            'baseline-nearest': baselines.nearest(decoder, cut.train, features),
+            MEAN_IMAGE: baselines.mean_image(decoder),
+        }
+        repeats = bool(cut.test.table['stimulus'].duplicated().any())
+        outcomes += [
+            judge(
+                name,
+                model,
+                decoder,
+                cut.test,
+                features,
+                candidates,
+                fold=number,
+                rows=fold.test,
+                average=average,
+            )
+            for name, model in models.items()
+            for average in ((False, True) if repeats else (False,))
+        ]
+        decoders.append(decoder)
+        closed.append(is_closed)
+        if progress is not None:
+            progress(number + 1, len(split))
+    notes = [CLOSED_SET] if all(closed) else []
+    notes += _decoder_notes(decoders, settings)
+    testing = evaluation or EvaluationSettings()
+    refitted = {}
+    if testing.permutation == 'refit':
+        refitted = refitted_nulls(
+            decoders,
+            folds,
+            split,
+            features,
+            settings,
+            n_permutations=testing.n_permutations,
+            rng=pool_rng.spawn(1)[0],
+        )
+    return pool(
+        outcomes,
+        split=split,
+        settings=testing,
+        pictures=pictures,
+        notes=notes,
+        refitted=refitted,
+        rng=pool_rng,
+    )
+
+
+def _all(parts: Iterable[Parts], split: Split) -> list[Parts]:
+    folds = list(parts)
+    if len(folds) != len(split):
+        raise DataError(FOLD_COUNT.format(parts=len(folds), folds=len(split)))
+    return folds
+
+
+def _decoder_notes(decoders: Sequence[LinearDecoder], settings: DecoderSettings) -> list[str]:
+    notes = []
+    first = decoders[0]
+    if first.space.n_components >= len(first.library) - 1:
+        notes.append(SATURATED.format(n=len(first.library), n_components=first.space.n_components))
+    chosen = np.concatenate([decoder.ridge.alphas for decoder in decoders])
+    ends = {'smallest': min(settings.ridge.alphas), 'largest': max(settings.ridge.alphas)}
+    for end, alpha in ends.items():
+        share = float(np.isclose(chosen, alpha).mean())
+        if share > _EDGE_SHARE and len(settings.ridge.alphas) > 1:
+            notes.append(AT_EDGE.format(end=end, share=share))
+    return notes

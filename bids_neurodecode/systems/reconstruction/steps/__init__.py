@@ -1,0 +1,1 @@
+"""The steps of reconstruction: training, and predict mode."""

@@ -1,0 +1,248 @@
+"""The linear decoder of images: fitted and judged fold by fold, then fitted once and kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bids_neurodecode._version import __version__
+from bids_neurodecode.bids.records import ParticipantInput
+from bids_neurodecode.bids.sink import write_json, write_text
+from bids_neurodecode.config import Config
+from bids_neurodecode.samples import VoxelMask
+from bids_neurodecode.systems.steps.betas import trial_samples
+from bids_neurodecode.systems.steps.plan import Plan
+from bids_neurodecode.systems.steps.seen import known_runs, pictures_state, runs_on_card
+from bids_neurodecode.workflow.step import step
+
+if TYPE_CHECKING:
+    from bids_neurodecode.systems.base import PerStimulus
+    from bids_neurodecode.systems.reconstruction.decoding import Decoding
+
+PICTURE_SIZE = 64
+"""Pixels along a side at which retrieved images are scored."""
+
+
+@step(
+    'decode',
+    makes=(
+        *('metrics', 'predictions', 'null', 'confusion'),
+        *('selected', 'model', 'decode_info'),
+    ),
+    settings=('betas', 'features', 'selection', 'ridge', 'evaluation', 'seed'),
+    threads=8,
+    memory=lambda size: 1 + 2 * size.betas_gb,
+)
+def decode(
+    participant: ParticipantInput,
+    config: Config,
+    plan: Plan,
+    mask: VoxelMask,
+    betas: npt.NDArray[np.float32],
+    tuned: list[npt.NDArray[np.float32]],
+    features: npt.NDArray[np.float32],
+    tsnr_runs: npt.NDArray[np.float32],
+    run_marks: Mapping[str, Any],
+    device: str,
+    folder: Path,
+    within: npt.NDArray[np.bool_] | None = None,
+) -> Mapping[str, object]:
+    """Fit and judge the decoder fold by fold, then fit it once on everything.
+
+    Parameters
+    ----------
+    participant, config
+        Whose images; how features are decoded and scored.
+    plan
+        The trials, and what of them is held out.
+    mask, betas, tuned
+        Voxels; betas, (n_trials, n_voxels); the same for each fold.
+    features
+        Of the images, (n_stimuli, n_features).
+    tsnr_runs
+        Temporal signal-to-noise ratio, (n_runs, n_voxels).
+    run_marks
+        What the runs are known by.
+    device
+        Where ridge is fitted.
+    folder
+        Where the model and its card are written.
+    within
+        Voxels of the chosen regions, (n_voxels,); all without.
+    """
+    from bids_neurodecode.evaluation.metrics import describe, scores_table
+    from bids_neurodecode.stimuli.images import load_images
+    from bids_neurodecode.systems.base import PerStimulus
+    from bids_neurodecode.systems.reconstruction.decoding import decode_pictures
+
+    names = participant.stimuli
+    files = [participant.stimuli_dir / name for name in names]
+    pictures = load_images(files, size=PICTURE_SIZE)
+    table = plan.table
+    if participant.betas is not None:
+        # the runs of precomputed betas need not be the runs of the series
+        n_runs = int(table['run'].max()) + 1
+        tsnr_runs = np.tile(tsnr_runs.mean(axis=0), (n_runs, 1))
+    samples, folds, said = trial_samples(betas, tuned, mask, plan, config.betas, folder)
+    result = decode_pictures(
+        samples,
+        folds,
+        plan.split,
+        PerStimulus(names, features),
+        config,
+        tsnr_runs=tsnr_runs,
+        within=within,
+        pictures=PerStimulus(names, pictures),
+        device=device,
+    )
+    evaluation = result.evaluation
+    headline, null = next(iter(evaluation.nulls.items()))
+    final = mask.restrict(result.selection.keep)
+    final.save(folder / 'selected.nii.gz')
+    runs = known_runs(run_marks, participant, betas, table)
+    known = PerStimulus(names, features)
+    save_model(folder / 'model.safetensors', result, final, known, config, runs, participant)
+    write_text(folder / 'model.md', model_card(result, participant, config, runs))
+    write_json(folder / 'metrics.json', describe(evaluation.scores))
+    info = {
+        'n_mask': mask.n_voxels,
+        'n_selected': int(result.selection.keep.sum()),
+        'rule': voxel_rule(result),
+        'rule_name': result.selection.rule,
+        'labels': list(evaluation.labels),
+        'observed': headline_value(result, headline),
+        'null_metric': headline.split('/')[-1],
+        'warnings': [*said, *result.warnings],
+    }
+    return {
+        'metrics': scores_table(evaluation.scores),
+        'predictions': evaluation.samples,
+        'null': null,
+        'confusion': evaluation.confusion,
+        'selected': folder / 'selected.nii.gz',
+        'model': folder / 'model.safetensors',
+        'decode_info': info,
+    }
+
+
+def voxel_rule(result: Decoding) -> str:
+    """Say how voxels were chosen: for the final model, and for the scores."""
+    counts = [selection.n_kept for selection in result.fold_selections]
+    span = f'{min(counts)}' if min(counts) == max(counts) else f'{min(counts)} to {max(counts)}'
+    rules = {(s.measure, s.rule) for s in result.fold_selections}
+    same = rules == {(result.selection.measure, result.selection.rule)}
+    how = 'the same rule' if same else ', '.join(sorted(f'{m} ({r})' for m, r in rules))
+    final = result.selection.description.rstrip('.')
+    return f'{final}, for the final model; for the scores, {how} on training trials: {span} voxels'
+
+
+def headline_value(result: Decoding, name: str) -> float:
+    """Return the score that a null distribution belongs to (``<space>/<metric>``).
+
+    Parameters
+    ----------
+    result
+        Scores and the final decoder.
+    name
+        ``<space>/<metric>``.
+    """
+    space, metric = name.split('/')
+    return next(
+        score.value
+        for score in result.evaluation.scores
+        if score.model == 'ridge' and score.space == space and score.metric == metric
+    )
+
+
+def save_model(
+    path: Path,
+    result: Decoding,
+    mask: VoxelMask,
+    features: PerStimulus,
+    config: Config,
+    runs: Mapping[str, str],
+    participant: ParticipantInput,
+) -> None:
+    """Write the final decoder with its voxels, its library and what it saw, for predict mode.
+
+    Parameters
+    ----------
+    path
+        That is written.
+    result
+        Scores and the final decoder.
+    mask
+        Voxels of the analysis.
+    features
+        Of the library.
+    config
+        The settings.
+    runs
+        What the runs are known by.
+    participant
+        Whose data.
+    """
+    from bids_neurodecode.models.storage import save_arrays
+
+    decoder = result.decoder
+    arrays = decoder.state() | {
+        **mask.state(),
+        'library_features': features.of(decoder.library),
+    }
+    arrays |= pictures_state([participant.stimuli_dir / name for name in decoder.library])
+    description = {
+        'kind': 'linear-decoder',
+        'version': __version__,
+        'library': list(decoder.library),
+        'measure': decoder.measure,
+        'extractor': config.features.extractor,
+        'image_size': config.features.image_size,
+        'runs': dict(runs),
+    }
+    save_arrays(path, arrays, description)
+
+
+def model_card(
+    result: Decoding, participant: ParticipantInput, config: Config, runs: Mapping[str, str]
+) -> str:
+    """Return the card that goes with the model: what it is, what it saw, what it scored.
+
+    Parameters
+    ----------
+    result
+        Scores and the final decoder.
+    participant
+        Whose data.
+    config
+        The settings.
+    runs
+        What the runs are known by.
+    """
+    rows = '\n'.join(
+        f'| {s.model} | {s.space} | {s.metric} | {s.value:.3f} | '
+        f'{"n/a" if s.chance is None else f"{s.chance:.3f}"} | '
+        f'{"n/a" if s.p is None else f"{s.p:.4f}"} | {s.protocol} |'
+        for s in result.evaluation.scores
+    )
+    return f"""# Linear decoder of sub-{participant.label}, task {participant.task}
+
+- **What it does**: predicts `{config.features.extractor}` features of an image from the
+  single-trial betas (`betas.model` in the settings beside it says of which model) of
+  {int(result.selection.keep.sum())} voxels, by ridge regression.
+- **Trained on**: all trials of {len(participant.runs)} run(s) of this participant,
+  {len(result.decoder.library)} different images. The scores below are not of this model but of
+  models fitted in the same way without the held-out trials.
+- **Runs** (hash of their content): {runs_on_card(runs)}
+- **Images**: the file holds a thumbnail of each (32 x 32 pixels), by which copies are known.
+- **Voxels**: {result.selection.description}
+- **Use**: only for this participant, on the same grid. It is not a diagnosis of anything.
+- **Made by**: bids_neurodecode {__version__}, seed {config.seed}; its settings are beside it.
+
+| model | space | metric | value | chance | p | protocol |
+| --- | --- | --- | --- | --- | --- | --- |
+{rows}
+"""

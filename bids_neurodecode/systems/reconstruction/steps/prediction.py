@@ -1,0 +1,216 @@
+"""Predict mode: a trained decoder on new BOLD of the same person."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from bids_neurodecode.bids.records import ParticipantInput
+from bids_neurodecode.bids.sink import write_json
+from bids_neurodecode.config import Config
+from bids_neurodecode.samples import MASK_ARRAYS, Responses, Samples, VoxelMask
+from bids_neurodecode.systems.reconstruction.generation.steps.choice import find_weights
+from bids_neurodecode.systems.reconstruction.generation.steps.model import (
+    generation_model_of,
+    generator_of,
+)
+from bids_neurodecode.systems.reconstruction.generation.steps.outputs import write_made
+from bids_neurodecode.systems.reconstruction.generation.steps.prediction import (
+    RETRIEVAL_ONLY,
+    apply_generation,
+)
+from bids_neurodecode.systems.steps.plan import Plan
+from bids_neurodecode.systems.steps.publish import Publisher, publish_samples, publish_trials
+from bids_neurodecode.systems.steps.responses import add_picture_features, add_responses
+from bids_neurodecode.systems.steps.seen import (
+    PREFIX,
+    compare_runs,
+    in_sample,
+    known_runs,
+    model_columns,
+    pictures_note,
+)
+from bids_neurodecode.workflow.nodes import Call, Ladder
+from bids_neurodecode.workflow.step import ALL, step
+
+DESC = 'applied'
+
+
+def add_prediction(ladder: Ladder, model: Path) -> None:
+    """Add the steps that apply a decoder, and the model that makes images beside it.
+
+    Parameters
+    ----------
+    ladder
+        That steps are added to.
+    model
+        File of the trained model.
+    """
+    run = ladder.run
+    makes = generation_model_of(model)
+    if makes is None:
+        note = RETRIEVAL_ONLY.format(file=model.name)
+        ladder.run = run = replace(run, notes=(*run.notes, note))
+    add_responses(ladder, add_picture_features, hold_out=False)
+    ladder.add(apply_decoder, model=str(model))
+    if makes is not None:
+        from bids_neurodecode.models.weights import default_weights_dir
+
+        place = run.weights_dir or default_weights_dir()
+        weights = find_weights(place, generator_of(makes))
+        ladder.add(apply_generation, apart=True, generation_model=str(makes), weights=weights)
+    ladder.add(publish_predictions, model=str(model))
+
+
+@step(
+    'apply',
+    makes=('metrics', 'predictions', 'null', 'applied_info'),
+    settings=('evaluation', 'seed'),
+)
+def apply_decoder(
+    participant: ParticipantInput,
+    config: Config,
+    plan: Plan,
+    mask: VoxelMask,
+    betas: npt.NDArray[np.float32],
+    features: npt.NDArray[np.float32],
+    run_marks: Mapping[str, Any],
+    model: str,
+    folder: Path,
+) -> Mapping[str, object]:
+    """Decode new betas.
+
+    Parameters
+    ----------
+    participant, config, plan
+        Whose responses, scored how, to what.
+    mask, betas, features
+        Voxels; betas, (n_trials, n_voxels); features of the images, (n_stimuli, n_features).
+    run_marks
+        What the runs are known by: scores of runs that trained the model are in-sample.
+    model
+        File of the decoder.
+    folder
+        Where descriptions of the metrics are written.
+    """
+    from bids_neurodecode.evaluation.metrics import describe, scores_table
+    from bids_neurodecode.models.storage import load_arrays
+    from bids_neurodecode.systems.applying import apply_decoder as decode
+    from bids_neurodecode.systems.applying import merge_stimuli
+    from bids_neurodecode.systems.base import PerStimulus
+    from bids_neurodecode.systems.linear import LinearDecoder
+
+    arrays, description = load_arrays(Path(model))
+    columns = model_columns(VoxelMask.from_state(arrays), mask, model)
+    library = PerStimulus(tuple(description['library']), arrays.pop('library_features'))
+    state = {
+        name: values
+        for name, values in arrays.items()
+        if name not in MASK_ARRAYS and not name.startswith(PREFIX)
+    }
+    decoder = LinearDecoder.from_state(state, library.stimuli, description['measure'])
+    runs = known_runs(run_marks, participant, betas, plan.table)
+    seen = compare_runs(runs, description, model)
+    known = pictures_note(participant, arrays, library.stimuli, model)
+    result = decode(
+        decoder,
+        Samples(Responses(betas, mask), plan.table).voxels(columns),
+        merge_stimuli(library, PerStimulus(participant.stimuli, features)),
+        config.evaluation,
+        np.random.default_rng(config.seed),
+    )
+    scores = in_sample(result.scores) if seen.leaks else result.scores
+    write_json(folder / 'metrics.json', describe(scores))
+    info = {
+        'n_mask': mask.n_voxels,
+        'n_selected': int(columns.sum()),
+        'observed': scores[0].value if scores and not seen.leaks else None,
+        'leaks': list(seen.leaks),
+        'warnings': [*seen.warnings, *known, *result.notes],
+    }
+    return {
+        'metrics': scores_table(scores),
+        'predictions': result.samples,
+        'null': result.null,
+        'applied_info': info,
+    }
+
+
+@step('outputs', makes=('results',), settings=ALL, always=True, memory=lambda size: size.series_gb)
+def publish_predictions(
+    participant: ParticipantInput,
+    config: Config,
+    call: Call,
+    model: str,
+    plan: Plan,
+    metrics: Path,
+    predictions: pd.DataFrame,
+    null: Path,
+    applied_info: Mapping[str, Any],
+    mean_bold: Path,
+    tsnr: Path,
+    generated: Path | None = None,
+) -> Mapping[str, object]:
+    """Write what a trained decoder said of new data, and the record for the report.
+
+    Parameters
+    ----------
+    participant
+        Whose data.
+    config
+        The settings.
+    call
+        Folders, notes and id of the call.
+    model
+        File of the trained model.
+    plan
+        Trials or samples, and what of them is held out.
+    metrics
+        The metrics table (TSV).
+    predictions
+        One row per held-out sample.
+    null
+        Scores of permutations (TSV).
+    applied_info
+        What was applied to what.
+    mean_bold
+        Map of the mean series.
+    tsnr
+        Map of the temporal signal-to-noise ratio.
+    generated
+        File of what was made in two stages; None: nothing was.
+    """
+    from bids_neurodecode.report import results as r
+
+    info, trials = applied_info, plan.table
+    publisher = Publisher.of(participant, call, config)
+    writer = publisher.writer
+    writer.copy('metrics', metrics.with_suffix('.json'), desc=DESC, extension='.json')
+    observed = None
+    if info['observed'] is not None:
+        file = publisher.keep(null, 'null')
+        observed = r.NullResults(file, info['observed'], 'identification_top1')
+    record = publisher.record(
+        'reconstruction',
+        n_trials=trials['run'].value_counts().to_dict(),
+        notes=(f'a trained model was applied: {Path(model).name}',),
+        warnings=info['warnings'],
+        leaks=info['leaks'],
+        voxels=r.VoxelResults(info['n_mask'], info['n_selected'], 'the voxels of the model'),
+        trials=publish_trials(writer, trials),
+        # there are no series in NSD's own layout
+        maps={} if not participant.has_series else {'tsnr': writer.image('tsnr', tsnr)},
+        mean_bold=writer.image('meanbold', mean_bold),
+        metrics=writer.copy('metrics', metrics, desc=DESC),
+        predictions=publish_samples(writer, predictions, trials, DESC),
+        null=observed,
+        generation=None if generated is None else write_made(writer, generated, trials),
+        stimuli_dir=participant.stimuli_dir,
+    )
+    return publisher.finish(record)

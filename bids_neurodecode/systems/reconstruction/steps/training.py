@@ -1,0 +1,208 @@
+"""Images from betas: the linear decoder, images made in two stages, and what is published."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from bids_neurodecode.bids.records import ParticipantInput
+from bids_neurodecode.bids.writer import ProductWriter
+from bids_neurodecode.config import Config
+from bids_neurodecode.samples import VoxelMask
+from bids_neurodecode.systems.reconstruction.generation.steps.choice import choose_generator
+from bids_neurodecode.systems.reconstruction.generation.steps.outputs import write_generation
+from bids_neurodecode.systems.reconstruction.generation.steps.training import add_generation
+from bids_neurodecode.systems.reconstruction.steps.decoding import decode
+from bids_neurodecode.systems.steps.plan import Plan
+from bids_neurodecode.systems.steps.publish import (
+    Measured,
+    Publisher,
+    beta_results,
+    publish_samples,
+    publish_trials,
+    with_model,
+)
+from bids_neurodecode.systems.steps.responses import (
+    add_atlas,
+    add_picture_features,
+    add_responses,
+    reliability,
+)
+from bids_neurodecode.workflow.files import read_json
+from bids_neurodecode.workflow.nodes import Call, Ladder
+from bids_neurodecode.workflow.step import ALL, step
+
+DESC = 'linear'
+
+
+def add_pictures(ladder: Ladder) -> None:
+    """Add the steps that train and judge the decoding of images."""
+    run = ladder.run
+    choice = choose_generator(run.config, run.device, run.weights_dir)
+    ladder.run = replace(run, notes=(*run.notes, choice.why))
+    add_responses(ladder, add_picture_features)
+    ladder.add(reliability)
+    add_atlas(ladder)
+    ladder.add(decode)
+    if choice.name != 'none':
+        add_generation(ladder, choice)
+    ladder.add(publish_pictures)
+
+
+@step(
+    'outputs', makes=('results',), settings=ALL, always=True, memory=lambda size: 1 + size.run_gb
+)
+def publish_pictures(
+    participant: ParticipantInput,
+    config: Config,
+    call: Call,
+    plan: Plan,
+    mask: VoxelMask,
+    mean_bold: Path,
+    tsnr: Path,
+    betas: npt.NDArray[np.float32],
+    beta_maps: list[Path],
+    beta_info: Mapping[str, Any],
+    reliability_maps: list[Path],
+    metrics: Path,
+    predictions: pd.DataFrame,
+    null: Path,
+    confusion: Path,
+    selected: Path,
+    model: Path,
+    decode_info: Mapping[str, Any],
+    folder: Path,
+    generated: Path | None = None,
+    atlas_labels: Path | None = None,
+    atlas_table: Path | None = None,
+    parcels: list[Path] | None = None,
+) -> Mapping[str, object]:
+    """Write the derivatives of images, and the record for the report.
+
+    ``generated`` is what was made in two stages, where it was.
+
+    Parameters
+    ----------
+    participant
+        Whose data.
+    config
+        The settings.
+    call
+        Folders, notes and id of the call.
+    plan
+        Trials or samples, and what of them is held out.
+    mask
+        Voxels of the analysis.
+    mean_bold
+        Map of the mean series.
+    tsnr
+        Map of the temporal signal-to-noise ratio.
+    betas
+        Shape (n_trials, n_voxels), percent signal change.
+    beta_maps
+        Maps that came of making betas.
+    beta_info
+        How betas were made.
+    reliability_maps
+        Maps over repeats; none without.
+    metrics
+        The metrics table (TSV).
+    predictions
+        One row per held-out sample.
+    null
+        Scores of permutations (TSV).
+    confusion
+        Counts of true and identified stimuli.
+    selected
+        Map of the chosen voxels.
+    model
+        File of the trained model.
+    decode_info
+        How the decoder was fitted.
+    folder
+        That is written into.
+    generated
+        File of what was made in two stages; None: nothing was.
+    atlas_labels
+        Parcellation on the grid of the data.
+    atlas_table
+        Names of its parcels.
+    parcels
+        Tables of parcel means, one per run.
+    """
+    from bids_neurodecode.report import results as r
+
+    info, trials = decode_info, plan.table
+    publisher = Publisher.of(participant, call, config)
+    writer = publisher.writer
+    # what predict mode reads says which model of the betas the decoder takes
+    config = with_model(config, beta_info['model'])
+    table = publish_linear(writer, config, metrics, model)
+    generation = None
+    warnings = [*beta_info['warnings'], *info['warnings']]
+    if generated is not None:
+        linear = pd.read_csv(metrics, sep='\t', na_values=['n/a'], keep_default_na=False)
+        generation, table = write_generation(writer, config, generated, linear, trials)
+        said = {*plan.leaks, *warnings}
+        warnings += [line for line in read_json(generated)['warnings'] if line not in said]
+    measured = Measured(
+        mask,
+        betas,
+        tsnr,
+        beta_info,
+        [*beta_maps, *reliability_maps],
+        atlas_labels,
+        atlas_table,
+        parcels,
+    )
+    maps = measured.publish(publisher, folder)
+    maps['reliable'] = writer.image(
+        'reliable', selected, more={'desc': info['rule_name']}, Description=info['rule']
+    )
+    record = publisher.record(
+        'reconstruction',
+        n_trials=trials['run'].value_counts().to_dict(),
+        plan=plan,
+        warnings=warnings,
+        betas=beta_results(beta_info),
+        voxels=r.VoxelResults(info['n_mask'], info['n_selected'], info['rule']),
+        trials=publish_trials(writer, trials),
+        maps=maps,
+        mean_bold=writer.image('meanbold', mean_bold),
+        metrics=table,
+        predictions=publish_samples(writer, predictions, trials, DESC),
+        confusion=r.ConfusionResults(
+            publisher.keep(confusion, 'confusion'), tuple(info['labels'])
+        ),
+        null=r.NullResults(publisher.keep(null, 'null'), info['observed'], info['null_metric']),
+        generation=generation,
+        stimuli_dir=participant.stimuli_dir,
+    )
+    return publisher.finish(record)
+
+
+def publish_linear(writer: ProductWriter, config: Config, metrics: Path, model: Path) -> Path:
+    """Write the scores of the linear decoder, itself and its card; return the scores.
+
+    Parameters
+    ----------
+    writer
+        Of the participant's products.
+    config
+        The settings.
+    metrics
+        The metrics table (TSV).
+    model
+        File of the trained model.
+    """
+    writer.copy('metrics', metrics.with_suffix('.json'), desc=DESC, extension='.json')
+    writer.copy('model', model, desc=DESC)
+    writer.text('model_config', config.to_toml(), desc=DESC)
+    writer.copy('model_card', model.with_name('model.md'), desc=DESC)
+    return writer.copy('metrics', metrics, desc=DESC)

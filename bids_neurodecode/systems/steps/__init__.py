@@ -1,0 +1,1 @@
+"""The steps that systems share: plan, betas, atlas, features, what is published."""

@@ -1,0 +1,438 @@
+"""What the last steps share: products under their BIDS names, and the record of the report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bids_neurodecode._version import __version__
+from bids_neurodecode.bids.description import name_of
+from bids_neurodecode.bids.names import PRODUCTS, clean_label, told_apart
+from bids_neurodecode.bids.provenance import sidecar, software_versions
+from bids_neurodecode.bids.records import ParticipantInput
+from bids_neurodecode.bids.sink import copy_file, write_json, write_text
+from bids_neurodecode.bids.trials import with_trials
+from bids_neurodecode.bids.writer import ProductWriter
+from bids_neurodecode.config import Config
+from bids_neurodecode.samples import VoxelMask
+from bids_neurodecode.signals.clean import UNITS
+from bids_neurodecode.systems.steps.plan import Plan
+from bids_neurodecode.systems.steps.records import results_path
+from bids_neurodecode.tables import column_texts
+from bids_neurodecode.workflow.files import save_map
+from bids_neurodecode.workflow.nodes import Call
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from bids_neurodecode.report.results import ParticipantResults
+
+
+@dataclass(frozen=True)
+class Publisher:
+    """Where the products of a participant go, and the record for the report.
+
+    Parameters
+    ----------
+    participant, call, config
+        Whose products, of which call of the program, made with which settings.
+    writer
+        Writes products under their names.
+    """
+
+    participant: ParticipantInput
+    call: Call
+    config: Config
+    writer: ProductWriter
+
+    @classmethod
+    def of(cls, participant: ParticipantInput, call: Call, config: Config) -> Publisher:
+        """Return the publisher of products over all runs of a participant.
+
+        Parameters
+        ----------
+        participant
+            Whose data.
+        call
+            Folders, notes and id of the call.
+        config
+            The settings.
+        """
+        writer = ProductWriter.for_participant(participant, call.output_dir)
+        return cls(participant, call, config, writer)
+
+    @property
+    def log(self) -> Path:
+        """The folder of what is kept for the report."""
+        return self.call.output_dir / f'sub-{self.participant.label}' / 'log'
+
+    @property
+    def settings_file(self) -> Path:
+        """The settings of this call."""
+        return self.log / self.call.run_id / 'config.toml'
+
+    def keep(self, source: Path, name: str) -> Path:
+        """Keep a file that the report shows beside the record of the results.
+
+        Parameters
+        ----------
+        source
+            The file.
+        name
+            Of the file.
+        """
+        stem = f'sub-{self.participant.label}_task-{self.participant.task}'
+        target = self.log / f'{stem}_{name}{source.suffix}'
+        copy_file(source, target)
+        return target
+
+    def record(
+        self, system: str, *, n_trials: Mapping[Any, int], plan: Plan | None = None, **more: Any
+    ) -> ParticipantResults:
+        """Return the record for the report; the settings of the call are written beside it.
+
+        Parameters
+        ----------
+        system
+            Which of the systems.
+        n_trials
+            How many trials (films) each run has, by its number.
+        plan
+            What is held out; None where a trained model is applied.
+        **more
+            Further fields; notes, warnings and leaks are added to those of the call and the plan.
+        """
+        from bids_neurodecode.report import results as r
+
+        write_text(self.settings_file, self.config.to_toml())
+        participant, call, space = self.participant, self.call, self.writer.space
+        notes, leaks = list(call.notes), list[str]()
+        if plan is not None:
+            notes.append(sentence(plan.why))
+            leaks += plan.leaks
+            more['split'] = r.SplitResults(
+                plan.split.by,
+                plan.split.protocol,
+                len(plan.split),
+                plan.split.repeats_cross,
+                plan.why,
+            )
+        return r.ParticipantResults(
+            participant=participant.label,
+            version=__version__,
+            run_id=call.run_id,
+            system=system,
+            paradigm=participant.paradigm,
+            layout=participant.layout,
+            task=participant.task,
+            bids_name=name_of(call.bids_dir),
+            runs=run_results(participant, n_trials),
+            derivatives=call.derivatives,
+            notes=tuple(call.relative(line) for line in (*notes, *more.pop('notes', ()))),
+            warnings=tuple(call.relative(line) for line in (*leaks, *more.pop('warnings', ()))),
+            leaks=(*leaks, *more.pop('leaks', ())),
+            space=space,
+            in_mni=self.writer.in_mni,
+            features=dict(participant.features),
+            config=self.settings_file,
+            versions=software_versions(),
+            **more,
+        )
+
+    def finish(self, record: ParticipantResults) -> dict[str, Path]:
+        """Write the record and remove what an earlier run left; return the product."""
+        participant = self.participant
+        target = results_path(self.call.output_dir, participant.label, participant.task)
+        write_text(target, record.to_json())
+        self.writer.finish()
+        return {'results': target}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What every system that starts from single-trial betas publishes, whatever it makes of them.
+
+    Parameters
+    ----------
+    mask, betas, tsnr
+        The voxels; betas, (n_trials, n_voxels); map of the temporal signal-to-noise ratio.
+    info
+        How the betas were estimated.
+    maps
+        Of the model of the betas and of reliability.
+    atlas_labels, atlas_table, parcels
+        Labels and table of the parcellation; mean series, one file per run. None without an atlas.
+    """
+
+    mask: VoxelMask
+    betas: np.ndarray[Any, Any]
+    tsnr: Path
+    info: Mapping[str, Any]
+    maps: Sequence[Path]
+    atlas_labels: Path | None = None
+    atlas_table: Path | None = None
+    parcels: Sequence[Path] | None = None
+
+    def publish(self, publisher: Publisher, folder: Path) -> dict[str, Path]:
+        """Write it; return the maps by name.
+
+        In NSD's own layout betas were read in place, without series: they are not written.
+
+        Parameters
+        ----------
+        publisher
+            Of the participant's products.
+        folder
+            That is written into.
+        """
+        writer, participant = publisher.writer, publisher.participant
+        maps: dict[str, Path] = {}
+        if participant.has_series:
+            self._publish_betas(writer, folder)
+            maps['tsnr'] = writer.image('tsnr', self.tsnr)
+        for file in self.maps:
+            name = file.name.removesuffix('.nii.gz')
+            maps[name] = writer.image(name, file)
+        if self.atlas_labels is not None and self.atlas_table is not None:
+            atlas = self.atlas_labels, self.atlas_table
+            maps['dseg'] = write_atlas(writer, publisher.config, *atlas)
+            write_parcels(writer, participant, publisher.config, self.parcels or ())
+        return maps
+
+    def _publish_betas(self, writer: ProductWriter, folder: Path) -> None:
+        info, more = self.info, {}
+        scratch = folder / ('betas.nii.gz' if self.mask.space is None else 'betas.values')
+        source = betas_image(self.mask, self.betas, scratch)
+        if info.get('model_scores'):
+            scores = info['model_scores']
+            more = {
+                'ModelOfFolds': info['fold_models'],
+                'ModelChoice': 'Share of pairs identified in runs held out within training '
+                'trials, of all trials and then of those of each fold, by model',
+                'ModelScores': {model: [each[model] for each in scores] for model in scores[0]},
+            }
+        writer.image('betas', source, Model=info['model'], Units=info['units'], **more)
+        scratch.unlink(missing_ok=True)
+
+
+def betas_image(
+    mask: VoxelMask, betas: np.ndarray[Any, Any], file: Path, *, block: int = 4096
+) -> Any:
+    """Return what betas, (n_trials, n_voxels), are written from, held some at a time.
+
+    Parameters
+    ----------
+    mask, betas
+        The columns, and their values.
+    file
+        Of volumes it is the image itself, which is returned. Of a space an image is mapped to
+        it: the values of a column lie side by side there, as in CIFTI.
+    block
+        Columns of a space that are held.
+    """
+    if mask.space is None:
+        return save_map(file, mask, betas)
+    shape = (mask.space.n_columns, 1, 1, len(betas))
+    values = np.memmap(file, np.float32, 'w+', shape=shape)
+    inside = np.flatnonzero(mask.mask)
+    for start in range(0, len(inside), block):
+        part = slice(start, start + block)
+        values[inside[part], 0, 0] = betas[:, part].T
+    return mask.space.image(values)
+
+
+def trial_columns(trials: Any) -> dict[str, Any]:
+    """Return the descriptions of the columns that a table of trials has."""
+    named = {*trials.columns, 'stim_file'}
+    return {name: text for name, text in column_texts('trials').items() if name in named}
+
+
+def publish_trials(writer: ProductWriter, trials: pd.DataFrame, paradigm: str = 'images') -> Path:
+    """Write the table of the trials of the betas; conditions are no stimulus files.
+
+    Parameters
+    ----------
+    writer
+        Of the participant's products.
+    trials
+        One row per trial.
+    paradigm
+        ``images`` or ``conditions``.
+    """
+    if paradigm == 'conditions':
+        shown = trials.assign(trial_type=trials['stimulus']).drop(columns='stimulus')
+    else:
+        shown = trials.assign(stim_file=trials['stimulus'])
+    return writer.table('betas_events', shown, columns=trial_columns(shown))
+
+
+def publish_samples(
+    writer: ProductWriter, predictions: pd.DataFrame, trials: pd.DataFrame, desc: str
+) -> Path:
+    """Write the table of held-out samples, each with its trial.
+
+    Parameters
+    ----------
+    writer
+        Of the participant's products.
+    predictions
+        One row per held-out sample.
+    trials
+        One row per trial.
+    desc
+        Label of the model in file names.
+    """
+    table = with_trials(predictions, trials)
+    return writer.table('predictions', table, columns='predictions', more={'desc': desc})
+
+
+def with_model(config: Config, model: str) -> Config:
+    """Return the settings with the model of the betas that ``auto`` came to.
+
+    Parameters
+    ----------
+    config
+        The settings.
+    model
+        B, C or D; another: not known.
+    """
+    if model not in {'B', 'C', 'D'}:
+        return config
+    return config.model_copy(update={'betas': config.betas.model_copy(update={'model': model})})
+
+
+def sentence(text: str) -> str:
+    """Start with a capital, end with a stop."""
+    return f'{text[:1].upper()}{text[1:].rstrip(".")}.'
+
+
+def run_results(participant: ParticipantInput, n_trials: Mapping[Any, int]) -> tuple[Any, ...]:
+    """Return the runs as the report lists them.
+
+    Parameters
+    ----------
+    participant
+        Whose data.
+    n_trials
+        Trials of each run, by its label or number.
+    """
+    from bids_neurodecode.report.results import RunResults
+
+    return tuple(
+        RunResults(
+            label=run.label,
+            n_volumes=run.n_volumes,
+            repetition_time=run.repetition_time,
+            bold=run.bold,
+            mask=run.mask,
+            events=run.events,
+            confounds=run.confounds,
+            n_trials=n_trials.get(number, 0),
+        )
+        for number, run in enumerate(participant.runs)
+    )
+
+
+def beta_results(info: Mapping[str, Any]) -> Any:
+    """Return what the report says of the betas."""
+    from bids_neurodecode.report.results import BetaResults
+
+    return BetaResults(
+        model=info['model'],
+        engine=info['engine'],
+        tuning=info['tuning'],
+        n_components=tuple(info['n_components']),
+        component_curves=tuple(tuple(curve) for curve in info['component_curves']),
+        n_noise_pool=info['n_noise_pool'],
+        onoff_threshold=info['onoff_threshold'],
+        hrf_times_to_peak=tuple(info['hrf_times_to_peak']),
+        fold_models=tuple(info.get('fold_models', ())),
+        model_scores=tuple(info.get('model_scores', ())),
+    )
+
+
+def atlas_entities(config: Config) -> dict[str, str]:
+    """Return the entities that name an atlas, from its TemplateFlow name or its file.
+
+    Examples
+    --------
+    >>> from bids_neurodecode.config import build_config
+    >>> name = 'Schaefer2018_desc-100Parcels7Networks'
+    >>> atlas_entities(build_config({'atlas': {'name': name}}))
+    {'atlas': 'Schaefer2018', 'seg': '100Parcels7Networks'}
+    """
+    if config.atlas.rois:
+        return {'atlas': 'rois'}
+    name = config.atlas.name or str(config.atlas.file and config.atlas.file.name)
+    parts = dict(p.split('-', 1) for p in name.split('.')[0].split('_') if '-' in p)
+    label = parts.get('atlas', name.split('_')[0].split('.')[0])
+    # a name of other letters leaves nothing, and gets a label all the same
+    entities = {'atlas': told_apart({name: clean_label(label)})[name]}
+    segmentation = clean_label(parts.get('seg', parts.get('desc', '')))
+    if segmentation:
+        entities['seg'] = segmentation
+    if clean_label(parts.get('scale', '')):
+        entities['scale'] = clean_label(parts['scale'])
+    return entities
+
+
+def write_atlas(writer: ProductWriter, config: Config, labels: Path, table: Path) -> Path:
+    """Write the parcellation on the grid of the data, and its table.
+
+    Parameters
+    ----------
+    writer
+        Of the participant's products.
+    config
+        The settings.
+    labels
+        Parcellation on the grid of the data.
+    table
+        Of the atlas: ``index`` and ``name``.
+    """
+    entities = atlas_entities(config)
+    writer.copy('dseg_table', table, **entities)
+    if writer.form == 'gifti':  # the labels' own sidecars are of one hemisphere each
+        fields = sidecar(sources=writer.sources, **writer.place)
+        write_json(writer.path('dseg_table', extension='.json', **entities), fields)
+    if writer.form == 'parcels':  # whose labels would else have the name of the table
+        entities['desc'] = 'labels'
+    return writer.image('dseg', labels, more=entities)
+
+
+def write_parcels(
+    writer: ProductWriter, participant: ParticipantInput, config: Config, files: Sequence[Path]
+) -> None:
+    """Write the parcel means of each run as TSV with their sampling in a sidecar.
+
+    Parameters
+    ----------
+    writer
+        Of the participant's products.
+    participant
+        Whose data.
+    config
+        The settings.
+    files
+        Tables of parcel means, one per run.
+    """
+    entities = atlas_entities(config)
+    if not participant.has_series:
+        return
+    for run, file in zip(participant.runs, files, strict=True):
+        of_run = writer.for_run(run.entities, run.sources)
+        of_run.copy('timeseries', file, **entities)
+        fields = sidecar(
+            sources=run.sources,
+            fixed=PRODUCTS['timeseries'].sidecar,
+            **writer.place,
+            RepetitionTime=run.repetition_time,
+            SamplingFrequency=1 / run.repetition_time,
+            Scaling=config.clean.scaling,
+            Units=UNITS[config.clean.scaling],
+        )
+        write_json(of_run.path('timeseries', extension='.json', **entities), fields)

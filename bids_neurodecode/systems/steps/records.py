@@ -1,0 +1,223 @@
+"""Pages from the records that the participants left in the output folder."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bids_neurodecode.bids.choices import JOINT
+from bids_neurodecode.config import Config, load_config
+from bids_neurodecode.errors import InputError
+
+if TYPE_CHECKING:
+    from bids_neurodecode.bids.records import Paradigm
+    from bids_neurodecode.report.results import ParticipantResults
+    from bids_neurodecode.spaces import Form
+
+
+NO_RESULTS = (
+    'No results of participant level in {folder}{which}. '
+    'Run the participant level first: bids_neurodecode BIDS_DIR {folder} participant.'
+)
+
+DEFAULT_SYSTEM = {'images': 'reconstruction', 'movie': 'movie', 'conditions': 'conditions'}
+TASK = re.compile(r'_task-([0-9a-zA-Z+]+)_')
+SEVERAL_TASKS = (
+    'The results in {folder} are of several tasks ({tasks}). Choose one with --task-id.'
+)
+
+
+def results_path(output_dir: Path, participant: str, task: str) -> Path:
+    """Return where the record that the reports are made from is kept.
+
+    Parameters
+    ----------
+    output_dir
+        Of the run.
+    participant
+        Label of the participant.
+    task
+        Label of the task.
+    """
+    name = f'sub-{participant}_task-{task}_results.json'
+    return output_dir / f'sub-{participant}' / 'log' / name
+
+
+def task_of_results(asked: Sequence[str], output_dir: Path) -> str | None:
+    """Return the task label of the results of the tasks that were asked for.
+
+    Several tasks have theirs under a label of their own, by what they show.
+
+    Parameters
+    ----------
+    asked
+        Labels of the tasks that were asked for.
+    output_dir
+        Of the run.
+    """
+    if len(asked) < 2:
+        return asked[0] if asked else None
+    labels = list(JOINT.values())
+    there = [x for x in labels if any(output_dir.glob(f'sub-*/log/*_task-{x}_results.json'))]
+    return (there or labels)[0]
+
+
+def find_results(
+    output_dir: Path,
+    participants: Sequence[str] = (),
+    task: str | None = None,
+    *,
+    one_task: bool = False,
+) -> list[Path]:
+    """Return the records in an output folder, in order of their names.
+
+    Parameters
+    ----------
+    output_dir
+        Of the run.
+    participants
+        Labels; none: all.
+    task
+        Label of the task; None: any.
+    one_task
+        Whether several tasks are an error.
+
+    Raises
+    ------
+    InputError
+        If there are none, or they are of several tasks where one was needed.
+    """
+    labels = participants or ('*',)
+    files = sorted(
+        file
+        for label in labels
+        for file in output_dir.glob(f'sub-{label}/log/sub-*_task-{task or "*"}_results.json')
+    )
+    tasks = sorted({match.group(1) for f in files if (match := TASK.search(f.name))})
+    if one_task and len(tasks) > 1:
+        raise InputError(SEVERAL_TASKS.format(folder=output_dir, tasks=', '.join(tasks)))
+    if not files:
+        which = f' for {", ".join(f"sub-{x}" for x in participants)}' if participants else ''
+        raise InputError(NO_RESULTS.format(folder=output_dir, which=which))
+    return files
+
+
+def owner_of(results: Path) -> tuple[str, str]:
+    """Return the labels of the participant and the task that a record is of.
+
+    Examples
+    --------
+    >>> owner_of(Path('out/sub-01/log/sub-01_task-images_results.json'))
+    ('01', 'images')
+    """
+    found = TASK.search(results.name)
+    return results.parent.parent.name.removeprefix('sub-'), found.group(1) if found else ''
+
+
+def read_results(file: Path) -> ParticipantResults:
+    """Read one record."""
+    from bids_neurodecode.report.results import ParticipantResults
+
+    return ParticipantResults.from_json(file.read_bytes(), source=str(file))
+
+
+def citations(
+    config: Config,
+    paradigm: Paradigm,
+    derivatives: Sequence[str],
+    layout: str = 'bids',
+    system: str | None = None,
+    form: Form | None = None,
+) -> dict[str, str]:
+    """Return the contents of ``logs/CITATION.*`` before anything was run.
+
+    Parameters
+    ----------
+    config
+        The settings.
+    paradigm
+        ``images``, ``movie`` or ``conditions``.
+    derivatives
+        Names of the preprocessed datasets.
+    layout
+        Of the dataset.
+    system
+        Of the analysis; None: that of the settings.
+    form
+        Of the series (surfaces, CIFTI, parcels); None: volumes.
+    """
+    from bids_neurodecode._version import __version__
+    from bids_neurodecode.bids.provenance import software_versions
+    from bids_neurodecode.report.boilerplate import citation_files, methods
+
+    paragraphs = methods(
+        config,
+        paradigm=paradigm,
+        system=system or system_of(config, paradigm),
+        version=__version__,
+        derivatives=derivatives,
+        versions=software_versions(),
+        layout=layout,
+        form=form,
+    )
+    return citation_files(paragraphs)
+
+
+def system_of(config: Config, paradigm: Paradigm) -> str:
+    """Return which of the systems is run: the one that is asked for, else that of the paradigm.
+
+    Parameters
+    ----------
+    config
+        The settings.
+    paradigm
+        ``images``, ``movie`` or ``conditions``.
+    """
+    return DEFAULT_SYSTEM[paradigm] if config.system == 'auto' else config.system
+
+
+def citations_of(record: ParticipantResults) -> dict[str, str]:
+    """Return the contents of ``logs/CITATION.*`` as the page of a participant has them."""
+    from bids_neurodecode.report.boilerplate import citation_files, methods
+
+    paragraphs = methods(
+        config_of(record),
+        paradigm=record.paradigm,
+        system=record.system,
+        version=record.version,
+        derivatives=record.derivatives,
+        versions=record.versions,
+        rule=None if record.voxels is None else record.voxels.rule,
+        betas_model=None if record.betas is None else record.betas.model,
+        fold_models=record.betas.fold_models
+        if record.betas and record.betas.model_scores
+        else None,
+        generator='none' if record.generation is None else record.generation.generator,
+        layout=record.layout,
+        form=record.form,
+    )
+    return citation_files(paragraphs)
+
+
+def config_of(record: ParticipantResults) -> Config:
+    """Return the settings that a record was made with."""
+    return Config() if record.config is None else load_config(record.config)
+
+
+GROUP_FOLDER = 'group'
+
+
+def group_page(output_dir: Path, task: str) -> str:
+    """Return the name of the group's page; with several tasks in a folder it carries its own.
+
+    Parameters
+    ----------
+    output_dir
+        Of the run.
+    task
+        Label of the task.
+    """
+    several = {read_results(file).task for file in find_results(output_dir)} != {task}
+    return f'group_task-{task}.html' if several else 'group.html'
