@@ -4,6 +4,10 @@
 simulates betas in a file (float32, deleted at the end), runs each step in a process of its own,
 and prints the most memory that could not be given back (``RssAnon``; pages of mapped files can),
 the seconds of processor time, a line through the counts, and what it says of 30,000 trials.
+
+``python benchmarks/bench_memory.py --program BIDS_DIR [options of the program]`` runs the program
+on a dataset, node by node in one process, and prints the same of each of its steps beside what
+they ask for: lines of ``memory.tsv``, which the tests compare requests with.
 """
 
 from __future__ import annotations
@@ -15,7 +19,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +158,11 @@ def cifti(given: dict[str, Any], folder: Path) -> None:
     _written(given, folder, '.dtseries.nii')
 
 
+def gifti(given: dict[str, Any], folder: Path) -> None:
+    """The same as a pair of surfaces."""
+    _written(given, folder, '.func.gii')
+
+
 def volume(given: dict[str, Any], folder: Path) -> None:
     """The same betas as a compressed volume of as many voxels."""
     _written(given, folder, '.nii.gz')
@@ -163,7 +173,7 @@ def _written(given: dict[str, Any], folder: Path, extension: str) -> None:
 
     from bids_neurodecode.bids.sink import write_image
     from bids_neurodecode.samples import VoxelMask
-    from bids_neurodecode.spaces import Space, load_image
+    from bids_neurodecode.spaces import Space, files_of, load_image
     from bids_neurodecode.systems.steps.publish import betas_image
 
     samples = given['samples']
@@ -173,18 +183,22 @@ def _written(given: dict[str, Any], folder: Path, extension: str) -> None:
         side = int(np.ceil(n ** (1 / 3)))
         shape = (side, side, side)
     else:
-        axis = BrainModelAxis.from_surface(np.arange(n), n, 'CortexLeft')
-        space = Space(axis, 'cifti', 'fsLR:den-91k')
+        half = n // 2
+        axis = BrainModelAxis.from_surface(np.arange(half), half, 'CortexLeft')
+        axis += BrainModelAxis.from_surface(np.arange(n - half), n - half, 'CortexRight')
+        form, label = ('gifti', 'own') if extension == '.func.gii' else ('cifti', 'own')
+        space = Space(axis, form, label)
     inside = np.zeros(shape, dtype=bool)
     inside.ravel()[:n] = True
     mask = VoxelMask(inside, np.eye(4), space=space)
-    file = folder / f'sub-01_space-fsLR_den-91k_x{extension}'
+    file = folder / f'sub-01_hemi-L_space-own_x{extension}'
     if space is None:
         betas_image(mask, samples.values, file)
     else:
         write_image(file, betas_image(mask, samples.values, folder / 'betas.values'))
     mask.extract(np.asanyarray(load_image(file).dataobj[..., :N_RUN], np.float32))
-    file.unlink()
+    for each in files_of(file):
+        each.unlink()
 
 
 STEPS: dict[str, Callable[[dict[str, Any], Path], None]] = {
@@ -193,29 +207,83 @@ STEPS: dict[str, Callable[[dict[str, Any], Path], None]] = {
     'linear': linear,
     'ridge': ridge,
     'cifti': cifti,
+    'gifti': gifti,
     'volume': volume,
 }
 
 
 def measure(step: str, folder: Path, n_folds: int) -> dict[str, float]:
     """Run one step in this process; return its peak (GiB) and processor time (s)."""
-    from bids_neurodecode import mapped
-
-    # as from 1 GiB on: fewer trials than a study has shall show how memory grows there
-    mapped.MAPPED_BYTES = 2**26
-    peak = Peak()
     given = load(folder, n_folds)
+    with watched() as found:
+        STEPS[step](given, folder)
+    return found
+
+
+@contextmanager
+def watched() -> Iterator[dict[str, float]]:
+    """Give a mapping that holds peak (GiB) and processor time (s) of the block at its end."""
+    found: dict[str, float] = {}
+    peak = Peak()
     peak.start()
     start = time.process_time()
-    STEPS[step](given, folder)
-    seconds = time.process_time() - start
+    yield found
+    found |= {'gib': round(peak.most, 3), 'seconds': round(time.process_time() - start, 2)}
     peak.done.set()
     peak.join()
-    return {'gib': peak.most, 'seconds': seconds}
 
 
-def main(argv: list[str]) -> None:
-    """Measure all steps at all counts, and print the table."""
+def program(argv: list[str]) -> int:
+    """Run the program in this process; print what each step held, and what it asks for."""
+    from bids_neurodecode.cli.checks import check_all
+    from bids_neurodecode.cli.levels import run_settings
+    from bids_neurodecode.cli.main import main as run_program
+    from bids_neurodecode.cli.parser import parse_arguments, settings_from
+    from bids_neurodecode.levels.participant import init_run_wf
+    from bids_neurodecode.workflow import stage
+    from bids_neurodecode.workflow.resources import data_size
+
+    rows: list[dict[str, Any]] = []
+
+    @contextmanager
+    def measured(file: Path) -> Iterator[None]:
+        with watched() as found:
+            yield
+        file.write_text(json.dumps({'seconds': found['seconds'], 'memory_gb': found['gib']}))
+        rows.append({'step': file.parent.name, **found})
+
+    stage.measured = measured  # type: ignore[assignment]
+    with tempfile.TemporaryDirectory() as place:
+        plugin = Path(place) / 'plugin.yml'
+        plugin.write_text('plugin: Linear\n', encoding='utf-8')
+        call = [argv[0], f'{place}/out', 'participant', '-w', f'{place}/work', *argv[1:]]
+        call += ['--use-plugin', str(plugin)]
+        arguments = parse_arguments(call)
+        config = settings_from(arguments)
+        inputs = check_all(arguments, config)
+        workflow = init_run_wf(inputs.participants, run_settings(arguments, config, inputs, 'b'))
+        nodes = [workflow.get_node(name) for name in workflow.list_node_names()]
+        asked = {node.name: node.mem_gb for node in nodes}
+        code = run_program(call)
+    size = data_size(inputs.participants[0])
+    about = {
+        'n_voxels': size.n_voxels,
+        'filled': round(size.filled, 4),
+        'n_volumes': max(size.n_volumes),
+        'n_runs': len(size.n_volumes),
+        'n_stimuli': size.n_stimuli,
+        'n_trials': size.n_trials,
+    }
+    table = pd.DataFrame([{**row, **about, 'asked': asked.get(row['step'])} for row in rows])
+    table.insert(0, 'system', config.system)
+    print(table.to_csv(sep='\t', index=False))
+    return code
+
+
+def main(argv: list[str]) -> int:
+    """Measure all steps at all counts, and print the table; return 1 if a step failed."""
+    if argv[:1] == ['--program']:
+        return program(argv[1:])
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--columns', type=int, default=91_282)
     parser.add_argument('--trials', type=int, nargs='+', default=[500, 1000, 2000])
@@ -225,8 +293,8 @@ def main(argv: list[str]) -> None:
     asked = parser.parse_args(argv)
     if asked.one:
         print(json.dumps(measure(asked.one[0], Path(asked.one[1]), asked.folds)))
-        return
-    rows = []
+        return 0
+    rows, failed = [], list[str]()
     for n_trials in asked.trials:
         with tempfile.TemporaryDirectory() as place:
             simulate(Path(place), n_trials, asked.columns)
@@ -243,10 +311,15 @@ def main(argv: list[str]) -> None:
                 done = subprocess.run(call, capture_output=True, text=True, check=False)
                 if done.returncode:
                     print(done.stderr, file=sys.stderr)
+                    failed.append(f'{step} with {n_trials} trials')
                     continue
                 found = json.loads(done.stdout.splitlines()[-1])
                 rows.append({'step': step, 'trials': n_trials, **found})
                 print(rows[-1], flush=True)
+    if failed:
+        print(f'failed: {", ".join(failed)}', file=sys.stderr)
+    if not rows:
+        return 1
     table = pd.DataFrame(rows)
     betas = 4 * asked.columns / GIB
     for step, own in table.groupby('step', sort=False):
@@ -257,7 +330,8 @@ def main(argv: list[str]) -> None:
                 f'{step}: {level:.2f} GiB + {slope / betas:.2f} times the betas; at {ASKED:,} '
                 f'trials {level + slope * ASKED:.1f} GiB, {slow * ASKED / 60:.0f} min'
             )
+    return int(bool(failed))
 
 
 if __name__ == '__main__':
-    main(sys.argv[1:])
+    sys.exit(main(sys.argv[1:]))

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-MAPPED_BYTES = 2**30
+MAPPED_BYTES = 2**24
 """Arrays of less are held in memory."""
-_ROWS = 1024
+BLOCK_BYTES = 2**27
+"""Of the doubles that are held at a time."""
 
 
 def room(values: npt.NDArray[Any], shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
@@ -57,10 +58,43 @@ def rows_of(
     """
     n_columns = values.shape[1] if keep is None else int(np.count_nonzero(keep))
     out = room(like, (len(rows), n_columns))
-    for start in range(0, len(rows), _ROWS):
-        some = values[rows[start : start + _ROWS]]
-        out[start : start + _ROWS] = some if keep is None else some[:, keep]
+    for part in blocks(len(rows), values.shape[1]):
+        some = values[rows[part]]
+        out[part] = some if keep is None else some[:, keep]
     return out
+
+
+def blocks(n: int, size: int, most: int | None = None) -> Iterator[slice]:
+    """Cut n rows (or columns) so that a block of doubles has a limit.
+
+    Parameters
+    ----------
+    n
+        How many there are.
+    size
+        Values of each.
+    most
+        Of a block, whatever their size; None: no matter.
+    """
+    step = max(1, BLOCK_BYTES // (8 * max(1, size)))
+    step = step if most is None else min(step, most)
+    return (slice(start, start + step) for start in range(0, n, step))
+
+
+def by_rows(
+    values: npt.NDArray[Any], of: Callable[[npt.NDArray[Any]], npt.NDArray[Any]]
+) -> npt.NDArray[Any]:
+    """Return what is computed of each row, some rows at a time.
+
+    Parameters
+    ----------
+    values
+        Shape (n_rows, n_columns).
+    of
+        From rows to what is computed of each, (n, ...).
+    """
+    found = [of(values[part]) for part in blocks(len(values), values.shape[1])]
+    return np.concatenate(found) if found else of(values)
 
 
 def joined(parts: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:

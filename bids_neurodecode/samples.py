@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.errors import DataError
-from bids_neurodecode.mapped import room, rows_of
+from bids_neurodecode.mapped import blocks, room, rows_of
 from bids_neurodecode.spaces import Space, load_image, space_of
 from bids_neurodecode.typing import IndexArray
 
@@ -385,8 +385,7 @@ class Samples:
         counts = np.bincount(codes)
         table = self.table.iloc[first].reset_index(drop=True).assign(n_repeats=counts)
         means = room(self.values, (len(first), self.values.shape[1]))
-        for start in range(0, means.shape[1], COLUMNS):
-            part = slice(start, start + COLUMNS)
+        for part in blocks(means.shape[1], len(first), COLUMNS):
             sums = np.zeros(means[:, part].shape, dtype=np.float64)
             np.add.at(sums, codes, self.values[:, part])
             means[:, part] = sums / counts[:, None]

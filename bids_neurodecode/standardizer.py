@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from bids_neurodecode.mapped import room
-
-BLOCK_BYTES = 2**28
-"""Of the doubles that are held at a time."""
+from bids_neurodecode.mapped import blocks, room
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +35,7 @@ class Standardizer:
             The smallest deviation, in the units of the values.
         """
         mean, scale = (np.empty(values.shape[1:], dtype=np.float64) for _ in range(2))
-        for part in _blocks(values.shape[1], len(values)):
+        for part in blocks(values.shape[1], len(values)):
             np.mean(values[:, part], axis=0, dtype=np.float64, out=mean[part])
             np.std(values[:, part], axis=0, dtype=np.float64, out=scale[part])
         # a constant column has a deviation of rounding errors, not of zero
@@ -53,19 +49,13 @@ class Standardizer:
     def apply(self, values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """Standardise rows of (n_samples, n_columns)."""
         out = room(values, values.shape)
-        for part in _blocks(len(values), values[0].size if len(values) else 1):
+        for part in blocks(len(values), values[0].size if len(values) else 1):
             out[part] = (values[part] - self.mean) / self.scale
         return out
 
     def invert(self, values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """Undo :meth:`apply`."""
         out = np.empty(values.shape, dtype=np.float32)
-        for part in _blocks(len(values), values[0].size if len(values) else 1):
+        for part in blocks(len(values), values[0].size if len(values) else 1):
             out[part] = values[part] * self.scale + self.mean
         return out
-
-
-def _blocks(n: int, size: int) -> Iterator[slice]:
-    """Cut n rows (or columns) of this size so that a block of doubles has a limit."""
-    step = max(1, BLOCK_BYTES // (8 * max(1, size)))
-    return (slice(start, start + step) for start in range(0, n, step))

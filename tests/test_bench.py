@@ -1,12 +1,14 @@
 """The benchmark: every contender runs, the table and the history say what was measured."""
 
 import json
+import subprocess
+import sys
 from importlib.util import find_spec
 
 import numpy as np
 import pytest
 
-from benchmarks import bench, gpu_check
+from benchmarks import bench, bench_memory, gpu_check
 
 
 # the networks of the other one are in their published size
@@ -84,3 +86,19 @@ def test_a_gpu_that_is_not_there_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr(gpu_check.torch.cuda, 'is_available', lambda: False)
     with pytest.raises(SystemExit):
         gpu_check.main(['--json', str(tmp_path / 'check.json')])
+
+
+def test_a_step_that_fails_fails_the_benchmark_of_memory(monkeypatch, capsys):
+    call = ['--columns', '40', '--trials', '60', '--steps']
+    assert bench_memory.main([*call, 'reliability']) == 0
+    done = subprocess.run
+
+    def broken(_, **more):
+        return done([sys.executable, '-S', '-c', 'raise SystemExit("no room")'], **more)
+
+    monkeypatch.setattr(subprocess, 'run', broken)
+    assert bench_memory.main([*call, 'cifti']) == 1
+    out, err = capsys.readouterr()
+    assert "'step': 'reliability'" in out
+    assert 'no room' in err
+    assert 'failed: cifti with 60 trials' in err

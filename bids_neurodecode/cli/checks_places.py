@@ -12,14 +12,19 @@ import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
 
 from bids_neurodecode.bids.description import NO_FOLDER, check_derivative
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.bids.timing import read_table, stimulus_names
 from bids_neurodecode.cli.parser import Arguments
+from bids_neurodecode.config import Config
 from bids_neurodecode.errors import FULL, ArgumentsError, InputError, ResourceError
 from bids_neurodecode.extras import has_networks
 from bids_neurodecode.text import one_line
+
+if TYPE_CHECKING:
+    from bids_neurodecode.workflow.step import Step
 
 OUTPUT_IN_INPUT = (
     'The output folder {folder} equals or lies inside the input {input}. '
@@ -350,7 +355,10 @@ def check_previous(arguments: Arguments) -> None:
 
 
 def check_room(
-    arguments: Arguments, participants: Sequence[ParticipantInput], n_variants: int = 1
+    arguments: Arguments,
+    config: Config,
+    participants: Sequence[ParticipantInput],
+    n_variants: int = 1,
 ) -> None:
     """Check that memory and disk suffice, from the headers.
 
@@ -358,6 +366,8 @@ def check_room(
     ----------
     arguments
         Of the call: memory, processes and folders.
+    config
+        The settings: which system, and which columns it reads.
     participants
         Whose headers are read.
     n_variants
@@ -368,16 +378,11 @@ def check_room(
     ResourceError
         With what is needed and what is there.
     """
-    from bids_neurodecode.systems.movie.steps.training import align_films
-    from bids_neurodecode.systems.reconstruction.steps.decoding import decode
-    from bids_neurodecode.systems.reconstruction.steps.training import publish_pictures
-    from bids_neurodecode.systems.steps.responses import betas, parcel_series, quality
     from bids_neurodecode.workflow.resources import data_size
 
     for person in participants:
-        size = data_size(person)
-        steps = (quality, betas, decode, parcel_series, align_films, publish_pictures)
-        memory = max(step.asks_for(size) for step in steps)
+        size = data_size(person, config.selection)
+        memory = max(step.asks_for(size) for step in _large_steps(arguments, config, person))
         limit = arguments.mem_gb or total_memory_gb()
         if memory > limit and arguments.use_plugin is None:
             raise ResourceError(
@@ -387,6 +392,35 @@ def check_room(
             )
     outputs, work = disk_needed(participants, n_variants)
     _check_disk(((arguments.output_dir, outputs), (arguments.work_dir, work)))
+
+
+def _large_steps(
+    arguments: Arguments, config: Config, person: ParticipantInput
+) -> tuple[Step[Any], ...]:
+    """Return the steps of a run that hold most."""
+    from bids_neurodecode.levels.betas import publish_betas
+    from bids_neurodecode.systems.conditions import steps as conditions
+    from bids_neurodecode.systems.encoding.steps import training as picture_encoding
+    from bids_neurodecode.systems.encoding.steps.outputs import publish_encoding
+    from bids_neurodecode.systems.movie.steps import encoding as film_encoding
+    from bids_neurodecode.systems.movie.steps.outputs import publish_films
+    from bids_neurodecode.systems.movie.steps.training import align_films
+    from bids_neurodecode.systems.reconstruction.steps.decoding import decode
+    from bids_neurodecode.systems.reconstruction.steps.training import publish_pictures
+    from bids_neurodecode.systems.steps.records import system_of
+    from bids_neurodecode.systems.steps.responses import betas, quality, reliable_voxels
+
+    own: dict[str, tuple[Step[Any], ...]] = {
+        'reconstruction': (decode, publish_pictures),
+        'encoding': (reliable_voxels, picture_encoding.encode, publish_encoding),
+        'conditions': (conditions.analyse, conditions.publish_conditions),
+        'movie': (film_encoding.encode, publish_films),
+    }
+    first = (quality, align_films if person.paradigm == 'movie' else betas)
+    if arguments.level == 'betas':
+        return (*first, reliable_voxels, publish_betas)
+    trained = arguments.models_from is not None
+    return first if trained else (*first, *own.get(system_of(config, person.paradigm), ()))
 
 
 def disk_needed(

@@ -136,7 +136,8 @@ def check_variants(
         reason = next(iter(left_out.values()))
         raise InputError(NOTHING_LEFT.format(study=plan.name, reason=reason))
     if not (arguments.reports_only or arguments.boilerplate_only):
-        check_room(arguments, inputs.participants, len(plan.variants))
+        for variant in plan.variants:
+            check_room(arguments, variant.config, inputs.participants, len(plan.variants))
     return left_out
 
 

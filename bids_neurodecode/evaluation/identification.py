@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.errors import DataError
+from bids_neurodecode.mapped import blocks
 from bids_neurodecode.typing import FloatArray
 
 BAD_TRUTH = 'Each of the {n} samples needs its true candidate, from 0 to {last}; found {found}.'
@@ -60,11 +61,14 @@ def similarity(
         raise DataError(BAD_PAIRS.format(a=predictions.shape, b=candidates.shape))
     # equal candidates must tie, whatever the order in which a library sums
     single = np.float32 in (predictions.dtype, candidates.dtype)
-    rounded: FloatArray = np.round(
-        _unit_rows(predictions, measure) @ _unit_rows(candidates, measure).T,
-        SINGLE_DECIMALS if single else DOUBLE_DECIMALS,
-    )
-    return rounded
+    decimals = SINGLE_DECIMALS if single else DOUBLE_DECIMALS
+    alike = np.empty((len(predictions), len(candidates)))
+    for columns in blocks(len(candidates), candidates.shape[1]):
+        known = _unit_rows(candidates[columns], measure)
+        for rows in blocks(len(predictions), predictions.shape[1]):
+            products = _unit_rows(predictions[rows], measure) @ known.T
+            np.round(products, decimals, out=alike[rows, columns])
+    return alike
 
 
 def outcomes_top1(similarities: npt.NDArray[np.floating[Any]]) -> FloatArray:

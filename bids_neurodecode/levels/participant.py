@@ -66,7 +66,7 @@ def init_participant_wf(participant: ParticipantInput, run: RunSettings) -> Any:
     model = run.models.get(participant.label)
     participant = replace(participant, fingerprint=fingerprint(participant, run.config, model))
     workflow = pe.Workflow(name=workflow_name(participant.label))
-    size = data_size(participant)
+    size = data_size(participant, run.config.selection)
     run = replace(run, notes=notes_of(participant.label, run.notes))
     system = system_of(run.config, participant.paradigm)
     ladder = Ladder(workflow, run, participant, size)

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.errors import DataError
+from bids_neurodecode.mapped import blocks
 from bids_neurodecode.models.ridge import checked_arrays, make_folds
 from bids_neurodecode.models.ridge_solver import (
     Device,
@@ -304,14 +305,14 @@ def _search(
     )
     for number, mixture in enumerate(mixtures):
         system = mixer.system(mixture)
-        for first in range(0, n_targets, _TARGETS_AT_ONCE):
-            seen = system.see(known.take(Y[:, first : first + _TARGETS_AT_ONCE])[0])
+        for part in blocks(n_targets, len(Y), _TARGETS_AT_ONCE):
+            seen = system.see(known.take(Y[:, part])[0])
             errors = errors_of_penalties(system, [seen], alphas)[0]
             least = errors.min(axis=0)
-            better = np.flatnonzero(least < best.errors[first : first + _TARGETS_AT_ONCE])
+            better = np.flatnonzero(least < best.errors[part])
             if not better.size:
                 continue
-            columns = first + better
+            columns = part.start + better
             best.errors[columns] = least[better]
             best.alphas[columns] = penalties[errors[:, better].argmin(axis=0)]
             best.mixtures[columns] = number

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.errors import DataError
+from bids_neurodecode.mapped import blocks
 from bids_neurodecode.models.ridge_solver import Device, Folds, Predictors, errors_of_penalties
 from bids_neurodecode.standardizer import Standardizer
 from bids_neurodecode.typing import Float32Array
@@ -142,14 +143,14 @@ def fit_ridge(
     # one penalty for all targets is chosen by errors in units of their variance
     scales = Standardizer.fit(Y)
     n_targets = Y.shape[1]
-    blocks = [slice(k, k + _TARGETS_AT_ONCE) for k in range(0, n_targets, _TARGETS_AT_ONCE)]
+    parts = list(blocks(n_targets, len(X), _TARGETS_AT_ONCE))
     # without a penalty for all, a block is done with before the next one is read; what is inverted
     # for each penalty in the dual form serves all blocks
     apart = per_target and not known.is_dual
     weights = np.empty((min(X.shape), n_targets), dtype=np.float32)
     chosen, missed = np.empty(n_targets), np.empty(n_targets)
     varies = np.empty(n_targets, dtype=bool)
-    for group in [[block] for block in blocks] if apart else [blocks]:
+    for group in [[part] for part in parts] if apart else [parts]:
         seen = []
         for columns in group:
             scaled = scales.columns(columns).apply(Y[:, columns])

@@ -32,6 +32,15 @@ MAIN_MAPS = (
 """Maps that say most of what was found, the foremost first."""
 N_MAIN = 2
 """How many of them are shown; the others are folded."""
+SELECTION = brain.MapSpec(
+    'The voxels that were used',
+    'voxels used (%)',
+    'Share of the voxels of the mask through the depth of the cortex that were used: pale, none; '
+    'dark, all.',
+    'YlOrBr',
+    high=100.0,
+    scale=100.0,
+)
 LONG = 15
 """Regions from which their table is closed until it is clicked."""
 NO_ATLAS = 'No atlas was given (--atlas), so there is no table of regions.'
@@ -77,6 +86,8 @@ def brain_section(reader: Reader) -> tuple[Block, ...]:
             blocks.append(_viewer(reader, key, image, spec, mask, sheet))
     if selected is not None:
         folded.append(_selection_block(results, selected, mask, background, name, sheet))
+        if results.in_mni:
+            folded += _selection_on_cortex(selected, mask, name)
     if atlas is not None:
         shown += _regions(reader, maps, mask)
         folded.append(_atlas_block(atlas, mask, background, name, sheet))
@@ -307,6 +318,19 @@ def _selection_block(
     figure = brain.plot_selection(selected, mask=mask, background=background, sheet=sheet)
     kind = 'voxels on slices' if sheet is None else 'columns on surfaces'
     return Plot(name('selected', 'mask'), figure, caption, f'{n} selected {kind}.')
+
+
+def _selection_on_cortex(
+    selected: nib.Nifti1Image, mask: nib.Nifti1Image, name: Callable[[str, str], str]
+) -> list[Block]:
+    """Show which voxels in MNI space were used on the cortex; nothing where none reaches it."""
+    figure = plot_cortex(selected, SELECTION, mask=mask)
+    if figure is None:
+        return []
+    caption = f'{SELECTION.title} on the cortex. {SELECTION.how_to_read} {HOW}'
+    return [
+        Plot(name('selectedcortex', 'mask'), figure, caption, f'{SELECTION.title} on the cortex.')
+    ]
 
 
 def _atlas_block(

@@ -12,6 +12,7 @@ from scipy import stats
 
 from bids_neurodecode.config import SelectionSettings
 from bids_neurodecode.errors import DataError
+from bids_neurodecode.mapped import rows_of
 from bids_neurodecode.signals import reliability
 from bids_neurodecode.typing import BoolArray, RealArray
 
@@ -178,7 +179,9 @@ def select_voxels(
         if given is not None:
             _check_length(name, len(given), n_voxels, 'voxels')
     candidates = _candidates(train_values, within)
-    chosen = train_values[:, candidates]
+    chosen = train_values
+    if not candidates.all():
+        chosen = rows_of(train_values, np.arange(n_samples), train_values, candidates)
     test = _test_repeats(chosen, train_table, settings, seed)
     measure, rule, warnings = _resolve(train_table, settings, test, prediction is not None)
     missing = tsnr is None or bool(np.isnan(tsnr).all())

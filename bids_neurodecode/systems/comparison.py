@@ -8,7 +8,7 @@ p value are over: trials of one image, or voxels, are never taken for independen
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from bids_neurodecode.errors import DataError
 from bids_neurodecode.evaluation.metrics import Score, difference_bounds_of
 from bids_neurodecode.evaluation.paired import PairedDifference, paired_difference
 from bids_neurodecode.evaluation.statistics import inflation_of
+from bids_neurodecode.mapped import by_rows
 from bids_neurodecode.typing import FloatArray, IndexArray
 
 Kept = dict[tuple[str, str, str], tuple[FloatArray, IndexArray]]
@@ -232,7 +233,9 @@ def difference_of(
 
 
 def median_without(
-    whole: npt.NDArray[np.floating[Any]], without: npt.NDArray[np.floating[Any]]
+    whole: npt.NDArray[np.floating[Any]],
+    without: npt.NDArray[np.floating[Any]],
+    of: Callable[[Any], Any] = np.asarray,
 ) -> FloatArray:
     """Return what the median over voxels is with each unit left out, (n_units,).
 
@@ -247,10 +250,16 @@ def median_without(
         Scores of voxels, (n_voxels,).
     without
         The same with each unit left out, (n_units, n_voxels).
+    of
+        What is taken of its rows first, some at a time.
     """
     low, high = np.quantile(whole, [0.25, 0.75])
     central = (whole >= low) & (whole <= high)
-    change = (without[:, central] - whole[central]).mean(axis=1, dtype=np.float64)
+
+    def changed(rows: Any) -> Any:
+        return (of(rows)[:, central] - whole[central]).mean(axis=1, dtype=np.float64)
+
+    change = by_rows(without, changed)
     # about the median itself, so that the difference is that of the medians that are shown
     return np.asarray(np.median(whole) + change - change.mean(), dtype=np.float64)
 

@@ -122,10 +122,12 @@ def identification_scores(
     """
     top1 = metric == 'identification_top1'
     score_all = identification.outcomes_top1 if top1 else identification.outcomes_2way
-    tables = [score_all(o.similarities) for o in outcomes]
-    flat = np.concatenate([table.ravel() for table in tables])
-    widths = np.concatenate([np.full(len(table), table.shape[1]) for table in tables])
+    widths = np.concatenate([np.full(*o.similarities.shape) for o in outcomes])
     start = np.concatenate([[0], np.cumsum(widths)[:-1]])
+    flat = np.empty(int(widths.sum()))
+    ends = np.cumsum([o.similarities.size for o in outcomes])
+    for outcome, end in zip(outcomes, ends, strict=True):
+        flat[end - outcome.similarities.size : end] = score_all(outcome.similarities).ravel()
     truth = np.concatenate([o.truth for o in outcomes])
     chance = float((1 / widths).mean()) if top1 else 0.5
 

@@ -11,8 +11,9 @@ import numpy.typing as npt
 
 from bids_neurodecode.config import Config, SelectionSettings
 from bids_neurodecode.errors import DataError
+from bids_neurodecode.mapped import blocks, room
 from bids_neurodecode.models.ridge import fit_ridge
-from bids_neurodecode.samples import Samples
+from bids_neurodecode.samples import COLUMNS, Samples
 from bids_neurodecode.signals import reliability
 from bids_neurodecode.signals.selection import (
     IN_SESSION,
@@ -111,16 +112,24 @@ def predicted_share(
         Shape (n_voxels,); NaN where a voxel does not vary or is not finite.
     """
     values: npt.NDArray[Any] = train.values
-    usable = np.isfinite(values).all(axis=0)
-    usable[usable] = np.ptp(values[:, usable], axis=0) > 0
+    low, high = values.min(axis=0), values.max(axis=0)
+    usable = np.isfinite(low) & np.isfinite(high) & (high > low)
     seen = features.of(train.table['stimulus'])
     space = FeatureSpace.fit(seen, config.features.n_components)
     runs = train.table['run'].to_numpy()
     numbers = np.unique(runs)
-    responses = np.asarray(values[:, usable], dtype=np.float64)
-    means = np.stack([responses[runs == k].mean(axis=0) for k in numbers])
-    # the level of a run is no response to one stimulus, and not known of a run left out
-    within = responses - means[np.searchsorted(numbers, runs)]
+    columns = np.flatnonzero(usable)
+    within = room(values, (len(values), len(columns)))
+    means = np.empty((len(numbers), len(columns)))
+    variance, square = np.empty(len(columns)), np.empty(len(columns))
+    for part in blocks(len(columns), len(values), COLUMNS):
+        responses = np.asarray(values[:, columns[part]], dtype=np.float64)
+        square[part] = np.mean(responses**2, axis=0)
+        means[:, part] = [responses[runs == k].mean(axis=0) for k in numbers]
+        # the level of a run is no response to one stimulus, and not known of a run left out
+        responses -= means[np.searchsorted(numbers, runs), part]
+        variance[part] = responses.var(axis=0)
+        within[:, part] = responses
     design = space.transform(seen)
     for number in numbers:
         design[runs == number] -= design[runs == number].mean(axis=0)
@@ -132,12 +141,12 @@ def predicted_share(
         n_folds=config.ridge.n_folds,
         device='cuda' if device == 'cuda' else 'cpu',
     )
-    explained = np.nan_to_num(ridge.cv_r2) * within.var(axis=0)
+    explained = np.nan_to_num(ridge.cv_r2) * variance
     if len(numbers) > 1:
         products = means.sum(axis=0) ** 2 - (means**2).sum(axis=0)
         explained += products / (len(numbers) * (len(numbers) - 1))
     share = np.full(values.shape[1], np.nan)
-    share[usable] = explained / np.mean(responses**2, axis=0)
+    share[usable] = explained / square
     return share
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.bids.series import read_header
+from bids_neurodecode.config import SelectionSettings
 
 GB = 1024.0**3
 HELD_GB = 1.0
@@ -37,6 +38,8 @@ class DataSize:
         Share of the grid that is in the mask: a brain fills a third, a surface nearly all.
     n_trials
         Rows of the tables of events, which trials are some of; 0 where there are none.
+    chosen
+        Share of the columns that decoders read, as far as the settings say; else a third.
     """
 
     n_voxels: int
@@ -44,6 +47,7 @@ class DataSize:
     n_stimuli: int
     filled: float = 1 / 3
     n_trials: int = 0
+    chosen: float = 1 / 3
 
     @property
     def run_gb(self) -> float:
@@ -61,6 +65,22 @@ class DataSize:
         if not self.n_trials:
             return self.series_gb
         return 4 * self.n_voxels * self.n_trials / GB * self.filled
+
+    @property
+    def null_gb(self) -> float:
+        """Memory of a thousand maps as float32, which permutations make."""
+        return 4 * 1000 * self.n_voxels * self.filled / GB
+
+    @property
+    def similarities_gb(self) -> float:
+        """Memory of similarities of all trials to the images of a fold, one in five, float64."""
+        return 8 * self.n_trials * self.n_stimuli / 5 / GB
+
+    @property
+    def kernel_gb(self) -> float:
+        """Memory of the square matrix that a decoder factorises: of trials or chosen columns."""
+        n = min(self.n_trials, self.n_voxels * self.filled * self.chosen)
+        return 8 * n**2 / GB
 
     @property
     def pictures_gb(self) -> float:
@@ -82,8 +102,25 @@ def count_trials(participant: ParticipantInput) -> int:
     return sum(max(count - 1, 0) for count in counts)
 
 
-def data_size(participant: ParticipantInput) -> DataSize:
-    """Read the size of a participant's data from the headers."""
+def chosen_share(settings: SelectionSettings) -> float:
+    """Return the share of the columns that decoders read; a third where data will tell."""
+    if settings.measure == 'none':
+        return 1.0
+    return settings.fraction if settings.rule == 'top' else 1 / 3
+
+
+def data_size(
+    participant: ParticipantInput, selection: SelectionSettings | None = None
+) -> DataSize:
+    """Read the size of a participant's data from the headers.
+
+    Parameters
+    ----------
+    participant
+        Whose data.
+    selection
+        Which columns decoders read; the defaults if left out.
+    """
     import nibabel as nib
 
     if not participant.runs:
@@ -102,6 +139,7 @@ def data_size(participant: ParticipantInput) -> DataSize:
         n_stimuli=len(participant.stimuli),
         filled=filled,
         n_trials=count_trials(participant),
+        chosen=chosen_share(selection or SelectionSettings()),
     )
 
 

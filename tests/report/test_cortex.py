@@ -14,6 +14,7 @@ from nilearn.surface import load_surf_mesh
 
 from bids_neurodecode.report.brain import MAPS, color_limits
 from bids_neurodecode.report.cortex import can_turn, on_cortex, plot_cortex, surface_viewer
+from bids_neurodecode.report.section_signal import SELECTION
 from bids_neurodecode.report.sheets import Sheet, find_mesh
 from bids_neurodecode.report.style import to_svg
 from bids_neurodecode.spaces import Space
@@ -136,3 +137,14 @@ def test_a_mesh_of_fslr_is_found_in_templateflows_folder(tmp_path, monkeypatch):
     assert mesh is not None
     np.testing.assert_allclose(mesh.coordinates, places)
     assert find_mesh(space, 'R') is None
+
+
+def test_a_selection_is_drawn_where_its_voxels_are():
+    image, mask = images()
+    chosen = nib.Nifti1Image((np.asarray(image.dataobj) > 0.3).astype(np.uint8), AFFINE)
+    figure = plot_cortex(chosen, SELECTION, mask=mask)
+    assert figure.axes[-1].get_ylim() == (0, 100)
+    space, values = on_cortex(chosen, mask)
+    left, right = values[: space.cortex('L')[0]], values[space.cortex('L')[0] :]
+    assert np.nanmax(right) == 1
+    assert (np.nan_to_num(right) > 0).sum() > 5 * (np.nan_to_num(left) > 0).sum()

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from bids_neurodecode.config import Config, RidgeSettings
 from bids_neurodecode.errors import ArgumentsError, DataError
+from bids_neurodecode.mapped import blocks, room
 from bids_neurodecode.models.banded import BandedModel, fit_banded
 from bids_neurodecode.models.ridge import RidgeModel, fit_ridge
 from bids_neurodecode.models.ridge_solver import Device
@@ -343,7 +344,12 @@ def some_stimuli(samples: Samples, n: int, rng: np.random.Generator) -> Samples:
     return samples.take(np.flatnonzero(np.isin(names, rng.permutation(distinct)[:n])))
 
 
-def predict(encoder: Encoder, features: Bands, stimuli: Sequence[str]) -> Float32Array:
+def predict(
+    encoder: Encoder,
+    features: Bands,
+    stimuli: Sequence[str],
+    like: npt.NDArray[Any] | None = None,
+) -> Float32Array:
     """Predict responses (n_stimuli, n_voxels) to stimuli that have features.
 
     Parameters
@@ -354,8 +360,18 @@ def predict(encoder: Encoder, features: Bands, stimuli: Sequence[str]) -> Float3
         Of each feature space.
     stimuli
         Names, one per row.
+    like
+        Beside whose file predictions lie, if it is mapped and they are large.
     """
-    return encoder.predict({name: space.of(stimuli) for name, space in features.items()})
+    known = {name: space.of(stimuli) for name, space in features.items()}
+    n_voxels = len(encoder.responses.mean)
+    parts = list(blocks(len(stimuli), n_voxels))
+    if like is None or len(parts) < 2:
+        return encoder.predict(known)
+    out = room(like, (len(stimuli), n_voxels))
+    for part in parts:
+        out[part] = encoder.predict({name: values[part] for name, values in known.items()})
+    return out
 
 
 def components(

@@ -77,11 +77,14 @@ def fold_result(
     table = tested.table
     names = table['stimulus'].astype(str)
     place = {name: row for row, name in enumerate(candidates)}
-    voxels = informative(encoder.cv_r2)
+    voxels = np.zeros(len(encoder.cv_r2), dtype=bool)
+    voxels[informative(encoder.cv_r2)] = True
     scale = Standardizer(encoder.responses.mean[voxels], encoder.responses.scale[voxels])
-    alike = identification.similarity(
-        scale.apply(tested.values[:, voxels]), scale.apply(known[:, voxels]), 'pearson'
+    measured, offered = (
+        scale.apply(rows_of(values, np.arange(len(values)), test.values, voxels))
+        for values in (tested.values, known)
     )
+    alike = identification.similarity(measured, offered, 'pearson')
     outcome = Outcome(
         model=model,
         space=REPEAT_AVERAGE if average else SINGLE_TRIAL,

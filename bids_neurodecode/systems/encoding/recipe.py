@@ -301,7 +301,7 @@ class _Run:
         self.most = max(self.most, int(part.train.table['stimulus'].nunique()))
         repeats = bool(part.test.table['stimulus'].duplicated().any())
         for name, (encoder, found) in models.items():
-            known = predict(encoder, self.bands, candidates)
+            known = predict(encoder, self.bands, candidates, part.test.values)
             label = self.settings.model if name == 'own' else SHUFFLED
             for average in (False, True) if repeats else (False,):
                 space = REPEAT_AVERAGE if average else SINGLE_TRIAL
@@ -313,7 +313,7 @@ class _Run:
         names = part.test.table['stimulus'].astype(str)
         for spaces in subsets(self.bands, self.settings):
             some = {name: self.bands[name] for name in spaces}
-            values = predict(fitted(part.train, some), some, list(names))
+            values = predict(fitted(part.train, some), some, list(names), part.test.values)
             self.parts.setdefault(spaces, []).append(values)
 
     def judge(

@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy import sparse
 
 from bids_neurodecode.config import EvaluationSettings
 from bids_neurodecode.evaluation import statistics
@@ -34,6 +35,7 @@ from bids_neurodecode.evaluation.voxels import (
     r2_by_column,
     summary,
 )
+from bids_neurodecode.mapped import blocks, by_rows, room
 from bids_neurodecode.samples import Split
 from bids_neurodecode.signals.reliability import noise_ceiling
 from bids_neurodecode.systems.comparison import Kept, median_without, unit_values
@@ -51,6 +53,7 @@ _VOXELS_AT_ONCE = 256  # columns that stay in the processor's cache for all perm
 _VOXELS_OF_WEIGHTS = 4096
 _COLUMNS_AT_ONCE = 4096  # of held-out responses and predictions
 _MOST_LEFT_OUT = 200
+_ROUNDING = 1e-12  # of the mean square, that its deviation is to exceed
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,10 +176,11 @@ class EncodingScorer:
         if pairing.untested is not None:
             refitted = None
         draws = [] if refitted is not None else list(self._draws(pairing, n_permutations))
-        left_out, weights = _each_left_out(pairing), self._without(pairing)
-        same = len(weights) in {0, len(left_out)}
+        _, units = np.unique(pairing.groups, return_inverse=True)
+        weights = self._without(units)
+        same = len(weights) in {0, int(units.max()) + 1}
         r, r2, null, each, without = _by_columns(
-            results, draws, left_out, weights[:0] if same else weights
+            results, draws, units, weights[:0] if same else weights
         )
         null *= np.float32(np.sqrt(1 + pairing.shared))
         if refitted is not None:
@@ -232,12 +236,11 @@ class EncodingScorer:
             units=pairing.units,
         )
 
-    def _without(self, pairing: Pairing) -> Float32Array:
+    def _without(self, group: IndexArray) -> Float32Array:
         """Return weights that leave a group out each, (n_left_out, n_samples); none: no interval.
 
         Many groups are left out some at a time, at random.
         """
-        _, group = np.unique(pairing.groups, return_inverse=True)
         n_groups = int(group.max()) + 1
         if n_groups < statistics.MIN_GROUPS or self.settings.n_bootstrap == 0:
             return np.empty((0, len(group)), dtype=np.float32)
@@ -286,16 +289,21 @@ class _Rows:
         of_voxels: dict[str, Callable[[Any], Any]] = {'voxel_r': lambda r: r[:, finite]}
         if explainable.any():
             of_voxels['noise_normalized'] = normalised
+
+        def without(of: Callable[[Any], Any]) -> dict[str, tuple[float, FloatArray]]:
+            whole = of(self.maps.r[None])[0]
+            mean = by_rows(self.each, lambda r: of(r).mean(axis=1))
+            return {
+                'median': (float(np.median(whole)), median_without(whole, self.each, of)),
+                'mean': (float(whole.mean()), mean),
+            }
+
         units = np.arange(len(self.each))
-        found: Kept = {}
-        for name, of in of_voxels.items():
-            whole, without = of(self.maps.r[None])[0], of(self.each)
-            for metric, value, left in (
-                (f'{name}_median', float(np.median(whole)), median_without(whole, without)),
-                (f'{name}_mean', float(whole.mean()), without.mean(axis=1)),
-            ):
-                found[self.model, self.space, metric] = unit_values(value, left), units
-        return found
+        return {
+            (self.model, self.space, f'{name}_{average}'): (unit_values(value, left), units)
+            for name, of in of_voxels.items()
+            for average, (value, left) in without(of).items()
+        }
 
     def _of(self, voxels: BoolArray, space: str) -> tuple[list[Score], dict[str, FloatArray]]:
         finite = voxels & np.isfinite(self.maps.r)
@@ -307,9 +315,9 @@ class _Rows:
 
         def row(metric: str, over: BoolArray, of: Callable[[Any], Any], **more: Any) -> Score:
             value = float(of(self.maps.r[None])[0])
-            null = of(self.null)
+            null = by_rows(self.null, of)
             nulls[f'{self.space}/{metric}'] = null
-            low, high = self._interval(metric, value, of(self.without))
+            low, high = self._interval(metric, value, by_rows(self.without, of))
             one = len(self.judge.split) == 1 or self.refitted
             tested = len(null) and (one or not metric.endswith('_median'))
             p = statistics.p_value(null, value) if tested else None
@@ -369,12 +377,6 @@ class _Rows:
         )
 
 
-def _each_left_out(pairing: Pairing) -> Float32Array:
-    """Return weights (n_units, n_samples) that leave one unit out each."""
-    _, group = np.unique(pairing.groups, return_inverse=True)
-    return np.asarray(group != np.arange(int(group.max()) + 1)[:, None], dtype=np.float32)
-
-
 def voxel_r(results: Sequence[FoldResult]) -> FloatArray:
     """Correlate responses and predictions of all folds, standardised by fold, (n_voxels,)."""
     fold = np.repeat(np.arange(len(results)), [len(result.truth) for result in results])
@@ -388,7 +390,7 @@ def voxel_r(results: Sequence[FoldResult]) -> FloatArray:
 def _by_columns(
     results: Sequence[FoldResult],
     draws: Sequence[IndexArray],
-    left_out: Float32Array,
+    units: IndexArray,
     weights: Float32Array,
 ) -> tuple[FloatArray, FloatArray, Float32Array, Float32Array, Float32Array]:
     """Correlate held-out responses and predictions of all folds, some columns at a time.
@@ -399,30 +401,30 @@ def _by_columns(
         Of each fold.
     draws
         Exchanges of samples, (n_samples,) each.
-    left_out, weights
-        How much each sample counts, (n_draws, n_samples) each.
+    units
+        Unit of each sample, (n_samples,), from 0.
+    weights
+        How much each sample counts, (n_draws, n_samples).
 
     Returns
     -------
     tuple
-        r and R2, (n_voxels,); r after each exchange, and for ``left_out`` and ``weights``,
+        r and R2, (n_voxels,); r after each exchange, without each unit, and for ``weights``,
         (n_draws, n_voxels) each.
     """
     n_voxels = results[0].truth.shape[1]
     fold = np.repeat(np.arange(len(results)), [len(result.truth) for result in results])
     r, r2 = np.empty(n_voxels), np.empty(n_voxels)
-    null, each, without = (
-        np.empty((len(x), n_voxels), dtype=np.float32) for x in (draws, left_out, weights)
-    )
-    for start in range(0, n_voxels, _COLUMNS_AT_ONCE):
-        part = slice(start, start + _COLUMNS_AT_ONCE)
+    null, without = (np.empty((len(x), n_voxels), dtype=np.float32) for x in (draws, weights))
+    each = room(results[0].truth, (int(units.max()) + 1, n_voxels))
+    for part in blocks(n_voxels, len(fold), _COLUMNS_AT_ONCE):
         truth = centred(np.concatenate([x.truth[:, part] for x in results]), fold)
         predicted = centred(np.concatenate([x.predicted[:, part] for x in results]), fold)
         r2[part] = r2_by_column(truth, predicted)
         truth, predicted = standardised(truth, fold), standardised(predicted, fold)
         r[part] = pearson_by_column(truth, predicted)
         null[:, part] = permuted_r(truth, predicted, draws, fold)
-        each[:, part] = weighted_r(truth, predicted, left_out)
+        each[:, part] = left_out_r(truth, predicted, units)
         without[:, part] = weighted_r(truth, predicted, weights)
     return r, r2, null, each, without
 
@@ -526,6 +528,39 @@ def weighted_r(
         varies = variance > 0
         out[:, part] = np.where(varies, covariance / np.sqrt(np.where(varies, variance, 1.0)), 0.0)
     return np.clip(out, -1, 1)
+
+
+def left_out_r(truth: Float32Array, predicted: Float32Array, units: IndexArray) -> Float32Array:
+    """Correlate truth and prediction with each unit left out, voxel by voxel.
+
+    Sums over the others are those of all less its own: no table of units by samples is needed.
+
+    Parameters
+    ----------
+    truth, predicted
+        Shape (n_samples, n_voxels).
+    units
+        Unit of each sample, (n_samples,), from 0.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (n_units, n_voxels); 0 where the others do not vary.
+    """
+    member = sparse.csr_array((np.ones(len(units)), (units, np.arange(len(units)))))
+    others = np.maximum(len(units) - np.bincount(units), 1)[:, None]
+    a, b = _unit(truth), _unit(predicted)
+
+    def mean(values: Float32Array) -> FloatArray:
+        own = np.asarray(member @ values)
+        return np.asarray((own.sum(axis=0) - own) / others)
+
+    mean_a, mean_b, square_a, square_b = mean(a), mean(b), mean(a**2), mean(b**2)
+    spread_a, spread_b = square_a - mean_a**2, square_b - mean_b**2
+    varies = (spread_a > _ROUNDING * square_a) & (spread_b > _ROUNDING * square_b)
+    size = np.sqrt(np.where(varies, spread_a * spread_b, 1.0))
+    r = np.where(varies, (mean(a * b) - mean_a * mean_b) / size, 0.0)
+    return np.asarray(np.clip(r, -1, 1), dtype=np.float32)
 
 
 def _unit(values: Float32Array) -> Float32Array:

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from bids_neurodecode import mapped
 from bids_neurodecode.config import Config, build_config
 from bids_neurodecode.errors import ArgumentsError, DataError
 from bids_neurodecode.samples import Responses, Samples, VoxelMask, split_by_group
@@ -20,7 +21,13 @@ from bids_neurodecode.systems.encoding.encoders import (
 )
 from bids_neurodecode.systems.encoding.outcomes import informative
 from bids_neurodecode.systems.encoding.recipe import encode_pictures
-from bids_neurodecode.systems.encoding.scores import centred, permuted_r, standardised, weighted_r
+from bids_neurodecode.systems.encoding.scores import (
+    centred,
+    left_out_r,
+    permuted_r,
+    standardised,
+    weighted_r,
+)
 from bids_neurodecode.systems.outcomes import REPEAT_AVERAGE, SINGLE_TRIAL
 
 QUICK = {'n_permutations': 99, 'n_bootstrap': 100}
@@ -314,6 +321,50 @@ def test_permuted_and_bootstrapped_correlations_by_hand():
     found = weighted_r(a, b, weights)[0]
     oracle = [np.corrcoef(x, y)[0, 1] for x, y in zip(a[drawn].T, b[drawn].T, strict=True)]
     np.testing.assert_allclose(found, oracle, atol=1e-4)
+
+
+def test_correlations_without_a_unit_are_those_of_the_others():
+    rng = np.random.default_rng(0)
+    a, b = (rng.standard_normal((14, 5)).astype(np.float32) for _ in range(2))
+    units = np.array([0, 1, 2, 0, 1, 3, 4, 4, 5, 5, 5, 2, 3, 0])
+    fold = np.zeros(14, dtype=int)
+    a[:, 3] = np.where(units == 2, 1.5, 0)  # nothing varies without that unit
+    a, b = (standardised(centred(x, fold), fold) for x in (a, b))
+    found = left_out_r(a, b, units)
+    for unit in range(6):
+        rest = units != unit
+        for column in (0, 1, 2, 4):
+            oracle = np.corrcoef(a[rest, column], b[rest, column])[0, 1]
+            assert found[unit, column] == pytest.approx(oracle, abs=1e-5)
+    assert found[2, 3] == 0
+    assert found.dtype == np.float32
+
+
+def encoded_in_blocks(n_folds, folder):
+    samples, spaces = planted(n=60)
+    np.save(folder / 'betas.npy', samples.values)
+    values = np.load(folder / 'betas.npy', mmap_mode='r')
+    samples = Samples(Responses(values, samples.responses.mask), samples.table)
+    return encode(samples, spaces, n_folds=n_folds)
+
+
+@pytest.mark.parametrize('n_folds', [1, 3])
+def test_blocks_and_mapped_parts_change_no_score(n_folds, monkeypatch, tmp_path):
+    """Responses in a file, a few rows and columns at a time: the scores are those of the whole."""
+    whole = encoded_in_blocks(n_folds, tmp_path)
+    monkeypatch.setattr(mapped, 'MAPPED_BYTES', 1)
+    monkeypatch.setattr(mapped, 'BLOCK_BYTES', 8 * 600)
+    parts = encoded_in_blocks(n_folds, tmp_path)
+    assert [s.metric for s in parts.scores] == [s.metric for s in whole.scores]
+    for mine, theirs in zip(parts.scores, whole.scores, strict=True):
+        for name in ('value', 'ci_low', 'ci_high', 'difference'):
+            a, b = getattr(mine, name), getattr(theirs, name)
+            assert (a is None) == (b is None)
+            assert a is None or a == pytest.approx(b, abs=2e-4), (mine.metric, name)
+    np.testing.assert_allclose(parts.predictions, whole.predictions, rtol=1e-4, atol=1e-4)
+    assert isinstance(parts.predictions, np.memmap)
+    assert not isinstance(whole.predictions, np.memmap)
+    assert [file.name for file in tmp_path.iterdir()] == ['betas.npy']
 
 
 def test_informative_voxels():
