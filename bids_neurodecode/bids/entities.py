@@ -53,6 +53,23 @@ def run_entities(path: Path) -> dict[str, str]:
     return {k: v for k, v in parse_entities(path).items() if k not in OUTPUT_ENTITIES}
 
 
+@lru_cache(maxsize=1 << 16)
+def counted_run(name: str) -> Mapping[str, str]:
+    """Return the entities of a file name that name the run, with their numbers written alike.
+
+    Parameters
+    ----------
+    name
+        Of a file: it is taken apart once, as each is compared with many.
+
+    Examples
+    --------
+    >>> counted_run('sub-01_task-img_run-02_desc-preproc_bold.nii.gz')
+    {'sub': '01', 'task': 'img', 'run': '2'}
+    """
+    return counted({k: v for k, v in _pairs(name) if k not in OUTPUT_ENTITIES})
+
+
 def counted(entities: Mapping[str, str]) -> dict[str, str]:
     """Return entities with their numbers written alike, to compare them.
 
@@ -146,13 +163,14 @@ def nearest(target: Path, root: Path, candidates: Iterable[Path]) -> Path | None
     InputError
         If two are equally near.
     """
-    entities = counted(run_entities(target))
+    entities = counted_run(target.name)
     ranked: dict[tuple[int, int], list[Path]] = {}
     for candidate in candidates:
-        own = counted(run_entities(candidate))
-        if _contains(entities, own) and _above(entities, candidate.relative_to(root)):
-            depth = len(candidate.relative_to(root).parts)
-            ranked.setdefault((depth, len(own)), []).append(candidate)
+        own = counted_run(candidate.name)
+        if own.items() <= entities.items():
+            relative = candidate.relative_to(root)
+            if _above(entities, relative):
+                ranked.setdefault((len(relative.parts), len(own)), []).append(candidate)
     if not ranked:
         return None
     best = ranked[max(ranked)]
@@ -160,10 +178,6 @@ def nearest(target: Path, root: Path, candidates: Iterable[Path]) -> Path | None
         files = ', '.join(str(path) for path in sorted(best))
         raise InputError(AMBIGUOUS.format(target=target, files=files))
     return best[0]
-
-
-def _contains(entities: Mapping[str, str], own: Mapping[str, str]) -> bool:
-    return all(entities.get(key) == value for key, value in own.items())
 
 
 def _above(entities: Mapping[str, str], relative: Path) -> bool:

@@ -164,7 +164,8 @@ def index_dataset(
         kind = {'datatype': datatype} if datatype in DATATYPES else {}
         # a folder that is called as a file is must not be passed over: who reads it says so
         called = (name.rstrip('/') for name in names if '.' in name or not name.endswith('/'))
-        files += [File(folder / where / x, {**name_entities(x), **kind}) for x in called]
+        here = folder / where
+        files += [File(here / x, {**name_entities(x), **kind}) for x in called]
     return FileIndex(tuple(files), unreadable), note
 
 

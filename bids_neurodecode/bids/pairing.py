@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from bids_neurodecode.bids.entities import (
     GRID_ENTITIES,
     PARCEL_ENTITIES,
     counted,
-    counted_label,
+    counted_run,
     natural_key,
     nearest,
     parse_entities,
@@ -178,6 +178,43 @@ class Candidates:
         )
 
     @cached_property
+    def masks_by_entities(self) -> Mapping[str, Mapping[frozenset[tuple[str, str]], Path]]:
+        """Masks by their dataset and all of their entities."""
+        return {name: _by_entities(paths) for name, paths in self.masks.items()}
+
+    @cached_property
+    def confounds_by_entities(self) -> Mapping[str, Mapping[frozenset[tuple[str, str]], Path]]:
+        """Tables of confounds by their dataset and all of their entities."""
+        return {name: _by_entities(paths) for name, paths in self.confounds.items()}
+
+    @cached_property
+    def _sidecars_by_run(self) -> Mapping[str, Mapping[tuple[str, str], Sequence[Path]]]:
+        """Sidecars by dataset (empty: raw), and by session and run (empty: of all)."""
+        found: dict[str, dict[tuple[str, str], list[Path]]] = {}
+        for name, paths in (*self.sidecars.items(), ('', self.raw_sidecars)):
+            groups = found.setdefault(name, {})
+            for path in paths:
+                own = counted_run(path.name)
+                groups.setdefault((own.get('ses', ''), own.get('run', '')), []).append(path)
+        return found
+
+    def sidecars_near(self, series: Series, derivative: str = '') -> list[Path]:
+        """Return the sidecars of a dataset that differ from a series in neither session nor run.
+
+        Parameters
+        ----------
+        series
+            The preprocessed series.
+        derivative
+            Name of the dataset; empty for the raw one.
+        """
+        own = counted_run(series.path.name)
+        sessions, runs = ({'', own.get(key, '')} for key in ('ses', 'run'))
+        groups = self._sidecars_by_run.get(derivative, {})
+        near = (groups.get((ses, run), ()) for ses in sessions for run in runs)
+        return sorted(path for paths in near for path in paths)
+
+    @cached_property
     def _by_participant(self) -> dict[str, dict[str, list[Path]]]:
         """Files by kind and participant, whose label is empty where a file is of all."""
         lists = {'events': self.events, 'raw sidecar': self.raw_sidecars}
@@ -280,7 +317,7 @@ def _find_mask(series: Series, files: Candidates, grid: Grid) -> tuple[Path, Pat
         note = NO_VOXELS.format(label=label, where=WHERE[form], column=COLUMN[form])
         return make_mask(bold, files.made_dir, files.derivatives[name]), bold, note
     for place in places:
-        found = _exactly(series, files.masks.get(place, ()), GRID_ENTITIES)
+        found = _exactly(series, files.masks_by_entities.get(place, {}), GRID_ENTITIES)
         if found is not None:
             _check_mask(found, bold, grid)
             return found, found, ''
@@ -313,7 +350,7 @@ def _find_confounds(
     """
     name = series.derivative
     for place in (name, *(other for other in files.confounds if other != name)):
-        found = _exactly(series, files.confounds.get(place, ()), ())
+        found = _exactly(series, files.confounds_by_entities.get(place, {}), ())
         if found is not None:
             return found, place, ''
     check_fetched(series.path.with_name(_expected(series, 'confounds')))
@@ -327,17 +364,23 @@ def _find_confounds(
     return None, name, note if needed else ''
 
 
-def _exactly(series: Series, candidates: Sequence[Path], keep: Sequence[str]) -> Path | None:
+def _by_entities(paths: Sequence[Path]) -> dict[frozenset[tuple[str, str]], Path]:
+    """Return files by all of their entities but ``desc``; of several the first by name."""
+    return {
+        frozenset((k, v) for k, v in counted(parse_entities(path)).items() if k != 'desc'): path
+        for path in sorted(paths, reverse=True)
+    }
+
+
+def _exactly(
+    series: Series, known: Mapping[frozenset[tuple[str, str]], Path], keep: Sequence[str]
+) -> Path | None:
     """Return the candidate with all of the run's entities (and ``keep``), no more, no fewer.
 
     What several echoes, or magnitude and phase, have in common may leave out which it is.
     """
     own = counted(parse_entities(series.path))
     wanted = {**counted(series.entities), **{key: own[key] for key in keep if key in own}}
-    known = {
-        frozenset((k, v) for k, v in counted(parse_entities(path)).items() if k != 'desc'): path
-        for path in sorted(candidates, reverse=True)
-    }
     for common in ((), ('echo',), ('part',), ('echo', 'part')):
         found = known.get(frozenset((k, v) for k, v in wanted.items() if k not in common))
         if found is not None:
@@ -380,8 +423,8 @@ def _repetition_time(series: Series, files: Candidates, header: float | None) ->
     root = files.derivatives[series.derivative]
     said: list[tuple[str, float]] = []
     for folder, candidates in (
-        (root, files.sidecars.get(series.derivative, ())),
-        (files.bids_dir, files.raw_sidecars),
+        (root, files.sidecars_near(series, series.derivative)),
+        (files.bids_dir, files.sidecars_near(series)),
     ):
         found = _sidecar_time(series, folder, candidates)
         if found is not None:
@@ -459,13 +502,14 @@ def _sidecar_time(
 ) -> tuple[str, float] | None:
     """Return the repetition time that the nearest sidecar with one gives, and its name."""
     own = parse_entities(series.path)
-    run = counted_label('run', own.get('run', ''))
+    run = counted_run(series.path.name).items()
     able = [
         path
         for path in candidates
-        if _run_of(path.name) in {'', run}
+        if counted_run(path.name).items() <= run
         and all(
-            parse_entities(path).get(key, own.get(key)) == own.get(key)
+            its.get(key, own.get(key)) == own.get(key)
+            for its in (parse_entities(path),)
             for key in (*GRID_ENTITIES, 'desc', 'hemi')
         )
     ]
@@ -483,17 +527,11 @@ def _sidecar_time(
     return None
 
 
-@lru_cache(maxsize=1 << 16)
-def _run_of(name: str) -> str:
-    """Return the number of a run; empty where the name has none."""
-    return counted_label('run', parse_entities(Path(name)).get('run', ''))
-
-
 def _most_alike(candidates: Sequence[Path], own: Mapping[str, str]) -> list[Path]:
     """Of sidecars that differ in grid and desc alone, keep the most exact."""
     best: dict[tuple[Path, tuple[tuple[str, str], ...]], tuple[int, Path]] = {}
     for path in candidates:
-        key = (path.parent, tuple(counted(run_entities(path)).items()))
+        key = (path.parent, tuple(counted_run(path.name).items()))
         score = sum(k in own for k in parse_entities(path))
         if key not in best or score > best[key][0]:
             best[key] = (score, path)

@@ -38,6 +38,7 @@ from bids_neurodecode.bids.timing import (
     check_timing,
     read_table,
     stimulus_names,
+    texts_of,
 )
 from bids_neurodecode.errors import InputError
 from bids_neurodecode.fetched import check_fetched
@@ -301,7 +302,7 @@ class EventsReader:
         self._add_parts(shown, table, entities, file)
         shown = self._in_films(shown, table, entities, file, length, repetition_time)
         check_timing(shown, file, length=length, slack=repetition_time)
-        lasting = pd.to_numeric(shown.loc[_kinds(shown)[1], 'duration'], errors='coerce')
+        lasting = pd.to_numeric(shown['duration'][_kinds(shown)[1]], errors='coerce')
         self._impulses += int((lasting == 0).sum())
         if file != self.dataset and _same(shown, table):
             return Shown(file, file)
@@ -382,6 +383,8 @@ class EventsReader:
         file: Path,
     ) -> pd.Series[str]:
         """Return the file that each row shows, relative to the folder; missing where nothing."""
+        import pandas as pd
+
         column = self._columns.get(entities.get('task', ''))
         column = None if self.settings.stimulus is not None else column
         published = column == 'stim_file'
@@ -396,12 +399,12 @@ class EventsReader:
             why = f'{label} is n/a' if column else 'a value of events.stimulus is n/a'
             self._nothing[why] += empty
         files: dict[str, str | None] = {}
-        for name, n in names.value_counts(sort=False).items():
-            named = self._with_extension.get(entities.get('task', ''), True)
-            files[str(name)] = self._file(
-                str(name), int(n), label, file, strict=published, extensions=named
-            )
-        return names.map(files, na_action='ignore').astype('string')
+        named = self._with_extension.get(entities.get('task', ''), True)
+        rows = texts_of(names)
+        for name, n in Counter(name for name in rows if name is not None).items():
+            files[name] = self._file(name, n, label, file, strict=published, extensions=named)
+        found = [None if name is None else files[name] for name in rows]
+        return pd.Series(found, index=names.index, dtype='string')
 
     def _file(
         self, name: str, n: int, label: str, file: Path, *, strict: bool, extensions: bool
@@ -564,24 +567,25 @@ def _looks_like_file(name: str) -> bool:
 def _kinds(shown: pd.DataFrame) -> tuple[BoolArray, BoolArray]:
     """Return which rows show films, and which show images."""
     # a row each time the file is shown: its name is taken apart once
-    codes, names = shown['stim_file'].factorize()  # missing: -1
-    moving = np.array([PurePosixPath(name).suffix.lower() in MOVING for name in names] + [False])
-    films = moving[codes]
-    return films, (codes >= 0) & ~films
+    rows = texts_of(shown['stim_file'])
+    moving = {x for x in set(rows) if x and PurePosixPath(x).suffix.lower() in MOVING}
+    films = np.array([x in moving for x in rows], dtype=np.bool_)
+    return films, np.array([x is not None for x in rows], dtype=np.bool_) & ~films
 
 
 def _same(shown: pd.DataFrame, table: pd.DataFrame) -> bool:
     """Whether the published table says what the made one does, wherever something is shown."""
-    rows = shown['stim_file'].notna()
-    if len(shown) != len(table) or 'stim_file' not in table.columns:
+    if len(shown) != len(table) or not set(shown.columns) <= set(table.columns):
         return False
     # as lists: how a column stores its text depends on the version of pandas
-    if table['stim_file'].notna().tolist() != rows.tolist():
+    rows = [name is not None for name in texts_of(shown['stim_file'])]
+    if [name is not None for name in texts_of(table['stim_file'])] != rows:
         return False
-    if not set(shown.columns) <= set(table.columns):
-        return False
-    published, made = (part.loc[rows, shown.columns].fillna('n/a') for part in (table, shown))
-    return all(published[name].tolist() == made[name].tolist() for name in shown.columns)
+    return all(
+        [x for x, row in zip(texts_of(table[name]), rows, strict=True) if row]
+        == [x for x, row in zip(texts_of(shown[name]), rows, strict=True) if row]
+        for name in shown.columns
+    )
 
 
 __all__ = ['EventsReader', 'Shown']

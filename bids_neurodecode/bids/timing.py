@@ -79,7 +79,7 @@ def read_table(file: Path) -> pd.DataFrame:
     return _read_table(file, state.st_mtime_ns, state.st_size).copy()
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=1024)
 def _read_table(file: Path, _changed: int, _size: int) -> pd.DataFrame:
     table = tables.as_table(_readable(tables.read_rows(file)), file)
     if 'stim_file' in table.columns:
@@ -112,6 +112,19 @@ def stimulus_name(text: str) -> str:
     return PurePosixPath(text).as_posix()
 
 
+def texts_of(column: pd.Series[str]) -> list[str | None]:
+    """Return the values of a column of text; None where they are missing.
+
+    Parameters
+    ----------
+    column
+        Of a table that :func:`read_table` returned, or of one made of it.
+    """
+    # asking a list is several times faster than asking pandas, a thousand small tables long
+    values = column.tolist()
+    return [value if isinstance(value, str) else None for value in values]
+
+
 def stimulus_names(table: pd.DataFrame, file: Path) -> list[str]:
     """Return the ``stim_file`` of each row that shows a stimulus.
 
@@ -129,7 +142,7 @@ def stimulus_names(table: pd.DataFrame, file: Path) -> list[str]:
     """
     if 'stim_file' not in table.columns:
         raise InputError(NO_STIM_FILE.format(file=file, also=''))
-    names = [str(name) for name in table['stim_file'].dropna()]
+    names = [name for name in texts_of(table['stim_file']) if name is not None]
     if not names:
         raise InputError(NO_STIMULUS.format(file=file))
     return names

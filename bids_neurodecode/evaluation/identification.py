@@ -25,6 +25,7 @@ TOO_FEW = 'Identification among {need} needs 2 or more, and as many candidates; 
 DOUBLE_DECIMALS = 12
 SINGLE_DECIMALS = 5
 """Decimals of a similarity that the arithmetic of its rows holds on any processor."""
+_ROWS_AT_ONCE = 256
 
 Measure = Literal['pearson', 'cosine']
 
@@ -120,10 +121,17 @@ def outcomes_2way(similarities: npt.NDArray[np.floating[Any]]) -> FloatArray:
     That is the share of the other candidates that are less similar, ties counting half. Shape
     (n_samples, n_candidates); the mean of a row is 1/2.
     """
-    n_candidates = similarities.shape[1]
+    from scipy.stats import rankdata
+
+    n_samples, n_candidates = similarities.shape
     if n_candidates < 2:
         raise DataError(NO_OTHERS.format(n=n_candidates))
-    shares: FloatArray = (n_candidates - _mid_ranks(similarities)) / (n_candidates - 1)
+    shares = np.empty((n_samples, n_candidates))
+    for start in range(0, n_samples, _ROWS_AT_ONCE):  # what ranking needs is several times that
+        rows = slice(start, start + _ROWS_AT_ONCE)
+        shares[rows] = rankdata(-similarities[rows].astype(np.float64), axis=1)
+    np.subtract(n_candidates, shares, out=shares)
+    shares /= n_candidates - 1
     return shares
 
 
@@ -138,7 +146,10 @@ def ranks(similarities: npt.NDArray[np.floating[Any]], truth: npt.ArrayLike) -> 
         Column of the true candidate of each sample, (n_samples,).
     """
     rows, columns = _pairs(similarities, truth)
-    return np.asarray(_mid_ranks(similarities)[rows, columns])
+    own = similarities[rows, columns][:, None]
+    ahead = np.count_nonzero(similarities > own, axis=1)
+    tied = np.count_nonzero(similarities == own, axis=1)
+    return np.asarray(ahead + (tied + 1) / 2)
 
 
 def identification_top1(
@@ -193,8 +204,10 @@ def identification_2way(
     truth
         Column of the true candidate of each sample, (n_samples,).
     """
-    rows, columns = _pairs(similarities, truth)
-    return float(outcomes_2way(similarities)[rows, columns].mean())
+    n_candidates = similarities.shape[1]
+    if n_candidates < 2:
+        raise DataError(NO_OTHERS.format(n=n_candidates))
+    return float(((n_candidates - ranks(similarities, truth)) / (n_candidates - 1)).mean())
 
 
 def confusion_matrix(
@@ -218,12 +231,6 @@ def confusion_matrix(
 def nearest(similarities: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.intp]:
     """Return the most similar candidate of each sample (the first of several)."""
     return np.asarray(similarities.argmax(axis=1))
-
-
-def _mid_ranks(similarities: npt.NDArray[np.floating[Any]]) -> FloatArray:
-    from scipy.stats import rankdata
-
-    return np.asarray(rankdata(-np.asarray(similarities, dtype=np.float64), axis=1))
 
 
 def _pairs(

@@ -496,15 +496,16 @@ def _diagonals(a: Float32Array, b: Float32Array, *, same: bool) -> list[tuple[in
     hits: dict[int, list[int]] = {}
     for start in range(0, n_a, step):
         stop = min(start + step, n_a)
-        frames = a[start : stop + size - 1] @ b.T
-        mean = np.zeros((stop - start, n_b), dtype=np.float32)
+        begin = start if same else 0  # what was shown before was compared from there
+        frames = a[start : stop + size - 1] @ b[begin:].T
+        mean = np.zeros((stop - start, n_b - begin), dtype=np.float32)
         for k in range(size):
-            mean += frames[k : k + stop - start, k : k + n_b]
+            mean += frames[k : k + stop - start, k : k + n_b - begin]
         mean /= size
-        still = np.minimum(own_a[start:stop, None], own_b[None, :])
+        still = np.minimum(own_a[start:stop, None], own_b[None, begin:])
         alike = (mean >= SAME_WINDOW) & (still >= MIN_MOTION) & (1 - mean <= SHIFTED * still)
         rows, columns = np.nonzero(alike)
-        for row, column in zip(rows + start, columns, strict=True):
+        for row, column in zip(rows + start, columns + begin, strict=True):
             # a window and its own neighbours are no repeat
             if not same or column - row >= size:
                 hits.setdefault(int(column - row), []).append(int(row))

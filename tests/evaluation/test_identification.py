@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.spatial.distance import cdist
+from scipy.stats import rankdata
 from sklearn.metrics import top_k_accuracy_score
 
 from bids_neurodecode.errors import DataError
@@ -99,6 +100,17 @@ def test_a_prediction_that_says_nothing_scores_chance(n, k):
     assert identification_2way(alike, truth) == pytest.approx(0.5)
     assert top_k(alike, truth, k) == pytest.approx(min(1, k / n))
     np.testing.assert_allclose(ranks(alike, truth), (n + 1) / 2)
+
+
+@given(arrays(np.float64, (300, 3), elements=st.integers(-2, 2).map(float)), st.integers(0, 2))
+@settings(max_examples=20)
+def test_ranks_and_shares_are_those_of_sorted_rows(alike, column):
+    sorted_rows = rankdata(-alike, axis=1)
+    truth = np.full(len(alike), column)
+    np.testing.assert_array_equal(ranks(alike, truth), sorted_rows[:, column])
+    np.testing.assert_array_equal(outcomes_2way(alike), (3 - sorted_rows) / 2)
+    two_way = outcomes_2way(alike)[:, column].mean()
+    assert identification_2way(alike, truth) == pytest.approx(two_way, abs=1e-12)
 
 
 @given(arrays(np.float64, (6, 5), elements=st.integers(-2, 2).map(float)))
