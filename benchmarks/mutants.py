@@ -1,147 +1,184 @@
 """Change the code a little, many times, and see whether a test notices: ``make mutants``.
 
 ``whole`` mutates all of ``samples`` and ``evaluation``, ``sampled`` a seeded sample of the other
-rooms that compute. Each module is tried against the fast tests nearest to it: those of its room
-that name it. Tests that reach a function through worker processes of the workflow are not seen by
-the tool, so rooms that only run there (``workflow``, ``cli``) are left out.
+rooms that compute. Each change is tried against the fast tests that name its module. What changes
+are possible mutmut says; a change is written into a copy of the project, and the tests run in a
+fork of a process that has imported the large libraries, so that nothing of the project was
+imported before. Tests that reach a function through worker processes of the workflow would be
+slow, so rooms that only run there (``workflow``, ``cli``) are left out.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import difflib
+import importlib
 import os
 import random
 import re
+import resource
 import shutil
-import subprocess
+import signal
 import sys
-import tomllib
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from itertools import groupby
+from multiprocessing import get_context
+from operator import itemgetter
 from pathlib import Path
 
-import tomli_w
+import libcst
+import pytest
+from mutmut.mutation.file_mutation import Mutation, create_mutations
 
 ROOT = Path(__file__).parents[1]
 WHOLE = ('samples.py', 'standardizer.py', 'evaluation/*.py')
-SAMPLED = ('signals/*.py', 'explain/*.py', 'systems/*.py', 'stimuli/*.py', 'models/*.py')
-COPIED = ('bids_neurodecode', 'tests', 'benchmarks', 'docs', 'README.md', 'LICENSE', 'setup.py')
-FAST = ('-m', 'not slow and not real', '-p', 'no:randomly')
+SAMPLED = ('signals/*.py', 'explain/*.py', 'systems/**/*.py', 'stimuli/*.py', 'models/*.py')
+NOT_MUTATED = {'__init__', 'steps', 'report'}
+"""Names of files and folders that only the workflow and the page run."""
 
-STATES: dict[int | None, str] = {
-    **dict.fromkeys((1, 3), 'killed'),
+COPIED = (
+    *('bids_neurodecode', 'tests', 'benchmarks', 'docs', 'README.md', 'LICENSE'),
+    *('setup.py', 'pyproject.toml'),
+)
+THROUGH_WORKERS = ('app', 'cli', 'data', 'workflow')
+"""Folders of tests that run the program: slow, and most in processes of their own."""
+
+FAST = ('-x', '-q', '-m', 'not slow and not real', '-p', 'no:cacheprovider', '-p', 'no:randomly')
+LARGE = ('torch', 'pandas', 'scipy.stats', 'sklearn.linear_model', 'nilearn.image', 'hypothesis')
+"""What is imported once, before the forks."""
+
+LIMIT = 300
+"""Seconds of the processor that the tests of one change may take."""
+
+STATES = {
     0: 'survived',
-    **dict.fromkeys((5, 33), 'no test'),
-    **dict.fromkeys((-24, 24, 36, 152, 255), 'out of time'),
-    None: 'not run',
+    5: 'no test',
+    -signal.SIGXCPU: 'out of time',
+    -signal.SIGKILL: 'out of time',
 }
-"""Of the exit code of the tests; anything else is a crash."""
+"""Of the exit code of the tests (5: all tests that name the module are slow)."""
 
 
-def tests_of_room(module: str) -> tuple[str, ...]:
-    """Return all test files of the room of a module."""
-    room = module.rpartition('/')[0]
-    return tuple(
-        test.relative_to(ROOT).as_posix()
-        for test in sorted((ROOT / 'tests' / room).glob('test_*'))
-    )
+@dataclass(frozen=True)
+class Mutant:
+    """A change of one module.
+
+    Parameters
+    ----------
+    module
+        File below the package.
+    number
+        Place among the changes of the module.
+    source
+        The changed file.
+    diff
+        The lines that differ.
+    """
+
+    module: str
+    number: int
+    source: str
+    diff: str
 
 
-def nearest(module: str) -> tuple[str, ...]:
-    """Return the test files of the room of a module that name it; all of them if none does."""
+def tests_of(module: str) -> tuple[str, ...]:
+    """Return the test files that name a module, those of its room first.
+
+    If none does, it is those of the room.
+    """
     room, _, name = module.removesuffix('.py').rpartition('/')
-    tests = tests_of_room(module)
-    parent = '.'.join(filter(None, ('bids_neurodecode', room)))
-    pattern = re.compile(rf'{parent}\.{name}\b|from {parent} import [^\n]*\b{name}\b')
-    return tuple(test for test in tests if pattern.search((ROOT / test).read_text())) or tests
+    parent = '.'.join(filter(None, ('bids_neurodecode', *room.split('/'))))
+    pattern = re.compile(
+        rf'{re.escape(parent)}\.{name}\b|from {re.escape(parent)} import [^\n]*\b{name}\b'
+    )
+    near = ROOT / 'tests' / room
+    while not any(near.glob('test_*.py')):
+        near = near.parent
+    every = [
+        test
+        for test in sorted((ROOT / 'tests').rglob('test_*.py'))
+        if test.relative_to(ROOT / 'tests').parts[0] not in THROUGH_WORKERS
+    ]
+    named = [test for test in every if pattern.search(test.read_text('utf-8'))]
+    found = named or [test for test in every if test.parent == near]
+    found.sort(key=lambda test: (test.parent != near, name not in test.name))
+    return tuple(test.relative_to(ROOT).as_posix() for test in found)
 
 
-def prepare(folder: Path, modules: Iterable[str], tests: Sequence[str]) -> None:
-    """Lay a copy of the project whose configuration says what is mutated."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+def changes_of(module: str) -> tuple[libcst.Module, list[Mutation]]:
+    """Return the tree of a module and the changes that are possible within its functions."""
+    file = ROOT / 'bids_neurodecode' / module
+    tree, changes, _, _ = create_mutations(str(file), file.read_text('utf-8'))
+    return tree, [change for change in changes if change.contained_by_top_level_function]
+
+
+def mutants_of(module: str, numbers: Iterable[int]) -> Iterator[Mutant]:
+    """Write out some of the changes of a module."""
+    tree, changes = changes_of(module)
+    for number in numbers:
+        change = changes[number]
+        changed = tree.deep_replace(change.original_node, change.mutated_node)
+        assert isinstance(changed, libcst.Module)
+        lines = difflib.unified_diff(
+            tree.code.splitlines(), changed.code.splitlines(), n=0, lineterm=''
+        )
+        diff = '\n'.join(line for line in lines if line[:3] not in {'---', '+++'})
+        yield Mutant(module, number, changed.code, diff)
+
+
+def prepare(folder: Path) -> None:
+    """Lay a copy of the project for this process, and import what is large."""
+    mine = folder / str(os.getpid())
     for name in COPIED:
         source = ROOT / name
-        copy = shutil.copytree if source.is_dir() else shutil.copy2
-        copy(source, folder / name)
-    config = tomllib.loads((ROOT / 'pyproject.toml').read_text())
-    config['tool']['mutmut'] = {
-        'source_paths': ['bids_neurodecode'],
-        'only_mutate': [f'bids_neurodecode/{module}' for module in modules],
-        'pytest_add_cli_args': list(FAST),
-        'pytest_add_cli_args_test_selection': list(tests),
-        'also_copy': [name for name in COPIED if name != 'bids_neurodecode'],
-        # what an error says is tested by its constant, not word by word
-        'do_not_mutate_patterns': [r'^\s*raise \w*Error\(', r'^\s*(logger|warnings)\.'],
-    }
-    (folder / 'pyproject.toml').write_text(tomli_w.dumps(config))
+        if source.is_dir():
+            shutil.copytree(source, mine / name, ignore=shutil.ignore_patterns('__pycache__'))
+        else:
+            mine.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source, mine / name)
+    sys.path.insert(0, str(mine))
+    os.environ['PYTHONPATH'] = str(mine)
+    sys.dont_write_bytecode = True
+    os.chdir(mine)
+    for library in LARGE:
+        importlib.import_module(library)
 
 
-def mutmut(folder: Path, *words: str) -> str:
-    """Run the tool in a prepared folder and return what it prints."""
-    done = subprocess.run(
-        [sys.executable, '-m', 'mutmut', *words],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return done.stdout + done.stderr
+def run_tests(tests: Sequence[str], limit: int = resource.RLIM_INFINITY) -> int:
+    """Run tests in a fork and return their exit code (negative: the signal that ended them)."""
+    child = os.fork()
+    if not child:
+        resource.setrlimit(resource.RLIMIT_CPU, (limit, limit))
+        out = os.open('tests.log', os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(out, 1)
+        os.dup2(out, 2)
+        os._exit(int(pytest.main([*FAST, *tests])))
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def outcomes(folder: Path) -> dict[str, int | None]:
-    """Return the exit code of the tests of each mutant (None: not run)."""
-    found: dict[str, int | None] = {}
-    for path in sorted((folder / 'mutants' / 'bids_neurodecode').rglob('*.py.meta')):
-        found |= json.loads(path.read_text())['exit_code_by_key']
-    return found
+def attempt(mutant: Mutant) -> str:
+    """Try one change and return what became of it."""
+    file = Path('bids_neurodecode', mutant.module)
+    original = file.read_text('utf-8')
+    file.write_text(mutant.source, 'utf-8')
+    try:
+        code = run_tests(tests_of(mutant.module), LIMIT)
+    finally:
+        file.write_text(original, 'utf-8')
+    return STATES.get(code, 'killed')
 
 
-def attempt(
-    folder: Path, wanted: Mapping[str, Sequence[str]], tests: Sequence[str], workers: int
-) -> dict[str, str]:
-    """Try mutants (by module; none named: all of it) and return what became of each."""
-    prepare(folder, wanted, tests)
-    names = [name for some in wanted.values() for name in some]
-    log = mutmut(folder, 'run', '--max-children', str(workers), *names)
-    (folder / 'log.txt').write_text(log)
-    found = outcomes(folder)
-    states = {name: STATES.get(found[name], 'killed (ended)') for name in names or found}
-    # the tool sets a mutant after the import: what runs while importing is tried in a new process
-    functions = defaultdict(list)
-    for name, state in states.items():
-        functions[name.rsplit('__mutmut_', 1)[0]].append((name, state))
-    for members in functions.values():
-        if not any(state.startswith('killed') for _, state in members):
-            states |= {name: alone(folder, name, tests) or state for name, state in members}
-    return states
-
-
-def alone(folder: Path, name: str, tests: Sequence[str]) -> str | None:
-    """Run the tests of one mutant in a process of its own; None if they pass."""
-    done = subprocess.run(
-        [sys.executable, '-m', 'pytest', '-x', '-q', *FAST, *tests],
-        cwd=folder / 'mutants',
-        env=os.environ | {'MUTANT_UNDER_TEST': name},
-        capture_output=True,
-        check=False,
-        timeout=600,
-    )
-    return 'killed (import)' if done.returncode else None
-
-
-def names_of(folder: Path, modules: Sequence[str]) -> list[str]:
-    """Return the names of all mutants of modules; nothing is tried."""
-    prepare(folder, modules, ['tests/test_tables.py'])
-    mutmut(folder, 'run', '--max-children', '1', 'none')
-    return sorted(outcomes(folder))
-
-
-def module_of(name: str) -> str:
-    """Return the file of a mutant, as in :data:`WHOLE`."""
-    *module, _ = name.split('.')
-    return '/'.join(module[1:]) + '.py'
+def drawn(modules: Sequence[str], n: int | None, seed: int) -> Iterator[Mutant]:
+    """Yield all changes of modules, or a seeded sample of ``n`` of them, in order."""
+    places = [(module, k) for module in modules for k in range(len(changes_of(module)[1]))]
+    print(len(places), 'changes are possible', flush=True)
+    if n is not None:
+        places = sorted(random.Random(seed).sample(places, min(n, len(places))))
+    for module, some in groupby(places, itemgetter(0)):
+        yield from mutants_of(module, [number for _, number in some])
 
 
 def main() -> int:
@@ -155,36 +192,31 @@ def main() -> int:
     parser.add_argument('--workers', type=int, default=2)
     args = parser.parse_args()
     package = ROOT / 'bids_neurodecode'
-    patterns = WHOLE if args.part == 'whole' else SAMPLED
     modules = [
         path.relative_to(package).as_posix()
-        for pattern in patterns
+        for pattern in (WHOLE if args.part == 'whole' else SAMPLED)
         for path in sorted(package.glob(pattern))
-        if path.name != '__init__.py'
+        if not NOT_MUTATED & {path.stem, *path.parts}
     ]
-    wanted: dict[str, list[str]] = {module: [] for module in modules}
-    if args.part == 'sampled':
-        names = names_of(args.folder / 'names', modules)
-        drawn = sorted(random.Random(args.seed).sample(names, args.sample))
-        wanted = {m: [n for n in drawn if module_of(n) == m] for m in modules}
-        wanted = {module: names for module, names in wanted.items() if names}
-    if args.only:
-        wanted = {module: wanted[module] for module in args.only}
-    groups: dict[tuple[str, ...], dict[str, list[str]]] = defaultdict(dict)
-    for module, names in wanted.items():
-        groups[nearest(module)][module] = names
-    total: Counter[str] = Counter()
-    for number, (tests, some) in enumerate(groups.items()):
-        folder = args.folder / args.part / str(number)
-        states = attempt(folder, some, tests, args.workers)
-        for module in some:
-            mine = {n: state for n, state in states.items() if module_of(n) == module}
-            counts = Counter(mine.values())
-            total += counts
-            print(module, ', '.join(f'{n} {state}' for state, n in sorted(counts.items())))
-            for name, state in mine.items():
-                if not state.startswith('killed'):
-                    print(f'  {state}\t{name}', flush=True)
+    mutants = drawn(modules, args.sample if args.part == 'sampled' else None, args.seed)
+    tried = [m for m in mutants if args.only is None or m.module in args.only]
+    shutil.rmtree(args.folder, ignore_errors=True)
+    counts: dict[str, Counter[str]] = {m.module: Counter() for m in tried}
+    with ProcessPoolExecutor(
+        args.workers, get_context('spawn'), prepare, (args.folder.resolve(),)
+    ) as pool:
+        tests = sorted({test for mutant in tried for test in tests_of(mutant.module)})
+        # a failure says nothing where the tests fail without a change
+        if pool.submit(run_tests, tests).result():
+            sys.exit('The tests fail without a change: see tests.log below ' + str(args.folder))
+        for mutant, state in zip(tried, pool.map(attempt, tried), strict=True):
+            counts[mutant.module][state] += 1
+            print(f'{state}: {mutant.module} {mutant.number}', flush=True)
+            if state != 'killed':
+                print(mutant.diff, flush=True)
+    for module, found in counts.items():
+        print(module, ', '.join(f'{n} {state}' for state, n in sorted(found.items())))
+    total = sum(counts.values(), Counter[str]())
     print('all', ', '.join(f'{n} {state}' for state, n in sorted(total.items())))
     return 0
 
