@@ -22,7 +22,7 @@ PAIRED = ('pixcorr_final', 'ssim_final', 'two_way', 'identified', 'pixcorr_initi
 
 
 def means(folders: list[Path]) -> pd.DataFrame:
-    """Return one row per case, and one for each baseline and ceiling of the case ``ridge``."""
+    """Return one row per case, and one for each baseline and reference of the case ``ridge``."""
     rows: dict[tuple[str, str], list[float]] = {}
     for folder in folders:
         table = pd.read_csv(folder / 'scores.tsv', sep='\t', na_values='n/a')
@@ -31,7 +31,7 @@ def means(folders: list[Path]) -> pd.DataFrame:
         ):
             if (space, metric) not in SHOWN:
                 continue
-            compared = model.startswith(('baseline-', 'ceiling-'))
+            compared = model.startswith(('baseline-', 'reference-'))
             if compared and case not in {'ridge', 'deep-ridge-31'}:
                 continue
             name = f'{case}: {model}' if compared else case

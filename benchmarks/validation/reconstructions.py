@@ -188,7 +188,7 @@ def _one_fold(
     models = {
         'ridge': made,
         'baseline-nearest': pictures.of([known[k] for k in nearest]),
-        'ceiling-true-image': pictures.of(table['stimulus']),
+        'reference-true-image': pictures.of(table['stimulus']),
     }
     brain.note(outcome, train, test, pictures, models)
 

@@ -88,7 +88,7 @@ def _participant_level(
         _say_report(run.output_dir, person)
     if done:
         results = _results_of(inputs, run.output_dir, [person.label for person in people])
-        write_dataset(arguments, config, inputs, results[:1])
+        write_dataset(arguments, config, inputs, results)
         # not before: what is remembered is never written again, the dataset's files among it
         for person, key in done:
             remember(person, run, key)
@@ -128,7 +128,7 @@ def _nothing_to_run(arguments: Arguments, config: Config, inputs: DatasetInput) 
 
     if not is_complete(arguments.output_dir):
         results = _results_of(inputs, arguments.output_dir)
-        write_dataset(arguments, config, inputs, results[:1])
+        write_dataset(arguments, config, inputs, results)
     _say_who_was_not_run(inputs, arguments.output_dir)
     return FAILED if inputs.failures else OK
 
@@ -431,14 +431,15 @@ def write_dataset(
     inputs
         What the dataset holds.
     results
-        Records of participants that were run.
+        Records of participants that were run: the text is of these, and of those in the folder
+        that were analysed by the same system.
     """
     from bids_neurodecode.bids.provenance import write_dataset_files
     from bids_neurodecode.spaces import form_of
-    from bids_neurodecode.systems.steps.records import citations, citations_of, read_results
+    from bids_neurodecode.systems.steps.records import citations, citations_of, results_alike
 
     if results:
-        citation = citations_of(read_results(results[0]))
+        citation = citations_of(results_alike(results[0], arguments.output_dir))
     else:
         first = inputs.participants[0]
         system = 'betas' if arguments.level == 'betas' else None

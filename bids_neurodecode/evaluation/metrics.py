@@ -36,6 +36,20 @@ UNITS: dict[Unit, str] = {
     'error': 'error',
     'distance': 'correlation distance',
 }
+BASELINE, REFERENCE = 'baseline-', 'reference-'
+"""Beginnings of the names of what stands beside a model: what knows less, and what is given the
+truth in the place of what was decoded."""
+TRUE_FEATURES = f'{REFERENCE}true-features'
+TRUE_LATENTS, TRUE_TARGETS = f'{REFERENCE}true-latents', f'{REFERENCE}true-latents-and-features'
+TRUE_IMAGE = f'{REFERENCE}true-image'
+REFERENCES = {
+    TRUE_FEATURES: 'the training image whose features are nearest to the true ones',
+    TRUE_LATENTS: 'the first stage given the true latents',
+    TRUE_TARGETS: 'both stages given the true latents and features',
+    TRUE_IMAGE: 'the true image, seen by the same encoding model',
+}
+"""None is a ceiling: with noise in what is decoded, or from another image, a score can be higher.
+A ceiling is what noise in the responses allows, and has a column."""
 _NO_LIMIT = math.inf
 
 
@@ -292,8 +306,16 @@ METRICS: dict[str, Metric] = {
         'Median over voxels of r squared over noise ceiling as the VISION code computes it: '
         'voxels without explainable variance count as perfect. For comparison only.',
     ),
-    'latent_mse': _error('Latent squared error', 'Mean squared error of predicted latents.'),
-    'latent_mae': _error('Latent absolute error', 'Mean absolute error of predicted latents.'),
+    'latent_mse': _error(
+        'Latent squared error',
+        'Mean squared error of predicted latents as they are decoded: with the spread of training '
+        'latents (reconstruction.renorm), which it punishes.',
+    ),
+    'latent_mae': _error(
+        'Latent absolute error',
+        'Mean absolute error of predicted latents as they are decoded: with the spread of '
+        'training latents (reconstruction.renorm), which it punishes.',
+    ),
     'caption_2way': _share(
         'Captions two-way',
         '2-way identification by the captions of the training image that a network finds nearest '
@@ -309,7 +331,7 @@ METRICS: dict[str, Metric] = {
         'Brain correlation',
         'Correlation over voxels of the response that an encoding model predicts to the '
         'reconstruction of a single trial with the mean response to its image in other held-out '
-        'runs, mean over trials. Its ceiling is what the true image scores.',
+        'runs, mean over trials. Beside it: what the true image scores, seen by the same model.',
     ),
     'gabor-standin_2way': _share(
         'Gabor stand-in two-way',

@@ -109,6 +109,8 @@ class PictureProtocol:
     metrics: tuple[NetworkMetric, ...]
     lacking: tuple[str, ...] = ()
     captions: bool = False
+    about: str = ''
+    """What it is, in a clause."""
 
 
 _BY_CLIP = frozenset({'published', 'versatile-diffusion', 'stable-cascade'})
@@ -134,6 +136,7 @@ def _metrics(sizes: Mapping[str, int], efficientnet: str) -> tuple[NetworkMetric
 PROTOCOLS: Mapping[str, PictureProtocol] = {
     'bd-982': PictureProtocol(
         name='bd-982',
+        about="sizes and networks of Brain-Diffuser's tables",
         n_pictures=982,
         first_size=None,
         pixel_size=425,
@@ -146,6 +149,7 @@ PROTOCOLS: Mapping[str, PictureProtocol] = {
     ),
     'me2-1000': PictureProtocol(
         name='me2-1000',
+        about="sizes and networks of MindEye2's tables",
         n_pictures=1000,
         first_size=256,
         pixel_size=425,
@@ -158,6 +162,7 @@ PROTOCOLS: Mapping[str, PictureProtocol] = {
     ),
     'cpu-1': PictureProtocol(
         name='cpu-1',
+        about='small networks that Python packages bring; no published table is under it',
         n_pictures=None,
         first_size=None,
         pixel_size=425,
@@ -177,6 +182,7 @@ PROTOCOLS: Mapping[str, PictureProtocol] = {
     ),
     'seed': PictureProtocol(
         name='seed',
+        about="what can be had of SEED's",
         n_pictures=1000,
         first_size=None,
         pixel_size=255,

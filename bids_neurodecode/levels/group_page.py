@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from bids_neurodecode.evaluation.metrics import bounds_of, difference_bounds_of
+from bids_neurodecode.evaluation.metrics import BASELINE, bounds_of, difference_bounds_of
 from bids_neurodecode.evaluation.paired import paired_difference
 from bids_neurodecode.evaluation.statistics import MIN_GROUPS, bootstrap_ci
-from bids_neurodecode.levels.participant_page import how_to_read, methods_blocks
+from bids_neurodecode.levels.participant_page import how_to_read, methods_of_all
 from bids_neurodecode.report import brain, scores
 from bids_neurodecode.report.boilerplate import cited, in_words
 from bids_neurodecode.report.build import (
@@ -53,6 +53,7 @@ from bids_neurodecode.report.verdicts import (
 )
 from bids_neurodecode.spaces import like
 from bids_neurodecode.systems.encoding.report.shared import shared_section
+from bids_neurodecode.text import span_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -62,10 +63,11 @@ KEYS = ('system', 'model', 'protocol', 'split', 'space', 'metric')
 
 COUNTS = brain.MapSpec(
     'Participants whose voxel was used',
-    'participants',
+    'number of participants',
     'Voxels that pass the selection in many participants carry the analysis; those of one alone '
     'may be chance.',
     'viridis',
+    whole=True,
 )
 MEAN_MAPS = ('pearsonr', 'noiseceiling', 'isc', 'noisenormalized', 'ncsnr', 'tsnr')
 """Maps that are averaged; the first three are shown, the others folded."""
@@ -93,7 +95,7 @@ class MeanScore(NamedTuple):
     chance: float
     n: int
     n_significant: int
-    """Participants with p below 0.05."""
+    """Participants whose score is better than chance by p and interval."""
     n_tested: int
 
 
@@ -145,7 +147,7 @@ def _page(
     brains: tuple[Block, ...],
     folder: Path,
 ) -> Page:
-    methods = methods_blocks(readers[0]) if readers else ()
+    methods = methods_of_all(readers)
     sections = [
         Section('summary', 'Summary', _summary(readers, failures)),
         Section('scores', 'Scores', _scores(readers)),
@@ -238,10 +240,7 @@ def mean_score(rows: pd.DataFrame) -> MeanScore:
         low, high = bootstrap_ci(values, rng=np.random.default_rng(0), bounds=bounds)
     tested = rows['p'].dropna()
     chance = float(rows['chance'].mean())
-    better = rows['value'] > rows['chance']
-    if len(rows) and not scores.metric_of(str(rows['metric'].iloc[0])).higher_is_better:
-        better = rows['value'] < rows['chance']
-    n_significant = int(((rows['p'] < 0.05) & better).sum())
+    n_significant = sum(score_verdict(row).tone == 'good' for _, row in rows.iterrows())
     return MeanScore(mean, low, high, chance, int(values.size), n_significant, len(tested))
 
 
@@ -269,7 +268,7 @@ def group_verdict(rows: pd.DataFrame) -> Verdict:
         'n_units': found.n,
     }.items():
         row[name] = value
-    row['units'] = 'participants'
+    row['units'], row['test'] = 'participants', 'flips'
     told = score_verdict(row)
     return replace(told, text=f'Mean over participants. {told.text}')
 
@@ -352,7 +351,7 @@ def _summary(readers: Sequence[Reader], failures: Mapping[str, str]) -> tuple[Bl
         if found.n_tested:
             text_tested = (
                 f'{found.n_significant} of {found.n_tested} participants are better than chance '
-                'on their own (p < 0.05, not corrected for their number).'
+                'on their own (by p and interval, not corrected for their number).'
             )
             lines.append(Verdict('info', text_tested))
     if len(metrics) and row is not None:
@@ -439,6 +438,7 @@ def mean_metrics(metrics: pd.DataFrame, compared: pd.DataFrame) -> pd.DataFrame:
             'n': found.n,
             'n_units': found.n,
             'units': 'participants',
+            'test': 'flips',
         }
         pair = _same_score(tested, known.iloc[0])
         for name in differences if len(pair) else ():
@@ -456,7 +456,7 @@ def _figure(metrics: pd.DataFrame) -> Plot | None:
     panels = []
     several = models['model'].nunique() > 1
     for _, own in models.groupby(_keys(models), sort=False, dropna=False):
-        others = rows[rows['model'].map(scores.is_baseline)]
+        others = rows[rows['model'].str.startswith(BASELINE)]
         for key in _keys(models):
             if key != 'model':
                 others = others[others[key] == own[key].iloc[0]]
@@ -505,9 +505,10 @@ def _mean_table(metrics: pd.DataFrame) -> Table:
             )
         )
     shown = [f'sub-{label}' for label in people] if few else ['95 % interval']
-    columns = ('model', 'of', 'metric', 'mean', *shown, 'chance', 'p < 0.05', 'n')
+    columns = ('model', 'of', 'metric', 'mean', *shown, 'chance', 'better than chance', 'n')
     caption = (
-        'Scores over participants. p < 0.05: participants better than chance on their own; n: '
+        'Scores over participants. Better than chance: participants who are on their own, by p '
+        'and interval, of those who were tested; n: '
         'participants with this score. Of: what was scored (trials, averages of repeats, voxels; '
         'initial and final are images that were made).'
     )
@@ -531,10 +532,11 @@ def _participant_table(rows: pd.DataFrame) -> Table:
             *(scores.write_score(name, float(row[k])) for k in ('value', 'ci_low', 'ci_high')),
             scores.write_p(float(row['p'])),
             f'{row["n"]:.0f}' if math.isfinite(row['n']) else 'n/a',
+            score_verdict(row).short,
         )
         for _, row in rows.iterrows()
     )
-    columns = ('participant', 'value', 'low', 'high', 'p', 'n')
+    columns = ('participant', 'value', 'low', 'high', 'p', 'n', 'shows')
     caption = f'{scores.metric_of(name).title} by participant, with its confidence interval.'
     return Table(columns, cells, caption, frozenset(range(1, 6)))
 
@@ -555,6 +557,7 @@ def _quality(readers: Sequence[Reader], folder: Path) -> tuple[Block, ...]:
                 mean,
                 moved,
                 _median(results, 'tsnr'),
+                'n/a' if voxels is None else span_of(voxels.n_scored or (voxels.n_selected,)),
                 'n/a' if voxels is None else f'{voxels.n_selected} of {voxels.n_mask}',
                 str(len(results.warnings)),
             )
@@ -566,14 +569,16 @@ def _quality(readers: Sequence[Reader], folder: Path) -> tuple[Block, ...]:
         'mean FD (mm)',
         'FD > 0.5 mm',
         'median tSNR',
-        'voxels used',
+        'voxels of scores',
+        'of final models',
         'warnings',
     )
     caption = (
         'Data and quality by participant, each linked to the page (means over runs; tSNR: median '
-        'over the mask).'
+        'over the mask). Voxels: those that scores are of were chosen on the training samples of '
+        'each fold, those of maps and final models on all samples.'
     )
-    return (Table(columns, tuple(rows), caption, frozenset(range(1, 8))),) if rows else ()
+    return (Table(columns, tuple(rows), caption, frozenset(range(1, 9))),) if rows else ()
 
 
 def _median(results: ParticipantResults, key: str) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from bids_neurodecode.extensions import find_system
 from bids_neurodecode.report import scores, verdicts
-from bids_neurodecode.report.boilerplate import cited, in_words, methods
+from bids_neurodecode.report.boilerplate import cited, in_words, methods_of
 from bids_neurodecode.report.build import (
     Block,
     Bullets,
@@ -58,6 +59,15 @@ __all__ = [
     'VoxelResults',
     'write_participant_report',
 ]
+
+INTRO = (
+    'This text is of this participant and may be used in a paper as it is; that of all '
+    'participants is in logs/CITATION.md.'
+)
+INTRO_GROUP = (
+    'This text is of all participants (numbers that differ between them are given as spans) and '
+    'may be used in a paper as it is; the same is in logs/CITATION.md.'
+)
 
 
 def write_participant_report(results: ParticipantResults, html: Path, figures_dir: Path) -> None:
@@ -135,7 +145,7 @@ def _summary(reader: Reader) -> tuple[Block, ...]:
     else:
         confidence = 0.95 if reader.config is None else reader.config.evaluation.confidence
         n_folds = None if results.split is None else results.split.n_folds
-        blocks.append(verdicts.make_headline(row, confidence, n_folds))
+        blocks.append(verdicts.make_headline(row, confidence, n_folds, sure=not results.leaks))
         lines = [
             *verdicts.verdicts_of(reader.metrics, row, confidence),
             *verdicts.worse_verdicts(reader.metrics, confidence, shown=row),
@@ -225,27 +235,17 @@ def _crashes(results: ParticipantResults) -> tuple[str, ...]:
 
 def methods_blocks(reader: Reader) -> tuple[Block, ...]:
     """Return the methods text of a participant, and the works that it cites."""
-    results = reader.results
-    if reader.config is None:
+    return methods_of_all([reader])
+
+
+def methods_of_all(readers: Sequence[Reader]) -> tuple[Block, ...]:
+    """Return one methods text for participants, and the works that it cites."""
+    config = readers[0].config if readers else None
+    if config is None:
         return ()
-    paragraphs = methods(
-        reader.config,
-        paradigm=results.paradigm,
-        version=results.version,
-        system=results.system,
-        derivatives=results.derivatives,
-        versions=results.versions,
-        rule=None if results.voxels is None else results.voxels.rule,
-        betas_model=None if results.betas is None else results.betas.model,
-        fold_models=results.betas.fold_models
-        if results.betas and results.betas.model_scores
-        else None,
-        generator='none' if results.generation is None else results.generation.generator,
-        layout=results.layout,
-        form=results.form,
-    )
+    paragraphs = methods_of([reader.results for reader in readers], config)
     entries = tuple((work.text, work.address) for work in cited(paragraphs))
-    intro = 'This text may be used in a paper as it is; the same is in logs/CITATION.md.'
+    intro = INTRO if len(readers) == 1 else INTRO_GROUP
     text = Text(tuple(in_words(paragraph) for paragraph in paragraphs))
     return (Text((intro,)), Fold('Methods and references', (text, References(entries))))
 

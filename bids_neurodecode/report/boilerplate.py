@@ -20,14 +20,17 @@ import jinja2
 
 from bids_neurodecode.bids.records import OF_RESPONSES
 from bids_neurodecode.errors import ArgumentsError, ReportError
+from bids_neurodecode.evaluation.protocols import get_protocol
 from bids_neurodecode.extensions import OWN, OWN_GENERATORS, find_generator, find_system
 from bids_neurodecode.models.generators import read_recipe
+from bids_neurodecode.report.facts import Facts
 from bids_neurodecode.settings.encoding import TABLE
 from bids_neurodecode.stimuli.features import image_size_of
 
 if TYPE_CHECKING:
     from bids_neurodecode.bids.records import Paradigm
     from bids_neurodecode.config import Config
+    from bids_neurodecode.report.results import ParticipantResults
     from bids_neurodecode.spaces import Form
 
 NOT_HERE = (
@@ -185,6 +188,7 @@ def methods(
     generator: str | None = None,
     layout: str = 'bids',
     form: Form | None = None,
+    facts: Facts | None = None,
 ) -> tuple[str, ...]:
     """Write the methods of a run as paragraphs with citation marks.
 
@@ -214,35 +218,81 @@ def methods(
         Of the dataset: ``bids``, or ``nsd`` or ``emofilm`` as they are published.
     form
         Of the series (surfaces, CIFTI, parcels); None: volumes.
+    facts
+        Of the data that were analysed; None before a run.
     """
     recipe = system or config.system
     if recipe == 'encoding' and rule is None and not config.atlas.regions:
         rule = 'all voxels of the brain mask'
     fmriprep = any('fmriprep' in name.lower() for name in derivatives)
     texts = paragraphs('inputs', layout=layout, version=version, fmriprep=fmriprep)
-    software = paragraphs('software', versions=versions or {})
+    if facts is not None:
+        texts += paragraphs('data', facts=facts, paradigm=paradigm, recipe=recipe)
+    software = paragraphs('software', versions=versions or {}, config=config)
     if paradigm == 'movie':
-        texts += paragraphs('films_data', config=config, rule=rule)
+        texts += paragraphs('films_data', config=config, rule=rule, facts=facts)
     else:
         if layout in OF_RESPONSES or config.betas.precomputed is not None:
             texts += paragraphs('betas_taken', config=config, layout=layout)
         else:
             model = betas_model or config.betas.model
             folds = None if fold_models is None else list(fold_models)
-            used, held_out = {model, *(folds or ())}, recipe != 'betas'
+            models = () if facts is None else facts.models
+            used = {model, *(folds or ()), *(each.split()[0] for each in models)}
+            held_out = recipe != 'betas'
             texts += paragraphs(
-                'betas', config=config, model=model, folds=folds, used=used, held_out=held_out
+                'betas',
+                config=config,
+                model=model,
+                folds=folds,
+                used=used,
+                held_out=held_out,
+                models=models,
             )
         if recipe == 'betas':
             return (*texts, *paragraphs('ceilings'), *software)
-        texts += paragraphs('selection', config=config, rule=rule, form=form)
+        texts += paragraphs('selection', config=config, rule=rule, form=form, facts=facts)
     tests = {'movie': 'films_statistics', 'conditions': 'conditions_statistics'}
     statistics = paragraphs(tests.get(paradigm, 'statistics'), config=config)
-    return (*texts, *_models(config, paradigm, recipe, generator), *statistics, *software)
+    fitted = _models(config, paradigm, recipe, generator, facts)
+    return (*texts, *fitted, *statistics, *software)
+
+
+def methods_of(records: Sequence[ParticipantResults], config: Config) -> tuple[str, ...]:
+    """Write the methods of participants who were analysed alike, as :func:`methods` does.
+
+    Parameters
+    ----------
+    records
+        Of one participant, or of the group: what differs is then given as a span.
+    config
+        The settings of the first.
+    """
+    first, facts = records[0], Facts.of(records)
+    chosen = [r.betas.fold_models for r in records if r.betas and r.betas.model_scores]
+    return methods(
+        config,
+        paradigm=first.paradigm,
+        version=first.version,
+        system=first.system,
+        derivatives=first.derivatives,
+        versions=first.versions,
+        rule=' or '.join(facts.rules) or None,
+        betas_model=None if first.betas is None else first.betas.model,
+        fold_models=[model for models in chosen for model in models] if chosen else None,
+        generator='none' if first.generation is None else first.generation.generator,
+        layout=first.layout,
+        form=first.form,
+        facts=facts,
+    )
 
 
 def _models(
-    config: Config, paradigm: Paradigm, recipe: str, generator: str | None
+    config: Config,
+    paradigm: Paradigm,
+    recipe: str,
+    generator: str | None,
+    facts: Facts | None,
 ) -> tuple[str, ...]:
     """Return the paragraphs on what was fitted."""
     if recipe not in {'auto', *OWN}:
@@ -261,10 +311,10 @@ def _models(
         parts = features.extractor.split('+')
         described = [(described_by(x), image_size_of(x, features.image_size)) for x in parts]
     decoded = paragraphs('decoding', config=config, spaces=described)
-    return decoded + _reconstruction(config, generator)
+    return decoded + _reconstruction(config, generator, facts)
 
 
-def _reconstruction(config: Config, generator: str | None) -> tuple[str, ...]:
+def _reconstruction(config: Config, generator: str | None, facts: Facts | None) -> tuple[str, ...]:
     """Return the paragraphs on images that were made, if any were."""
     told = config.reconstruction
     name = generator or ('small' if told.generator == 'auto' else told.generator)
@@ -294,6 +344,23 @@ def _reconstruction(config: Config, generator: str | None) -> tuple[str, ...]:
         strength=strength,
         guidance=first['guidance'] if told.guidance is None else told.guidance,
         described_by=described_by,
+        facts=facts,
+        scored=get_protocol(told.protocol),
+    )
+
+
+def networks_of(generator: str) -> str:
+    """Name the networks of a generator of published weights.
+
+    Examples
+    --------
+    >>> networks_of('unclip-2.1').partition(',')[0]
+    'a VDVAE (trained on ImageNet) and Stable unCLIP 2.1'
+    """
+    recipe = read_recipe(RECIPES.get(generator, generator))
+    return (
+        f'a VDVAE (trained on ImageNet) and {recipe.title} ({recipe.source}; trained on captioned '
+        'images of the web)'
     )
 
 

@@ -64,6 +64,8 @@ class MapSpec:
     """Upper end; None takes the 98th percentile."""
     symmetric: bool = False
     glass: bool = False
+    whole: bool = False
+    """Whether values are whole numbers, and ticks too."""
     scale: float = 1.0
     """Factor from the file to what is drawn: shares are drawn in percent, as everywhere."""
 
@@ -224,6 +226,8 @@ def plot_map(
     if space_of(image) is not None:
         labels = None if regions is None else columns_of(regions)
         return _map_on_sheet(image, spec, mask, selected, sheet or _sheet_of(image), labels)
+    from matplotlib.ticker import MaxNLocator
+
     volume, affine = canonical(image)
     volume = spec.scale * volume
     inside = on_grid(mask, volume.shape, 'mask') > 0
@@ -245,6 +249,9 @@ def plot_map(
         artist, cax=add_axes(figure, 0.2 + layout.width, 0.3, 0.12, height - 0.6)
     )
     bar.set_label(spec.label)
+    if spec.whole:
+        bar.locator = MaxNLocator(integer=True)
+        bar.update_ticks()
     chosen = None if kept is None else volume[inside & kept & np.isfinite(volume)]
     _draw_histogram(add_axes(figure, WIDTH - 2.4, 0.45, 2.25, height - 0.75), values, chosen, spec)
     return figure

@@ -55,6 +55,8 @@ class Verdict:
     text: str
     details: tuple[str, ...] = ()
     """What it sums up, one line each; closed until it is clicked."""
+    short: str = ''
+    """The same in a few words, for a place in a table."""
 
     @property
     def word(self) -> str:

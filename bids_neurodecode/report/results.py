@@ -35,6 +35,8 @@ class RunResults:
     events: Path
     confounds: Path | None = None
     n_trials: int = 0
+    n_confounds: int | None = None
+    """Columns of the table of confounds; None: an older record, which does not say."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,13 @@ class SplitResults:
     """Whether presentations of one stimulus are on both sides (splits by run or session)."""
     why: str = ''
     """Why this split, and what was kept together or left out for it."""
+    n_samples: int = 0
+    """Of all samples; 0: an older record, which does not say, nor the following."""
+    n_held_out: tuple[int, ...] = ()
+    """Samples that each fold holds out."""
+    n_units: int = 0
+    """Runs, sessions, stimuli, ... (what is kept whole)."""
+    n_units_held_out: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -103,7 +112,9 @@ class VoxelResults:
     n_mask: int
     n_selected: int
     rule: str
-    """In words, such as ``repeats agree over runs, FDR 0.05, training samples only``."""
+    """In words, such as ``repeats agree over runs, FDR 0.05``."""
+    n_scored: tuple[int, ...] = ()
+    """Of the models of each fold, which the scores are of; empty where these are the same."""
 
 
 @dataclass(frozen=True)
@@ -157,6 +168,8 @@ class GenerationResults:
     them, (n, 4, height, width, 3): shown, initial, final, retrieved."""
     curves: Path | None = None
     """Table: ``fold``, ``network``, ``part``, ``step``, ``loss``."""
+    judges: tuple[str, ...] = ()
+    """Networks that compared images with those shown."""
     guided_by: tuple[str, ...] | None = None
     """Networks that had a part in the images; None: an older record, which does not say."""
     caution: str = ''
@@ -282,6 +295,8 @@ class ParticipantResults:
     leaks: tuple[str, ...] = ()
     """What of the test was seen in training: stands in red above all scores."""
     space: str | None = None
+    resolution: str = ''
+    """Size of the voxels, or label of the density; empty: not known."""
     in_mni: bool = False
     split: SplitResults | None = None
     betas: BetaResults | None = None
@@ -355,8 +370,7 @@ def _typed(values: dict[str, Any]) -> dict[str, Any]:
         for run in values['runs']
     )
     values['stages'] = tuple(StageResults(**stage) for stage in values.get('stages', ()))
-    for key, kind in (('split', SplitResults), ('voxels', VoxelResults)):
-        values[key] = None if values.get(key) is None else kind(**values[key])
+    values |= _of_samples(values)
     if values.get('betas') is not None:
         betas = values['betas']
         betas['component_curves'] = tuple(tuple(c) for c in betas.get('component_curves', ()))
@@ -377,6 +391,7 @@ def _typed(values: dict[str, Any]) -> dict[str, Any]:
             values[name] = record(**_with_paths(values[name], *files))
     if values.get('generation') is not None:
         made = values['generation']
+        made = _with_tuples(made, 'judges')
         generation = _with_paths(made, 'table', 'folder', 'examples', 'curves')
         generation['facts'] = tuple(generation['facts'])
         known = generation.get('guided_by')
@@ -407,6 +422,19 @@ def _typed(values: dict[str, Any]) -> dict[str, Any]:
         values,
         *('trials', 'mean_bold', 'metrics', 'predictions', 'stimuli_dir', 'parcels', 'config'),
     )
+
+
+def _of_samples(values: dict[str, Any]) -> dict[str, Any]:
+    split, voxels = values.get('split'), values.get('voxels')
+    held = 'n_held_out', 'n_units_held_out'
+    return {
+        'split': None if split is None else SplitResults(**_with_tuples(split, *held)),
+        'voxels': None if voxels is None else VoxelResults(**_with_tuples(voxels, 'n_scored')),
+    }
+
+
+def _with_tuples(values: dict[str, Any], *keys: str) -> dict[str, Any]:
+    return values | {key: tuple(values.get(key, ())) for key in keys}
 
 
 def _with_paths(values: dict[str, Any], *keys: str) -> dict[str, Any]:

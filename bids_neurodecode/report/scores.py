@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from bids_neurodecode.evaluation.metrics import COLUMNS, METRICS, NUMBERS, Metric
+from bids_neurodecode.evaluation.metrics import (
+    BASELINE,
+    COLUMNS,
+    METRICS,
+    NUMBERS,
+    REFERENCE,
+    Metric,
+)
 from bids_neurodecode.evaluation.statistics import bootstrap_ci
 from bids_neurodecode.report.style import (
     BLACK,
@@ -30,6 +37,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+BOUNDED = frozenset(
+    ('voxel_r_median', 'voxel_r_mean', 'noise_normalized_median', 'noise_normalized_mean')
+)
+"""Metrics that noise in the responses bounds."""
 HEADLINES = tuple(METRICS)
 """Which metric heads the page: the first of these that was scored."""
 
@@ -71,7 +82,7 @@ def read_metrics(path: Path) -> pd.DataFrame:
 
 def is_baseline(model: str) -> bool:
     """Return whether a model is there for comparison only."""
-    return model.startswith(('baseline', 'ceiling'))
+    return model.startswith((BASELINE, REFERENCE))
 
 
 def of_parts(metrics: pd.DataFrame) -> pd.Series[bool]:
@@ -95,6 +106,23 @@ def headline(metrics: pd.DataFrame) -> pd.Series[Any] | None:
             return rows.iloc[0]
     rows = models[models['value'].notna()]
     return rows.iloc[0] if len(rows) else None
+
+
+def no_ceiling(row: pd.Series[Any]) -> str:
+    """Say in a clause why a score has no ceiling.
+
+    Parameters
+    ----------
+    row
+        Of the metrics table.
+    """
+    if row['protocol'] == 'in-sample':
+        return 'none for samples that trained the model'
+    if row['metric'] not in BOUNDED:
+        return 'none is known: noise ceilings bound responses, not what is decoded from them'
+    if row['system'] == 'movie':
+        return 'none without other participants who saw the films'
+    return 'none without repeated stimuli'
 
 
 def write_score(name: str, value: float) -> str:
@@ -147,7 +175,8 @@ def plot_scores(metrics: pd.DataFrame) -> Figure:
     axes = np.atleast_1d(figure.subplots(len(names), 1, height_ratios=[n + 1.2 for n in sizes]))
     for axis, name in zip(axes, names, strict=True):
         _draw_metric(axis, name, shown[titles == name])
-    figure.legend(handles=_score_legend(), loc='outside lower center', ncols=5)
+    ceilings = bool(shown['ceiling'].notna().any())
+    figure.legend(handles=_score_legend(ceilings=ceilings), loc='outside lower center', ncols=5)
     return figure
 
 
@@ -188,17 +217,20 @@ def _draw_metric(axis: Axes, title: str, rows: pd.DataFrame) -> None:
         axis.set_xlim(min(low, 0.0), max(high, 0.0))
 
 
-def _score_legend() -> list[Any]:
+def _score_legend(*, ceilings: bool) -> list[Any]:
     from matplotlib.lines import Line2D
 
     point: dict[str, Any] = {'linestyle': 'none', 'marker': 'o', 'markersize': 7}
-    return [
+    handles = [
         Line2D([], [], color=BLUE, label='model', **point),
-        Line2D([], [], color=GREY, markerfacecolor='white', label='baseline', **point),
+        Line2D([], [], color=GREY, markerfacecolor='white', label='baseline, reference', **point),
         Line2D([], [], color=BLUE, lw=1.8, label='confidence interval'),
         Line2D([], [], color=RED, linestyle='none', marker='|', ms=12, mew=2, label='chance'),
-        Line2D([], [], color=ORANGE, linestyle='none', marker='D', ms=5, label='ceiling'),
     ]
+    if ceilings:
+        style: dict[str, Any] = {'linestyle': 'none', 'marker': 'D', 'ms': 5}
+        handles.append(Line2D([], [], color=ORANGE, label='ceiling', **style))
+    return handles
 
 
 @styled

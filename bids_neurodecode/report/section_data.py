@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from bids_neurodecode.bids.records import OF_RESPONSES
 from bids_neurodecode.report import design
 from bids_neurodecode.report.build import Block, Bullets, Fold, Table, Text
 from bids_neurodecode.report.reader import Reader, read_table
+from bids_neurodecode.report.results import RunResults
 
 _LONG = 4
 """Runs from which their table is closed until it is clicked."""
@@ -17,31 +19,50 @@ def data_section(reader: Reader) -> tuple[Block, ...]:
 
 def _used(reader: Reader) -> tuple[Block, ...]:
     results = reader.results
+    regressed = _regressed(reader)
     rows = tuple(
         (
             run.label,
             str(run.n_volumes),
             f'{run.repetition_time:g}',
             str(run.n_trials),
-            'yes' if run.confounds else 'none',
+            _confounds(run, regressed),
             run.bold.name,
         )
         for run in results.runs
     )
     table = Table(
-        ('run', 'volumes', 'TR (s)', 'trials', 'confounds', 'series'),
+        ('run', 'volumes', 'TR (s)', 'trials', 'confounds regressed out', 'series'),
         rows,
         f'Runs of task {results.task}, in the order in which they were used.',
         frozenset({1, 2, 3}),
         folded=len(rows) > _LONG,
     )
     sources = ', '.join(results.derivatives) or 'none'
+    space = results.space or 'native (no space entity in the names)'
+    space = f'{space}, {results.resolution}' if results.resolution else space
     facts = [
         f'Dataset: {results.bids_name}; derivatives: {sources}.',
-        f'Space: {results.space or "native (no space entity in the names)"}.',
+        f'Space: {space}.',
         *results.notes,
     ]
     return (Bullets(tuple(facts)), table)
+
+
+def _regressed(reader: Reader) -> str:
+    """Say which confounds were regressed out; empty where it is not known."""
+    results, config = reader.results, reader.config
+    if config is None or results.layout in OF_RESPONSES or config.betas.precomputed is not None:
+        return ''
+    return ', '.join([*config.clean.strategy, *config.clean.columns]) or 'none'
+
+
+def _confounds(run: RunResults, regressed: str) -> str:
+    """Say what was regressed out of a run, and what could have been."""
+    if run.confounds is None:
+        return f'{regressed or "not known"} (no table of them)'
+    n = '' if run.n_confounds is None else f'{run.n_confounds} '
+    return f'{regressed or "not known"} ({n}available)'
 
 
 def _design(reader: Reader) -> tuple[Block, ...]:

@@ -29,6 +29,7 @@ from bids_neurodecode.report.style import (
     shorten,
     styled,
 )
+from bids_neurodecode.report.verdicts import shown_by
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,6 +39,10 @@ if TYPE_CHECKING:
 MOST_STIMULI = 6
 MOST_PARTICIPANTS = 8
 """Rows of images; more would hide what is to be seen."""
+NOT_ALL = (
+    'Each participant has a split, and held-out stimuli, of its own: {n} of {of} were held out in '
+    'all of them. "Not held out": that participant was trained on the stimulus.'
+)
 KINDS = ('Best', 'Median', 'Worst')
 
 
@@ -77,12 +82,14 @@ def group_gallery(readers: Sequence[Reader]) -> tuple[Block, ...]:
     left_out = len(readers) - len(shown)
     more = f' {left_out} further participants have theirs on their own pages.' if left_out else ''
     score = 'its share of correct choices in two-way identification' if made else 'its score'
+    everyone = {name for images in found for name in images}
+    n_shared = sum(all(name in images for images in found) for name in everyone)
+    drawn = f' {NOT_ALL.format(n=n_shared, of=len(everyone))}' if n_shared < len(everyone) else ''
     caption = (
         f'Held-out stimuli and, below each, {what} in each participant: those that most '
         'participants have (of all, where few are shared), and of these the best, the median and '
-        f'the worst by the mean over participants of {score} (below each). "Not held out": the '
-        f'stimulus was training data of that participant.{more} Click an image to enlarge it, and '
-        'again to go back.'
+        f'the worst by the mean over participants of {score} (below each).{drawn}{more} Click '
+        'an image to enlarge it, and again to go back.'
     )
     each = max(1, len(stimuli) // len(KINDS))
     groups = tuple((kind, each) for kind in KINDS) if len(stimuli) >= len(KINDS) else ()
@@ -199,7 +206,7 @@ def _region_table(key: str, rows: pd.DataFrame, note: str) -> Table:
     tested, spread = bool(rows['p'].notna().any()), bool(rows['ci_low'].notna().any())
     titles = ['region', f'mean: {spec.label}', 'SD']
     titles += ['95 % interval'] if spread else []
-    titles += ['p (FDR)'] if tested else []
+    titles += ['p (FDR)', 'shows'] if tested else []
     cells = []
     for _, row in rows.sort_values('mean', ascending=False, kind='stable').iterrows():
         own = [row['region'], f'{spec.scale * row["mean"]:.3g}', f'{spec.scale * row["sd"]:.2g}']
@@ -207,20 +214,31 @@ def _region_table(key: str, rows: pd.DataFrame, note: str) -> Table:
         known = np.isfinite([low, high]).all()
         own += [f'{low:.3g} to {high:.3g}' if known else 'n/a'] if spread else []
         own += [scores.write_p(float(row['p_fdr']))] if tested else []
-        cells.append((*own, f'{row["n"]:.0f}', f'{row["n_voxels"]:.0f}'))
+        shows = _shown(row) if tested else ()
+        cells.append((*own, *shows, f'{row["n"]:.0f}', f'{row["n_voxels"]:.0f}'))
     caption = (
         f'{spec.title} by region, in whatever space each participant is: mean over participants '
         f'of the median over the voxels of the region. n: participants who have the region; '
         'voxels: median of their number.'
     )
     if tested:
-        caption += ' p: flips of the signs of participants, adjusted over regions.'
+        caption += (
+            ' p: flips of the signs of participants, adjusted over regions; shows: by it and the '
+            'interval.'
+        )
     elif not spread and rows['n'].max() < MIN_GROUPS:
         caption += f' With fewer than {MIN_GROUPS} participants there is no interval and no test.'
     caption += note
     columns = (*titles, 'n', 'voxels')
     numeric = frozenset(range(1, len(columns)))
     return Table(columns, tuple(cells), caption, numeric, folded=len(cells) > LONG)
+
+
+def _shown(row: pd.Series[Any]) -> tuple[str]:
+    """Say whether a mean is above 0, by its interval and its adjusted p."""
+    interval = float(row['ci_low']), float(row['ci_high'])
+    says = shown_by('mean', float(row['mean']), 0.0, interval, float(row['p_fdr']))
+    return (says.replace('better than chance', 'above 0').replace('chance', '0'),)
 
 
 def shown_metrics(metrics: pd.DataFrame) -> pd.DataFrame:
@@ -232,7 +250,6 @@ def shown_metrics(metrics: pd.DataFrame) -> pd.DataFrame:
     from bids_neurodecode.report.section_scores import MAIN
 
     rows = metrics[metrics['value'].notna() & ~scores.of_parts(metrics)]
-    rows = rows[~rows['model'].str.startswith('ceiling')]
     final = (rows['space'] == 'final') & rows['metric'].isin(MAIN)
     return rows[~scores.of_pictures(rows) | final]
 
@@ -266,7 +283,8 @@ def plot_all_metrics(
         axis.set_title(plain(title), fontsize=7.5)
         if place % n_columns:
             axis.set_yticklabels([])
-    figure.legend(handles=_legend(), loc='outside lower center', ncols=5)
+    ceilings = any(own['ceiling'].notna().any() for _, own, _, _ in drawn)
+    figure.legend(handles=_legend(ceilings=ceilings), loc='outside lower center', ncols=5)
     return figure
 
 
@@ -306,7 +324,7 @@ def _draw_panel(
     axis.grid(axis='x')
 
 
-def _legend() -> list[Any]:
+def _legend(*, ceilings: bool) -> list[Any]:
     from matplotlib.lines import Line2D
 
     def mark(marker: str, color: str, label: str, **more: Any) -> Any:
@@ -315,7 +333,7 @@ def _legend() -> list[Any]:
     return [
         mark('o', BLUE, 'model, with its interval'),
         mark('o', GREY, 'baselines', markerfacecolor='white'),
-        mark('D', ORANGE, 'ceiling', markersize=5),
+        *([mark('D', ORANGE, 'ceiling', markersize=5)] if ceilings else []),
         mark('D', BLACK, 'mean over participants', markersize=5),
         mark('|', RED, 'chance', markersize=9, mew=1.2),
     ]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bids_neurodecode.evaluation.metrics import BASELINE, REFERENCE, REFERENCES
+from bids_neurodecode.evaluation.protocols import PROTOCOLS
 from bids_neurodecode.evaluation.statistics import MIN_GROUPS
 from bids_neurodecode.report import scores, verdicts
 from bids_neurodecode.report.build import Block, Cell, Fold, Interval, Plot, Table, Text
@@ -33,7 +35,10 @@ LONG = 12
 """Scores from which only those of the headline's data are shown, the others folded."""
 MOST_CATEGORIES = 30
 """With more, scores by category are not drawn."""
-FINDINGS: dict[str, str] = {'good': 'better', 'bad': 'worse', 'info': 'no difference shown'}
+AGREE = (
+    'Better or worse is said only where p and interval agree; p is for these very items, the '
+    'interval for others of their kind.'
+)
 
 
 def scores_section(reader: Reader) -> tuple[Block, ...]:
@@ -104,7 +109,9 @@ def _details(reader: Reader) -> tuple[Block, ...]:
             confidence = confidence_of(reader)
             blocks.append(comparison_table(reader.metrics, metrics, confidence))
         if metrics['value'].notna().any():
-            blocks += [metrics_table(metrics), _score_plot(reader, metrics)]
+            sure = not reader.results.leaks
+            table = metrics_table(metrics, None, confidence_of(reader), sure=sure)
+            blocks += [table, _score_plot(reader, metrics)]
     return (*blocks, *_null(reader), *_ranks(reader), *_confusion(reader))
 
 
@@ -117,6 +124,8 @@ def score_table(
     sure: bool = True,
 ) -> Table:
     """Write a row for each metric: the model, its interval drawn, chance, others and ceiling.
+
+    Others are baselines, further models and what is given the truth, a column each.
 
     Parameters
     ----------
@@ -134,7 +143,6 @@ def score_table(
     import pandas as pd
 
     title = title or _of_what(rows)
-    rows = rows[~rows['model'].str.startswith('ceiling')]
     same = ['system', 'protocol', 'split', 'space', 'metric', 'image_size']
     groups = [group for _, group in rows.groupby(same, sort=False, dropna=False)]
     main = _main_model(rows)
@@ -156,7 +164,7 @@ def score_table(
         line: list[str | Cell] = [
             Cell(scores.title_of(row), ', '.join(of)),
             Cell('', interval=_interval(row, group)),
-            _own_cell(row, main),
+            _own_cell(row, main, confidence, sure=sure),
             scores.write_score(str(row['metric']), float(row['chance'])),
             *(_other_cell(metrics, group, name, row, confidence, sure) for name in others),
         ]
@@ -165,23 +173,71 @@ def score_table(
             line.append(_other_cell(metrics, first, str(row['model']), row, confidence, sure))
         line.append(scores.write_score(str(row['metric']), float(row['ceiling'])))
         cells.append(tuple(line))
-    names = [name.removeprefix('baseline-').replace('-', ' ') for name in others]
+    names = [_column_of(name) for name in others]
     columns = ('metric', f'{100 * confidence:g} % interval', main, 'chance', *names)
     columns = (*columns, *(('first stage',) if has_stages else ()), 'ceiling')
     kept = [i for i in range(len(columns)) if i < 4 or any(str(c[i]) != 'n/a' for c in cells)]
-    protocols = ', '.join(dict.fromkeys(rows['protocol'].astype(str)))
-    baselines = ', '.join(n for n, name in zip(names, others, strict=True) if 'baseline' in name)
     return Table(
         tuple(columns[i] for i in kept),
         tuple(tuple(line[i] for i in kept) for line in cells),
-        f'{title} ({protocols}). Drawn: the model (filled) with its interval, what it is held '
-        'against (open), chance (upright stroke) and the ceiling (diamond), '
-        'each row on its own scale: from 0 to 100 % where it is in percent, else from the lowest '
-        'to the highest value. '
-        + (f'Baselines: {baselines}. ' if baselines else '')
-        + 'Under them: what the comparison with the model shows (p and interval must agree).',
+        _caption(title, rows, owns, others),
         frozenset(range(2, len(kept))),
     )
+
+
+def _caption(
+    title: str, rows: pd.DataFrame, owns: Sequence[pd.Series[Any]], others: Sequence[str]
+) -> str:
+    """Say what the columns of scores are, what p is of, and why there is no ceiling."""
+    protocols = ', '.join(dict.fromkeys(rows['protocol'].astype(str)))
+    ceilings = any(np.isfinite(own['ceiling']) for own in owns)
+    drawn = 'what it is held against (open), chance (upright stroke)'
+    drawn = (
+        f'{drawn} and the noise ceiling (diamond)' if ceilings else drawn.replace(', ', ' and ')
+    )
+    baselines = ', '.join(_column_of(name) for name in others if name.startswith(BASELINE))
+    given = ', '.join(
+        f'{_column_of(name)} ({REFERENCES[name]})' if name in REFERENCES else _column_of(name)
+        for name in others
+        if name.startswith(REFERENCE)
+    )
+    lines = (
+        f'{title} ({protocols}).',
+        f'Drawn: the model (filled) with its interval, {drawn}.',
+        'Each row is on its own scale: 0 to 100 % for percent, else from lowest to highest.',
+        f'Baselines: {baselines}.' if baselines else '',
+        f'Given the truth: {given}; no ceiling, as others can score more.' if given else '',
+        f'Under the scores: what they show. {AGREE}',
+        _tests(owns),
+        _lacking(owns),
+        *_protocols(rows['protocol']),
+    )
+    return ' '.join(line for line in lines if line)
+
+
+def _protocols(names: Iterable[str]) -> list[str]:
+    """Say what the protocols are that images were compared under."""
+    found = dict.fromkeys(str(name).partition('/')[2] for name in names)
+    known = [PROTOCOLS[name] for name in found if name in PROTOCOLS]
+    return [f'{each.name}: {each.about} (docs/reconstruction.md).' for each in known]
+
+
+def _tests(rows: Iterable[pd.Series[Any]]) -> str:
+    tests = dict.fromkeys(verdicts.test_of(row) for row in rows if np.isfinite(row['p']))
+    known = '; '.join(test for test in tests if test)
+    return f'p: {known}.' if known else ''
+
+
+def _lacking(rows: Iterable[pd.Series[Any]]) -> str:
+    """Say why scores have no ceiling, where one has none."""
+    why = dict.fromkeys(scores.no_ceiling(row) for row in rows if not np.isfinite(row['ceiling']))
+    return f'Ceiling: {"; ".join(why)}.' if why else ''
+
+
+def _column_of(model: str) -> str:
+    """Return what the column of another model is called."""
+    name = model.removeprefix(BASELINE).removeprefix(REFERENCE)
+    return name if name == model else name.replace('-', ' ')
 
 
 def _main_model(rows: pd.DataFrame) -> str:
@@ -208,7 +264,7 @@ def _first_stage(metrics: pd.DataFrame, row: pd.Series[Any]) -> pd.Series[Any] |
     return found.iloc[0] if len(found) else None
 
 
-def _own_cell(row: pd.Series[Any], main: str) -> Cell:
+def _own_cell(row: pd.Series[Any], main: str, confidence: float, *, sure: bool) -> Cell:
     name = str(row['metric'])
     low, high = (scores.write_score(name, float(row[key])) for key in ('ci_low', 'ci_high'))
     interval = '' if 'n/a' in (low, high) else f'{low.removesuffix(" %")} to {high}'
@@ -218,8 +274,15 @@ def _own_cell(row: pd.Series[Any], main: str) -> Cell:
     if np.isfinite(row['n_units']) and row['n_units'] != row['n']:
         parts.append(f'{row["n_units"]:.0f}\u00a0{row["units"]}')
     name_of_other = '' if row['model'] == main else str(row['model'])
-    note = '\n'.join(line for line in (name_of_other, interval, ', '.join(parts)) if line)
+    shows = _shown(row, confidence, sure=sure)
+    lines = (name_of_other, interval, ', '.join(parts), shows.replace(': ', ':\n'))
+    note = '\n'.join(line for line in lines if line)
     return Cell(scores.write_score(name, float(row['value'])), note)
+
+
+def _shown(row: pd.Series[Any], confidence: float, *, sure: bool) -> str:
+    found = verdicts.score_verdict(row, confidence)
+    return found.short if sure or found.tone != 'good' else ''
 
 
 def _other_cell(
@@ -239,11 +302,10 @@ def _other_cell(
     text = scores.write_score(str(row['metric']), float(row['value']))
     if not same.any() or not np.isfinite(row['difference']):
         return Cell(text)
-    if not np.isfinite(row['difference_p']):
-        return Cell(text, 'not tested')
-    tone = verdicts.difference_verdict(metrics, row, confidence).tone
-    says = {'good': 'model better', 'bad': 'model worse'}.get(tone, 'no difference\nshown')
-    return Cell(text, says, tone if tone == 'bad' or (tone == 'good' and sure) else None)
+    found = verdicts.difference_verdict(metrics, row, confidence)
+    says = found.short.replace(': ', ':\n').replace('difference shown', 'difference\nshown')
+    toned = found.tone == 'bad' or (found.tone == 'good' and sure)
+    return Cell(text, says, found.tone if toned else None)
 
 
 def _interval(row: pd.Series[Any], group: pd.DataFrame) -> Interval:
@@ -285,10 +347,10 @@ def _score_plot(reader: Reader, metrics: pd.DataFrame) -> Plot:
         'scores',
         scores.plot_scores(metrics),
         f'{_of_what(metrics)}, one panel per metric. Filled dots: models; open dots: '
-        f'baselines; bars: {100 * confidence:g} % confidence intervals; red strokes: what '
-        'guessing would score; orange diamonds: the best score that could be reached, where it '
-        'is known (of images: by the image of the library that is most like the true one). '
-        'A bar that reaches the red stroke is no evidence.',
+        f'baselines and what is given the truth; bars: {100 * confidence:g} % confidence '
+        'intervals; red strokes: what guessing would score; orange diamonds: what noise in '
+        'the responses allows, where it is known. A bar that reaches the red stroke is no '
+        'evidence.',
         'Dot plot of the scores in the table above.',
     )
 
@@ -406,11 +468,10 @@ def comparison_table(metrics: pd.DataFrame, rows: pd.DataFrame, confidence: floa
     cells = []
     for _, row in rows[rows['difference'].notna()].iterrows():
         metric = scores.metric_of(str(row['metric']))
-        verdict = verdicts.difference_verdict(metrics, row, confidence)
+        shows = verdicts.difference_verdict(metrics, row, confidence).short
         low, high = (
             metric.write_difference(float(row[f'difference_{k}'])) for k in ('low', 'high')
         )
-        untested = not np.isfinite(row['difference_p'])
         n_units = f'{row["n_units"]:.0f}' if np.isfinite(row['n_units']) else 'n/a'
         cells.append(
             (
@@ -421,7 +482,7 @@ def comparison_table(metrics: pd.DataFrame, rows: pd.DataFrame, confidence: floa
                 'n/a' if 'n/a' in (low, high) else f'{low} to {high}',
                 scores.write_p(float(row['difference_p'])),
                 f'{n_units} {row["units"]}',
-                'not tested' if untested else FINDINGS[verdict.tone],
+                shows,
             )
         )
     columns = ('model', 'compared with', 'metric', 'difference', 'interval', 'p', 'units', 'shows')
@@ -435,7 +496,12 @@ def comparison_table(metrics: pd.DataFrame, rows: pd.DataFrame, confidence: floa
 
 
 def metrics_table(
-    metrics: pd.DataFrame, title: str | None = None, *, folded: bool = False
+    metrics: pd.DataFrame,
+    title: str | None = None,
+    confidence: float = 0.95,
+    *,
+    sure: bool = True,
+    folded: bool = False,
 ) -> Table:
     """Write scores as a table, a row each; what tells rows of one model apart has a column.
 
@@ -445,6 +511,10 @@ def metrics_table(
         The rows that are shown.
     title
         Of the table; None says what the rows are of.
+    confidence
+        Coverage of the intervals.
+    sure
+        Whether a score may be called good: not where tests were seen in training.
     folded
         Whether the reader has to open it.
     """
@@ -462,16 +532,20 @@ def metrics_table(
         metric = scores.title_of(row)
         p = scores.write_p(float(row['p']))
         who = (str(row['model']), *((str(row['space']),) if several else ()))
-        rows.append((*who, metric, value, chance, ceiling, interval, p, n))
+        shows = _shown(row, confidence, sure=sure)
+        rows.append((*who, metric, value, chance, ceiling, interval, p, n, shows))
     meanings = dict.fromkeys(
         f'{m.title}: {m.meaning}' for m in map(scores.metric_of, metrics['metric']) if m.meaning
     )
+    each = [row for _, row in metrics.iterrows()]
+    own = [row for row in each if not scores.is_baseline(str(row['model']))]
     first = ('model', 'of') if several else ('model',)
     columns = (*first, 'metric', 'value', 'chance', 'ceiling', 'confidence interval', 'p', 'n')
+    columns = (*columns, 'shows')
     return Table(
         columns,
         tuple(rows),
-        f'{title}. {" ".join(meanings)}',
-        frozenset(range(len(first) + 1, len(columns))),
+        f'{title}. {" ".join(meanings)} {AGREE} {_tests(each)} {_lacking(own)}'.strip(),
+        frozenset(range(len(first) + 1, len(columns) - 1)),
         folded=folded,
     )

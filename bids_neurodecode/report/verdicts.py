@@ -8,21 +8,24 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
+
 from bids_neurodecode.evaluation.metrics import Metric
 from bids_neurodecode.evaluation.statistics import MIN_GROUPS
 from bids_neurodecode.report.build import Headline, Tone, Verdict
+from bids_neurodecode.report.facts import without_counts
 from bids_neurodecode.report.quality import FD_LIMIT, RunMotion
 from bids_neurodecode.report.scores import (
     metric_of,
+    no_ceiling,
     title_of,
     write_p,
     write_score,
 )
 from bids_neurodecode.report.style import percent
+from bids_neurodecode.text import span_of
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from bids_neurodecode.report.results import ParticipantResults
 
 MOVED_SHARE = 0.2
@@ -32,6 +35,9 @@ DISAGREE = (
     'p and interval disagree, so nothing is claimed; they answer different questions (whether the '
     'pairing matters for these very items, and whether the score would hold for others)'
 )
+BETTER, WORSE, NEITHER = 'better than chance', 'worse than chance', 'cannot be told from chance'
+HOLDS = 'interval holds chance: no claim'
+DISAGREE_SHORT = 'p and interval disagree: no claim'
 IMAGERY = (
     'Held out were imagined images, and nothing that is named as imagined is in training. Same '
     'images, seen in training: the score says how well imagining one of them is told from '
@@ -52,6 +58,21 @@ NAMED_FAR = (
     'unlike those of training. Scores are lower as a rule than for images held out at random.'
 )
 _NAMED_FAR = re.compile(r'(ood|cluster)([_-]|$)')  # as LAION-fMRI calls its splits
+TESTS = {
+    'labels': 'held-out labels permuted within {blocks}, models as fitted',
+    'refit': 'all labels permuted, models refitted',
+    'surrogates': 'against surrogates of the predicted series with random phases',
+    'flips': 'signs of participants flipped',
+}
+"""What p is of, by the column ``test`` of the metrics table."""
+WHY_LATENTS = (
+    'Why of latents: predictions get the spread of training latents back '
+    '(reconstruction.renorm), which images need. A correlation r with the true ones then leaves '
+    '2 (1 - r) of their variance as squared error: more than the mean, which is what a model that '
+    'knows nothing predicts, unless r is above .5. Whether anything is decoded is told by '
+    'identification.'
+)
+"""Why errors of latents can be worse than those of a baseline that knows nothing."""
 STAGES = {
     'initial': 'the first stage (initial images)',
     'final': 'the second stage (final images)',
@@ -59,7 +80,9 @@ STAGES = {
 """What the spaces of reconstructions are called."""
 
 
-def make_headline(row: pd.Series[Any], confidence: float, n_folds: int | None) -> Headline:
+def make_headline(
+    row: pd.Series[Any], confidence: float, n_folds: int | None, *, sure: bool = True
+) -> Headline:
     """Turn the main row of the metrics table into the number at the head of the page.
 
     Parameters
@@ -70,22 +93,26 @@ def make_headline(row: pd.Series[Any], confidence: float, n_folds: int | None) -
         Of the interval, such as .95.
     n_folds
         How many folds the score is over; None: not known.
+    sure
+        Whether it may be called good: not where tests were seen in training.
     """
     name = str(row['metric'])
     metric = metric_of(name)
-    facts = [
-        (title, write_score(name, float(row[key])))
-        for title, key in (('chance', 'chance'), ('noise ceiling', 'ceiling'))
-        if math.isfinite(row[key])
-    ]
+    known = math.isfinite(row['chance'])
+    facts = [('chance', write_score(name, float(row['chance'])) if known else 'not known')]
+    if math.isfinite(row['ceiling']):
+        facts.append(('noise ceiling', write_score(name, float(row['ceiling']))))
+    else:
+        facts.append(('ceiling', no_ceiling(row)))
     if math.isfinite(row['ci_low']) and math.isfinite(row['ci_high']):
         low, high = (write_score(name, float(row[key])) for key in ('ci_low', 'ci_high'))
         facts.append((f'{100 * confidence:g} % confidence interval', f'{low} to {high}'))
     if math.isfinite(row['p']):
-        what = (
-            'p (labels permuted, models refitted)' if row['test'] == 'refit' else 'p (permutation)'
-        )
-        facts.append((what, write_p(float(row['p']))))
+        test = test_of(row)
+        facts.append((f'p ({test})' if test else 'p', write_p(float(row['p']))))
+    found = score_verdict(row, confidence)
+    if sure or found.tone != 'good':
+        facts.append(('shows', found.short))
     if math.isfinite(row['n']):
         what = 'samples' if row['protocol'] == 'in-sample' else 'held-out samples'
         what = 'voxels' if name.startswith(('voxel', 'noise')) else what
@@ -97,6 +124,12 @@ def make_headline(row: pd.Series[Any], confidence: float, n_folds: int | None) -
     facts.append(('model', str(row['model'])))
     label = title_of(row) + (f'. {metric.meaning}' if metric.meaning else '')
     return Headline(write_score(name, float(row['value'])), label, tuple(facts))
+
+
+def test_of(row: pd.Series[Any]) -> str:
+    """Say in a clause what the p value of a row is of; nothing where it is not known."""
+    blocks = 'runs' if row['units'] == 'runs' else 'folds'
+    return TESTS.get(str(row['test']), '').format(blocks=blocks)
 
 
 def verdicts_of(
@@ -211,11 +244,13 @@ def _together(metrics: pd.DataFrame, found: list[tuple[pd.Series[Any], Verdict]]
         by.setdefault(name, []).append(_scored(metrics, other))
     how = 'by p and interval' if first.tone == 'bad' else 'none of them tested'
     n_compared = int(metrics['difference'].notna().sum())
+    latents = any(str(other['metric']).startswith('latent_') for other, _ in found)
+    why = (WHY_LATENTS,) if latents else ()
     return Verdict(
         first.tone,
         f'Worse in {len(found)} of {n_compared} comparisons with baselines, other models and '
         f'earlier stages ({how}).',
-        tuple(f'Than {name}: {", ".join(scored)}.' for name, scored in by.items()),
+        (*(f'Than {name}: {", ".join(scored)}.' for name, scored in by.items()), *why),
     )
 
 
@@ -242,33 +277,57 @@ def score_verdict(row: pd.Series[Any], confidence: float = 0.95) -> Verdict:
     )
     shown = f'{title_of(row)}: {metric.write(value)}'
     if not math.isfinite(chance):
-        return Verdict('info', f'{shown}; no chance level is known for this score.')
+        return Verdict(
+            'info',
+            f'{shown}; no chance level is known for this score.',
+            short='chance is not known',
+        )
     against = f'{shown} against a chance level of {metric.write(chance)}'
-    span = f'{metric.write(low)} to {metric.write(high)}'
-    numbers = _numbers(span if math.isfinite(low) else None, p, confidence)
-    better = metric.better(value - chance)
+    span = f'{metric.write(low)} to {metric.write(high)}' if math.isfinite(low) else None
     side = _side(low, high, chance, metric)
-    tested, significant = math.isfinite(p), better and p < ALPHA
+    tested, significant = math.isfinite(p), metric.better(value - chance) and p < ALPHA
     few = _few(row)
     if side is None and not tested:
         why = f'not tested: {few}' if few else 'it was not tested against chance'
-        return Verdict('info', f'{against}; {why}.')
+        return Verdict('info', f'{against}; {why}.', short='not tested')
     tone: Tone = 'info'
     if side == 1 and significant and metric.unit == 'r' and low <= 0:
         # chance of a biased comparison can be negative: a correlation of 0 is no success
-        tone, says = 'caution', ', which is above chance, but not above 0: no relation is shown'
+        tone, short = 'caution', 'not above 0'
+        says = ', which is above chance, but not above 0: no relation is shown'
     elif side == 1 and significant:
-        tone, says = 'good', ', which is better than chance'
+        tone, short, says = 'good', BETTER, f', which is {BETTER}'
     elif side == -1 and not significant:
-        tone, says = 'bad', ', which is worse than chance'
+        tone, short, says = 'bad', WORSE, f', which is {WORSE}'
     elif side is not None and tested and significant != (side == 1):
-        says = f': {DISAGREE}'
+        short, says = HOLDS if side == 0 else DISAGREE_SHORT, f': {DISAGREE}'
     elif significant or side == 1:
         lacking = 'no interval' if tested else 'no p value'
+        short = f'{lacking}: no claim'
         says = f', but {lacking} stands beside it{f" ({few})" if few else ""}'
     else:
-        tone, says = 'caution', ', which cannot be told from chance'
-    return Verdict(tone, f'{against}{says} ({numbers}).')
+        tone, short, says = 'caution', NEITHER, f', which {NEITHER}'
+    numbers = _numbers(span, p, confidence, test_of(row))
+    return Verdict(tone, f'{against}{says} ({numbers}).', short=short)
+
+
+def shown_by(
+    metric: str, value: float, chance: float, interval: tuple[float, float], p: float
+) -> str:
+    """Return in a few words what a score shows that has no row in the metrics table.
+
+    Parameters
+    ----------
+    metric
+        Its name.
+    value, chance
+        The score, and that of a prediction without information.
+    interval, p
+        Of the score; NaN where there is none.
+    """
+    row = dict.fromkeys(('metric', 'units', 'test'), metric) | {'n_units': math.nan}
+    row |= {'value': value, 'chance': chance, 'ci_low': interval[0], 'ci_high': interval[1]}
+    return score_verdict(pd.Series(row | {'p': p})).short
 
 
 def difference_verdict(
@@ -298,19 +357,21 @@ def difference_verdict(
     side = _side(low, high, 0.0, metric)
     if side is None and not math.isfinite(p):
         word = 'higher' if difference > 0 else 'lower' if difference < 0 else 'no different'
-        return Verdict('info', f'{what}, {word} than {name} ({gap}); {_untested(other)}.')
+        text = f'{what}, {word} than {name} ({gap}); {_untested(other)}.'
+        return Verdict('info', text, short='not tested')
     span = None
     if math.isfinite(low):
         span = ' to '.join(metric.write_difference(x, unit=False) for x in (low, high))
     numbers = f'{gap}, {_numbers(span, p, confidence)}{_over(other)}'
     clear = p < ALPHA and side is not None
-    if clear and side == 1:
-        return Verdict('good', f'{what}, better than {name} ({numbers}).')
-    if clear and side == -1:
-        return Verdict('bad', f'{what}, worse than {name} ({numbers}).')
+    if clear and side:
+        word = 'better' if side == 1 else 'worse'
+        text = f'{what}, {word} than {name} ({numbers}).'
+        return Verdict('good' if side == 1 else 'bad', text, short=f'model {word}')
     if side is not None and math.isfinite(p) and (p < ALPHA) != (side != 0):
-        return Verdict('info', f'{what}, {name}: {DISAGREE} ({numbers}).')
-    return Verdict('info', f'{what}: no difference shown from {name} ({numbers}).')
+        return Verdict('info', f'{what}, {name}: {DISAGREE} ({numbers}).', short=DISAGREE_SHORT)
+    text = f'{what}: no difference shown from {name} ({numbers}).'
+    return Verdict('info', text, short='no difference shown')
 
 
 def _compared_value(metrics: pd.DataFrame, other: pd.Series[Any]) -> float:
@@ -333,9 +394,9 @@ def _side(low: float, high: float, reference: float, metric: Metric) -> int | No
     return 1 if metric.better(low - reference) else -1
 
 
-def _numbers(span: str | None, p: float, confidence: float) -> str:
+def _numbers(span: str | None, p: float, confidence: float, test: str = '') -> str:
     parts = [] if span is None else [f'{100 * confidence:g} % interval {span}']
-    parts += [f'p = {write_p(p)}'] if math.isfinite(p) else []
+    parts += [f'p = {write_p(p)}{f": {test}" if test else ""}'] if math.isfinite(p) else []
     return ', '.join(parts)
 
 
@@ -458,8 +519,16 @@ def voxel_verdict(results: ParticipantResults) -> Verdict | None:
     if voxels is None:
         return None
     share = percent(voxels.n_selected / voxels.n_mask) if voxels.n_mask else 'none'
-    text = f'{voxels.n_selected} of {voxels.n_mask} voxels of the mask ({share}): {voxels.rule}.'
-    return Verdict('info', text)
+    final = f'{voxels.n_selected} of {voxels.n_mask} voxels of the mask ({share})'
+    rule = without_counts(voxels.rule).rstrip('.')
+    if not voxels.n_scored:
+        return Verdict('info', f'{final}: {rule}.')
+    return Verdict(
+        'info',
+        f'The scores are of {span_of(voxels.n_scored)} voxels, chosen on the training samples of '
+        f'each fold; maps and the final model, which no score is of, are of {final}, chosen on '
+        f'all samples. The rule: {rule}.',
+    )
 
 
 def warning_verdict(results: ParticipantResults) -> Verdict | None:

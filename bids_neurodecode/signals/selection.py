@@ -122,6 +122,11 @@ class VoxelSelection:
         """Number of voxels kept."""
         return int(np.count_nonzero(self.keep))
 
+    @property
+    def rule_in_words(self) -> str:
+        """The description without its counts."""
+        return self.description.partition(': ')[2].rsplit(' (', 1)[0]
+
 
 def select_voxels(
     train_values: RealArray,
@@ -251,8 +256,7 @@ def join_selections(
         for label, one in selections.items()
         for line in one.warnings
     ]
-    rule = each[0].description.split(': ', 1)[1].rsplit(' (', 1)[0]
-    words = f'{rule}, {PASSED_IN[settings.sessions].format(n=n)}'
+    words = f'{each[0].rule_in_words}, {PASSED_IN[settings.sessions].format(n=n)}'
     order = np.where(np.isfinite(values), values, -np.inf)
     n_kept = min(settings.min_voxels, int(np.sum(order > -np.inf)))
     if keep.sum() < n_kept:

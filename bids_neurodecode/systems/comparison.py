@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from bids_neurodecode.config import EvaluationSettings
 from bids_neurodecode.errors import DataError
-from bids_neurodecode.evaluation.metrics import Score, difference_bounds_of
+from bids_neurodecode.evaluation.metrics import BASELINE, Score, difference_bounds_of
 from bids_neurodecode.evaluation.paired import PairedDifference, paired_difference
 from bids_neurodecode.evaluation.statistics import inflation_of
 from bids_neurodecode.mapped import by_rows
@@ -26,7 +26,6 @@ from bids_neurodecode.typing import FloatArray, IndexArray
 Kept = dict[tuple[str, str, str], tuple[FloatArray, IndexArray]]
 """By model, space and metric: what each sample (or unit) scores, and its unit, (n,) each."""
 
-BASELINE = 'baseline-'
 OTHER_UNITS = (
     'The models {own} and {reference} were not judged on the same units in {metric}, so they '
     'cannot be compared unit by unit.'

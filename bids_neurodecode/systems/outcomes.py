@@ -40,7 +40,8 @@ class Outcome:
     retrieved
         The nearest training stimulus of each sample; empty text for the mean image.
     best
-        The training stimulus nearest to the truth: what retrieval could reach.
+        The training stimulus whose features are nearest to the true ones: what retrieval would
+        take, were features decoded without error.
     library
         The training stimuli.
     decoded

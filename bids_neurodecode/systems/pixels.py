@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.evaluation import images
-from bids_neurodecode.evaluation.metrics import Score
+from bids_neurodecode.evaluation.metrics import TRUE_FEATURES, Score
 from bids_neurodecode.systems.base import PerStimulus
-from bids_neurodecode.systems.outcomes import MEAN_IMAGE, Outcome
+from bids_neurodecode.systems.outcomes import MEAN_IMAGE, OWN_MODEL, Outcome
 from bids_neurodecode.typing import IndexArray
 
 if TYPE_CHECKING:
@@ -36,8 +37,9 @@ def score_pictures(
 ) -> tuple[list[Score], list[str]]:
     """Compare the retrieved training image of each sample with the true one.
 
-    The ceiling is the score of the training image whose features are nearest to the truth's:
-    what retrieval from this library could reach. Chance is the mean over permutations.
+    A row beside the system's own is of the training image whose features are nearest to the true
+    ones. It is no ceiling: the pixels of another image can be more like the true ones. Chance is
+    the mean over permutations.
 
     Parameters
     ----------
@@ -63,18 +65,32 @@ def score_pictures(
         def permuted(index: IndexArray, table: _Pairs = table) -> float:
             return float(table(truth[index], guess).mean())
 
-        is_retrieval = scorer.model != MEAN_IMAGE
         row, _ = scorer.score(
             metric,
             table(truth, guess),
             permuted if testable else None,
-            ceiling=float(table(truth, best).mean()) if is_retrieval else None,
             space=SPACE,
             image_size=pictures.values.shape[1],
         )
         scores.append(row)
+        if scorer.model == OWN_MODEL:
+            scores.append(_of_truth(row, float(table(truth, best).mean())))
     notes = [] if testable else [MANY_PAIRS.format(n=n_pairs, limit=MAX_PAIRS)]
     return scores, notes
+
+
+def _of_truth(row: Score, value: float) -> Score:
+    """Return the row of what true features retrieve, beside that of the system's own model."""
+    return replace(
+        row,
+        model=TRUE_FEATURES,
+        value=value,
+        chance=None,
+        ci_low=None,
+        ci_high=None,
+        p=None,
+        test=None,
+    )
 
 
 def _gallery(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -24,6 +25,7 @@ from bids_neurodecode.signals.selection import (
 )
 from bids_neurodecode.stimuli.space import FeatureSpace
 from bids_neurodecode.systems.base import PerStimulus
+from bids_neurodecode.text import span_of
 from bids_neurodecode.typing import FloatArray
 
 
@@ -88,6 +90,16 @@ def choose_voxels(
     joined = join_selections(found, settings)
     lines = [NO_VOTE.format(session=label) for label in failed]
     return replace(joined, warnings=(*joined.warnings, *lines))
+
+
+def counted(selections: Sequence[VoxelSelection]) -> str:
+    """Write how many voxels were kept in each fold, as a span where folds differ."""
+    return span_of([selection.n_kept for selection in selections])
+
+
+def rules_of(selections: Iterable[VoxelSelection]) -> str:
+    """Write the rules by which voxels were chosen, each once."""
+    return ' or '.join(dict.fromkeys(selection.rule_in_words for selection in selections))
 
 
 def predicted_share(

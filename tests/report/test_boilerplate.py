@@ -14,10 +14,18 @@ from bids_neurodecode.report.boilerplate import (
     cited,
     in_words,
     methods,
+    methods_of,
     paragraphs,
     read_bibliography,
 )
-from bids_neurodecode.report.results import ParticipantResults, RunResults
+from bids_neurodecode.report.results import (
+    BetaResults,
+    GenerationResults,
+    ParticipantResults,
+    RunResults,
+    SplitResults,
+    VoxelResults,
+)
 
 
 def text_of(settings: dict[str, object] | None = None, **options: object) -> str:
@@ -185,3 +193,72 @@ def test_names_from_the_data_stay_as_they_are() -> None:
     assert f'derivatives dataset {name}.' in text_of({'betas': {'precomputed': name}})
     (line,) = paragraphs('inputs', layout='bids', version=name, fmriprep=False)
     assert f'bids_neurodecode {name}, a BIDS-App' in line
+
+
+def record(participant: str, **more: object) -> ParticipantResults:
+    runs = tuple(
+        RunResults(f'{n}', 140 - n, 2.0, Path('a.nii.gz'), Path('m'), Path('e'), n_trials=50)
+        for n in range(2)
+    )
+    told: dict[str, object] = {
+        'space': 'MNI152NLin2009cAsym',
+        'resolution': '3 x 3 x 3 mm',
+        'split': SplitResults(
+            'stimulus', 'hold-out-by-stimulus', 1, False, 'x', 100, (20,), 50, (10,)
+        ),
+        'voxels': VoxelResults(900, 90, 'repeats agree', (80,)),
+        'betas': BetaResults('C', 'native', 'training'),
+    }
+    return ParticipantResults(
+        participant, '1', 'run', 'reconstruction', 'images', 'x', 'x', runs, **told | more
+    )  # type: ignore[arg-type]
+
+
+def test_methods_say_data_what_was_held_out_and_who_judged() -> None:
+    made = GenerationResults(
+        *('small', '', 'ridge', (), 20, Path(), Path()),
+        judges=('mobilenetv2',),
+        guided_by=('gabor', 'efficientnet-lite0'),
+    )
+    one = record('01', generation=made, versions={'torch': '2.1'})
+    config = build_config({'seed': 7, 'reconstruction': {'protocol': 'cpu-1'}})
+    text = '\n'.join(methods_of([one], config))
+    for words in (
+        'One participant with 2 runs (139 to 140 volumes a run, repetition time 2 s) and 100 ',
+        'in the space MNI152NLin2009cAsym (3 x 3 x 3 mm).',
+        '10 of 50 stimuli (20 of 100 samples) were held out once (hold-out-by-stimulus)',
+        'No confounds were regressed out',
+        'training samples of each fold (80 voxels)',
+        'on all samples (90)',
+        'the protocol cpu-1 has it: pixels at 425 x 425, and features of mobilenetv2, none of',
+        'which had a part in the images (gabor, efficientnet-lite0 had).',
+        'torch 2.1 [@paszke2019pytorch]',
+        'the seed 7.',
+    ):
+        assert words in ' '.join(text.split())
+    assert 'nan' not in text
+    guided = dataclasses.replace(made, judges=('clip-vit-l14',), guided_by=('clip-vit-l14',))
+    text = '\n'.join(methods_of([record('01', generation=guided)], config))
+    assert 'of these, clip-vit-l14 had a part in the images, too' in text
+
+
+def test_a_text_of_several_participants_holds_of_each() -> None:
+    other = record(
+        '02',
+        voxels=VoxelResults(900, 120, 'repeats agree', (100, 110)),
+        betas=BetaResults('D', 'native', 'training', fold_models=('B',), model_scores=({},)),
+    )
+    text = ' '.join('\n'.join(methods_of([record('01'), other], build_config({}))).split())
+    assert '2 participants with 2 runs each' in text
+    assert '(80 to 110 voxels)' in text
+    assert '(90 to 120)' in text
+    assert 'final models used C in 1 participant, D in 1 participant' in text
+    assert text.count('repeats agree') == 1
+    assert 'In D, betas were regularised' in text
+
+
+def test_old_records_say_less_and_nothing_wrong() -> None:
+    bare = record('01', split=SplitResults('run', 'leave-one-out', 2, True), resolution='')
+    text = '\n'.join(methods_of([bare], build_config({})))
+    assert 'held out' not in text.split('Single-trial')[0]
+    assert '()' not in text

@@ -23,7 +23,7 @@ from bids_neurodecode.report.section_gallery import images_at_the_head
 from bids_neurodecode.report.section_scores import scores_section
 from bids_neurodecode.systems.reconstruction.report import NOT_SAID, generation_section
 
-MODELS = ('ridge', 'baseline-mean-image', 'ceiling-prior')
+MODELS = ('ridge', 'baseline-mean-image', 'reference-true-latents')
 VALUES = {'identification_2way': 0.8125, 'pixcorr': 0.2468, 'gabor-standin_2way': 0.61}
 
 
@@ -166,7 +166,7 @@ def test_the_group_shows_final_pictures(made: ParticipantResults, tmp_path: Path
     text = ' '.join((tmp_path / 'g.html').read_text('utf-8').split())
     assert 'Final reconstructions (second stage): means over participants' in text
     assert '(initial)' not in text
-    assert 'ceiling-prior' in text
+    assert 'true latents' in text
 
 
 @pytest.mark.parametrize(
@@ -206,12 +206,12 @@ def test_defaults_in_the_text_are_those_of_the_generators() -> None:
         assert told == (sampling.n_steps, sampling.strength, sampling.guidance)
 
 
-def test_brain_correlation_stands_beside_its_chance_and_ceiling(made, tmp_path) -> None:
+def test_brain_correlation_stands_beside_its_chance_and_the_true_image(made, tmp_path) -> None:
     metrics = pd.read_csv(made.metrics, sep='\t', keep_default_na=False)
     blank = {**metrics.iloc[0], 'metric': 'brain_correlation', 'space': 'final-single-trial'}
     rows = [
-        {**blank, 'model': 'ridge', 'value': 0.1234, 'chance': 0.011, 'ceiling': 0.345},
-        {**blank, 'model': 'ceiling-true-image', 'value': 0.345},
+        {**blank, 'model': 'ridge', 'value': 0.1234, 'chance': 0.011},
+        {**blank, 'model': 'reference-true-image', 'value': 0.345},
     ]
     file = tmp_path / 'metrics.tsv'
     pd.concat([metrics, pd.DataFrame(rows)]).to_csv(file, sep='\t', index=False)

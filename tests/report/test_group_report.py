@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from bids_neurodecode.evaluation.metrics import COLUMNS, Score, scores_table
+from bids_neurodecode.evaluation.metrics import COLUMNS, NUMBERS, Score, scores_table
 from bids_neurodecode.levels.group_page import (
     _mean_table,
     compare_over_participants,
@@ -109,17 +109,21 @@ def test_pages_of_participants_and_group_link_to_each_other(
 def test_means_are_a_table_of_metrics_whose_units_are_participants(n: int, tested: bool) -> None:
     rng = np.random.default_rng(0)
     values = 0.6 + 0.02 * rng.normal(size=n)
-    base = dict.fromkeys(COLUMNS, 'n/a') | {
-        'system': 'reconstruction',
-        'metric': 'identification_2way',
-        'space': 'x',
-        'chance': 0.5,
-        'ceiling': 0.9,
-        'p': 0.01,
-        'n_units': 40,
-        'ci_low': 0.5,
-        'ci_high': 0.7,
-    }
+    base = (
+        dict.fromkeys(COLUMNS, 'n/a')
+        | dict.fromkeys(NUMBERS, np.nan)
+        | {
+            'system': 'reconstruction',
+            'metric': 'identification_2way',
+            'space': 'x',
+            'chance': 0.5,
+            'ceiling': 0.9,
+            'p': 0.01,
+            'n_units': 40,
+            'ci_low': 0.5,
+            'ci_high': 0.7,
+        }
+    )
     rows = []
     for who, value in enumerate(values):
         named = base | {'participant': f'{who:02d}'}
@@ -224,7 +228,8 @@ def test_the_group_is_judged_over_participants(tmp_path, values, tone, says) -> 
 
 def test_intervals_over_participants_stay_within_what_is_possible() -> None:
     values = [0.99, 0.97, 1.0, 0.98, 1.0, 0.7]
-    rows = pd.DataFrame({'metric': 'identification_2way', 'value': values, 'chance': 0.5, 'p': 1})
+    known = {'metric': 'identification_2way', 'value': values, 'chance': 0.5, 'p': 1}
+    rows = pd.DataFrame(dict.fromkeys(NUMBERS, np.nan) | known | {'units': 'n/a', 'test': 'n/a'})
     found = mean_score(rows)
     below, above = stats.t.interval(0.95, 5, np.mean(values), stats.sem(values))
     assert above > 1
@@ -233,12 +238,21 @@ def test_intervals_over_participants_stay_within_what_is_possible() -> None:
 
 
 def test_mean_score_counts_only_the_better_side() -> None:
-    rows = pd.DataFrame(
-        {'metric': 'latent_mse', 'value': [0.5, 1.5, 2.0], 'chance': 1.0, 'p': [0.01, 0.01, 0.5]}
-    )
-    found = mean_score(rows)
-    assert found.n_significant == 1
-    assert found.mean == pytest.approx(4 / 3)
+    values = np.array([0.5, 1.5, 2.0, 0.8])
+    known = {
+        'metric': 'latent_mse',
+        'value': values,
+        'chance': 1.0,
+        'p': [0.01, 0.01, 0.5, 0.01],
+        'ci_low': values - 0.3,
+        'ci_high': values + 0.3,
+        'units': 'n/a',
+        'test': 'n/a',
+    }
+    found = mean_score(rows := pd.DataFrame(dict.fromkeys(NUMBERS, np.nan) | known))
+    # of the last the interval holds chance
+    assert (found.n_significant, found.n_tested) == (1, 4)
+    assert found.mean == pytest.approx(1.2)
     assert np.isnan(mean_score(rows.iloc[:1]).low)
 
 
@@ -279,11 +293,15 @@ def test_models_are_compared_over_participants(n: int, tested: bool) -> None:
     from bids_neurodecode.levels.group_page import compare_over_participants
 
     rng = np.random.default_rng(0)
-    base = dict.fromkeys(COLUMNS, 'n/a') | {
-        'system': 'reconstruction',
-        'metric': 'pixcorr',
-        'space': 'final',
-    }
+    base = (
+        dict.fromkeys(COLUMNS, 'n/a')
+        | dict.fromkeys(NUMBERS, np.nan)
+        | {
+            'system': 'reconstruction',
+            'metric': 'pixcorr',
+            'space': 'final',
+        }
+    )
     rows = []
     for who in range(n):
         own, other = 0.5 + 0.01 * rng.normal(), 0.3 + 0.01 * rng.normal()

@@ -147,7 +147,7 @@ def test_numbers_on_the_page_are_those_of_the_table(
 ) -> None:
     _, page, _ = whole
     metrics = pd.read_csv(results.metrics, sep='\t')
-    rows = {(row[0], row[1]): row for row in page.rows if len(row) == 8}
+    rows = {(row[0], row[1]): row for row in page.rows if len(row) == 9}
     titles = {
         'identification_top1': 'Identification among all candidates',
         'pixcorr': 'Pixel correlation',

@@ -39,21 +39,21 @@ def columns_of(made: Table) -> dict[str, Any]:
     return dict(zip(made.columns, made.rows[0], strict=True))
 
 
-def test_a_row_holds_the_model_its_baselines_and_the_ceiling(tmp_path: Path) -> None:
+def test_a_row_holds_the_model_its_baselines_the_truth_and_the_ceiling(tmp_path: Path) -> None:
     metrics = table(
         tmp_path,
         {'ci_low': 0.51, 'ci_high': 0.67, 'p': 0.001, 'ceiling': 0.9, 'n': 60},
         compared(value=0.5, difference=0.05, **TESTED),
         compared(model='baseline-nearest', value=0.6, difference=-0.066),
-        {'model': 'ceiling-prior', 'value': 0.9},
+        {'model': 'reference-true-latents', 'value': 0.8},
         {'model': 'ridge', 'space': 'initial', 'value': 0.4, 'compared_model': 'ridge',
          'compared_space': 'final', 'difference': 0.134, **TESTED},
     )  # fmt: skip
     final = metrics[metrics['space'] == 'final']
     made = score_table(metrics, final)
     assert made.columns == (
-        'metric', '95 % interval', 'ridge', 'chance', 'mean image', 'nearest', 'first stage',
-        'ceiling',
+        'metric', '95 % interval', 'ridge', 'chance', 'mean image', 'nearest', 'true latents',
+        'first stage', 'ceiling',
     )  # fmt: skip
     assert len(made.rows) == 1, 'a row for each metric, however many models there are'
     row = columns_of(made)
@@ -61,17 +61,21 @@ def test_a_row_holds_the_model_its_baselines_and_the_ceiling(tmp_path: Path) -> 
         '53.4 %', '50.0 %', '90.0 %',
     )  # fmt: skip
     assert row['ridge'].note.replace('\u00a0', ' ') == (
-        '51.0 to 67.0 %\np = 0.001, n = 60, 20 stimuli'
+        '51.0 to 67.0 %\np = 0.001, n = 60, 20 stimuli\nbetter than chance'
     )
+    assert str(row['true latents']) == '80.0 %'
+    assert 'true latents (the first stage given the true latents); no ceiling' in made.caption
+    assert 'Ceiling:' not in made.caption
     assert (row['mean image'].note, row['mean image'].tone) == ('model better', 'good')
     assert (row['nearest'].note, row['nearest'].tone) == ('not tested', None)
     assert row['first stage'].note == 'model better'
     drawn = row['95 % interval'].interval
     assert (drawn.value, drawn.low, drawn.high) == pytest.approx((0.534, 0.51, 0.67))
-    assert (drawn.chance, drawn.ceiling, drawn.others) == (0.5, 0.9, (0.5, 0.6))
+    assert (drawn.chance, drawn.ceiling, drawn.others) == (0.5, 0.9, (0.5, 0.6, 0.8))
     # what was seen in training is not called good
     leaked = columns_of(score_table(metrics, final, sure=False))
     assert leaked['mean image'].tone is None
+    assert 'better than chance' not in leaked['ridge'].note
 
 
 def test_a_comparison_with_another_model_is_not_that_with_the_main_one(tmp_path: Path) -> None:

@@ -3,17 +3,25 @@
 import math
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from bids_neurodecode.evaluation.metrics import METRICS, Score, scores_table
 from bids_neurodecode.report import scores
-from bids_neurodecode.report.results import SplitResults
-from bids_neurodecode.report.section_scores import comparison_table
+from bids_neurodecode.report.results import SplitResults, VoxelResults
+from bids_neurodecode.report.section_scores import comparison_table, metrics_table
 from bids_neurodecode.report.verdicts import (
+    BETTER,
+    DISAGREE_SHORT,
+    HOLDS,
+    NEITHER,
+    WHY_LATENTS,
+    make_headline,
     score_verdict,
     split_verdict,
     verdicts_of,
+    voxel_verdict,
     worse_verdicts,
 )
 
@@ -50,21 +58,73 @@ def compared(**row):
 
 
 @pytest.mark.parametrize(
-    ('low', 'high', 'p', 'tone', 'says'),
+    ('low', 'high', 'p', 'tone', 'says', 'short'),
     [
-        (0.41, 0.67, 0.001, 'info', 'p and interval disagree'),
-        (0.51, 0.67, 0.2, 'info', 'p and interval disagree'),
-        (0.51, 0.67, 0.001, 'good', 'better than chance (95 % interval 51.0 % to 67.0 %, p ='),
-        (0.41, 0.67, 0.2, 'caution', 'cannot be told from chance'),
-        (None, None, 0.001, 'info', 'no interval stands beside it'),
-        (0.51, 0.67, None, 'info', 'no p value stands beside it'),
+        (0.41, 0.67, 0.001, 'info', 'p and interval disagree', HOLDS),
+        (0.51, 0.67, 0.2, 'info', 'p and interval disagree', DISAGREE_SHORT),
+        (0.51, 0.67, 0.001, 'good', 'chance (95 % interval 51.0 % to 67.0 %, p =', BETTER),
+        (0.41, 0.67, 0.2, 'caution', 'cannot be told from chance', NEITHER),
+        (None, None, 0.001, 'info', 'no interval stands beside it', 'no interval: no claim'),
+        (0.51, 0.67, None, 'info', 'no p value stands beside it', 'no p value: no claim'),
     ],
 )
-def test_good_only_where_p_and_interval_agree(tmp_path, low, high, p, tone, says):
+def test_good_only_where_p_and_interval_agree(tmp_path, low, high, p, tone, says, short):
     row = table(tmp_path, {'ci_low': low, 'ci_high': high, 'p': p}).iloc[0]
     verdict = score_verdict(row)
     assert verdict.tone == tone
     assert says in verdict.text
+    assert verdict.short == dict(make_headline(row, 0.95, 1).facts)['shows'] == short
+
+
+@pytest.mark.parametrize(
+    ('test', 'units', 'says'),
+    [
+        ('labels', 'stimuli', 'held-out labels permuted within folds, models as fitted'),
+        ('labels', 'runs', 'held-out labels permuted within runs, models as fitted'),
+        ('refit', 'runs', 'all labels permuted, models refitted'),
+    ],
+)
+def test_a_p_value_says_what_it_is_of(tmp_path, test, units, says):
+    told = {'ci_low': 0.51, 'ci_high': 0.67, 'p': 0.001, 'test': test, 'units': units}
+    row = table(tmp_path, told).iloc[0]
+    assert f'p = 0.001: {says})' in score_verdict(row).text
+    assert dict(make_headline(row, 0.95, 1).facts)[f'p ({says})'] == '0.001'
+    assert f'p: {says}.' in metrics_table(table(tmp_path, told)).caption
+
+
+def test_a_score_without_a_ceiling_says_why(tmp_path):
+    decoded = {'metric': 'identification_2way'}
+    encoded = {'metric': 'voxel_r_median', 'system': 'encoding'}
+    film = {'metric': 'voxel_r_median', 'system': 'movie'}
+    rows = [row for _, row in table(tmp_path, decoded, encoded, film).iterrows()]
+    said = [scores.no_ceiling(row) for row in rows]
+    assert [text.split()[-1] for text in said] == ['them', 'stimuli', 'films']
+    for row, text in zip(rows, said, strict=True):
+        assert dict(make_headline(row, 0.95, 1).facts)['ceiling'] == text
+    known = table(tmp_path, encoded | {'ceiling': 0.6}).iloc[0]
+    assert dict(make_headline(known, 0.95, 1).facts)['noise ceiling'] == '0.600'
+
+
+def test_latents_that_are_worse_than_the_mean_say_why(tmp_path):
+    latents = {'metric': 'latent_mse', 'space': 'latents'}
+    worse = {'difference_low': 0.005, 'difference_high': 0.015, 'difference_p': 0.002}
+    shuffled = compared(value=0.027, difference=0.01, **worse) | latents
+    metrics = table(
+        tmp_path,
+        latents | {'value': 0.037},
+        shuffled | {'compared_space': 'latents'},
+        shuffled | {'model': 'baseline-shuffled', 'compared_space': 'latents'},
+    )
+    (line,) = worse_verdicts(metrics)
+    assert (line.tone, line.details[-1]) == ('bad', WHY_LATENTS)
+    # what it says of errors is so: the spread is given back to predictions that correlate by r
+    rng = np.random.default_rng(0)
+    true = rng.normal(size=200_000)
+    for r in (0.3, 0.7):
+        scaled = r * true + np.sqrt(1 - r**2) * rng.normal(size=true.size)
+        error = np.mean((scaled - true) ** 2)
+        assert error == pytest.approx(2 * (1 - r), abs=0.02)
+        assert (error > np.var(true)) == (r < 0.5)
 
 
 def test_below_chance_is_said(tmp_path):
@@ -221,3 +281,12 @@ def test_what_is_held_out_is_said(build, tmp_path, by, protocol, crosses, tone, 
     verdict = split_verdict(results)
     assert verdict.tone == tone
     assert says in verdict.text
+
+
+def test_voxels_of_scores_and_of_the_final_model_are_both_said(build, tmp_path):
+    results = replace(build(tmp_path), voxels=VoxelResults(2566, 561, 'repeats agree', (520, 527)))
+    text = voxel_verdict(results).text
+    assert text.startswith('The scores are of 520 to 527 voxels, chosen on the training samples')
+    assert '561 of 2566 voxels of the mask (21.9 %), chosen on all samples' in text
+    alone = voxel_verdict(replace(results, voxels=VoxelResults(90, 9, 'the regions')))
+    assert alone.text == '9 of 90 voxels of the mask (10.0 %): the regions.'

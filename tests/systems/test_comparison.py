@@ -31,13 +31,13 @@ def test_repeats_of_an_image_are_one_unit():
         ('gru', 'final', 'pixcorr'): (own, units),
         ('baseline-nearest', 'final', 'pixcorr'): (other, units),
         ('gru', 'initial', 'pixcorr'): (other, units),
-        ('ceiling-prior', 'final', 'pixcorr'): (other, units),
+        ('reference-true-latents', 'final', 'pixcorr'): (other, units),
     }
     rows = [
         row('gru'),
         row('baseline-nearest'),
         row('gru', 'initial'),
-        row('ceiling-prior'),
+        row('reference-true-latents'),
         row('baseline-shuffled'),
     ]
     own_row, nearest, initial, ceiling, unknown = compare_rows(

@@ -197,25 +197,6 @@ def chance_of(split: Split) -> float:
     return float((1 / counts).mean())
 
 
-def voxel_rule(final: VoxelSelection, folds: Sequence[VoxelSelection]) -> str:
-    """Say how voxels were chosen: on training trials for the scores, on all for the map.
-
-    Parameters
-    ----------
-    final
-        On all trials.
-    folds
-        On the training trials of each fold.
-    """
-    counts = [selection.n_kept for selection in folds]
-    span = f'{min(counts)}' if min(counts) == max(counts) else f'{min(counts)} to {max(counts)}'
-    rules = sorted({f'{s.measure} ({s.rule})' for s in folds})
-    return (
-        f'{final.description.rstrip(".")}, on all trials, for the map; for the scores, '
-        f'{", ".join(rules)} on training trials: {span} voxels'
-    )
-
-
 def _times_note(table: pd.DataFrame) -> tuple[str, ...]:
     """Say where conditions differ in how long they last."""
     if 'duration' not in table.columns:
@@ -231,4 +212,4 @@ def _times_note(table: pd.DataFrame) -> tuple[str, ...]:
     )
 
 
-__all__ = ['ConditionAnalysis', 'analyse_conditions', 'chance_of', 'voxel_rule']
+__all__ = ['ConditionAnalysis', 'analyse_conditions', 'chance_of']

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,7 @@ from bids_neurodecode.report.build import Block, Bullets, Table
 from bids_neurodecode.report.reader import Reader, confidence_of, read_table
 from bids_neurodecode.report.results import ConditionResults
 from bids_neurodecode.report.style import BLACK, new_figure, plain, shorten, styled
+from bids_neurodecode.report.verdicts import BETTER, shown_by
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -96,14 +97,16 @@ def _distances(reader: Reader, found: ConditionResults, pairs: pd.DataFrame) -> 
                 interval,
                 scores.write_p(float(pair['p'])),
                 scores.write_p(float(pair['p_fdr'])),
+                _shown('crossnobis_mean', pair, 'distance', 0.0).replace('chance', '0'),
             )
         )
     confidence = f'{100 * confidence_of(reader):g} % confidence interval'
     yield Table(
-        ('conditions', 'distance', 'interval', 'p', 'p (FDR)'),
+        ('conditions', 'distance', 'interval', 'p', 'p (FDR)', 'shows'),
         tuple(rows),
         f'Distances of {len(rows)} pairs of conditions, with their {confidence} over runs. p: '
-        'as it is, and adjusted over pairs for the false discovery rate.',
+        'as it is, and adjusted over pairs for the false discovery rate. Shows: by interval and '
+        'adjusted p.',
         frozenset({1, 2, 3, 4}),
         folded=len(rows) > _LONG,
     )
@@ -113,7 +116,7 @@ def _regions(found: ConditionResults) -> Iterable[Block]:
     table = read_table(found.regions)
     if table is None or table.empty:
         return
-    rows = []
+    rows, n = [], 0
     for _, row in table.sort_values('balanced_accuracy', ascending=False).iterrows():
         value, low, high = (
             scores.write_score('balanced_accuracy', float(row[key]))
@@ -121,22 +124,29 @@ def _regions(found: ConditionResults) -> Iterable[Block]:
         )
         interval = 'n/a' if 'n/a' in (low, high) else f'{low} to {high}'
         p, p_fdr = (scores.write_p(float(row[key])) for key in ('p', 'p_fdr'))
-        rows.append((str(row['name']), f'{row["n_voxels"]:.0f}', value, interval, p, p_fdr))
+        shows = _shown('balanced_accuracy', row, 'balanced_accuracy', float(row['chance']))
+        n += shows == BETTER
+        rows.append((str(row['name']), f'{row["n_voxels"]:.0f}', value, interval, p, p_fdr, shows))
     levels = [
         scores.write_score('balanced_accuracy', float(x))
         for x in (table['chance'].min(), table['chance'].max())
     ]
     chance = ' to '.join(dict.fromkeys(levels))
-    n = int((table['p_fdr'] <= ALPHA).sum())
     yield Table(
-        ('region', 'voxels', 'balanced accuracy', 'interval', 'p', 'p (FDR)'),
+        ('region', 'voxels', 'balanced accuracy', 'interval', 'p', 'p (FDR)', 'shows'),
         tuple(rows),
         f'Conditions decoded from all voxels of each region of the atlas, the best first; chance '
-        f'is {chance}. {n} of {len(rows)} regions are above it (p adjusted over regions for the '
-        'false discovery rate).',
+        f'is {chance}. {n} of {len(rows)} regions are above it (by interval and p, adjusted over '
+        'regions for the false discovery rate).',
         frozenset({1, 2, 3, 4, 5}),
         folded=len(rows) > _LONG,
     )
+
+
+def _shown(metric: str, row: pd.Series[Any], key: str, chance: float) -> str:
+    """Say what a row shows by its interval and its adjusted p."""
+    interval = float(row['ci_low']), float(row['ci_high'])
+    return shown_by(metric, float(row[key]), chance, interval, float(row['p_fdr']))
 
 
 def matrix_of(pairs: pd.DataFrame, names: Sequence[str]) -> npt.NDArray[np.float64]:

@@ -23,6 +23,7 @@ from bids_neurodecode.systems.steps.publish import (
     Publisher,
     beta_results,
     publish_trials,
+    voxel_results,
 )
 from bids_neurodecode.systems.steps.responses import add_atlas, add_betas, reliability
 from bids_neurodecode.workflow.files import (
@@ -128,7 +129,7 @@ def save_analysis(
         What a reader should know.
     """
     from bids_neurodecode.evaluation.metrics import describe, scores_table
-    from bids_neurodecode.systems.conditions.analysis import voxel_rule
+    from bids_neurodecode.systems.voxels import rules_of
 
     decoded, maps = found.classification, found.maps
     write_tsv(folder / 'metrics.tsv', scores_table(found.scores))
@@ -162,8 +163,9 @@ def save_analysis(
     score = next(s for s in decoded.scores if s.metric == 'balanced_accuracy')
     info = {
         'n_mask': mask.n_voxels,
-        'n_selected': int(found.selection.keep.sum()),
-        'rule': voxel_rule(found.selection, decoded.selections),
+        'n_selected': found.selection.n_kept,
+        'n_scored': [selection.n_kept for selection in decoded.selections],
+        'rule': rules_of([found.selection, *decoded.selections]),
         'rule_name': found.selection.rule,
         'labels': list(decoded.labels),
         'observed': score.value,
@@ -262,7 +264,7 @@ def publish_conditions(
         'reliable',
         analysed.with_name('selected.nii.gz'),
         more={'desc': info['rule_name']},
-        Description=info['rule'],
+        Description=f'Chosen on all trials: {info["rule"]}',
     )
     kept = {
         name: publisher.keep(analysed.with_name(f'{name}.npy'), name)
@@ -274,7 +276,7 @@ def publish_conditions(
         plan=plan,
         warnings=(*beta_info['warnings'], *info['warnings']),
         betas=beta_results(beta_info),
-        voxels=r.VoxelResults(info['n_mask'], info['n_selected'], info['rule']),
+        voxels=voxel_results(info),
         trials=tables['betas_events'],
         maps=maps,
         mean_bold=writer.image('meanbold', mean_bold),

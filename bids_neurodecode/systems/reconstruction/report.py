@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from bids_neurodecode.extensions import OWN_GENERATORS
 from bids_neurodecode.report import generation, scores, verdicts
+from bids_neurodecode.report.boilerplate import networks_of
 from bids_neurodecode.report.build import (
     Block,
     Bullets,
@@ -31,18 +32,22 @@ if TYPE_CHECKING:
 
 FOLDED = 'Scores of both stages, learning curves, and what is retrieved'
 SMALL = (
-    'The small prior and refiner learned from the training images of this dataset alone (and, '
-    'where given, from a folder of further ones). They know what those look like and nothing '
-    'else: what they make looks like a training image whether or not that was seen, and nothing '
-    'can be made that training images do not show. They stand in for networks trained on '
+    'Prior and refiner of the generator small learned from the training images of this dataset '
+    'alone (and, where given, from a folder of further ones). They know what those look like and '
+    'nothing else: what they make looks like a training image whether or not that was seen, and '
+    'nothing can be made that training images do not show. They stand in for networks trained on '
     'millions of images; scores cannot be compared with those. The second stage is guided by '
     'Gabor energies: where stand-in metrics or the features of identification are made of these '
     'too, read the scores of pixels beside them.'
 )
 PUBLISHED = (
-    'VDVAE (trained on ImageNet) and Versatile Diffusion (trained on captioned images of the '
-    'web) know much that is not in these data: details of an image can be plausible without '
-    'having been read from the brain. Look at the baselines.'
+    'The networks of the generator {name}, {networks}, know much that is not in these data: '
+    'details of an image can be plausible without having been read from the brain. Look at '
+    'the baselines.'
+)
+JUDGES = (
+    'Final images were compared with those shown by {judges}, {part}. All scores are in the fold '
+    'below.'
 )
 NOT_SAID = (
     'Images were made by the generator {name} of another package; what it knows beside the '
@@ -53,8 +58,8 @@ BRAIN = (
     'encoding model, fitted on training trials and on a network that had no part in the images, '
     'predicts the response to the reconstruction of each single held-out trial, and this pattern '
     'over the voxels that the decoder reads is correlated with the mean response to its image in '
-    'other held-out runs. Chance: the reconstructions of other images; ceiling: the true image, '
-    'seen by the same model; "nearest": the training image that ridge regression retrieves, '
+    'other held-out runs. Chance: the reconstructions of other images; "true image": '
+    'that, seen by the same model; "nearest": the training image that ridge regression retrieves, '
     'which the encoding model was fitted on: a baseline that is hard to beat.'
 )
 STAND_IN = (
@@ -69,6 +74,7 @@ def generation_section(reader: Reader) -> tuple[Block, ...]:
     if made is None:
         return ()
     return (
+        *_judged(reader, made),
         Bullets((made.why, *made.facts)),
         *_about(reader, made),
         *_brain(reader),
@@ -98,11 +104,35 @@ def _verdicts(reader: Reader) -> Iterable[Block]:
         yield Verdicts(tuple(lines))
 
 
+def _judged(reader: Reader, made: GenerationResults) -> Iterable[Block]:
+    """Say what the final images score in the eyes of a network, and whose these are."""
+    metrics, confidence = reader.metrics, confidence_of(reader)
+    if metrics is None:
+        return
+    if made.judges:
+        both = [name for name in made.judges if name in (made.guided_by or ())]
+        part = 'none of which had a part in making them'
+        if both:
+            part = f'of which {", ".join(both)} had a part in making them, as in published tables'
+        yield Text((JUDGES.format(judges=', '.join(made.judges), part=part),))
+    own = metrics[(metrics['space'] == 'final') & ~metrics['model'].map(scores.is_baseline)]
+    judged = own[own['metric'].str.endswith('_2way') & own['value'].notna()]
+    of_judges = judged[~judged['metric'].isin(['identification_2way', 'pixel_2way'])]
+    row = scores.headline(of_judges if len(of_judges) else judged)
+    if row is not None:
+        found = verdicts.score_verdict(row, confidence)
+        yield Verdicts(verdicts.with_leaks(reader.results, [found])[len(reader.results.leaks) :])
+
+
 def _about(reader: Reader, made: GenerationResults) -> Iterable[Block]:
-    text = SMALL if made.generator == 'small' else PUBLISHED
-    if made.generator not in OWN_GENERATORS:
-        text = made.caution or NOT_SAID.format(name=made.generator)
-    lines = [text] if made.generator != 'none' else []
+    lines = []
+    if made.generator == 'small':
+        lines.append(SMALL)
+    elif made.generator not in OWN_GENERATORS:
+        lines.append(made.caution or NOT_SAID.format(name=made.generator))
+    elif made.generator != 'none':
+        networks = networks_of(made.generator)
+        lines.append(PUBLISHED.format(name=made.generator, networks=networks))
     if reader.metrics is not None and reader.metrics['metric'].str.contains('standin').any():
         lines.append(STAND_IN)
     if lines:
@@ -149,9 +179,10 @@ def _scores(reader: Reader) -> Iterable[Block]:
     if rows.empty:
         return
     shown = rows[rows['space'].isin(['initial', 'final']) & rows['metric'].isin(MAIN)]
-    yield metrics_table(rows, 'All scores of reconstructions and latents')
+    confidence, sure = confidence_of(reader), not reader.results.leaks
+    yield metrics_table(rows, 'All scores of reconstructions and latents', confidence, sure=sure)
     if rows['difference'].notna().any():
-        yield comparison_table(metrics, rows, confidence_of(reader))
+        yield comparison_table(metrics, rows, confidence)
     yield _plot(reader, shown if len(shown) else rows)
 
 
@@ -161,9 +192,9 @@ def _plot(reader: Reader, rows: pd.DataFrame) -> Plot:
         'picturescores',
         scores.plot_scores(rows),
         'Scores, one panel per metric. Filled dots: the model; open dots: baselines and '
-        f'ceilings; bars: {100 * confidence:g} % confidence intervals; red strokes: chance. Pixel '
-        'correlation and SSIM reward blur: hold them against the mean image and the blurred '
-        'retrieved one.',
+        f'what is given the truth; bars: {100 * confidence:g} % confidence intervals; red '
+        'strokes: chance. Pixel correlation and SSIM reward blur: hold them against the mean '
+        'image and the blurred retrieved one.',
         'Dot plot of the scores in the table above.',
     )
 

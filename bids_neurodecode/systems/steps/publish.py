@@ -20,6 +20,7 @@ from bids_neurodecode.bids.writer import ProductWriter
 from bids_neurodecode.config import Config
 from bids_neurodecode.samples import VoxelMask
 from bids_neurodecode.signals.clean import UNITS
+from bids_neurodecode.spaces import form_of
 from bids_neurodecode.systems.steps.plan import Plan
 from bids_neurodecode.systems.steps.records import results_path
 from bids_neurodecode.tables import column_texts
@@ -114,13 +115,7 @@ class Publisher:
         if plan is not None:
             notes.append(sentence(plan.why))
             leaks += plan.leaks
-            more['split'] = r.SplitResults(
-                plan.split.by,
-                plan.split.protocol,
-                len(plan.split),
-                plan.split.repeats_cross,
-                plan.why,
-            )
+            more['split'] = split_results(plan)
         return r.ParticipantResults(
             participant=participant.label,
             version=__version__,
@@ -136,6 +131,7 @@ class Publisher:
             warnings=tuple(call.relative(line) for line in (*leaks, *more.pop('warnings', ()))),
             leaks=(*leaks, *more.pop('leaks', ())),
             space=space,
+            resolution=resolution_of(participant),
             in_mni=self.writer.in_mni,
             features=dict(participant.features),
             config=self.settings_file,
@@ -332,8 +328,56 @@ def run_results(participant: ParticipantInput, n_trials: Mapping[Any, int]) -> t
             events=run.events,
             confounds=run.confounds,
             n_trials=n_trials.get(number, 0),
+            n_confounds=n_columns(run.confounds),
         )
         for number, run in enumerate(participant.runs)
+    )
+
+
+def n_columns(file: Path | None) -> int:
+    """Return how many columns a table has; none without a table."""
+    if file is None:
+        return 0
+    with file.open(encoding='utf-8-sig') as lines:
+        return len(lines.readline().rstrip('\r\n').split('\t'))
+
+
+def resolution_of(participant: ParticipantInput) -> str:
+    """Return the size of the voxels, or the label of the density of a surface.
+
+    Parameters
+    ----------
+    participant
+        Whose data; without series nothing is known.
+    """
+    import nibabel as nib
+
+    run = next(iter(participant.runs), None)
+    if run is None or not participant.has_series or run.parcellation:
+        return ''
+    if form_of(run.bold) is not None:
+        return f'density {run.density}' if run.density else ''
+    image: Any = nib.load(run.bold)
+    sizes = image.header.get_zooms()[:3]
+    return f'{" x ".join(f"{size:.3g}" for size in sizes)} mm'
+
+
+def split_results(plan: Plan) -> Any:
+    """Return what the report says of what is held out."""
+    from bids_neurodecode.report.results import SplitResults
+
+    split, table = plan.split, plan.split.table
+    units = table[split.by].to_numpy() if split.by in table else np.empty(0)
+    return SplitResults(
+        split.by,
+        split.protocol,
+        len(split),
+        split.repeats_cross,
+        plan.why,
+        len(table),
+        tuple(len(fold.test) for fold in split),
+        len(set(units)),
+        tuple(len(set(units[fold.test])) for fold in split) if units.size else (),
     )
 
 
@@ -353,6 +397,14 @@ def beta_results(info: Mapping[str, Any]) -> Any:
         fold_models=tuple(info.get('fold_models', ())),
         model_scores=tuple(info.get('model_scores', ())),
     )
+
+
+def voxel_results(info: Mapping[str, Any]) -> Any:
+    """Return what the report says of the voxels: of the final model, and of the scores."""
+    from bids_neurodecode.report.results import VoxelResults
+
+    scored = tuple(info.get('n_scored', ()))
+    return VoxelResults(info['n_mask'], info['n_selected'], info['rule'], scored)
 
 
 def atlas_entities(config: Config) -> dict[str, str]:

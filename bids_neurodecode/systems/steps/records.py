@@ -178,27 +178,28 @@ def system_of(config: Config, paradigm: Paradigm) -> str:
     return DEFAULT_SYSTEM[paradigm] if config.system == 'auto' else config.system
 
 
-def citations_of(record: ParticipantResults) -> dict[str, str]:
-    """Return the contents of ``logs/CITATION.*`` as the page of a participant has them."""
-    from bids_neurodecode.report.boilerplate import citation_files, methods
+def results_alike(results: Path, output_dir: Path) -> list[ParticipantResults]:
+    """Return the records of the participants of a task that were analysed by the same system.
 
-    paragraphs = methods(
-        config_of(record),
-        paradigm=record.paradigm,
-        system=record.system,
-        version=record.version,
-        derivatives=record.derivatives,
-        versions=record.versions,
-        rule=None if record.voxels is None else record.voxels.rule,
-        betas_model=None if record.betas is None else record.betas.model,
-        fold_models=record.betas.fold_models
-        if record.betas and record.betas.model_scores
-        else None,
-        generator='none' if record.generation is None else record.generation.generator,
-        layout=record.layout,
-        form=record.form,
-    )
-    return citation_files(paragraphs)
+    Parameters
+    ----------
+    results
+        Record of one of them.
+    output_dir
+        Of the run.
+    """
+    task, system = owner_of(results)[1], read_results(results).system
+    records = [read_results(file) for file in find_results(output_dir, task=task)]
+    alike = [record for record in records if record.system == system]
+    # the mean of participants is none of them
+    return [record for record in alike if not record.members] or alike
+
+
+def citations_of(records: Sequence[ParticipantResults]) -> dict[str, str]:
+    """Return the contents of ``logs/CITATION.*`` of the participants that were analysed."""
+    from bids_neurodecode.report.boilerplate import citation_files, methods_of
+
+    return citation_files(methods_of(records, config_of(records[0])))
 
 
 def config_of(record: ParticipantResults) -> Config:

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bids_neurodecode.evaluation.metrics import TRUE_IMAGE
 from bids_neurodecode.samples import Samples, split_by_group
 from bids_neurodecode.systems.base import PerStimulus
 from bids_neurodecode.systems.encoding.encoders import EncoderSettings
@@ -61,11 +62,11 @@ def rows(result):
 def test_reconstructions_of_planted_images_give_the_responses_of_other_runs():
     found = rows(reconstruct(*world(n_runs=3, noise=2.0)))
     own, mean = found['ridge'], found['baseline-mean-image']
-    assert set(found) == {'ridge', 'baseline-mean-image', brain.RETRIEVED, brain.TRUTH}
+    assert set(found) == {'ridge', 'baseline-mean-image', brain.RETRIEVED, TRUE_IMAGE}
     assert {row.space for row in found.values()} == {SPACE}
     assert own.p < 0.05
     assert own.chance < 0.15 < own.ci_low < own.value < own.ci_high
-    assert own.ceiling == found[brain.TRUTH].value > own.value
+    assert found[TRUE_IMAGE].value > own.value
     assert (own.n, own.n_units, own.units) == (24, 8, 'stimuli')
     # the mean image says the same of all images: shuffling its reconstructions changes nothing
     assert mean.value == pytest.approx(mean.chance)

@@ -7,7 +7,7 @@ from scipy.stats import kstest
 
 from bids_neurodecode.config import EvaluationSettings, RidgeSettings
 from bids_neurodecode.errors import DataError
-from bids_neurodecode.evaluation.metrics import bounds_of, scores_table
+from bids_neurodecode.evaluation.metrics import TRUE_FEATURES, bounds_of, scores_table
 from bids_neurodecode.samples import Responses, Samples, Split, VoxelMask, split_by_group
 from bids_neurodecode.systems import baselines
 from bids_neurodecode.systems.base import PerStimulus, System
@@ -132,8 +132,10 @@ def test_pixel_scores_of_retrieval(by_stimulus):
         assert row.value <= 1
         # the images are noise: what is retrieved is as good as any other
         assert row.value == pytest.approx(row.chance, abs=0.05)
-        assert row.ceiling == pytest.approx(row.chance, abs=0.05)
-        assert np.isnan(pick(result, 'baseline-mean-image', metric, 'images').ceiling)
+        assert np.isnan(row.ceiling)
+        truth = pick(result, TRUE_FEATURES, metric, 'images')
+        assert truth.value == pytest.approx(row.chance, abs=0.05)
+        assert np.isnan([truth.ceiling, truth.p, truth.difference]).all()
     blur = pick(result, 'baseline-mean-image', 'ssim_2d', 'images').value
     assert blur != pick(result, 'ridge', 'ssim_2d', 'images').value
 
@@ -173,7 +175,7 @@ def test_few_stimuli_in_every_run_are_a_closed_set():
     image = pick(result, 'ridge', 'pixcorr', 'images')
     # unlike images do not correlate: the score is the share identified
     assert image.value == pytest.approx(row.value, abs=0.05)
-    assert image.ceiling == pytest.approx(1)
+    assert pick(result, TRUE_FEATURES, 'pixcorr', 'images').value == pytest.approx(1)
     assert image.chance == pytest.approx(1 / 6, abs=0.05)
     assert image.p == pytest.approx(1 / 200)
     assert row.chance == pytest.approx(1 / 6)

@@ -33,7 +33,7 @@ from bids_neurodecode.systems.scoring import Pairing
 from bids_neurodecode.typing import Float32Array, FloatArray, IndexArray, Uint8Array
 
 METRIC = 'brain_correlation'
-TRUTH, RETRIEVED = 'ceiling-true-image', 'baseline-nearest'
+RETRIEVED = 'baseline-nearest'
 NO_NETWORK = (
     'Brain correlation is not computed: it needs a network of the extra "cpu-nets" that had no '
     'part in the images.'
@@ -191,9 +191,7 @@ class BrainScores:
             row, null = board.row(Table(METRIC, model, outcomes[0].space, values, outcomes))
             scores.append(_tested(row, null, Pairing.of(outcomes, board.split).shared))
             notes += board.notes(outcomes)
-        ceiling = next(row.value for row in scores if row.model == TRUTH)
-        rows = [row if row.model == TRUTH else replace(row, ceiling=ceiling) for row in scores]
-        return rows, notes
+        return scores, notes
 
 
 def _tested(row: Score, null: FloatArray, shared: float) -> Score:

@@ -79,8 +79,8 @@ class Generation:
         Rows of the metrics table. ``model`` is the latent regressor (``ridge``, ``gru``, ...) or
         a baseline: ``baseline-mean-image``, ``baseline-nearest-blurred`` (the training image
         that ridge retrieves, blurred), ``baseline-shuffled`` (all fitted on shuffled pairs),
-        ``baseline-ridge`` (where another regressor is used), ``ceiling-prior`` (stage 1 given the
-        true latents) and ``ceiling-refiner`` (stage 2 given the true latents and features).
+        ``baseline-ridge`` (where another regressor is used), ``reference-true-latents`` (stage 1
+        given these) and ``reference-true-latents-and-features`` (stage 2 given these).
         ``space`` is ``initial`` or ``final`` (images from averages of repeats where there are
         any, else from single trials), ``initial-single-trial`` or ``final-single-trial`` (where
         averages are scored too), or ``latents``. ``protocol`` is that of the split and of

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from bids_neurodecode.config import Config
 from bids_neurodecode.evaluation import identification
+from bids_neurodecode.evaluation.metrics import TRUE_IMAGE
 from bids_neurodecode.evaluation.protocols import get_protocol, held_out
 from bids_neurodecode.models.sampling import picture_seed
 from bids_neurodecode.samples import Samples, Split
@@ -30,9 +31,6 @@ from bids_neurodecode.systems.reconstruction.generation.brain_correlation import
     RETRIEVED,
     BrainScores,
 )
-from bids_neurodecode.systems.reconstruction.generation.brain_correlation import (
-    TRUTH as TRUE_IMAGE,
-)
 from bids_neurodecode.systems.reconstruction.generation.caption_scores import Captions
 from bids_neurodecode.systems.reconstruction.generation.data import Inputs, Reconstructions
 from bids_neurodecode.systems.reconstruction.generation.fit import Stage
@@ -46,7 +44,6 @@ if TYPE_CHECKING:
     from bids_neurodecode.evaluation.metrics import Score
     from bids_neurodecode.models.wide import Renorm
 
-PRIOR, REFINER = 'ceiling-prior', 'ceiling-refiner'
 INITIAL, FINAL = 'initial', 'final'
 STAND_IN_FREQUENCIES = (1.0, 2.0, 4.0, 8.0, 16.0)
 """Cycles an image of the stand-in: finer ones cost most, and small generators have none."""
@@ -338,7 +335,7 @@ class Record:
             scores += rows
             notes += remarks
         compared = compare_rows(
-            scoring.with_ceiling(scores, {INITIAL: PRIOR, FINAL: REFINER}),
+            scores,
             board.kept,
             own,
             board.settings,

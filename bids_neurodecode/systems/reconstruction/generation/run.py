@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from bids_neurodecode.config import Config
 from bids_neurodecode.errors import DataError
+from bids_neurodecode.evaluation.metrics import TRUE_LATENTS, TRUE_TARGETS
 from bids_neurodecode.models.sampling import picture_seed
 from bids_neurodecode.samples import Samples, Split
 from bids_neurodecode.signals.selection import VoxelSelection
@@ -33,8 +34,6 @@ from bids_neurodecode.systems.reconstruction.generation.model import GenerationM
 from bids_neurodecode.systems.reconstruction.generation.record import (
     FINAL,
     INITIAL,
-    PRIOR,
-    REFINER,
     HeldOut,
     Record,
     nearest_stimuli,
@@ -323,7 +322,7 @@ class _Work:
         return initial, final
 
     def _baselines(self, given: HeldOut, model: GenerationModel, stage: Stage) -> None:
-        """Note what needs no responses, the nearest image, and the ceilings."""
+        """Note what needs no responses, the nearest image, and what the truth makes."""
         n = len(given.table)
         mean = np.rint(self.inputs.pictures.mean(model.library)).astype(np.uint8)
         outcome = self.record.note(
@@ -334,11 +333,11 @@ class _Work:
         pictures = self.inputs.pictures.of(nearest_stimuli(given, model, stage))
         self.record.note(NEAREST, FINAL, given, blurred(pictures), stage)
         latents = stage.fitted.encode(self.inputs.pictures.of(given.stimuli))
-        ceiling = stage.fitted.decode(latents, given.seeds)
-        self.record.note(PRIOR, INITIAL, given, ceiling, stage)
+        decoded = stage.fitted.decode(latents, given.seeds)
+        self.record.note(TRUE_LATENTS, INITIAL, given, decoded, stage)
         true = stage.truth(given.stimuli)
-        final = refine(stage.fitted, ceiling, true, given.seeds, self.told)
-        self.record.note(REFINER, FINAL, given, final, stage)
+        final = refine(stage.fitted, decoded, true, given.seeds, self.told)
+        self.record.note(TRUE_TARGETS, FINAL, given, final, stage)
         self.record.note_retrieval(given, model, stage)
 
     def _tell(self, done: int) -> None:

@@ -17,7 +17,13 @@ import numpy.typing as npt
 
 from bids_neurodecode.config import EvaluationSettings
 from bids_neurodecode.evaluation import identification, networks
-from bids_neurodecode.evaluation.metrics import METRICS, PIXEL_METRICS, Score
+from bids_neurodecode.evaluation.metrics import (
+    BASELINE,
+    METRICS,
+    PIXEL_METRICS,
+    REFERENCE,
+    Score,
+)
 from bids_neurodecode.evaluation.protocols import PictureProtocol
 from bids_neurodecode.samples import Split
 from bids_neurodecode.systems.comparison import Kept
@@ -353,25 +359,6 @@ def retrieval_tables(
     return tables
 
 
-def with_ceiling(scores: Sequence[Score], models: Mapping[str, str]) -> list[Score]:
-    """Write the scores of ceilings into the rows of their space: space to ceiling model.
-
-    Parameters
-    ----------
-    scores
-        Rows, those of ceilings among them.
-    models
-        The ceiling of each space.
-    """
-    best = {(s.space, s.metric): s.value for s in scores if models.get(s.space) == s.model}
-    return [
-        dataclasses.replace(s, ceiling=best.get((s.space, s.metric)))
-        if s.ceiling is None and not s.model.startswith('ceiling-')
-        else s
-        for s in scores
-    ]
-
-
 def _tables(
     board: ReconstructionScorer, parts: Sequence[Judged], *, thorough: bool
 ) -> list[Table]:
@@ -409,7 +396,7 @@ def _similarity(
     rows, remarks = [], []
     n_pairs = sum(len(p.pictures) * len(p.candidates) for p in parts)
     # pairs cost most: those that ours is compared with are not tested
-    is_compared = parts[0].outcome.model.startswith(('baseline-', 'ceiling-'))
+    is_compared = parts[0].outcome.model.startswith((BASELINE, REFERENCE))
     for score in networks.pixel_scores(truth, made, board.protocol):
         if score.metric == 'pixcorr' and score.metric in nulls:
             continue

@@ -78,6 +78,7 @@ def decode(
     from bids_neurodecode.stimuli.images import load_images
     from bids_neurodecode.systems.base import PerStimulus
     from bids_neurodecode.systems.reconstruction.decoding import decode_pictures
+    from bids_neurodecode.systems.voxels import rules_of
 
     names = participant.stimuli
     files = [participant.stimuli_dir / name for name in names]
@@ -110,8 +111,9 @@ def decode(
     write_json(folder / 'metrics.json', describe(evaluation.scores))
     info = {
         'n_mask': mask.n_voxels,
-        'n_selected': int(result.selection.keep.sum()),
-        'rule': voxel_rule(result),
+        'n_selected': result.selection.n_kept,
+        'n_scored': [selection.n_kept for selection in result.fold_selections],
+        'rule': rules_of([result.selection, *result.fold_selections]),
         'rule_name': result.selection.rule,
         'labels': list(evaluation.labels),
         'observed': headline_value(result, headline),
@@ -127,17 +129,6 @@ def decode(
         'model': folder / 'model.safetensors',
         'decode_info': info,
     }
-
-
-def voxel_rule(result: Decoding) -> str:
-    """Say how voxels were chosen: for the final model, and for the scores."""
-    counts = [selection.n_kept for selection in result.fold_selections]
-    span = f'{min(counts)}' if min(counts) == max(counts) else f'{min(counts)} to {max(counts)}'
-    rules = {(s.measure, s.rule) for s in result.fold_selections}
-    same = rules == {(result.selection.measure, result.selection.rule)}
-    how = 'the same rule' if same else ', '.join(sorted(f'{m} ({r})' for m, r in rules))
-    final = result.selection.description.rstrip('.')
-    return f'{final}, for the final model; for the scores, {how} on training trials: {span} voxels'
 
 
 def headline_value(result: Decoding, name: str) -> float:
@@ -222,6 +213,8 @@ def model_card(
     runs
         What the runs are known by.
     """
+    from bids_neurodecode.systems.voxels import counted
+
     rows = '\n'.join(
         f'| {s.model} | {s.space} | {s.metric} | {s.value:.3f} | '
         f'{"n/a" if s.chance is None else f"{s.chance:.3f}"} | '
@@ -238,7 +231,8 @@ def model_card(
   models fitted in the same way without the held-out trials.
 - **Runs** (hash of their content): {runs_on_card(runs)}
 - **Images**: the file holds a thumbnail of each (32 x 32 pixels), by which copies are known.
-- **Voxels**: {result.selection.description}
+- **Voxels**: {result.selection.description}. Those of the scores below, chosen without the
+  held-out trials: {counted(result.fold_selections)}
 - **Use**: only for this participant, on the same grid. It is not a diagnosis of anything.
 - **Made by**: bids_neurodecode {__version__}, seed {config.seed}; its settings are beside it.
 

@@ -26,6 +26,7 @@ from bids_neurodecode.systems.steps.publish import (
     beta_results,
     publish_samples,
     publish_trials,
+    voxel_results,
     with_model,
 )
 from bids_neurodecode.systems.steps.responses import (
@@ -163,7 +164,10 @@ def publish_pictures(
     )
     maps = measured.publish(publisher, folder)
     maps['reliable'] = writer.image(
-        'reliable', selected, more={'desc': info['rule_name']}, Description=info['rule']
+        'reliable',
+        selected,
+        more={'desc': info['rule_name']},
+        Description=f'Chosen on all trials: {info["rule"]}',
     )
     record = publisher.record(
         'reconstruction',
@@ -171,7 +175,7 @@ def publish_pictures(
         plan=plan,
         warnings=warnings,
         betas=beta_results(beta_info),
-        voxels=r.VoxelResults(info['n_mask'], info['n_selected'], info['rule']),
+        voxels=voxel_results(info),
         trials=publish_trials(writer, trials),
         maps=maps,
         mean_bold=writer.image('meanbold', mean_bold),

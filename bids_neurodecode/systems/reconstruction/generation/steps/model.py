@@ -11,6 +11,7 @@ import numpy.typing as npt
 from bids_neurodecode._version import __version__
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.config import Config
+from bids_neurodecode.evaluation.metrics import BASELINE, REFERENCE
 from bids_neurodecode.evaluation.protocols import guides_of
 from bids_neurodecode.extensions import find_generator
 from bids_neurodecode.fetched import check_fetched
@@ -33,6 +34,17 @@ PARTS = {
     'generator.space': 'components of the features that guide the refiner',
 }
 """Beginnings of the names of arrays, and what they belong to."""
+SMALL = (
+    'Generator small: prior and refiner were trained on {images}, know what these look like and '
+    'nothing else.'
+)
+PUBLISHED = (
+    'Generator {name}: {networks}, read and not changed. What they add may be plausible without '
+    'having been read from the brain.'
+)
+NOT_SAID = (
+    'Generator {name} of another package, which does not say what it knows beside responses.'
+)
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
@@ -211,6 +223,27 @@ def describe_parts(made: Generation, arrays: Arrays, config: Config) -> list[str
     return lines
 
 
+def known_by(generator: str, config: Config) -> str:
+    """Say what a generator knows beside responses, for the card.
+
+    Parameters
+    ----------
+    generator
+        Its name.
+    config
+        The settings.
+    """
+    from bids_neurodecode.report.boilerplate import networks_of
+
+    if (foreign := find_generator(generator)) is not None:
+        return foreign.caution or NOT_SAID.format(name=generator)
+    if generator == 'small':
+        alone = config.reconstruction.prior_pictures is None
+        more = 'alone' if alone else 'and of reconstruction.prior_pictures'
+        return SMALL.format(images=f'images of this dataset {more}')
+    return PUBLISHED.format(name=generator, networks=networks_of(generator))
+
+
 def model_card(
     made: Generation,
     participant: ParticipantInput,
@@ -236,8 +269,10 @@ def model_card(
     runs
         What the runs are known by.
     """
+    from bids_neurodecode.systems.voxels import counted
+
     parts = '\n'.join(f'- {fact}' for fact in facts)
-    own = [s for s in made.scores if not s.model.startswith(('baseline', 'ceiling'))]
+    own = [s for s in made.scores if not s.model.startswith((BASELINE, REFERENCE))]
     rows = '\n'.join(
         f'| {s.model} | {s.space} | {s.metric} | {s.value:.3f} | '
         f'{"n/a" if s.chance is None else f"{s.chance:.3f}"} | '
@@ -252,13 +287,13 @@ Brain-Diffuser, doi 10.1038/s41598-023-42891-8).
 
 - {why}
 {parts}
-- Voxels: {made.selection.description}
+- Voxels: {made.selection.description}. Those of the scores below, chosen without the held-out
+  trials: {counted(made.fold_selections)}
 - Trained on all trials of {len(participant.runs)} run(s) of this participant,
   {len(made.model.library)} different images. The scores below are not of this model but of
   models fitted in the same way without the held-out trials.
 - Runs (hash of their content): {runs_on_card(runs)}
-- The small prior and refiner know what the training images look like and nothing else; what the
-  published ones add may be plausible without having been read from the brain.
+- {known_by(made.model.describe()['generator']['generator'], config)}
 - Use: only for this participant, on the same grid. It is not a diagnosis of anything, and no
   consent to reconstruct what was seen follows from consent to be scanned.
 - Made by bids_neurodecode {__version__}, seed {config.seed}; its settings are beside it.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,8 +76,29 @@ def write_generation(
     writer.text('model_config', config.to_toml(), desc=DESC)
     writer.copy('model_card', folder / 'model.md', desc=DESC)
     both = pd.concat([linear, pd.read_csv(folder / 'metrics.tsv', sep='\t')], ignore_index=True)
+    judges = judges_of(both['metric'], config.reconstruction.protocol)
+    made = replace(made, judges=judges)
     columns = describe_columns(both['metric'])
     return made, writer.table('metrics', with_types(both), columns=columns, more=_DESC)
+
+
+def judges_of(metrics: Iterable[str], protocol: str) -> tuple[str, ...]:
+    """Return the networks that compared images, by the metrics that were computed.
+
+    Parameters
+    ----------
+    metrics
+        Their names.
+    protocol
+        Under which images were compared.
+    """
+    from bids_neurodecode.evaluation.networks import STAND_IN
+    from bids_neurodecode.evaluation.protocols import get_protocol
+
+    computed = set(metrics)
+    judges = [each.network for each in get_protocol(protocol).metrics if each.metric in computed]
+    stand_in = [STAND_IN] if any(name.startswith(STAND_IN) for name in computed) else []
+    return tuple(dict.fromkeys([*judges, *stand_in]))
 
 
 def write_made(writer: ProductWriter, result: Path, trials: pd.DataFrame) -> GenerationResults:

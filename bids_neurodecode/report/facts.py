@@ -1,0 +1,145 @@
+"""What the methods text says of data and analysis, from the records of one or more participants.
+
+What differs between participants is given as a span, so that a text for all holds of each.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bids_neurodecode.text import span_of
+
+if TYPE_CHECKING:
+    from bids_neurodecode.report.results import ParticipantResults, SplitResults
+
+PLURALS = {'stimulus': 'stimuli', 'category': 'categories', 'content': 'stimuli'}
+_COUNTS = re.compile(r'^[\d,]+ (of [\d,]+ voxels|voxels in any of \d+ folds \(\d+ in all\)): ')
+
+
+def without_counts(rule: str) -> str:
+    """Return how voxels were chosen without how many these are.
+
+    Examples
+    --------
+    >>> without_counts('30 of 90 voxels: isc of at least 0.1')
+    'isc of at least 0.1'
+    """
+    return _COUNTS.sub('', rule)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What was analysed, what was held out, and what judged; empty where a record does not say.
+
+    Parameters
+    ----------
+    n_participants
+        How many the text is of.
+    runs, volumes, trials, repetition_time
+        Of a participant.
+    space, resolution
+        Of the series.
+    held_out
+        What was held out, how often.
+    protocol, why
+        How it is called, and why it was split so, where that holds of all.
+    rules
+        How voxels were chosen, without numbers.
+    voxels, final_voxels
+        How many the scores are of, and the final models.
+    models
+        Of the betas that are written, and of how many participants.
+    judges, guides
+        Networks that compared images with those shown, and that had a part in them.
+    """
+
+    n_participants: int
+    runs: str
+    volumes: str
+    trials: str
+    repetition_time: str
+    space: str
+    resolution: str
+    held_out: str
+    protocol: str
+    why: str
+    rules: tuple[str, ...]
+    voxels: str
+    final_voxels: str
+    models: tuple[str, ...]
+    judges: tuple[str, ...]
+    guides: tuple[str, ...]
+
+    @classmethod
+    def of(cls, records: Sequence[ParticipantResults]) -> Facts:
+        """Take what the records of participants say.
+
+        Parameters
+        ----------
+        records
+            At least one.
+        """
+        runs = [run for record in records for run in record.runs]
+        voxels = [record.voxels for record in records if record.voxels is not None]
+        made = [record.generation for record in records if record.generation is not None]
+        splits = [record.split for record in records if record.split is not None]
+        trials = [sum(run.n_trials for run in record.runs) for record in records]
+        scored = [n for each in voxels for n in (each.n_scored or (each.n_selected,))]
+        models = Counter(record.betas.model for record in records if record.betas is not None)
+        return cls(
+            n_participants=len(records),
+            runs=span_of([len(record.runs) for record in records]),
+            volumes=span_of([run.n_volumes for run in runs]) if runs else '',
+            trials=span_of(trials) if any(trials) else '',
+            repetition_time=span_of([run.repetition_time for run in runs], ' s') if runs else '',
+            space=' and '.join(_each(records, lambda record: record.space or 'native')),
+            resolution=' or '.join(_each(records, lambda record: record.resolution)),
+            held_out=_held_out(splits),
+            protocol=_one(split.protocol for split in splits),
+            why=_one(f'{split.why[:1].upper()}{split.why[1:]}'.rstrip('.') for split in splits),
+            rules=tuple(dict.fromkeys(without_counts(each.rule) for each in voxels)),
+            voxels=span_of(scored) if scored else '',
+            final_voxels=span_of([each.n_selected for each in voxels])
+            if any(each.n_scored for each in voxels)
+            else '',
+            models=tuple(
+                model if len(models) == 1 else f'{model} in {n} participant{"s" * (n > 1)}'
+                for model, n in sorted(models.items())
+            ),
+            judges=tuple(dict.fromkeys(name for each in made for name in each.judges)),
+            guides=tuple(dict.fromkeys(name for each in made for name in each.guided_by or ())),
+        )
+
+
+def _each(
+    records: Iterable[ParticipantResults], what: Callable[[ParticipantResults], str]
+) -> list[str]:
+    return [found for found in dict.fromkeys(what(record) for record in records) if found]
+
+
+def _one(values: Iterable[str]) -> str:
+    """Return the value that all share; nothing where they differ."""
+    found = set(values)
+    return found.pop() if len(found) == 1 else ''
+
+
+def _held_out(splits: Sequence[SplitResults]) -> str:
+    """Say how much was held out, in how many folds."""
+    known = [split for split in splits if split.n_samples]
+    if not known:
+        return ''
+    folds = span_of([split.n_folds for split in known])
+    samples = span_of([n for split in known for n in split.n_held_out])
+    total = span_of([split.n_samples for split in known])
+    how = 'once' if folds == '1' else f'in each of {folds} folds'
+    units = [n for split in known for n in split.n_units_held_out]
+    by = dict.fromkeys(split.by for split in known)
+    if not units or len(by) > 1:
+        return f'{samples} of {total} samples were held out {how}'
+    name = next(PLURALS.get(unit, f'{unit}s') for unit in by)
+    of = span_of([split.n_units for split in known])
+    return f'{span_of(units)} of {of} {name} ({samples} of {total} samples) were held out {how}'
