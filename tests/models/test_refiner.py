@@ -192,3 +192,18 @@ def test_errors():
         RefinerConfig(4, widths=(12, 20))
     with pytest.raises(ArgumentsError, match=r'drop is 1\.0'):
         RefinerSettings(drop=1.0)
+
+
+def test_uncertainty_is_what_noise_leaves_open_of_gaussian_waves():
+    """Against the variance of what the best linear guess misses, drawn."""
+    network = RefinerNetwork(RefinerConfig(n_features=4, gaussian=True, **TINY))
+    network.spectrum.copy_(
+        torch.linspace(0.1, 2, network.spectrum.numel()).view_as(network.spectrum)
+    )
+    time, rng = 400, np.random.default_rng(0)
+    spectrum, share = network.spectrum.numpy(), float(network.signal[time])
+    clean = rng.normal(size=(4000, *spectrum.shape)) * np.sqrt(spectrum)
+    noisy = np.sqrt(share) * clean + np.sqrt(1 - share) * rng.normal(size=clean.shape)
+    guess = noisy * (noisy * clean).mean(axis=0) / (noisy**2).mean(axis=0)
+    left = ((clean - guess) ** 2).mean(axis=0)
+    np.testing.assert_allclose(network.uncertainty(time)[0].numpy(), left, rtol=0.15)

@@ -131,3 +131,14 @@ def test_a_path_may_hold_the_sign(tmp_path):
     assert AtlasSettings(rois={'V1': text}).rois['V1'] == text
     with pytest.raises(ValidationError):
         AtlasSettings(rois={'V1': 'x.nii > high'})
+
+
+def test_regions_of_an_atlas_have_the_names_of_its_table(tmp_path):
+    labels = (box(5) + 2 * box(4)).astype(np.int16)
+    table = tmp_path / 'names.tsv'
+    table.write_text('index\tname\n1\tV1\n2\tV2\n')
+    file = volume(tmp_path / 'labels.nii.gz', labels)
+    settings = AtlasSettings(file=file, table=table)
+    found = place_regions(settings, '01', shape=SHAPE, affine=AFFINE, space='T1w', columns=None)
+    assert found.table['name'].tolist() == ['V1', 'V2']
+    np.testing.assert_array_equal(found.labels.reshape(SHAPE), labels)

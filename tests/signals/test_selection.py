@@ -1,5 +1,7 @@
 """Selection of voxels: planted voxels, rules, fallbacks that are said, training samples only."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,7 +10,7 @@ from scipy import stats
 from bids_neurodecode.config import SelectionSettings
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.signals import reliability, selection
-from bids_neurodecode.signals.selection import select_voxels
+from bids_neurodecode.signals.selection import join_selections, select_voxels
 
 N_RESPONSIVE, N_VOXELS = 100, 1000
 
@@ -223,3 +225,14 @@ def test_bad_input_is_named(training):
     with pytest.raises(DataError) as error:
         select_voxels(values, table, SelectionSettings(), within=np.zeros(N_VOXELS, dtype=bool))
     assert str(error.value) == selection.NO_VOXELS.format(n=N_VOXELS, inside=0, varying=0)
+
+
+def test_joined_sessions_show_the_mean_of_what_each_found(training):
+    first = select_voxels(*training, SelectionSettings(rule='top', fraction=0.3))
+    gaps = np.where(np.arange(N_VOXELS) < 3, np.nan, np.float32(5))
+    joined = join_selections(
+        {'1': first, '2': replace(first, values=gaps)}, SelectionSettings(sessions='union')
+    )
+    np.testing.assert_allclose(joined.values[3:], (first.values[3:] + 5) / 2, rtol=1e-6)
+    np.testing.assert_allclose(joined.values[:3], first.values[:3])
+    np.testing.assert_array_equal(joined.keep, first.keep)

@@ -105,6 +105,9 @@ def test_the_mesh_of_the_data_is_taken_by_name(home):
         f'7Networks_{s}H_Vis_{k}' for s in 'LR' for k in (1, 2, 3)
     ]
     assert (atlas.name, atlas.warnings) == (NAME, ())
+    # a name may be given as it stands in the file's name
+    again = load_atlas(name=f'atlas-{NAME}', space='fsaverage5', columns=columns)
+    assert again.table.equals(atlas.table)
 
 
 @pytest.mark.parametrize('given', ['name', 'file'])
