@@ -473,9 +473,9 @@ def _figure(metrics: pd.DataFrame) -> Plot | None:
         'group_desc-scores_figure.svg',
         plot_all_metrics(panels, labels),
         f'{n} score{"s" * (n > 1)} of all participants: the model (blue) with its own interval, '
-        'baselines (open), ceiling where it is known (orange), the mean over participants below '
-        f'(black; with its interval from {MIN_GROUPS} participants on), and chance (upright '
-        'strokes).',
+        'baselines (open), the noise ceiling where there is one (orange diamonds), the mean over '
+        f'participants below (black; with its interval from {MIN_GROUPS} participants on), and '
+        'chance (upright strokes).',
         f'{n} metrics of {len(labels)} participants.',
     )
 

@@ -25,6 +25,7 @@ from bids_neurodecode.report.build import (
     pages_beside,
     write_page,
 )
+from bids_neurodecode.report.facts import held_out_of
 from bids_neurodecode.report.reader import Reader, reading
 from bids_neurodecode.report.results import (
     BetaResults,
@@ -198,6 +199,8 @@ def _what_was_done(reader: Reader) -> str:
             f' Voxels and models were fitted on training samples and judged on samples held out '
             f'{how} ({results.split.protocol}).'
         )
+        held_out = held_out_of([results.split])
+        text += f' {held_out[:1].upper()}{held_out[1:]}.' if held_out else ''
     return text
 
 

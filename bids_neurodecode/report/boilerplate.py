@@ -248,6 +248,7 @@ def methods(
                 used=used,
                 held_out=held_out,
                 models=models,
+                several=facts is not None and facts.n_participants > 1,
             )
         if recipe == 'betas':
             return (*texts, *paragraphs('ceilings'), *software)

@@ -98,7 +98,7 @@ class Facts:
             repetition_time=span_of([run.repetition_time for run in runs], ' s') if runs else '',
             space=' and '.join(_each(records, lambda record: record.space or 'native')),
             resolution=' or '.join(_each(records, lambda record: record.resolution)),
-            held_out=_held_out(splits),
+            held_out=held_out_of(splits),
             protocol=_one(split.protocol for split in splits),
             why=_one(f'{split.why[:1].upper()}{split.why[1:]}'.rstrip('.') for split in splits),
             rules=tuple(dict.fromkeys(without_counts(each.rule) for each in voxels)),
@@ -127,8 +127,8 @@ def _one(values: Iterable[str]) -> str:
     return found.pop() if len(found) == 1 else ''
 
 
-def _held_out(splits: Sequence[SplitResults]) -> str:
-    """Say how much was held out, in how many folds."""
+def held_out_of(splits: Sequence[SplitResults]) -> str:
+    """Say how much was held out, in how many folds; nothing where records do not say."""
     known = [split for split in splits if split.n_samples]
     if not known:
         return ''

@@ -208,10 +208,11 @@ def record(participant: str, **more: object) -> ParticipantResults:
         ),
         'voxels': VoxelResults(900, 90, 'repeats agree', (80,)),
         'betas': BetaResults('C', 'native', 'training'),
-    }
-    return ParticipantResults(
-        participant, '1', 'run', 'reconstruction', 'images', 'x', 'x', runs, **told | more
-    )  # type: ignore[arg-type]
+        'system': 'reconstruction',
+        'paradigm': 'images',
+    } | more
+    own = {'participant': participant, 'version': '1', 'run_id': 'run', 'task': 'x'}
+    return ParticipantResults(bids_name='x', runs=runs, **own, **told)  # type: ignore[arg-type]
 
 
 def test_methods_say_data_what_was_held_out_and_who_judged() -> None:
@@ -255,6 +256,18 @@ def test_a_text_of_several_participants_holds_of_each() -> None:
     assert 'final models used C in 1 participant, D in 1 participant' in text
     assert text.count('repeats agree') == 1
     assert 'In D, betas were regularised' in text
+
+
+def test_methods_of_films_say_what_was_held_out_of_them() -> None:
+    why = 'split in time: the last 20 % of every film, after 10 s'
+    split = SplitResults('time', 'hold-out-by-time', 1, False, why, 500, (100,))
+    voxels = VoxelResults(900, 90, '90 of 900 voxels: highest 10% by isc, training volumes only')
+    film = record('01', system='movie', paradigm='movie', split=split, voxels=voxels, betas=None)
+    text = ' '.join('\n'.join(methods_of([film], build_config({}))).split())
+    assert '100 of 500 samples were held out once (hold-out-by-time)' in text
+    assert 'Split in time: the last 20 % of every film, after 10 s.' in text
+    assert 'highest 10% by isc, training volumes only (90 voxels).' in text
+    assert 'trials' not in text.split('were held out')[0]
 
 
 def test_old_records_say_less_and_nothing_wrong() -> None:

@@ -210,7 +210,8 @@ def describe_parts(made: Generation, arrays: Arrays, config: Config) -> list[str
         for part in PARTS
     }
     n_voxels, n_latents = int(made.selection.keep.sum()), told['generator']['n_latents']
-    lines = [f'Regressor: {settings.regressor}, from {n_voxels:,} voxels to {n_latents} latents.']
+    what = f'{settings.regressor}, from {n_voxels:,} voxels to {n_latents} latents'
+    lines = [f'Regressor of the final model: {what}.']
     for part, size in sizes.items():
         if size:
             lines.append(f'{PARTS[part][:1].upper()}{PARTS[part][1:]}: {size:,} parameters.')
