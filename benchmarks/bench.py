@@ -173,6 +173,34 @@ def betas(scale: float) -> Contenders:
     }
 
 
+def gabor(scale: float) -> Contenders:
+    """Gabor energies of images of 64 pixels; the peer is one product with all wavelets."""
+    from bids_neurodecode.stimuli.gabor import GaborPyramid
+
+    pyramid = GaborPyramid()
+    n, size = max(2, int(3_200 * scale)), 64
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (n, size, size, 3)).astype(np.uint8)
+    planes = images.mean(axis=-1).astype(np.float32).reshape(n, -1)
+    wavelets = pyramid.linear_maps(size)
+    factors = [
+        (np.ones((size, 8 * k), np.complex64), np.ones((8, k, size), np.complex64))
+        for k in map(int, pyramid.frequencies_for((size, size)))
+    ]
+
+    def floor() -> object:
+        for across, down in factors:  # along each axis, one after the other
+            rows = (planes.reshape(-1, size) @ across).reshape(n, size, 8, -1)
+            product = down @ rows.transpose(0, 2, 1, 3)
+        return product
+
+    return {
+        'ours': lambda: pyramid.transform(images),
+        'one dense product': lambda: np.abs(planes @ wavelets),
+        'floor': floor,
+    }
+
+
 def film_store(scale: float) -> Contenders:
     """Chunks of a film; the floor decodes each frame once and resizes it."""
     from benchmarks.bench_movie import TR, make_film
@@ -198,6 +226,7 @@ PROBLEMS: dict[str, Callable[[float], Contenders]] = {
     'banded ridge': banded,
     'VDVAE latents': latents,
     'betas': betas,
+    'Gabor energies': gabor,
     'film store': film_store,
 }
 OPTIONAL = {'himalaya': 'himalaya', 'scikit-learn': 'sklearn', 'GLMsingle': 'glmsingle'}

@@ -100,6 +100,9 @@ def resolve_stimulus(name: str, folder: Path, events: Path) -> Path:
 
 def _within(file: Path, folder: Path) -> bool:
     """Whether the real file lies in the real folder, or in a git-annex store above it."""
+    below = [file, *file.parents]
+    if not any(path.is_symlink() for path in below[: below.index(folder)]):
+        return True  # no link on the way: nothing to follow, a thousand files long
     real, inside = file.resolve(), folder.resolve()
     stores = (
         above / '.git' / 'annex' / 'objects'

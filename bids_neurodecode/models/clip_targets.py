@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from bids_neurodecode.errors import DataError, InputError, ResourceError
+from bids_neurodecode.models.precision import Precision, dtype_of
 from bids_neurodecode.text import one_line
 from bids_neurodecode.typing import Float32Array, Uint8Array
 
@@ -102,7 +103,7 @@ class ClipTargets:
     text: Any
     tokenizer: Callable[..., Any]
     device: Literal['cpu', 'cuda'] = 'cpu'
-    precision: Literal['float32', 'bfloat16', 'float16'] = 'float32'
+    precision: Precision = 'float32'
 
     def __post_init__(self) -> None:
         if self.device == 'cuda' and not torch.cuda.is_available():
@@ -118,7 +119,7 @@ class ClipTargets:
         folder: Path,
         *,
         device: Literal['cpu', 'cuda'] = 'cpu',
-        precision: Literal['float32', 'bfloat16', 'float16'] = 'float32',
+        precision: Precision = 'float32',
     ) -> ClipTargets:
         """Read CLIP from a folder of Versatile Diffusion; nothing is downloaded.
 
@@ -250,8 +251,7 @@ class ClipTargets:
 
     @property
     def _dtype(self) -> torch.dtype:
-        dtype: torch.dtype = getattr(torch, self.precision)
-        return dtype
+        return dtype_of(self.precision)
 
 
 def _output(

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from bids_neurodecode.errors import ArgumentsError, InputError, ResourceError
 from bids_neurodecode.models.mixture import Noise
+from bids_neurodecode.models.precision import Precision, dtype_of
 from bids_neurodecode.models.sampling import (
     Conditions,
     Progress,
@@ -57,7 +58,6 @@ REMOVED = (
 )
 NO_DEVICE = 'The device {device!r} is not there. Use the CPU, or a PyTorch that sees the GPU.'
 
-Precision = Literal['float32', 'bfloat16', 'float16']
 Latent = Literal['sample', 'mean']
 
 _CONFIGS = ('image_unet/config.json', 'text_unet/config.json', 'vae/config.json')
@@ -210,7 +210,7 @@ class VersatileDiffusion:
         n_text = len(self._unconditional['text'])
         mix_networks(image_unet, text_unet, n_text, self.settings.text_weight)
         self.unet, self.vae = image_unet, vae
-        self._dtype: torch.dtype = getattr(torch, self.memory.precision)
+        self._dtype = dtype_of(self.memory.precision)
         self._device = find_device(self.memory.device)
         self._factor: int = 2 ** (len(vae.config.block_out_channels) - 1)
         self._place()
@@ -242,7 +242,7 @@ class VersatileDiffusion:
             If it is incomplete or damaged.
         """
         memory = memory or MemorySettings()
-        networks = _read(folder, getattr(torch, memory.precision))
+        networks = _read(folder, dtype_of(memory.precision))
         return cls(*networks, unconditional, settings, memory)
 
     @property

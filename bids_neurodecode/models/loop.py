@@ -26,6 +26,7 @@ from bids_neurodecode.models.checkpoints import (
     prepare_checkpoint,
     save_random_states,
 )
+from bids_neurodecode.models.precision import dtype_of
 from bids_neurodecode.models.trainingsettings import (
     Dataset,
     Progress,
@@ -76,6 +77,8 @@ class TrainingLoop:
         self.module = objective
         self.module.to(accelerator.device)
         self.model = accelerator.prepare(objective)
+        if settings.compile:
+            self.model = torch.compile(self.model)
         if settings.batch_size < accelerator.num_processes:
             n = accelerator.num_processes
             raise ArgumentsError(SMALL_BATCH.format(size=settings.batch_size, n=n))
@@ -254,7 +257,7 @@ class TrainingLoop:
             yield [x.to(device, non_blocking=True) for x in batch]
 
     def _precision(self) -> Any:
-        dtype = getattr(torch, self.settings.precision)
+        dtype = dtype_of(self.settings.precision)
         enabled = dtype is not torch.float32
         return torch.autocast(self.accelerator.device.type, dtype=dtype, enabled=enabled)
 

@@ -21,6 +21,7 @@ from bids_neurodecode.errors import ArgumentsError, InputError
 from bids_neurodecode.models.clip_targets import clip_pixels
 from bids_neurodecode.models.diffusion import DiffusionSettings, MemorySettings, find_device
 from bids_neurodecode.models.generators import Adapter, PipelineRecipe, Stage
+from bids_neurodecode.models.precision import dtype_of
 from bids_neurodecode.models.sampling import (
     Conditions,
     Progress,
@@ -66,7 +67,7 @@ class ImageEmbeddings:
     def __post_init__(self) -> None:
         self.network.requires_grad_(requires_grad=False)
         self.network.eval()
-        self.network.to(find_device(self.memory.device), getattr(torch, self.memory.precision))
+        self.network.to(find_device(self.memory.device), dtype_of(self.memory.precision))
 
     @property
     def vision_shape(self) -> tuple[int]:
@@ -250,7 +251,7 @@ class PipelineRefiner:
         return {name: image, 'strength': self.settings.sampling.strength}
 
     def _tensor(self, values: npt.NDArray[Any]) -> torch.Tensor:
-        dtype = getattr(torch, self.memory.precision)
+        dtype = dtype_of(self.memory.precision)
         return torch.from_numpy(np.array(values, dtype=np.float32)).to(self._device, dtype)
 
     def _place(self, pipeline: Any, stage: Stage) -> None:
@@ -295,7 +296,7 @@ def load_pipelines(
     pipelines = []
     for stage in recipe.stages:
         kind = find_class(stage.pipeline, recipe.name)
-        folder, dtype = weights[stage.weights], getattr(torch, memory.precision)
+        folder, dtype = weights[stage.weights], dtype_of(memory.precision)
         if stage.components:
             pipeline = _assemble(kind, folder, stage, recipe.name, dtype)
         else:

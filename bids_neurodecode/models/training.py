@@ -21,6 +21,7 @@ from torch import nn
 
 from bids_neurodecode.errors import ArgumentsError, ResourceError
 from bids_neurodecode.models.loop import TrainingLoop
+from bids_neurodecode.models.precision import products
 from bids_neurodecode.models.trainingsettings import (
     Dataset,
     Progress,
@@ -76,7 +77,8 @@ def train(
     if settings.patience is not None and validation is None:
         raise ArgumentsError(NO_VALIDATION)
     accelerator = _accelerator(settings)
-    with own_randomness(settings.seed + accelerator.process_index, accelerator.device):
+    seed = settings.seed + accelerator.process_index
+    with products(settings.precision), own_randomness(seed, accelerator.device):
         loop = TrainingLoop(accelerator, objective, data, validation, settings, checkpoint_dir)
         return loop.run(progress)
 

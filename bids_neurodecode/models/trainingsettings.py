@@ -12,6 +12,8 @@ from bids_neurodecode.errors import ArgumentsError
 if TYPE_CHECKING:
     import pandas as pd
 
+    from bids_neurodecode.models.precision import Precision
+
 BAD_SETTINGS = 'Training needs {need}; {name} is {found}.'
 
 Progress = Callable[[int, int], None]
@@ -45,7 +47,9 @@ class TrainingSettings:
     keep
         Which weights are kept: of the epoch with the best validation loss, or the last.
     precision
-        Of activations; weights are float32.
+        Of activations; weights are float32. ``tf32``: float32, multiplied as TF32 on a GPU.
+    compile
+        Whether the objective is compiled first, which takes a minute and needs a C compiler.
     seed
         Of dropout and the order of samples.
     device
@@ -66,7 +70,8 @@ class TrainingSettings:
     clip_norm: float | None = 1.0
     patience: int | None = None
     keep: Literal['best', 'last'] = 'best'
-    precision: Literal['float32', 'bfloat16', 'float16'] = 'float32'
+    precision: Precision = 'float32'
+    compile: bool = False
     seed: int = 0
     device: Literal['auto', 'cpu', 'cuda'] = 'auto'
     checkpoint_every: int | None = None

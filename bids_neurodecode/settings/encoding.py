@@ -99,8 +99,12 @@ class EncodingSettings(Settings):
     """Epochs without a better validation loss after which training stops; ``none``: never."""
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """Share of the training images that decides when to stop."""
-    precision: Literal['float32', 'bfloat16', 'float16'] = 'float32'
-    """Of activations in training; weights are float32."""
+    precision: Literal['float32', 'tf32', 'bfloat16', 'float16'] = 'float32'
+    """Of activations in training; weights are float32. ``tf32``: float32, multiplied with fewer
+    bits on a GPU."""
+    compile: bool = False
+    """Whether the network is compiled before it is trained (``torch.compile``): a minute at the
+    start for faster steps on a GPU; needs a C compiler."""
 
     @model_validator(mode='after')
     def _consistent(self) -> Self:

@@ -95,8 +95,12 @@ class MovieSettings(Settings):
     validation_fraction: Annotated[float, Field(gt=0, lt=0.5)] = 0.1
     """Share of each film's training samples (their end, after the gap of the split) that decides
     when to stop."""
-    precision: Literal['float32', 'bfloat16', 'float16'] = 'float32'
-    """Of activations in training; weights are float32."""
+    precision: Literal['float32', 'tf32', 'bfloat16', 'float16'] = 'float32'
+    """Of activations in training; weights are float32. ``tf32``: float32, multiplied with fewer
+    bits on a GPU."""
+    compile: bool = False
+    """Whether the network is compiled before it is trained (``torch.compile``): a minute at the
+    start for faster steps on a GPU; needs a C compiler."""
     explain: tuple[Literal['saliency', 'perturbation', 'concepts'], ...] = (
         'saliency',
         'perturbation',

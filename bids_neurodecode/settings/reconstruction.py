@@ -105,8 +105,9 @@ class ReconstructionSettings(Settings):
     give: an encoding model (ridge regression on a network of the extra ``cpu-nets`` that had no
     part in the images, fitted on training trials) predicts the response to each, which is
     correlated with that to its image in other held-out runs."""
-    precision: Literal['float32', 'bfloat16', 'float16'] = 'float32'
-    """Of the published networks when they are applied."""
+    precision: Literal['float32', 'tf32', 'bfloat16', 'float16'] = 'float32'
+    """Of the published networks when they are applied. ``tf32``: float32, multiplied with fewer
+    bits on a GPU."""
     save_memory: Literal['none', 'split', 'offload'] = 'none'
     """What Versatile Diffusion gives up for memory: ``split``: attention, guidance and decoding
     one after the other; ``offload``: weights also wait on the CPU, which is slow. Other generators

@@ -354,3 +354,38 @@ def test_two_processes_share_a_training(tmp_path):
     assert [line for line in lines if line.startswith('group')] == ['group False'] * 2
     assert one.startswith('2 ')
     assert float(one.split()[-1]) < 1.6  # 4 when the prediction is 0
+
+
+@pytest.mark.parametrize(('precision', 'allowed'), [('float32', False), ('tf32', True)])
+def test_gpus_multiply_with_fewer_bits_only_where_that_was_asked_for(precision, allowed):
+    seen = set()
+
+    class Watched(Data):
+        def __getitem__(self, index):
+            backends = torch.backends
+            seen.add((backends.cuda.matmul.allow_tf32, backends.cudnn.allow_tf32))
+            return super().__getitem__(index)
+
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    settings = TrainingSettings(n_epochs=1, precision=precision, device='cpu')
+    told = train(Objective(), Watched(), settings)
+    assert seen == {(allowed, allowed)}
+    assert (torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32) == before
+    assert told.precision == precision
+
+
+def test_an_objective_is_compiled_where_that_was_asked_for(monkeypatch):
+    compiled = []
+
+    def stand_in(model):  # the compiler itself takes a minute
+        compiled.append(model)
+        return model
+
+    monkeypatch.setattr(torch, 'compile', stand_in)
+    objective, plain = Objective(), Objective()
+    train(plain, Data(), TrainingSettings(n_epochs=1, device='cpu'))
+    assert not compiled
+    train(objective, Data(), TrainingSettings(n_epochs=1, compile=True, device='cpu'))
+    assert compiled == [objective]
+    for name, value in plain.state_dict().items():
+        torch.testing.assert_close(objective.state_dict()[name], value, rtol=0, atol=0)

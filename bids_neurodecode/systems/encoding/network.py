@@ -99,7 +99,7 @@ class NetworkSettings:
         """
         chosen = config.encoding
         same = ('n_queries', 'w0', 'loss', 'l1_weights', 'l2_weights', 'validation_fraction')
-        trained = ('n_epochs', 'batch_size', 'learning_rate', 'patience', 'precision')
+        trained = ('n_epochs', 'batch_size', 'learning_rate', 'patience', 'precision', 'compile')
         units = chosen.width if chosen.model == 'siren' else chosen.hidden
         return cls(
             n_components=chosen.network_components,

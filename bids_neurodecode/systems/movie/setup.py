@@ -78,6 +78,7 @@ def network_settings(
         name: getattr(s, name)
         for name in (
             *('n_epochs', 'batch_size', 'learning_rate', 'clip_norm', 'patience', 'precision'),
+            'compile',
         )
     }
     return MovieNetworkSettings(

@@ -76,21 +76,23 @@ def generate_pictures(
         If nothing can be held out or identified, a stimulus has no image, or a held-out image
         is among the extra ones.
     """
+    from bids_neurodecode.models.precision import products
     from bids_neurodecode.systems.reconstruction.generation.run import run
 
-    return run(
-        samples,
-        tuned,
-        split,
-        inputs,
-        generator,
-        config,
-        tsnr_runs=tsnr_runs,
-        within=within,
-        device=device,
-        checkpoint_dir=checkpoint_dir,
-        progress=progress,
-    )
+    with products(config.reconstruction.precision):
+        return run(
+            samples,
+            tuned,
+            split,
+            inputs,
+            generator,
+            config,
+            tsnr_runs=tsnr_runs,
+            within=within,
+            device=device,
+            checkpoint_dir=checkpoint_dir,
+            progress=progress,
+        )
 
 
 def apply_generation(
@@ -122,6 +124,8 @@ def apply_generation(
     DataError
         For responses of other voxels, or names that do not match.
     """
+    from bids_neurodecode.models.precision import products
     from bids_neurodecode.systems.reconstruction.generation.run import apply
 
-    return apply(model, responses, names, config, progress=progress)
+    with products(config.reconstruction.precision):
+        return apply(model, responses, names, config, progress=progress)
