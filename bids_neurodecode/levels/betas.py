@@ -6,17 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from bids_neurodecode.bids.records import ParticipantInput
-from bids_neurodecode.config import Config
 from bids_neurodecode.samples import VoxelMask
-from bids_neurodecode.systems.steps.plan import Plan
 from bids_neurodecode.systems.steps.publish import (
     Measured,
-    Publisher,
-    beta_results,
     publish_trials,
 )
 from bids_neurodecode.systems.steps.responses import (
@@ -26,7 +18,7 @@ from bids_neurodecode.systems.steps.responses import (
     reliability,
     reliable_voxels,
 )
-from bids_neurodecode.workflow.nodes import Call, Ladder
+from bids_neurodecode.workflow.nodes import Ladder
 from bids_neurodecode.workflow.resources import DataSize
 from bids_neurodecode.workflow.step import ALL, step
 
@@ -54,21 +46,7 @@ def memory_of_outputs(size: DataSize) -> float:
 
 @step('outputs', makes=('results',), settings=ALL, always=True, memory=memory_of_outputs)
 def publish_betas(
-    participant: ParticipantInput,
-    config: Config,
-    call: Call,
-    plan: Plan,
-    mask: VoxelMask,
-    mean_bold: Path,
-    tsnr: Path,
-    betas: npt.NDArray[np.float32],
-    beta_maps: list[Path],
-    beta_info: Mapping[str, Any],
-    reliability_maps: list[Path],
-    folder: Path,
-    atlas_labels: Path | None = None,
-    atlas_table: Path | None = None,
-    parcels: list[Path] | None = None,
+    measured: Measured,
     selected: Path | None = None,
     selection_info: Mapping[str, Any] | None = None,
 ) -> Mapping[str, object]:
@@ -76,36 +54,8 @@ def publish_betas(
 
     Parameters
     ----------
-    participant
-        Whose data.
-    config
-        The settings.
-    call
-        Folders, notes and id of the call.
-    plan
-        Trials or samples, and what of them is held out.
-    mask
-        Voxels of the analysis.
-    mean_bold
-        Map of the mean series.
-    tsnr
-        Map of the temporal signal-to-noise ratio.
-    betas
-        Shape (n_trials, n_voxels), percent signal change.
-    beta_maps
-        Maps that came of making betas.
-    beta_info
-        How betas were made.
-    reliability_maps
-        Maps over repeats; none without.
-    folder
-        That is written into.
-    atlas_labels
-        Parcellation on the grid of the data.
-    atlas_table
-        Names of its parcels.
-    parcels
-        Tables of parcel means, one per run.
+    measured
+        What was measured, and where it is written.
     selected
         Map of the chosen voxels.
     selection_info
@@ -113,26 +63,23 @@ def publish_betas(
     """
     from bids_neurodecode.report import results as r
 
-    publisher = Publisher.of(participant, call, config)
-    maps = [*beta_maps, *reliability_maps]
-    measured = Measured(mask, betas, tsnr, beta_info, maps, atlas_labels, atlas_table, parcels)
+    publisher, participant = measured.publisher, measured.participant
+    beta_info = measured.beta_info
     warnings = [TUNED_ON_ALL] if beta_info['n_components'] else []
-    written = measured.publish(publisher, folder)
+    written = measured.publish()
     voxels = None
     if selected is not None and selection_info is not None:
         written['reliable'] = publish_reliable(publisher.writer, selected, selection_info)
         n_reliable = VoxelMask.load(selected).n_voxels
-        voxels = r.VoxelResults(mask.n_voxels, n_reliable, selection_info['rule'])
+        voxels = r.VoxelResults(measured.mask.n_voxels, n_reliable, selection_info['rule'])
         warnings += selection_info['warnings']
-    record = publisher.record(
+    record = measured.record(
         SYSTEM,
-        n_trials=plan.table['run'].value_counts().to_dict(),
+        plan=None,
         warnings=(*warnings, *beta_info['warnings']),
-        betas=beta_results(beta_info),
-        trials=publish_trials(publisher.writer, plan.table, participant.paradigm),
+        trials=publish_trials(publisher.writer, measured.plan.table, participant.paradigm),
         voxels=voxels,
         maps=written,
-        mean_bold=publisher.writer.image('meanbold', mean_bold),
         stimuli_dir=participant.stimuli_dir,
     )
     return publisher.finish(record)

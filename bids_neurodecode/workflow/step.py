@@ -8,6 +8,7 @@ by what it is. A step becomes one Nipype interface, which only reads, calls and 
 from __future__ import annotations
 
 import collections.abc
+import dataclasses
 import importlib
 import inspect
 import shutil
@@ -45,6 +46,7 @@ T = TypeVar('T')
 UNMADE = 'The step {step} returned {names}, which it does not say that it makes.'
 UNREADABLE = 'The parameter {name} of the step {step} has a type that no file is read as: {kind}.'
 
+TWICE = 'The step {step} takes {name} twice.'
 NOBODY = (
     'The step {step} may be run apart, and has to take the participant, who is named where it '
     'fails.'
@@ -62,6 +64,14 @@ PLACES = frozenset({'folder', 'checkpoints'})
 """Parameters that are folders of the node: where it writes, and what a killed run goes on from."""
 WHERE = frozenset({'cache', 'generators'})
 """Given parameters that are folders which nodes share."""
+
+
+class Inputs:
+    """What several steps take, handed over as one parameter.
+
+    Each field of a frozen dataclass of this kind is found by its name and read as what it is
+    annotated with, as if it were a parameter of the step.
+    """
 
 
 @dataclass(frozen=True)
@@ -359,13 +369,22 @@ class Step(Generic[P]):
             if parameter.kind is Config:
                 values[parameter.name] = only(values[parameter.name], self.settings)
         function: Callable[..., Mapping[str, Any]] = self.function
-        made = function(**values)
+        made = function(**self._together(values))
         unknown = sorted(set(made) - set(self.makes))
         if unknown:
             raise ValueError(UNMADE.format(step=self.name, names=', '.join(unknown)))
         return {
             name: write(name, value, folder) for name, value in made.items() if value is not None
         }
+
+    def _together(self, values: dict[str, Any]) -> dict[str, Any]:
+        """Put together what the function takes as one."""
+        for name, kind in typing.get_type_hints(self.function).items():
+            if is_inputs(kind):
+                fields = {field.name for field in dataclasses.fields(kind)}
+                own = {field: values.pop(field) for field in fields & {*values}}
+                values[name] = kind(**own)
+        return values
 
     def key(self, inputs: Mapping[str, Any]) -> str:
         """Return a hash of all that a training depends on: settings, and the content of files.
@@ -458,28 +477,46 @@ def find_step(place: str) -> Step[Any]:
     return found
 
 
+def is_inputs(kind: Any) -> bool:
+    """Return whether something is annotated with :class:`Inputs`."""
+    return isinstance(kind, type) and issubclass(kind, Inputs)
+
+
 def parameters_of(function: Callable[..., Any]) -> tuple[Parameter, ...]:
-    """Return what a function takes, by its annotations.
+    """Return what a function takes, by its annotations; the fields of :class:`Inputs` among them.
 
     Raises
     ------
     TypeError
-        If no file is read as one of them.
+        If no file is read as one of them, or one is taken twice.
     """
-    hints = typing.get_type_hints(function)
-    found = []
+    hints, found = typing.get_type_hints(function), list[Parameter]()
     for name, given in inspect.signature(function).parameters.items():
-        kind, many = hints[name], False
-        if isinstance(kind, types.UnionType):
-            (kind,) = (each for each in typing.get_args(kind) if each is not types.NoneType)
-        if typing.get_origin(kind) is list:
-            kind, many = typing.get_args(kind)[0], True
-        bare = typing.get_origin(kind) or kind
-        kind = bare if bare in GIVEN else kind
-        needed = given.default is inspect.Parameter.empty
-        default = None if needed else given.default
-        parameter = Parameter(name, kind, many, needed, default)
-        if parameter.is_product and not readable(kind):
-            raise TypeError(UNREADABLE.format(name=name, step=function.__name__, kind=kind))
-        found.append(parameter)
+        if not is_inputs(hints[name]):
+            found.append(_parameter(function, name, hints[name], given.default))
+            continue
+        kinds = typing.get_type_hints(hints[name])
+        for field in dataclasses.fields(hints[name]):
+            bare = field.default is dataclasses.MISSING
+            default = inspect.Parameter.empty if bare else field.default
+            found.append(_parameter(function, field.name, kinds[field.name], default))
+    names = [parameter.name for parameter in found]
+    for name in names:
+        if names.count(name) > 1:
+            raise TypeError(TWICE.format(step=function.__name__, name=name))
     return tuple(found)
+
+
+def _parameter(function: Callable[..., Any], name: str, kind: Any, given: Any) -> Parameter:
+    many = False
+    if isinstance(kind, types.UnionType):
+        (kind,) = (each for each in typing.get_args(kind) if each is not types.NoneType)
+    if typing.get_origin(kind) is list:
+        kind, many = typing.get_args(kind)[0], True
+    bare = typing.get_origin(kind) or kind
+    kind = bare if bare in GIVEN else kind
+    needed = given is inspect.Parameter.empty
+    parameter = Parameter(name, kind, many, needed, None if needed else given)
+    if parameter.is_product and not readable(kind):
+        raise TypeError(UNREADABLE.format(name=name, step=function.__name__, kind=kind))
+    return parameter

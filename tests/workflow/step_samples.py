@@ -7,6 +7,7 @@ import os
 import pkgutil
 import signal
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from bids_neurodecode.config import Config
 from bids_neurodecode.errors import InputError
 from bids_neurodecode.systems.steps.plan import Plan
 from bids_neurodecode.workflow.nodes import Call
-from bids_neurodecode.workflow.step import Apart, Step, step
+from bids_neurodecode.workflow.step import Apart, Inputs, Step, step
 
 Numbers = npt.NDArray[np.float64]
 PUZZLE = 'The numbers of sub-{label} add up to {total:g}, which is too much. Take fewer.'
@@ -58,26 +59,33 @@ def no_blocks() -> Mapping[str, Any]:
     return {'blocks': []}
 
 
+@dataclass(frozen=True, kw_only=True)
+class Drawn(Inputs):
+    """What is taken together."""
+
+    config: Config
+    blocks: list[Numbers]
+    others: Numbers | None = None
+
+
 @step('gather', makes=('total',), settings=('ridge',))
 def add_up(
-    config: Config,
+    drawn: Drawn,
     numbers: Numbers,
     table: pd.DataFrame,
-    blocks: list[Numbers],
     note: Mapping[str, Any],
     nothing: Path | None = None,
-    others: Numbers | None = None,
 ) -> Mapping[str, Any]:
     """Take one product of each kind; some are not there."""
     return {
         'total': {
             'numbers': numbers.tolist(),
             'table': table.to_dict('list'),
-            'blocks': [each.tolist() for each in blocks],
+            'blocks': [each.tolist() for each in drawn.blocks],
             'note': dict(note),
             'nothing': nothing,
-            'others': None if others is None else others.tolist(),
-            'alphas': len(config.ridge.alphas),
+            'others': None if drawn.others is None else drawn.others.tolist(),
+            'alphas': len(drawn.config.ridge.alphas),
         }
     }
 

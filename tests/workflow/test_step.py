@@ -33,6 +33,7 @@ from bids_neurodecode.workflow.run import PluginSettings, execution_config, run_
 from bids_neurodecode.workflow.stage import STAGE_FILE
 from bids_neurodecode.workflow.step import (
     ALL,
+    TWICE,
     UNMADE,
     UNREADABLE,
     Parameter,
@@ -224,6 +225,15 @@ def test_what_no_file_is_read_as_is_refused_when_the_step_is_written():
     with pytest.raises(TypeError) as caught:
         steps.step('sum', makes=())(function)
     assert str(caught.value) == UNREADABLE.format(name='numbers', step='function', kind=set[int])
+
+
+def test_what_is_taken_twice_is_refused_when_the_step_is_written():
+    def function(drawn: samples.Drawn, blocks: Path) -> dict:
+        raise NotImplementedError
+
+    with pytest.raises(TypeError) as caught:
+        steps.step('sum', makes=())(function)
+    assert str(caught.value) == TWICE.format(step='function', name='blocks')
 
 
 def test_annotations_say_what_is_read():

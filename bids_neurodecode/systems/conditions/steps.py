@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.bids.sink import write_json, write_tsv
 from bids_neurodecode.bids.trials import with_trials
 from bids_neurodecode.bids.writer import ProductWriter
@@ -20,8 +19,6 @@ from bids_neurodecode.systems.steps.betas import trial_samples
 from bids_neurodecode.systems.steps.plan import Plan
 from bids_neurodecode.systems.steps.publish import (
     Measured,
-    Publisher,
-    beta_results,
     publish_trials,
     voxel_results,
 )
@@ -33,7 +30,7 @@ from bids_neurodecode.workflow.files import (
     save_json,
     save_map,
 )
-from bids_neurodecode.workflow.nodes import Call, Ladder
+from bids_neurodecode.workflow.nodes import Ladder
 from bids_neurodecode.workflow.step import ALL, step
 
 if TYPE_CHECKING:
@@ -181,84 +178,28 @@ def save_analysis(
 @step(
     'outputs', makes=('results',), settings=ALL, always=True, memory=lambda size: 1 + size.run_gb
 )
-def publish_conditions(
-    participant: ParticipantInput,
-    config: Config,
-    call: Call,
-    plan: Plan,
-    mask: VoxelMask,
-    mean_bold: Path,
-    tsnr: Path,
-    betas: npt.NDArray[np.float32],
-    beta_maps: list[Path],
-    beta_info: Mapping[str, Any],
-    reliability_maps: list[Path],
-    analysed: Path,
-    folder: Path,
-    atlas_labels: Path | None = None,
-    atlas_table: Path | None = None,
-    parcels: list[Path] | None = None,
-) -> Mapping[str, object]:
+def publish_conditions(measured: Measured, analysed: Path) -> Mapping[str, object]:
     """Write the derivatives of conditions, and the record for the report.
 
     Parameters
     ----------
-    participant
-        Whose data.
-    config
-        The settings.
-    call
-        Folders, notes and id of the call.
-    plan
-        Trials or samples, and what of them is held out.
-    mask
-        Voxels of the analysis.
-    mean_bold
-        Map of the mean series.
-    tsnr
-        Map of the temporal signal-to-noise ratio.
-    betas
-        Shape (n_trials, n_voxels), percent signal change.
-    beta_maps
-        Maps that came of making betas.
-    beta_info
-        How betas were made.
-    reliability_maps
-        Maps over repeats; none without.
+    measured
+        What was measured, and where it is written.
     analysed
         File of what the analysis found.
-    folder
-        That is written into.
-    atlas_labels
-        Parcellation on the grid of the data.
-    atlas_table
-        Names of its parcels.
-    parcels
-        Tables of parcel means, one per run.
     """
     from bids_neurodecode.report import results as r
 
-    info, trials = read_json(analysed), plan.table
-    publisher = Publisher.of(participant, call, config)
+    info, publisher = read_json(analysed), measured.publisher
     writer = publisher.writer
-    tables = publish_tables(writer, analysed, trials, info)
-    measured = Measured(
-        mask,
-        betas,
-        tsnr,
-        beta_info,
-        [*beta_maps, *reliability_maps],
-        atlas_labels,
-        atlas_table,
-        parcels,
-    )
-    maps = measured.publish(publisher, folder)
+    tables = publish_tables(writer, analysed, measured.plan.table, info)
+    maps = measured.publish()
     for name in info['maps']:
         fields: dict[str, Any] = {}
         if name in DESCRIBED:
             fields['Description'] = DESCRIBED[name]
         if name == 'accuracy':
-            fields['Radius'] = f'{config.conditions.searchlight:g} mm'
+            fields['Radius'] = f'{measured.config.conditions.searchlight:g} mm'
         maps[name] = writer.image(name, analysed.with_name(f'{name}.nii.gz'), **fields)
     maps['reliable'] = writer.image(
         'reliable',
@@ -270,16 +211,12 @@ def publish_conditions(
         name: publisher.keep(analysed.with_name(f'{name}.npy'), name)
         for name in ('confusion', 'null')
     }
-    record = publisher.record(
+    record = measured.record(
         'conditions',
-        n_trials=trials['run'].value_counts().to_dict(),
-        plan=plan,
-        warnings=(*beta_info['warnings'], *info['warnings']),
-        betas=beta_results(beta_info),
+        warnings=(*measured.beta_info['warnings'], *info['warnings']),
         voxels=voxel_results(info),
         trials=tables['betas_events'],
         maps=maps,
-        mean_bold=writer.image('meanbold', mean_bold),
         metrics=tables['metrics'],
         predictions=tables['predictions'],
         confusion=r.ConfusionResults(kept['confusion'], tuple(info['labels'])),

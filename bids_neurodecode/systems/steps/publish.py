@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from bids_neurodecode._version import __version__
 from bids_neurodecode.bids.description import name_of
@@ -26,6 +28,7 @@ from bids_neurodecode.systems.steps.records import results_path
 from bids_neurodecode.tables import column_texts
 from bids_neurodecode.workflow.files import save_map
 from bids_neurodecode.workflow.nodes import Call
+from bids_neurodecode.workflow.step import Inputs
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -148,60 +151,110 @@ class Publisher:
         return {'results': target}
 
 
-@dataclass(frozen=True)
-class Measured:
-    """What every system that starts from single-trial betas publishes, whatever it makes of them.
+@dataclass(frozen=True, kw_only=True)
+class Outputs(Inputs):
+    """What every step takes that writes the derivatives of a trained system.
 
     Parameters
     ----------
-    mask, betas, tsnr
-        The voxels; betas, (n_trials, n_voxels); map of the temporal signal-to-noise ratio.
-    info
-        How the betas were estimated.
-    maps
-        Of the model of the betas and of reliability.
+    participant, config, call
+        Whose data; the settings; folders, notes and id of the call.
+    plan
+        Trials or samples, and what of them is held out.
+    mask
+        Voxels of the analysis.
+    mean_bold, tsnr
+        Maps of the mean series and of the temporal signal-to-noise ratio.
+    folder
+        Of the node, for what is written on the way.
     atlas_labels, atlas_table, parcels
         Labels and table of the parcellation; mean series, one file per run. None without an atlas.
     """
 
+    participant: ParticipantInput
+    config: Config
+    call: Call
+    plan: Plan
     mask: VoxelMask
-    betas: np.ndarray[Any, Any]
+    mean_bold: Path
     tsnr: Path
-    info: Mapping[str, Any]
-    maps: Sequence[Path]
+    folder: Path
     atlas_labels: Path | None = None
     atlas_table: Path | None = None
-    parcels: Sequence[Path] | None = None
+    parcels: list[Path] | None = None
 
-    def publish(self, publisher: Publisher, folder: Path) -> dict[str, Path]:
-        """Write it; return the maps by name.
+    @cached_property
+    def publisher(self) -> Publisher:
+        """Where products go."""
+        return Publisher.of(self.participant, self.call, self.config)
+
+    def publish_atlas(self) -> dict[str, Path]:
+        """Write the parcellation and what its parcels measured; return its map by name."""
+        if self.atlas_labels is None or self.atlas_table is None:
+            return {}
+        writer, atlas = self.publisher.writer, (self.atlas_labels, self.atlas_table)
+        labels = write_atlas(writer, self.config, *atlas)
+        if self.parcels is not None:
+            write_parcels(writer, self.participant, self.config, self.parcels)
+        return {'dseg': labels}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured(Outputs):
+    """What they take in addition where the system starts from single-trial betas.
+
+    Parameters
+    ----------
+    betas
+        Shape (n_trials, n_voxels), percent signal change.
+    beta_maps, beta_info
+        Maps that came of estimating them, and how they were estimated.
+    reliability_maps
+        Maps over repeats; none without.
+    """
+
+    betas: npt.NDArray[np.float32]
+    beta_maps: list[Path]
+    beta_info: Mapping[str, Any]
+    reliability_maps: list[Path]
+
+    def publish(self) -> dict[str, Path]:
+        """Write betas, their maps and the parcellation; return the maps by name.
 
         In NSD's own layout betas were read in place, without series: they are not written.
+        """
+        writer = self.publisher.writer
+        maps: dict[str, Path] = {}
+        if self.participant.has_series:
+            self._publish_betas(writer)
+            maps['tsnr'] = writer.image('tsnr', self.tsnr)
+        for file in (*self.beta_maps, *self.reliability_maps):
+            name = file.name.removesuffix('.nii.gz')
+            maps[name] = writer.image(name, file)
+        return maps | self.publish_atlas()
+
+    def record(self, system: str, **more: Any) -> ParticipantResults:
+        """Return the record for the report, with what is said of betas and trials.
 
         Parameters
         ----------
-        publisher
-            Of the participant's products.
-        folder
-            That is written into.
+        system
+            Which of the systems.
+        **more
+            Further fields.
         """
-        writer, participant = publisher.writer, publisher.participant
-        maps: dict[str, Path] = {}
-        if participant.has_series:
-            self._publish_betas(writer, folder)
-            maps['tsnr'] = writer.image('tsnr', self.tsnr)
-        for file in self.maps:
-            name = file.name.removesuffix('.nii.gz')
-            maps[name] = writer.image(name, file)
-        if self.atlas_labels is not None and self.atlas_table is not None:
-            atlas = self.atlas_labels, self.atlas_table
-            maps['dseg'] = write_atlas(writer, publisher.config, *atlas)
-            write_parcels(writer, participant, publisher.config, self.parcels or ())
-        return maps
+        more.setdefault('plan', self.plan)
+        return self.publisher.record(
+            system,
+            n_trials=self.plan.table['run'].value_counts().to_dict(),
+            betas=beta_results(self.beta_info),
+            mean_bold=self.publisher.writer.image('meanbold', self.mean_bold),
+            **more,
+        )
 
-    def _publish_betas(self, writer: ProductWriter, folder: Path) -> None:
-        info, more = self.info, {}
-        scratch = folder / ('betas.nii.gz' if self.mask.space is None else 'betas.values')
+    def _publish_betas(self, writer: ProductWriter) -> None:
+        info, more = self.beta_info, {}
+        scratch = self.folder / ('betas.nii.gz' if self.mask.space is None else 'betas.values')
         source = betas_image(self.mask, self.betas, scratch)
         if info.get('model_scores'):
             scores = info['model_scores']

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from bids_neurodecode.bids.names import clean_label, told_apart
@@ -24,17 +23,14 @@ from bids_neurodecode.systems.encoding.steps.runs import (
     write_betas,
     write_run,
 )
-from bids_neurodecode.systems.steps.plan import Plan
 from bids_neurodecode.systems.steps.publish import (
     Measured,
     Publisher,
-    beta_results,
     publish_trials,
     with_model,
 )
 from bids_neurodecode.systems.steps.responses import publish_reliable
 from bids_neurodecode.workflow.files import load_map, read_json, read_table
-from bids_neurodecode.workflow.nodes import Call
 from bids_neurodecode.workflow.step import ALL, step
 
 if TYPE_CHECKING:
@@ -67,66 +63,22 @@ def desc_of(model: str) -> str:
     memory=lambda size: 1 + size.run_gb + size.betas_gb,
 )
 def publish_encoding(
-    participant: ParticipantInput,
-    config: Config,
-    call: Call,
-    plan: Plan,
-    mask: VoxelMask,
-    mean_bold: Path,
-    tsnr: Path,
-    betas: npt.NDArray[np.float32],
-    beta_maps: list[Path],
-    beta_info: Mapping[str, Any],
-    reliability_maps: list[Path],
+    measured: Measured,
     encoded: Path,
-    folder: Path,
     ridge: Path | None = None,
-    atlas_labels: Path | None = None,
-    atlas_table: Path | None = None,
-    parcels: list[Path] | None = None,
     selected: Path | None = None,
     selection_info: Mapping[str, Any] | None = None,
 ) -> Mapping[str, object]:
     """Write the derivatives of image encoding, and the record for the report.
 
-    ``encoded`` is what the encoding model found, ``ridge`` what ridge regression found beside it.
-
     Parameters
     ----------
-    participant
-        Whose data.
-    config
-        The settings.
-    call
-        Folders, notes and id of the call.
-    plan
-        Trials or samples, and what of them is held out.
-    mask
-        Voxels of the analysis.
-    mean_bold
-        Map of the mean series.
-    tsnr
-        Map of the temporal signal-to-noise ratio.
-    betas
-        Shape (n_trials, n_voxels), percent signal change.
-    beta_maps
-        Maps that came of making betas.
-    beta_info
-        How betas were made.
-    reliability_maps
-        Maps over repeats; none without.
+    measured
+        What was measured, and where it is written.
     encoded
         File of what the encoding model found.
-    folder
-        That is written into.
     ridge
         File of what ridge regression found; None: it was not fitted beside.
-    atlas_labels
-        Parcellation on the grid of the data.
-    atlas_table
-        Names of its parcels.
-    parcels
-        Tables of parcel means, one per run.
     selected
         Map of the chosen voxels; None: they were not chosen.
     selection_info
@@ -134,24 +86,13 @@ def publish_encoding(
     """
     from bids_neurodecode.report import results as r
 
-    info, trials = read_json(encoded), plan.table
-    desc = desc_of(info['model'])
-    publisher = Publisher.of(participant, call, config)
-    writer, units = publisher.writer, str(beta_info['units'])
-    measured = Measured(
-        mask,
-        betas,
-        tsnr,
-        beta_info,
-        [*beta_maps, *reliability_maps],
-        atlas_labels,
-        atlas_table,
-        parcels,
-    )
-    maps = measured.publish(publisher, folder)
+    info, plan, participant = read_json(encoded), measured.plan, measured.participant
+    trials, beta_info, publisher = plan.table, measured.beta_info, measured.publisher
+    desc, writer = desc_of(info['model']), publisher.writer
+    maps = measured.publish()
     encoding = publish_model(publisher, encoded, ridge, info, trials, beta_info)
     shapes = None
-    index = [file for file in beta_maps if file.name.startswith('hrfindex')]
+    index = [file for file in measured.beta_maps if file.name.startswith('hrfindex')]
     if index and plan.stimulus_duration is not None:
         shapes = ResponseShapes(
             np.rint(load_map(index[0], VoxelMask.load(encoded.with_name(VOXELS)))).astype(np.intp),
@@ -164,21 +105,18 @@ def publish_encoding(
         publish_reliable(writer, selected, selection_info)
     notes: tuple[str, ...] = (NO_SHAPES,)
     if shapes is not None:
+        units = str(beta_info['units'])
         publish_runs(writer, participant, encoded, trials, shapes, info['model'], units)
         notes = ()
     maps |= {x: encoding.maps[x] for x in ('pearsonr', 'noisenormalized') if x in encoding.maps}
-    record = publisher.record(
+    record = measured.record(
         'encoding',
-        n_trials=trials['run'].value_counts().to_dict(),
-        plan=plan,
         warnings=(*beta_info['warnings'], *info['warnings'], *notes),
         leaks=info['leaks'],
-        betas=beta_results(beta_info),
         voxels=r.VoxelResults(info['n_mask'], info['n_selected'], info['rule']),
         trials=publish_trials(writer, trials),
         maps=maps,
-        mean_bold=writer.image('meanbold', mean_bold),
-        metrics=publish_metrics(writer, config, encoded, ridge, desc),
+        metrics=publish_metrics(writer, measured.config, encoded, ridge, desc),
         predictions=write_predictions(writer, encoded.parent, trials, desc),
         confusion=r.ConfusionResults(
             publisher.keep(encoded.with_name('confusion.npy'), 'confusion'),

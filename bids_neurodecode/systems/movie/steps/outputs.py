@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,6 @@ import pandas as pd
 
 from bids_neurodecode.bids.names import PRODUCTS
 from bids_neurodecode.bids.provenance import sidecar
-from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.bids.sink import copy_file, write_image, write_json
 from bids_neurodecode.bids.writer import ProductWriter
 from bids_neurodecode.config import Config
@@ -21,11 +20,9 @@ from bids_neurodecode.samples import VoxelMask
 from bids_neurodecode.signals.clean import UNITS
 from bids_neurodecode.systems.movie.steps.group_outputs import add_ceilings, write_agreement
 from bids_neurodecode.systems.movie.steps.network_outputs import write_network
-from bids_neurodecode.systems.steps.plan import Plan
-from bids_neurodecode.systems.steps.publish import Publisher, write_atlas, write_parcels
+from bids_neurodecode.systems.steps.publish import Outputs, Publisher
 from bids_neurodecode.workflow.files import read_json
-from bids_neurodecode.workflow.nodes import Call
-from bids_neurodecode.workflow.step import ALL, step
+from bids_neurodecode.workflow.step import ALL, Inputs, step
 
 if TYPE_CHECKING:
     from bids_neurodecode.report.results import ParticipantResults
@@ -40,162 +37,187 @@ DIFFERENCE = {
 """Columns of the metrics table, by what a comparison of two models calls them."""
 
 
-@step('outputs', makes=('results',), settings=ALL, always=True, memory=lambda size: size.series_gb)
-def publish_films(
-    participant: ParticipantInput,
-    config: Config,
-    call: Call,
-    plan: Plan,
-    mask: VoxelMask,
-    mean_bold: Path,
-    tsnr: Path,
-    aligned: list[npt.NDArray[np.float32]],
-    showings: Mapping[str, Any],
-    metrics: Path,
-    pearsonr: Path,
-    by_fold: Path,
-    significant: Path,
-    p_values: Path,
-    predictions: npt.NDArray[np.float32],
-    rows: npt.NDArray[np.intp],
-    null: Path,
-    model: Path,
-    encode_info: Mapping[str, Any],
-    folder: Path,
-    compare_info: Mapping[str, Any] | None = None,
-    isc: Path | None = None,
-    ceiling: Path | None = None,
-    ceiling_by_fold: Path | None = None,
-    banded_metrics: pd.DataFrame | None = None,
-    banded_info: Mapping[str, Any] | None = None,
-    network: Path | None = None,
-    film_stores: Mapping[str, Any] | None = None,
-    atlas_labels: Path | None = None,
-    atlas_table: Path | None = None,
-    parcels: list[Path] | None = None,
-) -> Mapping[str, object]:
-    """Write the derivatives of films, and the record for the report.
-
-    What comes from the linear model (``metrics`` to ``encode_info``) is always there; what comes
-    from comparing participants, banded ridge, the network and an atlas is where these are.
+@dataclass(frozen=True, kw_only=True)
+class LinearModel(Inputs):
+    """What the linear models of films gave.
 
     Parameters
     ----------
-    participant
-        Whose data.
-    config
-        The settings.
-    call
-        Folders, notes and id of the call.
-    plan
-        Trials or samples, and what of them is held out.
-    mask
-        Voxels of the analysis.
-    mean_bold
-        Map of the mean series.
-    tsnr
-        Map of the temporal signal-to-noise ratio.
+    metrics, null
+        The metrics table (TSV); scores of permutations.
+    pearsonr, p_values, significant
+        Maps of r, of its p, and of voxels beyond chance.
+    by_fold
+        Map of r in each fold.
+    predictions, rows
+        Of held-out samples, (n_rows, n_voxels), and their numbers, (n_rows,).
+    model, encode_info
+        File of the trained model, and how it was fitted.
+    banded_metrics, banded_info
+        Scores of banded ridge, and how it was fitted; None: it was not.
+    """
+
+    metrics: Path
+    null: Path
+    pearsonr: Path
+    p_values: Path
+    significant: Path
+    by_fold: Path
+    predictions: npt.NDArray[np.float32]
+    rows: npt.NDArray[np.intp]
+    model: Path
+    encode_info: Mapping[str, Any]
+    banded_metrics: pd.DataFrame | None = None
+    banded_info: Mapping[str, Any] | None = None
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Of ridge and banded ridge."""
+        return (*self.encode_info['warnings'], *(self.banded_info or {}).get('warnings', ()))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compared(Inputs):
+    """What came of comparing participants; None where there was nobody to compare with.
+
+    Parameters
+    ----------
+    compare_info
+        Who was compared.
+    isc
+        Map of intersubject correlation.
+    ceiling, ceiling_by_fold
+        Maps of the ceiling, over all folds and of each.
+    """
+
+    compare_info: Mapping[str, Any] | None = None
+    isc: Path | None = None
+    ceiling: Path | None = None
+    ceiling_by_fold: Path | None = None
+
+
+@step('outputs', makes=('results',), settings=ALL, always=True, memory=lambda size: size.series_gb)
+def publish_films(
+    outputs: Outputs,
+    linear: LinearModel,
+    compared: Compared,
+    aligned: list[npt.NDArray[np.float32]],
+    showings: Mapping[str, Any],
+    network: Path | None = None,
+    film_stores: Mapping[str, Any] | None = None,
+) -> Mapping[str, object]:
+    """Write the derivatives of films, and the record for the report.
+
+    Parameters
+    ----------
+    outputs
+        Where it is written, and maps of all systems.
+    linear, compared
+        What the linear models gave, and the comparison of participants.
     aligned
         Series of each run on the clock of its films, (n_volumes, n_voxels).
     showings
         When each film was shown in which run.
-    metrics
-        The metrics table (TSV).
-    pearsonr
-        Map of r.
-    by_fold
-        Scores of each fold.
-    significant
-        Map of voxels beyond chance.
-    p_values
-        Map of p.
-    predictions
-        Shape (n_rows, n_voxels).
-    rows
-        Row numbers of the predicted samples.
-    null
-        Scores of permutations (TSV).
-    model
-        File of the trained model.
-    encode_info
-        How the linear model was fitted.
-    folder
-        That is written into.
-    compare_info
-        Who participants were compared with; None: nobody.
-    isc
-        Map of intersubject correlation; None: nobody to compare with.
-    ceiling
-        Map of the ceiling; None: there is none.
-    ceiling_by_fold
-        The ceiling of each fold; None: there is none.
-    banded_metrics
-        Scores of banded ridge; None: it was not fitted.
-    banded_info
-        How banded ridge was fitted; None: it was not.
     network
         File of what the network gave; None: none was trained.
     film_stores
         Frames of the films, as stored; None: no network.
-    atlas_labels
-        Parcellation on the grid of the data.
-    atlas_table
-        Names of its parcels.
-    parcels
-        Tables of parcel means, one per run.
     """
     from bids_neurodecode.report import results as r
 
-    publisher = Publisher.of(participant, call, config)
-    writer, info = publisher.writer, encode_info
-    shown = showings['showings']
-    publish_aligned(publisher, mask, aligned, shown)
+    publisher, participant, info = outputs.publisher, outputs.participant, linear.encode_info
+    writer, plan, shown = publisher.writer, outputs.plan, showings['showings']
+    publish_aligned(publisher, outputs.mask, aligned, shown)
     n_films = [sum(s['run'] == number for s in shown) for number in range(len(participant.runs))]
-    linear = linear_metrics(metrics, banded_metrics, banded_info)
-    maps = publish_maps(writer, tsnr, pearsonr, p_values, significant, info)
-    if atlas_labels is not None and atlas_table is not None:
-        maps['dseg'] = write_atlas(writer, config, atlas_labels, atlas_table)
-        if parcels is not None:
-            write_parcels(writer, participant, config, parcels)
-    voxels = predicted_mask(mask, model)
-    publish_predicted(publisher, voxels, plan.table, rows, predictions)
+    scores = linear_metrics(linear)
+    maps = publish_maps(writer, outputs.tsnr, linear) | outputs.publish_atlas()
+    voxels = predicted_mask(outputs.mask, linear.model)
+    publish_predicted(publisher, voxels, plan.table, linear)
     tests = [info[x] for x in ('n_tested', 'n_significant', 'n_significant_fwer', 'r_fwer')]
-    kept = publisher.keep(null, 'null')
+    kept = publisher.keep(linear.null, 'null')
     record = publisher.record(
         'movie',
         n_trials=dict(enumerate(n_films)),
         plan=plan,
-        warnings=(*info['warnings'], *(banded_info or {}).get('warnings', ())),
+        warnings=linear.warnings,
         voxel_tests=(r.VoxelTestResults('ridge', *tests),) if info['tested'] else (),
         voxels=r.VoxelResults(info['n_mask'], info['n_selected'], info['rule']),
         maps=maps,
-        mean_bold=writer.image('meanbold', mean_bold),
-        metrics=publish_model(writer, config, model, metrics, linear),
+        mean_bold=writer.image('meanbold', outputs.mean_bold),
+        metrics=publish_model(writer, outputs.config, linear, scores),
         null=r.NullResults(kept, info['observed'], info['null_metric'])
         if info['tested']
         else None,
         stimuli_dir=participant.stimuli_dir,
     )
-    if compare_info is not None and isc is not None and ceiling is not None:
-        assert ceiling_by_fold is not None
-        predicted = folder / 'predicted.nii.gz'
+    if compared.isc is not None and compared.ceiling is not None:
+        predicted = outputs.folder / 'predicted.nii.gz'
         voxels.save(predicted)
-        both = {'isc': isc, 'ceilingr': ceiling}
-        record = write_agreement(
-            record, writer, compare_info, both, predicted, (ceiling_by_fold, by_fold)
-        )
+        record = with_agreement(record, writer, compared, predicted, linear.by_fold)
     if network is not None and film_stores is not None:
-        record = with_network(record, publisher, plan.table, network, linear, film_stores['notes'])
-        agreement = record.agreement
-        if agreement is not None and compare_info is not None and record.metrics is not None:
-            assert ceiling_by_fold is not None
-            judged = network.with_name('judged.nii.gz')
-            sets = {'voxels': (agreement.voxels, by_fold)}
-            if judged.exists():
-                sets['selected voxels'] = (judged, network.with_name('by_fold.nii.gz'))
-            weights = compare_info['weights']
-            add_ceilings(record.metrics, agreement.ceiling, ceiling_by_fold, sets, weights)
+        record = with_network(record, publisher, plan.table, network, scores, film_stores['notes'])
+        add_network_ceilings(record, compared, network, linear.by_fold)
     return publisher.finish(record)
+
+
+def with_agreement(
+    record: ParticipantResults,
+    writer: ProductWriter,
+    compared: Compared,
+    predicted: Path,
+    by_fold: Path,
+) -> ParticipantResults:
+    """Write what came of comparing participants and add it to the record.
+
+    Parameters
+    ----------
+    record
+        Of a participant.
+    writer
+        Of the participant's products.
+    compared
+        The comparison.
+    predicted
+        Mask of the voxels that the linear model predicts.
+    by_fold
+        Map of its r in each fold.
+    """
+    assert compared.compare_info is not None
+    assert compared.isc is not None
+    assert compared.ceiling is not None
+    assert compared.ceiling_by_fold is not None
+    maps = {'isc': compared.isc, 'ceilingr': compared.ceiling}
+    folds = compared.ceiling_by_fold, by_fold
+    return write_agreement(record, writer, compared.compare_info, maps, predicted, folds)
+
+
+def add_network_ceilings(
+    record: ParticipantResults, compared: Compared, network: Path, by_fold: Path
+) -> None:
+    """Give the scores of the network the ceiling of the voxels they are over, where it is known.
+
+    Parameters
+    ----------
+    record
+        With the network's scores.
+    compared
+        The comparison of participants.
+    network
+        File of what the network gave.
+    by_fold
+        Map of the linear model's r in each fold.
+    """
+    agreement, info = record.agreement, compared.compare_info
+    if agreement is None or info is None or record.metrics is None:
+        return
+    assert compared.ceiling_by_fold is not None
+    judged = network.with_name('judged.nii.gz')
+    sets = {'voxels': (agreement.voxels, by_fold)}
+    if judged.exists():
+        sets['selected voxels'] = (judged, network.with_name('by_fold.nii.gz'))
+    add_ceilings(
+        record.metrics, agreement.ceiling, compared.ceiling_by_fold, sets, info['weights']
+    )
 
 
 def publish_aligned(
@@ -237,14 +259,7 @@ def publish_aligned(
         write_json(of_run.path('delayed', extension='.json'), fields)
 
 
-def publish_maps(
-    writer: ProductWriter,
-    tsnr: Path,
-    pearsonr: Path,
-    p_values: Path,
-    significant: Path,
-    info: Mapping[str, Any],
-) -> dict[str, Path]:
+def publish_maps(writer: ProductWriter, tsnr: Path, linear: LinearModel) -> dict[str, Path]:
     """Write the maps of the linear model, those of its test where it was tested.
 
     Parameters
@@ -253,31 +268,26 @@ def publish_maps(
         Of the participant's products.
     tsnr
         Map of the temporal signal-to-noise ratio.
-    pearsonr
-        Map of r.
-    p_values
-        Map of p.
-    significant
-        Map of voxels beyond chance.
-    info
-        What is said of the result.
+    linear
+        What the linear models gave.
     """
+    info = linear.encode_info
     more = {'desc': DESC}
     maps = {
         'tsnr': writer.image('tsnr', tsnr),
         'pearsonr': writer.image(
             'pearsonr',
-            pearsonr,
+            linear.pearsonr,
             more=more,
             MaxStatisticThreshold=info['r_fwer'] or 'n/a',
             MaxStatisticAlpha=0.05,
         ),
     }
     if info['tested']:
-        writer.image('pfdr', p_values, more=more)
+        writer.image('pfdr', linear.p_values, more=more)
         writer.image(
             'significant',
-            significant,
+            linear.significant,
             more=more,
             Description='p by surrogates, adjusted for the false discovery rate, below .05',
         )
@@ -285,11 +295,7 @@ def publish_maps(
 
 
 def publish_predicted(
-    publisher: Publisher,
-    mask: VoxelMask,
-    table: pd.DataFrame,
-    rows: npt.NDArray[np.intp],
-    predicted: npt.NDArray[np.float32],
+    publisher: Publisher, mask: VoxelMask, table: pd.DataFrame, linear: LinearModel
 ) -> None:
     """Write the predicted series of the held-out samples of each run.
 
@@ -298,14 +304,13 @@ def publish_predicted(
     publisher
         Of the participant's products.
     mask
-        Voxels of the analysis.
+        Voxels that are predicted.
     table
         One row per sample.
-    rows
-        Row numbers of the predicted samples.
-    predicted
-        Shape (n_rows, n_voxels).
+    linear
+        What the linear models gave.
     """
+    rows, predicted = linear.rows, linear.predictions
     participant, writer = publisher.participant, publisher.writer
     for number, run in enumerate(participant.runs):
         mine = table['run'].to_numpy()[rows] == number
@@ -326,7 +331,7 @@ def publish_predicted(
 
 
 def publish_model(
-    writer: ProductWriter, config: Config, model: Path, metrics: Path, linear: pd.DataFrame
+    writer: ProductWriter, config: Config, linear: LinearModel, scores: pd.DataFrame
 ) -> Path:
     """Write the linear model and its scores; return the table of these.
 
@@ -336,42 +341,28 @@ def publish_model(
         Of the participant's products.
     config
         The settings.
-    model
-        File of the trained model.
-    metrics
-        The metrics table (TSV).
     linear
-        Scores of the linear models.
+        What the linear models gave.
+    scores
+        Of the linear models.
     """
-    writer.copy('model', model, desc=DESC)
+    writer.copy('model', linear.model, desc=DESC)
     writer.text('model_config', config.to_toml(), desc=DESC)
-    writer.copy('metrics', metrics.with_suffix('.json'), desc=DESC, extension='.json')
-    return writer.table('metrics', linear, more={'desc': DESC})
+    writer.copy('metrics', linear.metrics.with_suffix('.json'), desc=DESC, extension='.json')
+    return writer.table('metrics', scores, more={'desc': DESC})
 
 
-def linear_metrics(
-    metrics: Path, banded: pd.DataFrame | None, banded_info: Mapping[str, Any] | None
-) -> pd.DataFrame:
-    """Return the scores of the linear models: ridge, its null and, if fitted, banded ridge.
-
-    Parameters
-    ----------
-    metrics
-        The metrics table (TSV).
-    banded
-        Scores of banded ridge; None: it was not fitted.
-    banded_info
-        How banded ridge was fitted; None: it was not.
-    """
+def linear_metrics(linear: LinearModel) -> pd.DataFrame:
+    """Return the scores of the linear models: ridge, its null and, if fitted, banded ridge."""
     from bids_neurodecode.evaluation.metrics import with_types
 
-    table = pd.read_csv(metrics, sep='\t')
-    if banded is not None:
-        table = pd.concat([table, banded], ignore_index=True)
-    if banded_info is not None:
+    table = pd.read_csv(linear.metrics, sep='\t')
+    if linear.banded_metrics is not None:
+        table = pd.concat([table, linear.banded_metrics], ignore_index=True)
+    if linear.banded_info is not None:
         mine = (table['model'] == 'ridge') & (table['metric'] == 'voxel_r_mean')
         told = {'compared_model': 'banded-ridge', 'compared_space': 'voxels'}
-        told |= {x: banded_info['difference'][name] for x, name in DIFFERENCE.items()}
+        told |= {x: linear.banded_info['difference'][name] for x, name in DIFFERENCE.items()}
         for column, value in told.items():
             table[column] = table[column].astype(object).mask(mine, value)
     return with_types(table)

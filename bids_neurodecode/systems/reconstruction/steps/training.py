@@ -7,23 +7,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
-from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.bids.writer import ProductWriter
 from bids_neurodecode.config import Config
-from bids_neurodecode.samples import VoxelMask
 from bids_neurodecode.systems.reconstruction.generation.steps.choice import choose_generator
 from bids_neurodecode.systems.reconstruction.generation.steps.outputs import write_generation
 from bids_neurodecode.systems.reconstruction.generation.steps.training import add_generation
 from bids_neurodecode.systems.reconstruction.steps.decoding import decode
-from bids_neurodecode.systems.steps.plan import Plan
 from bids_neurodecode.systems.steps.publish import (
     Measured,
-    Publisher,
-    beta_results,
     publish_samples,
     publish_trials,
     voxel_results,
@@ -36,7 +29,7 @@ from bids_neurodecode.systems.steps.responses import (
     reliability,
 )
 from bids_neurodecode.workflow.files import read_json
-from bids_neurodecode.workflow.nodes import Call, Ladder
+from bids_neurodecode.workflow.nodes import Ladder
 from bids_neurodecode.workflow.step import ALL, step
 
 DESC = 'linear'
@@ -60,17 +53,7 @@ def add_pictures(ladder: Ladder) -> None:
     'outputs', makes=('results',), settings=ALL, always=True, memory=lambda size: 1 + size.run_gb
 )
 def publish_pictures(
-    participant: ParticipantInput,
-    config: Config,
-    call: Call,
-    plan: Plan,
-    mask: VoxelMask,
-    mean_bold: Path,
-    tsnr: Path,
-    betas: npt.NDArray[np.float32],
-    beta_maps: list[Path],
-    beta_info: Mapping[str, Any],
-    reliability_maps: list[Path],
+    measured: Measured,
     metrics: Path,
     predictions: pd.DataFrame,
     null: Path,
@@ -78,40 +61,14 @@ def publish_pictures(
     selected: Path,
     model: Path,
     decode_info: Mapping[str, Any],
-    folder: Path,
     generated: Path | None = None,
-    atlas_labels: Path | None = None,
-    atlas_table: Path | None = None,
-    parcels: list[Path] | None = None,
 ) -> Mapping[str, object]:
     """Write the derivatives of images, and the record for the report.
 
-    ``generated`` is what was made in two stages, where it was.
-
     Parameters
     ----------
-    participant
-        Whose data.
-    config
-        The settings.
-    call
-        Folders, notes and id of the call.
-    plan
-        Trials or samples, and what of them is held out.
-    mask
-        Voxels of the analysis.
-    mean_bold
-        Map of the mean series.
-    tsnr
-        Map of the temporal signal-to-noise ratio.
-    betas
-        Shape (n_trials, n_voxels), percent signal change.
-    beta_maps
-        Maps that came of making betas.
-    beta_info
-        How betas were made.
-    reliability_maps
-        Maps over repeats; none without.
+    measured
+        What was measured, and where it is written.
     metrics
         The metrics table (TSV).
     predictions
@@ -126,24 +83,15 @@ def publish_pictures(
         File of the trained model.
     decode_info
         How the decoder was fitted.
-    folder
-        That is written into.
     generated
         File of what was made in two stages; None: nothing was.
-    atlas_labels
-        Parcellation on the grid of the data.
-    atlas_table
-        Names of its parcels.
-    parcels
-        Tables of parcel means, one per run.
     """
     from bids_neurodecode.report import results as r
 
-    info, trials = decode_info, plan.table
-    publisher = Publisher.of(participant, call, config)
-    writer = publisher.writer
+    info, plan, beta_info = decode_info, measured.plan, measured.beta_info
+    trials, publisher, writer = plan.table, measured.publisher, measured.publisher.writer
     # what predict mode reads says which model of the betas the decoder takes
-    config = with_model(config, beta_info['model'])
+    config = with_model(measured.config, beta_info['model'])
     table = publish_linear(writer, config, metrics, model)
     generation = None
     warnings = [*beta_info['warnings'], *info['warnings']]
@@ -152,33 +100,19 @@ def publish_pictures(
         generation, table = write_generation(writer, config, generated, linear, trials)
         said = {*plan.leaks, *warnings}
         warnings += [line for line in read_json(generated)['warnings'] if line not in said]
-    measured = Measured(
-        mask,
-        betas,
-        tsnr,
-        beta_info,
-        [*beta_maps, *reliability_maps],
-        atlas_labels,
-        atlas_table,
-        parcels,
-    )
-    maps = measured.publish(publisher, folder)
+    maps = measured.publish()
     maps['reliable'] = writer.image(
         'reliable',
         selected,
         more={'desc': info['rule_name']},
         Description=f'Chosen on all trials: {info["rule"]}',
     )
-    record = publisher.record(
+    record = measured.record(
         'reconstruction',
-        n_trials=trials['run'].value_counts().to_dict(),
-        plan=plan,
         warnings=warnings,
-        betas=beta_results(beta_info),
         voxels=voxel_results(info),
         trials=publish_trials(writer, trials),
         maps=maps,
-        mean_bold=writer.image('meanbold', mean_bold),
         metrics=table,
         predictions=publish_samples(writer, predictions, trials, DESC),
         confusion=r.ConfusionResults(
@@ -186,7 +120,7 @@ def publish_pictures(
         ),
         null=r.NullResults(publisher.keep(null, 'null'), info['observed'], info['null_metric']),
         generation=generation,
-        stimuli_dir=participant.stimuli_dir,
+        stimuli_dir=measured.participant.stimuli_dir,
     )
     return publisher.finish(record)
 
