@@ -2,7 +2,8 @@
 
 The classifier is ridge regression from standardised voxels to indicators of the conditions, its
 penalty chosen by runs held out within training: the decoder of images
-(:mod:`bids_neurodecode.systems.reconstruction`) with conditions in the place of image features.
+(:mod:`bids_neurodecode.systems.reconstruction.recipe`) with conditions in the place of image
+features.
 """
 
 from __future__ import annotations
