@@ -168,27 +168,6 @@ def identification_top1(
     return float(outcomes_top1(similarities)[rows, columns].mean())
 
 
-def top_k(similarities: npt.NDArray[np.floating[Any]], truth: npt.ArrayLike, k: int) -> float:
-    """Share of samples whose true candidate is among the k most similar; chance k / n_candidates.
-
-    Ties across the border count as drawing among them would on average.
-
-    Parameters
-    ----------
-    similarities
-        Shape (n_samples, n_candidates), larger is more similar.
-    truth
-        Column of the true candidate of each sample, (n_samples,).
-    k
-        How many of the most similar count as identified.
-    """
-    rows, columns = _pairs(similarities, truth)
-    own = similarities[rows, columns][:, None]
-    ahead = (similarities > own).sum(axis=1)
-    tied = (similarities == own).sum(axis=1)
-    return float(np.clip((k - ahead) / tied, 0, 1).mean())
-
-
 def identification_2way(
     similarities: npt.NDArray[np.floating[Any]], truth: npt.ArrayLike
 ) -> float:

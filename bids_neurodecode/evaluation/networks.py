@@ -288,26 +288,6 @@ def network_pixels(
     return np.ascontiguousarray(((sized - mean) / std).transpose(0, 3, 1, 2))
 
 
-def feature_scores(
-    truth: npt.NDArray[np.floating[Any]],
-    reconstruction: npt.NDArray[np.floating[Any]],
-    kind: Literal['2way', 'distance'],
-) -> FloatArray:
-    """Compare features (n, n_features) of truth and reconstruction, one value per image.
-
-    ``2way``: the share of other images whose truth correlates less with the reconstruction
-    than its own does (ties half). ``distance``: one minus the correlation with its own.
-
-    Parameters
-    ----------
-    truth, reconstruction
-        Features, (n, n_features) each, row by row of the same image.
-    kind
-        ``2way`` or ``distance``.
-    """
-    return np.diagonal(_all_pairs(truth, reconstruction, kind)).copy()
-
-
 def _all_pairs(
     truth: npt.NDArray[np.floating[Any]],
     reconstruction: npt.NDArray[np.floating[Any]],

@@ -82,15 +82,6 @@ class BandedModel:
         X = self._joined(bands)
         return np.asarray((X - self.mean) @ self.weights + self.intercept, dtype=np.float32)
 
-    def predict_by_band(self, bands: Bands) -> dict[str, Float32Array]:
-        """Return what each band adds to the intercept, (n, n_targets) each."""
-        centred = self._joined(bands) - self.mean
-        edges = np.cumsum([0, *self.sizes])
-        return {
-            name: np.asarray(centred[:, a:b] @ self.weights[a:b], dtype=np.float32)
-            for name, a, b in zip(self.names, edges, edges[1:], strict=False)
-        }
-
     def state(self) -> dict[str, npt.NDArray[Any]]:
         """Return the arrays that, with ``names``, :meth:`from_state` rebuilds the model from."""
         return {

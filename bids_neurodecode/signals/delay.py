@@ -24,9 +24,6 @@ ON_A_VOLUME = 1e-4
 """Times closer than this share of a repetition time to a volume are taken to be on it."""
 
 WRONG_SHAPE = 'Expected a matrix of {rows} x {columns} with two rows or more; this one is {shape}.'
-NOTHING_LEFT = (
-    'A delay of {delay:g} s leaves no volume of a series of {duration:g} s. Shorten the delay.'
-)
 OUTSIDE = (
     'The stimulus from {onset:g} s on, delayed by {delay:g} s, has no volume: the series lasts '
     'from {start:g} to {end:g} s. Check the onset in the events file.'
@@ -45,42 +42,6 @@ class Aligned(NamedTuple):
 
     values: npt.NDArray[np.float32]
     valid: npt.NDArray[np.bool_]
-
-
-def delay_series(
-    series: RealArray, repetition_time: float, delay_seconds: float, *, method: Method = 'cubic'
-) -> Aligned:
-    """Give each volume time t the BOLD of t + delay.
-
-    Parameters
-    ----------
-    series
-        Shape (n_volumes, n_voxels); rows of NaN are censored volumes.
-    repetition_time
-        Seconds between volumes.
-    delay_seconds
-        Delay of the response, 0 or more; need not be a multiple of the repetition time.
-    method
-        Interpolation between volumes.
-
-    Returns
-    -------
-    Aligned
-        ``values`` has only the rows that have data (the last ones have none); ``valid``, shape
-        (n_volumes,), says which volumes they are. Needs of a censored volume make a row invalid.
-
-    Raises
-    ------
-    DataError
-        If the delay is negative or leaves nothing.
-    """
-    series = _matrix(series, 'volumes', 'voxels')
-    times = np.arange(len(series)) + _volumes(delay_seconds, repetition_time)
-    values, valid = _interpolate(series, times, method)
-    if not valid.any():
-        duration = (len(series) - 1) * repetition_time
-        raise DataError(NOTHING_LEFT.format(delay=delay_seconds, duration=duration))
-    return Aligned(values[valid], valid)
 
 
 def align_to_clock(

@@ -120,11 +120,6 @@ def extractor_names() -> tuple[str, ...]:
     return tuple(sorted({*_EXTRACTORS, *installed(EXTRACTORS)}))
 
 
-def captioned_names() -> tuple[str, ...]:
-    """Return the names that :func:`get_captioned_extractor` knows, sorted."""
-    return tuple(sorted(_CAPTIONED))
-
-
 def get_extractor(name: str, **params: Any) -> FeatureExtractor:
     """Make a feature extractor.
 

@@ -419,12 +419,12 @@ def test_every_band_is_an_extractor_and_knows_its_weights():
     from bids_neurodecode.extras import PACKAGED
     from bids_neurodecode.models.weights import load_manifest
     from bids_neurodecode.settings.encoding import TABLE, Band
-    from bids_neurodecode.stimuli.features import captioned_names, extractor_names
+    from bids_neurodecode.stimuli.features import _CAPTIONED, extractor_names
     from bids_neurodecode.systems.encoding.steps.features import CAPTIONED, WEIGHTS
 
     named = set(get_args(get_args(Band)[0])) - {TABLE}
-    assert named == {*extractor_names(), *captioned_names()}
-    assert set(captioned_names()) == CAPTIONED
+    assert named == {*extractor_names(), *_CAPTIONED}
+    assert set(_CAPTIONED) == CAPTIONED
     assert set(WEIGHTS.values()) <= set(load_manifest())
     assert set(WEIGHTS) | set(PACKAGED) == named - {'gabor'}
 

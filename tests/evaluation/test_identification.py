@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.spatial.distance import cdist
 from scipy.stats import rankdata
-from sklearn.metrics import top_k_accuracy_score
 
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.evaluation.identification import (
@@ -24,7 +23,6 @@ from bids_neurodecode.evaluation.identification import (
     outcomes_top1_of,
     ranks,
     similarity,
-    top_k,
 )
 
 
@@ -88,17 +86,15 @@ def test_the_truth_identifies_itself(n, seed):
     truth = np.arange(n)
     assert identification_top1(alike, truth) == 1
     assert identification_2way(alike, truth) == 1
-    assert top_k(alike, truth, 1) == 1
     np.testing.assert_array_equal(ranks(alike, truth), 1)
     np.testing.assert_array_equal(confusion_matrix(alike, truth), np.eye(n))
 
 
-@given(st.integers(2, 12), st.integers(1, 12))
-def test_a_prediction_that_says_nothing_scores_chance(n, k):
+@given(st.integers(2, 12))
+def test_a_prediction_that_says_nothing_scores_chance(n):
     alike, truth = np.zeros((3, n)), np.arange(3) % n
     assert identification_top1(alike, truth) == pytest.approx(1 / n)
     assert identification_2way(alike, truth) == pytest.approx(0.5)
-    assert top_k(alike, truth, k) == pytest.approx(min(1, k / n))
     np.testing.assert_allclose(ranks(alike, truth), (n + 1) / 2)
 
 
@@ -127,7 +123,7 @@ def test_all_labels_together_score_chance(alike):
 def test_order_of_candidates_does_not_matter(alike, order):
     truth = np.array([0, 1, 2, 3, 4, 0])
     inverse = np.argsort(order)
-    for score in (identification_top1, identification_2way, lambda s, t: top_k(s, t, 2)):
+    for score in (identification_top1, identification_2way):
         assert score(alike[:, order], inverse[truth]) == pytest.approx(score(alike, truth))
 
 
@@ -146,22 +142,6 @@ def test_two_way_equals_its_definition_in_words():
         [np.mean([r[j, i] < r[j, j] for i in range(9) if i != j]) for j in range(9)]
     )
     assert identification_2way(r, np.arange(9)) == pytest.approx(expected)
-
-
-def test_top_k_equals_scikit_learn():
-    rng = np.random.default_rng(5)
-    alike, truth = rng.normal(size=(30, 6)), rng.integers(0, 6, 30)
-    for k in range(1, 6):
-        expected = top_k_accuracy_score(truth, alike, k=k, labels=np.arange(6))
-        assert top_k(alike, truth, k) == pytest.approx(expected)
-
-
-def test_top_k_with_ties_is_what_drawing_gives_on_average():
-    alike, truth = np.array([[3.0, 1, 1, 1, 0]]), [2]
-    assert top_k(alike, truth, 1) == 0
-    assert top_k(alike, truth, 2) == pytest.approx(1 / 3)
-    assert top_k(alike, truth, 3) == pytest.approx(2 / 3)
-    assert top_k(alike, truth, 4) == 1
 
 
 def test_confusion_counts_every_sample_once():

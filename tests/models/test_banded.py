@@ -110,15 +110,6 @@ def test_planted_bands_are_found(n):
     assert np.median(error(model.predict(rows(bands, test)))[:10] / error(plain)[:10]) < 0.8
 
 
-def test_bands_add_up():
-    bands, Y, _ = make(60, (5, 7))
-    model = fit_banded(bands, Y, alphas=ALPHAS, rng=np.random.default_rng(0), n_mixtures=4)
-    parts = model.predict_by_band(bands)
-    np.testing.assert_allclose(
-        parts['a'] + parts['b'] + model.intercept, model.predict(bands), atol=1e-4
-    )
-
-
 def test_round_trip_and_same_seed_same_model():
     bands, Y, _ = make(60, (5, 7))
     model, again = (
