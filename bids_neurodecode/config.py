@@ -8,6 +8,7 @@ for another version of these settings.
 from __future__ import annotations
 
 import difflib
+import re
 import tomllib
 from collections.abc import Mapping
 from importlib import resources
@@ -25,7 +26,7 @@ from bids_neurodecode.settings.encoding import EncodingSettings
 from bids_neurodecode.settings.events import EventSettings, Rows
 from bids_neurodecode.settings.movie import MovieSettings
 from bids_neurodecode.settings.reconstruction import ReconstructionSettings
-from bids_neurodecode.text import one_line
+from bids_neurodecode.text import did_you_mean, one_line
 
 SCHEMA_VERSION: Literal[1] = 1
 
@@ -494,8 +495,7 @@ def read_settings(source: str | Path) -> dict[str, Any]:
         path = Path(source)
         check_fetched(path)
         if not path.is_file():
-            close = difflib.get_close_matches(str(source), names, n=1)
-            near = f' Did you mean {close[0]}?' if close else ''
+            near = did_you_mean(source, names)
             raise ArgumentsError(
                 UNKNOWN_PRESET.format(name=str(source), near=near, presets=presets)
             )
@@ -586,7 +586,9 @@ def reason_of(error: ValidationError, model: type[Settings]) -> tuple[str, str]:
     told = (str(part) for part in (*above, last))
     key = '.'.join(part for part in told if not part.startswith('literal['))
     if first['type'] != 'extra_forbidden':
-        return key, first['msg'].removeprefix('Value error, ')
+        choices = re.findall(r"'([^']*)'", first.get('ctx', {}).get('expected', ''))
+        near = did_you_mean(first['input'], choices) if first['type'] == 'literal_error' else ''
+        return key, first['msg'].removeprefix('Value error, ') + near.replace(' D', '; d')
     for part in above:
         if isinstance(part, str) and (inner := _inner(model, part)) is not None:
             model = inner

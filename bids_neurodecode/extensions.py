@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from bids_neurodecode.errors import ArgumentsError
+from bids_neurodecode.text import did_you_mean
 
 SYSTEMS, EXTRACTORS, GENERATORS, RECIPES = (
     f'bids_neurodecode.{kind}' for kind in ('systems', 'extractors', 'generators', 'recipes')
@@ -41,7 +42,7 @@ OwnGenerator = Literal[
 OWN_GENERATORS: tuple[str, ...] = get_args(OwnGenerator)
 """The generators of this package."""
 
-UNKNOWN = 'there is no system {name!r}; known: {known}'
+UNKNOWN = 'there is no {kind} {name!r}.{near} Known: {known}'
 BROKEN = (
     'The installed {kind} {name!r} ({place}) cannot be used: {reason}. Update or remove its '
     'package.'
@@ -140,6 +141,23 @@ def system_names() -> tuple[str, ...]:
     return (*OWN, *(name for name in installed() if name not in OWN))
 
 
+def unknown(kind: str, name: str, known: Iterable[str]) -> str:
+    """Return the middle of a message on a name that there is not.
+
+    Parameters
+    ----------
+    kind
+        What it is the name of.
+    name
+        As it was asked for.
+    known
+        The names that there are.
+    """
+    names = list(known)
+    near = did_you_mean(name, names)
+    return UNKNOWN.format(kind=kind, name=name, near=near, known=', '.join(names))
+
+
 def versions_of(config: Any) -> str:
     """Return the versions of the packages that bring what settings ask for; empty for our own.
 
@@ -204,6 +222,18 @@ def broken(group: str, name: str, reason: str) -> ArgumentsError:
     return ArgumentsError(BROKEN.format(kind=kind, name=name, place=place, reason=reason))
 
 
+def package_of(group: str, name: str) -> str:
+    """Return the name of the package that brings an entry point.
+
+    Parameters
+    ----------
+    group, name
+        Of the entry point, one of :func:`installed`.
+    """
+    point = installed(group)[name]
+    return point.module.partition('.')[0] if point.dist is None else point.dist.name
+
+
 @functools.cache
 def find_system(name: str) -> System | None:
     """Return an installed system; None for those of this package and for ``auto``.
@@ -216,7 +246,7 @@ def find_system(name: str) -> System | None:
     if name in {*OWN, 'auto'}:
         return None
     if name not in installed():
-        raise ArgumentsError(UNKNOWN.format(name=name, known=', '.join(system_names())))
+        raise ArgumentsError(unknown('system', name, system_names()))
     system: System = load(SYSTEMS, name, System)
     return system
 

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from bids_neurodecode.config import Config, build_config, merge, reason_of
 from bids_neurodecode.errors import ArgumentsError
 from bids_neurodecode.settings.study import NO_REFERENCE, StudySettings, VariantSettings
-from bids_neurodecode.text import one_line
+from bids_neurodecode.text import did_you_mean, one_line
 
 SUFFIX = '.toml'
 ALL = 'all'
@@ -28,7 +28,7 @@ ALL = 'all'
 FIXED = ('schema_version', 'system', 'seed', 'betas.precomputed')
 """Settings that variants may not change: what is read is read once, and seeds have their list."""
 
-UNKNOWN_STUDY = 'No study or file is called {name!r}. Studies: {studies}.'
+UNKNOWN_STUDY = 'No study or file is called {name!r}.{near} Studies: {studies}.'
 UNREADABLE = 'Cannot read the study {file}: {reason}. Fix the file; studies: {studies}.'
 INVALID_STUDY = 'Invalid study {file}: {key}: {reason}. Correct it.'
 BAD_NAME = (
@@ -141,7 +141,8 @@ def read_study(source: str | Path) -> tuple[str, str, StudySettings]:
         return str(source), text, _validated(text, str(source), studies)
     path = Path(source)
     if not path.is_file():
-        raise ArgumentsError(UNKNOWN_STUDY.format(name=str(source), studies=studies))
+        near = did_you_mean(source, names)
+        raise ArgumentsError(UNKNOWN_STUDY.format(name=str(source), near=near, studies=studies))
     if not re.fullmatch(r'[\w-]+', path.stem, flags=re.ASCII):
         raise ArgumentsError(BAD_NAME.format(file=path))
     try:
@@ -268,5 +269,6 @@ def _check_references(plan: StudyPlan) -> None:
     named |= {f'published.{n}.variant': p.variant for n, p in enumerate(plan.settings.published)}
     for key, label in named.items():
         if label is not None and label not in plan.labels:
-            reason = NO_REFERENCE.format(name=label, known='; '.join(plan.labels))
+            told = {'known': '; '.join(plan.labels), 'near': did_you_mean(label, plan.labels)}
+            reason = NO_REFERENCE.format(name=label, **told)
             raise ArgumentsError(INVALID_STUDY.format(file=plan.name, key=key, reason=reason))

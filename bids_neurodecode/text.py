@@ -1,8 +1,9 @@
-"""What is said in one line."""
+"""What is said in one line: errors, near names, durations."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Iterable, Sequence
 
 
 def span_of(values: Sequence[float], unit: str = '') -> str:
@@ -33,3 +34,55 @@ def one_line(said: object) -> str:
     ('no such voxel', 'KeyError')
     """
     return ' '.join(str(said).split()) or type(said).__name__
+
+
+def did_you_mean(name: object, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """Return the question after an unknown name, with a space before it; '' if none is near.
+
+    Parameters
+    ----------
+    name
+        As it was asked for.
+    known
+        The names that there are.
+    cutoff
+        How like it a name has to be, from 0 to 1 (the ratio of :mod:`difflib`).
+
+    Examples
+    --------
+    >>> did_you_mean('preset', ['presets', 'weights']), did_you_mean('GABOR', ['gabor'])
+    (' Did you mean presets?', ' Did you mean gabor?')
+    >>> did_you_mean('dream', ['movie'])
+    ''
+    """
+    folded = {each.casefold(): each for each in known}
+    close = difflib.get_close_matches(str(name).casefold(), folded, n=1, cutoff=cutoff)
+    return f' Did you mean {folded[close[0]]}?' if close else ''
+
+
+def coarse(seconds: float) -> str:
+    """Write a duration that is not known better than to a fifth.
+
+    Examples
+    --------
+    >>> coarse(4), coarse(47), coarse(130), coarse(1490), coarse(8000)
+    ('10 s', '50 s', '2 min', '25 min', '2 h 15 min')
+    """
+    steps = ((60, 10), (600, 60), (3600, 300))
+    step = next((step for limit, step in steps if seconds < limit), 900)
+    return clock(max(round(seconds / step), 1) * step).replace(' 0 s', '')
+
+
+def clock(seconds: float) -> str:
+    """Write a duration as a person reads it.
+
+    Examples
+    --------
+    >>> clock(75), clock(7260), clock(4)
+    ('1 min 15 s', '2 h 1 min', '4 s')
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f'{hours} h {minutes} min'
+    return f'{minutes} min {rest} s' if minutes else f'{rest} s'

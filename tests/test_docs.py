@@ -149,12 +149,27 @@ def test_figures_are_small_and_used():
         assert f'_static/{figure.name}' in text, figure.name
 
 
+def test_changes_are_told_by_release():
+    """What is not released stands at the top; a released version has its date."""
+    text = (ROOT / 'CHANGELOG.md').read_text('utf-8')
+    first, *others = re.findall(r'(?m)^## (.*)$', text)
+    released = re.compile(r'\[?(\d+\.\d+\.\d+)\]? - \d{4}-\d{2}-\d{2}')
+    if '.dev' in __version__:
+        assert first == f'Unreleased ({__version__.split(".dev")[0]})'
+    else:
+        assert released.fullmatch(first)[1] == __version__
+    assert all(released.fullmatch(other) for other in others)
+    kinds = {'Added', 'Changed', 'Deprecated', 'Removed', 'Fixed', 'Security'}
+    assert set(re.findall(r'(?m)^### (.*)$', text)) <= kinds
+
+
 def test_citation():
     citation = yaml.safe_load((ROOT / 'CITATION.cff').read_text('utf-8'))
     assert citation['cff-version'] == '1.2.0'
     assert {'cff-version', 'message', 'title', 'authors'} <= set(citation) <= CITATION_KEYS
     assert citation['type'] in {'software', 'dataset'}
-    assert str(citation['version']) == __version__.split('.dev')[0]
+    assert str(citation['version']) == __version__
+    assert ('date-released' in citation) == ('.dev' not in __version__)
     assert citation['license'] == 'Apache-2.0'
     assert citation['authors']
     for author in citation['authors']:

@@ -11,6 +11,7 @@ from bids_neurodecode import extensions
 from bids_neurodecode.bids import recipes
 from bids_neurodecode.bids.names import Product, product_of
 from bids_neurodecode.bids.recipes import read_recipe, recipe_files, recognise
+from bids_neurodecode.cli import tools
 from bids_neurodecode.cli.systems import check_declarations
 from bids_neurodecode.config import build_config
 from bids_neurodecode.errors import ArgumentsError
@@ -130,7 +131,7 @@ def test_a_recipe_has_to_be_a_file_of_its_name(bring):
         recognise(Path(__file__).parent, 'nsd')
 
 
-def test_a_broken_recipe_package_stops_only_who_asks_for_it(bring, monkeypatch, tmp_path):
+def test_a_broken_recipe_package_stops_only_who_asks_for_it(bring, monkeypatch, tmp_path, capsys):
     """Of no run that does not ask for it, be it not importable or not a recipe."""
     warned = []
     monkeypatch.setattr(recipes.LOGGER, 'warning', warned.append)
@@ -146,7 +147,12 @@ def test_a_broken_recipe_package_stops_only_who_asks_for_it(bring, monkeypatch, 
     assert "recipe 'cats'" in cats
     assert 'AttributeError' in cats
     assert 'dogs.toml' in dogs
-    assert dogs.endswith('this recipe is left out.')
+    assert dogs.endswith("the recipe 'dogs' of the package tests is left out.")
+    assert tools.main(['datasets', 'list']) == 0
+    listed = capsys.readouterr()
+    assert 'bold5000: ' in listed.out
+    assert 'dogs' not in listed.out
+    assert listed.err == '', 'warned of once'
     for name in ('cats', 'dogs'):
         with pytest.raises(ArgumentsError, match=name):
             recognise(tmp_path, name)

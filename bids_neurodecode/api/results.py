@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -9,15 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 from bids_neurodecode.bids.entities import parse_entities
 from bids_neurodecode.errors import UsageError
+from bids_neurodecode.text import did_you_mean
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from bids_neurodecode.report.results import ParticipantResults
 
-NO_MAP = 'There is no map {name!r} of sub-{label}. Maps: {known}.'
-NO_TABLE = 'There is no table {name!r} of sub-{label}. Tables: {known}.'
-NO_MODEL = 'There is no model {name!r} of sub-{label}. Models: {known}.'
+NO_MAP = 'There is no map {name!r} of sub-{label}.{near} Maps: {known}.'
+NO_TABLE = 'There is no table {name!r} of sub-{label}.{near} Tables: {known}.'
+NO_MODEL = 'There is no model {name!r} of sub-{label}.{near} Models: {known}.'
 WHICH = 'The results are of {known}; say which: participant="01" (and task="...").'
 NO_PARTICIPANT = 'There are no results of sub-{label}{task}. Results: {known}.'
 
@@ -133,8 +135,7 @@ class Results:
         record = self._record(participant, task)
         files = _maps(record)
         if name not in files:
-            told = {'name': name, 'label': record.participant, 'known': ', '.join(files)}
-            raise UsageError(NO_MAP.format(**told))
+            raise UsageError(_no_such(NO_MAP, name, record, files))
         return as_shown(open_image(files[name]))
 
     def table(
@@ -159,8 +160,7 @@ class Results:
         record = self._record(participant, task)
         files = {key: getattr(record, key) for key in TABLES if getattr(record, key) is not None}
         if name not in files:
-            told = {'name': name, 'label': record.participant, 'known': ', '.join(files)}
-            raise UsageError(NO_TABLE.format(**told))
+            raise UsageError(_no_such(NO_TABLE, name, record, files))
         return read_table(files[name])
 
     def model(self, name: str, participant: str | None = None, task: str | None = None) -> Any:
@@ -188,8 +188,7 @@ class Results:
         record = self._record(participant, task)
         files = self._models(record)
         if name not in files:
-            told = {'name': name, 'label': record.participant, 'known': ', '.join(files)}
-            raise UsageError(NO_MODEL.format(**told))
+            raise UsageError(_no_such(NO_MODEL, name, record, files))
         if name in APPLIED:
             raise UsageError(ONLY_APPLIED.format(name=name, folder=self.folder))
         return _model(*load_arrays(files[name]))
@@ -261,6 +260,13 @@ def load_results(out: str | Path) -> Results:
 
     folder = Path(out)
     return Results(folder, tuple(read_results(file) for file in find_results(folder)))
+
+
+def _no_such(message: str, name: str, record: ParticipantResults, known: Iterable[str]) -> str:
+    """Return the message on something that a participant has not got."""
+    names = list(known)
+    near = did_you_mean(name, names)
+    return message.format(name=name, label=record.participant, near=near, known=', '.join(names))
 
 
 def _maps(record: ParticipantResults) -> dict[str, Path]:

@@ -13,6 +13,7 @@ from bids_neurodecode.api.features import load
 from bids_neurodecode.api.usage import speaking_of_arguments
 from bids_neurodecode.errors import UsageError
 from bids_neurodecode.evaluation.identification import Measure
+from bids_neurodecode.text import did_you_mean
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 NOT_PAIRED = 'y_true {true} and y_pred {found} must have one row per sample and the same columns.'
 ONE_CANDIDATE = 'Two-way identification needs two different rows of y_true; there is one.'
 OTHER_COUNT = '{true} true images and {found} reconstructions were given; give one for each.'
-UNKNOWN_GUIDE = 'No network that judges is called {name!r} (guided_by). There are: {names}.'
+UNKNOWN_GUIDE = 'No network that judges is called {name!r} (guided_by).{near} There are: {names}.'
 TOO_FEW = 'Scores need two images or more; there is {n}.'
 
 
@@ -159,8 +160,8 @@ def score_reconstructions(
     judges = {metric.network for known in PROTOCOLS.values() for metric in known.metrics}
     unknown = sorted({*(guided_by or ())} - judges)
     if unknown:
-        names = ', '.join(sorted(judges))
-        raise UsageError(UNKNOWN_GUIDE.format(name=unknown[0], names=names))
+        told = {'near': did_you_mean(unknown[0], judges), 'names': ', '.join(sorted(judges))}
+        raise UsageError(UNKNOWN_GUIDE.format(name=unknown[0], **told))
     with speaking_of_arguments():
         size = get_protocol(protocol).pixel_size
         matched = _matched(true, reconstructed, size)

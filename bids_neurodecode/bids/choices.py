@@ -9,8 +9,9 @@ from bids_neurodecode.bids.pairing import Series
 from bids_neurodecode.bids.records import RunInput
 from bids_neurodecode.errors import InputError
 from bids_neurodecode.spaces import NO_HEMISPHERE, files_of, form_of
+from bids_neurodecode.text import did_you_mean
 
-UNKNOWN = 'There is no {what} {label!r} in the preprocessed data. Found: {known}.'
+UNKNOWN = 'There is no {what} {label!r} in the preprocessed data.{near} Found: {known}.'
 SEVERAL_TASKS = (
     'Several tasks show stimuli: {known}. Choose one with --task-id, or name those that belong '
     'together (--task-id A B): they go into one model.'
@@ -92,7 +93,8 @@ def keep_labels(
     for label in labels:
         if not any(same_index(label, other) for other in known):
             listed = ', '.join(known) or f'none (the names have no {key}-)'
-            raise InputError(UNKNOWN.format(what=what, label=label, known=listed))
+            near = did_you_mean(label, known)
+            raise InputError(UNKNOWN.format(what=what, label=label, near=near, known=listed))
     return [s for s in found if any(same_index(x, s.entities.get(key, '')) for x in labels)]
 
 
@@ -269,9 +271,10 @@ def choose_space(found: Sequence[Series], asked: str | None) -> list[Series]:
         kept = [s for s in found if wanted <= set(space_label(s).split(':'))]
         kept = [s for s in kept if not s.parcellation] or kept  # parcels are asked for by name
         if not kept:
-            known = ', '.join(sorted({space_label(s) for s in found}))
+            spaces = sorted({space_label(s) for s in found})
             label = asked.removeprefix('space-')
-            raise InputError(UNKNOWN.format(what='space', label=label, known=known))
+            near, listed = did_you_mean(label, spaces), ', '.join(spaces)
+            raise InputError(UNKNOWN.format(what='space', label=label, near=near, known=listed))
     labels = {(s.entities.get('sub'), space_label(s)) for s in kept}
     alike = {space_label(s, with_cohort=False) for s in kept}
     if len(alike) > 1 or len(labels) > len({label for label, _ in labels}):

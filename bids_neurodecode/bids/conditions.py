@@ -27,6 +27,7 @@ from bids_neurodecode.bids.timing import TOLERANCE, read_table
 from bids_neurodecode.errors import InputError
 from bids_neurodecode.settings.conditions import ConditionSettings
 from bids_neurodecode.tables import to_numbers
+from bids_neurodecode.text import did_you_mean
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,7 +37,7 @@ NO_COLUMN = (
     'and "trial_type"; images and films need "stim_file".'
 )
 NO_SUCH_CONDITION = (
-    'No trial_type of sub-{label} is {name!r} (conditions.include). There are: {known}.'
+    'No trial_type of sub-{label} is {name!r} (conditions.include).{near} There are: {known}.'
 )
 FEW_CONDITIONS = (
     'The events of sub-{label} name no stimuli, and {n} condition(s) that are shown in two runs '
@@ -251,8 +252,9 @@ class ConditionReader(EventsReader):
         notes = []
         for pattern in settings.include:
             if not any(fnmatchcase(name, pattern) for name in self._types):
+                told = {'near': did_you_mean(pattern, self._types), 'name': pattern}
                 known = ', '.join(sorted(self._types)) or 'none'
-                raise InputError(NO_SUCH_CONDITION.format(label=label, name=pattern, known=known))
+                raise InputError(NO_SUCH_CONDITION.format(label=label, known=known, **told))
         if self._outside:
             n = len(self._outside)
             notes.append(LEFT_OUT.format(n=n, label=label, file=self._outside[0]))

@@ -12,7 +12,7 @@ from bids_neurodecode.bids.filters import QUERIES
 from bids_neurodecode.bids.pipelines import holds_series, instead_of_series, wanted_series
 from bids_neurodecode.errors import ArgumentsError, InputError
 from bids_neurodecode.fetched import check_fetched, stand_in
-from bids_neurodecode.text import one_line
+from bids_neurodecode.text import did_you_mean, one_line
 
 NO_FOLDER = 'There is no folder {folder}. Give the folder of a BIDS dataset.'
 NO_DESCRIPTION = (
@@ -51,7 +51,8 @@ UNTYPED = (
 )
 LEFT_OUT = '{folder} was left out: its {file} was not fetched ({reason}).'
 UNKNOWN_DERIVATIVE = (
-    'No derivatives are called {name!r}. Known: {known}. Add them with --derivatives {name}=PATH.'
+    'No derivatives are called {name!r}.{near} Known: {known}. Add them with '
+    '--derivatives {name}=PATH.'
 )
 
 
@@ -218,8 +219,8 @@ def find_derivatives(
             for folder in _outputs(bids_dir / 'derivatives'):
                 check_fetched(folder / 'dataset_description.json')
     if betas_from is not None and betas_from not in found:
-        known = ', '.join(found) or 'none'
-        raise ArgumentsError(UNKNOWN_DERIVATIVE.format(name=betas_from, known=known))
+        told = {'near': did_you_mean(betas_from, found), 'known': ', '.join(found) or 'none'}
+        raise ArgumentsError(UNKNOWN_DERIVATIVE.format(name=betas_from, **told))
     if not found:
         folder = bids_dir / 'derivatives'
         desc = wanted_series(query)

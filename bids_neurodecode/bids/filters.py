@@ -9,7 +9,7 @@ from typing import Any
 
 from bids_neurodecode.bids.index import entity_names
 from bids_neurodecode.errors import ArgumentsError
-from bids_neurodecode.text import one_line
+from bids_neurodecode.text import did_you_mean, one_line
 
 QUERIES: Mapping[str, Mapping[str, Any]] = {
     'bold': {
@@ -33,7 +33,7 @@ BAD_FILTER = (
     'Cannot read the filters in {file}: {reason}. '
     'Write a JSON object of objects, such as {{"bold": {{"session": "a"}}}}.'
 )
-UNKNOWN_QUERY = 'Unknown query {key!r} in {file}. Known: {known}.'
+UNKNOWN_QUERY = 'Unknown query {key!r} in {file}.{near} Known: {known}.'
 UNKNOWN_ENTITY = (
     'Unknown entity {key!r} of the query {query!r} in {file}.{nearest} Known: {known}.'
 )
@@ -68,9 +68,8 @@ def read_filters(file: Path) -> dict[str, dict[str, Any]]:
         raise ArgumentsError(BAD_FILTER.format(file=file, reason=reason))
     for query, wanted in filters.items():
         if query not in QUERIES:
-            raise ArgumentsError(
-                UNKNOWN_QUERY.format(key=query, file=file, known=', '.join(QUERIES))
-            )
+            told = {'near': did_you_mean(query, QUERIES), 'known': ', '.join(QUERIES)}
+            raise ArgumentsError(UNKNOWN_QUERY.format(key=query, file=file, **told))
         _check_entities(query, wanted, file)
     return filters
 
@@ -97,7 +96,7 @@ def _check_entities(query: str, wanted: Mapping[str, Any], file: Path) -> None:
                     key=key,
                     query=query,
                     file=file,
-                    nearest=_nearest(key, known),
+                    nearest=did_you_mean(key, known),
                     known=', '.join(known),
                 )
             )
@@ -109,10 +108,3 @@ def _check_entities(query: str, wanted: Mapping[str, Any], file: Path) -> None:
 def _usable(value: Any) -> bool:
     # the index of pybids is of 64 bits
     return value is None or isinstance(value, str) or (type(value) is int and abs(value) < 2**63)
-
-
-def _nearest(key: str, known: list[str]) -> str:
-    import difflib
-
-    close = difflib.get_close_matches(key, known, n=1)
-    return f' Did you mean {close[0]!r}?' if close else ''

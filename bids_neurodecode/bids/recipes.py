@@ -28,11 +28,11 @@ from bids_neurodecode.bids.description import read_json
 from bids_neurodecode.bids.entities import parse_entities
 from bids_neurodecode.config import Config, build_config, merge, reason_of
 from bids_neurodecode.errors import ArgumentsError, InputError
-from bids_neurodecode.extensions import RECIPES, broken, installed, load
+from bids_neurodecode.extensions import RECIPES, broken, installed, load, package_of
 from bids_neurodecode.fetched import stand_in
 from bids_neurodecode.settings.base import Settings
 from bids_neurodecode.settings.recipes import ClueSettings, RecipeSettings
-from bids_neurodecode.text import one_line
+from bids_neurodecode.text import did_you_mean, one_line
 
 if TYPE_CHECKING:
     from bids_neurodecode.bids.pairing import Series
@@ -46,7 +46,7 @@ LOOKED_AT = 8
 
 NO_RECIPES = 'There is no folder {folder} ({variable}). Make it, or unset the variable.'
 NOT_ITS_FILE = 'it has to be the path of a file {name}, and is {file}'
-UNKNOWN_RECIPE = 'No recipe or file is called {name!r}. Recipes: {known}.'
+UNKNOWN_RECIPE = 'No recipe or file is called {name!r}.{near} Recipes: {known}.'
 UNREADABLE = 'Cannot read the recipe {file}: {reason}. Fix the file, or remove it.'
 INVALID = 'Invalid recipe {file}: {key}: {reason}. Correct it.'
 LEAVES = (
@@ -64,7 +64,7 @@ SEVERAL = (
 RECOGNISED = (
     'The dataset was recognised as {title} by {why} (recipe {name}, checked {checked}): {follows}.'
 )
-LEFT_OUT = '{reason} Until then this recipe is left out.'
+LEFT_OUT = '{reason} Until then the recipe {name!r} of the package {package} is left out.'
 ASKED = '--recipe'
 NOTHING = 'no settings follow'
 OVERRIDDEN = '{settings}; {keys} as you set it'
@@ -131,7 +131,7 @@ def _installed_files() -> dict[str, Path]:
         try:
             files[name] = _installed_file(name)
         except ArgumentsError as error:
-            _warn(str(error))
+            _warn(name, str(error))
     return files
 
 
@@ -144,9 +144,10 @@ def _installed_file(name: str) -> Path:
 
 
 @functools.cache
-def _warn(reason: str) -> None:
-    """Say once that an installed recipe is left out."""
-    LOGGER.warning(LEFT_OUT.format(reason=reason))
+def _warn(name: str, reason: str) -> None:
+    """Say once that an installed recipe is left out, and whose it is."""
+    told = {'name': name, 'package': package_of(RECIPES, name)}
+    LOGGER.warning(LEFT_OUT.format(reason=reason, **told))
 
 
 def _package() -> Path:
@@ -171,7 +172,12 @@ def read_recipe(source: str | Path) -> Recipe:
         _installed_file(str(source))  # one that is broken is left out of the files
     file = files.get(str(source)) or Path(source)
     if not file.is_file():
-        raise ArgumentsError(UNKNOWN_RECIPE.format(name=str(source), known=', '.join(files)))
+        told = {
+            'name': str(source),
+            'near': did_you_mean(source, files),
+            'known': ', '.join(files),
+        }
+        raise ArgumentsError(UNKNOWN_RECIPE.format(**told))
     try:
         values = tomllib.loads(file.read_text('utf-8'))
     except (OSError, ValueError, RecursionError) as error:
@@ -186,6 +192,28 @@ def read_recipe(source: str | Path) -> Recipe:
     for tasks in ((), *([task] for task in content.task)):
         build_config(recipe.settings(tasks), source=f'the recipe {file}')
     return recipe
+
+
+def read_usable(name: str, file: Path) -> Recipe | None:
+    """Read one of :func:`recipe_files`; None, and a warning, if it is an installed, broken one.
+
+    Parameters
+    ----------
+    name, file
+        Of the recipe.
+
+    Raises
+    ------
+    ArgumentsError
+        If one of the user's own cannot be used.
+    """
+    try:
+        return read_recipe(file)
+    except ArgumentsError as error:
+        if _installed_files().get(name) != file:
+            raise
+        _warn(name, str(error))
+        return None
 
 
 def _with_paths(
@@ -240,16 +268,10 @@ def recognise(folder: Path, asked: str = AUTO) -> Recipe | None:
     seen = _Seen(folder)
     own, others, ours = list[Recipe](), list[Recipe](), list[Recipe]()
     installed_files = {*_installed_files().values()}
-    for file in recipe_files().values():
-        try:
-            recipe = read_recipe(file)
-        except ArgumentsError as error:
-            if file not in installed_files:
-                raise
-            _warn(str(error))
-            continue
-        why = seen.why(recipe.content)
-        if why:
+    for name, file in recipe_files().items():
+        recipe = read_usable(name, file)
+        why = '' if recipe is None else seen.why(recipe.content)
+        if recipe is not None and why:
             found = ours if file.parent == _package() else own
             found = others if file in installed_files else found
             found.append(replace(recipe, why=why))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from bids_neurodecode.errors import NeurodecodeError
+from bids_neurodecode.errors import ArgumentsError, NeurodecodeError
 
 if TYPE_CHECKING:
     from bids_neurodecode.bids.recipes import Recipe
@@ -27,14 +28,28 @@ READY = 'A run would read this (nothing was run, and no series was read):'
 NOT_READY = 'A run would say: {reason}'
 
 
-def list_datasets(options: Any) -> None:
-    """Print the recipes, a line each."""
-    from bids_neurodecode.bids.recipes import read_recipe, recipe_files
+def list_datasets(options: Any) -> int:
+    """Print the recipes, a line each; one that cannot be read is a line among the errors.
+
+    Returns
+    -------
+    int
+        0, or 1 if one of the user's own cannot be read.
+    """
+    from bids_neurodecode.bids.recipes import read_usable, recipe_files
 
     del options
-    for name in recipe_files():
-        content = read_recipe(name).content
-        print(f'{name}: {content.title}, {content.source}')
+    code = 0
+    for name, file in recipe_files().items():
+        try:
+            recipe = read_usable(name, file)
+        except ArgumentsError as error:
+            print(f'datasets: {error}', file=sys.stderr)
+            code = 1
+            continue
+        if recipe is not None:
+            print(f'{name}: {recipe.content.title}, {recipe.content.source}')
+    return code
 
 
 def show_dataset(options: Any) -> None:

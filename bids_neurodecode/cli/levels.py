@@ -34,6 +34,7 @@ SUBMITTED = (
     '{n} steps were submitted to the batch system. When its queue is empty, run the same command '
     'again without --use-plugin: what is done is reused, what failed is run again or reported.'
 )
+WARNED = 'sub-%s: %d warning%s, in full in the report (%s) and in %s.'
 METHODS_WRITTEN = 'Methods text: {folder}/CITATION.md (also .html; references: CITATION.bib)'
 UNCHANGED = (
     'sub-%s: nothing changed since the last run, and its outputs are complete: they are left as '
@@ -78,22 +79,23 @@ def _participant_level(
         return OK
     if arguments.reports_only:
         task = task_of_results(arguments.task_id, run.output_dir)
-        for file in find_results(run.output_dir, labels, task):
-            LOGGER.info('Report: %s', participant_report(file, run.output_dir))
+        files = find_results(run.output_dir, labels, task)
+        pages = [participant_report(file, run.output_dir) for file in files]
+        _say_scores(files)
+        for page in pages:
+            LOGGER.info('Report: %s', page)
         return OK
     with hold(run.work_dir, labels, submits=only_submits(arguments)):
         done, failures = _run_participants(arguments, inputs, run)
     people = [person for person, _ in done]
-    for person in people:
-        _say_report(run.output_dir, person)
     if done:
         results = _results_of(inputs, run.output_dir, [person.label for person in people])
         write_dataset(arguments, config, inputs, results)
         # not before: what is remembered is never written again, the dataset's files among it
         for person, key in done:
             remember(person, run, key)
-        _say_what_was_found(results)
-    _say_who_was_not_run(inputs, run.output_dir)
+        _say_what_was_found(results, run)
+    _say_outcome(inputs, run.output_dir, people)
     return FAILED if inputs.failures else code_of(failures)
 
 
@@ -129,7 +131,7 @@ def _nothing_to_run(arguments: Arguments, config: Config, inputs: DatasetInput) 
     if not is_complete(arguments.output_dir):
         results = _results_of(inputs, arguments.output_dir)
         write_dataset(arguments, config, inputs, results)
-    _say_who_was_not_run(inputs, arguments.output_dir)
+    _say_outcome(inputs, arguments.output_dir)
     return FAILED if inputs.failures else OK
 
 
@@ -141,12 +143,29 @@ def _say_report(output_dir: Path, person: ParticipantInput) -> None:
         LOGGER.info('Report: %s', page)
 
 
-def _say_who_was_not_run(inputs: DatasetInput, output_dir: Path) -> None:
+def _say_outcome(
+    inputs: DatasetInput, output_dir: Path, done: Sequence[ParticipantInput] = ()
+) -> None:
+    """Say at the end what matters: who has no results, the scores, and where the pages are."""
     for person in inputs.unchanged:
         LOGGER.info(UNCHANGED, person.label)
-        _say_report(output_dir, person)
     for label, reason in inputs.failures.items():
         LOGGER.error('sub-%s was left out: %s', label, reason)
+    people = [*done, *inputs.unchanged]
+    if people:
+        _say_scores(_results_of(inputs, output_dir, [person.label for person in people]))
+    for person in people:
+        _say_report(output_dir, person)
+
+
+def _say_scores(files: Sequence[Path]) -> None:
+    """Log the score that heads the page of each participant."""
+    from bids_neurodecode.levels.headlines import participant_headlines
+    from bids_neurodecode.systems.steps.records import read_results
+
+    for record in map(read_results, files):
+        for line in participant_headlines(record):
+            LOGGER.info('sub-%s: %s', record.participant, line)
 
 
 def _results_of(
@@ -163,18 +182,25 @@ def _results_of(
     ]
 
 
-def _say_what_was_found(files: Sequence[Path]) -> None:
+def _say_what_was_found(files: Sequence[Path], run: RunSettings) -> None:
     """Log what was held out and, as warnings, what of it was seen in training all the same.
 
     Nodes may run in processes without this log: what else they warn of is read from the records.
+    The terminal counts it, unless it is to say more (-v).
     """
     from bids_neurodecode.systems.steps.records import read_results
 
     for record in map(read_results, files):
         if record.split is not None:
             LOGGER.info('sub-%s: %s', record.participant, record.split.why)
-        for line in (*record.leaks, *record.warnings):
+        for line in record.leaks:
             LOGGER.warning('sub-%s: %s', record.participant, line)
+        for line in record.warnings:
+            LOGGER.debug('sub-%s, warning: %s', record.participant, line)
+        n, log = len(record.warnings), run.output_dir / 'logs' / f'{run.run_id}.log'
+        if n:
+            where = 'Warnings and errors'
+            LOGGER.info(WARNED, record.participant, n, 's' * (n > 1), where, log)
 
 
 def group_level(arguments: Arguments, config: Config, inputs: DatasetInput, run_id: str) -> int:
@@ -190,7 +216,14 @@ def group_level(arguments: Arguments, config: Config, inputs: DatasetInput, run_
         Of this run.
     """
     from bids_neurodecode.levels.group import init_group_wf
-    from bids_neurodecode.systems.steps.records import find_results, owner_of, task_of_results
+    from bids_neurodecode.levels.headlines import group_headlines
+    from bids_neurodecode.systems.steps.records import (
+        find_results,
+        group_page,
+        owner_of,
+        read_results,
+        task_of_results,
+    )
 
     run = run_settings(arguments, config, inputs, run_id)
     task = task_of_results(arguments.task_id, run.output_dir)
@@ -206,12 +239,15 @@ def group_level(arguments: Arguments, config: Config, inputs: DatasetInput, run_
         remove_begun(run.output_dir.glob(f'{BEGUN}*group*.html'))
         remove_begun((run.output_dir / 'group').rglob(f'{BEGUN}*'))
         failures = run_and_watch(init_group_wf(results, missing, run), arguments)
-    if only_submits(arguments):
+    if failures or only_submits(arguments):
         return code_of(failures)
-    LOGGER.info('Report: %s', run.output_dir / 'group.html')
-    if config.movie.target == 'group' and not failures:
+    records = [read_results(file) for file in results]
+    for line in group_headlines(records):
+        LOGGER.info('%s', line)
+    LOGGER.info('Report: %s', run.output_dir / group_page(run.output_dir, records[0].task))
+    if config.movie.target == 'group':
         LOGGER.info('Report: %s', run.output_dir / 'group_movie.html')
-    return code_of(failures)
+    return OK
 
 
 def remove_leftovers(output_dir: Path, labels: Sequence[str]) -> None:

@@ -6,7 +6,6 @@ Importing this and asking for help loads nothing heavy.
 from __future__ import annotations
 
 import argparse
-import difflib
 import os
 import re
 import sys
@@ -29,6 +28,7 @@ from bids_neurodecode.cli.values import (
 )
 from bids_neurodecode.errors import ArgumentsError
 from bids_neurodecode.extensions import OWN
+from bids_neurodecode.text import did_you_mean
 
 if TYPE_CHECKING:
     from bids_neurodecode.config import Config
@@ -37,11 +37,10 @@ PROG = 'bids_neurodecode'
 WEIGHTS_VARIABLE = 'BIDS_NEURODECODE_WEIGHTS'
 
 USAGE_ERROR = '{message}. See {prog} --help.'
-UNKNOWN_OPTION = 'Unknown option {option}.{nearest} See {prog} --help.'
-EXTRA_ARGUMENT = (
-    'Unexpected argument {argument!r}. Give BIDS_DIR OUTPUT_DIR and participant or group first, '
-    'then the options. See {prog} --help.'
-)
+BAD_CHOICE = 'There is no {what} {value!r}.{near} There are: {known}. See {prog} --help.'
+UNKNOWN_OPTION = 'Unknown option {option}.{near} See {prog} --help.'
+EXTRA_ARGUMENT = 'Unexpected argument {argument!r}.{order} See {prog} --help.'
+ORDER = ' Give BIDS_DIR OUTPUT_DIR and participant or group first, then the options.'
 DUPLICATE_NAME = 'The derivatives name {name!r} is given twice. Give each dataset its own name.'
 PREDICT_NEEDS_MODELS = '--mode predict needs --models-from: the derivatives that hold the models.'
 MODELS_NEED_PREDICT = '--models-from is for --mode predict. Leave it out, or add --mode predict.'
@@ -99,18 +98,51 @@ class Arguments:
     verbose: int
 
 
-class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are the program's own, one line each."""
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are the program's own, one line each, with the nearest name."""
+
+    order = ''
+    """What is said of the order of arguments where there is one too many."""
+    _words: Sequence[str] = ()
 
     def error(self, message: str) -> NoReturn:
-        """Raise instead of exiting."""
+        """Raise instead of exiting; an unknown option is named before what it leaves missing."""
+        known = _options(self)
+        for word in self._words:
+            name = word.split('=')[0]
+            if name.startswith('--') and len(name) > 2 and name not in known:
+                raise ArgumentsError(_unknown(self, [word]))
         text = message[0].upper() + message[1:].rstrip('.')
         raise ArgumentsError(USAGE_ERROR.format(message=text, prog=self.prog))
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse; what is unknown is an error here, so that a command names its own options.
+
+        Parameters
+        ----------
+        args
+            The words; those of the process if None.
+        namespace
+            That values are set on; None: a new one.
+        """
+        self._words = sys.argv[1:] if args is None else args
+        values, unknown = super().parse_known_args(self._words, namespace)
+        if unknown:
+            raise ArgumentsError(_unknown(self, unknown))
+        return values, unknown
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is None or value in action.choices:
+            return
+        known = [str(choice) for choice in action.choices]
+        what = '/'.join(action.option_strings) or action.dest.replace('_', ' ')
+        told = {'near': did_you_mean(value, known), 'known': ', '.join(known), 'prog': self.prog}
+        raise ArgumentsError(BAD_CHOICE.format(what=what, value=value, **told))
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser with all options, in groups."""
-    parser = _Parser(
+    parser = Parser(
         prog=PROG,
         allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -135,6 +167,7 @@ def build_parser() -> argparse.ArgumentParser:
         choices=('participant', 'group'),
         help='each participant alone, or what they have in common (after the participants)',
     )
+    parser.order = ORDER
     parser.add_argument('--version', action='version', version=f'{PROG} {__version__}')
     _add_selection(parser)
     _add_analysis(parser)
@@ -379,10 +412,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> Arguments:
     parser = build_parser()
     # fMRIPrep and XCP-D write some options with underscores: both ways are understood everywhere
     argv = [dashed(word) for word in (sys.argv[1:] if argv is None else argv)]
-    values, unknown = _parse_known(parser, argv)
-    if unknown:
-        raise ArgumentsError(_unknown(parser, unknown))
-    fields = vars(values)
+    fields = vars(parser.parse_args(argv))
     del fields['notrack']
     fields['derivatives'] = _named(fields['derivatives'])
     for key in ('participant_label', 'session_label', 'run_label', 'task_id'):
@@ -390,21 +420,6 @@ def parse_arguments(argv: Sequence[str] | None = None) -> Arguments:
     arguments = Arguments(**fields)
     _check_together(arguments)
     return arguments
-
-
-def _parse_known(
-    parser: argparse.ArgumentParser, argv: Sequence[str]
-) -> tuple[argparse.Namespace, list[str]]:
-    """Parse; an unknown option is named even where positional arguments are missing too."""
-    try:
-        return parser.parse_known_args(argv)
-    except ArgumentsError:
-        options = _options(parser)
-        for word in argv:
-            name = word.split('=')[0]
-            if name.startswith('--') and len(name) > 2 and name not in options:
-                raise ArgumentsError(_unknown(parser, [word])) from None
-        raise
 
 
 def settings_from(arguments: Arguments) -> Config:
@@ -499,14 +514,13 @@ def _options(parser: argparse.ArgumentParser) -> list[str]:
     return sorted(set(re.findall(r'(?<![\w-])--?[a-z][\w-]*', parser.format_help())))
 
 
-def _unknown(parser: argparse.ArgumentParser, unknown: Sequence[str]) -> str:
+def _unknown(parser: Parser, words: Sequence[str]) -> str:
     """Write the one line for what was not understood, with the nearest option."""
-    options = [word for word in unknown if word.startswith('-')]
+    options = [word for word in words if word.startswith('-')]
     if not options:
-        return EXTRA_ARGUMENT.format(argument=unknown[0], prog=parser.prog)
+        return EXTRA_ARGUMENT.format(argument=words[0], order=parser.order, prog=parser.prog)
     name = options[0].split('=')[0]
     known = _options(parser)
-    close = [option for option in known if option.startswith(name) and len(name) > 3]
-    close = close or difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    nearest = f' Did you mean {close[0]}?' if close else ''
-    return UNKNOWN_OPTION.format(option=name, nearest=nearest, prog=parser.prog)
+    longer = [option for option in known if option.startswith(name) and len(name) > 3]
+    near = did_you_mean(name, longer[:1] or known, cutoff=0.5)
+    return UNKNOWN_OPTION.format(option=name, near=near, prog=parser.prog)

@@ -7,7 +7,11 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from bids_neurodecode.text import clock, coarse
+
 LOGGER = logging.getLogger('bids_neurodecode')
+TRUST = 20.0
+"""Seconds of work that weigh as much as what was expected of all steps."""
 
 
 @dataclass
@@ -21,8 +25,8 @@ class Progress:
     titles
         What nodes are called, by their full names; others by :func:`short_name`.
     costs
-        How long nodes take beside each other, by their full names; all alike if left out. What
-        is left is counted in these, since one step may take longer than all others together.
+        About how many seconds nodes take, by their full names; one each if left out. What is
+        left is counted in these, since one step may take longer than all others together.
     """
 
     total: int
@@ -33,33 +37,59 @@ class Progress:
     finished: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
+    running: dict[str, float] = field(default_factory=dict)
+    worked: dict[str, float] = field(default_factory=dict)
 
     def __call__(self, node: str, state: str) -> None:
         """Take note of a node's new state."""
+        now = time.monotonic()
         if state == 'started':
+            self.running[node] = now
             LOGGER.debug('Started %s', self._name(node))
             return
+        started = self.running.pop(node, now)
+        if state in {'finished', 'failed'}:
+            self.worked[node] = now - started
         getattr(self, state).append(node)
         done = len(self.reused) + len(self.finished) + len(self.failed) + len(self.skipped)
         level = logging.ERROR if state == 'failed' else logging.INFO
         LOGGER.log(
             level, '[%*d/%d] %s: %s%s',
-            len(str(self.total)), done, self.total, self._name(node), state, self._left(done),
+            len(str(self.total)), done, self.total, self._name(node), state, self._left(now),
         )  # fmt: skip
 
     def _name(self, node: str) -> str:
         return self.titles.get(node) or short_name(node)
 
-    def _left(self, done: int) -> str:
-        worked = [*self.finished, *self.failed]
-        if not worked or done >= self.total:
+    def _left(self, now: float) -> str:
+        """Say how long the rest takes: steps as slow as those before, as many at once.
+
+        What was expected counts like ``TRUST`` seconds of work, so that the short steps at the
+        beginning, in which libraries are loaded, do not speak for a long one. A running step that
+        takes longer than expected counts at once, and not only when it ends.
+        """
+        over = {*self.worked, *self.reused, *self.skipped}
+        if not self.worked or len(over) >= self.total:
             return ''
-        over = {*worked, *self.reused, *self.skipped}
-        left = sum(cost for node, cost in self.costs.items() if node not in over)
-        left = left if self.costs else self.total - done
-        spent = sum(self.costs.get(node, 1.0) for node in worked)
-        seconds = (time.monotonic() - self.start) / spent * left
-        return f' (about {clock(seconds)} left)'
+        running = {node: now - start for node, start in self.running.items()}
+        spent = TRUST + sum(self.worked.values())
+        expected = TRUST + sum(map(self._cost, self.worked))
+        late = [node for node in running if running[node] > spent / expected * self._cost(node)]
+        spent += sum(running[node] for node in late)
+        expected += sum(map(self._cost, late))
+        pace = spent / expected
+        rest = [
+            max(pace * self._cost(node) - running.get(node, 0.0), 0.0)
+            for node in self.costs
+            if node not in over
+        ] or [pace] * (self.total - len(over))
+        busy = sum(self.worked.values()) + sum(running.values())
+        at_once = max(busy / max(now - self.start, 1e-3), 1.0)
+        # the longest step sets a limit, however many run at once
+        return f' (about {coarse(max(sum(rest) / at_once, *rest))} left)'
+
+    def _cost(self, node: str) -> float:
+        return self.costs.get(node, 1.0)
 
     def summary(self) -> str:
         """Return one line: what was run, what was reused, how long it took."""
@@ -84,18 +114,3 @@ def short_name(node: str) -> str:
     """
     parts = node.split('.')[1:] or [node]
     return ' '.join(part.replace('sub_', 'sub-').removesuffix('_wf') for part in parts)
-
-
-def clock(seconds: float) -> str:
-    """Write a duration as a person reads it.
-
-    Examples
-    --------
-    >>> clock(75), clock(7260), clock(4)
-    ('1 min 15 s', '2 h 1 min', '4 s')
-    """
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f'{hours} h {minutes} min'
-    return f'{minutes} min {rest} s' if minutes else f'{rest} s'

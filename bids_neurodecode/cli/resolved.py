@@ -14,6 +14,7 @@ from bids_neurodecode.bids.records import DatasetInput, ParticipantInput
 from bids_neurodecode.cli.checks_places import disk_needed
 from bids_neurodecode.cli.parser import Arguments
 from bids_neurodecode.config import Config
+from bids_neurodecode.text import coarse
 
 ROUGH = (
     'about {time} on {n} CPU{s}, scaled from the simulated dataset: no more than an order of '
@@ -125,7 +126,6 @@ def steps_of(arguments: Arguments, config: Config, inputs: DatasetInput) -> list
     """
     from bids_neurodecode.cli.environment import configure_nipype
     from bids_neurodecode.cli.levels import plugin_of, run_settings
-    from bids_neurodecode.cli.progress import clock
     from bids_neurodecode.cli.systems import find_model
     from bids_neurodecode.levels.participant import init_run_wf, workflow_name
     from bids_neurodecode.workflow.resources import cost_of, data_size
@@ -157,7 +157,7 @@ def steps_of(arguments: Arguments, config: Config, inputs: DatasetInput) -> list
         cost_of(name.rsplit('.', 1)[-1]) * scale.get(name.split('.')[0], 1.0) for name in names
     ]
     width = min(n_procs, len(inputs.participants))
-    time = clock(sum(seconds) / width)
+    time = coarse(sum(seconds) / width)
     steps = ', '.join(f'{step} ({memory:.1f} GB)' for step, memory in each.items())
     lines = [f'{len(names)} steps: {steps}']
     lines.append(f'memory: {largest:.1f} GB for the largest step, up to {together:.1f} GB at once')

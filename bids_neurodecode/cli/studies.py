@@ -27,6 +27,7 @@ from bids_neurodecode.cli.parser import Arguments, from_command_line, from_recip
 from bids_neurodecode.cli.systems import check_before
 from bids_neurodecode.errors import ArgumentsError, InputError, NeurodecodeError
 from bids_neurodecode.study import StudyPlan, plan_study, read_study
+from bids_neurodecode.text import did_you_mean
 
 if TYPE_CHECKING:
     from bids_neurodecode.workflow.nodes import RunSettings
@@ -40,7 +41,7 @@ LeftOut = Mapping[tuple[str, str], str]
 OTHER_SYSTEM = 'The study {study} is of the system {right!r}, not {asked!r}. Leave --system out.'
 HAS_SEEDS = 'The study {study} lists its own seeds. Leave --random-seed out, or the seeds.'
 UNKNOWN_METRIC = (
-    'The study {study} shows the metric {name!r}, which there is not. Metrics: {known}.'
+    'The study {study} shows the metric {name!r}, which there is not.{near} Metrics: {known}.'
 )
 BAD_VARIANT = 'The variant {variant!r} of the study {study} cannot be run: {reason}'
 GROUP_TARGET = 'it predicts the group (movie.target), and studies are of single participants.'
@@ -88,8 +89,8 @@ def plan_of(arguments: Arguments) -> StudyPlan:
         raise ArgumentsError(HAS_SEEDS.format(study=plan.name))
     for name in (*settings.metrics, *(row.metric for row in settings.published)):
         if name not in METRICS:
-            known = ', '.join(METRICS)
-            raise ArgumentsError(UNKNOWN_METRIC.format(study=plan.name, name=name, known=known))
+            told = {'near': did_you_mean(name, METRICS), 'known': ', '.join(METRICS)}
+            raise ArgumentsError(UNKNOWN_METRIC.format(study=plan.name, name=name, **told))
     return plan
 
 

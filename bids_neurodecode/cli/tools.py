@@ -12,6 +12,7 @@ from bids_neurodecode._version import __version__
 from bids_neurodecode.cli.completion import add_completion_parser
 from bids_neurodecode.cli.datasets import add_datasets_parser
 from bids_neurodecode.cli.exits import reader_is_gone
+from bids_neurodecode.cli.parser import Parser
 from bids_neurodecode.cli.score import add_score_parser
 from bids_neurodecode.cli.settings_files import add_settings_parsers
 from bids_neurodecode.cli.slurm import add_slurm_parser
@@ -55,7 +56,7 @@ DEMO_OPTIONS: dict[str, tuple[Callable[[str], Any], str]] = {
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog='bids_neurodecode-tools',
         description='Simulated and published datasets, presets, files of settings, pretrained '
         'weights, scores of other programs, and scripts for clusters.',
@@ -123,8 +124,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         words = sys.argv[1:] if argv is None else argv
         options = build_parser().parse_args([dashed(word) for word in words])
-    except SystemExit as stop:  # argparse leaves by itself, with 0 for help and 2 for errors
-        return EXIT_OK if stop.code in {0, None} else EXIT_ARGUMENTS
+    except SystemExit:  # argparse leaves by itself after --help and --version
+        return EXIT_OK
+    except ArgumentsError as error:
+        print(f'error: {error}', file=sys.stderr)
+        return EXIT_ARGUMENTS
     try:
         code: int = options.run(options) or EXIT_OK
         sys.stdout.flush()

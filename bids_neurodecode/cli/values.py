@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import math
 import re
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from bids_neurodecode.extensions import UNKNOWN, system_names
+from bids_neurodecode.extensions import system_names, unknown
 from bids_neurodecode.text import one_line
 
 BAD_MEMORY = '{text!r} is no amount of memory; give a number with a unit, such as 16G or 16000M'
@@ -52,10 +51,7 @@ def system_value(text: str) -> str:
     """Return the name of a system, of this package or an installed one."""
     known = system_names()
     if text not in known:
-        close = difflib.get_close_matches(text, known, n=1)
-        hint = f'; did you mean {close[0]}?' if close else ''
-        message = f'{UNKNOWN.format(name=text, known=", ".join(known))}{hint}'
-        raise argparse.ArgumentTypeError(message)
+        raise argparse.ArgumentTypeError(unknown('system', text, known))
     return text
 
 

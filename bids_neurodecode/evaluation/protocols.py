@@ -17,12 +17,13 @@ from importlib import resources
 from typing import Literal
 
 from bids_neurodecode.errors import ArgumentsError
+from bids_neurodecode.text import did_you_mean
 
 NO_JUDGE = (
     'Protocol {name} has no network left to compare images by: {used} made them, and a network '
     'never judges what it made. Choose another features.extractor or reconstruction.protocol.'
 )
-UNKNOWN_PROTOCOL = 'No protocol of images is called {name!r}. There are: {names}.'
+UNKNOWN_PROTOCOL = 'No protocol of images is called {name!r}.{near} There are: {names}.'
 
 SEED_IS = (
     'SEED is the mean of Object F1, Cap-Sim and 1 - efficientnet_distance. It is not computed, as '
@@ -212,7 +213,8 @@ def get_protocol(name: str) -> PictureProtocol:
         If there is none.
     """
     if name not in PROTOCOLS:
-        raise ArgumentsError(UNKNOWN_PROTOCOL.format(name=name, names=', '.join(PROTOCOLS)))
+        told = {'near': did_you_mean(name, PROTOCOLS), 'names': ', '.join(PROTOCOLS)}
+        raise ArgumentsError(UNKNOWN_PROTOCOL.format(name=name, **told))
     return PROTOCOLS[name]
 
 

@@ -312,7 +312,7 @@ def compare_over_participants(metrics: pd.DataFrame) -> pd.DataFrame:
         first = own.iloc[0]
         other = first.copy()
         other['model'], other['space'] = first['compared_model'], first['compared_space']
-        model = _same_score(metrics, other)
+        model = same_score(metrics, other)
         pairs = own.merge(model, on='participant', suffixes=('', '_model'))
         if pairs.empty:
             continue
@@ -344,8 +344,8 @@ def _summary(readers: Sequence[Reader], failures: Mapping[str, str]) -> tuple[Bl
     metrics = gather_metrics(readers)
     row = scores.headline(metrics) if len(metrics) else None
     if row is not None:
-        found = mean_score(_same_score(metrics, row))
-        lines.append(group_verdict(_same_score(metrics, row)))
+        found = mean_score(same_score(metrics, row))
+        lines.append(group_verdict(same_score(metrics, row)))
         if found.n < MIN_GROUPS:
             lines.append(Verdict('info', FEW.format(need=MIN_GROUPS, each=_each(metrics, row))))
         if found.n_tested:
@@ -400,7 +400,7 @@ def _scores(readers: Sequence[Reader]) -> tuple[Block, ...]:
         folded.append(replace(_mean_table(metrics[parts]), caption=caption))
     row = scores.headline(metrics)
     if row is not None:
-        folded.append(_participant_table(_same_score(metrics, row)))
+        folded.append(_participant_table(same_score(metrics, row)))
     blocks.append(Fold('Every score and comparison, and each participant', tuple(folded)))
     works = tuple((work.text, work.address) for work in cited((CAVEAT,)))
     return (*blocks, References(works))
@@ -440,7 +440,7 @@ def mean_metrics(metrics: pd.DataFrame, compared: pd.DataFrame) -> pd.DataFrame:
             'units': 'participants',
             'test': 'flips',
         }
-        pair = _same_score(tested, known.iloc[0])
+        pair = same_score(tested, known.iloc[0])
         for name in differences if len(pair) else ():
             row[name] = pair[name].iloc[0]
         rows.append(row)
@@ -517,7 +517,7 @@ def _mean_table(metrics: pd.DataFrame) -> Table:
 
 def _each(metrics: pd.DataFrame, row: pd.Series[Any]) -> str:
     """Write the score of each participant."""
-    same = _same_score(metrics, row)
+    same = same_score(metrics, row)
     return ', '.join(
         f'sub-{label} {scores.write_score(str(row["metric"]), float(value))}'
         for label, value in zip(same['participant'], same['value'], strict=True)
@@ -663,8 +663,16 @@ def _keys(metrics: pd.DataFrame) -> list[str]:
     return [key for key in KEYS if key in metrics.columns]
 
 
-def _same_score(metrics: pd.DataFrame, row: pd.Series[Any]) -> pd.DataFrame:
-    """Return the rows of all participants that hold the same score as ``row``."""
+def same_score(metrics: pd.DataFrame, row: pd.Series[Any]) -> pd.DataFrame:
+    """Return the rows of all participants that hold the same score as ``row``.
+
+    Parameters
+    ----------
+    metrics
+        The metrics tables of all participants.
+    row
+        One of its rows.
+    """
     same = np.ones(len(metrics), dtype=bool)
     for key in _keys(metrics):
         same &= (metrics[key] == row[key]).to_numpy()

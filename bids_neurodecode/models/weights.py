@@ -22,14 +22,14 @@ from typing import Any, Literal
 
 from bids_neurodecode.errors import ArgumentsError, InputError
 from bids_neurodecode.fetched import check_fetched
-from bids_neurodecode.text import one_line
+from bids_neurodecode.text import did_you_mean, one_line
 
 LOGGER = logging.getLogger('bids_neurodecode')
 WEIGHTS_VARIABLE = 'BIDS_NEURODECODE_WEIGHTS'
 RECORD = 'record.json'
 CONVERTED = 'model.safetensors'
 
-UNKNOWN_WEIGHTS = 'No weights are called {name!r}. There are: {names}.'
+UNKNOWN_WEIGHTS = 'No weights are called {name!r}.{near} There are: {names}.'
 BAD_MANIFEST = 'The manifest of weights {file} cannot be used: {reason}.'
 BAD_RECORD = 'The record {file} cannot be read: {reason}. Delete it, and fetch the weights again.'
 OUTSIDE = '{name!r} lies outside of the folder of the weights'
@@ -220,7 +220,8 @@ def find_entry(name: str, manifest: Manifest | None = None) -> WeightsEntry:
     """
     manifest = load_manifest() if manifest is None else manifest
     if name not in manifest:
-        raise ArgumentsError(UNKNOWN_WEIGHTS.format(name=name, names=', '.join(manifest)))
+        told = {'near': did_you_mean(name, manifest), 'names': ', '.join(manifest)}
+        raise ArgumentsError(UNKNOWN_WEIGHTS.format(name=name, **told))
     return manifest[name]
 
 

@@ -7,6 +7,7 @@ why the mosaics are not nilearn's or nireports', which cut at coordinates of a w
 
 from __future__ import annotations
 
+import html
 import re
 import warnings
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ from bids_neurodecode.report.style import (
     WIDTH,
     new_figure,
     styled,
+    whole_ticks,
 )
 from bids_neurodecode.spaces import space_of
 from bids_neurodecode.typing import FloatArray, RealArray
@@ -45,7 +47,7 @@ if TYPE_CHECKING:
 
 
 NO_SHEET = 'A volume has no surfaces to be shown on.'
-MAP_WIDTH = 5.2
+MAP_WIDTH = 5.1
 """Inches that the slices of a map may take; colour bar and histogram need the rest."""
 
 
@@ -253,7 +255,7 @@ def plot_map(
         bar.locator = MaxNLocator(integer=True)
         bar.update_ticks()
     chosen = None if kept is None else volume[inside & kept & np.isfinite(volume)]
-    _draw_histogram(add_axes(figure, WIDTH - 2.4, 0.45, 2.25, height - 0.75), values, chosen, spec)
+    _draw_histogram(add_axes(figure, WIDTH - 2.25, 0.45, 2.1, height - 0.75), values, chosen, spec)
     return figure
 
 
@@ -484,7 +486,7 @@ def _map_on_sheet(
     chosen = None
     if selected is not None:
         chosen = values[inside & (columns_of(selected) > 0)]
-    panel = add_axes(figure, WIDTH - 2.4, 0.45, 2.25, height - 0.75)
+    panel = add_axes(figure, WIDTH - 2.25, 0.45, 2.1, height - 0.75)
     _draw_histogram(panel, values[inside], chosen, spec)
     return figure
 
@@ -529,7 +531,7 @@ def _add_color_bar(figure: Figure, spec: MapSpec, low: float, high: float) -> No
     axis = figure.add_axes((0.92, 0.14, 0.012, 0.72))
     bar = figure.colorbar(ScalarMappable(Normalize(low, high), spec.colormap), cax=axis)
     bar.set_label(spec.label, fontsize=7)
-    bar.ax.tick_params(labelsize=6)
+    bar.ax.tick_params(labelsize=7)
 
 
 def _draw_histogram(
@@ -570,6 +572,7 @@ def _draw_histogram(
     if spec.symmetric:
         axis.axvline(0, color=RED, linewidth=0.8)
     axis.set(xlabel=spec.label, ylabel='% of voxels')
+    whole_ticks(axis.yaxis)
     axis.legend(loc='lower left', bbox_to_anchor=(0, 1), ncols=2, fontsize=7, borderaxespad=0.2)
 
 
@@ -613,9 +616,26 @@ def viewer(
             symmetric_cmap=spec.symmetric,
             vmin=low,
             vmax=high,
-            title=spec.label,
             resampling_interpolation='nearest',
         )
-    # the icon of the page is the one thing that it would fetch; its names are drawn by chance
-    page = re.sub(r'<link[^>]*\bicon\b[^>]*>', '', view.get_standalone())
-    return re.sub(r'-[0-9a-f]{32}\b', '-map', page)
+    # names are drawn by chance
+    return re.sub(r'-[0-9a-f]{32}\b', '-map', with_heading(view.get_standalone(), spec.label))
+
+
+def with_heading(page: str, text: str) -> str:
+    """Return a viewer of nilearn's with a heading of its own, and without an icon.
+
+    What nilearn writes beside the slices is cut where it is longer than one is wide, and the
+    icon is the one thing that the page would fetch.
+
+    Parameters
+    ----------
+    page
+        The viewer.
+    text
+        Of the heading.
+    """
+    heading = f'<h1 style="font: 600 1.1rem system-ui, sans-serif">{html.escape(text)}</h1>'
+    page = re.sub(r'<link[^>]*\bicon\b[^>]*>', '', page)
+    page = re.sub(r'<title>.*?</title>', f'<title>{html.escape(text)}</title>', page, count=1)
+    return page.replace('<body>', f'<body>{heading}', 1)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bids_neurodecode.report.brain import MapSpec, color_limits
+from bids_neurodecode.report.brain import MapSpec, color_limits, with_heading
 from bids_neurodecode.report.sheets import N_FSAVERAGE5, Sheet, columns_of, painter
 from bids_neurodecode.report.slices import add_axes
 from bids_neurodecode.report.style import WIDTH, figure_style, new_figure
@@ -104,7 +104,7 @@ def plot_cortex(image: nib.Nifti1Image, spec: MapSpec, *, mask: nib.Nifti1Image)
         scale = ScalarMappable(Normalize(low, high), spec.colormap)
         bar = figure.colorbar(scale, cax=add_axes(figure, *place))
         bar.set_label(spec.label, fontsize=7)
-        bar.ax.tick_params(labelsize=6)
+        bar.ax.tick_params(labelsize=7)
     return figure
 
 
@@ -157,11 +157,9 @@ def surface_viewer(
         cmap=_colors(spec, (low, high), (least, top)),
         threshold=least,
         vmax=top,
-        title=spec.label,
         engine='niivue',
     ).get_standalone()
-    # the icon of the page is the one thing that it would fetch
-    return re.sub(r'<link[^>]*\bicon\b[^>]*>', '', page)
+    return with_heading(page, spec.label)
 
 
 def _colors(spec: MapSpec, limits: tuple[float, float], shown: tuple[float, float]) -> Any:

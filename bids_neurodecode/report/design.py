@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bids_neurodecode.report.style import BLUE, PALETTE, new_figure, plain, shorten, styled
+from bids_neurodecode.report.style import (
+    BLUE,
+    PALETTE,
+    new_figure,
+    plain,
+    shorten,
+    styled,
+    whole_ticks,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,6 +68,7 @@ def plot_events(trials: pd.DataFrame) -> Figure:
     step = max(1, len(runs) // 25)
     axis.set_yticks(range(0, len(runs), step), [plain(label) for label, _ in runs[::step]])
     axis.set(xlabel='time from the start of the run (s)', ylim=(len(runs) - 0.5, -0.5))
+    axis.set_ylabel('run')
     axis.set_xlim(left=0)
     if len(groups) > 1:
         from matplotlib.patches import Patch
@@ -82,14 +91,15 @@ def plot_repeats(trials: pd.DataFrame) -> Figure:
         axis.barh(range(len(counts)), counts, color=BLUE, height=0.7)
         names = [plain(shorten(str(name))) for name in counts.index]
         axis.set_yticks(range(len(counts)), names)
-        axis.set(xlabel='presentations', ylim=(len(counts) - 0.4, -0.6))
+        axis.set(xlabel='presentations', ylabel='stimulus', ylim=(len(counts) - 0.4, -0.6))
+        whole_ticks(axis.xaxis)
     else:
         figure = new_figure(2.2)
         axis = figure.subplots()
         values = np.arange(counts.min(), counts.max() + 1)
         stimuli = [int((counts == value).sum()) for value in values]
         axis.bar(values, stimuli, color=BLUE, width=0.7)
-        axis.set(xlabel='presentations of a stimulus', ylabel='stimuli')
+        axis.set(xlabel='presentations of a stimulus', ylabel='number of stimuli')
         axis.set_xticks(values)
     return figure
 

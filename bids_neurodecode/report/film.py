@@ -18,6 +18,7 @@ from bids_neurodecode.report.style import (
     plain,
     shorten,
     styled,
+    whole_ticks,
 )
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ def plot_curves(curves: pd.DataFrame) -> Figure:
             )
         axis.set_title(TERMS[name])
         axis.set_xlabel('epoch')
+        whole_ticks(axis.xaxis)
         axis.grid()
     for axis in axes[len(terms) :]:
         axis.set_visible(False)

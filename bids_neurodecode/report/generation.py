@@ -19,6 +19,7 @@ from bids_neurodecode.report.style import (
     plain,
     shorten,
     styled,
+    whole_ticks,
 )
 
 if TYPE_CHECKING:
@@ -27,13 +28,13 @@ if TYPE_CHECKING:
 
 ROWS = ('shown', 'initial', 'final', 'retrieved')
 """What is drawn of each example, from top to bottom."""
-TITLES = {'best': 'Best', 'median': 'In the middle', 'worst': 'Worst'}
+TITLES = {'best': 'Best', 'median': 'Median', 'worst': 'Worst'}
 NETWORKS = {
-    'prior': ('prior (nats a dimension)', 'step'),
-    'refiner': ('refiner (squared error)', 'epoch'),
-    'latents': ('latents (squared error)', 'epoch'),
+    'prior': ('loss (nats per dimension)', 'step'),
+    'refiner': ('loss (squared error)', 'epoch'),
+    'latents': ('loss (squared error)', 'epoch'),
 }
-"""Panels of the learning curves, with the unit of their loss, and what their axis counts."""
+"""Axes of the learning curves of each network."""
 
 _GAP = 0.35  # of an image's width, between the groups
 _BETWEEN = 0.06  # inches between images
@@ -70,8 +71,8 @@ def plot_pictures(examples: pd.DataFrame, pictures: npt.NDArray[np.uint8]) -> Fi
             if column == 0:
                 middle = bottom + size / 2
                 axes.text(left - 0.1, middle, what, rotation=90, ha='right', va='center')
-        name = plain(shorten(str(row['stimulus']).rsplit('/', 1)[-1], 12))
-        below: dict[str, Any] = {'fontsize': 6, 'ha': 'center', 'va': 'top'}
+        name = plain(shorten(str(row['stimulus']).rsplit('/', 1)[-1], 10))
+        below: dict[str, Any] = {'fontsize': 7, 'ha': 'center', 'va': 'top'}
         axes.text(left + size / 2, bottom - 0.05, f'{name}\n{_score(row)}', **below)
     return figure
 
@@ -123,9 +124,9 @@ def plot_learning(curves: pd.DataFrame) -> Figure:
             label = None if str(part) in said else str(part)
             said.add(str(part))
             axis.plot(rows['step'], rows['loss'], line, color=color, marker=marker, label=label)
-        title, counted = NETWORKS.get(name, (name, 'step or epoch'))
-        axis.set_title(title)
-        axis.set(xlabel=counted, ylabel='loss')
+        loss, counted = NETWORKS.get(name, ('loss', 'step or epoch'))
+        axis.set(title=name, xlabel=counted, ylabel=loss)
+        whole_ticks(axis.xaxis)
         axis.grid()
         axis.legend(loc='best')
     return figure

@@ -111,7 +111,7 @@ def draw_pairs(rows: Mapping[str, Sequence[Pair]], names: tuple[str, str]) -> Fi
     width = min(WIDTH, 1.3 * n_columns + _MARGIN)
     figure = new_figure(2 * _ROW * len(rows), width, layout='none')
     axes, cell = whole_figure(figure), (width - _MARGIN) / n_columns
-    small: dict[str, Any] = {'fontsize': 6, 'ha': 'center', 'va': 'top'}
+    small: dict[str, Any] = {'fontsize': 7, 'ha': 'center', 'va': 'top'}
     head: dict[str, Any] = {'fontsize': 7, 'ha': 'center', 'weight': 'bold'}
     for number, (kind, pairs) in enumerate(rows.items()):
         for line, name in enumerate(names):

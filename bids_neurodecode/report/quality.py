@@ -215,7 +215,7 @@ def make_carpet(
     traces: dict[str, RealArray] = {} if displacement is None else {'FD (mm)': displacement}
     column = next((name for name in ('std_dvars', 'dvars') if name in table), None)
     dvars = steps if column is None else table[column].to_numpy(dtype=float)
-    traces['DVARS' if column == 'dvars' else 'DVARS*'] = dvars
+    traces['DVARS' if column == 'dvars' else 'std. DVARS'] = dvars
     global_signal = (
         table['global_signal'].to_numpy(dtype=float) if 'global_signal' in table else means
     )
@@ -279,12 +279,15 @@ def plot_carpet(carpet: Carpet, repetition_time: float) -> Figure:
             axis.set_ylim(bottom=0)
         axis.set(xlim=(-0.5, len(values) - 0.5), xticks=[])
         axis.set_ylabel(name, fontsize=7)
-        axis.tick_params(labelsize=6)
+        axis.yaxis.set_label_coords(-0.045, 0.5)
+        axis.tick_params(labelsize=7)
     return figure
 
 
 @styled
-def plot_components(curves: Sequence[Sequence[float]], chosen: Sequence[int]) -> Figure:
+def plot_components(
+    curves: Sequence[Sequence[float]], chosen: Sequence[int], fits: Sequence[str]
+) -> Figure:
     """Draw how much each number of noise components helps, and which was chosen.
 
     Parameters
@@ -294,32 +297,24 @@ def plot_components(curves: Sequence[Sequence[float]], chosen: Sequence[int]) ->
         gained over none.
     chosen
         The number chosen in each fit.
+    fits
+        What each fit is of; fits of one name are drawn alike.
     """
-    chosen = list(chosen)
     figure = new_figure(2.6)
     axis = figure.subplots()
-    for number, scores in enumerate(curves):
+    names = list(dict.fromkeys(fits))
+    for scores, k, fit in zip(curves, chosen, fits, strict=True):
         curve = np.asarray(scores) - scores[0]
-        color = BLUE if len(curves) == 1 else PALETTE[number % len(PALETTE)]
-        axis.plot(range(len(curve)), curve, color=color, alpha=0.9 if len(curves) == 1 else 0.45)
-        k = chosen[number]
+        number = names.index(fit)
+        first = fit not in axis.get_legend_handles_labels()[1]
+        look: dict[str, Any] = {'color': PALETTE[number], 'alpha': 0.5 if number else 1.0}
+        axis.plot(range(len(curve)), curve, lw=1.8, label=fit if first else None, **look)
         if k < len(curve):
-            axis.plot(
-                k,
-                curve[k],
-                'o',
-                color=color,
-                markersize=7,
-                markeredgecolor='white',
-                label=f'chosen: {k}' if len(curves) == 1 else None,
-            )
-    if len(curves) > 1:
-        counts = [f'{k} in {chosen.count(k)}' for k in sorted(set(chosen))]
-        label = f'chosen: {", ".join(counts)} of {len(chosen)} fits'
-        axis.plot([], [], 'o', color=GREY, label=label)
+            axis.plot(k, curve[k], 'o', markersize=7, markeredgecolor='white', **look)
+    axis.plot([], [], 'o', color=GREY, label='number chosen')
     axis.axhline(0, color=GREY, linewidth=0.8, linestyle='--')
-    axis.set(xlabel='noise components', ylabel='cross-validated gain over none')
+    axis.set(xlabel='number of noise components', ylabel='gain over none (a.u.)')
     axis.set_xticks(range(max(len(curve) for curve in curves)))
     axis.grid(axis='y')
-    axis.legend(loc='best')
+    figure.legend(loc='outside right upper')
     return figure

@@ -29,6 +29,7 @@ from bids_neurodecode.report.style import (
     plain,
     shorten,
     styled,
+    whole_ticks,
 )
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ BOUNDED = frozenset(
     ('voxel_r_median', 'voxel_r_mean', 'noise_normalized_median', 'noise_normalized_mean')
 )
 """Metrics that noise in the responses bounds."""
+NAMED, COUNTED = 40, 12
+"""Labels of a confusion matrix up to which they are named, and up to which cells are counted."""
 HEADLINES = tuple(METRICS)
 """Which metric heads the page: the first of these that was scored."""
 
@@ -185,7 +188,7 @@ def _draw_metric(axis: Axes, title: str, rows: pd.DataFrame) -> None:
     scale = metric.scale
     # the split and the voxel set tell apart rows that share a model's name
     telling = [c for c in ('model', 'space', 'split') if c == 'model' or rows[c].nunique() > 1]
-    labels = rows[telling].astype(str).agg(', '.join, axis=1)
+    labels = [_label(row, telling[1:]) for _, row in rows.iterrows()]
     for y, (_, row) in enumerate(rows.iterrows()):
         baseline = is_baseline(str(row['model']))
         color = GREY if baseline else BLUE
@@ -204,7 +207,7 @@ def _draw_metric(axis: Axes, title: str, rows: pd.DataFrame) -> None:
             axis.plot(scale * row['chance'], y, '|', color=RED, markersize=14, mew=2)
         if np.isfinite(row['ceiling']):
             axis.plot(scale * row['ceiling'], y, 'D', color=ORANGE, markersize=5)
-    axis.set_yticks(range(len(rows)), [plain(shorten(label, 30)) for label in labels])
+    axis.set_yticks(range(len(rows)), [plain(shorten(label, 44)) for label in labels])
     axis.set_ylim(len(rows) - 0.4, -0.6)
     axis.grid(axis='x')
     better = '' if metric.higher_is_better else ', lower is better'
@@ -215,6 +218,12 @@ def _draw_metric(axis: Axes, title: str, rows: pd.DataFrame) -> None:
         axis.margins(x=0.08)
         low, high = axis.get_xlim()
         axis.set_xlim(min(low, 0.0), max(high, 0.0))
+
+
+def _label(row: pd.Series[Any], telling: Sequence[str]) -> str:
+    """Return what a row of a figure is called; that it is a baseline is seen by its dot."""
+    name = str(row['model']).removeprefix(BASELINE).removeprefix(REFERENCE).replace('-', ' ')
+    return f'{name} ({", ".join(str(row[key]) for key in telling)})' if telling else name
 
 
 def _score_legend(*, ceilings: bool) -> list[Any]:
@@ -253,7 +262,7 @@ def plot_null(
     figure = new_figure(2.4)
     axis = figure.subplots()
     distinct, counts = np.unique(null, return_counts=True)
-    if distinct.size <= 40:
+    if distinct.size <= 40 and distinct.size < null.size / 2:
         # a score of few samples takes few values: bars on the values, not across them, and none
         # that reaches beyond what is possible
         gap = float(np.diff(distinct).min()) if distinct.size > 1 else 0.01
@@ -262,11 +271,12 @@ def plot_null(
             scale * left, counts, scale * (right - left), align='edge', color=GREY, alpha=0.55
         )
     else:
-        axis.hist(scale * null, bins=40, color=GREY, alpha=0.55)
+        axis.hist(scale * null, bins=min(40, null.size), color=GREY, alpha=0.55)
     axis.axvline(scale * observed, color=BLUE, linewidth=2, label='observed')
     if np.isfinite(chance):
         axis.axvline(scale * chance, color=RED, linewidth=1.2, linestyle='--', label='chance')
-    axis.set(xlabel=described.label, ylabel=f'count of {null.size} permutations')
+    axis.set(xlabel=described.label, ylabel=f'count (of {null.size})')
+    whole_ticks(axis.yaxis)
     axis.legend(loc='upper center')
     return figure
 
@@ -291,10 +301,10 @@ def plot_confusion(matrix: npt.NDArray[Any], labels: Sequence[str]) -> Figure:
     axis = figure.subplots()
     drawn = axis.imshow(shares, cmap='Blues', vmin=0, vmax=100, interpolation='nearest')
     names = [plain(shorten(label, 20)) for label in labels]
-    if n <= 40:
+    if n <= NAMED:
         axis.set_xticks(range(n), names, rotation=45, ha='right', rotation_mode='anchor')
         axis.set_yticks(range(n), names)
-    if n <= 12:
+    if n <= COUNTED:
         for i, j in np.ndindex(n, n):
             if counts[i, j]:
                 color = 'white' if shares[i, j] > 55 else BLACK
@@ -368,13 +378,14 @@ def plot_categories(table: pd.DataFrame, chance: float) -> Figure:
     ]
     axis.set_yticks(y, names)
     axis.set(ylim=(len(table) - 0.4, -0.6), xlim=(-1, 101), xlabel='samples identified (%)')
+    axis.set_ylabel('category (stimuli)')
     axis.grid(axis='x')
     return figure
 
 
 @styled
 def plot_ranks(predictions: pd.DataFrame) -> Figure:
-    """Draw how often the true stimulus is among the best k, and the score of each fold.
+    """Draw how often the true stimulus is among the best k, and the scores of several folds.
 
     Parameters
     ----------
@@ -389,25 +400,30 @@ def plot_ranks(predictions: pd.DataFrame) -> Figure:
     # a tie at the top has a rank between places: its share of the first place counts
     found[0] = right.mean()
     guessed = np.array([np.minimum(value / n_candidates, 1).mean() for value in k])
+    by_fold = right.groupby(predictions['fold'], sort=True).mean()
     figure = new_figure(2.7)
-    left, axis = figure.subplots(1, 2, width_ratios=(1.15, 1))
+    axes: Any = figure.subplots(1, 1 + (len(by_fold) > 1), squeeze=False)[0]
+    left = axes[0]
     marker = 'o' if k.size <= 30 else None
     left.plot(k, 100 * found, color=BLUE, marker=marker, markersize=4, label='decoded')
     left.plot(k, 100 * guessed, color=RED, linestyle='--', label='chance')
     left.set(xlabel='best k of the candidates', ylabel='true stimulus among them (%)')
     left.set_ylim(0, 102)
+    left.set_xticks(k[:: max(1, k.size // 10)])
     left.grid()
     left.legend(loc='lower right')
-    by_fold = right.groupby(predictions['fold'], sort=True).mean()
+    if len(by_fold) > 1:
+        _draw_folds(axes[1], by_fold, float(right.mean()), float((1 / n_candidates).mean()))
+    return figure
+
+
+def _draw_folds(axis: Axes, by_fold: pd.Series[float], mean: float, chance: float) -> None:
     axis.plot(range(len(by_fold)), 100 * by_fold, 'o', color=BLUE)
-    axis.axhline(100 * right.mean(), color=BLUE, linewidth=1, label='all samples')
-    axis.axhline(
-        100 * (1 / n_candidates).mean(), color=RED, linewidth=1.1, linestyle='--', label='chance'
-    )
+    axis.axhline(100 * mean, color=BLUE, linewidth=1, label='all samples')
+    axis.axhline(100 * chance, color=RED, linewidth=1.1, linestyle='--', label='chance')
     step = max(1, len(by_fold) // 12)
     axis.set_xticks(range(0, len(by_fold), step), [str(f) for f in by_fold.index[::step]])
     axis.set(xlabel='fold', ylabel='best match is right (%)', ylim=(-2, 102))
     axis.set_xlim(-0.6, len(by_fold) - 0.4)
     axis.grid(axis='y')
     axis.legend(loc='best')
-    return figure

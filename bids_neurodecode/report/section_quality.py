@@ -247,15 +247,27 @@ def _denoising(reader: Reader) -> Iterable[Block]:
         blocks.append(
             reader.plot(
                 'components',
-                quality.plot_components(betas.component_curves, betas.n_components),
+                quality.plot_components(
+                    betas.component_curves, betas.n_components, _fits_of_components(betas)
+                ),
                 'How much better repeats of a stimulus predict each other when noise '
                 'components are regressed out (arbitrary units; 0: no components; higher is '
-                'better). The dot marks the number chosen: the smallest that comes within 5 % '
-                'of the best. A curve that never rises means that denoising does not help.',
+                'better), over all trials (final model) and over the training trials of each '
+                'fold (scores). The dot marks the number chosen: the smallest that comes within '
+                '5 % of the best. A curve that never rises means that denoising does not help.',
                 f'Gain by number of noise components; chosen: {chosen}.',
             )
         )
     yield Fold('How the betas were made: model, noise components', tuple(blocks))
+
+
+def _fits_of_components(betas: BetaResults) -> list[str]:
+    """Return of which trials each curve of components is; fits of model B have none."""
+    fits = ['all trials', *('training trials of a fold' for _ in betas.fold_models)]
+    models = (betas.model, *betas.fold_models)
+    found = [fit for fit, model in zip(fits, models, strict=True) if model != 'B']
+    n = len(betas.component_curves)
+    return found if len(found) == n else ['a fit'] * n
 
 
 def _compared_models(betas: BetaResults) -> Table:

@@ -382,12 +382,17 @@ def _null(reader: Reader) -> Iterable[Block]:
 def _ranks(reader: Reader) -> Iterable[Block]:
     if reader.predictions is None or reader.predictions.empty:
         return
+    folds = (
+        ' Right: share of right first choices in each fold; a score that rests on a few folds is '
+        'a weak one.'
+        if reader.predictions['fold'].nunique() > 1
+        else ''
+    )
     yield reader.plot(
         'ranks',
         scores.plot_ranks(reader.predictions),
-        'Left: how often the true stimulus is among the k best candidates (blue) and how '
-        'often it would be by guessing (red). Right: share of right first choices in each '
-        'fold; a score that rests on a few folds is a weak one.',
+        f'{"Left: how" if folds else "How"} often the true stimulus is among the k best '
+        f'candidates (blue) and how often it would be by guessing (red).{folds}',
         f'Ranks of {len(reader.predictions)} held-out samples.',
     )
 
@@ -429,12 +434,15 @@ def _confusion(reader: Reader) -> Iterable[Block]:
     matrix = np.load(confusion.matrix, allow_pickle=False)
     right = percent(float(np.trace(matrix) / matrix.sum())) if matrix.sum() else 'none'
     what = 'stimuli' if reader.results.conditions is None else 'conditions'
+    n = len(confusion.labels)
+    counts = ' numbers: held-out samples;' if n <= scores.COUNTED else ''
+    names = '' if n <= scores.NAMED else f' The {n} labels are in alphabetical order.'
     yield reader.plot(
         'confusion',
         scores.plot_confusion(matrix, confusion.labels),
-        f'Which {what} are taken for which. Rows: shown; columns: decoded; numbers: held-out '
-        f'samples; colour: percent of the row. The diagonal is right ({right} of all).',
-        f'Confusion matrix of {len(confusion.labels)} labels, {right} on the diagonal.',
+        f'Which {what} are taken for which. Rows: shown; columns: decoded;{counts} colour: '
+        f'percent of the row. The diagonal is right ({right} of all).{names}',
+        f'Confusion matrix of {n} labels, {right} on the diagonal.',
     )
 
 

@@ -234,7 +234,7 @@ class Sheet:
                 box = (across, top - TITLE - (row + 1) * PANEL[1], *PANEL)
                 axis = self._view(figure, values, paint, box, side, labels, outward=outward)
                 if row == 0:
-                    axis.set_title(side, fontsize=6.5, weight='bold', pad=0)
+                    axis.set_title(side, fontsize=7, weight='bold', pad=0)
         if self.has_voxels:
             self._draw_voxels(figure, values, paint, left, top - self.height)
 
@@ -333,7 +333,7 @@ class Sheet:
                 interpolation='nearest',
             )
             height = (affine @ [0, 0, z, 1])[2]
-            panel.set_title(f'z = {height:.0f} mm', fontsize=6, weight='normal', pad=1)
+            panel.set_title(f'z = {height:.0f} mm', fontsize=7, weight='normal', pad=1)
 
 
 def _draw_view(

@@ -47,13 +47,15 @@ def choose_slices(mask: BoolArray, n_max: int = 12) -> list[int]:
     --------
     >>> choose_slices(np.ones((2, 2, 1), dtype=bool))
     [0]
+    >>> choose_slices(np.ones((2, 2, 13), dtype=bool))
+    [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]
     """
     covered = np.flatnonzero(mask.any(axis=(0, 1)))
     if covered.size <= n_max:
         return [int(z) for z in covered]
     # the outermost slices hold a few voxels only
     positions = np.linspace(0, covered.size - 1, n_max + 2)[1:-1]
-    return [int(covered[round(p)]) for p in positions]
+    return list(dict.fromkeys(int(covered[round(p)]) for p in positions))
 
 
 @dataclass(frozen=True)
@@ -199,10 +201,10 @@ def draw_slices(
         )
         grey: RealArray = mask[:, :, z] * 0.3 if background is None else background[:, :, z]
         panel.slice(grey[layout.crop], cmap='gray', vmin=min(low, 0.0), vmax=high)
-        panel.title(height_of(affine, mask.shape, z), 'center', fontsize=6.5)
+        panel.title(height_of(affine, mask.shape, z), 'center', fontsize=7)
         panels.append((panel, z))
-    panels[0][0].title('L', 'left', fontsize=6.5, weight='bold')
-    panels[0][0].title('R', 'right', fontsize=6.5, weight='bold')
+    panels[0][0].title('L', 'left', fontsize=7, weight='bold')
+    panels[0][0].title('R', 'right', fontsize=7, weight='bold')
     return panels
 
 

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec
 
 if TYPE_CHECKING:
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 P = ParamSpec('P')
@@ -139,6 +140,19 @@ def _settle(figure: Figure) -> None:
     for axis in figure.axes:
         left, bottom, width, height = (round(v, 5) for v in axis.get_position(True).bounds)
         axis.set_position((left, bottom, width, height))
+
+
+def whole_ticks(axis: Axis) -> None:
+    """Let an axis that counts have ticks at whole numbers alone.
+
+    Parameters
+    ----------
+    axis
+        Such as ``axes.xaxis``.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    axis.set_major_locator(MaxNLocator('auto', integer=True, steps=[1, 2, 2.5, 5, 10]))
 
 
 def percent(share: float, digits: int = 1) -> str:

@@ -13,10 +13,10 @@ from bids_neurodecode.extensions import (
     OwnGenerator,
     find_generator,
     installed,
+    unknown,
 )
 from bids_neurodecode.settings.base import Settings
 
-UNKNOWN = 'there is no generator {name!r}; known: {known}'
 Positive = Annotated[float, Field(gt=0)]
 
 
@@ -125,6 +125,6 @@ class ReconstructionSettings(Settings):
         except ArgumentsError as error:
             raise ValueError(str(error)) from error
         if not known:
-            names = ', '.join((*OWN_GENERATORS, *installed(GENERATORS)))
-            raise ValueError(UNKNOWN.format(name=name, known=names))
+            names = (*OWN_GENERATORS, *installed(GENERATORS))
+            raise ValueError(unknown('generator', name, names))
         return name

@@ -13,7 +13,7 @@ Text = Annotated[str, Field(min_length=1)]
 EITHER = 'an axis has a key with values, or variants'
 LENGTHS = 'axes that are listed side by side (combine = "zip") are equally long, these are {found}'
 TWICE = '{what} {name!r} is there twice'
-NO_REFERENCE = 'there is no variant {name!r} (there are {known})'
+NO_REFERENCE = 'there is no variant {name!r} (there are {known}).{near}'
 
 
 class VariantSettings(Settings):

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from bids_neurodecode.errors import DataError, InputError
 from bids_neurodecode.fetched import check_fetched
 from bids_neurodecode.tables import read_table, to_numbers
-from bids_neurodecode.text import one_line
+from bids_neurodecode.text import did_you_mean, one_line
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,7 +38,7 @@ BAD_COLUMNS = (
     'The confound(s) {columns} in {source} are missing (n/a) or not numbers in {n} volume(s) '
     'beyond the first. Leave these columns out (clean.columns).'
 )
-UNKNOWN_STRATEGY = 'There is no confound strategy {name!r}. Choose among: {known}.'
+UNKNOWN_STRATEGY = 'There is no confound strategy {name!r}.{near} Choose among: {known}.'
 STRATEGY_UNAVAILABLE = (
     'The confounds in {source} do not allow the strategy(ies) {strategies} ({reason}). '
     'They allow: {available}. Or name columns (clean.columns).'
@@ -244,7 +244,8 @@ def check_confounds(
     """
     for name in strategy:
         if name not in STRATEGIES:
-            raise InputError(UNKNOWN_STRATEGY.format(name=name, known=', '.join(STRATEGIES)))
+            told = {'near': did_you_mean(name, STRATEGIES), 'known': ', '.join(STRATEGIES)}
+            raise InputError(UNKNOWN_STRATEGY.format(name=name, **told))
     lacking = {name: _lacking(name, available) for name in strategy}
     lacking = {name: missing for name, missing in lacking.items() if missing}
     if lacking:

@@ -22,9 +22,10 @@ import numpy.typing as npt
 
 from bids_neurodecode.errors import ArgumentsError, DataError
 from bids_neurodecode.extensions import EXTRACTORS, broken, installed, load
+from bids_neurodecode.text import did_you_mean
 from bids_neurodecode.typing import Float32Array
 
-UNKNOWN_EXTRACTOR = 'No feature extractor is called {name!r}. Extractors: {names}.'
+UNKNOWN_EXTRACTOR = 'No feature extractor is called {name!r}.{near} Extractors: {names}.'
 BAD_PARAMETERS = 'The feature extractor {name!r} cannot be made: {reason}.'
 NOT_PICTURES = 'Images must be uint8 of shape (n, h, w, 3) with n at least 1; these are {found}.'
 NO_EXTRACTOR = 'what it makes has no name, version, params and transform of a feature extractor'
@@ -242,8 +243,9 @@ def _make(table: Mapping[str, tuple[str, str]], name: str, params: Mapping[str, 
     elif name in others:
         make = load(EXTRACTORS, name, Callable)  # type: ignore[arg-type]
     else:
-        known = ', '.join(sorted({*table, *others}))
-        raise ArgumentsError(UNKNOWN_EXTRACTOR.format(name=name, names=known))
+        known = sorted({*table, *others})
+        told = {'near': did_you_mean(name, known), 'names': ', '.join(known)}
+        raise ArgumentsError(UNKNOWN_EXTRACTOR.format(name=name, **told))
     try:
         extractor = make(**({'layer': layer} if layer else {}), **params)
     except TypeError as error:

@@ -144,20 +144,23 @@ def data_size(
 
 
 COSTS = {
-    'generate': 240.0,
-    'network': 200.0,
-    'encode': 40.0,
-    'conditions': 20.0,
-    'report': 20.0,
-    'ridge': 10.0,
-    'banded': 10.0,
-    'betas': 9.0,
-    'align': 5.0,
-    'decode': 5.0,
-    'compare': 5.0,
-    'outputs': 4.0,
+    'generate': 300.0,
+    'network': 60.0,
+    'banded': 60.0,
+    'conditions': 30.0,
+    'report': 25.0,
+    'scores': 20.0,
+    'betas': 11.0,
+    'encode': 10.0,
+    'gather': 10.0,
+    'decode': 8.0,
+    'ridge': 7.0,
+    'features': 4.0,
+    'plan': 2.0,
+    'outputs': 2.0,
+    'compare': 2.0,
 }
-"""Seconds that steps took on the simulated datasets (two cores); others take less than two."""
+"""Seconds that steps took, as the median of 57 runs on two cores; others take about one."""
 
 
 def cost_of(stage: str) -> float:

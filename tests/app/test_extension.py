@@ -131,7 +131,9 @@ def test_its_generator_is_read_again_for_new_responses(place, made):
 def test_a_generator_that_nobody_brings(place):
     result = run(place, 'no', RECONSTRUCTION.format('eigenimage', 'mean-colour'))
     assert result.returncode == 2
-    assert "no generator 'eigenimage'; known: auto, none" in result.stderr
+    assert (
+        "no generator 'eigenimage'. Did you mean eigenimages? Known: auto, none" in result.stderr
+    )
     assert 'eigenimages' in result.stderr
 
 

@@ -126,12 +126,12 @@ def repeats_within_runs_alone(data):
 # arguments, filters, settings
 
 
-@fault(r"Unknown query 'bald' in .*filters\.json\. Known: bold")
+@fault(r"Unknown query 'bald' in .*filters\.json\. Did you mean bold\? Known: bold")
 def unknown_query(data):
     return filters(data, {'bald': {'session': 'a'}})
 
 
-@fault(r"Unknown entity 'sesion' .*Did you mean 'session'")
+@fault(r"Unknown entity 'sesion' .*Did you mean session")
 def unknown_entity(data):
     return filters(data, {'bold': {'sesion': 'a'}})
 

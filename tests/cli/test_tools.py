@@ -68,6 +68,29 @@ def test_usage_errors_and_help(capsys):
     assert all(f'--{name}' in out for name in tools.DEMO_OPTIONS)
 
 
+@pytest.mark.parametrize(
+    ('words', 'near'),
+    [
+        ('preset list', 'presets'),
+        ('presets lst', 'list'),
+        ('presets show defualt', 'default'),
+        ('studies show encoding-head', 'encoding-heads'),
+        ('datasets show bold500', 'bold5000'),
+        ('weights fetch vgg', 'vgg16'),
+        ('score --protocol cpu1 x y', 'cpu-1'),
+        ('demo x --paradigm movies', 'movie'),
+        ('demo --n-subjcts 2', '--n-subjects'),
+        ('weights list --weight-dri x', '--weights-dir'),
+        ('completion bsh', 'bash'),
+    ],
+)
+def test_every_unknown_word_has_its_nearest(words, near, capsys):
+    assert tools.main(words.split()) == 2
+    error = capsys.readouterr().err
+    assert f'Did you mean {near}?' in error
+    assert error.count('\n') == 1
+
+
 def test_every_option_is_a_setting():
     from bids_neurodecode.simulate.spec import SimulationSpec
 

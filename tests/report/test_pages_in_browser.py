@@ -9,7 +9,9 @@ import pytest
 
 from bids_neurodecode.levels.group_page import write_group_report
 from bids_neurodecode.levels.participant_page import ParticipantResults, write_participant_report
+from bids_neurodecode.report.build import Plot, _Drawing
 from tests.browser import Browser, chromium, find_browser
+from tests.figures import complaints
 from tests.report.test_generation_report import make_generation
 
 PROGRAM = find_browser()
@@ -41,8 +43,16 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 
 @pytest.fixture(scope='module')
+def said() -> list[str]:
+    """What is wrong with figures of the pages."""
+    return []
+
+
+@pytest.fixture(scope='module')
 def pages(
-    build: Callable[..., ParticipantResults], tmp_path_factory: pytest.TempPathFactory
+    build: Callable[..., ParticipantResults],
+    tmp_path_factory: pytest.TempPathFactory,
+    said: list[str],
 ) -> Path:
     """Write pages of two participants with long names, and of the group."""
     folder = tmp_path_factory.mktemp('pages')
@@ -66,16 +76,36 @@ def pages(
     people = [replace(results, participant=label) for label in ('01', '02')]
     out = folder / 'out'
     out.mkdir()
-    for person in people:
-        label = f'sub-{person.participant}'
-        write_participant_report(person, out / f'{label}.html', out / label / 'figures')
-    write_group_report(people, out / 'group.html', out / 'group' / 'figures')
+    with pytest.MonkeyPatch.context() as patch:
+        for person in people:
+            label = f'sub-{person.participant}'
+            write_participant_report(person, out / f'{label}.html', out / label / 'figures')
+            patch.setattr(_Drawing, 'save', looked_at(said))
+        write_group_report(people, out / 'group.html', out / 'group' / 'figures')
     return out
+
+
+def looked_at(said: list[str]) -> Callable[[_Drawing, Plot], tuple[bytes, Path]]:
+    """Return what saves a figure of a page and takes note of what is wrong with it."""
+    save = _Drawing.save
+
+    def save_and_look(drawing: _Drawing, plot: Plot) -> tuple[bytes, Path]:
+        saved = save(drawing, plot)
+        said.extend(f'{plot.name}: {each}' for each in complaints(plot.figure))
+        return saved
+
+    return save_and_look
+
+
+def test_letters_of_figures_are_whole_and_apart(pages: Path, said: list[str]) -> None:
+    """Of one participant, and of the group; names are very long."""
+    assert list((pages / 'sub-02' / 'figures').glob('*.svg'))
+    assert said == []
 
 
 @pytest.mark.parametrize('page', ['sub-01.html', 'group.html'])
 @pytest.mark.parametrize('dark', [False, True], ids=['light', 'dark'])
-@pytest.mark.parametrize('width', [1280, 1920])
+@pytest.mark.parametrize('width', [500, 1280, 1920])
 def test_no_element_is_wider_than_its_box(
     browser: Browser, pages: Path, page: str, width: int, dark: bool
 ) -> None:
@@ -113,9 +143,12 @@ def test_an_image_fills_the_screen_when_it_is_clicked(browser: Browser, pages: P
 
 def test_the_viewer_opens_without_a_network(browser: Browser, pages: Path) -> None:
     viewer = sorted((pages / 'sub-01' / 'figures').glob('*_viewer.html'))[0]
-    browser.open(viewer, width=1280)
+    browser.open(viewer, width=500)
     assert browser.evaluate(FETCHED) == 0
     assert browser.evaluate('document.querySelector("canvas").width') > 100
+    heading = browser.evaluate('document.querySelector("h1").innerText')
+    assert heading == browser.evaluate('document.title')
+    assert browser.evaluate(TOO_WIDE) == []
 
 
 EVIL = '<img src=x onerror="document.title=1">'

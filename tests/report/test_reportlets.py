@@ -12,7 +12,8 @@ from PIL import Image
 from bids_neurodecode.errors import ReportError
 from bids_neurodecode.report import brain, design, pictures, quality, scores
 from bids_neurodecode.report.slices import choose_slices
-from bids_neurodecode.report.style import to_svg
+from bids_neurodecode.report.style import new_figure, to_svg
+from tests.figures import complaints
 
 AFFINE = np.diag([3.0, 4.0, 5.0, 1.0])
 
@@ -246,8 +247,8 @@ def test_carpet_is_sorted_by_tissue_then_by_what_voxels_share() -> None:
     )  # fmt: skip
     order = [2, 3, 1, 4, 0, 5]
     assert np.array_equal(carpet.series, series[:, order])
-    assert list(carpet.traces) == ['DVARS*', 'GS (%)']
-    assert np.isnan(carpet.traces['DVARS*'][0])
+    assert list(carpet.traces) == ['std. DVARS', 'GS (%)']
+    assert np.isnan(carpet.traces['std. DVARS'][0])
     means = series.mean(axis=1)
     assert np.allclose(carpet.traces['GS (%)'], 100 * (means / means.mean() - 1))
 
@@ -256,18 +257,37 @@ def test_traces_of_the_carpet_come_from_the_confounds_where_they_are() -> None:
     series = np.random.default_rng(0).normal(size=(5, 4)) + 100
     table = pd.DataFrame({'std_dvars': [np.nan, 1, 2, 3, 4], 'global_signal': [8, 12, 10, 10, 10]})
     traces = quality.make_carpet(series, None, table, None).traces
-    assert traces['DVARS*'][1:].tolist() == [1, 2, 3, 4]
+    assert traces['std. DVARS'][1:].tolist() == [1, 2, 3, 4]
     assert np.allclose(traces['GS (%)'], [-20, 20, 0, 0, 0])
 
 
 def test_components_are_drawn_as_gain_over_none() -> None:
-    figure = quality.plot_components([[-5.0, -4.0, -3.0, -3.5]], [2])
+    figure = quality.plot_components([[-5.0, -4.0, -3.0, -3.5]], [2], ['all trials'])
     curve, chosen = figure.axes[0].lines[:2]
     assert curve.get_ydata().tolist() == [0, 1, 2, 1.5]
     assert (chosen.get_xdata(), chosen.get_ydata()) == ([2], [2.0])
-    many = quality.plot_components([[0, 1], [0, 2], [0, -1]], [1, 1, 0])
-    text = many.axes[0].get_legend().get_texts()[0].get_text()
-    assert text == 'chosen: 0 in 1, 1 in 2 of 3 fits'
+    fits = ['all trials', 'training trials of a fold', 'training trials of a fold']
+    many = quality.plot_components([[0, 1], [0, 2], [0, -1]], [1, 1, 0], fits)
+    (legend,) = many.legends
+    assert [text.get_text() for text in legend.get_texts()] == [*fits[:2], 'number chosen']
+    dots = [line.get_xdata() for line in many.axes[0].lines if line.get_marker() == 'o']
+    assert dots[:3] == [[1], [1], [0]]
+
+
+def test_letters_that_are_cut_covered_or_small_are_found() -> None:
+    figure = new_figure(2.0, layout='none')
+    axis = figure.add_axes((0.1, 0.35, 0.8, 0.5))
+    axis.set(xlabel='seconds', ylabel='mm')
+    assert complaints(figure) == []
+    figure.text(0.99, 0.9, 'over the edge')
+    axis.text(0.5, 0.5, 'first')
+    axis.text(0.5, 0.5, 'second', fontsize=5)
+    axis.set_ylabel('')
+    small, cut, covers, nameless = complaints(figure)
+    assert cut == "'over the edge' is cut"
+    assert small == "'second' is small: 5.0 points"
+    assert covers == "'first' covers 'second'"
+    assert nameless.startswith('y axis without a name')
 
 
 def metrics_table() -> pd.DataFrame:
@@ -295,7 +315,7 @@ def test_scores_are_dots_beside_chance_and_ceiling() -> None:
     assert chance == pytest.approx([12.5, 12.5])
     interval = first.collections[0].get_segments()[0]
     assert interval[:, 0] == pytest.approx([70, 90])
-    assert [t.get_text() for t in first.get_yticklabels()] == ['ridge', 'baseline-nearest']
+    assert [t.get_text() for t in first.get_yticklabels()] == ['ridge', 'nearest']
     assert second.get_title(loc='left') == 'made up'
     assert [float(m.get_xdata()[0]) for m in second.lines if m.get_marker() == 'D'] == [2.0]
 
@@ -332,6 +352,7 @@ def test_ranks_and_folds(predictions: pd.DataFrame) -> None:
     assert left.lines[1].get_ydata().tolist() == pytest.approx([100 / 3, 200 / 3, 100])
     assert right.lines[0].get_ydata().tolist() == [100, 0]
     shared = predictions.assign(identified=[1, 1, 0.5, 0, 0, 0], rank=[1, 1, 1.5, 2, 3, 3])
+    assert len(scores.plot_ranks(predictions.assign(fold=0)).axes) == 1
     assert scores.plot_ranks(shared).axes[0].lines[0].get_ydata()[0] == pytest.approx(250 / 6)
 
 

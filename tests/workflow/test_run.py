@@ -1,7 +1,9 @@
 """Running a graph: reuse, failures, killed workers, text crash files."""
 
 import itertools
+import logging
 import os
+import re
 import signal
 import time
 from pathlib import Path
@@ -15,6 +17,7 @@ from bids_neurodecode.cli.levels import code_of, costs_of
 from bids_neurodecode.cli.progress import Progress
 from bids_neurodecode.errors import ArgumentsError, DataError
 from bids_neurodecode.workflow import run as running
+from bids_neurodecode.workflow.resources import cost_of
 from bids_neurodecode.workflow.stage import Stage
 
 
@@ -192,18 +195,90 @@ def test_costs_are_known_by_the_names_that_progress_is_told(tmp_path):
     assert set(progress.costs) == set(progress.finished)
 
 
-def test_time_left_counts_what_steps_cost(monkeypatch, caplog):
-    """Seventeen short steps in 34 s, and one that takes as long as 240 of them, are not 2 s."""
-    import logging
+RECORDED = (
+    (0.0, 'sub-01 plan', 'started'), (0.0, 'sub-01 quality', 'started'),
+    (3.9, 'sub-01 plan', 'finished'), (4.6, 'sub-01 features', 'started'),
+    (5.0, 'sub-01 quality', 'finished'), (6.1, 'sub-02 plan', 'started'),
+    (7.0, 'sub-02 plan', 'finished'), (7.7, 'sub-02 quality', 'started'),
+    (8.5, 'sub-02 quality', 'finished'), (10.0, 'sub-02 features', 'started'),
+    (34.5, 'sub-01 features', 'finished'), (35.2, 'sub-01 betas', 'started'),
+    (39.6, 'sub-02 features', 'finished'), (40.7, 'sub-02 betas', 'started'),
+    (50.2, 'sub-01 betas', 'finished'), (51.3, 'sub-01 reliability', 'started'),
+    (51.6, 'sub-01 reliability', 'finished'), (52.7, 'sub-01 decode', 'started'),
+    (54.6, 'sub-02 betas', 'finished'), (55.7, 'sub-01 generate', 'started'),
+    (63.6, 'sub-01 decode', 'finished'), (64.6, 'sub-02 reliability', 'started'),
+    (64.8, 'sub-02 reliability', 'finished'), (65.8, 'sub-02 decode', 'started'),
+    (76.3, 'sub-02 decode', 'finished'), (77.3, 'sub-02 generate', 'started'),
+    (680.9, 'sub-01 generate', 'finished'), (681.5, 'sub-01 outputs', 'started'),
+    (682.8, 'sub-01 outputs', 'finished'), (683.4, 'sub-01 report', 'started'),
+    (712.8, 'sub-01 report', 'finished'), (716.5, 'sub-02 generate', 'finished'),
+    (716.8, 'sub-02 outputs', 'started'), (717.2, 'sub-02 outputs', 'finished'),
+    (717.4, 'sub-02 report', 'started'), (729.8, 'sub-02 report', 'finished'),
+)  # fmt: skip
+"""Steps of a run of ``make demo`` on two busy cores: seconds, step, what became of it."""
 
-    now = iter([34.0])
-    monkeypatch.setattr('time.monotonic', lambda: next(now))
+
+def seconds_of(text):
+    """Read a duration as the terminal shows it."""
+    units = {'h': 3600, 'min': 60, 's': 1}
+    words = text.split()
+    pairs = zip(words[::2], words[1::2], strict=True)
+    return sum(int(number) * units[unit] for number, unit in pairs)
+
+
+def told(monkeypatch, caplog, events, costs):
+    """Return when time was said to be left, and how much, in seconds."""
+    now, start = [0.0], events[0][0]
+    monkeypatch.setattr('time.monotonic', lambda: now[0])
+    monkeypatch.setattr(logging.getLogger('bids_neurodecode'), 'propagate', True)
+    progress = Progress(len(costs), costs=costs, start=start)
+    found = []
+    for at, name, state in events:
+        now[0] = at
+        caplog.clear()
+        with caplog.at_level(logging.INFO, logger='bids_neurodecode'):
+            progress(name, state)
+        if left := re.search(r'about (.*) left', caplog.text):
+            found.append((at, seconds_of(left[1])))
+    return found
+
+
+@pytest.mark.parametrize('slower', [0.2, 1.0, 5.0])
+def test_time_left_is_about_right_and_does_not_jump(monkeypatch, caplog, slower):
+    """At first it is known from what steps take elsewhere, later from these steps."""
+    costs = {name: cost_of(name.split()[-1]) for _, name, _ in RECORDED}
+    events = [(slower * at, name, state) for at, name, state in RECORDED]
+    found = told(monkeypatch, caplog, events, costs)
+    assert len(found) == len(costs) - 1
+    end = events[-1][0]
+    factor = 2 if slower == 1 else 4.5
+    for at, left in found:
+        if end - at > 60:
+            assert (end - at) / factor < left < (end - at) * factor, at
+    said = [left for at, left in found if at >= slower * 34]  # the first long step has ended
+    ups = [after / before for before, after in itertools.pairwise(said)]
+    assert max(ups) < 1.2
+    assert said[-1] <= max(120, 120 * slower)
+
+
+def test_a_long_step_that_is_still_to_come_is_not_forgotten(monkeypatch, caplog):
+    """Seventeen short steps in 34 s, and one that takes as long as 240 of them, are not 2 s."""
     names = [f'wf.sub_01_wf.step{n}' for n in range(17)]
     costs = dict.fromkeys(names, 1.0) | {'wf.sub_01_wf.generate': 240.0}
-    progress = Progress(18, costs=costs, start=0.0, finished=names[:-1])
-    logger = logging.getLogger('bids_neurodecode')
-    monkeypatch.setattr(logger, 'propagate', True)
+    events = [
+        (2.0 * n + after, name, state)
+        for n, name in enumerate(names)
+        for after, state in ((0.0, 'started'), (2.0, 'finished'))
+    ]
+    assert 240 <= told(monkeypatch, caplog, events, costs)[-1][1] <= 480
+
+
+def test_time_left_is_said_without_costs_and_after_reuse(monkeypatch, caplog):
+    monkeypatch.setattr('time.monotonic', lambda: 60.0)
+    monkeypatch.setattr(logging.getLogger('bids_neurodecode'), 'propagate', True)
+    progress = Progress(4, start=0.0)
     with caplog.at_level(logging.INFO, logger='bids_neurodecode'):
-        progress(names[-1], 'finished')
-    assert '[17/18]' in caplog.text
-    assert '(about 8 min 0 s left)' in caplog.text
+        progress('a', 'reused')
+        assert 'left' not in caplog.text, 'nothing was run that it could be told from'
+        progress('b', 'finished')
+        assert 'left)' in caplog.text

@@ -200,6 +200,7 @@ def plot_dissimilarity(
         axis.set_yticks(range(n), labels)
         dark = shown[rows, columns] < 0.6 * high
         axis.scatter(columns, rows, s=7, c=np.where(dark, 'white', BLACK))
+    axis.set(xlabel='condition', ylabel='condition')
     axis.spines[:].set_visible(False)
     figure.colorbar(drawn, ax=axis, label='crossnobis distance (noise units)', shrink=0.8)
     return figure

@@ -17,6 +17,7 @@ from bids_neurodecode.errors import ArgumentsError, InputError
 from bids_neurodecode.settings.encoding import TABLE
 from bids_neurodecode.stimuli.tablefiles import read_features
 from bids_neurodecode.stimuli.tables import LONGER, FeatureTable
+from bids_neurodecode.text import did_you_mean
 from bids_neurodecode.typing import Float32Array
 
 NO_FRAMES = (
@@ -36,8 +37,8 @@ NO_TABLE = (
     '(TSV, npy, h5 or safetensors, one row per image).'
 )
 NO_SUCH_BAND = (
-    'encoding.bands asks for "{band}", and the bands of {file} are {known}. Name one of these, or '
-    '"table" for all.'
+    'encoding.bands asks for "{band}", and the bands of {file} are {known}.{near} Name one of '
+    'these, or "table" for all.'
 )
 ALIKE = (
     'All rows of {file} for the stimuli of sub-{label} are alike, so there is nothing to tell '
@@ -201,9 +202,8 @@ def check_own_features(participant: ParticipantInput, config: Config) -> tuple[s
     known = table.bands(config.features.bands)
     for band in asked if encoding else ():
         if band != TABLE and band.partition(':')[2] not in known:
-            raise ArgumentsError(
-                NO_SUCH_BAND.format(band=band, file=table.file, known=', '.join(known))
-            )
+            told = {'near': did_you_mean(band.partition(':')[2], known), 'known': ', '.join(known)}
+            raise ArgumentsError(NO_SUCH_BAND.format(band=band, file=table.file, **told))
     spaces = with_own_features(config, participant).encoding.bands
     if encoding and config.encoding.partition and len(spaces) < 2:
         raise ArgumentsError(ONE_BAND.format(file=table.file, known=', '.join(known)))

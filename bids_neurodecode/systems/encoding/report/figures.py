@@ -158,7 +158,7 @@ def plot_regions(rows: pd.DataFrame) -> Figure:
     ]
     axis.set_yticks(y, names, fontsize=7)
     axis.set_ylim(len(shown) - 0.4, -0.6)
-    axis.set_xlabel('correlation with the response (Pearson r)')
+    axis.set(xlabel='correlation with the response (Pearson r)', ylabel='region (voxels)')
     axis.grid(axis='x')
     figure.legend(loc='outside lower center', ncols=3)
     return figure
@@ -343,7 +343,7 @@ def _draw_picture(
     axis.spines[:].set_visible(picture is None)
     if picture is not None:
         axis.imshow(np.asarray(picture))
-    axis.set_title(plain(title), fontsize=6.5, loc='left', weight='normal')
+    axis.set_title(plain(title), fontsize=7, loc='left', weight='normal')
 
 
 def _draw_volume(
@@ -367,7 +367,7 @@ def _draw_volume(
             panel.slice(background[:, :, z][layout.crop], cmap='gray', vmin=0, vmax=top)
         panel.slice(shown[:, :, z][layout.crop], cmap='RdBu_r', vmin=-bound, vmax=bound)
         panel.outline(mask[:, :, z][layout.crop], '#9ca3af')
-        panel.title(height_of(affine, mask.shape, z), 'center', fontsize=6)
+        panel.title(height_of(affine, mask.shape, z), 'center', fontsize=7)
 
 
 def _color_bar(figure: Figure, axis: Any, bound: float) -> None:
@@ -376,7 +376,7 @@ def _color_bar(figure: Figure, axis: Any, bound: float) -> None:
 
     bar = figure.colorbar(ScalarMappable(Normalize(-bound, bound), 'RdBu_r'), cax=axis)
     bar.set_label(UNITS, fontsize=7)
-    bar.ax.tick_params(labelsize=6)
+    bar.ax.tick_params(labelsize=7)
 
 
 __all__ = [

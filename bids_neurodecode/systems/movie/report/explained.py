@@ -64,6 +64,7 @@ def plot_perturbation(table: pd.DataFrame) -> Figure:
         axis.grid(axis='x')
     axes[0].set_yticks(range(len(regions)), [plain(shorten(str(x), 28)) for x in regions])
     axes[0].invert_yaxis()
+    axes[0].set_ylabel('region')
     handles, names = axes[0].get_legend_handles_labels()
     figure.legend(handles, names, loc='outside upper right', ncols=len(names))
     return figure

@@ -22,6 +22,7 @@ from bids_neurodecode.systems.movie.steps.encoding import usable
 from bids_neurodecode.systems.movie.steps.explain import explain_study
 from bids_neurodecode.systems.steps.plan import Plan
 from bids_neurodecode.systems.steps.seen import known_runs, runs_on_card
+from bids_neurodecode.text import coarse
 from bids_neurodecode.workflow.files import load_map, save_json, save_map
 from bids_neurodecode.workflow.nodes import Ladder
 from bids_neurodecode.workflow.step import Apart, step
@@ -523,7 +524,8 @@ def _say(who: str, fold: int, n_folds: int) -> Callable[[int, int], None]:
             return
         said[0] = now
         speed = (done - first[0]) / max(now - started, 1e-9)
-        left = f', about {(total - done) / speed / 60:.0f} min left' if speed > 0 else ''
+        rest = total - done
+        left = f', about {coarse(rest / speed)} left' if speed > 0 and rest else ''
         LOGGER.info('%s%s: step %d of %d%s', who, where, done, total, left)
 
     return listen

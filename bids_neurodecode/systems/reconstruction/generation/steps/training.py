@@ -36,6 +36,7 @@ from bids_neurodecode.systems.steps.betas import trial_samples
 from bids_neurodecode.systems.steps.plan import Plan
 from bids_neurodecode.systems.steps.responses import tsnr_of
 from bids_neurodecode.systems.steps.seen import known_runs
+from bids_neurodecode.text import coarse
 from bids_neurodecode.workflow.files import load_map, save_json
 from bids_neurodecode.workflow.nodes import Ladder
 from bids_neurodecode.workflow.step import Apart, step
@@ -395,8 +396,8 @@ def say(who: str) -> Callable[[int, int], None]:
         if now - said[0] < SAY_EVERY:
             return
         said[0] = now
-        minutes = (total - done) * (now - started) / max(done, 1) / 60
-        left = f', about {minutes:.0f} min left' if done else ''
+        seconds = (total - done) * (now - started) / max(done, 1)
+        left = f', about {coarse(seconds)} left' if 0 < done < total else ''
         LOGGER.info('%s: step %d of %d%s', who, done, total, left)
 
     return listen

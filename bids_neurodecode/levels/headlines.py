@@ -1,0 +1,72 @@
+"""What a run says at its end on the terminal: the scores that head its pages, in their words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from bids_neurodecode.report import scores
+from bids_neurodecode.report.reader import Reader, confidence_of, reading
+from bids_neurodecode.report.results import ParticipantResults
+from bids_neurodecode.report.verdicts import score_verdict
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FINAL = 'Final reconstructions. {text}'
+
+
+def participant_headlines(results: ParticipantResults) -> tuple[str, ...]:
+    """Return the main score of a participant beside chance, and that of reconstructions.
+
+    Parameters
+    ----------
+    results
+        The record.
+
+    Raises
+    ------
+    ReportError
+        If a file of the results is gone or broken.
+    """
+    with reading(f'sub-{results.participant}'):
+        reader = Reader(results)
+        if reader.metrics is None:
+            from bids_neurodecode.report.section_signal import ceiling_text
+
+            return tuple(filter(None, [ceiling_text(results)]))
+        confidence = confidence_of(reader)
+        return _lines(reader.metrics, lambda row: score_verdict(row, confidence).text)
+
+
+def group_headlines(participants: Sequence[ParticipantResults]) -> tuple[str, ...]:
+    """Return the main scores over participants beside chance.
+
+    Parameters
+    ----------
+    participants
+        Their records.
+
+    Raises
+    ------
+    ReportError
+        If a file of the results is gone or broken.
+    """
+    from bids_neurodecode.levels.group_page import gather_metrics, group_verdict, same_score
+
+    with reading('the group'):
+        metrics = gather_metrics([Reader(results) for results in participants])
+        return _lines(metrics, lambda row: group_verdict(same_score(metrics, row)).text)
+
+
+def _lines(metrics: pd.DataFrame, say: Callable[[pd.Series[Any]], str]) -> tuple[str, ...]:
+    """Write the score that heads the page and, where images were made, the first of these."""
+    if metrics.empty:
+        return ()
+    main = scores.headline(metrics)
+    lines = [] if main is None else [say(main)]
+    made = metrics[metrics['space'] == 'final']
+    final = scores.headline(made) if len(made) else None
+    if final is not None and main is not None and main['space'] != 'final':
+        lines.append(FINAL.format(text=say(final)))
+    return tuple(lines)
