@@ -19,21 +19,18 @@ from bids_neurodecode.errors import DataError
 from bids_neurodecode.signals import noisepool
 from bids_neurodecode.signals.badness import Repeats, find_repeats
 from bids_neurodecode.signals.hrf import assumed_hrf, hrf_library
+from bids_neurodecode.signals.trialbetas import Judged, Tuning, judge_components, write_betas
 from bids_neurodecode.signals.trialdesign import RunSeries, TrialDesign, build_design
 from bids_neurodecode.signals.trialpasses import (
     BLOCK_BYTES,
     Allocate,
     Coordinates,
     Denoiser,
-    Judged,
     Responses,
-    Tuning,
     Work,
     fit_responses,
-    judge_components,
     make_blocks,
     project_runs,
-    write_betas,
 )
 from bids_neurodecode.signals.trialtypes import (
     NO_VOXELS,
