@@ -54,6 +54,7 @@ TOO_FEW = (
     '{passed} voxel(s) passed the rule ({rule}); the best {kept} by {measure} were taken instead '
     '(selection.min_voxels = {minimum}).'
 )
+INSTEAD = 'the best {kept} by {measure}, as fewer passed the rule ({rule})'
 NO_REPEATS = 'no stimulus is shown more than once in training'
 IN_SESSION = 'Session {session} of the training samples alone: {reason}'
 NO_VOTE = (
@@ -204,17 +205,19 @@ def select_voxels(
     if passed.sum() < settings.min_voxels and rule != 'all':
         n_kept = min(settings.min_voxels, int(np.sum(order > -np.inf)))
         if n_kept > passed.sum():
+            by = 'agreement of repeats over runs' if rule == 'fdr' else measure
             warnings += (
                 TOO_FEW.format(
                     passed=int(passed.sum()),
                     rule=words,
                     kept=n_kept,
-                    measure='agreement of repeats over runs' if rule == 'fdr' else measure,
+                    measure=by,
                     minimum=settings.min_voxels,
                 ),
             )
             passed = np.zeros(len(passed), dtype=bool)
             passed[np.argsort(-order, kind='stable')[:n_kept]] = True
+            words = INSTEAD.format(kept=n_kept, measure=by, rule=words)
     keep, full = np.zeros(n_voxels, dtype=bool), np.full(n_voxels, np.nan, dtype=np.float32)
     keep[candidates], full[candidates] = passed, values
     description = (
@@ -271,6 +274,7 @@ def join_selections(
         )
         keep = np.zeros(len(keep), dtype=bool)
         keep[np.argsort(-order, kind='stable')[:n_kept]] = True
+        words = INSTEAD.format(kept=n_kept, measure=each[0].measure, rule=words)
     counts = ', '.join(f'{label}: {one.n_kept}' for label, one in voting.items())
     return VoxelSelection(
         keep,

@@ -99,6 +99,10 @@ def test_too_few_takes_the_best_and_says_so(training):
     assert set(np.flatnonzero(chosen.keep)) == set(best)
     assert '0 voxel(s) passed' in chosen.warnings[0]
     assert 'the best 30 by agreement of repeats over runs' in chosen.warnings[0]
+    # neither text claims the rule that they did not pass
+    assert chosen.rule_in_words.startswith(
+        'the best 30 by agreement of repeats over runs, as fewer'
+    )
     few = select_voxels(values[:, :12], table, SelectionSettings(rule='threshold', threshold=99))
     assert few.n_kept == 12
 
