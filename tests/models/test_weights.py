@@ -37,7 +37,7 @@ REPOSITORY = {
 
 
 class Server(ThreadingHTTPServer):
-    """Serves one file, with ranges, and one repository; breaks off where it is told to."""
+    """Serves one file, with ranges, and repositories; breaks off where it is told to."""
 
     daemon_threads = True
 
@@ -47,8 +47,16 @@ class Server(ThreadingHTTPServer):
         self.etag = '"one"'
         self.breaks: list[int] = []  # bytes after which the next answers break off
         self.ranges: list[str | None] = []
-        self.repository = dict(REPOSITORY)
+        self.repositories = {'some/repo': dict(REPOSITORY)}
         self.lfs_digest = DIGEST
+
+    @property
+    def repository(self):
+        return self.repositories['some/repo']
+
+    @repository.setter
+    def repository(self, files):
+        self.repositories['some/repo'] = files
 
     @property
     def url(self):
@@ -68,11 +76,10 @@ class Handler(BaseHTTPRequestHandler):
         path = self.path.split('?')[0]
         if path == '/file.bin':
             self._file(body)
-        elif path.startswith('/api/models/some/repo'):
-            self._api(path)
-        elif path.startswith(f'/some/repo/resolve/{COMMIT}/'):
-            name = path.removeprefix(f'/some/repo/resolve/{COMMIT}/')
-            content = self.server.repository[name]
+        elif asked := re.match('/api/models/([^/]+/[^/]+)', path):
+            self._api(path, asked[1])
+        elif asked := re.fullmatch(f'/([^/]+/[^/]+)/resolve/{COMMIT}/(.+)', path):
+            content = self.server.repositories[asked[1]][asked[2]]
             headers = {
                 'ETag': f'"{hashlib.sha256(content).hexdigest()}"', 'X-Repo-Commit': COMMIT
             }  # fmt: skip
@@ -95,17 +102,17 @@ class Handler(BaseHTTPRequestHandler):
         headers = {'ETag': server.etag} if server.etag else {}
         self._send(206 if start else 200, sent if body else b'', headers, len(rest))
 
-    def _api(self, path):
+    def _api(self, path, repo):
+        files = self.server.repositories[repo]
         if '/tree/' in path:
-            told = [self._item(name) for name in self.server.repository]
+            told = [self._item(*item) for item in files.items()]
         else:
-            names = [{'rfilename': name} for name in self.server.repository]
-            told = {'id': 'some/repo', 'sha': COMMIT, 'siblings': names}
+            names = [{'rfilename': name} for name in files]
+            told = {'id': repo, 'sha': COMMIT, 'siblings': names}
         content = json.dumps(told).encode()
         self._send(200, content, {'Content-Type': 'application/json'}, len(content))
 
-    def _item(self, name):
-        content = self.server.repository[name]
+    def _item(self, name, content):
         item = {'type': 'file', 'path': name, 'size': len(content), 'oid': 'b' * 40}
         if name.endswith('weights.bin'):
             item['lfs'] = {

@@ -37,9 +37,17 @@ def images() -> np.ndarray:
 
 @pytest.fixture(scope='module')
 def clip_folder(tmp_path_factory):
+    return write_clip(tmp_path_factory.mktemp('clip'))
+
+
+@pytest.fixture(scope='module')
+def blip_folder(tmp_path_factory):
+    return write_blip(tmp_path_factory.mktemp('blip'))
+
+
+def write_clip(folder):
     from transformers import CLIPImageProcessorPil, CLIPVisionConfig, CLIPVisionModelWithProjection
 
-    folder = tmp_path_factory.mktemp('clip')
     torch.manual_seed(0)
     model = CLIPVisionModelWithProjection(CLIPVisionConfig(**SMALL, projection_dim=16))
     model.save_pretrained(folder)
@@ -48,8 +56,15 @@ def clip_folder(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope='module')
-def blip_folder(tmp_path_factory):
+def write_dinov2(folder):
+    from transformers import BitImageProcessorPil, Dinov2Config, Dinov2Model
+
+    Dinov2Model(Dinov2Config(**SMALL)).save_pretrained(folder)
+    size = {'height': 32, 'width': 32}
+    BitImageProcessorPil(size={'shortest_edge': 36}, crop_size=size).save_pretrained(folder)
+
+
+def write_blip(folder):
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import (
         BlipConfig,
@@ -58,7 +73,6 @@ def blip_folder(tmp_path_factory):
         PreTrainedTokenizerFast,
     )
 
-    folder = tmp_path_factory.mktemp('blip')
     torch.manual_seed(0)
     vision = {**SMALL, 'initializer_range': 0.2}  # the default is next to nothing
     text = {
@@ -143,11 +157,7 @@ def test_floating_point_pictures_are_refused(clip_folder, images):
 
 
 def test_dinov2(images, tmp_path):
-    from transformers import BitImageProcessorPil, Dinov2Config, Dinov2Model
-
-    Dinov2Model(Dinov2Config(**SMALL)).save_pretrained(tmp_path)
-    size = {'height': 32, 'width': 32}
-    BitImageProcessorPil(size={'shortest_edge': 36}, crop_size=size).save_pretrained(tmp_path)
+    write_dinov2(tmp_path)
     assert get_extractor('dinov2', folder=tmp_path).transform(images).shape == (3, 24)
     tokens = get_extractor('dinov2', folder=tmp_path, pooling='tokens').transform(images)
     assert tokens.shape == (3, 17 * 24)
