@@ -1,8 +1,8 @@
 """Scores of reconstructions: images compared by networks and pixels, and brain correlation.
 
 Reconstructions that have nothing to do with what was seen, looking like some true image or other
-as generators make them; and decoders of pure noise, whose images an encoding model of the same
-training trials is asked for.
+as generators make them; captions of the training images that such reconstructions look like; and
+decoders of pure noise, whose images an encoding model of the same training trials is asked for.
 """
 
 from __future__ import annotations
@@ -22,8 +22,11 @@ from bids_neurodecode.evaluation.metrics import Score
 from bids_neurodecode.evaluation.protocols import PROTOCOLS, get_protocol
 from bids_neurodecode.samples import Fold, Responses, Samples, VoxelMask, split_by_group
 from bids_neurodecode.systems.base import PerStimulus
+from bids_neurodecode.systems.reconstruction.generation.brain_correlation import METRIC, BrainScores
+from bids_neurodecode.systems.reconstruction.generation.caption_scores import SIMILARITY, TWO_WAY, Captions
 from bids_neurodecode.systems.comparison import compare_rows
 from bids_neurodecode.systems.encoding.encoders import EncoderSettings
+from bids_neurodecode.systems.reconstruction.generation.scores import Judged, ReconstructionScorer
 from bids_neurodecode.systems.outcomes import Outcome
 from bids_neurodecode.systems.reconstruction.generation.brain_correlation import (
     METRIC,
@@ -34,7 +37,7 @@ from bids_neurodecode.systems.reconstruction.steps.image_scores import MODEL, sc
 
 Rows = dict[str, tuple[float, float, float, float]]
 """Value, limits and p of each metric."""
-SIDE = 16
+SIDE, N_KINDS = 16, 6
 SETTINGS = EvaluationSettings(n_permutations=199, n_bootstrap=300)
 _CPU = get_protocol('cpu-1')
 SMALL = replace(
@@ -93,6 +96,62 @@ class Pairs:
                 guided_by=(),
             )  # fmt: skip
         return {s.metric: _numbers(s) for s in found.scores if s.model == MODEL}
+
+
+@dataclass(frozen=True)
+class Captioned:
+    """Reconstructions without any relation to what was seen, compared by captions.
+
+    Images are of six kinds, of which both pixels and captions tell, so that training images of a
+    kind are chosen together.
+
+    Parameters
+    ----------
+    n_images, n_trials
+        Every image is reconstructed from each of its trials.
+    n_folds
+        Of images; 1: a third is held out.
+    """
+
+    n_images: int = 60
+    n_trials: int = 1
+    n_folds: int = 1
+
+    def scores(self, rng: np.random.Generator) -> Rows:
+        """Score one data set by captions of the nearest training images."""
+        kinds = rng.integers(N_KINDS, size=2 * self.n_images)
+        look, meaning = (
+            np.random.default_rng(k).standard_normal((N_KINDS, n))[kinds]
+            for k, n in enumerate((48, 20))
+        )
+        coarse = (look + rng.standard_normal(look.shape)).reshape(-1, 4, 4, 3)
+        pixels = coarse.repeat(SIDE // 4, 1).repeat(SIDE // 4, 2)
+        drawn = np.clip(128 + 40 * pixels, 0, 255).astype(np.uint8)
+        said = meaning[: self.n_images, None] + rng.standard_normal((self.n_images, 2, 20))
+        names = tuple(f'{k:03d}' for k in range(self.n_images))
+        known = {f'{name} {k}': said[row, k] for row, name in enumerate(names) for k in range(2)}
+        pictures = PerStimulus(names, drawn[: self.n_images])
+        captions = Captions(
+            lambda texts: np.stack([known[text] for text in texts]).astype(np.float32),
+            {name: (f'{name} 0', f'{name} 1') for name in names},
+            pictures,
+        )
+        table = pd.DataFrame({'stimulus': names * self.n_trials, 'run': 0})
+        split = split_by_group(
+            table, 'stimulus', n_folds=self.n_folds, test_fraction=1 / 3, rng=rng
+        )
+        parts, libraries = [], {}
+        for number, fold in enumerate(split):
+            shown = table.take(fold.test).assign(sample=fold.test, run='0')
+            outcome = _outcome('ridge', 'final', number, shown)
+            # those that were never shown, one a trial
+            made = drawn[self.n_images :][rng.integers(self.n_images, size=len(shown))]
+            parts.append(Judged(outcome, made, pictures.of(outcome.candidates)))
+            libraries[number] = [*dict.fromkeys(table['stimulus'].take(fold.train))]
+        networks = {'mobilenetv2': Projected()}
+        board = ReconstructionScorer(split, SETTINGS, Pixels().transform, networks, rng, SMALL)
+        rows, _ = captions.scores(board, parts, libraries)
+        return {score.metric: _numbers(score) for score in rows}
 
 
 @dataclass(frozen=True)
@@ -178,19 +237,22 @@ def _one_fold(
     library = Pixels().transform(pictures.of(known)) - mean
     nearest = np.argmax(decoded @ (library / np.linalg.norm(library, axis=1)[:, None]).T, axis=1)
     table = test.table.assign(sample=fold.test, run=test.table['run'].astype(str))
-    candidates = tuple(dict.fromkeys(table['stimulus']))
-    nothing = ('',) * len(table)
-    outcome = Outcome(
-        '', 'final-single-trial', number, table, candidates,
-        np.empty((len(table), len(candidates))), nothing, nothing, (),
-        np.empty((len(table), 0), np.float32),
-    )  # fmt: skip
+    outcome = _outcome('', 'final-single-trial', number, table)
     models = {
         'ridge': made,
         'baseline-nearest': pictures.of([known[k] for k in nearest]),
         'reference-true-image': pictures.of(table['stimulus']),
     }
     brain.note(outcome, train, test, pictures, models)
+
+
+def _outcome(model: str, space: str, fold: int, table: pd.DataFrame) -> Outcome:
+    """Say what was held out in a fold, without features."""
+    candidates, nothing = tuple(dict.fromkeys(table['stimulus'])), ('',) * len(table)
+    return Outcome(
+        model, space, fold, table, candidates, np.empty((len(table), len(candidates))),
+        nothing, nothing, (), np.empty((len(table), 0), np.float32),
+    )  # fmt: skip
 
 
 def _numbers(
@@ -201,25 +263,28 @@ def _numbers(
     return value, low, high, p
 
 
+World = Pairs | Captioned | Noise
+
+
 @once
-def scored(rng: np.random.Generator, world: Pairs | Noise) -> Rows:
+def scored(rng: np.random.Generator, world: World) -> Rows:
     """Score a data set once for all its metrics."""
     return world.scores(rng)
 
 
-def p_of(rng: np.random.Generator, *, world: Pairs | Noise, metric: str) -> float:
+def p_of(rng: np.random.Generator, *, world: World, metric: str) -> float:
     """P of one metric."""
     return scored(rng, world)[metric][3]
 
 
-def covered(rng: np.random.Generator, *, world: Pairs | Noise, metric: str, true: float) -> float:
+def covered(rng: np.random.Generator, *, world: World, metric: str, true: float) -> float:
     """Whether the interval of one metric holds the true value."""
     _, low, high, _ = scored(rng, world)[metric]
     return float(low <= true <= high) if np.isfinite(low) else float('nan')
 
 
 FAMILY = 'reconstructions'
-TWO_WAY, DISTANCE = 'mobilenetv2_2way', 'mobilenetv2_distance'
+NETWORK_2WAY, DISTANCE = 'mobilenetv2_2way', 'mobilenetv2_distance'
 _NULLS = (
     ('8 images, no relation', Pairs(8)),
     ('20 images, no relation', Pairs(20)),
@@ -230,12 +295,18 @@ _BRAINS = (
     ('noise, AR .5, 30 images in 3 runs, a third held out', Noise()),
     ('noise, AR .5, 30 images in 3 runs, five folds', Noise(n_folds=5)),
 )
-_TRUE_NULL = {TWO_WAY: 0.5, DISTANCE: 0.849, 'pixcorr': 0.0, 'ssim_2d': 0.066}
-_TRUE_SIGNAL = {TWO_WAY: 0.764, DISTANCE: 0.647, 'pixcorr': 0.272, 'ssim_2d': 0.265}
-"""Known, or means over 500 other data sets (standard errors of .002)."""
+_CAPTIONED = (
+    ('20 of 60 images held out, captions of six kinds, no relation', Captioned()),
+    ('the same, three reconstructions of each image', Captioned(n_trials=3)),
+    ('60 images in five folds, captions of six kinds, no relation', Captioned(n_folds=5)),
+)
+_TRUE_NULL = {NETWORK_2WAY: 0.5, DISTANCE: 0.849, 'pixcorr': 0.0, 'ssim_2d': 0.066}
+_TRUE_CAPTIONS = {TWO_WAY: 0.5, SIMILARITY: 0.1}
+_TRUE_SIGNAL = {NETWORK_2WAY: 0.764, DISTANCE: 0.647, 'pixcorr': 0.272, 'ssim_2d': 0.265}
+"""Known, or means over 500 or more other data sets (standard errors of .002)."""
 
 
-def _covers(name: str, metric: str, world: str, of: Pairs | Noise, true: float) -> Check:
+def _covers(name: str, metric: str, world: str, of: World, true: float) -> Check:
     simulate = partial(covered, world=of, metric=metric, true=true)
     return Check(FAMILY, name, world, 'covers', simulate)
 
@@ -252,6 +323,16 @@ CHECKS = [
         for metric, true in _TRUE_NULL.items()
     ),
     *(_covers(metric, metric, *_SIGNAL, true) for metric, true in _TRUE_SIGNAL.items()),
+    *(
+        Check(FAMILY, metric, name, 'p', partial(p_of, world=world, metric=metric))
+        for name, world in _CAPTIONED
+        for metric in _TRUE_CAPTIONS
+    ),
+    *(
+        _covers(metric, metric, name, world, true)
+        for name, world in _CAPTIONED
+        for metric, true in _TRUE_CAPTIONS.items()
+    ),
     *(
         Check(
             *(FAMILY, METRIC, name, 'p'),

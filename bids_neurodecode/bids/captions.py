@@ -54,6 +54,12 @@ def read_captions(file: Path) -> dict[str, tuple[str, ...]]:
     return found
 
 
+def captions_of(participant: ParticipantInput) -> Mapping[str, tuple[str, ...]]:
+    """Return the captions of each of a participant's images; none where there is no table."""
+    file = captions_file(participant)
+    return _of(read_captions(file), participant.stimuli) if file.is_file() else {}
+
+
 def first_captions(participant: ParticipantInput) -> Mapping[str, str]:
     """Return the first caption of each of a participant's images.
 

@@ -5,27 +5,37 @@ Weights are random, of networks in tiny, in the files and folders of the publish
 
 import json
 
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
+from scipy.spatial.distance import cosine
 
+from bids_neurodecode.bids.captions import captions_of
 from bids_neurodecode.bids.query import find_inputs
 from bids_neurodecode.bids.request import Request
 from bids_neurodecode.cli.main import main
+from bids_neurodecode.evaluation import networks
+from bids_neurodecode.evaluation.protocols import get_protocol
+from bids_neurodecode.extras import has_packaged
 from bids_neurodecode.models.clip_targets import ClipTargets
 from bids_neurodecode.models.storage import load_arrays
 from bids_neurodecode.models.vdvae import VDVAE
 from bids_neurodecode.models.vdvae_checkpoint import save_vdvae
 from bids_neurodecode.models.vdvae_config import VDVAEConfig
+from bids_neurodecode.models.visionnets import MetricNetwork
 from bids_neurodecode.models.weights import CONVERTED
+from bids_neurodecode.stimuli import packaged
+from bids_neurodecode.systems.reconstruction.generation import caption_scores
 from bids_neurodecode.systems.reconstruction.generation.small import prior_config
-from bids_neurodecode.systems.reconstruction.generation.steps.training import captions_of
+from bids_neurodecode.systems.reconstruction.generation.steps import choice as generation_choice
 from tests.app.test_science import validate
 from tests.models import test_clip_targets as clip
 from tests.models import test_diffusion as diffusion
 from tests.models import test_pipelines
-from tests.published import N_OWN, N_SHARED, make_nsd, read_record
+from tests.published import BRICK, N_OWN, N_PICTURES, N_SHARED, make_nsd, read_record
 
 pytestmark = pytest.mark.slow
 SETTINGS = """
@@ -158,3 +168,72 @@ def test_another_second_stage_is_named_and_what_is_decoded_follows(tmp_path):
     # the program refuses what the recipe cannot do, and weights that are not there
     (tmp_path / 'settings.toml').write_text(f'{SETTINGS}generator = "stable-cascade"\n')
     assert main([str(data), str(tmp_path / 'other'), *common]) == 2
+
+
+@pytest.mark.real
+def test_photographs_are_compared_by_their_captions(shared, tmp_path, monkeypatch):
+    """Scores again by hand: captions of the training photograph that a network finds nearest."""
+    judges = {'mobilenetv2', 'wordllama'}
+    if not all(map(has_packaged, judges)):
+        pytest.skip('the extra cpu-nets is not installed')
+    told = pd.read_csv(shared / 'data' / 'coco_open' / 'captions.tsv', sep='\t')[:N_PICTURES]
+    photographs = [
+        Image.open(shared / 'data' / 'coco_open' / name).convert('RGB').resize((64, 64))
+        for name in told['file']
+    ]
+    texts = {f'nsd{k:05d}': row.split(' || ') for k, row in enumerate(told['captions'], 1)}
+    data = make_nsd(tmp_path / 'nsd', participants=(1,))
+    with h5py.File(data / BRICK, 'w') as file:
+        file['imgBrick'] = np.stack([np.asarray(x) for x in photographs])
+    rows = [(name, text) for name, known in texts.items() for text in known]
+    table = pd.DataFrame(rows, columns=['stim_file', 'caption'])
+    table.to_csv(data / 'captions.tsv', sep='\t', index=False)
+    # one judge is enough
+    monkeypatch.setattr(generation_choice, 'has_packaged', judges.__contains__)
+    small = 'generator = "small"\nprior_size = 16\nprior_steps = 4\nrefiner_steps = 4\n'
+    quick = 'protocol = "cpu-1"\nbrain_correlation = false\n'
+    (tmp_path / 'settings.toml').write_text(SETTINGS + small + quick)
+    (tmp_path / 'here.yml').write_text('plugin: Linear\n')
+    code = main(
+        [
+            *(str(data), str(tmp_path / 'out'), 'participant', '-w', str(tmp_path / 'work')),
+            *('--config-file', str(tmp_path / 'settings.toml'), '--device', 'cpu'),
+            *('--use-plugin', str(tmp_path / 'here.yml'), '--skip-bids-validation'),
+        ]
+    )
+    assert code == 0
+    (file,) = (tmp_path / 'out').rglob('*desc-generated_metrics.tsv')
+    found = pd.read_csv(file, sep='\t').query('space == "final"').set_index(['model', 'metric'])
+    shown, (model,) = (
+        tmp_path / 'out' / 'stimuli',
+        (tmp_path / 'out').rglob('*generated_model.safetensors'),
+    )
+    library = load_arrays(model)[1]['model']['library']
+    made = {x.name.split('_')[0]: x for x in shown.rglob('*_desc-final_image.png')}
+    assert len(made) == found['n']['ridge', 'caption_2way'] == N_SHARED
+    protocol, network = get_protocol('cpu-1'), MetricNetwork(packaged.read_convnet('mobilenetv2'))
+    (metric,) = (m for m in protocol.metrics if m.name == 'mobilenetv2_2way')
+
+    def see(images):
+        pixels = np.stack([np.asarray(image) for image in images])
+        return networks.describe(pixels, network, [metric], protocol)['avgpool']
+
+    known = see([photographs[int(name[3:]) - 1] for name in library])
+    embed = packaged.CaptionEmbedding().embed
+
+    def meaning(name):
+        values = embed(texts[name]).astype(float)
+        return (values / np.linalg.norm(values, axis=1)[:, None]).mean(axis=0)
+
+    alike = []
+    for seen in see([Image.open(file) for file in made.values()]):
+        nearest = library[np.argmax([np.corrcoef(seen, x)[0, 1] for x in known])]
+        alike.append([1 - cosine(meaning(nearest), meaning(name)) for name in made])
+    own, others = np.diag(alike), ~np.eye(len(made), dtype=bool)
+    similarity = found.loc[('ridge', 'caption_similarity')]
+    assert similarity['value'] == pytest.approx(own.mean(), abs=1e-5)
+    assert similarity['chance'] == pytest.approx(np.array(alike)[others].mean(), abs=1e-5)
+    wins = (own[:, None] > alike)[others].mean() + (own[:, None] == alike)[others].mean() / 2
+    assert found['value']['ridge', 'caption_2way'] == pytest.approx(wins, abs=1e-5)
+    page = ' '.join((tmp_path / 'out' / 'sub-01.html').read_text().split())
+    assert caption_scores.STANDS_IN.format(network='mobilenetv2') in page

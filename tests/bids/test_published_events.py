@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bids_neurodecode.bids import columns, filmrows, publishedevents, rows, stimulusfolder
-from bids_neurodecode.bids.captions import first_captions
+from bids_neurodecode.bids.captions import captions_of, first_captions
 from bids_neurodecode.bids.newfilms import films_of_events
 from bids_neurodecode.bids.newpictures import find_event_runs, shows_folder
 from bids_neurodecode.bids.publishedevents import EventsReader
@@ -753,6 +753,11 @@ def test_captions_of_pictures_found_in_other_folders(tmp_path):
         return ParticipantInput('01', 't', 'images', (), tmp_path, names, captions=file)
 
     assert first_captions(person('deep/a.jpg', 'b.jpg')) == {'deep/a.jpg': 'one', 'b.jpg': 'two'}
+    known = captions_of(person('deep/a.jpg', 'b.jpg', 'deep/b.jpg'))
+    assert known == {'deep/a.jpg': ('one',), 'b.jpg': ('two',)}
+    file.rename(tmp_path / 'other.tsv')
+    assert captions_of(person('deep/a.jpg')) == {}
+    (tmp_path / 'other.tsv').rename(file)
     with pytest.raises(InputError, match='have no caption'):
         first_captions(person('deep/b.jpg'))
 

@@ -18,9 +18,9 @@ from bids_neurodecode.models import generators
 from bids_neurodecode.models.weights import load_manifest, weights_path
 from bids_neurodecode.models.weights_convert import convert_pickle
 from bids_neurodecode.stimuli.features import get_captioned_extractor, get_extractor
-from bids_neurodecode.systems.generation_generators import Described
-from bids_neurodecode.systems.generation_published import published_generator
-from bids_neurodecode.workflow.generation_choice import find_weights
+from bids_neurodecode.systems.reconstruction.generation.generators import Described
+from bids_neurodecode.systems.reconstruction.generation.published import published_generator
+from bids_neurodecode.systems.reconstruction.generation.steps.choice import find_weights
 from tests.app import test_published_route as published
 from tests.models import test_pipelines, test_weights
 from tests.stimuli import test_pretrained

@@ -57,14 +57,21 @@ def captions_of(pictures, *, shuffled=False):
     }
 
 
-def score(samples, pictures, captions, **told):
+def score(samples, pictures, captions, embed=embed, **told):
     more = {'embed': embed, 'captions': captions, 'networks': {'mobilenetv2': Coarse()}}
     told = {'protocol': 'cpu-1', 'brain_correlation': False, **told}
     return reconstruct(samples, pictures, more=more, **told)
 
 
 def test_captions_of_what_is_like_the_truth_are_like_its_captions(seen):
-    found = rows(score(*seen, captions_of(seen[1])))
+    asked = []
+
+    def counted(texts):
+        asked.extend(texts)
+        return embed(texts)
+
+    found = rows(score(*seen, captions_of(seen[1]), counted))
+    assert len(asked) == len(set(asked)) > 0  # however many models are compared
     own = found['ridge', caption_scores.TWO_WAY]
     assert own.space == 'final'
     assert own.protocol.endswith('/cpu-1')

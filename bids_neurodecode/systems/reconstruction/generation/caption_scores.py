@@ -8,7 +8,7 @@ of training images do, and is no caption of a reconstruction as published metric
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -53,6 +53,7 @@ class Captions:
     embed: Embed
     of: Mapping[str, Sequence[str]]
     pictures: PerStimulus
+    _known: dict[str, FloatArray] = field(default_factory=dict, init=False, repr=False)
 
     def scores(
         self,
@@ -113,10 +114,11 @@ class Captions:
 
     def _embedded(self, names: Sequence[str]) -> FloatArray:
         """Return the mean direction of each image's captions, (n, n_values), of length 1."""
-        rows = []
         for name in names:
+            if name in self._known:  # of another fold or model
+                continue
             values = self.embed(list(self.of[name])).astype(np.float64)
             lengths = np.linalg.norm(values, axis=1, keepdims=True)
             mean = (values / np.where(lengths > 0, lengths, np.inf)).mean(axis=0)
-            rows.append(mean / (np.linalg.norm(mean) or np.inf))
-        return np.round(np.stack(rows), 12)
+            self._known[name] = np.round(mean / (np.linalg.norm(mean) or np.inf), 12)
+        return np.stack([self._known[name] for name in names])

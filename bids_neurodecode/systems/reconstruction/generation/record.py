@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -348,10 +349,17 @@ class Record:
     def _by_captions(
         self, board: scoring.ReconstructionScorer, parts: Sequence[scoring.Judged]
     ) -> tuple[list[Score], list[str]]:
-        embed, captions = self.inputs.embed, self.inputs.captions
-        if embed is None or not captions or not board.protocol.captions:
+        captions = self._captions
+        if captions is None or not board.protocol.captions:
             return [], []
-        return Captions(embed, captions, self.inputs.pictures).scores(board, parts, self.libraries)
+        return captions.scores(board, parts, self.libraries)
+
+    @cached_property
+    def _captions(self) -> Captions | None:
+        inputs = self.inputs
+        if inputs.embed is None or not inputs.captions:
+            return None
+        return Captions(inputs.embed, inputs.captions, inputs.pictures)
 
     def pictures(self) -> Reconstructions:
         """Return all reconstructions of the system's own model, with a table of scores."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from bids_neurodecode.bids.captions import captions_file, read_captions
+from bids_neurodecode.bids.captions import captions_of
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.bids.sink import write_json, write_text, write_tsv
 from bids_neurodecode.config import Config
@@ -276,12 +276,6 @@ def load_pictures(files: Sequence[Path], size: int, target: Path) -> npt.NDArray
         pictures[row] = load_image(file, size=size)
     pictures.flush()
     return np.asarray(np.load(target, mmap_mode='r'))
-
-
-def captions_of(participant: ParticipantInput) -> dict[str, tuple[str, ...]]:
-    """Return the captions of each image; none where there are none."""
-    file = captions_file(participant)
-    return read_captions(file) if file.is_file() else {}
 
 
 def load_extra(config: Config, size: int, cache: Path) -> ExtraPictures | None:
