@@ -228,6 +228,7 @@ class SplitSettings(Settings):
         'cluster',
         'category',
         'imagery',
+        'imagery-unseen',
         'film',
         'time',
         'given',
@@ -237,7 +238,8 @@ class SplitSettings(Settings):
     ``cluster``: groups of images that are alike in feature space (``n_clusters``), so that the
     nearest training image of a test image is far from it. ``category``: whole categories of
     images. ``imagery``: what ``test`` (or ``file``) names was imagined; models learn from all
-    that was seen, the same images among it.
+    that was seen, the same images among it; with ``imagery-unseen``, in each of ``n_folds``, from
+    all but the images that are tested there.
     ``given``: as the column ``part`` of the trials (or ``file``) says, which ``auto`` takes where
     it is there.
     ``paper``: films as in arXiv 2507.12009, without a gap, for comparison only."""
@@ -252,7 +254,7 @@ class SplitSettings(Settings):
     column gives one of its values, such as ``{trial_type = ["test"]}`` or ``{session =
     ["perceptionTest*"]}`` (``*`` stands for any text, ``n/a`` for a missing value). All others
     are training samples, unless ``train`` says which. ``file``, and any other ``by`` than
-    ``imagery``, come first."""
+    those of imagery, come first."""
     train: Rows = Field(default={})
     """Training samples, as in ``test``; what neither names is left out."""
     validation: Rows = Field(default={})
@@ -275,8 +277,8 @@ class SplitSettings(Settings):
 
     @model_validator(mode='after')
     def _one_fold(self) -> Self:
-        if self.file is not None and self.by not in {'auto', 'given', 'imagery'}:
-            msg = 'file goes with by = "given", "imagery" or "auto"'
+        if self.file is not None and self.by not in {'auto', 'given', 'imagery', 'imagery-unseen'}:
+            msg = 'file goes with by = "given", "imagery", "imagery-unseen" or "auto"'
             raise ValueError(msg)
         if (self.train or self.validation) and not self.test:
             msg = 'train and validation go with test: say what is held out'

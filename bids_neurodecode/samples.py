@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 By = Literal[
-    'run', 'session', 'stimulus', 'cluster', 'category', 'film', 'time', 'given', 'imagery'
-]
+    'run', 'session', 'stimulus', 'cluster', 'category', 'film', 'time', 'given', 'imagery',
+    'imagery-unseen',
+]  # fmt: skip
 
 BAD_MASK = (
     'A mask must be three-dimensional and hold at least one voxel; this one is {shape} with {n}.'
@@ -60,7 +61,7 @@ NO_TRAINING_TIME = (
 )
 
 
-BY_CONTENT = frozenset({'stimulus', 'cluster', 'category'})
+BY_CONTENT = frozenset({'stimulus', 'cluster', 'category', 'imagery-unseen'})
 """Splits that keep stimuli of the same content on one side."""
 COLUMNS = 8192
 """Voxels that are worked on together."""
@@ -422,9 +423,9 @@ class Split:
         the report says what the score means); for every other it may not. ``time`` splits
         samples of one film in blocks; a moment that is shown twice is one stimulus. ``given``:
         the dataset (or a file) says which sample is of which part. ``imagery``: the same, test
-        samples are imagined and may be of stimuli that were seen in training. By ``stimulus``,
-        ``cluster`` and ``category``, stimuli of the same content (column ``content``) are kept
-        whole too.
+        samples are imagined and may be of stimuli that were seen in training;
+        ``imagery-unseen``: and of none of these. By ``stimulus``, ``cluster``, ``category`` and
+        ``imagery-unseen``, stimuli of the same content (column ``content``) are kept whole too.
     folds
         One or more folds.
     table
@@ -441,7 +442,7 @@ class Split:
     def __post_init__(self) -> None:
         for number, fold in enumerate(self.folds):
             _check_fold(number, fold, len(self.table))
-            if self.by not in {'time', 'given', 'imagery'}:
+            if self.by not in {'time', 'given', 'imagery', 'imagery-unseen'}:
                 self._check_group(number, fold, self.by)
             if self.by not in {'run', 'session', 'stimulus', 'imagery'}:
                 self._check_group(number, fold, 'stimulus')
@@ -499,7 +500,7 @@ class Split:
         return f'{kind}-by-{self.by}'
 
     def _leaves_one_out(self) -> bool:
-        if self.by in {'time', 'given', 'imagery'}:
+        if self.by in {'time', 'given', 'imagery', 'imagery-unseen'}:
             return False
         column = content_column(self.table) if self.by == 'stimulus' else self.by
         return len(self) == self.table[column].nunique()

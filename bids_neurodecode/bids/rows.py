@@ -163,7 +163,7 @@ def parts_of(split: SplitSettings) -> dict[str, Mapping[str, Sequence[str]]]:
     {'task': ('imagery',)}
     """
     parts = {part: getattr(split, part) for part in ('train', 'validation', 'test')}
-    if split.by == 'imagery' and split.test:
+    if split.by in {'imagery', 'imagery-unseen'} and split.test:
         said = (
             {key: x for key, x in split.test.items() if LONG_NAMES.get(key, key) not in places}
             for places in PLACES

@@ -194,7 +194,11 @@ def _what_was_done(reader: Reader) -> str:
         )
     if results.split is not None:
         by = results.split.by
-        how = {'given': 'as the dataset gives it', 'imagery': 'as imagined'}.get(by, f'by {by}')
+        how = {
+            'given': 'as the dataset gives it',
+            'imagery': 'as imagined',
+            'imagery-unseen': 'as imagined',
+        }.get(by, f'by {by}')
         text += (
             f' Voxels and models were fitted on training samples and judged on samples held out '
             f'{how} ({results.split.protocol}).'

@@ -44,6 +44,9 @@ IMAGERY = (
     'imagining another, not whether images that were never seen can be read from imagery.'
 )
 NEW = {
+    'imagery-unseen': 'Held out were imagined images that were not seen in training, and nothing '
+    'that is named as imagined is in training: the score says how well images that a model has '
+    'never met are told apart when they are imagined.',
     'stimulus': 'The test stimuli were never seen in training.',
     'cluster': 'Out of distribution: whole clusters of images that are alike in feature space '
     'were held out, so that no test image has a near neighbour in training. Scores say how far a '

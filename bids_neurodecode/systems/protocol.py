@@ -65,12 +65,16 @@ WHERE: Mapping[str, str] = {
     'folder': 'the folder of its file below stimuli/',
 }
 NO_IMAGERY = (
-    'split.by = "imagery" needs to know which trials were imagined. Name them by columns of the '
-    'events or entities of the run, such as split.test = {task = ["imagery"]}, or in split.file.'
+    'split.by = "{by}" needs to know which trials were imagined. Name them by columns of the '
+    'events or entities of the run, such as split.test = {{task = ["imagery"]}}, or in split.file.'
 )
 IMAGINED = (
     'held out are {n} imagined trials of {images} images; nothing that is named as imagined is in '
     'training. Same images, seen in training: {known} of {images}'
+)
+UNSEEN = (
+    'held out are {n} imagined trials of {images} images in {n_folds} fold(s); nothing that is '
+    'named as imagined is in training, and no image that is tested in the fold'
 )
 FEW_IMAGES = (
     'split.by = "cluster" makes {n_clusters} clusters (split.n_clusters), and there are {n} '
@@ -143,6 +147,8 @@ def choose_split(table: pd.DataFrame, settings: SplitSettings, seed: int) -> tup
         return _as_given(table, why), why
     if by == 'imagery':
         return _imagined(table, why)
+    if by == 'imagery-unseen':
+        return _imagined_unseen(table, settings, seed, why)
     if by == 'category':
         table = with_categories(table, settings.category)
     if by == 'time':
@@ -367,7 +373,7 @@ def choose_film_split(table: pd.DataFrame, settings: SplitSettings) -> tuple[Spl
     by = settings.by
     if by == 'auto':
         by = 'given' if settings.test or _has_parts(table) else 'time'
-    if by in {'stimulus', 'cluster', 'category', 'imagery'}:
+    if by in {'stimulus', 'cluster', 'category', 'imagery', 'imagery-unseen'}:
         raise DataError(NOT_OF_FILMS.format(by=by))
     if by == 'given' or settings.file is not None:
         why = _given_by(table, settings)
@@ -526,7 +532,7 @@ def _as_given(table: pd.DataFrame, why: str, by: Literal['imagery'] | None = Non
 def _imagined(table: pd.DataFrame, why: str) -> tuple[Split, str]:
     """Hold out imagined trials, and say how many of their images were seen in training."""
     if 'part' not in table.columns:
-        raise DataError(NO_IMAGERY)
+        raise DataError(NO_IMAGERY.format(by='imagery'))
     split = _as_given(table, why, by='imagery')
     (fold,) = split.folds
     shown = table[content_column(table)].astype(str).to_numpy()
@@ -534,6 +540,35 @@ def _imagined(table: pd.DataFrame, why: str) -> tuple[Split, str]:
     known = images & set(shown[np.concatenate([fold.train, fold.validation])])
     said = IMAGINED.format(n=len(fold.test), images=len(images), known=len(known))
     return split, said + _left_out(table)
+
+
+def _imagined_unseen(
+    table: pd.DataFrame, settings: SplitSettings, seed: int, why: str
+) -> tuple[Split, str]:
+    """Share the imagined images out to folds, and leave out of training what each tests."""
+    if 'part' not in table.columns:
+        raise DataError(NO_IMAGERY.format(by='imagery-unseen'))
+    (given,) = _as_given(table, why, by='imagery').folds
+    images = table[content_column(table)].astype(str).to_numpy()
+    n_images = len(set(images[given.test]))
+    shares = split_by_group(
+        table.take(given.test),
+        'stimulus',
+        n_folds=settings.n_folds or min(DEFAULT_FOLDS, n_images),
+        test_fraction=settings.test_fraction,
+        rng=np.random.default_rng(seed),
+    )
+    folds = []
+    for share in shares:
+        test = given.test[share.test]
+        train, validation = (
+            rows[~np.isin(images[rows], images[test])] for rows in (given.train, given.validation)
+        )
+        folds.append(Fold(train=train, test=test, validation=validation))
+    split = Split('imagery-unseen', tuple(folds), table)
+    tested = np.concatenate([fold.test for fold in folds])
+    said = UNSEEN.format(n=len(tested), images=len(set(images[tested])), n_folds=len(folds))
+    return split, said + _left_out(table) + _kept_together(split)
 
 
 def _has_parts(table: pd.DataFrame) -> bool:
@@ -562,8 +597,8 @@ def _said(rows: Mapping[str, Sequence[str]]) -> str:
 
 
 def _resolve(table: pd.DataFrame, settings: SplitSettings) -> tuple[str, str]:
-    if settings.by == 'imagery':
-        return 'imagery', _given_by(table, settings)
+    if settings.by in {'imagery', 'imagery-unseen'}:
+        return settings.by, _given_by(table, settings)
     asked = settings.by == 'given' or (settings.by == 'auto' and settings.test)
     if settings.file is not None or asked:
         return 'given', _given_by(table, settings)

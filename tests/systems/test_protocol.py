@@ -19,6 +19,7 @@ from bids_neurodecode.systems.protocol import (
     NO_CATEGORY,
     NO_IMAGERY,
     NOT_OF_FILMS,
+    UNSEEN,
     WHERE,
     apart_from_repeats,
     check_clusters,
@@ -299,13 +300,43 @@ def test_imagery_is_tested_on_images_that_were_seen():
     assert choose_split(new, settings, 0)[1] == IMAGINED.format(n=12, images=8, known=0)
     with pytest.raises(DataError) as error:
         choose_split(data.drop(columns='part'), settings, 0)
-    assert str(error.value) == NO_IMAGERY
+    assert str(error.value) == NO_IMAGERY.format(by='imagery')
     with pytest.raises(DataError, match='No sample is of the part'):
         choose_split(data.assign(part='train'), settings, 0)
     assert EMPTY_PART.startswith('No sample is of the part')
     with pytest.raises(DataError) as error:
         choose_film_split(films(), settings)
     assert str(error.value) == NOT_OF_FILMS.format(by='imagery')
+
+
+def test_imagined_images_are_kept_out_of_training_where_they_are_to_be_new():
+    settings = SplitSettings(by='imagery-unseen', test={'task': ['imagery']})
+    data = imagined(10)
+    split, why = choose_split(data, settings, 0)
+    assert (split.by, split.protocol) == ('imagery-unseen', '5-fold-by-imagery-unseen')
+    assert not split.repeats_cross
+    assert why == UNSEEN.format(n=15, images=10, n_folds=5)
+    shown, run = (data[name].to_numpy() for name in ('stimulus', 'run'))
+    for fold in split:
+        held_out = set(shown[fold.test])
+        assert len(held_out) == 2
+        assert set(run[fold.test]) <= {2, 3}
+        # all that was seen of the others, and nothing that was imagined
+        assert sorted(fold.train) == [k for k in range(20) if shown[k] not in held_out]
+    assert sorted(np.concatenate([fold.test for fold in split])) == [*range(20, 35)]
+    again = Split.from_table(split.by, split.to_table(), data)
+    assert again.protocol == split.protocol
+    leaky = Fold(train=np.arange(20), test=np.arange(20, 25))
+    with pytest.raises(DataError, match='in both training and test'):
+        Split('imagery-unseen', (leaky,), data)
+    # copies under another name stay out too
+    copied = data.assign(content=data['stimulus'].replace('9.png', '0.png'))
+    for fold in choose_split(copied, settings, 0)[0]:
+        known = copied['content'].to_numpy()
+        assert not set(known[fold.train]) & set(known[fold.test])
+    with pytest.raises(DataError) as error:
+        choose_split(data.drop(columns='part'), settings, 0)
+    assert str(error.value) == NO_IMAGERY.format(by='imagery-unseen')
 
 
 def test_training_volumes_of_held_out_scenes_are_left_out():
