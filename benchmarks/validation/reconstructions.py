@@ -22,15 +22,19 @@ from bids_neurodecode.evaluation.metrics import Score
 from bids_neurodecode.evaluation.protocols import PROTOCOLS, get_protocol
 from bids_neurodecode.samples import Fold, Responses, Samples, VoxelMask, split_by_group
 from bids_neurodecode.systems.base import PerStimulus
-from bids_neurodecode.systems.reconstruction.generation.caption_scores import SIMILARITY, TWO_WAY, Captions
 from bids_neurodecode.systems.comparison import compare_rows
 from bids_neurodecode.systems.encoding.encoders import EncoderSettings
-from bids_neurodecode.systems.reconstruction.generation.scores import Judged, ReconstructionScorer
 from bids_neurodecode.systems.outcomes import Outcome
 from bids_neurodecode.systems.reconstruction.generation.brain_correlation import (
     METRIC,
     BrainScores,
 )
+from bids_neurodecode.systems.reconstruction.generation.caption_scores import (
+    SIMILARITY,
+    TWO_WAY,
+    Captions,
+)
+from bids_neurodecode.systems.reconstruction.generation.scores import Judged, ReconstructionScorer
 from bids_neurodecode.systems.reconstruction.steps.image_scores import MODEL, score_images
 
 Rows = dict[str, tuple[float, float, float, float]]

@@ -201,6 +201,17 @@ def test_matching_of_objects_on_plain_backgrounds(radius):
         assert missed(moved) < share * missed(start)
 
 
+@pytest.mark.parametrize(
+    ('n_images', 'asked', 'kept'),
+    [(8, 100, 100), (19, None, None), (80, 100, 20), (80, None, 20), (80, 7, 7), (480, 100, 100)],
+)
+def test_a_quarter_as_many_components_guide_as_there_are_images(n_images, asked, kept):
+    assert replace(QUICK, n_components=asked)._n_guides(n_images) == kept
+    few = replace(QUICK, n_components=100)
+    digests = {few._digest(np.empty((80, 1)), n, seed=0) for n in (8, 80)}
+    assert len(digests) == 2
+
+
 def test_settings_come_from_the_configuration():
     told = {'prior_size': 16, 'latents': 3, 'strength': 0.4, 'refiner_steps': 9, 'match': False}
     config = {'reconstruction': told, 'features': {'n_components': 7}}

@@ -264,10 +264,11 @@ def fit_model(
     def ridge(name: str, targets: npt.NDArray[Any]) -> WideRegression:
         wide = targets.shape[1] > _PER_TARGET_UP_TO
         published = paper and name in PAPER_ALPHAS
+        alone = saturated and targets.shape[1] >= len(stage.stimuli) - 1
         return known.fit(
             targets,
             alphas=(PAPER_ALPHAS[name],) if published else config.ridge.alphas,
-            per_target=config.ridge.per_target and not (wide or saturated),
+            per_target=config.ridge.per_target and not (wide or alone),
             progress=progress,
         )
 

@@ -21,6 +21,7 @@ from bids_neurodecode.models.sampling import SamplingSettings
 from bids_neurodecode.models.storage import under
 from bids_neurodecode.stimuli.gabor import GaborPyramid
 from bids_neurodecode.stimuli.space import FeatureSpace
+from bids_neurodecode.systems.linear import MANY_STIMULI
 from bids_neurodecode.systems.reconstruction.generation.generators import (
     Conditions,
     Described,
@@ -53,6 +54,7 @@ BANK = GaborPyramid()
 to see how they change with the image."""
 _BATCHES = 10  # an epoch of the refiner, at least: what is looked at and saved in between
 _PRIOR_BATCH, _REFINER_BATCH = 16, 32
+_IMAGES_A_COMPONENT = 4  # that guides
 _GREY_LEVEL = 1 / 255  # energies of plain backgrounds vary by rounding alone
 _PATCH = {16: 2, 32: 2, 64: 4}
 _CONDITION, _NETWORK = 'features', 'network'
@@ -73,7 +75,8 @@ class SmallGenerator:
     prior_steps, refiner_steps
         Updates.
     n_components
-        Components of the features that guide the second stage, at most; None: all.
+        Components of the features that guide the second stage, at most; None: all. Of 20
+        images and more, a quarter of their number at most.
     network
         A network of the extra ``cpu-nets`` that guides too; None: Gabor energies alone.
     sampling
@@ -133,16 +136,16 @@ class SmallGenerator:
         pictures = resize(training.pictures, self.size)
         folder = None
         if checkpoint_dir is not None:
-            folder = checkpoint_dir / f'small-{self._digest(pictures, seed)}'
-        features = _describe(BANK, pictures)
-        space = FeatureSpace.fit(features, self.n_components, least_deviation=_GREY_LEVEL)
+            folder = checkpoint_dir / f'small-{self._digest(pictures, training.n_stimuli, seed)}'
+        features, n_guides = _describe(BANK, pictures), self._n_guides(training.n_stimuli)
+        space = FeatureSpace.fit(features, n_guides, least_deviation=_GREY_LEVEL)
         prior, curves = self._train_prior(pictures, seed, folder, self._told(progress, 0))
         told = self._told(progress, self.prior_steps)
         components = space.transform(features)
         refiner, more = self._train_refiner(pictures, components, seed, folder, told)
         seen = None
         if self.network is not None:
-            seen = FeatureSpace.fit(see(self.network, pictures, self.device), self.n_components)
+            seen = FeatureSpace.fit(see(self.network, pictures, self.device), n_guides)
         return FittedSmall(
             prior, refiner, space, self.n_latents or len(prior.config.decoder), self.sampling,
             learned=(*curves, *more), network=self.network, network_space=seen,
@@ -219,6 +222,16 @@ class SmallGenerator:
         ]
         return refiner, curves
 
+    def _n_guides(self, n_images: int) -> int | None:
+        """Return how many components guide: of as many as there are images none is decoded well.
+
+        The same few images shown again and again need all that tells them apart.
+        """
+        if n_images < MANY_STIMULI:
+            return self.n_components
+        most = n_images // _IMAGES_A_COMPONENT
+        return most if self.n_components is None else min(most, self.n_components)
+
     def _told(self, progress: Progress | None, done: int) -> Progress | None:
         """Count the updates of both networks as one."""
         if progress is None:
@@ -227,10 +240,10 @@ class SmallGenerator:
         whole = self.refiner_steps if done else self.prior_steps
         return lambda step, steps: tell(done + round(step / steps * whole), total)
 
-    def _digest(self, pictures: Uint8Array, seed: int) -> str:
+    def _digest(self, pictures: Uint8Array, n_stimuli: int, seed: int) -> str:
         prior = (self.prior or prior_config(self.size)).to_dict()
         recipe = {**asdict(self), 'prior': prior, 'bank': asdict(BANK), 'seed': seed}
-        recipe['version'] = 4
+        recipe |= {'version': 5, 'n_guides': self._n_guides(n_stimuli)}
         for name in ('sampling', 'n_latents', 'network'):  # nothing is learned for these
             del recipe[name]
         digest = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode())
