@@ -286,6 +286,7 @@ def covered(rng: np.random.Generator, *, world: World, metric: str, true: float)
 
 
 FAMILY = 'reconstructions'
+FOLDS = 'Folds share training images: nulls and intervals are widened by a bound.'
 NETWORK_2WAY, DISTANCE = 'mobilenetv2_2way', 'mobilenetv2_distance'
 _NULLS = (
     ('8 images, no relation', Pairs(8)),
@@ -310,7 +311,11 @@ _TRUE_SIGNAL = {NETWORK_2WAY: 0.764, DISTANCE: 0.647, 'pixcorr': 0.272, 'ssim_2d
 
 def _covers(name: str, metric: str, world: str, of: World, true: float) -> Check:
     simulate = partial(covered, world=of, metric=metric, true=true)
-    return Check(FAMILY, name, world, 'covers', simulate)
+    return Check(FAMILY, name, world, 'covers', simulate, note=_note(of))
+
+
+def _note(world: World) -> str:
+    return FOLDS if isinstance(world, Captioned) and world.n_folds > 1 else ''
 
 
 CHECKS = [
@@ -326,7 +331,9 @@ CHECKS = [
     ),
     *(_covers(metric, metric, *_SIGNAL, true) for metric, true in _TRUE_SIGNAL.items()),
     *(
-        Check(FAMILY, metric, name, 'p', partial(p_of, world=world, metric=metric))
+        Check(
+            FAMILY, metric, name, 'p', partial(p_of, world=world, metric=metric), note=_note(world)
+        )
         for name, world in _CAPTIONED
         for metric in _TRUE_CAPTIONS
     ),
