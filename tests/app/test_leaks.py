@@ -211,14 +211,3 @@ def test_imagery_is_decoded_by_what_was_seen(tmp_path):
     assert row.p < 0.05
     (file,) = (tmp_path / 'out').rglob('*_desc-linear_predictions.tsv')
     assert set(pd.read_csv(file, sep='\t')['run_label'].str.contains('imagery')) == {True}
-    # the same images, none of which a model has seen before it is tested on them
-    unseen = 'by = "imagery-unseen"\nn_folds = 2\ntest = {task = ["imagery"]}\n'
-    assert call(tmp_path, 'new', unseen, '--task-id', 'images', 'imagery') == 0
-    said = record(tmp_path, 'new')['split']
-    assert said['protocol'] == '2-fold-by-imagery-unseen'
-    page = ' '.join((tmp_path / 'new' / 'sub-01.html').read_text().split())
-    assert 'imagined images that were not seen in training' in page
-    table = metrics(tmp_path, 'new').set_index(['model', 'space', 'metric'])
-    new = table.loc['ridge', 'repeat-average', 'identification_2way']
-    assert new.n_units == 16
-    assert 0.5 < new.value < row.value

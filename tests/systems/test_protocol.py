@@ -339,6 +339,42 @@ def test_imagined_images_are_kept_out_of_training_where_they_are_to_be_new():
     assert str(error.value) == NO_IMAGERY.format(by='imagery-unseen')
 
 
+def test_what_is_known_of_one_image_alone_is_not_read_from_imagery_of_new_ones():
+    """Images are imagined at half their response: by their features, or each by itself."""
+    data = imagined(40)
+    names = tuple(dict.fromkeys(data['stimulus']))
+    rng = np.random.default_rng(0)
+    graded = rng.normal(size=(40, 6))
+    features = PerStimulus(names, graded.astype(np.float32))
+    place = [names.index(name) for name in data['stimulus']]
+    gain = np.where(data['run'] >= 2, 0.5, 1.0)[:, None]
+    mask = VoxelMask(np.ones((60, 1, 1), dtype=bool), np.eye(4))
+    scores = {}
+    for what, signal in (
+        ('graded', graded @ rng.normal(size=(6, 60))),
+        ('each its own', 2.5 * rng.normal(size=(40, 60))),
+    ):
+        responses = gain * signal[place] + 0.3 * rng.normal(size=(len(data), 60))
+        samples = Samples(Responses(responses.astype(np.float32), mask), data)
+        for by in ('imagery', 'imagery-unseen'):
+            split, _ = choose_split(data, SplitSettings(by=by, test={'task': ['imagery']}), 0)
+            found = evaluate_folds(
+                [samples.fold(fold) for fold in split],
+                split,
+                features,
+                DecoderSettings(ridge=RidgeSettings(alphas=(1.0, 100.0), n_folds=3)),
+                rng=np.random.default_rng(0),
+            )
+            scores[what, by] = next(
+                s for s in found.scores if (s.model, s.metric) == ('ridge', 'identification_2way')
+            )
+    assert scores['graded', 'imagery'].value > 0.9
+    assert scores['graded', 'imagery-unseen'].value > 0.9
+    assert scores['graded', 'imagery-unseen'].p < 0.01
+    assert scores['each its own', 'imagery'].value > 0.9
+    assert abs(scores['each its own', 'imagery-unseen'].value - 0.5) < 0.15
+
+
 def test_training_volumes_of_held_out_scenes_are_left_out():
     """The last 40 s of film f are also seconds 20 to 60 of film g."""
     split, _ = choose_film_split(films(), SplitSettings(gap=10.0))
