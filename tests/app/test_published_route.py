@@ -208,11 +208,12 @@ def test_photographs_are_compared_by_their_captions(shared, tmp_path, monkeypatc
         tmp_path / 'out' / 'stimuli',
         (tmp_path / 'out').rglob('*generated_model.safetensors'),
     )
-    library = load_arrays(model)[1]['model']['library']
     made = {x.name.split('_')[0]: x for x in shown.rglob('*_desc-final_image.png')}
+    # the final model knows all images, that of the fold those which are not held out
+    library = [name for name in load_arrays(model)[1]['model']['library'] if name not in made]
     assert len(made) == found['n']['ridge', 'caption_2way'] == N_SHARED
     protocol, network = get_protocol('cpu-1'), MetricNetwork(packaged.read_convnet('mobilenetv2'))
-    (metric,) = (m for m in protocol.metrics if m.name == 'mobilenetv2_2way')
+    metric = next(m for m in protocol.metrics if m.network == 'mobilenetv2')
 
     def see(images):
         pixels = np.stack([np.asarray(image) for image in images])
@@ -232,7 +233,8 @@ def test_photographs_are_compared_by_their_captions(shared, tmp_path, monkeypatc
     own, others = np.diag(alike), ~np.eye(len(made), dtype=bool)
     similarity = found.loc[('ridge', 'caption_similarity')]
     assert similarity['value'] == pytest.approx(own.mean(), abs=1e-5)
-    assert similarity['chance'] == pytest.approx(np.array(alike)[others].mean(), abs=1e-5)
+    # by as many permutations as were drawn
+    assert similarity['chance'] == pytest.approx(np.array(alike)[others].mean(), abs=0.02)
     wins = (own[:, None] > alike)[others].mean() + (own[:, None] == alike)[others].mean() / 2
     assert found['value']['ridge', 'caption_2way'] == pytest.approx(wins, abs=1e-5)
     page = ' '.join((tmp_path / 'out' / 'sub-01.html').read_text().split())
