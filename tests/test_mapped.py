@@ -3,11 +3,20 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from bids_neurodecode import mapped
 from bids_neurodecode.bids.records import ParticipantInput, RunInput
+from bids_neurodecode.levels.pages import make_report
 from bids_neurodecode.standardizer import Standardizer
+from bids_neurodecode.systems.encoding.steps import training as picture_encoding
+from bids_neurodecode.systems.encoding.steps.features import extract_band
+from bids_neurodecode.systems.encoding.steps.outputs import publish_encoding
+from bids_neurodecode.systems.movie.steps.training import align_films
+from bids_neurodecode.systems.reconstruction.steps.decoding import decode
+from bids_neurodecode.systems.reconstruction.steps.training import publish_pictures
+from bids_neurodecode.systems.steps import responses
 from bids_neurodecode.workflow.resources import GB, DataSize, count_trials
 
 
@@ -49,3 +58,43 @@ def test_memory_of_trials_follows_events(tmp_path):
     assert size.betas_gb == pytest.approx(4 * 1000 * 7 / GB)
     assert DataSize(1, (1,), 9000).pictures_gb == pytest.approx(9000 * 512 * 512 * 3 / GB)
     assert DataSize(3000, (100, 100), 1).betas_gb == pytest.approx(size.series_gb)
+
+
+STEPS = {
+    ('encoding', 'quality'): responses.quality,
+    ('encoding', 'features'): extract_band,
+    ('encoding', 'betas'): responses.betas,
+    ('encoding', 'reliability'): responses.reliability,
+    ('encoding', 'reliable'): responses.reliable_voxels,
+    ('encoding', 'encode'): picture_encoding.encode,
+    ('encoding', 'outputs'): publish_encoding,
+    ('encoding', 'report'): make_report,
+    ('reconstruction', 'features'): responses.picture_features,
+    ('reconstruction', 'decode'): decode,
+    ('reconstruction', 'outputs'): publish_pictures,
+    ('movie', 'align'): align_films,
+}
+MEASURED = pd.read_csv(Path(__file__).parents[1] / 'benchmarks' / 'memory.tsv', sep='\t')
+
+
+@pytest.mark.parametrize(
+    'row', MEASURED.to_dict('records'), ids=lambda r: f'{r["system"]}-{r["step"]}'
+)
+def test_steps_ask_for_what_was_measured(row):
+    """No less than each step held, and not much more (recorded; nothing is timed here)."""
+    size = DataSize(
+        row['n_voxels'],
+        (row['n_volumes'],) * row['n_runs'],
+        row['n_stimuli'],
+        row['filled'],
+        row['n_trials'],
+        is_gifti=True,
+    )
+    asked = STEPS[row['system'], row['step']].asks_for(size)
+    assert row['gib'] <= asked <= 2.2 * row['gib']
+
+
+def test_steps_of_images_were_measured_at_two_sizes():
+    counts = MEASURED.groupby(['system', 'step'])['n_trials'].nunique()
+    assert set(counts.index) == set(STEPS)
+    assert (counts[['encoding', 'reconstruction']] >= 2).all()

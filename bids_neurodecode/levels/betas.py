@@ -19,7 +19,6 @@ from bids_neurodecode.systems.steps.responses import (
     reliable_voxels,
 )
 from bids_neurodecode.workflow.nodes import Ladder
-from bids_neurodecode.workflow.resources import DataSize
 from bids_neurodecode.workflow.step import ALL, step
 
 SYSTEM = 'betas'
@@ -39,12 +38,13 @@ def add_betas_level(ladder: Ladder) -> None:
     ladder.add(publish_betas)
 
 
-def memory_of_outputs(size: DataSize) -> float:
-    """Return GB: volumes are written some at a time, columns of surfaces and CIFTI all at once."""
-    return 1 + 2 * (size.run_gb if size.filled < 1 else size.betas_gb)
-
-
-@step('outputs', makes=('results',), settings=ALL, always=True, memory=memory_of_outputs)
+@step(
+    'outputs',
+    makes=('results',),
+    settings=ALL,
+    always=True,
+    memory=lambda size: 0.2 + size.written_gb,
+)
 def publish_betas(
     measured: Measured,
     selected: Path | None = None,

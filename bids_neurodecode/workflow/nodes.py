@@ -200,7 +200,7 @@ class Ladder:
         node = pe.Node(
             step.interface(**facts),
             name=name or step.name,
-            mem_gb=step.asks_for(self.size),
+            mem_gb=step.asks_for(self.size, apart=apart),
             n_procs=min(step.threads, self.run.threads),
         )
         self.workflow.add_nodes([node])

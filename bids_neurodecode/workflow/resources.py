@@ -10,6 +10,7 @@ import numpy as np
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.bids.series import read_header
 from bids_neurodecode.config import SelectionSettings
+from bids_neurodecode.mapped import BLOCK_BYTES
 
 GB = 1024.0**3
 HELD_GB = 1.0
@@ -18,6 +19,8 @@ THREADS = ('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS', 'MKL_NUM_THREADS')
 """Variables by which libraries know how many threads they may use."""
 PICTURE_SIZE = 512
 """Pixels a side of the largest images that a generator is given."""
+GIFTI_TIMES = 2.0
+"""What is held of betas while they are written as GIFTI."""
 INTERPRETER_GB = 0.6
 """A worker with the scientific libraries loaded and no data."""
 
@@ -40,6 +43,8 @@ class DataSize:
         Rows of the tables of events, which trials are some of; 0 where there are none.
     chosen
         Share of the columns that decoders read, as far as the settings say; else a third.
+    is_gifti
+        Whether columns are written as GIFTI: all rows of a hemisphere at once.
     """
 
     n_voxels: int
@@ -48,6 +53,7 @@ class DataSize:
     filled: float = 1 / 3
     n_trials: int = 0
     chosen: float = 1 / 3
+    is_gifti: bool = False
 
     @property
     def run_gb(self) -> float:
@@ -72,6 +78,12 @@ class DataSize:
         return 4 * 1000 * self.n_voxels * self.filled / GB
 
     @property
+    def block_gb(self) -> float:
+        """Memory of the columns (4,096 at most) that are worked on together, float64."""
+        columns = min(self.n_voxels * self.filled, 4096)
+        return min(8 * self.n_trials * columns, BLOCK_BYTES) / GB
+
+    @property
     def similarities_gb(self) -> float:
         """Memory of similarities of all trials to the images of a fold, one in five, float64."""
         return 8 * self.n_trials * self.n_stimuli / 5 / GB
@@ -81,6 +93,16 @@ class DataSize:
         """Memory of the square matrix that a decoder factorises: of trials or chosen columns."""
         n = min(self.n_trials, self.n_voxels * self.filled * self.chosen)
         return 8 * n**2 / GB
+
+    @property
+    def written_gb(self) -> float:
+        """Memory of what is held of betas while they are written: little but of GIFTI."""
+        return GIFTI_TIMES * self.betas_gb if self.is_gifti else 0.0
+
+    @property
+    def predicted_gb(self) -> float:
+        """Memory of responses to all stimuli as float32."""
+        return 4 * self.n_stimuli * self.n_voxels * self.filled / GB
 
     @property
     def pictures_gb(self) -> float:
@@ -125,6 +147,7 @@ def data_size(
 
     if not participant.runs:
         return DataSize(0, (0,), len(participant.stimuli))
+    is_gifti = False
     if not participant.has_series:
         # only voxels of the mask are ever held: as many as a third of such a grid
         inside = np.asarray(nib.load(participant.runs[0].mask).dataobj) > 0
@@ -133,6 +156,7 @@ def data_size(
     else:
         grid = read_header(participant.runs[0].bold).grid
         shape, filled = grid.shape, 1 / 3 if grid.space is None else 1.0
+        is_gifti = grid.space is not None and grid.space.form == 'gifti'
     return DataSize(
         n_voxels=int(np.prod(shape[:3])),
         n_volumes=tuple(run.n_volumes for run in participant.runs),
@@ -140,6 +164,7 @@ def data_size(
         filled=filled,
         n_trials=count_trials(participant),
         chosen=chosen_share(selection or SelectionSettings()),
+        is_gifti=is_gifti,
     )
 
 

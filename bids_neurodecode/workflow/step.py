@@ -232,11 +232,14 @@ class Apart:
     not_trained
         Groups of settings that scores depend on and trainings do not: a training goes on from its
         checkpoints whatever they are.
+    memory
+        GB that it asks for there; None: what the step asks for.
     """
 
     what: str
     remedy: str
     not_trained: tuple[str, ...] = ('evaluation',)
+    memory: Callable[[DataSize], float] | None = None
 
 
 class Step(Generic[P]):
@@ -291,9 +294,18 @@ class Step(Generic[P]):
         if apart is not None and all(p.kind is not ParticipantInput for p in self.parameters):
             raise TypeError(NOBODY.format(step=name))
 
-    def asks_for(self, size: DataSize) -> float:
-        """Return the memory (GB) that it asks for, that of the interpreter among it."""
-        return round(INTERPRETER_GB + self.memory(size), 2)
+    def asks_for(self, size: DataSize, *, apart: bool = False) -> float:
+        """Return the memory (GB) that it asks for, that of the interpreter among it.
+
+        Parameters
+        ----------
+        size
+            Of the data.
+        apart
+            Whether it is run in a process of its own.
+        """
+        own = self.apart.memory if apart and self.apart is not None else None
+        return round(INTERPRETER_GB + (own or self.memory)(size), 2)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Mapping[str, Any]:
         """Call the function itself."""

@@ -3,14 +3,21 @@
 import os
 import re
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from bids_neurodecode.cli import checks_places, levels
 from bids_neurodecode.cli.checks import check_all
 from bids_neurodecode.cli.describe import describe
 from bids_neurodecode.cli.exits import USAGE
+from bids_neurodecode.cli.main import main
 from bids_neurodecode.cli.parser import parse_arguments, settings_from
+from bids_neurodecode.config import build_config
+from bids_neurodecode.levels import participant
+from bids_neurodecode.workflow import resources
+from bids_neurodecode.workflow.resources import DataSize, chosen_share
 from tests.bad_input import (
     FILM,
     check,
@@ -173,6 +180,46 @@ def test_dry_run_lists_what_is_read_run_and_written(make_dataset):
     assert f'single-trial betas, model {settings.betas.model}' in text
     assert f'results: {data.root.parent / "out"}' in text
     assert re.search(r'left out, sub-02: No brain mask', text)
+
+
+@pytest.mark.parametrize(
+    ('more', 'fits'),
+    [
+        (['--system', 'encoding'], True),
+        (['--level', 'betas'], True),
+        ([], False),  # a decoder of a third of these columns factorises them
+        (['--config-file', 'few.toml'], True),
+    ],
+)
+def test_a_study_of_91_282_columns_and_30_000_trials_is_planned_within_16_gb(
+    make_dataset, monkeypatch, tmp_path, capsys, more, fits
+):
+    """Without data: what the headers would say is put in the place of what they say."""
+    size = DataSize(91_282, (300,) * 480, 10_000, 1.0, 30_000)
+
+    def large(_, selection=None):
+        return replace(size, chosen=chosen_share(selection or build_config({}).selection))
+
+    for module in (participant, resources):
+        monkeypatch.setattr(module, 'data_size', large)
+    monkeypatch.setattr(checks_places, 'disk_needed', lambda *_: (0.0, 0.0))
+    for module in (checks_places, levels):
+        monkeypatch.setattr(module, 'total_memory_gb', lambda: 16.0)
+    (tmp_path / 'few.toml').write_text(
+        '[selection]\nrule = "top"\nfraction = 0.05\n[reconstruction]\ngenerator = "none"\n'
+    )
+    data = make_dataset()
+    more = [str(tmp_path / each) if each.endswith('.toml') else each for each in more]
+    argv = command(data, ['--dry-run', '--mem', '16G', *more])
+    assert main(argv) == (0 if fits else USAGE)
+    out, err = capsys.readouterr()
+    if not fits:
+        assert '16' in err
+        return
+    found = re.search(r'memory: ([\d.]+) GB for the largest step, up to ([\d.]+) GB at once', out)
+    assert found is not None
+    assert float(found[1]) <= 16
+    assert float(found[2]) <= 16
 
 
 @pytest.mark.real

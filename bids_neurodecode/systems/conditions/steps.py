@@ -176,7 +176,11 @@ def save_analysis(
 
 
 @step(
-    'outputs', makes=('results',), settings=ALL, always=True, memory=lambda size: 1 + size.run_gb
+    'outputs',
+    makes=('results',),
+    settings=ALL,
+    always=True,
+    memory=lambda size: 0.2 + size.written_gb,
 )
 def publish_conditions(measured: Measured, analysed: Path) -> Mapping[str, object]:
     """Write the derivatives of conditions, and the record for the report.

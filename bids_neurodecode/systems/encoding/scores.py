@@ -53,6 +53,7 @@ _VOXELS_AT_ONCE = 256  # columns that stay in the processor's cache for all perm
 _VOXELS_OF_WEIGHTS = 4096
 _COLUMNS_AT_ONCE = 4096  # of held-out responses and predictions
 _MOST_LEFT_OUT = 200
+_TEMPORARIES = 8  # arrays of doubles that scoring some columns takes
 _ROUNDING = 1e-12  # of the mean square, that its deviation is to exceed
 
 
@@ -417,15 +418,18 @@ def _by_columns(
     r, r2 = np.empty(n_voxels), np.empty(n_voxels)
     null, without = (np.empty((len(x), n_voxels), dtype=np.float32) for x in (draws, weights))
     each = room(results[0].truth, (int(units.max()) + 1, n_voxels))
-    for part in blocks(n_voxels, len(fold), _COLUMNS_AT_ONCE):
-        truth = centred(np.concatenate([x.truth[:, part] for x in results]), fold)
-        predicted = centred(np.concatenate([x.predicted[:, part] for x in results]), fold)
-        r2[part] = r2_by_column(truth, predicted)
-        truth, predicted = standardised(truth, fold), standardised(predicted, fold)
-        r[part] = pearson_by_column(truth, predicted)
-        null[:, part] = permuted_r(truth, predicted, draws, fold)
-        each[:, part] = left_out_r(truth, predicted, units)
-        without[:, part] = weighted_r(truth, predicted, weights)
+    for many in blocks(n_voxels, len(fold), _COLUMNS_AT_ONCE):  # that are read at a time
+        measured = np.concatenate([x.truth[:, many] for x in results])
+        guessed = np.concatenate([x.predicted[:, many] for x in results])
+        for some in blocks(measured.shape[1], _TEMPORARIES * len(fold)):
+            part = slice(many.start + some.start, min(many.start + some.stop, many.stop))
+            truth, predicted = centred(measured[:, some], fold), centred(guessed[:, some], fold)
+            r2[part] = r2_by_column(truth, predicted)
+            truth, predicted = standardised(truth, fold), standardised(predicted, fold)
+            r[part] = pearson_by_column(truth, predicted)
+            null[:, part] = permuted_r(truth, predicted, draws, fold)
+            each[:, part] = left_out_r(truth, predicted, units)
+            without[:, part] = weighted_r(truth, predicted, weights)
     return r, r2, null, each, without
 
 

@@ -151,7 +151,9 @@ def quality(participant: ParticipantInput, folder: Path) -> Mapping[str, object]
     many=('tuned', 'beta_maps'),
     settings=('betas', 'clean'),
     threads=2,
-    memory=lambda size: 1.5 + min(size.series_gb, HELD_GB) + 3 * size.run_gb,
+    memory=lambda size: (
+        0.1 + min(1.0, 5 * size.series_gb) + min(size.series_gb, HELD_GB) + 3 * size.run_gb
+    ),
     apart=Apart(WHAT, REMEDY),
 )
 def betas(
@@ -233,7 +235,7 @@ def reliability(
     'reliable',
     makes=('selected', 'selection_info'),
     settings=('selection', 'seed'),
-    memory=lambda size: 0.5 + size.betas_gb,
+    memory=lambda _: 0.3,
 )
 def reliable_voxels(
     participant: ParticipantInput,
@@ -381,7 +383,7 @@ def parcel_series(
     return {'parcels': tables}
 
 
-@step('features', makes=('features',), settings=('features',))
+@step('features', makes=('features',), settings=('features',), memory=lambda _: 0.8)
 def picture_features(
     participant: ParticipantInput, config: Config, cache: str
 ) -> Mapping[str, object]:

@@ -61,7 +61,7 @@ def band_options(band: str, weights: str, device: str) -> dict[str, str]:
     return {**options, 'device': device} if weights or network else options
 
 
-@step('features', makes=('band',), settings=('features',))
+@step('features', makes=('band',), settings=('features',), memory=lambda _: 0.8)
 def extract_band(
     participant: ParticipantInput,
     config: Config,

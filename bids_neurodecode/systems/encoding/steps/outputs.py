@@ -60,7 +60,7 @@ def desc_of(model: str) -> str:
     makes=('results',),
     settings=ALL,
     always=True,
-    memory=lambda size: 1 + size.run_gb + size.betas_gb,
+    memory=lambda size: 0.2 + size.written_gb,
 )
 def publish_encoding(
     measured: Measured,

@@ -51,7 +51,13 @@ APPLIED = 'A trained model was applied: {name}.'
 RULE = 'the voxels of the model'
 
 
-@step('outputs', makes=('results',), settings=ALL, always=True, memory=lambda size: size.series_gb)
+@step(
+    'outputs',
+    makes=('results',),
+    settings=ALL,
+    always=True,
+    memory=lambda size: 0.2 + size.predicted_gb,
+)
 def publish_predicted(
     participant: ParticipantInput,
     config: Config,

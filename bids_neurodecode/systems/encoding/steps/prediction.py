@@ -60,7 +60,12 @@ def add_encoding_prediction(ladder: Ladder, model: Path) -> None:
     ladder.add(publish_predicted, model=str(model))
 
 
-@step('apply', makes=('applied',), settings=('encoding', 'evaluation', 'seed'))
+@step(
+    'apply',
+    makes=('applied',),
+    settings=('encoding', 'evaluation', 'seed'),
+    memory=lambda size: 0.5 + 3 * size.predicted_gb,
+)
 def apply_encoding(
     participant: ParticipantInput,
     config: Config,

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from bids_neurodecode.systems.base import PerStimulus
     from bids_neurodecode.systems.encoding.recipe import PictureEncoding
     from bids_neurodecode.systems.encoding.scores import VoxelMaps
+    from bids_neurodecode.workflow.resources import DataSize
 
 WHAT = 'training of the encoding network'
 REMEDY = 'choose encoding.voxels = "mask", regions of an atlas, or a smaller network'
@@ -117,13 +118,23 @@ class Case:
         return tuple(sorted(set(self.plan.table['stimulus'].astype(str))))
 
 
+def memory_of_ridge(size: DataSize) -> float:
+    """Return GB that regressions hold where responses lie in files.
+
+    That is ten copies of the columns that are scored together, three of the maps of permutations,
+    parts of folds that are too small to be mapped, and similarities of five kinds.
+    """
+    parts = min(6 * size.betas_gb, 0.5)
+    return 0.2 + 10 * size.block_gb + 3 * size.null_gb + parts + 5 * size.similarities_gb
+
+
 @step(
     'encode',
     makes=('encoded',),
     settings=('betas', 'encoding', 'features', 'ridge', 'split', 'atlas', 'evaluation', 'seed'),
     threads=8,
-    memory=lambda size: 1 + 13 * size.betas_gb,  # in folds, each trial held out once
-    apart=Apart(WHAT, REMEDY, ('evaluation', 'atlas')),
+    memory=memory_of_ridge,
+    apart=Apart(WHAT, REMEDY, ('evaluation', 'atlas'), lambda size: 1 + 13 * size.betas_gb),
 )
 def encode(
     participant: ParticipantInput,

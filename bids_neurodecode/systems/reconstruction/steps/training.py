@@ -50,7 +50,11 @@ def add_pictures(ladder: Ladder) -> None:
 
 
 @step(
-    'outputs', makes=('results',), settings=ALL, always=True, memory=lambda size: 1 + size.run_gb
+    'outputs',
+    makes=('results',),
+    settings=ALL,
+    always=True,
+    memory=lambda size: 0.2 + size.written_gb,
 )
 def publish_pictures(
     measured: Measured,
