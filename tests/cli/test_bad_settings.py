@@ -286,7 +286,7 @@ for _option in (
     ['--models-from', '~nobody-of-this-name/models'],
 ):
 
-    @fault(r'Argument -.*See bids_neurodecode --help')
+    @fault(r'(Argument -|There is no --).*See bids_neurodecode --help')
     def value_that_an_option_does_not_take(data, option=_option):
         return option
 
