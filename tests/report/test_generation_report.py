@@ -219,3 +219,11 @@ def test_brain_correlation_stands_beside_its_chance_and_the_true_image(made, tmp
     for part in ('asks the brain', '0.123', '0.011', '0.345', 'in other held-out runs'):
         assert part in said
     assert 'asks the brain' not in words_of(generation_section(Reader(made)))
+
+
+def test_images_of_new_responses_alone_have_no_verdict(made, tmp_path) -> None:
+    metrics = pd.read_csv(made.metrics, sep='\t', keep_default_na=False)
+    file = tmp_path / 'metrics.tsv'
+    metrics.iloc[:0].to_csv(file, sep='\t', index=False)
+    said = words_of(generation_section(Reader(replace(made, metrics=file))))
+    assert 'against a chance level' not in said

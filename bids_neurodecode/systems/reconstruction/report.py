@@ -115,8 +115,12 @@ def _judged(reader: Reader, made: GenerationResults) -> Iterable[Block]:
         if both:
             part = f'of which {", ".join(both)} had a part in making them, as in published tables'
         yield Text((JUDGES.format(judges=', '.join(made.judges), part=part),))
-    own = metrics[(metrics['space'] == 'final') & ~metrics['model'].map(scores.is_baseline)]
-    judged = own[own['metric'].str.endswith('_2way') & own['value'].notna()]
+    final = metrics[(metrics['space'] == 'final') & metrics['metric'].str.endswith('_2way')]
+    if final['value'].isna().all():  # new responses alone have no scores
+        return
+    judged = final[~final['model'].map(scores.is_baseline) & final['value'].notna()]
+    if judged.empty:
+        return
     of_judges = judged[~judged['metric'].isin(['identification_2way', 'pixel_2way'])]
     row = scores.headline(of_judges if len(of_judges) else judged)
     if row is not None:
