@@ -1,12 +1,13 @@
 """Runs that are killed, starved and crowded: ``python -m benchmarks.torture [--kills N]``.
 
 Each system runs once undisturbed, on the smallest data, then from the settings that this left, and
-on two threads. It is ended by SIGKILL, SIGTERM and SIGINT at random moments and resumed; the disk
-is filled while it runs (output, work, log); one of its workers is killed; several runs write into
-one folder; locks of the dead lie about; folders are read-only or another user's; a control group
-has too little memory. In the end the output has the same bytes as the undisturbed run's (times and
-run ids aside), and after every kill each file under a final name is whole. Full disks, closed
-folders and control groups need root, which may mount: else they are skipped, and that is said.
+on two threads. It is ended by SIGKILL, SIGTERM and SIGINT at random moments and resumed; moments
+are counted in processor time, so that a busy machine moves none of them. The disk is filled while
+it runs (output, work, log); one of its workers is killed; several runs write into one folder;
+locks of the dead lie about; folders are read-only or another user's; a control group has too
+little memory. In the end the output has the same bytes as the undisturbed run's (times and run ids
+aside), and after every kill each file under a final name is whole. Full disks, closed folders and
+control groups need root, which may mount: else they are skipped, and that is said.
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ import argparse
 import json
 import os
 import re
+import resource
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -59,7 +60,14 @@ class Kind:
         """Return the folder of one disturbed run."""
         return self.root / label / self.name
 
-    def command(self, label: str, *more: str, settings: str = '', work: str = 'work') -> list[str]:
+    def command(
+        self,
+        label: str,
+        *more: str,
+        settings: str = '',
+        work: str = 'work',
+        level: str = 'participant',
+    ) -> list[str]:
         """Return the command line of one disturbed run."""
         place = self.place(label)
         place.mkdir(parents=True, exist_ok=True)
@@ -71,9 +79,9 @@ class Kind:
         file.write_text(settings or self.golden.settings)
         return [
             *(sys.executable, '-m', 'bids_neurodecode.cli', str(self.data), str(place / 'out')),
-            *('participant', '-w', str(place / work), '--skip-bids-validation', '--device', 'cpu'),
+            *(level, '-w', str(place / work), '--skip-bids-validation', '--device', 'cpu'),
             *('--nprocs', '2', '--omp-nthreads', '1', '--config-file', str(file), *options),
-            *(more or ('--participant-label', '01')),
+            *(more or ('--participant-label', '01') if level == 'participant' else ()),
         ]
 
     def start(self, label: str, command: list[str], **options: object) -> subprocess.Popen[str]:
@@ -132,24 +140,49 @@ def whole(file: Path) -> bool:
     return True
 
 
+def spent(pid: int) -> float:
+    """Return the processor time of a run and of all that it started, in seconds."""
+    total = 0.0
+    with suppress(psutil.NoSuchProcess):
+        run = psutil.Process(pid)
+        for process in (run, *run.children(recursive=True)):
+            with suppress(psutil.NoSuchProcess):
+                total += sum(process.cpu_times()[:4])  # its own, and of those that ended below it
+    return total
+
+
+def reached(process: subprocess.Popen[str], moment: float) -> bool:
+    """Wait until a run has taken so much processor time; tell whether it still goes on."""
+    while process.poll() is None:
+        if spent(process.pid) >= moment:
+            return True
+        time.sleep(0.05)
+    return False
+
+
 def kills(kind: Kind, n: int, rng: np.random.Generator, longest: float) -> Iterator[str]:
-    """End a run ``n`` times at random moments, four at most in one output; yield what is wrong."""
-    done = 0
-    chain = 0
-    while done < n:
+    """End a run ``n`` times at random moments, four at most in one output; yield what is wrong.
+
+    A run that ends before its moment is none of the ``n``: its output is compared.
+    """
+    landed = chain = 0
+    while landed < n:
         label = f'killed-{chain}'
         shutil.rmtree(kind.place(label), ignore_errors=True)
-        for _ in range(4):
-            number = SIGNALS[int(rng.integers(len(SIGNALS)))]
+        for life in range(5):
             process = kind.start(label, kind.command(label))
-            try:
-                process.wait(float(rng.uniform(0.05, 1.0)) * longest)
+            # what was done is not done again
+            share = float(rng.uniform(0.05, 1.0 if life == 0 else 0.7))
+            number = SIGNALS[int(rng.integers(len(SIGNALS)))]
+            if life == 4 or landed == n or not reached(process, share * longest):
+                if (code := process.wait(LIMIT)) != 0:
+                    yield f'{label}: resumed, exit {code}'
                 break
-            except subprocess.TimeoutExpired:
-                workers = workers_of(process.pid)
-                process.send_signal(number)
+            workers = workers_of(process.pid)
+            process.send_signal(number)
             code = process.wait(LIMIT)
-            done += code != 0
+            landed += code != 0
+            print(f'  {label}: {number.name} at {share:.0%}, exit {code}', flush=True)
             # a signal may come before the program listens, or as it ends
             if code not in {ENDED[number], -number, 0}:
                 yield f'{label}: exit {code} after {number.name}'
@@ -158,16 +191,13 @@ def kills(kind: Kind, n: int, rng: np.random.Generator, longest: float) -> Itera
                 yield f'{label}: {len(alive)} processes outlive {number.name}'
             out = kind.place(label) / 'out'
             yield from (f'{label}: not whole after {number.name}: {x}' for x in broken(out))
-            if done >= n:
-                break
-        if (code := kind.run(label)) != 0:
-            yield f'{label}: resumed, exit {code}'
         yield from (f'{label}: {line}' for line in kind.differs(label))
         left = [x.name for x in (kind.place(label) / 'out').rglob('.tmp-*')]
         yield from (f'{label}: left behind: {name}' for name in left)
         if 'Traceback' in kind.said(label):
             yield f'{label}: a traceback, see log.txt'
         chain += 1
+    print(f'{kind.name}: {landed} signals in {chain} outputs', flush=True)
 
 
 @contextmanager
@@ -202,24 +232,15 @@ def full_disk(kind: Kind, where: str, rng: np.random.Generator, longest: float) 
     with mounted(folder, '-t', 'tmpfs', '-o', 'size=2g', 'none'):
         process = kind.start(label, kind.command(label))
         ballast = folder / '.ballast'
-        stop = threading.Event()
-
-        def fill() -> None:
-            # from a moment on, all that is free is taken, again and again
-            if stop.wait(float(rng.uniform(0.2, 0.5)) * longest):
-                return
+        if reached(process, float(rng.uniform(0.2, 0.7)) * longest):
+            # from here on all that is free is taken, again and again
             with ballast.open('wb', buffering=0) as stream:
-                while not stop.is_set():
+                while process.poll() is None:
                     try:
                         stream.write(bytes(1 << 20))
                     except OSError:
-                        stop.wait(0.05)
-
-        filler = threading.Thread(target=fill)
-        filler.start()
+                        time.sleep(0.05)
         code = process.wait(LIMIT)
-        stop.set()
-        filler.join()
         ballast.unlink(missing_ok=True)
         said = kind.said(label)
         if code not in {0, 1, 2}:
@@ -240,13 +261,13 @@ def killed_worker(kind: Kind, rng: np.random.Generator, longest: float) -> Itera
     label = 'worker'
     process = kind.start(label, kind.command(label))
     killed = False
-    with_patience = time.monotonic() + float(rng.uniform(0.3, 0.6)) * longest
-    while process.poll() is None:
-        workers = workers_of(process.pid)
-        if workers and time.monotonic() > with_patience and not killed:
+    moment = float(rng.uniform(0.3, 0.6)) * longest
+    while not killed and reached(process, moment):
+        if workers := workers_of(process.pid):
             workers[int(rng.integers(len(workers)))].kill()
             killed = True
         time.sleep(0.05)
+    process.wait(LIMIT)
     said = kind.said(label)
     print(f'  {label}: killed {killed}, exit {process.returncode}')
     if process.returncode not in {0, 1, 3}:
@@ -285,7 +306,7 @@ def two_settings(kind: Kind) -> Iterator[str]:
 
 
 def crowd(root: Path, n: int) -> Iterator[str]:
-    """Several participants into one folder at once give what one call for all gives."""
+    """Several participants into one folder at once, then the group, give what one call gives."""
     kind = Kind('conditions', root / 'crowd')
     if not (data := root / 'crowd' / 'data' / 'crowd').exists():
         tool = [sys.executable, '-m', 'bids_neurodecode.cli.tools', 'demo', str(data)]
@@ -301,23 +322,30 @@ def crowd(root: Path, n: int) -> Iterator[str]:
         for label in labels
     ]
     codes = [process.wait(LIMIT) for process in processes]
+    print(f'crowd: exits {codes}', flush=True)
     if any(codes):
         yield f'crowd: exits {codes}'
+    for label in ('whole', 'crowd'):
+        yield from (f'{label}: not whole: {x}' for x in broken(kind.place(label) / 'out'))
+        if (code := kind.start(label, kind.command(label, level='group')).wait(LIMIT)) != 0:
+            yield f'{label}: group, exit {code}'
+    print(f'crowd: {len(golden.contents(kind.place("crowd") / "out"))} files', flush=True)
     yield from (f'crowd: {line}' for line in kind.differs('crowd'))
 
 
-def stale_locks(kind: Kind) -> Iterator[str]:
+def stale_locks(kind: Kind, longest: float) -> Iterator[str]:
     """Locks of runs that died, on this host or another, stop nothing."""
     label = 'stale'
-    kind.command(label)
-    for file in (
-        'out/.bids_neurodecode.lock',
-        'out/sub-01/log/.task-images.lock',
-        'work/.01.lock',
-    ):
-        path = kind.place(label) / file
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text('4242\nnode-that-died\n')
+    process = kind.start(label, kind.command(label))
+    if reached(process, 0.5 * longest):
+        process.kill()
+    process.wait(LIMIT)
+    locks = [x for x in kind.place(label).rglob('.*') if x.suffix == '.lock']
+    for lock in locks:
+        lock.write_text('4242\nnode-that-died\n')
+    print(f'  {label}: {len(locks)} locks')
+    if not locks:
+        yield f'{label}: no lock was left'
     if (code := kind.run(label)) != 0:
         yield f'{label}: exit {code}'
     yield from (f'{label}: {line}' for line in kind.differs(label))
@@ -449,22 +477,28 @@ def closed(kind: Kind) -> Iterator[str]:
         yield f'closed-data: pages {pages}'
 
 
+def children() -> float:
+    """Return the processor time of all that was started and has ended, in seconds."""
+    return sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])
+
+
 def torture(kind: Kind, n: int, rng: np.random.Generator, faults: bool) -> list[str]:
     """Do everything to one kind of run; return what is wrong."""
-    began = time.monotonic()
+    began = children()
     shutil.rmtree(kind.place('whole'), ignore_errors=True)
     if (code := kind.run('whole')) != 0:
         return [f'undisturbed: exit {code}']
-    longest = time.monotonic() - began
+    longest = children() - began
     files = len(golden.contents(kind.place('whole') / 'out'))
     size = sum(x.stat().st_size for x in (kind.place('whole') / 'out').rglob('*') if x.is_file())
-    print(f'{kind.name}: {files} files, {size} bytes in {longest:.0f} s', flush=True)
+    print(
+        f'{kind.name}: {files} files, {size} bytes, {longest:.0f} s of processor time', flush=True
+    )
     wrong = list(kills(kind, n, rng, longest))
-    print(f'{kind.name}: ended {n} times, {len(wrong)} wrong', flush=True)
     wrong += own_config(kind)
     wrong += two_threads(kind)
     if faults:
-        acts = [killed_worker(kind, rng, longest), two_settings(kind), stale_locks(kind)]
+        acts = [killed_worker(kind, rng, longest), two_settings(kind), stale_locks(kind, longest)]
         if can_mount(kind.root):
             acts += [full_disk(kind, x, rng, longest) for x in ('out', 'work', 'out/logs')]
             acts += [read_only(kind), control_group(kind), closed(kind)]
