@@ -29,7 +29,7 @@ Spoil = Callable[..., list[str] | None]
 
 @dataclass
 class Kinds:
-    """The kinds of bad input of one file of tests, gathered by decorators."""
+    """The kinds of bad input, gathered by decorators in ``tests/bad``."""
 
     all: list[Any] = field(default_factory=list)
     of_one: list[Any] = field(default_factory=list)
@@ -49,6 +49,9 @@ class Kinds:
             return spoil
 
         return register
+
+
+fault = Kinds()
 
 
 def spoiled(spoil: Spoil, data: Any, datasets: Any) -> list[str]:

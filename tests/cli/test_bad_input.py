@@ -1,4 +1,4 @@
-"""What the checks let pass, whom they leave out, and what they ask of the machine."""
+"""Every kind of bad input (``tests/bad``) is refused in one line; what passes, and who goes on."""
 
 import os
 import re
@@ -18,16 +18,31 @@ from bids_neurodecode.config import build_config
 from bids_neurodecode.levels import participant
 from bids_neurodecode.workflow import resources
 from bids_neurodecode.workflow.resources import DataSize, chosen_share
+from tests.bad import fault
 from tests.bad_input import (
     FILM,
     check,
     command,
     edit_json,
+    left_out,
     listing,
+    refused,
     run_cli,
     set_stimulus,
+    spoiled,
     write_atlas,
 )
+
+
+@pytest.mark.parametrize(('spoil', 'line', 'spec'), fault.all)
+def test_refused(spoil, line, spec, make_dataset, datasets, tmp_path, capsys):
+    data = make_dataset(**spec)
+    refused(command(data, spoiled(spoil, data, datasets)), line, tmp_path, capsys)
+
+
+@pytest.mark.parametrize(('spoil', 'line', 'spec'), fault.of_one)
+def test_others_go_on(spoil, line, spec, make_dataset, datasets):
+    left_out(spoil, line, make_dataset(**spec, participants=('01', '02', '03')), datasets)
 
 
 @pytest.mark.parametrize('spec', [{}, FILM, {'sessions': ('a', 'b')}, {'spaces': (None,)}])

@@ -4,20 +4,8 @@ import shutil
 
 import nibabel as nib
 import numpy as np
-import pytest
 
-from tests.bad_input import (
-    Kinds,
-    command,
-    config,
-    edit_json,
-    left_out,
-    refused,
-    spoiled,
-)
-
-fault = Kinds()
-
+from tests.bad_input import config, edit_json, fault
 
 # the dataset
 
@@ -57,31 +45,6 @@ def empty_dataset(data):
     shutil.rmtree(data.root / 'sub-01')
 
 
-@fault(r"no participant '77' in .* Found: 01")
-def unknown_participant(data):
-    return ['--participant-label', '77']
-
-
-@fault(r"no session 'z' .*the names have no ses-")
-def unknown_session(data):
-    return ['--session-label', 'z']
-
-
-@fault(r"no task 'rest' .*Found: img")
-def unknown_task(data):
-    return ['--task-id', 'rest']
-
-
-@fault(r"no run '9' .*Found: 01, 02")
-def unknown_run(data):
-    return ['--run-label', '9']
-
-
-@fault(r"no space 'T1w' .*MNI152NLin6Asym")
-def unknown_space(data):
-    return ['--space', 'T1w']
-
-
 @fault(r'several spaces: MNI152NLin6Asym, T1w\. Choose', spaces=('MNI152NLin6Asym', 'T1w'))
 def several_spaces(data):
     pass
@@ -114,9 +77,18 @@ def derivatives_without_description(data):
     return ['--derivatives', f'fmriprep={data.derivatives}']
 
 
-@fault(r'There is no folder .*nowhere')
-def derivatives_nowhere(data):
-    return ['--derivatives', 'x=/nowhere/at/all']
+for _option, _line in (
+    (['--participant-label', '77'], r"no participant '77' in .* Found: 01"),
+    (['--session-label', 'z'], r"no session 'z' .*the names have no ses-"),
+    (['--task-id', 'rest'], r"no task 'rest' .*Found: img"),
+    (['--run-label', '9'], r"no run '9' .*Found: 01, 02"),
+    (['--space', 'T1w'], r"no space 'T1w' .*MNI152NLin6Asym"),
+    (['--derivatives', 'x=/nowhere/at/all'], r'There is no folder .*nowhere'),
+):
+
+    @fault(_line)
+    def option_that_cannot_be_used(data, option=_option):
+        return option
 
 
 @fault(r'No preprocessed BOLD.*fmriprep')
@@ -209,11 +181,6 @@ def runs_disagree(data):
     set_header_time(data.bold(run='02'), 2.5)
 
 
-@fault(r"RepetitionTime 'two'", one=True)
-def repetition_time_is_text(data):
-    edit_json(data.bold(extension='.json'), RepetitionTime='two')
-
-
 # folders and the machine
 
 
@@ -287,9 +254,14 @@ for _value in ([2], True, -2, 0, {'a': 1}):
         edit_json(data.bold(extension='.json'), RepetitionTime=value)
 
 
-@fault(r"_bold\.json has the StartTime 'early'", one=True)
-def start_time_is_text(data):
-    edit_json(data.bold(extension='.json'), StartTime='early')
+for _fields, _line in (
+    ({'RepetitionTime': 'two'}, r"RepetitionTime 'two'"),
+    ({'StartTime': 'early'}, r"_bold\.json has the StartTime 'early'"),
+):
+
+    @fault(_line, one=True)
+    def sidecar_that_cannot_be_used(data, fields=_fields):
+        edit_json(data.bold(extension='.json'), **fields)
 
 
 def in_place_of(file):
@@ -378,14 +350,3 @@ def confounds_hold_infinity(data):
 def confounds_of_one_name(data):
     change_line(data.confounds(), 0, 'trans_x\ttrans_x')
     return config(data, '[clean]\ncolumns = ["trans_x"]\n')
-
-
-@pytest.mark.parametrize(('spoil', 'line', 'spec'), fault.all)
-def test_refused(spoil, line, spec, make_dataset, datasets, tmp_path, capsys):
-    data = make_dataset(**spec)
-    refused(command(data, spoiled(spoil, data, datasets)), line, tmp_path, capsys)
-
-
-@pytest.mark.parametrize(('spoil', 'line', 'spec'), fault.of_one)
-def test_others_go_on(spoil, line, spec, make_dataset, datasets):
-    left_out(spoil, line, make_dataset(**spec, participants=('01', '02', '03')), datasets)

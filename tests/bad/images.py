@@ -5,21 +5,8 @@ import struct
 
 import nibabel as nib
 import numpy as np
-import pytest
 
-from tests.bad_input import (
-    FILM,
-    Kinds,
-    command,
-    config,
-    left_out,
-    refused,
-    spoiled,
-    write_atlas,
-)
-
-fault = Kinds()
-
+from tests.bad_input import FILM, config, fault, write_atlas
 
 # values
 
@@ -44,12 +31,6 @@ def series_is_empty(data):
 def series_is_a_folder(data):
     data.bold(run='02').unlink()
     data.bold(run='02').mkdir()
-
-
-@fault(r'_mask\.nii\.gz is a folder, and an image is needed there', one=True)
-def mask_is_a_folder(data):
-    data.mask().unlink()
-    data.mask().mkdir()
 
 
 @fault(r'is cut short or corrupt', one=True)
@@ -114,11 +95,6 @@ def runs_of_different_grids(data, datasets):
 @fault(r'my_.*dseg\.nii\.gz has no voxel in the mask')
 def atlas_elsewhere(data):
     return ['--atlas', str(write_atlas(data, np.ones((4, 4, 3)), origin=500.0))]
-
-
-@fault(r'There is no atlas file .*none\.nii\.gz')
-def atlas_missing(data):
-    return ['--atlas', '/nowhere/none.nii.gz']
 
 
 @fault(r'V2 .*have no voxel|no voxel .*V2|V2')
@@ -278,11 +254,6 @@ def masks_that_share_nothing(data, datasets):
     datasets.write_mask(data.mask(run='02'), 1 - left)
 
 
-@fault(r'There is no mask file /nowhere/m\.nii\.gz')
-def given_mask_missing(data):
-    return ['--mask', '/nowhere/m.nii.gz']
-
-
 @fault(r'Cannot read .*m\.nii\.gz as NIfTI')
 def given_mask_is_text(data):
     file = data.root.parent / 'm.nii.gz'
@@ -372,17 +343,12 @@ def region_that_the_atlas_lacks(data):
     return config(data, f'[atlas]\nfile = "{path}"\nregions = ["V9"]\n')
 
 
-@fault(r'atlas')
-def atlas_name_that_leads_elsewhere(data):
-    return ['--atlas', '../../etc/passwd']
+for _option, _line in (
+    (['--atlas', '/nowhere/none.nii.gz'], r'There is no atlas file .*none\.nii\.gz'),
+    (['--mask', '/nowhere/m.nii.gz'], r'There is no mask file /nowhere/m\.nii\.gz'),
+    (['--atlas', '../../etc/passwd'], r'atlas'),
+):
 
-
-@pytest.mark.parametrize(('spoil', 'line', 'spec'), fault.all)
-def test_refused(spoil, line, spec, make_dataset, datasets, tmp_path, capsys):
-    data = make_dataset(**spec)
-    refused(command(data, spoiled(spoil, data, datasets)), line, tmp_path, capsys)
-
-
-@pytest.mark.parametrize(('spoil', 'line', 'spec'), fault.of_one)
-def test_others_go_on(spoil, line, spec, make_dataset, datasets):
-    left_out(spoil, line, make_dataset(**spec, participants=('01', '02', '03')), datasets)
+    @fault(_line)
+    def option_that_cannot_be_used(data, option=_option):
+        return option

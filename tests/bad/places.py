@@ -3,19 +3,7 @@
 import json
 import shutil
 
-import pytest
-
-from tests.bad_input import (
-    Kinds,
-    command,
-    left_out,
-    plugin,
-    refused,
-    spoiled,
-)
-
-fault = Kinds()
-
+from tests.bad_input import fault, plugin
 
 # folders and the machine
 
@@ -65,16 +53,6 @@ def output_of_another_program(data):
     return ['OUTPUT', str(data.root.parent / 'theirs')]
 
 
-@fault(r'no folder of weights')
-def weights_missing(data):
-    return ['--weights-dir', '/nowhere/weights']
-
-
-@fault(r'There is no plugin file')
-def plugin_missing(data):
-    return ['--use-plugin', '/nowhere/plugin.yml']
-
-
 @fault(r'Cannot use the plugin file .*plugin\.yml')
 def plugin_without_a_name(data):
     file = data.root.parent / 'plugin.yml'
@@ -82,29 +60,32 @@ def plugin_without_a_name(data):
     return ['--use-plugin', str(file)]
 
 
-@fault(r'plugin\.yml: plugin_args is no table of names and values')
-def plugin_arguments_in_a_list(data):
-    return plugin(data, 'plugin: MultiProc\nplugin_args: [1, 2]\n')
+for _text, _line in (
+    (
+        'plugin: MultiProc\nplugin_args: [1, 2]\n',
+        r'plugin\.yml: plugin_args is no table of names and values',
+    ),
+    (
+        'plugin: MultiProc\nplugin_args: {n_procs: many}\n',
+        r"plugin\.yml: plugin_args\.n_procs is 'many', and a whole number above 0 is needed",
+    ),
+    (
+        'plugin: Linear\nplugin_args: {memory_gb: -1}\n',
+        r'plugin\.yml: plugin_args\.memory_gb is -1, and a number above 0 is needed',
+    ),
+    (
+        'plugin: MultiProc\nplugin_args: ' + '[' * 3000 + ']' * 3000,
+        r'plugin\.yml: maximum recursion depth exceeded',
+    ),
+    (
+        'plugin: Condor\n',
+        r'plugin Condor needs the command condor_qsub, which is not on this machine',
+    ),
+):
 
-
-@fault(r"plugin\.yml: plugin_args\.n_procs is 'many', and a whole number above 0 is needed")
-def plugin_arguments_of_another_type(data):
-    return plugin(data, 'plugin: MultiProc\nplugin_args: {n_procs: many}\n')
-
-
-@fault(r'plugin\.yml: plugin_args\.memory_gb is -1, and a number above 0 is needed')
-def plugin_without_memory(data):
-    return plugin(data, 'plugin: Linear\nplugin_args: {memory_gb: -1}\n')
-
-
-@fault(r'plugin\.yml: maximum recursion depth exceeded')
-def plugin_nested_too_deep(data):
-    return plugin(data, 'plugin: MultiProc\nplugin_args: ' + '[' * 3000 + ']' * 3000)
-
-
-@fault(r'plugin Condor needs the command condor_qsub, which is not on this machine')
-def plugin_without_its_command(data):
-    return plugin(data, 'plugin: Condor\n')
+    @fault(_line)
+    def plugin_file_that_cannot_be_used(data, text=_text):
+        return plugin(data, text)
 
 
 @fault(r'logs is a file, and a folder is needed')
@@ -119,24 +100,21 @@ def participant_is_a_file(data):
     (data.root.parent / 'out' / 'sub-01').write_text('')
 
 
-@fault(r'--mem asks for 1048576\.0 GB')
-def more_memory_than_there_is(data):
-    return ['--mem', '1024T']
+for _option, _line in (
+    (['--weights-dir', '/nowhere/weights'], r'no folder of weights'),
+    (['--use-plugin', '/nowhere/plugin.yml'], r'There is no plugin file'),
+    (['--mem', '1024T'], r'--mem asks for 1048576\.0 GB'),
+    (['--mem', '100M'], r'sub-01 .*need about .* GB of memory, and 0\.1 GB'),
+    (
+        ['--mode', 'predict', '--models-from', '/nowhere/models'],
+        r'No trained models|There is no folder .*models',
+    ),
+    (['LEVEL', 'group'], r'no results of participants in .*out'),
+):
 
-
-@fault(r'sub-01 .*need about .* GB of memory, and 0\.1 GB')
-def too_little_memory(data):
-    return ['--mem', '100M']
-
-
-@fault(r'No trained models|There is no folder .*models')
-def models_missing(data):
-    return ['--mode', 'predict', '--models-from', '/nowhere/models']
-
-
-@fault(r'no results of participants in .*out')
-def group_before_participants(data):
-    return ['LEVEL', 'group']
+    @fault(_line)
+    def option_that_cannot_be_used(data, option=_option):
+        return option
 
 
 @fault(r"belongs to another program \(\['x'\]\)")
@@ -263,14 +241,3 @@ for _content in (b'\xff\xfe', '[]', '[' * 100_000, '', '{}'):
     def record_that_is_none(data, content=_content):
         in_output(data, 'sub-01/log/sub-01_task-img_results.json', content)
         return ['--level', 'betas']
-
-
-@pytest.mark.parametrize(('spoil', 'line', 'spec'), fault.all)
-def test_refused(spoil, line, spec, make_dataset, datasets, tmp_path, capsys):
-    data = make_dataset(**spec)
-    refused(command(data, spoiled(spoil, data, datasets)), line, tmp_path, capsys)
-
-
-@pytest.mark.parametrize(('spoil', 'line', 'spec'), fault.of_one)
-def test_others_go_on(spoil, line, spec, make_dataset, datasets):
-    left_out(spoil, line, make_dataset(**spec, participants=('01', '02', '03')), datasets)
