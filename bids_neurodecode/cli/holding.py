@@ -1,8 +1,8 @@
 """Who writes what: locks of work folders and results, also while jobs of a batch system write.
 
-A lock goes with its process, however that ends. Where a plugin submits all steps and ends (see
-:func:`hold`), a note stays beside the lock, which names the scripts of its jobs: it counts for as
-long as the queue holds any of them.
+A lock goes with its process, however that ends. Where jobs may outlive it (see :data:`Jobs`), a
+note stays beside the lock, which names their scripts: it counts for as long as the queue holds any
+of them.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from bids_neurodecode.bids.sink import write_text
 from bids_neurodecode.cli.checks_places import NOT_A_FOLDER
@@ -55,6 +56,8 @@ QUEUE = ('squeue', '--noheader', '--format=%o')
 """The command of each job that waits or runs, one a line."""
 PATIENCE = 60
 """Seconds in which the batch system has to answer."""
+Jobs = Literal['none', 'watched', 'left']
+"""Of a batch system: ``watched`` jobs outlive a run that is killed, ``left`` jobs any run."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,7 @@ class Lock:
 
 
 @contextmanager
-def hold(work_dir: Path, labels: Sequence[str], *, submits: bool = False) -> Iterator[None]:
+def hold(work_dir: Path, labels: Sequence[str], *, jobs: Jobs = 'none') -> Iterator[None]:
     """Keep other runs out of the work folders of these participants (none: of the group).
 
     Parameters
@@ -86,8 +89,8 @@ def hold(work_dir: Path, labels: Sequence[str], *, submits: bool = False) -> Ite
         The work folder of one dataset and output folder.
     labels
         Of participants.
-    submits
-        Whether jobs of a batch system go on after this process.
+    jobs
+        What this run submits.
 
     Raises
     ------
@@ -107,7 +110,7 @@ def hold(work_dir: Path, labels: Sequence[str], *, submits: bool = False) -> Ite
     if not labels:
         said = GROUP_IN_USE.format(folder=work_dir)
         locks = [Lock(work_dir / '.group.lock', said, GROUP_SCRIPTS)]
-    with _held(locks, work_dir if submits else None):
+    with _held(locks, work_dir, jobs):
         yield
 
 
@@ -117,7 +120,7 @@ def hold_results(
     owners: Iterable[tuple[str, str]],
     work_dir: Path,
     *,
-    submits: bool = False,
+    jobs: Jobs = 'none',
 ) -> Iterator[None]:
     """Keep other runs from writing the same results, which would be of two settings then.
 
@@ -127,7 +130,7 @@ def hold_results(
         The output folder, or those of a study's variants.
     owners
         Labels of participants and tasks.
-    work_dir, submits
+    work_dir, jobs
         As of :func:`hold`.
 
     Raises
@@ -138,7 +141,7 @@ def hold_results(
     pairs = list(owners)
     locks = [result_lock(folder, *owner) for folder in output_dirs for owner in pairs]
     begun = [work_dir / f'.{label}{NOTE}' for label in dict.fromkeys(label for label, _ in pairs)]
-    with _held(locks, work_dir if submits else None, begun):
+    with _held(locks, work_dir, jobs, begun):
         yield
 
 
@@ -148,13 +151,13 @@ def hold_group(
     owners: Iterable[tuple[str, str]],
     work_dir: Path,
     *,
-    submits: bool = False,
+    jobs: Jobs = 'none',
 ) -> Iterator[None]:
     """Keep other runs from the results of the group, and from those that it is read from.
 
     Parameters
     ----------
-    output_dir, owners, work_dir, submits
+    output_dir, owners, work_dir, jobs
         As of :func:`hold_results`. The results of participants that belong to another user, in
         files that cannot be written, are not locked.
 
@@ -167,7 +170,7 @@ def hold_group(
     read = (result_lock(output_dir, *owner) for owner in owners)
     own = [lock for lock in read if os.access(_existing(lock.file), os.W_OK)]
     locks = [Lock(output_dir / 'group' / '.group.lock', said, GROUP_SCRIPTS), *own]
-    with _held(locks, work_dir if submits else None, [work_dir / f'.group{NOTE}']):
+    with _held(locks, work_dir, jobs, [work_dir / f'.group{NOTE}']):
         yield
 
 
@@ -201,8 +204,10 @@ def _existing(file: Path) -> Path:
 
 
 @contextmanager
-def _held(locks: Sequence[Lock], jobs: Path | None, begun: Sequence[Path] = ()) -> Iterator[None]:
-    """Hold locks; with the work folder of ``jobs``, leave word of what is submitted there.
+def _held(
+    locks: Sequence[Lock], work_dir: Path, jobs: Jobs, begun: Sequence[Path] = ()
+) -> Iterator[None]:
+    """Hold locks, and leave word of the jobs that are submitted from the work folder.
 
     Notes of ``begun``, which are asked for next, are named with those of the locks where the batch
     system does not say what is left.
@@ -221,9 +226,13 @@ def _held(locks: Sequence[Lock], jobs: Path | None, begun: Sequence[Path] = ()) 
             with _told(lock):
                 if note in left:
                     _check_ended(note, queued)
-                if jobs is not None:
-                    write_text(note, f'{glob.escape(str(jobs))}/*/batch/{lock.scripts}\n')
-        yield
+                if jobs != 'none':
+                    write_text(note, f'{glob.escape(str(work_dir))}/*/batch/{lock.scripts}\n')
+        try:
+            yield
+        finally:
+            for note in notes if jobs == 'watched' else ():
+                note.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from bids_neurodecode.bids.sink import BEGUN, remove_begun
 from bids_neurodecode.cli.checks_places import device_of, n_processors, total_memory_gb
 from bids_neurodecode.cli.environment import threads_of
 from bids_neurodecode.cli.exits import FAILED, NO_REPORT, OK
-from bids_neurodecode.cli.holding import hold, hold_group, hold_results
+from bids_neurodecode.cli.holding import Jobs, hold, hold_group, hold_results
 from bids_neurodecode.cli.parser import Arguments
 from bids_neurodecode.cli.progress import Progress
 from bids_neurodecode.cli.systems import find_model
@@ -61,7 +61,7 @@ def participant_level(
         return _nothing_to_run(arguments, config, inputs)
     run = with_models(run, arguments, inputs.participants)
     owners = [(person.label, person.task) for person in inputs.participants]
-    with hold_results([run.output_dir], owners, run.work_dir, submits=only_submits(arguments)):
+    with hold_results([run.output_dir], owners, run.work_dir, jobs=jobs_of(arguments)):
         return _participant_level(arguments, config, inputs, run)
 
 
@@ -85,7 +85,7 @@ def _participant_level(
         for page in pages:
             LOGGER.info('Report: %s', page)
         return OK
-    with hold(run.work_dir, labels, submits=only_submits(arguments)):
+    with hold(run.work_dir, labels, jobs=jobs_of(arguments)):
         done, failures = _run_participants(arguments, inputs, run)
     people = [person for person, _ in done]
     if done:
@@ -230,11 +230,11 @@ def group_level(arguments: Arguments, config: Config, inputs: DatasetInput, run_
     results = find_results(run.output_dir, arguments.participant_label, task, one_task=True)
     found = {label for label, _ in map(owner_of, results)}
     missing = _without_results(arguments, run.output_dir, found)
-    submits = only_submits(arguments)
+    jobs = jobs_of(arguments)
     owners = [owner_of(file) for file in results]
     with (
-        hold_group(run.output_dir, owners, run.work_dir, submits=submits),
-        hold(run.work_dir, (), submits=submits),
+        hold_group(run.output_dir, owners, run.work_dir, jobs=jobs),
+        hold(run.work_dir, (), jobs=jobs),
     ):
         remove_begun(run.output_dir.glob(f'{BEGUN}*group*.html'))
         remove_begun((run.output_dir / 'group').rglob(f'{BEGUN}*'))
@@ -342,7 +342,15 @@ def code_of(failures: Sequence[Failure]) -> int:
 
 def only_submits(arguments: Arguments) -> bool:
     """Tell whether the plugin submits all nodes and ends without waiting for them."""
-    return plugin_of(arguments).name.endswith('Graph')
+    return jobs_of(arguments) == 'left'
+
+
+def jobs_of(arguments: Arguments) -> Jobs:
+    """Return what the plugin submits; only Slurm is asked what is left of it."""
+    name = plugin_of(arguments).name
+    if name.endswith('Graph'):
+        return 'left'
+    return 'watched' if name == 'SLURM' else 'none'
 
 
 def plugin_of(arguments: Arguments) -> PluginSettings:

@@ -17,6 +17,7 @@ from bids_neurodecode.cli.exits import FAILED, NO_REPORT, OK
 from bids_neurodecode.cli.holding import hold, hold_results
 from bids_neurodecode.cli.levels import (
     REPORT,
+    jobs_of,
     only_submits,
     remove_leftovers,
     run_and_watch,
@@ -211,11 +212,11 @@ def study_level(
         task = task_of_results(arguments.task_id, folder / plan.variants[0].name) or _only_task(
             plan, run
         )
-        with hold(run.work_dir, (), submits=only_submits(arguments)):
+        with hold(run.work_dir, (), jobs=jobs_of(arguments)):
             return _gather(arguments, plan, run, task, (), {})
     folders = [variant_run(run, plan, variant).output_dir for variant in plan.variants]
     owners = [(person.label, person.task) for person in inputs.participants]
-    with hold_results(folders, owners, run.work_dir, submits=only_submits(arguments)):
+    with hold_results(folders, owners, run.work_dir, jobs=jobs_of(arguments)):
         return _participant_level(arguments, plan, inputs, run, left_out)
 
 
@@ -239,7 +240,7 @@ def _participant_level(
         _remake_pages(plan, run, labels, task)
         with hold(run.work_dir, labels):
             return _gather(arguments, plan, run, task, labels, {})
-    with hold(run.work_dir, labels, submits=only_submits(arguments)):
+    with hold(run.work_dir, labels, jobs=jobs_of(arguments)):
         for variant in plan.variants:
             remove_leftovers(variant_run(run, plan, variant).output_dir, labels)
         remove_begun(study_folder(run.output_dir, plan).glob(f'{BEGUN}*'))

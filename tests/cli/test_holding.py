@@ -58,7 +58,7 @@ def test_only_one_run_writes(tmp_path, first, second, said):
 def test_what_jobs_write_is_held_for_as_long_as_they_are_queued(tmp_path, monkeypatch):
     out, work = tmp_path / 'out', tmp_path / 'w[o]rk'
     batch = work / 'bids_neurodecode_wf' / 'batch'
-    with hold_results([out], PERSON, work, submits=True), hold(work, ['01'], submits=True):
+    with hold_results([out], PERSON, work, jobs='left'), hold(work, ['01'], jobs='left'):
         pass
     note = result_lock(out, *PERSON[0]).file.with_suffix(holding.NOTE)
     for name, stopped in (('sub_01_wf', True), ('sub_010_wf', False), ('sub_02_wf', False)):
@@ -74,8 +74,18 @@ def test_what_jobs_write_is_held_for_as_long_as_they_are_queued(tmp_path, monkey
         assert not note.exists()
 
 
+def test_jobs_that_are_watched_leave_a_note_where_their_run_is_killed(tmp_path):
+    out = tmp_path / 'out'
+    note = result_lock(out, *PERSON[0]).file.with_suffix(holding.NOTE)
+    held = hold_results([out], PERSON, tmp_path, jobs='watched')
+    held.__enter__()
+    assert note.is_file()  # what a killed run leaves
+    held.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
+    assert not note.exists()
+
+
 def test_a_queue_that_does_not_answer_stops(tmp_path, monkeypatch):
-    with hold_group(tmp_path, [], tmp_path / 'work', submits=True):
+    with hold_group(tmp_path, [], tmp_path / 'work', jobs='left'):
         pass
     monkeypatch.setenv('PATH', str(tmp_path))
     with pytest.raises(ResourceError, match=r'cannot be asked .*remove .*group\.submitted'):
@@ -85,7 +95,7 @@ def test_a_queue_that_does_not_answer_stops(tmp_path, monkeypatch):
 def test_all_notes_are_named_where_the_queue_is_out_of_reach(tmp_path, monkeypatch):
     out, work = tmp_path / 'out', tmp_path / 'work'
     people = [*PERSON, ('02', 'img')]
-    with hold_results([out], people, work, submits=True), hold(work, ['01', '02'], submits=True):
+    with hold_results([out], people, work, jobs='left'), hold(work, ['01', '02'], jobs='left'):
         pass
     notes = [*out.rglob('.*.submitted'), *work.glob('.*.submitted')]
     assert len(notes) == 4

@@ -197,16 +197,58 @@ def test_out_of_time(dataset, reference, tmp_path):
     same(reference, out)
 
 
+def wait_for(done, seconds=600):
+    end = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < end, call('squeue')
+        time.sleep(0.5)
+
+
+def test_head_is_killed(dataset, reference, tmp_path):
+    """Jobs outlive a killed head: none is run beside them, and what they did is kept."""
+    out, work = tmp_path / 'out', tmp_path / 'work'
+    run = [PROGRAM, dataset, out, 'participant', '-w', work, *RETRIEVAL]
+    with (tmp_path / 'log').open('w') as log:
+        head = subprocess.Popen(
+            [*run, '--use-plugin', plugin(tmp_path, ENOUGH)], stdout=log, stderr=log
+        )
+        wait_for(lambda: call('squeue', '-h').strip())
+        head.kill()
+        assert head.wait() == -9
+    if call('squeue', '-h').strip():
+        said = call(*run, '--nprocs', '2', expect=2)
+        assert 'still in its queue' in said
+    wait_for(lambda: not call('squeue', '-h').strip())
+    call(*run, '--nprocs', '2')
+    same(reference, out)
+
+
+def test_job_is_cancelled(dataset, tmp_path):
+    """What ``scancel`` ends says that it was interrupted, and leaves nothing in the queue."""
+    script = array_script(dataset, tmp_path / 'out', tmp_path / 'work')
+    (tmp_path / 'job.sh').write_text(script, encoding='utf-8')
+    said = subprocess.run(
+        ['sbatch', '--parsable', 'job.sh'],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    logs = lambda: ''.join(log.read_text('utf-8') for log in tmp_path.glob('*.log'))  # noqa: E731
+    wait_for(lambda: 'betas' in logs())
+    call('scancel', said.stdout.strip())
+    wait_for(lambda: not call('squeue', '-h').strip())
+    assert 'interrupted: what is done is kept' in logs()
+    assert 'Traceback' not in logs()
+
+
 def test_graph(dataset, reference, tmp_path):
     """All jobs at once; the second call, on one machine, finds them done."""
     out, work = tmp_path / 'out', tmp_path / 'work'
     run = [PROGRAM, dataset, out, 'participant', '-w', work, *RETRIEVAL]
     said = call(*run, '--use-plugin', plugin(tmp_path, ENOUGH, 'SLURMGraph'))
     assert 'steps were submitted' in said
-    end = time.monotonic() + 600
-    while call('squeue', '-h').strip():
-        assert time.monotonic() < end, call('squeue')
-        time.sleep(1)
+    wait_for(lambda: not call('squeue', '-h').strip())
     said = call(*run, '--nprocs', '1')
     for label in ('01', '02'):
         assert f'sub-{label} betas: reused' in said, said
