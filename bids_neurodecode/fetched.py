@@ -13,6 +13,7 @@ from pathlib import Path
 from bids_neurodecode.errors import InputError
 
 NOT_FETCHED = '{file} was not fetched: {found}. Get it first, with "{command}".'
+NO_FILE = '{file} is a pipe or a device, and a file is needed there. Replace it, or remove it.'
 LINK = 'it is a link to content that is not there ({target})'
 LINK_ABOVE = 'it lies in {folder}, a link to a folder that is not there ({target})'
 POINTER = 'it is a pointer of git-annex, in the place of the content'
@@ -35,8 +36,10 @@ def check_fetched(file: Path) -> None:
     Raises
     ------
     InputError
-        With the command that fetches it.
+        With the command that fetches it; also for what would be read without end.
     """
+    if file.exists() and not (file.is_file() or file.is_dir()):
+        raise InputError(NO_FILE.format(file=file))
     found = stand_in(file)
     if found is not None:
         command = ['datalad', 'get', str(file)]

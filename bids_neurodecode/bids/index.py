@@ -30,7 +30,7 @@ LAYOUT = 2
 """Version of what is kept; part of the name of a kept index."""
 KEPT = 'index.json'
 DEEPEST = 6
-"""Folders below that of a participant that are entered: a link may lead back above itself."""
+"""Folders below that of a participant that are entered: a link may lead out of the dataset."""
 
 OTHER_FOLDERS = frozenset(
     {
@@ -165,7 +165,9 @@ def index_dataset(
         # a folder that is called as a file is must not be passed over: who reads it says so
         called = (name.rstrip('/') for name in names if '.' in name or not name.endswith('/'))
         here = folder / where
-        files += [File(here / x, {**name_entities(x), **kind}) for x in called]
+        own = (File(here / x, {**name_entities(x), **kind}) for x in called)
+        # what lies with a participant and does not say so is a stray ("Copy of sub-01_...")
+        files += [file for file in own if not where or 'subject' in file.entities]
     return FileIndex(tuple(files), unreadable), note
 
 
@@ -262,18 +264,34 @@ def _list(folder: Path, participants: Sequence[str]) -> tuple[Listing, dict[str,
     unreadable = {}
     for name in (n.rstrip('/') for n in mine if n.endswith('/') and n.startswith('sub-')):
         try:
-            _list_below(folder, name, listing, 0)
+            _list_below(folder, name, listing)
         except InputError as error:
             unreadable[name.removeprefix('sub-')] = str(error)
     return listing, unreadable
 
 
-def _list_below(folder: Path, where: str, listing: Listing, depth: int) -> None:
-    _list_one(folder, where, listing)
-    for name in listing[where][1]:
-        child = name.rstrip('/')
-        if name.endswith('/') and child not in OTHER_FOLDERS and depth < DEEPEST:
-            _list_below(folder, f'{where}/{child}', listing, depth + 1)
+def _list_below(folder: Path, top: str, listing: Listing) -> None:
+    """List a folder and those below it; one where links lead again, or back up, is passed over."""
+    seen = {_identity(above) for above in (folder.absolute(), *folder.absolute().parents)}
+    left = [(top, 0)]
+    while left:
+        where, depth = left.pop()
+        if (found := _identity(folder / where)) in seen:
+            continue
+        seen.add(found)
+        _list_one(folder, where, listing)
+        if depth < DEEPEST:
+            children = (x.rstrip('/') for x in listing[where][1] if x.endswith('/'))
+            below = [(f'{where}/{x}', depth + 1) for x in children if x not in OTHER_FOLDERS]
+            left += reversed(below)
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    try:
+        facts = folder.stat()
+    except OSError as error:
+        raise InputError(UNREADABLE.format(folder=folder, reason=error.strerror)) from error
+    return facts.st_dev, facts.st_ino
 
 
 def _list_one(folder: Path, where: str, listing: Listing) -> None:

@@ -1,5 +1,6 @@
 """Bad datasets: folders, descriptions, derivatives, sidecars."""
 
+import os
 import shutil
 
 import nibabel as nib
@@ -350,3 +351,20 @@ def confounds_hold_infinity(data):
 def confounds_of_one_name(data):
     change_line(data.confounds(), 0, 'trans_x\ttrans_x')
     return config(data, '[clean]\ncolumns = ["trans_x"]\n')
+
+
+for _file in ('events', 'confounds', 'mask', 'bold'):
+
+    @fault(r'is a pipe or a device, and a file is needed there', one=True)
+    def pipe_in_the_place_of_a_file(data, name=_file):
+        file = getattr(data, name)()
+        file.unlink()
+        os.mkfifo(file)
+
+
+for _file in ('sub-01/func/sub-01_task-img_run-01_events.tsv', 'dataset_description.json'):
+
+    @fault(r'is a pipe or a device, and a file is needed there')
+    def link_to_what_has_no_end(data, name=_file):
+        (data.root / name).unlink()
+        (data.root / name).symlink_to('/dev/zero')

@@ -487,6 +487,27 @@ def test_other_participants_folders_are_not_entered(make_dataset):
     )
 
 
+def test_links_that_lead_back_are_followed_once(make_dataset):
+    data = make_dataset()
+    above = data.events().parent
+    for n in range(30):  # to follow all of them to any depth takes for ever
+        (above / f'again{n}').symlink_to(above)
+        (above / f'up{n}').symlink_to(data.root.parent)
+    (data.root / 'sub-01' / 'itself').symlink_to('itself')
+    index, _ = index_dataset(data.root, ['01'])
+    assert len(index.find({'suffix': 'events'})) == 2
+
+
+def test_copies_that_an_editor_left_are_of_no_participant(make_dataset):
+    data = make_dataset()
+    for file in (data.events(), data.bold(), data.mask()):
+        for name in (f'Copy of {file.name}', f'{file.name}~', f'._{file.name}'):
+            shutil.copy(file, file.with_name(name))
+        shutil.copy(file, file.with_name(file.name.replace('.', ' (1).', 1)))
+    (person,) = find(data).participants
+    assert [run.bold for run in person.runs] == [data.bold(run='01'), data.bold(run='02')]
+
+
 def test_a_folder_that_cannot_be_read_is_its_participants_own(make_dataset, monkeypatch):
     data = make_dataset(participants=('01', '02'))
     from bids_neurodecode.bids import index
