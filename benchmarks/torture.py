@@ -520,6 +520,8 @@ def main() -> int:
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--folder', type=Path, help='where everything is kept')
     args = parser.parse_args()
+    # a shell's background job ignores it, and what it starts would too
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     root = args.folder or Path(tempfile.mkdtemp(prefix='torture-'))
     root.mkdir(parents=True, exist_ok=True)
     wrong: Mapping[str, list[str]] = {
