@@ -17,6 +17,7 @@ from bids_neurodecode.bids.names import BIDSIGNORE
 from bids_neurodecode.bids.sink import BEGUN, remove_begun, write_json, write_text, write_tsv
 from bids_neurodecode.errors import ArgumentsError, InputError, ResourceError
 from bids_neurodecode.extensions import declared
+from bids_neurodecode.fetched import check_fetched
 from bids_neurodecode.text import one_line
 
 BIDS_VERSION = '1.10.0'
@@ -119,6 +120,7 @@ def check_output(output_dir: Path) -> None:
     file = output_dir / 'dataset_description.json'
     if not file.exists():
         return
+    check_fetched(file)
     try:
         description = json.loads(file.read_text('utf-8-sig'))
         names = [str(entry['Name']) for entry in description.get('GeneratedBy', [])]

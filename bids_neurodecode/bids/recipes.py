@@ -41,6 +41,8 @@ LOGGER = logging.getLogger('bids_neurodecode')
 VARIABLE = 'BIDS_NEURODECODE_RECIPES'
 """The environment variable that names the folder of the user's own recipes."""
 AUTO, NONE, SUFFIX = 'auto', 'none', '.toml'
+LONGEST_HEADER = 1_000_000
+"""Characters of a first row that are looked at."""
 LOOKED_AT = 8
 """Participants whose events are looked at: datasets show all of theirs the same columns."""
 
@@ -358,11 +360,11 @@ def _columns(folder: Path) -> Iterator[frozenset[str]]:
     for place, pattern in places:
         for file in sorted(place.glob(pattern)):
             task = parse_entities(file).get('task', '')
-            if task in tasks or stand_in(file) is not None:
+            if task in tasks or not file.is_file() or stand_in(file) is not None:
                 continue
             try:
                 with file.open(encoding='utf-8-sig') as lines:
-                    header = lines.readline()
+                    header = lines.readline(LONGEST_HEADER)
             except (OSError, UnicodeDecodeError):
                 continue  # told by who reads the events
             tasks.add(task)
