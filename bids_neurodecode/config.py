@@ -502,7 +502,7 @@ def read_settings(source: str | Path) -> dict[str, Any]:
                 UNKNOWN_PRESET.format(name=str(source), near=near, presets=presets)
             )
         try:
-            text = path.read_text('utf-8')
+            text = path.read_text('utf-8-sig')
         except (OSError, UnicodeDecodeError) as error:
             raise ArgumentsError(
                 UNREADABLE.format(file=source, reason=one_line(error), presets=presets)

@@ -13,6 +13,10 @@ from pathlib import Path
 from bids_neurodecode.errors import InputError
 
 NOT_FETCHED = '{file} was not fetched: {found}. Get it first, with "{command}".'
+TOO_LARGE = (
+    '{file} holds {size:.1f} GB, and no more than {most:g} GB of such a file is read. '
+    'Check that it is what its name says.'
+)
 NO_FILE = '{file} is a pipe or a device, and a file is needed there. Replace it, or remove it.'
 LINK = 'it is a link to content that is not there ({target})'
 LINK_ABOVE = 'it lies in {folder}, a link to a folder that is not there ({target})'
@@ -46,6 +50,19 @@ def check_fetched(file: Path) -> None:
         if found == LFS_POINTER:
             command = ['git', '-C', str(file.parent), 'lfs', 'pull', '--include', file.name]
         raise InputError(NOT_FETCHED.format(file=file, found=found, command=shlex.join(command)))
+
+
+def check_size(file: Path, most: float) -> None:
+    """Check that a file that is read whole holds at most so many gigabytes.
+
+    Raises
+    ------
+    InputError
+        If it holds more.
+    """
+    size = file.stat().st_size / 1e9 if file.exists() else 0.0
+    if size > most:
+        raise InputError(TOO_LARGE.format(file=file, size=size, most=most))
 
 
 def stand_in(file: Path) -> str | None:
@@ -113,4 +130,4 @@ def _is_empty_subdataset(folder: Path) -> bool:
     return False
 
 
-__all__ = ['check_fetched', 'stand_in']
+__all__ = ['check_fetched', 'check_size', 'stand_in']

@@ -146,7 +146,7 @@ def read_study(source: str | Path) -> tuple[str, str, StudySettings]:
     if not re.fullmatch(r'[\w-]+', path.stem, flags=re.ASCII):
         raise ArgumentsError(BAD_NAME.format(file=path))
     try:
-        text = path.read_text('utf-8')
+        text = path.read_text('utf-8-sig')
     except (OSError, UnicodeDecodeError) as error:
         reason = one_line(error)
         raise ArgumentsError(

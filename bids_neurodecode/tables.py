@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bids_neurodecode.errors import InputError
-from bids_neurodecode.fetched import check_fetched
+from bids_neurodecode.fetched import check_fetched, check_size
 from bids_neurodecode.text import one_line
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pandas as pd
 
+LARGEST_GB = 2.0
+"""Of a table of text, which takes several times as much in memory."""
 UNREADABLE = 'Cannot read the table {file}: {reason}. Make it tab-separated text with a header.'
 FIELDS = (
     'Row {row} of {file} has {found} fields, and its header names {expected}. Give each row one '
@@ -92,6 +94,7 @@ def read_rows(file: Path, separator: str = '\t') -> list[list[str]]:
         Rows are counted from 1, as editors show them.
     """
     check_fetched(file)
+    check_size(file, LARGEST_GB)
     try:
         text = file.read_bytes().decode('utf-8-sig')
     except (OSError, UnicodeDecodeError) as error:

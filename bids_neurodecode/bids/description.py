@@ -11,7 +11,7 @@ from bids_neurodecode.bids.entities import natural_key
 from bids_neurodecode.bids.filters import QUERIES
 from bids_neurodecode.bids.pipelines import holds_series, instead_of_series, wanted_series
 from bids_neurodecode.errors import ArgumentsError, InputError
-from bids_neurodecode.fetched import check_fetched, stand_in
+from bids_neurodecode.fetched import check_fetched, check_size, stand_in
 from bids_neurodecode.text import did_you_mean, one_line
 
 NO_FOLDER = 'There is no folder {folder}. Give the folder of a BIDS dataset.'
@@ -19,6 +19,8 @@ NO_DESCRIPTION = (
     'No dataset_description.json in {folder}. Give the top folder of a BIDS dataset, or add the '
     'file with "Name" and "BIDSVersion".'
 )
+LARGEST_GB = 0.1
+"""Of a description or sidecar."""
 BAD_DESCRIPTION = 'Cannot read {file}: {reason}. It must be a JSON object; fix it.'
 NO_FIELD = '{file} lacks "{field}". Add it, as BIDS asks.'
 NOT_RAW = (
@@ -82,6 +84,7 @@ def read_json(file: Path) -> dict[str, Any]:
         If the file cannot be read, was not fetched, or holds something else.
     """
     check_fetched(file)
+    check_size(file, LARGEST_GB)
     try:
         content = json.loads(file.read_text('utf-8-sig'))
     except (OSError, ValueError, RecursionError) as error:

@@ -301,13 +301,20 @@ def _list_one(folder: Path, where: str, listing: Listing) -> None:
         changed = here.stat().st_mtime_ns
         with os.scandir(here) as entries:
             names = sorted(
-                f'{entry.name}/' if entry.is_dir() else entry.name
+                f'{entry.name}/' if _is_folder(entry) else entry.name
                 for entry in entries
                 if not entry.name.startswith('.')
             )
     except OSError as error:
         raise InputError(UNREADABLE.format(folder=here, reason=error.strerror)) from error
     listing[where] = (changed, names)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False  # a link to itself: who reads it says so
 
 
 def _kept(folder: Path, participants: Sequence[str], database_dir: Path) -> Path:

@@ -181,7 +181,7 @@ def read_recipe(source: str | Path) -> Recipe:
         }
         raise ArgumentsError(UNKNOWN_RECIPE.format(**told))
     try:
-        values = tomllib.loads(file.read_text('utf-8'))
+        values = tomllib.loads(file.read_text('utf-8-sig'))
     except (OSError, ValueError, RecursionError) as error:
         reason = one_line(error)
         raise ArgumentsError(UNREADABLE.format(file=file, reason=reason)) from error

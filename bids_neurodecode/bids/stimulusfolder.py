@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -87,9 +88,9 @@ class StimulusFolder:
                 continue
             yield from _by_folders(files, wanted[:-1])
         if has_extension(last):
-            *folders, lower = (part.lower() for part in wanted)
-            found = self._in_lower_case.get(lower, ())
-            yield from _by_folders(found, tuple(folders), str.lower)
+            *folders, plain = map(_plain, wanted)
+            found = self._plain_names.get(plain, ())
+            yield from _by_folders(found, tuple(folders), _plain)
 
     @cached_property
     def _listed(self) -> tuple[Mapping[str, tuple[str, ...]], Mapping[str, tuple[str, ...]]]:
@@ -107,12 +108,17 @@ class StimulusFolder:
         return _frozen(by_name), _frozen(by_stem)
 
     @cached_property
-    def _in_lower_case(self) -> Mapping[str, tuple[str, ...]]:
-        """Files by their name in lower case."""
+    def _plain_names(self) -> Mapping[str, tuple[str, ...]]:
+        """Files by their name, however it is spelled."""
         found: dict[str, list[str]] = {}
         for name, files in self._listed[0].items():
-            found.setdefault(name.lower(), []).extend(files)
+            found.setdefault(_plain(name), []).extend(files)
         return _frozen(found)
+
+
+def _plain(name: str) -> str:
+    """Return a name in lower case, its accents composed (macOS takes them apart)."""
+    return unicodedata.normalize('NFC', name).lower()
 
 
 def _by_folders(

@@ -28,6 +28,7 @@ NO_PERMISSION = (
     '{file} cannot be read or written: permission denied. Change its permissions, or give another.'
 )
 NO_NAME = 'A file or folder that this run needs'
+NO_MEMORY = 'There is not enough memory. Give more, or ask for fewer participants at once.'
 NO_SPACE = (
     'There is no space left on the disk (or quota){where}. Free some; the same command resumes, '
     'and keeps what is done.'
@@ -62,19 +63,28 @@ def main(argv: Sequence[str] | None = None) -> int:
         return exit_code(error)
     except BrokenPipeError:
         return reader_is_gone()
-    except PermissionError as error:
-        file = NO_NAME if error.filename is None else error.filename
-        print(f'error: {NO_PERMISSION.format(file=file)}', file=sys.stderr)
-        return USAGE
-    except OSError as error:
-        if error.errno not in FULL:
-            raise
-        where = '' if error.filename is None else f' in {Path(str(error.filename)).parent}'
-        print(f'error: {NO_SPACE.format(where=where)}', file=sys.stderr)
-        return FAILED
+    except (MemoryError, OSError) as error:
+        return _lacking(error)
     except KeyboardInterrupt:
         print('interrupted: what is done is kept, the same command resumes', file=sys.stderr)
         return INTERRUPTED
+
+
+def _lacking(error: MemoryError | OSError) -> int:
+    """Say in one line what the machine lacks or forbids, and return the exit code."""
+    code = FAILED
+    if isinstance(error, MemoryError):
+        line = NO_MEMORY
+    elif isinstance(error, PermissionError):
+        file = NO_NAME if error.filename is None else error.filename
+        line, code = NO_PERMISSION.format(file=file), USAGE
+    elif error.errno in FULL:
+        where = '' if error.filename is None else f' in {Path(str(error.filename)).parent}'
+        line = NO_SPACE.format(where=where)
+    else:
+        raise error
+    print(f'error: {line}', file=sys.stderr)
+    return code
 
 
 @contextmanager

@@ -23,7 +23,10 @@ UNITS = {'K': 1024.0**-2, 'M': 1 / 1024.0, 'G': 1.0, 'T': 1024.0}
 
 def path_value(text: str) -> Path:
     """Return an absolute path (links are kept); whether anything is there is not asked."""
+    if not text:  # a variable of the shell that was not set, most often
+        raise argparse.ArgumentTypeError(BAD_PATH.format(text=text, reason='it is empty'))
     try:
+        text.encode()  # what is written of it is UTF-8
         path = Path(text).expanduser().absolute()
         path.resolve()
         with suppress(FileNotFoundError, NotADirectoryError, PermissionError):

@@ -368,3 +368,17 @@ for _file in ('sub-01/func/sub-01_task-img_run-01_events.tsv', 'dataset_descript
     def link_to_what_has_no_end(data, name=_file):
         (data.root / name).unlink()
         (data.root / name).symlink_to('/dev/zero')
+
+
+for _file, _most in (('events', '2'), ('confounds', '2'), ('sidecar', r'0\.1')):
+
+    @fault(rf'holds 21\.5 GB, and no more than {_most} GB of such a file is read', one=True)
+    def file_of_twenty_gigabytes(data, name=_file):
+        file = data.bold(extension='.json') if name == 'sidecar' else getattr(data, name)()
+        os.truncate(file, 20 * 2**30)
+
+
+@fault(r'events\.tsv was not fetched: it is a link to content that is not there', one=True)
+def events_that_link_to_themselves(data):
+    data.events().unlink()
+    data.events().symlink_to(data.events().name)

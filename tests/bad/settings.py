@@ -183,9 +183,12 @@ for _option in (
     ['-d', '=x'],
     ['--config-file', 'x' * 300],
     ['--models-from', '~nobody-of-this-name/models'],
+    ['--work-dir', ''],
+    ['OUTPUT', ''],
+    ['OUTPUT', 'caf\udce9'],
 ):
 
-    @fault(r'(Argument -|There is no --).*See bids_neurodecode --help')
+    @fault(r'(Argument |There is no --).*See bids_neurodecode --help')
     def value_that_an_option_does_not_take(data, option=_option):
         return option
 

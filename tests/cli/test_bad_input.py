@@ -11,7 +11,7 @@ import pytest
 from bids_neurodecode.cli import checks_places, levels
 from bids_neurodecode.cli.checks import check_all
 from bids_neurodecode.cli.describe import describe
-from bids_neurodecode.cli.exits import USAGE
+from bids_neurodecode.cli.exits import FAILED, USAGE
 from bids_neurodecode.cli.main import main
 from bids_neurodecode.cli.parser import parse_arguments, settings_from
 from bids_neurodecode.config import build_config
@@ -53,6 +53,28 @@ def test_good_input_passes_and_writes_nothing(make_dataset, tmp_path, spec):
     assert [person.label for person in inputs.participants] == ['01']
     assert inputs.failures == {}
     assert listing(tmp_path) == before
+
+
+def test_accents_and_marks_of_other_systems_are_read(make_dataset):
+    """Names as macOS spells them, and text as Windows' editors write it."""
+    data = make_dataset()
+    shutil.copy(data.root / 'stimuli' / 'a.png', data.root / 'stimuli' / 'cafe\u0301.png')
+    set_stimulus(data, 'caf\u00e9.png')
+    for file in (data.events(), data.bold(extension='.json')):
+        file.write_bytes(b'\xef\xbb\xbf' + file.read_bytes().replace(b'\n', b'\r\n'))
+    settings = data.root.parent / 'config.toml'
+    settings.write_bytes(b'\xef\xbb\xbfseed = 3\r\n')
+    (person,) = check(data, ['--config-file', str(settings)]).participants
+    assert 'cafe\u0301.png' in person.stimuli
+
+
+def test_too_little_memory_is_one_line(make_dataset, capsys, monkeypatch):
+    def no_memory(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr('bids_neurodecode.cli.checks.check_all', no_memory)
+    code, stderr = run_cli(command(make_dataset()), capsys)
+    assert (code, stderr.count('error: There is not enough memory')) == (FAILED, 1)
 
 
 def test_a_word_longer_than_a_name_of_a_file_shows_nothing(make_dataset):
