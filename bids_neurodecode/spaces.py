@@ -328,6 +328,18 @@ def like(image: Any, values: npt.NDArray[Any]) -> Any:
     return nib.Nifti1Image(values, image.affine) if space is None else space.image(values)
 
 
+def volume_seconds(image: Any) -> float:
+    """Return the repetition time that a header states, in seconds.
+
+    Parameters
+    ----------
+    image
+        Of four dimensions.
+    """
+    code = int(image.header['xyzt_units']) & 0b111000  # other bits may hold anything
+    return float(image.header.get_zooms()[3]) * {16: 1e-3, 24: 1e-6}.get(code, 1.0)
+
+
 def image_damage() -> tuple[type[Exception], ...]:
     """Return what nibabel raises where a file is damaged, its parsers of XML among it."""
     import struct

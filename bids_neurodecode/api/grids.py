@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from bids_neurodecode.errors import InputError, UsageError
 from bids_neurodecode.samples import VoxelMask, form_codes
-from bids_neurodecode.spaces import Space, sidecar_of, space_of
+from bids_neurodecode.spaces import Space, sidecar_of, space_of, volume_seconds
 from bids_neurodecode.text import one_line
 from bids_neurodecode.typing import BoolArray, Float32Array
 
@@ -288,8 +288,7 @@ def _nifti(image: Any, run: int, least: int) -> Series:
 
     seconds = None
     if len(image.shape) > 3:
-        scale = {'msec': 1e-3, 'usec': 1e-6}.get(image.header.get_xyzt_units()[1], 1.0)
-        seconds = float(image.header.get_zooms()[3]) * scale or None
+        seconds = volume_seconds(image) or None
     affine = np.asarray(image.affine, dtype=np.float64)
     codes = form_codes(image)
     return Series(read, shape[:3], affine, None, seconds, codes, space=space_of(image))

@@ -15,7 +15,15 @@ import numpy.typing as npt
 
 from bids_neurodecode.errors import DataError, InputError
 from bids_neurodecode.fetched import check_fetched
-from bids_neurodecode.spaces import Space, files_of, form_of, image_damage, load_image, space_of
+from bids_neurodecode.spaces import (
+    Space,
+    files_of,
+    form_of,
+    image_damage,
+    load_image,
+    space_of,
+    volume_seconds,
+)
 from bids_neurodecode.text import one_line
 
 IS_FOLDER = '{file} is a folder, and an image is needed there. Put the file in its place.'
@@ -176,9 +184,7 @@ def _read_header(file: Path, _changed: int, _size: int) -> Header:
     if len(shape) != 4 or shape[3] < 2:
         raise InputError(NOT_4D.format(file=file, shape=shape))
     check_real(image, file)
-    step = float(image.header.get_zooms()[3])
-    units = image.header.get_xyzt_units()[1]
-    seconds = step * {'msec': 1e-3, 'usec': 1e-6}.get(units, 1.0)
+    seconds = volume_seconds(image)
     dtype = image.header.get_data_dtype()
     return Header(
         grid=Grid.of(image),

@@ -185,13 +185,15 @@ def test_repetition_time_from_the_raw_sidecar(make_dataset):
     assert find(data).participants[0].runs[0].repetition_time == 2.0
 
 
-def test_header_in_milliseconds(make_dataset):
+@pytest.mark.parametrize(('units', 'step'), [(2 + 16, 2000), (2 + 24, 2e6), (6, 2), (0xFF, 2)])
+def test_header_in_other_units(make_dataset, units, step):
+    """Milliseconds, microseconds, and codes that NIfTI does not know."""
     data = make_dataset()
     for run in data.each_run():
         image = nib.load(data.bold(**run))
         image = nib.Nifti1Image(np.asarray(image.dataobj), image.affine, image.header)
-        image.header.set_zooms((3, 3, 3, 2000))
-        image.header.set_xyzt_units('mm', 'msec')
+        image.header.set_zooms((3, 3, 3, step))
+        image.header['xyzt_units'] = units
         nib.save(image, data.bold(**run))
     assert find(data).participants[0].runs[0].repetition_time == 2.0
 
