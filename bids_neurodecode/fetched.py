@@ -53,7 +53,14 @@ def check_fetched(file: Path) -> None:
 
 
 def check_size(file: Path, most: float) -> None:
-    """Check that a file that is read whole holds at most so many gigabytes.
+    """Check that a file that is read whole is not too large for it.
+
+    Parameters
+    ----------
+    file
+        May be missing.
+    most
+        Gigabytes that it may hold.
 
     Raises
     ------
