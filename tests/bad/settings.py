@@ -55,7 +55,10 @@ def repeats_within_runs_alone(data):
 
 for _content, _line in (
     ({'bold': {'run': 2**63}}, r'value of bold\.run in .*filters\.json is of a wrong type'),
-    ({'bald': {'session': 'a'}}, r"Unknown query 'bald' in .*filters\.json\. Did you mean bold\? Known: bold"),
+    (
+        {'bald': {'session': 'a'}},
+        r"Unknown query 'bald' in .*filters\.json\. Did you mean bold\? Known: bold",
+    ),
     ({'bold': {'sesion': 'a'}}, r"Unknown entity 'sesion' .*Did you mean session"),
     ({'bold': {'session': {'a': 1}}}, r'value of bold\.session in .*filters\.json'),
     ([], r'Cannot read the filters in'),
