@@ -75,6 +75,7 @@ def no_network(monkeypatch):
         files = ()
 
         def ls(self, template, extension, density=None, **query):
+            assert query['suffix'] == 'dseg'
             asked = [str(query[k]) for k in ('atlas', 'segmentation', 'scale') if k in query]
             found = [f for f in self.files if f.name.endswith(extension)]
             found = [f for f in found if f'tpl-{template}_' in f.name and all(
