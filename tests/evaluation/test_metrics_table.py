@@ -126,8 +126,9 @@ def test_how_values_are_written():
         'Share of samples whose true stimulus is the most similar of all candidates; chance is '
         'one over their number. Unit: share (1 is 100 %), 0 to 1.'
     )
-    assert METRICS['latent_mse'].description == (
-        'Mean squared error of predicted latents. Unit: error, at least 0. Lower is better.'
+    # of an error, less is more
+    assert METRICS['latent_mse'].description.endswith(
+        ', which it punishes. Unit: error, at least 0. Lower is better.'
     )
     assert METRICS['variance_alone'].description.endswith('Unit: share (1 is 100 %), at most 1.')
     assert METRICS['variance_unique'].description.endswith('Unit: share (1 is 100 %).')
