@@ -473,7 +473,7 @@ def _figure(metrics: pd.DataFrame) -> Plot | None:
         'group_desc-scores_figure.svg',
         plot_all_metrics(panels, labels),
         f'{n} score{"s" * (n > 1)} of all participants: the model (blue) with its own interval, '
-        'baselines (open), the noise ceiling where there is one (orange diamonds), the mean over '
+        'baselines (open), the noise ceiling where there is one (diamonds), the mean over '
         f'participants below (black; with its interval from {MIN_GROUPS} participants on), and '
         'chance (upright strokes).',
         f'{n} metrics of {len(labels)} participants.',

@@ -13,6 +13,7 @@ from bids_neurodecode.report.verdicts import score_verdict
 if TYPE_CHECKING:
     import pandas as pd
 
+DECODED = 'Decoded features. {text}'
 FINAL = 'Final reconstructions. {text}'
 
 
@@ -60,13 +61,11 @@ def group_headlines(participants: Sequence[ParticipantResults]) -> tuple[str, ..
 
 
 def _lines(metrics: pd.DataFrame, say: Callable[[pd.Series[Any]], str]) -> tuple[str, ...]:
-    """Write the score that heads the page and, where images were made, the first of these."""
+    """Write the score that heads the page and, where images were made, theirs."""
     if metrics.empty:
         return ()
-    main = scores.headline(metrics)
+    main, made = scores.headline(metrics), scores.of_final_images(metrics)
     lines = [] if main is None else [say(main)]
-    made = metrics[metrics['space'] == 'final']
-    final = scores.headline(made) if len(made) else None
-    if final is not None and main is not None and main['space'] != 'final':
-        lines.append(FINAL.format(text=say(final)))
-    return tuple(lines)
+    if main is not None and len(made) and main['space'] != 'final':
+        lines = [DECODED.format(text=line) for line in lines]
+    return (*lines, *(FINAL.format(text=say(row)) for _, row in made.iterrows()))

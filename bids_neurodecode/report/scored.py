@@ -147,7 +147,7 @@ def _scores(table: pd.DataFrame) -> tuple[Block, ...]:
     figure = scores.plot_scores(shown)
     caption = (
         'Each score, one panel per metric. Filled dots: what was scored; open dots: baselines; '
-        'bars: 95 % confidence intervals; red strokes: chance; orange diamonds: the ceiling.'
+        'bars: 95 % confidence intervals; upright strokes: chance; diamonds: the ceiling.'
     )
     return (
         score_table(table, shown, title='Scores'),

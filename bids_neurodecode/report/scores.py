@@ -111,6 +111,24 @@ def headline(metrics: pd.DataFrame) -> pd.Series[Any] | None:
     return rows.iloc[0] if len(rows) else None
 
 
+def of_final_images(metrics: pd.DataFrame) -> pd.DataFrame:
+    """Return a model's two-way scores of images that were made: by each judge and by pixels.
+
+    Identification by the features that decide what is made is left out: even images that are
+    made from the true features may fail it.
+
+    Parameters
+    ----------
+    metrics
+        The metrics table.
+    """
+    if metrics.empty:
+        return metrics
+    final = metrics[(metrics['space'] == 'final') & ~metrics['model'].map(is_baseline)]
+    two_way = final['metric'].str.endswith('_2way') & (final['metric'] != 'identification_2way')
+    return final[two_way & final['value'].notna()]
+
+
 def no_ceiling(row: pd.Series[Any]) -> str:
     """Say in a clause why a score has no ceiling.
 

@@ -343,14 +343,18 @@ def _interval(row: pd.Series[Any], group: pd.DataFrame) -> Interval:
 
 def _score_plot(reader: Reader, metrics: pd.DataFrame) -> Plot:
     confidence = confidence_of(reader)
+    bounds = (
+        '; diamonds: what noise in the responses allows'
+        if metrics['ceiling'].notna().any()
+        else ''
+    )
     return reader.plot(
         'scores',
         scores.plot_scores(metrics),
         f'{_of_what(metrics)}, one panel per metric. Filled dots: models; open dots: '
         f'baselines and what is given the truth; bars: {100 * confidence:g} % confidence '
-        'intervals; red strokes: what guessing would score; orange diamonds: what noise in '
-        'the responses allows, where it is known. A bar that reaches the red stroke is no '
-        'evidence.',
+        f'intervals; upright strokes: what guessing would score{bounds}. A bar that reaches the '
+        'stroke is no evidence.',
         'Dot plot of the scores in the table above.',
     )
 
@@ -421,7 +425,7 @@ def _categories(reader: Reader) -> Iterable[Block]:
         scores.plot_categories(scores.by_category(table, confidence), chance),
         f'{scores.title_of(row)} by category of the stimulus (number of held-out stimuli in '
         f'brackets); bars: {100 * confidence:g} % confidence intervals over stimuli, from '
-        f'{MIN_GROUPS} on; red: chance. A score that a single category carries says little of '
+        f'{MIN_GROUPS} on; dashed: chance. A score that a single category carries says little of '
         'the others.',
         f'Score of {n_categories} categories.',
     )

@@ -83,6 +83,9 @@ STAGES = {
 """What the spaces of reconstructions are called."""
 
 
+OF_FEATURES = ' This is of decoded features, before any image is made.'
+
+
 def make_headline(
     row: pd.Series[Any], confidence: float, n_folds: int | None, *, sure: bool = True
 ) -> Headline:
@@ -126,6 +129,9 @@ def make_headline(
         facts.append(('folds', str(n_folds)))
     facts.append(('model', str(row['model'])))
     label = title_of(row) + (f'. {metric.meaning}' if metric.meaning else '')
+    decoded = row['system'] == 'reconstruction' and row['space'] not in {'initial', 'final'}
+    if decoded and name.startswith('identification'):
+        label += OF_FEATURES
     return Headline(write_score(name, float(row['value'])), label, tuple(facts))
 
 

@@ -32,7 +32,7 @@ def test_regions_are_disturbed_and_have_no_p_where_no_sets_like_them_fit(explain
     assert (found.n_disjoint == 0).all()
     assert found[['p', 'p_fdr', 'z', 'random_mean']].isna().all(axis=None)
     log = '\n'.join(file.read_text() for file in (explained / 'out' / 'logs').glob('*.log'))
-    assert 'WARNING sub-01: Perturbation has no p value' in log
+    assert 'sub-01, warning: Perturbation has no p value' in log
     np.testing.assert_allclose(found.perturbed - found.intact, found.change, atol=1e-5)
 
 

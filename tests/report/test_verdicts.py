@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from bids_neurodecode.evaluation.metrics import METRICS, Score, scores_table
+from bids_neurodecode.levels.headlines import DECODED, FINAL, _lines
 from bids_neurodecode.report import scores
 from bids_neurodecode.report.results import SplitResults, VoxelResults
 from bids_neurodecode.report.section_scores import comparison_table, metrics_table
@@ -16,6 +17,7 @@ from bids_neurodecode.report.verdicts import (
     DISAGREE_SHORT,
     HOLDS,
     NEITHER,
+    OF_FEATURES,
     WHY_LATENTS,
     make_headline,
     score_verdict,
@@ -290,3 +292,27 @@ def test_voxels_of_scores_and_of_the_final_model_are_both_said(build, tmp_path):
     assert '561 of 2566 voxels of the mask (21.9 %), chosen on all samples' in text
     alone = voxel_verdict(replace(results, voxels=VoxelResults(90, 9, 'the regions')))
     assert alone.text == '9 of 90 voxels of the mask (10.0 %): the regions.'
+
+
+def test_images_are_headed_by_scores_of_images(tmp_path):
+    """What decides the images does not judge them: even from the truth they may fail it."""
+    sure = {'ci_low': 0.6, 'ci_high': 0.8, 'p': 0.001, 'value': 0.7}
+    metrics = table(
+        tmp_path,
+        {'space': 'single-trial', 'metric': 'identification_top1', 'chance': 0.05, **sure},
+        {**sure, 'value': 0.5},
+        {'metric': 'pixel_2way', **sure},
+        {'metric': 'mobilenetv2_2way', **sure},
+        {'metric': 'mobilenetv2_2way', 'model': 'baseline-shuffled', **sure},
+        {'metric': 'pixcorr', **sure},
+    )
+    found = scores.of_final_images(metrics)
+    assert found['metric'].tolist() == ['pixel_2way', 'mobilenetv2_2way']
+    lines = _lines(metrics, lambda row: f'{row["space"]} {row["metric"]}')
+    assert lines == (
+        DECODED.format(text='single-trial identification_top1'),
+        FINAL.format(text='final pixel_2way'),
+        FINAL.format(text='final mobilenetv2_2way'),
+    )
+    assert OF_FEATURES in make_headline(metrics.iloc[0], 0.95, 1).label
+    assert OF_FEATURES not in make_headline(metrics.iloc[2], 0.95, 1).label

@@ -105,7 +105,7 @@ def _verdicts(reader: Reader) -> Iterable[Block]:
 
 
 def _judged(reader: Reader, made: GenerationResults) -> Iterable[Block]:
-    """Say what the final images score in the eyes of a network, and whose these are."""
+    """Say what final images score in the eyes of networks and by pixels, and which networks."""
     metrics, confidence = reader.metrics, confidence_of(reader)
     if metrics is None:
         return
@@ -115,17 +115,13 @@ def _judged(reader: Reader, made: GenerationResults) -> Iterable[Block]:
         if both:
             part = f'of which {", ".join(both)} had a part in making them, as in published tables'
         yield Text((JUDGES.format(judges=', '.join(made.judges), part=part),))
-    final = metrics[(metrics['space'] == 'final') & metrics['metric'].str.endswith('_2way')]
-    if final['value'].isna().all():  # new responses alone have no scores
-        return
-    judged = final[~final['model'].map(scores.is_baseline) & final['value'].notna()]
-    if judged.empty:
-        return
-    of_judges = judged[~judged['metric'].isin(['identification_2way', 'pixel_2way'])]
-    row = scores.headline(of_judges if len(of_judges) else judged)
-    if row is not None:
-        found = verdicts.score_verdict(row, confidence)
-        yield Verdicts(verdicts.with_leaks(reader.results, [found])[len(reader.results.leaks) :])
+    # new responses alone have no scores
+    found = [
+        verdicts.score_verdict(row, confidence)
+        for _, row in scores.of_final_images(metrics).iterrows()
+    ]
+    if found:
+        yield Verdicts(verdicts.with_leaks(reader.results, found)[len(reader.results.leaks) :])
 
 
 def _about(reader: Reader, made: GenerationResults) -> Iterable[Block]:
@@ -196,7 +192,7 @@ def _plot(reader: Reader, rows: pd.DataFrame) -> Plot:
         'picturescores',
         scores.plot_scores(rows),
         'Scores, one panel per metric. Filled dots: the model; open dots: baselines and '
-        f'what is given the truth; bars: {100 * confidence:g} % confidence intervals; red '
+        f'what is given the truth; bars: {100 * confidence:g} % confidence intervals; upright '
         'strokes: chance. Pixel correlation and SSIM reward blur: hold them against the mean '
         'image and the blurred retrieved one.',
         'Dot plot of the scores in the table above.',
