@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 from bids_neurodecode.report import scores
 from bids_neurodecode.report.reader import Reader, confidence_of, reading
 from bids_neurodecode.report.results import ParticipantResults
-from bids_neurodecode.report.verdicts import score_verdict
+from bids_neurodecode.report.verdicts import FINAL, score_verdict
 
 if TYPE_CHECKING:
     import pandas as pd
 
 DECODED = 'Decoded features. {text}'
-FINAL = 'Final reconstructions. {text}'
 
 
 def participant_headlines(results: ParticipantResults) -> tuple[str, ...]:
@@ -65,6 +64,8 @@ def _lines(metrics: pd.DataFrame, say: Callable[[pd.Series[Any]], str]) -> tuple
     if metrics.empty:
         return ()
     main, made = scores.headline(metrics), scores.of_final_images(metrics)
+    # one line for all participants
+    made = made.drop_duplicates('metric')
     lines = [] if main is None else [say(main)]
     if main is not None and len(made) and main['space'] != 'final':
         lines = [DECODED.format(text=line) for line in lines]

@@ -149,6 +149,7 @@ def _summary(reader: Reader) -> tuple[Block, ...]:
         blocks.append(verdicts.make_headline(row, confidence, n_folds, sure=not results.leaks))
         lines = [
             *verdicts.verdicts_of(reader.metrics, row, confidence),
+            *verdicts.verdicts_of_images(reader.metrics, confidence),
             *verdicts.worse_verdicts(reader.metrics, confidence, shown=row),
         ]
     lines += [

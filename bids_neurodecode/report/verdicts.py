@@ -18,6 +18,7 @@ from bids_neurodecode.report.quality import FD_LIMIT, RunMotion
 from bids_neurodecode.report.scores import (
     metric_of,
     no_ceiling,
+    of_final_images,
     title_of,
     write_p,
     write_score,
@@ -83,6 +84,7 @@ STAGES = {
 """What the spaces of reconstructions are called."""
 
 
+FINAL = 'Final reconstructions. {text}'
 OF_FEATURES = ' This is of decoded features, before any image is made.'
 
 
@@ -133,6 +135,20 @@ def make_headline(
     if decoded and name.startswith('identification'):
         label += OF_FEATURES
     return Headline(write_score(name, float(row['value'])), label, tuple(facts))
+
+
+def verdicts_of_images(metrics: pd.DataFrame, confidence: float) -> list[Verdict]:
+    """Say what the final images score, if there are any.
+
+    Parameters
+    ----------
+    metrics
+        The metrics table.
+    confidence
+        Of its intervals, such as .95.
+    """
+    found = [score_verdict(row, confidence) for _, row in of_final_images(metrics).iterrows()]
+    return [replace(verdict, text=FINAL.format(text=verdict.text)) for verdict in found]
 
 
 def test_of(row: pd.Series[Any]) -> str:

@@ -8,13 +8,14 @@ import pandas as pd
 import pytest
 
 from bids_neurodecode.evaluation.metrics import METRICS, Score, scores_table
-from bids_neurodecode.levels.headlines import DECODED, FINAL, _lines
+from bids_neurodecode.levels.headlines import DECODED, _lines
 from bids_neurodecode.report import scores
 from bids_neurodecode.report.results import SplitResults, VoxelResults
 from bids_neurodecode.report.section_scores import comparison_table, metrics_table
 from bids_neurodecode.report.verdicts import (
     BETTER,
     DISAGREE_SHORT,
+    FINAL,
     HOLDS,
     NEITHER,
     OF_FEATURES,
