@@ -84,8 +84,9 @@ MAPS: dict[str, MapSpec] = {
         'Noise ceiling',
         'noise ceiling (% of variance)',
         'The share of variance of the averaged responses that differences between stimuli can '
-        'explain at best, from the agreement of repeats. A perfect model would reach this; noise '
-        'can pass it.',
+        'explain at best, from the agreement of repeats in all trials. A perfect model would '
+        'reach this; noise can pass it. Where voxels were chosen by that agreement, the median '
+        'over those used is optimistic.',
         'magma',
         glass=True,
         scale=100.0,
