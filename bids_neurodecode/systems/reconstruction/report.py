@@ -116,10 +116,7 @@ def _judged(reader: Reader, made: GenerationResults) -> Iterable[Block]:
             part = f'of which {", ".join(both)} had a part in making them, as in published tables'
         yield Text((JUDGES.format(judges=', '.join(made.judges), part=part),))
     # new responses alone have no scores
-    found = [
-        verdicts.score_verdict(row, confidence)
-        for _, row in scores.of_final_images(metrics).iterrows()
-    ]
+    found = verdicts.verdicts_of_images(metrics, confidence)
     if found:
         yield Verdicts(verdicts.with_leaks(reader.results, found)[len(reader.results.leaks) :])
 
