@@ -6,8 +6,11 @@ place of each stands a link to where its content will be, or a line of text that
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import shlex
+import stat
 from pathlib import Path
 
 from bids_neurodecode.errors import InputError
@@ -42,9 +45,10 @@ def check_fetched(file: Path) -> None:
     InputError
         With the command that fetches it; also for what would be read without end.
     """
-    if file.exists() and not (file.is_file() or file.is_dir()):
+    facts = facts_of(file)
+    if facts is not None and not (stat.S_ISREG(facts.st_mode) or stat.S_ISDIR(facts.st_mode)):
         raise InputError(NO_FILE.format(file=file))
-    found = stand_in(file)
+    found = stand_in(file, facts)
     if found is not None:
         command = ['datalad', 'get', str(file)]
         if found == LFS_POINTER:
@@ -67,13 +71,33 @@ def check_size(file: Path, most: float) -> None:
     InputError
         If it holds more.
     """
-    size = file.stat().st_size / 1e9 if file.exists() else 0.0
+    facts = facts_of(file)
+    size = 0.0 if facts is None else facts.st_size / 1e9
     if size > most:
         raise InputError(TOO_LARGE.format(file=file, size=size, most=most))
 
 
-def stand_in(file: Path) -> str | None:
+def facts_of(file: Path) -> os.stat_result | None:
+    """Return what the file system says of a file, asked once; None where it is not there."""
+    try:
+        return file.stat()
+    except ValueError:  # a NUL byte in its name
+        return None
+    except OSError as error:
+        if error.errno in {errno.ENOENT, errno.ENOTDIR, errno.EBADF, errno.ELOOP}:
+            return None
+        raise
+
+
+def stand_in(file: Path, facts: os.stat_result | None = None) -> str | None:
     """Say what stands in the place of a file; None where it is the file itself, or nothing.
+
+    Parameters
+    ----------
+    file
+        That is looked at.
+    facts
+        Of :func:`facts_of`, where they are known.
 
     Examples
     --------
@@ -83,11 +107,12 @@ def stand_in(file: Path) -> str | None:
     >>> stand_in(file)
     'it is a pointer of git-annex, in the place of the content'
     """
-    if not file.exists():
+    facts = facts or facts_of(file)
+    if facts is None:
         return _in_its_place(file)
-    if file.is_dir():
+    if stat.S_ISDIR(facts.st_mode):
         return NOT_INSTALLED if _is_empty_subdataset(file) else None
-    if not file.is_file() or file.stat().st_size > _LONGEST:
+    if not stat.S_ISREG(facts.st_mode) or facts.st_size > _LONGEST:
         return None
     try:
         return _told_by(file.read_bytes())

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 from bids_neurodecode.bids.entities import counted_label
 from bids_neurodecode.bids.sink import write_text
@@ -66,12 +66,17 @@ Listing = dict[str, tuple[int, list[str]]]
 """Of each folder, relative to the dataset: when it was changed (ns), and names in it."""
 
 
-@dataclass(frozen=True)
-class File:
-    """One file, and its entities by the names that pybids gives them."""
+class File(NamedTuple):
+    """One file: its folder, its name, and its entities by the names that pybids gives them."""
 
-    path: Path
+    folder: Path
+    name: str
     entities: Mapping[str, str]
+
+    @property
+    def path(self) -> Path:
+        """Where it lies; put together when it is asked for, as most files never are."""
+        return self.folder / self.name
 
 
 @dataclass(frozen=True)
@@ -165,7 +170,7 @@ def index_dataset(
         # a folder that is called as a file is must not be passed over: who reads it says so
         called = (name.rstrip('/') for name in names if '.' in name or not name.endswith('/'))
         here = folder / where
-        own = (File(here / x, {**name_entities(x), **kind}) for x in called)
+        own = (File(here, x, {**name_entities(x), **kind}) for x in called)
         # what lies with a participant and does not say so is a stray ("Copy of sub-01_...")
         files += [file for file in own if not where or 'subject' in file.entities]
     return FileIndex(tuple(files), unreadable), note

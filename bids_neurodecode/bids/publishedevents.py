@@ -36,6 +36,7 @@ from bids_neurodecode.bids.timing import (
     NO_COLUMN,
     NO_STIM_FILE,
     check_timing,
+    numbers_of,
     read_table,
     stimulus_names,
     texts_of,
@@ -215,7 +216,8 @@ class EventsReader:
             named = {
                 name
                 for file, table in tables.items()
-                for name in self._names(table, own[file], file).dropna().unique()
+                for name in set(texts_of(self._names(table, own[file], file)))
+                if name is not None
             }
             self._with_extension[task] = 2 * sum(map(has_extension, named)) >= len(named)
 
@@ -302,8 +304,8 @@ class EventsReader:
         self._add_parts(shown, table, entities, file)
         shown = self._in_films(shown, table, entities, file, length, repetition_time)
         check_timing(shown, file, length=length, slack=repetition_time)
-        lasting = pd.to_numeric(shown['duration'][_kinds(shown)[1]], errors='coerce')
-        self._impulses += int((lasting == 0).sum())
+        lasting = numbers_of(texts_of(shown['duration']))
+        self._impulses += int((lasting[_kinds(shown)[1]] == 0).sum())
         if file != self.dataset and _same(shown, table):
             return Shown(file, file)
         stem = '_'.join(f'{key}-{value}' for key, value in entities.items())
@@ -394,13 +396,13 @@ class EventsReader:
             self._excluded.update((key, value) for value in values[hits & ~excluded])
             excluded |= hits
         label = column or 'events.stimulus'
-        empty = int((names.isna() & ~excluded).sum())
+        rows = texts_of(names)
+        empty = sum(name is None for name, out in zip(rows, excluded, strict=True) if not out)
         if empty and not published:
             why = f'{label} is n/a' if column else 'a value of events.stimulus is n/a'
             self._nothing[why] += empty
         files: dict[str, str | None] = {}
         named = self._with_extension.get(entities.get('task', ''), True)
-        rows = texts_of(names)
         for name, n in Counter(name for name in rows if name is not None).items():
             files[name] = self._file(name, n, label, file, strict=published, extensions=named)
         found = [None if name is None else files[name] for name in rows]
@@ -483,7 +485,8 @@ class EventsReader:
         import pandas as pd
 
         films, pictures = _kinds(shown)
-        if pictures.any() and shown.loc[pictures, 'duration'].isna().all():
+        durations = texts_of(shown['duration'])
+        if pictures.any() and all(durations[i] is None for i in np.flatnonzero(pictures)):
             why = 'duration is n/a' if 'duration' in table.columns else 'no column duration'
             raise InputError(NO_DURATIONS.format(file=file, why=why))
         if not films.any() or pictures.any():

@@ -66,6 +66,16 @@ class StimulusFolder:
 
     def candidates(self, name: str) -> tuple[str, ...]:
         """Return all files that a name may mean: the best of those of :meth:`find`, sorted."""
+        if name not in self._known:
+            self._known[name] = self._look_for(name)
+        return self._known[name]
+
+    @cached_property
+    def _known(self) -> dict[str, tuple[str, ...]]:
+        """What was found: the same names come in every run of every participant."""
+        return {}
+
+    def _look_for(self, name: str) -> tuple[str, ...]:
         if self._is_there(name):
             return (PurePosixPath(name).as_posix(),)
         wanted = _parts(name)

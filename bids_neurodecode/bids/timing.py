@@ -83,7 +83,10 @@ def read_table(file: Path) -> pd.DataFrame:
 def _read_table(file: Path, _changed: int, _size: int) -> pd.DataFrame:
     table = tables.as_table(_readable(tables.read_rows(file)), file)
     if 'stim_file' in table.columns:
-        table['stim_file'] = table['stim_file'].map(stimulus_name, na_action='ignore')
+        names = texts_of(table['stim_file'])
+        known = {name: stimulus_name(name) for name in set(names) if name is not None}
+        if any(name != short for name, short in known.items()):
+            table['stim_file'] = table['stim_file'].map(known, na_action='ignore')
     return table
 
 
@@ -172,10 +175,10 @@ def check_timing(table: pd.DataFrame, file: Path, *, length: float, slack: float
     for column in ('onset', 'duration'):
         if column not in table.columns:
             raise InputError(NO_COLUMN.format(file=file, column=column))
-    shown = table[table['stim_file'].notna()]
-    rows = shown.index.to_numpy() + 2
-    onset = _numbers(shown, 'onset', file)
-    duration = _numbers(shown, 'duration', file)
+    shown = [i for i, name in enumerate(texts_of(table['stim_file'])) if name is not None]
+    rows = table.index.to_numpy()[shown] + 2
+    onset = _numbers(table, 'onset', shown, file)
+    duration = _numbers(table, 'duration', shown, file)
     for row, start, lasts in zip(rows, onset, duration, strict=True):
         if start < 0:
             raise InputError(NEGATIVE_ONSET.format(row=row, file=file, onset=start))
@@ -194,13 +197,30 @@ def check_timing(table: pd.DataFrame, file: Path, *, length: float, slack: float
             )
 
 
-def _numbers(shown: pd.DataFrame, column: str, file: Path) -> npt.NDArray[np.float64]:
-    import pandas as pd
-
-    given = shown[column]
-    values = pd.to_numeric(given, errors='coerce').to_numpy(dtype=np.float64, na_value=np.nan)
+def _numbers(
+    table: pd.DataFrame, column: str, shown: list[int], file: Path
+) -> npt.NDArray[np.float64]:
+    """Return a column as numbers in the rows ``shown``."""
+    texts = texts_of(table[column])
+    given = [texts[i] for i in shown]
+    values = numbers_of(given)
     bad = np.flatnonzero(~np.isfinite(values))
     if bad.size:
-        value, row = given.fillna('n/a').iloc[bad[0]], int(shown.index[bad[0]]) + 2
+        first = int(bad[0])
+        value, row = given[first] or 'n/a', int(table.index[shown[first]]) + 2
         raise InputError(NOT_A_NUMBER.format(row=row, file=file, column=column, value=value))
-    return np.asarray(values)
+    return values
+
+
+def numbers_of(texts: list[str | None]) -> npt.NDArray[np.float64]:
+    """Return texts as numbers, (n,): NaN where they are missing or none.
+
+    Parameters
+    ----------
+    texts
+        Of :func:`texts_of`.
+    """
+    import pandas as pd
+
+    values = pd.to_numeric(np.array(texts, dtype=object), errors='coerce')
+    return np.asarray(values, dtype=np.float64)
