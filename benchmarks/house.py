@@ -127,9 +127,7 @@ READ_BY_CALLERS = {
     'models.checkpoints': 'of its own text',
 }
 """Where JSON of users is guarded elsewhere; where, and how."""
-OWN_JSON = re.compile(
-    r'^(bids\.records|cli\.|models\.vdvae_training|signals\.\w+_worker|study$|workflow\.)'
-)
+OWN_JSON = re.compile(r'^(bids\.records|cli\.|signals\.\w+_worker|study$|workflow\.)')
 """Modules that read what this run wrote itself."""
 
 

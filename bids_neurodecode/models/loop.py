@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
 from bids_neurodecode.errors import ArgumentsError, DataError
@@ -43,6 +44,13 @@ NOT_FINITE = (
     'The {part} loss is not finite (epoch {epoch}, batch {batch}). Lower the learning rate, train '
     'in float32, or look for values that are not finite in the data.'
 )
+DIVERGED = (
+    'Training failed at step {step}: {n} steps in a row gave no finite or too large a gradient. '
+    'Lower the learning rate.'
+)
+
+_MOST_SKIPPED = 50  # steps in a row
+_EMA_WARM_UP = 10  # steps: the first averages forget the initial weights
 
 
 @dataclass
@@ -58,6 +66,8 @@ class Position:
     best_loss: float | None = None
     best_epoch: int = 0
     stopped: bool = False
+    n_skipped: int = 0
+    """Steps in a row, up to this one."""
 
 
 class TrainingLoop:
@@ -92,6 +102,8 @@ class TrainingLoop:
         )
         self.position = Position()
         self.best: dict[str, Tensor] | None = None
+        if settings.ema is not None:
+            self.best = {k: v.detach().clone() for k, v in self.module.state_dict().items()}
         self.waited = 0.0
 
     def run(self, progress: Progress | None) -> Training:
@@ -106,7 +118,7 @@ class TrainingLoop:
         kept = self.position.epoch
         if self.best is not None:
             self.module.load_state_dict(self.best)
-            kept = self.position.best_epoch
+            kept = self.position.best_epoch or kept
         self.module.eval()
         seconds = time.monotonic() - started
         return Training(
@@ -141,24 +153,60 @@ class TrainingLoop:
             terms: dict[str, Tensor] = self.model(*batch)
         self.optimizer.zero_grad(set_to_none=True)
         self.accelerator.backward(self.scaler.scale(terms['loss']))
+        told = {name: term.detach() for name, term in terms.items()}
+        norm = None
         if self.settings.clip_norm is not None:
             self.scaler.unscale_(self.optimizer)
-            self.accelerator.clip_grad_norm_(self.module.parameters(), self.settings.clip_norm)
+            norm = self.accelerator.clip_grad_norm_(
+                self.module.parameters(), self.settings.clip_norm
+            )
         scale = self.scaler.get_scale()
-        self.scaler.step(self.optimizer)
+        if self._is_sound(told['loss'], norm):
+            self.scaler.step(self.optimizer)
+            self._average()
         self.scaler.update()
         if self.scaler.get_scale() >= scale:  # else float16 overflowed and the step was left out
             self.schedule.step()
-        return {name: term.detach() for name, term in terms.items()}
+        return told
+
+    def _is_sound(self, loss: Tensor, norm: Tensor | None) -> bool:
+        """Return whether a step is taken; fail after many that were not."""
+        if self.settings.skip_norm is None or norm is None:
+            return True
+        # both come from the device at once: it waits once a step
+        value, size = torch.stack([loss, norm]).tolist()
+        sound = math.isfinite(value) and size <= self.settings.skip_norm
+        at = self.position
+        at.n_skipped = 0 if sound else at.n_skipped + 1
+        if at.n_skipped >= _MOST_SKIPPED:
+            raise DataError(DIVERGED.format(step=at.step + 1, n=_MOST_SKIPPED))
+        return sound
+
+    def _average(self) -> None:
+        """Move the averaged weights towards those of this step."""
+        if self.settings.ema is None or self.best is None:
+            return
+        step = self.position.step + 1
+        average = get_ema_multi_avg_fn(  # type: ignore[no-untyped-call]
+            min(self.settings.ema, step / (step + _EMA_WARM_UP))
+        )
+        now = self.module.state_dict()
+        counts = [name for name, value in now.items() if not value.is_floating_point()]
+        self.best |= {name: now[name].clone() for name in counts}
+        names = [name for name in now if name not in counts]
+        average([self.best[name] for name in names], [now[name] for name in names], None)
 
     def _sum_up(self, recent: Sequence[tuple[dict[str, Tensor], int]]) -> None:
         """Add batches to the sums of the epoch; refuse what is not finite."""
         at = self.position
-        for terms, n in recent:
-            for name, term in terms.items():
-                at.sums[name] = at.sums.get(name, 0.0) + float(term) * n
+        for step, (terms, n) in enumerate(recent, at.step - len(recent) + 1):
+            values = {name: float(term) for name, term in terms.items()}
+            for name, value in values.items():
+                at.sums[name] = at.sums.get(name, 0.0) + value * n
             at.n_summed += n
-        if not math.isfinite(at.sums['loss']):
+            if self.settings.curve == 'step':
+                at.curves.append({'step': step, 'part': 'training', **values})
+        if self.settings.skip_norm is None and not math.isfinite(at.sums['loss']):
             raise DataError(NOT_FINITE.format(part='training', epoch=at.epoch + 1, batch=at.batch))
 
     def _end_epoch(self) -> None:
@@ -168,7 +216,9 @@ class TrainingLoop:
         self._share_buffers()
         at.epoch += 1
         means = self._means(at.sums, at.n_summed)
-        at.curves.append({'epoch': at.epoch, 'part': 'training', **means, 'learning_rate': rate})
+        if self.settings.curve == 'epoch':
+            row = {'epoch': at.epoch, 'part': 'training', **means, 'learning_rate': rate}
+            at.curves.append(row)
         at.batch, at.sums, at.n_summed = 0, {}, 0
         if self.validation is None:
             return
@@ -224,7 +274,9 @@ class TrainingLoop:
     def _batches(self, epoch: int) -> list[np.ndarray[Any, Any]]:
         """Return the rows of this process's part of each batch of an epoch."""
         n, size = len(self.data), self.settings.batch_size
-        order = np.random.default_rng([self.settings.seed, epoch]).permutation(n)
+        order = np.arange(n)
+        if self.settings.shuffle:
+            order = np.random.default_rng([self.settings.seed, epoch]).permutation(n)
         rank, n_processes = self.accelerator.process_index, self.accelerator.num_processes
         # a last sample alone in its process is left out: batch normalisation cannot use it
         least = n_processes * min(2, size // n_processes)
@@ -303,7 +355,9 @@ class TrainingLoop:
         self.optimizer.load_state_dict(content.optimizer['optimizer'])
         self.schedule.load_state_dict(content.optimizer['schedule'])
         self.scaler.load_state_dict(content.optimizer['scaler'])
-        self.best = None if content.best is None else dict(content.best)
+        if content.best is not None:
+            where = 'cpu' if self.settings.ema is None else self.accelerator.device
+            self.best = {name: value.to(where) for name, value in content.best.items()}
         self.position = Position(**content.progress)
         load_random_states(found, self.accelerator.process_index)
 
@@ -324,9 +378,15 @@ def make_optimizer(
     """
     kind = {'adam': torch.optim.Adam, 'adamw': torch.optim.AdamW}[settings.optimizer]
     parameters = [p for p in objective.parameters() if p.requires_grad]
-    optimizer = kind(parameters, settings.learning_rate, weight_decay=settings.weight_decay)
+    optimizer = kind(
+        parameters,
+        settings.learning_rate,
+        betas=settings.betas or (0.9, 0.999),
+        weight_decay=settings.weight_decay,
+        fused=settings.fused or None,
+    )
     total = settings.n_epochs * n_batches
-    rising = round(settings.warmup * total)
+    rising = round(settings.warmup * (total if settings.warmup < 1 else 1))
 
     def rate(step: int) -> float:
         if step < rising:

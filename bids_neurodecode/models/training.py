@@ -39,6 +39,7 @@ OTHER_DEVICE = (
     'This process trains on {found} already and cannot change to {wanted}. Start another process.'
 )
 NO_VALIDATION = 'Early stopping needs validation samples. Give some, or set the patience to none.'
+AVERAGED = 'Validation does not see averaged weights. Leave out validation samples, or ema.'
 
 
 def train(
@@ -76,6 +77,8 @@ def train(
     """
     if settings.patience is not None and validation is None:
         raise ArgumentsError(NO_VALIDATION)
+    if settings.ema is not None and validation is not None:
+        raise ArgumentsError(AVERAGED)
     accelerator = _accelerator(settings)
     seed = settings.seed + accelerator.process_index
     with products(settings.precision), own_randomness(seed, accelerator.device):

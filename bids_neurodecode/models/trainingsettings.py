@@ -37,11 +37,25 @@ class TrainingSettings:
         As usual; a batch is shared out among processes.
     optimizer
         Adam, or AdamW where weight decay is apart from the gradient.
+    betas
+        Of either; None: those of torch.
+    fused
+        Whether torch updates all parameters at once, which rounds otherwise.
     schedule
         Learning rate: constant, or falling to 0 along a cosine after ``warmup`` (share of all
-        steps).
+        steps; from 1 on, steps).
     clip_norm
         Gradients are cut to this norm; None: as they are.
+    skip_norm
+        A step whose gradient is larger, or not finite, changes nothing, and training fails after
+        many in a row; None: what is not finite is an error at once.
+    ema
+        Share of the averaged weights that is kept at each step, less in the first: these are the
+        result; None: weights are not averaged.
+    shuffle
+        Whether the order of samples is drawn anew in each epoch; else it is that of the data.
+    curve
+        What the learning curves have one training row for.
     patience
         Epochs without a better validation loss after which training stops; None: never.
     keep
@@ -65,9 +79,15 @@ class TrainingSettings:
     learning_rate: float = 1e-4
     weight_decay: float = 0.0
     optimizer: Literal['adam', 'adamw'] = 'adam'
+    betas: tuple[float, float] | None = None
+    fused: bool = False
     schedule: Literal['constant', 'cosine'] = 'constant'
     warmup: float = 0.0
     clip_norm: float | None = 1.0
+    skip_norm: float | None = None
+    ema: float | None = None
+    shuffle: bool = True
+    curve: Literal['epoch', 'step'] = 'epoch'
     patience: int | None = None
     keep: Literal['best', 'last'] = 'best'
     precision: Precision = 'float32'
@@ -82,13 +102,17 @@ class TrainingSettings:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ArgumentsError(BAD_SETTINGS.format(need='1 or more', name=name, found=value))
-        for name in ('learning_rate', 'clip_norm'):
+        for name in ('learning_rate', 'clip_norm', 'skip_norm'):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise ArgumentsError(BAD_SETTINGS.format(need='above 0', name=name, found=value))
-        if not 0 <= self.warmup < 1:
+        if self.warmup < 0:
             raise ArgumentsError(
-                BAD_SETTINGS.format(need='a share below 1', name='warmup', found=self.warmup)
+                BAD_SETTINGS.format(need='0 or more', name='warmup', found=self.warmup)
+            )
+        if self.ema is not None and not 0 <= self.ema < 1:
+            raise ArgumentsError(
+                BAD_SETTINGS.format(need='a share below 1', name='ema', found=self.ema)
             )
 
 
@@ -101,7 +125,7 @@ class Training:
     curves
         One row per epoch and part: ``epoch`` (from 1), ``part`` (training or validation), ``loss``
         and its terms, ``learning_rate``. Training values are means over the epoch, in training
-        mode.
+        mode; or there is a row per ``step`` (from 1), with the values of its batch.
     kept_epoch
         Epoch whose weights were kept.
     stopped_early

@@ -169,12 +169,12 @@ def test_a_killed_training_goes_on_to_the_same_model(trained, tmp_path):
     (tmp_path / 'job.json').write_text(json.dumps(own))
     command = [sys.executable, '-m', PROCESS, str(tmp_path)]
     process = subprocess.Popen(command)
-    while process.poll() is None and not list(tmp_path.rglob('prior.safetensors')):
+    while process.poll() is None and not list(tmp_path.rglob('prior/step-*')):
         time.sleep(0.02)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     assert not (tmp_path / MADE).exists()
-    (prior,) = tmp_path.rglob('prior.safetensors')
+    (prior,) = tmp_path.rglob('prior/step-*/state.json')
     written = prior.stat().st_mtime_ns
     assert subprocess.run(command, check=False).returncode == 0
     assert prior.stat().st_mtime_ns == written, 'the prior was trained again'

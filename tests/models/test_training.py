@@ -249,6 +249,38 @@ def test_gradients_are_clipped():
     assert seen[1e-3] == pytest.approx(1e-3, rel=1e-2)
 
 
+def test_averaged_weights_are_those_of_all_steps(tmp_path):
+    settings = TrainingSettings(n_epochs=2, batch_size=25, learning_rate=0.05, ema=0.2)
+    objective, folder = Objective(), tmp_path / 'whole'
+    expected = {name: value.clone() for name, value in objective.state_dict().items()}
+
+    def follow(step, _):
+        keep = min(0.2, step / (step + 10))
+        for name, value in objective.state_dict().items():
+            mixed = keep * expected[name] + (1 - keep) * value
+            expected[name] = mixed if value.is_floating_point() else value.clone()
+
+    train(objective, Data(), settings, checkpoint_dir=folder, progress=follow)
+    for name, value in objective.state_dict().items():
+        torch.testing.assert_close(value, expected[name])
+    resumed = Objective(seed=4)
+    train(resumed, Data(), settings, checkpoint_dir=folder)
+    assert same(resumed, objective)
+
+
+def test_a_step_that_is_not_finite_is_left_out_where_that_was_asked_for():
+    data = Data()
+    data.y[5] = torch.nan
+    objective = Objective()
+    settings = TrainingSettings(n_epochs=2, batch_size=25, skip_norm=1e3, curve='step')
+    training = train(objective, data, settings)
+    losses = training.table()['loss']
+    assert losses.isna().sum() == 2
+    assert training.table()['step'].tolist() == [1, 2, 3, 4]
+    assert all(value.isfinite().all() for value in objective.net[0].parameters())
+    assert not torch.equal(objective.net[0].weight, Objective().net[0].weight)
+
+
 @pytest.mark.parametrize('precision', ['bfloat16', 'float16'])
 def test_mixed_precision_learns_with_float32_weights(precision):
     objective = Objective()
@@ -290,7 +322,15 @@ def test_workers_change_nothing():
 
 @pytest.mark.parametrize(
     'change',
-    [{'n_epochs': 0}, {'learning_rate': 0.0}, {'warmup': 1.0}, {'patience': 0}, {'clip_norm': -1}],
+    [
+        {'n_epochs': 0},
+        {'learning_rate': 0.0},
+        {'warmup': -1.0},
+        {'patience': 0},
+        {'clip_norm': -1},
+        {'skip_norm': 0},
+        {'ema': 1.0},
+    ],
 )
 def test_bad_settings(change):
     with pytest.raises(ArgumentsError, match=f'{next(iter(change))} is'):
@@ -300,6 +340,8 @@ def test_bad_settings(change):
 def test_what_needs_something_else():
     with pytest.raises(ArgumentsError, match='Early stopping needs validation'):
         train(Objective(), Data(), TrainingSettings(patience=2))
+    with pytest.raises(ArgumentsError, match='does not see averaged weights'):
+        train(Objective(), Data(), TrainingSettings(ema=0.9), validation=Data(20))
     if not torch.cuda.is_available():
         with pytest.raises(ResourceError, match="device 'cuda' is not there"):
             train(Objective(), Data(), TrainingSettings(device='cuda'))

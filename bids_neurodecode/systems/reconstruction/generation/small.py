@@ -154,35 +154,21 @@ class SmallGenerator:
     def _train_prior(
         self, pictures: Uint8Array, seed: int, folder: Path | None, progress: Progress | None
     ) -> tuple[VDVAE, list[dict[str, Any]]]:
-        from bids_neurodecode.models.vdvae_training import (
-            TrainingSettings,
-            TrainingState,
-            load_state,
-            save_state,
-            train_vdvae,
-        )
+        from bids_neurodecode.models.vdvae_training import TRAINING, train_vdvae
 
-        file = None if folder is None else folder / 'prior.safetensors'
-
-        def keep(state: TrainingState) -> None:
-            if file is not None:
-                save_state(state, file)
-
-        trained = train_vdvae(
+        prior, told = train_vdvae(
             pictures,
             self.prior or prior_config(self.size),
-            TrainingSettings(n_steps=self.prior_steps, batch_size=_PRIOR_BATCH),
-            seed=seed,
-            device=self.device,
-            resume=load_state(file) if file is not None and file.is_file() else None,
-            checkpoint=keep,
+            replace(TRAINING, batch_size=_PRIOR_BATCH, seed=seed, device=self.device),
+            n_steps=self.prior_steps,
+            checkpoint_dir=None if folder is None else folder / 'prior',
             progress=progress,
         )
         curves = [
-            {'network': 'prior', 'part': 'training', 'step': step + 1, 'loss': loss}
-            for step, loss in enumerate(trained.losses)
+            {'network': 'prior', 'part': r['part'], 'step': r['step'], 'loss': r['loss']}
+            for r in told.curves
         ]
-        return trained.model, curves
+        return prior, curves
 
     def _train_refiner(
         self,
