@@ -98,24 +98,6 @@ def counted_label(key: str, label: str) -> str:
     return label
 
 
-def without_prefix(label: str, prefix: str) -> str:
-    """Strip the key of a label that was given as in a file name.
-
-    Parameters
-    ----------
-    label
-        With or without the key.
-    prefix
-        The key, such as ``sub``.
-
-    Examples
-    --------
-    >>> without_prefix('sub-01', 'sub'), without_prefix('01', 'sub')
-    ('01', '01')
-    """
-    return label.removeprefix(f'{prefix}-')
-
-
 def same_index(a: str, b: str) -> bool:
     """Whether two labels are equal, leading zeros of numbers aside.
 

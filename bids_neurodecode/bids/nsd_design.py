@@ -33,7 +33,6 @@ PROTOCOL = 'nsd-shared1000'
 """The 1,000 images that all participants saw are the test set, all others the training set."""
 TRIAL_SECONDS = 4.0
 STIMULUS_SECONDS = 3.0
-N_SHARED = 1000
 SESSION_TRIALS = 750
 
 

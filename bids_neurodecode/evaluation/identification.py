@@ -152,22 +152,6 @@ def ranks(similarities: npt.NDArray[np.floating[Any]], truth: npt.ArrayLike) -> 
     return np.asarray(ahead + (tied + 1) / 2)
 
 
-def identification_top1(
-    similarities: npt.NDArray[np.floating[Any]], truth: npt.ArrayLike
-) -> float:
-    """Share of samples whose true candidate is the most similar; chance 1 / n_candidates.
-
-    Parameters
-    ----------
-    similarities
-        Shape (n_samples, n_candidates), larger is more similar.
-    truth
-        Column of the true candidate of each sample, (n_samples,).
-    """
-    rows, columns = _pairs(similarities, truth)
-    return float(outcomes_top1(similarities)[rows, columns].mean())
-
-
 def identification_2way(
     similarities: npt.NDArray[np.floating[Any]], truth: npt.ArrayLike
 ) -> float:

@@ -46,18 +46,6 @@ def pixcorr(truth: Images, reconstruction: Images) -> FloatArray:
     return np.where(uniform, 0.0, (a * b).sum(axis=1) / np.where(uniform, 1.0, size))
 
 
-def mse(truth: Images, reconstruction: Images) -> FloatArray:
-    """Mean squared difference of RGB values in [0, 1].
-
-    Parameters
-    ----------
-    truth, reconstruction
-        Images (n, h, w, 3): uint8, or floating point from 0 to 1.
-    """
-    a, b = _as_float(truth, reconstruction)
-    return np.asarray(((a - b) ** 2).mean(axis=(1, 2, 3)))
-
-
 def ssim_2d(truth: Images, reconstruction: Images) -> FloatArray:
     """Structural similarity of the luminance (Wang et al. 2004, IEEE TIP 13:600).
 

@@ -261,12 +261,6 @@ METRICS: dict[str, Metric] = {
         'Structural similarity as scikit-image before 0.20 computed it in published tables: '
         'one-dimensional, averaged over columns. Not comparable with ssim_2d.',
     ),
-    'mse': _error(
-        'Squared pixel error',
-        'Mean squared difference of RGB values in [0, 1].',
-        high=1.0,
-        by_pixels=True,
-    ),
     'efficientnet_distance': _error(
         'EfficientNet distance',
         'Mean correlation distance of EfficientNet-B1 features.',
@@ -337,12 +331,6 @@ METRICS: dict[str, Metric] = {
         'Gabor stand-in two-way',
         '2-way identification by Gabor features, in place of a network whose weights are not '
         'there.',
-    ),
-    'gabor-standin_distance': _error(
-        'Gabor stand-in distance',
-        'Mean correlation distance of Gabor features, in place of a network whose weights are '
-        'not there.',
-        'distance',
     ),
     **_PACKAGED,
     'variance_full': _share(

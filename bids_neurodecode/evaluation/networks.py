@@ -7,7 +7,7 @@ a stand-in, whose scores bear the stand-in's own name and compare with no publis
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -36,7 +36,6 @@ STANDS_IN = (
 
 STAND_IN = 'gabor-standin'
 
-PictureFeatures = Callable[[Uint8Array], npt.NDArray[np.floating[Any]]]
 
 _COLUMNS_AT_ONCE = 16384
 
@@ -102,59 +101,6 @@ class PictureScore:
         return float(self.values.mean())
 
 
-@dataclass(frozen=True, eq=False)
-class PictureScores:
-    """All metrics of a protocol, and what a reader should know of them."""
-
-    protocol: str
-    scores: tuple[PictureScore, ...]
-    notes: tuple[str, ...]
-
-
-def score_pictures(
-    truth: Uint8Array,
-    reconstruction: Uint8Array,
-    protocol: PictureProtocol,
-    networks: Mapping[str, FeatureNetwork],
-    *,
-    stand_in: PictureFeatures | None = None,
-    batch_size: int = 32,
-    progress: Callable[[int, int], None] | None = None,
-) -> PictureScores:
-    """Compare reconstructions with what was seen.
-
-    Parameters
-    ----------
-    truth, reconstruction
-        Shape (n, h, w, 3), uint8; the two may differ in size.
-    protocol
-        See :mod:`bids_neurodecode.evaluation.protocols`.
-    networks
-        Those that there are, by the names of the protocol's metrics.
-    stand_in
-        Features of images without weights, (n, h, w, 3) to (n, n_features): scored under the
-        name ``gabor-standin`` where a network is missing.
-    batch_size
-        Images that a network is given at once.
-    progress
-        Called with (network passes done, all passes).
-
-    Raises
-    ------
-    DataError
-        For images that do not match, or features that are not one an image.
-    """
-    scores = pixel_scores(truth, reconstruction, protocol)
-    scores += network_scores(
-        truth, reconstruction, protocol, networks, batch_size=batch_size, progress=progress
-    )
-    lacking = any(metric.network not in networks for metric in protocol.metrics)
-    if lacking and stand_in is not None:
-        scores += _by_stand_in(truth, reconstruction, protocol, stand_in)
-    notes = notes_on(protocol, networks, len(truth), stand_in=stand_in is not None)
-    return PictureScores(protocol.name, tuple(scores), notes)
-
-
 def network_scores(
     truth: Uint8Array,
     reconstruction: Uint8Array,
@@ -162,7 +108,6 @@ def network_scores(
     networks: Mapping[str, FeatureNetwork],
     *,
     batch_size: int = 32,
-    progress: Callable[[int, int], None] | None = None,
 ) -> list[PictureScore]:
     """Compare by the protocol's networks that there are; see :func:`score_pictures`.
 
@@ -176,8 +121,6 @@ def network_scores(
         By name; those of the protocol that are not among them are left out.
     batch_size
         Images that a network is given at once.
-    progress
-        Called with (networks done, all networks).
 
     Raises
     ------
@@ -190,10 +133,8 @@ def network_scores(
     for metric in protocol.metrics:
         groups.setdefault((metric.network, metric.size), []).append(metric)
     present = {key: metrics for key, metrics in groups.items() if key[0] in networks}
-    for done, ((name, _), metrics) in enumerate(present.items()):
+    for (name, _), metrics in present.items():
         scores += _by_network(truth, reconstruction, protocol, networks[name], metrics, batch_size)
-        if progress is not None:
-            progress(done + 1, len(present))
     return scores
 
 
@@ -376,23 +317,6 @@ def _by_network(
         for images in (truth, reconstruction)
     ]
     return [_score(m.metric, features[0][m.layer], features[1][m.layer], m.kind) for m in metrics]
-
-
-def _by_stand_in(
-    truth: Uint8Array,
-    reconstruction: Uint8Array,
-    protocol: PictureProtocol,
-    stand_in: PictureFeatures,
-) -> list[PictureScore]:
-    features = []
-    for images in (truth, reconstruction):
-        sized = _resize(_first(images, protocol), 224, protocol, method='bilinear')
-        values = np.asarray(stand_in(np.round(sized * 255).astype(np.uint8)))
-        if values.ndim != 2 or len(values) != len(images):
-            raise DataError(BAD_FEATURES.format(name=STAND_IN, found=values.shape, n=len(images)))
-        features.append(values)
-    kinds: tuple[Literal['2way', 'distance'], ...] = ('2way', 'distance')
-    return [_score(f'{STAND_IN}_{kind}', features[0], features[1], kind) for kind in kinds]
 
 
 def _score(

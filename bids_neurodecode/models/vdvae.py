@@ -298,45 +298,6 @@ def decode_latents(
     return pictures
 
 
-def likelihood_of_images(
-    model: VDVAE,
-    images: Uint8Array,
-    *,
-    seeds: Sequence[int] | None = None,
-    batch_size: int = 16,
-    progress: Progress | None = None,
-) -> dict[str, Float32Array]:
-    """Bound the likelihood of images; see :class:`Likelihood`.
-
-    Parameters
-    ----------
-    model
-        Trained.
-    images
-        Shape (n, size, size, 3), uint8.
-    seeds
-        One per image, of the posterior's noise; None takes its means.
-    batch_size
-        Images of a batch.
-    progress
-        Called with (images done, all images).
-
-    Returns
-    -------
-    dict
-        ``nll``, ``rate`` and ``elbo`` in nats a dimension, (n,) each.
-    """
-    _check_images(model.config, images)
-    terms = {name: np.empty(len(images), np.float32) for name in ('nll', 'rate', 'elbo')}
-    for batch, noise in _batches(len(images), seeds, batch_size, progress):
-        with torch.inference_mode():
-            pictures = torch.from_numpy(images[batch].astype(np.float32)).to(_like(model))
-            found = model.likelihood(pictures, noise)
-            for name, values in terms.items():
-                values[batch] = getattr(found, name).float().cpu().numpy()
-    return terms
-
-
 def latent_length(config: VDVAEConfig, n_latents: int | None = None) -> int:
     """Return how many values the first latents have together.
 

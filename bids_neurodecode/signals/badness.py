@@ -23,7 +23,6 @@ NO_REPEATS = (
     'be chosen by cross-validation. Use betas.model = "B", or set betas.n_components and '
     'betas.fraction.'
 )
-BAD_MASK = 'Tuning set {number} has {found} entries for {n_trials} trials; give one a trial.'
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,7 +6,7 @@ by voxels.
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -27,10 +27,6 @@ SHORT_SESSION = (
 )
 BAD_COUNTS = 'Repetition counts must be whole numbers of 1 or more; these are {counts}.'
 FEW_SUBJECTS = 'Agreement between subjects needs at least two subjects; there is {n}.'
-CENTRED = (
-    'The time means of the series hardly differ between subjects: they were centred, and the '
-    'ratio has no meaning. Use noise="at_each_time", or series with scaling "none".'
-)
 
 
 WITHIN_RUNS = 'no stimulus is repeated in another run, and repeats within a run share slow noise'
@@ -393,46 +389,6 @@ def _null_agreement(
             drawn[index] = rng.permuted(np.tile(values[:, None], n), axis=0)
         null[start : start + n] = np.einsum('cn,cn->n', drawn, np.asarray(partners @ drawn)) / 2
     return null
-
-
-def movie_snr(
-    series: RealArray, noise: Literal['of_time_means', 'at_each_time'] = 'of_time_means'
-) -> Float32Array:
-    """Across-subject signal-to-noise ratio of one film.
-
-    The variance over time of the mean over subjects, divided by the variance over subjects of
-    the mean over time (``of_time_means``, as in the published code of the movie system) or by the
-    mean over time of the variance over subjects (``at_each_time``, as in its text). Variances
-    have ddof 0.
-
-    Parameters
-    ----------
-    series
-        Shape (n_subjects, n_times, n_voxels).
-    noise
-        Which denominator. ``of_time_means`` needs series that were not centred.
-
-    Returns
-    -------
-    numpy.ndarray
-        Shape (n_voxels,), float32; 0 where nothing varies.
-
-    Raises
-    ------
-    DataError
-        For one subject, or centred series with ``of_time_means``.
-    """
-    series = _check_subjects(series)
-    n_voxels = series.shape[2]
-    above, below = np.empty(n_voxels), np.empty(n_voxels)
-    for part, values in voxel_blocks(series):
-        above[part] = values.mean(axis=0).var(axis=0)
-        each = values.var(axis=0).mean(axis=0)
-        of_means = values.mean(axis=1).var(axis=0)
-        below[part] = each if noise == 'at_each_time' else of_means
-        if noise == 'of_time_means' and np.mean(of_means <= 1e-8 * each) > 0.5:
-            raise DataError(CENTRED)
-    return ratio_of(above, below).astype(np.float32)
 
 
 def leave_one_out_isc(series: RealArray) -> Float32Array:

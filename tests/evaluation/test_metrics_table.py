@@ -92,7 +92,6 @@ DECLARED = {
     'pixcorr': ('r', -1, 1, True, True),
     'voxel_r_mean': ('r', -1, 1, True, False),
     'ssim_2d': ('index', -1, 1, True, True),
-    'mse': ('error', 0, 1, False, True),
     'latent_mse': ('error', 0, INF, False, False),
     'swav_distance': ('distance', 0, 2, False, False),
 }

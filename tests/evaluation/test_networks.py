@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 from scipy.stats import pearsonr
 
+from bids_neurodecode.config import EvaluationSettings
 from bids_neurodecode.errors import ArgumentsError, DataError
 from bids_neurodecode.evaluation import networks
 from bids_neurodecode.evaluation.images import pixcorr, ssim_2d
@@ -15,8 +16,9 @@ from bids_neurodecode.evaluation.networks import (
     Remembering,
     correlations,
     network_pixels,
+    network_scores,
+    notes_on,
     pixel_scores,
-    score_pictures,
 )
 from bids_neurodecode.evaluation.protocols import (
     CLIP,
@@ -26,6 +28,7 @@ from bids_neurodecode.evaluation.protocols import (
     get_protocol,
     held_out,
 )
+from bids_neurodecode.systems.reconstruction.generation.scores import ReconstructionScorer
 
 NAMES = {m.network for protocol in PROTOCOLS.values() for m in protocol.metrics}
 
@@ -54,32 +57,40 @@ def pictures(n, size=48, seed=0):
     return np.stack([np.asarray(Image.fromarray(x).resize((size, size))) for x in coarse])
 
 
+def all_scores(truth, found, name, nets):
+    protocol = get_protocol(name)
+    return [
+        *pixel_scores(truth, found, protocol),
+        *network_scores(truth, found, protocol, nets),
+    ]
+
+
 @pytest.mark.parametrize('name', PROTOCOLS)
 def test_identity_is_perfect_and_random_is_chance(name):
     truth, other = pictures(12), pictures(12, seed=1)
-    networks = {network: RandomNetwork() for network in NAMES}
-    perfect = score_pictures(truth, truth, get_protocol(name), networks)
-    for score in perfect.scores:
+    nets = {network: RandomNetwork() for network in NAMES}
+    perfect = all_scores(truth, truth, name, nets)
+    for score in perfect:
         expected = 0 if score.metric.endswith('distance') else 1
         np.testing.assert_allclose(score.values, expected, atol=1e-6, err_msg=score.metric)
         assert score.metric in METRICS
         assert score.values.shape == (12,)
-    chance = score_pictures(truth, other, get_protocol(name), networks)
-    for score in chance.scores:
+    for score in all_scores(truth, other, name, nets):
         if score.metric.endswith('2way'):
             assert score.chance == 0.5
             assert abs(score.value - 0.5) < 0.25
         elif score.metric.endswith('distance'):
             assert abs(score.value - 1) < 0.3
-    metrics = {s.metric for s in perfect.scores}
+    metrics = {s.metric for s in perfect}
+    notes = notes_on(get_protocol(name), nets, 12, stand_in=False)
     if name == 'seed':
         assert metrics == {'pixcorr', 'efficientnet_distance'}
-        assert any('MM-Grounding-DINO' in note for note in perfect.notes)
+        assert any('MM-Grounding-DINO' in note for note in notes)
         return
     assert metrics >= {'pixcorr', 'ssim_2d', *(m.metric for m in PROTOCOLS[name].metrics)}
     assert ('ssim_columnwise_legacy' in metrics) == (name == 'bd-982')
     # what this program defines has no table of its own
-    published = any(f'Protocol {name} is defined on' in note for note in perfect.notes)
+    published = any(f'Protocol {name} is defined on' in note for note in notes)
     assert published == (name != 'cpu-1')
 
 
@@ -208,53 +219,43 @@ def test_pixel_scores_are_at_425():
 def test_missing_networks_are_told_and_never_named():
     truth = pictures(4)
     protocol = get_protocol('bd-982')
-    alone = score_pictures(truth, truth, protocol, {})
-    assert {s.metric for s in alone.scores} == {'pixcorr', 'ssim_2d', 'ssim_columnwise_legacy'}
-    assert any('No weights of alexnet: alexnet2_2way, alexnet5_2way' in n for n in alone.notes)
-
-    def stand_in(images):
-        assert images.dtype == np.uint8
-        return images[:, ::32, ::32].reshape(len(images), -1).astype(np.float32)
-
-    stood = score_pictures(truth, truth, protocol, {'alexnet': RandomNetwork()}, stand_in=stand_in)
-    names = [s.metric for s in stood.scores]
-    assert names[-2:] == ['gabor-standin_2way', 'gabor-standin_distance']
-    assert not {'clip_2way', 'inception_2way', 'swav_distance'} & set(names)
-    assert [s.value for s in stood.scores[-2:]] == pytest.approx([1, 0], abs=1e-9)
-    assert any('stands in' in note for note in stood.notes)
-    complete = score_pictures(
-        truth, truth, protocol, {n: RandomNetwork() for n in NAMES}, stand_in=stand_in
-    )
-    assert not any('standin' in s.metric for s in complete.scores)
+    alone = {s.metric for s in all_scores(truth, truth, 'bd-982', {})}
+    assert alone == {'pixcorr', 'ssim_2d', 'ssim_columnwise_legacy'}
+    notes = notes_on(protocol, {}, 4, stand_in=False)
+    assert any('No weights of alexnet: alexnet2_2way, alexnet5_2way' in note for note in notes)
+    nets = {'alexnet': RandomNetwork()}
+    names = {s.metric for s in all_scores(truth, truth, 'bd-982', nets)}
+    assert 'alexnet2_2way' in names
+    assert not {'clip_2way', 'inception_2way', 'swav_distance'} & names
+    assert any('stands in' in note for note in notes_on(protocol, nets, 4, stand_in=True))
+    complete = notes_on(protocol, dict.fromkeys(NAMES, RandomNetwork()), 4, stand_in=True)
+    assert not any('stands in' in note for note in complete)
 
 
 @pytest.mark.parametrize('name', PROTOCOLS)
 def test_a_stand_in_sees_what_networks_see(name):
-    """Images of 224 pixels, bilinear, of 8 bits; truth and reconstruction are not mixed up."""
-    truth, found = pictures(5, size=300), pictures(5, size=300, seed=1)
+    """Images of 224 pixels, bilinear, of 8 bits, each once."""
+    truth = pictures(5, size=300)
     seen = []
 
     def stand_in(images):
         seen.append(images)
         return images[:, ::16, ::16].reshape(len(images), -1).astype(np.float32)
 
-    stood = score_pictures(truth, found, get_protocol(name), {}, stand_in=stand_in).scores[-2:]
-    for given, images in zip(seen, (truth, found), strict=True):
-        mine = [Image.fromarray(x) for x in images]
-        if name == 'me2-1000':
-            mine = [x.resize((256, 256), Image.Resampling.BILINEAR) for x in mine]
-        expected = [np.asarray(x.resize((224, 224), Image.Resampling.BILINEAR)) for x in mine]
-        assert given.dtype == np.uint8
-        difference = np.abs(given.astype(int) - expected)
-        assert difference.max() <= (0 if name == 'bd-982' else 2)
-    a, b = (x[:, ::16, ::16].reshape(5, -1).astype(float) for x in seen)
-    for score, kind in zip(stood, ('2way', 'distance'), strict=True):
-        np.testing.assert_allclose(score.values, feature_scores(a, b, kind), atol=1e-9)
-        others = 1 - np.corrcoef(b, a)[:5, 5:][~np.eye(5, dtype=bool)].mean()
-        assert score.chance == pytest.approx(0.5 if kind == '2way' else others)
-    for bad in (lambda x: x[:, 0, 0, 0], lambda x: x[:2].reshape(2, -1)):
-        with pytest.raises(DataError, match="network 'gabor-standin' gave features of shape"):
-            score_pictures(truth, found, get_protocol(name), {}, stand_in=bad)
+    rng, own = np.random.default_rng(0), EvaluationSettings()
+    scorer = ReconstructionScorer(None, own, stand_in, {}, rng, get_protocol(name))
+    described = scorer.described(truth)
+    again = scorer.described(truth[::-1])
+    np.testing.assert_array_equal(again, described[::-1])
+    (given,) = seen
+    np.testing.assert_array_equal(described, given[:, ::16, ::16].reshape(5, -1))
+    mine = [Image.fromarray(x) for x in truth]
+    if name == 'me2-1000':
+        mine = [x.resize((256, 256), Image.Resampling.BILINEAR) for x in mine]
+    expected = [np.asarray(x.resize((224, 224), Image.Resampling.BILINEAR)) for x in mine]
+    assert given.dtype == np.uint8
+    difference = np.abs(given.astype(int) - expected)
+    assert difference.max() <= (0 if name == 'bd-982' else 2)
 
 
 def test_what_interpolation_overshoots_is_cut():
@@ -269,21 +270,17 @@ def test_what_interpolation_overshoots_is_cut():
 
 
 def test_networks_are_passed_once_in_batches():
-    truth, network, told = pictures(5), RandomNetwork(), []
-    score_pictures(
-        truth, truth, get_protocol('me2-1000'), {'alexnet': network}, batch_size=2,
-        progress=lambda *state: told.append(state),
-    )  # fmt: skip
+    truth, network = pictures(5), RandomNetwork()
+    network_scores(truth, truth, get_protocol('me2-1000'), {'alexnet': network}, batch_size=2)
     assert network.sizes == [256] * 6  # both layers at once, truth and reconstruction
-    assert told == [(1, 1)]
 
 
 def test_errors():
     truth = pictures(4)
     with pytest.raises(DataError, match='must be uint8 images'):
-        score_pictures(truth, truth[:3], get_protocol('bd-982'), {})
+        all_scores(truth, truth[:3], 'bd-982', {})
     with pytest.raises(DataError, match="network 'alexnet' gave features"):
-        score_pictures(
+        network_scores(
             truth,
             truth,
             get_protocol('bd-982'),
@@ -296,10 +293,10 @@ def test_equal_images_are_described_once():
     truth, others = pictures(4), pictures(4, seed=1)
     remembering = Remembering(network)
     for made in (others, truth, others[::-1]):
-        plain = score_pictures(truth, made, protocol, {'mobilenetv2': network})
+        plain = network_scores(truth, made, protocol, {'mobilenetv2': network})
         n_before = len(network.sizes)
-        again = score_pictures(truth, made, protocol, {'mobilenetv2': remembering})
-        for one, other in zip(plain.scores, again.scores, strict=True):
+        again = network_scores(truth, made, protocol, {'mobilenetv2': remembering})
+        for one, other in zip(plain, again, strict=True):
             np.testing.assert_array_equal(one.values, other.values)
         # truth and others when they are first seen, and never again
         assert len(network.sizes) - n_before == (2 if made is others else 0)
@@ -310,7 +307,8 @@ def test_a_network_that_had_a_part_in_images_judges_none_of_them():
     networks = {name: RandomNetwork() for name in NAMES}
     truth = pictures(6)
     kept = held_out(protocol, {'efficientnet-lite0', 'gabor'})
-    scores = {s.metric for s in score_pictures(truth, truth, kept, networks).scores}
+    found = [*pixel_scores(truth, truth, kept), *network_scores(truth, truth, kept, networks)]
+    scores = {s.metric for s in found}
     assert {'efficientnet_lite2_2way', 'mobilenetv2_distance', 'pixcorr', 'ssim_2d'} <= scores
     assert not any('lite0' in metric for metric in scores)
     assert not networks['efficientnet-lite0'].sizes

@@ -12,7 +12,6 @@ from bids_neurodecode.errors import DataError
 from bids_neurodecode.signals import groups, reliability
 from bids_neurodecode.signals.reliability import (
     leave_one_out_isc,
-    movie_snr,
     ncsnr,
     noise_ceiling,
     repeat_test,
@@ -276,21 +275,6 @@ def test_isc_of_a_constant_voxel_is_zero():
     series = np.random.default_rng(0).standard_normal((3, 20, 2))
     series[:, :, 1] = 4
     assert (leave_one_out_isc(series)[:, 1] == 0).all()
-
-
-def test_movie_snr_against_its_two_formulas():
-    rng = np.random.default_rng(0)
-    series = rng.standard_normal((5, 40, 6)) + rng.standard_normal((40, 6))
-    series += rng.standard_normal((5, 1, 6))
-    above = series.mean(axis=0).var(axis=0)
-    np.testing.assert_allclose(movie_snr(series), above / series.mean(axis=1).var(axis=0), 1e-5)
-    np.testing.assert_allclose(
-        movie_snr(series, 'at_each_time'), above / series.var(axis=0).mean(axis=0), 1e-5
-    )
-    centred = series - series.mean(axis=1, keepdims=True)
-    with pytest.raises(DataError) as error:
-        movie_snr(centred)
-    assert str(error.value) == reliability.CENTRED
 
 
 def test_blocks_do_not_change_results_and_memory_maps_work(tmp_path, monkeypatch):

@@ -42,7 +42,6 @@ BY_FOLD = (
     'Folds used different voxels ({n} in any of them, {every} in all): scores of {model} are '
     'means over folds, each on its own voxels, weighted by held-out volumes.'
 )
-ALPHA = 0.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +62,7 @@ class Judged:
     rows
         Their row numbers in the table.
     r_fwer
-        The r above which a voxel is significant at :data:`ALPHA` by the maximum over voxels;
+        The r above which a voxel is significant at .05 by the maximum over voxels;
         NaN without a test.
     null
         The median r over voxels of each surrogate data set; empty without a test.

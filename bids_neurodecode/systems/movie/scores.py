@@ -8,37 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bids_neurodecode.evaluation.voxels import pearson_by_column
-from bids_neurodecode.standardizer import Standardizer
 from bids_neurodecode.typing import Float32Array
-
-
-def voxel_r(
-    truth: npt.NDArray[np.floating[Any]],
-    prediction: npt.NDArray[np.floating[Any]],
-    films: npt.ArrayLike | None = None,
-) -> npt.NDArray[np.float64]:
-    """Correlation over time of each voxel, all films together, each z-scored first.
-
-    Parameters
-    ----------
-    truth, prediction
-        Shape (n_samples, n_voxels).
-    films
-        One label per sample; None: one film.
-
-    Returns
-    -------
-    numpy.ndarray
-        Shape (n_voxels,); see :func:`~bids_neurodecode.evaluation.voxels.pearson_by_column`.
-    """
-    labels = np.zeros(len(truth)) if films is None else np.asarray(films)
-    a, b = np.array(truth, dtype=np.float64), np.array(prediction, dtype=np.float64)
-    for label in np.unique(labels):
-        rows = labels == label
-        for values in (a, b):
-            values[rows] = Standardizer.fit(values[rows]).apply(values[rows])
-    return pearson_by_column(a, b)
 
 
 def frame_ssim(truth: npt.NDArray[Any], reconstruction: npt.NDArray[Any]) -> Float32Array:

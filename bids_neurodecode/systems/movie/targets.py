@@ -18,7 +18,6 @@ from bids_neurodecode.config import SelectionSettings
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.evaluation.statistics import fdr
 from bids_neurodecode.evaluation.voxels import pearson_by_column
-from bids_neurodecode.signals.reliability import CENTRED
 from bids_neurodecode.systems.movie.parts import (
     FoldPrediction,
     Pool,
@@ -33,6 +32,10 @@ if TYPE_CHECKING:
 
 AT_ONCE = 4096
 """Voxels that are compared at a time."""
+CENTRED = (
+    'The time means of the series hardly differ between subjects: they were centred, and the '
+    'ratio has no meaning. Use noise="at_each_time", or series with scaling "none".'
+)
 MOST_CENTRED = 0.5
 """Share of voxels whose time means hardly differ from which on series count as centred."""
 
@@ -208,8 +211,10 @@ def snr_of_films(
 ) -> RealArray:
     """Average over films the published signal-to-noise ratio of the movie system.
 
-    As :func:`~bids_neurodecode.signals.reliability.movie_snr` (``of_time_means``), from sums over
-    participants, so that no table of participants by volumes by voxels is needed.
+    The variance over time of the mean over participants, divided by the variance over
+    participants of the mean over time, as in the published code (not its text); from sums over
+    participants, so that no table of participants by volumes by voxels is needed. Variances have
+    ddof 0.
 
     Parameters
     ----------

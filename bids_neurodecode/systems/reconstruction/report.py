@@ -30,7 +30,6 @@ from bids_neurodecode.report.section_scores import (
 if TYPE_CHECKING:
     import pandas as pd
 
-FOLDED = 'Scores of both stages, learning curves, and what is retrieved'
 SMALL = (
     'Prior and refiner of the generator small learned from the training images of this dataset '
     'alone (and, where given, from a folder of further ones). They know what those look like and '

@@ -7,12 +7,13 @@ import pytest
 import torch
 
 from bids_neurodecode.errors import ArgumentsError, DataError
+from bids_neurodecode.evaluation.voxels import pearson_by_column
 from bids_neurodecode.models.losses import LossWeights
 from bids_neurodecode.models.movie import MovieDesign
 from bids_neurodecode.models.training import TrainingSettings
 from bids_neurodecode.stimuli.filmstore import FilmChunks, as_chunks, open_store
 from bids_neurodecode.systems.movie.network import MovieNetwork, MovieNetworkSettings, fit_movie
-from bids_neurodecode.systems.movie.scores import frame_ssim, target_frames, voxel_r
+from bids_neurodecode.systems.movie.scores import frame_ssim, target_frames
 
 N_VOXELS = 50
 DESIGN = MovieDesign(
@@ -61,8 +62,8 @@ def joint(data):
 def test_joint_network_is_above_chance(joint, data):
     film, responses = (x[16:] for x in data[2:])
     predicted = joint.predict(film)
-    r = voxel_r(responses, predicted)
-    shifted = voxel_r(np.roll(responses, 7, axis=0), predicted)
+    r = pearson_by_column(responses, predicted)
+    shifted = pearson_by_column(np.roll(responses, 7, axis=0), predicted)
     assert predicted.shape == (24, N_VOXELS)
     assert np.median(r) > 0.3
     assert abs(np.median(shifted)) < 0.2
@@ -95,7 +96,7 @@ def test_parts_alone(data, mode):
     settings = replace(SETTINGS, mode=mode, training=replace(SETTINGS.training, n_epochs=epochs))
     network = fit_movie(film, responses, settings)
     if mode == 'encoder':
-        assert np.median(voxel_r(held_out_responses, network.predict(held_out))) > 0.3
+        assert np.median(pearson_by_column(held_out_responses, network.predict(held_out))) > 0.3
         with pytest.raises(ArgumentsError, match='trained without a decoder'):
             network.reconstruct(responses)
         return
@@ -158,21 +159,6 @@ def test_published_switches(data):
 
 def test_standardizer_sees_training_samples_only(joint, data):
     assert joint.standardizer.mean == pytest.approx(data[1].mean(axis=0), abs=1e-5)
-
-
-def test_voxel_r_takes_each_film_by_itself():
-    rng = np.random.default_rng(0)
-    films = np.repeat([0, 1], 30)
-    truth = rng.normal(size=(60, 3))
-    prediction = truth + rng.normal(size=(60, 3))
-    offset = 100.0 * films[:, None]
-    assert voxel_r(truth + offset, prediction + 3 * offset, films) == pytest.approx(
-        voxel_r(truth, prediction, films), abs=1e-4
-    )
-    assert voxel_r(truth + offset, rng.normal(size=(60, 3)) + offset).min() > 0.9
-    z = [(x - x.mean(0)) / x.std(0) for x in (truth[:30], prediction[:30])]
-    expected = (z[0] * z[1]).mean(0)
-    assert voxel_r(truth[:30], prediction[:30]) == pytest.approx(expected, abs=1e-6)
 
 
 def test_what_does_not_fit(data):

@@ -11,7 +11,7 @@ from bids_neurodecode.config import SelectionSettings
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.evaluation.voxels import pearson_by_column
 from bids_neurodecode.samples import Fold, Split, split_in_time
-from bids_neurodecode.signals.reliability import CENTRED, leave_one_out_isc, movie_snr
+from bids_neurodecode.signals.reliability import leave_one_out_isc
 from bids_neurodecode.standardizer import Standardizer
 from bids_neurodecode.systems.movie import targets
 from bids_neurodecode.systems.movie.agreement import (
@@ -259,12 +259,14 @@ def test_the_ratio_from_sums_is_the_published_one():
         (x.sum(axis=0), x.mean(axis=1).sum(axis=0), (x.mean(axis=1) ** 2).sum(axis=0))
         for x in films
     ]
-    expected = np.mean([movie_snr(x) for x in films], axis=0)
+    expected = np.mean(
+        [x.mean(axis=0).var(axis=0) / x.mean(axis=1).var(axis=0) for x in films], axis=0
+    )
     np.testing.assert_allclose(targets.snr_of_films(sums, 5), expected, rtol=1e-4)
     zero = [(x - x, np.zeros(8), np.zeros(8)) for x, *_ in sums]
     with pytest.raises(DataError) as error:
         targets.snr_of_films(zero, 5)
-    assert str(error.value) == CENTRED
+    assert str(error.value) == targets.CENTRED
 
 
 def test_the_ratio_is_named_as_a_leak(people, split):
