@@ -42,18 +42,20 @@ WEIGHTS = {
     'blip-caption': 'blip-itm-base',
 }
 """The weights of each feature space that needs some, by which protocols know networks, too."""
-_EXTRACTORS = {
+_PRETRAINED = 'bids_neurodecode.stimuli.pretrained'
+_PACKAGED = 'bids_neurodecode.stimuli.packaged'
+_EXTRACTORS: Mapping[str, tuple[str, ...]] = {
     'gabor': ('bids_neurodecode.stimuli.gabor', 'GaborPyramid'),
-    'clip': ('bids_neurodecode.stimuli.pretrained', 'clip'),
-    'dinov2': ('bids_neurodecode.stimuli.pretrained', 'dinov2'),
-    'blip': ('bids_neurodecode.stimuli.pretrained', 'blip'),
-    'efficientnet-lite0': ('bids_neurodecode.stimuli.packaged', 'efficientnet_lite0'),
-    'efficientnet-lite2': ('bids_neurodecode.stimuli.packaged', 'efficientnet_lite2'),
-    'mobilenetv2': ('bids_neurodecode.stimuli.packaged', 'mobilenetv2'),
+    **{name: (_PRETRAINED, 'read_vision', name) for name in ('clip', 'dinov2', 'blip')},
+    **{
+        name: (_PACKAGED, 'ConvNetFeatures', name)
+        for name in ('efficientnet-lite0', 'efficientnet-lite2', 'mobilenetv2')
+    },
 }
-_CAPTIONED = {
-    'blip-caption': ('bids_neurodecode.stimuli.pretrained', 'blip_caption'),
-    'wordllama': ('bids_neurodecode.stimuli.packaged', 'CaptionEmbedding'),
+"""Module, what makes the extractor there, and what that takes first."""
+_CAPTIONED: Mapping[str, tuple[str, ...]] = {
+    'blip-caption': (_PRETRAINED, 'blip_caption'),
+    'wordllama': (_PACKAGED, 'CaptionEmbedding'),
 }
 _IMAGE_SIZES = {
     'clip': 224,
@@ -234,11 +236,12 @@ class JoinedFeatures:
         return np.concatenate(columns, axis=1)
 
 
-def _make(table: Mapping[str, tuple[str, str]], name: str, params: Mapping[str, Any]) -> Any:
+def _make(table: Mapping[str, tuple[str, ...]], name: str, params: Mapping[str, Any]) -> Any:
     name, _, layer = name.partition(':')
     others = installed(EXTRACTORS) if table is _EXTRACTORS else {}
+    first: Sequence[str] = ()
     if name in table:
-        module, attribute = table[name]
+        module, attribute, *first = table[name]
         make = getattr(importlib.import_module(module), attribute)
     elif name in others:
         make = load(EXTRACTORS, name, Callable)  # type: ignore[arg-type]
@@ -247,7 +250,7 @@ def _make(table: Mapping[str, tuple[str, str]], name: str, params: Mapping[str, 
         told = {'near': did_you_mean(name, known), 'names': ', '.join(known)}
         raise ArgumentsError(UNKNOWN_EXTRACTOR.format(name=name, **told))
     try:
-        extractor = make(**({'layer': layer} if layer else {}), **params)
+        extractor = make(*first, **({'layer': layer} if layer else {}), **params)
     except TypeError as error:
         raise ArgumentsError(BAD_PARAMETERS.format(name=name, reason=error)) from error
     if name in others and name not in table:

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.errors import ArgumentsError, DataError, InputError, ResourceError
+from bids_neurodecode.stimuli.features import WEIGHTS
 from bids_neurodecode.text import one_line
 from bids_neurodecode.typing import Float32Array
 
@@ -46,6 +47,12 @@ BLIP_TOKENS = 32
 """Length that captions are padded or truncated to."""
 RECORD = 'record.json'
 
+_CLASSES = {
+    'clip': ('CLIPVisionModelWithProjection', 'CLIPImageProcessorPil'),
+    'dinov2': ('Dinov2Model', 'BitImageProcessorPil'),
+    'blip': ('BlipForImageTextRetrieval', 'BlipImageProcessorPil'),
+}
+"""Of transformers: the network and its preprocessing."""
 Pooling = Literal['cls', 'mean', 'tokens', 'projected']
 Precision = Literal['float32', 'bfloat16', 'float16']
 
@@ -247,22 +254,27 @@ def preprocess(processor: Callable[..., Any], images: npt.NDArray[np.uint8]) -> 
     return pixels
 
 
-def clip(
+def read_vision(
+    name: str,
     folder: Path | str,
     *,
-    pooling: Pooling = 'projected',
+    pooling: Pooling | None = None,
     layer: int | None = None,
     precision: Precision = 'float32',
     device: str = 'cpu',
 ) -> PretrainedVision:
-    """Read CLIP's vision network (Radford et al. 2021); see :class:`PretrainedVision`.
+    """Read a vision network; see :class:`PretrainedVision`.
+
+    CLIP (Radford et al. 2021), DINOv2 (Oquab et al. 2023) or BLIP (Li et al. 2022).
 
     Parameters
     ----------
+    name
+        ``clip``, ``dinov2`` or ``blip``.
     folder
         With the published files.
     pooling
-        What an image gets of the tokens; see :class:`PretrainedVision`.
+        What an image gets of the tokens; None: CLIP's embedding, the class token of the others.
     layer
         Hidden layer (0 the embedding, negative from the end); None: the network's output.
     precision
@@ -275,102 +287,14 @@ def clip(
     InputError
         If files are missing or damaged.
     """
-    folder = _present(folder, 'clip-vit-l14')
-    from transformers import CLIPImageProcessorPil, CLIPVisionModelWithProjection
-
+    place = _present(folder, WEIGHTS[name])
+    model, processor = _read(place, name)
     return PretrainedVision(
-        'clip',
-        *_read(folder, 'clip-vit-l14', CLIPVisionModelWithProjection, CLIPImageProcessorPil),
-        digest(folder),
-        pooling=pooling,
-        layer=layer,
-        precision=precision,
-        device=device,
-    )
-
-
-def dinov2(
-    folder: Path | str,
-    *,
-    pooling: Pooling = 'cls',
-    layer: int | None = None,
-    precision: Precision = 'float32',
-    device: str = 'cpu',
-) -> PretrainedVision:
-    """Read DINOv2 (Oquab et al. 2023); see :class:`PretrainedVision`.
-
-    Parameters
-    ----------
-    folder
-        With the published files.
-    pooling
-        What an image gets of the tokens; see :class:`PretrainedVision`.
-    layer
-        Hidden layer (0 the embedding, negative from the end); None: the network's output.
-    precision
-        Of the activations.
-    device
-        ``cpu`` or ``cuda``.
-
-    Raises
-    ------
-    InputError
-        If files are missing or damaged.
-    """
-    folder = _present(folder, 'dinov2-base')
-    from transformers import BitImageProcessorPil, Dinov2Model
-
-    return PretrainedVision(
-        'dinov2',
-        *_read(folder, 'dinov2-base', Dinov2Model, BitImageProcessorPil),
-        digest(folder),
-        pooling=pooling,
-        layer=layer,
-        precision=precision,
-        device=device,
-    )
-
-
-def blip(
-    folder: Path | str,
-    *,
-    pooling: Pooling = 'cls',
-    layer: int | None = None,
-    precision: Precision = 'float32',
-    device: str = 'cpu',
-) -> PretrainedVision:
-    """Read BLIP's vision network (Li et al. 2022); see :class:`PretrainedVision`.
-
-    Parameters
-    ----------
-    folder
-        With the published files.
-    pooling
-        What an image gets of the tokens; see :class:`PretrainedVision`.
-    layer
-        Hidden layer (0 the embedding, negative from the end); None: the network's output.
-    precision
-        Of the activations.
-    device
-        ``cpu`` or ``cuda``.
-
-    Raises
-    ------
-    InputError
-        If files are missing or damaged.
-    """
-    folder = _present(folder, 'blip-itm-base')
-    from transformers import BlipForImageTextRetrieval, BlipImageProcessorPil
-
-    model, processor = _read(
-        folder, 'blip-itm-base', BlipForImageTextRetrieval, BlipImageProcessorPil
-    )
-    return PretrainedVision(
-        'blip',
-        model.vision_model,
+        name,
+        model.vision_model if name == 'blip' else model,
         processor,
-        digest(folder),
-        pooling=pooling,
+        digest(place),
+        pooling=pooling or ('projected' if name == 'clip' else 'cls'),
         layer=layer,
         precision=precision,
         device=device,
@@ -396,16 +320,14 @@ def blip_caption(
     InputError
         If files are missing or damaged.
     """
-    folder = _present(folder, 'blip-itm-base', (*_FILES, 'tokenizer.json'))
-    from transformers import AutoTokenizer, BlipForImageTextRetrieval, BlipImageProcessorPil
+    place = _present(folder, WEIGHTS['blip'], (*_FILES, 'tokenizer.json'))
+    from transformers import AutoTokenizer
 
-    model, processor = _read(
-        folder, 'blip-itm-base', BlipForImageTextRetrieval, BlipImageProcessorPil
-    )
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    model, processor = _read(place, 'blip')
+    tokenizer = AutoTokenizer.from_pretrained(place, local_files_only=True)
     last = model.config.text_config.vocab_size - 1
     return BlipCaptioned(
-        model, processor, tokenizer, digest(folder), last, precision=precision, device=device
+        model, processor, tokenizer, digest(place), last, precision=precision, device=device
     )
 
 
@@ -432,15 +354,18 @@ def _present(folder: Path | str, name: str, files: Sequence[str] = _FILES) -> Pa
     return place
 
 
-def _read(folder: Path, name: str, network: Any, preprocessing: Any) -> tuple[Any, Any]:
+def _read(folder: Path, name: str) -> tuple[Any, Any]:
+    import transformers
     from safetensors import SafetensorError
 
+    network, preprocessing = (getattr(transformers, each) for each in _CLASSES[name])
     try:
         model = network.from_pretrained(folder, local_files_only=True, use_safetensors=True)
         processor = preprocessing.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         reason = one_line(error)
-        raise InputError(BAD_WEIGHTS.format(name=name, folder=folder, reason=reason)) from error
+        told = {'name': WEIGHTS[name], 'folder': folder, 'reason': reason}
+        raise InputError(BAD_WEIGHTS.format(**told)) from error
     return model, processor
 
 
