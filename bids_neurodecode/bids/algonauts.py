@@ -50,7 +50,6 @@ NO_FILE = (
     'There is no {file}. {folder} looks like the Algonauts 2023 Challenge; download what is '
     'missing to the same place.'
 )
-UNKNOWN = 'There is no participant {label!r} in {folder}. Found: {known}.'
 NO_TASK = "The challenge's own layout has one task, {task!r}, and no task {asked!r}."
 BAD_ARRAY = 'Cannot read {file}: {reason}. Download the file again.'
 DIFFERENT = (
@@ -77,38 +76,26 @@ def find_algonauts(request: Request) -> DatasetInput:
     InputError
         If a file is missing or does not fit, or no participant can be processed.
     """
-    from bids_neurodecode.bids.request import all_failed
+    from bids_neurodecode.bids.request import read_each
 
     root = request.bids_dir
     if request.tasks and request.tasks != (TASK,):
         raise InputError(NO_TASK.format(task=TASK, asked=request.tasks[0]))
-    found: list[ParticipantInput] = []
-    failures: dict[str, str] = {}
-    notes = [IN_PLACE]
-    for label in _participants(root, request.participants):
-        try:
-            person, note = _participant(request, label)
-        except InputError as error:
-            failures[label] = str(error)
-        else:
-            found.append(person)
-            notes.append(note)
-    if not found:
-        raise InputError(all_failed(failures))
-    return DatasetInput(root, {}, tuple(found), failures, tuple(notes))
+    wanted = _participants(root, request.participants)
+    read, failures = read_each(wanted, lambda label: _participant(request, label))
+    people, notes = zip(*read, strict=True)
+    return DatasetInput(root, {}, people, failures, (IN_PLACE, *notes))
 
 
 def _participants(root: Path, asked: Sequence[str]) -> tuple[str, ...]:
+    from bids_neurodecode.bids.request import choose_participants
+
     if (root / TRAINING).is_dir():
         labels = [clean_label(root.resolve().name.removeprefix('subj')) or '01']
     else:
         labels = [p.name.removeprefix('subj') for p in root.glob('subj*') if p.is_dir()]
     known = tuple(sorted(labels, key=natural_key))
-    chosen = tuple(dict.fromkeys(label.removeprefix('subj') for label in asked))
-    for label in chosen:
-        if label not in known:
-            raise InputError(UNKNOWN.format(label=label, folder=root, known=', '.join(known)))
-    return chosen or known
+    return choose_participants([label.removeprefix('subj') for label in asked], known, root)
 
 
 def _participant(request: Request, label: str) -> tuple[ParticipantInput, str]:

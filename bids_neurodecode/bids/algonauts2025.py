@@ -80,31 +80,21 @@ def find_algonauts2025(request: Request) -> DatasetInput:
     InputError
         If there are no series, or no participant can be processed.
     """
-    from bids_neurodecode.bids.request import all_failed
+    from bids_neurodecode.bids.request import read_each
 
     files = _files(request)
-    found: list[ParticipantInput] = []
-    failures: dict[str, str] = {}
-    notes = [IN_PLACE]
-    for label, own in files.items():
-        try:
-            person = _participant(request, label, own)
-        except InputError as error:
-            failures[label] = str(error)
-            continue
-        found.append(person)
-        notes.append(
-            FOUND.format(
-                label=label,
-                n=len(person.runs),
-                tasks=', '.join(own),
-                volumes=sum(run.n_volumes for run in person.runs),
-                parcels=read_header(person.runs[0].bold).grid.shape[0],
-            )
+    found, failures = read_each(files, lambda label: _participant(request, label, files[label]))
+    notes = [
+        FOUND.format(
+            label=person.label,
+            n=len(person.runs),
+            tasks=', '.join(files[person.label]),
+            volumes=sum(run.n_volumes for run in person.runs),
+            parcels=read_header(person.runs[0].bold).grid.shape[0],
         )
-    if not found:
-        raise InputError(all_failed(failures))
-    return DatasetInput(request.bids_dir, {}, tuple(found), failures, tuple(notes))
+        for person in found
+    ]
+    return DatasetInput(request.bids_dir, {}, tuple(found), failures, (IN_PLACE, *notes))
 
 
 def _files(request: Request) -> dict[str, dict[str, Path]]:

@@ -115,15 +115,10 @@ def find_emofilm(request: Request) -> DatasetInput:
     InputError
         If files are missing or do not fit, or no participant can be processed.
     """
-    from bids_neurodecode.bids.request import UNKNOWN_PARTICIPANT, all_failed
+    from bids_neurodecode.bids.request import choose_participants, read_each
 
     root = request.bids_dir
-    known = check_raw(root)
-    for label in request.participants:
-        if label not in known:
-            listed = ', '.join(known)
-            raise InputError(UNKNOWN_PARTICIPANT.format(label=label, folder=root, known=listed))
-    wanted = tuple(dict.fromkeys(request.participants)) or known
+    wanted = choose_participants(request.participants, check_raw(root), root)
     series = _series(request)
     films = sorted({s.entities['task'] for s in series if s.entities['sub'] in wanted})
     events = all_events(root)
@@ -134,23 +129,21 @@ def find_emofilm(request: Request) -> DatasetInput:
         series = [s for s in series if s.entities['task'] in films]
     files, notes = find_films(request.stimuli_dir or root / 'stimuli', films)
     notes += without
-    found: list[ParticipantInput] = []
-    failures: dict[str, str] = {}
-    for label in wanted:
+
+    def read(label: str) -> tuple[ParticipantInput, list[str]]:
         own = sorted((s for s in series if s.entities['sub'] == label), key=_order)
-        try:
-            person, lines = _participant(label, own, request, files, events)
-        except InputError as error:
-            failures[label] = str(error)
-        else:
-            found.append(person)
-            notes += lines
-            missing = sorted(set(films) - {s.entities['task'] for s in own})
-            notes += [LACKS.format(label=label, films=', '.join(missing))] if missing else []
-    if not found:
-        raise InputError(all_failed(failures))
+        person, lines = _participant(label, own, request, files, events)
+        missing = sorted(set(films) - {s.entities['task'] for s in own})
+        return person, lines + [LACKS.format(label=label, films=', '.join(missing))] * bool(
+            missing
+        )
+
+    found, failures = read_each(wanted, read)
+    notes += [line for _, lines in found for line in lines]
     derivatives = {DERIVATIVES: root / 'derivatives' / DERIVATIVES}
-    return DatasetInput(root, derivatives, tuple(found), failures, (LAYOUT, *notes))
+    return DatasetInput(
+        root, derivatives, tuple(person for person, _ in found), failures, (LAYOUT, *notes)
+    )
 
 
 def _order(series: Series) -> tuple[object, ...]:

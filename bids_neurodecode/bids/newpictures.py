@@ -15,7 +15,7 @@ from bids_neurodecode.bids.provenance import bids_uri
 from bids_neurodecode.bids.publishedevents import EventsReader
 from bids_neurodecode.bids.query import own_reader
 from bids_neurodecode.bids.records import EventsInput, ParticipantInput
-from bids_neurodecode.bids.request import UNKNOWN_PARTICIPANT, Request
+from bids_neurodecode.bids.request import Request, choose_participants
 from bids_neurodecode.bids.stimuli import (
     IMAGES,
     check_image,
@@ -79,14 +79,8 @@ def participants_asked(request: Request) -> tuple[str, ...]:
     InputError
         If the folder is no dataset, or a participant is not there.
     """
-    known = check_raw(request.bids_dir)
-    for label in request.participants:
-        if label not in known:
-            found = ', '.join(known)
-            raise InputError(
-                UNKNOWN_PARTICIPANT.format(label=label, folder=request.bids_dir, known=found)
-            )
-    return tuple(dict.fromkeys(request.participants)) or known
+    folder = request.bids_dir
+    return choose_participants(request.participants, check_raw(folder), folder)
 
 
 def find_event_runs(request: Request, label: str) -> ParticipantInput:

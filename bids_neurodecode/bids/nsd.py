@@ -84,7 +84,7 @@ def find_nsd(request: Request) -> DatasetInput:
     InputError
         If a file is missing or does not fit, or no participant can be processed.
     """
-    from bids_neurodecode.bids.request import all_failed
+    from bids_neurodecode.bids.request import read_each
 
     root = request.bids_dir
     if request.tasks and request.tasks != (TASK,):
@@ -94,21 +94,13 @@ def find_nsd(request: Request) -> DatasetInput:
     _check_pictures(root, design)
     file = find_captions(root)
     captions = None if file is None else (file, read_captions(file))
-    found: list[ParticipantInput] = []
-    failures: dict[str, str] = {}
-    notes = [IN_PLACE.format(version=request.betas_from or VERSION, space=_space(request))]
-    for label in wanted:
-        try:
-            person, note = _participant(request, label, design, captions)
-        except InputError as error:
-            failures[label] = str(error)
-        else:
-            found.append(person)
-            notes.append(note)
-    if not found:
-        raise InputError(all_failed(failures))
-    notes.append(f'Captions: {file}.' if file else NO_CAPTIONS)
-    return DatasetInput(root, {}, tuple(found), failures, tuple(notes))
+    read, failures = read_each(
+        wanted, lambda label: _participant(request, label, design, captions)
+    )
+    people, notes = zip(*read, strict=True)
+    where = IN_PLACE.format(version=request.betas_from or VERSION, space=_space(request))
+    told = f'Captions: {file}.' if file else NO_CAPTIONS
+    return DatasetInput(root, {}, people, failures, (where, *notes, told))
 
 
 def _space(request: Request) -> str:
@@ -116,16 +108,15 @@ def _space(request: Request) -> str:
 
 
 def _participants(root: Path, asked: Sequence[str]) -> tuple[str, ...]:
+    from bids_neurodecode.bids.request import choose_participants
+
     folder = root / 'nsddata_betas' / 'ppdata'
     labels = (p.name.removeprefix('subj') for p in folder.glob('subj*') if p.is_dir())
     known = tuple(sorted(labels, key=natural_key))
     if not known:
         raise InputError(NO_FILE.format(file=folder / 'subj01', folder=root))
-    chosen = tuple(dict.fromkeys(label.removeprefix('subj') for label in asked))
-    for label in chosen:
-        if label not in known:
-            raise InputError(UNKNOWN.format(label=label, folder=folder, known=', '.join(known)))
-    return chosen or known
+    wanted = [label.removeprefix('subj') for label in asked]
+    return choose_participants(wanted, known, folder, UNKNOWN)
 
 
 def _check_pictures(root: Path, design: Design) -> None:

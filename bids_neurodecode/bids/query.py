@@ -34,7 +34,7 @@ from bids_neurodecode.bids.pipelines import holds_series, instead_of_series, wan
 from bids_neurodecode.bids.publishedevents import EventsReader
 from bids_neurodecode.bids.recipes import Recipe, preferred, recognise
 from bids_neurodecode.bids.records import DatasetInput, Paradigm, ParticipantInput, RunInput
-from bids_neurodecode.bids.request import UNKNOWN_PARTICIPANT, Request, all_failed
+from bids_neurodecode.bids.request import Request, choose_participants, read_each
 from bids_neurodecode.bids.series import check_grid, read_header
 from bids_neurodecode.bids.stimuli import FILMS, check_image, paradigm_of, resolve_stimulus
 from bids_neurodecode.bids.timing import read_table, stimulus_names
@@ -105,7 +105,9 @@ def find_inputs(request: Request) -> DatasetInput:
     if request.system == 'auto' and _says_what_was_shown(request, recipe):
         # a name that no events have is an error then, and no reason to read conditions instead
         request = replace(request, system=STIMULI)
-    wanted = _participants(request)
+    wanted = choose_participants(
+        request.participants, check_raw(request.bids_dir), request.bids_dir
+    )
     derivatives, notes = find_derivatives(
         request.bids_dir,
         request.derivatives,
@@ -118,21 +120,15 @@ def find_inputs(request: Request) -> DatasetInput:
     notes += more
     files = _candidates(request, derivatives, index)
     joint = together(series, request.tasks)
-    found: list[ParticipantInput] = []
-    failures: dict[str, str] = {}
     of_each: dict[str, list[Series]] = {}
     for one in sorted(series, key=lambda s: s.order):
         of_each.setdefault(one.entities.get('sub', ''), []).append(one)
-    for label in wanted:
-        own = of_each.get(label, [])
-        try:
-            person = _participant(label, own, request, files, index, joint=bool(joint))
-        except InputError as error:
-            failures[label] = str(error)
-        else:
-            found.append(person)
-    if not found:
-        raise InputError(all_failed(failures))
+    found, failures = read_each(
+        wanted,
+        lambda label: _participant(
+            label, of_each.get(label, []), request, files, index, joint=bool(joint)
+        ),
+    )
     if joint:
         notes.append(note_on_tasks(joint, request.tasks, found[0].task))
     notes += _describe(found)
@@ -169,18 +165,6 @@ def _says_what_was_shown(request: Request, recipe: Recipe | None) -> bool:
     known = {} if recipe is None else recipe.settings(request.tasks).get('events', {})
     said = {name: getattr(request.events, name) for name in ('stimulus', 'stimulus_column')}
     return any(value not in {None, known.get(name)} for name, value in said.items())
-
-
-def _participants(request: Request) -> tuple[str, ...]:
-    known = check_raw(request.bids_dir)
-    for label in request.participants:
-        if label not in known:
-            raise InputError(
-                UNKNOWN_PARTICIPANT.format(
-                    label=label, folder=request.bids_dir, known=', '.join(known)
-                )
-            )
-    return tuple(dict.fromkeys(request.participants)) or known
 
 
 def _index(request: Request, derivatives: Mapping[str, Path], wanted: Sequence[str]) -> _Index:

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from bids_neurodecode.bids.publishedevents import EventsReader
 from bids_neurodecode.bids.recipes import AUTO
 from bids_neurodecode.bids.rows import parts_of
 from bids_neurodecode.bids.stimulusfolder import StimulusFolder
 from bids_neurodecode.config import SplitSettings
+from bids_neurodecode.errors import InputError
 from bids_neurodecode.settings.conditions import ConditionSettings
 from bids_neurodecode.settings.events import EventSettings
 
 UNKNOWN_PARTICIPANT = 'There is no participant {label!r} in {folder}. Found: {known}.'
 NOBODY = '{first} (And so for all {n} participants: {labels}.)'
+
+ReadT = TypeVar('ReadT')
 
 
 @dataclass(frozen=True)
@@ -82,3 +85,58 @@ def all_failed(failures: Mapping[str, str]) -> str:
         return first
     labels = ', '.join(f'sub-{label}' for label in failures)
     return NOBODY.format(first=first, n=len(failures), labels=labels)
+
+
+def choose_participants(
+    asked: Sequence[str], known: tuple[str, ...], folder: Path, message: str = UNKNOWN_PARTICIPANT
+) -> tuple[str, ...]:
+    """Return the participants that are asked for, each once; all where none is named.
+
+    Parameters
+    ----------
+    asked
+        Labels of the call.
+    known
+        Labels that there are.
+    folder
+        Where they were looked for.
+    message
+        For a label that is not there.
+
+    Raises
+    ------
+    InputError
+        If a participant is not there.
+    """
+    for label in asked:
+        if label not in known:
+            raise InputError(message.format(label=label, folder=folder, known=', '.join(known)))
+    return tuple(dict.fromkeys(asked)) or known
+
+
+def read_each(
+    labels: Iterable[str], read: Callable[[str], ReadT]
+) -> tuple[list[ReadT], dict[str, str]]:
+    """Read participants; return those that could be read, and by label why others could not.
+
+    Parameters
+    ----------
+    labels
+        Of the participants.
+    read
+        Returns what is read of one.
+
+    Raises
+    ------
+    InputError
+        If there are some, and nobody could be read.
+    """
+    found, failures = [], {}
+    for label in labels:
+        try:
+            found.append(read(label))
+        except InputError as error:
+            failures[label] = str(error)
+    if failures and not found:
+        raise InputError(all_failed(failures))
+    return found, failures

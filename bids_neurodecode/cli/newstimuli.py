@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bids_neurodecode.bids.newpictures import participants_asked
 from bids_neurodecode.bids.records import DatasetInput, ParticipantInput
-from bids_neurodecode.bids.request import Request, all_failed
+from bids_neurodecode.bids.request import Request, read_each
 from bids_neurodecode.errors import InputError
 
 
@@ -45,17 +45,9 @@ def find_for_all(
         One line, if nobody is left.
     """
     of_place, of_events, no_model = messages
-    found, failures = [], {}
-    for label in participants_asked(request):
-        model = model_of(models, label)
-        if model is None and not request.participants:
-            continue
-        try:
-            found.append(find(request, place, label, model))
-        except InputError as error:
-            failures[label] = str(error)
-    if not found and failures:
-        raise InputError(all_failed(failures))
+    of_each = {label: model_of(models, label) for label in participants_asked(request)}
+    wanted = [label for label, own in of_each.items() if own is not None or request.participants]
+    found, failures = read_each(wanted, lambda label: find(request, place, label, of_each[label]))
     if not found:
         label = ' or sub-'.join(participants_asked(request))
         raise InputError(no_model.format(label=label, folder=models, found='none'))

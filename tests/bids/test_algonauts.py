@@ -11,7 +11,7 @@ from bids_neurodecode.bids import algonauts
 from bids_neurodecode.bids.algonauts import read_responses
 from bids_neurodecode.bids.query import find_inputs
 from bids_neurodecode.bids.recipes import recognise
-from bids_neurodecode.bids.request import Request
+from bids_neurodecode.bids.request import UNKNOWN_PARTICIPANT, Request
 from bids_neurodecode.cli.main import main
 from bids_neurodecode.errors import InputError
 from bids_neurodecode.report.boilerplate import cited, paragraphs
@@ -120,7 +120,7 @@ def test_damage_is_named_in_one_line(tmp_path, damage, message):
 
 def test_unknown_participants_and_tasks_are_refused(tmp_path):
     root = make(tmp_path / 'data')
-    with pytest.raises(InputError, match=said(algonauts.UNKNOWN)):
+    with pytest.raises(InputError, match=said(UNKNOWN_PARTICIPANT)):
         find(root, participants=('09',))
     with pytest.raises(InputError, match=r"own layout has one task, 'algonauts2023'"):
         find(root, tasks=('rest',))
