@@ -167,12 +167,13 @@ def as_table(rows: list[list[str]], file: Path) -> pd.DataFrame:
     """
     import pandas as pd
 
-    names = rows[0]
+    names, seen = rows[0], set[str]()
     for position, name in enumerate(names, 1):
         if not name:
             raise InputError(UNNAMED.format(column=position, file=file))
-        if name in names[: position - 1]:
+        if name in seen:
             raise InputError(TWICE.format(file=file, name=name))
+        seen.add(name)
     values = [[None if field in MISSING else field for field in row] for row in rows[1:]]
     return pd.DataFrame(values, columns=names, dtype='string')
 

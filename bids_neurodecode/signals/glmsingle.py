@@ -175,7 +175,8 @@ def _run(folder: Path) -> None:
         # the worker must find what this process finds, installed or not
         'PYTHONPATH': os.pathsep.join(os.path.abspath(path) for path in sys.path),  # noqa: PTH100
     }
-    command = [sys.executable, '-m', 'bids_neurodecode.signals.glmsingle_worker', str(folder)]
+    worker = 'bids_neurodecode.signals.glmsingle_worker'
+    command = [sys.executable, '-m', worker, str(folder), str(os.getpid())]
     done = subprocess.run(
         command, cwd=folder, env=env, capture_output=True, text=True, check=False
     )

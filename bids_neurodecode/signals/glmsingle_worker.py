@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from bids_neurodecode.processes import die_with
+
 WANTED = {
     'typea': ('onoffR2', 'meanvol'),
     'typeb': ('HRFindex', 'R2', 'betasmd'),
@@ -53,4 +55,5 @@ def main(folder: Path) -> None:
 
 
 if __name__ == '__main__':
+    die_with(int(sys.argv[2]))
     main(Path(sys.argv[1]))

@@ -1,4 +1,4 @@
-"""A step in a process of its own: ``python -m bids_neurodecode.workflow.apart FOLDER``."""
+"""A step in a process of its own: ``python -m bids_neurodecode.workflow.apart FOLDER PARENT``."""
 
 from __future__ import annotations
 

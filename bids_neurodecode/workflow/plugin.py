@@ -8,11 +8,9 @@ writes into the work folder.
 
 from __future__ import annotations
 
-import ctypes
 import multiprocessing
 import os
 import signal
-import sys
 import threading
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -23,6 +21,7 @@ from typing import Any
 from nipype.pipeline.plugins.multiproc import MultiProcPlugin
 from threadpoolctl import threadpool_limits
 
+from bids_neurodecode.processes import die_with
 from bids_neurodecode.workflow.resources import THREADS
 
 KILLED = (
@@ -30,7 +29,6 @@ KILLED = (
     '(asked for {memory:.1f} GB), most often for want of memory. '
     'Give the run more memory, or lower --nprocs.'
 )
-PR_SET_PDEATHSIG = 1
 VISIBLE_GPUS = 'CUDA_VISIBLE_DEVICES'
 MOST_THREADS = 1024
 """Of any node."""
@@ -43,8 +41,9 @@ def _prepare_worker(cwd: str) -> None:
     os.chdir(cwd)
     os.environ['NIPYPE_NO_ET'] = '1'
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if sys.platform == 'linux':
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    started_by = multiprocessing.parent_process()
+    if started_by is not None and started_by.pid is not None:
+        die_with(started_by.pid)
 
 
 def _run_node(node: Any, updatehash: bool, taskid: int, gpu: str | None) -> dict[str, Any]:

@@ -2,18 +2,17 @@
 
 Such a process gives its memory back, may use its own device (CUDA and forked workers do not mix),
 and leaves checkpoints that the next one goes on from. It is started as ``python -m MODULE
-FOLDER``; the folder holds ``job.json``, and what is made is written beside it, ``made.json`` last.
+FOLDER PARENT`` (a process id); the folder holds ``job.json``, and what is made is written beside
+it, ``made.json`` last.
 """
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import hashlib
 import json
 import logging
 import os
-import signal
 import subprocess
 import sys
 import traceback
@@ -23,8 +22,8 @@ from types import TracebackType
 from typing import Any
 
 from bids_neurodecode import errors
+from bids_neurodecode.processes import die_with
 from bids_neurodecode.workflow.files import read_json, save_json
-from bids_neurodecode.workflow.plugin import PR_SET_PDEATHSIG
 
 TRACEBACK = 'traceback.txt'
 """Where an error of the program is written, in the folder of the job."""
@@ -66,7 +65,7 @@ def run_in_process(folder: Path, module: str, *, what: str, label: str, remedy: 
         # the process must find what this one finds, installed or not
         'PYTHONPATH': os.pathsep.join(os.path.abspath(path) for path in sys.path),  # noqa: PTH100
     }
-    command = [sys.executable, '-m', module, str(folder)]
+    command = [sys.executable, '-m', module, str(folder), str(os.getpid())]
     done = subprocess.run(command, cwd=folder, env=env, check=False)
     if (folder / 'error.json').exists():
         error = read_json(folder / 'error.json')
@@ -102,15 +101,14 @@ def content_key(words: Iterable[str], files: Iterable[str]) -> str:
 
 
 def serve(run_job: Callable[[Mapping[str, Any], Path], None]) -> int:
-    """Run the job of the folder that the command line names; return the exit status.
+    """Run the job of the folder that the command line names first; return the exit status.
 
     What is wrong with the job goes into ``error.json``; the traceback of any other error is kept.
-    The process dies with the one that started it (Linux).
+    The process dies with the one that started it (Linux), whose id comes second.
     """
     folder = Path(sys.argv[1])
     sys.excepthook = functools.partial(_keep_traceback, folder)
-    if sys.platform == 'linux':
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    die_with(int(sys.argv[2]))
     logging.basicConfig(level=logging.INFO, format='%(asctime)s %(message)s', datefmt='%H:%M:%S')
     job = json.loads((folder / 'job.json').read_text('utf-8'))
     try:

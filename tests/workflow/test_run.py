@@ -5,6 +5,8 @@ import logging
 import os
 import re
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import ClassVar
@@ -282,3 +284,13 @@ def test_time_left_is_said_without_costs_and_after_reuse(monkeypatch, caplog):
         assert 'left' not in caplog.text, 'nothing was run that it could be told from'
         progress('b', 'finished')
         assert 'left)' in caplog.text
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='the kernel is asked as Linux is')
+@pytest.mark.parametrize('parent_lives', [True, False])
+def test_a_worker_ends_with_its_run_even_where_that_ended_first(parent_lives):
+    """A worker that starts as its run is killed would wait for ever for something to do."""
+    parent = os.getpid() if parent_lives else 2**22 + 1  # beyond all process ids
+    code = f'from bids_neurodecode.processes import die_with; die_with({parent}); print("works")'
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, check=False)
+    assert (done.stdout, done.returncode) == ((b'works\n', 0) if parent_lives else (b'', 1))
