@@ -93,15 +93,16 @@ def _read_table(file: Path, _changed: int, _size: int) -> pd.DataFrame:
 def _readable(rows: list[list[str]]) -> list[list[str]]:
     """Leave columns out that cannot be told apart, and that the program does not read by name."""
     names = rows[0]
-    kept = []
+    places: dict[str, list[int]] = {}
     for position, name in enumerate(names):
-        same = [i for i, other in enumerate(names) if other == name]
-        alike = all(row[i] == row[same[0]] for row in rows for i in same)
-        unread = name not in READ
-        if unread and (not name or (len(same) > 1 and not (alike and position == same[0]))):
-            continue
-        kept.append(position)
-    return [[row[i] for i in kept] for row in rows] if len(kept) < len(names) else rows
+        places.setdefault(name, []).append(position)
+    kept = []
+    for name, same in places.items():
+        if name in READ:
+            kept += same
+        elif name and all(row[i] == row[same[0]] for i in same[1:] for row in rows):
+            kept.append(same[0])
+    return [[row[i] for i in sorted(kept)] for row in rows] if len(kept) < len(names) else rows
 
 
 def stimulus_name(text: str) -> str:
