@@ -93,6 +93,39 @@ def read_rows(file: Path, separator: str = '\t') -> list[list[str]]:
         field at all (the end of the file aside), or quotation marks that do not enclose a field.
         Rows are counted from 1, as editors show them.
     """
+    rows: list[list[str]] = []
+    for number, line in enumerate(_lines(file), 1):
+        fields = _fields(line, separator, number, file)
+        if rows:
+            _check_fields(len(fields), len(rows[0]), number, file)
+        rows.append(fields)
+    return rows
+
+
+def count_rows(file: Path, separator: str = '\t') -> int:
+    """Count the rows of a text table, the first one too, without taking them apart.
+
+    Parameters
+    ----------
+    file, separator
+        As in :func:`read_rows`.
+
+    Raises
+    ------
+    InputError
+        For what :func:`read_rows` refuses.
+    """
+    lines = _lines(file)
+    if any('"' in line for line in lines):  # may enclose separators
+        return len(read_rows(file, separator))
+    expected = lines[0].count(separator) + 1
+    for number, line in enumerate(lines, 1):
+        _check_fields(line.count(separator) + 1, expected, number, file)
+    return len(lines)
+
+
+def _lines(file: Path) -> list[str]:
+    """Read the lines of a text table, none of which is empty."""
     check_fetched(file)
     check_size(file, LARGEST_GB)
     try:
@@ -106,17 +139,15 @@ def read_rows(file: Path, separator: str = '\t') -> list[list[str]]:
     if not lines[0].strip():
         reason = 'its first row is empty' if len(lines) > 1 else 'it is empty'
         raise InputError(UNREADABLE.format(file=file, reason=reason))
-    rows: list[list[str]] = []
     for number, line in enumerate(lines, 1):
         if not line.strip():
             raise InputError(EMPTY_ROW.format(row=number, file=file))
-        fields = _fields(line, separator, number, file)
-        if rows and len(fields) != len(rows[0]):
-            raise InputError(
-                FIELDS.format(row=number, file=file, found=len(fields), expected=len(rows[0]))
-            )
-        rows.append(fields)
-    return rows
+    return lines
+
+
+def _check_fields(found: int, expected: int, number: int, file: Path) -> None:
+    if found != expected:
+        raise InputError(FIELDS.format(row=number, file=file, found=found, expected=expected))
 
 
 def _fields(line: str, separator: str, number: int, file: Path) -> list[str]:

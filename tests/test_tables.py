@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from bids_neurodecode.bids.timing import read_table as read_bids_table
 from bids_neurodecode.errors import InputError
 from bids_neurodecode.signals.confounds import load_confounds
-from bids_neurodecode.tables import read_rows, read_table, to_numbers
+from bids_neurodecode.tables import count_rows, read_rows, read_table, to_numbers
 
 WORD = st.text(st.characters(codec='ascii', categories=['L', 'N', 'P']), min_size=1, max_size=6)
 
@@ -69,6 +69,21 @@ def test_what_is_written_is_read(tmp_path_factory, rows):
     csv.writer(text, delimiter='\t', lineterminator='\n').writerows(rows)
     file.write_text(text.getvalue(), 'utf-8')
     assert read_rows(file) == rows
+    assert count_rows(file) == len(rows)
+
+
+@pytest.mark.parametrize(
+    'text',
+    ['a\tb\n1\t2\t\n', 'a\tb\n1\n', 'a\tb\n1\t"x"y\n', 'a\tb\n\n1\t2\n', 'a\tb\r\n1\t \r\n', ''],
+)
+def test_rows_are_counted_where_they_can_be_read(write, text):
+    told = []
+    for read in (lambda file: len(read_rows(file)), count_rows):
+        try:
+            told.append(read(write(text)))
+        except InputError as error:
+            told.append(str(error))
+    assert told[0] == told[1]
 
 
 def test_numbers(write):

@@ -35,7 +35,7 @@ from bids_neurodecode.bids.series import Grid, check_grid, read_header, read_mas
 from bids_neurodecode.errors import InputError
 from bids_neurodecode.fetched import check_fetched
 from bids_neurodecode.spaces import COLUMN, WHERE, form_of, sidecar_of
-from bids_neurodecode.tables import read_rows
+from bids_neurodecode.tables import count_rows
 
 NO_MASK = (
     'No brain mask for {bold}: no {expected} beside it, and other runs have theirs. Add the mask '
@@ -409,7 +409,7 @@ def _check_mask(mask: Path, bold: Path, grid: Grid) -> None:
 
 
 def _check_rows(confounds: Path, bold: Path, n_volumes: int) -> None:
-    rows = len(read_rows(confounds)) - 1
+    rows = count_rows(confounds) - 1
     if rows != n_volumes:
         raise InputError(ROWS.format(confounds=confounds, rows=rows, bold=bold, volumes=n_volumes))
 

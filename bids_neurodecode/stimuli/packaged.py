@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 UNKNOWN_LAYER = 'The network {name!r} has no layer {layer!r}; it has: {layers}.'
 UNPAIRED = 'There must be one caption per image: {images} images, {captions} captions.'
 
-AT_ONCE = 64
-"""Images that a network is given at once: one of 512 pixels takes several MB on its way."""
+AT_ONCE = {'cpu': 4, 'cuda': 64}
+"""Images that a network is given at once: one takes several MB on its way, and with more a CPU
+spends its time on fresh memory."""
 _CELLS = 4  # along a side, over which maps are averaged
 
 
@@ -79,8 +80,9 @@ class ConvNetFeatures:
 
     def transform(self, images: npt.NDArray[np.uint8]) -> Float32Array:
         """Turn images (n, h, w, 3), uint8, into features (n, n_features), float32."""
-        starts = range(0, max(1, len(images)), AT_ONCE)
-        return np.concatenate([self._features(images[at : at + AT_ONCE]) for at in starts])
+        step = AT_ONCE[self.device]
+        starts = range(0, max(1, len(images)), step)
+        return np.concatenate([self._features(images[at : at + step]) for at in starts])
 
     def _features(self, images: npt.NDArray[np.uint8]) -> Float32Array:
         import torch

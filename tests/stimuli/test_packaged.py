@@ -46,7 +46,7 @@ def test_many_images_go_through_a_network_in_parts(images, monkeypatch):
     network = packaged.ConvNetFeatures('mobilenetv2', 'stage5', size=32)
     whole, seen = network.transform(images), []
     real = packaged.ConvNetFeatures._features
-    monkeypatch.setattr(packaged, 'AT_ONCE', 2)
+    monkeypatch.setitem(packaged.AT_ONCE, 'cpu', 2)
     monkeypatch.setattr(
         packaged.ConvNetFeatures, '_features',
         lambda self, part: (seen.append(len(part)), real(self, part))[1],
