@@ -180,8 +180,7 @@ def _written(given: dict[str, Any], folder: Path, extension: str) -> None:
     n = samples.values.shape[1]
     space, shape = None, (n, 1, 1)
     if extension == '.nii.gz':
-        side = int(np.ceil(n ** (1 / 3)))
-        shape = (side, side, side)
+        shape = (int(np.ceil(n ** (1 / 3))),) * 3
     else:
         half = n // 2
         axis = BrainModelAxis.from_surface(np.arange(half), half, 'CortexLeft')
@@ -191,7 +190,8 @@ def _written(given: dict[str, Any], folder: Path, extension: str) -> None:
     inside = np.zeros(shape, dtype=bool)
     inside.ravel()[:n] = True
     mask = VoxelMask(inside, np.eye(4), space=space)
-    file = folder / f'sub-01_hemi-L_space-own_x{extension}'
+    side = '_hemi-L' if extension == '.func.gii' else ''
+    file = folder / f'sub-01{side}_space-own_x{extension}'
     if space is None:
         betas_image(mask, samples.values, file)
     else:

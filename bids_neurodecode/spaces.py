@@ -4,7 +4,7 @@ Everywhere in the program such an image is a NIfTI-2 image of shape (n_columns, 
 that carries, as its CIFTI extension, what each column is. So it passes between steps as volumes
 do, and :func:`image_files` turns it back into the files of its space.
 
-Columns have no neighbours along the grid: what needs neighbours asks :func:`space_of` first.
+Columns have no neighbours along the grid: :mod:`~bids_neurodecode.signals.meshes` knows these.
 """
 
 from __future__ import annotations

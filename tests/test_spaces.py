@@ -274,10 +274,10 @@ def test_damaged_files_are_refused_in_one_line(tmp_path):
 
 
 def test_what_needs_a_grid_is_refused():
-    needs_grid('A searchlight', None)
-    words = NEEDS_GRID.format(what='A searchlight', where='on a surface').split(':')[0]
+    needs_grid('A convolutional model', None)
+    words = NEEDS_GRID.format(what='A convolutional model', where='on a surface').split(':')[0]
     with pytest.raises(DataError, match=words):
-        needs_grid('A searchlight', surfaces())
+        needs_grid('A convolutional model', surfaces())
 
 
 def write_labels(folder: Path, names: dict[str, list[str]]) -> Path:

@@ -13,6 +13,7 @@ from bids_neurodecode.bids.series import check_values, read_mask
 from bids_neurodecode.bids.timing import read_table
 from bids_neurodecode.config import AtlasSettings, Config
 from bids_neurodecode.errors import ArgumentsError, DataError, InputError
+from bids_neurodecode.signals.meshes import check_neighbours
 from bids_neurodecode.spaces import needs_grid
 from bids_neurodecode.stimuli.films import check_film_once
 from bids_neurodecode.systems.steps.own_features import check_own_features, has_frames
@@ -341,7 +342,7 @@ def check_run_values(run: RunInput, *, percent: bool = False) -> None:
 
 
 def check_space(person: ParticipantInput, config: Config) -> None:
-    """Refuse what needs voxels on a grid where the data are surfaces, CIFTI or parcels.
+    """Refuse what needs neighbours, or a grid, where the data have none.
 
     Parameters
     ----------
@@ -361,7 +362,8 @@ def check_space(person: ParticipantInput, config: Config) -> None:
     system = person.paradigm if config.system == 'auto' else config.system
     try:
         if system == 'conditions' and config.conditions.searchlight is not None:
-            needs_grid('A searchlight (conditions.searchlight)', space)
+            folders = [run.bold.parent for run in person.runs]
+            check_neighbours('A searchlight (conditions.searchlight)', space, folders)
         if system == 'encoding' and config.encoding.model == 'cnn':
             needs_grid('A convolutional model (encoding.model)', space)
     except DataError as error:

@@ -1,7 +1,7 @@
 """What a reconstruction loses when a region's voxels are disturbed, against sets like it.
 
 Neighbouring voxels share their signal, so a contiguous region matters more than as many scattered
-voxels whatever it does. A region is compared with sets of the same size and shape elsewhere
+voxels whatever it does. A region is compared with sets of the same size and compactness elsewhere
 (:mod:`~bids_neurodecode.explain.placements`), and there is no p value where too few fit.
 """
 
@@ -20,12 +20,13 @@ from bids_neurodecode.typing import BoolArray, Float32Array
 
 if TYPE_CHECKING:
     import pandas as pd
+    from scipy.sparse import csr_array
 
 UNKNOWN_KIND = 'No perturbation is called {kind!r}. Choose zero, noise or gain.'
 BAD_REGION = 'The region {name} must be a boolean array of {n} voxels; it is {found}.'
 EMPTY_REGION = 'The region {name} has no voxel.'
 BAD_MATCH = 'Matching needs one value per voxel: {n} voxels, {found} values.'
-BAD_POSITIONS = 'Regions need the place of each voxel, ({n}, 3); these are {found}.'
+BAD_NEIGHBOURS = 'Regions need the neighbours of each voxel, ({n}, {n}); these are {found}.'
 
 Kind = Literal['zero', 'noise', 'gain']
 Predict = Callable[[npt.NDArray[np.float32]], npt.NDArray[Any]]
@@ -76,7 +77,7 @@ def perturbation_effects(
     regions: Mapping[str, BoolArray],
     metrics: Mapping[str, Metric],
     *,
-    positions: npt.NDArray[np.integer[Any]],
+    neighbours: csr_array,
     rng: np.random.Generator,
     kinds: tuple[Kind, ...] = ('zero', 'noise', 'gain'),
     gain: float = 4.0,
@@ -96,8 +97,9 @@ def perturbation_effects(
         Boolean (n_voxels,) by name.
     metrics
         From a prediction to a number, by name.
-    positions
-        Place of each voxel on the grid, integers (n_voxels, 3).
+    neighbours
+        How far apart neighbouring voxels are, (n_voxels, n_voxels); see
+        :func:`~bids_neurodecode.signals.meshes.neighbours`.
     rng
         Draws sets of voxels and noise.
     kinds, gain
@@ -130,11 +132,11 @@ def perturbation_effects(
     import pandas as pd
 
     values = np.asarray(responses, dtype=np.float32)
-    places, quality = _checked(positions, accuracy, values.shape[1])
+    quality = _checked(neighbours, accuracy, values.shape[1])
     for name, region in regions.items():
         _check_region(name, region, values.shape[1])
     alike = {
-        name: place_alike(region, places, values, quality, n_random=n_random, rng=rng)
+        name: place_alike(region, neighbours, values, quality, n_random=n_random, rng=rng)
         for name, region in regions.items()
     }
     intact = _judge(predict(values), metrics)
@@ -200,12 +202,11 @@ def _check_region(name: str, region: BoolArray, n_voxels: int) -> None:
 
 
 def _checked(
-    positions: npt.NDArray[np.integer[Any]], accuracy: npt.ArrayLike | None, n_voxels: int
-) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]:
-    places = np.asarray(positions)
-    if places.shape != (n_voxels, 3):
-        raise DataError(BAD_POSITIONS.format(n=n_voxels, found=places.shape))
+    neighbours: csr_array, accuracy: npt.ArrayLike | None, n_voxels: int
+) -> npt.NDArray[np.float64]:
+    if neighbours.shape != (n_voxels, n_voxels):
+        raise DataError(BAD_NEIGHBOURS.format(n=n_voxels, found=neighbours.shape))
     quality = np.zeros(n_voxels) if accuracy is None else np.asarray(accuracy, dtype=np.float64)
     if quality.shape != (n_voxels,):
         raise DataError(BAD_MATCH.format(n=n_voxels, found=quality.shape))
-    return places.astype(np.intp), np.nan_to_num(quality)
+    return np.nan_to_num(quality)

@@ -1,8 +1,9 @@
 """Sets of voxels that are like a region: as many, as compact, as smooth and as accurate.
 
-A region is moved and mirrored at random over the analysed voxels; what leaves them is replaced by
-the voxels nearest to the moved shape. Only sets like the region in compactness, smoothness and
-accuracy are kept (calipers: Cochran & Rubin 1973, Sankhya A 35:417).
+Sets are grown at random along the neighbours that voxels, vertices and grayordinates have
+(:mod:`~bids_neurodecode.signals.meshes`): from one seed, or about the way between two, so that
+some are long. Each piece of a region is grown by itself. Only sets like the region in
+compactness, smoothness and accuracy are kept (calipers: Cochran & Rubin 1973, Sankhya A 35:417).
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy import sparse
+from scipy.sparse.csgraph import connected_components, dijkstra
 
 from bids_neurodecode.typing import BoolArray, FloatArray, IndexArray
 
@@ -21,7 +24,11 @@ N_CANDIDATES = 2000
 CALIPER = 0.5
 """How far smoothness and accuracy may be from the region's, in deviations over candidates."""
 COMPACTNESS = 0.15
-"""How far the radius may be from the region's, as a share of it."""
+"""How far compactness may be from the region's, as a share of it."""
+ROUGHEST = 0.2
+"""By how much, as a share, the roughest sets grow slower at some voxels than at others."""
+_ENTRIES = 2**23
+"""Distances that are held at a time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +49,7 @@ class Placements:
 
 def place_alike(
     region: BoolArray,
-    positions: IndexArray,
+    neighbours: sparse.csr_array,
     responses: npt.NDArray[np.floating[Any]],
     accuracy: FloatArray,
     *,
@@ -55,8 +62,9 @@ def place_alike(
     ----------
     region
         Boolean (n_voxels,).
-    positions
-        Place of each voxel on the grid, (n_voxels, 3).
+    neighbours
+        How far apart neighbouring voxels are, (n_voxels, n_voxels), symmetric. A set is as
+        compact as its voxels have neighbours within it.
     responses
         Shape (n_samples, n_voxels): the smoothness of a set is the deviation over samples of the
         mean of its z-scored voxels.
@@ -65,7 +73,7 @@ def place_alike(
     n_random
         At most so many sets.
     rng
-        Moves and mirrors.
+        Draws seeds, how long sets are, and how they grow.
 
     Returns
     -------
@@ -76,10 +84,9 @@ def place_alike(
     nothing = Placements(np.empty((0, len(members)), dtype=np.intp), 0)
     if len(outside) < LEAST_DISJOINT * len(members):
         return nothing
-    candidates = _move(positions[members], positions[outside], rng)
-    candidates = np.concatenate([members[None], outside[candidates]])
-    radius = _radius(positions, candidates)
-    like = np.abs(radius - radius[0]) <= COMPACTNESS * radius[0]
+    candidates = np.concatenate([members[None], _grow(members, outside, neighbours, rng)])
+    compactness = _compactness(neighbours, candidates)
+    like = np.abs(compactness - compactness[0]) <= COMPACTNESS * compactness[0]
     for values in (_smoothness(responses, candidates), accuracy[candidates].mean(axis=1)):
         # a rounding error of equal values is no difference
         scale = max(float(values[1:].std()), 1e-9 * float(np.abs(values).max()))
@@ -94,32 +101,73 @@ def place_alike(
     return Placements(alike[:n_random], n_disjoint) if n_disjoint >= LEAST_DISJOINT else nothing
 
 
-def _move(shape: IndexArray, places: IndexArray, rng: np.random.Generator) -> IndexArray:
-    """Return the rows of ``places`` that a moved and mirrored shape takes, (n_candidates, n)."""
-    from scipy.ndimage import distance_transform_edt
+def _grow(
+    members: IndexArray,
+    outside: IndexArray,
+    neighbours: sparse.csr_array,
+    rng: np.random.Generator,
+) -> IndexArray:
+    """Return sets of as many voxels, of pieces as large as those of the region, (n_sets, n)."""
+    n = neighbours.shape[0]
+    free = np.zeros((N_CANDIDATES, n), dtype=bool)
+    free[:, outside] = True
+    grown = np.ones(N_CANDIDATES, dtype=bool)
+    found: list[IndexArray] = []
+    inner = sparse.csr_array(neighbours[members][:, members])
+    _, piece = connected_components(inner, directed=False)
+    for number in np.argsort(-np.bincount(piece), kind='stable'):
+        own = np.flatnonzero(piece == number)
+        length = _length(sparse.csr_array(inner[own][:, own]))
+        part = np.zeros((N_CANDIDATES, len(own)), dtype=np.intp)
+        here = outside[rng.integers(len(outside), size=N_CANDIDATES)]
+        step = max(1, _ENTRIES // n)
+        for start in range(0, N_CANDIDATES, step):
+            rows = np.arange(start, min(start + step, N_CANDIDATES))
+            away = _away(neighbours, here[rows], length, rng)
+            away[~free[rows]] = np.inf
+            for row, distance in zip(rows, away, strict=True):
+                slower = 1 + ROUGHEST * rng.random() * rng.random(n, dtype=np.float32)
+                nearest = np.argpartition(slower * distance, len(own) - 1)[: len(own)]
+                grown[row] &= bool(np.isfinite(distance[nearest]).all())
+                free[row, nearest] = False
+                part[row] = nearest
+        found.append(part)
+    return np.concatenate(found, axis=1)[grown]
 
-    low = np.minimum(shape.min(axis=0), places.min(axis=0))
-    extent = np.maximum(shape.max(axis=0), places.max(axis=0)) - low
-    # distance to the shape at any offset within the brain
-    grid = np.ones(2 * extent + 1 + np.ptp(shape, axis=0), dtype=bool)
-    corner = extent
-    grid[tuple((shape - shape.min(axis=0) + corner).T)] = False
-    distance = distance_transform_edt(grid).astype(np.float32)
-    center = shape.mean(axis=0).round().astype(np.intp) - shape.min(axis=0) + corner
-    last = np.array(grid.shape) - 1
-    found = np.empty((N_CANDIDATES, len(shape)), dtype=np.intp)
-    for row, seed in enumerate(rng.integers(len(places), size=N_CANDIDATES)):
-        mirror = rng.choice((-1, 1), size=3)
-        at = np.clip((places - places[seed]) * mirror + center, 0, last)
-        away = distance[tuple(at.T)] + 0.01 * rng.random(len(places), dtype=np.float32)
-        found[row] = np.argpartition(away, len(shape) - 1)[: len(shape)]
-    return found
+
+def _length(inner: sparse.csr_array) -> float:
+    """Return about how long a connected piece is: the way to the voxel farthest from its end."""
+    end = int(np.argmax(dijkstra(inner, directed=False, indices=0)))
+    return float(dijkstra(inner, directed=False, indices=end).max())
 
 
-def _radius(positions: IndexArray, sets: IndexArray) -> FloatArray:
-    """Return the root mean square distance of each set's voxels from their centre."""
-    places = positions[sets].astype(np.float64)
-    return np.asarray(np.sqrt(places.var(axis=1).sum(axis=1)))
+def _away(
+    neighbours: sparse.csr_array, seeds: IndexArray, length: float, rng: np.random.Generator
+) -> npt.NDArray[np.float32]:
+    """Return the way to each voxel from a seed and back to another one, (n_seeds, n_voxels).
+
+    Voxels to which it is the same lie on an ellipse about both; one that is no longer than a
+    piece is reached within its length from either.
+    """
+    limit = max(length, float(neighbours.data.max(initial=0)))
+    away = dijkstra(neighbours, directed=False, indices=seeds, limit=limit)
+    apart = length * rng.random((len(seeds), 1))
+    miss = np.abs(away - apart) + 0.05 * length * rng.random(away.shape, dtype=np.float32)
+    there = miss.argmin(axis=1)
+    away += dijkstra(neighbours, directed=False, indices=there, limit=limit)
+    return np.asarray(away, dtype=np.float32)
+
+
+def _compactness(neighbours: sparse.csr_array, sets: IndexArray) -> FloatArray:
+    """Return how many neighbours the voxels of each set have in it, on average, at least one."""
+    n_sets, size = sets.shape
+    inside = sparse.csr_array(
+        (np.ones(sets.size), sets.ravel(), size * np.arange(n_sets + 1)),
+        shape=(n_sets, neighbours.shape[0]),
+    )
+    touching = neighbours.astype(bool).astype(np.float64)
+    pairs = np.asarray((inside @ touching).multiply(inside).sum(axis=1)).ravel()
+    return np.asarray(1 + pairs / size)
 
 
 def _smoothness(responses: npt.NDArray[np.floating[Any]], sets: IndexArray) -> FloatArray:

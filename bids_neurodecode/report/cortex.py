@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bids_neurodecode.report.brain import MapSpec, color_limits, with_heading
-from bids_neurodecode.report.sheets import N_FSAVERAGE5, Sheet, columns_of, painter
+from bids_neurodecode.report.sheets import Sheet, columns_of, painter
 from bids_neurodecode.report.slices import add_axes
 from bids_neurodecode.report.style import WIDTH, figure_style, new_figure
+from bids_neurodecode.signals.meshes import N_FSAVERAGE5
 from bids_neurodecode.spaces import HEMISPHERES, Space
 from bids_neurodecode.typing import FloatArray
 

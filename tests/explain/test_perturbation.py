@@ -3,14 +3,20 @@
 import numpy as np
 import pytest
 from scipy import ndimage
+from scipy.sparse.csgraph import connected_components
 
 from bids_neurodecode.errors import ArgumentsError, DataError
 from bids_neurodecode.explain.perturbation import perturb, perturbation_effects
 from bids_neurodecode.explain.placements import place_alike
+from bids_neurodecode.samples import VoxelMask
+from bids_neurodecode.signals.meshes import bridged, neighbours
+from tests.meshes import surfaces, write_mesh
 
 SIDE = 12
 PLACES = np.argwhere(np.ones((SIDE, SIDE, SIDE), dtype=bool))
 N_VOXELS = len(PLACES)
+EDGES = neighbours(VoxelMask(np.ones((SIDE, SIDE, SIDE), dtype=bool), np.eye(4)))
+WIDE = 40
 
 
 def smooth(rng, n):
@@ -38,7 +44,7 @@ def world(rng, planted=None):
 def effects(rng, regions, planted=None, **more):
     responses, predict, metrics = world(rng, planted)
     return perturbation_effects(
-        predict, responses, regions, metrics, positions=PLACES, rng=rng, n_random=99, **more
+        predict, responses, regions, metrics, neighbours=EDGES, rng=rng, n_random=99, **more
     )
 
 
@@ -77,27 +83,98 @@ def test_too_few_places_give_no_p_and_no_comparison():
     assert np.isfinite(table['change'][0])
 
 
+def ball(*center):
+    """Seven voxels: one and those that share its faces."""
+    return np.abs(PLACES - center).sum(axis=1) <= 1
+
+
+def touching(sets):
+    """Neighbours that the voxels of each set have in it, by their places."""
+    apart = np.abs(PLACES[sets][:, :, None] - PLACES[sets][:, None]).max(axis=-1)
+    return (apart == 1).sum(axis=(1, 2)) / sets.shape[1]
+
+
 def test_sets_are_like_the_region_and_not_in_it():
     rng = np.random.default_rng(0)
-    region, responses = cube(3, 4, 4, side=2), smooth(rng, 40)
+    region, responses = ball(3, 4, 4), smooth(rng, 40)
     accuracy = 1.0 * (PLACES[:, 0] < SIDE / 2)
-    found = place_alike(region, PLACES, responses, accuracy, n_random=50, rng=rng)
+    found = place_alike(region, EDGES, responses, accuracy, n_random=50, rng=rng)
     assert found.n_disjoint >= 20
-    assert found.sets.shape == (50, 8)
+    assert found.sets.shape == (50, 7)
     assert not region[found.sets].any()
-    assert all(len(set(voxels)) == 8 for voxels in found.sets)
-    deviation = PLACES[found.sets].var(axis=1).sum(axis=1) ** 0.5
-    assert deviation == pytest.approx(PLACES[region].var(axis=0).sum() ** 0.5, rel=0.15)
+    assert all(len(set(voxels)) == 7 for voxels in found.sets)
+    own = 1 + touching(np.flatnonzero(region)[None])
+    assert 1 + touching(found.sets) == pytest.approx(np.repeat(own, 50), rel=0.15)
     assert accuracy[found.sets].mean(axis=1).min() > 0.7  # none from the other half
     assert len(np.unique(found.sets[:, 0])) > 5
-    spread = place_alike(region, PLACES, responses, 0 * accuracy, n_random=50, rng=rng)
+    spread = place_alike(region, EDGES, responses, 0 * accuracy, n_random=50, rng=rng)
     assert spread.n_disjoint > found.n_disjoint
+
+
+def test_pieces_of_a_region_are_placed_each_by_itself():
+    """A region of both halves: its sets have two pieces of as many voxels, too."""
+    rng = np.random.default_rng(0)
+    region = ball(1, 4, 4) | ball(9, 4, 4)
+    responses = rng.standard_normal((40, N_VOXELS))
+    found = place_alike(region, EDGES, responses, np.zeros(N_VOXELS), n_random=30, rng=rng)
+    assert found.n_disjoint >= 20
+    for voxels in found.sets:
+        n_pieces, piece = connected_components(EDGES[voxels][:, voxels])
+        assert n_pieces == 1 or (n_pieces == 2 and np.bincount(piece).tolist() == [7, 7])
+        assert len(set(voxels)) == 14
+
+
+def sheet_world(rng, planted):
+    """A flat sheet of smooth columns; those of the planted region feed the output most."""
+    maps = ndimage.gaussian_filter(rng.standard_normal((44, WIDE, WIDE)), (0, 1.2, 1.2))
+    maps = maps.reshape(44, -1) / maps.std()
+    responses, weights = maps[:40].astype(np.float32), maps[40:].T
+    weights[planted] *= 8
+    truth = responses @ weights
+    truth = truth + truth.std() * rng.standard_normal(truth.shape)
+    return responses, lambda v: v @ weights, {'r': lambda x: np.corrcoef(x.flat, truth.flat)[0, 1]}
+
+
+def test_the_same_sheet_as_voxels_and_as_a_mesh_gives_the_same_answer(tmp_path):
+    """Squares have four neighbours and triangles six: p agrees, what is lost is the same."""
+    where = np.stack(np.divmod(np.arange(WIDE**2), WIDE), axis=1)
+    number = np.arange(WIDE**2).reshape(WIDE, WIDE)
+    a, b, c, d = (number[x, y].ravel() for x in np.s_[:-1, 1:] for y in np.s_[:-1, 1:])
+    faces = np.concatenate([np.stack([a, b, d], axis=1), np.stack([a, d, c], axis=1)])
+    places = 2.0 * np.column_stack([where, np.zeros(WIDE**2)])
+    folder = write_mesh(tmp_path, 'L', places, faces)
+    inside = np.ones((WIDE, WIDE, 1), dtype=bool)
+    masks = (
+        VoxelMask(inside, np.diag([2.0, 2, 2, 1])),
+        VoxelMask(inside.reshape(-1, 1, 1), np.eye(4), space=surfaces(WIDE**2)),
+    )
+    regions = {
+        name: (np.abs(where - center) <= 2).all(axis=1)
+        for name, center in (('planted', (10, 12)), ('idle', (30, 28)))
+    }
+    found = []
+    for mask in masks:
+        rng = np.random.default_rng(4)
+        responses, predict, metrics = sheet_world(rng, regions['planted'])
+        edges = bridged(neighbours(mask, [folder]), np.arange(WIDE**2))
+        found.append(
+            perturbation_effects(
+                predict, responses, regions, metrics, neighbours=edges, rng=rng, kinds=('zero',)
+            ).set_index('region')
+        )
+    volume, surface = found
+    np.testing.assert_allclose(volume['change'], surface['change'])
+    for table in found:
+        assert (table['n_disjoint'] >= 20).all()
+        assert table.loc['planted', 'p'] < 0.06 < 0.2 < table.loc['idle', 'p']
+    assert volume.loc['planted', 'p'] == pytest.approx(surface.loc['planted', 'p'], abs=0.02)
+    assert volume.loc['planted', 'z'] == pytest.approx(surface.loc['planted', 'z'], rel=0.3)
 
 
 def test_a_region_more_accurate_than_any_other_has_no_sets():
     rng = np.random.default_rng(0)
     region = cube(4, 4, 4)
-    found = place_alike(region, PLACES, smooth(rng, 40), 1.0 * region, n_random=50, rng=rng)
+    found = place_alike(region, EDGES, smooth(rng, 40), 1.0 * region, n_random=50, rng=rng)
     assert (found.n_disjoint, len(found.sets)) == (0, 0)
 
 
@@ -127,9 +204,9 @@ def test_what_cannot_be_done():
     with pytest.raises(DataError, match='Matching needs one value per voxel'):
         effects(rng, {'V1': cube(1, 1, 1)}, accuracy=[1.0])
     responses, predict, metrics = world(rng)
-    with pytest.raises(DataError, match='need the place of each voxel'):
+    with pytest.raises(DataError, match='need the neighbours of each voxel'):
         perturbation_effects(
-            predict, responses, {'V1': cube(1, 1, 1)}, metrics, positions=PLACES[:5], rng=rng
+            predict, responses, {'V1': cube(1, 1, 1)}, metrics, neighbours=EDGES[:5], rng=rng
         )
     with pytest.raises(ArgumentsError, match='No perturbation is called'):
         perturb(responses, [1], 'remove')

@@ -15,8 +15,9 @@ from nilearn.surface import load_surf_mesh
 from bids_neurodecode.report.brain import MAPS, color_limits
 from bids_neurodecode.report.cortex import can_turn, on_cortex, plot_cortex, surface_viewer
 from bids_neurodecode.report.section_signal import SELECTION
-from bids_neurodecode.report.sheets import Sheet, find_mesh
+from bids_neurodecode.report.sheets import Sheet
 from bids_neurodecode.report.style import to_svg
+from bids_neurodecode.signals.meshes import find_mesh
 from bids_neurodecode.spaces import Space
 
 SHAPE = (46, 55, 46)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -99,6 +100,7 @@ def analyse_conditions(
     tsnr_runs: npt.NDArray[np.float32],
     within: BoolArray | None = None,
     regions: Mapping[str, BoolArray] | None = None,
+    meshes: Iterable[Path] = (),
 ) -> ConditionAnalysis:
     """Decode conditions, predict the responses to them, and compare them.
 
@@ -118,6 +120,8 @@ def analyse_conditions(
         Voxels of the chosen regions, (n_voxels,); all if None.
     regions
         Voxels of each region of the atlas, (n_voxels,).
+    meshes
+        Folders where surfaces are looked for.
 
     Raises
     ------
@@ -157,7 +161,7 @@ def analyse_conditions(
     )
     accuracy, accuracy_fdr = None, None
     if config.conditions.searchlight is not None:
-        each = searchlight(tuned, split, keep, config.conditions.searchlight)
+        each = searchlight(tuned, split, keep, config.conditions.searchlight, meshes)
         accuracy = np.full(len(keep), np.nan)
         accuracy[keep] = each[:, keep].mean(axis=0)
         p = np.full(len(keep), np.nan)

@@ -1,25 +1,32 @@
 """Where in the brain can conditions be told apart? A classifier at every voxel.
 
-:class:`nilearn.decoding.SearchLight` with linear discriminant analysis, its covariance shrunk
-(Ledoit & Wolf 2004), on standardised voxels (Kriegeskorte et al. 2006, PNAS 103:3863).
+nilearn's search light with linear discriminant analysis, its covariance shrunk (Ledoit & Wolf
+2004), on standardised voxels (Kriegeskorte et al. 2006, PNAS 103:3863); on surfaces around the
+vertices along the mesh (Oosterhof et al. 2011, NeuroImage 56:593).
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import lil_array
 
 from bids_neurodecode.evaluation.statistics import MIN_GROUPS, inflation_of
-from bids_neurodecode.samples import Samples, Split, VoxelMask
-from bids_neurodecode.spaces import needs_grid
+from bids_neurodecode.samples import Samples, Split
+from bids_neurodecode.signals.meshes import within_reach
 from bids_neurodecode.typing import FloatArray
 
 
 def searchlight(
-    tuned: Sequence[Samples], split: Split, within: npt.NDArray[np.bool_], radius: float
+    tuned: Sequence[Samples],
+    split: Split,
+    within: npt.NDArray[np.bool_],
+    radius: float,
+    meshes: Iterable[Path] = (),
 ) -> FloatArray:
     """Classify held-out trials by the voxels around each voxel.
 
@@ -32,39 +39,44 @@ def searchlight(
     within
         Voxels that are used, (n_voxels,).
     radius
-        Of the spheres (mm).
+        Of the spheres (mm); on surfaces, of the way along the mesh.
+    meshes
+        Folders where meshes are looked for.
 
     Returns
     -------
     numpy.ndarray
         Balanced accuracy of each fold, (n_folds, n_voxels); NaN outside of ``within``.
     """
-    from nilearn.decoding import SearchLight
+    from nilearn.decoding.searchlight import search_light
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    needs_grid('A searchlight', tuned[0].responses.mask.space)
     names = split.table['stimulus'].astype(str).to_numpy()
     mask = tuned[0].responses.mask.restrict(within)
+    near = lil_array((mask.n_voxels, mask.n_voxels), dtype=bool)
+    near.rows[:] = [
+        row.tolist() for row in within_reach(mask, radius, meshes, what='A searchlight')
+    ]
     classifier = make_pipeline(
         StandardScaler(), LinearDiscriminantAnalysis(solver='lsqr', shrinkage='auto')
     )
     accuracy = np.full((len(split), len(within)), np.nan)
     for number, fold in enumerate(split):
         samples = tuned[min(number, len(tuned) - 1)]
-        light = SearchLight(
-            _image_of(mask),
-            radius=radius,
-            estimator=classifier,
-            scoring='balanced_accuracy',
-            cv=[(fold.train, fold.test)],
-        )
         with warnings.catch_warnings():
             # of a run that lacks a condition; and constant voxels, whose scale is taken as 1
             warnings.filterwarnings('ignore', category=UserWarning)
-            light.fit(mask.image(np.asarray(samples.values)[:, within]), names)
-        accuracy[number, within] = mask.extract(light.scores_)
+            accuracy[number, within] = search_light(
+                np.asarray(samples.values, dtype=np.float32)[:, within],
+                names,
+                classifier,
+                near,
+                scoring='balanced_accuracy',
+                cv=[(fold.train, fold.test)],
+                n_jobs=1,
+            )
     return accuracy
 
 
@@ -97,10 +109,6 @@ def accuracy_p(accuracy: FloatArray, chance: float, n_test: float) -> FloatArray
     variance = np.maximum(accuracy.var(axis=0, ddof=1), least)
     error = np.sqrt(variance / n * inflation_of(1.0, n))
     return np.asarray(t.sf((accuracy.mean(axis=0) - chance) / error, n - 1), dtype=np.float64)
-
-
-def _image_of(mask: VoxelMask) -> object:
-    return mask.image(np.ones(mask.n_voxels))
 
 
 __all__ = ['accuracy_p', 'searchlight']

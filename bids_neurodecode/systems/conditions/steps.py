@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.bids.sink import write_json, write_tsv
 from bids_neurodecode.bids.trials import with_trials
 from bids_neurodecode.bids.writer import ProductWriter
@@ -62,6 +63,7 @@ def add_conditions(ladder: Ladder) -> None:
     memory=lambda size: 4 * size.betas_gb + 1,
 )
 def analyse(
+    participant: ParticipantInput,
     config: Config,
     plan: Plan,
     mask: VoxelMask,
@@ -77,8 +79,8 @@ def analyse(
 
     Parameters
     ----------
-    config, plan
-        How, and what of the trials is held out.
+    participant, config, plan
+        Whose, how, and what of the trials is held out.
     mask, betas, tuned
         Voxels; betas, (n_trials, n_voxels); the same for each fold.
     tsnr_runs
@@ -105,6 +107,7 @@ def analyse(
         tsnr_runs=tsnr_runs,
         within=within,
         regions=load_regions(atlas_labels, atlas_table, mask),
+        meshes=[run.bold.parent for run in participant.runs],
     )
     return {'analysed': save_analysis(found, mask, folder, said)}
 

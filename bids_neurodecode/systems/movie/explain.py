@@ -27,6 +27,7 @@ from bids_neurodecode.typing import Float32Array, Uint8Array
 
 if TYPE_CHECKING:
     import pandas as pd
+    from scipy.sparse import csr_array
     from torch import Tensor, nn
 
     from bids_neurodecode.systems.movie.network import MovieNetwork, MovieNetworkSettings
@@ -113,7 +114,7 @@ def explain_perturbation(
     names: Mapping[int, str],
     settings: MovieSettings,
     *,
-    positions: npt.NDArray[np.integer[Any]],
+    neighbours: csr_array,
     accuracy: npt.ArrayLike | None,
     rng: np.random.Generator,
     progress: Callable[[int, int], None] | None = None,
@@ -130,8 +131,8 @@ def explain_perturbation(
         Region of each voxel, (n_voxels,); 0 is none.
     settings
         Kinds of perturbation, how many random sets, regions and frames.
-    positions
-        Place of each voxel on the grid, (n_voxels, 3).
+    neighbours
+        How far apart neighbouring voxels are, (n_voxels, n_voxels).
     accuracy
         Correlation of each voxel with its held-out prediction, (n_voxels,), which sets of voxels
         share with the region; None without an encoder.
@@ -163,7 +164,7 @@ def explain_perturbation(
         responses,
         regions,
         frame_metrics(truth),
-        positions=positions,
+        neighbours=neighbours,
         accuracy=accuracy,
         rng=rng,
         kinds=settings.explain_kinds,

@@ -1,5 +1,7 @@
 """Conditions over held-out runs: planted truth, and what independent code computes."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,7 +14,7 @@ from sklearn.preprocessing import StandardScaler
 from benchmarks.validation.conditions import N_VOXELS, World
 from bids_neurodecode.config import EvaluationSettings, SplitSettings, build_config
 from bids_neurodecode.errors import DataError
-from bids_neurodecode.samples import split_by_group
+from bids_neurodecode.samples import Responses, Samples, VoxelMask, split_by_group
 from bids_neurodecode.signals.reliability import noise_ceiling
 from bids_neurodecode.systems.conditions.analysis import (
     LACKING,
@@ -38,6 +40,7 @@ from bids_neurodecode.systems.conditions.searchlight import accuracy_p, searchli
 from bids_neurodecode.systems.conditions.similarity import dissimilarity, whitened
 from bids_neurodecode.systems.protocol import CUT_RUNS, NOT_OF_CONDITIONS, choose_condition_split
 from bids_neurodecode.systems.scoring import FEW_GROUPS, ONE_ORDER
+from tests.meshes import surfaces, write_mesh
 
 FAST = EvaluationSettings(n_permutations=99, n_bootstrap=100)
 
@@ -374,6 +377,24 @@ def test_searchlights_stay_within_their_voxels():
     found = searchlight([samples], split, within, 3.5)
     assert np.isfinite(found[:, within]).all()
     assert np.isnan(found[:, ~within]).all()
+
+
+def test_searchlights_of_a_strip_are_those_of_a_line_of_voxels(tmp_path):
+    """Along a mesh whose vertices lie as far apart as the voxels of a line."""
+    samples, split, *_ = world(signal=0.8)
+    line = VoxelMask(np.ones((N_VOXELS, 1, 1), dtype=bool), np.diag([3.0, 3, 3, 1]))
+    places = np.outer(np.arange(N_VOXELS), (3.0, 0, 0))
+    faces = np.stack([np.arange(N_VOXELS - 1), *(2 * [np.arange(1, N_VOXELS)])], axis=1)
+    folder = write_mesh(tmp_path, 'L', places, faces)
+    found = []
+    for mask in (line, replace(line, space=surfaces(N_VOXELS))):
+        moved = Samples(Responses(samples.values, mask), samples.table)
+        found.append(searchlight([moved], split, np.arange(N_VOXELS) != 20, 6.5, [folder]))
+    volume, surface = found
+    # voxels look across the hole at 20, vertices do not
+    assert (volume != surface)[:, [18, 19, 21, 22]].any()
+    away = np.abs(np.arange(N_VOXELS) - 20) > 2
+    np.testing.assert_array_equal(volume[:, away], surface[:, away])
 
 
 def test_conditions_that_last_longer_are_said():

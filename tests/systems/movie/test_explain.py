@@ -7,6 +7,8 @@ from torch import nn
 
 from bids_neurodecode.config import build_config
 from bids_neurodecode.errors import DataError
+from bids_neurodecode.samples import VoxelMask
+from bids_neurodecode.signals.meshes import neighbours
 from bids_neurodecode.standardizer import Standardizer
 from bids_neurodecode.systems.movie.explain import (
     LEFT_OUT,
@@ -83,9 +85,9 @@ def film(n, rng):
     return np.clip(values, 0, 255).astype(np.uint8)
 
 
-def places(n):
-    """Places of voxels in a sheet of rows of 20."""
-    return np.array([np.arange(n) // 20, np.arange(n) % 20, np.zeros(n)]).T.astype(int)
+def touching(n):
+    """Neighbours among the voxels of a sheet of rows of five."""
+    return neighbours(VoxelMask(np.ones((n // 5, 5, 1), dtype=bool), np.eye(4)))
 
 
 def test_the_region_that_paints_is_found():
@@ -97,7 +99,7 @@ def test_the_region_that_paints_is_found():
     labels[:10], labels[205:215] = 1, 3
     found = explain_perturbation(
         model, responses, truth, labels, NAMES, settings(explain_random=199),
-        positions=places(400), accuracy=np.full(400, 0.3), rng=rng,
+        neighbours=touching(400), accuracy=np.full(400, 0.3), rng=rng,
     )  # fmt: skip
     assert found.notes == ()
     table = found.table.set_index('region')
@@ -114,7 +116,7 @@ def test_too_few_places_and_no_accuracy_are_said():
     model = network(decoder=Painter())
     truth = model.reconstruct(responses)
     found = explain_perturbation(
-        model, responses, truth, LABELS, NAMES, settings(), positions=places(N_VOXELS),
+        model, responses, truth, LABELS, NAMES, settings(), neighbours=touching(N_VOXELS),
         accuracy=None, rng=rng,
     )  # fmt: skip
     assert np.isnan(found.table[['p', 'p_fdr', 'random_mean']].to_numpy()).all()
@@ -151,7 +153,7 @@ def test_regions_that_are_too_small_or_too_large_are_left_out_and_counted():
     model = network(decoder=Painter())
     truth = model.reconstruct(responses)
     asked = settings(explain_random=19, explain_kinds=['zero'])
-    where = {'positions': places(40), 'accuracy': np.ones(40)}
+    where = {'neighbours': touching(40), 'accuracy': np.ones(40)}
     found = explain_perturbation(model, responses, truth, labels, NAMES, asked, **where, rng=rng)
     assert set(found.table.region) == {'idle', 'resting'}
     assert found.notes[0] == LEFT_OUT.format(n=2, total=4, least=5, most=12)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,12 +12,14 @@ import numpy.typing as npt
 from bids_neurodecode.bids.sink import write_tsv
 from bids_neurodecode.bids.stimuli import check_image
 from bids_neurodecode.config import Config
-from bids_neurodecode.errors import InputError
-from bids_neurodecode.spaces import NEEDS_GRID, WHERE
+from bids_neurodecode.errors import DataError, InputError
+from bids_neurodecode.signals.meshes import bridged, neighbours
 from bids_neurodecode.workflow.files import load_map
 
 if TYPE_CHECKING:
     from bids_neurodecode.samples import Split, VoxelMask
+    from bids_neurodecode.settings.movie import MovieSettings
+    from bids_neurodecode.systems.movie.explain import Explained
     from bids_neurodecode.systems.movie.setup import FilmData
     from bids_neurodecode.systems.movie.study import NetworkStudy
 
@@ -88,6 +90,7 @@ def explain_study(
     config: Config,
     folder: Path,
     listen: Callable[[str], Callable[[int, int], None]],
+    meshes: Iterable[Path] = (),
 ) -> dict[str, Any]:
     """Disturb regions and test concepts, as the settings ask; save the tables.
 
@@ -95,6 +98,8 @@ def explain_study(
     ----------
     listen
         Gives the listener of the progress of what it is told.
+    meshes
+        Folders where surfaces are looked for.
 
     Returns
     -------
@@ -107,26 +112,8 @@ def explain_study(
     train, test = (part[measured[part]] for part in (split.folds[0].train, split.folds[0].test))
     done: dict[str, Any] = {'perturbation': False, 'concepts': False, 'warnings': []}
     with_decoder = study.network.decoder is not None
-    space = data.aligned.responses.mask.space
-    if 'perturbation' in movie.explain and labels is not None and space is not None:
-        where = {'what': 'The perturbation of regions', 'where': WHERE[space.form]}
-        done['warnings'].append(NEEDS_GRID.format(**where))
-    elif 'perturbation' in movie.explain and labels is not None and with_decoder:
-        from bids_neurodecode.systems.movie.explain import explain_perturbation
-        from bids_neurodecode.systems.movie.scores import target_frames
-
-        found = explain_perturbation(
-            study.network,
-            np.asarray(data.aligned.values[test][:, study.columns]),
-            target_frames(data.chunks(test), min_max=movie.min_max),
-            labels,
-            names,
-            movie,
-            positions=np.argwhere(data.aligned.responses.mask.mask)[study.columns],
-            accuracy=held_out_accuracy(study),
-            rng=rng,
-            progress=listen('perturbation'),
-        )
+    if 'perturbation' in movie.explain and labels is not None and with_decoder:
+        found = _disturb(study, data, test, (labels, names), movie, meshes, rng, listen)
         done['perturbation'] = _save(found, folder / 'perturbation.tsv', done['warnings'])
     if 'concepts' in movie.explain:
         from bids_neurodecode.systems.movie.explain import explain_concepts
@@ -146,6 +133,38 @@ def explain_study(
         )
         done['concepts'] = _save(found, folder / 'concepts.tsv', done['warnings'])
     return done
+
+
+def _disturb(
+    study: NetworkStudy,
+    data: FilmData,
+    test: npt.NDArray[np.intp],
+    regions: tuple[npt.NDArray[np.intp], Mapping[int, str]],
+    settings: MovieSettings,
+    meshes: Iterable[Path],
+    rng: np.random.Generator,
+    listen: Callable[[str], Callable[[int, int], None]],
+) -> Explained:
+    """Disturb regions; where voxels have no neighbours, say so instead."""
+    from bids_neurodecode.systems.movie.explain import Explained, explain_perturbation
+    from bids_neurodecode.systems.movie.scores import target_frames
+
+    try:
+        mask = data.aligned.responses.mask
+        edges = neighbours(mask, meshes, what='The perturbation of regions')
+    except DataError as error:
+        return Explained(None, (str(error),))
+    return explain_perturbation(
+        study.network,
+        np.asarray(data.aligned.values[test][:, study.columns]),
+        target_frames(data.chunks(test), min_max=settings.min_max),
+        *regions,
+        settings,
+        neighbours=bridged(edges, study.columns),
+        accuracy=held_out_accuracy(study),
+        rng=rng,
+        progress=listen('perturbation'),
+    )
 
 
 def held_out_accuracy(study: NetworkStudy) -> npt.NDArray[np.float64] | None:

@@ -284,7 +284,14 @@ def train_network(
         names = atlas_table.set_index('index')['name']
         atlas = atlas_labels, {int(str(index)): str(name) for index, name in names.items()}
     explained = explain_study(
-        study, data, plan.split, atlas, config, folder, lambda what: _say(f'{who} {what}', 0, 1)
+        study,
+        data,
+        plan.split,
+        atlas,
+        config,
+        folder,
+        lambda what: _say(f'{who} {what}', 0, 1),
+        [run.bold.parent for run in participant.runs],
     )
     baselines = {'ridge': by_fold, 'banded-ridge': banded_by_fold}
     case = NetworkCase(
