@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bids_neurodecode.errors import ReportError
-from bids_neurodecode.report.sheets import Paint, Sheet, columns_of, draw_bars, painter
+from bids_neurodecode.report.sheets import Paint, Sheet, columns_of, draw_columns, painter
 from bids_neurodecode.report.slices import (
     SliceLayout,
     add_axes,
@@ -483,7 +483,8 @@ def _map_on_sheet(
         bar = figure.colorbar(scale, cax=add_axes(figure, *place))
         bar.set_label(spec.label)
     elif sheet.space.form in {'parcels', 'pcifti'}:
-        draw_bars(figure, shown, paint, (0.6, 0.45, MAP_WIDTH - 0.4, height - 0.75))
+        box = (0.6, 0.45, MAP_WIDTH - 0.4, height - 0.75)
+        draw_columns(figure, shown, paint, box, sheet.space)
     chosen = None
     if selected is not None:
         chosen = values[inside & (columns_of(selected) > 0)]
@@ -495,12 +496,12 @@ def _map_on_sheet(
 def _on_sheet(
     values: FloatArray, paint: Paint, sheet: Sheet, labels: FloatArray | None = None
 ) -> Figure:
-    """Show colours on surfaces (or parcels as bars) alone."""
+    """Show colours on surfaces alone, or of one column after the other where there are none."""
     figure = new_figure(max(sheet.height, 1.6), layout='none')
     if sheet.height:
         sheet.draw(figure, values, paint, left=(WIDTH - sheet.width) / 2, labels=labels)
     else:
-        draw_bars(figure, values, paint, (0.6, 0.45, WIDTH - 0.8, 0.9))
+        draw_columns(figure, values, paint, (0.6, 0.45, WIDTH - 0.8, 0.9), sheet.space)
     return figure
 
 

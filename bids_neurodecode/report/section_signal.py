@@ -314,7 +314,9 @@ def _selection_block(
         f'the mask.{rule}'
     )
     if sheet is not None:
-        caption = f'The {n} columns that were used (orange).{where_shown(sheet, n)}{rule}'
+        caption = (
+            f'The {n} columns that were used (orange).{where_shown(sheet, n, alone=True)}{rule}'
+        )
     figure = brain.plot_selection(selected, mask=mask, background=background, sheet=sheet)
     kind = 'voxels on slices' if sheet is None else 'columns on surfaces'
     return Plot(name('selected', 'mask'), figure, caption, f'{n} selected {kind}.')

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from bids_neurodecode.report.slices import add_axes, aspect, canonical
 from bids_neurodecode.signals.meshes import NO_MESH, SIDES, Mesh, Side, find_mesh
-from bids_neurodecode.spaces import Space
+from bids_neurodecode.spaces import COLUMN, Space
 from bids_neurodecode.typing import FloatArray
 
 if TYPE_CHECKING:
@@ -318,7 +318,7 @@ def columns_of(image: Any) -> FloatArray:
     return values.reshape(values.shape[0], -1)[:, 0]
 
 
-def where_shown(sheet: Sheet, n_voxels: int) -> str:
+def where_shown(sheet: Sheet, n_voxels: int, *, alone: bool = False) -> str:
     """Say, in a caption, what the views are.
 
     Parameters
@@ -327,15 +327,17 @@ def where_shown(sheet: Sheet, n_voxels: int) -> str:
         Meshes that there are.
     n_voxels
         Columns that have values.
+    alone
+        Whether no distribution stands beside the views.
     """
     parts = []
     if sheet.meshes:
         parts.append('Lateral (top) and medial views of the left (L) and right (R) hemisphere')
     elif sheet.space.form in {'gifti', 'cifti'}:
-        parts.append(
-            'Only the distribution is shown, as '
-            + NO_MESH.format(label=sheet.space.label or 'these surfaces')
-        )
+        shown = 'Only the distribution is shown'
+        if alone:
+            shown = 'The cortex is not shown' if sheet.has_voxels else 'In the order of the data'
+        parts.append(f'{shown}, as {NO_MESH.format(label=sheet.space.label or "these surfaces")}')
     if sheet.has_voxels:
         parts.append('axial slices of the subcortical structures (grey)')
     if not parts:
@@ -343,20 +345,28 @@ def where_shown(sheet: Sheet, n_voxels: int) -> str:
     return ' ' + '; '.join(parts) + '.'
 
 
-def draw_bars(figure: Figure, values: FloatArray, paint: Paint, box: Sequence[float]) -> None:
-    """Draw a bar a parcel, in the order of the columns.
+def draw_columns(
+    figure: Figure, values: FloatArray, paint: Paint, box: Sequence[float], space: Space
+) -> None:
+    """Draw a bar a parcel, or a line a vertex, in the order of the columns.
 
     Parameters
     ----------
     figure
         That is drawn into.
     values
-        One per parcel, (n_parcels,).
+        One per column, (n_columns,).
     paint
         Turns values into colours.
     box
         Left, bottom, width and height in inches.
+    space
+        What the columns are.
     """
     axis = add_axes(figure, box[0], box[1], box[2], box[3])
-    axis.bar(np.arange(len(values)), np.nan_to_num(values), color=paint(values), width=1.0)
-    axis.set(xlabel='parcel', xlim=(-1, len(values)))
+    if space.form in {'parcels', 'pcifti'}:
+        axis.bar(np.arange(len(values)), np.nan_to_num(values), color=paint(values), width=1.0)
+    else:  # too many for bars
+        axis.imshow(paint(values)[None], aspect='auto', interpolation='nearest')
+        axis.set_yticks([])
+    axis.set(xlabel=COLUMN[space.form].removeprefix('a '), xlim=(-1, len(values)))

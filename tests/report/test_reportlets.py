@@ -7,12 +7,15 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+from nibabel.cifti2.cifti2_axes import BrainModelAxis
 from PIL import Image
 
 from bids_neurodecode.errors import ReportError
 from bids_neurodecode.report import brain, design, pictures, quality, scores
+from bids_neurodecode.report.sheets import Sheet, where_shown
 from bids_neurodecode.report.slices import choose_slices
 from bids_neurodecode.report.style import new_figure, to_svg
+from bids_neurodecode.spaces import Space
 from tests.figures import complaints
 
 AFFINE = np.diag([3.0, 4.0, 5.0, 1.0])
@@ -127,6 +130,20 @@ def test_selection_colours_the_selected_voxels() -> None:
     figure = brain.plot_selection(image_of(selected), mask=image_of(np.ones(selected.shape)))
     top = [image.get_array() for image in figure.axes[0].images[2:]]
     assert sum(np.nansum(np.ma.filled(array, np.nan)) for array in top) == 4
+
+
+@pytest.mark.parametrize(
+    ('form', 'what'), [('gifti', 'vertex'), ('cifti', 'vertex or a subcortical voxel')]
+)
+def test_a_selection_without_a_mesh_says_what_its_columns_are(form, what) -> None:
+    axis = BrainModelAxis.from_surface(np.arange(40), 40, 'CortexLeft')
+    selected = Space(axis, form, 'own').image((np.arange(40) < 9).astype(np.uint8))
+    figure = brain.plot_selection(selected, mask=selected)
+    (panel,) = figure.axes
+    assert panel.get_xlabel() == what
+    assert (panel.images[0].get_array()[0, :, 3] > 0).sum() == 9
+    said = where_shown(Sheet.of(Space(axis, form, 'own')), 9, alone=True)
+    assert said == ' In the order of the data, as no mesh of own was found.'
 
 
 def test_parcels_keep_background_clear() -> None:
