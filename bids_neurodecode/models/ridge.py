@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.mapped import blocks
+from bids_neurodecode.models.large import fit_penalties, is_large
 from bids_neurodecode.models.ridge_solver import Device, Folds, Predictors, errors_of_penalties
 from bids_neurodecode.standardizer import Standardizer
 from bids_neurodecode.typing import Float32Array
@@ -138,7 +139,10 @@ def fit_ridge(
         If the device is not there.
     """
     X, Y = checked_arrays(X, Y, alphas)
-    known = Predictors(X, make_folds(len(X), groups, n_folds), device)
+    folds = make_folds(len(X), groups, n_folds)
+    if device == 'cpu' and is_large(len(X), X.shape[1], Y.shape[1]):
+        return _fit_large(X, Y, alphas, folds, per_target=per_target)
+    known = Predictors(X, folds, device)
     system = known.factorise(alphas)
     # one penalty for all targets is chosen by errors in units of their variance
     scales = Standardizer.fit(Y)
@@ -175,6 +179,23 @@ def fit_ridge(
         chosen.astype(np.float32),
         (1 - missed / variance).astype(np.float32),
         basis,
+    )
+
+
+def _fit_large(
+    X: Float32Array, Y: Float32Array, alphas: Sequence[float], folds: Folds, *, per_target: bool
+) -> RidgeModel:
+    """Fit in the memory of one kernel, see :mod:`bids_neurodecode.models.large`."""
+    scales = Standardizer.fit(Y)
+    scaled = scales.apply(Y)
+    weights, chosen, missed = fit_penalties(X, scaled, alphas, folds, per_target=per_target)
+    variance = np.where(np.any(scaled != 0, axis=0), 1.0, np.nan)
+    return RidgeModel(
+        X.mean(axis=0, dtype=np.float64).astype(np.float32),
+        weights * scales.scale.astype(np.float32),
+        scales.mean.astype(np.float32),
+        np.asarray(alphas, dtype=np.float32)[chosen],
+        (1 - missed / variance).astype(np.float32),
     )
 
 

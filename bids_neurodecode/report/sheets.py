@@ -348,7 +348,7 @@ def where_shown(sheet: Sheet, n_voxels: int, *, alone: bool = False) -> str:
 def draw_columns(
     figure: Figure, values: FloatArray, paint: Paint, box: Sequence[float], space: Space
 ) -> None:
-    """Draw a bar a parcel, or a line a vertex, in the order of the columns.
+    """Draw a bar for each parcel, or a line for each vertex, in the order of the columns.
 
     Parameters
     ----------

@@ -11,6 +11,7 @@ from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.bids.series import read_header
 from bids_neurodecode.config import SelectionSettings
 from bids_neurodecode.mapped import BLOCK_BYTES
+from bids_neurodecode.models.large import COVARIANCES, LARGE, is_large
 
 GB = 1024.0**3
 HELD_GB = 1.0
@@ -89,10 +90,18 @@ class DataSize:
         return 8 * self.n_trials * self.n_stimuli / 5 / GB
 
     @property
-    def kernel_gb(self) -> float:
-        """Memory of the square matrix that a decoder factorises: of trials or chosen columns."""
-        n = min(self.n_trials, self.n_voxels * self.filled * self.chosen)
-        return 8 * n**2 / GB
+    def factor_gb(self) -> float:
+        """Memory of factorising what a decoder inverts, a square of trials or chosen columns.
+
+        That is seven squares of trials, or more of columns where these are fewer; where both are
+        many, one (and seven in folds with too few trials for that).
+        """
+        n_columns = round(self.n_voxels * self.filled * self.chosen)
+        if is_large(self.n_trials, n_columns, 1):
+            return max(7 * 8 * LARGE**2, 8 * self.n_trials**2 + 4 * BLOCK_BYTES) / GB
+        if self.n_trials < n_columns:
+            return 7 * 8 * self.n_trials**2 / GB
+        return COVARIANCES * 8 * n_columns**2 / GB
 
     @property
     def written_gb(self) -> float:

@@ -1,5 +1,7 @@
 """Ridge equals scikit-learn's, penalty by penalty and fold by fold."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,7 +10,7 @@ from sklearn.linear_model import Ridge
 from sklearn.model_selection import GridSearchCV, GroupKFold
 
 from bids_neurodecode.errors import DataError, ResourceError
-from bids_neurodecode.models import ridge_solver
+from bids_neurodecode.models import large, ridge_solver
 from bids_neurodecode.models.banded import fit_banded
 from bids_neurodecode.models.dual import Factorisation
 from bids_neurodecode.models.ridge import RidgeModel, fit_ridge, make_folds
@@ -184,6 +186,63 @@ def test_repeats_and_tiny_penalties_of_many_predictors(alphas):
     model = Factorisation(X).fit(Y, alphas=alphas, per_target=True).ridge
     oracle = by_svd(*(array.astype(float) for array in (X, Y, new)), model.alphas.max())
     np.testing.assert_allclose(model.predict(new), oracle, atol=1e-4)
+
+
+LARGE_ALPHAS = tuple(10.0**k for k in range(-2, 7))
+
+
+@pytest.mark.parametrize('per_target', [True, False])
+def test_one_kernel_after_another_gives_the_same(monkeypatch, per_target):
+    """As the eigenvectors of the kernel do, tile by tile, with samples in any order of folds."""
+    X, Y, new = problem(60, 90)
+    groups = np.random.default_rng(0).permutation(60) // 3
+    given = {'alphas': LARGE_ALPHAS, 'groups': groups, 'per_target': per_target}
+    model = fit_ridge(X, Y, **given)
+    monkeypatch.setattr(large, 'LARGE', 10)
+    monkeypatch.setattr(large, 'AT_ONCE', 7)
+    other = fit_ridge(X, Y, **given)
+    assert (len(set(other.alphas.tolist())) > 1) == per_target
+    np.testing.assert_array_equal(other.alphas, model.alphas)
+    np.testing.assert_allclose(other.cv_r2, model.cv_r2, atol=1e-5)
+    np.testing.assert_allclose(other.predict(new), model.predict(new), rtol=1e-5)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    # what rounding leaves where predictors lack directions is not cut off
+    at=st.one_of(
+        st.tuples(st.sampled_from([*RANKS[:2], RANKS[3]]), st.floats(-10, 3)),
+        st.tuples(st.sampled_from(RANKS), st.floats(-3, 3)),
+    ),
+    log_scale=st.integers(-4, 7),
+    seed=st.integers(0, 5),
+)
+def test_one_kernel_after_another_at_any_rank(at, log_scale, seed):
+    (shape, log_alpha), rng, scale = at, np.random.default_rng(seed), 10.0**log_scale
+    X = (of_rank(rng, *shape) * scale).astype(np.float32)
+    Y = (X[:, :3] / scale + rng.normal(size=(len(X), 3))).astype(np.float32)
+    new = (rng.normal(size=(9, X.shape[1])) * scale).astype(np.float32)
+    alpha = 10.0**log_alpha * np.linalg.norm(X.astype(float) - X.mean(axis=0), 2) ** 2
+    expected = by_svd(*(array.astype(float) for array in (X, Y, new)), alpha)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(large, 'LARGE', 10)
+        assert large.is_large(len(X), X.shape[1], 3)
+        model = fit_ridge(X, Y, alphas=[alpha])
+    size = max(1.0, np.abs(expected).max())
+    np.testing.assert_allclose(model.predict(new), expected, atol=2e-3 * size)
+
+
+def test_one_kernel_is_all_that_is_held(monkeypatch):
+    """Beside blocks of predictors and folds; eigenvectors take several times as much."""
+    monkeypatch.setattr(large, 'LARGE', 100)
+    monkeypatch.setattr(large, 'AT_ONCE', 50)
+    X, Y, _ = problem(1000, 1200)
+    X, Y = X.astype(np.float32), Y.astype(np.float32)
+    tracemalloc.start()
+    fit_ridge(X, Y, alphas=LARGE_ALPHAS[:2], n_folds=10)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1.6 * 8 * 1000**2
 
 
 def test_constant_target_is_predicted_as_it_is():

@@ -1,0 +1,171 @@
+r"""Ridge regression of many samples on many predictors, in the memory of one kernel.
+
+Eigenvectors of a kernel take the room of seven, those of covariances, one a fold, of more. Here
+each penalty is inverted in turn, in the lower triangle of the kernel, whose upper triangle brings
+it back for the next one: with :math:`P` the inverse of :math:`K + \alpha` without the constant
+direction, dual weights are :math:`C = PY`, and what a fit without the samples of a fold F misses
+on them is :math:`P_{FF}^{-1} C_F` (:mod:`bids_neurodecode.models.ridge_solver`). Everything is
+float64 up to the primal weights :math:`X^T C`, in which directions that rows repeat cancel. What
+rounding to float32 left in directions that predictors lack is fitted as it is; with eigenvectors
+it is cut off where the penalty is small (1e-4 of the kernel and less).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.linalg import blas, cho_factor, cho_solve, lapack
+
+from bids_neurodecode.models.ridge_solver import Folds
+from bids_neurodecode.typing import Float32Array, FloatArray, IndexArray
+
+LARGE = 2**13
+"""Samples and predictors from which one kernel is all that is held."""
+COVARIANCES = 18
+"""How many squares of predictors are held at a time where there are fewer of them than samples:
+those of all samples and without each of five folds, their eigenvectors, and work space."""
+AT_ONCE = 1024
+"""Columns that are worked on together."""
+
+
+def is_large(n_samples: int, n_predictors: int, n_targets: int) -> bool:
+    """Whether one kernel after another is taken: few targets, half a GiB and more, least memory.
+
+    Parameters
+    ----------
+    n_samples, n_predictors, n_targets
+        Of the regression.
+
+    Examples
+    --------
+    >>> is_large(30_000, 30_427, 100), is_large(1_000, 30_427, 100), is_large(90_000, 9_000, 100)
+    (True, False, False)
+    """
+    fewest = min(n_samples, n_predictors)
+    return n_targets <= n_samples and fewest >= LARGE and n_samples**2 <= COVARIANCES * fewest**2
+
+
+def fit_penalties(
+    X: npt.NDArray[np.float32],
+    Y: npt.NDArray[np.floating[Any]],
+    alphas: Sequence[float],
+    folds: Folds,
+    *,
+    per_target: bool,
+) -> tuple[Float32Array, IndexArray, FloatArray]:
+    """Fit one penalty after another and keep the best of each target.
+
+    Parameters
+    ----------
+    X
+        Predictors, (n_samples, n_predictors); may lie in a file.
+    Y
+        Standardised targets, (n_samples, n_targets).
+    alphas
+        To choose from.
+    folds
+        (training rows, held-out rows): each sample is held out once.
+    per_target
+        One penalty a target, or one for all.
+
+    Returns
+    -------
+    weights : numpy.ndarray
+        Primal, (n_predictors, n_targets), float32.
+    chosen : numpy.ndarray
+        Number of the penalty, (n_targets,).
+    missed : numpy.ndarray
+        Mean squared error over held-out samples at that penalty, (n_targets,).
+    """
+    order = np.concatenate([held for _, held in folds])
+    edges = np.cumsum([0, *(len(held) for _, held in folds)])
+    targets = np.asarray(Y, dtype=np.float64, order='F')[order]
+    targets -= targets.mean(axis=0)
+    kernel = _kernel(X, order)
+    diagonal = kernel.diagonal().copy()
+    n, n_targets = targets.shape
+    size = _largest(kernel)
+    weights = np.zeros((X.shape[1], n_targets), dtype=np.float32)
+    chosen, missed = np.zeros(n_targets, dtype=np.intp), np.full(n_targets, np.inf)
+    for number, alpha in enumerate(alphas):
+        # a penalty below what rounding does to eigenvalues is none
+        penalty = max(float(alpha), float(np.finfo(np.float64).eps) * n * size)
+        # the constant vector is given the eigenvalue ``size`` and taken out of the inverse again
+        _invert(kernel, diagonal, size / n, penalty)
+        constant = 1 / (n * (size + penalty))
+        dual = blas.dsymm(1.0, kernel, targets, lower=1)
+        dual -= constant * targets.sum(axis=0)
+        errors = np.zeros(n_targets)
+        for start, stop in pairwise(edges):
+            block = np.asfortranarray(kernel[start:stop, start:stop]) - constant
+            factor = cho_factor(block, lower=True, overwrite_a=True, check_finite=False)
+            errors += np.square(cho_solve(factor, dual[start:stop])).mean(axis=0) / len(folds)
+        better = errors < missed
+        if not per_target:
+            better[:] = errors.mean() < missed.mean()
+        if better.any():
+            chosen[better], missed[better] = number, errors[better]
+            weights[:, better] = _primal(X, order, dual[:, better])
+    return weights, chosen, missed
+
+
+def _centred(X: npt.NDArray[np.float32], order: IndexArray) -> Iterator[tuple[slice, FloatArray]]:
+    """Yield some centred columns at a time, their rows in an order."""
+    for first in range(0, X.shape[1], AT_ONCE):
+        columns = slice(first, min(first + AT_ONCE, X.shape[1]))
+        part = X[:, columns].astype(np.float64)
+        yield columns, (part - part.mean(axis=0))[order]
+
+
+def _kernel(X: npt.NDArray[np.float32], order: IndexArray) -> FloatArray:
+    """Return the kernel of the centred rows, (n_samples, n_samples), in Fortran's order."""
+    kernel = np.zeros((len(order), len(order)))
+    for _, part in _centred(X, order):
+        for rows in _tiles(len(order)):
+            kernel[rows, rows.start :] += part[rows] @ part[rows.start :].T
+    for rows in _tiles(len(order)):
+        kernel[rows.start :, rows] = kernel[rows, rows.start :].T
+    kernel -= kernel.mean(axis=0)  # what rounding left
+    kernel -= kernel.mean(axis=1)[:, None]
+    return kernel.T
+
+
+def _largest(kernel: FloatArray) -> float:
+    """Return what no eigenvalue exceeds: the largest sum of the magnitudes of a column."""
+    sums = (np.abs(kernel[:, columns]).sum(axis=0).max() for columns in _tiles(len(kernel)))
+    return max(float(np.finfo(np.float32).tiny), *map(float, sums))
+
+
+def _invert(kernel: FloatArray, diagonal: FloatArray, shift: float, penalty: float) -> None:
+    """Put the inverse of kernel + shift + penalty into the lower triangle.
+
+    The kernel is above the diagonal, and in ``diagonal``.
+    """
+    n = len(kernel)
+    for columns in _tiles(n):
+        kernel[columns.stop :, columns] = kernel[columns, columns.stop :].T + shift
+        square = kernel[columns, columns]
+        below = np.tri(len(square), k=-1, dtype=bool)
+        square[below] = (square.T + shift)[below]
+    kernel[np.diag_indices(n)] = diagonal + shift + penalty
+    factor, failed = lapack.dpotrf(kernel, lower=1, clean=0, overwrite_a=1)
+    if failed:
+        raise np.linalg.LinAlgError(f'no Cholesky factor: minor {failed} is not positive')
+    lapack.dpotri(factor, lower=1, overwrite_c=1)
+
+
+def _primal(X: npt.NDArray[np.float32], order: IndexArray, dual: FloatArray) -> Float32Array:
+    """Return the weights of the predictors, (n_predictors, n_targets)."""
+    parts = [(part.T @ dual).astype(np.float32) for _, part in _centred(X, order)]
+    return np.concatenate(parts)
+
+
+def _tiles(n: int) -> Iterator[slice]:
+    return (slice(start, min(start + AT_ONCE, n)) for start in range(0, n, AT_ONCE))
+
+
+__all__ = ['LARGE', 'fit_penalties', 'is_large']
