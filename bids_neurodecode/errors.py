@@ -10,8 +10,19 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 """Numbers of the errors of a disk, or a quota, that is full."""
 
 
+LONGEST = 2000
+"""Characters of a message: what lists names may meet a hundred thousand of them."""
+
+
 class NeurodecodeError(Exception):
     """Base of every error that the program raises on purpose."""
+
+    def __str__(self) -> str:
+        said = super().__str__()
+        if len(said) <= LONGEST:
+            return said
+        # the way out stands at the end
+        return f'{said[: LONGEST // 2]} ... {said[-LONGEST // 2 :]}'
 
 
 class ArgumentsError(NeurodecodeError):

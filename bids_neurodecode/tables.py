@@ -27,6 +27,12 @@ FIELDS = (
     'Row {row} of {file} has {found} fields, and its header names {expected}. Give each row one '
     'field for each column (a tab at the end of a row makes a field too).'
 )
+MOST_COLUMNS = 20_000
+"""Of a table of text: reading takes time by the column."""
+WIDE = (
+    '{file} has {found} columns, and no more than {most} are read of a text table. Check that it '
+    'is what its name says; wider tables of features can be given as .npy, .h5 or .safetensors.'
+)
 EMPTY_ROW = 'Row {row} of {file} is empty. Remove it.'
 QUOTES = (
     'Row {row} of {file} has a stray quotation mark ({reason}). Correct it: close it within '
@@ -89,12 +95,13 @@ def read_rows(file: Path, separator: str = '\t') -> list[list[str]]:
     Raises
     ------
     InputError
-        If the file was not fetched or cannot be read, or a row has another number of fields, no
-        field at all (the end of the file aside), or quotation marks that do not enclose a field.
+        If the file was not fetched or cannot be read, has more than ``MOST_COLUMNS`` columns, or a
+        row has another number of fields, no field at all (the end of the file aside), or quotation
+        marks that do not enclose a field.
         Rows are counted from 1, as editors show them.
     """
     rows: list[list[str]] = []
-    for number, line in enumerate(_lines(file), 1):
+    for number, line in enumerate(_lines(file, separator), 1):
         fields = _fields(line, separator, number, file)
         if rows:
             _check_fields(len(fields), len(rows[0]), number, file)
@@ -115,7 +122,7 @@ def count_rows(file: Path, separator: str = '\t') -> int:
     InputError
         For what :func:`read_rows` refuses.
     """
-    lines = _lines(file)
+    lines = _lines(file, separator)
     if any('"' in line for line in lines):  # may enclose separators
         return len(read_rows(file, separator))
     expected = lines[0].count(separator) + 1
@@ -124,7 +131,7 @@ def count_rows(file: Path, separator: str = '\t') -> int:
     return len(lines)
 
 
-def _lines(file: Path) -> list[str]:
+def _lines(file: Path, separator: str) -> list[str]:
     """Read the lines of a text table, none of which is empty."""
     check_fetched(file)
     check_size(file, LARGEST_GB)
@@ -139,6 +146,8 @@ def _lines(file: Path) -> list[str]:
     if not lines[0].strip():
         reason = 'its first row is empty' if len(lines) > 1 else 'it is empty'
         raise InputError(UNREADABLE.format(file=file, reason=reason))
+    if (n := lines[0].count(separator) + 1) > MOST_COLUMNS:
+        raise InputError(WIDE.format(file=file, found=n, most=MOST_COLUMNS))
     for number, line in enumerate(lines, 1):
         if not line.strip():
             raise InputError(EMPTY_ROW.format(row=number, file=file))

@@ -15,6 +15,7 @@ from bids_neurodecode.cli.checks import check_all
 from bids_neurodecode.cli.exits import USAGE
 from bids_neurodecode.cli.main import main
 from bids_neurodecode.cli.parser import parse_arguments, settings_from
+from bids_neurodecode.errors import LONGEST
 
 FILM = {'film': 'film.mp4'}
 """Of a dataset that shows a film."""
@@ -68,6 +69,7 @@ def refused(argv: list[str], line: str, folder: Path, capsys: Any) -> None:
     assert code == USAGE, stderr
     assert 'Traceback' not in stderr
     assert len(lines) == 1, stderr
+    assert len(lines[0]) < LONGEST + 100
     assert re.search(line, lines[0]), lines[0]
     assert WAY_OUT.search(lines[0]), lines[0]
     assert listing(folder) == before

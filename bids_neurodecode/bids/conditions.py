@@ -224,7 +224,8 @@ class ConditionReader(EventsReader):
                 FEW_CONDITIONS.format(label=label, n=len(names), names=listed, file=runs[0].events)
             )
         self._kept = names
-        alike = sorted(x for x in names if [y.casefold() for y in names].count(x.casefold()) > 1)
+        folded = Counter(x.casefold() for x in names)
+        alike = sorted(x for x in names if folded[x.casefold()] > 1)
         if alike:
             notes.append(ALIKE.format(label=label, names=', '.join(alike)))
         once = sorted(set(counts) - set(names))

@@ -38,6 +38,15 @@ INDEX_IN_INPUT = (
     'The index folder {folder} equals or lies inside the input {input}. '
     'Choose another with --bids-database-dir.'
 )
+NOT_FOR_RESULTS = (
+    'The output folder {folder} is {whose}, and results would be mixed with what is there. '
+    'Choose a folder for them alone, such as {example}.'
+)
+SYSTEM = (
+    *('/', '/bin', '/boot', '/dev', '/etc', '/lib', '/lib64', '/proc', '/run', '/sbin', '/sys'),
+    *('/usr', '/var'),
+)
+"""Folders of the machine. What lies below may be the user's (``/dev/shm/out``)."""
 NOT_A_FOLDER = '{path} is a file, and a folder is needed there. Choose another {what}.'
 LINK_TO_NOTHING = (
     'The {what} {folder} is a link to {target}, which is not there. Make that folder, or choose '
@@ -127,12 +136,25 @@ def check_places(arguments: Arguments) -> None:
     ]
     if arguments.bids_database_dir is not None:
         places.append((arguments.bids_database_dir, INDEX_IN_INPUT, 'index folder'))
+    _check_not_shared(arguments.output_dir)
     for folder, message, what in places:
         for source in inputs:
             if folder.resolve().is_relative_to(source.resolve()):
                 raise ArgumentsError(message.format(folder=folder, input=source))
         _check_writable(folder, what)
     _check_inside(arguments.output_dir)
+
+
+def _check_not_shared(folder: Path) -> None:
+    """Refuse folders of the machine, and a home that holds other things."""
+    place = folder.resolve()
+    whose = 'a folder of the system' if str(place) in SYSTEM else ''
+    if place == Path(os.path.expanduser('~')).resolve() and place.is_dir():  # noqa: PTH111
+        results = (place / 'dataset_description.json').is_file()
+        whose = whose or ('' if results or not any(place.iterdir()) else 'the home of the user')
+    if whose:
+        example = place / 'results'
+        raise ArgumentsError(NOT_FOR_RESULTS.format(folder=folder, whose=whose, example=example))
 
 
 def _check_inside(output_dir: Path) -> None:

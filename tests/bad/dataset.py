@@ -341,6 +341,12 @@ def confounds_hold_text(data):
     return config(data, '[clean]\ncolumns = ["trans_x"]\n')
 
 
+@fault(r'have no column\(s\) c0, c1, .* \.\.\. .*Choose among: trans_x')
+def confounds_lack_thousands_of_columns(data):
+    names = ', '.join(f'"c{number}"' for number in range(5000))
+    return config(data, f'[clean]\ncolumns = [{names}]\n')
+
+
 @fault(r'The confound\(s\) trans_x in .* are missing .* in 1 volume')
 def confounds_hold_infinity(data):
     change_line(data.confounds(), 3, 'inf\t0.1')

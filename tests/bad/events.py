@@ -141,6 +141,13 @@ def column_given_twice(data):
     data.rewrite_events([[2, 2, 'x', 'a.png', 5]], columns=columns)
 
 
+@fault(r'events\.tsv has 20004 columns, and no more than 20000 are read', one=True)
+def events_of_twenty_thousand_columns(data):
+    lines = data.events().read_text().splitlines()
+    more = '\t'.join(f'c{number}' for number in range(20_000))
+    data.events().write_text('\n'.join(f'{line}\t{more}' for line in lines))
+
+
 @fault(r"events\.tsv lack the column 'onset'", one=True)
 def events_without_onsets(data):
     data.rewrite_events([[2, 'a.png']], columns=['duration', 'stim_file'])

@@ -41,6 +41,13 @@ def index_inside_the_input(data):
     return ['--bids-database-dir', str(data.root / 'index')]
 
 
+for _folder in ('/', '/usr', '/etc', '/proc', '/dev/../var'):
+
+    @fault(r'output folder /.* is a folder of the system.* Choose a folder for them alone')
+    def output_is_a_folder_of_the_system(data, folder=_folder):
+        return ['OUTPUT', folder]
+
+
 @fault(r'is a file, and a folder is needed')
 def output_is_a_file(data):
     (data.root.parent / 'file').write_text('')

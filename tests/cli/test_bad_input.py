@@ -15,6 +15,7 @@ from bids_neurodecode.cli.exits import FAILED, USAGE
 from bids_neurodecode.cli.main import main
 from bids_neurodecode.cli.parser import parse_arguments, settings_from
 from bids_neurodecode.config import build_config
+from bids_neurodecode.errors import ArgumentsError
 from bids_neurodecode.levels import participant
 from bids_neurodecode.workflow import resources
 from bids_neurodecode.workflow.resources import DataSize, chosen_share
@@ -66,6 +67,17 @@ def test_accents_and_marks_of_other_systems_are_read(make_dataset):
     settings.write_bytes(b'\xef\xbb\xbfseed = 3\r\n')
     (person,) = check(data, ['--config-file', str(settings)]).participants
     assert 'cafe\u0301.png' in person.stimuli
+
+
+def test_results_go_into_a_home_that_holds_nothing_else(make_dataset, monkeypatch, tmp_path):
+    home = tmp_path / 'home'
+    home.mkdir()
+    monkeypatch.setenv('HOME', str(home))
+    extra = ['OUTPUT', str(home)]
+    assert check(make_dataset(), extra).participants
+    (home / 'letter.txt').write_text('')
+    with pytest.raises(ArgumentsError, match='is the home of the user'):
+        check(make_dataset('again'), extra)
 
 
 def test_too_little_memory_is_one_line(make_dataset, capsys, monkeypatch):
