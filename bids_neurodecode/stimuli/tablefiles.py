@@ -78,14 +78,27 @@ def read_features(file: Path, key: str | None = None) -> FeatureTable:
         types = ' '.join(sorted(SUFFIXES))
         raise InputError(UNKNOWN_KIND.format(file=file, types=types))
     try:
-        state = file.stat()
+        states = [own.stat() for own in files_of_table(file)]
     except OSError as error:
         raise InputError(UNREADABLE.format(file=file, reason=error.strerror)) from error
-    return _read(file, key, state.st_size, state.st_mtime_ns)
+    return _read(file, key, tuple((state.st_size, state.st_mtime_ns) for state in states))
+
+
+def files_of_table(file: Path) -> list[Path]:
+    """Return the files that a table is read from: itself, and what names rows and columns of npy.
+
+    Parameters
+    ----------
+    file
+        The table.
+    """
+    beside = ('.tsv', '.json') if file.suffix.lower() == '.npy' else ()
+    others = (file.with_suffix(suffix) for suffix in beside)
+    return [file, *(other for other in others if other.is_file())]
 
 
 @lru_cache(maxsize=8)
-def _read(file: Path, key: str | None, _size: int, _time: int) -> FeatureTable:
+def _read(file: Path, key: str | None, _states: tuple[tuple[int, int], ...]) -> FeatureTable:
     suffix = file.suffix.lower()
     if suffix in {'.tsv', '.csv'}:
         return _of_text(file, key)

@@ -195,6 +195,7 @@ def test_chunks_are_streamed(film, tmp_path):
 def test_min_max_of_each_frame():
     frames = torch.randint(50, 90, (2, 4, 8, 8, 3), dtype=torch.uint8)
     frames[0, 0] = 77
+    frames[1, 2] //= 2  # of another range than the rest
     chunks = as_chunks(frames, min_max=True)
     low, high = chunks.amin((1, 2, 3)), chunks.amax((1, 2, 3))
     assert torch.equal(low, torch.zeros(2, 4))

@@ -114,6 +114,15 @@ def test_features_of_several_extractors_stand_side_by_side(images):
     assert image_size_of('gabor+mobilenetv2', 64) == 224
 
 
+def test_what_is_finer_than_the_size_of_a_network_is_averaged():
+    network = packaged.read_convnet('mobilenetv2')
+    board = (torch.arange(64)[:, None] + torch.arange(64)) % 2
+    pixels = board.float().expand(1, 3, 64, 64)
+    grey = torch.full((1, 3, 64, 64), 0.5)
+    found, expected = (network.standardise(x, 16) for x in (pixels, grey))
+    torch.testing.assert_close(found, expected, rtol=0, atol=0.02)
+
+
 def test_pixels_have_gradients(images):
     network = packaged.read_convnet('efficientnet-lite0')
     pixels = torch.from_numpy(images[:1]).permute(0, 3, 1, 2).float().div(255).requires_grad_()

@@ -83,6 +83,24 @@ def test_a_table_is_read_again_when_it_changes(tmp_path):
     np.testing.assert_allclose(np.concatenate([*found.values()], axis=1)[0], VALUES[0] + 1)
 
 
+def test_columns_of_an_array_are_counted(tmp_path):
+    file = write_npy(tmp_path / 'x.npy')
+    file.with_suffix('.json').write_text(json.dumps({'Columns': COLUMNS[1:]}))
+    with pytest.raises(InputError, match=says(tablefiles.COLUMN_NAMES, found=4, expected=5)):
+        read_features(file)
+
+
+def test_times_beside_an_array_are_read_and_blamed_by_their_row(tmp_path):
+    file = write_npy(tmp_path / 'x.npy')
+    rows = file.with_suffix('.tsv')
+    rows.write_text('time\n0\n0.5\n1\n2\n')
+    np.testing.assert_array_equal(read_features(file).times, [0, 0.5, 1, 2])
+    rows.write_text('time\n0\n0.5\nlate\n2\n')
+    with pytest.raises(InputError, match='late') as error:
+        read_features(file)  # again, as what lies beside it changed
+    assert rows.name in str(error.value)
+
+
 def test_half_precision_tensors_are_read(tmp_path):
     save_file({'clip': torch.ones((3, 2), dtype=torch.bfloat16)}, tmp_path / 'x.safetensors')
     assert (read_features(tmp_path / 'x.safetensors').values == 1).all()
@@ -235,6 +253,15 @@ def test_clocks_that_do_not_fit_are_refused(table, message):
 def test_missing_values_of_moments_that_are_not_shown_do_not_matter():
     table = film(np.r_[np.nan, np.arange(9.0)])
     assert table.of_volumes(np.arange(1, 10) * 2.0, 2.0, shown=20.0)
+
+
+def test_missing_values_of_bands_that_are_not_asked_for_do_not_matter(tmp_path):
+    file = tmp_path / 'film.tsv'
+    file.write_text('time\tloud\tpitch\n' + ''.join(f'{k}\t{k}\tn/a\n' for k in range(8)))
+    found = read_features(file).of_volumes([0.0, 2, 4], 2.0, wanted={'own': ('loud',)})
+    np.testing.assert_array_equal(found['own'], [[0.5], [2.5], [4.5]])
+    with pytest.raises(InputError, match='pitch'):
+        read_features(file).of_volumes([0.0, 2, 4], 2.0)
 
 
 @pytest.mark.parametrize('head', ['Time\tloud', 'Onset\tDuration\tloud', 'time\tonset\tloud'])

@@ -59,6 +59,19 @@ def test_below_six_units_there_is_a_difference_and_no_test():
     assert (found[0].difference, found[0].difference_p) == (0.0, None)
 
 
+def test_without_resamplings_there_is_the_mean_over_units_alone():
+    """Units of one, two and three samples count alike."""
+    values, units = np.array([6.0, 1, 3, 3, 4, 5]), np.array([0, 1, 1, 2, 2, 2])
+    kept = {
+        ('gru', 'final', 'pixcorr'): (values, units),
+        ('baseline-nearest', 'final', 'pixcorr'): (np.ones(6), units),
+    }
+    settings = EvaluationSettings(n_permutations=0, n_bootstrap=0)
+    (found,) = compare_rows([row('baseline-nearest')], kept, 'gru', settings, None)
+    assert found.difference == (5 + 1 + 3) / 3
+    assert (found.difference_p, found.difference_low, found.n_units) == (None, None, 3)
+
+
 def test_units_of_a_mean_are_its_values():
     values = np.random.default_rng(0).normal(size=9)
     without = (values.sum() - values) / 8

@@ -15,7 +15,7 @@ from bids_neurodecode.bids.trials import film_table
 from bids_neurodecode.config import Config, FeatureSettings
 from bids_neurodecode.errors import ArgumentsError, InputError
 from bids_neurodecode.settings.encoding import TABLE
-from bids_neurodecode.stimuli.tablefiles import read_features
+from bids_neurodecode.stimuli.tablefiles import files_of_table, read_features
 from bids_neurodecode.stimuli.tables import LONGER, FeatureTable
 from bids_neurodecode.text import did_you_mean
 from bids_neurodecode.typing import Float32Array
@@ -254,11 +254,8 @@ def _switched_off(participant: ParticipantInput) -> dict[str, float]:
 
 def own_files(participant: ParticipantInput) -> list[Path]:
     """Return the files of a participant's tables, with what lies beside an array for its rows."""
-    found = []
-    for file in dict.fromkeys(participant.features.values()):
-        beside = [file.with_suffix(x) for x in ('.tsv', '.json')] if file.suffix == '.npy' else []
-        found += [file, *(other for other in beside if other.is_file())]
-    return found
+    tables = dict.fromkeys(participant.features.values())
+    return [file for table in tables for file in files_of_table(table)]
 
 
 def check_frames(participant: ParticipantInput, config: Config) -> None:

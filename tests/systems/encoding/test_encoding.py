@@ -7,11 +7,12 @@ import pandas as pd
 import pytest
 
 from bids_neurodecode import mapped
-from bids_neurodecode.config import Config, build_config
+from bids_neurodecode.config import Config, EvaluationSettings, build_config
 from bids_neurodecode.errors import ArgumentsError, DataError
 from bids_neurodecode.samples import Responses, Samples, VoxelMask, split_by_group
 from bids_neurodecode.signals.reliability import noise_ceiling
 from bids_neurodecode.systems.base import PerStimulus
+from bids_neurodecode.systems.encoding.applying import apply_encoder
 from bids_neurodecode.systems.encoding.encoders import (
     EncoderSettings,
     RidgeEncoder,
@@ -198,6 +199,21 @@ def test_state_round_trip(tuned_result):
         encoder.predict({'other': spaces['a'].values})
 
 
+@pytest.mark.parametrize(('n', 'judged'), [(2, False), (3, True)])
+def test_a_trained_model_is_judged_from_three_new_images_on(tuned_result, n, judged):
+    samples, spaces, found = tuned_result
+    few = samples.take(np.flatnonzero(samples.table['stimulus'].isin(names(150)[:n])))
+    settings = EvaluationSettings(n_permutations=0, n_bootstrap=0)
+    applied = apply_encoder(
+        found.encoder, few, spaces, settings,
+        model='ridge', threshold=0.0, rng=np.random.default_rng(0),
+    )  # fmt: skip
+    assert (applied is not None) == judged
+    if applied is not None:
+        assert {score.split for score in applied.scores} == {'new'}
+        assert set(applied.samples['stimulus']) == set(names(150)[:n])
+
+
 def test_banded_model_and_partition():
     """Each half of the tuned voxels is explained by its own feature space and no other."""
     samples, spaces = planted(bands=2, n=160, ncsnr=2.0)
@@ -214,8 +230,13 @@ def test_banded_model_and_partition():
         assert (part.p_unique_fdr[name][voxels] < 0.05).mean() <= 0.1
     assert (part.p_unique_fdr['a'][first] < 0.05).all()
     assert np.abs(part.shared).max() < 0.15
-    unique = value(found, 'variance_unique', f'{SINGLE_TRIAL}/a', 'banded')
-    assert unique.value == pytest.approx(np.median(part.unique['a']))
+    for metric, values in (('variance_unique', part.unique), ('variance_alone', part.alone)):
+        for name in 'ab':
+            score = value(found, metric, f'{SINGLE_TRIAL}/{name}', 'banded')
+            assert score.value == pytest.approx(np.median(values[name]))
+            assert score.split == 'test'
+    whole = value(found, 'variance_full', SINGLE_TRIAL, 'banded')
+    assert whole.value == pytest.approx(np.median(part.full))
     rebuilt = load_encoder(found.encoder.state(), found.encoder.describe())
     np.testing.assert_array_equal(
         predict(rebuilt, spaces, names(5)), predict(found.encoder, spaces, names(5))
@@ -224,7 +245,8 @@ def test_banded_model_and_partition():
 
 def test_averaged_training_and_given_ceiling():
     samples, spaces = planted(n=80, n_voxels=20, tuned=20)
-    settings = EncoderSettings.of(config(), average_training=True, baseline=False)
+    # inner folds cannot hold out runs of what was averaged over runs, whatever is asked for
+    settings = EncoderSettings.of(config(), average_training=True, baseline=False, groups='run')
     ratio = np.full(20, 1.0)
     found = encode(samples, spaces, settings=settings, ncsnr=ratio)
     np.testing.assert_allclose(found.maps.noise_ceiling, noise_ceiling(ratio, 2), rtol=1e-6)
