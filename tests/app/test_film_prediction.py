@@ -14,14 +14,14 @@ from bids_neurodecode.bids.newfilms import NO_FILMS, films_of
 from bids_neurodecode.cli.main import main
 from bids_neurodecode.cli.validation import validate_dataset
 from bids_neurodecode.config import build_config, load_config
-from bids_neurodecode.errors import DataError, InputError
+from bids_neurodecode.errors import InputError
 from bids_neurodecode.models.storage import load_arrays
 from bids_neurodecode.samples import VoxelMask
 from bids_neurodecode.stimuli.features import get_extractor
 from bids_neurodecode.stimuli.films import read_frames
 from bids_neurodecode.stimuli.filmstore import FilmChunks, FilmRecipe, build_store
 from bids_neurodecode.systems.movie.applying import NO_DECODER, NO_NETWORK, encoder_from
-from bids_neurodecode.systems.movie.clock import TOO_SHORT, clock_of_films
+from bids_neurodecode.systems.movie.clock import clock_of_films
 from bids_neurodecode.systems.movie.network import MovieNetwork
 from bids_neurodecode.systems.movie.steps.model import OTHER_GRID, OTHER_TR, facts_of, load_models
 from bids_neurodecode.systems.movie.steps.prediction import Applied, Measured
@@ -205,8 +205,3 @@ def test_without_a_network_or_a_decoder_nothing_is_reconstructed_and_said_so(exp
 def test_a_folder_without_films_is_refused(tmp_path):
     with pytest.raises(InputError, match=NO_FILMS.split('(')[0]):
         films_of(tmp_path)
-
-
-def test_a_film_shorter_than_a_volume_is_refused():
-    with pytest.raises(DataError, match=TOO_SHORT.split('{')[0]):
-        clock_of_films({'long.mp4': 9.0, 'short.mp4': 1.0}, TR)

@@ -119,7 +119,7 @@ def test_labels_stay_within_runs_or_test_parts():
         assert n_moved > 0
 
 
-def encode(samples, split, features, **evaluation):
+def encode(samples, split, features, options=None, **evaluation):
     cfg = build_config(
         {
             'evaluation': {'n_bootstrap': 20, **evaluation},
@@ -127,21 +127,28 @@ def encode(samples, split, features, **evaluation):
             'seed': 5,
         }
     )
-    settings = EncoderSettings.of(cfg, baseline=False)
+    settings = EncoderSettings.of(cfg, baseline=False, **(options or {}))
     return encode_pictures(samples, [samples], split, features, cfg, settings=settings)
 
 
-@pytest.mark.parametrize(('by', 'n_folds'), [('run', None), ('stimulus', 4)])
-def test_each_permutation_of_an_encoder_is_the_analysis_of_exchanged_labels(by, n_folds):
+@pytest.mark.parametrize(
+    ('by', 'n_folds', 'options'),
+    [
+        ('run', None, {}),
+        ('stimulus', 4, {}),
+        ('stimulus', 4, {'n_training': 8, 'average_training': True}),
+    ],
+)
+def test_each_permutation_of_an_encoder_is_the_analysis_of_exchanged_labels(by, n_folds, options):
     samples, features = world(12, 6, 0.4)
     split = split_by_group(samples.table, by, n_folds=n_folds, rng=np.random.default_rng(0))
-    found = encode(samples, split, features, n_permutations=3, permutation='refit')
+    found = encode(samples, split, features, options, n_permutations=3, permutation='refit')
     judge_rng = np.random.default_rng(5).spawn(len(split) + 2)[0]
     parts = [samples.fold(fold) for fold in split]
     draws, _ = relabellings(parts, split, 3, judge_rng.spawn(1)[0])
     space = found.maps.space
     for number, labels in enumerate(draws):
-        again = encode(relabelled(samples, labels), split, features, n_permutations=0)
+        again = encode(relabelled(samples, labels), split, features, options, n_permutations=0)
         for metric in ('voxel_r_median', 'voxel_r_mean', 'identification_2way'):
             value = next(s.value for s in again.scores if (s.metric, s.space) == (metric, space))
             null = found.evaluation.nulls[f'{space}/{metric}']

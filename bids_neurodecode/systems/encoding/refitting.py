@@ -16,6 +16,7 @@ import numpy.typing as npt
 from bids_neurodecode.models.refit import RidgePath
 from bids_neurodecode.models.ridge import make_folds
 from bids_neurodecode.samples import Fold, Parts, Samples, Split, relabelled
+from bids_neurodecode.standardizer import Standardizer
 from bids_neurodecode.systems.encoding.encoders import (
     Bands,
     EncoderSettings,
@@ -146,10 +147,15 @@ class _Again:
     def _refit(self, labels: StrArray) -> tuple[RidgeEncoder, Any]:
         settings, encoder = self.settings, self.fitted.encoder
         train = self.fitted.part.train
-        train = Samples(train.responses, relabelled(train.table, labels))
+        train, responses = (
+            Samples(train.responses, relabelled(train.table, labels)),
+            encoder.responses,
+        )
         if settings.n_training is not None:
             rng = np.random.default_rng(self.fitted.seed)
             train = some_stimuli(train, settings.n_training, rng)
+            # exchanged labels take other trials along
+            responses = Standardizer.fit(train.values)
         if settings.average_training:
             train = train.averaged()
         names = train.table['stimulus'].astype(str)
@@ -161,10 +167,13 @@ class _Again:
             settings.ridge.alphas,
             make_folds(len(names), groups, settings.ridge.n_folds),
         )
-        targets = encoder.responses.apply(train.values)
+        targets = responses.apply(train.values)
         known, cv_r2 = path.predict(targets, per_target=settings.ridge.per_target)
         ridge = replace(encoder.ridge, cv_r2=cv_r2.astype(np.float32))
-        return replace(encoder, ridge=ridge), encoder.responses.invert(known.astype(np.float32))
+        return (
+            replace(encoder, ridge=ridge, responses=responses),
+            responses.invert(known.astype(np.float32)),
+        )
 
 
 __all__ = ['FittedFold', 'refit_encoders']
