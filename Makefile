@@ -27,7 +27,9 @@ $(STAMP): pyproject.toml constraints.txt cpu-nets.txt
 demo: setup
 	rm -rf $(DEMO)
 	$(BIN)/bids_neurodecode-tools demo $(DEMO)/data --paradigm images
-	$(BIN)/bids_neurodecode $(DEMO)/data $(DEMO)/out participant --work-dir $(DEMO)/work --preset demo
+	@# the atlas of the simulated regions names them on the pages
+	$(BIN)/bids_neurodecode $(DEMO)/data $(DEMO)/out participant --work-dir $(DEMO)/work --preset demo \
+	  --atlas "$$(ls $(DEMO)/data/derivatives/simulated-truth/*/*_atlas-Sim_dseg.nii.gz)"
 	$(BIN)/bids_neurodecode $(DEMO)/data $(DEMO)/out group --work-dir $(DEMO)/work
 	@echo; echo "Reports: $$(ls $(CURDIR)/$(DEMO)/out/*.html | tr '\n' ' ')"
 

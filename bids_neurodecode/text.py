@@ -61,14 +61,14 @@ def did_you_mean(name: object, known: Iterable[str], cutoff: float = 0.6) -> str
 
 
 def coarse(seconds: float) -> str:
-    """Write a duration that is not known better than to a fifth.
+    """Write a duration that is not known exactly.
 
     Examples
     --------
-    >>> coarse(4), coarse(47), coarse(130), coarse(1490), coarse(8000)
-    ('10 s', '50 s', '2 min', '25 min', '2 h 15 min')
+    >>> coarse(4), coarse(47), coarse(130), coarse(860), coarse(8000)
+    ('10 s', '50 s', '2 min', '14 min', '2 h 15 min')
     """
-    steps = ((60, 10), (600, 60), (3600, 300))
+    steps = ((60, 10), (1800, 60), (3600, 300))
     step = next((step for limit, step in steps if seconds < limit), 900)
     return clock(max(round(seconds / step), 1) * step).replace(' 0 s', '')
 

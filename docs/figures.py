@@ -64,6 +64,8 @@ def draw_front(pictures: Path, encoding: Path, target: Path) -> None:
     import matplotlib.pyplot as plt
     import numpy as np
     import pandas as pd
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
     from nilearn import plotting
 
     import bids_neurodecode as nd
@@ -102,22 +104,28 @@ def draw_front(pictures: Path, encoding: Path, target: Path) -> None:
     figure.text(0.28, 0.92, f'Held-out images; two-way by pixels {two_way}', ha='center', size=13)
 
     cuts = _best_slices(mask, responses[0])
+    limits = [float(np.quantile(np.abs(values[values != 0]), 0.95)) for values in responses]
     for row, (name, values) in enumerate(zip(('measured', 'predicted'), responses, strict=True)):
         bottom = 0.42 - 0.4 * row
         plotting.plot_stat_map(
             mask.image(values),
             figure=figure,
-            axes=(0.595, bottom, 0.4, 0.4),
+            axes=(0.585, bottom, 0.36, 0.4),
             display_mode='z',
             cut_coords=cuts,
             annotate=False,
             colorbar=False,
-            vmax=float(np.quantile(np.abs(values[values != 0]), 0.95)),
+            vmax=limits[row],
             threshold=1e-6,
             cmap='RdBu_r',
             black_bg=False,
         )
-        figure.text(0.575, bottom + 0.19, name, rotation=90, va='center', size=12)
+        figure.text(0.565, bottom + 0.19, name, rotation=90, va='center', size=12)
+        # each on a scale of its own: predictions are shrunk by ridge regression
+        scale = ScalarMappable(Normalize(-limits[row], limits[row]), 'RdBu_r')
+        bar = figure.colorbar(scale, cax=figure.add_axes((0.951, bottom + 0.06, 0.006, 0.28)))
+        bar.set_label('response (% signal)', size=8)
+        bar.ax.tick_params(labelsize=8)
     two_way = _score(encoded.metrics, space='single-trial', metric='identification_2way')
     r = float(table['similarity'][chosen])
     title = f'Responses; two-way {two_way}; here r = {r:.2f}'

@@ -299,19 +299,24 @@ def _gather(
     labels: Sequence[str],
     reasons: Mapping[str, str],
 ) -> int:
-    from bids_neurodecode.levels.gathering import study_folder
+    from bids_neurodecode.levels.gathering import collect, study_folder
     from bids_neurodecode.levels.studies import init_gather_wf
+    from bids_neurodecode.report.study import study_headline
 
     workflow = init_gather_wf(plan, run, task=task, asked=labels, reasons=reasons)
     failures = run_and_watch(workflow, arguments)
     if failures:
         return NO_REPORT
     if not only_submits(arguments):
-        page = study_folder(run.output_dir, plan) / f'{plan.name}.html'
+        folder = study_folder(run.output_dir, plan)
+        page = folder / f'{plan.name}.html'
         if reasons:
             total = len(labels) * len(plan.variants)
             line = UNFINISHED.format(n=len(reasons), total=total, study=plan.name, page=page)
             LOGGER.error('%s', line)
+        headline = study_headline(collect(plan, folder, task, labels, reasons))
+        if headline:
+            LOGGER.info('%s', headline)
         LOGGER.info('Report: %s', page)
     return OK
 

@@ -43,7 +43,8 @@ TRUE_FEATURES = f'{REFERENCE}true-features'
 TRUE_LATENTS, TRUE_TARGETS = f'{REFERENCE}true-latents', f'{REFERENCE}true-latents-and-features'
 TRUE_IMAGE = f'{REFERENCE}true-image'
 REFERENCES = {
-    TRUE_FEATURES: 'the training image whose features are nearest to the true ones',
+    TRUE_FEATURES: 'the training image whose features are nearest to the true ones, which perfect '
+    'decoding would retrieve and which need not match pixel by pixel',
     TRUE_LATENTS: 'the first stage given the true latents',
     TRUE_TARGETS: 'both stages given the true latents and features',
     TRUE_IMAGE: 'the true image, seen by the same encoding model',

@@ -32,6 +32,7 @@ from bids_neurodecode.report.build import (
     write_page,
 )
 from bids_neurodecode.report.cortex import HOW, plot_cortex
+from bids_neurodecode.report.facts import Facts
 from bids_neurodecode.report.groupmaps import BY_REGION, choose_held_out, mean_map
 from bids_neurodecode.report.reader import Reader, reading
 from bids_neurodecode.report.results import ParticipantResults
@@ -43,7 +44,11 @@ from bids_neurodecode.report.section_group import (
     region_blocks,
     shown_metrics,
 )
-from bids_neurodecode.report.section_scores import comparison_table, score_table
+from bids_neurodecode.report.section_scores import (
+    comparison_table,
+    score_table,
+    tables_guide,
+)
 from bids_neurodecode.report.section_signal import analysis_mask, load_map, sheet_of
 from bids_neurodecode.report.style import collecting_later, percent
 from bids_neurodecode.report.verdicts import (
@@ -340,6 +345,11 @@ def _summary(readers: Sequence[Reader], failures: Mapping[str, str]) -> tuple[Bl
     n = len(readers)
     text = f'{n} participant{"s" * (n != 1)} with results'
     text += f', {len(failures)} without.' if failures else '.'
+    facts = Facts.of([reader.results for reader in readers]) if readers else None
+    if facts is not None and facts.held_out:
+        each = ' in each participant' if n > 1 else ''
+        how = f' ({facts.protocol})' if facts.protocol else ''
+        text += f' {facts.held_out[:1].upper()}{facts.held_out[1:]}{each}{how}.'
     lines = []
     metrics = gather_metrics(readers)
     row = scores.headline(metrics) if len(metrics) else None
@@ -385,6 +395,7 @@ def _scores(readers: Sequence[Reader]) -> tuple[Block, ...]:
     figure = _figure(whole)
     if figure is not None:
         blocks.append(figure)
+    blocks.append(tables_guide(means))
     shown = shown_metrics(means)
     sets = ((shown[~scores.of_pictures(shown)], None), (shown[scores.of_pictures(shown)], MADE))
     for rows, title in sets:

@@ -29,7 +29,7 @@ from bids_neurodecode.stimuli.features import image_size_of
 
 if TYPE_CHECKING:
     from bids_neurodecode.bids.records import Paradigm
-    from bids_neurodecode.config import Config
+    from bids_neurodecode.config import Config, RidgeSettings
     from bids_neurodecode.report.results import ParticipantResults
     from bids_neurodecode.spaces import Form
 
@@ -137,7 +137,24 @@ def _templates() -> jinja2.Environment:
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters['g'] = lambda value: f'{value:g}'
+    environment.globals['grid'] = penalties_of
     return environment
+
+
+def penalties_of(ridge: RidgeSettings) -> str:
+    """Say which penalties there were to choose from, and by what one was chosen.
+
+    Examples
+    --------
+    >>> from bids_neurodecode.config import RidgeSettings
+    >>> penalties_of(RidgeSettings(alphas=(1.0, 1000.0)))
+    'the least squared error of 2 values from 1 to 1,000'
+    """
+    low, high = (f'{value:,.15g}' for value in (min(ridge.alphas), max(ridge.alphas)))
+    n = len(ridge.alphas)
+    return (
+        f'the least squared error of {n} values from {low} to {high}' if n > 1 else f'{low} alone'
+    )
 
 
 def paragraphs(template: str, **facts: Any) -> tuple[str, ...]:
@@ -225,7 +242,7 @@ def methods(
     if recipe == 'encoding' and rule is None and not config.atlas.regions:
         rule = 'all voxels of the brain mask'
     fmriprep = any('fmriprep' in name.lower() for name in derivatives)
-    texts = paragraphs('inputs', layout=layout, version=version, fmriprep=fmriprep)
+    texts = paragraphs('inputs', layout=layout, version=version, fmriprep=fmriprep, facts=facts)
     if facts is not None:
         texts += paragraphs('data', facts=facts, paradigm=paradigm, recipe=recipe)
     software = paragraphs('software', versions=versions or {}, config=config)

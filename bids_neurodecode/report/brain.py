@@ -77,8 +77,10 @@ MAPS: dict[str, MapSpec] = {
         'Temporal signal-to-noise ratio',
         'tSNR (mean / SD over time)',
         'Mean of each voxel over time divided by its standard deviation, averaged over runs. '
-        'Higher is better; drop-out and strong motion show as dark areas.',
+        'Higher is better; drop-out and strong motion show as dark areas. The colours run from '
+        'the 2nd to the 98th percentile.',
         'cividis',
+        low=None,
     ),
     'noiseceiling': MapSpec(
         'Noise ceiling',
@@ -86,7 +88,7 @@ MAPS: dict[str, MapSpec] = {
         'The share of variance of the averaged responses that differences between stimuli can '
         'explain at best, from the agreement of repeats in all trials. A perfect model would '
         'reach this; noise can pass it. Where voxels were chosen by that agreement, the median '
-        'over those used is optimistic.',
+        'over those selected is optimistic.',
         'magma',
         glass=True,
         scale=100.0,
@@ -215,7 +217,7 @@ def plot_map(
     background
         A grey image under the map.
     selected
-        Voxels that the analysis used; drawn as a second histogram.
+        Voxels that were selected; drawn as a second histogram.
     sheet
         The surfaces of a map that is no volume; those of packages if None.
     regions
@@ -539,7 +541,7 @@ def _add_color_bar(figure: Figure, spec: MapSpec, low: float, high: float) -> No
 def _draw_histogram(
     axis: Axes, values: RealArray, selected: RealArray | None, spec: MapSpec
 ) -> None:
-    """Draw the distribution in the mask and, where there is a selection, in the voxels used."""
+    """Draw the distribution in the mask and, where there is one, in the selection."""
     if not values.size:
         axis.set_axis_off()
         return
@@ -550,7 +552,7 @@ def _draw_histogram(
     if distinct.size <= 25 and np.ptp(distinct) <= 60 * steps:
         # few values, evenly spread: a bar for each
         edges = sorted({*(distinct - 0.4 * steps), *(distinct + 0.4 * steps)})
-    # shares, since few voxels are used out of many
+    # shares, since few voxels are selected out of many
     axis.hist(
         values,
         bins=edges,
@@ -568,7 +570,7 @@ def _draw_histogram(
             histtype='step',
             color=BLUE,
             linewidth=1.3,
-            label=f'used ({selected.size})',
+            label=f'selected ({selected.size})',
         )
         axis.axvline(float(np.median(selected)), color=BLUE, linewidth=1, linestyle='--')
     if spec.symmetric:

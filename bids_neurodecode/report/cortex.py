@@ -96,7 +96,7 @@ def plot_cortex(image: nib.Nifti1Image, spec: MapSpec, *, mask: nib.Nifti1Image)
     if not np.isfinite(values).any():
         return None
     with figure_style():
-        figure = new_figure(HEIGHT + 0.1, layout='none')
+        figure = new_figure(HEIGHT + 0.2, layout='none')
         width = WIDTH - 0.95
         box = (0.05, 0.05, width, HEIGHT)
         paint = painter(spec.colormap, low, high)

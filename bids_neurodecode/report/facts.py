@@ -5,12 +5,17 @@ What differs between participants is given as a span, so that a text for all hol
 
 from __future__ import annotations
 
+import contextlib
+import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from bids_neurodecode.bids.description import read_description
+from bids_neurodecode.errors import InputError
 from bids_neurodecode.text import span_of
 
 if TYPE_CHECKING:
@@ -55,6 +60,10 @@ class Facts:
         Of the betas that are written, and of how many participants.
     judges, guides
         Networks that compared images with those shown, and that had a part in them.
+    pipelines
+        What made the series and its version, as their dataset says.
+    simulated
+        Whether the datasets say that the data are.
     """
 
     n_participants: int
@@ -73,6 +82,8 @@ class Facts:
     models: tuple[str, ...]
     judges: tuple[str, ...]
     guides: tuple[str, ...]
+    pipelines: str
+    simulated: bool
 
     @classmethod
     def of(cls, records: Sequence[ParticipantResults]) -> Facts:
@@ -89,6 +100,8 @@ class Facts:
         splits = [record.split for record in records if record.split is not None]
         trials = [sum(run.n_trials for run in record.runs) for record in records]
         scored = [n for each in voxels for n in (each.n_scored or (each.n_selected,))]
+        descriptions = _descriptions(run.bold for run in runs)
+        makers = [entry for each in descriptions for entry in each.get('GeneratedBy', [])]
         models = Counter(record.betas.model for record in records if record.betas is not None)
         return cls(
             n_participants=len(records),
@@ -112,7 +125,31 @@ class Facts:
             ),
             judges=tuple(dict.fromkeys(name for each in made for name in each.judges)),
             guides=tuple(dict.fromkeys(name for each in made for name in each.guided_by or ())),
+            pipelines=' and '.join(dict.fromkeys(filter(None, map(_maker, makers)))),
+            simulated=any('simulated' in json.dumps(each).lower() for each in descriptions)
+            or any('simulated' in record.bids_name.lower() for record in records),
         )
+
+
+def _descriptions(files: Iterable[Path]) -> list[dict[str, Any]]:
+    """Return the descriptions of the datasets that files are in, where they can be read."""
+    found: dict[Path, dict[str, Any]] = {}
+    for file in files:
+        for folder in file.parents:
+            if folder in found:
+                break
+            if (folder / 'dataset_description.json').is_file():
+                with contextlib.suppress(InputError):
+                    found[folder] = read_description(folder)
+                break
+    return list(found.values())
+
+
+def _maker(entry: object) -> str:
+    """Name a pipeline with its version."""
+    if not isinstance(entry, dict) or 'Name' not in entry:
+        return ''
+    return ' '.join(str(entry[key]) for key in ('Name', 'Version') if key in entry)
 
 
 def _each(

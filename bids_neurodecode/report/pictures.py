@@ -40,8 +40,8 @@ def pick_examples(predictions: pd.DataFrame, n: int = 4) -> list[Example]:
     """Choose the best, the middle and the worst held-out samples.
 
     Samples are put in order by rank (as a share of their candidates) and, within one rank, by the
-    similarity of the decoded features to the true stimulus. Within each group a stimulus appears
-    once where there are others to show.
+    similarity of the decoded features to the true stimulus. A stimulus appears once where there
+    are others to show.
 
     Parameters
     ----------
@@ -65,10 +65,11 @@ def pick_examples(predictions: pd.DataFrame, n: int = 4) -> list[Example]:
     middle = order[np.argsort(np.abs(order - (len(table) - 1) / 2), kind='stable')]
     walks: dict[Kind, Any] = {'best': order, 'median': middle, 'worst': order[::-1]}
     examples = []
+    seen: set[str] = set()
     for kind, walk in walks.items():
         if kind != 'best' and len(table) < 3:
             continue
-        for place in _distinct(table['stimulus'].tolist(), walk, n):
+        for place in _distinct(table['stimulus'].tolist(), walk, n, seen):
             row = table.iloc[place]
             examples.append(
                 Example(
@@ -82,15 +83,20 @@ def pick_examples(predictions: pd.DataFrame, n: int = 4) -> list[Example]:
     return examples
 
 
-def _distinct(stimuli: list[str], walk: Any, n: int) -> list[int]:
-    """Take the first ``n`` places of a walk, each stimulus once, then fill up with the rest."""
-    seen: set[str] = set()
+def _distinct(stimuli: list[str], walk: Any, n: int, seen: set[str]) -> list[int]:
+    """Take the first ``n`` places of a walk, each stimulus once, then fill up with the rest.
+
+    Stimuli in ``seen`` come last, and those that are taken are added to it.
+    """
     first: list[int] = []
     rest: list[int] = []
+    met = set(seen)
     for place in walk:
-        (rest if stimuli[place] in seen else first).append(int(place))
-        seen.add(stimuli[place])
-    return (first + rest)[:n]
+        (rest if stimuli[place] in met else first).append(int(place))
+        met.add(stimuli[place])
+    chosen = (first + rest)[:n]
+    seen.update(stimuli[place] for place in chosen)
+    return chosen
 
 
 def thumbnail(path: Path, size: int = THUMBNAIL) -> Image | None:

@@ -29,7 +29,7 @@ from bids_neurodecode.report.build import (
     write_page,
 )
 from bids_neurodecode.report.section_gallery import PER_KIND, SIDE, TITLES
-from bids_neurodecode.report.section_scores import score_table
+from bids_neurodecode.report.section_scores import score_table, tables_guide
 from bids_neurodecode.report.study import PUBLISHED
 from bids_neurodecode.typing import FloatArray, Uint8Array
 
@@ -147,9 +147,10 @@ def _scores(table: pd.DataFrame) -> tuple[Block, ...]:
     figure = scores.plot_scores(shown)
     caption = (
         'Each score, one panel per metric. Filled dots: what was scored; open dots: baselines; '
-        'bars: 95 % confidence intervals; upright strokes: chance; diamonds: the ceiling.'
+        'lines: 95 % confidence intervals; upright strokes: chance; diamonds: the ceiling.'
     )
     return (
+        tables_guide(shown),
         score_table(table, shown, title='Scores'),
         Plot('scores.svg', figure, caption, 'Dot plot of the scores in the table above.'),
     )

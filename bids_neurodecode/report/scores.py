@@ -44,6 +44,8 @@ BOUNDED = frozenset(
 """Metrics that noise in the responses bounds."""
 NAMED, COUNTED = 40, 12
 """Labels of a confusion matrix up to which they are named, and up to which cells are counted."""
+MAIN = ('identification_2way', 'pixel_2way', 'pixel_top1', 'pixcorr', 'ssim_2d')
+"""Metrics of reconstructions that are shown first, beside the two-way ones of networks."""
 HEADLINES = tuple(METRICS)
 """Which metric heads the page: the first of these that was scored."""
 
@@ -98,6 +100,40 @@ def of_parts(metrics: pd.DataFrame) -> pd.Series[bool]:
 def of_pictures(metrics: pd.DataFrame) -> pd.Series[bool]:
     """Return which rows are about images that were made, or about their latents."""
     return metrics['space'].str.startswith(('initial', 'final', 'latents', 'features'))
+
+
+def is_main(metrics: pd.DataFrame) -> pd.Series[bool]:
+    """Return which rows of images that were made are shown first; the others are folded away."""
+    name = metrics['metric']
+    return name.isin(MAIN) | name.str.endswith('_2way')
+
+
+def model_name(model: str, space: str) -> str:
+    """Return what a model is called: images are made by a regression and a generator.
+
+    Parameters
+    ----------
+    model, space
+        Of a row of the metrics table.
+
+    Examples
+    --------
+    >>> model_name('ridge', 'final'), model_name('ridge', 'single-trial')
+    ('ridge + generator', 'ridge')
+    """
+    made = space.startswith(('initial', 'final')) and not is_baseline(model)
+    return f'{model} + generator' if made else model
+
+
+def name_with_space(model: str, space: str) -> str:
+    """Return what a model is called, with what was scored in brackets.
+
+    Parameters
+    ----------
+    model, space
+        Of a row of the metrics table.
+    """
+    return f'{model_name(model, space)} ({space})'
 
 
 def headline(metrics: pd.DataFrame) -> pd.Series[Any] | None:
@@ -234,13 +270,16 @@ def _draw_metric(axis: Axes, title: str, rows: pd.DataFrame) -> None:
         axis.set_xlim(-1, 101)
     else:
         axis.margins(x=0.08)
-        low, high = axis.get_xlim()
-        axis.set_xlim(min(low, 0.0), max(high, 0.0))
+        if metric.unit == 'r':  # of other scales 0 may be far from all scores
+            low, high = axis.get_xlim()
+            axis.set_xlim(min(low, 0.0), max(high, 0.0))
 
 
 def _label(row: pd.Series[Any], telling: Sequence[str]) -> str:
     """Return what a row of a figure is called; that it is a baseline is seen by its dot."""
     name = str(row['model']).removeprefix(BASELINE).removeprefix(REFERENCE).replace('-', ' ')
+    if name == row['model']:
+        name = model_name(name, str(row['space']))
     return f'{name} ({", ".join(str(row[key]) for key in telling)})' if telling else name
 
 

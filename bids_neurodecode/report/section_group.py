@@ -44,6 +44,7 @@ NOT_ALL = (
     'all of them. "Not held out": that participant was trained on the stimulus.'
 )
 KINDS = ('Best', 'Median', 'Worst')
+SHARED = 'Held out in all'
 
 
 class _Image(NamedTuple):
@@ -57,7 +58,8 @@ def group_gallery(readers: Sequence[Reader]) -> tuple[Block, ...]:
     """Show stimuli in columns and, below each, what was made of it in each participant."""
     shown = readers[:MOST_PARTICIPANTS]
     found = [_images_of(reader) for reader in shown]
-    stimuli = _choose({name for images in found for name in images}, found)
+    chosen = _choose(found)
+    stimuli = [name for _, names in chosen for name in names]
     folder = next((r.results.stimuli_dir for r in shown if r.results.stimuli_dir), None)
     if not stimuli or folder is None:
         return ()
@@ -86,13 +88,12 @@ def group_gallery(readers: Sequence[Reader]) -> tuple[Block, ...]:
     n_shared = sum(all(name in images for images in found) for name in everyone)
     drawn = f' {NOT_ALL.format(n=n_shared, of=len(everyone))}' if n_shared < len(everyone) else ''
     caption = (
-        f'Held-out stimuli and, below each, {what} in each participant: those that most '
-        'participants have (of all, where few are shared), and of these the best, the median and '
-        f'the worst by the mean over participants of {score} (below each).{drawn}{more} Click '
-        'an image to enlarge it, and again to go back.'
+        f'Held-out stimuli and, below each, {what} in each participant: the best, the median and '
+        f'the worst by the mean over participants of {score} (below each). Stimuli that were held '
+        f'out in all participants come first.{drawn}{more} Click an image to enlarge it, and '
+        'again to go back.'
     )
-    each = max(1, len(stimuli) // len(KINDS))
-    groups = tuple((kind, each) for kind in KINDS) if len(stimuli) >= len(KINDS) else ()
+    groups = tuple((title, len(names)) for title, names in chosen) if len(chosen) > 1 else ()
     roles = ('Shown', *(f'sub-{reader.results.participant}' for reader in shown))
     return (Gallery(groups, roles, columns, tuple(notes), caption),)
 
@@ -119,20 +120,26 @@ def _images_of(reader: Reader) -> dict[str, _Image]:
     return found
 
 
-def _choose(names: set[str], found: Sequence[dict[str, _Image]]) -> list[str]:
-    """Return best, median and worst of the stimuli that most participants have."""
-    if not names:
-        return []
-    count = {name: sum(name in images for images in found) for name in names}
-    common = [name for name in sorted(names) if count[name] == max(count.values())]
-    if len(common) < len(KINDS):  # each participant may have been tested on stimuli of its own
-        common = sorted(names)
-    ordered = sorted(common, key=lambda name: -np.nan_to_num(_mean_score(name, found)))
-    if len(ordered) <= MOST_STIMULI:
-        return ordered[: len(ordered) // len(KINDS) * len(KINDS)] or ordered
-    each, middle = MOST_STIMULI // len(KINDS), len(ordered) // 2
-    start = middle - each // 2
-    return [*ordered[:each], *ordered[start : start + each], *ordered[-each:]]
+def _choose(found: Sequence[dict[str, _Image]]) -> list[tuple[str, list[str]]]:
+    """Return stimuli under headings: best, median and worst of those that all participants have.
+
+    Where all have fewer than three, these stand first, and the others are of some participants.
+    """
+    names = {name for images in found for name in images}
+    shared = [name for name in names if all(name in images for images in found)]
+    first = _by_score(shared, found) if len(shared) < len(KINDS) else []
+    ordered = _by_score(names - set(first) if first or not shared else shared, found)
+    each = min((MOST_STIMULI - len(first)) // len(KINDS), len(ordered) // len(KINDS))
+    groups = [(SHARED, first)] if first else []
+    if not each:
+        return [*groups, ('', ordered)] if ordered else groups
+    start = len(ordered) // 2 - each // 2
+    places = (slice(each), slice(start, start + each), slice(-each, None))
+    return [*groups, *((kind, ordered[at]) for kind, at in zip(KINDS, places, strict=True))]
+
+
+def _by_score(names: Iterable[str], found: Sequence[dict[str, _Image]]) -> list[str]:
+    return sorted(sorted(names), key=lambda name: -np.nan_to_num(_mean_score(name, found)))
 
 
 def _mean_score(name: str, found: Sequence[dict[str, _Image]]) -> float:
@@ -247,10 +254,8 @@ def shown_metrics(metrics: pd.DataFrame) -> pd.DataFrame:
     Of reconstructions these are the final ones by the main metrics; regions and feature spaces
     are left to the tables.
     """
-    from bids_neurodecode.report.section_scores import MAIN
-
     rows = metrics[metrics['value'].notna() & ~scores.of_parts(metrics)]
-    final = (rows['space'] == 'final') & rows['metric'].isin(MAIN)
+    final = (rows['space'] == 'final') & scores.is_main(rows)
     return rows[~scores.of_pictures(rows) | final]
 
 

@@ -11,7 +11,7 @@ from bids_neurodecode.evaluation.metrics import BASELINE, REFERENCE, REFERENCES
 from bids_neurodecode.evaluation.protocols import PROTOCOLS
 from bids_neurodecode.evaluation.statistics import MIN_GROUPS
 from bids_neurodecode.report import scores, verdicts
-from bids_neurodecode.report.build import Block, Cell, Fold, Interval, Plot, Table, Text
+from bids_neurodecode.report.build import Block, Cell, Fold, Heading, Interval, Plot, Table, Text
 from bids_neurodecode.report.reader import Reader, confidence_of, read_table
 from bids_neurodecode.report.style import percent
 
@@ -29,8 +29,6 @@ NULLS = {
     'were fitted once and not again',
 }
 """What the values of a null distribution are, by the column ``test`` of the metrics table."""
-MAIN = ('identification_2way', 'pixel_2way', 'pixel_top1', 'pixcorr', 'ssim_2d')
-"""Metrics of reconstructions that are shown first; the others are folded away."""
 LONG = 12
 """Scores from which only those of the headline's data are shown, the others folded."""
 MOST_CATEGORIES = 30
@@ -39,6 +37,24 @@ AGREE = (
     'Better or worse is said only where p and interval agree; p is for these very items, the '
     'interval for others of their kind.'
 )
+DRAWN = (
+    'In each table: the model with its {confidence:g} % interval, p and n, and in further columns '
+    'what it is compared with. Drawn: the model (filled) with its interval, baselines and '
+    'references (open){marks}. Each row is on its own scale: 0 to 100 % for percent, else from '
+    'lowest to highest.'
+)
+DECODED = 'Which image was shown? Decoded features', '{model} from voxels to image features'
+RETRIEVED = (
+    'Retrieved images',
+    'The training image with the features most similar to the decoded ones, beside that shown',
+)
+MADE = (
+    'Generated images',
+    'Final reconstructions (regression and generator, second stage), beside the images shown',
+)
+"""Headings of what is scored in a reconstruction, and the beginnings of captions."""
+MODELS = {'ridge': 'ridge regression'}
+"""What models are called in a sentence."""
 
 
 def scores_section(reader: Reader) -> tuple[Block, ...]:
@@ -51,6 +67,8 @@ def scores_section(reader: Reader) -> tuple[Block, ...]:
         shown = metrics[metrics['value'].notna() & ~scores.of_parts(metrics)]
         made = scores.of_pictures(shown)
         sure = not reader.results.leaks
+        if len(shown):
+            blocks.append(tables_guide(shown[~made] if (~made).any() else shown, confidence))
         blocks += _tables(metrics, shown[~made], shown[made], confidence, sure=sure)
     blocks += _categories(reader)
     folded = _details(reader)
@@ -67,26 +85,49 @@ def _tables(
     *,
     sure: bool,
 ) -> Iterable[Block]:
-    if len(plain):
-        yield from _by_space(metrics, plain, confidence, sure=sure)
-    final = made[(made['space'] == 'final') & made['metric'].isin(MAIN)]
-    if len(final):
-        title = 'Final reconstructions (second stage)'
-        yield score_table(metrics, final, confidence, title, sure=sure)
+    retrieved = (plain['space'] == 'images') & (plain['system'] == 'reconstruction')
+    decoded = plain[~retrieved]
+    if len(decoded):
+        title = None
+        if (decoded['system'] == 'reconstruction').all():
+            yield Heading(DECODED[0])
+            model = _main_model(decoded)
+            told = DECODED[1].format(model=MODELS.get(model, model))
+            title = f'{told[:1].upper()}{told[1:]}. {_of_what(decoded)}'
+        yield from _by_space(metrics, decoded, confidence, title, sure=sure)
+    if retrieved.any():
+        yield Heading(RETRIEVED[0])
+        yield score_table(metrics, plain[retrieved], confidence, RETRIEVED[1], sure=sure)
+    final = made[made['space'] == 'final']
+    main = final[scores.is_main(final)]
+    if len(main):
+        yield Heading(MADE[0])
+        yield score_table(metrics, main, confidence, f'{MADE[1]}{_others(final)}', sure=sure)
+
+
+def _others(final: pd.DataFrame) -> str:
+    """Say how many metrics of images are not in the table, and where they are."""
+    n, left = final['metric'].nunique(), final[~scores.is_main(final)]['metric'].nunique()
+    return f' ({n - left} of {n} metrics; all are under Reconstructions)' if left else ''
 
 
 def _by_space(
-    metrics: pd.DataFrame, rows: pd.DataFrame, confidence: float, *, sure: bool
+    metrics: pd.DataFrame,
+    rows: pd.DataFrame,
+    confidence: float,
+    title: str | None,
+    *,
+    sure: bool,
 ) -> Iterable[Block]:
     """Show what is of the same data as the headline; where that is much, the rest is folded."""
     row = scores.headline(rows)
     n = len(rows.drop_duplicates(['space', 'metric', 'image_size', 'protocol']))
     first = rows['space'] == row['space'] if row is not None else rows['space'].notna()
     if n <= LONG or first.all():
-        yield score_table(metrics, rows, confidence, sure=sure)
+        yield score_table(metrics, rows, confidence, title, sure=sure)
         return
-    yield score_table(metrics, rows[first], confidence, sure=sure)
-    rest = score_table(metrics, rows[~first], confidence, sure=sure)
+    yield score_table(metrics, rows[first], confidence, title, sure=sure)
+    rest = score_table(metrics, rows[~first], confidence, title, sure=sure)
     spaces = ', '.join(dict.fromkeys(rows['space'][~first].astype(str)))
     yield Fold(f'The same of: {spaces}', (rest,))
 
@@ -174,7 +215,8 @@ def score_table(
         line.append(scores.write_score(str(row['metric']), float(row['ceiling'])))
         cells.append(tuple(line))
     names = [_column_of(name) for name in others]
-    columns = ('metric', f'{100 * confidence:g} % interval', main, 'chance', *names)
+    called = scores.model_name(main, str(rows['space'].iloc[0]))
+    columns = ('metric', f'{100 * confidence:g} % interval', called, 'chance', *names)
     columns = (*columns, *(('first stage',) if has_stages else ()), 'ceiling')
     kept = [i for i in range(len(columns)) if i < 4 or any(str(c[i]) != 'n/a' for c in cells)]
     return Table(
@@ -185,16 +227,29 @@ def score_table(
     )
 
 
+def tables_guide(rows: pd.DataFrame, confidence: float = 0.95) -> Text:
+    """Say once, above tables of scores, how to read them.
+
+    Parameters
+    ----------
+    rows
+        What the tables show.
+    confidence
+        Coverage of the intervals.
+    """
+    owns = [row for _, row in rows.iterrows() if not scores.is_baseline(str(row['model']))]
+    ceilings = bool(rows['ceiling'].notna().any())
+    marks = ', chance (upright stroke)' + (', noise ceiling (diamond)' if ceilings else '')
+    drawn = DRAWN.format(confidence=100 * confidence, marks=marks)
+    lines = (drawn, AGREE, _tests(owns), _lacking(owns))
+    return Text((' '.join(line for line in lines if line),))
+
+
 def _caption(
     title: str, rows: pd.DataFrame, owns: Sequence[pd.Series[Any]], others: Sequence[str]
 ) -> str:
     """Say what the columns of scores are, what p is of, and why there is no ceiling."""
     protocols = ', '.join(dict.fromkeys(rows['protocol'].astype(str)))
-    ceilings = any(np.isfinite(own['ceiling']) for own in owns)
-    drawn = 'what it is held against (open), chance (upright stroke)'
-    drawn = (
-        f'{drawn} and the noise ceiling (diamond)' if ceilings else drawn.replace(', ', ' and ')
-    )
     baselines = ', '.join(_column_of(name) for name in others if name.startswith(BASELINE))
     given = ', '.join(
         f'{_column_of(name)} ({REFERENCES[name]})' if name in REFERENCES else _column_of(name)
@@ -203,13 +258,8 @@ def _caption(
     )
     lines = (
         f'{title} ({protocols}).',
-        f'Drawn: the model (filled) with its interval, {drawn}.',
-        'Each row is on its own scale: 0 to 100 % for percent, else from lowest to highest.',
         f'Baselines: {baselines}.' if baselines else '',
-        f'Given the truth: {given}; no ceiling, as others can score more.' if given else '',
-        f'Under the scores: what they show. {AGREE}',
-        _tests(owns),
-        _lacking(owns),
+        f'For reference, given the truth: {given}. That is no ceiling.' if given else '',
         *_protocols(rows['protocol']),
     )
     return ' '.join(line for line in lines if line)
@@ -219,7 +269,7 @@ def _protocols(names: Iterable[str]) -> list[str]:
     """Say what the protocols are that images were compared under."""
     found = dict.fromkeys(str(name).partition('/')[2] for name in names)
     known = [PROTOCOLS[name] for name in found if name in PROTOCOLS]
-    return [f'{each.name}: {each.about} (docs/reconstruction.md).' for each in known]
+    return [f'{each.name}: {each.about} (documentation, page "Reconstruction").' for each in known]
 
 
 def _tests(rows: Iterable[pd.Series[Any]]) -> str:
@@ -352,9 +402,8 @@ def _score_plot(reader: Reader, metrics: pd.DataFrame) -> Plot:
         'scores',
         scores.plot_scores(metrics),
         f'{_of_what(metrics)}, one panel per metric. Filled dots: models; open dots: '
-        f'baselines and what is given the truth; bars: {100 * confidence:g} % confidence '
-        f'intervals; upright strokes: what guessing would score{bounds}. A bar that reaches the '
-        'stroke is no evidence.',
+        f'baselines and references; lines: {100 * confidence:g} % confidence intervals; upright '
+        f'strokes: chance{bounds}. A line that reaches the stroke is no evidence.',
         'Dot plot of the scores in the table above.',
     )
 
@@ -420,13 +469,16 @@ def _categories(reader: Reader) -> Iterable[Block]:
         return
     confidence = confidence_of(reader)
     chance = float(row['chance'])
+    found = scores.by_category(table, confidence)
+    bars = f'; no intervals, as no category has {MIN_GROUPS} stimuli'
+    if found['low'].notna().any():
+        bars = f'; lines: {100 * confidence:g} % intervals over stimuli, from {MIN_GROUPS} on'
     yield reader.plot(
         'categories',
-        scores.plot_categories(scores.by_category(table, confidence), chance),
+        scores.plot_categories(found, chance),
         f'{scores.title_of(row)} by category of the stimulus (number of held-out stimuli in '
-        f'brackets); bars: {100 * confidence:g} % confidence intervals over stimuli, from '
-        f'{MIN_GROUPS} on; dashed: chance. A score that a single category carries says little of '
-        'the others.',
+        f'brackets){bars}; dashed: chance. Where one category carries the score, it says little '
+        'of the others.',
         f'Score of {n_categories} categories.',
     )
 
@@ -487,8 +539,8 @@ def comparison_table(metrics: pd.DataFrame, rows: pd.DataFrame, confidence: floa
         n_units = f'{row["n_units"]:.0f}' if np.isfinite(row['n_units']) else 'n/a'
         cells.append(
             (
-                f'{row["compared_model"]} ({row["compared_space"]})',
-                f'{row["model"]} ({row["space"]})',
+                scores.name_with_space(str(row['compared_model']), str(row['compared_space'])),
+                scores.name_with_space(str(row['model']), str(row['space'])),
                 scores.title_of(row),
                 metric.write_difference(float(row['difference'])),
                 'n/a' if 'n/a' in (low, high) else f'{low} to {high}',
@@ -543,7 +595,8 @@ def metrics_table(
         n = f'{row["n"]:.0f}' if np.isfinite(row['n']) else 'n/a'
         metric = scores.title_of(row)
         p = scores.write_p(float(row['p']))
-        who = (str(row['model']), *((str(row['space']),) if several else ()))
+        space = str(row['space'])
+        who = (scores.model_name(str(row['model']), space), *((space,) if several else ()))
         shows = _shown(row, confidence, sure=sure)
         rows.append((*who, metric, value, chance, ceiling, interval, p, n, shows))
     meanings = dict.fromkeys(

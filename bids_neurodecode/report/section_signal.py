@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,7 @@ from bids_neurodecode.extensions import OWN
 from bids_neurodecode.report import brain
 from bids_neurodecode.report.build import Block, Fold, Plot, Table, Text, Viewer
 from bids_neurodecode.report.cortex import HOW, can_turn, plot_cortex, surface_viewer
+from bids_neurodecode.report.landmarks import REACH, SOURCE, label_voxels
 from bids_neurodecode.report.reader import Reader, read_table
 from bids_neurodecode.report.results import ParticipantResults
 from bids_neurodecode.report.sheets import Sheet, where_shown
@@ -33,21 +35,36 @@ MAIN_MAPS = (
 N_MAIN = 2
 """How many of them are shown; the others are folded."""
 SELECTION = brain.MapSpec(
-    'The voxels that were used',
-    'voxels used (%)',
-    'Share of the voxels of the mask through the depth of the cortex that were used: pale, none; '
-    'dark, all.',
+    'The voxels that were selected',
+    'voxels selected (%)',
+    'Share of the voxels of the mask through the depth of the cortex that were selected: pale, '
+    'none; dark, all.',
     'YlOrBr',
     high=100.0,
     scale=100.0,
 )
 LONG = 15
 """Regions from which their table is closed until it is clicked."""
-NO_ATLAS = 'No atlas was given (--atlas), so there is no table of regions.'
+MOST_LANDMARKS, FEWEST_VOXELS = 10, 5
+"""Rows of the table of landmarks, and voxels that one needs."""
+NO_ATLAS = (
+    'No region is named, because no atlas was given and the data are not in MNI space. --atlas '
+    '(an atlas of TemplateFlow, or a dseg file in the space of the data) adds a table of regions.'
+)
+NO_MEASURE = (
+    'No region is named: there is no score and no noise ceiling of single voxels to compare them '
+    'by.'
+)
+NEAREST = (
+    'Where in the brain? No atlas was given, so that voxels are called after the nearest of 160 '
+    'functional landmarks ({source}) within {reach:g} mm: the {n} places with the highest median, '
+    'of {of}. This is a rough guide; --atlas (an atlas of TemplateFlow, or a dseg file) adds a '
+    'table of its regions.'
+)
 SLICES = ' Slices run from the bottom to the top of the mask (z in mm); left is left.'
 RIGHT = (
-    ' Right panel: distribution over the voxels of the mask (grey) and those used (blue), dashed: '
-    'medians.'
+    ' Right panel: distribution over the voxels of the mask (grey) and those selected (blue), '
+    'dashed: medians.'
 )
 
 
@@ -88,12 +105,10 @@ def brain_section(reader: Reader) -> tuple[Block, ...]:
         folded.append(_selection_block(results, selected, mask, background, name, sheet))
         if results.in_mni:
             folded += _selection_on_cortex(selected, mask, name)
+    shown += _regions(reader, maps, mask)
     if atlas is not None:
-        shown += _regions(reader, maps, mask)
         folded.append(_atlas_block(atlas, mask, background, name, sheet))
-    else:
-        shown.append(Text((NO_ATLAS,)))
-    more = (Fold('More maps: cortex, glass brains, signal, fits, voxels used', tuple(folded)),)
+    more = (Fold('More maps: cortex, glass brains, signal, fits, voxels selected', tuple(folded)),)
     return (*shown, *(more if folded else ()))
 
 
@@ -153,47 +168,93 @@ def _viewer(
 
 
 def _regions(reader: Reader, maps: dict[str, Path], mask: nib.Nifti1Image) -> Iterable[Block]:
-    """Write what each region of the atlas scores, its ceiling, and how many voxels it has."""
-    labels = np.asarray(load_map(maps['dseg']).dataobj)
+    """Write what each region scores, its ceiling and its voxels: of the atlas, else landmarks."""
     inside = np.asarray(mask.dataobj) > 0
-    if labels.shape != inside.shape:
+    if 'dseg' in maps:
+        labels = np.asarray(load_map(maps['dseg']).dataobj)
+        if labels.shape == inside.shape:
+            table = _RegionTable.of(maps, labels, inside)
+            yield table.of_atlas(region_names(maps['dseg']))
         return
-    names = region_names(maps['dseg'])
-    columns: list[tuple[str, npt.NDArray[np.float64], brain.MapSpec]] = []
-    for title, keys in (
-        ('score', ('pearsonr', 'network_r', 'accuracy')),
-        ('ceiling', ('noiseceiling', 'ceilingr', 'isc')),
-    ):
-        key = next((key for key in keys if key in maps), None)
-        if key is not None:
-            spec = brain.MAPS[key]
-            values = np.asarray(load_map(maps[key]).dataobj, dtype=np.float64)
-            columns.append((f'{title}: {spec.label}', spec.scale * values, spec))
-    used = np.asarray(load_map(maps['reliable']).dataobj) > 0 if 'reliable' in maps else None
-    rows = []
-    for label in np.unique(labels[labels > 0]):
-        region = labels == label
-        own = region & inside
-        n = int(own.sum())
-        cells = [_median(values[own]) for _, values, _ in columns]
-        chosen = () if used is None else (str(int((own & used).sum())),)
-        name = names.get(int(label), f'region {int(label)}')
-        order = np.nanmedian(columns[0][1][own]) if columns and n else -np.inf
-        share = percent(n / int(region.sum()), 0)
-        rows.append(
-            (float(np.nan_to_num(order, nan=-np.inf)), (name, *cells, str(n), share, *chosen))
+    if not reader.results.in_mni or space_of(mask) is not None:
+        yield Text((NO_ATLAS,))
+        return
+    labels, names = label_voxels(mask)
+    table = _RegionTable.of(maps, labels, inside)
+    yield table.of_landmarks(names) if table.columns else Text((NO_MEASURE,))
+
+
+@dataclass(frozen=True)
+class _RegionTable:
+    """Medians of maps over the voxels of regions."""
+
+    columns: tuple[tuple[str, npt.NDArray[np.float64]], ...]
+    """Title and values of each map, on the grid."""
+    labels: npt.NDArray[Any]
+    inside: npt.NDArray[np.bool_]
+    selected: npt.NDArray[np.bool_] | None
+
+    @classmethod
+    def of(
+        cls, maps: Mapping[str, Path], labels: npt.NDArray[Any], inside: npt.NDArray[np.bool_]
+    ) -> Self:
+        columns: list[tuple[str, npt.NDArray[np.float64]]] = []
+        for title, keys in (
+            ('score', ('pearsonr', 'network_r', 'accuracy')),
+            ('ceiling', ('noiseceiling', 'ceilingr', 'isc')),
+        ):
+            key = next((key for key in keys if key in maps), None)
+            if key is not None:
+                spec = brain.MAPS[key]
+                values = np.asarray(load_map(maps[key]).dataobj, dtype=np.float64)
+                columns.append((f'{title}: {spec.label}', spec.scale * values))
+        selected = None
+        if 'reliable' in maps:
+            selected = np.asarray(load_map(maps['reliable']).dataobj) > 0
+        return cls(tuple(columns), labels, inside, selected)
+
+    def of_atlas(self, names: Mapping[int, str]) -> Table:
+        """Write all regions, and how much of each was measured."""
+        rows = self._rows(names, covered=True)
+        caption = (
+            f'The {len(rows)} regions of the atlas: medians over the voxels of each, highest '
+            'first. Covered: share of the region that lies in the mask of every run.'
         )
-    rows.sort(key=lambda row: -row[0])
-    titles = [title for title, _, _ in columns]
-    more = () if used is None else ('voxels used',)
-    yield Table(
-        ('region', *titles, 'voxels', 'covered', *more),
-        tuple(row for _, row in rows),
-        f'The {len(rows)} regions of the atlas: medians over the voxels of each, highest first. '
-        'Covered: share of the region that lies in the mask of every run.',
-        frozenset(range(1, 3 + len(titles) + len(more))),
-        folded=len(rows) > LONG,
-    )
+        return self._table(rows, caption, covered=True)
+
+    def of_landmarks(self, names: Mapping[int, str]) -> Table:
+        """Write the places with the highest medians."""
+        rows = self._rows(names, covered=False, fewest=FEWEST_VOXELS)
+        shown = rows[:MOST_LANDMARKS]
+        caption = NEAREST.format(source=SOURCE, reach=REACH, n=len(shown), of=len(rows))
+        return self._table(shown, caption, covered=False)
+
+    def _rows(
+        self, names: Mapping[int, str], *, covered: bool, fewest: int = 0
+    ) -> list[tuple[str, ...]]:
+        rows = []
+        for label in np.unique(self.labels[self.labels > 0]):
+            region = self.labels == label
+            own = region & self.inside
+            n = int(own.sum())
+            if n < fewest:
+                continue
+            cells = [_median(values[own]) for _, values in self.columns]
+            share = (percent(n / int(region.sum()), 0),) if covered else ()
+            chosen = () if self.selected is None else (str(int((own & self.selected).sum())),)
+            name = names.get(int(label), f'region {int(label)}')
+            order = np.nanmedian(self.columns[0][1][own]) if self.columns and n else -np.inf
+            row = (name, *cells, str(n), *share, *chosen)
+            rows.append((float(np.nan_to_num(order, nan=-np.inf)), row))
+        rows.sort(key=lambda pair: -pair[0])
+        return [row for _, row in rows]
+
+    def _table(self, rows: Sequence[tuple[str, ...]], caption: str, *, covered: bool) -> Table:
+        titles = ['region', *(title for title, _ in self.columns), 'voxels']
+        titles += ['covered'] if covered else []
+        titles += [] if self.selected is None else ['selected']
+        numeric = frozenset(range(1, len(titles)))
+        return Table(tuple(titles), tuple(rows), caption, numeric, folded=len(rows) > LONG)
 
 
 def _median(values: npt.NDArray[np.float64]) -> str:
@@ -259,7 +320,7 @@ def _map_block(
     if selected is not None and values.size:
         used = volume[inside & (np.asarray(selected.dataobj) > 0) & np.isfinite(volume)]
         if used.size:
-            middle += f', {spec.scale * np.median(used):.3g}{unit} over the {used.size} used'
+            middle += f', {spec.scale * np.median(used):.3g}{unit} over the {used.size} selected'
     where = SLICES + RIGHT if sheet is None else where_shown(sheet, values.size) + RIGHT
     if regions is not None and sheet is not None and sheet.meshes:
         where += ' Grey lines: borders of the atlas.'
@@ -310,13 +371,12 @@ def _selection_block(
     n = int((np.asarray(selected.dataobj) > 0).sum())
     rule = '' if results.voxels is None else f' Rule: {results.voxels.rule.rstrip(".")}.'
     caption = (
-        f'The {n} voxels that were used (orange) over the mean BOLD image; white line: edge of '
-        f'the mask.{rule}'
+        f'The {n} voxels that were selected (orange) over the mean BOLD image; white line: edge '
+        f'of the mask.{rule}'
     )
     if sheet is not None:
-        caption = (
-            f'The {n} columns that were used (orange).{where_shown(sheet, n, alone=True)}{rule}'
-        )
+        where = where_shown(sheet, n, alone=True)
+        caption = f'The {n} columns that were selected (orange).{where}{rule}'
     figure = brain.plot_selection(selected, mask=mask, background=background, sheet=sheet)
     kind = 'voxels on slices' if sheet is None else 'columns on surfaces'
     return Plot(name('selected', 'mask'), figure, caption, f'{n} selected {kind}.')

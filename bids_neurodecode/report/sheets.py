@@ -133,10 +133,13 @@ class Sheet:
         for side in self.meshes:
             for number, outward in enumerate((False, True)):
                 place = left + (2 * (side == 'R') + number) * width / 4
-                self._view(
+                axis = self._view(
                     figure, values, paint, (place, bottom, width / 4, height), side, None,
                     outward=outward,
                 )  # fmt: skip
+                # the left one is first seen from outside, the right one from the middle
+                view = 'lateral' if outward == (side == 'R') else 'medial'
+                axis.set_title(f'{side} {view}', fontsize=7, pad=1)
 
     def _view(
         self,

@@ -113,6 +113,27 @@ class StudyResults:
         return next((m for m in self.plan.settings.metrics if self.of_metric(m)), None)
 
 
+def study_headline(results: StudyResults) -> str:
+    """Say in one line what each variant scores by the study's first metric, beside chance.
+
+    Parameters
+    ----------
+    results
+        Of all variants. Empty where nothing was scored.
+    """
+    metric = results.first_metric
+    if metric is None:
+        return ''
+    found = results.of_metric(metric)
+    values = '; '.join(f'{s.label}: {scores.write_score(metric, s.mean)}' for s in found)
+    n = max(s.n_participants for s in found)
+    chance = scores.write_score(metric, found[0].chance)
+    return (
+        f'{scores.metric_of(metric).title}, mean over {n} participant{"s" * (n != 1)} (chance '
+        f'{chance}): {values}.'
+    )
+
+
 def write_study_report(results: StudyResults, html: Path, figures_dir: Path) -> None:
     """Write the page of a study, and its figure as SVG.
 
@@ -444,4 +465,10 @@ def _flatten(values: Mapping[str, Any], before: str = '') -> list[tuple[str, Any
     return found
 
 
-__all__ = ['StudyResults', 'score_table', 'varied_settings', 'write_study_report']
+__all__ = [
+    'StudyResults',
+    'score_table',
+    'study_headline',
+    'varied_settings',
+    'write_study_report',
+]

@@ -17,6 +17,8 @@ from bids_neurodecode.report.facts import without_counts
 from bids_neurodecode.report.quality import FD_LIMIT, RunMotion
 from bids_neurodecode.report.scores import (
     metric_of,
+    model_name,
+    name_with_space,
     no_ceiling,
     of_final_images,
     title_of,
@@ -32,10 +34,7 @@ if TYPE_CHECKING:
 MOVED_SHARE = 0.2
 """Share of moved volumes above which motion is called a caution."""
 ALPHA = 0.05
-DISAGREE = (
-    'p and interval disagree, so nothing is claimed; they answer different questions (whether the '
-    'pairing matters for these very items, and whether the score would hold for others)'
-)
+DISAGREE = 'p and interval disagree, so nothing is claimed'
 BETTER, WORSE, NEITHER = 'better than chance', 'worse than chance', 'cannot be told from chance'
 HOLDS = 'interval holds chance: no claim'
 DISAGREE_SHORT = 'p and interval disagree: no claim'
@@ -129,9 +128,12 @@ def make_headline(
         facts.append((f'independent {row["units"]}', f'{row["n_units"]:.0f}'))
     if n_folds is not None:
         facts.append(('folds', str(n_folds)))
-    facts.append(('model', str(row['model'])))
-    label = title_of(row) + (f'. {metric.meaning}' if metric.meaning else '')
     decoded = row['system'] == 'reconstruction' and row['space'] not in {'initial', 'final'}
+    model = str(row['model'])
+    if decoded and model == 'ridge':
+        model = 'ridge regression from voxels to image features'
+    facts.append(('model', model_name(model, str(row['space']))))
+    label = title_of(row) + (f'. {metric.meaning}' if metric.meaning else '')
     if decoded and name.startswith('identification'):
         label += OF_FEATURES
     return Headline(write_score(name, float(row['value'])), label, tuple(facts))
@@ -265,7 +267,8 @@ def _together(metrics: pd.DataFrame, found: list[tuple[pd.Series[Any], Verdict]]
         return first
     by: dict[str, list[str]] = {}
     for other, _ in found:
-        name = f'{_reference(other)} ({other["compared_model"]}, {other["compared_space"]})'
+        model = model_name(str(other['compared_model']), str(other['compared_space']))
+        name = f'{_reference(other)} ({model}, {other["compared_space"]})'
         by.setdefault(name, []).append(_scored(metrics, other))
     how = 'by p and interval' if first.tone == 'bad' else 'none of them tested'
     n_compared = int(metrics['difference'].notna().sum())
@@ -377,7 +380,8 @@ def difference_verdict(
     )
     name = _reference(other)
     scored = f'{metric.write(value)} against {metric.write(float(other["value"]))}'
-    what = f'{title_of(other)}, {other["compared_model"]} ({other["compared_space"]}): {scored}'
+    own = name_with_space(str(other['compared_model']), str(other['compared_space']))
+    what = f'{title_of(other)}, {own}: {scored}'
     gap = f'difference {metric.write_difference(difference)}'
     side = _side(low, high, 0.0, metric)
     if side is None and not math.isfinite(p):
@@ -550,9 +554,9 @@ def voxel_verdict(results: ParticipantResults) -> Verdict | None:
         return Verdict('info', f'{final}: {rule}.')
     return Verdict(
         'info',
-        f'The scores are of {span_of(voxels.n_scored)} voxels, chosen on the training samples of '
-        f'each fold; maps and the final model, which no score is of, are of {final}, chosen on '
-        f'all samples. The rule: {rule}.',
+        f'Scores are of {span_of(voxels.n_scored)} voxels, selected on the training samples of '
+        f'each fold. Maps show {final}, selected on all samples for the final model, which is '
+        f'not scored. The rule of both: {rule}.',
     )
 
 

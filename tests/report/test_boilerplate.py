@@ -191,7 +191,7 @@ def test_names_from_the_data_stay_as_they_are() -> None:
     """Texts are plain: what a template is given is neither escaped nor read as a mark."""
     name = 'a & b <c> "d" &amp; {{ e }}'
     assert f'derivatives dataset {name}.' in text_of({'betas': {'precomputed': name}})
-    (line,) = paragraphs('inputs', layout='bids', version=name, fmriprep=False)
+    (line,) = paragraphs('inputs', layout='bids', version=name, fmriprep=False, facts=None)
     assert f'bids_neurodecode {name}, a BIDS-App' in line
 
 

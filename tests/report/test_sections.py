@@ -12,11 +12,11 @@ import pytest
 
 from bids_neurodecode.levels.participant_page import ParticipantResults, _crashes
 from bids_neurodecode.report import scores
-from bids_neurodecode.report.build import Block, Fold, Plot, Table, Text
+from bids_neurodecode.report.build import Block, Fold, Heading, Plot, Table, Text
 from bids_neurodecode.report.reader import Reader
 from bids_neurodecode.report.section_quality import COLLINEAR, quality_section
 from bids_neurodecode.report.section_scores import score_table, scores_section
-from bids_neurodecode.report.section_signal import NO_ATLAS, brain_section
+from bids_neurodecode.report.section_signal import NO_ATLAS, NO_MEASURE, brain_section
 from tests.report.conftest import AFFINE, SHAPE, make_mask, save
 from tests.report.test_verdicts import compared, table
 
@@ -52,19 +52,20 @@ def test_a_row_holds_the_model_its_baselines_the_truth_and_the_ceiling(tmp_path:
     final = metrics[metrics['space'] == 'final']
     made = score_table(metrics, final)
     assert made.columns == (
-        'metric', '95 % interval', 'ridge', 'chance', 'mean image', 'nearest', 'true latents',
-        'first stage', 'ceiling',
+        'metric', '95 % interval', 'ridge + generator', 'chance', 'mean image', 'nearest',
+        'true latents', 'first stage', 'ceiling',
     )  # fmt: skip
     assert len(made.rows) == 1, 'a row for each metric, however many models there are'
     row = columns_of(made)
-    assert (str(row['ridge']), str(row['chance']), str(row['ceiling'])) == (
+    own = row['ridge + generator']
+    assert (str(own), str(row['chance']), str(row['ceiling'])) == (
         '53.4 %', '50.0 %', '90.0 %',
     )  # fmt: skip
-    assert row['ridge'].note.replace('\u00a0', ' ') == (
+    assert own.note.replace('\u00a0', ' ') == (
         '51.0 to 67.0 %\np = 0.001, n = 60, 20 stimuli\nbetter than chance'
     )
     assert str(row['true latents']) == '80.0 %'
-    assert 'true latents (the first stage given the true latents); no ceiling' in made.caption
+    assert 'true latents (the first stage given the true latents). That is no' in made.caption
     assert 'Ceiling:' not in made.caption
     assert (row['mean image'].note, row['mean image'].tone) == ('model better', 'good')
     assert (row['nearest'].note, row['nearest'].tone) == ('not tested', None)
@@ -75,7 +76,7 @@ def test_a_row_holds_the_model_its_baselines_the_truth_and_the_ceiling(tmp_path:
     # what was seen in training is not called good
     leaked = columns_of(score_table(metrics, final, sure=False))
     assert leaked['mean image'].tone is None
-    assert 'better than chance' not in leaked['ridge'].note
+    assert 'better than chance' not in leaked['ridge + generator'].note
 
 
 def test_a_comparison_with_another_model_is_not_that_with_the_main_one(tmp_path: Path) -> None:
@@ -117,9 +118,12 @@ def test_scores_on_training_samples_are_called_so(
     metrics = pd.read_csv(results.metrics, sep='\t', keep_default_na=False)
     file = tmp_path / 'm.tsv'
     metrics.assign(protocol='in-sample').to_csv(file, sep='\t', index=False)
-    (first, *_) = scores_section(Reader(replace(results, metrics=file)))
+    guide, heading, first, *_ = scores_section(Reader(replace(results, metrics=file)))
+    assert isinstance(heading, Heading)
+    assert isinstance(guide, Text)
+    assert guide.paragraphs[0].startswith('In each table: the model with its 95 % interval')
     assert isinstance(first, Table)
-    assert first.caption.startswith('Scores on samples that trained the model (in-sample)')
+    assert 'Scores on samples that trained the model (in-sample)' in first.caption
 
 
 def test_regions_hold_their_medians_voxels_and_coverage(
@@ -145,10 +149,33 @@ def test_regions_hold_their_medians_voxels_and_coverage(
     assert made.rows[1][-1] == '0'
 
 
-def test_without_an_atlas_the_page_says_so(results: ParticipantResults) -> None:
+def test_without_an_atlas_places_in_mni_space_are_called_after_landmarks(
+    results: ParticipantResults, tmp_path: Path
+) -> None:
     maps = {'tsnr': results.maps['tsnr']}
-    blocks = brain_section(Reader(replace(results, maps=maps)))
-    assert Text((NO_ATLAS,)) in blocks
+    assert Text((NO_ATLAS,)) in brain_section(Reader(replace(results, maps=maps, in_mni=False)))
+    assert Text((NO_MEASURE,)) in brain_section(Reader(replace(results, maps=maps, in_mni=True)))
+    # 4-mm voxels about the occipital poles: responses in the right one alone
+    affine = np.diag([4.0, 4.0, 4.0, 1.0])
+    affine[:3, 3] = [-50, -104, -20]
+    x = affine[0, 3] + 4 * np.indices((26, 12, 14))[0]
+
+    def put(name: str, volume: Any) -> Path:
+        file = tmp_path / f'{name}.nii.gz'
+        nib.Nifti1Image(np.asarray(volume, dtype=np.float32), affine).to_filename(file)
+        return file
+
+    maps = {'pearsonr': put('r', np.where(x > 5, 0.3, -0.1)), 'reliable': put('s', x > 5)}
+    runs = tuple(replace(run, mask=put('mask', np.ones_like(x))) for run in results.runs)
+    placed = replace(results, maps=maps, in_mni=True, runs=runs, mean_bold=None)
+    (made,) = [block for block in brain_section(Reader(placed)) if isinstance(block, Table)]
+    assert 'Dosenbach' in made.caption
+    assert made.columns == ('region', 'score: Pearson r', 'voxels', 'selected')
+    best = {row[0] for row in made.rows if row[1] == '0.3'}
+    assert 'right posterior occipital' in best
+    assert not any(str(name).startswith('left') for name in best)
+    right = [row for row in made.rows if str(row[0]).startswith('right')]
+    assert all(2 * int(row[3]) > int(row[2]) for row in right), 'selected: to the right of 5 mm'
 
 
 def test_scores_by_category_have_stimuli_as_their_units() -> None:

@@ -16,8 +16,8 @@ def test_medians_of_shares_are_percent() -> None:
     for key in ('noiseceiling', 'tsnr'):
         block = _map_block(key, ceiling, MAPS[key], mask, None, mask, lambda a, b: f'{a}_{b}.svg')
         found[key] = block.caption
-    assert 'median 25 % over 216 voxels, 25 % over the 216 used' in found['noiseceiling']
-    assert 'median 0.25 over 216 voxels, 0.25 over the 216 used' in found['tsnr']
+    assert 'median 25 % over 216 voxels, 25 % over the 216 selected' in found['noiseceiling']
+    assert 'median 0.25 over 216 voxels, 0.25 over the 216 selected' in found['tsnr']
 
 
 def test_a_map_of_another_package_is_told_by_its_sidecar_or_its_key(tmp_path) -> None:

@@ -216,8 +216,8 @@ def test_what_is_worse_elsewhere_stands_in_the_summary(tmp_path):
         '0.196).'
     )
     assert stage == (
-        'Than the first stage (initial images) (ridge, final): Pixel correlation (0.286 against '
-        '0.353).'
+        'Than the first stage (initial images) (ridge + generator, final): Pixel correlation '
+        '(0.286 against 0.353).'
     )
 
 
@@ -289,8 +289,8 @@ def test_what_is_held_out_is_said(build, tmp_path, by, protocol, crosses, tone, 
 def test_voxels_of_scores_and_of_the_final_model_are_both_said(build, tmp_path):
     results = replace(build(tmp_path), voxels=VoxelResults(2566, 561, 'repeats agree', (520, 527)))
     text = voxel_verdict(results).text
-    assert text.startswith('The scores are of 520 to 527 voxels, chosen on the training samples')
-    assert '561 of 2566 voxels of the mask (21.9 %), chosen on all samples' in text
+    assert text.startswith('Scores are of 520 to 527 voxels, selected on the training samples')
+    assert '561 of 2566 voxels of the mask (21.9 %), selected on all samples' in text
     alone = voxel_verdict(replace(results, voxels=VoxelResults(90, 9, 'the regions')))
     assert alone.text == '9 of 90 voxels of the mask (10.0 %): the regions.'
 

@@ -40,13 +40,14 @@ FOLD_COUNT = 'There are {parts} cut folds for a split of {folds}; they must be o
 
 
 SATURATED = (
-    'The {n} training stimuli span no more than {n_components} components, so that all are '
-    'equally far apart: decoding names a stimulus, features that stimuli share do not count, and '
-    'one ridge penalty serves all components.'
+    'With {n} training stimuli, the {n_components} components that are kept hold all that tells '
+    'them apart, and all are equally far apart: each stimulus is recognised by itself, and what '
+    'stimuli have in common is not used. One ridge penalty serves all components. To change that, '
+    'keep fewer components (features.n_components).'
 )
 AT_EDGE = (
-    'The ridge penalty chosen was the {end} offered for {share:.0%} of the components; widen '
-    'ridge.alphas.'
+    'For {share:.0%} of the components, the ridge penalty that was chosen is the {end} on offer: '
+    'offer a wider range (ridge.alphas).'
 )
 
 # From this many training stimuli on, penalties are chosen for stimuli not seen; below, a

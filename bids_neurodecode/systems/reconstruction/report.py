@@ -21,7 +21,7 @@ from bids_neurodecode.report.reader import Reader, confidence_of, read_table
 from bids_neurodecode.report.results import GenerationResults
 from bids_neurodecode.report.section_gallery import retrieved
 from bids_neurodecode.report.section_scores import (
-    MAIN,
+    MODELS,
     comparison_table,
     metrics_table,
     score_table,
@@ -30,8 +30,14 @@ from bids_neurodecode.report.section_scores import (
 if TYPE_CHECKING:
     import pandas as pd
 
+CHAIN = (
+    'Tables call the whole chain "{name} + generator": {regressor} predicts latents of {prior} '
+    'from voxels, which are decoded to the initial image (first stage); {refiner} turns it into '
+    'the final image{guide} (second stage).'
+)
+GUIDED = ', guided by image features that ridge regression predicts from the same voxels'
 SMALL = (
-    'Prior and refiner of the generator small learned from the training images of this dataset '
+    'Prior and refiner of the small generator learned from the training images of this dataset '
     'alone (and, where given, from a folder of further ones). They know what those look like and '
     'nothing else: what they make looks like a training image whether or not that was seen, and '
     'nothing can be made that training images do not show. They stand in for networks trained on '
@@ -121,7 +127,7 @@ def _judged(reader: Reader, made: GenerationResults) -> Iterable[Block]:
 
 
 def _about(reader: Reader, made: GenerationResults) -> Iterable[Block]:
-    lines = []
+    lines = _chain(reader, made)
     if made.generator == 'small':
         lines.append(SMALL)
     elif made.generator not in OWN_GENERATORS:
@@ -133,6 +139,25 @@ def _about(reader: Reader, made: GenerationResults) -> Iterable[Block]:
         lines.append(STAND_IN)
     if lines:
         yield Text(tuple(lines))
+
+
+def _chain(reader: Reader, made: GenerationResults) -> list[str]:
+    """Say what the model is, from voxels to the final image."""
+    if made.generator not in {'small', *OWN_GENERATORS} - {'none'}:
+        return []
+    small = made.generator == 'small'
+    prior = 'a small variational autoencoder (VDVAE)' if small else 'the VDVAE'
+    refiner = 'a small diffusion model' if small else f'the diffusion model of {made.generator}'
+    guided = reader.config is None or reader.config.reconstruction.conditions != 'none'
+    regressor = MODELS.get(made.regressor, f'the regressor {made.regressor}')
+    chain = CHAIN.format(
+        name=made.regressor,
+        regressor=regressor,
+        prior=prior,
+        refiner=refiner,
+        guide=GUIDED if guided else '',
+    )
+    return [chain]
 
 
 def _brain(reader: Reader) -> Iterable[Block]:
@@ -174,23 +199,28 @@ def _scores(reader: Reader) -> Iterable[Block]:
     rows = metrics[scores.of_pictures(metrics) & metrics['value'].notna()]
     if rows.empty:
         return
-    shown = rows[rows['space'].isin(['initial', 'final']) & rows['metric'].isin(MAIN)]
+    stages = rows[rows['space'].isin(['initial', 'final'])]
+    shown = stages[scores.is_main(stages)]
     confidence, sure = confidence_of(reader), not reader.results.leaks
     yield metrics_table(rows, 'All scores of reconstructions and latents', confidence, sure=sure)
     if rows['difference'].notna().any():
         yield comparison_table(metrics, rows, confidence)
-    yield _plot(reader, shown if len(shown) else rows)
+    left = stages['metric'].nunique() - shown['metric'].nunique() if len(shown) else 0
+    yield _plot(reader, shown if len(shown) else rows, left)
 
 
-def _plot(reader: Reader, rows: pd.DataFrame) -> Plot:
+def _plot(reader: Reader, rows: pd.DataFrame, left: int) -> Plot:
     confidence = confidence_of(reader)
+    what = f'of {rows["metric"].nunique()} metrics' + (
+        f' (the table has {left} more: distances of features, first places)' if left else ''
+    )
     return reader.plot(
         'picturescores',
         scores.plot_scores(rows),
-        'Scores, one panel per metric. Filled dots: the model; open dots: baselines and '
-        f'what is given the truth; bars: {100 * confidence:g} % confidence intervals; upright '
-        'strokes: chance. Pixel correlation and SSIM reward blur: hold them against the mean '
-        'image and the blurred retrieved one.',
+        f'Scores of both stages {what}, a panel each. Filled dots: the model; open dots: '
+        f'baselines and references; lines: {100 * confidence:g} % confidence intervals; upright '
+        'strokes: chance. Pixel correlation and SSIM reward blur: compare them with those of the '
+        'mean image and of the blurred retrieved one.',
         'Dot plot of the scores in the table above.',
     )
 

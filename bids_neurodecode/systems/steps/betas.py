@@ -49,9 +49,9 @@ NOT_COMPARED = (
     'not compared: they are of model D, as the package recommends.'
 )
 CHOSEN = (
-    'The model of the betas was chosen within training trials, by how well held-out runs of these '
-    'are identified: {folds}for the betas that are written and the final model {final} ({scores} '
-    'of pairs).'
+    'The model of the betas was chosen by how well it identifies runs that are held out within '
+    'training trials. {folds}For the final model and the betas that are written, chosen in the '
+    'same way on all trials: {final} ({scores} of pairs identified).'
 )
 TUNED_ON_ALL = (
     'Noise components and fractions of ridge were chosen with repeats of all trials, held-out '
@@ -281,9 +281,11 @@ def _compare(
 
 def _say_choice(chosen: Sequence[Model], scores: Mapping[Model, float]) -> str:
     counts = {model: list(chosen[1:]).count(model) for model in sorted(set(chosen[1:]))}
-    folds = ', '.join(f'{model} in {n} of {len(chosen) - 1}' for model, n in counts.items())
+    one = len(chosen) == 2
+    folds = ', '.join(f'{model}' if one else f'{model} in {n}' for model, n in counts.items())
+    folds = f'For the scores: {folds}{"" if one else f" of {len(chosen) - 1} folds"}. '
     return CHOSEN.format(
-        folds=f'{folds} folds, ' if folds else '',
+        folds=folds if counts else '',
         final=chosen[0],
         scores=', '.join(f'{model} {score:.1%}' for model, score in scores.items()),
     )

@@ -61,8 +61,8 @@ NEAREST, SHUFFLED, RIDGE = 'baseline-nearest-blurred', 'baseline-shuffled', 'bas
 BLUR = 4.0
 """Deviation of the blur of the nearest image, in per cent of an image's side."""
 
-_UNITS = 100  # of progress, a fold
-_STAGE_UNITS = 70
+# of progress: a fold, its training of prior and refiner, and the final model with all scores
+_UNITS, _STAGE_UNITS, _FINAL_UNITS = 100, 70, 30
 
 Progress = Callable[[int, int], None]
 
@@ -219,7 +219,7 @@ class _Work:
         rng = self._rngs[-1]
         rows = training_rows(samples, stage, self.config, rng)
         model = self._fit(rows, stage, keep, rng, -1)
-        self._tell(_UNITS * (len(self.split) + 1))
+        self._tell(_UNITS * len(self.split) + _FINAL_UNITS // 3)
         return model
 
     def result(
@@ -232,6 +232,7 @@ class _Work:
         import pandas as pd
 
         scores, nulls, notes = self.record.scores(self._scores_rng)
+        self._tell(_UNITS * len(self.split) + _FINAL_UNITS)
         if all(self.closed):
             notes.insert(0, CLOSED_SET)
         else:
@@ -343,7 +344,7 @@ class _Work:
     def _tell(self, done: int) -> None:
         self.done = max(self.done, done)
         if self.progress is not None:
-            self.progress(self.done, _UNITS * (len(self.split) + 1))
+            self.progress(self.done, _UNITS * len(self.split) + _FINAL_UNITS)
 
 
 def blurred(pictures: Uint8Array) -> Uint8Array:

@@ -387,11 +387,11 @@ def say(who: str) -> Callable[[int, int], None]:
 
     def listen(done: int, total: int) -> None:
         now = time.monotonic()
-        if now - said[0] < SAY_EVERY:
+        if now - said[0] < SAY_EVERY and done < total:
             return
         said[0] = now
         seconds = (total - done) * (now - started) / max(done, 1)
         left = f', about {coarse(seconds)} left' if 0 < done < total else ''
-        LOGGER.info('%s: step %d of %d%s', who, done, total, left)
+        LOGGER.info('%s: %.0f %% done%s', who, 100 * done / total, left)
 
     return listen
