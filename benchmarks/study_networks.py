@@ -26,7 +26,7 @@ from study_reconstruction import simulate
 
 from bids_neurodecode.config import Config
 from bids_neurodecode.evaluation import identification
-from bids_neurodecode.evaluation.networks import score_pictures
+from bids_neurodecode.evaluation.networks import network_scores, pixel_scores
 from bids_neurodecode.evaluation.paired import paired_difference
 from bids_neurodecode.evaluation.protocols import get_protocol, held_out
 from bids_neurodecode.models.sampling import picture_seed
@@ -203,7 +203,8 @@ def guide(
         made[case] = refine(fitted, start, wanted, seeds, settings_of, trust=model.trust)
         print(f'seed {seed}, {case}: {time.process_time() - busy:.0f} s of a core', flush=True)
     for case, images in made.items():
-        scores = score_pictures(truth, images, protocol, judge).scores
+        scores = pixel_scores(truth, images, protocol)
+        scores += network_scores(truth, images, protocol, judge)
         pixels = small_correlations(images, truth)
         two_way = identification.outcomes_2way(pixels).diagonal()
         columns = {score.metric: score.values for score in scores}

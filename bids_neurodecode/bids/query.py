@@ -176,10 +176,6 @@ def _index(request: Request, derivatives: Mapping[str, Path], wanted: Sequence[s
     return _Index(raw, derived, tuple(n for n in notes if n is not None))
 
 
-def _files(index: FileIndex, query: Mapping[str, Any]) -> list[Path]:
-    return index.find(query)
-
-
 def _select(
     request: Request, derivatives: Mapping[str, Path], index: _Index, recipe: Recipe | None
 ) -> tuple[list[Series], list[str]]:
@@ -189,7 +185,7 @@ def _select(
         Series(path, name)
         for name, layout in index.derived.items()
         if name != request.betas_from or len(derivatives) == 1
-        for path in (*_files(layout, query), *_files(layout, query_of('parcels', request.filters)))
+        for path in (*layout.find(query), *layout.find(query_of('parcels', request.filters)))
         if 'task' in run_entities(path)
     ]
     notes = []
@@ -233,12 +229,12 @@ def _select(
 
 def _count(key: str, request: Request, index: _Index) -> int:
     layouts = [index.raw] if key == 'events' else list(index.derived.values())
-    return sum(len(_files(layout, query_of(key, request.filters))) for layout in layouts)
+    return sum(len(layout.find(query_of(key, request.filters))) for layout in layouts)
 
 
 def _shows(task: str, index: _Index, reader: EventsReader, *, named: bool) -> bool:
     """Whether any events of a task say what was shown; ``named``: outright."""
-    files = _files(index.raw, {**query_of('events', {}), 'task': task})
+    files = index.raw.find({**query_of('events', {}), 'task': task})
     if any(reader.shows(file, run_entities(file), named=named) for file in files):
         return True
     if not files and reader.shows_alone(task):
@@ -252,7 +248,7 @@ def _has_conditions(task: str, index: _Index, request: Request) -> bool:
     """Whether any events of a task name conditions that may be analysed."""
     if request.system not in {'auto', 'conditions'}:
         return False
-    files = _files(index.raw, {**query_of('events', {}), 'task': task})
+    files = index.raw.find({**query_of('events', {}), 'task': task})
     return any(shows_conditions(file, request.conditions) for file in files)
 
 
@@ -265,7 +261,7 @@ def _shows_films(task: str, index: _Index, reader: EventsReader) -> bool:
         If no events say what was shown in files that are there.
     """
     reason: InputError | None = None
-    for file in _files(index.raw, {**query_of('events', {}), 'task': task}):
+    for file in index.raw.find({**query_of('events', {}), 'task': task}):
         entities = run_entities(file)
         if not reader.shows(file, entities):
             continue
@@ -326,13 +322,8 @@ def _participant(
         check_told_apart(runs)
     betas, betas_events = None, None
     if request.betas_from is not None:
-        layout = index.derived[request.betas_from]
-        betas, betas_events = find_betas(
-            _files(layout, {'suffix': 'statmap', 'desc': 'singletrial'}),
-            _files(layout, {'suffix': 'events', 'desc': 'singletrial', 'extension': '.tsv'}),
-            runs,
-            files.derivatives[request.betas_from],
-        )
+        layout, folder_of = index.derived[request.betas_from], files.derivatives
+        betas, betas_events = _betas(layout, runs, folder_of[request.betas_from])
         betas_events = reader.of_betas(betas_events)
     return ParticipantInput(
         label=label,
@@ -349,6 +340,16 @@ def _participant(
     )
 
 
+def _betas(layout: FileIndex, runs: Sequence[RunInput], folder: Path) -> tuple[Path, Path]:
+    """Return the single-trial betas of derivatives, and what was shown in their trials."""
+    return find_betas(
+        layout.find({'suffix': 'statmap', 'desc': 'singletrial'}),
+        layout.find({'suffix': 'events', 'desc': 'singletrial', 'extension': '.tsv'}),
+        runs,
+        folder,
+    )
+
+
 def _captions(request: Request, folder: Path) -> Path | None:
     """Return the dataset's captions where its stimuli lie elsewhere, without any."""
     own = request.bids_dir / 'stimuli' / CAPTIONS
@@ -360,7 +361,7 @@ def _candidates(request: Request, derivatives: Mapping[str, Path], index: _Index
     sidecars = {'suffix': 'bold', 'extension': '.json'}
 
     def each(query: Mapping[str, Any]) -> dict[str, list[Path]]:
-        return {name: _files(layout, query) for name, layout in index.derived.items()}
+        return {name: layout.find(query) for name, layout in index.derived.items()}
 
     return Candidates(
         bids_dir=request.bids_dir,
@@ -368,8 +369,8 @@ def _candidates(request: Request, derivatives: Mapping[str, Path], index: _Index
         masks=each(query_of('mask', request.filters)),
         confounds=each(query_of('confounds', request.filters)),
         sidecars=each(sidecars),
-        events=_files(index.raw, query_of('events', request.filters)),
-        raw_sidecars=_files(index.raw, sidecars),
+        events=index.raw.find(query_of('events', request.filters)),
+        raw_sidecars=index.raw.find(sidecars),
         mask=request.mask,
         made_dir=request.made_dir,
     )

@@ -286,6 +286,14 @@ def _add_analysis(parser: argparse.ArgumentParser) -> None:
         default='train',
         help='train models (default), or apply trained ones to new data',
     )
+    _add_files(group)
+    group.add_argument(
+        '--random-seed', type=count_value(0), metavar='N', help='the one seed of all randomness'
+    )
+
+
+def _add_files(group: argparse._ArgumentGroup) -> None:
+    """Add where models, stimuli and weights lie."""
     group.add_argument(
         '--models-from', type=path_value, metavar='DIR', help='derivatives with trained models'
     )
@@ -305,9 +313,6 @@ def _add_analysis(parser: argparse.ArgumentParser) -> None:
         metavar='DIR',
         default=os.environ.get(WEIGHTS_VARIABLE),
         help=f'pretrained weights (default: ${WEIGHTS_VARIABLE}); never downloaded by a run',
-    )
-    group.add_argument(
-        '--random-seed', type=count_value(0), metavar='N', help='the one seed of all randomness'
     )
 
 

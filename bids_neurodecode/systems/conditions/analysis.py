@@ -32,7 +32,7 @@ from bids_neurodecode.systems.encoding.scores import EncodingScorer, VoxelMaps
 from bids_neurodecode.systems.outcomes import REPEAT_AVERAGE
 from bids_neurodecode.systems.scoring import Pairing
 from bids_neurodecode.systems.voxels import choose_voxels
-from bids_neurodecode.typing import BoolArray
+from bids_neurodecode.typing import BoolArray, FloatArray
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -139,36 +139,21 @@ def analyse_conditions(
         keep &= np.isfinite(one.values).all(axis=0)
     encoded = [each.voxels(keep) for each in tuned]
     results = predict_runs(encoded, split, names, [s.keep[keep] for s in selections])
-    ratio = pattern_ncsnr(
-        run_patterns(
-            samples.values[:, keep],
-            samples.table['stimulus'].to_numpy(),
-            run_labels(samples.table),
-            names,
-        )
-    )
+    stimuli = samples.table['stimulus'].to_numpy()
+    patterns = run_patterns(samples.values[:, keep], stimuli, run_labels(samples.table), names)
+    ratio = pattern_ncsnr(patterns)
     judged = EncodingScorer(split, config.evaluation, THRESHOLD, ratio, {}, rngs[2]).judge(
         results, model=MODEL, space=REPEAT_AVERAGE
     )
     pairing = Pairing.of([result.outcome for result in results], split)
+    tested = pairing.untested is None
     distances = dissimilarity(
-        folds,
-        names,
-        split.protocol,
-        config.evaluation,
-        rng=rngs[3],
-        tested=pairing.untested is None,
+        folds, names, split.protocol, config.evaluation, rng=rngs[3], tested=tested
     )
     accuracy, accuracy_fdr = None, None
     if config.conditions.searchlight is not None:
-        each = searchlight(tuned, split, keep, config.conditions.searchlight, meshes)
-        accuracy = np.full(len(keep), np.nan)
-        accuracy[keep] = each[:, keep].mean(axis=0)
-        p = np.full(len(keep), np.nan)
-        if pairing.untested is None:
-            n_test = float(np.mean([len(fold.test) for fold in split]))
-            p[keep] = accuracy_p(each[:, keep], chance_of(split), n_test)
-        accuracy_fdr = statistics.fdr(p)
+        spheres = searchlight(tuned, split, keep, config.conditions.searchlight, meshes)
+        accuracy, accuracy_fdr = _of_spheres(spheres, split, keep, tested=tested)
     final = choose_voxels(samples, features, config, tsnr_runs=tsnr_runs, within=within)
     rows = tuple(
         replace(score, system=SYSTEM) for score in judged.scores if score.metric in ENCODED
@@ -188,6 +173,19 @@ def analyse_conditions(
         scores=(*found.scores, *rows, distances.score, *of_regions),
         notes=tuple(dict.fromkeys([*found.notes, *warnings, *_times_note(split.table)])),
     )
+
+
+def _of_spheres(
+    each: FloatArray, split: Split, keep: BoolArray, *, tested: bool
+) -> tuple[FloatArray, FloatArray]:
+    """Return mean accuracy over folds, (n_voxels,), and its p with false discovery rate."""
+    accuracy = np.full(len(keep), np.nan)
+    accuracy[keep] = each[:, keep].mean(axis=0)
+    p = np.full(len(keep), np.nan)
+    if tested:
+        n_test = float(np.mean([len(fold.test) for fold in split]))
+        p[keep] = accuracy_p(each[:, keep], chance_of(split), n_test)
+    return accuracy, statistics.fdr(p)
 
 
 def chance_of(split: Split) -> float:

@@ -193,12 +193,12 @@ def classify(
         outcomes += [replace(outcome, space=space) for outcome in found]
     own = [o for o in outcomes if o.model == OWN_MODEL]
     refitted: dict[str, FloatArray] = {}
-    notes: dict[str, None] = {}
+    notes: list[str] = []
     evaluation = config.evaluation
     if evaluation.permutation == 'refit' and Pairing.of(own, split).untested is None:
         counts = pd.concat([o.table['stimulus'] for o in own]).value_counts()
         if counts.nunique() > 1:
-            notes[NOT_REFITTED] = None
+            notes.append(NOT_REFITTED)
         else:
             n = evaluation.n_permutations
             refitted = _refitted(decoders, folds, split, features, settings, n, refit_rng)
@@ -208,17 +208,14 @@ def classify(
     for model in dict.fromkeys(o.model for o in outcomes):
         part = [o for o in outcomes if o.model == model]
         pairing = Pairing.of(part, split)
-        if pairing.untested is not None:
-            notes[pairing.untested] = None
+        notes += [] if pairing.untested is None else [pairing.untested]
         scorer = Scorer(
             model, space, split.protocol, pairing, evaluation, pool_rng, kept, system=SYSTEM
         )
-        for metric in (ACCURACY, TWO_WAY):
-            again = refitted.get(metric) if model == OWN_MODEL else None
-            row, permuted = _score(scorer, part, metric, again)
-            scores.append(row)
-            if (model, metric) == (OWN_MODEL, ACCURACY):
-                null = permuted
+        again = refitted if model == OWN_MODEL else {}
+        rows = {name: _score(scorer, part, name, again.get(name)) for name in (ACCURACY, TWO_WAY)}
+        scores += [row for row, _ in rows.values()]
+        null = rows[ACCURACY][1] if model == OWN_MODEL else null
     confusion, labels = confusion_of(own)
     return Classification(
         scores=compare_rows(scores, kept, OWN_MODEL, evaluation, pool_rng.spawn(1)[0]),
@@ -227,7 +224,7 @@ def classify(
         confusion=confusion,
         labels=labels,
         selections=tuple(selections),
-        notes=tuple(notes),
+        notes=tuple(dict.fromkeys(notes)),
     )
 
 

@@ -112,9 +112,7 @@ def judge_responses(
     """
     parts = held_out_parts(samples.table, [fold.test for fold in folds])
     rows, fold_of, labels = part_labels(parts)
-    predicted = np.empty((len(rows), samples.values.shape[1]), dtype=np.float32)
-    for number, fold in enumerate(folds):
-        predicted[fold_of == number] = fold.predicted[rows[fold_of == number]]
+    predicted = _held_out(folds, rows, fold_of)
     measured = np.asarray(samples.values[rows])
     truth, scaled = (standardize_within(x, labels) for x in (measured, predicted))
     used = np.stack([fold.used for fold in folds])
@@ -124,16 +122,15 @@ def judge_responses(
     median, mean = pool.summary(by_fold)
     levelled = [center_within(x, labels) for x in (measured, predicted)]
     r2, _ = pool.summary(pool.each(r2_by_column, levelled[0], levelled[1], fold_of))
-    notes = [BY_FOLD.format(n=len(r), every=int(used.all(axis=0).sum()), model=model)]
-    notes = [] if pool.same else notes
-    n_draws = evaluation.n_permutations
-    seconds = len(rows) * repetition_time
+    notes = []
+    if not pool.same:
+        notes = [BY_FOLD.format(n=len(r), every=int(used.all(axis=0).sum()), model=model)]
+    n_draws, seconds = evaluation.n_permutations, len(rows) * repetition_time
     if n_draws and seconds < MIN_SECONDS:
         notes.append(TOO_SHORT.format(model=model, seconds=seconds, need=MIN_SECONDS))
         n_draws = 0
     test = surrogate_test(truth, samples.table, folds, parts, r, pool, n_draws, rng)
     block = max(1, round(BLOCK_SECONDS / repetition_time))
-    n_blocks = len(blocks_of(labels, block)[1])
     limits = block_intervals(
         truth,
         scaled,
@@ -147,19 +144,8 @@ def judge_responses(
         rng=rng.spawn(1)[0],
     )
 
-    row = Score(
-        system='movie',
-        model=model,
-        protocol=protocol,
-        split='test',
-        space=space,
-        metric='voxel_r2_median',
-        value=r2,
-        n=int(np.isfinite(r).sum()),
-        chance=0.0,
-        n_units=n_blocks,
-        units='blocks of 30 s',
-    )
+    n, n_blocks = int(np.isfinite(r).sum()), len(blocks_of(labels, block)[1])
+    row = _row(model, protocol, space, r2, n=n, n_blocks=n_blocks)
     scores = _score_rows(row, median, mean, limits, test.scores)
     order = np.argsort(rows, kind='stable')
     return Judged(
@@ -174,6 +160,33 @@ def judge_responses(
         scores,
         tuple(notes),
         by_fold,
+    )
+
+
+def _held_out(
+    folds: Sequence[FoldPrediction], rows: npt.NDArray[np.intp], fold_of: npt.NDArray[np.intp]
+) -> Float32Array:
+    """Return what the fold of each row predicts of it, (n_rows, n_voxels)."""
+    predicted = np.empty((len(rows), folds[0].predicted.shape[1]), dtype=np.float32)
+    for number, fold in enumerate(folds):
+        predicted[fold_of == number] = fold.predicted[rows[fold_of == number]]
+    return predicted
+
+
+def _row(model: str, protocol: str, space: str, r2: float, *, n: int, n_blocks: int) -> Score:
+    """Return the row of R2, of which the others are variants."""
+    return Score(
+        system='movie',
+        model=model,
+        protocol=protocol,
+        split='test',
+        space=space,
+        metric='voxel_r2_median',
+        value=r2,
+        n=n,
+        chance=0.0,
+        n_units=n_blocks,
+        units='blocks of 30 s',
     )
 
 

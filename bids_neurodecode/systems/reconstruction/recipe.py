@@ -12,6 +12,7 @@ over a split, with baselines, and pools the scores.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -187,7 +188,7 @@ def evaluate_folds(
         Candidates are the distinct test stimuli of the fold; where all of them were seen in
         training too (the same few stimuli in every run), all distinct stimuli.
     """
-    settings = settings or DecoderSettings()
+    settings, testing = settings or DecoderSettings(), evaluation or EvaluationSettings()
     outcomes: list[Outcome] = []
     decoders: list[LinearDecoder] = []
     closed: list[bool] = []
@@ -198,27 +199,17 @@ def evaluate_folds(
         if len(candidates) < 2:
             raise DataError(ONE_CANDIDATE.format(fold=number))
         decoder = fit(cut.train, features, settings)
+        shuffled = fit(baselines.shuffled(cut.train, shuffle_rng), features, settings)
         models = {
             OWN_MODEL: decoder.components,
-            'baseline-shuffled': fit(
-                baselines.shuffled(cut.train, shuffle_rng), features, settings
-            ).components,
+            'baseline-shuffled': shuffled.components,
             'baseline-nearest': baselines.nearest(decoder, cut.train, features),
             MEAN_IMAGE: baselines.mean_image(decoder),
         }
         repeats = bool(cut.test.table['stimulus'].duplicated().any())
+        test = partial(judge, fold=number, rows=fold.test)
         outcomes += [
-            judge(
-                name,
-                model,
-                decoder,
-                cut.test,
-                features,
-                candidates,
-                fold=number,
-                rows=fold.test,
-                average=average,
-            )
+            test(name, model, decoder, cut.test, features, candidates, average=average)
             for name, model in models.items()
             for average in ((False, True) if repeats else (False,))
         ]
@@ -228,17 +219,11 @@ def evaluate_folds(
             progress(number + 1, len(split))
     notes = [CLOSED_SET] if all(closed) else []
     notes += _decoder_notes(decoders, settings)
-    testing = evaluation or EvaluationSettings()
     refitted = {}
     if testing.permutation == 'refit':
+        n, own_rng = testing.n_permutations, pool_rng.spawn(1)[0]
         refitted = refitted_nulls(
-            decoders,
-            folds,
-            split,
-            features,
-            settings,
-            n_permutations=testing.n_permutations,
-            rng=pool_rng.spawn(1)[0],
+            decoders, folds, split, features, settings, n_permutations=n, rng=own_rng
         )
     return pool(
         outcomes,

@@ -105,10 +105,7 @@ def estimate(
     # the reference package cannot leave trials out of its tuning
     able = config.betas.engine == 'native' and config.betas.tuning == 'training'
     fits = [np.ones(len(table), dtype=bool), *(training if able else [])]
-    model, notes = resolve_model(config.betas, table, training)
-    folds = inner_folds_of(fits, table) if model == 'auto' else []
-    if model == 'auto' and not all(folds):
-        model, notes, folds = 'B', (FEW_RUNS,), []
+    model, notes, folds = _models_to_fit(config.betas, table, training, fits)
     prepared = prepare_runs(participant, config.betas, mask, table)
     betas = _run_engine(
         participant,
@@ -128,36 +125,55 @@ def estimate(
         chosen = [best_model(each) for each in scores]
         notes = (*notes, _say_choice(chosen, scores[0]))
     on_all = bool(training) and not able and set(chosen) != {'B'}
-    if on_all:
-        notes = (*notes, TUNED_ON_ALL)
-    files = _save_betas(betas, chosen, folder, prepared.unit)
-    # a fit of model B has no components
-    fitted: list[SingleTrialBetas | TunedBetas] = [betas, *betas.tuned]
-    found = [fit for fit, used in zip(fitted, chosen, strict=False) if used != 'B']
+    notes = (*notes, TUNED_ON_ALL) if on_all else notes
     info = {
-        'model': chosen[0],
-        'fold_models': chosen[1:],
+        **_choice_info(betas, chosen),
         'model_scores': scores,
         'engine': config.betas.engine,
         'tuning': 'all' if on_all or (not training and chosen[0] != 'B') else 'training',
+        'hrf_times_to_peak': time_to_peak(duration),
+        'repetition_time': prepared.repetition_time,
+        'units': prepared.units,
+        'warnings': [*notes, *prepared.warnings, *betas.warnings],
+    }
+    files = {
+        **_save_betas(betas, chosen, folder, prepared.unit),
+        'maps': _save_maps(betas, chosen[0], mask, folder),
+        'info': save_json(folder / 'info.json', _plain(info)),
+    }
+    shutil.rmtree(checkpoints, ignore_errors=True)
+    return files
+
+
+def _models_to_fit(
+    settings: BetaSettings,
+    table: pd.DataFrame,
+    training: Sequence[BoolArray],
+    fits: Sequence[BoolArray],
+) -> tuple[Model | Literal['auto'], tuple[str, ...], list[tuple[InnerFold, ...]]]:
+    """Return the model, why, and the folds within training that choose where it is ``auto``."""
+    model, notes = resolve_model(settings, table, training)
+    folds = inner_folds_of(fits, table) if model == 'auto' else []
+    if model == 'auto' and not all(folds):
+        return 'B', (FEW_RUNS,), []
+    return model, notes, folds
+
+
+def _choice_info(betas: SingleTrialBetas, chosen: Sequence[Model]) -> dict[str, Any]:
+    """Return which models were chosen, and what noise components came of it."""
+    # a fit of model B has no components
+    fitted: list[SingleTrialBetas | TunedBetas] = [betas, *betas.tuned]
+    found = [fit for fit, used in zip(fitted, chosen, strict=False) if used != 'B']
+    return {
+        'model': chosen[0],
+        'fold_models': chosen[1:],
         'n_components': _known(*(fit.n_components for fit in found)),
         'component_curves': [
             curve - curve[0] for curve in _known(*(fit.component_curve for fit in found))
         ],
         'n_noise_pool': int(betas.noise_pool.sum()),
         'onoff_threshold': betas.onoff_threshold,
-        'hrf_times_to_peak': time_to_peak(duration),
-        'repetition_time': prepared.repetition_time,
-        'units': prepared.units,
-        'warnings': [*notes, *prepared.warnings, *betas.warnings],
     }
-    found_files = {
-        **files,
-        'maps': _save_maps(betas, chosen[0], mask, folder),
-        'info': save_json(folder / 'info.json', _plain(info)),
-    }
-    shutil.rmtree(checkpoints, ignore_errors=True)
-    return found_files
 
 
 def trial_samples(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,9 @@ from bids_neurodecode.systems.steps.plan import Plan
 from bids_neurodecode.systems.steps.seen import known_runs
 from bids_neurodecode.workflow.files import fold_voxels, save_map
 from bids_neurodecode.workflow.step import step
+
+if TYPE_CHECKING:
+    from bids_neurodecode.systems.movie.recipe import FilmEncoding
 
 ALPHA = 0.05
 
@@ -115,34 +118,40 @@ def encode(
     )
     write_json(folder / 'metrics.json', describe(result.scores))
     kept = used.responses.mask
-    significant = result.p_fdr < ALPHA
     runs = known_runs(run_marks or {}, participant)
     first, model = participant.runs[0], folder / 'model.safetensors'
     save_encoder(model, result.encoder, keep, kept, config, first, runs)
-    info: dict[str, Any] = {
+    info = {
         'n_mask': mask.n_voxels,
         'n_selected': int(keep.sum()),
         'rule': 'all voxels of the brain mask' if within is None else 'voxels of the regions',
-        'n_significant': int(significant.sum()),
-        'n_significant_fwer': int((result.p_fwer < ALPHA).sum()),
-        'n_tested': int(np.isfinite(result.r).sum()),
-        'r_fwer': result.r_fwer if np.isfinite(result.r_fwer) else None,
-        'observed': result.scores[0].value,
-        'null_metric': result.scores[0].metric,
-        'tested': bool(np.isfinite(result.p_fdr).any()),
+        **_tests(result),
         'warnings': list(result.notes),
     }
     return {
         'metrics': scores_table(result.scores),
         'pearsonr': save_map(folder / 'pearsonr.nii.gz', kept, np.nan_to_num(result.r)),
         'by_fold': save_map(folder / 'by_fold.nii.gz', kept, result.by_fold, fill=np.nan),
-        'significant': save_map(folder / 'significant.nii.gz', kept, significant),
+        'significant': save_map(folder / 'significant.nii.gz', kept, result.p_fdr < ALPHA),
         'p_values': save_map(folder / 'p_fdr.nii.gz', kept, result.p_fdr, fill=np.nan),
         'predictions': result.predictions,
         'rows': result.rows,
         'null': result.null,
         'model': model,
         'encode_info': info,
+    }
+
+
+def _tests(result: FilmEncoding) -> dict[str, object]:
+    """Return how many voxels were tested and are significant, and the headline."""
+    return {
+        'n_significant': int((result.p_fdr < ALPHA).sum()),
+        'n_significant_fwer': int((result.p_fwer < ALPHA).sum()),
+        'n_tested': int(np.isfinite(result.r).sum()),
+        'r_fwer': result.r_fwer if np.isfinite(result.r_fwer) else None,
+        'observed': result.scores[0].value,
+        'null_metric': result.scores[0].metric,
+        'tested': bool(np.isfinite(result.p_fdr).any()),
     }
 
 

@@ -30,6 +30,8 @@ from bids_neurodecode.workflow.step import Apart, step
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from bids_neurodecode.systems.movie.judging import Judged
+    from bids_neurodecode.systems.movie.parts import Pool
     from bids_neurodecode.systems.movie.setup import Chunks, FilmData
     from bids_neurodecode.systems.movie.study import NetworkStudy
 
@@ -431,32 +433,40 @@ def save_study(
         'decoder': study.reconstruction is not None,
     }
     if study.judged is not None:
-        judged = study.judged
-        save_map(folder / 'pearsonr.nii.gz', judged_mask, np.nan_to_num(judged.r))
-        save_map(folder / 'significant.nii.gz', judged_mask, judged.p_fdr < ALPHA)
-        for name in ('predictions', 'rows', 'null'):
-            np.save(folder / f'{name}.npy', getattr(judged, name))
-        save_map(folder / 'judged.nii.gz', judged_mask, np.ones(judged_mask.n_voxels))
-        info |= {'observed': judged.scores[0].value, 'null_metric': judged.scores[0].metric}
-        info['tested'] = bool(np.isfinite(judged.p_fdr).any())
-        save_map(
-            folder / 'by_fold.nii.gz',
-            judged_mask,
-            np.where(study.pool.used, judged.by_fold, np.nan),
-            fill=np.nan,
-        )
-        info['tests'] = {
-            'n_tested': int(np.isfinite(judged.r).sum()),
-            'n_fdr': int((judged.p_fdr < ALPHA).sum()),
-            'n_fwer': int((judged.p_fwer < ALPHA).sum()),
-            'r_fwer': judged.r_fwer if np.isfinite(judged.r_fwer) else None,
-        }
+        info |= _save_judged(study.judged, study.pool, judged_mask, folder)
     if study.reconstruction is not None:
         for name in ('rows', 'truth', 'decoded', 'similarity'):
             np.save(folder / f'frames-{name}.npy', getattr(study.reconstruction, name))
         info['regions'] = _save_saliency(study, judged_mask, case, folder)
     write_text(folder / 'model.md', card(case, info))
     return save_json(folder / 'result.json', info)
+
+
+def _save_judged(judged: Judged, pool: Pool, mask: VoxelMask, folder: Path) -> dict[str, Any]:
+    """Write the maps and predictions of the encoder; return what is said of its tests."""
+    save_map(folder / 'pearsonr.nii.gz', mask, np.nan_to_num(judged.r))
+    save_map(folder / 'significant.nii.gz', mask, judged.p_fdr < ALPHA)
+    for name in ('predictions', 'rows', 'null'):
+        np.save(folder / f'{name}.npy', getattr(judged, name))
+    save_map(folder / 'judged.nii.gz', mask, np.ones(mask.n_voxels))
+    save_map(
+        folder / 'by_fold.nii.gz',
+        mask,
+        np.where(pool.used, judged.by_fold, np.nan),
+        fill=np.nan,
+    )
+    tests = {
+        'n_tested': int(np.isfinite(judged.r).sum()),
+        'n_fdr': int((judged.p_fdr < ALPHA).sum()),
+        'n_fwer': int((judged.p_fwer < ALPHA).sum()),
+        'r_fwer': judged.r_fwer if np.isfinite(judged.r_fwer) else None,
+    }
+    return {
+        'observed': judged.scores[0].value,
+        'null_metric': judged.scores[0].metric,
+        'tested': bool(np.isfinite(judged.p_fdr).any()),
+        'tests': tests,
+    }
 
 
 def _save_saliency(study: NetworkStudy, mask: VoxelMask, case: NetworkCase, folder: Path) -> bool:

@@ -16,6 +16,7 @@ from bids_neurodecode.config import Config
 from bids_neurodecode.samples import VoxelMask
 from bids_neurodecode.systems.steps.betas import trial_samples
 from bids_neurodecode.systems.steps.plan import Plan
+from bids_neurodecode.systems.steps.responses import tsnr_of
 from bids_neurodecode.systems.steps.seen import known_runs, pictures_state, runs_on_card
 from bids_neurodecode.workflow.step import step
 
@@ -78,26 +79,20 @@ def decode(
     from bids_neurodecode.stimuli.images import load_images
     from bids_neurodecode.systems.base import PerStimulus
     from bids_neurodecode.systems.reconstruction.decoding import decode_pictures
-    from bids_neurodecode.systems.voxels import rules_of
 
-    names = participant.stimuli
+    names, table = participant.stimuli, plan.table
     files = [participant.stimuli_dir / name for name in names]
-    pictures = load_images(files, size=PICTURE_SIZE)
-    table = plan.table
-    if participant.betas is not None:
-        # the runs of precomputed betas need not be the runs of the series
-        n_runs = int(table['run'].max()) + 1
-        tsnr_runs = np.tile(tsnr_runs.mean(axis=0), (n_runs, 1))
+    known = PerStimulus(names, features)
     samples, folds, said = trial_samples(betas, tuned, mask, plan, config.betas, folder)
     result = decode_pictures(
         samples,
         folds,
         plan.split,
-        PerStimulus(names, features),
+        known,
         config,
-        tsnr_runs=tsnr_runs,
+        tsnr_runs=tsnr_of(tsnr_runs, participant, table),
         within=within,
-        pictures=PerStimulus(names, pictures),
+        pictures=PerStimulus(names, load_images(files, size=PICTURE_SIZE)),
         device=device,
     )
     evaluation = result.evaluation
@@ -105,21 +100,9 @@ def decode(
     final = mask.restrict(result.selection.keep)
     final.save(folder / 'selected.nii.gz')
     runs = known_runs(run_marks, participant, betas, table)
-    known = PerStimulus(names, features)
     save_model(folder / 'model.safetensors', result, final, known, config, runs, participant)
     write_text(folder / 'model.md', model_card(result, participant, config, runs))
     write_json(folder / 'metrics.json', describe(evaluation.scores))
-    info = {
-        'n_mask': mask.n_voxels,
-        'n_selected': result.selection.n_kept,
-        'n_scored': [selection.n_kept for selection in result.fold_selections],
-        'rule': rules_of([result.selection, *result.fold_selections]),
-        'rule_name': result.selection.rule,
-        'labels': list(evaluation.labels),
-        'observed': headline_value(result, headline),
-        'null_metric': headline.split('/')[-1],
-        'warnings': [*said, *result.warnings],
-    }
     return {
         'metrics': scores_table(evaluation.scores),
         'predictions': evaluation.samples,
@@ -127,7 +110,25 @@ def decode(
         'confusion': evaluation.confusion,
         'selected': folder / 'selected.nii.gz',
         'model': folder / 'model.safetensors',
-        'decode_info': info,
+        'decode_info': {
+            'n_mask': mask.n_voxels,
+            **_facts(result, headline),
+            'warnings': [*said, *result.warnings],
+        },
+    }
+
+
+def _facts(result: Decoding, headline: str) -> dict[str, object]:
+    from bids_neurodecode.systems.voxels import rules_of
+
+    return {
+        'n_selected': result.selection.n_kept,
+        'n_scored': [selection.n_kept for selection in result.fold_selections],
+        'rule': rules_of([result.selection, *result.fold_selections]),
+        'rule_name': result.selection.rule,
+        'labels': list(result.evaluation.labels),
+        'observed': headline_value(result, headline),
+        'null_metric': headline.rpartition('/')[2],
     }
 
 

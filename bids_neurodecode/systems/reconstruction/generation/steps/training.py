@@ -6,7 +6,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +44,11 @@ from bids_neurodecode.workflow.step import Apart, step
 if TYPE_CHECKING:
     from bids_neurodecode.evaluation.networks import FeatureNetwork
     from bids_neurodecode.stimuli.features import FeatureExtractor
-    from bids_neurodecode.systems.reconstruction.generation.data import ExtraPictures, Generation
+    from bids_neurodecode.systems.reconstruction.generation.data import (
+        ExtraPictures,
+        Generation,
+        Inputs,
+    )
     from bids_neurodecode.systems.reconstruction.generation.generators import (
         FittedGenerator,
         Generator,
@@ -150,44 +154,30 @@ def generate(
     within, atlas_labels
         Voxels of the chosen regions, (n_voxels,), and the parcellation.
     """
-    from bids_neurodecode.stimuli.features import get_extractor
-    from bids_neurodecode.systems.reconstruction.generation.data import Inputs
     from bids_neurodecode.systems.reconstruction.generation.pipeline import generate_pictures
 
-    table, names = plan.table, participant.stimuli
     recipe = Kept(make_generator(generator, weights, config, device), Path(generators))
     size = recipe.picture_size
     regions = None
     if atlas_labels is not None:
         regions = np.rint(load_map(atlas_labels, mask)).astype(np.int64)
-    files = [participant.stimuli_dir / name for name in names]
-    inputs = Inputs(
-        features=PerStimulus(names, features),
-        pictures=PerStimulus(names, load_pictures(files, size, folder / STIMULI)),
-        extractor=get_extractor(config.features.extractor),
-        captions=captions_of(participant),
-        extra=load_extra(config, size, Path(cache)),
-        regions=regions,
-        networks=load_networks(networks, device),
-        embed=load_embedding(),
-        viewers=load_viewers(device),
-    )
+    inputs = _inputs(participant, features, config, networks, device, size, folder, Path(cache))
     samples, folds, said = trial_samples(betas, tuned, mask, plan, config.betas, folder)
     made = generate_pictures(
         samples,
         folds,
         plan.split,
-        inputs,
+        replace(inputs, regions=regions),
         recipe,
         config,
-        tsnr_runs=tsnr_of(tsnr_runs, participant, table),
+        tsnr_runs=tsnr_of(tsnr_runs, participant, plan.table),
         within=within,
         device=device,
         checkpoint_dir=checkpoints,
         progress=say(f'sub-{participant.label} images'),
     )
     (folder / STIMULI).unlink()
-    runs = known_runs(run_marks, participant, betas, table)
+    runs = known_runs(run_marks, participant, betas, plan.table)
     arrays = save_model(folder / 'model.safetensors', made, mask, runs)
     facts = describe_parts(made, arrays, config)
     card = model_card(made, participant, why, config, facts, runs)
@@ -201,6 +191,34 @@ def generate(
         'warnings': [*said, *made.warnings],
     }
     return {'generated': save(made, info, folder)}
+
+
+def _inputs(
+    participant: ParticipantInput,
+    features: npt.NDArray[np.float32],
+    config: Config,
+    networks: Mapping[str, str],
+    device: str,
+    size: int,
+    folder: Path,
+    cache: Path,
+) -> Inputs:
+    """Read what generators see of the stimuli; images lie in ``folder`` at their size."""
+    from bids_neurodecode.stimuli.features import get_extractor
+    from bids_neurodecode.systems.reconstruction.generation.data import Inputs
+
+    names = participant.stimuli
+    files = [participant.stimuli_dir / name for name in names]
+    return Inputs(
+        features=PerStimulus(names, features),
+        pictures=PerStimulus(names, load_pictures(files, size, folder / STIMULI)),
+        extractor=get_extractor(config.features.extractor),
+        captions=captions_of(participant),
+        extra=load_extra(config, size, cache),
+        networks=load_networks(networks, device),
+        embed=load_embedding(),
+        viewers=load_viewers(device),
+    )
 
 
 @dataclass(frozen=True)
