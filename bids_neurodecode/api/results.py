@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -80,24 +80,20 @@ class Results:
     @cached_property
     def maps(self) -> pd.DataFrame:
         """What :meth:`map` knows: ``participant``, ``task``, ``name`` and ``file``."""
-        import pandas as pd
-
-        rows = [
-            (record.participant, record.task, name, file)
-            for record in self.records
-            for name, file in _maps(record).items()
-        ]
-        return pd.DataFrame(rows, columns=['participant', 'task', 'name', 'file'])
+        return self._files(_maps)
 
     @cached_property
     def models(self) -> pd.DataFrame:
         """Trained models: ``participant``, ``task``, ``name`` and ``file`` (safetensors)."""
+        return self._files(self._models)
+
+    def _files(self, files_of: Callable[[ParticipantResults], Mapping[str, Path]]) -> pd.DataFrame:
         import pandas as pd
 
         rows = [
             (record.participant, record.task, name, file)
             for record in self.records
-            for name, file in self._models(record).items()
+            for name, file in files_of(record).items()
         ]
         return pd.DataFrame(rows, columns=['participant', 'task', 'name', 'file'])
 

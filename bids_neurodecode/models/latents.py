@@ -62,19 +62,26 @@ class GRULatents(nn.Module):
         self.first = _bidirectional(n_voxels, n_hidden)
         self.first_norm = nn.LayerNorm(width)
         self.dropout = nn.Dropout(dropout)
-        self.second = _bidirectional(width, n_hidden)
+        self.second = _bidirectional(self._add_middle(width, dropout), n_hidden)
         self.second_norm = nn.LayerNorm(width)
         self.head = _head(width, n_outputs, dropout)
+
+    def _add_middle(self, width: int, dropout: float) -> int:
+        """Add what lies between the recurrent layers; return the inputs of the second."""
+        return width
+
+    def _middle(self, hidden: Tensor) -> Tensor:
+        return hidden
 
     def forward(self, responses: Tensor) -> Tensor:
         """Predict latents (n, n_outputs) from responses (n, n_voxels)."""
         steps = _as_one_step(responses, self.n_voxels)
         hidden = self.dropout(self.first_norm(self.first(steps)[0]))
-        hidden = self.second_norm(self.second(hidden)[0])
-        return cast('Tensor', self.head(hidden[:, 0]))
+        hidden = self.second_norm(self.second(self._middle(hidden))[0])
+        return cast('Tensor', self.head(hidden.mean(dim=1)))
 
 
-class ConvLatents(nn.Module):
+class ConvLatents(GRULatents):
     """The convolutional variant: convolutions along the units of the first recurrent layer.
 
     The second recurrent layer then reads a real sequence, of pooled positions along those units,
@@ -82,16 +89,7 @@ class ConvLatents(nn.Module):
     channels, 32 and 64, and the kernel, 3, are ours, since the paper gives none.
     """
 
-    def __init__(
-        self, n_voxels: int, n_outputs: int, *, n_hidden: int = 100, dropout: float = 0.5
-    ) -> None:
-        super().__init__()
-        _check_sizes(n_voxels, n_outputs, n_hidden)
-        width = 2 * n_hidden
-        self.n_voxels = n_voxels
-        self.first = _bidirectional(n_voxels, n_hidden)
-        self.first_norm = nn.LayerNorm(width)
-        self.dropout = nn.Dropout(dropout)
+    def _add_middle(self, width: int, dropout: float) -> int:
         self.convolutions = nn.Sequential(
             nn.Conv1d(1, _CHANNELS[0], 3, padding=1),
             nn.ReLU(),
@@ -100,20 +98,13 @@ class ConvLatents(nn.Module):
             nn.ReLU(),
             nn.MaxPool1d(2, ceil_mode=True),
         )
-        self.second = _bidirectional(_CHANNELS[1], n_hidden)
-        self.second_norm = nn.LayerNorm(width)
-        self.head = _head(width, n_outputs, dropout)
+        return _CHANNELS[1]
 
-    def forward(self, responses: Tensor) -> Tensor:
-        """Predict latents (n, n_outputs) from responses (n, n_voxels)."""
-        steps = _as_one_step(responses, self.n_voxels)
-        hidden = self.dropout(self.first_norm(self.first(steps)[0]))
-        positions = self.convolutions(hidden).transpose(1, 2)
-        hidden = self.second_norm(self.second(positions)[0])
-        return cast('Tensor', self.head(hidden.mean(dim=1)))
+    def _middle(self, hidden: Tensor) -> Tensor:
+        return cast('Tensor', self.convolutions(hidden)).transpose(1, 2)
 
 
-class TransformerLatents(nn.Module):
+class TransformerLatents(GRULatents):
     """The attending variant: a transformer block in place of the convolutions.
 
     Over its one step the attention's weight is always 1, so that queries and keys have no effect
@@ -121,27 +112,12 @@ class TransformerLatents(nn.Module):
     Parameters as in :class:`GRULatents`.
     """
 
-    def __init__(
-        self, n_voxels: int, n_outputs: int, *, n_hidden: int = 100, dropout: float = 0.5
-    ) -> None:
-        super().__init__()
-        _check_sizes(n_voxels, n_outputs, n_hidden)
-        width = 2 * n_hidden
-        self.n_voxels = n_voxels
-        self.first = _bidirectional(n_voxels, n_hidden)
-        self.first_norm = nn.LayerNorm(width)
-        self.dropout = nn.Dropout(dropout)
+    def _add_middle(self, width: int, dropout: float) -> int:
         self.block = _attention_block(width, dropout)
-        self.second = _bidirectional(width, n_hidden)
-        self.second_norm = nn.LayerNorm(width)
-        self.head = _head(width, n_outputs, dropout)
+        return width
 
-    def forward(self, responses: Tensor) -> Tensor:
-        """Predict latents (n, n_outputs) from responses (n, n_voxels)."""
-        steps = _as_one_step(responses, self.n_voxels)
-        hidden = self.dropout(self.first_norm(self.first(steps)[0]))
-        hidden = self.second_norm(self.second(self.block(hidden))[0])
-        return cast('Tensor', self.head(hidden[:, 0]))
+    def _middle(self, hidden: Tensor) -> Tensor:
+        return cast('Tensor', self.block(hidden))
 
 
 class RegionSequence(nn.Module):

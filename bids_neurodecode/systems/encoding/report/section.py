@@ -12,7 +12,7 @@ from bids_neurodecode.report import brain, film, pictures
 from bids_neurodecode.report.build import Block, Bullets, Fold, Plot, Text
 from bids_neurodecode.report.reader import Reader, read_table
 from bids_neurodecode.report.results import EncodingResults
-from bids_neurodecode.report.section_signal import sheet_of
+from bids_neurodecode.report.section_signal import load_map, sheet_of
 from bids_neurodecode.report.slices import canonical
 from bids_neurodecode.report.style import shorten
 from bids_neurodecode.spaces import like, load_image
@@ -179,7 +179,7 @@ def _partition(reader: Reader, found: EncodingResults) -> Iterable[Block]:
         f'Variance partition of {len(unique)} feature spaces.',
     )
     image = _image(found, 'voxels')
-    background = None if reader.results.mean_bold is None else _load(reader.results.mean_bold)
+    background = None if reader.results.mean_bold is None else load_map(reader.results.mean_bold)
     for band in found.bands:
         figure = brain.plot_map(
             _image(found, f'uniquevariance-{band}'), UNIQUE, mask=image, background=background
@@ -247,8 +247,8 @@ def _predicted(reader: Reader, found: EncodingResults) -> Iterable[Block]:
     table = read_table(found.betas_table)
     if found.examples is not None or table is None or not len(table):
         return
-    volumes = np.asanyarray(_load(found.betas, four=True).dataobj, dtype=np.float32)
-    values = volumes[np.asarray(_load(found.voxels).dataobj) > 0].T
+    volumes = np.asanyarray(load_image(found.betas).dataobj, dtype=np.float32)
+    values = volumes[np.asarray(load_map(found.voxels).dataobj) > 0].T
     differ = len(table) >= FEW_PICTURES
     if differ:
         values = values - values.mean(axis=0)
@@ -285,7 +285,7 @@ class _Drawing:
 
     def __init__(self, reader: Reader, found: EncodingResults) -> None:
         self.reader, self.found = reader, found
-        self.image = _load(found.voxels)
+        self.image = load_map(found.voxels)
         self.sheet = sheet_of(reader.results, self.image)
         self.cannot = ''
         if self.sheet is not None and not self.sheet.meshes:
@@ -294,7 +294,7 @@ class _Drawing:
         self.mask: BoolArray = inside > 0
         score = self.mask.astype(float)
         if 'pearsonr' in found.maps:
-            score, _ = canonical(_load(found.maps['pearsonr']))
+            score, _ = canonical(load_map(found.maps['pearsonr']))
         self.slices = encoding.best_slices(score, self.mask)
 
     def volume(self, row: npt.NDArray[np.floating[Any]]) -> nib.Nifti1Image:
@@ -322,7 +322,7 @@ class _Drawing:
                 full, titles, thumbnails, columns=columns, sheet=self.sheet
             )
         if self.reader.results.mean_bold is not None:
-            background, _ = canonical(_load(self.reader.results.mean_bold))
+            background, _ = canonical(load_map(self.reader.results.mean_bold))
         return encoding.plot_volumes(
             [[canonical(self.volume(row))[0] for row in each] for each in values],
             titles,
@@ -349,21 +349,14 @@ class _Drawing:
 
 
 def _mask(found: EncodingResults) -> BoolArray:
-    return np.asarray(np.asarray(_load(found.voxels).dataobj) > 0)
+    return np.asarray(np.asarray(load_map(found.voxels).dataobj) > 0)
 
 
 def _values(found: EncodingResults, name: str) -> npt.NDArray[np.float64]:
     """Return the predicted voxels of a map."""
-    values = np.asarray(_load(found.maps[name]).dataobj, dtype=np.float64)[_mask(found)]
+    values = np.asarray(load_map(found.maps[name]).dataobj, dtype=np.float64)[_mask(found)]
     return np.asarray(np.nan_to_num(values))
 
 
 def _image(found: EncodingResults, name: str) -> nib.Nifti1Image:
-    return _load(found.voxels if name == 'voxels' else found.maps[name])
-
-
-def _load(path: Any, *, four: bool = False) -> nib.Nifti1Image:
-    image = load_image(path)
-    if four or len(image.shape) == 3:
-        return image
-    return like(image, np.asarray(image.dataobj)[..., 0])
+    return load_map(found.voxels if name == 'voxels' else found.maps[name])

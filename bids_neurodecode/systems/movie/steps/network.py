@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -21,8 +19,8 @@ from bids_neurodecode.settings.encoding import TABLE
 from bids_neurodecode.systems.movie.steps.encoding import usable
 from bids_neurodecode.systems.movie.steps.explain import explain_study
 from bids_neurodecode.systems.steps.plan import Plan
+from bids_neurodecode.systems.steps.progress import log_progress
 from bids_neurodecode.systems.steps.seen import known_runs, runs_on_card
-from bids_neurodecode.text import coarse
 from bids_neurodecode.workflow.files import load_map, save_json, save_map
 from bids_neurodecode.workflow.nodes import Ladder
 from bids_neurodecode.workflow.step import Apart, step
@@ -38,9 +36,6 @@ if TYPE_CHECKING:
 WHAT = 'training of the movie network'
 REMEDY = 'choose movie.design = "small" or fewer voxels (movie.max_voxels)'
 ALPHA = 0.05
-SAY_EVERY = 15.0
-"""Seconds between two lines of progress."""
-LOGGER = logging.getLogger('bids_neurodecode')
 
 
 def add_network(ladder: Ladder) -> None:
@@ -279,7 +274,9 @@ def train_network(
         device=device,
         vgg16=load_vgg16(vgg16) if vgg16 else None,
         checkpoint_dir=checkpoints,
-        progress=lambda fold: _say(f'{who} network', fold, n_folds),
+        progress=lambda fold: log_progress(
+            f'{who} network' + (f', fold {fold + 1} of {n_folds}' if n_folds > 1 else '')
+        ),
     )
     atlas = None
     if atlas_labels is not None and atlas_table is not None:
@@ -292,7 +289,7 @@ def train_network(
         atlas,
         config,
         folder,
-        lambda what: _say(f'{who} {what}', 0, 1),
+        lambda what: log_progress(f'{who} {what}'),
         [run.bold.parent for run in participant.runs],
     )
     baselines = {'ridge': by_fold, 'banded-ridge': banded_by_fold}
@@ -525,24 +522,3 @@ The encoder (film to responses) and decoder (responses to a frame) of arXiv 2507
   the baselines before reading anything into them.
 - No consent to reconstruct what was seen follows from consent to be scanned.
 """
-
-
-def _say(who: str, fold: int, n_folds: int) -> Callable[[int, int], None]:
-    """Return a listener that logs a line of progress now and then."""
-    started = time.monotonic()
-    said = [started]
-    first: list[int] = []
-    where = f', fold {fold + 1} of {n_folds}' if n_folds > 1 else ''
-
-    def listen(done: int, total: int) -> None:
-        now = time.monotonic()
-        first.append(done) if not first else None
-        if now - said[0] < SAY_EVERY and done < total:
-            return
-        said[0] = now
-        speed = (done - first[0]) / max(now - started, 1e-9)
-        rest = total - done
-        left = f', about {coarse(rest / speed)} left' if speed > 0 and rest else ''
-        LOGGER.info('%s%s: step %d of %d%s', who, where, done, total, left)
-
-    return listen

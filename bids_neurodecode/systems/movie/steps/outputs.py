@@ -7,12 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from bids_neurodecode.bids.names import PRODUCTS
 from bids_neurodecode.bids.provenance import sidecar
+from bids_neurodecode.bids.records import RunInput
 from bids_neurodecode.bids.sink import copy_file, write_image, write_json
 from bids_neurodecode.bids.writer import ProductWriter
 from bids_neurodecode.config import Config
@@ -242,21 +244,39 @@ def publish_aligned(
     participant, config, writer = publisher.participant, publisher.config, publisher.writer
     for number, run in enumerate(participant.runs):
         mine = [i for i, showing in enumerate(showings) if showing['run'] == number]
-        of_run = writer.for_run(run.entities, run.sources)
-        image = mask.image(np.concatenate([aligned[i] for i in mine]))
-        write_image(of_run.path('delayed'), image, repetition_time=run.repetition_time)
-        fields = sidecar(
-            sources=run.sources,
-            fixed={**PRODUCTS['delayed'].sidecar, 'SkullStripped': True},
-            **writer.place,
-            TaskName=participant.task,
-            RepetitionTime=run.repetition_time,
+        _write_series(
+            writer,
+            run,
+            'delayed',
+            mask.image(np.concatenate([aligned[i] for i in mine])),
+            participant.task,
             Delay=config.delay.seconds,
             Films=[_film_of(showings[i]) for i in mine],
             Scaling=config.clean.scaling,
             Units=UNITS[config.clean.scaling],
         )
-        write_json(of_run.path('delayed', extension='.json'), fields)
+
+
+def _write_series(
+    writer: ProductWriter,
+    run: RunInput,
+    key: str,
+    image: nib.Nifti1Image,
+    task: str,
+    **fields: Any,
+) -> None:
+    """Write a series of one run, and its sidecar."""
+    of_run = writer.for_run(run.entities, run.sources)
+    write_image(of_run.path(key), image, repetition_time=run.repetition_time)
+    told = sidecar(
+        sources=run.sources,
+        fixed={**PRODUCTS[key].sidecar, 'SkullStripped': True},
+        **writer.place,
+        TaskName=task,
+        RepetitionTime=run.repetition_time,
+        **fields,
+    )
+    write_json(of_run.path(key, extension='.json'), told)
 
 
 def publish_maps(writer: ProductWriter, tsnr: Path, linear: LinearModel) -> dict[str, Path]:
@@ -316,18 +336,9 @@ def publish_predicted(
         mine = table['run'].to_numpy()[rows] == number
         if not mine.any():
             continue
-        of_run = writer.for_run(run.entities, run.sources)
+        onsets = [float(x) for x in table['run_onset'].to_numpy()[rows[mine]]]
         image = mask.image(np.asarray(predicted[mine]))
-        write_image(of_run.path('predicted'), image, repetition_time=run.repetition_time)
-        fields = sidecar(
-            sources=run.sources,
-            fixed={**PRODUCTS['predicted'].sidecar, 'SkullStripped': True},
-            **writer.place,
-            TaskName=participant.task,
-            RepetitionTime=run.repetition_time,
-            RunOnsets=[float(x) for x in table['run_onset'].to_numpy()[rows[mine]]],
-        )
-        write_json(of_run.path('predicted', extension='.json'), fields)
+        _write_series(writer, run, 'predicted', image, participant.task, RunOnsets=onsets)
 
 
 def publish_model(

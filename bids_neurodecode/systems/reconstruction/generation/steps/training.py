@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,9 +33,9 @@ from bids_neurodecode.systems.reconstruction.generation.steps.model import (
 )
 from bids_neurodecode.systems.steps.betas import trial_samples
 from bids_neurodecode.systems.steps.plan import Plan
+from bids_neurodecode.systems.steps.progress import log_progress
 from bids_neurodecode.systems.steps.responses import tsnr_of
 from bids_neurodecode.systems.steps.seen import known_runs
-from bids_neurodecode.text import coarse
 from bids_neurodecode.workflow.files import load_map, save_json
 from bids_neurodecode.workflow.nodes import Ladder
 from bids_neurodecode.workflow.step import Apart, step
@@ -55,8 +54,6 @@ if TYPE_CHECKING:
         TrainingPictures,
     )
 
-SAY_EVERY = 15.0
-"""Seconds between two lines of progress."""
 STIMULI = 'stimuli.npy'
 VIEWERS = ('mobilenetv2', 'efficientnet-lite0', 'efficientnet-lite2')
 VIEW_LAYERS = ('stage5', 'avgpool')
@@ -174,7 +171,7 @@ def generate(
         within=within,
         device=device,
         checkpoint_dir=checkpoints,
-        progress=say(f'sub-{participant.label} images'),
+        progress=log_progress(f'sub-{participant.label} images'),
     )
     (folder / STIMULI).unlink()
     runs = known_runs(run_marks, participant, betas, plan.table)
@@ -396,20 +393,3 @@ def save(made: Generation, info: Mapping[str, Any], folder: Path) -> Path:
     write_json(folder / 'metrics.json', describe(made.scores))
     write_tsv(folder / 'curves.tsv', made.curves)
     return save_json(folder / 'result.json', info)
-
-
-def say(who: str) -> Callable[[int, int], None]:
-    """Return a listener that logs a line of progress now and then."""
-    started = time.monotonic()
-    said = [started]
-
-    def listen(done: int, total: int) -> None:
-        now = time.monotonic()
-        if now - said[0] < SAY_EVERY and done < total:
-            return
-        said[0] = now
-        seconds = (total - done) * (now - started) / max(done, 1)
-        left = f', about {coarse(seconds)} left' if 0 < done < total else ''
-        LOGGER.info('%s: %.0f %% done%s', who, 100 * done / total, left)
-
-    return listen
