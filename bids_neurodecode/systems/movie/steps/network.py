@@ -274,14 +274,9 @@ def train_network(
         device=device,
         vgg16=load_vgg16(vgg16) if vgg16 else None,
         checkpoint_dir=checkpoints,
-        progress=lambda fold: log_progress(
-            f'{who} network' + (f', fold {fold + 1} of {n_folds}' if n_folds > 1 else '')
-        ),
+        progress=lambda fold: log_progress(f'{who} network, fold {fold + 1} of {n_folds}'),
     )
-    atlas = None
-    if atlas_labels is not None and atlas_table is not None:
-        names = atlas_table.set_index('index')['name']
-        atlas = atlas_labels, {int(str(index)): str(name) for index, name in names.items()}
+    atlas = _named(atlas_labels, atlas_table)
     explained = explain_study(
         study,
         data,
@@ -302,6 +297,14 @@ def train_network(
         atlas,
     )
     return {'network': save_study(study, mask.restrict(keep), case, explained, folder)}
+
+
+def _named(labels: Path | None, table: pd.DataFrame | None) -> tuple[Path, dict[int, str]] | None:
+    """Return the parcellation with the names of its parcels, where there is one."""
+    if labels is None or table is None:
+        return None
+    names = table.set_index('index')['name']
+    return labels, {int(str(index)): str(name) for index, name in names.items()}
 
 
 def load_data(
