@@ -118,6 +118,19 @@ def test_only_the_spectrum_of_the_whole_prediction_matters():
     assert found.std() == pytest.approx(np.sqrt(0.5), abs=0.05)
 
 
+def test_a_prediction_without_variance_correlates_with_nothing():
+    table, test = shown(('a',), 100), np.arange(60, 100)
+    predicted = np.random.default_rng(0).normal(size=(100, 2))
+    predicted[:, 1] = 3.0
+    truth = standardize_within(np.random.default_rng(1).normal(size=(40, 2)), np.full(40, '0'))
+    ((_, found),) = surrogate_correlations(
+        truth, table, [FoldPrediction(test, predicted)], held_out_parts(table, [test]), 9,
+        np.random.default_rng(2),
+    )  # fmt: skip
+    assert found[:, 0].all()
+    assert not found[:, 1].any()
+
+
 def test_folds_that_do_not_use_a_voxel_leave_it_out():
     rng = np.random.default_rng(2)
     table = shown(('a', 'b'), 50)
