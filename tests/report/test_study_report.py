@@ -9,6 +9,7 @@ from bids_neurodecode.report.study import (
     StudyResults,
     score_table,
     seed_table,
+    study_headline,
     write_study_report,
 )
 from bids_neurodecode.report.study_scores import matching, shown_rows
@@ -175,6 +176,10 @@ def test_few_of_everything_has_no_interval(tmp_path):
     plan = plan_of(tmp_path, NOISE.format(seeds='1'))
     results = results_of(plan, ['01', '02'], effect)
     assert all(s.difference is None or np.isnan(s.difference.p) for s in results.summaries)
+    said = study_headline(results)
+    assert said.startswith('Pixel correlation, mean over 2 participants (chance ')
+    for summary in results.of_metric('pixcorr'):
+        assert f'{summary.label}: {summary.mean:.3f}' in said
     table = score_table(results, 'pixcorr')
     assert 'p' not in table.columns
     assert 'difference from 0' in table.columns

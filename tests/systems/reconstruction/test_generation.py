@@ -166,7 +166,11 @@ def found():
     with pytest.MonkeyPatch.context() as patch:
         make_cheap(patch)
         log = []
-        result, split = run(*world(), generator=Blocks(log))
+        told = []
+        result, split = run(*world(), generator=Blocks(log), progress=lambda *at: told.append(at))
+    done, totals = zip(*told, strict=True)
+    assert list(done) == sorted(done), 'progress never goes back'
+    assert set(totals) == {done[-1]}, 'and ends with the last score'
     return result, split, log
 
 
