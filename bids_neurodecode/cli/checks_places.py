@@ -38,8 +38,8 @@ INDEX_IN_INPUT = (
     'The index folder {folder} equals or lies inside the input {input}. '
     'Choose another with --bids-database-dir.'
 )
-NOT_FOR_RESULTS = (
-    'The output folder {folder} is {whose}, and results would be mixed with what is there. '
+NOT_A_PLACE = (
+    'The {what} {folder} is {whose}, and files would be mixed with what is there. '
     'Choose a folder for them alone, such as {example}.'
 )
 SYSTEM = (
@@ -65,7 +65,10 @@ OPEN_WORK = (
     'Others may write in the work folder {folder}, and what a run goes on from can run code. Give '
     'another --work-dir, or, if you trust what is in it, chmod -R go-w {folder}.'
 )
-NO_CUDA = 'There is no CUDA device, and --device cuda asks for one. Use --device cpu or auto.'
+NO_CUDA = (
+    'There is no CUDA device, and --device cuda or --n-gpus asks for one. Use --device cpu or '
+    'auto, without --n-gpus.'
+)
 FEW_GPUS = '--n-gpus asks for {asked} GPUs, and {found} are there. Ask for {found} or fewer.'
 NO_WEIGHTS = (
     'There is no folder of weights {folder}. Fetch them with "bids_neurodecode-tools weights '
@@ -136,8 +139,8 @@ def check_places(arguments: Arguments) -> None:
     ]
     if arguments.bids_database_dir is not None:
         places.append((arguments.bids_database_dir, INDEX_IN_INPUT, 'index folder'))
-    _check_not_shared(arguments.output_dir)
     for folder, message, what in places:
+        _check_not_shared(folder, what)
         for source in inputs:
             if folder.resolve().is_relative_to(source.resolve()):
                 raise ArgumentsError(message.format(folder=folder, input=source))
@@ -145,16 +148,19 @@ def check_places(arguments: Arguments) -> None:
     _check_inside(arguments.output_dir)
 
 
-def _check_not_shared(folder: Path) -> None:
-    """Refuse folders of the machine, and a home that holds other things."""
+def _check_not_shared(folder: Path, what: str) -> None:
+    """Refuse folders of the machine, and results in a home that holds other things."""
     place = folder.resolve()
     whose = 'a folder of the system' if str(place) in SYSTEM else ''
-    if place == Path(os.path.expanduser('~')).resolve() and place.is_dir():  # noqa: PTH111
+    home = Path(os.path.expanduser('~')).resolve()  # noqa: PTH111  as it is where HOME is unset
+    if what == 'output folder' and place == home and place.is_dir():
         results = (place / 'dataset_description.json').is_file()
         whose = whose or ('' if results or not any(place.iterdir()) else 'the home of the user')
     if whose:
-        example = place / 'results'
-        raise ArgumentsError(NOT_FOR_RESULTS.format(folder=folder, whose=whose, example=example))
+        example = place / 'bids_neurodecode'
+        raise ArgumentsError(
+            NOT_A_PLACE.format(what=what, folder=folder, whose=whose, example=example)
+        )
 
 
 def _check_inside(output_dir: Path) -> None:

@@ -30,6 +30,16 @@ class Settings(BaseModel):
 
     @model_validator(mode='before')
     @classmethod
+    def _refuse_switches(cls, values: Any) -> Any:
+        """Python counts with true and false: refuse them where a number is needed."""
+        for name, field in cls.model_fields.items() if isinstance(values, Mapping) else ():
+            if isinstance(values.get(name), bool) and 'bool' not in str(field.annotation):
+                value = str(values[name]).lower()
+                raise ValueError(f'{name} = {value}: true and false are no value of it')
+        return values
+
+    @model_validator(mode='before')
+    @classmethod
     def _read_none(cls, values: Any) -> Any:
         """TOML has no null, and what is left out has its default: read the word ``none``."""
         if not isinstance(values, Mapping):

@@ -48,6 +48,13 @@ for _folder in ('/', '/usr', '/etc', '/proc', '/dev/../var'):
         return ['OUTPUT', folder]
 
 
+for _option in ('--work-dir', '--bids-database-dir'):
+
+    @fault(r'(work|index) folder / is a folder of the system')
+    def files_of_a_run_go_into_the_root(data, option=_option):
+        return [option, '/']
+
+
 @fault(r'is a file, and a folder is needed')
 def output_is_a_file(data):
     (data.root.parent / 'file').write_text('')

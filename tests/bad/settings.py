@@ -128,6 +128,18 @@ for _text in (
         return config(data, text)
 
 
+for _text in ('seed = true', '[split]\nn_folds = true', '[clean]\nhigh_pass = false'):
+
+    @fault(r'config\.toml: .*= (true|false): true and false are no value of it')
+    def switch_in_the_place_of_a_number(data, text=_text):
+        return config(data, text)
+
+
+@fault(r'A high-pass of 128 Hz is not between 0 and 0\.25 Hz')
+def high_pass_in_seconds(data):
+    return config(data, '[clean]\nhigh_pass = 128\n')
+
+
 for _text in ('seed = \n', '= 1\n', '[split]\n[split]\n'):
 
     @fault(r'Cannot read the settings in .*config\.toml')
