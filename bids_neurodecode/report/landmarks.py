@@ -32,7 +32,7 @@ def landmarks() -> tuple[npt.NDArray[np.float64], list[str]]:
     --------
     >>> places, names = landmarks()
     >>> len(places), names[int((places[:, 1]).argmin())]
-    (160, 'left posterior occipital')
+    (160, 'midline posterior occipital')
     """
     import pandas as pd
     from nilearn.datasets import fetch_coords_dosenbach_2010
