@@ -202,6 +202,45 @@ def gabor(scale: float) -> Contenders:
     }
 
 
+def small_network(scale: float) -> Contenders:
+    """Images through EfficientNet-Lite2; the peer is the network as published, all at once."""
+    import torch
+
+    from bids_neurodecode.stimuli.convnets import ARCHITECTURES, ConvNet, make_convnet
+    from bids_neurodecode.stimuli.packaged import AT_ONCE
+
+    torch.manual_seed(0)
+    name = 'efficientnet-lite2'
+    published = ConvNet(ARCHITECTURES[name], 0).eval()
+    network = make_convnet(name, published.state_dict())
+    images = torch.randn(max(1, int(32 * scale)), 3, 260, 260)
+    shapes: list[tuple[int, int, int]] = []
+    for layer in published.modules():
+        if isinstance(layer, torch.nn.Conv2d) and layer.groups == 1:
+            layer.register_forward_hook(
+                lambda of, _, out: shapes.append(
+                    (out[0, 0].numel(), of.weight[0].numel(), of.out_channels)
+                )
+            )
+    with torch.inference_mode():
+        published(images[:1])
+    products = [(torch.randn(len(images) * n, k), torch.randn(k, m)) for n, k, m in shapes]
+
+    def ours() -> object:
+        with torch.inference_mode():
+            return [network(part)['avgpool'] for part in images.split(AT_ONCE['cpu'])]
+
+    def as_published() -> object:
+        with torch.inference_mode():
+            return published(images)['avgpool']
+
+    return {
+        'ours': ours,
+        'as published': as_published,
+        'floor': lambda: [float((a @ b)[0, 0]) for a, b in products],
+    }
+
+
 def film_store(scale: float) -> Contenders:
     """Chunks of a film; the floor decodes each frame once and resizes it."""
     from benchmarks.bench_movie import TR, make_film
@@ -228,6 +267,7 @@ PROBLEMS: dict[str, Callable[[float], Contenders]] = {
     'VDVAE latents': latents,
     'betas': betas,
     'Gabor energies': gabor,
+    'small network': small_network,
     'film store': film_store,
 }
 OPTIONAL = {'himalaya': 'himalaya', 'scikit-learn': 'sklearn', 'GLMsingle': 'glmsingle'}
