@@ -619,9 +619,9 @@ def split_by_group(
         The column whose values are kept whole.
     n_folds
         Number of folds that share out the groups (each is tested once). 1 holds out
-        ``test_fraction`` of the groups once. None leaves one run, session, film or cluster out
-        at a time, and holds stimuli out once. Clusters and categories are shared out by their
-        sizes.
+        ``test_fraction`` of the groups once: of stimuli the same ones, in whatever order they were
+        shown. None leaves one run, session, film or cluster out at a time, and holds stimuli out
+        once. Clusters and categories are shared out by their sizes.
     test_fraction
         Share of groups held out when there is one fold.
     rng
@@ -633,7 +633,8 @@ def split_by_group(
         If there are fewer than two groups, or fewer groups than folds.
     """
     _need(table, (by,))
-    codes, first = _codes(table[content_column(table) if by == 'stimulus' else by])
+    column = table[content_column(table) if by == 'stimulus' else by]
+    codes, first = _codes(column)
     n_groups = len(first)
     if n_groups < 2:
         raise DataError(NEEDS_TWO.format(group=by, n=n_groups))
@@ -650,7 +651,10 @@ def split_by_group(
         chunks = _shares_of_equal_size(np.bincount(codes), n_parts)[: 1 if one else None]
     elif n_folds == 1:
         n_test = min(n_groups - 1, max(1, round(test_fraction * n_groups)))
-        chunks = [order[:n_test]] if by == 'stimulus' else [order[-n_test:]]
+        chunks = [order[-n_test:]]
+        if by == 'stimulus':  # participants who saw the same images have the same ones held out
+            by_name = np.argsort(column.iloc[first].to_numpy(dtype=str), kind='stable')
+            chunks = [by_name[order[:n_test]]]
     else:
         chunks = np.array_split(order, n_folds)
     folds = []

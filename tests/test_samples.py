@@ -344,6 +344,17 @@ def test_stimuli_are_shuffled_by_the_generator_only():
     assert not np.array_equal(first, other)
 
 
+def test_who_saw_the_same_images_has_the_same_ones_held_out():
+    names = [f'{i}' for i in range(30)]
+    held_out = []
+    for seed in range(4):
+        shown = np.random.default_rng(seed).permutation(names * 2)
+        (fold,) = split_by_group(a_table(shown.tolist()), 'stimulus', rng=np.random.default_rng(7))
+        held_out.append(set(shown[fold.test]))
+    assert len(held_out[0]) == 6
+    assert all(own == held_out[0] for own in held_out)
+
+
 def test_a_fold_cannot_be_changed_after_it_was_checked():
     rows = np.array([0, 1])
     fold = Fold(rows, np.array([2]))
