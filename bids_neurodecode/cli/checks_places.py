@@ -431,18 +431,26 @@ def _large_steps(
     from bids_neurodecode.systems.encoding.steps import training as picture_encoding
     from bids_neurodecode.systems.encoding.steps.outputs import publish_encoding
     from bids_neurodecode.systems.movie.steps import encoding as film_encoding
+    from bids_neurodecode.systems.movie.steps.network import train_network
     from bids_neurodecode.systems.movie.steps.outputs import publish_films
     from bids_neurodecode.systems.movie.steps.training import align_films
+    from bids_neurodecode.systems.reconstruction.generation.steps.training import generate
     from bids_neurodecode.systems.reconstruction.steps.decoding import decode
     from bids_neurodecode.systems.reconstruction.steps.training import publish_pictures
     from bids_neurodecode.systems.steps.records import system_of
     from bids_neurodecode.systems.steps.responses import betas, quality, reliable_voxels
 
     own: dict[str, tuple[Step[Any], ...]] = {
-        'reconstruction': (decode, publish_pictures),
+        'reconstruction': (
+            *(decode, publish_pictures),
+            *(() if config.reconstruction.generator == 'none' else (generate,)),
+        ),
         'encoding': (reliable_voxels, picture_encoding.encode, publish_encoding),
         'conditions': (conditions.analyse, conditions.publish_conditions),
-        'movie': (film_encoding.encode, publish_films),
+        'movie': (
+            *(film_encoding.encode, publish_films),
+            *((train_network,) if config.movie.model == 'network' else ()),
+        ),
     }
     first = (quality, align_films if person.paradigm == 'movie' else betas)
     if arguments.level == 'betas':

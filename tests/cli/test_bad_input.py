@@ -238,6 +238,7 @@ def test_dry_run_lists_what_is_read_run_and_written(make_dataset):
         (['--level', 'betas'], True),
         (['--config-file', 'third.toml'], True),
         (['--config-file', 'few.toml'], True),
+        ([], False),  # with generated images
     ],
 )
 def test_a_study_of_91_282_columns_and_30_000_trials_is_planned_within_16_gb(
