@@ -52,6 +52,7 @@ from bids_neurodecode.report.section_scores import (
 from bids_neurodecode.report.section_signal import analysis_mask, load_map, sheet_of
 from bids_neurodecode.report.style import collecting_later, percent
 from bids_neurodecode.report.verdicts import (
+    FINAL,
     difference_verdict,
     score_verdict,
     worse_verdicts,
@@ -278,6 +279,22 @@ def group_verdict(rows: pd.DataFrame) -> Verdict:
     return replace(told, text=f'Mean over participants. {told.text}')
 
 
+def verdicts_of_group_images(metrics: pd.DataFrame) -> list[Verdict]:
+    """Say what the final images score over participants, if there are any.
+
+    Parameters
+    ----------
+    metrics
+        The metrics tables of all participants.
+    """
+    each = scores.of_final_images(metrics)
+    found = [
+        group_verdict(same_score(each, row))
+        for _, row in each.drop_duplicates(_keys(each)).iterrows()
+    ]
+    return [replace(verdict, text=FINAL.format(text=verdict.text)) for verdict in found]
+
+
 def against_chance(rows: pd.DataFrame) -> float:
     """Return the p value of a score over participants: signs of differences from chance flipped.
 
@@ -364,6 +381,7 @@ def _summary(readers: Sequence[Reader], failures: Mapping[str, str]) -> tuple[Bl
                 'on their own (by p and interval, not corrected for their number).'
             )
             lines.append(Verdict('info', text_tested))
+        lines += verdicts_of_group_images(metrics)
     if len(metrics) and row is not None:
         compared = compare_over_participants(metrics)
         lines += [

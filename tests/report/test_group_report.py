@@ -19,6 +19,7 @@ from bids_neurodecode.levels.group_page import (
     group_verdict,
     mean_metrics,
     mean_score,
+    verdicts_of_group_images,
     write_group_report,
 )
 from bids_neurodecode.levels.participant_page import ParticipantResults, write_participant_report
@@ -224,6 +225,24 @@ def test_the_group_is_judged_over_participants(tmp_path, values, tone, says) -> 
     assert found.text.startswith('Mean over participants. ')
     assert says in found.text
     assert f'{100 * np.mean(values):.1f} % against a chance level of 50.0 %' in found.text
+
+
+def test_final_images_are_judged_over_participants(tmp_path) -> None:
+    rows = [
+        Score(
+            system='reconstruction', model=model, protocol='hold-out', split='test',
+            space='final', metric=metric, value=0.7 + participant / 100, n=40, chance=0.5, p=0.01,
+        )
+        for participant in range(7)
+        for model in ('ridge', 'baseline-mean-image')
+        for metric in ('pixel_2way', 'efficientnet_lite2_2way', 'identification_2way', 'pixcorr')
+    ]  # fmt: skip
+    scores_table(rows).to_csv(tmp_path / 'm.tsv', sep='\t', index=False, na_rep='n/a')
+    found = verdicts_of_group_images(scores.read_metrics(tmp_path / 'm.tsv'))
+    assert [verdict.tone for verdict in found] == ['good', 'good']
+    for verdict in found:
+        assert verdict.text.startswith('Final reconstructions. Mean over participants. ')
+        assert '73.0 % against a chance level of 50.0 %' in verdict.text
 
 
 def test_intervals_over_participants_stay_within_what_is_possible() -> None:
