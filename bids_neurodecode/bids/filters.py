@@ -26,7 +26,7 @@ QUERIES: Mapping[str, Mapping[str, Any]] = {
     },
     'events': {'suffix': 'events', 'extension': '.tsv'},
 }
-"""What is looked for, as in queries of pybids; a filter adds to one of them or overrides it."""
+"""What is looked for, as in queries of pybids; a filter adds keys or replaces values."""
 
 NO_FILTER = 'There is no filter file {file}. Check --bids-filter-file.'
 BAD_FILTER = (

@@ -1,7 +1,7 @@
 """Checkpoints of a training: whole or not there, and readable without executing anything.
 
-``<folder>/step-<number>/`` holds ``weights.safetensors``, ``best.safetensors`` (if weights were
-set aside), ``optimizer.pt`` (tensors and numbers, read with ``weights_only=True``), a
+``<folder>/step-<number>/`` holds ``weights.safetensors``, ``best.safetensors`` (if a best
+epoch was kept), ``optimizer.pt`` (tensors and numbers, read with ``weights_only=True``), a
 ``random-<process>.pt`` for each process, and ``state.json``. The folder gets its name when all of
 it is written; the highest number counts.
 """
@@ -129,6 +129,12 @@ def finish_checkpoint(
 
     Parameters
     ----------
+    partial
+        Folder of what was written so far.
+    step
+        Its number.
+    checkpoint
+        Weights, optimiser and progress.
     identity
         What must be the same for the training to go on (JSON).
     """

@@ -131,7 +131,7 @@ def data_uri(image: Image) -> str:
 
 @styled
 def plot_examples(examples: list[Example], pictures: dict[str, Image]) -> Figure:
-    """Draw shown stimuli above retrieved ones, one column per sample, a pair of rows a kind.
+    """Draw shown stimuli above retrieved ones, one column per sample, two rows a kind.
 
     Parameters
     ----------

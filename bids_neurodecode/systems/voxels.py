@@ -45,7 +45,8 @@ def choose_voxels(
     train
         Responses and their table.
     features
-        Features of all stimuli, for data without repeats; None: these are not looked for.
+        Features of all stimuli, for data without repeats; None: voxels are not chosen by how well
+        they are predicted.
     config
         Selection, and feature components and ridge for data without repeats.
     tsnr_runs
@@ -74,7 +75,7 @@ def choose_voxels(
     sessions = train.table.get('session')
     if settings.sessions == 'pooled' or sessions is None or sessions.nunique() < 2:
         return chosen(train, settings)
-    # the least number of voxels is that of all sessions together
+    # min_voxels holds for the sessions together
     each = settings.model_copy(update={'min_voxels': 0})
     found: dict[str, VoxelSelection] = {}
     failed: dict[str, DataError] = {}
@@ -107,10 +108,11 @@ def predicted_share(
 ) -> FloatArray:
     """Return how much of each voxel's responses the stimuli predict, in folds within training.
 
-    Of the mean square of the responses (about zero, as the R2 of an ON-OFF model): the part that
-    ridge regression of stimulus features explains in runs that it was not fitted on, and that of
-    the mean response (the mean product of the means of two different runs, so that a run's slow
-    noise is not squared). 0 on average, or below, where a voxel does not respond.
+    It is a share of the mean square of the responses (about zero, as the R2 of an ON-OFF model),
+    the sum of two parts: what ridge regression of stimulus features explains in runs that it was
+    not fitted on, and the mean response (the mean product of the means of two different runs, so
+    that a run's slow noise is not squared). It is 0 or below, on average, where a voxel does not
+    respond.
 
     Parameters
     ----------

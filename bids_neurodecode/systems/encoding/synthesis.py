@@ -51,14 +51,14 @@ def predict_run(
     start_time
         When the first volume was taken (the reference slice), seconds.
     beta_repetition_time
-        Spacing of the volumes that the betas were estimated from: a beta of 1 has its peak of 1
-        on that grid. That of the run if left out.
+        Spacing of the volumes that the betas were estimated from: a beta of 1 is a response whose
+        largest sample on that grid is 1. That of the run if left out.
 
     Returns
     -------
     numpy.ndarray
-        Percent signal change about each voxel's baseline, (n_volumes, n_voxels), float32. A run
-        that these betas are estimated from with the same onsets (on its grid) gives them back.
+        Percent signal change about each voxel's baseline, (n_volumes, n_voxels), float32.
+        Betas estimated from it with the same onsets, on its grid, are these betas again.
 
     Raises
     ------

@@ -88,8 +88,6 @@ class Table:
         Samples and candidates of each fold.
     chance
         Known chance level; None: the mean over permutations.
-    lower_is_better
-        Whether small values speak against chance.
     """
 
     metric: str
@@ -98,7 +96,11 @@ class Table:
     values: Sequence[FloatArray]
     outcomes: Sequence[Outcome]
     chance: float | None = None
-    lower_is_better: bool = False
+
+    @property
+    def lower_is_better(self) -> bool:
+        """Whether small values speak against chance, as the metric is declared."""
+        return not METRICS[self.metric].higher_is_better
 
 
 @dataclass(frozen=True, eq=False)
@@ -316,7 +318,7 @@ def latent_tables(
         squares.append(np.stack([np.square(d).mean(axis=1) for d in differences], axis=1))
         sizes.append(np.stack([np.abs(d).mean(axis=1) for d in differences], axis=1))
     return [
-        Table(metric, model, LATENTS, values, outcomes, lower_is_better=True)
+        Table(metric, model, LATENTS, values, outcomes)
         for metric, values in (('latent_mse', squares), ('latent_mae', sizes))
     ]
 

@@ -29,8 +29,8 @@ def ssim_table(pictures: npt.NDArray[Any], others: npt.NDArray[Any]) -> FloatArr
     Returns
     -------
     numpy.ndarray
-        Shape (n, m): of each pair, what :func:`bids_neurodecode.evaluation.images.ssim_2d` gives
-        but for rounding (32-bit numbers here).
+        Shape (n, m): for each pair, :func:`bids_neurodecode.evaluation.images.ssim_2d` up to
+        rounding (32-bit numbers here).
     """
     known = [_Moments(x) for x in others]
     rows = []
