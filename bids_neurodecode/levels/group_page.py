@@ -498,13 +498,13 @@ def _figure(metrics: pd.DataFrame) -> Plot | None:
         panels.append((title, own, others, mean_score(own)))
     labels = list(dict.fromkeys(metrics['participant']))
     n = len(panels)
+    ceiling = 'noise ceilings (orange diamonds), ' if models['ceiling'].notna().any() else ''
     return Plot(
         'group_desc-scores_figure.svg',
         plot_all_metrics(panels, labels),
         f'{n} score{"s" * (n > 1)} of all participants: the model (blue) with its own interval, '
-        'baselines (open), the noise ceiling where there is one (diamonds), the mean over '
-        f'participants below (black; with its interval from {MIN_GROUPS} participants on), and '
-        'chance (upright strokes).',
+        f'baselines (open), {ceiling}chance (upright strokes), and below the mean over '
+        f'participants (black square; with its interval from {MIN_GROUPS} participants on).',
         f'{n} metrics of {len(labels)} participants.',
     )
 

@@ -41,8 +41,8 @@ HOW_TO_READ = (
 )
 RETRIEVED = ', and the training image that ridge regression retrieves'
 TWO_WAY = (
-    'two-way identification of the final reconstruction (below each: its share of correct '
-    'choices; 50 % is chance)'
+    'two-way identification of the final reconstruction by the features that are decoded (below '
+    'each: its share of correct choices; 50 % is chance)'
 )
 PIXELS = 'the pixel correlation of the final reconstruction and the truth (below each)'
 
@@ -234,7 +234,7 @@ def _gallery(
 
 
 def _chosen(kinds: Iterable[str]) -> list[int]:
-    """Return the places of the first examples of each kind."""
+    """Return the places of the first examples of each kind, which stand for it best."""
     count: dict[str, int] = {}
     chosen = []
     for place, kind in enumerate(kinds):

@@ -315,7 +315,7 @@ def _draw_panel(
             axis.plot(scale * row['ceiling'], y, 'D', color=ORANGE, markersize=4)
     n = len(labels)
     axis.axhspan(n - 0.5, n + 0.5, color=LIGHT, alpha=0.35, linewidth=0)
-    axis.plot(scale * mean.mean, n, 'D', color=BLACK, markersize=5, zorder=4)
+    axis.plot(scale * mean.mean, n, 's', color=BLACK, markersize=5, zorder=4)
     if np.isfinite([mean.low, mean.high]).all():
         axis.hlines(n, scale * mean.low, scale * mean.high, color=BLACK, lw=1.5)
     if np.isfinite(mean.chance):
@@ -339,6 +339,6 @@ def _legend(*, ceilings: bool) -> list[Any]:
         mark('o', BLUE, 'model, with its interval'),
         mark('o', GREY, 'baselines', markerfacecolor='white'),
         *([mark('D', ORANGE, 'ceiling', markersize=5)] if ceilings else []),
-        mark('D', BLACK, 'mean over participants', markersize=5),
+        mark('s', BLACK, 'mean over participants', markersize=5),
         mark('|', RED, 'chance', markersize=9, mew=1.2),
     ]

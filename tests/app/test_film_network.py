@@ -157,7 +157,7 @@ def test_a_killed_training_goes_on_to_the_same_weights(trained, tmp_path):
     for folder in (whole, killed):
         copy_job(trained, folder, n_epochs=6)
     train(whole)
-    command = [sys.executable, '-m', PROCESS, str(killed)]
+    command = [sys.executable, '-m', PROCESS, str(killed), str(os.getpid())]
     process = subprocess.Popen(command)
     while process.poll() is None and not list((killed / 'checkpoints').rglob('*.safetensors')):
         time.sleep(0.02)

@@ -11,17 +11,22 @@ import pytest
 
 from bids_neurodecode.config import build_config
 from bids_neurodecode.errors import ArgumentsError
+from bids_neurodecode.evaluation.metrics import TRUE_TARGETS
 from bids_neurodecode.levels.group_page import write_group_report
 from bids_neurodecode.levels.participant_page import ParticipantResults
 from bids_neurodecode.models.generators import read_recipe
 from bids_neurodecode.report import boilerplate
 from bids_neurodecode.report.boilerplate import NOT_HERE, RECIPES, SMALL, in_words, methods
-from bids_neurodecode.report.build import Table
+from bids_neurodecode.report.build import Table, Verdicts
 from bids_neurodecode.report.reader import Reader
 from bids_neurodecode.report.results import GenerationResults
 from bids_neurodecode.report.section_gallery import images_at_the_head
 from bids_neurodecode.report.section_scores import scores_section
-from bids_neurodecode.systems.reconstruction.report import NOT_SAID, generation_section
+from bids_neurodecode.systems.reconstruction.report import (
+    BY_FEATURES,
+    NOT_SAID,
+    generation_section,
+)
 
 MODELS = ('ridge', 'baseline-mean-image', 'reference-true-latents')
 VALUES = {'identification_2way': 0.8125, 'pixcorr': 0.2468, 'gabor-standin_2way': 0.61}
@@ -139,6 +144,19 @@ def test_other_sections_are_as_without_pictures(
     )
     assert with_pictures[:1] == without
     assert len(with_pictures) == 2, 'reconstructions have a table of their own'
+
+
+def test_what_ranks_the_images_is_judged_beside_what_is_possible(
+    made: ParticipantResults, tmp_path: Path
+) -> None:
+    """The score below the images is no less plain than those of judges and pixels."""
+    metrics = pd.read_csv(made.metrics, sep='\t', keep_default_na=False)
+    metrics['model'] = metrics['model'].replace('reference-true-latents', TRUE_TARGETS)
+    metrics.to_csv(tmp_path / 'm.tsv', sep='\t', index=False)
+    blocks = generation_section(Reader(replace(made, metrics=tmp_path / 'm.tsv')))
+    (judged,) = [block for block in blocks if isinstance(block, Verdicts)]
+    assert BY_FEATURES in judged.items[-1].text
+    assert judged.items[-1].text.endswith('true latents and features score 81.2 %.')
 
 
 def test_without_identification_pixels_put_them_in_order(

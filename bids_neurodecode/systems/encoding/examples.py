@@ -41,8 +41,8 @@ def pick_samples(
     """
     order = np.argsort(-samples['similarity'].to_numpy(dtype=float), kind='stable')
     n = min(n, len(order) // len(KINDS)) or 1
-    middle = (len(order) - n) // 2
-    places = {'best': order[:n], 'median': order[middle : middle + n], 'worst': order[::-1][:n]}
+    middle = np.argsort(np.abs(np.arange(len(order)) - (len(order) - 1) / 2), kind='stable')
+    places = {'best': order[:n], 'median': order[middle[:n]], 'worst': order[::-1][:n]}
     chosen = [(kind, int(row)) for kind in KINDS for row in places[kind]]
     fold = np.repeat(np.arange(len(results)), [len(result.truth) for result in results])
     start = np.flatnonzero(np.r_[True, np.diff(fold) > 0])

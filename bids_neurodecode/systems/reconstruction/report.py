@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from bids_neurodecode.evaluation.metrics import TRUE_TARGETS
 from bids_neurodecode.extensions import OWN_GENERATORS
 from bids_neurodecode.report import generation, scores, verdicts
 from bids_neurodecode.report.boilerplate import networks_of
@@ -15,6 +17,7 @@ from bids_neurodecode.report.build import (
     Heading,
     Plot,
     Text,
+    Verdict,
     Verdicts,
 )
 from bids_neurodecode.report.reader import Reader, confidence_of, read_table
@@ -66,6 +69,10 @@ BRAIN = (
     'other held-out runs. Chance: the reconstructions of other images; "true image": '
     'that, seen by the same model; "nearest": the training image that ridge regression retrieves, '
     'which the encoding model was fitted on: a baseline that is hard to beat.'
+)
+BY_FEATURES = (
+    'This is the score below each image in the summary: by the features that are decoded, which '
+    'also decide what is made.'
 )
 STAND_IN = (
     'Metrics named "stand-in" take the place of networks whose weights are not there '
@@ -121,9 +128,29 @@ def _judged(reader: Reader, made: GenerationResults) -> Iterable[Block]:
             part = f'of which {", ".join(both)} had a part in making them, as in published tables'
         yield Text((JUDGES.format(judges=', '.join(made.judges), part=part),))
     # new responses alone have no scores
-    found = verdicts.verdicts_of_images(metrics, confidence)
+    found = [
+        *verdicts.verdicts_of_images(metrics, confidence),
+        *_by_features(metrics, confidence),
+    ]
     if found:
         yield Verdicts(verdicts.with_leaks(reader.results, found)[len(reader.results.leaks) :])
+
+
+def _by_features(metrics: pd.DataFrame, confidence: float) -> Iterable[Verdict]:
+    """Say what final images score by the features that are decoded, and what is possible."""
+    final = metrics[
+        (metrics['space'] == 'final')
+        & (metrics['metric'] == 'identification_2way')
+        & metrics['value'].notna()
+    ]
+    truth = final.loc[final['model'] == TRUE_TARGETS, 'value']
+    for _, row in final[~final['model'].map(scores.is_baseline)].iloc[:1].iterrows():
+        verdict = verdicts.score_verdict(row, confidence)
+        text = f'{verdict.text} {BY_FEATURES}'
+        if len(truth):
+            most = scores.write_score(str(row['metric']), float(truth.iloc[0]))
+            text += f' Images made from the true latents and features score {most}.'
+        yield replace(verdict, text=text)
 
 
 def _about(reader: Reader, made: GenerationResults) -> Iterable[Block]:

@@ -267,8 +267,8 @@ def pick_frames(
     """
     order = np.argsort(-np.asarray(similarity), kind='stable')
     n = min(n, len(order) // 3) or min(1, len(order))
-    middle = (len(order) - n) // 2
-    parts = {'best': order[:n], 'median': order[middle : middle + n], 'worst': order[::-1][:n]}
+    middle = np.argsort(np.abs(np.arange(len(order)) - (len(order) - 1) / 2), kind='stable')
+    parts = {'best': order[:n], 'median': order[middle[:n]], 'worst': order[::-1][:n]}
     if len(order) < 3:
         parts = {'best': order[:n]}
     kinds = [kind for kind, rows in parts.items() for _ in rows]

@@ -213,6 +213,9 @@ def pick_pictures(
 ) -> tuple[list[str], IndexArray]:
     """Choose the best, the middle and the worst images; within a kind each stimulus once.
 
+    The best of the best, the worst of the worst and what is nearest to the median come first, as
+    a page shows but the first of each.
+
     Parameters
     ----------
     score
@@ -234,7 +237,8 @@ def pick_pictures(
     around = order[np.argsort(np.abs(np.arange(len(order)) - middle), kind='stable')]
     n = min(n, len(order) // 3) or min(1, len(order))
     walks = {'best': order, 'median': around, 'worst': order[::-1]}
-    kinds, rows = [], []
+    kinds: list[str] = []
+    rows: list[int] = []
     for kind in walks if len(order) > 2 else ('best',):
         shown: set[str] = set()
         first: list[int] = []
@@ -243,7 +247,7 @@ def pick_pictures(
             (rest if stimuli[row] in shown else first).append(row)
             shown.add(stimuli[row])
         kinds += [kind] * n
-        rows += sorted((*first, *rest)[:n], key=lambda row: -score[row])
+        rows += (*first, *rest)[:n]
     return kinds, np.array(rows, dtype=np.intp)
 
 
