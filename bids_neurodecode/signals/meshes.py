@@ -24,7 +24,7 @@ from scipy.spatial import KDTree
 
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.samples import VoxelMask
-from bids_neurodecode.spaces import HEMISPHERES, NEEDS_GRID, WHERE, Space
+from bids_neurodecode.spaces import HEMISPHERES, Space, needs_grid
 from bids_neurodecode.typing import BoolArray, FloatArray, IndexArray
 
 Side = Literal['L', 'R']
@@ -212,7 +212,7 @@ def check_neighbours(what: str, space: Space | None, folders: Iterable[Path] = (
     if space is None:
         return
     if space.form in {'parcels', 'pcifti'}:
-        raise DataError(NEEDS_GRID.format(what=what, where=WHERE[space.form]))
+        needs_grid(what, space)
     for side in SIDES:
         n_vertices = space.cortex(side)[0]
         mesh = find_mesh(space, side, folders, TO_MEASURE) if n_vertices else None
