@@ -10,23 +10,26 @@ from __future__ import annotations
 import difflib
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, Self, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self, get_args
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from bids_neurodecode.errors import ArgumentsError
 from bids_neurodecode.extensions import find_system
 from bids_neurodecode.fetched import check_fetched
-from bids_neurodecode.settings.base import Settings
+from bids_neurodecode.settings.base import Name, Settings
 from bids_neurodecode.settings.conditions import ConditionSettings
 from bids_neurodecode.settings.encoding import EncodingSettings
 from bids_neurodecode.settings.events import EventSettings, Rows
 from bids_neurodecode.settings.movie import MovieSettings
 from bids_neurodecode.settings.reconstruction import ReconstructionSettings
 from bids_neurodecode.text import did_you_mean, one_line
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 SCHEMA_VERSION: Literal[1] = 1
 
@@ -51,7 +54,7 @@ class CleanSettings(Settings):
         Literal['motion', 'wm_csf', 'global_signal', 'compcor', 'ica_aroma', 'scrub'], ...
     ] = ()
     """Strategies as :func:`nilearn.interfaces.fmriprep.load_confounds` names them."""
-    columns: tuple[str, ...] = ()
+    columns: tuple[Name, ...] = ()
     """Columns of the confounds table to regress out, beside the strategies."""
     high_pass: Annotated[float, Field(ge=0)] | None = 0.008
     """High-pass cut-off in Hz (delayed series only; single-trial betas model the drift);
@@ -152,7 +155,7 @@ class AtlasSettings(Settings):
     ``{sub}`` stands for the participant's label). Of a mask the voxels above 0, of a map (the
     contrast of a localizer) those above a threshold: ``FFA =
     "loc/sub-{sub}_contrast-faces_stat-z_statmap.nii.gz > 3.1"``; of labels each as a region."""
-    regions: tuple[str, ...] = ()
+    regions: tuple[Name, ...] = ()
     """Regions or networks whose voxels are used (whole names, or parts between underscores); all
     of the brain mask if left out."""
 
@@ -271,7 +274,7 @@ class SplitSettings(Settings):
     """The share that is held out where there is one fold."""
     gap: Annotated[float, Field(ge=0)] = 10.4
     """Seconds left out between training and test blocks of one film."""
-    whole_films: tuple[str, ...] = ()
+    whole_films: tuple[Name, ...] = ()
     """Films that are test samples as a whole, beside the end of the others (file names, with or
     without extension); by ``time`` in one fold, and by ``paper``."""
 
@@ -317,7 +320,7 @@ class FeatureSettings(Settings):
     table_rate: Annotated[float, Field(gt=0)] | None = None
     """Rows a second of a film's table without times (column ``time`` or ``onset``, s); one row per
     volume if left out."""
-    bands: dict[BandName, Annotated[tuple[str, ...], Field(min_length=1)]] = Field(default={})
+    bands: dict[BandName, Annotated[tuple[Name, ...], Field(min_length=1)]] = Field(default={})
     """Feature spaces of the table: the columns of each, with ``*`` for any characters
     (``text = ["text*"]``). Left out: arrays by their names, columns by what these share."""
     image_size: Annotated[int, Field(ge=8, le=1024)] = 64
@@ -458,7 +461,7 @@ def _settings_of_extension(name: str, group: Mapping[str, Any]) -> dict[str, Any
             mode='json', exclude_none=True
         )
     except ValidationError as error:
-        key, reason = reason_of(error, system.settings)
+        key, reason = reason_of(error, system.settings, group)
         msg = f'{name}.{key}: {reason}'
         raise ValueError(msg) from error
     return checked
@@ -563,14 +566,17 @@ def build_config(*layers: Mapping[str, Any], source: str = 'the settings') -> Co
     ArgumentsError
         For an unknown key or a value out of range, naming the key.
     """
+    given = merge(*layers)
     try:
-        return Config.model_validate(merge(*layers))
+        return Config.model_validate(given)
     except ValidationError as error:
-        key, reason = reason_of(error, Config)
+        key, reason = reason_of(error, Config, given)
         raise ArgumentsError(INVALID.format(file=source, key=key, reason=reason)) from error
 
 
-def reason_of(error: ValidationError, model: type[Settings]) -> tuple[str, str]:
+def reason_of(
+    error: ValidationError, model: type[Settings], given: Mapping[str, Any]
+) -> tuple[str, str]:
     """Return the key of a bad setting and what is wrong; of an unknown key, the nearest.
 
     Parameters
@@ -579,14 +585,14 @@ def reason_of(error: ValidationError, model: type[Settings]) -> tuple[str, str]:
         What pydantic found.
     model
         The settings that were read.
+    given
+        Their values.
     """
     errors = error.errors()
     # a misspelt key says more than that its right name is missing
     first = next((e for e in errors if e['type'] == 'extra_forbidden'), errors[0])
     *above, last = first['loc'] or ('settings',)
-    # of a choice of several kinds, pydantic also says which of them was tried
-    told = (str(part) for part in (*above, last))
-    key = '.'.join(part for part in told if not part.startswith('literal['))
+    key = '.'.join(_path(first, given)) or str(last)
     if first['type'] != 'extra_forbidden':
         choices = re.findall(r"'([^']*)'", first.get('ctx', {}).get('expected', ''))
         near = did_you_mean(first['input'], choices) if first['type'] == 'literal_error' else ''
@@ -597,6 +603,18 @@ def reason_of(error: ValidationError, model: type[Settings]) -> tuple[str, str]:
     close = difflib.get_close_matches(str(last), model.model_fields, n=1)
     names = (str(part) for part in (*above, *close))
     return key, f'unknown key; did you mean {".".join(names)}?' if close else 'unknown key'
+
+
+def _path(error: ErrorDetails, given: Any) -> Iterator[str]:
+    """Yield the keys of a value; of a choice of kinds, pydantic also says which it tried."""
+    for part in error['loc']:
+        try:
+            given = given[part]
+        except (LookupError, TypeError):
+            if isinstance(given, Mapping) and error['type'] == 'missing':
+                yield str(part)
+        else:
+            yield str(part)
 
 
 def _inner(model: type[Settings], name: str) -> type[Settings] | None:

@@ -166,7 +166,7 @@ def _validated(text: str, file: str, studies: str) -> StudySettings:
     try:
         return StudySettings.model_validate(values)
     except ValidationError as error:
-        key, reason = reason_of(error, StudySettings)
+        key, reason = reason_of(error, StudySettings, values)
         raise ArgumentsError(INVALID_STUDY.format(file=file, key=key, reason=reason)) from error
 
 

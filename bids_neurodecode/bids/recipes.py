@@ -188,7 +188,7 @@ def read_recipe(source: str | Path) -> Recipe:
     try:
         content = RecipeSettings.model_validate(values)
     except ValidationError as error:
-        key, reason = reason_of(error, RecipeSettings)
+        key, reason = reason_of(error, RecipeSettings, values)
         raise ArgumentsError(INVALID.format(file=file, key=key, reason=reason)) from error
     recipe = Recipe(file.stem, file, content)
     for tasks in ((), *([task] for task in content.task)):

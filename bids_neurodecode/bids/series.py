@@ -35,6 +35,10 @@ NOT_4D = (
 )
 NOT_3D = '{file} has the shape {shape}; a mask has three dimensions. Regenerate it.'
 EMPTY_MASK = 'The mask {file} holds no voxel. Regenerate it.'
+INFINITE_MASK = (
+    '{n} voxels of the mask {file} are infinite, which is neither inside nor outside. '
+    'Regenerate it.'
+)
 OTHER_GRID = (
     '{file} is on another grid ({grid}) than {reference} ({expected}). '
     'Resample one of them, or choose one --space.'
@@ -45,6 +49,10 @@ NOT_FINITE = (
 )
 NOT_REAL = (
     '{file} holds {dtype} values, and {kind}. Give a file of one real number per voxel{way_out}.'
+)
+LONGER = (
+    '{file} holds {n} bytes behind the {volumes} volumes of its header, as many as {more} volumes '
+    'have. Correct the number of volumes in the header (dim), or regenerate the file.'
 )
 CONSTANT = '{file} does not vary over time in the whole mask. Regenerate the file.'
 ALL_ZERO = '{file} is zero in the whole mask{where}. Regenerate the file.'
@@ -195,25 +203,46 @@ def _read_header(file: Path, _changed: int, _size: int) -> Header:
 
 
 def read_mask(file: Path) -> tuple[npt.NDArray[np.bool_], Grid]:
-    """Read a brain mask, (x, y, z), and its grid.
+    """Read a brain mask, (x, y, z), and its grid; voxels above 0 are inside, NaN is outside.
 
     Raises
     ------
     InputError
-        If it is not three-dimensional, cannot be read or is empty.
+        If it is not three-dimensional, cannot be read, is empty or holds infinite values.
     """
     image = open_image(file)
     if len(image.shape) != 3:
         raise InputError(NOT_3D.format(file=file, shape=tuple(image.shape)))
     check_real(image, file)
     try:
-        inside = np.asarray(image.dataobj) > 0
+        values = np.asarray(image.dataobj)
     except image_damage() as error:
         reason = one_line(error)
         raise InputError(TRUNCATED.format(file=file, reason=reason)) from error
+    check_no_infinity(values, file)
+    inside = values > 0
     if not inside.any():
         raise InputError(EMPTY_MASK.format(file=file))
     return inside, Grid.of(image)
+
+
+def check_no_infinity(values: npt.NDArray[Any], file: Path) -> None:
+    """Check that no voxel of a mask is infinite, which comes of a division by zero.
+
+    Parameters
+    ----------
+    values
+        Of the mask, of any shape.
+    file
+        That it was read from.
+
+    Raises
+    ------
+    InputError
+        Naming the file and how many voxels are.
+    """
+    if n := int(np.isinf(values).sum()):
+        raise InputError(INFINITE_MASK.format(file=file, n=n))
 
 
 def check_grid(grid: Grid, file: Path, expected: Grid, reference: Path) -> None:
@@ -264,7 +293,7 @@ def check_values(file: Path, inside: npt.NDArray[np.bool_]) -> float:
     ------
     InputError
         If the file is cut short or corrupt, holds NaN or infinite values, is zero in the whole
-        mask (in one volume or all), or does not vary.
+        mask (in one volume or all), does not vary, or holds more volumes than its header says.
     """
     image = open_image(file)
     if form_of(file) is not None:
@@ -291,12 +320,16 @@ def check_values(file: Path, inside: npt.NDArray[np.bool_]) -> float:
                 if not bad:
                     sums += measured
                     squares += measured**2
-            while stream.read(CHUNK):
-                pass
+            n_behind = 0
+            while more := stream.read(CHUNK):
+                n_behind += len(more)
     except (OSError, EOFError, zlib.error) as error:
         reason = one_line(error)
         raise InputError(TRUNCATED.format(file=file, reason=reason)) from error
     _check_found(file, n_bad, first_bad, zero)
+    # some programs fill the last block of a file; whole volumes would be lost
+    if behind := n_behind // (size * dtype.itemsize):
+        raise InputError(LONGER.format(file=file, n=n_behind, volumes=n_volumes, more=behind))
     return _share_centred(file, sums / n_volumes, squares / n_volumes)
 
 

@@ -60,6 +60,11 @@ ALL_CENSORED = (
     'Scrubbing censors all {n} volumes of the run of {confounds} (clean.strategy). '
     'Leave the run out with --run-label or --bids-filter-file, or do not scrub.'
 )
+MANY_CONFOUNDS = (
+    'The run of {confounds} has {n} volumes, too few to regress out {n_confounds} confounds and '
+    'the mean. Ask for fewer confounds (clean), or leave the run out with --run-label or '
+    '--bids-filter-file.'
+)
 FEW_KEPT = (
     'Scrubbing leaves {kept} of the {n} volumes of the run of {confounds}, too few to regress out '
     '{n_confounds} confounds and the mean (clean). Leave the run out with --run-label or '
@@ -188,8 +193,9 @@ def _check_confounds(run: RunInput, config: Config) -> None:
     if kept == 0:
         raise InputError(ALL_CENSORED.format(confounds=run.confounds, n=run.n_volumes))
     if kept <= fitted:
+        message = FEW_KEPT if kept < run.n_volumes else MANY_CONFOUNDS
         raise InputError(
-            FEW_KEPT.format(
+            message.format(
                 confounds=run.confounds, kept=kept, n=run.n_volumes, n_confounds=fitted - 1
             )
         )

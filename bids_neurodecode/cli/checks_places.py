@@ -42,6 +42,10 @@ NOT_A_PLACE = (
     'The {what} {folder} is {whose}, and files would be mixed with what is there. '
     'Choose a folder for them alone, such as {example}.'
 )
+STIMULI_OF_SYSTEM = (
+    'The folder of stimuli {folder} is a folder of the system, and all that lies below would be '
+    'searched. Give the folder of the stimuli alone with --stimuli-dir.'
+)
 SYSTEM = (
     *('/', '/bin', '/boot', '/dev', '/etc', '/lib', '/lib64', '/proc', '/run', '/sbin', '/sys'),
     *('/usr', '/var'),
@@ -133,6 +137,9 @@ def check_places(arguments: Arguments) -> None:
     for folder in inputs:
         if folder.is_dir() and not os.access(folder, os.R_OK | os.X_OK):
             raise InputError(NOT_READABLE.format(folder=folder))
+    stimuli = arguments.stimuli_dir
+    if stimuli is not None and str(stimuli.resolve()) in SYSTEM:
+        raise ArgumentsError(STIMULI_OF_SYSTEM.format(folder=stimuli))
     places = [
         (arguments.output_dir, OUTPUT_IN_INPUT, 'output folder'),
         (arguments.work_dir, WORK_IN_INPUT, 'work folder'),

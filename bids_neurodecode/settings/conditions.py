@@ -6,13 +6,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from bids_neurodecode.settings.base import Settings
+from bids_neurodecode.settings.base import Name, Settings
 
 
 class ConditionSettings(Settings):
     """Conditions without stimulus files: classified, predicted, and compared with each other."""
 
-    include: tuple[str, ...] = ()
+    include: tuple[Name, ...] = ()
     """Values of ``trial_type`` that are conditions (``*`` stands for any text). Left out: all that
     are not named as rest (rest, fixation, baseline, null, blank, ...); ``events.exclude`` leaves
     others out."""

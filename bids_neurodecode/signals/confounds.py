@@ -35,8 +35,8 @@ MISSING_COLUMNS = (
     'Choose among: {available} (clean.columns).'
 )
 BAD_COLUMNS = (
-    'The confound(s) {columns} in {source} are missing (n/a) or not numbers in {n} volume(s) '
-    'beyond the first. Leave these columns out (clean.columns).'
+    'The confound(s) {columns} in {source} are missing (n/a), not numbers, or too large for '
+    'single precision in {n} volume(s) beyond the first. Leave these columns out (clean.columns).'
 )
 UNKNOWN_STRATEGY = 'There is no confound strategy {name!r}.{near} Choose among: {known}.'
 STRATEGY_UNAVAILABLE = (
@@ -138,7 +138,7 @@ def select_confounds(
     values = chosen.to_numpy(dtype=np.float64, copy=True)
     if len(values) > 1:
         values[0] = np.where(np.isnan(values[0]), values[1], values[0])
-    gaps = ~np.isfinite(values)
+    gaps = ~(np.abs(values) <= np.finfo(np.float32).max)
     if gaps.any():
         bad = [name for name, gap in zip(columns, gaps.any(axis=0), strict=True) if gap]
         raise DataError(

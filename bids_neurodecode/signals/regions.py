@@ -31,6 +31,10 @@ EMPTY = (
     'The region {name} has no voxel on the grid of the data: {file} has {n} above {above:g}. '
     'Lower its threshold, or leave it out of atlas.rois.'
 )
+INFINITE = (
+    '{n} voxels of {file} are infinite, and a region without a threshold is a mask. Regenerate '
+    'it, or give the region {name} a threshold (atlas.rois).'
+)
 SHARED = '{n} voxel(s) are of the region {name} and of an earlier one, which keeps them.'
 RELIABLE = (
     '{file} was chosen by the repeats of all trials of an earlier call of the program. If these '
@@ -153,6 +157,8 @@ def read_region(name: str, given: RoiFile, space: str | None, columns: Space | N
         return replace(atlas, table=used.assign(name=names).reset_index(drop=True))
     found, warnings = check_space(file, space)
     image, values = _read(file, name)
+    if given.threshold is None and np.isinf(values).any():
+        raise InputError(INFINITE.format(file=file, name=name, n=int(np.isinf(values).sum())))
     table = region_table(pd.DataFrame({'index': [1], 'name': [name]}))
     labels = np.asarray(values > given.above, dtype=np.int32)
     affine = np.asarray(image.affine, dtype=np.float64)

@@ -353,6 +353,22 @@ def confounds_hold_infinity(data):
     return config(data, '[clean]\ncolumns = ["trans_x"]\n')
 
 
+@fault(r'The confound\(s\) trans_x in .* too large for single precision in 1 volume')
+def confounds_beyond_all_bounds(data):
+    change_line(data.confounds(), 3, '1e300\t0.1')
+    return config(data, '[clean]\ncolumns = ["trans_x"]\n')
+
+
+@fault(r'has 20 volumes, too few to regress out 20 confounds and the mean\. Ask for fewer')
+def more_confounds_than_volumes(data):
+    names = [f'c{number}' for number in range(20)]
+    rows = [[f'{(n * m) % 7}' for n in range(20)] for m in range(20)]
+    for run in ('01', '02'):
+        text = ''.join('\t'.join(row) + '\n' for row in [names, *rows])
+        data.confounds(run=run).write_text(text)
+    return config(data, f'[clean]\ncolumns = {names}\n')
+
+
 @fault(r"confounds_timeseries\.tsv has two columns 'trans_x'")
 def confounds_of_one_name(data):
     change_line(data.confounds(), 0, 'trans_x\ttrans_x')

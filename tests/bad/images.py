@@ -160,6 +160,36 @@ def mask_of_a_terabyte(data):
     rewrite_header(data.mask(), *TERABYTE)
 
 
+@fault(r'holds 2304 bytes behind the 20 volumes of its header, as many as 12 volumes', one=True)
+def series_of_fewer_volumes_than_there_are(data):
+    data.rewrite_bold(lambda values: np.concatenate([values, values[..., :12]], axis=3))
+    rewrite_header(data.bold(), 40, '8h', 4, 4, 4, 3, 20, 1, 1, 1)
+
+
+def write_infinite(path):
+    """Write a mask that somebody divided by zero."""
+    values = np.ones((4, 4, 3), dtype=np.float32)
+    values[0, 0, :2] = np.inf
+    nib.save(nib.Nifti1Image(values, np.diag([3.0, 3.0, 3.0, 1.0])), path)
+
+
+@fault(r'2 voxels of the mask .*_mask\.nii\.gz are infinite, .* neither inside', one=True)
+def mask_that_is_infinite(data):
+    write_infinite(data.mask())
+
+
+@fault(r'2 voxels of the mask .*mine\.nii\.gz are infinite')
+def given_mask_that_is_infinite(data):
+    write_infinite(file := data.root.parent / 'mine.nii.gz')
+    return ['--mask', str(file)]
+
+
+@fault(r'2 voxels of .*_V1\.nii\.gz are infinite, .* the region V1 a threshold')
+def region_that_is_infinite(data):
+    write_infinite(file := data.root.parent / 'space-MNI152NLin6Asym_V1.nii.gz')
+    return config(data, f'[atlas.rois]\nV1 = "{file}"\n')
+
+
 @fault(r'has 20 rows.* has 32000 volumes', one=True)
 def series_of_more_volumes_than_there_are(data):
     rewrite_header(data.bold(), 40, '8h', 4, 4, 4, 3, 32000, 1, 1, 1)

@@ -55,6 +55,13 @@ for _option in ('--work-dir', '--bids-database-dir'):
         return [option, '/']
 
 
+for _folder in ('/', '/usr', '/dev/..'):
+
+    @fault(r'folder of stimuli /.* is a folder of the system.* Give the folder of the stimuli')
+    def stimuli_are_looked_for_everywhere(data, folder=_folder):
+        return ['--stimuli-dir', folder]
+
+
 @fault(r'is a file, and a folder is needed')
 def output_is_a_file(data):
     (data.root.parent / 'file').write_text('')

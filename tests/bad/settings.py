@@ -128,6 +128,18 @@ for _text in (
         return config(data, text)
 
 
+for _text, _line in (
+    ('[clean]\ncolumns = [""]\n', r'clean\.columns\.0: String should have at least 1 character'),
+    ('[atlas]\nregions = [" "]\n', r'atlas\.regions\.0: String should have at least 1 character'),
+    ('[events]\nduration = -1\n', r'events\.duration: Input should be greater than 0'),
+    ('[events]\nfilm_onset = -0.5\n', r'events\.film_onset: Input should be greater than or'),
+):
+
+    @fault(rf'config\.toml: {_line}')
+    def setting_is_named_as_it_was_written(data, text=_text):
+        return config(data, text)
+
+
 for _text in ('seed = true', '[split]\nn_folds = true', '[clean]\nhigh_pass = false'):
 
     @fault(r'config\.toml: .*= (true|false): true and false are no value of it')
