@@ -10,7 +10,7 @@ from scipy.stats import pearsonr
 from bids_neurodecode.config import EvaluationSettings
 from bids_neurodecode.errors import ArgumentsError, DataError
 from bids_neurodecode.evaluation import networks
-from bids_neurodecode.evaluation.images import pixcorr, ssim_2d
+from bids_neurodecode.evaluation.images import pixcorr, ssim_2d, ssim_columnwise_legacy
 from bids_neurodecode.evaluation.metrics import METRICS
 from bids_neurodecode.evaluation.networks import (
     Remembering,
@@ -25,6 +25,7 @@ from bids_neurodecode.evaluation.protocols import (
     IMAGENET,
     LITE,
     PROTOCOLS,
+    NetworkMetric,
     get_protocol,
     held_out,
 )
@@ -63,6 +64,121 @@ def all_scores(truth, found, name, nets):
         *pixel_scores(truth, found, protocol),
         *network_scores(truth, found, protocol, nets),
     ]
+
+
+SMALL = dataclasses.replace(
+    PROTOCOLS['bd-982'],
+    name='small',
+    n_pictures=7,
+    pixel_size=16,
+    metrics=(
+        NetworkMetric('alexnet2_2way', 'alexnet', 'early', '2way', 8),
+        NetworkMetric('swav_distance', 'swav', 'late', 'distance', 8, CLIP),
+        NetworkMetric('alexnet5_2way', 'alexnet', 'late', '2way', 8),
+        NetworkMetric('inception_2way', 'alexnet', 'early', '2way', 6),
+    ),
+)
+"""A protocol of few pixels, whose scores can be computed by hand."""
+
+
+def of_network(pixels, layers):
+    """Features that differ by layer and by the size of what is given."""
+    assert pixels.dtype == np.float32
+    assert pixels.flags.c_contiguous
+    known = {'early': pixels[:, :, ::2, 1::2], 'late': np.tanh(pixels[:, :2, 1:, :3])}
+    return {layer: known[layer] for layer in layers}
+
+
+def by_hand(images, metric):
+    """What ``of_network`` sees of images in the small protocol, (n, d)."""
+    size, (mean, std) = (metric.size, metric.size), metric.scaling
+    how = Image.Resampling.BILINEAR
+    sized = np.array([np.asarray(Image.fromarray(x).resize(size, how)) for x in images]) / 255
+    pixels = np.moveaxis((sized - mean) / std, -1, 1).astype(np.float32)
+    return of_network(np.ascontiguousarray(pixels), [metric.layer])[metric.layer].reshape(
+        len(images), -1
+    )
+
+
+def test_scores_of_a_small_protocol_by_hand():
+    """All pairs, their diagonal and chance, networks in batches, in the order of the networks."""
+    truth = pictures(7, size=20)
+    found = (0.1 * truth + 0.9 * pictures(7, size=20, seed=1)).astype(np.uint8)
+    nets = dict.fromkeys(('alexnet', 'swav'), of_network)
+    scores = network_scores(truth, found, SMALL, nets, batch_size=3)
+    order = (0, 2, 1, 3)
+    assert [x.metric for x in scores] == [SMALL.metrics[k].metric for k in order]
+    for score, metric in zip(scores, [SMALL.metrics[k] for k in order], strict=True):
+        a, b = by_hand(truth, metric), by_hand(found, metric)
+        r = np.array([[pearsonr(x, y)[0] for x in a] for y in b])
+        own = np.diagonal(r)
+        others = ~np.eye(7, dtype=bool)
+        if metric.kind == 'distance':
+            np.testing.assert_allclose(score.table, 1 - r, atol=1e-6)
+            assert score.chance == pytest.approx((1 - r)[others].mean(), abs=1e-6)
+        else:
+            expected = [(r[k][others[k]] < own[k]).mean() for k in range(7)]
+            np.testing.assert_allclose(score.values, expected)
+            assert score.chance == 0.5
+        np.testing.assert_array_equal(score.values, np.diagonal(score.table))
+        assert score.value == score.values.mean()
+        assert np.ptp(score.values) > 0
+    alone = network_scores(truth, found, SMALL, {'swav': of_network})
+    assert [x.metric for x in alone] == ['swav_distance']
+    np.testing.assert_allclose(alone[0].table, scores[2].table)
+
+
+@pytest.mark.parametrize(('exact', 'first'), [(False, None), (True, None), (True, 12)])
+def test_sizes_of_a_small_protocol_by_hand(exact, first):
+    """First to one size, bilinear, then to that of the metric; 8 bits or floating point."""
+    import torch
+
+    def resized(images, size, how):
+        if exact:
+            tensor = torch.from_numpy(np.moveaxis(images, -1, 1).copy())
+            options = {'mode': how, 'antialias': True, 'align_corners': False}
+            found = torch.nn.functional.interpolate(tensor, (size, size), **options)
+            return np.moveaxis(found.clamp(0, 1).numpy(), 1, -1)
+        how = Image.Resampling[how.upper()]
+        whole = (images * 255).round().astype(np.uint8)
+        sized = [np.asarray(Image.fromarray(x).resize((size, size), how)) for x in whole]
+        return np.array(sized, np.float32) / 255
+
+    protocol = dataclasses.replace(SMALL, exact=exact, first_size=first)
+    truth, found = pictures(5, size=20), pictures(5, size=20, seed=1)
+    once = [x.astype(np.float32) / 255 for x in (truth, found)]
+    if first:
+        once = [resized(x, first, 'bilinear') for x in once]
+    mean, std = IMAGENET
+    pixels = network_pixels(truth, SMALL.metrics[0], protocol)
+    assert pixels.flags.c_contiguous
+    expected = (resized(once[0], 8, 'bilinear') - mean) / std
+    np.testing.assert_allclose(np.moveaxis(pixels, 1, -1), expected, atol=1e-5)
+    a, b = (resized(x, 16, 'bicubic') for x in once)
+    scores = pixel_scores(truth, found, protocol)
+    assert [x.metric for x in scores] == ['pixcorr', 'ssim_columnwise_legacy', 'ssim_2d']
+    assert [x.chance for x in scores] == [0, None, None]
+    for score, function in zip(scores, (pixcorr, ssim_columnwise_legacy, ssim_2d), strict=True):
+        np.testing.assert_allclose(score.values, function(a, b), atol=1e-5)
+        assert score.table is None
+
+
+def test_notes_on_a_small_protocol():
+    protocol = dataclasses.replace(SMALL, lacking=('Something is lacking.',))
+    missing = [
+        'No weights of alexnet: alexnet2_2way, alexnet5_2way are not computed.',
+        'No weights of alexnet: inception_2way are not computed.',
+    ]
+    own = {'name': 'small', 'expected': 7, 'n': 5}
+    stands_in = networks.STANDS_IN.format(name=networks.STAND_IN)
+    notes = notes_on(protocol, {'swav'}, 5, stand_in=True)
+    lacking = ['Something is lacking.']
+    assert [*notes] == [*missing, stands_in, *lacking, networks.OTHER_COUNT.format(**own)]
+    assert [*notes_on(protocol, {'swav'}, 7, stand_in=False)] == [*missing, *lacking]
+    everyone = {'swav', 'alexnet'}
+    assert [*notes_on(protocol, everyone, 7, stand_in=True)] == lacking
+    unbound = dataclasses.replace(protocol, n_pictures=None)
+    assert [*notes_on(unbound, everyone, 5, stand_in=True)] == lacking
 
 
 @pytest.mark.parametrize('name', PROTOCOLS)
