@@ -2,6 +2,7 @@
 
 import json
 import re
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -64,11 +65,15 @@ def spoiled(spoil: Spoil, data: Any, datasets: Any) -> list[str]:
 def refused(argv: list[str], line: str, folder: Path, capsys: Any) -> None:
     """Check that a call ends with code 2 and one line that says a way out, and writes nothing."""
     before = listing(folder)
-    code, stderr = run_cli(argv, capsys)
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter('always', UserWarning)
+        warnings.simplefilter('always', RuntimeWarning)
+        code, stderr = run_cli(argv, capsys)
     lines = [said for said in stderr.splitlines() if said.startswith('error: ')]
     assert code == USAGE, stderr
     assert 'Traceback' not in stderr
     assert len(lines) == 1, stderr
+    assert not warned, [str(each.message) for each in warned]
     assert len(lines[0]) < LONGEST + 100
     assert re.search(line, lines[0]), lines[0]
     assert WAY_OUT.search(lines[0]), lines[0]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import shutil
 import tempfile
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -282,12 +283,15 @@ def _by_strategy(
         if sidecar.is_file():
             shutil.copyfile(sidecar, f'{stem}confounds_timeseries.json')
         try:
-            chosen, kept_rows = fmriprep.load_confounds(
-                f'{stem}preproc_bold.nii.gz',
-                strategy=wanted,
-                ica_aroma='basic',
-                demean=False,
-            )
+            with warnings.catch_warnings():
+                # a run without a volume left is refused with a line of our own
+                warnings.filterwarnings('ignore', 'All volumes were marked', RuntimeWarning)
+                chosen, kept_rows = fmriprep.load_confounds(
+                    f'{stem}preproc_bold.nii.gz',
+                    strategy=wanted,
+                    ica_aroma='basic',
+                    demean=False,
+                )
         except (LookupError, TypeError, ValueError, RecursionError, AttributeError) as error:
             reason = one_line(error).replace(str(folder), str(table.parent))
             raise InputError(

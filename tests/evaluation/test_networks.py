@@ -252,6 +252,19 @@ def test_correlations_in_blocks_of_columns():
     expected = np.corrcoef(np.delete(a, 2, 0).astype(float), b.astype(float))[:3, 3:]
     np.testing.assert_allclose(np.delete(found, 2, 0), expected, atol=1e-10)
     np.testing.assert_array_equal(found[2], 0)
+    # what is constant does not depend on the unit
+    small = correlations(1e-6 * a.astype(float), 1e5 * b.astype(float))
+    np.testing.assert_allclose(small, found, atol=1e-7)
+
+
+@pytest.mark.parametrize('value', [0, -0.1, 1e4 + 0.1, -1e-6])
+def test_a_constant_row_correlates_with_nothing(value):
+    """A layer that does not respond at all among them."""
+    a = np.random.default_rng(0).normal(size=(3, 20_000))
+    a[1] = value
+    for found in (correlations(a, a), correlations(a, a).T):
+        np.testing.assert_array_equal(found[1], 0)
+        np.testing.assert_allclose(found[[0, 2], [0, 2]], 1)
 
 
 def test_preprocessing_of_one_colour():
@@ -392,9 +405,18 @@ def test_networks_are_passed_once_in_batches():
 
 
 def test_errors():
-    truth = pictures(4)
-    with pytest.raises(DataError, match='must be uint8 images'):
-        all_scores(truth, truth[:3], 'bd-982', {})
+    truth = pictures(4, size=20)
+    fine = [len(x.values) for x in pixel_scores(truth[:2], truth[2:], SMALL)]
+    assert fine == [2, 2, 2]
+    for other in (truth[:3], truth / np.float32(255), truth[..., :1], truth[0], truth[0, ..., 0]):
+        for pair in ((truth, other), (other, truth)):
+            with pytest.raises(DataError, match='must be uint8 images'):
+                pixel_scores(*pair, SMALL)
+    with pytest.raises(DataError, match='at least two'):
+        pixel_scores(truth[:1], truth[:1], SMALL)
+    one = dataclasses.replace(SMALL, metrics=SMALL.metrics[1:2])
+    with pytest.raises(DataError, match="network 'swav' gave features"):
+        network_scores(truth, truth, one, {'swav': lambda pixels, _: {'late': pixels[:1]}})
     with pytest.raises(DataError, match="network 'alexnet' gave features"):
         network_scores(
             truth,
@@ -416,6 +438,18 @@ def test_equal_images_are_described_once():
             np.testing.assert_array_equal(one.values, other.values)
         # truth and others when they are first seen, and never again
         assert len(network.sizes) - n_before == (2 if made is others else 0)
+
+
+def test_what_is_remembered_is_of_layers_and_shapes():
+    """Equal bytes of another shape, and other layers of known pixels, are described anew."""
+    remembering = Remembering(of_network)
+    pixels = np.random.default_rng(0).normal(size=(2, 3, 8, 8)).astype(np.float32)
+    for layers in (['early'], ['late'], ['early', 'late']):
+        for given in (pixels, pixels.reshape(2, 3, 4, 16), pixels[::-1].copy()):
+            found, plain = remembering(given, layers), of_network(given, layers)
+            assert [*found] == layers
+            for layer in layers:
+                np.testing.assert_array_equal(found[layer], plain[layer])
 
 
 def test_a_network_that_had_a_part_in_images_judges_none_of_them():

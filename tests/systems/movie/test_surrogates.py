@@ -165,6 +165,17 @@ def test_surrogates_of_responses_keep_the_relations_of_voxels():
     assert abs(np.mean(same)) < 0.2
 
 
+def test_surrogates_of_responses_are_drawn_once_a_film():
+    """Equal responses stay equal in presentations of a film, and in no other film."""
+    rng = np.random.default_rng(4)
+    table = shown(('a', 'a', 'b'), 64)
+    values = np.tile(autocorrelated(rng, 64, 2, 0.8), (3, 1))
+    for draw in surrogate_responses(values, table, np.arange(192), 20, rng):
+        first, again, other = draw.reshape(3, 64, 2)
+        np.testing.assert_allclose(again, first, atol=1e-6)
+        assert np.abs(other - first).max() > 0.5
+
+
 def test_rows_to_predict_hold_each_film_once():
     table = shown(('a', 'a', 'b'), 10)
     assert rows_to_predict(table, np.array([18, 19])).tolist() == [*range(10), 18, 19]
