@@ -151,7 +151,9 @@ def test_the_viewer_opens_without_a_network(browser: Browser, pages: Path) -> No
     assert browser.evaluate(TOO_WIDE) == []
 
 
-EVIL = '<img src=x onerror="document.title=1">'
+EVIL = '<img src=x onerror="document.title=1">&lt;\'\u202eabc'
+"""A tag, both quotes, what looks escaped already, and a mark that turns what follows around."""
+SCRIPT = '<script>document.title = 1</script>'
 INJECTED = '[...document.querySelectorAll(\'[src="x"], [onerror], script\')].length'
 
 
@@ -163,14 +165,16 @@ def test_names_and_captions_of_others_are_text(
     stimuli = [f'{EVIL}{number}.png' for number in range(3)] + ['"><svg onload=alert(1)>.png']
     results = build(tmp_path / 'in', stimuli=stimuli)
     assert results.metrics is not None
+    assert results.confusion is not None
     results = replace(results, **make_generation(tmp_path / 'in', results.metrics))
     results = replace(
         results,
-        bids_name=EVIL,
+        bids_name=EVIL + SCRIPT,
         participant=EVIL,
         task=EVIL,
-        notes=(EVIL,),
+        notes=(EVIL, SCRIPT),
         warnings=(EVIL, '{{ 7 * 7 }}'),
+        confusion=replace(results.confusion, labels=(EVIL, SCRIPT, '&', '"')),
         derivatives=(EVIL,),
         runs=tuple(replace(run, label=EVIL) for run in results.runs),
     )
@@ -182,5 +186,7 @@ def test_names_and_captions_of_others_are_text(
         browser.evaluate(OPEN)
         assert browser.evaluate(INJECTED) == 0, page
         assert browser.evaluate('document.title') != '1', page
-        assert EVIL in browser.evaluate('document.body.innerText'), page
+        shown = browser.evaluate('document.body.innerText')
+        assert EVIL in shown, page
+        assert SCRIPT in shown, page
         assert browser.evaluate(FETCHED) == 0
