@@ -1,11 +1,12 @@
 """Time, memory and disk of single-trial betas beside the products that they need and glmsingle.
 
 python benchmarks/bench_singletrial.py --package
+python benchmarks/bench_singletrial.py --torch
 python benchmarks/bench_singletrial.py --voxels 5000 --runs 480 --volumes 226 --mapped
 
-Seconds are the processor's (one thread: set OMP_NUM_THREADS=1), the least of the repeats; all that
-is compared runs in turn in this call. ``--mapped`` keeps series and arrays on disk, as the node
-does, and counts memory without mapped files, which the kernel takes back where it is short.
+Seconds are the processor's (one thread: set OMP_NUM_THREADS=1), the least of the repeats, then
+all; what is compared runs in turn in this call. ``--mapped`` keeps series and arrays on disk, as
+the node does, and counts memory without mapped files, which the kernel takes back.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import os
 import tempfile
 import threading
 import time
+from collections import defaultdict
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -119,6 +121,7 @@ def main():
     parser.add_argument('--models', default='BCD')
     parser.add_argument('--mapped', action='store_true', help='series and arrays on disk')
     parser.add_argument('--package', action='store_true', help='run the glmsingle package too')
+    parser.add_argument('--torch', action='store_true', help='PyTorch on the processor too')
     parser.add_argument('--repeats', type=int, default=3)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
@@ -128,23 +131,31 @@ def main():
         print(f'{args.voxels} voxels, {args.runs} x {args.volumes} volumes, {len(run_of)} trials')
         options = SingleTrialOptions(models=tuple(args.models))
         sets = [run_of != run for run in range(args.runs)] if args.tuning else []
-        memory, seconds = Memory(), {'engine': [], 'products': [], 'glmsingle': []}
+        memory, seconds, walls = Memory(), defaultdict(list), defaultdict(list)
         multiply = least_products(args, len(inputs[1][0]))
         package = args.package and find_spec('glmsingle') is not None
         for repeat in range(args.repeats):
             more = {'options': options, 'tuning_sets': sets}
             if args.mapped:
                 more['allocate'] = mapped_in(folder / f'arrays-{repeat}', len(run_of))
+            start = time.perf_counter()
             took, ours = spent(partial(estimate_single_trials, *inputs, **more))
             seconds['engine'].append(took)
+            walls['engine'].append(time.perf_counter() - start)
+            if args.torch:
+                start = time.perf_counter()
+                run = partial(estimate_single_trials, *inputs, **more, device='torch')
+                seconds['torch'].append(spent(run)[0])
+                walls['torch'].append(time.perf_counter() - start)
             seconds['products'].append(spent(multiply)[0])
             if package:
                 run = partial(estimate_with_glmsingle, *inputs, options=options)
                 took, theirs = spent(run)
                 seconds['glmsingle'].append(took)
         for what, found in seconds.items():
-            if found:
-                print(f'{what}: {min(found):.2f} s')
+            print(f'{what}: {min(found):.2f} s; ' + ' '.join(f'{each:.2f}' for each in found))
+        for what, found in walls.items():
+            print(f'{what}, on the clock: ' + ' '.join(f'{each:.2f}' for each in found))
         print(f'peak of memory: {memory.peak:.2f} GiB; components: {ours.n_components}')
         if args.mapped:
             on_disk = sum(512 * f.stat().st_blocks for f in folder.glob('arrays-0/*'))

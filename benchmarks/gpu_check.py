@@ -2,11 +2,11 @@
 
 ``python benchmarks/gpu_check.py [--json FILE] [--device cpu --tiny]`` (``make gpu-check``)
 
-The tests marked ``gpu``; betas of a session of the Natural Scenes Dataset (on the CPU: their
-engine knows no GPU yet); ridge regression of many targets; training of the movie network in its
-published size; one image through both published stages, with random weights. Rates stand beside
-those of the largest matrix product, measured in the same run. ``--tiny`` makes all sizes small, to
-show that the parts run.
+The tests marked ``gpu``; betas of a session of the Natural Scenes Dataset, beside those that NumPy
+estimates of some of its voxels; ridge regression of many targets; training of the movie network in
+its published size; one image through both published stages, with random weights. Rates stand
+beside those of the largest matrix product, measured in the same run. ``--tiny`` makes all sizes
+small, to show that the parts run.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,9 @@ class Sizes:
     Parameters
     ----------
     voxels, runs, volumes
-        Of the betas; a session has 200,000 voxels, of which these are a part.
+        Of the betas: a session.
+    compared
+        Voxels of these that NumPy estimates, too.
     ridge
         Samples, predictors, targets.
     chunks
@@ -55,7 +58,8 @@ class Sizes:
         Rows of the product that rates are compared with.
     """
 
-    voxels: int = 10_000
+    voxels: int = 200_000
+    compared: int = 10_000
     runs: int = 12
     volumes: int = 300
     ridge: tuple[int, int, int] = (8_000, 15_000, 40_000)
@@ -67,7 +71,7 @@ class Sizes:
     matrix: int = 8192
 
 
-TINY = Sizes(100, 2, 60, (40, 60, 30), 4, 32, 8, 'small32', 2, 64)
+TINY = Sizes(100, 60, 2, 60, (40, 60, 30), 4, 32, 8, 'small32', 2, 64)
 
 
 def finish(device: str) -> None:
@@ -103,16 +107,26 @@ def tests(sizes: Sizes, device: str) -> Result:
 
 
 def betas(sizes: Sizes, device: str) -> Result:
-    """Estimate the single-trial betas of a part of a session's voxels."""
+    """Estimate the single-trial betas of a session, and of some voxels by NumPy as well."""
     shape = argparse.Namespace(
         voxels=sizes.voxels, runs=sizes.runs, volumes=sizes.volumes, mapped=False
     )
     inputs = bench_singletrial.make_runs(None, shape)
-    spent, _ = bench_singletrial.spent(lambda: bench_singletrial.estimate_single_trials(*inputs))
-    n_trials = sum(len(run) for run in inputs[1])
-    return {
-        'device': 'cpu', 'voxels': sizes.voxels, 'trials': n_trials, 'processor_seconds': spent,
-        'processor_seconds_of_200000_voxels': spent * 2e5 / sizes.voxels,
+    series, *rest = inputs
+    some = [run[:, : sizes.compared] for run in series]
+    where: Any = 'torch' if device == 'cpu' else device
+    estimate = bench_singletrial.estimate_single_trials
+    found: Result = {'voxels': sizes.voxels, 'trials': sum(len(run) for run in rest[0])}
+    for turn in ('first', 'warm'):
+        found[f'{turn}_seconds'] = seconds_of(partial(estimate, *inputs, device=where), device)
+    theirs = estimate(some, *rest, device=where)
+    numpy_seconds, ours = bench_singletrial.spent(partial(estimate, some, *rest))
+    same = (ours.hrf_index == theirs.hrf_index) & (ours.fraction == theirs.fraction)
+    differences = np.abs(ours.betas['D'] - theirs.betas['D'])[:, same]
+    return found | {
+        'numpy_voxels': sizes.compared, 'numpy_processor_seconds': numpy_seconds,
+        'share_of_voxels_with_the_same_choices': same.mean(),
+        'largest_difference_of_their_betas_in_percent': float(differences.max()),
     }  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from bids_neurodecode.algebra import Device
 from bids_neurodecode.api.grids import Grid, Series, grid_of, open_runs, read_run
 from bids_neurodecode.api.usage import speaking_of_arguments
 from bids_neurodecode.errors import NeurodecodeWarning, UsageError
@@ -168,6 +169,7 @@ def fit_betas(
     start_time: float | None = None,
     training_sets: Sequence[npt.ArrayLike] = (),
     progress: Callable[[int, int], None] | None = None,
+    device: Device = 'cpu',
 ) -> Betas:
     """Estimate a response amplitude for each trial and voxel: GLMsingle's models.
 
@@ -215,6 +217,8 @@ def fit_betas(
         needs them, as models C and D look at which stimulus was shown.
     progress
         Called with the chunks of voxels done, and all.
+    device
+        ``cpu`` or ``cuda``; what they find differs by rounding.
 
     Returns
     -------
@@ -227,6 +231,8 @@ def fit_betas(
         model C or D was asked for.
     InputError
         If a file cannot be read.
+    ResourceError
+        If the device is not there.
 
     Notes
     -----
@@ -276,6 +282,7 @@ def fit_betas(
             tuning_sets=_sets(training_sets, len(inputs.trials)),
             fixed={'n_components': n_components, 'fraction': fraction},
             progress=progress,
+            device=device,
         )
     by_ridge = chosen == 'D' and fraction is None
     if (by_ridge or (chosen != 'B' and n_components is None)) and not len(training_sets):

@@ -15,13 +15,13 @@ import pandas as pd
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from bids_neurodecode.algebra import Device
 from bids_neurodecode.api.betas import as_mask
 from bids_neurodecode.api.usage import speaking_of_arguments
 from bids_neurodecode.config import DelaySettings, RidgeSettings, build_config
 from bids_neurodecode.errors import UsageError
 from bids_neurodecode.evaluation.identification import nearest, similarity
 from bids_neurodecode.evaluation.voxels import pearson_by_column, summary
-from bids_neurodecode.models.ridge_solver import Device
 from bids_neurodecode.samples import Responses, Samples
 from bids_neurodecode.systems.base import PerStimulus
 from bids_neurodecode.systems.encoding import encoders

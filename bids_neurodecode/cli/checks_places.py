@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import grp
+import importlib.util
 import math
 import multiprocessing
 import os
@@ -255,6 +256,8 @@ def check_machine(arguments: Arguments) -> None:
         For what is not there.
     """
     if arguments.device == 'cuda' or arguments.n_gpus:
+        if importlib.util.find_spec('torch') is None:
+            raise ResourceError(NO_CUDA)
         import torch
 
         if not torch.cuda.is_available():

@@ -319,7 +319,10 @@ def _add_files(group: argparse._ArgumentGroup) -> None:
 def _add_resources(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group('resources')
     group.add_argument(
-        '--device', choices=('auto', 'cpu', 'cuda'), default='auto', help='where models run'
+        '--device',
+        choices=('auto', 'cpu', 'cuda'),
+        default='auto',
+        help='where models run and betas are estimated',
     )
     group.add_argument(
         '--n-gpus',

@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bids_neurodecode.algebra import Device, to_numpy
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.mapped import blocks
 from bids_neurodecode.models.ridge import checked_arrays, make_folds
 from bids_neurodecode.models.ridge_solver import (
-    Device,
     DualSystem,
     Predictors,
     PrimalSystem,
@@ -31,7 +31,6 @@ from bids_neurodecode.models.ridge_solver import (
     gram,
     gram_without,
     kernel_of,
-    to_numpy,
 )
 from bids_neurodecode.standardizer import Standardizer
 from bids_neurodecode.typing import Float32Array, FloatArray

@@ -13,15 +13,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bids_neurodecode.algebra import Array, Device, to_numpy
 from bids_neurodecode.errors import ArgumentsError, DataError
 from bids_neurodecode.models.ridge import RidgeModel, make_folds
 from bids_neurodecode.models.ridge_solver import (
-    Array,
-    Device,
     Predictors,
     System,
     errors_of_penalties,
-    to_numpy,
 )
 from bids_neurodecode.models.wide import WideRegression
 from bids_neurodecode.typing import Float32Array

@@ -29,19 +29,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from itertools import pairwise
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from bids_neurodecode.errors import ResourceError
+from bids_neurodecode.algebra import Algebra, Array, Device, algebra_of, to_numpy
 from bids_neurodecode.typing import Float32Array, FloatArray
 
-NO_GPU = 'The device {device!r} is not there. Use the CPU, or install a PyTorch that sees the GPU.'
-
-Device = Literal['cpu', 'cuda']
 Folds = Sequence[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]
-Array = Any  # of NumPy or of PyTorch: what both offer is used
 Columns = slice | npt.NDArray[np.intp]
 Penalty = float | npt.NDArray[np.float64]
 
@@ -50,93 +46,6 @@ _SPANNED_BY_KERNEL, _SPANNED = 1e-10, 1e-12
 """Shares of the largest eigenvalue, of a kernel and a covariance: less is taken for rounding."""
 _WELL_CONDITIONED = 1e-4
 """A penalty of this share of the matrix needs no more than float32."""
-
-
-class Algebra(Protocol):
-    """What differs between NumPy and PyTorch."""
-
-    def single(self, values: Array) -> Array:
-        """Take values to the device, as float32."""
-
-    def double(self, values: Array) -> Array:
-        """Take values to the device, as float64."""
-
-    def eigh(self, matrix: Array) -> tuple[Array, Array]:
-        """Return eigenvalues, ascending, and eigenvectors of a symmetric matrix."""
-
-    def inverse(self, matrix: Array) -> Array:
-        """Return the inverse of a symmetric positive definite matrix."""
-
-
-class _NumPy:
-    def single(self, values: Array) -> Array:
-        return np.asarray(values, dtype=np.float32)
-
-    def double(self, values: Array) -> Array:
-        return np.asarray(values, dtype=np.float64)
-
-    def eigh(self, matrix: Array) -> tuple[Array, Array]:
-        from scipy.linalg import eigh
-
-        values, vectors = eigh(matrix, driver='evd', check_finite=False)
-        return values, vectors
-
-    def inverse(self, matrix: Array) -> Array:
-        from scipy.linalg import lapack
-
-        # symmetric: C order read as Fortran order is the transpose, so nothing is copied
-        factor, failed = lapack.dpotrf(matrix.T, lower=1)
-        if failed:
-            raise np.linalg.LinAlgError(f'no Cholesky factor: minor {failed} is not positive')
-        half = np.tril(lapack.dpotri(factor, lower=1, overwrite_c=1)[0])
-        whole = half + half.T
-        whole[np.diag_indices_from(whole)] /= 2
-        return whole
-
-
-class _Torch:
-    def __init__(self, device: Device) -> None:
-        self._device = device
-
-    def single(self, values: Array) -> Array:
-        return self._take(values, 'float32')
-
-    def double(self, values: Array) -> Array:
-        return self._take(values, 'float64')
-
-    def _take(self, values: Array, dtype: str) -> Array:
-        import torch
-
-        return torch.as_tensor(values, dtype=getattr(torch, dtype), device=self._device)
-
-    def eigh(self, matrix: Array) -> tuple[Array, Array]:
-        import torch
-
-        values, vectors = torch.linalg.eigh(matrix)
-        return values, vectors
-
-    def inverse(self, matrix: Array) -> Array:
-        import torch
-
-        return torch.cholesky_inverse(torch.linalg.cholesky(matrix))
-
-
-def algebra_of(device: Device) -> Algebra:
-    """Return the linear algebra of a device; raise ResourceError if it is not there."""
-    if device == 'cpu':
-        return _NumPy()
-    import torch
-
-    if not torch.cuda.is_available():
-        raise ResourceError(NO_GPU.format(device=device))
-    return _Torch(device)
-
-
-def to_numpy(values: Array) -> Float32Array:
-    """Return values of a device as a NumPy array, float32."""
-    if not isinstance(values, np.ndarray):
-        values = values.cpu().numpy()
-    return cast('Float32Array', np.asarray(values, dtype=np.float32))
 
 
 class _Factor:

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
+from bids_neurodecode.algebra import NUMPY, Algebra, Array, to_host
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.typing import BoolArray, Float32Array, IndexArray
 
@@ -48,10 +49,10 @@ class Repeats:
     same_condition: sparse.csr_array
     same_cell: sparse.csr_array
 
-    def sum_partners(self, values: Float32Array) -> Float32Array:
-        """Sum each trial's partners, (n_trials, n_voxels) in and out."""
-        over_runs = self.same_condition.T @ (self.same_condition @ values)
-        return np.asarray(over_runs - self.same_cell.T @ (self.same_cell @ values))
+    def sum_partners(self, values: Array, algebra: Algebra = NUMPY) -> Array:
+        """Sum each trial's partners, (n_trials, n_voxels) in and out, on the device."""
+        condition, cell = algebra.sparse(self.same_condition), algebra.sparse(self.same_cell)
+        return condition.T @ (condition @ values) - cell.T @ (cell @ values)
 
 
 def find_repeats(
@@ -83,7 +84,7 @@ def find_repeats(
     same_condition, same_cell = _indicator(condition[trials]), _indicator(cell)
     ones = np.ones((len(trials), 1), dtype=np.float32)
     found = Repeats(trials, session[trials], ones[:, 0], same_condition, same_cell)
-    n_partners = found.sum_partners(ones)[:, 0]
+    n_partners = to_host(found.sum_partners(ones))[:, 0]
     if not np.any(n_partners > 0):
         raise DataError(NO_REPEATS.format(where=where))
     return Repeats(trials, session[trials], n_partners, same_condition, same_cell)
@@ -102,9 +103,12 @@ class Judge:
     repeats
         Which trials take part.
     reference
-        Unregularised betas, shape (n_all_trials, n_voxels).
+        Unregularised betas, shape (n_all_trials, n_voxels), float32 on the device, as all arrays
+        of voxels are.
     session
         Session codes of all trials.
+    algebra
+        Of the device.
 
     Attributes
     ----------
@@ -115,32 +119,36 @@ class Judge:
         themselves, (n_voxels,), float64.
     """
 
-    def __init__(self, repeats: Repeats, reference: Float32Array, session: IndexArray) -> None:
+    def __init__(
+        self,
+        repeats: Repeats,
+        reference: Array,
+        session: IndexArray,
+        algebra: Algebra = NUMPY,
+    ) -> None:
+        self.algebra = algebra
         self._session = session
         self._n_partners = np.zeros(len(reference), dtype=np.float32)
         self._n_partners[repeats.trials] = repeats.n_partners
-        shape = int(session.max()) + 1, reference.shape[1]
-        self._mean, self._inverse = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+        zero = algebra.xp.zeros_like(reference[0])
+        self._mean, self._inverse = ([zero] * (int(session.max()) + 1) for _ in range(2))
         z = reference[repeats.trials]
         rows_of = _rows_of(repeats.session)
         for rows in rows_of:
             code = repeats.session[rows[0]]
-            self._mean[code], self._inverse[code] = _moments(z[rows])
+            self._mean[code], self._inverse[code] = _moments(algebra, z[rows])
             z[rows] = (z[rows] - self._mean[code]) * self._inverse[code]
-        partners = repeats.sum_partners(z)
-        self.partners = np.zeros_like(reference)
+        partners = repeats.sum_partners(z, algebra)
+        self.partners = algebra.xp.zeros_like(reference)
         self.partners[repeats.trials] = partners
-        self.constant = np.zeros(reference.shape[1])
-        self.unregularised = np.zeros(reference.shape[1])
+        self.constant, self.unregularised = algebra.double(zero), algebra.double(zero)
         for rows in rows_of:
-            weighted = z[rows] * repeats.n_partners[rows, None]
-            self.constant += np.einsum('tv,tv->v', weighted, z[rows])
+            weighted = z[rows] * algebra.single(repeats.n_partners[rows, None])
+            self.constant = self.constant + algebra.dot(weighted, z[rows])
             weighted -= partners[rows]
-            self.unregularised += 2 * np.einsum('tv,tv->v', weighted, z[rows])
+            self.unregularised = self.unregularised + 2 * algebra.dot(weighted, z[rows])
 
-    def gains(
-        self, trials: slice, plain: Float32Array, spread: Float32Array, on: Float32Array
-    ) -> Float32Array:
+    def gains(self, trials: slice, plain: Array, spread: Float32Array, on: Array) -> Array:
         """Return what each further component adds to the badness in a run, (k, n_voxels).
 
         Parameters
@@ -150,16 +158,17 @@ class Judge:
         plain
             Their unregularised betas, (n_trials, n_voxels).
         spread, on
-            Betas with k components are ``plain - spread[:, :k] @ on[:k]``.
+            Betas with k components are ``plain - spread[:, :k] @ on[:k]``; ``spread`` is NumPy's.
         """
         counts, mean, inverse = self.of_run(trials)
-        push = self.partners[trials] - counts[:, None] * ((plain - mean) * inverse)
+        weights = self.algebra.single(counts[:, None])
+        push = self.partners[trials] - weights * ((plain - mean) * inverse)
         inner = (spread.T * counts) @ spread
         pairs = 2 * np.tril(inner, -1) + np.diag(np.diagonal(inner))
-        linear = 2 * inverse * (spread.T @ push)
-        return np.asarray((linear + inverse**2 * (pairs @ on)) * on)
+        linear = 2 * inverse * (self.algebra.single(spread).T @ push)
+        return (linear + inverse**2 * (self.algebra.single(pairs) @ on)) * on
 
-    def of_run(self, trials: slice) -> tuple[Float32Array, Float32Array, Float32Array]:
+    def of_run(self, trials: slice) -> tuple[Float32Array, Array, Array]:
         """Return how many partners a run's trials have, and voxels' mean and 1 / deviation."""
         code = self._session[trials.start]
         return self._n_partners[trials], self._mean[code], self._inverse[code]
@@ -177,38 +186,40 @@ class RunJudges:
     """
 
     def __init__(self, judges: Sequence[Judge], trials: slice) -> None:
-        runs = [judge.of_run(trials) for judge in judges]
+        self.algebra = judges[0].algebra
+        stacked, runs = self.algebra.xp.stack, [judge.of_run(trials) for judge in judges]
         self.centre = runs[0][1]
-        self._counts = np.stack([counts for counts, _, _ in runs])
+        counts = np.stack([each for each, _, _ in runs])
+        self._counts = self.algebra.single(counts)
         self._partners = [judge.partners[trials] for judge in judges]
-        self._offset = np.stack([mean - self.centre for _, mean, _ in runs])
-        self._inverse = np.stack([inverse for _, _, inverse in runs])
-        number = self._counts.sum(axis=1)[:, None]
-        total = np.stack([partners.sum(axis=0) for partners in self._partners])
+        self._offset = stacked([mean - self.centre for _, mean, _ in runs])
+        self._inverse = stacked([inverse for _, _, inverse in runs])
+        number = self.algebra.single(counts.sum(axis=1)[:, None])
+        total = stacked([partners.sum(axis=0) for partners in self._partners])
         self._constant = self._offset * (
             self._inverse**2 * self._offset * number + 2 * self._inverse * total
         )
 
-    def of(self, centred: Float32Array) -> Float32Array:
+    def of(self, centred: Array) -> Array:
         """Return what betas (n_trials, n_voxels) add to the badness, (n_judges, n_voxels)."""
-        on_partners = np.stack(
-            [np.einsum('tv,tv->v', centred, partners) for partners in self._partners]
+        on_partners = self.algebra.xp.stack(
+            [self.algebra.dot(centred, partners) for partners in self._partners]
         )
-        squares, sums = self._counts @ np.square(centred), self._counts @ centred
+        squares, sums = self._counts @ centred**2, self._counts @ centred
         spread = squares - 2 * self._offset * sums
-        return np.asarray(
-            self._inverse * (self._inverse * spread - 2 * on_partners) + self._constant
-        )
+        return self._inverse * (self._inverse * spread - 2 * on_partners) + self._constant
 
 
-def _moments(betas: Float32Array) -> tuple[Float32Array, Float32Array]:
+def _moments(algebra: Algebra, betas: Array) -> tuple[Array, Array]:
     """Return mean and inverse deviation over trials; the latter 0 where nothing varies."""
-    mean = betas.mean(axis=0, dtype=np.float64).astype(np.float32)
+    xp = algebra.xp
+    mean = algebra.single(betas.mean(axis=0, dtype=xp.float64))
     if len(betas) < 2:
-        return mean, np.zeros_like(mean)
-    deviation = betas.std(axis=0, ddof=1)
+        return mean, xp.zeros_like(mean)
+    centred = betas - mean
+    deviation = xp.sqrt(algebra.dot(centred, centred) / (len(betas) - 1))
     flat = deviation <= 1e-12
-    return mean, np.where(flat, 0, 1 / np.where(flat, 1, deviation)).astype(np.float32)
+    return mean, algebra.single(xp.where(flat, 0, 1 / xp.where(flat, 1, deviation)))
 
 
 def _rows_of(session: IndexArray) -> list[IndexArray]:

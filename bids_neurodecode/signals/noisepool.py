@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import linalg
 
+from bids_neurodecode.algebra import Algebra, Array, to_host
 from bids_neurodecode.typing import BoolArray, FloatArray
 
 N_GROUPS = 4096
@@ -198,22 +199,24 @@ def noise_pool(
     return np.asarray(bright & (np.where(finite, rsquared, np.inf) < threshold))
 
 
-def unit_gram(series: npt.NDArray[np.float32]) -> FloatArray:
+def unit_gram(algebra: Algebra, series: Array) -> FloatArray:
     """Return the sum over voxels of outer products of their series at unit length.
 
     Parameters
     ----------
+    algebra
+        Of the device.
     series
-        Shape (n_volumes, n_voxels), polynomials projected off.
+        Shape (n_volumes, n_voxels), float32 on the device, polynomials projected off.
 
     Returns
     -------
     ndarray of shape (n_volumes, n_volumes)
         Adds up over chunks of voxels.
     """
-    lengths = np.linalg.norm(series, axis=0)
-    unit = series / np.where(lengths > 0, lengths, 1)
-    return np.asarray((unit @ unit.T).astype(np.float64))
+    lengths = algebra.xp.linalg.norm(series, axis=0)
+    unit = series / algebra.xp.where(lengths > 0, lengths, 1)
+    return to_host(algebra.double(unit @ unit.T))
 
 
 def noise_components(gram: FloatArray, n_components: int) -> FloatArray:

@@ -10,11 +10,12 @@ training trials alone, which is what ``tuning_sets`` are for.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from bids_neurodecode.algebra import Device, algebra_of
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.signals import noisepool
 from bids_neurodecode.signals.badness import Repeats, find_repeats
@@ -78,6 +79,7 @@ def estimate_single_trials(
     options: SingleTrialOptions | None = None,
     progress: Callable[[int, int], None] | None = None,
     allocate: Allocate | None = None,
+    device: Device | Literal['torch'] = 'cpu',
 ) -> SingleTrialBetas:
     """Estimate a beta for each trial and voxel.
 
@@ -113,6 +115,11 @@ def estimate_single_trials(
         Makes the arrays that are kept from a name, a shape and a type, such as memory-mapped
         ones: of zeros, or, to go on where a killed run stopped, with what that run left in them.
         In memory if left out.
+    device
+        ``cpu``: NumPy multiplies; ``cuda``: PyTorch, on the GPU, which holds a chunk of a run or a
+        block of voxels at a time (as ``options.chunk_voxels`` limits them); ``torch``: PyTorch on
+        the processor, to compare with. Designs are factorised by NumPy in any case. What devices
+        find differs by rounding.
 
     Returns
     -------
@@ -120,6 +127,8 @@ def estimate_single_trials(
 
     Raises
     ------
+    ResourceError
+        If the device is not there.
     DataError
         If runs, trials or regressors do not fit together, no voxel is usable, or something has
         to be chosen by repeats and there are none.
@@ -142,7 +151,15 @@ def estimate_single_trials(
     if inner_sets and set(options.models) != set(EVERY_MODEL):
         raise DataError(INNER_NEED_ALL.format(found=', '.join(options.models)))
     repeats = _all_repeats(design, [*tuning_sets, *inner_sets], options)
-    work = _prepare(series, design, stimulus_duration, options, progress, allocate or _in_memory)
+    work = Work(
+        series=series,
+        design=design,
+        library=hrf_library(repetition_time, stimulus_duration),
+        make=allocate or _in_memory,
+        chunk_voxels=options.chunk_voxels,
+        tick=_counter(options, design.n_runs, progress),
+        algebra=algebra_of(device),
+    )
     found = fit_responses(work, assumed_hrf(repetition_time, stimulus_duration))
     if not found.usable.any():
         raise DataError(NO_VOXELS.format(n=work.n_voxels))
@@ -203,25 +220,6 @@ def _all_repeats(
     ]
 
 
-def _prepare(
-    series: Sequence[RunSeries],
-    design: TrialDesign,
-    stimulus_duration: float,
-    options: SingleTrialOptions,
-    progress: Callable[[int, int], None] | None,
-    make: Allocate,
-) -> Work:
-    n_passes = 2 + ('B' in options.models or options.chooses_components) + options.denoises
-    return Work(
-        series=series,
-        design=design,
-        library=hrf_library(design.repetition_time, stimulus_duration),
-        make=make,
-        chunk_voxels=options.chunk_voxels,
-        tick=_counter(n_passes, design.n_runs, progress),
-    )
-
-
 def _block_voxels(
     design: TrialDesign, n_sets: int, n_components: int, options: SingleTrialOptions
 ) -> int:
@@ -234,8 +232,9 @@ def _block_voxels(
 
 
 def _counter(
-    n_passes: int, n_runs: int, progress: Callable[[int, int], None] | None
+    options: SingleTrialOptions, n_runs: int, progress: Callable[[int, int], None] | None
 ) -> Callable[[float], None]:
+    n_passes = 2 + ('B' in options.models or options.chooses_components) + options.denoises
     done, told = 0.0, 0
 
     def tick(share: float) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from bids_neurodecode.algebra import Array, to_host
 from bids_neurodecode.signals.badness import Judge, Repeats, RunJudges
 from bids_neurodecode.signals.fractional import fit_scale_offset, penalties
 from bids_neurodecode.signals.reliability import ncsnr
@@ -26,7 +27,7 @@ from bids_neurodecode.typing import BoolArray, Float32Array, FloatArray, IndexAr
 
 @dataclass(frozen=True, eq=False)
 class BlockBetas:
-    """A block's betas without components, and its coordinates on these.
+    """A block's betas without components, and its coordinates on these, float32 on the device.
 
     Parameters
     ----------
@@ -38,9 +39,9 @@ class BlockBetas:
         One array per run: the data's coordinates on the drift-free design, for R2.
     """
 
-    plain: Float32Array
-    on: list[Float32Array]
-    drift_free: list[Float32Array]
+    plain: Array
+    on: list[Array]
+    drift_free: list[Array]
 
 
 def read_block(
@@ -59,17 +60,16 @@ def read_block(
     block
         Which block.
     """
-    rows = np.array(coordinates.in_block(block))
-    plain = np.empty((work.design.n_trials, len(block.voxels)), dtype=np.float32)
-    on, free = [], []
+    rows = work.algebra.single(np.array(coordinates.in_block(block)))
+    plain, on, free = [], [], []
     for run, (trials, each) in enumerate(zip(work.trials, denoiser.runs(block.hrf), strict=True)):
         mine, of_design = coordinates.of_run(rows, run)
-        both = each.rows @ mine
+        both = work.algebra.single(each.rows) @ mine
         n = trials.stop - trials.start
-        plain[trials] = both[:n]
+        plain.append(both[:n])
         on.append(both[n:])
         free.append(of_design)
-    return BlockBetas(plain, on, free)
+    return BlockBetas(work.algebra.xp.concatenate(plain), on, free)
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,24 +114,26 @@ def judge_components(
     shape = work.n_voxels, n_components + 1
     badness = [work.make(f'badness-{k}', shape) for k in range(len(repeats))]
     agreement = work.make('agreement', (len(inner_sets), work.n_voxels))
+    algebra, session = work.algebra, work.design.session
     for block in work.blocks(2, blocks):
         betas = read_block(work, coordinates, denoiser, block)
-        percents = betas.plain * found.to_percent(block.voxels)
+        percents = to_host(betas.plain * algebra.single(found.to_percent(block.voxels)))
         if plain is not None:
             plain.T[block.voxels] = percents.T
         for row, mask in zip(agreement, inner_sets, strict=True):
             row[block.voxels] = ncsnr(percents[mask], work.design.condition[mask])
         for values, each in zip(badness, repeats, strict=True):
-            judge = Judge(each, betas.plain, work.design.session)
-            gains = np.zeros((n_components, len(block.voxels)))
+            judge = Judge(each, betas.plain, session, algebra)
+            gains: Array = 0
             for trials, small, on in zip(
                 work.trials, denoiser.runs(block.hrf), betas.on, strict=True
             ):
                 spread = small.spread[:, :n_components]
-                gains += judge.gains(trials, betas.plain[trials], spread, on[:n_components])
-            values[block.voxels, 0] = judge.unregularised
-            curve = judge.unregularised + np.cumsum(gains, axis=0)
-            values[block.voxels, 1:] = curve.T
+                more = judge.gains(trials, betas.plain[trials], spread, on[:n_components])
+                gains = algebra.double(more) + gains
+            values[block.voxels, 0] = to_host(judge.unregularised)
+            curve = judge.unregularised + algebra.xp.cumsum(gains, axis=0)
+            values[block.voxels, 1:] = to_host(curve).T
     for values in badness:
         values[~found.usable] = np.nan
     if plain is not None:
@@ -200,11 +202,14 @@ def write_betas(
     for block in work.blocks(3, blocks):
         betas = read_block(work, coordinates, denoiser, block)
         for k in numbers:
-            plain = betas.plain.copy()
-            for trials, small, on in zip(
-                work.trials, denoiser.runs(block.hrf), betas.on, strict=True
-            ):
-                plain[trials] -= small.spread[:, :k] @ on[:k]
+            plain = work.algebra.xp.concatenate(
+                [
+                    betas.plain[trials] - work.algebra.single(small.spread[:, :k]) @ on[:k]
+                    for trials, small, on in zip(
+                        work.trials, denoiser.runs(block.hrf), betas.on, strict=True
+                    )
+                ]
+            )
             same = [tuning for tuning in tunings if tuning.n_components == k]
             for tuning in same:
                 if tuning.voxels is not None:
@@ -222,14 +227,15 @@ def _write_same(
     denoiser: Denoiser,
     block: Block,
     betas: BlockBetas,
-    plain: Float32Array,
+    plain: Array,
     tunings: Sequence[Tuning],
     fractions: Sequence[float],
 ) -> None:
     """Write a block's betas of tunings with one number of components."""
-    voxels, to_percent = block.voxels, found.to_percent(block.voxels)
+    voxels, algebra = block.voxels, work.algebra
+    to_percent = algebra.single(found.to_percent(voxels))
     if 'C' in tunings[0].betas:
-        tunings[0].betas['C'].T[voxels] = (plain * to_percent).T
+        tunings[0].betas['C'].T[voxels] = to_host(plain * to_percent).T
         scores = _rsquared(work, found, block, betas, plain)
         for tuning in tunings:
             tuning.rsquared['C'][voxels] = scores
@@ -240,19 +246,20 @@ def _write_same(
     for tuning, shrunk in zip(tunings, each, strict=True):
         # counted before the scale is restored, as GLMsingle does
         tuning.rsquared['D'][voxels] = _rsquared(work, found, block, betas, shrunk)
-        scale, offset = (to_percent * x for x in fit_scale_offset(shrunk, plain))
-        restored = shrunk * scale.astype(np.float32) + offset.astype(np.float32)
-        tuning.betas['D'].T[voxels] = restored.T
+        scale, offset = (
+            algebra.single(to_percent * x) for x in fit_scale_offset(shrunk, plain, algebra)
+        )
+        tuning.betas['D'].T[voxels] = to_host(shrunk * scale + offset).T
 
 
 def _rsquared(
-    work: Work, found: Responses, block: Block, betas: BlockBetas, values: Float32Array
+    work: Work, found: Responses, block: Block, betas: BlockBetas, values: Array
 ) -> FloatArray:
     """Return R2 in percent of betas (n_trials, n_block_voxels), with only polynomials removed."""
     explained = np.zeros(len(block.voxels))
     for run, (trials, on) in enumerate(zip(work.trials, betas.drift_free, strict=True)):
-        missed = on - work.factors(run)[block.hrf].forward @ values[trials]
-        explained += explained_by(on, missed)
+        forward = work.algebra.single(work.factors(run)[block.hrf].forward)
+        explained += explained_by(work.algebra, on, on - forward @ values[trials])
     return percent(explained, found.total[block.voxels])
 
 
@@ -261,7 +268,7 @@ def _write_inner(
     tuning: Tuning,
     denoiser: Denoiser,
     block: Block,
-    plain: Float32Array,
+    plain: Array,
     fractions: Sequence[float],
 ) -> None:
     """Write betas of models C and D of the voxels that a tuning is about, in the data's units."""
@@ -270,22 +277,22 @@ def _write_inner(
     if not here.size:
         return
     columns = np.searchsorted(tuning.voxels, block.voxels[here])
-    plain = np.ascontiguousarray(plain[:, here])
-    tuning.betas['C'].T[columns] = plain.T
+    plain = plain[:, here]
+    tuning.betas['C'].T[columns] = to_host(plain).T
     ridge = denoiser.ridge(block.hrf, tuning.n_components)
     # scale and offset of the unregularised betas do not matter where betas are z-scored
     (shrunk,) = shrink_each(work, ridge, plain, [tuning], fractions, columns)
-    tuning.betas['D'].T[columns] = shrunk.T
+    tuning.betas['D'].T[columns] = to_host(shrunk).T
 
 
 def shrink_each(
     work: Work,
     ridge: Sequence[RidgeFactor],
-    plain: Float32Array,
+    plain: Array,
     tunings: Sequence[Tuning],
     fractions: Sequence[float],
     voxels: IndexArray,
-) -> Iterator[Float32Array]:
+) -> Iterator[Array]:
     """Yield each tuning's shrunken betas, for tunings with one number of components.
 
     Parameters
@@ -293,40 +300,41 @@ def shrink_each(
     work, ridge
         The data; the ridge of each run.
     plain
-        Unregularised betas, (n_trials, n_block_voxels).
+        Unregularised betas, (n_trials, n_block_voxels), on the device.
     tunings, fractions
         Fractions and their badness are written into the tunings' rows ``voxels``.
     """
-    rotated = [
-        factor.vectors.T @ plain[trials] for factor, trials in zip(ridge, work.trials, strict=True)
-    ]
-    squares = [factor.squares for factor in ridge]
-    strengths = penalties(rotated, squares, fractions)
+    algebra, session = work.algebra, work.design.session
+    vectors = [algebra.single(factor.vectors) for factor in ridge]
+    rotated = [each.T @ plain[trials] for each, trials in zip(vectors, work.trials, strict=True)]
+    strengths = penalties(rotated, [factor.squares for factor in ridge], fractions, algebra)
+    strengths = algebra.single(strengths)
     badness = np.zeros((len(tunings), *strengths.shape))
     judges = [
-        Judge(each.repeats, plain, work.design.session)
+        Judge(each.repeats, plain, session, algebra)
         for each in tunings
         if each.repeats is not None
     ]
     if judges:
-        badness += np.stack([judge.constant for judge in judges])[:, None]
+        badness += to_host(algebra.xp.stack([judge.constant for judge in judges]))[:, None]
         for factor, trials, part in zip(ridge, work.trials, rotated, strict=True):
             badness += judge_fractions(factor, RunJudges(judges, trials), part, strengths)
-    single = strengths.astype(np.float32)
+    shares = [algebra.single(factor.squares[:, None]) for factor in ridge]
     for tuning, values in zip(tunings, badness.astype(np.float32), strict=True):
         choice = np.argmin(values, axis=0)
         tuning.fraction[voxels] = np.asarray(fractions)[choice]
         tuning.fraction_badness[voxels] = values.T
-        strength = np.take_along_axis(single, choice[None], axis=0)[0]
-        shrunk = np.empty_like(plain)
-        for factor, trials, part in zip(ridge, work.trials, rotated, strict=True):
-            share = factor.squares.astype(np.float32)[:, None]
-            shrunk[trials] = factor.vectors @ (part * (share / (share + strength)))
-        yield shrunk
+        strength = strengths[choice, np.arange(len(choice))]
+        yield algebra.xp.concatenate(
+            [
+                each @ (part * (share / (share + strength)))
+                for each, share, part in zip(vectors, shares, rotated, strict=True)
+            ]
+        )
 
 
 def judge_fractions(
-    factor: RidgeFactor, judges: RunJudges, rotated: Float32Array, strengths: FloatArray
+    factor: RidgeFactor, judges: RunJudges, rotated: Array, strengths: Array
 ) -> FloatArray:
     """Return what a run adds to the badness, (n_judges, n_fractions, n_block_voxels).
 
@@ -335,19 +343,19 @@ def judge_fractions(
     factor, judges
         Of the run.
     rotated
-        Its unregularised coefficients, (n_singular, n_block_voxels).
+        Its unregularised coefficients, (n_singular, n_block_voxels), on the device.
     strengths
-        Penalties, (n_fractions, n_block_voxels).
+        Penalties, (n_fractions, n_block_voxels), float32 on the device.
     """
-    share = factor.squares.astype(np.float32)[:, None]
+    algebra, xp = judges.algebra, judges.algebra.xp
+    share = algebra.single(factor.squares[:, None])
     # one row more takes the centre of the judges off within the same product
-    vectors = np.pad(factor.vectors, [(0, 0), (0, 1)], constant_values=-1)
-    shrunk = np.empty((len(rotated) + 1, rotated.shape[1]), dtype=np.float32)
-    shrunk[-1] = judges.centre
+    vectors = algebra.single(np.pad(factor.vectors, [(0, 0), (0, 1)], constant_values=-1))
+    shrunk = xp.concatenate([rotated, judges.centre[None]])
     scaled = rotated * share
     found = []
-    for strength in strengths.astype(np.float32):
-        np.add(share, strength, out=shrunk[:-1])
-        np.divide(scaled, shrunk[:-1], out=shrunk[:-1])
+    for strength in strengths:
+        xp.add(share, strength, out=shrunk[:-1])
+        xp.divide(scaled, shrunk[:-1], out=shrunk[:-1])
         found.append(judges.of(vectors @ shrunk))
-    return np.stack(found, axis=1).astype(np.float64)
+    return to_host(algebra.double(xp.stack(found, axis=1)))

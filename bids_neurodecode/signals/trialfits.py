@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from scipy import linalg
 
+from bids_neurodecode.algebra import Algebra, Array, to_host
 from bids_neurodecode.signals.trialdesign import TrialDesign
 from bids_neurodecode.typing import Float32Array, FloatArray
 
@@ -219,39 +219,40 @@ def project_off(basis: FloatArray, values: FloatArray) -> FloatArray:
     return np.asarray(values - basis @ (basis.T @ values))
 
 
-def drift_free(values: npt.NDArray[np.float32], drift: FloatArray) -> Float32Array:
+def drift_free(algebra: Algebra, values: Array, drift: FloatArray) -> Array:
     """Project the drift off some voxels of a run, (n_volumes, n_chunk_voxels), in place.
 
     Parameters
     ----------
+    algebra
+        Of the device.
     values
-        Shape (n_volumes, n_chunk_voxels), float32; changed in place.
+        Shape (n_volumes, n_chunk_voxels), float32 on the device; changed in place.
     drift
         Orthonormal polynomials, (n_volumes, degree + 1).
     """
     # the mean first and in float64: it is large beside the signal
-    values -= values.mean(axis=0, dtype=np.float64).astype(np.float32)
-    basis = _single(drift)
+    values -= algebra.single(values.mean(axis=0, dtype=algebra.xp.float64))
+    basis = algebra.single(_single(drift))
     values -= basis @ (basis.T @ values)
     return values
 
 
-def explained_by(fitted: Float32Array, missed: Float32Array) -> FloatArray:
+def explained_by(algebra: Algebra, fitted: Array, missed: Array) -> FloatArray:
     """Return the sum of squares that a fit explains, (n_chunk_voxels,), float64.
 
     Parameters
     ----------
+    algebra
+        Of the device.
     fitted
-        The series on the orthonormal basis of a design, (n_trials, n_chunk_voxels).
+        The series on the orthonormal basis of a design, (n_trials, n_chunk_voxels), on the
+        device.
     missed
         What betas leave of that, of the same shape.
     """
-    return sum_squares(fitted).astype(np.float64) - sum_squares(missed)
-
-
-def sum_squares(values: Float32Array) -> Float32Array:
-    """Return the sum of squares of each column."""
-    return np.asarray(np.einsum('tv,tv->v', values, values))
+    squares = algebra.double(algebra.dot(fitted, fitted)) - algebra.dot(missed, missed)
+    return to_host(squares)
 
 
 def percent(explained: FloatArray, total: FloatArray) -> FloatArray:

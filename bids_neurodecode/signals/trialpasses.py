@@ -19,6 +19,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from bids_neurodecode.algebra import Algebra, Array, to_host
 from bids_neurodecode.signals.noisepool import noise_components, unit_gram
 from bids_neurodecode.signals.trialdesign import RunSeries, TrialDesign, orthonormal_beside
 from bids_neurodecode.signals.trialfits import (
@@ -32,12 +33,9 @@ from bids_neurodecode.signals.trialfits import (
     project_off,
     ridge_factor,
     stack,
-    sum_squares,
 )
 from bids_neurodecode.typing import BoolArray, Float32Array, FloatArray, IndexArray
 
-CHUNK_VOXELS = 1024
-"""Voxels of a run at once: what comes of 20 responses stays in the processor's cache."""
 BLOCK_BYTES = 512 * 2**20
 
 
@@ -76,6 +74,8 @@ class Work:
         Voxels at once, at most.
     tick
         Called with the share of a pass that was done since.
+    algebra
+        Of the device that multiplies.
     """
 
     series: Sequence[RunSeries]
@@ -84,6 +84,7 @@ class Work:
     make: Allocate
     chunk_voxels: int | None
     tick: Callable[[float], None]
+    algebra: Algebra
     _factors: dict[int, list[RunFactor]] = field(default_factory=dict)
 
     @property
@@ -139,7 +140,7 @@ class Work:
 
     def slices(self, n_voxels: int) -> Iterator[slice]:
         """Yield slices of neighbouring voxels."""
-        size = min(self.chunk_voxels or CHUNK_VOXELS, CHUNK_VOXELS)
+        size = min(self.chunk_voxels or self.algebra.columns, self.algebra.columns)
         for start in range(0, n_voxels, size):
             yield slice(start, min(start + size, n_voxels))
 
@@ -216,23 +217,27 @@ def sum_run(
         explain; sum; whether the voxel cannot be used; sum of squares without the polynomials;
         products with both rows of ``onoff``.
     """
-    n, factors = work.n_responses, work.factors(run)
-    rows = stack([factor.drift_basis.T for factor in factors])
-    missed = stack([factor.missed for factor in factors]) if work.design.has_extra else None
+    n, factors, algebra = work.n_responses, work.factors(run), work.algebra
+    xp, pair = algebra.xp, algebra.single(onoff)
+    rows = algebra.single(stack([factor.drift_basis.T for factor in factors]))
+    missed = None
+    if work.design.has_extra:
+        missed = algebra.single(stack([factor.missed for factor in factors]))
     for voxels in work.slices(work.n_voxels):
-        part = np.array(values[:, voxels], dtype=np.float32)
-        low, high = part.min(axis=0), part.max(axis=0)
-        bad = ~(np.isfinite(low) & np.isfinite(high) & (low < high))
+        part = algebra.single(np.array(values[:, voxels], dtype=np.float32))
+        low, high = xp.amin(part, axis=0), xp.amax(part, axis=0)
+        bad = ~(xp.isfinite(low) & xp.isfinite(high) & (low < high))
         part[:, bad] = 0
         found = sums[:, voxels]
-        found[n] = part.sum(axis=0, dtype=np.float64)
-        found[n + 1] = bad
-        drift_free(part, work.design.drift[run])
-        found[n + 2] = sum_squares(part)
-        found[n + 3 :] = onoff @ part
-        found[:n] = _squares_by_response(rows @ part, n)
+        found[n] = to_host(part.sum(axis=0, dtype=xp.float64))
+        found[n + 1] = to_host(bad)
+        drift_free(algebra, part, work.design.drift[run])
+        found[n + 2] = to_host(algebra.dot(part, part))
+        found[n + 3 :] = to_host(pair @ part)
+        squares = _squares_by_response(algebra, rows @ part, n)
         if missed is not None:
-            found[:n] -= _squares_by_response(missed @ part, n)
+            squares -= _squares_by_response(algebra, missed @ part, n)
+        found[:n] = to_host(squares)
 
 
 def onoff_rows(design: TrialDesign, run: int, assumed: FloatArray) -> FloatArray:
@@ -252,9 +257,9 @@ def onoff_rows(design: TrialDesign, run: int, assumed: FloatArray) -> FloatArray
     return np.stack([clean[:, 0], free[:, 0]])
 
 
-def _squares_by_response(coordinates: Float32Array, n: int) -> Float32Array:
+def _squares_by_response(algebra: Algebra, coordinates: Array, n: int) -> Array:
     parts = coordinates.reshape(n, -1, coordinates.shape[1])
-    return np.asarray(np.einsum('htv,htv->hv', parts, parts))
+    return algebra.double(algebra.dot(parts, parts))
 
 
 class Coordinates:
@@ -298,7 +303,7 @@ class Coordinates:
         start = self._rows[run]
         self.in_block(block)[start : start + len(values), voxels] = values
 
-    def of_run(self, rows: Float32Array, run: int) -> tuple[Float32Array, Float32Array]:
+    def of_run(self, rows: Array, run: int) -> tuple[Array, Array]:
         """Return a run's coordinates on trials and components, and on the drift-free design.
 
         The first are (n_trials + n_components, n_block_voxels).
@@ -306,7 +311,7 @@ class Coordinates:
         Parameters
         ----------
         rows
-            The block's coordinates on all runs, (n_rows, n_block_voxels).
+            The block's coordinates on all runs, (n_rows, n_block_voxels), on the device.
         run
             Which run, from 0.
         """
@@ -314,7 +319,8 @@ class Coordinates:
         mine = rows[self._rows[run] : self._rows[run + 1]]
         if not self._work.design.has_extra:
             return mine, mine[:n]
-        return np.concatenate([mine[:n], mine[2 * n :]]), mine[n : 2 * n]
+        xp = self._work.algebra.xp
+        return xp.concatenate([mine[:n], mine[2 * n :]]), mine[n : 2 * n]
 
 
 def make_blocks(found: Responses, block_voxels: int) -> list[Block]:
@@ -361,18 +367,18 @@ def project_runs(
     ends = np.cumsum(work.design.n_volumes)
     kept = work.make('components', (int(ends[-1]), coordinates.n_components), np.float64)
     parts = np.split(kept, ends[:-1])
-    inside = np.flatnonzero(pool)
+    inside, algebra = np.flatnonzero(pool), work.algebra
     for run, values in work.runs(1):
         if coordinates.n_components:
             components = run_components(work, run, values, inside, coordinates.n_components)
             parts[run][:, : components.shape[1]] = components
         single = parts[run].astype(np.float32)
-        stacks = [stack([f.coordinates, single.T]) for f in work.factors(run)]
+        stacks = [algebra.single(stack([f.coordinates, single.T])) for f in work.factors(run)]
         for block in blocks:
             for voxels in work.slices(len(block.voxels)):
-                part = values[:, block.voxels[voxels]].astype(np.float32, copy=False)
-                part = drift_free(part, work.design.drift[run])
-                coordinates.put(block, run, voxels, stacks[block.hrf] @ part)
+                part = algebra.single(values[:, block.voxels[voxels]])
+                part = drift_free(algebra, part, work.design.drift[run])
+                coordinates.put(block, run, voxels, to_host(stacks[block.hrf] @ part))
     return [part[:, part.any(axis=0)] for part in parts]
 
 
@@ -396,8 +402,9 @@ def run_components(
     """
     gram = np.zeros((len(values), len(values)))
     for voxels in work.slices(len(pool)):
-        part = values[:, pool[voxels]].astype(np.float32, copy=False)
-        gram += unit_gram(drift_free(part, work.design.drift[run]))
+        part = work.algebra.single(values[:, pool[voxels]])
+        part = drift_free(work.algebra, part, work.design.drift[run])
+        gram += unit_gram(work.algebra, part)
     return orthonormal_beside(work.design.nuisance[run], noise_components(gram, n_components))
 
 

@@ -9,11 +9,11 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from bids_neurodecode.algebra import Device
 from bids_neurodecode.config import RidgeSettings
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.evaluation.identification import Measure
 from bids_neurodecode.models.ridge import RidgeModel
-from bids_neurodecode.models.ridge_solver import Device
 from bids_neurodecode.samples import Samples, contents
 from bids_neurodecode.standardizer import Standardizer
 from bids_neurodecode.stimuli.space import FeatureSpace

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from bids_neurodecode.algebra import NUMPY
 from bids_neurodecode.signals import noisepool
 
 
@@ -67,7 +68,7 @@ def test_pool_is_bright_and_unresponsive():
 def test_components_are_those_of_a_singular_value_decomposition():
     series = np.random.default_rng(3).normal(size=(40, 90)).astype(np.float32)
     series[:, 7] = 0  # takes no part
-    gram = noisepool.unit_gram(series[:, :50]) + noisepool.unit_gram(series[:, 50:])
+    gram = noisepool.unit_gram(NUMPY, series[:, :50]) + noisepool.unit_gram(NUMPY, series[:, 50:])
     found = noisepool.noise_components(gram, 5)
     used = np.delete(series, 7, axis=1).astype(float)
     left, _, _ = np.linalg.svd(used / np.linalg.norm(used, axis=0))
@@ -76,7 +77,7 @@ def test_components_are_those_of_a_singular_value_decomposition():
 
 def test_components_end_with_the_pool():
     series = np.random.default_rng(4).normal(size=(40, 3)).astype(np.float32)
-    assert noisepool.noise_components(noisepool.unit_gram(series), 10).shape == (40, 3)
+    assert noisepool.noise_components(noisepool.unit_gram(NUMPY, series), 10).shape == (40, 3)
     assert noisepool.noise_components(np.zeros((40, 40)), 10).shape == (40, 0)
 
 

@@ -15,12 +15,12 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from bids_neurodecode.algebra import Device
 from bids_neurodecode.config import Config, RidgeSettings
 from bids_neurodecode.errors import ArgumentsError, DataError
 from bids_neurodecode.mapped import blocks, room
 from bids_neurodecode.models.banded import BandedModel, fit_banded
 from bids_neurodecode.models.ridge import RidgeModel, fit_ridge
-from bids_neurodecode.models.ridge_solver import Device
 from bids_neurodecode.samples import Samples
 from bids_neurodecode.standardizer import Standardizer
 from bids_neurodecode.stimuli.space import FeatureSpace

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from bids_neurodecode.algebra import Device
 from bids_neurodecode.bids.records import ParticipantInput, RunInput
 from bids_neurodecode.config import BetaSettings, Config
 from bids_neurodecode.samples import Responses, Samples, Split, VoxelMask
@@ -69,6 +70,7 @@ def estimate(
     duration: float | None,
     folder: Path,
     checkpoints: Path,
+    device: Device = 'cpu',
 ) -> dict[str, Any]:
     """Estimate the betas of all trials, and those tuned for each fold; save what they are.
 
@@ -92,6 +94,8 @@ def estimate(
         That is written into.
     checkpoints
         Where a killed run goes on from.
+    device
+        Where the engine multiplies.
     """
     if participant.betas is not None:
         from bids_neurodecode.systems.steps.precomputed import take_precomputed
@@ -117,6 +121,7 @@ def estimate(
         tuning_sets=fits[1:] if model != 'B' else [],
         inner_sets=[fold.train for inner in folds for fold in inner],
         checkpoints=checkpoints,
+        device=device,
     )
     scores: list[dict[Model, float]] = []
     chosen = [model] * len(fits) if model != 'auto' else []
@@ -391,6 +396,7 @@ def _run_engine(
     tuning_sets: Sequence[BoolArray],
     inner_sets: Sequence[BoolArray],
     checkpoints: Path,
+    device: Device,
 ) -> SingleTrialBetas:
     from bids_neurodecode.signals.singletrial import SingleTrialOptions, estimate_single_trials
 
@@ -430,7 +436,12 @@ def _run_engine(
         return np.lib.format.open_memmap(file, 'w+', dtype, shape, fortran_order=by_voxel)
 
     return estimate_single_trials(
-        *inputs, **common, tuning_sets=tuning_sets, inner_sets=inner_sets, allocate=allocate
+        *inputs,
+        **common,
+        tuning_sets=tuning_sets,
+        inner_sets=inner_sets,
+        allocate=allocate,
+        device=device,
     )
 
 

@@ -71,7 +71,10 @@ def add_betas(ladder: Ladder, *, hold_out: bool = True) -> None:
     """
     ladder.add(plan_trials, hold_out=hold_out)
     ladder.add(quality)
-    ladder.add(betas, apart=ladder.size.series_gb > HELD_GB)
+    # only the program's own engine knows a GPU
+    own = ladder.participant.betas is None and ladder.run.config.betas.engine == 'native'
+    device = ladder.run.device if own else 'cpu'
+    ladder.add(betas, apart=ladder.size.series_gb > HELD_GB, device=device)
 
 
 def add_picture_features(ladder: Ladder) -> None:
@@ -161,6 +164,7 @@ def betas(
     config: Config,
     mask: VoxelMask,
     plan: Plan,
+    device: str,
     folder: Path,
     checkpoints: Path,
 ) -> Mapping[str, object]:
@@ -176,6 +180,8 @@ def betas(
         Voxels of the analysis.
     plan
         Trials or samples, and what of them is held out.
+    device
+        Where the engine multiplies: ``cpu`` or ``cuda``.
     folder
         That is written into.
     checkpoints
@@ -192,6 +198,7 @@ def betas(
         duration=plan.stimulus_duration,
         folder=folder,
         checkpoints=checkpoints,
+        device='cuda' if device == 'cuda' else 'cpu',
     )
     own = {'maps': 'beta_maps', 'info': 'beta_info'}
     return {own.get(name, name): made for name, made in found.items()}
