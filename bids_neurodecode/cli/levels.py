@@ -394,6 +394,7 @@ def run_settings(
         notes=tuple(inputs.notes),
         weights_dir=arguments.weights_dir,
         level=arguments.level,
+        blocks=arguments.blocks,
     )
 
 

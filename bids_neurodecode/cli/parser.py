@@ -83,6 +83,7 @@ class Arguments:
     n_gpus: int | None
     nprocs: int | None
     omp_nthreads: int | None
+    blocks: int
     mem_gb: float | None
     low_mem: bool
     use_plugin: Path | None
@@ -343,6 +344,13 @@ def _add_resources(parser: argparse.ArgumentParser) -> None:
         type=count_value(1),
         metavar='N',
         help='threads of a single node (all CPUs but one, at most 8)',
+    )
+    group.add_argument(
+        '--blocks',
+        type=count_value(1),
+        default=1,
+        metavar='N',
+        help='nodes into which each pass of the estimation of betas is cut, for jobs of a cluster',
     )
     group.add_argument(
         '--mem',

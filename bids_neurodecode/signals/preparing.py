@@ -76,6 +76,7 @@ def prepare_series(
     *,
     resample: bool = True,
     held: bool = True,
+    n_volumes: Sequence[int] | None = None,
 ) -> PreparedRuns:
     """Put series and onsets on one grid, one run in memory at a time.
 
@@ -94,6 +95,9 @@ def prepare_series(
         error.
     held
         Hold the series in memory, rather than read them again whenever they are asked for.
+    n_volumes
+        Of each run, where these are known: then only the first run is read before it is asked
+        for. Without effect on series that are held or resampled.
 
     Returns
     -------
@@ -123,21 +127,25 @@ def prepare_series(
         unit, units = _unit_of(first), AS_IN_THE_SERIES
         warnings.append(NO_MEAN)
 
-    def on_grid(values: Float32Array) -> Float32Array:
+    def on_grid(values: Float32Array, number: int) -> Float32Array:
+        if lacks_mean(values) != (units == AS_IN_THE_SERIES):
+            raise DataError(SOME_MEANS.format(first=names[0], second=names[number]))
         if units == AS_IN_THE_SERIES:
             values = with_baseline(values, unit)
         return values if new == repetition_time else resample_series(values, repetition_time, new)
 
     series: list[RunSeries] = []
     volumes = []
+    later = n_volumes is not None and not held and new == repetition_time
     for number, load in enumerate(read):
-        values = first if number == 0 else load()
-        if lacks_mean(values) != (units == AS_IN_THE_SERIES):
-            raise DataError(SOME_MEANS.format(first=names[0], second=names[number]))
-        values = on_grid(values)
-        volumes.append(onsets_to_volumes(onsets[number], new, len(values), **slack))
-        again = partial(_load, load, on_grid)
-        series.append(values if held else LaterRun(values.shape, again))
+        on = partial(on_grid, number=number)
+        if n_volumes is not None and later:
+            shape: tuple[int, ...] = n_volumes[number], first.shape[1]
+        else:
+            values = on(first if number == 0 else load())
+            shape = values.shape
+        volumes.append(onsets_to_volumes(onsets[number], new, shape[0], **slack))
+        series.append(values if held else LaterRun(shape, partial(_load, load, on)))
     return PreparedRuns(series, volumes, new, tuple(warnings), unit, units)
 
 

@@ -28,6 +28,7 @@ from bids_neurodecode.signals.trialpasses import (
     Coordinates,
     Denoiser,
     Responses,
+    Share,
     Work,
     fit_responses,
     make_blocks,
@@ -44,7 +45,14 @@ from bids_neurodecode.signals.trialtypes import (
 )
 from bids_neurodecode.typing import BoolArray, Float32Array, FloatArray, IndexArray
 
-__all__ = ['SingleTrialBetas', 'SingleTrialOptions', 'TunedBetas', 'estimate_single_trials']
+__all__ = [
+    'Share',
+    'SingleTrialBetas',
+    'SingleTrialOptions',
+    'TunedBetas',
+    'estimate_share',
+    'estimate_single_trials',
+]
 
 Curve = tuple[FloatArray, Float32Array]
 
@@ -139,6 +147,60 @@ def estimate_single_trials(
     noise components (there they are dropped), and that voxels that do not vary in some run are
     left out.
     """
+    found = _estimate(
+        series,
+        onset_volumes,
+        conditions,
+        repetition_time,
+        stimulus_duration,
+        sessions=sessions,
+        extra_regressors=extra_regressors,
+        tuning_sets=tuning_sets,
+        inner_sets=inner_sets,
+        options=options,
+        progress=progress,
+        allocate=allocate,
+        device=device,
+    )
+    assert found is not None, 'all passes were done'
+    return found
+
+
+def estimate_share(share: Share, *inputs: Any, **more: Any) -> None:
+    """Do a share of one pass, where others do the rest at the same time.
+
+    All shares of the passes before it have to be done, and ``allocate`` has to find what they
+    made, joined: what a share does not do is zero bytes in what it made, so that arrays of one
+    name are joined by "or". With the arrays of all four passes :func:`estimate_single_trials`
+    computes nothing more, and returns what it would have found alone.
+
+    Parameters
+    ----------
+    share
+        Which one.
+    *inputs, **more
+        Those of :func:`estimate_single_trials`, with ``allocate`` among them.
+    """
+    _estimate(*inputs, share=share, **more)
+
+
+def _estimate(
+    series: Sequence[RunSeries],
+    onset_volumes: Sequence[npt.ArrayLike],
+    conditions: Sequence[Sequence[Any] | npt.NDArray[Any]],
+    repetition_time: float,
+    stimulus_duration: float,
+    *,
+    sessions: Sequence[Any] | None = None,
+    extra_regressors: Sequence[npt.NDArray[Any] | None] | None = None,
+    tuning_sets: Sequence[BoolArray] = (),
+    inner_sets: Sequence[BoolArray] = (),
+    options: SingleTrialOptions | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    allocate: Allocate | None = None,
+    device: Device | Literal['torch'] = 'cpu',
+    share: Share | None = None,
+) -> SingleTrialBetas | None:
     options = options or SingleTrialOptions()
     design = build_design(
         series,
@@ -159,8 +221,11 @@ def estimate_single_trials(
         chunk_voxels=options.chunk_voxels,
         tick=_counter(options, design.n_runs, progress),
         algebra=algebra_of(device),
+        share=share,
     )
     found = fit_responses(work, assumed_hrf(repetition_time, stimulus_duration))
+    if work.ends_with(0):
+        return None
     if not found.usable.any():
         raise DataError(NO_VOXELS.format(n=work.n_voxels))
     threshold, notes = noisepool.onoff_threshold(found.onoff_rsquared)
@@ -169,10 +234,14 @@ def estimate_single_trials(
     blocks = make_blocks(found, _block_voxels(design, len(repeats), asked, options))
     coordinates = Coordinates(work, found, asked)
     components = project_runs(work, blocks, pool, coordinates)
+    if work.ends_with(1):
+        return None
     n_components, more = _possible_components(design, components, pool, options)
     notes = (*design.warnings(), *_unusable(found), *notes, *more)
     data = work, found, coordinates, Denoiser(work, components, asked), blocks
-    plain = work.make('B', (design.n_trials, work.n_voxels)) if 'B' in options.models else None
+    # shares of the last pass need no betas of model B
+    with_plain = 'B' in options.models and not work.ends_with(3)
+    plain = work.make('B', (design.n_trials, work.n_voxels)) if with_plain else None
     judging = [each for each in repeats if each] if options.chooses_components else []
     judged = Judged([], np.zeros((0, work.n_voxels), np.float32))
     if judging or plain is not None:
@@ -183,6 +252,8 @@ def estimate_single_trials(
             repeats=judging,
             inner_sets=inner_sets,
         )
+    if work.ends_with(2):
+        return None
     tunings: list[Tuning] = []
     if options.denoises:
         judges = noisepool.judging_voxels(found.onoff_rsquared, threshold) & found.usable
@@ -191,6 +262,8 @@ def estimate_single_trials(
             curves[number] = noisepool.component_curve(each, judges), each
         tunings = _tunings(work, found, judged, repeats, curves, n_components, options)
         write_betas(*data, tunings=tunings, fractions=options.tried_fractions)
+    if work.ends_with(3):
+        return None
     return _collect(
         found, threshold, pool, plain, tunings, notes, options, n_inner=len(inner_sets)
     )

@@ -111,6 +111,7 @@ def judge_components(
     inner_sets
         Sets in which voxels are chosen by how well their repeats agree.
     """
+    work.check_done(2, len(blocks))
     shape = work.n_voxels, n_components + 1
     badness = [work.make(f'badness-{k}', shape) for k in range(len(repeats))]
     agreement = work.make('agreement', (len(inner_sets), work.n_voxels))

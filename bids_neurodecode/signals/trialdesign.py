@@ -112,7 +112,11 @@ class TrialDesign:
     @property
     def has_extra(self) -> bool:
         """Whether anything beside the polynomials is regressed out."""
-        return any(n is not d for n, d in zip(self.nuisance, self.drift, strict=True))
+        return any(self.run_has_extra(run) for run in range(self.n_runs))
+
+    def run_has_extra(self, run: int) -> bool:
+        """Whether that is so in one run."""
+        return self.nuisance[run] is not self.drift[run]
 
     def trials_of(self, run: int) -> slice:
         """Return the rows of a run's trials."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
@@ -37,6 +38,9 @@ from bids_neurodecode.signals.trialfits import (
 from bids_neurodecode.typing import BoolArray, Float32Array, FloatArray, IndexArray
 
 BLOCK_BYTES = 512 * 2**20
+NOT_DONE = 'The units {units} of pass {number} are missing.'
+MOST_GROUPS = 8
+"""Of runs whose sums over volumes are kept."""
 
 
 class Allocate(Protocol):
@@ -46,6 +50,15 @@ class Allocate(Protocol):
         self, name: str, shape: tuple[int, ...], dtype: npt.DTypeLike = ..., /
     ) -> npt.NDArray[Any]:
         """Make it."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """A share of one of the four passes: every ``of``-th of its units, from ``number`` on."""
+
+    stage: int
+    number: int
+    of: int
 
 
 @dataclass(frozen=True)
@@ -76,6 +89,8 @@ class Work:
         Called with the share of a pass that was done since.
     algebra
         Of the device that multiplies.
+    share
+        Of one pass, where others do the rest; None: all of it.
     """
 
     series: Sequence[RunSeries]
@@ -85,7 +100,9 @@ class Work:
     chunk_voxels: int | None
     tick: Callable[[float], None]
     algebra: Algebra
+    share: Share | None = None
     _factors: dict[int, list[RunFactor]] = field(default_factory=dict)
+    _done: dict[int, npt.NDArray[np.uint8]] = field(default_factory=dict)
 
     @property
     def n_voxels(self) -> int:
@@ -102,10 +119,41 @@ class Work:
         """Rows of each run's trials."""
         return [self.design.trials_of(run) for run in range(self.design.n_runs)]
 
+    def done(self, number: int) -> npt.NDArray[np.uint8]:
+        """Return what was done of one of four passes, (n_runs or n_blocks, at least)."""
+        if number not in self._done:
+            n = max(self.design.n_runs, self.n_voxels)
+            self._done[number] = self.make(f'done-{number}', (n,), np.uint8)
+        return self._done[number]
+
     @cached_property
-    def done(self) -> npt.NDArray[np.uint8]:
-        """What was done of each of four passes: (4, n_runs or n_blocks)."""
-        return self.make('done', (4, max(self.design.n_runs, self.n_voxels)), np.uint8)
+    def groups(self) -> list[range]:
+        """Runs whose sums are added up before those of the next group."""
+        n = self.design.n_runs
+        edges = [n * group // min(n, MOST_GROUPS) for group in range(min(n, MOST_GROUPS) + 1)]
+        return [range(*edge) for edge in pairwise(edges)]
+
+    def has(self, number: int, unit: int) -> bool:
+        """Return whether a unit of a pass (a group of runs, a run, a block) is to be done here."""
+        mine = self.share
+        return mine is None or (mine.stage == number and unit % mine.of == mine.number)
+
+    def check_done(self, number: int, n_units: int) -> None:
+        """Check that others did a pass before this share.
+
+        Raises
+        ------
+        RuntimeError
+            If some units of it are missing.
+        """
+        if self.share is not None and self.share.stage > number:
+            missing = np.flatnonzero(self.done(number)[:n_units] == 0)
+            if missing.size:
+                raise RuntimeError(NOT_DONE.format(units=missing.tolist(), number=number))
+
+    def ends_with(self, number: int) -> bool:
+        """Return whether nothing is to be done here after a pass."""
+        return self.share is not None and self.share.stage == number
 
     def factors(self, run: int) -> list[RunFactor]:
         """Return a run's factors, one a response."""
@@ -113,12 +161,20 @@ class Work:
             self._factors[run] = factorize(self.design, run, self.library)
         return self._factors[run]
 
-    def runs(self, number: int) -> Iterator[tuple[int, npt.NDArray[Any]]]:
-        """Yield what is left of a pass over the runs: their number and series."""
-        for run in range(self.design.n_runs):
-            if not self.done[number, run]:
+    def runs(self, number: int, runs: Sequence[int]) -> Iterator[tuple[int, npt.NDArray[Any]]]:
+        """Yield what is left of a pass over runs: their number and series.
+
+        Parameters
+        ----------
+        number
+            Of the pass.
+        runs
+            Those that are to be done here.
+        """
+        for run in runs:
+            if not self.done(number)[run]:
                 yield run, np.asarray(self.series[run])
-                self.done[number, run] = 1
+                self.done(number)[run] = 1
             self.tick(1 / self.design.n_runs)
 
     def blocks(self, number: int, blocks: Sequence[Block]) -> Iterator[Block]:
@@ -133,9 +189,9 @@ class Work:
         """
         total = sum(len(block.voxels) for block in blocks)
         for block in blocks:
-            if not self.done[number, block.number]:
+            if self.has(number, block.number) and not self.done(number)[block.number]:
                 yield block
-                self.done[number, block.number] = 1
+                self.done(number)[block.number] = 1
             self.tick(len(block.voxels) / total)
 
     def slices(self, n_voxels: int) -> Iterator[slice]:
@@ -165,8 +221,8 @@ class Responses:
 def fit_responses(work: Work, assumed: FloatArray) -> Responses:
     """Pass over all runs: mean, ON-OFF R2 with the canonical response, and the best response.
 
-    Sums over runs are kept twice: a run's sums are added to those of the run before, into the
-    other copy, so that a killed run leaves one of them whole.
+    Sums over the runs of a group are kept twice: a run's sums are added to those of the run
+    before, into the other copy, so that a killed run leaves one of them whole.
 
     Parameters
     ----------
@@ -176,15 +232,23 @@ def fit_responses(work: Work, assumed: FloatArray) -> Responses:
         The canonical response, (n_timepoints,).
     """
     n, n_runs = work.n_responses, work.design.n_runs
-    sums = work.make('sums', (2, n + 5, work.n_voxels), np.float64)
+    work.check_done(0, n_runs)
     onoff = [onoff_rows(work.design, run, assumed) for run in range(n_runs)]
-    for run, values in work.runs(0):
-        before, after = sums[run % 2], sums[(run + 1) % 2]
-        sum_run(work, run, values, onoff[run].astype(np.float32), after)
-        if run:
-            after += before
+    sums = np.zeros((n + 5, work.n_voxels))
+    for number, group in enumerate(work.groups):
+        shape = min(2, len(group)), n + 5, work.n_voxels
+        if work.share is not None and work.share.stage == 0 and not work.has(0, number):
+            continue
+        copies = work.make(f'sums-{number}', shape, np.float64)
+        for run, values in work.runs(0, group if work.has(0, number) else ()):
+            place = run - group.start
+            before, after = copies[place % len(copies)], copies[(place + 1) % len(copies)]
+            sum_run(work, run, values, onoff[run].astype(np.float32), after)
+            if place:
+                after += before
+        sums += copies[len(group) % len(copies)]
     energies = np.sum([(rows**2).sum(axis=1) for rows in onoff], axis=0)
-    *explained, total_signal, n_bad, total, shared, drift_shared = sums[n_runs % 2]
+    *explained, total_signal, n_bad, total, shared, drift_shared = sums
     usable = (n_bad == 0) & (total_signal != 0)
     mean = np.where(usable, total_signal / sum(work.design.n_volumes), np.nan)
     scores = percent(np.stack(explained), total)
@@ -266,25 +330,33 @@ class Coordinates:
     """Each voxel's coordinates on its own design and on the noise components, by blocks.
 
     A block's are (n_rows, n_block_voxels), all runs one after the other: for each, its trials',
-    where there are extra regressors those of the drift-free design, and the components'.
+    where it has extra regressors those of the drift-free design, and the components'. They are
+    kept by runs, so that several can be written at a time.
     """
 
     def __init__(self, work: Work, found: Responses, n_components: int) -> None:
         self._work = work
         trials = [len(onsets) for onsets in work.design.onset_volumes]
-        self._fitted = [(1 + work.design.has_extra) * n for n in trials]
+        self._extra = [work.design.run_has_extra(run) for run in range(work.design.n_runs)]
+        self._fitted = [(1 + more) * n for n, more in zip(trials, self._extra, strict=True)]
         self.n_components = n_components
         self._rows = np.concatenate([[0], np.cumsum([n + n_components for n in self._fitted])])
-        usable = int(found.usable.sum())
-        # flat, so that a block is a view in whatever order arrays are made
-        self._values = work.make('coordinates', (usable * int(self._rows[-1]),))
+        self._n_usable = int(found.usable.sum())
+        self._runs: dict[int, Float32Array] = {}
 
     def in_block(self, block: Block) -> Float32Array:
         """Return the coordinates of a block."""
-        n_rows = int(self._rows[-1])
+        return np.concatenate([self._part(block, run) for run in range(len(self._fitted))])
+
+    def _part(self, block: Block, run: int) -> Float32Array:
+        """Return the coordinates of a block on a run, (n_rows_r, n_block_voxels)."""
+        n_rows = int(self._rows[run + 1] - self._rows[run])
+        if run not in self._runs:
+            # flat, so that a block is a view in whatever order arrays are made
+            shape = (self._n_usable * n_rows,)
+            self._runs[run] = self._work.make(f'coordinates-{run}', shape)
         start, stop = block.start * n_rows, (block.start + len(block.voxels)) * n_rows
-        values: Float32Array = self._values[start:stop].reshape(n_rows, len(block.voxels))
-        return values
+        return self._runs[run][start:stop].reshape(n_rows, len(block.voxels))
 
     def put(self, block: Block, run: int, voxels: slice, values: Float32Array) -> None:
         """Keep a run's coordinates (n_rows_r, n_voxels) of some voxels of a block.
@@ -300,8 +372,7 @@ class Coordinates:
         values
             Shape (n_rows_r, n_voxels).
         """
-        start = self._rows[run]
-        self.in_block(block)[start : start + len(values), voxels] = values
+        self._part(block, run)[:, voxels] = values
 
     def of_run(self, rows: Array, run: int) -> tuple[Array, Array]:
         """Return a run's coordinates on trials and components, and on the drift-free design.
@@ -317,7 +388,7 @@ class Coordinates:
         """
         n = len(self._work.design.onset_volumes[run])
         mine = rows[self._rows[run] : self._rows[run + 1]]
-        if not self._work.design.has_extra:
+        if not self._extra[run]:
             return mine, mine[:n]
         xp = self._work.algebra.xp
         return xp.concatenate([mine[:n], mine[2 * n :]]), mine[n : 2 * n]
@@ -364,11 +435,20 @@ def project_runs(
     list of ndarray
         Components of each run, (n_volumes_r, n_r), orthonormal and free of nuisance.
     """
-    ends = np.cumsum(work.design.n_volumes)
-    kept = work.make('components', (int(ends[-1]), coordinates.n_components), np.float64)
-    parts = np.split(kept, ends[:-1])
+    share, n_runs = work.share, work.design.n_runs
+    work.check_done(1, n_runs)
+    mine = [run for run in range(n_runs) if work.has(1, run)]
+    known = mine if share is not None and share.stage == 1 else range(n_runs)
+    parts = {
+        run: work.make(
+            f'components-{run}',
+            (work.design.n_volumes[run], coordinates.n_components),
+            np.float64,
+        )
+        for run in known
+    }
     inside, algebra = np.flatnonzero(pool), work.algebra
-    for run, values in work.runs(1):
+    for run, values in work.runs(1, mine):
         if coordinates.n_components:
             components = run_components(work, run, values, inside, coordinates.n_components)
             parts[run][:, : components.shape[1]] = components
@@ -379,7 +459,7 @@ def project_runs(
                 part = algebra.single(values[:, block.voxels[voxels]])
                 part = drift_free(algebra, part, work.design.drift[run])
                 coordinates.put(block, run, voxels, to_host(stacks[block.hrf] @ part))
-    return [part[:, part.any(axis=0)] for part in parts]
+    return [part[:, part.any(axis=0)] for part in parts.values()]
 
 
 def run_components(

@@ -96,6 +96,8 @@ class RunSettings:
     """Pretrained weights; None: the default folder."""
     level: str = 'full'
     """How far it goes: ``full``, or ``betas`` alone."""
+    blocks: int = 1
+    """Into how many nodes each pass of the estimation of betas is cut."""
 
     @property
     def call(self) -> Call:
@@ -215,7 +217,7 @@ class Ladder:
         self.made |= {renamed.get(product, product): (node, product) for product in step.makes}
         return node
 
-    def gather(self, product: str, products: Sequence[str]) -> None:
+    def gather(self, product: str, products: Sequence[str], *, name: str = '') -> None:
         """Make one product of several files out of several, in their order.
 
         Parameters
@@ -224,13 +226,15 @@ class Ladder:
             Its name.
         products
             Names of those that it is made of.
+        name
+            Of the node; that of the product by default.
         """
         from nipype.interfaces.utility import Merge
         from nipype.pipeline import engine as pe
 
-        node = pe.Node(Merge(len(products)), name=product, mem_gb=INTERPRETER_GB)
-        for number, name in enumerate(products, 1):
-            source, output = self.made[name]
+        node = pe.Node(Merge(len(products)), name=name or product, mem_gb=INTERPRETER_GB)
+        for number, each in enumerate(products, 1):
+            source, output = self.made[each]
             self.workflow.connect(source, output, node, f'in{number}')
         self.made[product] = (node, 'out')
 

@@ -41,6 +41,19 @@ def estimated(tmp_path_factory):
     return folder
 
 
+def test_cut_into_blocks_the_betas_are_the_same_bytes(estimated):
+    more = ['--config-file', str(estimated / 'd.toml'), '--blocks', '3']
+    assert call(estimated, *more, out='cut') == OK
+    whole, cut = (estimated / out / 'sub-01' / 'func' for out in ('out', 'cut'))
+    files = sorted(file.name for file in whole.glob('*_statmap.nii.gz'))
+    assert len(files) >= 4
+    for name in files:
+        assert (cut / name).read_bytes() == (whole / name).read_bytes(), name
+    nodes = {file.parent.name for file in (estimated / 'work').rglob('_node.pklz')}
+    for stage in ('responses', 'coordinates', 'judging', 'tuning'):
+        assert {f'betas_{stage}_{number}' for number in range(3)} <= nodes
+
+
 def test_betas_and_ceilings_are_those_of_the_library(estimated):
     func = estimated / 'out' / 'sub-01' / 'func'
     person = nd.load_dataset(estimated / 'data')['01']

@@ -301,6 +301,11 @@ def test_extra_regressors_of_some_runs_or_of_rank_zero_are_taken(small):
     found = estimate_single_trials(*small[0], extra_regressors=ramp)
     plain = estimate_single_trials(*small[0])
     # a constant is one of the polynomials already
+    flat = [np.ones((len(series[0]), 1)), *ramp[1:]]
+    given = estimate_single_trials(*small[0], extra_regressors=flat)
+    for model in 'BCD':
+        np.testing.assert_allclose(found.betas[model], given.betas[model], atol=1e-3)
+        np.testing.assert_allclose(found.rsquared[model], given.rsquared[model], atol=1e-2)
     assert found.n_components == plain.n_components
     np.testing.assert_allclose(found.betas['B'][:12], plain.betas['B'][:12], atol=1e-3)
 

@@ -120,6 +120,18 @@ def array_script(dataset, out, work, options=''):
     )  # fmt: skip
 
 
+def test_betas_in_blocks(dataset, tmp_path):
+    cut = ['--use-plugin', plugin(tmp_path, ENOUGH), '--blocks', '2']
+    betas = []
+    for name, more in (('whole', ['--nprocs', '1']), ('cut', cut)):
+        places = [dataset, tmp_path / name, 'participant', '-w', tmp_path / f'work-{name}']
+        call(PROGRAM, *places, '--participant-label', '01', '--level', 'betas', *more)
+        (file,) = (tmp_path / name).rglob('*desc-singletrial_statmap.nii.gz')
+        betas.append(file.read_bytes())
+    same(tmp_path / 'whole', tmp_path / 'cut')
+    assert betas[0] == betas[1]
+
+
 def test_array(dataset, reference, tmp_path):
     out = tmp_path / 'out'
     code, logs = submit(array_script(dataset, out, tmp_path / 'work'), tmp_path)

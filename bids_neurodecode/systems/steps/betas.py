@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import zip_longest
 from pathlib import Path
@@ -26,10 +26,12 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from bids_neurodecode.signals.modelchoice import InnerFold
+    from bids_neurodecode.signals.trialpasses import Share
     from bids_neurodecode.signals.trialtypes import SingleTrialBetas, TunedBetas
     from bids_neurodecode.systems.steps.plan import Plan
 
 Model = Literal['B', 'C', 'D']
+JOINED_BYTES = 2**24
 
 
 START = (
@@ -71,6 +73,7 @@ def estimate(
     folder: Path,
     checkpoints: Path,
     device: Device = 'cpu',
+    left: Sequence[Path] = (),
 ) -> dict[str, Any]:
     """Estimate the betas of all trials, and those tuned for each fold; save what they are.
 
@@ -96,6 +99,8 @@ def estimate(
         Where a killed run goes on from.
     device
         Where the engine multiplies.
+    left
+        Files of :func:`estimate_part`, which leave nothing to be estimated.
     """
     if participant.betas is not None:
         from bids_neurodecode.systems.steps.precomputed import take_precomputed
@@ -105,26 +110,22 @@ def estimate(
     from bids_neurodecode.signals.modelchoice import best_model
 
     assert duration is not None, 'only precomputed trials have no duration'
-    training = [training_trials(fold.train, fold.validation, len(table)) for fold in split]
-    # the reference package cannot leave trials out of its tuning
-    able = config.betas.engine == 'native' and config.betas.tuning == 'training'
-    fits = [np.ones(len(table), dtype=bool), *(training if able else [])]
-    model, notes, folds = _models_to_fit(config.betas, table, training, fits)
-    prepared = prepare_runs(participant, config.betas, mask, table)
+    fit = _what_to_fit(config.betas, table, split)
+    model, notes, folds, training, able = fit.model, fit.notes, fit.folds, fit.training, fit.able
+    prepared = prepare_runs(participant, config.betas, mask, table, known=bool(left))
     betas = _run_engine(
         participant,
         config,
         prepared,
         table,
-        ('B', 'C', 'D') if model == 'auto' else (model,),
+        fit,
         duration=duration,
-        tuning_sets=fits[1:] if model != 'B' else [],
-        inner_sets=[fold.train for inner in folds for fold in inner],
-        checkpoints=checkpoints,
+        allocate=_Arrays(checkpoints, len(table), left),
         device=device,
     )
+    assert betas is not None, 'all of it was asked for'
     scores: list[dict[Model, float]] = []
-    chosen = [model] * len(fits) if model != 'auto' else []
+    chosen = [model] * len(fit.fits) if model != 'auto' else []
     if model == 'auto':
         scores = _compare(betas, table['stimulus'].to_numpy(), folds)
         chosen = [best_model(each) for each in scores]
@@ -148,6 +149,113 @@ def estimate(
     }
     shutil.rmtree(checkpoints, ignore_errors=True)
     return files
+
+
+def estimate_part(
+    participant: ParticipantInput,
+    config: Config,
+    mask: VoxelMask,
+    table: pd.DataFrame,
+    split: Split,
+    *,
+    duration: float | None,
+    folder: Path,
+    checkpoints: Path,
+    device: Device,
+    left: Sequence[Path],
+    share: Share,
+) -> list[Path]:
+    """Do a share of the estimation; return the files of its arrays.
+
+    Parameters
+    ----------
+    participant, config, mask, table, split, duration, folder, checkpoints, device
+        As :func:`estimate` takes them.
+    left
+        Files of all shares of the passes before.
+    share
+        Of which pass.
+    """
+    arrays = _Arrays(checkpoints, len(table), left)
+    _run_engine(
+        participant,
+        config,
+        prepare_runs(participant, config.betas, mask, table, known=True),
+        table,
+        _what_to_fit(config.betas, table, split),
+        duration=duration,
+        allocate=arrays,
+        device=device,
+        share=share,
+    )
+    files = []
+    for source in arrays.made:
+        files.append(folder / source.name)
+        _link(source, files[-1])
+    shutil.rmtree(checkpoints, ignore_errors=True)
+    return files
+
+
+class _Arrays:
+    """The engine's arrays as files: those of a killed run, or joined of what shares left."""
+
+    def __init__(self, folder: Path, n_trials: int, left: Sequence[Path]) -> None:
+        self._folder, self._n_trials = folder, n_trials
+        self._left: dict[str, list[Path]] = {}
+        for file in left:
+            self._left.setdefault(file.name, []).append(file)
+        self.made: list[Path] = []
+
+    def __call__(
+        self, name: str, shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32, /
+    ) -> npt.NDArray[Any]:
+        file = self._folder / f'{name}.npy'
+        several = self._left.get(file.name, [])
+        if len(several) == 1:
+            return np.lib.format.open_memmap(several[0], 'c')
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if several:
+            return self._joined(several, file.with_suffix('.joined.npy'))
+        self.made.append(file)
+        if file.exists():
+            return np.lib.format.open_memmap(file, 'r+')
+        # betas are written by voxels: all trials of one lie beside each other
+        by_voxel = shape[0] == self._n_trials
+        return np.lib.format.open_memmap(file, 'w+', dtype, shape, fortran_order=by_voxel)
+
+    @staticmethod
+    def _joined(files: Sequence[Path], file: Path) -> npt.NDArray[Any]:
+        """Join what shares left: what one has written are zero bytes in the others' files."""
+        part = file.with_suffix('.part')
+        shutil.copyfile(files[0], part)
+        whole = np.memmap(part, np.uint8, 'r+')
+        for each in files[1:]:
+            more = np.memmap(each, np.uint8, 'r')
+            for start in range(0, len(whole), JOINED_BYTES):
+                whole[start : start + JOINED_BYTES] |= more[start : start + JOINED_BYTES]
+        whole.flush()
+        part.replace(file)
+        return np.lib.format.open_memmap(file, 'r+')
+
+
+@dataclass(frozen=True, eq=False)
+class _Fit:
+    """Which models are fitted, on which trials, and what is to be said of it."""
+
+    model: Model | Literal['auto']
+    notes: tuple[str, ...]
+    folds: list[tuple[InnerFold, ...]]
+    fits: list[BoolArray]
+    training: list[BoolArray]
+    able: bool
+
+
+def _what_to_fit(settings: BetaSettings, table: pd.DataFrame, split: Split) -> _Fit:
+    training = [training_trials(fold.train, fold.validation, len(table)) for fold in split]
+    # the reference package cannot leave trials out of its tuning
+    able = settings.engine == 'native' and settings.tuning == 'training'
+    fits = [np.ones(len(table), dtype=bool), *(training if able else [])]
+    return _Fit(*_models_to_fit(settings, table, training, fits), fits, training, able)
 
 
 def _models_to_fit(
@@ -322,6 +430,8 @@ def prepare_runs(
     settings: BetaSettings,
     mask: VoxelMask,
     table: pd.DataFrame,
+    *,
+    known: bool = False,
 ) -> PreparedRuns:
     """Put series on a grid that holds all onsets, and onsets on that grid.
 
@@ -337,6 +447,8 @@ def prepare_runs(
         Voxels of the analysis.
     table
         One row per trial.
+    known
+        Take the lengths of the runs from their headers, and read each when it is asked for.
 
     Raises
     ------
@@ -351,7 +463,8 @@ def prepare_runs(
         onsets,
         participant.runs[0].repetition_time,
         resample=settings.off_grid == 'resample',
-        held=size <= HELD_GB * GB,
+        held=size <= HELD_GB * GB and not known,
+        n_volumes=[run.n_volumes for run in participant.runs] if known else None,
     )
     return replace(prepared, warnings=(*warnings, *prepared.warnings))
 
@@ -390,18 +503,23 @@ def _run_engine(
     config: Config,
     prepared: PreparedRuns,
     table: pd.DataFrame,
-    models: tuple[Model, ...],
+    fit: _Fit,
     *,
-    duration: float,
-    tuning_sets: Sequence[BoolArray],
-    inner_sets: Sequence[BoolArray],
-    checkpoints: Path,
+    duration: float | None,
+    allocate: _Arrays,
     device: Device,
-) -> SingleTrialBetas:
-    from bids_neurodecode.signals.singletrial import SingleTrialOptions, estimate_single_trials
+    share: Share | None = None,
+) -> SingleTrialBetas | None:
+    """Estimate all, or do a share of a pass."""
+    from bids_neurodecode.signals.singletrial import (
+        SingleTrialOptions,
+        estimate_share,
+        estimate_single_trials,
+    )
 
+    assert duration is not None, 'only precomputed trials have no duration'
     options = SingleTrialOptions(
-        models=models,
+        models=('B', 'C', 'D') if fit.model == 'auto' else (fit.model,),
         n_components=config.betas.n_components,
         fraction=config.betas.fraction,
     )
@@ -423,26 +541,16 @@ def _run_engine(
 
         return estimate_with_glmsingle(*inputs, **common)
 
-    checkpoints.mkdir(parents=True, exist_ok=True)
-
-    def allocate(
-        name: str, shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32, /
-    ) -> npt.NDArray[Any]:
-        file = checkpoints / f'{name}.npy'
-        if file.exists():
-            return np.lib.format.open_memmap(file, 'r+')
-        # betas are written by voxels: all trials of one lie beside each other
-        by_voxel = shape[0] == len(table)
-        return np.lib.format.open_memmap(file, 'w+', dtype, shape, fortran_order=by_voxel)
-
-    return estimate_single_trials(
-        *inputs,
-        **common,
-        tuning_sets=tuning_sets,
-        inner_sets=inner_sets,
-        allocate=allocate,
-        device=device,
-    )
+    common |= {
+        'tuning_sets': fit.fits[1:] if fit.model != 'B' else [],
+        'inner_sets': [fold.train for inner in fit.folds for fold in inner],
+        'allocate': allocate,
+        'device': device,
+    }
+    if share is not None:
+        estimate_share(share, *inputs, **common)
+        return None
+    return estimate_single_trials(*inputs, **common)
 
 
 def _confounds(

@@ -32,6 +32,8 @@ from bids_neurodecode.workflow.resources import HELD_GB
 from bids_neurodecode.workflow.step import Apart, step
 
 WHAT = 'estimation of single-trial betas'
+PASSES = ('responses', 'coordinates', 'judging', 'tuning')
+"""Those over the data that betas need: over runs twice, over blocks of voxels twice."""
 OF_STIMULI = ('prediction', 'isc', 'none')
 """Measures of voxels that are none of repeats, or none at all."""
 REMEDY = 'give the run more memory, or a mask of fewer voxels'
@@ -74,7 +76,23 @@ def add_betas(ladder: Ladder, *, hold_out: bool = True) -> None:
     # only the program's own engine knows a GPU
     own = ladder.participant.betas is None and ladder.run.config.betas.engine == 'native'
     device = ladder.run.device if own else 'cpu'
-    ladder.add(betas, apart=ladder.size.series_gb > HELD_GB, device=device)
+    apart = ladder.size.series_gb > HELD_GB
+    n_parts = ladder.run.blocks if own else 1
+    files: list[str] = []
+    for stage, name in enumerate(PASSES if n_parts > 1 else ()):
+        made = [f'{name}_{number}' for number in range(n_parts)]
+        for number, product in enumerate(made):
+            ladder.add(
+                part_of_betas,
+                f'betas_{product}',
+                made={'left': product},
+                apart=apart,
+                device=device,
+                share={'stage': stage, 'number': number, 'of': n_parts},
+            )
+        files += made
+        ladder.gather('left', files, name=f'betas_{name}')
+    ladder.add(betas, apart=apart, device=device)
 
 
 def add_picture_features(ladder: Ladder) -> None:
@@ -167,6 +185,7 @@ def betas(
     device: str,
     folder: Path,
     checkpoints: Path,
+    left: list[Path] = [],  # noqa: B006 - the type says how it is read
 ) -> Mapping[str, object]:
     """Single-trial betas, (n_trials, n_voxels), and those tuned on each fold's training trials.
 
@@ -186,6 +205,8 @@ def betas(
         That is written into.
     checkpoints
         Where a killed run goes on from.
+    left
+        Files of all parts, where the estimation was cut into these.
     """
     from bids_neurodecode.systems.steps.betas import estimate
 
@@ -199,9 +220,60 @@ def betas(
         folder=folder,
         checkpoints=checkpoints,
         device='cuda' if device == 'cuda' else 'cpu',
+        left=left,
     )
     own = {'maps': 'beta_maps', 'info': 'beta_info'}
     return {own.get(name, name): made for name, made in found.items()}
+
+
+@step(
+    'betas_part',
+    makes=('left',),
+    many=('left',),
+    settings=('betas', 'clean'),
+    threads=2,
+    memory=betas.memory,
+    apart=Apart(WHAT, REMEDY),
+)
+def part_of_betas(
+    participant: ParticipantInput,
+    config: Config,
+    mask: VoxelMask,
+    plan: Plan,
+    device: str,
+    share: dict[str, int],
+    folder: Path,
+    checkpoints: Path,
+    left: list[Path] = [],  # noqa: B006 - the type says how it is read
+) -> Mapping[str, object]:
+    """Do a share of one of the passes over the data that betas need.
+
+    Parameters
+    ----------
+    participant, config, mask, plan, device, folder, checkpoints
+        As :func:`betas` takes them.
+    share
+        The pass (``stage``), which share (``number``), and how many there are (``of``).
+    left
+        Files of the passes before.
+    """
+    from bids_neurodecode.signals.trialpasses import Share
+    from bids_neurodecode.systems.steps.betas import estimate_part
+
+    files = estimate_part(
+        participant,
+        config,
+        mask,
+        plan.table,
+        plan.split,
+        duration=plan.stimulus_duration,
+        folder=folder,
+        checkpoints=checkpoints,
+        device='cuda' if device == 'cuda' else 'cpu',
+        left=left,
+        share=Share(**share),
+    )
+    return {'left': files}
 
 
 @step('reliability', makes=('reliability_maps',), many=('reliability_maps',))
