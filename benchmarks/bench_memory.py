@@ -21,6 +21,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +154,118 @@ def ridge(given: dict[str, Any], _: Path) -> None:
     )
 
 
+def generation(given: dict[str, Any], _: Path) -> None:
+    """Images of a generator without networks, from all columns: what grows with the data."""
+    from bids_neurodecode.config import build_config
+    from bids_neurodecode.stimuli.features import get_extractor
+    from bids_neurodecode.systems.base import PerStimulus
+    from bids_neurodecode.systems.reconstruction.generation.data import Inputs
+    from bids_neurodecode.systems.reconstruction.generation.pipeline import generate_pictures
+
+    own = {
+        'selection': {'measure': 'none'},
+        'features': {'image_size': 16},
+        'evaluation': {'n_permutations': 20, 'n_bootstrap': 20},
+    }
+    given['config'] = build_config(given['config'].model_dump() | own)
+    gabor, pictures = get_extractor('gabor'), given['pictures']
+    features = PerStimulus(pictures.stimuli, gabor.transform(pictures.values))
+    inputs = Inputs(features, pictures, gabor)
+    generate_pictures(
+        given['samples'],
+        [given['samples']],
+        given['split'],
+        inputs,
+        _Coarse(),
+        given['config'],
+        tsnr_runs=given['tsnr_runs'],
+    )
+
+
+@dataclass(frozen=True)
+class _Coarse:
+    """A generator whose latents are coarse pixels, and whose second stage changes nothing."""
+
+    name: str = 'coarse'
+    picture_size: int = 16
+    n_latents: int = 1
+    used: frozenset[str] = frozenset()
+
+    @property
+    def sampling(self) -> Any:
+        from bids_neurodecode.models.sampling import SamplingSettings
+
+        return SamplingSettings()
+
+    def fit(self, *_: Any, **__: Any) -> _Coarse:
+        return self
+
+    def encode(self, pictures: Any) -> Any:
+        small = pictures.reshape(len(pictures), 4, 4, 4, 4, 3).mean(axis=(2, 4))
+        return small.reshape(len(pictures), -1).astype(np.float32)
+
+    def decode(self, latents: Any, _: Any) -> Any:
+        small = np.clip(latents, 0, 255).astype(np.uint8).reshape(-1, 4, 4, 3)
+        return small.repeat(4, axis=1).repeat(4, axis=2)
+
+    def conditions(self, of: Any, _: Any = None) -> dict[str, Any]:
+        return {'features': of.components}
+
+    def refine(self, start: Any, *_: Any, **__: Any) -> Any:
+        return start
+
+    def state(self) -> dict[str, Any]:
+        return {}
+
+    def describe(self) -> dict[str, Any]:
+        return {'generator': self.name, 'n_latents': self.n_latents}
+
+    def curves(self) -> list[dict[str, Any]]:
+        return []
+
+
+def _film(given: dict[str, Any]) -> tuple[dict[str, Any], Any]:
+    """Return what models of films take: each stimulus is a volume, of films of 200 volumes."""
+    from bids_neurodecode.samples import Samples
+    from bids_neurodecode.systems.protocol import choose_film_split
+
+    n = len(given['samples'].table)
+    run = np.arange(n) // 200
+    table = pd.DataFrame({'film': [f'{k}.mp4' for k in run], 'run': run, 'session': '1'})
+    table['onset'] = 2.0 * (np.arange(n) % 200)
+    shown = given['samples'].table['stimulus']
+    table['stimulus'] = [f'{k}.mp4#{t:g}' for k, t in zip(run, table['onset'], strict=True)]
+    config = given['config']
+    common = {
+        'repetition_time': 2.0,
+        'delays': config.delay.fir_seconds,
+        'n_components': config.features.n_components,
+        'ridge': config.ridge,
+        'evaluation': config.evaluation,
+        'rng': np.random.default_rng(0),
+    }
+    samples = Samples(given['samples'].responses, table)
+    split = choose_film_split(table, config.split.model_copy(update={'by': 'auto'}))[0]
+    return {'samples': samples, 'split': split, **common}, given['features'].of(shown)
+
+
+def films(given: dict[str, Any], _: Path) -> None:
+    """The linear encoding model of films, of all columns."""
+    from bids_neurodecode.systems.movie.recipe import encode_films
+
+    common, features = _film(given)
+    encode_films(features=features, **common)
+
+
+def banded(given: dict[str, Any], _: Path) -> None:
+    """Banded ridge on two feature spaces of films."""
+    from bids_neurodecode.systems.movie.banded import encode_banded
+
+    common, features = _film(given)
+    parts = {'frames': features[:, :40], 'changes': features[:, 40:]}
+    encode_banded(features=parts, **common)
+
+
 def cifti(given: dict[str, Any], folder: Path) -> None:
     """Betas written as CIFTI, as the last step does, and read again."""
     _written(given, folder, '.dtseries.nii')
@@ -206,6 +319,9 @@ STEPS: dict[str, Callable[[dict[str, Any], Path], None]] = {
     'selection': selection,
     'linear': linear,
     'ridge': ridge,
+    'generation': generation,
+    'films': films,
+    'banded': banded,
     'cifti': cifti,
     'gifti': gifti,
     'volume': volume,

@@ -13,6 +13,8 @@ from bids_neurodecode.standardizer import Standardizer
 from bids_neurodecode.systems.encoding.steps import training as picture_encoding
 from bids_neurodecode.systems.encoding.steps.features import extract_band
 from bids_neurodecode.systems.encoding.steps.outputs import publish_encoding
+from bids_neurodecode.systems.movie.steps import encoding as film_encoding
+from bids_neurodecode.systems.movie.steps.network import encode_banded
 from bids_neurodecode.systems.movie.steps.training import align_films
 from bids_neurodecode.systems.reconstruction.steps.decoding import decode
 from bids_neurodecode.systems.reconstruction.steps.training import publish_pictures
@@ -73,6 +75,8 @@ STEPS = {
     ('reconstruction', 'decode'): decode,
     ('reconstruction', 'outputs'): publish_pictures,
     ('movie', 'align'): align_films,
+    ('movie', 'encode'): film_encoding.encode,
+    ('movie', 'banded'): encode_banded,
 }
 MEASURED = pd.read_csv(Path(__file__).parents[1] / 'benchmarks' / 'memory.tsv', sep='\t')
 

@@ -48,8 +48,9 @@ LONG = 15
 MOST_LANDMARKS, FEWEST_VOXELS = 10, 5
 """Rows of the table of landmarks, and voxels that one needs."""
 NO_ATLAS = (
-    'No region is named, because no atlas was given and the data are not in MNI space. --atlas '
-    '(an atlas of TemplateFlow, or a dseg file in the space of the data) adds a table of regions.'
+    'No region is named, because no atlas was given and these are no volumes in MNI space. '
+    '--atlas (an atlas of TemplateFlow, or a dseg file in the space of the data) adds a table of '
+    'regions.'
 )
 NO_MEASURE = (
     'No region is named: there is no score and no noise ceiling of single voxels to compare them '

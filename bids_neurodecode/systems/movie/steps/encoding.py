@@ -65,7 +65,7 @@ def usable(
     ),
     settings=('delay', 'features', 'ridge', 'evaluation', 'seed'),
     threads=8,
-    memory=lambda size: 4 * size.series_gb + 1,
+    memory=lambda size: 3 * size.series_gb,
 )
 def encode(
     participant: ParticipantInput,
