@@ -68,6 +68,8 @@ def add_parts(table: pd.DataFrame, file: Path | None, which: str | None = None) 
     if file is None:
         return table
     protocol = which or file.stem
+    if protocol.isdigit():  # of LAION-fMRI's variants, which are numbered
+        protocol = f'{file.stem}_{protocol}'
     if file.suffix.lower() == '.json':
         return table.assign(part=_listed(table, file, which), protocol=protocol)
     key, parts = _read(file, which or 'split')

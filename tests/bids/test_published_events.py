@@ -725,6 +725,8 @@ def test_lists_of_laion_fmri(tmp_path):
     added = splitfile.add_parts(table, file)
     assert added['part'].tolist() == ['train', 'n/a', 'test']
     assert set(added['protocol']) == {'tau'}
+    # a number says nothing alone: reports know by the name what is out of distribution
+    assert set(splitfile.add_parts(table, file, '0')['protocol']) == {'tau_0'}
     file.write_text(json.dumps({'ood': {'train': ['a'], 'test': ['b']}, 'tau': {'train': ['x']}}))
     assert splitfile.add_parts(table, file, 'ood')['part'].tolist() == ['train', 'test', 'n/a']
     with pytest.raises(InputError) as error:
@@ -743,6 +745,38 @@ def test_lists_of_laion_fmri(tmp_path):
         'train',
         'n/a',
     ]
+
+
+def test_the_published_form_of_laion_fmri_s_splits(tmp_path):
+    """Keys, order and names are those of its package; counts are of the excerpt."""
+    from bids_neurodecode.bids import splitfile
+
+    regular = [
+        'shared_12rep_LAION_cluster_1003_i0.jpg',
+        'shared_12rep_LAION_cluster_1006_i0.jpg',
+        'unique_LAION_initial_cluster_2817_i38_p01.jpg',
+    ]
+    far = ['shared_4rep_OOD_cropped_air_pump.png', 'shared_4rep_OOD_cropped_aloe.png']
+    content = {
+        'name': 'ood',
+        'pool': 'sub-01 full pool (5833 images)',
+        'splitter': 'ood_holdout',
+        'params': {'method': 'ood_dataset_holdout', 'ood_types': ['cropped', 'gabor']},
+        'n_train': 4,
+        'n_test': 2,
+        'variants': [
+            # the last was seen by another participant
+            {'variant_id': 0, 'train_ids': [*regular, 'unique_p03.jpg'], 'test_ids': far},
+        ],
+    }
+    file = tmp_path / 'ood.json'
+    file.write_text(json.dumps(content))
+    left_out = 'shared_4rep_OOD_gabor_01.png'
+    shown = [f'images/{name}' for name in [*far, left_out, *regular, far[0]]]
+    table = pd.DataFrame({'stimulus': shown, 'run': 0, 'run_label': 'r'})
+    added = splitfile.add_parts(table, file)
+    assert added['part'].tolist() == ['test'] * 2 + ['n/a'] + ['train'] * 3 + ['test']
+    assert set(added['protocol']) == {'ood'}
 
 
 def test_captions_of_pictures_found_in_other_folders(tmp_path):
