@@ -18,9 +18,9 @@ import numpy.typing as npt
 
 from bids_neurodecode.config import load_config
 from bids_neurodecode.errors import ArgumentsError, InputError
-from bids_neurodecode.evaluation.protocols import guides_of
 from bids_neurodecode.extensions import OWN_GENERATORS
 from bids_neurodecode.fetched import check_fetched
+from bids_neurodecode.models.generators import guides_of
 from bids_neurodecode.stimuli.features import judges_of
 from bids_neurodecode.stimuli.images import DAMAGE, UNREADABLE, load_image, open_picture
 from bids_neurodecode.tables import read_table
@@ -382,7 +382,7 @@ def _guides_of(settings: Path, generator: str | None) -> tuple[str, ...] | None:
     except (ArgumentsError, InputError):  # of a package that is not installed here, say
         return None
     name = generator or config.reconstruction.generator
-    guides = guides_of(name)
+    guides = guides_of(name) if name in OWN_GENERATORS else ()
     if name == 'small':
         network = config.reconstruction.match_network
         guides = () if network == 'none' else (network,)

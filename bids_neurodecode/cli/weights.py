@@ -138,7 +138,9 @@ def weights_needed(config: Config) -> list[str]:
     if config.system == 'encoding':
         names += [WEIGHTS[band] for band in config.encoding.bands if band in WEIGHTS]
     elif config.reconstruction.generator not in {'auto', 'none'}:
-        names += weights_of(config.reconstruction.generator)
+        # a recipe of one's own may also need what lies beside it
+        wanted = weights_of(config.reconstruction.generator)
+        names += [name for name in wanted if name in load_manifest()]
     movie = config.movie
     if movie.model == 'network' and movie.mode != 'encoder' and movie.perceptual == 'vgg16':
         names.append('vgg16')

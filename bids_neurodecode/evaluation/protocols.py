@@ -114,8 +114,6 @@ class PictureProtocol:
     """What it is, in a clause."""
 
 
-_BY_CLIP = frozenset({'published', 'versatile-diffusion', 'stable-cascade'})
-"""Generators that CLIP ViT-L/14 guides; those of other recipes have a CLIP of their own."""
 _KINDS: tuple[Literal['2way', 'distance'], ...] = ('2way', 'distance')
 
 
@@ -252,19 +250,6 @@ def without(protocol: PictureProtocol, used: Collection[str]) -> PictureProtocol
     """
     metrics = tuple(metric for metric in protocol.metrics if metric.network not in used)
     return replace(protocol, metrics=metrics)
-
-
-def guides_of(generator: str) -> tuple[str, ...]:
-    """Return the judges of protocols that guide a generator of published networks.
-
-    Runs under published protocols keep them, as published tables do (``used`` is without them).
-
-    Examples
-    --------
-    >>> guides_of('published'), guides_of('unclip-2.1')
-    (('clip-vit-l14',), ())
-    """
-    return ('clip-vit-l14',) if generator in _BY_CLIP else ()
 
 
 @dataclass(frozen=True)

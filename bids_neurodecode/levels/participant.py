@@ -153,6 +153,8 @@ def fingerprint(participant: ParticipantInput, config: Config, model: Path | Non
     files += [file for file in others if file is not None]
     if config.movie.concepts is not None:
         files += sorted(config.movie.concepts.glob('*/*'))
+    if config.reconstruction.generator.endswith('.toml'):
+        files.append(Path(config.reconstruction.generator))
     if config.reconstruction.prior_pictures is not None:
         files += picture_files(Path(config.reconstruction.prior_pictures))
     if config.atlas.file is not None:

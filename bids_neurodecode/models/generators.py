@@ -1,8 +1,8 @@
 """Recipes of second stages: which pipeline of diffusers, and how it is called.
 
-A recipe (``data/generators/*.toml``) names the pipeline, the argument through which a decoded
-embedding enters, whether there is a start image, and how it samples. What is regressed follows:
-the embedding of the recipe's own image encoder.
+A recipe (``data/generators/*.toml``, or a file of a user's own) names the pipeline, the argument
+through which a decoded embedding enters, whether there is a start image, and how it samples. What
+is regressed follows: the embedding of the recipe's own image encoder.
 """
 
 from __future__ import annotations
@@ -10,10 +10,12 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from importlib import resources
-from typing import TYPE_CHECKING, Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, ValidationError, model_validator
 
+from bids_neurodecode.config import reason_of
 from bids_neurodecode.errors import ArgumentsError
 from bids_neurodecode.settings.base import Settings
 from bids_neurodecode.text import one_line
@@ -23,6 +25,10 @@ if TYPE_CHECKING:
 
 UNKNOWN_RECIPE = 'No generator is called {name!r}. There are: {names}.'
 BAD_RECIPE = 'The generator {file} cannot be used: {reason}.'
+ENDING = '.toml'
+"""Of the file of a recipe."""
+NO_START = 'starts = {starts}, and {has} stage has "start"'
+NO_STRENGTH = 'a stage without "start" has a "strength"'
 
 
 class Adapter(Settings):
@@ -48,9 +54,9 @@ class Stage(Settings):
     """Argument and field of the output of the stage before."""
     start: str | None = None
     """Argument that takes the start image."""
-    n_steps: int
-    strength: float | None = None
-    guidance: float
+    n_steps: Annotated[int, Field(ge=1)]
+    strength: Annotated[float, Field(gt=0, le=1)] | None = None
+    guidance: Annotated[float, Field(ge=0)]
     scheduler: str | None = None
     """Class of diffusers in the place of the pipeline's own."""
     arguments: Mapping[str, str | int | float] = Field(default_factory=dict)
@@ -78,9 +84,23 @@ class PipelineRecipe(Settings):
     """Whether there is a start image."""
     size: int | None = None
     """Pixels a side, where the networks do not say."""
+    guided_by: tuple[str, ...] = ()
+    """Networks of protocols of images whose embeddings guide it."""
     oracle: str
     """What it is held against."""
-    stages: tuple[Stage, ...]
+    stages: Annotated[tuple[Stage, ...], Field(min_length=1)]
+
+    @model_validator(mode='after')
+    def _starts_as_told(self) -> Self:
+        if self.loop != 'pipeline':
+            return self
+        started = any(stage.start for stage in self.stages)
+        if started != self.starts:
+            told = {'starts': str(self.starts).lower(), 'has': 'a' if started else 'no'}
+            raise ValueError(NO_START.format(**told))
+        if any(stage.strength and not stage.start for stage in self.stages):
+            raise ValueError(NO_STRENGTH)
+        return self
 
     @property
     def weights(self) -> tuple[str, ...]:
@@ -117,18 +137,64 @@ def recipe_names() -> tuple[str, ...]:
 def read_recipe(name: str) -> PipelineRecipe:
     """Read a recipe.
 
+    Parameters
+    ----------
+    name
+        One of the package (``published`` is ``versatile-diffusion``), or a file (``.toml``).
+
     Raises
     ------
     ArgumentsError
         If there is none of that name, or it is wrong.
     """
-    if name not in recipe_names():
+    name = 'versatile-diffusion' if name == 'published' else name
+    if not name.endswith(ENDING) and name not in recipe_names():
         raise ArgumentsError(UNKNOWN_RECIPE.format(name=name, names=', '.join(recipe_names())))
-    file = _folder() / f'{name}.toml'
+    file = Path(name) if name.endswith(ENDING) else _folder() / f'{name}{ENDING}'
     try:
-        return PipelineRecipe(name=name, **tomllib.loads(file.read_text('utf-8')))
-    except (ValueError, RecursionError) as error:
+        values = tomllib.loads(file.read_text('utf-8'))
+        return PipelineRecipe.model_validate({**values, 'name': shown_name(name)})
+    except ValidationError as error:
+        key, reason = reason_of(error, PipelineRecipe)
+        reason = f'{key}: {reason}'
+        raise ArgumentsError(BAD_RECIPE.format(file=file, reason=reason)) from error
+    except (OSError, ValueError, RecursionError) as error:
         raise ArgumentsError(BAD_RECIPE.format(file=file, reason=one_line(error))) from error
+
+
+def is_pipeline(generator: str) -> bool:
+    """Whether a recipe stands behind the name of a generator: one of the package, or a file.
+
+    Examples
+    --------
+    >>> is_pipeline('published'), is_pipeline('/mine/sd3.toml'), is_pipeline('small')
+    (True, True, False)
+    """
+    return generator == 'published' or generator.endswith(ENDING) or generator in recipe_names()
+
+
+def shown_name(generator: str) -> str:
+    """Return what a generator is called: of a file its name, without folder and extension.
+
+    Examples
+    --------
+    >>> shown_name('/mine/sd3.toml'), shown_name('small')
+    ('sd3', 'small')
+    """
+    return Path(generator).stem if generator.endswith(ENDING) else generator
+
+
+def guides_of(generator: str) -> tuple[str, ...]:
+    """Return the judges of protocols that guide a generator of published networks.
+
+    Runs under published protocols keep them, as published tables do (``used`` is without them).
+
+    Examples
+    --------
+    >>> guides_of('published'), guides_of('unclip-2.1')
+    (('clip-vit-l14',), ())
+    """
+    return read_recipe(generator).guided_by if is_pipeline(generator) else ()
 
 
 def _folder() -> Any:

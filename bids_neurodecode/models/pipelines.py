@@ -6,6 +6,7 @@ random generator of its own seed, so that it is the same alone and among others.
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +20,12 @@ import torch
 
 from bids_neurodecode.errors import ArgumentsError, InputError
 from bids_neurodecode.models.clip_targets import clip_pixels
-from bids_neurodecode.models.diffusion import DiffusionSettings, MemorySettings, find_device
+from bids_neurodecode.models.diffusion import (
+    DiffusionSettings,
+    MemorySettings,
+    find_device,
+    text_network,
+)
 from bids_neurodecode.models.generators import Adapter, PipelineRecipe, Stage
 from bids_neurodecode.models.precision import dtype_of
 from bids_neurodecode.models.sampling import (
@@ -29,12 +35,16 @@ from bids_neurodecode.models.sampling import (
     count_steps,
     resize_pictures,
 )
-from bids_neurodecode.text import one_line
+from bids_neurodecode.text import did_you_mean, one_line
 from bids_neurodecode.typing import Float32Array, Uint8Array
 
 NO_PIPELINE = (
     'The installed diffusers ({version}) has no {name}, which the generator {recipe} is made of. '
     'Install another version of diffusers, or choose another reconstruction.generator.'
+)
+NO_ARGUMENT = (
+    'The generator {recipe} hands {name!r} to {pipeline}, which takes no such argument.{near} '
+    'Correct the recipe, or install another version of diffusers ({version} is installed).'
 )
 BAD_FOLDER = (
     'The {name} in {folder} cannot be read: {reason}. Get it again with '
@@ -264,6 +274,44 @@ class PipelineRefiner:
             pipeline.enable_model_cpu_offload(device=self._device)
         else:
             pipeline.to(self._device)
+
+
+def check_recipe(recipe: PipelineRecipe) -> None:
+    """Refuse what the installed diffusers cannot run, before any work.
+
+    Parameters
+    ----------
+    recipe
+        Which pipelines, and how they are called.
+
+    Raises
+    ------
+    ArgumentsError
+        If a class is missing, or the call of a pipeline lacks an argument.
+    InputError
+        If diffusers has removed Versatile Diffusion.
+    """
+    if recipe.loop != 'pipeline':
+        text_network()
+        return
+    import diffusers
+
+    for stage in recipe.stages:
+        kind = find_class(stage.pipeline, recipe.name)
+        for component in (stage.scheduler, *stage.components.values()):
+            _ = component is None or find_class(component, recipe.name)
+        called = [stage.embeds, stage.negative_embeds, stage.takes, *stage.arguments]
+        called += [stage.start, 'strength'] if stage.start else []
+        called += ['num_inference_steps', 'guidance_scale']
+        taken = inspect.signature(kind.__call__).parameters
+        for name in called:
+            if name is not None and name not in taken:
+                told = {'near': did_you_mean(name, taken), 'version': diffusers.__version__}
+                raise ArgumentsError(
+                    NO_ARGUMENT.format(
+                        recipe=recipe.name, name=name, pipeline=stage.pipeline, **told
+                    )
+                )
 
 
 def load_pipelines(

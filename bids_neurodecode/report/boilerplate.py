@@ -22,7 +22,7 @@ from bids_neurodecode.bids.records import OF_RESPONSES
 from bids_neurodecode.errors import ArgumentsError, ReportError
 from bids_neurodecode.evaluation.protocols import get_protocol
 from bids_neurodecode.extensions import OWN, OWN_GENERATORS, find_generator, find_system
-from bids_neurodecode.models.generators import read_recipe
+from bids_neurodecode.models.generators import is_pipeline, read_recipe, shown_name
 from bids_neurodecode.report.facts import Facts
 from bids_neurodecode.settings.encoding import TABLE
 from bids_neurodecode.stimuli.features import image_size_of
@@ -30,15 +30,14 @@ from bids_neurodecode.stimuli.features import image_size_of
 if TYPE_CHECKING:
     from bids_neurodecode.bids.records import Paradigm
     from bids_neurodecode.config import Config, RidgeSettings
+    from bids_neurodecode.models.generators import PipelineRecipe
     from bids_neurodecode.report.results import ParticipantResults
     from bids_neurodecode.spaces import Form
 
 NOT_HERE = (
-    'Images were made by the generator {name} of another package, which cannot be asked for its '
-    'methods where this text was written.'
+    'Images were made by the generator {name} of another package, or of a file that is not here: '
+    'it cannot be asked for its methods where this text was written.'
 )
-RECIPES = {'published': 'versatile-diffusion'}
-"""Recipes of generators that have another name."""
 SMALL = {'n_steps': 50, 'guidance': 2.0, 'strength': 0.04}
 """What the settings of the small refiner stand for where they are left out."""
 UNKNOWN_KEY = 'The methods text cites {key!r}, which the bibliography does not hold.'
@@ -344,10 +343,9 @@ def _reconstruction(config: Config, generator: str | None, facts: Facts | None) 
         ArgumentsError
     ):  # as good as not installed: a page is made again after the package broke
         foreign = None
-    if foreign is None and name not in OWN_GENERATORS:
-        return (NOT_HERE.format(name=name),)
-    published = foreign is None and name != 'small'
-    recipe = read_recipe(RECIPES.get(name, name)) if published else None
+    recipe = recipe_of(name) if foreign is None else None
+    if foreign is None and recipe is None and name not in OWN_GENERATORS:
+        return (NOT_HERE.format(name=shown_name(name)),)
     first = SMALL if recipe is None else recipe.stages[0].model_dump()
     steps = told.n_steps or first['n_steps']
     strength = (first['strength'] or 1.0) if told.strength is None else told.strength
@@ -367,6 +365,20 @@ def _reconstruction(config: Config, generator: str | None, facts: Facts | None) 
     )
 
 
+def recipe_of(generator: str) -> PipelineRecipe | None:
+    """Return the recipe behind a generator; None where there is none, or its file is gone.
+
+    Parameters
+    ----------
+    generator
+        Its name, or the file of its recipe.
+    """
+    try:
+        return read_recipe(generator) if is_pipeline(generator) else None
+    except ArgumentsError:
+        return None  # a page is made again after the file was moved
+
+
 def networks_of(generator: str) -> str:
     """Name the networks of a generator of published weights.
 
@@ -375,7 +387,7 @@ def networks_of(generator: str) -> str:
     >>> networks_of('unclip-2.1').partition(',')[0]
     'a VDVAE (trained on ImageNet) and Stable unCLIP 2.1'
     """
-    recipe = read_recipe(RECIPES.get(generator, generator))
+    recipe = read_recipe(generator)
     return (
         f'a VDVAE (trained on ImageNet) and {recipe.title} ({recipe.source}; trained on captioned '
         'images of the web)'

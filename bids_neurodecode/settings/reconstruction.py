@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
@@ -27,9 +28,10 @@ class ReconstructionSettings(Settings):
     """``none``: decode features and retrieve images only. ``small``: the self-contained prior
     and refiner, trained on the training images. ``published``: VDVAE (ImageNet-64) and Versatile
     Diffusion (``versatile-diffusion``), which need weights and, in practice, a GPU; the others
-    take a pipeline of diffusers, guided by one decoded image embedding, in its place. ``auto``:
-    ``published`` where its weights and a GPU are there, else ``small``. Other packages may bring
-    further ones."""
+    take a pipeline of diffusers, guided by one decoded image embedding, in its place; a file
+    (``.toml``) is the recipe of a further one, whose weights are entries of the manifest or
+    folders beside the file. ``auto``: ``published`` where its weights and a GPU are there, else
+    ``small``. Other packages may bring further ones."""
     latents: Annotated[int, Field(ge=1)] | None = None
     """How many of the VDVAE's latents are decoded (published: 15 or 31), the first ones; all of
     the small prior's, and 31 of the published one's, if left out."""
@@ -120,6 +122,8 @@ class ReconstructionSettings(Settings):
     @field_validator('generator')
     @classmethod
     def _known_generator(cls, name: str) -> str:
+        if name.endswith('.toml'):  # read, and refused, before any work
+            return str(Path(name).expanduser().absolute())
         try:
             known = name in OWN_GENERATORS or find_generator(name) is not None
         except ArgumentsError as error:
@@ -128,3 +132,9 @@ class ReconstructionSettings(Settings):
             names = (*OWN_GENERATORS, *installed(GENERATORS))
             raise ValueError(unknown('generator', name, names))
         return name
+
+    @field_validator('prior_pictures')
+    @classmethod
+    def _absolute(cls, folder: str | None) -> str | None:
+        """Make a path absolute, as steps run in folders of their own."""
+        return None if folder is None else str(Path(folder).expanduser().absolute())

@@ -140,13 +140,22 @@ def test_derivatives_are_valid_bids(made):
     validate(made[0] / 'out')
 
 
-def test_another_second_stage_is_named_and_what_is_decoded_follows(tmp_path):
-    """Kandinsky in the place of Versatile Diffusion: one embedding of its own image encoder."""
+@pytest.mark.parametrize('own', [False, True])
+def test_another_second_stage_is_named_and_what_is_decoded_follows(tmp_path, own):
+    """Kandinsky in the place of Versatile Diffusion: one embedding of its own image encoder.
+
+    By the recipe of the package, and by a file of one's own with its weights beside it.
+    """
     data = make_nsd(tmp_path / 'nsd', participants=(1,))
     weights = tmp_path / 'weights'
     write_prior(weights)
     test_pipelines.write_weights('kandinsky-2.2', weights)
-    (tmp_path / 'settings.toml').write_text(f'{SETTINGS}generator = "kandinsky-2.2"\n')
+    name = shown = 'kandinsky-2.2'
+    if own:
+        (weights / 'kandinsky-2.2-decoder').rename(tmp_path / 'painter')
+        changes = ('"kandinsky-2.2-decoder"', '"painter"')
+        name, shown = test_pipelines.own_recipe(tmp_path, changes), 'mine'
+    (tmp_path / 'settings.toml').write_text(f'{SETTINGS}generator = "{name}"\n')
     common = [
         *('participant', '-w', str(tmp_path / 'work'), '--weights-dir', str(weights)),
         *('--nprocs', '1', '--device', 'cpu', '--skip-bids-validation'),
@@ -156,7 +165,7 @@ def test_another_second_stage_is_named_and_what_is_decoded_follows(tmp_path):
     (file,) = (tmp_path / 'out' / 'sub-01' / 'models').glob('*desc-generated_model.safetensors')
     arrays, description = load_arrays(file)
     told = description['model']
-    assert told['generator']['generator'] == 'kandinsky-2.2'
+    assert told['generator']['generator'] == name
     assert told['conditions'] == {'vision': [test_pipelines.WIDTH]}
     assert arrays['conditions.vision.ridge.intercept'].shape == (test_pipelines.WIDTH,)
     table = pd.read_csv(next((tmp_path / 'out').rglob('*desc-generated_metrics.tsv')), sep='\t')
@@ -164,7 +173,7 @@ def test_another_second_stage_is_named_and_what_is_decoded_follows(tmp_path):
     assert {'initial', 'final'} <= set(own['space'])
     page = ' '.join((tmp_path / 'out' / 'sub-01.html').read_text().split())
     assert 'Kandinsky 2.2, image to image' in page
-    assert 'made by the kandinsky-2.2 generator, as asked for' in page
+    assert f'made by the {shown} generator, as asked for' in page
     # the program refuses what the recipe cannot do, and weights that are not there
     (tmp_path / 'settings.toml').write_text(f'{SETTINGS}generator = "stable-cascade"\n')
     assert main([str(data), str(tmp_path / 'other'), *common]) == 2

@@ -1,6 +1,7 @@
 """Pipelines of diffusers as second stages: tiny random networks of the true classes."""
 
 import json
+from importlib import resources
 
 import diffusers
 import numpy as np
@@ -26,9 +27,11 @@ from transformers import (
     CLIPVisionModelWithProjection,
 )
 
+from bids_neurodecode.config import build_config
 from bids_neurodecode.errors import ArgumentsError, InputError
 from bids_neurodecode.models import diffusion, generators, pipelines
 from bids_neurodecode.models.diffusion import MemorySettings
+from bids_neurodecode.systems.reconstruction.generation.steps import choice
 from tests.models import test_clip_targets as clip
 
 WIDTH = 32
@@ -337,6 +340,81 @@ def test_recipes_say_what_they_need():
         assert all(hasattr(diffusers, stage.pipeline) for stage in recipe.stages)
     with pytest.raises(ArgumentsError, match=r'There are: kandinsky-2\.2'):
         generators.read_recipe('dalle')
+
+
+def own_recipe(folder, *changes, of='kandinsky-2.2'):
+    """A recipe as a user would write it, with words of the package's exchanged."""
+    text = resources.files('bids_neurodecode').joinpath(f'data/generators/{of}.toml').read_text()
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    file = folder / 'mine.toml'
+    file.write_text(text)
+    return str(file)
+
+
+def test_a_recipe_of_one_s_own_makes_what_the_package_s_makes(tmp_path, pictures):
+    """Its weights are folders beside it, under any name."""
+    write_weights('kandinsky-2.2', tmp_path)
+    (tmp_path / 'kandinsky-2.2-decoder').rename(tmp_path / 'painter')
+    steps = ('n_steps = 50', 'n_steps = 2')
+    file = own_recipe(tmp_path, ('"kandinsky-2.2-decoder"', '"painter"'), steps)
+    made = []
+    for name in (file, 'kandinsky-2.2'):
+        recipe = generators.read_recipe(name)
+        pipelines.check_recipe(recipe)
+        places = {entry: tmp_path / entry for entry in recipe.weights}
+        if name != file:
+            recipe = small(name)
+            places['kandinsky-2.2-decoder'] = tmp_path / 'painter'
+        embeddings, called = pipelines.load_pipelines(recipe, places, MemorySettings())
+        refiner = pipelines.PipelineRefiner(recipe, called, embeddings.unconditional())
+        conditions = {'vision': embeddings.of_pictures(pictures[:1])}
+        made.append(refiner.refine(pictures[1:2], conditions, [3]))
+    np.testing.assert_array_equal(*made)
+
+
+@pytest.mark.parametrize(
+    ('of', 'old', 'new', 'says'),
+    [
+        ('kandinsky-2.2', 'guidance', 'guidence', r'0\.guidence: unknown key; did you mean'),
+        ('kandinsky-2.2', 'encoder =', 'encodr =', 'encodr: unknown key; did you mean encoder?'),
+        ('kandinsky-2.2', '= ["vision"]', '= ["visoin"]', 'did you mean vision?'),
+        (
+            'kandinsky-2.2',
+            'strength = 0.75',
+            'strength = 7.5',
+            r'stages\.0\.strength: .*equal to 1',
+        ),
+        ('kandinsky-2.2', 'starts = true', 'starts = false', 'starts = false, and a stage has'),
+        ('kandinsky-2.2', 'start = "image"', '', 'starts = true, and no stage has "start"'),
+        ('unclip-2.1', 'n_steps = 20', 'n_steps = 20\nstrength = 0.5', 'without "start" has a'),
+        ('kandinsky-2.2', '[[stages]]', '[[stages', r'mine\.toml cannot be used: '),
+        ('kandinsky-2.2', 'Img2ImgPipeline', 'Img2ImgPipelin', 'no KandinskyV22Img2ImgPipelin,'),
+        ('kandinsky-2.2', '"image_embeds"', '"image_embed"', 'no such argument. Did you mean'),
+        ('unclip-2.1', 'noise_level', 'noise', "hands 'noise' to StableUnCLIPImg2ImgPipeline"),
+    ],
+)
+def test_what_is_wrong_with_a_recipe_is_said_before_work(tmp_path, of, old, new, says):
+    with pytest.raises(ArgumentsError, match=says) as error:
+        pipelines.check_recipe(generators.read_recipe(own_recipe(tmp_path, (old, new), of=of)))
+    assert '\n' not in str(error.value)
+
+
+def test_recipes_of_the_package_pass_and_files_that_are_gone_do_not(tmp_path):
+    for name in generators.recipe_names():
+        pipelines.check_recipe(generators.read_recipe(name))
+    with pytest.raises(ArgumentsError, match=r'gone\.toml cannot be used: .*No such file'):
+        generators.read_recipe(str(tmp_path / 'gone.toml'))
+    config = build_config({'reconstruction': {'generator': own_recipe(tmp_path)}})
+    assert choice.weights_of(config.reconstruction.generator)[1:] == (
+        'kandinsky-2.2-prior', 'kandinsky-2.2-decoder',
+    )  # fmt: skip
+    other = own_recipe(tmp_path, ('"kandinsky-2.2-decoder"', '"painter"'))
+    for entry in ('vdvae-imagenet64', 'kandinsky-2.2-prior'):
+        assert entry in choice.weights_of(other)
+    with pytest.raises(InputError, match=r'vdvae-imagenet64|painter'):
+        choice.find_weights(tmp_path, other)
 
 
 def test_what_is_missing_is_said_in_one_line(tmp_path, monkeypatch):

@@ -16,7 +16,7 @@ from bids_neurodecode.levels.group_page import write_group_report
 from bids_neurodecode.levels.participant_page import ParticipantResults
 from bids_neurodecode.models.generators import read_recipe
 from bids_neurodecode.report import boilerplate
-from bids_neurodecode.report.boilerplate import NOT_HERE, RECIPES, SMALL, in_words, methods
+from bids_neurodecode.report.boilerplate import NOT_HERE, SMALL, in_words, methods
 from bids_neurodecode.report.build import Table, Verdicts
 from bids_neurodecode.report.reader import Reader
 from bids_neurodecode.report.results import GenerationResults
@@ -218,7 +218,7 @@ def test_defaults_in_the_text_are_those_of_the_generators() -> None:
     from bids_neurodecode.systems.reconstruction.generation.small import SAMPLING
 
     for name, sampling in (('small', SAMPLING), ('published', SamplingSettings())):
-        recipe = None if name == 'small' else read_recipe(RECIPES[name])
+        recipe = None if name == 'small' else read_recipe(name)
         known = SMALL if recipe is None else recipe.stages[0].model_dump()
         told = tuple(known[key] for key in ('n_steps', 'strength', 'guidance'))
         assert told == (sampling.n_steps, sampling.strength, sampling.guidance)

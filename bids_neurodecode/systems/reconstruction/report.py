@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bids_neurodecode.evaluation.metrics import TRUE_TARGETS
-from bids_neurodecode.extensions import OWN_GENERATORS
+from bids_neurodecode.models.generators import is_pipeline, shown_name
 from bids_neurodecode.report import generation, scores, verdicts
-from bids_neurodecode.report.boilerplate import networks_of
+from bids_neurodecode.report.boilerplate import networks_of, recipe_of
 from bids_neurodecode.report.build import (
     Block,
     Bullets,
@@ -157,11 +157,11 @@ def _about(reader: Reader, made: GenerationResults) -> Iterable[Block]:
     lines = _chain(reader, made)
     if made.generator == 'small':
         lines.append(SMALL)
-    elif made.generator not in OWN_GENERATORS:
-        lines.append(made.caution or NOT_SAID.format(name=made.generator))
-    elif made.generator != 'none':
+    elif recipe_of(made.generator) is not None:
         networks = networks_of(made.generator)
-        lines.append(PUBLISHED.format(name=made.generator, networks=networks))
+        lines.append(PUBLISHED.format(name=shown_name(made.generator), networks=networks))
+    elif made.generator != 'none':
+        lines.append(made.caution or NOT_SAID.format(name=shown_name(made.generator)))
     if reader.metrics is not None and reader.metrics['metric'].str.contains('standin').any():
         lines.append(STAND_IN)
     if lines:
@@ -170,11 +170,15 @@ def _about(reader: Reader, made: GenerationResults) -> Iterable[Block]:
 
 def _chain(reader: Reader, made: GenerationResults) -> list[str]:
     """Say what the model is, from voxels to the final image."""
-    if made.generator not in {'small', *OWN_GENERATORS} - {'none'}:
-        return []
     small = made.generator == 'small'
+    if not small and not is_pipeline(made.generator):
+        return []
     prior = 'a small variational autoencoder (VDVAE)' if small else 'the VDVAE'
-    refiner = 'a small diffusion model' if small else f'the diffusion model of {made.generator}'
+    refiner = (
+        'a small diffusion model'
+        if small
+        else f'the diffusion model of {shown_name(made.generator)}'
+    )
     guided = reader.config is None or reader.config.reconstruction.conditions != 'none'
     regressor = MODELS.get(made.regressor, f'the regressor {made.regressor}')
     chain = CHAIN.format(

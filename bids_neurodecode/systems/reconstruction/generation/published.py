@@ -251,7 +251,7 @@ def published_generator(
     from bids_neurodecode.models.vdvae_config import IMAGENET64
 
     told = config.reconstruction
-    recipe = read_recipe('versatile-diffusion' if name == 'published' else name)
+    recipe = read_recipe(name)
     own = recipe.sampling
     sampling = replace(
         own,

@@ -9,8 +9,8 @@ from pathlib import Path
 from bids_neurodecode.bids.stimuli import check_image
 from bids_neurodecode.config import Config
 from bids_neurodecode.errors import ArgumentsError, InputError
-from bids_neurodecode.extensions import find_generator
 from bids_neurodecode.extras import PACKAGED, has_networks, has_packaged, packaged_files
+from bids_neurodecode.models.generators import is_pipeline, read_recipe, shown_name
 from bids_neurodecode.settings.encoding import TABLE
 
 PRIOR_WEIGHTS = 'vdvae-imagenet64'
@@ -31,6 +31,11 @@ FALLEN_BACK = (
 NO_REGIONS = (
     'reconstruction.regressor = "{regressor}" reads voxels by region: give an atlas '
     '(--atlas), or choose another regressor.'
+)
+NO_OWN_WEIGHTS = (
+    'The weights {name!r}, which the recipe {file} names, are neither an entry of the manifest '
+    '("bids_neurodecode-tools weights list") nor a folder beside the recipe. Put them there, or '
+    'correct the name.'
 )
 NO_FOLDER = (
     'The folder of further images, {folder} (reconstruction.prior_pictures), {reason}. '
@@ -103,7 +108,7 @@ def choose_generator(config: Config, device: str, weights_dir: Path | None) -> C
     if retrieved:
         return Choice('none', retrieved)
     if asked != 'auto':
-        return Choice(asked, ASKED.format(name=asked), find_weights(folder, asked))
+        return Choice(asked, ASKED.format(name=shown_name(asked)), find_weights(folder, asked))
     missing = missing_weights(folder)
     needs = [f'the weights {" and ".join(missing)}'] if missing else []
     needs += [] if device == 'cuda' else ['a GPU']
@@ -114,13 +119,7 @@ def choose_generator(config: Config, device: str, weights_dir: Path | None) -> C
 
 def weights_of(generator: str) -> tuple[str, ...]:
     """Return the entries of the manifest that a generator needs: published networks do."""
-    if generator == 'small' or find_generator(generator) is not None:
-        return ()
-    if generator in {'published', 'versatile-diffusion'}:
-        return PUBLISHED_WEIGHTS
-    from bids_neurodecode.models.generators import read_recipe
-
-    return PRIOR_WEIGHTS, *read_recipe(generator).weights
+    return (PRIOR_WEIGHTS, *read_recipe(generator).weights) if is_pipeline(generator) else ()
 
 
 def find_weights(folder: Path, generator: str = 'published') -> dict[str, str]:
@@ -138,9 +137,18 @@ def find_weights(folder: Path, generator: str = 'published') -> dict[str, str]:
     InputError
         If one is missing or damaged, with the command that gets it.
     """
-    from bids_neurodecode.models.weights import weights_path
+    from bids_neurodecode.models.weights import load_manifest, weights_path
 
-    return {name: str(weights_path(name, folder)) for name in weights_of(generator)}
+    found: dict[str, str] = {}
+    for name in weights_of(generator):
+        beside = Path(generator).parent / name
+        if name in load_manifest():
+            found[name] = str(weights_path(name, folder))
+        elif beside.is_dir():
+            found[name] = str(beside)
+        else:
+            raise InputError(NO_OWN_WEIGHTS.format(name=name, file=generator))
+    return found
 
 
 def missing_weights(folder: Path) -> list[str]:
@@ -198,6 +206,10 @@ def check_generation(config: Config, device: str, weights_dir: Path | None) -> C
     settings = config.reconstruction
     if choice.name == 'none':
         return choice
+    if is_pipeline(choice.name):
+        from bids_neurodecode.models.pipelines import check_recipe
+
+        check_recipe(read_recipe(choice.name))
     if settings.regressor in REGIONAL and not config.atlas.given:
         raise ArgumentsError(NO_REGIONS.format(regressor=settings.regressor))
     if settings.prior_pictures is not None:

@@ -12,9 +12,9 @@ from bids_neurodecode._version import __version__
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.config import Config
 from bids_neurodecode.evaluation.metrics import BASELINE, REFERENCE
-from bids_neurodecode.evaluation.protocols import guides_of
 from bids_neurodecode.extensions import find_generator
 from bids_neurodecode.fetched import check_fetched
+from bids_neurodecode.models.generators import guides_of, shown_name
 from bids_neurodecode.samples import MASK_ARRAYS, VoxelMask
 from bids_neurodecode.systems.reconstruction.generation.steps.outputs import DESC
 from bids_neurodecode.systems.steps.seen import runs_on_card
@@ -242,7 +242,7 @@ def known_by(generator: str, config: Config) -> str:
         alone = config.reconstruction.prior_pictures is None
         more = 'alone' if alone else 'and of reconstruction.prior_pictures'
         return SMALL.format(images=f'images of this dataset {more}')
-    return PUBLISHED.format(name=generator, networks=networks_of(generator))
+    return PUBLISHED.format(name=shown_name(generator), networks=networks_of(generator))
 
 
 def model_card(
