@@ -140,8 +140,8 @@ def test_derivatives_are_valid_bids(made):
     validate(made[0] / 'out')
 
 
-@pytest.mark.parametrize('own', [False, True])
-def test_another_second_stage_is_named_and_what_is_decoded_follows(tmp_path, own):
+@pytest.mark.parametrize('by_file', [False, True])
+def test_another_second_stage_is_named_and_what_is_decoded_follows(tmp_path, by_file):
     """Kandinsky in the place of Versatile Diffusion: one embedding of its own image encoder.
 
     By the recipe of the package, and by a file of one's own with its weights beside it.
@@ -151,7 +151,7 @@ def test_another_second_stage_is_named_and_what_is_decoded_follows(tmp_path, own
     write_prior(weights)
     test_pipelines.write_weights('kandinsky-2.2', weights)
     name = shown = 'kandinsky-2.2'
-    if own:
+    if by_file:
         (weights / 'kandinsky-2.2-decoder').rename(tmp_path / 'painter')
         changes = ('"kandinsky-2.2-decoder"', '"painter"')
         name, shown = test_pipelines.own_recipe(tmp_path, changes), 'mine'

@@ -81,6 +81,25 @@ def test_regions_need_an_atlas(tmp_path):
     assert check_generation(atlas, 'cpu', tmp_path).name == 'small'
 
 
+@pytest.mark.parametrize(
+    ('extractor', 'network', 'refused'),
+    [
+        ('efficientnet-lite0+efficientnet-lite2+mobilenetv2', 'none', True),
+        ('efficientnet-lite0+efficientnet-lite2', 'mobilenetv2', True),
+        ('efficientnet-lite0', 'mobilenetv2', False),
+    ],
+)
+def test_a_run_without_a_judge_is_refused_before(tmp_path, extractor, network, refused):
+    """A network that fits or guides judges nothing: nobody would be left after all training."""
+    told = {'generator': 'small', 'protocol': 'cpu-1', 'match_network': network}
+    config = build_config({'features': {'extractor': extractor}, 'reconstruction': told})
+    if not refused:
+        assert check_generation(config, 'cpu', tmp_path).name == 'small'
+        return
+    with pytest.raises(ArgumentsError, match=r'cpu-1 has no network left .*: .*mobilenetv2 made'):
+        check_generation(config, 'cpu', tmp_path)
+
+
 def test_further_pictures_are_looked_for_before(tmp_path):
     folder = tmp_path / 'more'
     for reason in ('is not there', 'holds no image'):

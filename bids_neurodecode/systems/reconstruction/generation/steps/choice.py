@@ -9,9 +9,11 @@ from pathlib import Path
 from bids_neurodecode.bids.stimuli import check_image
 from bids_neurodecode.config import Config
 from bids_neurodecode.errors import ArgumentsError, InputError
+from bids_neurodecode.evaluation.protocols import get_protocol, held_out
 from bids_neurodecode.extras import PACKAGED, has_networks, has_packaged, packaged_files
 from bids_neurodecode.models.generators import is_pipeline, read_recipe, shown_name
 from bids_neurodecode.settings.encoding import TABLE
+from bids_neurodecode.stimuli.features import judges_of
 
 PRIOR_WEIGHTS = 'vdvae-imagenet64'
 PUBLISHED_WEIGHTS = (PRIOR_WEIGHTS, 'versatile-diffusion')
@@ -169,7 +171,6 @@ def metric_weights(folder: Path | None, protocol: str) -> dict[str, str]:
     protocol
         Its name.
     """
-    from bids_neurodecode.evaluation.protocols import get_protocol
     from bids_neurodecode.models.weights import check_sizes, default_weights_dir, find_entry
 
     place = folder or default_weights_dir()
@@ -206,6 +207,10 @@ def check_generation(config: Config, device: str, weights_dir: Path | None) -> C
     settings = config.reconstruction
     if choice.name == 'none':
         return choice
+    used = {*judges_of(config.features.extractor)}
+    if choice.name == 'small' and settings.match_network != 'none':
+        used.add(settings.match_network)
+    held_out(get_protocol(settings.protocol), used)
     if is_pipeline(choice.name):
         from bids_neurodecode.models.pipelines import check_recipe
 
