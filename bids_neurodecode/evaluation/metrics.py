@@ -114,10 +114,12 @@ class Metric:
         --------
         >>> METRICS['identification_top1'].write(0.78125), METRICS['pixcorr'].write(0.3)
         ('78.1 %', '0.300')
+        >>> METRICS['swav_distance'].write(-1e-9)
+        '0.000'
         """
         if not math.isfinite(value):
             return 'n/a'
-        return f'{100 * value:.1f} %' if self.share else f'{value:.3f}'
+        return f'{100 * value:z.1f} %' if self.share else f'{value:z.3f}'
 
     def write_difference(self, value: float, *, unit: bool = True) -> str:
         """Write a difference of two values, with its sign.
