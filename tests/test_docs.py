@@ -12,6 +12,7 @@ import yaml
 
 from bids_neurodecode import __version__
 from bids_neurodecode.cli import exits
+from bids_neurodecode.report.boilerplate import AUTHORS, TITLE
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / 'docs'
@@ -171,6 +172,11 @@ def test_citation():
     assert str(citation['version']) == __version__
     assert ('date-released' in citation) == ('.dev' not in __version__)
     assert citation['license'] == 'Apache-2.0'
+    # README and the outputs of a run say the same
+    readme = (ROOT / 'README.md').read_text('utf-8')
+    assert citation['title'] == TITLE
+    assert f'{citation["authors"][0]["name"]}. *{TITLE}*' in readme
+    assert citation['authors'][0]['name'] == AUTHORS
     assert citation['authors']
     for author in citation['authors']:
         assert author.get('name') or author.get('family-names')

@@ -170,7 +170,7 @@ def write_dataset_files(
                 'BIDSVersion': BIDS_VERSION,
                 'DatasetType': 'derivative',
                 'License': previous.get('License', _read_license(bids_dir)),
-                'HowToAcknowledge': 'Please cite the works in logs/CITATION.md.',
+                'HowToAcknowledge': 'Please cite the program and the works in logs/CITATION.md.',
                 'GeneratedBy': generated_by(),
                 'SourceDatasets': [{'URL': link} for link in links.values()],
                 'DatasetLinks': links,

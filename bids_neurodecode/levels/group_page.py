@@ -45,6 +45,7 @@ from bids_neurodecode.report.section_group import (
     shown_metrics,
 )
 from bids_neurodecode.report.section_scores import (
+    READ,
     comparison_table,
     score_table,
     tables_guide,
@@ -53,7 +54,7 @@ from bids_neurodecode.report.section_signal import analysis_mask, load_map, shee
 from bids_neurodecode.report.style import collecting_later, percent
 from bids_neurodecode.report.verdicts import (
     FINAL,
-    difference_verdict,
+    differences,
     score_verdict,
     worse_verdicts,
 )
@@ -82,14 +83,15 @@ FOLDED = 12
 """Participants from which the table of runs is closed until it is clicked."""
 
 CAVEAT = (
-    'Intervals of the mean are 95 % confidence intervals over participants (the wider of t and '
-    'bootstrap-t, within the limits of the metric); with fewer than six participants there is '
-    'none, and the score of each is shown. A mean above '
-    'chance says that at least some participants carry the information, not that most of them do '
-    '[@allefeld2016prevalence]; the count of participants above chance on their own says more.'
+    'A mean above chance says that at least some participants carry the information, not that '
+    'most of them do [@allefeld2016prevalence]; the count of participants above chance on their '
+    'own says more.'
 )
 
-FEW = 'Fewer than {need} participants have this score, so its mean has no interval: {each}.'
+FEW = (
+    'With {n} participants means have no interval and nothing is tested over participants '
+    '({need} are needed). {title}: {each}.'
+)
 
 
 class MeanScore(NamedTuple):
@@ -372,9 +374,10 @@ def _summary(readers: Sequence[Reader], failures: Mapping[str, str]) -> tuple[Bl
     row = scores.headline(metrics) if len(metrics) else None
     if row is not None:
         found = mean_score(same_score(metrics, row))
-        lines.append(group_verdict(same_score(metrics, row)))
         if found.n < MIN_GROUPS:
-            lines.append(Verdict('info', FEW.format(need=MIN_GROUPS, each=_each(metrics, row))))
+            more = {'title': scores.title_of(row), 'each': _each(metrics, row)}
+            lines.append(Verdict('info', FEW.format(n=found.n, need=MIN_GROUPS, **more)))
+        lines.append(group_verdict(same_score(metrics, row)))
         if found.n_tested:
             text_tested = (
                 f'{found.n_significant} of {found.n_tested} participants are better than chance '
@@ -384,16 +387,15 @@ def _summary(readers: Sequence[Reader], failures: Mapping[str, str]) -> tuple[Bl
         lines += verdicts_of_group_images(metrics)
     if len(metrics) and row is not None:
         compared = compare_over_participants(metrics)
-        lines += [
-            difference_verdict(compared, other)
-            for _, other in compared[
-                compared['difference'].notna()
-                & (compared['metric'] == row['metric'])
-                & (compared['compared_space'] == row['space'])
-            ].iterrows()
-        ]
+        same = compared['difference'].notna() & (compared['metric'] == row['metric'])
+        same &= compared['compared_space'] == row['space']
+        lines += differences(compared, compared[same])
         elsewhere = compared[compared['metric'] != row['metric']]
         lines += worse_verdicts(elsewhere)
+    if n < MIN_GROUPS:
+        # said once, above
+        why = f'; not tested: {n} participants, {MIN_GROUPS} are needed'
+        lines = [replace(line, text=line.text.replace(why, '')) for line in lines]
     if failures:
         lines.append(Verdict('bad', f'No results for {len(failures)}: see "Warnings and errors".'))
     verdicts = (Verdicts(tuple(lines)),) if lines else ()
@@ -413,7 +415,7 @@ def _scores(readers: Sequence[Reader]) -> tuple[Block, ...]:
     figure = _figure(whole)
     if figure is not None:
         blocks.append(figure)
-    blocks.append(tables_guide(means))
+    blocks += [tables_guide(means), READ]
     shown = shown_metrics(means)
     sets = ((shown[~scores.of_pictures(shown)], None), (shown[scores.of_pictures(shown)], MADE))
     for rows, title in sets:

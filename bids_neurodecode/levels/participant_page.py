@@ -21,6 +21,7 @@ from bids_neurodecode.report.build import (
     Section,
     Table,
     Text,
+    Verdict,
     Verdicts,
     pages_beside,
     write_page,
@@ -41,7 +42,7 @@ from bids_neurodecode.report.section_data import data_section
 from bids_neurodecode.report.section_gallery import images_at_the_head
 from bids_neurodecode.report.section_quality import quality_section
 from bids_neurodecode.report.section_scores import scores_section
-from bids_neurodecode.report.section_signal import brain_section, ceiling_text
+from bids_neurodecode.report.section_signal import brain_section, ceiling_text, reliability_text
 from bids_neurodecode.report.style import collecting_later
 from bids_neurodecode.systems.conditions.report import conditions_section
 from bids_neurodecode.systems.encoding.report.section import encoding_section
@@ -145,17 +146,20 @@ def _summary(reader: Reader) -> tuple[Block, ...]:
         blocks.append(Text((ceilings or 'No score was computed.',)))
     else:
         confidence = 0.95 if reader.config is None else reader.config.evaluation.confidence
+        guides = () if results.generation is None else results.generation.guided_by or ()
         n_folds = None if results.split is None else results.split.n_folds
         blocks.append(verdicts.make_headline(row, confidence, n_folds, sure=not results.leaks))
         lines = [
             *verdicts.verdicts_of(reader.metrics, row, confidence),
-            *verdicts.verdicts_of_images(reader.metrics, confidence),
+            *verdicts.verdicts_of_images(reader.metrics, confidence, guides),
             *verdicts.worse_verdicts(reader.metrics, confidence, shown=row),
         ]
+    reliability = reliability_text(results)
     lines += [
         verdicts.split_verdict(results),
         verdicts.tuning_verdict(results),
         verdicts.voxel_verdict(results),
+        Verdict('info', reliability) if reliability else None,
         verdicts.motion_verdict(reader.motion),
         verdicts.warning_verdict(results),
     ]

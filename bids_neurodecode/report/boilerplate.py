@@ -40,6 +40,14 @@ NOT_HERE = (
 )
 SMALL = {'n_steps': 50, 'guidance': 2.0, 'strength': 0.04}
 """What the settings of the small refiner stand for where they are left out."""
+AUTHORS = 'The bids_neurodecode developers'
+TITLE = 'bids_neurodecode: a BIDS-App that relates what people see to their fMRI, both ways'
+PROGRAM = f'To cite the program: {AUTHORS}. {TITLE} (version {{version}}). Computer software.'
+BIBTEX = (
+    f'@software{{{{bids_neurodecode,\n  author = {{{{{{{{{AUTHORS}}}}}}}}},\n'
+    f'  title = {{{{{TITLE}}}}},\n  version = {{{{{{version}}}}}}\n}}}}'
+)
+"""How the program itself is cited, as in CITATION.cff and README."""
 UNKNOWN_KEY = 'The methods text cites {key!r}, which the bibliography does not hold.'
 
 _END = '\x1e'
@@ -394,9 +402,19 @@ def networks_of(generator: str) -> str:
     )
 
 
-def citation_files(texts: Sequence[str]) -> dict[str, str]:
-    """Return the contents of ``CITATION.md``, ``.bib`` and ``.html``, by extension."""
+def citation_files(texts: Sequence[str], version: str) -> dict[str, str]:
+    """Return the contents of ``CITATION.md``, ``.bib`` and ``.html``, by extension.
+
+    Parameters
+    ----------
+    texts
+        Paragraphs of methods, with their marks.
+    version
+        Of the program, which is cited too.
+    """
     works = cited(texts)
+    program = PROGRAM.format(version=version)
+    cite = f'<h2>The program</h2>\n<p>{html.escape(program)}</p>'
     texts = [in_words(text) for text in texts]
     body = '\n\n'.join(texts)
     listed = '\n'.join(f'{n}. {w.text} {w.address}' for n, w in enumerate(works, 1))
@@ -408,12 +426,11 @@ def citation_files(texts: Sequence[str]) -> dict[str, str]:
     shown = '\n'.join(f'<p>{html.escape(text)}</p>' for text in texts)
     page = (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>Methods</title>'
-        f'</head>\n<body>\n<h1>Methods</h1>\n{shown}\n<h2>References</h2>\n<ol>\n{rows}\n</ol>\n'
-        '</body></html>\n'
+        f'</head>\n<body>\n<h1>Methods</h1>\n{shown}\n{cite}\n<h2>References</h2>\n<ol>\n{rows}\n</ol>\n</body></html>\n'
     )
     return {
-        'md': f'# Methods\n\n{body}\n\n## References\n\n{listed}\n',
-        'bib': '\n\n'.join(w.source for w in works) + '\n',
+        'md': f'# Methods\n\n{body}\n\n## The program\n\n{program}\n\n## References\n\n{listed}\n',
+        'bib': '\n\n'.join([*(w.source for w in works), BIBTEX.format(version=version)]) + '\n',
         'html': page,
     }
 

@@ -10,10 +10,12 @@ from __future__ import annotations
 import html
 import re
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from bids_neurodecode.errors import ReportError
 from bids_neurodecode.report.sheets import Paint, Sheet, columns_of, draw_columns, painter
@@ -32,6 +34,8 @@ from bids_neurodecode.report.style import (
     SKY,
     WIDTH,
     new_figure,
+    plain,
+    shorten,
     styled,
     whole_ticks,
 )
@@ -49,6 +53,10 @@ if TYPE_CHECKING:
 NO_SHEET = 'A volume has no surfaces to be shown on.'
 MAP_WIDTH = 5.1
 """Inches that the slices of a map may take; colour bar and histogram need the rest."""
+
+
+LEGEND_COLUMNS = 5
+"""Of the names of an atlas's regions."""
 
 
 @dataclass(frozen=True)
@@ -344,6 +352,23 @@ def plot_coverage(
     return figure
 
 
+def have_own_colors(regions: npt.NDArray[np.integer[Any]]) -> bool:
+    """Return whether each region of an atlas has a colour that no other one has.
+
+    Parameters
+    ----------
+    regions
+        Their numbers.
+    """
+    return len(set(_colors_of(regions).tolist())) == len(regions)
+
+
+def _colors_of(regions: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return one of 20 colours for each number."""
+    # neighbouring numbers are neighbouring regions: spread them over the colours
+    return np.asarray(regions * 7 % 20)
+
+
 @styled
 def plot_parcels(
     labels: nib.Nifti1Image,
@@ -352,6 +377,7 @@ def plot_parcels(
     background: nib.Nifti1Image | None = None,
     n_slices: int = 12,
     sheet: Sheet | None = None,
+    names: Mapping[int, str] | None = None,
 ) -> Figure:
     """Show an atlas on the grid of the data, each region in a colour unlike its neighbours'.
 
@@ -367,6 +393,8 @@ def plot_parcels(
         Axial slices that are shown.
     sheet
         Surfaces, of data without a grid; None finds them.
+    names
+        Of the regions, for a legend below slices (:func:`have_own_colors`); None: none.
 
     Raises
     ------
@@ -382,13 +410,35 @@ def plot_parcels(
     inside = on_grid(mask, volume.shape, 'mask') > 0
     grey = None if background is None else on_grid(background, volume.shape, 'background')
     layout = SliceLayout.of(inside, affine, n_slices, WIDTH - 0.2)
-    figure = new_figure(layout.height, layout='none')
+    found = [int(label) for label in np.unique(volume[volume > 0])] if names is not None else []
+    legend = 0.2 * -(-len(found) // LEGEND_COLUMNS)
+    figure = new_figure(layout.height + 2 * legend, layout='none')
     panels = draw_slices(figure, inside, affine, layout, grey, left=(WIDTH - layout.width) / 2)
-    # neighbouring numbers are neighbouring regions: spread them over the colours
-    colors = np.where(volume > 0, (volume * 7) % 20, np.nan)
+    colors = np.where(volume > 0, _colors_of(volume), np.nan)
     for panel, z in panels:
         panel.slice(colors[:, :, z][layout.crop], cmap='tab20', vmin=0, vmax=19, alpha=0.85)
+    if found:
+        _add_legend(figure, {x: (names or {}).get(x, f'region {x}') for x in found})
     return figure
+
+
+def _add_legend(figure: Figure, names: Mapping[int, str]) -> None:
+    """Name the colours of the regions of an atlas at the foot of its figure."""
+    import matplotlib as mpl
+    from matplotlib.patches import Patch
+
+    colors = mpl.colormaps['tab20']
+    patches = [
+        Patch(
+            color=colors(int(_colors_of(np.array(label)))),
+            alpha=0.85,
+            label=plain(shorten(name, 22)),
+        )
+        for label, name in names.items()
+    ]
+    figure.legend(
+        handles=patches, loc='lower center', ncols=LEGEND_COLUMNS, fontsize=7, frameon=False
+    )
 
 
 @styled

@@ -185,6 +185,16 @@ class Links:
 
 
 @dataclass(frozen=True)
+class Jump:
+    """A sentence that ends with a link to another section of the page."""
+
+    text: str
+    anchor: str
+    title: str
+    kind: Literal['jump'] = 'jump'
+
+
+@dataclass(frozen=True)
 class Viewer:
     """A page of its own, written beside the figures and linked: its name, how it is made."""
 
@@ -238,6 +248,7 @@ Block = (
     | Plot
     | Gallery
     | Links
+    | Jump
     | Viewer
     | Fold
     | Heading

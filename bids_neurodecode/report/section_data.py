@@ -44,7 +44,8 @@ def _used(reader: Reader) -> tuple[Block, ...]:
     facts = [
         f'Dataset: {results.bids_name}; derivatives: {sources}.',
         f'Space: {space}.',
-        *results.notes,
+        # why a generator was taken is said where its images are
+        *(x for x in results.notes if results.generation is None or x != results.generation.why),
     ]
     return (Bullets(tuple(facts)), table)
 

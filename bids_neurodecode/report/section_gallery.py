@@ -39,6 +39,10 @@ HOW_TO_READ = (
     'the best, the median and the worst by {score}. Made from {source}. What looks alike in all '
     'columns was not read from the brain. Click an image to enlarge it, and again to go back.'
 )
+NEVER_SAME = (
+    'The image shown was not in training, so that the one retrieved is always another, even at '
+    'rank 1. '
+)
 RETRIEVED = ', and the training image that ridge regression retrieves'
 TWO_WAY = (
     'two-way identification of the final reconstruction by the features that are decoded (below '
@@ -200,11 +204,13 @@ def retrieved(reader: Reader) -> Gallery | None:
         for i in chosen
     )
     notes = [f'rank {examples[i].rank:g} of {examples[i].n_candidates}' for i in chosen]
+    split = reader.results.split
+    new = split is not None and not split.repeats_cross
     caption = (
         'Images that were shown, each above the training image whose features are most similar '
-        'to the decoded ones. Samples are ordered by the rank of the true stimulus among '
-        'the candidates (1 is best; ties by similarity). The images are taken from the stimuli, '
-        'not generated. Click an image to enlarge it, and again to go back.'
+        'to the decoded ones. The rank below is of another list: the place of the image shown '
+        'among the held-out candidates (1 is best; ties by similarity), by which samples are '
+        f'ordered. {NEVER_SAME if new else ""}Click an image to enlarge it, and again to go back.'
     )
     small = {name: _at_most(image, pictures.THUMBNAIL) for name, image in images.items()}
     plot = reader.plot(

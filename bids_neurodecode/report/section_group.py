@@ -41,7 +41,8 @@ MOST_PARTICIPANTS = 8
 """Rows of images; more would hide what is to be seen."""
 NOT_ALL = (
     'Each participant has a split, and held-out stimuli, of its own: {n} of {of} were held out in '
-    'all of them. "Not held out": that participant was trained on the stimulus.'
+    'all of them. Each stimulus here was held out in at least {most} of {people}; "not held out": '
+    'that participant was trained on it.'
 )
 KINDS = ('Best', 'Median', 'Worst')
 SHARED = 'Held out in all'
@@ -84,9 +85,13 @@ def group_gallery(readers: Sequence[Reader]) -> tuple[Block, ...]:
     left_out = len(readers) - len(shown)
     more = f' {left_out} further participants have theirs on their own pages.' if left_out else ''
     score = 'its share of correct choices in two-way identification' if made else 'its score'
-    everyone = {name for images in found for name in images}
-    n_shared = sum(all(name in images for images in found) for name in everyone)
-    drawn = f' {NOT_ALL.format(n=n_shared, of=len(everyone))}' if n_shared < len(everyone) else ''
+    count = _count(found)
+    n_shared = sum(n == len(found) for n in count.values())
+    drawn = ''
+    if n_shared < len(count):
+        least = min(count[name] for name in stimuli)
+        told = {'n': n_shared, 'of': len(count), 'most': least, 'people': len(found)}
+        drawn = f' {NOT_ALL.format(**told)}'
     caption = (
         f'Held-out stimuli and, below each, {what} in each participant: the best, the median and '
         f'the worst by the mean over participants of {score} (below each). Stimuli that were held '
@@ -123,12 +128,15 @@ def _images_of(reader: Reader) -> dict[str, _Image]:
 def _choose(found: Sequence[dict[str, _Image]]) -> list[tuple[str, list[str]]]:
     """Return stimuli under headings: best, median and worst of those that all participants have.
 
-    Where all have fewer than three, these stand first, and the others are of some participants.
+    Where all have fewer than three, these stand first, and the others are of those that most
+    participants have.
     """
-    names = {name for images in found for name in images}
-    shared = [name for name in names if all(name in images for images in found)]
+    count = _count(found)
+    shared = [name for name, n in count.items() if n == len(found)]
     first = _by_score(shared, found) if len(shared) < len(KINDS) else []
-    ordered = _by_score(names - set(first) if first or not shared else shared, found)
+    left = {name: n for name, n in count.items() if name not in first}
+    most = _most(left)
+    ordered = _by_score([name for name, n in left.items() if n >= most], found)
     each = min((MOST_STIMULI - len(first)) // len(KINDS), len(ordered) // len(KINDS))
     groups = [(SHARED, first)] if first else []
     if not each:
@@ -136,6 +144,21 @@ def _choose(found: Sequence[dict[str, _Image]]) -> list[tuple[str, list[str]]]:
     start = len(ordered) // 2 - each // 2
     places = (slice(each), slice(start, start + each), slice(-each, None))
     return [*groups, *((kind, ordered[at]) for kind, at in zip(KINDS, places, strict=True))]
+
+
+def _count(found: Sequence[dict[str, _Image]]) -> dict[str, int]:
+    """Return in how many participants each stimulus was held out."""
+    count: dict[str, int] = {}
+    for images in found:
+        for name in images:
+            count[name] = count.get(name, 0) + 1
+    return count
+
+
+def _most(count: Mapping[str, int]) -> int:
+    """Return the most participants in whom enough stimuli for each heading were held out."""
+    numbers = sorted(count.values(), reverse=True)
+    return numbers[min(MOST_STIMULI, len(numbers)) - 1] if numbers else 0
 
 
 def _by_score(names: Iterable[str], found: Sequence[dict[str, _Image]]) -> list[str]:

@@ -25,6 +25,18 @@ BEST_VOXELS = 100
 """Voxels whose evoked response is shown."""
 EVOKED_RUNS = 4
 """The most runs that it is estimated from, spread over all: each is read whole."""
+APART = (
+    'Chosen ({what}): for the scores on the training trials of each fold, and once more on all '
+    'trials for the betas that are written, their maps and the final model, which no score is of.'
+)
+TOGETHER = (
+    'Chosen ({what}): on all trials, held-out trials included, so that scores may be too good.'
+)
+ALONE = 'Chosen ({what}): on all trials; nothing was held out.'
+SHARED = (
+    'The response shape of each voxel and the noise pool come from the series of all runs: they '
+    'know when trials were, and not what was shown.'
+)
 NO_CONFOUNDS = 'No confounds table with motion parameters was found.'
 NO_TISSUE = (
     'not sorted by tissue (the derivatives hold no anat/*_dseg.nii.gz in the space of the data) '
@@ -76,10 +88,12 @@ def _coverage(reader: Reader) -> Iterable[Block]:
         told = f'{everywhere:,} of {int(covered.sum()):,} columns ({share})'
         yield Text((f'Coverage: {told} are in all {n_runs}; only these are analysed.',))
         return
+    if everywhere == int(covered.sum()):
+        yield Text((f'Coverage: all {everywhere:,} voxels are in the mask of all {n_runs}.',))
     grey = load_map(background) if background is not None and background.exists() else None
     if grey is not None and grey.shape != masks[0].shape:
         grey = None
-    yield reader.plot(
+    figure = reader.plot(
         'coverage',
         brain.plot_coverage(
             nib.Nifti1Image(count.astype(np.float32), masks[0].affine), len(masks), grey
@@ -92,6 +106,8 @@ def _coverage(reader: Reader) -> Iterable[Block]:
         f'{share} of the voxels are covered by all {n_runs}.',
         suffix='mask',
     )
+    whole = everywhere == int(covered.sum())
+    yield Fold('Coverage on slices', (figure,)) if whole else figure
 
 
 def _carpet(reader: Reader) -> Iterable[Block]:
@@ -235,10 +251,7 @@ def _denoising(reader: Reader) -> Iterable[Block]:
         limit = betas.onoff_threshold
         below = '' if limit is None else f' (bright, ON-OFF R² below {limit:.1f} %)'
         text.append(f'{betas.n_noise_pool} voxels{below} made up the noise pool.')
-    if betas.tuning == 'training':
-        text.append('Choices were made on the training trials of each fold.')
-    else:
-        text.append('Choices were made on all trials.')
+    text += _choices(reader, betas)
     blocks: list[Block] = [Text((' '.join(text),))]
     if betas.model_scores:
         blocks.append(_compared_models(betas))
@@ -261,6 +274,25 @@ def _denoising(reader: Reader) -> Iterable[Block]:
     yield Fold('How the betas were made: model, noise components', tuple(blocks))
 
 
+def _choices(reader: Reader, betas: BetaResults) -> Iterable[str]:
+    """Say which trials chose what, for the scores and for the final model."""
+    given = reader.config is not None and reader.config.betas.fraction is not None
+    chosen = [
+        *(['model'] if betas.model_scores else []),
+        *(['number of noise components'] if betas.component_curves else []),
+        *(
+            ['fractions of ridge']
+            if 'D' in {betas.model, *betas.fold_models} and not given
+            else []
+        ),
+    ]
+    if chosen:
+        scored = reader.results.system != 'betas'
+        apart = APART if betas.tuning == 'training' else TOGETHER
+        yield (apart if scored else ALONE).format(what=', '.join(chosen))
+    yield SHARED
+
+
 def _fits_of_components(betas: BetaResults) -> list[str]:
     """Return of which trials each curve of components is; fits of model B have none."""
     fits = ['all trials', *('training trials of a fold' for _ in betas.fold_models)]
@@ -271,7 +303,8 @@ def _fits_of_components(betas: BetaResults) -> list[str]:
 
 
 def _compared_models(betas: BetaResults) -> Table:
-    fits = ['all trials', *(f'fold {n}' for n, _ in enumerate(betas.fold_models, 1))]
+    fits = ['all trials (final model, no score)']
+    fits += [f'training trials of fold {n} (scores)' for n in range(1, len(betas.fold_models) + 1)]
     rows = tuple(
         (fit, *(f'{100 * scores[each]:.1f}' for each in 'BCD'), model)
         for fit, scores, model in zip(
@@ -279,13 +312,13 @@ def _compared_models(betas: BetaResults) -> Table:
         )
     )
     return Table(
-        ('training trials of', 'B (%)', 'C (%)', 'D (%)', 'chosen'),
+        ('chosen on', 'B (%)', 'C (%)', 'D (%)', 'chosen'),
         rows,
-        'How the model of the betas was chosen within training trials: share of pairs in which a '
-        'presentation in runs held out there is told from another stimulus (chance 50 %), by '
-        'ridge regression on the rest. B: response of a library; C: with noise components; D: '
-        'with fractional ridge too, both chosen without the runs held out. Test trials took no '
-        'part; the betas of all trials serve the final model. These are no scores of the decoder.',
+        'How the model of the betas was chosen: runs among the trials of each row were held out '
+        'in turn, and the number is the share of pairs in which a presentation in these was told '
+        'from another stimulus (chance 50 %) by ridge regression on the rest. B: response of a '
+        'library; C: with noise components; D: with fractional ridge too. These are no scores of '
+        'the decoder.',
         frozenset({1, 2, 3}),
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +12,17 @@ from bids_neurodecode.evaluation.metrics import BASELINE, REFERENCE, REFERENCES
 from bids_neurodecode.evaluation.protocols import PROTOCOLS
 from bids_neurodecode.evaluation.statistics import MIN_GROUPS
 from bids_neurodecode.report import scores, verdicts
-from bids_neurodecode.report.build import Block, Cell, Fold, Heading, Interval, Plot, Table, Text
+from bids_neurodecode.report.build import (
+    Block,
+    Cell,
+    Fold,
+    Heading,
+    Interval,
+    Jump,
+    Plot,
+    Table,
+    Text,
+)
 from bids_neurodecode.report.reader import Reader, confidence_of, read_table
 from bids_neurodecode.report.style import percent
 
@@ -33,15 +44,34 @@ LONG = 12
 """Scores from which only those of the headline's data are shown, the others folded."""
 MOST_CATEGORIES = 30
 """With more, scores by category are not drawn."""
-AGREE = (
-    'Better or worse is said only where p and interval agree; p is for these very items, the '
-    'interval for others of their kind.'
+READ = Jump(
+    'Better or worse is said only where p and interval agree. What each says, and what baselines '
+    'and ceilings are:',
+    'reading',
+    'How to read this page',
 )
 DRAWN = (
     'In each table: the model with its {confidence:g} % interval, p and n, and in further columns '
     'what it is compared with. Drawn: the model (filled) with its interval, baselines and '
     'references (open){marks}. Each row is on its own scale: 0 to 100 % for percent, else from '
     'lowest to highest.'
+)
+NOT_DRAWN = (
+    'With {n} {units} there are no intervals and no tests ({need} are needed): each table has '
+    'scores alone.'
+)
+WIDE = (
+    'Intervals are over the {n} {units}, however many samples each has, and each limit is the '
+    'wider one of a t and a bootstrap-t interval: with so few they are wide, and four times as '
+    'many would halve them.'
+)
+NOT_TESTED = 'not tested'
+FEW_UNITS = 50
+"""Independent units below which it is said that intervals are wide for want of them."""
+PAIRED = (
+    'Chance of {titles} is what the same images score beside the true images of other samples. '
+    'It depends on how they look (what images have in common counts, and smooth ones score '
+    'higher), so that it is another one for each model: baselines can score less than it.'
 )
 DECODED = 'Which image was shown? Decoded features', '{model} from voxels to image features'
 RETRIEVED = (
@@ -68,10 +98,11 @@ def scores_section(reader: Reader) -> tuple[Block, ...]:
         made = scores.of_pictures(shown)
         sure = not reader.results.leaks
         if len(shown):
-            blocks.append(tables_guide(shown[~made] if (~made).any() else shown, confidence))
+            hidden = made & ~((shown['space'] == 'final') & scores.is_main(shown))
+            guided = shown[~hidden] if (~hidden).any() else shown
+            blocks += [tables_guide(guided, confidence), READ]
         blocks += _tables(metrics, shown[~made], shown[made], confidence, sure=sure)
-    blocks += _categories(reader)
-    folded = _details(reader)
+    folded = (*_categories(reader), *_details(reader))
     if folded:
         blocks.append(Fold('Every comparison, every score, and the figures behind them', folded))
     return (*blocks, *_parcels(reader)) or (Text(('No score was computed.',)),)
@@ -200,6 +231,7 @@ def score_table(
     has_stages = any(stage is not None for stage in stages)
     telling = [key for key in ('space', 'protocol', 'split') if rows[key].nunique() > 1]
     cells = []
+    tested = bool(rows[['p', 'difference_p', 'ci_low']].notna().any(axis=None))
     for group, row, stage in zip(groups, owns, stages, strict=True):
         of = [str(row[key]) for key in telling]
         line: list[str | Cell] = [
@@ -213,17 +245,19 @@ def score_table(
             first = pd.DataFrame([stage]) if stage is not None else group.iloc[:0]
             line.append(_other_cell(metrics, first, str(row['model']), row, confidence, sure))
         line.append(scores.write_score(str(row['metric']), float(row['ceiling'])))
-        cells.append(tuple(line))
+        cells.append(tuple(line if tested else map(_untested, line)))
     names = [_column_of(name) for name in others]
+    drawn = any(row['ci_low'] == row['ci_low'] for row in owns)
     called = scores.model_name(main, str(rows['space'].iloc[0]))
     columns = ('metric', f'{100 * confidence:g} % interval', called, 'chance', *names)
     columns = (*columns, *(('first stage',) if has_stages else ()), 'ceiling')
     kept = [i for i in range(len(columns)) if i < 4 or any(str(c[i]) != 'n/a' for c in cells)]
+    kept = [i for i in kept if i != 1 or drawn]
     return Table(
         tuple(columns[i] for i in kept),
         tuple(tuple(line[i] for i in kept) for line in cells),
         _caption(title, rows, owns, others),
-        frozenset(range(2, len(kept))),
+        frozenset(range(1 + drawn, len(kept))),
     )
 
 
@@ -237,12 +271,38 @@ def tables_guide(rows: pd.DataFrame, confidence: float = 0.95) -> Text:
     confidence
         Coverage of the intervals.
     """
-    owns = [row for _, row in rows.iterrows() if not scores.is_baseline(str(row['model']))]
+    own = rows[~rows['model'].map(scores.is_baseline)]
+    owns = [row for _, row in own.iterrows()]
     ceilings = bool(rows['ceiling'].notna().any())
     marks = ', chance (upright stroke)' + (', noise ceiling (diamond)' if ceilings else '')
     drawn = DRAWN.format(confidence=100 * confidence, marks=marks)
-    lines = (drawn, AGREE, _tests(owns), _lacking(owns))
-    return Text((' '.join(line for line in lines if line),))
+    n, units = _units_of(own)
+    if own['ci_low'].isna().all() and own['p'].isna().all() and n is not None and n < MIN_GROUPS:
+        drawn = NOT_DRAWN.format(n=n, units=units, need=MIN_GROUPS)
+    wide = own['ci_low'].notna().any() and n is not None and n < FEW_UNITS
+    paragraphs = (
+        (drawn, _tests(owns), _lacking(owns)),
+        (WIDE.format(n=n, units=units) if wide else '', _chance(own)),
+    )
+    texts = (' '.join(line for line in lines if line) for lines in paragraphs)
+    return Text(tuple(text for text in texts if text))
+
+
+def _units_of(own: pd.DataFrame) -> tuple[int | None, str]:
+    """Return how many independent units scores are over, and what these are, if it is one kind."""
+    known = own[own['n_units'].notna()]
+    if known.empty or known['n_units'].nunique() > 1 or known['units'].nunique() > 1:
+        return None, ''
+    units = str(known['units'].iloc[0])
+    return int(known['n_units'].iloc[0]), 'independent units' if units == 'n/a' else units
+
+
+def _chance(own: pd.DataFrame) -> str:
+    """Say what chance is of scores for which it is no fixed number, where there are some."""
+    pictures = own['space'].isin(['images', 'initial', 'final']) & own['chance'].notna()
+    names = dict.fromkeys(own['metric'][pictures].astype(str))
+    titles = [m.title for m in map(scores.metric_of, names) if not m.share]
+    return PAIRED.format(titles=', '.join(titles)) if titles else ''
 
 
 def _caption(
@@ -260,7 +320,7 @@ def _caption(
         f'{title} ({protocols}).',
         f'Baselines: {baselines}.' if baselines else '',
         f'For reference, given the truth: {given}. That is no ceiling.' if given else '',
-        *_protocols(rows['protocol']),
+        *_protocols(rows['protocol'][rows['space'] == 'final']),
     )
     return ' '.join(line for line in lines if line)
 
@@ -333,6 +393,27 @@ def _own_cell(row: pd.Series[Any], main: str, confidence: float, *, sure: bool) 
 def _shown(row: pd.Series[Any], confidence: float, *, sure: bool) -> str:
     found = verdicts.score_verdict(row, confidence)
     return found.short if sure or found.tone != 'good' else ''
+
+
+def _also_worse(metrics: pd.DataFrame, row: pd.Series[Any], confidence: float) -> str:
+    """Say than what a score is worse that is better than chance, in the same breath."""
+    same = (metrics['compared_model'] == row['model']) & metrics['difference'].notna()
+    same &= metrics['compared_space'] == row['space']
+    for key in ('metric', 'protocol', 'split'):
+        same &= metrics[key] == row[key]
+    worse = [
+        _column_of(str(other['model']))
+        for _, other in metrics[same].iterrows()
+        if verdicts.difference_verdict(metrics, other, confidence).tone == 'bad'
+    ]
+    return f', and worse than {", ".join(worse)}' if worse else ''
+
+
+def _untested(cell: str | Cell) -> str | Cell:
+    """Return a cell without the note that it is not tested, which is said of all at once."""
+    if isinstance(cell, str) or not cell.note.endswith(NOT_TESTED):
+        return cell
+    return replace(cell, note=cell.note.removesuffix(NOT_TESTED).rstrip())
 
 
 def _other_cell(
@@ -549,14 +630,32 @@ def comparison_table(metrics: pd.DataFrame, rows: pd.DataFrame, confidence: floa
                 shows,
             )
         )
-    columns = ('model', 'compared with', 'metric', 'difference', 'interval', 'p', 'units', 'shows')
+    columns = ('model', 'compared with', 'metric', 'difference', 'its interval', 'p', 'units')
     caption = (
         'The model minus what it is compared with, on the same held-out data, averaged within '
-        f'independent units first; {100 * confidence:g} % intervals and two-sided p over these '
-        'units, not corrected for the number of comparisons. Better or worse is said only where '
-        'p and interval agree.'
+        f'independent units first; {100 * confidence:g} % intervals of the difference (not of a '
+        'score) and two-sided p over these units, not corrected for the number of comparisons.'
     )
-    return Table(columns, tuple(cells), caption, frozenset({3, 4, 5}))
+    return _without_empty((*columns, 'shows'), cells, caption, frozenset({3, 4, 5}))
+
+
+def _without_empty(
+    columns: Sequence[str],
+    cells: Sequence[tuple[str, ...]],
+    caption: str,
+    numeric: frozenset[int],
+    *,
+    folded: bool = False,
+) -> Table:
+    """Return a table without the columns that hold nothing."""
+    kept = [i for i in range(len(columns)) if any(line[i] not in ('n/a', '') for line in cells)]
+    return Table(
+        tuple(columns[i] for i in kept),
+        tuple(tuple(line[i] for i in kept) for line in cells),
+        caption,
+        frozenset(place for place, i in enumerate(kept) if i in numeric),
+        folded=folded,
+    )
 
 
 def metrics_table(
@@ -598,19 +697,18 @@ def metrics_table(
         space = str(row['space'])
         who = (scores.model_name(str(row['model']), space), *((space,) if several else ()))
         shows = _shown(row, confidence, sure=sure)
+        shows += _also_worse(metrics, row, confidence) if shows == verdicts.BETTER else ''
         rows.append((*who, metric, value, chance, ceiling, interval, p, n, shows))
     meanings = dict.fromkeys(
         f'{m.title}: {m.meaning}' for m in map(scores.metric_of, metrics['metric']) if m.meaning
     )
-    each = [row for _, row in metrics.iterrows()]
-    own = [row for row in each if not scores.is_baseline(str(row['model']))]
     first = ('model', 'of') if several else ('model',)
     columns = (*first, 'metric', 'value', 'chance', 'ceiling', 'confidence interval', 'p', 'n')
     columns = (*columns, 'shows')
-    return Table(
+    return _without_empty(
         columns,
-        tuple(rows),
-        f'{title}. {" ".join(meanings)} {AGREE} {_tests(each)} {_lacking(own)}'.strip(),
+        rows,
+        f'{title}. {" ".join(meanings)} {_tests(row for _, row in metrics.iterrows())}'.strip(),
         frozenset(range(len(first) + 1, len(columns) - 1)),
         folded=folded,
     )

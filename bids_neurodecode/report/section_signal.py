@@ -29,11 +29,28 @@ if TYPE_CHECKING:
 
 MAIN_MAPS = (
     'network_r', 'pearsonr', 'accuracy', 'noisenormalized', 'noiseceiling', 'ceilingr', 'isc',
-    'tsnr',
 )  # fmt: skip
 """Maps that say most of what was found, the foremost first."""
 N_MAIN = 2
 """How many of them are shown; the others are folded."""
+LOWER_TSNR = (
+    ' It is lower in the voxels that were selected: the standard deviation over time holds the '
+    'response to the stimuli, too, which is what they were selected for, so that this is no sign '
+    'of worse data.'
+)
+RELIABILITY = (
+    'Reliability: in the {n:,} of {of:,} voxels ({share}) that were selected for their agreement '
+    'over repeats, stimuli can explain {high:.0f} % of the variance of responses averaged over '
+    'repeats (median; {low:.0f} % over the mask), so that even a perfect model of one voxel would '
+    'correlate with these at about {r:.2f}. The rest is noise that no decoder can read. How near '
+    'a decoder of all voxels together can come to a perfect score is not known; more repeats or '
+    'more such voxels raise it.'
+)
+SHARED = (
+    'Reliability: responses of the {n:,} voxels correlate between participants at {r:.2f} '
+    '(median; {high:.2f} or more in one of twenty), which is about what a perfect model of the '
+    'film would reach.'
+)
 SELECTION = brain.MapSpec(
     'The voxels that were selected',
     'voxels selected (%)',
@@ -81,7 +98,9 @@ def brain_section(reader: Reader) -> tuple[Block, ...]:
     selected = load_map(maps['reliable']) if 'reliable' in maps else None
     atlas = load_map(maps['dseg']) if 'dseg' in maps else None
     specs = brain.MAPS | maps_of_extension(results.system, maps)
-    main = [key for key in MAIN_MAPS if key in maps][:N_MAIN]
+    main = [key for key in MAIN_MAPS if key in maps][:N_MAIN] or [
+        x for x in ('tsnr',) if x in maps
+    ]
     main += [key for key in specs if key not in brain.MAPS]
     shown: list[Block] = []
     folded: list[Block] = []
@@ -108,7 +127,8 @@ def brain_section(reader: Reader) -> tuple[Block, ...]:
             folded += _selection_on_cortex(selected, mask, name)
     shown += _regions(reader, maps, mask)
     if atlas is not None:
-        folded.append(_atlas_block(atlas, mask, background, name, sheet))
+        names = region_names(maps['dseg'])
+        folded.append(_atlas_block(atlas, names, mask, background, name, sheet))
     more = (Fold('More maps: cortex, glass brains, signal, fits, voxels selected', tuple(folded)),)
     return (*shown, *(more if folded else ()))
 
@@ -291,6 +311,40 @@ def ceiling_text(results: ParticipantResults) -> str:
     )
 
 
+def reliability_text(results: ParticipantResults) -> str:
+    """Say in a sentence how reproducible responses are, and what models can reach by it.
+
+    Parameters
+    ----------
+    results
+        With maps of a noise ceiling and of the voxels selected, or of a ceiling of films.
+    """
+    maps = {key: path for key, path in results.maps.items() if path.exists()}
+    mask = analysis_mask(results)
+    if mask is None or results.system == 'betas':
+        return ''
+    inside = np.asarray(mask.dataobj) > 0
+    if {'noiseceiling', 'reliable'} <= maps.keys():
+        values = np.asarray(load_map(maps['noiseceiling']).dataobj, dtype=np.float64)
+        known = inside & np.isfinite(values)
+        chosen = known & (np.asarray(load_map(maps['reliable']).dataobj) > 0)
+        if not chosen.any() or chosen.sum() == known.sum():
+            return ''
+        low, high = (100 * float(np.median(values[each])) for each in (known, chosen))
+        n, of = int(chosen.sum()), int(known.sum())
+        share, r = percent(n / of), (high / 100) ** 0.5
+        return RELIABILITY.format(n=n, of=of, share=share, low=low, high=high, r=r)
+    key = next((key for key in ('ceilingr', 'isc') if key in maps), None)
+    if key is None:
+        return ''
+    values = np.asarray(load_map(maps[key]).dataobj, dtype=np.float64)
+    values = values[inside & np.isfinite(values)]
+    if not values.size:
+        return ''
+    r, high = np.quantile(values, [0.5, 0.95])
+    return SHARED.format(n=values.size, r=r, high=high)
+
+
 def _map_block(
     key: str,
     image: nib.Nifti1Image,
@@ -322,10 +376,14 @@ def _map_block(
         used = volume[inside & (np.asarray(selected.dataobj) > 0) & np.isfinite(volume)]
         if used.size:
             middle += f', {spec.scale * np.median(used):.3g}{unit} over the {used.size} selected'
+    comment = ''
+    if key == 'tsnr' and selected is not None and values.size:
+        lower = bool(used.size) and np.median(used) < np.median(values)
+        comment = LOWER_TSNR if lower else ''
     where = SLICES + RIGHT if sheet is None else where_shown(sheet, values.size) + RIGHT
     if regions is not None and sheet is not None and sheet.meshes:
         where += ' Grey lines: borders of the atlas.'
-    caption = f'{spec.title}: {middle}. {spec.how_to_read}{where}'
+    caption = f'{spec.title}: {middle}. {spec.how_to_read}{comment}{where}'
     kind = 'slices' if sheet is None else 'surfaces'
     return Plot(name(key, 'map'), figure, caption, f'{spec.title} on {kind}; {middle}.')
 
@@ -398,6 +456,7 @@ def _selection_on_cortex(
 
 def _atlas_block(
     labels: nib.Nifti1Image,
+    names: Mapping[int, str],
     mask: nib.Nifti1Image,
     background: nib.Nifti1Image | None,
     name: Callable[[str, str], str],
@@ -405,11 +464,15 @@ def _atlas_block(
 ) -> Plot:
     regions = np.unique(np.asarray(labels.dataobj))
     n = int((regions > 0).sum())
+    named = sheet is None and brain.have_own_colors(regions[regions > 0])
+    colours = 'each in the colour of the legend' if named else 'colours only tell neighbours apart'
     caption = (
-        f'The {n} regions of the atlas on the grid of the data; colours only tell neighbours '
-        'apart. Regions that do not follow the grey matter point to a wrong space.'
+        f'The {n} regions of the atlas on the grid of the data; {colours}. Regions that do not '
+        'follow the grey matter point to a wrong space.'
     )
-    figure = brain.plot_parcels(labels, mask=mask, background=background, sheet=sheet)
+    figure = brain.plot_parcels(
+        labels, mask=mask, background=background, sheet=sheet, names=names if named else None
+    )
     return Plot(name('atlas', 'dseg'), figure, caption, f'Atlas of {n} regions on slices.')
 
 

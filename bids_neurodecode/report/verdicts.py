@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from bids_neurodecode.evaluation.metrics import Metric
+from bids_neurodecode.evaluation.metrics import TRUE_TARGETS, Metric
+from bids_neurodecode.evaluation.protocols import PROTOCOLS
 from bids_neurodecode.evaluation.statistics import MIN_GROUPS
 from bids_neurodecode.report.build import Headline, Tone, Verdict
 from bids_neurodecode.report.facts import without_counts
 from bids_neurodecode.report.quality import FD_LIMIT, RunMotion
 from bids_neurodecode.report.scores import (
+    is_baseline,
     metric_of,
     model_name,
     name_with_space,
@@ -69,11 +71,11 @@ TESTS = {
 }
 """What p is of, by the column ``test`` of the metrics table."""
 WHY_LATENTS = (
-    'Why of latents: predictions get the spread of training latents back '
-    '(reconstruction.renorm), which images need. A correlation r with the true ones then leaves '
-    '2 (1 - r) of their variance as squared error: more than the mean, which is what a model that '
-    'knows nothing predicts, unless r is above .5. Whether anything is decoded is told by '
-    'identification.'
+    'Latents can be better than chance and worse than the mean image at once: chance is the same '
+    'predictions beside the latents of other images, and both have the spread of training latents '
+    '(reconstruction.renorm), which images need; the mean has none. A correlation r with the true '
+    'latents then leaves 2 (1 - r) of their variance as squared error, more than the mean does '
+    'unless r is above .5.'
 )
 """Why errors of latents can be worse than those of a baseline that knows nothing."""
 STAGES = {
@@ -84,6 +86,24 @@ STAGES = {
 
 
 FINAL = 'Final reconstructions. {text}'
+BY_FEATURES = (
+    'This is the score below each image above: by the features that are decoded, which also '
+    'decide what is made.'
+)
+GUIDE = ' This network had a part in the images itself, as in published tables.'
+KIN = (
+    ' This network is of the family of {guides}, which had a part in the images, and was trained '
+    'on the same photographs (ImageNet): it is no independent judge.'
+)
+NETWORKS = {m.metric: m.network for each in PROTOCOLS.values() for m in each.metrics}
+"""Of metrics of reconstructions, the networks that judge."""
+COMES_OUT = {
+    'model better': 'better than',
+    'model worse': 'worse than',
+    'no difference shown': 'no difference shown from',
+    'not tested': 'not tested against',
+}
+"""What is said of several comparisons, by what each of them shows."""
 OF_FEATURES = ' This is of decoded features, before any image is made.'
 
 
@@ -110,7 +130,8 @@ def make_headline(
     if math.isfinite(row['ceiling']):
         facts.append(('noise ceiling', write_score(name, float(row['ceiling']))))
     else:
-        facts.append(('ceiling', no_ceiling(row)))
+        # why is said once, above the tables of scores
+        facts.append(('ceiling', no_ceiling(row).partition(':')[0]))
     if math.isfinite(row['ci_low']) and math.isfinite(row['ci_high']):
         low, high = (write_score(name, float(row[key])) for key in ('ci_low', 'ci_high'))
         facts.append((f'{100 * confidence:g} % confidence interval', f'{low} to {high}'))
@@ -139,8 +160,12 @@ def make_headline(
     return Headline(write_score(name, float(row['value'])), label, tuple(facts))
 
 
-def verdicts_of_images(metrics: pd.DataFrame, confidence: float) -> list[Verdict]:
-    """Say what the final images score, if there are any.
+def verdicts_of_images(
+    metrics: pd.DataFrame, confidence: float, guides: Sequence[str] = ()
+) -> list[Verdict]:
+    """Say what the final images score beside those made from the truth, if there are any.
+
+    The last line is of the features that are decoded, by which a page ranks images.
 
     Parameters
     ----------
@@ -148,9 +173,46 @@ def verdicts_of_images(metrics: pd.DataFrame, confidence: float) -> list[Verdict
         The metrics table.
     confidence
         Of its intervals, such as .95.
+    guides
+        Networks that had a part in the images.
     """
-    found = [score_verdict(row, confidence) for _, row in of_final_images(metrics).iterrows()]
-    return [replace(verdict, text=FINAL.format(text=verdict.text)) for verdict in found]
+    found = []
+    for _, row in of_final_images(metrics).iterrows():
+        verdict = score_verdict(row, confidence, tested=False)
+        more = f'{_beside_truth(metrics, row)}{_kin_of(str(row["metric"]), guides)}'
+        found.append(replace(verdict, text=FINAL.format(text=f'{verdict.text}{more}')))
+    own = metrics[~metrics['model'].map(is_baseline) & (metrics['space'] == 'final')]
+    ranked = own[(own['metric'] == 'identification_2way') & own['value'].notna()]
+    for _, row in ranked.iloc[:1].iterrows():
+        verdict = score_verdict(row, confidence, tested=False)
+        text = f'{verdict.text} {BY_FEATURES}{_beside_truth(metrics, row)}'
+        found.append(replace(verdict, text=FINAL.format(text=text)))
+    return found
+
+
+def _beside_truth(metrics: pd.DataFrame, row: pd.Series[Any]) -> str:
+    """Say what images score that are made from the truth, and what it means if that is less."""
+    same = (metrics['model'] == TRUE_TARGETS) & metrics['value'].notna()
+    for key in ('metric', 'space', 'protocol', 'split'):
+        same &= metrics[key] == row[key]
+    if not same.any():
+        return ''
+    metric, value = metric_of(str(row['metric'])), float(metrics['value'][same].iloc[0])
+    says = f' Images made from the true latents and features score {metric.write(value)}'
+    if not metric.better(float(row['value']) - value):
+        return f'{says}.'
+    if _side(float(row['ci_low']), float(row['ci_high']), value, metric) == 0:
+        return f'{says}, which the interval holds: no difference is shown.'
+    return f'{says}, less than the model: they are no ceiling.'
+
+
+def _kin_of(metric: str, guides: Sequence[str]) -> str:
+    """Say whether a guide of the images is the network that a metric is of, or of its family."""
+    judge = NETWORKS.get(metric, '')
+    if judge in guides:
+        return GUIDE
+    kin = [each for each in guides if judge and each.partition('-')[0] == judge.partition('-')[0]]
+    return KIN.format(guides=', '.join(kin)) if kin else ''
 
 
 def test_of(row: pd.Series[Any]) -> str:
@@ -186,14 +248,51 @@ def verdicts_of(
     left &= metrics['difference'].isna()
     for key in ('metric', 'space', 'split', 'protocol'):
         left &= metrics[key] == row[key]
-    found = [score_verdict(row, confidence)]
-    found += [
-        difference_verdict(metrics, other, confidence) for _, other in metrics[alike].iterrows()
-    ]
+    found = [score_verdict(row, confidence), *differences(metrics, metrics[alike], confidence)]
     found += [
         _uncompared(other) for _, other in metrics[left & metrics['value'].notna()].iterrows()
     ]
     return found
+
+
+def differences(
+    metrics: pd.DataFrame, rows: pd.DataFrame, confidence: float = 0.95
+) -> list[Verdict]:
+    """Say how one score compares with others, in a line for all that come out alike.
+
+    Parameters
+    ----------
+    metrics
+        The metrics table.
+    rows
+        Rows of it that one model was compared with.
+    confidence
+        Coverage of the intervals.
+    """
+    alike: dict[str, list[tuple[pd.Series[Any], Verdict]]] = {}
+    for _, other in rows.iterrows():
+        verdict = difference_verdict(metrics, other, confidence)
+        alike.setdefault(verdict.short, []).append((other, verdict))
+    return [_alike(metrics, found) for found in alike.values()]
+
+
+def _alike(metrics: pd.DataFrame, found: list[tuple[pd.Series[Any], Verdict]]) -> Verdict:
+    """Put comparisons of one score that come out alike into one line, with a line each below."""
+    (other, first), *more = found
+    if not more:
+        return first
+    metric = metric_of(str(other['metric']))
+    own = name_with_space(str(other['compared_model']), str(other['compared_space']))
+    value = metric.write(_compared_value(metrics, other))
+    names = ', '.join(f'{_reference(x)} ({metric.write(float(x["value"]))})' for x, _ in found)
+    one = 'the baseline '
+    if names.count(one) == len(found):
+        names = f'the baselines {names.replace(one, "")}'
+    says = COMES_OUT.get(first.short, f'{first.short}:')
+    details = tuple(verdict.text for _, verdict in found)
+    return Verdict(
+        first.tone, f'{title_of(other)}, {own}: {value}, {says} {names}.', details, first.short
+    )
 
 
 def worse_verdicts(
@@ -289,7 +388,9 @@ def _scored(metrics: pd.DataFrame, other: pd.Series[Any]) -> str:
     return f'{title_of(other)} ({metric.write(own)} against {metric.write(reference)})'
 
 
-def score_verdict(row: pd.Series[Any], confidence: float = 0.95) -> Verdict:
+def score_verdict(
+    row: pd.Series[Any], confidence: float = 0.95, *, tested: bool = True
+) -> Verdict:
     """Say whether a score is better than chance.
 
     Parameters
@@ -298,6 +399,8 @@ def score_verdict(row: pd.Series[Any], confidence: float = 0.95) -> Verdict:
         Of the metrics table.
     confidence
         Of the interval, such as .95.
+    tested
+        Whether what p is of is said, too.
     """
     metric = metric_of(str(row['metric']))
     value, chance, p, low, high = (
@@ -313,9 +416,9 @@ def score_verdict(row: pd.Series[Any], confidence: float = 0.95) -> Verdict:
     against = f'{shown} against a chance level of {metric.write(chance)}'
     span = f'{metric.write(low)} to {metric.write(high)}' if math.isfinite(low) else None
     side = _side(low, high, chance, metric)
-    tested, significant = math.isfinite(p), metric.better(value - chance) and p < ALPHA
+    has_p, significant = math.isfinite(p), metric.better(value - chance) and p < ALPHA
     few = _few(row)
-    if side is None and not tested:
+    if side is None and not has_p:
         why = f'not tested: {few}' if few else 'it was not tested against chance'
         return Verdict('info', f'{against}; {why}.', short='not tested')
     tone: Tone = 'info'
@@ -327,15 +430,15 @@ def score_verdict(row: pd.Series[Any], confidence: float = 0.95) -> Verdict:
         tone, short, says = 'good', BETTER, f', which is {BETTER}'
     elif side == -1 and not significant:
         tone, short, says = 'bad', WORSE, f', which is {WORSE}'
-    elif side is not None and tested and significant != (side == 1):
+    elif side is not None and has_p and significant != (side == 1):
         short, says = HOLDS if side == 0 else DISAGREE_SHORT, f': {DISAGREE}'
     elif significant or side == 1:
-        lacking = 'no interval' if tested else 'no p value'
+        lacking = 'no interval' if has_p else 'no p value'
         short = f'{lacking}: no claim'
         says = f', but {lacking} stands beside it{f" ({few})" if few else ""}'
     else:
         tone, short, says = 'caution', NEITHER, f', which {NEITHER}'
-    numbers = _numbers(span, p, confidence, test_of(row))
+    numbers = _numbers(span, p, confidence, test_of(row) if tested else '')
     return Verdict(tone, f'{against}{says} ({numbers}).', short=short)
 
 

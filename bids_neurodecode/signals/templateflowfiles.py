@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -42,6 +42,7 @@ DENSITIES = {
     '164k': 163842,
 }
 """TemplateFlow's labels of meshes, and their vertices in a hemisphere."""
+ON_SURFACES = '.label.gii', '.dlabel.nii'
 NESTED = 'fsaverage'
 """Template whose coarser meshes (fsaverage5, fsaverage6) are the first vertices of the finest."""
 NO_SPACE = (
@@ -177,10 +178,11 @@ def _fetch_surfaces(
                 NOT_FETCHED.format(file=files[0].name, template=template, atlas=atlas, **told)
             ) from error
         return files_of(Path(files[0]))[0], next(iter(tables), None)
-    known = known_atlases(template, ('.label.gii', '.dlabel.nii'))
+    known = known_atlases(template, ON_SURFACES)
     if known:
         raise InputError(unknown_atlas(name, template, known))
-    raise InputError(NOT_IN_SPACE.format(name=name, space=template, elsewhere=''))
+    elsewhere = _near_elsewhere(name, ON_SURFACES)
+    raise InputError(NOT_IN_SPACE.format(name=name, space=template, elsewhere=elsewhere))
 
 
 def _fetch(
@@ -199,7 +201,7 @@ def _fetch(
         known = known_atlases(space)
         if not others and known:
             raise InputError(unknown_atlas(name, space, known))
-        elsewhere = f' (it has it in {", ".join(others)})' if others else ''
+        elsewhere = f' (it has it in {", ".join(others)})' if others else _near_elsewhere(name)
         raise InputError(NOT_IN_SPACE.format(name=name, space=space, elsewhere=elsewhere))
     by_resolution = {int(dict(ENTITY.findall(p.name)).get('res', 1)): p for p in images}
     choice = resolution or (2 if 2 in by_resolution else min(by_resolution))
@@ -223,6 +225,18 @@ def _fetch(
             )
         ) from error
     return Path(image), Path(tables[0])
+
+
+def _near_elsewhere(name: str, extensions: Sequence[str] = ('.nii.gz',)) -> str:
+    """Return the names nearest to that of an atlas in any space, and where each is."""
+    from templateflow import api
+
+    where: dict[str, list[str]] = {}
+    for template in api.templates(suffix='dseg'):
+        for each in known_atlases(template, extensions):
+            where.setdefault(each, []).append(str(template))
+    near = [f'{each} in {", ".join(where[each])}' for each in _close(name, where)]
+    return f', nor in any other; it has {"; ".join(near)}' if near else ''
 
 
 def known_atlases(space: str, extensions: Sequence[str] = ('.nii.gz',)) -> list[str]:
@@ -263,12 +277,18 @@ def unknown_atlas(name: str, space: str, known: list[str]) -> str:
     known
         Atlases that there are in this space.
     """
+    close = _close(name, known)
+    near = f' (did you mean {" or ".join(close)}?)' if close else ''
+    return UNKNOWN_ATLAS.format(name=name, near=near, space=space, known=', '.join(known))
+
+
+def _close(name: str, known: Iterable[str]) -> list[str]:
+    """Return up to three names that are nearest to one, letter case aside."""
     import difflib
 
     folded = {each.casefold(): each for each in known}
     close = difflib.get_close_matches(name.casefold(), folded, n=3, cutoff=0.6)
-    near = f' (did you mean {" or ".join(folded[each] for each in close)}?)' if close else ''
-    return UNKNOWN_ATLAS.format(name=name, near=near, space=space, known=', '.join(known))
+    return [folded[each] for each in close]
 
 
 def _query(entities: dict[str, str]) -> dict[str, str | None]:

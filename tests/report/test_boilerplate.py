@@ -10,6 +10,7 @@ import pytest
 from bids_neurodecode.config import build_config
 from bids_neurodecode.errors import ReportError
 from bids_neurodecode.report.boilerplate import (
+    TITLE,
     citation_files,
     cited,
     in_words,
@@ -175,10 +176,13 @@ def test_no_setting_is_claimed_that_was_left_out() -> None:
 
 def test_citation_files_agree() -> None:
     paragraphs = methods(build_config({}), paradigm='images', version='1.0')
-    files = citation_files((*paragraphs, 'x <b>&'))
+    files = citation_files((*paragraphs, 'x <b>&'), '1.0')
     assert set(files) == {'md', 'bib', 'html'}
     keys = [work.key for work in cited(paragraphs)]
-    assert re.findall(r'^@\w+\{(\w+),', files['bib'], re.MULTILINE) == keys
+    found = re.findall(r'^@\w+\{(\w+),', files['bib'], re.MULTILINE)
+    assert found == [*keys, 'bids_neurodecode'], 'the program is cited, too'
+    assert f'{TITLE} (version 1.0)' in files['md']
+    assert f'{TITLE} (version 1.0)' in files['html']
     for work in cited(paragraphs):
         assert work.address in files['md']
         assert work.address in files['html']

@@ -22,8 +22,8 @@ from bids_neurodecode.report.reader import Reader
 from bids_neurodecode.report.results import GenerationResults
 from bids_neurodecode.report.section_gallery import images_at_the_head
 from bids_neurodecode.report.section_scores import scores_section
+from bids_neurodecode.report.verdicts import BY_FEATURES, verdicts_of_images
 from bids_neurodecode.systems.reconstruction.report import (
-    BY_FEATURES,
     NOT_SAID,
     generation_section,
 )
@@ -104,7 +104,6 @@ def test_the_section_says_what_made_them_from_what_and_what_they_score(
         '81.2 %',
         '0.247',
         'baseline-mean-image',
-        'The baseline "mean-image" scores 81.2 %; it was not compared unit by unit.',
         'take the place of networks whose weights are not there',
         *('desc-pictures_', 'desc-picturescores_', 'desc-learning_'),
     ):
@@ -153,10 +152,43 @@ def test_what_ranks_the_images_is_judged_beside_what_is_possible(
     metrics = pd.read_csv(made.metrics, sep='\t', keep_default_na=False)
     metrics['model'] = metrics['model'].replace('reference-true-latents', TRUE_TARGETS)
     metrics.to_csv(tmp_path / 'm.tsv', sep='\t', index=False)
-    blocks = generation_section(Reader(replace(made, metrics=tmp_path / 'm.tsv')))
-    (judged,) = [block for block in blocks if isinstance(block, Verdicts)]
-    assert BY_FEATURES in judged.items[-1].text
-    assert judged.items[-1].text.endswith('true latents and features score 81.2 %.')
+    reader = Reader(replace(made, metrics=tmp_path / 'm.tsv'))
+    assert reader.metrics is not None
+    judged = verdicts_of_images(reader.metrics, 0.95)
+    assert BY_FEATURES in judged[-1].text
+    assert judged[-1].text.endswith('true latents and features score 81.2 %.')
+    # the summary says it, and the section of reconstructions does not say it again
+    assert not [b for b in generation_section(reader) if isinstance(b, Verdicts)]
+
+
+@pytest.mark.parametrize(
+    ('truth', 'says'),
+    [
+        (0.9, ' score 90.0 %.'),
+        (0.6, ' score 60.0 %, which the interval holds: no difference is shown.'),
+        (0.4, ' score 40.0 %, less than the model: they are no ceiling.'),
+    ],
+)
+def test_scores_above_those_of_the_truth_are_explained(
+    made: ParticipantResults, truth: float, says: str
+) -> None:
+    reader = Reader(made)
+    assert reader.metrics is not None
+    of_judge = reader.metrics['metric'] == 'gabor-standin_2way'
+    own = reader.metrics[of_judge & (reader.metrics['space'] == 'final')].iloc[:1]
+    own = own.assign(metric='efficientnet_lite2_2way', value=0.7, ci_low=0.5, ci_high=0.9)
+    rows = pd.concat([own, own.assign(model=TRUE_TARGETS, value=truth)])
+    (alone,) = verdicts_of_images(rows, 0.95)
+    assert alone.text.endswith(says)
+    # a judge of the family of a guide, the guide itself, and one of another family
+    guides = {
+        'efficientnet-lite0': 'of the family of efficientnet-lite0',
+        'efficientnet-lite2': 'had a part in the images itself',
+    }
+    for guide, kin in guides.items():
+        (told,) = verdicts_of_images(rows, 0.95, [guide])
+        assert kin in told.text
+    assert verdicts_of_images(rows, 0.95, ['mobilenetv2'])[0].text == alone.text
 
 
 def test_without_identification_pixels_put_them_in_order(

@@ -27,7 +27,7 @@ from bids_neurodecode.report import scores
 from bids_neurodecode.report.build import Gallery, link_pages
 from bids_neurodecode.report.groupmaps import mean_map
 from bids_neurodecode.report.reader import Reader
-from bids_neurodecode.report.section_group import group_gallery
+from bids_neurodecode.report.section_group import _choose, _Image, group_gallery
 
 VALUES = (0.5, 0.625, 0.8125)
 
@@ -58,12 +58,13 @@ def test_page_holds_mean_interval_chance_and_failures(
     text = html.read_text('utf-8')
     assert (
         'Mean over participants. Identification among all candidates: '
-        f'{100 * np.mean(VALUES):.1f} % against a chance level of 25.0 %; '
-        'not tested: 3 participants, 6 are needed.'
+        f'{100 * np.mean(VALUES):.1f} % against a chance level of 25.0 %.'
     ) in text
-    # three are too few for an interval, and each is shown
-    assert 'interval over participants' not in text
-    assert 'no interval: sub-01 50.0 %, sub-02 62.5 %, sub-03 81.2 %' in text
+    # three are too few for an interval: said once in summary and scores, and each is shown
+    assert text.count('With 3 participants') == 2
+    assert '95 % interval</th>' not in text
+    assert 'are needed).' in text
+    assert 'candidates: sub-01 50.0 %, sub-02 62.5 %, sub-03 81.2 %.' in text
     assert 'sub-03</th>' in text
     assert '3 of 3 participants' in text
     for value in VALUES:
@@ -344,3 +345,12 @@ def test_pixel_scores_of_the_group_bear_their_image_size(tmp_path) -> None:
     table = scores.read_metrics(tmp_path / 'm.tsv').assign(participant=['01', '02'])
     (row,) = _mean_table(table).rows
     assert row[2] == 'SSIM at 64 x 64 pixels'
+
+
+def test_stimuli_that_most_participants_have_are_shown() -> None:
+    """Of 3 participants none shares a stimulus with all: those of two come before those of one."""
+    image = _Image(Path('x.png'), 0.5)
+    pairs = [{'a', 'b', 'c', 'd'}, {'c', 'd', 'e', 'f'}, {'a', 'b', 'e', 'f'}]
+    found = [dict.fromkeys((*names, f'alone{n}'), image) for n, names in enumerate(pairs)]
+    shown = [name for _, names in _choose(found) for name in names]
+    assert sorted(shown) == ['a', 'b', 'c', 'd', 'e', 'f']

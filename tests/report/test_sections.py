@@ -15,8 +15,13 @@ from bids_neurodecode.report import scores
 from bids_neurodecode.report.build import Block, Fold, Heading, Plot, Table, Text
 from bids_neurodecode.report.reader import Reader
 from bids_neurodecode.report.section_quality import COLLINEAR, quality_section
-from bids_neurodecode.report.section_scores import score_table, scores_section
-from bids_neurodecode.report.section_signal import NO_ATLAS, NO_MEASURE, brain_section
+from bids_neurodecode.report.section_scores import READ, score_table, scores_section
+from bids_neurodecode.report.section_signal import (
+    NO_ATLAS,
+    NO_MEASURE,
+    brain_section,
+    reliability_text,
+)
 from tests.report.conftest import AFFINE, SHAPE, make_mask, save
 from tests.report.test_verdicts import compared, table
 
@@ -99,12 +104,14 @@ def test_a_score_of_another_model_stands_in_the_same_column(tmp_path: Path) -> N
         {'model': 'crossnobis', 'metric': 'crossnobis_mean', 'value': 13.7},
     )
     made = score_table(metrics, metrics)
-    assert [str(row[2]) for row in made.rows] == ['53.4 %', '13.700']
-    assert made.rows[1][2].note.startswith('crossnobis')  # type: ignore[union-attr]
+    assert '95 % interval' not in made.columns, 'none of them has one'
+    assert [str(row[1]) for row in made.rows] == ['53.4 %', '13.700']
+    assert made.rows[1][1].note.startswith('crossnobis')  # type: ignore[union-attr]
 
 
 def test_scales_without_bounds_run_from_the_lowest_to_the_highest(tmp_path: Path) -> None:
     error = {'metric': 'pixcorr', 'value': 0.3, 'chance': 0.1, 'ceiling': 0.5}
+    error |= {'ci_low': 0.25, 'ci_high': 0.35}
     metrics = table(tmp_path, error, compared(metric='pixcorr', value=0.2))
     drawn = columns_of(score_table(metrics, metrics))['95 % interval'].interval
     assert (drawn.chance, *drawn.others, drawn.value, drawn.ceiling) == pytest.approx(
@@ -118,8 +125,8 @@ def test_scores_on_training_samples_are_called_so(
     metrics = pd.read_csv(results.metrics, sep='\t', keep_default_na=False)
     file = tmp_path / 'm.tsv'
     metrics.assign(protocol='in-sample').to_csv(file, sep='\t', index=False)
-    guide, heading, first, *_ = scores_section(Reader(replace(results, metrics=file)))
-    assert isinstance(heading, Heading)
+    guide, jump, heading, first, *_ = scores_section(Reader(replace(results, metrics=file)))
+    assert (jump, isinstance(heading, Heading)) == (READ, True)
     assert isinstance(guide, Text)
     assert guide.paragraphs[0].startswith('In each table: the model with its 95 % interval')
     assert isinstance(first, Table)
@@ -266,3 +273,30 @@ def test_errors_are_shown_also_where_there_are_none(
     (log / 'crash-20260101-dev-betas.txt').write_text('Traceback\n  x\nDataError: no voxel.\n\n')
     crashed = replace(results, config=log / 'config.toml')
     assert _crashes(crashed) == ('DataError: no voxel. (run1/crash-20260101-dev-betas.txt)',)
+
+
+def test_reliability_is_summed_up_and_lower_tsnr_explained(
+    results: ParticipantResults, tmp_path: Path
+) -> None:
+    inside = make_mask()
+    used = inside & (np.arange(SHAPE[0]) < SHAPE[0] // 2)[:, None, None]
+    ceiling = np.where(used, 0.64, 0.04)
+    maps = {
+        'noiseceiling': save(tmp_path, 'c', ceiling),
+        'reliable': save(tmp_path, 'u', used),
+        'tsnr': save(tmp_path, 't', np.where(used, 70.0, 90.0)),
+    }
+    person = replace(results, maps=maps)
+    said = reliability_text(person)
+    assert f'in the {used.sum():,} of {inside.sum():,} voxels' in said
+    assert 'can explain 64 % of the variance' in said
+    assert 'at about 0.80' in said
+    captions = [
+        inner.caption
+        for block in brain_section(Reader(person))
+        if isinstance(block, Fold)
+        for inner in block.blocks
+        if isinstance(inner, Plot)
+    ]
+    assert any('It is lower in the voxels that were selected' in text for text in captions)
+    assert not reliability_text(replace(person, maps={'tsnr': maps['tsnr']}))

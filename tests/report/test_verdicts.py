@@ -11,7 +11,7 @@ from bids_neurodecode.evaluation.metrics import METRICS, Score, scores_table
 from bids_neurodecode.levels.headlines import DECODED, _lines
 from bids_neurodecode.report import scores
 from bids_neurodecode.report.results import SplitResults, VoxelResults
-from bids_neurodecode.report.section_scores import comparison_table, metrics_table
+from bids_neurodecode.report.section_scores import comparison_table, metrics_table, tables_guide
 from bids_neurodecode.report.verdicts import (
     BETTER,
     DISAGREE_SHORT,
@@ -20,6 +20,7 @@ from bids_neurodecode.report.verdicts import (
     NEITHER,
     OF_FEATURES,
     WHY_LATENTS,
+    differences,
     make_headline,
     score_verdict,
     split_verdict,
@@ -103,7 +104,9 @@ def test_a_score_without_a_ceiling_says_why(tmp_path):
     said = [scores.no_ceiling(row) for row in rows]
     assert [text.split()[-1] for text in said] == ['them', 'stimuli', 'films']
     for row, text in zip(rows, said, strict=True):
-        assert dict(make_headline(row, 0.95, 1).facts)['ceiling'] == text
+        # the headline names it; why is said once, above the tables
+        assert dict(make_headline(row, 0.95, 1).facts)['ceiling'] == text.split(':')[0]
+        assert text in tables_guide(pd.DataFrame([row])).paragraphs[0]
     known = table(tmp_path, encoded | {'ceiling': 0.6}).iloc[0]
     assert dict(make_headline(known, 0.95, 1).facts)['noise ceiling'] == '0.600'
 
@@ -317,3 +320,34 @@ def test_images_are_headed_by_scores_of_images(tmp_path):
     )
     assert OF_FEATURES in make_headline(metrics.iloc[0], 0.95, 1).label
     assert OF_FEATURES not in make_headline(metrics.iloc[2], 0.95, 1).label
+
+
+def test_baselines_that_come_out_alike_are_one_line(tmp_path):
+    clear = {'value': 0.3, 'difference': 0.23, 'difference_low': 0.1, 'difference_high': 0.4}
+    others = [compared(**clear, difference_p=0.002) | {'model': f'baseline-{x}'} for x in 'ab']
+    metrics = table(tmp_path, {}, *others)
+    (line,) = differences(metrics, metrics.iloc[1:])
+    assert line.text.endswith('53.4 %, better than the baselines "a" (30.0 %), "b" (30.0 %).')
+    assert (line.tone, len(line.details)) == ('good', 2)
+    assert 'difference +23.0 points' in line.details[1]
+
+
+def test_better_than_chance_and_worse_than_a_baseline_stand_together(tmp_path):
+    good = {'ci_low': 0.51, 'ci_high': 0.67, 'p': 0.001}
+    worse = {'difference_low': -0.2, 'difference_high': -0.1, 'difference_p': 0.002}
+    metrics = table(tmp_path, good, compared(value=0.7, difference=-0.16, **worse))
+    shows = metrics_table(metrics).rows[0][-1]
+    assert shows == 'better than chance, and worse than mean image'
+
+
+def test_chance_that_depends_on_images_and_wide_intervals_are_explained(tmp_path):
+    own = {'metric': 'ssim_2d', 'ci_low': 0.4, 'ci_high': 0.6}
+    said = ' '.join(tables_guide(table(tmp_path, own)).paragraphs)
+    assert 'Chance of SSIM is what the same images score beside the true images of other' in said
+    assert 'Intervals are over the 20 stimuli' in said
+    fixed = {'ci_low': 0.4, 'ci_high': 0.6, 'n_units': 300}
+    said = ' '.join(tables_guide(table(tmp_path, fixed)).paragraphs)
+    assert 'Chance of' not in said
+    assert 'Intervals are over' not in said
+    few = ' '.join(tables_guide(table(tmp_path, {'n_units': 4})).paragraphs)
+    assert few.startswith('With 4 stimuli there are no intervals and no tests (6 are needed)')

@@ -323,6 +323,29 @@ def test_templateflow_atlas_of_another_space(home, monkeypatch):
     )
 
 
+def test_misspelt_atlas_in_a_space_without_any_suggests_names_elsewhere(home, monkeypatch):
+    import templateflow
+
+    files = sorted((home / f'tpl-{SPACE}').glob('*dseg*'))
+
+    class WithoutQuery(FakeApi):
+        def ls(self, template, extension, atlas=None, **query):
+            return [] if atlas else super().ls(template, extension)
+
+        def templates(self, **query):
+            return [] if 'atlas' in query else [SPACE]
+
+    monkeypatch.setattr(templateflow, 'api', WithoutQuery(files, None))
+    for name, near in (
+        ('my_desc-5Parcel', f', nor in any other; it has My_desc-5Parcels in {SPACE}'),
+        ('Unlike', ''),
+    ):
+        with pytest.raises(InputError) as error:
+            load_atlas(name=name, space='MNIColin27')
+        wanted = {'name': name, 'space': 'MNIColin27', 'elsewhere': near}
+        assert str(error.value) == templateflowfiles.NOT_IN_SPACE.format(**wanted)
+
+
 @pytest.fixture
 def schaefer(shared, monkeypatch):
     monkeypatch.setenv('TEMPLATEFLOW_HOME', str(shared / 'templateflow'))

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from bids_neurodecode.evaluation.metrics import TRUE_TARGETS
 from bids_neurodecode.models.generators import is_pipeline, shown_name
-from bids_neurodecode.report import generation, scores, verdicts
+from bids_neurodecode.report import generation, scores
 from bids_neurodecode.report.boilerplate import networks_of, recipe_of
 from bids_neurodecode.report.build import (
     Block,
@@ -17,8 +15,6 @@ from bids_neurodecode.report.build import (
     Heading,
     Plot,
     Text,
-    Verdict,
-    Verdicts,
 )
 from bids_neurodecode.report.reader import Reader, confidence_of, read_table
 from bids_neurodecode.report.results import GenerationResults
@@ -54,9 +50,16 @@ PUBLISHED = (
     'the baselines.'
 )
 JUDGES = (
-    'Final images were compared with those shown by {judges}, {part}. All scores are in the fold '
-    'below.'
+    'Final images were compared with those shown by {judges}, {part}. What they found is in the '
+    'summary and under Scores, all of it in the fold below.'
 )
+SAME_IMAGES = (
+    'Like {guides}, which had a part in the images, {judges} learned from the photographs of '
+    'ImageNet: judge and guide are other networks, but see alike, so that scores by pixels are '
+    'the more independent ones.'
+)
+ON_IMAGENET = ('alexnet', 'efficientnet', 'inception', 'mobilenet', 'swav', 'vgg')
+"""Beginnings of the names of networks that learned from ImageNet."""
 NOT_SAID = (
     'Images were made by the generator {name} of another package; what it knows beside the '
     'training images is not in the record of this run. Look at the baselines.'
@@ -69,10 +72,6 @@ BRAIN = (
     'other held-out runs. Chance: the reconstructions of other images; "true image": '
     'that, seen by the same model; "nearest": the training image that ridge regression retrieves, '
     'which the encoding model was fitted on: a baseline that is hard to beat.'
-)
-BY_FEATURES = (
-    'This is the score below each image in the summary: by the features that are decoded, which '
-    'also decide what is made.'
 )
 STAND_IN = (
     'Metrics named "stand-in" take the place of networks whose weights are not there '
@@ -97,60 +96,22 @@ def generation_section(reader: Reader) -> tuple[Block, ...]:
     )
 
 
-def _verdicts(reader: Reader) -> Iterable[Block]:
-    """Say whether final reconstructions tell more than chance and than the baselines."""
-    metrics = reader.metrics
-    if metrics is None:
-        return
-    final = metrics[(metrics['space'] == 'final') & metrics['value'].notna()]
-    if final.empty:
-        return
-    own = final[~final['model'].map(scores.is_baseline)]
-    lines = []
-    for name in ('identification_2way', 'pixcorr'):
-        rows = own[own['metric'] == name]
-        if len(rows):
-            lines += verdicts.verdicts_of(metrics, rows.iloc[0], confidence_of(reader))
-    if lines:
-        yield Text(('Final images of held-out data:',))
-        yield Verdicts(tuple(lines))
-
-
 def _judged(reader: Reader, made: GenerationResults) -> Iterable[Block]:
     """Say what final images score in the eyes of networks and by pixels, and which networks."""
-    metrics, confidence = reader.metrics, confidence_of(reader)
-    if metrics is None:
-        return
-    if made.judges:
-        both = [name for name in made.judges if name in (made.guided_by or ())]
-        part = 'none of which had a part in making them'
-        if both:
-            part = f'of which {", ".join(both)} had a part in making them, as in published tables'
-        yield Text((JUDGES.format(judges=', '.join(made.judges), part=part),))
     # new responses alone have no scores
-    found = [
-        *verdicts.verdicts_of_images(metrics, confidence),
-        *_by_features(metrics, confidence),
-    ]
-    if found:
-        yield Verdicts(verdicts.with_leaks(reader.results, found)[len(reader.results.leaks) :])
-
-
-def _by_features(metrics: pd.DataFrame, confidence: float) -> Iterable[Verdict]:
-    """Say what final images score by the features that are decoded, and what is possible."""
-    final = metrics[
-        (metrics['space'] == 'final')
-        & (metrics['metric'] == 'identification_2way')
-        & metrics['value'].notna()
-    ]
-    truth = final.loc[final['model'] == TRUE_TARGETS, 'value']
-    for _, row in final[~final['model'].map(scores.is_baseline)].iloc[:1].iterrows():
-        verdict = verdicts.score_verdict(row, confidence)
-        text = f'{verdict.text} {BY_FEATURES}'
-        if len(truth):
-            most = scores.write_score(str(row['metric']), float(truth.iloc[0]))
-            text += f' Images made from the true latents and features score {most}.'
-        yield replace(verdict, text=text)
+    if reader.metrics is None or not made.judges:
+        return
+    guides = made.guided_by or ()
+    both = [name for name in made.judges if name in guides]
+    part = 'none of which had a part in making them'
+    if both:
+        part = f'of which {", ".join(both)} had a part in making them, as in published tables'
+    told = [JUDGES.format(judges=', '.join(made.judges), part=part)]
+    seen = [name for name in guides if name.startswith(ON_IMAGENET)]
+    apart = [name for name in made.judges if name.startswith(ON_IMAGENET) and name not in both]
+    if seen and apart:
+        told.append(SAME_IMAGES.format(judges=', '.join(apart), guides=', '.join(seen)))
+    yield Text((' '.join(told),))
 
 
 def _about(reader: Reader, made: GenerationResults) -> Iterable[Block]:
@@ -203,7 +164,6 @@ def _brain(reader: Reader) -> Iterable[Block]:
     confidence, sure = confidence_of(reader), not reader.results.leaks
     yield Text((BRAIN,))
     yield score_table(metrics, rows, confidence, 'Brain correlation', sure=sure)
-    yield Verdicts(tuple(verdicts.verdicts_of(metrics, own.iloc[0], confidence)))
 
 
 def _files(made: GenerationResults) -> Text:
@@ -216,7 +176,6 @@ def _files(made: GenerationResults) -> Text:
 def _details(reader: Reader, made: GenerationResults) -> tuple[Block, ...]:
     found = retrieved(reader)
     return (
-        *_verdicts(reader),
         *_scores(reader),
         *_curves(reader, made),
         *(() if found is None else (Heading('Retrieved by ridge regression'), found)),
@@ -268,11 +227,19 @@ def _curves(reader: Reader, made: GenerationResults) -> Iterable[Block]:
             'Grey dashed: training samples; blue: validation samples, taken from the training '
             f'samples; blue lines that turn up are overfitting. {read}'
         )
+    if n_folds > 1:
+        read = (
+            f'One line per training ({n_folds} of them: folds with the same training images share '
+            f'prior and refiner; one is of the final model). {read}'
+        )
+    if (curves['network'] == 'refiner').any():
+        read += (
+            ' The loss of the refiner jumps, as each epoch draws noise of other strengths: look '
+            'at its trend.'
+        )
     yield reader.plot(
         'learning',
         generation.plot_learning(curves),
-        f'Learning curves, one panel per network, one line per training ({n_folds} of them: folds '
-        f'with the same training images share prior and refiner; one is of the final model). '
-        f'{read}',
+        f'Learning curves, one panel per network. {read}',
         f'Loss by step or epoch of {networks}.',
     )

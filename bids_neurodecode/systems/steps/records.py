@@ -162,7 +162,7 @@ def citations(
         layout=layout,
         form=form,
     )
-    return citation_files(paragraphs)
+    return citation_files(paragraphs, __version__)
 
 
 def system_of(config: Config, paradigm: Paradigm) -> str:
@@ -199,7 +199,8 @@ def citations_of(records: Sequence[ParticipantResults]) -> dict[str, str]:
     """Return the contents of ``logs/CITATION.*`` of the participants that were analysed."""
     from bids_neurodecode.report.boilerplate import citation_files, methods_of
 
-    return citation_files(methods_of(records, config_of(records[0])))
+    versions = ', '.join(dict.fromkeys(record.version for record in records))
+    return citation_files(methods_of(records, config_of(records[0])), versions)
 
 
 def config_of(record: ParticipantResults) -> Config:

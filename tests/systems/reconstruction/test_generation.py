@@ -418,3 +418,21 @@ def test_the_table_of_similarities_is_that_of_the_library():
         for j in range(3):
             known = images.ssim_2d(a[[i]], b[[j]])[0]
             assert table[i, j] == pytest.approx(known, abs=2e-4)
+
+
+def test_one_image_for_all_has_no_width():
+    """Its share of pairs is fixed: the interval of single images says nothing of it."""
+    rng = np.random.default_rng(0)
+    truth = np.arange(12)
+    same = np.repeat(rng.random((1, 12)), 12, axis=0)
+    assert scoring._one_for_all(same, truth)
+    assert not scoring._one_for_all(rng.random((12, 12)), truth)
+    assert not scoring._one_for_all(same, np.r_[truth[:-1], 0]), 'one is never true'
+    row = metrics.Score(
+        system='reconstruction', model='baseline-mean-image', protocol='x', split='test',
+        space='final', metric='pixel_2way', value=0.5, n=12, ci_low=0.3, ci_high=0.7,
+    )  # fmt: skip
+    exact = scoring._exact(row)
+    assert (exact.ci_low, exact.ci_high) == (0.5, 0.5)
+    pixels = replace(row, metric='pixcorr')
+    assert scoring._exact(pixels) == pixels, 'correlations do vary over images'

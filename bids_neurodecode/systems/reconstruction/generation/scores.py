@@ -190,6 +190,8 @@ class ReconstructionScorer:
             image_size=self.image_size(table.metric),
             negated=table.lower_is_better,
         )
+        if all(map(_one_for_all, table.values, [o.truth for o in table.outcomes])):
+            row = _exact(row)
         if table.lower_is_better:
             row = _negated(row)
             self.kept[table.model, table.space, table.metric] = -values, scorer.pairing.groups
@@ -222,6 +224,8 @@ class ReconstructionScorer:
                 score.values,
                 scorer.pairing.groups,
             )
+        if table is not None and _one_for_all(table, every):
+            row = _exact(row)
         return _negated(row) if negated else row
 
     def values(self, metric: str, values: FloatArray, parts: Sequence[Judged]) -> Score:
@@ -448,6 +452,25 @@ def _sized(board: ReconstructionScorer, pictures: Uint8Array) -> npt.NDArray[np.
 
 def _joined(parts: Sequence[Judged]) -> tuple[Uint8Array, Uint8Array]:
     return np.concatenate([p.truth for p in parts]), np.concatenate([p.pictures for p in parts])
+
+
+def _one_for_all(outcomes: FloatArray, truth: IndexArray) -> bool:
+    """Return whether all samples got one image, which says the same of all candidates.
+
+    Each candidate has to be true as often as the others.
+    """
+    n_true = np.bincount(truth, minlength=outcomes.shape[1])
+    return bool((outcomes == outcomes[:1]).all() and (n_true == n_true[0]).all())
+
+
+def _exact(row: Score) -> Score:
+    """Return a row of identification by one image for all without the width of its interval.
+
+    Candidates share all places then: their mean is fixed, though that of single ones is not.
+    """
+    if not METRICS[row.metric].share or row.ci_low is None:
+        return row
+    return dataclasses.replace(row, ci_low=row.value, ci_high=row.value)
 
 
 def _negated(row: Score) -> Score:

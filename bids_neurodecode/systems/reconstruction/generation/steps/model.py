@@ -210,11 +210,14 @@ def describe_parts(made: Generation, arrays: Arrays, config: Config) -> list[str
         for part in PARTS
     }
     n_voxels, n_latents = int(made.selection.keep.sum()), told['generator']['n_latents']
-    what = f'{settings.regressor}, from {n_voxels:,} voxels to {n_latents} latents'
-    lines = [f'Regressor of the final model: {what}.']
-    for part, size in sizes.items():
-        if size:
-            lines.append(f'{PARTS[part][:1].upper()}{PARTS[part][1:]}: {size:,} parameters.')
+    length = arrays['latents.target_std'].size if 'latents.target_std' in arrays else 0
+    of = f'the {length:,} numbers of {n_latents} latents' if length else f'{n_latents} latents'
+    lines = [
+        f'Regressor of the final model: {settings.regressor}, from {n_voxels:,} voxels to {of}.'
+    ]
+    stored = [f'{PARTS[part]} {size:,}' for part, size in sizes.items() if size]
+    if stored:
+        lines.append(f'Numbers stored in the model file, by part: {"; ".join(stored)}.')
     name = told['generator']['generator']
     if find_generator(name) is not None:
         size = sum(v.size for part, v in arrays.items() if part.startswith('generator.'))
