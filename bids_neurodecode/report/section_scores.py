@@ -57,8 +57,8 @@ DRAWN = (
     'lowest to highest.'
 )
 NOT_DRAWN = (
-    'With {n} {units} there are no intervals and no tests ({need} are needed): each table has '
-    'scores alone.'
+    'Each table: the model with n{p}, and in further columns what it is compared with. There are '
+    'no intervals{why}.'
 )
 WIDE = (
     'Intervals are over the {n} {units}, however many samples each has, and each limit is the '
@@ -66,6 +66,7 @@ WIDE = (
     'many would halve them.'
 )
 NOT_TESTED = 'not tested'
+NOTHING = ('', 'n/a', NOT_TESTED)
 FEW_UNITS = 50
 """Independent units below which it is said that intervals are wide for want of them."""
 PAIRED = (
@@ -277,8 +278,12 @@ def tables_guide(rows: pd.DataFrame, confidence: float = 0.95) -> Text:
     marks = ', chance (upright stroke)' + (', noise ceiling (diamond)' if ceilings else '')
     drawn = DRAWN.format(confidence=100 * confidence, marks=marks)
     n, units = _units_of(own)
-    if own['ci_low'].isna().all() and own['p'].isna().all() and n is not None and n < MIN_GROUPS:
-        drawn = NOT_DRAWN.format(n=n, units=units, need=MIN_GROUPS)
+    if own['ci_low'].isna().all():
+        p = ' and p' if own['p'].notna().any() else ''
+        few = n is not None and n < MIN_GROUPS
+        tests = 'comparisons' if p else 'tests'
+        why = f' and no {tests} with {n} {units} ({MIN_GROUPS} are needed)' if few else ''
+        drawn = NOT_DRAWN.format(p=p, why=why)
     wide = own['ci_low'].notna().any() and n is not None and n < FEW_UNITS
     paragraphs = (
         (drawn, _tests(owns), _lacking(owns)),
@@ -636,10 +641,10 @@ def comparison_table(metrics: pd.DataFrame, rows: pd.DataFrame, confidence: floa
         f'independent units first; {100 * confidence:g} % intervals of the difference (not of a '
         'score) and two-sided p over these units, not corrected for the number of comparisons.'
     )
-    return _without_empty((*columns, 'shows'), cells, caption, frozenset({3, 4, 5}))
+    return without_empty((*columns, 'shows'), cells, caption, frozenset({3, 4, 5}))
 
 
-def _without_empty(
+def without_empty(
     columns: Sequence[str],
     cells: Sequence[tuple[str, ...]],
     caption: str,
@@ -647,8 +652,14 @@ def _without_empty(
     *,
     folded: bool = False,
 ) -> Table:
-    """Return a table without the columns that hold nothing."""
-    kept = [i for i in range(len(columns)) if any(line[i] not in ('n/a', '') for line in cells)]
+    """Return a table without the columns that hold nothing.
+
+    Parameters
+    ----------
+    columns, cells, caption, numeric, folded
+        Of the table.
+    """
+    kept = [i for i in range(len(columns)) if any(line[i] not in NOTHING for line in cells)]
     return Table(
         tuple(columns[i] for i in kept),
         tuple(tuple(line[i] for i in kept) for line in cells),
@@ -705,7 +716,7 @@ def metrics_table(
     first = ('model', 'of') if several else ('model',)
     columns = (*first, 'metric', 'value', 'chance', 'ceiling', 'confidence interval', 'p', 'n')
     columns = (*columns, 'shows')
-    return _without_empty(
+    return without_empty(
         columns,
         rows,
         f'{title}. {" ".join(meanings)} {_tests(row for _, row in metrics.iterrows())}'.strip(),

@@ -350,4 +350,4 @@ def test_chance_that_depends_on_images_and_wide_intervals_are_explained(tmp_path
     assert 'Chance of' not in said
     assert 'Intervals are over' not in said
     few = ' '.join(tables_guide(table(tmp_path, {'n_units': 4})).paragraphs)
-    assert few.startswith('With 4 stimuli there are no intervals and no tests (6 are needed)')
+    assert 'There are no intervals and no tests with 4 stimuli (6 are needed).' in few

@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.report import scores
-from bids_neurodecode.report.build import Block, Bullets, Table
+from bids_neurodecode.report.build import Block, Bullets
 from bids_neurodecode.report.reader import Reader, confidence_of, read_table
 from bids_neurodecode.report.results import ConditionResults
+from bids_neurodecode.report.section_scores import without_empty
 from bids_neurodecode.report.style import BLACK, new_figure, plain, shorten, styled
 from bids_neurodecode.report.verdicts import BETTER, shown_by
 
@@ -101,12 +102,14 @@ def _distances(reader: Reader, found: ConditionResults, pairs: pd.DataFrame) -> 
             )
         )
     confidence = f'{100 * confidence_of(reader):g} % confidence interval'
-    yield Table(
+    read = (
+        f', with their {confidence} over runs. p: as it is, and adjusted over pairs for the false '
+        'discovery rate. Shows: by interval and adjusted p.'
+    )
+    yield without_empty(
         ('conditions', 'distance', 'interval', 'p', 'p (FDR)', 'shows'),
-        tuple(rows),
-        f'Distances of {len(rows)} pairs of conditions, with their {confidence} over runs. p: '
-        'as it is, and adjusted over pairs for the false discovery rate. Shows: by interval and '
-        'adjusted p.',
+        rows,
+        f'Distances of {len(rows)} pairs of conditions{read if tested else "."}',
         frozenset({1, 2, 3, 4}),
         folded=len(rows) > _LONG,
     )
@@ -132,9 +135,9 @@ def _regions(found: ConditionResults) -> Iterable[Block]:
         for x in (table['chance'].min(), table['chance'].max())
     ]
     chance = ' to '.join(dict.fromkeys(levels))
-    yield Table(
+    yield without_empty(
         ('region', 'voxels', 'balanced accuracy', 'interval', 'p', 'p (FDR)', 'shows'),
-        tuple(rows),
+        rows,
         f'Conditions decoded from all voxels of each region of the atlas, the best first; chance '
         f'is {chance}. {n} of {len(rows)} regions are above it (by interval and p, adjusted over '
         'regions for the false discovery rate).',
