@@ -272,11 +272,11 @@ def draw(joint: dict[int, Any], out: Path) -> None:
 
 def _draw_network(study: Any, out: Path) -> None:
     from bids_neurodecode.report import film
-    from bids_neurodecode.systems.movie.steps.network_outputs import pick_frames
+    from bids_neurodecode.systems.examples import pick_examples
 
     film.plot_curves(pd.DataFrame(list(study.curves))).savefig(out / 'curves.png', dpi=150)
     shown = study.reconstruction
-    kinds, picked = pick_frames(shown.similarity, 4)
+    kinds, picked = pick_examples(shown.similarity, 4)
     examples = pd.DataFrame(
         {'kind': kinds, 'film': 'reel', 'onset': shown.rows[picked] * TR,
          'similarity': shown.similarity[picked]}

@@ -206,17 +206,96 @@ class ProductWriter:
 
             image = nib.load(source) if isinstance(source, Path) else source
             write_image(target, image, name=key)
-        product = product_of(key)
-        write_json(
-            self.path(key, extension='.json', **entities),
-            sidecar(
-                sources=self.sources,
-                fixed={**product.sidecar, 'SkullStripped': True},
-                **self.place,
-                **fields,
-            ),
-        )
+        self.describe(key, entities, **fields)
         return target
+
+    def describe(
+        self,
+        key: str,
+        entities: Mapping[str, str],
+        *,
+        fixed: Mapping[str, Any] | None = None,
+        **fields: Any,
+    ) -> None:
+        """Write the sidecar of an image.
+
+        Parameters
+        ----------
+        key
+            Of the product.
+        entities
+            Of this file.
+        fixed
+            What stands first, beside what every file of the product says.
+        **fields
+            What else this file says.
+        """
+        first = {**product_of(key).sidecar, 'SkullStripped': True, **(fixed or {})}
+        content = sidecar(sources=self.sources, fixed=first, **self.place, **fields)
+        write_json(self.path(key, extension='.json', **entities), content)
+
+    def series(
+        self,
+        key: str,
+        image: Any,
+        repetition_time: float,
+        *,
+        more: Mapping[str, str] | None = None,
+        **fields: Any,
+    ) -> Path:
+        """Write a series, with a sidecar that names its task and repetition time.
+
+        Parameters
+        ----------
+        key
+            Of the product.
+        image
+            Of all volumes.
+        repetition_time
+            Seconds.
+        more
+            Further entities.
+        **fields
+            Of the sidecar, as :meth:`describe` takes them.
+        """
+        entities = dict(more or {})
+        target = self.path(key, **entities)
+        write_image(target, image, repetition_time=repetition_time)
+        task = self.entities['task']
+        self.describe(key, entities, TaskName=task, RepetitionTime=repetition_time, **fields)
+        return target
+
+    def metrics(self, source: Path, desc: str) -> Path:
+        """Copy a table of scores and what its columns mean, which lies beside it.
+
+        Parameters
+        ----------
+        source
+            The table.
+        desc
+            Label of the model in file names.
+        """
+        self.copy('metrics', source.with_suffix('.json'), desc=desc, extension='.json')
+        return self.copy('metrics', source, desc=desc)
+
+    def model(self, source: Path, settings: str, desc: str, card: Path | None = None) -> None:
+        """Copy a trained model, and write its settings and its card beside it.
+
+        Parameters
+        ----------
+        source
+            File of the weights.
+        settings
+            TOML.
+        desc
+            Label of the model in file names.
+        card
+            What the model is, in words; None: nothing is said of it.
+        """
+        self.copy('model', source, desc=desc)
+        self.text('model_config', settings, desc=desc)
+        if card is not None:
+            self.copy('model_card', card, desc=desc)
 
     def table(
         self,

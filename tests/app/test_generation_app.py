@@ -28,7 +28,6 @@ from bids_neurodecode.systems.reconstruction.generation.steps.choice import (
     PUBLISHED_WEIGHTS,
 )
 from bids_neurodecode.systems.reconstruction.generation.steps.outputs import (
-    pick_pictures,
     write_made,
 )
 from bids_neurodecode.systems.reconstruction.generation.steps.training import generate
@@ -244,22 +243,6 @@ def test_pictures_of_an_earlier_run_are_removed(tmp_path):
         assert len(found) == 2 * len(stimuli)
         assert np.load(record.examples.with_suffix('.npy')).shape[1:] == (4, 96, 96, 3)
     assert found == ['a_desc-final_image.png', 'a_desc-initial_image.png']
-
-
-@pytest.mark.parametrize(
-    ('score', 'stimuli', 'kinds', 'rows'),
-    [
-        ([9, 8, 7, 6, 5, 4, 3, 2, 1], 'aabbccddc', 3 * ['best', 'median', 'worst'], None),
-        ([1, 2, 3], 'aaa', ['best', 'median', 'worst'], [2, 1, 0]),
-        ([1, 2], 'ab', ['best'], [1]),
-    ],
-)
-def test_examples_are_best_middle_and_worst_and_of_different_pictures(score, stimuli, kinds, rows):
-    found, picked = pick_pictures(np.array(score, dtype=float), list(stimuli), 3)
-    assert sorted(found) == sorted(kinds)
-    if rows is None:
-        rows = [0, 2, 4, 4, 3, 6, 8, 7, 3]
-    assert picked.tolist() == rows
 
 
 def test_missing_weights_are_named_before_work_starts(trained, capsys):

@@ -10,22 +10,18 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from bids_neurodecode.bids.records import ParticipantInput
-from bids_neurodecode.bids.sink import write_json, write_tsv
+from bids_neurodecode.bids.sink import write_tsv
 from bids_neurodecode.bids.trials import with_trials
 from bids_neurodecode.bids.writer import ProductWriter
-from bids_neurodecode.config import Config
 from bids_neurodecode.samples import VoxelMask
-from bids_neurodecode.systems.steps.betas import trial_samples
-from bids_neurodecode.systems.steps.plan import Plan
 from bids_neurodecode.systems.steps.publish import (
     Measured,
     publish_trials,
     voxel_results,
 )
-from bids_neurodecode.systems.steps.responses import add_atlas, add_betas, reliability
+from bids_neurodecode.systems.steps.responses import Trials, add_atlas, add_betas, reliability
+from bids_neurodecode.systems.steps.scores import write_scores
 from bids_neurodecode.workflow.files import (
-    load_regions,
     read_json,
     read_table,
     save_json,
@@ -62,54 +58,34 @@ def add_conditions(ladder: Ladder) -> None:
     settings=('betas', 'selection', 'features', 'ridge', 'conditions', 'evaluation', 'seed'),
     memory=lambda size: 4 * size.betas_gb + 1,
 )
-def analyse(
-    participant: ParticipantInput,
-    config: Config,
-    plan: Plan,
-    mask: VoxelMask,
-    betas: npt.NDArray[np.float32],
-    tuned: list[npt.NDArray[np.float32]],
-    tsnr_runs: npt.NDArray[np.float32],
-    folder: Path,
-    within: npt.NDArray[np.bool_] | None = None,
-    atlas_labels: Path | None = None,
-    atlas_table: Path | None = None,
-) -> Mapping[str, object]:
+def analyse(trials: Trials, tsnr_runs: npt.NDArray[np.float32]) -> Mapping[str, object]:
     """Decode conditions, predict the responses to them, and compare them, over held-out runs.
 
     Parameters
     ----------
-    participant, config, plan
-        Whose, how, and what of the trials is held out.
-    mask, betas, tuned
-        Voxels; betas, (n_trials, n_voxels); the same for each fold.
+    trials
+        What is decoded and predicted.
     tsnr_runs
         Temporal signal-to-noise ratio, (n_runs, n_voxels).
-    folder
-        Where everything is written.
-    within
-        Voxels of the chosen regions, (n_voxels,); all without.
-    atlas_labels, atlas_table
-        The parcellation and the names of its regions.
     """
     from bids_neurodecode.systems.conditions.analysis import analyse_conditions
 
-    n_runs = int(plan.table['run'].max()) + 1
+    n_runs = int(trials.plan.table['run'].max()) + 1
     if len(tsnr_runs) < n_runs:
         # the runs of precomputed betas need not be the runs of the series
         tsnr_runs = np.tile(tsnr_runs.mean(axis=0), (n_runs, 1))
-    samples, folds, said = trial_samples(betas, tuned, mask, plan, config.betas, folder)
+    samples, folds, said = trials.samples()
     found = analyse_conditions(
         samples,
         folds,
-        plan.split,
-        config,
+        trials.plan.split,
+        trials.config,
         tsnr_runs=tsnr_runs,
-        within=within,
-        regions=load_regions(atlas_labels, atlas_table, mask),
-        meshes=[run.bold.parent for run in participant.runs],
+        within=trials.within,
+        regions=trials.regions,
+        meshes=[run.bold.parent for run in trials.participant.runs],
     )
-    return {'analysed': save_analysis(found, mask, folder, said)}
+    return {'analysed': save_analysis(found, trials.mask, trials.folder, said)}
 
 
 def save_analysis(
@@ -128,12 +104,10 @@ def save_analysis(
     said
         What a reader should know.
     """
-    from bids_neurodecode.evaluation.metrics import describe, scores_table
     from bids_neurodecode.systems.voxels import rules_of
 
     decoded, maps = found.classification, found.maps
-    write_tsv(folder / 'metrics.tsv', scores_table(found.scores))
-    write_json(folder / 'metrics.json', describe(found.scores))
+    write_scores(folder, found.scores)
     write_tsv(folder / 'predictions.tsv', decoded.samples)
     write_tsv(folder / 'regions.tsv', found.regions)
     write_tsv(folder / 'dissimilarity.tsv', found.dissimilarity.table())
@@ -214,10 +188,6 @@ def publish_conditions(measured: Measured, analysed: Path) -> Mapping[str, objec
         more={'desc': info['rule_name']},
         Description=f'Chosen on all trials: {info["rule"]}',
     )
-    kept = {
-        name: publisher.keep(analysed.with_name(f'{name}.npy'), name)
-        for name in ('confusion', 'null')
-    }
     record = measured.record(
         'conditions',
         warnings=(*measured.beta_info['warnings'], *info['warnings']),
@@ -226,8 +196,8 @@ def publish_conditions(measured: Measured, analysed: Path) -> Mapping[str, objec
         maps=maps,
         metrics=tables['metrics'],
         predictions=tables['predictions'],
-        confusion=r.ConfusionResults(kept['confusion'], tuple(info['labels'])),
-        null=r.NullResults(kept['null'], info['observed'], 'balanced_accuracy'),
+        confusion=publisher.confusion(analysed.with_name('confusion.npy'), info['labels']),
+        null=publisher.null(analysed.with_name('null.npy'), info['observed'], 'balanced_accuracy'),
         conditions=r.ConditionResults(
             names=tuple(info['labels']),
             dissimilarity=tables['dissimilarity'],
@@ -263,7 +233,7 @@ def publish_tables(
     labels = list(info['labels'])
     confusion = _with_names(np.load(result.with_name('confusion.npy')), labels)
     tables = {
-        'metrics': writer.copy('metrics', result.with_name('metrics.tsv'), desc=DESC),
+        'metrics': writer.metrics(result.with_name('metrics.tsv'), DESC),
         'betas_events': publish_trials(writer, trials, 'conditions'),
         'predictions': writer.table(
             'predictions',
@@ -287,8 +257,6 @@ def publish_tables(
             more={'desc': DESC},
         ),
     }
-    sidecar = result.with_name('metrics.json')
-    writer.copy('metrics', sidecar, desc=DESC, extension='.json')
     regions = read_table(result.with_name('regions.tsv'))
     if len(regions):
         tables['regions'] = writer.table(

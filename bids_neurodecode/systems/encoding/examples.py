@@ -7,17 +7,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bids_neurodecode.systems.encoding.outcomes import FoldResult
+from bids_neurodecode.systems.examples import pick_examples
 from bids_neurodecode.typing import Float32Array
 
 if TYPE_CHECKING:
     import pandas as pd
 
-KINDS = ('best', 'median', 'worst')
+N_EXAMPLES = 2
+"""Samples of each kind, at most."""
 COLUMNS = ('stimulus', 'fold', 'rank', 'n_candidates', 'similarity')
 
 
 def pick_samples(
-    results: list[FoldResult], samples: pd.DataFrame, n: int = 2
+    results: list[FoldResult], samples: pd.DataFrame
 ) -> tuple[pd.DataFrame, Float32Array]:
     """Choose held-out samples by how like the prediction is to the response.
 
@@ -28,8 +30,6 @@ def pick_samples(
     samples
         One row per sample of these, in the same order: ``stimulus``, ``fold``, ``rank``,
         ``n_candidates`` and ``similarity`` (correlation of the patterns).
-    n
-        How many of each kind, at most.
 
     Returns
     -------
@@ -39,19 +39,15 @@ def pick_samples(
         Shape (n_chosen, 2, n_voxels), float32: measured and predicted response, each less its
         mean over the held-out samples of the fold.
     """
-    order = np.argsort(-samples['similarity'].to_numpy(dtype=float), kind='stable')
-    n = min(n, len(order) // len(KINDS)) or 1
-    middle = np.argsort(np.abs(np.arange(len(order)) - (len(order) - 1) / 2), kind='stable')
-    places = {'best': order[:n], 'median': order[middle[:n]], 'worst': order[::-1][:n]}
-    chosen = [(kind, int(row)) for kind in KINDS for row in places[kind]]
+    kinds, rows = pick_examples(samples['similarity'].to_numpy(dtype=float), N_EXAMPLES)
     fold = np.repeat(np.arange(len(results)), [len(result.truth) for result in results])
     start = np.flatnonzero(np.r_[True, np.diff(fold) > 0])
     volumes = []
-    for _, row in chosen:
+    for row in rows:
         result, place = results[fold[row]], row - start[fold[row]]
         volumes.append(
             [part[place] - part.mean(axis=0) for part in (result.truth, result.predicted)]
         )
-    table = samples.iloc[[row for _, row in chosen]][list(COLUMNS)].reset_index(drop=True)
-    table.insert(0, 'kind', [kind for kind, _ in chosen])
+    table = samples.iloc[rows][list(COLUMNS)].reset_index(drop=True)
+    table.insert(0, 'kind', kinds)
     return table, np.asarray(volumes, dtype=np.float32)

@@ -33,7 +33,10 @@ from bids_neurodecode.workflow.step import Inputs
 if TYPE_CHECKING:
     import pandas as pd
 
-    from bids_neurodecode.report.results import ParticipantResults
+    from bids_neurodecode.report.results import ConfusionResults, NullResults, ParticipantResults
+
+APPLIED = 'A trained model was applied: {name}.'
+RULE = 'the voxels of the model'
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,36 @@ class Publisher:
         target = self.log / f'{stem}_{name}{source.suffix}'
         copy_file(source, target)
         return target
+
+    def null(self, source: Path, observed: float, metric: str) -> NullResults:
+        """Keep what permutations scored; return what the report says of it.
+
+        Parameters
+        ----------
+        source
+            Scores of permutations.
+        observed
+            The score of the labels as they are.
+        metric
+            Its name.
+        """
+        from bids_neurodecode.report.results import NullResults
+
+        return NullResults(self.keep(source, 'null'), observed, metric)
+
+    def confusion(self, source: Path, labels: Sequence[str]) -> ConfusionResults:
+        """Keep counts of true and identified stimuli; return what the report says of them.
+
+        Parameters
+        ----------
+        source
+            Counts, (n_labels, n_labels).
+        labels
+            Of the stimuli.
+        """
+        from bids_neurodecode.report.results import ConfusionResults
+
+        return ConfusionResults(self.keep(source, 'confusion'), tuple(labels))
 
     def record(
         self, system: str, *, n_trials: Mapping[Any, int], plan: Plan | None = None, **more: Any
@@ -266,6 +299,67 @@ class Measured(Outputs):
             }
         writer.image('betas', source, Model=info['model'], Units=info['units'], **more)
         scratch.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Applied(Inputs):
+    """What every step takes that writes what a trained model says of new data.
+
+    Parameters
+    ----------
+    participant, config, call
+        Whose data; the settings; folders, notes and id of the call.
+    model
+        File of the trained model.
+    mean_bold, tsnr
+        Maps of the mean series and of the temporal signal-to-noise ratio; None without BOLD.
+    """
+
+    participant: ParticipantInput
+    config: Config
+    call: Call
+    model: str
+    mean_bold: Path | None = None
+    tsnr: Path | None = None
+
+    def publisher(self, writer: ProductWriter) -> Publisher:
+        """Return where products go, whose names a writer knows."""
+        return Publisher(self.participant, self.call, self.config, writer)
+
+    def maps(self, writer: ProductWriter) -> dict[str, Path]:
+        """Write the map of the signal-to-noise ratio; in NSD's own layout there are no series."""
+        if self.tsnr is None or not self.participant.has_series:
+            return {}
+        return {'tsnr': writer.image('tsnr', self.tsnr)}
+
+    def finish(
+        self, publisher: Publisher, system: str, info: Mapping[str, Any], **more: Any
+    ) -> dict[str, Path]:
+        """Write the record for the report; return the product.
+
+        Parameters
+        ----------
+        publisher
+            Of the participant's products.
+        system
+            Which of the systems.
+        info
+            What is said of the result: ``leaks`` and how many voxels the model takes.
+        **more
+            Further fields of the record.
+        """
+        from bids_neurodecode.report.results import VoxelResults
+
+        n_selected, mean = info['n_selected'], self.mean_bold
+        record = publisher.record(
+            system,
+            leaks=info['leaks'],
+            voxels=VoxelResults(info.get('n_mask', n_selected), n_selected, RULE),
+            mean_bold=None if mean is None else publisher.writer.image('meanbold', mean),
+            stimuli_dir=self.participant.stimuli_dir,
+            **more,
+        )
+        return publisher.finish(record)
 
 
 def betas_image(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +18,14 @@ from bids_neurodecode.bids.writer import ProductWriter
 from bids_neurodecode.config import Config
 from bids_neurodecode.samples import Responses, Samples, VoxelMask
 from bids_neurodecode.settings.encoding import TABLE
+from bids_neurodecode.systems.steps.betas import trial_samples
 from bids_neurodecode.systems.steps.parcels import clean_run
 from bids_neurodecode.systems.steps.plan import Plan, plan_trials
-from bids_neurodecode.systems.steps.seen import RUNS
+from bids_neurodecode.systems.steps.seen import RUNS, known_runs
 from bids_neurodecode.workflow.files import (
     common_mask,
     load_map,
+    load_regions,
     load_volumes,
     save_json,
     save_labels,
@@ -29,7 +33,7 @@ from bids_neurodecode.workflow.files import (
 )
 from bids_neurodecode.workflow.nodes import Ladder
 from bids_neurodecode.workflow.resources import HELD_GB
-from bids_neurodecode.workflow.step import Apart, step
+from bids_neurodecode.workflow.step import Apart, Inputs, step
 
 WHAT = 'estimation of single-trial betas'
 PASSES = ('responses', 'coordinates', 'judging', 'tuning')
@@ -37,6 +41,52 @@ PASSES = ('responses', 'coordinates', 'judging', 'tuning')
 OF_STIMULI = ('prediction', 'isc', 'none')
 """Measures of voxels that are none of repeats, or none at all."""
 REMEDY = 'give the run more memory, or a mask of fewer voxels'
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trials(Inputs):
+    """What every step takes that trains a model of single-trial betas.
+
+    Parameters
+    ----------
+    participant, config, plan
+        Whose responses, how they are modelled, and what of the trials is held out.
+    mask, betas, tuned
+        Voxels; betas, (n_trials, n_voxels); the same for each fold.
+    run_marks
+        What the runs are known by.
+    folder
+        Where everything is written.
+    within, atlas_labels, atlas_table
+        Voxels of the chosen regions, (n_voxels,), all without; the parcellation and its names.
+    """
+
+    participant: ParticipantInput
+    config: Config
+    plan: Plan
+    mask: VoxelMask
+    betas: npt.NDArray[np.float32]
+    tuned: list[npt.NDArray[np.float32]]
+    run_marks: Mapping[str, Any]
+    folder: Path
+    within: npt.NDArray[np.bool_] | None = None
+    atlas_labels: Path | None = None
+    atlas_table: Path | None = None
+
+    @property
+    def regions(self) -> dict[str, npt.NDArray[np.bool_]]:
+        """The voxels of each region of the atlas, (n_voxels,)."""
+        return load_regions(self.atlas_labels, self.atlas_table, self.mask)
+
+    @cached_property
+    def runs(self) -> dict[str, str]:
+        """The fingerprint of each run, by its label."""
+        return known_runs(self.run_marks, self.participant, self.betas, self.plan.table)
+
+    def samples(self) -> tuple[Samples, list[Samples], tuple[str, ...]]:
+        """Return the trials, those of each fold, and what to say of sessions that were joined."""
+        settings, plan = self.config.betas, self.plan
+        return trial_samples(self.betas, self.tuned, self.mask, plan, settings, self.folder)
 
 
 def add_responses(

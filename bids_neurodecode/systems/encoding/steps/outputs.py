@@ -118,15 +118,8 @@ def publish_encoding(
         maps=maps,
         metrics=publish_metrics(writer, measured.config, encoded, ridge, desc),
         predictions=write_predictions(writer, encoded.parent, trials, desc),
-        confusion=r.ConfusionResults(
-            publisher.keep(encoded.with_name('confusion.npy'), 'confusion'),
-            tuple(info['labels']),
-        ),
-        null=r.NullResults(
-            publisher.keep(encoded.with_name('null.npy'), 'null'),
-            info['observed'],
-            info['null_metric'],
-        ),
+        confusion=publisher.confusion(encoded.with_name('confusion.npy'), info['labels']),
+        null=publisher.null(encoded.with_name('null.npy'), info['observed'], info['null_metric']),
         encoding=encoding,
         stimuli_dir=participant.stimuli_dir,
     )
@@ -164,11 +157,9 @@ def publish_model(
     maps = write_maps(writer, source, info['maps'], desc)
     if ridge is not None:
         maps['ridge'] = write_maps(writer, ridge.parent, ['pearsonr'], 'ridge')['pearsonr']
-    writer.copy('model', source / 'model.safetensors', desc=desc)
-    writer.copy('model_card', source / 'model.md', desc=desc)
     # what predict mode reads says which model of the betas the encoder takes
     config = with_model(publisher.config, beta_info['model'])
-    writer.text('model_config', config.to_toml(), desc=desc)
+    writer.model(source / 'model.safetensors', config.to_toml(), desc, source / 'model.md')
     curves = None
     if (source / 'curves.tsv').exists():
         table = pd.read_csv(source / 'curves.tsv', sep='\t')

@@ -12,7 +12,6 @@ import pandas as pd
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.bids.trials import DURATION_TOLERANCE, shown_rows
 from bids_neurodecode.bids.writer import ProductWriter
-from bids_neurodecode.config import Config
 from bids_neurodecode.samples import VoxelMask
 from bids_neurodecode.signals.clean import PERCENT
 from bids_neurodecode.systems.encoding.steps.outputs import (
@@ -31,9 +30,8 @@ from bids_neurodecode.systems.encoding.steps.runs import (
     write_run,
 )
 from bids_neurodecode.systems.steps.plan import Plan
-from bids_neurodecode.systems.steps.publish import Publisher
+from bids_neurodecode.systems.steps.publish import APPLIED, Applied, Publisher
 from bids_neurodecode.workflow.files import read_json
-from bids_neurodecode.workflow.nodes import Call
 from bids_neurodecode.workflow.step import ALL, step
 
 if TYPE_CHECKING:
@@ -47,8 +45,6 @@ OTHER_DURATION = (
     'Images are shown for {shown:g} s, and the model was trained with {trained:g} s: predicted '
     'responses are those to {trained:g} s.'
 )
-APPLIED = 'A trained model was applied: {name}.'
-RULE = 'the voxels of the model'
 
 
 @step(
@@ -59,45 +55,28 @@ RULE = 'the voxels of the model'
     memory=lambda size: 0.2 + size.predicted_gb,
 )
 def publish_predicted(
-    participant: ParticipantInput,
-    config: Config,
-    call: Call,
-    model: str,
+    trained: Applied,
     applied: Path,
     plan: Plan | None = None,
-    mean_bold: Path | None = None,
-    tsnr: Path | None = None,
     beta_info: Mapping[str, Any] | None = None,
 ) -> Mapping[str, object]:
     """Write what a trained encoding model predicts, and the record for the report.
 
     Parameters
     ----------
-    participant
-        Whose data.
-    config
-        The settings.
-    call
-        Folders, notes and id of the call.
-    model
-        File of the trained model.
+    trained
+        Which model, applied to whose data.
     applied
         File of what the model gave.
     plan
         Trials; None without BOLD.
-    mean_bold
-        Map of the mean series; None without BOLD.
-    tsnr
-        Map of the temporal signal-to-noise ratio; None without BOLD.
     beta_info
         How betas were made; None without BOLD.
     """
-    from bids_neurodecode.report import results as r
-
-    info = read_json(applied)
+    info, participant = read_json(applied), trained.participant
     about, desc = info['about'], desc_of(info['about']['model'])
     writer = ProductWriter(
-        call.output_dir,
+        trained.call.output_dir,
         {'sub': participant.label, 'task': participant.task},
         about['space'],
         about['resolution'],
@@ -106,7 +85,7 @@ def publish_predicted(
             *(source for each in participant.events_only for source in each.sources),
         ),
     ).in_space(VoxelMask.load(applied.with_name(VOXELS)).space)
-    publisher = Publisher(participant, call, config, writer)
+    publisher = trained.publisher(writer)
     encoding = publish_betas(publisher, applied, info)
     notes = publish_runs(participant, writer, applied, info)
     maps = {x: encoding.maps[x] for x in ('pearsonr', 'noisenormalized') if x in encoding.maps}
@@ -114,33 +93,27 @@ def publish_predicted(
     if beta_info is not None and plan is not None:
         warnings += beta_info['warnings']
         n_trials = plan.table['run'].value_counts().to_dict()
-    if tsnr is not None and participant.has_series:
-        maps['tsnr'] = writer.image('tsnr', tsnr)
+    maps |= trained.maps(writer)
     null = metrics = predictions = None
     if 'observed' in info and plan is not None:
-        metrics = writer.copy('metrics', applied.with_name('metrics.tsv'), desc=desc)
-        description = applied.with_name('metrics.json')
-        writer.copy('metrics', description, desc=desc, extension='.json')
+        metrics = writer.metrics(applied.with_name('metrics.tsv'), desc)
         predictions = write_predictions(writer, applied.parent, plan.table, desc)
         if not info['leaks']:
-            file = publisher.keep(applied.with_name('null.npy'), 'null')
-            null = r.NullResults(file, info['observed'], info['null_metric'])
-    record = publisher.record(
+            file = applied.with_name('null.npy')
+            null = publisher.null(file, info['observed'], info['null_metric'])
+    return trained.finish(
+        publisher,
         'encoding',
+        info,
         n_trials=n_trials,
-        notes=(APPLIED.format(name=Path(model).name),),
+        notes=(APPLIED.format(name=Path(trained.model).name),),
         warnings=(*warnings, *notes),
-        leaks=info['leaks'],
-        voxels=r.VoxelResults(info.get('n_mask', info['n_selected']), info['n_selected'], RULE),
         maps=maps,
-        mean_bold=None if mean_bold is None else writer.image('meanbold', mean_bold),
         metrics=metrics,
         predictions=predictions,
         null=null,
         encoding=encoding,
-        stimuli_dir=participant.stimuli_dir,
     )
-    return publisher.finish(record)
 
 
 def publish_betas(publisher: Publisher, applied: Path, info: Mapping[str, Any]) -> EncodingResults:

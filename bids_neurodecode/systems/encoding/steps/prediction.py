@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.bids.records import ParticipantInput
-from bids_neurodecode.bids.sink import write_json, write_tsv
+from bids_neurodecode.bids.sink import write_tsv
 from bids_neurodecode.config import Config
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.samples import Responses, Samples, VoxelMask
@@ -20,6 +20,7 @@ from bids_neurodecode.systems.encoding.steps.predicted import publish_predicted
 from bids_neurodecode.systems.encoding.steps.training import load_bands, save_maps
 from bids_neurodecode.systems.steps.plan import Plan
 from bids_neurodecode.systems.steps.responses import add_betas
+from bids_neurodecode.systems.steps.scores import write_scores
 from bids_neurodecode.systems.steps.seen import (
     compare_runs,
     in_sample,
@@ -158,11 +159,8 @@ def save_scores(
     folder
         That is written into.
     """
-    from bids_neurodecode.evaluation.metrics import describe, scores_table
-
     scores = in_sample(found.scores) if info['leaks'] else found.scores
-    write_tsv(folder / 'metrics.tsv', scores_table(scores))
-    write_json(folder / 'metrics.json', describe(scores))
+    write_scores(folder, scores)
     write_tsv(folder / 'predictions.tsv', found.samples)
     examples, volumes = found.examples
     write_tsv(folder / 'examples.tsv', examples)

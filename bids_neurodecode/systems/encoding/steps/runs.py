@@ -9,9 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from bids_neurodecode.bids.names import PRODUCTS
-from bids_neurodecode.bids.provenance import sidecar
-from bids_neurodecode.bids.sink import write_image, write_json
 from bids_neurodecode.bids.writer import ProductWriter
 from bids_neurodecode.samples import VoxelMask
 from bids_neurodecode.tables import column_texts
@@ -98,14 +95,7 @@ def write_betas(
     """
     image = writer.path('predicted_betas')
     save_map(image, mask, values)
-    fixed = {**PRODUCTS['predicted_betas'].sidecar, 'Description': description, 'Units': units}
-    content = sidecar(
-        sources=writer.sources,
-        fixed={**fixed, 'SkullStripped': True},
-        **writer.place,
-        Model=model,
-    )
-    write_json(writer.path('predicted_betas', extension='.json'), content)
+    writer.describe('predicted_betas', {}, Description=description, Units=units, Model=model)
     known = [name for name in column_texts('predicted_trials') if name in table.columns]
     return image, writer.table('predicted_events', table[known], columns='predicted_trials')
 
@@ -143,20 +133,14 @@ def write_run(
         start_time=run.start_time,
         beta_repetition_time=shapes.beta_repetition_time,
     )
-    of_run = writer.for_run(run.entities, run.sources)
-    target = of_run.path('predicted')
-    write_image(target, mask.image(series), repetition_time=shapes.repetition_time)
-    content = sidecar(
-        sources=run.sources,
-        fixed={'Description': description, 'SkullStripped': True},
-        **writer.place,
-        TaskName=run.entities['task'],
-        RepetitionTime=shapes.repetition_time,
+    return writer.for_run(run.entities, run.sources).series(
+        'predicted',
+        mask.image(series),
+        shapes.repetition_time,
+        Description=description,
         StartTime=run.start_time or None,
         Units=units,
         Model=model,
         TrialOnsets=[float(x) for x in trials['onset']],
         TrialStimuli=[str(x) for x in trials['stim_file']],
     )
-    write_json(of_run.path('predicted', extension='.json'), content)
-    return target

@@ -15,31 +15,30 @@ import pandas as pd
 
 from bids_neurodecode._version import __version__
 from bids_neurodecode.bids.records import ParticipantInput
-from bids_neurodecode.bids.sink import write_json, write_text, write_tsv
+from bids_neurodecode.bids.sink import write_text, write_tsv
 from bids_neurodecode.config import Config
 from bids_neurodecode.samples import VoxelMask
 from bids_neurodecode.systems.encoding.steps.features import add_bands
 from bids_neurodecode.systems.encoding.steps.outputs import publish_encoding
-from bids_neurodecode.systems.steps.betas import trial_samples
 from bids_neurodecode.systems.steps.own_features import with_own_features
-from bids_neurodecode.systems.steps.plan import Plan
 from bids_neurodecode.systems.steps.responses import (
+    Trials,
     add_atlas,
     add_responses,
     reliability,
     reliable_voxels,
 )
+from bids_neurodecode.systems.steps.scores import cell, headline_value, write_scores
 from bids_neurodecode.systems.steps.seen import (
     Seen,
     compare_runs,
     in_sample,
-    known_runs,
     merged_pictures,
     pictures_state,
     runs_on_card,
     seen_pictures,
 )
-from bids_neurodecode.workflow.files import load_map, load_regions, save_json, save_map
+from bids_neurodecode.workflow.files import load_map, save_json, save_map
 from bids_neurodecode.workflow.nodes import Ladder
 from bids_neurodecode.workflow.step import Apart, step
 
@@ -86,36 +85,30 @@ class Case:
 
     Parameters
     ----------
-    participant, config, plan, mask
+    trials
         Whose responses to what, in which voxels.
     model
         Name of the encoding model.
     beta_info
         How the betas were estimated.
-    runs
-        What the runs are known by, by their labels.
     hrfindex
         Map of the response shape of each voxel; None of precomputed betas.
     """
 
-    participant: ParticipantInput
-    config: Config
-    plan: Plan
-    mask: VoxelMask
+    trials: Trials
     model: str
     beta_info: Mapping[str, Any]
-    runs: Mapping[str, str]
     hrfindex: Path | None
 
     @property
     def head(self) -> Path | None:
         """The head that participants share, where it is used."""
-        return self.config.encoding.shared_head if self.model == 'shared' else None
+        return self.trials.config.encoding.shared_head if self.model == 'shared' else None
 
     @cached_property
     def shown(self) -> tuple[str, ...]:
         """The images, in order of their names."""
-        return tuple(sorted(set(self.plan.table['stimulus'].astype(str))))
+        return tuple(sorted(set(self.trials.plan.table['stimulus'].astype(str))))
 
 
 def memory_of_ridge(size: DataSize) -> float:
@@ -137,72 +130,57 @@ def memory_of_ridge(size: DataSize) -> float:
     apart=Apart(WHAT, REMEDY, ('evaluation', 'atlas'), lambda size: 1 + 13 * size.betas_gb),
 )
 def encode(
-    participant: ParticipantInput,
-    config: Config,
+    trials: Trials,
     model: str,
-    plan: Plan,
-    mask: VoxelMask,
-    betas: npt.NDArray[np.float32],
-    tuned: list[npt.NDArray[np.float32]],
     beta_info: Mapping[str, Any],
     features: list[npt.NDArray[np.float32]],
-    run_marks: Mapping[str, Any],
     device: str,
-    folder: Path,
     checkpoints: Path,
     beta_maps: list[Path] | None = None,
-    within: npt.NDArray[np.bool_] | None = None,
-    atlas_labels: Path | None = None,
-    atlas_table: Path | None = None,
 ) -> Mapping[str, object]:
     """Fit and judge an encoding model fold by fold, then fit it once on everything.
 
     Parameters
     ----------
-    participant, config, plan
-        Whose responses, how they are modelled, and what of the trials is held out.
+    trials
+        What the model is fitted to.
     model
         Name of the encoding model.
-    mask, betas, tuned, beta_info
-        Voxels; betas, (n_trials, n_voxels); the same for each fold; how they were estimated.
+    beta_info
+        How betas were estimated.
     features
         Feature spaces, (n_stimuli, n_features) each.
-    run_marks
-        What the runs are known by.
-    device, folder, checkpoints
-        Where it computes, writes, and goes on from.
+    device, checkpoints
+        Where it computes, and goes on from.
     beta_maps
         Maps of the model of the betas, that of the response shapes among them.
-    within, atlas_labels, atlas_table
-        Voxels of the chosen regions, (n_voxels,); the parcellation and its names.
     """
     from bids_neurodecode.systems.encoding.encoders import EncoderSettings
     from bids_neurodecode.systems.encoding.recipe import encode_pictures
     from bids_neurodecode.systems.encoding.steps.group import load_head
 
+    config, participant = trials.config, trials.participant
     own = model == config.encoding.model
     changes: dict[str, Any] = {} if own else {'model': model, 'partition': False}
     if model == 'shared' and config.encoding.shared_head is not None:
         changes['head'] = load_head(config.encoding.shared_head)
-    samples, folds, said = trial_samples(betas, tuned, mask, plan, config.betas, folder)
+    samples, folds, said = trials.samples()
     result = encode_pictures(
         samples,
         folds,
-        plan.split,
+        trials.plan.split,
         load_bands(features, participant, config),
         config,
         settings=EncoderSettings.of(config, device, **changes),
-        regions=load_regions(atlas_labels, atlas_table, mask),
-        within=within,
+        regions=trials.regions,
+        within=trials.within,
         device=device,
         checkpoint_dir=None if model in REGRESSIONS else checkpoints,
         progress=_say(f'sub-{participant.label} {model}'),
     )
-    runs = known_runs(run_marks, participant, betas, plan.table)
     shapes = [file for file in beta_maps or () if file.name.startswith('hrfindex')]
-    hrfindex = shapes[0] if shapes else None
-    case = Case(participant, config, plan, mask, model, beta_info, runs, hrfindex)
-    return {'encoded': save_result(result, case, folder, said)}
+    case = Case(trials, model, beta_info, shapes[0] if shapes else None)
+    return {'encoded': save_result(result, case, trials.folder, said)}
 
 
 def load_bands(
@@ -243,18 +221,16 @@ def save_result(
     said
         What a reader should know.
     """
-    from bids_neurodecode.evaluation.metrics import describe, scores_table
     from bids_neurodecode.systems.comparison import save_kept
 
-    config, model = case.config, case.model
+    config, model = case.trials.config, case.model
     evaluation, maps = result.evaluation, result.maps
-    mask = case.mask.restrict(result.keep)
+    mask = case.trials.mask.restrict(result.keep)
     seen = _runs_of_the_head(case)
     own = [score for score in result.scores if seen.leaks and score.model == model]
     others = [score for score in result.scores if score not in own]
     scores = (*in_sample(own), *others)
-    write_tsv(folder / 'metrics.tsv', scores_table(scores))
-    write_json(folder / 'metrics.json', describe(scores))
+    write_scores(folder, scores)
     write_tsv(folder / 'predictions.tsv', evaluation.samples)
     save_kept(folder / 'kept.npz', result.kept)
     headline, null = next(
@@ -288,7 +264,7 @@ def save_result(
         'maps': save_maps(maps, result.partition, mask, folder, tested=not seen.leaks),
         'n_significant': int((maps.p_fdr < ALPHA).sum()),
         'n_significant_fwer': int((maps.p_fwer < ALPHA).sum()),
-        'observed': _value_of(result, model, headline),
+        'observed': headline_value(result.scores, model, headline),
         'null_metric': headline.split('/')[-1],
         'n_parameters': _n_parameters(result),
         'leaks': list(seen.leaks),
@@ -354,7 +330,7 @@ def save_model(path: Path, result: PictureEncoding, mask: VoxelMask, case: Case)
     """
     from bids_neurodecode.models.storage import save_arrays
 
-    config, participant = case.config, case.participant
+    config, participant = case.trials.config, case.trials.participant
     run = participant.runs[0]
     arrays = {f'encoder.{name}': values for name, values in result.encoder.state().items()}
     arrays |= mask.state()
@@ -374,16 +350,16 @@ def save_model(path: Path, result: PictureEncoding, mask: VoxelMask, case: Case)
         'repetition_time': run.repetition_time,
         'units': case.beta_info['units'],
         'beta_repetition_time': case.beta_info.get('repetition_time'),
-        'stimulus_duration': case.plan.stimulus_duration,
+        'stimulus_duration': case.trials.plan.stimulus_duration,
         'stimuli': list(case.shown),
-        'runs': dict(case.runs),
+        'runs': case.trials.runs,
     }
     save_arrays(path, arrays, description)
 
 
 def _pictures(case: Case) -> dict[str, npt.NDArray[Any]]:
     """Return by what the training images are known, those of a shared head among them."""
-    own = pictures_state([case.participant.stimuli_dir / name for name in case.shown])
+    own = pictures_state([case.trials.participant.stimuli_dir / name for name in case.shown])
     if case.head is None:
         return own
     from bids_neurodecode.models.storage import load_arrays
@@ -397,7 +373,7 @@ def _runs_of_the_head(case: Case) -> Seen:
 
     if case.head is None:
         return Seen()
-    return compare_runs(case.runs, load_description(case.head), case.head)
+    return compare_runs(case.trials.runs, load_description(case.head), case.head)
 
 
 def _seen_by_others(result: PictureEncoding, case: Case) -> list[str]:
@@ -410,7 +386,7 @@ def _seen_by_others(result: PictureEncoding, case: Case) -> list[str]:
 
     arrays = {} if case.head is None else load_arrays(case.head)[0]
     trained = result.encoder.head.stimuli
-    seen, _ = seen_pictures(case.participant.stimuli_dir, case.shown, arrays, trained)
+    seen, _ = seen_pictures(case.trials.participant.stimuli_dir, case.shown, arrays, trained)
     return [SEEN.format(n=len(seen), total=len(case.shown))] if seen else []
 
 
@@ -418,15 +394,6 @@ def _rule(regions: Sequence[str]) -> str:
     if not regions:
         return 'all voxels of the brain mask'
     return f'voxels of the regions {", ".join(regions)}'
-
-
-def _value_of(result: PictureEncoding, model: str, name: str) -> float:
-    space, metric = name.split('/')
-    return next(
-        score.value
-        for score in result.scores
-        if (score.model, score.space, score.metric) == (model, space, metric)
-    )
 
 
 def _n_parameters(result: PictureEncoding) -> int | None:
@@ -451,14 +418,14 @@ def card(result: PictureEncoding, case: Case, info: Mapping[str, Any]) -> str:
     info
         What is said of the result.
     """
-    config, participant = case.config, case.participant
+    config, participant = case.trials.config, case.trials.participant
     size = '' if info['n_parameters'] is None else f' ({info["n_parameters"]:,} parameters)'
     n_stimuli = len(case.shown)
     drawn = config.encoding.n_training
     which = f'{n_stimuli} images' if drawn is None else f'at most {drawn} of {n_stimuli} images'
     rows = '\n'.join(
-        f'| {s.model} | {s.space} | {s.metric} | {s.value:.3f} | {_cell(s.chance)} | '
-        f'{_cell(s.ceiling)} | {_cell(s.p, 4)} | {s.n} | {s.protocol} |'
+        f'| {s.model} | {s.space} | {s.metric} | {s.value:.3f} | {cell(s.chance)} | '
+        f'{cell(s.ceiling)} | {cell(s.p, 4)} | {s.n} | {s.protocol} |'
         for s in result.scores
         if '/' not in s.space
     )
@@ -471,7 +438,7 @@ def card(result: PictureEncoding, case: Case, info: Mapping[str, Any]) -> str:
   ({', '.join(config.encoding.bands)}). Model: {case.model}{size}.
 - **Trained on**: {len(participant.runs)} run(s) of this participant, {which}. The scores below
   are not of this model but of models fitted in the same way without the held-out trials.
-- **Runs** (hash of their content): {runs_on_card(case.runs)}
+- **Runs** (hash of their content): {runs_on_card(case.trials.runs)}
 - **Images**: the file holds a thumbnail of each (32 x 32 pixels), by which copies are known.
 - **Use**: only for this participant, on the same grid, for images like those of the training;
   a predicted response is no measurement, and no diagnosis of anything.
@@ -481,10 +448,6 @@ def card(result: PictureEncoding, case: Case, info: Mapping[str, Any]) -> str:
 | --- | --- | --- | --- | --- | --- | --- | --- | --- |
 {rows}
 """
-
-
-def _cell(value: float | None, digits: int = 3) -> str:
-    return 'n/a' if value is None else f'{value:.{digits}f}'
 
 
 def _say(who: str) -> Callable[[int, int], None]:

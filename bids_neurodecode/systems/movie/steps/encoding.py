@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,12 +20,62 @@ from bids_neurodecode.stimuli.volumes import FRAMES_PER_VOLUME
 from bids_neurodecode.systems.steps.plan import Plan
 from bids_neurodecode.systems.steps.seen import known_runs
 from bids_neurodecode.workflow.files import fold_voxels, save_map
-from bids_neurodecode.workflow.step import step
+from bids_neurodecode.workflow.step import Inputs, step
 
 if TYPE_CHECKING:
     from bids_neurodecode.systems.movie.recipe import FilmEncoding
 
 ALPHA = 0.05
+
+
+@dataclass(frozen=True, kw_only=True)
+class Films(Inputs):
+    """What every step takes that trains a model of the responses to films.
+
+    Parameters
+    ----------
+    participant, config, plan
+        Whose responses, how they are modelled, and what of the films is held out.
+    mask, responses
+        Voxels, and responses on the clock of the films, (n_samples, n_voxels).
+    device, folder
+        Where it computes and writes.
+    run_marks
+        What the runs are known by.
+    within
+        Voxels that were chosen, (n_voxels,) or (n_folds, n_voxels); all without.
+    """
+
+    participant: ParticipantInput
+    config: Config
+    plan: Plan
+    mask: VoxelMask
+    responses: npt.NDArray[np.float32]
+    device: str
+    folder: Path
+    run_marks: Mapping[str, Any] | None = None
+    within: npt.NDArray[np.bool_] | None = None
+
+    @property
+    def period(self) -> float:
+        """Seconds of a volume."""
+        return self.participant.runs[0].repetition_time
+
+    @property
+    def runs(self) -> dict[str, str]:
+        """The fingerprint of each run, by its label."""
+        return known_runs(self.run_marks or {}, self.participant)
+
+    @property
+    def rule(self) -> str:
+        """Which voxels the model takes."""
+        return 'all voxels of the brain mask' if self.within is None else 'voxels of the regions'
+
+    def usable(self) -> tuple[Samples, npt.NDArray[np.bool_], npt.NDArray[np.bool_] | None]:
+        """Return samples of the voxels that are used, which these are, and those of each fold."""
+        samples = Samples(Responses(self.responses, self.mask), self.plan.table)
+        keep, chosen = usable(samples, self.within, len(self.plan.split))
+        return samples.voxels(keep), keep, chosen
 
 
 def usable(
@@ -67,64 +118,43 @@ def usable(
     threads=8,
     memory=lambda size: 3 * size.series_gb,
 )
-def encode(
-    participant: ParticipantInput,
-    config: Config,
-    plan: Plan,
-    mask: VoxelMask,
-    responses: npt.NDArray[np.float32],
-    features: npt.NDArray[np.float32],
-    device: str,
-    folder: Path,
-    run_marks: Mapping[str, Any] | None = None,
-    within: npt.NDArray[np.bool_] | None = None,
-) -> Mapping[str, object]:
+def encode(films: Films, features: npt.NDArray[np.float32]) -> Mapping[str, object]:
     """Fit and judge the linear encoding model of films.
 
     Parameters
     ----------
-    participant, config, plan
-        Whose responses, how they are modelled, and what of the films is held out.
-    mask, responses
-        Voxels, and responses on the clock of the films, (n_samples, n_voxels).
+    films
+        What the model is fitted to.
     features
         Of the frames of each volume, (n_samples, n_features).
-    device, folder
-        Where it computes and writes.
-    run_marks
-        What the runs are known by.
-    within
-        Voxels that were chosen, (n_voxels,) or (n_folds, n_voxels); all without.
     """
     from bids_neurodecode.evaluation.metrics import describe, scores_table
     from bids_neurodecode.systems.movie.recipe import encode_films
 
-    samples = Samples(Responses(responses, mask), plan.table)
-    keep, by_fold = usable(samples, within, len(plan.split))
-    used = samples.voxels(keep)
+    config, folder = films.config, films.folder
+    used, keep, chosen = films.usable()
     result = encode_films(
         used,
-        plan.split,
+        films.plan.split,
         features,
-        repetition_time=participant.runs[0].repetition_time,
+        repetition_time=films.period,
         delays=config.delay.fir_seconds,
         n_components=config.features.n_components,
         ridge=config.ridge,
         evaluation=config.evaluation,
         rng=np.random.default_rng(config.seed),
-        device=device,
-        chosen=by_fold,
+        device=films.device,
+        chosen=chosen,
         columns=config.features.extractor == TABLE,
     )
     write_json(folder / 'metrics.json', describe(result.scores))
     kept = used.responses.mask
-    runs = known_runs(run_marks or {}, participant)
-    first, model = participant.runs[0], folder / 'model.safetensors'
-    save_encoder(model, result.encoder, keep, kept, config, first, runs)
+    first, model = films.participant.runs[0], folder / 'model.safetensors'
+    save_encoder(model, result.encoder, keep, kept, config, first, films.runs)
     info = {
-        'n_mask': mask.n_voxels,
+        'n_mask': films.mask.n_voxels,
         'n_selected': int(keep.sum()),
-        'rule': 'all voxels of the brain mask' if within is None else 'voxels of the regions',
+        'rule': films.rule,
         **_tests(result),
         'warnings': list(result.notes),
     }

@@ -12,15 +12,15 @@ import numpy.typing as npt
 import pandas as pd
 
 from bids_neurodecode.bids.records import ParticipantInput
-from bids_neurodecode.bids.sink import write_json, write_text, write_tsv
+from bids_neurodecode.bids.sink import write_text, write_tsv
 from bids_neurodecode.config import Config
 from bids_neurodecode.samples import Responses, Samples, VoxelMask
 from bids_neurodecode.settings.encoding import TABLE
-from bids_neurodecode.systems.movie.steps.encoding import usable
+from bids_neurodecode.systems.movie.steps.encoding import Films
 from bids_neurodecode.systems.movie.steps.explain import explain_study
-from bids_neurodecode.systems.steps.plan import Plan
 from bids_neurodecode.systems.steps.progress import log_progress
-from bids_neurodecode.systems.steps.seen import known_runs, runs_on_card
+from bids_neurodecode.systems.steps.scores import write_scores
+from bids_neurodecode.systems.steps.seen import runs_on_card
 from bids_neurodecode.workflow.files import load_map, save_json, save_map
 from bids_neurodecode.workflow.nodes import Ladder
 from bids_neurodecode.workflow.step import Apart, step
@@ -110,46 +110,31 @@ def store_settings(config: Config) -> dict[str, Any]:
     memory=lambda size: 3 * size.series_gb,
 )
 def encode_banded(
-    participant: ParticipantInput,
-    config: Config,
-    plan: Plan,
-    mask: VoxelMask,
-    responses: npt.NDArray[np.float32],
+    films: Films,
     bands: list[Path],
     predictions: npt.NDArray[np.float32],
     rows: npt.NDArray[np.intp],
-    device: str,
-    folder: Path,
-    within: npt.NDArray[np.bool_] | None = None,
 ) -> Mapping[str, object]:
     """Fit and judge banded ridge on the feature spaces of films; compare it with ridge.
 
     Parameters
     ----------
-    participant, config, plan
-        Whose responses, how they are modelled, and what of the films is held out.
-    mask, responses
-        Voxels, and responses on the clock of the films, (n_samples, n_voxels).
+    films
+        What the model is fitted to.
     bands
         Feature spaces, (n_samples, n_features) each, under their names.
     predictions, rows
         What ridge predicts of held-out samples, and which these are.
-    device, folder
-        Where it computes and writes.
-    within
-        Voxels that were chosen, (n_voxels,) or (n_folds, n_voxels); all without.
     """
     from bids_neurodecode.evaluation.metrics import scores_table
     from bids_neurodecode.systems.movie import banded as movie_banded
     from bids_neurodecode.systems.movie.comparison import compare_models
 
-    samples = Samples(Responses(responses, mask), plan.table)
-    keep, chosen = usable(samples, within, len(plan.split))
-    samples = samples.voxels(keep)
-    period = participant.runs[0].repetition_time
+    config, split, period = films.config, films.plan.split, films.period
+    samples, _, chosen = films.usable()
     judged, warnings = movie_banded.encode_banded(
         samples,
-        plan.split,
+        split,
         {file.stem: np.load(file) for file in bands},
         repetition_time=period,
         delays=config.delay.fir_seconds,
@@ -157,13 +142,13 @@ def encode_banded(
         ridge=config.ridge,
         evaluation=config.evaluation,
         rng=np.random.default_rng(config.seed),
-        device=device,
+        device=films.device,
         chosen=chosen,
         columns=config.features.extractor == TABLE,
     )
     compared = compare_models(
         samples,
-        plan.split,
+        split,
         rows,
         judged.predictions,
         predictions,
@@ -172,7 +157,7 @@ def encode_banded(
     )
     # the null is that of the main model
     scores = [score for score in judged.scores if not score.model.startswith('baseline')]
-    by_fold = folder / 'by_fold.nii.gz'
+    by_fold = films.folder / 'by_fold.nii.gz'
     return {
         'banded_metrics': scores_table(scores),
         'banded_by_fold': save_map(by_fold, samples.responses.mask, judged.by_fold, fill=np.nan),
@@ -186,20 +171,15 @@ class NetworkCase:
 
     Parameters
     ----------
-    participant, config, protocol
-        Whose responses, with which settings, and how they were held out.
-    runs
-        What the runs are known by, by their labels.
+    films
+        Whose responses, with which settings.
     baselines
         Maps of the correlation of each fold of the linear models, by name.
     atlas
         The parcellation, and the names of its regions by their labels.
     """
 
-    participant: ParticipantInput
-    config: Config
-    protocol: str
-    runs: Mapping[str, str]
+    films: Films
     baselines: Mapping[str, Path]
     atlas: tuple[Path, Mapping[int, str]] | None
 
@@ -213,11 +193,7 @@ class NetworkCase:
     apart=Apart(WHAT, REMEDY),
 )
 def train_network(
-    participant: ParticipantInput,
-    config: Config,
-    plan: Plan,
-    mask: VoxelMask,
-    responses: npt.NDArray[np.float32],
+    films: Films,
     aligned: list[npt.NDArray[np.float32]],
     valid: npt.NDArray[np.bool_],
     features: npt.NDArray[np.float32],
@@ -225,12 +201,8 @@ def train_network(
     pairs: npt.NDArray[np.intp],
     by_fold: Path,
     vgg16: str,
-    device: str,
-    folder: Path,
     checkpoints: Path,
     banded_by_fold: Path | None = None,
-    run_marks: Mapping[str, Any] | None = None,
-    within: npt.NDArray[np.bool_] | None = None,
     atlas_labels: Path | None = None,
     atlas_table: pd.DataFrame | None = None,
 ) -> Mapping[str, object]:
@@ -238,10 +210,8 @@ def train_network(
 
     Parameters
     ----------
-    participant, config, plan
-        Whose responses, with which network, and what of the films is held out.
-    mask, responses
-        Voxels, and responses on the clock of the films, (n_samples, n_voxels).
+    films
+        What the network is trained on.
     aligned, valid
         The same with the delay taken out, an array a presentation, and which samples these hold.
     features
@@ -252,51 +222,41 @@ def train_network(
         Maps of the correlation of each fold, of ridge and of banded ridge.
     vgg16
         File of its weights, where they are used.
-    device, folder, checkpoints
-        Where it computes, writes, and goes on from.
-    run_marks
-        What the runs are known by.
-    within, atlas_labels, atlas_table
-        Voxels that were chosen, (n_voxels,) or (n_folds, n_voxels); the parcellation, its names.
+    checkpoints
+        What it goes on from.
+    atlas_labels, atlas_table
+        The parcellation, and the names of its regions.
     """
     from bids_neurodecode.systems.movie.study import study_network
 
-    who, n_folds = f'sub-{participant.label}', len(plan.split)
+    config, split, who = films.config, films.plan.split, f'sub-{films.participant.label}'
     stores = [Path(file) for file in film_stores['stores']]
-    data, keep = load_data(
-        participant, plan, mask, responses, aligned, valid, features, stores, pairs, within
-    )
+    data, keep = load_data(films, aligned, valid, features, stores, pairs)
     study = study_network(
         data,
-        plan.split,
+        split,
         config,
         rng=np.random.default_rng(config.seed),
-        device=device,
+        device=films.device,
         vgg16=load_vgg16(vgg16) if vgg16 else None,
         checkpoint_dir=checkpoints,
-        progress=lambda fold: log_progress(f'{who} network, fold {fold + 1} of {n_folds}'),
+        progress=lambda fold: log_progress(f'{who} network, fold {fold + 1} of {len(split)}'),
     )
     atlas = _named(atlas_labels, atlas_table)
     explained = explain_study(
         study,
         data,
-        plan.split,
+        split,
         atlas,
         config,
-        folder,
+        films.folder,
         lambda what: log_progress(f'{who} {what}'),
-        [run.bold.parent for run in participant.runs],
+        [run.bold.parent for run in films.participant.runs],
     )
     baselines = {'ridge': by_fold, 'banded-ridge': banded_by_fold}
-    case = NetworkCase(
-        participant,
-        config,
-        plan.split.protocol,
-        known_runs(run_marks or {}, participant),
-        {name: file for name, file in baselines.items() if file is not None},
-        atlas,
-    )
-    return {'network': save_study(study, mask.restrict(keep), case, explained, folder)}
+    known = {name: file for name, file in baselines.items() if file is not None}
+    case = NetworkCase(films, known, atlas)
+    return {'network': save_study(study, films.mask.restrict(keep), case, explained)}
 
 
 def _named(labels: Path | None, table: pd.DataFrame | None) -> tuple[Path, dict[int, str]] | None:
@@ -308,31 +268,21 @@ def _named(labels: Path | None, table: pd.DataFrame | None) -> tuple[Path, dict[
 
 
 def load_data(
-    participant: ParticipantInput,
-    plan: Plan,
-    mask: VoxelMask,
-    responses: npt.NDArray[np.float32],
+    films: Films,
     aligned: Sequence[npt.NDArray[np.float32]],
     valid: npt.NDArray[np.bool_],
     features: npt.NDArray[np.float32],
     stores: Sequence[Path],
     pairs: npt.NDArray[np.intp],
-    within: npt.NDArray[np.bool_] | None,
 ) -> tuple[FilmData, npt.NDArray[np.bool_]]:
     """Put together what the network is trained on; leave out voxels that are not finite.
 
     Parameters
     ----------
-    participant
-        Whose data.
-    plan
-        Trials or samples, and what of them is held out.
-    mask
-        Voxels of the analysis.
-    responses
-        On the clock of the films, (n_samples, n_voxels).
+    films
+        Responses without a delay taken out.
     aligned
-        The same without a delay taken out, one array per run.
+        The same with the delay taken out, one array per presentation.
     valid
         Which samples were measured, (n_samples,).
     features
@@ -341,28 +291,25 @@ def load_data(
         Frames of each film.
     pairs
         Film and volume of each sample, (n_samples, 2).
-    within
-        Voxels of the chosen regions, (n_voxels,); None: all.
     """
     from bids_neurodecode.stimuli.filmstore import FilmChunks, open_store
     from bids_neurodecode.systems.movie.setup import FilmData
 
-    table = plan.table
-    keep, chosen = usable(Samples(Responses(responses, mask), table), within, len(plan.split))
+    table = films.plan.table
+    samples, keep, chosen = films.usable()
     delayed = np.full((len(table), int(keep.sum())), np.nan, dtype=np.float32)
     delayed[valid] = np.concatenate([each[:, keep] for each in aligned])
-    kept = mask.restrict(keep)
-    films = [open_store(file) for file in stores]
+    frames = [open_store(file) for file in stores]
 
     def chunks(rows: npt.NDArray[np.intp]) -> Chunks:
-        return cast('Chunks', FilmChunks(films, pairs[rows], raw=True))
+        return cast('Chunks', FilmChunks(frames, pairs[rows], raw=True))
 
     data = FilmData(
-        Samples(Responses(delayed, kept), table),
-        Samples(Responses(np.ascontiguousarray(responses[:, keep]), kept), table),
+        Samples(Responses(delayed, films.mask.restrict(keep)), table),
+        samples,
         np.asarray(features),
         chunks,
-        participant.runs[0].repetition_time,
+        films.period,
         chosen,
     )
     return data, keep
@@ -381,7 +328,6 @@ def save_study(
     mask: VoxelMask,
     case: NetworkCase,
     explained: Mapping[str, Any],
-    folder: Path,
 ) -> Path:
     """Write everything that came of it; return the file of what is said of it.
 
@@ -395,22 +341,19 @@ def save_study(
         What the model was fitted to and how.
     explained
         What the network relies on.
-    folder
-        That is written into.
     """
-    from bids_neurodecode.evaluation.metrics import describe, scores_table
     from bids_neurodecode.systems.movie.setup import rows_on_voxels
 
-    config, judged_mask = case.config, mask.restrict(study.keep)
+    config, folder = case.films.config, case.films.folder
+    judged_mask = mask.restrict(study.keep)
     baselines = {
         name: np.atleast_2d(load_map(file, judged_mask).astype(np.float64))
         for name, file in case.baselines.items()
     }
     scores = study.scores
     if not study.pool.used.all() or not study.keep.all():
-        scores = (*scores, *rows_on_voxels(baselines, case.protocol, study.pool))
-    write_tsv(folder / 'metrics.tsv', scores_table(scores))
-    write_json(folder / 'metrics.json', describe(scores))
+        scores = (*scores, *rows_on_voxels(baselines, case.films.plan.split.protocol, study.pool))
+    write_scores(folder, scores)
     write_tsv(folder / 'curves.tsv', pd.DataFrame(list(study.curves)))
     network_mask = np.zeros(mask.n_voxels, dtype=bool)
     network_mask[study.columns] = True
@@ -502,7 +445,7 @@ def card(case: NetworkCase, info: Mapping[str, Any]) -> str:
     info
         What is said of the result.
     """
-    participant, config = case.participant, case.config
+    participant, config = case.films.participant, case.films.config
     movie = config.movie
     sizes = ', '.join(f'{name} {size}' for name, size in info['design'].items())
     switches = ', '.join(
@@ -518,7 +461,7 @@ The encoder (film to responses) and decoder (responses to a frame) of arXiv 2507
 - Perceptual loss: {info['perceptual']}
 - Haemodynamic delay taken off the responses: {config.delay.seconds:g} s
 - Switches: {switches}
-- Runs (hash of their content): {runs_on_card(case.runs)}
+- Runs (hash of their content): {runs_on_card(case.films.runs)}
 - Trained on the training samples of the first fold: the scores are about this very network (with
   several folds, about it and its like, each on the voxels that its own training samples chose).
 - Made for this participant, this grid and this task alone. Reconstructions are coarse: look at

@@ -6,16 +6,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
-from bids_neurodecode.bids.names import PRODUCTS, stimulus_path, unique_labels
-from bids_neurodecode.bids.provenance import sidecar
+from bids_neurodecode.bids.names import stimulus_path, unique_labels
 from bids_neurodecode.bids.records import ParticipantInput
-from bids_neurodecode.bids.sink import copy_file, write_image, write_json, write_tsv
+from bids_neurodecode.bids.sink import copy_file, write_json, write_tsv
 from bids_neurodecode.bids.video import beside, strip, write_picture, write_video
 from bids_neurodecode.bids.writer import ProductWriter
 from bids_neurodecode.config import Config
 from bids_neurodecode.samples import VoxelMask
+from bids_neurodecode.systems.examples import pick_examples
 from bids_neurodecode.workflow.files import read_json
 
 if TYPE_CHECKING:
@@ -105,7 +104,10 @@ def write_network(
         frames=frames,
         **explained,
     )
-    _write_model(writer, config, folder)
+    writer.model(
+        folder / 'model' / 'weights.safetensors', config.to_toml(), DESC, folder / 'model.md'
+    )
+    writer.copy('model', folder / 'model' / 'model.json', desc=DESC, extension='.json')
     both = pd.concat([pd.read_csv(folder / 'metrics.tsv', sep='\t'), linear], ignore_index=True)
     columns = describe_columns(both['metric'])
     metrics = writer.table('metrics', with_types(both), columns=columns, more=_DESC)
@@ -135,25 +137,19 @@ def _write_encoding(
         )
     mask = VoxelMask.load(folder / 'judged.nii.gz')
     rows, predicted = np.load(folder / 'rows.npy'), np.load(folder / 'predictions.npy')
-    more = {'desc': 'networkpredicted'}
     for number, run in enumerate(participant.runs):
         mine = table['run'].to_numpy()[rows] == number
         if not mine.any():
             continue
-        of_run = writer.for_run(run.entities, run.sources)
-        image = mask.image(predicted[mine])
-        write_image(of_run.path('predicted', **more), image, repetition_time=run.repetition_time)
         times = table['run_onset'].to_numpy()[rows[mine]] + config.delay.seconds
-        fields = sidecar(
-            sources=run.sources,
-            fixed={**PRODUCTS['predicted'].sidecar, 'SkullStripped': True},
-            **writer.place,
-            TaskName=participant.task,
-            RepetitionTime=run.repetition_time,
+        writer.for_run(run.entities, run.sources).series(
+            'predicted',
+            mask.image(predicted[mine]),
+            run.repetition_time,
+            more={'desc': 'networkpredicted'},
             RunOnsets=[round(float(x), 6) for x in times],
             Model='movie network',
         )
-        write_json(of_run.path('predicted', extension='.json', **more), fields)
     return maps
 
 
@@ -227,7 +223,7 @@ def write_examples(
 
     similarity = np.load(folder / 'frames-similarity.npy')
     rows = np.load(folder / 'frames-rows.npy')
-    kinds, picked = pick_frames(similarity, EXAMPLES)
+    kinds, picked = pick_examples(similarity, EXAMPLES)
     shown = table.iloc[rows[picked]]
     examples = pd.DataFrame(
         {
@@ -244,39 +240,3 @@ def write_examples(
     copy_file(folder / 'examples.npy', log / f'{name}.npy')
     write_tsv(log / f'{name}.tsv', examples)
     return log / f'{name}.tsv'
-
-
-def pick_frames(
-    similarity: npt.NDArray[np.floating[Any]], n: int
-) -> tuple[list[str], npt.NDArray[np.intp]]:
-    """Choose the best, the middle and the worst frames, each once.
-
-    Parameters
-    ----------
-    similarity
-        Of each frame, (n_frames,).
-    n
-        Of each kind, at most.
-
-    Returns
-    -------
-    list of str
-        ``best``, ``median`` or ``worst``.
-    numpy.ndarray
-        Row numbers.
-    """
-    order = np.argsort(-np.asarray(similarity), kind='stable')
-    n = min(n, len(order) // 3) or min(1, len(order))
-    middle = np.argsort(np.abs(np.arange(len(order)) - (len(order) - 1) / 2), kind='stable')
-    parts = {'best': order[:n], 'median': order[middle[:n]], 'worst': order[::-1][:n]}
-    if len(order) < 3:
-        parts = {'best': order[:n]}
-    kinds = [kind for kind, rows in parts.items() for _ in rows]
-    return kinds, np.concatenate(list(parts.values()))
-
-
-def _write_model(writer: ProductWriter, config: Config, folder: Path) -> None:
-    writer.copy('model', folder / 'model' / 'weights.safetensors', desc=DESC)
-    writer.copy('model', folder / 'model' / 'model.json', desc=DESC, extension='.json')
-    writer.text('model_config', config.to_toml(), desc=DESC)
-    writer.copy('model_card', folder / 'model.md', desc=DESC)

@@ -7,15 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from bids_neurodecode.bids.names import PRODUCTS
-from bids_neurodecode.bids.provenance import sidecar
-from bids_neurodecode.bids.records import RunInput
-from bids_neurodecode.bids.sink import copy_file, write_image, write_json
+from bids_neurodecode.bids.sink import copy_file
 from bids_neurodecode.bids.writer import ProductWriter
 from bids_neurodecode.config import Config
 from bids_neurodecode.samples import VoxelMask
@@ -136,7 +132,6 @@ def publish_films(
     voxels = predicted_mask(outputs.mask, linear.model)
     publish_predicted(publisher, voxels, plan.table, linear)
     tests = [info[x] for x in ('n_tested', 'n_significant', 'n_significant_fwer', 'r_fwer')]
-    kept = publisher.keep(linear.null, 'null')
     record = publisher.record(
         'movie',
         n_trials=dict(enumerate(n_films)),
@@ -147,7 +142,7 @@ def publish_films(
         maps=maps,
         mean_bold=writer.image('meanbold', outputs.mean_bold),
         metrics=publish_model(writer, outputs.config, linear, scores),
-        null=r.NullResults(kept, info['observed'], info['null_metric'])
+        null=publisher.null(linear.null, info['observed'], info['null_metric'])
         if info['tested']
         else None,
         stimuli_dir=participant.stimuli_dir,
@@ -244,39 +239,15 @@ def publish_aligned(
     participant, config, writer = publisher.participant, publisher.config, publisher.writer
     for number, run in enumerate(participant.runs):
         mine = [i for i, showing in enumerate(showings) if showing['run'] == number]
-        _write_series(
-            writer,
-            run,
+        writer.for_run(run.entities, run.sources).series(
             'delayed',
             mask.image(np.concatenate([aligned[i] for i in mine])),
-            participant.task,
+            run.repetition_time,
             Delay=config.delay.seconds,
             Films=[_film_of(showings[i]) for i in mine],
             Scaling=config.clean.scaling,
             Units=UNITS[config.clean.scaling],
         )
-
-
-def _write_series(
-    writer: ProductWriter,
-    run: RunInput,
-    key: str,
-    image: nib.Nifti1Image,
-    task: str,
-    **fields: Any,
-) -> None:
-    """Write a series of one run, and its sidecar."""
-    of_run = writer.for_run(run.entities, run.sources)
-    write_image(of_run.path(key), image, repetition_time=run.repetition_time)
-    told = sidecar(
-        sources=run.sources,
-        fixed={**PRODUCTS[key].sidecar, 'SkullStripped': True},
-        **writer.place,
-        TaskName=task,
-        RepetitionTime=run.repetition_time,
-        **fields,
-    )
-    write_json(of_run.path(key, extension='.json'), told)
 
 
 def publish_maps(writer: ProductWriter, tsnr: Path, linear: LinearModel) -> dict[str, Path]:
@@ -338,7 +309,8 @@ def publish_predicted(
             continue
         onsets = [float(x) for x in table['run_onset'].to_numpy()[rows[mine]]]
         image = mask.image(np.asarray(predicted[mine]))
-        _write_series(writer, run, 'predicted', image, participant.task, RunOnsets=onsets)
+        of_run = writer.for_run(run.entities, run.sources)
+        of_run.series('predicted', image, run.repetition_time, RunOnsets=onsets)
 
 
 def publish_model(
@@ -357,8 +329,7 @@ def publish_model(
     scores
         Of the linear models.
     """
-    writer.copy('model', linear.model, desc=DESC)
-    writer.text('model_config', config.to_toml(), desc=DESC)
+    writer.model(linear.model, config.to_toml(), DESC)
     writer.copy('metrics', linear.metrics.with_suffix('.json'), desc=DESC, extension='.json')
     return writer.table('metrics', scores, more={'desc': DESC})
 

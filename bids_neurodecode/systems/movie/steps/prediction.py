@@ -11,7 +11,6 @@ import numpy.typing as npt
 import pandas as pd
 
 from bids_neurodecode.bids.records import ParticipantInput
-from bids_neurodecode.bids.sink import write_json, write_tsv
 from bids_neurodecode.bids.trials import film_table
 from bids_neurodecode.config import Config
 from bids_neurodecode.samples import Responses, Samples, VoxelMask
@@ -22,6 +21,7 @@ from bids_neurodecode.systems.movie.steps.prediction_outputs import publish_film
 from bids_neurodecode.systems.movie.steps.training import align_films
 from bids_neurodecode.systems.steps.own_features import film_bands, seconds_of
 from bids_neurodecode.systems.steps.responses import quality
+from bids_neurodecode.systems.steps.scores import write_scores
 from bids_neurodecode.systems.steps.seen import (
     Seen,
     compare_runs,
@@ -335,8 +335,6 @@ class Applied:
 
     def save(self) -> Path:
         """Save scores and facts."""
-        from bids_neurodecode.evaluation.metrics import describe, scores_table
-
         network = self.models.network
         if network is not None:
             from bids_neurodecode.models.movie import n_parameters
@@ -351,6 +349,5 @@ class Applied:
         self.info['scored'] = bool(self.scores)
         if self.scores:
             scores = in_sample(self.scores) if self.info['leaks'] else self.scores
-            write_tsv(self.folder / 'metrics.tsv', scores_table(scores))
-            write_json(self.folder / 'metrics.json', describe(scores))
+            write_scores(self.folder, scores)
         return save_json(self.folder / 'info.json', self.info)

@@ -9,17 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from bids_neurodecode.bids.names import PRODUCTS, unique_labels
-from bids_neurodecode.bids.provenance import sidecar
+from bids_neurodecode.bids.names import unique_labels
 from bids_neurodecode.bids.records import ParticipantInput
-from bids_neurodecode.bids.sink import write_image, write_json
 from bids_neurodecode.bids.writer import ProductWriter
 from bids_neurodecode.config import Config
 from bids_neurodecode.samples import VoxelMask
 from bids_neurodecode.systems.movie.steps.network_outputs import write_examples, write_films
-from bids_neurodecode.systems.steps.publish import Publisher
+from bids_neurodecode.systems.steps.publish import APPLIED, Applied
 from bids_neurodecode.workflow.files import read_json
-from bids_neurodecode.workflow.nodes import Call
 from bids_neurodecode.workflow.step import ALL, step
 
 if TYPE_CHECKING:
@@ -29,77 +26,53 @@ DESCS = {'linear': 'predicted', 'network': 'networkpredicted'}
 MODELS = {'linear': 'ridge regression with finite impulse responses', 'network': 'movie network'}
 OF_FILM = 'Volumes as predicted from a film that begins at second 0; see StartTime'
 OF_RUN = 'Volumes as predicted from the films of the run; see RunOnsets'
-APPLIED = 'A trained model was applied: {name}.'
 PREDICTED = 'Responses were predicted to {films}.'
 
 
 @step('outputs', makes=('results',), settings=ALL, always=True, memory=lambda size: size.series_gb)
 def publish_film_predictions(
-    participant: ParticipantInput,
-    config: Config,
-    call: Call,
-    model: str,
-    trials: pd.DataFrame,
-    applied: Path,
-    mean_bold: Path | None = None,
-    tsnr: Path | None = None,
+    trained: Applied, trials: pd.DataFrame, applied: Path
 ) -> Mapping[str, object]:
     """Write predicted BOLD and reconstructed films, and the record for the report.
 
     Parameters
     ----------
-    participant
-        Whose data.
-    config
-        The settings.
-    call
-        Folders, notes and id of the call.
-    model
-        File of the trained model.
+    trained
+        Which model, applied to whose data.
     trials
         One row per trial.
     applied
         File of what the model gave.
-    mean_bold
-        Map of the mean series; None without BOLD.
-    tsnr
-        Map of the temporal signal-to-noise ratio; None without BOLD.
     """
-    from bids_neurodecode.report import results as r
-
-    writer = writer_of(participant, call.output_dir, Path(model))
-    publisher = Publisher(participant, call, config, writer)
+    participant, config, model = trained.participant, trained.config, Path(trained.model)
+    writer = writer_of(participant, trained.call.output_dir, model)
+    publisher = trained.publisher(writer)
     info, found = read_json(applied), applied.parent
     for name in DESCS:
         if (found / f'{name}.npy').exists():
             delay = config.delay.seconds if name == 'network' else 0.0
             write_series(writer, participant, trials, found, name, info['period'], delay)
     films = ', '.join(dict.fromkeys(trials['film'].astype(str)))
-    maps = {} if tsnr is None else {'tsnr': writer.image('tsnr', tsnr)}
+    maps = trained.maps(writer)
     for name, key in (('linear', 'pearsonr'), ('network', 'network_r')):
         if name in info['judged']:
             file = found / f'{name}-r.nii.gz'
             maps[key] = writer.image('pearsonr', file, more={'desc': f'{name}applied'})
     null = found / 'null.npy'
-    kept = None
-    if null.exists() and not info['leaks']:
-        file = publisher.keep(null, 'null')
-        kept = r.NullResults(file, info['observed'], info['metric'])
-    record = publisher.record(
+    return trained.finish(
+        publisher,
         'movie',
+        info,
         n_trials=trials.groupby('run')['showing'].nunique().to_dict(),
-        notes=(APPLIED.format(name=Path(model).name), PREDICTED.format(films=films)),
+        notes=(APPLIED.format(name=model.name), PREDICTED.format(films=films)),
         warnings=info['warnings'],
-        leaks=info['leaks'],
-        voxels=r.VoxelResults(info['n_mask'], info['n_selected'], 'the voxels of the model'),
         maps=maps,
-        mean_bold=None if mean_bold is None else writer.image('meanbold', mean_bold),
-        metrics=_metrics(writer, found) if info['scored'] else None,
-        null=kept,
+        metrics=writer.metrics(found / 'metrics.tsv', 'applied') if info['scored'] else None,
+        null=publisher.null(null, info['observed'], info['metric'])
+        if null.exists() and not info['leaks']
+        else None,
         network=write_applied_network(writer, participant, config, trials, info, found),
-        stimuli_dir=participant.stimuli_dir,
     )
-    return publisher.finish(record)
 
 
 def writer_of(participant: ParticipantInput, output_dir: Path, model: Path) -> ProductWriter:
@@ -174,19 +147,16 @@ def write_series(
         more = {'desc': DESCS[name], **more}
         image = mask.image(np.asarray(predicted[mine]))
         image.header['toffset'] = times[0]
-        write_image(of_run.path('predicted', **more), image, repetition_time=period)
-        fixed = {**PRODUCTS['predicted'].sidecar, 'SkullStripped': True, **fields}
-        content = sidecar(
-            sources=of_run.sources,
-            fixed=fixed,
-            **writer.place,
-            TaskName=participant.task,
-            RepetitionTime=period,
+        of_run.series(
+            'predicted',
+            image,
+            period,
+            more=more,
+            fixed=fields,
             StartTime=round(float(times[0]), 6),
             Delay=delay,
             Model=MODELS[name],
         )
-        write_json(of_run.path('predicted', extension='.json', **more), content)
 
 
 def write_applied_network(
@@ -239,9 +209,3 @@ def write_applied_network(
         ),
         frames=frames,
     )
-
-
-def _metrics(writer: ProductWriter, folder: Path) -> Path:
-    file = folder / 'metrics.tsv'
-    writer.copy('metrics', file.with_suffix('.json'), desc='applied', extension='.json')
-    return writer.copy('metrics', file, desc='applied')

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -14,10 +14,9 @@ from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.bids.sink import write_json, write_text
 from bids_neurodecode.config import Config
 from bids_neurodecode.samples import VoxelMask
-from bids_neurodecode.systems.steps.betas import trial_samples
-from bids_neurodecode.systems.steps.plan import Plan
-from bids_neurodecode.systems.steps.responses import tsnr_of
-from bids_neurodecode.systems.steps.seen import known_runs, pictures_state, runs_on_card
+from bids_neurodecode.systems.steps.responses import Trials, tsnr_of
+from bids_neurodecode.systems.steps.scores import cell, headline_value
+from bids_neurodecode.systems.steps.seen import pictures_state, runs_on_card
 from bids_neurodecode.workflow.step import step
 
 if TYPE_CHECKING:
@@ -39,59 +38,42 @@ PICTURE_SIZE = 64
     memory=lambda size: 0.3 + size.factor_gb + 10 * size.block_gb + 5 * size.similarities_gb,
 )
 def decode(
-    participant: ParticipantInput,
-    config: Config,
-    plan: Plan,
-    mask: VoxelMask,
-    betas: npt.NDArray[np.float32],
-    tuned: list[npt.NDArray[np.float32]],
+    trials: Trials,
     features: npt.NDArray[np.float32],
     tsnr_runs: npt.NDArray[np.float32],
-    run_marks: Mapping[str, Any],
     device: str,
-    folder: Path,
-    within: npt.NDArray[np.bool_] | None = None,
 ) -> Mapping[str, object]:
     """Fit and judge the decoder fold by fold, then fit it once on everything.
 
     Parameters
     ----------
-    participant, config
-        Whose images; how features are decoded and scored.
-    plan
-        The trials, and what of them is held out.
-    mask, betas, tuned
-        Voxels; betas, (n_trials, n_voxels); the same for each fold.
+    trials
+        What the decoder is fitted to.
     features
         Of the images, (n_stimuli, n_features).
     tsnr_runs
         Temporal signal-to-noise ratio, (n_runs, n_voxels).
-    run_marks
-        What the runs are known by.
     device
         Where ridge is fitted.
-    folder
-        Where the model and its card are written.
-    within
-        Voxels of the chosen regions, (n_voxels,); all without.
     """
     from bids_neurodecode.evaluation.metrics import describe, scores_table
     from bids_neurodecode.stimuli.images import load_images
     from bids_neurodecode.systems.base import PerStimulus
     from bids_neurodecode.systems.reconstruction.decoding import decode_pictures
 
-    names, table = participant.stimuli, plan.table
+    participant, config, folder = trials.participant, trials.config, trials.folder
+    names, mask, runs = participant.stimuli, trials.mask, trials.runs
     files = [participant.stimuli_dir / name for name in names]
     known = PerStimulus(names, features)
-    samples, folds, said = trial_samples(betas, tuned, mask, plan, config.betas, folder)
+    samples, folds, said = trials.samples()
     result = decode_pictures(
         samples,
         folds,
-        plan.split,
+        trials.plan.split,
         known,
         config,
-        tsnr_runs=tsnr_of(tsnr_runs, participant, table),
-        within=within,
+        tsnr_runs=tsnr_of(tsnr_runs, participant, trials.plan.table),
+        within=trials.within,
         pictures=PerStimulus(names, load_images(files, size=PICTURE_SIZE)),
         device=device,
     )
@@ -99,7 +81,6 @@ def decode(
     headline, null = next(iter(evaluation.nulls.items()))
     final = mask.restrict(result.selection.keep)
     final.save(folder / 'selected.nii.gz')
-    runs = known_runs(run_marks, participant, betas, table)
     save_model(folder / 'model.safetensors', result, final, known, config, runs, participant)
     write_text(folder / 'model.md', model_card(result, participant, config, runs))
     write_json(folder / 'metrics.json', describe(evaluation.scores))
@@ -127,27 +108,9 @@ def _facts(result: Decoding, headline: str) -> dict[str, object]:
         'rule': rules_of([result.selection, *result.fold_selections]),
         'rule_name': result.selection.rule,
         'labels': list(result.evaluation.labels),
-        'observed': headline_value(result, headline),
+        'observed': headline_value(result.evaluation.scores, 'ridge', headline),
         'null_metric': headline.rpartition('/')[2],
     }
-
-
-def headline_value(result: Decoding, name: str) -> float:
-    """Return the score that a null distribution belongs to (``<space>/<metric>``).
-
-    Parameters
-    ----------
-    result
-        Scores and the final decoder.
-    name
-        ``<space>/<metric>``.
-    """
-    space, metric = name.split('/')
-    return next(
-        score.value
-        for score in result.evaluation.scores
-        if score.model == 'ridge' and score.space == space and score.metric == metric
-    )
 
 
 def save_model(
@@ -217,9 +180,8 @@ def model_card(
     from bids_neurodecode.systems.voxels import counted
 
     rows = '\n'.join(
-        f'| {s.model} | {s.space} | {s.metric} | {s.value:.3f} | '
-        f'{"n/a" if s.chance is None else f"{s.chance:.3f}"} | '
-        f'{"n/a" if s.p is None else f"{s.p:.4f}"} | {s.protocol} |'
+        f'| {s.model} | {s.space} | {s.metric} | {s.value:.3f} | {cell(s.chance)} | '
+        f'{cell(s.p, 4)} | {s.protocol} |'
         for s in result.evaluation.scores
     )
     return f"""# Linear decoder of sub-{participant.label}, task {participant.task}

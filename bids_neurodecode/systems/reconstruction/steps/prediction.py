@@ -13,6 +13,7 @@ import pandas as pd
 
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.bids.sink import write_json
+from bids_neurodecode.bids.writer import ProductWriter
 from bids_neurodecode.config import Config
 from bids_neurodecode.samples import MASK_ARRAYS, Responses, Samples, VoxelMask
 from bids_neurodecode.systems.reconstruction.generation.steps.choice import find_weights
@@ -26,7 +27,7 @@ from bids_neurodecode.systems.reconstruction.generation.steps.prediction import 
     apply_generation,
 )
 from bids_neurodecode.systems.steps.plan import Plan
-from bids_neurodecode.systems.steps.publish import Publisher, publish_samples, publish_trials
+from bids_neurodecode.systems.steps.publish import Applied, publish_samples, publish_trials
 from bids_neurodecode.systems.steps.responses import add_picture_features, add_responses
 from bids_neurodecode.systems.steps.seen import (
     PREFIX,
@@ -36,7 +37,7 @@ from bids_neurodecode.systems.steps.seen import (
     model_columns,
     pictures_note,
 )
-from bids_neurodecode.workflow.nodes import Call, Ladder
+from bids_neurodecode.workflow.nodes import Ladder
 from bids_neurodecode.workflow.step import ALL, step
 
 DESC = 'applied'
@@ -144,31 +145,20 @@ def apply_decoder(
 
 @step('outputs', makes=('results',), settings=ALL, always=True, memory=lambda size: size.series_gb)
 def publish_predictions(
-    participant: ParticipantInput,
-    config: Config,
-    call: Call,
-    model: str,
+    trained: Applied,
     plan: Plan,
     metrics: Path,
     predictions: pd.DataFrame,
     null: Path,
     applied_info: Mapping[str, Any],
-    mean_bold: Path,
-    tsnr: Path,
     generated: Path | None = None,
 ) -> Mapping[str, object]:
     """Write what a trained decoder said of new data, and the record for the report.
 
     Parameters
     ----------
-    participant
-        Whose data.
-    config
-        The settings.
-    call
-        Folders, notes and id of the call.
-    model
-        File of the trained model.
+    trained
+        Which model, applied to whose data.
     plan
         Trials or samples, and what of them is held out.
     metrics
@@ -179,38 +169,23 @@ def publish_predictions(
         Scores of permutations (TSV).
     applied_info
         What was applied to what.
-    mean_bold
-        Map of the mean series.
-    tsnr
-        Map of the temporal signal-to-noise ratio.
     generated
         File of what was made in two stages; None: nothing was.
     """
-    from bids_neurodecode.report import results as r
-
     info, trials = applied_info, plan.table
-    publisher = Publisher.of(participant, call, config)
-    writer = publisher.writer
-    writer.copy('metrics', metrics.with_suffix('.json'), desc=DESC, extension='.json')
-    observed = None
-    if info['observed'] is not None:
-        file = publisher.keep(null, 'null')
-        observed = r.NullResults(file, info['observed'], 'identification_top1')
-    record = publisher.record(
+    writer = ProductWriter.for_participant(trained.participant, trained.call.output_dir)
+    publisher, observed = trained.publisher(writer), info['observed']
+    return trained.finish(
+        publisher,
         'reconstruction',
+        info,
         n_trials=trials['run'].value_counts().to_dict(),
-        notes=(f'a trained model was applied: {Path(model).name}',),
+        notes=(f'a trained model was applied: {Path(trained.model).name}',),
         warnings=info['warnings'],
-        leaks=info['leaks'],
-        voxels=r.VoxelResults(info['n_mask'], info['n_selected'], 'the voxels of the model'),
         trials=publish_trials(writer, trials),
-        # there are no series in NSD's own layout
-        maps={} if not participant.has_series else {'tsnr': writer.image('tsnr', tsnr)},
-        mean_bold=writer.image('meanbold', mean_bold),
-        metrics=writer.copy('metrics', metrics, desc=DESC),
+        maps=trained.maps(writer),
+        metrics=writer.metrics(metrics, DESC),
         predictions=publish_samples(writer, predictions, trials, DESC),
-        null=observed,
+        null=None if observed is None else publisher.null(null, observed, 'identification_top1'),
         generation=None if generated is None else write_made(writer, generated, trials),
-        stimuli_dir=participant.stimuli_dir,
     )
-    return publisher.finish(record)

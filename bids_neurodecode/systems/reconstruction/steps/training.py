@@ -9,8 +9,6 @@ from typing import Any
 
 import pandas as pd
 
-from bids_neurodecode.bids.writer import ProductWriter
-from bids_neurodecode.config import Config
 from bids_neurodecode.systems.reconstruction.generation.steps.choice import choose_generator
 from bids_neurodecode.systems.reconstruction.generation.steps.outputs import write_generation
 from bids_neurodecode.systems.reconstruction.generation.steps.training import add_generation
@@ -90,13 +88,12 @@ def publish_pictures(
     generated
         File of what was made in two stages; None: nothing was.
     """
-    from bids_neurodecode.report import results as r
-
     info, plan, beta_info = decode_info, measured.plan, measured.beta_info
     trials, publisher, writer = plan.table, measured.publisher, measured.publisher.writer
     # what predict mode reads says which model of the betas the decoder takes
     config = with_model(measured.config, beta_info['model'])
-    table = publish_linear(writer, config, metrics, model)
+    table = writer.metrics(metrics, DESC)
+    writer.model(model, config.to_toml(), DESC, model.with_name('model.md'))
     generation = None
     warnings = [*beta_info['warnings'], *info['warnings']]
     if generated is not None:
@@ -119,32 +116,9 @@ def publish_pictures(
         maps=maps,
         metrics=table,
         predictions=publish_samples(writer, predictions, trials, DESC),
-        confusion=r.ConfusionResults(
-            publisher.keep(confusion, 'confusion'), tuple(info['labels'])
-        ),
-        null=r.NullResults(publisher.keep(null, 'null'), info['observed'], info['null_metric']),
+        confusion=publisher.confusion(confusion, info['labels']),
+        null=publisher.null(null, info['observed'], info['null_metric']),
         generation=generation,
         stimuli_dir=measured.participant.stimuli_dir,
     )
     return publisher.finish(record)
-
-
-def publish_linear(writer: ProductWriter, config: Config, metrics: Path, model: Path) -> Path:
-    """Write the scores of the linear decoder, itself and its card; return the scores.
-
-    Parameters
-    ----------
-    writer
-        Of the participant's products.
-    config
-        The settings.
-    metrics
-        The metrics table (TSV).
-    model
-        File of the trained model.
-    """
-    writer.copy('metrics', metrics.with_suffix('.json'), desc=DESC, extension='.json')
-    writer.copy('model', model, desc=DESC)
-    writer.text('model_config', config.to_toml(), desc=DESC)
-    writer.copy('model_card', model.with_name('model.md'), desc=DESC)
-    return writer.copy('metrics', metrics, desc=DESC)

@@ -18,6 +18,7 @@ from bids_neurodecode.bids.video import write_picture
 from bids_neurodecode.bids.writer import ProductWriter
 from bids_neurodecode.config import Config
 from bids_neurodecode.extensions import find_generator
+from bids_neurodecode.systems.examples import pick_examples
 from bids_neurodecode.typing import IndexArray
 from bids_neurodecode.workflow.files import read_json, read_table
 
@@ -72,9 +73,7 @@ def write_generation(
             made,
             curves=writer.table('curves', curves, columns='generation_curves', more=_DESC),
         )
-    writer.copy('model', folder / 'model.safetensors', desc=DESC)
-    writer.text('model_config', config.to_toml(), desc=DESC)
-    writer.copy('model_card', folder / 'model.md', desc=DESC)
+    writer.model(folder / 'model.safetensors', config.to_toml(), DESC, folder / 'model.md')
     both = pd.concat([linear, pd.read_csv(folder / 'metrics.tsv', sep='\t')], ignore_index=True)
     judges = judges_of(both['metric'], config.reconstruction.protocol)
     made = replace(made, judges=judges)
@@ -208,49 +207,6 @@ def score_of(table: pd.DataFrame) -> npt.NDArray[np.float64]:
     return score
 
 
-def pick_pictures(
-    score: npt.NDArray[np.float64], stimuli: list[str], n: int = EXAMPLES
-) -> tuple[list[str], IndexArray]:
-    """Choose the best, the middle and the worst images; within a kind each stimulus once.
-
-    The best of the best, the worst of the worst and what is nearest to the median come first, as
-    a page shows but the first of each.
-
-    Parameters
-    ----------
-    score
-        Of each image, (n,).
-    stimuli
-        What each shows.
-    n
-        Of each kind, at most.
-
-    Returns
-    -------
-    list of str
-        ``best``, ``median`` or ``worst``.
-    numpy.ndarray
-        Row numbers.
-    """
-    order = np.argsort(-score, kind='stable')
-    middle = (len(order) - 1) / 2
-    around = order[np.argsort(np.abs(np.arange(len(order)) - middle), kind='stable')]
-    n = min(n, len(order) // 3) or min(1, len(order))
-    walks = {'best': order, 'median': around, 'worst': order[::-1]}
-    kinds: list[str] = []
-    rows: list[int] = []
-    for kind in walks if len(order) > 2 else ('best',):
-        shown: set[str] = set()
-        first: list[int] = []
-        rest: list[int] = []
-        for row in walks[kind].tolist():
-            (rest if stimuli[row] in shown else first).append(row)
-            shown.add(stimuli[row])
-        kinds += [kind] * n
-        rows += (*first, *rest)[:n]
-    return kinds, np.array(rows, dtype=np.intp)
-
-
 def write_examples(
     writer: ProductWriter, folder: Path, table: pd.DataFrame, rows: IndexArray
 ) -> Path:
@@ -267,7 +223,8 @@ def write_examples(
     rows
         Row numbers of the images.
     """
-    kinds, picked = pick_pictures(score_of(table), table['stimulus'].astype(str).tolist())
+    names = table['stimulus'].astype(str).tolist()
+    kinds, picked = pick_examples(score_of(table), EXAMPLES, names)
     examples = table.iloc[picked].assign(kind=kinds)
     label, task = writer.entities['sub'], writer.entities['task']
     log = writer.output_dir / f'sub-{label}' / 'log'

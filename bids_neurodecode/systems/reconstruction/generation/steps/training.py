@@ -14,10 +14,9 @@ import numpy.typing as npt
 
 from bids_neurodecode.bids.captions import captions_of
 from bids_neurodecode.bids.records import ParticipantInput
-from bids_neurodecode.bids.sink import write_json, write_text, write_tsv
+from bids_neurodecode.bids.sink import write_text, write_tsv
 from bids_neurodecode.config import Config
 from bids_neurodecode.extras import PACKAGED, has_packaged
-from bids_neurodecode.samples import VoxelMask
 from bids_neurodecode.systems.base import PerStimulus
 from bids_neurodecode.systems.reconstruction.generation.steps.choice import (
     Choice,
@@ -31,11 +30,9 @@ from bids_neurodecode.systems.reconstruction.generation.steps.model import (
     model_card,
     save_model,
 )
-from bids_neurodecode.systems.steps.betas import trial_samples
-from bids_neurodecode.systems.steps.plan import Plan
 from bids_neurodecode.systems.steps.progress import log_progress
-from bids_neurodecode.systems.steps.responses import tsnr_of
-from bids_neurodecode.systems.steps.seen import known_runs
+from bids_neurodecode.systems.steps.responses import Trials, tsnr_of
+from bids_neurodecode.systems.steps.scores import write_scores
 from bids_neurodecode.workflow.files import load_map, save_json
 from bids_neurodecode.workflow.nodes import Ladder
 from bids_neurodecode.workflow.step import Apart, step
@@ -105,15 +102,9 @@ def add_generation(ladder: Ladder, choice: Choice) -> None:
     apart=Apart(WHAT, REMEDY),
 )
 def generate(
-    participant: ParticipantInput,
-    config: Config,
-    plan: Plan,
-    mask: VoxelMask,
-    betas: npt.NDArray[np.float32],
-    tuned: list[npt.NDArray[np.float32]],
+    trials: Trials,
     features: npt.NDArray[np.float32],
     tsnr_runs: npt.NDArray[np.float32],
-    run_marks: Mapping[str, Any],
     generator: str,
     why: str,
     weights: dict[str, str],
@@ -121,45 +112,38 @@ def generate(
     generators: str,
     cache: str,
     device: str,
-    folder: Path,
     checkpoints: Path,
-    within: npt.NDArray[np.bool_] | None = None,
-    atlas_labels: Path | None = None,
 ) -> Mapping[str, object]:
     """Make images of held-out responses, and judge them.
 
     Parameters
     ----------
-    participant, config, plan
-        Whose images, made how, and what of the trials is held out.
-    mask, betas, tuned
-        Voxels; betas, (n_trials, n_voxels); the same for each fold.
+    trials
+        What is decoded.
     features
         Of the images, (n_stimuli, n_features).
     tsnr_runs
         Temporal signal-to-noise ratio, (n_runs, n_voxels).
-    run_marks
-        What the runs are known by.
     generator, why
         ``small`` or ``published``, and why it was chosen.
     weights, networks
         Files of weights by name: of the generator, and of the networks of metrics.
     generators, cache
         Folders of trained priors and refiners, and of features by content.
-    device, folder, checkpoints
-        Where it computes, writes, and goes on from.
-    within, atlas_labels
-        Voxels of the chosen regions, (n_voxels,), and the parcellation.
+    device, checkpoints
+        Where it computes, and goes on from.
     """
     from bids_neurodecode.systems.reconstruction.generation.pipeline import generate_pictures
 
+    config, participant, folder = trials.config, trials.participant, trials.folder
+    plan, mask = trials.plan, trials.mask
     recipe = Kept(make_generator(generator, weights, config, device), Path(generators))
     size = recipe.picture_size
     regions = None
-    if atlas_labels is not None:
-        regions = np.rint(load_map(atlas_labels, mask)).astype(np.int64)
+    if trials.atlas_labels is not None:
+        regions = np.rint(load_map(trials.atlas_labels, mask)).astype(np.int64)
     inputs = _inputs(participant, features, config, networks, device, size, folder, Path(cache))
-    samples, folds, said = trial_samples(betas, tuned, mask, plan, config.betas, folder)
+    samples, folds, said = trials.samples()
     made = generate_pictures(
         samples,
         folds,
@@ -168,16 +152,15 @@ def generate(
         recipe,
         config,
         tsnr_runs=tsnr_of(tsnr_runs, participant, plan.table),
-        within=within,
+        within=trials.within,
         device=device,
         checkpoint_dir=checkpoints,
         progress=log_progress(f'sub-{participant.label} images'),
     )
     (folder / STIMULI).unlink()
-    runs = known_runs(run_marks, participant, betas, plan.table)
-    arrays = save_model(folder / 'model.safetensors', made, mask, runs)
+    arrays = save_model(folder / 'model.safetensors', made, mask, trials.runs)
     facts = describe_parts(made, arrays, config)
-    card = model_card(made, participant, why, config, facts, runs)
+    card = model_card(made, participant, why, config, facts, trials.runs)
     write_text(folder / 'model.md', card)
     info = {
         'generator': generator,
@@ -383,13 +366,10 @@ def save(made: Generation, info: Mapping[str, Any], folder: Path) -> Path:
     folder
         That is written into.
     """
-    from bids_neurodecode.evaluation.metrics import describe, scores_table
-
     pictures = made.pictures
     write_tsv(folder / 'pictures.tsv', pictures.table)
     for name in ('initial', 'final', 'prior', 'truth', 'nearest'):
         np.save(folder / f'{name}.npy', getattr(pictures, name))
-    write_tsv(folder / 'metrics.tsv', scores_table(made.scores))
-    write_json(folder / 'metrics.json', describe(made.scores))
+    write_scores(folder, made.scores)
     write_tsv(folder / 'curves.tsv', made.curves)
     return save_json(folder / 'result.json', info)
