@@ -141,8 +141,8 @@ def film_data(reel: Reel, series: np.ndarray, features: np.ndarray, delay: float
 
 def frame_features(reel: Reel) -> tuple[np.ndarray, np.ndarray]:
     """Return features of frames, averaged over each volume, and how they change in it."""
-    from bids_neurodecode.stimuli.changes import frame_changes
     from bids_neurodecode.stimuli.features import get_extractor
+    from bids_neurodecode.stimuli.motion import frame_changes
 
     picked = reel.frames()[:, :: CHUNK // 4]
     flat = get_extractor('gabor').transform(picked.reshape(-1, *picked.shape[2:]))

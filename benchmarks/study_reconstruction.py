@@ -40,7 +40,7 @@ from bids_neurodecode.systems.reconstruction.generation.data import (
     Generation,
     Inputs,
 )
-from bids_neurodecode.systems.reconstruction.generation.pipeline import generate_pictures
+from bids_neurodecode.systems.reconstruction.generation.run import generate_pictures
 from bids_neurodecode.systems.reconstruction.generation.small import small_generator
 
 SIZE = 64

@@ -30,7 +30,7 @@ from bids_neurodecode.standardizer import Standardizer
 from bids_neurodecode.stimuli.space import FeatureSpace
 from bids_neurodecode.systems.base import PerStimulus
 from bids_neurodecode.systems.linear import DecoderSettings, LinearDecoder
-from bids_neurodecode.systems.reconstruction.generation.augmentation import (
+from bids_neurodecode.systems.reconstruction.generation.fit import (
     draw_pictures,
     synthetic_responses,
 )

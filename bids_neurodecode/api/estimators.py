@@ -49,6 +49,21 @@ FEATURES = 'features'
 class _Estimator(MultiOutputMixin, RegressorMixin, BaseEstimator):
     """What all have in common: checked arrays in, and predictions of the shape of targets."""
 
+    def __init__(
+        self,
+        alphas: float | Sequence[float] = ALPHAS,
+        *,
+        n_components: int | None = 100,
+        n_folds: int = 5,
+        per_target: bool = True,
+        device: Device = 'cpu',
+    ) -> None:
+        self.alphas = alphas
+        self.n_components = n_components
+        self.n_folds = n_folds
+        self.per_target = per_target
+        self.device = device
+
     def _checked(self, X: Any, y: Any) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
         X, y = validate_data(
             self, X, y, multi_output=True, y_numeric=True, dtype='numeric', ensure_min_samples=2
@@ -79,7 +94,29 @@ class _Estimator(MultiOutputMixin, RegressorMixin, BaseEstimator):
             ).ridge
 
 
-class VoxelEncoder(_Estimator):
+class _Encoder(_Estimator):
+    """What encoders have in common: how well they predict each voxel."""
+
+    def score(self, X: npt.ArrayLike, y: npt.ArrayLike, sample_weight: None = None) -> float:
+        """Return the median over voxels of Pearson's r of prediction and response; chance 0.
+
+        Parameters
+        ----------
+        X
+            Features, (n_samples, n_features).
+        y
+            Measured responses, (n_samples, n_voxels).
+        sample_weight
+            Not used; part of scikit-learn's interface.
+        """
+        del sample_weight
+        truth = np.asarray(y, dtype=np.float64)
+        shape = len(truth), -1
+        found = pearson_by_column(truth.reshape(shape), self.predict(X).reshape(shape))
+        return summary(found)[0]
+
+
+class VoxelEncoder(_Encoder):
     """Features of what was shown to the response of every voxel: the encoding system's ridge.
 
     Features are standardised, brought to principal components that keep their variances, and
@@ -132,12 +169,14 @@ class VoxelEncoder(_Estimator):
         per_target: bool = True,
         device: Device = 'cpu',
     ) -> None:
-        self.alphas = alphas
-        self.n_components = n_components
+        super().__init__(
+            alphas,
+            n_components=n_components,
+            n_folds=n_folds,
+            per_target=per_target,
+            device=device,
+        )
         self.bands = bands
-        self.n_folds = n_folds
-        self.per_target = per_target
-        self.device = device
 
     def fit(self, X: npt.ArrayLike, y: npt.ArrayLike, groups: Labels = None) -> Self:
         """Fit on training samples.
@@ -178,21 +217,6 @@ class VoxelEncoder(_Estimator):
         given = {name: _columns(features, name, which) for name, which in self.bands_.items()}
         with speaking_of_arguments():
             return self._shaped(self.encoder_.predict(given))
-
-    def score(self, X: npt.ArrayLike, y: npt.ArrayLike, sample_weight: None = None) -> float:
-        """Return the median over voxels of Pearson's r of prediction and response; chance 0.
-
-        Parameters
-        ----------
-        X
-            Features, (n_samples, n_features).
-        y
-            Measured responses, (n_samples, n_voxels).
-        sample_weight
-            Not used; part of scikit-learn's interface.
-        """
-        del sample_weight
-        return _median_r(y, self.predict(X))
 
 
 class ImageDecoder(_Estimator):
@@ -235,21 +259,6 @@ class ImageDecoder(_Estimator):
     >>> (decoder.identify(responses[80:], features[80:]) == np.arange(20)).mean() > .5
     np.True_
     """
-
-    def __init__(
-        self,
-        alphas: float | Sequence[float] = ALPHAS,
-        *,
-        n_components: int | None = 100,
-        n_folds: int = 5,
-        per_target: bool = True,
-        device: Device = 'cpu',
-    ) -> None:
-        self.alphas = alphas
-        self.n_components = n_components
-        self.n_folds = n_folds
-        self.per_target = per_target
-        self.device = device
 
     def fit(self, X: npt.ArrayLike, y: npt.ArrayLike, groups: Labels = None) -> Self:
         """Fit on training trials.
@@ -340,7 +349,7 @@ class ImageDecoder(_Estimator):
         return identification_2way(self.similarities(X, library), codes)
 
 
-class MovieEncoder(_Estimator):
+class MovieEncoder(_Encoder):
     """Features on the clock of a film to the response of every voxel: finite impulse responses.
 
     Rows are volumes in order of time. The response at time t is a weighted sum of the features at
@@ -397,13 +406,15 @@ class MovieEncoder(_Estimator):
         per_target: bool = True,
         device: Device = 'cpu',
     ) -> None:
+        super().__init__(
+            alphas,
+            n_components=n_components,
+            n_folds=n_folds,
+            per_target=per_target,
+            device=device,
+        )
         self.repetition_time = repetition_time
         self.delays = delays
-        self.alphas = alphas
-        self.n_components = n_components
-        self.n_folds = n_folds
-        self.per_target = per_target
-        self.device = device
 
     def fit(self, X: npt.ArrayLike, y: npt.ArrayLike, groups: Labels = None) -> Self:
         """Fit on training volumes.
@@ -459,27 +470,6 @@ class MovieEncoder(_Estimator):
         features = self._inputs(X).astype(np.float32)
         with speaking_of_arguments():
             return self._shaped(self.encoder_.predict(features, _groups(groups, len(features))))
-
-    def score(self, X: npt.ArrayLike, y: npt.ArrayLike, sample_weight: None = None) -> float:
-        """Return the median over voxels of Pearson's r of prediction and response; chance 0.
-
-        Parameters
-        ----------
-        X
-            Features of each volume, (n_volumes, n_features).
-        y
-            Measured responses, (n_volumes, n_voxels).
-        sample_weight
-            Not used; part of scikit-learn's interface.
-        """
-        del sample_weight
-        return _median_r(y, self.predict(X))
-
-
-def _median_r(y: npt.ArrayLike, predicted: npt.NDArray[Any]) -> float:
-    truth = np.asarray(y, dtype=np.float64)
-    shape = len(truth), -1
-    return summary(pearson_by_column(truth.reshape(shape), predicted.reshape(shape)))[0]
 
 
 def _samples(

@@ -23,8 +23,7 @@ from bids_neurodecode.cli.checks_places import (
     check_room,
     n_processors,
 )
-from bids_neurodecode.cli.newfilms import find_new_films
-from bids_neurodecode.cli.newpictures import find_new_pictures
+from bids_neurodecode.cli.newstimuli import find_new_stimuli
 from bids_neurodecode.cli.parser import Arguments
 from bids_neurodecode.cli.systems import check_trained
 from bids_neurodecode.cli.unchanged import set_aside
@@ -72,8 +71,7 @@ def check_all(arguments: Arguments, config: Config) -> DatasetInput:
         if recipe is None or recipe.content.bids:
             check_raw(arguments.bids_dir)
         return DatasetInput(arguments.bids_dir, dict(arguments.derivatives), ())
-    new = find_new_pictures(arguments, config, request)
-    new = new or find_new_films(arguments, config, request)
+    new = find_new_stimuli(arguments, config, request)
     if new is not None:
         new = set_aside(arguments, config, new)
         new = _validated(new, arguments) if new.participants else new

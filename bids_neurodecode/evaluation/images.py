@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.errors import DataError
-from bids_neurodecode.typing import FloatArray
+from bids_neurodecode.typing import FloatArray, RealArray
 
 BAD_IMAGES = (
     'Images must be uint8, or floating point in [0, 1], of one shape (n, h, w, 3): {a} and {b}.'
@@ -25,6 +25,7 @@ TOO_SMALL = (
 _SIGMA = 1.5
 _TRUNCATE = 3.5
 _WINDOW = 11  # what truncating the Gaussian at 3.5 sigma makes of it
+_INNER = slice(_WINDOW // 2, -(_WINDOW // 2))  # where it lies within the image
 _C1, _C2 = 0.01**2, 0.03**2  # for a data range of 1
 
 Images = npt.NDArray[Any]
@@ -84,10 +85,17 @@ def ssim_columnwise_legacy(truth: Images, reconstruction: Images) -> FloatArray:
     mean_a, mean_b = _down_columns(a), _down_columns(b)
     covariance = _down_columns(a * b) - mean_a * mean_b
     variances = _down_columns(a * a) - mean_a**2 + _down_columns(b * b) - mean_b**2
+    found = _similarity(mean_a, mean_b, covariance, variances)
+    return np.asarray(found[:, _INNER].mean(axis=(1, 2)))
+
+
+def _similarity(
+    mean_a: RealArray, mean_b: RealArray, covariance: RealArray, variances: RealArray
+) -> RealArray:
+    """Return the similarity at each place, of local moments; ``variances`` is their sum."""
     above = (2 * mean_a * mean_b + _C1) * (2 * covariance + _C2)
     below = (mean_a**2 + mean_b**2 + _C1) * (variances + _C2)
-    edge = _WINDOW // 2
-    return np.asarray((above / below)[:, edge:-edge].mean(axis=(1, 2)))
+    return np.asarray(above / below)
 
 
 def _down_columns(values: FloatArray) -> FloatArray:
@@ -127,3 +135,50 @@ def _scaled(images: Images) -> FloatArray | None:
     if images.size and not (images.min() >= 0 and images.max() <= 1):
         return None
     return images.astype(np.float64)
+
+
+def ssim_table(pictures: npt.NDArray[Any], others: npt.NDArray[Any]) -> FloatArray:
+    """Return the structural similarity of each of n images with each of m others.
+
+    Parameters
+    ----------
+    pictures, others
+        Shapes (n, h, w, 3) and (m, h, w, 3), floating point in [0, 1].
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (n, m): for each pair, :func:`bids_neurodecode.evaluation.images.ssim_2d` up to
+        rounding (32-bit numbers here).
+    """
+    # what belongs to one image alone is found once; only the covariance belongs to a pair
+    known = [_Moments(x) for x in others]
+    return np.array(
+        [[own.similarity(other) for other in known] for own in map(_Moments, pictures)],
+        dtype=np.float64,
+    )
+
+
+class _Moments:
+    """Luminance of an image, with its local mean and variance."""
+
+    def __init__(self, picture: npt.NDArray[Any]) -> None:
+        from skimage.color import rgb2gray
+
+        self.grey = rgb2gray(np.asarray(picture, dtype=np.float32))
+        self.mean = _local(self.grey)
+        self.variance = _local(self.grey**2) - self.mean**2
+
+    def similarity(self, other: _Moments) -> float:
+        """Return the mean similarity with another image."""
+        covariance = _local(self.grey * other.grey) - self.mean * other.mean
+        variances = self.variance + other.variance
+        found = _similarity(self.mean, other.mean, covariance, variances)
+        return float(found[_INNER, _INNER].mean(dtype=np.float64))
+
+
+def _local(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    from scipy.ndimage import gaussian_filter
+
+    filtered: npt.NDArray[np.float32] = gaussian_filter(values, _SIGMA, truncate=_TRUNCATE)
+    return filtered

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bids_neurodecode.errors import ArgumentsError
+from bids_neurodecode.errors import ArgumentsError, DataError
 from bids_neurodecode.stimuli.films import read_frames
 from bids_neurodecode.typing import Float32Array
 
@@ -28,6 +28,8 @@ SIZE = (64, 96)
 FILTERS_AT_ONCE = 128
 FRAMES_AT_ONCE = 1200
 _VERSION = 2  # raise whenever the same film gives other frames
+
+TOO_FEW_FRAMES = 'Changes need at least two frames a volume; features of shape {found} have fewer.'
 
 
 def has_motion_energy() -> bool:
@@ -118,6 +120,29 @@ def film_motion(
             np.save(stream, result)
         part.replace(kept)
     return result
+
+
+def frame_changes(features: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float32]:
+    """Average the absolute change of each feature between successive frames of a volume.
+
+    Parameters
+    ----------
+    features
+        Shape (n_volumes, n_frames, n_features), frames in order of time.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (n_volumes, n_features), not negative.
+
+    Raises
+    ------
+    DataError
+        For fewer than two frames.
+    """
+    if features.ndim != 3 or features.shape[1] < 2:
+        raise DataError(TOO_FEW_FRAMES.format(found=features.shape))
+    return np.asarray(np.abs(np.diff(features, axis=1)).mean(axis=1), dtype=np.float32)
 
 
 __all__ = ['film_motion', 'has_motion_energy', 'motion_energy', 'require_motion_energy']

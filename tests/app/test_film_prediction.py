@@ -21,10 +21,9 @@ from bids_neurodecode.stimuli.features import get_extractor
 from bids_neurodecode.stimuli.films import read_frames
 from bids_neurodecode.stimuli.filmstore import FilmChunks, FilmRecipe, build_store
 from bids_neurodecode.systems.movie.applying import NO_DECODER, NO_NETWORK, encoder_from
-from bids_neurodecode.systems.movie.clock import clock_of_films
 from bids_neurodecode.systems.movie.network import MovieNetwork
 from bids_neurodecode.systems.movie.steps.model import OTHER_GRID, OTHER_TR, facts_of, load_models
-from bids_neurodecode.systems.movie.steps.prediction import Applied, Measured
+from bids_neurodecode.systems.movie.steps.prediction import Applied, Measured, clock_of_films
 
 pytestmark = pytest.mark.slow
 TR = 2.0

@@ -14,7 +14,7 @@ from bids_neurodecode.explain.concepts import (
     layer_activations,
     layer_gradients,
 )
-from bids_neurodecode.explain.properties import chunk_properties, concept_rows
+from bids_neurodecode.explain.perturbation import chunk_properties, concept_rows
 
 N_UNITS = 12
 

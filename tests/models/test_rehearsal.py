@@ -16,7 +16,7 @@ from bids_neurodecode.cli.tools import main
 from bids_neurodecode.config import Config
 from bids_neurodecode.models import generators
 from bids_neurodecode.models.weights import load_manifest, weights_path
-from bids_neurodecode.models.weights_convert import convert_pickle
+from bids_neurodecode.models.weights_fetch import convert_pickle
 from bids_neurodecode.stimuli.features import get_captioned_extractor, get_extractor
 from bids_neurodecode.systems.reconstruction.generation.generators import Described
 from bids_neurodecode.systems.reconstruction.generation.published import published_generator

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bids_neurodecode.errors import DataError
-from bids_neurodecode.stimuli.changes import TOO_FEW_FRAMES, frame_changes
+from bids_neurodecode.stimuli.motion import TOO_FEW_FRAMES, frame_changes
 
 
 def test_steady_change_gives_its_speed_and_stillness_nothing():

@@ -17,9 +17,13 @@ from bids_neurodecode.explain.concepts import (
     layer_activations,
     layer_gradients,
 )
-from bids_neurodecode.explain.perturbation import Metric, perturbation_effects
+from bids_neurodecode.explain.perturbation import (
+    Metric,
+    chunk_properties,
+    concept_rows,
+    perturbation_effects,
+)
 from bids_neurodecode.explain.placements import LEAST_DISJOINT
-from bids_neurodecode.explain.properties import chunk_properties, concept_rows
 from bids_neurodecode.settings.movie import MovieSettings
 from bids_neurodecode.systems.movie.network import to_chunks
 from bids_neurodecode.systems.movie.scores import frame_ssim

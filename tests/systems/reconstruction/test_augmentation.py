@@ -8,7 +8,7 @@ from bids_neurodecode.errors import DataError
 from bids_neurodecode.samples import Responses, Samples, VoxelMask
 from bids_neurodecode.systems.base import PerStimulus
 from bids_neurodecode.systems.reconstruction.generation import augmentation
-from bids_neurodecode.systems.reconstruction.generation.augmentation import (
+from bids_neurodecode.systems.reconstruction.generation.fit import (
     draw_pictures,
     synthetic_responses,
 )

@@ -11,7 +11,7 @@ from bids_neurodecode.systems.base import PerStimulus
 from bids_neurodecode.systems.encoding.encoders import EncoderSettings
 from bids_neurodecode.systems.reconstruction.generation import brain_correlation as brain
 from bids_neurodecode.systems.reconstruction.generation.data import Inputs
-from bids_neurodecode.systems.reconstruction.generation.pipeline import generate_pictures
+from bids_neurodecode.systems.reconstruction.generation.run import generate_pictures
 from tests.systems.reconstruction.test_generation import (
     N_VOXELS,
     Blocks,

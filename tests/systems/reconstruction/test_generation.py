@@ -9,6 +9,7 @@ import pytest
 from bids_neurodecode.config import Config
 from bids_neurodecode.errors import DataError, InputError
 from bids_neurodecode.evaluation import images, metrics
+from bids_neurodecode.evaluation.images import ssim_table
 from bids_neurodecode.evaluation.protocols import get_protocol
 from bids_neurodecode.models.sampling import SamplingSettings, picture_seed
 from bids_neurodecode.samples import Responses, Samples, VoxelMask, split_by_group
@@ -22,11 +23,10 @@ from bids_neurodecode.systems.reconstruction.generation import scores as scoring
 from bids_neurodecode.systems.reconstruction.generation.data import ExtraPictures, Inputs
 from bids_neurodecode.systems.reconstruction.generation.generators import resize
 from bids_neurodecode.systems.reconstruction.generation.model import GenerationModel, noisy
-from bids_neurodecode.systems.reconstruction.generation.pipeline import (
+from bids_neurodecode.systems.reconstruction.generation.run import (
     apply_generation,
     generate_pictures,
 )
-from bids_neurodecode.systems.reconstruction.generation.similarity import ssim_table
 
 SIDE, N_VOXELS = 16, 90
 

@@ -13,6 +13,7 @@ import pandas as pd
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.bids.trials import film_table
 from bids_neurodecode.config import Config
+from bids_neurodecode.errors import DataError
 from bids_neurodecode.samples import Responses, Samples, VoxelMask
 from bids_neurodecode.settings.encoding import TABLE
 from bids_neurodecode.systems.movie.steps.model import FilmModels, facts_of, load_models
@@ -34,7 +35,11 @@ from bids_neurodecode.workflow.nodes import Ladder
 from bids_neurodecode.workflow.step import ALL, step
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from bids_neurodecode.evaluation.metrics import Score
+
+TOO_SHORT = 'The film {name} lasts {duration:g} s, less than one volume of {tr:g} s. Leave it out.'
 
 
 def add_film_prediction(ladder: Ladder, model: Path) -> None:
@@ -77,7 +82,6 @@ def list_showings(
         File of the trained model.
     """
     from bids_neurodecode.stimuli.films import probe_film
-    from bids_neurodecode.systems.movie.clock import clock_of_films
 
     if participant.runs:
         return {'trials': film_table(participant.runs)}
@@ -351,3 +355,49 @@ class Applied:
             scores = in_sample(self.scores) if self.info['leaks'] else self.scores
             write_scores(self.folder, scores)
         return save_json(self.folder / 'info.json', self.info)
+
+
+def clock_of_films(durations: Mapping[str, float], repetition_time: float) -> pd.DataFrame:
+    """Lay volumes over films: one row per volume that a film fills.
+
+    Parameters
+    ----------
+    durations
+        Seconds, by name of the film.
+    repetition_time
+        Seconds a volume.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The columns of :func:`~bids_neurodecode.bids.trials.film_table`; each film is a run of its
+        own that begins with it.
+
+    Raises
+    ------
+    DataError
+        If a film is shorter than a volume.
+    """
+    import pandas as pd
+
+    parts = []
+    for number, (name, duration) in enumerate(durations.items()):
+        n_volumes = int(np.floor(duration / repetition_time + 1e-6))
+        if n_volumes < 1:
+            raise DataError(TOO_SHORT.format(name=name, duration=duration, tr=repetition_time))
+        onset = (np.arange(n_volumes) * repetition_time).round(6)
+        parts.append(
+            pd.DataFrame(
+                {
+                    'stimulus': [f'{name}#{row:05d}' for row in range(n_volumes)],
+                    'film': name,
+                    'onset': onset,
+                    'run': number,
+                    'run_label': name,
+                    'session': '1',
+                    'showing': number,
+                    'run_onset': onset,
+                }
+            )
+        )
+    return pd.concat(parts, ignore_index=True)

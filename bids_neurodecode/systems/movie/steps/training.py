@@ -298,8 +298,7 @@ def motion_of(
     energy
         Whether motion energy was asked for.
     """
-    from bids_neurodecode.stimuli.changes import frame_changes
-    from bids_neurodecode.stimuli.motion import film_motion
+    from bids_neurodecode.stimuli.motion import film_motion, frame_changes
 
     if not energy:
         return frame_changes(by_volume)

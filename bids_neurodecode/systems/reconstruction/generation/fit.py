@@ -16,14 +16,9 @@ from bids_neurodecode.errors import DataError
 from bids_neurodecode.samples import Responses, Samples, contents
 from bids_neurodecode.standardizer import Standardizer
 from bids_neurodecode.stimuli.space import FeatureSpace
-from bids_neurodecode.systems.base import run_labels
-from bids_neurodecode.systems.encoding.encoders import EncoderSettings
+from bids_neurodecode.systems.base import PerStimulus, run_labels
+from bids_neurodecode.systems.encoding.encoders import EncoderSettings, fit
 from bids_neurodecode.systems.linear import MANY_STIMULI
-from bids_neurodecode.systems.reconstruction.generation.augmentation import (
-    NO_PICTURES,
-    draw_pictures,
-    synthetic_responses,
-)
 from bids_neurodecode.systems.reconstruction.generation.generators import (
     Described,
     FittedGenerator,
@@ -46,6 +41,8 @@ HELD_OUT_AMONG_EXTRA = (
 Progress = Callable[[int, int], None]
 
 _PER_TARGET_UP_TO = 20_000  # columns that may have a penalty each
+
+NO_PICTURES = 'Synthetic responses need images without responses; there are none.'
 
 
 @dataclass(frozen=True, eq=False)
@@ -364,3 +361,75 @@ def _folder(
 
 def _key(names: Sequence[str]) -> str:
     return hashlib.sha256('\n'.join(names).encode()).hexdigest()[:24]
+
+
+def synthetic_responses(
+    train: Samples,
+    features: PerStimulus,
+    new: npt.NDArray[np.floating[Any]],
+    settings: EncoderSettings | None = None,
+    *,
+    rng: np.random.Generator,
+) -> Float32Array:
+    """Predict responses to images without responses, with noise.
+
+    Parameters
+    ----------
+    train
+        Training samples; the noise is that of these samples (single trials, or averages).
+    features
+        Of (at least) the training stimuli.
+    new
+        Features of the images without responses, (n, n_features).
+    settings
+        Of the encoder; ridge.
+    rng
+        Draws the noise.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (n, n_voxels), float32, in the units of the training responses.
+
+    Raises
+    ------
+    DataError
+        If there are no images, or the encoder cannot be fitted.
+    """
+    if not len(new):
+        raise DataError(NO_PICTURES)
+    settings = replace(settings or EncoderSettings(), model='ridge')
+    encoder = fit(train, {'features': features}, settings, rng=rng)
+    names = train.table['stimulus'].astype(str)
+    residuals = train.values - encoder.predict({'features': features.of(names)})
+    residuals = residuals - residuals.mean(axis=0)
+    missed = 1 - np.clip(np.nan_to_num(encoder.cv_r2), 0, 1)
+    wanted = encoder.responses.scale * np.sqrt(missed)
+    found = residuals.std(axis=0)
+    factor = np.where(found > 0, wanted / np.where(found > 0, found, 1), 0)
+    drawn = residuals[rng.integers(len(residuals), size=len(new))]
+    predicted = encoder.predict({'features': np.asarray(new, dtype=np.float32)})
+    return np.asarray(predicted + drawn * factor, dtype=np.float32)
+
+
+def draw_pictures(n_pictures: int, n_wanted: int, rng: np.random.Generator) -> npt.NDArray[Any]:
+    """Draw rows of images: each once before any comes again.
+
+    Parameters
+    ----------
+    n_pictures
+        How many there are.
+    n_wanted
+        How many rows are drawn.
+    rng
+        Draws them.
+
+    Raises
+    ------
+    DataError
+        If there are none.
+    """
+    if n_pictures < 1:
+        raise DataError(NO_PICTURES)
+    rounds = -(-n_wanted // n_pictures)
+    return np.concatenate([rng.permutation(n_pictures) for _ in range(max(rounds, 1))])[:n_wanted]

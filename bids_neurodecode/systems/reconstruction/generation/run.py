@@ -1,4 +1,14 @@
-"""The two-stage pipeline over folds: learn, reconstruct, judge; see :mod:`.generation`."""
+"""Images from responses, in two stages, over folds; then one final model.
+
+Stage 1: the first latents of a very deep VAE are predicted from responses and decoded to an
+image, the *initial* one. Stage 2: a diffusion model starts from the noised initial image and
+takes the noise off under the guidance of features that were predicted from the same responses:
+the *final* image (Brain-Diffuser, Ozcelik & VanRullen 2023, Sci Rep 13:15666; arXiv 2412.13237).
+
+Whatever learns (voxel selection, prior, refiner, components, regressions) sees the training
+samples of a fold and their images only. Folds with the same training images share one prior
+and one refiner.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +23,12 @@ import numpy.typing as npt
 from bids_neurodecode.config import Config
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.evaluation.metrics import TRUE_LATENTS, TRUE_TARGETS
+from bids_neurodecode.models.precision import products
 from bids_neurodecode.models.sampling import picture_seed
 from bids_neurodecode.samples import Samples, Split
 from bids_neurodecode.signals.selection import VoxelSelection
 from bids_neurodecode.systems.linear import candidate_stimuli
-from bids_neurodecode.systems.outcomes import (
-    MEAN_IMAGE,
-)
+from bids_neurodecode.systems.outcomes import MEAN_IMAGE
 from bids_neurodecode.systems.pooling import CLOSED_SET, ONE_CANDIDATE
 from bids_neurodecode.systems.reconstruction.generation.data import Applied, Generation, Inputs
 from bids_neurodecode.systems.reconstruction.generation.fit import (
@@ -67,7 +76,7 @@ _UNITS, _STAGE_UNITS, _FINAL_UNITS = 100, 70, 30
 Progress = Callable[[int, int], None]
 
 
-def run(
+def generate_pictures(
     samples: Samples,
     tuned: Sequence[Samples],
     split: Split,
@@ -76,69 +85,104 @@ def run(
     config: Config,
     *,
     tsnr_runs: npt.NDArray[np.float32],
-    within: BoolArray | None,
-    device: str,
-    checkpoint_dir: Path | None,
-    progress: Progress | None,
+    within: BoolArray | None = None,
+    device: str = 'cpu',
+    checkpoint_dir: Path | None = None,
+    progress: Progress | None = None,
 ) -> Generation:
-    """Run the pipeline; see ``generate_pictures`` in ``pipeline.py``.
+    """Run the pipeline.
+
+    Each test stimulus is reconstructed from the average of its repeats in the fold's test samples
+    and, where there are repeats, from each single trial. Where the same few stimuli are in all
+    folds (a closed set), they are reconstructed in each fold anew.
 
     Parameters
     ----------
-    samples, tuned, split, inputs, generator, config
-        As there.
-    tsnr_runs, within, device, checkpoint_dir, progress
-        As there.
+    samples, tuned, split, tsnr_runs, within
+        As in :func:`~bids_neurodecode.systems.reconstruction.decoding.decode_pictures`; voxels
+        are chosen alike.
+    inputs
+        Features, images and what else images are made from.
+    generator
+        Prior and refiner: :class:`~.generation_generators.SmallGenerator` or
+        :class:`~.generation_generators.PublishedGenerator`, or another with their interface.
+    config
+        Settings; those of ``reconstruction`` are used, and selection, ridge, features, evaluation
+        and seed.
+    device
+        ``cpu`` or ``cuda``, of the regressions and their networks.
+    checkpoint_dir
+        Folder where trained priors, refiners and networks are kept under the digest of what they
+        are a function of, so that a run that was stopped goes on. None: nothing is kept.
+    progress
+        Called with (steps done, all steps).
+
+    Raises
+    ------
+    DataError
+        If nothing can be held out or identified, a stimulus has no image, or a held-out image
+        is among the extra ones.
     """
-    work = _Work(split, inputs, generator, config, device, checkpoint_dir, progress)
+    with products(config.reconstruction.precision):
+        work = _Work(split, inputs, generator, config, device, checkpoint_dir, progress)
 
-    def select(train: Samples) -> VoxelSelection:
-        return choose_voxels(
-            train, inputs.features, config, tsnr_runs=tsnr_runs, within=within, device=device
-        )
+        def select(train: Samples) -> VoxelSelection:
+            return choose_voxels(
+                train, inputs.features, config, tsnr_runs=tsnr_runs, within=within, device=device
+            )
 
-    selections = []
-    for number, fold in enumerate(split):
-        parts = tuned[min(number, len(tuned) - 1)].fold(fold)
-        chosen = select(parts.train)
-        selections.append(chosen)
-        train, test = parts.train.voxels(chosen.keep), parts.test.voxels(chosen.keep)
-        work.fold(number, train, test, np.asarray(fold.test), chosen.keep)
-    final = select(samples)
-    model = work.final(samples.voxels(final.keep), final.keep)
-    return work.result(model, final, tuple(selections))
+        selections = []
+        for number, fold in enumerate(split):
+            parts = tuned[min(number, len(tuned) - 1)].fold(fold)
+            chosen = select(parts.train)
+            selections.append(chosen)
+            train, test = parts.train.voxels(chosen.keep), parts.test.voxels(chosen.keep)
+            work.fold(number, train, test, np.asarray(fold.test), chosen.keep)
+        final = select(samples)
+        model = work.final(samples.voxels(final.keep), final.keep)
+        return work.result(model, final, tuple(selections))
 
 
-def apply(
+def apply_generation(
     model: GenerationModel,
     responses: npt.NDArray[np.floating[Any]],
     names: Sequence[str],
     config: Config,
     *,
-    progress: Progress | None,
+    progress: Progress | None = None,
 ) -> Applied:
-    """Make images; see ``apply_generation`` in ``pipeline.py``.
+    """Make images of new responses.
 
     Parameters
     ----------
-    model, responses, names, config, progress
-        As there.
+    model
+        Fitted on everything (:attr:`Generation.model`), or read by ``GenerationModel.from_state``.
+    responses
+        Shape (n, n_voxels), of the voxels that the model was fitted on (its selection).
+    names
+        One a response, by which noise is drawn: the same name and seed give the same noise.
+    config
+        The settings of sampling (strength, start, noise, conditions, guidance) and the seed.
+        Transductive re-standardisation needs two responses or more.
+    progress
+        Called with (steps done, all steps) of the second stage.
 
     Raises
     ------
     DataError
-        If names and responses do not pair.
+        For responses of other voxels, or names that do not match.
     """
     if len(names) != len(responses):
         raise DataError(NAMES_DIFFER.format(n=len(responses), found=len(names)))
     seeds = [picture_seed(config.seed, name) for name in names]
-    latents = model.predict_latents(responses)
-    initial = model.fitted.decode(latents, seeds)
-    conditions = model.predict_conditions(responses)
-    final = refine(
-        model.fitted, initial, conditions, seeds, config.reconstruction, trust=model.trust,
-        progress=progress,
-    )  # fmt: skip
+    with products(config.reconstruction.precision):
+        latents = model.predict_latents(responses)
+        initial = model.fitted.decode(latents, seeds)
+        conditions = model.predict_conditions(responses)
+        final = refine(
+            model.fitted, initial, conditions, seeds, config.reconstruction, trust=model.trust,
+            progress=progress,
+        )  # fmt: skip
     return Applied(initial, final, latents)
 
 

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from bids_neurodecode.config import EvaluationSettings
 from bids_neurodecode.evaluation import identification, networks
+from bids_neurodecode.evaluation.images import ssim_table
 from bids_neurodecode.evaluation.metrics import (
     BASELINE,
     METRICS,
@@ -28,7 +29,6 @@ from bids_neurodecode.evaluation.protocols import PictureProtocol
 from bids_neurodecode.samples import Split
 from bids_neurodecode.systems.comparison import Kept
 from bids_neurodecode.systems.outcomes import Outcome
-from bids_neurodecode.systems.reconstruction.generation.similarity import ssim_table
 from bids_neurodecode.systems.scoring import Pairing, Scorer
 from bids_neurodecode.typing import FloatArray, IndexArray, Uint8Array
 

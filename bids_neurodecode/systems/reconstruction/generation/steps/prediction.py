@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,7 @@ from bids_neurodecode.errors import DataError
 from bids_neurodecode.samples import Responses, Samples, VoxelMask
 from bids_neurodecode.systems.steps.plan import Plan
 from bids_neurodecode.systems.steps.seen import model_columns
+from bids_neurodecode.typing import Uint8Array
 from bids_neurodecode.workflow.files import save_json
 from bids_neurodecode.workflow.step import ALL, Apart, step
 
@@ -76,7 +77,7 @@ def apply_generation(
         If responses of the model's voxels are not finite.
     """
     from bids_neurodecode.models.storage import load_description
-    from bids_neurodecode.systems.reconstruction.generation import pipeline as generation
+    from bids_neurodecode.systems.reconstruction.generation import run as generation
     from bids_neurodecode.systems.reconstruction.generation.steps.model import load_model
 
     file = Path(generation_model)
@@ -155,7 +156,6 @@ def compare(
         Its name.
     """
     from bids_neurodecode.stimuli.images import load_images
-    from bids_neurodecode.systems.reconstruction.generation.applied import pair_scores
 
     files = [participant.stimuli_dir / str(name) for name in table['stimulus']]
     truth = load_images(files, size=size)
@@ -163,3 +163,32 @@ def compare(
     if len(truth) < FEWEST:
         return table
     return table.assign(**pair_scores(truth, made.initial, made.final, protocol))
+
+
+def pair_scores(
+    truth: Uint8Array, initial: Uint8Array, final: Uint8Array, protocol: str = 'bd-982'
+) -> dict[str, npt.NDArray[np.float64]]:
+    """Compare both stages with the truth, image by image.
+
+    Parameters
+    ----------
+    truth, initial, final
+        Shape (n, h, w, 3), uint8, n at least 2; sizes may differ.
+    protocol
+        Whose sizes and interpolation are used.
+
+    Returns
+    -------
+    dict
+        ``pixcorr_initial``, ``ssim_initial`` (2-D), ``pixcorr_final`` and ``ssim_final``, (n,).
+    """
+    from bids_neurodecode.evaluation.networks import pixel_scores
+    from bids_neurodecode.evaluation.protocols import get_protocol
+
+    how = get_protocol(protocol)
+    columns: dict[str, Any] = {}
+    for stage, pictures in (('initial', initial), ('final', final)):
+        values = {s.metric: s.values for s in pixel_scores(truth, pictures, how)}
+        columns[f'pixcorr_{stage}'] = values['pixcorr']
+        columns[f'ssim_{stage}'] = values['ssim_2d']
+    return columns

@@ -133,7 +133,7 @@ def generate(
     device, checkpoints
         Where it computes, and goes on from.
     """
-    from bids_neurodecode.systems.reconstruction.generation.pipeline import generate_pictures
+    from bids_neurodecode.systems.reconstruction.generation.run import generate_pictures
 
     config, participant, folder = trials.config, trials.participant, trials.folder
     plan, mask = trials.plan, trials.mask
