@@ -158,8 +158,3 @@ class MovieDecoder(nn.Module):
                 WRONG_VOXELS.format(expected=self.design.n_voxels, found=tuple(responses.shape))
             )
         return cast('Tensor', self.paint(self.grow(self.readin(responses))))
-
-
-def n_parameters(module: nn.Module) -> int:
-    """Count the parameters that are trained."""
-    return sum(p.numel() for p in module.parameters() if p.requires_grad)

@@ -6,12 +6,8 @@ from torch import nn
 from torch.nn import functional
 
 from bids_neurodecode.errors import ArgumentsError, DataError
-from bids_neurodecode.models.movie import (
-    MovieDecoder,
-    MovieDesign,
-    MovieEncoder,
-    n_parameters,
-)
+from bids_neurodecode.models.heads import count_parameters
+from bids_neurodecode.models.movie import MovieDecoder, MovieDesign, MovieEncoder
 
 SMALL = MovieDesign(
     n_voxels=7, chunk=8, frame_size=16, spatial=2, temporal=5, slices=3, merged=4, decoder=6
@@ -34,10 +30,10 @@ def test_published_sizes():
         plain = MovieDecoder(MovieDesign(4609))
         assert encoder(torch.empty(2, 3, 112, 112, 32)).shape == (2, 4609)
         assert decoder(torch.empty(2, 4609)).shape == (2, 3, 112, 112)
-    assert n_parameters(encoder) == 63_766_593
-    assert n_parameters(decoder) == 43_547_721
-    assert n_parameters(encoder) + n_parameters(decoder) == 107_314_314
-    assert n_parameters(plain) == 43_547_715  # without scale and shift of three channels
+    assert count_parameters(encoder) == 63_766_593
+    assert count_parameters(decoder) == 43_547_721
+    assert count_parameters(encoder) + count_parameters(decoder) == 107_314_314
+    assert count_parameters(plain) == 43_547_715  # without scale and shift of three channels
 
 
 def test_published_shapes_of_each_stage():

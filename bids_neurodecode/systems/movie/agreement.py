@@ -112,12 +112,8 @@ def alone(n_voxels: int, within: BoolArray | None, settings: SelectionSettings) 
     settings
         Of ``selection``.
     """
-    keep, rule = all_voxels(n_voxels, within)
-    warnings: tuple[str, ...] = ()
-    if settings.measure == 'auto':
-        warnings = (NOT_SELECTED.format(n=1, need=MIN_FOR_AUTO, instead=rule),)
     none = np.full((1, n_voxels), np.nan)
-    return Compared(keep[None], none, np.ones(1), rule, 1, warnings=warnings)
+    return _compared(none, np.ones(1), settings, within, 1, None, list)
 
 
 def mean_of_others(
@@ -202,15 +198,11 @@ def compare(
         ]
     )
     weights = np.array([len(fold.test) for fold in split], dtype=np.float64)
-    measure = settings.measure
-    if measure == 'auto':
-        measure = 'isc' if n_participants >= MIN_FOR_AUTO else 'none'
-    if measure == 'snr' and snr is not None:
-        return _by_snr(snr, isc, weights, settings, within, n_participants)
-    if measure != 'isc':
-        return _everything(isc, weights, settings, within, n_participants)
-    folds = [_choose(own, others, fold.train, showings, settings, rng, within) for fold in split]
-    return _together(folds, isc, weights, n_participants)
+
+    def folds() -> list[FilmVoxels]:
+        return [_choose(own, others, f.train, showings, settings, rng, within) for f in split]
+
+    return _compared(isc, weights, settings, within, n_participants, snr, folds)
 
 
 @dataclass(frozen=True, eq=False)
@@ -299,13 +291,10 @@ def compare_group(
     Compared
         ``isc_by_fold`` is the mean over participants.
     """
-    measure = settings.measure
-    if measure == 'auto':
-        measure = 'isc' if n_participants >= MIN_FOR_AUTO else 'none'
     n_voxels = total.shape[1]
     parts = {f'test {number}': fold.test for number, fold in enumerate(split)}
     weights = np.array([len(fold.test) for fold in split], dtype=np.float64)
-    if measure == 'isc':
+    if _measure(settings, n_participants) == 'isc':
         for number, fold in enumerate(split):
             parts[f'training {number}'] = clear_of_test(split.table, fold, delay)
     running = {name: RunningAgreement(n_voxels) for name in parts}
@@ -316,20 +305,20 @@ def compare_group(
             mine = np.isin(samples[here], part)
             running[name].add(own[here][mine], others[mine])
     isc = np.stack([running[f'test {number}'].r('test') for number in range(len(split))])
-    if measure == 'snr' and snr is not None:
-        return _by_snr(snr, isc, weights, settings, within, n_participants)
-    if measure != 'isc':
-        return _everything(isc, weights, settings, within, n_participants)
-    folds = []
-    for name in (name for name in parts if name.startswith('training')):
-        p = None
-        if half is not None:
-            p = _agreement_of_halves(
-                total, rows, half, parts[name], split.table, n_participants, rng, within
-            )
-        found = running[name].r('training')
-        folds.append(choose_by_agreement(found, p, settings, within=within))
-    return _together(folds, isc, weights, n_participants)
+
+    def folds() -> list[FilmVoxels]:
+        chosen = []
+        for name in (name for name in parts if name.startswith('training')):
+            p = None
+            if half is not None:
+                p = _agreement_of_halves(
+                    total, rows, half, parts[name], split.table, n_participants, rng, within
+                )
+            found = running[name].r('training')
+            chosen.append(choose_by_agreement(found, p, settings, within=within))
+        return chosen
+
+    return _compared(isc, weights, settings, within, n_participants, snr, folds)
 
 
 def _agreement_of_halves(
@@ -358,27 +347,30 @@ def _agreement_of_halves(
     return p
 
 
-def _by_snr(
-    snr: npt.NDArray[np.floating[Any]],
+def _measure(settings: SelectionSettings, n_participants: int) -> str:
+    """Return what voxels are chosen by: ``auto`` is agreement between enough participants."""
+    if settings.measure != 'auto':
+        return settings.measure
+    return 'isc' if n_participants >= MIN_FOR_AUTO else 'none'
+
+
+def _compared(
     isc: FloatArray,
     weights: FloatArray,
     settings: SelectionSettings,
     within: BoolArray | None,
     n_participants: int,
+    snr: npt.NDArray[np.floating[Any]] | None,
+    folds: Callable[[], list[FilmVoxels]],
 ) -> Compared:
-    found = choose_by_agreement(snr, None, settings, within=within, measure='snr')
-    warnings = (PUBLISHED_SNR, *found.warnings)
-    rule = f'{found.description}, all volumes'
-    return Compared(found.keep[None], isc, weights, rule, n_participants, 'snr', warnings)
-
-
-def _everything(
-    isc: FloatArray,
-    weights: FloatArray,
-    settings: SelectionSettings,
-    within: BoolArray | None,
-    n_participants: int,
-) -> Compared:
+    """Choose voxels: those of each fold by agreement, by the published ratio, or all of them."""
+    measure = _measure(settings, n_participants)
+    if measure == 'isc':
+        return _together(folds(), isc, weights, n_participants)
+    if measure == 'snr' and snr is not None:
+        found = choose_by_agreement(snr, None, settings, within=within, measure='snr')
+        rule, warnings = f'{found.description}, all volumes', (PUBLISHED_SNR, *found.warnings)
+        return Compared(found.keep[None], isc, weights, rule, n_participants, 'snr', warnings)
     keep, rule = all_voxels(isc.shape[1], within)
     notes: tuple[str, ...] = ()
     if settings.measure == 'auto':

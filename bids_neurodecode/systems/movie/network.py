@@ -97,6 +97,14 @@ class MovieNetwork:
     settings: MovieNetworkSettings
     training: Training | None = field(default=None, repr=False)
 
+    @property
+    def n_parameters(self) -> int:
+        """How many parameters were trained."""
+        from bids_neurodecode.models.heads import count_parameters
+
+        parts = [part for part in (self.encoder, self.decoder) if part is not None]
+        return sum(count_parameters(part) for part in parts)
+
     def predict(self, chunks: Chunks) -> Float32Array:
         """Predict responses (n_samples, n_voxels), in units of the data, from film."""
         import torch

@@ -7,9 +7,9 @@ import pytest
 from bids_neurodecode.config import EvaluationSettings, RidgeSettings
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.samples import Responses, Samples, VoxelMask, split_in_time
-from bids_neurodecode.systems.movie import clock
 from bids_neurodecode.systems.movie.judging import BY_FOLD, TOO_SHORT
 from bids_neurodecode.systems.movie.recipe import encode_films
+from bids_neurodecode.systems.movie.steps import prediction
 
 TR = 2.0
 N, K, V = 300, 4, 12
@@ -149,10 +149,10 @@ def test_table_and_responses_must_fit():
 
 
 def test_films_without_series_have_a_volume_for_each_repetition_time():
-    table = clock.clock_of_films({'b.mp4': 3 * TR + 0.5, 'a.mp4': TR}, TR)
+    table = prediction.clock_of_films({'b.mp4': 3 * TR + 0.5, 'a.mp4': TR}, TR)
     assert [*table['stimulus']] == ['b.mp4#00000', 'b.mp4#00001', 'b.mp4#00002', 'a.mp4#00000']
     assert [*table['onset']] == [*table['run_onset']] == [0, TR, 2 * TR, 0]
     assert [*table['run']] == [*table['showing']] == [0, 0, 0, 1]
     assert [*table['run_label']] == [*table['film']]
-    with pytest.raises(DataError, match=clock.TOO_SHORT.split('{')[0]):
-        clock.clock_of_films({'long.mp4': 9.0, 'short.mp4': 1.0}, TR)
+    with pytest.raises(DataError, match=prediction.TOO_SHORT.split('{')[0]):
+        prediction.clock_of_films({'long.mp4': 9.0, 'short.mp4': 1.0}, TR)

@@ -7,7 +7,7 @@ import pytest
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.samples import Responses, Samples, VoxelMask
 from bids_neurodecode.systems.base import PerStimulus
-from bids_neurodecode.systems.reconstruction.generation import augmentation
+from bids_neurodecode.systems.reconstruction.generation import fit
 from bids_neurodecode.systems.reconstruction.generation.fit import (
     draw_pictures,
     synthetic_responses,
@@ -69,4 +69,4 @@ def test_without_pictures_there_is_nothing_to_predict():
     train, features, new, _ = world()
     with pytest.raises(DataError) as error:
         synthetic_responses(train, features, new[:0], rng=np.random.default_rng(0))
-    assert str(error.value) == augmentation.NO_PICTURES
+    assert str(error.value) == fit.NO_PICTURES

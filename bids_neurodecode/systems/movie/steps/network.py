@@ -28,6 +28,7 @@ from bids_neurodecode.workflow.step import Apart, step
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from bids_neurodecode.stimuli.filmstore import FilmStore
     from bids_neurodecode.systems.movie.judging import Judged
     from bids_neurodecode.systems.movie.parts import Pool
     from bids_neurodecode.systems.movie.setup import Chunks, FilmData
@@ -67,39 +68,50 @@ def store_films(
     films
         Folder of the memory maps.
     """
-    from bids_neurodecode.stimuli.filmstore import FilmRecipe, build_store
-
     period = participant.runs[0].repetition_time
-    volumes = np.rint(trials['onset'].to_numpy(dtype=float) / period).astype(np.intp)
-    shown = trials['film'].astype(str).to_numpy()
-    names = list(dict.fromkeys(shown))
-    settings = store_settings(config)
-    stores = [
-        build_store(
-            participant.stimuli_dir / name,
-            Path(films),
-            FilmRecipe(int(volumes[shown == name].max()) + 1, period, **settings),
-        )
-        for name in names
-    ]
+    stores, pairs = stores_of(trials, participant.stimuli_dir, Path(films), period, config)
     content = {
-        'films': names,
-        'stores': [str(store.path) for store in stores],
-        'notes': [note for store in stores for note in store.notes],
+        'films': list(stores),
+        'stores': [str(store.path) for store in stores.values()],
+        'notes': [note for store in stores.values() for note in store.notes],
     }
-    pairs = np.stack([[names.index(film) for film in shown], volumes], axis=1)
     return {'film_stores': content, 'pairs': pairs}
 
 
-def store_settings(config: Config) -> dict[str, Any]:
-    """Return what of the settings a film store depends on, by the names of its recipe."""
+def stores_of(
+    table: pd.DataFrame, stimuli_dir: Path, films: Path, period: float, config: Config
+) -> tuple[dict[str, FilmStore], npt.NDArray[np.intp]]:
+    """Return the store of each film, and film and volume of each sample, (n_samples, 2).
+
+    Parameters
+    ----------
+    table
+        One row per sample.
+    stimuli_dir, films
+        Folders of the films, and of their stores.
+    period
+        Seconds of a volume.
+    config
+        Settings of the network, whose frames they are.
+    """
+    from bids_neurodecode.stimuli.filmstore import FilmRecipe, build_store
+
     movie = config.movie
-    return {
-        'chunk': movie.sizes['chunk'],
-        'size': movie.sizes['frame_size'],
-        'timing': movie.timing,
-        'borders': movie.borders,
-    }
+    volumes = np.rint(table['onset'].to_numpy(dtype=float) / period).astype(np.intp)
+    shown = table['film'].astype(str).to_numpy()
+    stores = {}
+    for name in dict.fromkeys(shown):
+        recipe = FilmRecipe(
+            int(volumes[shown == name].max()) + 1,
+            period,
+            chunk=movie.sizes['chunk'],
+            size=movie.sizes['frame_size'],
+            timing=movie.timing,
+            borders=movie.borders,
+        )
+        stores[name] = build_store(stimuli_dir / name, films, recipe)
+    names = list(stores)
+    return stores, np.stack([[names.index(film) for film in shown], volumes], axis=1)
 
 
 @step(
@@ -371,7 +383,7 @@ def save_study(
         'saliency': study.saliency is not None,
         'perturbation': explained['perturbation'],
         'concepts': explained['concepts'],
-        'parameters': _n_parameters(study),
+        'parameters': study.network.n_parameters,
         'encoder': study.judged is not None,
         'decoder': study.reconstruction is not None,
     }
@@ -426,13 +438,6 @@ def _save_saliency(study: NetworkStudy, mask: VoxelMask, case: NetworkCase, fold
     labels = np.rint(load_map(codes, mask)).astype(int)
     write_tsv(folder / 'regions.tsv', saliency_by_region(saliency, labels, named))
     return True
-
-
-def _n_parameters(study: NetworkStudy) -> int:
-    from bids_neurodecode.models.movie import n_parameters
-
-    parts = (study.network.encoder, study.network.decoder)
-    return sum(n_parameters(part) for part in parts if part is not None)
 
 
 def card(case: NetworkCase, info: Mapping[str, Any]) -> str:

@@ -17,7 +17,7 @@ from bids_neurodecode.errors import DataError
 from bids_neurodecode.samples import Responses, Samples, VoxelMask
 from bids_neurodecode.settings.encoding import TABLE
 from bids_neurodecode.systems.movie.steps.model import FilmModels, facts_of, load_models
-from bids_neurodecode.systems.movie.steps.network import store_settings
+from bids_neurodecode.systems.movie.steps.network import stores_of
 from bids_neurodecode.systems.movie.steps.prediction_outputs import publish_film_predictions
 from bids_neurodecode.systems.movie.steps.training import align_films
 from bids_neurodecode.systems.steps.own_features import film_bands, seconds_of
@@ -270,18 +270,10 @@ class Applied:
         self._reconstruct(chunks, mask)
 
     def _chunks(self, stimuli_dir: Path, films: Path) -> Any:
-        from bids_neurodecode.stimuli.filmstore import FilmChunks, FilmRecipe, build_store
+        from bids_neurodecode.stimuli.filmstore import FilmChunks
 
-        volumes = np.rint(self.table['onset'].to_numpy(dtype=float) / self.period).astype(np.intp)
-        shown = self.table['film'].astype(str).to_numpy()
-        names = list(dict.fromkeys(shown))
-        settings = store_settings(self.config)
-        stores = []
-        for name in names:
-            recipe = FilmRecipe(int(volumes[shown == name].max()) + 1, self.period, **settings)
-            stores.append(build_store(stimuli_dir / name, films, recipe))
-        pairs = np.stack([[names.index(name) for name in shown], volumes], axis=1)
-        return FilmChunks(stores, pairs, raw=True)
+        stores, pairs = stores_of(self.table, stimuli_dir, films, self.period, self.config)
+        return FilmChunks([*stores.values()], pairs, raw=True)
 
     def _keep(
         self,
@@ -341,11 +333,8 @@ class Applied:
         """Save scores and facts."""
         network = self.models.network
         if network is not None:
-            from bids_neurodecode.models.movie import n_parameters
-
-            parts = [part for part in (network.encoder, network.decoder) if part is not None]
             self.info |= {
-                'parameters': sum(n_parameters(part) for part in parts),
+                'parameters': network.n_parameters,
                 'mode': network.settings.mode,
                 'perceptual': network.settings.perceptual,
                 'n_network': network.settings.design.n_voxels,
