@@ -42,6 +42,10 @@ class Standardizer:
         constant = scale <= 1e-7 * np.maximum(np.abs(mean), np.finfo(np.float32).tiny)
         return cls(mean, np.where(constant, max(1.0, least), np.maximum(scale, least)))
 
+    def state(self) -> dict[str, npt.NDArray[np.float64]]:
+        """Return its arrays, by the names of its parameters."""
+        return {'mean': self.mean, 'scale': self.scale}
+
     def columns(self, part: slice) -> Standardizer:
         """Return that of some columns."""
         return Standardizer(self.mean[part], self.scale[part])

@@ -13,6 +13,7 @@ from torch import nn
 
 from bids_neurodecode.errors import DataError, InputError
 from bids_neurodecode.models.latents import Kind, build_latent_regressor
+from bids_neurodecode.models.storage import joined, set_weights, under, weights_of
 from bids_neurodecode.models.trainingsettings import Training
 from bids_neurodecode.models.wide import ONE_ROW, Renorm, WideRegression
 from bids_neurodecode.standardizer import Standardizer
@@ -172,15 +173,12 @@ class NetworkLatents:
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
         """Return weights, scales and regions."""
-        arrays: dict[str, npt.NDArray[Any]] = {
-            'targets.mean': self.targets.mean,
-            'targets.scale': self.targets.scale,
-            'mean': self.mean,
-            'spread': self.spread,
+        parts: dict[str, Mapping[str, npt.NDArray[Any]]] = {
+            'targets': self.targets.state(),
+            'regions': {f'{k:03d}': columns for k, columns in enumerate(self.regions)},
+            'network': weights_of(self.network),
         }
-        arrays |= {f'regions.{k:03d}': columns for k, columns in enumerate(self.regions)}
-        weights = self.network.state_dict()
-        return arrays | {f'network.{k}': v.detach().cpu().numpy() for k, v in weights.items()}
+        return {'mean': self.mean, 'spread': self.spread, **joined(parts)}
 
     def describe(self) -> dict[str, Any]:
         """Return what the network was built as, and how its training went."""
@@ -275,13 +273,7 @@ def _load_network(
         regions=regions or None,
         **options,
     )
-    prefix = 'network.'
-    weights = {
-        k.removeprefix(prefix): torch.from_numpy(np.array(v))
-        for k, v in state.items()
-        if k.startswith(prefix)
-    }
-    network.load_state_dict(weights)
+    set_weights(network, under(state, 'network'))
     return NetworkLatents(
         description['regressor'], regions=regions, network=network.eval(), targets=targets,
         mean=np.asarray(state['mean']), spread=np.asarray(state['spread']),

@@ -47,6 +47,7 @@ from bids_neurodecode.models.sampling import (
     resize_pictures,
     to_signed,
 )
+from bids_neurodecode.models.storage import joined, set_weights, under, weights_of
 from bids_neurodecode.models.training import Training, TrainingSettings, train
 from bids_neurodecode.standardizer import Standardizer
 from bids_neurodecode.text import one_line
@@ -242,12 +243,7 @@ class SmallRefiner:
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
         """Return the arrays that :meth:`from_state` rebuilds the refiner from."""
-        weights = {
-            f'network.{name}': value.cpu().numpy()
-            for name, value in self.network.state_dict().items()
-        }
-        own = {'features.mean': self.features.mean, 'features.scale': self.features.scale}
-        return {**own, **weights}
+        return joined({'features': self.features.state(), 'network': weights_of(self.network)})
 
     def description(self) -> dict[str, Any]:
         """Return what JSON can hold: the network's build, and how it samples."""
@@ -282,12 +278,7 @@ class SmallRefiner:
             config = RefinerConfig(**{**told, 'widths': tuple(told['widths'])})
             sampling = SamplingSettings(**description['sampling'])
             network = RefinerNetwork(config)
-            weights = {
-                name.removeprefix('network.'): torch.from_numpy(np.array(values))
-                for name, values in state.items()
-                if name.startswith('network.')
-            }
-            network.load_state_dict(weights)
+            set_weights(network, under(state, 'network'))
             features = Standardizer(state['features.mean'], state['features.scale'])
         except (KeyError, TypeError, RuntimeError) as error:
             reason = one_line(error)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,9 @@ import numpy.typing as npt
 from bids_neurodecode.errors import InputError
 from bids_neurodecode.fetched import check_fetched
 from bids_neurodecode.text import one_line
+
+if TYPE_CHECKING:
+    from torch import nn
 
 KEY = 'bids_neurodecode'
 """The one entry of the metadata: with more, safetensors writes them in a random order."""
@@ -90,3 +93,33 @@ def under(state: Mapping[str, T], part: str) -> dict[str, T]:
     """
     prefix = f'{part}.'
     return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+
+
+def joined(parts: Mapping[str, Mapping[str, T]]) -> dict[str, T]:
+    """Return the arrays of several parts, each after the name of its part: see :func:`under`."""
+    return {f'{part}.{name}': x for part, state in parts.items() for name, x in state.items()}
+
+
+def weights_of(network: nn.Module) -> dict[str, npt.NDArray[Any]]:
+    """Return the parameters and buffers of a network as arrays."""
+    return {name: x.detach().cpu().numpy() for name, x in network.state_dict().items()}
+
+
+def set_weights(network: nn.Module, weights: Mapping[str, npt.NDArray[Any]]) -> None:
+    """Give a network what :func:`weights_of` returned.
+
+    Parameters
+    ----------
+    network
+        Of the same build.
+    weights
+        Arrays by name.
+
+    Raises
+    ------
+    RuntimeError
+        If they are of another build.
+    """
+    import torch
+
+    network.load_state_dict({k: torch.from_numpy(np.array(v)) for k, v in weights.items()})

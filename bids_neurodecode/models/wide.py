@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.models.ridge import RidgeModel
+from bids_neurodecode.models.storage import joined, under
 from bids_neurodecode.typing import Float32Array
 
 ONE_ROW = (
@@ -87,15 +88,13 @@ class WideRegression:
         """Return the arrays that :meth:`from_state` rebuilds the regression from."""
         tried = np.array([*self.tried.items()], dtype=np.float64).reshape(-1, 2)
         own = {'cv_mean': self.cv_mean, 'cv_std': self.cv_std, 'target_std': self.target_std}
-        ridge = {f'ridge.{name}': values for name, values in self.ridge.state().items()}
-        return {**own, 'tried': tried, **ridge}
+        return {**own, 'tried': tried, **joined({'ridge': self.ridge.state()})}
 
     @classmethod
     def from_state(cls, state: Mapping[str, npt.NDArray[Any]]) -> WideRegression:
         """Rebuild a regression from :meth:`state`."""
-        ridge = {k.removeprefix('ridge.'): v for k, v in state.items() if k.startswith('ridge.')}
         return cls(
-            RidgeModel.from_state(ridge),
+            RidgeModel.from_state(under(state, 'ridge')),
             np.asarray(state['cv_mean']),
             np.asarray(state['cv_std']),
             np.asarray(state['target_std']),

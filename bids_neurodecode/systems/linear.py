@@ -14,6 +14,7 @@ from bids_neurodecode.config import RidgeSettings
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.evaluation.identification import Measure
 from bids_neurodecode.models.ridge import RidgeModel
+from bids_neurodecode.models.storage import joined, under
 from bids_neurodecode.samples import Samples, contents
 from bids_neurodecode.standardizer import Standardizer
 from bids_neurodecode.stimuli.space import FeatureSpace
@@ -86,16 +87,8 @@ class LinearDecoder:
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
         """Return the decoder's arrays; with ``library`` and ``measure`` they rebuild it."""
-        parts = {
-            'voxels': {'mean': self.voxels.mean, 'scale': self.voxels.scale},
-            'space': self.space.state(),
-            'ridge': self.ridge.state(),
-        }
-        return {
-            f'{part}.{name}': values
-            for part, arrays in parts.items()
-            for name, values in arrays.items()
-        }
+        space, ridge = self.space.state(), self.ridge.state()
+        return joined({'voxels': self.voxels.state(), 'space': space, 'ridge': ridge})
 
     @classmethod
     def from_state(
@@ -115,14 +108,10 @@ class LinearDecoder:
         measure
             By which similarity is measured.
         """
-        parts: dict[str, dict[str, npt.NDArray[Any]]] = {'voxels': {}, 'space': {}, 'ridge': {}}
-        for key, values in state.items():
-            part, _, name = key.partition('.')
-            parts[part][name] = values
         return cls(
-            Standardizer(**parts['voxels']),
-            FeatureSpace.from_state(parts['space']),
-            RidgeModel.from_state(parts['ridge']),
+            Standardizer(**under(state, 'voxels')),
+            FeatureSpace.from_state(under(state, 'space')),
+            RidgeModel.from_state(under(state, 'ridge')),
             tuple(library),
             measure,
         )

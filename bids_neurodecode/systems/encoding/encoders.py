@@ -21,6 +21,7 @@ from bids_neurodecode.errors import ArgumentsError, DataError
 from bids_neurodecode.mapped import blocks, room
 from bids_neurodecode.models.banded import BandedModel, fit_banded
 from bids_neurodecode.models.ridge import RidgeModel, fit_ridge
+from bids_neurodecode.models.storage import joined
 from bids_neurodecode.samples import Samples
 from bids_neurodecode.standardizer import Standardizer
 from bids_neurodecode.stimuli.space import FeatureSpace
@@ -204,16 +205,9 @@ class RidgeEncoder:
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
         """Return the arrays that, with :meth:`describe`, :meth:`from_state` rebuilds it from."""
-        parts = {
-            'ridge': self.ridge.state(),
-            'responses': {'mean': self.responses.mean, 'scale': self.responses.scale},
-            **{f'space{k}': space.state() for k, space in enumerate(self.spaces.values())},
-        }
-        return {
-            f'{part}.{name}': values
-            for part, arrays in parts.items()
-            for name, values in arrays.items()
-        }
+        parts = {'ridge': self.ridge.state(), 'responses': self.responses.state()}
+        parts |= {f'space{k}': space.state() for k, space in enumerate(self.spaces.values())}
+        return joined(parts)
 
     @classmethod
     def from_state(

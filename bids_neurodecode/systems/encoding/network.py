@@ -13,7 +13,7 @@ import numpy.typing as npt
 from bids_neurodecode.config import Config
 from bids_neurodecode.errors import ArgumentsError, DataError
 from bids_neurodecode.evaluation.voxels import r2_by_column
-from bids_neurodecode.models.storage import under
+from bids_neurodecode.models.storage import joined, set_weights, under, weights_of
 from bids_neurodecode.models.trainingsettings import TrainingSettings
 from bids_neurodecode.samples import Samples, contents
 from bids_neurodecode.spaces import needs_grid
@@ -170,15 +170,12 @@ class NetworkEncoder:
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
         """Return the arrays that, with :meth:`describe`, :meth:`from_state` rebuilds it from."""
-        if isinstance(self.inputs, FeatureSpace):
-            inputs = self.inputs.state()
-        else:
-            inputs = {'mean': self.inputs.mean, 'scale': self.inputs.scale}
-        arrays: dict[str, npt.NDArray[Any]] = {f'inputs.{k}': v for k, v in inputs.items()}
-        arrays |= {'responses.mean': self.responses.mean, 'responses.scale': self.responses.scale}
-        arrays |= {'cv_r2': self.cv_r2, 'mask': self.mask.astype(np.uint8)}
-        weights = self.head.state_dict()
-        return arrays | {f'head.{k}': v.detach().cpu().numpy() for k, v in weights.items()}
+        parts = {
+            'inputs': self.inputs.state(),
+            'responses': self.responses.state(),
+            'head': weights_of(self.head),
+        }
+        return {'cv_r2': self.cv_r2, 'mask': self.mask.astype(np.uint8), **joined(parts)}
 
     @classmethod
     def from_state(
@@ -193,15 +190,12 @@ class NetworkEncoder:
         description
             What JSON held.
         """
-        import torch
-
         from bids_neurodecode.models.heads import HeadDesign, make_head
 
         design = HeadDesign.from_description(description['design'])
         mask = np.asarray(state['mask'], dtype=bool)
         head = make_head(design, None if _columns(design, mask) is not None else mask)
-        weights = {k: torch.from_numpy(np.array(v)) for k, v in under(state, 'head').items()}
-        head.load_state_dict(weights)
+        set_weights(head, under(state, 'head'))
         head.eval()
         inputs = under(state, 'inputs')
         return cls(

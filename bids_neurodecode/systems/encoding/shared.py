@@ -19,7 +19,7 @@ import numpy.typing as npt
 from bids_neurodecode.config import RidgeSettings
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.models.ridge import RidgeModel, fit_ridge
-from bids_neurodecode.models.storage import under
+from bids_neurodecode.models.storage import joined, set_weights, under, weights_of
 from bids_neurodecode.models.trainingsettings import TrainingSettings
 from bids_neurodecode.samples import Samples, contents
 from bids_neurodecode.standardizer import Standardizer
@@ -117,8 +117,7 @@ class SharedHead:
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
         """Return the arrays that, with :meth:`describe`, :meth:`from_state` rebuilds it from."""
-        weights = {f'head.{k}': v.cpu().numpy() for k, v in self.head.state_dict().items()}
-        return weights | {f'space.{name}': values for name, values in self.space.state().items()}
+        return joined({'head': weights_of(self.head), 'space': self.space.state()})
 
     @classmethod
     def from_state(
@@ -138,13 +137,10 @@ class SharedHead:
         DataError
             If they are not of a shared head.
         """
-        import torch
-
         try:
             n_in, hidden, n_latent = (int(size) for size in description['sizes'])
             head = _make_head(n_in, hidden, n_latent)
-            weights = {k: torch.from_numpy(np.array(v)) for k, v in under(state, 'head').items()}
-            head.load_state_dict(weights)
+            set_weights(head, under(state, 'head'))
             space = FeatureSpace.from_state(under(state, 'space'))
             bands, people = tuple(description['bands']), tuple(description['participants'])
             stimuli = tuple(description['stimuli'])
@@ -186,12 +182,8 @@ class SharedEncoder:
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
         """Return the arrays that, with :meth:`describe`, :meth:`from_state` rebuilds it from."""
-        parts = {
-            'shared': self.head.state(),
-            'ridge': self.ridge.state(),
-            'responses': {'mean': self.responses.mean, 'scale': self.responses.scale},
-        }
-        return {f'{part}.{k}': v for part, arrays in parts.items() for k, v in arrays.items()}
+        ridge, responses = self.ridge.state(), self.responses.state()
+        return joined({'shared': self.head.state(), 'ridge': ridge, 'responses': responses})
 
     @classmethod
     def from_state(

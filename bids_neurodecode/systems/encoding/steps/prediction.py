@@ -99,7 +99,7 @@ def apply_encoding(
     DataError
         If the file is a model of another kind, or of another grid.
     """
-    from bids_neurodecode.models.storage import load_arrays
+    from bids_neurodecode.models.storage import load_arrays, under
     from bids_neurodecode.systems.encoding.applying import apply_encoder
     from bids_neurodecode.systems.encoding.encoders import load_encoder, predict
 
@@ -107,9 +107,7 @@ def apply_encoding(
     if about.get('kind') != 'picture-encoder':
         raise DataError(NO_ENCODER.format(file=model, kind=about.get('kind')))
     voxels = VoxelMask.from_state(arrays)
-    prefix = 'encoder.'
-    state = {k.removeprefix(prefix): x for k, x in arrays.items() if k.startswith(prefix)}
-    encoder = load_encoder(state, about['encoder'])
+    encoder = load_encoder(under(arrays, 'encoder'), about['encoder'])
     bands = load_bands(features, participant, config)
     voxels.save(folder / VOXELS)
     np.save(folder / 'predicted.npy', predict(encoder, bands, participant.stimuli))

@@ -328,11 +328,11 @@ def save_model(path: Path, result: PictureEncoding, mask: VoxelMask, case: Case)
     case
         What the model was fitted to and how.
     """
-    from bids_neurodecode.models.storage import save_arrays
+    from bids_neurodecode.models.storage import joined, save_arrays
 
     config, participant = case.trials.config, case.trials.participant
     run = participant.runs[0]
-    arrays = {f'encoder.{name}': values for name, values in result.encoder.state().items()}
+    arrays = joined({'encoder': result.encoder.state()})
     arrays |= mask.state()
     arrays |= _pictures(case)
     if case.hrfindex is not None:

@@ -209,16 +209,10 @@ def save_encoder(
     runs
         What the training runs are known by.
     """
-    from bids_neurodecode.models.storage import save_arrays
+    from bids_neurodecode.models.storage import joined, save_arrays
 
-    parts = {
-        'space': encoder.space.state(),
-        'ridge': encoder.ridge.state(),
-        'responses': {'mean': encoder.responses.mean, 'scale': encoder.responses.scale},
-    }
-    arrays = {
-        f'{part}.{name}': values for part, state in parts.items() for name, values in state.items()
-    }
+    parts = {'space': encoder.space.state(), 'ridge': encoder.ridge.state()}
+    arrays = joined({**parts, 'responses': encoder.responses.state()})
     arrays['delays'] = np.asarray(encoder.delays)
     arrays['keep'] = keep.astype(np.uint8)
     arrays |= mask.state()

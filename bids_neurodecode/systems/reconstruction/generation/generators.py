@@ -9,7 +9,7 @@ without knowing which it is. Other packages add theirs with the same interface
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.models.sampling import SamplingSettings
+from bids_neurodecode.settings.reconstruction import ReconstructionSettings
 from bids_neurodecode.typing import Float32Array, Uint8Array
 
 Progress = Callable[[int, int], None]
@@ -171,6 +172,24 @@ class Generator(Protocol):
         progress
             Called with (steps done, all steps).
         """
+
+
+def sampling_as_told(own: SamplingSettings, told: ReconstructionSettings) -> SamplingSettings:
+    """Return how a second stage samples under settings; what they leave out is its own.
+
+    Parameters
+    ----------
+    own
+        Its defaults.
+    told
+        Settings of ``reconstruction``.
+    """
+    return replace(
+        own,
+        n_steps=told.n_steps or own.n_steps,
+        strength=told.strength or own.strength,
+        guidance=own.guidance if told.guidance is None else told.guidance,
+    )
 
 
 def resize(pictures: Uint8Array, size: int) -> Uint8Array:

@@ -11,10 +11,13 @@ import numpy.typing as npt
 
 from bids_neurodecode.errors import DataError, InputError
 from bids_neurodecode.models.sampling import SamplingSettings
-from bids_neurodecode.models.storage import under
+from bids_neurodecode.models.storage import joined, under
 from bids_neurodecode.settings.reconstruction import ReconstructionSettings
 from bids_neurodecode.standardizer import Standardizer
-from bids_neurodecode.systems.reconstruction.generation.generators import FittedGenerator
+from bids_neurodecode.systems.reconstruction.generation.generators import (
+    FittedGenerator,
+    sampling_as_told,
+)
 from bids_neurodecode.systems.reconstruction.generation.small import FittedSmall
 from bids_neurodecode.typing import Float32Array, Uint8Array
 
@@ -97,12 +100,12 @@ class GenerationModel:
     def state(self) -> dict[str, npt.NDArray[Any]]:
         """Return the arrays that, with :meth:`describe`, :meth:`from_state` rebuilds it from."""
         parts: dict[str, dict[str, npt.NDArray[Any]]] = {
-            'voxels': {'mean': self.voxels.mean, 'scale': self.voxels.scale},
+            'voxels': self.voxels.state(),
             'latents': self.latents.state(),
             'generator': self.fitted.state(),
         }
         parts |= {f'conditions.{name}': r.state() for name, r in self.conditions.items()}
-        return {f'{p}.{name}': v for p, arrays in parts.items() for name, v in arrays.items()}
+        return joined(parts)
 
     def describe(self) -> dict[str, Any]:
         """Return what JSON can hold."""
@@ -211,15 +214,8 @@ def sampling_of(fitted: FittedGenerator, told: ReconstructionSettings) -> Sampli
     told
         Settings of ``reconstruction``.
     """
-    own = fitted.sampling
-    return replace(
-        own,
-        n_steps=told.n_steps or own.n_steps,
-        strength=told.strength or own.strength,
-        guidance=own.guidance if told.guidance is None else told.guidance,
-        match=told.match,
-        weighted=told.match_weighted,
-    )
+    own = sampling_as_told(fitted.sampling, told)
+    return replace(own, match=told.match, weighted=told.match_weighted)
 
 
 def noisy(pictures: Uint8Array, level: float, seeds: Sequence[int]) -> Uint8Array | None:

@@ -20,6 +20,7 @@ from bids_neurodecode.systems.reconstruction.generation.generators import (
     Progress,
     TrainingPictures,
     resize,
+    sampling_as_told,
 )
 from bids_neurodecode.typing import Float32Array, Uint8Array
 
@@ -252,13 +253,7 @@ def published_generator(
 
     told = config.reconstruction
     recipe = read_recipe(name)
-    own = recipe.sampling
-    sampling = replace(
-        own,
-        n_steps=told.n_steps or own.n_steps,
-        strength=told.strength or own.strength,
-        guidance=own.guidance if told.guidance is None else told.guidance,
-    )
+    sampling = sampling_as_told(recipe.sampling, told)
     where: Literal['cpu', 'cuda'] = 'cuda' if device == 'cuda' else 'cpu'
     memory = MemorySettings(
         where,

@@ -18,7 +18,7 @@ from bids_neurodecode.config import Config
 from bids_neurodecode.errors import ArgumentsError, InputError
 from bids_neurodecode.models.matching import Matching, MatchingSettings
 from bids_neurodecode.models.sampling import SamplingSettings
-from bids_neurodecode.models.storage import under
+from bids_neurodecode.models.storage import joined, set_weights, under, weights_of
 from bids_neurodecode.stimuli.gabor import GaborPyramid
 from bids_neurodecode.stimuli.space import FeatureSpace
 from bids_neurodecode.systems.linear import MANY_STIMULI
@@ -28,6 +28,7 @@ from bids_neurodecode.systems.reconstruction.generation.generators import (
     Progress,
     TrainingPictures,
     resize,
+    sampling_as_told,
 )
 from bids_neurodecode.text import one_line
 from bids_neurodecode.typing import Float32Array, Uint8Array
@@ -256,12 +257,7 @@ def small_generator(config: Config, device: str = 'cpu') -> SmallGenerator:
         n_components=config.features.n_components,
         network=None if told.match_network == 'none' else told.match_network,
         sampling=replace(
-            SAMPLING,
-            n_steps=told.n_steps or SAMPLING.n_steps,
-            strength=told.strength or SAMPLING.strength,
-            guidance=SAMPLING.guidance if told.guidance is None else told.guidance,
-            match=told.match,
-            weighted=told.match_weighted,
+            sampling_as_told(SAMPLING, told), match=told.match, weighted=told.match_weighted
         ),
         device='cuda' if device == 'cuda' else 'cpu',
     )
@@ -454,15 +450,14 @@ class FittedSmall:
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
         """Return the weights of both networks."""
-        prior = {k: v.detach().cpu().numpy() for k, v in self.prior.state_dict().items()}
-        arrays = {f'prior.{k}': v for k, v in prior.items()}
-        arrays |= {f'refiner.{k}': v for k, v in self.refiner.state().items()}
-        spaces = {'space': self.space}
-        if self.network_space is not None:
-            spaces['network_space'] = self.network_space
-        return arrays | {
-            f'{name}.{k}': v for name, space in spaces.items() for k, v in space.state().items()
+        parts = {
+            'prior': weights_of(self.prior),
+            'refiner': self.refiner.state(),
+            'space': self.space.state(),
         }
+        if self.network_space is not None:
+            parts['network_space'] = self.network_space.state()
+        return joined(parts)
 
     def describe(self) -> dict[str, Any]:
         """Return what both networks are built from."""
@@ -505,16 +500,13 @@ class FittedSmall:
         InputError
             If they are not a small generator's.
         """
-        import torch
-
         from bids_neurodecode.models.refiner import SmallRefiner
         from bids_neurodecode.models.vdvae import VDVAE
         from bids_neurodecode.models.vdvae_config import VDVAEConfig
 
         try:
             prior = VDVAE(VDVAEConfig.from_dict(description['prior']))
-            weights = {k: torch.from_numpy(np.array(v)) for k, v in under(state, 'prior').items()}
-            prior.load_state_dict(weights)
+            set_weights(prior, under(state, 'prior'))
             sampling = SamplingSettings(**description['sampling'])
             n_latents, frequencies = description['n_latents'], description['bank']['frequencies']
             frequencies = None if frequencies is None else tuple(frequencies)
