@@ -22,7 +22,6 @@ import numpy.typing as npt
 from bids_neurodecode.bids.layouts import keep_table
 from bids_neurodecode.bids.publishedevents import NOTHING_WORDS, EventsReader, Shown
 from bids_neurodecode.bids.records import RunInput
-from bids_neurodecode.bids.rows import column_of
 from bids_neurodecode.bids.timing import TOLERANCE, read_table
 from bids_neurodecode.errors import InputError
 from bids_neurodecode.settings.conditions import ConditionSettings
@@ -143,34 +142,32 @@ class ConditionReader(EventsReader):
         import pandas as pd
 
         file = self.dataset if file is None else file
-        table = self._read(file, entities)
+        rows = self._read(file, entities)
+        table = rows.table
         for column in ('onset', 'trial_type'):
             if column not in table.columns:
                 raise InputError(NO_COLUMN.format(file=file, column=column))
         self._types |= dict.fromkeys(table['trial_type'].dropna().astype(str))
         wanted = table['trial_type'].isin(names_of(table, self.conditions)).to_numpy(dtype=bool)
-        for key, hits in self._left_out(table, entities, file).items():
-            values = column_of(table, key, entities, file, 'events.exclude').fillna('n/a')
-            self._excluded.update((key, value) for value in values[hits & wanted])
-            wanted = wanted & ~hits
+        wanted &= ~self._leave_out(rows, wanted)
         shown = pd.DataFrame(
             {
                 'onset': table['onset'],
-                'duration': self._durations(table, entities, file),
+                'duration': self._durations(rows),
                 'trial_type': table['trial_type'],
             },
             index=table.index,
             dtype='string',
         )
-        self._add_parts(shown, table, entities, file)
+        self._add_parts(shown, rows)
         shown = shown[wanted]
         onset = to_numbers(shown, 'onset', file)
         # what lasts n/a or 0 s is an impulse
         duration = np.nan_to_num(to_numbers(shown, 'duration', file))
-        rows = shown.assign(onset=onset, duration=duration)
+        timed = shown.assign(onset=onset, duration=duration)
         inside = (onset >= 0) & (onset < length) & (onset + duration <= length + repetition_time)
         self._outside += [file] * int((~inside).sum())
-        self._tables.append(rows[inside].sort_values('onset', kind='stable'))
+        self._tables.append(timed[inside].sort_values('onset', kind='stable'))
         return Shown(file, file)
 
     def of_betas(self, file: Path) -> Path:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -19,17 +19,7 @@ from bids_neurodecode.bids.columns import MISSING_WORDS, Columns
 from bids_neurodecode.bids.features import features_of_films, has_own_table
 from bids_neurodecode.bids.filmrows import film_rows
 from bids_neurodecode.bids.layouts import keep_table
-from bids_neurodecode.bids.rows import (
-    LONG_NAMES,
-    NUMBER,
-    column_of,
-    fields_of,
-    fill_in,
-    key_of,
-    look_up,
-    matching,
-    part_of,
-)
+from bids_neurodecode.bids.rows import LONG_NAMES, NUMBER, Rows, fields_of, key_of
 from bids_neurodecode.bids.stimuli import MOVING, SOUNDS, resolve_stimulus
 from bids_neurodecode.bids.stimulusfolder import StimulusFolder, has_extension
 from bids_neurodecode.bids.timing import (
@@ -79,6 +69,7 @@ NOT_READ_BEFORE = (
     'ended (events.film_onset = "continue"), and run {before} is not read. Read the runs from '
     'the first on, or say the seconds or their column (events.film_onset).'
 )
+EXCLUDE = 'events.exclude'
 MUCH_LONGER = 1.5
 """A film that lasts so many times what is shown of it may well be shown in parts."""
 NOTHING_WORDS = frozenset(
@@ -157,9 +148,10 @@ class EventsReader:
             Whether ``stim_file`` or the settings have to say it.
         """
         try:
-            table = self._read(file, entities)
+            rows = self._read(file, entities)
+            table = rows.table
             if self.settings.stimulus is not None:
-                return self._fits(table, entities, file)
+                return self._fits(rows)
             if self.settings.stimulus_column is not None:
                 return self.settings.stimulus_column in table.columns
             if _names_seen(table) or named:
@@ -176,20 +168,19 @@ class EventsReader:
         if self.settings.stimulus is None:
             return False
         try:
-            return self._fits(pd.DataFrame(index=[0]), {'task': task}, self.dataset)
+            return self._fits(Rows(pd.DataFrame(index=[0]), {'task': task}, self.dataset))
         except InputError:
             return False
 
-    def _fits(self, table: pd.DataFrame, entities: Mapping[str, str], file: Path) -> bool:
+    def _fits(self, rows: Rows) -> bool:
         """Whether a template can be filled in; if by entities alone, with a file that is there."""
-        template = str(self.settings.stimulus)
-        known = [*table.columns, *entities, *LONG_NAMES]
-        keys = [key_of(name, known)[0] for name in fields_of(template)]
-        if not all(key in table.columns or LONG_NAMES.get(key, key) in entities for key in keys):
+        template, columns = str(self.settings.stimulus), rows.table.columns
+        keys = [key_of(name, rows.keys)[0] for name in fields_of(template)]
+        if not all(key in columns or LONG_NAMES.get(key, key) in rows.entities for key in keys):
             return False
-        if any(key in table.columns for key in keys):
+        if any(key in columns for key in keys):
             return True
-        name = fill_in(template, table.iloc[:1], entities, file).iloc[0]
+        name = replace(rows, table=rows.table.iloc[:1]).fill_in(template).iloc[0]
         return bool(self.folder.candidates(str(name)))
 
     def choose(self, runs: Mapping[Path, Mapping[str, str]]) -> None:
@@ -208,15 +199,16 @@ class EventsReader:
         # whether a run needs events at all is told when it is read
         for task in dict.fromkeys(entities.get('task', '') for entities in runs.values()):
             own = {file: e for file, e in runs.items() if e.get('task', '') == task}
-            tables = {file: self._timed(file, entities) for file, entities in own.items()}
+            timed = [self._timed(file, entities) for file, entities in own.items()]
+            tables = {rows.file: rows.table for rows in timed}
             self._columns[task] = self.settings.stimulus_column
             if self.settings.stimulus is None and self.settings.stimulus_column is None:
                 self._columns[task], note = Columns(tables, self.folder).choose()
                 self._said += [note] if note else []
             named = {
                 name
-                for file, table in tables.items()
-                for name in set(texts_of(self._names(table, own[file], file)))
+                for rows in timed
+                for name in set(texts_of(self._names(rows)))
                 if name is not None
             }
             self._with_extension[task] = 2 * sum(map(has_extension, named)) >= len(named)
@@ -237,9 +229,9 @@ class EventsReader:
             For events that do not say what was shown.
         """
         self.choose({file: entities})
-        table = self._read(file, entities)
-        shown = self._files(self._names(table, entities, file), table, entities, file)
-        return list(dict.fromkeys(stimulus_names(table.assign(stim_file=shown), file)))
+        rows = self._read(file, entities)
+        shown = self._files(self._names(rows), rows)
+        return list(dict.fromkeys(stimulus_names(rows.table.assign(stim_file=shown), file)))
 
     def all_there(self, file: Path, entities: Mapping[str, str]) -> bool:
         """Whether all that events name lies in the folder.
@@ -286,14 +278,15 @@ class EventsReader:
         if file is None:
             file = self.dataset
             table = pd.DataFrame({'onset': ['0'], 'duration': [None]}, dtype='string')
+            rows = Rows(table, entities, file)
         else:
-            table = self._timed(file, entities)
-        names = self._names(table, entities, file)
+            rows = self._timed(file, entities)
+            table = rows.table
         shown = pd.DataFrame(
             {
                 'onset': table['onset'],
-                'duration': self._durations(table, entities, file),
-                'stim_file': self._files(names, table, entities, file),
+                'duration': self._durations(rows),
+                'stim_file': self._files(self._names(rows), rows),
             },
             index=table.index,
             dtype='string',
@@ -301,8 +294,8 @@ class EventsReader:
         stimulus_names(shown, file)
         if 'trial_type' in table.columns:
             shown['trial_type'] = table['trial_type']
-        self._add_parts(shown, table, entities, file)
-        shown = self._in_films(shown, table, entities, file, length, repetition_time)
+        self._add_parts(shown, rows)
+        shown = self._in_films(shown, rows, length, repetition_time)
         check_timing(shown, file, length=length, slack=repetition_time)
         lasting = numbers_of(texts_of(shown['duration']))
         self._impulses += int((lasting[_kinds(shown)[1]] == 0).sum())
@@ -340,72 +333,66 @@ class EventsReader:
             lines.append(IMPULSES.format(n=self._impulses))
         return lines
 
-    def _read(self, file: Path, entities: Mapping[str, str]) -> pd.DataFrame:
-        table = read_table(file)
-        other = self.settings.lookup
+    def _read(self, file: Path, entities: Mapping[str, str]) -> Rows:
+        rows, other = Rows(read_table(file), entities, file), self.settings.lookup
         if other is None:
-            return table
+            return rows
         if not other.is_absolute() and not other.exists():
             other = self.dataset / other
-        return look_up(table, other, entities, file)
+        return rows.look_up(other)
 
-    def _timed(self, file: Path, entities: Mapping[str, str]) -> pd.DataFrame:
-        table = self._read(file, entities)
-        if 'onset' not in table.columns:
+    def _timed(self, file: Path, entities: Mapping[str, str]) -> Rows:
+        rows = self._read(file, entities)
+        if 'onset' not in rows.table.columns:
             raise InputError(NO_COLUMN.format(file=file, column='onset'))
-        return table
+        return rows
 
-    def _names(
-        self, table: pd.DataFrame, entities: Mapping[str, str], file: Path
-    ) -> pd.Series[str]:
+    def _column(self, rows: Rows) -> str | None:
+        """Return the column that names what was shown in runs of this task, where one does."""
+        return self._columns.get(rows.entities.get('task', ''))
+
+    def _names(self, rows: Rows) -> pd.Series[str]:
         """Return what each row names, as it is written; missing in rows that are left out."""
         if self.settings.stimulus is not None:
-            names = fill_in(self.settings.stimulus, table, entities, file)
-        elif (column := self._columns.get(entities.get('task', ''))) in table.columns:
-            names = table[column].copy()
+            names = rows.fill_in(self.settings.stimulus)
+        elif (column := self._column(rows)) in rows.table.columns:
+            names = rows.table[column].copy()
         elif column in {None, 'stim_file'}:
-            raise InputError(NO_STIM_FILE.format(file=file, also=''))
+            raise InputError(NO_STIM_FILE.format(file=rows.file, also=''))
         else:
-            columns = ', '.join(table.columns)
-            raise InputError(NO_SUCH_COLUMN.format(file=file, column=column, columns=columns))
-        for hits in self._left_out(table, entities, file).values():
+            columns = ', '.join(rows.table.columns)
+            raise InputError(NO_SUCH_COLUMN.format(file=rows.file, column=column, columns=columns))
+        for hits in rows.matching(self.settings.exclude, EXCLUDE).values():
             names[hits] = None
         return names
 
-    def _left_out(
-        self, table: pd.DataFrame, entities: Mapping[str, str], file: Path
-    ) -> Mapping[str, np.ndarray[tuple[int], np.dtype[np.bool_]]]:
-        return matching(table, self.settings.exclude, entities, file, 'events.exclude')
+    def _leave_out(self, rows: Rows, counted: BoolArray) -> BoolArray:
+        """Return which rows are left out; those that are ``counted`` are told, each once."""
+        excluded = np.zeros(len(rows.table), dtype=bool)
+        for key, hits in rows.matching(self.settings.exclude, EXCLUDE).items():
+            values = rows.column(key, EXCLUDE).fillna('n/a')
+            self._excluded.update((key, value) for value in values[hits & counted & ~excluded])
+            excluded |= hits
+        return excluded
 
-    def _files(
-        self,
-        names: pd.Series[str],
-        table: pd.DataFrame,
-        entities: Mapping[str, str],
-        file: Path,
-    ) -> pd.Series[str]:
+    def _files(self, names: pd.Series[str], rows: Rows) -> pd.Series[str]:
         """Return the file that each row shows, relative to the folder; missing where nothing."""
         import pandas as pd
 
-        column = self._columns.get(entities.get('task', ''))
-        column = None if self.settings.stimulus is not None else column
+        column = self._column(rows) if self.settings.stimulus is None else None
         published = column == 'stim_file'
-        excluded = np.zeros(len(table), dtype=bool)
-        for key, hits in self._left_out(table, entities, file).items():
-            values = column_of(table, key, entities, file, 'events.exclude').fillna('n/a')
-            self._excluded.update((key, value) for value in values[hits & ~excluded])
-            excluded |= hits
+        excluded = self._leave_out(rows, np.ones(len(rows.table), dtype=bool))
         label = column or 'events.stimulus'
-        rows = texts_of(names)
-        empty = sum(name is None for name, out in zip(rows, excluded, strict=True) if not out)
+        texts = texts_of(names)
+        empty = sum(name is None for name, out in zip(texts, excluded, strict=True) if not out)
         if empty and not published:
             why = f'{label} is n/a' if column else 'a value of events.stimulus is n/a'
             self._nothing[why] += empty
         files: dict[str, str | None] = {}
-        named = self._with_extension.get(entities.get('task', ''), True)
-        for name, n in Counter(name for name in rows if name is not None).items():
-            files[name] = self._file(name, n, label, file, strict=published, extensions=named)
-        found = [None if name is None else files[name] for name in rows]
+        named = self._with_extension.get(rows.entities.get('task', ''), True)
+        for name, n in Counter(name for name in texts if name is not None).items():
+            files[name] = self._file(name, n, label, rows.file, strict=published, extensions=named)
+        found = [None if name is None else files[name] for name in texts]
         return pd.Series(found, index=names.index, dtype='string')
 
     def _file(
@@ -442,14 +429,12 @@ class EventsReader:
         self._nothing[f'{label} is {name!r}, which is no file while most values are'] += n
         return None
 
-    def _durations(
-        self, table: pd.DataFrame, entities: Mapping[str, str], file: Path
-    ) -> pd.Series[str] | str | None:
+    def _durations(self, rows: Rows) -> pd.Series[str] | str | None:
         given = self.settings.duration
         if given is None:
-            return table['duration'] if 'duration' in table.columns else None
+            return rows.table['duration'] if 'duration' in rows.table.columns else None
         if isinstance(given, str) and not NUMBER.match(given):
-            return column_of(table, given, entities, file, 'events.duration')
+            return rows.column(given, 'events.duration')
         return f'{float(given):g}'
 
     def _table_of(self, film: str, entities: Mapping[str, str]) -> Path | None:
@@ -457,29 +442,17 @@ class EventsReader:
         found = features_of_films([film], entities, self.folder.path, self.features)
         return found.get(film)
 
-    def _add_parts(
-        self,
-        shown: pd.DataFrame,
-        table: pd.DataFrame,
-        entities: Mapping[str, str],
-        file: Path,
-    ) -> None:
+    def _add_parts(self, shown: pd.DataFrame, rows: Rows) -> None:
         """Add the part of each row: as the settings say, else as the events do."""
         if self.parts.get('test'):
-            shown['part'] = part_of(table, self.parts, entities, file)
+            shown['part'] = rows.parts(self.parts)
             return
         for name in ('part', 'protocol'):
-            if name in table.columns:
-                shown[name] = table[name]
+            if name in rows.table.columns:
+                shown[name] = rows.table[name]
 
     def _in_films(
-        self,
-        shown: pd.DataFrame,
-        table: pd.DataFrame,
-        entities: Mapping[str, str],
-        file: Path,
-        length: float,
-        repetition_time: float,
+        self, shown: pd.DataFrame, rows: Rows, length: float, repetition_time: float
     ) -> pd.DataFrame:
         """Bring rows that show films to one a presentation; images need a duration."""
         import pandas as pd
@@ -487,41 +460,43 @@ class EventsReader:
         films, pictures = _kinds(shown)
         durations = texts_of(shown['duration'])
         if pictures.any() and all(durations[i] is None for i in np.flatnonzero(pictures)):
-            why = 'duration is n/a' if 'duration' in table.columns else 'no column duration'
-            raise InputError(NO_DURATIONS.format(file=file, why=why))
+            why = 'duration is n/a' if 'duration' in rows.table.columns else 'no column duration'
+            raise InputError(NO_DURATIONS.format(file=rows.file, why=why))
         if not films.any() or pictures.any():
             return shown  # of both: refused where the paradigm is told
         given = self.settings.film_onset
         if given == 'continue':
-            self._check_before(str(shown.loc[films, 'stim_file'].iloc[0]), entities, file)
-        if given is None and 'film_onset' in table.columns:
+            self._check_before(str(shown.loc[films, 'stim_file'].iloc[0]), rows)
+        if given is None and 'film_onset' in rows.table.columns:
             given = 'film_onset'
         column = None
         if isinstance(given, str) and given != 'continue' and not NUMBER.match(given):
-            column = column_of(table, given, entities, file, 'events.film_onset')
-        rows, notes = film_rows(
+            column = rows.column(given, 'events.film_onset')
+        presentations, notes = film_rows(
             shown,
             self.folder.path,
-            file,
+            rows.file,
             length=length,
             repetition_time=repetition_time,
             starts=column if column is not None else given,
             shown_until=self._shown_until,
-            tables=lambda film: self._table_of(film, entities),
+            tables=lambda film: self._table_of(film, rows.entities),
             table_rate=self.table_rate,
         )
         self._said += [note for note in notes if note not in self._said]
         if given is None:
-            lasting = pd.to_numeric(rows['duration'], errors='coerce')
-            for film, seconds in zip(rows['stim_file'], lasting, strict=True):
+            lasting = pd.to_numeric(presentations['duration'], errors='coerce')
+            for film, seconds in zip(presentations['stim_file'], lasting, strict=True):
                 if pd.notna(film) and pd.notna(seconds):
                     self._from_start.setdefault(str(film), []).append(float(seconds))
-        return rows
+        return presentations
 
-    def _check_before(self, film: str, entities: Mapping[str, str], file: Path) -> None:
+    def _check_before(self, film: str, rows: Rows) -> None:
         """Check that the run before was read, unless each run shows a film of its own."""
-        run = entities.get('run', '')
-        if not run.isdecimal() or 'run' in self._keys_of_template(entities):
+        entities, file = rows.entities, rows.file
+        run, known = entities.get('run', ''), [*entities, *LONG_NAMES]
+        keys = {key_of(name, known)[0] for name in fields_of(self.settings.stimulus or '')}
+        if not run.isdecimal() or 'run' in keys:
             return
         where = (entities.get('task', ''), entities.get('ses', ''))
         self._runs.add((*where, int(run)))
@@ -529,10 +504,6 @@ class EventsReader:
             raise InputError(
                 NOT_READ_BEFORE.format(film=film, run=run, file=file, before=int(run) - 1)
             )
-
-    def _keys_of_template(self, entities: Mapping[str, str]) -> set[str]:
-        known = [*entities, *LONG_NAMES]
-        return {key_of(name, known)[0] for name in fields_of(self.settings.stimulus or '')}
 
     def _shown_in_part(self) -> Iterator[str]:
         """Say which films several runs show the same beginning of, if they start them anew."""

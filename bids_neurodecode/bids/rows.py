@@ -6,6 +6,7 @@ import itertools
 import re
 import string
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -62,43 +63,209 @@ NUMBER = re.compile(r'[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\Z')
 COUNTED = re.compile(r'(?P<key>.+?)(?P<step>[+-]\d+)\Z')
 
 
-def column_of(
-    table: pd.DataFrame, key: str, entities: Mapping[str, str], file: Path, setting: str
-) -> pd.Series[str]:
-    """Return a column of the events, or an entity of the run for every row.
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Rows of the events of one run.
 
     Parameters
     ----------
     table
         Events, every value text.
-    key
-        Name of a column, else of an entity (``ses`` or ``session``).
     entities
         Of the run, by their short keys.
-    file, setting
+    file
         Named in errors.
-
-    Raises
-    ------
-    InputError
-        If it is neither.
     """
-    import pandas as pd
 
-    if key in table.columns:
-        return table[key]
-    name = LONG_NAMES.get(key, key)
-    if name not in entities:
-        raise InputError(
-            NO_KEY.format(
-                setting=setting,
-                key=key,
-                file=file,
-                columns=', '.join(table.columns),
-                entities=', '.join(entities),
+    table: pd.DataFrame
+    entities: Mapping[str, str]
+    file: Path
+
+    @property
+    def keys(self) -> list[str]:
+        """What can be asked for: columns and entities, these under their long names too."""
+        return [*self.table.columns, *self.entities, *LONG_NAMES]
+
+    def column(self, key: str, setting: str) -> pd.Series[str]:
+        """Return a column of the events, or an entity of the run for every row.
+
+        Parameters
+        ----------
+        key
+            Name of a column, else of an entity (``ses`` or ``session``).
+        setting
+            Named in errors.
+
+        Raises
+        ------
+        InputError
+            If it is neither.
+        """
+        import pandas as pd
+
+        if key in self.table.columns:
+            return self.table[key]
+        name = LONG_NAMES.get(key, key)
+        if name not in self.entities:
+            raise InputError(
+                NO_KEY.format(
+                    setting=setting,
+                    key=key,
+                    file=self.file,
+                    columns=', '.join(self.table.columns),
+                    entities=', '.join(self.entities),
+                )
             )
+        return pd.Series(self.entities[name], index=self.table.index, dtype='string')
+
+    def matching(
+        self, wanted: Mapping[str, Sequence[str]], setting: str
+    ) -> dict[str, npt.NDArray[np.bool_]]:
+        """Return, of each key of ``wanted``, the rows to which it gives one of the values.
+
+        Parameters
+        ----------
+        wanted
+            Values by column or entity: ``*`` stands for any text, ``n/a`` for a missing value.
+        setting
+            Named in errors.
+
+        Returns
+        -------
+        dict
+            Arrays of shape (n_rows,).
+        """
+        found = {}
+        for key, values in wanted.items():
+            column = self.column(key, setting).fillna('n/a')
+            hits = {x: any(same_value(x, value) for value in values) for x in column.unique()}
+            found[key] = column.map(hits).to_numpy(dtype=bool)
+        return found
+
+    def parts(self, parts: Mapping[str, Mapping[str, Sequence[str]]]) -> pd.Series[str]:
+        """Return the part of each row: of those whose every key has one of its values.
+
+        Parameters
+        ----------
+        parts
+            As in :meth:`matching`, for ``train``, ``validation`` and ``test``. Without rows of
+            ``train``, all that are of no other part are, but for those of :data:`NO_SIDE`.
+
+        Returns
+        -------
+        pandas.Series
+            Missing where a row is of no part.
+
+        Raises
+        ------
+        InputError
+            If a row is of two, or imagined and named for training.
+        """
+        import pandas as pd
+
+        rows = {
+            part: np.logical_and.reduce(list(self.matching(wanted, f'split.{part}').values()))
+            for part, wanted in parts.items()
+            if wanted
+        }
+        imagined = rows.pop(NO_SIDE, np.zeros(len(self.table), dtype=bool)) & ~rows.get(
+            'test', False
         )
-    return pd.Series(entities[name], index=table.index, dtype='string')
+        for a, b in itertools.combinations(rows, 2):
+            both = np.flatnonzero(rows[a] & rows[b])
+            if both.size:
+                row = int(self.table.index[int(both[0])]) + 2
+                raise InputError(BOTH_PARTS.format(row=row, file=self.file, a=a, b=b))
+        rest = None if 'train' in rows else 'train'
+        found = pd.Series(rest, index=self.table.index, dtype='string')
+        found[imagined] = None
+        for part, hits in rows.items():
+            if (imagined & hits).any():
+                row = int(self.table.index[int(np.flatnonzero(imagined & hits)[0])]) + 2
+                raise InputError(IMAGINED_TRAINED.format(row=row, file=self.file, part=part))
+            found[hits] = part
+        return found
+
+    def fill_in(self, template: str) -> pd.Series[str]:
+        """Fill a template in for every row.
+
+        Parameters
+        ----------
+        template
+            ``{column}`` or ``{entity}``; ``{run-1}`` and ``{run+1}`` count from another number,
+            and a format may follow a colon (``{run:02d}``).
+
+        Returns
+        -------
+        pandas.Series
+            Text; missing where one of the columns is.
+
+        Raises
+        ------
+        InputError
+            For a key that is not known, and for values that cannot be counted or formatted.
+        """
+        import pandas as pd
+
+        known = self.keys
+        fields_of(template)
+        columns = {
+            name: self.column(key_of(name, known)[0], 'events.stimulus')
+            for name in fields_of(template)
+        }
+        names: list[str | None] = []
+        for row in range(len(self.table)):
+            values = {name: column.iloc[row] for name, column in columns.items()}
+            if any(pd.isna(value) for value in values.values()):
+                names.append(None)
+                continue
+            at = int(self.table.index[row]) + 2
+            names.append(''.join(_pieces(template, values, known, at, self.file)))
+        return pd.Series(names, index=self.table.index, dtype='string')
+
+    def look_up(self, other: Path) -> Rows:
+        """Add the columns of another table, matched by the columns and entities that both have.
+
+        Parameters
+        ----------
+        other
+            TSV, or CSV by its name.
+
+        Returns
+        -------
+        Rows
+            With the further columns, missing where no row of the other table fits.
+
+        Raises
+        ------
+        InputError
+            If they share nothing, or two rows of the other table fit one row of the events.
+        """
+        import pandas as pd
+
+        rows = tables.read_table(other, ',' if other.suffix.lower() == '.csv' else '\t')
+        named = {LONG_NAMES.get(x, x) for x in rows.columns} & set(self.entities)
+        shared = [
+            x for x in rows.columns if x in self.table.columns or LONG_NAMES.get(x, x) in named
+        ]
+        if not shared:
+            columns = ', '.join(rows.columns)
+            raise InputError(NO_SHARED.format(table=other, file=self.file, columns=columns))
+        of: dict[tuple[str, ...], int] = {}
+        for number, key in enumerate(_keys([rows[x] for x in shared])):
+            if key in of:
+                keys = ', '.join(f'{x} {v!r}' for x, v in zip(shared, key, strict=True))
+                raise InputError(LOOKUP_TWICE.format(table=other, keys=keys))
+            of[key] = number
+        mine = [self.column(x, 'events.lookup') for x in shared]
+        where = [of.get(key, -1) for key in _keys(mine)]
+        added = {}
+        for name in rows.columns:
+            if name not in shared:
+                values = [None if pd.isna(value) else str(value) for value in rows[name]]
+                added[name] = [values[i] if i >= 0 else None for i in where]
+        found = self.table.assign(**pd.DataFrame(added, index=self.table.index, dtype='string'))
+        return replace(self, table=found)
 
 
 def same_value(value: str, pattern: str) -> bool:
@@ -121,35 +288,6 @@ def same_value(value: str, pattern: str) -> bool:
     return value == pattern or fnmatchcase(value, pattern)
 
 
-def matching(
-    table: pd.DataFrame,
-    wanted: Mapping[str, Sequence[str]],
-    entities: Mapping[str, str],
-    file: Path,
-    setting: str,
-) -> dict[str, npt.NDArray[np.bool_]]:
-    """Return, of each key of ``wanted``, the rows to which it gives one of the values.
-
-    Parameters
-    ----------
-    table, entities, file, setting
-        As in :func:`column_of`.
-    wanted
-        Values by column or entity: ``*`` stands for any text, ``n/a`` for a missing value.
-
-    Returns
-    -------
-    dict
-        Arrays of shape (n_rows,).
-    """
-    found = {}
-    for key, values in wanted.items():
-        column = column_of(table, key, entities, file, setting).fillna('n/a')
-        hits = {x: any(same_value(x, value) for value in values) for x in column.unique()}
-        found[key] = column.map(hits).to_numpy(dtype=bool)
-    return found
-
-
 def parts_of(split: SplitSettings) -> dict[str, Mapping[str, Sequence[str]]]:
     """Return which rows settings hold out, and of imagery what makes a row imagined.
 
@@ -170,58 +308,6 @@ def parts_of(split: SplitSettings) -> dict[str, Mapping[str, Sequence[str]]]:
         )
         parts[NO_SIDE] = next(filter(None, said), split.test)
     return parts
-
-
-def part_of(
-    table: pd.DataFrame,
-    parts: Mapping[str, Mapping[str, Sequence[str]]],
-    entities: Mapping[str, str],
-    file: Path,
-) -> pd.Series[str]:
-    """Return the part of each row: of those whose every key has one of its values.
-
-    Parameters
-    ----------
-    table, entities, file
-        As in :func:`column_of`.
-    parts
-        As in :func:`matching`, for ``train``, ``validation`` and ``test``. Without rows of
-        ``train``, all that are of no other part are, but for those of :data:`NO_SIDE`.
-
-    Returns
-    -------
-    pandas.Series
-        Missing where a row is of no part.
-
-    Raises
-    ------
-    InputError
-        If a row is of two, or imagined and named for training.
-    """
-    import pandas as pd
-
-    rows = {
-        part: np.logical_and.reduce(
-            list(matching(table, wanted, entities, file, f'split.{part}').values())
-        )
-        for part, wanted in parts.items()
-        if wanted
-    }
-    imagined = rows.pop(NO_SIDE, np.zeros(len(table), dtype=bool)) & ~rows.get('test', False)
-    for a, b in itertools.combinations(rows, 2):
-        both = np.flatnonzero(rows[a] & rows[b])
-        if both.size:
-            row = int(table.index[int(both[0])]) + 2
-            raise InputError(BOTH_PARTS.format(row=row, file=file, a=a, b=b))
-    rest = None if 'train' in rows else 'train'
-    found = pd.Series(rest, index=table.index, dtype='string')
-    found[imagined] = None
-    for part, hits in rows.items():
-        if (imagined & hits).any():
-            row = int(table.index[int(np.flatnonzero(imagined & hits)[0])]) + 2
-            raise InputError(IMAGINED_TRAINED.format(row=row, file=file, part=part))
-        found[hits] = part
-    return found
 
 
 def fields_of(template: str) -> tuple[str, ...]:
@@ -267,48 +353,6 @@ def key_of(name: str, known: Sequence[str]) -> tuple[str, int]:
     return counted['key'], int(counted['step'])
 
 
-def fill_in(
-    template: str, table: pd.DataFrame, entities: Mapping[str, str], file: Path
-) -> pd.Series[str]:
-    """Fill a template in for every row.
-
-    Parameters
-    ----------
-    template
-        ``{column}`` or ``{entity}``; ``{run-1}`` and ``{run+1}`` count from another number, and
-        a format may follow a colon (``{run:02d}``).
-    table, entities, file
-        As in :func:`column_of`.
-
-    Returns
-    -------
-    pandas.Series
-        Text; missing where one of the columns is.
-
-    Raises
-    ------
-    InputError
-        For a key that is not known, and for values that cannot be counted or formatted.
-    """
-    import pandas as pd
-
-    known = [*table.columns, *entities, *LONG_NAMES]
-    fields_of(template)
-    columns = {
-        name: column_of(table, key_of(name, known)[0], entities, file, 'events.stimulus')
-        for name in fields_of(template)
-    }
-    names: list[str | None] = []
-    for row in range(len(table)):
-        values = {name: column.iloc[row] for name, column in columns.items()}
-        if any(pd.isna(value) for value in values.values()):
-            names.append(None)
-            continue
-        at = int(table.index[row]) + 2
-        names.append(''.join(_pieces(template, values, known, at, file)))
-    return pd.Series(names, index=table.index, dtype='string')
-
-
 def _pieces(
     template: str, values: Mapping[str, str], known: Sequence[str], row: int, file: Path
 ) -> Iterator[str]:
@@ -340,52 +384,6 @@ def _whole(value: str) -> int:
     return int(number)
 
 
-def look_up(
-    table: pd.DataFrame, other: Path, entities: Mapping[str, str], file: Path
-) -> pd.DataFrame:
-    """Add the columns of another table, matched by the columns and entities that both have.
-
-    Parameters
-    ----------
-    table, entities, file
-        As in :func:`column_of`.
-    other
-        TSV, or CSV by its name.
-
-    Returns
-    -------
-    pandas.DataFrame
-        With the further columns, missing where no row of the other table fits.
-
-    Raises
-    ------
-    InputError
-        If they share nothing, or two rows of the other table fit one row of the events.
-    """
-    import pandas as pd
-
-    rows = tables.read_table(other, ',' if other.suffix.lower() == '.csv' else '\t')
-    named = {LONG_NAMES.get(x, x) for x in rows.columns} & set(entities)
-    shared = [x for x in rows.columns if x in table.columns or LONG_NAMES.get(x, x) in named]
-    if not shared:
-        columns = ', '.join(rows.columns)
-        raise InputError(NO_SHARED.format(table=other, file=file, columns=columns))
-    of: dict[tuple[str, ...], int] = {}
-    for number, key in enumerate(_keys([rows[x] for x in shared])):
-        if key in of:
-            keys = ', '.join(f'{x} {v!r}' for x, v in zip(shared, key, strict=True))
-            raise InputError(LOOKUP_TWICE.format(table=other, keys=keys))
-        of[key] = number
-    mine = [column_of(table, x, entities, file, 'events.lookup') for x in shared]
-    where = [of.get(key, -1) for key in _keys(mine)]
-    added = {}
-    for name in rows.columns:
-        if name not in shared:
-            values = [None if pd.isna(value) else str(value) for value in rows[name]]
-            added[name] = [values[i] if i >= 0 else None for i in where]
-    return table.assign(**pd.DataFrame(added, index=table.index, dtype='string'))
-
-
 def _keys(columns: Sequence[pd.Series[str]]) -> Iterator[tuple[str, ...]]:
     """Yield what rows are matched by; 1.0 and 01 are the number 1."""
     yield from zip(
@@ -397,7 +395,4 @@ def _plain(value: str) -> str:
     return repr(float(value)) if NUMBER.match(value) else value
 
 
-__all__ = [
-    'LONG_NAMES', 'column_of', 'fields_of', 'fill_in', 'key_of', 'look_up', 'matching',
-    'part_of', 'parts_of', 'same_value',
-]  # fmt: skip
+__all__ = ['LONG_NAMES', 'Rows', 'fields_of', 'key_of', 'parts_of', 'same_value']

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from bids_neurodecode.bids.records import RunInput
-from bids_neurodecode.bids.rows import part_of, parts_of
+from bids_neurodecode.bids.rows import Rows, parts_of
 from bids_neurodecode.bids.timing import read_table
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.tables import to_numbers
@@ -163,7 +163,7 @@ def precomputed_trials(
         lacks = ', '.join(missing) or 'a stim_file in every row'
         raise DataError(BAD_BETAS_TABLE.format(file=table_file, lacks=lacks))
     if split is not None and split.test:
-        given = given.assign(part=part_of(given, parts_of(split), {}, table_file))
+        given = given.assign(part=Rows(given, {}, table_file).parts(parts_of(split)))
         given = given.drop(columns='protocol', errors='ignore')
     label = _run_labels(given)
     stimulus = given['stim_file'].astype(str)
