@@ -10,6 +10,7 @@ from bids_neurodecode.samples import VoxelMask
 from bids_neurodecode.systems.steps.publish import (
     Measured,
     publish_trials,
+    publishing,
 )
 from bids_neurodecode.systems.steps.responses import (
     add_atlas,
@@ -19,7 +20,6 @@ from bids_neurodecode.systems.steps.responses import (
     reliable_voxels,
 )
 from bids_neurodecode.workflow.nodes import Ladder
-from bids_neurodecode.workflow.step import ALL, step
 
 SYSTEM = 'betas'
 TUNED_ON_ALL = (
@@ -38,13 +38,7 @@ def add_betas_level(ladder: Ladder) -> None:
     ladder.add(publish_betas)
 
 
-@step(
-    'outputs',
-    makes=('results',),
-    settings=ALL,
-    always=True,
-    memory=lambda size: 0.2 + size.written_gb,
-)
+@publishing(lambda size: 0.2 + size.written_gb)
 def publish_betas(
     measured: Measured,
     selected: Path | None = None,

@@ -17,6 +17,7 @@ from bids_neurodecode.samples import VoxelMask
 from bids_neurodecode.systems.steps.publish import (
     Measured,
     publish_trials,
+    publishing,
     voxel_results,
 )
 from bids_neurodecode.systems.steps.responses import Trials, add_atlas, add_betas, reliability
@@ -28,7 +29,7 @@ from bids_neurodecode.workflow.files import (
     save_map,
 )
 from bids_neurodecode.workflow.nodes import Ladder
-from bids_neurodecode.workflow.step import ALL, step
+from bids_neurodecode.workflow.step import step
 
 if TYPE_CHECKING:
     from bids_neurodecode.systems.conditions.analysis import ConditionAnalysis
@@ -152,13 +153,7 @@ def save_analysis(
     return save_json(folder / 'result.json', info)
 
 
-@step(
-    'outputs',
-    makes=('results',),
-    settings=ALL,
-    always=True,
-    memory=lambda size: 0.2 + size.written_gb,
-)
+@publishing(lambda size: 0.2 + size.written_gb)
 def publish_conditions(measured: Measured, analysed: Path) -> Mapping[str, object]:
     """Write the derivatives of conditions, and the record for the report.
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 import numpy as np
 import numpy.typing as npt
@@ -28,15 +28,30 @@ from bids_neurodecode.systems.steps.records import results_path
 from bids_neurodecode.tables import column_texts
 from bids_neurodecode.workflow.files import save_map
 from bids_neurodecode.workflow.nodes import Call
-from bids_neurodecode.workflow.step import Inputs
+from bids_neurodecode.workflow.step import ALL, Inputs, Step, step
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from bids_neurodecode.report.results import ConfusionResults, NullResults, ParticipantResults
+    from bids_neurodecode.workflow.resources import DataSize
 
+P = ParamSpec('P')
 APPLIED = 'A trained model was applied: {name}.'
 RULE = 'the voxels of the model'
+
+
+def publishing(
+    memory: Callable[[DataSize], float],
+) -> Callable[[Callable[P, Mapping[str, Any]]], Step[P]]:
+    """Make a function the last step of a system, which writes its derivatives in every call.
+
+    Parameters
+    ----------
+    memory
+        GB from the size of the data.
+    """
+    return step('outputs', makes=('results',), settings=ALL, always=True, memory=memory)
 
 
 @dataclass(frozen=True)

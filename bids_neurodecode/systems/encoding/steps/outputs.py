@@ -27,11 +27,11 @@ from bids_neurodecode.systems.steps.publish import (
     Measured,
     Publisher,
     publish_trials,
+    publishing,
     with_model,
 )
 from bids_neurodecode.systems.steps.responses import publish_reliable
 from bids_neurodecode.workflow.files import load_map, read_json, read_table
-from bids_neurodecode.workflow.step import ALL, step
 
 if TYPE_CHECKING:
     from bids_neurodecode.report.results import EncodingResults
@@ -55,13 +55,7 @@ def desc_of(model: str) -> str:
     return DESCS.get(model, model)
 
 
-@step(
-    'outputs',
-    makes=('results',),
-    settings=ALL,
-    always=True,
-    memory=lambda size: 0.2 + size.written_gb,
-)
+@publishing(lambda size: 0.2 + size.written_gb)
 def publish_encoding(
     measured: Measured,
     encoded: Path,

@@ -30,9 +30,8 @@ from bids_neurodecode.systems.encoding.steps.runs import (
     write_run,
 )
 from bids_neurodecode.systems.steps.plan import Plan
-from bids_neurodecode.systems.steps.publish import APPLIED, Applied, Publisher
+from bids_neurodecode.systems.steps.publish import APPLIED, Applied, Publisher, publishing
 from bids_neurodecode.workflow.files import read_json
-from bids_neurodecode.workflow.step import ALL, step
 
 if TYPE_CHECKING:
     from bids_neurodecode.report.results import EncodingResults
@@ -47,13 +46,7 @@ OTHER_DURATION = (
 )
 
 
-@step(
-    'outputs',
-    makes=('results',),
-    settings=ALL,
-    always=True,
-    memory=lambda size: 0.2 + size.predicted_gb,
-)
+@publishing(lambda size: 0.2 + size.predicted_gb)
 def publish_predicted(
     trained: Applied,
     applied: Path,

@@ -18,9 +18,9 @@ from bids_neurodecode.samples import VoxelMask
 from bids_neurodecode.signals.clean import UNITS
 from bids_neurodecode.systems.movie.steps.group_outputs import add_ceilings, write_agreement
 from bids_neurodecode.systems.movie.steps.network_outputs import write_network
-from bids_neurodecode.systems.steps.publish import Outputs, Publisher
+from bids_neurodecode.systems.steps.publish import Outputs, Publisher, publishing
 from bids_neurodecode.workflow.files import read_json
-from bids_neurodecode.workflow.step import ALL, Inputs, step
+from bids_neurodecode.workflow.step import Inputs
 
 if TYPE_CHECKING:
     from bids_neurodecode.report.results import ParticipantResults
@@ -94,7 +94,7 @@ class Compared(Inputs):
     ceiling_by_fold: Path | None = None
 
 
-@step('outputs', makes=('results',), settings=ALL, always=True, memory=lambda size: size.series_gb)
+@publishing(lambda size: size.series_gb)
 def publish_films(
     outputs: Outputs,
     linear: LinearModel,

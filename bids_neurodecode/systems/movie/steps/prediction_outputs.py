@@ -15,9 +15,8 @@ from bids_neurodecode.bids.writer import ProductWriter
 from bids_neurodecode.config import Config
 from bids_neurodecode.samples import VoxelMask
 from bids_neurodecode.systems.movie.steps.network_outputs import write_examples, write_films
-from bids_neurodecode.systems.steps.publish import APPLIED, Applied
+from bids_neurodecode.systems.steps.publish import APPLIED, Applied, publishing
 from bids_neurodecode.workflow.files import read_json
-from bids_neurodecode.workflow.step import ALL, step
 
 if TYPE_CHECKING:
     from bids_neurodecode.report.results import NetworkResults
@@ -29,7 +28,7 @@ OF_RUN = 'Volumes as predicted from the films of the run; see RunOnsets'
 PREDICTED = 'Responses were predicted to {films}.'
 
 
-@step('outputs', makes=('results',), settings=ALL, always=True, memory=lambda size: size.series_gb)
+@publishing(lambda size: size.series_gb)
 def publish_film_predictions(
     trained: Applied, trials: pd.DataFrame, applied: Path
 ) -> Mapping[str, object]:

@@ -27,7 +27,12 @@ from bids_neurodecode.systems.reconstruction.generation.steps.prediction import 
     apply_generation,
 )
 from bids_neurodecode.systems.steps.plan import Plan
-from bids_neurodecode.systems.steps.publish import Applied, publish_samples, publish_trials
+from bids_neurodecode.systems.steps.publish import (
+    Applied,
+    publish_samples,
+    publish_trials,
+    publishing,
+)
 from bids_neurodecode.systems.steps.responses import add_picture_features, add_responses
 from bids_neurodecode.systems.steps.seen import (
     PREFIX,
@@ -38,7 +43,7 @@ from bids_neurodecode.systems.steps.seen import (
     pictures_note,
 )
 from bids_neurodecode.workflow.nodes import Ladder
-from bids_neurodecode.workflow.step import ALL, step
+from bids_neurodecode.workflow.step import step
 
 DESC = 'applied'
 
@@ -143,7 +148,7 @@ def apply_decoder(
     }
 
 
-@step('outputs', makes=('results',), settings=ALL, always=True, memory=lambda size: size.series_gb)
+@publishing(lambda size: size.series_gb)
 def publish_predictions(
     trained: Applied,
     plan: Plan,

@@ -17,6 +17,7 @@ from bids_neurodecode.systems.steps.publish import (
     Measured,
     publish_samples,
     publish_trials,
+    publishing,
     voxel_results,
     with_model,
 )
@@ -28,7 +29,6 @@ from bids_neurodecode.systems.steps.responses import (
 )
 from bids_neurodecode.workflow.files import read_json
 from bids_neurodecode.workflow.nodes import Ladder
-from bids_neurodecode.workflow.step import ALL, step
 
 DESC = 'linear'
 
@@ -47,13 +47,7 @@ def add_pictures(ladder: Ladder) -> None:
     ladder.add(publish_pictures)
 
 
-@step(
-    'outputs',
-    makes=('results',),
-    settings=ALL,
-    always=True,
-    memory=lambda size: 0.2 + size.written_gb,
-)
+@publishing(lambda size: 0.2 + size.written_gb)
 def publish_pictures(
     measured: Measured,
     metrics: Path,
