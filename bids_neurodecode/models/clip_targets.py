@@ -192,7 +192,6 @@ class ClipTargets:
         captions: Sequence[Sequence[str]],
         *,
         out: npt.NDArray[np.floating[Any]] | None = None,
-        progress: Progress | None = None,
     ) -> npt.NDArray[np.floating[Any]]:
         """Extract the features of each image's captions: the mean over those not empty.
 
@@ -200,7 +199,7 @@ class ClipTargets:
         ----------
         captions
             Any number for each of n images; longer ones are cut.
-        out, progress
+        out
             As in :meth:`of_pictures`.
 
         Returns
@@ -214,8 +213,6 @@ class ClipTargets:
             if not kept:
                 raise DataError(NO_CAPTION.format(row=row))
             values[row] = self._read(kept).mean(axis=0)
-            if progress is not None:
-                progress(row + 1, len(captions))
         return values
 
     def unconditional(self) -> dict[str, Float32Array]:

@@ -8,7 +8,7 @@ participant only needs a layer of its own, which few samples can give
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -186,7 +186,6 @@ def train_shared(
     settings: TrainingSettings,
     *,
     validation: Pairs | None = None,
-    progress: Callable[[int, int], None] | None = None,
 ) -> Training:
     """Train the head and the layers of these participants together, in place.
 
@@ -196,7 +195,7 @@ def train_shared(
         With a layer for each participant.
     pairs
         Features and responses of each participant, standardised.
-    settings, progress
+    settings
         See :func:`bids_neurodecode.models.training.train`.
     validation
         As ``pairs``, to choose the epoch whose weights are kept.
@@ -213,7 +212,6 @@ def train_shared(
         SharedSamples(pairs, model.names),
         settings,
         validation=SharedSamples(validation, model.names) if validation else None,
-        progress=progress,
     )
     model.eval()
     return training

@@ -310,8 +310,6 @@ def extract_captioned_features(
     extractor: CaptionedExtractor,
     *,
     cache_dir: Path | None = None,
-    batch_size: int = 64,
-    progress: Callable[[int, int], None] | None = None,
 ) -> Float32Array:
     """Turn images with one caption each into features; see :func:`extract_features`.
 
@@ -325,10 +323,6 @@ def extract_captioned_features(
         The frozen extractor.
     cache_dir
         Folder of the cache; None computes everything.
-    batch_size
-        Images handed to the extractor at once.
-    progress
-        Called with (images done, all images) after each batch.
 
     Raises
     ------
@@ -343,7 +337,7 @@ def extract_captioned_features(
     def transform(rows: list[int]) -> Float32Array:
         return extractor.transform(images[rows], [captions[row] for row in rows])
 
-    return _extract(transform, extractor.name, files, batch_size, progress)
+    return _extract(transform, extractor.name, files)
 
 
 def _check_pictures(images: npt.NDArray[Any]) -> None:
@@ -355,8 +349,8 @@ def _extract(
     transform: Callable[[list[int]], Float32Array],
     name: str,
     files: Sequence[Path | None],
-    batch_size: int,
-    progress: Callable[[int, int], None] | None,
+    batch_size: int = 64,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Float32Array:
     rows = [None if file is None else _read(file) for file in files]
     missing = [index for index, row in enumerate(rows) if row is None]

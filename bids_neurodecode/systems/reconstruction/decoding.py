@@ -7,7 +7,7 @@ is computed from it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,7 +62,6 @@ def decode_pictures(
     within: BoolArray | None = None,
     pictures: PerStimulus | None = None,
     device: str = 'cpu',
-    progress: Callable[[int, int], None] | None = None,
 ) -> Decoding:
     """Run the pipeline.
 
@@ -122,7 +121,6 @@ def decode_pictures(
         evaluation=config.evaluation,
         pictures=pictures,
         rng=np.random.default_rng(config.seed),
-        progress=progress,
     )
     final = select(samples)
     decoder = fit(samples.voxels(final.keep), features, settings)

@@ -11,7 +11,7 @@ over a split, with baselines, and pools the scores.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -158,7 +158,6 @@ def evaluate_folds(
     evaluation: EvaluationSettings | None = None,
     pictures: PerStimulus | None = None,
     rng: np.random.Generator,
-    progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
     """Fit and judge the decoder and its baselines in every fold, and pool the scores.
 
@@ -179,8 +178,6 @@ def evaluate_folds(
         Images of all stimuli, (n_stimuli, h, w, 3) uint8, to score the retrieved ones.
     rng
         Source of randomness of baselines, permutations and bootstrap.
-    progress
-        Called with (folds done, all folds).
 
     Returns
     -------
@@ -215,8 +212,6 @@ def evaluate_folds(
         ]
         decoders.append(decoder)
         closed.append(is_closed)
-        if progress is not None:
-            progress(number + 1, len(split))
     notes = [CLOSED_SET] if all(closed) else []
     notes += _decoder_notes(decoders, settings)
     refitted = {}

@@ -222,7 +222,6 @@ def fit_model(
     regions: Sequence[npt.ArrayLike] | None = None,
     device: str = 'cpu',
     checkpoint_dir: Path | None = None,
-    progress: Progress | None = None,
 ) -> GenerationModel:
     """Fit the regressions of latents and conditions; one factorisation serves all of ridge.
 
@@ -244,8 +243,6 @@ def fit_model(
         ``cpu`` or ``cuda``.
     checkpoint_dir
         Where trainings go on from; None: nothing is kept.
-    progress
-        Called with (steps done, all steps).
     """
     from bids_neurodecode.models.dual import PAPER_ALPHAS, Factorisation
     from bids_neurodecode.models.latent_training import RidgeLatents, fit_latents
@@ -266,7 +263,6 @@ def fit_model(
             targets,
             alphas=(PAPER_ALPHAS[name],) if published else config.ridge.alphas,
             per_target=config.ridge.per_target and not (wide or alone),
-            progress=progress,
         )
 
     latents = (
@@ -274,7 +270,7 @@ def fit_model(
         if settings.regressor == 'ridge'
         else fit_latents(
             X, rows.latents, settings, names=rows.names, rng=rng, regions=regions,
-            checkpoint_dir=_folder(checkpoint_dir, settings, X, rows), progress=progress,
+            checkpoint_dir=_folder(checkpoint_dir, settings, X, rows),
         )
     )  # fmt: skip
     conditions = {k: ridge(k, v.reshape(len(v), -1)) for k, v in rows.conditions.items()}
