@@ -202,10 +202,6 @@ def _boutiques(options: argparse.Namespace) -> None:
     print(descriptor_json(), end='')
 
 
-if __name__ == '__main__':
-    sys.exit(main())
-
-
 def add_completion_parser(commands: Any, tools: argparse.ArgumentParser) -> None:
     """Add ``completion`` to the sub-commands of a parser, ``tools``.
 
@@ -260,3 +256,7 @@ def _print_completion(tools: argparse.ArgumentParser, options: argparse.Namespac
 
     program = parser.build_parser() if options.of == 'run' else tools
     print(completion_script(program, options.shell))
+
+
+if __name__ == '__main__':
+    sys.exit(main())
