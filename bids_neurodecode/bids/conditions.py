@@ -149,7 +149,7 @@ class ConditionReader(EventsReader):
                 raise InputError(NO_COLUMN.format(file=file, column=column))
         self._types |= dict.fromkeys(table['trial_type'].dropna().astype(str))
         wanted = table['trial_type'].isin(names_of(table, self.conditions)).to_numpy(dtype=bool)
-        wanted &= ~self._leave_out(rows, wanted)
+        wanted = wanted & ~self._leave_out(rows, wanted)
         shown = pd.DataFrame(
             {
                 'onset': table['onset'],
