@@ -151,11 +151,12 @@ def read_recipe(name: str) -> PipelineRecipe:
     if not name.endswith(ENDING) and name not in recipe_names():
         raise ArgumentsError(UNKNOWN_RECIPE.format(name=name, names=', '.join(recipe_names())))
     file = Path(name) if name.endswith(ENDING) else _folder() / f'{name}{ENDING}'
+    values: dict[str, Any] = {}
     try:
         values = tomllib.loads(file.read_text('utf-8'))
         return PipelineRecipe.model_validate({**values, 'name': shown_name(name)})
     except ValidationError as error:
-        key, reason = reason_of(error, PipelineRecipe)
+        key, reason = reason_of(error, PipelineRecipe, values)
         reason = f'{key}: {reason}'
         raise ArgumentsError(BAD_RECIPE.format(file=file, reason=reason)) from error
     except (OSError, ValueError, RecursionError) as error:
