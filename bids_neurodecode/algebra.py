@@ -49,10 +49,22 @@ class Algebra(Protocol):
         """Take a sparse matrix of float32 to the device; it has ``@`` and ``T``."""
 
     def dot(self, a: Array, b: Array) -> Array:
-        """Return the inner product of each column, over the last axis but one."""
+        """Return the inner product of each column, over the last axis but one.
+
+        Parameters
+        ----------
+        a, b
+            Of one shape, (..., n_rows, n_columns).
+        """
 
     def double_dot(self, a: Array, b: Array) -> Array:
-        """Return the same of two matrices, summed in float64."""
+        """Return the same of two matrices, summed in float64.
+
+        Parameters
+        ----------
+        a, b
+            Shape (n_rows, n_columns).
+        """
 
     def eigh(self, matrix: Array) -> tuple[Array, Array]:
         """Return eigenvalues, ascending, and eigenvectors of a symmetric matrix."""
@@ -164,10 +176,22 @@ def algebra_of(device: Device | Literal['torch']) -> Algebra:
 
 
 def to_host(values: Array) -> npt.NDArray[Any]:
-    """Return values of a device as a NumPy array of their type."""
+    """Return values of a device as a NumPy array of their type.
+
+    Parameters
+    ----------
+    values
+        Of NumPy, or on the device.
+    """
     return values if isinstance(values, np.ndarray) else np.asarray(values.cpu())
 
 
 def to_numpy(values: Array) -> Float32Array:
-    """Return values of a device as a NumPy array, float32."""
+    """Return values of a device as a NumPy array, float32.
+
+    Parameters
+    ----------
+    values
+        Of NumPy, or on the device.
+    """
     return cast('Float32Array', np.asarray(to_host(values), dtype=np.float32))

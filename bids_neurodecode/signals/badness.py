@@ -50,7 +50,15 @@ class Repeats:
     same_cell: sparse.csr_array
 
     def sum_partners(self, values: Array, algebra: Algebra = NUMPY) -> Array:
-        """Sum each trial's partners, (n_trials, n_voxels) in and out, on the device."""
+        """Sum each trial's partners.
+
+        Parameters
+        ----------
+        values
+            Shape (n_trials, n_voxels), on the device, as what is returned.
+        algebra
+            Of the device.
+        """
         condition, cell = algebra.sparse(self.same_condition), algebra.sparse(self.same_cell)
         return condition.T @ (condition @ values) - cell.T @ (cell @ values)
 

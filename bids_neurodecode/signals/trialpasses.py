@@ -134,12 +134,27 @@ class Work:
         return [range(*edge) for edge in pairwise(edges)]
 
     def has(self, number: int, unit: int) -> bool:
-        """Return whether a unit of a pass (a group of runs, a run, a block) is to be done here."""
+        """Return whether a unit of a pass is to be done here.
+
+        Parameters
+        ----------
+        number
+            Of the pass.
+        unit
+            A group of runs, a run or a block, from 0.
+        """
         mine = self.share
         return mine is None or (mine.stage == number and unit % mine.of == mine.number)
 
     def check_done(self, number: int, n_units: int) -> None:
         """Check that others did a pass before this share.
+
+        Parameters
+        ----------
+        number
+            Of the pass.
+        n_units
+            How many runs or blocks it has.
 
         Raises
         ------
