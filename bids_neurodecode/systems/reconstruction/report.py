@@ -55,8 +55,7 @@ JUDGES = (
 )
 SAME_IMAGES = (
     'Like {guides}, which had a part in the images, {judges} learned from the photographs of '
-    'ImageNet: judge and guide are other networks, but see alike, so that scores by pixels are '
-    'the more independent ones.'
+    'ImageNet: judge and guide are other networks, but see alike.'
 )
 ON_IMAGENET = ('alexnet', 'efficientnet', 'inception', 'mobilenet', 'swav', 'vgg')
 """Beginnings of the names of networks that learned from ImageNet."""
