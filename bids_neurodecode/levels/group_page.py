@@ -415,8 +415,8 @@ def _scores(readers: Sequence[Reader]) -> tuple[Block, ...]:
     figure = _figure(whole)
     if figure is not None:
         blocks.append(figure)
-    blocks += [tables_guide(means), READ]
     shown = shown_metrics(means)
+    blocks += [tables_guide(shown), READ]
     sets = ((shown[~scores.of_pictures(shown)], None), (shown[scores.of_pictures(shown)], MADE))
     for rows, title in sets:
         if len(rows):
