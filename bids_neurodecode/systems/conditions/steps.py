@@ -75,7 +75,7 @@ def analyse(trials: Trials, tsnr_runs: npt.NDArray[np.float32]) -> Mapping[str, 
     if len(tsnr_runs) < n_runs:
         # the runs of precomputed betas need not be the runs of the series
         tsnr_runs = np.tile(tsnr_runs.mean(axis=0), (n_runs, 1))
-    samples, folds, said = trials.samples()
+    samples, folds, said = trials.by_fold()
     found = analyse_conditions(
         samples,
         folds,

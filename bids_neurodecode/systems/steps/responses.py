@@ -83,7 +83,7 @@ class Trials(Inputs):
         """The fingerprint of each run, by its label."""
         return known_runs(self.run_marks, self.participant, self.betas, self.plan.table)
 
-    def samples(self) -> tuple[Samples, list[Samples], tuple[str, ...]]:
+    def by_fold(self) -> tuple[Samples, list[Samples], tuple[str, ...]]:
         """Return the trials, those of each fold, and what to say of sessions that were joined."""
         settings, plan = self.config.betas, self.plan
         return trial_samples(self.betas, self.tuned, self.mask, plan, settings, self.folder)

@@ -164,7 +164,7 @@ def encode(
     changes: dict[str, Any] = {} if own else {'model': model, 'partition': False}
     if model == 'shared' and config.encoding.shared_head is not None:
         changes['head'] = load_head(config.encoding.shared_head)
-    samples, folds, said = trials.samples()
+    samples, folds, said = trials.by_fold()
     result = encode_pictures(
         samples,
         folds,

@@ -65,7 +65,7 @@ def decode(
     names, mask, runs = participant.stimuli, trials.mask, trials.runs
     files = [participant.stimuli_dir / name for name in names]
     known = PerStimulus(names, features)
-    samples, folds, said = trials.samples()
+    samples, folds, said = trials.by_fold()
     result = decode_pictures(
         samples,
         folds,

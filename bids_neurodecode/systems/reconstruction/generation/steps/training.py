@@ -143,7 +143,7 @@ def generate(
     if trials.atlas_labels is not None:
         regions = np.rint(load_map(trials.atlas_labels, mask)).astype(np.int64)
     inputs = _inputs(participant, features, config, networks, device, size, folder, Path(cache))
-    samples, folds, said = trials.samples()
+    samples, folds, said = trials.by_fold()
     made = generate_pictures(
         samples,
         folds,
