@@ -269,7 +269,7 @@ def _add_analysis(parser: argparse.ArgumentParser) -> None:
         default='auto',
         metavar='NAME_OR_FILE',
         help='what the dataset is, or "none" (default: recognised; list: bids_neurodecode-tools '
-        'datasets)',
+        'datasets list)',
     )
     group.add_argument(
         '--atlas', metavar='NAME_OR_FILE', help='a TemplateFlow atlas, or a dseg NIfTI file'

@@ -252,6 +252,37 @@ def mean_score(rows: pd.DataFrame) -> MeanScore:
     return MeanScore(mean, low, high, chance, int(values.size), n_significant, len(tested))
 
 
+def averaged(rows: pd.DataFrame) -> dict[str, Any]:
+    """Return one score over participants as a row of the metrics table, its units participants.
+
+    Nothing of a single participant's interval, test or difference is left in it.
+
+    Parameters
+    ----------
+    rows
+        One row per participant of one score, with the columns of the metrics table.
+    """
+    known = rows[rows['value'].notna()]
+    found = mean_score(known)
+    row = {str(name): value for name, value in known.iloc[0].items()}
+    return (
+        row
+        | {name: math.nan for name in row if name.startswith('difference')}
+        | {
+            'value': found.mean,
+            'ci_low': found.low,
+            'ci_high': found.high,
+            'chance': found.chance,
+            'ceiling': float(known['ceiling'].mean()),
+            'p': against_chance(known),
+            'n': found.n,
+            'n_units': found.n,
+            'units': 'participants',
+            'test': 'flips',
+        }
+    )
+
+
 def group_verdict(rows: pd.DataFrame) -> Verdict:
     """Say whether a score is better than chance over participants.
 
@@ -263,20 +294,9 @@ def group_verdict(rows: pd.DataFrame) -> Verdict:
     rows
         One row per participant of one score, with the columns of the metrics table.
     """
-    rows = rows[rows['value'].notna()]
-    found = mean_score(rows)
-    p = against_chance(rows)
     row = rows.iloc[0].copy()
-    for name, value in {
-        'value': found.mean,
-        'chance': found.chance,
-        'ci_low': found.low,
-        'ci_high': found.high,
-        'p': p,
-        'n_units': found.n,
-    }.items():
+    for name, value in averaged(rows).items():
         row[name] = value
-    row['units'], row['test'] = 'participants', 'flips'
     told = score_verdict(row)
     return replace(told, text=f'Mean over participants. {told.text}')
 
@@ -323,9 +343,10 @@ def compare_over_participants(metrics: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        One row per comparison, with the columns of the metrics table: ``value`` is the mean over
-        participants; the units are participants, so that below six there is a difference and no
-        test. The rows of the models that are compared follow without a difference.
+        One row per comparison, with the columns of the metrics table: all of a row is over the
+        participants that have both scores; the units are participants, so that below six there
+        is a mean and a difference, and no interval or p value. The rows of the models that are
+        compared follow without a difference.
     """
     import pandas as pd
 
@@ -338,24 +359,22 @@ def compare_over_participants(metrics: pd.DataFrame) -> pd.DataFrame:
         other['model'], other['space'] = first['compared_model'], first['compared_space']
         model = same_score(metrics, other)
         pairs = own.merge(model, on='participant', suffixes=('', '_model'))
+        pairs = pairs.dropna(subset=['value', 'value_model'])
         if pairs.empty:
             continue
         bounds = difference_bounds_of(str(first['metric']))
         found = paired_difference(pairs['value_model'], pairs['value'], rng=rng, bounds=bounds)
-        more = {'n': found.n, 'n_units': found.n, 'units': 'participants'}
+        both = set(pairs['participant'])
         rows.append(
-            first.to_dict()
-            | more
+            averaged(own[own['participant'].isin(both)])
             | {
-                'value': float(pairs['value'].mean()),
                 'difference': found.mean,
                 'difference_low': found.low,
                 'difference_high': found.high,
                 'difference_p': found.p,
             }
         )
-        mean = {'value': float(pairs['value_model'].mean()), 'difference': math.nan}
-        rows.append(other.to_dict() | more | mean)
+        rows.append(averaged(model[model['participant'].isin(both)]))
     table = pd.DataFrame(rows, columns=list(metrics.columns))
     return table.drop_duplicates([*_keys(metrics), 'difference'], ignore_index=True)
 
@@ -380,8 +399,9 @@ def _summary(readers: Sequence[Reader], failures: Mapping[str, str]) -> tuple[Bl
         lines.append(group_verdict(same_score(metrics, row)))
         if found.n_tested:
             text_tested = (
-                f'{found.n_significant} of {found.n_tested} participants are better than chance '
-                'on their own (by p and interval, not corrected for their number).'
+                f'{scores.title_of(row)}: {found.n_significant} of {found.n_tested} participants '
+                'are better than chance on their own (by p and interval, not corrected for their '
+                'number).'
             )
             lines.append(Verdict('info', text_tested))
         lines += verdicts_of_group_images(metrics)
@@ -390,8 +410,7 @@ def _summary(readers: Sequence[Reader], failures: Mapping[str, str]) -> tuple[Bl
         same = compared['difference'].notna() & (compared['metric'] == row['metric'])
         same &= compared['compared_space'] == row['space']
         lines += differences(compared, compared[same])
-        elsewhere = compared[compared['metric'] != row['metric']]
-        lines += worse_verdicts(elsewhere)
+        lines += worse_verdicts(compared, shown=row)
     if n < MIN_GROUPS:
         # said once, above
         why = f'; not tested: {n} participants, {MIN_GROUPS} are needed'
@@ -457,20 +476,7 @@ def mean_metrics(metrics: pd.DataFrame, compared: pd.DataFrame) -> pd.DataFrame:
         known = same[same['value'].notna()]
         if known.empty:
             continue
-        found = mean_score(known)
-        row = known.iloc[0].to_dict() | dict.fromkeys(differences, math.nan)
-        row |= {
-            'value': found.mean,
-            'ci_low': found.low,
-            'ci_high': found.high,
-            'chance': found.chance,
-            'ceiling': float(known['ceiling'].mean()),
-            'p': against_chance(known),
-            'n': found.n,
-            'n_units': found.n,
-            'units': 'participants',
-            'test': 'flips',
-        }
+        row = averaged(known)
         pair = same_score(tested, known.iloc[0])
         for name in differences if len(pair) else ():
             row[name] = pair[name].iloc[0]

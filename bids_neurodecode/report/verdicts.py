@@ -313,7 +313,10 @@ def worse_verdicts(
         The row whose comparisons stand on the page already.
     """
     worse: dict[Tone, list[tuple[pd.Series[Any], Verdict]]] = {'bad': [], 'info': []}
+    better = 0
     for _, other in metrics[metrics['difference'].notna()].iterrows():
+        verdict = difference_verdict(metrics, other, confidence)
+        better += verdict.tone == 'good'
         if shown is not None and all(
             other[a] == shown[b]
             for a, b in (
@@ -325,14 +328,13 @@ def worse_verdicts(
         ):
             continue
         metric = metric_of(str(other['metric']))
-        verdict = difference_verdict(metrics, other, confidence)
         untested = not math.isfinite(other['difference_p']) and metric.better(
             -float(other['difference'])
         )
         if verdict.tone == 'bad' or untested:
             worse['bad' if verdict.tone == 'bad' else 'info'].append((other, verdict))
     lines = [_stages(metrics, found) for found in worse.values()]
-    lines += [_together(metrics, found) for found in worse.values() if found]
+    lines += [_together(metrics, found, better) for found in worse.values() if found]
     return [line for line in lines if line is not None]
 
 
@@ -345,10 +347,10 @@ def _stages(metrics: pd.DataFrame, found: list[tuple[pd.Series[Any], Verdict]]) 
     n = sum(_is_stage(other) for _, other in own.iterrows())
     scored = ', '.join(_scored(metrics, other) for other, _ in of_stages)
     tone = of_stages[0][1].tone
-    tested = '' if tone == 'bad' else '; not tested'
+    word, tested = ('is worse', '') if tone == 'bad' else ('scores worse', '; not tested')
     return Verdict(
         tone,
-        f'{_sentence(STAGES["final"])} is worse than {STAGES["initial"]} in {len(of_stages)} of '
+        f'{_sentence(STAGES["final"])} {word} than {STAGES["initial"]} in {len(of_stages)} of '
         f'{n} metrics: {scored}{tested}.',
     )
 
@@ -359,7 +361,9 @@ def _is_stage(other: pd.Series[Any]) -> bool:
     return stages and bool(other['model'] == other['compared_model'])
 
 
-def _together(metrics: pd.DataFrame, found: list[tuple[pd.Series[Any], Verdict]]) -> Verdict:
+def _together(
+    metrics: pd.DataFrame, found: list[tuple[pd.Series[Any], Verdict]], n_better: int
+) -> Verdict:
     """Sum several comparisons up; what the model was compared with is a line each."""
     first = found[0][1]
     if len(found) == 1:
@@ -369,13 +373,15 @@ def _together(metrics: pd.DataFrame, found: list[tuple[pd.Series[Any], Verdict]]
         model = model_name(str(other['compared_model']), str(other['compared_space']))
         name = f'{_reference(other)} ({model}, {other["compared_space"]})'
         by.setdefault(name, []).append(_scored(metrics, other))
-    how = 'by p and interval' if first.tone == 'bad' else 'none of them tested'
+    tested = first.tone == 'bad'
+    word = 'Worse' if tested else 'A worse score'
+    how = f'by p and interval; better in {n_better}' if tested else 'none of them tested'
     n_compared = int(metrics['difference'].notna().sum())
     latents = any(str(other['metric']).startswith('latent_') for other, _ in found)
     why = (WHY_LATENTS,) if latents else ()
     return Verdict(
         first.tone,
-        f'Worse in {len(found)} of {n_compared} comparisons with baselines, other models and '
+        f'{word} in {len(found)} of {n_compared} comparisons with baselines, other models and '
         f'earlier stages ({how}).',
         (*(f'Than {name}: {", ".join(scored)}.' for name, scored in by.items()), *why),
     )

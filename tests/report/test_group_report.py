@@ -329,8 +329,20 @@ def test_models_are_compared_over_participants(n: int, tested: bool) -> None:
         rows.append(named | {'model': 'gru', 'value': own, 'difference': np.nan})
         compared = {'compared_model': 'gru', 'compared_space': 'final', 'difference': 0.1}
         rows.append(named | {'model': 'baseline-nearest', 'value': other, **compared})
-    found = compare_over_participants(pd.DataFrame(rows))
+    # what each participant's own table says of its stimuli is nothing about participants
+    of_stimuli = {'p': 0.001, 'ci_low': 0.2, 'ci_high': 0.6, 'test': 'labels'}
+    of_stimuli |= {'difference_low': 0.05, 'difference_high': 0.15, 'difference_p': 0.002}
+    found = compare_over_participants(pd.DataFrame([each | of_stimuli for each in rows]))
     row = found[found['difference'].notna()].iloc[0]
+    (own,) = found[found['model'] == 'gru'].to_dict('records')
+    differences = [own[name] for name in own if name.startswith('difference')]
+    assert np.isnan(differences).all()
+    assert own['value'] == pytest.approx(0.5, abs=0.02)
+    assert row['value'] == pytest.approx(0.3, abs=0.02)
+    for mean in (row, own):
+        assert np.isfinite([mean['ci_low'], mean['ci_high']]).all() == tested
+        assert mean['ci_low'] != 0.2
+        assert mean['p'] != 0.001
     assert row['difference'] == pytest.approx(0.2, abs=0.02)
     assert (row['n_units'], row['units']) == (n, 'participants')
     assert np.isfinite(row['difference_p']) == tested

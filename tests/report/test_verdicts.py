@@ -212,7 +212,7 @@ def test_what_is_worse_elsewhere_stands_in_the_summary(tmp_path):
     )
     assert stages.tone == line.tone == 'bad'
     assert line.text.startswith('Worse in 2 of 2 comparisons with baselines')
-    assert '(by p and interval)' in line.text
+    assert '(by p and interval; better in 0)' in line.text
     baseline, stage = line.details
     assert baseline == (
         'Than the baseline "mean-image" (ridge, images): SSIM at 64 x 64 pixels (0.115 against '

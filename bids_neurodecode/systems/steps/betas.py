@@ -52,9 +52,9 @@ NOT_COMPARED = (
     'not compared: they are of model D, as the package recommends.'
 )
 CHOSEN = (
-    'The model of the betas was chosen by how well it identifies runs that are held out within '
-    'training trials. {folds}For the final model and the betas that are written, chosen in the '
-    'same way on all trials: {final} ({scores} of pairs identified).'
+    'The model of the betas was chosen by how well it identifies the stimuli of runs that are '
+    'held out within training trials. {folds}For the final model and the betas that are written, '
+    'chosen in the same way on all trials: {final} ({scores} of pairs identified).'
 )
 TUNED_ON_ALL = (
     'Noise components and fractions of ridge were chosen with repeats of all trials, held-out '
