@@ -22,7 +22,7 @@ ROOMS = {
 """The rooms whose functions take and return arrays, and those that read and make datasets."""
 GROUND = (
     *('samples', 'standardizer', 'spaces', 'config', 'tables', 'extensions'),
-    *('fetched', 'text', 'typing', 'errors'),
+    *('algebra', 'fetched', 'text', 'typing', 'errors'),
 )
 
 

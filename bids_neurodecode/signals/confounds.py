@@ -291,6 +291,9 @@ def _by_strategy(
                     strategy=wanted,
                     ica_aroma='basic',
                     demean=False,
+                    # fMRIPrep's; defaults of nilearn differ between its versions
+                    fd_threshold=0.5,
+                    std_dvars_threshold=1.5,
                 )
         except (LookupError, TypeError, ValueError, RecursionError, AttributeError) as error:
             reason = one_line(error).replace(str(folder), str(table.parent))

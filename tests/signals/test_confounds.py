@@ -65,11 +65,25 @@ def table(tmp_path):
 )
 def test_strategies_are_nilearns(table, strategy):
     image = str(table).replace('desc-confounds_timeseries.tsv', 'desc-preproc_bold.nii.gz')
-    expected, kept = fmriprep.load_confounds(image, strategy=strategy, demean=False)
+    expected, kept = fmriprep.load_confounds(
+        image, strategy=strategy, demean=False, fd_threshold=0.5, std_dvars_threshold=1.5
+    )
     ours = load_confounds(table, N, strategy)
     assert set(ours.names) == set(expected.columns)
     np.testing.assert_allclose(ours.values, expected[list(ours.names)].to_numpy())
     np.testing.assert_array_equal(np.flatnonzero(ours.kept), kept)
+
+
+def test_scrubbing_is_fmripreps_whatever_the_version_of_nilearn(table):
+    frame = pd.read_csv(table, sep='\t')
+    frame['framewise_displacement'], frame['std_dvars'] = 0.1, 1.0
+    # nilearn below 0.13 cut above .2 mm and 3 standardised DVARS where it was told nothing
+    frame.loc[[7, 15], 'framewise_displacement'] = 0.4, 0.6
+    frame.loc[[9, 30], 'std_dvars'] = 1.4, 1.6
+    frame.to_csv(table, sep='\t', index=False)
+    kept = load_confounds(table, N, ['scrub']).kept
+    assert kept[[7, 9]].all()
+    assert not kept[[15, 30]].any()
 
 
 def test_compcor_brings_its_cosines_and_aroma_its_noise_components(table):
