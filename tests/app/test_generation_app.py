@@ -132,7 +132,8 @@ def test_everything_lies_under_its_name_and_is_valid(trained, check_pybids):
     (curves,) = out.rglob('*desc-generated_curves.tsv')
     assert {'prior', 'refiner'} <= set(pd.read_csv(curves, sep='\t').network)
     (card,) = out.rglob('*desc-generated_model.md')
-    assert 'Prior (very deep VAE): ' in card.read_text()
+    assert 'by part: ' in card.read_text()
+    assert '; prior (very deep VAE) ' in card.read_text()
     assert validate_dataset(out) == {}
     check_pybids(out, trained / 'data')
 
