@@ -53,8 +53,6 @@ if TYPE_CHECKING:
 NO_SHEET = 'A volume has no surfaces to be shown on.'
 MAP_WIDTH = 5.1
 """Inches that the slices of a map may take; colour bar and histogram need the rest."""
-
-
 LEGEND_COLUMNS = 5
 """Of the names of an atlas's regions."""
 

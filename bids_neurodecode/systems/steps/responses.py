@@ -16,7 +16,7 @@ from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.bids.sink import write_tsv
 from bids_neurodecode.bids.writer import ProductWriter
 from bids_neurodecode.config import Config
-from bids_neurodecode.samples import Responses, Samples, VoxelMask
+from bids_neurodecode.samples import Responses, Samples, Split, VoxelMask
 from bids_neurodecode.settings.encoding import TABLE
 from bids_neurodecode.systems.steps.betas import trial_samples
 from bids_neurodecode.systems.steps.parcels import clean_run
@@ -87,6 +87,49 @@ class Trials(Inputs):
         """Return the trials, those of each fold, and what to say of sessions that were joined."""
         settings, plan = self.config.betas, self.plan
         return trial_samples(self.betas, self.tuned, self.mask, plan, settings, self.folder)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimated(Inputs):
+    """What betas are estimated from, whole or a share of one of the passes.
+
+    Parameters
+    ----------
+    participant, config, mask, plan
+        Whose data; the settings; voxels of the analysis; trials or samples, and what of them is
+        held out.
+    device
+        Where the engine multiplies: ``cpu`` or ``cuda``.
+    folder, checkpoints
+        That is written into, and where a killed run goes on from.
+    left
+        Files of all shares of the passes before, where the estimation was cut into these.
+    """
+
+    participant: ParticipantInput
+    config: Config
+    mask: VoxelMask
+    plan: Plan
+    device: str
+    folder: Path
+    checkpoints: Path
+    left: list[Path] | None = None
+
+    @property
+    def data(self) -> tuple[ParticipantInput, Config, VoxelMask, pd.DataFrame, Split]:
+        """Whose data, which trials, and what of them is held out."""
+        return self.participant, self.config, self.mask, self.plan.table, self.plan.split
+
+    @property
+    def places(self) -> dict[str, Any]:
+        """How long a trial is, where it computes, reads and writes."""
+        return {
+            'duration': self.plan.stimulus_duration,
+            'folder': self.folder,
+            'checkpoints': self.checkpoints,
+            'device': 'cuda' if self.device == 'cuda' else 'cpu',
+            'left': self.left or (),
+        }
 
 
 def add_responses(
@@ -227,51 +270,17 @@ def quality(participant: ParticipantInput, folder: Path) -> Mapping[str, object]
     ),
     apart=Apart(WHAT, REMEDY),
 )
-def betas(
-    participant: ParticipantInput,
-    config: Config,
-    mask: VoxelMask,
-    plan: Plan,
-    device: str,
-    folder: Path,
-    checkpoints: Path,
-    left: list[Path] = [],  # noqa: B006 - the type says how it is read
-) -> Mapping[str, object]:
+def betas(series: Estimated) -> Mapping[str, object]:
     """Single-trial betas, (n_trials, n_voxels), and those tuned on each fold's training trials.
 
     Parameters
     ----------
-    participant
-        Whose data.
-    config
-        The settings.
-    mask
-        Voxels of the analysis.
-    plan
-        Trials or samples, and what of them is held out.
-    device
-        Where the engine multiplies: ``cpu`` or ``cuda``.
-    folder
-        That is written into.
-    checkpoints
-        Where a killed run goes on from.
-    left
-        Files of all parts, where the estimation was cut into these.
+    series
+        What they are estimated from.
     """
     from bids_neurodecode.systems.steps.betas import estimate
 
-    found = estimate(
-        participant,
-        config,
-        mask,
-        plan.table,
-        plan.split,
-        duration=plan.stimulus_duration,
-        folder=folder,
-        checkpoints=checkpoints,
-        device='cuda' if device == 'cuda' else 'cpu',
-        left=left,
-    )
+    found = estimate(*series.data, **series.places)
     own = {'maps': 'beta_maps', 'info': 'beta_info'}
     return {own.get(name, name): made for name, made in found.items()}
 
@@ -285,45 +294,20 @@ def betas(
     memory=betas.memory,
     apart=Apart(WHAT, REMEDY),
 )
-def part_of_betas(
-    participant: ParticipantInput,
-    config: Config,
-    mask: VoxelMask,
-    plan: Plan,
-    device: str,
-    share: dict[str, int],
-    folder: Path,
-    checkpoints: Path,
-    left: list[Path] = [],  # noqa: B006 - the type says how it is read
-) -> Mapping[str, object]:
+def part_of_betas(series: Estimated, share: dict[str, int]) -> Mapping[str, object]:
     """Do a share of one of the passes over the data that betas need.
 
     Parameters
     ----------
-    participant, config, mask, plan, device, folder, checkpoints
-        As :func:`betas` takes them.
+    series
+        What they are estimated from.
     share
         The pass (``stage``), which share (``number``), and how many there are (``of``).
-    left
-        Files of the passes before.
     """
     from bids_neurodecode.signals.trialpasses import Share
     from bids_neurodecode.systems.steps.betas import estimate_part
 
-    files = estimate_part(
-        participant,
-        config,
-        mask,
-        plan.table,
-        plan.split,
-        duration=plan.stimulus_duration,
-        folder=folder,
-        checkpoints=checkpoints,
-        device='cuda' if device == 'cuda' else 'cpu',
-        left=left,
-        share=Share(**share),
-    )
-    return {'left': files}
+    return {'left': estimate_part(*series.data, **series.places, share=Share(**share))}
 
 
 @step('reliability', makes=('reliability_maps',), many=('reliability_maps',))
