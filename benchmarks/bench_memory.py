@@ -156,12 +156,11 @@ def ridge(given: dict[str, Any], _: Path) -> None:
 
 def generation(given: dict[str, Any], _: Path) -> None:
     """Images of a generator without networks, from all columns: what grows with the data."""
-    from bids_neurodecode.systems.reconstruction.generation.pipeline import generate_pictures
-
     from bids_neurodecode.config import build_config
     from bids_neurodecode.stimuli.features import get_extractor
     from bids_neurodecode.systems.base import PerStimulus
     from bids_neurodecode.systems.reconstruction.generation.data import Inputs
+    from bids_neurodecode.systems.reconstruction.generation.run import generate_pictures
 
     own = {
         'selection': {'measure': 'none'},

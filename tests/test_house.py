@@ -24,6 +24,29 @@ def test_no_modules_import_each_other():
     assert circles() == []
 
 
+def unknown_imports(text, known):
+    """What a script imports of the package that is not there, wherever it is written."""
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.ImportFrom) and (node.module or '').startswith(f'{PACKAGE}.'):
+            for name in (alias.name for alias in node.names):
+                if f'{node.module}.{name}' in known:
+                    continue
+                file = known.get(node.module)
+                if file is None or not re.search(rf'\b{name}\b', file.read_text('utf-8')):
+                    yield f'{node.module}.{name}'
+
+
+def test_what_scripts_import_is_there():
+    scripts = [file for part in ('benchmarks', 'docs') for file in (ROOT / part).rglob('*.py')]
+    assert len(scripts) > 20
+    known = modules(ROOT)
+    assert {
+        (file.name, each) for file in scripts for each in unknown_imports(file.read_text(), known)
+    } == set()
+    moved = 'def run():\n    from bids_neurodecode.spaces import Nowhere'
+    assert list(unknown_imports(moved, known)) == ['bids_neurodecode.spaces.Nowhere']
+
+
 def test_nothing_private_is_imported():
     assert private_imports() == []
 

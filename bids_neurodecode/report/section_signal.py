@@ -40,11 +40,11 @@ LOWER_TSNR = (
 )
 RELIABILITY = (
     'Reliability: in the {n:,} of {of:,} voxels ({share}) that were selected for their agreement '
-    'over repeats, stimuli can explain {high:.0f} % of the variance of responses averaged over '
-    'repeats (median; {low:.0f} % over the mask), so that even a perfect model of one voxel would '
-    'correlate with these at about {r:.2f}. The rest is noise that no decoder can read. How near '
-    'a decoder of all voxels together can come to a perfect score is not known; more repeats or '
-    'more such voxels raise it.'
+    'over repeats, stimuli can explain {high:.0f} % of the variance of the written betas averaged '
+    'over repeats (median; {low:.0f} % over the mask), so that even a perfect model of one voxel '
+    'would correlate with these at about {r:.2f}. The rest is noise that no decoder can read. How '
+    'near a decoder of all voxels together can come to a perfect score is not known; it rises '
+    'with more repeats and with more such voxels.'
 )
 SHARED = (
     'Reliability: responses of the {n:,} voxels correlate between participants at {r:.2f} '

@@ -35,8 +35,6 @@ from bids_neurodecode.workflow.nodes import Ladder
 from bids_neurodecode.workflow.step import ALL, step
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from bids_neurodecode.evaluation.metrics import Score
 
 TOO_SHORT = 'The film {name} lasts {duration:g} s, less than one volume of {tr:g} s. Leave it out.'
@@ -367,8 +365,6 @@ def clock_of_films(durations: Mapping[str, float], repetition_time: float) -> pd
     DataError
         If a film is shorter than a volume.
     """
-    import pandas as pd
-
     parts = []
     for number, (name, duration) in enumerate(durations.items()):
         n_volumes = int(np.floor(duration / repetition_time + 1e-6))
