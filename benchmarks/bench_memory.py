@@ -19,7 +19,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -154,8 +154,22 @@ def ridge(given: dict[str, Any], _: Path) -> None:
     )
 
 
-def generation(given: dict[str, Any], _: Path) -> None:
+def generation(given: dict[str, Any], folder: Path) -> None:
     """Images of a generator without networks, from all columns: what grows with the data."""
+    _generate(given, folder, _Coarse())
+
+
+def published(given: dict[str, Any], folder: Path) -> None:
+    """The same with as many latents and conditions as VDVAE and Versatile Diffusion have.
+
+    Images have 512 pixels a side and lie in a file, as in the program. What weights of networks
+    take is not in it.
+    """
+    sizes = {'text': (77, 768), 'vision': (257, 768)}
+    _generate(given, folder, _Coarse(picture_size=512, length=91_168, sizes=sizes))
+
+
+def _generate(given: dict[str, Any], folder: Path, generator: _Coarse) -> None:
     from bids_neurodecode.config import build_config
     from bids_neurodecode.stimuli.features import get_extractor
     from bids_neurodecode.systems.base import PerStimulus
@@ -170,24 +184,60 @@ def generation(given: dict[str, Any], _: Path) -> None:
     given['config'] = build_config(given['config'].model_dump() | own)
     gabor, pictures = get_extractor('gabor'), given['pictures']
     features = PerStimulus(pictures.stimuli, gabor.transform(pictures.values))
-    inputs = Inputs(features, pictures, gabor)
-    generate_pictures(
+    size = generator.picture_size
+    shape = (len(pictures.stimuli), size, size, 3)
+    images = np.lib.format.open_memmap(folder / 'images.npy', 'w+', np.uint8, shape)
+    for row, image in enumerate(pictures.values):
+        images[row] = image.repeat(size // 16, axis=0).repeat(size // 16, axis=1)
+    images.flush()
+    images = np.load(folder / 'images.npy', mmap_mode='r')
+    inputs = Inputs(
+        features,
+        PerStimulus(pictures.stimuli, images),
+        gabor,
+        viewers={'viewer': {'pixels': _Pixels()}},
+    )
+    found = generate_pictures(
         given['samples'],
         [given['samples']],
         given['split'],
         inputs,
-        _Coarse(),
+        generator,
         given['config'],
         tsnr_runs=given['tsnr_runs'],
+        checkpoint_dir=folder / 'kept',
     )
+    from bids_neurodecode.models.storage import save_arrays
+
+    save_arrays(folder / 'model.safetensors', found.model.state(), {})
+
+
+class _Pixels:
+    """Coarse pixels, from which responses to what was made are predicted."""
+
+    def transform(self, images: Any) -> Any:
+        step = images.shape[1] // 4
+        return images[:, ::step, ::step].reshape(len(images), -1).astype(np.float32)
 
 
 @dataclass(frozen=True)
 class _Coarse:
-    """A generator whose latents are coarse pixels, and whose second stage changes nothing."""
+    """A generator whose latents are coarse pixels, and whose second stage changes nothing.
 
-    name: str = 'coarse'
+    Parameters
+    ----------
+    picture_size
+        Pixels a side, a multiple of 4.
+    length
+        Of the latents; coarse pixels are repeated to fill it.
+    sizes
+        Of conditions, made of the images' components; None: the components.
+    """
+
     picture_size: int = 16
+    length: int = 48
+    sizes: Mapping[str, tuple[int, int]] | None = None
+    name: str = 'coarse'
     n_latents: int = 1
     used: frozenset[str] = frozenset()
 
@@ -201,15 +251,28 @@ class _Coarse:
         return self
 
     def encode(self, pictures: Any) -> Any:
-        small = pictures.reshape(len(pictures), 4, 4, 4, 4, 3).mean(axis=(2, 4))
-        return small.reshape(len(pictures), -1).astype(np.float32)
+        step = pictures.shape[1] // 4
+        small = pictures[:, ::step, ::step].reshape(len(pictures), -1).astype(np.float32)
+        return np.tile(small, (1, self.length // 48 + 1))[:, : self.length]
 
     def decode(self, latents: Any, _: Any) -> Any:
-        small = np.clip(latents, 0, 255).astype(np.uint8).reshape(-1, 4, 4, 3)
-        return small.repeat(4, axis=1).repeat(4, axis=2)
+        small = np.clip(latents[:, :48], 0, 255).astype(np.uint8).reshape(-1, 4, 4, 3)
+        step = self.picture_size // 4
+        return small.repeat(step, axis=1).repeat(step, axis=2)
 
-    def conditions(self, of: Any, _: Any = None) -> dict[str, Any]:
-        return {'features': of.components}
+    def conditions(self, of: Any, folder: Any = None) -> dict[str, Any]:
+        if self.sizes is None:
+            return {'features': of.components}
+        found, n = {}, len(of.components)
+        for name, shape in self.sizes.items():
+            from bids_neurodecode.systems.reconstruction.generation.published import _room
+
+            values = _room(folder, name, (n, *shape))
+            values = np.empty((n, *shape), np.float32) if values is None else values
+            for row, component in enumerate(of.components):
+                values[row] = np.resize(component, shape)
+            found[name] = values
+        return found
 
     def refine(self, start: Any, *_: Any, **__: Any) -> Any:
         return start
@@ -320,6 +383,7 @@ STEPS: dict[str, Callable[[dict[str, Any], Path], None]] = {
     'linear': linear,
     'ridge': ridge,
     'generation': generation,
+    'published': published,
     'films': films,
     'banded': banded,
     'cifti': cifti,

@@ -16,7 +16,9 @@ BLOCK_BYTES = 2**27
 """Of the doubles that are held at a time."""
 
 
-def room(values: npt.NDArray[Any], shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
+def room(
+    values: npt.NDArray[Any], shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32
+) -> npt.NDArray[Any]:
     """Return room for what is made of an array; that of a mapped one is mapped where it is large.
 
     The file lies beside that of the array and has no name: it goes with the room.
@@ -26,13 +28,15 @@ def room(values: npt.NDArray[Any], shape: tuple[int, ...]) -> npt.NDArray[np.flo
     values
         What the room is filled from.
     shape
-        Of the room, which is float32.
+        Of the room.
+    dtype
+        Of the room; float32 if left out.
     """
     file = getattr(values, 'filename', None)
-    if file is None or 4 * int(np.prod(shape)) < MAPPED_BYTES:
-        return np.empty(shape, dtype=np.float32)
+    if file is None or np.dtype(dtype).itemsize * int(np.prod(shape)) < MAPPED_BYTES:
+        return np.empty(shape, dtype=dtype)
     with tempfile.TemporaryFile(dir=Path(file).parent) as stream:
-        mapped = np.memmap(stream, np.float32, 'w+', shape=shape)
+        mapped = np.memmap(stream, dtype, 'w+', shape=shape)
     mapped.filename = file  # what is made of this one lies beside it, too
     return mapped
 
@@ -42,23 +46,26 @@ def rows_of(
     rows: npt.NDArray[np.integer[Any]],
     like: npt.NDArray[Any],
     keep: npt.NDArray[np.bool_] | None = None,
-) -> npt.NDArray[np.float32]:
+    dtype: npt.DTypeLike = np.float32,
+) -> npt.NDArray[Any]:
     """Return some rows, in room as what is made of another array has.
 
     Parameters
     ----------
     values
-        Shape (n_rows, n_columns).
+        Shape (n_rows, n_columns), or (n_rows, ...) without ``keep``.
     rows
         Row numbers, (n,).
     like
         Beside whose file they lie, if it is mapped.
     keep
         Columns that are kept, (n_columns,); all if left out.
+    dtype
+        Of what is returned; float32 if left out.
     """
-    n_columns = values.shape[1] if keep is None else int(np.count_nonzero(keep))
-    out = room(like, (len(rows), n_columns))
-    for part in blocks(len(rows), values.shape[1]):
+    shape = values.shape[1:] if keep is None else (int(np.count_nonzero(keep)),)
+    out = room(like, (len(rows), *shape), dtype)
+    for part in blocks(len(rows), int(np.prod(values.shape[1:]))):
         some = values[rows[part]]
         out[part] = some if keep is None else some[:, keep]
     return out
@@ -97,17 +104,17 @@ def by_rows(
     return np.concatenate(found) if found else of(values)
 
 
-def joined(parts: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
+def joined(parts: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
     """Return the rows of arrays one after the other, mapped where they are.
 
     Parameters
     ----------
     parts
-        Shape (n_rows, n_columns) each, one or more.
+        Of one type, (n_rows, ...) each, one or more.
     """
     if len(parts) == 1:
         return parts[0]
-    out = room(parts[0], (sum(map(len, parts)), *parts[0].shape[1:]))
+    out = room(parts[0], (sum(map(len, parts)), *parts[0].shape[1:]), parts[0].dtype)
     start = 0
     for part in parts:
         out[start : start + len(part)] = part

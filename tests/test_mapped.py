@@ -10,6 +10,7 @@ from bids_neurodecode import mapped
 from bids_neurodecode.bids.records import ParticipantInput, RunInput
 from bids_neurodecode.levels.pages import make_report
 from bids_neurodecode.standardizer import Standardizer
+from bids_neurodecode.systems.base import PerStimulus
 from bids_neurodecode.systems.encoding.steps import training as picture_encoding
 from bids_neurodecode.systems.encoding.steps.features import extract_band
 from bids_neurodecode.systems.encoding.steps.outputs import publish_encoding
@@ -37,6 +38,22 @@ def test_room_of_a_mapped_array_is_mapped_without_a_name(values, tmp_path):
     assert not isinstance(mapped.room(values, (3, 20)), np.memmap)  # small
     assert not isinstance(mapped.room(np.asarray(values), (30, 20)), np.memmap)
     assert [file.name for file in tmp_path.iterdir()] == ['betas.npy']
+
+
+def test_images_of_many_stimuli_are_mapped_as_they_were(tmp_path, monkeypatch):
+    """Those that were seen, those that are made, and how they are put together."""
+    monkeypatch.setattr(mapped, 'MAPPED_BYTES', 1000)
+    images = np.random.default_rng(0).integers(0, 256, (6, 16, 16, 3), dtype=np.uint8)
+    np.save(tmp_path / 'images.npy', images)
+    known = PerStimulus(tuple('abcdef'), np.load(tmp_path / 'images.npy', mmap_mode='r'))
+    some = known.of('ffab')
+    assert isinstance(some, np.memmap)
+    assert some.dtype == np.uint8
+    np.testing.assert_array_equal(some, images[[5, 5, 0, 1]])
+    both = mapped.joined([some, known.of('cd')])
+    assert isinstance(both, np.memmap)
+    np.testing.assert_array_equal(both, images[[5, 5, 0, 1, 2, 3]])
+    assert not isinstance(PerStimulus(tuple('abcdef'), images).of('ffab'), np.memmap)
 
 
 def test_standardised_columns_are_those_of_the_whole(values):

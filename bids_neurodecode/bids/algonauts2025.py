@@ -57,7 +57,8 @@ BAD_ARRAY = (
 NO_FILM = (
     'There is no film of the episode {episode} below {folder} (a name that ends in '
     '{episode}.mkv). Download it, name its folder with --stimuli-dir, or give features of the '
-    'episodes: features.table = "{{film}}.npy", {{film}} being {episode}.'
+    'episodes: features.table = "{{film}}.npy", {{film}} being {episode}. Without either, '
+    '--level responses cleans and aligns the series, measures how well they agree, and stops.'
 )
 FILM_SHORT = (
     'The film {film} lasts {lasts:.1f} s, and {episode} has {volumes} volumes of 1.49 s. Give the '
@@ -133,7 +134,8 @@ def _participant(request: Request, label: str, files: Mapping[str, Path]) -> Par
     features = film_features(runs, folder, request.features)
     for run in runs:
         for name in _shown(run):
-            if name not in features and not (folder / name).is_file():
+            there = name in features or (folder / name).is_file()
+            if request.needs_films and not there:
                 raise InputError(NO_FILM.format(episode=name, folder=folder))
     return ParticipantInput(
         label=label,

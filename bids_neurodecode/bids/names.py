@@ -114,6 +114,11 @@ PRODUCTS: Mapping[str, Product] = {
     'ncsnr': _map('ncsnr', 'Noise-ceiling signal-to-noise ratio of a single trial', 'ratio'),
     'tsnr': _map('tsnr', 'Temporal signal-to-noise ratio, mean over runs', 'ratio', 'boldmap'),
     'isc': _map('isc', 'Leave-one-participant-out intersubject correlation', 'Pearson r'),
+    'repeatr': _map(
+        'repeatr',
+        'Correlation of each presentation of a film with the mean of its other presentations',
+        'Pearson r',
+    ),
     'pearsonr': _map('pearsonr', 'Correlation of predicted and measured response', 'Pearson r'),
     'noisenormalized': _map(
         'noisenormalized',

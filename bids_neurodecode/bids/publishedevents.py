@@ -20,7 +20,7 @@ from bids_neurodecode.bids.features import features_of_films, has_own_table
 from bids_neurodecode.bids.filmrows import film_rows
 from bids_neurodecode.bids.layouts import keep_table
 from bids_neurodecode.bids.rows import LONG_NAMES, NUMBER, Rows, fields_of, key_of
-from bids_neurodecode.bids.stimuli import MOVING, SOUNDS, resolve_stimulus
+from bids_neurodecode.bids.stimuli import FILMS, MOVING, SOUNDS, resolve_stimulus
 from bids_neurodecode.bids.stimulusfolder import StimulusFolder, has_extension
 from bids_neurodecode.bids.timing import (
     NO_COLUMN,
@@ -106,6 +106,8 @@ class EventsReader:
         The setting ``features.table``: films that have a table need no file.
     table_rate
         The setting ``features.table_rate``: by it the length of such films is known.
+    needs_films
+        Whether films have to be there where they are named.
     """
 
     settings: EventSettings
@@ -115,6 +117,7 @@ class EventsReader:
     made_dir: Path | None = None
     features: str | None = None
     table_rate: float | None = None
+    needs_films: bool = True
     _columns: dict[str, str | None] = field(default_factory=dict)
     _with_extension: dict[str, bool] = field(default_factory=dict)
     _said: list[str] = field(default_factory=list)
@@ -402,12 +405,13 @@ class EventsReader:
         pure = PurePosixPath(name)
         if strict and (pure.is_absolute() or '..' in pure.parts):
             resolve_stimulus(name, self.folder.path, file)  # says what is wrong with it
-        if has_own_table(name, self.features):
+        is_film = pure.suffix.lower() in FILMS
+        if has_own_table(name, self.features) or (is_film and not self.needs_films):
             if is_table(name):
                 resolve_stimulus(name, self.folder.path, file)
             elif (known := self.folder.candidates(name)) and len(known) == 1:
                 return known[0]
-            return pure.as_posix()  # known by its features
+            return pure.as_posix()  # known by its features, or not needed
         found = self.folder.find(name, file)
         if found is not None:
             if found != name and has_extension(name):

@@ -312,7 +312,7 @@ def _participant(
         runs, conditions = reader.finish(runs)
     else:
         features = film_features(runs, folder, request.features)
-        stimuli = _stimuli(runs, folder, features)
+        stimuli = _stimuli(runs, folder, features, needs_films=request.needs_films)
         paradigm = 'movie' if features else paradigm_of(stimuli, task)
         if paradigm == 'images':
             features = picture_features(label, task, folder, request.features)
@@ -394,11 +394,11 @@ def _check_alike(runs: Sequence[RunInput]) -> None:
 
 
 def _stimuli(
-    runs: Sequence[RunInput], folder: Path, features: Mapping[str, Path]
+    runs: Sequence[RunInput], folder: Path, features: Mapping[str, Path], *, needs_films: bool
 ) -> tuple[str, ...]:
     """Resolve and open every stimulus of the runs once; names sorted.
 
-    A film with a table of features needs no file.
+    A film with a table of features needs no file, nor any film where none is looked at.
     """
     seen: dict[str, Path] = {}
     for run in runs:
@@ -406,7 +406,8 @@ def _stimuli(
             seen.setdefault(name, run.events)
     paradigm_of([name for name in seen if Path(name).suffix], runs[0].entities['task'])
     for name, events in seen.items():
-        if name in features and not is_table(name) and not (folder / name).exists():
+        known = name in features or (not needs_films and Path(name).suffix.lower() in FILMS)
+        if known and not is_table(name) and not (folder / name).exists():
             continue
         file = resolve_stimulus(name, folder, events)
         if paradigm_of([name], '') == 'images':

@@ -59,6 +59,8 @@ class Request:
     split: SplitSettings = field(default_factory=SplitSettings)
     conditions: ConditionSettings = field(default_factory=ConditionSettings)
     system: str = 'auto'
+    needs_films: bool = True
+    """Whether films (or features of them) have to be there: what is measured does without."""
 
     @cached_property
     def stimuli(self) -> StimulusFolder:
@@ -75,6 +77,7 @@ class Request:
             made_dir=self.made_dir,
             features=self.features,
             table_rate=self.table_rate,
+            needs_films=self.needs_films,
         )
 
 

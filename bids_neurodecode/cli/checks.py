@@ -127,6 +127,7 @@ def request_of(arguments: Arguments, config: Config) -> Request:
         split=config.split,
         conditions=config.conditions,
         system=config.system,
+        needs_films=arguments.level != 'responses',
     )
 
 

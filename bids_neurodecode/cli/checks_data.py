@@ -297,7 +297,8 @@ def check_films(person: ParticipantInput) -> tuple[str, ...]:
     notes: list[str] = []
     for name, (shown, events) in _longest_showings(person.runs).items():
         film = person.stimuli_dir / name
-        if name in person.features and not has_frames(person, name):
+        without = name in person.features and not has_frames(person, name)
+        if without or not film.is_file():  # not needed, or it would have been refused before
             continue
         info = check_film_once(film)
         notes += info.notes(film.name)

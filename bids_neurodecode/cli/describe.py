@@ -100,8 +100,9 @@ def _steps(arguments: Arguments, config: Config, inputs: DatasetInput) -> list[s
     steps = _responses(config, inputs)
     confounds = ', '.join([*config.clean.strategy, *config.clean.columns]) or 'none'
     steps.append(f'confounds regressed out: {confounds}')
-    if arguments.level == 'betas':
-        return [*steps, 'noise ceilings and a report of the betas, and no more (--level betas)']
+    if arguments.level != 'full':
+        end = f'and no more (--level {arguments.level})'
+        return [*steps, f'reliability and a report of the responses, {end}']
     return steps + _analysis(arguments, config, inputs)
 
 

@@ -46,7 +46,7 @@ def with_installed(
     """
     people = inputs.participants
     images = bool(people) and all(person.paradigm == 'images' for person in people)
-    if arguments.analysis_level == 'group' or not images or arguments.level == 'betas':
+    if arguments.analysis_level == 'group' or not images or arguments.level != 'full':
         return config, []
     if config.system not in {'auto', 'reconstruction', 'encoding'}:
         return config, []

@@ -487,7 +487,7 @@ def write_dataset(
         citation = citations_of(results_alike(results[0], arguments.output_dir))
     else:
         first = inputs.participants[0]
-        system = 'betas' if arguments.level == 'betas' else None
+        system = None if arguments.level == 'full' else arguments.level
         form = form_of(first.runs[0].bold) if first.runs else None
         citation = citations(
             config, first.paradigm, list(inputs.derivatives), first.layout, system, form

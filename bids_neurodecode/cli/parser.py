@@ -46,7 +46,8 @@ PREDICT_NEEDS_MODELS = '--mode predict needs --models-from: the derivatives that
 MODELS_NEED_PREDICT = '--models-from is for --mode predict. Leave it out, or add --mode predict.'
 STUDY_TRAINS = '--study trains its variants: leave out --mode predict.'
 BETAS_TRAIN = (
-    '--level betas estimates betas and stops: leave out {option}, or leave out --level betas.'
+    '--level {level} estimates responses and stops: leave out {option}, or leave out '
+    '--level {level}.'
 )
 GPUS_ON_CPU = '--n-gpus {n} contradicts --device cpu. Leave one of them out.'
 
@@ -74,7 +75,7 @@ class Arguments:
     config_file: Path | None
     recipe: str
     atlas: str | None
-    level: Literal['full', 'betas']
+    level: Literal['full', 'betas', 'responses']
     mode: Literal['train', 'predict']
     models_from: Path | None
     stimuli_dir: Path | None
@@ -276,10 +277,11 @@ def _add_analysis(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         '--level',
-        choices=('full', 'betas'),
+        choices=('full', 'betas', 'responses'),
         default='full',
         help='all that the system does (default), or single-trial betas, their reliability and '
-        'report alone',
+        'report alone; "responses" the same, and of films cleaned and aligned series (no film has '
+        'to be there)',
     )
     group.add_argument(
         '--mode',
@@ -499,13 +501,13 @@ def _check_together(arguments: Arguments) -> None:
         raise ArgumentsError(MODELS_NEED_PREDICT)
     if arguments.mode == 'predict' and arguments.study is not None:
         raise ArgumentsError(STUDY_TRAINS)
-    if arguments.level == 'betas':
-        _check_betas_alone(arguments)
+    if arguments.level != 'full':
+        _check_responses_alone(arguments)
     if arguments.device == 'cpu' and arguments.n_gpus:
         raise ArgumentsError(GPUS_ON_CPU.format(n=arguments.n_gpus))
 
 
-def _check_betas_alone(arguments: Arguments) -> None:
+def _check_responses_alone(arguments: Arguments) -> None:
     others = {
         'group': arguments.analysis_level == 'group',
         '--mode predict': arguments.mode == 'predict',
@@ -514,7 +516,7 @@ def _check_betas_alone(arguments: Arguments) -> None:
     }
     for option, given in others.items():
         if given:
-            raise ArgumentsError(BETAS_TRAIN.format(option=option))
+            raise ArgumentsError(BETAS_TRAIN.format(option=option, level=arguments.level))
 
 
 def _named(pairs: Sequence[tuple[str, Path]]) -> Mapping[str, Path]:

@@ -62,15 +62,15 @@ SAME_MODELS = (
 )
 BETAS_OF_FILMS = (
     'The task {task!r} of sub-{label} shows films, and their responses are no single-trial betas. '
-    'Leave out --level betas, or choose another --task-id.'
+    'Use --level responses (cleaned and aligned series), or choose another --task-id.'
 )
 BETAS_IN_RESULTS = (
-    '{folder} holds results of sub-{label} beyond betas, which --level betas would replace. '
+    '{folder} holds results of sub-{label} beyond these, which --level {level} would replace. '
     'Give another output folder.'
 )
 BETAS_TAKEN = (
-    'The betas of sub-{label} are there already ({file}), so --level betas has nothing to do. '
-    'Leave out --level betas, or betas.precomputed.'
+    'The betas of sub-{label} are there already ({file}), so --level {level} has nothing to do. '
+    'Leave out --level {level}, or betas.precomputed.'
 )
 NOT_SELECTED = (
     'Encoding models predict all voxels of the mask (or of the regions of an atlas): none are '
@@ -155,8 +155,8 @@ def check_before(arguments: Arguments, config: Config, inputs: DatasetInput) -> 
     check_declarations(config.system)
     check_system(arguments, config, inputs)
     check_networks(arguments, config, inputs)
-    if arguments.level == 'betas':
-        check_betas_level(arguments, inputs)
+    if arguments.level != 'full':
+        check_responses_alone(arguments, inputs)
     elif not (arguments.reports_only or arguments.boilerplate_only):
         check_pictures(arguments, config, inputs)
 
@@ -176,7 +176,7 @@ def check_networks(arguments: Arguments, config: Config, inputs: DatasetInput) -
     ArgumentsError
         Naming the setting or the model, and the extra to install.
     """
-    made_anew = arguments.reports_only or arguments.boilerplate_only or arguments.level == 'betas'
+    made_anew = arguments.reports_only or arguments.boilerplate_only or arguments.level != 'full'
     if has_networks() or made_anew or arguments.analysis_level == 'group':
         return
     for person in inputs.participants:
@@ -226,8 +226,8 @@ def _applied_network(folder: Path, person: ParticipantInput, config: Config) -> 
     return next((f'the model {file.name}' for file in networks if system == 'movie'), '')
 
 
-def check_betas_level(arguments: Arguments, inputs: DatasetInput) -> None:
-    """Refuse betas alone where there are none to estimate, or more would be lost.
+def check_responses_alone(arguments: Arguments, inputs: DatasetInput) -> None:
+    """Refuse responses alone where there are none to estimate, or more would be lost.
 
     Parameters
     ----------
@@ -244,17 +244,20 @@ def check_betas_level(arguments: Arguments, inputs: DatasetInput) -> None:
     from bids_neurodecode.systems.steps.records import read_results, results_path
 
     for person in inputs.participants:
-        if person.paradigm == 'movie':
+        if person.paradigm == 'movie' and arguments.level == 'betas':
             raise ArgumentsError(BETAS_OF_FILMS.format(task=person.task, label=person.label))
         if person.betas is not None:
-            raise ArgumentsError(BETAS_TAKEN.format(label=person.label, file=person.betas))
+            raise ArgumentsError(
+                BETAS_TAKEN.format(label=person.label, file=person.betas, level=arguments.level)
+            )
         record = results_path(arguments.output_dir, person.label, person.task)
         try:
-            more = record.is_file() and read_results(record).system != 'betas'
+            more = record.is_file() and read_results(record).fits_models
         except ReportError as error:
             raise InputError(str(error)) from error
         if more:
             told = {'folder': arguments.output_dir, 'label': person.label}
+            told |= {'level': arguments.level}
             raise ArgumentsError(BETAS_IN_RESULTS.format(**told))
 
 

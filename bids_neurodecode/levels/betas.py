@@ -1,4 +1,4 @@
-"""Betas alone: single-trial betas, their reliability and their report, and no more."""
+"""Responses alone: single-trial betas or aligned series, their reliability and their report."""
 
 from __future__ import annotations
 
@@ -6,22 +6,33 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from bids_neurodecode.samples import VoxelMask
+from bids_neurodecode.systems.movie.steps.outputs import publish_aligned
+from bids_neurodecode.systems.movie.steps.shared import shared_responses
+from bids_neurodecode.systems.movie.steps.training import align_films
+from bids_neurodecode.systems.steps.plan import plan_films
 from bids_neurodecode.systems.steps.publish import (
     Measured,
+    Outputs,
     publish_trials,
+    publish_tsnr,
     publishing,
+    sentence,
 )
 from bids_neurodecode.systems.steps.responses import (
     add_atlas,
     add_betas,
     publish_reliable,
+    quality,
     reliability,
     reliable_voxels,
 )
 from bids_neurodecode.workflow.nodes import Ladder
 
-SYSTEM = 'betas'
+SYSTEM, SERIES = 'betas', 'responses'
 TUNED_ON_ALL = (
     'Noise components and fractions of ridge were chosen with repeats of all trials. A model that '
     'is judged on held-out trials of these betas had these in the tuning: set betas.model = "B", '
@@ -36,6 +47,59 @@ def add_betas_level(ladder: Ladder) -> None:
     add_atlas(ladder)
     ladder.add(reliable_voxels)
     ladder.add(publish_betas)
+
+
+def add_film_responses(ladder: Ladder) -> None:
+    """Add the steps of cleaned series on the clock of the films, which need no film."""
+    run = ladder.run
+    ladder.add(plan_films, hold_out=False)
+    ladder.add(quality)
+    ladder.add(align_films)
+    add_atlas(ladder)
+    everyone = '' if run.everyone is None else str(run.everyone)
+    ladder.add(shared_responses, everyone=everyone, sums=str(run.work_dir / 'sums'))
+    ladder.add(publish_film_responses)
+
+
+@publishing(lambda size: size.series_gb)
+def publish_film_responses(
+    outputs: Outputs,
+    aligned: list[npt.NDArray[np.float32]],
+    showings: Mapping[str, Any],
+    agreement_maps: list[Path],
+    shared_info: Mapping[str, Any],
+) -> Mapping[str, object]:
+    """Write the aligned series, how well they agree, and the record for the report.
+
+    Parameters
+    ----------
+    outputs
+        Where it is written, and maps of all systems.
+    aligned
+        Series of each presentation on the clock of its film, (n_volumes, n_voxels).
+    showings
+        When each film was shown in which run.
+    agreement_maps, shared_info
+        Correlation between presentations and between participants, and who was compared.
+    """
+    publisher, shown = outputs.publisher, showings['showings']
+    writer, participant = publisher.writer, outputs.participant
+    publish_aligned(publisher, outputs.mask, aligned, shown)
+    maps = publish_tsnr(writer, outputs.tsnr) | outputs.publish_atlas()
+    for file in agreement_maps:
+        name = file.name.removesuffix('.nii.gz')
+        maps[name] = writer.image(name, file)
+    runs = range(len(participant.runs))
+    return publisher.finish(
+        publisher.record(
+            SERIES,
+            n_trials={number: sum(s['run'] == number for s in shown) for number in runs},
+            notes=tuple(map(sentence, shared_info['notes'])),
+            maps=maps,
+            mean_bold=writer.image('meanbold', outputs.mean_bold),
+            stimuli_dir=participant.stimuli_dir,
+        )
+    )
 
 
 @publishing(lambda size: 0.2 + size.written_gb)

@@ -34,6 +34,7 @@ from bids_neurodecode.report.build import (
 from bids_neurodecode.report.cortex import HOW, plot_cortex
 from bids_neurodecode.report.facts import Facts
 from bids_neurodecode.report.groupmaps import BY_REGION, choose_held_out, mean_map
+from bids_neurodecode.report.nouns import page_in_nouns
 from bids_neurodecode.report.reader import Reader, reading
 from bids_neurodecode.report.results import ParticipantResults
 from bids_neurodecode.report.section_group import (
@@ -145,7 +146,10 @@ def write_group_report(
         readers = [Reader(results) for results in participants]
         brains = (*_maps(readers, tested or {}), *region_blocks(regions, _seen(readers)))
         page = _page(readers, failures or {}, shared, brains, html.parent)
-        write_page(page, html, figures_dir)
+        forms = {results.form for results in participants}
+        write_page(
+            page_in_nouns(page, forms.pop() if len(forms) == 1 else None), html, figures_dir
+        )
 
 
 def _page(

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bids_neurodecode.report import scores
+from bids_neurodecode.report.nouns import in_nouns
 from bids_neurodecode.report.reader import Reader, confidence_of, reading
 from bids_neurodecode.report.results import ParticipantResults
 from bids_neurodecode.report.verdicts import FINAL, score_verdict
@@ -34,9 +35,11 @@ def participant_headlines(results: ParticipantResults) -> tuple[str, ...]:
         if reader.metrics is None:
             from bids_neurodecode.report.section_signal import ceiling_text
 
-            return tuple(filter(None, [ceiling_text(results)]))
-        confidence = confidence_of(reader)
-        return _lines(reader.metrics, lambda row: score_verdict(row, confidence).text)
+            lines = tuple(filter(None, [ceiling_text(results)]))
+        else:
+            confidence = confidence_of(reader)
+            lines = _lines(reader.metrics, lambda row: score_verdict(row, confidence).text)
+        return tuple(in_nouns(line, results.form) for line in lines)
 
 
 def group_headlines(participants: Sequence[ParticipantResults]) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from bids_neurodecode.bids.captions import captions_file
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.config import Config, RoiFile, load_config
 from bids_neurodecode.extensions import find_system, versions_of
-from bids_neurodecode.levels.betas import add_betas_level
+from bids_neurodecode.levels.betas import add_betas_level, add_film_responses
 from bids_neurodecode.levels.pages import make_report
 from bids_neurodecode.spaces import files_of
 from bids_neurodecode.stimuli.images import picture_source
@@ -73,8 +73,9 @@ def init_participant_wf(participant: ParticipantInput, run: RunSettings) -> Any:
     if model is not None:
         ladder.run = with_model(run, model)
     extension = find_system(system)
-    if run.level == 'betas':
-        add_betas_level(ladder)
+    if run.level != 'full':
+        alone = add_film_responses if participant.paradigm == 'movie' else add_betas_level
+        alone(ladder)
     elif model is None:
         train = TRAINING[system] if extension is None else extension.train
         train(ladder)
@@ -140,8 +141,8 @@ def fingerprint(participant: ParticipantInput, config: Config, model: Path | Non
     files += [*tables, *(file for file in sidecars if file.is_file())]
     names = [participant.stimuli_dir / name for name in participant.stimuli]
     sources = dict.fromkeys(picture_source(name) for name in names)
-    # a film may be known by its features alone
-    files += [file for file in sources if not participant.features or file.is_file()]
+    # a film may be known by its features alone, or not be needed
+    files += [file for file in sources if file.is_file()]
     files += own_files(participant)
     files += [run.events for run in participant.events_only]
     others = (

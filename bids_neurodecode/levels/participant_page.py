@@ -27,6 +27,7 @@ from bids_neurodecode.report.build import (
     write_page,
 )
 from bids_neurodecode.report.facts import held_out_of
+from bids_neurodecode.report.nouns import page_in_nouns
 from bids_neurodecode.report.reader import Reader, reading
 from bids_neurodecode.report.results import (
     BetaResults,
@@ -92,7 +93,8 @@ def write_participant_report(results: ParticipantResults, html: Path, figures_di
     with reading(f'sub-{results.participant}'), collecting_later():
         own = {f'sub-{results.participant}', f'sub-{results.participant} task-{results.task}'}
         links = tuple(link for link in pages_beside(html) if link[0] not in own)
-        write_page(_page(Reader(results), links), html, figures_dir)
+        page = page_in_nouns(_page(Reader(results), links), results.form)
+        write_page(page, html, figures_dir)
 
 
 def _page(reader: Reader, links: tuple[tuple[str, Path], ...] = ()) -> Page:
@@ -131,8 +133,8 @@ def _page(reader: Reader, links: tuple[tuple[str, Path], ...] = ()) -> Page:
 
 def _of_extension(results: ParticipantResults, reader: Reader) -> tuple[Section, ...]:
     """Return the sections of a system of another package."""
-    # betas alone are no system that can be asked for
-    system = None if results.system == 'betas' else find_system(results.system)
+    # responses alone are no system that can be asked for
+    system = find_system(results.system) if results.fits_models else None
     return tuple(system.sections(reader)) if system and system.sections else ()
 
 
@@ -180,6 +182,8 @@ def _what_was_done(reader: Reader) -> str:
         'encoding': 'predicts the brain responses from what was shown',
         'movie': 'relates the film to the brain responses',
         'betas': 'estimates the brain response to each trial',
+        'responses': 'cleans the series, puts them on the clock of the film, and measures how '
+        'well they agree',
         'conditions': 'tells from the brain responses which condition it was, and how conditions '
         'differ',
     }.get(results.system, 'tells from the brain responses what was shown')

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from bids_neurodecode.algebra import Array, Device, to_numpy
 from bids_neurodecode.errors import ArgumentsError, DataError
+from bids_neurodecode.mapped import by_rows
 from bids_neurodecode.models.ridge import RidgeModel, make_folds
 from bids_neurodecode.models.ridge_solver import (
     Predictors,
@@ -66,7 +67,7 @@ class Factorisation:
         n_folds: int = 5,
         device: Device = 'cpu',
     ) -> None:
-        if X.ndim != 2 or len(X) < 3 or not X.size or not np.isfinite(X).all():
+        if X.ndim != 2 or len(X) < 3 or not X.size or not by_rows(X, _are_finite).all():
             raise DataError(BAD_PREDICTORS.format(found=f'{X.dtype} {X.shape}'))
         self._known = Predictors(X, make_folds(len(X), groups, n_folds), device)
 
@@ -209,6 +210,10 @@ class Factorisation:
             sums += (errors[:, varies] / variance[varies]).sum(axis=1)
             n += int(varies.sum())
         return dict(zip(alphas, (sums / max(n, 1)).tolist(), strict=True))
+
+
+def _are_finite(rows: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.bool_]:
+    return np.asarray(np.isfinite(rows).all(axis=1))
 
 
 _COLUMNS = ('alphas', 'intercept', 'cv_r2', 'cv_mean', 'cv_std', 'target_std')

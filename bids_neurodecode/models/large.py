@@ -13,6 +13,7 @@ it is cut off where the penalty is small (1e-4 of the kernel and less).
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -20,8 +21,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.linalg import blas, cho_factor, cho_solve, lapack
 
-from bids_neurodecode.models.ridge_solver import Folds
 from bids_neurodecode.typing import Float32Array, FloatArray, IndexArray
+
+Folds = Sequence[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]
 
 LARGE = 2**13
 """Samples and predictors from which one kernel is all that is held."""
@@ -85,25 +87,17 @@ def fit_penalties(
     edges = np.cumsum([0, *(len(held) for _, held in folds)])
     targets = np.asarray(Y, dtype=np.float64, order='F')[order]
     targets -= targets.mean(axis=0)
-    kernel = _kernel(X, order)
-    diagonal = kernel.diagonal().copy()
-    n, n_targets = targets.shape
-    size = _largest(kernel)
+    kernel = _Kernel(X, order)
+    n_targets = targets.shape[1]
     weights = np.zeros((X.shape[1], n_targets), dtype=np.float32)
     chosen, missed = np.zeros(n_targets, dtype=np.intp), np.full(n_targets, np.inf)
     for number, alpha in enumerate(alphas):
-        # a penalty below what rounding does to eigenvalues is none
-        penalty = max(float(alpha), float(np.finfo(np.float64).eps) * n * size)
-        # the constant vector is given the eigenvalue ``size`` and taken out of the inverse again
-        _invert(kernel, diagonal, size / n, penalty)
-        constant = 1 / (n * (size + penalty))
-        dual = blas.dsymm(1.0, kernel, targets, lower=1)
-        dual -= constant * targets.sum(axis=0)
+        kernel.invert(alpha)
+        dual = kernel.solve(targets)
         errors = np.zeros(n_targets)
         for start, stop in pairwise(edges):
-            block = np.asfortranarray(kernel[start:stop, start:stop]) - constant
-            factor = cho_factor(block, lower=True, overwrite_a=True, check_finite=False)
-            errors += np.square(cho_solve(factor, dual[start:stop])).mean(axis=0) / len(folds)
+            held = cho_solve(kernel.factor(slice(start, stop)), dual[start:stop])
+            errors += np.square(held).mean(axis=0) / len(folds)
         better = errors < missed
         if not per_target:
             better[:] = errors.mean() < missed.mean()
@@ -111,6 +105,139 @@ def fit_penalties(
             chosen[better], missed[better] = number, errors[better]
             weights[:, better] = _primal(X, order, dual[:, better])
     return weights, chosen, missed
+
+
+class LargeSystem:
+    """A :class:`~bids_neurodecode.models.ridge_solver.System` in the memory of one kernel.
+
+    Weights are dual, in the order of the folds; each change of the penalty inverts the kernel.
+
+    Parameters
+    ----------
+    X
+        Predictors, (n_samples, n_predictors); may lie in a file.
+    order
+        Samples in the order of the folds.
+    folds
+        The rows of each, in that order.
+    """
+
+    def __init__(
+        self, X: npt.NDArray[np.float32], order: IndexArray, folds: Sequence[slice]
+    ) -> None:
+        self.folds = folds
+        self._kernel = _Kernel(X, order)
+        self._known: tuple[_LargeSeen, float, FloatArray] | None = None
+
+    def see(self, targets: npt.NDArray[np.float32]) -> _LargeSeen:
+        """Take centred targets, (n_samples, n_targets), in the order of the folds."""
+        return _LargeSeen(self, targets)
+
+    def missed(
+        self,
+        penalty: float,
+        seen: Sequence[_LargeSeen],
+        weights: Float32Array | None = None,
+    ) -> Iterator[tuple[int, slice, Float32Array]]:
+        """Give what fits without a fold miss on it, of each of the seen.
+
+        Parameters
+        ----------
+        penalty
+            One for all targets.
+        seen
+            Targets, in blocks.
+        weights
+            Not used: those of the last block and penalty are kept.
+        """
+        self._kernel.invert(penalty)
+        factors = [self._kernel.factor(rows) for rows in self.folds]
+        for index, part in enumerate(seen):
+            dual = self.dual(part, penalty)
+            for rows, factor in zip(self.folds, factors, strict=True):
+                yield index, rows, cho_solve(factor, dual[rows]).astype(np.float32)
+
+    def dual(self, part: _LargeSeen, penalty: float) -> FloatArray:
+        """Return dual weights, (n_samples, n_targets); those of the last call are kept.
+
+        Parameters
+        ----------
+        part
+            Targets that were seen.
+        penalty
+            One for all of them.
+        """
+        if self._known is None or self._known[:2] != (part, penalty):
+            self._known = None
+            self._kernel.invert(penalty)
+            targets = np.asarray(part.targets, dtype=np.float64, order='F')
+            self._known = part, penalty, self._kernel.solve(targets)
+        return self._known[2]
+
+
+@dataclass(frozen=True, eq=False)
+class _LargeSeen:
+    system: LargeSystem
+    targets: npt.NDArray[np.float32]
+
+    def weights(
+        self,
+        penalty: float | npt.NDArray[np.float64],
+        columns: slice | npt.NDArray[np.intp] = slice(None),
+    ) -> Float32Array:
+        """See :class:`~bids_neurodecode.models.ridge_solver.Seen`.
+
+        Parameters
+        ----------
+        penalty
+            Of the targets, (n_columns,) or one number.
+        columns
+            Which targets.
+        """
+        numbers = np.arange(self.targets.shape[1])[columns]
+        each = np.broadcast_to(penalty, numbers.shape)
+        found = np.empty((len(self.targets), len(numbers)), dtype=np.float32)
+        for one in np.unique(each):
+            mine = each == one
+            found[:, mine] = self.system.dual(self, float(one))[:, numbers[mine]]
+        return found
+
+
+class _Kernel:
+    """The kernel of centred rows; the inverse of one penalty is in its lower triangle."""
+
+    def __init__(self, X: npt.NDArray[np.float32], order: IndexArray) -> None:
+        self._values = _kernel(X, order)
+        self._diagonal = self._values.diagonal().copy()
+        self._size = _largest(self._values)
+        self._penalty: float | None = None
+
+    def invert(self, alpha: float) -> None:
+        n, size = len(self._values), self._size
+        # a penalty below what rounding does to eigenvalues is none
+        penalty = max(float(alpha), float(np.finfo(np.float64).eps) * n * size)
+        if penalty == self._penalty:
+            return
+        # the constant vector is given the eigenvalue ``size`` and taken out of the inverse again
+        _invert(self._values, self._diagonal, size / n, penalty)
+        self._penalty, self._constant = penalty, 1 / (n * (size + penalty))
+
+    def solve(self, targets: FloatArray) -> FloatArray:
+        """Return dual weights of centred targets, (n_samples, n_targets)."""
+        dual: FloatArray = blas.dsymm(1.0, self._values, targets, lower=1)
+        dual -= self._constant * targets.sum(axis=0)
+        return dual
+
+    def factor(self, rows: slice) -> tuple[FloatArray, bool]:
+        """Return the factor of what the inverse is among some rows.
+
+        What a fit without these rows misses on them is its solution for their dual weights.
+        """
+        block = np.asfortranarray(self._values[rows, rows]) - self._constant
+        factor: tuple[FloatArray, bool] = cho_factor(
+            block, lower=True, overwrite_a=True, check_finite=False
+        )
+        return factor
 
 
 def _centred(X: npt.NDArray[np.float32], order: IndexArray) -> Iterator[tuple[slice, FloatArray]]:
@@ -168,4 +295,4 @@ def _tiles(n: int) -> Iterator[slice]:
     return (slice(start, min(start + AT_ONCE, n)) for start in range(0, n, AT_ONCE))
 
 
-__all__ = ['LARGE', 'fit_penalties', 'is_large']
+__all__ = ['LARGE', 'LargeSystem', 'fit_penalties', 'is_large']

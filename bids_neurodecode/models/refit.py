@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bids_neurodecode.models.ridge_solver import Folds
+from bids_neurodecode.models.large import Folds
 from bids_neurodecode.standardizer import Standardizer
 from bids_neurodecode.typing import FloatArray
 

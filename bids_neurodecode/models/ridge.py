@@ -17,8 +17,8 @@ import numpy.typing as npt
 from bids_neurodecode.algebra import Device
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.mapped import blocks
-from bids_neurodecode.models.large import fit_penalties, is_large
-from bids_neurodecode.models.ridge_solver import Folds, Predictors, errors_of_penalties
+from bids_neurodecode.models.large import Folds, fit_penalties, is_large
+from bids_neurodecode.models.ridge_solver import Predictors, errors_of_penalties
 from bids_neurodecode.standardizer import Standardizer
 from bids_neurodecode.typing import Float32Array
 

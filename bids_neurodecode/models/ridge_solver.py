@@ -35,9 +35,10 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.algebra import Algebra, Array, Device, algebra_of, to_numpy
+from bids_neurodecode.mapped import blocks, room, rows_of
+from bids_neurodecode.models.large import Folds, LargeSystem, is_large
 from bids_neurodecode.typing import Float32Array, FloatArray
 
-Folds = Sequence[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]
 Columns = slice | npt.NDArray[np.intp]
 Penalty = float | npt.NDArray[np.float64]
 
@@ -372,11 +373,15 @@ class Predictors:
     def __init__(self, X: npt.NDArray[np.floating[Any]], folds: Folds, device: Device) -> None:
         self.algebra = algebra_of(device)
         self.mean: Float32Array = X.mean(axis=0, dtype=np.float64).astype(np.float32)
-        self.centred: Float32Array = np.asarray(X, dtype=np.float32) - self.mean
+        self.centred: Float32Array = room(X, X.shape)
+        for part in blocks(len(X), X.shape[1]):
+            np.subtract(X[part], self.mean, out=self.centred[part], dtype=np.float32)
         self.order = np.concatenate([held for _, held in folds])
         edges = np.cumsum([0, *(len(held) for _, held in folds)])
         self.folds = [slice(int(a), int(b)) for a, b in pairwise(edges)]
         self._known: tuple[tuple[float, ...], System] | None = None
+
+        self._is_large = device == 'cpu' and is_large(len(X), X.shape[1], 1)
 
     @property
     def is_dual(self) -> bool:
@@ -387,7 +392,8 @@ class Predictors:
     def factorise(self, penalties: Sequence[float]) -> System:
         """Return the system that serves some penalties; the last one is kept."""
         key = tuple(float(penalty) for penalty in penalties)
-        if self._known is None or (self._known[0] != key and len(self._known[0]) == 1):
+        one = self._known is not None and len(self._known[0]) == 1 and not self._is_large
+        if self._known is None or (self._known[0] != key and one):
             self._known = None  # two at once would be too large
             self._known = key, self._system(key)
         return self._known[1]
@@ -401,15 +407,17 @@ class Predictors:
     def weights(self, weights: Array) -> Float32Array:
         """Return weights of the device as NumPy's, dual ones in the order of the samples."""
         values = to_numpy(weights)
-        if not self.is_dual:
+        if not (self.is_dual or self._is_large):
             return values
         back = np.empty_like(values)
         back[self.order] = values
-        return back
+        return back if self.is_dual else self.centred.T @ back
 
     def _system(self, penalties: Sequence[float]) -> System:
         algebra, folds = self.algebra, self.folds
-        X = algebra.single(self.centred[self.order])
+        if self._is_large:
+            return LargeSystem(self.centred, self.order, folds)
+        X = algebra.single(rows_of(self.centred, self.order, self.centred))
         if self.is_dual:
             return DualSystem(algebra, kernel_of(algebra, X), folds, penalties)
         whole = gram(algebra, X.T)
@@ -427,12 +435,12 @@ def gram(algebra: Algebra, X: Array) -> Array:
     X
         Shape (n_rows, n_columns), float32.
     """
-    parts = range(0, X.shape[1], _COLUMNS_AT_ONCE)
-    columns = [algebra.double(X[:, first : first + _COLUMNS_AT_ONCE]) for first in parts[:1]]
-    total = columns[0] @ columns[0].T
-    for first in parts[1:]:
-        part = algebra.double(X[:, first : first + _COLUMNS_AT_ONCE])
-        total += part @ part.T
+    first, *others = blocks(X.shape[1], len(X), _COLUMNS_AT_ONCE)
+    columns = algebra.double(X[:, first])
+    total = columns @ columns.T
+    for part in others:
+        columns = algebra.double(X[:, part])
+        total += columns @ columns.T
     return total
 
 

@@ -39,10 +39,10 @@ def save_arrays(
     description
         What JSON can hold.
     """
-    from safetensors.numpy import save
+    from safetensors.numpy import save_file
 
     contiguous = {name: np.ascontiguousarray(arrays[name]) for name in sorted(arrays)}
-    path.write_bytes(save(contiguous, {KEY: json.dumps(description, sort_keys=True)}))
+    save_file(contiguous, path, {KEY: json.dumps(description, sort_keys=True)})
 
 
 def load_arrays(path: Path) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:

@@ -24,6 +24,7 @@ from bids_neurodecode.evaluation.protocols import get_protocol
 from bids_neurodecode.extensions import OWN, OWN_GENERATORS, find_generator, find_system
 from bids_neurodecode.models.generators import is_pipeline, read_recipe, shown_name
 from bids_neurodecode.report.facts import Facts
+from bids_neurodecode.report.nouns import in_nouns
 from bids_neurodecode.settings.encoding import TABLE
 from bids_neurodecode.stimuli.features import image_size_of
 
@@ -245,6 +246,10 @@ def methods(
     facts
         Of the data that were analysed; None before a run.
     """
+
+    def named(*texts: str) -> tuple[str, ...]:
+        return tuple(in_nouns(text, form) for text in texts)
+
     recipe = system or config.system
     if recipe == 'encoding' and rule is None and not config.atlas.regions:
         rule = 'all voxels of the brain mask'
@@ -255,6 +260,8 @@ def methods(
     software = paragraphs('software', versions=versions or {}, config=config)
     if paradigm == 'movie':
         texts += paragraphs('films_data', config=config, rule=rule, facts=facts)
+        if recipe == 'responses':
+            return named(*texts, *software)
     else:
         if layout in OF_RESPONSES or config.betas.precomputed is not None:
             texts += paragraphs('betas_taken', config=config, layout=layout)
@@ -263,7 +270,7 @@ def methods(
             folds = None if fold_models is None else list(fold_models)
             models = () if facts is None else facts.models
             used = {model, *(folds or ()), *(each.split()[0] for each in models)}
-            held_out = recipe != 'betas'
+            held_out = recipe not in {'betas', 'responses'}
             texts += paragraphs(
                 'betas',
                 config=config,
@@ -274,13 +281,13 @@ def methods(
                 models=models,
                 several=facts is not None and facts.n_participants > 1,
             )
-        if recipe == 'betas':
-            return (*texts, *paragraphs('ceilings'), *software)
+        if recipe in {'betas', 'responses'}:
+            return named(*texts, *paragraphs('ceilings'), *software)
         texts += paragraphs('selection', config=config, rule=rule, form=form, facts=facts)
     tests = {'movie': 'films_statistics', 'conditions': 'conditions_statistics'}
     statistics = paragraphs(tests.get(paradigm, 'statistics'), config=config)
     fitted = _models(config, paradigm, recipe, generator, facts)
-    return (*texts, *fitted, *statistics, *software)
+    return named(*texts, *fitted, *statistics, *software)
 
 
 def methods_of(records: Sequence[ParticipantResults], config: Config) -> tuple[str, ...]:

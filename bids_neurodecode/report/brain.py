@@ -195,6 +195,15 @@ MAPS: dict[str, MapSpec] = {
         symmetric=True,
         glass=True,
     ),
+    'repeatr': MapSpec(
+        'Agreement of repeated presentations',
+        'Pearson r',
+        'Correlation of each presentation of a film with the mean of its other presentations in '
+        'the same participant: how reproducible the responses are. Chance is 0.',
+        'RdBu_r',
+        symmetric=True,
+        glass=True,
+    ),
 }
 
 

@@ -265,6 +265,10 @@ class StageResults:
     """Peak resident memory."""
 
 
+RESPONSES_ALONE = frozenset({'betas', 'responses'})
+"""What a run is called that stops after the responses: of trials, and of films."""
+
+
 @dataclass(frozen=True)
 class ParticipantResults:
     """Everything that the page of one participant shows.
@@ -331,9 +335,15 @@ class ParticipantResults:
     versions: Mapping[str, str] = field(default_factory=dict)
 
     @property
+    def fits_models(self) -> bool:
+        """Whether anything was fitted to the responses, which are else all that was made."""
+        return self.system not in RESPONSES_ALONE
+
+    @property
     def form(self) -> Form | None:
         """What maps and series are in; None: volumes."""
-        files = (*self.maps.values(), *(run.bold for run in self.runs))
+        own = (*self.maps.values(), *([] if self.mean_bold is None else [self.mean_bold]))
+        files = (*own, *(run.bold for run in self.runs))
         return form_of(files[0]) if files else None
 
     def to_json(self) -> str:

@@ -11,10 +11,11 @@ import numpy.typing as npt
 
 from bids_neurodecode.bids.anatomy import tissue_file
 from bids_neurodecode.bids.records import OF_RESPONSES
+from bids_neurodecode.extensions import OWN
 from bids_neurodecode.report import brain, evoked, quality
 from bids_neurodecode.report.build import Block, Fold, Table, Text, Verdict, Verdicts
 from bids_neurodecode.report.reader import Reader, read_table
-from bids_neurodecode.report.results import BetaResults, RunResults
+from bids_neurodecode.report.results import RESPONSES_ALONE, BetaResults, RunResults
 from bids_neurodecode.report.section_signal import load_map
 from bids_neurodecode.report.style import percent
 from bids_neurodecode.spaces import load_image, space_of
@@ -36,6 +37,10 @@ ALONE = 'Chosen ({what}): on all trials; nothing was held out.'
 SHARED = (
     'The response shape of each voxel and the noise pool come from the series of all runs: they '
     'know when trials were, and not what was shown.'
+)
+NO_MEAN = (
+    'Temporal signal-to-noise ratio: not shown. Series were centred before (z-scored, for '
+    'example), so that their mean over time, divided by their deviation, says nothing of them.'
 )
 NO_CONFOUNDS = 'No confounds table with motion parameters was found.'
 NO_TISSUE = (
@@ -65,6 +70,10 @@ def quality_section(reader: Reader) -> tuple[Block, ...]:
 
 def _of_series(reader: Reader) -> Iterable[Block]:
     """Show what the preprocessed series tell, in layouts that hold any."""
+    results = reader.results
+    own = results.system in {*OWN, *RESPONSES_ALONE}
+    if own and results.runs and 'tsnr' not in results.maps:
+        yield Text((NO_MEAN,))
     yield from _carpet(reader)
     yield from _evoked(reader)
 
@@ -85,7 +94,7 @@ def _coverage(reader: Reader) -> Iterable[Block]:
     background = reader.results.mean_bold
     share = percent(everywhere / covered.sum())
     if space_of(masks[0]) is not None:
-        told = f'{everywhere:,} of {int(covered.sum()):,} columns ({share})'
+        told = f'{everywhere:,} of {int(covered.sum()):,} voxels ({share})'
         yield Text((f'Coverage: {told} are in all {n_runs}; only these are analysed.',))
         return
     if everywhere == int(covered.sum()):

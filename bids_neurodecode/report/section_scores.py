@@ -90,7 +90,7 @@ MODELS = {'ridge': 'ridge regression'}
 
 def scores_section(reader: Reader) -> tuple[Block, ...]:
     """Show the scores beside chance, ceiling and baselines; the details are folded."""
-    if reader.results.system == 'betas':
+    if not reader.results.fits_models:
         return ()
     blocks: list[Block] = []
     metrics, confidence = reader.metrics, confidence_of(reader)

@@ -19,7 +19,7 @@ from bids_neurodecode.report.build import Block, Fold, Plot, Table, Text, Viewer
 from bids_neurodecode.report.cortex import HOW, can_turn, plot_cortex, surface_viewer
 from bids_neurodecode.report.landmarks import REACH, SOURCE, label_voxels
 from bids_neurodecode.report.reader import Reader, read_table
-from bids_neurodecode.report.results import ParticipantResults
+from bids_neurodecode.report.results import RESPONSES_ALONE, ParticipantResults
 from bids_neurodecode.report.sheets import Sheet, where_shown
 from bids_neurodecode.report.style import percent
 from bids_neurodecode.spaces import like, load_image, sidecar_of, space_of
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 MAIN_MAPS = (
     'network_r', 'pearsonr', 'accuracy', 'noisenormalized', 'noiseceiling', 'ceilingr', 'isc',
+    'repeatr',
 )  # fmt: skip
 """Maps that say most of what was found, the foremost first."""
 N_MAIN = 2
@@ -50,6 +51,17 @@ SHARED = (
     'Reliability: responses of the {n:,} voxels correlate between participants at {r:.2f} '
     '(median; {high:.2f} or more in one of twenty), which is about what a perfect model of the '
     'film would reach.'
+)
+ALIGNED = 'Series were cleaned and put on the clock of the film, and no model was fitted.'
+AGREEMENT = {
+    'repeatr': 'Repeated presentations of a film correlate at {r:.2f} in the median voxel, '
+    '{high:.2f} or more in one of twenty.',
+    'isc': 'A participant correlates with the mean of the others at {r:.2f} in the median voxel, '
+    '{high:.2f} or more in one of twenty.',
+}
+NOT_REPEATED = (
+    'No film was shown twice, and no other participant of the call saw the same films, so that '
+    'the reliability of the responses is not known.'
 )
 SELECTION = brain.MapSpec(
     'The voxels that were selected',
@@ -143,7 +155,7 @@ def maps_of_extension(system: str, maps: Mapping[str, Path]) -> dict[str, brain.
     maps
         Files by key. A map without a sidecar is called by its key.
     """
-    if system in {*OWN, 'betas'}:
+    if system in {*OWN, *RESPONSES_ALONE}:
         return {}
     found = {}
     for key in maps.keys() - {*brain.MAPS, 'reliable', 'dseg'}:
@@ -296,9 +308,11 @@ def region_names(labels: Path) -> dict[int, str]:
 
 
 def ceiling_text(results: ParticipantResults) -> str:
-    """Say how reliable betas are where they are all that was made; nothing elsewhere."""
-    if results.system != 'betas':
+    """Say how reliable responses are where they are all that was made; nothing elsewhere."""
+    if results.fits_models:
         return ''
+    if results.system != 'betas':
+        return _agreement_text(results)
     mask, file = analysis_mask(results), results.maps.get('noiseceiling')
     if mask is None or file is None or not file.exists():
         return 'No stimulus was repeated, so that the reliability of the betas is not known.'
@@ -311,6 +325,21 @@ def ceiling_text(results: ParticipantResults) -> str:
     )
 
 
+def _agreement_text(results: ParticipantResults) -> str:
+    """Say how well aligned series agree, where they are all that was made."""
+    mask, told = analysis_mask(results), [ALIGNED]
+    for key, text in AGREEMENT.items():
+        file = results.maps.get(key)
+        if mask is None or file is None or not file.exists():
+            continue
+        values = np.asarray(load_map(file).dataobj, dtype=np.float64)
+        values = values[(np.asarray(mask.dataobj) > 0) & np.isfinite(values)]
+        if values.size:
+            middle, high = np.quantile(values, [0.5, 0.95])
+            told.append(text.format(r=middle, high=high))
+    return ' '.join(told if len(told) > 1 else [*told, NOT_REPEATED])
+
+
 def reliability_text(results: ParticipantResults) -> str:
     """Say in a sentence how reproducible responses are, and what models can reach by it.
 
@@ -321,7 +350,7 @@ def reliability_text(results: ParticipantResults) -> str:
     """
     maps = {key: path for key, path in results.maps.items() if path.exists()}
     mask = analysis_mask(results)
-    if mask is None or results.system == 'betas':
+    if mask is None or not results.fits_models:
         return ''
     inside = np.asarray(mask.dataobj) > 0
     if {'noiseceiling', 'reliable'} <= maps.keys():
@@ -435,9 +464,9 @@ def _selection_block(
     )
     if sheet is not None:
         where = where_shown(sheet, n, alone=True)
-        caption = f'The {n} columns that were selected (orange).{where}{rule}'
+        caption = f'The {n} voxels that were selected (orange).{where}{rule}'
     figure = brain.plot_selection(selected, mask=mask, background=background, sheet=sheet)
-    kind = 'voxels on slices' if sheet is None else 'columns on surfaces'
+    kind = 'voxels on slices' if sheet is None else 'voxels on surfaces'
     return Plot(name('selected', 'mask'), figure, caption, f'{n} selected {kind}.')
 
 

@@ -628,7 +628,7 @@ def tuning_verdict(results: ParticipantResults) -> Verdict | None:
     betas = results.betas
     if betas is None or betas.tuning != 'all' or betas.model not in {'C', 'D'}:
         return None
-    if results.system == 'betas':
+    if not results.fits_models:
         return None  # nothing was tested; the warnings say what follows for tests
     return Verdict(
         'caution',

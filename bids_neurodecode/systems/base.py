@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.errors import DataError
+from bids_neurodecode.mapped import rows_of
 from bids_neurodecode.typing import Float32Array
 
 if TYPE_CHECKING:
@@ -65,13 +66,17 @@ class PerStimulus:
         return cls(tuple(rows), np.stack(list(rows.values())))
 
     def of(self, names: Iterable[str]) -> npt.NDArray[Any]:
-        """Return the rows of these stimuli, in their order (names may repeat)."""
+        """Return the rows of these stimuli, in their order (names may repeat).
+
+        Many rows of a mapped array are mapped, too.
+        """
         wanted = list(names)
         place = {name: row for row, name in enumerate(self.stimuli)}
         unknown = [name for name in dict.fromkeys(wanted) if name not in place]
         if unknown:
             raise DataError(UNKNOWN_STIMULI.format(n=len(unknown), first=unknown[0]))
-        return np.asarray(self.values[[place[name] for name in wanted]])
+        rows = np.array([place[name] for name in wanted], dtype=np.intp)
+        return rows_of(self.values, rows, self.values, dtype=self.values.dtype)
 
     def mean(self, names: Iterable[str]) -> npt.NDArray[np.float64]:
         """Return the mean row of these stimuli, without a copy of all: they may lie on disk."""

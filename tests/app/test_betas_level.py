@@ -42,7 +42,8 @@ def estimated(tmp_path_factory):
 
 
 def test_cut_into_blocks_the_betas_are_the_same_bytes(estimated):
-    more = ['--config-file', str(estimated / 'd.toml'), '--blocks', '3']
+    # of images "responses" is another name for betas
+    more = ['--config-file', str(estimated / 'd.toml'), '--blocks', '3', '--level', 'responses']
     assert call(estimated, *more, out='cut') == OK
     whole, cut = (estimated / out / 'sub-01' / 'func' for out in ('out', 'cut'))
     files = sorted(file.name for file in whole.glob('*_statmap.nii.gz'))
@@ -112,7 +113,7 @@ def test_results_beyond_betas_are_not_replaced(estimated, capsys):
     file.write_text(kept.replace('"system": "betas"', '"system": "reconstruction"'))
     assert call(estimated) == USAGE
     file.write_text(kept)
-    told = BETAS_IN_RESULTS.format(folder=estimated / 'out', label='01')
+    told = BETAS_IN_RESULTS.format(folder=estimated / 'out', label='01', level='betas')
     assert told in capsys.readouterr().err
 
 

@@ -1,5 +1,7 @@
 """The Algonauts 2025 Challenge in its own layout, made from scratch."""
 
+import re
+
 import h5py
 import numpy as np
 import pandas as pd
@@ -8,7 +10,9 @@ import pytest
 from bids_neurodecode.bids import algonauts2025
 from bids_neurodecode.bids.query import find_inputs
 from bids_neurodecode.bids.request import Request
+from bids_neurodecode.cli.exits import OK, USAGE
 from bids_neurodecode.cli.main import main
+from bids_neurodecode.cli.validation import validate_dataset
 from bids_neurodecode.errors import InputError
 from bids_neurodecode.report.boilerplate import cited, paragraphs
 from bids_neurodecode.samples import VoxelMask
@@ -82,8 +86,12 @@ def test_both_tasks_are_one_model_and_repeats_are_told_apart(tmp_path):
 
 def test_what_cannot_be_read_is_said_in_one_line(tmp_path):
     root = make(tmp_path / 'data')
-    with pytest.raises(InputError, match=r'no film of the episode s01e01b .*\{film\}\.npy'):
+    with pytest.raises(
+        InputError, match=r'no film of the episode s01e01b .*\{film\}\.npy.*--level'
+    ):
         find(root, features=None)
+    (person,) = find(root, features=None, needs_films=False).participants
+    assert person.stimuli == ('s01e01b', 's01e02a')
     with pytest.raises(InputError, match=r'no series .* of sub-07'):
         find(root, participants=('07',))
     file = root / 'fmri/sub-01/func' / NAME.format(task='friends')
@@ -112,3 +120,44 @@ def test_it_runs_to_a_report(tmp_path):
     assert list(r.index) == [f'parcel{k:02d}' for k in range(1, N_PARCELS + 1)]
     assert r.iloc[:N_RESPONDING].min() > 0.6
     assert r.iloc[N_RESPONDING:].abs().max() < 0.5
+
+
+def make_without_films(root):
+    """Two participants share a response to one episode, shown twice, in half of the parcels."""
+    rng = np.random.default_rng(1)
+    shared = rng.normal(size=(N_VOLUMES, 1))
+    for label in ('01', '02'):
+        func = root / 'fmri' / f'sub-{label}' / 'func'
+        func.mkdir(parents=True)
+        name = NAME.format(task='movie10').replace('sub-01', f'sub-{label}')
+        with h5py.File(func / name, 'w') as file:
+            for run in EPISODES['movie10']:
+                values = rng.normal(size=(N_VOLUMES, N_PARCELS))
+                values[:, :N_RESPONDING] += 2 * shared
+                values = (values - values.mean(0)) / values.std(0)
+                file.create_dataset(run, data=values.astype(np.float32))
+    return root
+
+
+@pytest.mark.slow
+def test_series_alone_run_to_a_report(tmp_path):
+    """Without films or features: aligned series, and how well they agree."""
+    root, out = make_without_films(tmp_path / 'data'), tmp_path / 'out'
+    arguments = [str(root), str(out), 'participant', '-w', str(tmp_path / 'work'), '--nprocs', '1']
+    assert main(arguments) == USAGE
+    assert main([*arguments, '--level', 'betas']) == USAGE
+    assert main([*arguments, '--level', 'responses']) == OK
+    for stat in ('repeatr', 'isc'):
+        for label in ('01', '02'):
+            (table,) = out.glob(f'sub-{label}/func/*_stat-{stat}_statmap.tsv')
+            r = pd.read_csv(table, sep='\t').iloc[0]
+            assert r.iloc[:N_RESPONDING].min() > 0.6, stat
+            assert r.iloc[N_RESPONDING:].abs().max() < 0.35, stat
+    assert len([*out.rglob('*_desc-aligned_bold.tsv')]) == 4
+    assert not [*out.rglob('*_metrics.tsv'), *out.rglob('*_stat-tsnr_*')]
+    page = (out / 'sub-01.html').read_text()
+    assert 'Temporal signal-to-noise ratio: not shown' in page
+    assert 'Repeated presentations of a film correlate at 0.' in page
+    assert 'voxel' not in re.sub(r'<(style|pre).*?</\1>', '', page, flags=re.DOTALL)
+    assert validate_dataset(out) == {}
+    assert main([*arguments, '--level', 'responses']) == OK  # again, over itself

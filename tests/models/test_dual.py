@@ -1,11 +1,14 @@
 """One factorisation for all targets: against scikit-learn, fold by fold."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import GroupKFold, KFold, cross_val_predict
 
 from bids_neurodecode.errors import ArgumentsError, DataError
+from bids_neurodecode.models import large
 from bids_neurodecode.models.dual import PAPER_ALPHAS, Factorisation
 from bids_neurodecode.models.wide import WideRegression
 
@@ -183,3 +186,38 @@ def test_errors():
         machine.fit(Y, alphas=[1.0], weights=np.empty((3, 3), np.float32))
     with pytest.raises(DataError, match='Predictors must be finite'):
         Factorisation(X[:2])
+
+
+@pytest.mark.parametrize('shape', [(60, 90), (90, 60)])
+@pytest.mark.parametrize('per_target', [True, False])
+@pytest.mark.parametrize('alphas', [ALPHAS, (30.0,)])
+def test_one_kernel_after_another_gives_the_same(monkeypatch, shape, per_target, alphas):
+    """Weights, chosen penalties and renormalisation, block by block of targets."""
+    X, Y, new = make_data(*shape)
+    groups = np.random.default_rng(0).permutation(shape[0]) // 3
+    given = {'alphas': alphas, 'per_target': per_target, 'block': 7}
+    model = Factorisation(X, groups=groups).fit(Y, **given)
+    monkeypatch.setattr(large, 'LARGE', 10)
+    monkeypatch.setattr(large, 'AT_ONCE', 7)
+    known = Factorisation(X, groups=groups)
+    other = known.fit(Y, **given)
+    assert isinstance(known._known.factorise(alphas), large.LargeSystem)
+    np.testing.assert_array_equal(other.ridge.alphas, model.ridge.alphas)
+    np.testing.assert_allclose(other.ridge.cv_r2, model.ridge.cv_r2, atol=1e-5)
+    for renorm in ('inductive', 'none'):
+        expected = model.predict(new, renorm)
+        size = np.abs(expected).max()
+        np.testing.assert_allclose(other.predict(new, renorm), expected, atol=1e-5 * size)
+
+
+def test_one_kernel_is_all_that_is_held(monkeypatch):
+    """Beside blocks of targets and the factors of folds; eigenvectors take much more."""
+    monkeypatch.setattr(large, 'LARGE', 100)
+    monkeypatch.setattr(large, 'AT_ONCE', 50)
+    X, Y, _ = make_data(1000, 1200)
+    known = Factorisation(X, n_folds=10)
+    tracemalloc.start()
+    known.fit(Y, alphas=ALPHAS, per_target=True)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1.6 * 8 * 1000**2

@@ -204,7 +204,8 @@ def test_maps_vertex_by_vertex_are_written_with_their_number_and_tests(results, 
     page = tmp_path / 'group.html'
     bare = [replace(each, metrics=None, predictions=None) for each in people]
     write_group_report(bare, page, tmp_path / 'figures', tested=found['map_facts'])
-    assert 'The mean is above 0 in 2 of 11 voxels' in page.read_text()
+    noun = {'gifti': 'vertices', 'cifti': 'grayordinates'}[form]
+    assert f'The mean is above 0 in 2 of 11 {noun}' in page.read_text()
     # six are left of which the first was scored on what trained its model; then one
     for n_seen in (1, 6):
         shutil.rmtree(out / 'group')

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.config import SelectionSettings
+from bids_neurodecode.mapped import blocks
 from bids_neurodecode.samples import Fold, Split
 from bids_neurodecode.systems.movie.parts import Pool, showings_of
 from bids_neurodecode.systems.movie.running import RunningAgreement
@@ -156,6 +157,40 @@ def mean_of_others(
         if own_in_total:
             rest -= own[here][:, shared]
         out[np.ix_(here, shared)] = rest / n_others
+
+
+def agreement_of_repeats(responses: Float32Array, table: pd.DataFrame) -> FloatArray | None:
+    """Correlate each presentation of a film with the mean of its other presentations.
+
+    Parameters
+    ----------
+    responses
+        On the clock of the films, (n_samples, n_voxels).
+    table
+        One row per sample, with ``stimulus``, what was shown at that moment.
+
+    Returns
+    -------
+    numpy.ndarray or None
+        Pearson r over all repeated volumes, each presentation standardised by itself,
+        (n_voxels,); None where nothing was shown twice.
+    """
+    codes, counts = np.unique(
+        table['stimulus'].astype(str), return_inverse=True, return_counts=True
+    )[1:]
+    rows = np.flatnonzero(counts[codes] > 1)
+    if not rows.size:
+        return None
+    showings = showings_of(table)[rows]
+    moments = np.unique(codes[rows], return_inverse=True)[1]
+    n_others = np.bincount(moments)[moments, None] - 1
+    r = np.empty(responses.shape[1])
+    for part in blocks(responses.shape[1], len(rows)):
+        own = np.asarray(responses[rows, part], dtype=np.float64)
+        total = np.zeros((moments.max() + 1, own.shape[1]))
+        np.add.at(total, moments, own)
+        r[part] = agreement(own, (total[moments] - own) / n_others, showings, what='repeated').r
+    return r
 
 
 def compare(

@@ -150,7 +150,7 @@ def plan_trials(
 
 @step('plan', makes=('plan', 'trials', 'parts'), settings=('split', 'features'))
 def plan_films(
-    participant: ParticipantInput, config: Config, folder: Path
+    participant: ParticipantInput, config: Config, hold_out: bool, folder: Path
 ) -> Mapping[str, object]:
     """Put films on the clock of their runs, and hold out blocks of them.
 
@@ -160,10 +160,15 @@ def plan_films(
         Whose data.
     config
         The settings.
+    hold_out
+        False where no model is fitted.
     folder
         That is written into.
     """
-    return plan_of_films(film_table(participant.runs), participant, config).save(folder)
+    table = film_table(participant.runs)
+    if not hold_out:
+        return Plan(Split('time', (), table), NOT_HELD_OUT).save(folder)
+    return plan_of_films(table, participant, config).save(folder)
 
 
 def plan_of_films(table: pd.DataFrame, participant: ParticipantInput, config: Config) -> Plan:

@@ -22,7 +22,7 @@ from bids_neurodecode.bids.writer import ProductWriter
 from bids_neurodecode.config import Config
 from bids_neurodecode.samples import VoxelMask
 from bids_neurodecode.signals.clean import UNITS
-from bids_neurodecode.spaces import form_of
+from bids_neurodecode.spaces import form_of, load_image
 from bids_neurodecode.systems.steps.plan import Plan
 from bids_neurodecode.systems.steps.records import results_path
 from bids_neurodecode.tables import column_texts
@@ -275,7 +275,7 @@ class Measured(Outputs):
         maps: dict[str, Path] = {}
         if self.participant.has_series:
             self._publish_betas(writer)
-            maps['tsnr'] = writer.image('tsnr', self.tsnr)
+            maps |= publish_tsnr(writer, self.tsnr)
         for file in (*self.beta_maps, *self.reliability_maps):
             name = file.name.removesuffix('.nii.gz')
             maps[name] = writer.image(name, file)
@@ -345,7 +345,7 @@ class Applied(Inputs):
         """Write the map of the signal-to-noise ratio; in NSD's own layout there are no series."""
         if self.tsnr is None or not self.participant.has_series:
             return {}
-        return {'tsnr': writer.image('tsnr', self.tsnr)}
+        return publish_tsnr(writer, self.tsnr)
 
     def finish(
         self, publisher: Publisher, system: str, info: Mapping[str, Any], **more: Any
@@ -375,6 +375,26 @@ class Applied(Inputs):
             **more,
         )
         return publisher.finish(record)
+
+
+def publish_tsnr(writer: ProductWriter, tsnr: Path) -> dict[str, Path]:
+    """Write the map of the signal-to-noise ratio, if series have a mean; return it by name.
+
+    Where most voxels vary more than their mean, series were centred (z-scored, for example), and
+    the ratio says nothing.
+
+    Parameters
+    ----------
+    writer
+        Of the participant's products.
+    tsnr
+        The map.
+    """
+    values = np.abs(np.asarray(load_image(tsnr).dataobj))
+    values = values[np.isfinite(values) & (values > 0)]
+    if values.size and np.median(values) < 1:
+        return {}
+    return {'tsnr': writer.image('tsnr', tsnr)}
 
 
 def betas_image(

@@ -190,14 +190,11 @@ def compare_with(
     folder
         That is written into.
     """
-    from bids_neurodecode.systems.movie.agreement import compare, mean_of_others
+    from bids_neurodecode.systems.movie.agreement import compare
 
     file = folder / 'others.npy'
-    others = np.lib.format.open_memmap(file, 'w+', np.float32, responses.shape)
-    rows, columns = places(total, plan.table, mask)
-    inside = label in total.labels
-    n_others = len(total.labels) - inside
-    mean_of_others(responses, total.values, rows, columns, n_others, others, own_in_total=inside)
+    others, n_others = others_of(total, label, plan.table, mask, responses, file)
+    _, columns = places(total, plan.table, mask)
     found = compare(
         responses,
         others,
@@ -211,6 +208,41 @@ def compare_with(
     del others
     file.unlink()
     return found
+
+
+def others_of(
+    total: Total,
+    label: str,
+    table: pd.DataFrame,
+    mask: VoxelMask,
+    responses: npt.NDArray[np.float32],
+    file: Path,
+) -> tuple[npt.NDArray[np.float32], int]:
+    """Return the mean of the other participants, mapped, and how many they are.
+
+    Parameters
+    ----------
+    total
+        Sums over participants, film by film.
+    label
+        Of the participant.
+    table
+        One row per sample.
+    mask
+        Voxels of the analysis.
+    responses
+        Shape (n_samples, n_voxels).
+    file
+        That the mean is kept in (``.npy``), of the same shape.
+    """
+    from bids_neurodecode.systems.movie.agreement import mean_of_others
+
+    others = np.lib.format.open_memmap(file, 'w+', np.float32, responses.shape)
+    rows, columns = places(total, table, mask)
+    inside = label in total.labels
+    n_others = len(total.labels) - inside
+    mean_of_others(responses, total.values, rows, columns, n_others, others, own_in_total=inside)
+    return others, n_others
 
 
 def save_compared(

@@ -18,7 +18,12 @@ from bids_neurodecode.samples import VoxelMask
 from bids_neurodecode.signals.clean import UNITS
 from bids_neurodecode.systems.movie.steps.group_outputs import add_ceilings, write_agreement
 from bids_neurodecode.systems.movie.steps.network_outputs import write_network
-from bids_neurodecode.systems.steps.publish import Outputs, Publisher, publishing
+from bids_neurodecode.systems.steps.publish import (
+    Outputs,
+    Publisher,
+    publish_tsnr,
+    publishing,
+)
 from bids_neurodecode.workflow.files import read_json
 from bids_neurodecode.workflow.step import Inputs
 
@@ -264,8 +269,7 @@ def publish_maps(writer: ProductWriter, tsnr: Path, linear: LinearModel) -> dict
     """
     info = linear.encode_info
     more = {'desc': DESC}
-    maps = {
-        'tsnr': writer.image('tsnr', tsnr),
+    maps = publish_tsnr(writer, tsnr) | {
         'pearsonr': writer.image(
             'pearsonr',
             linear.pearsonr,

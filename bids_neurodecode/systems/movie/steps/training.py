@@ -31,7 +31,7 @@ def add_films(ladder: Ladder) -> None:
     """Add the steps that fit and judge models of films."""
     config = with_motion(with_own_features(ladder.run.config, ladder.participant))
     ladder.run = replace(ladder.run, config=config)
-    ladder.add(plan_films)
+    ladder.add(plan_films, hold_out=True)
     ladder.add(quality)
     ladder.add(align_films)
     add_atlas(ladder)

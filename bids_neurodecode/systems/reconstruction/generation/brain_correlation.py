@@ -33,6 +33,7 @@ from bids_neurodecode.systems.scoring import Pairing
 from bids_neurodecode.typing import Float32Array, FloatArray, IndexArray, Uint8Array
 
 METRIC = 'brain_correlation'
+_SEEN = 256  # images at once
 RETRIEVED = 'baseline-nearest'
 NO_NETWORK = (
     'Brain correlation is not computed: it needs a network of the extra "cpu-nets" that had no '
@@ -177,7 +178,8 @@ class BrainScores:
         )
         measured = encoder.responses.apply(test.values)[rows]
         for model, shown in made.items():
-            predicted = self.viewer.responses(encoder, shown[rows])
+            parts = [rows[at : at + _SEEN] for at in range(0, len(rows), _SEEN)]
+            predicted = np.concatenate([self.viewer.responses(encoder, shown[p]) for p in parts])
             table = with_other_runs(predicted, measured, part.truth, runs[rows])
             self.tables.setdefault(model, []).append((replace(part, model=model), table))
 

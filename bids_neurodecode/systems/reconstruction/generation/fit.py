@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from bids_neurodecode.config import Config
 from bids_neurodecode.errors import DataError
+from bids_neurodecode.mapped import room, rows_of
 from bids_neurodecode.samples import Responses, Samples, contents
 from bids_neurodecode.standardizer import Standardizer
 from bids_neurodecode.stimuli.space import FeatureSpace
@@ -41,6 +42,7 @@ HELD_OUT_AMONG_EXTRA = (
 Progress = Callable[[int, int], None]
 
 _PER_TARGET_UP_TO = 20_000  # columns that may have a penalty each
+_ENCODED = 512  # images at once
 
 NO_PICTURES = 'Synthetic responses need images without responses; there are none.'
 
@@ -117,23 +119,44 @@ class Stage:
             pictures[: len(names)], components[: len(names)], _captions(inputs, names)
         )
         return cls(
-            names, space, fitted, fitted.encode(known.pictures),
+            names, space, fitted, encoded(fitted, known.pictures),
             fitted.conditions(known, folder), inputs,
         )  # fmt: skip
 
-    def extended(self, names: Sequence[str]) -> Stage:
-        """Return the same prior and refiner with latents and conditions of other stimuli."""
+    def extended(self, names: Sequence[str], checkpoint_dir: Path | None = None) -> Stage:
+        """Return the same prior and refiner with latents and conditions of other stimuli.
+
+        Parameters
+        ----------
+        names
+            Of these stimuli.
+        checkpoint_dir
+            Where large conditions are kept; None: in memory.
+        """
         stimuli = tuple(sorted(set(names)))
-        pictures = self.inputs.pictures.of(stimuli)
-        latents, conditions = self.fitted.encode(pictures), self.truth(stimuli)
+        if stimuli == self.stimuli:
+            return self
+        folder = None if checkpoint_dir is None else checkpoint_dir / f'conditions-{_key(stimuli)}'
+        latents = encoded(self.fitted, self.inputs.pictures.of(stimuli))
+        conditions = self.truth(stimuli, folder)
         return replace(self, stimuli=stimuli, latents=latents, conditions=conditions)
 
-    def truth(self, names: Sequence[str]) -> Mapping[str, npt.NDArray[Any]]:
-        """Return the true conditions of any stimuli."""
+    def truth(
+        self, names: Sequence[str], folder: Path | None = None
+    ) -> Mapping[str, npt.NDArray[Any]]:
+        """Return the true conditions of any stimuli.
+
+        Parameters
+        ----------
+        names
+            Of these stimuli.
+        folder
+            Where large conditions are kept; None: in memory.
+        """
         of = Described(
             self.inputs.pictures.of(names), self.components(names), _captions(self.inputs, names)
         )
-        return self.fitted.conditions(of)
+        return self.fitted.conditions(of, folder)
 
     def components(self, names: Sequence[str]) -> Float32Array:
         """Return the feature components of any stimuli."""
@@ -167,7 +190,8 @@ class Rows:
 
     def shuffled(self, rng: np.random.Generator) -> Rows:
         """Return the samples with responses that no longer belong to their images."""
-        return replace(self, values=self.values[rng.permutation(len(self.values))])
+        order = rng.permutation(len(self.values))
+        return replace(self, values=rows_of(self.values, order, self.values))
 
 
 def training_rows(train: Samples, stage: Stage, config: Config, rng: np.random.Generator) -> Rows:
@@ -202,7 +226,7 @@ def training_rows(train: Samples, stage: Stage, config: Config, rng: np.random.G
     # as they are (perhaps files) where samples and stimuli are one to one
     whole = index == list(range(len(stage.stimuli)))
     rows = Rows(
-        np.asarray(train.values, dtype=np.float32),
+        train.values,
         tuple(shown.tolist()),
         groups,
         stage.latents if whole else stage.latents[index],
@@ -263,6 +287,7 @@ def fit_model(
             targets,
             alphas=(PAPER_ALPHAS[name],) if published else config.ridge.alphas,
             per_target=config.ridge.per_target and not (wide or alone),
+            weights=room(X, known.weights_shape(targets.shape[1])),
         )
 
     latents = (
@@ -278,6 +303,26 @@ def fit_model(
     return GenerationModel(
         voxels, latents, conditions, shapes, settings.renorm, stage.fitted, rows.library
     )
+
+
+def encoded(fitted: FittedGenerator, pictures: npt.NDArray[np.uint8]) -> Float32Array:
+    """Return the latents of images; those of many that lie in a file lie in one, too.
+
+    Parameters
+    ----------
+    fitted
+        Whose prior encodes them.
+    pictures
+        Shape (n, h, w, 3), uint8.
+    """
+    latents: Float32Array = fitted.encode(pictures[:_ENCODED])
+    if len(pictures) <= _ENCODED:
+        return latents
+    out = room(pictures, (len(pictures), latents.shape[1]))
+    out[:_ENCODED] = latents
+    for at in range(_ENCODED, len(pictures), _ENCODED):
+        out[at : at + _ENCODED] = fitted.encode(pictures[at : at + _ENCODED])
+    return out
 
 
 def check_extra(inputs: Inputs, held_out: Sequence[str]) -> None:

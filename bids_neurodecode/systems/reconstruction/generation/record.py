@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from bids_neurodecode.config import Config
 from bids_neurodecode.evaluation import identification
 from bids_neurodecode.evaluation.metrics import TRUE_IMAGE
 from bids_neurodecode.evaluation.protocols import get_protocol, held_out
+from bids_neurodecode.mapped import joined, room
 from bids_neurodecode.models.sampling import picture_seed
 from bids_neurodecode.samples import Samples, Split
 from bids_neurodecode.stimuli.features import image_size_of, judges_of
@@ -34,7 +35,7 @@ from bids_neurodecode.systems.reconstruction.generation.brain_correlation import
 )
 from bids_neurodecode.systems.reconstruction.generation.caption_scores import Captions
 from bids_neurodecode.systems.reconstruction.generation.data import Inputs, Reconstructions
-from bids_neurodecode.systems.reconstruction.generation.fit import Stage
+from bids_neurodecode.systems.reconstruction.generation.fit import Stage, encoded
 from bids_neurodecode.systems.reconstruction.generation.generators import resize
 from bids_neurodecode.systems.reconstruction.generation.model import GenerationModel
 from bids_neurodecode.typing import Float32Array, Uint8Array
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
 INITIAL, FINAL = 'initial', 'final'
 STAND_IN_FREQUENCIES = (1.0, 2.0, 4.0, 8.0, 16.0)
 """Cycles an image of the stand-in: finer ones cost most, and small generators have none."""
+_DESCRIBED = 256  # images at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,6 +141,10 @@ class Record:
     guides: set[str] = field(default_factory=set)
     brain: BrainScores | None = None
     libraries: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    _offered: dict[tuple[str, ...], Uint8Array] = field(default_factory=dict, repr=False)
+    _encoded: dict[tuple[int, tuple[str, ...]], Float32Array] = field(
+        default_factory=dict, repr=False
+    )
 
     @property
     def used(self) -> frozenset[str]:
@@ -165,12 +171,16 @@ class Record:
         self.libraries[given.fold] = stage.stimuli
         told = self.config.features
         size = image_size_of(told.extractor, told.image_size)
-        features = self.inputs.extractor.transform(resize(pictures, size))
+        starts = range(0, len(pictures), _DESCRIBED)
+        features = [
+            self.inputs.extractor.transform(resize(pictures[at : at + _DESCRIBED], size))
+            for at in starts
+        ]
         alike = identification.similarity(
-            stage.space.transform(features), stage.components(given.candidates)
+            stage.space.transform(np.concatenate(features)), stage.components(given.candidates)
         )
         outcome = self._outcome(model, space, given, alike)
-        candidates = self.inputs.pictures.of(given.candidates)
+        candidates = self._images(given.candidates)
         self.made.setdefault((model, space), []).append(
             scoring.Judged(outcome, pictures, candidates)
         )
@@ -194,7 +204,10 @@ class Record:
         stage
             Prior of the fold.
         """
-        true = stage.fitted.encode(self.inputs.pictures.of(given.candidates))
+        key = given.fold, given.candidates
+        if key not in self._encoded:
+            self._encoded[key] = encoded(stage.fitted, self._images(given.candidates))
+        true = self._encoded[key]
         self.latents.setdefault(model, []).append((outcome, latents, true))
 
     def note_retrieval(self, given: HeldOut, model: GenerationModel, stage: Stage) -> None:
@@ -251,7 +264,7 @@ class Record:
         mean = pictures.mean(model.library)
         made = {
             self.config.reconstruction.regressor: final,
-            MEAN_IMAGE: np.repeat(np.rint(mean).astype(np.uint8)[None], n, axis=0),
+            MEAN_IMAGE: np.broadcast_to(np.rint(mean).astype(np.uint8), (n, *mean.shape)),
             RETRIEVED: pictures.of(nearest_stimuli(given, model, stage)),
             TRUE_IMAGE: pictures.of(given.stimuli),
         }
@@ -281,7 +294,8 @@ class Record:
             Reconstructions, (n, s, s, 3), uint8.
         """
         truth = self.inputs.pictures.of(given.stimuli)
-        prior = stage.fitted.decode(stage.fitted.encode(truth), given.seeds)
+        decoded = stage.fitted.decode(encoded(stage.fitted, truth), given.seeds)
+        prior = self.keep(len(truth), [decoded])
         nearest = nearest_stimuli(given, model, stage)
         pictures = (initial, final, prior, truth, self.inputs.pictures.of(nearest))
         parts = ('initial', 'final', 'prior', 'truth', 'nearest')
@@ -365,12 +379,36 @@ class Record:
         """Return all reconstructions of the system's own model, with a table of scores."""
         import pandas as pd
 
-        joined = {
-            part: np.concatenate([row[part] for row in self.rows])
+        parts = {
+            part: joined([row[part] for row in self.rows])
             for part in ('initial', 'final', 'prior', 'truth', 'nearest')
         }
         table = pd.concat([row['table'] for row in self.rows], ignore_index=True)
-        return Reconstructions(table=table.assign(**self._per_picture(table)), **joined)
+        return Reconstructions(table=table.assign(**self._per_picture(table)), **parts)
+
+    def keep(self, n: int, parts: Iterable[Uint8Array]) -> Uint8Array:
+        """Return n images, one part after the other: many lie in a file if those seen do.
+
+        Parameters
+        ----------
+        n
+            How many there are in all parts.
+        parts
+            Shape (n_images, s, s, 3) each.
+        """
+        at, kept = 0, np.empty(0, dtype=np.uint8)
+        for part in parts:
+            if at == 0:
+                kept = room(self.inputs.pictures.values, (n, *part.shape[1:]), np.uint8)
+            kept[at : at + len(part)] = part
+            at += len(part)
+        return kept
+
+    def _images(self, names: tuple[str, ...]) -> Uint8Array:
+        """Return the images of candidates, which several models share."""
+        if names not in self._offered:
+            self._offered[names] = self.inputs.pictures.of(names)
+        return self._offered[names]
 
     def _per_picture(self, table: pd.DataFrame) -> Mapping[str, Any]:
         """Return the scores of each image of the system's own model, in the table's order."""
@@ -417,7 +455,7 @@ def nearest_stimuli(given: HeldOut, model: GenerationModel, stage: Stage) -> lis
     name = next(iter(model.conditions))
     decoded = _decoded(given, model, name, 'none')
     known = np.asarray(stage.conditions[name]).reshape(len(stage.stimuli), -1)
-    alike = identification.similarity(decoded, known.astype(np.float32))
+    alike = identification.similarity(decoded, known)
     return [stage.stimuli[k] for k in identification.nearest(alike)]
 
 

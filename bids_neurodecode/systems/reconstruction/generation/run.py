@@ -12,7 +12,7 @@ and one refiner.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,10 +23,12 @@ import numpy.typing as npt
 from bids_neurodecode.config import Config
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.evaluation.metrics import TRUE_LATENTS, TRUE_TARGETS
+from bids_neurodecode.mapped import blocks
 from bids_neurodecode.models.precision import products
 from bids_neurodecode.models.sampling import picture_seed
 from bids_neurodecode.samples import Samples, Split
 from bids_neurodecode.signals.selection import VoxelSelection
+from bids_neurodecode.systems.base import AT_ONCE
 from bids_neurodecode.systems.linear import candidate_stimuli
 from bids_neurodecode.systems.outcomes import MEAN_IMAGE
 from bids_neurodecode.systems.pooling import CLOSED_SET, ONE_CANDIDATE
@@ -35,6 +37,7 @@ from bids_neurodecode.systems.reconstruction.generation.fit import (
     Rows,
     Stage,
     check_extra,
+    encoded,
     fit_model,
     training_rows,
 )
@@ -49,7 +52,7 @@ from bids_neurodecode.systems.reconstruction.generation.record import (
     tested,
 )
 from bids_neurodecode.systems.voxels import choose_voxels
-from bids_neurodecode.typing import BoolArray, Uint8Array
+from bids_neurodecode.typing import BoolArray, Float32Array, Uint8Array
 
 if TYPE_CHECKING:
     from bids_neurodecode.models.latent_training import LatentSettings
@@ -259,7 +262,9 @@ class _Work:
 
     def final(self, samples: Samples, keep: BoolArray) -> GenerationModel:
         """Fit the final model on everything, with the prior of the first fold."""
-        stage = next(iter(self.stages.values())).extended([*samples.table['stimulus'].astype(str)])
+        stage = next(iter(self.stages.values())).extended(
+            [*samples.table['stimulus'].astype(str)], self.checkpoint_dir
+        )
         rng = self._rngs[-1]
         rows = training_rows(samples, stage, self.config, rng)
         model = self._fit(rows, stage, keep, rng, -1)
@@ -354,34 +359,56 @@ class _Work:
         self, name: str, given: HeldOut, model: GenerationModel, stage: Stage
     ) -> tuple[Uint8Array, Uint8Array]:
         """Make both images of each sample, and note them under a name."""
-        latents = model.predict_latents(given.samples.values)
-        initial = model.fitted.decode(latents, given.seeds)
-        conditions = model.predict_conditions(given.samples.values)
-        final = refine(
-            model.fitted, initial, conditions, given.seeds, self.told, trust=model.trust
-        )
+        values = given.samples.values
+        latents = model.predict_latents(values)
+        initial = self.record.keep(len(values), [model.fitted.decode(latents, given.seeds)])
+        final = self._refined(
+            stage, given, initial, lambda part: model.predict_conditions(values[part]),
+            trust=model.trust,
+        )  # fmt: skip
         self.record.note(name, given.space(INITIAL), given, initial, stage)
         outcome = self.record.note(name, given.space(FINAL), given, final, stage)
         if given.is_main:
             self.record.note_latents(name, outcome, latents, given, stage)
         return initial, final
 
+    def _refined(
+        self,
+        stage: Stage,
+        given: HeldOut,
+        initial: Uint8Array,
+        conditions: Callable[[slice], Mapping[str, npt.NDArray[Any]]],
+        *,
+        trust: Mapping[str, Float32Array] | None = None,
+    ) -> Uint8Array:
+        """Make final images, as many at once as their conditions have room for."""
+        n, fitted = len(initial), stage.fitted
+        size = sum(int(np.prod(values.shape[1:])) for values in stage.conditions.values())
+        # re-standardised by one another, they stay together
+        parts = [slice(n)] if self.told.renorm == 'transductive' else blocks(n, size)
+        made = (
+            refine(
+                fitted, initial[part], conditions(part), given.seeds[part], self.told, trust=trust
+            )
+            for part in parts
+        )
+        return self.record.keep(n, made)
+
     def _baselines(self, given: HeldOut, model: GenerationModel, stage: Stage) -> None:
         """Note what needs no responses, the nearest image, and what the truth makes."""
         n = len(given.table)
         mean = np.rint(self.inputs.pictures.mean(model.library)).astype(np.uint8)
         outcome = self.record.note(
-            MEAN_IMAGE, FINAL, given, np.repeat(mean[None], n, axis=0), stage
+            MEAN_IMAGE, FINAL, given, np.broadcast_to(mean, (n, *mean.shape)), stage
         )
         average = stage.latents.mean(axis=0)
         self.record.note_latents(MEAN_IMAGE, outcome, np.tile(average, (n, 1)), given, stage)
         pictures = self.inputs.pictures.of(nearest_stimuli(given, model, stage))
-        self.record.note(NEAREST, FINAL, given, blurred(pictures), stage)
-        latents = stage.fitted.encode(self.inputs.pictures.of(given.stimuli))
-        decoded = stage.fitted.decode(latents, given.seeds)
+        self.record.note(NEAREST, FINAL, given, self.record.keep(n, blurred(pictures)), stage)
+        latents = encoded(stage.fitted, self.inputs.pictures.of(given.stimuli))
+        decoded = self.record.keep(n, [stage.fitted.decode(latents, given.seeds)])
         self.record.note(TRUE_LATENTS, INITIAL, given, decoded, stage)
-        true = stage.truth(given.stimuli)
-        final = refine(stage.fitted, decoded, true, given.seeds, self.told)
+        final = self._refined(stage, given, decoded, lambda part: stage.truth(given.stimuli[part]))
         self.record.note(TRUE_TARGETS, FINAL, given, final, stage)
         self.record.note_retrieval(given, model, stage)
 
@@ -391,10 +418,11 @@ class _Work:
             self.progress(self.done, _UNITS * len(self.split) + _FINAL_UNITS)
 
 
-def blurred(pictures: Uint8Array) -> Uint8Array:
+def blurred(pictures: Uint8Array) -> Iterator[Uint8Array]:
     """Blur images (n, h, w, 3) with a deviation of :data:`BLUR` per cent of their side."""
     from scipy.ndimage import gaussian_filter
 
     sigma = BLUR / 100 * pictures.shape[1]
-    smooth = gaussian_filter(pictures.astype(np.float32), (0, sigma, sigma, 0))
-    return np.asarray(np.rint(smooth), dtype=np.uint8)
+    for at in range(0, len(pictures), AT_ONCE):
+        some = pictures[at : at + AT_ONCE].astype(np.float32)
+        yield np.rint(gaussian_filter(some, (0, sigma, sigma, 0))).astype(np.uint8)

@@ -26,7 +26,9 @@ from bids_neurodecode.evaluation.metrics import (
     Score,
 )
 from bids_neurodecode.evaluation.protocols import PictureProtocol
+from bids_neurodecode.mapped import joined, rows_of
 from bids_neurodecode.samples import Split
+from bids_neurodecode.systems.base import AT_ONCE
 from bids_neurodecode.systems.comparison import Kept
 from bids_neurodecode.systems.outcomes import Outcome
 from bids_neurodecode.systems.scoring import Pairing, Scorer
@@ -71,7 +73,7 @@ class Judged:
     @property
     def truth(self) -> Uint8Array:
         """The true image of each sample."""
-        return np.asarray(self.candidates[self.outcome.truth])
+        return rows_of(self.candidates, self.outcome.truth, self.candidates, dtype=np.uint8)
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,12 +146,13 @@ class ReconstructionScorer:
     def described(self, pictures: Uint8Array) -> npt.NDArray[np.floating[Any]]:
         """Return the stand-in's features of images; those of equal images are found once."""
         keys = [hashlib.sha256(np.ascontiguousarray(x).tobytes()).digest() for x in pictures]
-        new = {key: row for row, key in enumerate(keys) if key not in self.seen}
-        if new:
-            first = networks._first(pictures[[*new.values()]], self.protocol)
+        new = [*{key: row for row, key in enumerate(keys) if key not in self.seen}.values()]
+        for at in range(0, len(new), AT_ONCE):
+            rows = new[at : at + AT_ONCE]
+            first = networks._first(pictures[rows], self.protocol)
             sized = networks._resize(first, 224, self.protocol, 'bilinear')
             found = self.stand_in(np.round(sized * 255).astype(np.uint8))
-            self.seen.update(zip(new, found, strict=True))
+            self.seen.update(zip([keys[row] for row in rows], found, strict=True))
         return np.stack([self.seen[key] for key in keys])
 
     def scorer(self, model: str, space: str, outcomes: Sequence[Outcome]) -> Scorer:
@@ -451,7 +454,7 @@ def _sized(board: ReconstructionScorer, pictures: Uint8Array) -> npt.NDArray[np.
 
 
 def _joined(parts: Sequence[Judged]) -> tuple[Uint8Array, Uint8Array]:
-    return np.concatenate([p.truth for p in parts]), np.concatenate([p.pictures for p in parts])
+    return joined([p.truth for p in parts]), joined([p.pictures for p in parts])
 
 
 def _one_for_all(outcomes: FloatArray, truth: IndexArray) -> bool:

@@ -273,7 +273,7 @@ def load_pictures(files: Sequence[Path], size: int, target: Path) -> npt.NDArray
     for row, file in enumerate(files):
         pictures[row] = load_image(file, size=size)
     pictures.flush()
-    return np.asarray(np.load(target, mmap_mode='r'))
+    return np.load(target, mmap_mode='r')  # type: ignore[no-any-return]
 
 
 def load_extra(config: Config, size: int, cache: Path) -> ExtraPictures | None:
