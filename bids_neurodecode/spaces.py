@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -52,6 +53,8 @@ PARCELS = ('atlas', 'seg', 'scale')
 HEMISPHERES = {'L': 'CIFTI_STRUCTURE_CORTEX_LEFT', 'R': 'CIFTI_STRUCTURE_CORTEX_RIGHT'}
 _HEMI = re.compile(r'(?<=_)hemi-[LR](?=_)')
 _CIFTI = re.compile(r'\.[dp](scalar|tseries|label)\.nii$')
+_ALONG = {'cifti': 'BrainModelAxis', 'pcifti': 'ParcelsAxis'}
+WHAT_LIES = {'BrainModelAxis': 'vertices and voxels', 'ParcelsAxis': 'parcels'}
 _EXTENSION_CODE = 32
 """NIfTI extension of CIFTI."""
 
@@ -69,6 +72,18 @@ BAD_VERTICES = 'The arrays of {file} have different numbers of vertices ({found}
 NO_COLUMNS = (
     '{file} has no axis of vertices, voxels or parcels along its columns. Give a dense or '
     'parcellated CIFTI file.'
+)
+OTHER_COLUMNS = (
+    '{file} has {found} along its columns, and its name says {expected}. Rename it (.dtseries.nii '
+    'is dense, .ptseries.nii parcellated), or regenerate it.'
+)
+NOT_IN_TIME = (
+    'The rows of {file} are {found}, and those of a series lie in time, in seconds. Regenerate '
+    'the file, or give another.'
+)
+ELSEWHERE = (
+    '{file} says that its values lie in another file (ExternalFileBinary), and none is read that '
+    'a file names. Save it with its values in it.'
 )
 OTHER_MESH = (
     'A hemisphere has {n} vertices in the data and {other} in what is put on them. Give a file of '
@@ -454,6 +469,11 @@ def _read_gifti(file: Path) -> npt.NDArray[Any]:
     import nibabel as nib
 
     try:
+        # nibabel would open any file that is named, while it parses
+        with file.open('rb') as stream, mmap(stream.fileno(), 0, access=ACCESS_READ) as content:
+            elsewhere = content.find(b'ExternalFileBinary') >= 0
+        if elsewhere:
+            raise DataError(ELSEWHERE.format(file=file))
         arrays = [np.asarray(array.data) for array in nib.load(file).darrays]
     except image_damage() as error:
         raise _unreadable(file, 'GIFTI', error) from error
@@ -480,9 +500,16 @@ def _read_cifti(file: Path, form: Form) -> tuple[Space, npt.NDArray[Any], float]
         rows, axis = (image.header.get_axis(i) for i in (0, 1))
     except image_damage() as error:
         raise DataError(NO_COLUMNS.format(file=file)) from error
-    if type(axis).__name__ not in {'BrainModelAxis', 'ParcelsAxis'}:
+    expected, found = _ALONG[form], type(axis).__name__
+    if found not in _ALONG.values():
         raise DataError(NO_COLUMNS.format(file=file))
-    step = float(rows.step) if getattr(rows, 'unit', '') == 'SECOND' else 0.0
+    if found != expected:
+        said = {'expected': WHAT_LIES[expected], 'found': WHAT_LIES[found]}
+        raise DataError(OTHER_COLUMNS.format(file=file, **said))
+    unit = getattr(rows, 'unit', 'no series')
+    if 'tseries' in file.name and unit != 'SECOND':
+        raise DataError(NOT_IN_TIME.format(file=file, found=unit.lower()))
+    step = float(rows.step) if unit == 'SECOND' else 0.0
     return Space(axis, form, label_of(file)), values, step
 
 

@@ -269,6 +269,8 @@ def errors() -> str:
         lines.append(f'| {number} | {about.get(name) or "All well."} |')
     lines += ['', ABOUT_ERRORS, '']
     found = find_messages()
+    if left := {message.room for message in found if message.error} - set(ROOMS):
+        raise KeyError(left)
     for room, title in ROOMS.items():
         part = [message for message in found if message.room == room and message.error]
         if part:
@@ -281,7 +283,15 @@ def errors() -> str:
 ROOMS = {
     'cli': 'Command line, and checks before work starts',
     'config': 'Settings',
+    'study': 'Studies',
+    'extensions': 'Packages of others',
+    'extras': 'Packages that can be left out',
     'bids': 'Datasets',
+    'fetched': 'Files that were not fetched',
+    'claims': 'Files smaller than they claim',
+    'tables': 'Tables',
+    'spaces': 'Surfaces, CIFTI and parcels',
+    'algebra': 'Devices',
     'workflow': 'While the workflow runs',
     'levels': 'Participants, the group, and their pages',
     'signals': 'BOLD, events and atlases',

@@ -42,7 +42,8 @@ MULTI_ECHO = (
 )
 TWICE = (
     'The run {run} is there twice: {first} and {second}. '
-    'Name one of the derivatives with --derivatives, or add a filter file.'
+    'Name one of the derivatives with --derivatives, rename or remove one of the files, or add a '
+    'filter file.'
 )
 NATIVE = 'func'
 """What fMRIPrep calls the space of series whose names have no ``space``."""

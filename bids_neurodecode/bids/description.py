@@ -85,11 +85,22 @@ def read_json(file: Path) -> dict[str, Any]:
     """
     check_fetched(file)
     check_size(file, LARGEST_GB)
+    twice: list[str] = []
+
+    def note_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        """Keep the last of each, as JSON's readers do; called for the outermost object last."""
+        values = dict(pairs)
+        twice[:] = [key for key, value in pairs if repr(values[key]) != repr(value)]
+        return values
+
     try:
-        content = json.loads(file.read_text('utf-8-sig'))
+        content = json.loads(file.read_text('utf-8-sig'), object_pairs_hook=note_twice)
     except (OSError, ValueError, RecursionError) as error:
         reason = one_line(error)
         raise InputError(BAD_DESCRIPTION.format(file=file, reason=reason)) from error
+    if isinstance(content, dict) and twice:
+        reason = f'"{twice[0]}" is there twice, with different values'
+        raise InputError(BAD_DESCRIPTION.format(file=file, reason=reason))
     if not isinstance(content, dict):
         reason = f'it holds a {type(content).__name__}'
         raise InputError(BAD_DESCRIPTION.format(file=file, reason=reason))

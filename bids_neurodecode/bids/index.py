@@ -129,7 +129,11 @@ def matches(name: str, query: Mapping[str, Any]) -> bool:
 
 
 def index_dataset(
-    folder: Path, participants: Sequence[str], *, database_dir: Path | None = None
+    folder: Path,
+    participants: Sequence[str],
+    *,
+    database_dir: Path | None = None,
+    keep: bool = True,
 ) -> tuple[FileIndex, str | None]:
     """Index the files of some participants of a dataset, and those of no one alone.
 
@@ -142,6 +146,8 @@ def index_dataset(
     database_dir
         Where the list of names is kept for the next call; it is not kept if None. A list of which
         any folder was changed since is regenerated.
+    keep
+        Whether it may be written there; else it is only read.
 
     Returns
     -------
@@ -161,7 +167,7 @@ def index_dataset(
         listing, note = _reuse(kept, folder)
     if listing is None:
         listing, unreadable = _list(folder, participants)
-        if database_dir is not None and not unreadable:
+        if database_dir is not None and keep and not unreadable:
             write_text(kept, json.dumps(listing))
     files: list[File] = []
     for where, (_, names) in listing.items():

@@ -16,6 +16,8 @@ from bids_neurodecode.errors import InputError
 if TYPE_CHECKING:
     import pandas as pd
 
+MADE = 'layout'
+"""Folder in the work folder where such files are made."""
 NO_PLACE = (
     'The layout of {folder} needs files that it does not hold, and no work folder is given to '
     'make them in. Give one.'

@@ -9,7 +9,6 @@ from bids_neurodecode.bids.description import check_raw
 from bids_neurodecode.bids.entities import natural_key, run_entities, same_index
 from bids_neurodecode.bids.features import picture_features
 from bids_neurodecode.bids.filters import query_of
-from bids_neurodecode.bids.index import index_dataset
 from bids_neurodecode.bids.pipelines import holds_series
 from bids_neurodecode.bids.provenance import bids_uri
 from bids_neurodecode.bids.publishedevents import EventsReader
@@ -98,7 +97,7 @@ def find_event_runs(request: Request, label: str) -> ParticipantInput:
     InputError
         If there are none, they are of several tasks, or a table or image cannot be used.
     """
-    index, _ = index_dataset(request.bids_dir, (label,), database_dir=request.database_dir)
+    index, _ = request.index(request.bids_dir, (label,))
     files = index.find({'suffix': 'events', 'extension': '.tsv', 'subject': label})
     found = sorted(files, key=lambda p: natural_key(p.name))
     reader = request.reader()

@@ -28,7 +28,7 @@ from bids_neurodecode.bids.description import NOT_THESE, check_raw, find_derivat
 from bids_neurodecode.bids.entities import natural_key, nearest, run_entities
 from bids_neurodecode.bids.features import film_features, picture_features
 from bids_neurodecode.bids.filters import query_of
-from bids_neurodecode.bids.index import FileIndex, index_dataset
+from bids_neurodecode.bids.index import FileIndex
 from bids_neurodecode.bids.pairing import Candidates, Series, pair_run
 from bids_neurodecode.bids.pipelines import holds_series, instead_of_series, wanted_series
 from bids_neurodecode.bids.publishedevents import EventsReader
@@ -168,10 +168,10 @@ def _says_what_was_shown(request: Request, recipe: Recipe | None) -> bool:
 
 
 def _index(request: Request, derivatives: Mapping[str, Path], wanted: Sequence[str]) -> _Index:
-    raw, note = index_dataset(request.bids_dir, wanted, database_dir=request.database_dir)
+    raw, note = request.index(request.bids_dir, wanted)
     derived, notes = {}, [note]
     for name, folder in derivatives.items():
-        derived[name], note = index_dataset(folder, wanted, database_dir=request.database_dir)
+        derived[name], note = request.index(folder, wanted)
         notes.append(note)
     return _Index(raw, derived, tuple(n for n in notes if n is not None))
 

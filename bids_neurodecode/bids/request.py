@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
+from bids_neurodecode.bids.index import FileIndex, index_dataset
 from bids_neurodecode.bids.publishedevents import EventsReader
 from bids_neurodecode.bids.recipes import AUTO
 from bids_neurodecode.bids.rows import parts_of
@@ -47,6 +48,8 @@ class Request:
     space: str | None = None
     filters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     database_dir: Path | None = None
+    keep_index: bool = True
+    """Whether an index may be written to ``database_dir``, and not only be read from it."""
     betas_from: str | None = None
     features: str | None = None
     table_rate: float | None = None
@@ -66,6 +69,12 @@ class Request:
     def stimuli(self) -> StimulusFolder:
         """The folder of stimuli, listed once for all participants."""
         return StimulusFolder(self.stimuli_dir or self.bids_dir / 'stimuli')
+
+    def index(self, folder: Path, participants: Sequence[str]) -> tuple[FileIndex, str | None]:
+        """Index the files of some participants of a dataset; return what is said of it too."""
+        return index_dataset(
+            folder, participants, database_dir=self.database_dir, keep=self.keep_index
+        )
 
     def reader(self) -> EventsReader:
         """Return what reads the events of one participant."""

@@ -270,7 +270,18 @@ def check_grid(grid: Grid, file: Path, expected: Grid, reference: Path) -> None:
         )
 
 
-def check_values(file: Path, inside: npt.NDArray[np.bool_]) -> float:
+@dataclass(frozen=True)
+class Values:
+    """What was found in a series that was read to its end."""
+
+    centred: float
+    """Share of the voxels that vary over time which vary more than their mean: 1 of a series that
+    was centred."""
+    n_behind: int
+    """Bytes behind the last volume, fewer than a volume has."""
+
+
+def check_values(file: Path, inside: npt.NDArray[np.bool_]) -> Values:
     """Read a series once, volume by volume, and check what is inside the mask.
 
     Memory stays at one volume. Compressed files are read to their end, so that a damaged tail is
@@ -285,9 +296,7 @@ def check_values(file: Path, inside: npt.NDArray[np.bool_]) -> float:
 
     Returns
     -------
-    float
-        Share of the voxels that vary over time which vary more than their mean: 1 of a series that
-        was centred.
+    Values
 
     Raises
     ------
@@ -297,7 +306,8 @@ def check_values(file: Path, inside: npt.NDArray[np.bool_]) -> float:
     """
     image = open_image(file)
     if form_of(file) is not None:
-        return _check_columns(file, np.asarray(image.dataobj)[inside].T)
+        rows = np.asarray(image.dataobj)[inside].T
+        return Values(_check_columns(file, rows), _check_behind(file, bytes_behind(file)))
     dtype = image.header.get_data_dtype()
     n_volumes = image.shape[3]
     size = int(np.prod(image.shape[:3]))
@@ -320,17 +330,67 @@ def check_values(file: Path, inside: npt.NDArray[np.bool_]) -> float:
                 if not bad:
                     sums += measured
                     squares += measured**2
-            n_behind = 0
-            while more := stream.read(CHUNK):
-                n_behind += len(more)
+            n_behind = _rest(stream)
     except (OSError, EOFError, zlib.error) as error:
         reason = one_line(error)
         raise InputError(TRUNCATED.format(file=file, reason=reason)) from error
     _check_found(file, n_bad, first_bad, zero)
-    # some programs fill the last block of a file; whole volumes would be lost
-    if behind := n_behind // (size * dtype.itemsize):
-        raise InputError(LONGER.format(file=file, n=n_behind, volumes=n_volumes, more=behind))
-    return _share_centred(file, sums / n_volumes, squares / n_volumes)
+    centred = _share_centred(file, sums / n_volumes, squares / n_volumes)
+    return Values(centred, _check_behind(file, n_behind))
+
+
+def bytes_behind(file: Path) -> int:
+    """Return how many bytes of a NIfTI or CIFTI file lie behind the values of its header.
+
+    nibabel, and what reads with it, passes them over without a word. Of GIFTI, whose arrays
+    say their length, and of tables there are none.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read.
+    """
+    if form_of(file) in {'gifti', 'parcels'}:
+        return 0
+    end = _end_of(file)[0]
+    if file.suffix != '.gz':
+        return max(0, file.stat().st_size - end)
+    try:
+        with _open(file) as stream:
+            stream.seek(end)
+            return _rest(stream)
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(TRUNCATED.format(file=file, reason=one_line(error))) from error
+
+
+def _end_of(file: Path) -> tuple[int, int, int]:
+    """Return where values end by the header, and how many volumes of how many bytes there are."""
+    import nibabel as nib
+
+    image: Any = nib.load(file)
+    first, *others = image.shape if form_of(file) is not None else image.shape[::-1]
+    n_bytes = int(np.prod(others)) * image.dataobj.dtype.itemsize
+    return int(image.dataobj.offset) + first * n_bytes, first, n_bytes
+
+
+def _check_behind(file: Path, n_behind: int) -> int:
+    """Return the bytes behind the last volume; whole volumes among them would be lost.
+
+    Some programs fill the last block of a file, which is harmless.
+    """
+    if n_behind:
+        _, volumes, n_bytes = _end_of(file)
+        if more := n_behind // n_bytes:
+            raise InputError(LONGER.format(file=file, n=n_behind, volumes=volumes, more=more))
+    return n_behind
+
+
+def _rest(stream: IO[bytes] | gzip.GzipFile) -> int:
+    """Read to the end, so that a checksum is compared; return how many bytes that were."""
+    n_bytes = 0
+    while more := stream.read(CHUNK):
+        n_bytes += len(more)
+    return n_bytes
 
 
 def _check_columns(file: Path, values: npt.NDArray[Any]) -> float:

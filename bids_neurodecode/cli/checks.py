@@ -7,9 +7,11 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 from bids_neurodecode.bids.description import check_raw
 from bids_neurodecode.bids.filters import read_filters
+from bids_neurodecode.bids.layouts import MADE
 from bids_neurodecode.bids.provenance import check_output
 from bids_neurodecode.bids.query import find_inputs
 from bids_neurodecode.bids.recipes import note_of, recognise
@@ -39,7 +41,7 @@ NOT_VALIDATED = 'The raw dataset was not validated (--skip-bids-validation).'
 INVALID_OTHERS = 'Not valid BIDS, but not asked for: {labels}.'
 
 
-def check_all(arguments: Arguments, config: Config) -> DatasetInput:
+def check_all(arguments: Arguments, config: Config, made_dir: Path | None = None) -> DatasetInput:
     """Check everything before work starts, and find what will be read.
 
     Parameters
@@ -48,6 +50,8 @@ def check_all(arguments: Arguments, config: Config) -> DatasetInput:
         The command line.
     config
         The settings.
+    made_dir
+        As in :func:`request_of`.
 
     Returns
     -------
@@ -65,7 +69,7 @@ def check_all(arguments: Arguments, config: Config) -> DatasetInput:
     check_machine(arguments)
     check_output(arguments.output_dir)
     check_previous(arguments)
-    request = request_of(arguments, config)
+    request = request_of(arguments, config, made_dir)
     recipe = recognise(arguments.bids_dir, arguments.recipe)
     if arguments.analysis_level == 'group':
         if recipe is None or recipe.content.bids:
@@ -84,9 +88,8 @@ def check_all(arguments: Arguments, config: Config) -> DatasetInput:
     if not inputs.participants:
         return inputs
     inputs = _validated(inputs, arguments)
-    inputs = _keep(
-        inputs, lambda person: check_design(person, config, hold_out=arguments.level == 'full')
-    )
+    folds = arguments.level == 'full' and arguments.mode == 'train'
+    inputs = _keep(inputs, lambda person: check_design(person, config, hold_out=folds))
     inputs = _keep(inputs, lambda person: check_atlas(person, config.atlas))
     inputs = _keep(inputs, lambda person: check_trained(arguments, config, person))
     if not (arguments.reports_only or arguments.boilerplate_only):
@@ -95,7 +98,7 @@ def check_all(arguments: Arguments, config: Config) -> DatasetInput:
     return inputs
 
 
-def request_of(arguments: Arguments, config: Config) -> Request:
+def request_of(arguments: Arguments, config: Config, made_dir: Path | None = None) -> Request:
     """Return what a call asks for of the dataset.
 
     Parameters
@@ -104,6 +107,8 @@ def request_of(arguments: Arguments, config: Config) -> Request:
         Of the call.
     config
         Its settings.
+    made_dir
+        Where files are made that the dataset lacks; in the work folder if None.
     """
     filters = read_filters(arguments.bids_filter_file) if arguments.bids_filter_file else {}
     return Request(
@@ -120,7 +125,8 @@ def request_of(arguments: Arguments, config: Config) -> Request:
         features=config.features.table,
         table_rate=config.features.table_rate,
         stimuli_dir=arguments.stimuli_dir,
-        made_dir=arguments.work_dir / 'layout',
+        keep_index=not arguments.dry_run,
+        made_dir=made_dir or arguments.work_dir / MADE,
         recipe=arguments.recipe,
         mask=arguments.mask,
         events=config.events,
@@ -189,24 +195,21 @@ def _with_values(inputs: DatasetInput, config: Config, n_threads: int) -> Datase
     start = time.monotonic()
     with ThreadPoolExecutor(max(min(n_threads, len(runs)), 1)) as pool:
         asked = (percent and cleaned for _, _, cleaned in runs)
-        reasons = list(pool.map(_reason, (run for _, run, _ in runs), asked))
+        found = list(pool.map(_values, (run for _, run, _ in runs), asked))
     failures: dict[str, str] = {}
-    for (label, _, _), reason in zip(runs, reasons, strict=True):
+    for (label, _, _), (reason, _) in zip(runs, found, strict=True):
         if reason is not None:
             failures.setdefault(label, reason)
     inputs = _without(inputs, failures)
+    notes = dict.fromkeys(note for _, passed_over in found for note in passed_over)
     # not a note: notes go into the report, which is the same whenever it is made
     LOGGER.debug(READ_IN, time.monotonic() - start)
-    return replace(inputs, notes=_also(inputs.notes, READ_ONCE))
+    return replace(inputs, notes=(*inputs.notes, *notes, READ_ONCE))
 
 
-def _reason(run: RunInput, percent: bool) -> str | None:
+def _values(run: RunInput, percent: bool) -> tuple[str | None, tuple[str, ...]]:
+    """Read a series; return why it cannot be used, and what is passed over in it."""
     try:
-        check_run_values(run, percent=percent)
+        return None, check_run_values(run, percent=percent)
     except InputError as error:
-        return str(error)
-    return None
-
-
-def _also(notes: Iterable[str], note: str) -> tuple[str, ...]:
-    return (*notes, note)
+        return str(error), ()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bids_neurodecode.bids.records import ParticipantInput, RunInput
-from bids_neurodecode.bids.series import check_values, read_mask
+from bids_neurodecode.bids.series import bytes_behind, check_values, read_mask
 from bids_neurodecode.bids.timing import read_table
 from bids_neurodecode.config import AtlasSettings, Config
 from bids_neurodecode.errors import ArgumentsError, DataError, InputError
@@ -74,6 +74,10 @@ CENTRED = (
     '{file} was centred ({share:.0%} of its voxels vary more than their mean), and percent signal '
     'change needs a mean. Set clean.scaling to "zscore" or "none", or give series with their mean.'
 )
+BEHIND = (
+    'sub-{label}: {file} holds {n} bytes behind the values of its header, which were not read. '
+    'Padding of a last block is harmless; if the header was edited, regenerate the file.'
+)
 ONE_BETA = (
     'betas.repeats = "mean" leaves one response per condition of sub-{label}, and nothing to hold '
     'out. Leave it out for conditions: their trials are decoded one by one.'
@@ -131,7 +135,7 @@ def check_design(
         config.betas.repeats == 'mean' or config.betas.standardize == 'session'
     ):
         raise ArgumentsError(ESTIMATED_BETAS)
-    from bids_neurodecode.bids.trials import stimulus_duration, trials_table
+    from bids_neurodecode.bids.trials import film_table, stimulus_duration, trials_table
 
     first = person.runs[0].events
     if hold_out and person.paradigm == 'images':
@@ -141,6 +145,8 @@ def check_design(
             _check_split(person, config)
         elif person.paradigm == 'images' and person.betas is None:
             stimulus_duration(trials_table(person.runs), first)
+        elif person.paradigm == 'movie':
+            film_table(person.runs)
     except DataError as error:
         raise InputError(WHO.format(file=first, reason=error)) from error
     return notes
@@ -270,14 +276,20 @@ def check_split(table: pd.DataFrame, config: Config) -> None:
     Raises
     ------
     DataError
-        If they cannot.
+        If they cannot, or a fold has nothing to tell its images from.
     """
+    from bids_neurodecode.systems.linear import candidate_stimuli
+    from bids_neurodecode.systems.pooling import ONE_CANDIDATE
     from bids_neurodecode.systems.protocol import check_clusters, choose_split
 
     if config.split.by == 'cluster':
         check_clusters(table, config.split)
-    else:
-        choose_split(table, config.split, config.seed)
+        return
+    split, _ = choose_split(table, config.split, config.seed)
+    for number, fold in enumerate(split):
+        train, test = (split.table.take(rows) for rows in (fold.train, fold.test))
+        if len(candidate_stimuli(train, test)[0]) < 2:
+            raise DataError(ONE_CANDIDATE.format(fold=number))
 
 
 def check_films(person: ParticipantInput) -> tuple[str, ...]:
@@ -326,7 +338,7 @@ def _longest_showings(runs: tuple[RunInput, ...]) -> Mapping[str, tuple[float, P
     return longest
 
 
-def check_run_values(run: RunInput, *, percent: bool = False) -> None:
+def check_run_values(run: RunInput, *, percent: bool = False) -> tuple[str, ...]:
     """Read one series once and check it inside its mask.
 
     Parameters
@@ -336,6 +348,11 @@ def check_run_values(run: RunInput, *, percent: bool = False) -> None:
     percent
         Whether it will be scaled to percent signal change.
 
+    Returns
+    -------
+    tuple of str
+        What is passed over in its files.
+
     Raises
     ------
     InputError
@@ -344,10 +361,14 @@ def check_run_values(run: RunInput, *, percent: bool = False) -> None:
     """
     inside, _ = read_mask(run.mask)
     if run.bold.suffix in {'.hdf5', '.npy'}:
-        return  # checked before: an HDF5 file that is cut short cannot be opened
-    centred = check_values(run.bold, inside)
-    if percent and centred > 0.5:
-        raise InputError(CENTRED.format(file=run.bold, share=centred))
+        return ()  # checked before: an HDF5 file that is cut short cannot be opened
+    values = check_values(run.bold, inside)
+    if percent and values.centred > 0.5:
+        raise InputError(CENTRED.format(file=run.bold, share=values.centred))
+    behind = {run.bold: values.n_behind, run.mask: bytes_behind(run.mask)}
+    return tuple(
+        BEHIND.format(label=run.entities['sub'], n=n, file=file) for file, n in behind.items() if n
+    )
 
 
 def check_space(person: ParticipantInput, config: Config) -> None:

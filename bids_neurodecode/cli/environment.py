@@ -50,7 +50,7 @@ def threads_of(asked: int | None, nprocs: int | None) -> int:
     return asked or max(1, min((nprocs or n_processors()) - 1, MOST_THREADS))
 
 
-def set_environment(caches: Path, *, threads: int = 1) -> None:
+def set_environment(caches: Path, *, threads: int = 1, shared: Path | None = None) -> None:
     """Set variables; no folder is made (the libraries make them when they need them).
 
     Parameters
@@ -59,6 +59,9 @@ def set_environment(caches: Path, *, threads: int = 1) -> None:
         Folder below which the caches are.
     threads
         Threads of one process.
+    shared
+        Folder of what people share between runs, where it cannot be kept in HOME; ``caches`` if
+        None.
     """
     for name in ('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS', 'MKL_NUM_THREADS'):
         os.environ[name] = str(threads)
@@ -67,8 +70,10 @@ def set_environment(caches: Path, *, threads: int = 1) -> None:
         # a number that no user has: what asks for a home must find one
         os.environ['HOME'] = str(caches)
     at_home = home is not None and os.access(home, os.W_OK)
-    for name, folder in (CACHES | ({} if at_home else SHARED_CACHES)).items():
+    for name, folder in CACHES.items():
         os.environ.setdefault(name, str(caches / folder))
+    for name, folder in ({} if at_home else SHARED_CACHES).items():
+        os.environ.setdefault(name, str((shared or caches) / folder))
     # the users of containers may have a number and no name; torch and Nipype ask for one
     user = os.environ.get('LOGNAME') or os.environ.get('USER') or 'user'
     os.environ.setdefault('LOGNAME', user)

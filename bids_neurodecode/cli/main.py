@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bids_neurodecode._version import __version__
+from bids_neurodecode.bids.layouts import MADE
 from bids_neurodecode.cli.environment import configure_nipype, set_environment, threads_of
 from bids_neurodecode.cli.exits import FAILED, INTERRUPTED, OK, USAGE, exit_code, reader_is_gone
 from bids_neurodecode.cli.parser import Arguments, parse_arguments, settings_from
-from bids_neurodecode.errors import FULL, NeurodecodeError
+from bids_neurodecode.errors import FULL, InputError, NeurodecodeError
 
 if TYPE_CHECKING:
     from bids_neurodecode.config import Config
@@ -56,8 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
             plan = None if arguments.study is None else plan_of(arguments)
             config = settings_from(arguments) if plan is None else plan.variants[0].config
-            with cache_folder(arguments) as caches:
-                return _run(arguments, config, plan, caches)
+            with own_folders(arguments) as (caches, made):
+                return _run(arguments, config, plan, caches, made)
     except NeurodecodeError as error:
         print(f'error: {error}', file=sys.stderr)
         return exit_code(error)
@@ -109,17 +110,26 @@ def _interrupt(*_: object) -> None:
 
 
 @contextmanager
-def cache_folder(arguments: Arguments) -> Iterator[Path]:
-    """Yield the folder of caches; of a dry run, which writes nothing, one that goes with it."""
-    own = arguments.work_dir / 'cache'
-    if not arguments.dry_run or own.exists():
-        yield own
+def own_folders(arguments: Arguments) -> Iterator[tuple[Path, Path]]:
+    """Yield the folders of caches, and of tables and masks that the dataset lacks.
+
+    Those of a dry run, which writes nothing, go with it.
+    """
+    if not arguments.dry_run:
+        yield arguments.work_dir / 'cache', arguments.work_dir / MADE
         return
     with tempfile.TemporaryDirectory(prefix='bids_neurodecode-') as folder:
-        yield Path(folder) / 'cache'
+        made = Path(folder) / MADE
+        try:
+            yield Path(folder) / 'cache', made
+        except InputError as error:
+            said = str(error).replace(str(made), str(arguments.work_dir / MADE))
+            raise InputError(said) from error
 
 
-def _run(arguments: Arguments, config: Config, plan: StudyPlan | None, caches: Path) -> int:
+def _run(
+    arguments: Arguments, config: Config, plan: StudyPlan | None, caches: Path, made: Path
+) -> int:
     from bids_neurodecode.cli.checks import check_all
     from bids_neurodecode.cli.checks_places import check_own
     from bids_neurodecode.cli.installed import with_installed
@@ -130,9 +140,10 @@ def _run(arguments: Arguments, config: Config, plan: StudyPlan | None, caches: P
     _log_to_terminal(arguments.verbose)
     LOGGER.info('bids_neurodecode %s, %s level', __version__, arguments.analysis_level)
     threads = threads_of(arguments.omp_nthreads, arguments.nprocs)
-    set_environment(caches, threads=threads)
-    check_own(caches)
-    inputs = check_all(arguments, config)
+    kept = arguments.work_dir / 'cache'
+    set_environment(caches, threads=threads, shared=kept if kept.is_dir() else None)
+    check_own(kept)
+    inputs = check_all(arguments, config, made)
     config, notes = with_installed(config, arguments, inputs)
     if plan is not None:
         plan = plan.with_configs(lambda each: with_installed(each, arguments, inputs)[0])
@@ -145,9 +156,10 @@ def _run(arguments: Arguments, config: Config, plan: StudyPlan | None, caches: P
     if arguments.dry_run:
         from bids_neurodecode.cli.describe import describe
 
-        print(describe(arguments, config, inputs), end='')
+        said = describe(arguments, config, inputs)
         if plan is not None:
-            print(describe_study(arguments, plan, inputs, left_out), end='')
+            said += describe_study(arguments, plan, inputs, left_out)
+        print(said.replace(str(made), str(arguments.work_dir / MADE)), end='')
         sys.stdout.flush()
         return OK
     for note in (*inputs.notes, *notes):

@@ -170,7 +170,8 @@ def region_table(table: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        As in :class:`Atlas`; regions of one name bear their index behind it.
+        As in :class:`Atlas`; regions of one name bear their index behind it, those without one
+        their index alone.
 
     Raises
     ------
@@ -186,7 +187,7 @@ def region_table(table: pd.DataFrame) -> pd.DataFrame:
     twice = table.loc[table['index'].duplicated(), 'index']
     if len(twice):
         raise DataError(REPEATED_INDEX.format(indices=', '.join(map(str, twice))))
-    names = table['name'].astype(str)
+    names = table['name'].fillna(table['index']).astype(str)
     while names.duplicated().any():  # names are columns, and keys of scores
         twins = names.duplicated(keep=False)
         names = names.where(~twins, names + ' (' + table['index'].astype(str) + ')')

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,9 @@ from bids_neurodecode.standardizer import Standardizer
 from bids_neurodecode.stimuli.space import FeatureSpace
 from bids_neurodecode.systems.base import run_labels
 from bids_neurodecode.typing import Float32Array
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 NO_GROUPS = (
     'Choosing the ridge penalty needs training samples of at least two {by} values; there is '
@@ -117,7 +120,7 @@ class LinearDecoder:
         )
 
 
-def candidate_stimuli(train: Samples, test: Samples) -> tuple[tuple[str, ...], bool]:
+def candidate_stimuli(train: pd.DataFrame, test: pd.DataFrame) -> tuple[tuple[str, ...], bool]:
     """Return the candidates of a fold, and whether they are a closed set.
 
     A set is closed if every test stimulus was seen in training: then all distinct stimuli are
@@ -126,10 +129,10 @@ def candidate_stimuli(train: Samples, test: Samples) -> tuple[tuple[str, ...], b
     Parameters
     ----------
     train, test
-        Samples of a fold.
+        Tables of the samples of a fold.
     """
-    seen = dict.fromkeys(train.table['stimulus'].astype(str))
-    tested = dict.fromkeys(test.table['stimulus'].astype(str))
+    seen = dict.fromkeys(train['stimulus'].astype(str))
+    tested = dict.fromkeys(test['stimulus'].astype(str))
     if tested.keys() <= seen.keys():
         return tuple(sorted(seen)), True
     return tuple(sorted(tested)), False

@@ -20,7 +20,7 @@ from bids_neurodecode.typing import FloatArray, IndexArray
 
 ONE_CANDIDATE = (
     'Fold {fold} has one candidate stimulus only, so nothing can be identified. '
-    'Hold out more stimuli.'
+    'Use fewer folds (split.n_folds), or hold out whole runs (split.by = "run").'
 )
 CLOSED_SET = (
     'Every test stimulus was also seen in training: scores say how well known stimuli are told '

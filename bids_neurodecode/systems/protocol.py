@@ -162,7 +162,7 @@ def choose_split(table: pd.DataFrame, settings: SplitSettings, seed: int) -> tup
     n_groups = table[content_column(table) if by == 'stimulus' else by].nunique()
     small = by in {'cluster', 'category'} or (by == 'stimulus' and n_groups <= SMALL_SET)
     if n_folds is None and small:
-        n_folds = min(DEFAULT_FOLDS, n_groups)
+        n_folds = default_folds(n_groups) if by == 'stimulus' else min(DEFAULT_FOLDS, n_groups)
     split = split_by_group(
         table,
         cast(Literal['run', 'session', 'film', 'stimulus', 'cluster', 'category'], by),
@@ -171,6 +171,17 @@ def choose_split(table: pd.DataFrame, settings: SplitSettings, seed: int) -> tup
         rng=np.random.default_rng(seed),
     )
     return split, why + _kept_together(split)
+
+
+def default_folds(n_images: int) -> int:
+    """Return in how many folds images are held out: each tests two, told apart, if it can.
+
+    Examples
+    --------
+    >>> [default_folds(n) for n in (2, 3, 4, 6, 9, 10, 500)]
+    [2, 2, 2, 3, 4, 5, 5]
+    """
+    return min(DEFAULT_FOLDS, max(n_images // 2, min(n_images, 2)))
 
 
 def _kept_together(split: Split) -> str:
@@ -554,7 +565,7 @@ def _imagined_unseen(
     shares = split_by_group(
         table.take(given.test),
         'stimulus',
-        n_folds=settings.n_folds or min(DEFAULT_FOLDS, n_images),
+        n_folds=settings.n_folds or default_folds(n_images),
         test_fraction=settings.test_fraction,
         rng=np.random.default_rng(seed),
     )

@@ -138,7 +138,7 @@ class _Fold:
 
         self.train, self.settings, self.measure = part.train, settings, decoder.measure
         self.n_library = len(decoder.library)
-        candidates, _ = candidate_stimuli(part.train, part.test)
+        candidates, _ = candidate_stimuli(part.train.table, part.test.table)
         self.place = {name: row for row, name in enumerate(candidates)}
         known = tuple(dict.fromkeys([*decoder.library, *candidates]))
         components = decoder.space.transform(features.of(known))

@@ -9,6 +9,7 @@ import pytest
 from bids_neurodecode.cli.main import main
 from bids_neurodecode.simulate.dataset import simulate_dataset
 from bids_neurodecode.simulate.spec import SimulationSpec
+from tests.bad_input import listing
 
 pytestmark = pytest.mark.slow
 FAST = """
@@ -20,6 +21,10 @@ by = "stimulus"
 n_folds = 2
 [reconstruction]
 generator = "none"
+"""
+STUDY = """
+name = "seeds"
+seeds = [1, 2]
 """
 
 
@@ -163,12 +168,31 @@ def test_reports_and_methods_alone(trained, capsys):
     assert_left_alone(trained, capsys)
 
 
-def test_a_dry_run_writes_nothing(trained, capsys):
-    assert call(trained, 'dry', '--dry-run') == 0
+@pytest.mark.parametrize('out', ['dry', 'out'])
+@pytest.mark.parametrize(
+    ('level', 'more'),
+    [
+        ('participant', ()),
+        ('participant', ('--level', 'betas')),
+        ('participant', ('--blocks', '2', '--system', 'encoding')),
+        ('participant', ('--mode', 'predict', '--models-from', 'out')),
+        ('participant', ('--study', 'studies.toml')),
+        ('participant', ('--participant-label', '02')),
+        ('group', ()),
+    ],
+)
+def test_a_dry_run_writes_nothing(trained, capsys, level, more, out):
+    """Into a new folder, and where results and caches of an earlier run are."""
+    if level == 'group' and out == 'dry':
+        pytest.skip('there is nothing to gather, which is refused')
+    (trained / 'studies.toml').write_text(STUDY)
+    more = [str(trained / word) if word in {'out', 'studies.toml'} else word for word in more]
+    before = listing(trained)
+    assert call(trained, out, '--dry-run', *more, level=level) == 0
     said = capsys.readouterr().out
     assert 'nothing is written' in said
-    assert 'sub-01' in said
-    assert not (trained / 'dry').exists()
+    assert 'sub-02' in said if '02' in more else level == 'group' or 'sub-01' in said
+    assert listing(trained) == before
 
 
 def assert_left_alone(trained, capsys):

@@ -1,5 +1,6 @@
 """Bad datasets: folders, descriptions, derivatives, sidecars."""
 
+import gzip
 import os
 import shutil
 
@@ -404,3 +405,41 @@ for _file, _most in (('events', '2'), ('confounds', '2'), ('sidecar', r'0\.1')):
 def events_that_link_to_themselves(data):
     data.events().unlink()
     data.events().symlink_to(data.events().name)
+
+
+@fault(r'_bold\.json: "RepetitionTime" is there twice, with different values', one=True)
+def sidecar_that_says_two_things(data):
+    file = data.bold(extension='.json')
+    file.write_text('{"RepetitionTime": 3, ' + file.read_text()[1:])
+
+
+@fault(r'dataset_description\.json: "DatasetType" is there twice')
+def description_that_says_two_things(data):
+    file = data.root / 'dataset_description.json'
+    file.write_text('{"DatasetType": "derivative", ' + file.read_text()[1:])
+
+
+@fault(r'run-1 is there twice: .*run-01_.* and .*run-1_.*rename or remove', runs=('1', '01'))
+def runs_of_one_number(data):
+    pass
+
+
+@fault(r'is there twice: .*sub-01/func/.* and .*sub-02/func/')
+def participant_that_is_a_link_to_another(data):
+    for folder in (data.root, data.derivatives):
+        (folder / 'sub-02').symlink_to('sub-01')
+
+
+@fault(r'disagree: .*fmriprep.* says 2 s, .*sub-01_task-img_bold\.json says 1 s', one=True)
+def sidecars_that_contradict_each_other(data):
+    (data.root / 'sub-01' / 'sub-01_task-img_bold.json').write_text('{"RepetitionTime": 1}')
+
+
+@fault(r'as NIfTI: Cannot work out file type', one=True)
+def series_packed_twice(data):
+    data.bold().write_bytes(gzip.compress(data.bold().read_bytes()))
+
+
+@fault(r'is cut short or corrupt \(Not a gzipped file', one=True)
+def series_with_text_behind_its_stream(data):
+    data.bold().write_bytes(data.bold().read_bytes() + b'appended by a failing disk')

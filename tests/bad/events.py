@@ -283,3 +283,9 @@ def film_with_a_hole(data):
     content = film.read_bytes()
     n = len(content)
     film.write_bytes(content[: n // 3] + bytes(n // 2 - n // 3) + content[n // 2 :])
+
+
+@fault(r'Fold \d has one candidate stimulus only, .* Use fewer folds', one=True)
+def images_too_few_to_be_told_apart(data):
+    """Three images, which no two folds can hold out by twos."""
+    set_stimulus(data, 'a.png')

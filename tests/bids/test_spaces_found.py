@@ -115,7 +115,7 @@ def test_surfaces_alone_are_read_with_their_wall_left_out(make_dataset):
     mask = VoxelMask.load(person.runs[0].mask)
     wall = np.flatnonzero(~mask.mask.ravel())
     assert wall.tolist() == [0, 1, 2, 10, 11, 12]
-    assert check_values(person.runs[0].bold, mask.mask) == 0
+    assert check_values(person.runs[0].bold, mask.mask).centred == 0
 
 
 def test_one_hemisphere_alone_is_refused(make_dataset):

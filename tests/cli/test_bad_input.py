@@ -90,7 +90,7 @@ def test_too_little_memory_is_one_line(make_dataset, capsys, monkeypatch):
 
 
 def test_a_word_longer_than_a_name_of_a_file_shows_nothing(make_dataset):
-    data = make_dataset()
+    data = make_dataset(stimuli=('a.png', 'b.png', 'c.png', 'd.png'))
     set_stimulus(data, 'x' * 300)
     assert any('is no file while most values are' in note for note in check(data).notes)
 

@@ -15,7 +15,7 @@ from bids_neurodecode.cli.environment import (
     set_environment,
     threads_of,
 )
-from bids_neurodecode.cli.main import cache_folder
+from bids_neurodecode.cli.main import own_folders
 from bids_neurodecode.cli.parser import parse_arguments
 
 
@@ -86,11 +86,13 @@ def test_the_program_leaves_no_handler_behind_and_runs_in_a_thread(tmp_path, cap
     assert 'There is no folder' in capsys.readouterr().err
 
 
-def test_a_dry_run_keeps_its_caches_apart(tmp_path):
+def test_a_dry_run_keeps_its_folders_apart(tmp_path):
     call = [str(tmp_path), str(tmp_path / 'out'), 'participant', '-w', str(tmp_path / 'work')]
-    with cache_folder(parse_arguments([*call, '--dry-run'])) as folder:
-        assert not folder.is_relative_to(tmp_path / 'work')
-        folder.mkdir()
-    assert not folder.exists()
-    with cache_folder(parse_arguments(call)) as folder:
-        assert folder == tmp_path / 'work' / 'cache'
+    (tmp_path / 'work' / 'cache').mkdir(parents=True)
+    with own_folders(parse_arguments([*call, '--dry-run'])) as folders:
+        for folder in folders:
+            assert not folder.is_relative_to(tmp_path / 'work')
+            folder.mkdir()
+    assert not any(folder.exists() for folder in folders)
+    with own_folders(parse_arguments(call)) as folders:
+        assert folders == (tmp_path / 'work' / 'cache', tmp_path / 'work' / 'layout')

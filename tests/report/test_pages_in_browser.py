@@ -1,18 +1,25 @@
 """Pages as a browser lays them out: nothing is cut off, images grow, nothing is fetched."""
 
+import itertools
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from bids_neurodecode.levels.group_page import write_group_report
 from bids_neurodecode.levels.participant_page import ParticipantResults, write_participant_report
 from bids_neurodecode.report.build import Plot, _Drawing
+from bids_neurodecode.report.results import ConditionResults, NetworkResults
+from bids_neurodecode.report.study import write_study_report
+from bids_neurodecode.study import plan_study
 from tests.browser import Browser, chromium, find_browser
 from tests.figures import complaints
 from tests.report.test_generation_report import make_generation
+from tests.report.test_study_report import results_of
 
 PROGRAM = find_browser()
 pytestmark = pytest.mark.skipif(
@@ -154,7 +161,30 @@ def test_the_viewer_opens_without_a_network(browser: Browser, pages: Path) -> No
 EVIL = '<img src=x onerror="document.title=1">&lt;\'\u202eabc'
 """A tag, both quotes, what looks escaped already, and a mark that turns what follows around."""
 SCRIPT = '<script>document.title = 1</script>'
-INJECTED = '[...document.querySelectorAll(\'[src="x"], [onerror], script\')].length'
+ATTRIBUTE = '"><svg onload=document.title=1>&amp;'
+STUDY = """
+title = {evil}
+question = {script}
+system = "encoding"
+metrics = ["voxel_r_median"]
+reference = {evil}
+notes = [{attribute}]
+[[axes]]
+name = {attribute}
+[[axes.variants]]
+label = {evil}
+settings.encoding.model = "ridge"
+[[axes.variants]]
+label = {script}
+settings.encoding.model = "mlp"
+[[published]]
+label = {attribute}
+metric = "voxel_r_median"
+value = 0.2
+source = {script}
+variant = {evil}
+"""
+INJECTED = '[...document.querySelectorAll(\'[src="x"], [onerror], [onload], script\')].length'
 
 
 @pytest.mark.slow
@@ -182,11 +212,80 @@ def test_names_and_captions_of_others_are_text(
     others = [results, replace(results, participant=f'{EVIL}2')]
     write_group_report(others, tmp_path / 'group.html', tmp_path / 'group' / 'figures')
     for page in ('sub.html', 'group.html'):
-        browser.open(tmp_path / page, width=1280)
-        browser.evaluate(OPEN)
-        assert browser.evaluate(INJECTED) == 0, page
-        assert browser.evaluate('document.title') != '1', page
-        shown = browser.evaluate('document.body.innerText')
-        assert EVIL in shown, page
-        assert SCRIPT in shown, page
-        assert browser.evaluate(FETCHED) == 0
+        assert_text(browser, tmp_path / page, EVIL, SCRIPT)
+
+
+def assert_text(browser: Browser, page: Path, *texts: str) -> None:
+    """Check that texts are shown as they are, and that nothing of them is an element or runs."""
+    browser.open(page, width=1280)
+    browser.evaluate(OPEN)
+    assert browser.evaluate(INJECTED) == 0
+    assert browser.evaluate('document.title') != '1'
+    shown = browser.evaluate('document.body.innerText')
+    assert [text for text in texts if text not in shown] == []
+    assert browser.evaluate(FETCHED) == 0
+
+
+def test_names_of_films_conditions_and_regions_are_text(
+    build: Callable[..., ParticipantResults], browser: Browser, tmp_path: Path
+) -> None:
+    """Of the sections that only films and conditions have."""
+    results = build(tmp_path / 'in')
+    names = (EVIL, SCRIPT, ATTRIBUTE, '$x^{_}$ & "')
+    chances = {'p': 0.1, 'p_fdr': 0.2}
+    network = NetworkResults(
+        'joint', 'small', 'gabor', 10, 100, None, results.runs[0].mask,
+        frames=write(tmp_path / 'frames.tsv', {
+            'kind': ['best', 'median', 'worst'], 'film': names[:3], 'onset': 1.0,
+            'similarity': [0.9, 0.5, 0.1],
+        }),
+        regions=write(tmp_path / 'regions.tsv', {
+            'region': names, 'n_voxels': 9, 'share': 0.2, 'size': 0.1, 'relative': 2.0,
+        }),
+        perturbation=write(tmp_path / 'perturbation.tsv', {
+            'region': names, 'kind': 'zero', 'metric': 'pixcorr', 'n_voxels': 9, 'n_disjoint': 20,
+            'change': -0.1, 'random_mean': 0.0, 'random_sd': 0.1, 'z': -1.0, **chances,
+        }),
+        concepts=write(tmp_path / 'concepts.tsv', {
+            'output': names, 'concept': names[::-1], 'kind': 'images', 'n_examples': 9,
+            'accuracy': 0.7, 'accuracy_random': 0.5, 'sensitivity': 0.6, 'alignment': 0.1,
+            **chances,
+        }),
+    )  # fmt: skip
+    np.save(tmp_path / 'frames.npy', np.zeros((3, 2, 24, 24, 3), dtype=np.uint8))
+    pairs = list(itertools.combinations(names, 2))
+    tested = {'ci_low': 0.1, 'ci_high': 0.3, 'p': 0.01, 'p_fdr': 0.02}
+    conditions = ConditionResults(
+        names,
+        write(tmp_path / 'pairs.tsv', {
+            'condition_a': [a for a, _ in pairs], 'condition_b': [b for _, b in pairs],
+            'distance': 0.2, **tested,
+        }),
+        10, 5,
+        regions=write(tmp_path / 'decoded.tsv', {
+            'name': names, 'n_voxels': 9, 'balanced_accuracy': 0.6, 'chance': 0.25, **tested,
+        }),
+    )  # fmt: skip
+    found = replace(results, network=network, conditions=conditions)
+    write_participant_report(found, tmp_path / 'sub.html', tmp_path / 'figures')
+    assert_text(browser, tmp_path / 'sub.html', *names, f'{names[0]}, {names[1]}')
+
+
+def write(file: Path, columns: dict[str, object]) -> Path:
+    pd.DataFrame(columns).to_csv(file, sep='\t', index=False)
+    return file
+
+
+def test_texts_of_a_study_are_text(browser: Browser, tmp_path: Path) -> None:
+    """What its file says, labels of participants, and reasons why results are missing."""
+    text = {name: json.dumps(value) for name, value in
+            {'evil': EVIL, 'script': SCRIPT, 'attribute': ATTRIBUTE}.items()}  # fmt: skip
+    file = tmp_path / 'study.toml'
+    file.write_text(STUDY.format(**text))
+    plan = plan_study(file)
+    first = plan.variants[0].name
+    results = results_of(
+        plan, [EVIL, '02'], lambda *_: 0.4, missing=[(ATTRIBUTE, first, f'{SCRIPT} failed')]
+    )
+    write_study_report(results, tmp_path / 'study.html', tmp_path / 'figures')
+    assert_text(browser, tmp_path / 'study.html', EVIL, SCRIPT, ATTRIBUTE, f'{SCRIPT} failed')

@@ -270,7 +270,7 @@ class _Run:
 
     def fold(self, number: int, fold: Fold, part: Parts, rng: np.random.Generator) -> None:
         """Fit and predict one fold."""
-        candidates, closed = candidate_stimuli(part.train, part.test)
+        candidates, closed = candidate_stimuli(part.train.table, part.test.table)
         if len(candidates) < 2:
             raise DataError(ONE_CANDIDATE.format(fold=number))
         self.closed.append(closed)

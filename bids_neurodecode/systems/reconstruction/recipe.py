@@ -192,7 +192,7 @@ def evaluate_folds(
     shuffle_rng, pool_rng = rng.spawn(2)
     folds = _all(parts, split)
     for number, (fold, cut) in enumerate(zip(split, folds, strict=True)):
-        candidates, is_closed = candidate_stimuli(cut.train, cut.test)
+        candidates, is_closed = candidate_stimuli(cut.train.table, cut.test.table)
         if len(candidates) < 2:
             raise DataError(ONE_CANDIDATE.format(fold=number))
         decoder = fit(cut.train, features, settings)

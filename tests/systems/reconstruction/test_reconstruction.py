@@ -299,9 +299,9 @@ def test_nearest_takes_the_features_of_the_best_correlated_pattern():
 def test_candidates():
     samples, _, _ = world(n_stimuli=6)
     runs = samples.fold(split_by_group(samples.table, 'run').folds[0])
-    assert candidate_stimuli(runs.train, runs.test)[1] is True
+    assert candidate_stimuli(runs.train.table, runs.test.table)[1] is True
     stimuli = samples.fold(split_by_group(samples.table, 'stimulus', n_folds=3).folds[0])
-    names, closed = candidate_stimuli(stimuli.train, stimuli.test)
+    names, closed = candidate_stimuli(stimuli.train.table, stimuli.test.table)
     assert set(names) == set(stimuli.test.table.stimulus)
     assert not closed
 

@@ -53,8 +53,8 @@ def plot_perturbation(table: pd.DataFrame) -> Figure:
             sure = (rows['p_fdr'] < ALPHA).to_numpy()
             color, marker = KINDS[kind]
             change = rows['change'].to_numpy()
-            axis.scatter(change[sure], place[sure], 26, color, marker, zorder=3)
-            axis.scatter([], [], 26, color, marker, label=kind)
+            axis.scatter(change[sure], place[sure], 26, color, marker=marker, zorder=3)
+            axis.scatter([], [], 26, color, marker=marker, label=kind)
             hollow = {'facecolors': 'none', 'edgecolors': color, 'zorder': 3}
             axis.scatter(change[~sure], place[~sure], 26, marker=marker, **hollow)
         axis.axvline(0, color=GREY, linewidth=0.8)

@@ -225,7 +225,7 @@ class _Work:
         keep: BoolArray,
     ) -> None:
         """Learn from the training samples of a fold, and reconstruct its test samples."""
-        candidates, is_closed = candidate_stimuli(train, test)
+        candidates, is_closed = candidate_stimuli(train.table, test.table)
         if len(candidates) < 2:
             raise DataError(ONE_CANDIDATE.format(fold=number))
         self.closed.append(is_closed)
