@@ -71,7 +71,15 @@ class Request:
         return StimulusFolder(self.stimuli_dir or self.bids_dir / 'stimuli')
 
     def index(self, folder: Path, participants: Sequence[str]) -> tuple[FileIndex, str | None]:
-        """Index the files of some participants of a dataset; return what is said of it too."""
+        """Index the files of some participants of a dataset; return what is said of it too.
+
+        Parameters
+        ----------
+        folder
+            The dataset, or derivatives of it.
+        participants
+            Their labels.
+        """
         return index_dataset(
             folder, participants, database_dir=self.database_dir, keep=self.keep_index
         )
