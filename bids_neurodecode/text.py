@@ -36,8 +36,20 @@ def one_line(said: object) -> str:
     return ' '.join(str(said).split()) or type(said).__name__
 
 
+MEANT = {
+    **dict.fromkeys(('decoding', 'decoder', 'decode', 'retrieval'), 'reconstruction'),
+    **dict.fromkeys(('encoder', 'encode'), 'encoding'),
+    **dict.fromkeys(('film', 'films', 'movies', 'video', 'videos'), 'movie'),
+    **dict.fromkeys(('classification', 'classifier', 'categories', 'mvpa'), 'conditions'),
+    **dict.fromkeys(('image', 'picture', 'pictures', 'photos'), 'images'),
+}
+"""Names that mean another one, however little they look like it."""
+
+
 def did_you_mean(name: object, known: Iterable[str], cutoff: float = 0.6) -> str:
     """Return the question after an unknown name, with a space before it; '' if none is near.
+
+    What a name means (:data:`MEANT`) comes before what it looks like.
 
     Parameters
     ----------
@@ -54,9 +66,17 @@ def did_you_mean(name: object, known: Iterable[str], cutoff: float = 0.6) -> str
     (' Did you mean presets?', ' Did you mean gabor?')
     >>> did_you_mean('dream', ['movie'])
     ''
+    >>> did_you_mean('decoding', ['reconstruction', 'encoding'])
+    ' Did you mean reconstruction?'
     """
     folded = {each.casefold(): each for each in known}
-    close = difflib.get_close_matches(str(name).casefold(), folded, n=1, cutoff=cutoff)
+    asked = str(name).casefold()
+    meant = MEANT.get(asked, '')
+    close = (
+        [meant]
+        if meant in folded
+        else difflib.get_close_matches(asked, folded, n=1, cutoff=cutoff)
+    )
     return f' Did you mean {folded[close[0]]}?' if close else ''
 
 

@@ -17,8 +17,8 @@ from bids_neurodecode.config import Config
 from bids_neurodecode.text import coarse
 
 ROUGH = (
-    'about {time} on {n} CPU{s}, scaled from the simulated dataset: no more than an order of '
-    'magnitude; a run says how much is left'
+    'very roughly {time} on {n} CPU{s} (scaled from the simulated dataset; it can be ten times '
+    'less or more); a run says how much is left'
 )
 CHOSEN_WITHIN = 'B, C or D, chosen within the training trials of each fold'
 REFERENCE_GB = 0.005

@@ -25,33 +25,61 @@ EXIT_ARGUMENTS = 2
 EXIT_INTERRUPTED = 130
 INTERRUPTED = 'Interrupted: what had been written was removed.'
 
-DEMO_OPTIONS: dict[str, tuple[Callable[[str], Any], str]] = {
-    'n-subjects': (int, 'participants'),
-    'n-sessions': (int, 'sessions of each participant'),
-    'n-runs': (int, 'runs a session'),
-    'n-images': (int, 'how many different images there are (images)'),
-    'n-repeats': (int, 'how often each image or film is shown, in different runs'),
-    'film-duration': (float, 'length of each film in seconds (movie)'),
-    'repetition-time': (float, 'seconds from volume to volume'),
-    'stimulus-duration': (float, 'seconds that an image is shown (images)'),
-    'voxel-size': (float, 'voxel size in mm'),
+DEMO_OPTIONS: dict[str, tuple[Callable[[str], Any], str, str]] = {
+    'n-subjects': (int, 'participants', '2; films: 4'),
+    'n-sessions': (int, 'sessions of each participant', '1'),
+    'n-runs': (int, 'runs a session', '6; films: 2'),
+    'n-images': (int, 'how many different images there are (images)', '100'),
+    'n-repeats': (
+        int,
+        'how often each image or film is shown, in different runs',
+        '3; films: 1',
+    ),
+    'film-duration': (float, 'length of each film in seconds (movie)', '240'),
+    'repetition-time': (float, 'seconds from volume to volume', '2'),
+    'stimulus-duration': (float, 'seconds that an image is shown (images)', '2'),
+    'voxel-size': (float, 'voxel size in mm, at least 4', '9'),
     'space': (
         str,
         (
             'space of the series: MNI152NLin2009aSym, MNI152NLin6Asym, T1w, fsaverage5, '
             'fsLR:den-91k or parcels'
         ),
+        'MNI152NLin2009aSym',
     ),
-    'snr': (float, "factor on every voxel's signal-to-noise ratio; 0 plants no signal"),
-    'noise-sd': (float, 'deviation of the noise in percent signal'),
-    'imagery-runs': (int, 'further runs (task-imagery) in which each image is imagined once'),
-    'imagery-gain': (float, 'responses to imagined images, as a share of those to seen ones'),
-    'seed': (int, 'the same seed gives the same bytes'),
-    'stimuli-dir': (Path, "a folder with one's own images or films, instead of made ones"),
-    'noise-from': (Path, 'a real run (4-D NIfTI) whose phase-randomised residuals are the noise'),
+    'snr': (float, "factor on every voxel's signal-to-noise ratio; 0 plants no signal", '1'),
+    'noise-sd': (float, 'deviation of the noise in percent signal', '1'),
+    'imagery-runs': (
+        int,
+        'further runs (task-imagery) in which each image is imagined once',
+        '0',
+    ),
+    'imagery-gain': (
+        float,
+        'responses to imagined images, as a share of those to seen ones',
+        '0.5',
+    ),
+    'seed': (int, 'the same seed gives the same bytes', '20260101'),
+    'stimuli-dir': (Path, "a folder with one's own images or films, instead of made ones", 'none'),
+    'noise-from': (
+        Path,
+        'a real run (4-D NIfTI) whose phase-randomised residuals are the noise',
+        'none',
+    ),
 }
-"""Options of ``demo`` that set the field of the same name of ``SimulationSpec``."""
+"""Options of ``demo`` that set the field of the same name of ``SimulationSpec``: what reads a
+value, what it means, and its default (written out, as the help imports no settings)."""
 
+SYSTEMS = {
+    'movie': 'responses to films from what they show; with a network also frames of films from '
+    'responses (default for films)',
+    'reconstruction': 'images from responses: decodes their features, retrieves and reconstructs '
+    'them (default for images)',
+    'encoding': 'responses from images: those of each voxel, by one or more feature spaces',
+    'conditions': 'which condition (trial_type) from responses, and how far apart conditions are '
+    '(default where no stimulus files are named)',
+}
+"""What each system does, in a line."""
 SHELLS = ('bash', 'zsh', 'tcsh')
 HOW = (
     'Print a script by which the shell completes options, choices and files. For bash: '
@@ -88,17 +116,29 @@ def _add_demo(commands: Any) -> None:
         'demo',
         help='make a simulated BIDS dataset whose truth is known',
         description='Make a simulated BIDS dataset with derivatives, and the truth beside them '
-        '(derivatives/simulated-truth). Options left out take small defaults.',
+        '(derivatives/simulated-truth).',
     )
     demo.add_argument('out', type=Path, metavar='OUT', help='folder to write: absent or empty')
-    demo.add_argument('--paradigm', choices=('images', 'movie'), default='images')
-    for name, (kind, text) in DEMO_OPTIONS.items():
-        demo.add_argument(f'--{name}', type=kind, help=text, metavar=kind.__name__.upper())
     demo.add_argument(
-        '--isi', type=float, nargs=2, metavar=('MIN', 'MAX'), help='pauses in seconds (images)'
+        '--paradigm',
+        choices=('images', 'movie'),
+        default='images',
+        help='what is shown: single images, or films (default: images)',
+    )
+    for name, (kind, text, default) in DEMO_OPTIONS.items():
+        about = f'{text} (default: {default})'
+        demo.add_argument(f'--{name}', type=kind, help=about, metavar=kind.__name__.upper())
+    demo.add_argument(
+        '--isi',
+        type=float,
+        nargs=2,
+        metavar=('MIN', 'MAX'),
+        help='shortest and longest pause in seconds (images; default: 2 4)',
     )
     demo.add_argument(
-        '--off-grid', action='store_true', help='onsets between volumes, not at them (images)'
+        '--off-grid',
+        action='store_true',
+        help='onsets between volumes (images; default: at volumes)',
     )
     demo.set_defaults(run=_demo)
 
@@ -176,7 +216,8 @@ def _list_systems(options: argparse.Namespace) -> None:
     )
 
     for name in OWN:
-        print(f'{name}: [{name}]' if name != 'movie' else 'movie: [movie], [delay]')
+        print(f'{name}: {SYSTEMS[name]}')
+    print('settings: a group of the same name in a TOML file (bids_neurodecode-tools config init)')
     for name, point in installed().items():
         try:
             system = find_system(name)

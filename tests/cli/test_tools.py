@@ -97,6 +97,30 @@ def test_every_option_is_a_setting():
     assert {n.replace('-', '_') for n in tools.DEMO_OPTIONS} <= set(SimulationSpec.model_fields)
 
 
+def test_the_help_tells_the_defaults_that_are_taken(capsys):
+    from bids_neurodecode.simulate.spec import build_spec
+
+    images, films = (build_spec(paradigm=paradigm) for paradigm in ('images', 'movie'))
+    for option, (_, _, said) in tools.DEMO_OPTIONS.items():
+        name = option.replace('-', '_')
+        one, other = (
+            f'{value:.12g}' if isinstance(value, int | float) else str(value).lower()
+            for value in (getattr(images, name), getattr(films, name))
+        )
+        assert said.lower() == (one if one == other else f'{one}; films: {other}'), option
+    assert tools.main(['demo', '--help']) == 0
+    assert '(default: 6; films: 2)' in ' '.join(capsys.readouterr().out.split())
+    assert (images.isi, images.on_grid) == ((2.0, 4.0), True)
+
+
+def test_systems_are_explained(capsys):
+    assert tools.main(['systems']) == 0
+    lines = dict(line.split(': ', 1) for line in capsys.readouterr().out.splitlines())
+    assert {'movie', 'reconstruction', 'encoding', 'conditions'} <= lines.keys()
+    assert lines['reconstruction'].startswith('images from responses')
+    assert lines['encoding'].startswith('responses from images')
+
+
 def test_interrupted(monkeypatch, tmp_path, capsys):
     def stop(*_, **__):
         raise KeyboardInterrupt
