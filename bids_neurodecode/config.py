@@ -8,9 +8,10 @@ for another version of these settings.
 from __future__ import annotations
 
 import difflib
+import os
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self, get_args
@@ -139,6 +140,10 @@ class RoiFile(NamedTuple):
         name, sign, number = text.rpartition(' > ')
         file = Path((name if sign else text).strip().replace('{sub}', subject))
         return cls(file.expanduser().absolute(), float(number) if sign else None)
+
+
+HERE = '{here}'
+"""In a path of a file of settings: the folder of that file."""
 
 
 class AtlasSettings(Settings):
@@ -437,11 +442,20 @@ class Config(Settings):
             encoding = {'bands': ('table',), **encoding}
         return {**values, 'features': features, 'encoding': encoding}
 
-    def to_toml(self) -> str:
-        """Write all settings as TOML: see :meth:`Settings.written`."""
+    def to_toml(self, folder: Path | None = None) -> str:
+        """Write all settings as TOML: see :meth:`Settings.written`.
+
+        Parameters
+        ----------
+        folder
+            Where the text is kept: absolute paths are written relative to it (:data:`HERE`), as
+            what is published says nothing of a machine. None: they stay.
+        """
         import tomli_w
 
         written = self.written()
+        if folder is not None:
+            written = _with_paths(written, lambda text: _from_here(text, folder))
         if not self.extensions:
             written.pop('extensions', None)
         return tomli_w.dumps(written)
@@ -475,6 +489,27 @@ def preset_names() -> list[str]:
     )
 
 
+def _with_paths(values: Any, change: Callable[[str], str]) -> Any:
+    """Return nested settings with each text changed."""
+    if isinstance(values, Mapping):
+        return {key: _with_paths(value, change) for key, value in values.items()}
+    if isinstance(values, list):
+        return [_with_paths(value, change) for value in values]
+    return change(values) if isinstance(values, str) else values
+
+
+def _from_here(text: str, folder: Path) -> str:
+    if not Path(text).is_absolute():
+        return text
+    return f'{HERE}/{os.path.relpath(text, folder.absolute())}'
+
+
+def _to_place(text: str, folder: Path) -> str:
+    if HERE not in text:
+        return text
+    return os.path.normpath(text.replace(HERE, str(folder.absolute())))
+
+
 def read_settings(source: str | Path) -> dict[str, Any]:
     """Read a preset (by name) or a TOML file into a nested dictionary, not yet validated.
 
@@ -490,7 +525,7 @@ def read_settings(source: str | Path) -> dict[str, Any]:
     InputError
         If it is a stand-in for a file that was not fetched.
     """
-    names = preset_names()
+    names, folder = preset_names(), None
     presets = ', '.join(names)
     if str(source) in names:
         text = (resources.files('bids_neurodecode') / 'presets' / f'{source}.toml').read_text(
@@ -498,6 +533,7 @@ def read_settings(source: str | Path) -> dict[str, Any]:
         )
     else:
         path = Path(source)
+        folder = path.parent
         check_fetched(path)
         if not path.is_file():
             near = did_you_mean(source, names)
@@ -523,7 +559,10 @@ def read_settings(source: str | Path) -> dict[str, Any]:
                 file=source, found=version, expected=SCHEMA_VERSION, presets=presets
             )
         )
-    return values
+    if folder is None:
+        return values
+    placed: dict[str, Any] = _with_paths(values, lambda text: _to_place(text, folder))
+    return placed
 
 
 WHOLE = frozenset({'exclude', 'train', 'validation', 'test'})

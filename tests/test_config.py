@@ -2,6 +2,7 @@
 
 import tomllib
 from importlib import resources
+from pathlib import Path
 
 import pydantic
 import pytest
@@ -72,6 +73,24 @@ def test_file_round_trip_and_defaults_are_written(tmp_path):
     file.write_text(Config().to_toml(), 'utf-8')
     assert load_config(file) == Config()
     assert tomllib.loads(file.read_text())['clean']['high_pass'] == 0.008
+
+
+def test_files_are_named_from_the_folder_of_the_settings(tmp_path):
+    """What is published says nothing of a machine, and is read where it lies."""
+    file = tmp_path / 'out' / 'log' / 'config.toml'
+    file.parent.mkdir(parents=True)
+    rois = {'FFA': f'{tmp_path}/rois/sub-{{sub}}_stat-z_statmap.nii.gz > 3.1'}
+    for atlas in ({'file': str(tmp_path / 'data' / 'a_dseg.nii.gz')}, {'rois': rois}):
+        config = build_config({'atlas': atlas})
+        text = config.to_toml(file.parent)
+        assert str(tmp_path) not in text
+        assert '"{here}/../../' in text
+        file.write_text(text, 'utf-8')
+        assert load_config(file) == config
+    moved = tmp_path / 'elsewhere' / 'log' / 'config.toml'
+    moved.parent.mkdir(parents=True)
+    moved.write_text(build_config({'atlas': {'file': '/x/dseg.nii'}}).to_toml(Path('/x/out')))
+    assert load_config(moved).atlas.file == tmp_path / 'elsewhere' / 'dseg.nii'
 
 
 def test_switched_off_is_not_left_out():

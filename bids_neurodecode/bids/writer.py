@@ -24,6 +24,8 @@ from bids_neurodecode.tables import column_texts
 if TYPE_CHECKING:
     import pandas as pd
 
+    from bids_neurodecode.config import Config
+
 ENTITIES = frozenset({'run', 'session'})
 """Columns that are named as pybids names entities."""
 
@@ -278,7 +280,7 @@ class ProductWriter:
         self.copy('metrics', source.with_suffix('.json'), desc=desc, extension='.json')
         return self.copy('metrics', source, desc=desc)
 
-    def model(self, source: Path, settings: str, desc: str, card: Path | None = None) -> None:
+    def model(self, source: Path, settings: Config, desc: str, card: Path | None = None) -> None:
         """Copy a trained model, and write its settings and its card beside it.
 
         Parameters
@@ -286,14 +288,15 @@ class ProductWriter:
         source
             File of the weights.
         settings
-            TOML.
+            That it was trained with; paths are written relative to their file.
         desc
             Label of the model in file names.
         card
             What the model is, in words; None: nothing is said of it.
         """
         self.copy('model', source, desc=desc)
-        self.text('model_config', settings, desc=desc)
+        folder = self.path('model_config', desc=desc).parent
+        self.text('model_config', settings.to_toml(folder), desc=desc)
         if card is not None:
             self.copy('model_card', card, desc=desc)
 

@@ -19,6 +19,7 @@ from bids_neurodecode.report.boilerplate import cited, in_words
 from bids_neurodecode.report.build import (
     Block,
     Bullets,
+    Code,
     Fold,
     Heading,
     Page,
@@ -32,7 +33,7 @@ from bids_neurodecode.report.build import (
     write_page,
 )
 from bids_neurodecode.report.cortex import HOW, plot_cortex
-from bids_neurodecode.report.facts import Facts
+from bids_neurodecode.report.facts import Facts, drawn_of
 from bids_neurodecode.report.groupmaps import BY_REGION, choose_held_out, mean_map
 from bids_neurodecode.report.nouns import page_in_nouns
 from bids_neurodecode.report.reader import Reader, reading
@@ -54,6 +55,7 @@ from bids_neurodecode.report.section_scores import (
 from bids_neurodecode.report.section_signal import analysis_mask, load_map, sheet_of
 from bids_neurodecode.report.style import collecting_later, percent
 from bids_neurodecode.report.verdicts import (
+    DECODED,
     FINAL,
     differences,
     score_verdict,
@@ -194,7 +196,7 @@ def _warnings(readers: Sequence[Reader], failures: Mapping[str, str]) -> tuple[B
     failed = tuple(f'sub-{label}: {reason}' for label, reason in failures.items())
     return (
         Heading('Warnings'),
-        Bullets(lines) if lines else Text(('None.',)),
+        Verdicts(tuple(Verdict('caution', line) for line in lines)) if lines else Text(('None.',)),
         Heading('Participants without results'),
         Bullets(failed) if failed else Text(('None.',)),
     )
@@ -217,7 +219,20 @@ def _provenance(readers: Sequence[Reader]) -> tuple[Block, ...]:
     software = tuple((name, ', '.join(several)) for name, several in found.items())
     if software:
         blocks.append(Table(('software', 'version'), software, 'Versions', folded=True))
-    return tuple(blocks)
+    return (*blocks, *_settings(readers))
+
+
+def _settings(readers: Sequence[Reader]) -> Iterable[Block]:
+    """Show the settings of all participants: each text once, with whose it is."""
+    whose: dict[str, list[str]] = {}
+    for reader in readers:
+        file = reader.results.config
+        if file is not None:
+            text = file.read_text('utf-8')
+            whose.setdefault(text, []).append(f'sub-{reader.results.participant}')
+    for text, who in whose.items():
+        of = 'all participants' if len(whose) == 1 else ', '.join(who)
+        yield Code(f'All settings of {of} (TOML)', text)
 
 
 def gather_metrics(readers: Sequence[Reader]) -> pd.DataFrame:
@@ -392,29 +407,10 @@ def _summary(readers: Sequence[Reader], failures: Mapping[str, str]) -> tuple[Bl
         each = ' in each participant' if n > 1 else ''
         how = f' ({facts.protocol})' if facts.protocol else ''
         text += f' {facts.held_out[:1].upper()}{facts.held_out[1:]}{each}{how}.'
-    lines = []
+        drawn = drawn_of([r.results.split for r in readers if r.results.split is not None])
+        text += f' {drawn}' if drawn else ''
     metrics = gather_metrics(readers)
-    row = scores.headline(metrics) if len(metrics) else None
-    if row is not None:
-        found = mean_score(same_score(metrics, row))
-        if found.n < MIN_GROUPS:
-            more = {'title': scores.title_of(row), 'each': _each(metrics, row)}
-            lines.append(Verdict('info', FEW.format(n=found.n, need=MIN_GROUPS, **more)))
-        lines.append(group_verdict(same_score(metrics, row)))
-        if found.n_tested:
-            text_tested = (
-                f'{scores.title_of(row)}: {found.n_significant} of {found.n_tested} participants '
-                'are better than chance on their own (by p and interval, not corrected for their '
-                'number).'
-            )
-            lines.append(Verdict('info', text_tested))
-        lines += verdicts_of_group_images(metrics)
-    if len(metrics) and row is not None:
-        compared = compare_over_participants(metrics)
-        same = compared['difference'].notna() & (compared['metric'] == row['metric'])
-        same &= compared['compared_space'] == row['space']
-        lines += differences(compared, compared[same])
-        lines += worse_verdicts(compared, shown=row)
+    lines = _verdicts(metrics) if len(metrics) else []
     if n < MIN_GROUPS:
         # said once, above
         why = f'; not tested: {n} participants, {MIN_GROUPS} are needed'
@@ -423,6 +419,37 @@ def _summary(readers: Sequence[Reader], failures: Mapping[str, str]) -> tuple[Bl
         lines.append(Verdict('bad', f'No results for {len(failures)}: see "Warnings and errors".'))
     verdicts = (Verdicts(tuple(lines)),) if lines else ()
     return (Text((text,)), *group_gallery(readers), *verdicts)
+
+
+def _verdicts(metrics: pd.DataFrame) -> list[Verdict]:
+    """Say what scores show over participants: first of what heads the page."""
+    head, row = scores.page_headline(metrics), scores.headline(metrics)
+    if head is None or row is None:
+        return []
+    images = verdicts_of_group_images(metrics)
+    title = FINAL.format(text=scores.title_of(head)) if images else scores.title_of(head)
+    found = mean_score(same_score(metrics, head))
+    lines = []
+    if found.n < MIN_GROUPS:
+        more = {'title': title, 'each': _each(metrics, head)}
+        lines.append(Verdict('info', FEW.format(n=found.n, need=MIN_GROUPS, **more)))
+    lines += images or [group_verdict(same_score(metrics, head))]
+    if found.n_tested:
+        text_tested = (
+            f'{title}: {found.n_significant} of {found.n_tested} participants are better than '
+            'chance on their own (by p and interval, not corrected for their number).'
+        )
+        lines.append(Verdict('info', text_tested))
+    if images and row['space'] != 'final':
+        decoded = group_verdict(same_score(metrics, row))
+        lines.append(replace(decoded, text=DECODED.format(text=decoded.text)))
+    compared = compare_over_participants(metrics)
+    shown = [head, row] if images else [head]
+    for each in shown:
+        same = compared['difference'].notna() & (compared['metric'] == each['metric'])
+        same &= compared['compared_space'] == each['space']
+        lines += differences(compared, compared[same])
+    return [*lines, *worse_verdicts(compared, shown=shown)]
 
 
 def _scores(readers: Sequence[Reader]) -> tuple[Block, ...]:
@@ -440,7 +467,7 @@ def _scores(readers: Sequence[Reader]) -> tuple[Block, ...]:
         blocks.append(figure)
     shown = shown_metrics(means)
     blocks += [tables_guide(shown), READ]
-    sets = ((shown[~scores.of_pictures(shown)], None), (shown[scores.of_pictures(shown)], MADE))
+    sets = ((shown[scores.of_pictures(shown)], MADE), (shown[~scores.of_pictures(shown)], None))
     for rows, title in sets:
         if len(rows):
             about = title or 'Means over participants'
@@ -452,7 +479,7 @@ def _scores(readers: Sequence[Reader]) -> tuple[Block, ...]:
     if parts.any():
         caption = 'Scores of regions and feature spaces, over participants.'
         folded.append(replace(_mean_table(metrics[parts]), caption=caption))
-    row = scores.headline(metrics)
+    row = scores.page_headline(metrics)
     if row is not None:
         folded.append(_participant_table(same_score(metrics, row)))
     blocks.append(Fold('Every score and comparison, and each participant', tuple(folded)))

@@ -9,12 +9,10 @@ from bids_neurodecode.report import scores
 from bids_neurodecode.report.nouns import in_nouns
 from bids_neurodecode.report.reader import Reader, confidence_of, reading
 from bids_neurodecode.report.results import ParticipantResults
-from bids_neurodecode.report.verdicts import FINAL, score_verdict
+from bids_neurodecode.report.verdicts import DECODED, FINAL, score_verdict
 
 if TYPE_CHECKING:
     import pandas as pd
-
-DECODED = 'Decoded features. {text}'
 
 
 def participant_headlines(results: ParticipantResults) -> tuple[str, ...]:
@@ -72,4 +70,4 @@ def _lines(metrics: pd.DataFrame, say: Callable[[pd.Series[Any]], str]) -> tuple
     lines = [] if main is None else [say(main)]
     if main is not None and len(made) and main['space'] != 'final':
         lines = [DECODED.format(text=line) for line in lines]
-    return (*lines, *(FINAL.format(text=say(row)) for _, row in made.iterrows()))
+    return (*(FINAL.format(text=say(row)) for _, row in made.iterrows()), *lines)

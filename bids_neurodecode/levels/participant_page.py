@@ -26,7 +26,7 @@ from bids_neurodecode.report.build import (
     pages_beside,
     write_page,
 )
-from bids_neurodecode.report.facts import held_out_of
+from bids_neurodecode.report.facts import drawn_of, held_out_of, parts_in_images
 from bids_neurodecode.report.nouns import page_in_nouns
 from bids_neurodecode.report.reader import Reader, reading
 from bids_neurodecode.report.results import (
@@ -43,7 +43,12 @@ from bids_neurodecode.report.section_data import data_section
 from bids_neurodecode.report.section_gallery import images_at_the_head
 from bids_neurodecode.report.section_quality import quality_section
 from bids_neurodecode.report.section_scores import scores_section
-from bids_neurodecode.report.section_signal import brain_section, ceiling_text, reliability_text
+from bids_neurodecode.report.section_signal import (
+    brain_section,
+    ceiling_text,
+    reliability_text,
+    where_text,
+)
 from bids_neurodecode.report.style import collecting_later
 from bids_neurodecode.systems.conditions.report import conditions_section
 from bids_neurodecode.systems.encoding.report.section import encoding_section
@@ -142,26 +147,24 @@ def _summary(reader: Reader) -> tuple[Block, ...]:
     results = reader.results
     blocks: list[Block] = []
     lines: list[Any] = []
-    row = None if reader.metrics is None else scores.headline(reader.metrics)
+    row = None if reader.metrics is None else scores.page_headline(reader.metrics)
     if row is None or reader.metrics is None:
         ceilings = ceiling_text(results)
         blocks.append(Text((ceilings or 'No score was computed.',)))
     else:
         confidence = 0.95 if reader.config is None else reader.config.evaluation.confidence
-        guides = () if results.generation is None else results.generation.guided_by or ()
+        made = results.generation
+        guides = () if made is None else parts_in_images(made, reader.config)[0]
         n_folds = None if results.split is None else results.split.n_folds
         blocks.append(verdicts.make_headline(row, confidence, n_folds, sure=not results.leaks))
-        lines = [
-            *verdicts.verdicts_of(reader.metrics, row, confidence),
-            *verdicts.verdicts_of_images(reader.metrics, confidence, guides),
-            *verdicts.worse_verdicts(reader.metrics, confidence, shown=row),
-        ]
+        lines = [*verdicts.verdicts_of_page(reader.metrics, confidence, guides)]
     reliability = reliability_text(results)
     lines += [
         verdicts.split_verdict(results),
+        verdicts.betas_verdict(results),
         verdicts.tuning_verdict(results),
         verdicts.voxel_verdict(results),
-        Verdict('info', reliability) if reliability else None,
+        *(Verdict('info', text) for text in (where_text(results), reliability) if text),
         verdicts.motion_verdict(reader.motion),
         verdicts.warning_verdict(results),
     ]
@@ -214,6 +217,8 @@ def _what_was_done(reader: Reader) -> str:
         )
         held_out = held_out_of([results.split])
         text += f' {held_out[:1].upper()}{held_out[1:]}.' if held_out else ''
+        drawn = drawn_of([results.split])
+        text += f' {drawn}' if drawn else ''
     return text
 
 
@@ -231,7 +236,9 @@ def _warnings(reader: Reader) -> tuple[Block, ...]:
     warnings, crashes = reader.results.warnings, _crashes(reader.results)
     return (
         Heading('Warnings'),
-        Bullets(warnings) if warnings else Text(('None.',)),
+        Verdicts(tuple(Verdict('caution', line) for line in warnings))
+        if warnings
+        else Text(('None.',)),
         Heading('Errors'),
         Bullets(crashes) if crashes else Text(('No errors in this run.',)),
     )

@@ -300,7 +300,7 @@ def methods_of(records: Sequence[ParticipantResults], config: Config) -> tuple[s
     config
         The settings of the first.
     """
-    first, facts = records[0], Facts.of(records)
+    first, facts = records[0], Facts.of(records, config)
     chosen = [r.betas.fold_models for r in records if r.betas and r.betas.model_scores]
     return methods(
         config,

@@ -16,12 +16,34 @@ from typing import TYPE_CHECKING, Any
 
 from bids_neurodecode.bids.description import read_description
 from bids_neurodecode.errors import InputError
+from bids_neurodecode.extensions import OWN_GENERATORS
+from bids_neurodecode.models.generators import guides_of
 from bids_neurodecode.text import span_of
 
 if TYPE_CHECKING:
-    from bids_neurodecode.report.results import ParticipantResults, SplitResults
+    from bids_neurodecode.config import Config
+    from bids_neurodecode.report.results import (
+        GenerationResults,
+        ParticipantResults,
+        SplitResults,
+    )
 
 PLURALS = {'stimulus': 'stimuli', 'category': 'categories', 'content': 'stimuli'}
+DRAWN = {
+    'stimulus': 'They were drawn at random by the seed of the settings, before any response was '
+    'looked at.',
+    'cluster': 'Clusters were formed on features of the stimuli alone, and shared out by their '
+    'sizes.',
+    'category': 'Categories were shared out by their sizes.',
+    **dict.fromkeys(('run', 'session'), 'Nothing was drawn: they were taken in their order.'),
+    'given': 'Nothing was drawn: the dataset (or a file of the settings) says which.',
+}
+"""How what is held out was drawn, by the unit that is kept whole."""
+SHARE_RUNS = (
+    'Training and held-out trials come from the same runs, so that what trials of a run share '
+    '(drift, arousal, noise of neighbouring trials) is on both sides.'
+)
+NO_SHARED_RUN = 'No run holds both training and held-out trials.'
 _COUNTS = re.compile(r'^[\d,]+ (of [\d,]+ voxels|voxels in any of \d+ folds \(\d+ in all\)): ')
 
 
@@ -58,8 +80,9 @@ class Facts:
         How many the scores are of, and the final models.
     models
         Of the betas that are written, and of how many participants.
-    judges, guides
-        Networks that compared images with those shown, and that had a part in them.
+    judges, guides, describers
+        Networks that compared images with those shown; features that guided these; networks that
+        described images for identification alone, and do not judge either.
     pipelines
         What made the series and its version, as their dataset says.
     simulated
@@ -82,17 +105,20 @@ class Facts:
     models: tuple[str, ...]
     judges: tuple[str, ...]
     guides: tuple[str, ...]
+    describers: tuple[str, ...]
     pipelines: str
     simulated: bool
 
     @classmethod
-    def of(cls, records: Sequence[ParticipantResults]) -> Facts:
+    def of(cls, records: Sequence[ParticipantResults], config: Config | None = None) -> Facts:
         """Take what the records of participants say.
 
         Parameters
         ----------
         records
             At least one.
+        config
+            Their settings, which tell apart what guided images and what described them.
         """
         runs = [run for record in records for run in record.runs]
         voxels = [record.voxels for record in records if record.voxels is not None]
@@ -102,6 +128,7 @@ class Facts:
         scored = [n for each in voxels for n in (each.n_scored or (each.n_selected,))]
         descriptions = _descriptions(run.bold for run in runs)
         makers = [entry for each in descriptions for entry in each.get('GeneratedBy', [])]
+        parts = [parts_in_images(each, config) for each in made]
         models = Counter(record.betas.model for record in records if record.betas is not None)
         return cls(
             n_participants=len(records),
@@ -124,11 +151,47 @@ class Facts:
                 for model, n in sorted(models.items())
             ),
             judges=tuple(dict.fromkeys(name for each in made for name in each.judges)),
-            guides=tuple(dict.fromkeys(name for each in made for name in each.guided_by or ())),
+            guides=tuple(dict.fromkeys(name for guides, _ in parts for name in guides)),
+            describers=tuple(dict.fromkeys(name for _, others in parts for name in others)),
             pipelines=' and '.join(dict.fromkeys(filter(None, map(_maker, makers)))),
             simulated=any('simulated' in json.dumps(each).lower() for each in descriptions)
             or any('simulated' in record.bids_name.lower() for record in records),
         )
+
+
+def parts_in_images(
+    made: GenerationResults, config: Config | None
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Tell apart what guided images and what only described them for the linear decoder.
+
+    Neither judges. Where it cannot be told (generators of other packages), all had a part.
+
+    Parameters
+    ----------
+    made
+        The images; says what may not judge them.
+    config
+        The settings.
+
+    Returns
+    -------
+    tuple of tuple of str
+        Features (of a network, or ``gabor``) that guided images, and those that did not.
+    """
+    known = made.guided_by or ()
+    if config is None:
+        return known, ()
+    told = config.reconstruction
+    if made.generator == 'small':
+        guides = {'gabor', told.match_network} if told.conditions in {'both', 'vision'} else set()
+    elif made.generator in OWN_GENERATORS:
+        guides = {*guides_of(made.generator)}
+    else:
+        return known, ()
+    return (
+        tuple(name for name in known if name in guides),
+        tuple(name for name in known if name not in guides),
+    )
 
 
 def _descriptions(files: Iterable[Path]) -> list[dict[str, Any]]:
@@ -162,6 +225,25 @@ def _one(values: Iterable[str]) -> str:
     """Return the value that all share; nothing where they differ."""
     found = set(values)
     return found.pop() if len(found) == 1 else ''
+
+
+def drawn_of(splits: Sequence[SplitResults]) -> str:
+    """Say how what was held out was drawn, and whether training and test share runs.
+
+    Parameters
+    ----------
+    splits
+        Of one or more participants.
+    """
+    said = []
+    by = {split.by for split in splits}
+    if by and by <= DRAWN.keys():
+        said.append(_one(DRAWN[split.by] for split in splits))
+        if by == {'stimulus'} and {split.n_folds for split in splits} == {1}:
+            said.append('Participants who saw the same stimuli have the same ones held out.')
+    if (shared := {split.shares_runs for split in splits}) in ({True}, {False}):
+        said.append(SHARE_RUNS if shared == {True} else NO_SHARED_RUN)
+    return ' '.join(said)
 
 
 def held_out_of(splits: Sequence[SplitResults]) -> str:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 ROWS = ('shown', 'initial', 'final', 'retrieved')
 """What is drawn of each example, from top to bottom."""
-TITLES = {'best': 'Best', 'median': 'Median', 'worst': 'Worst'}
+TITLES = {'best': 'Best', 'median': 'Median', 'worst': 'Worst', 'random': 'Drawn at random'}
 NETWORKS = {
     'prior': ('loss (nats per dimension)', 'step'),
     'refiner': ('loss (squared error)', 'epoch'),
@@ -47,8 +47,8 @@ def plot_pictures(examples: pd.DataFrame, pictures: npt.NDArray[np.uint8]) -> Fi
     Parameters
     ----------
     examples
-        Columns ``kind``, ``stimulus`` and, where known, ``two_way`` (0 to 1), else
-        ``pixcorr_final``.
+        Columns ``kind``, ``stimulus`` and, where known, ``pixel_two_way`` or ``two_way`` (0 to
+        1), else ``pixcorr_final``.
     pictures
         Shape (n, 4, height, width, 3): shown, initial, final, retrieved; or without the last.
     """
@@ -73,7 +73,7 @@ def plot_pictures(examples: pd.DataFrame, pictures: npt.NDArray[np.uint8]) -> Fi
                 axes.text(left - 0.1, middle, what, rotation=90, ha='right', va='center')
         name = plain(shorten(str(row['stimulus']).rsplit('/', 1)[-1], 10))
         below: dict[str, Any] = {'fontsize': 7, 'ha': 'center', 'va': 'top'}
-        axes.text(left + size / 2, bottom - 0.05, f'{name}\n{_score(row)}', **below)
+        axes.text(left + size / 2, bottom - 0.05, f'{name}\n{score_beside(row)}', **below)
     return figure
 
 
@@ -92,10 +92,18 @@ def _columns(
     return columns, widths
 
 
-def _score(row: pd.Series[Any]) -> str:
-    if 'two_way' in row:
-        return percent(float(row['two_way']), 0)
-    return f'r {float(row["pixcorr_final"]):.2f}' if 'pixcorr_final' in row else ''
+def score_beside(row: pd.Series[Any]) -> str:
+    """Return what stands below an example: what examples are ranked by.
+
+    Parameters
+    ----------
+    row
+        Of the table of examples.
+    """
+    for name in ('pixel_two_way', 'two_way'):
+        if name in row:
+            return percent(float(row[name]), 0)
+    return f'r = {float(row["pixcorr_final"]):.2f}' if 'pixcorr_final' in row else ''
 
 
 def _first(examples: pd.DataFrame, kind: str) -> int:

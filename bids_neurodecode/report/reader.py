@@ -27,6 +27,13 @@ UNREADABLE = (
 )
 
 
+MOVED = (
+    'Cannot make the report of {who}: there is no {file}. Were the output folder or the data '
+    'moved? Results name files by where they lie from the output folder: put both back as they '
+    'lay, or run the participant level again (finished steps are reused).'
+)
+
+
 @dataclass(frozen=True, eq=False)
 class Reader:
     """Reads each file once and makes the sections from it."""
@@ -111,6 +118,8 @@ def reading(who: str) -> Iterator[None]:
     """
     try:
         yield
+    except FileNotFoundError as error:
+        raise ReportError(MOVED.format(who=who, file=error.filename or error)) from error
     except (OSError, ValueError, KeyError) as error:
         reason = f'{type(error).__name__}: {" ".join(str(error).split())}'
         raise ReportError(UNREADABLE.format(who=who, reason=reason)) from error

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -59,6 +60,8 @@ class SplitResults:
     n_units: int = 0
     """Runs, sessions, stimuli, ... (what is kept whole)."""
     n_units_held_out: tuple[int, ...] = ()
+    shares_runs: bool | None = None
+    """Whether a run has both training and held-out samples in a fold; None: not known."""
 
 
 @dataclass(frozen=True)
@@ -346,12 +349,28 @@ class ParticipantResults:
         files = (*own, *(run.bold for run in self.runs))
         return form_of(files[0]) if files else None
 
-    def to_json(self) -> str:
-        """Write the record as JSON (paths as text)."""
-        return json.dumps(dataclasses.asdict(self), default=str, indent=2) + '\n'
+    def to_json(self, folder: Path | None = None) -> str:
+        """Write the record as JSON (paths as text).
+
+        Parameters
+        ----------
+        folder
+            Where it is kept: paths are written relative to it, so that an output folder can be
+            moved, and published without paths of a machine. None: they stay.
+        """
+
+        def text_of(value: object) -> str:
+            absolute = isinstance(value, Path) and value.is_absolute()
+            if folder is None or not absolute:
+                return str(value)
+            return os.path.relpath(str(value), folder.absolute())
+
+        return json.dumps(dataclasses.asdict(self), default=text_of, indent=2) + '\n'
 
     @classmethod
-    def from_json(cls, text: str | bytes, *, source: str = 'results.json') -> Self:
+    def from_json(
+        cls, text: str | bytes, *, source: str = 'results.json', folder: Path | None = None
+    ) -> Self:
         """Read what :meth:`to_json` wrote.
 
         Parameters
@@ -360,6 +379,8 @@ class ParticipantResults:
             The record.
         source
             What a message names.
+        folder
+            Where the record is kept, which relative paths start from.
 
         Raises
         ------
@@ -367,10 +388,30 @@ class ParticipantResults:
             If it is not such a record; ``source`` is what the message names.
         """
         try:
-            return cls(**_typed(json.loads(text)))
+            record = cls(**_typed(json.loads(text)))
+            return record if folder is None else _placed(record, folder.absolute())
         except (ValueError, RecursionError, TypeError, KeyError, AttributeError) as error:
             reason = one_line(error)
             raise ReportError(BROKEN.format(source=source, reason=reason)) from error
+
+
+def _placed(value: Any, folder: Path) -> Any:
+    """Return what a record holds, with relative paths from its folder on."""
+    if isinstance(value, Path):
+        places = (folder / value, folder.resolve() / value)
+        # the folder may be reached through a link, beside which there is nothing else
+        found = [Path(os.path.normpath(place)) for place in places]
+        return next((place for place in found if place.exists()), found[0])
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {
+            f.name: _placed(getattr(value, f.name), folder) for f in dataclasses.fields(value)
+        }
+        return dataclasses.replace(value, **fields)
+    if isinstance(value, tuple):
+        return tuple(_placed(each, folder) for each in value)
+    if isinstance(value, dict):
+        return {key: _placed(each, folder) for key, each in value.items()}
+    return value
 
 
 def _typed(values: dict[str, Any]) -> dict[str, Any]:

@@ -28,7 +28,8 @@ from bids_neurodecode.report.build import (
     Verdicts,
     write_page,
 )
-from bids_neurodecode.report.section_gallery import PER_KIND, SIDE, TITLES
+from bids_neurodecode.report.generation import TITLES
+from bids_neurodecode.report.section_gallery import PER_KIND, SIDE
 from bids_neurodecode.report.section_scores import score_table, tables_guide
 from bids_neurodecode.report.study import PUBLISHED
 from bids_neurodecode.typing import FloatArray, Uint8Array

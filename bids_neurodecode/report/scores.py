@@ -138,6 +138,8 @@ def name_with_space(model: str, space: str) -> str:
 
 def headline(metrics: pd.DataFrame) -> pd.Series[Any] | None:
     """Return the row that heads the page: a model's (not a baseline's) most telling score."""
+    if metrics.empty:
+        return None
     models = metrics[~metrics['model'].map(is_baseline)]
     for name in HEADLINES:
         rows = models[(models['metric'] == name) & models['value'].notna()]
@@ -163,6 +165,20 @@ def of_final_images(metrics: pd.DataFrame) -> pd.DataFrame:
     final = metrics[(metrics['space'] == 'final') & ~metrics['model'].map(is_baseline)]
     two_way = final['metric'].str.endswith('_2way') & (final['metric'] != 'identification_2way')
     return final[two_way & final['value'].notna()]
+
+
+def page_headline(metrics: pd.DataFrame) -> pd.Series[Any] | None:
+    """Return the row that heads a page: of final images where any were made, else the headline.
+
+    Of images it is the first two-way score: by pixels, which no network had a part in.
+
+    Parameters
+    ----------
+    metrics
+        The metrics table.
+    """
+    made = of_final_images(metrics)
+    return made.iloc[0] if len(made) else headline(metrics)
 
 
 def no_ceiling(row: pd.Series[Any]) -> str:

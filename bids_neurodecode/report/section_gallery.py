@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from bids_neurodecode.report import film, generation, pictures, scores
+from bids_neurodecode.report import film, generation, pictures, scores, verdicts
 from bids_neurodecode.report.build import Block, Gallery, Picture, Plot
 from bids_neurodecode.report.reader import Reader, read_table
 from bids_neurodecode.report.results import GenerationResults
-from bids_neurodecode.report.style import percent
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,9 +20,10 @@ if TYPE_CHECKING:
 
 PER_KIND = 2
 """Examples of each kind: they are to be large, and the sheet shows all."""
+DRAWN = 6
+"""Examples that were drawn at random."""
 SIDE = 320
 """Longest side in pixels of an image in the page."""
-TITLES = {'best': 'Best', 'median': 'Median', 'worst': 'Worst'}
 ROLES = {
     'shown': 'Shown',
     'initial': 'Initial (first stage)',
@@ -36,19 +36,38 @@ SOURCES = {
 }
 HOW_TO_READ = (
     'Shown, the initial reconstruction (first stage), the final one (second stage){retrieved}: '
-    'the best, the median and the worst by {score}. Made from {source}. What looks alike in all '
-    'columns was not read from the brain. Click an image to enlarge it, and again to go back.'
+    '{chosen}. Made from {source}. What looks alike in all columns was not read from the brain. '
+    'Click an image to enlarge it, and again to go back.'
+)
+RANKED = 'the best, the median and the worst by {score}'
+AT_RANDOM = (
+    'drawn at random, because the score by which they would be ranked cannot be told from chance, '
+    'so that best and worst would mean nothing. Below each: {score}'
+)
+NO_ORDER = (
+    ' Over all samples that score is not shown to be better than chance, so that the order says '
+    'little.'
 )
 NEVER_SAME = (
     'The image shown was not in training, so that the one retrieved is always another, even at '
     'rank 1. '
 )
 RETRIEVED = ', and the training image that ridge regression retrieves'
-TWO_WAY = (
-    'two-way identification of the final reconstruction by the features that are decoded (below '
-    'each: its share of correct choices; 50 % is chance)'
-)
-PIXELS = 'the pixel correlation of the final reconstruction and the truth (below each)'
+RANKING = {
+    'pixel_two_way': 'pixel_2way',
+    'two_way': 'identification_2way',
+    'pixcorr_final': 'pixcorr',
+}
+"""Columns of the table of images, and the metrics of the same."""
+BY = {
+    'pixel_two_way': 'two-way identification of the final reconstruction by pixels (below each: '
+    'its share of correct choices; 50 % is chance)',
+    'two_way': 'two-way identification of the final reconstruction by the features that are '
+    'decoded (below each: its share of correct choices; 50 % is chance)',
+    'pixcorr_final': 'the pixel correlation of the final reconstruction and the image shown '
+    '(below each)',
+}
+"""What examples are ranked by, by the column; the first that there is."""
 
 
 def images_at_the_head(reader: Reader) -> tuple[Block, ...]:
@@ -88,9 +107,12 @@ def reconstructed(reader: Reader) -> Gallery | None:
     roles = generation.ROWS[: tiles.shape[1]]
     caption = HOW_TO_READ.format(
         retrieved=RETRIEVED if 'retrieved' in roles else '',
-        score=TWO_WAY if 'two_way' in examples else PIXELS,
+        chosen=_how_chosen(examples),
         source=source_of(examples, trained=reader.results.split is None),
     )
+    if not (examples['kind'] == 'random').any():
+        by = next((metric for name, metric in RANKING.items() if name in examples), '')
+        caption += _no_order(reader, by, 'final')
     chosen = _chosen(examples['kind'])
     columns = tuple(
         tuple(
@@ -106,9 +128,32 @@ def reconstructed(reader: Reader) -> Gallery | None:
         f'{len(examples)} images as shown, and as reconstructed in two stages.',
     )
     links = tuple((f'all {made.n_pictures}: {sheet.name}', sheet) for sheet in made.sheets)
-    notes = [f'{_stem(examples.iloc[i])}: {_score(examples.iloc[i])}' for i in chosen]
+    notes = [
+        f'{_stem(examples.iloc[i])}: {generation.score_beside(examples.iloc[i])}' for i in chosen
+    ]
     return _gallery(examples['kind'], chosen, tuple(ROLES[r] for r in roles), columns, notes,
                     caption, plot, links)  # fmt: skip
+
+
+def _how_chosen(examples: pd.DataFrame) -> str:
+    """Say how examples were chosen, and by what they are ranked."""
+    score = next((text for name, text in BY.items() if name in examples), BY['pixcorr_final'])
+    if (examples['kind'] == 'random').any():
+        below = 'below each: ' if '%' in score else ' (below each)'
+        return AT_RANDOM.format(score=score.replace(below, ''))
+    return RANKED.format(score=score)
+
+
+def _no_order(reader: Reader, metric: str, space: str | None = None) -> str:
+    """Say that a ranking means little, where its score is not shown to be better than chance."""
+    if reader.metrics is None or reader.metrics.empty:
+        return ''
+    own = reader.metrics[~reader.metrics['model'].map(scores.is_baseline)]
+    own = own[(own['metric'] == metric) & own['value'].notna()]
+    own = own if space is None else own[own['space'] == space]
+    if own.empty or verdicts.score_verdict(own.iloc[0]).short == verdicts.BETTER:
+        return ''
+    return NO_ORDER
 
 
 def _made_picture(
@@ -153,7 +198,7 @@ def frames(reader: Reader) -> Gallery | None:
         'Held-out frames as shown, above those reconstructed from the measured responses: the '
         f'best, the median and the worst by {title}.{baseline} What looks alike in all columns '
         'was not read from the brain. The films are in the folder stimuli/.'
-    )
+    ) + _no_order(reader, 'frame_ssim')
     roles = ('Shown', 'Reconstructed')
     chosen = _chosen(examples['kind'])
     where = [f'{examples["film"].iloc[i]}, {examples["onset"].iloc[i]:.0f} s' for i in chosen]
@@ -206,11 +251,14 @@ def retrieved(reader: Reader) -> Gallery | None:
     notes = [f'rank {examples[i].rank:g} of {examples[i].n_candidates}' for i in chosen]
     split = reader.results.split
     new = split is not None and not split.repeats_cross
+    row = None if reader.metrics is None else scores.headline(reader.metrics)
+    order = '' if row is None else _no_order(reader, str(row['metric']))
     caption = (
         'Images that were shown, each above the training image whose features are most similar '
         'to the decoded ones. The rank below is of another list: the place of the image shown '
         'among the held-out candidates (1 is best; ties by similarity), by which samples are '
-        f'ordered. {NEVER_SAME if new else ""}Click an image to enlarge it, and again to go back.'
+        f'ordered.{order} {NEVER_SAME if new else ""}Click an image to enlarge it, and again to '
+        'go back.'
     )
     small = {name: _at_most(image, pictures.THUMBNAIL) for name, image in images.items()}
     plot = reader.plot(
@@ -234,7 +282,7 @@ def _gallery(
 ) -> Gallery:
     named = [str(kind) for kind in kinds]
     shown = [named[i] for i in chosen]
-    groups = tuple((TITLES[kind], shown.count(kind)) for kind in dict.fromkeys(shown))
+    groups = tuple((generation.TITLES[kind], shown.count(kind)) for kind in dict.fromkeys(shown))
     there = tuple((name, path) for name, path in links if path.is_file())
     return Gallery(groups, roles, columns, tuple(notes), caption, there, plot)
 
@@ -245,19 +293,13 @@ def _chosen(kinds: Iterable[str]) -> list[int]:
     chosen = []
     for place, kind in enumerate(kinds):
         count[kind] = count.get(kind, 0) + 1
-        if count[kind] <= PER_KIND:
+        if count[kind] <= (DRAWN if kind == 'random' else PER_KIND):
             chosen.append(place)
     return chosen
 
 
 def _stem(row: pd.Series[Any]) -> str:
     return str(row['stimulus']).rsplit('/', 1)[-1]
-
-
-def _score(row: pd.Series[Any]) -> str:
-    if 'two_way' in row:
-        return percent(float(row['two_way']), 0)
-    return f'r = {float(row["pixcorr_final"]):.2f}' if 'pixcorr_final' in row else ''
 
 
 def _from_array(pixels: npt.NDArray[np.uint8]) -> Image:

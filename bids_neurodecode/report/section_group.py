@@ -13,6 +13,7 @@ from bids_neurodecode.evaluation.statistics import MIN_GROUPS
 from bids_neurodecode.report import pictures, scores
 from bids_neurodecode.report.brain import MAPS
 from bids_neurodecode.report.build import Block, Cell, Fold, Gallery, Picture, Table
+from bids_neurodecode.report.generation import TITLES
 from bids_neurodecode.report.reader import Reader, page_file, read_table
 from bids_neurodecode.report.section_gallery import SIDE
 from bids_neurodecode.report.section_signal import LONG
@@ -29,7 +30,7 @@ from bids_neurodecode.report.style import (
     shorten,
     styled,
 )
-from bids_neurodecode.report.verdicts import shown_by
+from bids_neurodecode.report.verdicts import BETTER, score_verdict, shown_by
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,6 +44,13 @@ NOT_ALL = (
     'Each participant has a split, and held-out stimuli, of its own: {n} of {of} were held out in '
     'all of them. Each stimulus here was held out in at least {most} of {people}; "not held out": '
     'that participant was trained on it.'
+)
+RANKED = (
+    'the best, the median and the worst by the mean over participants of {score} (below each).'
+)
+AT_RANDOM = (
+    'drawn at random, because the score by which they would be ranked is not better than chance '
+    'in each participant alone. Below each: the mean over participants of {score}.'
 )
 KINDS = ('Best', 'Median', 'Worst')
 SHARED = 'Held out in all'
@@ -59,7 +67,8 @@ def group_gallery(readers: Sequence[Reader]) -> tuple[Block, ...]:
     """Show stimuli in columns and, below each, what was made of it in each participant."""
     shown = readers[:MOST_PARTICIPANTS]
     found = [_images_of(reader) for reader in shown]
-    chosen = _choose(found)
+    ranked = all(_is_ranked(reader) for reader in shown)
+    chosen = _choose(found, ranked=ranked)
     stimuli = [name for _, names in chosen for name in names]
     folder = next((r.results.stimuli_dir for r in shown if r.results.stimuli_dir), None)
     if not stimuli or folder is None:
@@ -85,6 +94,8 @@ def group_gallery(readers: Sequence[Reader]) -> tuple[Block, ...]:
     left_out = len(readers) - len(shown)
     more = f' {left_out} further participants have theirs on their own pages.' if left_out else ''
     score = 'its share of correct choices in two-way identification' if made else 'its score'
+    score += ' by pixels' if any(map(_by_pixels, shown)) else ''
+    order = RANKED if ranked else AT_RANDOM
     count = _count(found)
     n_shared = sum(n == len(found) for n in count.values())
     drawn = ''
@@ -93,14 +104,26 @@ def group_gallery(readers: Sequence[Reader]) -> tuple[Block, ...]:
         told = {'n': n_shared, 'of': len(count), 'most': least, 'people': len(found)}
         drawn = f' {NOT_ALL.format(**told)}'
     caption = (
-        f'Held-out stimuli and, below each, {what} in each participant: the best, the median and '
-        f'the worst by the mean over participants of {score} (below each). Stimuli that were held '
-        f'out in all participants come first.{drawn}{more} Click an image to enlarge it, and '
-        'again to go back.'
+        f'Held-out stimuli and, below each, {what} in each participant: '
+        f'{order.format(score=score)} Stimuli that were held out in all participants come first.'
+        f'{drawn}{more} Click an image to enlarge it, and again to go back.'
     )
-    groups = tuple((title, len(names)) for title, names in chosen) if len(chosen) > 1 else ()
+    titled = len(chosen) > 1 or not ranked
+    groups = tuple((title, len(names)) for title, names in chosen) if titled else ()
     roles = ('Shown', *(f'sub-{reader.results.participant}' for reader in shown))
     return (Gallery(groups, roles, columns, tuple(notes), caption),)
+
+
+def _by_pixels(reader: Reader) -> bool:
+    """Tell whether images that were made are identified by their pixels."""
+    metrics = reader.metrics
+    return metrics is not None and 'pixel_2way' in set(scores.of_final_images(metrics)['metric'])
+
+
+def _is_ranked(reader: Reader) -> bool:
+    """Tell whether a participant's own score is better than chance: ranks mean something then."""
+    row = None if reader.metrics is None else scores.page_headline(reader.metrics)
+    return row is not None and score_verdict(row).short == BETTER
 
 
 def _images_of(reader: Reader) -> dict[str, _Image]:
@@ -110,7 +133,8 @@ def _images_of(reader: Reader) -> dict[str, _Image]:
         table = read_table(results.generation.table)
         if table is None or not {'picture', 'stimulus'} <= set(table.columns):
             return {}
-        score = table['two_way'] if 'two_way' in table else np.full(len(table), math.nan)
+        by = next((name for name in ('pixel_two_way', 'two_way') if name in table), None)
+        score = np.full(len(table), math.nan) if by is None else table[by]
         folder = results.generation.folder
         files = [folder / f'{name}_desc-final_image.png' for name in table['picture']]
     elif reader.predictions is None or results.stimuli_dir is None or results.encoding is not None:
@@ -125,11 +149,13 @@ def _images_of(reader: Reader) -> dict[str, _Image]:
     return found
 
 
-def _choose(found: Sequence[dict[str, _Image]]) -> list[tuple[str, list[str]]]:
+def _choose(
+    found: Sequence[dict[str, _Image]], *, ranked: bool = True
+) -> list[tuple[str, list[str]]]:
     """Return stimuli under headings: best, median and worst of those that all participants have.
 
     Where all have fewer than three, these stand first, and the others are of those that most
-    participants have.
+    participants have. Where ranks mean nothing they are drawn at random.
     """
     count = _count(found)
     shared = [name for name, n in count.items() if n == len(found)]
@@ -139,6 +165,9 @@ def _choose(found: Sequence[dict[str, _Image]]) -> list[tuple[str, list[str]]]:
     ordered = _by_score([name for name, n in left.items() if n >= most], found)
     each = min((MOST_STIMULI - len(first)) // len(KINDS), len(ordered) // len(KINDS))
     groups = [(SHARED, first)] if first else []
+    if not ranked:
+        drawn = np.random.default_rng(0).permutation(sorted(ordered)).tolist()
+        return [*groups, (TITLES['random'], drawn[: MOST_STIMULI - len(first)])]
     if not each:
         return [*groups, ('', ordered)] if ordered else groups
     start = len(ordered) // 2 - each // 2

@@ -65,14 +65,19 @@ WIDE = (
     'wider one of a t and a bootstrap-t interval: with so few they are wide, and four times as '
     'many would halve them.'
 )
+SHUFFLED, ONE_SHUFFLE = f'{BASELINE}shuffled', ' (training pairs shuffled once per fold)'
 NOT_TESTED = 'not tested'
 NOTHING = ('', 'n/a', NOT_TESTED)
 FEW_UNITS = 50
 """Independent units below which it is said that intervals are wide for want of them."""
 PAIRED = (
-    'Chance of {titles} is what the same images score beside the true images of other samples. '
-    'It depends on how they look (what images have in common counts, and smooth ones score '
-    'higher), so that it is another one for each model: baselines can score less than it.'
+    'Chance of {titles} is what the same images score beside the true images of other samples '
+    '(shuffled pairs). It depends on how they look (what images have in common counts, and smooth '
+    'ones score higher), so that it is another one for each model: baselines can score less than '
+    'it. p compares with these shuffled pairs. The interval of the score holds more than that: '
+    'some images score high beside anything, others low, so that it can include chance however '
+    'small p is, and then nothing is claimed. Two-way identification asks the same of each image '
+    'by itself, and is where claims come from.'
 )
 DECODED = 'Which image was shown? Decoded features', '{model} from voxels to image features'
 RETRIEVED = (
@@ -101,7 +106,8 @@ def scores_section(reader: Reader) -> tuple[Block, ...]:
         if len(shown):
             hidden = made & ~((shown['space'] == 'final') & scores.is_main(shown))
             guided = shown[~hidden] if (~hidden).any() else shown
-            blocks += [tables_guide(guided, confidence), READ]
+            draws = None if reader.config is None else reader.config.evaluation.n_permutations
+            blocks += [tables_guide(guided, confidence, draws), READ]
         blocks += _tables(metrics, shown[~made], shown[made], confidence, sure=sure)
     folded = (*_categories(reader), *_details(reader))
     if folded:
@@ -117,6 +123,13 @@ def _tables(
     *,
     sure: bool,
 ) -> Iterable[Block]:
+    final = made[made['space'] == 'final']
+    main = final[scores.is_main(final)]
+    if len(main):
+        first = main['metric'].isin(scores.of_final_images(final)['metric'])
+        main = main.loc[[*main.index[first], *main.index[~first]]]
+        yield Heading(MADE[0])
+        yield score_table(metrics, main, confidence, f'{MADE[1]}{_others(final)}', sure=sure)
     retrieved = (plain['space'] == 'images') & (plain['system'] == 'reconstruction')
     decoded = plain[~retrieved]
     if len(decoded):
@@ -130,11 +143,6 @@ def _tables(
     if retrieved.any():
         yield Heading(RETRIEVED[0])
         yield score_table(metrics, plain[retrieved], confidence, RETRIEVED[1], sure=sure)
-    final = made[made['space'] == 'final']
-    main = final[scores.is_main(final)]
-    if len(main):
-        yield Heading(MADE[0])
-        yield score_table(metrics, main, confidence, f'{MADE[1]}{_others(final)}', sure=sure)
 
 
 def _others(final: pd.DataFrame) -> str:
@@ -262,7 +270,9 @@ def score_table(
     )
 
 
-def tables_guide(rows: pd.DataFrame, confidence: float = 0.95) -> Text:
+def tables_guide(
+    rows: pd.DataFrame, confidence: float = 0.95, n_permutations: int | None = None
+) -> Text:
     """Say once, above tables of scores, how to read them.
 
     Parameters
@@ -271,6 +281,8 @@ def tables_guide(rows: pd.DataFrame, confidence: float = 0.95) -> Text:
         What the tables show.
     confidence
         Coverage of the intervals.
+    n_permutations
+        How many p values are of, at most; None: not known.
     """
     own = rows[~rows['model'].map(scores.is_baseline)]
     owns = [row for _, row in own.iterrows()]
@@ -286,7 +298,7 @@ def tables_guide(rows: pd.DataFrame, confidence: float = 0.95) -> Text:
         drawn = NOT_DRAWN.format(p=p, why=why)
     wide = own['ci_low'].notna().any() and n is not None and n < FEW_UNITS
     paragraphs = (
-        (drawn, _tests(owns), _lacking(owns)),
+        (drawn, _tests(owns, n_permutations), _lacking(owns)),
         (WIDE.format(n=n, units=units) if wide else '', _chance(own)),
     )
     texts = (' '.join(line for line in lines if line) for lines in paragraphs)
@@ -315,7 +327,12 @@ def _caption(
 ) -> str:
     """Say what the columns of scores are, what p is of, and why there is no ceiling."""
     protocols = ', '.join(dict.fromkeys(rows['protocol'].astype(str)))
-    baselines = ', '.join(_column_of(name) for name in others if name.startswith(BASELINE))
+    of_films = (rows['system'] == 'movie').any()
+    baselines = ', '.join(
+        f'{_column_of(name)}{ONE_SHUFFLE if name == SHUFFLED and not of_films else ""}'
+        for name in others
+        if name.startswith(BASELINE)
+    )
     given = ', '.join(
         f'{_column_of(name)} ({REFERENCES[name]})' if name in REFERENCES else _column_of(name)
         for name in others
@@ -337,10 +354,11 @@ def _protocols(names: Iterable[str]) -> list[str]:
     return [f'{each.name}: {each.about} (documentation, page "Reconstruction").' for each in known]
 
 
-def _tests(rows: Iterable[pd.Series[Any]]) -> str:
+def _tests(rows: Iterable[pd.Series[Any]], n: int | None = None) -> str:
     tests = dict.fromkeys(verdicts.test_of(row) for row in rows if np.isfinite(row['p']))
     known = '; '.join(test for test in tests if test)
-    return f'p: {known}.' if known else ''
+    draws = '' if n is None else f' ({n:,} draws at most)'
+    return f'p: {known}{draws}.' if known else ''
 
 
 def _lacking(rows: Iterable[pd.Series[Any]]) -> str:

@@ -72,6 +72,26 @@ SELECTION = brain.MapSpec(
     high=100.0,
     scale=100.0,
 )
+CEILING = (
+    ' The noise ceiling is that of the betas of all trials (model {written}), which are written '
+    'and mapped'
+)
+CEILING_APART = (
+    '; scores are of betas of model {scored} that were tuned without the held-out trials, whose '
+    'ceiling is another one'
+)
+WHERE = (
+    'Where in the brain: of the {n:,} voxels that the final decoder reads there are '
+    '{places}{elsewhere} (no region was decoded by itself).'
+)
+WHY = (
+    ' The voxels were selected {why}, so that this says where stimuli change responses reliably, '
+    'not how well each region can be decoded.'
+)
+BY_AGREEMENT = 'because their responses to repeats of a stimulus agree'
+BY_RULE = 'by the rule that is given with their number'
+MOST_PLACES = 6
+"""Regions that the summary names."""
 LONG = 15
 """Regions from which their table is closed until it is clicked."""
 MOST_LANDMARKS, FEWEST_VOXELS = 10, 5
@@ -87,7 +107,7 @@ NO_MEASURE = (
 )
 NEAREST = (
     'Where in the brain? No atlas was given, so that voxels are called after the nearest of 160 '
-    'functional landmarks ({source}) within {reach:g} mm: the {n} places with the highest median, '
+    'functional landmarks ({source}) within {reach:g} mm: the {n} places with {what}, '
     'of {of}. This is a rough guide; --atlas (an atlas of TemplateFlow, or a dseg file) adds a '
     'table of its regions.'
 )
@@ -126,8 +146,9 @@ def brain_section(reader: Reader) -> tuple[Block, ...]:
                 spec = brain.MapSpec('Index of the response shape', 'index', spec.how_to_read)
         blocks = shown if key in main else folded
         borders = atlas if key in main and sheet is not None else None
+        whose = ceiling_of(results) if key in {'noiseceiling', 'noisenormalized'} else ''
         blocks.append(
-            _map_block(key, image, spec, mask, background, selected, name, sheet, borders)
+            _map_block(key, image, spec, mask, background, selected, name, sheet, borders, whose)
         )
         if results.in_mni and spec.glass:
             folded += _whole_brain(key, image, spec, mask, name, main)
@@ -137,6 +158,10 @@ def brain_section(reader: Reader) -> tuple[Block, ...]:
         folded.append(_selection_block(results, selected, mask, background, name, sheet))
         if results.in_mni:
             folded += _selection_on_cortex(selected, mask, name)
+    if where := where_text(results):
+        rule = '' if results.voxels is None else results.voxels.rule
+        why = WHY.format(why=BY_AGREEMENT if 'agree' in rule else BY_RULE)
+        shown.insert(0, Text((where + why,)))
     shown += _regions(reader, maps, mask)
     if atlas is not None:
         names = region_names(maps['dseg'])
@@ -227,6 +252,18 @@ class _RegionTable:
     inside: npt.NDArray[np.bool_]
     selected: npt.NDArray[np.bool_] | None
 
+    @property
+    def scored(self) -> bool:
+        """Whether there is a score of each voxel, by which regions are put in order."""
+        return any(title.startswith('score') for title, _ in self.columns)
+
+    @property
+    def order(self) -> str:
+        """Say in which order regions stand."""
+        if self.scored or self.selected is None:
+            return 'highest first'
+        return 'those with most selected voxels first (in brackets: the share of all selected)'
+
     @classmethod
     def of(
         cls, maps: Mapping[str, Path], labels: npt.NDArray[Any], inside: npt.NDArray[np.bool_]
@@ -250,16 +287,19 @@ class _RegionTable:
         """Write all regions, and how much of each was measured."""
         rows = self._rows(names, covered=True)
         caption = (
-            f'The {len(rows)} regions of the atlas: medians over the voxels of each, highest '
-            'first. Covered: share of the region that lies in the mask of every run.'
+            f'The {len(rows)} regions of the atlas: medians over the voxels of each, '
+            f'{self.order}. Covered: share of the region that lies in the mask of every run.'
         )
         return self._table(rows, caption, covered=True)
 
     def of_landmarks(self, names: Mapping[int, str]) -> Table:
-        """Write the places with the highest medians."""
+        """Write the places with the highest medians, or with most voxels of a decoder."""
         rows = self._rows(names, covered=False, fewest=FEWEST_VOXELS)
         shown = rows[:MOST_LANDMARKS]
-        caption = NEAREST.format(source=SOURCE, reach=REACH, n=len(shown), of=len(rows))
+        by_median = self.scored or self.selected is None
+        what = 'the highest median' if by_median else 'most selected voxels'
+        told = {'n': len(shown), 'of': len(rows), 'what': what}
+        caption = NEAREST.format(source=SOURCE, reach=REACH, **told)
         return self._table(shown, caption, covered=False)
 
     def _rows(
@@ -274,11 +314,17 @@ class _RegionTable:
                 continue
             cells = [_median(values[own]) for _, values in self.columns]
             share = (percent(n / int(region.sum()), 0),) if covered else ()
-            chosen = () if self.selected is None else (str(int((own & self.selected).sum())),)
             name = names.get(int(label), f'region {int(label)}')
             order = np.nanmedian(self.columns[0][1][own]) if self.columns and n else -np.inf
+            order = float(np.nan_to_num(order, nan=-np.inf))
+            chosen: tuple[str, ...] = ()
+            if self.selected is not None:
+                n_chosen = int((own & self.selected).sum())
+                part = n_chosen / max(int((self.inside & self.selected).sum()), 1)
+                chosen = (f'{n_chosen} ({percent(part, 0)})',)
+                order = order if self.scored else float(n_chosen)
             row = (name, *cells, str(n), *share, *chosen)
-            rows.append((float(np.nan_to_num(order, nan=-np.inf)), row))
+            rows.append((order, row))
         rows.sort(key=lambda pair: -pair[0])
         return [row for _, row in rows]
 
@@ -305,6 +351,69 @@ def region_names(labels: Path) -> dict[int, str]:
         if table is not None and {'index', 'name'} <= set(table.columns):
             return dict(zip(table['index'].astype(int), table['name'].astype(str), strict=True))
     return {}
+
+
+def where_text(results: ParticipantResults) -> str:
+    """Say in a sentence in which regions the voxels of a decoder lie; nothing of other systems.
+
+    Parameters
+    ----------
+    results
+        With a map of the voxels that were selected, and an atlas or a space of landmarks.
+    """
+    maps = {key: path for key, path in results.maps.items() if path.exists()}
+    mask = analysis_mask(results)
+    if mask is None or results.system != 'reconstruction' or 'reliable' not in maps:
+        return ''
+    chosen = np.asarray(load_map(maps['reliable']).dataobj) > 0
+    labels, names = _labels_of(results, maps, mask)
+    if labels is None or labels.shape != chosen.shape or not chosen.any():
+        return ''
+    found, counts = np.unique(labels[chosen], return_counts=True)
+    order = [i for i in np.argsort(-counts, kind='stable') if found[i] > 0][:MOST_PLACES]
+    if not order:
+        return ''
+    n = int(chosen.sum())
+    places = ', '.join(
+        f'{percent(counts[i] / n, 0)} in {names.get(int(found[i]), f"region {found[i]}")}'
+        for i in order
+    )
+    left = n - int(counts[order].sum())
+    return WHERE.format(
+        n=n,
+        places=places,
+        elsewhere=f', {percent(left / n, 0)} elsewhere' if left else '',
+    )
+
+
+def _labels_of(
+    results: ParticipantResults, maps: Mapping[str, Path], mask: nib.Nifti1Image
+) -> tuple[npt.NDArray[Any] | None, dict[int, str]]:
+    """Return the region of each voxel and their names: of the atlas, else of landmarks."""
+    if 'dseg' in maps:
+        return np.asarray(load_map(maps['dseg']).dataobj), region_names(maps['dseg'])
+    if not results.in_mni or space_of(mask) is not None:
+        return None, {}
+    labels, names = label_voxels(mask)
+    return labels, dict(names)
+
+
+def ceiling_of(results: ParticipantResults) -> str:
+    """Say which betas the mapped noise ceiling belongs to, and whether scores are of these.
+
+    Parameters
+    ----------
+    results
+        With its betas; nothing is said of betas that were given.
+    """
+    betas = results.betas
+    if betas is None or betas.model not in {'B', 'C', 'D'} or results.system == 'betas':
+        return ''
+    said = CEILING.format(written=betas.model)
+    scored = sorted({*betas.fold_models}) or [betas.model]
+    if betas.tuning == 'training' and {betas.model, *scored} != {'B'}:
+        said += CEILING_APART.format(scored=' and '.join(scored))
+    return f'{said}.'
 
 
 def ceiling_text(results: ParticipantResults) -> str:
@@ -362,7 +471,8 @@ def reliability_text(results: ParticipantResults) -> str:
         low, high = (100 * float(np.median(values[each])) for each in (known, chosen))
         n, of = int(chosen.sum()), int(known.sum())
         share, r = percent(n / of), (high / 100) ** 0.5
-        return RELIABILITY.format(n=n, of=of, share=share, low=low, high=high, r=r)
+        said = RELIABILITY.format(n=n, of=of, share=share, low=low, high=high, r=r)
+        return said + ceiling_of(results)
     key = next((key for key in ('ceilingr', 'isc') if key in maps), None)
     if key is None:
         return ''
@@ -384,6 +494,7 @@ def _map_block(
     name: Callable[[str, str], str],
     sheet: Sheet | None = None,
     regions: nib.Nifti1Image | None = None,
+    more: str = '',
 ) -> Plot:
     figure = brain.plot_map(
         image,
@@ -412,7 +523,7 @@ def _map_block(
     where = SLICES + RIGHT if sheet is None else where_shown(sheet, values.size) + RIGHT
     if regions is not None and sheet is not None and sheet.meshes:
         where += ' Grey lines: borders of the atlas.'
-    caption = f'{spec.title}: {middle}. {spec.how_to_read}{comment}{where}'
+    caption = f'{spec.title}: {middle}. {spec.how_to_read}{more}{comment}{where}'
     kind = 'slices' if sheet is None else 'surfaces'
     return Plot(name(key, 'map'), figure, caption, f'{spec.title} on {kind}; {middle}.')
 

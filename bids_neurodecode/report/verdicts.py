@@ -17,12 +17,14 @@ from bids_neurodecode.report.build import Headline, Tone, Verdict
 from bids_neurodecode.report.facts import without_counts
 from bids_neurodecode.report.quality import FD_LIMIT, RunMotion
 from bids_neurodecode.report.scores import (
+    headline,
     is_baseline,
     metric_of,
     model_name,
     name_with_space,
     no_ceiling,
     of_final_images,
+    page_headline,
     title_of,
     write_p,
     write_score,
@@ -38,7 +40,7 @@ MOVED_SHARE = 0.2
 ALPHA = 0.05
 DISAGREE = 'p and interval disagree, so nothing is claimed'
 BETTER, WORSE, NEITHER = 'better than chance', 'worse than chance', 'cannot be told from chance'
-HOLDS = 'interval holds chance: no claim'
+INCLUDES = 'interval includes chance: no claim'
 DISAGREE_SHORT = 'p and interval disagree: no claim'
 IMAGERY = (
     'Held out were imagined images, and nothing that is named as imagined is in training. Same '
@@ -86,9 +88,11 @@ STAGES = {
 
 
 FINAL = 'Final reconstructions. {text}'
+DECODED = 'Decoded features. {text}'
+"""What lines are about, on pages of images that were made."""
 BY_FEATURES = (
-    'This is the score below each image above: by the features that are decoded, which also '
-    'decide what is made.'
+    'Images are identified here by the features in which the linear decoder works, whatever '
+    'guided them.'
 )
 GUIDE = ' This network had a part in the images itself, as in published tables.'
 KIN = (
@@ -97,6 +101,11 @@ KIN = (
 )
 NETWORKS = {m.metric: m.network for each in PROTOCOLS.values() for m in each.metrics}
 """Of metrics of reconstructions, the networks that judge."""
+OTHER_BETAS = (
+    'Scores are of betas of model {scored}, chosen within the training trials. The betas that are '
+    'written, the final model, maps and noise ceilings are of model {written}, chosen on all '
+    'trials, held-out ones included: these ceilings are not those of the scores.'
+)
 COMES_OUT = {
     'model better': 'better than',
     'model worse': 'worse than',
@@ -155,9 +164,45 @@ def make_headline(
         model = 'ridge regression from voxels to image features'
     facts.append(('model', model_name(model, str(row['space']))))
     label = title_of(row) + (f'. {metric.meaning}' if metric.meaning else '')
+    label = FINAL.format(text=label) if row['space'] == 'final' else label
     if decoded and name.startswith('identification'):
         label += OF_FEATURES
     return Headline(write_score(name, float(row['value'])), label, tuple(facts))
+
+
+def verdicts_of_page(
+    metrics: pd.DataFrame, confidence: float, guides: Sequence[str] = ()
+) -> list[Verdict]:
+    """Say what the score that heads a page shows, then the others, and what is worse than it.
+
+    Of images that were made, these come first, and the features that were decoded after them.
+
+    Parameters
+    ----------
+    metrics
+        The metrics table.
+    confidence
+        Of its intervals, such as .95.
+    guides
+        Networks that had a part in the images.
+    """
+    head, row = page_headline(metrics), headline(metrics)
+    if head is None or row is None:
+        return []
+    of_head = verdicts_of(metrics, head, confidence)
+    images = verdicts_of_images(metrics, confidence, guides)
+    if not images:
+        return [*of_head, *worse_verdicts(metrics, confidence, shown=[head])]
+    decoded = [] if row['space'] == 'final' else verdicts_of(metrics, row, confidence)
+    first = [replace(line, text=DECODED.format(text=line.text)) for line in decoded[:1]]
+    return [
+        images[0],
+        *of_head[1:],
+        *images[1:],
+        *first,
+        *decoded[1:],
+        *worse_verdicts(metrics, confidence, shown=[head, row]),
+    ]
 
 
 def verdicts_of_images(
@@ -165,7 +210,7 @@ def verdicts_of_images(
 ) -> list[Verdict]:
     """Say what the final images score beside those made from the truth, if there are any.
 
-    The last line is of the features that are decoded, by which a page ranks images.
+    The last line is of the features in which the linear decoder works.
 
     Parameters
     ----------
@@ -202,7 +247,7 @@ def _beside_truth(metrics: pd.DataFrame, row: pd.Series[Any]) -> str:
     if not metric.better(float(row['value']) - value):
         return f'{says}.'
     if _side(float(row['ci_low']), float(row['ci_high']), value, metric) == 0:
-        return f'{says}, which the interval holds: no difference is shown.'
+        return f'{says}, which lies within the interval: no difference is shown.'
     return f'{says}, less than the model: they are no ceiling.'
 
 
@@ -296,7 +341,7 @@ def _alike(metrics: pd.DataFrame, found: list[tuple[pd.Series[Any], Verdict]]) -
 
 
 def worse_verdicts(
-    metrics: pd.DataFrame, confidence: float = 0.95, *, shown: pd.Series[Any] | None = None
+    metrics: pd.DataFrame, confidence: float = 0.95, *, shown: Sequence[pd.Series[Any]] = ()
 ) -> list[Verdict]:
     """Say in which metrics the model is worse than what it was compared with.
 
@@ -310,22 +355,14 @@ def worse_verdicts(
     confidence
         Coverage of the intervals.
     shown
-        The row whose comparisons stand on the page already.
+        Rows whose comparisons stand on the page already.
     """
     worse: dict[Tone, list[tuple[pd.Series[Any], Verdict]]] = {'bad': [], 'info': []}
     better = 0
     for _, other in metrics[metrics['difference'].notna()].iterrows():
         verdict = difference_verdict(metrics, other, confidence)
         better += verdict.tone == 'good'
-        if shown is not None and all(
-            other[a] == shown[b]
-            for a, b in (
-                ('compared_model', 'model'),
-                ('compared_space', 'space'),
-                ('metric', 'metric'),
-                ('protocol', 'protocol'),
-            )
-        ):
+        if any(_is_compared_with(other, row) for row in shown):
             continue
         metric = metric_of(str(other['metric']))
         untested = not math.isfinite(other['difference_p']) and metric.better(
@@ -336,6 +373,13 @@ def worse_verdicts(
     lines = [_stages(metrics, found) for found in worse.values()]
     lines += [_together(metrics, found, better) for found in worse.values() if found]
     return [line for line in lines if line is not None]
+
+
+def _is_compared_with(other: pd.Series[Any], row: pd.Series[Any]) -> bool:
+    """Tell whether a row is of what the model of another row was compared with."""
+    same = {'compared_model': 'model', 'compared_space': 'space'}
+    same |= {key: key for key in ('metric', 'protocol')}
+    return all(other[theirs] == row[ours] for theirs, ours in same.items())
 
 
 def _stages(metrics: pd.DataFrame, found: list[tuple[pd.Series[Any], Verdict]]) -> Verdict | None:
@@ -437,7 +481,7 @@ def score_verdict(
     elif side == -1 and not significant:
         tone, short, says = 'bad', WORSE, f', which is {WORSE}'
     elif side is not None and has_p and significant != (side == 1):
-        short, says = HOLDS if side == 0 else DISAGREE_SHORT, f': {DISAGREE}'
+        short, says = INCLUDES if side == 0 else DISAGREE_SHORT, f': {DISAGREE}'
     elif significant or side == 1:
         lacking = 'no interval' if has_p else 'no p value'
         short = f'{lacking}: no claim'
@@ -635,6 +679,15 @@ def tuning_verdict(results: ParticipantResults) -> Verdict | None:
         'Noise components and fractions of the betas were chosen on all trials, test trials '
         'included (as GLMsingle does); scores may be slightly too good.',
     )
+
+
+def betas_verdict(results: ParticipantResults) -> Verdict | None:
+    """Warn where scores are of other betas than maps, ceilings and the final model."""
+    betas = results.betas
+    if betas is None or not {*betas.fold_models} - {betas.model}:
+        return None
+    scored = ' and '.join(sorted({*betas.fold_models}))
+    return Verdict('caution', OTHER_BETAS.format(scored=scored, written=betas.model))
 
 
 def motion_verdict(runs: Sequence[RunMotion]) -> Verdict | None:

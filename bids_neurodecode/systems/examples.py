@@ -12,6 +12,29 @@ import pandas as pd
 from bids_neurodecode.typing import IndexArray
 
 
+def draw_examples(names: Sequence[str], n: int) -> tuple[list[str], IndexArray]:
+    """Draw samples at random, where no score can tell good from bad ones.
+
+    Parameters
+    ----------
+    names
+        What each sample shows: each comes once, as long as there are others.
+    n
+        How many, at most.
+
+    Returns
+    -------
+    list of str
+        ``random``, once a sample.
+    numpy.ndarray
+        Row numbers; the same for the same number of samples.
+    """
+    order = np.random.default_rng(0).permutation(len(names))
+    again = pd.Series(names).iloc[order].duplicated().to_numpy()
+    rows = order[np.argsort(again, kind='stable')][:n]
+    return ['random'] * len(rows), rows.astype(np.intp)
+
+
 def pick_examples(
     score: npt.NDArray[np.floating[Any]], n: int, names: Sequence[str] | None = None
 ) -> tuple[list[str], IndexArray]:

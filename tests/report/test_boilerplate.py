@@ -19,6 +19,7 @@ from bids_neurodecode.report.boilerplate import (
     paragraphs,
     read_bibliography,
 )
+from bids_neurodecode.report.facts import drawn_of
 from bids_neurodecode.report.results import (
     BetaResults,
     GenerationResults,
@@ -236,13 +237,20 @@ def test_methods_say_data_what_was_held_out_and_who_judged() -> None:
         'training samples of each fold (80 voxels)',
         'on all samples (90)',
         'the protocol cpu-1 has it: pixels at 425 x 425, and features of mobilenetv2, none of',
-        'which had a part in the images (gabor, efficientnet-lite0 had).',
+        'which had a part in the images (Gabor energies had). efficientnet-lite0 described',
+        'for the linear decoder (identification and retrieval) alone: no image was guided by it',
         'torch 2.1 [@paszke2019pytorch]',
         'the seed 7.',
     ):
         assert words in ' '.join(text.split())
     assert 'nan' not in text
-    guided = dataclasses.replace(made, judges=('clip-vit-l14',), guided_by=('clip-vit-l14',))
+    moved = build_config({'reconstruction': {'match_network': 'efficientnet-lite0'}})
+    text = '\n'.join(methods_of([one], moved))
+    assert '(Gabor energies, efficientnet-lite0 had)' in text
+    assert 'for the linear decoder' not in text
+    guided = dataclasses.replace(
+        made, generator='published', judges=('clip-vit-l14',), guided_by=('clip-vit-l14',)
+    )
     text = '\n'.join(methods_of([record('01', generation=guided)], config))
     assert 'of these, clip-vit-l14 had a part in the images, too' in text
 
@@ -279,3 +287,16 @@ def test_old_records_say_less_and_nothing_wrong() -> None:
     text = '\n'.join(methods_of([bare], build_config({})))
     assert 'held out' not in text.split('Single-trial')[0]
     assert '()' not in text
+
+
+def test_how_samples_were_drawn_and_whether_runs_are_shared_is_said() -> None:
+    split = SplitResults('stimulus', 'hold-out-by-stimulus', 1, repeats_cross=False)
+    shared, apart = (dataclasses.replace(split, shares_runs=x) for x in (True, False))
+    assert 'drawn at random by the seed' in drawn_of([split])
+    assert 'have the same ones held out' in drawn_of([split])
+    assert 'have the same ones' not in drawn_of([dataclasses.replace(split, n_folds=5)])
+    assert 'come from the same runs' in drawn_of([shared])
+    assert 'No run holds both' in drawn_of([apart])
+    assert 'runs' not in drawn_of([shared, apart]), 'it differs between participants'
+    by_run = dataclasses.replace(apart, by='run')
+    assert drawn_of([by_run]).startswith('Nothing was drawn: they were taken in their order.')

@@ -23,6 +23,8 @@ from bids_neurodecode.report.results import GenerationResults
 from bids_neurodecode.report.section_gallery import images_at_the_head
 from bids_neurodecode.report.section_scores import scores_section
 from bids_neurodecode.report.verdicts import BY_FEATURES, verdicts_of_images
+from bids_neurodecode.systems.examples import draw_examples
+from bids_neurodecode.systems.reconstruction.generation.steps.outputs import tells_images_apart
 from bids_neurodecode.systems.reconstruction.report import (
     NOT_SAID,
     generation_section,
@@ -141,7 +143,7 @@ def test_other_sections_are_as_without_pictures(
     with_pictures, without = (
         [b for b in scores_section(Reader(r)) if isinstance(b, Table)] for r in (made, results)
     )
-    assert with_pictures[:1] == without
+    assert with_pictures[1:2] == without, 'images come first, where any were made'
     assert len(with_pictures) == 2, 'reconstructions have a table of their own'
 
 
@@ -165,7 +167,7 @@ def test_what_ranks_the_images_is_judged_beside_what_is_possible(
     ('truth', 'says'),
     [
         (0.9, ' score 90.0 %.'),
-        (0.6, ' score 60.0 %, which the interval holds: no difference is shown.'),
+        (0.6, ' score 60.0 %, which lies within the interval: no difference is shown.'),
         (0.4, ' score 40.0 %, less than the model: they are no ceiling.'),
     ],
 )
@@ -206,8 +208,49 @@ def test_without_identification_pixels_put_them_in_order(
     head = words_of(images_at_the_head(Reader(new)))
     assert 'by the pixel correlation of the final reconstruction' in head
     assert 'new data: the average' in head
+    assert 'is not shown to be better than chance' not in head, 'it was not tested'
     assert 'retrieves' not in head
     assert 'desc-learning_' not in section
+
+
+def test_ranks_that_mean_nothing_are_not_shown_as_such(
+    made: ParticipantResults, tmp_path: Path
+) -> None:
+    """What is ranked by is the score that heads the page; a draw takes its place at chance."""
+    assert made.generation is not None
+    assert made.generation.examples is not None
+    table = pd.read_csv(made.generation.examples, sep='\t').assign(pixel_two_way=0.25)
+    pixels = np.load(made.generation.examples.with_suffix('.npy'))
+    for name, kinds in (('ranked', table['kind']), ('drawn', 'random')):
+        table.assign(kind=kinds).to_csv(tmp_path / f'{name}.tsv', sep='\t', index=False)
+        np.save(tmp_path / f'{name}.npy', pixels)
+    heads = {}
+    for name in ('ranked', 'drawn'):
+        told = replace(made.generation, examples=tmp_path / f'{name}.tsv')
+        (gallery,) = images_at_the_head(Reader(replace(made, generation=told)))
+        heads[name] = gallery
+    ranked, drawn = heads['ranked'], heads['drawn']
+    assert (
+        'the worst by two-way identification of the final reconstruction by pi' in ranked.caption
+    )
+    assert [title for title, _ in ranked.groups] == ['Best', 'Median', 'Worst']
+    assert ranked.notes[0] == 'a.png: 25 %'
+    assert drawn.groups == (('Drawn at random', 4),)
+    assert 'drawn at random, because the score by which they would be ranked' in drawn.caption
+    row = {'system': 'reconstruction', 'model': 'ridge', 'protocol': 'x', 'split': 'test'}
+    row |= {'space': 'final', 'metric': 'pixel_2way', 'n': 20, 'n_units': 20, 'units': 'stimuli'}
+    row |= {'value': 0.8, 'chance': 0.5, 'ci_low': 0.7, 'ci_high': 0.9, 'p': 0.001}
+    for low, ranks in ((0.7, True), (0.4, False)):
+        scored = pd.DataFrame([row | {'ci_low': low, 'image_size': np.nan, 'test': 'labels'}])
+        assert tells_images_apart(scored) is ranks
+        file = tmp_path / f'm{low}.tsv'
+        scored.to_csv(file, sep='\t', index=False, na_rep='n/a')
+        told = replace(made.generation, examples=tmp_path / 'ranked.tsv')
+        (gallery,) = images_at_the_head(Reader(replace(made, generation=told, metrics=file)))
+        assert ('so that the order says little' in gallery.caption) is not ranks
+    kinds, rows = draw_examples(['a', 'a', 'b', 'c'], 3)
+    assert kinds == ['random'] * 3
+    assert {'aabc'[i] for i in rows} == {'a', 'b', 'c'}
 
 
 def test_the_group_shows_final_pictures(made: ParticipantResults, tmp_path: Path) -> None:

@@ -76,6 +76,8 @@ def test_page_holds_mean_interval_chance_and_failures(
     assert 'group_desc-scores_figure.svg' in names
     for anchor in ('summary', 'scores', 'maps', 'quality', 'warnings', 'methods', 'provenance'):
         assert f'id="{anchor}"' in text, anchor
+    assert text.count('All settings of') >= 1, 'settings belong to what was done'
+    assert 'high_pass = 0.008' in text
     assert 'Two trials start less than 8 s before the end of their run. (sub-01, sub-02' in text
 
 
@@ -270,7 +272,7 @@ def test_mean_score_counts_only_the_better_side() -> None:
         'test': 'n/a',
     }
     found = mean_score(rows := pd.DataFrame(dict.fromkeys(NUMBERS, np.nan) | known))
-    # of the last the interval holds chance
+    # of the last the interval includes chance
     assert (found.n_significant, found.n_tested) == (1, 4)
     assert found.mean == pytest.approx(1.2)
     assert np.isnan(mean_score(rows.iloc[:1]).low)
@@ -366,3 +368,6 @@ def test_stimuli_that_most_participants_have_are_shown() -> None:
     found = [dict.fromkeys((*names, f'alone{n}'), image) for n, names in enumerate(pairs)]
     shown = [name for _, names in _choose(found) for name in names]
     assert sorted(shown) == ['a', 'b', 'c', 'd', 'e', 'f']
+    ((title, drawn),) = _choose(found, ranked=False)
+    assert title == 'Drawn at random'
+    assert sorted(drawn) == ['a', 'b', 'c', 'd', 'e', 'f']

@@ -18,7 +18,8 @@ from bids_neurodecode.levels.participant_page import (
     RunResults,
     write_participant_report,
 )
-from bids_neurodecode.report.results import BROKEN
+from bids_neurodecode.report.results import BROKEN, SplitResults
+from bids_neurodecode.systems.steps.records import read_results
 
 EVIL = '<script>alert(1)</script>'
 LOADING = {'src', 'srcset', 'data', 'poster', 'action', 'background', 'code', 'codebase'}
@@ -336,6 +337,36 @@ def test_record_survives_json(results: ParticipantResults) -> None:
     assert ParticipantResults.from_json(bare.to_json()) == bare
 
 
+def test_a_record_names_no_machine_and_moves_with_its_data(tmp_path: Path) -> None:
+    """Kept paths are relative; what stays behind is named, and what to do about it."""
+    study = tmp_path / 'study'
+    (study / 'raw').mkdir(parents=True)
+    log = study / 'out' / 'sub-01' / 'log'
+    log.mkdir(parents=True)
+    table = study / 'out' / 'sub-01' / 'func' / 'metrics.tsv'
+    split = SplitResults('stimulus', 'x', 1, repeats_cross=False, shares_runs=True)
+    record = replace(
+        ParticipantResults('01', '1', 'r', 'reconstruction', 'images', 't', 'n', ()),
+        metrics=table,
+        stimuli_dir=study / 'raw',
+        split=split,
+    )
+    file = log / 'sub-01_task-t_results.json'
+    file.write_text(record.to_json(log))
+    assert str(tmp_path) not in file.read_text()
+    assert read_results(file) == record
+    moved = tmp_path / 'moved'
+    study.rename(moved)
+    again = read_results(moved / 'out' / 'sub-01' / 'log' / file.name)
+    assert again.metrics == moved / 'out' / 'sub-01' / 'func' / 'metrics.tsv'
+    assert again.stimuli_dir == moved / 'raw'
+    link = tmp_path / 'link'
+    link.symlink_to(moved / 'out')
+    assert read_results(link / 'sub-01' / 'log' / file.name).stimuli_dir == moved / 'raw'
+    with pytest.raises(ReportError, match=r'there is no .*metrics\.tsv\. Were the output'):
+        write_participant_report(again, tmp_path / 'sub-01.html', tmp_path)
+
+
 @pytest.mark.parametrize('text', ['', '[]', '{}', '{"runs": [{"label": 1}]}', '{"x": 1'])
 def test_a_broken_record_is_refused(text: str) -> None:
     with pytest.raises(ReportError, match=re.escape(BROKEN.split('{', maxsplit=1)[0])) as caught:
@@ -347,7 +378,8 @@ def test_a_broken_record_is_refused(text: str) -> None:
 def test_a_file_that_is_gone_is_one_line(results: ParticipantResults, tmp_path: Path) -> None:
     broken = replace(results, metrics=tmp_path / 'gone.tsv')
     with pytest.raises(
-        ReportError, match=r'sub-01 from its results: FileNotFoundError.*gone\.tsv'
+        ReportError,
+        match=r'sub-01: there is no .*gone\.tsv\. Were the output folder',
     ):
         write(broken, tmp_path)
     assert not list(tmp_path.glob('*.html'))

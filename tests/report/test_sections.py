@@ -14,6 +14,7 @@ from bids_neurodecode.levels.participant_page import ParticipantResults, _crashe
 from bids_neurodecode.report import scores
 from bids_neurodecode.report.build import Block, Fold, Heading, Plot, Table, Text
 from bids_neurodecode.report.reader import Reader
+from bids_neurodecode.report.results import BetaResults
 from bids_neurodecode.report.section_quality import COLLINEAR, quality_section
 from bids_neurodecode.report.section_scores import READ, score_table, scores_section
 from bids_neurodecode.report.section_signal import (
@@ -21,7 +22,9 @@ from bids_neurodecode.report.section_signal import (
     NO_MEASURE,
     brain_section,
     reliability_text,
+    where_text,
 )
+from bids_neurodecode.report.verdicts import betas_verdict
 from tests.report.conftest import AFFINE, SHAPE, make_mask, save
 from tests.report.test_verdicts import compared, table
 
@@ -150,10 +153,43 @@ def test_regions_hold_their_medians_voxels_and_coverage(
     n_all = int((labels == 1).sum())
     assert [row[0] for row in made.rows] == ['Right', 'Left'], 'the best first'
     assert made.rows[0] == (
-        'Right', '0.4', '20', str(n_right), f'{100 * n_right / n_all:.0f} %', str(n_right)
+        'Right', '0.4', '20', str(n_right), f'{100 * n_right / n_all:.0f} %', f'{n_right} (100 %)'
     )  # fmt: skip
     assert made.rows[1][1:4] == ('0.1', '5', str(n_left))
-    assert made.rows[1][-1] == '0'
+    assert made.rows[1][-1] == '0 (0 %)'
+
+
+def test_a_decoder_says_where_its_voxels_lie(results: ParticipantResults, tmp_path: Path) -> None:
+    """Without a score of single voxels, regions stand in the order of the voxels that are read."""
+    inside, labels = make_mask(), np.zeros(SHAPE)
+    labels[:4], labels[4:7] = 1, 2
+    dseg = save(tmp_path, 'x_dseg', labels)
+    dseg.with_name('x_dseg.tsv').write_text('index\tname\n1\tLeft\n2\tRight\n')
+    used = inside & (labels != 1)
+    maps = {
+        'noiseceiling': save(tmp_path, 'c', np.where(labels == 1, 0.4, 0.1)),
+        'reliable': save(tmp_path, 'used', used),
+        'dseg': dseg,
+    }
+    betas = BetaResults('D', 'native', 'training', fold_models=('C', 'C'))
+    person = replace(results, maps=maps, betas=betas)
+    right, n = (int((used & x).sum()) for x in (labels == 2, inside))
+    share, rest = (f'{100 * k / n:.0f} %' for k in (right, n - right))
+    said = where_text(person)
+    assert f'of the {n} voxels that the final decoder reads there are {share} in Right' in said
+    assert f'{rest} elsewhere (no region was decoded by itself)' in said
+    first, *blocks = brain_section(Reader(person))
+    assert isinstance(first, Text)
+    assert first.paragraphs[0].startswith(said)
+    (made,) = [block for block in blocks if isinstance(block, Table)]
+    assert [row[0] for row in made.rows] == ['Right', 'Left'], 'most voxels first'
+    assert made.rows[0][-1] == f'{right} ({share})'
+    (ceiling,) = [x.caption for x in blocks if isinstance(x, Plot)]
+    assert 'betas of all trials (model D)' in ceiling
+    assert 'scores are of betas of model C that were tuned without the held-out trials' in ceiling
+    assert 'these ceilings are not those of the scores' in betas_verdict(person).text
+    assert betas_verdict(replace(person, betas=replace(betas, model='C'))) is None
+    assert not where_text(replace(person, system='encoding'))
 
 
 def test_without_an_atlas_places_in_mni_space_are_called_after_landmarks(
@@ -182,7 +218,9 @@ def test_without_an_atlas_places_in_mni_space_are_called_after_landmarks(
     assert 'right posterior occipital' in best
     assert not any(str(name).startswith('left') for name in best)
     right = [row for row in made.rows if str(row[0]).startswith('right')]
-    assert all(2 * int(row[3]) > int(row[2]) for row in right), 'selected: to the right of 5 mm'
+    assert all(2 * int(str(row[3]).split()[0]) > int(row[2]) for row in right), (
+        'selected: to the right of 5 mm'
+    )
 
 
 def test_scores_by_category_have_stimuli_as_their_units() -> None:

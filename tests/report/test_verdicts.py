@@ -8,15 +8,16 @@ import pandas as pd
 import pytest
 
 from bids_neurodecode.evaluation.metrics import METRICS, Score, scores_table
-from bids_neurodecode.levels.headlines import DECODED, _lines
+from bids_neurodecode.levels.headlines import _lines
 from bids_neurodecode.report import scores
 from bids_neurodecode.report.results import SplitResults, VoxelResults
 from bids_neurodecode.report.section_scores import comparison_table, metrics_table, tables_guide
 from bids_neurodecode.report.verdicts import (
     BETTER,
+    DECODED,
     DISAGREE_SHORT,
     FINAL,
-    HOLDS,
+    INCLUDES,
     NEITHER,
     OF_FEATURES,
     WHY_LATENTS,
@@ -25,6 +26,7 @@ from bids_neurodecode.report.verdicts import (
     score_verdict,
     split_verdict,
     verdicts_of,
+    verdicts_of_page,
     voxel_verdict,
     worse_verdicts,
 )
@@ -64,7 +66,7 @@ def compared(**row):
 @pytest.mark.parametrize(
     ('low', 'high', 'p', 'tone', 'says', 'short'),
     [
-        (0.41, 0.67, 0.001, 'info', 'p and interval disagree', HOLDS),
+        (0.41, 0.67, 0.001, 'info', 'p and interval disagree', INCLUDES),
         (0.51, 0.67, 0.2, 'info', 'p and interval disagree', DISAGREE_SHORT),
         (0.51, 0.67, 0.001, 'good', 'chance (95 % interval 51.0 % to 67.0 %, p =', BETTER),
         (0.41, 0.67, 0.2, 'caution', 'cannot be told from chance', NEITHER),
@@ -204,7 +206,7 @@ def test_what_is_worse_elsewhere_stands_in_the_summary(tmp_path):
         {'metric': 'pixcorr', 'value': 0.286},
         {'space': 'initial', 'value': 0.353, 'difference': -0.067, **stage, **tested},
     )
-    found = worse_verdicts(metrics, shown=metrics.iloc[0])
+    found = worse_verdicts(metrics, shown=[metrics.iloc[0]])
     stages, line = found
     assert stages.text == (
         'The second stage (final images) is worse than the first stage (initial images) in 1 of 1 '
@@ -314,10 +316,19 @@ def test_images_are_headed_by_scores_of_images(tmp_path):
     assert found['metric'].tolist() == ['pixel_2way', 'mobilenetv2_2way']
     lines = _lines(metrics, lambda row: f'{row["space"]} {row["metric"]}')
     assert lines == (
-        DECODED.format(text='single-trial identification_top1'),
         FINAL.format(text='final pixel_2way'),
         FINAL.format(text='final mobilenetv2_2way'),
+        DECODED.format(text='single-trial identification_top1'),
     )
+    head = scores.page_headline(metrics)
+    assert (head['space'], head['metric']) == ('final', 'pixel_2way')
+    assert make_headline(head, 0.95, 1).label.startswith('Final reconstructions. Identification')
+    first, *more = verdicts_of_page(metrics, 0.95)
+    assert first.text.startswith('Final reconstructions. Identification by pixels')
+    (decoded,) = (line for line in more if line.text.startswith('Decoded features. '))
+    assert decoded.text.startswith('Decoded features. Identification')
+    retrieval = metrics[metrics['space'] == 'single-trial']
+    assert scores.page_headline(retrieval)['metric'] == 'identification_top1'
     assert OF_FEATURES in make_headline(metrics.iloc[0], 0.95, 1).label
     assert OF_FEATURES not in make_headline(metrics.iloc[2], 0.95, 1).label
 

@@ -16,6 +16,7 @@ from bids_neurodecode.report.build import (
     Plot,
     Text,
 )
+from bids_neurodecode.report.facts import parts_in_images
 from bids_neurodecode.report.reader import Reader, confidence_of, read_table
 from bids_neurodecode.report.results import GenerationResults
 from bids_neurodecode.report.section_gallery import retrieved
@@ -34,15 +35,19 @@ CHAIN = (
     'from voxels, which are decoded to the initial image (first stage); {refiner} turns it into '
     'the final image{guide} (second stage).'
 )
-GUIDED = ', guided by image features that ridge regression predicts from the same voxels'
+GUIDED = ', guided by {features} that ridge regression predicts from the same voxels'
+DESCRIBERS = (
+    '{names} described images for the linear decoder (identification and retrieval) alone: no '
+    'image was guided by it, and none is compared by it.'
+)
 SMALL = (
     'Prior and refiner of the small generator learned from the training images of this dataset '
     'alone (and, where given, from a folder of further ones). They know what those look like and '
     'nothing else: what they make looks like a training image whether or not that was seen, and '
     'nothing can be made that training images do not show. They stand in for networks trained on '
-    'millions of images; scores cannot be compared with those. The second stage is guided by '
-    'Gabor energies: where stand-in metrics or the features of identification are made of these '
-    'too, read the scores of pixels beside them.'
+    'millions of images; scores cannot be compared with those. Where stand-in metrics or the '
+    'features of identification are Gabor energies, too, by which the second stage is guided, '
+    'read the scores of pixels beside them.'
 )
 PUBLISHED = (
     'The networks of the generator {name}, {networks}, know much that is not in these data: '
@@ -100,7 +105,7 @@ def _judged(reader: Reader, made: GenerationResults) -> Iterable[Block]:
     # new responses alone have no scores
     if reader.metrics is None or not made.judges:
         return
-    guides = made.guided_by or ()
+    guides, describers = parts_in_images(made, reader.config)
     both = [name for name in made.judges if name in guides]
     part = 'none of which had a part in making them'
     if both:
@@ -110,6 +115,8 @@ def _judged(reader: Reader, made: GenerationResults) -> Iterable[Block]:
     apart = [name for name in made.judges if name.startswith(ON_IMAGENET) and name not in both]
     if seen and apart:
         told.append(SAME_IMAGES.format(judges=', '.join(apart), guides=', '.join(seen)))
+    if others := [name for name in describers if name != 'gabor']:
+        told.append(DESCRIBERS.format(names=', '.join(others)))
     yield Text((' '.join(told),))
 
 
@@ -139,14 +146,18 @@ def _chain(reader: Reader, made: GenerationResults) -> list[str]:
         if small
         else f'the diffusion model of {shown_name(made.generator)}'
     )
-    guided = reader.config is None or reader.config.reconstruction.conditions != 'none'
+    told = None if reader.config is None else reader.config.reconstruction
+    guided = told is None or told.conditions != 'none'
+    features = 'Gabor energies' if small else 'image features'
+    if small and told is not None and told.match_network != 'none':
+        features += f' and features of {told.match_network}'
     regressor = MODELS.get(made.regressor, f'the regressor {made.regressor}')
     chain = CHAIN.format(
         name=made.regressor,
         regressor=regressor,
         prior=prior,
         refiner=refiner,
-        guide=GUIDED if guided else '',
+        guide=GUIDED.format(features=features) if guided else '',
     )
     return [chain]
 

@@ -160,7 +160,7 @@ class Publisher:
         """
         from bids_neurodecode.report import results as r
 
-        write_text(self.settings_file, self.config.to_toml())
+        write_text(self.settings_file, self.config.to_toml(self.settings_file.parent))
         participant, call, space = self.participant, self.call, self.writer.space
         notes, leaks = list(call.notes), list[str]()
         if plan is not None:
@@ -194,7 +194,7 @@ class Publisher:
         """Write the record and remove what an earlier run left; return the product."""
         participant = self.participant
         target = results_path(self.call.output_dir, participant.label, participant.task)
-        write_text(target, record.to_json())
+        write_text(target, record.to_json(target.parent))
         self.writer.finish()
         return {'results': target}
 
@@ -560,6 +560,12 @@ def split_results(plan: Plan) -> Any:
         tuple(len(fold.test) for fold in split),
         len(set(units)),
         tuple(len(set(units[fold.test])) for fold in split) if units.size else (),
+        None
+        if 'run' not in table
+        else any(
+            not set(table['run'].iloc[fold.train]).isdisjoint(table['run'].iloc[fold.test])
+            for fold in split
+        ),
     )
 
 

@@ -120,7 +120,7 @@ def read_results(file: Path) -> ParticipantResults:
     """Read one record."""
     from bids_neurodecode.report.results import ParticipantResults
 
-    return ParticipantResults.from_json(file.read_bytes(), source=str(file))
+    return ParticipantResults.from_json(file.read_bytes(), source=str(file), folder=file.parent)
 
 
 def citations(

@@ -241,7 +241,7 @@ def save_head(
     description = {'kind': KIND, 'version': __version__, **found.head.describe(), 'runs': runs}
     with atomic(model) as temporary:
         save_arrays(temporary, found.head.state() | pictures_state(files), description)
-    write_text(model.with_suffix('.toml'), config.to_toml())
+    write_text(model.with_suffix('.toml'), config.to_toml(model.parent))
     write_text(model.with_suffix('.md'), card(found, config, runs))
     return {'shared_metrics': metrics, 'shared_model': model}
 

@@ -153,7 +153,7 @@ def publish_model(
         maps['ridge'] = write_maps(writer, ridge.parent, ['pearsonr'], 'ridge')['pearsonr']
     # what predict mode reads says which model of the betas the encoder takes
     config = with_model(publisher.config, beta_info['model'])
-    writer.model(source / 'model.safetensors', config.to_toml(), desc, source / 'model.md')
+    writer.model(source / 'model.safetensors', config, desc, source / 'model.md')
     curves = None
     if (source / 'curves.tsv').exists():
         table = pd.read_csv(source / 'curves.tsv', sep='\t')

@@ -104,9 +104,7 @@ def write_network(
         frames=frames,
         **explained,
     )
-    writer.model(
-        folder / 'model' / 'weights.safetensors', config.to_toml(), DESC, folder / 'model.md'
-    )
+    writer.model(folder / 'model' / 'weights.safetensors', config, DESC, folder / 'model.md')
     writer.copy('model', folder / 'model' / 'model.json', desc=DESC, extension='.json')
     both = pd.concat([pd.read_csv(folder / 'metrics.tsv', sep='\t'), linear], ignore_index=True)
     columns = describe_columns(both['metric'])

@@ -333,7 +333,7 @@ def publish_model(
     scores
         Of the linear models.
     """
-    writer.model(linear.model, config.to_toml(), DESC)
+    writer.model(linear.model, config, DESC)
     writer.copy('metrics', linear.metrics.with_suffix('.json'), desc=DESC, extension='.json')
     return writer.table('metrics', scores, more={'desc': DESC})
 

@@ -426,6 +426,8 @@ class Record:
                 }
                 if space == FINAL:
                     found |= _identified(parts)
+                    by_pixels = self._board.kept.get((own, f'{space}{suffix}', 'pixel_2way'))
+                    found |= {} if by_pixels is None else {'pixel_two_way': by_pixels[0]}
                 for column, numbers in found.items():
                     columns.setdefault(column, {}).update(zip(names, numbers, strict=True))
         return {c: table['picture'].map(values).astype(float) for c, values in columns.items()}

@@ -87,7 +87,7 @@ def publish_pictures(
     # what predict mode reads says which model of the betas the decoder takes
     config = with_model(measured.config, beta_info['model'])
     table = writer.metrics(metrics, DESC)
-    writer.model(model, config.to_toml(), DESC, model.with_name('model.md'))
+    writer.model(model, config, DESC, model.with_name('model.md'))
     generation = None
     warnings = [*beta_info['warnings'], *info['warnings']]
     if generated is not None:

@@ -18,7 +18,7 @@ from bids_neurodecode.bids.video import write_picture
 from bids_neurodecode.bids.writer import ProductWriter
 from bids_neurodecode.config import Config
 from bids_neurodecode.extensions import find_generator
-from bids_neurodecode.systems.examples import pick_examples
+from bids_neurodecode.systems.examples import draw_examples, pick_examples
 from bids_neurodecode.typing import IndexArray
 from bids_neurodecode.workflow.files import read_json, read_table
 
@@ -66,15 +66,16 @@ def write_generation(
     from bids_neurodecode.evaluation.metrics import describe_columns, with_types
 
     folder = result.parent
-    made = write_made(writer, result, trials)
+    scored = pd.read_csv(folder / 'metrics.tsv', sep='\t')
+    made = write_made(writer, result, trials, ranked=tells_images_apart(scored))
     curves = pd.read_csv(folder / 'curves.tsv', sep='\t')
     if len(curves):
         made = replace(
             made,
             curves=writer.table('curves', curves, columns='generation_curves', more=_DESC),
         )
-    writer.model(folder / 'model.safetensors', config.to_toml(), DESC, folder / 'model.md')
-    both = pd.concat([linear, pd.read_csv(folder / 'metrics.tsv', sep='\t')], ignore_index=True)
+    writer.model(folder / 'model.safetensors', config, DESC, folder / 'model.md')
+    both = pd.concat([linear, scored], ignore_index=True)
     judges = judges_of(both['metric'], config.reconstruction.protocol)
     made = replace(made, judges=judges)
     columns = describe_columns(both['metric'])
@@ -100,7 +101,24 @@ def judges_of(metrics: Iterable[str], protocol: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*judges, *stand_in]))
 
 
-def write_made(writer: ProductWriter, result: Path, trials: pd.DataFrame) -> GenerationResults:
+def tells_images_apart(scored: pd.DataFrame) -> bool:
+    """Tell whether the score by which images are ranked is better than chance.
+
+    Parameters
+    ----------
+    scored
+        The metrics of images that were made.
+    """
+    from bids_neurodecode.report.scores import page_headline
+    from bids_neurodecode.report.verdicts import BETTER, score_verdict
+
+    row = page_headline(scored)
+    return row is not None and score_verdict(row).short == BETTER
+
+
+def write_made(
+    writer: ProductWriter, result: Path, trials: pd.DataFrame, *, ranked: bool = True
+) -> GenerationResults:
     """Write images, their sheets and their table; return the record for the report.
 
     Parameters
@@ -111,6 +129,8 @@ def write_made(writer: ProductWriter, result: Path, trials: pd.DataFrame) -> Gen
         File of what the step made.
     trials
         One row per trial.
+    ranked
+        Whether examples are ranked; else they are drawn at random.
     """
     from bids_neurodecode.report.results import GenerationResults
 
@@ -138,7 +158,7 @@ def write_made(writer: ProductWriter, result: Path, trials: pd.DataFrame) -> Gen
         ),
         folder=write_pictures(writer, folder, table, rows),
         sheets=write_sheets(writer, folder, table, rows),
-        examples=write_examples(writer, folder, table, rows),
+        examples=write_examples(writer, folder, table, rows, ranked=ranked),
     )
 
 
@@ -199,16 +219,26 @@ def write_pictures(
 
 
 def score_of(table: pd.DataFrame) -> npt.NDArray[np.float64]:
-    """Return what images are put in order by: identification, ties by pixel correlation."""
+    """Return what images are put in order by: identification, ties by pixel correlation.
+
+    Identification is by pixels, as the score that heads the page; with too many candidates for
+    that, by features.
+    """
     score = np.zeros(len(table))
-    for column, weight in (('two_way', 1.0), ('pixcorr_final', 1e-3)):
+    identified = 'pixel_two_way' if 'pixel_two_way' in table else 'two_way'
+    for column, weight in ((identified, 1.0), ('pixcorr_final', 1e-3)):
         if column in table:
             score += weight * np.nan_to_num(table[column].to_numpy(dtype=float))
     return score
 
 
 def write_examples(
-    writer: ProductWriter, folder: Path, table: pd.DataFrame, rows: IndexArray
+    writer: ProductWriter,
+    folder: Path,
+    table: pd.DataFrame,
+    rows: IndexArray,
+    *,
+    ranked: bool = True,
 ) -> Path:
     """Keep the images that the report shows: a table, and ``.npy`` beside it.
 
@@ -222,9 +252,14 @@ def write_examples(
         One row per sample.
     rows
         Row numbers of the images.
+    ranked
+        Whether the best, the median and the worst are shown; else they are drawn at random.
     """
     names = table['stimulus'].astype(str).tolist()
-    kinds, picked = pick_examples(score_of(table), EXAMPLES, names)
+    if ranked:
+        kinds, picked = pick_examples(score_of(table), EXAMPLES, names)
+    else:
+        kinds, picked = draw_examples(names, 2 * EXAMPLES)
     examples = table.iloc[picked].assign(kind=kinds)
     label, task = writer.entities['sub'], writer.entities['task']
     log = writer.output_dir / f'sub-{label}' / 'log'
