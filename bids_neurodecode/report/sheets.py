@@ -247,9 +247,10 @@ def _draw_view(
     colors = np.ones((len(flat), 4))
     colors[:, :3] = alpha * painted[:, :3] * (0.25 + 0.75 * shade)
     colors[:, :3] += (1 - alpha) * base[:, None] * shade
-    shapes = TriMesh(Triangulation(flat[:, 0], flat[:, 1], faces), rasterized=True)
-    shapes.set_facecolor(colors)
-    axis.add_collection(shapes)
+    if len(faces):  # none of a flat patch that is seen from its edge
+        shapes = TriMesh(Triangulation(flat[:, 0], flat[:, 1], faces), rasterized=True)
+        shapes.set_facecolor(colors)
+        axis.add_collection(shapes)
     if regions is not None:
         axis.add_collection(
             LineCollection(

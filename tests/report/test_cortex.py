@@ -12,13 +12,14 @@ from nilearn import plotting
 from nilearn.plotting.surface._niivue_backend import matplotlib_cm_to_niivue_cm
 from nilearn.surface import load_surf_mesh
 
-from bids_neurodecode.report.brain import MAPS, color_limits
+from bids_neurodecode.report.brain import MAPS, color_limits, plot_map
 from bids_neurodecode.report.cortex import can_turn, on_cortex, plot_cortex, surface_viewer
 from bids_neurodecode.report.section_signal import SELECTION
 from bids_neurodecode.report.sheets import Sheet
 from bids_neurodecode.report.style import to_svg
 from bids_neurodecode.signals.meshes import find_mesh
 from bids_neurodecode.spaces import Space
+from tests.meshes import surfaces, write_mesh
 
 SHAPE = (46, 55, 46)
 AFFINE = np.array([[4.0, 0, 0, -90], [0, 4, 0, -126], [0, 0, 4, -72], [0, 0, 0, 1]])
@@ -149,3 +150,18 @@ def test_a_selection_is_drawn_where_its_voxels_are():
     left, right = values[: space.cortex('L')[0]], values[space.cortex('L')[0] :]
     assert np.nanmax(right) == 1
     assert (np.nan_to_num(right) > 0).sum() > 5 * (np.nan_to_num(left) > 0).sum()
+
+
+def test_a_flat_patch_is_drawn_though_it_is_seen_from_its_edge(tmp_path):
+    x, y = np.divmod(np.arange(16), 4)
+    start = (4 * x + y)[(x < 3) & (y < 3)]
+    faces = np.stack([start, start + 1, start + 4], axis=1)
+    folder = tmp_path / 'sub-01' / 'func'
+    folder.mkdir(parents=True)
+    for side in ('L', 'R'):
+        write_mesh(folder.parent, side, np.stack([x, y, 0 * x], axis=1), faces)
+    space = surfaces(16, 16)
+    image = space.image(np.arange(32, dtype=np.float32).reshape(32, 1, 1))
+    mask = space.image(np.ones((32, 1, 1), dtype=np.float32))
+    figure = plot_map(image, MAPS['isc'], mask=mask, sheet=Sheet.of(space, [folder]))
+    assert len(figure.axes) >= 4
