@@ -153,7 +153,8 @@ MAPS: dict[str, MapSpec] = {
         'Noise-normalised accuracy',
         'r² / noise ceiling (%)',
         'Squared correlation of predicted and measured responses over what the noise allows. '
-        '100 %: all that can be explained is (noise of the estimates can carry it above that); 0 '
+        '100 %: all that can be explained is explained (noise of the estimates can carry it above '
+        'that); 0 '
         'also where the ceiling is too low to say.',
         'magma',
         scale=100.0,

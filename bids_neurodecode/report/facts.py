@@ -241,6 +241,8 @@ def drawn_of(splits: Sequence[SplitResults]) -> str:
         said.append(_one(DRAWN[split.by] for split in splits))
         if by == {'stimulus'} and {split.n_folds for split in splits} == {1}:
             said.append('Participants who saw the same stimuli have the same ones held out.')
+    elif why := _one(split.why for split in splits):
+        said.append(f'{why[:1].upper()}{why[1:].rstrip(".")}.')
     if (shared := {split.shares_runs for split in splits}) in ({True}, {False}):
         said.append(SHARE_RUNS if shared == {True} else NO_SHARED_RUN)
     return ' '.join(said)

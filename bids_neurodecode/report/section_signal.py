@@ -90,6 +90,13 @@ WHY = (
 )
 BY_AGREEMENT = 'because their responses to repeats of a stimulus agree'
 BY_RULE = 'by the rule that is given with their number'
+SCORED = ('pearsonr', 'network_r', 'accuracy')
+"""Maps of a score of each voxel, the one that is told of first."""
+BEST = (
+    'Where in the brain: {title} is highest in {places} (median {label} over the voxels of each '
+    'of {n} regions; {middle:.2f} over all voxels).'
+)
+BEST_PLACES = 3
 MOST_PLACES = 6
 """Regions that the summary names."""
 LONG = 15
@@ -113,8 +120,7 @@ NEAREST = (
 )
 SLICES = ' Slices run from the bottom to the top of the mask (z in mm); left is left.'
 RIGHT = (
-    ' Right panel: distribution over the voxels of the mask (grey) and those selected (blue), '
-    'dashed: medians.'
+    ' Right panel: distribution over the voxels of the mask (grey){selected}, dashed: {medians}.'
 )
 
 
@@ -146,9 +152,10 @@ def brain_section(reader: Reader) -> tuple[Block, ...]:
                 spec = brain.MapSpec('Index of the response shape', 'index', spec.how_to_read)
         blocks = shown if key in main else folded
         borders = atlas if key in main and sheet is not None else None
+        used = _voxels_of_network(results, selected) if key == 'network_r' else selected
         whose = ceiling_of(results) if key in {'noiseceiling', 'noisenormalized'} else ''
         blocks.append(
-            _map_block(key, image, spec, mask, background, selected, name, sheet, borders, whose)
+            _map_block(key, image, spec, mask, background, used, name, sheet, borders, whose)
         )
         if results.in_mni and spec.glass:
             folded += _whole_brain(key, image, spec, mask, name, main)
@@ -158,16 +165,27 @@ def brain_section(reader: Reader) -> tuple[Block, ...]:
         folded.append(_selection_block(results, selected, mask, background, name, sheet))
         if results.in_mni:
             folded += _selection_on_cortex(selected, mask, name)
-    if where := where_text(results):
-        rule = '' if results.voxels is None else results.voxels.rule
-        why = WHY.format(why=BY_AGREEMENT if 'agree' in rule else BY_RULE)
-        shown.insert(0, Text((where + why,)))
-    shown += _regions(reader, maps, mask)
+    shown = [*_where_decoded(results, maps), *shown, *_regions(reader, maps, mask)]
     if atlas is not None:
         names = region_names(maps['dseg'])
         folded.append(_atlas_block(atlas, names, mask, background, name, sheet))
     more = (Fold('More maps: cortex, glass brains, signal, fits, voxels selected', tuple(folded)),)
     return (*shown, *(more if folded else ()))
+
+
+def _voxels_of_network(
+    results: ParticipantResults, selected: nib.Nifti1Image | None
+) -> nib.Nifti1Image | None:
+    return selected if results.network is None else load_map(results.network.voxels)
+
+
+def _where_decoded(results: ParticipantResults, maps: Mapping[str, Path]) -> Iterable[Block]:
+    """Say in which regions the voxels of a decoder lie, and what that does not say."""
+    where = where_text(results)
+    if where and not any(key in maps for key in SCORED):
+        rule = '' if results.voxels is None else results.voxels.rule
+        why = WHY.format(why=BY_AGREEMENT if 'agree' in rule else BY_RULE)
+        yield Text((where + why,))
 
 
 def maps_of_extension(system: str, maps: Mapping[str, Path]) -> dict[str, brain.MapSpec]:
@@ -270,7 +288,7 @@ class _RegionTable:
     ) -> Self:
         columns: list[tuple[str, npt.NDArray[np.float64]]] = []
         for title, keys in (
-            ('score', ('pearsonr', 'network_r', 'accuracy')),
+            ('score', SCORED),
             ('ceiling', ('noiseceiling', 'ceilingr', 'isc')),
         ):
             key = next((key for key in keys if key in maps), None)
@@ -354,21 +372,31 @@ def region_names(labels: Path) -> dict[int, str]:
 
 
 def where_text(results: ParticipantResults) -> str:
-    """Say in a sentence in which regions the voxels of a decoder lie; nothing of other systems.
+    """Say in a sentence in which regions the voxels of a decoder lie, or are predicted best.
 
     Parameters
     ----------
     results
-        With a map of the voxels that were selected, and an atlas or a space of landmarks.
+        With a map of the voxels that were selected or of a score, and an atlas or a space of
+        landmarks.
     """
     maps = {key: path for key, path in results.maps.items() if path.exists()}
     mask = analysis_mask(results)
-    if mask is None or results.system != 'reconstruction' or 'reliable' not in maps:
+    labels, names = (None, {}) if mask is None else _labels_of(results, maps, mask)
+    if mask is None or labels is None or labels.shape != mask.shape:
         return ''
-    chosen = np.asarray(load_map(maps['reliable']).dataobj) > 0
-    labels, names = _labels_of(results, maps, mask)
-    if labels is None or labels.shape != chosen.shape or not chosen.any():
+    score = next((key for key in SCORED if key in maps), None)
+    if score is not None:
+        return _best_regions(maps[score], brain.MAPS[score], labels, names, mask)
+    if results.system != 'reconstruction' or 'reliable' not in maps:
         return ''
+    return _places_of(np.asarray(load_map(maps['reliable']).dataobj) > 0, labels, names)
+
+
+def _places_of(
+    chosen: npt.NDArray[np.bool_], labels: npt.NDArray[Any], names: Mapping[int, str]
+) -> str:
+    """Say in which regions the voxels of a decoder lie."""
     found, counts = np.unique(labels[chosen], return_counts=True)
     order = [i for i in np.argsort(-counts, kind='stable') if found[i] > 0][:MOST_PLACES]
     if not order:
@@ -383,6 +411,36 @@ def where_text(results: ParticipantResults) -> str:
         n=n,
         places=places,
         elsewhere=f', {percent(left / n, 0)} elsewhere' if left else '',
+    )
+
+
+def _best_regions(
+    file: Path,
+    spec: brain.MapSpec,
+    labels: npt.NDArray[Any],
+    names: Mapping[int, str],
+    mask: nib.Nifti1Image,
+) -> str:
+    """Say in which regions the median of a score is highest."""
+    values = spec.scale * np.asarray(load_map(file).dataobj, dtype=np.float64)
+    inside = (np.asarray(mask.dataobj) > 0) & np.isfinite(values)
+    medians = {
+        int(label): float(np.median(values[own]))
+        for label in np.unique(labels[labels > 0])
+        if (own := inside & (labels == label)).sum() >= FEWEST_VOXELS
+    }
+    if not medians:
+        return ''
+    best = sorted(medians, key=lambda label: -medians[label])[:BEST_PLACES]
+    places = ', '.join(
+        f'{names.get(label, f"region {label}")} ({medians[label]:.2f})' for label in best
+    )
+    return BEST.format(
+        title=spec.title.lower(),
+        label=spec.label,
+        places=places,
+        n=len(medians),
+        middle=float(np.median(values[inside])),
     )
 
 
@@ -508,6 +566,7 @@ def _map_block(
     inside = np.asarray(mask.dataobj) > 0
     volume = np.asarray(image.dataobj)
     values = volume[inside & np.isfinite(volume)]
+    chosen = 'of the network' if key == 'network_r' else 'selected'
     unit = ' %' if spec.scale == 100 else ''
     middle = ''
     if values.size:
@@ -515,12 +574,16 @@ def _map_block(
     if selected is not None and values.size:
         used = volume[inside & (np.asarray(selected.dataobj) > 0) & np.isfinite(volume)]
         if used.size:
-            middle += f', {spec.scale * np.median(used):.3g}{unit} over the {used.size} selected'
+            middle += f', {spec.scale * np.median(used):.3g}{unit} over the {used.size} {chosen}'
     comment = ''
     if key == 'tsnr' and selected is not None and values.size:
         lower = bool(used.size) and np.median(used) < np.median(values)
         comment = LOWER_TSNR if lower else ''
-    where = SLICES + RIGHT if sheet is None else where_shown(sheet, values.size) + RIGHT
+    right = RIGHT.format(
+        selected='' if selected is None else f' and those {chosen} (blue)',
+        medians='median' if selected is None else 'medians',
+    )
+    where = (SLICES if sheet is None else where_shown(sheet, values.size)) + right
     if regions is not None and sheet is not None and sheet.meshes:
         where += ' Grey lines: borders of the atlas.'
     caption = f'{spec.title}: {middle}. {spec.how_to_read}{more}{comment}{where}'

@@ -37,8 +37,11 @@ if TYPE_CHECKING:
 
 MOVED_SHARE = 0.2
 """Share of moved volumes above which motion is called a caution."""
+AT_ONCE = 3
+"""Comparisons that come out worse which are named at once; more of them are folded."""
 ALPHA = 0.05
 DISAGREE = 'p and interval disagree, so nothing is claimed'
+AT_CHANCE = 'the interval includes chance, so nothing is claimed, however small p is'
 BETTER, WORSE, NEITHER = 'better than chance', 'worse than chance', 'cannot be told from chance'
 INCLUDES = 'interval includes chance: no claim'
 DISAGREE_SHORT = 'p and interval disagree: no claim'
@@ -423,12 +426,12 @@ def _together(
     n_compared = int(metrics['difference'].notna().sum())
     latents = any(str(other['metric']).startswith('latent_') for other, _ in found)
     why = (WHY_LATENTS,) if latents else ()
-    return Verdict(
-        first.tone,
-        f'{word} in {len(found)} of {n_compared} comparisons with baselines, other models and '
-        f'earlier stages ({how}).',
-        (*(f'Than {name}: {", ".join(scored)}.' for name, scored in by.items()), *why),
-    )
+    says = f'{word} in {len(found)} of {n_compared} comparisons with baselines, other models and '
+    says += f'earlier stages ({how})'
+    each = [f'than {name}: {", ".join(scored)}' for name, scored in by.items()]
+    if len(found) <= AT_ONCE and not why:
+        return Verdict(first.tone, f'{says}: {"; ".join(each)}.')
+    return Verdict(first.tone, f'{says}.', (*(f'{_sentence(line)}.' for line in each), *why))
 
 
 def _scored(metrics: pd.DataFrame, other: pd.Series[Any]) -> str:
@@ -481,7 +484,9 @@ def score_verdict(
     elif side == -1 and not significant:
         tone, short, says = 'bad', WORSE, f', which is {WORSE}'
     elif side is not None and has_p and significant != (side == 1):
-        short, says = INCLUDES if side == 0 else DISAGREE_SHORT, f': {DISAGREE}'
+        short, says = (
+            (INCLUDES, f': {AT_CHANCE}') if side == 0 else (DISAGREE_SHORT, f': {DISAGREE}')
+        )
     elif significant or side == 1:
         lacking = 'no interval' if has_p else 'no p value'
         short = f'{lacking}: no claim'

@@ -298,9 +298,9 @@ def test_a_table_gives_encoding_its_feature_spaces(pictures):
 def test_a_table_is_what_pictures_are_decoded_to(pictures):
     out = pictures.root.parent / 'out'
     assert picture_call(pictures, 'out') == 0
-    record = json.loads((out / 'sub-01/log/sub-01_task-img_results.json').read_text())
-    assert RETRIEVED_ONLY in record['notes']
-    assert record['features'] == {'*': str(pictures.root / 'stimuli' / 'mine.tsv')}
+    record = read_results(out / 'sub-01/log/sub-01_task-img_results.json')
+    assert RETRIEVED_ONLY in record.notes
+    assert record.features == {'*': pictures.root / 'stimuli' / 'mine.tsv'}
     (kept,) = (pictures.root.parent / 'work').rglob('features/features.npy')
     table = pd.read_csv(pictures.root / 'stimuli' / 'mine.tsv', sep='\t').set_index('image')
     expected = table.loc[[name.removesuffix('.png') for name in PICTURES]]

@@ -190,6 +190,13 @@ def test_a_decoder_says_where_its_voxels_lie(results: ParticipantResults, tmp_pa
     assert 'these ceilings are not those of the scores' in betas_verdict(person).text
     assert betas_verdict(replace(person, betas=replace(betas, model='C'))) is None
     assert not where_text(replace(person, system='encoding'))
+    r = np.where(labels == 1, 0.3, 0.1)
+    predicted = replace(
+        person, system='encoding', maps=maps | {'pearsonr': save(tmp_path, 'r', r)}
+    )
+    said = where_text(predicted)
+    assert 'prediction accuracy is highest in Left (0.30), Right (0.10)' in said
+    assert 'of each of 2 regions; 0.10 over all voxels' in said
 
 
 def test_without_an_atlas_places_in_mni_space_are_called_after_landmarks(

@@ -66,7 +66,7 @@ def compared(**row):
 @pytest.mark.parametrize(
     ('low', 'high', 'p', 'tone', 'says', 'short'),
     [
-        (0.41, 0.67, 0.001, 'info', 'p and interval disagree', INCLUDES),
+        (0.41, 0.67, 0.001, 'info', 'the interval includes chance', INCLUDES),
         (0.51, 0.67, 0.2, 'info', 'p and interval disagree', DISAGREE_SHORT),
         (0.51, 0.67, 0.001, 'good', 'chance (95 % interval 51.0 % to 67.0 %, p =', BETTER),
         (0.41, 0.67, 0.2, 'caution', 'cannot be told from chance', NEITHER),
@@ -215,15 +215,25 @@ def test_what_is_worse_elsewhere_stands_in_the_summary(tmp_path):
     assert stages.tone == line.tone == 'bad'
     assert line.text.startswith('Worse in 2 of 2 comparisons with baselines')
     assert '(by p and interval; better in 0)' in line.text
-    baseline, stage = line.details
-    assert baseline == (
-        'Than the baseline "mean-image" (ridge, images): SSIM at 64 x 64 pixels (0.115 against '
-        '0.196).'
+    # so few are named at once
+    assert not line.details
+    assert line.text.endswith(
+        ': than the baseline "mean-image" (ridge, images): SSIM at 64 x 64 pixels (0.115 against '
+        '0.196); than the first stage (initial images) (ridge + generator, final): Pixel '
+        'correlation (0.286 against 0.353).'
     )
-    assert stage == (
-        'Than the first stage (initial images) (ridge + generator, final): Pixel correlation '
-        '(0.286 against 0.353).'
+    others = [f'baseline-{name}' for name in 'abcd']
+    many = [
+        compared(value=0.196, difference=-0.081, **tested) | ssim
+        | {'compared_space': 'images', 'model': name}
+        for name in others
+    ]  # fmt: skip
+    (line,) = worse_verdicts(table(tmp_path, ssim | {'value': 0.115}, *many))
+    assert line.text.endswith('better in 0).')
+    assert line.details[0] == (
+        'Than the baseline "a" (ridge, images): SSIM at 64 x 64 pixels (0.115 against 0.196).'
     )
+    assert len(line.details) == len(others)
 
 
 def test_old_tables_without_comparisons_are_read(tmp_path):

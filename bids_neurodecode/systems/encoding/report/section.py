@@ -90,8 +90,8 @@ def _facts(found: EncodingResults) -> tuple[str, ...]:
             '(permutation p, false discovery rate below .05).'
         )
     facts.append(
-        f'Predicted responses of {found.n_pictures} images: {found.betas.name}, a volume a row '
-        f'of {found.betas_table.name}.'
+        f'Predicted responses of {found.n_pictures} images: {found.betas.name}, one volume per '
+        f'row of {found.betas_table.name}.'
     )
     return tuple(facts)
 
@@ -106,8 +106,8 @@ def _accuracy(reader: Reader, found: EncodingResults) -> Iterable[Block]:
     if ceiling is not None:
         text = (
             'Left: correlation of predicted and measured responses against the highest that the '
-            'noise of the responses allows, one dot per voxel; on the red line all that can be '
-            'explained is. Right: '
+            'noise of the responses allows, one dot per voxel; on the red line, all that can '
+            'be explained is explained. Right: '
         )
     significant = np.zeros(r.shape, dtype=bool)
     if 'significant' in found.maps:

@@ -117,6 +117,8 @@ def _perturbation(reader: Reader, network: NetworkResults) -> Iterable[Block]:
         return
     n_sure = int((table['p_fdr'] < film_explain.ALPHA).sum())
     n_tested = int(table['p'].notna().sum())
+    tested = f' Filled: p < .05, FDR over all {n_tested} tests ({n_sure} of them).'
+    tested = tested if n_tested else ' Nothing could be tested.'
     untested = (
         ''
         if n_tested == len(table)
@@ -129,9 +131,8 @@ def _perturbation(reader: Reader, network: NetworkResults) -> Iterable[Block]:
         'What reconstructions from measured, held-out responses lose when the voxels of a region '
         'are set to their mean (zero), replaced by noise, or amplified (gain). Grey: mean and two '
         'standard deviations of the change when other sets of as many voxels are disturbed, as '
-        'compact, as smooth and as accurate as the region. Filled: p < .05, FDR over all '
-        f'{n_tested} tests ({n_sure} of them). A region matters where its change lies outside of '
-        f'the grey, not where it is large.{untested}',
+        f'compact, as smooth and as accurate as the region.{tested} A region matters where its '
+        f'change lies outside of the grey, not where it is large.{untested}',
         f'Change of reconstructions by disturbed regions; {n_sure} of {n_tested} significant.',
     )
     yield Table(
