@@ -35,7 +35,8 @@ demo: setup
 
 # fast ones first, so that most faults are seen within minutes
 test: test-fast
-	$(BIN)/python -m pytest -n 2 -m slow
+	@# a file's tests in one process: the runs that they share are made once
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow
 
 # what to run while writing
 test-fast: setup
@@ -86,9 +87,12 @@ test-kernels: setup
 	OPENBLAS_CORETYPE=Nehalem ATEN_CPU_CAPABILITY=default OMP_NUM_THREADS=2 NPY_DISABLE_CPU_FEATURES="AVX512F AVX512CD AVX512_SKX AVX2 FMA3" \
 	  $(BIN)/python -m pytest -q -m 'not slow' $(addprefix tests/,evaluation explain models signals stimuli systems) tests/test_samples.py
 
-# the site is build/docs/html/index.html
-docs: setup
+$(VENV)/.docs: $(STAMP)
 	$(PIP) install --quiet --constraint constraints.txt --editable '.[docs]'
+	@touch $@
+
+# the site is build/docs/html/index.html
+docs: $(VENV)/.docs
 	$(BIN)/sphinx-build -q -W --keep-going -b html -d $(DOCS)/trees docs $(DOCS)/html
 	$(BIN)/sphinx-build -q -W --keep-going -b doctest -d $(DOCS)/trees docs $(DOCS)/doctest
 
