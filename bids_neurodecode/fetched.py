@@ -21,6 +21,7 @@ TOO_LARGE = (
     'Check that it is what its name says.'
 )
 NO_FILE = '{file} is a pipe or a device, and a file is needed there. Replace it, or remove it.'
+TOO_LONG = 'No file has a name as long as {file}. Correct the name.'
 LINK = 'it is a link to content that is not there ({target})'
 LINK_ABOVE = 'it lies in {folder}, a link to a folder that is not there ({target})'
 POINTER = 'it is a pointer of git-annex, in the place of the content'
@@ -78,7 +79,13 @@ def check_size(file: Path, most: float) -> None:
 
 
 def facts_of(file: Path) -> os.stat_result | None:
-    """Return what the file system says of a file, asked once; None where it is not there."""
+    """Return what the file system says of a file, asked once; None where it is not there.
+
+    Raises
+    ------
+    InputError
+        If its name is too long for any file.
+    """
     try:
         return file.stat()
     except ValueError:  # a NUL byte in its name
@@ -86,6 +93,8 @@ def facts_of(file: Path) -> os.stat_result | None:
     except OSError as error:
         if error.errno in {errno.ENOENT, errno.ENOTDIR, errno.EBADF, errno.ELOOP}:
             return None
+        if error.errno == errno.ENAMETOOLONG:
+            raise InputError(TOO_LONG.format(file=file)) from error
         raise
 
 

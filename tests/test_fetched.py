@@ -104,3 +104,8 @@ def test_files_themselves_pass(tmp_path):
     (tmp_path / 'f.json').symlink_to(tmp_path / 'b.json')
     for name in ('e.nii.gz', 'f.json', 'missing.tsv'):
         assert stand_in(tmp_path / name) is None
+
+
+def test_a_name_that_no_file_can_have_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r'No file has a name as long as .*xxx'):
+        check_fetched(tmp_path / ('x' * 5000))

@@ -21,6 +21,8 @@ UNKNOWN_ENTITY = 'No entity is called {name!r} in output names; known: {known}.'
 BAD_VALUE = 'The value {value!r} of the entity {name!r} may hold letters, digits and + only.'
 NEEDS_SUBJECT = 'The name of {key} needs a participant.'
 
+LONGEST_LABEL = 100
+"""Letters of a label; a name of a file may hold 255 in all."""
 ENTITY_ORDER = (
     'sub',
     'ses',
@@ -283,18 +285,24 @@ def unique_labels(names: Sequence[str]) -> dict[str, str]:
 
 
 def told_apart(labels: Mapping[str, str]) -> dict[str, str]:
-    """Lengthen the labels of names that are alike, or empty, by digits of the names' SHA-256.
+    """Tell labels apart that are alike, empty or very long, by digits of the names' SHA-256.
+
+    Files whose names are made of several labels must still have names that a disk takes.
 
     Examples
     --------
     >>> told_apart({'a b': 'ab', 'a-b': 'ab', 'c': 'c'})
     {'a b': 'ab+c8687a08', 'a-b': 'ab+d44362d6', 'c': 'c'}
+    >>> len(told_apart({'a' * 300: 'a' * 300})['a' * 300])
+    100
     """
     labels = dict(labels)
     for digits in (8, 64):
         count = Counter(label.casefold() for label in labels.values())
         labels = {
-            name: label if label and count[label.casefold()] == 1 else _told(name, label, digits)
+            name: label
+            if 0 < len(label) <= LONGEST_LABEL and count[label.casefold()] == 1
+            else _told(name, label[: LONGEST_LABEL - 9], digits)
             for name, label in labels.items()
         }
     return labels
