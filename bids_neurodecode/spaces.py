@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from bids_neurodecode.claims import check_promise
+from bids_neurodecode.claims import ELSEWHERE, check_promise
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.tables import read_table
 from bids_neurodecode.text import one_line
@@ -80,10 +80,6 @@ OTHER_COLUMNS = (
 NOT_IN_TIME = (
     'The rows of {file} are {found}, and those of a series lie in time, in seconds. Regenerate '
     'the file, or give another.'
-)
-ELSEWHERE = (
-    '{file} says that its values lie in another file (ExternalFileBinary), and none is read that '
-    'a file names. Save it with its values in it.'
 )
 OTHER_MESH = (
     'A hemisphere has {n} vertices in the data and {other} in what is put on them. Give a file of '

@@ -29,6 +29,7 @@ from bids_neurodecode.bids.records import DatasetInput, ParticipantInput, RunInp
 from bids_neurodecode.bids.series import read_header
 from bids_neurodecode.bids.sink import atomic
 from bids_neurodecode.bids.stimuli import FILMS
+from bids_neurodecode.claims import check_dataset
 from bids_neurodecode.errors import InputError
 from bids_neurodecode.fetched import check_fetched
 from bids_neurodecode.spaces import Space
@@ -165,6 +166,7 @@ def _episodes(file: Path) -> dict[str, npt.NDArray[np.float32]]:
         with h5py.File(file, 'r') as opened:
             for name in sorted(opened, key=natural_key):
                 array = opened[name]
+                check_dataset(array, file)
                 if array.ndim != 2 or array.shape[0] < 2 or array.dtype.kind not in 'fiu':
                     shape = 'x'.join(map(str, array.shape))
                     raise InputError(BAD_ARRAY.format(file=file, name=name, shape=shape))

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.bids.series import open_image, read_volumes
+from bids_neurodecode.claims import check_dataset
 from bids_neurodecode.errors import InputError
 from bids_neurodecode.fetched import check_fetched
 from bids_neurodecode.samples import VoxelMask
@@ -74,6 +75,7 @@ def _header(file: Path) -> tuple[tuple[int, ...], np.dtype[Any]]:
     check_fetched(file)
     try:
         with h5py.File(file, 'r') as opened:
+            check_dataset(opened[ARRAY], file)
             return tuple(opened[ARRAY].shape), opened[ARRAY].dtype
     except (OSError, KeyError, AttributeError) as error:
         reason = one_line(error).strip('"')

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import numpy.typing as npt
 
+from bids_neurodecode.claims import check_dataset
 from bids_neurodecode.errors import DataError, InputError
 from bids_neurodecode.fetched import check_fetched
 from bids_neurodecode.text import one_line
@@ -252,6 +253,7 @@ def count_pictures(file: Path) -> int:
     try:
         with h5py.File(file, 'r') as opened:
             array = opened[PICTURE_ARRAY]
+            check_dataset(array, file)
             shape, dtype = tuple(array.shape), array.dtype
     except (OSError, KeyError, AttributeError) as error:
         reason = one_line(error).strip('"')

@@ -341,6 +341,29 @@ def features_that_are_not_stored(data):
     return extra
 
 
+def stored_as_bytes(file, secret):
+    file.create_dataset('x', (3, 4), 'u1', external=[(str(secret), 0, 12)])
+
+
+def stored_in_pieces(file, secret):
+    layout = h5py.VirtualLayout((3, 4), 'f4')
+    layout[:] = h5py.VirtualSource(str(secret.with_suffix('.h5')), 'x', (3, 4))
+    file.create_virtual_dataset('x', layout)
+
+
+for _store in (stored_as_bytes, stored_in_pieces):
+
+    @fault(r'f\.h5 says that its values lie in another file')
+    def features_that_lie_elsewhere(data, store=_store):
+        """HDF5 would open whatever file is named, ``/etc/passwd`` as well."""
+        extra = features(data, 'f.h5', b'')
+        secret = data.root.parent / 'secret.txt'
+        secret.write_bytes(b'a secret of somebody')
+        with h5py.File(data.root.parent / 'f.h5', 'w') as file:
+            store(file, secret)
+        return extra
+
+
 for _text, _line in (
     ('[clean]\ncolumns = ["csf"]\n', r'column\(s\) csf.*clean\.columns'),
     ('[clean]\nstrategy = ["wm_csf"]\n', r'do not allow the strategy\(ies\) wm_csf'),
