@@ -74,6 +74,12 @@ CENTRED = (
     '{file} was centred ({share:.0%} of its voxels vary more than their mean), and percent signal '
     'change needs a mean. Set clean.scaling to "zscore" or "none", or give series with their mean.'
 )
+LONGEST_STEM = 150
+"""Letters of participant, session, task and run; of a name of a file, 255 may be."""
+LONG_LABELS = (
+    'The labels of {stem} ({file}) are {n} letters long, and names of outputs would be longer '
+    'than a disk takes. Use labels of {most} letters together.'
+)
 BEHIND = (
     'sub-{label}: {file} holds {n} bytes behind the values of its header, which were not read. '
     'Padding of a last block is harmless; if the header was edited, regenerate the file.'
@@ -127,6 +133,9 @@ def check_design(
     except DataError as error:
         raise InputError(str(error)) from error
     for run in person.runs:
+        if (n := len(run.stem)) > LONGEST_STEM:
+            told = {'stem': run.stem, 'file': run.bold, 'most': LONGEST_STEM}
+            raise InputError(LONG_LABELS.format(n=n, **told))
         _check_confounds(run, config)
     notes = check_own_features(person, config)
     if person.paradigm == 'movie':

@@ -131,7 +131,7 @@ def test_a_disk_that_fills_up(dataset, tmp_path, uninterrupted):
                     while stream.write(bytes(1 << 12)):
                         pass
         assert process.wait() == 1, log
-        assert 'No space left' in log or 'no space left' in log, log
+        assert re.search(rf'error: There is no space left .* in {out}.*Free some', log), log
         assert 'Traceback' not in log
         ballast.unlink()
         run(dataset, out, tmp_path / 'work', '--participant-label', '01')

@@ -443,3 +443,8 @@ def series_packed_twice(data):
 @fault(r'is cut short or corrupt \(Not a gzipped file', one=True)
 def series_with_text_behind_its_stream(data):
     data.bold().write_bytes(data.bold().read_bytes() + b'appended by a failing disk')
+
+
+@fault(r'The labels of sub-x+_task-img_run-01 .* are 180 letters long', participants=('x' * 160,))
+def participant_with_a_very_long_label(data):
+    pass

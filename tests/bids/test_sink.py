@@ -1,5 +1,6 @@
 """Atomic, repeatable writing."""
 
+import errno
 import gzip
 import json
 import logging
@@ -28,6 +29,13 @@ def test_atomic_leaves_nothing_when_it_fails(tmp_path):
     with pytest.raises(RuntimeError):
         fail()
     assert list(target.parent.iterdir()) == []
+
+
+def test_a_full_disk_names_the_file(tmp_path):
+    for number, name in ((errno.ENOSPC, str(tmp_path / 'a')), (errno.EIO, None)):
+        with pytest.raises(OSError) as caught, sink.atomic(tmp_path / 'a'):
+            raise OSError(number, 'as write says it')
+        assert caught.value.filename == name
 
 
 def test_atomic_keeps_the_old_file_until_the_new_one_is_whole(tmp_path):
