@@ -33,7 +33,7 @@ def test_atomic_leaves_nothing_when_it_fails(tmp_path):
 
 def test_a_full_disk_names_the_file(tmp_path):
     for number, name in ((errno.ENOSPC, str(tmp_path / 'a')), (errno.EIO, None)):
-        with pytest.raises(OSError) as caught, sink.atomic(tmp_path / 'a'):
+        with pytest.raises(OSError, match='as write') as caught, sink.atomic(tmp_path / 'a'):
             raise OSError(number, 'as write says it')
         assert caught.value.filename == name
 
