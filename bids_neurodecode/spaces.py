@@ -460,8 +460,14 @@ def _read_surfaces(file: Path) -> tuple[Space, npt.NDArray[Any]]:
     return Space(axis, 'gifti', label_of(file)), np.concatenate(values, axis=1)
 
 
-def _read_gifti(file: Path) -> npt.NDArray[Any]:
-    """Read the arrays of one hemisphere: (n_rows, n_vertices)."""
+def read_gifti(file: Path) -> Any:
+    """Read a GIFTI file whose values lie in it.
+
+    Raises
+    ------
+    DataError
+        If it is damaged, or names another file for its values.
+    """
     import nibabel as nib
 
     try:
@@ -470,9 +476,14 @@ def _read_gifti(file: Path) -> npt.NDArray[Any]:
             elsewhere = content.find(b'ExternalFileBinary') >= 0
         if elsewhere:
             raise DataError(ELSEWHERE.format(file=file))
-        arrays = [np.asarray(array.data) for array in nib.load(file).darrays]
+        return nib.load(file)
     except image_damage() as error:
         raise _unreadable(file, 'GIFTI', error) from error
+
+
+def _read_gifti(file: Path) -> npt.NDArray[Any]:
+    """Read the arrays of one hemisphere: (n_rows, n_vertices)."""
+    arrays = [np.asarray(array.data) for array in read_gifti(file).darrays]
     # one row per array, as fMRIPrep writes them, or all rows in one
     rows = [row for array in arrays for row in (array.T if array.ndim == 2 else array[None])]
     sizes = {len(row) for row in rows}

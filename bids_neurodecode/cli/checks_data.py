@@ -13,7 +13,7 @@ from bids_neurodecode.bids.series import bytes_behind, check_values, read_mask
 from bids_neurodecode.bids.timing import read_table
 from bids_neurodecode.config import AtlasSettings, Config
 from bids_neurodecode.errors import ArgumentsError, DataError, InputError
-from bids_neurodecode.signals.meshes import check_neighbours
+from bids_neurodecode.signals.meshes import SIDES, check_neighbours, find_mesh
 from bids_neurodecode.spaces import needs_grid
 from bids_neurodecode.stimuli.films import check_film_once
 from bids_neurodecode.systems.steps.own_features import check_own_features, has_frames
@@ -399,9 +399,12 @@ def check_space(person: ParticipantInput, config: Config) -> None:
         return
     space = read_mask(person.runs[0].mask)[1].space
     system = person.paradigm if config.system == 'auto' else config.system
+    folders = [run.bold.parent for run in person.runs]
     try:
+        if space is not None and space.form in {'gifti', 'cifti'}:
+            for side in SIDES:  # pages draw on them: damage is found now
+                find_mesh(space, side, folders)
         if system == 'conditions' and config.conditions.searchlight is not None:
-            folders = [run.bold.parent for run in person.runs]
             check_neighbours('A searchlight (conditions.searchlight)', space, folders)
         if system == 'encoding' and config.encoding.model == 'cnn':
             needs_grid('A convolutional model (encoding.model)', space)

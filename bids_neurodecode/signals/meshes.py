@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -23,8 +23,9 @@ from scipy.sparse.csgraph import dijkstra
 from scipy.spatial import KDTree
 
 from bids_neurodecode.errors import DataError
+from bids_neurodecode.fetched import check_fetched
 from bids_neurodecode.samples import VoxelMask
-from bids_neurodecode.spaces import HEMISPHERES, Space, needs_grid
+from bids_neurodecode.spaces import HEMISPHERES, Space, needs_grid, read_gifti
 from bids_neurodecode.typing import BoolArray, FloatArray, IndexArray
 
 Side = Literal['L', 'R']
@@ -34,6 +35,10 @@ TO_LOOK_AT: tuple[Kind, ...] = ('inflated', 'midthickness')
 TO_MEASURE: tuple[Kind, ...] = ('midthickness', 'inflated')
 
 NO_MESH = 'no mesh of {label} was found'
+BAD_MESH = (
+    '{file} holds no surface: points (three numbers each), and triangles of these. Regenerate it, '
+    'or remove it.'
+)
 NEEDS_MESH = (
     '{what} needs the mesh of {label}, and none was found. Put hemi-{side}_midthickness.surf.gii '
     "(with space-{label} in its name, if it is a template's) into the participant's anat folder, "
@@ -143,10 +148,21 @@ def _in_templateflow(
 
 
 def _read_mesh(file: Path) -> Mesh:
-    from nilearn.surface import load_surf_mesh
+    check_fetched(file)
+    image = read_gifti(file)
+    intents = ('NIFTI_INTENT_POINTSET', 'NIFTI_INTENT_TRIANGLE')
+    points, faces = (
+        [np.asarray(each.data) for each in image.get_arrays_from_intent(intent)]
+        for intent in intents
+    )
+    whole = bool(points and faces) and {x.shape[1:] for x in (points[0], faces[0])} == {(3,)}
+    if not whole or not np.isfinite(points[0]).all() or not _are_among(faces[0], len(points[0])):
+        raise DataError(BAD_MESH.format(file=file))
+    return Mesh(points[0].astype(float), faces[0])
 
-    mesh = load_surf_mesh(file)
-    return Mesh(np.asarray(mesh.coordinates, float), np.asarray(mesh.faces))
+
+def _are_among(faces: npt.NDArray[Any], n_vertices: int) -> bool:
+    return faces.dtype.kind in 'iu' and bool(((faces >= 0) & (faces < n_vertices)).all())
 
 
 @lru_cache(maxsize=4)

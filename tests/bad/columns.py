@@ -8,10 +8,12 @@ import numpy as np
 from nibabel.cifti2.cifti2_axes import BrainModelAxis, ParcelsAxis, ScalarAxis, SeriesAxis
 
 from tests.bad_input import fault
+from tests.meshes import write_mesh
 
 N_VOLUMES = 20
 SPACE = {'spaces': ('fsLR',)}
 SURFACE = {'spaces': ('fsaverage5',)}
+NATIVE = {'spaces': ('fsnative',)}
 VERTICES = BrainModelAxis.from_surface(np.arange(8), 12, 'CortexLeft')
 PARCELS = ParcelsAxis.from_brain_models([('a', VERTICES[:4]), ('b', VERTICES[4:])])
 SECONDS = SeriesAxis(0, 2.0, N_VOLUMES)
@@ -103,3 +105,23 @@ def surface_of_entities_in_entities(data):
         return text.replace('<Data>', '<Data>&j;', 1)
 
     write_surfaces(data, list, bomb)
+
+
+INSIDE, OUTSIDE = np.array([[0, 1, 2]]), np.array([[0, 1, 99]])
+PLACES = np.random.default_rng(0).normal(size=(10, 3))
+
+for _places, _faces in ((PLACES, OUTSIDE), (PLACES[:, :2], INSIDE), (PLACES * np.nan, INSIDE)):
+
+    @fault(r'_hemi-L_midthickness\.surf\.gii holds no surface', one=True, **NATIVE)
+    def mesh_that_is_none(data, places=_places, faces=_faces):
+        write_surfaces(data, list)
+        write_mesh(data.bold().parents[1], 'L', places, faces)
+
+
+for _content in (b'', b'<GIFTI>', b'<?xml version="1.0"?>ExternalFileBinary'):
+
+    @fault(r'midthickness\.surf\.gii (as GIFTI|says that its values lie)', one=True, **NATIVE)
+    def mesh_that_is_damaged(data, content=_content):
+        write_surfaces(data, list)
+        folder = write_mesh(data.bold().parents[1], 'L', PLACES, INSIDE)
+        (folder.parent / 'anat' / 'sub-01_hemi-L_midthickness.surf.gii').write_bytes(content)
