@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from bids_neurodecode.evaluation.metrics import TRUE_TARGETS, Metric
+from bids_neurodecode.evaluation.metrics import REFERENCE, TRUE_TARGETS, Metric
 from bids_neurodecode.evaluation.protocols import PROTOCOLS
 from bids_neurodecode.evaluation.statistics import MIN_GROUPS
 from bids_neurodecode.report.build import Headline, Tone, Verdict
@@ -291,14 +291,15 @@ def verdicts_of(
     for key in ('split', 'protocol'):
         same &= metrics[key] == row[key]
     alike = same & metrics['value'].notna()
-    # baselines that were scored in the same way, and not compared (nor those of another model)
-    left = metrics['model'].map(lambda name: str(name).startswith('baseline-')) & ~same
+    # what was scored in the same way, and not compared (nor given the truth)
+    left = ~metrics['model'].map(lambda name: str(name).startswith(REFERENCE)) & ~same
+    left &= ~metrics['model'].isin([row['model'], row['compared_model']])
     left &= metrics['difference'].isna()
     for key in ('metric', 'space', 'split', 'protocol'):
         left &= metrics[key] == row[key]
     found = [score_verdict(row, confidence), *differences(metrics, metrics[alike], confidence)]
     found += [
-        _uncompared(other) for _, other in metrics[left & metrics['value'].notna()].iterrows()
+        _uncompared(other, row) for _, other in metrics[left & metrics['value'].notna()].iterrows()
     ]
     return found
 
@@ -616,12 +617,15 @@ def _reference(other: pd.Series[Any]) -> str:
     return f'the model "{model}"'
 
 
-def _uncompared(other: pd.Series[Any]) -> Verdict:
-    score = metric_of(str(other['metric'])).write(float(other['value']))
-    return Verdict(
-        'info',
-        f'{_sentence(_reference(other))} scores {score}; it was not compared unit by unit.',
-    )
+def _uncompared(other: pd.Series[Any], row: pd.Series[Any]) -> Verdict:
+    """Say what something scores that was not compared with the model, and whether it is better."""
+    metric = metric_of(str(other['metric']))
+    value, own = float(other['value']), float(row['value'])
+    better = metric.better(value - own)
+    says = f'{_sentence(_reference(other))} scores {metric.write(value)}'
+    says += f', better than {row["model"]} ({metric.write(own)})' if better else ''
+    tone: Tone = 'caution' if better else 'info'
+    return Verdict(tone, f'{says}; it was not compared unit by unit.')
 
 
 def _sentence(text: str) -> str:

@@ -280,6 +280,26 @@ def test_the_baseline_of_another_model_is_no_uncompared_one(tmp_path):
     assert not any('not compared' in text for text in texts)
 
 
+def test_another_model_that_is_better_is_named_though_it_was_not_compared(tmp_path):
+    """A network at chance stands beside the ridge regression that is not."""
+    same = {'metric': 'voxel_r_median', 'chance': 0}
+    metrics = table(
+        tmp_path,
+        same | {'model': 'network', 'value': 0.007},
+        same | {'model': 'ridge', 'value': 0.655},
+        same | {'model': 'reference-truth', 'value': 1.0},
+    )
+    _, beside = verdicts_of(metrics, metrics.iloc[0])
+    assert beside.text == (
+        'The model "ridge" scores 0.655, better than network (0.007); it was not compared unit by '
+        'unit.'
+    )
+    assert beside.tone == 'caution'
+    _, beside = verdicts_of(metrics, metrics.iloc[1])
+    assert beside.text == 'The model "network" scores 0.007; it was not compared unit by unit.'
+    assert beside.tone == 'info'
+
+
 @pytest.mark.parametrize(
     ('by', 'protocol', 'crosses', 'tone', 'says'),
     [
