@@ -113,6 +113,9 @@ def test_between_steps_columns_keep_their_meaning(make, tmp_path):
     np.testing.assert_array_equal(read.mask, inside)
     image = load_image(tmp_path / 'map.nii.gz')
     np.testing.assert_array_equal(read.extract(np.asarray(image.dataobj)), row)
+    for filled, value in ((image, 0), (mask.image(row, fill=7), 7)):
+        outside = np.asarray(filled.dataobj).reshape(inside.shape)[~inside]
+        np.testing.assert_array_equal(outside, value)
     stored = VoxelMask.from_state(read.restrict(row > 0).state())
     assert stored.same_grid(mask)
     assert stored.n_voxels == mask.n_voxels - 1

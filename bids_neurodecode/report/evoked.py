@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.report.style import BLACK, BLUE, GREY, ORANGE, new_figure, styled
+from bids_neurodecode.signals.clean import AS_IN_THE_SERIES, PERCENT, lacks_mean, short_units
 from bids_neurodecode.signals.hrf import hrf_library
 from bids_neurodecode.typing import FloatArray
 
@@ -32,13 +33,14 @@ DRIFT = 128.0
 class Evoked:
     """Responses of voxels to a trial.
 
-    ``lags`` are seconds from onset, (n_lags,); ``responses`` are in percent signal change,
-    (n_lags, n_voxels); ``fitted`` is what the library's shapes of these voxels say on average,
-    scaled to the mean response, on a grid of ``fitted_lags``; None where no shape was fitted.
+    ``lags`` are seconds from onset, (n_lags,); ``responses`` are in ``units``, (n_lags, n_voxels);
+    ``fitted`` is what the library's shapes of these voxels say on average, scaled to the mean
+    response, on a grid of ``fitted_lags``; None where no shape was fitted.
     """
 
     lags: FloatArray
     responses: FloatArray
+    units: str = PERCENT
     fitted_lags: FloatArray | None = None
     fitted: FloatArray | None = None
 
@@ -66,7 +68,7 @@ def window_of(onsets: list[FloatArray], duration: float, repetition_time: float)
 
 def finite_impulse_response(
     runs: list[tuple[FloatArray, FloatArray]], repetition_time: float, duration: float
-) -> tuple[FloatArray, FloatArray] | None:
+) -> Evoked | None:
     """Estimate the response to a trial without assuming its shape.
 
     All trials of all runs share one response, which is piecewise linear between volumes (tents),
@@ -85,9 +87,9 @@ def finite_impulse_response(
 
     Returns
     -------
-    tuple or None
-        Lags in seconds (n_lags,), and responses in percent of each voxel's mean (n_lags,
-        n_voxels). None where the design does not determine them (such as trials at one distance
+    Evoked or None
+        Responses in percent of each voxel's mean, or in units of the series where these have no
+        mean. None where the design does not determine them (such as trials at one distance
         without a pause between them).
 
     References
@@ -96,6 +98,7 @@ def finite_impulse_response(
     """
     window = window_of([onsets for _, onsets in runs], duration, repetition_time)
     n_lags = BEFORE + 1 + int(np.ceil(window / repetition_time - 1e-9))
+    centred = any(lacks_mean(values) for values, _ in runs)
     designs, series = [], []
     for values, onsets in runs:
         tents, drift = (
@@ -105,13 +108,15 @@ def finite_impulse_response(
         # what is shared with drift is drift
         designs.append(tents - drift @ (np.linalg.pinv(drift) @ tents))
         mean = values.mean(axis=0)
-        percent = 100 * (values / np.where(mean == 0, 1, mean) - 1)
-        series.append(percent - drift @ (np.linalg.pinv(drift) @ percent))
+        size = 1.0 if centred else np.where(mean == 0, 1, mean) / 100
+        change = (values - mean) / size
+        series.append(change - drift @ (np.linalg.pinv(drift) @ change))
     design = np.concatenate(designs)
     if np.linalg.matrix_rank(design, tol=1e-6 * np.sqrt(len(design))) < n_lags:
         return None
     response = np.linalg.lstsq(design, np.concatenate(series), rcond=None)[0]
-    return np.asarray((np.arange(n_lags) - BEFORE) * repetition_time), np.asarray(response)
+    lags = np.asarray((np.arange(n_lags) - BEFORE) * repetition_time)
+    return Evoked(lags, np.asarray(response), AS_IN_THE_SERIES if centred else PERCENT)
 
 
 def _tents(n_volumes: int, onsets: FloatArray, n_lags: int) -> FloatArray:
@@ -133,8 +138,7 @@ def _drifts(n_volumes: int, repetition_time: float) -> FloatArray:
 
 
 def with_library(
-    lags: FloatArray,
-    responses: FloatArray,
+    evoked: Evoked,
     index: npt.NDArray[np.intp],
     duration: float,
     step: float = 0.25,
@@ -143,7 +147,7 @@ def with_library(
 
     Parameters
     ----------
-    lags, responses
+    evoked
         From :func:`finite_impulse_response`.
     index
         Which shape of the library each voxel has, (n_voxels,).
@@ -156,13 +160,13 @@ def with_library(
     counts = np.bincount(index, minlength=library.shape[1])[: library.shape[1]]
     shape = library @ counts / counts.sum()
     times = np.arange(len(shape)) * step
-    inside = times <= lags[-1]
+    inside = times <= evoked.lags[-1]
     times, shape = times[inside], shape[inside]
     # the fitted models hold one size a trial: the mean size is the one that fits the mean response
-    at_lags = np.interp(lags, times, shape, left=0.0)
-    mean = responses.mean(axis=1)
+    at_lags = np.interp(evoked.lags, times, shape, left=0.0)
+    mean = evoked.responses.mean(axis=1)
     size = float(at_lags @ mean / (at_lags @ at_lags))
-    return Evoked(lags, responses, times, size * shape)
+    return replace(evoked, fitted_lags=times, fitted=size * shape)
 
 
 def begins_early(evoked: Evoked) -> bool:
@@ -185,7 +189,7 @@ def plot_evoked(evoked: Evoked, duration: float) -> Figure:
     Parameters
     ----------
     evoked
-        Responses after stimulus onset, (n_times, n_voxels), percent signal change.
+        Responses after stimulus onset.
     duration
         Of the stimulus, in seconds.
     """
@@ -204,7 +208,7 @@ def plot_evoked(evoked: Evoked, duration: float) -> Figure:
         axis.plot(
             evoked.fitted_lags, evoked.fitted, color=ORANGE, linewidth=2, label='fitted response'
         )
-    axis.set(xlabel='time from onset (s)', ylabel='% signal change')
+    axis.set(xlabel='time from onset (s)', ylabel=short_units(evoked.units))
     axis.set_xlim(evoked.lags[0], evoked.lags[-1])
     axis.tick_params(color=BLACK)
     axis.grid(axis='y')

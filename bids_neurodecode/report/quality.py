@@ -219,7 +219,11 @@ def make_carpet(
     global_signal = (
         table['global_signal'].to_numpy(dtype=float) if 'global_signal' in table else means
     )
-    traces['GS (%)'] = 100 * (global_signal / (np.nanmean(global_signal) or 1.0) - 1)
+    level = float(np.nanmean(global_signal))
+    if abs(level) > np.nanstd(global_signal):
+        traces['GS (%)'] = 100 * (global_signal / level - 1)
+    else:
+        traces['GS'] = global_signal - level  # of series without a mean there is no percent
     counted = tuple((name, names.count(name)) for name in dict.fromkeys(names))
     return Carpet(series[:, order], counted, traces)
 

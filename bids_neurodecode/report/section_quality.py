@@ -139,7 +139,7 @@ def _carpet(reader: Reader) -> Iterable[Block]:
         'carpet',
         quality.plot_carpet(carpet, run.repetition_time),
         f'{which} ({run.label}): framewise displacement (dashed: {quality.FD_LIMIT:g} mm), DVARS '
-        'and global signal (percent of its mean) above '
+        'and global signal (percent of its mean, or units of series that have none) above '
         f'{carpet.series.shape[1]:,} voxels, {order} by how closely they follow the mean of all. '
         'Each row is one voxel over time, detrended and z-scored. Vertical bands through all '
         'voxels at peaks of displacement are motion artefacts; bands in grey matter alone may be '
@@ -177,13 +177,13 @@ def _evoked(reader: Reader) -> Iterable[Block]:
     if found is None:
         yield Text((COLLINEAR,))
         return
-    shown, words = evoked.Evoked(*found), ''
+    shown, words = found, ''
     shapes = results.maps.get('hrfindex')
     if shapes is not None and shapes.exists():
         index = np.asarray(load_map(shapes).dataobj, dtype=np.float64).reshape(-1)[best]
         fitted = np.isfinite(index) & (index >= 0)
         if fitted.any():
-            shown = evoked.with_library(*found, index[fitted].astype(np.intp), duration)
+            shown = evoked.with_library(found, index[fitted].astype(np.intp), duration)
             words = (
                 ' Orange: mean of the shapes that were fitted to these voxels, scaled to the blue '
                 'curve; where the two part, the library has no shape that suits.'

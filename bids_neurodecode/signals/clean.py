@@ -46,6 +46,19 @@ UNITS = {'psc': PERCENT, 'zscore': 'standard deviation', 'none': 'as in the prep
 """Units of a cleaned series by its scaling."""
 
 
+def short_units(units: str) -> str:
+    """Return units as axes of figures write them.
+
+    Examples
+    --------
+    >>> short_units('percent signal change'), short_units('standard deviation')
+    ('% signal change', 'standard deviation')
+    >>> short_units('as in the series, which have no mean')
+    'units of the series'
+    """
+    return {PERCENT: '% signal change', AS_IN_THE_SERIES: 'units of the series'}.get(units, units)
+
+
 def lacks_mean(series: RealArray) -> bool:
     """Tell whether a series was centred: more than half of its voxels vary more than their mean.
 

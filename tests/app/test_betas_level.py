@@ -15,6 +15,8 @@ from bids_neurodecode.cli.main import main
 from bids_neurodecode.cli.systems import BETAS_IN_RESULTS, BETAS_OF_FILMS
 from bids_neurodecode.cli.validation import validate_dataset
 from bids_neurodecode.levels.betas import TUNED_ON_ALL
+from bids_neurodecode.signals.clean import AS_IN_THE_SERIES
+from bids_neurodecode.signals.preparing import NO_MEAN
 from bids_neurodecode.signals.regions import RELIABLE
 from bids_neurodecode.simulate.dataset import simulate_dataset
 from bids_neurodecode.simulate.spec import build_spec
@@ -72,8 +74,9 @@ def test_betas_and_ceilings_are_those_of_the_library(estimated):
     assert events['stim_file'].tolist() == betas.stimuli.tolist()
 
 
-def test_nothing_else_is_made(estimated):
+def test_nothing_else_is_made(estimated, check_pybids):
     out = estimated / 'out'
+    check_pybids(out, estimated / 'data')
     names = {file.name for file in out.rglob('*') if file.is_file()}
     assert not any('_metrics' in name or '_model' in name for name in names)
     assert any(name.endswith('_dseg.nii.gz') for name in names)
@@ -162,6 +165,29 @@ def test_conditions_alone_have_betas_too(estimated, tmp_path):
     assert table['trial_type'].str.fullmatch(r'c\d+').all()
     assert 'stim_file' not in table
     assert validate_dataset(tmp_path / 'out') == {}
+
+
+def test_betas_of_standardised_series_have_the_units_of_the_series(estimated, tmp_path):
+    """There is no percent signal change, neither in sidecars nor on the page."""
+    import shutil
+
+    shutil.copytree(estimated / 'data', tmp_path / 'data')
+    for file in (tmp_path / 'data').rglob('*_desc-preproc_bold.nii.gz'):
+        image = nib.load(file)
+        values = image.get_fdata()
+        size = values.std(axis=-1, keepdims=True)
+        values = (values - values.mean(axis=-1, keepdims=True)) / np.where(size > 0, size, 1)
+        nib.save(nib.Nifti1Image(values.astype(np.float32), image.affine), file)
+    (tmp_path / 'b.toml').write_text('[betas]\nmodel = "B"\n')
+    assert call(tmp_path, '--config-file', str(tmp_path / 'b.toml')) == OK
+    func = tmp_path / 'out' / 'sub-01' / 'func'
+    (about,) = func.glob('*_stat-effect_desc-singletrial_statmap.json')
+    assert json.loads(about.read_text())['Units'] == AS_IN_THE_SERIES
+    for image in (tmp_path / 'out').rglob('*.svg'):
+        assert 'signal change' not in image.read_text('utf-8'), image.name
+    (shape,) = (tmp_path / 'out').rglob('*_desc-evoked_figure.svg')
+    assert 'units of the series' in shape.read_text('utf-8')
+    assert NO_MEAN in (tmp_path / 'out' / 'sub-01.html').read_text('utf-8')
 
 
 def test_films_have_no_single_trial_betas(tmp_path, capsys):

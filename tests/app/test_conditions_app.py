@@ -142,13 +142,14 @@ def test_maps_are_of_the_signal(analysed):
     assert np.median(p[:2]) < 0.05 < np.median(p[3:])
 
 
-def test_outputs_are_valid_bids_and_found(analysed):
+def test_outputs_are_valid_bids_and_found(analysed, check_pybids):
     from bids.layout import BIDSLayout
 
     from bids_neurodecode.bids.provenance import pybids_config
 
     out = analysed / 'out'
     assert validate_dataset(out) == {}
+    check_pybids(out, analysed / 'data')
     layout = BIDSLayout(
         out, validate=False, is_derivative=True, config=['bids', 'derivatives', pybids_config()]
     )
@@ -183,8 +184,9 @@ def test_the_group_is_refused_while_its_results_are_written(analysed, capsys):
     assert 'results of the group' in capsys.readouterr().err
 
 
-def test_the_group_puts_scores_together(analysed):
+def test_the_group_puts_scores_together(analysed, check_pybids):
     assert call(analysed, level='group') == 0
+    check_pybids(analysed / 'out', analysed / 'data')
     scores = pd.read_csv(analysed / 'out' / 'group' / 'task-img_metrics.tsv', sep='\t')
     own = scores[(scores.metric == 'balanced_accuracy') & (scores.space == 'single-trial')]
     assert set(own.participant) == {1}

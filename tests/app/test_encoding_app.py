@@ -243,11 +243,12 @@ def test_the_group_puts_encoding_together(trained, check_pybids):
     check_pybids(trained / 'out', trained / 'data')
 
 
-def test_a_network_on_whole_volumes_stands_beside_ridge(trained, no_page):
+def test_a_network_on_whole_volumes_stands_beside_ridge(trained, no_page, check_pybids):
     """Few images and few epochs: what counts is that all of it is there."""
     network = 'model = "cnn"\nvoxels = "volume"\nn_epochs = 2\nn_training = 30\nloss = "huber"'
     file = settings(trained, network, n_folds=2, n_permutations=20)
     assert call(trained, 'cnn', file=file) == 0
+    check_pybids(trained / 'cnn', trained / 'data')
     table = metrics(trained, 'cnn')
     assert table.model.iloc[0] == 'cnn'
     assert {'cnn', 'ridge', 'baseline-shuffled'} == set(table.model)

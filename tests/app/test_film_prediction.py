@@ -101,8 +101,9 @@ def test_the_network_puts_its_delay_back(new_films):
     assert nib.load(file).header['toffset'] == pytest.approx(5.2)
 
 
-def test_films_alone_leave_a_valid_dataset_and_a_page(new_films):
+def test_films_alone_leave_a_valid_dataset_and_a_page(new_films, check_pybids):
     assert validate_dataset(new_films / 'films') == {}
+    check_pybids(new_films / 'films', new_films / 'data')
     page = (new_films / 'films' / 'sub-01.html').read_text()
     assert 'film01.mp4' in page
 

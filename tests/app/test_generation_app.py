@@ -197,9 +197,10 @@ def test_checkpoints_are_those_of_the_same_data(trained, tmp_path):
     assert generate.key(inputs | {'config': json.dumps(settings)}) != key
 
 
-def test_new_responses_become_pictures_too(trained):
+def test_new_responses_become_pictures_too(trained, check_pybids):
     options = ('--mode', 'predict', '--models-from', str(trained / 'out'))
     assert call(trained, 'applied', 'small', *options) == 0
+    check_pybids(trained / 'applied', trained / 'data')
     found = pictures(trained, 'applied')
     assert len(found) == 2 * 15
     table = pd.read_csv(

@@ -1,18 +1,22 @@
 """Copies of images under other names, named splits, clusters and copied runs, by the program."""
 
+import html
 import json
+import re
 import shutil
 from pathlib import Path
 
+import av
 import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
+from bids_neurodecode.bids.video import write_video
 from bids_neurodecode.cli.main import main
 from bids_neurodecode.simulate.dataset import simulate_dataset
-from bids_neurodecode.simulate.spec import SimulationSpec
+from bids_neurodecode.simulate.spec import SimulationSpec, build_spec
 
 pytestmark = pytest.mark.slow
 FAST = """
@@ -25,21 +29,42 @@ generator = "none"
 """
 
 
+def one_bit(image: Image.Image) -> Image.Image:
+    values = np.array(image)
+    values[image.height // 2, image.width // 2, 0] ^= 1
+    return Image.fromarray(values)
+
+
+def upper(name: str) -> str:
+    """The same letters beside it: ``a.png`` and ``A.PNG``."""
+    assert name.upper() != name
+    return name.upper()
+
+
+CHANGES = (
+    ('other/{}'.format, lambda image: image.resize((image.width - 2, image.height - 2))),
+    ('other/{}'.format, one_bit),
+    ('mirrored/{}'.format, ImageOps.mirror),
+    (upper, lambda image: image),
+)
+
+
 @pytest.fixture(scope='module')
 def copies(tmp_path_factory):
-    """The second run shows the images of the first, two pixels smaller and under other names."""
+    """The second run shows the images of the first, changed a little and under other names."""
     folder = tmp_path_factory.mktemp('leaks')
     spec = SimulationSpec(n_subjects=1, n_runs=2, n_images=24, n_repeats=2, voxel_size=12.0, snr=3)
     simulate_dataset(folder / 'data', spec)
     stimuli = folder / 'data' / 'stimuli'
     (events,) = (folder / 'data').glob('sub-01/**/*run-*2_events.tsv')
     table = pd.read_csv(events, sep='\t', keep_default_na=False)
-    for name in {x for x in table['stim_file'] if x != 'n/a'}:
-        image = Image.open(stimuli / name)
-        target = stimuli / 'other' / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        image.resize((image.width - 2, image.height - 2)).save(target)
-    table['stim_file'] = [x if x == 'n/a' else f'other/{x}' for x in table['stim_file']]
+    names = {'n/a': 'n/a'}
+    for number, name in enumerate(sorted({*table['stim_file']} - {'n/a'})):
+        target, change = CHANGES[number % len(CHANGES)]
+        names[name] = target(name)
+        (stimuli / names[name]).parent.mkdir(parents=True, exist_ok=True)
+        change(Image.open(stimuli / name)).save(stimuli / names[name])
+    table['stim_file'] = [names[x] for x in table['stim_file']]
     table.to_csv(events, sep='\t', index=False)
     return folder
 
@@ -188,6 +213,60 @@ def test_new_runs_are_scored_and_old_models_are_not_trusted(copies, kept):
     predict[-1] = str(copies / 'old')
     assert call(copies, 'unknown', '', *predict, data='fresh') == 0
     assert any('does not say which runs' in line for line in record(copies, 'unknown')['warnings'])
+
+
+FILMS = """
+[features]
+image_size = 32
+n_components = 10
+[movie]
+banded = "off"
+"""
+
+
+@pytest.fixture(scope='module')
+def films(tmp_path_factory):
+    """The second film is the first, smaller, with its halves exchanged."""
+    folder = tmp_path_factory.mktemp('films')
+    spec = build_spec(
+        paradigm='movie', n_subjects=1, n_runs=2, film_duration=90.0, voxel_size=16.0, snr=3.0
+    )
+    simulate_dataset(folder / 'data', spec)
+    frames = frames_of(folder / 'data' / 'stimuli' / 'film01.mp4')
+    small = [frame[::2, ::2] for frame in frames]
+    half = len(small) // 2
+    write_video(folder / 'data' / 'stimuli' / 'film02.mp4', small[half:] + small[:half], 25)
+    return folder
+
+
+def frames_of(film: Path) -> list[np.ndarray]:
+    with av.open(str(film)) as container:
+        return [frame.to_ndarray(format='rgb24') for frame in container.decode(video=0)]
+
+
+def test_a_film_under_two_names_stands_in_red_or_is_left_out(films, capsys):
+    assert call(films, 'runs', 'by = "run"' + FILMS) == 0
+    (leak,) = record(films, 'runs')['leaks']
+    assert 'scenes that were seen in training (first: film01.mp4 from' in leak
+    assert leak in capsys.readouterr().err
+    summary = (films / 'runs' / 'sub-01.html').read_text().split('id="summary"')[1]
+    red, _ = summary.split('class="bad"')[1].split('class="', 1)
+    assert leak in ' '.join(html.unescape(re.sub('<[^>]+>', ' ', red)).split())
+    assert call(films, 'time', 'test_fraction = 0.3\ngap = 6.0' + FILMS) == 0
+    found = record(films, 'time')
+    assert found['leaks'] == []
+    assert 'training volumes were left out, because their scenes' in found['split']['why']
+
+
+def test_a_loop_is_not_held_out_in_part(films, capfd):
+    shutil.copytree(films / 'data', films / 'loops')
+    for number in (1, 2):
+        film = films / 'loops' / 'stimuli' / f'film0{number}.mp4'
+        frames = frames_of(film)
+        write_video(film, (frames[: 12 * 25] * 8)[: len(frames)], 25)
+    split = 'test_fraction = 0.3\ngap = 6.0' + FILMS
+    assert call(films, 'looped', split, data='loops') == 1
+    assert 'Films that are loops, or one film under two names' in capfd.readouterr().err
 
 
 def test_imagery_is_decoded_by_what_was_seen(tmp_path):

@@ -144,7 +144,7 @@ def volumes(request, made):
 
 
 @pytest.mark.parametrize('space', list(SPACES))
-def test_scores_do_not_depend_on_the_space(made, volumes, space, no_page):
+def test_scores_do_not_depend_on_the_space(made, volumes, space, no_page, check_pybids):
     system, out, applied = volumes
     name = f'{system}-{space.replace(":", "_")}'
     mine = made / name
@@ -159,6 +159,7 @@ def test_scores_do_not_depend_on_the_space(made, volumes, space, no_page):
     assert all(file.exists() for file in files)
     assert any(file.name.endswith(SPACES[space]) for file in files)
     assert validate_dataset(mine) == {}
+    check_pybids(mine, made / SYSTEMS[system][0])
 
 
 @pytest.fixture

@@ -150,9 +150,10 @@ def test_shared_steps_were_run_once(swept):
     ]
 
 
-def test_every_dataset_is_valid(swept):
+def test_every_dataset_is_valid(swept, check_pybids):
     out = swept / 'out'
     assert validate_dataset(out / 'studies' / 'delays' / 'delay-5.2') == {}
+    check_pybids(out / 'studies' / 'delays' / 'delay-5.2', swept / 'data')
     assert 'studies' in (out / '.bidsignore').read_text().split()
     assert validate_dataset(out) == {}
     page = (out / 'studies' / 'delays' / 'delays.html').read_text()

@@ -60,7 +60,7 @@ def record(folder: Path, out: str) -> dict:
     return json.loads(file.read_text())
 
 
-def test_a_trained_model_is_applied(trained):
+def test_a_trained_model_is_applied(trained, check_pybids):
     assert (
         call(trained, 'applied', '--mode', 'predict', '--models-from', str(trained / 'out')) == 0
     )
@@ -81,6 +81,8 @@ def test_a_trained_model_is_applied(trained):
     )
     assert any('were retrieved, not made' in line for line in record(trained, 'applied')['notes'])
     assert (trained / 'applied' / 'sub-01.html').exists()
+    for out in ('out', 'applied'):
+        check_pybids(trained / out, trained / 'data')
 
 
 def test_results_are_read_by_the_library(trained):

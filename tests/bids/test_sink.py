@@ -124,13 +124,17 @@ def test_descriptions_list_what_is_there(tmp_path):
     for name in (
         'func/sub-1_desc-linear_metrics.tsv',
         'func/sub-1_label-x_desc-ridgegabor_mask.json',
+        'func/sub-1_stat-r_desc-linearapplied_statmap.json',
     ):
         sink.write_text(out / 'sub-1' / name, '')
     sink.write_text(out / 'sub-1' / 'figures' / 'sub-1_desc-plot_figure.svg', '')
     sink.write_text(out / 'stimuli' / 'sub-1' / 'task-a' / 'x_desc-final_image.png', '')
     provenance.write_dataset_files(out, bids_dir=tmp_path, derivatives={})
     table = pd.read_csv(out / 'descriptions.tsv', sep='\t', index_col='desc_id')['description']
-    assert table.index.tolist() == ['desc-final', 'desc-linear', 'desc-ridgegabor']
+    assert table.index.tolist() == [
+        *('desc-final', 'desc-linear', 'desc-linearapplied', 'desc-ridgegabor'),
+    ]
+    assert 'feature space' not in table['desc-linearapplied']
     assert table['desc-ridgegabor'].endswith('feature space gabor')
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from bids_neurodecode.report import evoked
+from bids_neurodecode.signals.clean import AS_IN_THE_SERIES, PERCENT
 from bids_neurodecode.signals.hrf import hrf_library
 
 TR = 2.0
@@ -33,10 +34,28 @@ def test_a_planted_response_comes_back(off_grid):
     ]
     found = evoked.finite_impulse_response(runs, TR, 2.0)
     assert found is not None
-    lags, response = found
+    lags, response = found.lags, found.responses
     truth = np.interp(lags, np.arange(len(shape)) * 0.1, shape, left=0)
     # neighbouring trials overlap (4 to 8 s apart): an average over trials would be far off
     assert np.abs(response[:, 0] - truth).max() < (0.3 if off_grid else 0.06)
+
+
+@pytest.mark.parametrize('scale', [1.0, 0.01])
+def test_series_without_a_mean_keep_their_units(scale):
+    """Centred series, and series that were divided by their deviation too."""
+    rng = np.random.default_rng(0)
+    onsets = onsets_of(rng)
+    series = planted(rng, onsets, 2 * hrf_library(0.1, 2.0)[:, 7], noise=0.3)
+    series = np.concatenate([series, series], axis=1)
+    whole = evoked.finite_impulse_response([(series, onsets)], TR, 2.0)
+    mean = series.mean(axis=0)
+    centred = (scale * (series - mean)).astype(np.float32)
+    found = evoked.finite_impulse_response([(centred, onsets)], TR, 2.0)
+    assert (whole.units, found.units) == (PERCENT, AS_IN_THE_SERIES)
+    np.testing.assert_allclose(found.responses, scale * whole.responses * mean / 100, atol=1e-3)
+    figure = evoked.plot_evoked(found, 2.0)
+    assert figure.axes[0].get_ylabel() == 'units of the series'
+    assert evoked.plot_evoked(whole, 2.0).axes[0].get_ylabel() == '% signal change'
 
 
 def test_no_response_without_one():
@@ -45,7 +64,7 @@ def test_no_response_without_one():
     series = planted(rng, onsets, np.zeros(300), noise=1.0)
     found = evoked.finite_impulse_response([(series, onsets)], TR, 2.0)
     assert found is not None
-    assert np.abs(found[1]).max() < 1.0
+    assert np.abs(found.responses).max() < 1.0
 
 
 def test_trials_at_one_distance_without_pause_determine_nothing():
@@ -63,7 +82,7 @@ def test_blocks_far_apart_are_estimated_to_their_end():
     series = planted(rng, onsets, shape, n_volumes=160)
     found = evoked.finite_impulse_response([(series, onsets)], TR, 22.0)
     assert found is not None
-    lags, response = found
+    lags, response = found.lags, found.responses
     assert (lags[0], lags[-1]) == (-4, 30)
     truth = np.interp(lags, np.arange(len(shape)) * 0.1, shape, left=0)
     # what outlasts the window is no more than the undershoot
@@ -85,14 +104,16 @@ def test_events_that_are_late_are_told(late, early):
     runs = np.concatenate([runs, 1.1 * runs], axis=1)
     found = evoked.finite_impulse_response([(runs, onsets + late)], TR, 2.0)
     assert found is not None
-    assert evoked.begins_early(evoked.Evoked(*found)) == early
+    assert evoked.begins_early(found) == early
 
 
 def test_the_fitted_shape_lies_on_a_response_of_that_shape():
     lags = (np.arange(15) - evoked.BEFORE) * TR
     shape = hrf_library(0.25, 3.0)[:, 11]
     response = 1.7 * np.interp(lags, np.arange(len(shape)) * 0.25, shape, left=0)
-    shown = evoked.with_library(lags, response[:, None], np.array([11, 11, 11]), 3.0)
+    shown = evoked.with_library(
+        evoked.Evoked(lags, response[:, None]), np.array([11, 11, 11]), 3.0
+    )
     assert shown.fitted is not None
     assert shown.fitted.max() == pytest.approx(1.7, rel=1e-3)
     figure = evoked.plot_evoked(shown, 3.0)

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from bids_neurodecode.evaluation.metrics import COLUMNS, NUMBERS, Score, scores_table
+from bids_neurodecode.evaluation.metrics import COLUMNS, METRICS, NUMBERS, Score, scores_table
 from bids_neurodecode.levels.group_page import (
     _mean_table,
     compare_over_participants,
@@ -248,15 +248,60 @@ def test_final_images_are_judged_over_participants(tmp_path) -> None:
         assert '73.0 % against a chance level of 50.0 %' in verdict.text
 
 
-def test_intervals_over_participants_stay_within_what_is_possible() -> None:
-    values = [0.99, 0.97, 1.0, 0.98, 1.0, 0.7]
-    known = {'metric': 'identification_2way', 'value': values, 'chance': 0.5, 'p': 1}
-    rows = pd.DataFrame(dict.fromkeys(NUMBERS, np.nan) | known | {'units': 'n/a', 'test': 'n/a'})
-    found = mean_score(rows)
+BOUNDED = [
+    name for name, metric in METRICS.items() if np.isfinite([metric.low, metric.high]).any()
+]
+
+
+@pytest.mark.parametrize('metric', BOUNDED)
+def test_intervals_over_participants_stay_within_what_is_possible(metric: str) -> None:
+    """Of every system's metrics, at either end."""
+    values = np.array([0.99, 0.97, 1.0, 0.98, 1.0, 0.7])
     below, above = stats.t.interval(0.95, 5, np.mean(values), stats.sem(values))
     assert above > 1
-    assert (found.high, found.low <= below + 1e-9) == (1, True)
-    assert np.isnan([mean_score(rows.iloc[:5]).low, mean_score(rows.iloc[:5]).high]).all()
+    low, high = METRICS[metric].low, METRICS[metric].high
+    ends = [(end, sign) for end, sign in ((low, -1.0), (high, 1.0)) if np.isfinite(end)]
+    for end, sign in ends:
+        known = {'metric': metric, 'value': end + sign * (values - 1), 'chance': 0.5, 'p': 1}
+        rows = dict.fromkeys(NUMBERS, np.nan) | known | {'units': 'n/a', 'test': 'n/a'}
+        found = mean_score(pd.DataFrame(rows))
+        inner, outer = (found.low, found.high) if sign > 0 else (found.high, found.low)
+        assert outer == pytest.approx(end)
+        assert sign * inner <= sign * (end + sign * (below - 1)) + 1e-9
+        few = mean_score(pd.DataFrame(rows).iloc[:5])
+        assert np.isnan([few.low, few.high]).all()
+
+
+@pytest.mark.parametrize(
+    ('system', 'space', 'metric'),
+    [
+        ('reconstruction', 'single-trial', 'identification_top1'),
+        ('movie', 'voxels', 'voxel_r_median'),
+        ('movie', 'frames', 'frame_ssim'),
+        ('encoding', 'repeat-average/LH_EarlyVisual', 'voxel_r_median'),
+        ('conditions', 'single-trial', 'balanced_accuracy'),
+    ],
+)
+def test_each_of_few_participants_is_shown_and_six_have_an_interval(
+    tmp_path: Path, system: str, space: str, metric: str
+) -> None:
+    values = [0.21, 0.32, 0.43, 0.54, 0.95, 0.99]
+    people = [Score(system, 'ridge', 'p', 'test', space, metric, value, 9) for value in values]
+    scores_table(people).to_csv(tmp_path / 'm.tsv', sep='\t', index=False, na_rep='n/a')
+    table = scores.read_metrics(tmp_path / 'm.tsv')
+    table = table.assign(participant=[f'{k:02d}' for k in range(6)])
+    few, enough = _mean_table(table.iloc[:5]), _mean_table(table)
+    assert [f'sub-{k:02d}' for k in range(5)] == [c for c in few.columns if c.startswith('sub-')]
+    assert '95 % interval' not in few.columns
+    start = few.columns.index('sub-00')
+    written = [METRICS[metric].write(value) for value in values]
+    assert few.rows[0][start : start + 5] == tuple(written[:5])
+    assert 'sub-00' not in enough.columns
+    low, high = (
+        float(text.removesuffix(' %')) / METRICS[metric].scale
+        for text in enough.rows[0][enough.columns.index('95 % interval')].split(' to ')
+    )
+    assert METRICS[metric].low <= low < np.mean(values) < high <= METRICS[metric].high
 
 
 def test_mean_score_counts_only_the_better_side() -> None:

@@ -277,6 +277,11 @@ def test_traces_of_the_carpet_come_from_the_confounds_where_they_are() -> None:
     traces = quality.make_carpet(series, None, table, None).traces
     assert traces['std. DVARS'][1:].tolist() == [1, 2, 3, 4]
     assert np.allclose(traces['GS (%)'], [-20, 20, 0, 0, 0])
+    # series that were centred have no percent
+    centred = series - series.mean(axis=0)
+    traces = quality.make_carpet(centred, None, None, None).traces
+    assert 'GS (%)' not in traces
+    assert np.allclose(traces['GS'], centred.mean(axis=1))
 
 
 def test_components_are_drawn_as_gain_over_none() -> None:

@@ -5,6 +5,10 @@ its null is far too narrow for series that are as slow as BOLD and as the featur
 the phases of the predicted series of the whole film are drawn anew (Theiler et al. 1992, Physica D
 58:77), the same for all voxels, which keeps its spectrum and what voxels have in common; then the
 held-out part is cut out, standardised and correlated as the predictions are.
+
+The smallest p is one over the number of surrogates, which over thousands of voxels no false
+discovery rate lets pass unless dozens of voxels reach it. Voxels that few surrogates reach are
+therefore compared with more of them (:data:`FEW`, :data:`MORE`).
 """
 
 from __future__ import annotations
@@ -35,6 +39,16 @@ MOST_BYTES = 2**26
 ROUNDING = 1e-6
 """Correlations of surrogates are in single precision."""
 ALPHA = 0.05
+FEW = 5
+"""Surrogates that reach a voxel's r, below which more are drawn for it.
+
+The level holds at every u (a two-stage form of Besag & Clifford 1991, Biometrika 78:301). Voxels
+that stop have p > FEW / (n + 1), so that below it only the p of all draws counts; from there on
+every voxel that goes on would have been counted at the first stage, too.
+"""
+MORE = 10
+"""Times as many surrogates as asked for, at most; no more than :data:`ALPHA` takes for one voxel
+to be a discovery by itself."""
 
 
 class SurrogateTest(NamedTuple):
@@ -242,7 +256,44 @@ def surrogate_test(
     if not n_draws or not finite.any():
         none = np.full(r.shape, np.nan)
         return SurrogateTest(none, none, np.empty(0), float('nan'))
-    null = np.zeros((n_draws, len(r)), dtype=np.float32)
+    observed = np.where(finite, r, np.inf)
+    reached, maxima, medians = _drawn(truth, table, folds, parts, observed, pool, n_draws, rng)
+    drawn, rare = np.full(len(r), n_draws), np.flatnonzero(finite & (reached < FEW))
+    wanted = min(MORE * n_draws, int(np.ceil(np.count_nonzero(finite) / ALPHA)))
+    few = [FoldPrediction(fold.test, fold.predicted[:, rare]) for fold in folds]
+    own, mine = truth[:, rare], Pool(pool.used[:, rare], pool.weights)
+    for start in range(n_draws, wanted if rare.size else n_draws, n_draws):
+        size = min(n_draws, wanted - start)
+        reached[rare] += _drawn(own, table, few, parts, observed[rare], mine, size, rng)[0]
+        drawn[rare] += size
+    above = n_draws - np.searchsorted(np.sort(maxima), observed - ROUNDING)
+    p = np.where(finite, (reached + 1) / (drawn + 1), np.nan)
+    p_fwer = np.where(finite, (above + 1) / (n_draws + 1), np.nan)
+    return SurrogateTest(p, p_fwer, medians, threshold_of(maxima))
+
+
+def _drawn(
+    truth: FloatArray,
+    table: pd.DataFrame,
+    folds: Sequence[FoldPrediction],
+    parts: Sequence[Part],
+    observed: FloatArray,
+    pool: Pool,
+    n_draws: int,
+    rng: np.random.Generator,
+) -> tuple[IndexArray, FloatArray, FloatArray]:
+    """Draw surrogates, and put their r together over folds.
+
+    Returns
+    -------
+    reached : numpy.ndarray
+        How many reach what was observed in each voxel, (n_voxels,); voxels of infinity are not
+        tested.
+    maxima, medians : numpy.ndarray
+        Over tested voxels, of each surrogate, (n_draws,).
+    """
+    finite = np.isfinite(observed)
+    null = np.zeros((n_draws, truth.shape[1]), dtype=np.float32)
     medians = np.zeros(n_draws)
     share = pool.used * pool.weights[:, None]
     total = share.sum(axis=0)
@@ -255,12 +306,8 @@ def surrogate_test(
             medians += weight * np.median(drawn[:, mine], axis=1)
     if pool.same:
         medians = np.median(null[:, finite], axis=1).astype(np.float64)
-    maxima = null[:, finite].max(axis=1).astype(np.float64)
-    observed = np.where(finite, r, np.inf)
-    reached = np.zeros(len(r), dtype=np.intp)
-    for start in range(0, len(r), VOXELS_AT_ONCE):
+    reached = np.zeros(len(observed), dtype=np.intp)
+    for start in range(0, len(observed), VOXELS_AT_ONCE):
         voxels = slice(start, start + VOXELS_AT_ONCE)
         reached[voxels] = (null[:, voxels] >= observed[voxels] - ROUNDING).sum(axis=0)
-    above = n_draws - np.searchsorted(np.sort(maxima), observed - ROUNDING)
-    p, p_fwer = (np.where(finite, (n + 1) / (n_draws + 1), np.nan) for n in (reached, above))
-    return SurrogateTest(p, p_fwer, medians, threshold_of(maxima))
+    return reached, null[:, finite].max(axis=1).astype(np.float64), medians

@@ -15,6 +15,9 @@ from bids_neurodecode.systems.movie.parts import (
     standardize_within,
 )
 from bids_neurodecode.systems.movie.surrogates import (
+    ALPHA,
+    FEW,
+    MORE,
     surrogate_correlations,
     surrogate_responses,
     surrogate_test,
@@ -74,6 +77,34 @@ def test_a_signal_is_found_and_the_family_is_corrected():
     np.testing.assert_allclose(test.p, 1 / 200)
     assert (test.p_fwer < 0.05).all()
     assert test.scores.shape == (199,)
+
+
+def test_voxels_that_few_surrogates_reach_are_compared_with_more():
+    """One voxel with a signal among 300: no p of 99 surrogates would be a discovery."""
+    signal = np.zeros(300)
+    signal[7] = 4.0
+    test = judged(0, signal=signal, n_voxels=300, n_draws=99)
+    assert test.p[7] == pytest.approx(1 / (MORE * 99 + 1))
+    assert test.scores.shape == (99,)
+    first, more = (
+        np.isclose(test.p * (n + 1), np.rint(test.p * (n + 1)), atol=1e-9) for n in (99, MORE * 99)
+    )
+    assert (first | more).all()
+    assert more[test.p <= FEW / 100].all()
+    assert first[test.p > 2 * FEW / 100].all()
+
+
+def test_no_more_are_drawn_than_one_discovery_takes():
+    test = judged(0, signal=4.0, n_voxels=6, n_draws=99)
+    np.testing.assert_allclose(test.p, 1 / (6 / ALPHA + 1))
+
+
+def test_the_level_of_small_p_holds():
+    """10,000 voxels without a signal, compared with 19 surrogates or 190."""
+    p = np.concatenate([judged(seed, n_voxels=400, n_draws=19).p for seed in range(25)])
+    assert p.min() == pytest.approx(1 / 191)
+    for level in (0.25, 0.1, 0.05, 0.02, 0.01):
+        assert (p <= level).mean() < 1.35 * level
 
 
 def test_presentations_of_a_film_share_their_surrogate():

@@ -35,7 +35,6 @@ MANY_VOXELS = 1500
 """From here on voxels are drawn as a density, not one by one."""
 MOST_REGIONS = 40
 N_SLICES = 4
-UNITS = '% signal change'
 
 
 @styled
@@ -233,6 +232,7 @@ def plot_volumes(
     mask: BoolArray,
     affine: npt.NDArray[np.float64],
     slices: tuple[int, ...],
+    units: str,
     background: RealArray | None = None,
 ) -> Figure:
     """Draw volumes beside each other, one row per image: measured and predicted responses.
@@ -253,6 +253,8 @@ def plot_volumes(
         Of the grid.
     slices
         Axial slices, as numbers.
+    units
+        Of the colour bars.
     background
         Grey image below.
     """
@@ -273,7 +275,7 @@ def plot_volumes(
         _draw_picture(figure, picture, title, bottom, thumb)
         for volume, left, bound in zip(each, lefts, bounds, strict=True):
             _draw_volume(figure, volume, mask, affine, layout, background, left, bottom, bound)
-    _head_columns(figure, columns, bounds, lefts, width)
+    _head_columns(figure, columns, bounds, lefts, width, units)
     return figure
 
 
@@ -285,6 +287,7 @@ def plot_sheets(
     *,
     columns: Sequence[str],
     sheet: Sheet,
+    units: str,
 ) -> Figure:
     """Draw maps on surfaces beside each other, one row per image, as :func:`plot_volumes` does.
 
@@ -292,7 +295,7 @@ def plot_sheets(
     ----------
     values
         Shape (n_pictures, n_maps, n_columns); NaN is not drawn.
-    titles, pictures, columns
+    titles, pictures, columns, units
         As there.
     sheet
         With the mesh of one hemisphere at least.
@@ -310,7 +313,7 @@ def plot_sheets(
         for one, left, bound in zip(each, lefts, bounds, strict=True):
             paint = painter('RdBu_r', -bound, bound)
             sheet.draw_row(figure, one, paint, (left, bottom + 0.1, width, 0.7 * width / 4))
-    _head_columns(figure, columns, bounds, lefts, width)
+    _head_columns(figure, columns, bounds, lefts, width, units)
     return figure
 
 
@@ -320,13 +323,14 @@ def _head_columns(
     bounds: Sequence[float],
     lefts: Sequence[float],
     width: float,
+    units: str,
 ) -> None:
     """Write what each column of maps is, and draw its colour bar; places in inches."""
     high = figure.get_size_inches()[1]
     for name, bound, left in zip(columns, bounds, lefts, strict=True):
         figure.text(left / WIDTH, 1 - 0.2 / high, name, weight='bold', fontsize=9)
         axis = add_axes(figure, left + width + 0.06, 0.3, 0.09, high - 0.8)
-        _color_bar(figure, axis, bound)
+        _color_bar(figure, axis, bound, units)
 
 
 def _panel(layout: SliceLayout, width: float, n: int) -> tuple[float, float]:
@@ -370,12 +374,12 @@ def _draw_volume(
         panel.title(height_of(affine, mask.shape, z), 'center', fontsize=7)
 
 
-def _color_bar(figure: Figure, axis: Any, bound: float) -> None:
+def _color_bar(figure: Figure, axis: Any, bound: float, units: str) -> None:
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
     bar = figure.colorbar(ScalarMappable(Normalize(-bound, bound), 'RdBu_r'), cax=axis)
-    bar.set_label(UNITS, fontsize=7)
+    bar.set_label(units, fontsize=7)
     bar.ax.tick_params(labelsize=7)
 
 

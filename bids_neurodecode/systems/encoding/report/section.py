@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +17,8 @@ from bids_neurodecode.report.results import EncodingResults
 from bids_neurodecode.report.section_signal import load_map, sheet_of
 from bids_neurodecode.report.slices import canonical
 from bids_neurodecode.report.style import shorten
-from bids_neurodecode.spaces import like, load_image
+from bids_neurodecode.signals.clean import PERCENT, short_units
+from bids_neurodecode.spaces import like, load_image, sidecar_of
 from bids_neurodecode.systems.encoding.report import figures as encoding
 from bids_neurodecode.typing import BoolArray
 
@@ -38,9 +41,7 @@ FEW_PICTURES = 5
 """With fewer, predictions are not shown as differences from their mean."""
 N_PREDICTED = 3
 """Images that are shown where nothing but predictions is there."""
-RESPONSE = brain.MapSpec(
-    'Response', 'response (% signal change)', '', 'RdBu_r', symmetric=True, glass=True
-)
+RESPONSE = brain.MapSpec('Response', 'response', '', 'RdBu_r', symmetric=True, glass=True)
 UNIQUE = brain.MapSpec(
     'Unique variance',
     'variance explained (%)',
@@ -296,6 +297,8 @@ class _Drawing:
         if 'pearsonr' in found.maps:
             score, _ = canonical(load_map(found.maps['pearsonr']))
         self.slices = encoding.best_slices(score, self.mask)
+        about = json.loads(sidecar_of(found.betas).read_text('utf-8'))
+        self.units = short_units(about.get('Units', PERCENT))
 
     def volume(self, row: npt.NDArray[np.floating[Any]]) -> nib.Nifti1Image:
         """Put a row of voxels back on the grid."""
@@ -319,7 +322,7 @@ class _Drawing:
             full = np.full((*values.shape[:2], inside.size), np.nan)
             full[..., inside] = values
             return encoding.plot_sheets(
-                full, titles, thumbnails, columns=columns, sheet=self.sheet
+                full, titles, thumbnails, columns=columns, sheet=self.sheet, units=self.units
             )
         if self.reader.results.mean_bold is not None:
             background, _ = canonical(load_map(self.reader.results.mean_bold))
@@ -331,12 +334,14 @@ class _Drawing:
             mask=self.mask,
             affine=self.affine,
             slices=self.slices,
+            units=self.units,
             background=background,
         )
 
     def glass(self, row: npt.NDArray[np.floating[Any]], what: str, name: str) -> Plot:
         """Show a row through a glass brain."""
-        figure = brain.plot_glass(self.volume(row), RESPONSE, mask=self.image)
+        spec = replace(RESPONSE, label=f'response ({self.units})')
+        figure = brain.plot_glass(self.volume(row), spec, mask=self.image)
         return self.reader.plot(
             f'{what}glass',
             figure,

@@ -52,8 +52,9 @@ def _tests(reader: Reader) -> Iterable[Block]:
         'discovery rate of 0.05 (some of them by chance), and corrected by the maximum over all '
         'voxels (hardly any by chance), which takes a correlation above the one in the last '
         'column. The maximum may find voxels where the rate finds none: the p of a single voxel '
-        'is at least one over the number of surrogates, which can be too much to survive the '
-        'correction for so many voxels.',
+        'is at least one over the number of surrogates (ten times evaluation.n_permutations for '
+        'voxels that few of them reach), which can be too much to survive the correction for so '
+        'many voxels.',
         frozenset({1, 2, 3, 4}),
     )
 
