@@ -52,7 +52,13 @@ from bids_neurodecode.report.section_scores import (
     score_table,
     tables_guide,
 )
-from bids_neurodecode.report.section_signal import analysis_mask, load_map, sheet_of
+from bids_neurodecode.report.section_signal import (
+    CEILINGS,
+    analysis_mask,
+    ceiling_of,
+    load_map,
+    sheet_of,
+)
 from bids_neurodecode.report.style import collecting_later, percent
 from bids_neurodecode.report.verdicts import (
     DECODED,
@@ -702,7 +708,8 @@ def _maps(readers: Sequence[Reader], tested: Mapping[str, Mapping[str, int]]) ->
         image, mask = mean
         caption = (
             f'{spec.title}, mean of {len(having)} participants in the voxels that all of them '
-            f'have. {spec.how_to_read}{above_zero(tested.get(key))}{chosen.note}'
+            f'have. {spec.how_to_read}{_whose(key, having)}{above_zero(tested.get(key))}'
+            f'{chosen.note}'
         )
         figure = brain.plot_map(image, spec, mask=mask, sheet=sheet_of(having[0], image))
         alt = f'Mean {spec.title} on slices.'
@@ -716,6 +723,12 @@ def _maps(readers: Sequence[Reader], tested: Mapping[str, Mapping[str, int]]) ->
             if whole is not None:
                 folded.append(Plot(f'group_desc-{key}cortex_map.svg', whole, text, alt))
     return (*blocks, *((Fold('More mean maps', tuple(folded)),) if folded else ()))
+
+
+def _whose(key: str, participants: Sequence[ParticipantResults]) -> str:
+    """Say which betas a noise ceiling belongs to, where that is the same in all."""
+    said = {ceiling_of(each) for each in participants}
+    return said.pop() if key in CEILINGS and len(said) == 1 else ''
 
 
 def _seen(readers: Sequence[Reader]) -> dict[str, str]:

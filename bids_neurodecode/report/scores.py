@@ -181,6 +181,18 @@ def page_headline(metrics: pd.DataFrame) -> pd.Series[Any] | None:
     return made.iloc[0] if len(made) else headline(metrics)
 
 
+def headline_first(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return rows of final images with those first of which one heads the page.
+
+    Parameters
+    ----------
+    rows
+        Of the metrics table.
+    """
+    first = rows['metric'].isin(of_final_images(rows)['metric'])
+    return rows.loc[[*rows.index[first], *rows.index[~first]]]
+
+
 def no_ceiling(row: pd.Series[Any]) -> str:
     """Say in a clause why a score has no ceiling.
 

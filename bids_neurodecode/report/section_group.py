@@ -303,12 +303,14 @@ def _shown(row: pd.Series[Any]) -> tuple[str]:
 def shown_metrics(metrics: pd.DataFrame) -> pd.DataFrame:
     """Return the rows that the figure and the table of the group are of.
 
-    Of reconstructions these are the final ones by the main metrics; regions and feature spaces
-    are left to the tables.
+    Of reconstructions these are the final ones by the main metrics, which come first; regions and
+    feature spaces are left to the tables.
     """
+    import pandas as pd
+
     rows = metrics[metrics['value'].notna() & ~scores.of_parts(metrics)]
     final = (rows['space'] == 'final') & scores.is_main(rows)
-    return rows[~scores.of_pictures(rows) | final]
+    return pd.concat([scores.headline_first(rows[final]), rows[~scores.of_pictures(rows)]])
 
 
 @styled

@@ -74,10 +74,13 @@ PAIRED = (
     'Chance of {titles} is what the same images score beside the true images of other samples '
     '(shuffled pairs). It depends on how they look (what images have in common counts, and smooth '
     'ones score higher), so that it is another one for each model: baselines can score less than '
-    'it. p compares with these shuffled pairs. The interval of the score holds more than that: '
-    'some images score high beside anything, others low, so that it can include chance however '
-    'small p is, and then nothing is claimed. Two-way identification asks the same of each image '
-    'by itself, and is where claims come from.'
+    'it.'
+)
+WHY_NO_CLAIM = (
+    ' p compares with these shuffled pairs. The interval of the score holds more than that: some '
+    'images score high beside anything, others low, so that it can include chance however small p '
+    'is, and then nothing is claimed. Two-way identification asks the same of each image by '
+    'itself, and is where claims come from.'
 )
 DECODED = 'Which image was shown? Decoded features', '{model} from voxels to image features'
 RETRIEVED = (
@@ -126,8 +129,7 @@ def _tables(
     final = made[made['space'] == 'final']
     main = final[scores.is_main(final)]
     if len(main):
-        first = main['metric'].isin(scores.of_final_images(final)['metric'])
-        main = main.loc[[*main.index[first], *main.index[~first]]]
+        main = scores.headline_first(main)
         yield Heading(MADE[0])
         yield score_table(metrics, main, confidence, f'{MADE[1]}{_others(final)}', sure=sure)
     retrieved = (plain['space'] == 'images') & (plain['system'] == 'reconstruction')
@@ -319,7 +321,10 @@ def _chance(own: pd.DataFrame) -> str:
     pictures = own['space'].isin(['images', 'initial', 'final']) & own['chance'].notna()
     names = dict.fromkeys(own['metric'][pictures].astype(str))
     titles = [m.title for m in map(scores.metric_of, names) if not m.share]
-    return PAIRED.format(titles=', '.join(titles)) if titles else ''
+    if not titles:
+        return ''
+    more = WHY_NO_CLAIM if own.loc[pictures, 'ci_low'].notna().any() else ''
+    return PAIRED.format(titles=', '.join(titles)) + more
 
 
 def _caption(

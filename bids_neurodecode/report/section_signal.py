@@ -72,6 +72,8 @@ SELECTION = brain.MapSpec(
     high=100.0,
     scale=100.0,
 )
+CEILINGS = frozenset({'noiseceiling', 'noisenormalized'})
+"""Maps that rest on a noise ceiling."""
 CEILING = (
     ' The noise ceiling is that of the betas of all trials (model {written}), which are written '
     'and mapped'
@@ -153,7 +155,7 @@ def brain_section(reader: Reader) -> tuple[Block, ...]:
         blocks = shown if key in main else folded
         borders = atlas if key in main and sheet is not None else None
         used = _voxels_of_network(results, selected) if key == 'network_r' else selected
-        whose = ceiling_of(results) if key in {'noiseceiling', 'noisenormalized'} else ''
+        whose = ceiling_of(results) if key in CEILINGS else ''
         blocks.append(
             _map_block(key, image, spec, mask, background, used, name, sheet, borders, whose)
         )

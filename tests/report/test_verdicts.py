@@ -385,6 +385,15 @@ def test_chance_that_depends_on_images_and_wide_intervals_are_explained(tmp_path
     own = {'metric': 'ssim_2d', 'ci_low': 0.4, 'ci_high': 0.6}
     said = ' '.join(tables_guide(table(tmp_path, own)).paragraphs)
     assert 'Chance of SSIM is what the same images score beside the true images of other' in said
+    assert 'it can include chance however small p is' in said
+    alone = ' '.join(
+        tables_guide(table(tmp_path, own | {'ci_low': None, 'ci_high': None})).paragraphs
+    )
+    assert 'Chance of SSIM is what' in alone
+    assert 'The interval of the score' not in alone
+    final = {'space': 'final'}
+    rows = table(tmp_path, final | {'metric': 'pixcorr'}, final | {'metric': 'pixel_2way'})
+    assert scores.headline_first(rows)['metric'].tolist() == ['pixel_2way', 'pixcorr']
     assert 'Intervals are over the 20 stimuli' in said
     fixed = {'ci_low': 0.4, 'ci_high': 0.6, 'n_units': 300}
     said = ' '.join(tables_guide(table(tmp_path, fixed)).paragraphs)
