@@ -159,6 +159,13 @@ def generation(given: dict[str, Any], folder: Path) -> None:
     _generate(given, folder, _Coarse())
 
 
+def small(given: dict[str, Any], folder: Path) -> None:
+    """The small generator, its networks trained for a few steps: what they hold."""
+    from bids_neurodecode.systems.reconstruction.generation.small import SmallGenerator
+
+    _generate(given, folder, SmallGenerator(size=32, prior_steps=4, refiner_steps=4))
+
+
 def published(given: dict[str, Any], folder: Path) -> None:
     """The same with as many latents and conditions as VDVAE and Versatile Diffusion have.
 
@@ -169,7 +176,7 @@ def published(given: dict[str, Any], folder: Path) -> None:
     _generate(given, folder, _Coarse(picture_size=512, length=91_168, sizes=sizes))
 
 
-def _generate(given: dict[str, Any], folder: Path, generator: _Coarse) -> None:
+def _generate(given: dict[str, Any], folder: Path, generator: Any) -> None:
     from bids_neurodecode.config import build_config
     from bids_neurodecode.stimuli.features import get_extractor
     from bids_neurodecode.systems.base import PerStimulus
@@ -383,6 +390,7 @@ STEPS: dict[str, Callable[[dict[str, Any], Path], None]] = {
     'linear': linear,
     'ridge': ridge,
     'generation': generation,
+    'small': small,
     'published': published,
     'films': films,
     'banded': banded,

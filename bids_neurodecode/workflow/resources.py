@@ -18,8 +18,6 @@ HELD_GB = 1.0
 """Series of all runs of a participant up to which they are held in memory."""
 THREADS = ('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS', 'MKL_NUM_THREADS')
 """Variables by which libraries know how many threads they may use."""
-PICTURE_SIZE = 512
-"""Pixels a side of the largest images that a generator is given."""
 GIFTI_TIMES = 2.0
 """What is held of betas while they are written as GIFTI."""
 INTERPRETER_GB = 0.6
@@ -46,6 +44,8 @@ class DataSize:
         Share of the columns that decoders read, as far as the settings say; else a third.
     is_gifti
         Whether columns are written as GIFTI: all rows of a hemisphere at once.
+    networks_gb
+        Files of the pretrained networks that are read.
     """
 
     n_voxels: int
@@ -55,6 +55,7 @@ class DataSize:
     n_trials: int = 0
     chosen: float = 1 / 3
     is_gifti: bool = False
+    networks_gb: float = 0.0
 
     @property
     def run_gb(self) -> float:
@@ -96,12 +97,33 @@ class DataSize:
         That is seven squares of trials, or more of columns where these are fewer; where both are
         many, one (and seven in folds with too few trials for that).
         """
-        n_columns = round(self.n_voxels * self.filled * self.chosen)
-        if is_large(self.n_trials, n_columns, 1):
-            return max(7 * 8 * LARGE**2, 8 * self.n_trials**2 + 4 * BLOCK_BYTES) / GB
-        if self.n_trials < n_columns:
-            return 7 * 8 * self.n_trials**2 / GB
+        return self.factor_of(self.n_trials)
+
+    def factor_of(self, n_rows: int) -> float:
+        """Return the same of a number of rows: trials, or means over these."""
+        n_columns = self.n_chosen
+        if is_large(n_rows, n_columns, 1):
+            return max(7 * 8 * LARGE**2, 8 * n_rows**2 + 4 * BLOCK_BYTES) / GB
+        if n_rows < n_columns:
+            return 7 * 8 * n_rows**2 / GB
         return COVARIANCES * 8 * n_columns**2 / GB
+
+    @property
+    def n_chosen(self) -> int:
+        """Columns that decoders read."""
+        return round(self.n_voxels * self.filled * self.chosen)
+
+    def patterns_gb(self, n: int, times: int) -> float:
+        """Memory of n patterns over the columns that decoders read, float32.
+
+        Parameters
+        ----------
+        n
+            How many there are.
+        times
+            How often each is held.
+        """
+        return 4 * n * times * self.n_chosen / GB
 
     @property
     def written_gb(self) -> float:
@@ -112,11 +134,6 @@ class DataSize:
     def predicted_gb(self) -> float:
         """Memory of responses to all stimuli as float32."""
         return 4 * self.n_stimuli * self.n_voxels * self.filled / GB
-
-    @property
-    def pictures_gb(self) -> float:
-        """Memory of all stimuli as the largest images that a generator is given, in 8 bits."""
-        return 3 * PICTURE_SIZE**2 * self.n_stimuli / GB
 
 
 def count_trials(participant: ParticipantInput) -> int:

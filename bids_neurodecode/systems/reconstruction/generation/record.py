@@ -386,20 +386,20 @@ class Record:
         table = pd.concat([row['table'] for row in self.rows], ignore_index=True)
         return Reconstructions(table=table.assign(**self._per_picture(table)), **parts)
 
-    def keep(self, n: int, parts: Iterable[Uint8Array]) -> Uint8Array:
-        """Return n images, one part after the other: many lie in a file if those seen do.
+    def keep(self, n: int, parts: Iterable[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+        """Return n rows, one part after the other: many lie in a file if the images seen do.
 
         Parameters
         ----------
         n
             How many there are in all parts.
         parts
-            Shape (n_images, s, s, 3) each.
+            Images or latents, (n_rows, ...) each.
         """
         at, kept = 0, np.empty(0, dtype=np.uint8)
         for part in parts:
             if at == 0:
-                kept = room(self.inputs.pictures.values, (n, *part.shape[1:]), np.uint8)
+                kept = room(self.inputs.pictures.values, (n, *part.shape[1:]), part.dtype)
             kept[at : at + len(part)] = part
             at += len(part)
         return kept

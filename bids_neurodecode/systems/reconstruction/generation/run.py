@@ -12,7 +12,7 @@ and one refiner.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -359,9 +359,16 @@ class _Work:
         self, name: str, given: HeldOut, model: GenerationModel, stage: Stage
     ) -> tuple[Uint8Array, Uint8Array]:
         """Make both images of each sample, and note them under a name."""
-        values = given.samples.values
-        latents = model.predict_latents(values)
-        initial = self.record.keep(len(values), [model.fitted.decode(latents, given.seeds)])
+        values, keep = given.samples.values, self.record.keep
+        n, length = len(values), stage.latents.shape[1]
+        latents = keep(n, (model.predict_latents(values[part]) for part in self._parts(n, length)))
+        initial = keep(
+            n,
+            (
+                model.fitted.decode(latents[part], given.seeds[part])
+                for part in self._parts(n, length)
+            ),
+        )
         final = self._refined(
             stage, given, initial, lambda part: model.predict_conditions(values[part]),
             trust=model.trust,
@@ -384,15 +391,20 @@ class _Work:
         """Make final images, as many at once as their conditions have room for."""
         n, fitted = len(initial), stage.fitted
         size = sum(int(np.prod(values.shape[1:])) for values in stage.conditions.values())
-        # re-standardised by one another, they stay together
-        parts = [slice(n)] if self.told.renorm == 'transductive' else blocks(n, size)
         made = (
             refine(
                 fitted, initial[part], conditions(part), given.seeds[part], self.told, trust=trust
             )
-            for part in parts
+            for part in self._parts(n, size)
         )
         return self.record.keep(n, made)
+
+    def _parts(self, n: int, size: int) -> Iterable[slice]:
+        """Cut n samples so that what is predicted of each, of a size, has room.
+
+        Re-standardised by one another, they stay together.
+        """
+        return [slice(n)] if self.told.renorm == 'transductive' else blocks(n, size)
 
     def _baselines(self, given: HeldOut, model: GenerationModel, stage: Stage) -> None:
         """Note what needs no responses, the nearest image, and what the truth makes."""
@@ -402,7 +414,9 @@ class _Work:
             MEAN_IMAGE, FINAL, given, np.broadcast_to(mean, (n, *mean.shape)), stage
         )
         average = stage.latents.mean(axis=0)
-        self.record.note_latents(MEAN_IMAGE, outcome, np.tile(average, (n, 1)), given, stage)
+        self.record.note_latents(
+            MEAN_IMAGE, outcome, np.broadcast_to(average, (n, *average.shape)), given, stage
+        )
         pictures = self.inputs.pictures.of(nearest_stimuli(given, model, stage))
         self.record.note(NEAREST, FINAL, given, self.record.keep(n, blurred(pictures)), stage)
         latents = encoded(stage.fitted, self.inputs.pictures.of(given.stimuli))

@@ -26,7 +26,7 @@ from bids_neurodecode.evaluation.metrics import (
     Score,
 )
 from bids_neurodecode.evaluation.protocols import PictureProtocol
-from bids_neurodecode.mapped import joined, rows_of
+from bids_neurodecode.mapped import blocks, joined, rows_of
 from bids_neurodecode.samples import Split
 from bids_neurodecode.systems.base import AT_ONCE
 from bids_neurodecode.systems.comparison import Kept
@@ -319,11 +319,18 @@ def latent_tables(
     outcomes
         Of each fold.
     """
-    squares, sizes = [], []
+    squares: list[Any] = []
+    sizes: list[Any] = []
     for ours, theirs in zip(predicted, true, strict=True):
-        differences = [ours - row for row in theirs]
-        squares.append(np.stack([np.square(d).mean(axis=1) for d in differences], axis=1))
-        sizes.append(np.stack([np.abs(d).mean(axis=1) for d in differences], axis=1))
+        square, size = np.empty((2, len(ours), len(theirs)), dtype=np.float32)
+        for rows in blocks(len(ours), ours.shape[1]):
+            some = np.asarray(ours[rows])
+            for column, row in enumerate(theirs):
+                difference = some - row
+                square[rows, column] = np.square(difference).mean(axis=1)
+                size[rows, column] = np.abs(difference).mean(axis=1)
+        squares.append(square)
+        sizes.append(size)
     return [
         Table(metric, model, LATENTS, values, outcomes)
         for metric, values in (('latent_mse', squares), ('latent_mae', sizes))

@@ -18,6 +18,7 @@ from bids_neurodecode.bids.sink import write_text, write_tsv
 from bids_neurodecode.config import Config
 from bids_neurodecode.extras import PACKAGED, has_packaged
 from bids_neurodecode.systems.base import PerStimulus
+from bids_neurodecode.systems.linear import MANY_STIMULI
 from bids_neurodecode.systems.reconstruction.generation.steps.choice import (
     Choice,
     further_pictures,
@@ -35,6 +36,7 @@ from bids_neurodecode.systems.steps.responses import Trials, tsnr_of
 from bids_neurodecode.systems.steps.scores import write_scores
 from bids_neurodecode.workflow.files import load_map, save_json
 from bids_neurodecode.workflow.nodes import Ladder
+from bids_neurodecode.workflow.resources import GB, DataSize
 from bids_neurodecode.workflow.step import Apart, step
 
 if TYPE_CHECKING:
@@ -78,6 +80,10 @@ def add_generation(ladder: Ladder, choice: Choice) -> None:
         The generator.
     """
     run = ladder.run
+    weights = [Path(each) for each in choice.weights.values()]
+    files = [file for each in weights for file in ([each] if each.is_file() else each.rglob('*'))]
+    read = sum(file.stat().st_size for file in files if file.is_file()) / GB
+    ladder.size = replace(ladder.size, networks_gb=read)
     ladder.add(
         generate,
         apart=True,
@@ -90,6 +96,19 @@ def add_generation(ladder: Ladder, choice: Choice) -> None:
     )
 
 
+def _memory(size: DataSize) -> float:
+    """Return GB from the size of the data: responses, images and what is predicted lie in files.
+
+    What grows: the kernel of the images' mean responses (of trials where images are few),
+    patterns of held-out trials for the brain correlation, and similarities of each model's images
+    to those of a fold. Weights of networks are held twice while they are read.
+    """
+    n_rows = size.n_stimuli if size.n_stimuli >= MANY_STIMULI else size.n_trials
+    held_out = size.patterns_gb(size.n_trials // 5, 2) + size.patterns_gb(size.n_stimuli // 5, 4)
+    grows = size.factor_of(n_rows) + 4 * size.block_gb + held_out + 9 * size.similarities_gb
+    return 0.25 + grows + 2 * size.networks_gb
+
+
 @step(
     'generate',
     makes=('generated',),
@@ -98,7 +117,7 @@ def add_generation(ladder: Ladder, choice: Choice) -> None:
         *('evaluation', 'seed'),
     ),
     threads=8,
-    memory=lambda size: 4 * size.betas_gb + size.pictures_gb + 2,
+    memory=_memory,
     apart=Apart(WHAT, REMEDY),
 )
 def generate(
