@@ -228,7 +228,12 @@ def _check_split(person: ParticipantInput, config: Config) -> None:
         return
     if person.paradigm == 'movie':
         table = add_parts(film_table(person.runs), config.split.file, config.split.name)
-        choose_film_split(table, config.split)
+        split, _ = choose_film_split(table, config.split)
+        if config.movie.model == 'network':
+            from bids_neurodecode.systems.movie.setup import network_samples
+
+            for number, fold in enumerate(split):
+                network_samples(table, fold, number, config)
         return
     table = trials_table(person.runs)
     if person.paradigm == 'conditions':

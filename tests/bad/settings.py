@@ -447,3 +447,8 @@ def model_of_somebody_else(data):
 @fault(r'No one linear model of sub-01', one=True)
 def model_of_one_is_missing(data):
     return models(data, None)
+
+
+@fault(r'The movie network has 4 training samples left in fold 1; .* longer films', **FILM)
+def films_too_short_for_a_network(data):
+    return config(data, '[movie]\nmodel = "network"\n[split]\ngap = 30.0\n')

@@ -4,20 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.config import Config
+from bids_neurodecode.errors import DataError
 from bids_neurodecode.evaluation.metrics import Score
-from bids_neurodecode.samples import Samples
+from bids_neurodecode.samples import Fold, Samples, split_in_time
 from bids_neurodecode.settings.movie import MovieSettings
 from bids_neurodecode.systems.movie.network import MovieNetworkSettings
 from bids_neurodecode.systems.movie.parts import Pool, showings_of
 from bids_neurodecode.systems.movie.recipe import fit_encoder
-from bids_neurodecode.typing import Float32Array
+from bids_neurodecode.typing import Float32Array, IndexArray
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+TOO_FEW = (
+    'The movie network has {n} training samples left in fold {fold}; at least {least} are needed. '
+    'Use more or longer films, or a smaller test fraction or gap.'
+)
+LEAST_SAMPLES = 16
 SELECTED = 'selected voxels'
 """The set of voxels in the metrics table, where the network does not take all of them."""
 
@@ -50,6 +59,43 @@ class FilmData:
     chunks: Callable[[npt.NDArray[np.intp]], Chunks]
     repetition_time: float
     chosen: npt.NDArray[np.bool_] | None = None
+
+
+def network_samples(
+    table: pd.DataFrame, fold: Fold, number: int, config: Config
+) -> tuple[IndexArray, IndexArray]:
+    """Return the rows of training and of validation samples of a fold.
+
+    Validation is that of the split where it has one (the published split), else, with early
+    stopping, the end of each film's training part.
+
+    Parameters
+    ----------
+    table
+        One row per sample.
+    fold
+        Of rows that were measured.
+    number
+        Of the fold, from 0, for errors.
+    config
+        Settings of ``movie`` and ``split``.
+
+    Raises
+    ------
+    DataError
+        If fewer are left to train on than the network needs.
+    """
+    train, validation = fold.train, fold.validation
+    if not validation.size and config.movie.patience is not None and len(train) >= LEAST_SAMPLES:
+        inner = split_in_time(
+            table.iloc[train].reset_index(drop=True),
+            gap=config.split.gap,
+            test_fraction=config.movie.validation_fraction,
+        ).folds[0]
+        train, validation = train[inner.train], train[inner.test]
+    if len(train) < LEAST_SAMPLES:
+        raise DataError(TOO_FEW.format(n=len(train), fold=number + 1, least=LEAST_SAMPLES))
+    return train, validation
 
 
 def network_settings(

@@ -14,7 +14,7 @@ from bids_neurodecode.config import Config
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.evaluation.metrics import Score
 from bids_neurodecode.explain.saliency import voxel_saliency
-from bids_neurodecode.samples import Fold, Split, split_in_time
+from bids_neurodecode.samples import Fold, Split
 from bids_neurodecode.settings.movie import MovieSettings
 from bids_neurodecode.systems.movie.comparison import compare_frames
 from bids_neurodecode.systems.movie.frames import judge_frames
@@ -34,6 +34,7 @@ from bids_neurodecode.systems.movie.setup import (
     Chunks,
     FilmData,
     choose_voxels,
+    network_samples,
     network_settings,
 )
 from bids_neurodecode.systems.movie.surrogates import surrogate_responses
@@ -44,10 +45,6 @@ if TYPE_CHECKING:
 
     from bids_neurodecode.models.trainingsettings import Progress
 
-TOO_FEW = (
-    'The movie network has {n} training samples left in fold {fold}; at least {least} are needed. '
-    'Use more or longer films, or a smaller test fraction or gap.'
-)
 NOTHING_HELD_OUT = (
     'No held-out volume of the films was measured: {n} are held out, all of them censored or past '
     'the end of their run. Hold out more (split.test_fraction), or whole films.'
@@ -58,7 +55,6 @@ CHOSEN = (
 )
 UNSTOPPED = 'The movie network trained for all {n} epochs (fold {fold}); more might be better.'
 NO_DECODER = 'Saliency needs a decoder: train with movie.mode = "joint" or "decoder".'
-LEAST_SAMPLES = 16
 ALL = 'voxels'
 
 
@@ -168,7 +164,11 @@ def study_network(
         raise DataError(NOTHING_HELD_OUT.format(n=len(held)))
     saliency = np.zeros(data.aligned.values.shape[1])
     for number, fold in enumerate(split):
-        train, validation, test = _parts(data, fold, measured, number, config)
+        kept = [part[measured[part]] for part in (fold.train, fold.test, fold.validation)]
+        train, validation = network_samples(
+            data.aligned.table, Fold(kept[0], kept[1], kept[2]), number, config
+        )
+        test = kept[1]
         within = None if data.chosen is None else data.chosen[number]
         columns = choose_voxels(data, train, config, within=within, device=device)
         values = np.asarray(data.aligned.values[:, columns])
@@ -221,27 +221,6 @@ def network_saliency(
     inputs = network.standardizer.apply(seen)
     slopes = voxel_saliency(network.decoder, inputs, truth)
     return slopes * inputs.std(axis=0) if settings.saliency == 'scaled' else slopes
-
-
-def _parts(
-    data: FilmData, fold: Fold, measured: npt.NDArray[np.bool_], number: int, config: Config
-) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-    """Return rows of training, validation and test.
-
-    Validation is that of the split where it has one (the published split), else, with early
-    stopping, the end of each film's training part.
-    """
-    train, test = (part[measured[part]] for part in (fold.train, fold.test))
-    validation = fold.validation[measured[fold.validation]]
-    if not validation.size and config.movie.patience is not None and len(train) >= LEAST_SAMPLES:
-        table = data.aligned.table.iloc[train].reset_index(drop=True)
-        inner = split_in_time(
-            table, gap=config.split.gap, test_fraction=config.movie.validation_fraction
-        ).folds[0]
-        train, validation = train[inner.train], train[inner.test]
-    if len(train) < LEAST_SAMPLES:
-        raise DataError(TOO_FEW.format(n=len(train), fold=number + 1, least=LEAST_SAMPLES))
-    return train, validation, test
 
 
 def _apply(
