@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from importlib import metadata, resources
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from bids_neurodecode._version import __version__
 from bids_neurodecode.bids.names import BIDSIGNORE
@@ -38,6 +39,11 @@ NAMED_RAW = 'The name "raw" stands for the raw dataset; give {path} another name
 OTHER_RAW = (
     'The output folder {folder} was made from the raw dataset {before}, not from {now}. '
     'Choose another output folder.'
+)
+MOVED_RAW = (
+    'The output folder {folder} was made from the raw dataset {before}, where there is none now, '
+    'and not from {now}. Was one of them moved? Put both back as they lay beside each other, or '
+    'choose another output folder (with the same --work-dir, finished steps are reused).'
 )
 BROKEN = 'Cannot read {file}: {reason}. Remove it, or choose another output folder.'
 
@@ -231,7 +237,9 @@ def check_links(output_dir: Path, bids_dir: Path, derivatives: Mapping[str, Path
         raise ArgumentsError(NAMED_RAW.format(path=derivatives['raw']))
     before = _read(output_dir / 'dataset_description.json').get('DatasetLinks', {}).get('raw')
     if before is not None and before != relative_link(bids_dir, output_dir):
-        raise InputError(OTHER_RAW.format(folder=output_dir, before=before, now=bids_dir))
+        place = unquote(str(before).removeprefix('file://'))
+        message = OTHER_RAW if (output_dir / place).is_dir() else MOVED_RAW
+        raise InputError(message.format(folder=output_dir, before=before, now=bids_dir))
 
 
 def bids_uri(dataset: str, path: Path, root: Path) -> str:

@@ -173,7 +173,14 @@ for _content, _line in (
     ('{"GeneratedBy": [3]}', 'Cannot read'),
     ('{}', r'belongs to another program \(no GeneratedBy\)'),
     (json.dumps({**OURS, 'DatasetLinks': {'raw': 3}}), 'made from the raw dataset 3'),
-    (json.dumps({**OURS, 'DatasetLinks': {'raw': '/other'}}), 'made from the raw dataset /other'),
+    (
+        json.dumps({**OURS, 'DatasetLinks': {'raw': '/other'}}),
+        'made from the raw dataset /other, where there is none now, .* Was one of them moved',
+    ),
+    (
+        json.dumps({**OURS, 'DatasetLinks': {'raw': '.'}}),
+        r'made from the raw dataset \., not from',
+    ),
 ):
 
     @fault(_line)
