@@ -29,7 +29,8 @@ OUTSIDE = (
 MISSING = (
     'The stimulus {name!r} in {events} is not there: no file {file}, nor one of its name in '
     'another folder. Add it, give the folder of the stimuli with --stimuli-dir, correct the '
-    'events, or leave such rows out with events.exclude.'
+    'events, or leave such rows out with events.exclude. Films are not needed with --level '
+    'responses, which cleans and aligns series, and stops.'
 )
 UNREACHABLE = (
     'The stim_file {name!r} in {events} cannot be opened: {reason}. '
