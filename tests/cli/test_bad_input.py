@@ -225,24 +225,24 @@ def test_dry_run_lists_what_is_read_run_and_written(make_dataset):
     assert re.search(r'betas\.model: ', short)
     assert re.search(r'\d+ steps: .*betas \(\d\.\d GB\).*report', short)
     assert 'GB for the largest step' in short
-    assert re.search(r'time: about \d+', short)
+    assert re.search(r'time: very roughly \D*\d+ ', short)
     assert f'single-trial betas, model {settings.betas.model}' in text
     assert f'results: {data.root.parent / "out"}' in text
     assert re.search(r'left out, sub-02: No brain mask', text)
 
 
 @pytest.mark.parametrize(
-    ('more', 'fits'),
+    'more',
     [
-        (['--system', 'encoding'], True),
-        (['--level', 'betas'], True),
-        (['--config-file', 'third.toml'], True),
-        (['--config-file', 'few.toml'], True),
-        ([], False),  # with generated images
+        ['--system', 'encoding'],
+        ['--level', 'betas'],
+        ['--config-file', 'third.toml'],
+        ['--config-file', 'few.toml'],
+        [],  # with generated images
     ],
 )
 def test_a_study_of_91_282_columns_and_30_000_trials_is_planned_within_16_gb(
-    make_dataset, monkeypatch, tmp_path, capsys, more, fits
+    make_dataset, monkeypatch, tmp_path, capsys, more
 ):
     """Without data: what the headers would say is put in the place of what they say."""
     size = DataSize(91_282, (300,) * 480, 10_000, 1.0, 30_000)
@@ -262,11 +262,8 @@ def test_a_study_of_91_282_columns_and_30_000_trials_is_planned_within_16_gb(
     data = make_dataset()
     more = [str(tmp_path / each) if each.endswith('.toml') else each for each in more]
     argv = command(data, ['--dry-run', '--mem', '16G', *more])
-    assert main(argv) == (0 if fits else USAGE)
-    out, err = capsys.readouterr()
-    if not fits:
-        assert '16' in err
-        return
+    assert main(argv) == 0
+    out = capsys.readouterr().out
     found = re.search(r'memory: ([\d.]+) GB for the largest step, up to ([\d.]+) GB at once', out)
     assert found is not None
     assert float(found[1]) <= 16
