@@ -61,6 +61,16 @@ def test_maps_keep_the_form_codes_of_their_mask(tmp_path, codes):
         np.testing.assert_allclose(again.affine, nib.load(tmp_path / 'in.nii.gz').affine)
 
 
+def test_volumes_lie_on_one_grid_or_do_not():
+    first = VoxelMask(np.ones((2, 3, 4), dtype=bool), AFFINE)
+    moved = AFFINE.copy()
+    moved[0, 3] += 5e-4
+    assert first.same_grid(VoxelMask(first.mask, moved))
+    moved[0, 3] += 1
+    assert not first.same_grid(VoxelMask(first.mask, moved))
+    assert not first.same_grid(VoxelMask(np.ones((2, 4, 3), dtype=bool), AFFINE))
+
+
 def test_a_qform_of_another_space_is_not_kept(tmp_path):
     image = nib.Nifti1Image(a_mask().mask.astype(np.uint8), AFFINE)
     image.set_qform(np.diag([2.0, 2, 2.5, 1]), 1)
