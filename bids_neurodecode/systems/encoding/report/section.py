@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from bids_neurodecode.bids.description import read_json
 from bids_neurodecode.report import brain, film, pictures
 from bids_neurodecode.report.build import Block, Bullets, Fold, Plot, Text
 from bids_neurodecode.report.reader import Reader, read_table
@@ -297,8 +297,9 @@ class _Drawing:
         if 'pearsonr' in found.maps:
             score, _ = canonical(load_map(found.maps['pearsonr']))
         self.slices = encoding.best_slices(score, self.mask)
-        about = json.loads(sidecar_of(found.betas).read_text('utf-8'))
-        self.units = short_units(about.get('Units', PERCENT))
+        file = sidecar_of(found.betas)
+        about = read_json(file) if file.is_file() else {}
+        self.units = short_units(str(about.get('Units', PERCENT)))
 
     def volume(self, row: npt.NDArray[np.floating[Any]]) -> nib.Nifti1Image:
         """Put a row of voxels back on the grid."""
