@@ -246,7 +246,7 @@ def full_disk(kind: Kind, where: str, rng: np.random.Generator, longest: float) 
         code = process.wait(LIMIT)
         ballast.unlink(missing_ok=True)
         said = kind.said(label)
-        if code not in {0, 1, 2}:
+        if code not in {0, 1, 2, 3}:
             yield f'{label}: exit {code}'
         if 'Traceback' in said:
             yield f'{label}: a traceback, see log.txt'

@@ -39,7 +39,10 @@ HOW_TO_READ = (
     '{chosen}. Made from {source}. What looks alike in all columns was not read from the brain. '
     'Click an image to enlarge it, and again to go back.'
 )
-RANKED = 'the best, the median and the worst by {score}'
+RANKED = (
+    'the best, the median and the worst by {score}; of samples that score the same, the earliest '
+    'is taken among the best, the latest among the worst'
+)
 AT_RANDOM = (
     'drawn at random, because the score by which they would be ranked cannot be told from chance, '
     'so that best and worst would mean nothing. Below each: {score}'

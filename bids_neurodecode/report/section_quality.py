@@ -133,7 +133,7 @@ def _carpet(reader: Reader) -> Iterable[Block]:
     carpet = quality.make_carpet(
         series, tissue, read_table(run.confounds), None if worst is None else worst.displacement
     )
-    which = 'The run with the most motion' if worst is not None else 'The first run'
+    which = 'The run with the highest mean displacement' if worst is not None else 'The first run'
     order = NO_TISSUE if tissue is None else 'sorted by tissue, and within it'
     yield reader.plot(
         'carpet',

@@ -706,9 +706,11 @@ def motion_verdict(runs: Sequence[RunMotion]) -> Verdict | None:
     n_steps = sum(len(run.displacement) - 1 for run in runs)
     mean = sum(run.mean * (len(run.displacement) - 1) for run in runs) / n_steps
     moved = sum(run.share_moved * (len(run.displacement) - 1) for run in runs) / n_steps
+    most = max(runs, key=lambda run: run.maximum)
     text = (
-        f'Mean framewise displacement {mean:.2f} mm; {percent(moved)} of the volumes moved more '
-        f'than {FD_LIMIT:g} mm.'
+        f'Mean framewise displacement {mean:.2f} mm, at most {most.maximum:.1f} mm '
+        f'({most.label}); {percent(moved)} of the volumes moved more than {FD_LIMIT:g} mm (up to '
+        f'{percent(MOVED_SHARE)} count as good).'
     )
     return Verdict('caution' if moved > MOVED_SHARE else 'good', text)
 

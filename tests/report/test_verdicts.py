@@ -10,6 +10,7 @@ import pytest
 from bids_neurodecode.evaluation.metrics import METRICS, Score, scores_table
 from bids_neurodecode.levels.headlines import _lines
 from bids_neurodecode.report import scores
+from bids_neurodecode.report.quality import RunMotion
 from bids_neurodecode.report.results import SplitResults, VoxelResults
 from bids_neurodecode.report.section_scores import comparison_table, metrics_table, tables_guide
 from bids_neurodecode.report.verdicts import (
@@ -23,6 +24,7 @@ from bids_neurodecode.report.verdicts import (
     WHY_LATENTS,
     differences,
     make_headline,
+    motion_verdict,
     score_verdict,
     split_verdict,
     verdicts_of,
@@ -401,3 +403,21 @@ def test_chance_that_depends_on_images_and_wide_intervals_are_explained(tmp_path
     assert 'Intervals are over' not in said
     few = ' '.join(tables_guide(table(tmp_path, {'n_units': 4})).paragraphs)
     assert 'There are no intervals and no tests with 4 stimuli (6 are needed).' in few
+
+
+def test_motion_says_the_mean_the_largest_and_what_counts_as_good() -> None:
+    def run(label: str, *moved: float) -> RunMotion:
+        displacement = np.array([np.nan, *moved])
+        still = np.zeros((len(displacement), 3))
+        return RunMotion(label, 2.0, displacement, still, still, computed=False)
+
+    calm = motion_verdict([run('run-01', 0.1, 0.1, 0.1, 0.1), run('run-02', 2.8, 0, 0, 0)])
+    assert calm is not None
+    assert calm.tone == 'good'
+    assert calm.text == (
+        'Mean framewise displacement 0.40 mm, at most 2.8 mm (run-02); 12.5 % of the volumes '
+        'moved more than 0.5 mm (up to 20.0 % count as good).'
+    )
+    restless = motion_verdict([run('run-01', 0.6, 0.1)])
+    assert restless is not None
+    assert restless.tone == 'caution'
