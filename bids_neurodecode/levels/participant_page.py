@@ -109,7 +109,7 @@ def _page(reader: Reader, links: tuple[tuple[str, Path], ...] = ()) -> Page:
         Section('scores', 'Scores', scores_section(reader)),
         Section('conditions', 'Conditions', conditions_section(reader)),
         Section('encoding', 'Encoding model', encoding_section(reader)),
-        Section('agreement', 'Voxels and their ceiling', agreement_section(reader)),
+        Section('agreement', _title_of_voxels(results), agreement_section(reader)),
         Section('network', 'Movie network', film_section(reader)),
         *_of_extension(results, reader),
         Section('images', 'Reconstructions', generation_section(reader)),
@@ -134,6 +134,10 @@ def _page(reader: Reader, links: tuple[tuple[str, Path], ...] = ()) -> Page:
         f'bids_neurodecode {results.version}, run {results.run_id}',
         links,
     )
+
+
+def _title_of_voxels(results: ParticipantResults) -> str:
+    return 'Tests of voxels' if results.agreement is None else 'Voxels and their ceiling'
 
 
 def _of_extension(results: ParticipantResults, reader: Reader) -> tuple[Section, ...]:

@@ -12,7 +12,7 @@ import re
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -76,6 +76,8 @@ class MapSpec:
     """Whether values are whole numbers, and ticks too."""
     scale: float = 1.0
     """Factor from the file to what is drawn: shares are drawn in percent, as everywhere."""
+    of: Literal['mask', 'network'] = 'mask'
+    """Which voxels have a value; the files hold 0 for those that a network does not take."""
 
 
 MAPS: dict[str, MapSpec] = {
@@ -164,19 +166,20 @@ MAPS: dict[str, MapSpec] = {
     'network_r': MapSpec(
         'Prediction accuracy of the movie network',
         'Pearson r',
-        'Correlation of predicted and measured responses on held-out data; 0 where the network '
-        'takes no voxel. Chance is 0.',
+        'Correlation of predicted and measured responses on held-out data. Chance is 0.',
         'RdBu_r',
         symmetric=True,
         glass=True,
+        of='network',
     ),
     'saliency': MapSpec(
         'Saliency for the reconstruction',
         'saliency (arbitrary)',
         'How strongly reconstructed frames depend on each voxel (slope of the structural '
         'similarity, summed over held-out volumes). It says what the decoder uses, not what the '
-        'brain needs; 0 where the network takes no voxel.',
+        'brain needs.',
         'magma',
+        of='network',
     ),
     'ceilingr': MapSpec(
         'Ceiling from the other participants',
@@ -617,7 +620,7 @@ def _draw_histogram(
         weights=np.full(values.size, 100 / values.size),
         color=GREY,
         alpha=0.45,
-        label=f'mask ({values.size})',
+        label=f'{spec.of} ({values.size})',
     )
     axis.axvline(float(np.median(values)), color=GREY, linewidth=1, linestyle='--')
     if selected is not None and selected.size:

@@ -29,11 +29,11 @@ TERMS = {
     'loss': 'loss',
     'voxel_cosine': 'cosine distance of responses',
     'voxel_mse': 'squared error of responses',
-    'ssim': 'structural similarity of frames',
+    'ssim': 'structural dissimilarity of frames',
     'perceptual': 'perceptual distance of frames',
     'tv': 'total variation of frames',
 }
-"""Which terms of the loss are drawn, and their names."""
+"""Which terms of the loss are drawn, and their names; of ``ssim`` 1 - SSIM, which is minimised."""
 
 
 @styled
@@ -57,7 +57,7 @@ def plot_curves(curves: pd.DataFrame) -> Figure:
             color, line = styles.get(str(part), (ORANGE, '-'))
             axis.plot(
                 rows['epoch'],
-                rows[name],
+                1 - rows[name] if name == 'ssim' else rows[name],
                 line,
                 color=color,
                 marker=None if many else 'o',

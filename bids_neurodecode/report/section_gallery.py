@@ -51,6 +51,9 @@ NO_ORDER = (
     ' Over all samples that score is not shown to be better than chance, so that the order says '
     'little.'
 )
+NOT_TESTED = (
+    ' Over all samples that score was not tested against chance, so that the order may say little.'
+)
 NEVER_SAME = (
     'The image shown was not in training, so that the one retrieved is always another, even at '
     'rank 1. '
@@ -156,7 +159,8 @@ def _no_order(reader: Reader, metric: str, space: str | None = None) -> str:
     own = own if space is None else own[own['space'] == space]
     if own.empty or verdicts.score_verdict(own.iloc[0]).short == verdicts.BETTER:
         return ''
-    return NO_ORDER
+    tested = own.iloc[0][['p', 'ci_low']].notna().any() and np.isfinite(own.iloc[0]['chance'])
+    return NO_ORDER if tested else NOT_TESTED
 
 
 def _made_picture(

@@ -208,6 +208,7 @@ def score_table(
 ) -> Table:
     """Write a row for each metric: the model, its interval drawn, chance, others and ceiling.
 
+    A row without a score of the model is another model's, and stands in the column of that one.
     Others are baselines, further models and what is given the truth, a column each.
 
     Parameters
@@ -231,12 +232,7 @@ def score_table(
     main = _main_model(rows)
     owns = [_own_row(group, main) for group in groups]
     # models beside the one that is shown; the same order in every table of a page
-    beside = {
-        str(name)
-        for group, own in zip(groups, owns, strict=True)
-        for name in group['model']
-        if name != own['model']
-    }
+    beside = {str(name) for name in rows['model'] if name != main}
     others = sorted(beside, key=lambda name: (scores.is_baseline(name), name))
     stages = [_first_stage(metrics, own) for own in owns]
     has_stages = any(stage is not None for stage in stages)
@@ -245,12 +241,18 @@ def score_table(
     tested = bool(rows[['p', 'difference_p', 'ci_low']].notna().any(axis=None))
     for group, row, stage in zip(groups, owns, stages, strict=True):
         of = [str(row[key]) for key in telling]
+        own = _own_cell(row, confidence, sure=sure)
         line: list[str | Cell] = [
             Cell(scores.title_of(row), ', '.join(of)),
             Cell('', interval=_interval(row, group)),
-            _own_cell(row, main, confidence, sure=sure),
+            own if row['model'] == main else '',
             scores.write_score(str(row['metric']), float(row['chance'])),
-            *(_other_cell(metrics, group, name, row, confidence, sure) for name in others),
+            *(
+                own
+                if name == row['model']
+                else _other_cell(metrics, group, name, row, confidence, sure)
+                for name in others
+            ),
         ]
         if has_stages:
             first = pd.DataFrame([stage]) if stage is not None else group.iloc[:0]
@@ -402,7 +404,7 @@ def _first_stage(metrics: pd.DataFrame, row: pd.Series[Any]) -> pd.Series[Any] |
     return found.iloc[0] if len(found) else None
 
 
-def _own_cell(row: pd.Series[Any], main: str, confidence: float, *, sure: bool) -> Cell:
+def _own_cell(row: pd.Series[Any], confidence: float, *, sure: bool) -> Cell:
     name = str(row['metric'])
     low, high = (scores.write_score(name, float(row[key])) for key in ('ci_low', 'ci_high'))
     interval = '' if 'n/a' in (low, high) else f'{low.removesuffix(" %")} to {high}'
@@ -411,9 +413,8 @@ def _own_cell(row: pd.Series[Any], main: str, confidence: float, *, sure: bool) 
         parts.append(f'n\u00a0=\u00a0{row["n"]:.0f}')
     if np.isfinite(row['n_units']) and row['n_units'] != row['n']:
         parts.append(f'{row["n_units"]:.0f}\u00a0{row["units"]}')
-    name_of_other = '' if row['model'] == main else str(row['model'])
     shows = _shown(row, confidence, sure=sure)
-    lines = (name_of_other, interval, ', '.join(parts), shows.replace(': ', ':\n'))
+    lines = (interval, ', '.join(parts), shows.replace(': ', ':\n'))
     note = '\n'.join(line for line in lines if line)
     return Cell(scores.write_score(name, float(row['value'])), note)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -120,9 +120,13 @@ NEAREST = (
     'of {of}. This is a rough guide; --atlas (an atlas of TemplateFlow, or a dseg file) adds a '
     'table of its regions.'
 )
+LEFT_OUT = (
+    ' Voxels that the network does not take have no value (0 in the file): they are left out of '
+    'the map, the median and the distribution.'
+)
 SLICES = ' Slices run from the bottom to the top of the mask (z in mm); left is left.'
 RIGHT = (
-    ' Right panel: distribution over the voxels of the mask (grey){selected}, dashed: {medians}.'
+    ' Right panel: distribution over the voxels of the {of} (grey){selected}, dashed: {medians}.'
 )
 
 
@@ -147,17 +151,20 @@ def brain_section(reader: Reader) -> tuple[Block, ...]:
     for key in [*main, *(key for key in specs if key not in main)]:
         if key not in maps:
             continue
-        spec, image = specs[key], load_map(maps[key])
+        spec, image = _spec_of(results, key, specs[key]), load_map(maps[key])
         if key == 'hrfindex':
             image = _times_to_peak(image, results)
             if not (results.betas and results.betas.hrf_times_to_peak):
                 spec = brain.MapSpec('Index of the response shape', 'index', spec.how_to_read)
         blocks = shown if key in main else folded
         borders = atlas if key in main and sheet is not None else None
-        used = _voxels_of_network(results, selected) if key == 'network_r' else selected
+        used, drawn = selected, image
         whose = ceiling_of(results) if key in CEILINGS else ''
+        if spec.of == 'network' and results.network is not None:
+            used, whose = None, LEFT_OUT
+            drawn = _voxels_alone(image, load_map(results.network.voxels))
         blocks.append(
-            _map_block(key, image, spec, mask, background, used, name, sheet, borders, whose)
+            _map_block(key, drawn, spec, mask, background, used, name, sheet, borders, whose)
         )
         if results.in_mni and spec.glass:
             folded += _whole_brain(key, image, spec, mask, name, main)
@@ -175,10 +182,17 @@ def brain_section(reader: Reader) -> tuple[Block, ...]:
     return (*shown, *(more if folded else ()))
 
 
-def _voxels_of_network(
-    results: ParticipantResults, selected: nib.Nifti1Image | None
-) -> nib.Nifti1Image | None:
-    return selected if results.network is None else load_map(results.network.voxels)
+def _spec_of(results: ParticipantResults, key: str, spec: brain.MapSpec) -> brain.MapSpec:
+    """Return how a map is described; of films a prediction says whose it is: there are two."""
+    if key == 'pearsonr' and results.system == 'movie':
+        return replace(spec, title='Prediction accuracy of ridge regression')
+    return spec
+
+
+def _voxels_alone(image: nib.Nifti1Image, voxels: nib.Nifti1Image) -> nib.Nifti1Image:
+    """Return a map without a value outside of some voxels."""
+    inside = np.asarray(voxels.dataobj) > 0
+    return like(image, np.where(inside, np.asarray(image.dataobj, dtype=np.float64), np.nan))
 
 
 def _where_decoded(results: ParticipantResults, maps: Mapping[str, Path]) -> Iterable[Block]:
@@ -389,7 +403,8 @@ def where_text(results: ParticipantResults) -> str:
         return ''
     score = next((key for key in SCORED if key in maps), None)
     if score is not None:
-        return _best_regions(maps[score], brain.MAPS[score], labels, names, mask)
+        spec = _spec_of(results, score, brain.MAPS[score])
+        return _best_regions(maps[score], spec, labels, names, mask)
     if results.system != 'reconstruction' or 'reliable' not in maps:
         return ''
     return _places_of(np.asarray(load_map(maps['reliable']).dataobj) > 0, labels, names)
@@ -568,7 +583,6 @@ def _map_block(
     inside = np.asarray(mask.dataobj) > 0
     volume = np.asarray(image.dataobj)
     values = volume[inside & np.isfinite(volume)]
-    chosen = 'of the network' if key == 'network_r' else 'selected'
     unit = ' %' if spec.scale == 100 else ''
     middle = ''
     if values.size:
@@ -576,13 +590,14 @@ def _map_block(
     if selected is not None and values.size:
         used = volume[inside & (np.asarray(selected.dataobj) > 0) & np.isfinite(volume)]
         if used.size:
-            middle += f', {spec.scale * np.median(used):.3g}{unit} over the {used.size} {chosen}'
+            middle += f', {spec.scale * np.median(used):.3g}{unit} over the {used.size} selected'
     comment = ''
     if key == 'tsnr' and selected is not None and values.size:
         lower = bool(used.size) and np.median(used) < np.median(values)
         comment = LOWER_TSNR if lower else ''
     right = RIGHT.format(
-        selected='' if selected is None else f' and those {chosen} (blue)',
+        of=spec.of,
+        selected='' if selected is None else ' and those selected (blue)',
         medians='median' if selected is None else 'medians',
     )
     where = (SLICES if sheet is None else where_shown(sheet, values.size)) + right

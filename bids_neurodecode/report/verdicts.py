@@ -55,6 +55,7 @@ NEW = {
     'that is named as imagined is in training: the score says how well images that a model has '
     'never met are told apart when they are imagined.',
     'stimulus': 'The test stimuli were never seen in training.',
+    'film': 'Whole films were held out: no test film was seen in training.',
     'cluster': 'Out of distribution: whole clusters of images that are alike in feature space '
     'were held out, so that no test image has a near neighbour in training. Scores say how far a '
     'model generalises, and are lower as a rule than for images held out at random.',
@@ -63,6 +64,16 @@ NEW = {
     'and are lower as a rule than for images held out at random.',
 }
 """What splits by these allow one to say."""
+IN_TIME = (
+    '{why}. The rest of the same films trains the models. Training and held-out volumes come from '
+    'the same films and runs, so that what these share (drift, arousal, scenes of a film) is on '
+    'both sides: the score does not say how well new films would be predicted or decoded.'
+)
+"""Of films cut in time; ``why`` says where."""
+GIVEN_FILMS = (
+    'No moment of a film is in both training and test. Whether other parts of the same films, or '
+    'the same runs, are in training is as the split was given.'
+)
 NAMED_FAR = (
     'By its name, the given split {name} is out of distribution: its test images are meant to be '
     'unlike those of training. Scores are lower as a rule than for images held out at random.'
@@ -291,16 +302,22 @@ def verdicts_of(
     for key in ('split', 'protocol'):
         same &= metrics[key] == row[key]
     alike = same & metrics['value'].notna()
-    # what was scored in the same way, and not compared (nor given the truth)
-    left = ~metrics['model'].map(lambda name: str(name).startswith(REFERENCE)) & ~same
+    found = [score_verdict(row, confidence), *differences(metrics, metrics[alike], confidence)]
+    found += [_uncompared(other, row) for _, other in _not_compared(metrics, row).iterrows()]
+    return found
+
+
+def _not_compared(metrics: pd.DataFrame, row: pd.Series[Any]) -> pd.DataFrame:
+    """Return what was scored as a row was, and not compared with it (nor given the truth)."""
+    left = ~metrics['model'].map(lambda name: str(name).startswith(REFERENCE))
+    left &= ~(
+        (metrics['compared_model'] == row['model']) & (metrics['compared_space'] == row['space'])
+    )
     left &= ~metrics['model'].isin([row['model'], row['compared_model']])
-    left &= metrics['difference'].isna()
+    left &= metrics['difference'].isna() & metrics['value'].notna()
     for key in ('metric', 'space', 'split', 'protocol'):
         left &= metrics[key] == row[key]
-    found = [score_verdict(row, confidence), *differences(metrics, metrics[alike], confidence)]
-    found += [
-        _uncompared(other, row) for _, other in metrics[left & metrics['value'].notna()].iterrows()
-    ]
+    found: pd.DataFrame = metrics[left]
     return found
 
 
@@ -375,7 +392,14 @@ def worse_verdicts(
         if verdict.tone == 'bad' or untested:
             worse['bad' if verdict.tone == 'bad' else 'info'].append((other, verdict))
     lines = [_stages(metrics, found) for found in worse.values()]
-    lines += [_together(metrics, found, better) for found in worse.values() if found]
+    apart = [
+        (other, row)
+        for row in shown
+        for _, other in _not_compared(metrics, row).iterrows()
+        if metric_of(str(other['metric'])).better(float(other['value']) - float(row['value']))
+    ]
+    lines += [_together(metrics, worse['bad'], better)] if worse['bad'] else []
+    lines += [_together(metrics, worse['info'], better, apart)] if worse['info'] else []
     return [line for line in lines if line is not None]
 
 
@@ -410,13 +434,24 @@ def _is_stage(other: pd.Series[Any]) -> bool:
 
 
 def _together(
-    metrics: pd.DataFrame, found: list[tuple[pd.Series[Any], Verdict]], n_better: int
+    metrics: pd.DataFrame,
+    found: list[tuple[pd.Series[Any], Verdict]],
+    n_better: int,
+    apart: Sequence[tuple[pd.Series[Any], pd.Series[Any]]] = (),
 ) -> Verdict:
-    """Sum several comparisons up; what the model was compared with is a line each."""
+    """Sum several comparisons up; what the model was compared with is a line each.
+
+    What scores more than a row of the page and was not compared with it (``apart``) stands first.
+    """
     first = found[0][1]
-    if len(found) == 1:
+    if len(found) == 1 and not apart:
         return first
     by: dict[str, list[str]] = {}
+    for other, row in apart:
+        metric = metric_of(str(row['metric']))
+        name = f'{_reference(other)} ({row["model"]}, {row["space"]})'
+        values = ' against '.join(metric.write(float(x['value'])) for x in (row, other))
+        by.setdefault(name, []).append(f'{title_of(row)} ({values})')
     for other, _ in found:
         model = model_name(str(other['compared_model']), str(other['compared_space']))
         name = f'{_reference(other)} ({model}, {other["compared_space"]})'
@@ -430,6 +465,9 @@ def _together(
     says = f'{word} in {len(found)} of {n_compared} comparisons with baselines, other models and '
     says += f'earlier stages ({how})'
     each = [f'than {name}: {", ".join(scored)}' for name, scored in by.items()]
+    if apart:
+        n = len(apart)
+        says += f', and than {n} other{"s" * (n > 1)}, not compared unit by unit'
     if len(found) <= AT_ONCE and not why:
         return Verdict(first.tone, f'{says}: {"; ".join(each)}.')
     return Verdict(first.tone, f'{says}.', (*(f'{_sentence(line)}.' for line in each), *why))
@@ -652,10 +690,17 @@ def split_verdict(results: ParticipantResults) -> Verdict | None:
             'test: the score says how well stimuli that were seen before are told apart, not how '
             'well new ones can be decoded.',
         )
-    if _NAMED_FAR.match(results.split.protocol):
-        return Verdict('info', NAMED_FAR.format(name=results.split.protocol))
-    unseen = 'No stimulus occurs in both training and test.'
-    return Verdict('good', NEW.get(results.split.by, unseen))
+    tone: Tone = 'good'
+    text = NEW.get(results.split.by, 'No stimulus occurs in both training and test.')
+    of_films = results.paradigm == 'movie'
+    if of_films and results.split.by == 'time':
+        why = results.split.why.rstrip('.') or 'parts of every film were held out'
+        tone, text = 'caution', IN_TIME.format(why=f'{why[:1].upper()}{why[1:]}')
+    elif _NAMED_FAR.match(results.split.protocol):
+        tone, text = 'info', NAMED_FAR.format(name=results.split.protocol)
+    elif of_films and results.split.by == 'given':
+        tone, text = 'info', GIVEN_FILMS
+    return Verdict(tone, text)
 
 
 def with_leaks(

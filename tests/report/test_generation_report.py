@@ -248,6 +248,11 @@ def test_ranks_that_mean_nothing_are_not_shown_as_such(
         told = replace(made.generation, examples=tmp_path / 'ranked.tsv')
         (gallery,) = images_at_the_head(Reader(replace(made, generation=told, metrics=file)))
         assert ('so that the order says little' in gallery.caption) is not ranks
+    untested = {'ci_low': np.nan, 'ci_high': np.nan, 'p': np.nan, 'image_size': np.nan}
+    pd.DataFrame([row | untested]).to_csv(file, sep='\t', index=False, na_rep='n/a')
+    (gallery,) = images_at_the_head(Reader(replace(made, generation=told, metrics=file)))
+    assert 'was not tested against chance' in gallery.caption
+    assert 'is not shown to be better' not in gallery.caption
     kinds, rows = draw_examples(['a', 'a', 'b', 'c'], 3)
     assert kinds == ['random'] * 3
     assert {'aabc'[i] for i in rows} == {'a', 'b', 'c'}

@@ -18,7 +18,7 @@ from bids_neurodecode.levels.participant_page import (
     RunResults,
     write_participant_report,
 )
-from bids_neurodecode.report.results import BROKEN, SplitResults
+from bids_neurodecode.report.results import BROKEN, SplitResults, VoxelTestResults
 from bids_neurodecode.systems.steps.records import read_results
 
 EVIL = '<script>alert(1)</script>'
@@ -316,6 +316,10 @@ def test_film(results: ParticipantResults, tmp_path: Path) -> None:
     assert ['7Networks_LH_Vis_1', '0.250'] in page.rows
     assert 'Intersubject correlation' in page.text
     assert 'it was not tested against chance' in page.text
+    tests = (VoxelTestResults('ridge', 90, 0, 18, 0.773),)
+    _, page = write(replace(film, voxel_tests=tests), tmp_path)
+    assert 'Tests of voxels' in page.text
+    assert 'their ceiling' not in page.text
 
 
 def test_samples_of_the_main_score_are_shown(results: ParticipantResults, tmp_path: Path) -> None:

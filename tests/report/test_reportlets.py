@@ -11,7 +11,7 @@ from nibabel.cifti2.cifti2_axes import BrainModelAxis
 from PIL import Image
 
 from bids_neurodecode.errors import ReportError
-from bids_neurodecode.report import brain, design, pictures, quality, scores
+from bids_neurodecode.report import brain, design, film, pictures, quality, scores
 from bids_neurodecode.report.sheets import Sheet, where_shown
 from bids_neurodecode.report.slices import choose_slices
 from bids_neurodecode.report.style import new_figure, to_svg
@@ -114,6 +114,16 @@ def test_constant_and_empty_maps_are_drawn() -> None:
         for key in ('tsnr', 'hrfindex', 'pearsonr'):
             spec = brain.MAPS[key]
             assert brain.plot_map(image_of(volume), spec, mask=image_of(mask)).axes
+
+
+def test_every_term_of_the_loss_is_drawn_as_what_is_minimised() -> None:
+    curves = pd.DataFrame(
+        {'fold': 1, 'epoch': [1, 2], 'part': 'training', 'loss': [2.0, 1.0], 'ssim': [0.1, 0.4]}
+    )
+    loss, structure = film.plot_curves(curves).axes
+    assert structure.get_title(loc='left') == 'structural dissimilarity of frames'
+    assert list(structure.lines[0].get_ydata()) == pytest.approx([0.9, 0.6])
+    assert list(loss.lines[0].get_ydata()) == [2.0, 1.0]
 
 
 def test_other_grid_is_refused() -> None:

@@ -14,7 +14,7 @@ from bids_neurodecode.levels.participant_page import ParticipantResults, _crashe
 from bids_neurodecode.report import scores
 from bids_neurodecode.report.build import Block, Fold, Heading, Plot, Table, Text
 from bids_neurodecode.report.reader import Reader
-from bids_neurodecode.report.results import BetaResults
+from bids_neurodecode.report.results import BetaResults, NetworkResults
 from bids_neurodecode.report.section_quality import COLLINEAR, quality_section
 from bids_neurodecode.report.section_scores import READ, score_table, scores_section
 from bids_neurodecode.report.section_signal import (
@@ -100,7 +100,7 @@ def test_a_comparison_with_another_model_is_not_that_with_the_main_one(tmp_path:
     assert row['x'].note == ''
 
 
-def test_a_score_of_another_model_stands_in_the_same_column(tmp_path: Path) -> None:
+def test_a_score_of_another_model_stands_in_the_column_of_that_model(tmp_path: Path) -> None:
     metrics = table(
         tmp_path,
         {'metric': 'balanced_accuracy'},
@@ -108,8 +108,10 @@ def test_a_score_of_another_model_stands_in_the_same_column(tmp_path: Path) -> N
     )
     made = score_table(metrics, metrics)
     assert '95 % interval' not in made.columns, 'none of them has one'
-    assert [str(row[1]) for row in made.rows] == ['53.4 %', '13.700']
-    assert made.rows[1][1].note.startswith('crossnobis')  # type: ignore[union-attr]
+    assert made.columns[:4] == ('metric', 'ridge + generator', 'chance', 'crossnobis')
+    assert [str(row[1]) for row in made.rows] == ['53.4 %', '']
+    assert [str(row[3]) for row in made.rows] == ['', '13.700']
+    assert 'n' in made.rows[1][3].note  # type: ignore[union-attr]
 
 
 def test_scales_without_bounds_run_from_the_lowest_to_the_highest(tmp_path: Path) -> None:
@@ -197,6 +199,27 @@ def test_a_decoder_says_where_its_voxels_lie(results: ParticipantResults, tmp_pa
     said = where_text(predicted)
     assert 'prediction accuracy is highest in Left (0.30), Right (0.10)' in said
     assert 'of each of 2 regions; 0.10 over all voxels' in said
+    film = where_text(replace(predicted, system='movie'))
+    assert 'prediction accuracy of ridge regression is highest in Left (0.30)' in film
+
+
+def test_voxels_that_a_network_does_not_take_are_left_out_of_its_map(
+    results: ParticipantResults, tmp_path: Path
+) -> None:
+    inside = make_mask()
+    taken = inside & (np.arange(SHAPE[0]) < 4)[:, None, None]
+    network = NetworkResults(
+        'joint', 'small', 'gabor', int(taken.sum()), 9, None, save(tmp_path, 'taken', taken)
+    )
+    maps = {'network_r': save(tmp_path, 'r', np.where(taken, 0.25, 0.0))}
+    film = replace(results, system='movie', maps=maps, network=network)
+    (plot,) = [block for block in brain_section(Reader(film)) if isinstance(block, Plot)]
+    assert f'median 0.25 over {taken.sum()} voxels.' in plot.caption
+    assert 'left out of the map, the median and the distribution' in plot.caption
+    assert 'voxels of the network (grey)' in plot.caption
+    assert str(inside.sum()) not in plot.caption
+    legend = plot.figure.axes[-1].get_legend()
+    assert legend.get_texts()[0].get_text() == f'network ({taken.sum()})'
 
 
 def test_without_an_atlas_places_in_mni_space_are_called_after_landmarks(

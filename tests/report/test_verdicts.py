@@ -323,6 +323,49 @@ def test_what_is_held_out_is_said(build, tmp_path, by, protocol, crosses, tone, 
     assert says in verdict.text
 
 
+@pytest.mark.parametrize(
+    ('by', 'why', 'tone', 'says'),
+    [
+        ('time', 'split in time: the last 30% of every film, after 6 s', 'caution', 'The rest of'),
+        ('time', '', 'caution', 'Parts of every film were held out. The rest of the same films'),
+        ('given', '', 'info', 'as the split was given'),
+        ('film', '', 'good', 'Whole films were held out'),
+    ],
+)
+def test_films_whose_other_parts_train_are_not_called_unseen(build, tmp_path, by, why, tone, says):
+    split = SplitResults(by, f'hold-out-by-{by}', 1, repeats_cross=False, why=why)
+    verdict = split_verdict(replace(build(tmp_path), split=split, paradigm='movie'))
+    assert verdict.tone == tone
+    assert says in verdict.text
+    assert 'No stimulus occurs' not in verdict.text
+    if by == 'time':
+        assert 'drift, arousal' in verdict.text
+        assert verdict.text.startswith(f'{why[:1].upper()}{why[1:]}')
+
+
+def test_the_list_of_worse_scores_begins_with_the_model_that_was_not_compared(tmp_path):
+    """Ridge in the same voxels is the largest failure of a network, though nothing tested it."""
+    film = {'system': 'movie', 'metric': 'voxel_r_median', 'chance': 0, 'space': 'voxels'}
+    frames = {'system': 'movie', 'metric': 'frame_ssim', 'space': 'frames', 'n_units': 2}
+    metrics = table(
+        tmp_path,
+        film | {'model': 'network', 'value': 0.007},
+        film | {'model': 'ridge', 'value': 0.655},
+        film | {'model': 'baseline-shuffled', 'value': 0.001},
+        frames | {'model': 'network', 'value': 0.109},
+        frames
+        | {'model': 'baseline-mean-image', 'value': 0.115, 'difference': -0.006}
+        | {'compared_model': 'network', 'compared_space': 'frames'},
+    )
+    (line,) = worse_verdicts(metrics, shown=[metrics.iloc[0]])
+    assert 'in 1 of 1 comparisons' in line.text
+    assert 'and than 1 other, not compared unit by unit: than the model "ridge"' in line.text
+    assert '(0.007 against 0.655)' in line.text
+    assert 'shuffled' not in line.text
+    (alone,) = worse_verdicts(metrics)
+    assert 'ridge' not in alone.text
+
+
 def test_voxels_of_scores_and_of_the_final_model_are_both_said(build, tmp_path):
     results = replace(build(tmp_path), voxels=VoxelResults(2566, 561, 'repeats agree', (520, 527)))
     text = voxel_verdict(results).text

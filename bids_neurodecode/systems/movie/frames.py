@@ -18,8 +18,9 @@ from bids_neurodecode.systems.movie.surrogates import MIN_SECONDS
 from bids_neurodecode.typing import Float32Array, FloatArray, IndexArray
 
 TOO_SHORT = (
-    'The similarity of frames has no p value: {seconds:.0f} s of films are held out, and the test '
-    'holds its level from {need:g} s on. Hold out more (split.test_fraction), or whole films.'
+    'The similarity of frames has no p value: {seconds:.0f} s of held-out film could be scored '
+    '(where its response was measured), and the test holds its level from {need:g} s on. Hold out '
+    'more (split.test_fraction), or whole films.'
 )
 MOST_SURROGATES = 99
 """Surrogates of the null; the frames of each are decoded and compared anew."""

@@ -35,8 +35,9 @@ from bids_neurodecode.systems.movie.surrogates import MIN_SECONDS, surrogate_tes
 from bids_neurodecode.typing import Float32Array, FloatArray
 
 TOO_SHORT = (
-    'The scores of {model} have no p values: {seconds:.0f} s of films are held out, and the test '
-    'holds its level from {need:g} s on. Hold out more (split.test_fraction), or whole films.'
+    'The scores of {model} have no p values: {seconds:.0f} s of held-out film could be scored '
+    '(where its response was measured), and the test holds its level from {need:g} s on. Hold out '
+    'more (split.test_fraction), or whole films.'
 )
 BY_FOLD = (
     'Folds used different voxels ({n} in any of them, {every} in all): scores of {model} are '

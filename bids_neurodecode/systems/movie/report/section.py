@@ -62,7 +62,8 @@ def _curves(reader: Reader, network: NetworkResults) -> Iterable[Block]:
     yield reader.plot(
         'curves',
         film.plot_curves(curves),
-        f'Learning curves over {last} epochs, one panel per term of the loss, one line per fold. '
+        f'Learning curves over {last} epochs, one panel per term of the loss (structural '
+        'dissimilarity: 1 - SSIM), all of them minimised, one line per fold. '
         'Grey dashed: training samples, with dropout; blue: validation samples, which lie in the '
         'training part of each film and decide when to stop. A blue line that turns up while the '
         'grey one falls is overfitting; lines that still fall at the end ask for more epochs.',
